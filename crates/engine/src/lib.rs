@@ -1,0 +1,1 @@
+//! Orders our blocks on the consensus engine: propose, verify, finalize.

@@ -1,0 +1,1 @@
+//! A running validator: mempool, HTTP API, weights, audits.

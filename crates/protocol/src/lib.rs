@@ -1,0 +1,1 @@
+//! The rules: a pure function from state and block to state, receipts and events.

@@ -1,0 +1,1 @@
+//! What an outside program needs: API types, client, keys, signing, transfers.
