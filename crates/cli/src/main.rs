@@ -1,3 +1,54 @@
-//! The `soma` binary.
+//! The `soma` binary: words in, words out.
+//!
+//! A command reads its flags, asks `soma-model` for numbers and `soma-sdk` for the network, and
+//! hands what it found to `output`. Rules of the competition never live here.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod args;
+mod commands;
+mod error;
+mod exit;
+mod explanations;
+mod home;
+mod model_files;
+mod network;
+mod output;
+mod seed;
+
+use args::{Args, Command};
+use output::Output;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let global = args.global;
+    let output = Output::new(global.json, global.quiet, global.no_progress, global.color);
+    match run(args.command, &global, &output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output.error(&error);
+            error.exit.into()
+        }
+    }
+}
+
+fn run(command: Command, global: &args::Global, output: &Output) -> error::Result {
+    match command {
+        Command::Demo(command) => command.run(global, output),
+        Command::Localnet(command) => command.run(global, output),
+        Command::Score(command) => command.run(output),
+        Command::Train(command) => command.run(output),
+        Command::Run(command) => command.run(output),
+        Command::Model(command) => command.run(global, output),
+        Command::Target(command) => command.run(global, output),
+        Command::Submit(command) => command.run(global, output),
+        Command::Keys(command) => command.run(global, output),
+        Command::Balance(command) => command.run(global, output),
+        Command::Send(command) => command.run(global, output),
+        Command::Status(command) => command.run(global, output),
+        Command::Explain(command) => command.run(output),
+        Command::Completions(command) => command.run(),
+    }
+}

@@ -1,0 +1,99 @@
+//! The grammar: `soma <noun> <verb>` for things on the network, `soma <verb>` for daily work.
+//!
+//! Each command's own flags stand in its file under `commands/`; the flags that all of them share
+//! are here, once.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::commands;
+use crate::output::Color;
+
+/// Many models of one architecture compete to predict bytes; the network keeps the score.
+#[derive(Debug, Parser)]
+#[command(
+    name = "soma",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true,
+    after_help = "Start with `soma demo`: the whole competition on this machine, in three minutes."
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags that mean the same everywhere.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Print the result as JSON, one document per line.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print nothing but the result and errors.
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// When to colour.
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    pub(crate) color: Color,
+    /// No bars and spinners.
+    #[arg(long, global = true)]
+    pub(crate) no_progress: bool,
+    /// The node to talk to.
+    #[arg(long, global = true, env = "SOMA_URL", default_value = DEFAULT_URL, value_name = "URL")]
+    pub(crate) url: String,
+    /// The key to sign with: a name from `soma keys list`, or a file [default: `default`].
+    #[arg(long, global = true, env = "SOMA_KEY", value_name = "NAME")]
+    pub(crate) key: Option<String>,
+    /// Where the passphrase of an encrypted key is read from; `-` is standard input.
+    #[arg(long, global = true, env = "SOMA_PASSPHRASE_FILE", value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Where keys, caches and local networks live [default: the XDG data folder].
+    #[arg(long, global = true, env = "SOMA_HOME", value_name = "DIR")]
+    pub(crate) home: Option<PathBuf>,
+    /// Say yes to questions.
+    #[arg(short, long, global = true)]
+    pub(crate) yes: bool,
+}
+
+/// Where a local network listens unless told otherwise.
+pub(crate) const DEFAULT_URL: &str = "http://127.0.0.1:8645";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Watch the whole competition on this machine.
+    Demo(commands::demo::Demo),
+    /// Run a local network that stays up.
+    Localnet(commands::localnet::Localnet),
+    /// Score local files with local weights.
+    Score(commands::score::Score),
+    /// Train a model on this machine, reproducibly.
+    Train(commands::train::Train),
+    /// Continue bytes with a model, or embed a file.
+    Run(commands::run::Run),
+    /// Make, publish, fetch and look at models.
+    #[command(subcommand)]
+    Model(commands::model::Model),
+    /// Look at targets.
+    #[command(subcommand)]
+    Target(commands::target::Target),
+    /// Score data with the assigned models and enter it for targets.
+    Submit(commands::submit::Submit),
+    /// Make and list keys.
+    #[command(subcommand)]
+    Keys(commands::keys::Keys),
+    /// Show what an account holds.
+    Balance(commands::account::Balance),
+    /// Send SOMA.
+    Send(commands::account::Send),
+    /// Show the network at a glance.
+    Status(commands::status::Status),
+    /// Explain an error code.
+    Explain(commands::explain::Explain),
+    /// Print a completion script for a shell.
+    Completions(commands::completions::Completions),
+}

@@ -1,0 +1,52 @@
+//! Where files live: one folder, `SOMA_HOME` or `$XDG_DATA_HOME/soma`.
+
+use std::path::{Path, PathBuf};
+
+use etcetera::BaseStrategy;
+
+use crate::args::Global;
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+
+/// The folder and what is where in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Home(PathBuf);
+
+impl Home {
+    /// Finds the folder; it is made when something is first written.
+    pub(crate) fn find(global: &Global) -> Result<Self> {
+        if let Some(home) = &global.home {
+            return Ok(Self(home.clone()));
+        }
+        let base = etcetera::choose_base_strategy().map_err(|error| {
+            Error::new(Exit::Config, "no_home", format!("no home folder: {error}"))
+                .hint("set SOMA_HOME to a folder")
+        })?;
+        Ok(Self(base.data_dir().join("soma")))
+    }
+
+    /// Key files.
+    pub(crate) fn keys(&self) -> PathBuf {
+        self.0.join("keys")
+    }
+
+    /// The local network's state, keys included.
+    pub(crate) fn localnet(&self) -> PathBuf {
+        self.0.join("localnet")
+    }
+
+    /// Weights that were fetched, named by hash.
+    pub(crate) fn weights(&self) -> PathBuf {
+        self.0.join("cache").join("weights")
+    }
+
+    /// What is due on a chain: reveals and publications. One folder per chain.
+    pub(crate) fn spool(&self, chain: &str) -> PathBuf {
+        self.0.join("spool").join(chain)
+    }
+
+    /// The folder itself.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}

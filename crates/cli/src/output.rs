@@ -1,0 +1,180 @@
+//! The only place that prints.
+//!
+//! stdout carries the result and nothing else; everything else goes to stderr. `--json` changes the
+//! format and never the content.
+
+#![expect(clippy::print_stderr, reason = "this file is the one door to the terminal")]
+
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+
+/// How this run speaks.
+#[derive(Clone, Debug)]
+pub(crate) struct Output {
+    json: bool,
+    quiet: bool,
+    progress: bool,
+    color: bool,
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless `NO_COLOR` is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Output {
+    /// Decides once how to speak: flags first, then the environment, then what stderr is.
+    pub(crate) fn new(json: bool, quiet: bool, no_progress: bool, color: Color) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var("TERM").is_ok_and(|term| term == "dumb");
+        let color = match color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto if set("NO_COLOR") => false,
+            Color::Auto => (terminal && !dumb) || set("FORCE_COLOR") || set("CLICOLOR_FORCE"),
+        };
+        let progress = terminal && !quiet && !no_progress && !set("SOMA_NO_PROGRESS");
+        Self { json, quiet, progress, color }
+    }
+
+    /// True if results are JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// The result: `text` for people, or the same facts as one line of JSON.
+    pub(crate) fn result(&self, text: impl Display, facts: &impl Serialize) -> Result {
+        if self.json {
+            let line = serde_json::to_string(facts)
+                .map_err(|error| Error::new(Exit::Failed, "json", error.to_string()))?;
+            write_stdout(&line)
+        } else {
+            write_stdout(&text.to_string())
+        }
+    }
+
+    /// A line of news for people.
+    pub(crate) fn say(&self, text: impl Display) {
+        if !self.quiet {
+            eprintln!("{text}");
+        }
+    }
+
+    /// A heading for people.
+    pub(crate) fn heading(&self, text: impl Display) {
+        self.say(format_args!("\n{}", self.paint("1", &text.to_string())));
+    }
+
+    /// Something the person should know before going on.
+    pub(crate) fn warn(&self, text: impl Display) {
+        self.say(format_args!("{} {text}", self.paint("33", "warning:")));
+    }
+
+    /// A good end.
+    pub(crate) fn done(&self, text: impl Display) {
+        self.say(format_args!("{} {text}", self.paint("32", "\u{2713}")));
+    }
+
+    /// Emphasis that means nothing alone.
+    pub(crate) fn strong(&self, text: impl Display) -> String {
+        self.paint("1", &text.to_string())
+    }
+
+    /// Good news inside a line.
+    pub(crate) fn good(&self, text: impl Display) -> String {
+        self.paint("32", &text.to_string())
+    }
+
+    /// The error, in the form that this run speaks.
+    pub(crate) fn error(&self, error: &Error) {
+        if self.json {
+            let line = serde_json::json!({"error": {
+                "code": error.code, "message": error.message, "hint": error.hint,
+                "exit": error.exit as u8,
+            }});
+            eprintln!("{line}");
+            return;
+        }
+        let head = self.paint("1;31", &format!("error[{}]", error.code));
+        eprintln!("{head}: {}", error.message);
+        if let Some(hint) = &error.hint {
+            eprintln!("{} {hint}", self.paint("36", "hint:"));
+        }
+    }
+
+    /// A bar for work of known length; `template` sees `{bar}`, `{pos}`, `{len}`, `{msg}`, `{eta}`.
+    pub(crate) fn bar(&self, length: u64, label: &str, unit: Unit) -> ProgressBar {
+        let numbers = match unit {
+            Unit::Items => "{pos}/{len}",
+            Unit::Bytes => "{binary_bytes}/{binary_total_bytes}",
+        };
+        let bar = ProgressBar::with_draw_target(Some(length), self.target());
+        let template = format!("  {{prefix:<11}} {{bar:32}} {numbers} {{msg}} {{eta}}");
+        if let Ok(style) = ProgressStyle::with_template(&template) {
+            bar.set_style(style.progress_chars("\u{2501}\u{2578}\u{2500}"));
+        }
+        bar.set_prefix(label.to_owned());
+        bar
+    }
+
+    /// A spinner for work of unknown length.
+    pub(crate) fn spinner(&self, text: impl Into<String>) -> ProgressBar {
+        let spinner = ProgressBar::with_draw_target(None, self.target());
+        spinner.set_message(text.into());
+        spinner.enable_steady_tick(Duration::from_millis(120));
+        spinner
+    }
+
+    fn target(&self) -> ProgressDrawTarget {
+        if self.progress {
+            ProgressDrawTarget::stderr_with_hz(8)
+        } else {
+            ProgressDrawTarget::hidden()
+        }
+    }
+
+    fn paint(&self, code: &str, text: &str) -> String {
+        if self.color { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+}
+
+/// What a bar counts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Unit {
+    /// Things.
+    Items,
+    /// Bytes.
+    Bytes,
+}
+
+/// A reader that closed the pipe has what it wanted: that is a good end, not an error.
+fn write_stdout(text: &str) -> Result {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| {
+        if !text.is_empty() && !text.ends_with('\n') {
+            stdout.write_all(b"\n")?;
+        }
+        stdout.flush()
+    });
+    match written {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::new(Exit::Failed, "stdout", format!("cannot write the result: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
