@@ -1,0 +1,80 @@
+//! The paths of the HTTP API, once, for the node that serves them and the client that calls them.
+//!
+//! Templates are written as axum and OpenAPI write them; [`path`] fills them in. Every answer that
+//! is not a success is an [`ApiError`](crate::types::ApiError). No handler lives here.
+
+/// `GET`: [`Status`](crate::types::Status).
+pub const STATUS: &str = "/v1/status";
+/// `GET`: the genesis.
+pub const GENESIS: &str = "/v1/genesis";
+/// `GET`: the parameters in force.
+pub const PARAMS: &str = "/v1/params";
+/// `GET`: the architecture in force.
+pub const ARCHITECTURE: &str = "/v1/architecture";
+/// `GET`: [`Epoch`](crate::types::Epoch).
+pub const EPOCH: &str = "/v1/epochs/{epoch}";
+/// `GET`: [`Account`](crate::types::Account); never 404, an unknown account is empty.
+pub const ACCOUNT: &str = "/v1/accounts/{address}";
+/// `GET ?after=ID&limit=N`: [`Page`](crate::types::Page) of [`Model`](crate::types::Model).
+pub const MODELS: &str = "/v1/models";
+/// `GET`: [`Model`](crate::types::Model).
+pub const MODEL: &str = "/v1/models/{id}";
+/// `GET`: the model's specialization as a [`Vector`](crate::types::Vector).
+pub const MODEL_EMBEDDING: &str = "/v1/models/{id}/embedding";
+/// `GET ?epoch=N&after=ID&limit=N`: page of [`Target`](crate::types::Target), of all epochs if none
+/// is named.
+pub const TARGETS: &str = "/v1/targets";
+/// `GET`: [`Target`](crate::types::Target).
+pub const TARGET: &str = "/v1/targets/{id}";
+/// `GET`: the target's direction as a [`Vector`](crate::types::Vector).
+pub const TARGET_DIRECTION: &str = "/v1/targets/{id}/direction";
+/// `GET`: the published bytes, 404 once they are pruned.
+pub const TARGET_DATA: &str = "/v1/targets/{id}/data";
+/// `POST`, body: a signed transaction's bytes. 202 and [`Submitted`](crate::types::Submitted),
+/// also for a transaction the node already knows.
+pub const TRANSACTIONS: &str = "/v1/transactions";
+/// `GET`: [`Transaction`](crate::types::Transaction).
+pub const TRANSACTION: &str = "/v1/transactions/{hash}";
+/// `GET ?after=HEIGHT&limit=N`: page of [`Block`](crate::types::Block), newest first; `after`
+/// means below that height.
+pub const BLOCKS: &str = "/v1/blocks";
+/// `GET`: [`Block`](crate::types::Block).
+pub const BLOCK: &str = "/v1/blocks/{height}";
+/// `GET ?after=CURSOR`: server-sent events with `id` = cursor, `event` = kind, `data` =
+/// [`Event`](crate::types::Event). `Last-Event-ID` wins over `after`; without either, the stream
+/// starts now; `0-0` starts it at genesis.
+pub const EVENTS: &str = "/v1/events";
+/// `GET`: the encrypted file, with ranges.
+pub const CIPHERTEXT: &str = "/v1/ciphertexts/{hash}";
+/// `GET`: [`Upload`](crate::types::Upload), 404 unless a commit names the hash. `PUT`, body: bytes
+/// of the encrypted file from `Content-Range: bytes FROM-LAST/SIZE` on (without it, all of them):
+/// [`Upload`](crate::types::Upload), or 409 `upload_offset` if FROM is not what was received.
+pub const UPLOAD: &str = "/v1/ciphertexts/{hash}/upload";
+/// `GET`: the decrypted file once it is revealed, with ranges.
+pub const WEIGHTS: &str = "/v1/weights/{hash}";
+/// `GET`: 200 while the process lives.
+pub const HEALTH: &str = "/healthz";
+/// `GET`: 200 when it can serve; else 503 and why not.
+pub const READY: &str = "/readyz";
+/// `GET`: Prometheus text.
+pub const METRICS: &str = "/metrics";
+/// `GET`: the OpenAPI document.
+pub const OPENAPI: &str = "/openapi.json";
+
+/// Items of a page when the request does not say.
+pub const PAGE_DEFAULT: u32 = 50;
+/// Most items of a page.
+pub const PAGE_MAX: u32 = 500;
+/// Bytes of an upload that the client sends in one request.
+pub const UPLOAD_PIECE_BYTES: u64 = 8 << 20;
+
+/// `template` with its one `{parameter}` replaced by `value`, which must need no escaping: a number,
+/// a hash, an address.
+pub fn path(template: &str, value: impl std::fmt::Display) -> String {
+    match (template.find('{'), template.find('}')) {
+        (Some(open), Some(close)) if open < close => {
+            format!("{}{value}{}", &template[..open], &template[close + 1..])
+        }
+        _ => template.to_owned(),
+    }
+}

@@ -1,0 +1,449 @@
+//! The JSON of the HTTP API, written by nodes and read by every client.
+//!
+//! Ids, epochs, counts and ranks are numbers; every integer of 64 bits or more (amounts
+//! in base units, heights, milliseconds, nonces, losses, distances) is a decimal string; hashes are
+//! lower-case hex, addresses bech32m. Fields are added, never changed. No type here may hold a
+//! secret.
+
+use serde::{Deserialize, Serialize};
+
+use crate::text::{AddressText, CursorText, HashText, I64, U64};
+
+/// What a node knows about the chain and about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Status {
+    /// Name of the chain, as in its genesis.
+    pub chain: String,
+    /// Hash of the genesis; every transaction names it.
+    pub chain_id: HashText,
+    /// Version of the node's software.
+    pub version: String,
+    /// Height of the last final block; 0 is genesis.
+    pub height: U64,
+    /// Digest of the last final block.
+    pub block: HashText,
+    /// Root of the state after it.
+    pub state_root: HashText,
+    /// Its time, in milliseconds since 1970; the only clock of the rules.
+    pub timestamp_ms: U64,
+    /// Where the competition stands.
+    pub clock: Clock,
+    /// Models that are routed to targets.
+    pub models_active: u32,
+    /// Targets that take submissions now.
+    pub targets_open: u32,
+    /// Transactions waiting in this node's pool.
+    pub pool: u32,
+    /// Where the money is.
+    pub supply: Supply,
+}
+
+/// Where the competition stands at the last final block.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Clock {
+    /// The running epoch, from 1.
+    pub epoch: u32,
+    /// Its running phase.
+    pub phase: Phase,
+    /// In the publish phase: the candidate rank whose part of the phase it is, from 0.
+    pub rank: Option<u32>,
+    /// Block time at which this part of the phase ends; none if only a command ends it.
+    pub ends_ms: Option<U64>,
+    /// Block time at which the epoch ends; none if only a command ends it.
+    pub epoch_ends_ms: Option<U64>,
+    /// Phases are ended by the operator of a local network, not by time.
+    pub manual: bool,
+    /// Randomness of this epoch's targets and of scoring; none before the compete phase.
+    pub beacon: Option<HashText>,
+}
+
+/// A phase of an epoch, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Committed models reveal their weights.
+    Reveal,
+    /// Winners of the last epoch publish their data, rank by rank; reveals still count.
+    Publish,
+    /// Targets are open for submissions; models commit for the next epoch.
+    Compete,
+}
+
+/// Where all money is, in base units. `reserve + held = cap - burned`, always.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Supply {
+    /// All there can ever be.
+    pub cap: U64,
+    /// Not yet minted.
+    pub reserve: U64,
+    /// In balances, stakes, bonds, rewards set aside and rent.
+    pub held: U64,
+    /// Gone for good.
+    pub burned: U64,
+    /// Whether the equation holds, recomputed from the records.
+    pub conserved: bool,
+}
+
+/// An account that has ever held money or sent a transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Account {
+    /// Its address: the ed25519 public key.
+    pub address: AddressText,
+    /// What it can spend, in base units.
+    pub balance: U64,
+    /// Nonce of its next transaction on chain.
+    pub nonce: U64,
+    /// First nonce that is neither on chain nor in this node's pool.
+    pub next_nonce: U64,
+    /// Models it owns.
+    pub models: Vec<u32>,
+}
+
+/// State of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ModelState {
+    /// Owner, name and stake; no weights yet.
+    Registered,
+    /// Weights are public and current: it is routed to targets.
+    Active,
+    /// Weights are overdue or were refused; a commit and reveal brings it back.
+    Inactive,
+    /// Gone for good; its stake was returned.
+    Retired,
+}
+
+/// A model and its standing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Model {
+    /// Its number, from 1.
+    pub id: u32,
+    /// The name its owner gave it.
+    pub name: String,
+    /// Who commits, reveals and retires it, and is paid its commission.
+    pub owner: AddressText,
+    /// Part of each win that goes to the owner's balance; the rest joins the stake.
+    pub commission_bps: u32,
+    /// Where it is in its life.
+    pub state: ModelState,
+    /// What it has at stake, in base units.
+    pub stake: U64,
+    /// The weights it competes with; none before its first reveal.
+    pub weights: Option<Weights>,
+    /// A commit that waits for its reveal.
+    pub commit: Option<Commit>,
+    /// Targets it has won and been paid for.
+    pub wins: u32,
+    /// All it was paid for them, in base units, commission included.
+    pub earned: U64,
+}
+
+/// Public weights of a model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Weights {
+    /// BLAKE3 of the file.
+    pub hash: HashText,
+    /// Bytes of the file.
+    pub size_bytes: U64,
+    /// BLAKE3 of the encrypted file that was uploaded.
+    pub ciphertext_hash: HashText,
+    /// Epoch of its reveal.
+    pub revealed_epoch: u32,
+    /// Epoch in which these very weights were first revealed; the older wins a near tie.
+    pub first_epoch: u32,
+    /// First epoch in which the model is inactive unless it reveals again; none if never.
+    pub due_epoch: Option<u32>,
+}
+
+/// A commitment to weights that are not public yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Commit {
+    /// The epoch it is for; it reveals in this epoch's reveal or publish phase.
+    pub epoch: u32,
+    /// The commitment itself.
+    pub commitment: HashText,
+    /// BLAKE3 of the encrypted file.
+    pub ciphertext_hash: HashText,
+    /// Bytes of the file, encrypted or not.
+    pub size_bytes: U64,
+    /// Validators with enough stake have attested that they hold the file: it may be revealed.
+    pub held: bool,
+}
+
+/// Components of an embedding or of a target's direction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Vector {
+    /// `dim` components; the length of the vector is about 32767.
+    pub components: Vec<i16>,
+}
+
+/// State of a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum TargetState {
+    /// Takes submissions.
+    Open,
+    /// Submissions are over; the data of the best candidate is awaited.
+    Closed,
+    /// Data is public; validators audit it.
+    Published,
+    /// The win was valid and paid.
+    Paid,
+    /// Nobody won it; the reward went back to the reserve.
+    Unpaid,
+}
+
+/// A target: a direction, the models routed to it, who came close, and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Target {
+    /// Its number, from 1.
+    pub id: u32,
+    /// The epoch it was drawn in.
+    pub epoch: u32,
+    /// Where it is in its life.
+    pub state: TargetState,
+    /// What it pays, in base units; even, so that halves are exact.
+    pub reward: U64,
+    /// Seed of the scoring directions: the epoch's beacon.
+    pub seed: HashText,
+    /// The models that score its data, in routed order, with the weights fixed for it.
+    pub routed: Vec<Routed>,
+    /// The closest submissions, closest first.
+    pub candidates: Vec<Candidate>,
+    /// The data that was published for it.
+    pub publication: Option<Publication>,
+    /// How it was paid.
+    pub payment: Option<Payment>,
+}
+
+/// A model routed to a target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Routed {
+    /// The model.
+    pub model: u32,
+    /// The weights it scores this target with, whatever it reveals later.
+    pub weights_hash: HashText,
+}
+
+/// A submission that is among the closest of its target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Candidate {
+    /// Place among the target's candidates, from 0.
+    pub rank: u32,
+    /// Who submitted.
+    pub submitter: AddressText,
+    /// The model claimed to predict the data best.
+    pub model: u32,
+    /// Its loss in nats per byte, as a fixed-point number with 32 fractional bits.
+    pub loss_q32: I64,
+    /// Squared distance between the data's embedding and the target.
+    pub distance: U64,
+    /// Bytes of the data.
+    pub size_bytes: u32,
+    /// Commitment to the data.
+    pub commitment: HashText,
+    /// What the submitter loses if the claim is false or the data is not published, in base units.
+    pub bond: U64,
+}
+
+/// Data published for a target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Publication {
+    /// Rank of the candidate that published.
+    pub rank: u32,
+    /// Who published.
+    pub submitter: AddressText,
+    /// The model it claims.
+    pub model: u32,
+    /// BLAKE3 of the data.
+    pub data_hash: HashText,
+    /// Bytes of the data.
+    pub size_bytes: u32,
+    /// What the validators decided; none while they audit.
+    pub verdict: Option<Verdict>,
+}
+
+/// What the audit of a publication found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Loss, winner and distance are as claimed, to the last bit.
+    Valid,
+    /// They are not.
+    Invalid,
+}
+
+/// How a won target was paid. `paid_submitter` = `paid_model` = half of the reward.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Payment {
+    /// Who submitted the data.
+    pub submitter: AddressText,
+    /// The submitter's half, in base units.
+    pub paid_submitter: U64,
+    /// The model that predicted the data best.
+    pub model: u32,
+    /// The model's half, in base units: commission and stake together.
+    pub paid_model: U64,
+    /// The part of the model's half that went to its owner's balance.
+    pub commission: U64,
+}
+
+/// An epoch and what it draws from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Epoch {
+    /// Its number.
+    pub epoch: u32,
+    /// Its randomness; none before its compete phase.
+    pub beacon: Option<HashText>,
+    /// Its targets.
+    pub targets: Vec<u32>,
+}
+
+/// A final block.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Block {
+    /// Its height, from 1.
+    pub height: U64,
+    /// Its digest.
+    pub hash: HashText,
+    /// Digest of the block before it.
+    pub parent: HashText,
+    /// Its time, in milliseconds since 1970.
+    pub timestamp_ms: U64,
+    /// Who proposed it.
+    pub proposer: AddressText,
+    /// Root of the state after it.
+    pub state_root: HashText,
+    /// Its transactions, in order.
+    pub transactions: Vec<HashText>,
+}
+
+/// Where a transaction is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum TransactionState {
+    /// In this node's pool.
+    Pending,
+    /// In a final block, with a receipt.
+    Final,
+}
+
+/// A transaction and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Transaction {
+    /// Its hash.
+    pub hash: HashText,
+    /// Where it is.
+    pub state: TransactionState,
+    /// Who signed it.
+    pub sender: AddressText,
+    /// Its place among the sender's transactions.
+    pub nonce: U64,
+    /// What it does, by the action's name: `transfer`, `submit`, ...
+    pub action: String,
+    /// Block time after which it can no longer be included.
+    pub valid_until_ms: U64,
+    /// Height of its block; none while pending.
+    pub height: Option<U64>,
+    /// What it did; none while pending.
+    pub receipt: Option<Receipt>,
+}
+
+/// What a final transaction did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Receipt {
+    /// What was charged, in base units; also when it was rejected.
+    pub fee: U64,
+    /// Why the rules refused it; none if it took effect.
+    pub rejection: Option<Rejection>,
+}
+
+/// Why the rules refused a transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Rejection {
+    /// A stable word, as in `soma explain CODE`.
+    pub code: String,
+    /// What it means and what to do.
+    pub help: String,
+}
+
+/// The answer to a transaction that was taken into the pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Submitted {
+    /// Its hash; ask for it or wait for its event.
+    pub hash: HashText,
+}
+
+/// Something that happened in a final block.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Event {
+    /// `HEIGHT-INDEX`, the same on every node; also the event stream's `id`.
+    pub cursor: CursorText,
+    /// Time of the block, in milliseconds since 1970.
+    pub timestamp_ms: U64,
+    /// What happened, a stable word; also the event stream's `event`.
+    pub kind: String,
+    /// The particulars of this kind, in the conventions of this API.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    pub data: serde_json::Value,
+}
+
+/// How far an upload has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Upload {
+    /// Bytes the node has: the offset at which to go on.
+    pub received: U64,
+    /// Bytes it expects in all, as committed.
+    pub size_bytes: U64,
+    /// All is there and hashes to what was committed.
+    pub complete: bool,
+}
+
+/// A piece of a list. Ask for the next with `?after=<next>`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Page<T> {
+    /// In ascending order of id; blocks in descending order of height.
+    pub items: Vec<T>,
+    /// The `after` of the next page; none at the end of the list.
+    pub next: Option<String>,
+}
+
+/// Why a request failed: the body of every answer that is not a success
+/// (`application/problem+json`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ApiError {
+    /// A stable word, as in `soma explain CODE`.
+    pub code: String,
+    /// What went wrong.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
