@@ -1,0 +1,336 @@
+//! Matrix products and the engine that runs them: which kernel, how many threads.
+//!
+//! The reference kernel is the definition and every other one equals it bit for bit. Results must never depend on the
+//! kernel, the thread count, the blocking or the batch.
+
+mod fast;
+mod matrix;
+mod reference;
+mod self_test;
+
+use std::fmt;
+use std::str::FromStr;
+
+use rayon::prelude::*;
+
+pub(crate) use matrix::{Matrix, MatrixMut};
+
+#[cfg(target_arch = "aarch64")]
+use crate::simd::Neon;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{Avx2, Avx512};
+use crate::simd::{Operation, Portable, Simd};
+
+/// A way to compute; all give the same bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KernelKind {
+    /// Plain readable Rust, the definition. Slow.
+    Reference,
+    /// x86-64 with AVX2 and FMA.
+    Avx2,
+    /// x86-64 with AVX-512F.
+    Avx512,
+    /// 64-bit ARM.
+    Neon,
+}
+
+impl KernelKind {
+    /// Every kind, slowest first.
+    pub const ALL: [Self; 4] = [Self::Reference, Self::Avx2, Self::Neon, Self::Avx512];
+
+    /// The name used in commands and reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reference => "reference",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+            Self::Neon => "neon",
+        }
+    }
+
+    /// Whether this CPU can run it.
+    pub fn is_available(self) -> bool {
+        Lanes::detect(self).is_some()
+    }
+}
+
+impl fmt::Display for KernelKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What the caller asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KernelChoice {
+    /// The fastest kernel this CPU can run.
+    #[default]
+    Auto,
+    /// This one or an error.
+    Kind(KernelKind),
+}
+
+impl FromStr for KernelChoice {
+    type Err = EngineError;
+
+    fn from_str(name: &str) -> Result<Self, EngineError> {
+        if name == "auto" {
+            return Ok(Self::Auto);
+        }
+        KernelKind::ALL
+            .into_iter()
+            .find(|kind| kind.name() == name)
+            .map(Self::Kind)
+            .ok_or_else(|| EngineError::UnknownKernel {
+                name: name.to_owned(),
+            })
+    }
+}
+
+impl fmt::Display for KernelChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Kind(kind) => kind.fmt(f),
+        }
+    }
+}
+
+/// Why there is no engine.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// No kernel has this name.
+    #[error("there is no kernel `{name}`; there are auto, reference, avx2, avx512 and neon")]
+    UnknownKernel {
+        /// The name asked for.
+        name: String,
+    },
+    /// The CPU lacks what the kernel needs.
+    #[error("this CPU cannot run the kernel `{kind}`")]
+    Unavailable {
+        /// The kernel asked for.
+        kind: KernelKind,
+    },
+    /// The kernel does not give the bits of the reference on this machine.
+    #[error("the kernel `{kind}` does not equal the reference on this machine")]
+    Unequal {
+        /// The kernel that failed.
+        kind: KernelKind,
+    },
+    /// The threads could not be started.
+    #[error("the threads could not be started: {0}")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
+}
+
+/// The lane implementation of a kernel, as a value.
+#[derive(Clone, Copy, Debug)]
+enum Lanes {
+    Portable(Portable),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon),
+}
+
+impl Lanes {
+    fn detect(kind: KernelKind) -> Option<Self> {
+        match kind {
+            KernelKind::Reference => Some(Self::Portable(Portable)),
+            #[cfg(target_arch = "x86_64")]
+            KernelKind::Avx2 => Avx2::detect().map(Self::Avx2),
+            #[cfg(target_arch = "x86_64")]
+            KernelKind::Avx512 => Avx512::detect().map(Self::Avx512),
+            #[cfg(target_arch = "aarch64")]
+            KernelKind::Neon => Neon::detect().map(Self::Neon),
+            _ => None,
+        }
+    }
+}
+
+/// A kernel and its threads.
+#[derive(Debug)]
+pub struct Engine {
+    kind: KernelKind,
+    lanes: Lanes,
+    pool: rayon::ThreadPool,
+}
+
+impl Engine {
+    /// An engine on `threads` threads (0: one for each CPU).
+    ///
+    /// The kernel is compared with the reference first; `Auto` passes over one that is not equal.
+    pub fn new(choice: KernelChoice, threads: usize) -> Result<Self, EngineError> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|index| format!("soma-model-{index}"))
+            .build()?;
+        let (kind, lanes) = match choice {
+            KernelChoice::Kind(kind) => {
+                let lanes = Lanes::detect(kind).ok_or(EngineError::Unavailable { kind })?;
+                if !self_test::passes(kind, lanes) {
+                    return Err(EngineError::Unequal { kind });
+                }
+                (kind, lanes)
+            }
+            KernelChoice::Auto => KernelKind::ALL
+                .into_iter()
+                .rev()
+                .filter_map(|kind| Some((kind, Lanes::detect(kind)?)))
+                .find(|&(kind, lanes)| self_test::passes(kind, lanes))
+                .unwrap_or((KernelKind::Reference, Lanes::Portable(Portable))),
+        };
+        Ok(Self { kind, lanes, pool })
+    }
+
+    /// The kernel in use.
+    pub fn kernel(&self) -> KernelKind {
+        self.kind
+    }
+
+    /// The number of threads.
+    pub fn threads(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+
+    /// Runs an elementwise computation on the lanes of this kernel, on the calling thread.
+    pub(crate) fn run<O: Operation>(&self, operation: O) -> O::Output {
+        run_on(self.lanes, operation)
+    }
+
+    /// Calls `task` for every item, on all threads. The order is not defined: items must not share what they write.
+    pub(crate) fn for_each<T: Send>(&self, items: Vec<T>, task: impl Fn(T) + Send + Sync) {
+        if self.threads() == 1 || items.len() < 2 {
+            items.into_iter().for_each(task);
+        } else {
+            self.pool
+                .install(|| items.into_par_iter().with_max_len(1).for_each(task));
+        }
+    }
+
+    /// How many rows (or elements) one task should take so that every thread gets several.
+    pub(crate) fn share(&self, items: usize) -> usize {
+        if self.threads() == 1 {
+            items.max(1)
+        } else {
+            items.div_ceil(self.threads() * 4).max(1)
+        }
+    }
+}
+
+fn run_on<O: Operation>(lanes: Lanes, operation: O) -> O::Output {
+    match lanes {
+        Lanes::Portable(simd) => simd.dispatch(operation),
+        #[cfg(target_arch = "x86_64")]
+        Lanes::Avx2(simd) => simd.dispatch(operation),
+        #[cfg(target_arch = "x86_64")]
+        Lanes::Avx512(simd) => simd.dispatch(operation),
+        #[cfg(target_arch = "aarch64")]
+        Lanes::Neon(simd) => simd.dispatch(operation),
+    }
+}
+
+/// What happens to an element of C after its chain is complete.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum Epilogue<'a> {
+    /// Nothing.
+    #[default]
+    None,
+    /// `c + bias[n]`
+    Bias(&'a [f32]),
+    /// `gelu(c + bias[n])`
+    BiasGelu(&'a [f32]),
+    /// `residual[m][n] + (c + bias[n])`; the residual must not be C.
+    BiasResidual(&'a [f32], Matrix<'a>),
+}
+
+/// Which part of a product exists. `shift` moves the diagonal: element (m, j) is on or below it if `j <= m + shift`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Triangle {
+    /// All of it.
+    #[default]
+    Full,
+    /// Only outputs `n <= m + shift` are needed. The others hold anything afterwards.
+    LowerOutput {
+        /// Offset of the diagonal.
+        shift: usize,
+    },
+    /// A is lower triangular: the chain of row m takes `k <= m + shift` and A above the diagonal is never read.
+    LowerDepth {
+        /// Offset of the diagonal.
+        shift: usize,
+    },
+    /// A is upper triangular: the chain of row m takes `k >= m` and A below the diagonal is never read.
+    UpperDepth,
+}
+
+/// `C[m][n] = chain over k ascending of fma(A[m][k], B[k][n], acc)`, then the epilogue, on all threads.
+///
+/// The chain starts at `+0.0`, or at C when `accumulate`.
+pub(crate) fn matmul(
+    engine: &Engine,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    c: MatrixMut<'_>,
+    accumulate: bool,
+    epilogue: Epilogue<'_>,
+) {
+    check_shapes(a, b, &c);
+    let c = c.at_origin();
+    match engine.kind {
+        KernelKind::Reference => {
+            let share = engine.share(c.rows());
+            let rows = c.into_grid(share, usize::MAX);
+            engine.for_each(rows, |block| {
+                let a = a.rows_from(block.first_row(), block.rows());
+                reference::matmul(a, b, block, accumulate, Triangle::Full, epilogue);
+            });
+        }
+        _ => fast::matmul(engine, a, b, c, accumulate, epilogue),
+    }
+}
+
+/// [`matmul`] of a triangle, on the calling thread: for use inside a task of [`Engine::for_each`].
+pub(crate) fn matmul_here(
+    engine: &Engine,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    c: MatrixMut<'_>,
+    accumulate: bool,
+    triangle: Triangle,
+) {
+    check_shapes(a, b, &c);
+    matmul_on(
+        engine.kind,
+        engine.lanes,
+        a,
+        b,
+        c.at_origin(),
+        accumulate,
+        triangle,
+    );
+}
+
+fn matmul_on(
+    kind: KernelKind,
+    lanes: Lanes,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    c: MatrixMut<'_>,
+    accumulate: bool,
+    triangle: Triangle,
+) {
+    match kind {
+        KernelKind::Reference => reference::matmul(a, b, c, accumulate, triangle, Epilogue::None),
+        _ => fast::matmul_here(lanes, a, b, c, accumulate, triangle),
+    }
+}
+
+fn check_shapes(a: Matrix<'_>, b: Matrix<'_>, c: &MatrixMut<'_>) {
+    assert_eq!(a.columns(), b.rows(), "the depth of A and B");
+    assert_eq!(a.rows(), c.rows(), "the rows of A and C");
+    assert_eq!(b.columns(), c.columns(), "the columns of B and C");
+}

@@ -1,0 +1,158 @@
+//! Sixteen float32 lanes, one trait: elementwise code is written once and is bit-equal on every CPU by construction.
+//!
+//! Every operation here is one IEEE-754 operation per lane (or a bit operation), so an implementation has no freedom.
+//! It must never hold an operation whose result differs between CPUs: no reciprocal estimates, no horizontal sums,
+//! no platform `min`/`max` (theirs differ for NaN and for zeros; see [`Simd::max`]).
+#![expect(
+    clippy::inline_always,
+    reason = "lane operations must be inlined into the function that enables their CPU features"
+)]
+
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::Neon;
+pub(crate) use portable::{Portable, fused_multiply_add};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::{Avx2, Avx512};
+
+/// Lanes of a vector, on every CPU: the row sums of the numerics are defined with this width.
+pub(crate) const LANES: usize = 16;
+
+/// A computation that runs on any lane implementation.
+pub(crate) trait Operation {
+    /// What it returns.
+    type Output;
+    /// The computation itself; implementations are marked `#[inline(always)]`.
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+/// Sixteen float32 lanes. A value of an implementing type is proof that this CPU has its features.
+pub(crate) trait Simd: Copy + Send + Sync + 'static {
+    /// Sixteen float32.
+    type F: Copy;
+    /// Sixteen 32-bit patterns.
+    type U: Copy;
+    /// Sixteen truth values.
+    type M: Copy;
+    /// Rows of C that the matrix product keeps in registers.
+    const TILE_ROWS: usize;
+    /// Vectors of 16 columns of C that the matrix product keeps in registers (1 or 2).
+    const TILE_VECTORS: usize;
+
+    /// Runs `operation` inside a function that enables the CPU features of this implementation.
+    fn dispatch<O: Operation>(self, operation: O) -> O::Output;
+
+    /// The same value in every lane.
+    fn splat(self, x: f32) -> Self::F;
+    /// The lanes of an array.
+    fn load(self, x: &[f32; LANES]) -> Self::F;
+    /// The array of the lanes.
+    fn store(self, v: Self::F, to: &mut [f32; LANES]);
+
+    /// `a + b`
+    fn add(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a - b`
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b`
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a / b`
+    fn div(self, a: Self::F, b: Self::F) -> Self::F;
+    /// The correctly rounded square root.
+    fn sqrt(self, a: Self::F) -> Self::F;
+    /// `a * b + c` with one rounding.
+    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// `c - a * b` with one rounding.
+    fn fnma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+
+    /// `a < b`; false where either is NaN.
+    fn less(self, a: Self::F, b: Self::F) -> Self::M;
+    /// True in the first `n` lanes.
+    fn first(self, n: usize) -> Self::M;
+    /// `a` where the mask is true, else `b`.
+    fn select(self, m: Self::M, a: Self::F, b: Self::F) -> Self::F;
+    /// `u = p * scale` in float64, `f = u - rint(u)`, rounded to float32: the fractional part of a phase in turns.
+    fn turn(self, p: Self::F, scale: f64) -> Self::F;
+
+    /// The bits of the lanes.
+    fn bits(self, a: Self::F) -> Self::U;
+    /// The lanes that have these bits.
+    fn from_bits(self, a: Self::U) -> Self::F;
+    /// The same bits in every lane.
+    fn splat_bits(self, x: u32) -> Self::U;
+    /// Wrapping sum.
+    fn add_bits(self, a: Self::U, b: Self::U) -> Self::U;
+    /// Wrapping difference.
+    fn sub_bits(self, a: Self::U, b: Self::U) -> Self::U;
+    /// Bitwise and.
+    fn and_bits(self, a: Self::U, b: Self::U) -> Self::U;
+    /// Bitwise or.
+    fn or_bits(self, a: Self::U, b: Self::U) -> Self::U;
+    /// Shift left by a constant.
+    fn shl_bits<const N: u32>(self, a: Self::U) -> Self::U;
+    /// Arithmetic shift right by a constant.
+    fn sar_bits<const N: u32>(self, a: Self::U) -> Self::U;
+
+    /// The larger one; `b` where neither is larger (so also where either is NaN).
+    #[inline(always)]
+    fn max(self, a: Self::F, b: Self::F) -> Self::F {
+        self.select(self.less(b, a), a, b)
+    }
+
+    /// The absolute value.
+    #[inline(always)]
+    fn abs(self, a: Self::F) -> Self::F {
+        self.from_bits(self.and_bits(self.bits(a), self.splat_bits(0x7fff_ffff)))
+    }
+
+    /// The magnitude of `a` with the sign of `b`.
+    #[inline(always)]
+    fn copy_sign(self, a: Self::F, b: Self::F) -> Self::F {
+        let magnitude = self.and_bits(self.bits(a), self.splat_bits(0x7fff_ffff));
+        let sign = self.and_bits(self.bits(b), self.splat_bits(0x8000_0000));
+        self.from_bits(self.or_bits(magnitude, sign))
+    }
+
+    /// Up to 16 values from a slice; missing lanes are `fill`.
+    #[inline(always)]
+    fn load_partial(self, x: &[f32], fill: f32) -> Self::F {
+        let mut lanes = [fill; LANES];
+        let n = x.len().min(LANES);
+        lanes[..n].copy_from_slice(&x[..n]);
+        self.load(&lanes)
+    }
+
+    /// Writes as many lanes as `to` has room for (at most 16).
+    #[inline(always)]
+    fn store_partial(self, v: Self::F, to: &mut [f32]) {
+        let mut lanes = [0.0; LANES];
+        self.store(v, &mut lanes);
+        let n = to.len().min(LANES);
+        to[..n].copy_from_slice(&lanes[..n]);
+    }
+
+    /// The lanes folded by halves: 8, 4, 2, 1, `lane[i] += lane[i + h]`.
+    #[inline(always)]
+    fn fold(self, v: Self::F) -> f32 {
+        let mut lanes = [0.0; LANES];
+        self.store(v, &mut lanes);
+        fold_lanes(lanes)
+    }
+}
+
+/// Sum of 16 lanes in the order of the numerics: fold 8, 4, 2, 1.
+#[inline(always)]
+pub(crate) fn fold_lanes(mut lanes: [f32; LANES]) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            lanes[i] += lanes[i + half];
+        }
+        half /= 2;
+    }
+    lanes[0]
+}

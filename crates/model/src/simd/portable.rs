@@ -1,0 +1,176 @@
+//! The lanes in plain Rust: the definition that the other implementations must equal.
+//!
+//! It must never use a CPU feature or a function of the platform's mathematics library.
+#![expect(
+    clippy::inline_always,
+    reason = "lane operations must be inlined into the function that enables their CPU features"
+)]
+
+use super::{LANES, Operation, Simd};
+
+/// `a * b + c` with one rounding, on any CPU.
+///
+/// The product of two float32 is exact in float64. The sum is rounded to odd in float64, which has more than two bits
+/// to spare, so that the final rounding to float32 is the only one (Boldo and Melquiond, 2008).
+#[inline(always)]
+pub(crate) fn fused_multiply_add(a: f32, b: f32, c: f32) -> f32 {
+    let product = f64::from(a) * f64::from(b);
+    let addend = f64::from(c);
+    let sum = product + addend;
+    // Knuth's TwoSum: `error` is exactly what the rounded sum lost.
+    let back = sum - product;
+    let error = (product - (sum - back)) + (addend - back);
+    let bits = sum.to_bits();
+    let inexact = error != 0.0 && sum.is_finite();
+    let toward_zero = (error > 0.0) != (sum > 0.0);
+    let truncated = if inexact && toward_zero {
+        bits.wrapping_sub(1)
+    } else {
+        bits
+    };
+    let odd = if inexact { truncated | 1 } else { bits };
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "this is the one rounding of the operation"
+    )]
+    {
+        f64::from_bits(odd) as f32
+    }
+}
+
+/// Rounds to the nearest integer, ties to even, without a library call.
+#[inline(always)]
+fn round_to_integer(x: f64) -> f64 {
+    /// 2^52: above it every float64 is an integer.
+    const INTEGERS: f64 = 4_503_599_627_370_496.0;
+    let magnitude = f64::from_bits(x.to_bits() & !(1 << 63));
+    if magnitude < INTEGERS {
+        let rounded = (magnitude + INTEGERS) - INTEGERS;
+        f64::from_bits(rounded.to_bits() | (x.to_bits() & (1 << 63)))
+    } else {
+        x
+    }
+}
+
+/// Sixteen lanes as an array.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Portable;
+
+macro_rules! lanes {
+    ($i:ident => $value:expr) => {{
+        let mut out = [Default::default(); LANES];
+        for $i in 0..LANES {
+            out[$i] = $value;
+        }
+        out
+    }};
+}
+
+impl Simd for Portable {
+    type F = [f32; LANES];
+    type U = [u32; LANES];
+    type M = [bool; LANES];
+    const TILE_ROWS: usize = 4;
+    const TILE_VECTORS: usize = 1;
+
+    #[inline(always)]
+    fn dispatch<O: Operation>(self, operation: O) -> O::Output {
+        operation.run(self)
+    }
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::F {
+        [x; LANES]
+    }
+    #[inline(always)]
+    fn load(self, x: &[f32; LANES]) -> Self::F {
+        *x
+    }
+    #[inline(always)]
+    fn store(self, v: Self::F, to: &mut [f32; LANES]) {
+        *to = v;
+    }
+    #[inline(always)]
+    fn add(self, a: Self::F, b: Self::F) -> Self::F {
+        lanes!(i => a[i] + b[i])
+    }
+    #[inline(always)]
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F {
+        lanes!(i => a[i] - b[i])
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F {
+        lanes!(i => a[i] * b[i])
+    }
+    #[inline(always)]
+    fn div(self, a: Self::F, b: Self::F) -> Self::F {
+        lanes!(i => a[i] / b[i])
+    }
+    #[inline(always)]
+    fn sqrt(self, a: Self::F) -> Self::F {
+        lanes!(i => a[i].sqrt())
+    }
+    #[inline(always)]
+    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
+        lanes!(i => fused_multiply_add(a[i], b[i], c[i]))
+    }
+    #[inline(always)]
+    fn fnma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
+        lanes!(i => fused_multiply_add(-a[i], b[i], c[i]))
+    }
+    #[inline(always)]
+    fn less(self, a: Self::F, b: Self::F) -> Self::M {
+        lanes!(i => a[i] < b[i])
+    }
+    #[inline(always)]
+    fn first(self, n: usize) -> Self::M {
+        lanes!(i => i < n)
+    }
+    #[inline(always)]
+    fn select(self, m: Self::M, a: Self::F, b: Self::F) -> Self::F {
+        lanes!(i => if m[i] { a[i] } else { b[i] })
+    }
+    #[inline(always)]
+    fn turn(self, p: Self::F, scale: f64) -> Self::F {
+        lanes!(i => {
+            let turns = f64::from(p[i]) * scale;
+            #[expect(clippy::cast_possible_truncation, reason = "the definition rounds here")]
+            { (turns - round_to_integer(turns)) as f32 }
+        })
+    }
+    #[inline(always)]
+    fn bits(self, a: Self::F) -> Self::U {
+        lanes!(i => a[i].to_bits())
+    }
+    #[inline(always)]
+    fn from_bits(self, a: Self::U) -> Self::F {
+        lanes!(i => f32::from_bits(a[i]))
+    }
+    #[inline(always)]
+    fn splat_bits(self, x: u32) -> Self::U {
+        [x; LANES]
+    }
+    #[inline(always)]
+    fn add_bits(self, a: Self::U, b: Self::U) -> Self::U {
+        lanes!(i => a[i].wrapping_add(b[i]))
+    }
+    #[inline(always)]
+    fn sub_bits(self, a: Self::U, b: Self::U) -> Self::U {
+        lanes!(i => a[i].wrapping_sub(b[i]))
+    }
+    #[inline(always)]
+    fn and_bits(self, a: Self::U, b: Self::U) -> Self::U {
+        lanes!(i => a[i] & b[i])
+    }
+    #[inline(always)]
+    fn or_bits(self, a: Self::U, b: Self::U) -> Self::U {
+        lanes!(i => a[i] | b[i])
+    }
+    #[inline(always)]
+    fn shl_bits<const N: u32>(self, a: Self::U) -> Self::U {
+        lanes!(i => a[i] << N)
+    }
+    #[inline(always)]
+    fn sar_bits<const N: u32>(self, a: Self::U) -> Self::U {
+        lanes!(i => (a[i].cast_signed() >> N).cast_unsigned())
+    }
+}

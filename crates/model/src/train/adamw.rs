@@ -1,0 +1,184 @@
+//! AdamW and the clipping of gradients, in one written order.
+//!
+//! Moments and weights below the smallest normal number become zero: a weights file reads them so, and a checkpoint must
+//! not differ from the run that made it.
+#![expect(
+    clippy::inline_always,
+    reason = "lane operations must be inlined into the function that enables their CPU features"
+)]
+
+use super::Recipe;
+use crate::kernels::Engine;
+use crate::simd::{LANES, Operation, Simd};
+
+/// Elements of a task, and of a partial sum of the norm.
+const CHUNK: usize = 1 << 14;
+
+/// Running means of every parameter's gradient and squared gradient, flat, in file order.
+#[derive(Debug)]
+pub(crate) struct AdamW {
+    pub(crate) first_moments: Vec<f32>,
+    pub(crate) second_moments: Vec<f32>,
+    /// `beta^t` by repeated product, in float64.
+    pub(crate) powers: [f64; 2],
+}
+
+/// The factors of one step, the same for every element.
+#[derive(Clone, Copy, Debug)]
+struct Factors {
+    clip: f32,
+    betas: [f32; 2],
+    /// `1 - beta`
+    rests: [f32; 2],
+    /// `1 / (1 - beta^t)`
+    corrections: [f32; 2],
+    epsilon: f32,
+    learning_rate: f32,
+    /// `1 - learning_rate * weight_decay`
+    keep: f32,
+}
+
+impl AdamW {
+    pub(crate) fn new(parameters: usize) -> Self {
+        Self {
+            first_moments: vec![0.0; parameters],
+            second_moments: vec![0.0; parameters],
+            powers: [1.0; 2],
+        }
+    }
+
+    /// One step. `tensors` gives, in file order, each tensor's length and whether it decays; `norm` is the gradient's.
+    pub(crate) fn step(
+        &mut self,
+        engine: &Engine,
+        recipe: &Recipe,
+        (learning_rate, norm): (f32, f64),
+        tensors: impl Iterator<Item = (usize, bool)>,
+        (mut values, mut gradients): (&mut [f32], &[f32]),
+    ) {
+        let mut factors = self.factors(recipe, learning_rate, norm);
+        let keep = factors.keep;
+        let (mut first, mut second) = (&mut *self.first_moments, &mut *self.second_moments);
+        let mut tasks = Vec::new();
+        for (length, decays) in tensors {
+            factors.keep = if decays { keep } else { 1.0 };
+            let mut left = length;
+            while left > 0 {
+                let n = left.min(CHUNK);
+                tasks.push(Update {
+                    factors,
+                    values: values.split_off_mut(..n).unwrap_or_default(),
+                    gradients: gradients.split_off(..n).unwrap_or_default(),
+                    first: first.split_off_mut(..n).unwrap_or_default(),
+                    second: second.split_off_mut(..n).unwrap_or_default(),
+                });
+                left -= n;
+            }
+        }
+        engine.for_each(tasks, |task| engine.run(task));
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "each factor is rounded once, here")]
+    fn factors(&mut self, recipe: &Recipe, learning_rate: f32, norm: f64) -> Factors {
+        let betas = [recipe.beta_1, recipe.beta_2];
+        for (power, beta) in self.powers.iter_mut().zip(betas) {
+            *power *= f64::from(beta);
+        }
+        let clip = f64::from(recipe.clip);
+        let decay = f64::from(learning_rate) * f64::from(recipe.weight_decay);
+        Factors {
+            clip: if norm > clip { (clip / norm) as f32 } else { 1.0 },
+            betas,
+            rests: betas.map(|beta| (1.0 - f64::from(beta)) as f32),
+            corrections: self.powers.map(|power| (1.0 / (1.0 - power)) as f32),
+            epsilon: recipe.epsilon,
+            learning_rate,
+            keep: (1.0 - decay) as f32,
+        }
+    }
+}
+
+/// The update of up to [`CHUNK`] elements.
+struct Update<'a> {
+    factors: Factors,
+    values: &'a mut [f32],
+    gradients: &'a [f32],
+    first: &'a mut [f32],
+    second: &'a mut [f32],
+}
+
+impl Operation for Update<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let factors = self.factors;
+        let vectors = (self.values.chunks_mut(LANES).zip(self.gradients.chunks(LANES)))
+            .zip(self.first.chunks_mut(LANES).zip(self.second.chunks_mut(LANES)));
+        for ((w, g), (m, v)) in vectors {
+            let state = [&*w, g, m, v].map(|x| s.load_partial(x, 0.0));
+            let [new_w, new_m, new_v] = update(s, factors, state);
+            s.store_partial(new_w, w);
+            s.store_partial(new_m, m);
+            s.store_partial(new_v, v);
+        }
+    }
+}
+
+/// Weight, gradient and moments to weight and moments.
+#[inline(always)]
+fn update<S: Simd>(s: S, factors: Factors, [w, g, m, v]: [S::F; 4]) -> [S::F; 3] {
+    let g = s.mul(g, s.splat(factors.clip));
+    let m = s.fma(s.splat(factors.betas[0]), m, s.mul(s.splat(factors.rests[0]), g));
+    let square = s.mul(g, g);
+    let v = s.fma(s.splat(factors.betas[1]), v, s.mul(s.splat(factors.rests[1]), square));
+    let (m, v) = (without_subnormals(s, m), without_subnormals(s, v));
+    let mean = s.mul(m, s.splat(factors.corrections[0]));
+    let root = s.sqrt(s.mul(v, s.splat(factors.corrections[1])));
+    let direction = s.div(mean, s.add(root, s.splat(factors.epsilon)));
+    let kept = s.mul(w, s.splat(factors.keep));
+    let w = s.fnma(s.splat(factors.learning_rate), direction, kept);
+    [without_subnormals(s, w), m, v]
+}
+
+#[inline(always)]
+fn without_subnormals<S: Simd>(s: S, x: S::F) -> S::F {
+    s.select(s.less(s.abs(x), s.splat(f32::MIN_POSITIVE)), s.splat(0.0), x)
+}
+
+/// The global norm: float64 squares in 16 strided lanes per chunk of a tensor, the chunks added in file order.
+pub(crate) fn norm(engine: &Engine, mut gradients: &[f32], lengths: impl Iterator<Item = usize>) -> f64 {
+    let mut chunks = Vec::new();
+    for length in lengths {
+        let tensor = gradients.split_off(..length).unwrap_or_default();
+        chunks.extend(tensor.chunks(CHUNK));
+    }
+    let mut sums = vec![0.0; chunks.len()];
+    let tasks = chunks.into_iter().zip(&mut sums).collect();
+    engine.for_each(tasks, |(chunk, sum)| *sum = engine.run(SumOfSquares(chunk)));
+    sums.iter().sum::<f64>().sqrt()
+}
+
+struct SumOfSquares<'a>(&'a [f32]);
+
+impl Operation for SumOfSquares<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> f64 {
+        let mut lanes = [0.0_f64; LANES];
+        for part in self.0.chunks(LANES) {
+            for (lane, &g) in lanes.iter_mut().zip(part) {
+                *lane += f64::from(g) * f64::from(g);
+            }
+        }
+        let mut half = LANES / 2;
+        while half > 0 {
+            for i in 0..half {
+                lanes[i] += lanes[i + half];
+            }
+            half /= 2;
+        }
+        lanes[0]
+    }
+}

@@ -1,0 +1,60 @@
+//! The recipe of a training run: everything beside architecture and data that decides the weights.
+//! Nothing that could differ between two machines (threads, kernel, time) may ever become part of it.
+
+use serde::{Deserialize, Serialize};
+
+/// How a model is trained. Two runs of the same recipe on the same data give the same weights, to the last bit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Optimizer steps; the schedule ends with the last of them.
+    pub steps: u64,
+    /// Windows of one context each in a micro-batch. SIGReg's samples are the positions of one micro-batch.
+    pub batch: usize,
+    /// Micro-batches whose gradients are added up, in order, for one step.
+    pub micro_batches: usize,
+    /// The highest learning rate, reached after the warm-up.
+    pub learning_rate: f32,
+    /// Steps over which the learning rate rises linearly.
+    pub warmup: u64,
+    /// What the cosine falls to at the last step, as a share of `learning_rate`.
+    pub final_share: f32,
+    /// Decay of the matrices per step, as a share of the learning rate; biases and norms do not decay.
+    pub weight_decay: f32,
+    /// Gradients of a greater global norm are scaled down to it.
+    pub clip: f32,
+    /// Decay of the gradient's running mean.
+    pub beta_1: f32,
+    /// Decay of the squared gradient's running mean.
+    pub beta_2: f32,
+    /// Added to the root of the second moment.
+    pub epsilon: f32,
+    /// Weight of SIGReg in the loss.
+    pub sigreg_coefficient: f32,
+    /// SIGReg's factor is the number of its samples, but at most this.
+    pub sigreg_cap: u32,
+    /// Decides the initial weights, the order of the data and SIGReg's directions.
+    pub seed: [u8; 32],
+}
+
+impl Default for Recipe {
+    /// Made for `nano` on about a megabyte of text.
+    fn default() -> Self {
+        Self {
+            steps: 1000,
+            batch: 16,
+            micro_batches: 1,
+            learning_rate: 3e-3,
+            warmup: 100,
+            final_share: 0.0,
+            weight_decay: 0.1,
+            clip: 1.0,
+            beta_1: 0.9,
+            beta_2: 0.99,
+            epsilon: 1e-8,
+            sigreg_coefficient: 0.02,
+            sigreg_cap: 256,
+            seed: [0; 32],
+        }
+    }
+}

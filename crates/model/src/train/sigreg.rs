@@ -1,0 +1,190 @@
+//! `SIGReg` over all positions of a micro-batch, and its gradient.
+//!
+//! Samples are the positions of many documents together: that is what spreads documents apart. Sums run over the
+//! positions of a document in float32, then over the documents in order in float64.
+#![expect(
+    clippy::inline_always,
+    reason = "lane operations must be inlined into the function that enables their CPU features"
+)]
+
+use crate::math;
+use crate::simd::{LANES, Operation, Simd};
+
+/// The nodes `t_j > 0` at which characteristic functions are compared, and the sums of the samples at each of them.
+#[derive(Debug)]
+pub(super) struct CharacteristicFunction {
+    slices: usize,
+    /// `t_1`, the distance between nodes.
+    step: f64,
+    /// `phi_j` and the trapezoid weight `w_j` of nodes 1, 2, ...
+    nodes: Vec<(f64, f64)>,
+    /// Real and imaginary sums, `[nodes][slices]` each.
+    sums: [Vec<f64>; 2],
+    /// `[nodes][slices]`: what multiplies the cosine and the sine of each node in the gradient.
+    coefficients: [Vec<f32>; 2],
+}
+
+/// Sums of one document, `[nodes][slices]`, of cosines and of sines.
+pub(super) type DocumentSums = [Vec<f32>; 2];
+
+impl CharacteristicFunction {
+    /// Nodes `t_j = t_max * j / (points - 1)` with the weights of the trapezoid rule under `exp(-t^2 / 2)`.
+    #[expect(clippy::cast_precision_loss, reason = "a handful of points")]
+    pub(super) fn new(slices: usize, points: usize, t_max: f64) -> Self {
+        let last = points.saturating_sub(1).max(1);
+        let step = t_max / last as f64;
+        let node = |j: usize| {
+            let t = t_max * j as f64 / last as f64;
+            let phi = math::exp64(-0.5 * t * t);
+            (phi, phi * step * if j == last { 1.0 } else { 2.0 })
+        };
+        let nodes: Vec<_> = (1..=last).map(node).collect();
+        let size = nodes.len() * slices;
+        let sums = [vec![0.0; size], vec![0.0; size]];
+        let coefficients = [vec![0.0; size], vec![0.0; size]];
+        Self { slices, step, nodes, sums, coefficients }
+    }
+
+    /// Room for the sums of one document.
+    pub(super) fn document_sums(&self) -> DocumentSums {
+        [vec![0.0; self.nodes.len() * self.slices], vec![0.0; self.nodes.len() * self.slices]]
+    }
+
+    /// Turns projections (`[positions, slices]`, in `cosines`) into the cosine and sine of their first node, and adds
+    /// up all nodes over the positions.
+    pub(super) fn samples<'a>(
+        &self,
+        cosines: &'a mut [f32],
+        sines: &'a mut [f32],
+        sums: &'a mut DocumentSums,
+    ) -> Samples<'a> {
+        let turns = self.step / core::f64::consts::TAU;
+        Samples { slices: self.slices, nodes: self.nodes.len(), turns, cosines, sines, sums }
+    }
+
+    /// The distance D, averaged over directions, of `positions` samples; prepares the gradient of `weight * D`.
+    #[expect(clippy::cast_precision_loss, reason = "positions of a micro-batch")]
+    #[expect(clippy::cast_possible_truncation, reason = "coefficients are rounded once, here")]
+    pub(super) fn distance<'a>(
+        &mut self,
+        documents: impl Iterator<Item = &'a DocumentSums>,
+        positions: usize,
+        weight: f64,
+    ) -> f64 {
+        for sums in &mut self.sums {
+            sums.fill(0.0);
+        }
+        for document in documents {
+            for (sums, part) in self.sums.iter_mut().zip(document) {
+                for (sum, part) in sums.iter_mut().zip(part) {
+                    *sum += f64::from(*part);
+                }
+            }
+        }
+        let share = 1.0 / positions as f64;
+        let slope = 2.0 * weight * share / self.slices as f64;
+        let mut total = 0.0;
+        for (j, &(phi, node_weight)) in self.nodes.iter().enumerate() {
+            let t = self.step * (j + 1) as f64;
+            for i in j * self.slices..(j + 1) * self.slices {
+                let real = self.sums[0][i] * share - phi;
+                let imaginary = self.sums[1][i] * share;
+                total += node_weight * (real * real + imaginary * imaginary);
+                self.coefficients[0][i] = (slope * node_weight * t * imaginary) as f32;
+                self.coefficients[1][i] = (slope * node_weight * t * real) as f32;
+            }
+        }
+        total / self.slices as f64
+    }
+
+    /// Replaces the cosines of a document's samples by the gradient of its projections.
+    pub(super) fn gradient<'a>(&'a self, cosines: &'a mut [f32], sines: &'a [f32]) -> Gradient<'a> {
+        Gradient { slices: self.slices, coefficients: &self.coefficients, cosines, sines }
+    }
+}
+
+/// See [`CharacteristicFunction::samples`].
+#[derive(Debug)]
+pub(super) struct Samples<'a> {
+    slices: usize,
+    nodes: usize,
+    turns: f64,
+    cosines: &'a mut [f32],
+    sines: &'a mut [f32],
+    sums: &'a mut DocumentSums,
+}
+
+impl Operation for Samples<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let [cosine_sums, sine_sums] = self.sums;
+        cosine_sums.fill(0.0);
+        sine_sums.fill(0.0);
+        let rows = self.cosines.chunks_mut(self.slices).zip(self.sines.chunks_mut(self.slices));
+        for (cosines, sines) in rows {
+            for (p, (cosine, sine)) in
+                cosines.chunks_mut(LANES).zip(sines.chunks_mut(LANES)).enumerate()
+            {
+                let turn = s.turn(s.load_partial(cosine, 0.0), self.turns);
+                let (c, d) = math::cos_sin_turn(s, turn);
+                s.store_partial(c, cosine);
+                s.store_partial(d, sine);
+                let (mut real, mut imaginary) = (c, d);
+                for node in 0..self.nodes {
+                    let at = node * self.slices + p * LANES;
+                    add(s, real, &mut cosine_sums[at..][..cosine.len()]);
+                    add(s, imaginary, &mut sine_sums[at..][..cosine.len()]);
+                    let next = s.fma(real, c, s.mul(s.sub(s.splat(0.0), imaginary), d));
+                    imaginary = s.fma(real, d, s.mul(imaginary, c));
+                    real = next;
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn add<S: Simd>(s: S, x: S::F, to: &mut [f32]) {
+    if let Ok(to) = <&mut [f32; LANES]>::try_from(&mut *to) {
+        s.store(s.add(s.load(to), x), to);
+    } else {
+        s.store_partial(s.add(s.load_partial(to, 0.0), x), to);
+    }
+}
+
+/// See [`CharacteristicFunction::gradient`].
+#[derive(Debug)]
+pub(super) struct Gradient<'a> {
+    slices: usize,
+    coefficients: &'a [Vec<f32>; 2],
+    cosines: &'a mut [f32],
+    sines: &'a [f32],
+}
+
+impl Operation for Gradient<'_> {
+    type Output = ();
+
+    /// The real part of `sum_j (b_j + i a_j) z^j` by Horner's rule, `z` the sample's point on the unit circle.
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let nodes = self.coefficients[0].len() / self.slices;
+        let rows = self.cosines.chunks_mut(self.slices).zip(self.sines.chunks(self.slices));
+        for (cosines, sines) in rows {
+            for (p, (cosine, sine)) in cosines.chunks_mut(LANES).zip(sines.chunks(LANES)).enumerate() {
+                let (c, d) = (s.load_partial(cosine, 0.0), s.load_partial(sine, 0.0));
+                let (mut real, mut imaginary) = (s.splat(0.0), s.splat(0.0));
+                for node in (0..nodes).rev() {
+                    let at = node * self.slices + p * LANES;
+                    let b = s.load_partial(&self.coefficients[0][at..][..sine.len()], 0.0);
+                    let a = s.load_partial(&self.coefficients[1][at..][..sine.len()], 0.0);
+                    let (x, y) = (s.add(real, b), s.add(imaginary, a));
+                    real = s.fnma(y, d, s.mul(x, c));
+                    imaginary = s.fma(x, d, s.mul(y, c));
+                }
+                s.store_partial(real, cosine);
+            }
+        }
+    }
+}
