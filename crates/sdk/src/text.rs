@@ -7,10 +7,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use soma_protocol::{Address, Hash};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use soma_protocol::{Address, Hash, Phase};
 
 use crate::cursor::Cursor;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A value written to JSON by its `Display` and read by its `FromStr`: a decimal number, a hash,
 /// an address, a cursor.
@@ -25,6 +25,8 @@ pub type I64 = Text<i64>;
 pub type HashText = Text<Hash>;
 /// A public key as bech32m.
 pub type AddressText = Text<Address>;
+/// A phase of an epoch: `reveal`, `publish:0`, `compete`.
+pub type PhaseText = Text<Phase>;
 /// A place in the history of events.
 pub type CursorText = Text<Cursor>;
 

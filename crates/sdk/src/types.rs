@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::text::{AddressText, CursorText, HashText, I64, U64};
+use crate::text::{AddressText, CursorText, HashText, I64, PhaseText, U64};
 
 /// What a node knows about the chain and about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,31 +45,12 @@ pub struct Status {
 pub struct Clock {
     /// The running epoch, from 1.
     pub epoch: u32,
-    /// Its running phase.
-    pub phase: Phase,
-    /// In the publish phase: the candidate rank whose part of the phase it is, from 0.
-    pub rank: Option<u32>,
-    /// Block time at which this part of the phase ends; none if only a command ends it.
+    /// Its running phase: `reveal`, `publish:0` and so on for each rank, `compete`.
+    pub phase: PhaseText,
+    /// Block time at which the phase ends; none if the operator of a local network ends it.
     pub ends_ms: Option<U64>,
-    /// Block time at which the epoch ends; none if only a command ends it.
-    pub epoch_ends_ms: Option<U64>,
-    /// Phases are ended by the operator of a local network, not by time.
-    pub manual: bool,
     /// Randomness of this epoch's targets and of scoring; none before the compete phase.
     pub beacon: Option<HashText>,
-}
-
-/// A phase of an epoch, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum Phase {
-    /// Committed models reveal their weights.
-    Reveal,
-    /// Winners of the last epoch publish their data, rank by rank; reveals still count.
-    Publish,
-    /// Targets are open for submissions; models commit for the next epoch.
-    Compete,
 }
 
 /// Where all money is, in base units. `reserve + held = cap - burned`, always.
@@ -104,17 +85,19 @@ pub struct Account {
     pub models: Vec<u32>,
 }
 
-/// State of a model.
+/// Where a model is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
-pub enum ModelState {
+pub enum ModelStatus {
     /// Owner, name and stake; no weights yet.
     Registered,
     /// Weights are public and current: it is routed to targets.
     Active,
-    /// Weights are overdue or were refused; a commit and reveal brings it back.
+    /// Weights were not refreshed in time; a commit and reveal brings it back.
     Inactive,
+    /// Its owner has retired it; its stake returns in a later epoch.
+    Retiring,
     /// Gone for good; its stake was returned.
     Retired,
 }
@@ -130,15 +113,17 @@ pub struct Model {
     /// Who commits, reveals and retires it, and is paid its commission.
     pub owner: AddressText,
     /// Part of each win that goes to the owner's balance; the rest joins the stake.
-    pub commission_bps: u32,
+    pub commission_bps: u16,
     /// Where it is in its life.
-    pub state: ModelState,
+    pub status: ModelStatus,
+    /// While it retires: the epoch in which its stake returns.
+    pub release_epoch: Option<u32>,
     /// What it has at stake, in base units.
     pub stake: U64,
     /// The weights it competes with; none before its first reveal.
     pub weights: Option<Weights>,
-    /// A commit that waits for its reveal.
-    pub commit: Option<Commit>,
+    /// Commits that wait for their reveal: for this epoch, for the next.
+    pub commits: Vec<Commit>,
     /// Targets it has won and been paid for.
     pub wins: u32,
     /// All it was paid for them, in base units, commission included.
@@ -155,12 +140,14 @@ pub struct Weights {
     pub size_bytes: U64,
     /// BLAKE3 of the encrypted file that was uploaded.
     pub ciphertext_hash: HashText,
-    /// Epoch of its reveal.
+    /// The key that decrypts it.
+    pub key: HashText,
+    /// Epoch of its last reveal.
     pub revealed_epoch: u32,
     /// Epoch in which these very weights were first revealed; the older wins a near tie.
     pub first_epoch: u32,
-    /// First epoch in which the model is inactive unless it reveals again; none if never.
-    pub due_epoch: Option<u32>,
+    /// Epoch by which the model must reveal again, or it becomes inactive.
+    pub refresh_epoch: u32,
 }
 
 /// A commitment to weights that are not public yet.
@@ -175,8 +162,12 @@ pub struct Commit {
     pub ciphertext_hash: HashText,
     /// Bytes of the file, encrypted or not.
     pub size_bytes: U64,
-    /// Validators with enough stake have attested that they hold the file: it may be revealed.
+    /// Validators that say they hold the file.
+    pub holders: Vec<AddressText>,
+    /// Enough of them, by stake: it may be revealed.
     pub held: bool,
+    /// Rent paid with it, in base units; it returns if the commit is not held.
+    pub rent: U64,
 }
 
 /// Components of an embedding or of a target's direction.
@@ -187,21 +178,32 @@ pub struct Vector {
     pub components: Vec<i16>,
 }
 
-/// State of a target.
+/// Where a target is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
-pub enum TargetState {
-    /// Takes submissions.
+pub enum TargetStatus {
+    /// Takes submissions while its epoch competes; then the data of the best candidate is awaited.
     Open,
-    /// Submissions are over; the data of the best candidate is awaited.
-    Closed,
     /// Data is public; validators audit it.
     Published,
-    /// The win was valid and paid.
-    Paid,
-    /// Nobody won it; the reward went back to the reserve.
-    Unpaid,
+    /// Won and paid.
+    Settled,
+    /// Not won: its reward went back to the reserve.
+    Returned,
+}
+
+/// Why a target's reward went back to the reserve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Returned {
+    /// Nobody published data for it.
+    Unclaimed,
+    /// Validators found the claim wrong; its bond is burned.
+    Invalid,
+    /// Validators did not decide; the bond was returned.
+    NoQuorum,
 }
 
 /// A target: a direction, the models routed to it, who came close, and what became of it.
@@ -213,7 +215,9 @@ pub struct Target {
     /// The epoch it was drawn in.
     pub epoch: u32,
     /// Where it is in its life.
-    pub state: TargetState,
+    pub status: TargetStatus,
+    /// Why it was not won.
+    pub returned: Option<Returned>,
     /// What it pays, in base units; even, so that halves are exact.
     pub reward: U64,
     /// Seed of the scoring directions: the epoch's beacon.
@@ -222,9 +226,9 @@ pub struct Target {
     pub routed: Vec<Routed>,
     /// The closest submissions, closest first.
     pub candidates: Vec<Candidate>,
-    /// The data that was published for it.
+    /// The data that was published for it, until it is settled.
     pub publication: Option<Publication>,
-    /// How it was paid.
+    /// Who won it and what was paid.
     pub payment: Option<Payment>,
 }
 
@@ -266,46 +270,31 @@ pub struct Candidate {
 pub struct Publication {
     /// Rank of the candidate that published.
     pub rank: u32,
-    /// Who published.
-    pub submitter: AddressText,
-    /// The model it claims.
-    pub model: u32,
     /// BLAKE3 of the data.
     pub data_hash: HashText,
     /// Bytes of the data.
     pub size_bytes: u32,
-    /// What the validators decided; none while they audit.
-    pub verdict: Option<Verdict>,
 }
 
-/// What the audit of a publication found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// Loss, winner and distance are as claimed, to the last bit.
-    Valid,
-    /// They are not.
-    Invalid,
-}
-
-/// How a won target was paid. `paid_submitter` = `paid_model` = half of the reward.
+/// Who won a target and what was paid. `paid_submitter` = `paid_model` = half of the reward.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Payment {
     /// Who submitted the data.
     pub submitter: AddressText,
-    /// The submitter's half, in base units.
+    /// The submitter's half, in base units, without the bond.
     pub paid_submitter: U64,
     /// The model that predicted the data best.
     pub model: u32,
     /// The model's half, in base units: commission and stake together.
     pub paid_model: U64,
-    /// The part of the model's half that went to its owner's balance.
-    pub commission: U64,
+    /// Squared distance between the data's embedding and the target.
+    pub distance: U64,
+    /// BLAKE3 of the data.
+    pub data_hash: HashText,
 }
 
-/// An epoch and what it draws from.
+/// An epoch and what it fixed when its targets were drawn.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Epoch {
@@ -313,8 +302,10 @@ pub struct Epoch {
     pub epoch: u32,
     /// Its randomness; none before its compete phase.
     pub beacon: Option<HashText>,
-    /// Its targets.
+    /// Its targets; none before its compete phase.
     pub targets: Vec<u32>,
+    /// What each of them pays, in base units.
+    pub target_reward: U64,
 }
 
 /// A final block.
