@@ -1,1 +1,57 @@
 //! The rules: a pure function from state and block to state, receipts and events.
+//!
+//! No input or output, no clock, no floats, no unordered maps, no panics on whatever a transaction
+//! holds. `docs/protocol.md` says what the rules are and why.
+
+#![forbid(unsafe_code)]
+#![deny(
+    clippy::float_arithmetic,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+
+pub mod action;
+mod actions;
+pub mod address;
+pub mod amount;
+mod apply;
+pub mod architecture;
+mod balance;
+pub mod commitment;
+pub mod decimal;
+mod epoch;
+mod error;
+pub mod event;
+pub mod genesis;
+pub mod hash;
+pub mod hex;
+pub mod id;
+pub mod params;
+pub mod phase;
+pub mod record;
+pub mod reject;
+pub mod state;
+pub mod targets;
+pub mod transaction;
+pub mod view;
+
+pub use action::{Action, Held, Verdict};
+pub use address::{Address, ConsensusKey};
+pub use amount::{Amount, SOMA, SUPPLY};
+pub use apply::{BlockInfo, Outcome, Receipt, check, execute, next_deadline_ms};
+pub use architecture::ArchitectureSpec;
+pub use error::Error;
+pub use event::Event;
+pub use genesis::{Genesis, GenesisAccount, GenesisModel, GenesisValidator, Network};
+pub use hash::Hash;
+pub use id::{Epoch, ModelId, TargetId};
+pub use params::Params;
+pub use phase::Phase;
+pub use reject::Rejection;
+pub use state::{Changes, Draft, Key, Memory, Read};
+pub use transaction::{
+    SecretKey, SignedTransaction, TRANSACTION_BYTES_MAX, Transaction, VerifiedTransaction,
+    verify_batch,
+};

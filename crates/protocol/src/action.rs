@@ -1,0 +1,192 @@
+//! What a transaction can do. One variant, one file in `actions/`.
+
+use std::fmt;
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+use crate::phase::Phase;
+use crate::{Address, Amount, Epoch, Hash, ModelId, TargetId, decimal, hex};
+
+/// Longest list of held files in one transaction.
+pub const HELD_MAX: usize = 1_024;
+
+/// What an auditor found.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Loss, winner and distance are as claimed.
+    Valid,
+    /// At least one of them is not.
+    Invalid,
+}
+
+/// A file that a validator holds.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+pub struct Held {
+    /// The model.
+    pub model: ModelId,
+    /// BLAKE3 of the encrypted file that its commit names.
+    pub ciphertext_hash: Hash,
+}
+
+/// What a transaction does. `epoch` is always the epoch that the action is *for*.
+#[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "snake_case")]
+pub enum Action {
+    /// Sends money.
+    Transfer {
+        /// Recipient.
+        to: Address,
+        /// How much.
+        amount: Amount,
+    },
+    /// Registers a model.
+    RegisterModel {
+        /// 1 to 64 bytes of printable ASCII without a space at either end.
+        name: String,
+        /// The owner's share of what the stake earns.
+        commission_bps: u16,
+        /// Locked until the model is retired.
+        stake: Amount,
+    },
+    /// Commits a model to weights that will be revealed in the next epoch.
+    CommitWeights {
+        /// The model; the sender owns it.
+        model: ModelId,
+        /// The epoch of the reveal: the next one.
+        epoch: Epoch,
+        /// [`crate::commitment::weights`].
+        commitment: Hash,
+        /// BLAKE3 of the encrypted file.
+        ciphertext_hash: Hash,
+        /// Its length in bytes.
+        #[serde(with = "decimal")]
+        size_bytes: u64,
+    },
+    /// A validator says which committed files it holds. Free.
+    HoldWeights {
+        /// The epoch of the reveals: the next one.
+        epoch: Epoch,
+        /// The files; at most [`HELD_MAX`].
+        held: Vec<Held>,
+    },
+    /// Reveals what a model was committed to. Anyone may carry it.
+    RevealWeights {
+        /// The model.
+        model: ModelId,
+        /// Key of the encrypted file.
+        #[serde(with = "hex::array")]
+        key: [u8; 32],
+        /// BLAKE3 of the weights file.
+        weights_hash: Hash,
+        /// Specialization: exactly `dim` components, length 32767 within rounding.
+        embedding: Vec<i16>,
+    },
+    /// Retires a model; its stake returns after `unbonding_epochs`.
+    RetireModel {
+        /// The model; the sender owns it.
+        model: ModelId,
+    },
+    /// A validator commits to its randomness for the next epoch. Free.
+    CommitBeacon {
+        /// The next epoch.
+        epoch: Epoch,
+        /// [`crate::commitment::beacon`].
+        commitment: Hash,
+    },
+    /// A validator opens its randomness. Free.
+    OpenBeacon {
+        /// The running epoch.
+        epoch: Epoch,
+        /// The value that was committed to.
+        value: Hash,
+    },
+    /// Claims a target without showing the data.
+    Submit {
+        /// The target.
+        target: TargetId,
+        /// The routed model with the lowest loss.
+        model: ModelId,
+        /// Its loss, in 2^-32 nat.
+        #[serde(with = "decimal")]
+        loss_q32: i64,
+        /// Squared distance of its embedding of the data to the target.
+        #[serde(with = "decimal")]
+        distance: u64,
+        /// Length of the data.
+        size_bytes: u32,
+        /// [`crate::commitment::data`].
+        commitment: Hash,
+    },
+    /// Shows the data of a candidate.
+    PublishData {
+        /// The target.
+        target: TargetId,
+        /// The data.
+        #[serde(with = "hex")]
+        data: Vec<u8>,
+        /// Salt of the commitment.
+        #[serde(with = "hex::array")]
+        salt: [u8; 32],
+    },
+    /// A validator's verdict on a published claim. Free.
+    Attest {
+        /// The target.
+        target: TargetId,
+        /// The verdict.
+        verdict: Verdict,
+        /// Hash of the traces of the routed models' scores, in routed order.
+        trace: Hash,
+    },
+    /// The operator of a local network ends a phase. Free; harmless if the phase has ended.
+    EndPhase {
+        /// The running epoch.
+        epoch: Epoch,
+        /// Its phase.
+        phase: Phase,
+    },
+}
+
+impl Action {
+    /// Name of the action, as in JSON.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Transfer { .. } => "transfer",
+            Self::RegisterModel { .. } => "register_model",
+            Self::CommitWeights { .. } => "commit_weights",
+            Self::HoldWeights { .. } => "hold_weights",
+            Self::RevealWeights { .. } => "reveal_weights",
+            Self::RetireModel { .. } => "retire_model",
+            Self::CommitBeacon { .. } => "commit_beacon",
+            Self::OpenBeacon { .. } => "open_beacon",
+            Self::Submit { .. } => "submit",
+            Self::PublishData { .. } => "publish_data",
+            Self::Attest { .. } => "attest",
+            Self::EndPhase { .. } => "end_phase",
+        }
+    }
+
+    /// Whether it costs no fee: the duties of validators, and the operator's command.
+    pub const fn is_free(&self) -> bool {
+        matches!(
+            self,
+            Self::HoldWeights { .. }
+                | Self::CommitBeacon { .. }
+                | Self::OpenBeacon { .. }
+                | Self::Attest { .. }
+                | Self::EndPhase { .. }
+        )
+    }
+}
+
+impl fmt::Debug for Action {
+    /// The name alone: some actions hold kilobytes, some hold keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,314 @@
+//! One block: phases that time has ended, then its transactions in order, then their fees.
+//! A transaction changes everything it says or nothing but its sender's nonce and base fee.
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+use crate::action::Action;
+use crate::record::{Account, Clock, Supply, load};
+use crate::state::{Changes, Draft, Key, Read};
+use crate::transaction::{Transaction, VerifiedTransaction};
+use crate::{
+    Address, Amount, Event, Hash, Network, Params, Rejection, actions, balance, decimal, epoch,
+};
+
+/// What consensus says of a block.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+pub struct BlockInfo {
+    /// Its height; genesis is 0.
+    #[serde(with = "decimal")]
+    pub height: u64,
+    /// Its time, ms since 1970; never before its parent's.
+    #[serde(with = "decimal")]
+    pub timestamp_ms: u64,
+    /// The validator that proposed it.
+    pub proposer: Address,
+}
+
+/// What a block did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// To the state.
+    pub changes: Changes,
+    /// To each of its transactions, in their order.
+    pub receipts: Vec<Receipt>,
+    /// In the order in which it happened.
+    pub events: Vec<Event>,
+}
+
+/// What became of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Its hash.
+    pub hash: Hash,
+    /// The fee that was charged.
+    pub fee: Amount,
+    /// Whether it did what it says.
+    pub result: Result<(), Rejection>,
+}
+
+/// The parts of the state that every rule may ask for.
+pub(crate) struct Rules {
+    pub(crate) network: Network,
+    pub(crate) params: Params,
+}
+
+/// What an action works with.
+pub(crate) struct Context<'a> {
+    pub(crate) state: Draft<'a>,
+    pub(crate) rules: &'a Rules,
+    pub(crate) block: &'a BlockInfo,
+    /// Place of the transaction in the block.
+    pub(crate) index: u32,
+    pub(crate) sender: Address,
+    pub(crate) clock: Clock,
+    pub(crate) events: Vec<Event>,
+}
+
+struct Executor<'a> {
+    state: Draft<'a>,
+    block: &'a BlockInfo,
+    rules: Rules,
+    clock: Clock,
+    fees: Amount,
+    events: Vec<Event>,
+}
+
+/// Executes a block on a state that genesis or earlier blocks made.
+///
+/// # Panics
+/// If `base` is not such a state.
+pub fn execute(
+    base: &dyn Read,
+    block: &BlockInfo,
+    transactions: &[VerifiedTransaction],
+) -> Outcome {
+    let mut executor = Executor::new(base, block);
+    executor.begin();
+    let receipts = (0..)
+        .zip(transactions)
+        .map(|(index, transaction)| executor.run(index, transaction))
+        .collect();
+    executor.settle_fees();
+    let Executor { state, events, .. } = executor;
+    Outcome {
+        changes: state.into_changes(),
+        receipts,
+        events,
+    }
+}
+
+/// What would become of a transaction if it came next, in a block at that time; for mempools. The
+/// changes are what it would do, fees aside.
+///
+/// # Panics
+/// If `base` is not a state that genesis or blocks made.
+pub fn check(
+    base: &dyn Read,
+    block: &BlockInfo,
+    transaction: &VerifiedTransaction,
+) -> (Receipt, Changes) {
+    let mut executor = Executor::new(base, block);
+    let receipt = executor.run(0, transaction);
+    (receipt, executor.state.into_changes())
+}
+
+/// Block time from which the running phase may end; `None` if only the operator ends phases.
+///
+/// # Panics
+/// If `base` is not a state that genesis or blocks made.
+pub fn next_deadline_ms(base: &dyn Read) -> Option<u64> {
+    epoch::deadline_ms(&clock(base), &params(base))
+}
+
+#[expect(clippy::expect_used, reason = "every state since genesis has one")]
+pub(crate) fn clock(state: &dyn Read) -> Clock {
+    load(state, &Key::clock()).expect("every state since genesis has a clock")
+}
+
+#[expect(clippy::expect_used, reason = "every state since genesis has them")]
+pub(crate) fn params(state: &dyn Read) -> Params {
+    load(state, &Key::params()).expect("every state since genesis has parameters")
+}
+
+#[expect(clippy::expect_used, reason = "every state since genesis has one")]
+pub(crate) fn network(state: &dyn Read) -> Network {
+    load(state, &Key::network()).expect("every state since genesis has a network")
+}
+
+#[expect(clippy::expect_used, reason = "every state since genesis has one")]
+pub(crate) fn supply(state: &dyn Read) -> Supply {
+    load(state, &Key::supply()).expect("every state since genesis has a supply")
+}
+
+impl<'a> Executor<'a> {
+    fn new(base: &'a dyn Read, block: &'a BlockInfo) -> Self {
+        Self {
+            state: Draft::new(base),
+            block,
+            rules: Rules {
+                network: network(base),
+                params: params(base),
+            },
+            clock: clock(base),
+            fees: Amount::ZERO,
+            events: Vec::new(),
+        }
+    }
+
+    /// Ends the running phase if its time is over. At most one phase ends in a block: after a halt
+    /// of the chain the next phase still has its full length, and nobody misses it.
+    fn begin(&mut self) {
+        let deadline = epoch::deadline_ms(&self.clock, &self.rules.params);
+        if deadline.is_some_and(|deadline| self.block.timestamp_ms >= deadline) {
+            epoch::end_phase(
+                &mut self.state,
+                &self.rules,
+                self.block.timestamp_ms,
+                &mut self.events,
+            );
+            self.refresh();
+        }
+    }
+
+    fn refresh(&mut self) {
+        self.clock = clock(&self.state);
+        self.rules.params = params(&self.state);
+    }
+
+    fn run(&mut self, index: u32, verified: &VerifiedTransaction) -> Receipt {
+        let hash = verified.hash();
+        let transaction = verified.transaction();
+        let (fee, result) = match self.admit(transaction) {
+            Err(rejection) => (Amount::ZERO, Err(rejection)),
+            Ok((sender, base_fee)) => self.act(index, transaction, sender, base_fee),
+        };
+        self.fees = self.fees.plus(fee);
+        if result.is_ok() && matches!(transaction.action, Action::EndPhase { .. }) {
+            self.refresh();
+        }
+        Receipt { hash, fee, result }
+    }
+
+    /// The sender's account with nonce and base fee taken, and that fee. Nothing is written yet.
+    fn admit(&self, transaction: &Transaction) -> Result<(Account, Amount), Rejection> {
+        let block_ms = self.block.timestamp_ms;
+        let valid_until_ms = transaction.valid_until_ms;
+        if transaction.chain != self.rules.network.chain_id {
+            return Err(Rejection::WrongChain {
+                found: transaction.chain,
+            });
+        }
+        if valid_until_ms < block_ms {
+            return Err(Rejection::Expired {
+                valid_until_ms,
+                block_ms,
+            });
+        }
+        let mut account = balance::account(&self.state, &transaction.sender);
+        if transaction.nonce != account.nonce {
+            return Err(Rejection::WrongNonce {
+                expected: account.nonce,
+                found: transaction.nonce,
+            });
+        }
+        let free = transaction.action.is_free();
+        let fee = if free {
+            Amount::ZERO
+        } else {
+            self.rules.params.base_fee
+        };
+        if fee > transaction.fee_limit {
+            return Err(Rejection::FeeLimit {
+                fee,
+                limit: transaction.fee_limit,
+            });
+        }
+        let available = account.balance;
+        let rest = available.minus(fee);
+        account.balance = rest.ok_or(Rejection::InsufficientBalance {
+            needed: fee,
+            available,
+        })?;
+        account.nonce = account.nonce.saturating_add(1);
+        Ok((account, fee))
+    }
+
+    fn act(
+        &mut self,
+        index: u32,
+        transaction: &Transaction,
+        sender: Account,
+        base_fee: Amount,
+    ) -> (Amount, Result<(), Rejection>) {
+        let mut context = Context {
+            state: Draft::new(&self.state),
+            rules: &self.rules,
+            block: self.block,
+            index,
+            sender: transaction.sender,
+            clock: self.clock,
+            events: Vec::new(),
+        };
+        let account = Key::account(&transaction.sender);
+        context.state.save(account, &sender);
+        let charged = actions::apply(&mut context, &transaction.action)
+            .and_then(|()| charge_bytes(&mut context, transaction, base_fee));
+        match charged {
+            Ok(fee) => {
+                let Context { state, events, .. } = context;
+                let changes = state.into_changes();
+                self.state.extend(changes);
+                self.events.extend(events);
+                (fee, Ok(()))
+            }
+            Err(rejection) => {
+                self.state.save(account, &sender);
+                (base_fee, Err(rejection))
+            }
+        }
+    }
+
+    /// Fees of the whole block enter the supply at once, so that no two transactions write one record.
+    fn settle_fees(&mut self) {
+        if self.fees == Amount::ZERO {
+            return;
+        }
+        let mut supply = supply(&self.state);
+        let burned = self.fees.bps(self.rules.params.burn_bps);
+        supply.burned = supply.burned.plus(burned);
+        supply.reserve = supply.reserve.plus(self.fees.less(burned));
+        self.state.save(Key::supply(), &supply);
+    }
+}
+
+/// Takes the fee for what the action has written; returns the whole fee.
+fn charge_bytes(
+    context: &mut Context<'_>,
+    transaction: &Transaction,
+    base_fee: Amount,
+) -> Result<Amount, Rejection> {
+    if transaction.action.is_free() {
+        return Ok(Amount::ZERO);
+    }
+    let written = context
+        .state
+        .changes()
+        .0
+        .values()
+        .flatten()
+        .map(|value| value.len());
+    let bytes = u64::try_from(written.fold(0, usize::saturating_add)).unwrap_or(u64::MAX);
+    let byte_fee = context.rules.params.byte_fee.times(bytes);
+    let fee = base_fee.plus(byte_fee);
+    if fee > transaction.fee_limit {
+        return Err(Rejection::FeeLimit {
+            fee,
+            limit: transaction.fee_limit,
+        });
+    }
+    balance::debit(&mut context.state, &transaction.sender, byte_fee)?;
+    Ok(fee)
+}

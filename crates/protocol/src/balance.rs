@@ -1,0 +1,38 @@
+//! Moving money in and out of accounts. Money that leaves an account must enter something else in
+//! the same breath; `invariants.rs` checks that it did.
+
+use crate::record::{Account, load};
+use crate::state::{Draft, Key, Read};
+use crate::{Address, Amount, Rejection};
+
+/// The account, or an empty one.
+pub(crate) fn account(state: &dyn Read, address: &Address) -> Account {
+    load(state, &Key::account(address)).unwrap_or_default()
+}
+
+/// Adds to an account.
+pub(crate) fn credit(state: &mut Draft<'_>, address: &Address, amount: Amount) {
+    if amount == Amount::ZERO {
+        return;
+    }
+    let mut account = account(state, address);
+    account.balance = account.balance.plus(amount);
+    state.save(Key::account(address), &account);
+}
+
+/// Takes from an account.
+pub(crate) fn debit(
+    state: &mut Draft<'_>,
+    address: &Address,
+    amount: Amount,
+) -> Result<(), Rejection> {
+    let mut account = account(state, address);
+    let available = account.balance;
+    let rest = available.minus(amount);
+    account.balance = rest.ok_or(Rejection::InsufficientBalance {
+        needed: amount,
+        available,
+    })?;
+    state.save(Key::account(address), &account);
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! What participants commit to before they show it. Each commitment names chain, person, thing and
+//! epoch, so it cannot be replayed, copied or inherited.
+
+use crate::{Address, Epoch, Hash, ModelId, TargetId};
+
+/// Hash of the one-time key of an encrypted weights file.
+pub fn key_hash(key: &[u8; 32]) -> Hash {
+    Hash::of_parts("soma weights key", &[key])
+}
+
+/// Hash of an embedding: its components as little-endian i16.
+pub fn embedding_hash(embedding: &[i16]) -> Hash {
+    let bytes: Vec<u8> = embedding
+        .iter()
+        .flat_map(|component| component.to_le_bytes())
+        .collect();
+    Hash::of_parts("soma embedding", &[&bytes])
+}
+
+/// What a reveal opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WeightsOpening<'a> {
+    /// The model.
+    pub model: ModelId,
+    /// Its owner.
+    pub owner: &'a Address,
+    /// Epoch of the reveal.
+    pub epoch: Epoch,
+    /// BLAKE3 of the weights file.
+    pub weights_hash: &'a Hash,
+    /// Key of the encrypted file.
+    pub key: &'a [u8; 32],
+    /// The model's specialization.
+    pub embedding: &'a [i16],
+}
+
+/// Commitment to weights, of `Action::CommitWeights`.
+pub fn weights(chain: &Hash, opening: &WeightsOpening<'_>) -> Hash {
+    Hash::of_parts(
+        "soma commit weights",
+        &[
+            &chain.0,
+            &opening.model.0.to_le_bytes(),
+            &opening.owner.0,
+            &opening.epoch.0.to_le_bytes(),
+            &opening.weights_hash.0,
+            &key_hash(opening.key).0,
+            &embedding_hash(opening.embedding).0,
+        ],
+    )
+}
+
+/// Commitment to data, of `Action::Submit`. `data_hash` is BLAKE3 of the data.
+pub fn data(
+    chain: &Hash,
+    submitter: &Address,
+    target: TargetId,
+    data_hash: &Hash,
+    size_bytes: u32,
+    salt: &[u8; 32],
+) -> Hash {
+    Hash::of_parts(
+        "soma commit data",
+        &[
+            &chain.0,
+            &submitter.0,
+            &target.0.to_le_bytes(),
+            &data_hash.0,
+            &size_bytes.to_le_bytes(),
+            salt,
+        ],
+    )
+}
+
+/// Commitment to randomness, of `Action::CommitBeacon`.
+pub fn beacon(chain: &Hash, validator: &Address, epoch: Epoch, value: &Hash) -> Hash {
+    Hash::of_parts(
+        "soma commit beacon",
+        &[&chain.0, &validator.0, &epoch.0.to_le_bytes(), &value.0],
+    )
+}

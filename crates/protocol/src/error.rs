@@ -1,0 +1,104 @@
+//! What can be wrong with text, bytes and genesis documents from outside. A transaction that the
+//! rules refuse is not an error here: that is a [`Rejection`](crate::Rejection).
+
+use crate::{Amount, Hash};
+
+/// Why text, bytes or a genesis document could not be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Not a decimal amount of SOMA with at most nine decimals.
+    #[error("not an amount of SOMA (digits, at most nine decimals)")]
+    AmountText,
+    /// Not a bech32m address with the prefix `soma`.
+    #[error("not an address (soma1..., lower case)")]
+    AddressText,
+    /// Not 64 lower-case hexadecimal digits.
+    #[error("not a hash (64 lower-case hexadecimal digits)")]
+    HashText,
+    /// Not a phase.
+    #[error("not a phase (reveal, publish:N or compete)")]
+    PhaseText,
+    /// More bytes than a transaction may have.
+    #[error("a transaction of {found} bytes, at most {limit} are allowed")]
+    TransactionTooLarge {
+        /// Bytes found.
+        found: usize,
+        /// Bytes allowed.
+        limit: usize,
+    },
+    /// The bytes are not a transaction.
+    #[error("the bytes are not a transaction")]
+    TransactionBytes,
+    /// The transaction is for another chain.
+    #[error("the transaction is for chain {found}, this is {expected}")]
+    WrongChain {
+        /// This chain.
+        expected: Hash,
+        /// The transaction's chain.
+        found: Hash,
+    },
+    /// The signature is not the sender's.
+    #[error("the signature is not the sender's")]
+    Signature,
+    /// A parameter is outside its bounds.
+    #[error("parameter {name} is {found}, it must be from {min} to {max}")]
+    Parameter {
+        /// Name of the parameter.
+        name: &'static str,
+        /// Value found.
+        found: u64,
+        /// Least value allowed.
+        min: u64,
+        /// Greatest value allowed.
+        max: u64,
+    },
+    /// A number of the architecture is outside its bounds.
+    #[error("architecture: {field} is {found}, which is not allowed")]
+    Architecture {
+        /// Name of the field.
+        field: &'static str,
+        /// Value found.
+        found: u64,
+    },
+    /// The name of the chain is not allowed.
+    #[error("the chain's name must have 1 to 64 printable ASCII characters")]
+    ChainName,
+    /// Genesis names an account or validator twice.
+    #[error("genesis names {address} twice")]
+    GenesisDuplicate {
+        /// The address.
+        address: crate::Address,
+    },
+    /// Genesis names no validator, or too many.
+    #[error("genesis must name 1 to {limit} validators, it names {found}")]
+    GenesisValidators {
+        /// Validators found.
+        found: usize,
+        /// Validators allowed.
+        limit: usize,
+    },
+    /// A validator without stake.
+    #[error("validator {address} has no stake")]
+    GenesisStake {
+        /// The validator.
+        address: crate::Address,
+    },
+    /// A model of genesis breaks a rule.
+    #[error("genesis model {name:?}: {reason}")]
+    GenesisModel {
+        /// Name of the model.
+        name: String,
+        /// The rule.
+        #[source]
+        reason: crate::Rejection,
+    },
+    /// Genesis gives away more than there will ever be.
+    #[error("genesis gives away {found} SOMA, there are {limit}")]
+    GenesisSupply {
+        /// Sum of what genesis gives away.
+        found: Amount,
+        /// All there is.
+        limit: Amount,
+    },
+}

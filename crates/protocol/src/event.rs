@@ -1,0 +1,205 @@
+//! What happened, for people and programs that watch. The order of events is the order in which
+//! the rules act; the `event` tags and field names are stable.
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+use crate::action::Verdict;
+use crate::phase::Phase;
+use crate::record::Returned;
+use crate::{Address, Amount, Epoch, Hash, ModelId, TargetId, decimal};
+
+/// Why a commit lapsed.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Lapse {
+    /// At most a third of the stake held its file; what was paid is returned.
+    NotHeld,
+    /// It was not revealed in time; what was paid is burned.
+    NotRevealed,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+#[expect(
+    missing_docs,
+    reason = "fields are named after what they are; amounts are in base units"
+)]
+pub enum Event {
+    /// An epoch began.
+    EpochBegan { epoch: Epoch },
+    /// A phase of an epoch began.
+    PhaseBegan { epoch: Epoch, phase: Phase },
+    /// Money was sent.
+    Transferred {
+        from: Address,
+        to: Address,
+        amount: Amount,
+    },
+    /// A model was registered.
+    ModelRegistered {
+        model: ModelId,
+        owner: Address,
+        name: String,
+        stake: Amount,
+    },
+    /// A model was committed to weights.
+    WeightsCommitted {
+        model: ModelId,
+        epoch: Epoch,
+        ciphertext_hash: Hash,
+        #[serde(with = "decimal")]
+        size_bytes: u64,
+        /// Rent due for the time until the next refresh.
+        rent: Amount,
+        /// What the owner paid of it.
+        paid: Amount,
+    },
+    /// A validator holds a committed file.
+    WeightsHeld {
+        model: ModelId,
+        epoch: Epoch,
+        validator: Address,
+    },
+    /// Enough stake holds a committed file: it may be revealed.
+    WeightsAvailable { model: ModelId, epoch: Epoch },
+    /// A commit lapsed.
+    CommitLapsed {
+        model: ModelId,
+        epoch: Epoch,
+        reason: Lapse,
+        returned: Amount,
+        burned: Amount,
+    },
+    /// A model's weights are public now.
+    WeightsRevealed {
+        model: ModelId,
+        epoch: Epoch,
+        weights_hash: Hash,
+    },
+    /// A model missed its refresh.
+    ModelInactive { model: ModelId, epoch: Epoch },
+    /// A model was retired; its stake is released later.
+    ModelRetired { model: ModelId, release: Epoch },
+    /// A retired model's stake and left-over rent returned to its owner.
+    StakeReleased {
+        model: ModelId,
+        owner: Address,
+        stake: Amount,
+        rent: Amount,
+    },
+    /// A model was slashed for a missed reveal.
+    ModelSlashed { model: ModelId, amount: Amount },
+    /// A validator was slashed for keeping its randomness closed.
+    ValidatorSlashed { validator: Address, amount: Amount },
+    /// A validator committed to its randomness.
+    BeaconCommitted { epoch: Epoch, validator: Address },
+    /// A validator opened its randomness.
+    BeaconOpened { epoch: Epoch, validator: Address },
+    /// The randomness of an epoch is known.
+    BeaconDrawn { epoch: Epoch, beacon: Hash },
+    /// An epoch's emission left the reserve.
+    EmissionTaken {
+        epoch: Epoch,
+        targets: Amount,
+        validators: Amount,
+    },
+    /// A target was drawn, and models routed to it, nearest first.
+    TargetDrawn {
+        target: TargetId,
+        epoch: Epoch,
+        reward: Amount,
+        models: Vec<ModelId>,
+    },
+    /// A submission is among the closest of its target.
+    SubmissionAccepted {
+        target: TargetId,
+        rank: u32,
+        submitter: Address,
+        model: ModelId,
+        #[serde(with = "decimal")]
+        loss_q32: i64,
+        #[serde(with = "decimal")]
+        distance: u64,
+        bond: Amount,
+    },
+    /// A closer submission displaced this one; its bond returned.
+    SubmissionDisplaced {
+        target: TargetId,
+        submitter: Address,
+        bond: Amount,
+    },
+    /// A closer candidate published; this one's bond returned.
+    SubmissionReleased {
+        target: TargetId,
+        rank: u32,
+        submitter: Address,
+        bond: Amount,
+    },
+    /// A candidate did not publish in its part; its bond is burned.
+    SubmissionForfeited {
+        target: TargetId,
+        rank: u32,
+        submitter: Address,
+        bond: Amount,
+    },
+    /// A candidate published its data.
+    DataPublished {
+        target: TargetId,
+        rank: u32,
+        submitter: Address,
+        data_hash: Hash,
+        size_bytes: u32,
+    },
+    /// A validator attested a published claim.
+    Attested {
+        target: TargetId,
+        validator: Address,
+        verdict: Verdict,
+        trace: Hash,
+    },
+    /// A target was won and paid.
+    TargetSettled {
+        target: TargetId,
+        epoch: Epoch,
+        model: ModelId,
+        submitter: Address,
+        #[serde(with = "decimal")]
+        loss_q32: i64,
+        #[serde(with = "decimal")]
+        distance: u64,
+        /// Paid to the submitter: half of the reward.
+        paid_submitter: Amount,
+        /// Paid to the model: the other half, commission included.
+        paid_model: Amount,
+        /// The part of the model's half that its owner took as commission.
+        commission: Amount,
+        /// The submitter's bond, returned.
+        bond: Amount,
+    },
+    /// A target was not won; its reward returned to the reserve.
+    TargetReturned {
+        target: TargetId,
+        epoch: Epoch,
+        reason: Returned,
+        reward: Amount,
+        bond_returned: Amount,
+        bond_burned: Amount,
+    },
+    /// A validator was paid for an epoch.
+    ValidatorRewarded {
+        epoch: Epoch,
+        validator: Address,
+        amount: Amount,
+    },
+    /// A validator was paid for the files that it holds.
+    RentPaid {
+        epoch: Epoch,
+        validator: Address,
+        amount: Amount,
+    },
+}

@@ -1,0 +1,302 @@
+//! The first state of a network, as a document that people can read.
+//! Its chain id is a hash of all that it says; every transaction and commitment names it.
+
+use std::collections::BTreeSet;
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+use crate::actions::{register_model, reveal_weights};
+use crate::amount::SUPPLY;
+use crate::architecture::ArchitectureSpec;
+use crate::params::Params;
+use crate::phase::Phase;
+use crate::record::{
+    Account, Age, Clock, Embedding, Model, ModelCount, ModelStatus, Rent, Supply, Validator,
+    Validators, Weights,
+};
+use crate::state::{Changes, Draft, Key, Memory};
+use crate::{Address, Amount, ConsensusKey, Epoch, Error, Hash, ModelId, TargetId, decimal, hex};
+
+/// Most validators that genesis may name.
+pub const VALIDATORS_MAX: usize = 1_024;
+
+/// An account that has money from the start.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GenesisAccount {
+    /// The account.
+    pub address: Address,
+    /// Its balance.
+    pub balance: Amount,
+}
+
+/// A validator from the start.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GenesisValidator {
+    /// Its account.
+    pub address: Address,
+    /// Its key in consensus.
+    pub consensus_key: ConsensusKey,
+    /// Its stake.
+    pub stake: Amount,
+}
+
+/// A model that is active from the start.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GenesisModel {
+    /// Its owner.
+    pub owner: Address,
+    /// Its name.
+    pub name: String,
+    /// The owner's share of what its stake earns.
+    pub commission_bps: u16,
+    /// Its stake.
+    pub stake: Amount,
+    /// BLAKE3 of the weights file.
+    pub weights_hash: Hash,
+    /// BLAKE3 of the encrypted file.
+    pub ciphertext_hash: Hash,
+    /// Length of the encrypted file.
+    #[serde(with = "decimal")]
+    pub size_bytes: u64,
+    /// Key of the encrypted file.
+    #[serde(with = "hex::array")]
+    pub key: [u8; 32],
+    /// Its specialization.
+    pub embedding: Vec<i16>,
+}
+
+/// The first state of a network.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Genesis {
+    /// Name of the network.
+    pub chain: String,
+    /// Its beginning, ms since 1970.
+    #[serde(with = "decimal")]
+    pub timestamp_ms: u64,
+    /// The numbers that tune its rules.
+    pub params: Params,
+    /// The architecture of its models.
+    pub architecture: ArchitectureSpec,
+    /// Who has money.
+    pub accounts: Vec<GenesisAccount>,
+    /// Who validates.
+    pub validators: Vec<GenesisValidator>,
+    /// What competes; ids are places in this list, from 1.
+    pub models: Vec<GenesisModel>,
+    /// Who may end phases by command: local networks only.
+    pub operator: Option<Address>,
+}
+
+/// What every state says of its network.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Network {
+    /// Name of the network.
+    pub chain: String,
+    /// Hash of its genesis.
+    pub chain_id: Hash,
+    /// The architecture of its models.
+    pub architecture: ArchitectureSpec,
+    /// Who may end phases by command.
+    pub operator: Option<Address>,
+}
+
+impl Genesis {
+    /// Id of the chain: a hash of the whole document's content.
+    #[expect(clippy::expect_used, reason = "writing to a vector cannot fail")]
+    pub fn chain_id(&self) -> Hash {
+        let bytes = borsh::to_vec(self).expect("writing to a vector cannot fail");
+        Hash::of_parts("soma genesis", &[&bytes])
+    }
+
+    /// The first state. Whatever nobody is given is the reserve.
+    ///
+    /// # Errors
+    /// If a number is outside its bounds, somebody is named twice, or more is given away than there is.
+    pub fn state(&self) -> Result<Changes, Error> {
+        self.check()?;
+        let nothing = Memory::default();
+        let mut draft = Draft::new(&nothing);
+        let network = Network {
+            chain: self.chain.clone(),
+            chain_id: self.chain_id(),
+            architecture: self.architecture.clone(),
+            operator: self.operator,
+        };
+        draft.save(Key::network(), &network);
+        draft.save(Key::params(), &self.params);
+        draft.save(
+            Key::clock(),
+            &Clock {
+                epoch: Epoch(1),
+                phase: Phase::Reveal,
+                phase_started_ms: self.timestamp_ms,
+                next_target: TargetId(1),
+            },
+        );
+        for account in &self.accounts {
+            let record = Account {
+                balance: account.balance,
+                nonce: 0,
+            };
+            draft.save(Key::account(&account.address), &record);
+        }
+        for GenesisValidator {
+            address,
+            consensus_key,
+            stake,
+        } in &self.validators
+        {
+            let record = Validator {
+                address: *address,
+                consensus_key: *consensus_key,
+                stake: *stake,
+                since: Epoch(1),
+            };
+            draft.save(Key::validator(address), &record);
+        }
+        let validators = self
+            .validators
+            .iter()
+            .map(|validator| validator.address)
+            .collect();
+        draft.save(Key::validators(), &Validators(validators));
+        let mut count = ModelCount(0);
+        for model in &self.models {
+            count.0 = count.0.saturating_add(1);
+            self.save_model(&mut draft, ModelId(count.0), model);
+        }
+        draft.save(Key::model_count(), &count);
+        let reserve = SUPPLY.less(self.given_away());
+        draft.save(
+            Key::supply(),
+            &Supply {
+                reserve,
+                burned: Amount::ZERO,
+            },
+        );
+        Ok(draft.into_changes())
+    }
+
+    fn save_model(&self, draft: &mut Draft<'_>, id: ModelId, model: &GenesisModel) {
+        let record = Model {
+            id,
+            owner: model.owner,
+            name: model.name.clone(),
+            commission_bps: model.commission_bps,
+            stake: model.stake,
+            status: ModelStatus::Active,
+            weights: Some(model.weights_hash),
+            revealed: Epoch(1),
+            activated: Epoch(1),
+            wins: 0,
+            earned: Amount::ZERO,
+        };
+        draft.save(Key::model(id), &record);
+        draft.save(Key::embedding(id), &Embedding(model.embedding.clone()));
+        let weights = Weights {
+            weights_hash: model.weights_hash,
+            ciphertext_hash: model.ciphertext_hash,
+            size_bytes: model.size_bytes,
+            key: model.key,
+            age: Age {
+                epoch: Epoch(0),
+                height: 0,
+                index: id.0,
+            },
+        };
+        draft.save(Key::weights(id, &model.weights_hash), &weights);
+        let rent = Rent {
+            prepaid: Amount::ZERO,
+            epochs_left: self.params.refresh_epochs,
+            holders: Vec::new(),
+        };
+        draft.save(Key::rent(id), &rent);
+    }
+
+    fn given_away(&self) -> Amount {
+        let balances = self.accounts.iter().map(|account| account.balance);
+        let stakes = self.validators.iter().map(|validator| validator.stake);
+        balances
+            .chain(stakes)
+            .chain(self.models.iter().map(|model| model.stake))
+            .sum()
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let printable = self.chain.bytes().all(|byte| byte.is_ascii_graphic());
+        if self.chain.is_empty() || self.chain.len() > 64 || !printable {
+            return Err(Error::ChainName);
+        }
+        self.params.check()?;
+        self.architecture.check()?;
+        if self.architecture.data_bytes_min() > self.params.data_bytes_max {
+            let found = self.architecture.positions.into();
+            return Err(Error::Architecture {
+                field: "positions",
+                found,
+            });
+        }
+        self.check_people()?;
+        for model in &self.models {
+            self.check_model(model)
+                .map_err(|reason| Error::GenesisModel {
+                    name: model.name.clone(),
+                    reason,
+                })?;
+        }
+        let found = self.given_away();
+        if found > SUPPLY {
+            return Err(Error::GenesisSupply {
+                found,
+                limit: SUPPLY,
+            });
+        }
+        Ok(())
+    }
+
+    fn check_people(&self) -> Result<(), Error> {
+        let found = self.validators.len();
+        if found == 0 || found > VALIDATORS_MAX {
+            return Err(Error::GenesisValidators {
+                found,
+                limit: VALIDATORS_MAX,
+            });
+        }
+        let mut accounts = BTreeSet::new();
+        let mut validators = BTreeSet::new();
+        let mut keys = BTreeSet::new();
+        let account_names = self
+            .accounts
+            .iter()
+            .map(|one| (one.address, accounts.insert(one.address)));
+        for (address, new) in account_names {
+            if !new {
+                return Err(Error::GenesisDuplicate { address });
+            }
+        }
+        for &GenesisValidator {
+            address,
+            consensus_key,
+            stake,
+        } in &self.validators
+        {
+            if !validators.insert(address) || !keys.insert(consensus_key) {
+                return Err(Error::GenesisDuplicate { address });
+            }
+            if stake == Amount::ZERO {
+                return Err(Error::GenesisStake { address });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_model(&self, model: &GenesisModel) -> Result<(), crate::Rejection> {
+        register_model::check_terms(&model.name, model.commission_bps, model.stake, &self.params)?;
+        reveal_weights::check_embedding(&model.embedding, self.architecture.dim)
+    }
+}

@@ -1,0 +1,206 @@
+//! Every number that tunes the rules, with its bounds. The unit is in the name; money is [`Amount`].
+//! A value outside its bounds never enters a state, at genesis or by vote.
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+use crate::amount::BPS;
+use crate::{Amount, Error, decimal};
+
+/// Name and bounds of a parameter. Amounts are in base units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Bounds {
+    /// Its name.
+    pub name: &'static str,
+    /// Least value.
+    pub min: u64,
+    /// Greatest value.
+    pub max: u64,
+}
+
+trait Tunable: Copy {
+    fn value(self) -> u64;
+}
+
+impl Tunable for u64 {
+    fn value(self) -> u64 {
+        self
+    }
+}
+
+impl Tunable for u32 {
+    fn value(self) -> u64 {
+        self.into()
+    }
+}
+
+impl Tunable for u16 {
+    fn value(self) -> u64 {
+        self.into()
+    }
+}
+
+impl Tunable for Amount {
+    fn value(self) -> u64 {
+        self.0
+    }
+}
+
+macro_rules! params {
+    ($($(#[$meta:meta])* $name:ident: $type:ty = $network:expr, $local:expr, $min:expr => $max:expr;)*) => {
+        /// The parameters of a network.
+        #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct Params {
+            $($(#[$meta])* pub $name: $type,)*
+        }
+
+        impl Params {
+            /// Names and bounds of all parameters.
+            pub const BOUNDS: &'static [Bounds] =
+                &[$(Bounds { name: stringify!($name), min: $min, max: $max }),*];
+
+            /// Defaults of a real network.
+            pub const fn network() -> Self {
+                Self { $($name: $network),* }
+            }
+
+            /// Defaults of a local network: short epochs, few targets, nothing lost to a laptop's sleep.
+            pub const fn local() -> Self {
+                Self { $($name: $local),* }
+            }
+
+            /// Values in the order of [`Self::BOUNDS`]; amounts in base units.
+            pub fn values(&self) -> Vec<u64> {
+                vec![$(self.$name.value()),*]
+            }
+        }
+    };
+}
+
+params! {
+    /// Length of an epoch in block time; 0 if only the operator's `EndPhase` ends phases.
+    #[serde(with = "decimal")]
+    epoch_ms: u64 = 86_400_000, 10_000, 0 => 31_536_000_000;
+    /// Share of an epoch that is for reveals alone.
+    reveal_bps: u16 = 1_000, 1_000, 1 => 5_000;
+    /// Share of an epoch that follows it for publication, in equal parts for each rank.
+    publish_bps: u16 = 2_000, 2_000, 1 => 4_000;
+    /// Targets drawn in an epoch.
+    targets_per_epoch: u32 = 100, 4, 1 => 10_000;
+    /// Models routed to a target, if there are as many.
+    models_per_target: u32 = 3, 2, 1 => 16;
+    /// Candidates kept of a target.
+    candidates_per_target: u32 = 4, 3, 1 => 64;
+    /// Greatest length of submitted data. The least is one full chunk of the architecture.
+    data_bytes_max: u32 = 65_536, 65_536, 1 => 98_304;
+    /// A submission's bond, as a share of the target's reward.
+    bond_bps: u16 = 10_000, 1_000, 1 => 10_000;
+    /// Losses so close to the lowest, in 2^-32 nat, count as equal to it.
+    #[serde(with = "decimal")]
+    loss_margin_q32: u64 = 1 << 22, 1 << 22, 0 => 1 << 32;
+    /// Least stake of a model.
+    model_stake_min: Amount = Amount::soma(10), Amount::soma(1), 1 => 1_000_000_000_000_000;
+    /// Price of keeping one MiB of weights for one epoch.
+    rent_price_per_mib_epoch: Amount = Amount(100_000), Amount(100_000), 0 => 1_000_000_000;
+    /// What is off the rent in the first epoch; it shrinks evenly to nothing.
+    bootstrap_discount_bps: u16 = 9_000, 0, 0 => 10_000;
+    /// Epochs over which that discount shrinks.
+    bootstrap_epochs: u32 = 365, 0, 0 => 1_000_000;
+    /// Epochs for which a reveal keeps a model active and its rent is paid.
+    refresh_epochs: u32 = 7, 8_640, 1 => 1_000_000;
+    /// Epochs from retiring a model to the return of its stake. Its last win is settled after two.
+    unbonding_epochs: u32 = 7, 3, 2 => 1_000_000;
+    /// Share of a model's stake that a missed reveal burns.
+    missed_reveal_slash_bps: u16 = 500, 0, 0 => 10_000;
+    /// Share of a validator's stake that keeping its randomness closed burns.
+    beacon_slash_bps: u16 = 10, 10, 0 => 10_000;
+    /// An epoch's emission is the reserve divided by this.
+    #[serde(with = "decimal")]
+    emission_divisor: u64 = 3_650, 10_000, 10 => 1_000_000_000;
+    /// The validators' share of the emission; the rest is for targets.
+    validator_reward_bps: u16 = 2_000, 2_000, 0 => 10_000;
+    /// Fee of every transaction that is not free.
+    base_fee: Amount = Amount(1_000), Amount(1_000), 0 => 1_000_000_000;
+    /// Fee for every byte of state that a transaction writes.
+    byte_fee: Amount = Amount(10), Amount(10), 0 => 1_000_000;
+    /// Share of the fees that is burned; the rest goes to the reserve.
+    burn_bps: u16 = 5_000, 5_000, 0 => 10_000;
+}
+
+impl Params {
+    /// Checks every bound.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for the first value outside its bounds.
+    pub fn check(&self) -> Result<(), Error> {
+        for (bounds, found) in Self::BOUNDS.iter().zip(self.values()) {
+            let &Bounds { name, min, max } = bounds;
+            if found < min || found > max {
+                return Err(Error::Parameter {
+                    name,
+                    found,
+                    min,
+                    max,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Length of the reveal phase, before publication, in ms.
+    pub fn reveal_ms(&self) -> u64 {
+        Amount(self.epoch_ms).bps(self.reveal_bps).0
+    }
+
+    /// Length of the part of the publish phase that each rank has, in ms.
+    pub fn publish_part_ms(&self) -> u64 {
+        Amount(self.epoch_ms)
+            .bps(self.publish_bps)
+            .over(self.candidates_per_target.into())
+            .0
+    }
+
+    /// Length of the compete phase in ms.
+    pub fn compete_ms(&self) -> u64 {
+        let before = self.reveal_bps.saturating_add(self.publish_bps);
+        Amount(self.epoch_ms).bps(BPS.saturating_sub(before)).0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Params;
+    use crate::Error;
+
+    #[test]
+    fn defaults_are_within_their_bounds() {
+        Params::network().check().unwrap();
+        Params::local().check().unwrap();
+    }
+
+    #[test]
+    fn a_value_outside_its_bounds_is_named() {
+        let params = Params {
+            refresh_epochs: 0,
+            ..Params::local()
+        };
+        let error = params.check().unwrap_err();
+        assert!(matches!(
+            error,
+            Error::Parameter {
+                name: "refresh_epochs",
+                found: 0,
+                ..
+            }
+        ));
+    }
+
+    #[test]
+    fn phases_of_a_local_epoch_fill_it() {
+        let params = Params::local();
+        assert_eq!(params.reveal_ms(), 1_000);
+        assert_eq!(params.publish_part_ms(), 666);
+        assert_eq!(params.compete_ms(), 7_000);
+    }
+}

@@ -1,0 +1,220 @@
+//! Why the rules refuse a transaction: a stable code, a sentence, and help, in one place each.
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+use crate::phase::Phase;
+use crate::{Amount, Epoch, Hash, ModelId, TargetId, decimal};
+
+/// A rejection's code and help, for those who look it up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// Stable code.
+    pub code: &'static str,
+    /// What to do about it.
+    pub help: &'static str,
+}
+
+macro_rules! rejections {
+    ($($(#[$meta:meta])* $name:ident $({ $($(#[$field_meta:meta])* $field:ident: $type:ty),* $(,)? })?
+        = $code:literal, $message:literal, $help:literal;)*) => {
+        /// Why a transaction was refused. JSON: its fields beside `code`.
+        #[derive(
+            Clone, Debug, PartialEq, Eq, thiserror::Error, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+        )]
+        #[serde(tag = "code")]
+        #[non_exhaustive]
+        pub enum Rejection {
+            $($(#[$meta])* #[error($message)] #[serde(rename = $code)]
+            $name $({ $(#[doc = "See the message."] $(#[$field_meta])* $field: $type),* })?,)*
+        }
+
+        impl Rejection {
+            /// Stable code.
+            pub const fn code(&self) -> &'static str {
+                match self { $(Self::$name $({ $($field: _),* })? => $code,)* }
+            }
+
+            /// What to do about it.
+            pub const fn help(&self) -> &'static str {
+                match self { $(Self::$name $({ $($field: _),* })? => $help,)* }
+            }
+
+            /// All codes with their help.
+            pub const fn all() -> &'static [Explanation] {
+                &[$(Explanation { code: $code, help: $help }),*]
+            }
+        }
+    };
+}
+
+rejections! {
+    /// For another chain.
+    WrongChain { found: Hash } = "wrong_chain",
+        "the transaction is for chain {found}",
+        "Sign it for this network: its chain id is in `soma status` and in genesis.";
+    /// Too late.
+    Expired { #[serde(with = "decimal")] valid_until_ms: u64, #[serde(with = "decimal")] block_ms: u64 } = "expired",
+        "valid until {valid_until_ms}, the block's time is {block_ms}",
+        "Sign it again with a later expiry. Nothing was changed or charged.";
+    /// Not the account's next transaction.
+    WrongNonce { #[serde(with = "decimal")] expected: u64, #[serde(with = "decimal")] found: u64 } = "wrong_nonce",
+        "nonce {found}, the account's next is {expected}",
+        "Another transaction of this account came first or is still missing. Ask for the account's nonce and sign again.";
+    /// Fee above the sender's limit.
+    FeeLimit { fee: Amount, limit: Amount } = "fee_limit",
+        "the fee is {fee} SOMA, the limit {limit} SOMA",
+        "Raise the fee limit. The fee is a base fee and a fee for every byte of state that is written.";
+    /// Not enough money.
+    InsufficientBalance { needed: Amount, available: Amount } = "insufficient_balance",
+        "{needed} SOMA are needed, {available} SOMA are there",
+        "Fees, stakes, bonds and rent are paid from the account's balance: have money sent to it, or use a smaller amount.";
+    /// Nothing to send.
+    ZeroAmount = "zero_amount",
+        "the amount is zero",
+        "Send at least one base unit.";
+    /// Not a validator.
+    NotValidator = "not_validator",
+        "the sender is not a validator",
+        "Only validators attest, hold files and open randomness. Send it from the validator's account.";
+    /// Not the operator.
+    NotOperator = "not_operator",
+        "the sender is not the operator of this network",
+        "Only a local network has an operator; its key is made with the network. Elsewhere block time ends the phases.";
+    /// For another epoch.
+    WrongEpoch { expected: Epoch, found: Epoch } = "wrong_epoch",
+        "for epoch {found}, it must be {expected}",
+        "Commits are for the next epoch; reveals and openings for the running one. Build it again for that epoch.";
+    /// In another phase.
+    WrongPhase { phase: Phase } = "wrong_phase",
+        "not possible in the {phase} phase",
+        "Reveals and openings belong to the beginning of an epoch, publication to its publish parts, submissions to its compete phase.";
+    /// Not ended because not begun.
+    PhaseNotBegun { epoch: Epoch, phase: Phase } = "phase_not_begun",
+        "epoch {epoch} {phase} has not begun",
+        "End the running phase first; `soma status` names it.";
+    /// A name that is not allowed.
+    BadName = "bad_name",
+        "a name has 1 to 64 printable ASCII characters and no space at its ends",
+        "Choose a shorter or simpler name.";
+    /// More than everything.
+    BadCommission { bps: u16 } = "bad_commission",
+        "a commission of {bps} ten-thousandths is more than everything",
+        "Give the commission in ten-thousandths, from 0 to 10000.";
+    /// Too little stake.
+    StakeTooLow { stake: Amount, minimum: Amount } = "stake_too_low",
+        "a stake of {stake} SOMA, at least {minimum} SOMA are needed",
+        "Stake more. It returns when the model is retired.";
+    /// No such model.
+    ModelNotFound { model: ModelId } = "model_not_found",
+        "there is no model {model}",
+        "See `soma model list`.";
+    /// Not the owner.
+    NotModelOwner { model: ModelId } = "not_model_owner",
+        "the sender does not own model {model}",
+        "Send it from the account that registered the model.";
+    /// Retired.
+    ModelRetired { model: ModelId } = "model_retired",
+        "model {model} is retired",
+        "A retired model does not come back; register a new one.";
+    /// A file of impossible size.
+    BadWeightsSize { #[serde(with = "decimal")] size_bytes: u64, #[serde(with = "decimal")] max: u64 } = "bad_weights_size",
+        "an encrypted file of {size_bytes} bytes, it must have 1 to {max}",
+        "Check that the file is a weights file of the network's architecture: `soma model check`.";
+    /// Nothing committed.
+    CommitNotFound { model: ModelId, epoch: Epoch } = "commit_not_found",
+        "model {model} has no commit for epoch {epoch}",
+        "Commit in the epoch before. A commit lapses when no third of the stake holds its file, or when its reveal phase ends.";
+    /// Another file was committed.
+    OtherFileCommitted { model: ModelId } = "other_file_committed",
+        "the commit of model {model} names another file",
+        "The commit was replaced; fetch the new file and attest that one.";
+    /// Said before.
+    AlreadyHeld { model: ModelId } = "already_held",
+        "the validator already holds the file of model {model}",
+        "Nothing to do.";
+    /// An empty or overlong list.
+    BadHeldList { found: u32, max: u32 } = "bad_held_list",
+        "a list of {found} files, it must name 1 to {max}",
+        "Name each held file once, in several transactions if need be.";
+    /// The reveal opens something else.
+    CommitmentMismatch = "commitment_mismatch",
+        "this does not open the commitment",
+        "The commitment names chain, sender, epoch or target, and the exact content. Reveal or publish exactly what was committed.";
+    /// An embedding of the wrong length.
+    BadEmbeddingDimension { found: u32, expected: u32 } = "bad_embedding_dimension",
+        "an embedding of {found} components, the architecture has {expected}",
+        "Use the embedding that `soma model embed` or the scorer gives for this architecture.";
+    /// An embedding that is too short or too long.
+    BadEmbeddingLength { #[serde(with = "decimal")] norm_squared: u64 } = "bad_embedding_length",
+        "the squares of the embedding's components sum to {norm_squared}, not to 32767^2 within rounding",
+        "Scale the embedding to length 32767 and round to nearest.";
+    /// Committed before.
+    BeaconAlreadyCommitted { epoch: Epoch } = "beacon_already_committed",
+        "randomness for epoch {epoch} is already committed",
+        "Nothing to do; open it in that epoch's reveal phase.";
+    /// Nothing to open.
+    BeaconNotCommitted { epoch: Epoch } = "beacon_not_committed",
+        "no randomness was committed for epoch {epoch}",
+        "Commit in the epoch before.";
+    /// Opened before.
+    BeaconAlreadyOpened { epoch: Epoch } = "beacon_already_opened",
+        "the randomness for epoch {epoch} is already opened",
+        "Nothing to do.";
+    /// No such target.
+    TargetNotFound { target: TargetId } = "target_not_found",
+        "there is no target {target}",
+        "See `soma target list`.";
+    /// Of another epoch.
+    TargetClosed { target: TargetId, epoch: Epoch } = "target_closed",
+        "target {target} belongs to epoch {epoch}",
+        "Submit in the target's own epoch; publish and attest in the next one.";
+    /// A model that does not compete for the target.
+    ModelNotRouted { model: ModelId, target: TargetId } = "model_not_routed",
+        "model {model} does not compete for target {target}",
+        "Score the data with the models that the target names, and submit the one with the lowest loss.";
+    /// An impossible loss.
+    BadLoss { #[serde(with = "decimal")] loss_q32: i64 } = "bad_loss",
+        "{loss_q32} is not a loss",
+        "A loss is at least 0 and below 2^52 (2^20 nats in units of 2^-32).";
+    /// An impossible distance.
+    BadDistance { #[serde(with = "decimal")] distance: u64 } = "bad_distance",
+        "{distance} is not a squared distance between embeddings",
+        "Vectors of length 32767 are at most 65534 apart.";
+    /// Data of the wrong length.
+    BadDataSize { size_bytes: u32, min: u32, max: u32 } = "bad_data_size",
+        "data of {size_bytes} bytes, it must have {min} to {max}",
+        "Submit a longer or shorter file: at least one full chunk of the architecture.";
+    /// Not close enough.
+    NotAmongClosest { target: TargetId } = "not_among_closest",
+        "target {target} has enough candidates that are at least as close",
+        "Find data that is closer, or another target. No bond was taken.";
+    /// The same claim again.
+    DuplicateSubmission { target: TargetId } = "duplicate_submission",
+        "this submission is already a candidate of target {target}",
+        "Nothing to do.";
+    /// Nothing to publish.
+    NotPublisher { target: TargetId } = "not_publisher",
+        "it is not the sender's turn to publish for target {target}",
+        "Each rank has its own part of the publish phase, the closest first; only its candidate may publish.";
+    /// Published before.
+    AlreadyPublished { target: TargetId } = "already_published",
+        "data for target {target} is already published",
+        "Nothing to do.";
+    /// Data that has won.
+    DataAlreadyWon { epoch: Epoch } = "data_already_won",
+        "this data won in epoch {epoch}",
+        "Data wins once. Submit something new.";
+    /// Nothing to audit.
+    NotPublished { target: TargetId } = "not_published",
+        "no data is published for target {target}",
+        "Attest after publication and before the target is settled.";
+    /// One verdict each.
+    AlreadyAttested { target: TargetId } = "already_attested",
+        "the validator has already attested target {target}",
+        "Nothing to do: a verdict is final.";
+    /// Ids are used up.
+    Full = "full",
+        "no more models can be registered",
+        "All four billion ids are used.";
+}

@@ -1,0 +1,183 @@
+//! Typed reads of a state, for APIs and commands. They say what is there and change nothing.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::apply::{self, clock};
+use crate::params::Params;
+use crate::record::{
+    Account, BeaconCommit, Candidate, Clock, Commit, Embedding, EpochRecord, Model, ModelCount,
+    Publication, Rent, Supply, Target, Validator, Validators, Verdicts, Weights, load,
+};
+use crate::state::{Key, Read};
+use crate::{Address, Epoch, Hash, ModelId, Network, TargetId, balance, epoch, targets};
+
+/// What to know of a chain at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chain {
+    /// Name, id, architecture, operator.
+    pub network: Network,
+    /// Its parameters.
+    pub params: Params,
+    /// Epoch and phase.
+    pub clock: Clock,
+    /// Block time from which the phase may end, ms since 1970; `None` if only the operator ends it.
+    #[serde(with = "optional_decimal")]
+    pub deadline_ms: Option<u64>,
+    /// Reserve and what is burned.
+    pub supply: Supply,
+    /// Number of models ever registered.
+    pub models: u32,
+}
+
+mod optional_decimal {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(
+        value: &Option<u64>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        value.map(|value| value.to_string()).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<u64>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| text.parse().map_err(D::Error::custom))
+            .transpose()
+    }
+}
+
+/// The chain as a whole.
+pub fn chain(state: &dyn Read) -> Chain {
+    let (clock, params) = (clock(state), apply::params(state));
+    Chain {
+        network: apply::network(state),
+        deadline_ms: epoch::deadline_ms(&clock, &params),
+        params,
+        clock,
+        supply: supply(state),
+        models: model_count(state),
+    }
+}
+
+/// An account; one that nobody has used is empty.
+pub fn account(state: &dyn Read, address: &Address) -> Account {
+    balance::account(state, address)
+}
+
+/// Reserve and what is burned.
+pub fn supply(state: &dyn Read) -> Supply {
+    apply::supply(state)
+}
+
+/// Number of models ever registered; their ids are 1 to this.
+pub fn model_count(state: &dyn Read) -> u32 {
+    load(state, &Key::model_count()).map_or(0, |ModelCount(count)| count)
+}
+
+/// A model.
+pub fn model(state: &dyn Read, id: ModelId) -> Option<Model> {
+    load(state, &Key::model(id))
+}
+
+/// All models with ids in a range, in their order.
+pub fn models(
+    state: &dyn Read,
+    ids: std::ops::RangeInclusive<u32>,
+) -> impl Iterator<Item = Model> + '_ {
+    let last = model_count(state).min(*ids.end());
+    (*ids.start()..=last).filter_map(move |id| model(state, ModelId(id)))
+}
+
+/// A model's specialization.
+pub fn embedding(state: &dyn Read, id: ModelId) -> Option<Vec<i16>> {
+    load(state, &Key::embedding(id)).map(|Embedding(embedding)| embedding)
+}
+
+/// Weights that a model has revealed.
+pub fn weights(state: &dyn Read, id: ModelId, weights_hash: &Hash) -> Option<Weights> {
+    load(state, &Key::weights(id, weights_hash))
+}
+
+/// A model's commit for an epoch.
+pub fn commit(state: &dyn Read, id: ModelId, epoch: Epoch) -> Option<Commit> {
+    load(state, &Key::commit(id, epoch))
+}
+
+/// Commits of all models for an epoch, in the order of ids.
+pub fn commits(state: &dyn Read, epoch: Epoch) -> BTreeMap<ModelId, Commit> {
+    (1..=model_count(state))
+        .filter_map(|id| Some((ModelId(id), commit(state, ModelId(id), epoch)?)))
+        .collect()
+}
+
+/// Rent paid ahead for a model.
+pub fn rent(state: &dyn Read, id: ModelId) -> Option<Rent> {
+    load(state, &Key::rent(id))
+}
+
+/// The validators in their order.
+pub fn validators(state: &dyn Read) -> Vec<Validator> {
+    let Validators(addresses) = load(state, &Key::validators()).unwrap_or(Validators(Vec::new()));
+    addresses
+        .iter()
+        .filter_map(|address| validator(state, address))
+        .collect()
+}
+
+/// A validator.
+pub fn validator(state: &dyn Read, address: &Address) -> Option<Validator> {
+    load(state, &Key::validator(address))
+}
+
+/// A validator's randomness for an epoch.
+pub fn beacon(state: &dyn Read, epoch: Epoch, validator: &Address) -> Option<BeaconCommit> {
+    load(state, &Key::beacon(epoch, validator))
+}
+
+/// What an epoch fixed when its targets were drawn; `None` before.
+pub fn epoch(state: &dyn Read, epoch: Epoch) -> Option<EpochRecord> {
+    load(state, &Key::epoch(epoch))
+}
+
+/// A target.
+pub fn target(state: &dyn Read, id: TargetId) -> Option<Target> {
+    load(state, &Key::target(id))
+}
+
+/// The targets of an epoch in the order of ids; none before they are drawn.
+pub fn targets(state: &dyn Read, id: Epoch) -> Vec<Target> {
+    epoch(state, id)
+        .iter()
+        .flat_map(EpochRecord::target_ids)
+        .filter_map(|id| target(state, id))
+        .collect()
+}
+
+/// A target's direction.
+pub fn direction(state: &dyn Read, target: &Target) -> Option<Vec<i16>> {
+    let record = epoch(state, target.epoch)?;
+    Some(targets::direction(
+        &record.beacon,
+        target.id,
+        apply::network(state).architecture.dim,
+    ))
+}
+
+/// A target's candidates, closest first; none once it is settled.
+pub fn candidates(state: &dyn Read, id: TargetId) -> Vec<Candidate> {
+    load(state, &Key::candidates(id)).map_or(Vec::new(), |crate::record::Candidates(list)| list)
+}
+
+/// Data published for a target; `None` before, and once it is settled.
+pub fn publication(state: &dyn Read, id: TargetId) -> Option<Publication> {
+    load(state, &Key::publication(id))
+}
+
+/// Verdicts on a target; none once it is settled.
+pub fn verdicts(state: &dyn Read, id: TargetId) -> Verdicts {
+    load(state, &Key::verdicts(id)).unwrap_or_default()
+}
