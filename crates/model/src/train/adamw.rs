@@ -8,6 +8,7 @@
 )]
 
 use super::Recipe;
+use super::layers::{get, put};
 use crate::kernels::Engine;
 use crate::simd::{LANES, Operation, Simd};
 
@@ -116,11 +117,11 @@ impl Operation for Update<'_> {
         let vectors = (self.values.chunks_mut(LANES).zip(self.gradients.chunks(LANES)))
             .zip(self.first.chunks_mut(LANES).zip(self.second.chunks_mut(LANES)));
         for ((w, g), (m, v)) in vectors {
-            let state = [&*w, g, m, v].map(|x| s.load_partial(x, 0.0));
+            let state = [&*w, g, m, v].map(|x| get(s, x));
             let [new_w, new_m, new_v] = update(s, factors, state);
-            s.store_partial(new_w, w);
-            s.store_partial(new_m, m);
-            s.store_partial(new_v, v);
+            put(s, new_w, w);
+            put(s, new_m, m);
+            put(s, new_v, v);
         }
     }
 }

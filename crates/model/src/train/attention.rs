@@ -7,6 +7,7 @@
     reason = "lane operations must be inlined into the function that enables their CPU features"
 )]
 
+use super::layers::{dot, put};
 use crate::math::softmax_row;
 use crate::simd::{LANES, Operation, Simd};
 
@@ -258,7 +259,7 @@ impl AttentionBackward<'_> {
             for (r, sum) in sums.iter().enumerate() {
                 let to = self.columns.row_mut(self.queries, start + row + r);
                 for (v, part) in to[first..].chunks_mut(LANES).take(V).enumerate() {
-                    s.store_partial(sum[v], part);
+                    put(s, sum[v], part);
                 }
             }
         }
@@ -355,17 +356,6 @@ fn chain_columns<S: Simd, const R: usize, const V: usize>(
         }
     }
     acc
-}
-
-/// The chain `fma(a[k], b[k], sum)` in the 16 lanes of a row sum.
-#[inline(always)]
-fn dot<S: Simd>(s: S, a: &[f32], b: &[f32]) -> f32 {
-    let mut sum = s.splat(0.0);
-    for (a, b) in a.chunks(LANES).zip(b.chunks(LANES)) {
-        let next = s.fma(s.load_partial(a, 0.0), s.load_partial(b, 0.0), sum);
-        sum = s.select(s.first(a.len()), next, sum);
-    }
-    s.fold(sum)
 }
 
 #[inline(always)]

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::tokenizer::EOS;
 
 /// Stands for "this position predicts nothing" where a target is expected.
-pub(crate) const NO_TARGET: u32 = u32::MAX;
+pub(crate) const NO_TARGET: u16 = u16::MAX;
 
 /// The bytes of one or more documents. A document is what one file holds; windows never cross from one into the next.
 #[derive(Clone, Debug, Default)]
@@ -138,7 +138,7 @@ impl Order {
     }
 
     /// The next window's tokens and, for each, the token it must predict (or [`NO_TARGET`]).
-    pub(crate) fn next(&mut self, tokens: &mut Vec<u32>, targets: &mut Vec<u32>) {
+    pub(crate) fn next(&mut self, tokens: &mut Vec<u16>, targets: &mut Vec<u16>) {
         if self.cursor == self.windows.len() {
             self.epoch += 1;
             self.cursor = 0;
@@ -149,13 +149,13 @@ impl Order {
         tokens.clear();
         targets.clear();
         let bytes = &self.corpus.bytes[start..start + length];
-        tokens.extend(bytes.iter().map(|&byte| u32::from(byte)));
+        tokens.extend(bytes.iter().map(|&byte| u16::from(byte)));
         if ends && length < self.context {
             tokens.push(EOS);
         }
         targets.extend_from_slice(&tokens[1..]);
         targets.push(if continues {
-            u32::from(self.corpus.bytes[start + length])
+            u16::from(self.corpus.bytes[start + length])
         } else {
             NO_TARGET
         });
@@ -244,7 +244,7 @@ mod tests {
             }
         }
         seen.sort_unstable();
-        assert_eq!(seen, (0..=250).collect::<Vec<u32>>());
+        assert_eq!(seen, (0..=250).collect::<Vec<u16>>());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use crate::architecture::Architecture;
+use crate::architecture::{Architecture, TENSORS_BEFORE_LAYERS, TENSORS_PER_LAYER};
 
 /// A linear layer; the number is the layer it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,48 +41,14 @@ impl Role {
     pub(crate) fn is_matrix(self) -> bool {
         matches!(self, Self::Embedding | Self::Weight(_))
     }
-
-    /// The tensor's name in a weights file.
-    pub(crate) fn name(self) -> String {
-        match self {
-            Self::Embedding => "embedding.weight".to_owned(),
-            Self::Weight(linear) => format!("{}.weight", linear.name()),
-            Self::Bias(linear) => format!("{}.bias", linear.name()),
-            Self::Gamma(norm) => format!("{}.gamma", norm.name()),
-            Self::Beta(norm) => format!("{}.beta", norm.name()),
-        }
-    }
-}
-
-impl Linear {
-    fn name(self) -> String {
-        let (layer, part) = match self {
-            Self::Query(layer) => (layer, "attention.query"),
-            Self::Key(layer) => (layer, "attention.key"),
-            Self::Value(layer) => (layer, "attention.value"),
-            Self::Output(layer) => (layer, "attention.output"),
-            Self::Inner(layer) => (layer, "pwff.linear_inner"),
-            Self::Outer(layer) => (layer, "pwff.linear_outer"),
-            Self::Predictor => return "predictor".to_owned(),
-        };
-        format!("encoder.layers.{layer}.{part}")
-    }
-}
-
-impl Norm {
-    fn name(self) -> String {
-        match self {
-            Self::First(layer) => format!("encoder.layers.{layer}.norm_1"),
-            Self::Second(layer) => format!("encoder.layers.{layer}.norm_2"),
-            Self::Final => "final_norm".to_owned(),
-        }
-    }
 }
 
 /// One tensor's place.
 #[derive(Clone, Debug)]
 pub(crate) struct Tensor {
     pub(crate) role: Role,
+    /// Its name in a weights file.
+    pub(crate) name: String,
     /// `[rows, columns]` of a matrix, `[1, columns]` of a vector.
     pub(crate) rows: usize,
     pub(crate) columns: usize,
@@ -99,55 +65,30 @@ impl Tensor {
 }
 
 /// All tensors of an architecture.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Layout {
     tensors: Vec<Tensor>,
 }
 
-/// Tensors of one layer.
-const PER_LAYER: usize = 16;
-
 impl Layout {
     pub(crate) fn new(architecture: &Architecture) -> Self {
-        let (dim, hidden) = (architecture.embedding_dim, architecture.pwff_hidden_dim);
-        let vocabulary = architecture.vocab_size;
-        let mut layout = Self { tensors: Vec::new() };
-        layout.push(Role::Embedding, vocabulary, dim);
-        for layer in 0..architecture.num_layers {
-            layout.push_norm(Norm::First(layer), dim);
-            for linear in [Linear::Query, Linear::Key, Linear::Value, Linear::Output] {
-                layout.push_linear(linear(layer), dim, dim);
-            }
-            layout.push_norm(Norm::Second(layer), dim);
-            layout.push_linear(Linear::Inner(layer), dim, hidden);
-            layout.push_linear(Linear::Outer(layer), hidden, dim);
+        let mut tensors = Vec::new();
+        let (mut start, mut vector_start) = (0, 0);
+        for (role, spec) in roles(architecture.layers).into_iter().zip(architecture.tensors()) {
+            let columns = spec.shape.last().copied().unwrap_or(1);
+            let (range, in_vectors) =
+                (start..start + spec.elements(), if role.is_matrix() { 0 } else { columns });
+            tensors.push(Tensor {
+                role,
+                rows: spec.elements() / columns,
+                columns,
+                vector_range: vector_start..vector_start + in_vectors,
+                name: spec.name,
+                range: range.clone(),
+            });
+            (start, vector_start) = (range.end, vector_start + in_vectors);
         }
-        layout.push_norm(Norm::Final, dim);
-        layout.push_linear(Linear::Predictor, dim, vocabulary);
-        layout
-    }
-
-    fn push_norm(&mut self, norm: Norm, dim: usize) {
-        self.push(Role::Gamma(norm), 1, dim);
-        self.push(Role::Beta(norm), 1, dim);
-    }
-
-    fn push_linear(&mut self, linear: Linear, inputs: usize, outputs: usize) {
-        self.push(Role::Weight(linear), inputs, outputs);
-        self.push(Role::Bias(linear), 1, outputs);
-    }
-
-    fn push(&mut self, role: Role, rows: usize, columns: usize) {
-        let start = self.len();
-        let vectors = self.vectors_len();
-        let in_vectors = if role.is_matrix() { 0 } else { columns };
-        self.tensors.push(Tensor {
-            role,
-            rows,
-            columns,
-            range: start..start + rows * columns,
-            vector_range: vectors..vectors + in_vectors,
-        });
+        Self { tensors }
     }
 
     /// Numbers in all tensors.
@@ -171,12 +112,12 @@ impl Layout {
     /// Weight and bias.
     pub(crate) fn linear(&self, linear: Linear) -> [&Tensor; 2] {
         let first = match linear {
-            Linear::Query(layer) => self.layer(layer, 2),
-            Linear::Key(layer) => self.layer(layer, 4),
-            Linear::Value(layer) => self.layer(layer, 6),
-            Linear::Output(layer) => self.layer(layer, 8),
-            Linear::Inner(layer) => self.layer(layer, 12),
-            Linear::Outer(layer) => self.layer(layer, 14),
+            Linear::Query(layer) => place(layer, 2),
+            Linear::Key(layer) => place(layer, 4),
+            Linear::Value(layer) => place(layer, 6),
+            Linear::Output(layer) => place(layer, 8),
+            Linear::Inner(layer) => place(layer, 12),
+            Linear::Outer(layer) => place(layer, 14),
             Linear::Predictor => self.tensors.len() - 2,
         };
         [&self.tensors[first], &self.tensors[first + 1]]
@@ -185,15 +126,37 @@ impl Layout {
     /// Gamma and beta.
     pub(crate) fn norm(&self, norm: Norm) -> [&Tensor; 2] {
         let first = match norm {
-            Norm::First(layer) => self.layer(layer, 0),
-            Norm::Second(layer) => self.layer(layer, 10),
+            Norm::First(layer) => place(layer, 0),
+            Norm::Second(layer) => place(layer, 10),
             Norm::Final => self.tensors.len() - 4,
         };
         [&self.tensors[first], &self.tensors[first + 1]]
     }
 
-    #[expect(clippy::unused_self, reason = "reads as a place in the layout")]
-    fn layer(&self, layer: usize, tensor: usize) -> usize {
-        1 + layer * PER_LAYER + tensor
-    }
+}
+
+/// Place of a layer's tensor in the order of a weights file.
+fn place(layer: usize, tensor: usize) -> usize {
+    TENSORS_BEFORE_LAYERS + layer * TENSORS_PER_LAYER + tensor
+}
+
+/// The roles of all tensors, in the order of a weights file.
+fn roles(layers: usize) -> Vec<Role> {
+    let norm = |norm| [Role::Gamma(norm), Role::Beta(norm)];
+    let linear = |linear| [Role::Weight(linear), Role::Bias(linear)];
+    let layer = |layer| {
+        [
+            norm(Norm::First(layer)),
+            linear(Linear::Query(layer)),
+            linear(Linear::Key(layer)),
+            linear(Linear::Value(layer)),
+            linear(Linear::Output(layer)),
+            norm(Norm::Second(layer)),
+            linear(Linear::Inner(layer)),
+            linear(Linear::Outer(layer)),
+        ]
+    };
+    let last = [norm(Norm::Final), linear(Linear::Predictor)];
+    let pairs = (0..layers).flat_map(layer).chain(last).flatten();
+    std::iter::once(Role::Embedding).chain(pairs).collect()
 }

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::Error;
+
 /// How a model is trained. Two runs of the same recipe on the same data give the same weights, to the last bit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -56,5 +58,34 @@ impl Default for Recipe {
             sigreg_cap: 256,
             seed: [0; 32],
         }
+    }
+}
+
+impl Recipe {
+    /// Checks that the recipe can be followed.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let checks = [
+            ("batch", self.batch > 0),
+            ("micro_batches", self.micro_batches > 0),
+            ("learning_rate", self.learning_rate.is_finite() && self.learning_rate >= 0.0),
+            ("final_share", (0.0..=1.0).contains(&self.final_share)),
+            ("weight_decay", self.weight_decay.is_finite() && self.weight_decay >= 0.0),
+            ("clip", self.clip > 0.0),
+            ("beta_1", (0.0..1.0).contains(&self.beta_1)),
+            ("beta_2", (0.0..1.0).contains(&self.beta_2)),
+            ("epsilon", self.epsilon > 0.0 && self.epsilon.is_finite()),
+            ("sigreg_coefficient", self.sigreg_coefficient.is_finite() && self.sigreg_coefficient >= 0.0),
+        ];
+        match checks.into_iter().find(|(_, ok)| !ok) {
+            Some((field, _)) => Err(Error::Recipe { field }),
+            None => Ok(()),
+        }
+    }
+
+    /// The seed of SIGReg's directions in one micro-batch.
+    pub(crate) fn directions_seed(&self, step: u64, micro_batch: usize) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new_derive_key("soma train: directions v1");
+        hasher.update(&self.seed).update(&step.to_le_bytes());
+        hasher.update(&(micro_batch as u64).to_le_bytes()).finalize().into()
     }
 }

@@ -7,7 +7,9 @@
     reason = "lane operations must be inlined into the function that enables their CPU features"
 )]
 
+use super::layers::{get, put};
 use crate::math;
+use crate::math64;
 use crate::simd::{LANES, Operation, Simd};
 
 /// The nodes `t_j > 0` at which characteristic functions are compared, and the sums of the samples at each of them.
@@ -35,7 +37,7 @@ impl CharacteristicFunction {
         let step = t_max / last as f64;
         let node = |j: usize| {
             let t = t_max * j as f64 / last as f64;
-            let phi = math::exp64(-0.5 * t * t);
+            let phi = math64::exp(-0.5 * t * t);
             (phi, phi * step * if j == last { 1.0 } else { 2.0 })
         };
         let nodes: Vec<_> = (1..=last).map(node).collect();
@@ -127,30 +129,23 @@ impl Operation for Samples<'_> {
             for (p, (cosine, sine)) in
                 cosines.chunks_mut(LANES).zip(sines.chunks_mut(LANES)).enumerate()
             {
-                let turn = s.turn(s.load_partial(cosine, 0.0), self.turns);
-                let (c, d) = math::cos_sin_turn(s, turn);
-                s.store_partial(c, cosine);
-                s.store_partial(d, sine);
+                let turn = s.turn(get(s, cosine), self.turns);
+                let (d, c) = math::sin_cos_turn(s, turn);
+                put(s, c, cosine);
+                put(s, d, sine);
                 let (mut real, mut imaginary) = (c, d);
                 for node in 0..self.nodes {
                     let at = node * self.slices + p * LANES;
-                    add(s, real, &mut cosine_sums[at..][..cosine.len()]);
-                    add(s, imaginary, &mut sine_sums[at..][..cosine.len()]);
+                    let sum = &mut cosine_sums[at..][..cosine.len()];
+                    put(s, s.add(get(s, sum), real), sum);
+                    let sum = &mut sine_sums[at..][..cosine.len()];
+                    put(s, s.add(get(s, sum), imaginary), sum);
                     let next = s.fma(real, c, s.mul(s.sub(s.splat(0.0), imaginary), d));
                     imaginary = s.fma(real, d, s.mul(imaginary, c));
                     real = next;
                 }
             }
         }
-    }
-}
-
-#[inline(always)]
-fn add<S: Simd>(s: S, x: S::F, to: &mut [f32]) {
-    if let Ok(to) = <&mut [f32; LANES]>::try_from(&mut *to) {
-        s.store(s.add(s.load(to), x), to);
-    } else {
-        s.store_partial(s.add(s.load_partial(to, 0.0), x), to);
     }
 }
 
@@ -173,18 +168,31 @@ impl Operation for Gradient<'_> {
         let rows = self.cosines.chunks_mut(self.slices).zip(self.sines.chunks(self.slices));
         for (cosines, sines) in rows {
             for (p, (cosine, sine)) in cosines.chunks_mut(LANES).zip(sines.chunks(LANES)).enumerate() {
-                let (c, d) = (s.load_partial(cosine, 0.0), s.load_partial(sine, 0.0));
+                let (c, d) = (get(s, cosine), get(s, sine));
                 let (mut real, mut imaginary) = (s.splat(0.0), s.splat(0.0));
                 for node in (0..nodes).rev() {
                     let at = node * self.slices + p * LANES;
-                    let b = s.load_partial(&self.coefficients[0][at..][..sine.len()], 0.0);
-                    let a = s.load_partial(&self.coefficients[1][at..][..sine.len()], 0.0);
+                    let b = get(s, &self.coefficients[0][at..][..sine.len()]);
+                    let a = get(s, &self.coefficients[1][at..][..sine.len()]);
                     let (x, y) = (s.add(real, b), s.add(imaginary, a));
                     real = s.fnma(y, d, s.mul(x, c));
                     imaginary = s.fma(x, d, s.mul(y, c));
                 }
-                s.store_partial(real, cosine);
+                put(s, real, cosine);
             }
+        }
+    }
+}
+
+/// Fills `[dim, slices]` with +-1/sqrt(dim), the signs from BLAKE3 in XOF mode over the seed.
+pub(super) fn directions(seed: &[u8; 32], dim: usize, to: &mut [f32]) {
+    let mut bits = blake3::Hasher::new().update(seed).finalize_xof();
+    let one = 1.0 / (dim as f32).sqrt();
+    let mut bytes = [0; 64];
+    for part in to.chunks_mut(512) {
+        bits.fill(&mut bytes);
+        for (i, x) in part.iter_mut().enumerate() {
+            *x = if bytes[i / 8] >> (i % 8) & 1 == 1 { one } else { -one };
         }
     }
 }

@@ -1,0 +1,284 @@
+//! Training: a pure function of (architecture, recipe, seed, data), down to the last bit.
+//!
+//! A step is: the next windows of the data, forward and backward of each on its own, the gradients of the matrices as
+//! one chain over all positions of a micro-batch, micro-batches in order, then `AdamW`. Nothing that differs between
+//! machines, kernels or thread counts may ever reach the weights.
+
+mod adamw;
+mod attention;
+mod checkpoint;
+mod data;
+#[cfg(test)]
+mod gradients;
+mod layers;
+mod layout;
+mod pass;
+mod recipe;
+mod schedule;
+mod sigreg;
+
+use std::sync::Mutex;
+
+pub use data::Corpus;
+pub use recipe::Recipe;
+
+use self::adamw::AdamW;
+use self::data::{NO_TARGET, Order};
+use self::layout::{Layout, Role, Tensor};
+use self::pass::{Model, Pass, Scratch};
+use self::sigreg::CharacteristicFunction;
+use crate::architecture::Architecture;
+use crate::error::Error;
+use crate::rope::Rope;
+use crate::weights::Weights;
+use crate::kernels::{Engine, MatrixMut, Triangle, matmul_here};
+
+/// Rows of a weight's gradient that are one task.
+const GRADIENT_ROWS: usize = 128;
+
+/// What one step did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport {
+    /// Steps done, this one included.
+    pub step: u64,
+    /// Mean negative log likelihood in nats, before the step.
+    pub cross_entropy: f64,
+    /// `SIGReg` with its factor, before its coefficient.
+    pub sigreg: f64,
+    /// `cross_entropy + coefficient * sigreg`
+    pub loss: f64,
+    /// Norm of the gradient before clipping.
+    pub gradient_norm: f64,
+    /// Learning rate of the step.
+    pub learning_rate: f32,
+    /// Positions computed in the step.
+    pub tokens: usize,
+}
+
+/// A training run between two steps.
+#[derive(Debug)]
+pub struct Trainer<'e> {
+    engine: &'e Engine,
+    architecture: Architecture,
+    recipe: Recipe,
+    layout: Layout,
+    step: u64,
+    values: Vec<f32>,
+    gradients: Vec<f32>,
+    adamw: AdamW,
+    order: Order,
+    passes: Vec<Pass>,
+    scratch: Mutex<Vec<Scratch>>,
+    sigreg: CharacteristicFunction,
+    directions: Vec<f32>,
+    rope: Rope,
+}
+
+impl<'e> Trainer<'e> {
+    /// A run from its first step, starting at `weights` (such as [`Weights::init`] gives).
+    ///
+    /// # Errors
+    /// [`Error::EmptyData`] if there is nothing to train on, [`Error::Recipe`] if the recipe cannot be followed.
+    pub fn new(
+        engine: &'e Engine,
+        weights: &Weights,
+        recipe: Recipe,
+        corpus: Corpus,
+    ) -> Result<Self, Error> {
+        recipe.check()?;
+        let architecture = weights.architecture.clone();
+        let layout = Layout::new(&architecture);
+        let mut values = vec![0.0; layout.len()];
+        for (tensor, from) in layout.tensors().iter().zip(&weights.tensors) {
+            values[tensor.range.clone()].copy_from_slice(from);
+        }
+        let adamw = AdamW::new(layout.len());
+        Self::assemble(engine, architecture, recipe, corpus, State { step: 0, place: (0, 0), values, adamw })
+    }
+
+    fn assemble(
+        engine: &'e Engine,
+        architecture: Architecture,
+        recipe: Recipe,
+        corpus: Corpus,
+        state: State,
+    ) -> Result<Self, Error> {
+        let layout = Layout::new(&architecture);
+        let order = Order::new(corpus, recipe.seed, architecture.positions, state.place)?;
+        let Architecture { dim, sigreg_slices, sigreg_points, sigreg_t_max, .. } = architecture;
+        let sigreg = CharacteristicFunction::new(sigreg_slices, sigreg_points, sigreg_t_max);
+        let passes = (0..recipe.batch).map(|_| Pass::new(&architecture, &layout, &sigreg)).collect();
+        Ok(Self {
+            gradients: vec![0.0; layout.len()],
+            directions: vec![0.0; dim * sigreg_slices],
+            scratch: Mutex::new(Vec::new()),
+            rope: Rope::new(&architecture),
+            step: state.step,
+            values: state.values,
+            adamw: state.adamw,
+            engine,
+            architecture,
+            recipe,
+            layout,
+            order,
+            passes,
+            sigreg,
+        })
+    }
+
+    /// The recipe that this run follows.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// Steps done so far.
+    pub fn steps_done(&self) -> u64 {
+        self.step
+    }
+
+    /// The weights as they are now.
+    pub fn weights(&self) -> Weights {
+        Weights { architecture: self.architecture.clone(), tensors: self.layout.tensors().iter().map(|tensor| self.values[tensor.range.clone()].to_vec()).collect() }
+    }
+
+    /// One optimizer step.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] if the loss or the gradient is not finite; the weights stay as they were.
+    pub fn step(&mut self) -> Result<StepReport, Error> {
+        let mut report = StepReport {
+            step: self.step + 1,
+            cross_entropy: 0.0,
+            sigreg: 0.0,
+            loss: 0.0,
+            gradient_norm: 0.0,
+            learning_rate: schedule::learning_rate(&self.recipe, self.step),
+            tokens: 0,
+        };
+        for index in 0..self.recipe.micro_batches {
+            let [cross_entropy, sigreg] = self.micro_batch(index, &mut report.tokens);
+            report.cross_entropy += cross_entropy;
+            report.sigreg += sigreg;
+        }
+        report.cross_entropy /= self.recipe.micro_batches as f64;
+        report.sigreg /= self.recipe.micro_batches as f64;
+        let coefficient = f64::from(self.recipe.sigreg_coefficient);
+        report.loss = report.cross_entropy + coefficient * report.sigreg;
+        let lengths = self.layout.tensors().iter().map(Tensor::len);
+        report.gradient_norm = adamw::norm(self.engine, &self.gradients, lengths);
+        if !(report.loss + report.gradient_norm).is_finite() {
+            return Err(Error::NonFinite);
+        }
+        let tensors = self.layout.tensors().iter();
+        self.adamw.step(
+            self.engine,
+            &self.recipe,
+            (report.learning_rate, report.gradient_norm),
+            tensors.map(|tensor| (tensor.len(), tensor.role.is_matrix())),
+            (&mut self.values, &self.gradients),
+        );
+        self.step += 1;
+        Ok(report)
+    }
+
+    /// Adds the gradients of the next micro-batch; returns its cross-entropy and its `SIGReg`.
+    fn micro_batch(&mut self, index: usize, tokens: &mut usize) -> [f64; 2] {
+        for pass in &mut self.passes {
+            self.order.next(&mut pass.tokens, &mut pass.targets);
+        }
+        let positions: usize = self.passes.iter().map(|pass| pass.tokens.len()).sum();
+        let targets = self.passes.iter().flat_map(|pass| &pass.targets);
+        let predicted = targets.filter(|&&target| target != NO_TARGET).count().max(1);
+        *tokens += positions;
+        let share = 1.0 / self.recipe.micro_batches as f64;
+        let weight = (share / predicted as f64) as f32;
+        let seed = self.recipe.directions_seed(self.step, index);
+        sigreg::directions(&seed, self.architecture.dim, &mut self.directions);
+        let model = Model {
+            engine: self.engine,
+            architecture: &self.architecture,
+            layout: &self.layout,
+            values: &self.values,
+            directions: &self.directions,
+            rope: &self.rope,
+        };
+        let (sigreg, scratch) = (&self.sigreg, &self.scratch);
+        let passes = self.passes.iter_mut().collect();
+        self.engine.for_each(passes, |pass| pass.forward(&model, sigreg, weight));
+        let factor = f64::from(self.recipe.sigreg_cap).min(positions as f64);
+        let coefficient = f64::from(self.recipe.sigreg_coefficient) * factor * share;
+        let sums = self.passes.iter().map(|pass| &pass.sigreg_sums);
+        let distance = self.sigreg.distance(sums, positions, coefficient);
+        let sigreg = &self.sigreg;
+        let passes = self.passes.iter_mut().collect();
+        self.engine.for_each(passes, |pass| {
+            let kept = scratch.lock().ok().and_then(|mut kept| kept.pop());
+            let mut room = kept.unwrap_or_else(|| Scratch::new(model.architecture));
+            pass.backward(&model, sigreg, &mut room);
+            if let Ok(mut kept) = scratch.lock() {
+                kept.push(room);
+            }
+        });
+        add_gradients(&model, &self.passes, &mut self.gradients, index > 0);
+        let nll: f64 = self.passes.iter().map(|pass| pass.nll).sum();
+        [nll / predicted as f64, factor * distance]
+    }
+}
+
+/// What a checkpoint holds besides architecture, recipe and data.
+#[derive(Debug)]
+struct State {
+    step: u64,
+    place: (u64, usize),
+    values: Vec<f32>,
+    adamw: AdamW,
+}
+
+/// Adds the gradients of all windows, in order, to those of the micro-batches before (`add`) or to nothing.
+fn add_gradients(model: &Model<'_>, passes: &[Pass], mut gradients: &mut [f32], add: bool) {
+    let mut tasks = Vec::new();
+    for tensor in model.layout.tensors() {
+        let mut rows = gradients.split_off_mut(..tensor.len()).unwrap_or_default();
+        let height = if matches!(tensor.role, Role::Weight(_)) { GRADIENT_ROWS } else { tensor.rows };
+        for first in (0..tensor.rows).step_by(height) {
+            let count = height.min(tensor.rows - first);
+            let part = rows.split_off_mut(..count * tensor.columns).unwrap_or_default();
+            tasks.push((tensor, first, part));
+        }
+    }
+    model.engine.for_each(tasks, |(tensor, first, sums)| {
+        if !add {
+            sums.fill(0.0);
+        }
+        match tensor.role {
+            Role::Weight(linear) => {
+                for pass in passes {
+                    let [inputs, d_outputs] = pass.factors(linear, model);
+                    let count = sums.len() / tensor.columns;
+                    let inputs = inputs.columns_from(first, count).transposed();
+                    let sums = MatrixMut::new(sums, count, tensor.columns);
+                    matmul_here(model.engine, inputs, d_outputs, sums, true, Triangle::Full);
+                }
+            }
+            Role::Embedding => {
+                for pass in passes {
+                    let rows = pass.d_embedded().chunks_exact(tensor.columns);
+                    for (&token, row) in pass.tokens.iter().zip(rows) {
+                        add_to(&mut sums[usize::from(token) * tensor.columns..], row);
+                    }
+                }
+            }
+            Role::Bias(_) | Role::Gamma(_) | Role::Beta(_) => {
+                for pass in passes {
+                    add_to(sums, &pass.vectors[tensor.vector_range.clone()]);
+                }
+            }
+        }
+    });
+}
+
+fn add_to(sums: &mut [f32], row: &[f32]) {
+    for (sum, x) in sums.iter_mut().zip(row) {
+        *sum += x;
+    }
+}
