@@ -1,1 +1,118 @@
 //! Orders our blocks on the consensus engine: propose, verify, finalize.
+//!
+//! The engine's generics end here: [`start`] is one function of plain types, so that no other crate
+//! pays for compiling the engine. What a transaction does is decided by the protocol, what is
+//! proposed by the [`Pool`]; this crate only puts blocks in one order that a crash cannot change.
+
+mod application;
+mod block;
+mod handle;
+mod network;
+mod node;
+mod recorder;
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use soma_protocol::{Address, Genesis, Read, VerifiedTransaction};
+use soma_store::StoreError;
+
+pub use block::{BLOCK_BYTES_MAX, BLOCK_STEP_MS_MAX, BLOCK_TRANSACTIONS_MAX};
+pub use handle::{Handle, start};
+pub use soma_store::history::FinalizedBlock;
+
+/// Where blocks get their transactions from.
+pub trait Pool: Send + Sync + 'static {
+    /// The next transactions in order that are valid on `state` in a block of this time, of
+    /// `max_bytes` in all. It must be quick: the state cannot move while it runs.
+    fn select(
+        &self,
+        state: &dyn Read,
+        timestamp_ms: u64,
+        max_bytes: usize,
+    ) -> Vec<VerifiedTransaction>;
+
+    /// Whether there is nothing at all to select from.
+    fn is_empty(&self) -> bool;
+}
+
+/// Where final blocks go.
+pub trait Sink: Send + Sync + 'static {
+    /// Takes a block that is final, durable, and in the history. Called in the order of heights, at
+    /// least once for each block: after a crash the last ones come again.
+    fn finalized(&self, block: FinalizedBlock);
+}
+
+/// The secret half of a validator's consensus key: an ed25519 seed. It is never printed.
+#[derive(Clone)]
+pub struct ConsensusSecret(pub [u8; 32]);
+
+impl std::fmt::Debug for ConsensusSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ConsensusSecret(..)")
+    }
+}
+
+/// What a validator needs to run.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The state folder; made if it is not there.
+    pub dir: PathBuf,
+    /// The chain.
+    pub genesis: Genesis,
+    /// The key this node votes with.
+    pub key: ConsensusSecret,
+    /// Where other validators connect. A committee of one listens too, and nobody comes.
+    pub listen: SocketAddr,
+    /// The least time between two blocks while there is work, in milliseconds.
+    pub block_ms: u64,
+    /// The most time between two blocks while there is none, in milliseconds.
+    pub idle_block_ms: u64,
+}
+
+/// Why a node cannot start, or cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The state folder, the state or the history cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The genesis document is not usable.
+    #[error("genesis: {0}")]
+    Genesis(#[from] soma_protocol::Error),
+    /// Genesis names nobody who could make a block.
+    #[error("genesis names no validator")]
+    NoValidators,
+    /// A consensus key of genesis is not a key.
+    #[error("genesis: the consensus key of {validator} is not an ed25519 key")]
+    ValidatorKey {
+        /// The validator.
+        validator: Address,
+    },
+    /// The address to listen on is taken or not allowed.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The state names a block that the engine does not hold.
+    #[error("block {height} is missing from the state folder")]
+    MissingBlock {
+        /// The block.
+        height: u64,
+    },
+    /// Executing the stored blocks gives another state than the stored one.
+    #[error("the stored state is not what the blocks up to {height} make of genesis")]
+    StateMismatch {
+        /// The last block of the state.
+        height: u64,
+    },
+    /// The disk is full or failing, or the engine met a condition it cannot go on from. Nothing
+    /// that was reported as final is lost; the node can be started again.
+    #[error("the node stopped: {reason}")]
+    Stopped {
+        /// What the engine said.
+        reason: String,
+    },
+}

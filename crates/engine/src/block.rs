@@ -1,0 +1,182 @@
+//! Our blocks: what the validators vote on, and its bytes.
+//!
+//! The bytes are ours, not the engine's: a header with the engine's context in front, then the
+//! transactions as they were signed. Reading is strict, so a block has exactly one encoding, and
+//! it is bounded before anything is allocated. Nothing here executes anything.
+
+use commonware_codec::{
+    Buf, Encode as _, EncodeSize, Error as CodecError, FixedSize, MaxEncodeSize, RangeCfg,
+    Read, ReadExt as _, ReadRangeExt as _, Write,
+};
+use commonware_consensus::{
+    Block as ConsensusBlock, BoundedBlock, CertifiableBlock, Heightable,
+    simplex::types::Context as SimplexContext,
+    types::{Epoch, Height, Round, View},
+};
+use commonware_cryptography::{
+    Digest as _, Digestible, Hasher as _,
+    blake3::{Blake3, Digest},
+    ed25519::PublicKey,
+};
+use commonware_runtime::BufMut;
+use commonware_storage::mmr::Location;
+use commonware_utils::range::NonEmptyRange;
+use soma_protocol::{Address, Hash, SignedTransaction};
+use soma_store::database::Target;
+
+/// The most bytes of transactions a block holds: 1 MiB.
+pub const BLOCK_BYTES_MAX: usize = 1 << 20;
+
+/// The most transactions a block holds.
+pub const BLOCK_TRANSACTIONS_MAX: usize = 5_000;
+
+/// How far a block's time may lie after its parent's: ten minutes. It bounds how long a proposer
+/// with a wrong clock can make others wait, and how fast a network that stood still catches up.
+pub const BLOCK_STEP_MS_MAX: u64 = 10 * 60 * 1_000;
+
+/// Where in the consensus a block was proposed, and by whom.
+pub(crate) type Context = SimplexContext<Digest, PublicKey>;
+
+/// One block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Block {
+    /// Round, leader and parent, as the validators agreed on them.
+    pub(crate) context: Context,
+    /// The digest of the block before it; the chain's identity for genesis.
+    pub(crate) parent: Digest,
+    /// Its height; genesis is 0.
+    pub(crate) height: Height,
+    /// Milliseconds since 1970, always later than the parent's.
+    pub(crate) timestamp_ms: u64,
+    /// The account of the validator that proposed it.
+    pub(crate) proposer: Address,
+    /// The root and the range of the state after it.
+    pub(crate) state: Target,
+    /// Its transactions, in order.
+    pub(crate) transactions: Vec<SignedTransaction>,
+}
+
+impl Block {
+    /// The block at height 0. It holds no state yet: its parent is the chain's identity, which
+    /// commits to the genesis state, and block 1 writes that state.
+    pub(crate) fn genesis(
+        chain: Hash,
+        leader: PublicKey,
+        proposer: Address,
+        timestamp_ms: u64,
+        state: Target,
+    ) -> Self {
+        let context = Context {
+            round: Round::new(Epoch::zero(), View::zero()),
+            leader,
+            parent: (View::zero(), Digest::EMPTY),
+        };
+        let transactions = Vec::new();
+        let parent = Digest(chain.0);
+        Self { context, parent, height: Height::zero(), timestamp_ms, proposer, state, transactions }
+    }
+}
+
+/// A digest in the protocol's words.
+pub(crate) fn hash(digest: Digest) -> Hash {
+    Hash(digest.0)
+}
+
+impl Write for Block {
+    fn write(&self, buf: &mut impl BufMut) {
+        self.context.write(buf);
+        self.parent.write(buf);
+        self.height.write(buf);
+        self.timestamp_ms.write(buf);
+        self.proposer.0.write(buf);
+        self.state.root.write(buf);
+        self.state.range.write(buf);
+        self.transactions.len().write(buf);
+        for transaction in &self.transactions {
+            transaction.encode().write(buf);
+        }
+    }
+}
+
+impl EncodeSize for Block {
+    fn encode_size(&self) -> usize {
+        let header = self.context.encode_size()
+            + self.parent.encode_size()
+            + self.height.encode_size()
+            + self.timestamp_ms.encode_size()
+            + self.proposer.0.encode_size()
+            + self.state.root.encode_size()
+            + self.state.range.encode_size()
+            + self.transactions.len().encode_size();
+        self.transactions.iter().fold(header, |size, transaction| {
+            size + transaction.encode().encode_size()
+        })
+    }
+}
+
+impl Read for Block {
+    type Cfg = ();
+
+    fn read_cfg(buf: &mut impl Buf, (): &Self::Cfg) -> Result<Self, CodecError> {
+        let context = Context::read(buf)?;
+        let parent = Digest::read(buf)?;
+        let height = Height::read(buf)?;
+        let timestamp_ms = u64::read(buf)?;
+        let proposer = Address(<[u8; 32]>::read(buf)?);
+        let root = Digest::read(buf)?;
+        let range = NonEmptyRange::<Location>::read(buf)?;
+        let count = usize::read_cfg(buf, &RangeCfg::from(0..=BLOCK_TRANSACTIONS_MAX))?;
+        let mut transactions = Vec::with_capacity(count);
+        let mut left = BLOCK_BYTES_MAX;
+        for _ in 0..count {
+            let bytes = Vec::<u8>::read_range(buf, 0..=left)?;
+            left -= bytes.len();
+            let transaction = SignedTransaction::decode(&bytes)
+                .map_err(|_| CodecError::Invalid("block", "transaction does not decode"))?;
+            transactions.push(transaction);
+        }
+        let state = Target::new(root, range);
+        Ok(Self { context, parent, height, timestamp_ms, proposer, state, transactions })
+    }
+}
+
+impl BoundedBlock for Block {
+    fn max_encode_size((): &Self::Cfg) -> usize {
+        const LENGTH_BYTES_MAX: usize = 10;
+        Context::MAX_ENCODE_SIZE
+            + 3 * Digest::SIZE
+            + Height::MAX_ENCODE_SIZE
+            + u64::SIZE
+            + NonEmptyRange::<Location>::MAX_ENCODE_SIZE
+            + LENGTH_BYTES_MAX * (1 + BLOCK_TRANSACTIONS_MAX)
+            + BLOCK_BYTES_MAX
+    }
+}
+
+impl Digestible for Block {
+    type Digest = Digest;
+
+    fn digest(&self) -> Digest {
+        Blake3::hash(&[&self.encode()])
+    }
+}
+
+impl Heightable for Block {
+    fn height(&self) -> Height {
+        self.height
+    }
+}
+
+impl ConsensusBlock for Block {
+    fn parent(&self) -> Digest {
+        self.parent
+    }
+}
+
+impl CertifiableBlock for Block {
+    type Context = Context;
+
+    fn context(&self) -> Context {
+        self.context.clone()
+    }
+}

@@ -1,0 +1,240 @@
+//! Starting and holding a node: the engine runs on its own threads, this is what the rest of the
+//! process sees of it.
+
+use std::{
+    any::Any,
+    net::TcpListener,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, mpsc},
+    thread,
+};
+
+use commonware_codec::{Copying, DecodeExt as _};
+use commonware_cryptography::{Signer as _, ed25519::PrivateKey};
+use commonware_p2p::Address as PeerAddress;
+use commonware_runtime::{
+    Metrics as _, Runner as _, Supervisor as _,
+    tokio::{Config as RuntimeConfig, Runner},
+};
+use commonware_utils::{TryCollect as _, ordered::Map};
+use soma_protocol::Read;
+use soma_store::{Folder, History, State, Tip};
+use tokio::sync::{Notify, watch};
+
+use crate::{Config, EngineError, Pool, Sink, network, node};
+
+const WORKER_THREADS: usize = 2;
+/// Commits to what belongs to this node on a disk that it shares with nobody.
+const PREFIX: &str = "soma";
+
+/// A running node. Dropping it stops the node and waits until its threads have ended.
+pub struct Handle {
+    state: Arc<State>,
+    history: Arc<History>,
+    work: Arc<Notify>,
+    stop: Arc<Notify>,
+    failure: watch::Receiver<Option<Arc<EngineError>>>,
+    metrics: Box<dyn Fn() -> String + Send + Sync>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle").field("tip", &self.tip()).finish_non_exhaustive()
+    }
+}
+
+impl Handle {
+    /// Reads the state after the last final block, whose height is passed along. Blocks cannot
+    /// become final while `f` runs: keep it short.
+    pub fn read<T>(&self, f: impl FnOnce(&dyn Read, u64) -> T) -> T {
+        self.state.read(|state, tip| f(state, tip.height))
+    }
+
+    /// The last final block.
+    pub fn tip(&self) -> Tip {
+        self.state.tip()
+    }
+
+    /// Everything that is final, for questions about the past. It may be a block behind
+    /// [`Handle::read`], never ahead of what a crash can undo.
+    pub fn history(&self) -> &Arc<History> {
+        &self.history
+    }
+
+    /// Says that the pool has something new: ends the wait for work at once.
+    pub fn wake(&self) {
+        self.work.notify_one();
+    }
+
+    /// A way to [`Handle::wake`] that can be kept by the pool.
+    pub fn waker(&self) -> impl Fn() + Send + Sync + Clone + 'static {
+        let work = Arc::clone(&self.work);
+        move || work.notify_one()
+    }
+
+    /// The engine's own measurements, as Prometheus text.
+    pub fn metrics(&self) -> String {
+        (self.metrics)()
+    }
+
+    /// Why the node stopped by itself, once it has.
+    pub fn failure(&self) -> Option<Arc<EngineError>> {
+        self.failure.borrow().clone()
+    }
+
+    /// Waits until the node has stopped; `None` when it was asked to.
+    pub fn stopped(&self) -> impl Future<Output = Option<Arc<EngineError>>> + Send + 'static {
+        let mut failure = self.failure.clone();
+        async move {
+            let failure = failure.wait_for(Option::is_some).await.ok()?;
+            failure.clone()
+        }
+    }
+
+    /// Stops the node and waits until its threads have ended.
+    pub fn shutdown(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.stop.notify_one();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// What the engine's thread hands back once the node runs.
+struct Running {
+    state: Arc<State>,
+    metrics: Box<dyn Fn() -> String + Send + Sync>,
+}
+
+/// Starts a validator and returns once its state is loaded.
+///
+/// # Errors
+/// [`EngineError`] when the folder is in use or belongs to another chain, the address is taken, or
+/// the disk fails. A node that fails later says so through [`Handle::stopped`].
+pub fn start(
+    config: Config,
+    pool: Arc<dyn Pool>,
+    sink: Arc<dyn Sink>,
+) -> Result<Handle, EngineError> {
+    let folder = Folder::open(&config.dir, &config.genesis.chain_id())?;
+    // The engine panics when it cannot listen, so the question is asked first.
+    TcpListener::bind(config.listen)
+        .map_err(|source| EngineError::Listen { address: config.listen, source })?;
+    let history = Arc::new(History::open(&folder.history())?);
+    let work = Arc::new(Notify::new());
+    let stop = Arc::new(Notify::new());
+    let (failure_sender, failure) = watch::channel(None);
+    let (running_sender, running) = mpsc::sync_channel(1);
+    let job = Job {
+        config,
+        folder,
+        pool,
+        sink,
+        history: Arc::clone(&history),
+        work: Arc::clone(&work),
+        stop: Arc::clone(&stop),
+    };
+    let thread = thread::Builder::new()
+        .name("soma-engine".into())
+        .spawn(move || {
+            let started = running_sender.clone();
+            let ended = catch_unwind(AssertUnwindSafe(|| job.run(&started)));
+            let error = match ended {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error,
+                Err(panic) => EngineError::Stopped { reason: reason(panic.as_ref()) },
+            };
+            // Whoever started the node is either still waiting for it or holds its handle.
+            if let Err(mpsc::TrySendError::Full(Err(error)) | mpsc::TrySendError::Disconnected(Err(error))) =
+                running_sender.try_send(Err(error))
+            {
+                let _ = failure_sender.send(Some(Arc::new(error)));
+            }
+        })
+        .map_err(|error| EngineError::Stopped { reason: error.to_string() })?;
+    match running.recv() {
+        Ok(Ok(Running { state, metrics })) => {
+            drop(running);
+            Ok(Handle { state, history, work, stop, failure, metrics, thread: Some(thread) })
+        }
+        Ok(Err(error)) => {
+            let _ = thread.join();
+            Err(error)
+        }
+        Err(_) => Err(EngineError::Stopped { reason: "the engine's thread ended".into() }),
+    }
+}
+
+/// What the engine's thread works with.
+struct Job {
+    config: Config,
+    folder: Folder,
+    pool: Arc<dyn Pool>,
+    sink: Arc<dyn Sink>,
+    history: Arc<History>,
+    work: Arc<Notify>,
+    stop: Arc<Notify>,
+}
+
+impl Job {
+    fn run(
+        self,
+        running: &mpsc::SyncSender<Result<Running, EngineError>>,
+    ) -> Result<(), EngineError> {
+        let runtime = RuntimeConfig::new()
+            .with_worker_threads(WORKER_THREADS)
+            .with_storage_directory(self.folder.consensus());
+        Runner::new(runtime).start(|context| async move {
+            #[expect(clippy::expect_used, reason = "every 32 bytes are an ed25519 seed")]
+            let key = PrivateKey::decode(Copying(&self.config.key.0)).expect("a seed decodes");
+            let chain = self.config.genesis.chain_id();
+            let peers: Map<_, PeerAddress> = [(key.public_key(), self.config.listen.into())]
+                .into_iter()
+                .try_collect()
+                .unwrap_or_default();
+            let links =
+                network::connect(&context, &chain.0, key.clone(), self.config.listen, peers);
+            let metrics = context.child("metrics");
+            let node = node::start(
+                context,
+                node::Config {
+                    prefix: PREFIX.into(),
+                    genesis: self.config.genesis,
+                    key,
+                    block_ms: self.config.block_ms,
+                    idle_block_ms: self.config.idle_block_ms,
+                    pool: self.pool,
+                    sink: self.sink,
+                    work: self.work,
+                    history: self.history,
+                },
+                links,
+            )
+            .await?;
+            let metrics = Box::new(move || metrics.encode());
+            let _ = running.send(Ok(Running { state: node.state, metrics }));
+            tokio::select! {
+                () = self.stop.notified() => Ok(()),
+                error = node.ended.wait() => Err(error),
+            }
+        })
+    }
+}
+
+/// What a panic said.
+fn reason(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "the engine failed without a word".into())
+}

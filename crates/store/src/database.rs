@@ -1,0 +1,155 @@
+//! The authenticated database: 32-byte key to value, with a root that the block header carries.
+//!
+//! It is an append-only log of updates with a Merkle mountain range over it. Every operation below
+//! the log's inactivity floor has been superseded, so reading the log from the floor to its end and
+//! letting later operations win gives the whole state: that is how [`load`] fills the copy in
+//! memory, and why there is exactly one source of truth. Each commit carries the height of its block.
+
+use std::{num::NonZeroU64, sync::Arc};
+
+use commonware_codec::RangeCfg;
+use commonware_cryptography::blake3::{Blake3, Digest};
+use commonware_glue::stateful::db::{DatabaseSet, Shared, Unmerkleized as _};
+use commonware_parallel::Sequential;
+use commonware_runtime::{Spawner, buffer::paged::CacheRef};
+use commonware_storage::{
+    Context,
+    journal::contiguous::variable::Config as LogConfig,
+    merkle::{Location, full::Config as MerkleConfig},
+    mmr,
+    qmdb::{
+        any::{VariableConfig, unordered::variable},
+        sync,
+    },
+    translator::EightCap,
+};
+use commonware_utils::{NZU64, NZUsize, non_empty_range, sequence::FixedBytes};
+use soma_protocol::{Changes, Key, Memory};
+
+use crate::StoreError;
+
+/// The longest value the database takes: the largest published data and its record.
+pub const VALUE_BYTES_MAX: usize = 1 << 18;
+
+/// How many operations one read of the log, or one answer to a syncing peer, holds.
+pub const OPERATIONS_PER_READ: NonZeroU64 = NZU64!(16);
+
+const LOAD_CHUNK: NonZeroU64 = NZU64!(4096);
+
+/// What the database says when it fails.
+pub type Error = commonware_storage::qmdb::Error<mmr::Family>;
+/// The database itself, on a runtime `E`.
+pub type Qmdb<E> =
+    variable::Db<mmr::Family, E, FixedBytes<32>, Vec<u8>, Blake3, EightCap, Sequential>;
+/// One operation of its log.
+pub type Operation = variable::Operation<mmr::Family, FixedBytes<32>, Vec<u8>>;
+/// The database as the engine shares it between tasks.
+pub type Databases<E> = Shared<Qmdb<E>>;
+/// Changes on top of a block's state, before their root is known.
+pub type Batch<E> = <Databases<E> as DatabaseSet<E>>::Unmerkleized;
+/// Changes with their root.
+pub type Sealed<E> = <Databases<E> as DatabaseSet<E>>::Merkleized;
+/// The root of a state and the range of the log that holds it: what a header commits to.
+pub type Target = sync::Target<mmr::Family, Digest>;
+/// How the database is opened.
+pub type Config = VariableConfig<EightCap, ((), (RangeCfg<usize>, ())), Sequential>;
+
+/// The longest encoded operation: tag, key, length and value.
+pub const OPERATION_BYTES_MAX: usize = 1 + 32 + 5 + VALUE_BYTES_MAX;
+
+/// How the database is opened; `prefix` keeps the nodes of one simulation apart.
+pub fn config(prefix: &str, page_cache: CacheRef) -> Config {
+    VariableConfig {
+        merkle_config: MerkleConfig {
+            journal_partition: format!("{prefix}-state-tree"),
+            metadata_partition: format!("{prefix}-state-tree-metadata"),
+            items_per_blob: NZU64!(1 << 18),
+            write_buffer: NZUsize!(1 << 16),
+            replay_buffer: NZUsize!(1 << 16),
+            strategy: Sequential,
+            page_cache: page_cache.clone(),
+        },
+        journal_config: LogConfig {
+            partition: format!("{prefix}-state-log"),
+            items_per_section: NZU64!(1 << 16),
+            write_buffer: NZUsize!(1 << 16),
+            replay_buffer: NZUsize!(1 << 16),
+            compression: None,
+            codec_config: ((), ((0..=VALUE_BYTES_MAX).into(), ())),
+            page_cache,
+        },
+        translator: EightCap,
+        init_cache: Some(NZUsize!(1 << 14)),
+        init_buffer: NZUsize!(1 << 20),
+        init_concurrency: (),
+    }
+}
+
+/// The root and range of the empty database, which the genesis header carries.
+pub fn empty<E: Spawner + Context>() -> Target {
+    <Databases<E> as DatabaseSet<E>>::initial_sync_targets()
+}
+
+/// Writes a block's changes on its parent's state and computes the root.
+///
+/// # Errors
+/// [`StoreError::Database`] when the disk refuses a read.
+pub async fn seal<E: Spawner + Context>(
+    mut batch: Batch<E>,
+    height: u64,
+    changes: &Changes,
+) -> Result<Sealed<E>, StoreError> {
+    for (key, value) in &changes.0 {
+        batch = batch.write(FixedBytes::new(key.0), value.as_deref().map(<[u8]>::to_vec));
+    }
+    Ok(batch.with_metadata(height.to_le_bytes().to_vec()).merkleize().await?)
+}
+
+/// What a header commits to for `sealed`.
+pub fn target<E: Spawner + Context>(sealed: &Sealed<E>) -> Target {
+    let bounds = sealed.bounds();
+    Target::new(sealed.root(), non_empty_range!(bounds.inactivity_floor, bounds.tip.size))
+}
+
+/// Reads the whole state and the height of the block it is the state of; `None` when nothing has
+/// been committed yet.
+///
+/// # Errors
+/// [`StoreError::Database`] when the disk refuses, [`StoreError::Damaged`] when the last commit
+/// carries no height.
+pub async fn load<E: Spawner + Context>(
+    database: &Qmdb<E>,
+) -> Result<Option<(u64, Memory)>, StoreError> {
+    let Some(metadata) = database.get_metadata().await? else {
+        return Ok(None);
+    };
+    let height = <[u8; 8]>::try_from(metadata.as_slice())
+        .map_err(|_| StoreError::Damaged { record: "state height" })?;
+    let mut changes = Changes::default();
+    let (mut at, end) = (database.sync_boundary(), database.bounds().end);
+    while at < end {
+        let (_, operations) = database.proof(at, LOAD_CHUNK).await?;
+        at = Location::new(*at + operations.len() as u64);
+        for operation in operations {
+            match operation {
+                Operation::Update(update) => {
+                    let value = Arc::from(update.1.as_slice());
+                    changes.0.insert(key(&update.0)?, Some(value));
+                }
+                Operation::Delete(deleted) => {
+                    changes.0.insert(key(&deleted)?, None);
+                }
+                Operation::CommitFloor(..) => {}
+            }
+        }
+    }
+    let mut memory = Memory::default();
+    memory.apply(&changes);
+    Ok(Some((u64::from_le_bytes(height), memory)))
+}
+
+fn key(bytes: &FixedBytes<32>) -> Result<Key, StoreError> {
+    <[u8; 32]>::try_from(bytes.as_ref())
+        .map(Key)
+        .map_err(|_| StoreError::Damaged { record: "state key" })
+}

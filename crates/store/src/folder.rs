@@ -1,0 +1,85 @@
+//! The state folder: who may use it, for which chain, and what lies where.
+//!
+//! One process at a time: the lock is the operating system's, so a killed process leaves none
+//! behind.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io::{ErrorKind, Write},
+    path::{Path, PathBuf},
+};
+
+use soma_protocol::Hash;
+
+use crate::StoreError;
+
+const LOCK: &str = "lock";
+const CHAIN: &str = "chain";
+const CONSENSUS: &str = "consensus";
+const HISTORY: &str = "history.redb";
+
+/// An exclusively held state folder; dropping it lets the next process in.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Folder {
+    /// Takes the folder for `chain`, creating it when it does not exist.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] when another process holds it, [`StoreError::OtherChain`] when it was
+    /// made for another genesis, [`StoreError::Io`] when the disk refuses.
+    pub fn open(path: &Path, chain: &Hash) -> Result<Self, StoreError> {
+        let io = |path: &Path| {
+            let path = path.to_path_buf();
+            move |source| StoreError::Io { path, source }
+        };
+        fs::create_dir_all(path).map_err(io(path))?;
+        let lock_path = path.join(LOCK);
+        let lock = File::create(&lock_path).map_err(io(&lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(StoreError::InUse { path: path.into() });
+            }
+            Err(TryLockError::Error(source)) => {
+                return Err(StoreError::Io { path: lock_path, source });
+            }
+        }
+        let expected = chain.to_string();
+        let chain_path = path.join(CHAIN);
+        match fs::read_to_string(&chain_path) {
+            Ok(found) if found.trim() == expected => {}
+            Ok(found) => {
+                let found = found.trim().to_owned();
+                return Err(StoreError::OtherChain { path: path.into(), expected, found });
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let draft = path.join("chain.new");
+                let mut file = File::create(&draft).map_err(io(&draft))?;
+                writeln!(file, "{expected}").map_err(io(&draft))?;
+                file.sync_all().map_err(io(&draft))?;
+                fs::rename(&draft, &chain_path).map_err(io(&chain_path))?;
+            }
+            Err(source) => return Err(StoreError::Io { path: chain_path, source }),
+        }
+        Ok(Self { path: path.into(), _lock: lock })
+    }
+
+    /// Where the consensus engine keeps votes, blocks and the authenticated state.
+    pub fn consensus(&self) -> PathBuf {
+        self.path.join(CONSENSUS)
+    }
+
+    /// The history's file.
+    pub fn history(&self) -> PathBuf {
+        self.path.join(HISTORY)
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}

@@ -1,0 +1,416 @@
+//! What happened, for questions about the past: blocks, transactions with their receipts, events.
+//!
+//! A redb file written once per finalized block, in one transaction, in order. It answers questions
+//! and decides nothing: deleting it loses nothing, because it is rebuilt by executing the blocks
+//! that the consensus engine keeps. Lists come newest first, in pages.
+
+use std::{ops::RangeBounds, path::Path};
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use serde_json::Value;
+use soma_protocol::{Address, Event, Hash, ModelId, Receipt, SignedTransaction, TargetId};
+
+use crate::StoreError;
+
+type Bytes = &'static [u8];
+
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const BLOCKS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("blocks");
+const DIGESTS: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("digests");
+const TRANSACTIONS: TableDefinition<'_, (u64, u32), Bytes> = TableDefinition::new("transactions");
+const HASHES: TableDefinition<'_, [u8; 32], (u64, u32)> = TableDefinition::new("hashes");
+const SENDERS: TableDefinition<'_, ([u8; 32], u64, u32), ()> = TableDefinition::new("senders");
+const EVENTS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("events");
+const SUBJECTS: TableDefinition<'_, (u8, [u8; 32], u64), ()> = TableDefinition::new("subjects");
+
+const HEIGHT: &str = "height";
+const LAST_EVENT: &str = "last_event";
+
+/// A block that is final, with everything it did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FinalizedBlock {
+    /// Its height; the first after genesis is 1.
+    pub height: u64,
+    /// The digest the network voted on.
+    pub digest: Hash,
+    /// The digest of the block before it.
+    pub parent: Hash,
+    /// Block time, in milliseconds since 1970.
+    pub timestamp_ms: u64,
+    /// Who proposed it.
+    pub proposer: Address,
+    /// The root of the state after it.
+    pub state_root: Hash,
+    /// Its transactions, in order.
+    pub transactions: Vec<SignedTransaction>,
+    /// One receipt per transaction, in the same order.
+    pub receipts: Vec<Receipt>,
+    /// What happened, in order.
+    pub events: Vec<Event>,
+}
+
+/// A block without its contents.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct BlockRecord {
+    /// Its height.
+    pub height: u64,
+    /// Its digest.
+    pub digest: Hash,
+    /// The digest of the block before it.
+    pub parent: Hash,
+    /// Block time, in milliseconds since 1970.
+    pub timestamp_ms: u64,
+    /// Who proposed it.
+    pub proposer: Address,
+    /// The root of the state after it.
+    pub state_root: Hash,
+    /// How many transactions it holds.
+    pub transactions: u32,
+    /// The sequence number of its first event, or of the next one when it has none.
+    pub first_event: u64,
+    /// How many events it caused.
+    pub events: u32,
+}
+
+/// A transaction that is final.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct TransactionRecord {
+    /// The block that holds it.
+    pub height: u64,
+    /// Its place in the block, from 0.
+    pub index: u32,
+    /// The transaction as it was signed.
+    pub transaction: SignedTransaction,
+    /// What came of it.
+    pub receipt: Receipt,
+}
+
+/// An event with its place in the order of all events.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct EventRecord {
+    /// Its number, counted from 1 over the whole chain.
+    pub sequence: u64,
+    /// The block that caused it.
+    pub height: u64,
+    /// Block time, in milliseconds since 1970.
+    pub timestamp_ms: u64,
+    /// What happened.
+    pub event: Event,
+}
+
+/// What an event can be looked up by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// Everything that concerns an account.
+    Account(Address),
+    /// Everything that concerns a model.
+    Model(ModelId),
+    /// Everything that concerns a target.
+    Target(TargetId),
+}
+
+impl Subject {
+    fn key(self) -> (u8, [u8; 32]) {
+        let number = |id: u32| {
+            let mut bytes = [0; 32];
+            bytes[..4].copy_from_slice(&id.to_be_bytes());
+            bytes
+        };
+        match self {
+            Self::Account(address) => (0, address.0),
+            Self::Model(ModelId(id)) => (1, number(id)),
+            Self::Target(TargetId(id)) => (2, number(id)),
+        }
+    }
+}
+
+/// The open history.
+pub struct History {
+    database: Database,
+}
+
+impl std::fmt::Debug for History {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("History").field("height", &self.height().ok()).finish_non_exhaustive()
+    }
+}
+
+fn encode(record: &impl BorshSerialize) -> Result<Vec<u8>, StoreError> {
+    borsh::to_vec(record).map_err(|_| StoreError::Damaged { record: "history record" })
+}
+
+fn decode<T: BorshDeserialize>(bytes: &[u8], record: &'static str) -> Result<T, StoreError> {
+    borsh::from_slice(bytes).map_err(|_| StoreError::Damaged { record })
+}
+
+impl History {
+    /// Opens the history, creating an empty one.
+    ///
+    /// # Errors
+    /// [`StoreError::History`] when the file cannot be used.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let database = Database::create(path)?;
+        let write = database.begin_write()?;
+        write.open_table(META)?;
+        write.open_table(BLOCKS)?;
+        write.open_table(DIGESTS)?;
+        write.open_table(TRANSACTIONS)?;
+        write.open_table(HASHES)?;
+        write.open_table(SENDERS)?;
+        write.open_table(EVENTS)?;
+        write.open_table(SUBJECTS)?;
+        write.commit()?;
+        Ok(Self { database })
+    }
+
+    /// Writes finalized blocks in one transaction; blocks it already holds are passed over.
+    ///
+    /// # Errors
+    /// [`StoreError::Gap`] when the first new block does not follow the last one held,
+    /// [`StoreError::History`] when the disk refuses; then nothing was written.
+    pub fn append(&self, blocks: &[FinalizedBlock]) -> Result<(), StoreError> {
+        let write = self.database.begin_write()?;
+        let mut height = meta(&write, HEIGHT)?;
+        for block in blocks {
+            if block.height <= height {
+                continue;
+            }
+            if block.height != height + 1 {
+                return Err(StoreError::Gap { height, next: block.height });
+            }
+            append_block(&write, block)?;
+            height = block.height;
+        }
+        write.open_table(META)?.insert(HEIGHT, height)?;
+        write.commit()?;
+        Ok(())
+    }
+
+    /// The height of the last block; 0 when only genesis has happened.
+    pub fn height(&self) -> Result<u64, StoreError> {
+        let read = self.database.begin_read()?;
+        Ok(read.open_table(META)?.get(HEIGHT)?.map_or(0, |height| height.value()))
+    }
+
+    /// One block.
+    pub fn block(&self, height: u64) -> Result<Option<BlockRecord>, StoreError> {
+        let read = self.database.begin_read()?;
+        let record = read.open_table(BLOCKS)?.get(height)?;
+        record.map(|bytes| decode(bytes.value(), "block")).transpose()
+    }
+
+    /// One block, by its digest.
+    pub fn block_by_digest(&self, digest: &Hash) -> Result<Option<BlockRecord>, StoreError> {
+        let read = self.database.begin_read()?;
+        let height = read.open_table(DIGESTS)?.get(digest.0)?.map(|height| height.value());
+        height.map_or(Ok(None), |height| self.block(height))
+    }
+
+    /// Up to `limit` blocks below height `before`, newest first.
+    pub fn blocks(
+        &self,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<BlockRecord>, StoreError> {
+        let read = self.database.begin_read()?;
+        let table = read.open_table(BLOCKS)?;
+        let range = table.range(..before.unwrap_or(u64::MAX))?;
+        range.rev().take(limit).map(|entry| decode(entry?.1.value(), "block")).collect()
+    }
+
+    /// One transaction with its receipt.
+    pub fn transaction(&self, hash: &Hash) -> Result<Option<TransactionRecord>, StoreError> {
+        let read = self.database.begin_read()?;
+        let place = read.open_table(HASHES)?.get(hash.0)?.map(|place| place.value());
+        let Some(place) = place else { return Ok(None) };
+        let record = read.open_table(TRANSACTIONS)?.get(place)?;
+        record.map(|bytes| decode(bytes.value(), "transaction")).transpose()
+    }
+
+    /// The transactions of one block, in order.
+    pub fn transactions_of_block(
+        &self,
+        height: u64,
+    ) -> Result<Vec<TransactionRecord>, StoreError> {
+        let read = self.database.begin_read()?;
+        let table = read.open_table(TRANSACTIONS)?;
+        let range = table.range((height, 0)..=(height, u32::MAX))?;
+        range.map(|entry| decode(entry?.1.value(), "transaction")).collect()
+    }
+
+    /// Up to `limit` transactions that `sender` signed, newest first, before the place `before`
+    /// (height and index) if one is given.
+    pub fn transactions_of_sender(
+        &self,
+        sender: &Address,
+        before: Option<(u64, u32)>,
+        limit: usize,
+    ) -> Result<Vec<TransactionRecord>, StoreError> {
+        let read = self.database.begin_read()?;
+        let (height, index) = before.unwrap_or((u64::MAX, u32::MAX));
+        let senders = read.open_table(SENDERS)?;
+        let transactions = read.open_table(TRANSACTIONS)?;
+        let mut page = Vec::new();
+        let range = (sender.0, 0, 0)..(sender.0, height, index);
+        for entry in senders.range(range)?.rev().take(limit) {
+            let (_, height, index) = entry?.0.value();
+            let bytes = transactions.get((height, index))?;
+            let bytes = bytes.ok_or(StoreError::Damaged { record: "transaction" })?;
+            page.push(decode(bytes.value(), "transaction")?);
+        }
+        Ok(page)
+    }
+
+    /// Up to `limit` events whose numbers lie in `numbers`, oldest first: what a stream needs to
+    /// go on where it broke off.
+    pub fn events(
+        &self,
+        numbers: impl RangeBounds<u64>,
+        limit: usize,
+    ) -> Result<Vec<EventRecord>, StoreError> {
+        let read = self.database.begin_read()?;
+        let table = read.open_table(EVENTS)?;
+        let range = table.range((numbers.start_bound().cloned(), numbers.end_bound().cloned()))?;
+        range.take(limit).map(|entry| decode(entry?.1.value(), "event")).collect()
+    }
+
+    /// The number of the last event; 0 when nothing has happened.
+    pub fn last_event(&self) -> Result<u64, StoreError> {
+        let read = self.database.begin_read()?;
+        Ok(read.open_table(META)?.get(LAST_EVENT)?.map_or(0, |last| last.value()))
+    }
+
+    /// Up to `limit` events that concern `subject`, newest first, below the number `before` if one
+    /// is given.
+    pub fn events_of(
+        &self,
+        subject: Subject,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<EventRecord>, StoreError> {
+        let read = self.database.begin_read()?;
+        let (kind, id) = subject.key();
+        let subjects = read.open_table(SUBJECTS)?;
+        let events = read.open_table(EVENTS)?;
+        let mut page = Vec::new();
+        let range = (kind, id, 0)..(kind, id, before.unwrap_or(u64::MAX));
+        for entry in subjects.range(range)?.rev().take(limit) {
+            let bytes = events.get(entry?.0.value().2)?;
+            let bytes = bytes.ok_or(StoreError::Damaged { record: "event" })?;
+            page.push(decode(bytes.value(), "event")?);
+        }
+        Ok(page)
+    }
+}
+
+fn meta(write: &WriteTransaction, name: &str) -> Result<u64, StoreError> {
+    Ok(write.open_table(META)?.get(name)?.map_or(0, |value| value.value()))
+}
+
+fn append_block(write: &WriteTransaction, block: &FinalizedBlock) -> Result<(), StoreError> {
+    let last_event = meta(write, LAST_EVENT)?;
+    let record = BlockRecord {
+        height: block.height,
+        digest: block.digest,
+        parent: block.parent,
+        timestamp_ms: block.timestamp_ms,
+        proposer: block.proposer,
+        state_root: block.state_root,
+        transactions: u32::try_from(block.transactions.len()).unwrap_or(u32::MAX),
+        first_event: last_event + 1,
+        events: u32::try_from(block.events.len()).unwrap_or(u32::MAX),
+    };
+    write.open_table(BLOCKS)?.insert(block.height, encode(&record)?.as_slice())?;
+    write.open_table(DIGESTS)?.insert(block.digest.0, block.height)?;
+    append_transactions(write, block)?;
+    append_events(write, block, last_event)
+}
+
+fn append_transactions(write: &WriteTransaction, block: &FinalizedBlock) -> Result<(), StoreError> {
+    let mut transactions = write.open_table(TRANSACTIONS)?;
+    let mut hashes = write.open_table(HASHES)?;
+    let mut senders = write.open_table(SENDERS)?;
+    for (index, (transaction, receipt)) in (0u32..).zip(block.transactions.iter().zip(&block.receipts))
+    {
+        let place = (block.height, index);
+        let record = TransactionRecord {
+            height: block.height,
+            index,
+            transaction: transaction.clone(),
+            receipt: receipt.clone(),
+        };
+        transactions.insert(place, encode(&record)?.as_slice())?;
+        senders.insert((transaction.transaction.sender.0, block.height, index), ())?;
+        // A transaction that was refused can be included again and succeed; one that succeeded
+        // keeps its place.
+        let known = hashes.get(receipt.hash.0)?.map(|place| place.value());
+        let replace = match known {
+            Some(place) => match transactions.get(place)? {
+                Some(bytes) => {
+                    decode::<TransactionRecord>(bytes.value(), "transaction")?.receipt.result.is_err()
+                }
+                None => true,
+            },
+            None => true,
+        };
+        if replace {
+            hashes.insert(receipt.hash.0, place)?;
+        }
+    }
+    Ok(())
+}
+
+fn append_events(
+    write: &WriteTransaction,
+    block: &FinalizedBlock,
+    mut sequence: u64,
+) -> Result<(), StoreError> {
+    let mut events = write.open_table(EVENTS)?;
+    let mut subjects = write.open_table(SUBJECTS)?;
+    for event in &block.events {
+        sequence += 1;
+        let record = EventRecord {
+            sequence,
+            height: block.height,
+            timestamp_ms: block.timestamp_ms,
+            event: event.clone(),
+        };
+        events.insert(sequence, encode(&record)?.as_slice())?;
+        for subject in subjects_of(event)? {
+            let (kind, id) = subject.key();
+            subjects.insert((kind, id, sequence), ())?;
+        }
+    }
+    write.open_table(META)?.insert(LAST_EVENT, sequence)?;
+    Ok(())
+}
+
+/// What an event concerns: whatever its fields name. Reading the fields by name keeps this right for
+/// events that do not exist yet.
+fn subjects_of(event: &Event) -> Result<Vec<Subject>, StoreError> {
+    let damaged = |_| StoreError::Damaged { record: "event" };
+    let Value::Object(fields) = serde_json::to_value(event).map_err(damaged)? else {
+        return Ok(Vec::new());
+    };
+    let mut subjects = Vec::new();
+    for (name, value) in fields {
+        match name.as_str() {
+            "from" | "to" | "owner" | "submitter" | "validator" => {
+                subjects.push(Subject::Account(serde_json::from_value(value).map_err(damaged)?));
+            }
+            "model" => {
+                subjects.push(Subject::Model(serde_json::from_value(value).map_err(damaged)?));
+            }
+            "models" => {
+                let models: Vec<ModelId> = serde_json::from_value(value).map_err(damaged)?;
+                subjects.extend(models.into_iter().map(Subject::Model));
+            }
+            "target" => {
+                subjects.push(Subject::Target(serde_json::from_value(value).map_err(damaged)?));
+            }
+            _ => {}
+        }
+    }
+    Ok(subjects)
+}
