@@ -1,8 +1,33 @@
 //! Bytes in, integers out, the same bits everywhere: the transformer, its kernels, its score, its training.
+//!
+//! The way of the data: [`tokenizer`] cuts bytes into chunks, `forward` turns them into representations and logits with
+//! the products of `kernels`, `loss` and [`sigreg`](Directions) judge them, [`score`] lets only integers out.
+//! docs/numerics.md defines every bit of it.
 
+mod architecture;
+mod attention;
 pub mod bench;
+mod error;
+mod forward;
+mod generate;
 mod kernels;
+mod loss;
 mod math;
+mod math64;
+mod norm;
+mod rope;
+mod score;
+mod sigreg;
 mod simd;
+pub mod tokenizer;
+pub mod train;
+mod weights;
 
-pub use kernels::{Engine, EngineError, KernelChoice, KernelKind};
+pub use architecture::{Architecture, TensorSpec};
+pub use error::Error;
+pub use generate::{Sampling, generate};
+pub use kernels::{Engine, KernelChoice, KernelKind};
+pub use rope::Rope;
+pub use score::{Dump, Report, Score, distance_squared, score, score_with_dump};
+pub use sigreg::Directions;
+pub use weights::Weights;

@@ -120,6 +120,9 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Up to 16 values from a slice; missing lanes are `fill`.
     #[inline(always)]
     fn load_partial(self, x: &[f32], fill: f32) -> Self::F {
+        if let Some(full) = x.first_chunk() {
+            return self.load(full);
+        }
         let mut lanes = [fill; LANES];
         let n = x.len().min(LANES);
         lanes[..n].copy_from_slice(&x[..n]);
@@ -129,6 +132,9 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Writes as many lanes as `to` has room for (at most 16).
     #[inline(always)]
     fn store_partial(self, v: Self::F, to: &mut [f32]) {
+        if let Some(full) = to.first_chunk_mut() {
+            return self.store(v, full);
+        }
         let mut lanes = [0.0; LANES];
         self.store(v, &mut lanes);
         let n = to.len().min(LANES);

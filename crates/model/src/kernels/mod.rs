@@ -15,6 +15,7 @@ use rayon::prelude::*;
 
 pub(crate) use matrix::{Matrix, MatrixMut};
 
+use crate::error::Error;
 #[cfg(target_arch = "aarch64")]
 use crate::simd::Neon;
 #[cfg(target_arch = "x86_64")]
@@ -72,9 +73,9 @@ pub enum KernelChoice {
 }
 
 impl FromStr for KernelChoice {
-    type Err = EngineError;
+    type Err = Error;
 
-    fn from_str(name: &str) -> Result<Self, EngineError> {
+    fn from_str(name: &str) -> Result<Self, Error> {
         if name == "auto" {
             return Ok(Self::Auto);
         }
@@ -82,7 +83,7 @@ impl FromStr for KernelChoice {
             .into_iter()
             .find(|kind| kind.name() == name)
             .map(Self::Kind)
-            .ok_or_else(|| EngineError::UnknownKernel {
+            .ok_or_else(|| Error::UnknownKernel {
                 name: name.to_owned(),
             })
     }
@@ -95,33 +96,6 @@ impl fmt::Display for KernelChoice {
             Self::Kind(kind) => kind.fmt(f),
         }
     }
-}
-
-/// Why there is no engine.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EngineError {
-    /// No kernel has this name.
-    #[error("there is no kernel `{name}`; there are auto, reference, avx2, avx512 and neon")]
-    UnknownKernel {
-        /// The name asked for.
-        name: String,
-    },
-    /// The CPU lacks what the kernel needs.
-    #[error("this CPU cannot run the kernel `{kind}`")]
-    Unavailable {
-        /// The kernel asked for.
-        kind: KernelKind,
-    },
-    /// The kernel does not give the bits of the reference on this machine.
-    #[error("the kernel `{kind}` does not equal the reference on this machine")]
-    Unequal {
-        /// The kernel that failed.
-        kind: KernelKind,
-    },
-    /// The threads could not be started.
-    #[error("the threads could not be started: {0}")]
-    Threads(#[from] rayon::ThreadPoolBuildError),
 }
 
 /// The lane implementation of a kernel, as a value.
@@ -163,16 +137,16 @@ impl Engine {
     /// An engine on `threads` threads (0: one for each CPU).
     ///
     /// The kernel is compared with the reference first; `Auto` passes over one that is not equal.
-    pub fn new(choice: KernelChoice, threads: usize) -> Result<Self, EngineError> {
+    pub fn new(choice: KernelChoice, threads: usize) -> Result<Self, Error> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|index| format!("soma-model-{index}"))
             .build()?;
         let (kind, lanes) = match choice {
             KernelChoice::Kind(kind) => {
-                let lanes = Lanes::detect(kind).ok_or(EngineError::Unavailable { kind })?;
+                let lanes = Lanes::detect(kind).ok_or(Error::Unavailable { kind })?;
                 if !self_test::passes(kind, lanes) {
-                    return Err(EngineError::Unequal { kind });
+                    return Err(Error::Unequal { kind });
                 }
                 (kind, lanes)
             }

@@ -1,0 +1,208 @@
+//! Everything that can go wrong in this crate, in one place.
+//!
+//! It must never hold a text alone: what an error is about is a field.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::kernels::KernelKind;
+use crate::train::CheckpointFault;
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No kernel has this name.
+    #[error("there is no kernel `{name}`; there are auto, reference, avx2, avx512 and neon")]
+    UnknownKernel {
+        /// The name asked for.
+        name: String,
+    },
+    /// The CPU lacks what the kernel needs.
+    #[error("this CPU cannot run the kernel `{kind}`")]
+    Unavailable {
+        /// The kernel asked for.
+        kind: KernelKind,
+    },
+    /// The kernel does not give the bits of the reference on this machine.
+    #[error("the kernel `{kind}` does not equal the reference on this machine")]
+    Unequal {
+        /// The kernel that failed.
+        kind: KernelKind,
+    },
+    /// The threads could not be started.
+    #[error("the threads could not be started: {0}")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
+    /// The text is not the JSON of an architecture.
+    #[error("not an architecture in JSON: {0}")]
+    ArchitectureNotJson(#[source] serde_json::Error),
+    /// A number is outside its bounds.
+    #[error("{field} is {value}, but must be {bounds}")]
+    OutOfBounds {
+        /// Name in the JSON.
+        field: &'static str,
+        /// What it is.
+        value: String,
+        /// What it may be.
+        bounds: &'static str,
+    },
+    /// The file cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// There are not even the eight bytes of the header's length.
+    #[error("not a safetensors file: it has {bytes} bytes")]
+    TooShort {
+        /// Length of the file.
+        bytes: usize,
+    },
+    /// The header is longer than any honest one, or this is another kind of file.
+    #[error("not a safetensors file: its header would have {bytes} bytes, more than 1 MiB")]
+    HeaderTooLong {
+        /// Length that the file gives.
+        bytes: u64,
+    },
+    /// The file ends inside its header.
+    #[error("the file ends inside its header: {present} of {bytes} bytes")]
+    HeaderCutOff {
+        /// Length that the file gives.
+        bytes: u64,
+        /// Bytes that are there.
+        present: usize,
+    },
+    /// The header is not what safetensors says.
+    #[error("the header is not that of a safetensors file: {0}")]
+    HeaderNotJson(#[source] serde_json::Error),
+    /// Neither the caller nor the file says which architecture this is.
+    #[error("the file does not say which architecture it has")]
+    NoArchitecture,
+    /// A tensor is there twice.
+    #[error("tensor `{tensor}` is there twice")]
+    Duplicate {
+        /// Its name.
+        tensor: String,
+    },
+    /// A tensor of the architecture is not there.
+    #[error("tensor `{tensor}` is missing")]
+    Missing {
+        /// Its name.
+        tensor: String,
+    },
+    /// A tensor does not belong to the architecture.
+    #[error("tensor `{tensor}` does not belong to this architecture")]
+    Unexpected {
+        /// Its name.
+        tensor: String,
+    },
+    /// A tensor has elements of another type.
+    #[error("tensor `{tensor}` has elements of type {found}, but must have F32, BF16 or F16")]
+    ElementType {
+        /// Its name.
+        tensor: String,
+        /// The type in the file.
+        found: String,
+    },
+    /// A tensor has another shape.
+    #[error("tensor `{tensor}` has the shape {found:?}, but must have {expected:?}")]
+    Shape {
+        /// Its name.
+        tensor: String,
+        /// The shape of the architecture.
+        expected: Vec<usize>,
+        /// The shape in the file.
+        found: Vec<usize>,
+    },
+    /// The offsets of a tensor do not hold its elements.
+    #[error("tensor `{tensor}`: the offsets {begin} to {end} do not hold its elements")]
+    Offsets {
+        /// Its name.
+        tensor: String,
+        /// First byte of its data.
+        begin: usize,
+        /// One past the last byte.
+        end: usize,
+    },
+    /// The file ends inside a tensor.
+    #[error("the file ends inside tensor `{tensor}`")]
+    Truncated {
+        /// Its name.
+        tensor: String,
+    },
+    /// A tensor does not start where the one before it ends.
+    #[error("tensor `{tensor}`: there is a gap or an overlap before its offsets {begin} to {end}")]
+    GapOrOverlap {
+        /// Its name.
+        tensor: String,
+        /// First byte of its data.
+        begin: usize,
+        /// One past the last byte.
+        end: usize,
+    },
+    /// There is something behind the last tensor.
+    #[error("{bytes} bytes follow the last tensor")]
+    TrailingBytes {
+        /// How many.
+        bytes: usize,
+    },
+    /// A weight is NaN or infinite.
+    #[error("tensor `{tensor}` has an element that is not finite, at index {index}")]
+    NonFiniteWeight {
+        /// Its name.
+        tensor: String,
+        /// Which element, row by row.
+        index: usize,
+    },
+    /// There is nothing to score.
+    #[error("the data is empty")]
+    EmptyData,
+    /// A representation, a logit or the loss is NaN or infinite, or the loss is 2^20 nats or more.
+    #[error("the model gives numbers that are not finite on this data")]
+    NonFinite,
+    /// The mean representation is zero and has no direction.
+    #[error("the mean representation is zero")]
+    ZeroEmbedding,
+    /// The directions are those of another architecture.
+    #[error("the directions belong to another architecture")]
+    OtherDirections,
+    /// A recipe cannot be followed.
+    #[error("the recipe cannot be followed: {field} is out of bounds")]
+    Recipe {
+        /// The field.
+        field: &'static str,
+    },
+    /// A file is not a checkpoint of this training run, or a damaged one.
+    #[error("{} is not a checkpoint to go on from: {fault}", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: CheckpointFault,
+    },
+}
+
+impl Error {
+    /// Whether a weights file is malformed: not a fault of the caller or the machine, but of the file.
+    pub fn is_malformed_weights(&self) -> bool {
+        matches!(
+            self,
+            Self::TooShort { .. }
+                | Self::HeaderTooLong { .. }
+                | Self::HeaderCutOff { .. }
+                | Self::HeaderNotJson(_)
+                | Self::Duplicate { .. }
+                | Self::Missing { .. }
+                | Self::Unexpected { .. }
+                | Self::ElementType { .. }
+                | Self::Shape { .. }
+                | Self::Offsets { .. }
+                | Self::Truncated { .. }
+                | Self::GapOrOverlap { .. }
+                | Self::TrailingBytes { .. }
+                | Self::NonFiniteWeight { .. }
+        )
+    }
+}

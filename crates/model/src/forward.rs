@@ -1,0 +1,267 @@
+//! Tokens to representations and logits: pre-norm layers, several chunks at once.
+//!
+//! Rows of different chunks meet in the matrix products only, where every output has its own chain: what is computed
+//! together never changes a bit.
+
+use crate::attention::{Heads, attend};
+use crate::kernels::{Engine, Epilogue, Matrix, MatrixMut, matmul};
+use crate::norm::{RowStatistics, layer_norm};
+use crate::weights::{Layer, Linear, Norm, Weights};
+
+/// Buffers of a forward pass, kept from call to call.
+#[derive(Debug, Default)]
+pub(crate) struct Forward {
+    /// Residual stream, `[rows, dim]`.
+    x: Vec<f32>,
+    /// Where the next residual stream is written.
+    next: Vec<f32>,
+    normed: Vec<f32>,
+    query: Vec<f32>,
+    key: Vec<f32>,
+    value: Vec<f32>,
+    mixed: Vec<f32>,
+    hidden: Vec<f32>,
+    statistics: Vec<RowStatistics>,
+}
+
+/// Keys and values of the positions that a chunk has had so far, layer by layer.
+#[derive(Clone, Debug)]
+pub(crate) struct Cache {
+    positions: usize,
+    layers: Vec<KeysValues>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct KeysValues {
+    keys: Vec<f32>,
+    values: Vec<f32>,
+}
+
+impl Cache {
+    /// For a chunk without any positions yet.
+    pub(crate) fn new(weights: &Weights) -> Self {
+        Self {
+            positions: 0,
+            layers: vec![KeysValues::default(); weights.architecture().layers],
+        }
+    }
+
+    /// Positions so far.
+    pub(crate) fn positions(&self) -> usize {
+        self.positions
+    }
+}
+
+impl Forward {
+    /// Representations of whole chunks, `[positions of all chunks, dim]`.
+    pub(crate) fn representations(
+        &mut self,
+        engine: &Engine,
+        weights: &Weights,
+        chunks: &[Vec<u16>],
+    ) -> &[f32] {
+        self.run(engine, weights, chunks, None)
+    }
+
+    /// Representations of the positions that follow those in the cache, which takes them in.
+    pub(crate) fn continue_chunk(
+        &mut self,
+        engine: &Engine,
+        weights: &Weights,
+        tokens: Vec<u16>,
+        cache: &mut Cache,
+    ) -> &[f32] {
+        self.run(engine, weights, &[tokens], Some(cache))
+    }
+
+    fn run(
+        &mut self,
+        engine: &Engine,
+        weights: &Weights,
+        chunks: &[Vec<u16>],
+        mut cache: Option<&mut Cache>,
+    ) -> &[f32] {
+        let architecture = weights.architecture();
+        let past = cache.as_ref().map_or(0, |cache| cache.positions);
+        let lengths: Vec<usize> = chunks.iter().map(Vec::len).collect();
+        self.embed(weights, chunks);
+        for index in 0..architecture.layers {
+            let layer = weights.layer(index);
+            self.project(engine, layer);
+            self.rotate(engine, weights, &lengths, past);
+            match cache.as_deref_mut() {
+                None => self.attend_chunks(engine, weights, &lengths),
+                Some(cache) => self.attend_cached(engine, weights, &mut cache.layers[index]),
+            }
+            self.finish_layer(engine, layer);
+        }
+        if let Some(cache) = cache {
+            cache.positions += self.statistics.len();
+        }
+        self.norm(engine, weights.final_norm());
+        &self.normed
+    }
+
+    fn embed(&mut self, weights: &Weights, chunks: &[Vec<u16>]) {
+        let embedding = weights.embedding();
+        self.x.clear();
+        for &token in chunks.iter().flatten() {
+            let row = usize::from(token) * embedding.columns();
+            self.x
+                .extend_from_slice(&embedding.data()[row..row + embedding.columns()]);
+        }
+        let rows = self.x.len() / embedding.columns();
+        self.statistics.resize(rows, RowStatistics::default());
+        for buffer in [
+            &mut self.next,
+            &mut self.normed,
+            &mut self.query,
+            &mut self.key,
+            &mut self.value,
+            &mut self.mixed,
+        ] {
+            buffer.resize(self.x.len(), 0.0);
+        }
+        self.hidden.resize(rows * weights.architecture().ffn, 0.0);
+    }
+
+    fn norm(&mut self, engine: &Engine, norm: Norm<'_>) {
+        layer_norm(
+            engine,
+            &self.x,
+            norm,
+            &mut self.normed,
+            &mut self.statistics,
+        );
+    }
+
+    fn project(&mut self, engine: &Engine, layer: Layer<'_>) {
+        self.norm(engine, layer.norm_1);
+        linear(engine, &self.normed, layer.query, &mut self.query);
+        linear(engine, &self.normed, layer.key, &mut self.key);
+        linear(engine, &self.normed, layer.value, &mut self.value);
+    }
+
+    /// Rotates queries and keys; every chunk starts at position `past`.
+    fn rotate(&mut self, engine: &Engine, weights: &Weights, lengths: &[usize], past: usize) {
+        let (rope, dim) = (weights.rope(), weights.architecture().dim);
+        let positions = lengths.iter().flat_map(|&length| past..past + length);
+        let rows: Vec<_> = positions
+            .zip(
+                self.query
+                    .chunks_exact_mut(dim)
+                    .zip(self.key.chunks_exact_mut(dim)),
+            )
+            .collect();
+        engine.for_each(rows, |(position, (query, key))| {
+            engine.run(rope.rotate(query, position, false));
+            engine.run(rope.rotate(key, position, false));
+        });
+    }
+
+    fn attend_chunks(&mut self, engine: &Engine, weights: &Weights, lengths: &[usize]) {
+        let (dim, head_dim) = (
+            weights.architecture().dim,
+            weights.architecture().head_dim(),
+        );
+        let mut tasks = Vec::new();
+        let mut rest = (
+            &self.query[..],
+            &self.key[..],
+            &self.value[..],
+            &mut self.mixed[..],
+        );
+        for &length in lengths {
+            let (query, query_rest) = rest.0.split_at(length * dim);
+            let (key, key_rest) = rest.1.split_at(length * dim);
+            let (value, value_rest) = rest.2.split_at(length * dim);
+            let (mixed, mixed_rest) = rest.3.split_at_mut(length * dim);
+            rest = (query_rest, key_rest, value_rest, mixed_rest);
+            tasks.extend(
+                Heads {
+                    query,
+                    key,
+                    value,
+                    dim,
+                    head_dim,
+                }
+                .tasks(mixed),
+            );
+        }
+        engine.for_each(tasks, |task| attend(engine, task));
+    }
+
+    fn attend_cached(&mut self, engine: &Engine, weights: &Weights, past: &mut KeysValues) {
+        let (dim, head_dim) = (
+            weights.architecture().dim,
+            weights.architecture().head_dim(),
+        );
+        past.keys.extend_from_slice(&self.key);
+        past.values.extend_from_slice(&self.value);
+        let (query, key, value) = (&self.query[..], &past.keys[..], &past.values[..]);
+        let tasks = Heads {
+            query,
+            key,
+            value,
+            dim,
+            head_dim,
+        }
+        .tasks(&mut self.mixed);
+        engine.for_each(tasks, |task| attend(engine, task));
+    }
+
+    fn finish_layer(&mut self, engine: &Engine, layer: Layer<'_>) {
+        linear_residual(engine, &self.mixed, layer.output, &self.x, &mut self.next);
+        std::mem::swap(&mut self.x, &mut self.next);
+        self.norm(engine, layer.norm_2);
+        product(
+            engine,
+            &self.normed,
+            layer.inner,
+            &mut self.hidden,
+            Epilogue::BiasGelu(layer.inner.bias),
+        );
+        linear_residual(engine, &self.hidden, layer.outer, &self.x, &mut self.next);
+        std::mem::swap(&mut self.x, &mut self.next);
+    }
+}
+
+/// Logits of representations, `[rows, vocabulary]`.
+pub(crate) fn logits(
+    engine: &Engine,
+    weights: &Weights,
+    representations: &[f32],
+    out: &mut Vec<f32>,
+) {
+    let architecture = weights.architecture();
+    out.resize(
+        representations.len() / architecture.dim * architecture.vocabulary,
+        0.0,
+    );
+    linear(engine, representations, weights.predictor(), out);
+}
+
+/// `out = x weight + bias`
+fn linear(engine: &Engine, x: &[f32], map: Linear<'_>, out: &mut [f32]) {
+    product(engine, x, map, out, Epilogue::Bias(map.bias));
+}
+
+/// `out = residual + (x weight + bias)`
+fn linear_residual(engine: &Engine, x: &[f32], map: Linear<'_>, residual: &[f32], out: &mut [f32]) {
+    let outputs = map.bias.len();
+    let residual = Matrix::new(residual, residual.len() / outputs, outputs);
+    product(
+        engine,
+        x,
+        map,
+        out,
+        Epilogue::BiasResidual(map.bias, residual),
+    );
+}
+
+fn product(engine: &Engine, x: &[f32], map: Linear<'_>, out: &mut [f32], epilogue: Epilogue<'_>) {
+    let rows = x.len() / map.weight.rows();
+    let x = Matrix::new(x, rows, map.weight.rows());
+    let out = MatrixMut::new(out, rows, map.weight.columns());
+    matmul(engine, x, map.weight, out, false, epilogue);
+}

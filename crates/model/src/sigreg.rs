@@ -1,0 +1,188 @@
+//! SIGReg (LeJEPA, arXiv 2511.08544): how far projections of the representations are from normally distributed.
+//!
+//! The mean of the characteristic function is over the samples of each direction, never over directions: that would
+//! reward collapse.
+#![expect(
+    clippy::inline_always,
+    reason = "lane operations must be inlined into the function that enables their CPU features"
+)]
+
+use crate::architecture::Architecture;
+use crate::kernels::{Engine, Epilogue, Matrix, MatrixMut, matmul};
+use crate::math::sin_cos_turn;
+use crate::math64;
+use crate::simd::{LANES, Operation, Simd};
+
+/// 1 / (2 pi)
+const TURNS_PER_RADIAN: f64 = f64::from_bits(0x3fc4_5f30_6dc9_c883);
+
+/// The unit directions of a seed, `[dim, slices]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Directions {
+    values: Vec<f32>,
+    slices: usize,
+}
+
+impl Directions {
+    /// Components +-1 from the bits of BLAKE3's stream over the seed, times 1 / sqrt(dim).
+    ///
+    /// Bit `row * slices + column`, least significant first; a set bit is +1.
+    pub fn new(architecture: &Architecture, seed: [u8; 32]) -> Self {
+        let (dim, slices) = (architecture.dim, architecture.sigreg_slices);
+        let mut bits = vec![0; (dim * slices).div_ceil(8)];
+        blake3::Hasher::new()
+            .update(&seed)
+            .finalize_xof()
+            .fill(&mut bits);
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a width is at most 65536, which is exact"
+        )]
+        let component = 1.0 / (dim as f32).sqrt();
+        let values = (0..dim * slices)
+            .map(|bit| {
+                if bits[bit / 8] >> (bit % 8) & 1 == 1 {
+                    component
+                } else {
+                    -component
+                }
+            })
+            .collect();
+        Self { values, slices }
+    }
+
+    /// Directions of the caller's, `[dim, slices]` with columns of length 1; `None` if their number is another.
+    pub fn from_columns(architecture: &Architecture, values: Vec<f32>) -> Option<Self> {
+        let slices = architecture.sigreg_slices;
+        (values.len() == architecture.dim * slices).then_some(Self { values, slices })
+    }
+
+    /// The matrix, `[dim, slices]`.
+    pub(crate) fn matrix(&self) -> Matrix<'_> {
+        Matrix::new(&self.values, self.values.len() / self.slices, self.slices)
+    }
+}
+
+/// Nodes and weights of the integral over t.
+#[derive(Clone, Debug)]
+pub(crate) struct Nodes {
+    /// Turns of the phase at the first node, for a projection of 1: `dt / 2 pi`.
+    pub(crate) turns: f64,
+    /// `exp(-t^2 / 2)` of the nodes from the second on.
+    pub(crate) phi: Vec<f64>,
+    /// `phi * dt * (2 inside, 1 at the end)`.
+    pub(crate) weights: Vec<f64>,
+}
+
+impl Nodes {
+    /// The nodes `t_j = t_max * j / (points - 1)` without the first, which contributes nothing.
+    pub(crate) fn new(architecture: &Architecture) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "points are at most 1024")]
+        let intervals = (architecture.sigreg_points - 1) as f64;
+        let step = architecture.sigreg_t_max / intervals;
+        let (mut phi, mut weights) = (Vec::new(), Vec::new());
+        for j in 1..architecture.sigreg_points {
+            #[expect(clippy::cast_precision_loss, reason = "points are at most 1024")]
+            let t = architecture.sigreg_t_max * j as f64 / intervals;
+            let value = math64::exp(-(t * t) / 2.0);
+            let ends = if j + 1 == architecture.sigreg_points {
+                1.0
+            } else {
+                2.0
+            };
+            phi.push(value);
+            weights.push(value * step * ends);
+        }
+        Self {
+            turns: step * TURNS_PER_RADIAN,
+            phi,
+            weights,
+        }
+    }
+}
+
+/// Sums over samples of cos and sin of `t_j p`, for up to 16 directions.
+///
+/// One chain of additions per node over the samples in order; node j by complex multiplication:
+/// `c' = fma(c, c1, -(s * s1))`, `s' = fma(c, s1, s * c1)`.
+struct CharacteristicSums<'a> {
+    /// `[samples, directions]`, starting at the first of these directions.
+    projections: Matrix<'a>,
+    turns: f64,
+    /// `[nodes][16]` of cos, then of sin; starts as zeros.
+    sums: &'a mut [[f32; LANES]],
+}
+
+impl Operation for CharacteristicSums<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let (cos_sums, sin_sums) = self.sums.split_at_mut(self.sums.len() / 2);
+        for sample in 0..self.projections.rows() {
+            let row = &self.projections.data()[sample * self.projections.row_stride()..];
+            let row = &row[..self.projections.columns()];
+            let turn = simd.turn(simd.load_partial(row, 0.0), self.turns);
+            let (sin_1, cos_1) = sin_cos_turn(simd, turn);
+            let (mut sin, mut cos) = (sin_1, cos_1);
+            for (cos_sum, sin_sum) in cos_sums.iter_mut().zip(sin_sums.iter_mut()) {
+                simd.store(simd.add(simd.load(cos_sum), cos), cos_sum);
+                simd.store(simd.add(simd.load(sin_sum), sin), sin_sum);
+                let next = simd.fnma(sin, sin_1, simd.mul(cos, cos_1));
+                sin = simd.fma(cos, sin_1, simd.mul(sin, cos_1));
+                cos = next;
+            }
+        }
+    }
+}
+
+/// D of `samples` rows of representations: the mean over directions of the weighted squared distance between their
+/// characteristic function and that of the normal distribution. float64, nodes then directions in order.
+pub(crate) fn distance_from_normal(
+    engine: &Engine,
+    nodes: &Nodes,
+    representations: &[f32],
+    directions: &Directions,
+) -> f64 {
+    let matrix = directions.matrix();
+    let samples = representations.len() / matrix.rows();
+    let mut projections = vec![0.0; samples * matrix.columns()];
+    matmul(
+        engine,
+        Matrix::new(representations, samples, matrix.rows()),
+        matrix,
+        MatrixMut::new(&mut projections, samples, matrix.columns()),
+        false,
+        Epilogue::None,
+    );
+    let mut distances = vec![0.0; matrix.columns()];
+    let projections = Matrix::new(&projections, samples, matrix.columns());
+    let tasks = distances.chunks_mut(LANES).enumerate().collect();
+    engine.for_each(tasks, |(group, distances): (usize, &mut [f64])| {
+        let mut sums = vec![[0.0; LANES]; 2 * nodes.phi.len()];
+        let projections = projections.columns_from(group * LANES, distances.len());
+        engine.run(CharacteristicSums {
+            projections,
+            turns: nodes.turns,
+            sums: &mut sums,
+        });
+        for (lane, distance) in distances.iter_mut().enumerate() {
+            *distance = weighted_distance(nodes, &sums, lane, samples);
+        }
+    });
+    #[expect(clippy::cast_precision_loss, reason = "directions are at most 16384")]
+    let count = distances.len() as f64;
+    distances.iter().fold(0.0, |sum, distance| sum + distance) / count
+}
+
+/// `sum_j w_j ((mean cos - phi_j)^2 + (mean sin)^2)` of one direction.
+fn weighted_distance(nodes: &Nodes, sums: &[[f32; LANES]], lane: usize, samples: usize) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "samples are far below 2^53")]
+    let samples = samples as f64;
+    let count = nodes.phi.len();
+    (0..count).fold(0.0, |sum, j| {
+        let cos = f64::from(sums[j][lane]) / samples - nodes.phi[j];
+        let sin = f64::from(sums[count + j][lane]) / samples;
+        sum + nodes.weights[j] * (cos * cos + sin * sin)
+    })
+}

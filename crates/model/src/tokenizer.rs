@@ -1,0 +1,47 @@
+//! Bytes to tokens: chunks of at most `positions` bytes that never see each other.
+//!
+//! There is no padding here or anywhere else: a short chunk simply has fewer positions.
+
+/// Id of the padding token, which is in the vocabulary and never computed.
+pub const PAD: u16 = 256;
+/// Id of the token that ends a short chunk.
+pub const EOS: u16 = 257;
+/// One past the last id that means something.
+pub(crate) const SPECIAL_IDS_END: usize = 258;
+
+/// A piece of the data that the model sees on its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chunk<'a> {
+    /// Its bytes, at least one.
+    pub bytes: &'a [u8],
+    /// Whether EOS follows the last byte: only in a chunk that is short.
+    pub ends: bool,
+}
+
+impl Chunk<'_> {
+    /// Number of positions: the bytes and EOS.
+    pub fn positions(&self) -> usize {
+        self.bytes.len() + usize::from(self.ends)
+    }
+
+    /// Number of positions whose next token is in the chunk.
+    pub fn predicted(&self) -> usize {
+        self.positions() - 1
+    }
+
+    /// Its tokens.
+    pub fn tokens(&self) -> impl Iterator<Item = u16> + '_ {
+        self.bytes
+            .iter()
+            .map(|&byte| u16::from(byte))
+            .chain(self.ends.then_some(EOS))
+    }
+}
+
+/// Cuts data into chunks of `positions` bytes; a last one that is short gets EOS. Empty data has no chunks.
+pub fn chunks(data: &[u8], positions: usize) -> impl Iterator<Item = Chunk<'_>> {
+    data.chunks(positions.max(1)).map(move |bytes| Chunk {
+        bytes,
+        ends: bytes.len() < positions,
+    })
+}

@@ -1,0 +1,480 @@
+//! Weights: a safetensors file mapped into memory, or tensors of our own; read strictly, written reproducibly.
+//!
+//! It must never copy float32 data that can be used where it lies, and never let a value that is not finite through.
+#![expect(
+    unsafe_code,
+    reason = "the weights file is mapped and its bytes are read as float32"
+)]
+
+mod header;
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use memmap2::{MmapMut, MmapOptions};
+use rayon::prelude::*;
+
+use crate::architecture::{Architecture, TENSORS_BEFORE_LAYERS, TENSORS_PER_LAYER, TensorSpec};
+use crate::error::Error;
+use crate::kernels::Matrix;
+use crate::rope::Rope;
+use header::{ElementType, Header, Location};
+
+/// Elements that one task checks.
+const SCAN_BLOCK: usize = 1 << 18;
+
+/// The elements of a tensor.
+#[derive(Debug)]
+enum Elements {
+    /// In the map: first byte and number of elements.
+    Mapped { begin: usize, len: usize },
+    /// On the heap.
+    Owned(Vec<f32>),
+}
+
+/// Gain and offset of a LayerNorm.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Norm<'a> {
+    pub(crate) gamma: &'a [f32],
+    pub(crate) beta: &'a [f32],
+}
+
+/// `y = x weight + bias`, the weight `[in, out]`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Linear<'a> {
+    pub(crate) weight: Matrix<'a>,
+    pub(crate) bias: &'a [f32],
+}
+
+/// The tensors of one layer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layer<'a> {
+    pub(crate) norm_1: Norm<'a>,
+    pub(crate) query: Linear<'a>,
+    pub(crate) key: Linear<'a>,
+    pub(crate) value: Linear<'a>,
+    pub(crate) output: Linear<'a>,
+    pub(crate) norm_2: Norm<'a>,
+    pub(crate) inner: Linear<'a>,
+    pub(crate) outer: Linear<'a>,
+}
+
+/// All tensors of a model.
+#[derive(Debug)]
+pub struct Weights {
+    architecture: Architecture,
+    specs: Vec<TensorSpec>,
+    elements: Vec<Elements>,
+    map: Option<MmapMut>,
+    file_hash: Option<[u8; 32]>,
+    rope: OnceLock<Rope>,
+}
+
+impl Weights {
+    /// Maps a weights file and checks all of it.
+    ///
+    /// Without an architecture, the file's metadata must name one. The file must not change while it is in use.
+    pub fn open(path: &Path, architecture: Option<&Architecture>) -> Result<Self, Error> {
+        let io = |source| Error::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let file = File::open(path).map_err(io)?;
+        if file.metadata().map_err(io)?.len() < 8 {
+            let bytes = file.metadata().map_err(io)?.len();
+            return Err(Error::TooShort {
+                bytes: usize::try_from(bytes).unwrap_or(0),
+            });
+        }
+        // Copy on write: subnormal weights are zeroed in the map, which copies their pages alone and not the file.
+        // SAFETY: the documentation asks the caller to leave the file as it is.
+        let map = unsafe { MmapOptions::new().no_reserve_swap().map_copy(&file) }.map_err(io)?;
+        Self::from_map(map, architecture)
+    }
+
+    fn from_map(map: MmapMut, architecture: Option<&Architecture>) -> Result<Self, Error> {
+        let header = Header::read(&map)?;
+        let architecture = match architecture {
+            Some(architecture) => architecture.clone(),
+            None => header.architecture()?.ok_or(Error::NoArchitecture)?,
+        };
+        architecture.validate()?;
+        let specs = architecture.tensors();
+        let locations = header.locate(&specs, map.len())?;
+        let file_hash = blake3::Hasher::new().update_rayon(&map).finalize().into();
+        let elements = locations
+            .iter()
+            .map(|&location| read_elements(&map, location))
+            .collect();
+        let file_hash = Some(file_hash);
+        let map = Some(map);
+        let mut weights = Self {
+            architecture,
+            specs,
+            elements,
+            map,
+            file_hash,
+            rope: OnceLock::new(),
+        };
+        for index in 0..weights.elements.len() {
+            if let Err(element) = flush_subnormals(weights.elements_mut(index)) {
+                let tensor = weights.specs[index].name.clone();
+                return Err(Error::NonFiniteWeight {
+                    tensor,
+                    index: element,
+                });
+            }
+        }
+        Ok(weights)
+    }
+
+    /// Random weights: the same for the same architecture and seed.
+    ///
+    /// Biases and betas are 0, gammas 1. The others are uniform between -a and a, from a BLAKE3 stream over the seed and
+    /// the tensor's name, with a standard deviation of 1 / sqrt(inputs) for linear maps (over sqrt(2 layers) more for those
+    /// that write to the residual stream) and 0.02 for the embedding and the predictor.
+    pub fn init(architecture: &Architecture, seed: [u8; 32]) -> Result<Self, Error> {
+        architecture.validate()?;
+        let specs = architecture.tensors();
+        let elements = specs
+            .par_iter()
+            .map(|spec| Elements::Owned(initial_values(architecture, spec, seed)))
+            .collect();
+        Ok(Self {
+            architecture: architecture.clone(),
+            specs,
+            elements,
+            map: None,
+            file_hash: None,
+            rope: OnceLock::new(),
+        })
+    }
+
+    /// Tensors of the caller's, in the order of [`Architecture::tensors`].
+    ///
+    /// # Panics
+    /// If their number or a length is not that of the architecture.
+    pub(crate) fn from_tensors(architecture: &Architecture, tensors: Vec<Vec<f32>>) -> Self {
+        let specs = architecture.tensors();
+        assert_eq!(
+            specs.len(),
+            tensors.len(),
+            "one tensor for each of the architecture's"
+        );
+        for (spec, tensor) in specs.iter().zip(&tensors) {
+            assert_eq!(spec.elements(), tensor.len(), "the length of a tensor");
+        }
+        Self {
+            architecture: architecture.clone(),
+            specs,
+            elements: tensors.into_iter().map(Elements::Owned).collect(),
+            map: None,
+            file_hash: None,
+            rope: OnceLock::new(),
+        }
+    }
+
+    /// The architecture.
+    pub fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+
+    /// Number of parameters.
+    pub fn parameters(&self) -> u64 {
+        self.architecture.parameters()
+    }
+
+    /// The tensors with their names and shapes, in the order of a file.
+    pub fn tensors(&self) -> impl ExactSizeIterator<Item = (&TensorSpec, &[f32])> {
+        self.specs
+            .iter()
+            .enumerate()
+            .map(|(index, spec)| (spec, self.tensor(index)))
+    }
+
+    /// BLAKE3 of the file's bytes; of the bytes that [`Self::save`] writes if there is no file.
+    pub fn hash(&self) -> [u8; 32] {
+        self.file_hash.unwrap_or_else(|| {
+            let mut hasher = blake3::Hasher::new();
+            self.write_to(&mut hasher)
+                .map_or([0; 32], |()| hasher.finalize().into())
+        })
+    }
+
+    /// Writes a safetensors file in float32, with the architecture in its metadata; it appears whole or not at all.
+    pub fn save(&self, path: &Path) -> Result<(), Error> {
+        let mut part = path.as_os_str().to_owned();
+        part.push(".part");
+        let part = PathBuf::from(part);
+        let write = || {
+            let file = File::create(&part)?;
+            let mut writer = BufWriter::with_capacity(1 << 20, file);
+            self.write_to(&mut writer)?;
+            writer.into_inner()?.sync_all()?;
+            std::fs::rename(&part, path)
+        };
+        write().map_err(|source| {
+            // The first error is the one to report.
+            let _ = std::fs::remove_file(&part);
+            Error::Io {
+                path: path.to_owned(),
+                source,
+            }
+        })
+    }
+
+    fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
+        out.write_all(&header::write(&self.architecture))?;
+        let mut bytes = Vec::new();
+        for (_, values) in self.tensors() {
+            for block in values.chunks(1 << 16) {
+                bytes.clear();
+                bytes.extend(block.iter().flat_map(|value| value.to_le_bytes()));
+                out.write_all(&bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tensor `index` of [`Architecture::tensors`].
+    pub(crate) fn tensor(&self, index: usize) -> &[f32] {
+        match &self.elements[index] {
+            Elements::Owned(values) => values,
+            Elements::Mapped { begin, len } => {
+                let bytes = self.map.as_deref().map_or(&[][..], |map| &map[*begin..]);
+                assert!(
+                    bytes.len() >= len * 4,
+                    "a mapped tensor lies inside the map"
+                );
+                // SAFETY: the length was checked, the address is aligned (`read_elements`), and any bits are a float32.
+                unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), *len) }
+            }
+        }
+    }
+
+    /// Tensor `index`, to write: in memory only, the file stays as it is.
+    pub(crate) fn tensor_mut(&mut self, index: usize) -> &mut [f32] {
+        self.file_hash = None;
+        self.elements_mut(index)
+    }
+
+    fn elements_mut(&mut self, index: usize) -> &mut [f32] {
+        match &mut self.elements[index] {
+            Elements::Owned(values) => values,
+            Elements::Mapped { begin, len } => {
+                let bytes = self
+                    .map
+                    .as_deref_mut()
+                    .map_or(&mut [][..], |map| &mut map[*begin..]);
+                assert!(
+                    bytes.len() >= *len * 4,
+                    "a mapped tensor lies inside the map"
+                );
+                // SAFETY: as in `tensor`, and `&mut self` makes the borrow exclusive.
+                unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), *len) }
+            }
+        }
+    }
+
+    /// The rotary tables, made on first use.
+    pub(crate) fn rope(&self) -> &Rope {
+        self.rope.get_or_init(|| Rope::new(&self.architecture))
+    }
+
+    /// The embedding, `[vocabulary, dim]`.
+    pub(crate) fn embedding(&self) -> Matrix<'_> {
+        Matrix::new(
+            self.tensor(0),
+            self.architecture.vocabulary,
+            self.architecture.dim,
+        )
+    }
+
+    /// The tensors of layer `index`.
+    pub(crate) fn layer(&self, index: usize) -> Layer<'_> {
+        let first = TENSORS_BEFORE_LAYERS + index * TENSORS_PER_LAYER;
+        let (dim, ffn) = (self.architecture.dim, self.architecture.ffn);
+        Layer {
+            norm_1: self.norm(first),
+            query: self.linear(first + 2, dim, dim),
+            key: self.linear(first + 4, dim, dim),
+            value: self.linear(first + 6, dim, dim),
+            output: self.linear(first + 8, dim, dim),
+            norm_2: self.norm(first + 10),
+            inner: self.linear(first + 12, dim, ffn),
+            outer: self.linear(first + 14, ffn, dim),
+        }
+    }
+
+    /// The last LayerNorm, whose output are the representations.
+    pub(crate) fn final_norm(&self) -> Norm<'_> {
+        self.norm(self.elements.len() - 4)
+    }
+
+    /// The map from representations to logits.
+    pub(crate) fn predictor(&self) -> Linear<'_> {
+        self.linear(
+            self.elements.len() - 2,
+            self.architecture.dim,
+            self.architecture.vocabulary,
+        )
+    }
+
+    fn norm(&self, index: usize) -> Norm<'_> {
+        Norm {
+            gamma: self.tensor(index),
+            beta: self.tensor(index + 1),
+        }
+    }
+
+    fn linear(&self, index: usize, inputs: usize, outputs: usize) -> Linear<'_> {
+        let weight = Matrix::new(self.tensor(index), inputs, outputs);
+        Linear {
+            weight,
+            bias: self.tensor(index + 1),
+        }
+    }
+}
+
+/// Takes float32 where it lies, if it is aligned there; widens everything else.
+fn read_elements(map: &[u8], location: Location) -> Elements {
+    let Location {
+        element,
+        begin,
+        end,
+    } = location;
+    let bytes = &map[begin..end];
+    let aligned = bytes.as_ptr().cast::<f32>().is_aligned();
+    if element == ElementType::F32 && aligned && cfg!(target_endian = "little") {
+        return Elements::Mapped {
+            begin,
+            len: bytes.len() / 4,
+        };
+    }
+    let mut values = vec![0.0; bytes.len() / element.bytes()];
+    match element {
+        ElementType::F32 => widen(bytes, &mut values, f32::from_le_bytes),
+        ElementType::Bf16 => widen(bytes, &mut values, |b| bf16(u16::from_le_bytes(b))),
+        ElementType::F16 => widen(bytes, &mut values, |b| f16(u16::from_le_bytes(b))),
+    }
+    Elements::Owned(values)
+}
+
+fn widen<const N: usize>(bytes: &[u8], values: &mut [f32], to_f32: impl Fn([u8; N]) -> f32 + Sync) {
+    let (elements, _) = bytes.as_chunks::<N>();
+    values
+        .par_chunks_mut(SCAN_BLOCK)
+        .zip(elements.par_chunks(SCAN_BLOCK))
+        .for_each(|(to, from)| {
+            for (to, from) in to.iter_mut().zip(from) {
+                *to = to_f32(*from);
+            }
+        });
+}
+
+/// A bfloat16 is the upper half of a float32.
+fn bf16(bits: u16) -> f32 {
+    f32::from_bits(u32::from(bits) << 16)
+}
+
+/// An IEEE binary16: every value is a float32, its subnormals are normal there.
+fn f16(bits: u16) -> f32 {
+    let sign = u32::from(bits >> 15) << 31;
+    let exponent = u32::from(bits >> 10 & 0x1f);
+    let mantissa = u32::from(bits & 0x3ff);
+    let magnitude = match (exponent, mantissa) {
+        (0, 0) => 0,
+        (0, _) => {
+            // mantissa * 2^-24, exact: the mantissa has ten bits.
+            #[expect(clippy::cast_precision_loss, reason = "ten bits")]
+            let value = mantissa as f32 * f32::from_bits((127 - 24) << 23);
+            value.to_bits()
+        }
+        (31, _) => 0xff << 23 | mantissa << 13,
+        _ => (exponent + 112) << 23 | mantissa << 13,
+    };
+    f32::from_bits(sign | magnitude)
+}
+
+/// Replaces subnormal values by `+0`; an error is the index of the first value that is not finite.
+fn flush_subnormals(values: &mut [f32]) -> Result<(), usize> {
+    let is_finite = |value: &f32| value.to_bits() >> 23 & 0xff != 0xff;
+    let is_subnormal =
+        |value: &f32| value.to_bits() & 0x7fff_ffff != 0 && value.to_bits() >> 23 & 0xff == 0;
+    let not_finite = values
+        .par_chunks_mut(SCAN_BLOCK)
+        .enumerate()
+        .find_map_first(|(block, values)| {
+            // Two passes without branches, so that they run at the speed of memory; what they find is rare.
+            if !values
+                .iter()
+                .fold(true, |all, value| all & is_finite(value))
+            {
+                let index = values.iter().position(|value| !is_finite(value))?;
+                return Some(block * SCAN_BLOCK + index);
+            }
+            if values
+                .iter()
+                .fold(false, |any, value| any | is_subnormal(value))
+            {
+                values
+                    .iter_mut()
+                    .filter(|value| is_subnormal(value))
+                    .for_each(|value| *value = 0.0);
+            }
+            None
+        });
+    not_finite.map_or(Ok(()), Err)
+}
+
+/// The first values of a tensor, see [`Weights::init`].
+fn initial_values(architecture: &Architecture, spec: &TensorSpec, seed: [u8; 32]) -> Vec<f32> {
+    let elements = spec.elements();
+    if spec.shape.len() == 1 {
+        return vec![
+            if spec.name.ends_with("gamma") {
+                1.0
+            } else {
+                0.0
+            };
+            elements
+        ];
+    }
+    let bound = initial_bound(architecture, spec);
+    let mut stream = blake3::Hasher::new_keyed(&seed)
+        .update(spec.name.as_bytes())
+        .finalize_xof();
+    let mut bytes = [0; 4096];
+    let mut values = Vec::with_capacity(elements);
+    while values.len() < elements {
+        stream.fill(&mut bytes);
+        let (words, _) = bytes.as_chunks::<4>();
+        values.extend(words.iter().take(elements - values.len()).map(|&word| {
+            // 24 bits: every step is exact up to the last product.
+            #[expect(clippy::cast_precision_loss, reason = "24 bits")]
+            let unit = (u32::from_le_bytes(word) >> 8) as f32 / 8_388_608.0 - 1.0;
+            unit * bound
+        }));
+    }
+    values
+}
+
+/// sqrt(3) times the standard deviation: the bound of a uniform distribution.
+fn initial_bound(architecture: &Architecture, spec: &TensorSpec) -> f32 {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "extents are at most 2^18, which is exact"
+    )]
+    let (inputs, layers) = (spec.shape[0] as f32, architecture.layers as f32);
+    let writes_residual =
+        spec.name.ends_with("attention.output.weight") || spec.name.ends_with("outer.weight");
+    if spec.name == "embedding.weight" || spec.name == "predictor.weight" {
+        3.0_f32.sqrt() * 0.02
+    } else if writes_residual {
+        (3.0 / (inputs * (2.0 * layers))).sqrt()
+    } else {
+        (3.0 / inputs).sqrt()
+    }
+}

@@ -1,0 +1,240 @@
+//! The header of a safetensors file: read strictly, because it comes from strangers; written in one way only.
+//!
+//! It must never trust a number in the file: every offset is checked against the file and the expected shapes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+
+use crate::architecture::{Architecture, TensorSpec};
+use crate::error::Error;
+
+/// Longest header that is read.
+const MAX_HEADER: u64 = 1 << 20;
+/// The metadata entry that carries the architecture.
+const ARCHITECTURE_KEY: &str = "architecture";
+
+/// Element types that are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ElementType {
+    F32,
+    Bf16,
+    F16,
+}
+
+impl ElementType {
+    fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "F32" => Some(Self::F32),
+            "BF16" => Some(Self::Bf16),
+            "F16" => Some(Self::F16),
+            _ => None,
+        }
+    }
+
+    pub(super) fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 | Self::F16 => 2,
+        }
+    }
+}
+
+/// Where a tensor lies in the file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Location {
+    pub(super) element: ElementType,
+    /// First byte, counted from the start of the file.
+    pub(super) begin: usize,
+    /// One past the last byte.
+    pub(super) end: usize,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TensorEntry {
+    dtype: String,
+    shape: Vec<usize>,
+    data_offsets: [usize; 2],
+}
+
+/// A header with the order and the repetitions that a map would hide.
+#[derive(Debug, Default)]
+pub(super) struct Header {
+    metadata: BTreeMap<String, String>,
+    tensors: Vec<(String, TensorEntry)>,
+    data_start: usize,
+}
+
+impl<'de> Deserialize<'de> for Header {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Header;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map from tensor names to their type, shape and offsets")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
+                let mut header = Header::default();
+                while let Some(key) = map.next_key::<String>()? {
+                    if key == "__metadata__" {
+                        header.metadata = map.next_value()?;
+                    } else {
+                        header.tensors.push((key, map.next_value()?));
+                    }
+                }
+                Ok(header)
+            }
+        }
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+impl Header {
+    /// Reads the header of a file.
+    pub(super) fn read(file: &[u8]) -> Result<Self, Error> {
+        let Some((length, rest)) = file.split_first_chunk::<8>() else {
+            return Err(Error::TooShort { bytes: file.len() });
+        };
+        let length = u64::from_le_bytes(*length);
+        if length > MAX_HEADER {
+            return Err(Error::HeaderTooLong { bytes: length });
+        }
+        let text = usize::try_from(length)
+            .ok()
+            .and_then(|length| rest.get(..length))
+            .ok_or(Error::HeaderCutOff {
+                bytes: length,
+                present: rest.len(),
+            })?;
+        let mut header: Self = serde_json::from_slice(text).map_err(Error::HeaderNotJson)?;
+        header.data_start = 8 + text.len();
+        Ok(header)
+    }
+
+    /// The architecture that the file says it has.
+    pub(super) fn architecture(&self) -> Result<Option<Architecture>, Error> {
+        let json = self.metadata.get(ARCHITECTURE_KEY);
+        json.map(|json| Architecture::from_json(json)).transpose()
+    }
+
+    /// Where the tensors lie, in the order of `specs`; refuses anything but exactly these tensors without gaps.
+    pub(super) fn locate(
+        &self,
+        specs: &[TensorSpec],
+        file_len: usize,
+    ) -> Result<Vec<Location>, Error> {
+        let mut entries = BTreeMap::new();
+        for (name, entry) in &self.tensors {
+            if entries.insert(name.as_str(), entry).is_some() {
+                return Err(Error::Duplicate {
+                    tensor: name.clone(),
+                });
+            }
+        }
+        let mut locations = Vec::with_capacity(specs.len());
+        for spec in specs {
+            let entry = entries
+                .remove(spec.name.as_str())
+                .ok_or_else(|| Error::Missing {
+                    tensor: spec.name.clone(),
+                })?;
+            locations.push(self.location(spec, entry, file_len)?);
+        }
+        if let Some(name) = entries.keys().next() {
+            return Err(Error::Unexpected {
+                tensor: (*name).to_owned(),
+            });
+        }
+        self.check_gaps(specs, &locations, file_len)?;
+        Ok(locations)
+    }
+
+    fn location(
+        &self,
+        spec: &TensorSpec,
+        entry: &TensorEntry,
+        file_len: usize,
+    ) -> Result<Location, Error> {
+        let tensor = || spec.name.clone();
+        let element = ElementType::from_name(&entry.dtype).ok_or_else(|| Error::ElementType {
+            tensor: tensor(),
+            found: entry.dtype.clone(),
+        })?;
+        if entry.shape != spec.shape {
+            return Err(Error::Shape {
+                tensor: tensor(),
+                expected: spec.shape.clone(),
+                found: entry.shape.clone(),
+            });
+        }
+        let [begin, end] = entry.data_offsets;
+        if end.checked_sub(begin) != Some(spec.elements() * element.bytes()) {
+            return Err(Error::Offsets {
+                tensor: tensor(),
+                begin,
+                end,
+            });
+        }
+        let within = end
+            .checked_add(self.data_start)
+            .filter(|&end| end <= file_len);
+        let end = within.ok_or_else(|| Error::Truncated { tensor: tensor() })?;
+        Ok(Location {
+            element,
+            begin: begin + self.data_start,
+            end,
+        })
+    }
+
+    fn check_gaps(
+        &self,
+        specs: &[TensorSpec],
+        locations: &[Location],
+        file_len: usize,
+    ) -> Result<(), Error> {
+        let mut order: Vec<usize> = (0..locations.len()).collect();
+        order.sort_by_key(|&index| locations[index].begin);
+        let mut expected = self.data_start;
+        for index in order {
+            let Location { begin, end, .. } = locations[index];
+            if begin != expected {
+                let (begin, end) = (begin - self.data_start, end - self.data_start);
+                let tensor = specs[index].name.clone();
+                return Err(Error::GapOrOverlap { tensor, begin, end });
+            }
+            expected = end;
+        }
+        if expected != file_len {
+            return Err(Error::TrailingBytes {
+                bytes: file_len - expected,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The first bytes of a file with these tensors in float32: the same bytes for the same architecture.
+pub(super) fn write(architecture: &Architecture) -> Vec<u8> {
+    let metadata = serde_json::json!({ ARCHITECTURE_KEY: architecture.to_json(), "format": "pt" });
+    let mut text = format!("{{\"__metadata__\":{metadata}");
+    let mut begin = 0;
+    for TensorSpec { name, shape } in architecture.tensors() {
+        let end = begin + shape.iter().product::<usize>() * 4;
+        let entry =
+            serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": [begin, end] });
+        text.push_str(&format!(",\"{name}\":{entry}"));
+        begin = end;
+    }
+    text.push('}');
+    // Spaces up to a multiple of eight, so that the data can be mapped as float32.
+    let padded = text.len().next_multiple_of(8);
+    text.extend(std::iter::repeat_n(' ', padded - text.len()));
+    let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(text.into_bytes());
+    bytes
+}
