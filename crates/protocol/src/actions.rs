@@ -1,17 +1,144 @@
-//! One file for each action: what it checks and what it changes.
+//! One file for each action: what it checks, then what it changes.
 
+mod attest;
+mod commit_beacon;
+mod commit_weights;
+mod end_phase;
+mod hold_weights;
+mod open_beacon;
+mod publish_data;
 pub(crate) mod register_model;
+mod retire_model;
 pub(crate) mod reveal_weights;
+mod submit;
 mod transfer;
 
-use crate::Rejection;
+pub(crate) use commit_weights::left_over;
+
 use crate::action::Action;
 use crate::apply::Context;
+use crate::record::{Model, ModelStatus, Target, Validator, load};
+use crate::state::Key;
+use crate::{Epoch, ModelId, Rejection, TargetId};
 
 /// Applies an action, or says why not. What it wrote before a rejection is thrown away.
 pub(crate) fn apply(context: &mut Context<'_>, action: &Action) -> Result<(), Rejection> {
     match action {
         Action::Transfer { to, amount } => transfer::apply(context, to, *amount),
-        _ => Err(Rejection::Full),
+        Action::RegisterModel {
+            name,
+            commission_bps,
+            stake,
+        } => register_model::apply(context, name, *commission_bps, *stake),
+        Action::CommitWeights {
+            model,
+            epoch,
+            commitment,
+            ciphertext_hash,
+            size_bytes,
+        } => {
+            let file = commit_weights::File {
+                ciphertext_hash: *ciphertext_hash,
+                size_bytes: *size_bytes,
+            };
+            commit_weights::apply(context, *model, *epoch, *commitment, &file)
+        }
+        Action::HoldWeights { epoch, held } => hold_weights::apply(context, *epoch, held),
+        Action::RevealWeights {
+            model,
+            key,
+            weights_hash,
+            embedding,
+        } => {
+            let content = reveal_weights::Content {
+                key,
+                weights_hash,
+                embedding,
+            };
+            reveal_weights::apply(context, *model, &content)
+        }
+        Action::RetireModel { model } => retire_model::apply(context, *model),
+        Action::CommitBeacon { epoch, commitment } => {
+            commit_beacon::apply(context, *epoch, *commitment)
+        }
+        Action::OpenBeacon { epoch, value } => open_beacon::apply(context, *epoch, *value),
+        Action::Submit {
+            target,
+            model,
+            loss_q32,
+            distance,
+            size_bytes,
+            commitment,
+        } => {
+            let claim = submit::Claim {
+                model: *model,
+                loss_q32: *loss_q32,
+                distance: *distance,
+                size_bytes: *size_bytes,
+                commitment: *commitment,
+            };
+            submit::apply(context, *target, &claim)
+        }
+        Action::PublishData { target, data, salt } => {
+            publish_data::apply(context, *target, data, salt)
+        }
+        Action::Attest {
+            target,
+            verdict,
+            trace,
+        } => attest::apply(context, *target, *verdict, *trace),
+        Action::EndPhase { epoch, phase } => end_phase::apply(context, *epoch, *phase),
+    }
+}
+
+impl Context<'_> {
+    /// The sender as a validator.
+    fn validator(&self) -> Result<Validator, Rejection> {
+        load(&self.state, &Key::validator(&self.sender)).ok_or(Rejection::NotValidator)
+    }
+
+    /// A model that is not retired.
+    fn living_model(&self, id: ModelId) -> Result<Model, Rejection> {
+        let model: Option<Model> = load(&self.state, &Key::model(id));
+        let model = model.ok_or(Rejection::ModelNotFound { model: id })?;
+        match model.status {
+            ModelStatus::Retiring { .. } | ModelStatus::Retired => {
+                Err(Rejection::ModelRetired { model: id })
+            }
+            ModelStatus::Registered | ModelStatus::Active | ModelStatus::Inactive => Ok(model),
+        }
+    }
+
+    /// A model that is not retired and belongs to the sender.
+    fn own_model(&self, id: ModelId) -> Result<Model, Rejection> {
+        let model = self.living_model(id)?;
+        if model.owner == self.sender {
+            Ok(model)
+        } else {
+            Err(Rejection::NotModelOwner { model: id })
+        }
+    }
+
+    /// A target that belongs to `epoch`.
+    fn target_of(&self, id: TargetId, epoch: Epoch) -> Result<Target, Rejection> {
+        let target: Option<Target> = load(&self.state, &Key::target(id));
+        let target = target.ok_or(Rejection::TargetNotFound { target: id })?;
+        if target.epoch == epoch {
+            Ok(target)
+        } else {
+            Err(Rejection::TargetClosed {
+                target: id,
+                epoch: target.epoch,
+            })
+        }
+    }
+}
+
+/// Refuses what is for another epoch than `expected`.
+fn check_epoch(found: Epoch, expected: Epoch) -> Result<(), Rejection> {
+    if found == expected {
+        Ok(())
+    } else {
+        Err(Rejection::WrongEpoch { expected, found })
     }
 }

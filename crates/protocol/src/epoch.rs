@@ -1,11 +1,21 @@
-//! What happens when a phase ends, in order.
+//! What happens when a phase ends, in order. This file is the list; the work is in the files it names.
 
-use crate::Event;
-use crate::apply::Rules;
+use crate::apply::{Rules, clock, supply};
 use crate::params::Params;
 use crate::phase::Phase;
-use crate::record::Clock;
-use crate::state::Draft;
+use crate::record::{Clock, Supply};
+use crate::state::{Draft, Key};
+use crate::{Event, beacon, lifecycle, rent, rewards, settlement, targets};
+
+/// The end of a phase, under way.
+pub(crate) struct Turn<'a, 'b> {
+    pub(crate) state: &'a mut Draft<'b>,
+    pub(crate) rules: &'a Rules,
+    pub(crate) events: &'a mut Vec<Event>,
+    pub(crate) clock: Clock,
+    pub(crate) supply: Supply,
+    now_ms: u64,
+}
 
 /// Block time from which the running phase may end; `None` if only the operator ends phases.
 pub(crate) fn deadline_ms(clock: &Clock, params: &Params) -> Option<u64> {
@@ -20,4 +30,79 @@ pub(crate) fn deadline_ms(clock: &Clock, params: &Params) -> Option<u64> {
     Some(clock.phase_started_ms.saturating_add(length))
 }
 
-pub(crate) fn end_phase(_: &mut Draft<'_>, _: &Rules, _: u64, _: &mut Vec<Event>) {}
+/// Ends the running phase and begins the next.
+pub(crate) fn end_phase(
+    state: &mut Draft<'_>,
+    rules: &Rules,
+    now_ms: u64,
+    events: &mut Vec<Event>,
+) {
+    let (clock, supply) = (clock(state), supply(state));
+    let mut turn = Turn {
+        state,
+        rules,
+        events,
+        clock,
+        supply,
+        now_ms,
+    };
+    match clock.phase {
+        Phase::Reveal => turn.publish_or_compete(0),
+        Phase::Publish(rank) => {
+            settlement::forfeit_silent(&mut turn, rank);
+            turn.publish_or_compete(rank.saturating_add(1));
+        }
+        Phase::Compete => turn.end_epoch(),
+    }
+    turn.state.save(Key::clock(), &turn.clock);
+    if turn.supply != supply {
+        turn.state.save(Key::supply(), &turn.supply);
+    }
+}
+
+impl Turn<'_, '_> {
+    /// End of epoch e, beginning of e + 1.
+    fn end_epoch(&mut self) {
+        let (ending, beginning) = (self.clock.epoch, self.clock.epoch.next());
+        settlement::settle(self, ending.previous());
+        rewards::pay_validators(self);
+        rent::pay(self);
+        lifecycle::judge_commits(self, beginning);
+        lifecycle::release_stakes(self, beginning);
+        self.clock.epoch = beginning;
+        self.events.push(Event::EpochBegan { epoch: beginning });
+        self.begin(Phase::Reveal);
+    }
+
+    /// End of the reveal phase with all its parts: from here on weights and targets stand.
+    fn end_reveals(&mut self) {
+        lifecycle::lapse_and_refresh(self);
+        let (beacon, opened) = beacon::draw(self);
+        targets::draw(self, beacon, opened);
+        self.begin(Phase::Compete);
+    }
+
+    /// Begins the publish part of a rank. By the clock every rank has its part, because reveals are
+    /// accepted meanwhile; by command, ranks that nobody waits for are skipped.
+    fn publish_or_compete(&mut self, rank: u32) {
+        let has_part = if self.rules.params.epoch_ms == 0 {
+            settlement::awaits(self.state, self.clock.epoch.previous(), rank)
+        } else {
+            rank < self.rules.params.candidates_per_target
+        };
+        if has_part {
+            self.begin(Phase::Publish(rank));
+        } else {
+            self.end_reveals();
+        }
+    }
+
+    fn begin(&mut self, phase: Phase) {
+        self.clock.phase = phase;
+        self.clock.phase_started_ms = self.now_ms;
+        self.events.push(Event::PhaseBegan {
+            epoch: self.clock.epoch,
+            phase,
+        });
+    }
+}

@@ -19,6 +19,7 @@ pub mod amount;
 mod apply;
 pub mod architecture;
 mod balance;
+mod beacon;
 pub mod commitment;
 pub mod decimal;
 mod epoch;
@@ -28,14 +29,20 @@ pub mod genesis;
 pub mod hash;
 pub mod hex;
 pub mod id;
+mod lifecycle;
 pub mod params;
 pub mod phase;
 pub mod record;
 pub mod reject;
+pub mod rent;
+mod rewards;
+pub mod routing;
+mod settlement;
 pub mod state;
 pub mod targets;
 pub mod transaction;
 pub mod view;
+pub mod winner;
 
 pub use action::{Action, Held, Verdict};
 pub use address::{Address, ConsensusKey};
@@ -55,3 +62,4 @@ pub use transaction::{
     SecretKey, SignedTransaction, TRANSACTION_BYTES_MAX, Transaction, VerifiedTransaction,
     verify_batch,
 };
+pub use winner::winner;

@@ -1,13 +1,18 @@
 //! Targets: directions drawn uniformly from an epoch's randomness. Nobody can choose, buy or
 //! foresee them, and everyone computes the same.
 
-use crate::Hash;
 use crate::actions::reveal_weights::UNIT;
+use crate::epoch::Turn;
 use crate::hash::parts_hasher;
+use crate::record::{EpochRecord, Model, ModelStatus, Routed, Target, TargetStatus};
+use crate::rewards::{self, Emission};
+use crate::routing::{Entrant, Routing};
+use crate::state::{Key, Read};
+use crate::{Address, Event, Hash, ModelId, TargetId, view};
 
 /// Direction of a target, of length 32767: `dim` components `popcount(256 bits) - 128` from BLAKE3's
 /// output stream over the beacon, scaled and rounded to nearest (halves away from zero).
-pub fn direction(beacon: &Hash, target: crate::TargetId, dim: u32) -> Vec<i16> {
+pub fn direction(beacon: &Hash, target: TargetId, dim: u32) -> Vec<i16> {
     let mut stream =
         parts_hasher("soma target", &[&beacon.0, &target.0.to_le_bytes()]).finalize_xof();
     let raw: Vec<i16> = (0..dim)
@@ -49,4 +54,115 @@ fn scaled(raw: &[i16]) -> Vec<i16> {
             size.saturating_mul(component.signum())
         })
         .collect()
+}
+
+/// Draws the running epoch's targets, routes models to them and takes their rewards from the
+/// reserve. Without a model that can be routed there are no targets, and nothing is minted.
+pub(crate) fn draw(turn: &mut Turn<'_, '_>, beacon: Hash, opened: Vec<Address>) {
+    let epoch = turn.clock.epoch;
+    let routable = routable(turn);
+    let (count, emission) = if routable.is_empty() {
+        (0, Emission::default())
+    } else {
+        (turn.rules.params.targets_per_epoch, rewards::emit(turn))
+    };
+    let record = EpochRecord {
+        epoch,
+        beacon,
+        first_target: turn.clock.next_target,
+        targets: count,
+        target_reward: emission.target_reward,
+        validator_pot: emission.validator_pot,
+        opened,
+    };
+    turn.state.save(Key::epoch(epoch), &record);
+    let routed = route(turn, &record, &routable);
+    for (id, models) in record.target_ids().zip(routed) {
+        let reward = emission.target_reward;
+        let routed = models
+            .iter()
+            .filter_map(|&id| competitor(turn.state, id))
+            .collect();
+        let target = Target {
+            id,
+            epoch,
+            reward,
+            routed,
+            status: TargetStatus::Open,
+        };
+        turn.state.save(Key::target(id), &target);
+        turn.clock.next_target = id.next();
+        turn.events.push(Event::TargetDrawn {
+            target: id,
+            epoch,
+            reward,
+            models,
+        });
+    }
+}
+
+/// Active models with enough stake, in the order of ids.
+fn routable(turn: &Turn<'_, '_>) -> Vec<Model> {
+    view::models(turn.state, 1..=u32::MAX)
+        .filter(|model| model.status == ModelStatus::Active)
+        .filter(|model| model.stake >= turn.rules.params.model_stake_min)
+        .collect()
+}
+
+fn route(turn: &Turn<'_, '_>, record: &EpochRecord, routable: &[Model]) -> Vec<Vec<ModelId>> {
+    let dim = turn.rules.network.architecture.dim;
+    let directions = record
+        .target_ids()
+        .map(|id| direction(&record.beacon, id, dim))
+        .collect();
+    let per_target = usize::try_from(turn.rules.params.models_per_target).unwrap_or(usize::MAX);
+    let mut routing = Routing::new(directions, per_target);
+    for model in routable {
+        let embedding = view::embedding(turn.state, model.id).unwrap_or_default();
+        let entrant = Entrant {
+            model: model.id,
+            activated: model.activated,
+            stake: model.stake,
+            embedding: &embedding,
+        };
+        routing.offer(&entrant);
+    }
+    routing.finish().collect()
+}
+
+/// The model with the weights that it competes with from now on, whatever it reveals later.
+fn competitor(state: &dyn Read, id: ModelId) -> Option<Routed> {
+    let weights_hash = view::model(state, id)?.weights?;
+    let age = view::weights(state, id, &weights_hash)?.age;
+    Some(Routed {
+        model: id,
+        weights_hash,
+        age,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{direction, scaled};
+    use crate::actions::reveal_weights::check_embedding;
+    use crate::{Hash, TargetId};
+
+    #[test]
+    fn every_direction_has_unit_length_and_its_own_components() {
+        for dim in [8, 128, 2_048] {
+            let one = direction(&Hash([1; 32]), TargetId(1), dim);
+            check_embedding(&one, dim).unwrap();
+            assert_eq!(one, direction(&Hash([1; 32]), TargetId(1), dim));
+            assert_ne!(one, direction(&Hash([1; 32]), TargetId(2), dim));
+            assert_ne!(one, direction(&Hash([2; 32]), TargetId(1), dim));
+        }
+    }
+
+    #[test]
+    fn scaling_rounds_to_nearest() {
+        assert_eq!(scaled(&[3, -4]), [19_660, -26_214]); // 19660.2 and 26213.6
+        assert_eq!(scaled(&[0, 5]), [0, 32_767]);
+        assert_eq!(scaled(&[0, 0]), [32_767, 0]);
+        assert_eq!(scaled(&[1, 1]), [23_170, 23_170]); // 23169.8
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::actions::left_over;
 use crate::apply::{self, clock};
 use crate::params::Params;
 use crate::record::{
@@ -11,7 +12,10 @@ use crate::record::{
     Publication, Rent, Supply, Target, Validator, Validators, Verdicts, Weights, load,
 };
 use crate::state::{Key, Read};
-use crate::{Address, Epoch, Hash, ModelId, Network, TargetId, balance, epoch, targets};
+use crate::{
+    Address, Amount, Epoch, Hash, ModelId, Network, TargetId, balance, epoch, rent as rents,
+    targets,
+};
 
 /// What to know of a chain at once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,6 +121,14 @@ pub fn commits(state: &dyn Read, epoch: Epoch) -> BTreeMap<ModelId, Commit> {
 /// Rent paid ahead for a model.
 pub fn rent(state: &dyn Read, id: ModelId) -> Option<Rent> {
     load(state, &Key::rent(id))
+}
+
+/// What committing a file of `size_bytes` for the next epoch would cost: the rent that is due, and
+/// what of it the owner would pay now.
+pub fn commit_cost(state: &dyn Read, id: ModelId, size_bytes: u64) -> (Amount, Amount) {
+    let next = clock(state).epoch.next();
+    let due = rents::due(size_bytes, next, &apply::params(state));
+    (due, due.less(left_over(state, id)))
 }
 
 /// The validators in their order.

@@ -1,7 +1,11 @@
 //! Registering a model: a name, a commission, and a stake that stays until the model is retired.
 
 use crate::amount::BPS;
-use crate::{Amount, Params, Rejection};
+use crate::apply::Context;
+use crate::balance::debit;
+use crate::record::{Model, ModelCount, ModelStatus};
+use crate::state::Key;
+use crate::{Amount, Epoch, Event, ModelId, Params, Rejection, view};
 
 /// Longest name of a model, in bytes.
 pub(crate) const NAME_BYTES_MAX: usize = 64;
@@ -29,4 +33,81 @@ pub(crate) fn check_terms(
         return Err(Rejection::StakeTooLow { stake, minimum });
     }
     Ok(())
+}
+
+pub(crate) fn apply(
+    context: &mut Context<'_>,
+    name: &str,
+    commission_bps: u16,
+    stake: Amount,
+) -> Result<(), Rejection> {
+    check_terms(name, commission_bps, stake, &context.rules.params)?;
+    let id = view::model_count(&context.state)
+        .checked_add(1)
+        .ok_or(Rejection::Full)?;
+    debit(&mut context.state, &context.sender, stake)?;
+    let model = Model {
+        id: ModelId(id),
+        owner: context.sender,
+        name: name.to_owned(),
+        commission_bps,
+        stake,
+        status: ModelStatus::Registered,
+        weights: None,
+        revealed: Epoch(0),
+        activated: Epoch(0),
+        wins: 0,
+        earned: Amount::ZERO,
+    };
+    context.state.save(Key::model(model.id), &model);
+    context.state.save(Key::model_count(), &ModelCount(id));
+    context.events.push(Event::ModelRegistered {
+        model: model.id,
+        owner: model.owner,
+        name: model.name,
+        stake,
+    });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_terms;
+    use crate::{Amount, Params, Rejection};
+
+    #[test]
+    fn names_are_short_printable_and_trimmed() {
+        let check = |name: &str| check_terms(name, 0, Amount::soma(1), &Params::local());
+        for good in ["a", "rust specialist", "v1.2/final (best)", &"x".repeat(64)] {
+            assert_eq!(check(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            " a",
+            "a ",
+            "a\nb",
+            "caf\u{e9}",
+            "a\u{202e}b",
+            "\u{7f}",
+            &"x".repeat(65),
+        ] {
+            assert_eq!(check(bad), Err(Rejection::BadName), "{bad}");
+        }
+    }
+
+    #[test]
+    fn commission_and_stake_have_bounds() {
+        let check = |bps, stake| check_terms("a", bps, stake, &Params::local());
+        assert_eq!(check(10_000, Amount::soma(1)), Ok(()));
+        assert_eq!(
+            check(10_001, Amount::soma(1)),
+            Err(Rejection::BadCommission { bps: 10_001 })
+        );
+        let stake = Amount(Amount::soma(1).0 - 1);
+        let minimum = Amount::soma(1);
+        assert_eq!(
+            check(0, stake),
+            Err(Rejection::StakeTooLow { stake, minimum })
+        );
+    }
 }

@@ -1,0 +1,132 @@
+//! What the turns of an epoch do to models: commits are judged and lapse, unrefreshed models
+//! become inactive, retired ones get their stake back.
+
+use crate::balance::credit;
+use crate::epoch::Turn;
+use crate::event::Lapse;
+use crate::record::{Commit, Model, ModelStatus, Rent, load};
+use crate::settlement::exceeds_thirds;
+use crate::state::{Key, Read};
+use crate::{Amount, Epoch, Event, ModelId, view};
+
+fn model_ids(state: &dyn Read) -> impl Iterator<Item = ModelId> + use<> {
+    (1..=view::model_count(state)).map(ModelId)
+}
+
+/// Judges the commits for `epoch`, which is about to begin: those whose file more than a third of
+/// the stake holds may be revealed, the others lapse and cost nothing.
+pub(crate) fn judge_commits(turn: &mut Turn<'_, '_>, epoch: Epoch) {
+    let validators = view::validators(turn.state);
+    let total: Amount = validators.iter().map(|validator| validator.stake).sum();
+    for model in model_ids(turn.state) {
+        let key = Key::commit(model, epoch);
+        let Some(commit) = load::<Commit>(turn.state, &key) else {
+            continue;
+        };
+        let holds =
+            |validator: &&crate::record::Validator| commit.holders.contains(&validator.address);
+        let held = validators
+            .iter()
+            .filter(holds)
+            .map(|validator| validator.stake)
+            .sum();
+        if exceeds_thirds(held, 1, total) {
+            turn.events.push(Event::WeightsAvailable { model, epoch });
+            continue;
+        }
+        turn.state.delete(key);
+        if let Some(record) = view::model(turn.state, model) {
+            credit(turn.state, &record.owner, commit.paid);
+        }
+        turn.events.push(Event::CommitLapsed {
+            model,
+            epoch,
+            reason: Lapse::NotHeld,
+            returned: commit.paid,
+            burned: Amount::ZERO,
+        });
+    }
+}
+
+/// At the end of the reveal phase: commits that were not revealed lapse, what they paid is burned,
+/// and their models are slashed. Then models that were not refreshed in time become inactive: only
+/// now, so that a model that refreshes in its last epoch never stops.
+pub(crate) fn lapse_and_refresh(turn: &mut Turn<'_, '_>) {
+    let epoch = turn.clock.epoch;
+    for id in model_ids(turn.state) {
+        let Some(mut model) = view::model(turn.state, id) else {
+            continue;
+        };
+        let mut changed = lapse(turn, &mut model);
+        let due = model.revealed.after(turn.rules.params.refresh_epochs);
+        if model.status == ModelStatus::Active && epoch >= due {
+            model.status = ModelStatus::Inactive;
+            changed = true;
+            turn.events.push(Event::ModelInactive { model: id, epoch });
+        }
+        if changed {
+            turn.state.save(Key::model(id), &model);
+        }
+    }
+}
+
+/// Lets the model's commit lapse, if it has one; says whether the model changed.
+fn lapse(turn: &mut Turn<'_, '_>, model: &mut Model) -> bool {
+    let epoch = turn.clock.epoch;
+    let key = Key::commit(model.id, epoch);
+    let Some(commit) = load::<Commit>(turn.state, &key) else {
+        return false;
+    };
+    turn.state.delete(key);
+    turn.supply.burned = turn.supply.burned.plus(commit.paid);
+    turn.events.push(Event::CommitLapsed {
+        model: model.id,
+        epoch,
+        reason: Lapse::NotRevealed,
+        returned: Amount::ZERO,
+        burned: commit.paid,
+    });
+    let amount = model.stake.bps(turn.rules.params.missed_reveal_slash_bps);
+    if amount == Amount::ZERO {
+        return false;
+    }
+    model.stake = model.stake.less(amount);
+    turn.supply.burned = turn.supply.burned.plus(amount);
+    turn.events.push(Event::ModelSlashed {
+        model: model.id,
+        amount,
+    });
+    true
+}
+
+/// Returns stake and left-over rent of the models whose waiting ends as `epoch` begins.
+pub(crate) fn release_stakes(turn: &mut Turn<'_, '_>, epoch: Epoch) {
+    for id in model_ids(turn.state) {
+        let Some(mut model) = view::model(turn.state, id) else {
+            continue;
+        };
+        let ModelStatus::Retiring { release } = model.status else {
+            continue;
+        };
+        if epoch < release {
+            continue;
+        }
+        let stake = std::mem::take(&mut model.stake);
+        let rent =
+            load::<Rent>(turn.state, &Key::rent(id)).map_or(Amount::ZERO, |rent| rent.prepaid);
+        model.status = ModelStatus::Retired;
+        turn.state.save(Key::model(id), &model);
+        for key in [Key::rent(id), Key::embedding(id)] {
+            if turn.state.get(&key).is_some() {
+                turn.state.delete(key);
+            }
+        }
+        credit(turn.state, &model.owner, stake.plus(rent));
+        turn.events.push(Event::StakeReleased {
+            model: id,
+            owner: model.owner,
+            stake,
+            rent,
+        });
+    }
+}

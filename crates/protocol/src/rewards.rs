@@ -1,0 +1,66 @@
+//! The emission of an epoch and the validators' part of it. What is not earned is not minted: it
+//! returns to the reserve and to nobody else.
+
+use crate::balance::credit;
+use crate::epoch::Turn;
+use crate::state::Key;
+use crate::{Amount, Event, view};
+
+/// What an epoch pays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Emission {
+    /// For each target: even, so that its halves are exact.
+    pub(crate) target_reward: Amount,
+    /// For all validators together.
+    pub(crate) validator_pot: Amount,
+}
+
+/// Takes an epoch's emission from the reserve.
+pub(crate) fn emit(turn: &mut Turn<'_, '_>) -> Emission {
+    let params = &turn.rules.params;
+    let emission = turn.supply.reserve.over(params.emission_divisor);
+    let validator_pot = emission.bps(params.validator_reward_bps);
+    let each = emission
+        .less(validator_pot)
+        .over(params.targets_per_epoch.into());
+    let target_reward = each.over(2).times(2);
+    let targets = target_reward.times(params.targets_per_epoch.into());
+    turn.supply.reserve = turn.supply.reserve.less(targets).less(validator_pot);
+    let epoch = turn.clock.epoch;
+    turn.events.push(Event::EmissionTaken {
+        epoch,
+        targets,
+        validators: validator_pot,
+    });
+    Emission {
+        target_reward,
+        validator_pot,
+    }
+}
+
+/// Pays the running epoch's pot by stake to the validators that opened their randomness; the shares
+/// of the others return to the reserve.
+pub(crate) fn pay_validators(turn: &mut Turn<'_, '_>) {
+    let epoch = turn.clock.epoch;
+    let Some(mut record) = view::epoch(turn.state, epoch) else {
+        return;
+    };
+    let pot = std::mem::take(&mut record.validator_pot);
+    turn.state.save(Key::epoch(epoch), &record);
+    let validators = view::validators(turn.state);
+    let total: Amount = validators.iter().map(|validator| validator.stake).sum();
+    let mut unearned = pot;
+    for validator in validators {
+        let amount = pot.of(validator.stake.0.into(), total.0.into());
+        if record.opened.contains(&validator.address) && amount > Amount::ZERO {
+            unearned = unearned.less(amount);
+            credit(turn.state, &validator.address, amount);
+            turn.events.push(Event::ValidatorRewarded {
+                epoch,
+                validator: validator.address,
+                amount,
+            });
+        }
+    }
+    turn.supply.reserve = turn.supply.reserve.plus(unearned);
+}

@@ -1,0 +1,71 @@
+//! Which model predicted best: the lowest loss, with a hair's breadth for age. Submitters and
+//! auditors call this one function.
+
+use crate::record::Age;
+
+/// Place of the winner among the routed models, or `None` if none could be scored.
+///
+/// `losses` are in 2^-32 nat, in routed order; `None` for a model whose file is missing, malformed
+/// or not finite. Of the models whose loss is within `margin_q32` of the lowest, the oldest weights
+/// win: a copy never beats its original, nor does a copy with a little noise.
+pub fn winner(losses: &[Option<i64>], ages: &[Age], margin_q32: u64) -> Option<usize> {
+    let scored = || {
+        let places = losses.iter().zip(ages).enumerate();
+        places.filter_map(|(at, (loss, age))| Some((at, (*loss)?, age)))
+    };
+    let lowest = scored().map(|(_, loss, _)| loss).min()?;
+    scored()
+        .filter(|(_, loss, _)| loss.abs_diff(lowest) <= margin_q32)
+        .min_by_key(|(at, _, age)| (*age, *at))
+        .map(|(at, _, _)| at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::winner;
+    use crate::Epoch;
+    use crate::record::Age;
+
+    fn age(epoch: u32, height: u64) -> Age {
+        Age {
+            epoch: Epoch(epoch),
+            height,
+            index: 0,
+        }
+    }
+
+    #[test]
+    fn the_lowest_loss_wins_beyond_the_margin() {
+        let ages = [age(1, 1), age(2, 2)];
+        assert_eq!(winner(&[Some(1_011), Some(1_000)], &ages, 10), Some(1));
+        assert_eq!(winner(&[Some(1_010), Some(1_000)], &ages, 10), Some(0));
+    }
+
+    #[test]
+    fn of_equal_losses_the_earlier_epoch_wins_then_the_earlier_commit() {
+        assert_eq!(
+            winner(&[Some(5), Some(5)], &[age(2, 1), age(1, 9)], 0),
+            Some(1)
+        );
+        assert_eq!(
+            winner(&[Some(5), Some(5)], &[age(1, 9), age(1, 8)], 0),
+            Some(1)
+        );
+    }
+
+    #[test]
+    fn a_model_that_failed_ranks_last_and_none_wins_if_all_failed() {
+        assert_eq!(
+            winner(&[None, Some(i64::MAX)], &[age(1, 1), age(2, 2)], 10),
+            Some(1)
+        );
+        assert_eq!(winner(&[None, None], &[age(1, 1), age(2, 2)], 10), None);
+        assert_eq!(winner(&[], &[], 10), None);
+    }
+
+    #[test]
+    fn a_chain_of_near_losses_does_not_stretch_the_margin() {
+        let ages = [age(1, 1), age(2, 2), age(3, 3)];
+        assert_eq!(winner(&[Some(20), Some(10), Some(0)], &ages, 10), Some(1));
+    }
+}
