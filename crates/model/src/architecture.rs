@@ -133,74 +133,56 @@ impl Architecture {
 
     /// Checks that every number is inside its bounds.
     pub fn validate(&self) -> Result<(), Error> {
-        let check = |field, value: usize, ok: bool, bounds| {
-            if ok {
-                Ok(())
-            } else {
-                Err(out_of_bounds(field, value, bounds))
+        let first_id_after_eos = tokenizer::SPECIAL_IDS_END;
+        let bounds = [
+            ("embedding_dim", self.dim, 1, 1 << 16, "1 to 65536"),
+            ("num_heads", self.heads, 1, self.dim, "1 to embedding_dim"),
+            ("num_layers", self.layers, 1, 1 << 10, "1 to 1024"),
+            ("pwff_hidden_dim", self.ffn, 1, 1 << 18, "1 to 262144"),
+            (
+                "vocab_size",
+                self.vocabulary,
+                first_id_after_eos,
+                1 << 16,
+                "258 to 65536",
+            ),
+            ("max_seq_len", self.positions, 2, 1 << 16, "2 to 65536"),
+            (
+                "sig_reg_slices",
+                self.sigreg_slices,
+                1,
+                1 << 14,
+                "1 to 16384",
+            ),
+            (
+                "sig_reg_points",
+                self.sigreg_points,
+                2,
+                1 << 10,
+                "2 to 1024",
+            ),
+            ("sig_reg_cap", self.sigreg_cap, 1, 1 << 16, "1 to 65536"),
+        ];
+        for (field, value, least, most, text) in bounds {
+            if !(least..=most).contains(&value) {
+                return Err(out_of_bounds(field, &value, text));
             }
-        };
-        let within = |value: usize, max: usize| (1..=max).contains(&value);
-        check(
-            "embedding_dim",
-            self.dim,
-            within(self.dim, 1 << 16),
-            "1 to 65536",
-        )?;
-        let even_heads = within(self.heads, self.dim)
-            && self.dim.is_multiple_of(self.heads)
-            && self.head_dim().is_multiple_of(2);
-        check(
-            "num_heads",
-            self.heads,
-            even_heads,
-            "a divisor of embedding_dim with an even quotient",
-        )?;
-        check(
-            "num_layers",
-            self.layers,
-            within(self.layers, 1024),
-            "1 to 1024",
-        )?;
-        check(
-            "pwff_hidden_dim",
-            self.ffn,
-            within(self.ffn, 1 << 18),
-            "1 to 262144",
-        )?;
-        let vocabulary = (tokenizer::SPECIAL_IDS_END..=1 << 16).contains(&self.vocabulary);
-        check("vocab_size", self.vocabulary, vocabulary, "258 to 65536")?;
-        check(
-            "max_seq_len",
-            self.positions,
-            (2..=1 << 16).contains(&self.positions),
-            "2 to 65536",
-        )?;
-        check(
-            "sig_reg_slices",
-            self.sigreg_slices,
-            within(self.sigreg_slices, 1 << 14),
-            "1 to 16384",
-        )?;
-        let points = (2..=1024).contains(&self.sigreg_points);
-        check("sig_reg_points", self.sigreg_points, points, "2 to 1024")?;
-        check(
-            "sig_reg_cap",
-            self.sigreg_cap,
-            within(self.sigreg_cap, 1 << 16),
-            "1 to 65536",
-        )?;
+        }
+        if !self.dim.is_multiple_of(self.heads) || !self.head_dim().is_multiple_of(2) {
+            let text = "a divisor of embedding_dim with an even quotient";
+            return Err(out_of_bounds("num_heads", &self.heads, text));
+        }
         if !(self.sigreg_t_max > 0.0 && self.sigreg_t_max <= 16.0) {
             return Err(out_of_bounds(
                 "sig_reg_t_max",
-                self.sigreg_t_max,
+                &self.sigreg_t_max,
                 "more than 0, at most 16",
             ));
         }
         if !(0.0..=1000.0).contains(&self.sigreg_coefficient) {
             return Err(out_of_bounds(
                 "sig_reg_coefficient",
-                self.sigreg_coefficient,
+                &self.sigreg_coefficient,
                 "0 to 1000",
             ));
         }
@@ -224,7 +206,7 @@ impl Architecture {
             specs.push(TensorSpec {
                 name,
                 shape: shape.to_vec(),
-            })
+            });
         };
         push("embedding.weight".to_owned(), &[self.vocabulary, dim]);
         for layer in 0..self.layers {
@@ -251,7 +233,7 @@ impl Architecture {
     }
 }
 
-fn out_of_bounds(field: &'static str, value: impl ToString, bounds: &'static str) -> Error {
+fn out_of_bounds(field: &'static str, value: &impl ToString, bounds: &'static str) -> Error {
     Error::OutOfBounds {
         field,
         value: value.to_string(),

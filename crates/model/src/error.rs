@@ -185,24 +185,42 @@ pub enum Error {
 }
 
 impl Error {
+    /// A stable name for scripts.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownKernel { .. } => "unknown_kernel",
+            Self::Unavailable { .. } => "kernel_unavailable",
+            Self::Unequal { .. } => "kernel_unequal",
+            Self::Threads(_) => "threads",
+            Self::ArchitectureNotJson(_) => "architecture_not_json",
+            Self::OutOfBounds { .. } => "architecture_out_of_bounds",
+            Self::Io { .. } => "io",
+            Self::TooShort { .. } => "weights_too_short",
+            Self::HeaderTooLong { .. } => "weights_header_too_long",
+            Self::HeaderCutOff { .. } => "weights_header_cut_off",
+            Self::HeaderNotJson(_) => "weights_header_not_json",
+            Self::NoArchitecture => "no_architecture",
+            Self::Duplicate { .. } => "weights_duplicate_tensor",
+            Self::Missing { .. } => "weights_missing_tensor",
+            Self::Unexpected { .. } => "weights_unexpected_tensor",
+            Self::ElementType { .. } => "weights_element_type",
+            Self::Shape { .. } => "weights_shape",
+            Self::Offsets { .. } => "weights_offsets",
+            Self::Truncated { .. } => "weights_truncated",
+            Self::GapOrOverlap { .. } => "weights_gap_or_overlap",
+            Self::TrailingBytes { .. } => "weights_trailing_bytes",
+            Self::NonFiniteWeight { .. } => "weights_non_finite",
+            Self::EmptyData => "empty_data",
+            Self::NonFinite => "non_finite",
+            Self::ZeroEmbedding => "zero_embedding",
+            Self::OtherDirections => "other_directions",
+            Self::Recipe { .. } => "recipe",
+            Self::Checkpoint { .. } => "checkpoint",
+        }
+    }
+
     /// Whether a weights file is malformed: not a fault of the caller or the machine, but of the file.
     pub fn is_malformed_weights(&self) -> bool {
-        matches!(
-            self,
-            Self::TooShort { .. }
-                | Self::HeaderTooLong { .. }
-                | Self::HeaderCutOff { .. }
-                | Self::HeaderNotJson(_)
-                | Self::Duplicate { .. }
-                | Self::Missing { .. }
-                | Self::Unexpected { .. }
-                | Self::ElementType { .. }
-                | Self::Shape { .. }
-                | Self::Offsets { .. }
-                | Self::Truncated { .. }
-                | Self::GapOrOverlap { .. }
-                | Self::TrailingBytes { .. }
-                | Self::NonFiniteWeight { .. }
-        )
+        self.code().starts_with("weights_")
     }
 }

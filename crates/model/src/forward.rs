@@ -87,13 +87,13 @@ impl Forward {
         self.embed(weights, chunks);
         for index in 0..architecture.layers {
             let layer = weights.layer(index);
-            self.project(engine, layer);
+            self.project(engine, &layer);
             self.rotate(engine, weights, &lengths, past);
             match cache.as_deref_mut() {
                 None => self.attend_chunks(engine, weights, &lengths),
                 Some(cache) => self.attend_cached(engine, weights, &mut cache.layers[index]),
             }
-            self.finish_layer(engine, layer);
+            self.finish_layer(engine, &layer);
         }
         if let Some(cache) = cache {
             cache.positions += self.statistics.len();
@@ -135,7 +135,7 @@ impl Forward {
         );
     }
 
-    fn project(&mut self, engine: &Engine, layer: Layer<'_>) {
+    fn project(&mut self, engine: &Engine, layer: &Layer<'_>) {
         self.norm(engine, layer.norm_1);
         linear(engine, &self.normed, layer.query, &mut self.query);
         linear(engine, &self.normed, layer.key, &mut self.key);
@@ -210,7 +210,7 @@ impl Forward {
         engine.for_each(tasks, |task| attend(engine, task));
     }
 
-    fn finish_layer(&mut self, engine: &Engine, layer: Layer<'_>) {
+    fn finish_layer(&mut self, engine: &Engine, layer: &Layer<'_>) {
         linear_residual(engine, &self.mixed, layer.output, &self.x, &mut self.next);
         std::mem::swap(&mut self.x, &mut self.next);
         self.norm(engine, layer.norm_2);

@@ -7,7 +7,7 @@
     reason = "lane operations must be inlined into the function that enables their CPU features"
 )]
 
-use crate::simd::{LANES, Operation, Portable, Simd};
+use crate::simd::{LANES, Portable, Simd};
 
 const fn f(bits: u32) -> f32 {
     f32::from_bits(bits)
@@ -126,7 +126,7 @@ pub(crate) fn exp<S: Simd>(simd: S, x: S::F) -> S::F {
 /// 2^n for -126 <= n <= 127.
 #[inline(always)]
 fn power_of_two<S: Simd>(simd: S, n: S::U) -> S::F {
-    simd.from_bits(simd.shl_bits::<23>(simd.add_bits(n, simd.splat_bits(127))))
+    simd.with_bits(simd.shl_bits::<23>(simd.add_bits(n, simd.splat_bits(127))))
 }
 
 /// The natural logarithm within 1 ulp, of subnormals as well.
@@ -137,8 +137,8 @@ pub(crate) fn ln<S: Simd>(simd: S, x: S::F) -> S::F {
     let from_start = simd.sub_bits(simd.bits(scaled), simd.splat_bits(SQRT_HALF));
     let exponent = simd.sar_bits::<23>(from_start);
     let mantissa = simd.sub_bits(simd.bits(scaled), simd.shl_bits::<23>(exponent));
-    let r = simd.sub(simd.from_bits(mantissa), simd.splat(1.0));
-    let e = simd.from_bits(simd.add_bits(exponent, simd.splat_bits(0x4b40_0000)));
+    let r = simd.sub(simd.with_bits(mantissa), simd.splat(1.0));
+    let e = simd.with_bits(simd.add_bits(exponent, simd.splat_bits(0x4b40_0000)));
     let e = simd.sub(e, simd.splat(ROUNDER));
     let e = simd.select(tiny, simd.sub(e, simd.splat(23.0)), e);
     let square = simd.mul(r, r);
@@ -216,7 +216,7 @@ pub(crate) fn sin_cos_turn<S: Simd>(simd: S, turn: S::F) -> (S::F, S::F) {
 /// `bits` with its sign bit flipped where `sign` has one (adding the sign bit wraps around into a flip).
 #[inline(always)]
 fn flip_sign<S: Simd>(simd: S, bits: S::U, sign: S::U) -> S::F {
-    simd.from_bits(simd.add_bits(bits, sign))
+    simd.with_bits(simd.add_bits(bits, sign))
 }
 
 /// [`gelu`] of one number, by the portable lanes.
@@ -309,66 +309,4 @@ pub(crate) fn softmax_row<S: Simd>(simd: S, row: &mut [f32]) -> (f32, f32) {
         simd.store_partial(weight, tail);
     }
     (max, simd.fold(sum))
-}
-
-/// A lane function applied to a slice: exp, ln, erf, ...
-pub(crate) struct Map<'a, F> {
-    /// The values to replace.
-    pub(crate) values: &'a mut [f32],
-    /// The function.
-    pub(crate) function: F,
-}
-
-/// A function of sixteen lanes.
-pub(crate) trait LaneFunction {
-    /// Its value in every lane.
-    fn apply<S: Simd>(&self, simd: S, x: S::F) -> S::F;
-}
-
-impl<F: LaneFunction> Operation for Map<'_, F> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let (chunks, tail) = self.values.as_chunks_mut::<LANES>();
-        for chunk in chunks {
-            simd.store(self.function.apply(simd, simd.load(chunk)), chunk);
-        }
-        if !tail.is_empty() {
-            simd.store_partial(
-                self.function.apply(simd, simd.load_partial(tail, 0.0)),
-                tail,
-            );
-        }
-    }
-}
-
-macro_rules! lane_functions {
-    ($($(#[$doc:meta])* $name:ident => $function:path;)+) => {
-        $(
-            $(#[$doc])*
-            #[derive(Clone, Copy, Debug)]
-            pub(crate) struct $name;
-
-            impl LaneFunction for $name {
-                #[inline(always)]
-                fn apply<S: Simd>(&self, simd: S, x: S::F) -> S::F {
-                    $function(simd, x)
-                }
-            }
-        )+
-    };
-}
-
-lane_functions! {
-    /// [`exp`]
-    Exp => exp;
-    /// [`ln`]
-    Ln => ln;
-    /// [`erf`]
-    Erf => erf;
-    /// [`gelu`]
-    Gelu => gelu;
-    /// [`gelu_derivative`]
-    GeluDerivative => gelu_derivative;
 }

@@ -89,6 +89,58 @@ pub fn score_with_dump(
     Ok((report, dump))
 }
 
+impl Dump {
+    /// The safetensors file of the dump with the embedding of its report.
+    pub fn to_safetensors(&self, report: &Report) -> Vec<u8> {
+        let floats = |values: &[f32]| {
+            values
+                .iter()
+                .flat_map(|v| v.to_le_bytes())
+                .collect::<Vec<_>>()
+        };
+        let embedding = &report.score.embedding;
+        let rows = report.positions.max(1);
+        let tensors = [
+            (
+                "representations",
+                "F32",
+                vec![rows, self.representations.len() / rows],
+                floats(&self.representations),
+            ),
+            (
+                "logits",
+                "F32",
+                vec![rows, self.logits.len() / rows],
+                floats(&self.logits),
+            ),
+            ("nll", "F32", vec![self.nll.len()], floats(&self.nll)),
+            (
+                "embedding",
+                "I16",
+                vec![embedding.len()],
+                embedding.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            ),
+        ];
+        let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
+        for (name, dtype, shape, bytes) in tensors {
+            let offsets = [data.len(), data.len() + bytes.len()];
+            let entry =
+                serde_json::json!({ "dtype": dtype, "shape": shape, "data_offsets": offsets });
+            header.insert(name.to_owned(), entry);
+            data.extend(bytes);
+        }
+        let mut header = serde_json::Value::Object(header).to_string();
+        header.extend(std::iter::repeat_n(
+            ' ',
+            header.len().next_multiple_of(8) - header.len(),
+        ));
+        let mut file = (header.len() as u64).to_le_bytes().to_vec();
+        file.extend(header.into_bytes());
+        file.extend(data);
+        file
+    }
+}
+
 /// Squared distance of two embeddings, exact.
 ///
 /// Embeddings of different lengths are as far apart as can be.
@@ -205,14 +257,14 @@ impl<'a> Scoring<'a> {
         let cross_entropy = sums.nll / float(sums.predicted);
         let sigreg = sums.sigreg / float(sums.positions);
         let loss = cross_entropy + self.weights.architecture().sigreg_coefficient * sigreg;
-        if !(loss.abs() < LOSS_LIMIT) {
+        if !loss.is_finite() || loss.abs() >= LOSS_LIMIT {
             return Err(Error::NonFinite);
         }
         let embedding = embedding(&sums.representation, sums.positions)?;
         let mut trace = sums.trace;
-        embedding
-            .iter()
-            .for_each(|value| _ = trace.update(&value.to_le_bytes()));
+        for value in &embedding {
+            trace.update(&value.to_le_bytes());
+        }
         #[expect(
             clippy::cast_possible_truncation,
             reason = "below 2^52 after the check of the loss"
@@ -253,8 +305,9 @@ impl Sums {
         }
         self.sigreg += float(samples) * (float(samples.min(cap)) * distance);
         self.positions += samples;
-        nll.iter()
-            .for_each(|nll| _ = self.trace.update(&nll.to_le_bytes()));
+        for nll in nll {
+            self.trace.update(&nll.to_le_bytes());
+        }
     }
 }
 

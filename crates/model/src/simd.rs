@@ -81,7 +81,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// The bits of the lanes.
     fn bits(self, a: Self::F) -> Self::U;
     /// The lanes that have these bits.
-    fn from_bits(self, a: Self::U) -> Self::F;
+    fn with_bits(self, a: Self::U) -> Self::F;
     /// The same bits in every lane.
     fn splat_bits(self, x: u32) -> Self::U;
     /// Wrapping sum.
@@ -106,7 +106,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// The absolute value.
     #[inline(always)]
     fn abs(self, a: Self::F) -> Self::F {
-        self.from_bits(self.and_bits(self.bits(a), self.splat_bits(0x7fff_ffff)))
+        self.with_bits(self.and_bits(self.bits(a), self.splat_bits(0x7fff_ffff)))
     }
 
     /// The magnitude of `a` with the sign of `b`.
@@ -114,7 +114,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn copy_sign(self, a: Self::F, b: Self::F) -> Self::F {
         let magnitude = self.and_bits(self.bits(a), self.splat_bits(0x7fff_ffff));
         let sign = self.and_bits(self.bits(b), self.splat_bits(0x8000_0000));
-        self.from_bits(self.or_bits(magnitude, sign))
+        self.with_bits(self.or_bits(magnitude, sign))
     }
 
     /// Up to 16 values from a slice; missing lanes are `fill`.

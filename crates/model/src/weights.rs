@@ -254,12 +254,6 @@ impl Weights {
         }
     }
 
-    /// Tensor `index`, to write: in memory only, the file stays as it is.
-    pub(crate) fn tensor_mut(&mut self, index: usize) -> &mut [f32] {
-        self.file_hash = None;
-        self.elements_mut(index)
-    }
-
     fn elements_mut(&mut self, index: usize) -> &mut [f32] {
         match &mut self.elements[index] {
             Elements::Owned(values) => values,

@@ -218,32 +218,6 @@ impl<'a> MatrixMut<'a> {
         }
     }
 
-    /// One block, `rows` x `columns` of it from (`first_row`, `first_column`) on; coordinates start at zero again.
-    #[must_use]
-    pub(crate) fn block(
-        self,
-        first_row: usize,
-        rows: usize,
-        first_column: usize,
-        columns: usize,
-    ) -> Self {
-        assert!(first_row + rows <= self.rows, "rows outside the matrix");
-        assert!(
-            first_column + columns <= self.columns,
-            "columns outside the matrix"
-        );
-        // SAFETY: the block's first element lies inside the matrix, or the block is empty and never read.
-        let start = unsafe { self.start.add(first_row * self.row_stride + first_column) };
-        Self {
-            start,
-            first_row: 0,
-            first_column: 0,
-            rows,
-            columns,
-            ..self
-        }
-    }
-
     /// Disjoint blocks of at most `rows` x `columns`, row by row; they know their coordinates in this matrix.
     pub(crate) fn into_grid(self, rows: usize, columns: usize) -> Vec<Self> {
         let mut blocks = Vec::new();

@@ -10,6 +10,10 @@
     reason = "lane operations must be inlined into the function that enables their CPU features"
 )]
 
+#[expect(
+    clippy::wildcard_imports,
+    reason = "a hundred instructions, all with the prefix of their set"
+)]
 use core::arch::aarch64::*;
 
 use super::{LANES, Operation, Simd};
@@ -169,7 +173,7 @@ impl Simd for Neon {
         quarters!(vreinterpretq_u32_f32, a)
     }
     #[inline(always)]
-    fn from_bits(self, a: Self::U) -> Self::F {
+    fn with_bits(self, a: Self::U) -> Self::F {
         quarters!(vreinterpretq_f32_u32, a)
     }
     #[inline(always)]

@@ -142,7 +142,7 @@ impl Simd for Portable {
         lanes!(i => a[i].to_bits())
     }
     #[inline(always)]
-    fn from_bits(self, a: Self::U) -> Self::F {
+    fn with_bits(self, a: Self::U) -> Self::F {
         lanes!(i => f32::from_bits(a[i]))
     }
     #[inline(always)]

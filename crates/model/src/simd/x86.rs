@@ -10,6 +10,10 @@
     reason = "lane operations must be inlined into the function that enables their CPU features"
 )]
 
+#[expect(
+    clippy::wildcard_imports,
+    reason = "a hundred instructions, all with the prefix of their set"
+)]
 use core::arch::x86_64::*;
 
 use super::{LANES, Operation, Simd};
@@ -159,7 +163,7 @@ impl Simd for Avx2 {
         halves!(_mm256_castps_si256, a)
     }
     #[inline(always)]
-    fn from_bits(self, a: Self::U) -> Self::F {
+    fn with_bits(self, a: Self::U) -> Self::F {
         halves!(_mm256_castsi256_ps, a)
     }
     #[inline(always)]
@@ -317,7 +321,7 @@ impl Simd for Avx512 {
         proven!(_mm512_castps_si512(a))
     }
     #[inline(always)]
-    fn from_bits(self, a: Self::U) -> Self::F {
+    fn with_bits(self, a: Self::U) -> Self::F {
         proven!(_mm512_castsi512_ps(a))
     }
     #[inline(always)]
