@@ -21,7 +21,7 @@ pub(crate) struct AdamW {
     pub(crate) first_moments: Vec<f32>,
     pub(crate) second_moments: Vec<f32>,
     /// `beta^t` by repeated product, in float64.
-    pub(crate) powers: [f64; 2],
+    powers: [f64; 2],
 }
 
 /// The factors of one step, the same for every element.
@@ -41,10 +41,25 @@ struct Factors {
 
 impl AdamW {
     pub(crate) fn new(parameters: usize) -> Self {
+        Self::resume(
+            vec![0.0; parameters],
+            vec![0.0; parameters],
+            0,
+            &Recipe::default(),
+        )
+    }
+
+    /// The state after `steps` steps that left these moments.
+    pub(crate) fn resume(first: Vec<f32>, second: Vec<f32>, steps: u64, recipe: &Recipe) -> Self {
+        let mut powers = [1.0; 2];
+        for _ in 0..steps {
+            powers[0] *= recipe.beta_1;
+            powers[1] *= recipe.beta_2;
+        }
         Self {
-            first_moments: vec![0.0; parameters],
-            second_moments: vec![0.0; parameters],
-            powers: [1.0; 2],
+            first_moments: first,
+            second_moments: second,
+            powers,
         }
     }
 
@@ -79,20 +94,27 @@ impl AdamW {
         engine.for_each(tasks, |task| engine.run(task));
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "each factor is rounded once, here")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "each factor is rounded once, here"
+    )]
     fn factors(&mut self, recipe: &Recipe, learning_rate: f32, norm: f64) -> Factors {
         let betas = [recipe.beta_1, recipe.beta_2];
         for (power, beta) in self.powers.iter_mut().zip(betas) {
-            *power *= f64::from(beta);
+            *power *= beta;
         }
-        let clip = f64::from(recipe.clip);
-        let decay = f64::from(learning_rate) * f64::from(recipe.weight_decay);
+        let clip = recipe.clip;
+        let decay = f64::from(learning_rate) * recipe.weight_decay;
         Factors {
-            clip: if norm > clip { (clip / norm) as f32 } else { 1.0 },
-            betas,
-            rests: betas.map(|beta| (1.0 - f64::from(beta)) as f32),
+            clip: if norm > clip {
+                (clip / norm) as f32
+            } else {
+                1.0
+            },
+            betas: betas.map(|beta| beta as f32),
+            rests: betas.map(|beta| (1.0 - beta) as f32),
             corrections: self.powers.map(|power| (1.0 / (1.0 - power)) as f32),
-            epsilon: recipe.epsilon,
+            epsilon: recipe.epsilon as f32,
             learning_rate,
             keep: (1.0 - decay) as f32,
         }
@@ -114,8 +136,15 @@ impl Operation for Update<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let factors = self.factors;
-        let vectors = (self.values.chunks_mut(LANES).zip(self.gradients.chunks(LANES)))
-            .zip(self.first.chunks_mut(LANES).zip(self.second.chunks_mut(LANES)));
+        let vectors = (self
+            .values
+            .chunks_mut(LANES)
+            .zip(self.gradients.chunks(LANES)))
+        .zip(
+            self.first
+                .chunks_mut(LANES)
+                .zip(self.second.chunks_mut(LANES)),
+        );
         for ((w, g), (m, v)) in vectors {
             let state = [&*w, g, m, v].map(|x| get(s, x));
             let [new_w, new_m, new_v] = update(s, factors, state);
@@ -130,9 +159,17 @@ impl Operation for Update<'_> {
 #[inline(always)]
 fn update<S: Simd>(s: S, factors: Factors, [w, g, m, v]: [S::F; 4]) -> [S::F; 3] {
     let g = s.mul(g, s.splat(factors.clip));
-    let m = s.fma(s.splat(factors.betas[0]), m, s.mul(s.splat(factors.rests[0]), g));
+    let m = s.fma(
+        s.splat(factors.betas[0]),
+        m,
+        s.mul(s.splat(factors.rests[0]), g),
+    );
     let square = s.mul(g, g);
-    let v = s.fma(s.splat(factors.betas[1]), v, s.mul(s.splat(factors.rests[1]), square));
+    let v = s.fma(
+        s.splat(factors.betas[1]),
+        v,
+        s.mul(s.splat(factors.rests[1]), square),
+    );
     let (m, v) = (without_subnormals(s, m), without_subnormals(s, v));
     let mean = s.mul(m, s.splat(factors.corrections[0]));
     let root = s.sqrt(s.mul(v, s.splat(factors.corrections[1])));
@@ -144,11 +181,19 @@ fn update<S: Simd>(s: S, factors: Factors, [w, g, m, v]: [S::F; 4]) -> [S::F; 3]
 
 #[inline(always)]
 fn without_subnormals<S: Simd>(s: S, x: S::F) -> S::F {
-    s.select(s.less(s.abs(x), s.splat(f32::MIN_POSITIVE)), s.splat(0.0), x)
+    s.select(
+        s.less(s.abs(x), s.splat(f32::MIN_POSITIVE)),
+        s.splat(0.0),
+        x,
+    )
 }
 
 /// The global norm: float64 squares in 16 strided lanes per chunk of a tensor, the chunks added in file order.
-pub(crate) fn norm(engine: &Engine, mut gradients: &[f32], lengths: impl Iterator<Item = usize>) -> f64 {
+pub(crate) fn norm(
+    engine: &Engine,
+    mut gradients: &[f32],
+    lengths: impl Iterator<Item = usize>,
+) -> f64 {
     let mut chunks = Vec::new();
     for length in lengths {
         let tensor = gradients.split_off(..length).unwrap_or_default();

@@ -1,1 +1,179 @@
-//! x
+//! A training run on disk: resuming from it changes nothing. It must never hold what only this machine knows.
+//!
+//! The file: a line that names the format; the length of the state in JSON as 8 bytes, and that JSON; the weights, the
+//! first and the second moments as float32, each in the order of a weights file; BLAKE3 of all that. Numbers are
+//! little-endian.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::adamw::AdamW;
+use super::layout::Layout;
+use super::{Corpus, Recipe, State, Trainer};
+use crate::architecture::Architecture;
+use crate::error::Error;
+use crate::kernels::Engine;
+
+/// Says what the file is, and which version of training it belongs to.
+const FORMAT: &[u8] = b"soma checkpoint 1\n";
+
+/// What is wrong with a checkpoint.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckpointFault {
+    /// It starts differently.
+    #[error("it is something else, or of another version")]
+    Format,
+    /// Bytes are missing or changed.
+    #[error("it is cut off or damaged")]
+    Damaged,
+    /// Its state cannot be read.
+    #[error("its state is malformed: {0}")]
+    State(#[from] serde_json::Error),
+    /// Its lists of numbers have another length than its architecture needs.
+    #[error("its numbers are not as many as its architecture needs")]
+    Length,
+    /// It was made with other data.
+    #[error("it was made with other data, or with the same in another order")]
+    OtherData,
+}
+
+/// What decides the rest of a run besides the numbers.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    architecture: Architecture,
+    recipe: Recipe,
+    step: u64,
+    epoch: u64,
+    cursor: usize,
+    corpus: String,
+}
+
+impl<'e> Trainer<'e> {
+    /// Writes the state of the run; the file appears whole or not at all.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be written.
+    pub fn save_checkpoint(&self, path: &Path) -> Result<(), Error> {
+        let (epoch, cursor) = self.order.place();
+        let header = serde_json::json!(Header {
+            architecture: self.architecture.clone(),
+            recipe: self.recipe.clone(),
+            step: self.step,
+            epoch,
+            cursor,
+            corpus: self.order.corpus_hash().to_string(),
+        })
+        .to_string();
+        let mut file = FORMAT.to_vec();
+        file.extend((header.len() as u64).to_le_bytes());
+        file.extend(header.as_bytes());
+        for list in [
+            &self.values,
+            &self.adamw.first_moments,
+            &self.adamw.second_moments,
+        ] {
+            file.extend(list.iter().flat_map(|number| number.to_le_bytes()));
+        }
+        let hash = blake3::hash(&file);
+        file.extend(hash.as_bytes());
+        write_whole(path, &file).map_err(|source| io_error(path, source))
+    }
+
+    /// Goes on with a run exactly where [`Self::save_checkpoint`] left it, on the same data.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be read, [`Error::Checkpoint`] if it is not a checkpoint of this data.
+    pub fn resume(engine: &'e Engine, path: &Path, corpus: Corpus) -> Result<Self, Error> {
+        let file = fs::read(path).map_err(|source| io_error(path, source))?;
+        let fault = |fault| Error::Checkpoint {
+            path: path.to_owned(),
+            fault,
+        };
+        let (header, lists) = read(&file).map_err(fault)?;
+        header.architecture.validate()?;
+        header.recipe.check()?;
+        if header.corpus != corpus.hash().to_string() {
+            return Err(fault(CheckpointFault::OtherData));
+        }
+        let parameters = Layout::new(&header.architecture).len();
+        let (numbers, rest) = lists.as_chunks();
+        if parameters == 0 || numbers.len() != 3 * parameters || !rest.is_empty() {
+            return Err(fault(CheckpointFault::Length));
+        }
+        let mut lists = numbers.chunks_exact(parameters);
+        let mut list = || {
+            lists
+                .next()
+                .into_iter()
+                .flatten()
+                .copied()
+                .map(f32::from_le_bytes)
+                .collect()
+        };
+        let Header {
+            architecture,
+            recipe,
+            step,
+            epoch,
+            cursor,
+            ..
+        } = header;
+        let values = list();
+        let adamw = AdamW::resume(list(), list(), step, &recipe);
+        let state = State {
+            step,
+            place: (epoch, cursor),
+            values,
+            adamw,
+        };
+        Self::assemble(engine, architecture, recipe, corpus, state)
+    }
+}
+
+/// The state and the bytes of the three lists.
+fn read(file: &[u8]) -> Result<(Header, &[u8]), CheckpointFault> {
+    let (content, hash) = file
+        .split_last_chunk::<32>()
+        .ok_or(CheckpointFault::Damaged)?;
+    let rest = content
+        .strip_prefix(FORMAT)
+        .ok_or(CheckpointFault::Format)?;
+    if blake3::hash(content) != *hash {
+        return Err(CheckpointFault::Damaged);
+    }
+    let (length, rest) = rest.split_first_chunk().ok_or(CheckpointFault::Damaged)?;
+    let length =
+        usize::try_from(u64::from_le_bytes(*length)).map_err(|_| CheckpointFault::Damaged)?;
+    let (header, lists) = rest
+        .split_at_checked(length)
+        .ok_or(CheckpointFault::Damaged)?;
+    Ok((serde_json::from_slice(header)?, lists))
+}
+
+/// Writes beside the path and renames.
+fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    let written = File::create(&part).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&part, path)
+    });
+    if written.is_err() {
+        // The first error is the one to report.
+        let _ = fs::remove_file(&part);
+    }
+    written
+}
+
+fn io_error(path: &Path, source: io::Error) -> Error {
+    Error::Io {
+        path: path.to_owned(),
+        source,
+    }
+}

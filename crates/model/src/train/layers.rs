@@ -61,7 +61,10 @@ impl Operation for AddBiasAndResidual<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let width = self.bias.len();
-        let rows = self.rows.chunks_exact_mut(width).zip(self.residual.chunks_exact(width));
+        let rows = self
+            .rows
+            .chunks_exact_mut(width)
+            .zip(self.residual.chunks_exact(width));
         for (row, residual) in rows {
             let parts = row.chunks_mut(LANES).zip(self.bias.chunks(LANES));
             for ((x, bias), residual) in parts.zip(residual.chunks(LANES)) {
@@ -85,7 +88,10 @@ impl Operation for AddBiasAndGelu<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let width = self.bias.len();
-        let rows = self.rows.chunks_exact_mut(width).zip(self.slopes.chunks_exact_mut(width));
+        let rows = self
+            .rows
+            .chunks_exact_mut(width)
+            .zip(self.slopes.chunks_exact_mut(width));
         for (row, slopes) in rows {
             let parts = row.chunks_mut(LANES).zip(slopes.chunks_mut(LANES));
             for ((x, slope), bias) in parts.zip(self.bias.chunks(LANES)) {
@@ -150,7 +156,10 @@ impl Operation for Normalize<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let width = self.gamma.len();
-        let rows = self.rows.chunks_exact(width).zip(self.outputs.chunks_exact_mut(width));
+        let rows = self
+            .rows
+            .chunks_exact(width)
+            .zip(self.outputs.chunks_exact_mut(width));
         for (row, output) in rows {
             standardize(s, row, output);
             for (i, y) in output.chunks_mut(LANES).enumerate() {
@@ -183,7 +192,10 @@ impl Operation for NormBackward<'_> {
         let (normal, weighted) = self.scratch[..2 * width].split_at_mut(width);
         self.d_gamma.fill(0.0);
         self.d_beta.fill(0.0);
-        let rows = self.rows.chunks_exact_mut(width).zip(self.d_outputs.chunks_exact(width));
+        let rows = self
+            .rows
+            .chunks_exact_mut(width)
+            .zip(self.d_outputs.chunks_exact(width));
         for (n, (row, d_output)) in rows.enumerate() {
             let inverse = standardize(s, row, normal);
             add_products(s, d_output, normal, self.d_gamma);
@@ -234,7 +246,11 @@ fn add_products<S: Simd>(s: S, a: &[f32], b: &[f32], sums: &mut [f32]) {
     for (i, sum) in sums.chunks_mut(LANES).enumerate() {
         let [x] = part(s, i, [a]);
         let old = get(s, sum);
-        let new = if b.is_empty() { s.add(old, x) } else { s.fma(x, part(s, i, [b])[0], old) };
+        let new = if b.is_empty() {
+            s.add(old, x)
+        } else {
+            s.fma(x, part(s, i, [b])[0], old)
+        };
         put(s, new, sum);
     }
 }
@@ -288,11 +304,4 @@ impl Operation for CrossEntropy<'_> {
         }
         total
     }
-}
-
-pub(super) struct Soft<'a>(pub(super) &'a mut [f32]);
-impl Operation for Soft<'_> {
-    type Output = f32;
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> f32 { softmax_row(s, self.0).1 }
 }

@@ -74,10 +74,15 @@ impl Layout {
     pub(crate) fn new(architecture: &Architecture) -> Self {
         let mut tensors = Vec::new();
         let (mut start, mut vector_start) = (0, 0);
-        for (role, spec) in roles(architecture.layers).into_iter().zip(architecture.tensors()) {
+        for (role, spec) in roles(architecture.layers)
+            .into_iter()
+            .zip(architecture.tensors())
+        {
             let columns = spec.shape.last().copied().unwrap_or(1);
-            let (range, in_vectors) =
-                (start..start + spec.elements(), if role.is_matrix() { 0 } else { columns });
+            let (range, in_vectors) = (
+                start..start + spec.elements(),
+                if role.is_matrix() { 0 } else { columns },
+            );
             tensors.push(Tensor {
                 role,
                 rows: spec.elements() / columns,
@@ -98,7 +103,9 @@ impl Layout {
 
     /// Numbers in all vectors.
     pub(crate) fn vectors_len(&self) -> usize {
-        self.tensors.last().map_or(0, |tensor| tensor.vector_range.end)
+        self.tensors
+            .last()
+            .map_or(0, |tensor| tensor.vector_range.end)
     }
 
     pub(crate) fn tensors(&self) -> &[Tensor] {
@@ -132,7 +139,6 @@ impl Layout {
         };
         [&self.tensors[first], &self.tensors[first + 1]]
     }
-
 }
 
 /// Place of a layer's tensor in the order of a weights file.

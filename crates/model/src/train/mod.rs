@@ -19,6 +19,7 @@ mod sigreg;
 
 use std::sync::Mutex;
 
+pub use checkpoint::CheckpointFault;
 pub use data::Corpus;
 pub use recipe::Recipe;
 
@@ -29,9 +30,11 @@ use self::pass::{Model, Pass, Scratch};
 use self::sigreg::CharacteristicFunction;
 use crate::architecture::Architecture;
 use crate::error::Error;
-use crate::rope::Rope;
-use crate::weights::Weights;
 use crate::kernels::{Engine, MatrixMut, Triangle, matmul_here};
+use crate::rope::Rope;
+use crate::sigreg::Directions;
+use crate::tokenizer;
+use crate::weights::Weights;
 
 /// Rows of a weight's gradient that are one task.
 const GRADIENT_ROWS: usize = 128;
@@ -70,7 +73,7 @@ pub struct Trainer<'e> {
     passes: Vec<Pass>,
     scratch: Mutex<Vec<Scratch>>,
     sigreg: CharacteristicFunction,
-    directions: Vec<f32>,
+    directions: Directions,
     rope: Rope,
 }
 
@@ -78,7 +81,8 @@ impl<'e> Trainer<'e> {
     /// A run from its first step, starting at `weights` (such as [`Weights::init`] gives).
     ///
     /// # Errors
-    /// [`Error::EmptyData`] if there is nothing to train on, [`Error::Recipe`] if the recipe cannot be followed.
+    /// [`Error::EmptyData`] if there is nothing to train on, [`Error::Recipe`] if the recipe cannot be
+    /// followed.
     pub fn new(
         engine: &'e Engine,
         weights: &Weights,
@@ -86,14 +90,25 @@ impl<'e> Trainer<'e> {
         corpus: Corpus,
     ) -> Result<Self, Error> {
         recipe.check()?;
-        let architecture = weights.architecture.clone();
-        let layout = Layout::new(&architecture);
-        let mut values = vec![0.0; layout.len()];
-        for (tensor, from) in layout.tensors().iter().zip(&weights.tensors) {
-            values[tensor.range.clone()].copy_from_slice(from);
-        }
-        let adamw = AdamW::new(layout.len());
-        Self::assemble(engine, architecture, recipe, corpus, State { step: 0, place: (0, 0), values, adamw })
+        let values: Vec<f32> = weights
+            .tensors()
+            .flat_map(|(_, tensor)| tensor)
+            .copied()
+            .collect();
+        let adamw = AdamW::new(values.len());
+        let state = State {
+            step: 0,
+            place: (0, 0),
+            values,
+            adamw,
+        };
+        Self::assemble(
+            engine,
+            weights.architecture().clone(),
+            recipe,
+            corpus,
+            state,
+        )
     }
 
     fn assemble(
@@ -105,12 +120,13 @@ impl<'e> Trainer<'e> {
     ) -> Result<Self, Error> {
         let layout = Layout::new(&architecture);
         let order = Order::new(corpus, recipe.seed, architecture.positions, state.place)?;
-        let Architecture { dim, sigreg_slices, sigreg_points, sigreg_t_max, .. } = architecture;
-        let sigreg = CharacteristicFunction::new(sigreg_slices, sigreg_points, sigreg_t_max);
-        let passes = (0..recipe.batch).map(|_| Pass::new(&architecture, &layout, &sigreg)).collect();
+        let sigreg = CharacteristicFunction::new(&architecture);
+        let passes = (0..recipe.batch)
+            .map(|_| Pass::new(&architecture, &layout, &sigreg))
+            .collect();
         Ok(Self {
             gradients: vec![0.0; layout.len()],
-            directions: vec![0.0; dim * sigreg_slices],
+            directions: Directions::new(&architecture, recipe.seed),
             scratch: Mutex::new(Vec::new()),
             rope: Rope::new(&architecture),
             step: state.step,
@@ -138,7 +154,50 @@ impl<'e> Trainer<'e> {
 
     /// The weights as they are now.
     pub fn weights(&self) -> Weights {
-        Weights { architecture: self.architecture.clone(), tensors: self.layout.tensors().iter().map(|tensor| self.values[tensor.range.clone()].to_vec()).collect() }
+        let values = |tensor: &Tensor| self.values[tensor.range.clone()].to_vec();
+        let tensors = self.layout.tensors().iter().map(values).collect();
+        Weights::from_tensors(&self.architecture, tensors)
+    }
+
+    /// Mean negative log likelihood in nats of other data under the weights as they are now: documents in chunks, as a
+    /// score computes it.
+    ///
+    /// # Errors
+    /// [`Error::EmptyData`] if there is nothing to predict, [`Error::NonFinite`] if the mean is not finite.
+    pub fn evaluate(&mut self, corpus: &Corpus) -> Result<f64, Error> {
+        let positions = self.architecture.positions;
+        let documents = corpus.documents();
+        let mut chunks = documents
+            .flat_map(|document| tokenizer::chunks(document, positions))
+            .peekable();
+        let model = Model {
+            engine: self.engine,
+            architecture: &self.architecture,
+            layout: &self.layout,
+            values: &self.values,
+            directions: &self.directions,
+            rope: &self.rope,
+        };
+        let (mut nll, mut predicted) = (0.0, 0_usize);
+        while chunks.peek().is_some() {
+            let mut filled = Vec::new();
+            for (pass, chunk) in self.passes.iter_mut().zip(&mut chunks) {
+                pass.fill(chunk.tokens());
+                predicted += chunk.predicted();
+                filled.push(pass);
+            }
+            let last = filled.len();
+            self.engine
+                .for_each(filled, |pass| pass.forward(&model, 0.0));
+            nll = self.passes[..last]
+                .iter()
+                .fold(nll, |sum, pass| sum + pass.nll);
+        }
+        match nll / predicted as f64 {
+            _ if predicted == 0 => Err(Error::EmptyData),
+            mean if mean.is_finite() => Ok(mean),
+            _ => Err(Error::NonFinite),
+        }
     }
 
     /// One optimizer step.
@@ -162,7 +221,7 @@ impl<'e> Trainer<'e> {
         }
         report.cross_entropy /= self.recipe.micro_batches as f64;
         report.sigreg /= self.recipe.micro_batches as f64;
-        let coefficient = f64::from(self.recipe.sigreg_coefficient);
+        let coefficient = self.recipe.sigreg_coefficient;
         report.loss = report.cross_entropy + coefficient * report.sigreg;
         let lengths = self.layout.tensors().iter().map(Tensor::len);
         report.gradient_norm = adamw::norm(self.engine, &self.gradients, lengths);
@@ -188,12 +247,15 @@ impl<'e> Trainer<'e> {
         }
         let positions: usize = self.passes.iter().map(|pass| pass.tokens.len()).sum();
         let targets = self.passes.iter().flat_map(|pass| &pass.targets);
-        let predicted = targets.filter(|&&target| target != NO_TARGET).count().max(1);
+        let predicted = targets
+            .filter(|&&target| target != NO_TARGET)
+            .count()
+            .max(1);
         *tokens += positions;
         let share = 1.0 / self.recipe.micro_batches as f64;
         let weight = (share / predicted as f64) as f32;
         let seed = self.recipe.directions_seed(self.step, index);
-        sigreg::directions(&seed, self.architecture.dim, &mut self.directions);
+        self.directions = Directions::new(&self.architecture, seed);
         let model = Model {
             engine: self.engine,
             architecture: &self.architecture,
@@ -204,9 +266,12 @@ impl<'e> Trainer<'e> {
         };
         let (sigreg, scratch) = (&self.sigreg, &self.scratch);
         let passes = self.passes.iter_mut().collect();
-        self.engine.for_each(passes, |pass| pass.forward(&model, sigreg, weight));
-        let factor = f64::from(self.recipe.sigreg_cap).min(positions as f64);
-        let coefficient = f64::from(self.recipe.sigreg_coefficient) * factor * share;
+        self.engine.for_each(passes, |pass| {
+            pass.forward(&model, weight);
+            pass.sample(&model, sigreg);
+        });
+        let factor = positions.min(self.recipe.sigreg_cap) as f64;
+        let coefficient = self.recipe.sigreg_coefficient * factor * share;
         let sums = self.passes.iter().map(|pass| &pass.sigreg_sums);
         let distance = self.sigreg.distance(sums, positions, coefficient);
         let sigreg = &self.sigreg;
@@ -239,10 +304,16 @@ fn add_gradients(model: &Model<'_>, passes: &[Pass], mut gradients: &mut [f32], 
     let mut tasks = Vec::new();
     for tensor in model.layout.tensors() {
         let mut rows = gradients.split_off_mut(..tensor.len()).unwrap_or_default();
-        let height = if matches!(tensor.role, Role::Weight(_)) { GRADIENT_ROWS } else { tensor.rows };
+        let height = if matches!(tensor.role, Role::Weight(_)) {
+            GRADIENT_ROWS
+        } else {
+            tensor.rows
+        };
         for first in (0..tensor.rows).step_by(height) {
             let count = height.min(tensor.rows - first);
-            let part = rows.split_off_mut(..count * tensor.columns).unwrap_or_default();
+            let part = rows
+                .split_off_mut(..count * tensor.columns)
+                .unwrap_or_default();
             tasks.push((tensor, first, part));
         }
     }

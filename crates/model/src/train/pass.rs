@@ -5,14 +5,18 @@
 //! `2 dim + vocabulary + 2 slices` for the last layer's output.
 
 use super::attention::{AttentionBackward, HeadColumns, HeadScratch};
+use super::data::NO_TARGET;
 use super::layers::{
-    AddBias, AddBiasAndGelu, AddBiasAndResidual, ColumnSums, CrossEntropy, Multiply, NormBackward, Normalize,
+    AddBias, AddBiasAndGelu, AddBiasAndResidual, ColumnSums, CrossEntropy, Multiply, NormBackward,
+    Normalize,
 };
 use super::layout::{Layout, Linear, Norm, Tensor};
 use super::sigreg::{CharacteristicFunction, DocumentSums};
 use crate::architecture::Architecture;
+use crate::attention::{Heads, attend};
 use crate::kernels::{Engine, Matrix, MatrixMut, Triangle, matmul_here};
 use crate::rope::Rope;
+use crate::sigreg::Directions;
 
 /// What all windows of a micro-batch share.
 #[derive(Clone, Copy, Debug)]
@@ -22,8 +26,7 @@ pub(super) struct Model<'a> {
     pub(super) layout: &'a Layout,
     pub(super) values: &'a [f32],
     pub(super) rope: &'a Rope,
-    /// `[dim, slices]`
-    pub(super) directions: &'a [f32],
+    pub(super) directions: &'a Directions,
 }
 
 impl Model<'_> {
@@ -59,7 +62,12 @@ impl Model<'_> {
 
     fn normalize(&self, norm: Norm, rows: &[f32], outputs: &mut [f32]) {
         let [gamma, beta] = self.layout.norm(norm).map(|tensor| self.values(tensor));
-        self.engine.run(Normalize { rows, gamma, beta, outputs });
+        self.engine.run(Normalize {
+            rows,
+            gamma,
+            beta,
+            outputs,
+        });
     }
 
     /// Rotates queries or keys by their positions, or gradients back.
@@ -67,34 +75,6 @@ impl Model<'_> {
         for (position, row) in rows.chunks_exact_mut(self.architecture.dim).enumerate() {
             self.engine.run(self.rope.rotate(row, position, back));
         }
-    }
-
-    fn attention_scale(&self) -> f32 {
-        1.0 / (self.architecture.head_dim() as f32).sqrt()
-    }
-
-    fn attend(&self, [q, k, v]: [&[f32]; 3], out: &mut [f32]) {
-        let dim = self.architecture.dim;
-        let hd = self.architecture.head_dim();
-        let n = q.len() / dim;
-        let mut s = vec![0.0; n * n];
-        for h in 0..self.architecture.heads {
-            fn m(x: &[f32], at: usize, n: usize, hd: usize, dim: usize) -> Matrix<'_> { Matrix::strided(&x[at * hd..], n, hd, dim, 1) }
-            matmul_here(self.engine, m(q, h, n, hd, dim), m(k, h, n, hd, dim).transposed(), MatrixMut::new(&mut s, n, n), false, Triangle::LowerOutput { shift: 0 });
-            let scale = self.attention_scale();
-            let mut sums = vec![0.0; n];
-            for i in 0..n {
-                for x in &mut s[i * n..i * n + i + 1] { *x *= scale; }
-                sums[i] = self.engine.run(super::layers::Soft(&mut s[i * n..i * n + i + 1]));
-            }
-            matmul_here(self.engine, Matrix::new(&s, n, n), m(v, h, n, hd, dim), MatrixMut::strided(&mut out[h * hd..], n, hd, dim), false, Triangle::LowerDepth { shift: 0 });
-            for i in 0..n { for x in &mut out[i * dim + h * hd..][..hd] { *x /= sums[i]; } }
-        }
-    }
-
-    fn directions(&self) -> Matrix<'_> {
-        let dim = self.architecture.dim;
-        Matrix::new(self.directions, dim, self.directions.len() / dim)
     }
 }
 
@@ -196,14 +176,21 @@ impl Pass {
         self.tokens.len()
     }
 
-    /// Computes the loss of the window; `weight` is what one predicted position counts for in the gradient.
-    pub(super) fn forward(
-        &mut self,
-        model: &Model<'_>,
-        sigreg: &CharacteristicFunction,
-        weight: f32,
-    ) {
-        let Architecture { dim, vocabulary, .. } = *model.architecture;
+    /// Takes over tokens of which each predicts the next.
+    pub(super) fn fill(&mut self, tokens: impl Iterator<Item = u16>) {
+        self.tokens.clear();
+        self.tokens.extend(tokens);
+        self.targets.clear();
+        self.targets
+            .extend_from_slice(self.tokens.get(1..).unwrap_or_default());
+        self.targets.push(NO_TARGET);
+    }
+
+    /// Computes the likelihoods; `weight` is what one predicted position counts for in the gradient.
+    pub(super) fn forward(&mut self, model: &Model<'_>, weight: f32) {
+        let Architecture {
+            dim, vocabulary, ..
+        } = *model.architecture;
         let n = self.positions();
         let embedding = model.values(model.layout.embedding());
         for (row, &token) in self.layers[0].input.chunks_exact_mut(dim).zip(&self.tokens) {
@@ -211,20 +198,37 @@ impl Pass {
         }
         for index in 0..self.layers.len() {
             let (before, after) = self.layers.split_at_mut(index + 1);
-            let output = after.first_mut().map_or(&mut self.residual, |next| &mut next.input);
+            let output = after
+                .first_mut()
+                .map_or(&mut self.residual, |next| &mut next.input);
             before[index].forward(model, index, n, &mut output[..n * dim]);
         }
         let representations = &mut self.representations[..n * dim];
         model.normalize(Norm::Final, &self.residual[..n * dim], representations);
         let logits = &mut self.logits[..n * vocabulary];
         model.project(Linear::Predictor, representations, logits);
-        model.engine.run(AddBias { rows: logits, bias: model.bias(Linear::Predictor) });
+        model.engine.run(AddBias {
+            rows: logits,
+            bias: model.bias(Linear::Predictor),
+        });
         let targets = &self.targets;
-        self.nll = model.engine.run(CrossEntropy { logits, targets, weight });
+        self.nll = model.engine.run(CrossEntropy {
+            logits,
+            targets,
+            weight,
+        });
+    }
+
+    /// Adds up the samples of SIGReg.
+    pub(super) fn sample(&mut self, model: &Model<'_>, sigreg: &CharacteristicFunction) {
+        let n = self.positions();
+        let representations = &self.representations[..n * model.architecture.dim];
         let slices = n * model.architecture.sigreg_slices;
         let (cosines, sines) = (&mut self.cosines[..slices], &mut self.sines[..slices]);
-        model.product(representations, model.directions(), cosines, false);
-        model.engine.run(sigreg.samples(cosines, sines, &mut self.sigreg_sums));
+        model.product(representations, model.directions.matrix(), cosines, false);
+        model
+            .engine
+            .run(sigreg.samples(cosines, sines, &mut self.sigreg_sums));
     }
 
     /// Puts the gradients of the loss in the place of the activations.
@@ -234,19 +238,29 @@ impl Pass {
         sigreg: &CharacteristicFunction,
         scratch: &mut Scratch,
     ) {
-        let Architecture { dim, vocabulary, .. } = *model.architecture;
+        let Architecture {
+            dim, vocabulary, ..
+        } = *model.architecture;
         let n = self.positions();
         let slices = n * model.architecture.sigreg_slices;
         let logits = &self.logits[..n * vocabulary];
         let d_representations = &mut scratch.narrow[..n * dim];
         bias_gradient(model, Linear::Predictor, logits, &mut self.vectors);
         model.project_back(Linear::Predictor, logits, d_representations, false);
-        model.engine.run(sigreg.gradient(&mut self.cosines[..slices], &self.sines[..slices]));
-        let directions = model.directions().transposed();
+        model
+            .engine
+            .run(sigreg.gradient(&mut self.cosines[..slices], &self.sines[..slices]));
+        let directions = model.directions.matrix().transposed();
         model.product(&self.cosines[..slices], directions, d_representations, true);
         let residual = &mut self.residual[..n * dim];
         let (d_outputs, rows) = (&*d_representations, &mut scratch.rows);
-        norm_backward(model, Norm::Final, (residual, None, d_outputs), &mut self.vectors, rows);
+        norm_backward(
+            model,
+            Norm::Final,
+            (residual, None, d_outputs),
+            &mut self.vectors,
+            rows,
+        );
         for index in (0..self.layers.len()).rev() {
             let (before, after) = self.layers.split_at_mut(index + 1);
             let d_output = after.first().map_or(&self.residual, |next| &next.input);
@@ -264,7 +278,10 @@ impl Pass {
             Linear::Output(i) => (&self.layers[i].attended, &self.layers[i].middle),
             Linear::Inner(i) => (&self.layers[i].normed_2, &self.layers[i].slopes),
             Linear::Outer(i) => {
-                let d_output = self.layers.get(i + 1).map_or(&self.residual, |next| &next.input);
+                let d_output = self
+                    .layers
+                    .get(i + 1)
+                    .map_or(&self.residual, |next| &next.input);
                 (&self.layers[i].hidden, d_output)
             }
             Linear::Predictor => (&self.representations, &self.logits),
@@ -298,26 +315,51 @@ impl LayerActivations {
         for (linear, rows) in projections {
             let rows = &mut rows[..narrow];
             model.project(linear, normed, rows);
-            engine.run(AddBias { rows, bias: model.bias(linear) });
+            engine.run(AddBias {
+                rows,
+                bias: model.bias(linear),
+            });
         }
         model.rotate(&mut self.queries[..narrow], false);
         model.rotate(&mut self.keys[..narrow], false);
         let attended = &mut self.attended[..narrow];
-        let inputs = [&self.queries, &self.keys, &self.values].map(|rows| &rows[..narrow]);
-        model.attend(inputs, attended);
+        let [query, key, value] =
+            [&self.queries, &self.keys, &self.values].map(|rows| &rows[..narrow]);
+        let heads = Heads {
+            query,
+            key,
+            value,
+            dim,
+            head_dim: model.architecture.head_dim(),
+        };
+        for task in heads.tasks(attended) {
+            attend(engine, task);
+        }
         let middle = &mut self.middle[..narrow];
         model.project(Linear::Output(layer), attended, middle);
         let bias = model.bias(Linear::Output(layer));
-        engine.run(AddBiasAndResidual { rows: middle, bias, residual: &self.input[..narrow] });
+        engine.run(AddBiasAndResidual {
+            rows: middle,
+            bias,
+            residual: &self.input[..narrow],
+        });
         let normed = &mut self.normed_2[..narrow];
         model.normalize(Norm::Second(layer), middle, normed);
         let hidden = &mut self.hidden[..wide];
         model.project(Linear::Inner(layer), normed, hidden);
         let bias = model.bias(Linear::Inner(layer));
-        engine.run(AddBiasAndGelu { rows: hidden, bias, slopes: &mut self.slopes[..wide] });
+        engine.run(AddBiasAndGelu {
+            rows: hidden,
+            bias,
+            slopes: &mut self.slopes[..wide],
+        });
         model.project(Linear::Outer(layer), hidden, output);
         let bias = model.bias(Linear::Outer(layer));
-        engine.run(AddBiasAndResidual { rows: output, bias, residual: middle });
+        engine.run(AddBiasAndResidual {
+            rows: output,
+            bias,
+            residual: middle,
+        });
     }
 
     fn backward(
@@ -336,7 +378,10 @@ impl LayerActivations {
         bias_gradient(model, Linear::Outer(layer), d_output, vectors);
         model.project_back(Linear::Outer(layer), d_output, d_hidden, false);
         let slopes = &mut self.slopes[..wide];
-        model.engine.run(Multiply { rows: slopes, factors: d_hidden });
+        model.engine.run(Multiply {
+            rows: slopes,
+            factors: d_hidden,
+        });
         bias_gradient(model, Linear::Inner(layer), slopes, vectors);
         model.project_back(Linear::Inner(layer), slopes, d_normed, false);
         let middle = &mut self.middle[..narrow];
@@ -356,7 +401,11 @@ impl LayerActivations {
             bias_gradient(model, linear, &d_rows[..narrow], vectors);
             model.project_back(linear, &d_rows[..narrow], d_normed, index > 0);
         }
-        let rows = (&mut self.input[..narrow], Some(&self.middle[..narrow]), &*d_normed);
+        let rows = (
+            &mut self.input[..narrow],
+            Some(&self.middle[..narrow]),
+            &*d_normed,
+        );
         norm_backward(model, Norm::First(layer), rows, vectors, &mut scratch.rows);
     }
 
@@ -369,11 +418,16 @@ impl LayerActivations {
     ) {
         let Architecture { dim, heads, .. } = *model.architecture;
         let width = dim / heads;
+        let scale = 1.0 / (width as f32).sqrt();
         for head in 0..heads {
             model.engine.run(AttentionBackward {
                 positions: n,
-                columns: HeadColumns { dim, first: head * width, width },
-                scale: model.attention_scale(),
+                columns: HeadColumns {
+                    dim,
+                    first: head * width,
+                    width,
+                },
+                scale,
                 outputs: &self.attended,
                 d_outputs,
                 queries: &mut self.queries,
@@ -390,7 +444,10 @@ impl LayerActivations {
 fn bias_gradient(model: &Model<'_>, linear: Linear, d_outputs: &[f32], vectors: &mut [f32]) {
     let [_, bias] = model.layout.linear(linear);
     let sums = &mut vectors[bias.vector_range.clone()];
-    model.engine.run(ColumnSums { rows: d_outputs, sums });
+    model.engine.run(ColumnSums {
+        rows: d_outputs,
+        sums,
+    });
 }
 
 /// `(input that becomes its gradient, gradient along the residual, gradient of the output)`
@@ -407,5 +464,13 @@ fn norm_backward(
     let vectors = &mut vectors[gamma.vector_range.start..beta.vector_range.end];
     let (d_gamma, d_beta) = vectors.split_at_mut(gamma.len());
     let gamma = model.values(gamma);
-    model.engine.run(NormBackward { rows, gradient, d_outputs, gamma, d_gamma, d_beta, scratch });
+    model.engine.run(NormBackward {
+        rows,
+        gradient,
+        d_outputs,
+        gamma,
+        d_gamma,
+        d_beta,
+        scratch,
+    });
 }

@@ -16,25 +16,25 @@ pub struct Recipe {
     /// Micro-batches whose gradients are added up, in order, for one step.
     pub micro_batches: usize,
     /// The highest learning rate, reached after the warm-up.
-    pub learning_rate: f32,
+    pub learning_rate: f64,
     /// Steps over which the learning rate rises linearly.
     pub warmup: u64,
     /// What the cosine falls to at the last step, as a share of `learning_rate`.
-    pub final_share: f32,
+    pub final_share: f64,
     /// Decay of the matrices per step, as a share of the learning rate; biases and norms do not decay.
-    pub weight_decay: f32,
+    pub weight_decay: f64,
     /// Gradients of a greater global norm are scaled down to it.
-    pub clip: f32,
+    pub clip: f64,
     /// Decay of the gradient's running mean.
-    pub beta_1: f32,
+    pub beta_1: f64,
     /// Decay of the squared gradient's running mean.
-    pub beta_2: f32,
+    pub beta_2: f64,
     /// Added to the root of the second moment.
-    pub epsilon: f32,
+    pub epsilon: f64,
     /// Weight of SIGReg in the loss.
-    pub sigreg_coefficient: f32,
+    pub sigreg_coefficient: f64,
     /// SIGReg's factor is the number of its samples, but at most this.
-    pub sigreg_cap: u32,
+    pub sigreg_cap: usize,
     /// Decides the initial weights, the order of the data and SIGReg's directions.
     pub seed: [u8; 32],
 }
@@ -67,14 +67,23 @@ impl Recipe {
         let checks = [
             ("batch", self.batch > 0),
             ("micro_batches", self.micro_batches > 0),
-            ("learning_rate", self.learning_rate.is_finite() && self.learning_rate >= 0.0),
+            (
+                "learning_rate",
+                self.learning_rate.is_finite() && self.learning_rate >= 0.0,
+            ),
             ("final_share", (0.0..=1.0).contains(&self.final_share)),
-            ("weight_decay", self.weight_decay.is_finite() && self.weight_decay >= 0.0),
+            (
+                "weight_decay",
+                self.weight_decay.is_finite() && self.weight_decay >= 0.0,
+            ),
             ("clip", self.clip > 0.0),
             ("beta_1", (0.0..1.0).contains(&self.beta_1)),
             ("beta_2", (0.0..1.0).contains(&self.beta_2)),
             ("epsilon", self.epsilon > 0.0 && self.epsilon.is_finite()),
-            ("sigreg_coefficient", self.sigreg_coefficient.is_finite() && self.sigreg_coefficient >= 0.0),
+            (
+                "sigreg_coefficient",
+                self.sigreg_coefficient.is_finite() && self.sigreg_coefficient >= 0.0,
+            ),
         ];
         match checks.into_iter().find(|(_, ok)| !ok) {
             Some((field, _)) => Err(Error::Recipe { field }),
@@ -86,6 +95,9 @@ impl Recipe {
     pub(crate) fn directions_seed(&self, step: u64, micro_batch: usize) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new_derive_key("soma train: directions v1");
         hasher.update(&self.seed).update(&step.to_le_bytes());
-        hasher.update(&(micro_batch as u64).to_le_bytes()).finalize().into()
+        hasher
+            .update(&(micro_batch as u64).to_le_bytes())
+            .finalize()
+            .into()
     }
 }

@@ -8,18 +8,16 @@
 )]
 
 use super::layers::{get, put};
-use crate::math;
-use crate::math64;
+use crate::architecture::Architecture;
+use crate::math::sin_cos_turn;
+use crate::sigreg::Nodes;
 use crate::simd::{LANES, Operation, Simd};
 
-/// The nodes `t_j > 0` at which characteristic functions are compared, and the sums of the samples at each of them.
+/// The sums of the samples at the nodes of the integral, and what follows from them for the gradient.
 #[derive(Debug)]
 pub(super) struct CharacteristicFunction {
     slices: usize,
-    /// `t_1`, the distance between nodes.
-    step: f64,
-    /// `phi_j` and the trapezoid weight `w_j` of nodes 1, 2, ...
-    nodes: Vec<(f64, f64)>,
+    nodes: Nodes,
     /// Real and imaginary sums, `[nodes][slices]` each.
     sums: [Vec<f64>; 2],
     /// `[nodes][slices]`: what multiplies the cosine and the sine of each node in the gradient.
@@ -30,26 +28,22 @@ pub(super) struct CharacteristicFunction {
 pub(super) type DocumentSums = [Vec<f32>; 2];
 
 impl CharacteristicFunction {
-    /// Nodes `t_j = t_max * j / (points - 1)` with the weights of the trapezoid rule under `exp(-t^2 / 2)`.
-    #[expect(clippy::cast_precision_loss, reason = "a handful of points")]
-    pub(super) fn new(slices: usize, points: usize, t_max: f64) -> Self {
-        let last = points.saturating_sub(1).max(1);
-        let step = t_max / last as f64;
-        let node = |j: usize| {
-            let t = t_max * j as f64 / last as f64;
-            let phi = math64::exp(-0.5 * t * t);
-            (phi, phi * step * if j == last { 1.0 } else { 2.0 })
-        };
-        let nodes: Vec<_> = (1..=last).map(node).collect();
-        let size = nodes.len() * slices;
+    pub(super) fn new(architecture: &Architecture) -> Self {
+        let (slices, nodes) = (architecture.sigreg_slices, Nodes::new(architecture));
+        let size = nodes.phi.len() * slices;
         let sums = [vec![0.0; size], vec![0.0; size]];
         let coefficients = [vec![0.0; size], vec![0.0; size]];
-        Self { slices, step, nodes, sums, coefficients }
+        Self {
+            slices,
+            nodes,
+            sums,
+            coefficients,
+        }
     }
 
     /// Room for the sums of one document.
     pub(super) fn document_sums(&self) -> DocumentSums {
-        [vec![0.0; self.nodes.len() * self.slices], vec![0.0; self.nodes.len() * self.slices]]
+        [vec![0.0; self.sums[0].len()], vec![0.0; self.sums[1].len()]]
     }
 
     /// Turns projections (`[positions, slices]`, in `cosines`) into the cosine and sine of their first node, and adds
@@ -60,13 +54,23 @@ impl CharacteristicFunction {
         sines: &'a mut [f32],
         sums: &'a mut DocumentSums,
     ) -> Samples<'a> {
-        let turns = self.step / core::f64::consts::TAU;
-        Samples { slices: self.slices, nodes: self.nodes.len(), turns, cosines, sines, sums }
+        let Nodes { turns, ref phi, .. } = self.nodes;
+        Samples {
+            slices: self.slices,
+            nodes: phi.len(),
+            turns,
+            cosines,
+            sines,
+            sums,
+        }
     }
 
     /// The distance D, averaged over directions, of `positions` samples; prepares the gradient of `weight * D`.
     #[expect(clippy::cast_precision_loss, reason = "positions of a micro-batch")]
-    #[expect(clippy::cast_possible_truncation, reason = "coefficients are rounded once, here")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "coefficients are rounded once, here"
+    )]
     pub(super) fn distance<'a>(
         &mut self,
         documents: impl Iterator<Item = &'a DocumentSums>,
@@ -86,8 +90,9 @@ impl CharacteristicFunction {
         let share = 1.0 / positions as f64;
         let slope = 2.0 * weight * share / self.slices as f64;
         let mut total = 0.0;
-        for (j, &(phi, node_weight)) in self.nodes.iter().enumerate() {
-            let t = self.step * (j + 1) as f64;
+        let nodes = self.nodes.phi.iter().zip(&self.nodes.weights);
+        for (j, (phi, node_weight)) in nodes.enumerate() {
+            let t = self.nodes.turns * core::f64::consts::TAU * (j + 1) as f64;
             for i in j * self.slices..(j + 1) * self.slices {
                 let real = self.sums[0][i] * share - phi;
                 let imaginary = self.sums[1][i] * share;
@@ -101,7 +106,12 @@ impl CharacteristicFunction {
 
     /// Replaces the cosines of a document's samples by the gradient of its projections.
     pub(super) fn gradient<'a>(&'a self, cosines: &'a mut [f32], sines: &'a [f32]) -> Gradient<'a> {
-        Gradient { slices: self.slices, coefficients: &self.coefficients, cosines, sines }
+        Gradient {
+            slices: self.slices,
+            coefficients: &self.coefficients,
+            cosines,
+            sines,
+        }
     }
 }
 
@@ -124,13 +134,18 @@ impl Operation for Samples<'_> {
         let [cosine_sums, sine_sums] = self.sums;
         cosine_sums.fill(0.0);
         sine_sums.fill(0.0);
-        let rows = self.cosines.chunks_mut(self.slices).zip(self.sines.chunks_mut(self.slices));
+        let rows = self
+            .cosines
+            .chunks_mut(self.slices)
+            .zip(self.sines.chunks_mut(self.slices));
         for (cosines, sines) in rows {
-            for (p, (cosine, sine)) in
-                cosines.chunks_mut(LANES).zip(sines.chunks_mut(LANES)).enumerate()
+            for (p, (cosine, sine)) in cosines
+                .chunks_mut(LANES)
+                .zip(sines.chunks_mut(LANES))
+                .enumerate()
             {
                 let turn = s.turn(get(s, cosine), self.turns);
-                let (d, c) = math::sin_cos_turn(s, turn);
+                let (d, c) = sin_cos_turn(s, turn);
                 put(s, c, cosine);
                 put(s, d, sine);
                 let (mut real, mut imaginary) = (c, d);
@@ -140,7 +155,7 @@ impl Operation for Samples<'_> {
                     put(s, s.add(get(s, sum), real), sum);
                     let sum = &mut sine_sums[at..][..cosine.len()];
                     put(s, s.add(get(s, sum), imaginary), sum);
-                    let next = s.fma(real, c, s.mul(s.sub(s.splat(0.0), imaginary), d));
+                    let next = s.fnma(imaginary, d, s.mul(real, c));
                     imaginary = s.fma(real, d, s.mul(imaginary, c));
                     real = next;
                 }
@@ -165,9 +180,16 @@ impl Operation for Gradient<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let nodes = self.coefficients[0].len() / self.slices;
-        let rows = self.cosines.chunks_mut(self.slices).zip(self.sines.chunks(self.slices));
+        let rows = self
+            .cosines
+            .chunks_mut(self.slices)
+            .zip(self.sines.chunks(self.slices));
         for (cosines, sines) in rows {
-            for (p, (cosine, sine)) in cosines.chunks_mut(LANES).zip(sines.chunks(LANES)).enumerate() {
+            for (p, (cosine, sine)) in cosines
+                .chunks_mut(LANES)
+                .zip(sines.chunks(LANES))
+                .enumerate()
+            {
                 let (c, d) = (get(s, cosine), get(s, sine));
                 let (mut real, mut imaginary) = (s.splat(0.0), s.splat(0.0));
                 for node in (0..nodes).rev() {
@@ -180,19 +202,6 @@ impl Operation for Gradient<'_> {
                 }
                 put(s, real, cosine);
             }
-        }
-    }
-}
-
-/// Fills `[dim, slices]` with +-1/sqrt(dim), the signs from BLAKE3 in XOF mode over the seed.
-pub(super) fn directions(seed: &[u8; 32], dim: usize, to: &mut [f32]) {
-    let mut bits = blake3::Hasher::new().update(seed).finalize_xof();
-    let one = 1.0 / (dim as f32).sqrt();
-    let mut bytes = [0; 64];
-    for part in to.chunks_mut(512) {
-        bits.fill(&mut bytes);
-        for (i, x) in part.iter_mut().enumerate() {
-            *x = if bytes[i / 8] >> (i % 8) & 1 == 1 { one } else { -one };
         }
     }
 }
