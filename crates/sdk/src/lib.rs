@@ -2,7 +2,29 @@
 //!
 //! It must never depend on the model, the node or the engine, and never print a secret.
 
+#![forbid(unsafe_code)]
+
+pub mod cipher;
+pub mod client;
+mod convert;
 pub mod cursor;
+pub mod due;
+pub mod error;
+pub mod events;
+mod file;
+pub mod keys;
 pub mod routes;
+pub mod secret;
+pub mod sender;
+pub mod spool;
 pub mod text;
+pub mod transfer;
 pub mod types;
+
+pub use client::Client;
+pub use error::{Exit, SdkError};
+pub use secret::Secret;
+pub use sender::Sender;
+pub use soma_protocol as protocol;
+pub use spool::Spool;
+pub use text::Text;

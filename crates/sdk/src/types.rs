@@ -240,6 +240,22 @@ pub struct Routed {
     pub model: u32,
     /// The weights it scores this target with, whatever it reveals later.
     pub weights_hash: HashText,
+    /// Bytes of the weights file.
+    pub size_bytes: U64,
+    /// Age of the weights: of two losses that are nearly equal, the earlier age wins.
+    pub age: Age,
+}
+
+/// When weights came to be: earlier epoch, then height, then index is older.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Age {
+    /// Epoch in which the model first revealed them.
+    pub epoch: u32,
+    /// Height of the block with their commit.
+    pub height: U64,
+    /// Place of the commit in its block.
+    pub index: u32,
 }
 
 /// A submission that is among the closest of its target.
@@ -377,7 +393,9 @@ pub struct Receipt {
 pub struct Rejection {
     /// A stable word, as in `soma explain CODE`.
     pub code: String,
-    /// What it means and what to do.
+    /// What was wrong, with the particulars.
+    pub message: String,
+    /// What to do about it.
     pub help: String,
 }
 
@@ -389,7 +407,7 @@ pub struct Submitted {
     pub hash: HashText,
 }
 
-/// Something that happened in a final block.
+/// Something that happened in a final block: its particulars stand beside these fields.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Event {
@@ -398,10 +416,11 @@ pub struct Event {
     /// Time of the block, in milliseconds since 1970.
     pub timestamp_ms: U64,
     /// What happened, a stable word; also the event stream's `event`.
-    pub kind: String,
-    /// The particulars of this kind, in the conventions of this API.
+    pub event: String,
+    /// Its particulars, in the conventions of this API.
+    #[serde(flatten)]
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]
-    pub data: serde_json::Value,
+    pub particulars: serde_json::Map<String, serde_json::Value>,
 }
 
 /// How far an upload has come.

@@ -1,0 +1,113 @@
+//! The encryption of committed weights: `XChaCha20` under a key that is used once and then made public.
+//!
+//! The stream is seekable, so a node serves any range of the plaintext from the encrypted file.
+//! There is no tag: the revealed weights hash says whether what comes out is what was committed.
+//! A key must never encrypt two different files.
+
+use std::io::{Read, Write};
+use std::path::Path;
+
+use chacha20::XChaCha20;
+use chacha20::cipher::{KeyIvInit, StreamCipher, StreamCipherSeek};
+use soma_protocol::Hash;
+use zeroize::Zeroizing;
+
+use crate::error::SdkError;
+use crate::file;
+use crate::secret::Secret;
+
+/// Most bytes that one key encrypts: its block counter has 32 bits.
+pub const LIMIT_BYTES: u64 = 64 << 32;
+
+const PIECE_BYTES: usize = 1 << 20;
+
+/// Encrypts or decrypts, in place, the `bytes` that lie at `offset` of the file under `key`.
+///
+/// # Errors
+/// [`SdkError::TooLarge`] if they reach beyond [`LIMIT_BYTES`]; `bytes` are then worthless.
+pub fn apply(key: &Secret, offset: u64, bytes: &mut [u8]) -> Result<(), SdkError> {
+    // The key is used once, so the nonce need not differ.
+    let mut stream = XChaCha20::new(key.bytes().into(), &[0; 24].into());
+    let too_large = |_| SdkError::TooLarge { limit_bytes: LIMIT_BYTES };
+    stream.try_seek(offset).map_err(too_large)?;
+    stream.try_apply_keystream(bytes).map_err(too_large)
+}
+
+/// What a commit needs to know of an encrypted file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// BLAKE3 of the plaintext.
+    pub weights_hash: Hash,
+    /// BLAKE3 of the ciphertext.
+    pub ciphertext_hash: Hash,
+    /// Bytes of either.
+    pub size_bytes: u64,
+}
+
+/// Encrypts the file `from` into the file `to`, hashing both in one pass. `to` appears only when it
+/// is whole and on disk. `progress` is told the bytes done so far.
+///
+/// # Errors
+/// [`SdkError::Io`]; [`SdkError::TooLarge`].
+pub fn seal(
+    from: &Path,
+    to: &Path,
+    key: &Secret,
+    progress: impl FnMut(u64),
+) -> Result<Sealed, SdkError> {
+    let (size_bytes, weights_hash, ciphertext_hash, part) = translate(from, to, key, progress)?;
+    part.keep()?;
+    Ok(Sealed { weights_hash, ciphertext_hash, size_bytes })
+}
+
+/// Decrypts the file `from` into the file `to`, which appears only if it hashes to `weights_hash`.
+///
+/// # Errors
+/// [`SdkError::WrongHash`]; [`SdkError::Io`]; [`SdkError::TooLarge`].
+pub fn open(
+    from: &Path,
+    to: &Path,
+    key: &Secret,
+    weights_hash: Hash,
+    progress: impl FnMut(u64),
+) -> Result<(), SdkError> {
+    let (_, _, found, part) = translate(from, to, key, progress)?;
+    if found != weights_hash {
+        let what = format!("what {} decrypts to", from.display());
+        return Err(SdkError::WrongHash { what, expected: weights_hash, found });
+    }
+    part.keep()
+}
+
+/// Size, hash of what was read, hash of what was written, and the file that was written.
+fn translate(
+    from: &Path,
+    to: &Path,
+    key: &Secret,
+    mut progress: impl FnMut(u64),
+) -> Result<(u64, Hash, Hash, file::Part), SdkError> {
+    let mut source = std::fs::File::open(from).map_err(SdkError::io(from))?;
+    let mut part = file::Part::create(to)?;
+    let (mut before, mut after) = (blake3::Hasher::new(), blake3::Hasher::new());
+    let mut piece = Zeroizing::new(vec![0; PIECE_BYTES]);
+    let mut offset = 0;
+    loop {
+        let length = source.read(&mut piece).map_err(SdkError::io(from))?;
+        if length == 0 {
+            break;
+        }
+        let bytes = &mut piece[..length];
+        before.update(bytes);
+        apply(key, offset, bytes)?;
+        after.update(bytes);
+        part.file.write_all(bytes).map_err(SdkError::io(to))?;
+        offset += length as u64;
+        progress(offset);
+    }
+    Ok((offset, digest(&before), digest(&after), part))
+}
+
+/// The hasher's result as the protocol's hash.
+pub(crate) fn digest(hasher: &blake3::Hasher) -> Hash {
+    Hash(*hasher.finalize().as_bytes())
+}

@@ -1,0 +1,340 @@
+//! The HTTP client of a node: one method for each route.
+//!
+//! It holds no key and trusts no answer beyond its form; files it fetches are checked by hash in
+//! [`crate::transfer`]. Reads and repeated sends are safe to retry, and are retried by [`Client::wait`].
+
+use std::time::{Duration, Instant};
+
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde::de::DeserializeOwned;
+use soma_protocol::{
+    Address, ArchitectureSpec, Epoch as EpochId, Hash, ModelId, Params, SignedTransaction, TargetId,
+};
+
+use crate::cursor::Cursor;
+use crate::error::SdkError;
+use crate::events::Events;
+use crate::routes;
+use crate::types::{
+    Account, ApiError, Block, Epoch, Model, Page, Receipt, Status, Submitted, Target, Transaction,
+    TransactionState, Vector,
+};
+
+/// How long a node may take to accept a connection.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// How long it may take to send anything at all; event streams are kept alive more often than this.
+const SILENCE_LIMIT: Duration = Duration::from_secs(45);
+/// How long a small answer may take in all.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+/// No JSON answer is longer: a page of 500 targets with their candidates has about 2 MB.
+const ANSWER_BYTES_MAX: usize = 32 << 20;
+/// Between two looks at a transaction's state.
+const LOOK_FIRST: Duration = Duration::from_millis(20);
+const LOOK_LAST: Duration = Duration::from_millis(500);
+
+/// A connection to one node.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    url: String,
+}
+
+impl Client {
+    /// A client of the node at `url`, as in `http://127.0.0.1:8645`. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`SdkError::Url`] if it is not one.
+    pub fn new(url: &str) -> Result<Self, SdkError> {
+        let bad = || SdkError::Url { url: url.to_owned() };
+        let parsed = reqwest::Url::parse(url).map_err(|_| bad())?;
+        if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none() {
+            return Err(bad());
+        }
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT_LIMIT)
+            .read_timeout(SILENCE_LIMIT)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("soma-sdk/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|source| SdkError::Network { url: url.to_owned(), source })?;
+        Ok(Self { http, url: url.trim_end_matches('/').to_owned() })
+    }
+
+    /// The node's URL, without a slash at the end.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// What the node knows of the chain and itself.
+    ///
+    /// # Errors
+    /// Any [`SdkError`] of a request: no answer, a refusal, an answer that makes no sense.
+    pub async fn status(&self) -> Result<Status, SdkError> {
+        self.get(routes::STATUS).await
+    }
+
+    /// The parameters in force.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn params(&self) -> Result<Params, SdkError> {
+        self.get(routes::PARAMS).await
+    }
+
+    /// The architecture in force.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn architecture(&self) -> Result<ArchitectureSpec, SdkError> {
+        self.get(routes::ARCHITECTURE).await
+    }
+
+    /// An account; an unknown one is empty.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn account(&self, address: Address) -> Result<Account, SdkError> {
+        self.get(&routes::path(routes::ACCOUNT, address)).await
+    }
+
+    /// An epoch that has begun.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn epoch(&self, epoch: EpochId) -> Result<Epoch, SdkError> {
+        self.get(&routes::path(routes::EPOCH, epoch)).await
+    }
+
+    /// All models, by id.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn models(&self) -> Result<Vec<Model>, SdkError> {
+        self.all(routes::MODELS, "").await
+    }
+
+    /// A model.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn model(&self, id: ModelId) -> Result<Model, SdkError> {
+        self.get(&routes::path(routes::MODEL, id)).await
+    }
+
+    /// A model's specialization.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn embedding(&self, id: ModelId) -> Result<Vector, SdkError> {
+        self.get(&routes::path(routes::MODEL_EMBEDDING, id)).await
+    }
+
+    /// The targets of `epoch`, or of all epochs, by id.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn targets(&self, epoch: Option<EpochId>) -> Result<Vec<Target>, SdkError> {
+        let filter = epoch.map(|epoch| format!("epoch={epoch}&")).unwrap_or_default();
+        self.all(routes::TARGETS, &filter).await
+    }
+
+    /// A target.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn target(&self, id: TargetId) -> Result<Target, SdkError> {
+        self.get(&routes::path(routes::TARGET, id)).await
+    }
+
+    /// The direction of a target.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn direction(&self, id: TargetId) -> Result<Vector, SdkError> {
+        self.get(&routes::path(routes::TARGET_DIRECTION, id)).await
+    }
+
+    /// The data published for a target, while it is kept.
+    ///
+    /// # Errors
+    /// As [`Client::status`]; [`SdkError::WrongHash`] if it is not what `data_hash` promises.
+    pub async fn target_data(&self, id: TargetId, data_hash: Hash) -> Result<Vec<u8>, SdkError> {
+        let path = routes::path(routes::TARGET_DATA, id);
+        let (_, bytes) = self.answer(self.request(Method::GET, &path).timeout(ANSWER_LIMIT)).await?;
+        let found = Hash::of_bytes(&bytes);
+        if found != data_hash {
+            let what = format!("the data of target {id}");
+            return Err(SdkError::WrongHash { what, expected: data_hash, found });
+        }
+        Ok(bytes)
+    }
+
+    /// A block.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn block(&self, height: u64) -> Result<Block, SdkError> {
+        self.get(&routes::path(routes::BLOCK, height)).await
+    }
+
+    /// The `limit` last blocks below `below`, or of all, newest first.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn blocks(&self, below: Option<u64>, limit: u32) -> Result<Page<Block>, SdkError> {
+        let after = below.map(|height| format!("&after={height}")).unwrap_or_default();
+        self.get(&format!("{}?limit={limit}{after}", routes::BLOCKS)).await
+    }
+
+    /// A transaction: in the node's pool, or final.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn transaction(&self, hash: Hash) -> Result<Transaction, SdkError> {
+        self.get(&routes::path(routes::TRANSACTION, hash)).await
+    }
+
+    /// Hands a transaction to the node's pool. To send the same one again does no harm.
+    ///
+    /// # Errors
+    /// As [`Client::status`]: [`SdkError::Api`] with the pool's reason if it was not taken.
+    pub async fn send(&self, transaction: &SignedTransaction) -> Result<Hash, SdkError> {
+        let request = self
+            .request(Method::POST, routes::TRANSACTIONS)
+            .header("content-type", "application/octet-stream")
+            .body(transaction.encode())
+            .timeout(ANSWER_LIMIT);
+        let submitted: Submitted = self.json(request).await?;
+        Ok(submitted.hash.0)
+    }
+
+    /// Waits until a transaction that was sent is final, through passing troubles of the network.
+    /// A receipt with a rejection is an answer, not an error.
+    ///
+    /// # Errors
+    /// [`SdkError::Expired`] once block time has passed `valid_until_ms` without it;
+    /// [`SdkError::Timeout`] after `limit`; otherwise as [`Client::status`].
+    pub async fn wait(
+        &self,
+        hash: Hash,
+        valid_until_ms: u64,
+        limit: Duration,
+    ) -> Result<Receipt, SdkError> {
+        let begun = Instant::now();
+        let mut pause = LOOK_FIRST;
+        loop {
+            match self.look(hash, valid_until_ms).await {
+                Ok(Some(receipt)) => return Ok(receipt),
+                Ok(None) => {}
+                Err(error) if error.is_passing() => {}
+                Err(error) => return Err(error),
+            }
+            if begun.elapsed() + pause > limit {
+                let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+                return Err(SdkError::Timeout { what: "a transaction's inclusion", limit_ms });
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 5 / 4).min(LOOK_LAST);
+        }
+    }
+
+    /// The receipt, if there is one.
+    async fn look(&self, hash: Hash, valid_until_ms: u64) -> Result<Option<Receipt>, SdkError> {
+        // The time is asked for first: what was not final then may be final since.
+        let timestamp_ms = self.status().await?.timestamp_ms.0;
+        match self.transaction(hash).await {
+            Ok(Transaction { state: TransactionState::Final, receipt: Some(receipt), .. }) => {
+                Ok(Some(receipt))
+            }
+            Ok(_) => Ok(None),
+            Err(SdkError::Api { status: 404, .. }) if timestamp_ms > valid_until_ms => {
+                Err(SdkError::Expired { hash })
+            }
+            Err(SdkError::Api { status: 404, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What happens from `after` on, or from now on. Reconnects by itself and misses nothing.
+    pub fn events(&self, after: Option<Cursor>) -> Events {
+        Events::new(self.clone(), after)
+    }
+
+    async fn all<T: DeserializeOwned>(&self, path: &str, filter: &str) -> Result<Vec<T>, SdkError> {
+        let mut items = Vec::new();
+        let mut after = String::new();
+        loop {
+            let limit = routes::PAGE_MAX;
+            let page: Page<T> = self.get(&format!("{path}?{filter}limit={limit}{after}")).await?;
+            let empty = page.items.is_empty();
+            items.extend(page.items);
+            match page.next {
+                Some(next) if !empty => after = format!("&after={next}"),
+                _ => return Ok(items),
+            }
+        }
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, SdkError> {
+        self.json(self.request(Method::GET, path).timeout(ANSWER_LIMIT)).await
+    }
+
+    /// A request to this node, without a limit on its time.
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.url))
+    }
+
+    /// Sends the request and reads the JSON of its answer.
+    pub(crate) async fn json<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+    ) -> Result<T, SdkError> {
+        let (url, bytes) = self.answer(request).await?;
+        serde_json::from_slice(&bytes).map_err(|source| SdkError::Malformed { url, source })
+    }
+
+    /// Sends the request and returns the response if it is a success.
+    pub(crate) async fn respond(&self, request: RequestBuilder) -> Result<Response, SdkError> {
+        let response = request.send().await.map_err(|error| self.network(error))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let (url, bytes) = self.read(response).await?;
+        Err(refusal(status, url, &bytes))
+    }
+
+    /// A failure of the network, without the query of the URL.
+    pub(crate) fn network(&self, source: reqwest::Error) -> SdkError {
+        let url = source.url().map_or_else(|| self.url.clone(), ToString::to_string);
+        SdkError::Network { url, source: source.without_url() }
+    }
+
+    async fn answer(&self, request: RequestBuilder) -> Result<(String, Vec<u8>), SdkError> {
+        let response = self.respond(request).await?;
+        self.read(response).await
+    }
+
+    /// The URL that answered and its whole answer, within bounds.
+    async fn read(&self, mut response: Response) -> Result<(String, Vec<u8>), SdkError> {
+        let url = response.url().to_string();
+        let mut bytes = Vec::new();
+        while let Some(piece) = response.chunk().await.map_err(|error| self.network(error))? {
+            if bytes.len() + piece.len() > ANSWER_BYTES_MAX {
+                return Err(SdkError::TooLong { url, limit_bytes: ANSWER_BYTES_MAX as u64 });
+            }
+            bytes.extend_from_slice(&piece);
+        }
+        Ok((url, bytes))
+    }
+}
+
+/// What a node says when it refuses; something between us and it may say it in other words.
+fn refusal(status: StatusCode, url: String, bytes: &[u8]) -> SdkError {
+    let error = serde_json::from_slice(bytes).unwrap_or_else(|_| ApiError {
+        code: format!("http_{}", status.as_u16()),
+        message: format!("{url} answers {status}"),
+        hint: None,
+    });
+    SdkError::Api { status: status.as_u16(), error }
+}

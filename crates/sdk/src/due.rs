@@ -1,0 +1,281 @@
+//! What an account owes the competition after a commit or a submission: the reveal, the publication.
+//!
+//! Each knows its commitment, the transactions on both sides of it, and from what a node says
+//! whether it can be sent now, must wait, or is over. Nothing here is sent or stored.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use soma_protocol::{
+    Action, Address, Amount, Epoch, Hash, ModelId, TargetId, commitment, hex,
+};
+
+use crate::cipher::Sealed;
+use crate::secret::Secret;
+use crate::types::{Clock, Commit, Model, Target, TargetStatus};
+
+/// What is owed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Due {
+    /// The reveal of committed weights.
+    Reveal(Reveal),
+    /// The publication of submitted data.
+    Publication(Publication),
+}
+
+/// Whether something owed can be paid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Its time has not come.
+    Waiting {
+        /// What is lost if it never comes, in base units: a bond, or rent and a slash.
+        at_risk: Amount,
+    },
+    /// Send it now.
+    Ready {
+        /// What is lost if it is not sent in time, in base units.
+        at_risk: Amount,
+    },
+    /// Nothing is owed any more: it is done, or was displaced or replaced.
+    Over,
+    /// Its time has passed.
+    Missed,
+}
+
+/// The reveal of committed weights.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reveal {
+    /// The chain.
+    pub chain: Hash,
+    /// The model.
+    pub model: ModelId,
+    /// Its owner.
+    pub owner: Address,
+    /// The epoch of the reveal.
+    pub epoch: Epoch,
+    /// Key of the encrypted file.
+    pub key: Secret,
+    /// BLAKE3 of the weights file.
+    pub weights_hash: Hash,
+    /// BLAKE3 of the encrypted file.
+    pub ciphertext_hash: Hash,
+    /// Bytes of either.
+    #[serde(with = "soma_protocol::decimal")]
+    pub size_bytes: u64,
+    /// The model's specialization.
+    pub embedding: Vec<i16>,
+    /// The encrypted file, until the node has it.
+    pub ciphertext: PathBuf,
+}
+
+/// The publication of submitted data.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Publication {
+    /// The chain.
+    pub chain: Hash,
+    /// Who submitted it.
+    pub submitter: Address,
+    /// The target.
+    pub target: TargetId,
+    /// The target's epoch; publication is in the next.
+    pub epoch: Epoch,
+    /// Salt of the commitment.
+    pub salt: Secret,
+    /// The data.
+    #[serde(with = "hex")]
+    pub data: Vec<u8>,
+}
+
+impl Due {
+    /// The chain it is owed on.
+    pub fn chain(&self) -> Hash {
+        match self {
+            Self::Reveal(reveal) => reveal.chain,
+            Self::Publication(publication) => publication.chain,
+        }
+    }
+
+    /// Whose it is to send.
+    pub fn sender(&self) -> Address {
+        match self {
+            Self::Reveal(reveal) => reveal.owner,
+            Self::Publication(publication) => publication.submitter,
+        }
+    }
+
+    /// What was committed to.
+    pub fn commitment(&self) -> Hash {
+        match self {
+            Self::Reveal(reveal) => reveal.commitment(),
+            Self::Publication(publication) => publication.commitment(),
+        }
+    }
+
+    /// The transaction that pays it.
+    pub fn action(&self) -> Action {
+        match self {
+            Self::Reveal(reveal) => reveal.reveal(),
+            Self::Publication(publication) => publication.publish(),
+        }
+    }
+}
+
+impl fmt::Display for Due {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reveal(Reveal { model, epoch, .. }) => {
+                write!(f, "reveal of model {model} in epoch {epoch}")
+            }
+            Self::Publication(Publication { target, epoch, .. }) => {
+                write!(f, "publication for target {target} after epoch {epoch}")
+            }
+        }
+    }
+}
+
+impl Reveal {
+    /// What the files hashed to, as a commit and its reveal need it.
+    pub fn sealed(&self) -> Sealed {
+        let Self { weights_hash, ciphertext_hash, size_bytes, .. } = *self;
+        Sealed { weights_hash, ciphertext_hash, size_bytes }
+    }
+
+    /// What the commit holds and the reveal opens.
+    pub fn commitment(&self) -> Hash {
+        let opening = commitment::WeightsOpening {
+            model: self.model,
+            owner: &self.owner,
+            epoch: self.epoch,
+            weights_hash: &self.weights_hash,
+            key: self.key.bytes(),
+            embedding: &self.embedding,
+        };
+        commitment::weights(&self.chain, &opening)
+    }
+
+    /// The commit, sent in the epoch before.
+    pub fn commit(&self) -> Action {
+        Action::CommitWeights {
+            model: self.model,
+            epoch: self.epoch,
+            commitment: self.commitment(),
+            ciphertext_hash: self.ciphertext_hash,
+            size_bytes: self.size_bytes,
+        }
+    }
+
+    /// The reveal, sent in the epoch's reveal or publish phase.
+    pub fn reveal(&self) -> Action {
+        Action::RevealWeights {
+            model: self.model,
+            key: *self.key.bytes(),
+            weights_hash: self.weights_hash,
+            embedding: self.embedding.clone(),
+        }
+    }
+
+    /// This reveal's commit, if the chain has it.
+    pub fn commit_in<'a>(&self, model: &'a Model) -> Option<&'a Commit> {
+        let (epoch, commitment) = (self.epoch.0, self.commitment());
+        let mut commits = model.commits.iter();
+        commits.find(|commit| commit.epoch == epoch && commit.commitment.0 == commitment)
+    }
+
+    /// Where it stands, by what a node says. A missed reveal costs the rent and a `slash_bps` of the
+    /// model's stake.
+    pub fn standing(&self, clock: &Clock, model: &Model, slash_bps: u16) -> Standing {
+        let revealed = model.weights.as_ref().is_some_and(|weights| {
+            weights.hash.0 == self.weights_hash && weights.revealed_epoch >= self.epoch.0
+        });
+        if revealed {
+            return Standing::Over;
+        }
+        let commit = self.commit_in(model);
+        let at_risk = commit.map_or(Amount::ZERO, |commit| {
+            Amount(commit.rent.0).plus(Amount(model.stake.0).bps(slash_bps))
+        });
+        match (clock.epoch.cmp(&self.epoch.0), commit) {
+            // Without its commit on chain it may still be on its way there.
+            (std::cmp::Ordering::Less, _) => Standing::Waiting { at_risk },
+            (std::cmp::Ordering::Equal, Some(_)) if clock.phase.reveals() => {
+                Standing::Ready { at_risk }
+            }
+            (std::cmp::Ordering::Equal, None) if clock.phase.reveals() => Standing::Over,
+            _ => Standing::Missed,
+        }
+    }
+}
+
+impl Publication {
+    /// Bytes of the data; saturates beyond what any network accepts.
+    pub fn size_bytes(&self) -> u32 {
+        u32::try_from(self.data.len()).unwrap_or(u32::MAX)
+    }
+
+    /// BLAKE3 of the data.
+    pub fn data_hash(&self) -> Hash {
+        Hash::of_bytes(&self.data)
+    }
+
+    /// What the submission holds and the publication opens.
+    pub fn commitment(&self) -> Hash {
+        let (data_hash, size_bytes) = (self.data_hash(), self.size_bytes());
+        let salt = self.salt.bytes();
+        commitment::data(
+            &self.chain,
+            &self.submitter,
+            self.target,
+            &data_hash,
+            size_bytes,
+            salt,
+        )
+    }
+
+    /// The submission: `model` predicts the data best, with this loss and squared distance.
+    pub fn submit(&self, model: ModelId, loss_q32: i64, distance: u64) -> Action {
+        Action::Submit {
+            target: self.target,
+            model,
+            loss_q32,
+            distance,
+            size_bytes: self.size_bytes(),
+            commitment: self.commitment(),
+        }
+    }
+
+    /// The publication, sent in the next epoch when its rank's turn comes.
+    pub fn publish(&self) -> Action {
+        let (target, data, salt) = (self.target, self.data.clone(), *self.salt.bytes());
+        Action::PublishData { target, data, salt }
+    }
+
+    /// Where it stands, by what a node says.
+    pub fn standing(&self, clock: &Clock, target: &Target) -> Standing {
+        if target.status != TargetStatus::Open {
+            return Standing::Over;
+        }
+        let commitment = self.commitment();
+        let candidate = target.candidates.iter().find(|c| c.commitment.0 == commitment);
+        let at_risk = Amount(candidate.map_or(0, |candidate| candidate.bond.0));
+        if clock.epoch <= self.epoch.0 {
+            // Not among the candidates, it may still be on its way there, or have been displaced.
+            return Standing::Waiting { at_risk };
+        }
+        let Some(candidate) = candidate else { return Standing::Over };
+        match clock.phase.publishing_rank() {
+            _ if clock.epoch > self.epoch.next().0 => Standing::Missed,
+            Some(rank) if rank < candidate.rank => Standing::Waiting { at_risk },
+            Some(rank) if rank == candidate.rank => Standing::Ready { at_risk },
+            Some(_) | None => Standing::Missed,
+        }
+    }
+}
+
+impl fmt::Debug for Publication {
+    /// Without the data, which is private until it is published.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Publication({} bytes for target {})", self.data.len(), self.target)
+    }
+}

@@ -1,0 +1,323 @@
+//! Key files: one ed25519 key each, in JSON, mode 0600, encrypted under a passphrase.
+//!
+//! A file is created once and never overwritten. Unencrypted files carry the mark `local` and are
+//! for local networks only. Nothing here prints, logs or formats a secret.
+
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use argon2::{Algorithm, Argon2, Params, Version};
+use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
+use serde::{Deserialize, Serialize};
+use soma_protocol::{Address, SecretKey, hex};
+use zeroize::Zeroizing;
+
+use crate::error::SdkError;
+use crate::file;
+use crate::secret::{Secret, fill_random};
+
+/// A fresh random key.
+///
+/// # Errors
+/// [`SdkError::Randomness`] if the machine has none to give.
+pub fn generate() -> Result<SecretKey, SdkError> {
+    Ok(SecretKey::from_bytes(Secret::generate()?.bytes()))
+}
+
+/// The key named `label` of a local network: the same seed and label give the same key.
+pub fn local(seed: &[u8; 32], label: &str) -> SecretKey {
+    SecretKey::from_bytes(Secret::derive(seed, &format!("account {label}")).bytes())
+}
+
+/// How a new key file keeps its secret.
+#[derive(Clone, Copy)]
+pub enum Protection<'a> {
+    /// Encrypted: Argon2id on this passphrase, then `XChaCha20-Poly1305`.
+    Passphrase(&'a str),
+    /// Not at all. For keys of local networks, worth nothing.
+    Local,
+}
+
+impl fmt::Debug for Protection<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Passphrase(_) => "Passphrase(secret)",
+            Self::Local => "Local",
+        })
+    }
+}
+
+/// What a key file shows without its passphrase.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyInfo {
+    /// Its name: the file's name without `.json`.
+    pub name: String,
+    /// Its address.
+    pub address: Address,
+    /// The secret is encrypted; false for keys of local networks.
+    pub encrypted: bool,
+}
+
+/// A folder of key files.
+#[derive(Clone, Debug)]
+pub struct KeyFolder {
+    path: PathBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyFile {
+    schema: String,
+    address: Address,
+    secret: Kept,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum Kept {
+    Encrypted {
+        kdf: Kdf,
+        cipher: Cipher,
+        #[serde(with = "hex::array")]
+        nonce: [u8; 24],
+        #[serde(with = "hex")]
+        ciphertext: Vec<u8>,
+    },
+    Local {
+        seed: Secret,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kdf {
+    name: KdfName,
+    memory_kib: u32,
+    passes: u32,
+    lanes: u32,
+    #[serde(with = "hex::array")]
+    salt: [u8; 16],
+}
+
+#[derive(Serialize, Deserialize)]
+enum KdfName {
+    #[serde(rename = "argon2id")]
+    Argon2id,
+}
+
+#[derive(Serialize, Deserialize)]
+enum Cipher {
+    #[serde(rename = "xchacha20-poly1305")]
+    XChaCha20Poly1305,
+}
+
+const SCHEMA: &str = "soma-key/1";
+const ENDING: &str = "json";
+const NAME_MAX: usize = 64;
+const FILE_MAX_BYTES: u64 = 16 << 10;
+/// The second recommendation of RFC 9106, section 4: 64 MiB.
+const MEMORY_KIB: u32 = 64 << 10;
+const PASSES: u32 = 3;
+const LANES: u32 = 4;
+/// A file from elsewhere must not make us take all memory or all day.
+const MEMORY_KIB_MAX: u32 = 1 << 20;
+const PASSES_MAX: u32 = 64;
+
+impl KeyFolder {
+    /// The keys in the folder `path`, which need not exist yet.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// Where the key `name` is or would be.
+    pub fn path_of(&self, name: &str) -> PathBuf {
+        self.path.join(name).with_extension(ENDING)
+    }
+
+    /// Writes `key` to a new file.
+    ///
+    /// # Errors
+    /// [`SdkError::KeyExists`]; [`SdkError::KeyName`]; [`SdkError::Io`]; [`SdkError::Randomness`].
+    pub fn create(
+        &self,
+        name: &str,
+        key: &SecretKey,
+        protection: Protection<'_>,
+    ) -> Result<(), SdkError> {
+        let path = self.checked_path(name)?;
+        let secret = match protection {
+            Protection::Passphrase(passphrase) => encrypt(key, passphrase)?,
+            Protection::Local => Kept::Local { seed: Secret::from_bytes(key.to_bytes()) },
+        };
+        let content = KeyFile { schema: SCHEMA.to_owned(), address: key.address(), secret };
+        let mut bytes = Zeroizing::new(Vec::with_capacity(1024));
+        serde_json::to_writer_pretty(&mut *bytes, &content)
+            .map_err(|error| SdkError::Io { path: path.clone(), source: error.into() })?;
+        bytes.push(b'\n');
+        file::private_folder(&self.path)?;
+        write_new(name, &path, &bytes)
+    }
+
+    /// All keys of the folder, by name. Files that are no key files are passed over.
+    ///
+    /// # Errors
+    /// [`SdkError::Io`] if the folder exists and cannot be read.
+    pub fn list(&self) -> Result<Vec<KeyInfo>, SdkError> {
+        let entries = match std::fs::read_dir(&self.path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(SdkError::io(&self.path)(error)),
+        };
+        let mut keys = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(SdkError::io(&self.path))?.path();
+            let name = path.file_stem().and_then(|name| name.to_str());
+            if let (Some(name), true) = (name, path.extension().is_some_and(|e| e == ENDING)) {
+                keys.extend(self.info(name).ok());
+            }
+        }
+        keys.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(keys)
+    }
+
+    /// What the key `name` shows without its passphrase.
+    ///
+    /// # Errors
+    /// [`SdkError::KeyMissing`]; [`SdkError::KeyFile`]; [`SdkError::KeyName`]; [`SdkError::Io`].
+    pub fn info(&self, name: &str) -> Result<KeyInfo, SdkError> {
+        let content = self.read(name)?;
+        let encrypted = matches!(content.secret, Kept::Encrypted { .. });
+        Ok(KeyInfo { name: name.to_owned(), address: content.address, encrypted })
+    }
+
+    /// The key `name`, opened with its passphrase if it has one.
+    ///
+    /// # Errors
+    /// Those of [`KeyFolder::info`]; [`SdkError::PassphraseNeeded`]; [`SdkError::PassphraseWrong`];
+    /// [`SdkError::KeyMode`] if others can read the file.
+    pub fn load(&self, name: &str, passphrase: Option<&str>) -> Result<SecretKey, SdkError> {
+        let content = self.read(name)?;
+        let path = self.path_of(name);
+        check_mode(&path)?;
+        let seed = match &content.secret {
+            Kept::Local { seed } => seed.clone(),
+            Kept::Encrypted { kdf, nonce, ciphertext, .. } => {
+                let passphrase = passphrase
+                    .ok_or_else(|| SdkError::PassphraseNeeded { name: name.to_owned() })?;
+                let cipher = stretch(kdf, passphrase)
+                    .ok_or_else(|| bad(&path, "its key derivation is out of bounds"))?;
+                let payload = Payload { msg: ciphertext, aad: &content.address.0 };
+                let plain = cipher
+                    .decrypt(XNonce::from_slice(nonce), payload)
+                    .map_err(|_| SdkError::PassphraseWrong { name: name.to_owned() })?;
+                let plain = Zeroizing::new(plain);
+                let seed = plain.as_slice().try_into();
+                Secret::from_bytes(seed.map_err(|_| bad(&path, "its secret is not 32 bytes"))?)
+            }
+        };
+        let key = SecretKey::from_bytes(seed.bytes());
+        if key.address() == content.address {
+            Ok(key)
+        } else {
+            Err(bad(&path, "its secret belongs to another address"))
+        }
+    }
+
+    fn read(&self, name: &str) -> Result<KeyFile, SdkError> {
+        let path = self.checked_path(name)?;
+        let size_bytes = match std::fs::metadata(&path) {
+            Ok(metadata) => metadata.len(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let (name, dir) = (name.to_owned(), self.path.clone());
+                return Err(SdkError::KeyMissing { name, dir });
+            }
+            Err(error) => return Err(SdkError::io(&path)(error)),
+        };
+        if size_bytes > FILE_MAX_BYTES {
+            return Err(bad(&path, "it is too large"));
+        }
+        let bytes = Zeroizing::new(std::fs::read(&path).map_err(SdkError::io(&path))?);
+        // The parser's own message could quote the secret.
+        let content: KeyFile = serde_json::from_slice(&bytes)
+            .map_err(|_| bad(&path, "it is not the JSON of a key file"))?;
+        if content.schema == SCHEMA { Ok(content) } else { Err(bad(&path, "unknown schema")) }
+    }
+
+    fn checked_path(&self, name: &str) -> Result<PathBuf, SdkError> {
+        let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-' || c == b'_';
+        if name.is_empty() || name.len() > NAME_MAX || !name.bytes().all(plain) {
+            return Err(SdkError::KeyName { name: name.to_owned() });
+        }
+        Ok(self.path_of(name))
+    }
+}
+
+fn bad(path: &Path, reason: &'static str) -> SdkError {
+    SdkError::KeyFile { path: path.to_owned(), reason }
+}
+
+fn encrypt(key: &SecretKey, passphrase: &str) -> Result<Kept, SdkError> {
+    let (mut salt, mut nonce) = ([0; 16], [0; 24]);
+    fill_random(&mut salt)?;
+    fill_random(&mut nonce)?;
+    let kdf = Kdf {
+        name: KdfName::Argon2id,
+        memory_kib: MEMORY_KIB,
+        passes: PASSES,
+        lanes: LANES,
+        salt,
+    };
+    let seed = Secret::from_bytes(key.to_bytes());
+    let payload = Payload { msg: seed.bytes(), aad: &key.address().0 };
+    #[expect(clippy::expect_used, reason = "constants within bounds, and 32 bytes to encrypt")]
+    let ciphertext = stretch(&kdf, passphrase)
+        .and_then(|cipher| cipher.encrypt(XNonce::from_slice(&nonce), payload).ok())
+        .expect("our own parameters are valid");
+    Ok(Kept::Encrypted { kdf, cipher: Cipher::XChaCha20Poly1305, nonce, ciphertext })
+}
+
+/// The cipher keyed by `passphrase`; none if the parameters are out of bounds.
+fn stretch(kdf: &Kdf, passphrase: &str) -> Option<XChaCha20Poly1305> {
+    if kdf.memory_kib > MEMORY_KIB_MAX || kdf.passes > PASSES_MAX {
+        return None;
+    }
+    let params = Params::new(kdf.memory_kib, kdf.passes, kdf.lanes, Some(32)).ok()?;
+    let mut key = Zeroizing::new([0; 32]);
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        .hash_password_into(passphrase.as_bytes(), &kdf.salt, key.as_mut())
+        .ok()?;
+    Some(XChaCha20Poly1305::new(Key::from_slice(key.as_ref())))
+}
+
+/// Creates the file and writes it, or leaves nothing behind.
+fn write_new(name: &str, path: &Path, bytes: &[u8]) -> Result<(), SdkError> {
+    let mut options = OpenOptions::new();
+    let mut created = match file::private(options.write(true).create_new(true)).open(path) {
+        Ok(created) => created,
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            return Err(SdkError::KeyExists { name: name.to_owned() });
+        }
+        Err(error) => return Err(SdkError::io(path)(error)),
+    };
+    let written = created.write_all(bytes).and_then(|()| created.sync_all());
+    written.map_err(SdkError::io(path)).and_then(|()| file::sync_folder(path)).inspect_err(|_| {
+        // The first error is the one to report.
+        let _ = std::fs::remove_file(path);
+    })
+}
+
+/// Refuses a secret that others may have read.
+fn check_mode(path: &Path) -> Result<(), SdkError> {
+    #[cfg(unix)]
+    {
+        let metadata = std::fs::metadata(path).map_err(SdkError::io(path))?;
+        let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o7777;
+        if mode & 0o077 != 0 {
+            return Err(SdkError::KeyMode { path: path.to_owned(), mode });
+        }
+    }
+    Ok(())
+}

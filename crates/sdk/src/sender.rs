@@ -1,0 +1,189 @@
+//! Building, signing and sending transactions of one account, several in flight if need be.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use soma_protocol::{
+    Action, Address, Amount, Hash, Params, Phase, SecretKey, SignedTransaction, Transaction,
+};
+use tokio::sync::Mutex;
+
+use crate::client::Client;
+use crate::error::SdkError;
+use crate::types::{Receipt, Status};
+
+/// How long a transaction may wait for its block.
+const VALID: Duration = Duration::from_mins(10);
+/// State bytes that a transaction may write beside its own length, for the default fee limit.
+const STATE_BYTES: u64 = 16 << 10;
+/// Times that a transaction is handed in while the network fails; it is the same one each time.
+const ATTEMPTS: u32 = 5;
+/// The rules' code for a nonce that is not the account's next.
+const WRONG_NONCE: &str = "wrong_nonce";
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// An account that acts: a key and the node that its transactions go through.
+#[derive(Debug)]
+pub struct Sender {
+    client: Client,
+    key: Key,
+    chain: Hash,
+    params: Params,
+    /// Nonce of the next transaction; none if the node must be asked.
+    next: Mutex<Option<u64>>,
+}
+
+/// The key, without a way to print it.
+struct Key(SecretKey);
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "(secret of {})", self.0.address())
+    }
+}
+
+/// A transaction that the node has taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Its hash.
+    pub hash: Hash,
+    /// Block time after which it can no longer be included.
+    pub valid_until_ms: u64,
+}
+
+impl Sender {
+    /// The account of `key` at `client`'s node.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn new(client: Client, key: SecretKey) -> Result<Self, SdkError> {
+        let chain = client.status().await?.chain_id.0;
+        let params = client.params().await?;
+        Ok(Self { client, key: Key(key), chain, params, next: Mutex::new(None) })
+    }
+
+    /// The account's address.
+    pub fn address(&self) -> Address {
+        self.key.0.address()
+    }
+
+    /// The node.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Hash of the chain's genesis.
+    pub fn chain(&self) -> Hash {
+        self.chain
+    }
+
+    /// The parameters in force when this sender was made.
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// Signs `action` without sending it. The fee limit covers whatever such an action can write.
+    pub fn sign(&self, action: Action, nonce: u64, valid_until_ms: u64) -> SignedTransaction {
+        let transaction = |fee_limit, action| Transaction {
+            chain: self.chain,
+            sender: self.address(),
+            nonce,
+            fee_limit,
+            valid_until_ms,
+            action,
+        };
+        let draft = transaction(Amount::ZERO, action).sign(&self.key.0);
+        let state_bytes = STATE_BYTES.saturating_add(draft.encode().len() as u64);
+        let limit = self.params.base_fee.plus(self.params.byte_fee.times(state_bytes));
+        transaction(limit, draft.transaction.action).sign(&self.key.0)
+    }
+
+    /// Signs `action` and hands it to the node, in order after all that this sender sent before.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub async fn send(&self, action: Action) -> Result<Sent, SdkError> {
+        // Held until the node has it, so that it has them in the order of their nonces.
+        let mut next = self.next.lock().await;
+        let valid_until_ms = valid_until_ms(&self.client.status().await?);
+        let known = next.take();
+        let nonce = match known {
+            Some(nonce) => nonce,
+            None => self.next_nonce().await?,
+        };
+        let mut signed = self.sign(action, nonce, valid_until_ms);
+        let mut outcome = self.hand_in(&signed).await;
+        if known.is_some() && matches!(&outcome, Err(error) if error.code() == WRONG_NONCE) {
+            // Something else sends from this account, or an earlier one was dropped.
+            let nonce = self.next_nonce().await?;
+            signed = self.sign(signed.transaction.action, nonce, valid_until_ms);
+            outcome = self.hand_in(&signed).await;
+        }
+        let hash = outcome?;
+        *next = Some(signed.transaction.nonce.saturating_add(1));
+        Ok(Sent { hash, valid_until_ms })
+    }
+
+    async fn next_nonce(&self) -> Result<u64, SdkError> {
+        Ok(self.client.account(self.address()).await?.next_nonce.0)
+    }
+
+    /// Waits for the receipt of what was sent. A rejection is an error.
+    ///
+    /// # Errors
+    /// [`SdkError::Rejected`] with the rule's code; otherwise as [`Client::wait`].
+    pub async fn wait(&self, sent: Sent) -> Result<Receipt, SdkError> {
+        let receipt = self.client.wait(sent.hash, sent.valid_until_ms, VALID + VALID).await;
+        if matches!(receipt, Err(SdkError::Expired { .. })) {
+            // Those sent after it cannot follow it any more.
+            *self.next.lock().await = None;
+        }
+        let receipt = receipt?;
+        match receipt.rejection {
+            Some(rejection) => Err(SdkError::Rejected { hash: sent.hash, rejection }),
+            None => Ok(receipt),
+        }
+    }
+
+    /// Signs, sends and waits for the receipt.
+    ///
+    /// # Errors
+    /// Those of [`Sender::send`] and [`Sender::wait`].
+    pub async fn run(&self, action: Action) -> Result<Receipt, SdkError> {
+        let sent = self.send(action).await?;
+        self.wait(sent).await
+    }
+
+    /// Ends the running phase of a local network, of which this account must be the operator.
+    /// Returns the clock's status after it.
+    ///
+    /// # Errors
+    /// Those of [`Sender::run`].
+    pub async fn end_phase(&self) -> Result<Status, SdkError> {
+        let clock = self.client.status().await?.clock;
+        let (epoch, phase): (_, Phase) = (soma_protocol::Epoch(clock.epoch), clock.phase.0);
+        self.run(Action::EndPhase { epoch, phase }).await?;
+        self.client.status().await
+    }
+
+    /// Hands it in, again while the network fails: to the node it is one transaction.
+    async fn hand_in(&self, signed: &SignedTransaction) -> Result<Hash, SdkError> {
+        let mut attempt = 1;
+        loop {
+            match self.client.send(signed).await {
+                Err(error) if error.is_passing() && attempt < ATTEMPTS => {
+                    tokio::time::sleep(PAUSE * attempt).await;
+                    attempt += 1;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+}
+
+/// Ten minutes from now, by the chain's clock or ours, whichever is ahead: an idle chain's stands.
+fn valid_until_ms(status: &Status) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+    let valid_ms = u64::try_from(VALID.as_millis()).unwrap_or(u64::MAX);
+    now_ms.max(status.timestamp_ms.0).saturating_add(valid_ms)
+}

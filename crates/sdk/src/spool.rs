@@ -1,0 +1,241 @@
+//! A durable folder of what is owed: reveals and publications.
+//!
+//! An item is on disk before its commit or submission is sent, and is removed only when the chain
+//! says that nothing is owed any more. So whoever is killed at any moment, and runs again, forgets
+//! nothing. The files hold secrets and are for this user alone.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use soma_protocol::{Amount, Hash};
+
+use crate::client::Client;
+use crate::due::{Due, Standing};
+use crate::error::SdkError;
+use crate::file;
+use crate::sender::Sender;
+use crate::types::Clock;
+
+const ENDING: &str = "json";
+
+/// Rejections that no waiting mends: what was committed to can never be accepted.
+const HOPELESS: &[&str] = &[
+    "commitment_mismatch",
+    "data_already_won",
+    "bad_data_size",
+    "bad_embedding_dimension",
+    "bad_embedding_length",
+    "model_retired",
+];
+
+/// A folder of what is owed.
+#[derive(Clone, Debug)]
+pub struct Spool {
+    path: PathBuf,
+}
+
+/// A file of the spool. The commitment guards the content: any damage changes it.
+#[derive(Serialize, Deserialize)]
+struct Item {
+    commitment: Hash,
+    #[serde(flatten)]
+    due: Due,
+}
+
+/// What lies in the folder.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// What is owed, by file name.
+    pub due: Vec<Due>,
+    /// Files that cannot be read; something in them may be owed. They are never touched.
+    pub damaged: Vec<SdkError>,
+}
+
+/// What became of something owed when it was looked at.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It waits.
+    Waiting {
+        /// What is lost if it is never sent, in base units.
+        at_risk: Amount,
+    },
+    /// It was sent and accepted, and has left the folder.
+    Sent,
+    /// Nothing was owed any more; it has left the folder.
+    Over,
+    /// Its time had passed; it has left the folder.
+    Missed,
+    /// It was refused, and stays unless it is hopeless.
+    Refused(SdkError),
+    /// It could not be looked at or sent now, and stays.
+    Failed(SdkError),
+    /// It belongs to another chain or account, and stays.
+    Foreign,
+}
+
+impl Spool {
+    /// The spool in the folder `path`, created for this user alone if it is not there.
+    ///
+    /// # Errors
+    /// [`SdkError::Io`].
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, SdkError> {
+        let path = path.into();
+        file::private_folder(&path)?;
+        Ok(Self { path })
+    }
+
+    /// Keeps `due` until it is over; on disk when this returns. Call it before the commit or the
+    /// submission is sent.
+    ///
+    /// # Errors
+    /// [`SdkError::Io`].
+    pub fn put(&self, due: Due) -> Result<(), SdkError> {
+        let path = self.path_of(&due);
+        let item = Item { commitment: due.commitment(), due };
+        let bytes = serde_json::to_vec(&item).map(zeroize::Zeroizing::new);
+        let bytes = bytes.map_err(|source| SdkError::Spool { path: path.clone(), source })?;
+        file::write(&path, &bytes)
+    }
+
+    /// All that is owed, and what cannot be read.
+    ///
+    /// # Errors
+    /// [`SdkError::Io`] if the folder cannot be read.
+    pub fn list(&self) -> Result<Listing, SdkError> {
+        let mut paths = Vec::new();
+        for entry in std::fs::read_dir(&self.path).map_err(SdkError::io(&self.path))? {
+            let path = entry.map_err(SdkError::io(&self.path))?.path();
+            // Anything else is what a crash left of a write that was never relied on.
+            if path.extension().is_some_and(|ending| ending == ENDING) {
+                paths.push(path);
+            }
+        }
+        paths.sort();
+        let mut listing = Listing::default();
+        for path in paths {
+            match read(&path) {
+                Ok(due) => listing.due.push(due),
+                Err(error) => listing.damaged.push(error),
+            }
+        }
+        Ok(listing)
+    }
+
+    /// Forgets `due`. Harmless if it is not there.
+    ///
+    /// # Errors
+    /// [`SdkError::Io`].
+    pub fn remove(&self, due: &Due) -> Result<(), SdkError> {
+        let path = self.path_of(due);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(SdkError::io(&path)(error))
+            }
+            _ => file::sync_folder(&path),
+        }
+    }
+
+    /// Looks at all that `sender` owes: sends what can be sent now and goes on with uploads that broke
+    /// off. Call it again whenever a phase begins. Files that cannot be read stand in [`Spool::list`].
+    ///
+    /// # Errors
+    /// [`SdkError::Io`]; as [`Client::status`]. What concerns one item is in its [`Outcome`].
+    pub async fn deliver(&self, sender: &Sender) -> Result<Vec<(Due, Outcome)>, SdkError> {
+        let mut outcomes = Vec::new();
+        let listing = self.list()?;
+        if listing.due.is_empty() {
+            return Ok(outcomes);
+        }
+        let clock = sender.client().status().await?.clock;
+        for due in listing.due {
+            let outcome = self.deliver_one(sender, &clock, &due).await?;
+            outcomes.push((due, outcome));
+        }
+        Ok(outcomes)
+    }
+
+    async fn deliver_one(
+        &self,
+        sender: &Sender,
+        clock: &Clock,
+        due: &Due,
+    ) -> Result<Outcome, SdkError> {
+        if due.chain() != sender.chain() || due.sender() != sender.address() {
+            return Ok(Outcome::Foreign);
+        }
+        let slash_bps = sender.params().missed_reveal_slash_bps;
+        let outcome = match standing(sender.client(), clock, due, slash_bps).await {
+            Err(error) => return Ok(Outcome::Failed(error)),
+            Ok(Standing::Waiting { at_risk }) => {
+                let upload = finish_upload(sender.client(), due).await;
+                return Ok(upload.map_or_else(Outcome::Failed, |()| Outcome::Waiting { at_risk }));
+            }
+            Ok(Standing::Over) => Outcome::Over,
+            Ok(Standing::Missed) => Outcome::Missed,
+            Ok(Standing::Ready { .. }) => match sender.run(due.action()).await {
+                Ok(_) => Outcome::Sent,
+                Err(error) if HOPELESS.contains(&error.code()) => Outcome::Refused(error),
+                Err(error @ SdkError::Rejected { .. }) => return Ok(Outcome::Refused(error)),
+                Err(error) => return Ok(Outcome::Failed(error)),
+            },
+        };
+        self.remove(due)?;
+        Ok(outcome)
+    }
+
+    /// One file for each commitment, so that a new commit never replaces what an older one needs.
+    fn path_of(&self, due: &Due) -> PathBuf {
+        let name = match due {
+            Due::Reveal(reveal) => format!("reveal-{}-{}", reveal.model, reveal.epoch),
+            Due::Publication(publication) => format!("publication-{}", publication.target),
+        };
+        self.path.join(format!("{name}-{}.{ENDING}", due.commitment()))
+    }
+}
+
+/// Where `due` stands, by what the node says. `slash_bps` is what a missed reveal costs.
+///
+/// # Errors
+/// As [`Client::status`].
+pub async fn standing(
+    client: &Client,
+    clock: &Clock,
+    due: &Due,
+    slash_bps: u16,
+) -> Result<Standing, SdkError> {
+    Ok(match due {
+        Due::Reveal(reveal) => {
+            reveal.standing(clock, &client.model(reveal.model).await?, slash_bps)
+        }
+        Due::Publication(publication) => {
+            publication.standing(clock, &client.target(publication.target).await?)
+        }
+    })
+}
+
+/// Goes on with the upload of a committed file that too few validators hold yet: unless they do
+/// before the epoch begins, the commit lapses.
+async fn finish_upload(client: &Client, due: &Due) -> Result<(), SdkError> {
+    let Due::Reveal(reveal) = due else { return Ok(()) };
+    let model = client.model(reveal.model).await?;
+    match reveal.commit_in(&model) {
+        Some(commit) if !commit.held && reveal.ciphertext.exists() => {
+            let ignore = &mut |_, _| {};
+            client.upload(&reveal.ciphertext, reveal.ciphertext_hash, ignore).await
+        }
+        _ => Ok(()),
+    }
+}
+
+fn read(path: &Path) -> Result<Due, SdkError> {
+    let damaged = |source| SdkError::Spool { path: path.to_owned(), source };
+    let bytes = std::fs::read(path).map(zeroize::Zeroizing::new).map_err(SdkError::io(path))?;
+    let item: Item = serde_json::from_slice(&bytes).map_err(damaged)?;
+    if item.due.commitment() == item.commitment {
+        Ok(item.due)
+    } else {
+        let message = "its content does not match its commitment";
+        Err(damaged(serde::de::Error::custom(message)))
+    }
+}

@@ -1,0 +1,330 @@
+//! Moving large files to and from nodes: resumed where they broke off, kept only if their hash is
+//! right.
+
+use std::fs::{File, OpenOptions};
+use std::future::Future;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use reqwest::{Method, Response, StatusCode};
+use soma_protocol::Hash;
+
+use crate::cipher::digest;
+use crate::client::Client;
+use crate::error::SdkError;
+use crate::file;
+use crate::routes;
+use crate::types::Upload;
+
+const PAUSE_FIRST: Duration = Duration::from_millis(200);
+const PAUSE_LAST: Duration = Duration::from_secs(5);
+/// Failed attempts in a row, without a byte moved, after which the caller hears of it.
+const ATTEMPTS: u32 = 8;
+/// How long a piece of an upload may take, at 64 KiB a second.
+const PIECE_LIMIT: Duration = Duration::from_secs(routes::UPLOAD_PIECE_BYTES >> 16);
+const READ_BYTES: usize = 1 << 20;
+
+/// What is told of a transfer: bytes done, bytes in all.
+pub type Progress<'a> = &'a mut (dyn FnMut(u64, u64) + Send);
+
+/// A file that a node serves, and what it must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remote {
+    /// Its path at the node.
+    pub path: String,
+    /// BLAKE3 of its bytes.
+    pub hash: Hash,
+    /// How many there are.
+    pub size_bytes: u64,
+}
+
+impl Remote {
+    /// The plaintext of revealed weights.
+    pub fn weights(hash: Hash, size_bytes: u64) -> Self {
+        Self { path: routes::path(routes::WEIGHTS, hash), hash, size_bytes }
+    }
+
+    /// An encrypted weights file.
+    pub fn ciphertext(hash: Hash, size_bytes: u64) -> Self {
+        Self { path: routes::path(routes::CIPHERTEXT, hash), hash, size_bytes }
+    }
+}
+
+impl Client {
+    /// Uploads the encrypted file at `path`, from where an earlier attempt broke off. Done when the
+    /// node has all of it and its hash is right.
+    ///
+    /// # Errors
+    /// [`SdkError::Api`] if no commit names the hash or the node refuses it; [`SdkError::WrongSize`]
+    /// if the file is not as long as committed; [`SdkError::Network`] after several attempts;
+    /// [`SdkError::Io`].
+    pub async fn upload(
+        &self,
+        path: &Path,
+        ciphertext_hash: Hash,
+        progress: Progress<'_>,
+    ) -> Result<(), SdkError> {
+        let mut file = File::open(path).map_err(SdkError::io(path))?;
+        let size_bytes = file.metadata().map_err(SdkError::io(path))?.len();
+        let route = routes::path(routes::UPLOAD, ciphertext_hash);
+        let mut patience = Patience::new();
+        loop {
+            let state = match self.upload_state(&route).await {
+                Ok(state) => state,
+                Err(error) => {
+                    patience.bear(error, 0).await?;
+                    continue;
+                }
+            };
+            if state.size_bytes.0 != size_bytes {
+                let (what, expected) = (path.display().to_string(), state.size_bytes.0);
+                return Err(SdkError::WrongSize { what, expected, found: size_bytes });
+            }
+            progress(state.received.0, size_bytes);
+            if state.complete {
+                return Ok(());
+            }
+            let mut offset = state.received.0;
+            let sent = self.send_pieces(&route, &mut file, path, &mut offset, size_bytes, progress);
+            match sent.await {
+                Ok(()) => return Ok(()),
+                // The node has another offset than we believed: ask it and go on from there.
+                Err(SdkError::Api { status: 409, error }) => {
+                    patience.bear(SdkError::Api { status: 503, error }, offset).await?;
+                }
+                Err(error) => patience.bear(error, offset).await?,
+            }
+        }
+    }
+
+    async fn upload_state(&self, route: &str) -> Result<Upload, SdkError> {
+        self.json(self.request(Method::GET, route).timeout(PIECE_LIMIT)).await
+    }
+
+    /// Sends the file from `offset` on, piece by piece; `offset` follows what the node has.
+    async fn send_pieces(
+        &self,
+        route: &str,
+        file: &mut File,
+        path: &Path,
+        offset: &mut u64,
+        size_bytes: u64,
+        progress: Progress<'_>,
+    ) -> Result<(), SdkError> {
+        loop {
+            let length = routes::UPLOAD_PIECE_BYTES.min(size_bytes.saturating_sub(*offset));
+            let mut piece = Vec::new();
+            file.seek(SeekFrom::Start(*offset))
+                .and_then(|_| file.take(length).read_to_end(&mut piece))
+                .map_err(SdkError::io(path))?;
+            if piece.len() as u64 != length || piece.is_empty() {
+                let found = *offset + piece.len() as u64;
+                let what = path.display().to_string();
+                return Err(SdkError::WrongSize { what, expected: size_bytes, found });
+            }
+            let last = *offset + length - 1;
+            let request = self
+                .request(Method::PUT, route)
+                .header("content-type", "application/octet-stream")
+                .header("content-range", format!("bytes {offset}-{last}/{size_bytes}"))
+                .body(piece)
+                .timeout(PIECE_LIMIT);
+            let state: Upload = self.json(request).await?;
+            *offset = state.received.0;
+            progress(*offset, size_bytes);
+            if state.complete {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Downloads `remote` to the file `to`, which appears only if its hash is right. What has
+    /// arrived lies in `to` with `.part` behind its name, and a later call goes on from it.
+    ///
+    /// # Errors
+    /// [`SdkError::WrongHash`] or [`SdkError::WrongSize`] if the node serves something else, and then
+    /// nothing is kept; [`SdkError::Busy`] if another process downloads it;
+    /// [`SdkError::Network`] after several attempts; [`SdkError::Api`]; [`SdkError::Io`].
+    pub async fn download(
+        &self,
+        remote: &Remote,
+        to: &Path,
+        progress: Progress<'_>,
+    ) -> Result<(), SdkError> {
+        let part_path = file::beside(to, "part");
+        let mut part = Arriving::open(&part_path, remote)?;
+        // A wrong hash after a resumption may be the fault of what lay here: once more from scratch.
+        let resumed = part.received > 0;
+        let mut outcome = self.receive(remote, &mut part, progress).await;
+        if resumed && matches!(outcome, Err(SdkError::WrongHash { .. })) {
+            part.restart()?;
+            outcome = self.receive(remote, &mut part, progress).await;
+        }
+        match outcome {
+            Ok(()) => {
+                part.file.sync_all().map_err(SdkError::io(&part_path))?;
+                file::settle(&part_path, to)
+            }
+            Err(error @ (SdkError::WrongHash { .. } | SdkError::WrongSize { .. })) => {
+                std::fs::remove_file(&part_path).map_err(SdkError::io(&part_path))?;
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Fetches what is missing of `part` and checks the whole.
+    async fn receive(
+        &self,
+        remote: &Remote,
+        part: &mut Arriving<'_>,
+        progress: Progress<'_>,
+    ) -> Result<(), SdkError> {
+        let mut patience = Patience::new();
+        while part.received < remote.size_bytes {
+            let some = self.receive_some(remote, part, progress).await;
+            if part.received < remote.size_bytes {
+                let broke_off = || SdkError::Interrupted { url: self.url().to_owned() };
+                patience.bear(some.err().unwrap_or_else(broke_off), part.received).await?;
+            }
+        }
+        progress(part.received, remote.size_bytes);
+        let found = digest(&part.hasher);
+        if found != remote.hash {
+            let what = format!("{}{}", self.url(), remote.path);
+            return Err(SdkError::WrongHash { what, expected: remote.hash, found });
+        }
+        Ok(())
+    }
+
+    /// One request from `part.received` on, as far as it goes.
+    async fn receive_some(
+        &self,
+        remote: &Remote,
+        part: &mut Arriving<'_>,
+        progress: Progress<'_>,
+    ) -> Result<(), SdkError> {
+        let mut request = self.request(Method::GET, &remote.path);
+        if part.received > 0 {
+            request = request.header("range", format!("bytes={}-", part.received));
+        }
+        let mut response = match self.respond(request).await {
+            Err(SdkError::Api { status: 416, .. }) => {
+                let what = format!("{}{}", self.url(), remote.path);
+                let (expected, found) = (remote.size_bytes, part.received);
+                return Err(SdkError::WrongSize { what, expected, found });
+            }
+            response => response?,
+        };
+        if part.received > 0 && !continues(&response, part.received) {
+            part.restart()?;
+            if response.status() != StatusCode::OK {
+                return Ok(());
+            }
+        }
+        while let Some(piece) = response.chunk().await.map_err(|error| self.network(error))? {
+            let found = part.received + piece.len() as u64;
+            if found > remote.size_bytes {
+                let what = format!("{}{}", self.url(), remote.path);
+                return Err(SdkError::WrongSize { what, expected: remote.size_bytes, found });
+            }
+            part.append(&piece)?;
+            progress(part.received, remote.size_bytes);
+        }
+        Ok(())
+    }
+}
+
+/// Whether the response is the rest of the file from `offset` on.
+fn continues(response: &Response, offset: u64) -> bool {
+    let range = response.headers().get("content-range").and_then(|value| value.to_str().ok());
+    response.status() == StatusCode::PARTIAL_CONTENT
+        && range.is_some_and(|range| range.starts_with(&format!("bytes {offset}-")))
+}
+
+/// A file that is arriving, with the hash of what has arrived.
+struct Arriving<'a> {
+    file: File,
+    path: &'a Path,
+    hasher: blake3::Hasher,
+    received: u64,
+}
+
+impl<'a> Arriving<'a> {
+    /// Goes on with what lies at `path`, if anything does. The lock goes with the file.
+    fn open(path: &'a Path, remote: &Remote) -> Result<Self, SdkError> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+        let file = file.map_err(SdkError::io(path))?;
+        file.try_lock().map_err(|error| match error {
+            std::fs::TryLockError::WouldBlock => SdkError::Busy { path: path.to_owned() },
+            std::fs::TryLockError::Error(error) => SdkError::io(path)(error),
+        })?;
+        let mut part = Self { file, path, hasher: blake3::Hasher::new(), received: 0 };
+        part.take_stock()?;
+        if part.received > remote.size_bytes {
+            part.restart()?;
+        }
+        Ok(part)
+    }
+
+    /// Hashes what is there.
+    fn take_stock(&mut self) -> Result<(), SdkError> {
+        let mut piece = vec![0; READ_BYTES];
+        loop {
+            let length = self.file.read(&mut piece).map_err(SdkError::io(self.path))?;
+            if length == 0 {
+                return Ok(());
+            }
+            self.hasher.update(&piece[..length]);
+            self.received += length as u64;
+        }
+    }
+
+    fn append(&mut self, piece: &[u8]) -> Result<(), SdkError> {
+        self.file.write_all(piece).map_err(SdkError::io(self.path))?;
+        self.hasher.update(piece);
+        self.received += piece.len() as u64;
+        Ok(())
+    }
+
+    fn restart(&mut self) -> Result<(), SdkError> {
+        self.file
+            .set_len(0)
+            .and_then(|()| self.file.seek(SeekFrom::Start(0)))
+            .map_err(SdkError::io(self.path))?;
+        self.hasher.reset();
+        self.received = 0;
+        Ok(())
+    }
+}
+
+/// Bears passing errors while bytes keep moving, and a few when they do not.
+struct Patience {
+    attempts: u32,
+    pause: Duration,
+    reached: u64,
+}
+
+impl Patience {
+    fn new() -> Self {
+        Self { attempts: 0, pause: PAUSE_FIRST, reached: 0 }
+    }
+
+    /// Waits a little, or gives the error back. `reached` is how far the transfer has come.
+    fn bear(&mut self, error: SdkError, reached: u64) -> impl Future<Output = Result<(), SdkError>> {
+        if reached > self.reached {
+            *self = Self { reached, ..Self::new() };
+        }
+        self.attempts += 1;
+        let (give_up, pause) = (self.attempts > ATTEMPTS || !error.is_passing(), self.pause);
+        self.pause = (self.pause * 2).min(PAUSE_LAST);
+        async move {
+            if give_up {
+                return Err(error);
+            }
+            tokio::time::sleep(pause).await;
+            Ok(())
+        }
+    }
+}
