@@ -29,6 +29,7 @@ pub mod genesis;
 pub mod hash;
 pub mod hex;
 pub mod id;
+pub mod invariants;
 mod lifecycle;
 pub mod params;
 pub mod phase;

@@ -38,6 +38,7 @@ pub struct Chain {
 mod optional_decimal {
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
+    #[expect(clippy::ref_option, reason = "serde passes it so")]
     pub(super) fn serialize<S: Serializer>(
         value: &Option<u64>,
         serializer: S,

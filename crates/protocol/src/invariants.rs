@@ -1,0 +1,260 @@
+//! What must hold of every state between two blocks. Tests and simulations ask after every block;
+//! nothing in here changes anything or belongs to the rules.
+
+use crate::amount::SUPPLY;
+use crate::apply;
+use crate::record::{
+    Account, BeaconCommit, Candidates, Clock, Commit, Embedding, EpochRecord, Model, ModelCount,
+    ModelStatus, Publication, Record, Rent, Supply, Target, TargetStatus, Validator, Validators,
+    Verdicts, Weights, Won,
+};
+use crate::state::{Key, Memory, Read};
+use crate::{Amount, Epoch, ModelId, Network, Params, TargetId, view};
+
+/// Something that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Violation {
+    /// Money came into being or went missing.
+    #[error("{found} SOMA are held, in reserve or burned; there are {expected}")]
+    Supply {
+        /// What was counted.
+        found: Amount,
+        /// What there is.
+        expected: Amount,
+    },
+    /// A value is no record.
+    #[error("the value at {key:?} is no record (tag {tag:?})")]
+    Undecodable {
+        /// Where.
+        key: Key,
+        /// Its first byte.
+        tag: Option<u8>,
+    },
+    /// A record lies where it does not belong.
+    #[error("a record lies at {key:?}, where it does not belong")]
+    Misplaced {
+        /// Where.
+        key: Key,
+    },
+    /// A model in a state that no rule leads to.
+    #[error("model {model} is not in a legal state")]
+    Model {
+        /// The model.
+        model: ModelId,
+    },
+    /// A target in a state that no rule leads to.
+    #[error("target {target} is not in a legal state")]
+    Target {
+        /// The target.
+        target: TargetId,
+    },
+}
+
+/// Who holds the money.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// Balances of accounts.
+    pub balances: Amount,
+    /// Stakes of models.
+    pub model_stakes: Amount,
+    /// Stakes of validators.
+    pub validator_stakes: Amount,
+    /// Bonds of candidates.
+    pub bonds: Amount,
+    /// Rent, paid ahead or with a commit.
+    pub rent: Amount,
+    /// Rewards of targets that are not settled.
+    pub rewards: Amount,
+    /// Rewards that validators may yet earn.
+    pub validator_pots: Amount,
+    /// Not minted.
+    pub reserve: Amount,
+    /// Gone.
+    pub burned: Amount,
+}
+
+impl Holdings {
+    /// The sum of all.
+    pub fn total(&self) -> Amount {
+        [
+            self.balances,
+            self.model_stakes,
+            self.validator_stakes,
+            self.bonds,
+            self.rent,
+            self.rewards,
+            self.validator_pots,
+            self.reserve,
+            self.burned,
+        ]
+        .into_iter()
+        .sum()
+    }
+}
+
+/// Checks a whole state. Returns who holds the money.
+///
+/// # Errors
+/// The first [`Violation`].
+pub fn check(state: &Memory) -> Result<Holdings, Violation> {
+    let mut holdings = Holdings::default();
+    for (key, value) in state.iter() {
+        count(state, *key, value, &mut holdings)?;
+    }
+    let found = holdings.total();
+    if found == SUPPLY {
+        Ok(holdings)
+    } else {
+        Err(Violation::Supply {
+            found,
+            expected: SUPPLY,
+        })
+    }
+}
+
+fn read<R: Record>(key: Key, value: &[u8]) -> Result<R, Violation> {
+    R::from_bytes(value).ok_or(Violation::Undecodable {
+        key,
+        tag: value.first().copied(),
+    })
+}
+
+/// Reads one value, adds its money to `sum`, and checks what can be checked of it alone.
+fn count(state: &Memory, key: Key, value: &[u8], sum: &mut Holdings) -> Result<(), Violation> {
+    let belongs = match value.first().copied().unwrap_or(0) {
+        Account::TAG => {
+            sum.balances = sum.balances.plus(read::<Account>(key, value)?.balance);
+            true
+        }
+        Supply::TAG => {
+            let Supply { reserve, burned } = read(key, value)?;
+            (sum.reserve, sum.burned) = (reserve, burned);
+            key == Key::supply()
+        }
+        Model::TAG => {
+            let model: Model = read(key, value)?;
+            sum.model_stakes = sum.model_stakes.plus(model.stake);
+            check_model(state, &model)?;
+            key == Key::model(model.id)
+        }
+        Validator::TAG => {
+            let validator: Validator = read(key, value)?;
+            sum.validator_stakes = sum.validator_stakes.plus(validator.stake);
+            key == Key::validator(&validator.address)
+        }
+        Commit::TAG => {
+            let commit: Commit = read(key, value)?;
+            sum.rent = sum.rent.plus(commit.paid);
+            let epoch = apply::clock(state).epoch;
+            commit.paid <= commit.rent && (commit.epoch == epoch || commit.epoch == epoch.next())
+        }
+        Rent::TAG => {
+            let rent: Rent = read(key, value)?;
+            sum.rent = sum.rent.plus(rent.prepaid);
+            rent.epochs_left > 0 || rent.prepaid == Amount::ZERO
+        }
+        Candidates::TAG => {
+            let Candidates(candidates) = read(key, value)?;
+            sum.bonds = sum
+                .bonds
+                .plus(candidates.iter().map(|candidate| candidate.bond).sum());
+            candidates.is_sorted_by_key(|candidate| candidate.distance)
+        }
+        Target::TAG => {
+            let target: Target = read(key, value)?;
+            sum.rewards = sum.rewards.plus(check_target(state, &target)?);
+            key == Key::target(target.id)
+        }
+        EpochRecord::TAG => {
+            let record: EpochRecord = read(key, value)?;
+            sum.validator_pots = sum.validator_pots.plus(record.validator_pot);
+            key == Key::epoch(record.epoch)
+        }
+        tag => moneyless(tag, key, value)?,
+    };
+    if belongs {
+        Ok(())
+    } else {
+        Err(Violation::Misplaced { key })
+    }
+}
+
+/// Whether a record without money lies where it belongs, as far as it can tell.
+fn moneyless(tag: u8, key: Key, value: &[u8]) -> Result<bool, Violation> {
+    Ok(match tag {
+        Network::TAG => read::<Network>(key, value).map(|_| key == Key::network())?,
+        Params::TAG => read::<Params>(key, value)?.check().is_ok() && key == Key::params(),
+        Clock::TAG => read::<Clock>(key, value).map(|_| key == Key::clock())?,
+        ModelCount::TAG => read::<ModelCount>(key, value).map(|_| key == Key::model_count())?,
+        Validators::TAG => read::<Validators>(key, value).map(|_| key == Key::validators())?,
+        Embedding::TAG => read::<Embedding>(key, value).map(|_| true)?,
+        Weights::TAG => read::<Weights>(key, value).map(|_| true)?,
+        BeaconCommit::TAG => read::<BeaconCommit>(key, value).map(|_| true)?,
+        Publication::TAG => read::<Publication>(key, value).map(|_| true)?,
+        Verdicts::TAG => read::<Verdicts>(key, value).map(|_| true)?,
+        Won::TAG => read::<Won>(key, value).map(|_| true)?,
+        tag => {
+            return Err(Violation::Undecodable {
+                key,
+                tag: Some(tag),
+            });
+        }
+    })
+}
+
+/// A model has weights exactly if it has ever been active, and all that a target needs of them.
+fn check_model(state: &Memory, model: &Model) -> Result<(), Violation> {
+    let embedding = view::embedding(state, model.id);
+    let dim = apply::network(state).architecture.dim;
+    let embedding_fits = embedding.is_some_and(|one| u32::try_from(one.len()) == Ok(dim));
+    let has_weights = model
+        .weights
+        .is_some_and(|hash| view::weights(state, model.id, &hash).is_some());
+    let legal = match model.status {
+        ModelStatus::Registered => model.weights.is_none() && model.revealed == Epoch(0),
+        ModelStatus::Active | ModelStatus::Inactive => {
+            embedding_fits && has_weights && view::rent(state, model.id).is_some()
+        }
+        ModelStatus::Retiring { release } => release > apply::clock(state).epoch,
+        ModelStatus::Retired => {
+            model.stake == Amount::ZERO && view::rent(state, model.id).is_none()
+        }
+    };
+    if legal {
+        Ok(())
+    } else {
+        Err(Violation::Model { model: model.id })
+    }
+}
+
+/// The reward that a target still holds. Targets before the last epoch are settled and forgotten.
+fn check_target(state: &Memory, target: &Target) -> Result<Amount, Violation> {
+    let running = apply::clock(state).epoch;
+    let published = view::publication(state, target.id).map(|publication| publication.rank);
+    let kept = view::candidates(state, target.id).len();
+    let unsettled = target.epoch == running || target.epoch.next() == running;
+    let legal = match target.status {
+        TargetStatus::Open => unsettled && published.is_none(),
+        TargetStatus::Published { rank } => {
+            target.epoch.next() == running
+                && published == Some(rank)
+                && usize::try_from(rank).is_ok_and(|rank| rank < kept)
+        }
+        TargetStatus::Settled { .. } | TargetStatus::Returned { .. } => {
+            !unsettled
+                && published.is_none()
+                && state.get(&Key::candidates(target.id)).is_none()
+                && state.get(&Key::verdicts(target.id)).is_none()
+        }
+    };
+    let even = target.reward.0.is_multiple_of(2);
+    if !legal || !even || target.routed.is_empty() {
+        return Err(Violation::Target { target: target.id });
+    }
+    Ok(if unsettled {
+        target.reward
+    } else {
+        Amount::ZERO
+    })
+}

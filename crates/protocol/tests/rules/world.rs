@@ -1,0 +1,376 @@
+//! A small network driven by hand: people, blocks, phases. After every block the invariants are
+//! checked, so no test has to ask for them.
+
+use soma_protocol::commitment::{self, WeightsOpening};
+use soma_protocol::invariants::{self, Holdings};
+use soma_protocol::record::Target;
+use soma_protocol::{
+    Action, Address, Amount, ArchitectureSpec, BlockInfo, ConsensusKey, Epoch, Event, Genesis,
+    GenesisAccount, GenesisModel, GenesisValidator, Hash, Held, Memory, ModelId, Params, Phase,
+    Receipt, Rejection, SecretKey, TargetId, Transaction, Verdict, VerifiedTransaction, execute,
+    view,
+};
+
+/// A person: a key made of one byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Person(pub(crate) u8);
+
+pub(crate) const OPERATOR: Person = Person(1);
+pub(crate) const VALIDATOR: Person = Person(2);
+pub(crate) const OWNER: Person = Person(3);
+pub(crate) const RIVAL: Person = Person(4);
+pub(crate) const SUBMITTER: Person = Person(5);
+pub(crate) const OTHER: Person = Person(6);
+pub(crate) const SECOND_VALIDATOR: Person = Person(7);
+pub(crate) const THIRD_VALIDATOR: Person = Person(8);
+
+pub(crate) const DIM: u32 = 8;
+pub(crate) const CHUNK: usize = 16;
+pub(crate) const START_MS: u64 = 1_700_000_000_000;
+
+impl Person {
+    pub(crate) fn key(self) -> SecretKey {
+        SecretKey::from_bytes(&[self.0; 32])
+    }
+
+    pub(crate) fn address(self) -> Address {
+        self.key().address()
+    }
+}
+
+/// An embedding along one axis.
+pub(crate) fn axis(at: usize) -> Vec<i16> {
+    (0..DIM as usize)
+        .map(|one| if one == at { i16::MAX } else { 0 })
+        .collect()
+}
+
+/// Weights of a model, with all that its commit and reveal need.
+#[derive(Clone, Debug)]
+pub(crate) struct Release {
+    pub(crate) weights_hash: Hash,
+    pub(crate) key: [u8; 32],
+    pub(crate) embedding: Vec<i16>,
+    pub(crate) ciphertext_hash: Hash,
+    pub(crate) size_bytes: u64,
+}
+
+impl Release {
+    pub(crate) fn new(name: &str, embedding: Vec<i16>) -> Self {
+        Self {
+            weights_hash: Hash::of_bytes(name.as_bytes()),
+            key: [9; 32],
+            embedding,
+            ciphertext_hash: Hash::of_bytes(format!("{name}, encrypted").as_bytes()),
+            size_bytes: 100_000,
+        }
+    }
+
+    pub(crate) fn reveal(&self, model: ModelId) -> Action {
+        Action::RevealWeights {
+            model,
+            key: self.key,
+            weights_hash: self.weights_hash,
+            embedding: self.embedding.clone(),
+        }
+    }
+}
+
+/// Data and the salt of its commitment.
+#[derive(Clone, Debug)]
+pub(crate) struct Data {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) salt: [u8; 32],
+}
+
+impl Data {
+    pub(crate) fn new(text: &str) -> Self {
+        let bytes = text.bytes().cycle().take(CHUNK.max(text.len())).collect();
+        Self {
+            bytes,
+            salt: [4; 32],
+        }
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) state: Memory,
+    pub(crate) chain: Hash,
+    pub(crate) height: u64,
+    pub(crate) now_ms: u64,
+    /// Of the last block.
+    pub(crate) events: Vec<Event>,
+    /// After the last block.
+    pub(crate) holdings: Holdings,
+}
+
+/// A manual network with one validator and two active models along the first two axes.
+pub(crate) fn genesis() -> Genesis {
+    let account = |person: Person| GenesisAccount {
+        address: person.address(),
+        balance: Amount::soma(10_000),
+    };
+    let model = |owner: Person, name: &str, at: usize| {
+        let release = Release::new(name, axis(at));
+        GenesisModel {
+            owner: owner.address(),
+            name: name.into(),
+            commission_bps: 1_000,
+            stake: Amount::soma(100),
+            weights_hash: release.weights_hash,
+            ciphertext_hash: release.ciphertext_hash,
+            size_bytes: release.size_bytes,
+            key: release.key,
+            embedding: release.embedding,
+        }
+    };
+    Genesis {
+        chain: "test".into(),
+        timestamp_ms: START_MS,
+        params: Params {
+            epoch_ms: 0,
+            refresh_epochs: 100,
+            ..Params::local()
+        },
+        architecture: ArchitectureSpec {
+            name: "tiny".into(),
+            layers: 1,
+            dim: DIM,
+            heads: 2,
+            ffn: 8,
+            positions: u32::try_from(CHUNK).unwrap(),
+            ..ArchitectureSpec::nano()
+        },
+        accounts: [VALIDATOR, OWNER, RIVAL, SUBMITTER, OTHER]
+            .map(account)
+            .to_vec(),
+        validators: vec![validator(VALIDATOR, 1_000)],
+        models: vec![model(OWNER, "first", 0), model(RIVAL, "second", 1)],
+        operator: Some(OPERATOR.address()),
+    }
+}
+
+pub(crate) fn validator(person: Person, soma: u64) -> GenesisValidator {
+    GenesisValidator {
+        address: person.address(),
+        consensus_key: ConsensusKey([person.0; 32]),
+        stake: Amount::soma(soma),
+    }
+}
+
+impl World {
+    pub(crate) fn new(genesis: &Genesis) -> Self {
+        let mut state = Memory::default();
+        state.apply(&genesis.state().unwrap());
+        let holdings = invariants::check(&state).unwrap();
+        Self {
+            state,
+            chain: genesis.chain_id(),
+            height: 0,
+            now_ms: genesis.timestamp_ms,
+            events: Vec::new(),
+            holdings,
+        }
+    }
+
+    pub(crate) fn with(change: impl FnOnce(&mut Genesis)) -> Self {
+        let mut genesis = genesis();
+        change(&mut genesis);
+        Self::new(&genesis)
+    }
+
+    pub(crate) fn transaction(&self, person: Person, action: Action) -> Transaction {
+        Transaction {
+            chain: self.chain,
+            sender: person.address(),
+            nonce: view::account(&self.state, &person.address()).nonce,
+            fee_limit: Amount::soma(1),
+            valid_until_ms: u64::MAX,
+            action,
+        }
+    }
+
+    /// Executes a block of verified transactions half a second after the last.
+    pub(crate) fn execute(&mut self, transactions: &[VerifiedTransaction]) -> Vec<Receipt> {
+        self.height += 1;
+        self.now_ms += 500;
+        let block = BlockInfo {
+            height: self.height,
+            timestamp_ms: self.now_ms,
+            proposer: VALIDATOR.address(),
+        };
+        let outcome = execute(&self.state, &block, transactions);
+        self.state.apply(&outcome.changes);
+        self.holdings = invariants::check(&self.state).unwrap();
+        self.events = outcome.events;
+        outcome.receipts
+    }
+
+    pub(crate) fn send(&mut self, person: Person, transaction: Transaction) -> Receipt {
+        let verified = transaction.sign(&person.key()).verify(&self.chain).unwrap();
+        self.execute(&[verified]).pop().unwrap()
+    }
+
+    /// Executes a block with one action.
+    pub(crate) fn act(&mut self, person: Person, action: Action) -> Result<(), Rejection> {
+        let transaction = self.transaction(person, action);
+        self.send(person, transaction).result
+    }
+
+    /// As [`Self::act`], for actions that must succeed.
+    #[track_caller]
+    pub(crate) fn must(&mut self, person: Person, action: Action) {
+        let name = action.name();
+        if let Err(rejection) = self.act(person, action) {
+            panic!("{name}: {rejection}");
+        }
+    }
+
+    pub(crate) fn clock(&self) -> (Epoch, Phase) {
+        let clock = view::chain(&self.state).clock;
+        (clock.epoch, clock.phase)
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.clock().0
+    }
+
+    #[track_caller]
+    pub(crate) fn end_phase(&mut self) {
+        let (epoch, phase) = self.clock();
+        self.must(OPERATOR, Action::EndPhase { epoch, phase });
+    }
+
+    /// Ends phases until the compete phase of the running epoch, or of the next one if it runs.
+    pub(crate) fn to_compete(&mut self) {
+        self.end_phase();
+        while self.clock().1 != Phase::Compete {
+            self.end_phase();
+        }
+    }
+
+    /// Ends phases until the next epoch begins.
+    pub(crate) fn to_next_epoch(&mut self) {
+        let epoch = self.epoch();
+        while self.epoch() == epoch {
+            self.end_phase();
+        }
+    }
+
+    pub(crate) fn balance(&self, person: Person) -> Amount {
+        view::account(&self.state, &person.address()).balance
+    }
+
+    pub(crate) fn model(&self, id: u32) -> soma_protocol::record::Model {
+        view::model(&self.state, ModelId(id)).unwrap()
+    }
+
+    pub(crate) fn target(&self, id: u32) -> Target {
+        view::target(&self.state, TargetId(id)).unwrap()
+    }
+
+    pub(crate) fn params(&self) -> Params {
+        view::chain(&self.state).params
+    }
+
+    pub(crate) fn register(&mut self, owner: Person, name: &str) -> ModelId {
+        let action = Action::RegisterModel {
+            name: name.into(),
+            commission_bps: 0,
+            stake: Amount::soma(50),
+        };
+        self.must(owner, action);
+        ModelId(view::model_count(&self.state))
+    }
+
+    /// The commit of a release for the next epoch.
+    pub(crate) fn commit(&self, owner: Person, model: ModelId, release: &Release) -> Action {
+        let epoch = self.epoch().next();
+        let opening = WeightsOpening {
+            model,
+            owner: &owner.address(),
+            epoch,
+            weights_hash: &release.weights_hash,
+            key: &release.key,
+            embedding: &release.embedding,
+        };
+        Action::CommitWeights {
+            model,
+            epoch,
+            commitment: commitment::weights(&self.chain, &opening),
+            ciphertext_hash: release.ciphertext_hash,
+            size_bytes: release.size_bytes,
+        }
+    }
+
+    /// A validator's word that it holds a release.
+    pub(crate) fn hold(&self, model: ModelId, release: &Release) -> Action {
+        let held = vec![Held {
+            model,
+            ciphertext_hash: release.ciphertext_hash,
+        }];
+        Action::HoldWeights {
+            epoch: self.epoch().next(),
+            held,
+        }
+    }
+
+    /// Commits and holds a release, goes on to the next epoch and reveals it.
+    pub(crate) fn publish_weights(&mut self, owner: Person, model: ModelId, release: &Release) {
+        self.must(owner, self.commit(owner, model, release));
+        self.must(VALIDATOR, self.hold(model, release));
+        self.to_next_epoch();
+        self.must(owner, release.reveal(model));
+    }
+
+    /// A claim that the first routed model of a target predicts the data best.
+    pub(crate) fn submit(&self, person: Person, target: u32, data: &Data, distance: u64) -> Action {
+        let target = self.target(target);
+        let size_bytes = u32::try_from(data.bytes.len()).unwrap();
+        let data_hash = Hash::of_bytes(&data.bytes);
+        let person = person.address();
+        Action::Submit {
+            target: target.id,
+            model: target.routed[0].model,
+            loss_q32: 3 << 32,
+            distance,
+            size_bytes,
+            commitment: commitment::data(
+                &self.chain,
+                &person,
+                target.id,
+                &data_hash,
+                size_bytes,
+                &data.salt,
+            ),
+        }
+    }
+
+    /// Goes to the compete phase, submits, goes to the next epoch and publishes. Returns the target.
+    pub(crate) fn win(&mut self, person: Person, data: &Data) -> u32 {
+        if self.clock().1 != Phase::Compete {
+            self.to_compete();
+        }
+        let target = view::targets(&self.state, self.epoch())[0].id.0;
+        self.must(person, self.submit(person, target, data, 1_000));
+        self.to_next_epoch();
+        self.must(person, publish(target, data));
+        target
+    }
+}
+
+pub(crate) fn publish(target: u32, data: &Data) -> Action {
+    Action::PublishData {
+        target: TargetId(target),
+        data: data.bytes.clone(),
+        salt: data.salt,
+    }
+}
+
+pub(crate) fn attest(target: u32, verdict: Verdict) -> Action {
+    Action::Attest {
+        target: TargetId(target),
+        verdict,
+        trace: Hash([1; 32]),
+    }
+}
