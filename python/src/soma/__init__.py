@@ -1,0 +1,31 @@
+"""Soma in Python: the network's own score, PyTorch and Flax twins, its API, training logs.
+
+Importing it imports neither torch nor jax: the twins are `soma.torch` and `soma.flax`.
+"""
+
+from soma import track
+from soma.architecture import NANO, V1, Architecture
+from soma.data import Corpus
+from soma.native import Model, NativeScore, Trainer
+from soma.recipe import Recipe
+from soma.score import NonFinite, Score, ScoreError, ZeroEmbedding
+from soma.sigreg import seed_of
+from soma.weights import WeightsError
+
+__all__ = [
+    "NANO",
+    "V1",
+    "Architecture",
+    "Corpus",
+    "Model",
+    "NativeScore",
+    "NonFinite",
+    "Recipe",
+    "Score",
+    "ScoreError",
+    "Trainer",
+    "WeightsError",
+    "ZeroEmbedding",
+    "seed_of",
+    "track",
+]

@@ -1,0 +1,68 @@
+"""The recipe of a training run: everything beside architecture and data that decides the weights.
+
+Its fields, defaults and arithmetic are the engine's. Nothing that could differ between two machines
+(devices, precision, processes) may become part of it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from blake3 import blake3
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained. The defaults are made for `nano` on about a megabyte of text."""
+
+    steps: int = 1000
+    """Optimizer steps; the schedule ends with the last of them."""
+    batch: int = 16
+    """Windows of one context each in a micro-batch. SIGReg's samples are its positions."""
+    micro_batches: int = 1
+    """Micro-batches whose gradients are averaged for one step."""
+    learning_rate: float = 3e-3
+    """The highest learning rate, reached after the warm-up."""
+    warmup: int = 100
+    """Steps over which the learning rate rises linearly."""
+    final_share: float = 0.0
+    """What the cosine falls to at the last step, as a share of `learning_rate`."""
+    weight_decay: float = 0.1
+    """Decay of the matrices per step, as a share of the learning rate; biases and norms do not
+    decay."""
+    clip: float = 1.0
+    """Gradients of a greater global norm are scaled down to it."""
+    beta_1: float = 0.9
+    """Decay of the gradient's running mean."""
+    beta_2: float = 0.99
+    """Decay of the squared gradient's running mean."""
+    epsilon: float = 1e-8
+    """Added to the root of the second moment."""
+    sigreg_coefficient: float = 0.02
+    """Weight of SIGReg in the loss."""
+    sigreg_cap: int = 256
+    """SIGReg's factor is the number of its samples, but at most this."""
+    seed: bytes = bytes(32)
+    """Decides the initial weights, the order of the data and SIGReg's directions."""
+
+    def learning_rate_of(self, step: int) -> float:
+        """The learning rate of `step`, counted from 0: a linear rise, then half a cosine."""
+        if step < self.warmup:
+            return self.learning_rate * (step + 1) / self.warmup
+        falling = max(self.steps - self.warmup, 1)
+        progress = min((step - self.warmup) / falling, 1.0)
+        height = 0.5 * (1 + math.cos(math.pi * progress))
+        return self.learning_rate * (self.final_share + (1 - self.final_share) * height)
+
+    def directions_seed(self, step: int, micro_batch: int) -> bytes:
+        """The seed of SIGReg's directions in one micro-batch of `step`, both counted from 0."""
+        hasher = blake3(self.seed, derive_key_context="soma train: directions v1")
+        return hasher.update(step.to_bytes(8, "little")).update(
+            micro_batch.to_bytes(8, "little")
+        ).digest()
+
+
+def decays(name: str) -> bool:
+    """Whether a parameter decays: matrices do, biases and norms do not."""
+    return name.endswith(".weight")

@@ -1,0 +1,115 @@
+"""The log of a training run: one JSON object a line, as `soma train --log` writes it.
+
+    run = soma.track.init("run.jsonl", config={"learning_rate": 3e-3})
+    run.log({"loss": 2.1}, step=1)
+    run.finish()
+
+The file is plain text beside the run; nothing is sent anywhere. A resumed run appends, and what it
+repeats replaces what was there before.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+
+class Run:
+    """An open log. It is flushed line by line, so that others can follow it."""
+
+    def __init__(self, path: str | os.PathLike, config: Mapping | None = None):
+        """Opens `path` to append, and begins it with `config` if it is new or empty.
+
+        Raises `OSError` if it cannot be written.
+        """
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self.path.open("a", encoding="utf-8")
+        self._step = 0
+        if self._file.tell() == 0 and config is not None:
+            self._write({"schema": "run/1", "config": dict(config)})
+
+    def log(self, values: Mapping, step: int | None = None) -> None:
+        """Appends one line: `step`, by default one more than the last, the time in seconds since
+        1970 and `values`. A number that is not finite becomes null."""
+        self._step = self._step + 1 if step is None else step
+        self._write({"step": self._step, "time": round(time.time(), 3), **values})
+
+    def finish(self) -> None:
+        """Closes the file; doing so twice is harmless."""
+        self._file.close()
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.finish()
+
+    def _write(self, line: Mapping) -> None:
+        self._file.write(json.dumps(_plain(line), allow_nan=False) + "\n")
+        self._file.flush()
+
+
+_current: Run | None = None
+
+
+def init(path: str | os.PathLike, config: Mapping | None = None) -> Run:
+    """Opens a log and makes it the one that `log` and `finish` mean."""
+    global _current
+    finish()
+    _current = Run(path, config)
+    return _current
+
+
+def log(values: Mapping, step: int | None = None) -> None:
+    """Appends a line to the log that `init` opened. Raises `RuntimeError` if there is none."""
+    if _current is None:
+        raise RuntimeError("soma.track.init comes first")
+    _current.log(values, step)
+
+
+def finish() -> None:
+    """Closes the log that `init` opened, if there is one."""
+    global _current
+    if _current is not None:
+        _current.finish()
+    _current = None
+
+
+def read(path: str | os.PathLike) -> list[dict]:
+    """The lines of a log that have a step, in the order of their steps; of several lines with the
+    same step and keys, as after resuming, the last. A last line that is cut off is left out."""
+    lines: dict[tuple, dict] = {}
+    for text in Path(path).read_text(encoding="utf-8").splitlines():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict) and "step" in line:
+            lines[(line["step"], *sorted(line))] = line
+    return sorted(lines.values(), key=lambda line: line["step"])
+
+
+def _plain(value: object) -> object:
+    """Numbers of any library as Python's own; what is not finite as None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, bytes):
+        return value.hex()
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,172 @@
+"""Weights files: safetensors, float32 out, BF16 and F16 widened exactly on the way in.
+
+A file is refused unless it is exactly what the architecture asks for, as by the engine. Tensors
+are read from a memory map when they are asked for, never all at once.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from soma.architecture import Architecture, ArchitectureLike
+
+HEADER_MAX_BYTES = 1 << 20
+"""Longest header of a weights file."""
+METADATA_KEY = "architecture"
+"""Where the header's metadata holds the architecture's JSON."""
+
+_DTYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+_TINY = np.finfo(np.float32).tiny
+
+
+class WeightsError(ValueError):
+    """The file is not a weights file of this architecture; the text names the fault."""
+
+
+class Weights(Mapping[str, np.ndarray]):
+    """An open weights file: a mapping from a tensor's name to its values, float32, in file order."""
+
+    def __init__(self, path: str | os.PathLike, arch: ArchitectureLike | None = None):
+        """Opens and checks the header. Without `arch`, the file's metadata names it.
+
+        Raises `WeightsError`, and `OSError` if the file cannot be read.
+        """
+        self.path = Path(path)
+        header, self._data = _read(self.path)
+        metadata = header.pop("__metadata__", {})
+        if arch is not None:
+            self.architecture = Architecture.of(arch)
+        elif isinstance(metadata, dict) and METADATA_KEY in metadata:
+            self.architecture = Architecture.from_json(metadata[METADATA_KEY])
+        else:
+            raise WeightsError("the file does not say its architecture: name it")
+        self._entries = _check(header, self.architecture, len(self._data))
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """A tensor's values. Raises `WeightsError` if one of them is not finite."""
+        dtype, shape, begin, end = self._entries[name]
+        values = self._data[begin:end].view(_DTYPES[dtype]).reshape(shape)
+        if dtype == "BF16":
+            values = (values.astype(np.uint32) << 16).view(np.float32)
+        values = values.astype(np.float32)
+        if not np.isfinite(values).all():
+            raise WeightsError(f"{name} holds a value that is not finite")
+        # Subnormal weights cost some CPUs a hundredfold.
+        values[np.abs(values) < _TINY] = 0
+        return values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+def write(
+    path: str | os.PathLike, arch: ArchitectureLike, tensor: Callable[[str], np.ndarray]
+) -> None:
+    """Writes a weights file, `tensor(name)` giving the values of each: for the same values the
+    same bytes as the engine writes.
+
+    The file appears whole or not at all. Raises `WeightsError` for a wrong shape or a value that
+    is not finite.
+    """
+    architecture = Architecture.of(arch)
+    metadata = {METADATA_KEY: architecture.to_json(), "format": "pt"}
+    header: dict = {"__metadata__": metadata}
+    offset = 0
+    for name, shape in architecture.tensors():
+        size = 4 * math.prod(shape)
+        header[name] = {"data_offsets": [offset, offset + size], "dtype": "F32", "shape": shape}
+        offset += size
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    path = Path(path)
+    part = path.with_name(f"{path.name}.part")
+    with part.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name, shape in architecture.tensors():
+            values = np.ascontiguousarray(tensor(name), dtype="<f4")
+            if values.shape != shape:
+                raise WeightsError(f"{name} has shape {values.shape}, not {shape}")
+            if not np.isfinite(values).all():
+                raise WeightsError(f"{name} holds a value that is not finite")
+            file.write(values.data)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def _read(path: Path) -> tuple[dict, np.ndarray]:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > size - 8:
+            raise WeightsError("not a safetensors file: its header is cut off")
+        if length > HEADER_MAX_BYTES:
+            raise WeightsError(f"the header has {length} bytes, more than {HEADER_MAX_BYTES}")
+        text = file.read(length)
+    try:
+        header = json.loads(text, object_pairs_hook=_without_duplicates)
+    except WeightsError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"not a safetensors file: {error}") from None
+    if not isinstance(header, dict):
+        raise WeightsError("not a safetensors file: its header is not an object")
+    if size == 8 + length:
+        return header, np.empty(0, np.uint8)
+    return header, np.memmap(path, np.uint8, "r", offset=8 + length)
+
+
+def _without_duplicates(pairs: list[tuple[str, object]]) -> dict:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise WeightsError(f"{twice} is there twice")
+    return values
+
+
+_Entry = tuple[str, tuple[int, ...], int, int]
+
+
+def _check(header: dict, architecture: Architecture, size: int) -> dict[str, _Entry]:
+    expected = dict(architecture.tensors())
+    for name in expected:
+        if name not in header:
+            raise WeightsError(f"{name} is missing")
+    entries = {}
+    for name, entry in header.items():
+        if name not in expected:
+            raise WeightsError(f"{name} does not belong to the architecture")
+        entries[name] = _entry(name, entry, expected[name])
+    end = 0
+    for name, (_, _, begin, stop) in sorted(entries.items(), key=lambda item: item[1][2]):
+        if begin != end:
+            raise WeightsError(f"{name} begins at byte {begin}, not at {end}")
+        end = stop
+    if end != size:
+        raise WeightsError(f"the tensors end at byte {end}, the file at {size}")
+    return {name: entries[name] for name in expected}
+
+
+def _entry(name: str, entry: object, shape: tuple[int, ...]) -> _Entry:
+    match entry:
+        case {"dtype": str(dtype), "shape": list(found), "data_offsets": [int(begin), int(end)]}:
+            pass
+        case _:
+            raise WeightsError(f"{name} is not described as a tensor")
+    if dtype not in _DTYPES:
+        raise WeightsError(f"{name} is {dtype}, not F32, BF16 or F16")
+    if tuple(found) != shape:
+        raise WeightsError(f"{name} has shape {found}, not {list(shape)}")
+    if end - begin != math.prod(shape) * _DTYPES[dtype].itemsize or begin < 0:
+        raise WeightsError(f"{name} has {end - begin} bytes, which its shape does not have")
+    return dtype, shape, begin, end

@@ -1,0 +1,136 @@
+"""A file that is not exactly what the architecture asks for is refused, by engine and twins alike."""
+
+import json
+
+import numpy as np
+import pytest
+
+import soma
+from soma import weights
+from soma.architecture import NANO
+
+ARCHITECTURE = {
+    "embedding_dim": 8,
+    "num_heads": 2,
+    "num_layers": 1,
+    "pwff_hidden_dim": 12,
+    "vocab_size": 264,
+    "max_seq_len": 16,
+    "sig_reg_slices": 4,
+    "sig_reg_points": 5,
+    "sig_reg_t_max": 3.0,
+}
+
+
+@pytest.fixture
+def parts(tmp_path):
+    """Header and data of a good file."""
+    soma.native.init(tmp_path / "good", ARCHITECTURE, bytes(32))
+    file = (tmp_path / "good").read_bytes()
+    length = int.from_bytes(file[:8], "little")
+    return json.loads(file[8 : 8 + length]), bytearray(file[8 + length :])
+
+
+def refuse(path, header, data, naming, raw=None):
+    """Both readers must refuse the file and name the fault."""
+    text = json.dumps(header).encode() if raw is None else raw
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(data))
+    with pytest.raises(soma.WeightsError, match=naming):
+        soma.Model.from_file(path, ARCHITECTURE)
+    with pytest.raises(soma.WeightsError, match=naming):
+        dict(weights.Weights(path, ARCHITECTURE))
+
+
+def test_a_missing_tensor_is_named(parts, tmp_path):
+    header, data = parts
+    del header["predictor.bias"]
+    refuse(tmp_path / "bad", header, data, "predictor.bias")
+
+
+def test_an_extra_tensor_is_named(parts, tmp_path):
+    header, data = parts
+    header["surplus"] = {"dtype": "F32", "shape": [0], "data_offsets": [len(data)] * 2}
+    refuse(tmp_path / "bad", header, data, "surplus")
+
+
+def test_a_tensor_of_another_shape_is_named(parts, tmp_path):
+    header, data = parts
+    header["final_norm.beta"]["shape"] = [4, 2]
+    refuse(tmp_path / "bad", header, data, "final_norm.beta")
+
+
+def test_a_tensor_that_is_there_twice_is_named(parts, tmp_path):
+    header, data = parts
+    entry = json.dumps(header["predictor.bias"])
+    text = json.dumps(header)[:-1] + f', "predictor.bias": {entry}}}'
+    refuse(tmp_path / "bad", header, data, "predictor.bias", text.encode())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_weight_that_is_not_finite_is_named(parts, tmp_path, value):
+    header, data = parts
+    begin, _ = header["final_norm.gamma"]["data_offsets"]
+    data[begin + 4 : begin + 8] = np.float32(value).tobytes()
+    refuse(tmp_path / "bad", header, data, "final_norm.gamma")
+
+
+def test_a_file_that_is_cut_off_or_goes_on_is_refused(parts, tmp_path):
+    header, data = parts
+    refuse(tmp_path / "bad", header, data[:-4], "predictor.bias|end")
+    refuse(tmp_path / "bad", header, data + b"more", "end|byte")
+
+
+def test_a_header_beyond_its_limit_is_refused(parts, tmp_path):
+    _, data = parts
+    refuse(tmp_path / "bad", None, data, "header", b" " * ((1 << 20) + 1))
+
+
+@pytest.mark.parametrize("content", [b"", b"1234567", b"\xff" * 64, b"\x02\0\0\0\0\0\0\0[]"])
+def test_what_is_not_safetensors_at_all_is_refused(tmp_path, content):
+    (tmp_path / "bad").write_bytes(content)
+    for read in soma.Model.from_file, weights.Weights:
+        with pytest.raises(soma.WeightsError):
+            read(tmp_path / "bad", ARCHITECTURE)
+
+
+def test_a_file_that_says_nothing_about_its_architecture_needs_it_named(parts, tmp_path):
+    header, data = parts
+    del header["__metadata__"]
+    refuse_without = json.dumps(header).encode()
+    path = tmp_path / "silent"
+    path.write_bytes(len(refuse_without).to_bytes(8, "little") + refuse_without + data)
+    for read in soma.Model.from_file, weights.Weights:
+        with pytest.raises(soma.WeightsError, match="architecture"):
+            read(path)
+        assert read(path, ARCHITECTURE)
+
+
+def test_an_unreadable_file_is_an_os_error(tmp_path):
+    for read in soma.Model.from_file, weights.Weights:
+        with pytest.raises(FileNotFoundError):
+            read(tmp_path / "nowhere", "nano")
+
+
+def test_the_presets_have_the_parameters_that_the_documents_say():
+    assert soma.V1.parameters == 1_209_684_232
+    assert 850_000 < NANO.parameters < 870_000
+
+
+@pytest.mark.parametrize(
+    ("change", "naming"),
+    [
+        ({"num_heads": 3}, "num_heads"),
+        ({"max_seq_len": 1}, "max_seq_len"),
+        ({"num_layers": "1"}, "num_layers"),
+        ({"sig_reg_t_max": 0}, "sig_reg_t_max"),
+        ({"surplus": 1}, "surplus"),
+    ],
+)
+def test_an_architecture_out_of_bounds_is_refused_and_the_field_named(change, naming):
+    with pytest.raises(ValueError, match=naming):
+        soma.Architecture.of({**ARCHITECTURE, **change})
+
+
+def test_an_architecture_survives_its_json():
+    architecture = soma.Architecture.of({**ARCHITECTURE, "sig_reg_cap": 32})
+    assert soma.Architecture.from_json(architecture.to_json()) == architecture
