@@ -99,7 +99,7 @@ impl State {
     }
 
     /// Reads the finalized state.
-    pub fn read<T>(&self, f: impl FnOnce(&dyn Read, Tip) -> T) -> T {
+    pub fn read<T>(&self, f: impl FnOnce(&Memory, Tip) -> T) -> T {
         let inner = self.shared();
         f(&inner.finalized, inner.tip)
     }
