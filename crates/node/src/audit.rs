@@ -1,0 +1,263 @@
+//! Audits: a published win is scored again with all models routed to it, and every claim is compared to the last bit.
+//!
+//! A file that is missing or cannot be read says nothing about the submitter: the audit is put off, never decided against
+//! anyone. Scoring runs on its own thread, with its own engine, and must never hold up a block.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use soma_model::{
+    Architecture, Directions, Engine, KernelChoice, Score, Weights, distance_squared,
+};
+use soma_protocol::record::{Candidate, Routed, TargetStatus};
+use soma_protocol::{Hash, Read, TargetId, Verdict, view};
+
+use crate::bell::Bell;
+use crate::error::NodeError;
+use crate::node::Shared;
+use crate::weights::WeightsStore;
+
+/// Time before an audit that failed here is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// Models kept open between audits.
+const OPEN_MAX: usize = 16;
+
+/// What there is to audit: the data published for a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Subject {
+    pub(crate) target: TargetId,
+    pub(crate) data_hash: Hash,
+}
+
+/// What an audit found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Finding {
+    pub(crate) verdict: Verdict,
+    /// Proof that all routed models were run.
+    pub(crate) trace: Hash,
+}
+
+/// Audits that are due, and those that are done; none at all is `None`.
+#[derive(Default)]
+pub(crate) struct Audits {
+    subjects: Mutex<BTreeMap<Subject, Option<Finding>>>,
+    /// Heard by the auditor.
+    pub(crate) bell: Bell,
+}
+
+impl Audits {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Subject, Option<Finding>>> {
+        self.subjects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the list of what is due now: new subjects wait for the auditor, settled ones are forgotten.
+    pub(crate) fn follow(&self, due: Vec<Subject>) {
+        let mut subjects = self.lock();
+        let known = std::mem::take(&mut *subjects);
+        subjects.extend(
+            due.into_iter()
+                .map(|subject| (subject, known.get(&subject).copied().flatten())),
+        );
+        let waiting = subjects.values().any(Option::is_none);
+        drop(subjects);
+        if waiting {
+            self.bell.ring();
+        }
+    }
+
+    /// Audits not done yet.
+    pub(crate) fn waiting(&self) -> usize {
+        self.lock()
+            .values()
+            .filter(|finding| finding.is_none())
+            .count()
+    }
+
+    pub(crate) fn finding(&self, subject: &Subject) -> Option<Finding> {
+        self.lock().get(subject).copied().flatten()
+    }
+
+    fn due(&self) -> Vec<Subject> {
+        let subjects = self.lock();
+        subjects
+            .iter()
+            .filter(|(_, finding)| finding.is_none())
+            .map(|(subject, _)| *subject)
+            .collect()
+    }
+
+    fn found(&self, subject: Subject, finding: Finding) {
+        if let Some(place) = self.lock().get_mut(&subject) {
+            *place = Some(finding);
+        }
+    }
+}
+
+/// Everything an audit compares, from one state.
+struct Case {
+    seed: Hash,
+    direction: Vec<i16>,
+    data: Vec<u8>,
+    claim: Candidate,
+    routed: Vec<Routed>,
+    margin_q32: u64,
+}
+
+impl Case {
+    /// The case of a published target; `None` once it is settled.
+    fn read(state: &dyn Read, subject: &Subject) -> Option<Self> {
+        let target = view::target(state, subject.target)?;
+        let TargetStatus::Published { rank } = target.status else {
+            return None;
+        };
+        let claim = view::candidates(state, target.id)
+            .get(usize::try_from(rank).ok()?)
+            .copied()?;
+        let publication = view::publication(state, target.id)?;
+        Some(Self {
+            seed: view::epoch(state, target.epoch)?.beacon,
+            direction: view::direction(state, &target)?,
+            data: publication.data,
+            claim,
+            routed: target.routed,
+            margin_q32: view::chain(state).params.loss_margin_q32,
+        })
+    }
+}
+
+/// Re-scores published wins with its own model engine.
+pub(crate) struct Auditor {
+    architecture: Architecture,
+    engine: Engine,
+    open: BTreeMap<Hash, Weights>,
+}
+
+impl Auditor {
+    /// An auditor for models of one architecture, on `threads` threads (0: one for each CPU).
+    ///
+    /// # Errors
+    /// When this machine cannot run the kernel.
+    pub(crate) fn new(
+        architecture: Architecture,
+        kernel: KernelChoice,
+        threads: usize,
+    ) -> Result<Self, NodeError> {
+        Ok(Self {
+            architecture,
+            engine: Engine::new(kernel, threads)?,
+            open: BTreeMap::new(),
+        })
+    }
+
+    /// Compares a claim with what the routed models say about the data.
+    ///
+    /// # Errors
+    /// When a file is missing or unreadable here; that is nobody's fault, and the audit is tried again.
+    fn audit(&mut self, files: &WeightsStore, case: &Case) -> Result<Finding, NodeError> {
+        let directions = Directions::new(&self.architecture, case.seed.0);
+        let mut scores = Vec::with_capacity(case.routed.len());
+        for routed in &case.routed {
+            self.open(files, &routed.weights_hash)?;
+            let weights = self.open.get(&routed.weights_hash);
+            let report = weights.and_then(|weights| {
+                soma_model::score(&self.engine, weights, &case.data, &directions).ok()
+            });
+            scores.push(report.map(|report| report.score));
+        }
+        let losses: Vec<_> = scores
+            .iter()
+            .map(|score| score.as_ref().map(|score| score.loss_q32))
+            .collect();
+        let ages: Vec<_> = case.routed.iter().map(|routed| routed.age).collect();
+        let winner = soma_protocol::winner(&losses, &ages, case.margin_q32);
+        let valid = winner
+            .and_then(|winner| Some((case.routed.get(winner)?, scores.get(winner)?.as_ref()?)));
+        let valid = valid.is_some_and(|(routed, score)| {
+            routed.model == case.claim.model
+                && score.loss_q32 == case.claim.loss_q32
+                && distance_squared(&score.embedding, &case.direction) == case.claim.distance
+                && case.data.len() as u64 == u64::from(case.claim.size_bytes)
+        });
+        let verdict = if valid {
+            Verdict::Valid
+        } else {
+            Verdict::Invalid
+        };
+        Ok(Finding {
+            verdict,
+            trace: trace(&scores),
+        })
+    }
+
+    /// Opens the weights of a routed model; they stay closed when what its owner published is not a model.
+    fn open(&mut self, files: &WeightsStore, weights_hash: &Hash) -> Result<(), NodeError> {
+        if self.open.contains_key(weights_hash) {
+            return Ok(());
+        }
+        let path = match files.plain_file(weights_hash) {
+            Err(NodeError::WeightsMismatch { .. }) => return Ok(()),
+            path => path?,
+        };
+        match Weights::open(&path, Some(&self.architecture)) {
+            Ok(weights) => {
+                if self.open.len() >= OPEN_MAX {
+                    self.open.clear();
+                }
+                self.open.insert(*weights_hash, weights);
+            }
+            Err(soma_model::Error::Io { path, source }) => {
+                return Err(NodeError::io(&path, source));
+            }
+            Err(error) => {
+                tracing::warn!(%weights_hash, %error, "published weights are not a model")
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Hash of the scores' traces in routed order; a model that has no score leaves a mark in its place.
+fn trace(scores: &[Option<Score>]) -> Hash {
+    let parts: Vec<&[u8]> = scores
+        .iter()
+        .map(|score| score.as_ref().map_or(&b"none"[..], |score| &score.trace))
+        .collect();
+    Hash::of_parts("soma audit trace", &parts)
+}
+
+/// Audits what is due until the node closes.
+pub(crate) fn run(node: &Arc<Shared>, mut auditor: Auditor) {
+    while !node.is_closed() {
+        let mut failed = false;
+        for subject in node.audits.due() {
+            if node.is_closed() {
+                return;
+            }
+            let Some(case) = node.read(|state, _| Case::read(state, &subject)) else {
+                continue;
+            };
+            match auditor.audit(&node.weights, &case) {
+                Ok(finding) => {
+                    match finding.verdict {
+                        Verdict::Valid => node.metrics.audits_valid.add(1),
+                        Verdict::Invalid => node.metrics.audits_invalid.add(1),
+                    }
+                    tracing::info!(target = subject.target.0, verdict = ?finding.verdict, "audited");
+                    node.audits.found(subject, finding);
+                    node.follow.bell.ring();
+                }
+                Err(error) => {
+                    node.metrics.audits_failed.add(1);
+                    tracing::warn!(target = subject.target.0, %error, "audit put off");
+                    failed = true;
+                }
+            }
+        }
+        if failed {
+            std::thread::sleep(RETRY);
+        } else {
+            node.audits.bell.wait(Duration::from_secs(60));
+        }
+    }
+}

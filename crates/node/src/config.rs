@@ -1,0 +1,54 @@
+//! What a node is told when it starts. It must never be read from a global place: who starts a node says everything.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use soma_engine::ConsensusSecret;
+use soma_model::KernelChoice;
+use soma_protocol::{Genesis, SecretKey};
+
+use crate::mempool::Limits;
+
+/// Time between blocks while there is work, in milliseconds.
+pub const BLOCK_MS: u64 = 500;
+/// Time between blocks while there is none, in milliseconds.
+pub const IDLE_BLOCK_MS: u64 = 5_000;
+/// The port that clients look for when they are told none.
+pub const API_PORT: u16 = 8645;
+
+/// Everything a validator needs to run.
+#[derive(Clone)]
+pub struct NodeConfig {
+    /// The node's own folder: chain, history, weights.
+    pub dir: PathBuf,
+    /// The chain.
+    pub genesis: Genesis,
+    /// The validator's account, with which it signs its duties.
+    pub account: SecretKey,
+    /// The key it votes with.
+    pub consensus: ConsensusSecret,
+    /// Where the HTTP API listens; port 0 takes a free one.
+    pub api: SocketAddr,
+    /// Where other validators connect; port 0 takes a free one.
+    pub peers: SocketAddr,
+    /// The least time between two blocks, in milliseconds.
+    pub block_ms: u64,
+    /// The most time between two blocks while nothing happens, in milliseconds.
+    pub idle_block_ms: u64,
+    /// How much the pool holds.
+    pub pool: Limits,
+    /// The kernels that audits are computed with.
+    pub kernel: KernelChoice,
+    /// Threads that an audit uses.
+    pub audit_threads: usize,
+}
+
+impl fmt::Debug for NodeConfig {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("NodeConfig")
+            .field("dir", &self.dir)
+            .field("api", &self.api)
+            .finish_non_exhaustive()
+    }
+}

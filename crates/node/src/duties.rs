@@ -1,0 +1,180 @@
+//! What a validator does by itself: its part of the randomness, saying which files it holds, and its verdicts.
+//!
+//! Everything follows from the final state, so a restart forgets nothing and repeats nothing: what the state does not show yet
+//! is due. It must never sign anything for a key that is not its own, nor a verdict that it did not compute.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use soma_protocol::action::HELD_MAX;
+use soma_protocol::record::TargetStatus;
+use soma_protocol::{
+    Action, Address, Amount, Epoch, Hash, Held, Read, SecretKey, TargetId, Transaction, commitment,
+    view,
+};
+
+use crate::audit::Subject;
+use crate::node::{Shared, now_ms};
+
+/// Looks at the state at least this often, in case a file was put in place by hand.
+const ROUND: Duration = Duration::from_secs(2);
+/// Time after which a duty that the state still does not show is sent again.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a duty may wait for a block, in milliseconds.
+const VALID_MS: u64 = 60_000;
+
+/// Follows the state until the node closes.
+pub(crate) fn run(node: &Arc<Shared>) {
+    let mut sent = BTreeMap::new();
+    let mut swept = Epoch(0);
+    while !node.is_closed() {
+        node.follow_files();
+        let epoch = node.read(|state, _| view::chain(state).clock.epoch);
+        if epoch != swept {
+            match node.weights.sweep() {
+                Ok(()) => swept = epoch,
+                Err(error) => tracing::warn!(%error, "files that nothing needs stay for now"),
+            }
+        }
+        node.audits
+            .follow(node.read(|state, _| published(state, &node.address)));
+        send_due(node, &mut sent);
+        node.follow.bell.wait(ROUND);
+    }
+}
+
+/// Sends what is due and was not sent lately.
+fn send_due(node: &Shared, sent: &mut BTreeMap<Hash, Instant>) {
+    sent.retain(|_, at| at.elapsed() < PATIENCE);
+    let (mut due, nonce, timestamp_ms) = node.read(|state, _| {
+        let holds = |hash: &Hash| node.weights.holds(hash);
+        let mut due = due(state, &node.key, holds);
+        due.extend(verdicts(node, state));
+        (
+            due,
+            view::account(state, &node.address).nonce,
+            view::chain(state).clock.phase_started_ms,
+        )
+    });
+    due.retain(|action| !sent.contains_key(&name(action)));
+    for action in due {
+        let key = name(&action);
+        let transaction = Transaction {
+            chain: node.chain,
+            sender: node.address,
+            nonce: node.pool.next_nonce(&node.address, nonce),
+            fee_limit: Amount::ZERO,
+            valid_until_ms: now_ms().max(timestamp_ms).saturating_add(VALID_MS),
+            action,
+        };
+        let duty = transaction.action.name();
+        for answer in node.admit(vec![transaction.sign(&node.key)]) {
+            match answer {
+                Ok(hash) => tracing::debug!(duty, %hash, "duty sent"),
+                Err(refusal) => {
+                    tracing::warn!(duty, %refusal, "duty not sent; it will be tried again")
+                }
+            }
+        }
+        sent.insert(key, Instant::now());
+    }
+}
+
+/// Tells one action from every other.
+fn name(action: &Action) -> Hash {
+    Hash::of_bytes(&borsh::to_vec(action).unwrap_or_default())
+}
+
+/// This validator's randomness for an epoch: nobody can guess it, and the same node says the same after any restart.
+fn beacon_value(key: &SecretKey, chain: &Hash, epoch: Epoch) -> Hash {
+    Hash::of_parts(
+        "soma beacon value",
+        &[&key.to_bytes(), &chain.0, &epoch.0.to_le_bytes()],
+    )
+}
+
+/// What a validator owes at this state, verdicts aside; nothing for anyone else.
+fn due(state: &dyn Read, key: &SecretKey, holds: impl Fn(&Hash) -> bool) -> Vec<Action> {
+    let (me, chain) = (key.address(), view::chain(state));
+    if view::validator(state, &me).is_none() {
+        return Vec::new();
+    }
+    let (id, epoch) = (chain.network.chain_id, chain.clock.epoch);
+    let next = Epoch(epoch.0.saturating_add(1));
+    let mut due = Vec::new();
+    if view::beacon(state, next, &me).is_none() {
+        let commitment = commitment::beacon(&id, &me, next, &beacon_value(key, &id, next));
+        due.push(Action::CommitBeacon {
+            epoch: next,
+            commitment,
+        });
+    }
+    if chain.clock.phase.reveals() {
+        let value = beacon_value(key, &id, epoch);
+        let closed = view::beacon(state, epoch, &me).filter(|beacon| beacon.value.is_none());
+        // A commitment made with another key cannot be opened with this one.
+        let ours = closed
+            .filter(|beacon| beacon.commitment == commitment::beacon(&id, &me, epoch, &value));
+        due.extend(ours.map(|_| Action::OpenBeacon { epoch, value }));
+    }
+    let held: Vec<Held> = view::commits(state, next)
+        .into_iter()
+        .filter(|(_, commit)| !commit.holders.contains(&me) && holds(&commit.ciphertext_hash))
+        .map(|(model, commit)| Held {
+            model,
+            ciphertext_hash: commit.ciphertext_hash,
+        })
+        .collect();
+    due.extend(held.chunks(HELD_MAX).map(|held| Action::HoldWeights {
+        epoch: next,
+        held: held.to_vec(),
+    }));
+    due
+}
+
+/// Published wins that this validator has not attested: those of the last epoch.
+fn published(state: &dyn Read, me: &Address) -> Vec<Subject> {
+    if view::validator(state, me).is_none() {
+        return Vec::new();
+    }
+    let epoch = view::chain(state).clock.epoch;
+    let wins = view::targets(state, Epoch(epoch.0.saturating_sub(1)));
+    let open = wins
+        .into_iter()
+        .filter(|target| matches!(target.status, TargetStatus::Published { .. }));
+    open.filter(|target| !attested(state, target.id, me))
+        .filter_map(|target| {
+            let data_hash = view::publication(state, target.id)?.data_hash;
+            Some(Subject {
+                target: target.id,
+                data_hash,
+            })
+        })
+        .collect()
+}
+
+fn attested(state: &dyn Read, target: TargetId, me: &Address) -> bool {
+    view::verdicts(state, target)
+        .0
+        .iter()
+        .any(|attestation| attestation.validator == *me)
+}
+
+/// Verdicts that are computed and not on chain. They are taken in the compete phase alone.
+fn verdicts(node: &Shared, state: &dyn Read) -> Vec<Action> {
+    if view::chain(state).clock.phase != soma_protocol::Phase::Compete {
+        return Vec::new();
+    }
+    let findings = published(state, &node.address)
+        .into_iter()
+        .filter_map(|subject| {
+            let finding = node.audits.finding(&subject)?;
+            Some(Action::Attest {
+                target: subject.target,
+                verdict: finding.verdict,
+                trace: finding.trace,
+            })
+        });
+    findings.collect()
+}

@@ -1,0 +1,107 @@
+//! The stream of events: everything that happened in final blocks, in order, from wherever a client left off.
+//!
+//! It reads the history and is only woken by new blocks, so a slow client costs a cursor and nothing is ever skipped.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::sse::{Event as Message, KeepAlive, Sse};
+use futures_util::stream::{self, Stream};
+use serde::Deserialize;
+use soma_sdk::cursor::Cursor;
+use soma_sdk::text::Text;
+use soma_sdk::types::{ApiError, Event};
+
+use super::{Api, Problem, Query, show};
+use crate::node::Shared;
+
+/// Events read from the history at a time.
+const PAGE: usize = 256;
+/// Time between signs of life when nothing happens.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+#[derive(Deserialize)]
+pub(super) struct From {
+    after: Option<Text<Cursor>>,
+}
+
+/// What happens, as it becomes final
+#[utoipa::path(get, path = soma_sdk::routes::EVENTS, tag = "history",
+    params(("after" = Option<String>, Query, description = "a cursor `HEIGHT-INDEX`; `0-0` is the beginning; without it, from now on"),
+        ("Last-Event-ID" = Option<String>, Header, description = "the cursor of the last event received; wins over `after`")),
+    responses((status = 200, body = Event, content_type = "text/event-stream"), (status = 400, body = ApiError)))]
+pub(super) async fn events(
+    State(api): State<Api>,
+    Query(from): Query<From>,
+    headers: HeaderMap,
+) -> Result<Sse<impl Stream<Item = Result<Message, Infallible>>>, Problem> {
+    let last = match headers.get("last-event-id") {
+        Some(value) => {
+            let cursor = value
+                .to_str()
+                .ok()
+                .and_then(|text| text.parse::<Cursor>().ok());
+            let refuse = || Problem::bad_request("Last-Event-ID must be a cursor, HEIGHT-INDEX");
+            Some(cursor.ok_or_else(refuse)?)
+        }
+        None => from.after.map(|cursor| *cursor),
+    };
+    let cursor = last.unwrap_or(Cursor {
+        height: api.height(),
+        index: u32::MAX,
+    });
+    let stream = stream::unfold(
+        Follower {
+            node: Arc::clone(&api.node),
+            cursor,
+            page: Vec::new(),
+        },
+        Follower::next,
+    );
+    Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(HEARTBEAT).text("heartbeat")))
+}
+
+/// One client's place in the history.
+struct Follower {
+    node: Arc<Shared>,
+    cursor: Cursor,
+    /// Read ahead, last first.
+    page: Vec<Event>,
+}
+
+impl Follower {
+    async fn next(mut self) -> Option<(Result<Message, Infallible>, Self)> {
+        let mut heights = self.node.heights();
+        loop {
+            if let Some(event) = self.page.pop() {
+                self.cursor = *event.cursor;
+                return Some((Ok(message(&event)), self));
+            }
+            heights.borrow_and_update();
+            match show::events(&self.node.history, self.cursor, PAGE) {
+                Ok(page) if !page.is_empty() => self.page = page.into_iter().rev().collect(),
+                Ok(_) => {
+                    // The node is closing, and the client comes back with its cursor.
+                    if self.node.is_closed() || heights.changed().await.is_err() {
+                        return None;
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, "an event stream ends: the history cannot be read");
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+fn message(event: &Event) -> Message {
+    let message = Message::default()
+        .id(event.cursor.to_string())
+        .event(&event.event);
+    // An event is made of strings and numbers, so it always has a JSON form.
+    message.json_data(event).unwrap_or_default()
+}

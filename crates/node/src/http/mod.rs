@@ -1,0 +1,188 @@
+//! The HTTP API: routes, limits, the OpenAPI document made from the handlers themselves, and the server.
+//!
+//! It must never answer from anything but final state, hold a key, or let a slow or greedy client take the node's memory,
+//! its threads or its time.
+
+mod events;
+mod problem;
+mod read;
+mod show;
+mod transfer;
+mod write;
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Request, State};
+use axum::http::{Method, StatusCode, Uri};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::{Json, Router};
+use tokio::sync::Semaphore;
+use utoipa::OpenApi;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
+use utoipa_axum::routes;
+
+pub(crate) use problem::Problem;
+pub(crate) use write::Admission;
+
+use crate::error::NodeError;
+use crate::node::Shared;
+
+/// Time a request may take, streams aside.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Requests served at once, streams included.
+const REQUESTS_MAX: usize = 1024;
+
+/// What every handler sees.
+#[derive(Clone)]
+pub(crate) struct Api {
+    pub(crate) node: Arc<Shared>,
+    pub(crate) admission: Admission,
+    requests: Arc<Semaphore>,
+}
+
+impl std::ops::Deref for Api {
+    type Target = Shared;
+    fn deref(&self) -> &Shared {
+        &self.node
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Soma node",
+    description = "The state of the competition, its history and its files. Every integer of 64 bits or more is a decimal \
+                   string. Every answer that is not a success is an ApiError."
+))]
+struct Document;
+
+/// All routes, with their description.
+fn described() -> OpenApiRouter<Api> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(read::status))
+        .routes(routes!(read::genesis))
+        .routes(routes!(read::params))
+        .routes(routes!(read::architecture))
+        .routes(routes!(read::epoch))
+        .routes(routes!(read::account))
+        .routes(routes!(read::models))
+        .routes(routes!(read::model))
+        .routes(routes!(read::model_embedding))
+        .routes(routes!(read::targets))
+        .routes(routes!(read::target))
+        .routes(routes!(read::target_direction))
+        .routes(routes!(read::target_data))
+        .routes(routes!(read::transaction))
+        .routes(routes!(read::blocks))
+        .routes(routes!(read::block))
+        .routes(routes!(read::health))
+        .routes(routes!(read::ready))
+        .routes(routes!(read::metrics))
+        .routes(routes!(write::send_transaction))
+        .routes(routes!(events::events))
+        .routes(routes!(transfer::ciphertext))
+        .routes(routes!(transfer::weights))
+        .routes(
+            routes!(transfer::upload_progress, transfer::upload).layer(DefaultBodyLimit::disable()),
+        )
+}
+
+/// The OpenAPI 3.1 document of the API.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    described().into_openapi()
+}
+
+fn router(api: Api) -> Router {
+    let (router, document) = described().split_for_parts();
+    router
+        .route(
+            soma_sdk::routes::OPENAPI,
+            axum::routing::get(|| async { Json(document) }),
+        )
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(DefaultBodyLimit::max(write::BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(api.clone(), limit))
+        .with_state(api)
+}
+
+async fn no_route(uri: Uri) -> Problem {
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "no_such_route",
+        format!("nothing is served at {}", uri.path()),
+    )
+    .hint("all routes are listed in /openapi.json")
+}
+
+async fn no_method(method: Method, uri: Uri) -> Problem {
+    let message = format!("{} does not answer {method}", uri.path());
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        message,
+    )
+    .hint("the methods of every route are in /openapi.json")
+}
+
+/// Bounds how many requests run and how long each may take. A stream's time is bounded where it is served.
+async fn limit(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let Ok(permit) = api.requests.clone().try_acquire_owned() else {
+        return Problem::busy("too many requests are running").into_response();
+    };
+    api.metrics.requests.add(1);
+    let uploads = request.method() == Method::PUT;
+    let response = if uploads {
+        next.run(request).await
+    } else {
+        match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
+            Ok(response) => response,
+            Err(_) => Problem::busy("the request took too long").into_response(),
+        }
+    };
+    // Held until the last byte of the body is gone: a stream counts as long as it runs.
+    response.map(|body| axum::body::Body::new(transfer::Guarded::new(body, permit)))
+}
+
+/// `axum`'s path parameters, refused in this API's own words.
+#[derive(FromRequestParts)]
+#[from_request(via(axum::extract::Path), rejection(Problem))]
+pub(crate) struct Path<T>(pub(crate) T);
+
+/// `axum`'s query parameters, refused in this API's own words.
+#[derive(FromRequestParts)]
+#[from_request(via(axum::extract::Query), rejection(Problem))]
+pub(crate) struct Query<T>(pub(crate) T);
+
+/// Takes the port, so that a taken one is known before anything else starts.
+///
+/// # Errors
+/// [`NodeError::PortInUse`] or [`NodeError::Listen`].
+pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, NodeError> {
+    let listener = TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    listener.map_err(|source| match source.kind() {
+        std::io::ErrorKind::AddrInUse => NodeError::PortInUse { address },
+        _ => NodeError::Listen { address, source },
+    })
+}
+
+/// Serves until the node closes.
+pub(crate) async fn serve(listener: TcpListener, node: Arc<Shared>) -> std::io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let admission = Admission::start(Arc::clone(&node));
+    let requests = Arc::new(Semaphore::new(REQUESTS_MAX));
+    let closing = Arc::clone(&node);
+    let router = router(Api {
+        node,
+        admission,
+        requests,
+    });
+    axum::serve(listener, router)
+        .with_graceful_shutdown(async move { closing.closed().await })
+        .await
+}

@@ -1,0 +1,139 @@
+//! Errors as the API tells them: a status, a stable code, a sentence, a hint. It must never leak a path or a secret.
+
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use soma_sdk::types::ApiError;
+
+use crate::error::NodeError;
+use crate::mempool::Refusal;
+
+/// An answer that is not a success.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    body: ApiError,
+}
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+        let body = ApiError {
+            code: code.to_owned(),
+            message: message.into(),
+            hint: None,
+        };
+        Self { status, body }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.body.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn not_found(what: &str, id: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::NOT_FOUND, &format!("{what}_not_found"), format!("there is no {what} {id}"))
+            .hint(format!("it may not be final yet, or it is long settled; list what there is and look for the {what}"))
+    }
+
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
+            .hint("the parameters and their forms are in /openapi.json")
+    }
+
+    pub(crate) fn busy(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message).hint("try again in a moment")
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, axum::Json(self.body)).into_response();
+        let kind = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        if matches!(
+            self.status,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+        ) {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+fn refusal_status(refusal: &Refusal) -> StatusCode {
+    match refusal {
+        Refusal::MempoolFull => StatusCode::SERVICE_UNAVAILABLE,
+        Refusal::AccountFull(_) => StatusCode::TOO_MANY_REQUESTS,
+        Refusal::NonceTooLow { .. }
+        | Refusal::NonceTooHigh { .. }
+        | Refusal::ReplacementUnderpriced { .. } => StatusCode::CONFLICT,
+        Refusal::NotEntitled => StatusCode::FORBIDDEN,
+        Refusal::Invalid(_) => StatusCode::BAD_REQUEST,
+        _ => StatusCode::UNPROCESSABLE_ENTITY,
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        NodeError::from(refusal).into()
+    }
+}
+
+impl From<NodeError> for Problem {
+    fn from(error: NodeError) -> Self {
+        let status = match &error {
+            NodeError::Refused(refusal) => refusal_status(refusal),
+            NodeError::CommitNotFound { .. }
+            | NodeError::WeightsNotFound { .. }
+            | NodeError::WeightsNotHeld { .. } => StatusCode::NOT_FOUND,
+            NodeError::UploadBusy { .. } | NodeError::UploadOffset { .. } => StatusCode::CONFLICT,
+            NodeError::UploadTooLong { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            NodeError::UploadStalled => StatusCode::REQUEST_TIMEOUT,
+            NodeError::CiphertextMismatch { .. } | NodeError::WeightsMismatch { .. } => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
+            NodeError::DiskFull { .. } => StatusCode::INSUFFICIENT_STORAGE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        let message = match &error {
+            // Where the node keeps its files is nobody's business.
+            NodeError::DiskFull { .. } => "the node's disk is full".to_owned(),
+            _ if status == StatusCode::INTERNAL_SERVER_ERROR => {
+                tracing::error!(%error, "request failed");
+                "the node failed to answer; its log says why".to_owned()
+            }
+            _ => error.to_string(),
+        };
+        let problem = Self::new(status, error.code(), message);
+        match error.hint() {
+            Some(hint) => problem.hint(hint),
+            None => problem,
+        }
+    }
+}
+
+impl From<PathRejection> for Problem {
+    fn from(rejection: PathRejection) -> Self {
+        Self::bad_request(rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::bad_request(rejection.body_text())
+    }
+}
+
+impl From<BytesRejection> for Problem {
+    fn from(rejection: BytesRejection) -> Self {
+        let status = rejection.status();
+        let code = if status == StatusCode::PAYLOAD_TOO_LARGE {
+            "body_too_large"
+        } else {
+            "bad_request"
+        };
+        Self::new(status, code, rejection.body_text()).hint("a transaction is at most 128 KiB")
+    }
+}

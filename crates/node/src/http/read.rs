@@ -1,0 +1,360 @@
+//! Questions about the state and the history. It must never write, and never answer from what is not final, the pool aside.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use serde::Deserialize;
+use soma_protocol::record::ModelStatus;
+use soma_protocol::{Address, Epoch, Hash, ModelId, Phase, TargetId, view};
+use soma_sdk::routes;
+use soma_sdk::text::Text;
+use soma_sdk::types::{self, ApiError, Page, Vector};
+
+use super::{Api, Path, Problem, Query, show};
+use crate::error::NodeError;
+use crate::metrics::Gauges;
+
+/// Items of a page, from the query's `limit`.
+fn page_size(limit: Option<u32>) -> Result<usize, Problem> {
+    let limit = limit.unwrap_or(routes::PAGE_DEFAULT);
+    if (1..=routes::PAGE_MAX).contains(&limit) {
+        return Ok(limit as usize);
+    }
+    Err(Problem::bad_request(format!(
+        "limit must be from 1 to {}",
+        routes::PAGE_MAX
+    )))
+}
+
+/// A page of ascending ids; there may be more after it when it is full.
+fn page<T>(items: Vec<T>, limit: usize, id: impl Fn(&T) -> String) -> Json<Page<T>> {
+    let next = if items.len() < limit {
+        None
+    } else {
+        items.last().map(id)
+    };
+    Json(Page { items, next })
+}
+
+/// What the node knows about the chain and about itself
+#[utoipa::path(get, path = routes::STATUS, tag = "state", responses((status = 200, body = types::Status)))]
+pub(super) async fn status(State(api): State<Api>) -> Result<Json<types::Status>, Problem> {
+    let supply = api.supply();
+    let mut status = api.read(|state, height| {
+        let clock = types::Clock::read(state);
+        let active =
+            view::models(state, 1..=u32::MAX).filter(|model| model.status == ModelStatus::Active);
+        types::Status {
+            chain: api.genesis.chain.clone(),
+            chain_id: Text(api.chain),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            height: Text(height),
+            block: Text(Hash::default()),
+            state_root: Text(Hash::default()),
+            timestamp_ms: Text(api.genesis.timestamp_ms),
+            models_active: u32::try_from(active.count()).unwrap_or(u32::MAX),
+            targets_open: match *clock.phase {
+                Phase::Compete => {
+                    view::epoch(state, Epoch(clock.epoch)).map_or(0, |epoch| epoch.targets)
+                }
+                _ => 0,
+            },
+            pool: u32::try_from(api.pool.len()).unwrap_or(u32::MAX),
+            supply,
+            clock,
+        }
+    });
+    if let Some(block) = api.history.block(*status.height).map_err(NodeError::from)? {
+        status.block = Text(block.digest);
+        status.state_root = Text(block.state_root);
+        status.timestamp_ms = Text(block.timestamp_ms);
+    }
+    Ok(Json(status))
+}
+
+/// The genesis of the chain
+#[utoipa::path(get, path = routes::GENESIS, tag = "state", responses((status = 200, body = Object)))]
+pub(super) async fn genesis(State(api): State<Api>) -> impl IntoResponse {
+    Json(api.genesis.clone())
+}
+
+/// The parameters in force
+#[utoipa::path(get, path = routes::PARAMS, tag = "state", responses((status = 200, body = Object)))]
+pub(super) async fn params(State(api): State<Api>) -> impl IntoResponse {
+    Json(api.read(|state, _| view::chain(state).params))
+}
+
+/// The architecture in force
+#[utoipa::path(get, path = routes::ARCHITECTURE, tag = "state", responses((status = 200, body = Object)))]
+pub(super) async fn architecture(State(api): State<Api>) -> impl IntoResponse {
+    Json(api.read(|state, _| view::chain(state).network.architecture))
+}
+
+/// An epoch, its randomness and its targets
+#[utoipa::path(get, path = routes::EPOCH, tag = "state",
+    params(("epoch" = u32, Path, description = "its number, from 1")),
+    responses((status = 200, body = types::Epoch), (status = 404, body = ApiError)))]
+pub(super) async fn epoch(
+    State(api): State<Api>,
+    Path(epoch): Path<u32>,
+) -> Result<Json<types::Epoch>, Problem> {
+    let found = api.read(|state, _| types::Epoch::read(state, Epoch(epoch)));
+    found
+        .map(Json)
+        .ok_or_else(|| Problem::not_found("epoch", epoch))
+}
+
+/// An account
+#[utoipa::path(get, path = routes::ACCOUNT, tag = "state",
+    params(("address" = String, Path, description = "soma1...")),
+    responses((status = 200, body = types::Account), (status = 400, body = ApiError)))]
+pub(super) async fn account(
+    State(api): State<Api>,
+    Path(address): Path<Text<Address>>,
+) -> Json<types::Account> {
+    Json(api.read(|state, _| {
+        let nonce = view::account(state, &address).nonce;
+        let models = view::models(state, 1..=u32::MAX).filter(|model| model.owner == *address);
+        let models = models.map(|model| model.id.0).collect();
+        types::Account::read(
+            state,
+            *address,
+            api.pool.next_nonce(&address, nonce),
+            models,
+        )
+    }))
+}
+
+#[derive(Deserialize)]
+pub(super) struct After {
+    after: Option<u32>,
+    limit: Option<u32>,
+}
+
+/// Models, by id
+#[utoipa::path(get, path = routes::MODELS, tag = "models",
+    params(("after" = Option<u32>, Query, description = "id of the last one seen"), ("limit" = Option<u32>, Query, description = "1 to 500")),
+    responses((status = 200, body = Page<types::Model>), (status = 400, body = ApiError)))]
+pub(super) async fn models(
+    State(api): State<Api>,
+    Query(After { after, limit }): Query<After>,
+) -> Result<Json<Page<types::Model>>, Problem> {
+    let limit = page_size(limit)?;
+    let first = after.unwrap_or(0).saturating_add(1);
+    let items = api.read(|state, _| {
+        let ids = (first..=view::model_count(state)).take(limit);
+        ids.filter_map(|id| types::Model::read(state, ModelId(id)))
+            .collect()
+    });
+    Ok(page(items, limit, |model: &types::Model| {
+        model.id.to_string()
+    }))
+}
+
+/// A model
+#[utoipa::path(get, path = routes::MODEL, tag = "models", params(("id" = u32, Path)),
+    responses((status = 200, body = types::Model), (status = 404, body = ApiError)))]
+pub(super) async fn model(
+    State(api): State<Api>,
+    Path(id): Path<u32>,
+) -> Result<Json<types::Model>, Problem> {
+    let found = api.read(|state, _| types::Model::read(state, ModelId(id)));
+    found
+        .map(Json)
+        .ok_or_else(|| Problem::not_found("model", id))
+}
+
+/// A model's specialization
+#[utoipa::path(get, path = routes::MODEL_EMBEDDING, tag = "models", params(("id" = u32, Path)),
+    responses((status = 200, body = Vector), (status = 404, body = ApiError)))]
+pub(super) async fn model_embedding(
+    State(api): State<Api>,
+    Path(id): Path<u32>,
+) -> Result<Json<Vector>, Problem> {
+    let found = api.read(|state, _| Vector::embedding(state, ModelId(id)));
+    found
+        .map(Json)
+        .ok_or_else(|| Problem::not_found("embedding", id))
+}
+
+#[derive(Deserialize)]
+pub(super) struct TargetsQuery {
+    epoch: Option<u32>,
+    after: Option<u32>,
+    limit: Option<u32>,
+}
+
+/// Targets, by id
+#[utoipa::path(get, path = routes::TARGETS, tag = "targets",
+    params(("epoch" = Option<u32>, Query, description = "of this epoch alone"), ("after" = Option<u32>, Query, description = "id of the last one seen"),
+        ("limit" = Option<u32>, Query, description = "1 to 500")),
+    responses((status = 200, body = Page<types::Target>), (status = 400, body = ApiError)))]
+pub(super) async fn targets(
+    State(api): State<Api>,
+    Query(TargetsQuery {
+        epoch,
+        after,
+        limit,
+    }): Query<TargetsQuery>,
+) -> Result<Json<Page<types::Target>>, Problem> {
+    let limit = page_size(limit)?;
+    let after = after.unwrap_or(0);
+    let items = api.read(|state, _| {
+        let (first, end) = match epoch {
+            Some(epoch) => view::epoch(state, Epoch(epoch)).map_or((1, 1), |drawn| {
+                (
+                    drawn.first_target.0,
+                    drawn.first_target.0.saturating_add(drawn.targets),
+                )
+            }),
+            None => (1, view::chain(state).clock.next_target.0),
+        };
+        let ids = (first.max(after.saturating_add(1))..end).take(limit);
+        ids.filter_map(|id| types::Target::read(state, TargetId(id)))
+            .collect()
+    });
+    Ok(page(items, limit, |target: &types::Target| {
+        target.id.to_string()
+    }))
+}
+
+/// A target, its candidates and what became of it
+#[utoipa::path(get, path = routes::TARGET, tag = "targets", params(("id" = u32, Path)),
+    responses((status = 200, body = types::Target), (status = 404, body = ApiError)))]
+pub(super) async fn target(
+    State(api): State<Api>,
+    Path(id): Path<u32>,
+) -> Result<Json<types::Target>, Problem> {
+    let found = api.read(|state, _| types::Target::read(state, TargetId(id)));
+    found
+        .map(Json)
+        .ok_or_else(|| Problem::not_found("target", id))
+}
+
+/// A target's direction
+#[utoipa::path(get, path = routes::TARGET_DIRECTION, tag = "targets", params(("id" = u32, Path)),
+    responses((status = 200, body = Vector), (status = 404, body = ApiError)))]
+pub(super) async fn target_direction(
+    State(api): State<Api>,
+    Path(id): Path<u32>,
+) -> Result<Json<Vector>, Problem> {
+    let found = api.read(|state, _| Vector::direction(state, TargetId(id)));
+    found
+        .map(Json)
+        .ok_or_else(|| Problem::not_found("target", id))
+}
+
+/// The data published for a target, while it is kept
+#[utoipa::path(get, path = routes::TARGET_DATA, tag = "targets", params(("id" = u32, Path)),
+    responses((status = 200, content_type = "application/octet-stream"), (status = 404, body = ApiError)))]
+pub(super) async fn target_data(
+    State(api): State<Api>,
+    Path(id): Path<u32>,
+) -> Result<impl IntoResponse, Problem> {
+    let found = api.read(|state, _| view::publication(state, TargetId(id)));
+    let found = found.ok_or_else(|| Problem::not_found("data", id))?;
+    Ok((
+        [(header::CONTENT_TYPE, "application/octet-stream")],
+        found.data,
+    ))
+}
+
+/// A transaction and what became of it
+#[utoipa::path(get, path = routes::TRANSACTION, tag = "transactions", params(("hash" = String, Path)),
+    responses((status = 200, body = types::Transaction), (status = 404, body = ApiError)))]
+pub(super) async fn transaction(
+    State(api): State<Api>,
+    Path(hash): Path<Text<Hash>>,
+) -> Result<Json<types::Transaction>, Problem> {
+    // The pool first: what becomes final between the two questions is then found by the second.
+    let pending = api.pool.get(&hash);
+    if let Some(record) = api.history.transaction(&hash).map_err(NodeError::from)? {
+        return Ok(Json(show::transaction(&record)));
+    }
+    let pending = pending.ok_or_else(|| Problem::not_found("transaction", hash))?;
+    Ok(Json(types::Transaction::new(&pending, None)))
+}
+
+#[derive(Deserialize)]
+pub(super) struct Below {
+    after: Option<Text<u64>>,
+    limit: Option<u32>,
+}
+
+/// Blocks, newest first
+#[utoipa::path(get, path = routes::BLOCKS, tag = "history",
+    params(("after" = Option<String>, Query, description = "height of the last one seen"), ("limit" = Option<u32>, Query, description = "1 to 500")),
+    responses((status = 200, body = Page<types::Block>), (status = 400, body = ApiError)))]
+pub(super) async fn blocks(
+    State(api): State<Api>,
+    Query(Below { after, limit }): Query<Below>,
+) -> Result<Json<Page<types::Block>>, Problem> {
+    let limit = page_size(limit)?;
+    let records = api
+        .history
+        .blocks(after.map(|height| *height), limit)
+        .map_err(NodeError::from)?;
+    let items: Result<Vec<_>, _> = records
+        .into_iter()
+        .map(|record| show::block(&api.history, record))
+        .collect();
+    Ok(page(items.map_err(NodeError::from)?, limit, |block| {
+        block.height.to_string()
+    }))
+}
+
+/// A block
+#[utoipa::path(get, path = routes::BLOCK, tag = "history", params(("height" = String, Path)),
+    responses((status = 200, body = types::Block), (status = 404, body = ApiError)))]
+pub(super) async fn block(
+    State(api): State<Api>,
+    Path(height): Path<Text<u64>>,
+) -> Result<Json<types::Block>, Problem> {
+    let record = api.history.block(*height).map_err(NodeError::from)?;
+    let record = record.ok_or_else(|| Problem::not_found("block", height))?;
+    Ok(Json(
+        show::block(&api.history, record).map_err(NodeError::from)?,
+    ))
+}
+
+/// 200 while the process lives
+#[utoipa::path(get, path = routes::HEALTH, tag = "operation", responses((status = 200, content_type = "text/plain")))]
+pub(super) async fn health() -> &'static str {
+    "ok\n"
+}
+
+/// 200 when the node can serve; else 503 and why not
+#[utoipa::path(get, path = routes::READY, tag = "operation",
+    responses((status = 200, content_type = "text/plain"), (status = 503, body = ApiError)))]
+pub(super) async fn ready(State(api): State<Api>) -> Result<&'static str, Problem> {
+    match api.unready() {
+        None => Ok("ready\n"),
+        Some(why) => Err(
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", why)
+                .hint("see the node's log"),
+        ),
+    }
+}
+
+/// What the node counts, for Prometheus
+#[utoipa::path(get, path = routes::METRICS, tag = "operation", responses((status = 200, content_type = "text/plain")))]
+pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
+    let (height, clock) = api.read(|state, height| (height, view::chain(state).clock));
+    let gauges = Gauges {
+        height,
+        epoch: clock.epoch.0,
+        phase: match clock.phase {
+            Phase::Reveal => 0,
+            Phase::Publish(_) => 1,
+            Phase::Compete => 2,
+        },
+        pool_transactions: api.pool.len(),
+        pool_bytes: api.pool.bytes(),
+        audits_waiting: api.audits.waiting(),
+    };
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
+        api.metrics.render(&gauges),
+    )
+}

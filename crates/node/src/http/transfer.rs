@@ -1,0 +1,314 @@
+//! Files over HTTP: uploads that resume where they stopped, downloads in ranges. It must never read a file into memory
+//! whole, nor believe a length or a hash that the chain does not name.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::{StreamExt as _, stream};
+use soma_protocol::Hash;
+use soma_sdk::text::Text;
+use soma_sdk::types::{ApiError, Upload as UploadState};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use super::{Api, Path, Problem};
+use crate::error::NodeError;
+use crate::weights::{CHUNK_BYTES, Progress, Upload, WeightsFile};
+
+/// Time an uploader may stay silent before its upload is put aside.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// Pieces read from the network before the disk has taken them.
+const PIECES_AHEAD: usize = 8;
+
+/// A body that holds its request's place until it is sent.
+pub(super) struct Guarded {
+    body: Body,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Guarded {
+    pub(super) fn new(body: Body, permit: OwnedSemaphorePermit) -> Self {
+        Self {
+            body,
+            _permit: permit,
+        }
+    }
+}
+
+impl HttpBody for Guarded {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Runs file work where it may block.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, NodeError> + Send + 'static,
+) -> Result<T, Problem> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result.map_err(Problem::from),
+        Err(_) => Err(Problem::busy("the node is stopping")),
+    }
+}
+
+impl From<Progress> for UploadState {
+    fn from(progress: Progress) -> Self {
+        Self {
+            received: Text(progress.received_bytes),
+            size_bytes: Text(progress.size_bytes),
+            complete: progress.complete,
+        }
+    }
+}
+
+/// How far the upload of an encrypted file has come
+#[utoipa::path(get, path = soma_sdk::routes::UPLOAD, tag = "files",
+    params(("hash" = String, Path, description = "BLAKE3 of the encrypted file, as committed")),
+    responses((status = 200, body = UploadState), (status = 404, body = ApiError)))]
+pub(super) async fn upload_progress(
+    State(api): State<Api>,
+    Path(hash): Path<Text<Hash>>,
+) -> Result<Json<UploadState>, Problem> {
+    let size_bytes = api.needed_bytes(&hash)?;
+    Ok(Json(api.weights.progress(&hash, size_bytes).into()))
+}
+
+/// Send the encrypted file of a commit, whole or from where it stopped
+#[utoipa::path(put, path = soma_sdk::routes::UPLOAD, tag = "files",
+    params(("hash" = String, Path, description = "BLAKE3 of the encrypted file, as committed"),
+        ("Content-Range" = Option<String>, Header, description = "`bytes FROM-LAST/SIZE`; without it, the whole file")),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 200, body = UploadState), (status = 400, body = ApiError), (status = 404, body = ApiError),
+        (status = 408, body = ApiError), (status = 409, body = ApiError), (status = 413, body = ApiError),
+        (status = 422, body = ApiError), (status = 507, body = ApiError)))]
+pub(super) async fn upload(
+    State(api): State<Api>,
+    Path(hash): Path<Text<Hash>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<UploadState>, Problem> {
+    let size_bytes = api.needed_bytes(&hash)?;
+    let offset = upload_offset(&headers, size_bytes)?;
+    let progress = api.weights.progress(&hash, size_bytes);
+    if progress.complete {
+        return Ok(Json(progress.into()));
+    }
+    let weights = Arc::clone(&api.weights);
+    let upload = blocking(move || weights.upload(*hash, size_bytes, offset)).await?;
+    let progress = receive(&api, upload, body).await?;
+    if progress.complete {
+        api.file_arrived();
+    }
+    Ok(Json(progress.into()))
+}
+
+/// Feeds the body to a thread that writes it; ends when the sender does, fails, or falls silent.
+async fn receive(api: &Api, mut upload: Upload, body: Body) -> Result<Progress, Problem> {
+    let (sender, mut pieces) = mpsc::channel::<Bytes>(PIECES_AHEAD);
+    let writer = tokio::task::spawn_blocking(move || {
+        while let Some(piece) = pieces.blocking_recv() {
+            upload.write(&piece)?;
+        }
+        upload.finish()
+    });
+    let mut body = body.into_data_stream();
+    let mut stalled = false;
+    loop {
+        match tokio::time::timeout(SILENCE_MAX, body.next()).await {
+            Ok(Some(Ok(piece))) => {
+                api.metrics.upload_bytes.add(piece.len() as u64);
+                // The writer has stopped: its own error says why.
+                if sender.send(piece).await.is_err() {
+                    break;
+                }
+            }
+            Ok(None) => break,
+            Ok(Some(Err(_))) | Err(_) => {
+                stalled = true;
+                break;
+            }
+        }
+    }
+    drop(sender);
+    let progress = writer
+        .await
+        .map_err(|_| Problem::busy("the node is stopping"))??;
+    if stalled && !progress.complete {
+        Err(NodeError::UploadStalled.into())
+    } else {
+        Ok(progress)
+    }
+}
+
+/// The first byte of a `Content-Range: bytes FROM-LAST/SIZE`, whose size must be the committed one.
+fn upload_offset(headers: &HeaderMap, size_bytes: u64) -> Result<u64, Problem> {
+    let Some(value) = headers.get(header::CONTENT_RANGE) else {
+        return Ok(0);
+    };
+    let parse = || -> Option<(u64, u64)> {
+        let (range, size) = value
+            .to_str()
+            .ok()?
+            .strip_prefix("bytes ")?
+            .split_once('/')?;
+        Some((range.split_once('-')?.0.parse().ok()?, size.parse().ok()?))
+    };
+    match parse() {
+        Some((from, size)) if size == size_bytes => Ok(from),
+        Some((_, size)) => Err(Problem::bad_request(format!(
+            "the commit names {size_bytes} bytes, the request {size}"
+        ))),
+        None => Err(Problem::bad_request(
+            "Content-Range must read `bytes FROM-LAST/SIZE`",
+        )),
+    }
+}
+
+/// The encrypted file of a commit
+#[utoipa::path(get, path = soma_sdk::routes::CIPHERTEXT, tag = "files",
+    params(("hash" = String, Path, description = "BLAKE3 of the encrypted file"),
+        ("Range" = Option<String>, Header, description = "one range: `bytes=FROM-LAST`")),
+    responses((status = 200, content_type = "application/octet-stream"), (status = 206, content_type = "application/octet-stream"),
+        (status = 404, body = ApiError), (status = 416, body = ApiError)))]
+pub(super) async fn ciphertext(
+    State(api): State<Api>,
+    Path(hash): Path<Text<Hash>>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let weights = Arc::clone(&api.weights);
+    let file = blocking(move || weights.ciphertext(&hash)).await?;
+    serve(file, &hash, &headers)
+}
+
+/// Revealed weights, decrypted
+#[utoipa::path(get, path = soma_sdk::routes::WEIGHTS, tag = "files",
+    params(("hash" = String, Path, description = "BLAKE3 of the weights file"),
+        ("Range" = Option<String>, Header, description = "one range: `bytes=FROM-LAST`")),
+    responses((status = 200, content_type = "application/octet-stream"), (status = 206, content_type = "application/octet-stream"),
+        (status = 404, body = ApiError), (status = 416, body = ApiError)))]
+pub(super) async fn weights(
+    State(api): State<Api>,
+    Path(hash): Path<Text<Hash>>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let weights = Arc::clone(&api.weights);
+    let file = blocking(move || weights.plaintext(&hash)).await?;
+    serve(file, &hash, &headers)
+}
+
+/// The half-open range of a `Range: bytes=FROM-LAST`; `None` without one, or with a form that may be ignored.
+fn requested(headers: &HeaderMap, size_bytes: u64) -> Result<Option<(u64, u64)>, Problem> {
+    let Some(text) = headers
+        .get(header::RANGE)
+        .and_then(|value| value.to_str().ok())
+    else {
+        return Ok(None);
+    };
+    let Some((from, last)) = text
+        .strip_prefix("bytes=")
+        .and_then(|range| range.split_once('-'))
+    else {
+        return Ok(None);
+    };
+    let range = match (from.parse::<u64>(), last.parse::<u64>()) {
+        (Ok(from), Ok(last)) if from <= last => (from, size_bytes.min(last.saturating_add(1))),
+        (Ok(from), Err(_)) if last.is_empty() => (from, size_bytes),
+        (Err(_), Ok(tail)) if from.is_empty() => (size_bytes.saturating_sub(tail), size_bytes),
+        _ => return Ok(None),
+    };
+    if range.0 < range.1 {
+        return Ok(Some(range));
+    }
+    let message = format!("the file has {size_bytes} bytes");
+    Err(Problem::new(
+        StatusCode::RANGE_NOT_SATISFIABLE,
+        "range_not_satisfiable",
+        message,
+    )
+    .hint("ask for a range inside the file"))
+}
+
+fn serve(file: WeightsFile, hash: &Hash, headers: &HeaderMap) -> Result<Response, Problem> {
+    let size_bytes = file.size_bytes();
+    let range = requested(headers, size_bytes)?;
+    let (from, to) = range.unwrap_or((0, size_bytes));
+    let mut response = Body::from_stream(pieces(file, from, to)).into_response();
+    let mut set = |name, value: String| {
+        // Digits, hex and fixed words make a header value always.
+        if let Ok(value) = HeaderValue::try_from(value) {
+            response.headers_mut().insert(name, value);
+        }
+    };
+    set(header::CONTENT_TYPE, "application/octet-stream".to_owned());
+    set(header::CONTENT_LENGTH, (to - from).to_string());
+    set(header::ACCEPT_RANGES, "bytes".to_owned());
+    set(header::ETAG, format!("\"{hash}\""));
+    set(
+        header::CACHE_CONTROL,
+        "public, max-age=31536000, immutable".to_owned(),
+    );
+    if range.is_some() {
+        set(
+            header::CONTENT_RANGE,
+            format!("bytes {from}-{}/{size_bytes}", to - 1),
+        );
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
+    Ok(response)
+}
+
+/// The bytes from `from` to `to`, one chunk in memory at a time, read when the client has taken the one before.
+fn pieces(
+    file: WeightsFile,
+    from: u64,
+    to: u64,
+) -> impl stream::Stream<Item = Result<Bytes, std::io::Error>> + Send {
+    stream::try_unfold((file, from), move |(mut file, at)| {
+        read_piece(move || {
+            let left = usize::try_from(to - at)
+                .unwrap_or(CHUNK_BYTES)
+                .min(CHUNK_BYTES);
+            if left == 0 {
+                return Ok(None);
+            }
+            let mut piece = vec![0; left];
+            file.read_at(at, &mut piece)?;
+            Ok(Some((Bytes::from(piece), (file, at + left as u64))))
+        })
+    })
+}
+
+fn read_piece<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, NodeError> + Send + 'static,
+) -> impl Future<Output = Result<T, std::io::Error>> + Send {
+    async {
+        let done = tokio::task::spawn_blocking(work)
+            .await
+            .map_err(std::io::Error::other)?;
+        done.map_err(|error| {
+            tracing::error!(%error, "a download broke off");
+            std::io::Error::other(error)
+        })
+    }
+}

@@ -1,0 +1,359 @@
+//! The state folder of a local network: its genesis, its keys and its nodes' folders.
+//!
+//! Everything follows from one seed: the same seed and the same settings give the same keys and the same chain. Its keys are
+//! plain files and worth nothing. It must never overwrite a network that is there.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use soma_engine::ConsensusSecret;
+use soma_model::KernelChoice;
+use soma_protocol::{
+    Address, Amount, ArchitectureSpec, ConsensusKey, Genesis, GenesisAccount, GenesisModel,
+    GenesisValidator, Params, SecretKey,
+};
+use soma_sdk::keys::{KeyFolder, Protection};
+use soma_sdk::secret::Secret;
+
+use crate::config::{BLOCK_MS, IDLE_BLOCK_MS, NodeConfig};
+use crate::error::NodeError;
+use crate::mempool::Limits;
+
+/// Beginning of networks whose phases are ended by command, so that one seed gives one chain: 2026-01-01, in ms since 1970.
+pub const MANUAL_GENESIS_MS: u64 = 1_767_225_600_000;
+/// Name of the key that may end phases.
+pub const OPERATOR: &str = "operator";
+/// Name of the key with money to give away.
+pub const FAUCET: &str = "faucet";
+
+const VALIDATOR: &str = "validator-1";
+const CONSENSUS: &str = "consensus-1";
+const FAUCET_BALANCE: Amount = Amount::soma(1_000_000);
+const ACCOUNT_BALANCE: Amount = Amount::soma(10_000);
+const VALIDATOR_STAKE: Amount = Amount::soma(100_000);
+
+/// What a new local network should be.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Its name.
+    pub chain: String,
+    /// What its keys are made from.
+    pub seed: [u8; 32],
+    /// Its beginning, in ms since 1970: [`MANUAL_GENESIS_MS`] or now.
+    pub timestamp_ms: u64,
+    /// Its rules.
+    pub params: Params,
+    /// What its models are.
+    pub architecture: ArchitectureSpec,
+    /// Accounts with money, named `account-1` and so on.
+    pub accounts: u32,
+    /// Models that are active from the start.
+    pub models: Vec<GenesisModel>,
+}
+
+impl Plan {
+    /// A network of small models whose phases end by command alone; one seed gives one chain.
+    pub fn manual(seed: [u8; 32]) -> Self {
+        Self {
+            chain: "local".to_owned(),
+            seed,
+            timestamp_ms: MANUAL_GENESIS_MS,
+            params: Params {
+                epoch_ms: 0,
+                ..Params::local()
+            },
+            architecture: ArchitectureSpec::nano(),
+            accounts: 8,
+            models: Vec::new(),
+        }
+    }
+
+    /// The same with epochs of `epoch_ms`, beginning now.
+    pub fn timed(seed: [u8; 32], epoch_ms: u64) -> Self {
+        let params = Params {
+            epoch_ms,
+            ..Params::local()
+        };
+        Self {
+            timestamp_ms: crate::node::now_ms(),
+            params,
+            ..Self::manual(seed)
+        }
+    }
+
+    /// The secret of a key of this network.
+    fn key(&self, name: &str) -> SecretKey {
+        SecretKey::from_bytes(Secret::derive(&self.seed, name).bytes())
+    }
+
+    fn names(&self) -> Vec<String> {
+        let fixed = [VALIDATOR, CONSENSUS, OPERATOR, FAUCET].map(str::to_owned);
+        fixed
+            .into_iter()
+            .chain((1..=self.accounts).map(account_name))
+            .collect()
+    }
+
+    /// The genesis that follows from the plan.
+    pub fn genesis(&self) -> Genesis {
+        let funded = |name: &str, balance| GenesisAccount {
+            address: self.key(name).address(),
+            balance,
+        };
+        let mut accounts = vec![funded(FAUCET, FAUCET_BALANCE)];
+        accounts.extend(
+            (1..=self.accounts).map(|number| funded(&account_name(number), ACCOUNT_BALANCE)),
+        );
+        Genesis {
+            chain: self.chain.clone(),
+            timestamp_ms: self.timestamp_ms,
+            params: self.params.clone(),
+            architecture: self.architecture.clone(),
+            accounts,
+            validators: vec![GenesisValidator {
+                address: self.key(VALIDATOR).address(),
+                consensus_key: ConsensusKey(self.key(CONSENSUS).address().0),
+                stake: VALIDATOR_STAKE,
+            }],
+            models: self.models.clone(),
+            operator: Some(self.key(OPERATOR).address()),
+        }
+    }
+}
+
+/// The name of the `number`th funded account.
+pub fn account_name(number: u32) -> String {
+    format!("account-{number}")
+}
+
+/// What outside programs need to use a local network.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Info {
+    /// `localnet/1`.
+    pub schema: String,
+    /// Name of the chain.
+    pub chain: String,
+    /// Hash of its genesis.
+    pub chain_id: String,
+    /// Where its nodes answer.
+    pub urls: Vec<String>,
+    /// The state folder.
+    pub state: PathBuf,
+    /// The genesis file.
+    pub genesis: PathBuf,
+    /// The process that runs the nodes.
+    pub pid: u32,
+    /// Its keys by name.
+    pub keys: BTreeMap<String, KeyEntry>,
+}
+
+/// A key of a local network.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KeyEntry {
+    /// Its address.
+    pub address: Address,
+    /// Its file, which is not encrypted.
+    pub file: PathBuf,
+    /// What it had at genesis, in base units.
+    pub funded: Amount,
+}
+
+/// A local network on disk.
+#[derive(Clone, Debug)]
+pub struct Localnet {
+    dir: PathBuf,
+    genesis: Genesis,
+}
+
+impl Localnet {
+    /// True when the folder holds a local network.
+    pub fn exists(dir: &Path) -> bool {
+        genesis_file(dir).is_file()
+    }
+
+    /// Opens the network in the folder.
+    ///
+    /// # Errors
+    /// When there is none, or its genesis cannot be read.
+    pub fn open(dir: &Path) -> Result<Self, NodeError> {
+        let path = genesis_file(dir);
+        let bytes = fs::read(&path).map_err(|error| NodeError::io(&path, error))?;
+        let genesis: Genesis = serde_json::from_slice(&bytes)
+            .map_err(|source| NodeError::Malformed { path, source })?;
+        genesis.state()?;
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            genesis,
+        })
+    }
+
+    /// Makes the network of a plan in the folder, or opens it if it is there already.
+    ///
+    /// # Errors
+    /// [`NodeError::OtherNetwork`] when the folder holds the network of another plan.
+    pub fn create(dir: &Path, plan: &Plan) -> Result<Self, NodeError> {
+        let genesis = plan.genesis();
+        genesis.state()?;
+        if Self::exists(dir) {
+            let there = Self::open(dir)?;
+            let what = difference(&there.genesis, &genesis);
+            return match what {
+                None => Ok(there),
+                Some(what) => Err(NodeError::OtherNetwork {
+                    dir: dir.to_path_buf(),
+                    what,
+                }),
+            };
+        }
+        fs::create_dir_all(dir).map_err(|error| NodeError::io(dir, error))?;
+        let keys = KeyFolder::new(keys_dir(dir));
+        for name in plan.names() {
+            let key = plan.key(&name);
+            // A start that was cut off has left the first of them.
+            let there = keys
+                .info(&name)
+                .is_ok_and(|info| info.address == key.address());
+            if !there {
+                keys.create(&name, &key, Protection::Local)?;
+            }
+        }
+        // Written last: a folder with a genesis is whole.
+        write_whole(&genesis_file(dir), &genesis)?;
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            genesis,
+        })
+    }
+
+    /// Its genesis.
+    pub fn genesis(&self) -> &Genesis {
+        &self.genesis
+    }
+
+    /// Its keys.
+    pub fn keys(&self) -> KeyFolder {
+        KeyFolder::new(keys_dir(&self.dir))
+    }
+
+    /// A key by its name.
+    ///
+    /// # Errors
+    /// When there is none, or its file is damaged.
+    pub fn key(&self, name: &str) -> Result<SecretKey, NodeError> {
+        Ok(self.keys().load(name, None)?)
+    }
+
+    /// What its validator needs to run, with the API on `api`.
+    ///
+    /// # Errors
+    /// When a key file cannot be used.
+    pub fn node(&self, api: SocketAddr) -> Result<NodeConfig, NodeError> {
+        Ok(NodeConfig {
+            dir: self.dir.join("node-1"),
+            genesis: self.genesis.clone(),
+            account: self.key(VALIDATOR)?,
+            consensus: ConsensusSecret(self.key(CONSENSUS)?.to_bytes()),
+            api,
+            peers: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            block_ms: BLOCK_MS,
+            idle_block_ms: IDLE_BLOCK_MS,
+            pool: Limits::default(),
+            kernel: KernelChoice::Auto,
+            audit_threads: 0,
+        })
+    }
+
+    /// What outside programs need to use it while its nodes answer at `urls`.
+    ///
+    /// # Errors
+    /// When the key files cannot be read.
+    pub fn info(&self, urls: Vec<String>) -> Result<Info, NodeError> {
+        let keys = self.keys();
+        let funded = |address| {
+            let account = self
+                .genesis
+                .accounts
+                .iter()
+                .find(|account| account.address == address);
+            account.map_or(Amount::ZERO, |account| account.balance)
+        };
+        let entry = |info: soma_sdk::keys::KeyInfo| {
+            let file = keys.path_of(&info.name);
+            (
+                info.name,
+                KeyEntry {
+                    address: info.address,
+                    file,
+                    funded: funded(info.address),
+                },
+            )
+        };
+        Ok(Info {
+            schema: "localnet/1".to_owned(),
+            chain: self.genesis.chain.clone(),
+            chain_id: self.genesis.chain_id().to_string(),
+            urls,
+            state: self.dir.clone(),
+            genesis: genesis_file(&self.dir),
+            pid: std::process::id(),
+            keys: keys.list()?.into_iter().map(entry).collect(),
+        })
+    }
+}
+
+impl Info {
+    /// Writes the info file; it appears whole or not at all.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, path: &Path) -> Result<(), NodeError> {
+        write_whole(path, self)
+    }
+}
+
+fn genesis_file(dir: &Path) -> PathBuf {
+    dir.join("genesis.json")
+}
+
+fn keys_dir(dir: &Path) -> PathBuf {
+    dir.join("keys")
+}
+
+/// What makes two networks different, in a word. A network that began at another time is the same if its phases do not wait for
+/// commands: such a network begins when it is made.
+fn difference(there: &Genesis, wanted: &Genesis) -> Option<&'static str> {
+    let timed = there.params.epoch_ms > 0;
+    [
+        ("name", there.chain != wanted.chain),
+        (
+            "seed",
+            there.validators != wanted.validators || there.operator != wanted.operator,
+        ),
+        ("parameters", there.params != wanted.params),
+        ("architecture", there.architecture != wanted.architecture),
+        ("accounts", there.accounts != wanted.accounts),
+        ("models", there.models != wanted.models),
+        (
+            "beginning",
+            there.timestamp_ms != wanted.timestamp_ms && !timed,
+        ),
+    ]
+    .into_iter()
+    .find_map(|(what, differs)| differs.then_some(what))
+}
+
+fn write_whole(path: &Path, value: &impl Serialize) -> Result<(), NodeError> {
+    let part = path.with_extension("part");
+    let write = || -> io::Result<()> {
+        let mut file = File::create(&part)?;
+        serde_json::to_writer_pretty(&mut file, value)?;
+        file.write_all(b"\n")?;
+        file.sync_all()?;
+        fs::rename(&part, path)
+    };
+    write().map_err(|error| NodeError::io(path, error))
+}

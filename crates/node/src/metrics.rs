@@ -1,0 +1,177 @@
+//! What a node counts, and how it is shown in the text format that Prometheus reads. Every metric is declared here, once, with
+//! its help. It must never cost a lock on a path that serves a request.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Everything a node counts itself; the rest is read from the state when it is asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Metrics {
+    pub(crate) requests: Counter,
+    pub(crate) transactions_admitted: Counter,
+    pub(crate) transactions_refused: Counter,
+    pub(crate) transactions_final: Counter,
+    pub(crate) blocks_final: Counter,
+    pub(crate) upload_bytes: Counter,
+    pub(crate) audits_valid: Counter,
+    pub(crate) audits_invalid: Counter,
+    pub(crate) audits_failed: Counter,
+}
+
+/// What is true now, as opposed to counted.
+pub(crate) struct Gauges {
+    pub(crate) height: u64,
+    pub(crate) epoch: u32,
+    /// 0 reveal, 1 publish, 2 compete.
+    pub(crate) phase: u32,
+    pub(crate) pool_transactions: usize,
+    pub(crate) pool_bytes: usize,
+    pub(crate) audits_waiting: usize,
+}
+
+impl Metrics {
+    /// The text of `/metrics`.
+    pub(crate) fn render(&self, gauges: &Gauges) -> String {
+        let count = |counter: &Counter| counter.get();
+        let size = |number: usize| number as u64;
+        let metrics: [(&str, &str, &str, u64); 15] = [
+            (
+                "gauge",
+                "soma_height",
+                "Height of the last final block.",
+                gauges.height,
+            ),
+            (
+                "gauge",
+                "soma_epoch",
+                "The running epoch.",
+                gauges.epoch.into(),
+            ),
+            (
+                "gauge",
+                "soma_phase",
+                "Phase: 0 reveal, 1 publish, 2 compete.",
+                gauges.phase.into(),
+            ),
+            (
+                "gauge",
+                "soma_pool_transactions",
+                "Transactions waiting.",
+                size(gauges.pool_transactions),
+            ),
+            (
+                "gauge",
+                "soma_pool_bytes",
+                "Bytes of transactions waiting.",
+                size(gauges.pool_bytes),
+            ),
+            (
+                "gauge",
+                "soma_audits_waiting",
+                "Published wins not audited yet.",
+                size(gauges.audits_waiting),
+            ),
+            (
+                "counter",
+                "soma_requests_total",
+                "Requests served.",
+                count(&self.requests),
+            ),
+            (
+                "counter",
+                "soma_transactions_admitted_total",
+                "Transactions taken into the pool.",
+                count(&self.transactions_admitted),
+            ),
+            (
+                "counter",
+                "soma_transactions_refused_total",
+                "Transactions not taken into the pool.",
+                count(&self.transactions_refused),
+            ),
+            (
+                "counter",
+                "soma_transactions_final_total",
+                "Final transactions.",
+                count(&self.transactions_final),
+            ),
+            (
+                "counter",
+                "soma_blocks_final_total",
+                "Final blocks.",
+                count(&self.blocks_final),
+            ),
+            (
+                "counter",
+                "soma_upload_bytes_total",
+                "Bytes of weights received.",
+                count(&self.upload_bytes),
+            ),
+            (
+                "counter",
+                "soma_audits_valid_total",
+                "Wins found valid.",
+                count(&self.audits_valid),
+            ),
+            (
+                "counter",
+                "soma_audits_invalid_total",
+                "Wins found invalid.",
+                count(&self.audits_invalid),
+            ),
+            (
+                "counter",
+                "soma_audits_failed_total",
+                "Audits put off by a failure here.",
+                count(&self.audits_failed),
+            ),
+        ];
+        let mut text = String::new();
+        for (kind, name, help, value) in metrics {
+            // Writing to a string cannot fail.
+            let _ = write!(
+                text,
+                "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"
+            );
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Gauges, Metrics};
+
+    #[test]
+    fn every_metric_has_help_a_type_and_one_value() {
+        let metrics = Metrics::default();
+        metrics.upload_bytes.add(7);
+        let text = metrics.render(&Gauges {
+            height: 3,
+            epoch: 1,
+            phase: 2,
+            pool_transactions: 0,
+            pool_bytes: 0,
+            audits_waiting: 0,
+        });
+        let values: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(text.matches("# HELP soma_").count(), values.len());
+        assert_eq!(text.matches("# TYPE soma_").count(), values.len());
+        assert!(values.contains(&"soma_height 3") && values.contains(&"soma_upload_bytes_total 7"));
+        assert!(values.iter().all(|line| line.split(' ').count() == 2));
+    }
+}

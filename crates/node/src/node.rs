@@ -1,0 +1,367 @@
+//! A running validator: the engine, the pool, the files, the API and the duties, started together and stopped together.
+//!
+//! Data flows one way: transactions enter the pool, the engine orders them, and what is final wakes those who follow. It must
+//! never act on anything but final state, nor lose what was final when it is killed.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use soma_engine::{FinalizedBlock, Handle, Sink};
+use soma_protocol::{
+    Address, Amount, Genesis, Hash, Read, SecretKey, SignedTransaction, invariants,
+};
+use soma_sdk::types::Supply;
+use soma_store::History;
+use tokio::sync::watch;
+
+use crate::audit::{self, Auditor, Audits};
+use crate::bell::Bell;
+use crate::config::NodeConfig;
+use crate::error::NodeError;
+use crate::mempool::{Mempool, Refusal};
+use crate::metrics::Metrics;
+use crate::weights::{Needed, WeightsStore};
+use crate::{duties, http};
+
+/// Time that open requests have to end when the node stops.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// What wakes when a block is final.
+#[derive(Debug)]
+pub(crate) struct Follow {
+    pool: Mempool,
+    metrics: Arc<Metrics>,
+    heights: watch::Sender<u64>,
+    /// Heard by the duties.
+    pub(crate) bell: Bell,
+}
+
+impl Sink for Follow {
+    fn finalized(&self, block: FinalizedBlock) {
+        self.pool.finalized(&block.transactions, block.timestamp_ms);
+        self.metrics.blocks_final.add(1);
+        self.metrics
+            .transactions_final
+            .add(block.transactions.len() as u64);
+        self.heights.send_replace(block.height);
+        self.bell.ring();
+    }
+}
+
+/// What the parts of a node share.
+pub(crate) struct Shared {
+    pub(crate) genesis: Genesis,
+    pub(crate) chain: Hash,
+    /// The validator's key and address.
+    pub(crate) key: SecretKey,
+    pub(crate) address: Address,
+    pub(crate) history: Arc<History>,
+    pub(crate) pool: Mempool,
+    pub(crate) weights: Arc<WeightsStore>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) follow: Arc<Follow>,
+    pub(crate) audits: Audits,
+    /// The money at the height it was last counted at.
+    supply: Mutex<Option<(u64, Supply)>>,
+    closing: AtomicBool,
+    engine: Handle,
+}
+
+impl Shared {
+    /// Reads the state after the last final block, and its height. `question` must be short: no block becomes final meanwhile.
+    pub(crate) fn read<T>(&self, question: impl FnOnce(&dyn Read, u64) -> T) -> T {
+        self.engine.read(question)
+    }
+
+    /// Height of the last final block in the history.
+    pub(crate) fn height(&self) -> u64 {
+        *self.follow.heights.borrow()
+    }
+
+    /// Changes with every final block, and when the node closes.
+    pub(crate) fn heights(&self) -> watch::Receiver<u64> {
+        self.follow.heights.subscribe()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// Waits until the node closes.
+    pub(crate) async fn closed(&self) {
+        let mut heights = self.heights();
+        while !self.is_closed() && heights.changed().await.is_ok() {}
+    }
+
+    fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.follow.heights.send_modify(|_| ());
+        self.follow.bell.ring();
+        self.audits.bell.ring();
+    }
+
+    /// Takes transactions into the pool and tells the engine; answers in the same order.
+    pub(crate) fn admit(&self, transactions: Vec<SignedTransaction>) -> Vec<Result<Hash, Refusal>> {
+        let answers = self.read(|state, _| self.pool.admit(transactions, state, now_ms()));
+        let admitted = answers.iter().filter(|answer| answer.is_ok()).count() as u64;
+        self.metrics.transactions_admitted.add(admitted);
+        self.metrics
+            .transactions_refused
+            .add(answers.len() as u64 - admitted);
+        self.engine.wake();
+        answers
+    }
+
+    /// Asks the state again which files are needed.
+    pub(crate) fn follow_files(&self) {
+        self.weights.follow(self.read(|state, _| Needed::of(state)));
+    }
+
+    /// Where the money is, counted over the whole state, once for each block at most.
+    pub(crate) fn supply(&self) -> Supply {
+        let mut counted = self.supply.lock().unwrap_or_else(PoisonError::into_inner);
+        let (height, supply) = self.engine.inspect(|state, height| {
+            if let Some((at, supply)) = counted.take().filter(|(at, _)| *at == height) {
+                return (at, supply);
+            }
+            let nobody = |_| Amount::ZERO;
+            let held = invariants::check(state).map_or_else(nobody, |holdings| {
+                holdings
+                    .total()
+                    .less(holdings.reserve)
+                    .less(holdings.burned)
+            });
+            let supply = Supply::read(state, held);
+            (height, supply)
+        });
+        *counted = Some((height, supply.clone()));
+        supply
+    }
+
+    /// The length of a ciphertext that the chain needs.
+    ///
+    /// # Errors
+    /// [`NodeError::CommitNotFound`] when it needs no such file.
+    pub(crate) fn needed_bytes(&self, ciphertext_hash: &Hash) -> Result<u64, NodeError> {
+        let known = self.weights.size_bytes(ciphertext_hash);
+        // What became final a moment ago may not have reached the files' list.
+        let asked = known.or_else(|| {
+            self.follow_files();
+            self.weights.size_bytes(ciphertext_hash)
+        });
+        asked.ok_or(NodeError::CommitNotFound {
+            hash: *ciphertext_hash,
+        })
+    }
+
+    /// A file became whole: the duties attest it.
+    pub(crate) fn file_arrived(&self) {
+        self.follow.bell.ring();
+    }
+
+    /// Why the node cannot serve, if it cannot.
+    pub(crate) fn unready(&self) -> Option<String> {
+        if self.is_closed() {
+            return Some("the node is stopping".to_owned());
+        }
+        self.engine.failure().map(|failure| failure.to_string())
+    }
+}
+
+/// Milliseconds since 1970 on this machine's clock.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A running validator. Dropping it stops it.
+pub struct Node {
+    url: String,
+    api: SocketAddr,
+    shared: Option<Arc<Shared>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Node")
+            .field("url", &self.url)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    /// Where its API answers, as in `http://127.0.0.1:8645`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Where its API listens.
+    pub fn api(&self) -> SocketAddr {
+        self.api
+    }
+
+    /// Why the node stopped by itself, once it has.
+    pub fn failure(&self) -> Option<String> {
+        self.shared.as_ref().and_then(|shared| shared.unready())
+    }
+
+    /// Stops everything and waits until the last thread has ended. Nothing final is lost.
+    pub fn shutdown(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        let Some(shared) = self.shared.take() else {
+            return;
+        };
+        shared.close();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the node had panicked");
+            }
+        }
+        // The threads were the other holders: this stops the engine and waits for it.
+        drop(shared);
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Starts a validator; returns once its state is loaded and its API answers.
+///
+/// # Errors
+/// [`NodeError::PortInUse`] before anything else is touched; what the state folder, the genesis or the engine refuse.
+pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
+    let architecture = crate::architecture(&config.genesis.architecture)?;
+    let listener = http::listen(config.api)?;
+    let api = listener.local_addr().map_err(|source| NodeError::Listen {
+        address: config.api,
+        source,
+    })?;
+    let auditor = Auditor::new(architecture, config.kernel, config.audit_threads)?;
+    let shared = Arc::new(open(config)?);
+    shared.follow_files();
+    let threads = vec![
+        spawn("soma-api", &shared, move |node| serve(listener, node))?,
+        spawn("soma-duties", &shared, |node| duties::run(&node))?,
+        spawn("soma-auditor", &shared, |node| audit::run(&node, auditor))?,
+    ];
+    Ok(Node {
+        url: format!("http://{}", reachable(api)),
+        api,
+        shared: Some(shared),
+        threads,
+    })
+}
+
+fn open(config: NodeConfig) -> Result<Shared, NodeError> {
+    let chain = config.genesis.chain_id();
+    let pool = Mempool::new(chain, config.pool);
+    let metrics = Arc::new(Metrics::default());
+    let heights = watch::Sender::new(0);
+    let bell = Bell::default();
+    let follow = Arc::new(Follow {
+        pool: pool.clone(),
+        metrics: Arc::clone(&metrics),
+        heights,
+        bell,
+    });
+    let peers = free_port(config.peers)?;
+    let engine_config = soma_engine::Config {
+        dir: config.dir.join("chain"),
+        genesis: config.genesis.clone(),
+        key: config.consensus,
+        listen: peers,
+        block_ms: config.block_ms,
+        idle_block_ms: config.idle_block_ms,
+    };
+    let sink: Arc<dyn Sink> = Arc::clone(&follow) as Arc<dyn Sink>;
+    let engine = soma_engine::start(engine_config, Arc::new(pool.clone()), sink)
+        .map_err(NodeError::engine)?;
+    let weights = Arc::new(WeightsStore::open(&config.dir.join("weights"))?);
+    let history = Arc::clone(engine.history());
+    let height = history.height()?;
+    follow.heights.send_if_modified(|known| {
+        let later = height > *known;
+        *known = height.max(*known);
+        later
+    });
+    let audits = Audits::default();
+    let (key, address) = (config.account.clone(), config.account.address());
+    let closing = AtomicBool::new(false);
+    Ok(Shared {
+        genesis: config.genesis,
+        chain,
+        key,
+        address,
+        history,
+        pool,
+        weights,
+        metrics,
+        follow,
+        audits,
+        supply: Mutex::default(),
+        closing,
+        engine,
+    })
+}
+
+/// The engine must know its port before it listens.
+fn free_port(address: SocketAddr) -> Result<SocketAddr, NodeError> {
+    if address.port() != 0 {
+        return Ok(address);
+    }
+    let probe = TcpListener::bind(address).and_then(|listener| listener.local_addr());
+    probe.map_err(|source| NodeError::Listen { address, source })
+}
+
+/// An address that this machine can connect to: a node that listens everywhere is reached on loopback.
+fn reachable(api: SocketAddr) -> SocketAddr {
+    if api.ip().is_unspecified() {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, api.port()))
+    } else {
+        api
+    }
+}
+
+fn spawn(
+    name: &str,
+    shared: &Arc<Shared>,
+    work: impl FnOnce(Arc<Shared>) + Send + 'static,
+) -> Result<JoinHandle<()>, NodeError> {
+    let node = Arc::clone(shared);
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || work(node))
+        .map_err(NodeError::Thread)
+}
+
+fn serve(listener: TcpListener, node: Arc<Shared>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("soma-api")
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return tracing::error!(%error, "the API cannot start"),
+    };
+    runtime.block_on(async {
+        let server = tokio::spawn(http::serve(listener, Arc::clone(&node)));
+        node.closed().await;
+        if tokio::time::timeout(GRACE, server).await.is_err() {
+            tracing::warn!("open requests are cut off");
+        }
+    });
+    runtime.shutdown_timeout(GRACE);
+}
