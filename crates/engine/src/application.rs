@@ -38,7 +38,7 @@ use tokio::sync::{Notify, SetOnce};
 
 use crate::{
     Pool,
-    block::{BLOCK_BYTES_MAX, BLOCK_STEP_MS_MAX, BLOCK_TRANSACTIONS_MAX, Block, Context, hash},
+    block::{BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX, Block, Context, hash},
 };
 
 /// What the proposer has chosen; the block follows from it and the parent.
@@ -106,16 +106,10 @@ impl Application {
         Self { core }
     }
 
-    /// Whether the block's time follows its parent's.
-    fn timely(block: &Block, parent: &Block) -> bool {
-        let after = block.timestamp_ms.checked_sub(parent.timestamp_ms);
-        after.is_some_and(|ms| (1..=BLOCK_STEP_MS_MAX).contains(&ms))
-    }
-
     /// Whether the block keeps every rule that does not need its parent's state.
     fn admissible(&self, block: &Block, parent: &Block) -> bool {
         self.core.committee.get(&block.context.leader) == Some(&block.proposer)
-            && Self::timely(block, parent)
+            && block.timestamp_ms > parent.timestamp_ms
     }
 }
 
@@ -282,7 +276,7 @@ impl<E: Spawner + StorageContext> Pacer<E> {
         clock.sleep_until(instant(soonest_ms)).await;
         loop {
             let now = now_ms(clock);
-            let timestamp_ms = now.clamp(parent_ms + 1, parent_ms + BLOCK_STEP_MS_MAX);
+            let timestamp_ms = now.max(parent_ms + 1);
             let transactions = self.select(state, &digest, timestamp_ms);
             if !transactions.is_empty() || now >= latest_ms {
                 return Draft { timestamp_ms, transactions };
@@ -330,10 +324,7 @@ impl<E: Spawner + StorageContext> ConsensusApplication<E> for Pacer<E> {
     }
 
     async fn verify(&mut self, context: (E, Context), ancestry: impl Ancestry<Block>) -> bool {
-        let mut blocks = ancestry.clone();
-        if let (Some(block), Some(parent)) = (blocks.next().await, blocks.next().await)
-            && Application::timely(block.inner(), parent.inner())
-        {
+        if let Some(block) = ancestry.peek() {
             context.0.sleep_until(instant(block.inner().timestamp_ms)).await;
         }
         self.inner.verify(context, ancestry).await

@@ -30,10 +30,6 @@ pub const BLOCK_BYTES_MAX: usize = 1 << 20;
 /// The most transactions a block holds.
 pub const BLOCK_TRANSACTIONS_MAX: usize = 5_000;
 
-/// How far a block's time may lie after its parent's: ten minutes. It bounds how long a proposer
-/// with a wrong clock can make others wait, and how fast a network that stood still catches up.
-pub const BLOCK_STEP_MS_MAX: u64 = 10 * 60 * 1_000;
-
 /// Where in the consensus a block was proposed, and by whom.
 pub(crate) type Context = SimplexContext<Digest, PublicKey>;
 

@@ -13,11 +13,11 @@ use commonware_codec::{Copying, DecodeExt as _};
 use commonware_cryptography::{Signer as _, ed25519::PrivateKey};
 use commonware_p2p::Address as PeerAddress;
 use commonware_runtime::{
-    Metrics as _, Runner as _, Supervisor as _,
-    tokio::{Config as RuntimeConfig, Runner},
+    Metrics as _, Runner as _, Spawner as _, Supervisor as _,
+    tokio::{Config as RuntimeConfig, Context, Runner},
 };
 use commonware_utils::{TryCollect as _, ordered::Map};
-use soma_protocol::Read;
+use soma_protocol::{Memory, Read};
 use soma_store::{Folder, History, State, Tip};
 use tokio::sync::{Notify, watch};
 
@@ -48,6 +48,12 @@ impl Handle {
     /// Reads the state after the last final block, whose height is passed along. Blocks cannot
     /// become final while `f` runs: keep it short.
     pub fn read<T>(&self, f: impl FnOnce(&dyn Read, u64) -> T) -> T {
+        self.state.read(|state, tip| f(state, tip.height))
+    }
+
+    /// Reads the whole state after the last final block, for counting over all records. As with
+    /// [`Handle::read`], nothing becomes final meanwhile.
+    pub fn inspect<T>(&self, f: impl FnOnce(&Memory, u64) -> T) -> T {
         self.state.read(|state, tip| f(state, tip.height))
     }
 
@@ -195,40 +201,49 @@ impl Job {
         let runtime = RuntimeConfig::new()
             .with_worker_threads(WORKER_THREADS)
             .with_storage_directory(self.folder.consensus());
+        let running = running.clone();
+        // In a task of its own, so that what is reported is the first panic, not one it caused.
         Runner::new(runtime).start(|context| async move {
-            #[expect(clippy::expect_used, reason = "every 32 bytes are an ed25519 seed")]
-            let key = PrivateKey::decode(Copying(&self.config.key.0)).expect("a seed decodes");
-            let chain = self.config.genesis.chain_id();
-            let peers: Map<_, PeerAddress> = [(key.public_key(), self.config.listen.into())]
-                .into_iter()
-                .try_collect()
-                .unwrap_or_default();
-            let links =
-                network::connect(&context, &chain.0, key.clone(), self.config.listen, peers);
-            let metrics = context.child("metrics");
-            let node = node::start(
-                context,
-                node::Config {
-                    prefix: PREFIX.into(),
-                    genesis: self.config.genesis,
-                    key,
-                    block_ms: self.config.block_ms,
-                    idle_block_ms: self.config.idle_block_ms,
-                    pool: self.pool,
-                    sink: self.sink,
-                    work: self.work,
-                    history: self.history,
-                },
-                links,
-            )
-            .await?;
-            let metrics = Box::new(move || metrics.encode());
-            let _ = running.send(Ok(Running { state: node.state, metrics }));
-            tokio::select! {
-                () = self.stop.notified() => Ok(()),
-                error = node.ended.wait() => Err(error),
-            }
+            let node = context.spawn(move |context| self.live(context, running));
+            node.await.unwrap_or_else(|error| {
+                Err(EngineError::Stopped { reason: error.to_string() })
+            })
         })
+    }
+
+    /// Runs the node until it is stopped or cannot go on.
+    async fn live(
+        self,
+        context: Context,
+        running: mpsc::SyncSender<Result<Running, EngineError>>,
+    ) -> Result<(), EngineError> {
+        #[expect(clippy::expect_used, reason = "every 32 bytes are an ed25519 seed")]
+        let key = PrivateKey::decode(Copying(&self.config.key.0)).expect("a seed decodes");
+        let chain = self.config.genesis.chain_id();
+        let peers: Map<_, PeerAddress> = [(key.public_key(), self.config.listen.into())]
+            .into_iter()
+            .try_collect()
+            .unwrap_or_default();
+        let links = network::connect(&context, &chain.0, key.clone(), self.config.listen, peers);
+        let metrics = context.child("metrics");
+        let config = node::Config {
+            prefix: PREFIX.into(),
+            genesis: self.config.genesis,
+            key,
+            block_ms: self.config.block_ms,
+            idle_block_ms: self.config.idle_block_ms,
+            pool: self.pool,
+            sink: self.sink,
+            work: self.work,
+            history: self.history,
+        };
+        let mut node = node::start(context, config, links).await?;
+        let metrics = Box::new(move || metrics.encode());
+        let _ = running.send(Ok(Running { state: node.state, metrics }));
+        tokio::select! {
+            () = self.stop.notified() => Ok(()),
+            error = node.ended.wait() => Err(error),
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use soma_protocol::{Address, Genesis, Read, VerifiedTransaction};
 use soma_store::StoreError;
 
-pub use block::{BLOCK_BYTES_MAX, BLOCK_STEP_MS_MAX, BLOCK_TRANSACTIONS_MAX};
+pub use block::{BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX};
 pub use handle::{Handle, start};
 pub use soma_store::history::FinalizedBlock;
 

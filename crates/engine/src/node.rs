@@ -53,13 +53,13 @@ use commonware_storage::{
 };
 use commonware_utils::{
     NZDuration, NZU16, NZU32, NZU64, NZUsize,
-    channel::mpsc,
+    channel::{mpsc, watch},
     ordered::Set,
 };
 use rand_core::{CryptoRng, Rng};
 use soma_protocol::{Address, BlockInfo, Genesis, Memory};
 use soma_store::{
-    History, State, Tip,
+    History, State, StoreError, Tip,
     database::{self, Operation, Qmdb},
     history::FinalizedBlock,
 };
@@ -151,18 +151,24 @@ pub(crate) struct Node {
     pub(crate) ended: Ended,
 }
 
-/// The two tasks whose end is the node's end.
+/// The tasks whose end is the node's end.
 pub(crate) struct Ended {
-    consensus: Task<()>,
-    recorder: Task<Result<(), soma_store::StoreError>>,
+    consensus: Option<Task<()>>,
+    recorder: Task<Result<(), StoreError>>,
 }
 
 impl Ended {
     /// Waits until the node cannot go on.
-    pub(crate) async fn wait(self) -> EngineError {
+    pub(crate) async fn wait(&mut self) -> EngineError {
+        let consensus = async {
+            match &mut self.consensus {
+                Some(consensus) => drop(consensus.await),
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            _ = self.consensus => EngineError::Stopped { reason: "consensus ended".into() },
-            result = self.recorder => match result {
+            () = consensus => EngineError::Stopped { reason: "consensus ended".into() },
+            result = &mut self.recorder => match result {
                 Ok(Err(error)) => EngineError::Store(error),
                 _ => EngineError::Stopped { reason: "the history's writer ended".into() },
             },
@@ -349,8 +355,20 @@ where
     rebuild(&core, &marshal_mailbox, &config.history, &loaded).await?;
     let _ = state.set(Arc::clone(&loaded));
 
-    let recorder = Recorder { history: config.history, sink: config.sink, blocks, receipts };
+    let (height, mut recorded) = watch::channel(config.history.height()?);
+    let recorder = Recorder { history: config.history, sink: config.sink, blocks, receipts, height };
     let recorder = context.child("recorder").dedicated().spawn(move |_| recorder.run());
+    // Blocks that were final before the node stopped are delivered again; whoever asks now must
+    // not be told less than was reported then.
+    let mut stored = loaded.tip().height;
+    while stored_block(&marshal_mailbox, stored + 1).await.is_ok() {
+        stored += 1;
+    }
+    let mut ended = Ended { consensus: None, recorder };
+    tokio::select! {
+        _ = recorded.wait_for(|height| *height >= stored) => {}
+        error = ended.wait() => return Err(error),
+    }
 
     let deferred = Deferred::new(
         context.child("deferred"),
@@ -391,7 +409,8 @@ where
         },
     )
     .start(votes, certificates, resolver);
-    Ok(Node { state: loaded, ended: Ended { consensus, recorder } })
+    ended.consensus = Some(consensus);
+    Ok(Node { state: loaded, ended })
 }
 
 fn archive<C>(

@@ -11,7 +11,10 @@ use commonware_consensus::{Heightable as _, Reporter, marshal::Update};
 use commonware_utils::{
     Acknowledgement as _,
     acknowledgement::Exact,
-    channel::mpsc::{UnboundedReceiver, UnboundedSender},
+    channel::{
+        mpsc::{UnboundedReceiver, UnboundedSender},
+        watch,
+    },
 };
 use soma_store::{History, StoreError, history::FinalizedBlock};
 
@@ -46,6 +49,8 @@ pub(crate) struct Recorder {
     pub(crate) sink: Arc<dyn Sink>,
     pub(crate) blocks: UnboundedReceiver<FinalizedBlock>,
     pub(crate) receipts: UnboundedReceiver<(u64, Exact)>,
+    /// The height of the history, as it grows.
+    pub(crate) height: watch::Sender<u64>,
 }
 
 impl Recorder {
@@ -55,7 +60,6 @@ impl Recorder {
     /// [`StoreError`] when the history cannot be written; nothing that was not written has been
     /// acknowledged.
     pub(crate) async fn run(mut self) -> Result<(), StoreError> {
-        let mut height = self.history.height()?;
         let mut open: VecDeque<(u64, Exact)> = VecDeque::new();
         let mut batch = Vec::new();
         loop {
@@ -67,8 +71,11 @@ impl Recorder {
                     }
                     self.history.append(&batch)?;
                     for block in batch.drain(..) {
-                        height = height.max(block.height);
+                        let reached = block.height;
                         self.sink.finalized(block);
+                        self.height.send_if_modified(|height| {
+                            std::mem::replace(height, reached.max(*height)) < reached
+                        });
                     }
                 }
                 receipt = self.receipts.recv() => match receipt {
@@ -76,6 +83,7 @@ impl Recorder {
                     None => return Ok(()),
                 },
             }
+            let height = *self.height.borrow();
             while open.front().is_some_and(|(block, _)| *block <= height) {
                 if let Some((_, receipt)) = open.pop_front() {
                     receipt.acknowledge();

@@ -61,7 +61,7 @@ pub const OPERATION_BYTES_MAX: usize = 1 + 32 + 5 + VALUE_BYTES_MAX;
 pub fn config(prefix: &str, page_cache: CacheRef) -> Config {
     VariableConfig {
         merkle_config: MerkleConfig {
-            journal_partition: format!("{prefix}-state-tree"),
+            journal_partition: format!("{prefix}-state-tree-journal"),
             metadata_partition: format!("{prefix}-state-tree-metadata"),
             items_per_blob: NZU64!(1 << 18),
             write_buffer: NZUsize!(1 << 16),

@@ -1,0 +1,337 @@
+//! What a chain of one validator promises: order, speed, and that nothing final is ever lost.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    io::{BufRead as _, BufReader, Write as _},
+    net::SocketAddr,
+    path::Path,
+    process::{Command, Stdio},
+    sync::{Arc, Mutex, mpsc},
+    time::{Duration, Instant},
+};
+
+use soma_engine::{
+    Config, ConsensusSecret, EngineError, FinalizedBlock, Handle, Pool, Sink, start,
+};
+use soma_protocol::{
+    Action, Address, Amount, ArchitectureSpec, ConsensusKey, Genesis, GenesisAccount,
+    GenesisValidator, Hash, Params, Read, SecretKey, SignedTransaction, Transaction,
+    VerifiedTransaction, view,
+};
+use soma_store::{StoreError, history::Subject};
+
+const VALIDATOR: [u8; 32] = [1; 32];
+const ALICE: [u8; 32] = [2; 32];
+const BOB: [u8; 32] = [3; 32];
+const FOLDER: &str = "SOMA_TEST_FOLDER";
+
+fn address(seed: [u8; 32]) -> Address {
+    SecretKey::from_bytes(&seed).address()
+}
+
+fn genesis() -> Genesis {
+    let params = Params { epoch_ms: 0, ..Params::local() };
+    Genesis {
+        chain: "test".into(),
+        timestamp_ms: 1_767_225_600_000,
+        params,
+        architecture: ArchitectureSpec::nano(),
+        accounts: vec![GenesisAccount { address: address(ALICE), balance: Amount::soma(1_000) }],
+        validators: vec![GenesisValidator {
+            address: address(VALIDATOR),
+            consensus_key: ConsensusKey(address(VALIDATOR).0),
+            stake: Amount::soma(100),
+        }],
+        models: Vec::new(),
+        operator: None,
+    }
+}
+
+fn transfer(nonce: u64, amount: u64) -> SignedTransaction {
+    Transaction {
+        chain: genesis().chain_id(),
+        sender: address(ALICE),
+        nonce,
+        fee_limit: Amount::soma(1),
+        valid_until_ms: u64::MAX,
+        action: Action::Transfer { to: address(BOB), amount: Amount(amount) },
+    }
+    .sign(&SecretKey::from_bytes(&ALICE))
+}
+
+/// One sender's transactions by nonce, dropped once they are final.
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<BTreeMap<u64, VerifiedTransaction>>,
+    finalized: Mutex<Option<mpsc::Sender<FinalizedBlock>>>,
+}
+
+impl Queue {
+    fn reporting(sender: mpsc::Sender<FinalizedBlock>) -> Arc<Self> {
+        Arc::new(Self { finalized: Mutex::new(Some(sender)), ..Self::default() })
+    }
+
+    fn add(&self, transaction: SignedTransaction) -> Hash {
+        let verified = transaction.verify(&genesis().chain_id()).unwrap();
+        let hash = verified.hash();
+        self.waiting.lock().unwrap().insert(verified.transaction().nonce, verified);
+        hash
+    }
+}
+
+impl Pool for Queue {
+    fn select(&self, state: &dyn Read, _: u64, max_bytes: usize) -> Vec<VerifiedTransaction> {
+        let next = view::account(state, &address(ALICE)).nonce;
+        let mut left = max_bytes;
+        let waiting = self.waiting.lock().unwrap();
+        let due = waiting.range(next..).zip(next..).take_while(|((nonce, _), at)| *nonce == at);
+        due.map_while(|((_, transaction), _)| {
+            left = left.checked_sub(transaction.size_bytes())?;
+            Some(transaction.clone())
+        })
+        .collect()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.waiting.lock().unwrap().is_empty()
+    }
+}
+
+impl Sink for Queue {
+    fn finalized(&self, block: FinalizedBlock) {
+        for transaction in &block.transactions {
+            self.waiting.lock().unwrap().remove(&transaction.transaction.nonce);
+        }
+        if let Some(finalized) = &*self.finalized.lock().unwrap() {
+            let _ = finalized.send(block);
+        }
+    }
+}
+
+fn config(dir: &Path, block_ms: u64, idle_block_ms: u64) -> Config {
+    Config {
+        dir: dir.to_path_buf(),
+        genesis: genesis(),
+        key: ConsensusSecret(VALIDATOR),
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        block_ms,
+        idle_block_ms,
+    }
+}
+
+struct Chain {
+    handle: Handle,
+    queue: Arc<Queue>,
+    blocks: mpsc::Receiver<FinalizedBlock>,
+}
+
+impl Chain {
+    fn start(dir: &Path, block_ms: u64, idle_block_ms: u64) -> Self {
+        let (sender, blocks) = mpsc::channel();
+        let queue = Queue::reporting(sender);
+        let pool = Arc::clone(&queue) as Arc<dyn Pool>;
+        let sink = Arc::clone(&queue) as Arc<dyn Sink>;
+        let handle = start(config(dir, block_ms, idle_block_ms), pool, sink).unwrap();
+        Self { handle, queue, blocks }
+    }
+
+    fn send(&self, transaction: SignedTransaction) -> Hash {
+        let hash = self.queue.add(transaction);
+        self.handle.wake();
+        hash
+    }
+
+    /// Waits for the block with this transaction.
+    fn wait(&self, hash: Hash) -> FinalizedBlock {
+        loop {
+            let block = self.blocks.recv_timeout(Duration::from_secs(20)).expect("a block in time");
+            if block.receipts.iter().any(|receipt| receipt.hash == hash) {
+                return block;
+            }
+        }
+    }
+
+    fn balance(&self, of: [u8; 32]) -> u64 {
+        self.handle.read(|state, _| view::account(state, &address(of)).balance.0)
+    }
+}
+
+#[test]
+fn a_chain_of_one_orders_transfers_and_keeps_their_history() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = Chain::start(dir.path(), 10, 1_000);
+    assert_eq!(chain.balance(ALICE), Amount::soma(1_000).0);
+    let hashes: Vec<_> = (0..5).map(|nonce| chain.send(transfer(nonce, 1_000 + nonce))).collect();
+    let last = chain.wait(hashes[4]);
+    assert_eq!(chain.balance(BOB), 5_010);
+    let history = chain.handle.history();
+    for (nonce, hash) in hashes.iter().enumerate() {
+        let found = history.transaction(hash).unwrap().expect("it is final");
+        assert_eq!(found.receipt.result, Ok(()));
+        assert_eq!(found.transaction, transfer(nonce as u64, 1_000 + nonce as u64));
+        let block = history.block(found.height).unwrap().expect("its block is there");
+        assert_eq!(history.block_by_digest(&block.digest).unwrap(), Some(block));
+    }
+    assert_eq!(history.block(last.height).unwrap().unwrap().digest, last.digest);
+    let page = history.transactions_of_sender(&address(ALICE), None, 2).unwrap();
+    assert_eq!(page.iter().map(|found| found.receipt.hash).collect::<Vec<_>>(), [hashes[4], hashes[3]]);
+    let before = Some((page[1].height, page[1].index));
+    let next = history.transactions_of_sender(&address(ALICE), before, 10).unwrap();
+    assert_eq!(next.len(), 3);
+    let events = history.events(1.., 1_000).unwrap();
+    assert_eq!(events.last().unwrap().sequence, history.last_event().unwrap());
+    let bobs = history.events_of(Subject::Account(address(BOB)), None, 1_000).unwrap();
+    assert_eq!(bobs.len(), 5, "{bobs:?}");
+    assert!(bobs.is_sorted_by(|a, b| a.sequence > b.sequence));
+}
+
+#[test]
+fn blocks_slow_down_when_there_is_no_work_and_a_transaction_ends_the_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = Chain::start(dir.path(), 10, 3_000);
+    chain.wait(chain.send(transfer(0, 1)));
+    std::thread::sleep(Duration::from_millis(700));
+    assert!(chain.blocks.try_iter().count() <= 1, "an idle chain makes few blocks");
+    let began = Instant::now();
+    chain.wait(chain.send(transfer(1, 1)));
+    assert!(began.elapsed() < Duration::from_millis(1_500), "{:?}", began.elapsed());
+}
+
+#[test]
+fn an_idle_chain_still_makes_a_block_now_and_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = Chain::start(dir.path(), 10, 100);
+    let heights: Vec<_> = chain.blocks.iter().take(5).map(|block| block.height).collect();
+    assert_eq!(heights, [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn a_second_process_on_the_same_folder_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = Chain::start(dir.path(), 50, 1_000);
+    let queue = Arc::new(Queue::default());
+    let second = start(config(dir.path(), 50, 1_000), Arc::clone(&queue) as Arc<dyn Pool>, queue);
+    assert!(matches!(second, Err(EngineError::Store(StoreError::InUse { .. }))), "{second:?}");
+    drop(chain);
+    Chain::start(dir.path(), 50, 1_000);
+}
+
+#[test]
+fn a_folder_of_another_chain_and_a_taken_port_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(Chain::start(dir.path(), 50, 1_000));
+    let queue = Arc::new(Queue::default());
+    let mut other = config(dir.path(), 50, 1_000);
+    other.genesis.chain = "other".into();
+    let refused = start(other, Arc::clone(&queue) as Arc<dyn Pool>, Arc::clone(&queue) as Arc<dyn Sink>);
+    assert!(matches!(refused, Err(EngineError::Store(StoreError::OtherChain { .. }))), "{refused:?}");
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut config = config(dir.path(), 50, 1_000);
+    config.listen = taken.local_addr().unwrap();
+    let refused = start(config, Arc::clone(&queue) as Arc<dyn Pool>, queue);
+    assert!(matches!(refused, Err(EngineError::Listen { .. })), "{refused:?}");
+}
+
+#[test]
+fn a_lost_history_is_rebuilt_from_the_blocks() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = Chain::start(dir.path(), 10, 200);
+    for nonce in 0..20 {
+        chain.wait(chain.send(transfer(nonce, 7)));
+    }
+    let height = chain.handle.history().height().unwrap();
+    let before: Vec<_> =
+        (1..=height).map(|height| chain.handle.history().block(height).unwrap()).collect();
+    let events = chain.handle.history().events(1.., usize::MAX).unwrap();
+    chain.handle.shutdown();
+    std::fs::remove_file(dir.path().join("history.redb")).unwrap();
+
+    let chain = Chain::start(dir.path(), 10, 200);
+    let history = chain.handle.history();
+    let after: Vec<_> = (1..=height).map(|height| history.block(height).unwrap()).collect();
+    assert_eq!(before, after);
+    assert_eq!(history.events(1..=events.len() as u64, usize::MAX).unwrap(), events);
+    assert_eq!(chain.balance(BOB), 140);
+}
+
+/// The child of the next test: a node under load that says what is final, until it is killed.
+#[test]
+fn child_under_load() {
+    let Some(dir) = std::env::var_os(FOLDER) else { return };
+    let chain = Chain::start(Path::new(&dir), 5, 500);
+    let first = chain.handle.read(|state, _| view::account(state, &address(ALICE)).nonce);
+    let mut stdout = std::io::stdout();
+    for nonce in first..first + 64 {
+        chain.queue.add(transfer(nonce, 1));
+    }
+    chain.handle.wake();
+    let mut next = first + 64;
+    for block in &chain.blocks {
+        for receipt in &block.receipts {
+            writeln!(stdout, "final {} {} {}", receipt.hash, block.height, block.digest).unwrap();
+            chain.queue.add(transfer(next, 1));
+            next += 1;
+        }
+        stdout.flush().unwrap();
+        chain.handle.wake();
+    }
+}
+
+#[test]
+fn killed_at_any_moment_a_chain_keeps_everything_it_called_final() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut acknowledged: HashMap<String, (u64, String)> = HashMap::new();
+    for round in 0..6u64 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["child_under_load", "--exact", "--nocapture"])
+            .env(FOLDER, dir.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        // A kill at a moment that has nothing to do with what the node is doing.
+        let enough = 30 + 17 * round;
+        let mut line = String::new();
+        let mut seen = 0;
+        while lines.read_line(&mut line).unwrap() > 0 {
+            if let [.., "final", hash, height, digest] =
+                line.split_whitespace().collect::<Vec<_>>()[..]
+                && line.ends_with('\n')
+            {
+                let place = (height.parse().unwrap(), digest.to_owned());
+                let known = acknowledged.insert(hash.to_owned(), place.clone());
+                assert!(known.is_none_or(|known| known == place), "final twice, differently");
+                seen += 1;
+            }
+            line.clear();
+            if seen == enough {
+                std::thread::sleep(Duration::from_micros(1_700 * round));
+                child.kill().unwrap();
+            }
+        }
+        child.wait().unwrap();
+        assert!(seen >= enough, "the child ended by itself after {seen}");
+    }
+
+    let chain = Chain::start(dir.path(), 10, 100);
+    let history = chain.handle.history();
+    let mut digests = HashSet::new();
+    for (hash, (height, digest)) in &acknowledged {
+        let found = history.transaction(&hash.parse().unwrap()).unwrap().expect("still there");
+        assert_eq!((found.height, Ok(())), (*height, found.receipt.result));
+        assert_eq!(history.block(*height).unwrap().unwrap().digest.to_string(), *digest);
+        digests.insert(digest);
+    }
+    assert!(digests.len() > 6, "the load spread over several blocks");
+    // Every transfer moved one unit, and every nonce moved once.
+    let moved = chain.handle.read(|state, _| {
+        (view::account(state, &address(ALICE)).nonce, view::account(state, &address(BOB)).balance.0)
+    });
+    assert_eq!(moved.0, moved.1);
+    assert!(moved.0 >= acknowledged.len() as u64);
+    let next = chain.send(transfer(moved.0, 1));
+    let block = chain.wait(next);
+    assert!(acknowledged.values().all(|(height, _)| *height < block.height));
+}
