@@ -2,7 +2,7 @@
 
 use soma_model::{Engine, KernelChoice, KernelKind, bench};
 
-fn main() -> Result<(), soma_model::EngineError> {
+fn main() -> Result<(), soma_model::Error> {
     let threads = std::env::args()
         .nth(1)
         .and_then(|n| n.parse().ok())

@@ -10,6 +10,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use crate::architecture::Architecture;
 use crate::kernels::{Engine, Epilogue, Matrix, MatrixMut, matmul};
 use crate::simd::{Operation, Simd};
 
@@ -101,6 +102,23 @@ pub fn product_gflops(
         },
         flops,
     )
+}
+
+/// Useful floating-point operations of scoring chunks with this many positions in all: two for each weight of a matrix
+/// and position, and the pairs of positions that causality allows.
+pub fn forward_flops(architecture: &Architecture, positions: usize) -> f64 {
+    let (dim, ffn) = (architecture.dim as f64, architecture.ffn as f64);
+    let weights = architecture.layers as f64 * (4.0 * dim * dim + 2.0 * dim * ffn);
+    let predictor = dim * (architecture.vocabulary + architecture.sigreg_slices) as f64;
+    let chunk = architecture.positions as f64;
+    let (whole, rest) = (
+        positions / architecture.positions,
+        positions % architecture.positions,
+    );
+    let pairs = |n: f64| n * (n + 1.0) / 2.0;
+    let pairs = whole as f64 * pairs(chunk) + pairs(rest as f64);
+    let attention = architecture.layers as f64 * 2.0 * dim * pairs;
+    2.0 * ((weights + predictor) * positions as f64 + attention)
 }
 
 fn best(rounds: usize, mut run: impl FnMut(), flops: f64) -> f64 {

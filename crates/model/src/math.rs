@@ -7,7 +7,7 @@
     reason = "lane operations must be inlined into the function that enables their CPU features"
 )]
 
-use crate::simd::{LANES, Portable, Simd};
+use crate::simd::{LANES, Portable, Simd, fold_lanes};
 
 const fn f(bits: u32) -> f32 {
     f32::from_bits(bits)
@@ -279,16 +279,7 @@ pub(crate) fn max_row<S: Simd>(simd: S, row: &[f32]) -> f32 {
     }
     let mut lanes = [0.0; LANES];
     simd.store(largest, &mut lanes);
-    let mut half = LANES / 2;
-    while half > 0 {
-        for i in 0..half {
-            if lanes[i] < lanes[i + half] {
-                lanes[i] = lanes[i + half];
-            }
-        }
-        half /= 2;
-    }
-    lanes[0]
+    fold_lanes(lanes, |a, b| if a < b { b } else { a })
 }
 
 /// The softmax of a row without its division: `row[i] = exp(row[i] - max)`; returns (max, sum of the row).
@@ -310,3 +301,6 @@ pub(crate) fn softmax_row<S: Simd>(simd: S, row: &mut [f32]) -> (f32, f32) {
     }
     (max, simd.fold(sum))
 }
+
+#[cfg(test)]
+mod tests;

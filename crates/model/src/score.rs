@@ -154,6 +154,25 @@ pub fn distance_squared(a: &[i16], b: &[i16]) -> u64 {
         .sum()
 }
 
+/// The direction that lies amid these embeddings: what a model that embeds its own domain is special in.
+///
+/// Their mean, scaled as an embedding is; embeddings of another length than the first's count for nothing. None given, or
+/// a mean of zero, is [`Error::ZeroEmbedding`].
+pub fn mean_embedding<'a>(
+    embeddings: impl IntoIterator<Item = &'a [i16]>,
+) -> Result<Vec<i16>, Error> {
+    let mut embeddings = embeddings.into_iter().peekable();
+    let dim = embeddings.peek().ok_or(Error::ZeroEmbedding)?.len();
+    let (mut sum, mut count) = (vec![0.0; dim], 0);
+    for given in embeddings.filter(|given| given.len() == dim) {
+        count += 1;
+        for (sum, &component) in sum.iter_mut().zip(given) {
+            *sum += f64::from(component);
+        }
+    }
+    embedding(&sum, count)
+}
+
 /// Sums over the chunks so far, in their order.
 #[derive(Debug)]
 struct Sums {

@@ -186,3 +186,6 @@ fn weighted_distance(nodes: &Nodes, sums: &[[f32; LANES]], lane: usize, samples:
         sum + nodes.weights[j] * (cos * cos + sin * sin)
     })
 }
+
+#[cfg(test)]
+mod tests;

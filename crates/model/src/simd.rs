@@ -146,19 +146,14 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn fold(self, v: Self::F) -> f32 {
         let mut lanes = [0.0; LANES];
         self.store(v, &mut lanes);
-        fold_lanes(lanes)
+        fold_lanes(lanes, |a, b| a + b)
     }
 }
 
-/// Sum of 16 lanes in the order of the numerics: fold 8, 4, 2, 1.
+/// The lanes folded by halves: 8, 4, 2, 1, lane i with lane `i + half`.
 #[inline(always)]
-pub(crate) fn fold_lanes(mut lanes: [f32; LANES]) -> f32 {
-    let mut half = LANES / 2;
-    while half > 0 {
-        for i in 0..half {
-            lanes[i] += lanes[i + half];
-        }
-        half /= 2;
-    }
-    lanes[0]
+pub(crate) fn fold_lanes(lanes: [f32; LANES], combine: impl Fn(f32, f32) -> f32) -> f32 {
+    let eight: [f32; 8] = core::array::from_fn(|i| combine(lanes[i], lanes[i + 8]));
+    let four: [f32; 4] = core::array::from_fn(|i| combine(eight[i], eight[i + 4]));
+    combine(combine(four[0], four[2]), combine(four[1], four[3]))
 }

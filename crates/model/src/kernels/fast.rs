@@ -96,7 +96,10 @@ impl Operation for PackRows<'_, '_> {
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         let (rows, depth) = (self.a.rows(), self.a.columns());
-        let panels = self.panels.chunks_exact_mut((S::TILE_ROWS * depth).max(1));
+        if depth == 0 {
+            return;
+        }
+        let panels = self.panels.chunks_exact_mut(S::TILE_ROWS * depth);
         for (panel, first) in panels.zip((0..rows).step_by(S::TILE_ROWS)) {
             let count = S::TILE_ROWS.min(rows - first);
             pack_panel::<S>(self.a.rows_from(first, count), panel);
@@ -115,12 +118,27 @@ fn pack_panel<S: Simd>(a: Matrix<'_>, panel: &mut [f32]) {
             to[..a.rows()].copy_from_slice(&from[..a.rows()]);
         }
     } else {
-        for r in 0..a.rows() {
-            let from = &data[r * row_stride..];
-            let to = panel[r..].iter_mut().step_by(S::TILE_ROWS);
-            for (to, from) in to.zip(from.iter().step_by(column_stride)) {
-                *to = *from;
-            }
+        interleave(a, S::TILE_ROWS, panel);
+    }
+}
+
+/// `to[k * width + r] = rows[r][k]`, four rows at a time where they lie without gaps.
+#[inline(always)]
+fn interleave(rows: Matrix<'_>, width: usize, to: &mut [f32]) {
+    let row = |r: usize| &rows.data()[r * rows.row_stride()..];
+    let mut done = 0;
+    while rows.column_stride() == 1 && done + 4 <= rows.rows() {
+        let [a, b, c, d]: [&[f32]; 4] = std::array::from_fn(|r| &row(done + r)[..rows.columns()]);
+        let records = to.chunks_exact_mut(width).zip(a).zip(b).zip(c).zip(d);
+        for ((((record, a), b), c), d) in records {
+            record[done..done + 4].copy_from_slice(&[*a, *b, *c, *d]);
+        }
+        done += 4;
+    }
+    for r in done..rows.rows() {
+        let from = row(r).iter().step_by(rows.column_stride());
+        for (to, from) in to[r..].iter_mut().step_by(width).zip(from) {
+            *to = *from;
         }
     }
 }
@@ -129,7 +147,10 @@ fn pack_panel<S: Simd>(a: Matrix<'_>, panel: &mut [f32]) {
 #[inline(always)]
 fn pack_columns(b: Matrix<'_>, width: usize, panels: &mut [f32]) {
     let (depth, columns) = (b.rows(), b.columns());
-    let panels = panels.chunks_exact_mut((width * depth).max(1));
+    if depth == 0 {
+        return;
+    }
+    let panels = panels.chunks_exact_mut(width * depth);
     for (panel, first) in panels.zip((0..columns).step_by(width)) {
         let count = width.min(columns - first);
         let part = b.columns_from(first, count);
@@ -146,14 +167,7 @@ fn pack_columns(b: Matrix<'_>, width: usize, panels: &mut [f32]) {
 /// A panel whose columns are incomplete or strided.
 #[inline(always)]
 fn pack_scattered(part: Matrix<'_>, width: usize, panel: &mut [f32]) {
-    for j in 0..part.columns() {
-        let from = part.data()[j * part.column_stride()..]
-            .iter()
-            .step_by(part.row_stride());
-        for (to, from) in panel[j..].iter_mut().step_by(width).zip(from) {
-            *to = *from;
-        }
-    }
+    interleave(part.transposed(), width, panel);
     for j in part.columns()..width {
         panel[j..]
             .iter_mut()

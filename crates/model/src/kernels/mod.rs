@@ -7,6 +7,8 @@ mod fast;
 mod matrix;
 mod reference;
 mod self_test;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::str::FromStr;

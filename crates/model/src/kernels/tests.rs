@@ -1,0 +1,236 @@
+//! Every kernel of this CPU against the reference, on shapes and values that are drawn afresh.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Values of every kind: zeros of both signs, subnormals, ordinary, tiny and huge ones; never NaN or infinite.
+fn values(seed: u64, count: usize) -> Vec<f32> {
+    let mut bytes = vec![0; count * 5];
+    blake3::Hasher::new()
+        .update(&seed.to_le_bytes())
+        .finalize_xof()
+        .fill(&mut bytes);
+    bytes
+        .as_chunks::<5>()
+        .0
+        .iter()
+        .map(|&[kind, rest @ ..]| {
+            let bits = u32::from_le_bytes(rest);
+            let fraction = bits & 0x807f_ffff;
+            let exponent = match kind {
+                0..8 => return f32::from_bits(bits & 0x8000_0000),
+                8..16 => 0,
+                16..20 => 1 + (bits >> 23 & 0x1f),
+                20..24 => 222 + (bits >> 23 & 0x1f),
+                _ => 117 + (bits >> 23 & 0xf),
+            };
+            f32::from_bits(fraction | exponent << 23)
+        })
+        .collect()
+}
+
+/// The fast kernels of this CPU; says which ones it cannot try.
+fn fast_engines(threads: usize) -> Vec<Engine> {
+    let (here, absent): (Vec<_>, Vec<_>) = KernelKind::ALL
+        .into_iter()
+        .partition(|kind| kind.is_available());
+    for kind in absent {
+        println!("skipped: this CPU cannot run the kernel `{kind}`");
+    }
+    here.into_iter()
+        .filter(|&kind| kind != KernelKind::Reference)
+        .map(|kind| Engine::new(KernelChoice::Kind(kind), threads).unwrap())
+        .collect()
+}
+
+fn reference() -> Engine {
+    Engine::new(KernelChoice::Kind(KernelKind::Reference), 1).unwrap()
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    // All NaN are one: their payload is not defined and never leaves.
+    values
+        .iter()
+        .map(|v| {
+            if v.is_nan() {
+                f32::NAN.to_bits()
+            } else {
+                v.to_bits()
+            }
+        })
+        .collect()
+}
+
+fn view(data: &[f32], rows: usize, columns: usize, transposed: bool) -> Matrix<'_> {
+    if transposed {
+        Matrix::new(data, columns, rows).transposed()
+    } else {
+        Matrix::new(data, rows, columns)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    shape: (usize, usize, usize),
+    transposed: (bool, bool),
+    accumulate: bool,
+    seed: u64,
+}
+
+fn cases(most: usize, deepest: usize) -> impl Strategy<Value = Case> {
+    let shape = (1..=most, 0..=deepest, 1..=most);
+    (shape, any::<(bool, bool)>(), any::<bool>(), any::<u64>()).prop_map(
+        |(shape, transposed, accumulate, seed)| Case {
+            shape,
+            transposed,
+            accumulate,
+            seed,
+        },
+    )
+}
+
+/// The product of a case with one kind of epilogue.
+fn product(engine: &Engine, case: Case, epilogue: u8) -> Vec<f32> {
+    let (m, k, n) = case.shape;
+    let (a, b) = (values(case.seed, m * k), values(case.seed ^ 1, k * n));
+    let (bias, residual) = (values(case.seed ^ 2, n), values(case.seed ^ 3, m * n));
+    let mut c = values(case.seed ^ 4, m * n);
+    let epilogue = match epilogue {
+        0 => Epilogue::None,
+        1 => Epilogue::Bias(&bias),
+        2 => Epilogue::BiasGelu(&bias),
+        _ => Epilogue::BiasResidual(&bias, Matrix::new(&residual, m, n)),
+    };
+    let (a, b) = (
+        view(&a, m, k, case.transposed.0),
+        view(&b, k, n, case.transposed.1),
+    );
+    matmul(
+        engine,
+        a,
+        b,
+        MatrixMut::new(&mut c, m, n),
+        case.accumulate,
+        epilogue,
+    );
+    c
+}
+
+/// The part of a triangular product that is defined.
+fn triangle(engine: &Engine, case: Case, triangle: Triangle) -> Vec<f32> {
+    let (m, k, n) = case.shape;
+    let (a, b) = (values(case.seed, m * k), values(case.seed ^ 1, k * n));
+    let mut c = values(case.seed ^ 4, m * n);
+    let (a, b) = (
+        view(&a, m, k, case.transposed.0),
+        view(&b, k, n, case.transposed.1),
+    );
+    matmul_here(
+        engine,
+        a,
+        b,
+        MatrixMut::new(&mut c, m, n),
+        case.accumulate,
+        triangle,
+    );
+    if let Triangle::LowerOutput { shift } = triangle {
+        for (row, c) in c.chunks_exact_mut(n).enumerate() {
+            c[n.min(row + shift + 1)..].fill(0.0);
+        }
+    }
+    c
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_product_has_the_bits_of_the_reference(case in cases(70, 90), epilogue in 0_u8..4) {
+        let expected = bits(&product(&reference(), case, epilogue));
+        for engine in fast_engines(2) {
+            prop_assert_eq!(&bits(&product(&engine, case, epilogue)), &expected, "{}", engine.kernel());
+        }
+    }
+
+    #[test]
+    fn products_deeper_than_a_block_have_the_bits_of_the_reference(case in cases(20, 900)) {
+        let expected = bits(&product(&reference(), case, 0));
+        for engine in fast_engines(1) {
+            prop_assert_eq!(&bits(&product(&engine, case, 0)), &expected, "{}", engine.kernel());
+        }
+    }
+
+    #[test]
+    fn triangles_have_the_bits_of_the_reference(
+        case in cases(70, 300),
+        kind in 0_u8..3,
+        shift in 0_usize..80,
+    ) {
+        let kind = match kind {
+            0 => Triangle::LowerOutput { shift },
+            1 => Triangle::LowerDepth { shift },
+            _ => Triangle::UpperDepth,
+        };
+        let expected = bits(&triangle(&reference(), case, kind));
+        for engine in fast_engines(1) {
+            prop_assert_eq!(&bits(&triangle(&engine, case, kind)), &expected, "{}", engine.kernel());
+        }
+    }
+
+    #[test]
+    fn one_two_three_and_seven_threads_give_the_same_bits(seed: u64, wide in 1_usize..700) {
+        let case = Case { shape: (150, 40, wide), transposed: (false, false), accumulate: false, seed };
+        let expected = bits(&product(&reference(), case, 2));
+        for threads in [1, 2, 3, 7] {
+            for engine in fast_engines(threads) {
+                prop_assert_eq!(&bits(&product(&engine, case, 2)), &expected, "{}", engine.kernel());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_triangle_never_reads_what_is_hidden() {
+    let (m, k, n) = (37, 37, 19);
+    for (triangle, hidden) in [
+        (
+            Triangle::LowerDepth { shift: 0 },
+            (|m, k| k > m) as fn(usize, usize) -> bool,
+        ),
+        (Triangle::UpperDepth, |m, k| k < m),
+    ] {
+        let clean = values(7, m * k);
+        let mut poisoned = clean.clone();
+        for (i, value) in poisoned.iter_mut().enumerate() {
+            if hidden(i / k, i % k) {
+                *value = f32::NAN;
+            }
+        }
+        let b = values(8, k * n);
+        for engine in fast_engines(1).iter().chain([&reference()]) {
+            let run = |a: &[f32]| {
+                let mut c = vec![0.0; m * n];
+                let (a, b) = (Matrix::new(a, m, k), Matrix::new(&b, k, n));
+                matmul_here(engine, a, b, MatrixMut::new(&mut c, m, n), false, triangle);
+                bits(&c)
+            };
+            assert_eq!(run(&clean), run(&poisoned), "{}", engine.kernel());
+        }
+    }
+}
+
+#[test]
+fn a_kernel_has_one_name_and_unknown_ones_are_refused() {
+    for kind in KernelKind::ALL {
+        assert_eq!(
+            kind.name().parse::<KernelChoice>().unwrap(),
+            KernelChoice::Kind(kind)
+        );
+    }
+    assert_eq!("auto".parse::<KernelChoice>().unwrap(), KernelChoice::Auto);
+    assert!(matches!(
+        "cuda".parse::<KernelChoice>(),
+        Err(Error::UnknownKernel { .. })
+    ));
+}
