@@ -1,4 +1,4 @@
-//! The encryption of committed weights: `XChaCha20` under a key that is used once and then made public.
+//! The encryption of committed weights: `XChaCha20` under a key that is used once, then public.
 //!
 //! The stream is seekable, so a node serves any range of the plaintext from the encrypted file.
 //! There is no tag: the revealed weights hash says whether what comes out is what was committed.
@@ -16,8 +16,8 @@ use crate::error::SdkError;
 use crate::file;
 use crate::secret::Secret;
 
-/// Most bytes that one key encrypts: its block counter has 32 bits.
-pub const LIMIT_BYTES: u64 = 64 << 32;
+/// Most bytes that one key encrypts: its block counter has 32 bits and must not come round.
+pub const LIMIT_BYTES: u64 = 64 * (u32::MAX as u64);
 
 const PIECE_BYTES: usize = 1 << 20;
 
@@ -28,7 +28,9 @@ const PIECE_BYTES: usize = 1 << 20;
 pub fn apply(key: &Secret, offset: u64, bytes: &mut [u8]) -> Result<(), SdkError> {
     // The key is used once, so the nonce need not differ.
     let mut stream = XChaCha20::new(key.bytes().into(), &[0; 24].into());
-    let too_large = |_| SdkError::TooLarge { limit_bytes: LIMIT_BYTES };
+    let too_large = |_| SdkError::TooLarge {
+        limit_bytes: LIMIT_BYTES,
+    };
     stream.try_seek(offset).map_err(too_large)?;
     stream.try_apply_keystream(bytes).map_err(too_large)
 }
@@ -57,7 +59,11 @@ pub fn seal(
 ) -> Result<Sealed, SdkError> {
     let (size_bytes, weights_hash, ciphertext_hash, part) = translate(from, to, key, progress)?;
     part.keep()?;
-    Ok(Sealed { weights_hash, ciphertext_hash, size_bytes })
+    Ok(Sealed {
+        weights_hash,
+        ciphertext_hash,
+        size_bytes,
+    })
 }
 
 /// Decrypts the file `from` into the file `to`, which appears only if it hashes to `weights_hash`.
@@ -74,7 +80,11 @@ pub fn open(
     let (_, _, found, part) = translate(from, to, key, progress)?;
     if found != weights_hash {
         let what = format!("what {} decrypts to", from.display());
-        return Err(SdkError::WrongHash { what, expected: weights_hash, found });
+        return Err(SdkError::WrongHash {
+            what,
+            expected: weights_hash,
+            found,
+        });
     }
     part.keep()
 }

@@ -1,7 +1,7 @@
 //! The HTTP client of a node: one method for each route.
 //!
 //! It holds no key and trusts no answer beyond its form; files it fetches are checked by hash in
-//! [`crate::transfer`]. Reads and repeated sends are safe to retry, and are retried by [`Client::wait`].
+//! [`crate::transfer`]. It never changes anything but by transactions that others have signed.
 
 use std::time::{Duration, Instant};
 
@@ -45,7 +45,9 @@ impl Client {
     /// # Errors
     /// [`SdkError::Url`] if it is not one.
     pub fn new(url: &str) -> Result<Self, SdkError> {
-        let bad = || SdkError::Url { url: url.to_owned() };
+        let bad = || SdkError::Url {
+            url: url.to_owned(),
+        };
         let parsed = reqwest::Url::parse(url).map_err(|_| bad())?;
         if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none() {
             return Err(bad());
@@ -56,8 +58,14 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("soma-sdk/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|source| SdkError::Network { url: url.to_owned(), source })?;
-        Ok(Self { http, url: url.trim_end_matches('/').to_owned() })
+            .map_err(|source| SdkError::Network {
+                url: url.to_owned(),
+                source,
+            })?;
+        Ok(Self {
+            http,
+            url: url.trim_end_matches('/').to_owned(),
+        })
     }
 
     /// The node's URL, without a slash at the end.
@@ -134,7 +142,9 @@ impl Client {
     /// # Errors
     /// As [`Client::status`].
     pub async fn targets(&self, epoch: Option<EpochId>) -> Result<Vec<Target>, SdkError> {
-        let filter = epoch.map(|epoch| format!("epoch={epoch}&")).unwrap_or_default();
+        let filter = epoch
+            .map(|epoch| format!("epoch={epoch}&"))
+            .unwrap_or_default();
         self.all(routes::TARGETS, &filter).await
     }
 
@@ -160,11 +170,17 @@ impl Client {
     /// As [`Client::status`]; [`SdkError::WrongHash`] if it is not what `data_hash` promises.
     pub async fn target_data(&self, id: TargetId, data_hash: Hash) -> Result<Vec<u8>, SdkError> {
         let path = routes::path(routes::TARGET_DATA, id);
-        let (_, bytes) = self.answer(self.request(Method::GET, &path).timeout(ANSWER_LIMIT)).await?;
+        let (_, bytes) = self
+            .answer(self.request(Method::GET, &path).timeout(ANSWER_LIMIT))
+            .await?;
         let found = Hash::of_bytes(&bytes);
         if found != data_hash {
             let what = format!("the data of target {id}");
-            return Err(SdkError::WrongHash { what, expected: data_hash, found });
+            return Err(SdkError::WrongHash {
+                what,
+                expected: data_hash,
+                found,
+            });
         }
         Ok(bytes)
     }
@@ -182,8 +198,11 @@ impl Client {
     /// # Errors
     /// As [`Client::status`].
     pub async fn blocks(&self, below: Option<u64>, limit: u32) -> Result<Page<Block>, SdkError> {
-        let after = below.map(|height| format!("&after={height}")).unwrap_or_default();
-        self.get(&format!("{}?limit={limit}{after}", routes::BLOCKS)).await
+        let after = below
+            .map(|height| format!("&after={height}"))
+            .unwrap_or_default();
+        self.get(&format!("{}?limit={limit}{after}", routes::BLOCKS))
+            .await
     }
 
     /// A transaction: in the node's pool, or final.
@@ -231,7 +250,10 @@ impl Client {
             }
             if begun.elapsed() + pause > limit {
                 let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-                return Err(SdkError::Timeout { what: "a transaction's inclusion", limit_ms });
+                return Err(SdkError::Timeout {
+                    what: "a transaction's inclusion",
+                    limit_ms,
+                });
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 5 / 4).min(LOOK_LAST);
@@ -243,9 +265,11 @@ impl Client {
         // The time is asked for first: what was not final then may be final since.
         let timestamp_ms = self.status().await?.timestamp_ms.0;
         match self.transaction(hash).await {
-            Ok(Transaction { state: TransactionState::Final, receipt: Some(receipt), .. }) => {
-                Ok(Some(receipt))
-            }
+            Ok(Transaction {
+                state: TransactionState::Final,
+                receipt: Some(receipt),
+                ..
+            }) => Ok(Some(receipt)),
             Ok(_) => Ok(None),
             Err(SdkError::Api { status: 404, .. }) if timestamp_ms > valid_until_ms => {
                 Err(SdkError::Expired { hash })
@@ -265,7 +289,9 @@ impl Client {
         let mut after = String::new();
         loop {
             let limit = routes::PAGE_MAX;
-            let page: Page<T> = self.get(&format!("{path}?{filter}limit={limit}{after}")).await?;
+            let page: Page<T> = self
+                .get(&format!("{path}?{filter}limit={limit}{after}"))
+                .await?;
             let empty = page.items.is_empty();
             items.extend(page.items);
             match page.next {
@@ -276,7 +302,8 @@ impl Client {
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, SdkError> {
-        self.json(self.request(Method::GET, path).timeout(ANSWER_LIMIT)).await
+        self.json(self.request(Method::GET, path).timeout(ANSWER_LIMIT))
+            .await
     }
 
     /// A request to this node, without a limit on its time.
@@ -306,8 +333,13 @@ impl Client {
 
     /// A failure of the network, without the query of the URL.
     pub(crate) fn network(&self, source: reqwest::Error) -> SdkError {
-        let url = source.url().map_or_else(|| self.url.clone(), ToString::to_string);
-        SdkError::Network { url, source: source.without_url() }
+        let url = source
+            .url()
+            .map_or_else(|| self.url.clone(), ToString::to_string);
+        SdkError::Network {
+            url,
+            source: source.without_url(),
+        }
     }
 
     async fn answer(&self, request: RequestBuilder) -> Result<(String, Vec<u8>), SdkError> {
@@ -319,9 +351,16 @@ impl Client {
     async fn read(&self, mut response: Response) -> Result<(String, Vec<u8>), SdkError> {
         let url = response.url().to_string();
         let mut bytes = Vec::new();
-        while let Some(piece) = response.chunk().await.map_err(|error| self.network(error))? {
+        while let Some(piece) = response
+            .chunk()
+            .await
+            .map_err(|error| self.network(error))?
+        {
             if bytes.len() + piece.len() > ANSWER_BYTES_MAX {
-                return Err(SdkError::TooLong { url, limit_bytes: ANSWER_BYTES_MAX as u64 });
+                return Err(SdkError::TooLong {
+                    url,
+                    limit_bytes: ANSWER_BYTES_MAX as u64,
+                });
             }
             bytes.extend_from_slice(&piece);
         }
@@ -336,5 +375,8 @@ fn refusal(status: StatusCode, url: String, bytes: &[u8]) -> SdkError {
         message: format!("{url} answers {status}"),
         hint: None,
     });
-    SdkError::Api { status: status.as_u16(), error }
+    SdkError::Api {
+        status: status.as_u16(),
+        error,
+    }
 }

@@ -45,7 +45,10 @@ impl Supply {
     /// Where the money is. `held` is the sum over all records that hold money.
     pub fn read(state: &dyn Read, held: Amount) -> Self {
         let record::Supply { reserve, burned } = view::supply(state);
-        let sum = [reserve, burned, held].iter().map(|part| u128::from(part.0)).sum::<u128>();
+        let sum = [reserve, burned, held]
+            .iter()
+            .map(|part| u128::from(part.0))
+            .sum::<u128>();
         Self {
             cap: SUPPLY.into(),
             reserve: reserve.into(),
@@ -76,7 +79,9 @@ impl Model {
         let model = view::model(state, id)?;
         let refresh_epochs = view::chain(state).params.refresh_epochs;
         let now = view::chain(state).clock.epoch;
-        let commits = [now, now.next()].into_iter().filter_map(|epoch| Commit::read(state, id, epoch));
+        let commits = [now, now.next()]
+            .into_iter()
+            .filter_map(|epoch| Commit::read(state, id, epoch));
         let (status, release_epoch) = match model.status {
             record::ModelStatus::Registered => (ModelStatus::Registered, None),
             record::ModelStatus::Active => (ModelStatus::Active, None),
@@ -84,7 +89,9 @@ impl Model {
             record::ModelStatus::Retiring { release } => (ModelStatus::Retiring, Some(release.0)),
             record::ModelStatus::Retired => (ModelStatus::Retired, None),
         };
-        let weights = model.weights.and_then(|hash| view::weights(state, id, &hash));
+        let weights = model
+            .weights
+            .and_then(|hash| view::weights(state, id, &hash));
         Some(Self {
             id: id.0,
             owner: Text(model.owner),
@@ -115,7 +122,9 @@ impl Commit {
         let commit = view::commit(state, id, epoch)?;
         let validators = view::validators(state);
         let stake = |holds: &dyn Fn(&Address) -> bool| -> u128 {
-            let holders = validators.iter().filter(|validator| holds(&validator.address));
+            let holders = validators
+                .iter()
+                .filter(|validator| holds(&validator.address));
             holders.map(|validator| u128::from(validator.stake.0)).sum()
         };
         let held = stake(&|address| commit.holders.contains(address));
@@ -141,8 +150,14 @@ impl Epoch {
         Some(Self {
             epoch: id.0,
             beacon: record.as_ref().map(|epoch| Text(epoch.beacon)),
-            targets: record.iter().flat_map(record::EpochRecord::target_ids).map(|id| id.0).collect(),
-            target_reward: record.map_or(Amount::ZERO, |epoch| epoch.target_reward).into(),
+            targets: record
+                .iter()
+                .flat_map(record::EpochRecord::target_ids)
+                .map(|id| id.0)
+                .collect(),
+            target_reward: record
+                .map_or(Amount::ZERO, |epoch| epoch.target_reward)
+                .into(),
         })
     }
 }
@@ -161,8 +176,15 @@ impl Target {
             returned,
             reward: target.reward.into(),
             seed: Text(seed),
-            routed: target.routed.iter().map(|routed| Routed::new(state, routed)).collect(),
-            candidates: (0..).zip(&candidates).map(|(rank, one)| Candidate::new(rank, one)).collect(),
+            routed: target
+                .routed
+                .iter()
+                .map(|routed| Routed::new(state, routed))
+                .collect(),
+            candidates: (0..)
+                .zip(&candidates)
+                .map(|(rank, one)| Candidate::new(rank, one))
+                .collect(),
             publication: view::publication(state, id).map(|publication| Publication {
                 rank: publication.rank,
                 data_hash: Text(publication.data_hash),
@@ -177,7 +199,14 @@ fn fate(fate: &Fate) -> (TargetStatus, Option<Returned>, Option<Payment>) {
     match *fate {
         Fate::Open => (TargetStatus::Open, None, None),
         Fate::Published { .. } => (TargetStatus::Published, None, None),
-        Fate::Settled { model, submitter, distance, data_hash, paid_submitter, paid_model } => {
+        Fate::Settled {
+            model,
+            submitter,
+            distance,
+            data_hash,
+            paid_submitter,
+            paid_model,
+        } => {
             let payment = Payment {
                 submitter: Text(submitter),
                 paid_submitter: paid_submitter.into(),
@@ -213,13 +242,21 @@ impl Routed {
 
 impl From<record::Age> for Age {
     fn from(age: record::Age) -> Self {
-        Self { epoch: age.epoch.0, height: Text(age.height), index: age.index }
+        Self {
+            epoch: age.epoch.0,
+            height: Text(age.height),
+            index: age.index,
+        }
     }
 }
 
 impl From<Age> for record::Age {
     fn from(age: Age) -> Self {
-        Self { epoch: EpochId(age.epoch), height: age.height.0, index: age.index }
+        Self {
+            epoch: EpochId(age.epoch),
+            height: age.height.0,
+            index: age.index,
+        }
     }
 }
 
@@ -255,14 +292,21 @@ impl Vector {
 impl From<&soma_protocol::Receipt> for Receipt {
     fn from(receipt: &soma_protocol::Receipt) -> Self {
         let rejection = receipt.result.as_ref().err().map(Rejection::from);
-        Self { fee: receipt.fee.into(), rejection }
+        Self {
+            fee: receipt.fee.into(),
+            rejection,
+        }
     }
 }
 
 impl From<&soma_protocol::Rejection> for Rejection {
     fn from(rejection: &soma_protocol::Rejection) -> Self {
         let (code, help) = (rejection.code().to_owned(), rejection.help().to_owned());
-        Self { code, message: rejection.to_string(), help }
+        Self {
+            code,
+            message: rejection.to_string(),
+            help,
+        }
     }
 }
 
@@ -304,7 +348,12 @@ impl Event {
         }
         let Parts { event, particulars } = serde_json::from_value(serde_json::to_value(event)?)?;
         let (cursor, timestamp_ms) = (Text(cursor), Text(timestamp_ms));
-        Ok(Self { cursor, timestamp_ms, event, particulars })
+        Ok(Self {
+            cursor,
+            timestamp_ms,
+            event,
+            particulars,
+        })
     }
 
     /// The event as the protocol knows it; none if this version of the protocol does not.

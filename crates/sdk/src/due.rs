@@ -1,4 +1,4 @@
-//! What an account owes the competition after a commit or a submission: the reveal, the publication.
+//! What an account owes the competition after a commit or a submission: reveal and publication.
 //!
 //! Each knows its commitment, the transactions on both sides of it, and from what a node says
 //! whether it can be sent now, must wait, or is over. Nothing here is sent or stored.
@@ -7,9 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use soma_protocol::{
-    Action, Address, Amount, Epoch, Hash, ModelId, TargetId, commitment, hex,
-};
+use soma_protocol::{Action, Address, Amount, Epoch, Hash, ModelId, TargetId, commitment, hex};
 
 use crate::cipher::Sealed;
 use crate::secret::Secret;
@@ -138,8 +136,17 @@ impl fmt::Display for Due {
 impl Reveal {
     /// What the files hashed to, as a commit and its reveal need it.
     pub fn sealed(&self) -> Sealed {
-        let Self { weights_hash, ciphertext_hash, size_bytes, .. } = *self;
-        Sealed { weights_hash, ciphertext_hash, size_bytes }
+        let Self {
+            weights_hash,
+            ciphertext_hash,
+            size_bytes,
+            ..
+        } = *self;
+        Sealed {
+            weights_hash,
+            ciphertext_hash,
+            size_bytes,
+        }
     }
 
     /// What the commit holds and the reveal opens.
@@ -183,7 +190,7 @@ impl Reveal {
         commits.find(|commit| commit.epoch == epoch && commit.commitment.0 == commitment)
     }
 
-    /// Where it stands, by what a node says. A missed reveal costs the rent and a `slash_bps` of the
+    /// Where it stands, by what a node says. A missed reveal costs the rent and `slash_bps` of the
     /// model's stake.
     pub fn standing(&self, clock: &Clock, model: &Model, slash_bps: u16) -> Standing {
         let revealed = model.weights.as_ref().is_some_and(|weights| {
@@ -257,13 +264,18 @@ impl Publication {
             return Standing::Over;
         }
         let commitment = self.commitment();
-        let candidate = target.candidates.iter().find(|c| c.commitment.0 == commitment);
+        let candidate = target
+            .candidates
+            .iter()
+            .find(|c| c.commitment.0 == commitment);
         let at_risk = Amount(candidate.map_or(0, |candidate| candidate.bond.0));
         if clock.epoch <= self.epoch.0 {
             // Not among the candidates, it may still be on its way there, or have been displaced.
             return Standing::Waiting { at_risk };
         }
-        let Some(candidate) = candidate else { return Standing::Over };
+        let Some(candidate) = candidate else {
+            return Standing::Over;
+        };
         match clock.phase.publishing_rank() {
             _ if clock.epoch > self.epoch.next().0 => Standing::Missed,
             Some(rank) if rank < candidate.rank => Standing::Waiting { at_risk },
@@ -276,6 +288,11 @@ impl Publication {
 impl fmt::Debug for Publication {
     /// Without the data, which is private until it is published.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Publication({} bytes for target {})", self.data.len(), self.target)
+        write!(
+            f,
+            "Publication({} bytes for target {})",
+            self.data.len(),
+            self.target
+        )
     }
 }

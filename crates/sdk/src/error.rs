@@ -1,4 +1,4 @@
-//! What can go wrong, each with a stable code, a hint and an exit class. No secret ever enters an error.
+//! What can go wrong, each with a stable code, a hint and an exit class. No secret enters an error.
 
 use std::path::{Path, PathBuf};
 
@@ -245,7 +245,9 @@ impl SdkError {
             Self::Api { error, .. } => return error.hint.as_deref(),
             Self::Expired { .. } => "send it again; nothing was charged",
             Self::Timeout { .. } => "the node may be busy or behind: `soma status`",
-            Self::Network { .. } | Self::Interrupted { .. } => "is the node running, and is this its URL?",
+            Self::Network { .. } | Self::Interrupted { .. } => {
+                "is the node running, and is this its URL?"
+            }
             Self::Malformed { .. } | Self::TooLong { .. } => "is this the URL of a soma node?",
             Self::Url { .. } => "a node's URL looks like http://127.0.0.1:8645",
             Self::WrongHash { .. } | Self::WrongSize { .. } => {

@@ -30,7 +30,12 @@ pub struct Events {
 
 impl Events {
     pub(crate) fn new(client: Client, after: Option<Cursor>) -> Self {
-        Self { client, after, response: None, parser: Parser::default() }
+        Self {
+            client,
+            after,
+            response: None,
+            parser: Parser::default(),
+        }
     }
 
     /// Cursor of the last event delivered; a later stream can go on from it.
@@ -83,11 +88,20 @@ impl Events {
                 }
             }
             self.connect().await?;
-            let Some(response) = &mut self.response else { continue };
-            match response.chunk().await.map_err(|error| self.client.network(error))? {
+            let Some(response) = &mut self.response else {
+                continue;
+            };
+            match response
+                .chunk()
+                .await
+                .map_err(|error| self.client.network(error))?
+            {
                 Some(piece) if self.parser.held_bytes() + piece.len() > EVENT_BYTES_MAX => {
                     let url = self.client.url().to_owned();
-                    return Err(SdkError::TooLong { url, limit_bytes: EVENT_BYTES_MAX as u64 });
+                    return Err(SdkError::TooLong {
+                        url,
+                        limit_bytes: EVENT_BYTES_MAX as u64,
+                    });
                 }
                 Some(piece) => self.parser.push(&piece),
                 None => {

@@ -1,4 +1,5 @@
-//! Files that are either whole or not there, also when the power goes. It never overwrites in place.
+//! Files that are either whole or not there, also when the power goes. Nothing is overwritten in
+//! place.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -20,8 +21,14 @@ impl Part {
         let path = beside(target, &format!("{}.tmp", std::process::id()));
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true);
-        let file = private(&mut options).open(&path).map_err(SdkError::io(&path))?;
-        Ok(Self { file, path, target: target.to_owned() })
+        let file = private(&mut options)
+            .open(&path)
+            .map_err(SdkError::io(&path))?;
+        Ok(Self {
+            file,
+            path,
+            target: target.to_owned(),
+        })
     }
 
     /// Puts the file in its target's place, once it is on disk.
@@ -33,7 +40,7 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        // After `keep` there is nothing left to remove, and elsewhere nothing to do about a failure.
+        // After `keep` nothing is left to remove; elsewhere a failure leaves a file to no harm.
         let _ = std::fs::remove_file(&self.path);
     }
 }
@@ -58,7 +65,9 @@ pub(crate) fn sync_folder(path: &Path) -> Result<(), SdkError> {
         _ => Path::new("."),
     };
     if cfg!(unix) {
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(SdkError::io(folder))?;
+        File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(SdkError::io(folder))?;
     }
     Ok(())
 }

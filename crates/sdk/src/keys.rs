@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
-use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use serde::{Deserialize, Serialize};
 use soma_protocol::{Address, SecretKey, hex};
 use zeroize::Zeroizing;
@@ -150,12 +150,20 @@ impl KeyFolder {
         let path = self.checked_path(name)?;
         let secret = match protection {
             Protection::Passphrase(passphrase) => encrypt(key, passphrase)?,
-            Protection::Local => Kept::Local { seed: Secret::from_bytes(key.to_bytes()) },
+            Protection::Local => Kept::Local {
+                seed: Secret::from_bytes(key.to_bytes()),
+            },
         };
-        let content = KeyFile { schema: SCHEMA.to_owned(), address: key.address(), secret };
+        let content = KeyFile {
+            schema: SCHEMA.to_owned(),
+            address: key.address(),
+            secret,
+        };
         let mut bytes = Zeroizing::new(Vec::with_capacity(1024));
-        serde_json::to_writer_pretty(&mut *bytes, &content)
-            .map_err(|error| SdkError::Io { path: path.clone(), source: error.into() })?;
+        serde_json::to_writer_pretty(&mut *bytes, &content).map_err(|error| SdkError::Io {
+            path: path.clone(),
+            source: error.into(),
+        })?;
         bytes.push(b'\n');
         file::private_folder(&self.path)?;
         write_new(name, &path, &bytes)
@@ -190,7 +198,11 @@ impl KeyFolder {
     pub fn info(&self, name: &str) -> Result<KeyInfo, SdkError> {
         let content = self.read(name)?;
         let encrypted = matches!(content.secret, Kept::Encrypted { .. });
-        Ok(KeyInfo { name: name.to_owned(), address: content.address, encrypted })
+        Ok(KeyInfo {
+            name: name.to_owned(),
+            address: content.address,
+            encrypted,
+        })
     }
 
     /// The key `name`, opened with its passphrase if it has one.
@@ -204,15 +216,26 @@ impl KeyFolder {
         check_mode(&path)?;
         let seed = match &content.secret {
             Kept::Local { seed } => seed.clone(),
-            Kept::Encrypted { kdf, nonce, ciphertext, .. } => {
-                let passphrase = passphrase
-                    .ok_or_else(|| SdkError::PassphraseNeeded { name: name.to_owned() })?;
+            Kept::Encrypted {
+                kdf,
+                nonce,
+                ciphertext,
+                ..
+            } => {
+                let passphrase = passphrase.ok_or_else(|| SdkError::PassphraseNeeded {
+                    name: name.to_owned(),
+                })?;
                 let cipher = stretch(kdf, passphrase)
                     .ok_or_else(|| bad(&path, "its key derivation is out of bounds"))?;
-                let payload = Payload { msg: ciphertext, aad: &content.address.0 };
+                let payload = Payload {
+                    msg: ciphertext,
+                    aad: &content.address.0,
+                };
                 let plain = cipher
-                    .decrypt(XNonce::from_slice(nonce), payload)
-                    .map_err(|_| SdkError::PassphraseWrong { name: name.to_owned() })?;
+                    .decrypt(&XNonce::from(*nonce), payload)
+                    .map_err(|_| SdkError::PassphraseWrong {
+                        name: name.to_owned(),
+                    })?;
                 let plain = Zeroizing::new(plain);
                 let seed = plain.as_slice().try_into();
                 Secret::from_bytes(seed.map_err(|_| bad(&path, "its secret is not 32 bytes"))?)
@@ -243,20 +266,29 @@ impl KeyFolder {
         // The parser's own message could quote the secret.
         let content: KeyFile = serde_json::from_slice(&bytes)
             .map_err(|_| bad(&path, "it is not the JSON of a key file"))?;
-        if content.schema == SCHEMA { Ok(content) } else { Err(bad(&path, "unknown schema")) }
+        if content.schema == SCHEMA {
+            Ok(content)
+        } else {
+            Err(bad(&path, "unknown schema"))
+        }
     }
 
     fn checked_path(&self, name: &str) -> Result<PathBuf, SdkError> {
         let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-' || c == b'_';
         if name.is_empty() || name.len() > NAME_MAX || !name.bytes().all(plain) {
-            return Err(SdkError::KeyName { name: name.to_owned() });
+            return Err(SdkError::KeyName {
+                name: name.to_owned(),
+            });
         }
         Ok(self.path_of(name))
     }
 }
 
 fn bad(path: &Path, reason: &'static str) -> SdkError {
-    SdkError::KeyFile { path: path.to_owned(), reason }
+    SdkError::KeyFile {
+        path: path.to_owned(),
+        reason,
+    }
 }
 
 fn encrypt(key: &SecretKey, passphrase: &str) -> Result<Kept, SdkError> {
@@ -271,12 +303,23 @@ fn encrypt(key: &SecretKey, passphrase: &str) -> Result<Kept, SdkError> {
         salt,
     };
     let seed = Secret::from_bytes(key.to_bytes());
-    let payload = Payload { msg: seed.bytes(), aad: &key.address().0 };
-    #[expect(clippy::expect_used, reason = "constants within bounds, and 32 bytes to encrypt")]
+    let payload = Payload {
+        msg: seed.bytes(),
+        aad: &key.address().0,
+    };
+    #[expect(
+        clippy::expect_used,
+        reason = "constants within bounds, and 32 bytes to encrypt"
+    )]
     let ciphertext = stretch(&kdf, passphrase)
-        .and_then(|cipher| cipher.encrypt(XNonce::from_slice(&nonce), payload).ok())
+        .and_then(|cipher| cipher.encrypt(&XNonce::from(nonce), payload).ok())
         .expect("our own parameters are valid");
-    Ok(Kept::Encrypted { kdf, cipher: Cipher::XChaCha20Poly1305, nonce, ciphertext })
+    Ok(Kept::Encrypted {
+        kdf,
+        cipher: Cipher::XChaCha20Poly1305,
+        nonce,
+        ciphertext,
+    })
 }
 
 /// The cipher keyed by `passphrase`; none if the parameters are out of bounds.
@@ -289,7 +332,7 @@ fn stretch(kdf: &Kdf, passphrase: &str) -> Option<XChaCha20Poly1305> {
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
         .hash_password_into(passphrase.as_bytes(), &kdf.salt, key.as_mut())
         .ok()?;
-    Some(XChaCha20Poly1305::new(Key::from_slice(key.as_ref())))
+    XChaCha20Poly1305::new_from_slice(key.as_ref()).ok()
 }
 
 /// Creates the file and writes it, or leaves nothing behind.
@@ -298,15 +341,20 @@ fn write_new(name: &str, path: &Path, bytes: &[u8]) -> Result<(), SdkError> {
     let mut created = match file::private(options.write(true).create_new(true)).open(path) {
         Ok(created) => created,
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            return Err(SdkError::KeyExists { name: name.to_owned() });
+            return Err(SdkError::KeyExists {
+                name: name.to_owned(),
+            });
         }
         Err(error) => return Err(SdkError::io(path)(error)),
     };
     let written = created.write_all(bytes).and_then(|()| created.sync_all());
-    written.map_err(SdkError::io(path)).and_then(|()| file::sync_folder(path)).inspect_err(|_| {
-        // The first error is the one to report.
-        let _ = std::fs::remove_file(path);
-    })
+    written
+        .map_err(SdkError::io(path))
+        .and_then(|()| file::sync_folder(path))
+        .inspect_err(|_| {
+            // The first error is the one to report.
+            let _ = std::fs::remove_file(path);
+        })
 }
 
 /// Refuses a secret that others may have read.
@@ -316,7 +364,10 @@ fn check_mode(path: &Path) -> Result<(), SdkError> {
         let metadata = std::fs::metadata(path).map_err(SdkError::io(path))?;
         let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o7777;
         if mode & 0o077 != 0 {
-            return Err(SdkError::KeyMode { path: path.to_owned(), mode });
+            return Err(SdkError::KeyMode {
+                path: path.to_owned(),
+                mode,
+            });
         }
     }
     Ok(())

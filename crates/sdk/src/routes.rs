@@ -68,8 +68,8 @@ pub const PAGE_MAX: u32 = 500;
 /// Bytes of an upload that the client sends in one request.
 pub const UPLOAD_PIECE_BYTES: u64 = 8 << 20;
 
-/// `template` with its one `{parameter}` replaced by `value`, which must need no escaping: a number,
-/// a hash, an address.
+/// `template` with its one `{parameter}` replaced by `value`, which must need no escaping: a
+/// number, a hash, an address.
 pub fn path(template: &str, value: impl std::fmt::Display) -> String {
     match (template.find('{'), template.find('}')) {
         (Some(open), Some(close)) if open < close => {

@@ -58,7 +58,13 @@ impl Sender {
     pub async fn new(client: Client, key: SecretKey) -> Result<Self, SdkError> {
         let chain = client.status().await?.chain_id.0;
         let params = client.params().await?;
-        Ok(Self { client, key: Key(key), chain, params, next: Mutex::new(None) })
+        Ok(Self {
+            client,
+            key: Key(key),
+            chain,
+            params,
+            next: Mutex::new(None),
+        })
     }
 
     /// The account's address.
@@ -93,7 +99,10 @@ impl Sender {
         };
         let draft = transaction(Amount::ZERO, action).sign(&self.key.0);
         let state_bytes = STATE_BYTES.saturating_add(draft.encode().len() as u64);
-        let limit = self.params.base_fee.plus(self.params.byte_fee.times(state_bytes));
+        let limit = self
+            .params
+            .base_fee
+            .plus(self.params.byte_fee.times(state_bytes));
         transaction(limit, draft.transaction.action).sign(&self.key.0)
     }
 
@@ -120,7 +129,10 @@ impl Sender {
         }
         let hash = outcome?;
         *next = Some(signed.transaction.nonce.saturating_add(1));
-        Ok(Sent { hash, valid_until_ms })
+        Ok(Sent {
+            hash,
+            valid_until_ms,
+        })
     }
 
     async fn next_nonce(&self) -> Result<u64, SdkError> {
@@ -132,14 +144,20 @@ impl Sender {
     /// # Errors
     /// [`SdkError::Rejected`] with the rule's code; otherwise as [`Client::wait`].
     pub async fn wait(&self, sent: Sent) -> Result<Receipt, SdkError> {
-        let receipt = self.client.wait(sent.hash, sent.valid_until_ms, VALID + VALID).await;
+        let receipt = self
+            .client
+            .wait(sent.hash, sent.valid_until_ms, VALID + VALID)
+            .await;
         if matches!(receipt, Err(SdkError::Expired { .. })) {
             // Those sent after it cannot follow it any more.
             *self.next.lock().await = None;
         }
         let receipt = receipt?;
         match receipt.rejection {
-            Some(rejection) => Err(SdkError::Rejected { hash: sent.hash, rejection }),
+            Some(rejection) => Err(SdkError::Rejected {
+                hash: sent.hash,
+                rejection,
+            }),
             None => Ok(receipt),
         }
     }
@@ -182,7 +200,9 @@ impl Sender {
 
 /// Ten minutes from now, by the chain's clock or ours, whichever is ahead: an idle chain's stands.
 fn valid_until_ms(status: &Status) -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
     let valid_ms = u64::try_from(VALID.as_millis()).unwrap_or(u64::MAX);
     now_ms.max(status.timestamp_ms.0).saturating_add(valid_ms)

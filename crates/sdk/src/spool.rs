@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use soma_protocol::{Amount, Hash};
+use zeroize::Zeroizing;
 
 use crate::client::Client;
 use crate::due::{Due, Standing};
@@ -34,12 +35,22 @@ pub struct Spool {
     path: PathBuf,
 }
 
-/// A file of the spool. The commitment guards the content: any damage changes it.
+/// A file of the spool, guarded against damage by a hash.
 #[derive(Serialize, Deserialize)]
 struct Item {
-    commitment: Hash,
-    #[serde(flatten)]
+    /// Of the JSON of `due`.
+    hash: Hash,
     due: Due,
+}
+
+impl Item {
+    fn new(due: Due) -> Result<Self, serde_json::Error> {
+        let json = Zeroizing::new(serde_json::to_vec(&due)?);
+        Ok(Self {
+            hash: Hash::of_bytes(&json),
+            due,
+        })
+    }
 }
 
 /// What lies in the folder.
@@ -92,9 +103,13 @@ impl Spool {
     /// [`SdkError::Io`].
     pub fn put(&self, due: Due) -> Result<(), SdkError> {
         let path = self.path_of(&due);
-        let item = Item { commitment: due.commitment(), due };
-        let bytes = serde_json::to_vec(&item).map(zeroize::Zeroizing::new);
-        let bytes = bytes.map_err(|source| SdkError::Spool { path: path.clone(), source })?;
+        let bytes = Item::new(due)
+            .and_then(|item| serde_json::to_vec(&item))
+            .map(Zeroizing::new);
+        let bytes = bytes.map_err(|source| SdkError::Spool {
+            path: path.clone(),
+            source,
+        })?;
         file::write(&path, &bytes)
     }
 
@@ -136,8 +151,9 @@ impl Spool {
         }
     }
 
-    /// Looks at all that `sender` owes: sends what can be sent now and goes on with uploads that broke
-    /// off. Call it again whenever a phase begins. Files that cannot be read stand in [`Spool::list`].
+    /// Looks at all that `sender` owes: sends what can be sent now and goes on with uploads that
+    /// broke off. Call it again whenever a phase begins. Files that cannot be read stand in
+    /// [`Spool::list`].
     ///
     /// # Errors
     /// [`SdkError::Io`]; as [`Client::status`]. What concerns one item is in its [`Outcome`].
@@ -190,7 +206,8 @@ impl Spool {
             Due::Reveal(reveal) => format!("reveal-{}-{}", reveal.model, reveal.epoch),
             Due::Publication(publication) => format!("publication-{}", publication.target),
         };
-        self.path.join(format!("{name}-{}.{ENDING}", due.commitment()))
+        self.path
+            .join(format!("{name}-{}.{ENDING}", due.commitment()))
     }
 }
 
@@ -217,25 +234,36 @@ pub async fn standing(
 /// Goes on with the upload of a committed file that too few validators hold yet: unless they do
 /// before the epoch begins, the commit lapses.
 async fn finish_upload(client: &Client, due: &Due) -> Result<(), SdkError> {
-    let Due::Reveal(reveal) = due else { return Ok(()) };
+    let Due::Reveal(reveal) = due else {
+        return Ok(());
+    };
     let model = client.model(reveal.model).await?;
     match reveal.commit_in(&model) {
         Some(commit) if !commit.held && reveal.ciphertext.exists() => {
             let ignore = &mut |_, _| {};
-            client.upload(&reveal.ciphertext, reveal.ciphertext_hash, ignore).await
+            client
+                .upload(&reveal.ciphertext, reveal.ciphertext_hash, ignore)
+                .await
         }
         _ => Ok(()),
     }
 }
 
 fn read(path: &Path) -> Result<Due, SdkError> {
-    let damaged = |source| SdkError::Spool { path: path.to_owned(), source };
-    let bytes = std::fs::read(path).map(zeroize::Zeroizing::new).map_err(SdkError::io(path))?;
-    let item: Item = serde_json::from_slice(&bytes).map_err(damaged)?;
-    if item.due.commitment() == item.commitment {
-        Ok(item.due)
+    let damaged = |source| SdkError::Spool {
+        path: path.to_owned(),
+        source,
+    };
+    let bytes = std::fs::read(path)
+        .map(Zeroizing::new)
+        .map_err(SdkError::io(path))?;
+    let Item { hash, due } = serde_json::from_slice(&bytes).map_err(damaged)?;
+    let whole = Item::new(due).map_err(damaged)?;
+    if whole.hash == hash {
+        Ok(whole.due)
     } else {
-        let message = "its content does not match its commitment";
-        Err(damaged(serde::de::Error::custom(message)))
+        Err(damaged(serde::de::Error::custom(
+            "its content does not match its hash",
+        )))
     }
 }

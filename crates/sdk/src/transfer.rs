@@ -4,7 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::future::Future;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::{Method, Response, StatusCode};
@@ -42,12 +42,20 @@ pub struct Remote {
 impl Remote {
     /// The plaintext of revealed weights.
     pub fn weights(hash: Hash, size_bytes: u64) -> Self {
-        Self { path: routes::path(routes::WEIGHTS, hash), hash, size_bytes }
+        Self {
+            path: routes::path(routes::WEIGHTS, hash),
+            hash,
+            size_bytes,
+        }
     }
 
     /// An encrypted weights file.
     pub fn ciphertext(hash: Hash, size_bytes: u64) -> Self {
-        Self { path: routes::path(routes::CIPHERTEXT, hash), hash, size_bytes }
+        Self {
+            path: routes::path(routes::CIPHERTEXT, hash),
+            hash,
+            size_bytes,
+        }
     }
 }
 
@@ -56,8 +64,8 @@ impl Client {
     /// node has all of it and its hash is right.
     ///
     /// # Errors
-    /// [`SdkError::Api`] if no commit names the hash or the node refuses it; [`SdkError::WrongSize`]
-    /// if the file is not as long as committed; [`SdkError::Network`] after several attempts;
+    /// [`SdkError::Api`] if no commit names the hash or the node refuses it;
+    /// [`SdkError::WrongSize`] if the file is not as long as committed; [`SdkError::Network`] after several attempts;
     /// [`SdkError::Io`].
     pub async fn upload(
         &self,
@@ -79,7 +87,11 @@ impl Client {
             };
             if state.size_bytes.0 != size_bytes {
                 let (what, expected) = (path.display().to_string(), state.size_bytes.0);
-                return Err(SdkError::WrongSize { what, expected, found: size_bytes });
+                return Err(SdkError::WrongSize {
+                    what,
+                    expected,
+                    found: size_bytes,
+                });
             }
             progress(state.received.0, size_bytes);
             if state.complete {
@@ -91,7 +103,9 @@ impl Client {
                 Ok(()) => return Ok(()),
                 // The node has another offset than we believed: ask it and go on from there.
                 Err(SdkError::Api { status: 409, error }) => {
-                    patience.bear(SdkError::Api { status: 503, error }, offset).await?;
+                    patience
+                        .bear(SdkError::Api { status: 503, error }, offset)
+                        .await?;
                 }
                 Err(error) => patience.bear(error, offset).await?,
             }
@@ -99,7 +113,8 @@ impl Client {
     }
 
     async fn upload_state(&self, route: &str) -> Result<Upload, SdkError> {
-        self.json(self.request(Method::GET, route).timeout(PIECE_LIMIT)).await
+        self.json(self.request(Method::GET, route).timeout(PIECE_LIMIT))
+            .await
     }
 
     /// Sends the file from `offset` on, piece by piece; `offset` follows what the node has.
@@ -121,13 +136,20 @@ impl Client {
             if piece.len() as u64 != length || piece.is_empty() {
                 let found = *offset + piece.len() as u64;
                 let what = path.display().to_string();
-                return Err(SdkError::WrongSize { what, expected: size_bytes, found });
+                return Err(SdkError::WrongSize {
+                    what,
+                    expected: size_bytes,
+                    found,
+                });
             }
             let last = *offset + length - 1;
             let request = self
                 .request(Method::PUT, route)
                 .header("content-type", "application/octet-stream")
-                .header("content-range", format!("bytes {offset}-{last}/{size_bytes}"))
+                .header(
+                    "content-range",
+                    format!("bytes {offset}-{last}/{size_bytes}"),
+                )
                 .body(piece)
                 .timeout(PIECE_LIMIT);
             let state: Upload = self.json(request).await?;
@@ -143,8 +165,8 @@ impl Client {
     /// arrived lies in `to` with `.part` behind its name, and a later call goes on from it.
     ///
     /// # Errors
-    /// [`SdkError::WrongHash`] or [`SdkError::WrongSize`] if the node serves something else, and then
-    /// nothing is kept; [`SdkError::Busy`] if another process downloads it;
+    /// [`SdkError::WrongHash`] or [`SdkError::WrongSize`] if the node serves something else, and
+    /// then nothing is kept; [`SdkError::Busy`] if another process downloads it;
     /// [`SdkError::Network`] after several attempts; [`SdkError::Api`]; [`SdkError::Io`].
     pub async fn download(
         &self,
@@ -153,8 +175,13 @@ impl Client {
         progress: Progress<'_>,
     ) -> Result<(), SdkError> {
         let part_path = file::beside(to, "part");
-        let mut part = Arriving::open(&part_path, remote)?;
-        // A wrong hash after a resumption may be the fault of what lay here: once more from scratch.
+        // Hashing what an earlier attempt left takes seconds for gigabytes.
+        let (path, size_bytes) = (part_path.clone(), remote.size_bytes);
+        let opening = tokio::task::spawn_blocking(move || Arriving::open(path, size_bytes));
+        let mut part = opening
+            .await
+            .map_err(|error| SdkError::io(&part_path)(error.into()))??;
+        // A wrong hash after a resumption may be the fault of what lay here: once more, afresh.
         let resumed = part.received > 0;
         let mut outcome = self.receive(remote, &mut part, progress).await;
         if resumed && matches!(outcome, Err(SdkError::WrongHash { .. })) {
@@ -178,22 +205,30 @@ impl Client {
     async fn receive(
         &self,
         remote: &Remote,
-        part: &mut Arriving<'_>,
+        part: &mut Arriving,
         progress: Progress<'_>,
     ) -> Result<(), SdkError> {
         let mut patience = Patience::new();
         while part.received < remote.size_bytes {
             let some = self.receive_some(remote, part, progress).await;
             if part.received < remote.size_bytes {
-                let broke_off = || SdkError::Interrupted { url: self.url().to_owned() };
-                patience.bear(some.err().unwrap_or_else(broke_off), part.received).await?;
+                let broke_off = || SdkError::Interrupted {
+                    url: self.url().to_owned(),
+                };
+                patience
+                    .bear(some.err().unwrap_or_else(broke_off), part.received)
+                    .await?;
             }
         }
         progress(part.received, remote.size_bytes);
         let found = digest(&part.hasher);
         if found != remote.hash {
             let what = format!("{}{}", self.url(), remote.path);
-            return Err(SdkError::WrongHash { what, expected: remote.hash, found });
+            return Err(SdkError::WrongHash {
+                what,
+                expected: remote.hash,
+                found,
+            });
         }
         Ok(())
     }
@@ -202,7 +237,7 @@ impl Client {
     async fn receive_some(
         &self,
         remote: &Remote,
-        part: &mut Arriving<'_>,
+        part: &mut Arriving,
         progress: Progress<'_>,
     ) -> Result<(), SdkError> {
         let mut request = self.request(Method::GET, &remote.path);
@@ -213,7 +248,11 @@ impl Client {
             Err(SdkError::Api { status: 416, .. }) => {
                 let what = format!("{}{}", self.url(), remote.path);
                 let (expected, found) = (remote.size_bytes, part.received);
-                return Err(SdkError::WrongSize { what, expected, found });
+                return Err(SdkError::WrongSize {
+                    what,
+                    expected,
+                    found,
+                });
             }
             response => response?,
         };
@@ -223,11 +262,19 @@ impl Client {
                 return Ok(());
             }
         }
-        while let Some(piece) = response.chunk().await.map_err(|error| self.network(error))? {
+        while let Some(piece) = response
+            .chunk()
+            .await
+            .map_err(|error| self.network(error))?
+        {
             let found = part.received + piece.len() as u64;
             if found > remote.size_bytes {
                 let what = format!("{}{}", self.url(), remote.path);
-                return Err(SdkError::WrongSize { what, expected: remote.size_bytes, found });
+                return Err(SdkError::WrongSize {
+                    what,
+                    expected: remote.size_bytes,
+                    found,
+                });
             }
             part.append(&piece)?;
             progress(part.received, remote.size_bytes);
@@ -238,31 +285,40 @@ impl Client {
 
 /// Whether the response is the rest of the file from `offset` on.
 fn continues(response: &Response, offset: u64) -> bool {
-    let range = response.headers().get("content-range").and_then(|value| value.to_str().ok());
+    let range = response
+        .headers()
+        .get("content-range")
+        .and_then(|value| value.to_str().ok());
     response.status() == StatusCode::PARTIAL_CONTENT
         && range.is_some_and(|range| range.starts_with(&format!("bytes {offset}-")))
 }
 
 /// A file that is arriving, with the hash of what has arrived.
-struct Arriving<'a> {
+struct Arriving {
     file: File,
-    path: &'a Path,
+    path: PathBuf,
     hasher: blake3::Hasher,
     received: u64,
 }
 
-impl<'a> Arriving<'a> {
+impl Arriving {
     /// Goes on with what lies at `path`, if anything does. The lock goes with the file.
-    fn open(path: &'a Path, remote: &Remote) -> Result<Self, SdkError> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-        let file = file.map_err(SdkError::io(path))?;
+    fn open(path: PathBuf, size_bytes: u64) -> Result<Self, SdkError> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let file = options.open(&path).map_err(SdkError::io(&path))?;
         file.try_lock().map_err(|error| match error {
-            std::fs::TryLockError::WouldBlock => SdkError::Busy { path: path.to_owned() },
-            std::fs::TryLockError::Error(error) => SdkError::io(path)(error),
+            std::fs::TryLockError::WouldBlock => SdkError::Busy { path: path.clone() },
+            std::fs::TryLockError::Error(error) => SdkError::io(&path)(error),
         })?;
-        let mut part = Self { file, path, hasher: blake3::Hasher::new(), received: 0 };
+        let mut part = Self {
+            file,
+            path,
+            hasher: blake3::Hasher::new(),
+            received: 0,
+        };
         part.take_stock()?;
-        if part.received > remote.size_bytes {
+        if part.received > size_bytes {
             part.restart()?;
         }
         Ok(part)
@@ -272,7 +328,10 @@ impl<'a> Arriving<'a> {
     fn take_stock(&mut self) -> Result<(), SdkError> {
         let mut piece = vec![0; READ_BYTES];
         loop {
-            let length = self.file.read(&mut piece).map_err(SdkError::io(self.path))?;
+            let length = self
+                .file
+                .read(&mut piece)
+                .map_err(SdkError::io(&self.path))?;
             if length == 0 {
                 return Ok(());
             }
@@ -282,7 +341,9 @@ impl<'a> Arriving<'a> {
     }
 
     fn append(&mut self, piece: &[u8]) -> Result<(), SdkError> {
-        self.file.write_all(piece).map_err(SdkError::io(self.path))?;
+        self.file
+            .write_all(piece)
+            .map_err(SdkError::io(&self.path))?;
         self.hasher.update(piece);
         self.received += piece.len() as u64;
         Ok(())
@@ -292,7 +353,7 @@ impl<'a> Arriving<'a> {
         self.file
             .set_len(0)
             .and_then(|()| self.file.seek(SeekFrom::Start(0)))
-            .map_err(SdkError::io(self.path))?;
+            .map_err(SdkError::io(&self.path))?;
         self.hasher.reset();
         self.received = 0;
         Ok(())
@@ -308,13 +369,24 @@ struct Patience {
 
 impl Patience {
     fn new() -> Self {
-        Self { attempts: 0, pause: PAUSE_FIRST, reached: 0 }
+        Self {
+            attempts: 0,
+            pause: PAUSE_FIRST,
+            reached: 0,
+        }
     }
 
     /// Waits a little, or gives the error back. `reached` is how far the transfer has come.
-    fn bear(&mut self, error: SdkError, reached: u64) -> impl Future<Output = Result<(), SdkError>> {
+    fn bear(
+        &mut self,
+        error: SdkError,
+        reached: u64,
+    ) -> impl Future<Output = Result<(), SdkError>> {
         if reached > self.reached {
-            *self = Self { reached, ..Self::new() };
+            *self = Self {
+                reached,
+                ..Self::new()
+            };
         }
         self.attempts += 1;
         let (give_up, pause) = (self.attempts > ATTEMPTS || !error.is_passing(), self.pause);

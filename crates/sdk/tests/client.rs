@@ -1,0 +1,412 @@
+//! What the client promises, against a real server on this machine.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Query, Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use soma_sdk::protocol::{
+    Action, Address, Amount, Hash, Params, SecretKey, SignedTransaction, TargetId,
+};
+use soma_sdk::{Client, Exit, SdkError, Sender, routes};
+
+const CHAIN: Hash = Hash([7; 32]);
+
+/// A node that answers what the test tells it to, and remembers what it was sent.
+#[derive(Default)]
+struct Node {
+    /// Answers to `GET /v1/transactions/{hash}`, in order; the last one stays.
+    looks: VecDeque<(u16, Value)>,
+    /// Answers to `POST /v1/transactions` that come before success.
+    refusals: VecDeque<(u16, Value)>,
+    sent: Vec<SignedTransaction>,
+    nonce: u64,
+    timestamp_ms: u64,
+    /// One answer after the other to `GET /v1/events`.
+    streams: VecDeque<String>,
+    resumed_at: Vec<Option<String>>,
+}
+
+type Shared = Arc<Mutex<Node>>;
+
+fn answer(status: u16, body: Value) -> Response {
+    (StatusCode::from_u16(status).unwrap(), Json(body)).into_response()
+}
+
+fn error(code: &str) -> Value {
+    json!({ "code": code, "message": format!("the message of {code}"), "hint": "do this" })
+}
+
+async fn status(State(node): State<Shared>) -> Response {
+    let zero = Hash::default().to_string();
+    let timestamp_ms = node.lock().unwrap().timestamp_ms.to_string();
+    answer(
+        200,
+        json!({
+            "chain": "test", "chain_id": CHAIN.to_string(), "version": "0", "height": "18446744073709551615",
+            "block": zero, "state_root": zero, "timestamp_ms": timestamp_ms,
+            "clock": { "epoch": 3, "phase": "publish:1", "ends_ms": null, "beacon": zero },
+            "models_active": 1, "targets_open": 2, "pool": 3,
+            "supply": { "cap": "5", "reserve": "1", "held": "1", "burned": "3", "conserved": true },
+            "a_field_of_a_later_version": 1,
+        }),
+    )
+}
+
+async fn account(State(node): State<Shared>) -> Response {
+    let nonce = node.lock().unwrap().nonce.to_string();
+    let address = SecretKey::from_bytes(&[1; 32]).address().to_string();
+    answer(
+        200,
+        json!({ "address": address, "balance": "1", "nonce": "0", "next_nonce": nonce, "models": [] }),
+    )
+}
+
+async fn send(State(node): State<Shared>, body: Bytes) -> Response {
+    let mut node = node.lock().unwrap();
+    let signed = SignedTransaction::decode(&body).unwrap();
+    let hash = signed.hash();
+    node.sent.push(signed);
+    match node.refusals.pop_front() {
+        Some((status, body)) => answer(status, body),
+        None => answer(202, json!({ "hash": hash.to_string() })),
+    }
+}
+
+async fn look(State(node): State<Shared>) -> Response {
+    let mut node = node.lock().unwrap();
+    let (status, body) = if node.looks.len() > 1 {
+        node.looks.pop_front()
+    } else {
+        node.looks.front().cloned()
+    }
+    .unwrap();
+    answer(status, body)
+}
+
+async fn events(State(node): State<Shared>, request: Request) -> Response {
+    let mut node = node.lock().unwrap();
+    let resumed = request.headers().get("last-event-id");
+    node.resumed_at
+        .push(resumed.map(|id| id.to_str().unwrap().to_owned()));
+    match node.streams.pop_front() {
+        Some(stream) => ([(header::CONTENT_TYPE, "text/event-stream")], stream).into_response(),
+        None => Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>())
+            .into_response(),
+    }
+}
+
+async fn models(Query(query): Query<std::collections::BTreeMap<String, String>>) -> Response {
+    let after: u32 = query.get("after").map_or(0, |after| after.parse().unwrap());
+    let next = (after < 2).then(|| (after + 1).to_string());
+    answer(
+        200,
+        json!({ "items": [model_json(after + 1)], "next": next }),
+    )
+}
+
+fn model_json(id: u32) -> Value {
+    json!({
+        "id": id, "name": "m", "owner": Address([1; 32]).to_string(), "commission_bps": 100,
+        "status": "active", "release_epoch": null, "stake": "1", "weights": null, "commits": [],
+        "wins": 0, "earned": "0",
+    })
+}
+
+async fn serve(node: Node) -> (Shared, Client) {
+    let shared = Arc::new(Mutex::new(node));
+    let router = Router::new()
+        .route(routes::STATUS, get(status))
+        .route(routes::PARAMS, get(async || Json(Params::local())))
+        .route(routes::ACCOUNT, get(account))
+        .route(routes::TRANSACTIONS, post(send))
+        .route(routes::TRANSACTION, get(look))
+        .route(routes::EVENTS, get(events))
+        .route(routes::MODELS, get(models))
+        .route(
+            routes::TARGET,
+            get(async || answer(404, error("target_not_found"))),
+        )
+        .route(routes::TARGET_DATA, get(async || "the data"))
+        .route(
+            routes::BLOCK,
+            get(async || (StatusCode::BAD_GATEWAY, "<html>")),
+        )
+        .route(routes::EPOCH, get(async || "<html>"))
+        .with_state(shared.clone());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = Client::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (shared, client)
+}
+
+fn transaction(receipt: &Value) -> Value {
+    let state = if receipt.is_null() {
+        "pending"
+    } else {
+        "final"
+    };
+    json!({
+        "hash": Hash::default().to_string(), "state": state, "sender": Address([1; 32]).to_string(),
+        "nonce": "0", "action": "transfer", "valid_until_ms": "1", "height": null, "receipt": receipt,
+    })
+}
+
+fn transfer() -> Action {
+    Action::Transfer {
+        to: Address([2; 32]),
+        amount: Amount(1),
+    }
+}
+
+async fn sender(client: &Client) -> Sender {
+    Sender::new(client.clone(), SecretKey::from_bytes(&[1; 32]))
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn numbers_of_64_bits_survive_and_unknown_fields_are_ignored() {
+    let (_, client) = serve(Node::default()).await;
+    let status = client.status().await.unwrap();
+    assert_eq!(status.height.0, u64::MAX);
+    assert_eq!(status.clock.phase.to_string(), "publish:1");
+}
+
+#[tokio::test]
+async fn lists_are_read_to_their_end() {
+    let (_, client) = serve(Node::default()).await;
+    let ids: Vec<u32> = client
+        .models()
+        .await
+        .unwrap()
+        .iter()
+        .map(|model| model.id)
+        .collect();
+    assert_eq!(ids, [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn errors_carry_code_hint_and_exit_class() {
+    let (_, client) = serve(Node::default()).await;
+    let missing = client.target(TargetId(1)).await.unwrap_err();
+    assert_eq!(
+        (missing.code(), missing.exit()),
+        ("target_not_found", Exit::NotFound)
+    );
+    assert_eq!(
+        (missing.to_string().as_str(), missing.hint()),
+        ("the message of target_not_found", Some("do this"))
+    );
+
+    let gateway = client.block(1).await.unwrap_err();
+    assert_eq!(
+        (gateway.code(), gateway.exit()),
+        ("http_502", Exit::Network)
+    );
+    let page = client
+        .epoch(soma_sdk::protocol::Epoch(1))
+        .await
+        .unwrap_err();
+    assert_eq!((page.code(), page.exit()), ("not_a_node", Exit::Network));
+
+    let nobody = Client::new("http://127.0.0.1:1")
+        .unwrap()
+        .status()
+        .await
+        .unwrap_err();
+    assert_eq!((nobody.code(), nobody.exit()), ("network", Exit::Network));
+    for url in [
+        "",
+        "127.0.0.1:80",
+        "ftp://a",
+        "file:///etc/passwd",
+        "http://",
+    ] {
+        let error = Client::new(url).unwrap_err();
+        assert_eq!(
+            (error.code(), error.exit()),
+            ("bad_url", Exit::Usage),
+            "{url}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn published_data_is_checked_against_its_hash() {
+    let (_, client) = serve(Node::default()).await;
+    let data = client
+        .target_data(TargetId(1), Hash::of_bytes(b"the data"))
+        .await
+        .unwrap();
+    assert_eq!(data, b"the data");
+    let error = client
+        .target_data(TargetId(1), Hash::of_bytes(b"other data"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.exit(), Exit::Verification);
+}
+
+#[tokio::test]
+async fn several_transactions_in_flight_have_consecutive_nonces_and_valid_signatures() {
+    let (node, client) = serve(Node {
+        nonce: 5,
+        ..Node::default()
+    })
+    .await;
+    let sender = sender(&client).await;
+    for _ in 0..3 {
+        sender.send(transfer()).await.unwrap();
+    }
+    let sent = std::mem::take(&mut node.lock().unwrap().sent);
+    let nonces: Vec<u64> = sent.iter().map(|signed| signed.transaction.nonce).collect();
+    assert_eq!(nonces, [5, 6, 7]);
+    for signed in sent {
+        let verified = signed.verify(&CHAIN).unwrap();
+        assert!(verified.transaction().fee_limit >= Params::local().base_fee);
+        assert_eq!(verified.transaction().sender, sender.address());
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_is_handed_in_again_unchanged_while_the_network_fails() {
+    let refusals = [(503, error("pool_full")), (502, json!(null))].into();
+    let (node, client) = serve(Node {
+        refusals,
+        ..Node::default()
+    })
+    .await;
+    sender(&client).await.send(transfer()).await.unwrap();
+    let node = node.lock().unwrap();
+    assert_eq!(node.sent.len(), 3);
+    assert!(
+        node.sent
+            .iter()
+            .all(|signed| signed.hash() == node.sent[0].hash())
+    );
+}
+
+#[tokio::test]
+async fn a_nonce_that_others_have_used_is_asked_for_again_once() {
+    let (node, client) = serve(Node::default()).await;
+    let sender = sender(&client).await;
+    sender.send(transfer()).await.unwrap();
+    {
+        let mut node = node.lock().unwrap();
+        node.nonce = 9;
+        node.refusals.push_back((422, error("wrong_nonce")));
+    }
+    sender.send(transfer()).await.unwrap();
+    sender.send(transfer()).await.unwrap();
+    let node = node.lock().unwrap();
+    let nonces: Vec<u64> = node
+        .sent
+        .iter()
+        .map(|signed| signed.transaction.nonce)
+        .collect();
+    assert_eq!(nonces, [0, 1, 9, 10]);
+}
+
+#[tokio::test]
+async fn waiting_goes_on_through_passing_troubles_until_the_receipt() {
+    let done = transaction(&json!({ "fee": "12", "rejection": null }));
+    let looks = [
+        (404, error("transaction_not_found")),
+        (503, error("busy")),
+        (200, transaction(&json!(null))),
+        (200, done),
+    ];
+    let (_, client) = serve(Node {
+        looks: looks.into(),
+        ..Node::default()
+    })
+    .await;
+    let receipt = client
+        .wait(Hash::default(), 1, Duration::from_secs(10))
+        .await
+        .unwrap();
+    assert_eq!(receipt.fee.0, 12);
+}
+
+#[tokio::test]
+async fn a_rejection_is_an_error_with_the_rules_code_and_help() {
+    let rejection = json!({ "code": "wrong_phase", "message": "not now", "help": "later" });
+    let looks = [(
+        200,
+        transaction(&json!({ "fee": "12", "rejection": rejection })),
+    )]
+    .into();
+    let (_, client) = serve(Node {
+        looks,
+        ..Node::default()
+    })
+    .await;
+    let error = sender(&client).await.run(transfer()).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.hint(), error.exit()),
+        ("wrong_phase", Some("later"), Exit::Rejected)
+    );
+    assert_eq!(error.to_string(), "not now");
+}
+
+#[tokio::test]
+async fn waiting_ends_when_the_transaction_has_expired_or_patience_has() {
+    let looks: VecDeque<_> = [(404, error("transaction_not_found"))].into();
+    let node = Node {
+        looks: looks.clone(),
+        timestamp_ms: 100,
+        ..Node::default()
+    };
+    let (_, client) = serve(node).await;
+    let expired = client
+        .wait(Hash::default(), 99, Duration::from_secs(10))
+        .await
+        .unwrap_err();
+    assert!(matches!(expired, SdkError::Expired { .. }));
+    let late = client
+        .wait(Hash::default(), 100, Duration::from_millis(50))
+        .await
+        .unwrap_err();
+    assert!(matches!(late, SdkError::Timeout { .. }));
+    assert_eq!(late.exit(), Exit::Network);
+}
+
+fn event(cursor: &str) -> String {
+    let data = json!({ "cursor": cursor, "timestamp_ms": "1", "event": "epoch_began", "epoch": 4 });
+    format!(": keep alive\n\nid: {cursor}\nevent: epoch_began\ndata: {data}\n\n")
+}
+
+#[tokio::test]
+async fn events_go_on_where_the_stream_broke_off_without_gap_or_repetition() {
+    let first = event("1-0") + &event("1-1") + "id: 2-0\ndata: {\"cut off";
+    let second = event("1-1") + &event("2-0");
+    let streams = [first, second, event("10-0")].into();
+    let (node, client) = serve(Node {
+        streams,
+        ..Node::default()
+    })
+    .await;
+    let mut events = client.events(None);
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        let event = events.next().await.unwrap();
+        assert_eq!(event.particulars["epoch"], 4);
+        let typed = soma_sdk::protocol::Event::EpochBegan {
+            epoch: soma_sdk::protocol::Epoch(4),
+        };
+        assert_eq!(event.typed(), Some(typed));
+        seen.push(event.cursor.to_string());
+    }
+    assert_eq!(seen, ["1-0", "1-1", "2-0", "10-0"]);
+    let resumed: Vec<_> = node.lock().unwrap().resumed_at.clone();
+    assert_eq!(
+        resumed,
+        [None, Some("1-1".to_owned()), Some("2-0".to_owned())]
+    );
+}

@@ -1,0 +1,365 @@
+//! What the spool promises: nothing owed is forgotten, whatever moment the process is killed at.
+
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+use soma_sdk::due::{Due, Publication, Reveal, Standing};
+use soma_sdk::protocol::{
+    Action, Address, Amount, Epoch, Hash, ModelId, Phase, TargetId, commitment,
+};
+use soma_sdk::types::{
+    Candidate, Clock, Commit, Model, ModelStatus, Target, TargetStatus, Weights,
+};
+use soma_sdk::{Secret, Spool, Text};
+
+fn reveal() -> Reveal {
+    Reveal {
+        chain: Hash([1; 32]),
+        model: ModelId(3),
+        owner: Address([2; 32]),
+        epoch: Epoch(7),
+        key: Secret::from_bytes([4; 32]),
+        weights_hash: Hash([5; 32]),
+        ciphertext_hash: Hash([6; 32]),
+        size_bytes: u64::MAX,
+        embedding: vec![-32_767, 0, 12],
+        ciphertext: PathBuf::from("/somewhere/cipher"),
+    }
+}
+
+fn publication() -> Publication {
+    Publication {
+        chain: Hash([1; 32]),
+        submitter: Address([2; 32]),
+        target: TargetId(9),
+        epoch: Epoch(7),
+        salt: Secret::from_bytes([4; 32]),
+        data: b"private \x00\xff bytes".to_vec(),
+    }
+}
+
+#[test]
+fn what_is_put_is_listed_by_another_process_until_it_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let due = [Due::Publication(publication()), Due::Reveal(reveal())];
+    let spool = Spool::open(folder.path()).unwrap();
+    for item in &due {
+        spool.put(item.clone()).unwrap();
+        spool.put(item.clone()).unwrap();
+    }
+    let again = Spool::open(folder.path()).unwrap();
+    assert_eq!(again.list().unwrap().due, due);
+    again.remove(&due[0]).unwrap();
+    again.remove(&due[0]).unwrap();
+    assert_eq!(spool.list().unwrap().due, due[1..]);
+}
+
+#[test]
+fn a_second_commit_does_not_replace_what_the_first_needs() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = Spool::open(folder.path()).unwrap();
+    let second = Reveal {
+        weights_hash: Hash([9; 32]),
+        ..reveal()
+    };
+    spool.put(Due::Reveal(reveal())).unwrap();
+    spool.put(Due::Reveal(second)).unwrap();
+    assert_eq!(spool.list().unwrap().due.len(), 2);
+}
+
+#[cfg(unix)]
+#[test]
+fn only_the_user_can_read_the_spool() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spool");
+    let spool = Spool::open(&path).unwrap();
+    spool.put(Due::Publication(publication())).unwrap();
+    let mode = |path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(path.clone()), 0o700);
+    for entry in std::fs::read_dir(path).unwrap() {
+        assert_eq!(mode(entry.unwrap().path()), 0o600);
+    }
+}
+
+#[test]
+fn secrets_and_data_are_not_printed() {
+    let shown = format!(
+        "{:?} {:?}",
+        Due::Reveal(reveal()),
+        Due::Publication(publication())
+    );
+    assert!(!shown.contains("0404") && !shown.contains("4, 4") && !shown.contains("private"));
+}
+
+/// A power failure leaves either no file, a temporary one, or the whole.
+#[test]
+fn a_torn_write_leaves_everything_else_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = Spool::open(folder.path()).unwrap();
+    spool.put(Due::Reveal(reveal())).unwrap();
+    let whole = std::fs::read_dir(folder.path())
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let bytes = std::fs::read(&whole).unwrap();
+    let torn = folder.path().join("publication-9-00.json.123.tmp");
+    for length in [0, 1, bytes.len() / 2, bytes.len() - 1] {
+        std::fs::write(&torn, &bytes[..length]).unwrap();
+        let listing = spool.list().unwrap();
+        assert_eq!(listing.due, [Due::Reveal(reveal())]);
+        assert!(listing.damaged.is_empty());
+    }
+}
+
+proptest! {
+    // Each case waits for the disk.
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// What cannot be read is reported and left alone, never taken for something else.
+    #[test]
+    fn a_damaged_file_is_reported_and_kept(at in 0usize..10_000, flip in 1u8..=255, cut: bool) {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::open(folder.path()).unwrap();
+        spool.put(Due::Publication(publication())).unwrap();
+        let path = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let at = at % bytes.len();
+        if cut { bytes.truncate(at) } else { bytes[at] ^= flip }
+        std::fs::write(&path, bytes).unwrap();
+        let listing = spool.list().unwrap();
+        prop_assert_eq!(listing.due.len() + listing.damaged.len(), 1);
+        for due in listing.due {
+            prop_assert_eq!(due, Due::Publication(publication()));
+        }
+        prop_assert!(path.exists());
+    }
+}
+
+#[test]
+fn commit_and_reveal_and_submission_and_publication_hold_the_same_commitments() {
+    let due = reveal();
+    let opening = commitment::WeightsOpening {
+        model: due.model,
+        owner: &due.owner,
+        epoch: due.epoch,
+        weights_hash: &due.weights_hash,
+        key: due.key.bytes(),
+        embedding: &due.embedding,
+    };
+    let Action::CommitWeights {
+        commitment: committed,
+        ..
+    } = due.commit()
+    else {
+        panic!()
+    };
+    assert_eq!(committed, commitment::weights(&due.chain, &opening));
+
+    let due = publication();
+    let Action::Submit {
+        commitment,
+        size_bytes,
+        ..
+    } = due.submit(ModelId(1), 5, 6)
+    else {
+        panic!()
+    };
+    let Action::PublishData { data, salt, target } = due.publish() else {
+        panic!()
+    };
+    let opened = commitment::data(
+        &due.chain,
+        &due.submitter,
+        target,
+        &Hash::of_bytes(&data),
+        size_bytes,
+        &salt,
+    );
+    assert_eq!(commitment, opened);
+}
+
+fn clock(epoch: u32, phase: Phase) -> Clock {
+    Clock {
+        epoch,
+        phase: Text(phase),
+        ends_ms: None,
+        beacon: None,
+    }
+}
+
+fn model(commit: Option<Commit>, weights: Option<Weights>) -> Model {
+    Model {
+        id: 3,
+        name: "m".into(),
+        owner: Text(Address([2; 32])),
+        commission_bps: 0,
+        status: ModelStatus::Active,
+        release_epoch: None,
+        stake: Text(10_000),
+        weights,
+        commits: commit.into_iter().collect(),
+        wins: 0,
+        earned: Text(0),
+    }
+}
+
+fn commit(commitment: Hash) -> Commit {
+    Commit {
+        epoch: 7,
+        commitment: Text(commitment),
+        ciphertext_hash: Text(Hash([6; 32])),
+        size_bytes: Text(1),
+        holders: Vec::new(),
+        held: true,
+        rent: Text(3),
+    }
+}
+
+fn weights(revealed_epoch: u32) -> Weights {
+    Weights {
+        hash: Text(Hash([5; 32])),
+        size_bytes: Text(1),
+        ciphertext_hash: Text(Hash([6; 32])),
+        key: Text(Hash([4; 32])),
+        revealed_epoch,
+        first_epoch: 1,
+        refresh_epoch: 20,
+    }
+}
+
+#[test]
+fn a_reveal_is_ready_in_its_epochs_reveal_and_publish_phases_alone() {
+    let due = reveal();
+    let ours = || Some(commit(due.commitment()));
+    let at = |epoch, phase, commit, weights| {
+        due.standing(&clock(epoch, phase), &model(commit, weights), 500)
+    };
+    // Rent 3 and five hundredths of the stake of 10,000.
+    let at_risk = Amount(503);
+    assert_eq!(
+        at(6, Phase::Compete, ours(), None),
+        Standing::Waiting { at_risk }
+    );
+    assert_eq!(
+        at(7, Phase::Reveal, ours(), None),
+        Standing::Ready { at_risk }
+    );
+    assert_eq!(
+        at(7, Phase::Publish(1), ours(), None),
+        Standing::Ready { at_risk }
+    );
+    assert_eq!(at(7, Phase::Compete, ours(), None), Standing::Missed);
+    assert_eq!(at(8, Phase::Reveal, None, None), Standing::Missed);
+    assert_eq!(
+        at(7, Phase::Compete, None, Some(weights(7))),
+        Standing::Over
+    );
+    // The same weights, revealed in an earlier epoch, are not this reveal.
+    assert_eq!(
+        at(7, Phase::Reveal, ours(), Some(weights(3))),
+        Standing::Ready { at_risk }
+    );
+}
+
+#[test]
+fn a_reveal_whose_commit_is_on_its_way_is_not_forgotten() {
+    let due = reveal();
+    let nothing = Amount::ZERO;
+    for other in [None, Some(commit(Hash([8; 32])))] {
+        let standing =
+            |epoch, phase| due.standing(&clock(epoch, phase), &model(other.clone(), None), 500);
+        assert_eq!(
+            standing(6, Phase::Compete),
+            Standing::Waiting { at_risk: nothing }
+        );
+        // From the epoch's beginning on, no commit can follow: this one lapsed or was replaced.
+        assert_eq!(standing(7, Phase::Reveal), Standing::Over);
+    }
+}
+
+fn target(status: TargetStatus, ours: Option<u32>) -> Target {
+    let candidate = |rank, commitment| Candidate {
+        rank,
+        submitter: Text(Address([2; 32])),
+        model: 1,
+        loss_q32: Text(-1),
+        distance: Text(1),
+        size_bytes: 1,
+        commitment: Text(commitment),
+        bond: Text(40 + u64::from(rank)),
+    };
+    let commitment = |rank| match ours {
+        Some(own) if own == rank => publication().commitment(),
+        _ => Hash([8; 32]),
+    };
+    Target {
+        id: 9,
+        epoch: 7,
+        status,
+        returned: None,
+        reward: Text(100),
+        seed: Text(Hash::default()),
+        routed: Vec::new(),
+        candidates: (0..3)
+            .map(|rank| candidate(rank, commitment(rank)))
+            .collect(),
+        publication: None,
+        payment: None,
+    }
+}
+
+#[test]
+fn a_publication_is_ready_in_the_turn_of_its_rank_alone() {
+    let at = |epoch, phase, rank| {
+        publication().standing(&clock(epoch, phase), &target(TargetStatus::Open, rank))
+    };
+    let (first, second) = (Amount(40), Amount(41));
+    assert_eq!(
+        at(7, Phase::Compete, Some(0)),
+        Standing::Waiting { at_risk: first }
+    );
+    assert_eq!(
+        at(8, Phase::Reveal, Some(0)),
+        Standing::Ready { at_risk: first }
+    );
+    assert_eq!(
+        at(8, Phase::Publish(0), Some(0)),
+        Standing::Ready { at_risk: first }
+    );
+    assert_eq!(at(8, Phase::Publish(1), Some(0)), Standing::Missed);
+    assert_eq!(
+        at(8, Phase::Reveal, Some(1)),
+        Standing::Waiting { at_risk: second }
+    );
+    assert_eq!(
+        at(8, Phase::Publish(1), Some(1)),
+        Standing::Ready { at_risk: second }
+    );
+    assert_eq!(at(8, Phase::Compete, Some(1)), Standing::Missed);
+    assert_eq!(at(9, Phase::Reveal, Some(0)), Standing::Missed);
+}
+
+#[test]
+fn a_submission_that_is_on_its_way_is_kept_and_a_displaced_one_is_over_in_the_next_epoch() {
+    let open = target(TargetStatus::Open, None);
+    let standing = |epoch, phase| publication().standing(&clock(epoch, phase), &open);
+    assert_eq!(
+        standing(7, Phase::Compete),
+        Standing::Waiting {
+            at_risk: Amount::ZERO
+        }
+    );
+    assert_eq!(standing(8, Phase::Reveal), Standing::Over);
+    for status in [
+        TargetStatus::Published,
+        TargetStatus::Settled,
+        TargetStatus::Returned,
+    ] {
+        let standing =
+            publication().standing(&clock(8, Phase::Publish(1)), &target(status, Some(0)));
+        assert_eq!(standing, Standing::Over);
+    }
+}

@@ -1,0 +1,359 @@
+//! What transfers promise, against a real server on this machine that breaks off and lies.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use soma_sdk::protocol::Hash;
+use soma_sdk::transfer::Remote;
+use soma_sdk::types::{ApiError, Upload};
+use soma_sdk::{Client, Exit, SdkError, Text, routes};
+
+/// How the server behaves, and what it has seen.
+#[derive(Default)]
+struct Server {
+    content: Vec<u8>,
+    /// Serve no more than this in one answer, then break off.
+    break_after: Option<usize>,
+    ignores_ranges: bool,
+    requests: AtomicU32,
+    received: Mutex<Vec<u8>>,
+    expected: u64,
+    /// Break off this many uploads after taking half of their piece.
+    breaks: AtomicU32,
+}
+
+async fn download(State(server): State<Arc<Server>>, headers: HeaderMap) -> Response {
+    server.requests.fetch_add(1, Ordering::SeqCst);
+    let range = headers
+        .get(header::RANGE)
+        .filter(|_| !server.ignores_ranges);
+    let from = range.map_or(0, |range| {
+        let range = range.to_str().unwrap().strip_prefix("bytes=").unwrap();
+        range.strip_suffix('-').unwrap().parse::<usize>().unwrap()
+    });
+    let size = server.content.len();
+    if from >= size {
+        return refusal(StatusCode::RANGE_NOT_SATISFIABLE, "range");
+    }
+    let to = server
+        .break_after
+        .map_or(size, |limit| size.min(from + limit));
+    let promised = size - from;
+    let body = server.content[from..to].to_vec();
+    let pieces: Vec<Result<Bytes, std::io::Error>> = if to < size {
+        vec![
+            Ok(body.into()),
+            Err(std::io::Error::other("the line is cut")),
+        ]
+    } else {
+        vec![Ok(body.into())]
+    };
+    let body = Body::from_stream(futures_util::stream::iter(pieces).then_slowly());
+    let mut response = Response::builder().header(header::CONTENT_LENGTH, promised);
+    if range.is_some() {
+        let range = format!("bytes {from}-{}/{size}", size - 1);
+        response = response
+            .status(StatusCode::PARTIAL_CONTENT)
+            .header(header::CONTENT_RANGE, range);
+    }
+    response.body(body).unwrap()
+}
+
+/// Lets what was sent arrive before the line is cut.
+trait ThenSlowly: futures_util::Stream + Sized {
+    fn then_slowly(self) -> impl futures_util::Stream<Item = Self::Item>
+    where
+        Self::Item: Send,
+    {
+        futures_util::StreamExt::then(self, |item| async {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            item
+        })
+    }
+}
+
+impl<S: futures_util::Stream> ThenSlowly for S {}
+
+fn refusal(status: StatusCode, code: &str) -> Response {
+    let error = ApiError {
+        code: code.to_owned(),
+        message: code.to_owned(),
+        hint: None,
+    };
+    (status, axum::Json(error)).into_response()
+}
+
+fn upload_state(server: &Server) -> Upload {
+    let received = server.received.lock().unwrap().len() as u64;
+    let complete = received == server.expected;
+    Upload {
+        received: Text(received),
+        size_bytes: Text(server.expected),
+        complete,
+    }
+}
+
+async fn look(State(server): State<Arc<Server>>, Path(_): Path<String>) -> Response {
+    axum::Json(upload_state(&server)).into_response()
+}
+
+async fn take(State(server): State<Arc<Server>>, headers: HeaderMap, body: Bytes) -> Response {
+    server.requests.fetch_add(1, Ordering::SeqCst);
+    let range = headers[header::CONTENT_RANGE].to_str().unwrap().to_owned();
+    let from = range
+        .strip_prefix("bytes ")
+        .unwrap()
+        .split('-')
+        .next()
+        .unwrap();
+    let mut received = server.received.lock().unwrap();
+    if from.parse::<usize>().unwrap() != received.len() {
+        return refusal(StatusCode::CONFLICT, "upload_offset");
+    }
+    let breaks = |left: u32| left.checked_sub(1);
+    if server
+        .breaks
+        .fetch_update(Ordering::SeqCst, Ordering::SeqCst, breaks)
+        .is_ok()
+    {
+        received.extend_from_slice(&body[..body.len() / 2]);
+        return refusal(StatusCode::BAD_GATEWAY, "bad_gateway");
+    }
+    received.extend_from_slice(&body);
+    drop(received);
+    axum::Json(upload_state(&server)).into_response()
+}
+
+async fn serve(server: Server) -> (Arc<Server>, Client) {
+    let server = Arc::new(server);
+    let router = Router::new()
+        .route(routes::WEIGHTS, get(download))
+        .route(routes::UPLOAD, get(look).put(take))
+        .layer(DefaultBodyLimit::disable())
+        .with_state(server.clone());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = Client::new(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (server, client)
+}
+
+fn content(length: usize) -> Vec<u8> {
+    (0..length)
+        .map(|at| u8::try_from((at * 7 + at / 256) % 256).unwrap())
+        .collect()
+}
+
+fn remote(content: &[u8]) -> Remote {
+    Remote::weights(Hash::of_bytes(content), content.len() as u64)
+}
+
+#[tokio::test]
+async fn a_download_goes_on_where_it_broke_off() {
+    let content = content(200_000);
+    let server = Server {
+        content: content.clone(),
+        break_after: Some(70_000),
+        ..Server::default()
+    };
+    let (server, client) = serve(server).await;
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("weights");
+    let mut steps = Vec::new();
+    let progress = &mut |done, total| steps.push((done, total));
+    client
+        .download(&remote(&content), &to, progress)
+        .await
+        .unwrap();
+    assert_eq!(std::fs::read(&to).unwrap(), content);
+    assert_eq!(server.requests.load(Ordering::SeqCst), 3);
+    assert!(steps.is_sorted(), "nothing is fetched twice");
+    assert_eq!(steps.last(), Some(&(200_000, 200_000)));
+    assert!(!folder.path().join("weights.part").exists());
+}
+
+#[tokio::test]
+async fn a_download_goes_on_with_what_an_earlier_process_left() {
+    let content = content(50_000);
+    let (server, client) = serve(Server {
+        content: content.clone(),
+        ..Server::default()
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("weights");
+    std::fs::write(folder.path().join("weights.part"), &content[..20_000]).unwrap();
+    let mut first = None;
+    let progress = &mut |done, _| first = first.or(Some(done));
+    client
+        .download(&remote(&content), &to, progress)
+        .await
+        .unwrap();
+    assert_eq!(std::fs::read(&to).unwrap(), content);
+    assert!(first.unwrap() > 20_000);
+    assert_eq!(server.requests.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_damaged_part_is_fetched_anew() {
+    let content = content(50_000);
+    let (_, client) = serve(Server {
+        content: content.clone(),
+        ..Server::default()
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("weights");
+    for damaged in [vec![1; 20_000], vec![1; 50_000], vec![1; 60_000]] {
+        std::fs::write(folder.path().join("weights.part"), damaged).unwrap();
+        client
+            .download(&remote(&content), &to, &mut |_, _| {})
+            .await
+            .unwrap();
+        assert_eq!(std::fs::read(&to).unwrap(), content);
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_ranges_is_read_from_the_start() {
+    let content = content(50_000);
+    let server = Server {
+        content: content.clone(),
+        ignores_ranges: true,
+        ..Server::default()
+    };
+    let (_, client) = serve(server).await;
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("weights");
+    std::fs::write(folder.path().join("weights.part"), &content[..20_000]).unwrap();
+    client
+        .download(&remote(&content), &to, &mut |_, _| {})
+        .await
+        .unwrap();
+    assert_eq!(std::fs::read(&to).unwrap(), content);
+}
+
+#[tokio::test]
+async fn corrupted_bytes_are_refused_and_nothing_is_kept() {
+    let honest = content(50_000);
+    let mut corrupted = honest.clone();
+    corrupted[40_000] ^= 1;
+    let (_, client) = serve(Server {
+        content: corrupted,
+        ..Server::default()
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("weights");
+    let error = client
+        .download(&remote(&honest), &to, &mut |_, _| {})
+        .await
+        .unwrap_err();
+    assert!(matches!(error, SdkError::WrongHash { .. }));
+    assert_eq!(error.exit(), Exit::Verification);
+    assert_eq!(error.exit().code(), 7);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_server_that_sends_more_or_less_than_was_promised_is_refused() {
+    let honest = content(50_000);
+    for served in [content(60_000), content(40_000)] {
+        let (_, client) = serve(Server {
+            content: served,
+            ..Server::default()
+        })
+        .await;
+        let folder = tempfile::tempdir().unwrap();
+        let to = folder.path().join("weights");
+        let error = client
+            .download(&remote(&honest), &to, &mut |_, _| {})
+            .await
+            .unwrap_err();
+        assert!(matches!(error, SdkError::WrongSize { .. }), "{error:?}");
+        assert_eq!(error.exit(), Exit::Verification);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}
+
+#[tokio::test]
+async fn two_downloads_of_one_file_do_not_mix() {
+    let content = content(50_000);
+    let (_, client) = serve(Server {
+        content: content.clone(),
+        ..Server::default()
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let part = std::fs::File::create(folder.path().join("weights.part")).unwrap();
+    part.lock().unwrap();
+    let to = folder.path().join("weights");
+    let error = client
+        .download(&remote(&content), &to, &mut |_, _| {})
+        .await
+        .unwrap_err();
+    assert!(matches!(error, SdkError::Busy { .. }));
+}
+
+#[tokio::test]
+async fn an_upload_goes_on_from_what_the_node_has() {
+    let piece = usize::try_from(routes::UPLOAD_PIECE_BYTES).unwrap();
+    let content = content(2 * piece + 1_000);
+    let server = Server {
+        expected: content.len() as u64,
+        received: Mutex::new(content[..1_234].to_vec()),
+        breaks: AtomicU32::new(2),
+        ..Server::default()
+    };
+    let (server, client) = serve(server).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cipher");
+    std::fs::write(&path, &content).unwrap();
+    let mut last = 0;
+    let hash = Hash::of_bytes(&content);
+    client
+        .upload(&path, hash, &mut |done, _| last = done)
+        .await
+        .unwrap();
+    assert!(*server.received.lock().unwrap() == content);
+    assert_eq!(last, content.len() as u64);
+
+    let requests = server.requests.load(Ordering::SeqCst);
+    client.upload(&path, hash, &mut |_, _| {}).await.unwrap();
+    assert_eq!(
+        server.requests.load(Ordering::SeqCst),
+        requests,
+        "what is there is not sent again"
+    );
+}
+
+#[tokio::test]
+async fn a_file_of_another_length_than_committed_is_not_uploaded() {
+    let (server, client) = serve(Server {
+        expected: 10,
+        ..Server::default()
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cipher");
+    std::fs::write(&path, b"too long by far").unwrap();
+    let error = client
+        .upload(&path, Hash::default(), &mut |_, _| {})
+        .await
+        .unwrap_err();
+    assert!(matches!(
+        error,
+        SdkError::WrongSize {
+            expected: 10,
+            found: 15,
+            ..
+        }
+    ));
+    assert_eq!(server.requests.load(Ordering::SeqCst), 0);
+}
