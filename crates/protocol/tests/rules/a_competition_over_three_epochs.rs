@@ -5,57 +5,70 @@ use crate::world::{
     Data, OTHER, OWNER, Release, SUBMITTER, VALIDATOR, World, attest, axis, publish,
 };
 use soma_protocol::record::{ModelStatus, Returned, TargetStatus};
-use soma_protocol::{Action, Amount, Event, Hash, Verdict, commitment, view};
+use soma_protocol::{Action, Amount, Event, Hash, ModelId, Verdict, commitment, view};
 
 /// The validator's part of an epoch's randomness.
 fn open_beacon(world: &mut World, value: Hash) {
     let epoch = world.epoch().next();
     let commitment = commitment::beacon(&world.chain, &VALIDATOR.address(), epoch, &value);
     world.must(VALIDATOR, Action::CommitBeacon { epoch, commitment });
-    world.to_next_epoch();
+    world.go_to_next_epoch();
     world.must(VALIDATOR, Action::OpenBeacon { epoch, value });
 }
 
-#[test]
-fn a_win_pays_half_to_the_submitter_and_half_to_the_model() {
-    let mut world = World::with(|_| ());
-
-    // Epoch 1: the models of genesis compete at once; a third one is registered and committed.
-    world.to_compete();
-    let third = world.register(OTHER, "third");
-    let release = Release::new("third", axis(2));
-    world.must(OTHER, world.commit(OTHER, third, &release));
-    world.must(VALIDATOR, world.hold(third, &release));
+/// Epoch 1: the models of genesis compete at once, a third one is registered and committed, two
+/// people submit to target 1.
+fn first_epoch(world: &mut World, third: &Release) -> Amount {
+    world.go_to_compete();
+    let model = world.register(OTHER, "third");
+    world.must(OTHER, world.commit(OTHER, model, third));
+    world.must(VALIDATOR, world.hold(model, third));
     let target = world.target(1);
     assert_eq!(target.routed.len(), 2);
-    let near = Data::new("the nearest of all");
-    let far = Data::new("a little farther away");
     let before = world.balance(SUBMITTER);
-    world.must(OWNER, world.submit(OWNER, 1, &far, 2_000));
-    world.must(SUBMITTER, world.submit(SUBMITTER, 1, &near, 1_000));
+    world.must(
+        OWNER,
+        world.submit(OWNER, 1, &Data::new("farther away"), 2_000),
+    );
+    world.must(
+        SUBMITTER,
+        world.submit(SUBMITTER, 1, &Data::new("nearest"), 1_000),
+    );
     let bond = target.reward.bps(world.params().bond_bps);
     assert!(world.balance(SUBMITTER) < before.less(bond));
+    bond
+}
 
-    // Epoch 2: weights are revealed, randomness opened, the closest candidate publishes.
-    open_beacon(&mut world, Hash([5; 32]));
-    world.must(OTHER, release.reveal(third));
+/// Epoch 2: weights are revealed, randomness is opened, the closest candidate publishes and is
+/// audited.
+fn second_epoch(world: &mut World, third: &Release, bond: Amount) {
+    open_beacon(world, Hash([5; 32]));
+    world.must(OTHER, third.reveal(ModelId(3)));
     assert_eq!(world.model(3).status, ModelStatus::Active);
-    world.must(SUBMITTER, publish(1, &near));
+    world.must(SUBMITTER, publish(1, &Data::new("nearest")));
+    let target = world.target(1).id;
     let released = Event::SubmissionReleased {
-        target: target.id,
+        target,
         rank: 1,
         submitter: OWNER.address(),
         bond,
     };
     assert!(world.events.contains(&released));
-    world.to_compete();
-    assert_eq!(
-        view::epoch(&world.state, world.epoch()).unwrap().opened,
-        [VALIDATOR.address()]
-    );
+    world.go_to_compete();
+    let record = view::epoch(&world.state, world.epoch()).unwrap();
+    assert_eq!(record.opened, [VALIDATOR.address()]);
     world.must(VALIDATOR, attest(1, Verdict::Valid));
+}
 
-    // Epoch 3: the win is paid.
+#[test]
+fn a_win_pays_half_to_the_submitter_and_half_to_the_model() {
+    let mut world = World::with(|_| ());
+    let third = Release::new("third", axis(2));
+    let bond = first_epoch(&mut world, &third);
+    second_epoch(&mut world, &third, bond);
+
+    // The beginning of epoch 3: everything of epoch 1 is paid.
+    let target = world.target(1);
     let winner = target.routed[0].model;
     let (submitter, model) = (world.balance(SUBMITTER), world.model(winner.0));
     let owner = view::account(&world.state, &model.owner).balance;
@@ -63,7 +76,7 @@ fn a_win_pays_half_to_the_submitter_and_half_to_the_model() {
         .unwrap()
         .validator_pot;
     let validator = world.balance(VALIDATOR);
-    world.to_next_epoch();
+    world.go_to_next_epoch();
     let half = Amount(target.reward.0 / 2);
     let commission = half.bps(model.commission_bps);
     assert_eq!(half.plus(half), target.reward);
@@ -109,7 +122,7 @@ fn the_same_history_gives_the_same_state_and_events() {
         let mut world = World::with(|_| ());
         let target = world.win(SUBMITTER, &Data::new("told twice"));
         world.must(VALIDATOR, attest(target, Verdict::Valid));
-        world.to_next_epoch();
+        world.go_to_next_epoch();
         (world.state.clone(), world.events.clone())
     };
     assert_eq!(tell(), tell());
@@ -119,8 +132,8 @@ fn the_same_history_gives_the_same_state_and_events() {
 fn an_epoch_that_nobody_wins_returns_everything_to_the_reserve() {
     let mut world = World::with(|_| ());
     let before = world.holdings;
-    world.to_next_epoch();
-    world.to_next_epoch();
+    world.go_to_next_epoch();
+    world.go_to_next_epoch();
     let after = world.holdings;
     let minted = view::epoch(&world.state, soma_protocol::Epoch(2)).unwrap();
     let held = minted.target_reward.times(minted.targets.into());

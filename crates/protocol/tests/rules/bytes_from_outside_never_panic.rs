@@ -1,1 +1,294 @@
-//! x
+//! Bytes, text and documents from outside are read or refused, never a panic; what is written reads
+//! back as itself, in exactly one way.
+
+use crate::world::{self, World};
+use proptest::prelude::*;
+use soma_protocol::{
+    Action, Address, Amount, Epoch, Error, Genesis, Hash, Held, ModelId, Params, Phase, Rejection,
+    SecretKey, SignedTransaction, TRANSACTION_BYTES_MAX, TargetId, Transaction, Verdict,
+    verify_batch,
+};
+
+fn hash() -> impl Strategy<Value = Hash> {
+    any::<[u8; 32]>().prop_map(Hash)
+}
+
+fn any_action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        any_action_on_models(),
+        any_action_on_targets(),
+        any_action_of_validators()
+    ]
+}
+
+fn any_action_on_models() -> impl Strategy<Value = Action> {
+    let embedding = prop::collection::vec(any::<i16>(), 0..20);
+    prop_oneof![
+        (any::<[u8; 32]>(), any::<u64>()).prop_map(|(to, amount)| Action::Transfer {
+            to: Address(to),
+            amount: Amount(amount)
+        }),
+        (".{0,80}", any::<u16>(), any::<u64>()).prop_map(|(name, commission_bps, stake)| {
+            Action::RegisterModel {
+                name,
+                commission_bps,
+                stake: Amount(stake),
+            }
+        }),
+        (any::<u32>(), any::<u32>(), hash(), hash(), any::<u64>()).prop_map(
+            |(model, epoch, commitment, ciphertext_hash, size_bytes)| Action::CommitWeights {
+                model: ModelId(model),
+                epoch: Epoch(epoch),
+                commitment,
+                ciphertext_hash,
+                size_bytes,
+            }
+        ),
+        (any::<u32>(), any::<[u8; 32]>(), hash(), embedding).prop_map(
+            |(model, key, weights_hash, embedding)| Action::RevealWeights {
+                model: ModelId(model),
+                key,
+                weights_hash,
+                embedding,
+            }
+        ),
+        any::<u32>().prop_map(|model| Action::RetireModel {
+            model: ModelId(model)
+        }),
+    ]
+}
+
+fn any_action_on_targets() -> impl Strategy<Value = Action> {
+    let data = prop::collection::vec(any::<u8>(), 0..100);
+    prop_oneof![
+        (
+            any::<u32>(),
+            any::<u32>(),
+            any::<i64>(),
+            any::<u64>(),
+            any::<u32>(),
+            hash()
+        )
+            .prop_map(
+                |(target, model, loss_q32, distance, size_bytes, commitment)| Action::Submit {
+                    target: TargetId(target),
+                    model: ModelId(model),
+                    loss_q32,
+                    distance,
+                    size_bytes,
+                    commitment,
+                }
+            ),
+        (any::<u32>(), data, any::<[u8; 32]>()).prop_map(|(target, data, salt)| {
+            Action::PublishData {
+                target: TargetId(target),
+                data,
+                salt,
+            }
+        }),
+    ]
+}
+
+fn any_action_of_validators() -> impl Strategy<Value = Action> {
+    let phase = prop_oneof![
+        Just(Phase::Reveal),
+        any::<u32>().prop_map(Phase::Publish),
+        Just(Phase::Compete)
+    ];
+    let held = (any::<u32>(), hash()).prop_map(|(model, ciphertext_hash)| Held {
+        model: ModelId(model),
+        ciphertext_hash,
+    });
+    let verdict = prop_oneof![Just(Verdict::Valid), Just(Verdict::Invalid)];
+    prop_oneof![
+        (any::<u32>(), prop::collection::vec(held, 0..4)).prop_map(|(epoch, held)| {
+            Action::HoldWeights {
+                epoch: Epoch(epoch),
+                held,
+            }
+        }),
+        (any::<u32>(), hash()).prop_map(|(epoch, commitment)| Action::CommitBeacon {
+            epoch: Epoch(epoch),
+            commitment
+        }),
+        (any::<u32>(), hash()).prop_map(|(epoch, value)| Action::OpenBeacon {
+            epoch: Epoch(epoch),
+            value
+        }),
+        (any::<u32>(), verdict, hash()).prop_map(|(target, verdict, trace)| Action::Attest {
+            target: TargetId(target),
+            verdict,
+            trace
+        }),
+        (any::<u32>(), phase).prop_map(|(epoch, phase)| Action::EndPhase {
+            epoch: Epoch(epoch),
+            phase
+        }),
+    ]
+}
+
+fn any_transaction() -> impl Strategy<Value = SignedTransaction> {
+    (
+        hash(),
+        any::<[u8; 32]>(),
+        any::<u64>(),
+        any::<u64>(),
+        any::<u64>(),
+        any_action(),
+    )
+        .prop_map(
+            |(chain, secret, nonce, fee_limit, valid_until_ms, action)| {
+                let key = SecretKey::from_bytes(&secret);
+                let fee_limit = Amount(fee_limit);
+                let sender = key.address();
+                Transaction {
+                    chain,
+                    sender,
+                    nonce,
+                    fee_limit,
+                    valid_until_ms,
+                    action,
+                }
+                .sign(&key)
+            },
+        )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn random_bytes_are_refused_or_read_back_as_themselves(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+        if let Ok(signed) = SignedTransaction::decode(&bytes) {
+            prop_assert_eq!(signed.encode(), bytes);
+        }
+    }
+
+    #[test]
+    fn a_damaged_transaction_is_refused_or_is_another_one(
+        signed in any_transaction(), at in any::<prop::sample::Index>(), flip in 1..=255_u8, cut in any::<bool>(),
+    ) {
+        let good = signed.encode();
+        prop_assert_eq!(SignedTransaction::decode(&good), Ok(signed.clone()));
+        let mut bad = good.clone();
+        let at = at.index(bad.len());
+        if cut { bad.truncate(at) } else { bad[at] ^= flip }
+        if let Ok(other) = SignedTransaction::decode(&bad) {
+            prop_assert_ne!(other.hash(), signed.hash());
+            let chain = other.transaction.chain;
+            prop_assert!(other.verify(&chain).is_err(), "a changed transaction keeps no valid signature");
+        }
+        let mut long = good;
+        long.push(0);
+        prop_assert_eq!(SignedTransaction::decode(&long), Err(Error::TransactionBytes));
+    }
+
+    #[test]
+    fn json_of_a_transaction_reads_back_as_itself(signed in any_transaction()) {
+        let json = serde_json::to_string(&signed).unwrap();
+        prop_assert_eq!(serde_json::from_str::<SignedTransaction>(&json).unwrap(), signed);
+    }
+
+    #[test]
+    fn an_action_that_makes_no_sense_is_a_receipt(actions in prop::collection::vec(any_action(), 1..6)) {
+        let mut world = World::with(|_| ());
+        world.go_to_compete();
+        for action in actions {
+            for person in [world::VALIDATOR, world::OWNER, world::OPERATOR] {
+                let _ = world.act(person, action.clone());
+            }
+        }
+    }
+
+    #[test]
+    fn one_by_one_and_in_a_batch_signatures_get_the_same_answer(
+        transactions in prop::collection::vec((any_transaction(), 0..4_u8), 1..8),
+    ) {
+        let chain = transactions[0].0.transaction.chain;
+        let transactions: Vec<SignedTransaction> = transactions
+            .into_iter()
+            .map(|(mut signed, damage)| {
+                if damage > 0 { signed.transaction.chain = chain; }
+                if damage == 2 { signed.signature[40] ^= 1; }
+                if damage == 3 { signed.signature = [0; 64]; signed.transaction.sender = Address([0; 32]); }
+                signed
+            })
+            .collect();
+        let singly: Vec<_> = transactions.iter().map(|one| one.clone().verify(&chain)).collect();
+        prop_assert_eq!(verify_batch(transactions, &chain), singly);
+    }
+
+    #[test]
+    fn text_of_any_kind_is_read_or_refused(text in ".{0,70}") {
+        let _ = text.parse::<Amount>();
+        let _ = text.parse::<Address>();
+        let _ = text.parse::<Hash>();
+        let _ = text.parse::<Phase>();
+    }
+}
+
+#[test]
+fn an_overlong_transaction_is_refused_before_it_is_read() {
+    let found = TRANSACTION_BYTES_MAX + 1;
+    let error = Error::TransactionTooLarge {
+        found,
+        limit: TRANSACTION_BYTES_MAX,
+    };
+    assert_eq!(SignedTransaction::decode(&vec![0; found]), Err(error));
+}
+
+#[test]
+fn the_longest_data_fits_into_a_transaction() {
+    let longest = Params::BOUNDS
+        .iter()
+        .find(|bounds| bounds.name == "data_bytes_max")
+        .unwrap()
+        .max;
+    let data = vec![7; usize::try_from(longest).unwrap()];
+    let world = World::with(|_| ());
+    let action = Action::PublishData {
+        target: TargetId(1),
+        data,
+        salt: [0; 32],
+    };
+    let signed = world
+        .transaction(world::OWNER, action)
+        .sign(&world::OWNER.key());
+    assert!(SignedTransaction::decode(&signed.encode()).is_ok());
+}
+
+#[test]
+fn a_genesis_document_reads_back_as_itself_and_unknown_fields_are_refused() {
+    let genesis = world::genesis();
+    let json = serde_json::to_value(&genesis).unwrap();
+    let read: Genesis = serde_json::from_value(json.clone()).unwrap();
+    assert_eq!((read.chain_id(), &read), (genesis.chain_id(), &genesis));
+    let mut unknown = json;
+    unknown["params"]["epoch_msx"] = "1".into();
+    assert!(serde_json::from_value::<Genesis>(unknown).is_err());
+}
+
+#[test]
+fn every_rejection_has_its_own_code_and_a_help_text() {
+    let all = Rejection::all();
+    let mut codes: Vec<_> = all.iter().map(|one| one.code).collect();
+    codes.sort_unstable();
+    codes.dedup();
+    assert_eq!(codes.len(), all.len());
+    for one in all {
+        assert!(
+            one.code
+                .bytes()
+                .all(|byte| byte == b'_' || byte.is_ascii_lowercase()),
+            "{}",
+            one.code
+        );
+        assert!(
+            one.help.len() > 10 && one.help.ends_with('.'),
+            "{}",
+            one.code
+        );
+    }
+    let json = serde_json::to_value(Rejection::ZeroAmount).unwrap();
+    assert_eq!(json["code"], Rejection::ZeroAmount.code());
+}

@@ -1,14 +1,25 @@
 //! What the rules promise, as sentences. Every block of every story is followed by a check of the
 //! whole state (`world.rs`).
 
+#[cfg(test)]
 mod a_competition_over_three_epochs;
+#[cfg(test)]
 mod bytes_from_outside_never_panic;
+#[cfg(test)]
 mod copies_never_win;
+#[cfg(test)]
 mod epochs_turn_by_clock_or_command;
+#[cfg(test)]
 mod models_commit_reveal_refresh_and_retire;
+#[cfg(test)]
 mod money_is_conserved_whatever_happens;
+#[cfg(test)]
 mod routing_equals_a_naive_search;
+#[cfg(test)]
 mod submissions_and_settlement;
+#[cfg(test)]
 mod transactions_and_fees;
+#[cfg(test)]
 mod what_must_be_impossible;
+#[cfg(test)]
 mod world;

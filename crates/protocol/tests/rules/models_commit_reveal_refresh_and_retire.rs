@@ -1,1 +1,373 @@
-//! x
+//! The life of a model: registered, committed, revealed, refreshed, retired; and what it pays.
+
+use crate::world::{
+    OTHER, OWNER, RIVAL, Release, SECOND_VALIDATOR, THIRD_VALIDATOR, VALIDATOR, World, axis,
+    validator,
+};
+use soma_protocol::event::Lapse;
+use soma_protocol::record::ModelStatus;
+use soma_protocol::{Action, Amount, Epoch, Event, Held, ModelId, Rejection, rent, view};
+
+fn lapse(world: &World) -> Option<(Lapse, Amount, Amount)> {
+    world.events.iter().find_map(|event| match event {
+        Event::CommitLapsed {
+            reason,
+            returned,
+            burned,
+            ..
+        } => Some((*reason, *returned, *burned)),
+        _ => None,
+    })
+}
+
+/// A model of OTHER with a commit for the next epoch.
+fn committed() -> (World, ModelId, Release) {
+    let mut world = World::with(|genesis| genesis.params.missed_reveal_slash_bps = 500);
+    let model = world.register(OTHER, "third");
+    let release = Release::new("weights", axis(4));
+    world.must(OTHER, world.commit(OTHER, model, &release));
+    (world, model, release)
+}
+
+#[test]
+fn a_revealed_model_is_active_and_routed_in_the_same_epoch() {
+    let (mut world, model, release) = committed();
+    assert_eq!(world.model(3).status, ModelStatus::Registered);
+    world.must(VALIDATOR, world.hold(model, &release));
+    world.go_to_next_epoch();
+    // Anyone may carry a reveal.
+    world.must(RIVAL, release.reveal(model));
+    let record = world.model(3);
+    assert_eq!(
+        (record.status, record.weights),
+        (ModelStatus::Active, Some(release.weights_hash))
+    );
+    let weights = view::weights(&world.state, model, &release.weights_hash).unwrap();
+    assert_eq!(
+        (weights.key, weights.ciphertext_hash),
+        (release.key, release.ciphertext_hash)
+    );
+    world.must(OWNER, Action::RetireModel { model: ModelId(1) });
+    world.go_to_compete();
+    let targets = view::targets(&world.state, Epoch(2));
+    assert!(
+        targets
+            .iter()
+            .all(|target| target.routed.iter().any(|one| one.model == model))
+    );
+}
+
+#[test]
+fn a_commit_pays_its_rent_ahead_and_a_refresh_only_what_is_used_up() {
+    let (mut world, model, release) = committed();
+    let due = rent::due(release.size_bytes, Epoch(2), &world.params());
+    assert!(due > Amount::ZERO);
+    let commit = view::commit(&world.state, model, Epoch(2)).unwrap();
+    assert_eq!((commit.rent, commit.paid), (due, due));
+    world.must(VALIDATOR, world.hold(model, &release));
+    world.go_to_next_epoch();
+    world.must(OTHER, release.reveal(model));
+    let epochs = u64::from(world.params().refresh_epochs);
+    for _ in 0..3 {
+        assert_eq!(
+            view::commit_cost(&world.state, model, release.size_bytes).0,
+            due
+        );
+        let holders = world.balance(VALIDATOR);
+        world.go_to_next_epoch();
+        assert!(
+            world.balance(VALIDATOR) > holders,
+            "holders are paid every epoch"
+        );
+    }
+    let (rent, paid) = view::commit_cost(&world.state, model, release.size_bytes);
+    assert_eq!(rent, due);
+    let used = due.over(epochs).times(4);
+    assert!(
+        paid.0.abs_diff(used.0) <= epochs,
+        "three epochs and the one that runs: {paid:?}"
+    );
+    let before = world.balance(OTHER);
+    let receipt = world.send(
+        OTHER,
+        world.transaction(OTHER, world.commit(OTHER, model, &release)),
+    );
+    assert_eq!(world.balance(OTHER), before.less(receipt.fee).less(paid));
+    world.must(VALIDATOR, world.hold(model, &release));
+    world.go_to_next_epoch();
+    world.must(OTHER, release.reveal(model));
+    let record = view::rent(&world.state, model).unwrap();
+    assert_eq!(
+        (record.prepaid, record.epochs_left),
+        (due, world.params().refresh_epochs)
+    );
+}
+
+#[test]
+fn a_smaller_file_returns_the_rent_that_it_does_not_need() {
+    let (mut world, model, release) = committed();
+    world.must(VALIDATOR, world.hold(model, &release));
+    world.go_to_next_epoch();
+    world.must(OTHER, release.reveal(model));
+    let smaller = Release {
+        size_bytes: 1_000,
+        ..Release::new("smaller", axis(5))
+    };
+    world.must(OTHER, world.commit(OTHER, model, &smaller));
+    assert_eq!(
+        view::commit(&world.state, model, Epoch(3)).unwrap().paid,
+        Amount::ZERO
+    );
+    world.must(VALIDATOR, world.hold(model, &smaller));
+    world.go_to_next_epoch();
+    let before = world.balance(OTHER);
+    let left = view::rent(&world.state, model).unwrap().prepaid;
+    world.must(RIVAL, smaller.reveal(model));
+    let rent = view::rent(&world.state, model).unwrap().prepaid;
+    assert_eq!(rent, rent::due(1_000, Epoch(3), &world.params()));
+    assert_eq!(world.balance(OTHER), before.plus(left).less(rent));
+}
+
+#[test]
+fn a_later_commit_for_the_same_epoch_replaces_the_earlier_one() {
+    let (mut world, model, release) = committed();
+    world.must(VALIDATOR, world.hold(model, &release));
+    let before = world.balance(OTHER);
+    // The same file again: nothing more to pay, and it is still held.
+    let receipt = world.send(
+        OTHER,
+        world.transaction(OTHER, world.commit(OTHER, model, &release)),
+    );
+    assert_eq!(world.balance(OTHER), before.less(receipt.fee));
+    assert_eq!(
+        view::commit(&world.state, model, Epoch(2))
+            .unwrap()
+            .holders
+            .len(),
+        1
+    );
+    // Another file is held by nobody yet.
+    let other = Release::new("other", axis(6));
+    world.must(OTHER, world.commit(OTHER, model, &other));
+    assert!(
+        view::commit(&world.state, model, Epoch(2))
+            .unwrap()
+            .holders
+            .is_empty()
+    );
+    let stale = Rejection::OtherFileCommitted { model };
+    assert_eq!(
+        world.act(VALIDATOR, world.hold(model, &release)),
+        Err(stale)
+    );
+    world.must(VALIDATOR, world.hold(model, &other));
+    world.go_to_next_epoch();
+    assert_eq!(
+        world.act(OTHER, release.reveal(model)),
+        Err(Rejection::CommitmentMismatch)
+    );
+    world.must(OTHER, other.reveal(model));
+}
+
+#[test]
+fn a_commit_that_no_third_holds_lapses_and_its_rent_returns() {
+    let (mut world, model, release) = committed();
+    let paid = view::commit(&world.state, model, Epoch(2)).unwrap().paid;
+    let before = world.balance(OTHER);
+    world.go_to_next_epoch();
+    assert_eq!(lapse(&world), Some((Lapse::NotHeld, paid, Amount::ZERO)));
+    assert_eq!(world.balance(OTHER), before.plus(paid));
+    assert_eq!(world.model(3).stake, Amount::soma(50), "nobody is slashed");
+    let missing = Rejection::CommitNotFound {
+        model,
+        epoch: Epoch(2),
+    };
+    assert_eq!(world.act(OTHER, release.reveal(model)), Err(missing));
+}
+
+#[test]
+fn exactly_a_third_of_the_stake_is_not_enough_to_hold_a_file() {
+    for (stake, reveals) in [(1_000, false), (1_001, true)] {
+        let mut world = World::with(|genesis| {
+            genesis.validators = vec![
+                validator(VALIDATOR, stake),
+                validator(SECOND_VALIDATOR, 1_000),
+                validator(THIRD_VALIDATOR, 1_000),
+            ];
+        });
+        let release = Release::new("weights", axis(4));
+        world.must(OWNER, world.commit(OWNER, ModelId(1), &release));
+        world.must(VALIDATOR, world.hold(ModelId(1), &release));
+        world.go_to_next_epoch();
+        assert_eq!(
+            world.act(OWNER, release.reveal(ModelId(1))).is_ok(),
+            reveals
+        );
+    }
+}
+
+#[test]
+fn a_missed_reveal_loses_the_rent_and_a_part_of_the_stake() {
+    let (mut world, model, release) = committed();
+    let paid = view::commit(&world.state, model, Epoch(2)).unwrap().paid;
+    world.must(VALIDATOR, world.hold(model, &release));
+    world.go_to_next_epoch();
+    let burned = world.holdings.burned;
+    world.go_to_compete();
+    let slashed = Amount::soma(50).bps(500);
+    assert_eq!(
+        lapse(&world),
+        Some((Lapse::NotRevealed, Amount::ZERO, paid))
+    );
+    assert_eq!(world.model(3).stake, Amount::soma(50).less(slashed));
+    assert_eq!(world.holdings.burned, burned.plus(paid).plus(slashed));
+    let too_late = world.act(OTHER, release.reveal(model)).unwrap_err();
+    assert_eq!(too_late.code(), "wrong_phase");
+}
+
+#[test]
+fn after_a_missed_reveal_the_old_weights_stay_until_they_are_due() {
+    let mut world = World::with(|_| ());
+    let release = Release::new("new", axis(4));
+    world.must(OWNER, world.commit(OWNER, ModelId(1), &release));
+    world.must(VALIDATOR, world.hold(ModelId(1), &release));
+    let before = world.model(1);
+    world.go_to_next_epoch();
+    world.go_to_compete();
+    assert_eq!(world.model(1), before);
+}
+
+#[test]
+fn weights_that_are_not_refreshed_make_the_model_inactive_and_a_reveal_brings_it_back() {
+    let mut world = World::with(|genesis| genesis.params.refresh_epochs = 2);
+    world.go_to_next_epoch();
+    world.go_to_compete();
+    assert_eq!(
+        world.model(1).status,
+        ModelStatus::Active,
+        "revealed in 1, good for 1 and 2"
+    );
+    world.go_to_next_epoch();
+    world.go_to_compete();
+    assert_eq!(world.model(1).status, ModelStatus::Inactive);
+    assert!(view::targets(&world.state, Epoch(3)).is_empty());
+    world.publish_weights(OWNER, ModelId(1), &Release::new("again", axis(0)));
+    assert_eq!(world.model(1).status, ModelStatus::Active);
+    assert_eq!(world.model(1).activated, Epoch(4));
+    world.go_to_compete();
+    assert!(!view::targets(&world.state, Epoch(4)).is_empty());
+}
+
+#[test]
+fn a_retired_model_gets_its_stake_back_after_everything_that_hangs_on_it() {
+    let mut world = World::with(|_| ());
+    let stake = world.model(1).stake;
+    world.must(OWNER, Action::RetireModel { model: ModelId(1) });
+    let release = Epoch(1 + world.params().unbonding_epochs);
+    assert_eq!(world.model(1).status, ModelStatus::Retiring { release });
+    let retired = Rejection::ModelRetired { model: ModelId(1) };
+    assert_eq!(
+        world.act(OWNER, Action::RetireModel { model: ModelId(1) }),
+        Err(retired.clone())
+    );
+    let commit = world.commit(OWNER, ModelId(1), &Release::new("late", axis(0)));
+    assert_eq!(world.act(OWNER, commit), Err(retired));
+    while world.epoch() < release {
+        assert_eq!(world.model(1).stake, stake);
+        let before = world.balance(OWNER);
+        world.go_to_next_epoch();
+        let returned = if world.epoch() == release {
+            stake
+        } else {
+            Amount::ZERO
+        };
+        assert_eq!(world.balance(OWNER), before.plus(returned));
+    }
+    assert_eq!(
+        (world.model(1).status, world.model(1).stake),
+        (ModelStatus::Retired, Amount::ZERO)
+    );
+}
+
+#[test]
+fn retiring_does_not_escape_the_slash_for_a_missed_reveal() {
+    let (mut world, model, release) = committed();
+    world.must(VALIDATOR, world.hold(model, &release));
+    world.must(OTHER, Action::RetireModel { model });
+    world.go_to_next_epoch();
+    world.go_to_compete();
+    assert_eq!(
+        world.model(3).stake,
+        Amount::soma(50).less(Amount::soma(50).bps(500))
+    );
+}
+
+#[test]
+fn only_the_owner_commits_and_only_for_the_next_epoch() {
+    let (mut world, model, release) = committed();
+    let stranger = world.commit(OTHER, model, &release);
+    assert_eq!(
+        world.act(RIVAL, stranger),
+        Err(Rejection::NotModelOwner { model })
+    );
+    for (found, code) in [(Epoch(1), "wrong_epoch"), (Epoch(3), "wrong_epoch")] {
+        let Action::CommitWeights {
+            commitment,
+            ciphertext_hash,
+            size_bytes,
+            ..
+        } = world.commit(OTHER, model, &release)
+        else {
+            unreachable!()
+        };
+        let action = Action::CommitWeights {
+            model,
+            epoch: found,
+            commitment,
+            ciphertext_hash,
+            size_bytes,
+        };
+        assert_eq!(world.act(OTHER, action).unwrap_err().code(), code);
+    }
+    for size_bytes in [0, u64::MAX] {
+        let action = world.commit(
+            OTHER,
+            model,
+            &Release {
+                size_bytes,
+                ..release.clone()
+            },
+        );
+        assert_eq!(
+            world.act(OTHER, action).unwrap_err().code(),
+            "bad_weights_size"
+        );
+    }
+}
+
+#[test]
+fn only_validators_hold_files_and_each_says_so_once() {
+    let (mut world, model, release) = committed();
+    let hold = world.hold(model, &release);
+    assert_eq!(world.act(OTHER, hold.clone()), Err(Rejection::NotValidator));
+    world.must(VALIDATOR, hold.clone());
+    assert_eq!(
+        world.act(VALIDATOR, hold),
+        Err(Rejection::AlreadyHeld { model })
+    );
+    let twice = Held {
+        model: ModelId(9),
+        ciphertext_hash: release.ciphertext_hash,
+    };
+    for (held, code) in [
+        (vec![], "bad_held_list"),
+        (vec![twice; 2_000], "bad_held_list"),
+        (vec![twice], "commit_not_found"),
+    ] {
+        let action = Action::HoldWeights {
+            epoch: Epoch(2),
+            held,
+        };
+        assert_eq!(world.act(VALIDATOR, action).unwrap_err().code(), code);
+    }
+}

@@ -1,1 +1,602 @@
-//! x
+//! Each of these has happened, or reads as if it could, in some network of this kind. What concerns
+//! kernels is tested with the model, what concerns downloads and caches with the node.
+
+use crate::world::{
+    Data, OTHER, OWNER, RIVAL, Release, SUBMITTER, VALIDATOR, World, attest, axis, publish,
+};
+use soma_protocol::commitment;
+use soma_protocol::record::{ModelStatus, Returned, TargetStatus};
+use soma_protocol::{
+    Action, Amount, BlockInfo, Epoch, Event, Hash, Key, ModelId, Params, Phase, Rejection,
+    SignedTransaction, VerifiedTransaction, check, execute, view,
+};
+
+/// A world in the reveal phase in which OWNER's first model has a held commit.
+fn revealing(release: &Release) -> World {
+    let mut world = World::with(|_| ());
+    world.must(OWNER, world.commit(OWNER, ModelId(1), release));
+    world.must(VALIDATOR, world.hold(ModelId(1), release));
+    world.go_to_next_epoch();
+    world
+}
+
+fn directions(world: &World) -> Vec<Vec<i16>> {
+    let targets = view::targets(&world.state, world.epoch());
+    targets
+        .iter()
+        .map(|target| view::direction(&world.state, target).unwrap())
+        .collect()
+}
+
+#[test]
+fn an_embedding_of_the_wrong_length_halts_the_chain() {
+    for embedding in [vec![], vec![i16::MAX], [axis(0), vec![0]].concat()] {
+        let release = Release::new("odd", embedding);
+        let mut world = revealing(&release);
+        let rejection = world.act(OWNER, release.reveal(ModelId(1))).unwrap_err();
+        assert_eq!(rejection.code(), "bad_embedding_dimension");
+        world.go_to_compete();
+        assert!(!view::targets(&world.state, world.epoch()).is_empty());
+    }
+}
+
+#[test]
+fn a_short_embedding_is_nearest_to_everything() {
+    for component in [0, 1, 100, 26_213, i16::MIN] {
+        let embedding = axis(0)
+            .into_iter()
+            .map(|one| if one == 0 { 0 } else { component })
+            .collect();
+        let release = Release::new("short", embedding);
+        let mut world = revealing(&release);
+        let rejection = world.act(OWNER, release.reveal(ModelId(1)));
+        let code = rejection.err().map(|rejection| rejection.code());
+        // -32768 is within rounding of 32767; everything clearly shorter is refused.
+        assert_eq!(
+            code,
+            (component != i16::MIN).then_some("bad_embedding_length")
+        );
+    }
+}
+
+#[test]
+fn a_nan_or_negative_distance_is_accepted() {
+    let mut world = World::with(|_| ());
+    world.go_to_compete();
+    let good = world.submit(SUBMITTER, 1, &Data::new("good"), 5);
+    let json = serde_json::to_value(&good).unwrap();
+    assert_eq!(
+        serde_json::from_value::<Action>(json.clone()).unwrap(),
+        good
+    );
+    for bad in ["-1", "NaN", "1.5", "1e9", "", "18446744073709551616"] {
+        for field in ["distance", "size_bytes"] {
+            let mut json = json.clone();
+            json[field] = bad.into();
+            assert!(
+                serde_json::from_value::<Action>(json).is_err(),
+                "{field} {bad}"
+            );
+        }
+    }
+    let Action::Submit {
+        target,
+        model,
+        size_bytes,
+        commitment,
+        ..
+    } = good
+    else {
+        unreachable!()
+    };
+    for (loss_q32, distance) in [(i64::MIN, 5), (-1, 5), (i64::MAX, 5), (1, u64::MAX)] {
+        let action = Action::Submit {
+            target,
+            model,
+            loss_q32,
+            distance,
+            size_bytes,
+            commitment,
+        };
+        assert!(world.act(SUBMITTER, action).is_err());
+    }
+}
+
+#[test]
+fn a_claim_is_paid_without_anyone_recomputing_it() {
+    let mut world = World::with(|_| ());
+    let target = world.win(SUBMITTER, &Data::new("never audited"));
+    let before = world.balance(SUBMITTER);
+    let bond = world.target(target).reward.bps(world.params().bond_bps);
+    world.go_to_next_epoch();
+    let no_quorum = TargetStatus::Returned {
+        reason: Returned::NoQuorum,
+    };
+    assert_eq!(world.target(target).status, no_quorum);
+    assert_eq!(world.balance(SUBMITTER), before.plus(bond));
+}
+
+#[test]
+fn an_embedding_of_an_odd_number_of_bytes_panics_the_decoder() {
+    let world = World::with(|_| ());
+    let action = Release::new("whole", axis(0)).reveal(ModelId(1));
+    let bytes = world.transaction(OWNER, action).sign(&OWNER.key()).encode();
+    for length in 0..bytes.len() {
+        assert!(SignedTransaction::decode(&bytes[..length]).is_err());
+    }
+}
+
+#[test]
+fn a_commitment_to_weights_is_never_checked() {
+    let release = Release::new("committed", axis(0));
+    let wrong = [
+        Release {
+            weights_hash: Hash([1; 32]),
+            ..release.clone()
+        },
+        Release {
+            key: [1; 32],
+            ..release.clone()
+        },
+        Release {
+            embedding: axis(1),
+            ..release.clone()
+        },
+    ];
+    let mut world = revealing(&release);
+    for wrong in wrong {
+        let mismatch = Rejection::CommitmentMismatch;
+        assert_eq!(world.act(OWNER, wrong.reveal(ModelId(1))), Err(mismatch));
+    }
+    world.must(OWNER, release.reveal(ModelId(1)));
+}
+
+#[test]
+fn a_commitment_is_replayed_by_another_owner_model_or_epoch() {
+    let release = Release::new("mine", axis(0));
+    let mut world = World::with(|_| ());
+    let Action::CommitWeights {
+        commitment,
+        ciphertext_hash,
+        size_bytes,
+        ..
+    } = world.commit(OWNER, ModelId(1), &release)
+    else {
+        unreachable!()
+    };
+    let copy = |model, epoch| Action::CommitWeights {
+        model,
+        epoch,
+        commitment,
+        ciphertext_hash,
+        size_bytes,
+    };
+    world.must(OWNER, copy(ModelId(1), Epoch(2)));
+    world.must(RIVAL, copy(ModelId(2), Epoch(2)));
+    for model in [1, 2].map(ModelId) {
+        world.must(VALIDATOR, world.hold(model, &release));
+    }
+    world.go_to_next_epoch();
+    world.must(OWNER, release.reveal(ModelId(1)));
+    let mismatch = Err(Rejection::CommitmentMismatch);
+    assert_eq!(
+        world.act(RIVAL, release.reveal(ModelId(2))),
+        mismatch,
+        "copied by a rival"
+    );
+    world.must(OWNER, copy(ModelId(1), Epoch(3)));
+    world.must(VALIDATOR, world.hold(ModelId(1), &release));
+    world.go_to_next_epoch();
+    assert_eq!(
+        world.act(OWNER, release.reveal(ModelId(1))),
+        mismatch,
+        "replayed in another epoch"
+    );
+}
+
+#[test]
+fn weights_are_swapped_in_the_middle_of_an_epoch() {
+    let release = Release::new("later", axis(5));
+    let mut world = revealing(&release);
+    world.go_to_compete();
+    let rejection = world.act(OWNER, release.reveal(ModelId(1))).unwrap_err();
+    assert_eq!(
+        rejection,
+        Rejection::WrongPhase {
+            phase: Phase::Compete
+        }
+    );
+    // A target keeps the weights that it was drawn with, and their key, while the model moves on.
+    let drawn = view::targets(&world.state, world.epoch());
+    let data = Data::new("audited later");
+    world.must(SUBMITTER, world.submit(SUBMITTER, drawn[0].id.0, &data, 5));
+    world.must(OWNER, world.commit(OWNER, ModelId(1), &release));
+    world.must(VALIDATOR, world.hold(ModelId(1), &release));
+    world.go_to_next_epoch();
+    world.must(OWNER, release.reveal(ModelId(1)));
+    assert_eq!(world.model(1).weights, Some(release.weights_hash));
+    assert_eq!(world.target(drawn[0].id.0).routed, drawn[0].routed);
+    for routed in &drawn[0].routed {
+        assert_ne!(routed.weights_hash, release.weights_hash);
+        assert!(view::weights(&world.state, routed.model, &routed.weights_hash).is_some());
+    }
+}
+
+#[test]
+fn slashed_stake_is_withdrawn_in_full() {
+    let mut world = World::with(|genesis| genesis.params.missed_reveal_slash_bps = 2_500);
+    let release = Release::new("unrevealed", axis(0));
+    let stake = world.model(1).stake;
+    world.must(OWNER, world.commit(OWNER, ModelId(1), &release));
+    world.must(VALIDATOR, world.hold(ModelId(1), &release));
+    world.go_to_next_epoch();
+    world.must(OWNER, Action::RetireModel { model: ModelId(1) });
+    world.go_to_next_epoch();
+    let before = world.balance(OWNER);
+    while world.model(1).status != ModelStatus::Retired {
+        world.go_to_next_epoch();
+    }
+    assert_eq!(
+        world.balance(OWNER),
+        before.plus(stake).less(stake.bps(2_500))
+    );
+}
+
+#[test]
+fn the_minimum_stake_is_bypassed_by_withdrawing_in_the_same_epoch() {
+    let mut world = World::with(|_| ());
+    let before = world.balance(OTHER);
+    let model = world.register(OTHER, "fleeting");
+    world.must(OTHER, Action::RetireModel { model });
+    assert!(
+        world.balance(OTHER) <= before.less(Amount::soma(50)),
+        "the stake stays locked"
+    );
+    world.must(OWNER, Action::RetireModel { model: ModelId(1) });
+    world.go_to_compete();
+    let targets = view::targets(&world.state, world.epoch());
+    assert!(
+        targets.iter().all(|target| target.routed.len() == 1),
+        "and it is routed no more"
+    );
+}
+
+#[test]
+fn a_model_slashed_below_the_minimum_stake_is_routed() {
+    let mut world = World::with(|genesis| {
+        genesis.params.missed_reveal_slash_bps = 9_999;
+        genesis.params.model_stake_min = Amount::soma(100);
+    });
+    let release = Release::new("unrevealed", axis(0));
+    world.must(OWNER, world.commit(OWNER, ModelId(1), &release));
+    world.must(VALIDATOR, world.hold(ModelId(1), &release));
+    world.go_to_next_epoch();
+    world.go_to_compete();
+    let targets = view::targets(&world.state, world.epoch());
+    assert!(
+        targets
+            .iter()
+            .all(|target| target.routed.iter().all(|one| one.model == ModelId(2)))
+    );
+}
+
+#[test]
+fn paying_fee_and_stake_from_one_balance_creates_value() {
+    let mut world = World::with(|_| ());
+    let all = world.balance(OTHER);
+    let register = |stake| Action::RegisterModel {
+        name: "all in".into(),
+        commission_bps: 0,
+        stake,
+    };
+    let base = world.params().base_fee;
+    for stake in [
+        all,
+        all.less(base),
+        all.less(base).less(base).less(Amount(1)),
+    ] {
+        assert_eq!(
+            world.act(OTHER, register(stake)).unwrap_err().code(),
+            "insufficient_balance"
+        );
+    }
+    // The world checks after every block that the supply is conserved.
+    assert_eq!(world.balance(OTHER), all.less(base.times(3)));
+    assert_eq!(view::model_count(&world.state), 2);
+}
+
+#[test]
+fn a_reward_is_minted_when_fraud_is_found() {
+    let mut world = World::with(|_| ());
+    let target = world.win(SUBMITTER, &Data::new("fraud"));
+    world.must(VALIDATOR, attest(target, soma_protocol::Verdict::Invalid));
+    let people = [SUBMITTER, OWNER, RIVAL, OTHER, VALIDATOR].map(|person| world.balance(person));
+    let stakes = world.holdings.model_stakes;
+    world.go_to_next_epoch();
+    let after = [SUBMITTER, OWNER, RIVAL, OTHER, VALIDATOR].map(|person| world.balance(person));
+    assert_eq!(
+        (after, world.holdings.model_stakes),
+        (people, stakes),
+        "nobody gains anything"
+    );
+}
+
+#[test]
+fn an_unpaid_reward_leaks_to_validators() {
+    let mut world = World::with(|_| ());
+    let validator = world.balance(VALIDATOR);
+    let given_away = world.holdings.reserve;
+    for _ in 0..3 {
+        world.go_to_next_epoch();
+    }
+    // The validator opened no randomness, and nobody won: all of it is back but what is under way.
+    assert_eq!(world.balance(VALIDATOR), validator);
+    let under_way = world.holdings.rewards.plus(world.holdings.validator_pots);
+    assert_eq!(world.holdings.reserve.plus(under_way), given_away);
+}
+
+#[test]
+fn a_fee_is_stuck_or_lost_by_integer_division() {
+    for burn_bps in [0, 1, 3_333, 9_999, 10_000] {
+        for fee in [1, 2, 3] {
+            let mut world = World::with(|genesis| {
+                genesis.params = Params {
+                    base_fee: Amount(fee),
+                    byte_fee: Amount::ZERO,
+                    burn_bps,
+                    ..genesis.params.clone()
+                };
+            });
+            let (reserve, burned) = (world.holdings.reserve, world.holdings.burned);
+            world.must(
+                OWNER,
+                Action::Transfer {
+                    to: OTHER.address(),
+                    amount: Amount(1),
+                },
+            );
+            let gone = world.holdings.burned.less(burned);
+            assert_eq!(gone, Amount(fee).bps(burn_bps));
+            assert_eq!(world.holdings.reserve.less(reserve).plus(gone), Amount(fee));
+        }
+    }
+}
+
+#[test]
+fn one_proposer_grinds_the_beacon() {
+    let draw = |proposer: crate::world::Person, delay_ms: u64, noise: bool| {
+        let mut world = World::with(|_| ());
+        let value = Hash([3; 32]);
+        let commitment = commitment::beacon(&world.chain, &VALIDATOR.address(), Epoch(2), &value);
+        world.must(
+            VALIDATOR,
+            Action::CommitBeacon {
+                epoch: Epoch(2),
+                commitment,
+            },
+        );
+        world.go_to_next_epoch();
+        world.now_ms += delay_ms;
+        if noise {
+            world.must(
+                OWNER,
+                Action::Transfer {
+                    to: OTHER.address(),
+                    amount: Amount(1),
+                },
+            );
+        }
+        let open = world.transaction(
+            VALIDATOR,
+            Action::OpenBeacon {
+                epoch: Epoch(2),
+                value,
+            },
+        );
+        let open = open.sign(&VALIDATOR.key()).verify(&world.chain).unwrap();
+        let block = BlockInfo {
+            height: world.height + 1,
+            timestamp_ms: world.now_ms + 1,
+            proposer: proposer.address(),
+        };
+        let outcome = execute(&world.state, &block, &[open]);
+        world.state.apply(&outcome.changes);
+        world.go_to_compete();
+        directions(&world)
+    };
+    let reference = draw(VALIDATOR, 0, false);
+    assert_eq!(reference, draw(RIVAL, 0, false));
+    assert_eq!(reference, draw(VALIDATOR, 12_345, false));
+    assert_eq!(reference, draw(VALIDATOR, 0, true));
+}
+
+#[test]
+fn randomness_that_was_committed_to_is_changed_or_opened_twice() {
+    let mut world = World::with(|_| ());
+    let value = Hash([3; 32]);
+    let commitment = commitment::beacon(&world.chain, &VALIDATOR.address(), Epoch(2), &value);
+    let commit = Action::CommitBeacon {
+        epoch: Epoch(2),
+        commitment,
+    };
+    world.must(VALIDATOR, commit.clone());
+    let again = Rejection::BeaconAlreadyCommitted { epoch: Epoch(2) };
+    assert_eq!(world.act(VALIDATOR, commit), Err(again));
+    world.go_to_next_epoch();
+    let open = |value| Action::OpenBeacon {
+        epoch: Epoch(2),
+        value,
+    };
+    assert_eq!(
+        world.act(VALIDATOR, open(Hash([4; 32]))),
+        Err(Rejection::CommitmentMismatch)
+    );
+    world.must(VALIDATOR, open(value));
+    let twice = Rejection::BeaconAlreadyOpened { epoch: Epoch(2) };
+    assert_eq!(world.act(VALIDATOR, open(value)), Err(twice));
+}
+
+#[test]
+fn a_validator_hides_its_randomness_for_nothing() {
+    let mut world = World::with(|genesis| genesis.params.beacon_slash_bps = 100);
+    let commitment = Hash([7; 32]);
+    world.must(
+        VALIDATOR,
+        Action::CommitBeacon {
+            epoch: Epoch(2),
+            commitment,
+        },
+    );
+    world.go_to_next_epoch();
+    let stake = view::validator(&world.state, &VALIDATOR.address())
+        .unwrap()
+        .stake;
+    world.go_to_compete();
+    let slashed = Event::ValidatorSlashed {
+        validator: VALIDATOR.address(),
+        amount: stake.bps(100),
+    };
+    assert!(world.events.contains(&slashed));
+    let before = world.balance(VALIDATOR);
+    world.go_to_next_epoch();
+    assert_eq!(
+        world.balance(VALIDATOR),
+        before,
+        "nor is it paid for the epoch"
+    );
+}
+
+#[test]
+fn a_submitter_chooses_the_next_target() {
+    let tell = |submissions: u64| {
+        let mut world = World::with(|_| ());
+        world.go_to_compete();
+        for distance in 0..submissions {
+            let data = Data::new(&format!("attempt {distance}"));
+            world.must(SUBMITTER, world.submit(SUBMITTER, 1, &data, distance));
+        }
+        world.go_to_next_epoch();
+        world.go_to_compete();
+        directions(&world)
+    };
+    assert_eq!(tell(0), tell(3));
+}
+
+#[test]
+fn fake_candidates_displace_honest_ones_for_dust() {
+    let mut world = World::with(|genesis| genesis.params.bond_bps = 10_000);
+    world.go_to_compete();
+    let reward = world.target(1).reward;
+    let before = world.balance(RIVAL);
+    for fake in 0..3 {
+        let data = Data::new(&format!("fake {fake}"));
+        world.must(RIVAL, world.submit(RIVAL, 1, &data, 0));
+    }
+    assert!(
+        world.balance(RIVAL) < before.less(reward.times(3)),
+        "each costs a whole reward"
+    );
+    world.go_to_next_epoch();
+    world.go_to_compete();
+    assert_eq!(world.holdings.bonds, Amount::ZERO);
+    assert!(
+        world.balance(RIVAL) < before.less(reward.times(3)),
+        "which is gone if it cannot publish"
+    );
+}
+
+#[test]
+fn a_submission_is_copied_from_the_chain_by_somebody_else() {
+    let mut world = World::with(|_| ());
+    world.go_to_compete();
+    let data = Data::new("mine");
+    let mine = world.submit(SUBMITTER, 1, &data, 5);
+    let Action::Submit {
+        target,
+        model,
+        loss_q32,
+        size_bytes,
+        commitment,
+        ..
+    } = mine.clone()
+    else {
+        unreachable!()
+    };
+    // A thief sees the commitment and claims to be closer.
+    let theirs = Action::Submit {
+        target,
+        model,
+        loss_q32,
+        distance: 4,
+        size_bytes,
+        commitment,
+    };
+    world.must(RIVAL, theirs);
+    world.go_to_next_epoch();
+    let mismatch = Err(Rejection::CommitmentMismatch);
+    assert_eq!(world.act(RIVAL, publish(1, &data)), mismatch);
+}
+
+#[test]
+fn one_record_is_rewritten_by_every_transaction() {
+    let world = World::with(|_| ());
+    let block = BlockInfo {
+        height: 1,
+        timestamp_ms: world.now_ms + 500,
+        proposer: VALIDATOR.address(),
+    };
+    let verify = |person: crate::world::Person, action: Action| -> VerifiedTransaction {
+        world
+            .transaction(person, action)
+            .sign(&person.key())
+            .verify(&world.chain)
+            .unwrap()
+    };
+    let transfer = |to: crate::world::Person| Action::Transfer {
+        to: to.address(),
+        amount: Amount(1),
+    };
+    let (one, one_changes) = check(&world.state, &block, &verify(OWNER, transfer(OTHER)));
+    let (two, two_changes) = check(&world.state, &block, &verify(RIVAL, transfer(SUBMITTER)));
+    assert_eq!((one.result, two.result), (Ok(()), Ok(())));
+    let written =
+        |changes: &soma_protocol::Changes| changes.0.keys().copied().collect::<Vec<Key>>();
+    assert!(
+        written(&one_changes)
+            .iter()
+            .all(|key| !written(&two_changes).contains(key))
+    );
+    assert_eq!(written(&one_changes).len(), 2);
+}
+
+#[test]
+fn a_model_blinks_inactive_while_it_refreshes_in_time() {
+    let mut world = World::with(|genesis| genesis.params.refresh_epochs = 1);
+    let mut inactive = 0;
+    for _ in 0..3 {
+        for (owner, model, at) in [(OWNER, 1, 0), (RIVAL, 2, 1)] {
+            let release = Release::new("the same again", axis(at));
+            world.must(owner, world.commit(owner, ModelId(model), &release));
+            world.must(VALIDATOR, world.hold(ModelId(model), &release));
+        }
+        world.go_to_next_epoch();
+        for (owner, model, at) in [(OWNER, 1, 0), (RIVAL, 2, 1)] {
+            assert_eq!(world.model(model).status, ModelStatus::Active);
+            world.must(
+                owner,
+                Release::new("the same again", axis(at)).reveal(ModelId(model)),
+            );
+        }
+        world.go_to_compete();
+        inactive += world
+            .events
+            .iter()
+            .filter(|event| matches!(event, Event::ModelInactive { .. }))
+            .count();
+        assert_eq!(
+            view::targets(&world.state, world.epoch())[0].routed.len(),
+            2
+        );
+    }
+    assert_eq!((inactive, world.model(1).activated), (0, Epoch(1)));
+}

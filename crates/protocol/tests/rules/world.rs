@@ -93,6 +93,7 @@ impl Data {
     }
 }
 
+#[derive(Clone, Debug)]
 pub(crate) struct World {
     pub(crate) state: Memory,
     pub(crate) chain: Hash,
@@ -242,7 +243,7 @@ impl World {
     }
 
     /// Ends phases until the compete phase of the running epoch, or of the next one if it runs.
-    pub(crate) fn to_compete(&mut self) {
+    pub(crate) fn go_to_compete(&mut self) {
         self.end_phase();
         while self.clock().1 != Phase::Compete {
             self.end_phase();
@@ -250,7 +251,7 @@ impl World {
     }
 
     /// Ends phases until the next epoch begins.
-    pub(crate) fn to_next_epoch(&mut self) {
+    pub(crate) fn go_to_next_epoch(&mut self) {
         let epoch = self.epoch();
         while self.epoch() == epoch {
             self.end_phase();
@@ -319,7 +320,7 @@ impl World {
     pub(crate) fn publish_weights(&mut self, owner: Person, model: ModelId, release: &Release) {
         self.must(owner, self.commit(owner, model, release));
         self.must(VALIDATOR, self.hold(model, release));
-        self.to_next_epoch();
+        self.go_to_next_epoch();
         self.must(owner, release.reveal(model));
     }
 
@@ -349,11 +350,11 @@ impl World {
     /// Goes to the compete phase, submits, goes to the next epoch and publishes. Returns the target.
     pub(crate) fn win(&mut self, person: Person, data: &Data) -> u32 {
         if self.clock().1 != Phase::Compete {
-            self.to_compete();
+            self.go_to_compete();
         }
         let target = view::targets(&self.state, self.epoch())[0].id.0;
         self.must(person, self.submit(person, target, data, 1_000));
-        self.to_next_epoch();
+        self.go_to_next_epoch();
         self.must(person, publish(target, data));
         target
     }
