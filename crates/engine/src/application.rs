@@ -13,8 +13,7 @@ use std::{
 };
 
 use commonware_consensus::{
-    Application as ConsensusApplication, Heightable as _,
-    marshal::ancestry::Ancestry,
+    Application as ConsensusApplication, Heightable as _, marshal::ancestry::Ancestry,
     simplex::scheme::ed25519::Scheme,
 };
 use commonware_cryptography::{Digested, Digestible as _, ed25519::PublicKey};
@@ -56,7 +55,7 @@ pub(crate) struct Core {
     /// The validators' keys and accounts.
     pub(crate) committee: BTreeMap<PublicKey, Address>,
     /// Set once the state has been read from disk; blocks wait for it.
-    pub(crate) state: Arc<SetOnce<Arc<State>>>,
+    pub(crate) state: SetOnce<Arc<State>>,
     pub(crate) pool: Arc<dyn Pool>,
     /// Rung when the pool has something new.
     pub(crate) work: Arc<Notify>,
@@ -87,7 +86,10 @@ impl Core {
 
 /// Milliseconds since 1970 on the runtime's clock.
 fn now_ms(clock: &impl Clock) -> u64 {
-    let since = clock.current().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = clock
+        .current()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -138,10 +140,17 @@ impl<E: Spawner + StorageContext> StatefulApplication<E> for Application {
         input: Input<Draft, ()>,
     ) -> Option<Proposed<Self, E>> {
         let parent = ancestry.next().await?;
-        let Draft { timestamp_ms, transactions } = input.upstream;
+        let Draft {
+            timestamp_ms,
+            transactions,
+        } = input.upstream;
         let proposer = *self.core.committee.get(&context.leader)?;
         let height = parent.height().next();
-        let info = BlockInfo { height: height.get(), timestamp_ms, proposer };
+        let info = BlockInfo {
+            height: height.get(),
+            timestamp_ms,
+            proposer,
+        };
         let state = self.core.state.wait().await;
         let outcome = state.after(&hash(parent.digest()), |base| {
             self.core.execute(base, &info, &transactions)
@@ -156,8 +165,16 @@ impl<E: Spawner + StorageContext> StatefulApplication<E> for Application {
             state: database::target::<E>(&sealed),
             transactions: transactions.iter().map(|tx| tx.signed().clone()).collect(),
         };
-        state.keep(hash(block.digest()), hash(block.parent), info.height, Arc::new(outcome));
-        Some(Proposed { block, merkleized: sealed })
+        state.keep(
+            hash(block.digest()),
+            hash(block.parent),
+            info.height,
+            Arc::new(outcome),
+        );
+        Some(Proposed {
+            block,
+            merkleized: sealed,
+        })
     }
 
     async fn process(
@@ -177,11 +194,16 @@ impl<E: Spawner + StorageContext> StatefulApplication<E> for Application {
         }
         let transactions = authenticate(self.core.chain, &block.transactions)?;
         let height = block.height.get();
-        let info =
-            BlockInfo { height, timestamp_ms: block.timestamp_ms, proposer: block.proposer };
+        let info = BlockInfo {
+            height,
+            timestamp_ms: block.timestamp_ms,
+            proposer: block.proposer,
+        };
         let state = self.core.state.wait().await;
         let parent = hash(block.parent);
-        let outcome = state.after(&parent, |base| self.core.execute(base, &info, &transactions))?;
+        let outcome = state.after(&parent, |base| {
+            self.core.execute(base, &info, &transactions)
+        })?;
         let sealed = seal::<E>(batches, height, &outcome.changes).await;
         state.keep(digest, parent, height, Arc::new(outcome));
         Some(sealed)
@@ -205,10 +227,16 @@ impl<E: Spawner + StorageContext> StatefulApplication<E> for Application {
     ) {
         let digest = hash(block.digest());
         let outcome = self.core.state.wait().await.finalize(&digest);
-        #[expect(clippy::expect_used, reason = "the engine finalizes only what it has processed")]
+        #[expect(
+            clippy::expect_used,
+            reason = "the engine finalizes only what it has processed"
+        )]
         let outcome = outcome.expect("a finalized block was executed on its parent before");
         // Only fails when the node is stopping; the block comes again after the next start.
-        let _ = self.core.finalized.send(finalized_block(block, digest, &outcome));
+        let _ = self
+            .core
+            .finalized
+            .send(finalized_block(block, digest, &outcome));
     }
 }
 
@@ -217,7 +245,10 @@ pub(crate) fn authenticate(
     chain: Hash,
     transactions: &[SignedTransaction],
 ) -> Option<Vec<VerifiedTransaction>> {
-    verify_batch(transactions.to_vec(), &chain).into_iter().collect::<Result<_, _>>().ok()
+    verify_batch(transactions.to_vec(), &chain)
+        .into_iter()
+        .collect::<Result<_, _>>()
+        .ok()
 }
 
 /// A block that is final, in the words of the history.
@@ -240,7 +271,10 @@ async fn seal<E: Spawner + StorageContext>(
     height: u64,
     changes: &Changes,
 ) -> <Databases<E> as DatabaseSet<E>>::Merkleized {
-    #[expect(clippy::panic, reason = "the engine's contract: a node whose disk fails must stop")]
+    #[expect(
+        clippy::panic,
+        reason = "the engine's contract: a node whose disk fails must stop"
+    )]
     match database::seal::<E>(batches, height, changes).await {
         Ok(sealed) => sealed,
         Err(error) => panic!("{error}"),
@@ -255,7 +289,10 @@ pub(crate) struct Pacer<E: Spawner + StorageContext> {
 
 impl<E: Spawner + StorageContext> Clone for Pacer<E> {
     fn clone(&self) -> Self {
-        Self { core: Arc::clone(&self.core), inner: self.inner.clone() }
+        Self {
+            core: Arc::clone(&self.core),
+            inner: self.inner.clone(),
+        }
     }
 }
 
@@ -279,7 +316,10 @@ impl<E: Spawner + StorageContext> Pacer<E> {
             let timestamp_ms = now.max(parent_ms + 1);
             let transactions = self.select(state, &digest, timestamp_ms);
             if !transactions.is_empty() || now >= latest_ms {
-                return Draft { timestamp_ms, transactions };
+                return Draft {
+                    timestamp_ms,
+                    transactions,
+                };
             }
             tokio::select! {
                 biased;
@@ -289,17 +329,14 @@ impl<E: Spawner + StorageContext> Pacer<E> {
         }
     }
 
-    fn select(
-        &self,
-        state: &State,
-        parent: &Hash,
-        timestamp_ms: u64,
-    ) -> Vec<VerifiedTransaction> {
+    fn select(&self, state: &State, parent: &Hash, timestamp_ms: u64) -> Vec<VerifiedTransaction> {
         if self.core.pool.is_empty() {
             return Vec::new();
         }
         let pool = &self.core.pool;
-        let chosen = state.after(parent, |base| pool.select(base, timestamp_ms, BLOCK_BYTES_MAX));
+        let chosen = state.after(parent, |base| {
+            pool.select(base, timestamp_ms, BLOCK_BYTES_MAX)
+        });
         let mut chosen = chosen.unwrap_or_default();
         chosen.truncate(BLOCK_TRANSACTIONS_MAX);
         chosen
@@ -325,7 +362,10 @@ impl<E: Spawner + StorageContext> ConsensusApplication<E> for Pacer<E> {
 
     async fn verify(&mut self, context: (E, Context), ancestry: impl Ancestry<Block>) -> bool {
         if let Some(block) = ancestry.peek() {
-            context.0.sleep_until(instant(block.inner().timestamp_ms)).await;
+            context
+                .0
+                .sleep_until(instant(block.inner().timestamp_ms))
+                .await;
         }
         self.inner.verify(context, ancestry).await
     }

@@ -5,8 +5,8 @@
 //! it is bounded before anything is allocated. Nothing here executes anything.
 
 use commonware_codec::{
-    Buf, Encode as _, EncodeSize, Error as CodecError, FixedSize, MaxEncodeSize, RangeCfg,
-    Read, ReadExt as _, ReadRangeExt as _, Write,
+    Buf, Encode as _, EncodeSize, Error as CodecError, FixedSize, MaxEncodeSize, RangeCfg, Read,
+    ReadExt as _, ReadRangeExt as _, Write,
 };
 use commonware_consensus::{
     Block as ConsensusBlock, BoundedBlock, CertifiableBlock, Heightable,
@@ -69,7 +69,15 @@ impl Block {
         };
         let transactions = Vec::new();
         let parent = Digest(chain.0);
-        Self { context, parent, height: Height::zero(), timestamp_ms, proposer, state, transactions }
+        Self {
+            context,
+            parent,
+            height: Height::zero(),
+            timestamp_ms,
+            proposer,
+            state,
+            transactions,
+        }
     }
 }
 
@@ -132,7 +140,15 @@ impl Read for Block {
             transactions.push(transaction);
         }
         let state = Target::new(root, range);
-        Ok(Self { context, parent, height, timestamp_ms, proposer, state, transactions })
+        Ok(Self {
+            context,
+            parent,
+            height,
+            timestamp_ms,
+            proposer,
+            state,
+            transactions,
+        })
     }
 }
 

@@ -40,7 +40,9 @@ pub struct Handle {
 
 impl std::fmt::Debug for Handle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Handle").field("tip", &self.tip()).finish_non_exhaustive()
+        f.debug_struct("Handle")
+            .field("tip", &self.tip())
+            .finish_non_exhaustive()
     }
 }
 
@@ -135,8 +137,10 @@ pub fn start(
 ) -> Result<Handle, EngineError> {
     let folder = Folder::open(&config.dir, &config.genesis.chain_id())?;
     // The engine panics when it cannot listen, so the question is asked first.
-    TcpListener::bind(config.listen)
-        .map_err(|source| EngineError::Listen { address: config.listen, source })?;
+    TcpListener::bind(config.listen).map_err(|source| EngineError::Listen {
+        address: config.listen,
+        source,
+    })?;
     let history = Arc::new(History::open(&folder.history())?);
     let work = Arc::new(Notify::new());
     let stop = Arc::new(Notify::new());
@@ -159,26 +163,41 @@ pub fn start(
             let error = match ended {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => error,
-                Err(panic) => EngineError::Stopped { reason: reason(panic.as_ref()) },
+                Err(panic) => EngineError::Stopped {
+                    reason: reason(panic.as_ref()),
+                },
             };
             // Whoever started the node is either still waiting for it or holds its handle.
-            if let Err(mpsc::TrySendError::Full(Err(error)) | mpsc::TrySendError::Disconnected(Err(error))) =
-                running_sender.try_send(Err(error))
+            if let Err(
+                mpsc::TrySendError::Full(Err(error)) | mpsc::TrySendError::Disconnected(Err(error)),
+            ) = running_sender.try_send(Err(error))
             {
                 let _ = failure_sender.send(Some(Arc::new(error)));
             }
         })
-        .map_err(|error| EngineError::Stopped { reason: error.to_string() })?;
+        .map_err(|error| EngineError::Stopped {
+            reason: error.to_string(),
+        })?;
     match running.recv() {
         Ok(Ok(Running { state, metrics })) => {
             drop(running);
-            Ok(Handle { state, history, work, stop, failure, metrics, thread: Some(thread) })
+            Ok(Handle {
+                state,
+                history,
+                work,
+                stop,
+                failure,
+                metrics,
+                thread: Some(thread),
+            })
         }
         Ok(Err(error)) => {
             let _ = thread.join();
             Err(error)
         }
-        Err(_) => Err(EngineError::Stopped { reason: "the engine's thread ended".into() }),
+        Err(_) => Err(EngineError::Stopped {
+            reason: "the engine's thread ended".into(),
+        }),
     }
 }
 
@@ -206,7 +225,9 @@ impl Job {
         Runner::new(runtime).start(|context| async move {
             let node = context.spawn(move |context| self.live(context, running));
             node.await.unwrap_or_else(|error| {
-                Err(EngineError::Stopped { reason: error.to_string() })
+                Err(EngineError::Stopped {
+                    reason: error.to_string(),
+                })
             })
         })
     }
@@ -237,12 +258,15 @@ impl Job {
             work: self.work,
             history: self.history,
         };
-        let mut node = node::start(context, config, links).await?;
+        let mut node = Box::pin(node::start(context, config, links)).await?;
         let metrics = Box::new(move || metrics.encode());
-        let _ = running.send(Ok(Running { state: node.state, metrics }));
+        let _ = running.send(Ok(Running {
+            state: Arc::clone(&node.state),
+            metrics,
+        }));
         tokio::select! {
             () = self.stop.notified() => Ok(()),
-            error = node.ended.wait() => Err(error),
+            error = node.ended() => Err(error),
         }
     }
 }

@@ -9,6 +9,7 @@ mod block;
 mod handle;
 mod network;
 mod node;
+mod parts;
 mod recorder;
 
 use std::{net::SocketAddr, path::PathBuf};

@@ -17,7 +17,10 @@ use commonware_stream::{
 };
 use commonware_utils::{NZU32, NZUsize, ordered::Map};
 
-use crate::node::{CHANNELS, Links, QUOTA, message_bytes_max};
+use crate::{
+    node::Links,
+    parts::{QUOTA, message_bytes_max},
+};
 
 /// How many validators a committee can have; mailboxes are allocated for all of them.
 const VALIDATORS_MAX: NonZeroU32 = NZU32!(16);
@@ -60,7 +63,16 @@ pub(crate) fn connect(
     config.tracked_peer_sets = NZUsize!(1);
     let (mut network, mut oracle) = lookup::Network::new(context.child("network"), config);
     oracle.track(0, peers);
-    let channels = (0..CHANNELS).map(|channel| network.register(channel, QUOTA)).collect();
+    let mut channel = |number| network.register(number, QUOTA);
+    let links = Links {
+        peers: oracle.clone(),
+        blocker: oracle,
+        votes: channel(0),
+        certificates: channel(1),
+        certificate_requests: channel(2),
+        block_requests: channel(3),
+        blocks: channel(4),
+    };
     network.start();
-    Links { peers: oracle.clone(), blocker: oracle, channels }
+    links
 }

@@ -33,27 +33,45 @@ impl Reporter for Receipts {
     fn report(&mut self, update: Self::Activity) -> Feedback {
         match update {
             Update::Tip(..) => Feedback::Ok,
-            Update::Block(block, receipt) => {
-                match self.0.send((block.height().get(), receipt)) {
-                    Ok(()) => Feedback::Ok,
-                    Err(_) => Feedback::Closed,
-                }
-            }
+            Update::Block(block, receipt) => match self.0.send((block.height().get(), receipt)) {
+                Ok(()) => Feedback::Ok,
+                Err(_) => Feedback::Closed,
+            },
         }
     }
 }
 
 /// The task that writes the history.
 pub(crate) struct Recorder {
-    pub(crate) history: Arc<History>,
-    pub(crate) sink: Arc<dyn Sink>,
-    pub(crate) blocks: UnboundedReceiver<FinalizedBlock>,
-    pub(crate) receipts: UnboundedReceiver<(u64, Exact)>,
-    /// The height of the history, as it grows.
-    pub(crate) height: watch::Sender<u64>,
+    history: Arc<History>,
+    sink: Arc<dyn Sink>,
+    blocks: UnboundedReceiver<FinalizedBlock>,
+    receipts: UnboundedReceiver<(u64, Exact)>,
+    height: watch::Sender<u64>,
 }
 
 impl Recorder {
+    pub(crate) fn new(
+        history: Arc<History>,
+        sink: Arc<dyn Sink>,
+        blocks: UnboundedReceiver<FinalizedBlock>,
+        receipts: UnboundedReceiver<(u64, Exact)>,
+    ) -> Result<Self, StoreError> {
+        let (height, _) = watch::channel(history.height()?);
+        Ok(Self {
+            history,
+            sink,
+            blocks,
+            receipts,
+            height,
+        })
+    }
+
+    /// The height of the history, as it grows.
+    pub(crate) fn height(&self) -> watch::Receiver<u64> {
+        self.height.subscribe()
+    }
+
     /// Runs until the node stops.
     ///
     /// # Errors

@@ -102,13 +102,19 @@ pub async fn seal<E: Spawner + Context>(
     for (key, value) in &changes.0 {
         batch = batch.write(FixedBytes::new(key.0), value.as_deref().map(<[u8]>::to_vec));
     }
-    Ok(batch.with_metadata(height.to_le_bytes().to_vec()).merkleize().await?)
+    Ok(batch
+        .with_metadata(height.to_le_bytes().to_vec())
+        .merkleize()
+        .await?)
 }
 
 /// What a header commits to for `sealed`.
 pub fn target<E: Spawner + Context>(sealed: &Sealed<E>) -> Target {
     let bounds = sealed.bounds();
-    Target::new(sealed.root(), non_empty_range!(bounds.inactivity_floor, bounds.tip.size))
+    Target::new(
+        sealed.root(),
+        non_empty_range!(bounds.inactivity_floor, bounds.tip.size),
+    )
 }
 
 /// Reads the whole state and the height of the block it is the state of; `None` when nothing has
@@ -123,8 +129,9 @@ pub async fn load<E: Spawner + Context>(
     let Some(metadata) = database.get_metadata().await? else {
         return Ok(None);
     };
-    let height = <[u8; 8]>::try_from(metadata.as_slice())
-        .map_err(|_| StoreError::Damaged { record: "state height" })?;
+    let height = <[u8; 8]>::try_from(metadata.as_slice()).map_err(|_| StoreError::Damaged {
+        record: "state height",
+    })?;
     let mut changes = Changes::default();
     let (mut at, end) = (database.sync_boundary(), database.bounds().end);
     while at < end {
@@ -151,5 +158,7 @@ pub async fn load<E: Spawner + Context>(
 fn key(bytes: &FixedBytes<32>) -> Result<Key, StoreError> {
     <[u8; 32]>::try_from(bytes.as_ref())
         .map(Key)
-        .map_err(|_| StoreError::Damaged { record: "state key" })
+        .map_err(|_| StoreError::Damaged {
+            record: "state key",
+        })
 }

@@ -45,7 +45,10 @@ impl Folder {
                 return Err(StoreError::InUse { path: path.into() });
             }
             Err(TryLockError::Error(source)) => {
-                return Err(StoreError::Io { path: lock_path, source });
+                return Err(StoreError::Io {
+                    path: lock_path,
+                    source,
+                });
             }
         }
         let expected = chain.to_string();
@@ -54,7 +57,11 @@ impl Folder {
             Ok(found) if found.trim() == expected => {}
             Ok(found) => {
                 let found = found.trim().to_owned();
-                return Err(StoreError::OtherChain { path: path.into(), expected, found });
+                return Err(StoreError::OtherChain {
+                    path: path.into(),
+                    expected,
+                    found,
+                });
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let draft = path.join("chain.new");
@@ -63,9 +70,17 @@ impl Folder {
                 file.sync_all().map_err(io(&draft))?;
                 fs::rename(&draft, &chain_path).map_err(io(&chain_path))?;
             }
-            Err(source) => return Err(StoreError::Io { path: chain_path, source }),
+            Err(source) => {
+                return Err(StoreError::Io {
+                    path: chain_path,
+                    source,
+                });
+            }
         }
-        Ok(Self { path: path.into(), _lock: lock })
+        Ok(Self {
+            path: path.into(),
+            _lock: lock,
+        })
     }
 
     /// Where the consensus engine keeps votes, blocks and the authenticated state.

@@ -132,12 +132,16 @@ pub struct History {
 
 impl std::fmt::Debug for History {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("History").field("height", &self.height().ok()).finish_non_exhaustive()
+        f.debug_struct("History")
+            .field("height", &self.height().ok())
+            .finish_non_exhaustive()
     }
 }
 
 fn encode(record: &impl BorshSerialize) -> Result<Vec<u8>, StoreError> {
-    borsh::to_vec(record).map_err(|_| StoreError::Damaged { record: "history record" })
+    borsh::to_vec(record).map_err(|_| StoreError::Damaged {
+        record: "history record",
+    })
 }
 
 fn decode<T: BorshDeserialize>(bytes: &[u8], record: &'static str) -> Result<T, StoreError> {
@@ -177,7 +181,10 @@ impl History {
                 continue;
             }
             if block.height != height + 1 {
-                return Err(StoreError::Gap { height, next: block.height });
+                return Err(StoreError::Gap {
+                    height,
+                    next: block.height,
+                });
             }
             append_block(&write, block)?;
             height = block.height;
@@ -190,20 +197,28 @@ impl History {
     /// The height of the last block; 0 when only genesis has happened.
     pub fn height(&self) -> Result<u64, StoreError> {
         let read = self.database.begin_read()?;
-        Ok(read.open_table(META)?.get(HEIGHT)?.map_or(0, |height| height.value()))
+        Ok(read
+            .open_table(META)?
+            .get(HEIGHT)?
+            .map_or(0, |height| height.value()))
     }
 
     /// One block.
     pub fn block(&self, height: u64) -> Result<Option<BlockRecord>, StoreError> {
         let read = self.database.begin_read()?;
         let record = read.open_table(BLOCKS)?.get(height)?;
-        record.map(|bytes| decode(bytes.value(), "block")).transpose()
+        record
+            .map(|bytes| decode(bytes.value(), "block"))
+            .transpose()
     }
 
     /// One block, by its digest.
     pub fn block_by_digest(&self, digest: &Hash) -> Result<Option<BlockRecord>, StoreError> {
         let read = self.database.begin_read()?;
-        let height = read.open_table(DIGESTS)?.get(digest.0)?.map(|height| height.value());
+        let height = read
+            .open_table(DIGESTS)?
+            .get(digest.0)?
+            .map(|height| height.value());
         height.map_or(Ok(None), |height| self.block(height))
     }
 
@@ -216,27 +231,35 @@ impl History {
         let read = self.database.begin_read()?;
         let table = read.open_table(BLOCKS)?;
         let range = table.range(..before.unwrap_or(u64::MAX))?;
-        range.rev().take(limit).map(|entry| decode(entry?.1.value(), "block")).collect()
+        range
+            .rev()
+            .take(limit)
+            .map(|entry| decode(entry?.1.value(), "block"))
+            .collect()
     }
 
     /// One transaction with its receipt.
     pub fn transaction(&self, hash: &Hash) -> Result<Option<TransactionRecord>, StoreError> {
         let read = self.database.begin_read()?;
-        let place = read.open_table(HASHES)?.get(hash.0)?.map(|place| place.value());
+        let place = read
+            .open_table(HASHES)?
+            .get(hash.0)?
+            .map(|place| place.value());
         let Some(place) = place else { return Ok(None) };
         let record = read.open_table(TRANSACTIONS)?.get(place)?;
-        record.map(|bytes| decode(bytes.value(), "transaction")).transpose()
+        record
+            .map(|bytes| decode(bytes.value(), "transaction"))
+            .transpose()
     }
 
     /// The transactions of one block, in order.
-    pub fn transactions_of_block(
-        &self,
-        height: u64,
-    ) -> Result<Vec<TransactionRecord>, StoreError> {
+    pub fn transactions_of_block(&self, height: u64) -> Result<Vec<TransactionRecord>, StoreError> {
         let read = self.database.begin_read()?;
         let table = read.open_table(TRANSACTIONS)?;
         let range = table.range((height, 0)..=(height, u32::MAX))?;
-        range.map(|entry| decode(entry?.1.value(), "transaction")).collect()
+        range
+            .map(|entry| decode(entry?.1.value(), "transaction"))
+            .collect()
     }
 
     /// Up to `limit` transactions that `sender` signed, newest first, before the place `before`
@@ -256,7 +279,9 @@ impl History {
         for entry in senders.range(range)?.rev().take(limit) {
             let (_, height, index) = entry?.0.value();
             let bytes = transactions.get((height, index))?;
-            let bytes = bytes.ok_or(StoreError::Damaged { record: "transaction" })?;
+            let bytes = bytes.ok_or(StoreError::Damaged {
+                record: "transaction",
+            })?;
             page.push(decode(bytes.value(), "transaction")?);
         }
         Ok(page)
@@ -272,13 +297,19 @@ impl History {
         let read = self.database.begin_read()?;
         let table = read.open_table(EVENTS)?;
         let range = table.range((numbers.start_bound().cloned(), numbers.end_bound().cloned()))?;
-        range.take(limit).map(|entry| decode(entry?.1.value(), "event")).collect()
+        range
+            .take(limit)
+            .map(|entry| decode(entry?.1.value(), "event"))
+            .collect()
     }
 
     /// The number of the last event; 0 when nothing has happened.
     pub fn last_event(&self) -> Result<u64, StoreError> {
         let read = self.database.begin_read()?;
-        Ok(read.open_table(META)?.get(LAST_EVENT)?.map_or(0, |last| last.value()))
+        Ok(read
+            .open_table(META)?
+            .get(LAST_EVENT)?
+            .map_or(0, |last| last.value()))
     }
 
     /// Up to `limit` events that concern `subject`, newest first, below the number `before` if one
@@ -305,7 +336,10 @@ impl History {
 }
 
 fn meta(write: &WriteTransaction, name: &str) -> Result<u64, StoreError> {
-    Ok(write.open_table(META)?.get(name)?.map_or(0, |value| value.value()))
+    Ok(write
+        .open_table(META)?
+        .get(name)?
+        .map_or(0, |value| value.value()))
 }
 
 fn append_block(write: &WriteTransaction, block: &FinalizedBlock) -> Result<(), StoreError> {
@@ -321,8 +355,12 @@ fn append_block(write: &WriteTransaction, block: &FinalizedBlock) -> Result<(), 
         first_event: last_event + 1,
         events: u32::try_from(block.events.len()).unwrap_or(u32::MAX),
     };
-    write.open_table(BLOCKS)?.insert(block.height, encode(&record)?.as_slice())?;
-    write.open_table(DIGESTS)?.insert(block.digest.0, block.height)?;
+    write
+        .open_table(BLOCKS)?
+        .insert(block.height, encode(&record)?.as_slice())?;
+    write
+        .open_table(DIGESTS)?
+        .insert(block.digest.0, block.height)?;
     append_transactions(write, block)?;
     append_events(write, block, last_event)
 }
@@ -331,7 +369,8 @@ fn append_transactions(write: &WriteTransaction, block: &FinalizedBlock) -> Resu
     let mut transactions = write.open_table(TRANSACTIONS)?;
     let mut hashes = write.open_table(HASHES)?;
     let mut senders = write.open_table(SENDERS)?;
-    for (index, (transaction, receipt)) in (0u32..).zip(block.transactions.iter().zip(&block.receipts))
+    for (index, (transaction, receipt)) in
+        (0u32..).zip(block.transactions.iter().zip(&block.receipts))
     {
         let place = (block.height, index);
         let record = TransactionRecord {
@@ -347,9 +386,10 @@ fn append_transactions(write: &WriteTransaction, block: &FinalizedBlock) -> Resu
         let known = hashes.get(receipt.hash.0)?.map(|place| place.value());
         let replace = match known {
             Some(place) => match transactions.get(place)? {
-                Some(bytes) => {
-                    decode::<TransactionRecord>(bytes.value(), "transaction")?.receipt.result.is_err()
-                }
+                Some(bytes) => decode::<TransactionRecord>(bytes.value(), "transaction")?
+                    .receipt
+                    .result
+                    .is_err(),
                 None => true,
             },
             None => true,
@@ -397,17 +437,23 @@ fn subjects_of(event: &Event) -> Result<Vec<Subject>, StoreError> {
     for (name, value) in fields {
         match name.as_str() {
             "from" | "to" | "owner" | "submitter" | "validator" => {
-                subjects.push(Subject::Account(serde_json::from_value(value).map_err(damaged)?));
+                subjects.push(Subject::Account(
+                    serde_json::from_value(value).map_err(damaged)?,
+                ));
             }
             "model" => {
-                subjects.push(Subject::Model(serde_json::from_value(value).map_err(damaged)?));
+                subjects.push(Subject::Model(
+                    serde_json::from_value(value).map_err(damaged)?,
+                ));
             }
             "models" => {
                 let models: Vec<ModelId> = serde_json::from_value(value).map_err(damaged)?;
                 subjects.extend(models.into_iter().map(Subject::Model));
             }
             "target" => {
-                subjects.push(Subject::Target(serde_json::from_value(value).map_err(damaged)?));
+                subjects.push(Subject::Target(
+                    serde_json::from_value(value).map_err(damaged)?,
+                ));
             }
             _ => {}
         }

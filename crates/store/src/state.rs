@@ -43,7 +43,9 @@ pub struct State {
 
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("State").field("tip", &self.tip()).finish_non_exhaustive()
+        f.debug_struct("State")
+            .field("tip", &self.tip())
+            .finish_non_exhaustive()
     }
 }
 
@@ -74,14 +76,23 @@ impl Inner {
             newest_first.push(&pending.outcome.changes);
             at = pending.parent;
         }
-        Some(View { finalized: &self.finalized, newest_first })
+        Some(View {
+            finalized: &self.finalized,
+            newest_first,
+        })
     }
 }
 
 impl State {
     /// Starts from a finalized copy.
     pub fn new(finalized: Memory, tip: Tip) -> Self {
-        Self { inner: RwLock::new(Inner { finalized, tip, pending: HashMap::new() }) }
+        Self {
+            inner: RwLock::new(Inner {
+                finalized,
+                tip,
+                pending: HashMap::new(),
+            }),
+        }
     }
 
     // A panic while the lock is held comes from a reader's closure; the data is whole.
@@ -115,7 +126,14 @@ impl State {
     pub fn keep(&self, block: Hash, parent: Hash, height: u64, outcome: Arc<Outcome>) {
         let mut inner = self.exclusive();
         if height > inner.tip.height {
-            inner.pending.insert(block, Pending { parent, height, outcome });
+            inner.pending.insert(
+                block,
+                Pending {
+                    parent,
+                    height,
+                    outcome,
+                },
+            );
         }
     }
 
@@ -126,9 +144,14 @@ impl State {
         if inner.pending.get(block)?.parent != inner.tip.digest {
             return None;
         }
-        let Pending { height, outcome, .. } = inner.pending.remove(block)?;
+        let Pending {
+            height, outcome, ..
+        } = inner.pending.remove(block)?;
         inner.finalized.apply(&outcome.changes);
-        inner.tip = Tip { height, digest: *block };
+        inner.tip = Tip {
+            height,
+            digest: *block,
+        };
         // Whatever is at this height lost; whatever is above it and hangs on a loser is dropped
         // when its own height becomes final.
         inner.pending.retain(|_, pending| pending.height > height);
