@@ -1,0 +1,275 @@
+//! What a score promises: the same bits on every kernel, thread count and batch, and an error instead of nonsense.
+
+use std::path::Path;
+
+use soma_model::{
+    Architecture, Directions, Engine, Error, KernelChoice, KernelKind, Report, Weights,
+    distance_squared, score, score_with_dump,
+};
+
+/// Small, and odd in every extent: nothing is a multiple of sixteen.
+fn odd() -> Architecture {
+    Architecture {
+        dim: 42,
+        heads: 3,
+        layers: 2,
+        ffn: 77,
+        vocabulary: 261,
+        positions: 37,
+        sigreg_slices: 21,
+        ..Architecture::nano()
+    }
+}
+
+fn engine(kind: KernelKind, threads: usize) -> Engine {
+    Engine::new(KernelChoice::Kind(kind), threads).unwrap()
+}
+
+fn auto() -> Engine {
+    Engine::new(KernelChoice::Auto, 2).unwrap()
+}
+
+fn text(bytes: usize) -> Vec<u8> {
+    b"The quick brown fox jumps over the lazy dog. "
+        .iter()
+        .copied()
+        .cycle()
+        .take(bytes)
+        .collect()
+}
+
+fn judge(engine: &Engine, weights: &Weights, data: &[u8]) -> Report {
+    let directions = Directions::new(weights.architecture(), [0; 32]);
+    score(engine, weights, data, &directions).unwrap()
+}
+
+#[test]
+fn every_kernel_and_thread_count_gives_the_same_score() {
+    for architecture in [
+        odd(),
+        Architecture {
+            layers: 1,
+            ..Architecture::nano()
+        },
+    ] {
+        let weights = Weights::init(&architecture, [7; 32]).unwrap();
+        let data = text(3 * architecture.positions + 11);
+        let expected = judge(&engine(KernelKind::Reference, 2), &weights, &data);
+        for kind in KernelKind::ALL {
+            if !kind.is_available() {
+                println!("skipped: this CPU cannot run the kernel `{kind}`");
+                continue;
+            }
+            if kind == KernelKind::Reference {
+                continue;
+            }
+            for threads in [1, 2, 3, 7] {
+                let got = judge(&engine(kind, threads), &weights, &data);
+                assert_eq!(got, expected, "{kind} on {threads} threads");
+            }
+        }
+    }
+}
+
+#[test]
+fn scores_have_the_recorded_bits() {
+    // Recorded on x86-64. If one changes, every score in the world changes with it.
+    let recorded = include_str!("recorded_scores.txt");
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../vectors");
+    let mut lines = Vec::new();
+    for (name, seed) in [("nano", 1), ("odd", 2)] {
+        let architecture = if name == "nano" {
+            Architecture::nano()
+        } else {
+            odd()
+        };
+        let weights = Weights::init(&architecture, [seed; 32]).unwrap();
+        for bytes in [1, 100, 256, 1000] {
+            let report = judge(&auto(), &weights, &text(bytes));
+            lines.push(line(&format!("{name} {bytes}"), &report));
+        }
+    }
+    for name in ["tiny_text", "tiny_binary", "tiny_one_byte"] {
+        let json = std::fs::read_to_string(vectors.join(name).join("config.json")).unwrap();
+        let architecture = Architecture::from_json(&json).unwrap();
+        let path = vectors.join(name).join("weights.safetensors");
+        let weights = Weights::open(&path, Some(&architecture)).unwrap();
+        let data = std::fs::read(vectors.join(name).join("data.bin")).unwrap();
+        lines.push(line(name, &judge(&auto(), &weights, &data)));
+    }
+    assert_eq!(lines.join("\n"), recorded.trim_end());
+}
+
+fn line(name: &str, report: &Report) -> String {
+    let hex = |bytes: [u8; 32]| {
+        bytes
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
+    let score = &report.score;
+    format!(
+        "{name} {} {} {}",
+        score.loss_q32,
+        hex(score.embedding_hash()),
+        hex(score.trace)
+    )
+}
+
+#[test]
+fn a_position_depends_on_nothing_after_it_and_nothing_in_other_chunks() {
+    let architecture = odd();
+    let weights = Weights::init(&architecture, [3; 32]).unwrap();
+    let directions = Directions::new(&architecture, [0; 32]);
+    let dump = |data: &[u8]| {
+        score_with_dump(&auto(), &weights, data, &directions)
+            .unwrap()
+            .1
+    };
+    let data = text(2 * 37 + 20);
+    let whole = dump(&data);
+    let row = |p: usize| p * 42..(p + 1) * 42;
+
+    let mut changed = data.clone();
+    changed[37 + 12] ^= 1;
+    let changed = dump(&changed);
+    for p in (0..37 + 12).chain(2 * 37..2 * 37 + 21) {
+        assert_eq!(
+            changed.representations[row(p)],
+            whole.representations[row(p)],
+            "{p}"
+        );
+    }
+    for p in 37 + 12..2 * 37 {
+        assert_ne!(
+            changed.representations[row(p)],
+            whole.representations[row(p)],
+            "{p}"
+        );
+    }
+
+    let last = dump(&data[2 * 37..]);
+    assert_eq!(
+        last.representations[..],
+        whole.representations[2 * 37 * 42..]
+    );
+    assert_eq!(last.nll[..], whole.nll[2 * 36..]);
+}
+
+#[test]
+fn a_chunk_that_is_full_has_no_end_and_a_short_one_has() {
+    let weights = Weights::init(&odd(), [3; 32]).unwrap();
+    let directions = Directions::new(&odd(), [0; 32]);
+    for (bytes, positions, predicted) in [
+        (1, 2, 1),
+        (36, 37, 36),
+        (37, 37, 36),
+        (38, 39, 37),
+        (74, 74, 72),
+    ] {
+        let (report, dump) = score_with_dump(&auto(), &weights, &text(bytes), &directions).unwrap();
+        assert_eq!(
+            (report.positions, dump.nll.len()),
+            (positions, predicted),
+            "{bytes} bytes"
+        );
+        let mean = dump.nll.iter().map(|&nll| f64::from(nll)).sum::<f64>() / predicted as f64;
+        assert!((report.cross_entropy - mean).abs() < 1e-12);
+        let loss = report.cross_entropy + 0.02 * report.sigreg;
+        assert_eq!(report.loss.to_bits(), loss.to_bits());
+        assert_eq!(
+            report.score.loss_q32,
+            (loss * 4_294_967_296.0).round_ties_even() as i64
+        );
+    }
+}
+
+#[test]
+fn a_file_of_a_tenth_costs_a_tenth() {
+    // Positions are the cost: there is no padding to compute.
+    let architecture = Architecture {
+        positions: 1024,
+        layers: 1,
+        ..Architecture::nano()
+    };
+    let weights = Weights::init(&architecture, [3; 32]).unwrap();
+    assert_eq!(judge(&auto(), &weights, &text(100)).positions, 101);
+    assert_eq!(judge(&auto(), &weights, &text(1024)).positions, 1024);
+    let engine = engine(KernelKind::Reference, 1);
+    let seconds = |bytes: usize| {
+        let start = std::time::Instant::now();
+        judge(&engine, &weights, &text(bytes));
+        start.elapsed().as_secs_f64()
+    };
+    // The smaller is timed several times, so that a busy machine does not decide.
+    let small = (0..5)
+        .map(|_| seconds(100))
+        .fold(f64::INFINITY, |a, b| if b < a { b } else { a });
+    assert!(small < seconds(1024) / 4.0);
+}
+
+#[test]
+fn numbers_that_are_not_finite_are_an_error_and_never_a_score() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    Weights::init(&odd(), [3; 32]).unwrap().save(&path).unwrap();
+    let original = std::fs::read(&path).unwrap();
+    let header = 8 + u64::from_le_bytes(original[..8].try_into().unwrap()) as usize;
+    let directions = Directions::new(&odd(), [0; 32]);
+    let attempt = |change: &dyn Fn(&mut [u8])| {
+        let mut bytes = original.clone();
+        change(&mut bytes[header..]);
+        std::fs::write(&path, bytes).unwrap();
+        let weights = Weights::open(&path, None).unwrap();
+        score(&auto(), &weights, &text(50), &directions).unwrap_err()
+    };
+    // The largest finite weights everywhere overflow at once.
+    let huge = f32::MAX.to_le_bytes();
+    let error = attempt(&|data| data.as_chunks_mut::<4>().0.fill(huge));
+    assert!(matches!(error, Error::NonFinite), "{error}");
+    // A bias of the predictor that makes every other token's loss more than 2^20 nats.
+    let bias = 1e30_f32.to_le_bytes();
+    let error = attempt(&|data| {
+        data.as_chunks_mut::<4>()
+            .0
+            .last_mut()
+            .unwrap()
+            .copy_from_slice(&bias)
+    });
+    assert!(matches!(error, Error::NonFinite), "{error}");
+    // No gain and no offset in the last LayerNorm: representations of zero.
+    let error = attempt(&|data| {
+        let predictor = (42 * 261 + 261) * 4;
+        let end = data.len() - predictor;
+        data[end - 2 * 42 * 4..end].fill(0);
+    });
+    assert!(matches!(error, Error::ZeroEmbedding), "{error}");
+}
+
+#[test]
+fn empty_data_and_foreign_directions_are_errors() {
+    let weights = Weights::init(&odd(), [3; 32]).unwrap();
+    let directions = Directions::new(&odd(), [0; 32]);
+    assert!(matches!(
+        score(&auto(), &weights, b"", &directions),
+        Err(Error::EmptyData)
+    ));
+    let foreign = Directions::new(&Architecture::nano(), [0; 32]);
+    assert!(matches!(
+        score(&auto(), &weights, b"x", &foreign),
+        Err(Error::OtherDirections)
+    ));
+}
+
+#[test]
+fn an_embedding_has_length_32767_and_distances_are_exact() {
+    let weights = Weights::init(&odd(), [3; 32]).unwrap();
+    let embedding = judge(&auto(), &weights, &text(50)).score.embedding;
+    let length = (distance_squared(&embedding, &[0; 42]) as f64).sqrt();
+    assert!((length - 32767.0).abs() < 4.0, "{length}");
+    assert_eq!(
+        distance_squared(&[i16::MIN, 3], &[i16::MAX, 5]),
+        65535 * 65535 + 4
+    );
+    assert_eq!(distance_squared(&[1], &[1, 2]), u64::MAX);
+}

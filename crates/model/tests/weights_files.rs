@@ -1,0 +1,305 @@
+//! Weights files: what is written is read back, and every malformed one is refused with its fault named.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use soma_model::{Architecture, Error, Weights};
+
+fn small() -> Architecture {
+    Architecture {
+        dim: 16,
+        heads: 2,
+        layers: 1,
+        ffn: 24,
+        positions: 16,
+        ..Architecture::nano()
+    }
+}
+
+/// A weights file taken apart, to be changed and put together again.
+struct Parts {
+    folder: tempfile::TempDir,
+    header: Value,
+    data: Vec<u8>,
+}
+
+impl Parts {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("original.safetensors");
+        Weights::init(&small(), [1; 32])
+            .unwrap()
+            .save(&path)
+            .unwrap();
+        let bytes = std::fs::read(path).unwrap();
+        let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let header = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+        Self {
+            folder,
+            header,
+            data: bytes[8 + length..].to_vec(),
+        }
+    }
+
+    fn write(&self, bytes: &[u8]) -> PathBuf {
+        let path = self.folder.path().join("changed.safetensors");
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    fn put_together(&self) -> Vec<u8> {
+        with_header(&self.header.to_string(), &self.data)
+    }
+
+    fn open(&self) -> Result<Weights, Error> {
+        Weights::open(&self.write(&self.put_together()), None)
+    }
+
+    fn offsets(&self, tensor: &str) -> [usize; 2] {
+        serde_json::from_value(self.header[tensor]["data_offsets"].clone()).unwrap()
+    }
+}
+
+fn with_header(header: &str, data: &[u8]) -> Vec<u8> {
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    bytes.extend(data);
+    bytes
+}
+
+const TENSOR: &str = "encoder.layers.0.attention.query.weight";
+
+#[test]
+fn a_saved_file_is_read_back_by_us_and_by_the_safetensors_library() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    let weights = Weights::init(&small(), [1; 32]).unwrap();
+    weights.save(&path).unwrap();
+    let opened = Weights::open(&path, None).unwrap();
+    assert_eq!(opened.architecture(), &small());
+    assert_eq!(opened.hash(), weights.hash());
+    let bytes = std::fs::read(&path).unwrap();
+    assert_eq!(opened.hash(), *blake3::hash(&bytes).as_bytes());
+    let library = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(library.len(), opened.tensors().len());
+    for (spec, values) in opened.tensors() {
+        let tensor = library.tensor(&spec.name).unwrap();
+        assert_eq!(tensor.shape(), spec.shape);
+        let expected: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        assert_eq!(tensor.data(), expected);
+    }
+}
+
+#[test]
+fn one_seed_gives_one_file_and_another_seed_another() {
+    let hash = |seed| Weights::init(&small(), [seed; 32]).unwrap().hash();
+    assert_eq!(hash(1), hash(1));
+    assert_ne!(hash(1), hash(2));
+    let parameters: usize = Weights::init(&small(), [1; 32])
+        .unwrap()
+        .tensors()
+        .map(|(_, values)| values.len())
+        .sum();
+    assert_eq!(parameters as u64, small().parameters());
+    assert_eq!(Architecture::v1().parameters(), 1_209_684_232);
+}
+
+#[test]
+fn half_precision_is_widened_exactly_and_subnormals_are_zero() {
+    let mut parts = Parts::new();
+    // All finite 16-bit patterns with a subnormal, in a tensor of each type.
+    let patterns = [
+        0x0000_u16, 0x8000, 0x3c00, 0xbc01, 0x0001, 0x83ff, 0x7bff, 0x3f80,
+    ];
+    let [begin, _] = parts.offsets("final_norm.gamma");
+    let tail = parts.data.split_off(begin);
+    let half: Vec<u8> = patterns
+        .iter()
+        .cycle()
+        .take(16)
+        .flat_map(|p| p.to_le_bytes())
+        .collect();
+    parts.data.extend(&half);
+    parts.data.extend(&half);
+    parts.data.extend(&tail[2 * 64..]);
+    for (name, dtype, shift) in [
+        ("final_norm.gamma", "F16", 0),
+        ("final_norm.beta", "BF16", 32),
+    ] {
+        parts.header[name] = json!({ "dtype": dtype, "shape": [16], "data_offsets": [begin + shift, begin + shift + 32] });
+    }
+    for name in ["predictor.weight", "predictor.bias"] {
+        let [from, to] = parts.offsets(name);
+        parts.header[name]["data_offsets"] = json!([from - 64, to - 64]);
+    }
+    // A float32 subnormal as well.
+    parts.data[..4].copy_from_slice(&1_u32.to_le_bytes());
+    let weights = parts.open().unwrap();
+    let values = |name: &str| {
+        let found = weights.tensors().find(|(spec, _)| spec.name == name);
+        found.unwrap().1.to_vec()
+    };
+    let two_to_24 = 16_777_216.0_f32;
+    let expected = [
+        0.0,
+        -0.0,
+        1.0,
+        -(1.0 + 1.0 / 1024.0),
+        1.0 / two_to_24,
+        -1023.0 / two_to_24,
+        65504.0,
+        1.875,
+    ];
+    let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+    assert_eq!(bits(&values("final_norm.gamma")[..8]), bits(&expected));
+    let widened = patterns.map(|p| f32::from_bits(u32::from(p) << 16));
+    let expected = widened.map(|v| if v.is_subnormal() { 0.0 } else { v });
+    assert_eq!(bits(&values("final_norm.beta")[..8]), bits(&expected));
+    assert_eq!(values("embedding.weight")[0].to_bits(), 0);
+}
+
+#[test]
+fn files_that_are_not_safetensors_are_refused() {
+    let parts = Parts::new();
+    let open = |bytes: &[u8]| Weights::open(&parts.write(bytes), None).unwrap_err();
+    assert!(matches!(open(b""), Error::TooShort { bytes: 0 }));
+    assert!(matches!(open(b"soma"), Error::TooShort { bytes: 4 }));
+    assert!(matches!(
+        open(b"PK\x03\x04 this is a zip file"),
+        Error::HeaderTooLong { .. }
+    ));
+    assert!(matches!(
+        open(&(1_u64 << 21).to_le_bytes()),
+        Error::HeaderTooLong { .. }
+    ));
+    assert!(matches!(
+        open(&with_header("not json", b"")),
+        Error::HeaderNotJson(_)
+    ));
+    assert!(matches!(
+        open(&with_header("[1, 2]", b"")),
+        Error::HeaderNotJson(_)
+    ));
+    assert!(matches!(
+        open(&parts.put_together()[..100]),
+        Error::HeaderCutOff { .. }
+    ));
+    assert!(matches!(
+        open(&with_header("{}", b"")),
+        Error::NoArchitecture
+    ));
+    let missing = parts.folder.path().join("nothing");
+    assert!(matches!(
+        Weights::open(&missing, None),
+        Err(Error::Io { .. })
+    ));
+}
+
+#[test]
+fn a_tensor_that_is_missing_extra_or_twice_is_named() {
+    let mut parts = Parts::new();
+    let entry = parts.header[TENSOR].clone();
+    parts.header.as_object_mut().unwrap().remove(TENSOR);
+    assert!(matches!(parts.open(), Err(Error::Missing { tensor }) if tensor == TENSOR));
+    parts.header[TENSOR] = entry.clone();
+    parts.header["encoder.layers.1.norm_1.beta"] = entry.clone();
+    let error = parts.open().unwrap_err();
+    assert!(
+        error.to_string().contains("encoder.layers.1.norm_1.beta"),
+        "{error}"
+    );
+    assert!(matches!(error, Error::Unexpected { .. }));
+
+    let parts = Parts::new();
+    let twice = parts
+        .header
+        .to_string()
+        .replacen('{', &format!("{{\"{TENSOR}\":{entry},"), 1);
+    let path = parts.write(&with_header(&twice, &parts.data));
+    assert!(
+        matches!(Weights::open(&path, None), Err(Error::Duplicate { tensor }) if tensor == TENSOR)
+    );
+}
+
+#[test]
+fn a_tensor_of_another_shape_or_type_is_named() {
+    let mut parts = Parts::new();
+    parts.header[TENSOR]["shape"] = json!([8, 32]);
+    assert!(
+        matches!(parts.open(), Err(Error::Shape { tensor, found, .. }) if tensor == TENSOR && found == [8, 32])
+    );
+    parts.header[TENSOR]["shape"] = json!([16, 16]);
+    parts.header[TENSOR]["dtype"] = json!("F64");
+    assert!(matches!(parts.open(), Err(Error::ElementType { tensor, .. }) if tensor == TENSOR));
+}
+
+#[test]
+fn offsets_that_overlap_leave_gaps_or_lie_outside_are_refused() {
+    let mut parts = Parts::new();
+    let [begin, end] = parts.offsets(TENSOR);
+    parts.header[TENSOR]["data_offsets"] = json!([begin, end - 4]);
+    assert!(matches!(parts.open(), Err(Error::Offsets { tensor, .. }) if tensor == TENSOR));
+    parts.header[TENSOR]["data_offsets"] = json!([end, begin]);
+    assert!(matches!(parts.open(), Err(Error::Offsets { .. })));
+    parts.header[TENSOR]["data_offsets"] = json!([begin - 4, end - 4]);
+    assert!(matches!(parts.open(), Err(Error::GapOrOverlap { .. })));
+    let far = usize::MAX / 2;
+    parts.header[TENSOR]["data_offsets"] = json!([far, far + end - begin]);
+    assert!(matches!(parts.open(), Err(Error::Truncated { tensor }) if tensor == TENSOR));
+    parts.header[TENSOR]["data_offsets"] = json!([begin, end]);
+    assert!(parts.open().is_ok());
+    parts.data.extend([0; 4]);
+    assert!(matches!(
+        parts.open(),
+        Err(Error::TrailingBytes { bytes: 4 })
+    ));
+    parts.data.truncate(parts.data.len() - 8);
+    assert!(matches!(parts.open(), Err(Error::Truncated { tensor }) if tensor == "predictor.bias"));
+}
+
+#[test]
+fn a_weight_that_is_not_finite_is_named_with_its_place() {
+    for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut parts = Parts::new();
+        let [begin, _] = parts.offsets(TENSOR);
+        parts.data[begin + 40..begin + 44].copy_from_slice(&value.to_le_bytes());
+        let error = parts.open().unwrap_err();
+        assert!(matches!(&error, Error::NonFiniteWeight { tensor, index: 10 } if tensor == TENSOR));
+        assert!(error.is_malformed_weights());
+    }
+}
+
+#[test]
+fn an_architecture_outside_its_bounds_is_refused() {
+    let change = |field: &str, value: Value| {
+        let mut json: Value = serde_json::from_str(&small().to_json()).unwrap();
+        json[field] = value;
+        Architecture::from_json(&json.to_string())
+    };
+    assert!(change("num_heads", json!(4)).is_ok());
+    for (field, value) in [
+        ("embedding_dim", json!(0)),
+        ("num_heads", json!(3)),
+        ("num_heads", json!(16)),
+        ("num_layers", json!(4096)),
+        ("vocab_size", json!(257)),
+        ("max_seq_len", json!(1)),
+        ("sig_reg_points", json!(1)),
+        ("sig_reg_t_max", json!(0.0)),
+        ("sig_reg_coefficient", json!(-1.0)),
+    ] {
+        let error = change(field, value).unwrap_err();
+        assert!(
+            matches!(&error, Error::OutOfBounds { field: named, .. } if *named == field),
+            "{error}"
+        );
+    }
+    assert!(matches!(
+        change("num_layers", json!("two")),
+        Err(Error::ArchitectureNotJson(_))
+    ));
+    assert!(matches!(
+        change("colour", json!("red")),
+        Err(Error::ArchitectureNotJson(_))
+    ));
+}
