@@ -150,21 +150,27 @@ impl Params {
 
     /// Length of the reveal phase, before publication, in ms.
     pub fn reveal_ms(&self) -> u64 {
-        Amount(self.epoch_ms).bps(self.reveal_bps).0
+        self.share_of_epoch_ms(self.reveal_bps)
     }
 
     /// Length of the part of the publish phase that each rank has, in ms.
     pub fn publish_part_ms(&self) -> u64 {
-        Amount(self.epoch_ms)
-            .bps(self.publish_bps)
-            .over(self.candidates_per_target.into())
-            .0
+        let ranks = u64::from(self.candidates_per_target);
+        self.share_of_epoch_ms(self.publish_bps)
+            .checked_div(ranks)
+            .unwrap_or(0)
     }
 
     /// Length of the compete phase in ms.
     pub fn compete_ms(&self) -> u64 {
         let before = self.reveal_bps.saturating_add(self.publish_bps);
-        Amount(self.epoch_ms).bps(BPS.saturating_sub(before)).0
+        self.share_of_epoch_ms(BPS.saturating_sub(before))
+    }
+
+    /// `bps` ten-thousandths of an epoch, in ms; exact below 58,000 years.
+    fn share_of_epoch_ms(&self, bps: u16) -> u64 {
+        let product = self.epoch_ms.saturating_mul(bps.into());
+        product.checked_div(BPS.into()).unwrap_or(0)
     }
 }
 

@@ -18,6 +18,8 @@ mod routing_equals_a_naive_search;
 #[cfg(test)]
 mod submissions_and_settlement;
 #[cfg(test)]
+mod the_documented_parameters_are_the_real_ones;
+#[cfg(test)]
 mod transactions_and_fees;
 #[cfg(test)]
 mod what_must_be_impossible;
