@@ -266,7 +266,7 @@ fn take(world: &mut World, somebody: usize, step: &Step) -> BTreeSet<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 40, max_shrink_iters: 300, ..ProptestConfig::default() })]
 
     #[test]
     fn any_history_conserves_the_supply_and_keeps_states_legal(
@@ -292,7 +292,7 @@ fn random_histories_reach_every_outcome() {
     use proptest::strategy::ValueTree;
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let mut seen = BTreeSet::new();
-    for _ in 0..40 {
+    for _ in 0..25 {
         let mut world = any_world().new_tree(&mut runner).unwrap().current();
         let steps = history(100..101).new_tree(&mut runner).unwrap().current();
         for (somebody, step) in &steps {

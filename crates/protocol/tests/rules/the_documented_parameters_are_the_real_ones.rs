@@ -5,11 +5,15 @@ use soma_protocol::Params;
 #[test]
 fn the_table_of_parameters_equals_the_code() {
     let page = include_str!("../../../../docs/protocol.md");
+    let section = page
+        .split("\n## ")
+        .find(|section| section.starts_with("Parameters\n"))
+        .unwrap();
     let number = |cell: &str| cell.trim().replace(',', "").parse::<u64>().unwrap();
     let (network, local) = (Params::network().values(), Params::local().values());
-    let rows: Vec<Vec<&str>> = page
+    let rows: Vec<Vec<&str>> = section
         .lines()
-        .filter(|line| line.starts_with("| `") && line.contains(" to "))
+        .filter(|line| line.starts_with("| `"))
         .map(|line| line.split('|').map(str::trim).collect())
         .collect();
     assert_eq!(rows.len(), Params::BOUNDS.len());
