@@ -17,7 +17,7 @@ use crate::events::Events;
 use crate::routes;
 use crate::types::{
     Account, ApiError, Block, Epoch, Model, Page, Receipt, Status, Submitted, Target, Transaction,
-    TransactionState, Vector,
+    Vector,
 };
 
 /// How long a node may take to accept a connection.
@@ -262,18 +262,21 @@ impl Client {
 
     /// The receipt, if there is one.
     async fn look(&self, hash: Hash, valid_until_ms: u64) -> Result<Option<Receipt>, SdkError> {
-        // The time is asked for first: what was not final then may be final since.
-        let timestamp_ms = self.status().await?.timestamp_ms.0;
+        if let Some(transaction) = self.find(hash).await? {
+            return Ok(transaction.receipt);
+        }
+        if self.status().await?.timestamp_ms.0 <= valid_until_ms {
+            return Ok(None);
+        }
+        // It may have become final between the two answers.
+        let transaction = self.find(hash).await?.ok_or(SdkError::Expired { hash })?;
+        Ok(transaction.receipt)
+    }
+
+    /// The transaction, if the node knows it.
+    async fn find(&self, hash: Hash) -> Result<Option<Transaction>, SdkError> {
         match self.transaction(hash).await {
-            Ok(Transaction {
-                state: TransactionState::Final,
-                receipt: Some(receipt),
-                ..
-            }) => Ok(Some(receipt)),
-            Ok(_) => Ok(None),
-            Err(SdkError::Api { status: 404, .. }) if timestamp_ms > valid_until_ms => {
-                Err(SdkError::Expired { hash })
-            }
+            Ok(transaction) => Ok(Some(transaction)),
             Err(SdkError::Api { status: 404, .. }) => Ok(None),
             Err(error) => Err(error),
         }
@@ -328,7 +331,7 @@ impl Client {
             return Ok(response);
         }
         let (url, bytes) = self.read(response).await?;
-        Err(refusal(status, url, &bytes))
+        Err(refusal(status, &url, &bytes))
     }
 
     /// A failure of the network, without the query of the URL.
@@ -369,7 +372,7 @@ impl Client {
 }
 
 /// What a node says when it refuses; something between us and it may say it in other words.
-fn refusal(status: StatusCode, url: String, bytes: &[u8]) -> SdkError {
+fn refusal(status: StatusCode, url: &str, bytes: &[u8]) -> SdkError {
     let error = serde_json::from_slice(bytes).unwrap_or_else(|_| ApiError {
         code: format!("http_{}", status.as_u16()),
         message: format!("{url} answers {status}"),

@@ -194,7 +194,9 @@ mod tests {
             events in prop::collection::vec("[ -~]{0,20}", 0..5),
             cuts in prop::collection::vec(0usize..200, 0..10),
         ) {
-            let stream: String = events.iter().map(|e| format!("id: 0-1\ndata: {e}\n\n")).collect();
+            let stream = events.iter().fold(String::new(), |stream, event| {
+                stream + "id: 0-1\ndata: " + event + "\n\n"
+            });
             let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(stream.len())).collect();
             cuts.extend([0, stream.len()]);
             cuts.sort_unstable();

@@ -1,7 +1,7 @@
 //! The paths of the HTTP API, once, for the node that serves them and the client that calls them.
 //!
-//! Templates are written as axum and OpenAPI write them; [`path`] fills them in. Every answer that
-//! is not a success is an [`ApiError`](crate::types::ApiError). No handler lives here.
+//! Templates are written as `axum` and `OpenAPI` write them; [`path`] fills them in. Every answer
+//! that is not a success is an [`ApiError`](crate::types::ApiError). No handler lives here.
 
 /// `GET`: [`Status`](crate::types::Status).
 pub const STATUS: &str = "/v1/status";
@@ -58,7 +58,7 @@ pub const HEALTH: &str = "/healthz";
 pub const READY: &str = "/readyz";
 /// `GET`: Prometheus text.
 pub const METRICS: &str = "/metrics";
-/// `GET`: the OpenAPI document.
+/// `GET`: the `OpenAPI` document.
 pub const OPENAPI: &str = "/openapi.json";
 
 /// Items of a page when the request does not say.

@@ -65,8 +65,8 @@ impl Client {
     ///
     /// # Errors
     /// [`SdkError::Api`] if no commit names the hash or the node refuses it;
-    /// [`SdkError::WrongSize`] if the file is not as long as committed; [`SdkError::Network`] after several attempts;
-    /// [`SdkError::Io`].
+    /// [`SdkError::WrongSize`] if the file is not as long as committed;
+    /// [`SdkError::Network`] after several attempts; [`SdkError::Io`].
     pub async fn upload(
         &self,
         path: &Path,

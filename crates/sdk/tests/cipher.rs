@@ -14,7 +14,7 @@ const KEYSTREAM: &str = "6407955444c48a749c83df25b07114f81a16598d7d75c930c20012c
 
 fn pattern(length: usize) -> Vec<u8> {
     (0..length)
-        .map(|at| u8::try_from(at * 31 % 251).unwrap())
+        .map(|at| (at * 31 + at / 256).to_le_bytes()[0])
         .collect()
 }
 

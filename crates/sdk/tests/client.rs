@@ -1,5 +1,7 @@
 //! What the client promises, against a real server on this machine.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -52,7 +54,7 @@ async fn status(State(node): State<Shared>) -> Response {
             "chain": "test", "chain_id": CHAIN.to_string(), "version": "0", "height": "18446744073709551615",
             "block": zero, "state_root": zero, "timestamp_ms": timestamp_ms,
             "clock": { "epoch": 3, "phase": "publish:1", "ends_ms": null, "beacon": zero },
-            "models_active": 1, "targets_open": 2, "pool": 3,
+            "models_active": 1, "targets_open": 2, "pool": 3, "duties": 4,
             "supply": { "cap": "5", "reserve": "1", "held": "1", "burned": "3", "conserved": true },
             "a_field_of_a_later_version": 1,
         }),

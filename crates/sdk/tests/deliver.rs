@@ -1,0 +1,224 @@
+//! What delivery of the spool promises, against a server on this machine that plays the node: what
+//! can be sent is sent, what is over is forgotten, and nothing else is.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+use std::sync::{Arc, Mutex};
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use soma_sdk::due::{Due, Publication};
+use soma_sdk::protocol::{Action, Epoch, Hash, Params, SecretKey, SignedTransaction, TargetId};
+use soma_sdk::spool::Outcome;
+use soma_sdk::{Client, Secret, Sender, Spool, routes};
+
+const CHAIN: Hash = Hash([7; 32]);
+
+/// What the node says, and what it was sent.
+#[derive(Clone)]
+struct Node {
+    phase: &'static str,
+    target_status: &'static str,
+    rejection: Value,
+    refuses: bool,
+    sent: Vec<SignedTransaction>,
+}
+
+type Shared = Arc<Mutex<Node>>;
+
+fn key() -> SecretKey {
+    SecretKey::from_bytes(&[1; 32])
+}
+
+fn publication(owner: &SecretKey) -> Publication {
+    Publication {
+        chain: CHAIN,
+        submitter: owner.address(),
+        target: TargetId(9),
+        epoch: Epoch(7),
+        salt: Secret::from_bytes([4; 32]),
+        data: b"data".to_vec(),
+    }
+}
+
+async fn status(State(node): State<Shared>) -> Json<Value> {
+    let zero = Hash::default().to_string();
+    let phase = node.lock().unwrap().phase;
+    Json(json!({
+        "chain": "test", "chain_id": CHAIN.to_string(), "version": "0", "height": "1",
+        "block": zero, "state_root": zero, "timestamp_ms": "1",
+        "clock": { "epoch": 8, "phase": phase, "ends_ms": null, "beacon": null },
+        "models_active": 0, "targets_open": 0, "pool": 0, "duties": 0,
+        "supply": { "cap": "0", "reserve": "0", "held": "0", "burned": "0", "conserved": true },
+    }))
+}
+
+async fn target(State(node): State<Shared>) -> Json<Value> {
+    let candidate = json!({
+        "rank": 0, "submitter": key().address().to_string(), "model": 1, "loss_q32": "-5",
+        "distance": "6", "size_bytes": 4, "bond": "40",
+        "commitment": publication(&key()).commitment().to_string(),
+    });
+    let status = node.lock().unwrap().target_status;
+    Json(json!({
+        "id": 9, "epoch": 7, "status": status, "returned": null, "reward": "100",
+        "seed": Hash::default().to_string(), "routed": [], "candidates": [candidate],
+        "publication": null, "payment": null,
+    }))
+}
+
+async fn send(State(node): State<Shared>, body: Bytes) -> Response {
+    let mut node = node.lock().unwrap();
+    if node.refuses {
+        let error = json!({ "code": "pool_rules", "message": "no", "hint": null });
+        return (StatusCode::UNPROCESSABLE_ENTITY, Json(error)).into_response();
+    }
+    let signed = SignedTransaction::decode(&body).unwrap();
+    let hash = signed.hash().to_string();
+    node.sent.push(signed);
+    Json(json!({ "hash": hash })).into_response()
+}
+
+async fn transaction(State(node): State<Shared>) -> Json<Value> {
+    let rejection = node.lock().unwrap().rejection.clone();
+    Json(json!({
+        "hash": Hash::default().to_string(), "state": "final",
+        "sender": key().address().to_string(), "nonce": "0", "action": "publish_data",
+        "valid_until_ms": "1", "height": "2", "receipt": { "fee": "1", "rejection": rejection },
+    }))
+}
+
+async fn account() -> Json<Value> {
+    let address = key().address().to_string();
+    Json(json!({
+        "address": address, "balance": "1", "nonce": "0", "next_nonce": "0", "models": [],
+    }))
+}
+
+/// One delivery of `due` to a node that answers like `node`: what became of it, what was sent, and
+/// what is left in the spool.
+async fn deliver(node: Node, due: Due) -> (Outcome, Vec<SignedTransaction>, usize) {
+    let shared = Arc::new(Mutex::new(node));
+    let router = Router::new()
+        .route(routes::STATUS, get(status))
+        .route(routes::PARAMS, get(async || Json(Params::local())))
+        .route(routes::ACCOUNT, get(account))
+        .route(routes::TARGET, get(target))
+        .route(routes::TRANSACTIONS, post(send))
+        .route(routes::TRANSACTION, get(transaction))
+        .with_state(shared.clone());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = Client::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+
+    let folder = tempfile::tempdir().unwrap();
+    let spool = Spool::open(folder.path()).unwrap();
+    spool.put(due).unwrap();
+    let sender = Sender::new(client, key()).await.unwrap();
+    let (_, outcome) = spool.deliver(&sender).await.unwrap().pop().unwrap();
+    let sent = shared.lock().unwrap().sent.clone();
+    (outcome, sent, spool.list().unwrap().due.len())
+}
+
+fn node() -> Node {
+    Node {
+        phase: "publish:0",
+        target_status: "open",
+        rejection: Value::Null,
+        refuses: false,
+        sent: Vec::new(),
+    }
+}
+
+fn ours() -> Due {
+    Due::Publication(publication(&key()))
+}
+
+#[tokio::test]
+async fn what_is_ready_is_sent_and_forgotten_once_it_is_final() {
+    let (outcome, sent, left) = deliver(node(), ours()).await;
+    assert!(matches!(outcome, Outcome::Sent));
+    assert_eq!(left, 0);
+    let Action::PublishData { target, data, salt } = &sent[0].transaction.action else {
+        panic!()
+    };
+    assert_eq!(
+        (*target, data.as_slice(), *salt),
+        (TargetId(9), b"data".as_slice(), [4; 32])
+    );
+}
+
+#[tokio::test]
+async fn what_is_done_already_is_forgotten_without_a_second_transaction() {
+    let published = Node {
+        target_status: "published",
+        ..node()
+    };
+    let (outcome, sent, left) = deliver(published, ours()).await;
+    assert!(matches!(outcome, Outcome::Over));
+    assert_eq!((sent.len(), left), (0, 0));
+}
+
+#[tokio::test]
+async fn what_came_too_late_is_said_to_be_missed() {
+    let (outcome, sent, left) = deliver(
+        Node {
+            phase: "compete",
+            ..node()
+        },
+        ours(),
+    )
+    .await;
+    assert!(matches!(outcome, Outcome::Missed));
+    assert_eq!((sent.len(), left), (0, 0));
+}
+
+#[tokio::test]
+async fn a_refusal_that_may_pass_keeps_it_and_a_hopeless_one_does_not() {
+    for (code, kept) in [
+        ("not_publisher", 1),
+        ("wrong_phase", 1),
+        ("data_already_won", 0),
+    ] {
+        let rejection = json!({ "code": code, "message": "m", "help": "h" });
+        let (outcome, _, left) = deliver(
+            Node {
+                rejection,
+                ..node()
+            },
+            ours(),
+        )
+        .await;
+        assert!(matches!(&outcome, Outcome::Refused(error) if error.code() == code));
+        assert_eq!(left, kept, "{code}");
+    }
+    let (outcome, _, left) = deliver(
+        Node {
+            refuses: true,
+            ..node()
+        },
+        ours(),
+    )
+    .await;
+    assert!(matches!(outcome, Outcome::Failed(_)));
+    assert_eq!(left, 1);
+}
+
+#[tokio::test]
+async fn what_belongs_to_another_account_or_chain_is_left_alone() {
+    let other_account = Due::Publication(publication(&SecretKey::from_bytes(&[2; 32])));
+    let other_chain = Due::Publication(Publication {
+        chain: Hash([8; 32]),
+        ..publication(&key())
+    });
+    for due in [other_account, other_chain] {
+        let (outcome, sent, left) = deliver(node(), due).await;
+        assert!(matches!(outcome, Outcome::Foreign));
+        assert_eq!((sent.len(), left), (0, 1));
+    }
+}

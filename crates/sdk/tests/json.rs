@@ -1,0 +1,263 @@
+//! The JSON of the API, from a state that the rules made. Others parse it: shapes are added to,
+//! never changed.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+use serde_json::{Value, json};
+use soma_sdk::cursor::Cursor;
+use soma_sdk::protocol::{
+    Action, Address, Amount, ArchitectureSpec, BlockInfo, ConsensusKey, Epoch, Genesis,
+    GenesisAccount, GenesisModel, GenesisValidator, Hash, Memory, ModelId, Params, Phase, SUPPLY,
+    SecretKey, TargetId, Transaction, execute, view,
+};
+use soma_sdk::types;
+
+fn key() -> SecretKey {
+    SecretKey::from_bytes(&[1; 32])
+}
+
+fn genesis() -> Genesis {
+    let architecture = ArchitectureSpec::nano();
+    let mut embedding = vec![0; architecture.dim as usize];
+    embedding[0] = 32_767;
+    Genesis {
+        chain: "test".into(),
+        timestamp_ms: 1_000,
+        params: Params {
+            epoch_ms: 0,
+            ..Params::local()
+        },
+        architecture,
+        accounts: vec![GenesisAccount {
+            address: key().address(),
+            balance: Amount::soma(5),
+        }],
+        validators: vec![GenesisValidator {
+            address: Address([2; 32]),
+            consensus_key: ConsensusKey([3; 32]),
+            stake: Amount::soma(1),
+        }],
+        models: vec![GenesisModel {
+            owner: key().address(),
+            name: "owl".into(),
+            commission_bps: 500,
+            stake: Amount::soma(10),
+            weights_hash: Hash([0xab; 32]),
+            ciphertext_hash: Hash([0xcd; 32]),
+            size_bytes: 3_456_789,
+            key: [0xef; 32],
+            embedding,
+        }],
+        operator: Some(key().address()),
+    }
+}
+
+/// The state once the operator has ended phases until targets are drawn.
+fn competing() -> (Memory, Vec<soma_sdk::protocol::Event>) {
+    let genesis = genesis();
+    let chain = genesis.chain_id();
+    let mut state = Memory::default();
+    state.apply(&genesis.state().unwrap());
+    let mut events = Vec::new();
+    for height in 1..20 {
+        let clock = view::chain(&state).clock;
+        if clock.phase == Phase::Compete {
+            return (state, events);
+        }
+        let action = Action::EndPhase {
+            epoch: clock.epoch,
+            phase: clock.phase,
+        };
+        let transaction = Transaction {
+            chain,
+            sender: key().address(),
+            nonce: view::account(&state, &key().address()).nonce,
+            fee_limit: Amount::ZERO,
+            valid_until_ms: u64::MAX,
+            action,
+        };
+        let verified = transaction.sign(&key()).verify(&chain).unwrap();
+        let proposer = Address([2; 32]);
+        let block = BlockInfo {
+            height,
+            timestamp_ms: 1_000 + height,
+            proposer,
+        };
+        let outcome = execute(&state, &block, &[verified]);
+        assert_eq!(outcome.receipts[0].result, Ok(()));
+        state.apply(&outcome.changes);
+        events.extend(outcome.events);
+    }
+    panic!("the compete phase never came");
+}
+
+fn hex(byte: &str) -> String {
+    byte.repeat(32)
+}
+
+/// `value` as JSON; what the JSON reads back as is the same.
+fn json_of<T>(value: &T) -> Value
+where
+    T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug,
+{
+    let json = serde_json::to_value(value).unwrap();
+    assert_eq!(&serde_json::from_value::<T>(json.clone()).unwrap(), value);
+    json
+}
+
+#[test]
+fn a_model_says_what_it_is_and_what_it_competes_with() {
+    let (state, _) = competing();
+    let model = types::Model::read(&state, ModelId(1)).unwrap();
+    let expected = json!({
+        "id": 1, "name": "owl", "owner": key().address().to_string(), "commission_bps": 500,
+        "status": "active", "release_epoch": null, "stake": "10000000000", "commits": [],
+        "wins": 0, "earned": "0",
+        "weights": {
+            "hash": hex("ab"), "size_bytes": "3456789", "ciphertext_hash": hex("cd"),
+            "key": hex("ef"), "revealed_epoch": model.weights.as_ref().unwrap().revealed_epoch,
+            "first_epoch": model.weights.as_ref().unwrap().first_epoch,
+            "refresh_epoch": model.weights.as_ref().unwrap().revealed_epoch
+                + Params::local().refresh_epochs,
+        },
+    });
+    assert_eq!(json_of(&model), expected);
+    assert_eq!(types::Model::read(&state, ModelId(2)), None);
+    let embedding = types::Vector::embedding(&state, ModelId(1)).unwrap();
+    assert_eq!(embedding.components.len(), 128);
+}
+
+#[test]
+fn a_target_names_its_seed_its_models_and_their_weights() {
+    let (state, _) = competing();
+    let target = types::Target::read(&state, TargetId(1)).unwrap();
+    let json = json_of(&target);
+    let beacon = view::epoch(&state, Epoch(1)).unwrap().beacon;
+    assert_eq!(json["id"], 1);
+    assert_eq!(json["epoch"], 1);
+    assert_eq!(json["status"], "open");
+    assert_eq!(json["seed"], beacon.to_string());
+    assert_eq!(json["routed"][0]["model"], 1);
+    assert_eq!(json["routed"][0]["weights_hash"], hex("ab"));
+    assert_eq!(json["routed"][0]["size_bytes"], "3456789");
+    let reward: u64 = json["reward"].as_str().unwrap().parse().unwrap();
+    assert!(reward > 0 && reward.is_multiple_of(2));
+    for field in ["returned", "publication", "payment"] {
+        assert_eq!(json[field], Value::Null);
+    }
+    let direction = types::Vector::direction(&state, TargetId(1)).unwrap();
+    assert_eq!(direction.components.len(), 128);
+}
+
+#[test]
+fn the_clock_and_the_epoch_follow_the_phases() {
+    let mut before = Memory::default();
+    before.apply(&genesis().state().unwrap());
+    let clock = json!({ "epoch": 1, "phase": "reveal", "ends_ms": null, "beacon": null });
+    assert_eq!(json_of(&types::Clock::read(&before)), clock);
+    let epoch = json!({ "epoch": 1, "beacon": null, "targets": [], "target_reward": "0" });
+    assert_eq!(
+        json_of(&types::Epoch::read(&before, Epoch(1)).unwrap()),
+        epoch
+    );
+    assert_eq!(types::Epoch::read(&before, Epoch(2)), None);
+
+    let (after, _) = competing();
+    assert_eq!(types::Clock::read(&after).phase.0, Phase::Compete);
+    let epoch = types::Epoch::read(&after, Epoch(1)).unwrap();
+    assert_eq!(
+        epoch.targets.len(),
+        Params::local().targets_per_epoch as usize
+    );
+    assert_eq!(types::Clock::read(&after).beacon, epoch.beacon);
+}
+
+#[test]
+fn an_account_and_the_supply_are_in_base_units() {
+    let (state, _) = competing();
+    let address = key().address();
+    let nonce = view::account(&state, &address).nonce;
+    let account = types::Account::read(&state, address, 0, vec![1]);
+    let expected = json!({
+        "address": address.to_string(), "balance": "5000000000", "nonce": nonce.to_string(),
+        "next_nonce": nonce.to_string(), "models": [1],
+    });
+    assert_eq!(json_of(&account), expected);
+
+    let reserve = view::supply(&state).reserve;
+    let held = SUPPLY.less(reserve).less(view::supply(&state).burned);
+    let supply = json_of(&types::Supply::read(&state, held));
+    assert_eq!(supply["cap"], "10000000000000000");
+    assert_eq!(supply["reserve"], reserve.0.to_string());
+    assert_eq!(supply["conserved"], true);
+    let slip = types::Supply::read(&state, held.plus(Amount(1)));
+    assert!(!slip.conserved);
+}
+
+#[test]
+fn every_event_keeps_its_particulars_beside_its_place_and_name() {
+    let (_, events) = competing();
+    assert!(events.len() > 5);
+    for (index, event) in (0..).zip(events) {
+        let shown = types::Event::new(Cursor { height: 4, index }, 1_004, &event).unwrap();
+        let json = json_of(&shown);
+        assert_eq!(json["cursor"], format!("4-{index}"));
+        assert_eq!(json["timestamp_ms"], "1004");
+        assert_eq!(shown.typed(), Some(event.clone()));
+        let Value::Object(fields) = serde_json::to_value(&event).unwrap() else {
+            panic!()
+        };
+        for (name, value) in fields {
+            assert_eq!(json[&name], value);
+        }
+    }
+}
+
+#[test]
+fn a_refused_transaction_says_code_message_and_help() {
+    let rejection = soma_sdk::protocol::Rejection::WrongNonce {
+        expected: 4,
+        found: u64::MAX,
+    };
+    let receipt = soma_sdk::protocol::Receipt {
+        hash: Hash::default(),
+        fee: Amount(7),
+        result: Err(rejection.clone()),
+    };
+    let json = json_of(&types::Receipt::from(&receipt));
+    assert_eq!(json["fee"], "7");
+    assert_eq!(json["rejection"]["code"], "wrong_nonce");
+    assert_eq!(json["rejection"]["message"], rejection.to_string());
+    assert_eq!(json["rejection"]["help"], rejection.help());
+}
+
+#[test]
+fn cursors_have_one_text() {
+    let cursor = Cursor {
+        height: u64::MAX,
+        index: 3,
+    };
+    assert_eq!(cursor.to_string().parse(), Ok(cursor));
+    for bad in [
+        "",
+        "1",
+        "-",
+        "1-",
+        "-1",
+        "1-2-3",
+        "a-1",
+        "18446744073709551616-0",
+        "1-4294967296",
+    ] {
+        assert!(bad.parse::<Cursor>().is_err(), "{bad}");
+    }
+    assert!(
+        Cursor {
+            height: 2,
+            index: 0
+        } > Cursor {
+            height: 1,
+            index: 9
+        }
+    );
+}
