@@ -47,8 +47,6 @@ impl Role {
 #[derive(Clone, Debug)]
 pub(crate) struct Tensor {
     pub(crate) role: Role,
-    /// Its name in a weights file.
-    pub(crate) name: String,
     /// `[rows, columns]` of a matrix, `[1, columns]` of a vector.
     pub(crate) rows: usize,
     pub(crate) columns: usize,
@@ -88,7 +86,6 @@ impl Layout {
                 rows: spec.elements() / columns,
                 columns,
                 vector_range: vector_start..vector_start + in_vectors,
-                name: spec.name,
                 range: range.clone(),
             });
             (start, vector_start) = (range.end, vector_start + in_vectors);
