@@ -40,7 +40,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the node at `url`, as in `http://127.0.0.1:8645`. Nothing is sent yet.
+    /// A client of the node at `url`, as in `http://127.0.0.1:8645`. Nothing is sent yet. It speaks
+    /// plain HTTP: all that it sends is signed, and all files are checked by hash.
     ///
     /// # Errors
     /// [`SdkError::Url`] if it is not one.
@@ -49,7 +50,7 @@ impl Client {
             url: url.to_owned(),
         };
         let parsed = reqwest::Url::parse(url).map_err(|_| bad())?;
-        if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none() {
+        if parsed.scheme() != "http" || parsed.host_str().is_none() {
             return Err(bad());
         }
         let http = reqwest::Client::builder()

@@ -249,7 +249,9 @@ impl SdkError {
                 "is the node running, and is this its URL?"
             }
             Self::Malformed { .. } | Self::TooLong { .. } => "is this the URL of a soma node?",
-            Self::Url { .. } => "a node's URL looks like http://127.0.0.1:8645",
+            Self::Url { .. } => {
+                "a node's URL looks like http://127.0.0.1:8645; for TLS, go through a local proxy"
+            }
             Self::WrongHash { .. } | Self::WrongSize { .. } => {
                 "the file was damaged or replaced; it was not kept"
             }

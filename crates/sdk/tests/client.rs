@@ -51,8 +51,8 @@ async fn status(State(node): State<Shared>) -> Response {
     answer(
         200,
         json!({
-            "chain": "test", "chain_id": CHAIN.to_string(), "version": "0", "height": "18446744073709551615",
-            "block": zero, "state_root": zero, "timestamp_ms": timestamp_ms,
+            "chain": "test", "chain_id": CHAIN.to_string(), "version": "0",
+            "height": "18446744073709551615", "block": zero, "state_root": zero, "timestamp_ms": timestamp_ms,
             "clock": { "epoch": 3, "phase": "publish:1", "ends_ms": null, "beacon": zero },
             "models_active": 1, "targets_open": 2, "pool": 3, "duties": 4,
             "supply": { "cap": "5", "reserve": "1", "held": "1", "burned": "3", "conserved": true },
@@ -66,7 +66,9 @@ async fn account(State(node): State<Shared>) -> Response {
     let address = SecretKey::from_bytes(&[1; 32]).address().to_string();
     answer(
         200,
-        json!({ "address": address, "balance": "1", "nonce": "0", "next_nonce": nonce, "models": [] }),
+        json!({
+            "address": address, "balance": "1", "nonce": "0", "next_nonce": nonce, "models": [],
+        }),
     )
 }
 
@@ -155,8 +157,9 @@ fn transaction(receipt: &Value) -> Value {
         "final"
     };
     json!({
-        "hash": Hash::default().to_string(), "state": state, "sender": Address([1; 32]).to_string(),
-        "nonce": "0", "action": "transfer", "valid_until_ms": "1", "height": null, "receipt": receipt,
+        "hash": Hash::default().to_string(), "state": state, "height": null, "receipt": receipt,
+        "sender": Address([1; 32]).to_string(), "nonce": "0", "action": "transfer",
+        "valid_until_ms": "1",
     })
 }
 
@@ -228,6 +231,7 @@ async fn errors_carry_code_hint_and_exit_class() {
         "",
         "127.0.0.1:80",
         "ftp://a",
+        "https://a",
         "file:///etc/passwd",
         "http://",
     ] {

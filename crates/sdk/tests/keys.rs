@@ -1,5 +1,7 @@
 //! What key files promise.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
 use soma_sdk::keys::{KeyFolder, Protection, generate, local};
 use soma_sdk::protocol::SecretKey;
 use soma_sdk::{Exit, SdkError};
