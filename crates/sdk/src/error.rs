@@ -40,6 +40,62 @@ impl Exit {
     }
 }
 
+/// The codes of errors that arise here, and what to do about each: for `soma explain`.
+pub const EXPLANATIONS: &[(&str, &str)] = &[
+    ("transaction_expired", "send it again; nothing was charged"),
+    ("timeout", "the node may be busy or behind: `soma status`"),
+    ("network", "is the node running, and is this its URL?"),
+    ("not_a_node", "is this the URL of a soma node?"),
+    (
+        "bad_url",
+        "a node's URL looks like http://127.0.0.1:8645; for TLS, go through a local proxy",
+    ),
+    (
+        "wrong_hash",
+        "the file was damaged or replaced; it was not kept",
+    ),
+    (
+        "wrong_size",
+        "the file was damaged or replaced; it was not kept",
+    ),
+    ("busy", "wait for the other process, or end it"),
+    (
+        "io",
+        "does the path exist, may you use it, and is there room on the disk?",
+    ),
+    (
+        "no_randomness",
+        "the operating system's random generator does not answer",
+    ),
+    ("too_large", "no weights file of any network is as large"),
+    (
+        "bad_key_name",
+        "use lower-case letters, digits, `-` and `_`, at most 64",
+    ),
+    (
+        "key_exists",
+        "choose another name; keys are never overwritten",
+    ),
+    ("key_missing", "`soma keys list` shows the keys there are"),
+    (
+        "key_readable_by_others",
+        "chmod 600 the file, and think about who may have read it",
+    ),
+    ("bad_key_file", "restore it from a backup"),
+    (
+        "passphrase_needed",
+        "give the passphrase this key was made with",
+    ),
+    (
+        "passphrase_wrong",
+        "passphrases cannot be recovered; try again",
+    ),
+    (
+        "spool_damaged",
+        "keep the file: a reveal or publication in it may be due",
+    ),
+];
+
 /// Everything this crate can fail with.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -239,34 +295,16 @@ impl SdkError {
         }
     }
 
-    /// What to do about it, if there is something to do.
+    /// What to do about it, if anything is known.
     pub fn hint(&self) -> Option<&str> {
-        Some(match self {
-            Self::Api { error, .. } => return error.hint.as_deref(),
-            Self::Expired { .. } => "send it again; nothing was charged",
-            Self::Timeout { .. } => "the node may be busy or behind: `soma status`",
-            Self::Network { .. } | Self::Interrupted { .. } => {
-                "is the node running, and is this its URL?"
+        match self {
+            Self::Api { error, .. } => error.hint.as_deref(),
+            Self::Rejected { rejection, .. } => Some(&rejection.help),
+            _ => {
+                let known = EXPLANATIONS.iter().find(|(code, _)| *code == self.code());
+                known.map(|(_, help)| *help)
             }
-            Self::Malformed { .. } | Self::TooLong { .. } => "is this the URL of a soma node?",
-            Self::Url { .. } => {
-                "a node's URL looks like http://127.0.0.1:8645; for TLS, go through a local proxy"
-            }
-            Self::WrongHash { .. } | Self::WrongSize { .. } => {
-                "the file was damaged or replaced; it was not kept"
-            }
-            Self::Busy { .. } => "wait for the other process, or end it",
-            Self::KeyName { .. } => "use lower-case letters, digits, `-` and `_`, at most 64",
-            Self::KeyExists { .. } => "choose another name; keys are never overwritten",
-            Self::KeyMissing { .. } => "`soma keys list` shows the keys there are",
-            Self::KeyMode { .. } => "chmod 600 the file, and think about who may have read it",
-            Self::KeyFile { .. } => "restore it from a backup",
-            Self::PassphraseNeeded { .. } => "give the passphrase this key was made with",
-            Self::PassphraseWrong { .. } => "passphrases cannot be recovered; try again",
-            Self::Spool { .. } => "keep the file: a reveal or publication in it may be due",
-            Self::Rejected { rejection, .. } => &rejection.help,
-            Self::Io { .. } | Self::Randomness | Self::TooLarge { .. } => return None,
-        })
+        }
     }
 
     /// How a command that met this error should exit.
@@ -315,5 +353,84 @@ impl SdkError {
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { path, source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::{EXPLANATIONS, SdkError};
+    use soma_protocol::Hash;
+
+    fn one_of_each() -> Vec<SdkError> {
+        let (path, name, url) = (PathBuf::from("p"), "n".to_owned(), "u".to_owned());
+        let json = || serde_json::from_str::<u8>("x").unwrap_err();
+        let (hash, what) = (Hash::default(), String::new());
+        vec![
+            SdkError::Expired { hash },
+            SdkError::Timeout {
+                what: "w",
+                limit_ms: 1,
+            },
+            SdkError::Interrupted { url: url.clone() },
+            SdkError::Malformed {
+                url: url.clone(),
+                source: json(),
+            },
+            SdkError::TooLong {
+                url: url.clone(),
+                limit_bytes: 1,
+            },
+            SdkError::Url { url },
+            SdkError::WrongHash {
+                what: what.clone(),
+                expected: hash,
+                found: hash,
+            },
+            SdkError::WrongSize {
+                what,
+                expected: 1,
+                found: 2,
+            },
+            SdkError::Busy { path: path.clone() },
+            SdkError::Io {
+                path: path.clone(),
+                source: std::io::Error::other("e"),
+            },
+            SdkError::Randomness,
+            SdkError::TooLarge { limit_bytes: 1 },
+            SdkError::KeyName { name: name.clone() },
+            SdkError::KeyExists { name: name.clone() },
+            SdkError::KeyMissing {
+                name: name.clone(),
+                dir: path.clone(),
+            },
+            SdkError::KeyMode {
+                path: path.clone(),
+                mode: 0o644,
+            },
+            SdkError::KeyFile {
+                path: path.clone(),
+                reason: "r",
+            },
+            SdkError::PassphraseNeeded { name: name.clone() },
+            SdkError::PassphraseWrong { name },
+            SdkError::Spool {
+                path,
+                source: json(),
+            },
+        ]
+    }
+
+    #[test]
+    fn every_code_has_an_explanation_and_every_explanation_a_code() {
+        let errors = one_of_each();
+        for error in &errors {
+            assert!(error.hint().is_some(), "{}", error.code());
+        }
+        for (code, _) in EXPLANATIONS {
+            assert!(errors.iter().any(|error| error.code() == *code), "{code}");
+        }
     }
 }

@@ -267,3 +267,19 @@ fn read(path: &Path) -> Result<Due, SdkError> {
         )))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::HOPELESS;
+
+    #[test]
+    fn what_is_hopeless_is_a_code_of_the_rules() {
+        let all = soma_protocol::Rejection::all();
+        for code in HOPELESS {
+            assert!(
+                all.iter().any(|explanation| explanation.code == *code),
+                "{code}"
+            );
+        }
+    }
+}

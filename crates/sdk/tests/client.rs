@@ -52,7 +52,8 @@ async fn status(State(node): State<Shared>) -> Response {
         200,
         json!({
             "chain": "test", "chain_id": CHAIN.to_string(), "version": "0",
-            "height": "18446744073709551615", "block": zero, "state_root": zero, "timestamp_ms": timestamp_ms,
+            "height": "18446744073709551615", "block": zero, "state_root": zero,
+            "timestamp_ms": timestamp_ms,
             "clock": { "epoch": 3, "phase": "publish:1", "ends_ms": null, "beacon": zero },
             "models_active": 1, "targets_open": 2, "pool": 3, "duties": 4,
             "supply": { "cap": "5", "reserve": "1", "held": "1", "burned": "3", "conserved": true },
