@@ -41,7 +41,7 @@ proptest! {
 fn a_sealed_file_opens_to_the_same_bytes_and_both_hashes_are_of_the_files() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    let plain = pattern((3 << 20) + 17);
+    let plain = pattern((1 << 20) + 17);
     std::fs::write(path("plain"), &plain).unwrap();
     let key = Secret::generate().unwrap();
 
