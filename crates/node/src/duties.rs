@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use soma_protocol::action::HELD_MAX;
 use soma_protocol::record::TargetStatus;
 use soma_protocol::{
-    Action, Address, Amount, Epoch, Hash, Held, Read, SecretKey, TargetId, Transaction, commitment,
+    Action, Address, Amount, Epoch, Hash, Held, Phase, Read, SecretKey, TargetId, Transaction, commitment,
     view,
 };
 
@@ -133,6 +133,15 @@ fn due(state: &dyn Read, key: &SecretKey, holds: impl Fn(&Hash) -> bool) -> Vec<
     due
 }
 
+/// How many transactions the node's validator still owes at this state, audits that are running included.
+pub(crate) fn owed(node: &Shared, state: &dyn Read) -> usize {
+    let audits = match view::chain(state).clock.phase {
+        Phase::Compete => published(state, &node.address).len(),
+        _ => 0,
+    };
+    audits + due(state, &node.key, |hash| node.weights.holds(hash)).len()
+}
+
 /// Published wins that this validator has not attested: those of the last epoch.
 fn published(state: &dyn Read, me: &Address) -> Vec<Subject> {
     if view::validator(state, me).is_none() {
@@ -163,7 +172,7 @@ fn attested(state: &dyn Read, target: TargetId, me: &Address) -> bool {
 
 /// Verdicts that are computed and not on chain. They are taken in the compete phase alone.
 fn verdicts(node: &Shared, state: &dyn Read) -> Vec<Action> {
-    if view::chain(state).clock.phase != soma_protocol::Phase::Compete {
+    if view::chain(state).clock.phase != Phase::Compete {
         return Vec::new();
     }
     let findings = published(state, &node.address)

@@ -86,7 +86,7 @@ impl Plan {
     }
 
     /// The secret of a key of this network.
-    fn key(&self, name: &str) -> SecretKey {
+    pub(crate) fn key(&self, name: &str) -> SecretKey {
         SecretKey::from_bytes(Secret::derive(&self.seed, name).bytes())
     }
 

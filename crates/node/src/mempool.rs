@@ -499,3 +499,6 @@ impl Pool for Mempool {
         self.len() == 0
     }
 }
+
+#[cfg(test)]
+mod tests;

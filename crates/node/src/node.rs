@@ -46,7 +46,8 @@ impl Sink for Follow {
         self.metrics
             .transactions_final
             .add(block.transactions.len() as u64);
-        self.heights.send_replace(block.height);
+        // After a start the last blocks come again.
+        self.heights.send_modify(|height| *height = block.height.max(*height));
         self.bell.ring();
     }
 }
@@ -291,11 +292,7 @@ fn open(config: NodeConfig) -> Result<Shared, NodeError> {
     let weights = Arc::new(WeightsStore::open(&config.dir.join("weights"))?);
     let history = Arc::clone(engine.history());
     let height = history.height()?;
-    follow.heights.send_if_modified(|known| {
-        let later = height > *known;
-        *known = height.max(*known);
-        later
-    });
+    follow.heights.send_modify(|known| *known = height.max(*known));
     let audits = Audits::default();
     let (key, address) = (config.account.clone(), config.account.address());
     let closing = AtomicBool::new(false);

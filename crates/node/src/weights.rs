@@ -19,17 +19,17 @@ use soma_sdk::{SdkError, Secret, cipher};
 use crate::error::NodeError;
 
 /// Bytes read at a time when a file is hashed, decrypted or served.
-pub const CHUNK_BYTES: usize = 256 * 1024;
+pub(crate) const CHUNK_BYTES: usize = 256 * 1024;
 
 /// How much of a ciphertext has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// Length of the whole ciphertext in bytes, from the commitment.
-    pub size_bytes: u64,
+    pub(crate) size_bytes: u64,
     /// Bytes held so far: where the next upload goes on.
-    pub received_bytes: u64,
+    pub(crate) received_bytes: u64,
     /// True once the file is whole, verified and durable.
-    pub complete: bool,
+    pub(crate) complete: bool,
 }
 
 /// Weights that a model has revealed: a ciphertext and the key that opens it.
@@ -41,7 +41,7 @@ struct Revealed {
 
 /// The files that some rule needs, as the state says.
 #[derive(Default)]
-pub struct Needed {
+pub(crate) struct Needed {
     /// Ciphertexts and their lengths in bytes.
     files: BTreeMap<Hash, u64>,
     revealed: BTreeMap<Hash, Revealed>,
@@ -50,7 +50,7 @@ pub struct Needed {
 impl Needed {
     /// Reads from the state which files are needed: of commits that may still be revealed, of models that may be
     /// routed, and of the targets of this epoch and the last, which are scored with the weights fixed for them.
-    pub fn of(state: &dyn Read) -> Self {
+    pub(crate) fn of(state: &dyn Read) -> Self {
         let mut needed = Self::default();
         let Epoch(epoch) = view::chain(state).clock.epoch;
         for epoch in [epoch, epoch.saturating_add(1)] {
@@ -98,7 +98,7 @@ impl Needed {
 }
 
 /// The folder of weights of one node. All methods block; call them from a blocking thread.
-pub struct WeightsStore {
+pub(crate) struct WeightsStore {
     dir: PathBuf,
     busy: Mutex<BTreeSet<Hash>>,
     needed: RwLock<Needed>,
@@ -117,7 +117,7 @@ impl WeightsStore {
     ///
     /// # Errors
     /// When the folder cannot be created or read.
-    pub fn open(dir: &Path) -> Result<Self, NodeError> {
+    pub(crate) fn open(dir: &Path) -> Result<Self, NodeError> {
         for part in ["partial", "ciphertexts", "plain"] {
             let path = dir.join(part);
             fs::create_dir_all(&path).map_err(|error| NodeError::io(&path, error))?;
@@ -150,12 +150,12 @@ impl WeightsStore {
     }
 
     /// True when the whole ciphertext is here and has been verified.
-    pub fn holds(&self, ciphertext_hash: &Hash) -> bool {
+    pub(crate) fn holds(&self, ciphertext_hash: &Hash) -> bool {
         self.path("ciphertexts", ciphertext_hash).is_file()
     }
 
     /// How far an upload of `size_bytes` has come; never fails for a file nobody began.
-    pub fn progress(&self, ciphertext_hash: &Hash, size_bytes: u64) -> Progress {
+    pub(crate) fn progress(&self, ciphertext_hash: &Hash, size_bytes: u64) -> Progress {
         let complete = self.holds(ciphertext_hash);
         let partial = || fs::metadata(self.path("partial", ciphertext_hash)).map_or(0, |m| m.len());
         let received_bytes = if complete {
@@ -170,12 +170,31 @@ impl WeightsStore {
         }
     }
 
+    /// How far an upload has come; one that was cut off between its last byte and its end is ended.
+    ///
+    /// # Errors
+    /// As [`Upload::finish`].
+    pub(crate) fn settle(
+        self: &Arc<Self>,
+        ciphertext_hash: Hash,
+        size_bytes: u64,
+    ) -> Result<Progress, NodeError> {
+        let progress = self.progress(&ciphertext_hash, size_bytes);
+        if progress.complete || progress.received_bytes < size_bytes {
+            return Ok(progress);
+        }
+        match self.upload(ciphertext_hash, size_bytes, size_bytes) {
+            Err(NodeError::UploadBusy { .. }) => Ok(progress),
+            upload => upload?.finish(),
+        }
+    }
+
     /// Begins or resumes the upload of one ciphertext at `offset`, which must be where the last one stopped.
     ///
     /// # Errors
     /// [`NodeError::UploadBusy`] while another upload of the same file runs, [`NodeError::UploadOffset`] at any other
     /// offset, or a file error.
-    pub fn upload(
+    pub(crate) fn upload(
         self: &Arc<Self>,
         ciphertext_hash: Hash,
         size_bytes: u64,
@@ -208,12 +227,12 @@ impl WeightsStore {
     }
 
     /// Learns which files are needed now. Files that are no longer needed stay until [`Self::sweep`].
-    pub fn follow(&self, needed: Needed) {
+    pub(crate) fn follow(&self, needed: Needed) {
         *write(&self.needed) = needed;
     }
 
     /// The length in bytes of a ciphertext, if it is needed.
-    pub fn size_bytes(&self, ciphertext_hash: &Hash) -> Option<u64> {
+    pub(crate) fn size_bytes(&self, ciphertext_hash: &Hash) -> Option<u64> {
         read(&self.needed).files.get(ciphertext_hash).copied()
     }
 
@@ -221,7 +240,7 @@ impl WeightsStore {
     ///
     /// # Errors
     /// [`NodeError::WeightsNotHeld`] when it is not here.
-    pub fn ciphertext(&self, ciphertext_hash: &Hash) -> Result<WeightsFile, NodeError> {
+    pub(crate) fn ciphertext(&self, ciphertext_hash: &Hash) -> Result<WeightsFile, NodeError> {
         let path = self.path("ciphertexts", ciphertext_hash);
         let open = || -> io::Result<WeightsFile> {
             let file = File::open(&path)?;
@@ -246,7 +265,7 @@ impl WeightsStore {
     /// # Errors
     /// [`NodeError::WeightsNotFound`] when nothing with this hash was revealed, [`NodeError::WeightsNotHeld`] when the
     /// ciphertext is not here.
-    pub fn plaintext(&self, weights_hash: &Hash) -> Result<WeightsFile, NodeError> {
+    pub(crate) fn plaintext(&self, weights_hash: &Hash) -> Result<WeightsFile, NodeError> {
         let revealed = self.revealed(weights_hash)?;
         let mut file = self.ciphertext(&revealed.ciphertext_hash)?;
         file.key = Some(Secret::from_bytes(revealed.key));
@@ -257,7 +276,7 @@ impl WeightsStore {
     ///
     /// # Errors
     /// [`NodeError::WeightsMismatch`] when the decrypted bytes do not hash to `weights_hash`; file errors otherwise.
-    pub fn plain_file(&self, weights_hash: &Hash) -> Result<PathBuf, NodeError> {
+    pub(crate) fn plain_file(&self, weights_hash: &Hash) -> Result<PathBuf, NodeError> {
         let path = self.path("plain", weights_hash);
         if path.is_file() {
             return Ok(path);
@@ -291,7 +310,7 @@ impl WeightsStore {
     ///
     /// # Errors
     /// The first file error; what was not dropped is tried again the next time.
-    pub fn sweep(&self) -> Result<(), NodeError> {
+    pub(crate) fn sweep(&self) -> Result<(), NodeError> {
         for part in ["partial", "ciphertexts"] {
             for hash in self.listed(part)? {
                 // A running upload owns its file until it ends.
@@ -335,7 +354,7 @@ impl Drop for Slot {
 }
 
 /// One running upload: the only writer of its partial file.
-pub struct Upload {
+pub(crate) struct Upload {
     slot: Slot,
     path: PathBuf,
     file: File,
@@ -349,7 +368,7 @@ impl Upload {
     /// # Errors
     /// [`NodeError::UploadTooLong`] beyond the committed length, [`NodeError::DiskFull`] when the disk is full; the
     /// bytes accepted before stay, so the upload can go on later.
-    pub fn write(&mut self, piece: &[u8]) -> Result<(), NodeError> {
+    pub(crate) fn write(&mut self, piece: &[u8]) -> Result<(), NodeError> {
         let after = self.received_bytes + piece.len() as u64;
         if after > self.size_bytes {
             return Err(NodeError::UploadTooLong {
@@ -371,7 +390,7 @@ impl Upload {
     ///
     /// # Errors
     /// [`NodeError::CiphertextMismatch`] when the whole file has another hash than committed; it is dropped then.
-    pub fn finish(self) -> Result<Progress, NodeError> {
+    pub(crate) fn finish(self) -> Result<Progress, NodeError> {
         let Self {
             slot,
             path,
@@ -402,7 +421,7 @@ impl Upload {
 }
 
 /// An open weights file, as ciphertext or decrypted on the fly.
-pub struct WeightsFile {
+pub(crate) struct WeightsFile {
     file: File,
     path: PathBuf,
     size_bytes: u64,
@@ -411,7 +430,7 @@ pub struct WeightsFile {
 
 impl WeightsFile {
     /// Length in bytes; the same for ciphertext and plaintext.
-    pub fn size_bytes(&self) -> u64 {
+    pub(crate) fn size_bytes(&self) -> u64 {
         self.size_bytes
     }
 
@@ -419,7 +438,7 @@ impl WeightsFile {
     ///
     /// # Errors
     /// A file error, also when the range leaves the file.
-    pub fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), NodeError> {
+    pub(crate) fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), NodeError> {
         let mut fill = || -> io::Result<()> {
             self.file.seek(SeekFrom::Start(offset))?;
             self.file.read_exact(buffer)
@@ -468,3 +487,6 @@ fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
 fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ use soma_sdk::text::Text;
 use soma_sdk::types::{self, ApiError, Page, Vector};
 
 use super::{Api, Path, Problem, Query, show};
+use crate::duties;
 use crate::error::NodeError;
 use crate::metrics::Gauges;
 
@@ -61,6 +62,7 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<types::Status>
                 _ => 0,
             },
             pool: u32::try_from(api.pool.len()).unwrap_or(u32::MAX),
+            duties: u32::try_from(duties::owed(&api, state)).unwrap_or(u32::MAX),
             supply,
             clock,
         }

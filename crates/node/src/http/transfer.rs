@@ -91,7 +91,9 @@ pub(super) async fn upload_progress(
     Path(hash): Path<Text<Hash>>,
 ) -> Result<Json<UploadState>, Problem> {
     let size_bytes = api.needed_bytes(&hash)?;
-    Ok(Json(api.weights.progress(&hash, size_bytes).into()))
+    let weights = Arc::clone(&api.weights);
+    let progress = blocking(move || weights.settle(*hash, size_bytes)).await?;
+    Ok(Json(progress.into()))
 }
 
 /// Send the encrypted file of a commit, whole or from where it stopped

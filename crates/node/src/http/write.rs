@@ -14,6 +14,7 @@ use soma_sdk::types::{ApiError, Submitted};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Api, Problem};
+use crate::error::NodeError;
 use crate::mempool::Refusal;
 use crate::node::Shared;
 
@@ -55,16 +56,21 @@ impl Admission {
         Self(sender)
     }
 
-    async fn admit(&self, transaction: SignedTransaction) -> Result<Hash, Problem> {
+    async fn admit(
+        &self,
+        transaction: SignedTransaction,
+    ) -> Result<Result<Hash, Refusal>, Problem> {
         let (answer, answered) = oneshot::channel();
-        self.0
-            .try_send(Arrival {
-                transaction,
-                answer,
-            })
-            .map_err(|_| Refusal::MempoolFull)?;
-        let stopping = |_| Problem::busy("the node is stopping");
-        Ok(answered.await.map_err(stopping)??)
+        let arrival = Arrival {
+            transaction,
+            answer,
+        };
+        if self.0.try_send(arrival).is_err() {
+            return Ok(Err(Refusal::MempoolFull));
+        }
+        answered
+            .await
+            .map_err(|_| Problem::busy("the node is stopping"))
     }
 }
 
@@ -79,6 +85,16 @@ pub(super) async fn send_transaction(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<Submitted>), Problem> {
     let transaction = SignedTransaction::decode(&body?).map_err(Refusal::from)?;
-    let hash = api.admission.admit(transaction).await?;
+    let hash = transaction.hash();
+    match api.admission.admit(transaction).await? {
+        // Sent again after it became final: to its sender it is known, not refused.
+        Err(Refusal::NonceTooLow { .. })
+            if api
+                .history
+                .transaction(&hash)
+                .map_err(NodeError::from)?
+                .is_some() => {}
+        answer => drop(answer?),
+    }
     Ok((StatusCode::ACCEPTED, Json(Submitted { hash: Text(hash) })))
 }

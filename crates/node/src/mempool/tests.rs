@@ -1,0 +1,246 @@
+//! What the pool promises, over random traffic.
+
+use proptest::prelude::*;
+use soma_engine::Pool;
+use soma_protocol::{
+    Action, Amount, Epoch, Genesis, GenesisAccount, Hash, Memory, Params, Phase, SecretKey,
+    SignedTransaction, Transaction, VerifiedTransaction, view,
+};
+
+use super::{Limits, Mempool, Refusal};
+use crate::localnet::{OPERATOR, Plan};
+
+const NOW_MS: u64 = 1_000_000;
+const FEE: u64 = 1_000_000;
+
+fn key(number: u8) -> SecretKey {
+    SecretKey::from_bytes(&[number; 32])
+}
+
+/// A state with four funded accounts, and its chain.
+fn state() -> (Memory, Hash) {
+    let accounts = (1..=4).map(|number| GenesisAccount {
+        address: key(number).address(),
+        balance: Amount::soma(1),
+    });
+    let genesis = Genesis {
+        accounts: accounts.collect(),
+        params: Params::local(),
+        ..Plan::manual([0; 32]).genesis()
+    };
+    let mut memory = Memory::default();
+    memory.apply(&genesis.state().unwrap());
+    (memory, genesis.chain_id())
+}
+
+fn signed(
+    chain: Hash,
+    sender: u8,
+    nonce: u64,
+    fee_limit: u64,
+    valid_until_ms: u64,
+) -> SignedTransaction {
+    let sender = key(sender);
+    let action = Action::Transfer {
+        to: key(9).address(),
+        amount: Amount(1),
+    };
+    let fee_limit = Amount(fee_limit);
+    Transaction {
+        chain,
+        sender: sender.address(),
+        nonce,
+        fee_limit,
+        valid_until_ms,
+        action,
+    }
+    .sign(&sender)
+}
+
+fn admit(pool: &Mempool, state: &Memory, transaction: SignedTransaction) -> Result<Hash, Refusal> {
+    pool.admit(vec![transaction], state, NOW_MS).remove(0)
+}
+
+fn places(selected: &[VerifiedTransaction]) -> Vec<(u64, u64)> {
+    selected
+        .iter()
+        .map(|one| (one.transaction().fee_limit.0, one.transaction().nonce))
+        .collect()
+}
+
+#[test]
+fn those_who_pay_more_come_first_but_never_before_their_own_earlier_nonces() {
+    let (state, chain) = state();
+    let pool = Mempool::new(chain, Limits::default());
+    for (sender, nonce, fee) in [
+        (1, 1, 9 * FEE),
+        (1, 0, 2 * FEE),
+        (2, 0, 3 * FEE),
+        (3, 0, FEE),
+        (4, 1, 9 * FEE),
+    ] {
+        admit(&pool, &state, signed(chain, sender, nonce, fee, u64::MAX)).unwrap();
+    }
+    let selected = pool.select(&state, NOW_MS, usize::MAX);
+    assert_eq!(
+        places(&selected),
+        [(3 * FEE, 0), (2 * FEE, 0), (9 * FEE, 1), (FEE, 0)]
+    );
+}
+
+#[test]
+fn a_waiting_transaction_is_replaced_only_by_one_that_pays_a_tenth_more() {
+    let (state, chain) = state();
+    let pool = Mempool::new(chain, Limits::default());
+    admit(&pool, &state, signed(chain, 1, 0, FEE, u64::MAX)).unwrap();
+    let refused = admit(&pool, &state, signed(chain, 1, 0, FEE + FEE / 10, u64::MAX)).unwrap_err();
+    assert_eq!(refused.code(), "replacement_underpriced");
+    admit(
+        &pool,
+        &state,
+        signed(chain, 1, 0, FEE + FEE / 10 + 1, u64::MAX),
+    )
+    .unwrap();
+    assert_eq!(pool.len(), 1);
+    assert_eq!(pool.next_nonce(&key(1).address(), 0), 1);
+}
+
+#[test]
+fn a_full_pool_keeps_those_who_pay_best_and_says_so_to_the_others() {
+    let (state, chain) = state();
+    let pool = Mempool::new(
+        chain,
+        Limits {
+            entries: 3,
+            ..Limits::default()
+        },
+    );
+    for nonce in 0..2 {
+        admit(&pool, &state, signed(chain, 1, nonce, 2 * FEE, u64::MAX)).unwrap();
+    }
+    admit(&pool, &state, signed(chain, 2, 0, 3 * FEE, u64::MAX)).unwrap();
+    let refused = admit(&pool, &state, signed(chain, 3, 0, 2 * FEE, u64::MAX)).unwrap_err();
+    assert_eq!(refused, Refusal::MempoolFull);
+    admit(&pool, &state, signed(chain, 3, 0, 4 * FEE, u64::MAX)).unwrap();
+    let selected = pool.select(&state, NOW_MS, usize::MAX);
+    assert_eq!(
+        places(&selected),
+        [(4 * FEE, 0), (3 * FEE, 0), (2 * FEE, 0)],
+        "the tail of the cheapest went"
+    );
+}
+
+#[test]
+fn a_validator_is_never_outbid_and_nobody_else_acts_for_free() {
+    let (state, chain) = state();
+    let plan = Plan::manual([0; 32]);
+    let operator = plan.key(OPERATOR);
+    let end = |sender: &SecretKey| {
+        let action = Action::EndPhase {
+            epoch: Epoch(1),
+            phase: Phase::Reveal,
+        };
+        let transaction = Transaction {
+            chain,
+            sender: sender.address(),
+            nonce: 0,
+            fee_limit: Amount::ZERO,
+            valid_until_ms: u64::MAX,
+            action,
+        };
+        transaction.sign(sender)
+    };
+    let pool = Mempool::new(
+        chain,
+        Limits {
+            entries: 1,
+            ..Limits::default()
+        },
+    );
+    assert_eq!(
+        admit(&pool, &state, end(&key(1))).unwrap_err(),
+        Refusal::NotEntitled
+    );
+    admit(&pool, &state, signed(chain, 1, 0, 900 * FEE, u64::MAX)).unwrap();
+    admit(&pool, &state, end(&operator)).unwrap();
+    assert_eq!(
+        admit(&pool, &state, signed(chain, 2, 0, 999 * FEE, u64::MAX)).unwrap_err(),
+        Refusal::MempoolFull
+    );
+}
+
+#[test]
+fn what_is_final_or_expired_is_forgotten() {
+    let (state, chain) = state();
+    let pool = Mempool::new(chain, Limits::default());
+    let first = signed(chain, 1, 0, FEE, u64::MAX);
+    let hash = admit(&pool, &state, first.clone()).unwrap();
+    assert_eq!(pool.get(&hash), Some(first.clone()));
+    admit(&pool, &state, signed(chain, 1, 1, FEE, u64::MAX)).unwrap();
+    admit(&pool, &state, signed(chain, 2, 0, FEE, NOW_MS + 1)).unwrap();
+    pool.finalized(&[first], NOW_MS + 2);
+    assert_eq!((pool.len(), pool.get(&hash)), (1, None));
+    let early = signed(chain, 3, 0, FEE, NOW_MS - 1);
+    assert_eq!(admit(&pool, &state, early).unwrap_err().code(), "expired");
+}
+
+#[test]
+fn a_forged_signature_never_enters_however_it_is_batched() {
+    let (state, chain) = state();
+    let pool = Mempool::new(chain, Limits::default());
+    let mut batch: Vec<_> = (1..=4)
+        .map(|sender| signed(chain, sender, 0, FEE, u64::MAX))
+        .collect();
+    batch[2].signature[7] ^= 1;
+    let answers = pool.admit(batch, &state, NOW_MS);
+    let codes: Vec<_> = answers
+        .iter()
+        .map(|answer| answer.as_ref().err().map(Refusal::code))
+        .collect();
+    assert_eq!(codes, [None, None, Some("bad_signature"), None]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_comes_the_pool_stays_within_its_limits_and_offers_only_what_can_run(
+        traffic in prop::collection::vec((1u8..=4, 0u64..6, 1u64..5, 0u64..3, any::<bool>()), 1..60),
+        entries in 1usize..8,
+        max_bytes in 0usize..2_000,
+    ) {
+        let (state, chain) = state();
+        let limits = Limits { entries, bytes: 1_500, per_account: 4 };
+        let pool = Mempool::new(chain, limits);
+        for (sender, nonce, fee, valid, is_final) in traffic {
+            let transaction = signed(chain, sender, nonce, fee * FEE, NOW_MS + valid);
+            let size = transaction.encode().len();
+            let admitted = admit(&pool, &state, transaction.clone());
+            prop_assert!(size <= limits.bytes);
+            prop_assert!(pool.len() <= entries && pool.bytes() <= limits.bytes);
+            if let Ok(hash) = admitted {
+                prop_assert_eq!(pool.get(&hash), Some(transaction.clone()));
+            }
+            let selected = pool.select(&state, NOW_MS + 1, max_bytes);
+            let bytes: usize = selected.iter().map(VerifiedTransaction::size_bytes).sum();
+            prop_assert!(bytes <= max_bytes);
+            for number in 1..=4u8 {
+                let address = key(number).address();
+                let mine = selected.iter().map(VerifiedTransaction::transaction).filter(|one| one.sender == address);
+                let nonces: Vec<u64> = mine.map(|one| one.nonce).collect();
+                let next = view::account(&state, &address).nonce;
+                prop_assert!(nonces.iter().copied().eq(next..next + nonces.len() as u64));
+            }
+            prop_assert!(selected.iter().all(|one| one.transaction().valid_until_ms > NOW_MS));
+            if is_final {
+                pool.finalized(&[transaction.clone()], NOW_MS);
+                prop_assert_eq!(pool.get(&transaction.hash()), None);
+            }
+        }
+        let queue = pool.lock();
+        let counted: usize = queue.accounts.values().map(std::collections::BTreeMap::len).sum();
+        prop_assert_eq!([queue.places.len(), queue.by_bid.len(), queue.by_expiry.len()], [counted; 3]);
+        let bytes: usize = queue.accounts.values().flat_map(|waiting| waiting.values()).map(|entry| entry.bytes).sum();
+        prop_assert_eq!(queue.bytes, bytes);
+    }
+}

@@ -1,0 +1,214 @@
+//! What the store of weights promises.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use soma_protocol::Hash;
+use soma_sdk::{Secret, cipher};
+use tempfile::TempDir;
+
+use super::{Needed, Progress, Revealed, WeightsStore};
+use crate::error::NodeError;
+
+struct Fixture {
+    dir: TempDir,
+    store: Arc<WeightsStore>,
+    plain: Vec<u8>,
+    ciphertext: Vec<u8>,
+}
+
+impl Fixture {
+    fn new(size_bytes: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(WeightsStore::open(dir.path()).unwrap());
+        let mut plain = vec![0; size_bytes];
+        blake3::Hasher::new().finalize_xof().fill(&mut plain);
+        let mut ciphertext = plain.clone();
+        cipher::apply(&Secret::from_bytes([3; 32]), 0, &mut ciphertext).unwrap();
+        let fixture = Self {
+            dir,
+            store,
+            plain,
+            ciphertext,
+        };
+        fixture.store.follow(fixture.needed());
+        fixture
+    }
+
+    fn hash(&self) -> Hash {
+        Hash::of_bytes(&self.ciphertext)
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.ciphertext.len() as u64
+    }
+
+    fn needed(&self) -> Needed {
+        let revealed = Revealed {
+            ciphertext_hash: self.hash(),
+            key: [3; 32],
+        };
+        Needed {
+            files: BTreeMap::from([(self.hash(), self.size_bytes())]),
+            revealed: BTreeMap::from([(Hash::of_bytes(&self.plain), revealed)]),
+        }
+    }
+
+    fn send(&self, offset: usize, bytes: &[u8]) -> Result<Progress, NodeError> {
+        let mut upload = self
+            .store
+            .upload(self.hash(), self.size_bytes(), offset as u64)?;
+        bytes
+            .chunks(1_000)
+            .try_for_each(|piece| upload.write(piece))?;
+        upload.finish()
+    }
+
+    fn upload_all(&self) {
+        assert!(self.send(0, &self.ciphertext).unwrap().complete);
+    }
+}
+
+#[test]
+fn an_upload_goes_on_where_it_stopped_even_after_a_restart() {
+    let mut fixture = Fixture::new(10_000);
+    let progress = fixture.send(0, &fixture.ciphertext[..4_321]).unwrap();
+    assert_eq!((progress.received_bytes, progress.complete), (4_321, false));
+    fixture.store = Arc::new(WeightsStore::open(fixture.dir.path()).unwrap());
+    assert_eq!(
+        fixture
+            .store
+            .progress(&fixture.hash(), 10_000)
+            .received_bytes,
+        4_321
+    );
+    let wrong = fixture
+        .send(4_000, &fixture.ciphertext[4_000..])
+        .unwrap_err();
+    assert!(matches!(
+        wrong,
+        NodeError::UploadOffset {
+            received_bytes: 4_321
+        }
+    ));
+    assert!(
+        fixture
+            .send(4_321, &fixture.ciphertext[4_321..])
+            .unwrap()
+            .complete
+    );
+    assert!(fixture.store.holds(&fixture.hash()));
+}
+
+#[test]
+fn a_file_that_is_not_the_committed_one_is_dropped_and_the_right_one_still_comes() {
+    let fixture = Fixture::new(5_000);
+    let mut wrong = fixture.ciphertext.clone();
+    wrong[4_999] ^= 1;
+    let error = fixture.send(0, &wrong).unwrap_err();
+    assert_eq!(error.code(), "ciphertext_mismatch");
+    assert!(!fixture.store.holds(&fixture.hash()));
+    fixture.upload_all();
+}
+
+#[test]
+fn more_bytes_than_committed_are_refused() {
+    let fixture = Fixture::new(5_000);
+    let mut long = fixture.ciphertext.clone();
+    long.extend([0; 1_000]);
+    assert_eq!(
+        fixture.send(0, &long).unwrap_err().code(),
+        "upload_too_long"
+    );
+    assert!(!fixture.store.holds(&fixture.hash()), "nobody has ended it");
+    assert!(
+        fixture
+            .store
+            .settle(fixture.hash(), 5_000)
+            .unwrap()
+            .complete,
+        "what fitted was kept"
+    );
+}
+
+#[test]
+fn two_uploads_of_one_file_never_mix() {
+    let fixture = Fixture::new(5_000);
+    let first = fixture.store.upload(fixture.hash(), 5_000, 0).unwrap();
+    assert!(matches!(
+        fixture.send(0, &fixture.ciphertext),
+        Err(NodeError::UploadBusy { .. })
+    ));
+    drop(first);
+    fixture.upload_all();
+}
+
+#[test]
+fn a_wrong_key_gives_an_error_and_no_file() {
+    let fixture = Fixture::new(5_000);
+    fixture.upload_all();
+    let weights_hash = Hash::of_bytes(&fixture.plain);
+    let mut needed = fixture.needed();
+    needed.revealed.insert(
+        weights_hash,
+        Revealed {
+            ciphertext_hash: fixture.hash(),
+            key: [4; 32],
+        },
+    );
+    fixture.store.follow(needed);
+    assert_eq!(
+        fixture.store.plain_file(&weights_hash).unwrap_err().code(),
+        "weights_mismatch"
+    );
+    fixture.store.follow(fixture.needed());
+    let path = fixture.store.plain_file(&weights_hash).unwrap();
+    assert_eq!(fs::read(path).unwrap(), fixture.plain);
+}
+
+#[test]
+fn what_no_rule_needs_is_dropped_and_nothing_else() {
+    let fixture = Fixture::new(5_000);
+    fixture.upload_all();
+    let weights_hash = Hash::of_bytes(&fixture.plain);
+    let plain = fixture.store.plain_file(&weights_hash).unwrap();
+    fixture.store.sweep().unwrap();
+    assert!(fixture.store.holds(&fixture.hash()) && plain.is_file());
+    fixture.store.follow(Needed::default());
+    fixture.store.sweep().unwrap();
+    assert!(!fixture.store.holds(&fixture.hash()) && !plain.exists());
+    assert_eq!(
+        fixture.store.plaintext(&weights_hash).err().unwrap().code(),
+        "weights_not_found"
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_cut_of_an_upload_gives_the_file_and_any_range_of_it_is_the_plaintext(
+        cuts in prop::collection::vec(0usize..20_000, 0..5),
+        ranges in prop::collection::vec((0usize..20_000, 0usize..20_000), 1..8),
+    ) {
+        let fixture = Fixture::new(20_000);
+        let mut cuts = cuts;
+        cuts.extend([0, 20_000]);
+        cuts.sort_unstable();
+        for cut in cuts.windows(2) {
+            fixture.send(cut[0], &fixture.ciphertext[cut[0]..cut[1]]).unwrap();
+        }
+        let mut plain = fixture.store.plaintext(&Hash::of_bytes(&fixture.plain)).unwrap();
+        let mut sealed = fixture.store.ciphertext(&fixture.hash()).unwrap();
+        for (a, b) in ranges {
+            let range = a.min(b)..a.max(b);
+            let mut bytes = vec![0; range.len()];
+            plain.read_at(range.start as u64, &mut bytes).unwrap();
+            prop_assert_eq!(&bytes, &fixture.plain[range.clone()]);
+            sealed.read_at(range.start as u64, &mut bytes).unwrap();
+            prop_assert_eq!(&bytes, &fixture.ciphertext[range]);
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! The API keeps its contract: every route of its document answers, every error has a code and a hint, streams resume.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use soma_node::localnet::{Localnet, OPERATOR, Plan};
+use soma_protocol::{Action, Amount, Epoch, Phase};
+use soma_sdk::cursor::Cursor;
+use soma_sdk::types::ApiError;
+
+use crate::network::Network;
+
+/// A value for every parameter of a path: one that exists, or has the right form.
+fn filled(path: &str, address: &str) -> String {
+    let hash = "ab".repeat(32);
+    path.replace("{address}", address)
+        .replace("{hash}", &hash)
+        .replace("{id}", "1")
+        .replace("{epoch}", "1")
+        .replace("{height}", "1")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_of_the_document_answers_and_every_error_has_a_code_and_a_hint() {
+    let network = Network::start().await;
+    let operator = network.sender(OPERATOR).await;
+    operator.end_phase().await.unwrap();
+    let address = operator.address().to_string();
+    let http = reqwest::Client::new();
+    let url = |path: &str| format!("{}{path}", network.url());
+    let document: serde_json::Value = serde_json::from_str(
+        &http
+            .get(url("/openapi.json"))
+            .send()
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap(),
+    )
+    .unwrap();
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+    let paths = document["paths"].as_object().unwrap();
+    assert!(paths.len() >= 20, "the document lists all routes");
+    for (path, methods) in paths {
+        for method in methods.as_object().unwrap().keys() {
+            let url = url(&filled(path, &address));
+            let request = match method.as_str() {
+                "get" => http.get(&url),
+                "post" => http.post(&url).body(b"no transaction".to_vec()),
+                "put" => http.put(&url).body(b"no file".to_vec()),
+                other => panic!("{other} {path}: no such method is served"),
+            };
+            let response = request.send().await.unwrap();
+            let status = response.status().as_u16().to_string();
+            let known = &document["paths"][path][method]["responses"];
+            assert!(
+                known.get(&status).is_some(),
+                "{method} {path} answers {status}, which is not in the document"
+            );
+            if !response.status().is_success() {
+                assert_eq!(
+                    response.headers()["content-type"],
+                    "application/problem+json",
+                    "{path}"
+                );
+                let error: ApiError =
+                    serde_json::from_str(&response.text().await.unwrap()).unwrap();
+                assert!(
+                    !error.code.is_empty() && !error.message.is_empty() && error.hint.is_some(),
+                    "{error:?}"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_make_no_sense_are_refused_with_a_word_for_why() {
+    let network = Network::start().await;
+    let http = reqwest::Client::new();
+    let too_long = vec![0; soma_protocol::TRANSACTION_BYTES_MAX + 1];
+    let cases = [
+        (
+            http.get(format!("{}/v1/nothing", network.url())),
+            404,
+            "no_such_route",
+        ),
+        (
+            http.delete(format!("{}/v1/status", network.url())),
+            405,
+            "method_not_allowed",
+        ),
+        (
+            http.get(format!("{}/v1/models/17", network.url())),
+            404,
+            "model_not_found",
+        ),
+        (
+            http.get(format!("{}/v1/models/x", network.url())),
+            400,
+            "bad_request",
+        ),
+        (
+            http.get(format!("{}/v1/models?limit=0", network.url())),
+            400,
+            "bad_request",
+        ),
+        (
+            http.get(format!("{}/v1/accounts/soma1x", network.url())),
+            400,
+            "bad_request",
+        ),
+        (
+            http.get(format!("{}/v1/events?after=soon", network.url())),
+            400,
+            "bad_request",
+        ),
+        (
+            http.post(format!("{}/v1/transactions", network.url()))
+                .body("x"),
+            400,
+            "malformed_transaction",
+        ),
+        (
+            http.post(format!("{}/v1/transactions", network.url()))
+                .body(too_long),
+            413,
+            "body_too_large",
+        ),
+    ];
+    for (request, status, code) in cases {
+        let response = request.send().await.unwrap();
+        let found = response.status().as_u16();
+        let error: ApiError = serde_json::from_str(&response.text().await.unwrap()).unwrap();
+        assert_eq!((found, error.code.as_str()), (status, code));
+    }
+    let (client, alice) = (&network.client, network.sender("account-1").await);
+    let action = || Action::Transfer {
+        to: alice.address(),
+        amount: Amount(1),
+    };
+    let far = client
+        .send(&alice.sign(action(), 1_000_000, u64::MAX))
+        .await
+        .unwrap_err();
+    assert_eq!(far.code(), "nonce_too_high");
+    let late = client.send(&alice.sign(action(), 0, 1)).await.unwrap_err();
+    assert_eq!(late.code(), "expired");
+    let mut forged = alice.sign(action(), 0, u64::MAX);
+    forged.signature[0] ^= 1;
+    assert_eq!(
+        client.send(&forged).await.unwrap_err().code(),
+        "bad_signature"
+    );
+    let meddler = alice.sign(
+        Action::EndPhase {
+            epoch: Epoch(1),
+            phase: Phase::Reveal,
+        },
+        0,
+        u64::MAX,
+    );
+    assert_eq!(
+        client.send(&meddler).await.unwrap_err().code(),
+        "not_entitled"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_sent_twice_is_one_transaction_before_and_after_it_is_final() {
+    let network = Network::start().await;
+    let (alice, bob) = (
+        network.sender("account-1").await,
+        network.sender("account-2").await,
+    );
+    let signed = alice.sign(
+        Action::Transfer {
+            to: bob.address(),
+            amount: Amount(5),
+        },
+        0,
+        u64::MAX,
+    );
+    let before = network
+        .client
+        .account(bob.address())
+        .await
+        .unwrap()
+        .balance
+        .0;
+    let hash = network.client.send(&signed).await.unwrap();
+    assert_eq!(network.client.send(&signed).await.unwrap(), hash);
+    let receipt = network
+        .client
+        .wait(hash, u64::MAX, std::time::Duration::from_secs(30))
+        .await
+        .unwrap();
+    assert_eq!(receipt.rejection, None);
+    assert_eq!(network.client.send(&signed).await.unwrap(), hash);
+    assert_eq!(
+        network
+            .client
+            .account(bob.address())
+            .await
+            .unwrap()
+            .balance
+            .0,
+        before + 5
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_stream_goes_on_where_it_broke_off_even_over_a_restart() {
+    let mut network = Network::start().await;
+    network.go_to(2, Phase::Reveal).await;
+    let mut all = network.client.events(Some(Cursor::default()));
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        seen.push(all.next().await.unwrap());
+    }
+    assert!(seen.is_sorted_by_key(|event| *event.cursor));
+    network.restart().await;
+    let mut rest = network.client.events(Some(*seen[1].cursor));
+    assert_eq!(rest.next().await.unwrap(), seen[2]);
+    assert_eq!(rest.next().await.unwrap(), seen[3]);
+    let mut new = network.client.events(None);
+    new.connect().await.unwrap();
+    let alice = network.sender("account-1").await;
+    alice
+        .run(Action::Transfer {
+            to: alice.address(),
+            amount: Amount(1),
+        })
+        .await
+        .unwrap();
+    assert_eq!(new.next().await.unwrap().event, "transferred");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_taken_port_is_named_and_a_state_in_use_is_left_alone() {
+    let network = Network::start().await;
+    let other = tempfile::tempdir().unwrap();
+    let local = Localnet::create(other.path(), &Plan::manual([8; 32])).unwrap();
+    let error = soma_node::start(local.node(network.api()).unwrap()).unwrap_err();
+    assert_eq!(error.code(), "port_in_use");
+    let port = network.api().port().to_string();
+    assert!(error.to_string().contains(&port) && error.hint().unwrap().contains(&port));
+    assert!(!other.path().join("node-1").exists(), "nothing was touched");
+    let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let error = soma_node::start(network.local.node(free).unwrap()).unwrap_err();
+    assert_eq!(error.code(), "state_in_use");
+    network.client.status().await.unwrap();
+}

@@ -1,0 +1,293 @@
+//! The whole competition against a running node, through the same API as everyone: weights are committed, uploaded, held,
+//! revealed and routed; data wins a target, is published, audited and paid. Then the node is stopped and started again.
+
+use crate::network::{Network, wait_until};
+use soma_model::Score;
+use soma_protocol::{Action, Amount, Epoch, Hash, ModelId, Phase, TargetId, winner};
+use soma_sdk::cipher;
+use soma_sdk::due::{Publication, Reveal};
+use soma_sdk::transfer::Remote;
+use soma_sdk::types::{ModelStatus, Target, TargetStatus};
+use soma_sdk::{Secret, Sender};
+
+const STAKE: Amount = Amount::soma(100);
+
+/// Registers a model of random weights and commits it for the next epoch; returns what is to be revealed.
+async fn commit(network: &Network, owner: &Sender, number: u8) -> Reveal {
+    let action = Action::RegisterModel {
+        name: format!("model {number}"),
+        commission_bps: 1_000,
+        stake: STAKE,
+    };
+    owner.run(action).await.unwrap();
+    let model = network
+        .client
+        .account(owner.address())
+        .await
+        .unwrap()
+        .models[0];
+    let (plain, ciphertext) = (
+        network.path(&format!("{number}.plain")),
+        network.path(&format!("{number}.cipher")),
+    );
+    let weights = soma_model::Weights::init(&network.architecture(), [number; 32]).unwrap();
+    weights.save(&plain).unwrap();
+    let key = Secret::from_bytes([number; 32]);
+    let sealed = cipher::seal(&plain, &ciphertext, &key, |_| ()).unwrap();
+    let reveal = Reveal {
+        chain: owner.chain(),
+        model: ModelId(model),
+        owner: owner.address(),
+        epoch: Epoch(network.client.status().await.unwrap().clock.epoch + 1),
+        key,
+        weights_hash: sealed.weights_hash,
+        ciphertext_hash: sealed.ciphertext_hash,
+        size_bytes: sealed.size_bytes,
+        embedding: network
+            .score(&weights, [0; 32], b"what the model is good at")
+            .embedding,
+        ciphertext,
+    };
+    owner.run(reveal.commit()).await.unwrap();
+    network
+        .client
+        .upload(&reveal.ciphertext, reveal.ciphertext_hash, &mut |_, _| ())
+        .await
+        .unwrap();
+    reveal
+}
+
+/// Downloads the models routed to a target and scores data with each.
+async fn scores(network: &Network, target: &Target, data: &[u8]) -> Vec<Score> {
+    let mut scores = Vec::new();
+    for routed in &target.routed {
+        let path = network.path(&format!("{}.pulled", routed.weights_hash));
+        let remote = Remote::weights(*routed.weights_hash, *routed.size_bytes);
+        network
+            .client
+            .download(&remote, &path, &mut |_, _| ())
+            .await
+            .unwrap();
+        let weights = soma_model::Weights::open(&path, Some(&network.architecture())).unwrap();
+        scores.push(network.score(&weights, target.seed.0.0, data));
+    }
+    scores
+}
+
+/// Submits data to a target with an honest claim, or one whose loss is off by one.
+async fn submit(
+    network: &Network,
+    sender: &Sender,
+    target: &Target,
+    text: &str,
+    honest: bool,
+) -> Publication {
+    let data = text.repeat(100).into_bytes();
+    let scores = scores(network, target, &data).await;
+    let losses: Vec<_> = scores.iter().map(|score| Some(score.loss_q32)).collect();
+    let ages: Vec<_> = target
+        .routed
+        .iter()
+        .map(|routed| routed.age.into())
+        .collect();
+    let best = winner(&losses, &ages, sender.params().loss_margin_q32).unwrap();
+    let direction = network.client.direction(TargetId(target.id)).await.unwrap();
+    let distance = soma_model::distance_squared(&scores[best].embedding, &direction.components);
+    let publication = Publication {
+        chain: sender.chain(),
+        submitter: sender.address(),
+        target: TargetId(target.id),
+        epoch: Epoch(target.epoch),
+        salt: Secret::from_bytes([9; 32]),
+        data,
+    };
+    let loss_q32 = scores[best].loss_q32 - i64::from(!honest);
+    let model = ModelId(target.routed[best].model);
+    sender
+        .run(publication.submit(model, loss_q32, distance))
+        .await
+        .unwrap();
+    publication
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_win_is_published_audited_and_paid_in_halves_and_survives_a_restart() {
+    let mut network = Network::start().await;
+    let (alice, bob) = (
+        network.sender("account-1").await,
+        network.sender("account-2").await,
+    );
+    let reveals = [
+        commit(&network, &alice, 1).await,
+        commit(&network, &bob, 2).await,
+    ];
+    for reveal in &reveals {
+        let held = async || network.client.model(reveal.model).await.unwrap().commits[0].held;
+        wait_until("the validator attests the file it holds", held).await;
+    }
+
+    network.go_to(2, Phase::Reveal).await;
+    let too_early = network.client.download(
+        &Remote::weights(reveals[0].weights_hash, reveals[0].size_bytes),
+        &network.path("too-early"),
+        &mut |_, _| (),
+    );
+    assert!(
+        too_early.await.is_err(),
+        "weights are secret until their reveal"
+    );
+    alice.run(reveals[0].reveal()).await.unwrap();
+    bob.run(reveals[1].reveal()).await.unwrap();
+    network.go_to(2, Phase::Compete).await;
+    for reveal in &reveals {
+        assert_eq!(
+            network.client.model(reveal.model).await.unwrap().status,
+            ModelStatus::Active
+        );
+    }
+
+    let targets = network.client.targets(Some(Epoch(2))).await.unwrap();
+    let submitter = network.sender("account-3").await;
+    let honest = submit(
+        &network,
+        &submitter,
+        &targets[0],
+        "a text that nobody has seen ",
+        true,
+    )
+    .await;
+    let liar = submit(
+        &network,
+        &submitter,
+        &targets[1],
+        "another such text, well claimed ",
+        false,
+    )
+    .await;
+    let before = network
+        .client
+        .account(submitter.address())
+        .await
+        .unwrap()
+        .balance
+        .0;
+    let stakes: Vec<u64> = network.stakes().await;
+
+    network.go_to(3, Phase::Reveal).await;
+    let mut fees = submitter.run(honest.publish()).await.unwrap().fee.0;
+    fees += submitter.run(liar.publish()).await.unwrap().fee.0;
+    let published = network
+        .client
+        .target_data(honest.target, honest.data_hash())
+        .await
+        .unwrap();
+    assert_eq!(published, honest.data);
+    network.go_to(3, Phase::Compete).await;
+    network
+        .wait_for_attestations(&[honest.target, liar.target])
+        .await;
+    network.go_to(4, Phase::Reveal).await;
+
+    let won = network.client.target(honest.target).await.unwrap();
+    let payment = won.payment.expect("the honest claim is paid");
+    assert_eq!(won.status, TargetStatus::Settled);
+    assert_eq!(
+        (payment.paid_submitter, payment.paid_model),
+        (payment.paid_model, payment.paid_submitter)
+    );
+    assert_eq!(
+        payment.paid_submitter.0 + payment.paid_model.0,
+        won.reward.0
+    );
+    assert_eq!(
+        network.client.target(liar.target).await.unwrap().status,
+        TargetStatus::Returned
+    );
+    let after = network
+        .client
+        .account(submitter.address())
+        .await
+        .unwrap()
+        .balance
+        .0;
+    let bond = won_bond(&targets[0], submitter.params().bond_bps);
+    assert_eq!(
+        after,
+        before - fees + payment.paid_submitter.0 + bond,
+        "half of the reward, and the bond back"
+    );
+    let grown: u64 = network
+        .stakes()
+        .await
+        .iter()
+        .zip(&stakes)
+        .map(|(after, before)| after - before)
+        .sum();
+    assert_eq!(
+        grown,
+        payment.paid_model.0 - Amount(payment.paid_model.0).bps(1_000).0,
+        "the rest joins the stake"
+    );
+    let status = network.client.status().await.unwrap();
+    assert!(status.supply.conserved);
+
+    network.restart().await;
+    let again = network.client.status().await.unwrap();
+    assert!(again.height.0 >= status.height.0 && again.supply.conserved);
+    assert_eq!(
+        network
+            .client
+            .account(submitter.address())
+            .await
+            .unwrap()
+            .balance
+            .0,
+        after
+    );
+    assert_eq!(
+        network.client.block(status.height.0).await.unwrap().hash,
+        status.block
+    );
+    let weights = network.path("after the restart");
+    let remote = Remote::weights(reveals[1].weights_hash, reveals[1].size_bytes);
+    network
+        .client
+        .download(&remote, &weights, &mut |_, _| ())
+        .await
+        .unwrap();
+    assert_eq!(
+        Hash::of_bytes(&std::fs::read(&weights).unwrap()),
+        reveals[1].weights_hash
+    );
+    alice
+        .run(Action::Transfer {
+            to: bob.address(),
+            amount: Amount(1),
+        })
+        .await
+        .unwrap();
+}
+
+fn won_bond(target: &Target, bond_bps: u16) -> u64 {
+    Amount(target.reward.0).bps(bond_bps).0
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_seed_gives_one_beacon() {
+    let mut beacons = Vec::new();
+    for _ in 0..2 {
+        let network = Network::start().await;
+        network.go_to(2, Phase::Compete).await;
+        beacons.push(
+            network
+                .client
+                .status()
+                .await
+                .unwrap()
+                .clock
+                .beacon
+                .expect("drawn before the compete phase"),
+        );
+    }
+    assert_eq!(beacons[0], beacons[1]);
+}

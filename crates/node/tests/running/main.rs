@@ -1,0 +1,5 @@
+//! Tests against running nodes: real sockets on loopback, real disks, the real engine.
+
+mod api;
+mod competition;
+mod network;

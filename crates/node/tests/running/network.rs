@@ -1,0 +1,203 @@
+//! A local network in a temporary folder, on real sockets, whose phases the test ends.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use soma_model::{Architecture, Directions, Engine, KernelChoice, Score, Weights};
+use soma_node::localnet::{Localnet, OPERATOR, Plan};
+use soma_node::{Node, NodeConfig};
+use soma_protocol::{ArchitectureSpec, Params, Phase, TargetId};
+use soma_sdk::{Client, Sender};
+use tempfile::TempDir;
+
+/// Time after which something that should happen is taken for something that does not.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks until the answer is yes.
+pub async fn wait_until(what: &str, mut question: impl AsyncFnMut() -> bool) {
+    let begun = Instant::now();
+    while !question().await {
+        assert!(begun.elapsed() < PATIENCE, "in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A running network and the means to act on it.
+pub struct Network {
+    pub client: Client,
+    pub local: Localnet,
+    node: Option<Node>,
+    engine: Engine,
+    dir: TempDir,
+}
+
+impl Network {
+    /// Models of 64 bytes a chunk and some thousand parameters, two targets, two models each.
+    fn plan() -> Plan {
+        let plan = Plan::manual([7; 32]);
+        let architecture = ArchitectureSpec {
+            name: "tiny".to_owned(),
+            layers: 1,
+            dim: 16,
+            heads: 2,
+            ffn: 32,
+            positions: 64,
+            sig_reg_slices: 16,
+            ..plan.architecture.clone()
+        };
+        let params = Params {
+            targets_per_epoch: 2,
+            models_per_target: 2,
+            ..plan.params.clone()
+        };
+        Plan {
+            architecture,
+            params,
+            ..plan
+        }
+    }
+
+    pub async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let local = Localnet::create(&dir.path().join("state"), &Self::plan()).unwrap();
+        let node = soma_node::start(Self::config(&local)).unwrap();
+        let client = Client::new(node.url()).unwrap();
+        let engine = Engine::new(KernelChoice::Auto, 1).unwrap();
+        Self {
+            client,
+            local,
+            node: Some(node),
+            engine,
+            dir,
+        }
+    }
+
+    pub fn config(local: &Localnet) -> NodeConfig {
+        let config = local
+            .node(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+            .unwrap();
+        NodeConfig {
+            block_ms: 20,
+            idle_block_ms: 500,
+            audit_threads: 1,
+            ..config
+        }
+    }
+
+    /// Stops the node and starts it on the same state, on another port.
+    pub async fn restart(&mut self) {
+        let node = self.node.take().unwrap();
+        tokio::task::spawn_blocking(move || node.shutdown())
+            .await
+            .unwrap();
+        let node = soma_node::start(Self::config(&self.local)).unwrap();
+        self.client = Client::new(node.url()).unwrap();
+        self.node = Some(node);
+    }
+
+    pub fn url(&self) -> &str {
+        self.node.as_ref().unwrap().url()
+    }
+
+    pub fn api(&self) -> SocketAddr {
+        self.node.as_ref().unwrap().api()
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn architecture(&self) -> Architecture {
+        soma_node::architecture(&self.local.genesis().architecture).unwrap()
+    }
+
+    pub fn score(&self, weights: &Weights, seed: [u8; 32], data: &[u8]) -> Score {
+        let directions = Directions::new(weights.architecture(), seed);
+        soma_model::score(&self.engine, weights, data, &directions)
+            .unwrap()
+            .score
+    }
+
+    pub async fn sender(&self, name: &str) -> Sender {
+        Sender::new(self.client.clone(), self.local.key(name).unwrap())
+            .await
+            .unwrap()
+    }
+
+    /// Ends phases until this one runs, each when the validator has done what it owes in it.
+    pub async fn go_to(&self, epoch: u32, phase: Phase) {
+        let operator = self.sender(OPERATOR).await;
+        loop {
+            let clock = self.client.status().await.unwrap().clock;
+            if (clock.epoch, *clock.phase) == (epoch, phase) {
+                return;
+            }
+            assert!(clock.epoch <= epoch, "epoch {epoch} is over");
+            self.wait_for_randomness(clock.epoch).await;
+            operator.end_phase().await.unwrap();
+        }
+    }
+
+    /// Waits until the validator has committed to the next epoch's randomness and opened this one's.
+    async fn wait_for_randomness(&self, epoch: u32) {
+        self.wait_for_events(|event, of| event == "beacon_committed" && of == u64::from(epoch) + 1)
+            .await;
+        if epoch > 1 {
+            self.wait_for_events(|event, of| event == "beacon_opened" && of == u64::from(epoch))
+                .await;
+        }
+    }
+
+    async fn wait_for_events(&self, wanted: impl Fn(&str, u64) -> bool) {
+        let mut events = self
+            .client
+            .events(Some(soma_sdk::cursor::Cursor::default()));
+        let found = async {
+            loop {
+                let event = events.next().await.unwrap();
+                let of = event
+                    .particulars
+                    .get("epoch")
+                    .and_then(serde_json::Value::as_u64);
+                if wanted(&event.event, of.unwrap_or(0)) {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, found)
+            .await
+            .expect("the validator does its duty");
+    }
+
+    /// Waits until the validator has attested these targets.
+    pub async fn wait_for_attestations(&self, targets: &[TargetId]) {
+        let mut events = self
+            .client
+            .events(Some(soma_sdk::cursor::Cursor::default()));
+        let mut open: Vec<u64> = targets.iter().map(|target| target.0.into()).collect();
+        let found = async {
+            while !open.is_empty() {
+                let event = events.next().await.unwrap();
+                let of = event
+                    .particulars
+                    .get("target")
+                    .and_then(serde_json::Value::as_u64);
+                open.retain(|target| event.event != "attested" || of != Some(*target));
+            }
+        };
+        tokio::time::timeout(PATIENCE, found)
+            .await
+            .expect("the validator audits");
+    }
+
+    pub async fn stakes(&self) -> Vec<u64> {
+        self.client
+            .models()
+            .await
+            .unwrap()
+            .iter()
+            .map(|model| model.stake.0)
+            .collect()
+    }
+}
