@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use soma_protocol::action::HELD_MAX;
 use soma_protocol::record::TargetStatus;
 use soma_protocol::{
-    Action, Address, Amount, Epoch, Hash, Held, Phase, Read, SecretKey, TargetId, Transaction, commitment,
-    view,
+    Action, Address, Amount, Epoch, Hash, Held, Phase, Read, SecretKey, TargetId, Transaction,
+    commitment, view,
 };
 
 use crate::audit::Subject;

@@ -47,7 +47,8 @@ impl Sink for Follow {
             .transactions_final
             .add(block.transactions.len() as u64);
         // After a start the last blocks come again.
-        self.heights.send_modify(|height| *height = block.height.max(*height));
+        self.heights
+            .send_modify(|height| *height = block.height.max(*height));
         self.bell.ring();
     }
 }
@@ -292,7 +293,9 @@ fn open(config: NodeConfig) -> Result<Shared, NodeError> {
     let weights = Arc::new(WeightsStore::open(&config.dir.join("weights"))?);
     let history = Arc::clone(engine.history());
     let height = history.height()?;
-    follow.heights.send_modify(|known| *known = height.max(*known));
+    follow
+        .heights
+        .send_modify(|known| *known = height.max(*known));
     let audits = Audits::default();
     let (key, address) = (config.account.clone(), config.account.address());
     let closing = AtomicBool::new(false);

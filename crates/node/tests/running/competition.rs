@@ -127,14 +127,15 @@ async fn a_win_is_published_audited_and_paid_in_halves_and_survives_a_restart() 
     }
 
     network.go_to(2, Phase::Reveal).await;
-    let too_early = network.client.download(
-        &Remote::weights(reveals[0].weights_hash, reveals[0].size_bytes),
-        &network.path("too-early"),
-        &mut |_, _| (),
-    );
-    assert!(
-        too_early.await.is_err(),
-        "weights are secret until their reveal"
+    let early = Remote::weights(reveals[0].weights_hash, reveals[0].size_bytes);
+    let too_early = network
+        .client
+        .download(&early, &network.path("too-early"), &mut |_, _| ())
+        .await;
+    assert_eq!(
+        too_early.unwrap_err().code(),
+        "weights_not_found",
+        "secret until their reveal"
     );
     alice.run(reveals[0].reveal()).await.unwrap();
     bob.run(reveals[1].reveal()).await.unwrap();
@@ -259,6 +260,7 @@ async fn a_win_is_published_audited_and_paid_in_halves_and_survives_a_restart() 
         Hash::of_bytes(&std::fs::read(&weights).unwrap()),
         reveals[1].weights_hash
     );
+    let alice = network.sender("account-1").await;
     alice
         .run(Action::Transfer {
             to: bob.address(),
