@@ -6,6 +6,10 @@
     clippy::inline_always,
     reason = "lane operations must be inlined into the function that enables their CPU features"
 )]
+#![expect(
+    clippy::needless_range_loop,
+    reason = "rows and vectors of a register tile are counted, so that the loops are unrolled"
+)]
 
 use super::layers::{dot, put};
 use crate::math::softmax_row;

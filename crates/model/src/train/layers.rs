@@ -204,7 +204,6 @@ impl Operation for NormBackward<'_> {
                 let [d, g] = part(s, i, [d_output, self.gamma]);
                 put(s, s.mul(d, g), w);
             }
-            #[expect(clippy::cast_precision_loss, reason = "widths stay far below 2^24")]
             let share = 1.0 / width as f32;
             let mean = s.splat(sum_row(s, weighted) * share);
             let slope = s.splat(dot(s, weighted, normal) * share);
@@ -226,7 +225,6 @@ impl Operation for NormBackward<'_> {
 /// Writes the standardized row, and returns 1 / deviation: the operations of the forward pass.
 #[inline(always)]
 fn standardize<S: Simd>(s: S, row: &[f32], normal: &mut [f32]) -> f32 {
-    #[expect(clippy::cast_precision_loss, reason = "widths stay far below 2^24")]
     let width = row.len() as f32;
     let mean = s.splat(sum_row(s, row) / width);
     for (x, centred) in row.chunks(LANES).zip(normal.chunks_mut(LANES)) {

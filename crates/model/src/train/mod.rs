@@ -3,6 +3,10 @@
 //! A step is: the next windows of the data, forward and backward of each on its own, the gradients of the matrices as
 //! one chain over all positions of a micro-batch, micro-batches in order, then `AdamW`. Nothing that differs between
 //! machines, kernels or thread counts may ever reach the weights.
+#![expect(
+    clippy::cast_precision_loss,
+    reason = "widths, positions and steps are far below what a float cannot count"
+)]
 
 mod adamw;
 mod attention;
@@ -241,6 +245,7 @@ impl<'e> Trainer<'e> {
     }
 
     /// Adds the gradients of the next micro-batch; returns its cross-entropy and its `SIGReg`.
+    #[expect(clippy::cast_possible_truncation, reason = "the weight is rounded once, here")]
     fn micro_batch(&mut self, index: usize, tokens: &mut usize) -> [f64; 2] {
         for pass in &mut self.passes {
             self.order.next(&mut pass.tokens, &mut pass.targets);

@@ -4,7 +4,6 @@ use super::Recipe;
 use crate::math64;
 
 /// The learning rate of `step`, counted from 0.
-#[expect(clippy::cast_precision_loss, reason = "steps stay far below 2^53")]
 #[expect(
     clippy::cast_possible_truncation,
     reason = "the schedule rounds once, here"
@@ -15,7 +14,7 @@ pub(crate) fn learning_rate(recipe: &Recipe, step: u64) -> f32 {
         return (peak * ((step + 1) as f64 / recipe.warmup as f64)) as f32;
     }
     let falling = recipe.steps.saturating_sub(recipe.warmup).max(1);
-    let progress = ((step - recipe.warmup) as f64 / falling as f64).min(1.0);
+    let progress = (step - recipe.warmup).min(falling) as f64 / falling as f64;
     let last = recipe.final_share;
     let height = 0.5 * (1.0 + math64::sin_cos(core::f64::consts::PI * progress).1);
     (peak * (last + (1.0 - last) * height)) as f32

@@ -66,7 +66,6 @@ impl CharacteristicFunction {
     }
 
     /// The distance D, averaged over directions, of `positions` samples; prepares the gradient of `weight * D`.
-    #[expect(clippy::cast_precision_loss, reason = "positions of a micro-batch")]
     #[expect(
         clippy::cast_possible_truncation,
         reason = "coefficients are rounded once, here"
