@@ -1,7 +1,11 @@
 //! Chores with logic in them. `cargo xtask tidy` checks what the compiler and clippy cannot see:
 //! who may depend on whom, and a few rules of STYLE.md.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a chore talks to a terminal")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a chore talks to a terminal"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -9,7 +13,9 @@ use std::process::{Command, ExitCode};
 mod tidy;
 
 fn main() -> ExitCode {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_owned);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map_or_else(PathBuf::new, Path::to_owned);
     match std::env::args().nth(1).as_deref() {
         Some("tidy") => report(&tidy::check(&root)),
         _ => {

@@ -14,9 +14,18 @@ const ALLOWED: [(&str, &[&str]); 7] = [
     ("soma-sdk", &["soma-protocol"]),
     (
         "soma-node",
-        &["soma-model", "soma-protocol", "soma-store", "soma-engine", "soma-sdk"],
+        &[
+            "soma-model",
+            "soma-protocol",
+            "soma-store",
+            "soma-engine",
+            "soma-sdk",
+        ],
     ),
-    ("soma-cli", &["soma-model", "soma-protocol", "soma-sdk", "soma-node"]),
+    (
+        "soma-cli",
+        &["soma-model", "soma-protocol", "soma-sdk", "soma-node"],
+    ),
 ];
 
 /// The only crates that may name the consensus engine.
@@ -31,7 +40,9 @@ const LINES_MAX: usize = 800;
 pub(crate) fn check(root: &Path) -> Vec<String> {
     let mut faults = dependencies(root).unwrap_or_else(|error| vec![error]);
     match sources(root) {
-        Ok(files) => files.iter().for_each(|file| faults.extend(source(root, file))),
+        Ok(files) => files
+            .iter()
+            .for_each(|file| faults.extend(source(root, file))),
         Err(error) => faults.push(error),
     }
     faults
@@ -51,9 +62,16 @@ fn dependencies(root: &Path) -> Result<Vec<String>, String> {
 
 fn package(package: &serde_json::Value) -> Vec<String> {
     let name = package["name"].as_str().unwrap_or_default();
-    let direct = package["dependencies"].as_array().cloned().unwrap_or_default();
-    let shipped = direct.iter().filter(|dependency| dependency["kind"].is_null());
-    let names: Vec<&str> = shipped.filter_map(|dependency| dependency["name"].as_str()).collect();
+    let direct = package["dependencies"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let shipped = direct
+        .iter()
+        .filter(|dependency| dependency["kind"].is_null());
+    let names: Vec<&str> = shipped
+        .filter_map(|dependency| dependency["name"].as_str())
+        .collect();
     let mut faults = Vec::new();
     if let Some((_, allowed)) = ALLOWED.iter().find(|(own, _)| *own == name) {
         let own = names.iter().filter(|name| name.starts_with("soma"));
@@ -76,11 +94,21 @@ fn package(package: &serde_json::Value) -> Vec<String> {
 fn sources(root: &Path) -> Result<Vec<PathBuf>, String> {
     let listed = output(
         Command::new("git")
-            .args(["ls-files", "--cached", "--others", "--exclude-standard", "*.rs"])
+            .args([
+                "ls-files",
+                "--cached",
+                "--others",
+                "--exclude-standard",
+                "*.rs",
+            ])
             .current_dir(root),
     )?;
     let listed = String::from_utf8(listed).map_err(|error| error.to_string())?;
-    Ok(listed.lines().map(PathBuf::from).filter(|file| root.join(file).exists()).collect())
+    Ok(listed
+        .lines()
+        .map(PathBuf::from)
+        .filter(|file| root.join(file).exists())
+        .collect())
 }
 
 fn source(root: &Path, file: &Path) -> Vec<String> {
@@ -90,19 +118,29 @@ fn source(root: &Path, file: &Path) -> Vec<String> {
     let at = file.display();
     let mut faults = Vec::new();
     if !text.starts_with("//!") {
-        faults.push(format!("{at} does not begin with `//!`: say what it is for"));
+        faults.push(format!(
+            "{at} does not begin with `//!`: say what it is for"
+        ));
     }
     if !text.is_ascii() {
         faults.push(format!("{at} is not ASCII"));
     }
-    let lines = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).count();
+    let lines = text
+        .lines()
+        .take_while(|line| !line.starts_with("#[cfg(test)]"))
+        .count();
     if lines > LINES_MAX {
-        faults.push(format!("{at} has {lines} lines before its tests, {LINES_MAX} is the limit"));
+        faults.push(format!(
+            "{at} has {lines} lines before its tests, {LINES_MAX} is the limit"
+        ));
     }
     if FLOATLESS.iter().any(|folder| file.starts_with(folder)) {
-        faults.extend(text.lines().enumerate().filter(|(_, line)| names_a_float(line)).map(
-            |(number, _)| format!("{at}:{} names a float", number + 1),
-        ));
+        faults.extend(
+            text.lines()
+                .enumerate()
+                .filter(|(_, line)| names_a_float(line))
+                .map(|(number, _)| format!("{at}:{} names a float", number + 1)),
+        );
     }
     faults
 }

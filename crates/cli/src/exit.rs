@@ -26,3 +26,17 @@ impl From<Exit> for ExitCode {
         Self::from(exit as u8)
     }
 }
+
+impl From<soma_sdk::Exit> for Exit {
+    fn from(exit: soma_sdk::Exit) -> Self {
+        match exit {
+            soma_sdk::Exit::Failed => Self::Failed,
+            soma_sdk::Exit::Usage => Self::Usage,
+            soma_sdk::Exit::Configuration => Self::Config,
+            soma_sdk::Exit::NotFound => Self::NotFound,
+            soma_sdk::Exit::Rejected => Self::Rejected,
+            soma_sdk::Exit::Network => Self::Network,
+            soma_sdk::Exit::Verification => Self::Verification,
+        }
+    }
+}

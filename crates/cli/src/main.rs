@@ -9,6 +9,7 @@ use clap::Parser;
 
 mod args;
 mod commands;
+mod documents;
 mod error;
 mod exit;
 mod explanations;
@@ -16,7 +17,11 @@ mod home;
 mod model_files;
 mod network;
 mod output;
+mod publishing;
 mod seed;
+mod specialization;
+mod submission;
+mod weights_cache;
 
 use args::{Args, Command};
 use output::Output;

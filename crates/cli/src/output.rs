@@ -3,7 +3,10 @@
 //! stdout carries the result and nothing else; everything else goes to stderr. `--json` changes the
 //! format and never the content.
 
-#![expect(clippy::print_stderr, reason = "this file is the one door to the terminal")]
+#![expect(
+    clippy::print_stderr,
+    reason = "this file is the one door to the terminal"
+)]
 
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
@@ -49,7 +52,21 @@ impl Output {
             Color::Auto => (terminal && !dumb) || set("FORCE_COLOR") || set("CLICOLOR_FORCE"),
         };
         let progress = terminal && !quiet && !no_progress && !set("SOMA_NO_PROGRESS");
-        Self { json, quiet, progress, color }
+        Self {
+            json,
+            quiet,
+            progress,
+            color,
+        }
+    }
+
+    /// The same, but for results and errors silent.
+    pub(crate) fn silent(&self) -> Self {
+        Self {
+            quiet: true,
+            progress: false,
+            ..self.clone()
+        }
     }
 
     /// True if results are JSON.
@@ -149,7 +166,11 @@ impl Output {
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
-        if self.color { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+        if self.color {
+            format!("\u{1b}[{code}m{text}\u{1b}[0m")
+        } else {
+            text.to_owned()
+        }
     }
 }
 
@@ -172,9 +193,11 @@ fn write_stdout(text: &str) -> Result {
         stdout.flush()
     });
     match written {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Error::new(Exit::Failed, "stdout", format!("cannot write the result: {error}")))
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::new(
+            Exit::Failed,
+            "stdout",
+            format!("cannot write the result: {error}"),
+        )),
         _ => Ok(()),
     }
 }

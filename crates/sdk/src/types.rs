@@ -35,6 +35,9 @@ pub struct Status {
     pub targets_open: u32,
     /// Transactions waiting in this node's pool.
     pub pool: u32,
+    /// Transactions that this node's validator still owes in the running phase: randomness, files it
+    /// holds, verdicts. At 0 a phase may end without anything undone.
+    pub duties: u32,
     /// Where the money is.
     pub supply: Supply,
 }

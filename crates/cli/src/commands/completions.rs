@@ -7,7 +7,9 @@ use crate::error::{Error, Result};
 
 /// Print a completion script for a shell.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: soma completions bash > ~/.local/share/bash-completion/completions/soma")]
+#[command(
+    after_help = "Example: soma completions bash > ~/.local/share/bash-completion/completions/soma"
+)]
 pub(crate) struct Completions {
     /// bash, elvish, fish, powershell or zsh.
     shell: clap_complete::Shell,
@@ -18,9 +20,11 @@ impl Completions {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Args::command(), "soma", &mut script);
         match std::io::Write::write_all(&mut std::io::stdout(), &script) {
-            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-                Err(Error::file(std::path::Path::new("standard output"), "write", &error))
-            }
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::file(
+                std::path::Path::new("standard output"),
+                "write",
+                &error,
+            )),
             _ => Ok(()),
         }
     }

@@ -1,0 +1,352 @@
+//! The demo's competition: owners publish, targets are drawn, submitters compete, validators audit.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use soma_model::{Architecture, Engine};
+use soma_node::Node;
+use soma_node::localnet::{Localnet, OPERATOR, Plan, account_name};
+use soma_protocol::{Amount, Epoch, Hash, ModelId, Phase, TargetId};
+use soma_sdk::client::Client;
+use soma_sdk::sender::Sender;
+use soma_sdk::spool::Spool;
+use soma_sdk::types::{Status, Target, TargetStatus};
+
+use super::domains::Domain;
+use super::report::{AccountLine, FileLine, ModelLine, Report, TargetLine};
+use super::specialist::Specialist;
+use crate::commands::localnet::end_phase;
+use crate::commands::model::register;
+use crate::documents::Document;
+use crate::error::Result;
+use crate::output::Output;
+use crate::publishing::{self, Offer};
+use crate::seed::Seed;
+use crate::submission::{self, Scores};
+use crate::weights_cache::WeightsCache;
+
+/// Epochs with targets that are competed for.
+const ROUNDS: u32 = 3;
+/// Time between blocks while there is work.
+const BLOCK_MS: u64 = 20;
+/// The first model's stake; the second has twice as much, and so on.
+const STAKE: Amount = Amount::soma(100);
+const COMMISSION_BPS: u16 = 1_000;
+
+/// A person of the demo.
+struct Person {
+    name: String,
+    sender: Sender,
+    spool: Spool,
+    balance_before: u64,
+}
+
+struct Competition<'a> {
+    engine: &'a Engine,
+    architecture: Architecture,
+    client: Client,
+    cache: WeightsCache,
+    operator: Sender,
+    owners: Vec<Person>,
+    submitters: Vec<Person>,
+    models: Vec<ModelId>,
+    domains: &'a [Domain],
+    files: Vec<FileLine>,
+    output: &'a Output,
+}
+
+/// Runs the competition from genesis to the last payment.
+pub(crate) async fn run(
+    engine: &Engine,
+    domains: &[Domain],
+    specialists: &[Specialist],
+    (seed, folder): (Seed, &Path),
+    output: &Output,
+) -> Result<Report> {
+    let (node, network) = tokio::task::block_in_place(|| start(seed, domains.len(), folder))?;
+    let mut competition =
+        Competition::new(engine, domains, (&network, node.url(), folder), output).await?;
+    output.heading("2. Publish: register with a stake, commit, upload; reveal in the next epoch");
+    competition.publish(specialists, folder).await?;
+    output.heading("3. Compete: score local files with the models of each target");
+    let status = competition.turn_to_the_end().await?;
+    let report = competition.report(specialists, &status).await?;
+    tokio::task::block_in_place(|| node.shutdown());
+    Ok(report)
+}
+
+fn start(seed: Seed, domains: usize, folder: &Path) -> Result<(Node, Localnet)> {
+    let accounts = u32::try_from(2 * domains).unwrap_or(u32::MAX);
+    let plan = Plan {
+        chain: "demo".to_owned(),
+        accounts,
+        ..Plan::manual(seed.0)
+    };
+    let network = Localnet::create(&folder.join("network"), &plan)?;
+    let mut config = network.node(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+    config.block_ms = BLOCK_MS;
+    Ok((soma_node::start(config)?, network))
+}
+
+impl<'a> Competition<'a> {
+    async fn new(
+        engine: &'a Engine,
+        domains: &'a [Domain],
+        (network, url, folder): (&Localnet, &str, &Path),
+        output: &'a Output,
+    ) -> Result<Self> {
+        let client = Client::new(url)?;
+        let mut people = Vec::new();
+        for number in 1..=2 * domains.len() {
+            let role = if number <= domains.len() {
+                "owner"
+            } else {
+                "submitter"
+            };
+            let name = format!("{} {role}", domains[(number - 1) % domains.len()].name);
+            let account = account_name(u32::try_from(number).unwrap_or(u32::MAX));
+            let sender = Sender::new(client.clone(), network.key(&account)?).await?;
+            let spool = Spool::open(folder.join("spool").join(&account))?;
+            let balance_before = client.account(sender.address()).await?.balance.0;
+            people.push(Person {
+                name,
+                sender,
+                spool,
+                balance_before,
+            });
+        }
+        let submitters = people.split_off(domains.len());
+        Ok(Self {
+            engine,
+            architecture: Architecture::nano(),
+            cache: WeightsCache::new(folder.join("cache")),
+            operator: Sender::new(client.clone(), network.key(OPERATOR)?).await?,
+            client,
+            owners: people,
+            submitters,
+            models: Vec::new(),
+            domains,
+            files: Vec::new(),
+            output,
+        })
+    }
+
+    /// Every owner registers and commits to weights for the next epoch.
+    async fn publish(&mut self, specialists: &[Specialist], folder: &Path) -> Result {
+        for (place, (owner, specialist)) in (1..).zip(self.owners.iter().zip(specialists)) {
+            let stake = STAKE.times(place);
+            let name = specialist.domain.clone();
+            let model = register(&owner.sender, name, stake, COMMISSION_BPS).await?;
+            let offer = Offer {
+                model,
+                file: &specialist.file,
+                weights_hash: specialist.weights_hash,
+                embedding: specialist.embedding.clone(),
+            };
+            let spool = (&owner.spool, folder);
+            let epoch = publishing::commit(&owner.sender, spool, offer, self.output).await?;
+            self.models.push(model);
+            self.output.done(format_args!(
+                "model {model} {:10} stake {stake:>4} SOMA, reveal in epoch {epoch}",
+                specialist.domain
+            ));
+        }
+        Ok(())
+    }
+
+    /// Ends phase after phase until the last round is paid: targets of an epoch are settled when the
+    /// epoch after it ends.
+    async fn turn_to_the_end(&mut self) -> Result<Status> {
+        let mut status = self.client.status().await?;
+        let first = status.clock.epoch + 1;
+        while status.clock.epoch < first + ROUNDS + 1 {
+            let Status { clock, .. } = &status;
+            if clock.phase.0 == Phase::Compete && (first..first + ROUNDS).contains(&clock.epoch) {
+                self.compete(Epoch(clock.epoch)).await?;
+            }
+            for person in self.owners.iter().chain(&self.submitters) {
+                publishing::deliver_once(&person.sender, &person.spool, &self.output.silent())
+                    .await?;
+            }
+            status = end_phase(&self.operator).await?;
+        }
+        Ok(status)
+    }
+
+    /// Every submitter enters the closest of its own files for every target.
+    async fn compete(&mut self, epoch: Epoch) -> Result {
+        let targets = self.client.targets(Some(epoch)).await?;
+        let Some(first) = targets.first() else {
+            return Ok(());
+        };
+        let documents: Vec<Document> = self
+            .domains
+            .iter()
+            .flat_map(|domain| &domain.held_out)
+            .cloned()
+            .collect();
+        let asked = (first.seed.0, self.weights().await?.into_iter().collect());
+        let network = (&self.client, &self.cache);
+        let model = (self.engine, &self.architecture);
+        let scores = Scores::compute(network, model, asked, &documents, self.output).await?;
+        if self.files.is_empty() {
+            self.files = self.file_lines(&documents, &scores).await?;
+        }
+        let taken = submission::taken(&self.client).await?;
+        let mut entries = 0;
+        for target in &targets {
+            entries += self.enter(target, &documents, (&scores, &taken)).await?;
+        }
+        self.output.done(format_args!(
+            "epoch {epoch}: {} targets, {} files scored by {} models, {entries} submissions",
+            targets.len(),
+            documents.len(),
+            self.models.len()
+        ));
+        Ok(())
+    }
+
+    /// Current weights of all models: hash and size.
+    async fn weights(&self) -> Result<BTreeMap<Hash, u64>> {
+        let models = self.client.models().await?;
+        let weights = models.into_iter().filter_map(|model| model.weights);
+        Ok(weights
+            .map(|weights| (weights.hash.0, weights.size_bytes.0))
+            .collect())
+    }
+
+    async fn enter(
+        &self,
+        target: &Target,
+        documents: &[Document],
+        (scores, taken): (&Scores, &BTreeSet<Hash>),
+    ) -> Result<usize> {
+        let direction = self.client.direction(TargetId(target.id)).await?.components;
+        let (mut entries, mut first) = (0, 0);
+        for (domain, submitter) in self.domains.iter().zip(&self.submitters) {
+            let own = first..first + domain.held_out.len();
+            first = own.end;
+            let margin = submitter.sender.params().loss_margin_q32;
+            let fresh = own.filter(|index| !taken.contains(&documents[*index].hash()));
+            let choices =
+                fresh.filter_map(|index| scores.choice(index, (target, &direction), margin));
+            let Some(choice) = submission::closest(choices) else {
+                continue;
+            };
+            let document = &documents[choice.document];
+            submission::submit(
+                &submitter.sender,
+                &submitter.spool,
+                target,
+                (document, &choice),
+            )
+            .await?;
+            entries += 1;
+        }
+        Ok(entries)
+    }
+
+    /// Every held-out file with every model's loss on it.
+    async fn file_lines(&self, documents: &[Document], scores: &Scores) -> Result<Vec<FileLine>> {
+        let models = self.client.models().await?;
+        let domains = self
+            .domains
+            .iter()
+            .flat_map(|domain| domain.held_out.iter().map(|_| &domain.name));
+        let line = |(index, (document, domain)): (usize, (&Document, &String))| {
+            let reports = models.iter().filter_map(|model| {
+                let hash = model.weights.as_ref()?.hash.0;
+                Some((model.name.clone(), scores.get(index, hash)?))
+            });
+            let reports: Vec<_> = reports.collect();
+            let best = reports
+                .iter()
+                .min_by_key(|(_, report)| report.score.loss_q32)?;
+            Some(FileLine {
+                path: document.path.clone(),
+                domain: domain.clone(),
+                winner_domain: best.0.clone(),
+                losses: reports
+                    .iter()
+                    .map(|(name, report)| (name.clone(), report.loss))
+                    .collect(),
+            })
+        };
+        Ok(documents
+            .iter()
+            .zip(domains)
+            .enumerate()
+            .filter_map(line)
+            .collect())
+    }
+
+    async fn report(self, specialists: &[Specialist], status: &Status) -> Result<Report> {
+        let models = self.client.models().await?;
+        let models = models
+            .iter()
+            .zip(specialists)
+            .zip(1..)
+            .map(|((model, specialist), place)| ModelLine {
+                id: model.id,
+                name: model.name.clone(),
+                domain: specialist.domain.clone(),
+                weights_hash: specialist.weights_hash.to_string(),
+                stake_before: STAKE.times(place).base_units().to_string(),
+                stake_after: model.stake.to_string(),
+                wins: model.wins,
+                reward: model.earned.to_string(),
+            });
+        let mut accounts = Vec::new();
+        for person in self.owners.iter().chain(&self.submitters) {
+            let after = self.client.account(person.sender.address()).await?.balance;
+            accounts.push(AccountLine {
+                name: person.name.clone(),
+                address: person.sender.address().to_string(),
+                balance_before: person.balance_before.to_string(),
+                balance_after: after.to_string(),
+            });
+        }
+        let targets = self.client.targets(None).await?;
+        let decided = targets.iter().filter(|target| {
+            matches!(
+                target.status,
+                TargetStatus::Settled | TargetStatus::Returned
+            )
+        });
+        Ok(Report {
+            schema: "demo/1",
+            models: models.collect(),
+            files: self.files.clone(),
+            targets: decided.map(|target| self.target_line(target)).collect(),
+            accounts,
+            epochs: status.clock.epoch - 1,
+            supply_conserved: status.supply.conserved,
+        })
+    }
+
+    fn target_line(&self, target: &Target) -> TargetLine {
+        let payment = target.payment.as_ref();
+        let documents = || self.domains.iter().flat_map(|domain| &domain.held_out);
+        let file = |hash: Hash| documents().find(|document| document.hash() == hash);
+        let name = |address| {
+            let person = self
+                .submitters
+                .iter()
+                .find(|person| person.sender.address() == address);
+            person.map(|person| person.name.clone())
+        };
+        TargetLine {
+            id: target.id,
+            epoch: target.epoch,
+            routed: target.routed.iter().map(|routed| routed.model).collect(),
+            reward: target.reward.to_string(),
+            winner_model: payment.map(|payment| payment.model),
+            submitter: payment.and_then(|payment| name(payment.submitter.0)),
+            file: payment.and_then(|payment| Some(file(payment.data_hash.0)?.path.clone())),
+            distance: payment.map(|payment| payment.distance.to_string()),
+            paid_submitter: payment.map(|payment| payment.paid_submitter.to_string()),
+            paid_model: payment.map(|payment| payment.paid_model.to_string()),
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! What the demo's specialists learn, and what nobody shows them: folders of files as domains.
+
+use std::path::{Path, PathBuf};
+
+use crate::documents::{self, Document, files_below};
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+
+/// One kind of data.
+#[derive(Debug)]
+pub(crate) struct Domain {
+    /// What people call it; the specialist is named after it.
+    pub(crate) name: String,
+    /// What the specialist trains on, one document after the other.
+    pub(crate) training: Vec<Document>,
+    /// What it has never seen.
+    pub(crate) held_out: Vec<Document>,
+}
+
+/// A larger file is cut, so that one file cannot be a whole domain.
+const DOCUMENT_BYTES_MAX: usize = 4 * 1024;
+/// Held-out documents in a domain, at most.
+const HELD_OUT_MAX: usize = 6;
+/// One document in this many is held out, up to the maximum.
+const HELD_OUT_ONE_IN: usize = 5;
+/// Training data of a domain, at most; more would not be read in the time there is.
+const TRAINING_BYTES_MAX: usize = 4 << 20;
+
+/// This repository's own three kinds of files.
+const REPOSITORY: [(&str, &[&str]); 3] = [
+    ("rust", &["rs"]),
+    ("markdown", &["md"]),
+    ("data", &["lock", "json"]),
+];
+
+/// The domains of `folders`, or of the repository around the current folder if there are none.
+/// Documents below `bytes_min` are left out: the network would refuse them.
+pub(crate) fn gather(
+    folders: &[PathBuf],
+    bytes_min: usize,
+    seed: &[u8; 32],
+) -> Result<Vec<Domain>> {
+    if folders.is_empty() {
+        let root = repository()?;
+        let files = files_below(&root)?;
+        return REPOSITORY
+            .iter()
+            .map(|(name, extensions)| {
+                let of_kind = |file: &&PathBuf| {
+                    file.extension()
+                        .is_some_and(|is| extensions.iter().any(|ext| is == *ext))
+                };
+                let files: Vec<&PathBuf> = files.iter().filter(of_kind).collect();
+                domain(name, &root, &files, bytes_min, seed)
+            })
+            .collect();
+    }
+    folders
+        .iter()
+        .map(|folder| {
+            let name = folder
+                .canonicalize()
+                .map_err(|error| Error::file(folder, "read", &error))?;
+            let name = name
+                .file_name()
+                .map_or("data".into(), |name| name.to_string_lossy().to_lowercase());
+            let files = files_below(folder)?;
+            domain(
+                &name,
+                folder,
+                &files.iter().collect::<Vec<_>>(),
+                bytes_min,
+                seed,
+            )
+        })
+        .collect()
+}
+
+/// The nearest folder above the current one that holds this project's sources.
+fn repository() -> Result<PathBuf> {
+    let here =
+        std::env::current_dir().map_err(|error| Error::file(Path::new("."), "read", &error))?;
+    let found = here
+        .ancestors()
+        .find(|folder| folder.join("crates/cli/src/commands/demo").is_dir());
+    found.map(Path::to_owned).ok_or_else(|| {
+        Error::new(
+            Exit::Usage,
+            "no_demo_data",
+            "no files to compete on: this is not Soma's repository",
+        )
+        .hint("name two or more folders, one for each domain: soma demo --data DIR --data DIR")
+    })
+}
+
+fn domain(
+    name: &str,
+    root: &Path,
+    files: &[&PathBuf],
+    bytes_min: usize,
+    seed: &[u8; 32],
+) -> Result<Domain> {
+    let mut documents = Vec::new();
+    for file in files {
+        let name = file.strip_prefix(root).unwrap_or(file);
+        documents.extend(documents::read(file, name, DOCUMENT_BYTES_MAX)?);
+    }
+    documents.retain(|document: &Document| document.bytes.len() >= bytes_min);
+    // An order that depends on nothing but the seed and the paths.
+    documents.sort_by_cached_key(|document| {
+        *blake3::keyed_hash(seed, document.path.as_bytes()).as_bytes()
+    });
+    let held_out = (documents.len() / HELD_OUT_ONE_IN).clamp(2, HELD_OUT_MAX);
+    if documents.len() < held_out * 2 {
+        let found = documents.len();
+        return Err(Error::new(
+            Exit::Failed,
+            "too_little_data",
+            format!(
+                "domain {name} has {found} documents of {bytes_min} bytes or more; 4 are needed"
+            ),
+        )
+        .hint("put more files into the folder"));
+    }
+    let mut training = documents.split_off(held_out);
+    documents.sort_by(|a, b| a.path.cmp(&b.path));
+    let mut total = 0;
+    training.retain(|document| {
+        total += document.bytes.len();
+        total <= TRAINING_BYTES_MAX
+    });
+    Ok(Domain {
+        name: name.to_owned(),
+        training,
+        held_out: documents,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DOCUMENT_BYTES_MAX, gather};
+
+    fn folder(files: usize, bytes: usize) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for file in 0..files {
+            let text = vec![b'a' + u8::try_from(file % 26).unwrap(); bytes];
+            std::fs::write(folder.path().join(format!("{file:02}.txt")), text).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn held_out_documents_are_never_trained_on_and_the_split_depends_on_the_seed_alone() {
+        let data = folder(20, 600);
+        let folders = [data.path().to_owned()];
+        let one = gather(&folders, 256, &[1; 32]).unwrap().remove(0);
+        let same = gather(&folders, 256, &[1; 32]).unwrap().remove(0);
+        let other = gather(&folders, 256, &[2; 32]).unwrap().remove(0);
+        let paths = |documents: &[crate::documents::Document]| {
+            documents
+                .iter()
+                .map(|document| document.path.clone())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(one.held_out.len(), 4);
+        assert_eq!(one.training.len(), 16);
+        assert!(
+            paths(&one.held_out)
+                .iter()
+                .all(|path| !paths(&one.training).contains(path))
+        );
+        assert_eq!(paths(&one.held_out), paths(&same.held_out));
+        assert_ne!(paths(&one.held_out), paths(&other.held_out));
+    }
+
+    #[test]
+    fn a_large_file_is_cut_into_pieces_and_a_small_one_is_left_out() {
+        let data = folder(1, DOCUMENT_BYTES_MAX * 5 + 1);
+        std::fs::write(data.path().join("small.txt"), "small").unwrap();
+        let domain = gather(&[data.path().to_owned()], 256, &[1; 32])
+            .unwrap()
+            .remove(0);
+        assert_eq!(domain.held_out.len() + domain.training.len(), 5);
+        assert!(
+            domain
+                .held_out
+                .iter()
+                .all(|document| document.path.contains('#'))
+        );
+    }
+
+    #[test]
+    fn a_folder_with_too_little_data_is_refused() {
+        let data = folder(3, 600);
+        let error = gather(&[data.path().to_owned()], 256, &[1; 32]).unwrap_err();
+        assert_eq!(error.code, "too_little_data");
+    }
+}

@@ -1,0 +1,74 @@
+//! `soma demo`: the whole competition on this machine.
+//!
+//! Specialists are trained, publish by commit and reveal, and compete on files that none of them has
+//! seen, on a real network in a temporary folder: through the same client, API and consensus as
+//! everybody. Phases are ended by command once what they are for is final, so that time decides
+//! nothing and one seed gives one result.
+
+mod competition;
+mod domains;
+mod report;
+mod specialist;
+
+use std::path::PathBuf;
+
+use soma_model::Architecture;
+
+use crate::args::Global;
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::model_files::EngineArgs;
+use crate::network;
+use crate::output::Output;
+use crate::seed::Seed;
+
+/// Watch the whole competition on this machine.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: soma demo --data poems/ --data code/ --data letters/")]
+pub(crate) struct Demo {
+    /// A folder of files of one kind; repeat for each domain [default: this repository's own files].
+    #[arg(long, value_name = "DIR")]
+    data: Vec<PathBuf>,
+    /// One seed gives one result: an integer, or 64 hex digits.
+    #[arg(long, default_value = "0")]
+    seed: Seed,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+impl Demo {
+    pub(crate) fn run(self, _: &Global, output: &Output) -> Result {
+        if self.data.len() == 1 {
+            return Err(Error::usage("one domain has nobody to compete with")
+                .hint("name two or more folders: --data DIR --data DIR"));
+        }
+        let architecture = Architecture::nano();
+        let domains = domains::gather(&self.data, architecture.positions, &self.seed.0)?;
+        let engine = self.engine.build()?;
+        let folder = tempfile::tempdir()
+            .map_err(|error| Error::file(&std::env::temp_dir(), "write to", &error))?;
+
+        output.heading("1. Train one specialist for each domain");
+        let specialists = domains
+            .iter()
+            .map(|domain| specialist::train(&engine, domain, self.seed, folder.path(), output))
+            .collect::<Result<Vec<_>>>()?;
+
+        let report = network::block_on(competition::run(
+            &engine,
+            &domains,
+            &specialists,
+            (self.seed, folder.path()),
+            output,
+        ))?;
+        output.result(report.tables(output), &report)?;
+        if !report.supply_conserved {
+            return Err(Error::new(
+                Exit::Verification,
+                "supply",
+                "the books do not balance",
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,259 @@
+//! What the demo found, for people and for machines. No times and no heights: one seed gives one
+//! report.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use serde::Serialize;
+use soma_protocol::Amount;
+
+use crate::output::Output;
+
+/// The result of `soma demo --json`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    pub(crate) schema: &'static str,
+    pub(crate) models: Vec<ModelLine>,
+    pub(crate) files: Vec<FileLine>,
+    pub(crate) targets: Vec<TargetLine>,
+    pub(crate) accounts: Vec<AccountLine>,
+    /// Epochs that ended.
+    pub(crate) epochs: u32,
+    pub(crate) supply_conserved: bool,
+}
+
+/// A specialist and what it won.
+#[derive(Debug, Serialize)]
+pub(crate) struct ModelLine {
+    pub(crate) id: u32,
+    pub(crate) name: String,
+    pub(crate) domain: String,
+    pub(crate) weights_hash: String,
+    pub(crate) stake_before: String,
+    pub(crate) stake_after: String,
+    /// Targets it won on the network.
+    pub(crate) wins: u32,
+    /// What it was paid for them, in base units.
+    pub(crate) reward: String,
+}
+
+/// A held-out file and every model's loss on it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct FileLine {
+    pub(crate) path: String,
+    pub(crate) domain: String,
+    pub(crate) winner_domain: String,
+    /// Nats per byte, by domain of the model.
+    pub(crate) losses: BTreeMap<String, f64>,
+}
+
+/// A target and what became of it.
+#[derive(Debug, Serialize)]
+pub(crate) struct TargetLine {
+    pub(crate) id: u32,
+    pub(crate) epoch: u32,
+    pub(crate) routed: Vec<u32>,
+    /// In base units.
+    pub(crate) reward: String,
+    /// None unless it was won.
+    pub(crate) winner_model: Option<u32>,
+    /// Name of the account.
+    pub(crate) submitter: Option<String>,
+    /// File that won it.
+    pub(crate) file: Option<String>,
+    /// Squared distance of the winning embedding.
+    pub(crate) distance: Option<String>,
+    pub(crate) paid_submitter: Option<String>,
+    pub(crate) paid_model: Option<String>,
+}
+
+/// What an account held, in base units.
+#[derive(Debug, Serialize)]
+pub(crate) struct AccountLine {
+    pub(crate) name: String,
+    pub(crate) address: String,
+    pub(crate) balance_before: String,
+    pub(crate) balance_after: String,
+}
+
+impl Report {
+    /// Files that their own domain's specialist won, and all files.
+    pub(crate) fn own_wins(&self) -> (usize, usize) {
+        let own = self
+            .files
+            .iter()
+            .filter(|file| file.winner_domain == file.domain)
+            .count();
+        (own, self.files.len())
+    }
+
+    /// The tables that people read.
+    pub(crate) fn tables(&self, output: &Output) -> String {
+        let sections = [
+            (
+                "Losses on files that no model has seen (nats per byte; lower is better)",
+                self.losses(output),
+            ),
+            (
+                "Targets: the lowest loss picks the model, the closest embedding wins",
+                self.target_table(output),
+            ),
+            (
+                "Books: a win pays half to the submitter and half to the model",
+                self.books(),
+            ),
+        ];
+        let mut text = String::new();
+        for (heading, table) in sections {
+            let _ = write!(text, "\n{}\n{table}", output.strong(heading));
+        }
+        text
+    }
+
+    fn losses(&self, output: &Output) -> String {
+        let domains: Vec<&String> = self.models.iter().map(|model| &model.domain).collect();
+        let width = self
+            .files
+            .iter()
+            .map(|file| file.path.len())
+            .max()
+            .unwrap_or(4)
+            .min(48);
+        let mut text = format!("  {:width$}  {:10}", "file", "domain");
+        for domain in &domains {
+            let _ = write!(text, " {domain:>10}");
+        }
+        text += "   winner\n";
+        for file in &self.files {
+            let _ = write!(
+                text,
+                "  {:width$}  {:10}",
+                tail(&file.path, width),
+                file.domain
+            );
+            for domain in &domains {
+                let loss = file
+                    .losses
+                    .get(*domain)
+                    .map_or("-".into(), |loss| format!("{loss:.3}"));
+                let cell = format!("{loss:>10}");
+                let best = **domain == file.winner_domain;
+                let _ = write!(text, " {}", if best { output.good(cell) } else { cell });
+            }
+            let mark = if file.winner_domain == file.domain {
+                ""
+            } else {
+                "  (not its own)"
+            };
+            let _ = writeln!(text, "   {}{mark}", file.winner_domain);
+        }
+        let (own, all) = self.own_wins();
+        let _ = writeln!(
+            text,
+            "  {own} of {all} files went to the specialist of their own domain."
+        );
+        text
+    }
+
+    fn target_table(&self, output: &Output) -> String {
+        let name = |id: u32| {
+            let model = self.models.iter().find(|model| model.id == id);
+            model.map_or_else(|| id.to_string(), |model| model.name.clone())
+        };
+        let mut text = format!(
+            "  {:>2} {:>5}  {:19} {:10} {:10} {:>9}  {:>12}  file\n",
+            "id", "epoch", "routed", "winner", "submitter", "distance", "reward"
+        );
+        for target in &self.targets {
+            let routed: Vec<String> = target.routed.iter().map(|id| name(*id)).collect();
+            let winner = target.winner_model.map_or("-".into(), name);
+            let _ = writeln!(
+                text,
+                "  {:>2} {:>5}  {:19} {} {:10} {:>9}  {:>12}  {}",
+                target.id,
+                target.epoch,
+                routed.join(" "),
+                output.good(format!("{winner:10}")),
+                target.submitter.as_deref().unwrap_or("nobody"),
+                target.distance.as_deref().map_or("-".into(), relative),
+                amount(&target.reward),
+                target.file.as_deref().unwrap_or("-"),
+            );
+        }
+        text += "  Distance: 1.000 is at right angles to the target, 0 is on it.\n";
+        text
+    }
+
+    fn books(&self) -> String {
+        let mut text = format!(
+            "  {:12} {:>18} {:>18} {:>18}\n",
+            "", "before", "after", "change"
+        );
+        let mut line = |name: &str, before: &str, after: &str| {
+            let _ = writeln!(
+                text,
+                "  {name:12} {:>18} {:>18} {:>18}",
+                amount(before),
+                amount(after),
+                change(before, after)
+            );
+        };
+        for account in &self.accounts {
+            line(
+                &account.name,
+                &account.balance_before,
+                &account.balance_after,
+            );
+        }
+        for model in &self.models {
+            line(
+                &format!("{} stake", model.name),
+                &model.stake_before,
+                &model.stake_after,
+            );
+        }
+        let verdict = if self.supply_conserved {
+            "conserved to the last unit"
+        } else {
+            "NOT CONSERVED"
+        };
+        let _ = writeln!(text, "  {} epochs. Supply: {verdict}.", self.epochs);
+        text
+    }
+}
+
+/// Base units as SOMA.
+fn amount(base_units: &str) -> String {
+    base_units
+        .parse()
+        .map_or_else(|_| base_units.to_owned(), |units| Amount(units).to_string())
+}
+
+fn change(before: &str, after: &str) -> String {
+    match (before.parse::<u64>(), after.parse::<u64>()) {
+        (Ok(before), Ok(after)) if after >= before => {
+            format!("+{}", Amount(after - before))
+        }
+        (Ok(before), Ok(after)) => format!("-{}", Amount(before - after)),
+        _ => "?".into(),
+    }
+}
+
+/// A squared distance as a share of that of two vectors at right angles, 2 * 32767^2.
+fn relative(distance: &str) -> String {
+    let right_angle = 2.0 * 32767.0 * 32767.0;
+    distance.parse::<f64>().map_or_else(
+        |_| distance.to_owned(),
+        |d| format!("{:.3}", d / right_angle),
+    )
+}
+
+/// The end of a long path.
+fn tail(path: &str, width: usize) -> String {
+    let characters = path.chars().count();
+    if characters <= width {
+        return path.to_owned();
+    }
+    let kept: String = path.chars().skip(characters - (width - 2)).collect();
+    format!("..{kept}")
+}

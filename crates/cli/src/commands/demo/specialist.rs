@@ -1,0 +1,77 @@
+//! Training of a demo's specialists: all start from the same weights, each learns its own domain.
+
+use std::path::{Path, PathBuf};
+
+use soma_model::train::{Corpus, Recipe, Trainer};
+use soma_model::{Architecture, Engine, Weights};
+use soma_protocol::Hash;
+
+use super::domains::Domain;
+use crate::error::Result;
+use crate::output::{Output, Unit};
+use crate::seed::Seed;
+use crate::specialization;
+
+/// Optimizer steps of a specialist. A number and not a time, so that one seed gives one result.
+const STEPS: u64 = 300;
+
+/// A trained model on disk.
+#[derive(Debug)]
+pub(crate) struct Specialist {
+    pub(crate) domain: String,
+    pub(crate) file: PathBuf,
+    pub(crate) weights_hash: Hash,
+    /// Where its domain lies in embedding space.
+    pub(crate) embedding: Vec<i16>,
+}
+
+/// Trains a specialist on the training files of its domain.
+pub(crate) fn train(
+    engine: &Engine,
+    domain: &Domain,
+    seed: Seed,
+    folder: &Path,
+    output: &Output,
+) -> Result<Specialist> {
+    let mut corpus = Corpus::new();
+    domain
+        .training
+        .iter()
+        .for_each(|document| corpus.push(&document.bytes));
+    let bytes = corpus.len();
+    let start = Weights::init(&Architecture::nano(), seed.0)?;
+    let recipe = Recipe {
+        steps: STEPS,
+        seed: seed.0,
+        ..Recipe::default()
+    };
+    let mut trainer = Trainer::new(engine, &start, recipe, corpus)?;
+    let bar = output.bar(STEPS, &domain.name, Unit::Items);
+    while trainer.steps_done() < STEPS {
+        let step = trainer.step()?;
+        bar.set_message(format!("cross-entropy {:.3}", step.cross_entropy));
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let mut held_out = Corpus::new();
+    domain
+        .held_out
+        .iter()
+        .for_each(|document| held_out.push(&document.bytes));
+    let loss = trainer.evaluate(&held_out)?;
+    let weights = trainer.weights();
+    let file = folder.join(format!("{}.safetensors", domain.name));
+    weights.save(&file)?;
+    output.done(format_args!(
+        "{:10} {} documents, {bytes} bytes; {loss:.3} nats per byte on {} held-out documents",
+        domain.name,
+        domain.training.len(),
+        domain.held_out.len(),
+    ));
+    Ok(Specialist {
+        domain: domain.name.clone(),
+        embedding: specialization::of_documents(engine, &weights, &domain.training, || ())?,
+        weights_hash: Hash(weights.hash()),
+        file,
+    })
+}

@@ -1,0 +1,125 @@
+//! `soma keys`: the keys that accounts are. A key is a file, encrypted unless the network is local.
+
+use serde::Serialize;
+use soma_sdk::keys::{self, KeyFolder, KeyInfo, Protection};
+
+use crate::args::Global;
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::home::Home;
+use crate::network::{self, Place};
+use crate::output::Output;
+
+/// Make and list keys.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Keys {
+    /// Make a new key, encrypted with a passphrase.
+    New(New),
+    /// List the keys of this machine.
+    List,
+    /// Show a key's address and file.
+    Show {
+        /// Its name [default: the key that would sign].
+        name: Option<String>,
+    },
+}
+
+/// Make a new key, encrypted with a passphrase.
+#[derive(Debug, clap::Args)]
+pub(crate) struct New {
+    /// Its name; the one named `default` signs when no other is named.
+    #[arg(default_value = "default")]
+    name: String,
+    /// Do not encrypt it: for local networks, where it is worth nothing.
+    #[arg(long)]
+    local: bool,
+}
+
+#[derive(Serialize)]
+struct Facts {
+    name: String,
+    address: String,
+    file: String,
+    encrypted: bool,
+}
+
+const PASSPHRASE_CHARS_MIN: usize = 8;
+
+impl Keys {
+    pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
+        let home = Home::find(global)?;
+        let folder = KeyFolder::new(home.keys());
+        match self {
+            Self::New(new) => new.run(global, output, &folder),
+            Self::List => {
+                let local = KeyFolder::new(home.localnet().join("keys"));
+                let mut all = facts(&folder, folder.list()?);
+                all.extend(facts(&local, local.list()?));
+                let width = all.iter().map(|key| key.name.len()).max().unwrap_or(0);
+                let line = |key: &Facts| {
+                    let kept = if key.encrypted { "encrypted" } else { "local" };
+                    format!("{:width$}  {}  {kept}\n", key.name, key.address)
+                };
+                if all.is_empty() {
+                    output.say("no keys yet: make one with `soma keys new`");
+                }
+                output.result(all.iter().map(line).collect::<String>(), &all)
+            }
+            Self::Show { name } => {
+                let named = Global {
+                    key: name.or_else(|| global.key.clone()),
+                    ..global.clone()
+                };
+                let Place { folder, name } = network::place(&named)?;
+                let shown = facts(&folder, vec![folder.info(&name)?]).remove(0);
+                output.say(format_args!("{} in {}", shown.name, shown.file));
+                output.result(&shown.address, &shown)
+            }
+        }
+    }
+}
+
+impl New {
+    fn run(self, global: &Global, output: &Output, folder: &KeyFolder) -> Result {
+        let key = keys::generate()?;
+        if self.local {
+            folder.create(&self.name, &key, Protection::Local)?;
+            output.warn("this key is not encrypted: use it on local networks only");
+        } else {
+            // Asked before anything is written, and refused before anything is asked.
+            if folder.path_of(&self.name).exists() {
+                return Err(soma_sdk::SdkError::KeyExists { name: self.name }.into());
+            }
+            let passphrase = new_passphrase(global)?;
+            folder.create(&self.name, &key, Protection::Passphrase(&passphrase))?;
+        }
+        let made = facts(folder, vec![folder.info(&self.name)?]).remove(0);
+        output.done(format_args!("{} in {}", made.name, made.file));
+        output.say("Back this file up, and remember its passphrase: neither can be recovered.");
+        output.result(&made.address, &made)
+    }
+}
+
+fn new_passphrase(global: &Global) -> Result<String> {
+    let passphrase = network::passphrase(global, "New passphrase: ")?;
+    if passphrase.chars().count() < PASSPHRASE_CHARS_MIN {
+        let message = format!("a passphrase has {PASSPHRASE_CHARS_MIN} characters or more");
+        return Err(Error::new(Exit::Config, "passphrase_too_short", message));
+    }
+    if global.passphrase_file.is_none() && network::passphrase(global, "Once more: ")? != passphrase
+    {
+        let message = "the two passphrases differ; nothing was written";
+        return Err(Error::new(Exit::Config, "passphrase_mismatch", message));
+    }
+    Ok(passphrase)
+}
+
+fn facts(folder: &KeyFolder, keys: Vec<KeyInfo>) -> Vec<Facts> {
+    let one = |key: KeyInfo| Facts {
+        file: folder.path_of(&key.name).display().to_string(),
+        address: key.address.to_string(),
+        encrypted: key.encrypted,
+        name: key.name,
+    };
+    keys.into_iter().map(one).collect()
+}

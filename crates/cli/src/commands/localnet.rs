@@ -1,0 +1,257 @@
+//! `soma localnet`: a local network that stays up and keeps its state.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use soma_node::localnet::{Info, Localnet as Network, OPERATOR, Plan};
+use soma_protocol::{Amount, Phase};
+use soma_sdk::client::Client;
+use soma_sdk::sender::Sender;
+use soma_sdk::types::Status;
+
+use crate::args::Global;
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::home::Home;
+use crate::model_files::Arch;
+use crate::network;
+use crate::output::Output;
+use crate::seed::Seed;
+
+/// Run a local network that stays up.
+#[derive(Debug, clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "The network keeps its state: start it again and it goes on. Its keys are in the state folder, funded and not\nencrypted: soma send ... --key account-1"
+)]
+pub(crate) struct Localnet {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Validators. (More than one comes with the network of validators.)
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=1))]
+    validators: u8,
+    /// Length of an epoch, as in 10s or 5m; `manual` for `soma localnet next` [default: 10s].
+    #[arg(long, value_name = "DURATION", value_parser = epoch)]
+    epoch: Option<u64>,
+    /// Where the API listens; 0 takes a free port.
+    #[arg(long, default_value_t = soma_node::config::API_PORT)]
+    port: u16,
+    /// The state folder [default: localnet in SOMA_HOME].
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Delete the state and start anew.
+    #[arg(long)]
+    reset: bool,
+    /// Decides the keys: an integer, or 64 hex digits [default: 0].
+    #[arg(long)]
+    seed: Option<Seed>,
+    /// Architecture of its models: `nano`, `v1` or a JSON file [default: nano].
+    #[arg(long)]
+    arch: Option<Arch>,
+    /// Write URLs and funded keys to this file once it is up.
+    #[arg(long, value_name = "FILE")]
+    info_out: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// End the running phase of the epoch now.
+    Next {
+        /// The state folder of the network [default: localnet in SOMA_HOME].
+        #[arg(long, value_name = "DIR")]
+        state: Option<PathBuf>,
+    },
+}
+
+const EPOCH_MS: u64 = 10_000;
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Milliseconds of an epoch; 0 if phases end by command.
+fn epoch(text: &str) -> std::result::Result<u64, String> {
+    if text == "manual" {
+        return Ok(0);
+    }
+    let length = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    match u64::try_from(length.as_millis()) {
+        Ok(ms) if ms >= 1000 => Ok(ms),
+        _ => Err("an epoch takes a second or more".to_owned()),
+    }
+}
+
+impl Localnet {
+    pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
+        let home = Home::find(global)?;
+        let folder = |state: &Option<PathBuf>| state.clone().unwrap_or_else(|| home.localnet());
+        if let Some(Command::Next { state }) = &self.command {
+            return next(&folder(state), global, output);
+        }
+        let dir = folder(&self.state);
+        if self.reset {
+            reset(&dir)?;
+        }
+        let network = self.open(&dir)?;
+        let node =
+            soma_node::start(network.node(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)))?)?;
+        let info = network.info(vec![node.url().to_owned()])?;
+        if let Some(path) = &self.info_out {
+            info.write(path)?;
+        }
+        banner(&info, &network, output);
+        output.result(node.url(), &info)?;
+        let ended = network::block_on(watch(&node, output));
+        output.say("stopping");
+        node.shutdown();
+        ended
+    }
+
+    /// The network of the folder, or a new one. Flags that contradict an old one are an error.
+    fn open(&self, dir: &Path) -> Result<Network> {
+        let asked = self.epoch.is_some() || self.seed.is_some() || self.arch.is_some();
+        if Network::exists(dir) && !asked {
+            return Ok(Network::open(dir)?);
+        }
+        let seed = self.seed.unwrap_or(Seed::from_integer(0)).0;
+        let mut plan = match self.epoch.unwrap_or(EPOCH_MS) {
+            0 => Plan::manual(seed),
+            epoch_ms => Plan::timed(seed, epoch_ms),
+        };
+        if let Some(Arch(architecture)) = &self.arch {
+            plan.architecture = soma_node::spec("custom", architecture)?;
+        }
+        Ok(Network::create(dir, &plan)?)
+    }
+}
+
+/// Deletes the state folder of a local network, and nothing that is not one.
+fn reset(dir: &Path) -> Result {
+    if !dir.exists() {
+        return Ok(());
+    }
+    let empty = std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none());
+    if !Network::exists(dir) && !empty {
+        let message = format!(
+            "{} is not the state of a local network; nothing was deleted",
+            dir.display()
+        );
+        return Err(Error::new(Exit::Config, "not_a_localnet", message)
+            .hint("name another folder with --state, or delete this one yourself"));
+    }
+    std::fs::remove_dir_all(dir).map_err(|error| Error::file(dir, "delete", &error))
+}
+
+fn banner(info: &Info, network: &Network, output: &Output) {
+    output.heading(format_args!("Local network {}", info.chain));
+    output.say(format_args!("  API     {}", info.urls.join(" ")));
+    output.say(format_args!(
+        "  docs    {}/openapi.json",
+        info.urls.join(" ")
+    ));
+    output.say(format_args!("  state   {}", info.state.display()));
+    let length = network.genesis().params.epoch_ms;
+    let epochs = match length {
+        0 => "phases end by command: soma localnet next".to_owned(),
+        ms => format!(
+            "an epoch takes {}",
+            humantime::format_duration(Duration::from_millis(ms))
+        ),
+    };
+    output.say(format_args!("  epochs  {epochs}"));
+    output.say("  keys");
+    for (name, key) in info
+        .keys
+        .iter()
+        .filter(|(_, key)| key.funded > Amount::ZERO)
+    {
+        output.say(format_args!(
+            "    {name:12} {:>9} SOMA  {}",
+            key.funded, key.address
+        ));
+    }
+    output.say(
+        "  Try: soma status | soma model register owl | soma target list.  Ctrl-C stops it.\n",
+    );
+}
+
+/// Shows where the network stands, until a signal or a failure ends it.
+async fn watch(node: &soma_node::Node, output: &Output) -> Result {
+    let client = Client::new(node.url())?;
+    let line = output.spinner("");
+    let mut stop = std::pin::pin!(stopped());
+    loop {
+        tokio::select! {
+            signal = &mut stop => {
+                line.finish_and_clear();
+                return signal;
+            }
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        if let Some(failure) = node.failure() {
+            line.finish_and_clear();
+            return Err(Error::new(
+                Exit::Failed,
+                "node_stopped",
+                format!("the node stopped: {failure}"),
+            )
+            .hint("nothing final is lost: start it again"));
+        }
+        if let Ok(status) = client.status().await {
+            line.set_message(glance(&status));
+        }
+    }
+}
+
+fn glance(status: &Status) -> String {
+    format!(
+        "epoch {} {} \u{b7} block {} \u{b7} {} models \u{b7} {} targets open \u{b7} {} waiting",
+        status.clock.epoch,
+        status.clock.phase,
+        status.height,
+        status.models_active,
+        status.targets_open,
+        status.pool
+    )
+}
+
+/// Ends when the process is asked to stop.
+async fn stopped() -> Result {
+    let failed = |error: std::io::Error| Error::new(Exit::Failed, "signals", error.to_string());
+    #[cfg(unix)]
+    {
+        let kind = tokio::signal::unix::SignalKind::terminate();
+        let mut terminate = tokio::signal::unix::signal(kind).map_err(failed)?;
+        tokio::select! {
+            _ = terminate.recv() => Ok(()),
+            interrupted = tokio::signal::ctrl_c() => interrupted.map_err(failed),
+        }
+    }
+    #[cfg(not(unix))]
+    {
+        tokio::signal::ctrl_c().await.map_err(failed)
+    }
+}
+
+/// Ends the running phase once the validator has done what it owes in it.
+fn next(dir: &Path, global: &Global, output: &Output) -> Result {
+    let network = Network::open(dir)?;
+    let key = network.key(OPERATOR)?;
+    network::block_on(async {
+        let operator = Sender::new(network::client(global)?, key).await?;
+        let status = end_phase(&operator).await?;
+        let text = format!("epoch {}, phase {}", status.clock.epoch, status.clock.phase);
+        output.result(text, &status.clock)
+    })
+}
+
+/// Waits for the validator's duties, then ends the phase.
+pub(crate) async fn end_phase(operator: &Sender) -> Result<Status> {
+    while operator.client().status().await?.duties > 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(operator.end_phase().await?)
+}
+
+/// Whether weights can be revealed or data published now.
+pub(crate) fn reveals(status: &Status) -> bool {
+    status.clock.phase.0 != Phase::Compete
+}

@@ -1,0 +1,15 @@
+//! One file for each command: its flags, what it does, what it prints.
+
+pub(crate) mod account;
+pub(crate) mod completions;
+pub(crate) mod demo;
+pub(crate) mod explain;
+pub(crate) mod keys;
+pub(crate) mod localnet;
+pub(crate) mod model;
+pub(crate) mod run;
+pub(crate) mod score;
+pub(crate) mod status;
+pub(crate) mod submit;
+pub(crate) mod target;
+pub(crate) mod train;

@@ -1,0 +1,396 @@
+//! `soma model`: from a weights file to a competitor, and what others have published.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use soma_model::Weights;
+use soma_protocol::{Action, Amount, Epoch, Hash, ModelId};
+use soma_sdk::due::Due;
+use soma_sdk::sender::Sender;
+use soma_sdk::transfer::Remote;
+use soma_sdk::types::{Model as Shown, ModelStatus};
+
+use crate::args::Global;
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::home::Home;
+use crate::model_files::{self, Arch, EngineArgs};
+use crate::network;
+use crate::output::Output;
+use crate::publishing::{self, Offer};
+use crate::seed::Seed;
+use crate::{specialization, weights_cache};
+
+/// Make, publish, fetch and look at models.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Model {
+    /// Make a weights file with random weights.
+    Init {
+        /// `nano`, `v1` or a JSON file.
+        #[arg(long)]
+        arch: Arch,
+        /// The same seed makes the same file: an integer, or 64 hex digits.
+        #[arg(long, default_value = "0")]
+        seed: Seed,
+        /// Where to write it.
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// Check that a file is a valid weights file.
+    Check {
+        /// The weights.
+        file: PathBuf,
+        /// `nano`, `v1` or a JSON file [default: what the file says].
+        #[arg(long)]
+        arch: Option<Arch>,
+    },
+    /// Register a model with its stake.
+    Register {
+        /// What people will call it.
+        name: String,
+        /// Stake in SOMA; more of it is asked more often.
+        #[arg(long, default_value = "10")]
+        stake: Amount,
+        /// The owner's share of what the model earns, in hundredths of a percent; the rest joins its stake.
+        #[arg(long, default_value_t = 1000, value_name = "BPS", value_parser = clap::value_parser!(u16).range(..=10_000))]
+        commission: u16,
+    },
+    /// Commit to weights for the next epoch and upload them, encrypted.
+    Commit(Publish),
+    /// Reveal what was committed, when its time comes.
+    Reveal {
+        /// The model [default: all of this key's].
+        #[arg(long, value_name = "ID")]
+        model: Option<u32>,
+    },
+    /// Commit, upload, wait for the epoch, reveal.
+    Publish(Publish),
+    /// List all models.
+    List,
+    /// Show a model: its stake, its weights, what it won, when they are due.
+    Show {
+        /// Its number.
+        id: u32,
+    },
+    /// Fetch a model's public weights, verified.
+    Pull {
+        /// Its number.
+        id: u32,
+        /// Where to write them [default: NAME.safetensors].
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Take a model out of the competition; its stake returns later.
+    Retire {
+        /// Its number.
+        id: u32,
+    },
+}
+
+/// Commit to weights for the next epoch.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: soma model publish owl.safetensors --model 1 --domain notes/")]
+pub(crate) struct Publish {
+    /// The weights.
+    file: PathBuf,
+    /// The model [default: the only one of this key].
+    #[arg(long, value_name = "ID")]
+    model: Option<u32>,
+    /// What it is good at: the mean of its embeddings of these files is its specialization.
+    #[arg(long, required_unless_present = "embedding", num_args = 1.., value_name = "PATH")]
+    domain: Vec<PathBuf>,
+    /// Its specialization as a JSON list of integers, instead.
+    #[arg(long, value_name = "FILE", conflicts_with = "domain")]
+    embedding: Option<PathBuf>,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+#[derive(Serialize)]
+struct Checked {
+    path: String,
+    weights_hash: String,
+    parameters: u64,
+}
+
+#[derive(Serialize)]
+struct Committed {
+    model: u32,
+    weights_hash: String,
+    reveal_epoch: u32,
+}
+
+impl Model {
+    pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
+        match self {
+            Self::Init {
+                arch,
+                seed,
+                output: path,
+            } => {
+                let weights = Weights::init(&arch.0, seed.0)?;
+                weights.save(&path)?;
+                checked(&path, &weights, output)
+            }
+            Self::Check { file, arch } => {
+                let weights = model_files::open(&file, arch.as_ref())?;
+                checked(&file, &weights, output)
+            }
+            networked => network::block_on(networked.run_networked(global, output)),
+        }
+    }
+
+    async fn run_networked(self, global: &Global, output: &Output) -> Result {
+        match self {
+            Self::Register {
+                name,
+                stake,
+                commission,
+            } => {
+                let sender = network::sender(global).await?;
+                let id = register(&sender, name, stake, commission).await?;
+                let model = sender.client().model(id).await?;
+                output.done(format_args!(
+                    "{} is model {id} with a stake of {stake} SOMA",
+                    model.name
+                ));
+                output.result(id, &model)
+            }
+            Self::Commit(publish) => publish.commit(global, output).await.map(drop),
+            Self::Publish(publish) => publish.publish(global, output).await,
+            Self::Reveal { model } => reveal(global, model, output).await,
+            Self::List => {
+                let models = network::client(global)?.models().await?;
+                if models.is_empty() {
+                    output.say("no models yet: soma model register NAME");
+                }
+                output.result(models.iter().map(line).collect::<String>(), &models)
+            }
+            Self::Show { id } => {
+                let model = network::client(global)?.model(ModelId(id)).await?;
+                output.result(describe(&model), &model)
+            }
+            Self::Pull { id, output: path } => pull(global, ModelId(id), path, output).await,
+            Self::Retire { id } => {
+                let sender = network::sender(global).await?;
+                sender
+                    .run(Action::RetireModel { model: ModelId(id) })
+                    .await?;
+                let model = sender.client().model(ModelId(id)).await?;
+                output.done(format_args!("{} retires", model.name));
+                output.result(describe(&model), &model)
+            }
+            Self::Init { .. } | Self::Check { .. } => Ok(()),
+        }
+    }
+}
+
+fn checked(path: &std::path::Path, weights: &Weights, output: &Output) -> Result {
+    let facts = Checked {
+        path: path.display().to_string(),
+        weights_hash: hex::encode(weights.hash()),
+        parameters: weights.parameters(),
+    };
+    let text = format!("{}  {} parameters", facts.weights_hash, facts.parameters);
+    output.result(text, &facts)
+}
+
+/// Registers a model and finds its number.
+pub(crate) async fn register(
+    sender: &Sender,
+    name: String,
+    stake: Amount,
+    commission_bps: u16,
+) -> Result<ModelId> {
+    sender
+        .run(Action::RegisterModel {
+            name,
+            commission_bps,
+            stake,
+        })
+        .await?;
+    let account = sender.client().account(sender.address()).await?;
+    account.models.last().map(|id| ModelId(*id)).ok_or_else(|| {
+        Error::new(
+            Exit::Network,
+            "not_a_node",
+            "the node does not know the model that was registered",
+        )
+    })
+}
+
+impl Publish {
+    async fn commit(&self, global: &Global, output: &Output) -> Result<(Sender, Epoch)> {
+        let sender = network::sender(global).await?;
+        let id = self.model(&sender).await?;
+        let spec = sender.client().architecture().await?;
+        let arch = Arch(soma_node::architecture(&spec)?);
+        let weights = model_files::open(&self.file, Some(&arch))?;
+        let embedding = self.specialization(&weights, output)?;
+        let weights_hash = Hash(weights.hash());
+        let offer = Offer {
+            model: id,
+            file: &self.file,
+            weights_hash,
+            embedding,
+        };
+        let spool = network::spool(global, &sender)?;
+        let folder = Home::find(global)?.spool(&sender.chain().to_string());
+        let epoch = publishing::commit(&sender, (&spool, &folder), offer, output).await?;
+        output.done(format_args!(
+            "committed; validators hold the file; the reveal is due in epoch {epoch}"
+        ));
+        let facts = Committed {
+            model: id.0,
+            weights_hash: weights_hash.to_string(),
+            reveal_epoch: epoch.0,
+        };
+        output.result(weights_hash, &facts)?;
+        Ok((sender, epoch))
+    }
+
+    async fn publish(&self, global: &Global, output: &Output) -> Result {
+        let (sender, epoch) = self.commit(global, output).await?;
+        let id = self.model(&sender).await?;
+        let spool = network::spool(global, &sender)?;
+        let wanted = |due: &Due| matches!(due, Due::Reveal(reveal) if reveal.model == id);
+        publishing::deliver(&sender, &spool, wanted, output).await?;
+        output.done(format_args!("model {id} is public from epoch {epoch} on"));
+        Ok(())
+    }
+
+    /// The model that is meant: the one that is named, or the only one there is.
+    async fn model(&self, sender: &Sender) -> Result<ModelId> {
+        if let Some(id) = self.model {
+            return Ok(ModelId(id));
+        }
+        let models = sender.client().account(sender.address()).await?.models;
+        match models.as_slice() {
+            [id] => Ok(ModelId(*id)),
+            [] => Err(
+                Error::new(Exit::NotFound, "no_model", "this key has no model")
+                    .hint("register one: soma model register NAME"),
+            ),
+            _ => Err(Error::usage(format!("this key has the models {models:?}"))
+                .hint("name the one you mean: --model ID")),
+        }
+    }
+
+    fn specialization(&self, weights: &Weights, output: &Output) -> Result<Vec<i16>> {
+        let Some(path) = &self.embedding else {
+            let engine = self.engine.build()?;
+            return tokio::task::block_in_place(|| {
+                specialization::of_files(&engine, weights, &self.domain, output)
+            });
+        };
+        let json = std::fs::read(path).map_err(|error| Error::file(path, "read", &error))?;
+        serde_json::from_slice(&json).map_err(|error| {
+            let message = format!(
+                "{} is not a JSON list of 16-bit integers: {error}",
+                path.display()
+            );
+            Error::new(Exit::Usage, "bad_embedding", message)
+        })
+    }
+}
+
+async fn reveal(global: &Global, model: Option<u32>, output: &Output) -> Result {
+    let sender = network::sender(global).await?;
+    let spool = network::spool(global, &sender)?;
+    let wanted = |due: &Due| matches!(due, Due::Reveal(reveal) if model.is_none_or(|id| reveal.model == ModelId(id)));
+    let listing = spool.list()?;
+    for damaged in listing.damaged {
+        output.warn(damaged);
+    }
+    if !listing.due.iter().any(wanted) {
+        let error = Error::new(
+            Exit::NotFound,
+            "nothing_due",
+            "there is nothing to reveal on this chain",
+        );
+        return Err(error.hint("commit first: soma model commit FILE --domain DIR"));
+    }
+    publishing::deliver(&sender, &spool, wanted, output).await
+}
+
+async fn pull(global: &Global, id: ModelId, path: Option<PathBuf>, output: &Output) -> Result {
+    let client = network::client(global)?;
+    let model = client.model(id).await?;
+    let Some(weights) = &model.weights else {
+        let message = format!("model {id} has not revealed any weights");
+        return Err(Error::new(Exit::NotFound, "no_weights", message));
+    };
+    let path =
+        path.unwrap_or_else(|| PathBuf::from(format!("{}.safetensors", file_name(&model.name))));
+    let remote = Remote::weights(weights.hash.0, weights.size_bytes.0);
+    weights_cache::fetch(&client, &remote, &path, output).await?;
+    output.done(format_args!(
+        "{} of epoch {}, verified",
+        model.name, weights.revealed_epoch
+    ));
+    let spec = client.architecture().await?;
+    let opened = model_files::open(&path, Some(&Arch(soma_node::architecture(&spec)?)))?;
+    let facts = Checked {
+        path: path.display().to_string(),
+        weights_hash: weights.hash.to_string(),
+        parameters: opened.parameters(),
+    };
+    output.result(path.display(), &facts)
+}
+
+/// A model's name as a file name: whatever its owner chose, it stays in this folder.
+fn file_name(name: &str) -> String {
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '-' {
+            c
+        } else {
+            '_'
+        }
+    };
+    name.chars().map(plain).collect()
+}
+
+fn line(model: &Shown) -> String {
+    format!(
+        "{:>4}  {:24} {:10} stake {:<14} wins {:<4} earned {}\n",
+        model.id,
+        model.name,
+        status(model.status),
+        Amount(model.stake.0),
+        model.wins,
+        Amount(model.earned.0)
+    )
+}
+
+fn status(status: ModelStatus) -> String {
+    format!("{status:?}").to_lowercase()
+}
+
+fn describe(model: &Shown) -> String {
+    let mut text = format!(
+        "model {}: {}\nstatus   {}\nowner    {}\nstake    {} SOMA, commission {}.{:02} %\nwins     {}, earned {} SOMA\n",
+        model.id,
+        model.name,
+        status(model.status),
+        model.owner,
+        Amount(model.stake.0),
+        model.commission_bps / 100,
+        model.commission_bps % 100,
+        model.wins,
+        Amount(model.earned.0)
+    );
+    if let Some(weights) = &model.weights {
+        text += &format!(
+            "weights  {}, {} bytes, revealed in epoch {}\ndue      inactive from epoch {} unless published again\n",
+            weights.hash, weights.size_bytes, weights.revealed_epoch, weights.refresh_epoch
+        );
+    }
+    for commit in &model.commits {
+        let held = if commit.held { "held" } else { "not held yet" };
+        text += &format!(
+            "commit   for epoch {}: {} bytes, {held}\n",
+            commit.epoch, commit.size_bytes
+        );
+    }
+    text.trim_end().to_owned()
+}

@@ -1,0 +1,130 @@
+//! `soma run`: continues bytes with a model, or shows where a model puts a file.
+
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use serde::Serialize;
+use soma_model::{Directions, Sampling, generate};
+
+use crate::error::{Error, Result};
+use crate::model_files::{self, Arch, EngineArgs};
+use crate::output::Output;
+use crate::seed::Seed;
+
+/// Continue bytes with a model, or embed a file.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example: soma run --model owl.safetensors \"To be, or\" --bytes 200 --temperature 0.8"
+)]
+pub(crate) struct Run {
+    /// The weights.
+    #[arg(short, long, value_name = "WEIGHTS")]
+    model: PathBuf,
+    /// `nano`, `v1` or a JSON file [default: what the weights file says].
+    #[arg(long)]
+    arch: Option<Arch>,
+    /// What to continue.
+    #[arg(required_unless_present = "embed")]
+    text: Option<String>,
+    /// Print this file's embedding instead: integers, one line.
+    #[arg(long, value_name = "FILE", conflicts_with = "text")]
+    embed: Option<PathBuf>,
+    /// Bytes to add, at most; fewer if the model ends the text.
+    #[arg(long, default_value_t = 256, value_name = "N")]
+    bytes: usize,
+    /// 0 takes the likeliest byte; 1 samples as the model predicts.
+    #[arg(long, default_value_t = 0.8, value_name = "T", value_parser = temperature)]
+    temperature: f32,
+    /// The same seed makes the same choices: an integer, or 64 hex digits.
+    #[arg(long, default_value = "0")]
+    seed: Seed,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+fn temperature(text: &str) -> std::result::Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(value) if value.is_finite() && value >= 0.0 => Ok(value),
+        _ => Err("a temperature is a number of 0 or more".to_owned()),
+    }
+}
+
+#[derive(Serialize)]
+struct Continued {
+    schema: &'static str,
+    prompt: String,
+    /// As text; bytes that are not UTF-8 are replaced.
+    text: String,
+    /// The bytes themselves, in hex.
+    bytes: String,
+}
+
+#[derive(Serialize)]
+struct Embedded {
+    schema: &'static str,
+    weights_hash: String,
+    embedding: Vec<i16>,
+}
+
+impl Run {
+    pub(crate) fn run(self, output: &Output) -> Result {
+        let engine = self.engine.build()?;
+        let weights = model_files::open(&self.model, self.arch.as_ref())?;
+        if let Some(file) = &self.embed {
+            let data = std::fs::read(file).map_err(|error| Error::file(file, "read", &error))?;
+            let directions = Directions::new(weights.architecture(), self.seed.0);
+            let report = soma_model::score(&engine, &weights, &data, &directions)?;
+            let embedding = report.score.embedding;
+            let text: Vec<String> = embedding.iter().map(ToString::to_string).collect();
+            let weights_hash = hex::encode(weights.hash());
+            let facts = Embedded {
+                schema: "embed/1",
+                weights_hash,
+                embedding,
+            };
+            return output.result(text.join(" "), &facts);
+        }
+        let prompt = self.text.unwrap_or_default();
+        let sampling = Sampling {
+            temperature: self.temperature,
+            seed: self.seed.0,
+        };
+        let mut made = Vec::new();
+        let mut stdout = std::io::stdout().lock();
+        let streamed = !output.is_json();
+        if streamed {
+            // A closed pipe ends the generation below.
+            let _ = stdout.write_all(prompt.as_bytes());
+        }
+        generate(
+            &engine,
+            &weights,
+            prompt.as_bytes(),
+            self.bytes,
+            sampling,
+            |byte| {
+                made.push(byte);
+                let shown =
+                    streamed.then(|| stdout.write_all(&[byte]).and_then(|()| stdout.flush()));
+                match shown {
+                    Some(Err(_)) => ControlFlow::Break(()),
+                    _ => ControlFlow::Continue(()),
+                }
+            },
+        )?;
+        if streamed {
+            let _ = stdout.write_all(b"\n");
+            return Ok(());
+        }
+        drop(stdout);
+        let text = String::from_utf8_lossy(&made).into_owned();
+        let facts = Continued {
+            schema: "run/1",
+            prompt,
+            text,
+            bytes: hex::encode(&made),
+        };
+        output.result("", &facts)
+    }
+}

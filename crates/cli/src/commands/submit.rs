@@ -1,0 +1,270 @@
+//! `soma submit`: scores data with the assigned models and enters the closest for each target. The
+//! data leaves this machine only if it wins.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use soma_model::{Architecture, Engine};
+use soma_protocol::{Amount, Epoch, Params, Phase, TargetId};
+use soma_sdk::sender::Sender;
+use soma_sdk::spool::Spool;
+use soma_sdk::types::{Payment, Target, TargetStatus};
+
+use crate::args::Global;
+use crate::commands::target::relative;
+use crate::documents::{self, Document};
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::home::Home;
+use crate::model_files::EngineArgs;
+use crate::output::Output;
+use crate::submission::{self, Choice, Scores};
+use crate::weights_cache::WeightsCache;
+use crate::{network, publishing};
+
+/// Score data with the assigned models and enter it for targets.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example: soma submit notes/ --watch\n\nThe data stays here unless it wins: only then is it published."
+)]
+pub(crate) struct Submit {
+    /// Data: files, or folders of files.
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Only for this target [default: every open one].
+    #[arg(long, value_name = "ID")]
+    target: Option<u32>,
+    /// Go on in every epoch, until stopped.
+    #[arg(long, conflicts_with = "target")]
+    watch: bool,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+/// What became of one submission.
+#[derive(Debug, Serialize)]
+struct Entered {
+    target: u32,
+    epoch: u32,
+    file: String,
+    model: u32,
+    loss_q32: String,
+    distance: String,
+    /// `won`, `lost`, or why the target was not won by anyone.
+    outcome: String,
+    /// In base units; none unless it won.
+    paid: Option<String>,
+}
+
+impl Submit {
+    pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
+        network::block_on(async {
+            let submitter = Submitter::start(&self, global, output).await?;
+            let spinner = output.spinner("waiting for targets");
+            let (mut last_epoch, mut pending, mut decided) = (0, Vec::new(), Vec::new());
+            loop {
+                submitter.deliver().await?;
+                let clock = submitter.sender.client().status().await?.clock;
+                let begins = clock.phase.0 == Phase::Compete && clock.epoch > last_epoch;
+                if begins && (self.watch || last_epoch == 0) {
+                    last_epoch = clock.epoch;
+                    pending.extend(submitter.enter(&self, clock.epoch).await?);
+                    spinner.set_message("waiting for publication, audits and the end of the epoch");
+                }
+                let now = submitter.decide(&mut pending).await?;
+                if self.watch {
+                    now.iter()
+                        .try_for_each(|entered| output.result(line(entered), entered))?;
+                } else {
+                    decided.extend(now);
+                }
+                if !self.watch && last_epoch > 0 && pending.is_empty() {
+                    spinner.finish_and_clear();
+                    return output.result(decided.iter().map(line).collect::<String>(), &decided);
+                }
+                tokio::time::sleep(publishing::PAUSE).await;
+            }
+        })
+    }
+}
+
+fn line(entered: &Entered) -> String {
+    let paid = entered
+        .paid
+        .as_ref()
+        .and_then(|paid| paid.parse().ok())
+        .map(Amount);
+    let paid = paid.map_or_else(String::new, |paid| format!(", paid {paid} SOMA"));
+    let Entered {
+        target,
+        file,
+        model,
+        outcome,
+        ..
+    } = entered;
+    format!("target {target}: {outcome}{paid}  {file} with model {model}\n")
+}
+
+/// Someone with data, a key and a node.
+struct Submitter<'a> {
+    sender: Sender,
+    spool: Spool,
+    cache: WeightsCache,
+    engine: Engine,
+    architecture: Architecture,
+    params: Params,
+    output: &'a Output,
+}
+
+impl<'a> Submitter<'a> {
+    async fn start(submit: &Submit, global: &Global, output: &'a Output) -> Result<Self> {
+        let sender = network::sender(global).await?;
+        let spec = sender.client().architecture().await?;
+        Ok(Self {
+            spool: network::spool(global, &sender)?,
+            cache: WeightsCache::new(Home::find(global)?.weights()),
+            engine: submit.engine.build()?,
+            architecture: soma_node::architecture(&spec)?,
+            params: sender.params().clone(),
+            sender,
+            output,
+        })
+    }
+
+    /// Sends what is due and says what became of it.
+    async fn deliver(&self) -> Result {
+        publishing::deliver_once(&self.sender, &self.spool, self.output)
+            .await
+            .map(drop)
+    }
+
+    /// Submits the closest document for every open target where it has a chance.
+    async fn enter(&self, submit: &Submit, epoch: u32) -> Result<Vec<(Target, String, Choice)>> {
+        let mut targets = self.sender.client().targets(Some(Epoch(epoch))).await?;
+        targets.retain(|target| submit.target.is_none_or(|id| target.id == id));
+        if targets.is_empty() {
+            let message = match submit.target {
+                Some(id) => format!("target {id} is not open in epoch {epoch}"),
+                None => format!("epoch {epoch} has no targets: no model is active"),
+            };
+            return Err(Error::new(Exit::NotFound, "no_target", message).hint("soma target list"));
+        }
+        let documents = self.documents(&submit.paths).await?;
+        let client = (self.sender.client(), &self.cache);
+        let model = (&self.engine, &self.architecture);
+        // All targets are of one epoch, so one seed and one score serve them all.
+        let asked = (targets[0].seed.0, submission::routed_files(&targets));
+        let scores = Scores::compute(client, model, asked, &documents, self.output).await?;
+        let mut entered = Vec::new();
+        for target in targets {
+            let Some(choice) = self.closest(&scores, &target, documents.len()).await? else {
+                continue;
+            };
+            let document = &documents[choice.document];
+            match submission::submit(&self.sender, &self.spool, &target, (document, &choice)).await
+            {
+                Ok(()) => {
+                    self.output.say(format_args!(
+                        "target {:<4} {} with model {}: distance {:.4}",
+                        target.id,
+                        document.path,
+                        choice.model,
+                        relative(choice.distance)
+                    ));
+                    entered.push((target, document.path.clone(), choice));
+                }
+                Err(error) if error.exit == Exit::Rejected => {
+                    self.output
+                        .warn(format_args!("target {}: {}", target.id, error.message));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(entered)
+    }
+
+    /// Documents that the rules take: not too small, not too large, not won with before.
+    async fn documents(&self, paths: &[PathBuf]) -> Result<Vec<Document>> {
+        let bytes_max = self.params.data_bytes_max as usize;
+        let bytes_min = self.architecture.positions;
+        let mut documents = Vec::new();
+        for path in paths {
+            for file in documents::files_below(path)? {
+                documents.extend(documents::read(&file, &file, bytes_max)?);
+            }
+        }
+        let found = documents.len();
+        documents.retain(|document| document.bytes.len() >= bytes_min);
+        if documents.is_empty() {
+            let message = format!("none of {found} files has {bytes_min} bytes or more");
+            return Err(Error::new(Exit::Failed, "too_little_data", message)
+                .hint("the network takes data from one full chunk on"));
+        }
+        let taken = submission::taken(self.sender.client()).await?;
+        documents.retain(|document| !taken.contains(&document.hash()));
+        Ok(documents)
+    }
+
+    /// The document whose embedding is closest to the target, if it would be a candidate.
+    async fn closest(
+        &self,
+        scores: &Scores,
+        target: &Target,
+        documents: usize,
+    ) -> Result<Option<Choice>> {
+        let direction = self
+            .sender
+            .client()
+            .direction(TargetId(target.id))
+            .await?
+            .components;
+        let margin = self.params.loss_margin_q32;
+        let choices = (0..documents)
+            .filter_map(|document| scores.choice(document, (target, &direction), margin));
+        let best = submission::closest(choices);
+        let full = target.candidates.len() >= self.params.candidates_per_target as usize;
+        let worst = target
+            .candidates
+            .last()
+            .map_or(u64::MAX, |candidate| candidate.distance.0);
+        Ok(best.filter(|choice| !full || choice.distance < worst))
+    }
+
+    /// Takes out of `pending` what has been decided.
+    async fn decide(&self, pending: &mut Vec<(Target, String, Choice)>) -> Result<Vec<Entered>> {
+        let mut decided = Vec::new();
+        for entry in std::mem::take(pending) {
+            let now = self.sender.client().target(TargetId(entry.0.id)).await?;
+            if matches!(now.status, TargetStatus::Settled | TargetStatus::Returned) {
+                decided.push(self.entered(entry, &now));
+            } else {
+                pending.push(entry);
+            }
+        }
+        Ok(decided)
+    }
+
+    fn entered(&self, (target, file, choice): (Target, String, Choice), now: &Target) -> Entered {
+        let mine = |payment: &&Payment| payment.submitter.0 == self.sender.address();
+        let paid = now
+            .payment
+            .as_ref()
+            .filter(mine)
+            .map(|payment| payment.paid_submitter.to_string());
+        let outcome = match (&paid, now.returned) {
+            (Some(_), _) => "won".to_owned(),
+            (None, Some(reason)) => format!("{reason:?}").to_lowercase(),
+            (None, None) => "lost".to_owned(),
+        };
+        Entered {
+            target: target.id,
+            epoch: target.epoch,
+            file,
+            model: choice.model,
+            loss_q32: choice.loss_q32.to_string(),
+            distance: choice.distance.to_string(),
+            outcome,
+            paid,
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! `soma target`: what there is to win, and who won it.
+
+use soma_protocol::{Amount, Epoch, TargetId};
+use soma_sdk::types::{Target as Shown, TargetStatus};
+
+use crate::args::Global;
+use crate::error::Result;
+use crate::network;
+use crate::output::Output;
+
+/// Look at targets.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Target {
+    /// List the targets of an epoch.
+    List {
+        /// The epoch [default: the running one].
+        #[arg(long)]
+        epoch: Option<u32>,
+    },
+    /// Show a target: its models, its candidates, its winner.
+    Show {
+        /// Its number.
+        id: u32,
+    },
+}
+
+/// A squared distance as a share of the one at right angles, 2 * 32767^2: 0 is a hit.
+pub(crate) fn relative(distance: u64) -> f64 {
+    distance as f64 / (2.0 * 32767.0 * 32767.0)
+}
+
+impl Target {
+    pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
+        let client = network::client(global)?;
+        network::block_on(async {
+            match self {
+                Self::List { epoch } => {
+                    let epoch = match epoch {
+                        Some(epoch) => epoch,
+                        None => client.status().await?.clock.epoch,
+                    };
+                    let targets = client.targets(Some(Epoch(epoch))).await?;
+                    if targets.is_empty() {
+                        output.say(format_args!("epoch {epoch} has no targets (yet)"));
+                    }
+                    output.result(targets.iter().map(line).collect::<String>(), &targets)
+                }
+                Self::Show { id } => {
+                    let target = client.target(TargetId(id)).await?;
+                    output.result(describe(&target), &target)
+                }
+            }
+        })
+    }
+}
+
+fn state(target: &Shown) -> String {
+    match (target.status, &target.payment, target.returned) {
+        (TargetStatus::Settled, Some(payment), _) => format!("won by model {}", payment.model),
+        (TargetStatus::Returned, _, Some(reason)) => format!("returned, {reason:?}").to_lowercase(),
+        (status, ..) => format!("{status:?}").to_lowercase(),
+    }
+}
+
+fn line(target: &Shown) -> String {
+    let routed: Vec<String> = target
+        .routed
+        .iter()
+        .map(|routed| routed.model.to_string())
+        .collect();
+    let best = target.candidates.first().map_or("-".into(), |best| {
+        format!("{:.4}", relative(best.distance.0))
+    });
+    format!(
+        "target {:<5} reward {:<14} models {:<10} best distance {best:<8} {}\n",
+        target.id,
+        Amount(target.reward.0),
+        routed.join(" "),
+        state(target)
+    )
+}
+
+fn describe(target: &Shown) -> String {
+    let mut text = format!(
+        "target {} of epoch {}: {}\nreward   {} SOMA\nseed     {}\n",
+        target.id,
+        target.epoch,
+        state(target),
+        Amount(target.reward.0),
+        target.seed
+    );
+    for routed in &target.routed {
+        text += &format!(
+            "routed   model {} with weights {}\n",
+            routed.model, routed.weights_hash
+        );
+    }
+    for candidate in &target.candidates {
+        text += &format!(
+            "rank {}   {} with model {}, distance {:.4}, {} bytes\n",
+            candidate.rank,
+            candidate.submitter,
+            candidate.model,
+            relative(candidate.distance.0),
+            candidate.size_bytes
+        );
+    }
+    if let Some(data) = &target.publication {
+        text += &format!(
+            "data     rank {} published {} bytes: {}\n",
+            data.rank, data.size_bytes, data.data_hash
+        );
+    }
+    if let Some(payment) = &target.payment {
+        text += &format!(
+            "paid     {} SOMA to {}\npaid     {} SOMA to model {}\n",
+            Amount(payment.paid_submitter.0),
+            payment.submitter,
+            Amount(payment.paid_model.0),
+            payment.model
+        );
+    }
+    text.trim_end().to_owned()
+}

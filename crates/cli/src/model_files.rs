@@ -1,0 +1,59 @@
+//! Architectures, weights files and kernels as people name them on the command line.
+
+use std::path::Path;
+use std::str::FromStr;
+
+use soma_model::{Architecture, Engine, KernelChoice, Weights};
+
+use crate::error::{Error, Result};
+
+/// `nano`, `v1`, or a JSON file with the numbers.
+#[derive(Clone, Debug)]
+pub(crate) struct Arch(pub(crate) Architecture);
+
+impl FromStr for Arch {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        if let Some(preset) = Architecture::preset(text) {
+            return Ok(Self(preset));
+        }
+        let json = std::fs::read_to_string(text).map_err(|error| {
+            format!("neither `nano` nor `v1`, and not a readable file: {error}")
+        })?;
+        Architecture::from_json(&json)
+            .map(Self)
+            .map_err(|error| error.to_string())
+    }
+}
+
+/// How to compute; never what.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct EngineArgs {
+    /// Which kernels; all give the same bits.
+    #[arg(long, default_value = "auto", value_name = "NAME")]
+    kernel: KernelChoice,
+    /// Threads [default: all cores].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+}
+
+impl EngineArgs {
+    /// The kernels on a pool of threads.
+    pub(crate) fn build(&self) -> Result<Engine> {
+        let threads = self.threads.map_or_else(
+            || std::thread::available_parallelism().map_or(1, usize::from),
+            usize::from,
+        );
+        Ok(Engine::new(self.kernel, threads)?)
+    }
+}
+
+/// Opens and checks a weights file; an error names it.
+pub(crate) fn open(path: &Path, arch: Option<&Arch>) -> Result<Weights> {
+    Weights::open(path, arch.map(|arch| &arch.0)).map_err(|error| {
+        let error = Error::from(error);
+        let message = format!("{}: {}", path.display(), error.message);
+        Error { message, ..error }
+    })
+}

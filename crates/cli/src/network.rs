@@ -1,0 +1,139 @@
+//! A node to talk to and a key to sign with, found from the global flags.
+
+use std::future::Future;
+use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
+
+use soma_protocol::SecretKey;
+use soma_sdk::SdkError;
+use soma_sdk::client::Client;
+use soma_sdk::keys::KeyFolder;
+use soma_sdk::sender::Sender;
+use soma_sdk::spool::Spool;
+use soma_sdk::types::Status;
+
+use crate::args::Global;
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::home::Home;
+
+/// The key that signs when none is named.
+const DEFAULT_KEY: &str = "default";
+/// The funded key of a local network that signs when there is no default one.
+const LOCAL_KEY: &str = "account-1";
+
+/// Runs a future to its end on this process's threads.
+pub(crate) fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Error::new(Exit::Failed, "no_threads", error.to_string()))?;
+    runtime.block_on(future)
+}
+
+/// The node of `--url`.
+pub(crate) fn client(global: &Global) -> Result<Client> {
+    Ok(Client::new(&global.url)?)
+}
+
+/// The account of `--key` at the node of `--url`.
+pub(crate) async fn sender(global: &Global) -> Result<Sender> {
+    let key = key(global)?;
+    Ok(Sender::new(client(global)?, key).await?)
+}
+
+/// What is due on the sender's chain.
+pub(crate) fn spool(global: &Global, sender: &Sender) -> Result<Spool> {
+    Ok(Spool::open(
+        Home::find(global)?.spool(&sender.chain().to_string()),
+    )?)
+}
+
+/// Where a key lives: its folder and its name there.
+pub(crate) struct Place {
+    pub(crate) folder: KeyFolder,
+    pub(crate) name: String,
+}
+
+/// Finds the key of `--key`: a file, a key of this home, or one of the local network's.
+pub(crate) fn place(global: &Global) -> Result<Place> {
+    let home = Home::find(global)?;
+    if let Some(path) = global
+        .key
+        .as_deref()
+        .filter(|key| key.contains(['/', '.']))
+        .map(Path::new)
+    {
+        let folder = path
+            .parent()
+            .map_or_else(|| PathBuf::from("."), Path::to_owned);
+        let name = path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        return Ok(Place {
+            folder: KeyFolder::new(folder),
+            name,
+        });
+    }
+    let own = KeyFolder::new(home.keys());
+    let local = KeyFolder::new(home.localnet().join("keys"));
+    let names = match &global.key {
+        Some(name) => vec![(own, name.as_str()), (local, name.as_str())],
+        None => vec![(own, DEFAULT_KEY), (local, LOCAL_KEY)],
+    };
+    let found = names
+        .iter()
+        .find(|(folder, name)| folder.path_of(name).is_file());
+    let (folder, name) = found.unwrap_or(&names[0]);
+    Ok(Place {
+        folder: folder.clone(),
+        name: (*name).to_owned(),
+    })
+}
+
+/// Opens the key of `--key`, asking for its passphrase if it has one.
+pub(crate) fn key(global: &Global) -> Result<SecretKey> {
+    let Place { folder, name } = place(global)?;
+    match folder.load(&name, None) {
+        Err(SdkError::PassphraseNeeded { .. }) => {
+            let passphrase = passphrase(global, &format!("Passphrase of {name}: "))?;
+            Ok(folder.load(&name, Some(&passphrase))?)
+        }
+        Err(error @ SdkError::KeyMissing { .. }) => Err(Error::from(error).hint(
+            "make one with `soma keys new`, or start `soma localnet`, which has funded keys",
+        )),
+        loaded => Ok(loaded?),
+    }
+}
+
+/// A passphrase from `--passphrase-file`, or from the person at the terminal.
+pub(crate) fn passphrase(global: &Global, question: &str) -> Result<String> {
+    let text = match &global.passphrase_file {
+        Some(path) if path == Path::new("-") => {
+            let mut text = String::new();
+            std::io::stdin()
+                .read_to_string(&mut text)
+                .map_err(|error| Error::file(path, "read", &error))?;
+            text
+        }
+        Some(path) => {
+            std::fs::read_to_string(path).map_err(|error| Error::file(path, "read", &error))?
+        }
+        None if std::io::stdin().is_terminal() => rpassword::prompt_password(question)
+            .map_err(|error| Error::file(Path::new("the terminal"), "read", &error))?,
+        None => {
+            let message = "a passphrase is needed, and there is no terminal to ask at";
+            return Err(Error::new(Exit::Config, "passphrase_needed", message)
+                .hint("put it into a file: --passphrase-file FILE, or - for standard input"));
+        }
+    };
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// An error unless the node's chain has these models' architecture and a clock we understand.
+pub(crate) async fn status(client: &Client) -> Result<Status> {
+    Ok(client.status().await?)
+}

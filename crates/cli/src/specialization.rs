@@ -1,0 +1,65 @@
+//! A model's specialization: the mean of its embeddings of the data it is meant for.
+
+use std::path::PathBuf;
+
+use soma_model::{Directions, Engine, Weights, mean_embedding};
+
+use crate::documents::{self, Document};
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::output::{Output, Unit};
+
+/// What a specialization is computed from, at most; the mean hardly moves after this many.
+const DOCUMENTS_MAX: usize = 64;
+/// A document is read this far.
+const DOCUMENT_BYTES_MAX: usize = 16 << 10;
+
+/// The specialization on the files of `paths`, folders included.
+pub(crate) fn of_files(
+    engine: &Engine,
+    weights: &Weights,
+    paths: &[PathBuf],
+    output: &Output,
+) -> Result<Vec<i16>> {
+    let mut documents = Vec::new();
+    for path in paths {
+        for file in documents::files_below(path)? {
+            documents.extend(documents::read(&file, &file, DOCUMENT_BYTES_MAX)?);
+        }
+    }
+    documents.retain(|document| !document.bytes.is_empty());
+    if documents.is_empty() {
+        let message = "there is no data to specialize in";
+        return Err(Error::new(Exit::Failed, "empty_data", message)
+            .hint("name files of the model's domain: --domain DIR"));
+    }
+    let bar = output.bar(
+        documents.len().min(DOCUMENTS_MAX) as u64,
+        "embedding",
+        Unit::Items,
+    );
+    let embedding = of_documents(engine, weights, &documents, || bar.inc(1));
+    bar.finish_and_clear();
+    embedding
+}
+
+/// The specialization on documents spread evenly over `documents`.
+pub(crate) fn of_documents(
+    engine: &Engine,
+    weights: &Weights,
+    documents: &[Document],
+    mut done: impl FnMut(),
+) -> Result<Vec<i16>> {
+    // Directions weigh on the loss alone, so any seed gives the same embeddings.
+    let directions = Directions::new(weights.architecture(), [0; 32]);
+    let mut embeddings = Vec::new();
+    for document in documents
+        .iter()
+        .step_by(documents.len().div_ceil(DOCUMENTS_MAX).max(1))
+    {
+        let report = soma_model::score(engine, weights, &document.bytes, &directions)?;
+        embeddings.push(report.score.embedding);
+        done();
+    }
+    Ok(mean_embedding(embeddings.iter().map(Vec::as_slice))?)
+}
