@@ -3,10 +3,16 @@
 import importlib
 import importlib.util
 import json
+import os
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
+# Most of the time of these tests would go into compiling the same small programs again and again.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{tempfile.gettempdir()}/soma-jax-cache")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 VECTORS = Path(__file__).resolve().parents[2] / "vectors"
 

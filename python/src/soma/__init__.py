@@ -5,6 +5,7 @@ Importing it imports neither torch nor jax: the twins are `soma.torch` and `soma
 
 from soma import track
 from soma.architecture import NANO, V1, Architecture
+from soma.client import ApiError, AsyncClient, Client, WrongHash
 from soma.data import Corpus
 from soma.native import Model, NativeScore, Trainer
 from soma.recipe import Recipe
@@ -15,7 +16,10 @@ from soma.weights import WeightsError
 __all__ = [
     "NANO",
     "V1",
+    "ApiError",
     "Architecture",
+    "AsyncClient",
+    "Client",
     "Corpus",
     "Model",
     "NativeScore",
@@ -25,6 +29,7 @@ __all__ = [
     "ScoreError",
     "Trainer",
     "WeightsError",
+    "WrongHash",
     "ZeroEmbedding",
     "seed_of",
     "track",

@@ -78,6 +78,8 @@ class Order:
         self._corpus, self._seed, self._positions = corpus, seed, positions
         self._epoch, self._cursor = place
         self._windows = self._cut_and_shuffle()
+        self.tokens = 0
+        """Positions handed out so far, PAD not counted."""
 
     @property
     def place(self) -> Place:
@@ -91,6 +93,7 @@ class Order:
         targets = np.full((batch, self._positions), NO_TARGET, np.int64)
         for row in range(batch):
             self._next(tokens[row], targets[row])
+        self.tokens += int((tokens != PAD).sum())
         return tokens, targets
 
     def _next(self, tokens: np.ndarray, targets: np.ndarray) -> None:

@@ -30,15 +30,16 @@ class Run:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self.path.open("a", encoding="utf-8")
-        self._step = 0
+        self._step, self._began = 0, time.perf_counter()
         if self._file.tell() == 0 and config is not None:
             self._write({"schema": "run/1", "config": dict(config)})
 
     def log(self, values: Mapping, step: int | None = None) -> None:
-        """Appends one line: `step`, by default one more than the last, the time in seconds since
-        1970 and `values`. A number that is not finite becomes null."""
+        """Appends one line: `step`, by default one more than the last, `values`, and the `seconds`
+        since the log was opened. A number that is not finite becomes null."""
         self._step = self._step + 1 if step is None else step
-        self._write({"step": self._step, "time": round(time.time(), 3), **values})
+        seconds = round(time.perf_counter() - self._began, 6)
+        self._write({"step": self._step, **values, "seconds": seconds})
 
     def finish(self) -> None:
         """Closes the file; doing so twice is harmless."""

@@ -1,0 +1,230 @@
+"""What the training scripts of both twins share: their arguments, their data, their log, and the
+evaluation by the native scorer.
+
+It must never import torch or jax.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from soma import native, tokenizer, track
+from soma.architecture import Architecture
+from soma.data import Corpus, Order, Place
+from soma.recipe import Recipe
+from soma.sigreg import seed_of
+from soma.weights import Weights
+
+_RECENT_STEPS = 20
+"""The result's cross-entropy is the mean of the last steps'."""
+PROGRESS = "progress.json"
+"""Beside the tensors of a checkpoint: where the run stood, and what run it is."""
+
+
+def parser(program: str) -> argparse.ArgumentParser:
+    """The command line of `python -m <program>`, in the words of `soma train`."""
+    default = Recipe()
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {program}",
+        description="Trains a byte model; the result is a weights file that the network takes.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--arch", help="nano, v1 or a JSON file; if not said, what the file of --from says")
+    add("--data", nargs="+", required=True, metavar="PATH", help="files and folders to learn")
+    add("--val", nargs="+", metavar="PATH", help="held-out data; else the last tenth of the bytes")
+    add("--steps", type=int, default=default.steps, help="optimizer steps")
+    add("--batch", type=int, default=default.batch, help="windows of a micro-batch, over all devices")
+    add("--micro-batches", type=int, default=default.micro_batches, help="of one step")
+    add("--lr", type=float, default=default.learning_rate, help="highest learning rate")
+    add("--warmup", type=int, default=default.warmup, help="steps until the highest learning rate")
+    add("--weight-decay", type=float, default=default.weight_decay, help="of the matrices")
+    add("--clip", type=float, default=default.clip, help="largest norm of the gradient")
+    add("--dropout", type=float, default=0.0, help="share of what layers add that is dropped")
+    add("--seed", type=seed, default="0", help="64 hex digits, or an integer")
+    add("--from", dest="start", metavar="WEIGHTS", help="start from these, not from random ones")
+    add("--precision", choices=["f32", "bf16"], help="of the activations; bf16 on a GPU if not said")
+    add("--checkpoint", metavar="DIR", help="where checkpoints are kept, the newest two")
+    add("--checkpoint-every", type=int, default=500, metavar="N", help="steps between two")
+    add("--resume", action="store_true", help="go on from the newest checkpoint, if there is one")
+    add("--eval-every", type=int, metavar="N", help="score held-out data every N steps, not only last")
+    # torchrun takes --log for an abbreviation of its own options.
+    add("--log", "--log-file", metavar="FILE", help="append one JSON object a step to this file")
+    add("-o", "--output", metavar="FILE", default="weights.safetensors", help="weights file to write")
+    return parser
+
+
+def seed(text: str) -> bytes:
+    """32 bytes from 64 hex digits or an integer."""
+    return bytes.fromhex(text) if len(text) == 64 else seed_of(int(text))
+
+
+@dataclass
+class Run:
+    """A training run as far as no framework is needed."""
+
+    args: argparse.Namespace
+    architecture: Architecture
+    recipe: Recipe
+    corpus: Corpus
+    held_out: Corpus
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> Run:
+        """Reads the data. Ends the process with a usage error if there is not enough of it."""
+        recipe = Recipe(
+            steps=args.steps,
+            batch=args.batch,
+            micro_batches=args.micro_batches,
+            learning_rate=args.lr,
+            warmup=args.warmup,
+            weight_decay=args.weight_decay,
+            clip=args.clip,
+            seed=args.seed,
+        )
+        corpus = Corpus.read(args.data)
+        corpus, held_out = (corpus, Corpus.read(args.val)) if args.val else corpus.hold_out()
+        if not len(corpus):
+            sys.exit("error[empty_data]: there is nothing to train on")
+        if args.arch:
+            architecture = Architecture.of(args.arch)
+        elif args.start:
+            architecture = Weights(args.start).architecture
+        else:
+            sys.exit("error[usage]: name an architecture with --arch, or weights with --from")
+        return cls(args, architecture, recipe, corpus, held_out)
+
+    def order(self, place: Place = (0, 0)) -> Order:
+        """The windows of the data, from `place` on."""
+        return Order(self.corpus, self.recipe.seed, self.architecture.positions, place)
+
+    def start_weights(self, folder: str) -> str:
+        """The weights file to start from, made in `folder` if none was named."""
+        if self.args.start:
+            return self.args.start
+        path = os.path.join(folder, "start.safetensors")
+        native.init(path, self.architecture, self.recipe.seed)
+        return path
+
+    def identity(self) -> dict:
+        """What a checkpoint must agree with."""
+        recipe = {**asdict(self.recipe), "seed": self.recipe.seed.hex()}
+        return {"architecture": self.architecture.to_json(), "recipe": recipe}
+
+    def write_progress(self, folder: Path, step: int, place: Place) -> None:
+        """Completes a checkpoint."""
+        progress = {**self.identity(), "step": step, "place": place}
+        (folder / PROGRESS).write_text(json.dumps(progress))
+
+    def newest_checkpoint(self) -> tuple[Path, int, Place] | None:
+        """Folder, steps done and place of the newest checkpoint to resume from, if there is one.
+
+        Ends the process with a usage error if it is one of another run.
+        """
+        folders = checkpoints(self.args.checkpoint) if self.args.resume else []
+        if not folders:
+            return None
+        progress = json.loads((folders[-1] / PROGRESS).read_text())
+        for key, value in self.identity().items():
+            if progress[key] != value:
+                sys.exit(f"error[checkpoint]: {folders[-1]} is of another run: its {key} differs")
+        return folders[-1], progress["step"], tuple(progress["place"])
+
+    def forget_checkpoints(self, keep: int = 2) -> None:
+        """Removes all checkpoints but the newest."""
+        for folder in checkpoints(self.args.checkpoint)[:-keep]:
+            for path in sorted(folder.rglob("*"), reverse=True):
+                path.rmdir() if path.is_dir() else path.unlink()
+            folder.rmdir()
+
+
+def cross_entropy(
+    path: str | os.PathLike, architecture: Architecture, corpus: Corpus
+) -> float | None:
+    """Mean negative log likelihood, in nats, of all documents under a weights file, by the native
+    scorer; None if there is nothing to predict."""
+    model = native.Model.from_file(path, architecture)
+    nll = predicted = 0
+    for document in corpus.documents:
+        data = document.tobytes()
+        count = sum(len(chunk) - 1 for chunk in tokenizer.chunks(data, architecture.positions))
+        if count:
+            nll += model.score(data).cross_entropy * count
+            predicted += count
+    return nll / predicted if predicted else None
+
+
+def checkpoints(folder: str | os.PathLike | None) -> list[Path]:
+    """Complete checkpoints, oldest first."""
+    found = Path(folder).glob(f"step-*/{PROGRESS}") if folder else []
+    return sorted((path.parent for path in found), key=lambda path: int(path.name[5:]))
+
+
+class Reporter:
+    """Progress bar, log and result of the one process that reports; the others stay silent."""
+
+    def __init__(self, run: Run, reports: bool, done: int):
+        from tqdm import tqdm
+
+        args = run.args
+        self._run, self._reports = run, reports
+        self._bar = tqdm(
+            total=run.recipe.steps, initial=done, unit="step", disable=None if reports else True
+        )
+        self._log = track.Run(args.log, run.identity()) if args.log and reports else None
+        self._began, self._tokens = time.perf_counter(), 0
+        self._recent: deque[float] = deque(maxlen=_RECENT_STEPS)
+
+    def step(self, step: int, tokens: int, **values: float) -> None:
+        """One step is done, `tokens` positions since the start of this process: `loss`,
+        `cross_entropy`, `sigreg`, `gradient_norm`, `learning_rate`."""
+        if self._log:
+            self._log.log({**values, "tokens": tokens - self._tokens}, step)
+        self._tokens = tokens
+        self._recent.append(values["cross_entropy"])
+        self._bar.update()
+        self._bar.set_postfix(cross_entropy=f"{values['cross_entropy']:.3f}", refresh=False)
+
+    def evaluated(self, step: int, value: float | None) -> None:
+        """Held-out data was scored."""
+        if self._log and value is not None:
+            self._log.log({"val_cross_entropy": value}, step)
+        if self._reports and value is not None:
+            self._bar.write(f"step {step}: held-out cross-entropy {value:.4f}", file=sys.stderr)
+
+    def finish(self, output: Path, value: float | None) -> None:
+        """Prints the result, in the form of `soma train --json`."""
+        self._bar.close()
+        if self._log:
+            self._log.finish()
+        if not self._reports:
+            return
+        seconds, recent = time.perf_counter() - self._began, self._recent
+        result = {
+            "schema": "train/1",
+            "weights_hash": native.Model.from_file(output).weights_hash().hex(),
+            "steps": self._run.recipe.steps,
+            "cross_entropy": sum(recent) / len(recent) if recent else None,
+            "val_cross_entropy": value,
+            "seconds": round(seconds, 3),
+            "tokens_per_second": round(self._tokens / seconds, 1),
+        }
+        print(json.dumps(result))
+
+
+def micro_batches(run: Run, order: Order, rows: slice) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Tokens and targets of one step's micro-batches, `rows` of each. Every process draws all of
+    them, so that the data does not depend on the number of processes."""
+    for _ in range(run.recipe.micro_batches):
+        tokens, targets = order.micro_batch(run.recipe.batch)
+        yield tokens[rows], targets[rows]

@@ -1,0 +1,276 @@
+"""What a node's API answers, as dataclasses: the words of the API, and whole numbers as `int`.
+
+64-bit numbers are decimal strings in the API's JSON; here they are numbers like all others. Fields
+that are new in the API are left out, so an older client reads a newer node.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Where the competition stands at the last final block."""
+
+    epoch: int
+    phase: str
+    """`reveal`, `publish:0` and so on for each rank, `compete`."""
+    ends_ms: int | None
+    beacon: str | None
+
+
+@dataclass(frozen=True)
+class Supply:
+    """Where all money is, in base units. `reserve + held = cap - burned`, always."""
+
+    cap: int
+    reserve: int
+    held: int
+    burned: int
+    conserved: bool
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a node knows about the chain and about itself."""
+
+    chain: str
+    chain_id: str
+    version: str
+    height: int
+    block: str
+    state_root: str
+    timestamp_ms: int
+    clock: Clock
+    models_active: int
+    targets_open: int
+    pool: int
+    duties: int
+    supply: Supply
+
+
+@dataclass(frozen=True)
+class Account:
+    """An account; `balance` in base units. An unknown one is empty."""
+
+    address: str
+    balance: int
+    nonce: int
+    next_nonce: int
+    models: list[int]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Public weights of a model."""
+
+    hash: str
+    size_bytes: int
+    ciphertext_hash: str
+    key: str
+    revealed_epoch: int
+    first_epoch: int
+    refresh_epoch: int
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A commitment to weights that are not public yet."""
+
+    epoch: int
+    commitment: str
+    ciphertext_hash: str
+    size_bytes: int
+    holders: list[str]
+    held: bool
+    rent: int
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model and its standing."""
+
+    id: int
+    name: str
+    owner: str
+    commission_bps: int
+    status: str
+    """`registered`, `active`, `inactive`, `retiring` or `retired`."""
+    release_epoch: int | None
+    stake: int
+    weights: Weights | None
+    commits: list[Commit]
+    wins: int
+    earned: int
+
+
+@dataclass(frozen=True)
+class Vector:
+    """Components of an embedding or of a target's direction; its length is about 32767."""
+
+    components: list[int]
+
+
+@dataclass(frozen=True)
+class Age:
+    """When weights came to be: earlier epoch, then height, then index is older."""
+
+    epoch: int
+    height: int
+    index: int
+
+
+@dataclass(frozen=True)
+class Routed:
+    """A model routed to a target, with the weights fixed for it."""
+
+    model: int
+    weights_hash: str
+    size_bytes: int
+    age: Age
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A submission that is among the closest of its target."""
+
+    rank: int
+    submitter: str
+    model: int
+    loss_q32: int
+    distance: int
+    size_bytes: int
+    commitment: str
+    bond: int
+
+
+@dataclass(frozen=True)
+class Publication:
+    """Data published for a target."""
+
+    rank: int
+    data_hash: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Payment:
+    """Who won a target and what was paid, in base units."""
+
+    submitter: str
+    paid_submitter: int
+    model: int
+    paid_model: int
+    distance: int
+    data_hash: str
+
+
+@dataclass(frozen=True)
+class Target:
+    """A direction, the models routed to it, who came close, and what became of it."""
+
+    id: int
+    epoch: int
+    status: str
+    """`open`, `published`, `settled` or `returned`."""
+    returned: str | None
+    reward: int
+    seed: str
+    routed: list[Routed]
+    candidates: list[Candidate]
+    publication: Publication | None
+    payment: Payment | None
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """An epoch and what it fixed when its targets were drawn."""
+
+    epoch: int
+    beacon: str | None
+    targets: list[int]
+    target_reward: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """A final block."""
+
+    height: int
+    hash: str
+    parent: str
+    timestamp_ms: int
+    proposer: str
+    state_root: str
+    transactions: list[str]
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Why the rules refused a transaction; `soma explain CODE` tells more."""
+
+    code: str
+    message: str
+    help: str
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a final transaction did; `fee` in base units."""
+
+    fee: int
+    rejection: Rejection | None
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """A transaction and what became of it."""
+
+    hash: str
+    state: str
+    """`pending` or `final`."""
+    sender: str
+    nonce: int
+    action: str
+    valid_until_ms: int
+    height: int | None
+    receipt: Receipt | None
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """The answer to a transaction that was taken into the pool."""
+
+    hash: str
+
+
+def decode(kind: object, value: object) -> object:
+    """`value`, as parsed from JSON, as a `kind`. Raises `ValueError` if it is not one."""
+    arguments = typing.get_args(kind)
+    if isinstance(kind, types.UnionType):
+        return None if value is None else decode(arguments[0], value)
+    if typing.get_origin(kind) is list:
+        if not isinstance(value, list):
+            raise ValueError(f"{value!r} is not a list")
+        return [decode(arguments[0], entry) for entry in value]
+    if is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise ValueError(f"{value!r} is not a {kind.__name__}")
+        hints = _hints(kind)
+        return kind(
+            **{field.name: decode(hints[field.name], value.get(field.name)) for field in fields(kind)}
+        )
+    if kind is int and isinstance(value, str):
+        return int(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ValueError(f"{value!r} is not a {kind.__name__}")
+    return value
+
+
+@cache
+def _hints(kind: type) -> dict[str, object]:
+    return typing.get_type_hints(kind)

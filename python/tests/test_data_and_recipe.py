@@ -1,0 +1,93 @@
+"""The order of the data, the recipe, and the log of a run."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+import soma
+from soma import _native, data, track
+from soma.tokenizer import EOS, NO_TARGET, PAD
+
+
+def corpus(*documents):
+    made = soma.Corpus()
+    for document in documents:
+        made.push(document)
+    return made
+
+
+def test_an_epoch_shows_every_byte_once_and_every_target_is_the_next_byte():
+    made = corpus(bytes(range(251)))
+    order = data.Order(made, b"\x07" * 32, 16)
+    seen = []
+    while order.place[0] == 0:
+        tokens, targets = (part[0] for part in order.micro_batch(1))
+        if order.place[0] == 0:
+            for token, target in zip(tokens, targets, strict=True):
+                following = EOS if token == 250 else token + 1
+                assert target == following or target == NO_TARGET
+                if target == NO_TARGET:
+                    assert token in (PAD, EOS, 250)
+            seen += [token for token in tokens if token < 256]
+    assert sorted(seen) == list(range(251))
+
+
+def test_the_order_goes_on_from_any_place_and_changes_with_the_seed():
+    made = corpus(bytes(i % 256 for i in range(1000)), b"short")
+
+    def draw(seed, place, count):
+        order = data.Order(made, bytes([seed] * 32), 32, place)
+        return np.concatenate([order.micro_batch(1)[0] for _ in range(count)]), order.place
+
+    whole, _ = draw(1, (0, 0), 100)
+    first, place = draw(1, (0, 0), 41)
+    rest, _ = draw(1, place, 59)
+    assert np.array_equal(whole, np.concatenate([first, rest]))
+    assert not np.array_equal(whole, draw(2, (0, 0), 100)[0])
+
+
+def test_the_last_tenth_rounded_up_is_held_out_across_documents():
+    everything = bytes(range(105))
+    kept, held_out = corpus(everything[:90], everything[90:96], everything[96:]).hold_out()
+    assert (len(kept), len(held_out)) == (94, 11)
+    assert held_out.documents[0].tobytes() == everything[94:96]
+    assert kept.ends == [True, False], "a cut document must not teach EOS at the cut"
+
+
+def test_hidden_files_are_left_out_and_folders_read_in_order(tmp_path):
+    for name, content in (("b", b"2"), ("a/c", b"1"), (".git/x", b"no"), ("empty", b"")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    read = soma.Corpus.read([tmp_path])
+    assert [document.tobytes() for document in read.documents] == [b"1", b"2"]
+
+
+def test_the_default_recipe_is_the_engines():
+    ours = {**dataclasses.asdict(soma.Recipe()), "seed": [0] * 32}
+    engine = json.loads(_native.default_recipe())
+    assert ours.keys() == engine.keys()
+    for name, value in ours.items():
+        assert value == (pytest.approx(engine[name], rel=1e-6) if name != "seed" else engine[name])
+
+
+def test_a_log_is_json_lines_that_survive_resuming_and_a_cut_end(tmp_path):
+    path = tmp_path / "runs" / "log.jsonl"
+    soma.track.init(path, config={"seed": b"\x01", "lr": np.float32(0.5)})
+    soma.track.log({"loss": np.float64(2)}, step=1)
+    soma.track.log({"loss": float("nan")})
+    soma.track.finish()
+    with track.Run(path, config={"ignored": "not new"}) as run:
+        run.log({"loss": 1.5}, step=2)
+    with path.open("a") as file:
+        file.write('{"step": 3, "lo')
+    lines = [json.loads(line) for line in path.read_text().splitlines()[:-1]]
+    assert lines[0] == {"schema": "run/1", "config": {"seed": "01", "lr": 0.5}}
+    assert [line.get("loss") for line in lines[1:]] == [2.0, None, 1.5]
+    assert [(line["step"], line["loss"]) for line in track.read(path)] == [(1, 2.0), (2, 1.5)]
+
+
+def test_logging_before_init_is_an_error():
+    with pytest.raises(RuntimeError, match="init"):
+        soma.track.log({"loss": 1})
