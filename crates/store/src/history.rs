@@ -460,3 +460,114 @@ fn subjects_of(event: &Event) -> Result<Vec<Subject>, StoreError> {
     }
     Ok(subjects)
 }
+
+#[cfg(test)]
+mod tests {
+    use soma_protocol::{Address, Amount, Event, Hash, ModelId};
+
+    use super::{FinalizedBlock, History, Subject};
+    use crate::StoreError;
+
+    fn block(height: u64) -> FinalizedBlock {
+        let account = |number: u64| Address([u8::try_from(number % 3).unwrap(); 32]);
+        let transferred = Event::Transferred {
+            from: account(height),
+            to: account(height + 1),
+            amount: Amount(height),
+        };
+        let registered = Event::ModelRegistered {
+            model: ModelId(u32::try_from(height).unwrap()),
+            owner: account(height),
+            name: "model".into(),
+            stake: Amount(1),
+        };
+        FinalizedBlock {
+            height,
+            digest: Hash([u8::try_from(height).unwrap(); 32]),
+            parent: Hash([u8::try_from(height - 1).unwrap(); 32]),
+            timestamp_ms: height * 10,
+            proposer: account(0),
+            state_root: Hash([9; 32]),
+            transactions: Vec::new(),
+            receipts: Vec::new(),
+            events: vec![transferred, registered],
+        }
+    }
+
+    #[test]
+    fn writing_blocks_again_changes_nothing_and_a_gap_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let history = History::open(&dir.path().join("history.redb")).unwrap();
+        history.append(&[block(1), block(2)]).unwrap();
+        let before = (
+            history.blocks(None, 9).unwrap(),
+            history.events(.., 99).unwrap(),
+        );
+        history.append(&[block(1), block(2)]).unwrap();
+        history.append(&[block(2)]).unwrap();
+        assert_eq!(
+            (
+                history.blocks(None, 9).unwrap(),
+                history.events(.., 99).unwrap()
+            ),
+            before
+        );
+        let gap = history.append(&[block(3), block(5)]);
+        assert!(
+            matches!(gap, Err(StoreError::Gap { height: 3, next: 5 })),
+            "{gap:?}"
+        );
+        assert_eq!(
+            history.height().unwrap(),
+            2,
+            "a refused write leaves nothing behind"
+        );
+    }
+
+    #[test]
+    fn pages_of_blocks_and_events_hold_everything_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("history.redb");
+        History::open(&path)
+            .unwrap()
+            .append(&(1..=20).map(block).collect::<Vec<_>>())
+            .unwrap();
+        let history = History::open(&path).unwrap();
+
+        let mut heights = Vec::new();
+        let mut before = None;
+        loop {
+            let page = history.blocks(before, 6).unwrap();
+            heights.extend(page.iter().map(|block| block.height));
+            let Some(last) = page.last() else { break };
+            before = Some(last.height);
+        }
+        assert_eq!(heights, (1..=20).rev().collect::<Vec<_>>());
+
+        let account = Subject::Account(Address([1; 32]));
+        let all = history.events_of(account, None, 99).unwrap();
+        let mut pages = Vec::new();
+        let mut before = None;
+        loop {
+            let page = history.events_of(account, before, 4).unwrap();
+            let Some(last) = page.last() else { break };
+            before = Some(last.sequence);
+            pages.extend(page);
+        }
+        assert_eq!(pages, all);
+        let named = |event: &Event| format!("{event:?}").contains(&Address([1; 32]).to_string());
+        let events = history.events(1.., 99).unwrap();
+        assert_eq!(
+            all.len(),
+            events.iter().filter(|record| named(&record.event)).count()
+        );
+        let model = history
+            .events_of(Subject::Model(ModelId(7)), None, 9)
+            .unwrap();
+        assert_eq!(
+            model.iter().map(|record| record.height).collect::<Vec<_>>(),
+            [7]
+        );
+        assert_eq!(history.events(39.., 99).unwrap().len(), 2);
+    }
+}

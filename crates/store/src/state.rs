@@ -168,3 +168,104 @@ impl State {
         self.shared().pending.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use soma_protocol::{Changes, Hash, Key, Memory, Outcome};
+
+    use super::{State, Tip};
+
+    const GENESIS: Hash = Hash([0; 32]);
+    const KEYS: u8 = 4;
+
+    type Writes = Vec<(u8, Option<u8>)>;
+
+    fn digest(block: usize) -> Hash {
+        Hash([u8::try_from(block + 1).expect("few blocks"); 32])
+    }
+
+    fn outcome(writes: &[(u8, Option<u8>)]) -> Outcome {
+        let mut changes = Changes::default();
+        for (key, value) in writes {
+            let value = value.map(|value| Arc::from([value]));
+            changes.0.insert(Key([*key; 32]), value);
+        }
+        Outcome {
+            changes,
+            ..Outcome::default()
+        }
+    }
+
+    /// A tree of blocks: each with the block below it (any earlier one, or genesis) and its writes.
+    fn blocks() -> impl Strategy<Value = Vec<(usize, Writes)>> {
+        let writes = prop::collection::vec((0..KEYS, prop::option::of(any::<u8>())), 0..4);
+        prop::collection::vec((any::<prop::sample::Index>(), writes), 1..30).prop_map(|blocks| {
+            let parent = |(at, (parent, writes)): (usize, (prop::sample::Index, _))| {
+                (parent.index(at + 1), writes)
+            };
+            blocks.into_iter().enumerate().map(parent).collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn every_block_sees_its_own_ancestors_and_nothing_else(blocks in blocks()) {
+            let state = State::new(Memory::default(), Tip { height: 0, digest: GENESIS });
+            // Index 0 is genesis; block `i` is index `i + 1`.
+            let mut expected = vec![(0u64, GENESIS, Memory::default())];
+            for (at, (parent, writes)) in blocks.iter().enumerate() {
+                let (height, below, mut memory) = expected[*parent].clone();
+                let outcome = outcome(writes);
+                memory.apply(&outcome.changes);
+                state.keep(digest(at), below, height + 1, Arc::new(outcome));
+                expected.push((height + 1, digest(at), memory));
+            }
+            let reads = |block: &Hash| {
+                state.after(block, |view| (0..KEYS).map(|key| view.get(&Key([key; 32]))).collect::<Vec<_>>())
+            };
+            for (_, block, memory) in &expected {
+                let wanted = (0..KEYS).map(|key| memory.0.get(&Key([key; 32])).cloned()).collect();
+                prop_assert_eq!(reads(block), Some(wanted));
+            }
+
+            // Finalize the way to the last block: what hangs on it stays, what does not is gone.
+            let mut way = Vec::new();
+            let mut at = blocks.len();
+            while at != 0 {
+                way.push(at);
+                at = blocks[at - 1].0;
+            }
+            for at in way.iter().rev() {
+                prop_assert!(state.finalize(&expected[*at].1).is_some());
+                prop_assert!(state.equals(&expected[*at].2));
+                prop_assert_eq!(state.tip(), Tip { height: expected[*at].0, digest: expected[*at].1 });
+            }
+            for (at, (height, block, _)) in expected.iter().enumerate() {
+                let known = at == blocks.len();
+                prop_assert_eq!(reads(block).is_some(), known, "block {} at {}", at, height);
+            }
+        }
+    }
+
+    #[test]
+    fn a_block_that_lost_cannot_become_final() {
+        let state = State::new(
+            Memory::default(),
+            Tip {
+                height: 0,
+                digest: GENESIS,
+            },
+        );
+        let (won, lost) = (digest(0), digest(1));
+        state.keep(won, GENESIS, 1, Arc::new(outcome(&[(0, Some(1))])));
+        state.keep(lost, GENESIS, 1, Arc::new(outcome(&[(0, Some(2))])));
+        assert!(state.finalize(&won).is_some());
+        assert!(state.finalize(&lost).is_none());
+        assert_eq!(state.waiting(), 0);
+        state.keep(lost, GENESIS, 1, Arc::new(outcome(&[])));
+        assert_eq!(state.waiting(), 0, "too late to matter");
+    }
+}
