@@ -1,6 +1,6 @@
 //! Where files live: one folder, `SOMA_HOME` or `$XDG_DATA_HOME/soma`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use etcetera::BaseStrategy;
 
@@ -43,10 +43,5 @@ impl Home {
     /// What is due on a chain: reveals and publications. One folder per chain.
     pub(crate) fn spool(&self, chain: &str) -> PathBuf {
         self.0.join("spool").join(chain)
-    }
-
-    /// The folder itself.
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
     }
 }

@@ -10,7 +10,6 @@ use soma_sdk::client::Client;
 use soma_sdk::keys::KeyFolder;
 use soma_sdk::sender::Sender;
 use soma_sdk::spool::Spool;
-use soma_sdk::types::Status;
 
 use crate::args::Global;
 use crate::error::{Error, Result};
@@ -131,9 +130,4 @@ pub(crate) fn passphrase(global: &Global, question: &str) -> Result<String> {
         }
     };
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
-}
-
-/// An error unless the node's chain has these models' architecture and a clock we understand.
-pub(crate) async fn status(client: &Client) -> Result<Status> {
-    Ok(client.status().await?)
 }

@@ -22,13 +22,14 @@ impl FromStr for Seed {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if let Ok(integer) = text.parse::<u64>() {
-            return Ok(Self::from_integer(integer));
-        }
         let mut bytes = [0; 32];
-        hex::decode_to_slice(text, &mut bytes)
+        if hex::decode_to_slice(text, &mut bytes).is_ok() {
+            return Ok(Self(bytes));
+        }
+        let integer = text
+            .parse()
             .map_err(|_| "a seed is an integer or 64 hex digits".to_owned())?;
-        Ok(Self(bytes))
+        Ok(Self::from_integer(integer))
     }
 }
 
@@ -43,6 +44,7 @@ mod tests {
         let hex = "0f".repeat(32);
         assert_eq!(hex.parse(), Ok(Seed([15; 32])));
         assert_eq!(Seed([15; 32]).to_hex(), hex);
+        assert_eq!("0".repeat(64).parse(), Ok(Seed([0; 32])));
         assert!("0x7".parse::<Seed>().is_err());
         assert!("".parse::<Seed>().is_err());
     }

@@ -7,7 +7,7 @@ use soma_protocol::Hash;
 use soma_sdk::client::Client;
 use soma_sdk::transfer::Remote;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model_files::{self, Arch};
 use crate::output::{Output, Unit};
 
@@ -33,6 +33,8 @@ impl WeightsCache {
     ) -> Result<Weights> {
         let path = self.folder.join(format!("{hash}.safetensors"));
         if !path.is_file() {
+            std::fs::create_dir_all(&self.folder)
+                .map_err(|error| Error::file(&self.folder, "create", &error))?;
             fetch(client, &Remote::weights(hash, size_bytes), &path, output).await?;
         }
         model_files::open(&path, Some(&Arch(architecture.clone())))

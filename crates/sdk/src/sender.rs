@@ -18,7 +18,7 @@ const STATE_BYTES: u64 = 16 << 10;
 /// Times that a transaction is handed in while the network fails; it is the same one each time.
 const ATTEMPTS: u32 = 5;
 /// The rules' code for a nonce that is not the account's next.
-const WRONG_NONCE: &str = "wrong_nonce";
+const WRONG_NONCE: [&str; 3] = ["wrong_nonce", "nonce_too_low", "nonce_too_high"];
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// An account that acts: a key and the node that its transactions go through.
@@ -121,7 +121,7 @@ impl Sender {
         };
         let mut signed = self.sign(action, nonce, valid_until_ms);
         let mut outcome = self.hand_in(&signed).await;
-        if known.is_some() && matches!(&outcome, Err(error) if error.code() == WRONG_NONCE) {
+        if known.is_some() && matches!(&outcome, Err(error) if WRONG_NONCE.contains(&error.code())) {
             // Something else sends from this account, or an earlier one was dropped.
             let nonce = self.next_nonce().await?;
             signed = self.sign(signed.transaction.action, nonce, valid_until_ms);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use soma_node::localnet::{Info, Localnet as Network, OPERATOR, Plan};
-use soma_protocol::{Amount, Phase};
+use soma_protocol::Amount;
 use soma_sdk::client::Client;
 use soma_sdk::sender::Sender;
 use soma_sdk::types::Status;
@@ -249,9 +249,4 @@ pub(crate) async fn end_phase(operator: &Sender) -> Result<Status> {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(operator.end_phase().await?)
-}
-
-/// Whether weights can be revealed or data published now.
-pub(crate) fn reveals(status: &Status) -> bool {
-    status.clock.phase.0 != Phase::Compete
 }

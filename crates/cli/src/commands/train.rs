@@ -84,7 +84,7 @@ struct LogLine {
     cross_entropy: f64,
     sigreg: f64,
     gradient_norm: f64,
-    learning_rate: f64,
+    learning_rate: f32,
     tokens: usize,
     seconds: f64,
 }
