@@ -112,10 +112,9 @@ impl Operation for PackRows<'_, '_> {
 fn pack_panel<S: Simd>(a: Matrix<'_>, panel: &mut [f32]) {
     let (row_stride, column_stride) = (a.row_stride(), a.column_stride());
     let data = a.data();
-    if row_stride == 1 {
+    if row_stride == 1 && a.rows() == S::TILE_ROWS {
         for (k, to) in panel.chunks_exact_mut(S::TILE_ROWS).enumerate() {
-            let from = &data[k * column_stride..];
-            to[..a.rows()].copy_from_slice(&from[..a.rows()]);
+            to.copy_from_slice(&data[k * column_stride..][..S::TILE_ROWS]);
         }
     } else {
         interleave(a, S::TILE_ROWS, panel);

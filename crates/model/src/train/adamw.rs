@@ -146,7 +146,7 @@ impl Operation for Update<'_> {
                 .zip(self.second.chunks_mut(LANES)),
         );
         for ((w, g), (m, v)) in vectors {
-            let state = [&*w, g, m, v].map(|x| get(s, x));
+            let state = [get(s, w), get(s, g), get(s, m), get(s, v)];
             let [new_w, new_m, new_v] = update(s, factors, state);
             put(s, new_w, w);
             put(s, new_m, m);

@@ -347,7 +347,7 @@ fn chain_rows<S: Simd, const R: usize, const V: usize>(
     b: &[f32],
 ) -> [[S::F; V]; R] {
     for (k, b) in b.chunks_exact(V * LANES).enumerate() {
-        let b: [S::F; V] = core::array::from_fn(|v| s.load(vector(b, v * LANES)));
+        let b = load_panel_row::<S, V>(s, b);
         for r in 0..R {
             let factor = s.splat(a[r][k]);
             for v in 0..V {
@@ -370,7 +370,7 @@ fn chain_columns<S: Simd, const R: usize, const V: usize>(
 ) -> [[S::F; V]; R] {
     for (a, b) in a.chunks_exact(stride).zip(b.chunks_exact(V * LANES)) {
         let a = &a[first..][..R];
-        let b: [S::F; V] = core::array::from_fn(|v| s.load(vector(b, v * LANES)));
+        let b = load_panel_row::<S, V>(s, b);
         for r in 0..R {
             let factor = s.splat(a[r]);
             for v in 0..V {
@@ -379,6 +379,16 @@ fn chain_columns<S: Simd, const R: usize, const V: usize>(
         }
     }
     acc
+}
+
+/// No closure: one would not be compiled for the lanes' CPU features.
+#[inline(always)]
+fn load_panel_row<S: Simd, const V: usize>(s: S, x: &[f32]) -> [S::F; V] {
+    let mut row = [s.splat(0.0); V];
+    for v in 0..V {
+        row[v] = s.load(vector(x, v * LANES));
+    }
+    row
 }
 
 #[inline(always)]

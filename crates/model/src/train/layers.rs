@@ -256,7 +256,11 @@ fn add_products<S: Simd>(s: S, a: &[f32], b: &[f32], sums: &mut [f32]) {
 /// The i-th 16 elements of some rows; missing ones are zero.
 #[inline(always)]
 fn part<S: Simd, const N: usize>(s: S, i: usize, rows: [&[f32]; N]) -> [S::F; N] {
-    rows.map(|row| get(s, &row[i * LANES..]))
+    let mut parts = [s.splat(0.0); N];
+    for (part, row) in parts.iter_mut().zip(rows) {
+        *part = get(s, &row[i * LANES..]);
+    }
+    parts
 }
 
 /// `sum = fma(a, b, sum)` in the 16 lanes of a row sum.
