@@ -51,11 +51,17 @@ impl AdamW {
 
     /// The state after `steps` steps that left these moments.
     pub(crate) fn resume(first: Vec<f32>, second: Vec<f32>, steps: u64, recipe: &Recipe) -> Self {
-        let mut powers = [1.0; 2];
-        for _ in 0..steps {
-            powers[0] *= recipe.beta_1;
-            powers[1] *= recipe.beta_2;
-        }
+        let powers = [recipe.beta_1, recipe.beta_2].map(|beta| {
+            let mut power = 1.0;
+            for _ in 0..steps {
+                let next = power * beta;
+                if next == power {
+                    break;
+                }
+                power = next;
+            }
+            power
+        });
         Self {
             first_moments: first,
             second_moments: second,

@@ -20,6 +20,9 @@ use crate::kernels::Engine;
 /// Says what the file is, and which version of training it belongs to.
 const FORMAT: &[u8] = b"soma checkpoint 1\n";
 
+/// Steps and epochs stay below this, so that counting on from a checkpoint cannot overflow.
+const COUNT_MAX: u64 = 1 << 48;
+
 /// What is wrong with a checkpoint.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -33,6 +36,9 @@ pub enum CheckpointFault {
     /// Its state cannot be read.
     #[error("its state is malformed: {0}")]
     State(#[from] serde_json::Error),
+    /// More steps or epochs than any run has.
+    #[error("it claims more steps than any run has")]
+    Count,
     /// Its lists of numbers have another length than its architecture needs.
     #[error("its numbers are not as many as its architecture needs")]
     Length,
@@ -152,7 +158,11 @@ fn read(file: &[u8]) -> Result<(Header, &[u8]), CheckpointFault> {
     let (header, lists) = rest
         .split_at_checked(length)
         .ok_or(CheckpointFault::Damaged)?;
-    Ok((serde_json::from_slice(header)?, lists))
+    let header: Header = serde_json::from_slice(header)?;
+    if header.step > COUNT_MAX || header.epoch > COUNT_MAX {
+        return Err(CheckpointFault::Count);
+    }
+    Ok((header, lists))
 }
 
 /// Writes beside the path and renames.

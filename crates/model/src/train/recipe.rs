@@ -68,8 +68,8 @@ impl Recipe {
     /// Checks that the recipe can be followed.
     pub(crate) fn check(&self) -> Result<(), Error> {
         let checks = [
-            ("batch", self.batch > 0),
-            ("micro_batches", self.micro_batches > 0),
+            ("batch", (1..=4096).contains(&self.batch)),
+            ("micro_batches", (1..=4096).contains(&self.micro_batches)),
             (
                 "learning_rate",
                 self.learning_rate.is_finite() && self.learning_rate >= 0.0,
@@ -80,9 +80,9 @@ impl Recipe {
                 self.weight_decay.is_finite() && self.weight_decay >= 0.0,
             ),
             ("clip", self.clip > 0.0),
-            ("beta_1", (0.0..1.0).contains(&self.beta_1)),
-            ("beta_2", (0.0..1.0).contains(&self.beta_2)),
-            ("epsilon", self.epsilon > 0.0 && self.epsilon.is_finite()),
+            ("beta_1", (0.0..=0.999_999).contains(&self.beta_1)),
+            ("beta_2", (0.0..=0.999_999).contains(&self.beta_2)),
+            ("epsilon", (1e-30..=1.0).contains(&self.epsilon)),
             (
                 "sigreg_coefficient",
                 self.sigreg_coefficient.is_finite() && self.sigreg_coefficient >= 0.0,
