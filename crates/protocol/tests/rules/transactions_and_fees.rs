@@ -96,6 +96,14 @@ fn what_was_not_meant_for_this_moment_costs_nothing() {
 }
 
 #[test]
+fn a_transaction_may_come_in_a_block_at_the_last_moment_of_its_life() {
+    let mut world = World::with(|_| ());
+    let mut transaction = world.transaction(OWNER, transfer(Amount(1)));
+    transaction.valid_until_ms = world.now_ms + 500;
+    assert_eq!(world.send(OWNER, transaction).result, Ok(()));
+}
+
+#[test]
 fn a_transaction_is_executed_once() {
     let mut world = World::with(|_| ());
     let verified = world
