@@ -32,6 +32,9 @@ pub(crate) struct Demo {
     /// One seed gives one result: an integer, or 64 hex digits.
     #[arg(long, default_value = "0")]
     seed: Seed,
+    /// Optimizer steps of each specialist.
+    #[arg(long, default_value_t = specialist::STEPS, value_parser = clap::value_parser!(u64).range(1..))]
+    steps: u64,
     #[command(flatten)]
     engine: EngineArgs,
 }
@@ -51,7 +54,15 @@ impl Demo {
         output.heading("1. Train one specialist for each domain");
         let specialists = domains
             .iter()
-            .map(|domain| specialist::train(&engine, domain, self.seed, folder.path(), output))
+            .map(|domain| {
+                specialist::train(
+                    &engine,
+                    domain,
+                    (self.seed, self.steps),
+                    folder.path(),
+                    output,
+                )
+            })
             .collect::<Result<Vec<_>>>()?;
 
         let report = network::block_on(competition::run(

@@ -13,7 +13,7 @@ use crate::seed::Seed;
 use crate::specialization;
 
 /// Optimizer steps of a specialist. A number and not a time, so that one seed gives one result.
-const STEPS: u64 = 300;
+pub(super) const STEPS: u64 = 1000;
 
 /// A trained model on disk.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(crate) struct Specialist {
 pub(crate) fn train(
     engine: &Engine,
     domain: &Domain,
-    seed: Seed,
+    (seed, steps): (Seed, u64),
     folder: &Path,
     output: &Output,
 ) -> Result<Specialist> {
@@ -46,8 +46,8 @@ pub(crate) fn train(
         ..Recipe::default()
     };
     let mut trainer = Trainer::new(engine, &start, recipe, corpus)?;
-    let bar = output.bar(STEPS, &domain.name, Unit::Items);
-    while trainer.steps_done() < STEPS {
+    let bar = output.bar(steps, &domain.name, Unit::Items);
+    while trainer.steps_done() < steps {
         let step = trainer.step()?;
         bar.set_message(format!("cross-entropy {:.3}", step.cross_entropy));
         bar.inc(1);

@@ -1,0 +1,106 @@
+//! The demo keeps its promises on any folders: conservation, exact halves, one seed one result.
+
+mod support;
+
+use serde_json::Value;
+use support::{fails, root, soma, stderr};
+
+/// Three domains so unlike each other that little training tells them apart.
+fn domains() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let sources = [
+        ("rules", "crates/protocol/src", ""),
+        ("prose", "docs", "md"),
+        ("numbers", "", ""),
+    ];
+    for (name, source, extension) in sources {
+        let to = folder.path().join(name);
+        std::fs::create_dir(&to).unwrap();
+        if source.is_empty() {
+            for file in 0_u64..12 {
+                let numbers = (0..700).map(|n| format!("{} ", (n * n * (file + 3)) % 9973));
+                std::fs::write(to.join(format!("{file}.txt")), numbers.collect::<String>())
+                    .unwrap();
+            }
+            continue;
+        }
+        for entry in std::fs::read_dir(root().join(source)).unwrap() {
+            let path = entry.unwrap().path();
+            let wanted = extension.is_empty() || path.extension().is_some_and(|is| is == extension);
+            if path.is_file() && wanted {
+                std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+            }
+        }
+    }
+    folder
+}
+
+fn demo(folder: &std::path::Path, seed: &str) -> Value {
+    let home = tempfile::tempdir().unwrap();
+    let data = |name: &str| folder.join(name).display().to_string();
+    let [rules, prose, numbers] = ["rules", "prose", "numbers"].map(data);
+    let flags = [
+        "--data", &rules, "--data", &prose, "--data", &numbers, "--steps", "60",
+    ];
+    let output = soma(
+        home.path(),
+        &[&["demo", "--json", "--seed", seed][..], &flags].concat(),
+    );
+    assert!(output.status.success(), "{}", stderr(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn one_seed_gives_one_result_in_which_the_books_balance_and_halves_are_exact() {
+    let folder = domains();
+    let report = demo(folder.path(), "7");
+    assert_eq!(report, demo(folder.path(), "7"));
+
+    assert_eq!(report["schema"], "demo/1");
+    assert_eq!(report["supply_conserved"], true);
+    assert!(report["epochs"].as_u64() >= Some(3));
+    let files = report["files"].as_array().unwrap();
+    let own = files
+        .iter()
+        .filter(|file| file["winner_domain"] == file["domain"])
+        .count();
+    assert!(
+        files.len() >= 6 && own * 10 >= files.len() * 7,
+        "{own} of {}",
+        files.len()
+    );
+    let targets = report["targets"].as_array().unwrap();
+    let paid: Vec<_> = targets
+        .iter()
+        .filter(|target| !target["winner_model"].is_null())
+        .collect();
+    assert!(!paid.is_empty());
+    for target in paid {
+        let units = |field: &str| -> u64 { target[field].as_str().unwrap().parse().unwrap() };
+        assert_eq!(units("paid_submitter"), units("paid_model"));
+        assert_eq!(
+            units("paid_submitter") + units("paid_model"),
+            units("reward")
+        );
+        assert!(
+            target["routed"]
+                .as_array()
+                .unwrap()
+                .contains(&target["winner_model"])
+        );
+    }
+}
+
+#[test]
+fn a_demo_without_data_says_what_to_do() {
+    let home = tempfile::tempdir().unwrap();
+    let one = home.path().to_str().unwrap();
+    fails(&soma(home.path(), &["demo", "--data", one]), 2, "usage");
+    let output = support::command(home.path())
+        .arg("demo")
+        .current_dir(home.path())
+        .output()
+        .unwrap();
+    let said = fails(&output, 2, "no_demo_data");
+    assert!(said.contains("--data"), "{said}");
+}

@@ -1,0 +1,333 @@
+//! A local network as its users meet it: it keeps its state through `kill -9`, says what is wrong, and
+//! carries a competition from random weights to payment.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use support::{command, fails, json, last_line, root, soma, stderr};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A network in its own process, killed when the test is over.
+struct Network {
+    child: Child,
+    home: PathBuf,
+    url: String,
+}
+
+impl Network {
+    fn start(home: &Path, flags: &[&str]) -> Self {
+        let info = home.join("info.json");
+        let _ = std::fs::remove_file(&info);
+        let path = info.to_str().unwrap();
+        let arguments = [&["localnet", "--port", "0", "--info-out", path], flags].concat();
+        let mut child = command(home)
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let begun = Instant::now();
+        while !info.is_file() {
+            assert!(
+                child.try_wait().unwrap().is_none(),
+                "the network did not start"
+            );
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "the network took too long to start"
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let info: Value = serde_json::from_slice(&std::fs::read(&info).unwrap()).unwrap();
+        let url = info["urls"][0].as_str().unwrap().to_owned();
+        Self {
+            child,
+            home: home.to_owned(),
+            url,
+        }
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        json(&self.home, &[arguments, &["--url", &self.url]].concat())
+    }
+
+    fn run(&self, arguments: &[&str]) -> std::process::Output {
+        soma(&self.home, &[arguments, &["--url", &self.url]].concat())
+    }
+
+    fn next(&self) -> Value {
+        self.json(&["localnet", "next"])
+    }
+
+    /// Ends phases until `phase`.
+    fn turn_to(&self, phase: &str) {
+        while self.json(&["status"])["clock"]["phase"] != phase {
+            self.next();
+        }
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn home() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn units(value: &Value) -> u64 {
+    value.as_str().unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_network_that_is_killed_in_the_middle_of_an_epoch_goes_on_where_it_was() {
+    let home = home();
+    let network = Network::start(home.path(), &["--epoch", "manual"]);
+    let to = network.json(&["keys", "show", "account-2"])["address"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    network.turn_to("compete");
+    network.json(&["send", &to, "12.5", "--key", "account-1"]);
+    let sent = network.json(&["balance", "--key", "account-1"]);
+    let height = units(&network.json(&["status"])["height"]);
+    network.kill();
+
+    let network = Network::start(home.path(), &[]);
+    let status = network.json(&["status"]);
+    assert!(units(&status["height"]) >= height);
+    assert_eq!(status["clock"]["phase"], "compete");
+    assert_eq!(status["supply"]["conserved"], true);
+    assert_eq!(network.json(&["balance", "--key", "account-1"]), sent);
+    let received = network.json(&["balance", &to]);
+    assert_eq!(units(&received["balance"]), 10_012_500_000_000);
+    network.json(&["send", &to, "1", "--key", "account-1"]);
+    assert!(units(&network.json(&["status"])["height"]) > height);
+}
+
+#[test]
+fn epochs_turn_by_themselves_and_a_stopped_network_ends_well() {
+    let home = home();
+    let mut network = Network::start(home.path(), &["--epoch", "1s"]);
+    let begun = Instant::now();
+    while network.json(&["status"])["clock"]["epoch"].as_u64() < Some(3) {
+        assert!(begun.elapsed() < PATIENCE);
+    }
+    let pid = network.child.id().to_string();
+    assert!(
+        std::process::Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(network.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_taken_port_another_network_s_folder_and_a_node_that_is_not_there_are_clear_errors() {
+    let home = home();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let said = fails(
+        &soma(home.path(), &["localnet", "--port", &port]),
+        1,
+        "port_in_use",
+    );
+    assert!(said.contains(&port) && said.contains("hint: "), "{said}");
+
+    let other = soma(home.path(), &["localnet", "--port", &port, "--seed", "5"]);
+    assert_ne!(other.status.code(), Some(0));
+    let said = fails(
+        &soma(home.path(), &["localnet", "--port", "0", "--seed", "6"]),
+        3,
+        "other_network",
+    );
+    assert!(said.contains("--reset"), "{said}");
+
+    let folder = home.path().join("precious");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("file"), "data").unwrap();
+    let folder = folder.to_str().unwrap();
+    fails(
+        &soma(home.path(), &["localnet", "--state", folder, "--reset"]),
+        3,
+        "not_a_localnet",
+    );
+    assert!(Path::new(folder).join("file").exists());
+
+    drop(taken);
+    let url = format!("http://127.0.0.1:{port}");
+    let said = fails(&soma(home.path(), &["status", "--url", &url]), 6, "network");
+    assert!(said.contains("hint: "), "{said}");
+    fails(
+        &soma(home.path(), &["status", "--url", "nonsense"]),
+        2,
+        "bad_url",
+    );
+}
+
+#[test]
+fn keys_are_encrypted_never_overwritten_and_never_printed() {
+    let home = home();
+    let passphrase = home.path().join("passphrase");
+    std::fs::write(&passphrase, "correct horse battery\n").unwrap();
+    let flags = ["--passphrase-file", passphrase.to_str().unwrap()];
+    let made = json(home.path(), &[&["keys", "new"][..], &flags].concat());
+    let file = made["file"].as_str().unwrap();
+    assert_eq!(made["encrypted"], true);
+    #[cfg(unix)]
+    {
+        let mode = std::os::unix::fs::PermissionsExt::mode(
+            &std::fs::metadata(file).unwrap().permissions(),
+        );
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    let before = std::fs::read(file).unwrap();
+    fails(
+        &soma(home.path(), &[&["keys", "new"][..], &flags].concat()),
+        3,
+        "key_exists",
+    );
+    assert_eq!(std::fs::read(file).unwrap(), before);
+    fails(
+        &soma(home.path(), &["keys", "new", "other"]),
+        3,
+        "passphrase_needed",
+    );
+    let listed = json(home.path(), &["keys", "list"]);
+    assert_eq!(listed[0]["address"], made["address"]);
+    fails(
+        &soma(home.path(), &["keys", "show", "nobody"]),
+        3,
+        "key_missing",
+    );
+}
+
+/// Small enough for a debug build, large enough to compete.
+const ARCH: &str = r#"{"embedding_dim":32,"num_heads":2,"num_layers":1,"pwff_hidden_dim":64,"vocab_size":264,
+    "max_seq_len":64,"sig_reg_slices":16,"sig_reg_points":17,"sig_reg_t_max":3.0}"#;
+
+#[test]
+fn two_models_compete_from_registration_to_payment_with_the_commands_people_type() {
+    let home = home();
+    let at = |name: &str| home.path().join(name).display().to_string();
+    let arch = at("arch.json");
+    std::fs::write(&arch, ARCH).unwrap();
+    let network = Network::start(home.path(), &["--epoch", "manual", "--arch", &arch]);
+    let style = root().join("STYLE.md").display().to_string();
+    for (owner, seed) in [("account-1", "1"), ("account-2", "2")] {
+        let weights = at(&format!("{seed}.safetensors"));
+        network.json(&[
+            "model", "init", "--arch", &arch, "--seed", seed, "-o", &weights,
+        ]);
+        network.json(&["model", "register", "owl", "--stake", "10", "--key", owner]);
+        let committed = network.json(&[
+            "model", "commit", &weights, "--domain", &style, "--key", owner,
+        ]);
+        assert_eq!(committed["reveal_epoch"], 2);
+    }
+    network.turn_to("compete");
+    network.next();
+    for owner in ["account-1", "account-2"] {
+        assert!(
+            network
+                .run(&["model", "reveal", "--key", owner])
+                .status
+                .success()
+        );
+    }
+    network.turn_to("compete");
+    assert_eq!(
+        network.json(&["target", "list"]).as_array().unwrap().len(),
+        4
+    );
+
+    let before = units(&network.json(&["balance", "--key", "account-3"])["balance"]);
+    let stake = |id: &str| units(&network.json(&["model", "show", id])["stake"]);
+    let stakes_before = stake("1") + stake("2");
+    let submit = [
+        "submit",
+        &style,
+        "--key",
+        "account-3",
+        "--json",
+        "--url",
+        &network.url,
+    ];
+    let submitting = command(home.path())
+        .args(submit)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    while network.json(&["target", "list", "--epoch", "2"])[3]["candidates"][0].is_null() {
+        assert!(begun.elapsed() < PATIENCE, "nothing was submitted");
+    }
+    // Publication and audit in epoch 3; settlement when it ends.
+    while network.json(&["status"])["clock"]["epoch"].as_u64() < Some(4) {
+        let open = network.json(&["target", "list", "--epoch", "2"]);
+        let publishing = network.json(&["status"])["clock"]["phase"] == "reveal";
+        let waiting = open
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|target| target["publication"].is_null());
+        let in_epoch_3 = network.json(&["status"])["clock"]["epoch"] == 3;
+        if !(in_epoch_3 && publishing && waiting) {
+            network.next();
+        }
+        assert!(begun.elapsed() < PATIENCE, "the epochs did not turn");
+    }
+    let output = submitting.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let entered = last_line(&output);
+    let entered = entered.as_array().unwrap();
+    assert_eq!(entered.len(), 4);
+    assert!(
+        entered.iter().all(|target| target["outcome"] == "won"),
+        "{entered:?}"
+    );
+
+    let targets = network.json(&["target", "list", "--epoch", "2"]);
+    let paid = |who: &str| -> u64 {
+        let targets = targets.as_array().unwrap().iter();
+        targets.map(|target| units(&target["payment"][who])).sum()
+    };
+    assert_eq!(paid("paid_submitter"), paid("paid_model"));
+    let rewards: u64 = targets
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|target| units(&target["reward"]))
+        .sum();
+    assert_eq!(paid("paid_submitter") + paid("paid_model"), rewards);
+    let after = units(&network.json(&["balance", "--key", "account-3"])["balance"]);
+    let gained = after - before;
+    // Fees of eight transactions are all that is missing of the submitter's half.
+    assert!(gained < paid("paid_submitter") && paid("paid_submitter") - gained < 10_000_000);
+    // A tenth of the model's half is its owners' commission, the rest joined the stakes.
+    let staked = stake("1") + stake("2") - stakes_before;
+    assert!(staked.abs_diff(paid("paid_model") / 10 * 9) < 100);
+    assert_eq!(network.json(&["status"])["supply"]["conserved"], true);
+
+    let pulled = at("pulled.safetensors");
+    network.json(&["model", "pull", "1", "-o", &pulled]);
+    assert_eq!(
+        std::fs::read(&pulled).unwrap(),
+        std::fs::read(at("1.safetensors")).unwrap()
+    );
+}
