@@ -20,7 +20,7 @@ fn changes(height: u64) -> Changes {
     for at in 0..20 {
         let byte = u8::try_from((height * 7 + at * at) % 90).unwrap_or_default();
         let length = usize::try_from(height * at * 13 % 3_000).unwrap_or_default();
-        let deleted = (height + at) % 5 == 0;
+        let deleted = (height + at).is_multiple_of(5);
         let value = (!deleted).then(|| Arc::from(vec![byte; length]));
         changes.0.insert(Key([byte; 32]), value);
     }
