@@ -210,7 +210,7 @@ impl Auditor {
                 return Err(NodeError::io(&path, source));
             }
             Err(error) => {
-                tracing::warn!(%weights_hash, %error, "published weights are not a model")
+                tracing::warn!(%weights_hash, %error, "published weights are not a model");
             }
         }
         Ok(())
@@ -257,7 +257,7 @@ pub(crate) fn run(node: &Arc<Shared>, mut auditor: Auditor) {
         if failed {
             std::thread::sleep(RETRY);
         } else {
-            node.audits.bell.wait(Duration::from_secs(60));
+            node.audits.bell.wait(Duration::from_mins(1));
         }
     }
 }

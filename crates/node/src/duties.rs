@@ -73,7 +73,7 @@ fn send_due(node: &Shared, sent: &mut BTreeMap<Hash, Instant>) {
             match answer {
                 Ok(hash) => tracing::debug!(duty, %hash, "duty sent"),
                 Err(refusal) => {
-                    tracing::warn!(duty, %refusal, "duty not sent; it will be tried again")
+                    tracing::warn!(duty, %refusal, "duty not sent; it will be tried again");
                 }
             }
         }

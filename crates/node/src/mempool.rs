@@ -248,7 +248,7 @@ impl Queue {
         while self.places.len() >= limits.entries || self.bytes + bytes > limits.bytes {
             match self.by_bid.first().copied() {
                 Some((worst, place)) if bid.beats(&worst) && place.0 != sender => {
-                    self.remove_from(place)
+                    self.remove_from(place);
                 }
                 _ => return Err(Refusal::MempoolFull),
             }
@@ -292,6 +292,11 @@ impl Mempool {
         self.lock().places.len()
     }
 
+    /// True when nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Bytes waiting.
     pub fn bytes(&self) -> usize {
         self.lock().bytes
@@ -310,7 +315,7 @@ impl Mempool {
         let queue = self.lock();
         let waiting = queue.accounts.get(address);
         let used = |nonce: &u64| waiting.is_some_and(|waiting| waiting.contains_key(nonce));
-        (next..).find(|nonce| !used(nonce)).unwrap_or(next)
+        (next..=u64::MAX).find(|nonce| !used(nonce)).unwrap_or(next)
     }
 
     /// Takes transactions in, checking their signatures together; answers in the same order. One that already waits is

@@ -46,110 +46,103 @@ pub(crate) struct Gauges {
 impl Metrics {
     /// The text of `/metrics`.
     pub(crate) fn render(&self, gauges: &Gauges) -> String {
-        let count = |counter: &Counter| counter.get();
-        let size = |number: usize| number as u64;
-        let metrics: [(&str, &str, &str, u64); 15] = [
-            (
-                "gauge",
-                "soma_height",
-                "Height of the last final block.",
-                gauges.height,
-            ),
-            (
-                "gauge",
-                "soma_epoch",
-                "The running epoch.",
-                gauges.epoch.into(),
-            ),
-            (
-                "gauge",
-                "soma_phase",
-                "Phase: 0 reveal, 1 publish, 2 compete.",
-                gauges.phase.into(),
-            ),
-            (
-                "gauge",
-                "soma_pool_transactions",
-                "Transactions waiting.",
-                size(gauges.pool_transactions),
-            ),
-            (
-                "gauge",
-                "soma_pool_bytes",
-                "Bytes of transactions waiting.",
-                size(gauges.pool_bytes),
-            ),
-            (
-                "gauge",
-                "soma_audits_waiting",
-                "Published wins not audited yet.",
-                size(gauges.audits_waiting),
-            ),
-            (
-                "counter",
-                "soma_requests_total",
-                "Requests served.",
-                count(&self.requests),
-            ),
-            (
-                "counter",
-                "soma_transactions_admitted_total",
-                "Transactions taken into the pool.",
-                count(&self.transactions_admitted),
-            ),
-            (
-                "counter",
-                "soma_transactions_refused_total",
-                "Transactions not taken into the pool.",
-                count(&self.transactions_refused),
-            ),
-            (
-                "counter",
-                "soma_transactions_final_total",
-                "Final transactions.",
-                count(&self.transactions_final),
-            ),
-            (
-                "counter",
-                "soma_blocks_final_total",
-                "Final blocks.",
-                count(&self.blocks_final),
-            ),
-            (
-                "counter",
-                "soma_upload_bytes_total",
-                "Bytes of weights received.",
-                count(&self.upload_bytes),
-            ),
-            (
-                "counter",
-                "soma_audits_valid_total",
-                "Wins found valid.",
-                count(&self.audits_valid),
-            ),
-            (
-                "counter",
-                "soma_audits_invalid_total",
-                "Wins found invalid.",
-                count(&self.audits_invalid),
-            ),
-            (
-                "counter",
-                "soma_audits_failed_total",
-                "Audits put off by a failure here.",
-                count(&self.audits_failed),
-            ),
-        ];
         let mut text = String::new();
-        for (kind, name, help, value) in metrics {
-            // Writing to a string cannot fail.
-            let _ = write!(
-                text,
-                "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"
-            );
+        for (name, help, value) in gauges.list() {
+            write(&mut text, "gauge", name, help, value);
+        }
+        for (name, help, counter) in self.list() {
+            write(&mut text, "counter", name, help, counter.get());
         }
         text
     }
+
+    fn list(&self) -> [(&str, &str, &Counter); 9] {
+        [
+            ("soma_requests_total", "Requests served.", &self.requests),
+            (
+                "soma_transactions_admitted_total",
+                "Taken into the pool.",
+                &self.transactions_admitted,
+            ),
+            (
+                "soma_transactions_refused_total",
+                "Refused by the pool.",
+                &self.transactions_refused,
+            ),
+            (
+                "soma_transactions_final_total",
+                "Final transactions.",
+                &self.transactions_final,
+            ),
+            (
+                "soma_blocks_final_total",
+                "Final blocks.",
+                &self.blocks_final,
+            ),
+            (
+                "soma_upload_bytes_total",
+                "Bytes of weights received.",
+                &self.upload_bytes,
+            ),
+            (
+                "soma_audits_valid_total",
+                "Wins found valid.",
+                &self.audits_valid,
+            ),
+            (
+                "soma_audits_invalid_total",
+                "Wins found invalid.",
+                &self.audits_invalid,
+            ),
+            (
+                "soma_audits_failed_total",
+                "Audits put off by a failure here.",
+                &self.audits_failed,
+            ),
+        ]
+    }
+}
+
+impl Gauges {
+    fn list(&self) -> [(&'static str, &'static str, u64); 6] {
+        let size = |number: usize| number as u64;
+        [
+            (
+                "soma_height",
+                "Height of the last final block.",
+                self.height,
+            ),
+            ("soma_epoch", "The running epoch.", self.epoch.into()),
+            (
+                "soma_phase",
+                "Phase: 0 reveal, 1 publish, 2 compete.",
+                self.phase.into(),
+            ),
+            (
+                "soma_pool_transactions",
+                "Transactions waiting.",
+                size(self.pool_transactions),
+            ),
+            (
+                "soma_pool_bytes",
+                "Bytes of transactions waiting.",
+                size(self.pool_bytes),
+            ),
+            (
+                "soma_audits_waiting",
+                "Published wins not audited yet.",
+                size(self.audits_waiting),
+            ),
+        ]
+    }
+}
+
+fn write(text: &mut String, kind: &str, name: &str, help: &str, value: u64) {
+    // Writing to a string cannot fail.
+    let _ = write!(
+        text,
+        "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"
+    );
 }
 
 #[cfg(test)]

@@ -254,7 +254,7 @@ pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
     let shared = Arc::new(open(config)?);
     shared.follow_files();
     let threads = vec![
-        spawn("soma-api", &shared, move |node| serve(listener, node))?,
+        spawn("soma-api", &shared, move |node| serve(listener, &node))?,
         spawn("soma-duties", &shared, |node| duties::run(&node))?,
         spawn("soma-auditor", &shared, |node| audit::run(&node, auditor))?,
     ];
@@ -346,7 +346,7 @@ fn spawn(
         .map_err(NodeError::Thread)
 }
 
-fn serve(listener: TcpListener, node: Arc<Shared>) {
+fn serve(listener: TcpListener, node: &Arc<Shared>) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("soma-api")
@@ -357,7 +357,7 @@ fn serve(listener: TcpListener, node: Arc<Shared>) {
         Err(error) => return tracing::error!(%error, "the API cannot start"),
     };
     runtime.block_on(async {
-        let server = tokio::spawn(http::serve(listener, Arc::clone(&node)));
+        let server = tokio::spawn(http::serve(listener, Arc::clone(node)));
         node.closed().await;
         if tokio::time::timeout(GRACE, server).await.is_err() {
             tracing::warn!("open requests are cut off");

@@ -1,4 +1,4 @@
-//! The HTTP API: routes, limits, the OpenAPI document made from the handlers themselves, and the server.
+//! The HTTP API: routes, limits, the `OpenAPI` document made from the handlers themselves, and the server.
 //!
 //! It must never answer from anything but final state, hold a key, or let a slow or greedy client take the node's memory,
 //! its threads or its time.
@@ -89,7 +89,7 @@ fn described() -> OpenApiRouter<Api> {
         )
 }
 
-/// The OpenAPI 3.1 document of the API.
+/// The `OpenAPI` 3.1 document of the API.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     described().into_openapi()
 }

@@ -299,7 +299,7 @@ pub(super) async fn blocks(
         .map_err(NodeError::from)?;
     let items: Result<Vec<_>, _> = records
         .into_iter()
-        .map(|record| show::block(&api.history, record))
+        .map(|record| show::block(&api.history, &record))
         .collect();
     Ok(page(items.map_err(NodeError::from)?, limit, |block| {
         block.height.to_string()
@@ -316,7 +316,7 @@ pub(super) async fn block(
     let record = api.history.block(*height).map_err(NodeError::from)?;
     let record = record.ok_or_else(|| Problem::not_found("block", height))?;
     Ok(Json(
-        show::block(&api.history, record).map_err(NodeError::from)?,
+        show::block(&api.history, &record).map_err(NodeError::from)?,
     ))
 }
 

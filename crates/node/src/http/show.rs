@@ -8,7 +8,7 @@ use soma_sdk::types::{Block, Event, Transaction};
 use soma_store::history::{BlockRecord, TransactionRecord};
 use soma_store::{History, StoreError};
 
-pub(super) fn block(history: &History, record: BlockRecord) -> Result<Block, StoreError> {
+pub(super) fn block(history: &History, record: &BlockRecord) -> Result<Block, StoreError> {
     let transactions = history.transactions_of_block(record.height)?;
     Ok(Block {
         height: Text(record.height),

@@ -1,7 +1,6 @@
 //! Files over HTTP: uploads that resume where they stopped, downloads in ranges. It must never read a file into memory
 //! whole, nor believe a length or a hash that the chain does not name.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -301,16 +300,14 @@ fn pieces(
     })
 }
 
-fn read_piece<T: Send + 'static>(
+async fn read_piece<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, NodeError> + Send + 'static,
-) -> impl Future<Output = Result<T, std::io::Error>> + Send {
-    async {
-        let done = tokio::task::spawn_blocking(work)
-            .await
-            .map_err(std::io::Error::other)?;
-        done.map_err(|error| {
-            tracing::error!(%error, "a download broke off");
-            std::io::Error::other(error)
-        })
-    }
+) -> Result<T, std::io::Error> {
+    let done = tokio::task::spawn_blocking(work)
+        .await
+        .map_err(std::io::Error::other)?;
+    done.map_err(|error| {
+        tracing::error!(%error, "a download broke off");
+        std::io::Error::other(error)
+    })
 }

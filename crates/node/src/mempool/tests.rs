@@ -233,7 +233,7 @@ proptest! {
             }
             prop_assert!(selected.iter().all(|one| one.transaction().valid_until_ms > NOW_MS));
             if is_final {
-                pool.finalized(&[transaction.clone()], NOW_MS);
+                pool.finalized(std::slice::from_ref(&transaction), NOW_MS);
                 prop_assert_eq!(pool.get(&transaction.hash()), None);
             }
         }

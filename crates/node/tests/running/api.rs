@@ -21,7 +21,7 @@ fn filled(path: &str, address: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_route_of_the_document_answers_and_every_error_has_a_code_and_a_hint() {
-    let network = Network::start().await;
+    let network = Network::start();
     let operator = network.sender(OPERATOR).await;
     operator.end_phase().await.unwrap();
     let address = operator.address().to_string();
@@ -76,7 +76,7 @@ async fn every_route_of_the_document_answers_and_every_error_has_a_code_and_a_hi
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_that_make_no_sense_are_refused_with_a_word_for_why() {
-    let network = Network::start().await;
+    let network = Network::start();
     let http = reqwest::Client::new();
     let too_long = vec![0; soma_protocol::TRANSACTION_BYTES_MAX + 1];
     let cases = [
@@ -134,6 +134,11 @@ async fn requests_that_make_no_sense_are_refused_with_a_word_for_why() {
         let error: ApiError = serde_json::from_str(&response.text().await.unwrap()).unwrap();
         assert_eq!((found, error.code.as_str()), (status, code));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_that_cannot_run_are_refused_at_the_door() {
+    let network = Network::start();
     let (client, alice) = (&network.client, network.sender("account-1").await);
     let action = || Action::Transfer {
         to: alice.address(),
@@ -168,7 +173,7 @@ async fn requests_that_make_no_sense_are_refused_with_a_word_for_why() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_sent_twice_is_one_transaction_before_and_after_it_is_final() {
-    let network = Network::start().await;
+    let network = Network::start();
     let (alice, bob) = (
         network.sender("account-1").await,
         network.sender("account-2").await,
@@ -211,7 +216,7 @@ async fn a_transaction_sent_twice_is_one_transaction_before_and_after_it_is_fina
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_stream_goes_on_where_it_broke_off_even_over_a_restart() {
-    let mut network = Network::start().await;
+    let mut network = Network::start();
     network.go_to(2, Phase::Reveal).await;
     let mut all = network.client.events(Some(Cursor::default()));
     let mut seen = Vec::new();
@@ -246,7 +251,7 @@ async fn an_event_stream_goes_on_where_it_broke_off_even_over_a_restart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_taken_port_is_named_and_a_state_in_use_is_left_alone() {
-    let network = Network::start().await;
+    let network = Network::start();
     let other = tempfile::tempdir().unwrap();
     let local = Localnet::create(other.path(), &Plan::manual([8; 32])).unwrap();
     let error = soma_node::start(local.node(network.api()).unwrap()).unwrap_err();

@@ -3,20 +3,21 @@
 
 use crate::network::{Network, wait_until};
 use soma_model::Score;
-use soma_protocol::{Action, Amount, Epoch, Hash, ModelId, Phase, TargetId, winner};
+use soma_protocol::{Action, Amount, Epoch, ModelId, Phase, TargetId, winner};
 use soma_sdk::cipher;
 use soma_sdk::due::{Publication, Reveal};
 use soma_sdk::transfer::Remote;
-use soma_sdk::types::{ModelStatus, Target, TargetStatus};
+use soma_sdk::types::{ModelStatus, Returned, Target, TargetStatus};
 use soma_sdk::{Secret, Sender};
 
 const STAKE: Amount = Amount::soma(100);
+const COMMISSION_BPS: u16 = 1_000;
 
 /// Registers a model of random weights and commits it for the next epoch; returns what is to be revealed.
 async fn commit(network: &Network, owner: &Sender, number: u8) -> Reveal {
     let action = Action::RegisterModel {
         name: format!("model {number}"),
-        commission_bps: 1_000,
+        commission_bps: COMMISSION_BPS,
         stake: STAKE,
     };
     owner.run(action).await.unwrap();
@@ -110,43 +111,60 @@ async fn submit(
     publication
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_win_is_published_audited_and_paid_in_halves_and_survives_a_restart() {
-    let mut network = Network::start().await;
-    let (alice, bob) = (
+/// Two models enter the competition: committed and held in epoch 1, revealed and active in epoch 2.
+async fn enter(network: &Network) -> [Reveal; 2] {
+    let owners = [
         network.sender("account-1").await,
         network.sender("account-2").await,
-    );
+    ];
     let reveals = [
-        commit(&network, &alice, 1).await,
-        commit(&network, &bob, 2).await,
+        commit(network, &owners[0], 1).await,
+        commit(network, &owners[1], 2).await,
     ];
     for reveal in &reveals {
         let held = async || network.client.model(reveal.model).await.unwrap().commits[0].held;
         wait_until("the validator attests the file it holds", held).await;
     }
-
     network.go_to(2, Phase::Reveal).await;
-    let early = Remote::weights(reveals[0].weights_hash, reveals[0].size_bytes);
-    let too_early = network
-        .client
-        .download(&early, &network.path("too-early"), &mut |_, _| ())
-        .await;
+    let early = network.pull(&reveals[0]).await.unwrap_err();
     assert_eq!(
-        too_early.unwrap_err().code(),
+        early.code(),
         "weights_not_found",
         "secret until their reveal"
     );
-    alice.run(reveals[0].reveal()).await.unwrap();
-    bob.run(reveals[1].reveal()).await.unwrap();
+    for (owner, reveal) in owners.iter().zip(&reveals) {
+        owner.run(reveal.reveal()).await.unwrap();
+    }
     network.go_to(2, Phase::Compete).await;
     for reveal in &reveals {
-        assert_eq!(
-            network.client.model(reveal.model).await.unwrap().status,
-            ModelStatus::Active
-        );
+        let model = network.client.model(reveal.model).await.unwrap();
+        assert_eq!(model.status, ModelStatus::Active);
     }
+    reveals
+}
 
+/// Publishes both claims of the last epoch and waits for the audits; returns the fees paid.
+async fn publish(network: &Network, sender: &Sender, claims: &[&Publication]) -> u64 {
+    let mut fees = 0;
+    for claim in claims {
+        fees += sender.run(claim.publish()).await.unwrap().fee.0;
+        let data = network
+            .client
+            .target_data(claim.target, claim.data_hash())
+            .await
+            .unwrap();
+        assert_eq!(data, claim.data);
+    }
+    network.go_to(3, Phase::Compete).await;
+    let targets: Vec<_> = claims.iter().map(|claim| claim.target).collect();
+    network.wait_for_attestations(&targets).await;
+    fees
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_win_is_published_audited_and_paid_in_halves_and_survives_a_restart() {
+    let mut network = Network::start();
+    let reveals = enter(&network).await;
     let targets = network.client.targets(Some(Epoch(2))).await.unwrap();
     let submitter = network.sender("account-3").await;
     let honest = submit(
@@ -161,72 +179,38 @@ async fn a_win_is_published_audited_and_paid_in_halves_and_survives_a_restart() 
         &network,
         &submitter,
         &targets[1],
-        "another such text, well claimed ",
+        "another one, well claimed ",
         false,
     )
     .await;
-    let before = network
-        .client
-        .account(submitter.address())
-        .await
-        .unwrap()
-        .balance
-        .0;
-    let stakes: Vec<u64> = network.stakes().await;
-
+    let before = network.balance(&submitter).await;
+    let stakes = network.stakes().await;
     network.go_to(3, Phase::Reveal).await;
-    let mut fees = submitter.run(honest.publish()).await.unwrap().fee.0;
-    fees += submitter.run(liar.publish()).await.unwrap().fee.0;
-    let published = network
-        .client
-        .target_data(honest.target, honest.data_hash())
-        .await
-        .unwrap();
-    assert_eq!(published, honest.data);
-    network.go_to(3, Phase::Compete).await;
-    network
-        .wait_for_attestations(&[honest.target, liar.target])
-        .await;
+    let fees = publish(&network, &submitter, &[&honest, &liar]).await;
     network.go_to(4, Phase::Reveal).await;
 
     let won = network.client.target(honest.target).await.unwrap();
     let payment = won.payment.expect("the honest claim is paid");
     assert_eq!(won.status, TargetStatus::Settled);
+    let halves = [payment.paid_submitter.0, payment.paid_model.0];
+    assert_eq!(halves, [won.reward.0 / 2; 2]);
+    let lost = network.client.target(liar.target).await.unwrap();
     assert_eq!(
-        (payment.paid_submitter, payment.paid_model),
-        (payment.paid_model, payment.paid_submitter)
+        (lost.status, lost.returned),
+        (TargetStatus::Returned, Some(Returned::Invalid))
     );
-    assert_eq!(
-        payment.paid_submitter.0 + payment.paid_model.0,
-        won.reward.0
-    );
-    assert_eq!(
-        network.client.target(liar.target).await.unwrap().status,
-        TargetStatus::Returned
-    );
-    let after = network
-        .client
-        .account(submitter.address())
-        .await
-        .unwrap()
-        .balance
-        .0;
-    let bond = won_bond(&targets[0], submitter.params().bond_bps);
+    let bond = Amount(won.reward.0).bps(submitter.params().bond_bps).0;
+    let after = network.balance(&submitter).await;
     assert_eq!(
         after,
         before - fees + payment.paid_submitter.0 + bond,
-        "half of the reward, and the bond back"
+        "its half, and one bond"
     );
-    let grown: u64 = network
-        .stakes()
-        .await
-        .iter()
-        .zip(&stakes)
-        .map(|(after, before)| after - before)
-        .sum();
+    let grown = network.stakes().await.iter().sum::<u64>() - stakes.iter().sum::<u64>();
+    let commission = Amount(payment.paid_model.0).bps(COMMISSION_BPS).0;
     assert_eq!(
         grown,
-        payment.paid_model.0 - Amount(payment.paid_model.0).bps(1_000).0,
+        payment.paid_model.0 - commission,
         "the rest joins the stake"
     );
     let status = network.client.status().await.unwrap();
@@ -235,50 +219,27 @@ async fn a_win_is_published_audited_and_paid_in_halves_and_survives_a_restart() 
     network.restart().await;
     let again = network.client.status().await.unwrap();
     assert!(again.height.0 >= status.height.0 && again.supply.conserved);
-    assert_eq!(
-        network
-            .client
-            .account(submitter.address())
-            .await
-            .unwrap()
-            .balance
-            .0,
-        after
-    );
+    assert_eq!(network.balance(&submitter).await, after);
     assert_eq!(
         network.client.block(status.height.0).await.unwrap().hash,
         status.block
     );
-    let weights = network.path("after the restart");
-    let remote = Remote::weights(reveals[1].weights_hash, reveals[1].size_bytes);
-    network
-        .client
-        .download(&remote, &weights, &mut |_, _| ())
-        .await
-        .unwrap();
-    assert_eq!(
-        Hash::of_bytes(&std::fs::read(&weights).unwrap()),
-        reveals[1].weights_hash
-    );
+    network.pull(&reveals[1]).await.unwrap();
     let alice = network.sender("account-1").await;
     alice
         .run(Action::Transfer {
-            to: bob.address(),
+            to: submitter.address(),
             amount: Amount(1),
         })
         .await
         .unwrap();
 }
 
-fn won_bond(target: &Target, bond_bps: u16) -> u64 {
-    Amount(target.reward.0).bps(bond_bps).0
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn one_seed_gives_one_beacon() {
     let mut beacons = Vec::new();
     for _ in 0..2 {
-        let network = Network::start().await;
+        let network = Network::start();
         network.go_to(2, Phase::Compete).await;
         beacons.push(
             network

@@ -1,5 +1,8 @@
 //! Tests against running nodes: real sockets on loopback, real disks, the real engine.
 
+#[cfg(test)]
 mod api;
+#[cfg(test)]
 mod competition;
+#[cfg(test)]
 mod network;

@@ -8,14 +8,16 @@ use soma_model::{Architecture, Directions, Engine, KernelChoice, Score, Weights}
 use soma_node::localnet::{Localnet, OPERATOR, Plan};
 use soma_node::{Node, NodeConfig};
 use soma_protocol::{ArchitectureSpec, Params, Phase, TargetId};
-use soma_sdk::{Client, Sender};
+use soma_sdk::due::Reveal;
+use soma_sdk::transfer::Remote;
+use soma_sdk::{Client, SdkError, Sender};
 use tempfile::TempDir;
 
 /// Time after which something that should happen is taken for something that does not.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Asks until the answer is yes.
-pub async fn wait_until(what: &str, mut question: impl AsyncFnMut() -> bool) {
+pub(crate) async fn wait_until(what: &str, mut question: impl AsyncFnMut() -> bool) {
     let begun = Instant::now();
     while !question().await {
         assert!(begun.elapsed() < PATIENCE, "in vain: {what}");
@@ -24,9 +26,9 @@ pub async fn wait_until(what: &str, mut question: impl AsyncFnMut() -> bool) {
 }
 
 /// A running network and the means to act on it.
-pub struct Network {
-    pub client: Client,
-    pub local: Localnet,
+pub(crate) struct Network {
+    pub(crate) client: Client,
+    pub(crate) local: Localnet,
     node: Option<Node>,
     engine: Engine,
     dir: TempDir,
@@ -58,7 +60,7 @@ impl Network {
         }
     }
 
-    pub async fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let local = Localnet::create(&dir.path().join("state"), &Self::plan()).unwrap();
         let node = soma_node::start(Self::config(&local)).unwrap();
@@ -73,7 +75,7 @@ impl Network {
         }
     }
 
-    pub fn config(local: &Localnet) -> NodeConfig {
+    pub(crate) fn config(local: &Localnet) -> NodeConfig {
         let config = local
             .node(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
             .unwrap();
@@ -86,7 +88,7 @@ impl Network {
     }
 
     /// Stops the node and starts it on the same state, on another port.
-    pub async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         let node = self.node.take().unwrap();
         tokio::task::spawn_blocking(move || node.shutdown())
             .await
@@ -96,37 +98,37 @@ impl Network {
         self.node = Some(node);
     }
 
-    pub fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         self.node.as_ref().unwrap().url()
     }
 
-    pub fn api(&self) -> SocketAddr {
+    pub(crate) fn api(&self) -> SocketAddr {
         self.node.as_ref().unwrap().api()
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub fn architecture(&self) -> Architecture {
+    pub(crate) fn architecture(&self) -> Architecture {
         soma_node::architecture(&self.local.genesis().architecture).unwrap()
     }
 
-    pub fn score(&self, weights: &Weights, seed: [u8; 32], data: &[u8]) -> Score {
+    pub(crate) fn score(&self, weights: &Weights, seed: [u8; 32], data: &[u8]) -> Score {
         let directions = Directions::new(weights.architecture(), seed);
         soma_model::score(&self.engine, weights, data, &directions)
             .unwrap()
             .score
     }
 
-    pub async fn sender(&self, name: &str) -> Sender {
+    pub(crate) async fn sender(&self, name: &str) -> Sender {
         Sender::new(self.client.clone(), self.local.key(name).unwrap())
             .await
             .unwrap()
     }
 
     /// Ends phases until this one runs, each when the validator has done what it owes in it.
-    pub async fn go_to(&self, epoch: u32, phase: Phase) {
+    pub(crate) async fn go_to(&self, epoch: u32, phase: Phase) {
         let operator = self.sender(OPERATOR).await;
         loop {
             let clock = self.client.status().await.unwrap().clock;
@@ -171,7 +173,7 @@ impl Network {
     }
 
     /// Waits until the validator has attested these targets.
-    pub async fn wait_for_attestations(&self, targets: &[TargetId]) {
+    pub(crate) async fn wait_for_attestations(&self, targets: &[TargetId]) {
         let mut events = self
             .client
             .events(Some(soma_sdk::cursor::Cursor::default()));
@@ -191,7 +193,18 @@ impl Network {
             .expect("the validator audits");
     }
 
-    pub async fn stakes(&self) -> Vec<u64> {
+    /// Downloads the weights of a reveal.
+    pub(crate) async fn pull(&self, reveal: &Reveal) -> Result<(), SdkError> {
+        let remote = Remote::weights(reveal.weights_hash, reveal.size_bytes);
+        let path = self.path(&format!("{}.weights", reveal.weights_hash));
+        self.client.download(&remote, &path, &mut |_, _| ()).await
+    }
+
+    pub(crate) async fn balance(&self, of: &Sender) -> u64 {
+        self.client.account(of.address()).await.unwrap().balance.0
+    }
+
+    pub(crate) async fn stakes(&self) -> Vec<u64> {
         self.client
             .models()
             .await
