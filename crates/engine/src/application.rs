@@ -337,9 +337,20 @@ impl<E: Spawner + StorageContext> Pacer<E> {
         let chosen = state.after(parent, |base| {
             pool.select(base, timestamp_ms, BLOCK_BYTES_MAX)
         });
-        let mut chosen = chosen.unwrap_or_default();
-        chosen.truncate(BLOCK_TRANSACTIONS_MAX);
+        // What does not fit could not be sent, so it is not left to the pool alone.
+        let mut left = BLOCK_BYTES_MAX;
+        let fits = |transaction: &VerifiedTransaction| {
+            left.checked_sub(transaction.size_bytes())
+                .is_some_and(|rest| {
+                    left = rest;
+                    true
+                })
+        };
+        let chosen = chosen.unwrap_or_default().into_iter();
         chosen
+            .take(BLOCK_TRANSACTIONS_MAX)
+            .take_while(fits)
+            .collect()
     }
 }
 

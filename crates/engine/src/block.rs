@@ -192,3 +192,85 @@ impl CertifiableBlock for Block {
         self.context.clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use commonware_codec::{Copying, Decode as _, DecodeExt as _, Encode as _, EncodeSize as _};
+    use commonware_consensus::BoundedBlock as _;
+    use commonware_cryptography::{Digestible as _, Signer as _, ed25519::PrivateKey};
+    use commonware_utils::non_empty_range;
+    use soma_protocol::{Action, Address, Amount, Hash, SecretKey, SignedTransaction, Transaction};
+    use soma_store::database::Target;
+
+    use super::{BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX, Block, Digest, Location};
+
+    fn transaction(nonce: u64) -> SignedTransaction {
+        let key = SecretKey::from_bytes(&[5; 32]);
+        let transaction = Transaction {
+            chain: Hash([3; 32]),
+            sender: key.address(),
+            nonce,
+            fee_limit: Amount(1),
+            valid_until_ms: 9,
+            action: Action::Transfer {
+                to: Address([8; 32]),
+                amount: Amount(2),
+            },
+        };
+        transaction.sign(&key)
+    }
+
+    fn block(transactions: u64) -> Block {
+        let state = Target::new(
+            Digest([4; 32]),
+            non_empty_range!(Location::new(3), Location::new(70)),
+        );
+        let leader = PrivateKey::from_seed(1).public_key();
+        let mut block = Block::genesis(Hash([3; 32]), leader, Address([7; 32]), 1_234, state);
+        block.transactions = (0..transactions).map(transaction).collect();
+        block
+    }
+
+    #[test]
+    fn a_block_has_one_spelling_and_no_other_bytes_are_read_as_it() {
+        let block = block(3);
+        let bytes = block.encode();
+        assert_eq!(bytes.len(), block.encode_size());
+        let read = Block::decode(Copying(&bytes)).unwrap();
+        assert_eq!((read.digest(), read), (block.digest(), block.clone()));
+        for at in 0..bytes.len() {
+            assert!(Block::decode(Copying(&bytes[..at])).is_err(), "cut at {at}");
+            let mut changed = bytes.to_vec();
+            changed[at] ^= 0x81;
+            if let Ok(other) = Block::decode(Copying(&changed)) {
+                assert_eq!(other.encode(), changed, "changed at {at}");
+                assert_ne!(other.digest(), block.digest(), "changed at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_block_with_too_many_transactions_or_too_many_bytes_is_not_read() {
+        let most = u64::try_from(BLOCK_TRANSACTIONS_MAX).unwrap();
+        let full = block(most);
+        assert!(full.encode_size() <= Block::max_encode_size(&()));
+        assert!(Block::decode(full.encode()).is_ok());
+        assert!(Block::decode(block(most + 1).encode()).is_err());
+
+        let mut heavy = block(0);
+        let data = Action::PublishData {
+            target: soma_protocol::TargetId(1),
+            data: vec![0; 60_000],
+            salt: [0; 32],
+        };
+        let mut one = transaction(0);
+        one.transaction.action = data;
+        let size = one.encode().len();
+        heavy.transactions = vec![one; BLOCK_BYTES_MAX / size];
+        assert!(Block::decode_cfg(heavy.encode(), &()).is_ok());
+        assert!(heavy.encode_size() <= Block::max_encode_size(&()));
+        let again = heavy.transactions[0].clone();
+        heavy.transactions.push(again);
+        assert!(Block::decode(heavy.encode()).is_err());
+    }
+}

@@ -24,7 +24,8 @@ pub use soma_store::history::FinalizedBlock;
 /// Where blocks get their transactions from.
 pub trait Pool: Send + Sync + 'static {
     /// The next transactions in order that are valid on `state` in a block of this time, of
-    /// `max_bytes` in all. It must be quick: the state cannot move while it runs.
+    /// `max_bytes` in all. It must be quick: the state cannot move while it runs. It may take the
+    /// pool's lock, so whoever holds that lock must not call [`Handle::read`].
     fn select(
         &self,
         state: &dyn Read,
