@@ -83,9 +83,9 @@ params! {
     #[serde(with = "decimal")]
     epoch_ms: u64 = 86_400_000, 10_000, 0 => 31_536_000_000;
     /// Share of an epoch that is for reveals alone.
-    reveal_bps: u16 = 1_000, 1_000, 1 => 5_000;
+    reveal_bps: u16 = 1_000, 2_000, 1 => 5_000;
     /// Share of an epoch that follows it for publication, in equal parts for each rank.
-    publish_bps: u16 = 2_000, 2_000, 1 => 4_000;
+    publish_bps: u16 = 2_000, 3_000, 1 => 4_000;
     /// Targets drawn in an epoch.
     targets_per_epoch: u32 = 100, 4, 1 => 10_000;
     /// Models routed to a target, if there are as many.
@@ -205,8 +205,8 @@ mod tests {
     #[test]
     fn phases_of_a_local_epoch_fill_it() {
         let params = Params::local();
-        assert_eq!(params.reveal_ms(), 1_000);
-        assert_eq!(params.publish_part_ms(), 666);
-        assert_eq!(params.compete_ms(), 7_000);
+        assert_eq!(params.reveal_ms(), 2_000);
+        assert_eq!(params.publish_part_ms(), 1_000);
+        assert_eq!(params.compete_ms(), 5_000);
     }
 }

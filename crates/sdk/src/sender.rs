@@ -121,7 +121,8 @@ impl Sender {
         };
         let mut signed = self.sign(action, nonce, valid_until_ms);
         let mut outcome = self.hand_in(&signed).await;
-        if known.is_some() && matches!(&outcome, Err(error) if WRONG_NONCE.contains(&error.code())) {
+        if known.is_some() && matches!(&outcome, Err(error) if WRONG_NONCE.contains(&error.code()))
+        {
             // Something else sends from this account, or an earlier one was dropped.
             let nonce = self.next_nonce().await?;
             signed = self.sign(signed.transaction.action, nonce, valid_until_ms);

@@ -14,7 +14,7 @@ use crate::client::Client;
 use crate::due::{Due, Standing};
 use crate::error::SdkError;
 use crate::file;
-use crate::sender::Sender;
+use crate::sender::{Sender, Sent};
 use crate::types::Clock;
 
 const ENDING: &str = "json";
@@ -164,32 +164,29 @@ impl Spool {
             return Ok(outcomes);
         }
         let clock = sender.client().status().await?.clock;
+        // All are handed in before the first is waited for: a phase may be short.
+        let mut begun = Vec::new();
         for due in listing.due {
-            let outcome = self.deliver_one(sender, &clock, &due).await?;
+            let step = begin(sender, &clock, &due).await;
+            begun.push((due, step));
+        }
+        for (due, step) in begun {
+            let outcome = self.finish(sender, &due, step).await?;
             outcomes.push((due, outcome));
         }
         Ok(outcomes)
     }
 
-    async fn deliver_one(
-        &self,
-        sender: &Sender,
-        clock: &Clock,
-        due: &Due,
-    ) -> Result<Outcome, SdkError> {
-        if due.chain() != sender.chain() || due.sender() != sender.address() {
-            return Ok(Outcome::Foreign);
-        }
-        let slash_bps = sender.params().missed_reveal_slash_bps;
-        let outcome = match standing(sender.client(), clock, due, slash_bps).await {
-            Err(error) => return Ok(Outcome::Failed(error)),
-            Ok(Standing::Waiting { at_risk }) => {
+    /// Sees through what was begun, and forgets `due` if nothing is owed any more.
+    async fn finish(&self, sender: &Sender, due: &Due, step: Step) -> Result<Outcome, SdkError> {
+        let outcome = match step {
+            Step::Stays(outcome) => return Ok(outcome),
+            Step::Waits { at_risk } => {
                 let upload = finish_upload(sender.client(), due).await;
                 return Ok(upload.map_or_else(Outcome::Failed, |()| Outcome::Waiting { at_risk }));
             }
-            Ok(Standing::Over) => Outcome::Over,
-            Ok(Standing::Missed) => Outcome::Missed,
-            Ok(Standing::Ready { .. }) => match sender.run(due.action()).await {
+            Step::Over(outcome) => outcome,
+            Step::Sent(sent) => match sender.wait(sent).await {
                 Ok(_) => Outcome::Sent,
                 Err(error) if HOPELESS.contains(&error.code()) => Outcome::Refused(error),
                 Err(error @ SdkError::Rejected { .. }) => return Ok(Outcome::Refused(error)),
@@ -208,6 +205,36 @@ impl Spool {
         };
         self.path
             .join(format!("{name}-{}.{ENDING}", due.commitment()))
+    }
+}
+
+/// What was begun for something owed.
+enum Step {
+    /// Nothing to do now.
+    Stays(Outcome),
+    /// Its time has not come; an upload may have to go on.
+    Waits { at_risk: Amount },
+    /// Nothing is owed any more.
+    Over(Outcome),
+    /// The node has its transaction.
+    Sent(Sent),
+}
+
+/// Sends `due` if it can be sent now.
+async fn begin(sender: &Sender, clock: &Clock, due: &Due) -> Step {
+    if due.chain() != sender.chain() || due.sender() != sender.address() {
+        return Step::Stays(Outcome::Foreign);
+    }
+    let slash_bps = sender.params().missed_reveal_slash_bps;
+    match standing(sender.client(), clock, due, slash_bps).await {
+        Err(error) => Step::Stays(Outcome::Failed(error)),
+        Ok(Standing::Waiting { at_risk }) => Step::Waits { at_risk },
+        Ok(Standing::Over) => Step::Over(Outcome::Over),
+        Ok(Standing::Missed) => Step::Over(Outcome::Missed),
+        Ok(Standing::Ready { .. }) => match sender.send(due.action()).await {
+            Ok(sent) => Step::Sent(sent),
+            Err(error) => Step::Stays(Outcome::Failed(error)),
+        },
     }
 }
 

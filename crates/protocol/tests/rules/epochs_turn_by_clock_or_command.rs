@@ -37,15 +37,15 @@ fn an_epoch_by_the_clock_reveals_publishes_and_competes() {
         phases,
         [
             (Phase::Reveal, 0),
-            (publish(0), 1_000),
-            (publish(1), 1_666),
-            (publish(2), 2_332),
-            (Phase::Compete, 2_998)
+            (publish(0), 2_000),
+            (publish(1), 3_000),
+            (publish(2), 4_000),
+            (Phase::Compete, 5_000)
         ]
     );
     assert_eq!(
         (world.clock(), time),
-        ((Epoch(2), Phase::Reveal), START_MS + 9_998)
+        ((Epoch(2), Phase::Reveal), START_MS + 10_000)
     );
 }
 
@@ -57,7 +57,7 @@ fn after_a_long_halt_only_the_running_phase_is_over() {
     let deadline = next_deadline_ms(&world.state).unwrap();
     assert_eq!(
         deadline,
-        START_MS + 86_400_000 + 666,
+        START_MS + 86_400_000 + 1_000,
         "the next phase has its full length"
     );
 }
