@@ -449,10 +449,25 @@ fn spawn_child(mut command: Command, dir: &Path) -> (Child, BufReader<ChildStdou
 fn killed_at_any_moment_a_chain_keeps_everything_it_called_final() {
     let dir = tempfile::tempdir().unwrap();
     let mut acknowledged = Acknowledged::default();
-    for round in 0..6u64 {
+    let child = || {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["child_under_load", "--exact", "--nocapture"]);
-        let (mut child, mut lines) = spawn_child(command, dir.path());
+        spawn_child(command, dir.path())
+    };
+    // While it starts for the first time, and starts again.
+    for round in 0..8 {
+        let (mut child, mut lines) = child();
+        std::thread::sleep(Duration::from_millis(23 * round));
+        child.kill().unwrap();
+        let mut line = String::new();
+        while lines.read_line(&mut line).unwrap() > 0 {
+            acknowledged.note(&line);
+            line.clear();
+        }
+        child.wait().unwrap();
+    }
+    for round in 0..6u64 {
+        let (mut child, mut lines) = child();
         // A kill at a moment that has nothing to do with what the node is doing.
         let enough = 30 + 17 * round;
         let (mut line, mut seen) = (String::new(), 0);

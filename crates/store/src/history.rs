@@ -4,10 +4,13 @@
 //! and decides nothing: deleting it loses nothing, because it is rebuilt by executing the blocks
 //! that the consensus engine keeps. Lists come newest first, in pages.
 
-use std::{ops::RangeBounds, path::Path};
+use std::{fs, io, ops::RangeBounds, path::Path};
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
+    WriteTransaction,
+};
 use serde_json::Value;
 use soma_protocol::{Address, Event, Hash, ModelId, Receipt, SignedTransaction, TargetId};
 
@@ -149,23 +152,37 @@ fn decode<T: BorshDeserialize>(bytes: &[u8], record: &'static str) -> Result<T, 
 }
 
 impl History {
-    /// Opens the history, creating an empty one.
+    /// Opens the history, creating an empty one. A file that is damaged is set aside, and an empty
+    /// one takes its place: it can be rebuilt.
     ///
     /// # Errors
     /// [`StoreError::History`] when the file cannot be used.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let database = Database::create(path)?;
-        let write = database.begin_write()?;
-        write.open_table(META)?;
-        write.open_table(BLOCKS)?;
-        write.open_table(DIGESTS)?;
-        write.open_table(TRANSACTIONS)?;
-        write.open_table(HASHES)?;
-        write.open_table(SENDERS)?;
-        write.open_table(EVENTS)?;
-        write.open_table(SUBJECTS)?;
-        write.commit()?;
-        Ok(Self { database })
+        if path.exists() {
+            match Database::open(path) {
+                Ok(database) => return Ok(Self { database }),
+                Err(error) if is_damage(&error) => fs::rename(path, path.with_extension("damaged"))
+                    .map_err(|source| StoreError::Io {
+                        path: path.into(),
+                        source,
+                    })?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        // Made under another name, so that a crash meanwhile leaves nothing that looks like one.
+        let draft = path.with_extension("new");
+        let io = |source| StoreError::Io {
+            path: draft.clone(),
+            source,
+        };
+        match fs::remove_file(&draft) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
+            _ => create(&draft)?,
+        }
+        fs::rename(&draft, path).map_err(io)?;
+        Ok(Self {
+            database: Database::open(path)?,
+        })
     }
 
     /// Writes finalized blocks in one transaction; blocks it already holds are passed over.
@@ -333,6 +350,34 @@ impl History {
         }
         Ok(page)
     }
+}
+
+fn is_damage(error: &DatabaseError) -> bool {
+    match error {
+        DatabaseError::Storage(StorageError::Corrupted(_)) => true,
+        DatabaseError::Storage(StorageError::Io(error)) => {
+            matches!(
+                error.kind(),
+                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+            )
+        }
+        _ => false,
+    }
+}
+
+fn create(path: &Path) -> Result<(), StoreError> {
+    let database = Database::create(path)?;
+    let write = database.begin_write()?;
+    write.open_table(META)?;
+    write.open_table(BLOCKS)?;
+    write.open_table(DIGESTS)?;
+    write.open_table(TRANSACTIONS)?;
+    write.open_table(HASHES)?;
+    write.open_table(SENDERS)?;
+    write.open_table(EVENTS)?;
+    write.open_table(SUBJECTS)?;
+    write.commit()?;
+    Ok(())
 }
 
 fn meta(write: &WriteTransaction, name: &str) -> Result<u64, StoreError> {
@@ -522,6 +567,25 @@ mod tests {
             2,
             "a refused write leaves nothing behind"
         );
+    }
+
+    #[test]
+    fn a_damaged_file_is_set_aside_and_the_history_begins_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("history.redb");
+        History::open(&path).unwrap().append(&[block(1)]).unwrap();
+        for garbage in [&b""[..], b"not a history", &[0; 73_728]] {
+            std::fs::write(&path, garbage).unwrap();
+            let history = History::open(&path).unwrap();
+            assert_eq!(history.height().unwrap(), 0);
+            history.append(&[block(1)]).unwrap();
+            drop(history);
+            assert_eq!(
+                std::fs::read(dir.path().join("history.damaged")).unwrap(),
+                garbage
+            );
+            assert_eq!(History::open(&path).unwrap().height().unwrap(), 1);
+        }
     }
 
     #[test]
