@@ -53,7 +53,9 @@ def url(network):
 def test_a_client_reads_what_the_node_knows(url):
     with soma.Client(url) as client:
         status = client.status()
-        assert status.supply.reserve + status.supply.held == status.supply.cap - status.supply.burned
+        assert (
+            status.supply.reserve + status.supply.held == status.supply.cap - status.supply.burned
+        )
         assert isinstance(status.height, int) and status.clock.epoch >= 1
         assert client.model.list() == []
         assert client.target.list() == client.target.list(status.clock.epoch) == []
@@ -157,5 +159,7 @@ def test_a_pull_goes_on_where_an_earlier_one_broke_off(tmp_path):
 
 def test_weights_that_are_not_what_the_chain_says_never_get_their_name(tmp_path):
     with pytest.raises(api.WrongHash):
-        Weights(b"something else", promised=b"what was revealed").client().model.pull(1, tmp_path / "w")
+        Weights(b"something else", promised=b"what was revealed").client().model.pull(
+            1, tmp_path / "w"
+        )
     assert list(tmp_path.iterdir()) == []

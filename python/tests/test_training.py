@@ -143,7 +143,9 @@ def test_two_devices_follow_one_for_50_steps_and_resume(script, twin):
     options = ["--arch", folder / "arch.json", "--data", folder / "data", "--batch", 4]
     options += ["--warmup", 5, "--steps", 50, "--seed", 3]
     options += ["--checkpoint", folder / "kept", "--checkpoint-every", 40]
-    command(*launch, *options, "--log-file", folder / "two.jsonl", "-o", folder / "two", **environment)
+    command(
+        *launch, *options, "--log-file", folder / "two.jsonl", "-o", folder / "two", **environment
+    )
     two = curve(folder / "two.jsonl")
     assert len(two) == 50
     assert two == pytest.approx(one, abs=1e-3)
@@ -180,8 +182,10 @@ def test_padding_counts_nowhere_and_both_twins_have_the_same_loss():
     loss = soma.torch.compute_loss(
         model, torch.from_numpy(tokens), torch.from_numpy(targets), directions
     )
-    wide = [np.pad(part, ((0, 1), (0, 9)), constant_values=fill) for part, fill in
-            ((tokens, soma.tokenizer.PAD), (targets, soma.tokenizer.NO_TARGET))]
+    wide = [
+        np.pad(part, ((0, 1), (0, 9)), constant_values=fill)
+        for part, fill in ((tokens, soma.tokenizer.PAD), (targets, soma.tokenizer.NO_TARGET))
+    ]
     wider = soma.torch.compute_loss(model, *map(torch.from_numpy, wide), directions)
     assert wider.loss.item() == pytest.approx(loss.loss.item(), rel=1e-6)
     flax = soma.flax.compute_loss(
@@ -211,7 +215,11 @@ def test_the_engines_gradients_are_those_of_autograd_in_float64(tmp_path):
     tokens, targets = soma.data.Order(corpus, recipe.seed, architecture.positions).micro_batch(3)
     directions = soma.torch.directions(architecture, recipe.directions_seed(0, 0)).double()
     loss = soma.torch.compute_loss(
-        model, torch.from_numpy(tokens), torch.from_numpy(targets), directions
+        model,
+        torch.from_numpy(tokens),
+        torch.from_numpy(targets),
+        directions,
+        coefficient=recipe.sigreg_coefficient,
     )
     assert report.loss == pytest.approx(loss.loss.item(), abs=1e-5)
     loss.loss.backward()

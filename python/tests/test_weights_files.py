@@ -1,4 +1,4 @@
-"""A file that is not exactly what the architecture asks for is refused, by engine and twins alike."""
+"""A file that is not exactly what the architecture asks for is refused, by engine and twins."""
 
 import json
 

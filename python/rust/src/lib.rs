@@ -53,7 +53,8 @@ fn engine(threads: usize) -> PyResult<&'static Engine> {
 }
 
 fn seed_bytes(seed: &[u8]) -> PyResult<[u8; 32]> {
-    seed.try_into().map_err(|_| PyValueError::new_err("a seed is 32 bytes"))
+    seed.try_into()
+        .map_err(|_| PyValueError::new_err("a seed is 32 bytes"))
 }
 
 fn architecture(json: &str) -> PyResult<Architecture> {
@@ -64,7 +65,8 @@ fn architecture(json: &str) -> PyResult<Architecture> {
 #[pyfunction]
 fn init(py: Python<'_>, architecture_json: &str, seed: &[u8], path: PathBuf) -> PyResult<()> {
     let (architecture, seed) = (architecture(architecture_json)?, seed_bytes(seed)?);
-    py.detach(|| Weights::init(&architecture, seed)?.save(&path)).map_err(exception)
+    py.detach(|| Weights::init(&architecture, seed)?.save(&path))
+        .map_err(exception)
 }
 
 /// The default recipe as JSON.
@@ -93,8 +95,13 @@ impl Model {
         threads: usize,
     ) -> PyResult<Self> {
         let architecture = architecture_json.map(architecture).transpose()?;
-        let weights = py.detach(|| Weights::open(&path, architecture.as_ref())).map_err(exception)?;
-        Ok(Self { weights, engine: engine(threads)? })
+        let weights = py
+            .detach(|| Weights::open(&path, architecture.as_ref()))
+            .map_err(exception)?;
+        Ok(Self {
+            weights,
+            engine: engine(threads)?,
+        })
     }
 
     fn score<'py>(&self, py: Python<'py>, data: &[u8], seed: &[u8]) -> PyResult<ScoreParts<'py>> {
@@ -105,8 +112,12 @@ impl Model {
                 soma_model::score(self.engine, &self.weights, data, &directions)
             })
             .map_err(exception)?;
-        let embedding: Vec<u8> =
-            report.score.embedding.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let embedding: Vec<u8> = report
+            .score
+            .embedding
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
         Ok((
             report.score.loss_q32,
             PyBytes::new(py, &embedding),
@@ -151,12 +162,16 @@ impl Trainer {
         let recipe: Recipe = serde_json::from_str(recipe_json)
             .map_err(|error| PyValueError::new_err(format!("not a recipe: {error}")))?;
         let mut corpus = Corpus::new();
-        documents.iter().for_each(|document| corpus.push(document));
+        for document in &documents {
+            corpus.push(document);
+        }
         let trainer = py.detach(|| {
             let weights = Weights::open(&weights, Some(&architecture))?;
             soma_model::train::Trainer::new(engine, &weights, recipe, corpus)
         });
-        Ok(Self { trainer: trainer.map_err(exception)? })
+        Ok(Self {
+            trainer: trainer.map_err(exception)?,
+        })
     }
 
     fn step(&mut self, py: Python<'_>) -> PyResult<StepParts> {
@@ -173,11 +188,13 @@ impl Trainer {
     }
 
     fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
-        py.detach(|| self.trainer.weights().save(&path)).map_err(exception)
+        py.detach(|| self.trainer.weights().save(&path))
+            .map_err(exception)
     }
 
     fn save_checkpoint(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
-        py.detach(|| self.trainer.save_checkpoint(&path)).map_err(exception)
+        py.detach(|| self.trainer.save_checkpoint(&path))
+            .map_err(exception)
     }
 }
 

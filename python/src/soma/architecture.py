@@ -111,9 +111,7 @@ class Architecture:
     def validate(self) -> Architecture:
         """Itself, if every number is inside its bounds; else raises `ValueError`."""
         even_heads = (
-            1 <= self.heads <= self.dim
-            and self.dim % self.heads == 0
-            and self.head_dim % 2 == 0
+            1 <= self.heads <= self.dim and self.dim % self.heads == 0 and self.head_dim % 2 == 0
         )
         bounds = [
             ("dim", 1 <= self.dim <= 1 << 16, "1 to 65536"),
@@ -152,7 +150,7 @@ def _from_mapping(values: Mapping) -> Architecture:
     if not isinstance(values, Mapping):
         raise ValueError("not an architecture: its JSON is not an object")
     if unknown := set(values) - set(_JSON_NAMES.values()):
-        raise ValueError(f"not an architecture: unknown field {sorted(unknown)[0]!r}")
+        raise ValueError(f"not an architecture: unknown field {min(unknown)!r}")
     numbers = {}
     for field in fields(Architecture):
         name = _JSON_NAMES[field.name]

@@ -148,6 +148,8 @@ class _Random:
 
 
 def _files(folder: Path) -> list[Path]:
+    def hidden(path: Path) -> bool:
+        return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
     found = (path for path in folder.rglob("*") if path.is_file())
-    hidden = lambda path: any(part.startswith(".") for part in path.relative_to(folder).parts)  # noqa: E731
     return sorted(path for path in found if not hidden(path))

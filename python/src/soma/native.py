@@ -1,6 +1,6 @@
 """The native engine: the chain's integers, and training to the last bit, from Python.
 
-Only this module touches `soma._native`.
+It gives names and types to what `soma._native` does, and must never compute anything itself.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class StepReport:
 
 
 class Trainer:
-    """The engine's own training on this CPU: the same weights, to the last bit, on every machine."""
+    """The engine's own training on this CPU: on every machine the same weights, bit for bit."""
 
     def __init__(
         self,

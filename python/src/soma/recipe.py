@@ -1,49 +1,54 @@
 """The recipe of a training run: everything beside architecture and data that decides the weights.
 
-Its fields, defaults and arithmetic are the engine's. Nothing that could differ between two machines
-(devices, precision, processes) may become part of it.
+Its fields, defaults and arithmetic are the engine's; the defaults are read from it. Nothing that
+could differ between two machines (devices, precision, processes) may become part of it.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 
 from blake3 import blake3
+
+from soma import _native
+
+_DEFAULT = json.loads(_native.default_recipe())
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How a model is trained. The defaults are made for `nano` on about a megabyte of text."""
 
-    steps: int = 1000
+    steps: int = _DEFAULT["steps"]
     """Optimizer steps; the schedule ends with the last of them."""
-    batch: int = 16
+    batch: int = _DEFAULT["batch"]
     """Windows of one context each in a micro-batch. SIGReg's samples are its positions."""
-    micro_batches: int = 1
+    micro_batches: int = _DEFAULT["micro_batches"]
     """Micro-batches whose gradients are averaged for one step."""
-    learning_rate: float = 3e-3
+    learning_rate: float = _DEFAULT["learning_rate"]
     """The highest learning rate, reached after the warm-up."""
-    warmup: int = 100
+    warmup: int = _DEFAULT["warmup"]
     """Steps over which the learning rate rises linearly."""
-    final_share: float = 0.0
+    final_share: float = _DEFAULT["final_share"]
     """What the cosine falls to at the last step, as a share of `learning_rate`."""
-    weight_decay: float = 0.1
+    weight_decay: float = _DEFAULT["weight_decay"]
     """Decay of the matrices per step, as a share of the learning rate; biases and norms do not
     decay."""
-    clip: float = 1.0
+    clip: float = _DEFAULT["clip"]
     """Gradients of a greater global norm are scaled down to it."""
-    beta_1: float = 0.9
+    beta_1: float = _DEFAULT["beta_1"]
     """Decay of the gradient's running mean."""
-    beta_2: float = 0.99
+    beta_2: float = _DEFAULT["beta_2"]
     """Decay of the squared gradient's running mean."""
-    epsilon: float = 1e-8
+    epsilon: float = _DEFAULT["epsilon"]
     """Added to the root of the second moment."""
-    sigreg_coefficient: float = 0.02
+    sigreg_coefficient: float = _DEFAULT["sigreg_coefficient"]
     """Weight of SIGReg in the loss."""
-    sigreg_cap: int = 256
+    sigreg_cap: int = _DEFAULT["sigreg_cap"]
     """SIGReg's factor is the number of its samples, but at most this."""
-    seed: bytes = bytes(32)
+    seed: bytes = bytes(_DEFAULT["seed"])
     """Decides the initial weights, the order of the data and SIGReg's directions."""
 
     def learning_rate_of(self, step: int) -> float:
@@ -58,9 +63,11 @@ class Recipe:
     def directions_seed(self, step: int, micro_batch: int) -> bytes:
         """The seed of SIGReg's directions in one micro-batch of `step`, both counted from 0."""
         hasher = blake3(self.seed, derive_key_context="soma train: directions v1")
-        return hasher.update(step.to_bytes(8, "little")).update(
-            micro_batch.to_bytes(8, "little")
-        ).digest()
+        return (
+            hasher.update(step.to_bytes(8, "little"))
+            .update(micro_batch.to_bytes(8, "little"))
+            .digest()
+        )
 
 
 def decays(name: str) -> bool:

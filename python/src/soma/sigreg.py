@@ -1,4 +1,4 @@
-"""What SIGReg (LeJEPA, arXiv 2511.08544) compares with: its directions and the nodes of its integral.
+"""What SIGReg (LeJEPA, arXiv 2511.08544) compares with: directions, and nodes of an integral.
 
 These are the same numbers as the engine's, bit for bit; the comparison itself is in each twin.
 """

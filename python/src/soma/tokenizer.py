@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 PAD = 256
-"""Id of the padding token. It fills the rectangle of a training batch; its positions count nowhere."""
+"""Id of the padding token: it fills up a training batch, and its positions count nowhere."""
 EOS = 257
 """Id of the token that ends a short chunk."""
 NO_TARGET = -100

@@ -17,6 +17,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 
 class Run:
@@ -45,7 +46,7 @@ class Run:
         """Closes the file; doing so twice is harmless."""
         self._file.close()
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

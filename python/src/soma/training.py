@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 import time
 from collections import deque
@@ -44,7 +45,12 @@ def parser(program: str) -> argparse.ArgumentParser:
     add("--data", nargs="+", required=True, metavar="PATH", help="files and folders to learn")
     add("--val", nargs="+", metavar="PATH", help="held-out data; else the last tenth of the bytes")
     add("--steps", type=int, default=default.steps, help="optimizer steps")
-    add("--batch", type=int, default=default.batch, help="windows of a micro-batch, over all devices")
+    add(
+        "--batch",
+        type=int,
+        default=default.batch,
+        help="windows of a micro-batch, over all devices",
+    )
     add("--micro-batches", type=int, default=default.micro_batches, help="of one step")
     add("--lr", type=float, default=default.learning_rate, help="highest learning rate")
     add("--warmup", type=int, default=default.warmup, help="steps until the highest learning rate")
@@ -53,14 +59,27 @@ def parser(program: str) -> argparse.ArgumentParser:
     add("--dropout", type=float, default=0.0, help="share of what layers add that is dropped")
     add("--seed", type=seed, default="0", help="64 hex digits, or an integer")
     add("--from", dest="start", metavar="WEIGHTS", help="start from these, not from random ones")
-    add("--precision", choices=["f32", "bf16"], help="of the activations; bf16 on a GPU if not said")
+    add(
+        "--precision", choices=["f32", "bf16"], help="of the activations; bf16 on a GPU if not said"
+    )
     add("--checkpoint", metavar="DIR", help="where checkpoints are kept, the newest two")
     add("--checkpoint-every", type=int, default=500, metavar="N", help="steps between two")
     add("--resume", action="store_true", help="go on from the newest checkpoint, if there is one")
-    add("--eval-every", type=int, metavar="N", help="score held-out data every N steps, not only last")
+    add(
+        "--eval-every",
+        type=int,
+        metavar="N",
+        help="score held-out data every N steps, not only last",
+    )
     # torchrun takes --log for an abbreviation of its own options.
     add("--log", "--log-file", metavar="FILE", help="append one JSON object a step to this file")
-    add("-o", "--output", metavar="FILE", default="weights.safetensors", help="weights file to write")
+    add(
+        "-o",
+        "--output",
+        metavar="FILE",
+        default="weights.safetensors",
+        help="weights file to write",
+    )
     return parser
 
 
@@ -121,10 +140,18 @@ class Run:
         recipe = {**asdict(self.recipe), "seed": self.recipe.seed.hex()}
         return {"architecture": self.architecture.to_json(), "recipe": recipe}
 
-    def write_progress(self, folder: Path, step: int, place: Place) -> None:
-        """Completes a checkpoint."""
+    def begin_checkpoint(self, step: int) -> Path:
+        """The folder of a new checkpoint, without what an interrupted one may have left there."""
+        folder = Path(self.args.checkpoint).absolute() / f"step-{step}"
+        shutil.rmtree(folder, ignore_errors=True)
+        return folder
+
+    def complete_checkpoint(self, folder: Path, step: int, place: Place, keep: int = 2) -> None:
+        """Makes a checkpoint one to resume from, and removes all but the newest."""
         progress = {**self.identity(), "step": step, "place": place}
         (folder / PROGRESS).write_text(json.dumps(progress))
+        for old in checkpoints(self.args.checkpoint)[:-keep]:
+            shutil.rmtree(old)
 
     def newest_checkpoint(self) -> tuple[Path, int, Place] | None:
         """Folder, steps done and place of the newest checkpoint to resume from, if there is one.
@@ -139,13 +166,6 @@ class Run:
             if progress[key] != value:
                 sys.exit(f"error[checkpoint]: {folders[-1]} is of another run: its {key} differs")
         return folders[-1], progress["step"], tuple(progress["place"])
-
-    def forget_checkpoints(self, keep: int = 2) -> None:
-        """Removes all checkpoints but the newest."""
-        for folder in checkpoints(self.args.checkpoint)[:-keep]:
-            for path in sorted(folder.rglob("*"), reverse=True):
-                path.rmdir() if path.is_dir() else path.unlink()
-            folder.rmdir()
 
 
 def cross_entropy(

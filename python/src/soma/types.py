@@ -262,7 +262,10 @@ def decode(kind: object, value: object) -> object:
             raise ValueError(f"{value!r} is not a {kind.__name__}")
         hints = _hints(kind)
         return kind(
-            **{field.name: decode(hints[field.name], value.get(field.name)) for field in fields(kind)}
+            **{
+                field.name: decode(hints[field.name], value.get(field.name))
+                for field in fields(kind)
+            }
         )
     if kind is int and isinstance(value, str):
         return int(value)

@@ -30,7 +30,7 @@ class WeightsError(ValueError):
 
 
 class Weights(Mapping[str, np.ndarray]):
-    """An open weights file: a mapping from a tensor's name to its values, float32, in file order."""
+    """An open weights file: from a tensor's name to its values, float32, in file order."""
 
     def __init__(self, path: str | os.PathLike, arch: ArchitectureLike | None = None):
         """Opens and checks the header. Without `arch`, the file's metadata names it.

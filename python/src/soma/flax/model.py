@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from soma import score as scores
 from soma import native, tokenizer, weights
+from soma import score as scores
 from soma.architecture import Architecture, ArchitectureLike
 from soma.flax import loss as losses
 
@@ -194,7 +194,10 @@ class Model(nnx.Module):
         Raises `ValueError` for empty data, `soma.NonFinite` and `soma.ZeroEmbedding`.
         """
         architecture = self.architecture
-        model, directions = nnx.view(self, deterministic=True), losses.directions(architecture, seed)
+        model, directions = (
+            nnx.view(self, deterministic=True),
+            losses.directions(architecture, seed),
+        )
         nll = sigreg = 0.0
         predicted = positions = 0
         total = np.zeros(architecture.dim)

@@ -66,7 +66,9 @@ class Trainer:
         self.mesh = Mesh(np.array(jax.devices()), ("data",))
         if run.recipe.batch % jax.device_count():
             count = jax.device_count()
-            sys.exit(f"error[usage]: a batch of {run.recipe.batch} cannot be shared by {count} devices")
+            sys.exit(
+                f"error[usage]: a batch of {run.recipe.batch} cannot be shared by {count} devices"
+            )
         model = self._load()
         self.graph, state, self.rest = nnx.split(model, nnx.Param, ...)
         flat = nnx.to_flat_state(state)
@@ -157,11 +159,10 @@ class Trainer:
 
     def save_checkpoint(self) -> None:
         """Writes a checkpoint; it is one once all of it is there."""
-        folder = Path(self.run.args.checkpoint).absolute() / f"step-{self.done}"
+        folder = self.run.begin_checkpoint(self.done)
         with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(folder / "state", self._state(), force=True)
-        self.run.write_progress(folder, self.done, self.order.place)
-        self.run.forget_checkpoints()
+            checkpointer.save(folder / "state", self._state())
+        self.run.complete_checkpoint(folder, self.done, self.order.place)
 
     def _load_checkpoint(self, folder: Path) -> None:
         with ocp.StandardCheckpointer() as checkpointer:
@@ -206,10 +207,12 @@ def _name(path: tuple) -> str:
 
 def _fold(rest: nnx.State, number: jax.Array) -> nnx.State:
     """Fresh randomness for every micro-batch, without state to carry on."""
-    is_key = lambda leaf: jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)  # noqa: E731
-    return jax.tree.map(
-        lambda leaf: jax.random.fold_in(leaf, number) if is_key(leaf) else leaf, rest
-    )
+
+    def folded(leaf: jax.Array) -> jax.Array:
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return jax.random.fold_in(leaf, number) if is_key else leaf
+
+    return jax.tree.map(folded, rest)
 
 
 if __name__ == "__main__":

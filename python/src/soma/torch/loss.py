@@ -84,17 +84,13 @@ def sigreg(
 
     The mean that D compares is over samples; over directions it would reward collapse.
     """
-    dt, phi, node_weights = (
-        torch.as_tensor(x, dtype=torch.float64, device=representations.device)
-        for x in constants.nodes(architecture)
-    )
+    dt, *arrays = constants.nodes(architecture)
+    phi, node_weights = (torch.from_numpy(x).to(representations.device) for x in arrays)
     precision = torch.promote_types(representations.dtype, torch.float32)
     projections = representations.to(precision) @ directions.to(precision)
     if samples is None:
         samples = torch.ones(len(projections), dtype=torch.bool, device=projections.device)
-    sums = CharacteristicSums.apply(
-        projections, samples.to(precision), constants.nodes(architecture)[0], len(phi)
-    )
+    sums = CharacteristicSums.apply(projections, samples.to(precision), dt, len(phi))
     n = _total(samples.sum(), group)
     real, imaginary = _total(sums.double(), group) / n
     distances = (real - phi[:, None]) ** 2 + imaginary**2

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from soma import score as scores
 from soma import native, tokenizer, weights
+from soma import score as scores
 from soma.architecture import Architecture, ArchitectureLike
 from soma.torch import loss as losses
 

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -27,6 +28,8 @@ from soma import training, weights
 from soma.recipe import decays
 from soma.torch.loss import compute_loss, directions
 from soma.torch.model import Model
+
+T = TypeVar("T")
 
 _FULL = states.StateDictOptions(full_state_dict=True, cpu_offload=True)
 _FROM_FIRST = states.StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
@@ -46,7 +49,7 @@ class Processes:
     def join(cls) -> Iterator[Processes]:
         """Takes a device, and meets the other processes if there are any."""
         cuda = torch.cuda.is_available()
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else None
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else None
         if cuda:
             torch.cuda.set_device(device)
         device = device or torch.device("cpu")
@@ -68,6 +71,14 @@ class Processes:
         """Waits for the others."""
         if self.group is not None:
             dist.barrier(self.group)
+
+    def share(self, value: T) -> T:
+        """What the first process has; the others have it after it."""
+        if self.group is None:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, 0, self.group)
+        return values[0]
 
     def rows(self, batch: int) -> slice:
         """This process's windows of a micro-batch."""
@@ -165,7 +176,10 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
         norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
         values = dict(zip(("loss", "cross_entropy", "sigreg"), sums.tolist(), strict=True))
-        values |= {"gradient_norm": norm.item(), "learning_rate": recipe.learning_rate_of(self.done)}
+        values |= {
+            "gradient_norm": norm.item(),
+            "learning_rate": recipe.learning_rate_of(self.done),
+        }
         if not all(map(math.isfinite, values.values())):
             sys.exit(f"error[non_finite]: step {self.done + 1} has loss {values['loss']}")
         for group in self.optimizer.param_groups:
@@ -183,11 +197,13 @@ class Trainer:
 
     def save_checkpoint(self) -> None:
         """Writes a checkpoint, each process its shards; it is one once all of it is there."""
-        folder = Path(self.run.args.checkpoint) / f"step-{self.done}"
+        folder = None
+        if self.processes.first:
+            folder = self.run.begin_checkpoint(self.done)
+        folder = self.processes.share(folder)
         dcp.save(self._state(), storage_writer=dcp.FileSystemWriter(folder), no_dist=self._alone)
         if self.processes.first:
-            self.run.write_progress(folder, self.done, self.order.place)
-            self.run.forget_checkpoints()
+            self.run.complete_checkpoint(folder, self.done, self.order.place)
         self.processes.meet()
 
     def _load_checkpoint(self, folder: Path) -> None:
