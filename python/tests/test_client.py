@@ -76,7 +76,7 @@ def test_the_asynchronous_client_gives_the_same(url):
 
 def test_funded_keys_have_balances_and_unknown_accounts_are_empty(url, network):
     with soma.Client(url) as client:
-        addresses = [key["address"] for key in network["keys"]]
+        addresses = [key["address"] for key in network["keys"].values()]
         assert any(client.balance(address) > 0 for address in addresses)
         assert client.account(addresses[0]).address == addresses[0]
 

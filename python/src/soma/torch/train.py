@@ -12,6 +12,7 @@ import math
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -208,7 +209,10 @@ class Trainer:
 
     def _load_checkpoint(self, folder: Path) -> None:
         state = self._state()
-        dcp.load(state, checkpoint_id=folder, no_dist=self._alone)
+        with warnings.catch_warnings():
+            # It warns of a single process even where that is what one asks for.
+            warnings.simplefilter("ignore", UserWarning)
+            dcp.load(state, checkpoint_id=folder, no_dist=self._alone)
         states.set_state_dict(
             self.model,
             self.optimizer,
