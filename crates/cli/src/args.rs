@@ -54,9 +54,6 @@ pub(crate) struct Global {
     /// Where keys, caches and local networks live [default: the XDG data folder].
     #[arg(long, global = true, env = "SOMA_HOME", value_name = "DIR")]
     pub(crate) home: Option<PathBuf>,
-    /// Say yes to questions.
-    #[arg(short, long, global = true)]
-    pub(crate) yes: bool,
 }
 
 /// Where a local network listens unless told otherwise.

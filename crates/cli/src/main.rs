@@ -3,6 +3,11 @@
 //! A command reads its flags, asks `soma-model` for numbers and `soma-sdk` for the network, and
 //! hands what it found to `output`. Rules of the competition never live here.
 
+#![expect(
+    clippy::cast_precision_loss,
+    reason = "floats here are figures for people"
+)]
+
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -52,7 +57,7 @@ fn run(command: Command, global: &args::Global, output: &Output) -> error::Resul
         Command::Keys(command) => command.run(global, output),
         Command::Balance(command) => command.run(global, output),
         Command::Send(command) => command.run(global, output),
-        Command::Status(command) => command.run(global, output),
+        Command::Status(_) => commands::status::run(global, output),
         Command::Explain(command) => command.run(output),
         Command::Completions(command) => command.run(),
     }

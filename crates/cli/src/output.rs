@@ -20,6 +20,10 @@ use crate::exit::Exit;
 
 /// How this run speaks.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four independent switches of the command line"
+)]
 pub(crate) struct Output {
     json: bool,
     quiet: bool,

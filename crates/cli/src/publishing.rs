@@ -70,7 +70,7 @@ pub(crate) async fn commit(
     let bar = output.bar(sealed.size_bytes, "uploading", Unit::Bytes);
     client
         .upload(&ciphertext, sealed.ciphertext_hash, &mut |done, _| {
-            bar.set_position(done)
+            bar.set_position(done);
         })
         .await?;
     bar.finish_and_clear();
@@ -190,9 +190,8 @@ pub(crate) async fn deliver(
                     }
                 }
                 Outcome::Missed => return Err(missed(&due)),
-                Outcome::Refused(error) => return Err(error.into()),
                 Outcome::Failed(error) if error.is_passing() => waiting = true,
-                Outcome::Failed(error) => return Err(error.into()),
+                Outcome::Refused(error) | Outcome::Failed(error) => return Err(error.into()),
                 _ => {}
             }
         }

@@ -1,5 +1,6 @@
 //! A local network as its users meet it: it keeps its state through `kill -9`, says what is wrong, and
 //! carries a competition from random weights to payment.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod support;
 

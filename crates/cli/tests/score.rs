@@ -1,4 +1,9 @@
 //! `soma score`, `soma model init` and `soma model check` as their users meet them.
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_precision_loss,
+    reason = "a failed unwrap fails the test, and the numbers are small"
+)]
 
 mod support;
 

@@ -36,12 +36,11 @@ struct Held {
 
 impl Balance {
     pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
-        let address = match self.address {
-            Some(address) => address,
-            None => {
-                let place = network::place(global)?;
-                place.folder.info(&place.name)?.address
-            }
+        let address = if let Some(address) = self.address {
+            address
+        } else {
+            let place = network::place(global)?;
+            place.folder.info(&place.name)?.address
         };
         let client = network::client(global)?;
         let account = network::block_on(async { Ok(client.account(address).await?) })?;

@@ -37,7 +37,7 @@ pub(crate) struct Localnet {
     /// Where the API listens; 0 takes a free port.
     #[arg(long, default_value_t = soma_node::config::API_PORT)]
     port: u16,
-    /// The state folder [default: localnet in SOMA_HOME].
+    /// The state folder [default: `localnet` in `SOMA_HOME`].
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
     /// Delete the state and start anew.
@@ -58,7 +58,7 @@ pub(crate) struct Localnet {
 enum Command {
     /// End the running phase of the epoch now.
     Next {
-        /// The state folder of the network [default: localnet in SOMA_HOME].
+        /// The state folder of the network [default: `localnet` in `SOMA_HOME`].
         #[arg(long, value_name = "DIR")]
         state: Option<PathBuf>,
     },

@@ -20,19 +20,18 @@ struct Facts {
     status: types::Status,
 }
 
-impl Status {
-    pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
-        let client = network::client(global)?;
-        let status = network::block_on(async { Ok(client.status().await?) })?;
-        let text = describe(&status);
-        output.result(
-            text,
-            &Facts {
-                url: client.url().to_owned(),
-                status,
-            },
-        )
-    }
+/// Asks the node and says what it knows.
+pub(crate) fn run(global: &Global, output: &Output) -> Result {
+    let client = network::client(global)?;
+    let status = network::block_on(async { Ok(client.status().await?) })?;
+    let text = describe(&status);
+    output.result(
+        text,
+        &Facts {
+            url: client.url().to_owned(),
+            status,
+        },
+    )
 }
 
 fn describe(status: &types::Status) -> String {

@@ -1,6 +1,15 @@
 //! Runs the binary as a user does and reads what it says.
 
-#![expect(dead_code, reason = "every test file uses its own part of this")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a failed expectation fails the test"
+)]
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    reason = "every test file uses its own part of this, and one uses all of it"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -8,12 +17,12 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 /// The root of the repository.
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 /// The binary, away from the user's own settings.
-pub fn command(home: &Path) -> Command {
+pub(crate) fn command(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_soma"));
     for name in [
         "SOMA_URL",
@@ -32,7 +41,7 @@ pub fn command(home: &Path) -> Command {
 }
 
 /// Runs to the end.
-pub fn soma(home: &Path, arguments: &[&str]) -> Output {
+pub(crate) fn soma(home: &Path, arguments: &[&str]) -> Output {
     command(home)
         .args(arguments)
         .output()
@@ -40,7 +49,7 @@ pub fn soma(home: &Path, arguments: &[&str]) -> Output {
 }
 
 /// Runs to a good end and reads the last line of stdout as JSON.
-pub fn json(home: &Path, arguments: &[&str]) -> Value {
+pub(crate) fn json(home: &Path, arguments: &[&str]) -> Value {
     let output = soma(home, &[arguments, &["--json"]].concat());
     assert!(
         output.status.success(),
@@ -51,19 +60,19 @@ pub fn json(home: &Path, arguments: &[&str]) -> Value {
 }
 
 /// The last line of stdout as JSON.
-pub fn last_line(output: &Output) -> Value {
+pub(crate) fn last_line(output: &Output) -> Value {
     let stdout = String::from_utf8_lossy(&output.stdout);
     let line = stdout.lines().last().unwrap_or_default();
     serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line:?}"))
 }
 
 /// stderr as text.
-pub fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// Fails with `exit`, one line `error[code]`, and no panic.
-pub fn fails(output: &Output, exit: i32, code: &str) -> String {
+pub(crate) fn fails(output: &Output, exit: i32, code: &str) -> String {
     let said = stderr(output);
     assert_eq!(output.status.code(), Some(exit), "{said}");
     assert!(said.contains(&format!("error[{code}]: ")), "{said}");

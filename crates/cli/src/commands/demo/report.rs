@@ -161,7 +161,7 @@ impl Report {
             model.map_or_else(|| id.to_string(), |model| model.name.clone())
         };
         let mut text = format!(
-            "  {:>2} {:>5}  {:19} {:10} {:10} {:>9}  {:>12}  file\n",
+            "  {:>2} {:>5}  {:19} {:10} {:18} {:>9}  {:>14}  file\n",
             "id", "epoch", "routed", "winner", "submitter", "distance", "reward"
         );
         for target in &self.targets {
@@ -169,7 +169,7 @@ impl Report {
             let winner = target.winner_model.map_or("-".into(), name);
             let _ = writeln!(
                 text,
-                "  {:>2} {:>5}  {:19} {} {:10} {:>9}  {:>12}  {}",
+                "  {:>2} {:>5}  {:19} {} {:18} {:>9}  {:>14}  {}",
                 target.id,
                 target.epoch,
                 routed.join(" "),
@@ -186,13 +186,13 @@ impl Report {
 
     fn books(&self) -> String {
         let mut text = format!(
-            "  {:12} {:>18} {:>18} {:>18}\n",
+            "  {:20} {:>18} {:>18} {:>18}\n",
             "", "before", "after", "change"
         );
         let mut line = |name: &str, before: &str, after: &str| {
             let _ = writeln!(
                 text,
-                "  {name:12} {:>18} {:>18} {:>18}",
+                "  {name:20} {:>18} {:>18} {:>18}",
                 amount(before),
                 amount(after),
                 change(before, after)
@@ -212,6 +212,7 @@ impl Report {
                 &model.stake_after,
             );
         }
+        text += "  An owner has put up its model's stake and earns a commission on what the model wins.\n";
         let verdict = if self.supply_conserved {
             "conserved to the last unit"
         } else {
