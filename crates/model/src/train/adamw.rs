@@ -55,7 +55,7 @@ impl AdamW {
             let mut power = 1.0;
             for _ in 0..steps {
                 let next = power * beta;
-                if next == power {
+                if next.to_bits() == f64::to_bits(power) {
                     break;
                 }
                 power = next;

@@ -1,5 +1,8 @@
 //! The gradient of every parameter against finite differences of a naive float64 model, which shares no code with it.
-#![expect(clippy::disallowed_methods, reason = "the naive model is only close, not equal")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the naive model is only close, not equal"
+)]
 
 use super::*;
 use crate::kernels::KernelChoice;

@@ -245,7 +245,10 @@ impl<'e> Trainer<'e> {
     }
 
     /// Adds the gradients of the next micro-batch; returns its cross-entropy and its `SIGReg`.
-    #[expect(clippy::cast_possible_truncation, reason = "the weight is rounded once, here")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the weight is rounded once, here"
+    )]
     fn micro_batch(&mut self, index: usize, tokens: &mut usize) -> [f64; 2] {
         for pass in &mut self.passes {
             self.order.next(&mut pass.tokens, &mut pass.targets);
