@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use support::{command, fails, json, last_line, root, soma, stderr};
 
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A network in its own process, killed when the test is over.
 struct Network {
@@ -222,80 +222,91 @@ fn keys_are_encrypted_never_overwritten_and_never_printed() {
 const ARCH: &str = r#"{"embedding_dim":32,"num_heads":2,"num_layers":1,"pwff_hidden_dim":64,"vocab_size":264,
     "max_seq_len":64,"sig_reg_slices":16,"sig_reg_points":17,"sig_reg_t_max":3.0}"#;
 
+impl Network {
+    /// Two models of random weights, registered, committed and revealed by their owners.
+    fn publish_two_models(&self, arch: &str, domain: &str) {
+        for (owner, seed) in [("account-1", "1"), ("account-2", "2")] {
+            let weights = self.home.join(format!("{seed}.safetensors"));
+            let weights = weights.to_str().unwrap();
+            self.json(&[
+                "model", "init", "--arch", arch, "--seed", seed, "-o", weights,
+            ]);
+            self.json(&["model", "register", "owl", "--stake", "10", "--key", owner]);
+            let committed = self.json(&[
+                "model", "commit", weights, "--domain", domain, "--key", owner,
+            ]);
+            assert_eq!(committed["reveal_epoch"], 2);
+        }
+        self.turn_to("compete");
+        self.next();
+        for owner in ["account-1", "account-2"] {
+            assert!(
+                self.run(&["model", "reveal", "--key", owner])
+                    .status
+                    .success()
+            );
+        }
+        self.turn_to("compete");
+    }
+
+    /// Submits in epoch 2, and ends phases until its targets are settled. Publications are sent by the
+    /// waiting command itself, in the reveal phase of epoch 3.
+    fn submit_until_settled(&self, data: &str) -> Value {
+        let submit = [
+            "submit",
+            data,
+            "--key",
+            "account-3",
+            "--json",
+            "-q",
+            "--url",
+            &self.url,
+        ];
+        let submitting = command(&self.home)
+            .args(submit)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let begun = Instant::now();
+        let targets = || self.json(&["target", "list", "--epoch", "2"]);
+        while targets()[3]["candidates"][0].is_null() {
+            assert!(begun.elapsed() < PATIENCE, "nothing was submitted");
+        }
+        loop {
+            assert!(begun.elapsed() < PATIENCE, "the epochs did not turn");
+            let clock = self.json(&["status"])["clock"].clone();
+            if clock["epoch"] == 4 {
+                break;
+            }
+            let targets = targets();
+            let awaited = targets
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|t| t["publication"].is_null());
+            if !(clock["epoch"] == 3 && clock["phase"] == "reveal" && awaited) {
+                self.next();
+            }
+        }
+        let output = submitting.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        last_line(&output)
+    }
+}
+
 #[test]
 fn two_models_compete_from_registration_to_payment_with_the_commands_people_type() {
     let home = home();
-    let at = |name: &str| home.path().join(name).display().to_string();
-    let arch = at("arch.json");
+    let arch = home.path().join("arch.json").display().to_string();
     std::fs::write(&arch, ARCH).unwrap();
     let network = Network::start(home.path(), &["--epoch", "manual", "--arch", &arch]);
     let style = root().join("STYLE.md").display().to_string();
-    for (owner, seed) in [("account-1", "1"), ("account-2", "2")] {
-        let weights = at(&format!("{seed}.safetensors"));
-        network.json(&[
-            "model", "init", "--arch", &arch, "--seed", seed, "-o", &weights,
-        ]);
-        network.json(&["model", "register", "owl", "--stake", "10", "--key", owner]);
-        let committed = network.json(&[
-            "model", "commit", &weights, "--domain", &style, "--key", owner,
-        ]);
-        assert_eq!(committed["reveal_epoch"], 2);
-    }
-    network.turn_to("compete");
-    network.next();
-    for owner in ["account-1", "account-2"] {
-        assert!(
-            network
-                .run(&["model", "reveal", "--key", owner])
-                .status
-                .success()
-        );
-    }
-    network.turn_to("compete");
-    assert_eq!(
-        network.json(&["target", "list"]).as_array().unwrap().len(),
-        4
-    );
+    network.publish_two_models(&arch, &style);
 
-    let before = units(&network.json(&["balance", "--key", "account-3"])["balance"]);
+    let balance = || units(&network.json(&["balance", "--key", "account-3"])["balance"]);
     let stake = |id: &str| units(&network.json(&["model", "show", id])["stake"]);
-    let stakes_before = stake("1") + stake("2");
-    let submit = [
-        "submit",
-        &style,
-        "--key",
-        "account-3",
-        "--json",
-        "--url",
-        &network.url,
-    ];
-    let submitting = command(home.path())
-        .args(submit)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let begun = Instant::now();
-    while network.json(&["target", "list", "--epoch", "2"])[3]["candidates"][0].is_null() {
-        assert!(begun.elapsed() < PATIENCE, "nothing was submitted");
-    }
-    // Publication and audit in epoch 3; settlement when it ends.
-    while network.json(&["status"])["clock"]["epoch"].as_u64() < Some(4) {
-        let open = network.json(&["target", "list", "--epoch", "2"]);
-        let publishing = network.json(&["status"])["clock"]["phase"] == "reveal";
-        let waiting = open
-            .as_array()
-            .unwrap()
-            .iter()
-            .any(|target| target["publication"].is_null());
-        let in_epoch_3 = network.json(&["status"])["clock"]["epoch"] == 3;
-        if !(in_epoch_3 && publishing && waiting) {
-            network.next();
-        }
-        assert!(begun.elapsed() < PATIENCE, "the epochs did not turn");
-    }
-    let output = submitting.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", stderr(&output));
-    let entered = last_line(&output);
+    let (balance_before, stakes_before) = (balance(), stake("1") + stake("2"));
+    let entered = network.submit_until_settled(&style);
     let entered = entered.as_array().unwrap();
     assert_eq!(entered.len(), 4);
     assert!(
@@ -304,31 +315,27 @@ fn two_models_compete_from_registration_to_payment_with_the_commands_people_type
     );
 
     let targets = network.json(&["target", "list", "--epoch", "2"]);
-    let paid = |who: &str| -> u64 {
-        let targets = targets.as_array().unwrap().iter();
-        targets.map(|target| units(&target["payment"][who])).sum()
+    let targets = targets.as_array().unwrap();
+    let sum = |field: &dyn Fn(&Value) -> Value| -> u64 {
+        targets.iter().map(|target| units(&field(target))).sum()
     };
-    assert_eq!(paid("paid_submitter"), paid("paid_model"));
-    let rewards: u64 = targets
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|target| units(&target["reward"]))
-        .sum();
-    assert_eq!(paid("paid_submitter") + paid("paid_model"), rewards);
-    let after = units(&network.json(&["balance", "--key", "account-3"])["balance"]);
-    let gained = after - before;
+    let paid_submitter = sum(&|target| target["payment"]["paid_submitter"].clone());
+    let paid_model = sum(&|target| target["payment"]["paid_model"].clone());
+    assert_eq!(paid_submitter, paid_model);
+    assert_eq!(
+        paid_submitter + paid_model,
+        sum(&|target| target["reward"].clone())
+    );
     // Fees of eight transactions are all that is missing of the submitter's half.
-    assert!(gained < paid("paid_submitter") && paid("paid_submitter") - gained < 10_000_000);
+    let gained = balance() - balance_before;
+    assert!(gained < paid_submitter && paid_submitter - gained < 10_000_000);
     // A tenth of the model's half is its owners' commission, the rest joined the stakes.
     let staked = stake("1") + stake("2") - stakes_before;
-    assert!(staked.abs_diff(paid("paid_model") / 10 * 9) < 100);
+    assert!(staked.abs_diff(paid_model / 10 * 9) < 100);
     assert_eq!(network.json(&["status"])["supply"]["conserved"], true);
 
-    let pulled = at("pulled.safetensors");
-    network.json(&["model", "pull", "1", "-o", &pulled]);
-    assert_eq!(
-        std::fs::read(&pulled).unwrap(),
-        std::fs::read(at("1.safetensors")).unwrap()
-    );
+    let pulled = home.path().join("pulled.safetensors");
+    network.json(&["model", "pull", "1", "-o", pulled.to_str().unwrap()]);
+    let original = std::fs::read(home.path().join("1.safetensors")).unwrap();
+    assert_eq!(std::fs::read(&pulled).unwrap(), original);
 }

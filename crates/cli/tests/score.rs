@@ -301,7 +301,7 @@ fn what_cannot_be_scored_is_an_error_with_its_own_status() {
     let said = fails(
         &soma(home.path(), &["score", &weights, "--model", &unnamed]),
         2,
-        "unknown_architecture",
+        "no_architecture",
     );
     assert!(said.contains("hint: "), "{said}");
     let output = soma(
