@@ -108,8 +108,10 @@ pub(crate) fn exp<S: Simd>(simd: S, x: S::F) -> S::F {
     let r = simd.fnma(n, simd.splat(LN2_HIGH), x);
     let r = simd.fnma(n, simd.splat(LN2_LOW), r);
     let q = polynomial(simd, r, EXP);
-    let p = simd.fma(simd.mul(r, r), q, r);
-    let p = simd.add(p, simd.splat(1.0));
+    // 1 + r with what its rounding lost: below 1, where a unit is half as large, that decides the last bit.
+    let sum = simd.add(simd.splat(1.0), r);
+    let lost = simd.sub(r, simd.sub(sum, simd.splat(1.0)));
+    let p = simd.add(sum, simd.fma(simd.mul(r, r), q, lost));
     // 2^n in two factors, because 2^128 is no float32.
     let n = simd.sub_bits(simd.bits(shifted), simd.splat_bits(0x4b40_0000));
     let half = simd.sar_bits::<1>(n);
@@ -163,10 +165,12 @@ pub(crate) fn erf<S: Simd>(simd: S, x: S::F) -> S::F {
     let near = polynomial(simd, simd.mul(x, x), ERF_NEAR);
     let near = simd.fma(near, x, x);
     let t = simd.select(simd.less(simd.splat(4.0), t), simd.splat(4.0), t);
-    let far = polynomial(simd, t, ERF_FAR);
-    let far = simd.fma(far, t, t);
-    let far = exp(simd, simd.sub(simd.splat(0.0), far));
-    let far = simd.copy_sign(simd.sub(simd.splat(1.0), far), x);
+    let q = polynomial(simd, t, ERF_FAR);
+    let u = simd.fma(q, t, t);
+    let lost = simd.fma(q, t, simd.sub(t, u));
+    let rest = exp(simd, simd.sub(simd.splat(0.0), u));
+    let rest = simd.fnma(rest, lost, rest);
+    let far = simd.copy_sign(simd.sub(simd.splat(1.0), rest), x);
     simd.select(simd.less(simd.splat(ERF_SPLIT), t), far, near)
 }
 
