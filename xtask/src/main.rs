@@ -16,13 +16,11 @@ fn main() -> ExitCode {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .map_or_else(PathBuf::new, Path::to_owned);
-    match std::env::args().nth(1).as_deref() {
-        Some("tidy") => report(&tidy::check(&root)),
-        _ => {
-            eprintln!("usage: cargo xtask tidy");
-            ExitCode::from(2)
-        }
+    if std::env::args().nth(1).as_deref() == Some("tidy") {
+        return report(&tidy::check(&root));
     }
+    eprintln!("usage: cargo xtask tidy");
+    ExitCode::from(2)
 }
 
 fn report(faults: &[String]) -> ExitCode {
