@@ -202,16 +202,16 @@ class Trainer:
         if self.processes.first:
             folder = self.run.begin_checkpoint(self.done)
         folder = self.processes.share(folder)
-        dcp.save(self._state(), storage_writer=dcp.FileSystemWriter(folder), no_dist=self._alone)
+        writer = dcp.FileSystemWriter(folder)
+        with _no_warning_of_a_single_process():
+            dcp.save(self._state(), storage_writer=writer, no_dist=self._alone)
         if self.processes.first:
             self.run.complete_checkpoint(folder, self.done, self.order.place)
         self.processes.meet()
 
     def _load_checkpoint(self, folder: Path) -> None:
         state = self._state()
-        with warnings.catch_warnings():
-            # It warns of a single process even where that is what one asks for.
-            warnings.simplefilter("ignore", UserWarning)
+        with _no_warning_of_a_single_process():
             dcp.load(state, checkpoint_id=folder, no_dist=self._alone)
         states.set_state_dict(
             self.model,
@@ -238,6 +238,14 @@ class Trainer:
             return training.cross_entropy(path, self.run.architecture, self.run.held_out)
         finally:
             path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _no_warning_of_a_single_process() -> Iterator[None]:
+    """PyTorch warns of one even where that is what one asks for."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
 
 
 def main(argv: list[str] | None = None) -> None:
