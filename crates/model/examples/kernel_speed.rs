@@ -1,4 +1,5 @@
 //! Prints the machine's fma peak and the share of it that the matrix product reaches, kernel by kernel.
+#![expect(clippy::print_stdout, reason = "an example that runs in a terminal")]
 
 use soma_model::{Engine, KernelChoice, KernelKind, bench};
 

@@ -111,3 +111,6 @@ impl Operation for Rotate<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

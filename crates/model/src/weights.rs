@@ -340,7 +340,7 @@ fn read_elements(map: &[u8], location: Location) -> Elements {
         end,
     } = location;
     let bytes = &map[begin..end];
-    let aligned = bytes.as_ptr().cast::<f32>().is_aligned();
+    let aligned = bytes.as_ptr().addr().is_multiple_of(align_of::<f32>());
     if element == ElementType::F32 && aligned && cfg!(target_endian = "little") {
         return Elements::Mapped {
             begin,
@@ -394,9 +394,9 @@ fn f16(bits: u16) -> f32 {
 
 /// Replaces subnormal values by `+0`; an error is the index of the first value that is not finite.
 fn flush_subnormals(values: &mut [f32]) -> Result<(), usize> {
-    let is_finite = |value: &f32| value.to_bits() >> 23 & 0xff != 0xff;
+    let is_finite = |value: &f32| value.to_bits() & 0x7f80_0000 != 0x7f80_0000;
     let is_subnormal =
-        |value: &f32| value.to_bits() & 0x7fff_ffff != 0 && value.to_bits() >> 23 & 0xff == 0;
+        |value: &f32| value.to_bits() & 0x7fff_ffff != 0 && value.to_bits() & 0x7f80_0000 == 0;
     let not_finite = values
         .par_chunks_mut(SCAN_BLOCK)
         .enumerate()

@@ -1,4 +1,10 @@
 //! What a score promises: the same bits on every kernel, thread count and batch, and an error instead of nonsense.
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    reason = "a failed unwrap fails the test, and the numbers are small"
+)]
 
 use std::path::Path;
 
@@ -101,12 +107,7 @@ fn scores_have_the_recorded_bits() {
 }
 
 fn line(name: &str, report: &Report) -> String {
-    let hex = |bytes: [u8; 32]| {
-        bytes
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>()
-    };
+    let hex = |bytes: [u8; 32]| blake3::Hash::from(bytes).to_hex();
     let score = &report.score;
     format!(
         "{name} {} {} {}",
@@ -234,7 +235,7 @@ fn numbers_that_are_not_finite_are_an_error_and_never_a_score() {
             .0
             .last_mut()
             .unwrap()
-            .copy_from_slice(&bias)
+            .copy_from_slice(&bias);
     });
     assert!(matches!(error, Error::NonFinite), "{error}");
     // No gain and no offset in the last LayerNorm: representations of zero.

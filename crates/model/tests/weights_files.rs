@@ -1,4 +1,9 @@
 //! Weights files: what is written is read back, and every malformed one is refused with its fault named.
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a failed unwrap fails the test, and the files are small"
+)]
 
 use std::path::PathBuf;
 

@@ -1,4 +1,10 @@
 //! The functions against float64, and every lane implementation of this CPU against the portable one.
+#![expect(
+    clippy::float_cmp,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "a test of bits and of small numbers"
+)]
 
 use proptest::prelude::*;
 

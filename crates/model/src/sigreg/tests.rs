@@ -1,4 +1,10 @@
 //! SIGReg against its formula in float64, and the two cases that tell the right mean from the wrong one.
+#![expect(
+    clippy::float_cmp,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "a test of bits and of small numbers"
+)]
 
 use super::*;
 use crate::kernels::KernelChoice;

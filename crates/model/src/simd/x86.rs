@@ -10,9 +10,12 @@
     reason = "lane operations must be inlined into the function that enables their CPU features"
 )]
 
-#[expect(
-    clippy::wildcard_imports,
-    reason = "a hundred instructions, all with the prefix of their set"
+#[cfg_attr(
+    not(test),
+    expect(
+        clippy::wildcard_imports,
+        reason = "a hundred instructions, all with the prefix of their set"
+    )
 )]
 use core::arch::x86_64::*;
 

@@ -227,7 +227,10 @@ pub(super) fn write(architecture: &Architecture) -> Vec<u8> {
         let end = begin + shape.iter().product::<usize>() * 4;
         let entry =
             serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": [begin, end] });
-        text.push_str(&format!(",\"{name}\":{entry}"));
+        text += ",\"";
+        text += &name;
+        text += "\":";
+        text += &entry.to_string();
         begin = end;
     }
     text.push('}');
