@@ -43,16 +43,34 @@ pub(crate) struct Global {
     #[arg(long, global = true)]
     pub(crate) no_progress: bool,
     /// The node to talk to.
-    #[arg(long, global = true, env = "SOMA_URL", default_value = DEFAULT_URL, value_name = "URL")]
+    #[arg(long, global = true, env = "SOMA_URL", hide_env_values = true, default_value = DEFAULT_URL, value_name = "URL")]
     pub(crate) url: String,
     /// The key to sign with: a name from `soma keys list`, or a file [default: `default`].
-    #[arg(long, global = true, env = "SOMA_KEY", value_name = "NAME")]
+    #[arg(
+        long,
+        global = true,
+        env = "SOMA_KEY",
+        hide_env_values = true,
+        value_name = "NAME"
+    )]
     pub(crate) key: Option<String>,
     /// Where the passphrase of an encrypted key is read from; `-` is standard input.
-    #[arg(long, global = true, env = "SOMA_PASSPHRASE_FILE", value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        env = "SOMA_PASSPHRASE_FILE",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
     pub(crate) passphrase_file: Option<PathBuf>,
     /// Where keys, caches and local networks live [default: the XDG data folder].
-    #[arg(long, global = true, env = "SOMA_HOME", value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        env = "SOMA_HOME",
+        hide_env_values = true,
+        value_name = "DIR"
+    )]
     pub(crate) home: Option<PathBuf>,
 }
 

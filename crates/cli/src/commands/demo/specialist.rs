@@ -41,7 +41,7 @@ pub(crate) fn train(
     let bytes = corpus.len();
     let start = Weights::init(&Architecture::nano(), seed.0)?;
     let recipe = Recipe {
-        steps: STEPS,
+        steps,
         seed: seed.0,
         ..Recipe::default()
     };
