@@ -209,6 +209,7 @@ impl Simd for Neon {
         let count = -(N as i32);
         let by = proven!([vdupq_n_s32(count); 4]);
         let signed = quarters!(vreinterpretq_s32_u32, a);
-        quarters!(vreinterpretq_u32_s32, quarters!(vshlq_s32, signed, by))
+        let shifted = quarters!(vshlq_s32, signed, by);
+        quarters!(vreinterpretq_u32_s32, shifted)
     }
 }
