@@ -97,15 +97,23 @@ impl Context<'_> {
         load(&self.state, &Key::validator(&self.sender)).ok_or(Rejection::NotValidator)
     }
 
-    /// A model that is not retired.
-    fn living_model(&self, id: ModelId) -> Result<Model, Rejection> {
+    /// A model that still has a stake: retiring ones may reveal what they committed to, so that they
+    /// are not slashed for it.
+    fn standing_model(&self, id: ModelId) -> Result<Model, Rejection> {
         let model: Option<Model> = load(&self.state, &Key::model(id));
         let model = model.ok_or(Rejection::ModelNotFound { model: id })?;
         match model.status {
-            ModelStatus::Retiring { .. } | ModelStatus::Retired => {
-                Err(Rejection::ModelRetired { model: id })
-            }
-            ModelStatus::Registered | ModelStatus::Active | ModelStatus::Inactive => Ok(model),
+            ModelStatus::Retired => Err(Rejection::ModelRetired { model: id }),
+            _ => Ok(model),
+        }
+    }
+
+    /// A model that is not retired.
+    fn living_model(&self, id: ModelId) -> Result<Model, Rejection> {
+        let model = self.standing_model(id)?;
+        match model.status {
+            ModelStatus::Retiring { .. } => Err(Rejection::ModelRetired { model: id }),
+            _ => Ok(model),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Committing a model to weights that nobody sees before the next epoch, and paying for their keep.
 
-use crate::apply::Context;
+use crate::apply::{Context, clock};
 use crate::balance::{credit, debit};
 use crate::record::{Commit, Rent, load};
 use crate::state::{Key, Read};
@@ -70,7 +70,11 @@ pub(crate) fn apply(
     Ok(())
 }
 
-/// Rent of the present file that will be left when a commit replaces it.
+/// Rent of the present file that will be left when a commit replaces it. While a commit for the
+/// running epoch waits for its reveal, that one has the claim on it: nothing is credited twice.
 pub(crate) fn left_over(state: &dyn Read, id: ModelId) -> Amount {
+    if load::<Commit>(state, &Key::commit(id, clock(state).epoch)).is_some() {
+        return Amount::ZERO;
+    }
     load::<Rent>(state, &Key::rent(id)).map_or(Amount::ZERO, |rent| rent::left_over(&rent))
 }

@@ -47,7 +47,7 @@ pub(crate) fn apply(
     id: ModelId,
     content: &Content<'_>,
 ) -> Result<(), Rejection> {
-    let mut model = context.living_model(id)?;
+    let mut model = context.standing_model(id)?;
     let epoch = context.clock.epoch;
     if !context.clock.phase.reveals() {
         return Err(Rejection::WrongPhase {
@@ -75,7 +75,10 @@ pub(crate) fn apply(
         .save(Key::embedding(id), &Embedding(content.embedding.to_vec()));
     save_weights(context, id, content, &commit);
     replace_rent(context, &model, commit);
-    if model.status != ModelStatus::Active {
+    if matches!(
+        model.status,
+        ModelStatus::Registered | ModelStatus::Inactive
+    ) {
         model.status = ModelStatus::Active;
         model.activated = epoch;
     }

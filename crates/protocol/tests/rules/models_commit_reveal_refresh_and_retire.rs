@@ -303,6 +303,40 @@ fn retiring_does_not_escape_the_slash_for_a_missed_reveal() {
 }
 
 #[test]
+fn a_retiring_model_may_reveal_what_it_committed_to_and_keeps_its_stake() {
+    let (mut world, model, release) = committed();
+    world.must(VALIDATOR, world.hold(model, &release));
+    world.must(OTHER, Action::RetireModel { model });
+    world.go_to_next_epoch();
+    world.must(OTHER, release.reveal(model));
+    world.go_to_compete();
+    let record = world.model(3);
+    assert_eq!(record.stake, Amount::soma(50));
+    assert!(matches!(record.status, ModelStatus::Retiring { .. }));
+}
+
+#[test]
+fn the_rent_of_a_replaced_file_is_credited_once() {
+    let (mut world, model, release) = committed();
+    world.must(VALIDATOR, world.hold(model, &release));
+    world.go_to_next_epoch();
+    world.must(OTHER, release.reveal(model));
+    let small = Release {
+        size_bytes: 1_000,
+        ..Release::new("small", axis(5))
+    };
+    world.must(OTHER, world.commit(OTHER, model, &small));
+    world.must(VALIDATOR, world.hold(model, &small));
+    world.go_to_next_epoch();
+    // The reveal of the small file will return the large one's rent, so a second large one is paid in full.
+    let large = Release::new("large", axis(6));
+    world.must(OTHER, world.commit(OTHER, model, &large));
+    let commit = view::commit(&world.state, model, Epoch(4)).unwrap();
+    assert_eq!(commit.paid, commit.rent);
+    world.must(OTHER, small.reveal(model));
+}
+
+#[test]
 fn only_the_owner_commits_and_only_for_the_next_epoch() {
     let (mut world, model, release) = committed();
     let stranger = world.commit(OTHER, model, &release);
