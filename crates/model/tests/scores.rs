@@ -59,7 +59,7 @@ fn every_kernel_and_thread_count_gives_the_same_score() {
         },
     ] {
         let weights = Weights::init(&architecture, [7; 32]).unwrap();
-        let data = text(3 * architecture.positions + 11);
+        let data = text(architecture.positions + 11);
         let expected = judge(&engine(KernelKind::Reference, 2), &weights, &data);
         for kind in KernelKind::ALL {
             if !kind.is_available() {
