@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// Why the process ended. The numbers are a promise; `docs/reference/exit-status.md` lists them.
+/// Why the process ended. The numbers are a promise; `docs/reference/commands.md` lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// Something failed that no other status describes.

@@ -146,6 +146,22 @@ const NODE: &[(&str, &str)] = &[
         "The request makes no sense; the message says where.",
     ),
     (
+        "no_such_route",
+        "The node serves nothing there; /openapi.json lists what it serves.",
+    ),
+    (
+        "method_not_allowed",
+        "The route takes other methods; /openapi.json says which.",
+    ),
+    (
+        "not_ready",
+        "The node lives but cannot serve yet; the message says why.",
+    ),
+    (
+        "range_not_satisfiable",
+        "The range begins behind the end of the file.",
+    ),
+    (
         "body_too_large",
         "The request is larger than the node takes.",
     ),
@@ -265,6 +281,10 @@ const COMMANDS: &[(&str, &str)] = &[
         "The flags contradict each other; see --help of the command.",
     ),
     ("file_not_found", "There is no such file. Check the path."),
+    (
+        "file_exists",
+        "A file of this name is there already. Name another with -o, or delete it.",
+    ),
     (
         "file_permission",
         "The file cannot be used by this user. Check its permissions and its folder's.",

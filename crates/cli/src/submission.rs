@@ -13,6 +13,7 @@ use soma_sdk::types::Target;
 
 use crate::documents::Document;
 use crate::error::Result;
+use crate::exit::Exit;
 use crate::output::{Output, Unit};
 use crate::publishing::was_refused;
 use crate::weights_cache::WeightsCache;
@@ -50,7 +51,15 @@ impl Scores {
             Unit::Items,
         );
         for file in files {
-            let weights = cache.open(client, file, architecture, output).await?;
+            let weights = match cache.open(client, file, architecture, output).await {
+                Ok(weights) => weights,
+                // Not a model: it has no score and ranks last, for auditors as well.
+                Err(error) if error.exit == Exit::Verification => {
+                    output.warn(format_args!("weights {}: {}", file.0, error.message));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             tokio::task::block_in_place(|| {
                 for (index, document) in documents.iter().enumerate() {
                     let report = soma_model::score(engine, &weights, &document.bytes, &directions);

@@ -37,7 +37,15 @@ impl WeightsCache {
                 .map_err(|error| Error::file(&self.folder, "create", &error))?;
             fetch(client, &Remote::weights(hash, size_bytes), &path, output).await?;
         }
-        model_files::open(&path, Some(&Arch(architecture.clone())))
+        let arch = Arch(architecture.clone());
+        let weights = model_files::open(&path, Some(&arch))?;
+        if weights.hash() == hash.0 {
+            return Ok(weights);
+        }
+        // Damaged since it was fetched; a wrong score would cost a bond.
+        std::fs::remove_file(&path).map_err(|error| Error::file(&path, "delete", &error))?;
+        fetch(client, &Remote::weights(hash, size_bytes), &path, output).await?;
+        model_files::open(&path, Some(&arch))
     }
 }
 

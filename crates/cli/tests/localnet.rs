@@ -116,6 +116,8 @@ fn a_network_that_is_killed_in_the_middle_of_an_epoch_goes_on_where_it_was() {
     let received = network.json(&["balance", &to]);
     assert_eq!(units(&received["balance"]), 10_012_500_000_000);
     network.json(&["send", &to, "1", "--key", "account-1"]);
+    let reset = soma(home.path(), &["localnet", "--port", "0", "--reset"]);
+    fails(&reset, 1, "state_in_use");
     assert!(units(&network.json(&["status"])["height"]) > height);
 }
 

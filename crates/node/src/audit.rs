@@ -196,10 +196,15 @@ impl Auditor {
             return Ok(());
         }
         let path = match files.plain_file(weights_hash) {
-            Err(NodeError::WeightsMismatch { .. }) => return Ok(()),
+            // What its owner published does not decrypt to what was revealed: it has no score. But if
+            // the fault lies in the copy on this disk, the audit waits for a good one.
+            Err(NodeError::WeightsMismatch { .. }) => return files.check_ciphertext(weights_hash),
             path => path?,
         };
         match Weights::open(&path, Some(&self.architecture)) {
+            Ok(weights) if weights.hash() != weights_hash.0 => {
+                return Err(files.drop_plain(weights_hash, Hash(weights.hash())));
+            }
             Ok(weights) => {
                 if self.open.len() >= OPEN_MAX {
                     self.open.clear();

@@ -18,6 +18,7 @@ use soma_protocol::{
 };
 use soma_sdk::keys::{KeyFolder, Protection};
 use soma_sdk::secret::Secret;
+use soma_store::StoreError;
 
 use crate::config::{BLOCK_MS, IDLE_BLOCK_MS, NodeConfig};
 use crate::error::NodeError;
@@ -229,6 +230,23 @@ impl Localnet {
         })
     }
 
+    /// Deletes the network in the folder, unless a process runs it.
+    ///
+    /// # Errors
+    /// [`NodeError::StateInUse`]; when there is none, or the disk refuses.
+    pub fn delete(dir: &Path) -> Result<(), NodeError> {
+        let network = Self::open(dir)?;
+        let chain = network.genesis.chain_id();
+        let held = soma_store::Folder::open(&node_dir(dir).join("chain"), &chain);
+        let _lock = held.map_err(|error| match error {
+            StoreError::InUse { .. } => NodeError::StateInUse {
+                dir: dir.to_path_buf(),
+            },
+            error => error.into(),
+        })?;
+        fs::remove_dir_all(dir).map_err(|error| NodeError::io(dir, error))
+    }
+
     /// Its genesis.
     pub fn genesis(&self) -> &Genesis {
         &self.genesis
@@ -253,7 +271,7 @@ impl Localnet {
     /// When a key file cannot be used.
     pub fn node(&self, api: SocketAddr) -> Result<NodeConfig, NodeError> {
         Ok(NodeConfig {
-            dir: self.dir.join("node-1"),
+            dir: node_dir(&self.dir),
             genesis: self.genesis.clone(),
             account: self.key(VALIDATOR)?,
             consensus: ConsensusSecret(self.key(CONSENSUS)?.to_bytes()),
@@ -313,6 +331,10 @@ impl Info {
     pub fn write(&self, path: &Path) -> Result<(), NodeError> {
         write_whole(path, self)
     }
+}
+
+fn node_dir(dir: &Path) -> PathBuf {
+    dir.join("node-1")
 }
 
 fn genesis_file(dir: &Path) -> PathBuf {

@@ -299,6 +299,36 @@ impl WeightsStore {
         Ok(path)
     }
 
+    /// Whether the ciphertext of revealed weights is still what was uploaded. A damaged one is dropped, so that it is
+    /// fetched or uploaded again.
+    ///
+    /// # Errors
+    /// [`NodeError::CiphertextMismatch`] when it was damaged; file errors.
+    pub(crate) fn check_ciphertext(&self, weights_hash: &Hash) -> Result<(), NodeError> {
+        let expected = self.revealed(weights_hash)?.ciphertext_hash;
+        let path = self.path("ciphertexts", &expected);
+        let mut hasher = blake3::Hasher::new();
+        let read = File::open(&path).and_then(|file| hasher.update_reader(file).map(drop));
+        read.map_err(|error| NodeError::io(&path, error))?;
+        let found = Hash(hasher.finalize().into());
+        if found == expected {
+            return Ok(());
+        }
+        remove(&path)?;
+        Err(NodeError::CiphertextMismatch { expected, found })
+    }
+
+    /// Drops a decrypted copy that is not what it should be; says so.
+    pub(crate) fn drop_plain(&self, weights_hash: &Hash, found: Hash) -> NodeError {
+        let mismatch = NodeError::WeightsMismatch {
+            expected: *weights_hash,
+            found,
+        };
+        remove(&self.path("plain", weights_hash))
+            .err()
+            .unwrap_or(mismatch)
+    }
+
     fn revealed(&self, weights_hash: &Hash) -> Result<Revealed, NodeError> {
         let revealed = read(&self.needed).revealed.get(weights_hash).copied();
         revealed.ok_or(NodeError::WeightsNotFound {

@@ -137,17 +137,24 @@ impl Spool {
         Ok(listing)
     }
 
-    /// Forgets `due`. Harmless if it is not there.
+    /// Forgets `due`, and the encrypted file of a reveal unless another reveal needs it. Harmless if
+    /// it is not there.
     ///
     /// # Errors
     /// [`SdkError::Io`].
     pub fn remove(&self, due: &Due) -> Result<(), SdkError> {
         let path = self.path_of(due);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(SdkError::io(&path)(error))
-            }
-            _ => file::sync_folder(&path),
+        remove_file(&path)?;
+        file::sync_folder(&path)?;
+        let Due::Reveal(done) = due else {
+            return Ok(());
+        };
+        let others = self.list()?.due;
+        let needed = |other: &Due| matches!(other, Due::Reveal(reveal) if reveal.ciphertext == done.ciphertext);
+        if others.iter().any(needed) {
+            Ok(())
+        } else {
+            remove_file(&done.ciphertext)
         }
     }
 
@@ -271,6 +278,16 @@ async fn finish_upload(client: &Client, due: &Due) -> Result<(), SdkError> {
             client
                 .upload(&reveal.ciphertext, reveal.ciphertext_hash, ignore)
                 .await
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes a file that may be gone already.
+fn remove_file(path: &Path) -> Result<(), SdkError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(SdkError::io(path)(error))
         }
         _ => Ok(()),
     }

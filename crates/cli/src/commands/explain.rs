@@ -9,7 +9,7 @@ use crate::output::Output;
 
 /// Explain an error code.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: soma explain bond_too_low\n\nWithout a code, lists all of them.")]
+#[command(after_help = "Example: soma explain stake_too_low\n\nWithout a code, lists all of them.")]
 pub(crate) struct Explain {
     /// The word in `error[code]`.
     code: Option<String>,

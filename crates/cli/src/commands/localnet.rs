@@ -137,7 +137,10 @@ fn reset(dir: &Path) -> Result {
         return Err(Error::new(Exit::Config, "not_a_localnet", message)
             .hint("name another folder with --state, or delete this one yourself"));
     }
-    std::fs::remove_dir_all(dir).map_err(|error| Error::file(dir, "delete", &error))
+    if empty {
+        return Ok(());
+    }
+    Ok(Network::delete(dir)?)
 }
 
 fn banner(info: &Info, network: &Network, output: &Output) {

@@ -320,8 +320,14 @@ async fn pull(global: &Global, id: ModelId, path: Option<PathBuf>, output: &Outp
         let message = format!("model {id} has not revealed any weights");
         return Err(Error::new(Exit::NotFound, "no_weights", message));
     };
+    let chosen = path.is_some();
     let path =
         path.unwrap_or_else(|| PathBuf::from(format!("{}.safetensors", file_name(&model.name))));
+    if !chosen && path.exists() {
+        let message = format!("{} is there already", path.display());
+        return Err(Error::new(Exit::Failed, "file_exists", message)
+            .hint("name where to write the weights: -o FILE"));
+    }
     let remote = Remote::weights(weights.hash.0, weights.size_bytes.0);
     weights_cache::fetch(&client, &remote, &path, output).await?;
     output.done(format_args!(

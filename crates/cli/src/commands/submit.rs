@@ -41,6 +41,8 @@ pub(crate) struct Submit {
     engine: EngineArgs,
 }
 
+const NO_TARGET: &str = "no_target";
+
 /// What became of one submission.
 #[derive(Debug, Serialize)]
 struct Entered {
@@ -61,31 +63,36 @@ impl Submit {
         network::block_on(async {
             let submitter = Submitter::start(&self, global, output).await?;
             let spinner = output.spinner("waiting for targets");
-            let (mut last_epoch, mut pending, mut decided) = (0, Vec::new(), Vec::new());
+            let mut course = Course::default();
+            let mut silent = false;
             loop {
-                submitter.deliver().await?;
-                let clock = submitter.sender.client().status().await?.clock;
-                let begins = clock.phase.0 == Phase::Compete && clock.epoch > last_epoch;
-                if begins && (self.watch || last_epoch == 0) {
-                    last_epoch = clock.epoch;
-                    pending.extend(submitter.enter(&self, clock.epoch).await?);
-                    spinner.set_message("waiting for publication, audits and the end of the epoch");
-                }
-                let now = submitter.decide(&mut pending).await?;
-                if self.watch {
-                    now.iter()
-                        .try_for_each(|entered| output.result(line(entered), entered))?;
-                } else {
-                    decided.extend(now);
-                }
-                if !self.watch && last_epoch > 0 && pending.is_empty() {
-                    spinner.finish_and_clear();
-                    return output.result(decided.iter().map(line).collect::<String>(), &decided);
+                match submitter.step(&self, &mut course).await {
+                    Ok(true) => {
+                        spinner.finish_and_clear();
+                        let text: String = course.decided.iter().map(line).collect();
+                        return output.result(text, &course.decided);
+                    }
+                    Ok(false) => silent = false,
+                    // What was submitted may have to be published: giving up would cost its bond.
+                    Err(error) if error.exit == Exit::Network => {
+                        if !std::mem::replace(&mut silent, true) {
+                            output.warn(format_args!("{}; trying again", error.message));
+                        }
+                    }
+                    Err(error) => return Err(error),
                 }
                 tokio::time::sleep(publishing::PAUSE).await;
             }
         })
     }
+}
+
+/// How far a run has come.
+#[derive(Default)]
+struct Course {
+    last_epoch: u32,
+    pending: Vec<(Target, String, Choice)>,
+    decided: Vec<Entered>,
 }
 
 fn line(entered: &Entered) -> String {
@@ -131,15 +138,36 @@ impl<'a> Submitter<'a> {
         })
     }
 
-    /// Sends what is due and says what became of it.
-    async fn deliver(&self) -> Result {
-        publishing::deliver_once(&self.sender, &self.spool, self.output)
-            .await
-            .map(drop)
+    /// Does what can be done now; true once all is decided.
+    async fn step(&self, submit: &Submit, course: &mut Course) -> Result<bool> {
+        publishing::deliver_once(&self.sender, &self.spool, self.output).await?;
+        let clock = self.sender.client().status().await?.clock;
+        let begins = clock.phase.0 == Phase::Compete && clock.epoch > course.last_epoch;
+        if begins && (submit.watch || course.last_epoch == 0) {
+            course.last_epoch = clock.epoch;
+            match self.enter(submit, clock.epoch, &mut course.pending).await {
+                Err(error) if submit.watch && error.code == NO_TARGET => {
+                    self.output.say(&error.message);
+                }
+                entered => entered?,
+            }
+        }
+        self.decide(course).await?;
+        if submit.watch {
+            let mut decided = course.decided.drain(..);
+            decided.try_for_each(|entered| self.output.result(line(&entered), &entered))?;
+            return Ok(false);
+        }
+        Ok(course.last_epoch > 0 && course.pending.is_empty())
     }
 
     /// Submits the closest document for every open target where it has a chance.
-    async fn enter(&self, submit: &Submit, epoch: u32) -> Result<Vec<(Target, String, Choice)>> {
+    async fn enter(
+        &self,
+        submit: &Submit,
+        epoch: u32,
+        entered: &mut Vec<(Target, String, Choice)>,
+    ) -> Result {
         let mut targets = self.sender.client().targets(Some(Epoch(epoch))).await?;
         targets.retain(|target| submit.target.is_none_or(|id| target.id == id));
         if targets.is_empty() {
@@ -147,7 +175,7 @@ impl<'a> Submitter<'a> {
                 Some(id) => format!("target {id} is not open in epoch {epoch}"),
                 None => format!("epoch {epoch} has no targets: no model is active"),
             };
-            return Err(Error::new(Exit::NotFound, "no_target", message).hint("soma target list"));
+            return Err(Error::new(Exit::NotFound, NO_TARGET, message).hint("soma target list"));
         }
         let documents = self.documents(&submit.paths).await?;
         let client = (self.sender.client(), &self.cache);
@@ -155,7 +183,6 @@ impl<'a> Submitter<'a> {
         // All targets are of one epoch, so one seed and one score serve them all.
         let asked = (targets[0].seed.0, submission::routed_files(&targets));
         let scores = Scores::compute(client, model, asked, &documents, self.output).await?;
-        let mut entered = Vec::new();
         for target in targets {
             let Some(choice) = self.closest(&scores, &target, documents.len()).await? else {
                 continue;
@@ -180,7 +207,7 @@ impl<'a> Submitter<'a> {
                 Err(error) => return Err(error),
             }
         }
-        Ok(entered)
+        Ok(())
     }
 
     /// Documents that the rules take: not too small, not too large, not won with before.
@@ -230,18 +257,19 @@ impl<'a> Submitter<'a> {
         Ok(best.filter(|choice| !full || choice.distance < worst))
     }
 
-    /// Takes out of `pending` what has been decided.
-    async fn decide(&self, pending: &mut Vec<(Target, String, Choice)>) -> Result<Vec<Entered>> {
-        let mut decided = Vec::new();
-        for entry in std::mem::take(pending) {
-            let now = self.sender.client().target(TargetId(entry.0.id)).await?;
+    /// Moves what has been decided out of what is pending.
+    async fn decide(&self, course: &mut Course) -> Result {
+        let mut place = 0;
+        while let Some((target, ..)) = course.pending.get(place) {
+            let now = self.sender.client().target(TargetId(target.id)).await?;
             if matches!(now.status, TargetStatus::Settled | TargetStatus::Returned) {
-                decided.push(self.entered(entry, &now));
+                let entry = course.pending.remove(place);
+                course.decided.push(self.entered(entry, &now));
             } else {
-                pending.push(entry);
+                place += 1;
             }
         }
-        Ok(decided)
+        Ok(())
     }
 
     fn entered(&self, (target, file, choice): (Target, String, Choice), now: &Target) -> Entered {

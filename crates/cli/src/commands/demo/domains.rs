@@ -1,5 +1,6 @@
 //! What the demo's specialists learn, and what nobody shows them: folders of files as domains.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::documents::{self, Document, files_below};
@@ -122,8 +123,8 @@ fn domain(
         )
         .hint("put more files into the folder"));
     }
-    let mut training = documents.split_off(held_out);
-    documents.sort_by(|a, b| a.path.cmp(&b.path));
+    let (mut training, mut held_out) = hold_out(documents, held_out);
+    held_out.sort_by(|a, b| a.path.cmp(&b.path));
     let mut total = 0;
     training.retain(|document| {
         total += document.bytes.len();
@@ -132,8 +133,28 @@ fn domain(
     Ok(Domain {
         name: name.to_owned(),
         training,
-        held_out: documents,
+        held_out,
     })
+}
+
+/// Training and held-out documents. Where there are files enough, nothing of a file that is held out
+/// is trained on; where there are few, pieces of one file may be on both sides.
+fn hold_out(mut documents: Vec<Document>, count: usize) -> (Vec<Document>, Vec<Document>) {
+    let file = |document: &Document| document.path.split('#').next().map(str::to_owned);
+    let files: BTreeSet<_> = documents.iter().map(file).collect();
+    if files.len() < count * HELD_OUT_ONE_IN {
+        let training = documents.split_off(count);
+        return (training, documents);
+    }
+    let mut held_out: Vec<Document> = Vec::new();
+    let mut held_files = BTreeSet::new();
+    for document in &documents {
+        if held_out.len() < count && held_files.insert(file(document)) {
+            held_out.push(document.clone());
+        }
+    }
+    documents.retain(|document| !held_files.contains(&file(document)));
+    (documents, held_out)
 }
 
 #[cfg(test)]

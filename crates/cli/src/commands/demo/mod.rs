@@ -1,6 +1,6 @@
 //! `soma demo`: the whole competition on this machine.
 //!
-//! Specialists are trained, publish by commit and reveal, and compete on files that none of them has
+//! Specialists are trained, publish by commit and reveal, and compete on documents that none of them has
 //! seen, on a real network in a temporary folder: through the same client, API and consensus as
 //! everybody. Phases are ended by command once what they are for is final, so that time decides
 //! nothing and one seed gives one result.

@@ -91,7 +91,7 @@ impl Report {
     pub(crate) fn tables(&self, output: &Output) -> String {
         let sections = [
             (
-                "Losses on files that no model has seen (nats per byte; lower is better)",
+                "Losses on documents that no model has seen (nats per byte; lower is better)",
                 self.losses(output),
             ),
             (
@@ -150,7 +150,7 @@ impl Report {
         let (own, all) = self.own_wins();
         let _ = writeln!(
             text,
-            "  {own} of {all} files went to the specialist of their own domain."
+            "  {own} of {all} documents went to the specialist of their own domain."
         );
         text
     }
