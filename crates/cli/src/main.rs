@@ -32,7 +32,10 @@ use args::{Args, Command};
 use output::Output;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(refusal) => return refuse(&refusal),
+    };
     let global = args.global;
     let output = Output::new(global.json, global.quiet, global.no_progress, global.color);
     match run(args.command, &global, &output) {
@@ -41,6 +44,25 @@ fn main() -> ExitCode {
             output.error(&error);
             error.exit.into()
         }
+    }
+}
+
+/// Help and version are results; a command line that makes no sense is an error, also in JSON.
+fn refuse(refusal: &clap::Error) -> ExitCode {
+    if refusal.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
+        let told = refusal.to_string();
+        let lines = told.lines().take_while(|line| !line.is_empty());
+        let lines = lines.map(str::trim).collect::<Vec<_>>().join(" ");
+        let message = lines.strip_prefix("error: ").unwrap_or(&lines);
+        let error = error::Error::usage(message).hint("see --help of the command");
+        Output::new(true, false, true, output::Color::Never).error(&error);
+    } else if refusal.print().is_err() {
+        return ExitCode::FAILURE;
+    }
+    if refusal.use_stderr() {
+        exit::Exit::Usage.into()
+    } else {
+        ExitCode::SUCCESS
     }
 }
 

@@ -12,7 +12,7 @@ use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
@@ -20,14 +20,11 @@ use crate::exit::Exit;
 
 /// How this run speaks.
 #[derive(Clone, Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "four independent switches of the command line"
-)]
 pub(crate) struct Output {
     json: bool,
     quiet: bool,
-    progress: bool,
+    /// All bars and spinners, so that a line of text never lands in the middle of one.
+    bars: MultiProgress,
     color: bool,
 }
 
@@ -59,7 +56,7 @@ impl Output {
         Self {
             json,
             quiet,
-            progress,
+            bars: MultiProgress::with_draw_target(target(progress)),
             color,
         }
     }
@@ -68,7 +65,7 @@ impl Output {
     pub(crate) fn silent(&self) -> Self {
         Self {
             quiet: true,
-            progress: false,
+            bars: MultiProgress::with_draw_target(target(false)),
             ..self.clone()
         }
     }
@@ -83,16 +80,16 @@ impl Output {
         if self.json {
             let line = serde_json::to_string(facts)
                 .map_err(|error| Error::new(Exit::Failed, "json", error.to_string()))?;
-            write_stdout(&line)
+            self.bars.suspend(|| write_stdout(&line))
         } else {
-            write_stdout(&text.to_string())
+            self.bars.suspend(|| write_stdout(&text.to_string()))
         }
     }
 
     /// A line of news for people.
     pub(crate) fn say(&self, text: impl Display) {
         if !self.quiet {
-            eprintln!("{text}");
+            self.bars.suspend(|| eprintln!("{text}"));
         }
     }
 
@@ -144,7 +141,7 @@ impl Output {
             Unit::Items => "{pos}/{len}",
             Unit::Bytes => "{binary_bytes}/{binary_total_bytes}",
         };
-        let bar = ProgressBar::with_draw_target(Some(length), self.target());
+        let bar = self.bars.add(ProgressBar::new(length));
         let template = format!("  {{prefix:<11}} {{bar:32}} {numbers} {{msg}} {{eta}}");
         if let Ok(style) = ProgressStyle::with_template(&template) {
             bar.set_style(style.progress_chars("\u{2501}\u{2578}\u{2500}"));
@@ -155,18 +152,10 @@ impl Output {
 
     /// A spinner for work of unknown length.
     pub(crate) fn spinner(&self, text: impl Into<String>) -> ProgressBar {
-        let spinner = ProgressBar::with_draw_target(None, self.target());
+        let spinner = self.bars.add(ProgressBar::new_spinner());
         spinner.set_message(text.into());
         spinner.enable_steady_tick(Duration::from_millis(120));
         spinner
-    }
-
-    fn target(&self) -> ProgressDrawTarget {
-        if self.progress {
-            ProgressDrawTarget::stderr_with_hz(8)
-        } else {
-            ProgressDrawTarget::hidden()
-        }
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
@@ -175,6 +164,15 @@ impl Output {
         } else {
             text.to_owned()
         }
+    }
+}
+
+/// Where bars are drawn, if at all.
+fn target(shown: bool) -> ProgressDrawTarget {
+    if shown {
+        ProgressDrawTarget::stderr_with_hz(8)
+    } else {
+        ProgressDrawTarget::hidden()
     }
 }
 

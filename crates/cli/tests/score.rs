@@ -323,4 +323,8 @@ fn an_error_in_json_is_one_line_on_stderr() {
     assert_eq!(error["error"]["code"], "file_not_found");
     assert_eq!(error["error"]["exit"], 4);
     assert!(output.stdout.is_empty());
+    let output = soma(home.path(), &["score", "--json"]);
+    let error: Value = serde_json::from_slice(&output.stderr).unwrap();
+    assert_eq!(error["error"]["code"], "usage");
+    assert_eq!(output.status.code(), Some(2));
 }
