@@ -169,6 +169,25 @@ fn a_wrong_key_gives_an_error_and_no_file() {
 }
 
 #[test]
+fn a_copy_that_was_damaged_on_this_disk_is_dropped_and_blamed_on_nobody() {
+    let fixture = Fixture::new(5_000);
+    fixture.upload_all();
+    let weights_hash = Hash::of_bytes(&fixture.plain);
+    fixture.store.check_ciphertext(&weights_hash).unwrap();
+    let path = fixture.store.path("ciphertexts", &fixture.hash());
+    let mut damaged = fixture.ciphertext.clone();
+    damaged[100] ^= 1;
+    fs::write(&path, &damaged).unwrap();
+    let plain = fixture.store.plain_file(&weights_hash);
+    assert_eq!(plain.unwrap_err().code(), "weights_mismatch");
+    let checked = fixture.store.check_ciphertext(&weights_hash);
+    assert_eq!(checked.unwrap_err().code(), "ciphertext_mismatch");
+    assert!(!path.exists(), "a good one can come in its place");
+    fixture.upload_all();
+    fixture.store.plain_file(&weights_hash).unwrap();
+}
+
+#[test]
 fn what_no_rule_needs_is_dropped_and_nothing_else() {
     let fixture = Fixture::new(5_000);
     fixture.upload_all();
