@@ -17,7 +17,7 @@ use crate::output::Color;
     version,
     propagate_version = true,
     disable_help_subcommand = true,
-    after_help = "Start with `soma demo`: the whole competition on this machine, in three minutes."
+    after_help = "Start with `soma demo`: the whole competition on this machine, in about a minute."
 )]
 pub(crate) struct Args {
     #[command(flatten)]

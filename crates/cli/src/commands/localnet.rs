@@ -191,12 +191,8 @@ async fn watch(node: &soma_node::Node, output: &Output) -> Result {
         }
         if let Some(failure) = node.failure() {
             line.finish_and_clear();
-            return Err(Error::new(
-                Exit::Failed,
-                "node_stopped",
-                format!("the node stopped: {failure}"),
-            )
-            .hint("nothing final is lost: start it again"));
+            return Err(Error::new(Exit::Failed, "node_stopped", failure)
+                .hint("nothing final is lost: start it again"));
         }
         if let Ok(status) = client.status().await {
             line.set_message(glance(&status));

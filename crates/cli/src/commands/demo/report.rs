@@ -7,6 +7,7 @@ use std::fmt::Write;
 use serde::Serialize;
 use soma_protocol::Amount;
 
+use crate::commands::target;
 use crate::output::Output;
 
 /// The result of `soma demo --json`.
@@ -240,13 +241,10 @@ fn change(before: &str, after: &str) -> String {
     }
 }
 
-/// A squared distance as a share of that of two vectors at right angles, 2 * 32767^2.
+/// A squared distance as people read it.
 fn relative(distance: &str) -> String {
-    let right_angle = 2.0 * 32767.0 * 32767.0;
-    distance.parse::<f64>().map_or_else(
-        |_| distance.to_owned(),
-        |d| format!("{:.3}", d / right_angle),
-    )
+    let parsed = distance.parse().map(target::relative);
+    parsed.map_or_else(|_| distance.to_owned(), |share| format!("{share:.3}"))
 }
 
 /// The end of a long path.
