@@ -5,8 +5,9 @@ use std::fmt;
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
+use crate::evidence::Evidence;
 use crate::phase::Phase;
-use crate::{Address, Amount, Epoch, Hash, ModelId, TargetId, decimal, hex};
+use crate::{Address, Amount, ConsensusKey, Epoch, Hash, ModelId, PoolId, TargetId, decimal, hex};
 
 /// Longest list of held files in one transaction.
 pub const HELD_MAX: usize = 1_024;
@@ -53,6 +54,56 @@ pub enum Action {
         commission_bps: u16,
         /// Locked until the model is retired.
         stake: Amount,
+    },
+    /// Registers a validator.
+    RegisterValidator {
+        /// Its key in consensus, which no other validator has ever had.
+        consensus_key: ConsensusKey,
+        /// [`crate::SecretKey::prove_possession`] with that key.
+        #[serde(with = "hex::array")]
+        proof: [u8; 64],
+        /// The operator's share of what the stake earns.
+        commission_bps: u16,
+        /// Its stake.
+        stake: Amount,
+    },
+    /// A validator changes its key in consensus.
+    RotateKey {
+        /// The new key.
+        consensus_key: ConsensusKey,
+        /// [`crate::SecretKey::prove_possession`] with the new key.
+        #[serde(with = "hex::array")]
+        proof: [u8; 64],
+    },
+    /// A validator gives up its seat.
+    LeaveValidator {},
+    /// A validator that was jailed, or is leaving, wants a seat again. Free.
+    ReturnValidator {},
+    /// Proves that a validator signed two histories. Anyone may.
+    ReportEquivocation {
+        /// The two votes.
+        evidence: Evidence,
+    },
+    /// Puts money behind a model or validator.
+    AddStake {
+        /// Behind which.
+        pool: PoolId,
+        /// How much.
+        amount: Amount,
+    },
+    /// Takes money from behind a model or validator; it is paid out `unbonding_epochs` later.
+    WithdrawStake {
+        /// From behind which.
+        pool: PoolId,
+        /// How much; everything, if it is more than that.
+        amount: Amount,
+    },
+    /// Changes a commission; it takes effect `unbonding_epochs` later.
+    SetCommission {
+        /// The sender's model, or the sender itself as a validator.
+        pool: PoolId,
+        /// The new share of the owner or operator.
+        commission_bps: u16,
     },
     /// Commits a model to weights that will be revealed in the next epoch.
     CommitWeights {
@@ -158,6 +209,14 @@ impl Action {
         match self {
             Self::Transfer { .. } => "transfer",
             Self::RegisterModel { .. } => "register_model",
+            Self::RegisterValidator { .. } => "register_validator",
+            Self::RotateKey { .. } => "rotate_key",
+            Self::LeaveValidator {} => "leave_validator",
+            Self::ReturnValidator {} => "return_validator",
+            Self::ReportEquivocation { .. } => "report_equivocation",
+            Self::AddStake { .. } => "add_stake",
+            Self::WithdrawStake { .. } => "withdraw_stake",
+            Self::SetCommission { .. } => "set_commission",
             Self::CommitWeights { .. } => "commit_weights",
             Self::HoldWeights { .. } => "hold_weights",
             Self::RevealWeights { .. } => "reveal_weights",
@@ -176,6 +235,7 @@ impl Action {
         matches!(
             self,
             Self::HoldWeights { .. }
+                | Self::ReturnValidator {}
                 | Self::CommitBeacon { .. }
                 | Self::OpenBeacon { .. }
                 | Self::Attest { .. }

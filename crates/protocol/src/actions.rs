@@ -1,27 +1,40 @@
 //! One file for each action: what it checks, then what it changes.
 
+mod add_stake;
 mod attest;
 mod commit_beacon;
 mod commit_weights;
 mod end_phase;
 mod hold_weights;
+mod leave_validator;
 mod open_beacon;
 mod publish_data;
 pub(crate) mod register_model;
+mod register_validator;
+mod report_equivocation;
 mod retire_model;
+mod return_validator;
 pub(crate) mod reveal_weights;
+mod rotate_key;
+mod set_commission;
 mod submit;
 mod transfer;
+mod withdraw_stake;
 
 pub(crate) use commit_weights::left_over;
 
 use crate::action::Action;
 use crate::apply::Context;
-use crate::record::{Model, ModelStatus, Target, Validator, load};
+use crate::record::{Model, ModelStatus, Target, load};
 use crate::state::Key;
-use crate::{Epoch, ModelId, Rejection, TargetId};
+use crate::validator::{Validator, committee};
+use crate::{Address, Epoch, ModelId, Rejection, TargetId, view};
 
 /// Applies an action, or says why not. What it wrote before a rejection is thrown away.
+#[expect(
+    clippy::too_many_lines,
+    reason = "a table with one row for each action"
+)]
 pub(crate) fn apply(context: &mut Context<'_>, action: &Action) -> Result<(), Rejection> {
     match action {
         Action::Transfer { to, amount } => transfer::apply(context, to, *amount),
@@ -30,6 +43,33 @@ pub(crate) fn apply(context: &mut Context<'_>, action: &Action) -> Result<(), Re
             commission_bps,
             stake,
         } => register_model::apply(context, name, *commission_bps, *stake),
+        Action::RegisterValidator {
+            consensus_key,
+            proof,
+            commission_bps,
+            stake,
+        } => {
+            let terms = register_validator::Terms {
+                consensus_key: *consensus_key,
+                proof,
+                commission_bps: *commission_bps,
+                stake: *stake,
+            };
+            register_validator::apply(context, &terms)
+        }
+        Action::RotateKey {
+            consensus_key,
+            proof,
+        } => rotate_key::apply(context, *consensus_key, proof),
+        Action::LeaveValidator {} => leave_validator::apply(context),
+        Action::ReturnValidator {} => return_validator::apply(context),
+        Action::ReportEquivocation { evidence } => report_equivocation::apply(context, evidence),
+        Action::AddStake { pool, amount } => add_stake::apply(context, *pool, *amount),
+        Action::WithdrawStake { pool, amount } => withdraw_stake::apply(context, *pool, *amount),
+        Action::SetCommission {
+            pool,
+            commission_bps,
+        } => set_commission::apply(context, *pool, *commission_bps),
         Action::CommitWeights {
             model,
             epoch,
@@ -92,9 +132,22 @@ pub(crate) fn apply(context: &mut Context<'_>, action: &Action) -> Result<(), Re
 }
 
 impl Context<'_> {
-    /// The sender as a validator.
+    /// The sender as a registered validator.
     fn validator(&self) -> Result<Validator, Rejection> {
-        load(&self.state, &Key::validator(&self.sender)).ok_or(Rejection::NotValidator)
+        let validator = view::validator(&self.state, &self.sender);
+        validator
+            .filter(Validator::is_registered)
+            .ok_or(Rejection::NotValidator)
+    }
+
+    /// The sender as a validator with a seat.
+    fn seated(&self) -> Result<Address, Rejection> {
+        self.validator()?;
+        if committee(&self.state).seats_validator(&self.sender) {
+            Ok(self.sender)
+        } else {
+            Err(Rejection::NotSeated)
+        }
     }
 
     /// A model that still has a stake: retiring ones may reveal what they committed to, so that they

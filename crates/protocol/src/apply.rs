@@ -163,12 +163,7 @@ impl<'a> Executor<'a> {
     fn begin(&mut self) {
         let deadline = epoch::deadline_ms(&self.clock, &self.rules.params);
         if deadline.is_some_and(|deadline| self.block.timestamp_ms >= deadline) {
-            epoch::end_phase(
-                &mut self.state,
-                &self.rules,
-                self.block.timestamp_ms,
-                &mut self.events,
-            );
+            epoch::end_phase(&mut self.state, &self.rules, self.block, &mut self.events);
             self.refresh();
         }
     }

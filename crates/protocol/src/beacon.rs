@@ -11,7 +11,7 @@ pub(crate) fn draw(turn: &mut Turn<'_, '_>) -> (Hash, Vec<Address>) {
     let epoch = turn.clock.epoch;
     let mut values = Vec::new();
     let mut opened = Vec::new();
-    for mut validator in view::validators(turn.state) {
+    for mut validator in view::registered(turn.state) {
         let key = Key::beacon(epoch, &validator.address);
         let Some(commit) = load::<BeaconCommit>(turn.state, &key) else {
             continue;
@@ -22,9 +22,8 @@ pub(crate) fn draw(turn: &mut Turn<'_, '_>) -> (Hash, Vec<Address>) {
             opened.push(validator.address);
             continue;
         }
-        let amount = validator.stake.bps(turn.rules.params.beacon_slash_bps);
+        let amount = validator.pool.slash(turn.rules.params.beacon_slash_bps);
         if amount > Amount::ZERO {
-            validator.stake = validator.stake.less(amount);
             turn.supply.burned = turn.supply.burned.plus(amount);
             turn.state
                 .save(Key::validator(&validator.address), &validator);

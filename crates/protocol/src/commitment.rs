@@ -1,7 +1,7 @@
 //! What participants commit to before they show it. Each commitment names chain, person, thing and
 //! epoch, so it cannot be replayed, copied or inherited.
 
-use crate::{Address, Epoch, Hash, ModelId, TargetId};
+use crate::{Address, ConsensusKey, Epoch, Hash, ModelId, TargetId};
 
 /// Hash of the one-time key of an encrypted weights file.
 pub fn key_hash(key: &[u8; 32]) -> Hash {
@@ -78,4 +78,9 @@ pub fn beacon(chain: &Hash, validator: &Address, epoch: Epoch, value: &Hash) -> 
         "soma commit beacon",
         &[&chain.0, &validator.0, &epoch.0.to_le_bytes(), &value.0],
     )
+}
+
+/// What a consensus key signs to prove that its holder gives it to a validator.
+pub fn possession(chain: &Hash, validator: &Address, key: &ConsensusKey) -> Hash {
+    Hash::of_parts("soma consensus key", &[&chain.0, &validator.0, &key.0])
 }

@@ -5,7 +5,9 @@ use crate::params::Params;
 use crate::phase::Phase;
 use crate::record::{Clock, Supply};
 use crate::state::{Draft, Key};
-use crate::{Event, beacon, lifecycle, rent, rewards, settlement, targets};
+use crate::{
+    BlockInfo, Event, beacon, lifecycle, rent, rewards, seats, settlement, targets, unbonding,
+};
 
 /// The end of a phase, under way.
 pub(crate) struct Turn<'a, 'b> {
@@ -14,6 +16,8 @@ pub(crate) struct Turn<'a, 'b> {
     pub(crate) events: &'a mut Vec<Event>,
     pub(crate) clock: Clock,
     pub(crate) supply: Supply,
+    /// Height of the block in which it happens.
+    pub(crate) height: u64,
     now_ms: u64,
 }
 
@@ -34,7 +38,7 @@ pub(crate) fn deadline_ms(clock: &Clock, params: &Params) -> Option<u64> {
 pub(crate) fn end_phase(
     state: &mut Draft<'_>,
     rules: &Rules,
-    now_ms: u64,
+    block: &BlockInfo,
     events: &mut Vec<Event>,
 ) {
     let (clock, supply) = (clock(state), supply(state));
@@ -44,7 +48,8 @@ pub(crate) fn end_phase(
         events,
         clock,
         supply,
-        now_ms,
+        height: block.height,
+        now_ms: block.timestamp_ms,
     };
     match clock.phase {
         Phase::Reveal => turn.publish_or_compete(0),
@@ -69,6 +74,9 @@ impl Turn<'_, '_> {
         rent::pay(self);
         lifecycle::judge_commits(self, beginning);
         lifecycle::release_stakes(self, beginning);
+        unbonding::release(self, beginning);
+        unbonding::change_commissions(self, beginning);
+        seats::elect(self, beginning);
         self.clock.epoch = beginning;
         self.events.push(Event::EpochBegan { epoch: beginning });
         self.begin(Phase::Reveal);

@@ -19,6 +19,9 @@ pub enum Error {
     /// Not a phase.
     #[error("not a phase (reveal, publish:N or compete)")]
     PhaseText,
+    /// Not a staking pool.
+    #[error("not a pool (model:NUMBER or validator:ADDRESS)")]
+    PoolText,
     /// More bytes than a transaction may have.
     #[error("a transaction of {found} bytes, at most {limit} are allowed")]
     TransactionTooLarge {
@@ -78,8 +81,8 @@ pub enum Error {
         /// Validators allowed.
         limit: usize,
     },
-    /// A validator without stake.
-    #[error("validator {address} has no stake")]
+    /// A validator with less stake than a seat needs.
+    #[error("validator {address} has less stake than validator_stake_min")]
     GenesisStake {
         /// The validator.
         address: crate::Address,

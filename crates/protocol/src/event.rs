@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::action::Verdict;
 use crate::phase::Phase;
 use crate::record::Returned;
-use crate::{Address, Amount, Epoch, Hash, ModelId, TargetId, decimal};
+use crate::{Address, Amount, ConsensusKey, Epoch, Hash, ModelId, PoolId, TargetId, decimal};
 
 /// Why a commit lapsed.
 #[derive(
@@ -94,6 +94,61 @@ pub enum Event {
     },
     /// A model was slashed for a missed reveal.
     ModelSlashed { model: ModelId, amount: Amount },
+    /// Money was put behind a model or validator.
+    StakeAdded {
+        pool: PoolId,
+        staker: Address,
+        amount: Amount,
+    },
+    /// Money was taken from behind a model or validator; it is paid out as `release` begins.
+    StakeWithdrawn {
+        pool: PoolId,
+        staker: Address,
+        amount: Amount,
+        release: Epoch,
+    },
+    /// A withdrawal was paid out.
+    WithdrawalPaid {
+        pool: PoolId,
+        staker: Address,
+        amount: Amount,
+    },
+    /// A commission will change as `epoch` begins.
+    CommissionAnnounced {
+        pool: PoolId,
+        commission_bps: u16,
+        epoch: Epoch,
+    },
+    /// A commission has changed.
+    CommissionChanged { pool: PoolId, commission_bps: u16 },
+    /// A validator was registered.
+    ValidatorRegistered {
+        validator: Address,
+        consensus_key: ConsensusKey,
+        stake: Amount,
+    },
+    /// A validator will change its consensus key.
+    KeyAnnounced {
+        validator: Address,
+        consensus_key: ConsensusKey,
+    },
+    /// A validator has changed its consensus key.
+    KeyRotated {
+        validator: Address,
+        consensus_key: ConsensusKey,
+    },
+    /// A validator is giving up its seat.
+    ValidatorLeaving { validator: Address },
+    /// A validator wants a seat again.
+    ValidatorReturned { validator: Address },
+    /// A validator was absent too long.
+    ValidatorJailed { validator: Address, until: Epoch },
+    /// A validator signed two histories; what it lost is burned.
+    ValidatorExpelled { validator: Address, amount: Amount },
+    /// A validator has a seat in the committee of an epoch.
+    SeatTaken { validator: Address, epoch: Epoch },
+    /// A validator has no seat any more.
+    SeatLost { validator: Address, epoch: Epoch },
     /// A validator was slashed for keeping its randomness closed.
     ValidatorSlashed { validator: Address, amount: Amount },
     /// A validator committed to its randomness.

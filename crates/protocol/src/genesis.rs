@@ -7,19 +7,20 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
 use crate::actions::{register_model, reveal_weights};
-use crate::amount::SUPPLY;
+use crate::amount::{BPS, SUPPLY};
 use crate::architecture::ArchitectureSpec;
 use crate::params::Params;
 use crate::phase::Phase;
+use crate::pool::{Pool, PoolId, Share, save_share};
 use crate::record::{
-    Account, Age, Clock, Embedding, Model, ModelCount, ModelStatus, Rent, Supply, Validator,
-    Validators, Weights,
+    Account, Age, Clock, Embedding, Model, ModelCount, ModelStatus, Rent, Supply, Weights,
 };
 use crate::state::{Changes, Draft, Key, Memory};
+use crate::validator::{
+    Committee, KeyHolder, LastCommittee, Seat, VALIDATORS_MAX, Validator, ValidatorStatus,
+    Validators,
+};
 use crate::{Address, Amount, ConsensusKey, Epoch, Error, Hash, ModelId, TargetId, decimal, hex};
-
-/// Most validators that genesis may name.
-pub const VALIDATORS_MAX: usize = 1_024;
 
 /// An account that has money from the start.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
@@ -145,26 +146,7 @@ impl Genesis {
             };
             draft.save(Key::account(&account.address), &record);
         }
-        for GenesisValidator {
-            address,
-            consensus_key,
-            stake,
-        } in &self.validators
-        {
-            let record = Validator {
-                address: *address,
-                consensus_key: *consensus_key,
-                stake: *stake,
-                since: Epoch(1),
-            };
-            draft.save(Key::validator(address), &record);
-        }
-        let validators = self
-            .validators
-            .iter()
-            .map(|validator| validator.address)
-            .collect();
-        draft.save(Key::validators(), &Validators(validators));
+        self.save_validators(&mut draft);
         let mut count = ModelCount(0);
         for model in &self.models {
             count.0 = count.0.saturating_add(1);
@@ -182,13 +164,54 @@ impl Genesis {
         Ok(draft.into_changes())
     }
 
+    /// Its validators have the first seats, and all of what they earn until they say otherwise.
+    fn save_validators(&self, draft: &mut Draft<'_>) {
+        let mut seats = Vec::new();
+        for one in &self.validators {
+            let record = Validator {
+                address: one.address,
+                consensus_key: one.consensus_key,
+                next_key: None,
+                pool: Pool::begin(one.stake),
+                commission_bps: BPS,
+                next_commission: None,
+                status: ValidatorStatus::Ready,
+                since: Epoch(1),
+                missed: 0,
+            };
+            draft.save(Key::validator(&one.address), &record);
+            draft.save(Key::key_holder(&one.consensus_key), &KeyHolder(one.address));
+            save_stake(
+                draft,
+                PoolId::Validator(one.address),
+                &one.address,
+                one.stake,
+            );
+            seats.push(Seat {
+                consensus_key: one.consensus_key,
+                validator: one.address,
+            });
+        }
+        let addresses = self.validators.iter().map(|one| one.address).collect();
+        draft.save(Key::validators(), &Validators(addresses));
+        let committee = Committee {
+            number: 0,
+            height: 0,
+            epoch: Epoch(1),
+            seats,
+        };
+        draft.save(Key::committee(0), &committee);
+        draft.save(Key::last_committee(), &LastCommittee(0));
+    }
+
     fn save_model(&self, draft: &mut Draft<'_>, id: ModelId, model: &GenesisModel) {
         let record = Model {
             id,
             owner: model.owner,
             name: model.name.clone(),
             commission_bps: model.commission_bps,
-            stake: model.stake,
+            next_commission: None,
+            pool: Pool::begin(model.stake),
             status: ModelStatus::Active,
             weights: Some(model.weights_hash),
             revealed: Epoch(1),
@@ -197,6 +220,7 @@ impl Genesis {
             earned: Amount::ZERO,
         };
         draft.save(Key::model(id), &record);
+        save_stake(draft, PoolId::Model(id), &model.owner, model.stake);
         draft.save(Key::embedding(id), &Embedding(model.embedding.clone()));
         let weights = Weights {
             weights_hash: model.weights_hash,
@@ -288,7 +312,7 @@ impl Genesis {
             if !validators.insert(address) || !keys.insert(consensus_key) {
                 return Err(Error::GenesisDuplicate { address });
             }
-            if stake == Amount::ZERO {
+            if stake < self.params.validator_stake_min {
                 return Err(Error::GenesisStake { address });
             }
         }
@@ -299,4 +323,13 @@ impl Genesis {
         register_model::check_terms(&model.name, model.commission_bps, model.stake, &self.params)?;
         reveal_weights::check_embedding(&model.embedding, self.architecture.dim)
     }
+}
+
+/// Whoever puts up the first stake of a pool has all its shares.
+fn save_stake(draft: &mut Draft<'_>, pool: PoolId, staker: &Address, stake: Amount) {
+    let share = Share {
+        shares: stake.0.into(),
+        leaving_shares: 0,
+    };
+    save_share(draft, pool, staker, share);
 }

@@ -3,12 +3,13 @@
 
 use crate::amount::SUPPLY;
 use crate::apply;
+use crate::pool::{Pool, Release, ReleaseCount, SHARES_MAX, Share};
 use crate::record::{
     Account, BeaconCommit, Candidates, Clock, Commit, Embedding, EpochRecord, Model, ModelCount,
-    ModelStatus, Publication, Record, Rent, Supply, Target, TargetStatus, Validator, Validators,
-    Verdicts, Weights, Won,
+    ModelStatus, Publication, Record, Rent, Supply, Target, TargetStatus, Verdicts, Weights, Won,
 };
 use crate::state::{Key, Memory, Read};
+use crate::validator::{Committee, KeyHolder, LastCommittee, Validator, Validators};
 use crate::{Amount, Epoch, ModelId, Network, Params, TargetId, view};
 
 /// Something that does not hold.
@@ -42,6 +43,12 @@ pub enum Violation {
     Model {
         /// The model.
         model: ModelId,
+    },
+    /// A pool in which nobody has a share of the money, or somebody has too many.
+    #[error("the pool at {key:?} is not legal")]
+    Pool {
+        /// Where.
+        key: Key,
     },
     /// A target in a state that no rule leads to.
     #[error("target {target} is not in a legal state")]
@@ -134,13 +141,13 @@ fn count(state: &Memory, key: Key, value: &[u8], sum: &mut Holdings) -> Result<(
         }
         Model::TAG => {
             let model: Model = read(key, value)?;
-            sum.model_stakes = sum.model_stakes.plus(model.stake);
+            sum.model_stakes = sum.model_stakes.plus(held(&model.pool, key)?);
             check_model(state, &model)?;
             key == Key::model(model.id)
         }
         Validator::TAG => {
             let validator: Validator = read(key, value)?;
-            sum.validator_stakes = sum.validator_stakes.plus(validator.stake);
+            sum.validator_stakes = sum.validator_stakes.plus(held(&validator.pool, key)?);
             key == Key::validator(&validator.address)
         }
         Commit::TAG => {
@@ -180,6 +187,20 @@ fn count(state: &Memory, key: Key, value: &[u8], sum: &mut Holdings) -> Result<(
     }
 }
 
+/// What a pool holds. Money in it always has shares, and shares have their bound.
+fn held(pool: &Pool, key: Key) -> Result<Amount, Violation> {
+    let owned = |amount: Amount, shares: u128| amount == Amount::ZERO || shares > 0;
+    let legal = owned(pool.stake, pool.shares)
+        && owned(pool.leaving, pool.leaving_shares)
+        && pool.shares <= SHARES_MAX
+        && pool.leaving_shares <= SHARES_MAX;
+    if legal {
+        Ok(pool.stake.plus(pool.leaving))
+    } else {
+        Err(Violation::Pool { key })
+    }
+}
+
 /// Whether a record without money lies where it belongs, as far as it can tell.
 fn moneyless(tag: u8, key: Key, value: &[u8]) -> Result<bool, Violation> {
     Ok(match tag {
@@ -194,6 +215,15 @@ fn moneyless(tag: u8, key: Key, value: &[u8]) -> Result<bool, Violation> {
         Publication::TAG => read::<Publication>(key, value).map(|_| true)?,
         Verdicts::TAG => read::<Verdicts>(key, value).map(|_| true)?,
         Won::TAG => read::<Won>(key, value).map(|_| true)?,
+        Share::TAG => read::<Share>(key, value).map(|share| share != Share::default())?,
+        ReleaseCount::TAG => read::<ReleaseCount>(key, value).map(|count| count.0 > 0)?,
+        Release::TAG => read::<Release>(key, value).map(|release| release.shares > 0)?,
+        KeyHolder::TAG => read::<KeyHolder>(key, value).map(|_| true)?,
+        Committee::TAG => read::<Committee>(key, value)
+            .map(|one| !one.seats.is_empty() && key == Key::committee(one.number))?,
+        LastCommittee::TAG => {
+            read::<LastCommittee>(key, value).map(|_| key == Key::last_committee())?
+        }
         tag => {
             return Err(Violation::Undecodable {
                 key,
@@ -217,9 +247,7 @@ fn check_model(state: &Memory, model: &Model) -> Result<(), Violation> {
             embedding_fits && has_weights && view::rent(state, model.id).is_some()
         }
         ModelStatus::Retiring { release } => release > apply::clock(state).epoch,
-        ModelStatus::Retired => {
-            model.stake == Amount::ZERO && view::rent(state, model.id).is_none()
-        }
+        ModelStatus::Retired => view::rent(state, model.id).is_none(),
     };
     if legal {
         Ok(())

@@ -25,6 +25,7 @@ pub mod decimal;
 mod epoch;
 mod error;
 pub mod event;
+pub mod evidence;
 pub mod genesis;
 pub mod hash;
 pub mod hex;
@@ -33,15 +34,19 @@ pub mod invariants;
 mod lifecycle;
 pub mod params;
 pub mod phase;
+pub mod pool;
 pub mod record;
 pub mod reject;
 pub mod rent;
 mod rewards;
 pub mod routing;
+pub mod seats;
 mod settlement;
 pub mod state;
 pub mod targets;
 pub mod transaction;
+mod unbonding;
+pub mod validator;
 pub mod view;
 pub mod winner;
 
@@ -57,10 +62,12 @@ pub use hash::Hash;
 pub use id::{Epoch, ModelId, TargetId};
 pub use params::Params;
 pub use phase::Phase;
+pub use pool::PoolId;
 pub use reject::Rejection;
 pub use state::{Changes, Draft, Key, Memory, Read};
 pub use transaction::{
     SecretKey, SignedTransaction, TRANSACTION_BYTES_MAX, Transaction, VerifiedTransaction,
     verify_batch,
 };
+pub use validator::{Committee, Seat, committee, committee_at};
 pub use winner::winner;

@@ -6,8 +6,8 @@ use crate::epoch::Turn;
 use crate::event::Lapse;
 use crate::record::{Commit, Model, ModelStatus, Rent, load};
 use crate::settlement::exceeds_thirds;
-use crate::state::{Key, Read};
-use crate::{Amount, Epoch, Event, ModelId, view};
+use crate::state::{Draft, Key, Read};
+use crate::{Amount, Epoch, Event, ModelId, PoolId, pool, view};
 
 fn model_ids(state: &dyn Read) -> impl Iterator<Item = ModelId> + use<> {
     (1..=view::model_count(state)).map(ModelId)
@@ -16,19 +16,22 @@ fn model_ids(state: &dyn Read) -> impl Iterator<Item = ModelId> + use<> {
 /// Judges the commits for `epoch`, which is about to begin: those whose file more than a third of
 /// the stake holds may be revealed, the others lapse and cost nothing.
 pub(crate) fn judge_commits(turn: &mut Turn<'_, '_>, epoch: Epoch) {
-    let validators = view::validators(turn.state);
-    let total: Amount = validators.iter().map(|validator| validator.stake).sum();
+    let validators = view::seated(turn.state);
+    let total: Amount = validators
+        .iter()
+        .map(|validator| validator.pool.stake)
+        .sum();
     for model in model_ids(turn.state) {
         let key = Key::commit(model, epoch);
         let Some(commit) = load::<Commit>(turn.state, &key) else {
             continue;
         };
         let holds =
-            |validator: &&crate::record::Validator| commit.holders.contains(&validator.address);
+            |validator: &&crate::validator::Validator| commit.holders.contains(&validator.address);
         let held = validators
             .iter()
             .filter(holds)
-            .map(|validator| validator.stake)
+            .map(|validator| validator.pool.stake)
             .sum();
         if exceeds_thirds(held, 1, total) {
             turn.events.push(Event::WeightsAvailable { model, epoch });
@@ -86,11 +89,10 @@ fn lapse(turn: &mut Turn<'_, '_>, model: &mut Model) -> bool {
         returned: Amount::ZERO,
         burned: commit.paid,
     });
-    let amount = model.stake.bps(turn.rules.params.missed_reveal_slash_bps);
+    let amount = model.pool.slash(turn.rules.params.missed_reveal_slash_bps);
     if amount == Amount::ZERO {
         return false;
     }
-    model.stake = model.stake.less(amount);
     turn.supply.burned = turn.supply.burned.plus(amount);
     turn.events.push(Event::ModelSlashed {
         model: model.id,
@@ -111,7 +113,7 @@ pub(crate) fn release_stakes(turn: &mut Turn<'_, '_>, epoch: Epoch) {
         if epoch < release {
             continue;
         }
-        let stake = std::mem::take(&mut model.stake);
+        let stake = withdraw_all(turn.state, &mut model);
         let rent =
             load::<Rent>(turn.state, &Key::rent(id)).map_or(Amount::ZERO, |rent| rent.prepaid);
         model.status = ModelStatus::Retired;
@@ -129,4 +131,13 @@ pub(crate) fn release_stakes(turn: &mut Turn<'_, '_>, epoch: Epoch) {
             rent,
         });
     }
+}
+
+/// Takes the owner's whole stake out of a model's pool. Others withdraw theirs when they like.
+fn withdraw_all(state: &mut Draft<'_>, model: &mut Model) -> Amount {
+    let id = PoolId::Model(model.id);
+    let mut share = pool::share(state, id, &model.owner);
+    let stake = model.pool.withdraw(std::mem::take(&mut share.shares));
+    pool::save_share(state, id, &model.owner, share);
+    stake
 }

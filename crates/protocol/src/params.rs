@@ -101,6 +101,16 @@ params! {
     loss_margin_q32: u64 = 1 << 22, 1 << 22, 0 => 1 << 32;
     /// Least stake of a model.
     model_stake_min: Amount = Amount::soma(10), Amount::soma(1), 1 => 1_000_000_000_000_000;
+    /// Least stake behind a validator; a seat in the committee is one key behind at least this.
+    validator_stake_min: Amount = Amount::soma(1_000), Amount::soma(100), 1 => 1_000_000_000_000_000;
+    /// Most seats in the committee.
+    seats_max: u32 = 64, 16, 1 => 64;
+    /// Epochs in a row without opened randomness after which a validator is jailed.
+    absence_epochs: u32 = 3, 100, 2 => 1_000_000;
+    /// Epochs that a jailed validator waits before it may return.
+    jail_epochs: u32 = 1, 1, 1 => 1_000_000;
+    /// Share of a validator's stake that signing two histories burns.
+    equivocation_slash_bps: u16 = 1_000, 1_000, 1 => 10_000;
     /// Price of keeping one MiB of weights for one epoch.
     rent_price_per_mib_epoch: Amount = Amount(100_000), Amount(100_000), 0 => 1_000_000_000;
     /// What is off the rent in the first epoch; it shrinks evenly to nothing.

@@ -9,7 +9,9 @@ use crate::action::Verdict;
 use crate::genesis::Network;
 use crate::params::Params;
 use crate::phase::Phase;
+use crate::pool::{NextCommission, Pool, PoolId, Release, ReleaseCount, Share};
 use crate::state::{Key, Read};
+use crate::validator::{Committee, KeyHolder, LastCommittee, Validator, Validators};
 use crate::{Address, Amount, ConsensusKey, Epoch, Hash, ModelId, TargetId, decimal, hex};
 
 /// A typed value of the state.
@@ -56,7 +58,8 @@ macro_rules! records {
 records! {
     Network = 1, Params = 2, Clock = 3, Supply = 4, ModelCount = 5, Account = 6, Model = 7, Embedding = 8,
     Weights = 9, Commit = 10, Rent = 11, Validators = 12, Validator = 13, BeaconCommit = 14, EpochRecord = 15,
-    Target = 16, Candidates = 17, Publication = 18, Verdicts = 19, Won = 20,
+    Target = 16, Candidates = 17, Publication = 18, Verdicts = 19, Won = 20, Share = 21, ReleaseCount = 22,
+    Release = 23, KeyHolder = 24, Committee = 25, LastCommittee = 26,
 }
 
 /// Where the competition stands.
@@ -143,8 +146,10 @@ pub struct Model {
     pub name: String,
     /// The owner's share of what its stake earns, in ten-thousandths.
     pub commission_bps: u16,
-    /// Its stake.
-    pub stake: Amount,
+    /// Takes the place of the commission in a later epoch.
+    pub next_commission: Option<NextCommission>,
+    /// The stake behind it.
+    pub pool: Pool,
     /// Where it is in its life.
     pub status: ModelStatus,
     /// Hash of its current weights.
@@ -238,23 +243,6 @@ pub struct Rent {
     pub epochs_left: u32,
     /// Validators that hold the file.
     pub holders: Vec<Address>,
-}
-
-/// The validators in their fixed order.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-pub struct Validators(pub Vec<Address>);
-
-/// A validator.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
-pub struct Validator {
-    /// Its account.
-    pub address: Address,
-    /// Its key in consensus.
-    pub consensus_key: ConsensusKey,
-    /// Its stake.
-    pub stake: Amount,
-    /// Epoch since which it has been one.
-    pub since: Epoch,
 }
 
 /// A validator's randomness for one epoch.
@@ -511,6 +499,39 @@ impl Key {
     /// [`Validator`].
     pub fn validator(address: &Address) -> Self {
         Self::of("validator", &[&address.0])
+    }
+
+    /// [`KeyHolder`] of a consensus key.
+    pub fn key_holder(key: &ConsensusKey) -> Self {
+        Self::of("key holder", &[&key.0])
+    }
+
+    /// [`Committee`] by its number.
+    pub fn committee(number: u32) -> Self {
+        Self::of("committee", &[&number.to_le_bytes()])
+    }
+
+    /// [`LastCommittee`].
+    pub fn last_committee() -> Self {
+        Self::of("last committee", &[])
+    }
+
+    /// [`Share`] of somebody in a pool.
+    pub fn share(pool: PoolId, staker: &Address) -> Self {
+        match pool {
+            PoolId::Model(id) => Self::of("model share", &[&id.0.to_le_bytes(), &staker.0]),
+            PoolId::Validator(address) => Self::of("validator share", &[&address.0, &staker.0]),
+        }
+    }
+
+    /// [`ReleaseCount`] of an epoch.
+    pub fn release_count(epoch: Epoch) -> Self {
+        Self::of("release count", &[&epoch.0.to_le_bytes()])
+    }
+
+    /// [`Release`] of an epoch by its number, from 0.
+    pub fn release(epoch: Epoch, number: u32) -> Self {
+        Self::of("release", &[&epoch.0.to_le_bytes(), &number.to_le_bytes()])
     }
 
     /// [`BeaconCommit`] of a validator for an epoch.

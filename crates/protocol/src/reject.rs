@@ -4,7 +4,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
 use crate::phase::Phase;
-use crate::{Amount, Epoch, Hash, ModelId, TargetId, decimal};
+use crate::{Address, Amount, Epoch, Hash, ModelId, PoolId, TargetId, decimal};
 
 /// A rejection's code and help, for those who look it up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -77,6 +77,50 @@ rejections! {
     NotValidator = "not_validator",
         "the sender is not a validator",
         "Only validators attest, hold files and open randomness. Send it from the validator's account.";
+    /// A validator without a seat.
+    NotSeated = "not_seated",
+        "the validator has no seat in the committee",
+        "Seats go to the validators with the most stake, as an epoch ends. See `soma validator list`.";
+    /// Registered before.
+    AlreadyValidator = "already_validator",
+        "the sender is a validator already",
+        "Add stake with `soma stake add`, or change the key with `soma validator rotate`.";
+    /// No such validator.
+    ValidatorNotFound { validator: Address } = "validator_not_found",
+        "{validator} is not a validator",
+        "See `soma validator list`.";
+    /// Signed two histories.
+    Expelled = "expelled",
+        "the validator has signed two histories and was expelled",
+        "It never has a seat again. What is left of its stake can be withdrawn.";
+    /// Leaving already.
+    AlreadyLeaving = "already_leaving",
+        "the validator is leaving already",
+        "Its seat is given up as an epoch ends. `soma validator return` takes it back.";
+    /// Jailed for now.
+    StillJailed { until: Epoch } = "still_jailed",
+        "the validator is jailed until epoch {until}",
+        "It was absent too long. Make sure that it runs, and return in that epoch.";
+    /// Another validator's key.
+    ConsensusKeyTaken = "consensus_key_taken",
+        "the consensus key belongs or belonged to another validator",
+        "Make a new key: `soma keys new NAME`.";
+    /// The key was not shown to be held.
+    BadProof = "bad_proof",
+        "the proof is not the consensus key's signature for this validator and chain",
+        "Sign with the secret of the consensus key; `soma validator register` does.";
+    /// Nobody's key.
+    NoSuchKey = "no_such_key",
+        "no validator has or had this consensus key",
+        "Evidence must name the key that signed both votes.";
+    /// It proves nothing.
+    BadEvidence = "bad_evidence",
+        "the two votes do not prove that one key signed two histories",
+        "Both must be of one round, contradict each other, and carry the key's signatures.";
+    /// Too little for a share.
+    NoShare { pool: PoolId } = "no_share",
+        "the amount buys no share of {pool}",
+        "Add more. A pool that was slashed to nothing is closed for ever.";
     /// Not the operator.
     NotOperator = "not_operator",
         "the sender is not the operator of this network",

@@ -4,6 +4,7 @@
 use crate::balance::credit;
 use crate::epoch::Turn;
 use crate::state::Key;
+use crate::validator::Validator;
 use crate::{Amount, Event, view};
 
 /// What an epoch pays.
@@ -47,14 +48,17 @@ pub(crate) fn pay_validators(turn: &mut Turn<'_, '_>) {
     };
     let pot = std::mem::take(&mut record.validator_pot);
     turn.state.save(Key::epoch(epoch), &record);
-    let validators = view::validators(turn.state);
-    let total: Amount = validators.iter().map(|validator| validator.stake).sum();
+    let validators = view::seated(turn.state);
+    let total: Amount = validators
+        .iter()
+        .map(|validator| validator.pool.stake)
+        .sum();
     let mut unearned = pot;
-    for validator in validators {
-        let amount = pot.of(validator.stake.0.into(), total.0.into());
+    for validator in &validators {
+        let amount = pot.of(validator.pool.stake.0.into(), total.0.into());
         if record.opened.contains(&validator.address) && amount > Amount::ZERO {
             unearned = unearned.less(amount);
-            credit(turn.state, &validator.address, amount);
+            pay(turn, validator, amount);
             turn.events.push(Event::ValidatorRewarded {
                 epoch,
                 validator: validator.address,
@@ -63,4 +67,19 @@ pub(crate) fn pay_validators(turn: &mut Turn<'_, '_>) {
         }
     }
     turn.supply.reserve = turn.supply.reserve.plus(unearned);
+}
+
+/// The operator's commission to its account, the rest to all that stake behind the validator.
+fn pay(turn: &mut Turn<'_, '_>, validator: &Validator, amount: Amount) {
+    let mut validator = validator.clone();
+    let commission = amount.bps(validator.commission_bps);
+    let rest = amount.less(commission);
+    let cash = if validator.pool.earn(rest) {
+        commission
+    } else {
+        amount
+    };
+    turn.state
+        .save(Key::validator(&validator.address), &validator);
+    credit(turn.state, &validator.address, cash);
 }

@@ -123,12 +123,15 @@ fn settle_one(turn: &mut Turn<'_, '_>, target: &Target) -> TargetStatus {
 
 /// The verdict of more than two thirds of all stake.
 fn decide(state: &dyn Read, verdicts: &Verdicts) -> Option<Verdict> {
-    let validators = view::validators(state);
-    let total: Amount = validators.iter().map(|validator| validator.stake).sum();
+    let validators = view::seated(state);
+    let total: Amount = validators
+        .iter()
+        .map(|validator| validator.pool.stake)
+        .sum();
     [Verdict::Valid, Verdict::Invalid]
         .into_iter()
         .find(|verdict| {
-            let agrees = |validator: &&crate::record::Validator| {
+            let agrees = |validator: &&crate::validator::Validator| {
                 verdicts
                     .0
                     .iter()
@@ -137,7 +140,7 @@ fn decide(state: &dyn Read, verdicts: &Verdicts) -> Option<Verdict> {
             let stake = validators
                 .iter()
                 .filter(agrees)
-                .map(|validator| validator.stake)
+                .map(|validator| validator.pool.stake)
                 .sum();
             exceeds_thirds(stake, 2, total)
         })
@@ -187,13 +190,10 @@ fn pay_model(turn: &mut Turn<'_, '_>, claim: &Candidate, half: Amount) -> Amount
         turn.supply.reserve = turn.supply.reserve.plus(half);
         return Amount::ZERO;
     };
-    let gone = model.status == ModelStatus::Retired;
-    let commission = if gone {
-        half
-    } else {
-        half.bps(model.commission_bps)
-    };
-    model.stake = model.stake.plus(half.less(commission));
+    let commission = half.bps(model.commission_bps);
+    let rest = half.less(commission);
+    let alive = model.status != ModelStatus::Retired && model.pool.earn(rest);
+    let commission = if alive { commission } else { half };
     model.wins = model.wins.saturating_add(1);
     model.earned = model.earned.plus(half);
     turn.state.save(key, &model);

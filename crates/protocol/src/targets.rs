@@ -105,7 +105,7 @@ pub(crate) fn draw(turn: &mut Turn<'_, '_>, beacon: Hash, opened: Vec<Address>) 
 fn routable(turn: &Turn<'_, '_>) -> Vec<Model> {
     view::models(turn.state, 1..=u32::MAX)
         .filter(|model| model.status == ModelStatus::Active)
-        .filter(|model| model.stake >= turn.rules.params.model_stake_min)
+        .filter(|model| model.pool.stake >= turn.rules.params.model_stake_min)
         .collect()
 }
 
@@ -122,7 +122,7 @@ fn route(turn: &Turn<'_, '_>, record: &EpochRecord, routable: &[Model]) -> Vec<V
         let entrant = Entrant {
             model: model.id,
             activated: model.activated,
-            stake: model.stake,
+            stake: model.pool.stake,
             embedding: &embedding,
         };
         routing.offer(&entrant);

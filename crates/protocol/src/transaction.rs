@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::action::Action;
 use crate::hash::parts_hasher;
-use crate::{Address, Amount, Error, Hash, decimal, hex};
+use crate::{Address, Amount, ConsensusKey, Error, Hash, commitment, decimal, hex};
 
 /// Greatest length of an encoded transaction.
 pub const TRANSACTION_BYTES_MAX: usize = 131_072;
@@ -259,6 +259,13 @@ impl SecretKey {
     /// The secret bytes, for the file that keeps them.
     pub fn to_bytes(&self) -> [u8; 32] {
         self.0.to_bytes()
+    }
+
+    /// The proof with which a validator takes this key as its consensus key.
+    pub fn prove_possession(&self, chain: &Hash, validator: &Address) -> [u8; 64] {
+        let key = ConsensusKey(self.address().0);
+        let bytes = commitment::possession(chain, validator, &key);
+        self.0.sign(&bytes.0).to_bytes()
     }
 
     /// The account that the key opens.

@@ -7,11 +7,13 @@ use serde::{Deserialize, Serialize};
 use crate::actions::left_over;
 use crate::apply::{self, clock};
 use crate::params::Params;
+use crate::pool::{PoolId, Share};
 use crate::record::{
     Account, BeaconCommit, Candidate, Clock, Commit, Embedding, EpochRecord, Model, ModelCount,
-    Publication, Rent, Supply, Target, Validator, Validators, Verdicts, Weights, load,
+    Publication, Rent, Supply, Target, Verdicts, Weights, load,
 };
 use crate::state::{Key, Read};
+use crate::validator::{self as validators, Validator};
 use crate::{
     Address, Amount, Epoch, Hash, ModelId, Network, TargetId, balance, epoch, rent as rents,
     targets,
@@ -132,18 +134,24 @@ pub fn commit_cost(state: &dyn Read, id: ModelId, size_bytes: u64) -> (Amount, A
     (due, due.less(left_over(state, id)))
 }
 
-/// The validators in their order.
-pub fn validators(state: &dyn Read) -> Vec<Validator> {
-    let Validators(addresses) = load(state, &Key::validators()).unwrap_or(Validators(Vec::new()));
-    addresses
-        .iter()
-        .filter_map(|address| validator(state, address))
-        .collect()
+/// The validators with a seat, in the order of seats: those whose stake votes and audits.
+pub fn seated(state: &dyn Read) -> Vec<Validator> {
+    validators::seated(state)
 }
 
-/// A validator.
+/// The registered validators in their order, with a seat or without.
+pub fn registered(state: &dyn Read) -> Vec<Validator> {
+    validators::registered(state)
+}
+
+/// A validator, also one that has left.
 pub fn validator(state: &dyn Read, address: &Address) -> Option<Validator> {
-    load(state, &Key::validator(address))
+    validators::validator(state, address)
+}
+
+/// What somebody has in a pool.
+pub fn share(state: &dyn Read, pool: PoolId, staker: &Address) -> Share {
+    crate::pool::share(state, pool, staker)
 }
 
 /// A validator's randomness for an epoch.

@@ -98,7 +98,7 @@ impl Model {
             commission_bps: model.commission_bps,
             status,
             release_epoch,
-            stake: model.stake.into(),
+            stake: model.pool.stake.into(),
             weights: weights.map(|weights| Weights {
                 hash: Text(weights.weights_hash),
                 size_bytes: Text(weights.size_bytes),
@@ -120,12 +120,14 @@ impl Commit {
     /// A model's commit for `epoch`, if there is one.
     pub fn read(state: &dyn Read, id: ModelId, epoch: EpochId) -> Option<Self> {
         let commit = view::commit(state, id, epoch)?;
-        let validators = view::validators(state);
+        let validators = view::seated(state);
         let stake = |holds: &dyn Fn(&Address) -> bool| -> u128 {
             let holders = validators
                 .iter()
                 .filter(|validator| holds(&validator.address));
-            holders.map(|validator| u128::from(validator.stake.0)).sum()
+            holders
+                .map(|validator| u128::from(validator.pool.stake.0))
+                .sum()
         };
         let held = stake(&|address| commit.holders.contains(address));
         Some(Self {

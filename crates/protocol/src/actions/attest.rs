@@ -12,7 +12,7 @@ pub(crate) fn apply(
     verdict: Verdict,
     trace: Hash,
 ) -> Result<(), Rejection> {
-    let validator = context.validator()?.address;
+    let validator = context.seated()?;
     let target = context.target_of(id, context.clock.epoch.previous())?;
     if !matches!(target.status, TargetStatus::Published { .. }) {
         return Err(Rejection::NotPublished { target: id });

@@ -18,11 +18,10 @@ pub(crate) fn apply(
         return Err(Rejection::PhaseNotBegun { epoch, phase });
     }
     if (epoch, phase) == running {
-        let now_ms = context.block.timestamp_ms;
         epoch::end_phase(
             &mut context.state,
             context.rules,
-            now_ms,
+            context.block,
             &mut context.events,
         );
     }

@@ -14,7 +14,7 @@ pub(crate) fn apply(
     epoch: Epoch,
     held: &[Held],
 ) -> Result<(), Rejection> {
-    let validator = context.validator()?.address;
+    let validator = context.seated()?;
     check_epoch(epoch, context.clock.epoch.next())?;
     if held.is_empty() || held.len() > HELD_MAX {
         let count = |length| u32::try_from(length).unwrap_or(u32::MAX);

@@ -3,6 +3,7 @@
 use crate::amount::BPS;
 use crate::apply::Context;
 use crate::balance::debit;
+use crate::pool::{self, Pool, PoolId, Share};
 use crate::record::{Model, ModelCount, ModelStatus};
 use crate::state::Key;
 use crate::{Amount, Epoch, Event, ModelId, Params, Rejection, view};
@@ -51,7 +52,8 @@ pub(crate) fn apply(
         owner: context.sender,
         name: name.to_owned(),
         commission_bps,
-        stake,
+        next_commission: None,
+        pool: Pool::begin(stake),
         status: ModelStatus::Registered,
         weights: None,
         revealed: Epoch(0),
@@ -60,6 +62,12 @@ pub(crate) fn apply(
         earned: Amount::ZERO,
     };
     context.state.save(Key::model(model.id), &model);
+    let share = Share {
+        shares: model.pool.shares,
+        leaving_shares: 0,
+    };
+    let pool = PoolId::Model(model.id);
+    pool::save_share(&mut context.state, pool, &model.owner, share);
     context.state.save(Key::model_count(), &ModelCount(id));
     context.events.push(Event::ModelRegistered {
         model: model.id,

@@ -82,8 +82,8 @@ fn a_win_pays_half_to_the_submitter_and_half_to_the_model() {
     assert_eq!(half.plus(half), target.reward);
     assert_eq!(world.balance(SUBMITTER), submitter.plus(half).plus(bond));
     assert_eq!(
-        world.model(winner.0).stake,
-        model.stake.plus(half).less(commission)
+        world.model(winner.0).pool.stake,
+        model.pool.stake.plus(half).less(commission)
     );
     assert_eq!(
         view::account(&world.state, &model.owner).balance,

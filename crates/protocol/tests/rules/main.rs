@@ -22,6 +22,8 @@ mod the_documented_parameters_are_the_real_ones;
 #[cfg(test)]
 mod transactions_and_fees;
 #[cfg(test)]
+mod validators_and_seats;
+#[cfg(test)]
 mod what_must_be_impossible;
 #[cfg(test)]
 mod world;

@@ -177,7 +177,11 @@ fn a_commit_that_no_third_holds_lapses_and_its_rent_returns() {
     world.go_to_next_epoch();
     assert_eq!(lapse(&world), Some((Lapse::NotHeld, paid, Amount::ZERO)));
     assert_eq!(world.balance(OTHER), before.plus(paid));
-    assert_eq!(world.model(3).stake, Amount::soma(50), "nobody is slashed");
+    assert_eq!(
+        world.model(3).pool.stake,
+        Amount::soma(50),
+        "nobody is slashed"
+    );
     let missing = Rejection::CommitNotFound {
         model,
         epoch: Epoch(2),
@@ -219,7 +223,7 @@ fn a_missed_reveal_loses_the_rent_and_a_part_of_the_stake() {
         lapse(&world),
         Some((Lapse::NotRevealed, Amount::ZERO, paid))
     );
-    assert_eq!(world.model(3).stake, Amount::soma(50).less(slashed));
+    assert_eq!(world.model(3).pool.stake, Amount::soma(50).less(slashed));
     assert_eq!(world.holdings.burned, burned.plus(paid).plus(slashed));
     let too_late = world.act(OTHER, release.reveal(model)).unwrap_err();
     assert_eq!(too_late.code(), "wrong_phase");
@@ -261,7 +265,7 @@ fn weights_that_are_not_refreshed_make_the_model_inactive_and_a_reveal_brings_it
 #[test]
 fn a_retired_model_gets_its_stake_back_after_everything_that_hangs_on_it() {
     let mut world = World::with(|_| ());
-    let stake = world.model(1).stake;
+    let stake = world.model(1).pool.stake;
     world.must(OWNER, Action::RetireModel { model: ModelId(1) });
     let release = Epoch(1 + world.params().unbonding_epochs);
     assert_eq!(world.model(1).status, ModelStatus::Retiring { release });
@@ -273,7 +277,7 @@ fn a_retired_model_gets_its_stake_back_after_everything_that_hangs_on_it() {
     let commit = world.commit(OWNER, ModelId(1), &Release::new("late", axis(0)));
     assert_eq!(world.act(OWNER, commit), Err(retired));
     while world.epoch() < release {
-        assert_eq!(world.model(1).stake, stake);
+        assert_eq!(world.model(1).pool.stake, stake);
         let before = world.balance(OWNER);
         world.go_to_next_epoch();
         let returned = if world.epoch() == release {
@@ -284,7 +288,7 @@ fn a_retired_model_gets_its_stake_back_after_everything_that_hangs_on_it() {
         assert_eq!(world.balance(OWNER), before.plus(returned));
     }
     assert_eq!(
-        (world.model(1).status, world.model(1).stake),
+        (world.model(1).status, world.model(1).pool.stake),
         (ModelStatus::Retired, Amount::ZERO)
     );
 }
@@ -297,7 +301,7 @@ fn retiring_does_not_escape_the_slash_for_a_missed_reveal() {
     world.go_to_next_epoch();
     world.go_to_compete();
     assert_eq!(
-        world.model(3).stake,
+        world.model(3).pool.stake,
         Amount::soma(50).less(Amount::soma(50).bps(500))
     );
 }
@@ -311,7 +315,7 @@ fn a_retiring_model_may_reveal_what_it_committed_to_and_keeps_its_stake() {
     world.must(OTHER, release.reveal(model));
     world.go_to_compete();
     let record = world.model(3);
-    assert_eq!(record.stake, Amount::soma(50));
+    assert_eq!(record.pool.stake, Amount::soma(50));
     assert!(matches!(record.status, ModelStatus::Retiring { .. }));
 }
 

@@ -326,6 +326,7 @@ fn more_than_two_thirds_of_the_stake_decide_and_one_unit_less_does_not() {
     for (stakes, decided) in [([600, 67, 334], false), ([600, 68, 333], true)] {
         let mut world = World::with(|genesis| {
             let people = [VALIDATOR, SECOND_VALIDATOR, THIRD_VALIDATOR];
+            genesis.params.validator_stake_min = Amount(1);
             genesis.validators = people
                 .into_iter()
                 .zip(stakes)

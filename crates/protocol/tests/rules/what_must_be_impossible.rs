@@ -226,7 +226,7 @@ fn weights_are_swapped_in_the_middle_of_an_epoch() {
 fn slashed_stake_is_withdrawn_in_full() {
     let mut world = World::with(|genesis| genesis.params.missed_reveal_slash_bps = 2_500);
     let release = Release::new("unrevealed", axis(0));
-    let stake = world.model(1).stake;
+    let stake = world.model(1).pool.stake;
     world.must(OWNER, world.commit(OWNER, ModelId(1), &release));
     world.must(VALIDATOR, world.hold(ModelId(1), &release));
     world.go_to_next_epoch();
@@ -450,6 +450,7 @@ fn a_validator_hides_its_randomness_for_nothing() {
     world.go_to_next_epoch();
     let stake = view::validator(&world.state, &VALIDATOR.address())
         .unwrap()
+        .pool
         .stake;
     world.go_to_compete();
     let slashed = Event::ValidatorSlashed {

@@ -1,0 +1,381 @@
+//! Validators come, go, change keys and misbehave; the committee follows slowly and never empties.
+
+use crate::world::{
+    OTHER, OWNER, Person, RIVAL, SECOND_VALIDATOR, SUBMITTER, THIRD_VALIDATOR, VALIDATOR, World,
+    validator,
+};
+use soma_protocol::evidence::{Ballot, Evidence, SignedBallot, signed_bytes};
+use soma_protocol::validator::{ValidatorStatus, committee_by_number};
+use soma_protocol::{
+    Action, Amount, ConsensusKey, Event, GenesisAccount, Hash, Rejection, SecretKey, commitment,
+    committee, committee_at, view,
+};
+
+fn consensus_secret(number: u8) -> SecretKey {
+    SecretKey::from_bytes(&[number; 32])
+}
+
+fn consensus_key(number: u8) -> ConsensusKey {
+    ConsensusKey(consensus_secret(number).address().0)
+}
+
+fn register(world: &World, person: Person, key: u8, soma: u64) -> Action {
+    Action::RegisterValidator {
+        consensus_key: consensus_key(key),
+        proof: consensus_secret(key).prove_possession(&world.chain, &person.address()),
+        commission_bps: 1_000,
+        stake: Amount::soma(soma),
+    }
+}
+
+fn rotate(world: &World, person: Person, key: u8) -> Action {
+    Action::RotateKey {
+        consensus_key: consensus_key(key),
+        proof: consensus_secret(key).prove_possession(&world.chain, &person.address()),
+    }
+}
+
+fn funded(person: Person) -> GenesisAccount {
+    GenesisAccount {
+        address: person.address(),
+        balance: Amount::soma(10),
+    }
+}
+
+/// Who has a seat, in the order of seats.
+fn seated(world: &World) -> Vec<Person> {
+    let people = [
+        VALIDATOR,
+        SECOND_VALIDATOR,
+        THIRD_VALIDATOR,
+        OWNER,
+        RIVAL,
+        SUBMITTER,
+        OTHER,
+    ];
+    let seats = committee(&world.state).seats;
+    let find = |seat: &soma_protocol::Seat| {
+        people
+            .into_iter()
+            .find(|person| person.address() == seat.validator)
+            .unwrap()
+    };
+    seats.iter().map(find).collect()
+}
+
+fn status(world: &World, person: Person) -> ValidatorStatus {
+    view::validator(&world.state, &person.address())
+        .unwrap()
+        .status
+}
+
+#[test]
+fn one_validator_can_become_two_and_many() {
+    let mut world = World::with(|_| {});
+    assert_eq!(seated(&world), [VALIDATOR]);
+    let comers = [OWNER, RIVAL, SUBMITTER, OTHER];
+    for (key, person) in (100..).zip(comers) {
+        world.must(person, register(&world, person, key, 500));
+    }
+    let mut sizes = Vec::new();
+    for _ in 0..5 {
+        world.go_to_next_epoch();
+        sizes.push(seated(&world).len());
+    }
+    assert_eq!(
+        sizes,
+        [2, 3, 4, 5, 5],
+        "one seat at a time while there are few"
+    );
+    let committee = committee(&world.state);
+    assert_eq!(committee.number, 4);
+    for number in 0..=4 {
+        let one = committee_by_number(&world.state, number).unwrap();
+        assert_eq!(one.number, number);
+        assert_eq!(committee_at(&world.state, one.height), Some(one));
+    }
+    assert_eq!(
+        committee_at(&world.state, committee.height - 1)
+            .unwrap()
+            .number,
+        3
+    );
+    assert_eq!(committee_at(&world.state, u64::MAX), Some(committee));
+}
+
+#[test]
+fn at_most_a_third_of_the_seats_changes_at_a_boundary() {
+    let crowd: Vec<Person> = (20..29).map(Person).collect();
+    let mut world = World::with(|genesis| {
+        genesis.validators = crowd.iter().map(|one| validator(*one, 1_000)).collect();
+        genesis.accounts = crowd.iter().map(|one| funded(*one)).collect();
+    });
+    for one in &crowd[..8] {
+        world.must(*one, Action::LeaveValidator {});
+    }
+    let mut sizes = Vec::new();
+    for _ in 0..6 {
+        world.go_to_next_epoch();
+        sizes.push(committee(&world.state).seats.len());
+    }
+    assert_eq!(sizes, [6, 4, 3, 2, 1, 1]);
+    let gone = view::validator(&world.state, &crowd[0].address()).unwrap();
+    assert_eq!(gone.status, ValidatorStatus::Left);
+    assert_eq!(view::registered(&world.state).len(), 1);
+}
+
+#[test]
+fn the_last_seat_is_never_empty_and_is_handed_over() {
+    let mut world = World::with(|_| {});
+    world.must(VALIDATOR, Action::LeaveValidator {});
+    world.go_to_next_epoch();
+    assert_eq!(seated(&world), [VALIDATOR], "nobody else is there");
+    world.must(OWNER, register(&world, OWNER, 100, 200));
+    world.go_to_next_epoch();
+    assert_eq!(seated(&world), [OWNER]);
+    assert_eq!(status(&world, VALIDATOR), ValidatorStatus::Left);
+    assert!(world.events.iter().any(
+        |event| matches!(event, Event::SeatLost { validator, .. } if *validator == VALIDATOR.address())
+    ));
+}
+
+#[test]
+fn seats_go_to_the_most_stake_and_the_rest_wait() {
+    let mut world = World::with(|genesis| {
+        genesis.params.seats_max = 2;
+        genesis.validators = vec![
+            validator(VALIDATOR, 1_000),
+            validator(SECOND_VALIDATOR, 200),
+        ];
+    });
+    world.must(OWNER, register(&world, OWNER, 100, 200));
+    world.go_to_next_epoch();
+    assert_eq!(
+        seated(&world),
+        [VALIDATOR, SECOND_VALIDATOR],
+        "of equals, who was there first"
+    );
+    let pool = soma_protocol::PoolId::Validator(OWNER.address());
+    let amount = Amount(1);
+    world.must(RIVAL, Action::AddStake { pool, amount });
+    world.go_to_next_epoch();
+    assert_eq!(seated(&world), [VALIDATOR, OWNER]);
+    assert_eq!(status(&world, SECOND_VALIDATOR), ValidatorStatus::Ready);
+}
+
+#[test]
+fn a_consensus_key_serves_one_validator_and_must_be_held() {
+    let mut world = World::with(|_| {});
+    let taken = Action::RegisterValidator {
+        consensus_key: ConsensusKey([VALIDATOR.0; 32]),
+        proof: [0; 64],
+        commission_bps: 0,
+        stake: Amount::soma(500),
+    };
+    assert_eq!(world.act(OWNER, taken), Err(Rejection::ConsensusKeyTaken));
+    // Somebody else's proof does not serve, nor does one for another chain.
+    let copied = register(&world, RIVAL, 100, 500);
+    assert_eq!(world.act(OWNER, copied), Err(Rejection::BadProof));
+    world.must(OWNER, register(&world, OWNER, 100, 500));
+    let again = register(&world, RIVAL, 100, 500);
+    assert_eq!(world.act(RIVAL, again), Err(Rejection::ConsensusKeyTaken));
+    let twice = register(&world, OWNER, 101, 500);
+    assert_eq!(world.act(OWNER, twice), Err(Rejection::AlreadyValidator));
+    let poor = register(&world, RIVAL, 102, 99);
+    let (stake, minimum) = (Amount::soma(99), Amount::soma(100));
+    let refused = Err(Rejection::StakeTooLow { stake, minimum });
+    assert_eq!(world.act(RIVAL, poor), refused);
+}
+
+#[test]
+fn a_key_is_rotated_as_one_change_of_seat() {
+    let mut world = World::with(|_| {});
+    world.must(VALIDATOR, rotate(&world, VALIDATOR, 100));
+    let old = committee(&world.state).seats[0].consensus_key;
+    assert_eq!(
+        old,
+        ConsensusKey([VALIDATOR.0; 32]),
+        "the old key votes until then"
+    );
+    world.go_to_next_epoch();
+    let seat = committee(&world.state).seats[0];
+    assert_eq!(seat.consensus_key, consensus_key(100));
+    assert_eq!(seat.validator, VALIDATOR.address());
+    let back = register(&world, OWNER, 100, 500);
+    assert_eq!(world.act(OWNER, back), Err(Rejection::ConsensusKeyTaken));
+}
+
+/// Opens the randomness of these validators in every epoch from the next on, for `epochs` epochs.
+fn run(world: &mut World, present: &[Person], epochs: u32) {
+    let value = Hash([5; 32]);
+    for _ in 0..epochs {
+        let next = world.epoch().next();
+        for person in present {
+            let commitment = commitment::beacon(&world.chain, &person.address(), next, &value);
+            let epoch = next;
+            drop(world.act(*person, Action::CommitBeacon { epoch, commitment }));
+        }
+        world.go_to_next_epoch();
+        for person in present {
+            let epoch = next;
+            drop(world.act(*person, Action::OpenBeacon { epoch, value }));
+        }
+    }
+}
+
+#[test]
+fn absence_jails_and_presence_returns() {
+    let mut world = World::with(|genesis| {
+        genesis.params.absence_epochs = 2;
+        genesis.params.jail_epochs = 2;
+        genesis.validators = vec![
+            validator(VALIDATOR, 1_000),
+            validator(SECOND_VALIDATOR, 900),
+        ];
+    });
+    let pool = view::validator(&world.state, &SECOND_VALIDATOR.address())
+        .unwrap()
+        .pool;
+    run(&mut world, &[VALIDATOR], 2);
+    let until = world.epoch().after(2);
+    assert_eq!(
+        status(&world, SECOND_VALIDATOR),
+        ValidatorStatus::Ready,
+        "missed one"
+    );
+    world.go_to_next_epoch();
+    let jailed = status(&world, SECOND_VALIDATOR);
+    assert_eq!(
+        jailed,
+        ValidatorStatus::Jailed {
+            until: until.next()
+        }
+    );
+    assert_eq!(seated(&world), [VALIDATOR]);
+    let early = world.act(SECOND_VALIDATOR, Action::ReturnValidator {});
+    assert_eq!(
+        early,
+        Err(Rejection::StillJailed {
+            until: until.next()
+        })
+    );
+    world.go_to_next_epoch();
+    world.go_to_next_epoch();
+    world.must(SECOND_VALIDATOR, Action::ReturnValidator {});
+    world.go_to_next_epoch();
+    assert_eq!(seated(&world), [VALIDATOR, SECOND_VALIDATOR]);
+    let after = view::validator(&world.state, &SECOND_VALIDATOR.address())
+        .unwrap()
+        .pool;
+    assert_eq!(after, pool, "absence alone costs no stake");
+}
+
+#[test]
+fn nobody_is_jailed_for_an_epoch_in_which_nobody_came() {
+    let mut world = World::with(|genesis| genesis.params.absence_epochs = 2);
+    for _ in 0..5 {
+        world.go_to_next_epoch();
+    }
+    assert_eq!(status(&world, VALIDATOR), ValidatorStatus::Ready);
+}
+
+fn ballot(world: &World, key: u8, ballot: Ballot) -> SignedBallot {
+    let bytes = signed_bytes(&world.chain, 3, 9, &ballot);
+    let key = ed25519_zebra::SigningKey::from_bytes(&[key; 32]);
+    SignedBallot {
+        ballot,
+        signature: key.sign(&bytes).to_bytes(),
+    }
+}
+
+fn evidence(world: &World, key: u8, first: Ballot, second: Ballot) -> Action {
+    let evidence = Evidence {
+        consensus_key: consensus_key(key),
+        epoch: 3,
+        view: 9,
+        first: ballot(world, key, first),
+        second: ballot(world, key, second),
+    };
+    Action::ReportEquivocation { evidence }
+}
+
+fn notarize(block: u8) -> Ballot {
+    Ballot::Notarize {
+        parent: 8,
+        block: Hash([block; 32]),
+    }
+}
+
+fn finalize(block: u8) -> Ballot {
+    Ballot::Finalize {
+        parent: 8,
+        block: Hash([block; 32]),
+    }
+}
+
+#[test]
+fn who_signs_two_histories_is_slashed_and_never_returns() {
+    let mut world = World::with(|_| {});
+    world.must(OWNER, register(&world, OWNER, 100, 500));
+    world.go_to_next_epoch();
+    assert_eq!(seated(&world), [VALIDATOR, OWNER]);
+    let pool = soma_protocol::PoolId::Validator(OWNER.address());
+    let amount = Amount::soma(200);
+    world.must(OWNER, Action::WithdrawStake { pool, amount });
+    // It rotates its key away; the old one still speaks against it.
+    world.must(OWNER, rotate(&world, OWNER, 101));
+    let burned = world.holdings.burned;
+    world.must(RIVAL, evidence(&world, 100, notarize(1), notarize(2)));
+    let record = view::validator(&world.state, &OWNER.address()).unwrap();
+    assert_eq!(record.status, ValidatorStatus::Expelled);
+    assert_eq!(
+        record.pool.stake,
+        Amount::soma(270),
+        "a tenth of what stands"
+    );
+    assert_eq!(
+        record.pool.leaving,
+        Amount::soma(180),
+        "and of what is leaving"
+    );
+    assert!(world.holdings.burned >= burned.plus(Amount::soma(50)));
+    let again = evidence(&world, 100, finalize(1), finalize(2));
+    assert_eq!(world.act(RIVAL, again), Err(Rejection::Expelled));
+    world.go_to_next_epoch();
+    assert_eq!(seated(&world), [VALIDATOR]);
+    let back = register(&world, OWNER, 102, 500);
+    assert_eq!(world.act(OWNER, back), Err(Rejection::Expelled));
+    let amount = Amount::soma(9_999);
+    world.must(OWNER, Action::WithdrawStake { pool, amount });
+}
+
+#[test]
+fn votes_that_an_honest_validator_signs_are_no_evidence() {
+    let mut world = World::with(|_| {});
+    world.must(OWNER, register(&world, OWNER, 100, 500));
+    let honest = [
+        (notarize(1), notarize(1)),
+        (notarize(1), finalize(1)),
+        (notarize(1), Ballot::Nullify),
+        (finalize(1), notarize(2)),
+        (Ballot::Nullify, Ballot::Nullify),
+    ];
+    for (first, second) in honest {
+        let action = evidence(&world, 100, first, second);
+        assert_eq!(world.act(RIVAL, action), Err(Rejection::BadEvidence));
+    }
+    // Signatures of another key, and a key that nobody has.
+    let Action::ReportEquivocation { mut evidence } =
+        evidence(&world, 100, notarize(1), notarize(2))
+    else {
+        unreachable!()
+    };
+    evidence.consensus_key = consensus_key(99);
+    let stranger = Action::ReportEquivocation { evidence };
+    assert_eq!(world.act(RIVAL, stranger), Err(Rejection::NoSuchKey));
+    evidence.consensus_key = consensus_key(100);
+    evidence.second = ballot(&world, 99, notarize(2));
+    let forged = Action::ReportEquivocation { evidence };
+    assert_eq!(world.act(RIVAL, forged), Err(Rejection::BadEvidence));
+    assert_eq!(status(&world, OWNER), ValidatorStatus::Ready);
+}
