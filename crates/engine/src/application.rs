@@ -40,6 +40,9 @@ use crate::{
     block::{BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX, Block, Context, hash},
 };
 
+/// The longest wait for work where several validators take turns.
+const IDLE_SHARED_MS: u64 = 1_000;
+
 /// What the proposer has chosen; the block follows from it and the parent.
 pub(crate) struct Draft {
     timestamp_ms: u64,
@@ -66,6 +69,16 @@ pub(crate) struct Core {
 }
 
 impl Core {
+    /// The longest wait for work. Where several validators take turns it is short, because
+    /// the others cannot tell a leader that waits from one that is gone.
+    pub(crate) fn idle_block_ms(&self) -> u64 {
+        if self.committee.len() > 1 {
+            self.idle_block_ms.min(IDLE_SHARED_MS)
+        } else {
+            self.idle_block_ms
+        }
+    }
+
     /// Executes a block and everything that belongs to its height.
     pub(crate) fn execute(
         &self,
@@ -307,7 +320,7 @@ impl<E: Spawner + StorageContext> Pacer<E> {
         let digest = hash(parent.digest());
         let parent_ms = parent.inner().timestamp_ms;
         let deadline_ms = state.after(&digest, next_deadline_ms).flatten();
-        let idle_ms = parent_ms + self.core.idle_block_ms;
+        let idle_ms = parent_ms + self.core.idle_block_ms();
         let soonest_ms = parent_ms + self.core.block_ms.max(1);
         let latest_ms = deadline_ms.unwrap_or(idle_ms).min(idle_ms).max(soonest_ms);
         clock.sleep_until(instant(soonest_ms)).await;

@@ -5,23 +5,23 @@ use std::{
     any::Any,
     net::TcpListener,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
 };
 
-use commonware_codec::{Copying, DecodeExt as _};
-use commonware_cryptography::{Signer as _, ed25519::PrivateKey};
-use commonware_p2p::Address as PeerAddress;
 use commonware_runtime::{
     Metrics as _, Runner as _, Spawner as _, Supervisor as _,
     tokio::{Config as RuntimeConfig, Context, Runner},
 };
-use commonware_utils::{TryCollect as _, ordered::Map};
-use soma_protocol::{Memory, Read};
+use soma_protocol::{ConsensusKey, Memory, Read};
 use soma_store::{Folder, History, State, Tip};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc as queue, watch};
 
-use crate::{Config, EngineError, Pool, Sink, network, node};
+use crate::{
+    Config, EngineError, Gossip, Heard, Pool, Sink, gossip,
+    network::{self, Directory},
+    node,
+};
 
 const WORKER_THREADS: usize = 2;
 /// Commits to what belongs to this node on a disk that it shares with nobody.
@@ -35,6 +35,8 @@ pub struct Handle {
     stop: Arc<Notify>,
     failure: watch::Receiver<Option<Arc<EngineError>>>,
     metrics: Box<dyn Fn() -> String + Send + Sync>,
+    gossip: Gossip,
+    heard: Mutex<Option<queue::Receiver<Heard>>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -84,6 +86,22 @@ impl Handle {
     /// The engine's own measurements, as Prometheus text.
     pub fn metrics(&self) -> String {
         (self.metrics)()
+    }
+
+    /// Speaks to the other nodes.
+    pub fn gossip(&self) -> Gossip {
+        self.gossip.clone()
+    }
+
+    /// What other nodes say, for one listener: `None` when it has been taken already.
+    pub fn heard(&self) -> Option<queue::Receiver<Heard>> {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.take()
+    }
+
+    /// The nodes that are connected now.
+    pub fn connected(&self) -> Vec<ConsensusKey> {
+        self.metrics().lines().filter_map(connected).collect()
     }
 
     /// Why the node stopped by itself, once it has.
@@ -146,6 +164,7 @@ pub fn start(
     let stop = Arc::new(Notify::new());
     let (failure_sender, failure) = watch::channel(None);
     let (running_sender, running) = mpsc::sync_channel(1);
+    let (gossip, heard, ends) = gossip::queues();
     let job = Job {
         config,
         folder,
@@ -154,6 +173,7 @@ pub fn start(
         history: Arc::clone(&history),
         work: Arc::clone(&work),
         stop: Arc::clone(&stop),
+        gossip: ends,
     };
     let thread = thread::Builder::new()
         .name("soma-engine".into())
@@ -188,6 +208,8 @@ pub fn start(
                 stop,
                 failure,
                 metrics,
+                gossip,
+                heard: Mutex::new(Some(heard)),
                 thread: Some(thread),
             })
         }
@@ -210,6 +232,7 @@ struct Job {
     history: Arc<History>,
     work: Arc<Notify>,
     stop: Arc<Notify>,
+    gossip: gossip::Ends,
 }
 
 impl Job {
@@ -238,14 +261,16 @@ impl Job {
         context: Context,
         running: mpsc::SyncSender<Result<Running, EngineError>>,
     ) -> Result<(), EngineError> {
-        #[expect(clippy::expect_used, reason = "every 32 bytes are an ed25519 seed")]
-        let key = PrivateKey::decode(Copying(&self.config.key.0)).expect("a seed decodes");
+        let key = network::private_key(&self.config.key);
         let chain = self.config.genesis.chain_id();
-        let peers: Map<_, PeerAddress> = [(key.public_key(), self.config.listen.into())]
-            .into_iter()
-            .try_collect()
-            .unwrap_or_default();
-        let links = network::connect(&context, &chain.0, key.clone(), self.config.listen, peers);
+        let links = network::connect(
+            &context,
+            &chain.0,
+            key.clone(),
+            self.config.listen,
+            &Directory::new(&self.config.peers)?,
+            node::committee(&self.config.genesis)?.keys(),
+        );
         let metrics = context.child("metrics");
         let config = node::Config {
             prefix: PREFIX.into(),
@@ -257,6 +282,7 @@ impl Job {
             sink: self.sink,
             work: self.work,
             history: self.history,
+            gossip: self.gossip,
         };
         let mut node = Box::pin(node::start(context, config, links)).await?;
         let metrics = Box::new(move || metrics.encode());
@@ -269,6 +295,17 @@ impl Job {
             error = node.ended() => Err(error),
         }
     }
+}
+
+/// The peer that a line of the measurements calls connected.
+fn connected(line: &str) -> Option<ConsensusKey> {
+    let (name, rest) = line.split_once("{peer=\"")?;
+    let key = rest.split('"').next()?;
+    let mut bytes = [0; 32];
+    for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
+        *byte = u8::from_str_radix(key.get(at..at + 2)?, 16).ok()?;
+    }
+    (name.ends_with("_connected") && key.len() == 64).then_some(ConsensusKey(bytes))
 }
 
 /// What a panic said.

@@ -6,6 +6,7 @@
 
 mod application;
 mod block;
+mod gossip;
 mod handle;
 mod network;
 mod node;
@@ -14,11 +15,13 @@ mod recorder;
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use soma_protocol::{Address, Genesis, Read, VerifiedTransaction};
+use soma_protocol::{Address, ConsensusKey, Genesis, Read, VerifiedTransaction};
 use soma_store::StoreError;
 
 pub use block::{BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX};
+pub use gossip::{GOSSIP_BYTES_MAX, GOSSIP_WAITING_MAX, Gossip, Heard};
 pub use handle::{Handle, start};
+pub use network::{PEERS_MAX, PeerAddress};
 pub use soma_store::history::FinalizedBlock;
 
 /// Where blocks get their transactions from.
@@ -54,20 +57,43 @@ impl std::fmt::Debug for ConsensusSecret {
     }
 }
 
-/// What a validator needs to run.
+impl ConsensusSecret {
+    /// The public half, by which genesis and other validators know it.
+    pub fn public(&self) -> ConsensusKey {
+        let key = network::private_key(self);
+        ConsensusKey(network::bytes_of(
+            &commonware_cryptography::Signer::public_key(&key),
+        ))
+    }
+}
+
+/// Another node of the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The key by which it is known: connections from anybody else are refused.
+    pub key: ConsensusKey,
+    /// Where it listens; `None` when it connects to us and cannot be reached.
+    pub address: Option<PeerAddress>,
+}
+
+/// What a node needs to run. Whether it votes is for the chain to say: a node whose key has no seat
+/// follows, checks every certificate and executes every block.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The state folder; made if it is not there.
     pub dir: PathBuf,
     /// The chain.
     pub genesis: Genesis,
-    /// The key this node votes with.
+    /// The key this node votes with and is known by.
     pub key: ConsensusSecret,
-    /// Where other validators connect. A committee of one listens too, and nobody comes.
+    /// Where other nodes connect. A committee of one listens too, and nobody comes.
     pub listen: SocketAddr,
+    /// The other nodes: validators, and followers that may connect. At most [`PEERS_MAX`] in all.
+    pub peers: Vec<Peer>,
     /// The least time between two blocks while there is work, in milliseconds.
     pub block_ms: u64,
-    /// The most time between two blocks while there is none, in milliseconds.
+    /// The most time between two blocks while there is none, in milliseconds. With more than one
+    /// validator it is a second at most, so that an absent one is noticed soon.
     pub idle_block_ms: u64,
 }
 
@@ -89,6 +115,24 @@ pub enum EngineError {
     ValidatorKey {
         /// The validator.
         validator: Address,
+    },
+    /// A peer's key is not a key.
+    #[error("the key of peer {key} is not an ed25519 key")]
+    PeerKey {
+        /// The key.
+        key: ConsensusKey,
+    },
+    /// A peer's address is not an address.
+    #[error("{text:?} is not an address: it reads as host:port")]
+    PeerAddress {
+        /// What was given.
+        text: String,
+    },
+    /// More nodes are named than one node talks to.
+    #[error("{peers} peers are named, at most {max} are possible", max = PEERS_MAX)]
+    TooManyPeers {
+        /// How many are named.
+        peers: usize,
     },
     /// The address to listen on is taken or not allowed.
     #[error("cannot listen on {address}: {source}")]

@@ -1,13 +1,24 @@
-//! The network of a running node: authenticated and encrypted connections to the validators.
+//! The network of a running node: authenticated and encrypted connections to the other nodes.
 //!
 //! A committee of one runs on it as well, with nobody to talk to: the same code path as a network
 //! of many, at the price of one listening socket on loopback. It decides nothing about blocks.
 
-use std::{net::SocketAddr, num::NonZeroU32, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{Ipv4Addr, SocketAddr},
+    num::{NonZeroU32, NonZeroUsize},
+    str::FromStr,
+    time::Duration,
+};
 
-use commonware_cryptography::{ChaCha20Poly1305, ed25519::PrivateKey, ed25519::PublicKey};
+use commonware_codec::{Copying, DecodeExt as _};
+use commonware_cryptography::{
+    ChaCha20Poly1305,
+    ed25519::{PrivateKey, PublicKey},
+};
 use commonware_p2p::{
-    Address as PeerAddress, AddressableManager as _,
+    Address, AddressableManager as _, AddressableTrackedPeers, Ingress,
     authenticated::lookup::{self, Oracle},
 };
 use commonware_runtime::{Supervisor as _, tokio::Context};
@@ -15,17 +26,134 @@ use commonware_stream::{
     cups::{self, Cups},
     sake::{self, Sake},
 };
-use commonware_utils::{NZU32, NZUsize, ordered::Map};
+use commonware_utils::{Hostname, NZU32, NZUsize, TryCollect as _, ordered::Map};
+use soma_protocol::ConsensusKey;
 
 use crate::{
+    ConsensusSecret, EngineError, Peer,
     node::Links,
-    parts::{QUOTA, message_bytes_max},
+    parts::{GOSSIP_QUOTA, QUOTA, message_bytes_max},
 };
 
-/// How many validators a committee can have; mailboxes are allocated for all of them.
-const VALIDATORS_MAX: NonZeroU32 = NZU32!(16);
+/// How many nodes one node talks to, itself included. Mailboxes are allocated for all of them.
+pub const PEERS_MAX: usize = 32;
+const PEERS: NonZeroUsize = NZUsize!(PEERS_MAX);
+/// The largest committee: bounds certificates.
+const SEATS_MAX: NonZeroU32 = NZU32!(32);
 const SYNCHRONY_BOUND: Duration = Duration::from_secs(5);
 const HANDSHAKE_AGE_MAX: Duration = Duration::from_secs(10);
+
+/// Where a node listens, as in `203.0.113.7:8646` or `validator.example.org:8646`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PeerAddress(Ingress);
+
+impl From<SocketAddr> for PeerAddress {
+    fn from(address: SocketAddr) -> Self {
+        Self(Ingress::Socket(address))
+    }
+}
+
+impl FromStr for PeerAddress {
+    type Err = EngineError;
+
+    fn from_str(text: &str) -> Result<Self, EngineError> {
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return Ok(address.into());
+        }
+        let name = text.rsplit_once(':').and_then(|(host, port)| {
+            let host = Hostname::new(host).ok()?;
+            let port = port.parse().ok()?;
+            Some(Self(Ingress::Dns { host, port }))
+        });
+        name.ok_or_else(|| EngineError::PeerAddress { text: text.into() })
+    }
+}
+
+impl fmt::Display for PeerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Ingress::Socket(address) => address.fmt(f),
+            Ingress::Dns { host, port } => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+impl fmt::Debug for PeerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The key of a validator or follower.
+#[expect(clippy::expect_used, reason = "every 32 bytes are an ed25519 seed")]
+pub(crate) fn private_key(secret: &ConsensusSecret) -> PrivateKey {
+    PrivateKey::decode(Copying(&secret.0)).expect("a seed decodes")
+}
+
+/// A key in the protocol's words.
+pub(crate) fn bytes_of(key: &PublicKey) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(key.as_ref());
+    bytes
+}
+
+/// A key in the engine's words; `None` when the bytes are not a key.
+pub(crate) fn public_key(key: &ConsensusKey) -> Option<PublicKey> {
+    PublicKey::decode(Copying(&key.0)).ok()
+}
+
+/// Where all nodes are.
+pub(crate) struct Directory(BTreeMap<PublicKey, Address>);
+
+impl Directory {
+    /// The configured peers.
+    ///
+    /// # Errors
+    /// [`EngineError::PeerKey`] and [`EngineError::TooManyPeers`].
+    pub(crate) fn new(peers: &[Peer]) -> Result<Self, EngineError> {
+        if peers.len() >= PEERS_MAX {
+            let peers = peers.len();
+            return Err(EngineError::TooManyPeers { peers });
+        }
+        let address = |peer: &Peer| {
+            let key = public_key(&peer.key).ok_or(EngineError::PeerKey { key: peer.key })?;
+            Ok((key, dialed(peer.address.as_ref())))
+        };
+        peers
+            .iter()
+            .map(address)
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    /// Peers by their part in the network: those who vote, and those who only follow.
+    fn tracked<'a>(
+        &self,
+        committee: impl Iterator<Item = &'a PublicKey>,
+    ) -> AddressableTrackedPeers<PublicKey> {
+        let mut followers = self.0.clone();
+        let voters: BTreeMap<_, _> = committee
+            .map(|key| {
+                let address = followers.remove(key);
+                (key.clone(), address.unwrap_or_else(|| dialed(None)))
+            })
+            .collect();
+        AddressableTrackedPeers::new(ordered(voters), ordered(followers))
+    }
+}
+
+fn ordered(peers: BTreeMap<PublicKey, Address>) -> Map<PublicKey, Address> {
+    peers.into_iter().try_collect().unwrap_or_default()
+}
+
+/// The engine wants an address of everybody. Port 0 is nobody's: dialing it fails at once, and the
+/// peer is let in when it comes by itself.
+fn dialed(address: Option<&PeerAddress>) -> Address {
+    let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let ingress = address.map_or(Ingress::Socket(nowhere), |address| address.0.clone());
+    let egress = nowhere;
+    Address::Asymmetric { ingress, egress }
+}
 
 /// The links of a node to its peers.
 pub(crate) type PeerLinks = Links<
@@ -35,13 +163,14 @@ pub(crate) type PeerLinks = Links<
     lookup::Receiver<PublicKey>,
 >;
 
-/// Listens on `listen` and connects to `peers`.
-pub(crate) fn connect(
+/// Listens on `listen` and connects to the committee and to all in the directory.
+pub(crate) fn connect<'a>(
     context: &Context,
     namespace: &[u8],
     key: PrivateKey,
     listen: SocketAddr,
-    peers: Map<PublicKey, PeerAddress>,
+    directory: &Directory,
+    committee: impl Iterator<Item = &'a PublicKey>,
 ) -> PeerLinks {
     let handshake = Cups::<_, ChaCha20Poly1305>::new(
         Sake {
@@ -56,13 +185,16 @@ pub(crate) fn connect(
         handshake,
         namespace,
         listen,
-        NZUsize!(16),
-        message_bytes_max(VALIDATORS_MAX),
+        PEERS,
+        message_bytes_max(SEATS_MAX),
         NZUsize!(256),
     );
     config.tracked_peer_sets = NZUsize!(1);
+    // Who may connect is decided by key, which is proved, and not by address: nodes sit behind
+    // translators, and names move.
+    config.bypass_ip_check = true;
     let (mut network, mut oracle) = lookup::Network::new(context.child("network"), config);
-    oracle.track(0, peers);
+    oracle.track(0, directory.tracked(committee));
     let mut channel = |number| network.register(number, QUOTA);
     let links = Links {
         peers: oracle.clone(),
@@ -72,6 +204,7 @@ pub(crate) fn connect(
         certificate_requests: channel(2),
         block_requests: channel(3),
         blocks: channel(4),
+        gossip: network.register(5, GOSSIP_QUOTA),
     };
     network.start();
     links

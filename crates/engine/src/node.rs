@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, future::poll_fn, sync::Arc, task::Poll};
 
 use commonware_broadcast::buffered;
-use commonware_codec::{CodecShared, Copying, DecodeExt as _};
+use commonware_codec::CodecShared;
 use commonware_consensus::{
     Reporters,
     marshal::{Identifier, core::Actor as Marshal, resolver::p2p as backfill, standard::Deferred},
@@ -42,6 +42,8 @@ use crate::{
     EngineError, Pool, Sink,
     application::{Core, Pacer, authenticate, finalized_block},
     block::{Block, hash},
+    gossip,
+    network::public_key,
     parts::{self, Mailbox, Variant},
     recorder::{Receipts, Recorder},
 };
@@ -61,6 +63,7 @@ pub(crate) struct Config {
     pub(crate) sink: Arc<dyn Sink>,
     pub(crate) work: Arc<Notify>,
     pub(crate) history: Arc<History>,
+    pub(crate) gossip: gossip::Ends,
 }
 
 /// The network a node talks on.
@@ -74,6 +77,7 @@ pub(crate) struct Links<P, B, S, R> {
     pub(crate) certificate_requests: (S, R),
     pub(crate) block_requests: (S, R),
     pub(crate) blocks: (S, R),
+    pub(crate) gossip: (S, R),
 }
 
 /// A node that runs.
@@ -135,6 +139,7 @@ where
         parts::broadcast(me, links.peers),
     );
     broadcaster.start(links.blocks);
+    config.gossip.start(context.child("gossip"), links.gossip);
 
     let codec = Scheme::certificate_codec_config_unbounded();
     let certificates = archive(&context, prefix, "certificates", &page_cache, codec).await?;
@@ -220,10 +225,9 @@ fn core<E: Spawner + StorageContext>(
 }
 
 /// The validators of genesis: consensus key to account.
-fn committee(genesis: &Genesis) -> Result<BTreeMap<PublicKey, Address>, EngineError> {
+pub(crate) fn committee(genesis: &Genesis) -> Result<BTreeMap<PublicKey, Address>, EngineError> {
     let validators = genesis.validators.iter().map(|validator| {
-        let key = PublicKey::decode(Copying(&validator.consensus_key.0));
-        let key = key.map_err(|_| EngineError::ValidatorKey {
+        let key = public_key(&validator.consensus_key).ok_or(EngineError::ValidatorKey {
             validator: validator.address,
         })?;
         Ok((key, validator.address))

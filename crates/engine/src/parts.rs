@@ -51,6 +51,7 @@ use soma_store::database::{self, Operation, Qmdb};
 use crate::{
     application::{Application, Core, Pacer},
     block::Block,
+    gossip::GOSSIP_BYTES_MAX,
 };
 
 /// There is one engine epoch: the committee of genesis makes all blocks.
@@ -70,11 +71,13 @@ const RETRY: Duration = Duration::from_millis(500);
 /// How long a proposal may take beyond the longest wait for work.
 const PROPOSAL_MARGIN: Duration = Duration::from_secs(1);
 const CERTIFICATION_MARGIN: Duration = Duration::from_secs(1);
-const ABSENT_LEADER: Duration = Duration::from_secs(10);
+const ABSENT_LEADER: Duration = Duration::from_secs(1);
 
 /// The most messages per second and peer on one channel. Mailboxes are allocated for this many
 /// messages of every peer.
 pub(crate) const QUOTA: Quota = Quota::per_second(NZU32!(256));
+/// The same for gossip, whose messages are long.
+pub(crate) const GOSSIP_QUOTA: Quota = Quota::per_second(NZU32!(64));
 
 /// The way blocks travel: whole.
 pub(crate) type Variant = Standard<Block>;
@@ -111,6 +114,7 @@ pub(crate) fn message_bytes_max(validators: NonZeroU32) -> u32 {
     max_message_size(&[
         simplex::max_payload_size::<Scheme, Digest>(validators),
         marshal::max_payload_size::<Variant, Scheme>(validators, &()),
+        GOSSIP_BYTES_MAX,
     ])
 }
 
@@ -246,7 +250,7 @@ where
     E: Spawner + StorageContext,
     B: Blocker<PublicKey = PublicKey>,
 {
-    let longest_wait = Duration::from_millis(core.idle_block_ms.max(core.block_ms));
+    let longest_wait = Duration::from_millis(core.idle_block_ms().max(core.block_ms));
     let leader_timeout = longest_wait + PROPOSAL_MARGIN;
     let certification_timeout = leader_timeout + CERTIFICATION_MARGIN;
     simplex::Config {

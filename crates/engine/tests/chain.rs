@@ -5,141 +5,38 @@
     reason = "a failed expectation fails the test"
 )]
 
+mod queue;
+
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     io::{BufRead as _, BufReader, Write as _},
     net::SocketAddr,
     path::Path,
     process::{Child, ChildStdout, Command, Stdio},
-    sync::{Arc, Mutex, mpsc},
+    sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
 
+use queue::{ALICE, BOB, Queue, address, genesis, transfer, validator};
 use soma_engine::{
     Config, ConsensusSecret, EngineError, FinalizedBlock, Handle, Pool, Sink, start,
 };
-use soma_protocol::{
-    Action, Address, Amount, ArchitectureSpec, ConsensusKey, Genesis, GenesisAccount,
-    GenesisValidator, Hash, Params, Read, SecretKey, SignedTransaction, Transaction,
-    VerifiedTransaction, view,
-};
+use soma_protocol::{Amount, Hash, SignedTransaction, view};
 use soma_store::{StoreError, history::Subject};
 
-const VALIDATOR: [u8; 32] = [1; 32];
-const ALICE: [u8; 32] = [2; 32];
-const BOB: [u8; 32] = [3; 32];
 const FOLDER: &str = "SOMA_TEST_FOLDER";
 
-fn address(seed: [u8; 32]) -> Address {
-    SecretKey::from_bytes(&seed).address()
-}
-
-fn genesis() -> Genesis {
-    let params = Params {
-        epoch_ms: 0,
-        ..Params::local()
-    };
-    Genesis {
-        chain: "test".into(),
-        timestamp_ms: 1_767_225_600_000,
-        params,
-        architecture: ArchitectureSpec::nano(),
-        accounts: vec![GenesisAccount {
-            address: address(ALICE),
-            balance: Amount::soma(1_000),
-        }],
-        validators: vec![GenesisValidator {
-            address: address(VALIDATOR),
-            consensus_key: ConsensusKey(address(VALIDATOR).0),
-            stake: Amount::soma(100),
-        }],
-        models: Vec::new(),
-        operator: None,
-    }
-}
-
-fn transfer(nonce: u64, amount: u64) -> SignedTransaction {
-    Transaction {
-        chain: genesis().chain_id(),
-        sender: address(ALICE),
-        nonce,
-        fee_limit: Amount::soma(1),
-        valid_until_ms: u64::MAX,
-        action: Action::Transfer {
-            to: address(BOB),
-            amount: Amount(amount),
-        },
-    }
-    .sign(&SecretKey::from_bytes(&ALICE))
-}
-
-/// One sender's transactions by nonce, dropped once they are final.
-#[derive(Default)]
-struct Queue {
-    waiting: Mutex<BTreeMap<u64, VerifiedTransaction>>,
-    finalized: Mutex<Option<mpsc::Sender<FinalizedBlock>>>,
-}
-
-impl Queue {
-    fn reporting(sender: mpsc::Sender<FinalizedBlock>) -> Arc<Self> {
-        Arc::new(Self {
-            finalized: Mutex::new(Some(sender)),
-            ..Self::default()
-        })
-    }
-
-    fn add(&self, transaction: SignedTransaction) -> Hash {
-        let verified = transaction.verify(&genesis().chain_id()).unwrap();
-        let hash = verified.hash();
-        self.waiting
-            .lock()
-            .unwrap()
-            .insert(verified.transaction().nonce, verified);
-        hash
-    }
-}
-
-impl Pool for Queue {
-    fn select(&self, state: &dyn Read, _: u64, max_bytes: usize) -> Vec<VerifiedTransaction> {
-        let next = view::account(state, &address(ALICE)).nonce;
-        let mut left = max_bytes;
-        let waiting = self.waiting.lock().unwrap();
-        let due = waiting
-            .range(next..)
-            .zip(next..)
-            .take_while(|((nonce, _), at)| *nonce == at);
-        due.map_while(|((_, transaction), _)| {
-            left = left.checked_sub(transaction.size_bytes())?;
-            Some(transaction.clone())
-        })
-        .collect()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.waiting.lock().unwrap().is_empty()
-    }
-}
-
-impl Sink for Queue {
-    fn finalized(&self, block: FinalizedBlock) {
-        for transaction in &block.transactions {
-            self.waiting
-                .lock()
-                .unwrap()
-                .remove(&transaction.transaction.nonce);
-        }
-        if let Some(finalized) = &*self.finalized.lock().unwrap() {
-            let _ = finalized.send(block);
-        }
-    }
+fn pay(nonce: u64, amount: u64) -> SignedTransaction {
+    transfer(genesis(1).chain_id(), nonce, amount)
 }
 
 fn config(dir: &Path, block_ms: u64, idle_block_ms: u64) -> Config {
     Config {
         dir: dir.to_path_buf(),
-        genesis: genesis(),
-        key: ConsensusSecret(VALIDATOR),
+        genesis: genesis(1),
+        key: ConsensusSecret(validator(0)),
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        peers: Vec::new(),
         block_ms,
         idle_block_ms,
     }
@@ -201,7 +98,7 @@ fn a_chain_of_one_orders_transfers_and_keeps_their_history() {
     let chain = Chain::start(dir.path(), 10, 1_000);
     assert_eq!(chain.balance(ALICE), Amount::soma(1_000).0);
     let hashes: Vec<_> = (0..5)
-        .map(|nonce| chain.send(transfer(nonce, 1_000 + nonce)))
+        .map(|nonce| chain.send(pay(nonce, 1_000 + nonce)))
         .collect();
     let last = chain.wait(hashes[4]);
     assert_eq!(chain.balance(BOB), 5_010);
@@ -209,10 +106,7 @@ fn a_chain_of_one_orders_transfers_and_keeps_their_history() {
     for (nonce, hash) in hashes.iter().enumerate() {
         let found = history.transaction(hash).unwrap().expect("it is final");
         assert_eq!(found.receipt.result, Ok(()));
-        assert_eq!(
-            found.transaction,
-            transfer(nonce as u64, 1_000 + nonce as u64)
-        );
+        assert_eq!(found.transaction, pay(nonce as u64, 1_000 + nonce as u64));
         let block = history
             .block(found.height)
             .unwrap()
@@ -253,14 +147,14 @@ fn a_chain_of_one_orders_transfers_and_keeps_their_history() {
 fn blocks_slow_down_when_there_is_no_work_and_a_transaction_ends_the_wait() {
     let dir = tempfile::tempdir().unwrap();
     let chain = Chain::start(dir.path(), 10, 3_000);
-    chain.wait(chain.send(transfer(0, 1)));
+    chain.wait(chain.send(pay(0, 1)));
     std::thread::sleep(Duration::from_millis(700));
     assert!(
         chain.blocks.try_iter().count() <= 1,
         "an idle chain makes few blocks"
     );
     let began = Instant::now();
-    chain.wait(chain.send(transfer(1, 1)));
+    chain.wait(chain.send(pay(1, 1)));
     assert!(
         began.elapsed() < Duration::from_millis(1_500),
         "{:?}",
@@ -334,7 +228,7 @@ fn a_lost_history_is_rebuilt_from_the_blocks() {
     let dir = tempfile::tempdir().unwrap();
     let chain = Chain::start(dir.path(), 10, 200);
     for nonce in 0..20 {
-        chain.wait(chain.send(transfer(nonce, 7)));
+        chain.wait(chain.send(pay(nonce, 7)));
     }
     let height = chain.handle.history().height().unwrap();
     let before: Vec<_> = (1..=height)
@@ -369,7 +263,7 @@ fn child_under_load() {
     let mut next = chain.nonce();
     let mut load = |transactions: usize| {
         for _ in 0..transactions {
-            chain.queue.add(transfer(next, 1));
+            chain.queue.add(pay(next, 1));
             next += 1;
         }
         chain.handle.wake();
@@ -430,7 +324,7 @@ impl Acknowledged {
         let nonce = chain.nonce();
         assert_eq!(chain.balance(BOB), nonce);
         assert!(nonce >= self.0.len() as u64);
-        let block = chain.wait(chain.send(transfer(nonce, 1)));
+        let block = chain.wait(chain.send(pay(nonce, 1)));
         assert!(self.0.values().all(|(height, _)| *height < block.height));
     }
 }

@@ -284,6 +284,7 @@ fn open(config: NodeConfig) -> Result<Shared, NodeError> {
         genesis: config.genesis.clone(),
         key: config.consensus,
         listen: peers,
+        peers: Vec::new(),
         block_ms: config.block_ms,
         idle_block_ms: config.idle_block_ms,
     };

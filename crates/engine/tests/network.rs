@@ -1,0 +1,270 @@
+//! What a network of four validators promises when nodes are killed: real processes, real sockets
+//! on loopback, real disks.
+#![expect(clippy::unwrap_used, reason = "a failed expectation fails the test")]
+
+mod queue;
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead as _, BufReader, Write as _},
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use queue::{ALICE, Queue, address, genesis, transfer, validator};
+use soma_engine::{Config, ConsensusSecret, Handle, Peer, Pool, Sink, start};
+use soma_protocol::view;
+
+const FOLDER: &str = "SOMA_TEST_FOLDER";
+const NODE: &str = "SOMA_TEST_NODE";
+const PORTS: &str = "SOMA_TEST_PORTS";
+const VALIDATORS: u8 = 4;
+/// The one after the validators: a node without a seat.
+const FOLLOWER: u8 = VALIDATORS;
+const PATIENCE: Duration = Duration::from_mins(1);
+
+fn free_ports() -> Vec<u16> {
+    let listeners: Vec<_> = (0..=VALIDATORS)
+        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+        .collect();
+    let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
+    listeners.iter().map(port).collect()
+}
+
+fn config(dir: &Path, node: u8, ports: &[u16]) -> Config {
+    let at = |node: u8| SocketAddr::from(([127, 0, 0, 1], ports[usize::from(node)]));
+    let peer = |other: u8| Peer {
+        key: ConsensusSecret(validator(other)).public(),
+        // Nobody needs to know where a follower is.
+        address: (other != FOLLOWER).then(|| at(other).into()),
+    };
+    Config {
+        dir: dir.to_path_buf(),
+        genesis: genesis(VALIDATORS),
+        key: ConsensusSecret(validator(node)),
+        listen: at(node),
+        peers: (0..=FOLLOWER)
+            .filter(|other| *other != node)
+            .map(peer)
+            .collect(),
+        block_ms: 20,
+        idle_block_ms: 1_000,
+    }
+}
+
+/// The child of the tests: one node, with the same load in its pool as in every other's. It says
+/// what is final until it is killed.
+#[test]
+fn child_of_the_network() {
+    let Some(dir) = std::env::var_os(FOLDER) else {
+        return;
+    };
+    let node = std::env::var(NODE).unwrap().parse().unwrap();
+    let ports = std::env::var(PORTS).unwrap();
+    let ports: Vec<u16> = ports.split(',').map(|port| port.parse().unwrap()).collect();
+    let config = config(Path::new(&dir), node, &ports);
+    let chain = config.genesis.chain_id();
+    let (sender, blocks) = mpsc::channel();
+    let queue = Queue::reporting(sender);
+    let pool = Arc::clone(&queue) as Arc<dyn Pool>;
+    let handle = start(config, pool, Arc::clone(&queue) as Arc<dyn Sink>).unwrap();
+    let mut next = handle.read(|state, _| view::account(state, &address(ALICE)).nonce);
+    let mut stdout = std::io::stdout();
+    // What was final before, in case it was killed before it could say so.
+    let history = handle.history();
+    for height in 1..=history.height().unwrap() {
+        let block = history.block(height).unwrap().expect("no hole");
+        writeln!(stdout, "final {height} {}", block.digest).unwrap();
+    }
+    let mut load = |transactions: u64| {
+        for _ in 0..transactions {
+            queue.add(transfer(chain, next, 1));
+            next += 1;
+        }
+        handle.wake();
+    };
+    load(64);
+    for block in blocks {
+        writeln!(stdout, "final {} {}", block.height, block.digest).unwrap();
+        stdout.flush().unwrap();
+        load(block.receipts.len() as u64);
+    }
+}
+
+/// What every incarnation of a node called final.
+type Final = Arc<Mutex<BTreeMap<u64, String>>>;
+
+struct Network {
+    dir: tempfile::TempDir,
+    ports: String,
+    children: Vec<Option<Child>>,
+    finals: Vec<Final>,
+}
+
+impl Network {
+    fn new() -> Self {
+        let ports: Vec<_> = free_ports().iter().map(u16::to_string).collect();
+        let nodes = usize::from(FOLLOWER) + 1;
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            ports: ports.join(","),
+            children: (0..nodes).map(|_| None).collect(),
+            finals: (0..nodes).map(|_| Final::default()).collect(),
+        }
+    }
+
+    fn start(&mut self, node: u8) {
+        let dir: PathBuf = self.dir.path().join(node.to_string());
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["child_of_the_network", "--exact", "--nocapture"])
+            .env(FOLDER, dir)
+            .env(NODE, node.to_string())
+            .env(PORTS, &self.ports)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let known = Arc::clone(&self.finals[usize::from(node)]);
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let words: Vec<_> = line.split_whitespace().collect();
+                if let [.., "final", height, digest] = words[..] {
+                    let mut known = known.lock().unwrap();
+                    let before = known.insert(height.parse().unwrap(), digest.to_owned());
+                    assert!(
+                        before.is_none_or(|before| before == digest),
+                        "final twice, differently"
+                    );
+                }
+            }
+        });
+        self.children[usize::from(node)] = Some(child);
+    }
+
+    /// `kill -9`.
+    fn kill(&mut self, node: u8) {
+        let mut child = self.children[usize::from(node)].take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    fn height(&self, node: u8) -> u64 {
+        let known = self.finals[usize::from(node)].lock().unwrap();
+        known.last_key_value().map_or(0, |(height, _)| *height)
+    }
+
+    fn highest(&self) -> u64 {
+        (0..=FOLLOWER).map(|node| self.height(node)).max().unwrap()
+    }
+
+    /// Waits until these nodes have reached a height.
+    fn reach(&self, nodes: &[u8], height: u64) {
+        let began = Instant::now();
+        while nodes.iter().any(|node| self.height(*node) < height) {
+            let heights: Vec<_> = (0..=FOLLOWER).map(|node| self.height(node)).collect();
+            assert!(
+                began.elapsed() < PATIENCE,
+                "not at {height} in time: {heights:?}"
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// One history: no two nodes differ anywhere, and nobody has a hole.
+    fn check(&self) {
+        let mut agreed = BTreeMap::new();
+        for known in &self.finals {
+            let known = known.lock().unwrap();
+            for ((height, digest), expected) in known.iter().zip(1..) {
+                assert_eq!(*height, expected, "a hole");
+                let first = agreed.entry(*height).or_insert_with(|| digest.clone());
+                assert_eq!(first, digest, "two histories at {height}");
+            }
+        }
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        for child in self.children.iter_mut().flatten() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+#[test]
+fn one_of_four_killed_under_load_stops_nothing_and_catches_up_when_it_is_back() {
+    let mut network = Network::new();
+    (0..VALIDATORS).for_each(|node| network.start(node));
+    network.reach(&[0, 1, 2, 3], 20);
+    network.kill(3);
+    network.reach(&[0, 1, 2], network.highest() + 40);
+    network.start(3);
+    network.reach(&[3], network.highest());
+    network.reach(&[0, 1, 2, 3], network.highest() + 20);
+    network.check();
+}
+
+#[test]
+fn two_of_four_killed_halt_the_chain_and_it_goes_on_when_one_is_back() {
+    let mut network = Network::new();
+    (0..VALIDATORS).for_each(|node| network.start(node));
+    network.reach(&[0, 1, 2, 3], 20);
+    network.kill(2);
+    network.kill(3);
+    thread::sleep(Duration::from_secs(1));
+    let halted = network.highest();
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!(network.highest(), halted, "two of four decided something");
+    network.start(2);
+    network.reach(&[0, 1, 2], halted + 20);
+    network.check();
+}
+
+#[test]
+fn a_node_without_a_seat_that_comes_late_gets_the_whole_history_and_follows() {
+    let mut network = Network::new();
+    (0..VALIDATORS).for_each(|node| network.start(node));
+    network.reach(&[0, 1, 2, 3], 50);
+    network.start(FOLLOWER);
+    network.reach(&[FOLLOWER], network.highest());
+    network.reach(&[FOLLOWER], network.highest() + 20);
+    network.check();
+}
+
+fn start_here(dir: &Path, node: u8, ports: &[u16]) -> Handle {
+    let queue = Arc::new(Queue::default());
+    let pool = Arc::clone(&queue) as Arc<dyn Pool>;
+    start(config(dir, node, ports), pool, queue).unwrap()
+}
+
+#[test]
+fn what_one_node_says_the_others_hear_and_they_know_who_said_it() {
+    let (dir, ports) = (tempfile::tempdir().unwrap(), free_ports());
+    let start = |node: u8| start_here(&dir.path().join(node.to_string()), node, &ports);
+    let (one, follower) = (start(0), start(FOLLOWER));
+    let mut heard = follower.heard().expect("nobody else listens");
+    assert!(follower.heard().is_none());
+    let key = |node: u8| ConsensusSecret(validator(node)).public();
+    let began = Instant::now();
+    while one.connected() != [key(FOLLOWER)] || follower.connected() != [key(0)] {
+        assert!(began.elapsed() < PATIENCE, "{:?}", one.connected());
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert!(one.gossip().send(b"hello".to_vec()));
+    assert!(
+        !one.gossip()
+            .send(vec![0; soma_engine::GOSSIP_BYTES_MAX + 1])
+    );
+    let message = heard.blocking_recv().unwrap();
+    assert_eq!(
+        (message.from, message.bytes.as_slice()),
+        (key(0), &b"hello"[..])
+    );
+}

@@ -1,0 +1,134 @@
+//! One sender's transactions: the pool and the sink of a node under test.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::allow_attributes,
+    reason = "each test file uses its part of this"
+)]
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, mpsc},
+};
+
+use soma_engine::{ConsensusSecret, FinalizedBlock, Pool, Sink};
+use soma_protocol::{
+    Action, Address, Amount, ArchitectureSpec, Genesis, GenesisAccount, GenesisValidator, Hash,
+    Params, Read, SecretKey, SignedTransaction, Transaction, VerifiedTransaction, view,
+};
+
+pub const ALICE: [u8; 32] = [2; 32];
+pub const BOB: [u8; 32] = [3; 32];
+
+pub fn address(seed: [u8; 32]) -> Address {
+    SecretKey::from_bytes(&seed).address()
+}
+
+/// The secret of a validator, for its account as well as for its votes.
+pub fn validator(index: u8) -> [u8; 32] {
+    [100 + index; 32]
+}
+
+/// A chain of so many validators, on which Alice has money and only commands end a phase.
+pub fn genesis(validators: u8) -> Genesis {
+    let params = Params {
+        epoch_ms: 0,
+        ..Params::local()
+    };
+    let seat = |index| GenesisValidator {
+        address: address(validator(index)),
+        consensus_key: ConsensusSecret(validator(index)).public(),
+        stake: Amount::soma(100),
+    };
+    Genesis {
+        chain: "test".into(),
+        timestamp_ms: 1_767_225_600_000,
+        params,
+        architecture: ArchitectureSpec::nano(),
+        accounts: vec![GenesisAccount {
+            address: address(ALICE),
+            balance: Amount::soma(1_000),
+        }],
+        validators: (0..validators).map(seat).collect(),
+        models: Vec::new(),
+        operator: None,
+    }
+}
+
+/// Alice pays Bob.
+pub fn transfer(chain: Hash, nonce: u64, amount: u64) -> SignedTransaction {
+    Transaction {
+        chain,
+        sender: address(ALICE),
+        nonce,
+        fee_limit: Amount::soma(1),
+        valid_until_ms: u64::MAX,
+        action: Action::Transfer {
+            to: address(BOB),
+            amount: Amount(amount),
+        },
+    }
+    .sign(&SecretKey::from_bytes(&ALICE))
+}
+
+/// One sender's transactions by nonce, dropped once they are final.
+#[derive(Default)]
+pub struct Queue {
+    waiting: Mutex<BTreeMap<u64, VerifiedTransaction>>,
+    finalized: Mutex<Option<mpsc::Sender<FinalizedBlock>>>,
+}
+
+impl Queue {
+    pub fn reporting(sender: mpsc::Sender<FinalizedBlock>) -> Arc<Self> {
+        Arc::new(Self {
+            finalized: Mutex::new(Some(sender)),
+            ..Self::default()
+        })
+    }
+
+    pub fn add(&self, transaction: SignedTransaction) -> Hash {
+        let chain = transaction.transaction.chain;
+        let verified = transaction.verify(&chain).unwrap();
+        let hash = verified.hash();
+        self.waiting
+            .lock()
+            .unwrap()
+            .insert(verified.transaction().nonce, verified);
+        hash
+    }
+}
+
+impl Pool for Queue {
+    fn select(&self, state: &dyn Read, _: u64, max_bytes: usize) -> Vec<VerifiedTransaction> {
+        let next = view::account(state, &address(ALICE)).nonce;
+        let mut left = max_bytes;
+        let waiting = self.waiting.lock().unwrap();
+        let due = waiting
+            .range(next..)
+            .zip(next..)
+            .take_while(|((nonce, _), at)| *nonce == at);
+        due.map_while(|((_, transaction), _)| {
+            left = left.checked_sub(transaction.size_bytes())?;
+            Some(transaction.clone())
+        })
+        .collect()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.waiting.lock().unwrap().is_empty()
+    }
+}
+
+impl Sink for Queue {
+    fn finalized(&self, block: FinalizedBlock) {
+        for transaction in &block.transactions {
+            self.waiting
+                .lock()
+                .unwrap()
+                .remove(&transaction.transaction.nonce);
+        }
+        if let Some(finalized) = &*self.finalized.lock().unwrap() {
+            let _ = finalized.send(block);
+        }
+    }
+}
