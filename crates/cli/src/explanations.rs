@@ -110,6 +110,18 @@ const NODE: &[(&str, &str)] = &[
         "Nothing on chain asks for this file. Send the commit first and wait until it is final.",
     ),
     (
+        "rate_limited",
+        "The client asks more than its share. Wait as long as the answer's Retry-After says; send transactions in batches.",
+    ),
+    (
+        "malformed_batch",
+        "The bytes are no batch: each transaction is its length in 4 little-endian bytes, then its bytes; at most 1024 and 1 MiB.",
+    ),
+    (
+        "upload_not_permitted",
+        "An upload is signed by the account whose commit names the file. Use that key, and check this machine's clock.",
+    ),
+    (
         "upload_busy",
         "Another upload of the same file runs. Wait for it, or go on when it stops.",
     ),

@@ -68,7 +68,7 @@ pub(crate) async fn commit(
         return Err(error.into());
     }
     let bar = output.bar(sealed.size_bytes, "uploading", Unit::Bytes);
-    client
+    sender
         .upload(&ciphertext, sealed.ciphertext_hash, &mut |done, _| {
             bar.set_position(done);
         })

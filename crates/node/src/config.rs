@@ -8,6 +8,7 @@ use soma_engine::ConsensusSecret;
 use soma_model::KernelChoice;
 use soma_protocol::{Genesis, SecretKey};
 
+use crate::http::ClientLimits;
 use crate::mempool::Limits;
 
 /// Time between blocks while there is work, in milliseconds.
@@ -38,6 +39,8 @@ pub struct NodeConfig {
     pub idle_block_ms: u64,
     /// How much the pool holds.
     pub pool: Limits,
+    /// How much one client of the API may do.
+    pub clients: ClientLimits,
     /// The kernels that audits are computed with.
     pub kernel: KernelChoice,
     /// Threads that an audit uses.

@@ -103,7 +103,13 @@ pub enum NodeError {
         /// Hash of the ciphertext.
         hash: Hash,
     },
-    /// Another upload of the same file is running.
+    /// The request is not signed by one whose commit names the file.
+    #[error("the upload of {hash} is not signed by an account whose commit names it")]
+    UploadNotPermitted {
+        /// Hash of the ciphertext.
+        hash: Hash,
+    },
+    /// Another upload of the same file by the same account is running.
     #[error("another upload of {hash} is running")]
     UploadBusy {
         /// Hash of the ciphertext.
@@ -202,6 +208,7 @@ impl NodeError {
             Self::Inexact { .. } => "inexact_architecture",
             Self::Refused(refusal) => refusal.code(),
             Self::CommitNotFound { .. } => "commit_not_found",
+            Self::UploadNotPermitted { .. } => "upload_not_permitted",
             Self::UploadBusy { .. } => "upload_busy",
             Self::UploadOffset { .. } => "upload_offset",
             Self::UploadTooLong { .. } => "upload_too_long",
@@ -234,6 +241,9 @@ impl NodeError {
             }
             Self::StateInUse { .. } => "stop the other node, or choose another --state folder",
             Self::CommitNotFound { .. } => "send the commit first and wait until it is final",
+            Self::UploadNotPermitted { .. } => {
+                "upload with the key that committed, and check this machine's clock"
+            }
             Self::UploadBusy { .. } => "wait for it to end, or go on when it stops",
             Self::UploadOffset { .. } => "ask how far the upload has come and go on from there",
             Self::UploadStalled => "go on where it stopped",

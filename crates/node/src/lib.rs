@@ -19,5 +19,5 @@ mod weights;
 pub use architecture::{architecture, spec};
 pub use config::NodeConfig;
 pub use error::NodeError;
-pub use http::openapi;
+pub use http::{ClientLimits, openapi};
 pub use node::{Node, start};

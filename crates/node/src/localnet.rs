@@ -22,6 +22,7 @@ use soma_store::StoreError;
 
 use crate::config::{BLOCK_MS, IDLE_BLOCK_MS, NodeConfig};
 use crate::error::NodeError;
+use crate::http::ClientLimits;
 use crate::mempool::Limits;
 
 /// Beginning of networks whose phases are ended by command, so that one seed gives one chain: 2026-01-01, in ms since 1970.
@@ -280,6 +281,7 @@ impl Localnet {
             block_ms: BLOCK_MS,
             idle_block_ms: IDLE_BLOCK_MS,
             pool: Limits::default(),
+            clients: ClientLimits::default(),
             kernel: KernelChoice::Auto,
             audit_threads: 0,
         })

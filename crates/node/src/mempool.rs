@@ -5,12 +5,13 @@
 //! limits, never offer a transaction out of nonce order, and never lose one that is still valid except to a better paying one.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use soma_engine::Pool;
 use soma_protocol::{
-    Action, Address, Error, Hash, Read, SignedTransaction, VerifiedTransaction, verify_batch, view,
+    Action, Address, Error, Hash, Read, SignedTransaction, VerifiedTransaction,
+    verify_batch_unless, view,
 };
 
 /// How much a pool holds.
@@ -257,12 +258,46 @@ impl Queue {
     }
 }
 
+/// Hashes of transactions whose signatures were found good: the last [`VERIFIED_MAX`]. What came through the pool is not
+/// verified again when it comes in a block, nor when another node sends it once more.
+#[derive(Default)]
+struct Verified {
+    hashes: HashSet<Hash>,
+    oldest_first: VecDeque<Hash>,
+}
+
+/// Hashes remembered as verified; at 8,000 transactions a second, those of the last 16 seconds.
+const VERIFIED_MAX: usize = 1 << 17;
+
+impl Verified {
+    fn insert(&mut self, hash: Hash) {
+        if !self.hashes.insert(hash) {
+            return;
+        }
+        self.oldest_first.push_back(hash);
+        if self.oldest_first.len() > VERIFIED_MAX {
+            let oldest = self.oldest_first.pop_front();
+            oldest.map(|oldest| self.hashes.remove(&oldest));
+        }
+    }
+}
+
+/// A transaction after the checks that need the state and no arithmetic.
+#[derive(Debug)]
+pub enum Screened {
+    /// The answer is known.
+    Answered(Result<Hash, Refusal>),
+    /// It may enter if its signature is good.
+    Unverified(Box<SignedTransaction>),
+}
+
 /// The pool of one node; clones share it.
 #[derive(Clone)]
 pub struct Mempool {
     chain: Hash,
     limits: Limits,
     queue: Arc<Mutex<Queue>>,
+    verified: Arc<Mutex<Verified>>,
 }
 
 impl std::fmt::Debug for Mempool {
@@ -280,6 +315,7 @@ impl Mempool {
             chain,
             limits,
             queue: Arc::default(),
+            verified: Arc::default(),
         }
     }
 
@@ -326,29 +362,67 @@ impl Mempool {
         state: &dyn Read,
         now_ms: u64,
     ) -> Vec<Result<Hash, Refusal>> {
+        self.enter(self.screen(transactions, state, now_ms))
+    }
+
+    /// The first half of [`Mempool::admit`]: all checks that need the state. It is quick, because no block becomes final while
+    /// a state is read.
+    pub fn screen(
+        &self,
+        transactions: Vec<SignedTransaction>,
+        state: &dyn Read,
+        now_ms: u64,
+    ) -> Vec<Screened> {
         let rules = view::chain(state);
-        let mut answers: Vec<Option<Result<Hash, Refusal>>> =
-            Vec::with_capacity(transactions.len());
-        let mut unchecked = Vec::new();
-        for transaction in transactions {
+        let screen = |transaction: SignedTransaction| {
             let hash = transaction.hash();
-            let known = self.lock().places.contains_key(&hash);
-            let check = || self.precheck(&transaction, state, &rules, now_ms);
-            answers.push(if known {
-                Some(Ok(hash))
-            } else {
-                check().err().map(Err)
-            });
-            if answers.last().is_some_and(Option::is_none) {
-                unchecked.push(transaction);
+            if self.lock().places.contains_key(&hash) {
+                return Screened::Answered(Ok(hash));
             }
-        }
-        let mut checked = verify_batch(unchecked, &self.chain).into_iter();
+            match self.precheck(&transaction, state, &rules, now_ms) {
+                Ok(()) => Screened::Unverified(Box::new(transaction)),
+                Err(refusal) => Screened::Answered(Err(refusal)),
+            }
+        };
+        transactions.into_iter().map(screen).collect()
+    }
+
+    /// The second half of [`Mempool::admit`]: signatures and places; answers in the same order.
+    pub fn enter(&self, screened: Vec<Screened>) -> Vec<Result<Hash, Refusal>> {
+        let mut unverified = Vec::new();
+        let answers: Vec<Option<Result<Hash, Refusal>>> = screened
+            .into_iter()
+            .map(|one| match one {
+                Screened::Answered(answer) => Some(answer),
+                Screened::Unverified(transaction) => {
+                    unverified.push(*transaction);
+                    None
+                }
+            })
+            .collect();
+        let mut verified = self.verify(unverified, &self.chain).into_iter();
         answers
             .into_iter()
-            .map(|answer| answer.or_else(|| checked.next().map(|verified| self.take(verified?))))
+            .map(|answer| answer.or_else(|| verified.next().map(|verified| self.take(verified?))))
             .map(|answer| answer.unwrap_or(Err(Refusal::MempoolFull)))
             .collect()
+    }
+
+    /// Checks signatures together, but for those that were found good before; answers in the same order.
+    pub fn verify(
+        &self,
+        transactions: Vec<SignedTransaction>,
+        chain: &Hash,
+    ) -> Vec<Result<VerifiedTransaction, Error>> {
+        let verified = || self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = |hash: &Hash| verified().hashes.contains(hash);
+        let answers = verify_batch_unless(transactions, chain, known);
+        let mut verified = verified();
+        for transaction in answers.iter().flatten() {
+            verified.insert(transaction.hash());
+        }
+        drop(verified);
+        answers
     }
 
     /// Everything that is cheaper than a signature check.
@@ -460,6 +534,74 @@ impl Mempool {
     }
 }
 
+/// Waiting transactions in the order in which they may run: best bid first, each account in the order of its nonces. It
+/// looks at no more of the pool than a block takes, and at what stands before that.
+struct Selection<'a> {
+    queue: &'a Queue,
+    state: &'a dyn Read,
+    /// All places, best bid first.
+    places: std::iter::Rev<std::collections::btree_set::Iter<'a, (Bid, Place)>>,
+    /// Places whose account has come to them, after they were passed.
+    ready: BinaryHeap<(Bid, Place)>,
+    /// The next nonce of each account that was looked at.
+    nonces: HashMap<Address, u64>,
+    /// The best place that has not been passed.
+    ahead: Option<(Bid, Place)>,
+}
+
+impl<'a> Selection<'a> {
+    fn new(queue: &'a Queue, state: &'a dyn Read) -> Self {
+        let mut selection = Self {
+            queue,
+            state,
+            places: queue.by_bid.iter().rev(),
+            ready: BinaryHeap::new(),
+            nonces: HashMap::new(),
+            ahead: None,
+        };
+        selection.advance();
+        selection
+    }
+
+    /// Finds the next place by bid whose account has come to it.
+    fn advance(&mut self) {
+        self.ahead = self.places.by_ref().copied().find(|(_, (address, nonce))| {
+            let next = self.nonces.entry(*address);
+            *next.or_insert_with(|| view::account(self.state, address).nonce) == *nonce
+        });
+    }
+
+    fn next(&mut self) -> Option<&'a Entry> {
+        let place = if self.ready.peek() > self.ahead.as_ref() {
+            self.ready.pop()
+        } else {
+            let place = self.ahead;
+            self.advance();
+            place
+        };
+        let (address, nonce) = place?.1;
+        self.queue.accounts.get(&address)?.get(&nonce)
+    }
+
+    /// Says that `entry` is taken: the one after it may run.
+    fn follow(&mut self, entry: &Entry) {
+        let transaction = entry.transaction.transaction();
+        let (address, nonce) = (transaction.sender, transaction.nonce + 1);
+        self.nonces.insert(address, nonce);
+        let waiting = self.queue.accounts.get(&address);
+        if let Some(next) = waiting.and_then(|waiting| waiting.get(&nonce)) {
+            // Its place by bid may lie ahead or behind; taken from here, it must not be found there.
+            let place = (next.bid, (address, nonce));
+            if self.ahead.is_none_or(|ahead| place > ahead) {
+                self.ready.push(place);
+            }
+        }
+    }
+}
+
+/// No transaction is shorter: 32 bytes of chain, 32 of sender, 24 of numbers, a word for the action, 64 of signature.
+const TRANSACTION_BYTES_MIN: usize = 153;
+
 impl Pool for Mempool {
     fn select(
         &self,
@@ -468,34 +610,19 @@ impl Pool for Mempool {
         max_bytes: usize,
     ) -> Vec<VerifiedTransaction> {
         let queue = self.lock();
-        let mut heads = BinaryHeap::new();
-        for (address, waiting) in &queue.accounts {
-            let nonce = view::account(state, address).nonce;
-            heads.extend(
-                waiting
-                    .get(&nonce)
-                    .map(|entry| (entry.bid, *address, nonce)),
-            );
-        }
+        let mut selection = Selection::new(&queue, state);
         let (mut selected, mut bytes) = (Vec::new(), 0);
-        while let Some((_, address, nonce)) = heads.pop() {
-            let Some(waiting) = queue.accounts.get(&address) else {
-                continue;
-            };
-            let Some(entry) = waiting.get(&nonce) else {
-                continue;
-            };
+        while let Some(entry) = selection.next() {
             // The account waits for another block: what follows cannot run before this one.
             if bytes + entry.bytes > max_bytes || entry.valid_until_ms() < timestamp_ms {
+                if max_bytes - bytes < TRANSACTION_BYTES_MIN {
+                    break;
+                }
                 continue;
             }
             bytes += entry.bytes;
             selected.push(entry.transaction.clone());
-            heads.extend(
-                waiting
-                    .get(&(nonce + 1))
-                    .map(|entry| (entry.bid, address, nonce + 1)),
-            );
+            selection.follow(entry);
         }
         selected
     }

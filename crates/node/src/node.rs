@@ -21,6 +21,7 @@ use crate::audit::{self, Auditor, Audits};
 use crate::bell::Bell;
 use crate::config::NodeConfig;
 use crate::error::NodeError;
+use crate::http::ClientLimits;
 use crate::mempool::{Mempool, Refusal};
 use crate::metrics::Metrics;
 use crate::weights::{Needed, WeightsStore};
@@ -107,7 +108,9 @@ impl Shared {
 
     /// Takes transactions into the pool and tells the engine; answers in the same order.
     pub(crate) fn admit(&self, transactions: Vec<SignedTransaction>) -> Vec<Result<Hash, Refusal>> {
-        let answers = self.read(|state, _| self.pool.admit(transactions, state, now_ms()));
+        // Signatures are checked when the state is free again: blocks become final meanwhile.
+        let screened = self.read(|state, _| self.pool.screen(transactions, state, now_ms()));
+        let answers = self.pool.enter(screened);
         let admitted = answers.iter().filter(|answer| answer.is_ok()).count() as u64;
         self.metrics.transactions_admitted.add(admitted);
         self.metrics
@@ -251,10 +254,13 @@ pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
         source,
     })?;
     let auditor = Auditor::new(architecture, config.kernel, config.audit_threads)?;
+    let limits = config.clients;
     let shared = Arc::new(open(config)?);
     shared.follow_files();
     let threads = vec![
-        spawn("soma-api", &shared, move |node| serve(listener, &node))?,
+        spawn("soma-api", &shared, move |node| {
+            serve(listener, &node, limits);
+        })?,
         spawn("soma-duties", &shared, |node| duties::run(&node))?,
         spawn("soma-auditor", &shared, |node| audit::run(&node, auditor))?,
     ];
@@ -347,7 +353,7 @@ fn spawn(
         .map_err(NodeError::Thread)
 }
 
-fn serve(listener: TcpListener, node: &Arc<Shared>) {
+fn serve(listener: TcpListener, node: &Arc<Shared>, limits: ClientLimits) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("soma-api")
@@ -358,7 +364,7 @@ fn serve(listener: TcpListener, node: &Arc<Shared>) {
         Err(error) => return tracing::error!(%error, "the API cannot start"),
     };
     runtime.block_on(async {
-        let server = tokio::spawn(http::serve(listener, Arc::clone(node)));
+        let server = tokio::spawn(http::serve(listener, Arc::clone(node), limits));
         node.closed().await;
         if tokio::time::timeout(GRACE, server).await.is_err() {
             tracing::warn!("open requests are cut off");

@@ -13,7 +13,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use soma_protocol::record::{ModelStatus, Weights};
-use soma_protocol::{Epoch, Hash, ModelId, Read, view};
+use soma_protocol::{Address, Epoch, Hash, ModelId, Read, hex, view};
 use soma_sdk::{SdkError, Secret, cipher};
 
 use crate::error::NodeError;
@@ -39,11 +39,18 @@ struct Revealed {
     key: [u8; 32],
 }
 
+/// A ciphertext that the chain needs.
+#[derive(Debug, Default)]
+struct Ciphertext {
+    size_bytes: u64,
+    /// Owners of the models that it belongs to: who may upload it.
+    owners: BTreeSet<Address>,
+}
+
 /// The files that some rule needs, as the state says.
 #[derive(Default)]
 pub(crate) struct Needed {
-    /// Ciphertexts and their lengths in bytes.
-    files: BTreeMap<Hash, u64>,
+    files: BTreeMap<Hash, Ciphertext>,
     revealed: BTreeMap<Hash, Revealed>,
 }
 
@@ -54,10 +61,8 @@ impl Needed {
         let mut needed = Self::default();
         let Epoch(epoch) = view::chain(state).clock.epoch;
         for epoch in [epoch, epoch.saturating_add(1)] {
-            for commit in view::commits(state, Epoch(epoch)).values() {
-                needed
-                    .files
-                    .insert(commit.ciphertext_hash, commit.size_bytes);
+            for (model, commit) in view::commits(state, Epoch(epoch)) {
+                needed.file(state, model, commit.ciphertext_hash, commit.size_bytes);
             }
         }
         for model in view::models(state, 1..=u32::MAX) {
@@ -75,6 +80,13 @@ impl Needed {
         needed
     }
 
+    fn file(&mut self, state: &dyn Read, model: ModelId, hash: Hash, size_bytes: u64) {
+        let file = self.files.entry(hash).or_default();
+        file.size_bytes = size_bytes;
+        file.owners
+            .extend(view::model(state, model).map(|model| model.owner));
+    }
+
     fn reveal(&mut self, state: &dyn Read, model: ModelId, weights_hash: Option<&Hash>) {
         let weights = weights_hash.and_then(|hash| view::weights(state, model, hash));
         if let Some(Weights {
@@ -85,7 +97,7 @@ impl Needed {
             ..
         }) = weights
         {
-            self.files.insert(ciphertext_hash, size_bytes);
+            self.file(state, model, ciphertext_hash, size_bytes);
             self.revealed.insert(
                 weights_hash,
                 Revealed {
@@ -100,7 +112,7 @@ impl Needed {
 /// The folder of weights of one node. All methods block; call them from a blocking thread.
 pub(crate) struct WeightsStore {
     dir: PathBuf,
-    busy: Mutex<BTreeSet<Hash>>,
+    busy: Mutex<BTreeSet<(Hash, Address)>>,
     needed: RwLock<Needed>,
 }
 
@@ -133,20 +145,30 @@ impl WeightsStore {
         self.dir.join(part).join(hash.to_string())
     }
 
+    /// What one account has uploaded so far. Each has a file of its own: nobody can write into another's.
+    fn partial(&self, ciphertext_hash: &Hash, uploader: &Address) -> PathBuf {
+        let name = format!("{ciphertext_hash}-{}", hex::encode(&uploader.0));
+        self.dir.join("partial").join(name)
+    }
+
     fn listed(&self, part: &str) -> Result<Vec<Hash>, NodeError> {
+        let files = self.files(part)?;
+        Ok(files.into_iter().map(|(hash, _)| hash).collect())
+    }
+
+    /// The files of a part of the folder, and the ciphertext each is named after.
+    fn files(&self, part: &str) -> Result<Vec<(Hash, PathBuf)>, NodeError> {
         let dir = self.dir.join(part);
         let entries = fs::read_dir(&dir).map_err(|error| NodeError::io(&dir, error))?;
-        let mut hashes = Vec::new();
+        let mut files = Vec::new();
         for entry in entries {
             let entry = entry.map_err(|error| NodeError::io(&dir, error))?;
-            hashes.extend(
-                entry
-                    .file_name()
-                    .to_str()
-                    .and_then(|name| Hash::from_str(name).ok()),
-            );
+            let name = entry.file_name();
+            let hash = name.to_str().and_then(|name| name.split('-').next());
+            let hash = hash.and_then(|hash| Hash::from_str(hash).ok());
+            files.extend(hash.map(|hash| (hash, entry.path())));
         }
-        Ok(hashes)
+        Ok(files)
     }
 
     /// True when the whole ciphertext is here and has been verified.
@@ -155,9 +177,15 @@ impl WeightsStore {
     }
 
     /// How far an upload of `size_bytes` has come; never fails for a file nobody began.
-    pub(crate) fn progress(&self, ciphertext_hash: &Hash, size_bytes: u64) -> Progress {
+    pub(crate) fn progress(
+        &self,
+        ciphertext_hash: &Hash,
+        uploader: &Address,
+        size_bytes: u64,
+    ) -> Progress {
         let complete = self.holds(ciphertext_hash);
-        let partial = || fs::metadata(self.path("partial", ciphertext_hash)).map_or(0, |m| m.len());
+        let path = self.partial(ciphertext_hash, uploader);
+        let partial = || fs::metadata(path).map_or(0, |file| file.len());
         let received_bytes = if complete {
             size_bytes
         } else {
@@ -177,13 +205,14 @@ impl WeightsStore {
     pub(crate) fn settle(
         self: &Arc<Self>,
         ciphertext_hash: Hash,
+        uploader: Address,
         size_bytes: u64,
     ) -> Result<Progress, NodeError> {
-        let progress = self.progress(&ciphertext_hash, size_bytes);
+        let progress = self.progress(&ciphertext_hash, &uploader, size_bytes);
         if progress.complete || progress.received_bytes < size_bytes {
             return Ok(progress);
         }
-        match self.upload(ciphertext_hash, size_bytes, size_bytes) {
+        match self.upload(ciphertext_hash, uploader, size_bytes, size_bytes) {
             Err(NodeError::UploadBusy { .. }) => Ok(progress),
             upload => upload?.finish(),
         }
@@ -192,20 +221,22 @@ impl WeightsStore {
     /// Begins or resumes the upload of one ciphertext at `offset`, which must be where the last one stopped.
     ///
     /// # Errors
-    /// [`NodeError::UploadBusy`] while another upload of the same file runs, [`NodeError::UploadOffset`] at any other
+    /// [`NodeError::UploadBusy`] while another upload of the same file by the same account runs, [`NodeError::UploadOffset`] at any other
     /// offset, or a file error.
     pub(crate) fn upload(
         self: &Arc<Self>,
         ciphertext_hash: Hash,
+        uploader: Address,
         size_bytes: u64,
         offset: u64,
     ) -> Result<Upload, NodeError> {
-        let slot = Slot::take(self, ciphertext_hash)?;
-        let received_bytes = self.progress(&ciphertext_hash, size_bytes).received_bytes;
+        let slot = Slot::take(self, ciphertext_hash, uploader)?;
+        let progress = self.progress(&ciphertext_hash, &uploader, size_bytes);
+        let received_bytes = progress.received_bytes;
         if offset != received_bytes {
             return Err(NodeError::UploadOffset { received_bytes });
         }
-        let path = self.path("partial", &ciphertext_hash);
+        let path = self.partial(&ciphertext_hash, &uploader);
         let file = OpenOptions::new()
             .create(true)
             .append(true)
@@ -233,7 +264,15 @@ impl WeightsStore {
 
     /// The length in bytes of a ciphertext, if it is needed.
     pub(crate) fn size_bytes(&self, ciphertext_hash: &Hash) -> Option<u64> {
-        read(&self.needed).files.get(ciphertext_hash).copied()
+        let needed = read(&self.needed);
+        Some(needed.files.get(ciphertext_hash)?.size_bytes)
+    }
+
+    /// Whether the chain names this account as an owner of the file.
+    pub(crate) fn may_upload(&self, ciphertext_hash: &Hash, uploader: &Address) -> bool {
+        let needed = read(&self.needed);
+        let file = needed.files.get(ciphertext_hash);
+        file.is_some_and(|file| file.owners.contains(uploader))
     }
 
     /// Opens a complete ciphertext for reading.
@@ -341,12 +380,16 @@ impl WeightsStore {
     /// # Errors
     /// The first file error; what was not dropped is tried again the next time.
     pub(crate) fn sweep(&self) -> Result<(), NodeError> {
-        for part in ["partial", "ciphertexts"] {
-            for hash in self.listed(part)? {
-                // A running upload owns its file until it ends.
-                if self.size_bytes(&hash).is_none() && !lock(&self.busy).contains(&hash) {
-                    remove(&self.path(part, &hash))?;
-                }
+        for hash in self.listed("ciphertexts")? {
+            if self.size_bytes(&hash).is_none() {
+                remove(&self.path("ciphertexts", &hash))?;
+            }
+        }
+        for (hash, path) in self.files("partial")? {
+            // A running upload owns its file until it ends; a file that is whole needs no part.
+            let runs = lock(&self.busy).iter().any(|(busy, _)| *busy == hash);
+            if !runs && (self.size_bytes(&hash).is_none() || self.holds(&hash)) {
+                remove(&path)?;
             }
         }
         for hash in self.listed("plain")? {
@@ -362,14 +405,16 @@ impl WeightsStore {
 struct Slot {
     store: Arc<WeightsStore>,
     hash: Hash,
+    uploader: Address,
 }
 
 impl Slot {
-    fn take(store: &Arc<WeightsStore>, hash: Hash) -> Result<Self, NodeError> {
-        if lock(&store.busy).insert(hash) {
+    fn take(store: &Arc<WeightsStore>, hash: Hash, uploader: Address) -> Result<Self, NodeError> {
+        if lock(&store.busy).insert((hash, uploader)) {
             Ok(Self {
                 store: Arc::clone(store),
                 hash,
+                uploader,
             })
         } else {
             Err(NodeError::UploadBusy { hash })
@@ -379,7 +424,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        lock(&self.store.busy).remove(&self.hash);
+        lock(&self.store.busy).remove(&(self.hash, self.uploader));
     }
 }
 

@@ -42,6 +42,7 @@ mod rewards;
 pub mod routing;
 pub mod seats;
 mod settlement;
+pub mod signature;
 pub mod state;
 pub mod targets;
 pub mod transaction;
@@ -67,7 +68,7 @@ pub use reject::Rejection;
 pub use state::{Changes, Draft, Key, Memory, Read};
 pub use transaction::{
     SecretKey, SignedTransaction, TRANSACTION_BYTES_MAX, Transaction, VerifiedTransaction,
-    verify_batch,
+    verify_batch, verify_batch_unless,
 };
 pub use validator::{Committee, Seat, committee, committee_at};
 pub use winner::winner;

@@ -16,8 +16,8 @@ use crate::error::SdkError;
 use crate::events::Events;
 use crate::routes;
 use crate::types::{
-    Account, ApiError, Block, Epoch, Model, Page, Receipt, Status, Submitted, Target, Transaction,
-    Vector,
+    Account, ApiError, Batch, BatchAnswer, Block, Epoch, Model, Page, Receipt, Status, Submitted,
+    Target, Transaction, Vector,
 };
 
 /// How long a node may take to accept a connection.
@@ -226,6 +226,20 @@ impl Client {
             .timeout(ANSWER_LIMIT);
         let submitted: Submitted = self.json(request).await?;
         Ok(submitted.hash.0)
+    }
+
+    /// Hands many transactions to the node's pool; one answer for each in order. `batch` is made by
+    /// [`batch::push`](crate::batch::push).
+    ///
+    /// # Errors
+    /// As [`Client::status`], when none was taken.
+    pub async fn send_batch(&self, batch: Vec<u8>) -> Result<Vec<BatchAnswer>, SdkError> {
+        let request = self
+            .request(Method::POST, routes::TRANSACTIONS_BATCH)
+            .header("content-type", "application/octet-stream")
+            .body(batch)
+            .timeout(ANSWER_LIMIT);
+        Ok(self.json::<Batch>(request).await?.answers)
     }
 
     /// Waits until a transaction that was sent is final, through passing troubles of the network.

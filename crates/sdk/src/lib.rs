@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod batch;
 pub mod cipher;
 pub mod client;
 mod convert;
@@ -13,6 +14,7 @@ pub mod error;
 pub mod events;
 mod file;
 pub mod keys;
+pub mod permit;
 pub mod routes;
 pub mod secret;
 pub mod sender;

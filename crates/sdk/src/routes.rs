@@ -33,6 +33,9 @@ pub const TARGET_DATA: &str = "/v1/targets/{id}/data";
 /// `POST`, body: a signed transaction's bytes. 202 and [`Submitted`](crate::types::Submitted),
 /// also for a transaction the node already knows.
 pub const TRANSACTIONS: &str = "/v1/transactions";
+/// `POST`, body: transactions as in [`batch`](crate::batch). 200 and [`Batch`](crate::types::Batch),
+/// one answer for each in order; a node that is busy takes none.
+pub const TRANSACTIONS_BATCH: &str = "/v1/transactions/batch";
 /// `GET`: [`Transaction`](crate::types::Transaction).
 pub const TRANSACTION: &str = "/v1/transactions/{hash}";
 /// `GET ?after=HEIGHT&limit=N`: page of [`Block`](crate::types::Block), newest first; `after`
@@ -48,7 +51,8 @@ pub const EVENTS: &str = "/v1/events";
 pub const CIPHERTEXT: &str = "/v1/ciphertexts/{hash}";
 /// `GET`: [`Upload`](crate::types::Upload), 404 unless a commit names the hash. `PUT`, body: bytes
 /// of the encrypted file from `Content-Range: bytes FROM-LAST/SIZE` on (without it, all of them):
-/// [`Upload`](crate::types::Upload), or 409 `upload_offset` if FROM is not what was received.
+/// [`Upload`](crate::types::Upload), or 409 `upload_offset` if FROM is not what was received. Both
+/// need an `Authorization` header with an [`UploadPermit`](crate::permit::UploadPermit).
 pub const UPLOAD: &str = "/v1/ciphertexts/{hash}/upload";
 /// `GET`: the decrypted file once it is revealed, with ranges.
 pub const WEIGHTS: &str = "/v1/weights/{hash}";

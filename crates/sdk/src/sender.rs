@@ -1,5 +1,6 @@
 //! Building, signing and sending transactions of one account, several in flight if need be.
 
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use soma_protocol::{
@@ -9,6 +10,7 @@ use tokio::sync::Mutex;
 
 use crate::client::Client;
 use crate::error::SdkError;
+use crate::transfer::{Progress, Uploader};
 use crate::types::{Receipt, Status};
 
 /// How long a transaction may wait for its block.
@@ -170,6 +172,25 @@ impl Sender {
     pub async fn run(&self, action: Action) -> Result<Receipt, SdkError> {
         let sent = self.send(action).await?;
         self.wait(sent).await
+    }
+
+    /// Uploads the encrypted file of a commit of this account. As [`Client::upload`].
+    ///
+    /// # Errors
+    /// As [`Client::upload`].
+    pub async fn upload(
+        &self,
+        path: &Path,
+        ciphertext_hash: Hash,
+        progress: Progress<'_>,
+    ) -> Result<(), SdkError> {
+        let uploader = Uploader {
+            key: &self.key.0,
+            chain: self.chain,
+        };
+        self.client
+            .upload(path, ciphertext_hash, &uploader, progress)
+            .await
     }
 
     /// Ends the running phase of a local network, of which this account must be the operator.

@@ -189,7 +189,7 @@ impl Spool {
         let outcome = match step {
             Step::Stays(outcome) => return Ok(outcome),
             Step::Waits { at_risk } => {
-                let upload = finish_upload(sender.client(), due).await;
+                let upload = finish_upload(sender, due).await;
                 return Ok(upload.map_or_else(Outcome::Failed, |()| Outcome::Waiting { at_risk }));
             }
             Step::Over(outcome) => outcome,
@@ -267,15 +267,15 @@ pub async fn standing(
 
 /// Goes on with the upload of a committed file that too few validators hold yet: unless they do
 /// before the epoch begins, the commit lapses.
-async fn finish_upload(client: &Client, due: &Due) -> Result<(), SdkError> {
+async fn finish_upload(sender: &Sender, due: &Due) -> Result<(), SdkError> {
     let Due::Reveal(reveal) = due else {
         return Ok(());
     };
-    let model = client.model(reveal.model).await?;
+    let model = sender.client().model(reveal.model).await?;
     match reveal.commit_in(&model) {
         Some(commit) if !commit.held && reveal.ciphertext.exists() => {
             let ignore = &mut |_, _| {};
-            client
+            sender
                 .upload(&reveal.ciphertext, reveal.ciphertext_hash, ignore)
                 .await
         }

@@ -5,15 +5,16 @@ use std::fs::{File, OpenOptions};
 use std::future::Future;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use reqwest::{Method, Response, StatusCode};
-use soma_protocol::Hash;
+use soma_protocol::{Hash, SecretKey};
 
 use crate::cipher::digest;
 use crate::client::Client;
 use crate::error::SdkError;
 use crate::file;
+use crate::permit::{PERMIT_MS, UploadPermit};
 use crate::routes;
 use crate::types::Upload;
 
@@ -59,6 +60,57 @@ impl Remote {
     }
 }
 
+/// Who uploads: nodes take a file from the one whose commit names it.
+#[expect(missing_debug_implementations, reason = "a secret is never printed")]
+pub struct Uploader<'a> {
+    /// The key of the account that committed.
+    pub key: &'a SecretKey,
+    /// The chain.
+    pub chain: Hash,
+}
+
+impl Uploader<'_> {
+    /// A permit that begins now: each piece gets its own.
+    fn permit(&self, ciphertext_hash: &Hash) -> String {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        let until_ms = now_ms.saturating_add(PERMIT_MS);
+        UploadPermit::sign(self.key, &self.chain, ciphertext_hash, until_ms).to_string()
+    }
+}
+
+/// A file on its way to a node.
+struct Departing<'a> {
+    path: &'a Path,
+    file: File,
+    size_bytes: u64,
+    hash: Hash,
+    route: String,
+    uploader: &'a Uploader<'a>,
+}
+
+impl Departing<'_> {
+    /// The next bytes from `offset` on; at least one.
+    fn piece(&mut self, offset: u64) -> Result<Vec<u8>, SdkError> {
+        let length = routes::UPLOAD_PIECE_BYTES.min(self.size_bytes.saturating_sub(offset));
+        let mut piece = Vec::new();
+        let file = &mut self.file;
+        file.seek(SeekFrom::Start(offset))
+            .and_then(|_| file.take(length).read_to_end(&mut piece))
+            .map_err(SdkError::io(self.path))?;
+        if piece.len() as u64 == length && !piece.is_empty() {
+            return Ok(piece);
+        }
+        Err(SdkError::WrongSize {
+            what: self.path.display().to_string(),
+            expected: self.size_bytes,
+            found: offset + piece.len() as u64,
+        })
+    }
+}
+
 impl Client {
     /// Uploads the encrypted file at `path`, from where an earlier attempt broke off. Done when the
     /// node has all of it and its hash is right.
@@ -71,14 +123,23 @@ impl Client {
         &self,
         path: &Path,
         ciphertext_hash: Hash,
+        uploader: &Uploader<'_>,
         progress: Progress<'_>,
     ) -> Result<(), SdkError> {
-        let mut file = File::open(path).map_err(SdkError::io(path))?;
+        let file = File::open(path).map_err(SdkError::io(path))?;
         let size_bytes = file.metadata().map_err(SdkError::io(path))?.len();
         let route = routes::path(routes::UPLOAD, ciphertext_hash);
+        let mut departing = Departing {
+            path,
+            file,
+            size_bytes,
+            hash: ciphertext_hash,
+            route,
+            uploader,
+        };
         let mut patience = Patience::new();
         loop {
-            let state = match self.upload_state(&route).await {
+            let state = match self.upload_state(&departing).await {
                 Ok(state) => state,
                 Err(error) => {
                     patience.bear(error, 0).await?;
@@ -98,7 +159,7 @@ impl Client {
                 return Ok(());
             }
             let mut offset = state.received.0;
-            let sent = self.send_pieces(&route, &mut file, path, &mut offset, size_bytes, progress);
+            let sent = self.send_pieces(&mut departing, &mut offset, progress);
             match sent.await {
                 Ok(()) => return Ok(()),
                 // The node has another offset than we believed: ask it and go on from there.
@@ -112,40 +173,27 @@ impl Client {
         }
     }
 
-    async fn upload_state(&self, route: &str) -> Result<Upload, SdkError> {
-        self.json(self.request(Method::GET, route).timeout(PIECE_LIMIT))
-            .await
+    async fn upload_state(&self, departing: &Departing<'_>) -> Result<Upload, SdkError> {
+        let request = self
+            .request(Method::GET, &departing.route)
+            .header("authorization", departing.uploader.permit(&departing.hash));
+        self.json(request.timeout(PIECE_LIMIT)).await
     }
 
     /// Sends the file from `offset` on, piece by piece; `offset` follows what the node has.
     async fn send_pieces(
         &self,
-        route: &str,
-        file: &mut File,
-        path: &Path,
+        departing: &mut Departing<'_>,
         offset: &mut u64,
-        size_bytes: u64,
         progress: Progress<'_>,
     ) -> Result<(), SdkError> {
         loop {
-            let length = routes::UPLOAD_PIECE_BYTES.min(size_bytes.saturating_sub(*offset));
-            let mut piece = Vec::new();
-            file.seek(SeekFrom::Start(*offset))
-                .and_then(|_| file.take(length).read_to_end(&mut piece))
-                .map_err(SdkError::io(path))?;
-            if piece.len() as u64 != length || piece.is_empty() {
-                let found = *offset + piece.len() as u64;
-                let what = path.display().to_string();
-                return Err(SdkError::WrongSize {
-                    what,
-                    expected: size_bytes,
-                    found,
-                });
-            }
-            let last = *offset + length - 1;
+            let piece = departing.piece(*offset)?;
+            let (last, size_bytes) = (*offset + piece.len() as u64 - 1, departing.size_bytes);
             let request = self
-                .request(Method::PUT, route)
+                .request(Method::PUT, &departing.route)
                 .header("content-type", "application/octet-stream")
+                .header("authorization", departing.uploader.permit(&departing.hash))
                 .header(
                     "content-range",
                     format!("bytes {offset}-{last}/{size_bytes}"),

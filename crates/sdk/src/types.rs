@@ -410,6 +410,24 @@ pub struct Submitted {
     pub hash: HashText,
 }
 
+/// The answer to one transaction of a batch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct BatchAnswer {
+    /// Its hash; none if its bytes are no transaction.
+    pub hash: Option<HashText>,
+    /// Why it was not taken; none if it was.
+    pub error: Option<ApiError>,
+}
+
+/// The answers to a batch of transactions, in its order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Batch {
+    /// One for each transaction.
+    pub answers: Vec<BatchAnswer>,
+}
+
 /// Something that happened in a final block: its particulars stand beside these fields.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

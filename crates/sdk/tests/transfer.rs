@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -12,8 +12,9 @@ use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use soma_sdk::protocol::Hash;
-use soma_sdk::transfer::Remote;
+use soma_sdk::permit::UploadPermit;
+use soma_sdk::protocol::{Hash, SecretKey};
+use soma_sdk::transfer::{Remote, Uploader};
 use soma_sdk::types::{ApiError, Upload};
 use soma_sdk::{Client, Exit, SdkError, Text, routes};
 
@@ -106,8 +107,31 @@ async fn look(State(server): State<Arc<Server>>, Path(_): Path<String>) -> Respo
     axum::Json(upload_state(&server)).into_response()
 }
 
-async fn take(State(server): State<Arc<Server>>, headers: HeaderMap, body: Bytes) -> Response {
+fn uploader() -> Uploader<'static> {
+    static KEY: LazyLock<SecretKey> = LazyLock::new(|| SecretKey::from_bytes(&[1; 32]));
+    Uploader {
+        key: &KEY,
+        chain: Hash([2; 32]),
+    }
+}
+
+/// Whether the request may upload this file, by what it carries.
+fn permitted(headers: &HeaderMap, hash: &str) -> bool {
+    let header = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    let permit: Option<UploadPermit> = header.and_then(|text| text.parse().ok());
+    permit.is_some_and(|permit| permit.permits(&Hash([2; 32]), &hash.parse().unwrap(), 0))
+}
+
+async fn take(
+    Path(hash): Path<String>,
+    State(server): State<Arc<Server>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     server.requests.fetch_add(1, Ordering::SeqCst);
+    assert!(permitted(&headers, &hash), "every piece is signed");
     let range = headers[header::CONTENT_RANGE].to_str().unwrap().to_owned();
     let from = range
         .strip_prefix("bytes ")
@@ -320,14 +344,17 @@ async fn an_upload_goes_on_from_what_the_node_has() {
     let mut last = 0;
     let hash = Hash::of_bytes(&content);
     client
-        .upload(&path, hash, &mut |done, _| last = done)
+        .upload(&path, hash, &uploader(), &mut |done, _| last = done)
         .await
         .unwrap();
     assert!(*server.received.lock().unwrap() == content);
     assert_eq!(last, content.len() as u64);
 
     let requests = server.requests.load(Ordering::SeqCst);
-    client.upload(&path, hash, &mut |_, _| {}).await.unwrap();
+    client
+        .upload(&path, hash, &uploader(), &mut |_, _| {})
+        .await
+        .unwrap();
     assert_eq!(
         server.requests.load(Ordering::SeqCst),
         requests,
@@ -346,7 +373,7 @@ async fn a_file_of_another_length_than_committed_is_not_uploaded() {
     let path = folder.path().join("cipher");
     std::fs::write(&path, b"too long by far").unwrap();
     let error = client
-        .upload(&path, Hash::default(), &mut |_, _| {})
+        .upload(&path, Hash::default(), &uploader(), &mut |_, _| {})
         .await
         .unwrap_err();
     assert!(matches!(

@@ -3,9 +3,11 @@
 //! It must never answer from anything but final state, hold a key, or let a slow or greedy client take the node's memory,
 //! its threads or its time.
 
+mod clients;
 mod events;
 mod problem;
 mod read;
+mod server;
 mod show;
 mod transfer;
 mod write;
@@ -14,7 +16,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, FromRequestParts, Request, State};
+use axum::extract::{DefaultBodyLimit, Extension, FromRequestParts, Request, State};
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -24,6 +26,9 @@ use utoipa::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
+use clients::{Clients, Peer};
+
+pub use clients::ClientLimits;
 pub(crate) use problem::Problem;
 pub(crate) use write::Admission;
 
@@ -40,6 +45,7 @@ const REQUESTS_MAX: usize = 1024;
 pub(crate) struct Api {
     pub(crate) node: Arc<Shared>,
     pub(crate) admission: Admission,
+    clients: Clients,
     requests: Arc<Semaphore>,
 }
 
@@ -81,6 +87,9 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(read::ready))
         .routes(routes!(read::metrics))
         .routes(routes!(write::send_transaction))
+        .routes(
+            routes!(write::send_batch).layer(DefaultBodyLimit::max(write::BATCH_BODY_BYTES_MAX)),
+        )
         .routes(routes!(events::events))
         .routes(routes!(transfer::ciphertext))
         .routes(routes!(transfer::weights))
@@ -128,7 +137,16 @@ async fn no_method(method: Method, uri: Uri) -> Problem {
 }
 
 /// Bounds how many requests run and how long each may take. A stream's time is bounded where it is served.
-async fn limit(State(api): State<Api>, request: Request, next: Next) -> Response {
+async fn limit(
+    State(api): State<Api>,
+    Extension(Peer(peer)): Extension<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let counted = match api.clients.request(peer, request.headers()) {
+        Ok(counted) => counted,
+        Err(refused) => return refused.into_response(),
+    };
     let Ok(permit) = api.requests.clone().try_acquire_owned() else {
         return Problem::busy("too many requests are running").into_response();
     };
@@ -143,7 +161,7 @@ async fn limit(State(api): State<Api>, request: Request, next: Next) -> Response
         }
     };
     // Held until the last byte of the body is gone: a stream counts as long as it runs.
-    response.map(|body| axum::body::Body::new(transfer::Guarded::new(body, permit)))
+    response.map(|body| axum::body::Body::new(transfer::Guarded::new(body, (permit, counted))))
 }
 
 /// `axum`'s path parameters, refused in this API's own words.
@@ -172,17 +190,19 @@ pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, NodeError> {
 }
 
 /// Serves until the node closes.
-pub(crate) async fn serve(listener: TcpListener, node: Arc<Shared>) -> std::io::Result<()> {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    node: Arc<Shared>,
+    limits: ClientLimits,
+) -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let admission = Admission::start(Arc::clone(&node));
-    let requests = Arc::new(Semaphore::new(REQUESTS_MAX));
-    let closing = Arc::clone(&node);
-    let router = router(Api {
-        node,
-        admission,
-        requests,
-    });
-    axum::serve(listener, router)
-        .with_graceful_shutdown(async move { closing.closed().await })
-        .await
+    let clients = Clients::new(limits);
+    let api = Api {
+        node: Arc::clone(&node),
+        admission: Admission::start(Arc::clone(&node)),
+        clients: clients.clone(),
+        requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
+    };
+    server::serve(listener, router(api), clients, &node).await;
+    Ok(())
 }

@@ -1,5 +1,7 @@
 //! Errors as the API tells them: a status, a stable code, a sentence, a hint. It must never leak a path or a secret.
 
+use std::time::Duration;
+
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -13,6 +15,8 @@ use crate::mempool::Refusal;
 pub(crate) struct Problem {
     status: StatusCode,
     body: ApiError,
+    /// When it is worth asking again, of a passing trouble.
+    retry: Duration,
 }
 
 impl Problem {
@@ -22,7 +26,11 @@ impl Problem {
             message: message.into(),
             hint: None,
         };
-        Self { status, body }
+        Self {
+            status,
+            body,
+            retry: Duration::from_secs(1),
+        }
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -43,6 +51,19 @@ impl Problem {
     pub(crate) fn busy(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message).hint("try again in a moment")
     }
+
+    /// The client asks more than its share; `wait` until its share is there again.
+    pub(crate) fn rate_limited(message: impl Into<String>, wait: Duration) -> Self {
+        let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", message)
+            .hint("wait as long as Retry-After says; send transactions in batches");
+        problem.retry = wait;
+        problem
+    }
+
+    /// What is said, without the status.
+    pub(crate) fn into_body(self) -> ApiError {
+        self.body
+    }
 }
 
 impl IntoResponse for Problem {
@@ -54,9 +75,11 @@ impl IntoResponse for Problem {
             self.status,
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
         ) {
+            let seconds = self.retry.as_millis().div_ceil(1000).max(1);
+            let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
             response
                 .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }
@@ -88,6 +111,7 @@ impl From<NodeError> for Problem {
             NodeError::CommitNotFound { .. }
             | NodeError::WeightsNotFound { .. }
             | NodeError::WeightsNotHeld { .. } => StatusCode::NOT_FOUND,
+            NodeError::UploadNotPermitted { .. } => StatusCode::FORBIDDEN,
             NodeError::UploadBusy { .. } | NodeError::UploadOffset { .. } => StatusCode::CONFLICT,
             NodeError::UploadTooLong { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             NodeError::UploadStalled => StatusCode::REQUEST_TIMEOUT,
@@ -134,6 +158,7 @@ impl From<BytesRejection> for Problem {
         } else {
             "bad_request"
         };
-        Self::new(status, code, rejection.body_text()).hint("a transaction is at most 128 KiB")
+        Self::new(status, code, rejection.body_text())
+            .hint("a transaction has at most 128 KiB, a batch 1 MiB")
     }
 }

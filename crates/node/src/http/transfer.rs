@@ -12,13 +12,16 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt as _, stream};
-use soma_protocol::Hash;
+use soma_protocol::{Address, Hash};
+use soma_sdk::permit::UploadPermit;
 use soma_sdk::text::Text;
 use soma_sdk::types::{ApiError, Upload as UploadState};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
+use super::clients::Use;
 use super::{Api, Path, Problem};
 use crate::error::NodeError;
+use crate::node::now_ms;
 use crate::weights::{CHUNK_BYTES, Progress, Upload, WeightsFile};
 
 /// Time an uploader may stay silent before its upload is put aside.
@@ -29,14 +32,17 @@ const PIECES_AHEAD: usize = 8;
 /// A body that holds its request's place until it is sent.
 pub(super) struct Guarded {
     body: Body,
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
 }
 
+/// A request's place among those of the node, and among those of its client.
+type Place = (OwnedSemaphorePermit, Use);
+
 impl Guarded {
-    pub(super) fn new(body: Body, permit: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(body: Body, place: Place) -> Self {
         Self {
             body,
-            _permit: permit,
+            _place: place,
         }
     }
 }
@@ -81,26 +87,45 @@ impl From<Progress> for UploadState {
     }
 }
 
+/// Who uploads: an account whose commit names the file, by its signature in the header.
+fn uploader(api: &Api, hash: &Hash, headers: &HeaderMap) -> Result<Address, NodeError> {
+    let refused = || NodeError::UploadNotPermitted { hash: *hash };
+    let header = headers.get(header::AUTHORIZATION).ok_or_else(refused)?;
+    let permit: Result<UploadPermit, _> = header.to_str().map_err(|_| refused())?.parse();
+    let permit = permit.map_err(|_| refused())?;
+    // The signature is looked at last: to check it costs more than to send it.
+    if api.weights.may_upload(hash, &permit.uploader) && permit.permits(&api.chain, hash, now_ms())
+    {
+        Ok(permit.uploader)
+    } else {
+        Err(refused())
+    }
+}
+
 /// How far the upload of an encrypted file has come
 #[utoipa::path(get, path = soma_sdk::routes::UPLOAD, tag = "files",
-    params(("hash" = String, Path, description = "BLAKE3 of the encrypted file, as committed")),
-    responses((status = 200, body = UploadState), (status = 404, body = ApiError)))]
+    params(("hash" = String, Path, description = "BLAKE3 of the encrypted file, as committed"),
+        ("Authorization" = String, Header, description = "`Soma ADDRESS VALID_UNTIL_MS SIGNATURE` of the account that committed")),
+    responses((status = 200, body = UploadState), (status = 403, body = ApiError), (status = 404, body = ApiError)))]
 pub(super) async fn upload_progress(
     State(api): State<Api>,
     Path(hash): Path<Text<Hash>>,
+    headers: HeaderMap,
 ) -> Result<Json<UploadState>, Problem> {
     let size_bytes = api.needed_bytes(&hash)?;
+    let uploader = uploader(&api, &hash, &headers)?;
     let weights = Arc::clone(&api.weights);
-    let progress = blocking(move || weights.settle(*hash, size_bytes)).await?;
+    let progress = blocking(move || weights.settle(*hash, uploader, size_bytes)).await?;
     Ok(Json(progress.into()))
 }
 
 /// Send the encrypted file of a commit, whole or from where it stopped
 #[utoipa::path(put, path = soma_sdk::routes::UPLOAD, tag = "files",
     params(("hash" = String, Path, description = "BLAKE3 of the encrypted file, as committed"),
+        ("Authorization" = String, Header, description = "`Soma ADDRESS VALID_UNTIL_MS SIGNATURE` of the account that committed"),
         ("Content-Range" = Option<String>, Header, description = "`bytes FROM-LAST/SIZE`; without it, the whole file")),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, body = UploadState), (status = 400, body = ApiError), (status = 404, body = ApiError),
+    responses((status = 200, body = UploadState), (status = 400, body = ApiError), (status = 403, body = ApiError), (status = 404, body = ApiError),
         (status = 408, body = ApiError), (status = 409, body = ApiError), (status = 413, body = ApiError),
         (status = 422, body = ApiError), (status = 507, body = ApiError)))]
 pub(super) async fn upload(
@@ -110,13 +135,14 @@ pub(super) async fn upload(
     body: Body,
 ) -> Result<Json<UploadState>, Problem> {
     let size_bytes = api.needed_bytes(&hash)?;
+    let uploader = uploader(&api, &hash, &headers)?;
     let offset = upload_offset(&headers, size_bytes)?;
-    let progress = api.weights.progress(&hash, size_bytes);
+    let progress = api.weights.progress(&hash, &uploader, size_bytes);
     if progress.complete {
         return Ok(Json(progress.into()));
     }
     let weights = Arc::clone(&api.weights);
-    let upload = blocking(move || weights.upload(*hash, size_bytes, offset)).await?;
+    let upload = blocking(move || weights.upload(*hash, uploader, size_bytes, offset)).await?;
     let progress = receive(&api, upload, body).await?;
     if progress.complete {
         api.file_arrived();

@@ -1,5 +1,6 @@
 //! Transactions from outside. What arrives while one batch of signatures is checked is checked together in the next, so
-//! batches grow with the load and a lone transaction waits for nobody.
+//! batches grow with the load and a lone transaction waits for nobody. What waits is bounded in bytes; beyond that the
+//! answer is `busy`, at once.
 
 use std::sync::Arc;
 
@@ -9,68 +10,113 @@ use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use soma_protocol::{Hash, SignedTransaction, TRANSACTION_BYTES_MAX};
+use soma_sdk::batch::{self, BATCH_BYTES_MAX, BATCH_MAX};
 use soma_sdk::text::Text;
-use soma_sdk::types::{ApiError, Submitted};
-use tokio::sync::{mpsc, oneshot};
+use soma_sdk::types::{ApiError, Batch, BatchAnswer, Submitted};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use super::clients::Client;
 use super::{Api, Problem};
 use crate::error::NodeError;
 use crate::mempool::Refusal;
 use crate::node::Shared;
 
-/// Bytes of a request that is not an upload.
+/// Bytes of a request with one transaction, or with none.
 pub(super) const BODY_BYTES_MAX: usize = TRANSACTION_BYTES_MAX;
-/// Transactions that wait for their signature check; one more is refused.
-const WAITING_MAX: usize = 4096;
-/// Signatures checked together.
-const BATCH_MAX: usize = 256;
+/// Bytes of transactions that wait for their signature check; more are refused.
+const WAITING_BYTES_MAX: usize = 16 << 20;
+/// Requests that wait for it.
+const WAITING_MAX: usize = 4_096;
+/// Signatures checked together, and the state held meanwhile to screen them.
+const CHECKED_MAX: usize = 512;
 
 struct Arrival {
-    transaction: SignedTransaction,
-    answer: oneshot::Sender<Result<Hash, Refusal>>,
+    transactions: Vec<SignedTransaction>,
+    answer: oneshot::Sender<Vec<Result<Hash, Refusal>>>,
+    _room: OwnedSemaphorePermit,
 }
 
 /// The door to the pool.
 #[derive(Clone)]
-pub(crate) struct Admission(mpsc::Sender<Arrival>);
+pub(crate) struct Admission {
+    arrivals: mpsc::Sender<Arrival>,
+    room: Arc<Semaphore>,
+}
 
 impl Admission {
     /// Opens the door; it closes when the last clone is gone.
     pub(super) fn start(node: Arc<Shared>) -> Self {
-        let (sender, mut arrivals) = mpsc::channel(WAITING_MAX);
+        let (sender, mut arrivals) = mpsc::channel::<Arrival>(WAITING_MAX);
         tokio::spawn(async move {
-            let mut batch: Vec<Arrival> = Vec::with_capacity(BATCH_MAX);
-            while arrivals.recv_many(&mut batch, BATCH_MAX).await > 0 {
-                let (transactions, answers): (Vec<_>, Vec<_>) = batch
-                    .drain(..)
-                    .map(|arrival| (arrival.transaction, arrival.answer))
-                    .unzip();
-                let node = Arc::clone(&node);
-                let admitted = tokio::task::spawn_blocking(move || node.admit(transactions)).await;
-                for (answer, result) in answers.into_iter().zip(admitted.unwrap_or_default()) {
-                    // Who asked may have gone; the transaction stays.
-                    let _gone = answer.send(result);
+            while let Some(first) = arrivals.recv().await {
+                let mut together: Vec<Arrival> = vec![first];
+                let mut count = together[0].transactions.len();
+                while count < CHECKED_MAX
+                    && let Ok(arrival) = arrivals.try_recv()
+                {
+                    count += arrival.transactions.len();
+                    together.push(arrival);
                 }
+                let node = Arc::clone(&node);
+                // Fails only when the runtime ends, and nobody waits for the answer then.
+                let _ended = tokio::task::spawn_blocking(move || check(&node, together)).await;
             }
         });
-        Self(sender)
+        Self {
+            arrivals: sender,
+            room: Arc::new(Semaphore::new(WAITING_BYTES_MAX)),
+        }
     }
 
+    /// Hands transactions of `bytes` in all to the pool; answers in the same order.
     async fn admit(
         &self,
-        transaction: SignedTransaction,
-    ) -> Result<Result<Hash, Refusal>, Problem> {
+        transactions: Vec<SignedTransaction>,
+        bytes: usize,
+    ) -> Result<Vec<Result<Hash, Refusal>>, Problem> {
+        let overloaded = || Problem::busy("too many transactions wait for their check");
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).try_acquire_many_owned(bytes);
         let (answer, answered) = oneshot::channel();
         let arrival = Arrival {
-            transaction,
+            transactions,
             answer,
+            _room: room.map_err(|_| overloaded())?,
         };
-        if self.0.try_send(arrival).is_err() {
-            return Ok(Err(Refusal::MempoolFull));
-        }
+        self.arrivals.try_send(arrival).map_err(|_| overloaded())?;
         answered
             .await
             .map_err(|_| Problem::busy("the node is stopping"))
+    }
+}
+
+fn check(node: &Shared, arrivals: Vec<Arrival>) {
+    let mut transactions = Vec::new();
+    let mut askers = Vec::with_capacity(arrivals.len());
+    for arrival in arrivals {
+        askers.push((arrival.transactions.len(), arrival.answer));
+        transactions.extend(arrival.transactions);
+    }
+    let mut answers = node.admit(transactions).into_iter();
+    for (count, asker) in askers {
+        // Who asked may have gone; the transactions stay.
+        let _gone = asker.send(answers.by_ref().take(count).collect());
+    }
+}
+
+/// What the sender is told: a transaction that is sent again after it became final is known, not refused.
+fn settle(api: &Api, hash: Hash, answer: Result<Hash, Refusal>) -> Result<Hash, Problem> {
+    match answer {
+        Err(Refusal::NonceTooLow { .. })
+            if api
+                .history
+                .transaction(&hash)
+                .map_err(NodeError::from)?
+                .is_some() =>
+        {
+            Ok(hash)
+        }
+        answer => Ok(answer?),
     }
 }
 
@@ -82,19 +128,64 @@ impl Admission {
         (status = 429, body = ApiError), (status = 503, body = ApiError)))]
 pub(super) async fn send_transaction(
     State(api): State<Api>,
+    client: Client,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<Submitted>), Problem> {
-    let transaction = SignedTransaction::decode(&body?).map_err(Refusal::from)?;
+    let body = body?;
+    client.may_send(1)?;
+    let transaction = SignedTransaction::decode(&body).map_err(Refusal::from)?;
     let hash = transaction.hash();
-    match api.admission.admit(transaction).await? {
-        // Sent again after it became final: to its sender it is known, not refused.
-        Err(Refusal::NonceTooLow { .. })
-            if api
-                .history
-                .transaction(&hash)
-                .map_err(NodeError::from)?
-                .is_some() => {}
-        answer => drop(answer?),
+    let answer = api.admission.admit(vec![transaction], body.len()).await?;
+    for answer in answer {
+        settle(&api, hash, answer)?;
     }
     Ok((StatusCode::ACCEPTED, Json(Submitted { hash: Text(hash) })))
 }
+
+/// Send many signed transactions
+#[utoipa::path(post, path = soma_sdk::routes::TRANSACTIONS_BATCH, tag = "transactions",
+    request_body(content = Vec<u8>, content_type = "application/octet-stream",
+        description = "each transaction as its length in 4 little-endian bytes, then its bytes; at most 1024 and 1 MiB"),
+    responses((status = 200, body = Batch), (status = 400, body = ApiError), (status = 413, body = ApiError),
+        (status = 429, body = ApiError), (status = 503, body = ApiError)))]
+pub(super) async fn send_batch(
+    State(api): State<Api>,
+    client: Client,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Batch>, Problem> {
+    let body = body?;
+    let parts = batch::split(&body).map_err(|error| {
+        Problem::new(StatusCode::BAD_REQUEST, "malformed_batch", error.to_string()).hint(format!(
+            "each transaction is its length in 4 little-endian bytes, then its bytes; at most {BATCH_MAX}"
+        ))
+    })?;
+    client.may_send(parts.len())?;
+    let decoded: Vec<_> = parts
+        .into_iter()
+        .map(|part| SignedTransaction::decode(part).map_err(Refusal::from))
+        .collect();
+    let hashes: Vec<_> = decoded
+        .iter()
+        .map(|one| one.as_ref().ok().map(SignedTransaction::hash))
+        .collect();
+    let sent = decoded.iter().flatten().cloned().collect();
+    let mut answers = api.admission.admit(sent, body.len()).await?.into_iter();
+    let mut told = Vec::with_capacity(hashes.len());
+    for (hash, decoded) in hashes.into_iter().zip(decoded) {
+        let answer = match (hash, decoded) {
+            (Some(hash), _) => {
+                let answer = answers.next().unwrap_or(Err(Refusal::MempoolFull));
+                settle(&api, hash, answer)
+            }
+            (None, decoded) => decoded.map(|_| Hash::default()).map_err(Problem::from),
+        };
+        told.push(BatchAnswer {
+            hash: hash.map(Text),
+            error: answer.err().map(Problem::into_body),
+        });
+    }
+    Ok(Json(Batch { answers: told }))
+}
+
+/// The most bytes of a batch's request.
+pub(super) const BATCH_BODY_BYTES_MAX: usize = BATCH_BYTES_MAX;

@@ -1,10 +1,12 @@
 //! What the pool promises, over random traffic.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use soma_engine::Pool;
 use soma_protocol::{
-    Action, Amount, Epoch, Genesis, GenesisAccount, Hash, Memory, Params, Phase, SecretKey,
-    SignedTransaction, Transaction, VerifiedTransaction, view,
+    Action, Address, Amount, Epoch, Genesis, GenesisAccount, Hash, Memory, Params, Phase,
+    SecretKey, SignedTransaction, Transaction, VerifiedTransaction, view,
 };
 
 use super::{Limits, Mempool, Refusal};
@@ -198,6 +200,64 @@ fn a_forged_signature_never_enters_however_it_is_batched() {
         .map(|answer| answer.as_ref().err().map(Refusal::code))
         .collect();
     assert_eq!(codes, [None, None, Some("bad_signature"), None]);
+}
+
+/// The order by the book: of all accounts' next transactions, the best bid.
+fn by_the_book(pool: &Mempool, state: &Memory) -> Vec<Hash> {
+    let queue = pool.lock();
+    let next = |address: &Address| view::account(state, address).nonce;
+    let mut nonces: BTreeMap<Address, u64> = queue
+        .accounts
+        .keys()
+        .map(|address| (*address, next(address)))
+        .collect();
+    let mut order = Vec::new();
+    loop {
+        let heads = nonces.iter().filter_map(|(address, nonce)| {
+            let entry = queue.accounts[address].get(nonce)?;
+            Some((entry.bid, *address, entry.hash))
+        });
+        let Some((_, address, hash)) = heads.max() else {
+            return order;
+        };
+        order.push(hash);
+        *nonces.get_mut(&address).unwrap() += 1;
+    }
+}
+
+proptest! {
+    #[test]
+    fn blocks_take_the_best_bid_of_those_that_can_run(
+        traffic in prop::collection::vec((1u8..=4, 0u64..6, 1u64..9), 1..24),
+    ) {
+        let (state, chain) = state();
+        let pool = Mempool::new(chain, Limits::default());
+        for (sender, nonce, fee) in traffic {
+            let _answer = admit(&pool, &state, signed(chain, sender, nonce, fee * FEE, u64::MAX));
+        }
+        let selected = pool.select(&state, NOW_MS, usize::MAX);
+        let hashes: Vec<Hash> = selected.iter().map(VerifiedTransaction::hash).collect();
+        prop_assert_eq!(hashes, by_the_book(&pool, &state));
+    }
+}
+
+#[test]
+fn what_was_verified_once_is_not_verified_again_and_what_is_forged_always_is() {
+    let (state, chain) = state();
+    let pool = Mempool::new(chain, Limits::default());
+    let good = signed(chain, 1, 0, FEE, u64::MAX);
+    admit(&pool, &state, good.clone()).unwrap();
+    let mut forged = good.clone();
+    forged.signature[7] ^= 1;
+    for _ in 0..2 {
+        let answers = pool.verify(vec![good.clone(), forged.clone()], &chain);
+        assert!(answers[0].is_ok() && answers[1] == Err(soma_protocol::Error::Signature));
+    }
+    let other = Hash([1; 32]);
+    assert!(
+        pool.verify(vec![good], &other)[0].is_err(),
+        "of another chain"
+    );
 }
 
 proptest! {

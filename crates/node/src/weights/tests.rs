@@ -1,16 +1,18 @@
 //! What the store of weights promises.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use soma_protocol::Hash;
+use soma_protocol::{Address, Hash};
 use soma_sdk::{Secret, cipher};
 use tempfile::TempDir;
 
-use super::{Needed, Progress, Revealed, WeightsStore};
+use super::{Ciphertext, Needed, Progress, Revealed, WeightsStore};
 use crate::error::NodeError;
+
+const OWNER: Address = Address([1; 32]);
 
 struct Fixture {
     dir: TempDir,
@@ -45,13 +47,20 @@ impl Fixture {
         self.ciphertext.len() as u64
     }
 
+    fn file(&self) -> Ciphertext {
+        Ciphertext {
+            size_bytes: self.size_bytes(),
+            owners: BTreeSet::from([OWNER]),
+        }
+    }
+
     fn needed(&self) -> Needed {
         let revealed = Revealed {
             ciphertext_hash: self.hash(),
             key: [3; 32],
         };
         Needed {
-            files: BTreeMap::from([(self.hash(), self.size_bytes())]),
+            files: BTreeMap::from([(self.hash(), self.file())]),
             revealed: BTreeMap::from([(Hash::of_bytes(&self.plain), revealed)]),
         }
     }
@@ -59,7 +68,7 @@ impl Fixture {
     fn send(&self, offset: usize, bytes: &[u8]) -> Result<Progress, NodeError> {
         let mut upload = self
             .store
-            .upload(self.hash(), self.size_bytes(), offset as u64)?;
+            .upload(self.hash(), OWNER, self.size_bytes(), offset as u64)?;
         bytes
             .chunks(1_000)
             .try_for_each(|piece| upload.write(piece))?;
@@ -80,7 +89,7 @@ fn an_upload_goes_on_where_it_stopped_even_after_a_restart() {
     assert_eq!(
         fixture
             .store
-            .progress(&fixture.hash(), 10_000)
+            .progress(&fixture.hash(), &OWNER, 10_000)
             .received_bytes,
         4_321
     );
@@ -126,7 +135,7 @@ fn more_bytes_than_committed_are_refused() {
     assert!(
         fixture
             .store
-            .settle(fixture.hash(), 5_000)
+            .settle(fixture.hash(), OWNER, 5_000)
             .unwrap()
             .complete,
         "what fitted was kept"
@@ -136,13 +145,34 @@ fn more_bytes_than_committed_are_refused() {
 #[test]
 fn two_uploads_of_one_file_never_mix() {
     let fixture = Fixture::new(5_000);
-    let first = fixture.store.upload(fixture.hash(), 5_000, 0).unwrap();
+    let first = fixture
+        .store
+        .upload(fixture.hash(), OWNER, 5_000, 0)
+        .unwrap();
     assert!(matches!(
         fixture.send(0, &fixture.ciphertext),
         Err(NodeError::UploadBusy { .. })
     ));
     drop(first);
     fixture.upload_all();
+}
+
+#[test]
+fn who_names_the_same_file_cannot_stand_in_the_way_of_its_owner() {
+    let fixture = Fixture::new(5_000);
+    let other = Address([2; 32]);
+    assert!(fixture.store.may_upload(&fixture.hash(), &OWNER));
+    assert!(!fixture.store.may_upload(&fixture.hash(), &other));
+    let mut begun = fixture
+        .store
+        .upload(fixture.hash(), other, 5_000, 0)
+        .unwrap();
+    begun.write(b"junk").unwrap();
+    fixture.upload_all();
+    drop(begun);
+    fixture.store.sweep().unwrap();
+    assert!(fixture.store.holds(&fixture.hash()));
+    assert!(fixture.store.files("partial").unwrap().is_empty());
 }
 
 #[test]

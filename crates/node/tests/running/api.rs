@@ -215,6 +215,84 @@ async fn a_transaction_sent_twice_is_one_transaction_before_and_after_it_is_fina
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_answered_transaction_by_transaction() {
+    let network = Network::start();
+    let alice = network.sender("account-1").await;
+    let action = |amount| Action::Transfer {
+        to: alice.address(),
+        amount: Amount(amount),
+    };
+    let mut forged = alice.sign(action(3), 2, u64::MAX);
+    forged.signature[1] ^= 1;
+    let mut batch = Vec::new();
+    for transaction in [
+        alice.sign(action(1), 0, u64::MAX),
+        forged,
+        alice.sign(action(2), 1, u64::MAX),
+    ] {
+        assert!(soma_sdk::batch::push(&mut batch, &transaction));
+    }
+    batch.extend([3, 0, 0, 0, 1, 2, 3]);
+    let answers = network.client.send_batch(batch).await.unwrap();
+    let codes: Vec<_> = answers
+        .iter()
+        .map(|answer| answer.error.as_ref().map(|error| error.code.as_str()))
+        .collect();
+    let expected = [
+        None,
+        Some("bad_signature"),
+        None,
+        Some("malformed_transaction"),
+    ];
+    assert_eq!(codes, expected);
+    assert!(answers[3].hash.is_none());
+    for at in [0, 2] {
+        let hash = *answers[at].hash.unwrap();
+        let limit = std::time::Duration::from_secs(30);
+        let receipt = network.client.wait(hash, u64::MAX, limit).await.unwrap();
+        assert_eq!(receipt.rejection, None);
+    }
+    let torn = network.client.send_batch(vec![9, 0, 0]).await.unwrap_err();
+    assert_eq!(torn.code(), "malformed_batch");
+    let endless = vec![0; soma_sdk::batch::BATCH_BYTES_MAX + 1];
+    let large = network.client.send_batch(endless).await.unwrap_err();
+    assert_eq!(large.code(), "body_too_large");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_greedy_client_is_told_when_to_come_back_and_the_others_are_served() {
+    let network = Network::start();
+    let http = reqwest::Client::new();
+    let ask = async |client: &str| {
+        let request = http.get(format!("{}/healthz", network.url()));
+        let request = request.header("x-forwarded-for", client);
+        request.send().await.unwrap()
+    };
+    let mut refused = None;
+    for _ in 0..30 {
+        let answer = ask("192.0.2.1").await;
+        if answer.status() == 429 {
+            refused = Some(answer);
+        }
+    }
+    let refused = refused.expect("the client is greedy");
+    let seconds = refused.headers()["retry-after"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    assert!(seconds.parse::<u32>().unwrap() >= 1);
+    let error: ApiError = serde_json::from_str(&refused.text().await.unwrap()).unwrap();
+    assert_eq!(error.code, "rate_limited");
+    assert_eq!(ask("192.0.2.2").await.status(), 200);
+    let batch = [0; 4 * 21];
+    let request = http.post(format!("{}/v1/transactions/batch", network.url()));
+    let request = request
+        .header("x-forwarded-for", "192.0.2.3")
+        .body(batch.to_vec());
+    assert_eq!(request.send().await.unwrap().status(), 429);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_event_stream_goes_on_where_it_broke_off_even_over_a_restart() {
     let mut network = Network::start();
     network.go_to(2, Phase::Reveal).await;

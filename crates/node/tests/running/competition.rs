@@ -50,8 +50,12 @@ async fn commit(network: &Network, owner: &Sender, number: u8) -> Reveal {
         ciphertext,
     };
     owner.run(reveal.commit()).await.unwrap();
-    network
-        .client
+    let stranger = network.sender("account-8").await;
+    let refused = stranger
+        .upload(&reveal.ciphertext, reveal.ciphertext_hash, &mut |_, _| ())
+        .await;
+    assert_eq!(refused.unwrap_err().code(), "upload_not_permitted");
+    owner
         .upload(&reveal.ciphertext, reveal.ciphertext_hash, &mut |_, _| ())
         .await
         .unwrap();

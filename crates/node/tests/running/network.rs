@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use soma_model::{Architecture, Directions, Engine, KernelChoice, Score, Weights};
 use soma_node::localnet::{Localnet, OPERATOR, Plan};
-use soma_node::{Node, NodeConfig};
+use soma_node::{ClientLimits, Node, NodeConfig};
 use soma_protocol::{ArchitectureSpec, Params, Phase, TargetId};
 use soma_sdk::due::Reveal;
 use soma_sdk::transfer::Remote;
@@ -83,6 +83,12 @@ impl Network {
             block_ms: 20,
             idle_block_ms: 500,
             audit_threads: 1,
+            clients: ClientLimits {
+                requests_per_second: 5,
+                transactions_per_second: 10,
+                trust_proxy: true,
+                ..config.clients
+            },
             ..config
         }
     }

@@ -1,0 +1,384 @@
+//! Who asks, and how much they may ask: requests, transactions and connections of each client are bounded, so that one that
+//! is greedy or slow cannot keep the others out.
+//!
+//! A client is an IPv4 address or a /64 of IPv6. This machine is not limited, unless a proxy on it says for whom it asks. The
+//! table is bounded too; it must never remember what was asked.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::extract::FromRequestParts;
+use axum::http::HeaderMap;
+use axum::http::request::Parts;
+
+use super::{Api, Problem};
+
+/// How much one client may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// Requests a second; twice as many at once.
+    pub requests_per_second: u32,
+    /// Transactions a second; twice as many at once.
+    pub transactions_per_second: u32,
+    /// Connections, and requests that run, event streams and uploads included.
+    pub concurrent: u32,
+    /// Whether a proxy on this machine names the client in `X-Forwarded-For`.
+    pub trust_proxy: bool,
+}
+
+impl Default for ClientLimits {
+    fn default() -> Self {
+        Self {
+            requests_per_second: 100,
+            transactions_per_second: 2_000,
+            concurrent: 64,
+            trust_proxy: false,
+        }
+    }
+}
+
+/// Clients remembered. A client whose allowance is whole again is forgotten first.
+const CLIENTS_MAX: usize = 16_384;
+const MILLI: u64 = 1_000;
+
+/// An allowance that fills with time: thousandths, so that whole numbers do.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    milli: u64,
+    at: Instant,
+}
+
+impl Bucket {
+    fn full(per_second: u32, now: Instant) -> Self {
+        Self {
+            milli: 2 * u64::from(per_second) * MILLI,
+            at: now,
+        }
+    }
+
+    /// What is there now.
+    fn refill(&mut self, per_second: u32, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.at).as_millis();
+        let gained = u64::try_from(elapsed)
+            .unwrap_or(u64::MAX)
+            .saturating_mul(per_second.into());
+        self.milli = self
+            .milli
+            .saturating_add(gained)
+            .min(2 * u64::from(per_second) * MILLI);
+        self.at = now;
+    }
+
+    /// Takes `count`, or says how long it takes until that many are there.
+    fn take(&mut self, count: u64, per_second: u32, now: Instant) -> Result<(), Duration> {
+        self.refill(per_second, now);
+        let wanted = count.saturating_mul(MILLI);
+        match self.milli.checked_sub(wanted) {
+            Some(left) => {
+                self.milli = left;
+                Ok(())
+            }
+            None => Err(Duration::from_millis(
+                (wanted - self.milli).div_ceil(u64::from(per_second).max(1)),
+            )),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Account {
+    requests: Bucket,
+    transactions: Bucket,
+    connections: u32,
+    running: u32,
+}
+
+/// All clients of this node.
+#[derive(Clone, Debug)]
+pub(crate) struct Clients {
+    limits: ClientLimits,
+    accounts: Arc<Mutex<HashMap<IpAddr, Account>>>,
+}
+
+/// One use of a client's bounded number of something; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Use {
+    clients: Clients,
+    address: Option<IpAddr>,
+    of: fn(&mut Account) -> &mut u32,
+}
+
+impl Drop for Use {
+    fn drop(&mut self) {
+        let Some(address) = self.address else { return };
+        if let Some(account) = self.clients.lock().get_mut(&address) {
+            let count = (self.of)(account);
+            *count = count.saturating_sub(1);
+        }
+    }
+}
+
+/// One client: all addresses that one subscriber is given.
+fn subscriber(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let mut segments = address.segments();
+            segments[4..].fill(0);
+            IpAddr::V6(Ipv6Addr::from(segments))
+        }
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+impl Clients {
+    pub(crate) fn new(limits: ClientLimits) -> Self {
+        Self {
+            limits,
+            accounts: Arc::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Account>> {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who asks; `None` for this machine, which is not limited.
+    fn who(&self, peer: SocketAddr, headers: Option<&HeaderMap>) -> Option<IpAddr> {
+        let local = peer.ip().to_canonical().is_loopback();
+        if !local {
+            return Some(subscriber(peer.ip()));
+        }
+        let forwarded = headers
+            .filter(|_| self.limits.trust_proxy)?
+            .get("x-forwarded-for")?;
+        // The last entry is the one that the proxy itself has seen; those before it anybody can write.
+        let last = forwarded.to_str().ok()?.rsplit(',').next()?.trim();
+        last.parse().ok().map(subscriber)
+    }
+
+    /// Asks the account of a client; a table that is full of busy clients takes no new ones.
+    fn ask<T>(
+        &self,
+        address: IpAddr,
+        question: impl FnOnce(&mut Account, Instant) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        let (now, limits) = (Instant::now(), self.limits);
+        let mut accounts = self.lock();
+        if accounts.len() >= CLIENTS_MAX && !accounts.contains_key(&address) {
+            accounts.retain(|_, account| {
+                account.requests.refill(limits.requests_per_second, now);
+                account.connections + account.running > 0
+                    || account.requests.milli < Bucket::full(limits.requests_per_second, now).milli
+            });
+            if accounts.len() >= CLIENTS_MAX {
+                return Err(Problem::busy("too many clients at once"));
+            }
+        }
+        let account = accounts.entry(address).or_insert_with(|| Account {
+            requests: Bucket::full(limits.requests_per_second, now),
+            transactions: Bucket::full(limits.transactions_per_second, now),
+            connections: 0,
+            running: 0,
+        });
+        question(account, now)
+    }
+
+    fn take_use(
+        &self,
+        address: Option<IpAddr>,
+        of: fn(&mut Account) -> &mut u32,
+    ) -> Result<Use, Problem> {
+        if let Some(address) = address {
+            self.ask(address, |account, _| {
+                let count = of(account);
+                if *count >= self.limits.concurrent {
+                    return Err(Problem::rate_limited(
+                        format!("this client has {count} requests running, the most it may have"),
+                        Duration::from_secs(1),
+                    ));
+                }
+                *count += 1;
+                Ok(())
+            })?;
+        }
+        let clients = self.clone();
+        Ok(Use {
+            clients,
+            address,
+            of,
+        })
+    }
+
+    /// Takes one of the client's connections.
+    ///
+    /// # Errors
+    /// `rate_limited` if it has as many as it may.
+    pub(super) fn connect(&self, peer: SocketAddr) -> Result<Use, Problem> {
+        self.take_use(self.who(peer, None), |account| &mut account.connections)
+    }
+
+    /// Counts a request of a client; it runs until the answer is dropped.
+    ///
+    /// # Errors
+    /// `rate_limited` if it asks too often or too much at once.
+    pub(super) fn request(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<Use, Problem> {
+        let address = self.who(peer, Some(headers));
+        if let Some(address) = address {
+            let per_second = self.limits.requests_per_second;
+            self.ask(address, |account, now| {
+                let taken = account.requests.take(1, per_second, now);
+                taken.map_err(|wait| {
+                    Problem::rate_limited(
+                        format!("this client asks more than {per_second} times a second"),
+                        wait,
+                    )
+                })
+            })?;
+        }
+        self.take_use(address, |account| &mut account.running)
+    }
+}
+
+/// Where a request came from; set by the server for each connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub(super) SocketAddr);
+
+/// The client of a request.
+#[derive(Debug)]
+pub(super) struct Client {
+    clients: Clients,
+    address: Option<IpAddr>,
+}
+
+impl FromRequestParts<Api> for Client {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        let peer = parts.extensions.get::<Peer>().copied();
+        let peer = peer.ok_or_else(|| Problem::busy("the connection has no address"))?;
+        Ok(Self {
+            clients: api.clients.clone(),
+            address: api.clients.who(peer.0, Some(&parts.headers)),
+        })
+    }
+}
+
+impl Client {
+    /// Takes `count` of the client's transactions.
+    ///
+    /// # Errors
+    /// `rate_limited` if it sends too many.
+    pub(super) fn may_send(&self, count: usize) -> Result<(), Problem> {
+        let Some(address) = self.address else {
+            return Ok(());
+        };
+        let per_second = self.clients.limits.transactions_per_second;
+        self.clients.ask(address, |account, now| {
+            let taken = account.transactions.take(count as u64, per_second, now);
+            taken.map_err(|wait| {
+                Problem::rate_limited(
+                    format!("this client sends more than {per_second} transactions a second"),
+                    wait,
+                )
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::time::{Duration, Instant};
+
+    use axum::http::{HeaderMap, HeaderValue};
+    use proptest::prelude::*;
+
+    use super::{Bucket, CLIENTS_MAX, ClientLimits, Clients};
+
+    fn peer(text: &str) -> SocketAddr {
+        SocketAddr::new(text.parse().unwrap(), 1)
+    }
+
+    fn clients(trust_proxy: bool) -> Clients {
+        Clients::new(ClientLimits {
+            requests_per_second: 3,
+            concurrent: 2,
+            trust_proxy,
+            ..ClientLimits::default()
+        })
+    }
+
+    #[test]
+    fn a_client_that_asks_too_often_waits_and_others_do_not() {
+        let clients = clients(false);
+        let ask = |address: &str| clients.request(peer(address), &HeaderMap::new()).is_ok();
+        assert_eq!((0..9).filter(|_| ask("192.0.2.1")).count(), 6);
+        assert!(ask("192.0.2.2"));
+        assert_eq!(
+            (0..9).filter(|_| ask("127.0.0.1")).count(),
+            9,
+            "this machine is not limited"
+        );
+        let within_64 = ["2001:db8::1", "2001:db8::2:0:0:1"];
+        let asked = (0..8).filter(|at| ask(within_64[at % 2])).count();
+        assert_eq!(asked, 6, "a /64 is one client");
+    }
+
+    #[test]
+    fn what_runs_at_once_is_bounded_and_given_back() {
+        let clients = clients(false);
+        let connect = || clients.connect(peer("192.0.2.1"));
+        let (first, second) = (connect().unwrap(), connect().unwrap());
+        assert!(connect().is_err());
+        drop(first);
+        drop((connect().unwrap(), second));
+        assert!(connect().is_ok());
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_on_this_machine_names_another_client() {
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            "x-forwarded-for",
+            HeaderValue::from_static("198.51.100.7, 192.0.2.9"),
+        );
+        let who = |trust, address: &str| clients(trust).who(peer(address), Some(&headers));
+        assert_eq!(who(true, "127.0.0.1"), Some("192.0.2.9".parse().unwrap()));
+        assert_eq!(who(false, "127.0.0.1"), None);
+        assert_eq!(who(true, "192.0.2.1"), Some("192.0.2.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn the_table_of_clients_is_bounded() {
+        let clients = clients(false);
+        for number in 0..u32::try_from(CLIENTS_MAX).unwrap() + 10 {
+            let address = SocketAddr::from((std::net::Ipv4Addr::from_bits(number + (1 << 28)), 1));
+            let _answer = clients.request(address, &HeaderMap::new());
+        }
+        assert!(clients.lock().len() <= CLIENTS_MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_gets_more_than_the_rate_and_one_burst(per_second in 1u32..50, asks in prop::collection::vec((0u64..500, 1u64..5), 1..100)) {
+            let mut now = Instant::now();
+            let (begun, mut bucket) = (now, Bucket::full(per_second, now));
+            let mut taken = 0;
+            for (pause_ms, count) in asks {
+                now += Duration::from_millis(pause_ms);
+                match bucket.take(count, per_second, now) {
+                    Ok(()) => taken += count,
+                    Err(wait) if count <= 2 * u64::from(per_second) => {
+                        let mut later = bucket;
+                        prop_assert!(later.take(count, per_second, now + wait).is_ok(), "it is right about the wait");
+                    }
+                    Err(_) => {}
+                }
+            }
+            let elapsed_ms = u64::try_from(now.duration_since(begun).as_millis()).unwrap();
+            prop_assert!(taken * 1000 <= (2000 + elapsed_ms) * u64::from(per_second));
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Many transactions in one body: each as its length in four little-endian bytes, then its bytes. The same form goes from a
+//! client to a node and from node to node; each is decoded, judged and answered on its own.
+
+use soma_protocol::{SignedTransaction, TRANSACTION_BYTES_MAX};
+
+/// Most transactions of one batch.
+pub const BATCH_MAX: usize = 1_024;
+/// Most bytes of one batch.
+pub const BATCH_BYTES_MAX: usize = 1 << 20;
+const LENGTH_BYTES: usize = 4;
+
+/// Why bytes are no batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoBatch {
+    /// A length leads beyond the end, or beyond what a transaction may have.
+    #[error("the batch ends in the middle of transaction {index}")]
+    Torn {
+        /// Which one, from 0.
+        index: usize,
+    },
+    /// Too much at once.
+    #[error("a batch has at most {BATCH_MAX} transactions and {BATCH_BYTES_MAX} bytes")]
+    TooLarge,
+}
+
+/// Appends one transaction's bytes, unless they make the batch too long: then nothing is appended and the answer is no.
+pub fn push(batch: &mut Vec<u8>, transaction: &SignedTransaction) -> bool {
+    let bytes = transaction.encode();
+    let Ok(length) = u32::try_from(bytes.len()) else {
+        return false;
+    };
+    if batch.len() + LENGTH_BYTES + bytes.len() > BATCH_BYTES_MAX {
+        return false;
+    }
+    batch.extend_from_slice(&length.to_le_bytes());
+    batch.extend_from_slice(&bytes);
+    true
+}
+
+/// The bytes of each transaction, in order.
+///
+/// # Errors
+/// [`NoBatch`]; nothing is taken of a batch that is torn anywhere.
+pub fn split(mut batch: &[u8]) -> Result<Vec<&[u8]>, NoBatch> {
+    if batch.len() > BATCH_BYTES_MAX {
+        return Err(NoBatch::TooLarge);
+    }
+    let mut transactions = Vec::new();
+    while !batch.is_empty() {
+        let index = transactions.len();
+        if index == BATCH_MAX {
+            return Err(NoBatch::TooLarge);
+        }
+        let (length, rest) = batch
+            .split_first_chunk::<LENGTH_BYTES>()
+            .ok_or(NoBatch::Torn { index })?;
+        let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
+        if length > TRANSACTION_BYTES_MAX || length > rest.len() {
+            return Err(NoBatch::Torn { index });
+        }
+        let (transaction, rest) = rest.split_at(length);
+        transactions.push(transaction);
+        batch = rest;
+    }
+    Ok(transactions)
+}

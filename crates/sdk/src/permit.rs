@@ -1,0 +1,101 @@
+//! The right to upload a file: its owner's signature, sent in the `Authorization` header, so that a stranger can neither
+//! begin an upload nor stand in its way. It names one file, one chain and an end; it must never carry a secret.
+
+use std::fmt;
+use std::str::FromStr;
+
+use soma_protocol::signature::{sign_upload, upload_is_signed};
+use soma_protocol::{Address, Hash, SecretKey, hex};
+
+/// How long a permit holds: longer than any piece takes, by clocks that differ by minutes.
+pub const PERMIT_MS: u64 = 15 * 60 * 1000;
+const SCHEME: &str = "Soma";
+
+/// Reads `Soma <address> <valid until, ms since 1970> <signature in hex>`, and writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UploadPermit {
+    /// Who uploads.
+    pub uploader: Address,
+    /// When it ends, in ms since 1970.
+    pub valid_until_ms: u64,
+    /// The uploader's signature over domain, chain, file and end.
+    pub signature: [u8; 64],
+}
+
+impl UploadPermit {
+    /// Signs a permit for the encrypted file with this hash.
+    pub fn sign(
+        key: &SecretKey,
+        chain: &Hash,
+        ciphertext_hash: &Hash,
+        valid_until_ms: u64,
+    ) -> Self {
+        Self {
+            uploader: key.address(),
+            valid_until_ms,
+            signature: sign_upload(key, chain, ciphertext_hash, valid_until_ms),
+        }
+    }
+
+    /// Whether it was signed for this file of this chain and has not ended.
+    pub fn permits(&self, chain: &Hash, ciphertext_hash: &Hash, now_ms: u64) -> bool {
+        let (until, signature) = (self.valid_until_ms, &self.signature);
+        now_ms <= until
+            && upload_is_signed(&self.uploader, chain, ciphertext_hash, until, signature)
+    }
+}
+
+impl fmt::Display for UploadPermit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let signature = hex::encode(&self.signature);
+        write!(
+            f,
+            "{SCHEME} {} {} {signature}",
+            self.uploader, self.valid_until_ms
+        )
+    }
+}
+
+/// A header that is no permit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an upload permit reads: Soma ADDRESS VALID_UNTIL_MS SIGNATURE")]
+pub struct NoPermit;
+
+impl FromStr for UploadPermit {
+    type Err = NoPermit;
+
+    fn from_str(text: &str) -> Result<Self, NoPermit> {
+        let mut words = text.split(' ');
+        let mut word = || words.next().ok_or(NoPermit);
+        if word()? != SCHEME {
+            return Err(NoPermit);
+        }
+        let permit = Self {
+            uploader: word()?.parse().map_err(|_| NoPermit)?,
+            valid_until_ms: word()?.parse().map_err(|_| NoPermit)?,
+            signature: hex::decode_array(word()?).ok_or(NoPermit)?,
+        };
+        match words.next() {
+            None => Ok(permit),
+            Some(_) => Err(NoPermit),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{NoPermit, UploadPermit};
+    use soma_protocol::{Hash, SecretKey};
+
+    #[test]
+    fn a_permit_survives_its_header_and_ends() {
+        let (chain, file) = (Hash([3; 32]), Hash([4; 32]));
+        let permit = UploadPermit::sign(&SecretKey::from_bytes(&[1; 32]), &chain, &file, 100);
+        assert_eq!(permit.to_string().parse(), Ok(permit));
+        assert!(permit.permits(&chain, &file, 100));
+        assert!(!permit.permits(&chain, &file, 101) && !permit.permits(&file, &file, 1));
+        for text in ["", "Soma", "Bearer x", &format!("{permit} more")] {
+            assert_eq!(text.parse::<UploadPermit>(), Err(NoPermit), "{text}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Batches of transactions come out as they went in, and nothing else passes for one.
+
+use proptest::prelude::*;
+use soma_protocol::{Action, Address, Amount, Hash, SecretKey, SignedTransaction, Transaction};
+use soma_sdk::batch::{BATCH_BYTES_MAX, BATCH_MAX, NoBatch, push, split};
+
+fn transaction(nonce: u64, data: usize) -> SignedTransaction {
+    let key = SecretKey::from_bytes(&[1; 32]);
+    let action = match data {
+        0 => Action::Transfer {
+            to: Address([2; 32]),
+            amount: Amount(1),
+        },
+        data => Action::PublishData {
+            target: soma_protocol::TargetId(1),
+            data: vec![7; data],
+            salt: [0; 32],
+        },
+    };
+    Transaction {
+        chain: Hash([9; 32]),
+        sender: key.address(),
+        nonce,
+        fee_limit: Amount(1),
+        valid_until_ms: 1,
+        action,
+    }
+    .sign(&key)
+}
+
+proptest! {
+    #[test]
+    fn a_batch_comes_out_as_it_went_in(sizes in prop::collection::vec(0usize..2_000, 0..20)) {
+        let sent: Vec<_> = sizes.iter().zip(0..).map(|(data, nonce)| transaction(nonce, *data)).collect();
+        let mut batch = Vec::new();
+        for transaction in &sent {
+            prop_assert!(push(&mut batch, transaction));
+        }
+        let found: Vec<_> = split(&batch).unwrap().into_iter().map(|bytes| SignedTransaction::decode(bytes).unwrap()).collect();
+        prop_assert_eq!(&found, &sent);
+        for cut in [1, 5, 100] {
+            if cut < batch.len() {
+                let torn = matches!(split(&batch[..batch.len() - cut]), Err(NoBatch::Torn { .. }));
+                prop_assert!(torn);
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_the_bytes_are_splitting_them_only_answers(bytes in prop::collection::vec(any::<u8>(), 0..500)) {
+        if let Ok(parts) = split(&bytes) {
+            let length: usize = parts.iter().map(|part| part.len() + 4).sum();
+            prop_assert_eq!(length, bytes.len());
+        }
+    }
+}
+
+#[test]
+fn a_batch_has_its_limits() {
+    let mut batch = Vec::new();
+    let large = transaction(0, 60_000);
+    while push(&mut batch, &large) {}
+    assert!(batch.len() <= BATCH_BYTES_MAX && split(&batch).is_ok());
+    assert_eq!(split(&[0; 4 * (BATCH_MAX + 1)]), Err(NoBatch::TooLarge));
+    assert_eq!(split(&vec![0; BATCH_BYTES_MAX + 1]), Err(NoBatch::TooLarge));
+}
