@@ -97,6 +97,20 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Arithmetic shift right by a constant.
     fn sar_bits<const N: u32>(self, a: Self::U) -> Self::U;
 
+    /// Asks for the memory at an address, which need not be mapped, to be brought near. A hint: it never changes a value.
+    #[inline(always)]
+    fn prefetch(self, _: *const f32) {}
+
+    /// Sixteen vectors as a square matrix, turned over: bits move, nothing is computed.
+    #[inline(always)]
+    fn transpose(self, rows: [Self::F; LANES]) -> [Self::F; LANES] {
+        let mut from = [[0.0; LANES]; LANES];
+        for (row, to) in rows.into_iter().zip(&mut from) {
+            self.store(row, to);
+        }
+        core::array::from_fn(|column| self.load(&core::array::from_fn(|row| from[row][column])))
+    }
+
     /// The larger one; `b` where neither is larger (so also where either is NaN).
     #[inline(always)]
     fn max(self, a: Self::F, b: Self::F) -> Self::F {

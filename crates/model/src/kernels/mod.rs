@@ -5,10 +5,12 @@
 
 mod fast;
 mod matrix;
+mod pack;
 mod reference;
 mod self_test;
 #[cfg(test)]
 mod tests;
+mod tile;
 
 use std::fmt;
 use std::str::FromStr;

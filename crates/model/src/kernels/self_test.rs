@@ -52,7 +52,7 @@ fn same_bits(a: &[f32], b: &[f32]) -> bool {
 }
 
 fn products_equal(lanes: Lanes) -> bool {
-    let (rows, depth, columns) = (29, 67, 53);
+    let (rows, depth, columns) = (29, 67, 85);
     let a = values(1, rows * depth);
     let b = values(2, depth * columns);
     let start = values(3, rows * columns);
@@ -62,10 +62,16 @@ fn products_equal(lanes: Lanes) -> bool {
         Triangle::LowerDepth { shift: 5 },
         Triangle::UpperDepth,
     ];
-    triangles.into_iter().all(|triangle| {
+    let layouts = [
+        Matrix::new(&b, depth, columns),
+        Matrix::new(&b, columns, depth).transposed(),
+    ];
+    let cases = triangles
+        .into_iter()
+        .flat_map(|triangle| layouts.map(|b| (triangle, b)));
+    cases.into_iter().all(|(triangle, b)| {
         let (mut expected, mut got) = (start.clone(), start.clone());
         let a = Matrix::new(&a, rows, depth);
-        let b = Matrix::strided(&b, depth, columns, 1, depth);
         let c = MatrixMut::new(&mut expected, rows, columns);
         reference::matmul(a, b, c, true, triangle, Epilogue::None);
         let c = MatrixMut::new(&mut got, rows, columns);

@@ -154,7 +154,7 @@ proptest! {
     }
 
     #[test]
-    fn products_deeper_than_a_block_have_the_bits_of_the_reference(case in cases(20, 900)) {
+    fn products_deeper_than_a_slab_have_the_bits_of_the_reference(case in cases(70, 4500)) {
         let expected = bits(&product(&reference(), case, 0));
         for engine in fast_engines(1) {
             prop_assert_eq!(&bits(&product(&engine, case, 0)), &expected, "{}", engine.kernel());

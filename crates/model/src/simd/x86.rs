@@ -66,6 +66,44 @@ fn turn_half(p: __m256, scale: f64) -> __m256 {
     _mm256_set_m128(high, low)
 }
 
+/// Sixteen rows of eight columns, turned over: column c as its first and its second eight rows.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn transpose_halves(rows: [__m256; LANES]) -> [Pair<__m256>; 8] {
+    let mut columns = [Pair(_mm256_setzero_ps(), _mm256_setzero_ps()); 8];
+    for (half, rows) in rows.as_chunks::<8>().0.iter().enumerate() {
+        // Four rows become four vectors that hold columns j and j + 4 of them.
+        let four = |r: [__m256; 4]| {
+            let (a, b) = (
+                _mm256_unpacklo_ps(r[0], r[1]),
+                _mm256_unpackhi_ps(r[0], r[1]),
+            );
+            let (c, d) = (
+                _mm256_unpacklo_ps(r[2], r[3]),
+                _mm256_unpackhi_ps(r[2], r[3]),
+            );
+            [
+                _mm256_shuffle_ps::<0x44>(a, c),
+                _mm256_shuffle_ps::<0xee>(a, c),
+                _mm256_shuffle_ps::<0x44>(b, d),
+                _mm256_shuffle_ps::<0xee>(b, d),
+            ]
+        };
+        let upper = four([rows[0], rows[1], rows[2], rows[3]]);
+        let lower = four([rows[4], rows[5], rows[6], rows[7]]);
+        for j in 0..4 {
+            let near = _mm256_permute2f128_ps::<0x20>(upper[j], lower[j]);
+            let far = _mm256_permute2f128_ps::<0x31>(upper[j], lower[j]);
+            if half == 0 {
+                (columns[j].0, columns[j + 4].0) = (near, far);
+            } else {
+                (columns[j].1, columns[j + 4].1) = (near, far);
+            }
+        }
+    }
+    columns
+}
+
 impl Simd for Avx2 {
     type F = Pair<__m256>;
     type U = Pair<__m256i>;
@@ -80,6 +118,24 @@ impl Simd for Avx2 {
             operation.run(simd)
         }
         proven!(enabled(self, operation))
+    }
+    #[inline(always)]
+    fn prefetch(self, at: *const f32) {
+        proven!(_mm_prefetch::<_MM_HINT_T0>(at.cast()));
+    }
+    #[inline(always)]
+    fn transpose(self, rows: [Self::F; LANES]) -> [Self::F; LANES] {
+        proven!({
+            let near = transpose_halves(rows.map(|row| row.0));
+            let far = transpose_halves(rows.map(|row| row.1));
+            core::array::from_fn(|column| {
+                if column < 8 {
+                    near[column]
+                } else {
+                    far[column - 8]
+                }
+            })
+        })
     }
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
@@ -242,11 +298,57 @@ fn turn_sixteen(p: __m512, scale: f64) -> __m512 {
     _mm512_castpd_ps(_mm512_insertf64x4::<1>(low, _mm256_castps_pd(high)))
 }
 
+/// Sixteen rows of sixteen columns, turned over.
+#[inline]
+#[target_feature(enable = "avx512f,avx2")]
+fn transpose_square(rows: [__m512; LANES]) -> [__m512; LANES] {
+    // Four rows become four vectors that hold columns j, j + 4, j + 8 and j + 12 of them.
+    let four = |r: &[__m512; 4]| {
+        let (a, b) = (
+            _mm512_unpacklo_ps(r[0], r[1]),
+            _mm512_unpackhi_ps(r[0], r[1]),
+        );
+        let (c, d) = (
+            _mm512_unpacklo_ps(r[2], r[3]),
+            _mm512_unpackhi_ps(r[2], r[3]),
+        );
+        [
+            _mm512_shuffle_ps::<0x44>(a, c),
+            _mm512_shuffle_ps::<0xee>(a, c),
+            _mm512_shuffle_ps::<0x44>(b, d),
+            _mm512_shuffle_ps::<0xee>(b, d),
+        ]
+    };
+    let mut columns = [_mm512_setzero_ps(); LANES];
+    let (groups, _) = rows.as_chunks::<4>();
+    let [p, q, r, s] = [
+        four(&groups[0]),
+        four(&groups[1]),
+        four(&groups[2]),
+        four(&groups[3]),
+    ];
+    for j in 0..4 {
+        let near = (
+            _mm512_shuffle_f32x4::<0x44>(p[j], q[j]),
+            _mm512_shuffle_f32x4::<0x44>(r[j], s[j]),
+        );
+        let far = (
+            _mm512_shuffle_f32x4::<0xee>(p[j], q[j]),
+            _mm512_shuffle_f32x4::<0xee>(r[j], s[j]),
+        );
+        columns[j] = _mm512_shuffle_f32x4::<0x88>(near.0, near.1);
+        columns[j + 4] = _mm512_shuffle_f32x4::<0xdd>(near.0, near.1);
+        columns[j + 8] = _mm512_shuffle_f32x4::<0x88>(far.0, far.1);
+        columns[j + 12] = _mm512_shuffle_f32x4::<0xdd>(far.0, far.1);
+    }
+    columns
+}
+
 impl Simd for Avx512 {
     type F = __m512;
     type U = __m512i;
     type M = __mmask16;
-    const TILE_ROWS: usize = 12;
+    const TILE_ROWS: usize = 14;
     const TILE_VECTORS: usize = 2;
 
     #[inline(always)]
@@ -256,6 +358,14 @@ impl Simd for Avx512 {
             operation.run(simd)
         }
         proven!(enabled(self, operation))
+    }
+    #[inline(always)]
+    fn prefetch(self, at: *const f32) {
+        proven!(_mm_prefetch::<_MM_HINT_T0>(at.cast()));
+    }
+    #[inline(always)]
+    fn transpose(self, rows: [Self::F; LANES]) -> [Self::F; LANES] {
+        proven!(transpose_square(rows))
     }
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {

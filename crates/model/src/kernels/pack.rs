@@ -1,0 +1,166 @@
+//! Copies of A and B in the order in which the register tile reads them.
+//!
+//! A panel holds, step after step of the depth, the rows of A (or columns of B) of one tile: `panel[k * width + lane]`.
+//! Packing moves bits and never computes. Lanes that do not exist are filled with zeros, and nobody stores what they give.
+#![expect(
+    unsafe_code,
+    reason = "a buffer of aligned lines is read as the floats it is made of"
+)]
+#![expect(
+    clippy::inline_always,
+    reason = "packing must be inlined into the function that enables the CPU features"
+)]
+
+use std::cell::Cell;
+use std::ops::Range;
+use std::thread::LocalKey;
+
+use super::Matrix;
+use crate::simd::{LANES, Operation, Simd};
+
+/// A cache line, so that packed panels are aligned.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub(super) struct Line([f32; LANES]);
+
+thread_local! {
+    pub(super) static PACKED_A: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+    pub(super) static PACKED_B: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+}
+
+/// A packing buffer that the thread keeps from call to call.
+pub(super) struct Buffer {
+    lines: Vec<Line>,
+    home: &'static LocalKey<Cell<Vec<Line>>>,
+}
+
+impl Buffer {
+    /// At least `len` floats of anything.
+    pub(super) fn take(home: &'static LocalKey<Cell<Vec<Line>>>, len: usize) -> Self {
+        let mut lines = home.take();
+        if lines.len() * LANES < len {
+            lines.resize(len.div_ceil(LANES), Line([0.0; LANES]));
+        }
+        Self { lines, home }
+    }
+
+    pub(super) fn floats(&mut self) -> &mut [f32] {
+        let (start, len) = (
+            self.lines.as_mut_ptr().cast::<f32>(),
+            self.lines.len() * LANES,
+        );
+        // SAFETY: a `Line` is exactly 16 floats without padding.
+        unsafe { std::slice::from_raw_parts_mut(start, len) }
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.home.set(std::mem::take(&mut self.lines));
+    }
+}
+
+/// Packs panels of `TILE_ROWS` rows of A: panel p, depth k, row r is at `(p * depth + k) * TILE_ROWS + r`.
+pub(super) struct PackRows<'a, 'b> {
+    pub(super) a: Matrix<'a>,
+    pub(super) panels: &'b mut [f32],
+}
+
+impl Operation for PackRows<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let (rows, depth) = (self.a.rows(), self.a.columns());
+        if depth == 0 {
+            return;
+        }
+        let panels = self.panels.chunks_exact_mut(S::TILE_ROWS * depth);
+        for (panel, first) in panels.zip((0..rows).step_by(S::TILE_ROWS)) {
+            let count = S::TILE_ROWS.min(rows - first);
+            let lanes = self.a.rows_from(first, count);
+            pack(simd, lanes, 0..depth, S::TILE_ROWS, panel);
+        }
+    }
+}
+
+/// `panel[k * width + lane] = lanes[lane][k]` for the given steps of the depth.
+#[inline(always)]
+pub(super) fn pack<S: Simd>(
+    simd: S,
+    lanes: Matrix<'_>,
+    steps: Range<usize>,
+    width: usize,
+    panel: &mut [f32],
+) {
+    if steps.is_empty() {
+        return;
+    }
+    let part = lanes.columns_from(steps.start, steps.len());
+    let panel = &mut panel[steps.start * width..steps.end * width];
+    if part.row_stride() == 1 {
+        copy(simd, part, width, panel);
+    } else if part.column_stride() == 1 {
+        transpose(simd, part, width, panel);
+    } else {
+        gather(part, width, panel);
+    }
+}
+
+/// The lanes of a step lie side by side.
+#[inline(always)]
+fn copy<S: Simd>(simd: S, part: Matrix<'_>, width: usize, panel: &mut [f32]) {
+    let (lanes, stride) = (part.rows(), part.column_stride());
+    for (k, to) in panel.chunks_exact_mut(width).enumerate() {
+        let from = &part.data()[k * stride..][..lanes];
+        if lanes == width && width.is_multiple_of(LANES) {
+            for (to, from) in to.as_chunks_mut().0.iter_mut().zip(from.as_chunks().0) {
+                simd.store(simd.load(from), to);
+            }
+        } else {
+            to[..lanes].copy_from_slice(from);
+            to[lanes..].fill(0.0);
+        }
+    }
+}
+
+/// The steps of a lane lie side by side: blocks of 16 lanes x 16 steps are turned in registers.
+#[inline(always)]
+fn transpose<S: Simd>(simd: S, part: Matrix<'_>, width: usize, panel: &mut [f32]) {
+    let steps = part.columns();
+    for first_lane in (0..width).step_by(LANES) {
+        let present = part.rows().saturating_sub(first_lane).min(LANES);
+        let wide = LANES.min(width - first_lane);
+        for first in (0..steps).step_by(LANES) {
+            let count = LANES.min(steps - first);
+            let mut block = [simd.splat(0.0); LANES];
+            for (lane, row) in block.iter_mut().enumerate().take(present) {
+                let from = &part.data()[(first_lane + lane) * part.row_stride() + first..];
+                *row = simd.load_partial(&from[..count], 0.0);
+            }
+            let block = simd.transpose(block);
+            for (k, step) in block.into_iter().enumerate().take(count) {
+                let to = &mut panel[(first + k) * width + first_lane..];
+                match to.first_chunk_mut() {
+                    // What a vector writes beyond its own step, the next steps write again.
+                    Some(to) if width < LANES || wide == LANES => simd.store(step, to),
+                    _ => simd.store_partial(step, &mut to[..wide]),
+                }
+            }
+        }
+    }
+}
+
+/// Strides of any kind.
+#[inline(always)]
+fn gather(part: Matrix<'_>, width: usize, panel: &mut [f32]) {
+    for (k, to) in panel.chunks_exact_mut(width).enumerate() {
+        for (lane, to) in to.iter_mut().enumerate() {
+            *to = if lane < part.rows() {
+                part.at(lane, k)
+            } else {
+                0.0
+            };
+        }
+    }
+}
