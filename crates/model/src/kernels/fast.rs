@@ -18,12 +18,15 @@ use super::{Engine, Epilogue, Lanes, Matrix, MatrixMut, Triangle, run_on};
 use crate::math;
 use crate::simd::{LANES, Operation, Simd};
 
-/// Depth of a slab: two panels of B and one of A of this depth fit a second-level cache.
-const SLAB: usize = 2048;
+/// Depth of a slab: two groups of panels of B and one panel of A of this depth fit a second-level cache.
+const SLAB: usize = 1024;
+/// Panels of B that a tile of rows meets one after the other, so that A is read from afar once for all of them.
+const GROUP: usize = 2;
 /// Columns of a task.
 const COLUMN_BLOCK: usize = 512;
 /// Elements of A that are packed at once (12 MiB): they stay in the last-level cache.
 const PACKED_ELEMENTS: usize = 3 << 20;
+
 /// The product of one slab of a block of columns with all packed rows.
 struct Block<'a> {
     /// Panels of A: panel p, depth k, row r is at `(p * depth + k) * TILE_ROWS + r`.
@@ -45,73 +48,77 @@ impl Operation for Block<'_> {
     fn run<S: Simd>(mut self, simd: S) {
         let width = S::TILE_VECTORS * LANES;
         let (depth, columns) = (self.b.rows(), self.b.columns());
-        let mut buffer = Buffer::take(&PACKED_B, 2 * depth * width);
-        let (mut current, mut next) = buffer.floats().split_at_mut(depth * width);
-        let b = self.b;
-        let lanes = |column: usize| {
-            let count = width.min(columns - column);
-            b.columns_from(column, count).transposed()
-        };
-        let direct = self.c.rows() <= S::TILE_ROWS && b.column_stride() == 1;
-        let mut packed = false;
-        for column in (0..columns).step_by(width) {
-            if direct && column + width <= columns {
-                self.direct(simd, column);
-                continue;
+        let mut start = 0;
+        if self.c.rows() <= S::TILE_ROWS && self.b.column_stride() == 1 {
+            while start + width <= columns {
+                self.direct(simd, start);
+                start += width;
             }
-            if !packed {
-                pack(simd, lanes(column), 0..depth, width, current);
-            }
-            let upcoming = (column + width < columns).then(|| lanes(column + width));
-            self.panel(simd, column, current, upcoming, next);
+        }
+        let mut buffer = Buffer::take(&PACKED_B, 2 * GROUP * depth * width);
+        let (mut current, mut next) = buffer.floats().split_at_mut(GROUP * depth * width);
+        for (panel, column) in (start..columns).step_by(width).take(GROUP).enumerate() {
+            let to = &mut current[panel * depth * width..];
+            pack(simd, self.lanes(column, width), 0..depth, width, to);
+        }
+        for column in (start..columns).step_by(GROUP * width) {
+            self.group(simd, column, current, next);
             std::mem::swap(&mut current, &mut next);
-            packed = true;
         }
     }
 }
 
 impl Block<'_> {
-    /// All rows of one panel of columns; on their way they pack the next one.
+    /// Up to `width` columns of B, a row for each.
+    fn lanes(&self, column: usize, width: usize) -> Matrix<'_> {
+        let count = width.min(self.b.columns() - column);
+        self.b.columns_from(column, count).transposed()
+    }
+
+    /// All rows of a group of panels; on their way they pack the next group.
     #[inline(always)]
-    fn panel<S: Simd>(
-        &mut self,
-        simd: S,
-        column: usize,
-        packed: &[f32],
-        upcoming: Option<Matrix<'_>>,
-        next: &mut [f32],
-    ) {
+    fn group<S: Simd>(&mut self, simd: S, first: usize, packed: &[f32], next: &mut [f32]) {
         let width = S::TILE_VECTORS * LANES;
-        let (rows, depth) = (self.c.rows(), self.b.rows());
+        let (rows, depth, columns) = (self.c.rows(), self.b.rows(), self.b.columns());
         let tiles = rows.div_ceil(S::TILE_ROWS);
         for (index, row) in (0..rows).step_by(S::TILE_ROWS).enumerate() {
             let steps = index * depth / tiles..(index + 1) * depth / tiles;
-            let freight = match upcoming {
-                Some(lanes) if self.carries::<S>(lanes) && !steps.is_empty() => {
-                    let part = lanes.columns_from(steps.start, steps.len());
-                    let to = &mut next[steps.start * width..steps.end * width];
-                    // SAFETY: the part and its place have a whole vector for every step.
+            for (panel, column) in (first..columns).step_by(width).take(GROUP).enumerate() {
+                let upcoming = column + GROUP * width;
+                let freight = if self.carries::<S>(upcoming) && !steps.is_empty() {
+                    let at = panel * depth * width;
+                    let to = &mut next[at + steps.start * width..at + steps.end * width];
+                    let b = self
+                        .b
+                        .columns_from(upcoming, width)
+                        .rows_from(steps.start, steps.len());
+                    // SAFETY: these rows of B and their places are `width` columns wide.
                     unsafe {
-                        let (from, stride) = (part.data().as_ptr(), part.column_stride());
+                        let (from, stride) = (b.data().as_ptr(), b.row_stride());
                         Freight::new(from, stride, to.as_mut_ptr(), steps.len(), depth)
                     }
-                }
-                _ => Freight::none(),
-            };
-            self.tile(simd, row, column, packed.as_ptr(), width, freight);
+                } else {
+                    Freight::none()
+                };
+                let b = packed[panel * depth * width..].as_ptr();
+                self.tile(simd, row, column, b, width, freight);
+            }
         }
-        if let Some(lanes) = upcoming
-            && !self.carries::<S>(lanes)
-        {
-            pack(simd, lanes, 0..depth, width, next);
+        let upcoming = (first + GROUP * width..columns).step_by(width).take(GROUP);
+        for (panel, column) in upcoming.enumerate() {
+            if !self.carries::<S>(column) {
+                let to = &mut next[panel * depth * width..];
+                pack(simd, self.lanes(column, width), 0..depth, width, to);
+            }
         }
     }
 
-    /// Whether the tiles themselves can pack these columns of B: whole rows of a panel, and every tile takes all steps.
+    /// Whether the tiles themselves can pack the panel at this column: it is whole, its rows lie without gaps, and every
+    /// tile takes all steps.
     #[inline(always)]
-    fn carries<S: Simd>(&self, lanes: Matrix<'_>) -> bool {
-        lanes.row_stride() == 1
-            && lanes.rows() == S::TILE_VECTORS * LANES
+    fn carries<S: Simd>(&self, column: usize) -> bool {
+        column + S::TILE_VECTORS * LANES <= self.b.columns()
+            && self.b.column_stride() == 1
             && self.triangle == Triangle::Full
     }
 

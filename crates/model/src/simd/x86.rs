@@ -69,7 +69,7 @@ fn turn_half(p: __m256, scale: f64) -> __m256 {
 /// Sixteen rows of eight columns, turned over: column c as its first and its second eight rows.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn transpose_halves(rows: [__m256; LANES]) -> [Pair<__m256>; 8] {
+fn transpose_halves(rows: &[__m256; LANES]) -> [Pair<__m256>; 8] {
     let mut columns = [Pair(_mm256_setzero_ps(), _mm256_setzero_ps()); 8];
     for (half, rows) in rows.as_chunks::<8>().0.iter().enumerate() {
         // Four rows become four vectors that hold columns j and j + 4 of them.
@@ -126,8 +126,8 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn transpose(self, rows: [Self::F; LANES]) -> [Self::F; LANES] {
         proven!({
-            let near = transpose_halves(rows.map(|row| row.0));
-            let far = transpose_halves(rows.map(|row| row.1));
+            let near = transpose_halves(&rows.map(|row| row.0));
+            let far = transpose_halves(&rows.map(|row| row.1));
             core::array::from_fn(|column| {
                 if column < 8 {
                     near[column]
@@ -301,7 +301,7 @@ fn turn_sixteen(p: __m512, scale: f64) -> __m512 {
 /// Sixteen rows of sixteen columns, turned over.
 #[inline]
 #[target_feature(enable = "avx512f,avx2")]
-fn transpose_square(rows: [__m512; LANES]) -> [__m512; LANES] {
+fn transpose_square(rows: &[__m512; LANES]) -> [__m512; LANES] {
     // Four rows become four vectors that hold columns j, j + 4, j + 8 and j + 12 of them.
     let four = |r: &[__m512; 4]| {
         let (a, b) = (
@@ -365,7 +365,7 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn transpose(self, rows: [Self::F; LANES]) -> [Self::F; LANES] {
-        proven!(transpose_square(rows))
+        proven!(transpose_square(&rows))
     }
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
