@@ -86,6 +86,9 @@ pub(crate) enum Command {
     Localnet(commands::localnet::Localnet),
     /// Score local files with local weights.
     Score(commands::score::Score),
+    /// Measure what this machine can do.
+    #[command(subcommand)]
+    Bench(commands::bench::Bench),
     /// Train a model on this machine, reproducibly.
     Train(commands::train::Train),
     /// Continue bytes with a model, or embed a file.

@@ -40,6 +40,11 @@ impl Home {
         self.0.join("cache").join("weights")
     }
 
+    /// Scores that were computed.
+    pub(crate) fn scores(&self) -> PathBuf {
+        self.0.join("cache").join("scores")
+    }
+
     /// What is due on a chain: reveals and publications. One folder per chain.
     pub(crate) fn spool(&self, chain: &str) -> PathBuf {
         self.0.join("spool").join(chain)

@@ -23,6 +23,7 @@ mod model_files;
 mod network;
 mod output;
 mod publishing;
+mod score_cache;
 mod seed;
 mod specialization;
 mod submission;
@@ -70,7 +71,8 @@ fn run(command: Command, global: &args::Global, output: &Output) -> error::Resul
     match command {
         Command::Demo(command) => command.run(global, output),
         Command::Localnet(command) => command.run(global, output),
-        Command::Score(command) => command.run(output),
+        Command::Score(command) => command.run(global, output),
+        Command::Bench(command) => command.run(output),
         Command::Train(command) => command.run(output),
         Command::Run(command) => command.run(output),
         Command::Model(command) => command.run(global, output),

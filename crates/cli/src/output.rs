@@ -118,6 +118,16 @@ impl Output {
         self.paint("32", &text.to_string())
     }
 
+    /// A bar that shows a share of one, as wide as a progress bar.
+    pub(crate) fn share(&self, share: f64) -> String {
+        const CELLS: usize = 32;
+        let full = (0..CELLS)
+            .filter(|cell| share * CELLS as f64 > *cell as f64 + 0.5)
+            .count();
+        let (full, rest) = ("\u{2501}".repeat(full), "\u{2500}".repeat(CELLS - full));
+        format!("{}{}", self.paint("36", &full), self.paint("2", &rest))
+    }
+
     /// The error, in the form that this run speaks.
     pub(crate) fn error(&self, error: &Error) {
         if self.json {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use soma_model::{Directions, Engine, Weights, mean_embedding};
+use soma_model::{Directions, Engine, Weights, mean_embedding, score_all};
 
 use crate::documents::{self, Document};
 use crate::error::{Error, Result};
@@ -33,33 +33,37 @@ pub(crate) fn of_files(
         return Err(Error::new(Exit::Failed, "empty_data", message)
             .hint("name files of the model's domain: --domain DIR"));
     }
-    let bar = output.bar(
-        documents.len().min(DOCUMENTS_MAX) as u64,
-        "embedding",
-        Unit::Items,
-    );
-    let embedding = of_documents(engine, weights, &documents, || bar.inc(1));
+    let bytes: usize = spread(&documents)
+        .map(|document| document.bytes.len())
+        .sum();
+    let bar = output.bar(bytes as u64, "embedding", Unit::Bytes);
+    let embedding = of_documents(engine, weights, &documents, |bytes| bar.inc(bytes as u64));
     bar.finish_and_clear();
     embedding
 }
 
-/// The specialization on documents spread evenly over `documents`.
+/// Documents spread evenly over all of them.
+fn spread(documents: &[Document]) -> impl Iterator<Item = &Document> {
+    let step = documents.len().div_ceil(DOCUMENTS_MAX).max(1);
+    documents.iter().step_by(step)
+}
+
+/// The specialization on documents spread evenly over `documents`; `done` hears of their bytes.
 pub(crate) fn of_documents(
     engine: &Engine,
     weights: &Weights,
     documents: &[Document],
-    mut done: impl FnMut(),
+    done: impl FnMut(usize),
 ) -> Result<Vec<i16>> {
     // Directions weigh on the loss alone, so any seed gives the same embeddings.
     let directions = Directions::new(weights.architecture(), [0; 32]);
-    let mut embeddings = Vec::new();
-    for document in documents
-        .iter()
-        .step_by(documents.len().div_ceil(DOCUMENTS_MAX).max(1))
-    {
-        let report = soma_model::score(engine, weights, &document.bytes, &directions)?;
-        embeddings.push(report.score.embedding);
-        done();
-    }
-    Ok(mean_embedding(embeddings.iter().map(Vec::as_slice))?)
+    let data: Vec<&[u8]> = spread(documents)
+        .map(|document| &document.bytes[..])
+        .collect();
+    let reports = score_all(engine, weights, &data, &directions, done)?;
+    let reports = reports
+        .into_iter()
+        .collect::<std::result::Result<Vec<_>, _>>()?;
+    let embeddings = reports.iter().map(|report| &report.score.embedding[..]);
+    Ok(mean_embedding(embeddings)?)
 }

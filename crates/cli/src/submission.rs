@@ -16,6 +16,7 @@ use crate::error::Result;
 use crate::exit::Exit;
 use crate::output::{Output, Unit};
 use crate::publishing::was_refused;
+use crate::score_cache::{ScoreCache, Scorer};
 use crate::weights_cache::WeightsCache;
 
 /// Scores of every document with every model that a target asks for; none where a model fails.
@@ -37,21 +38,22 @@ pub(crate) struct Choice {
 impl Scores {
     /// Fetches the weights `files` (hash and size) and scores all documents with each of them.
     pub(crate) async fn compute(
-        (client, cache): (&Client, &WeightsCache),
+        (client, files_here, scores_here): (&Client, &WeightsCache, &ScoreCache),
         (engine, architecture): (&Engine, &Architecture),
         (seed, files): (Hash, BTreeMap<Hash, u64>),
         documents: &[Document],
         output: &Output,
     ) -> Result<Self> {
-        let mut scores = Self::default();
+        let (mut scores, mut known) = (Self::default(), 0);
         let directions = Directions::new(architecture, seed.0);
-        let bar = output.bar(
-            (files.len() * documents.len()) as u64,
-            "scoring",
-            Unit::Items,
-        );
+        let data: Vec<&[u8]> = documents
+            .iter()
+            .map(|document| &document.bytes[..])
+            .collect();
+        let bytes: usize = data.iter().map(|data| data.len()).sum();
+        let bar = output.bar((files.len() * bytes) as u64, "scoring", Unit::Bytes);
         for file in files {
-            let weights = match cache.open(client, file, architecture, output).await {
+            let weights = match files_here.open(client, file, architecture, output).await {
                 Ok(weights) => weights,
                 // Not a model: it has no score and ranks last, for auditors as well.
                 Err(error) if error.exit == Exit::Verification => {
@@ -60,15 +62,27 @@ impl Scores {
                 }
                 Err(error) => return Err(error),
             };
-            tokio::task::block_in_place(|| {
-                for (index, document) in documents.iter().enumerate() {
-                    let report = soma_model::score(engine, &weights, &document.bytes, &directions);
-                    scores.0.insert((index, file.0), report.ok());
-                    bar.inc(1);
-                }
-            });
+            let reports = tokio::task::block_in_place(|| {
+                let scorer = Scorer {
+                    engine,
+                    weights: &weights,
+                    seed: seed.0,
+                    directions: &directions,
+                };
+                scores_here.score_all(scorer, &data, |bytes| bar.inc(bytes as u64))
+            })?;
+            for (index, scored) in reports.into_iter().enumerate() {
+                known += usize::from(scored.cached);
+                scores.0.insert((index, file.0), scored.report.ok());
+            }
         }
         bar.finish_and_clear();
+        if known > 0 {
+            let asked = scores.0.len();
+            output.say(format_args!(
+                "{known} of {asked} scores were computed before"
+            ));
+        }
         Ok(scores)
     }
 

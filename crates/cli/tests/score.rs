@@ -167,6 +167,61 @@ fn the_lowest_loss_wins_and_every_file_gets_a_line() {
 }
 
 #[test]
+fn files_of_a_folder_get_a_line_each_in_order_with_the_scores_they_have_alone() {
+    let home = home();
+    let weights = at(&home, "nano.safetensors");
+    let init = [
+        "model", "init", "--arch", "nano", "--seed", "4", "-o", &weights,
+    ];
+    json(home.path(), &init);
+    let folder = home.path().join("folder");
+    std::fs::create_dir(&folder).unwrap();
+    // More than one batch, small and large mixed, one of them empty.
+    let names: Vec<String> = (0..40).map(|index| format!("{index:02}.txt")).collect();
+    for (index, name) in names.iter().enumerate() {
+        let bytes = [100, 3, 700, 5000, 1][index % 5] + index % 3;
+        let bytes = if index == 1 { 0 } else { bytes };
+        let text: Vec<u8> = (0..bytes)
+            .map(|i| b"the quick brown fox "[(i * index) % 20])
+            .collect();
+        std::fs::write(folder.join(name), text).unwrap();
+    }
+    let folder = folder.display().to_string();
+    let output = soma(
+        home.path(),
+        &["score", &folder, "--model", &weights, "--json"],
+    );
+    assert_eq!(output.status.code(), Some(0));
+    let said = support::stderr(&output);
+    assert!(said.contains("01.txt is empty"), "{said}");
+    let lines: Vec<Value> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let listed: Vec<_> = lines
+        .iter()
+        .map(|line| line["file"].as_str().unwrap())
+        .collect();
+    let expected: Vec<_> = names
+        .iter()
+        .filter(|name| *name != "01.txt")
+        .map(|name| format!("{folder}/{name}"))
+        .collect();
+    assert_eq!(listed, expected);
+    for line in lines.iter().step_by(7) {
+        let file = line["file"].as_str().unwrap();
+        let alone = json(home.path(), &["score", file, "--model", &weights]);
+        for field in ["loss_q32", "loss", "embedding_hash", "trace", "bytes"] {
+            assert_eq!(
+                alone["scores"][0][field], line["scores"][0][field],
+                "{file}"
+            );
+        }
+    }
+}
+
+#[test]
 fn the_same_seed_makes_the_same_file_and_check_accepts_it() {
     let home = home();
     let (one, two) = (at(&home, "one"), at(&home, "two"));

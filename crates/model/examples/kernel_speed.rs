@@ -13,18 +13,18 @@ fn main() -> Result<(), soma_model::Error> {
             continue;
         }
         let engine = Engine::new(KernelChoice::Kind(kind), threads)?;
-        for (m, k, n) in [
-            (1024, 2048, 8192),
-            (1024, 8192, 2048),
-            (1024, 2048, 2048),
-            (4096, 128, 512),
-            (4096, 512, 128),
-            (128, 4096, 512),
+        for shape in [
+            [1024, 2048, 8192],
+            [1024, 8192, 2048],
+            [1024, 2048, 2048],
+            [4096, 128, 512],
+            [4096, 512, 128],
+            [128, 4096, 512],
         ] {
             let peak = bench::peak_gflops(&engine, 5);
-            let speed = bench::product_gflops(&engine, m, k, n, 9);
+            let speed = bench::product(&engine, shape, 9).gflops();
             println!(
-                "{kind:8} {} threads  {m}x{k}x{n}  {speed:7.1} GFLOP/s of {peak:7.1}  {:5.1} %",
+                "{kind:8} {} threads  {shape:?}  {speed:7.1} GFLOP/s of {peak:7.1}  {:5.1} %",
                 engine.threads(),
                 100.0 * speed / peak
             );

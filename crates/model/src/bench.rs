@@ -7,14 +7,41 @@
     reason = "speeds are for people, and counts are far below 2^53"
 )]
 
+use std::fs;
 use std::hint::black_box;
 use std::time::Instant;
 
 use crate::architecture::Architecture;
+use crate::error::Error;
+use crate::forward::{Forward, logits};
 use crate::kernels::{Engine, Epilogue, Matrix, MatrixMut, matmul};
-use crate::simd::{Operation, Simd};
+use crate::simd::{LANES, Operation, Simd};
+use crate::train::{Corpus, Recipe, Trainer};
+use crate::weights::Weights;
 
+/// Multiply-adds of a chain in one measurement of the peak.
 const STEPS: usize = 1 << 20;
+/// Elements of the buffer that measures the memory: 256 MiB, more than caches hold.
+const MEMORY_ELEMENTS: usize = 64 << 20;
+
+/// The best of some rounds of the same work.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measured {
+    /// Seconds on the wall's clock.
+    pub seconds: f64,
+    /// Seconds that all threads were on a CPU in that round; none where the system does not say. On a machine that
+    /// others use too, it tells more than the wall's.
+    pub cpu_seconds: Option<f64>,
+    /// Floating-point operations that the result needs, in units of 10^9; what causality hides is not among them.
+    pub useful_gflop: f64,
+}
+
+impl Measured {
+    /// Useful work per second of the wall's clock, in GFLOP/s.
+    pub fn gflops(&self) -> f64 {
+        self.useful_gflop / self.seconds
+    }
+}
 
 /// Chains of fma that touch no memory; returns how many multiply-adds of 16 lanes it did.
 struct Peak;
@@ -62,21 +89,49 @@ fn chains<S: Simd, const N: usize>(simd: S) -> usize {
 pub fn peak_gflops(engine: &Engine, rounds: usize) -> f64 {
     let threads = engine.threads();
     let flops = 2.0 * 16.0 * (engine.run(Peak) * threads) as f64;
-    best(
-        rounds,
-        || engine.for_each(vec![(); threads], |()| _ = engine.run(Peak)),
-        flops,
-    )
+    let measured = best(rounds, flops, || {
+        engine.for_each(vec![(); threads], |()| _ = engine.run(Peak));
+    });
+    measured.gflops()
 }
 
-/// The product of `rows` x `depth` with `depth` x `columns`, in GFLOP/s: the best of `rounds` measurements.
-pub fn product_gflops(
-    engine: &Engine,
-    rows: usize,
-    depth: usize,
-    columns: usize,
-    rounds: usize,
-) -> f64 {
+/// Adds up memory, sixteen chains at a time.
+struct Read<'a>(&'a [f32]);
+
+impl Operation for Read<'_> {
+    type Output = f32;
+
+    #[expect(
+        clippy::inline_always,
+        reason = "inlined into the function that enables the CPU features"
+    )]
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> f32 {
+        let mut sums = [simd.splat(0.0); 4];
+        for block in self.0.as_chunks::<{ 4 * LANES }>().0 {
+            for (sum, lanes) in sums.iter_mut().zip(block.as_chunks::<LANES>().0) {
+                *sum = simd.add(*sum, simd.load(lanes));
+            }
+        }
+        let [a, b, c, d] = sums;
+        simd.fold(simd.add(simd.add(a, b), simd.add(c, d)))
+    }
+}
+
+/// How fast all threads together read memory that no cache holds, in GB/s: the best of `rounds` measurements.
+pub fn memory_gb_per_second(engine: &Engine, rounds: usize) -> f64 {
+    let memory = vec![1.0_f32; MEMORY_ELEMENTS];
+    let share = engine.share(memory.len()).next_multiple_of(4 * LANES);
+    let measured = best(rounds, 0.0, || {
+        engine.for_each(memory.chunks(share).collect(), |part| {
+            black_box(engine.run(Read(part)));
+        });
+    });
+    (MEMORY_ELEMENTS * size_of::<f32>()) as f64 * 1e-9 / measured.seconds
+}
+
+/// The product of `rows` x `depth` with `depth` x `columns`.
+pub fn product(engine: &Engine, [rows, depth, columns]: [usize; 3], rounds: usize) -> Measured {
     let fill = |len: usize| {
         (0..len)
             .map(|i| (i % 251) as f32 * 0.01 - 1.0)
@@ -85,48 +140,102 @@ pub fn product_gflops(
     let (a, b) = (fill(rows * depth), fill(depth * columns));
     let mut c = vec![0.0; rows * columns];
     let flops = 2.0 * rows as f64 * depth as f64 * columns as f64;
-    best(
-        rounds,
-        || {
-            let a = Matrix::new(&a, rows, depth);
-            let b = Matrix::new(&b, depth, columns);
-            matmul(
-                engine,
-                a,
-                b,
-                MatrixMut::new(&mut c, rows, columns),
-                false,
-                Epilogue::None,
-            );
-            black_box(&mut c);
-        },
-        flops,
-    )
+    best(rounds, flops, || {
+        let a = Matrix::new(&a, rows, depth);
+        let b = Matrix::new(&b, depth, columns);
+        let c_view = MatrixMut::new(&mut c, rows, columns);
+        matmul(engine, a, b, c_view, false, Epilogue::None);
+        black_box(&mut c);
+    })
 }
 
-/// Useful floating-point operations of scoring chunks with this many positions in all: two for each weight of a matrix
-/// and position, and the pairs of positions that causality allows.
-pub fn forward_flops(architecture: &Architecture, positions: usize) -> f64 {
+/// Logits of a chunk of so many positions: embedding, layers, last norm and predictor.
+pub fn forward(engine: &Engine, weights: &Weights, positions: usize, rounds: usize) -> Measured {
+    let chunk = [text(positions).into_iter().map(u16::from).collect()];
+    let (mut forward, mut out) = (Forward::default(), Vec::new());
+    let flops = forward_flops(weights.architecture(), positions);
+    best(rounds, flops, || {
+        let representations = forward.representations(engine, weights, &chunk);
+        logits(engine, weights, representations, &mut out);
+        black_box(&mut out);
+    })
+}
+
+/// An optimizer step on `batch` whole windows: forward, backward, SIGReg, clipping, `AdamW`.
+///
+/// # Errors
+/// [`Error::NonFinite`] if the weights cannot be trained.
+pub fn training_step(
+    engine: &Engine,
+    weights: &Weights,
+    batch: usize,
+    rounds: usize,
+) -> Result<Measured, Error> {
+    let architecture = weights.architecture();
+    let recipe = Recipe {
+        batch,
+        micro_batches: 1,
+        ..Recipe::default()
+    };
+    let mut corpus = Corpus::new();
+    let bytes = batch * architecture.positions * 4;
+    corpus.push(&text(bytes));
+    let mut trainer = Trainer::new(engine, weights, recipe, corpus)?;
+    // Backward is twice forward: one product for the inputs' gradient, one for the weights'.
+    let flops = 3.0 * batch as f64 * forward_flops(architecture, architecture.positions);
+    let mut outcome = Ok(());
+    let measured = best(rounds, flops, || {
+        if let Err(error) = trainer.step() {
+            outcome = Err(error);
+        }
+    });
+    outcome.map(|()| measured)
+}
+
+/// Bytes to compute with.
+fn text(bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|i| (i * i / 7).to_le_bytes()[0]).collect()
+}
+
+/// Floating-point operations that the logits of one chunk need: two for each weight of a matrix and position, and the pairs
+/// of positions that causality allows.
+fn forward_flops(architecture: &Architecture, positions: usize) -> f64 {
     let (dim, ffn) = (architecture.dim as f64, architecture.ffn as f64);
-    let weights = architecture.layers as f64 * (4.0 * dim * dim + 2.0 * dim * ffn);
-    let predictor = dim * (architecture.vocabulary + architecture.sigreg_slices) as f64;
-    let chunk = architecture.positions as f64;
-    let (whole, rest) = (
-        positions / architecture.positions,
-        positions % architecture.positions,
-    );
-    let pairs = |n: f64| n * (n + 1.0) / 2.0;
-    let pairs = whole as f64 * pairs(chunk) + pairs(rest as f64);
-    let attention = architecture.layers as f64 * 2.0 * dim * pairs;
-    2.0 * ((weights + predictor) * positions as f64 + attention)
+    let layers = architecture.layers as f64;
+    let weights =
+        layers * (4.0 * dim * dim + 2.0 * dim * ffn) + dim * architecture.vocabulary as f64;
+    let positions = positions as f64;
+    let pairs = positions * (positions + 1.0) / 2.0;
+    2.0 * (weights * positions + layers * 2.0 * dim * pairs)
 }
 
-fn best(rounds: usize, mut run: impl FnMut(), flops: f64) -> f64 {
-    (0..rounds.max(1))
-        .map(|_| {
-            let start = Instant::now();
-            run();
-            flops / start.elapsed().as_secs_f64() * 1e-9
-        })
-        .fold(0.0, |best, speed| if speed > best { speed } else { best })
+/// The quickest of `rounds` runs, after one that does not count.
+fn best(rounds: usize, flops: f64, mut run: impl FnMut()) -> Measured {
+    run();
+    let mut best = Measured {
+        seconds: f64::INFINITY,
+        cpu_seconds: None,
+        useful_gflop: flops * 1e-9,
+    };
+    for _ in 0..rounds.max(1) {
+        let (cpu, start) = (cpu_seconds(), Instant::now());
+        run();
+        let seconds = start.elapsed().as_secs_f64();
+        if seconds < best.seconds {
+            best.seconds = seconds;
+            best.cpu_seconds = cpu.and_then(|cpu| Some(cpu_seconds()? - cpu));
+        }
+    }
+    best
+}
+
+/// Seconds that the threads of this process were on a CPU so far; `None` where the system does not say.
+fn cpu_seconds() -> Option<f64> {
+    let mut nanoseconds = 0;
+    for thread in fs::read_dir("/proc/self/task").ok()? {
+        // Nanoseconds on a CPU come first.
+        let times = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        nanoseconds += times.split(' ').next()?.parse::<u64>().ok()?;
+    }
+    Some(nanoseconds as f64 * 1e-9)
 }

@@ -28,6 +28,9 @@ pub use error::Error;
 pub use generate::{Sampling, generate};
 pub use kernels::{Engine, KernelChoice, KernelKind};
 pub use rope::Rope;
-pub use score::{Dump, Report, Score, distance_squared, mean_embedding, score, score_with_dump};
+pub use score::{
+    Dump, NUMERICS_VERSION, Report, Score, distance_squared, mean_embedding, score, score_all,
+    score_with_dump,
+};
 pub use sigreg::Directions;
 pub use weights::Weights;

@@ -2,18 +2,18 @@
 //!
 //! It must never let a non-finite number become a score, nor anything depend on how the data was batched.
 
-use crate::error::Error;
-use crate::forward::{Forward, logits};
-use crate::kernels::Engine;
-use crate::loss::negative_log_likelihood;
-use crate::sigreg::{Directions, Nodes, distance_from_normal};
-use crate::tokenizer::{Chunk, chunks};
-use crate::weights::Weights;
+mod passes;
 
-/// Positions that are computed together at least, if there are as many.
-const GROUP_POSITIONS: usize = 1024;
-/// A loss of this many nats or more is no loss but an overflow.
-const LOSS_LIMIT: f64 = 1_048_576.0;
+use crate::error::Error;
+use crate::kernels::Engine;
+use crate::sigreg::Directions;
+use crate::weights::Weights;
+use passes::{Passes, embedding};
+
+/// The version of docs/numerics.md: a score is a function of it, the weights, the data and the seed.
+///
+/// It changes together with the recorded scores, and with nothing else.
+pub const NUMERICS_VERSION: u32 = 1;
 
 /// What enters the protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +74,25 @@ pub fn score(
     data: &[u8],
     directions: &Directions,
 ) -> Result<Report, Error> {
-    Scoring::new(engine, weights, directions)?.run(data, None)
+    let mut passes = Passes::new(engine, weights, directions)?;
+    only(passes.run(&[data], None, |_| ()))
+}
+
+/// Scores documents with a model, each as [`score`] does; small ones share a forward pass.
+///
+/// `done` is called with the number of bytes of every chunk that is computed (or that its document's failure spares).
+/// Scores are in the order of the documents. Memory beyond them is that of one pass, whatever their number and size.
+///
+/// # Errors
+/// [`Error::OtherDirections`]. What one document lacks is its own error and nobody else's.
+pub fn score_all(
+    engine: &Engine,
+    weights: &Weights,
+    documents: &[&[u8]],
+    directions: &Directions,
+    done: impl FnMut(usize),
+) -> Result<Vec<Result<Report, Error>>, Error> {
+    Ok(Passes::new(engine, weights, directions)?.run(documents, None, done))
 }
 
 /// Scores data with a model and keeps what was computed on the way.
@@ -85,8 +103,14 @@ pub fn score_with_dump(
     directions: &Directions,
 ) -> Result<(Report, Dump), Error> {
     let mut dump = Dump::default();
-    let report = Scoring::new(engine, weights, directions)?.run(data, Some(&mut dump))?;
+    let mut passes = Passes::new(engine, weights, directions)?;
+    let report = only(passes.run(&[data], Some(&mut dump), |_| ()))?;
     Ok((report, dump))
+}
+
+/// The score of a single document.
+fn only(scores: Vec<Result<Report, Error>>) -> Result<Report, Error> {
+    scores.into_iter().next().unwrap_or(Err(Error::EmptyData))
 }
 
 impl Dump {
@@ -171,200 +195,4 @@ pub fn mean_embedding<'a>(
         }
     }
     embedding(&sum, count)
-}
-
-/// Sums over the chunks so far, in their order.
-#[derive(Debug)]
-struct Sums {
-    nll: f64,
-    predicted: usize,
-    sigreg: f64,
-    representation: Vec<f64>,
-    positions: usize,
-    trace: blake3::Hasher,
-}
-
-struct Scoring<'a> {
-    engine: &'a Engine,
-    weights: &'a Weights,
-    directions: &'a Directions,
-    nodes: Nodes,
-    forward: Forward,
-    logits: Vec<f32>,
-    sums: Sums,
-}
-
-impl<'a> Scoring<'a> {
-    fn new(
-        engine: &'a Engine,
-        weights: &'a Weights,
-        directions: &'a Directions,
-    ) -> Result<Self, Error> {
-        let architecture = weights.architecture();
-        let (matrix, dim) = (directions.matrix(), architecture.dim);
-        if matrix.rows() != dim || matrix.columns() != architecture.sigreg_slices {
-            return Err(Error::OtherDirections);
-        }
-        let sums = Sums {
-            nll: 0.0,
-            predicted: 0,
-            sigreg: 0.0,
-            representation: vec![0.0; dim],
-            positions: 0,
-            trace: blake3::Hasher::new(),
-        };
-        let (nodes, forward) = (Nodes::new(architecture), Forward::default());
-        Ok(Self {
-            engine,
-            weights,
-            directions,
-            nodes,
-            forward,
-            logits: Vec::new(),
-            sums,
-        })
-    }
-
-    fn run(mut self, data: &[u8], mut dump: Option<&mut Dump>) -> Result<Report, Error> {
-        let positions = self.weights.architecture().positions;
-        let chunks: Vec<_> = chunks(data, positions).collect();
-        for group in chunks.chunks(GROUP_POSITIONS.div_ceil(positions)) {
-            self.group(group, dump.as_deref_mut())?;
-        }
-        self.finish(data.len())
-    }
-
-    /// Computes some chunks together and adds them up one by one.
-    fn group(&mut self, group: &[Chunk<'_>], mut dump: Option<&mut Dump>) -> Result<(), Error> {
-        let dim = self.weights.architecture().dim;
-        let vocabulary = self.weights.architecture().vocabulary;
-        let tokens: Vec<Vec<u16>> = group.iter().map(|chunk| chunk.tokens().collect()).collect();
-        let representations = self
-            .forward
-            .representations(self.engine, self.weights, &tokens);
-        check_finite(representations)?;
-        logits(self.engine, self.weights, representations, &mut self.logits);
-        check_finite(&self.logits)?;
-        if let Some(dump) = dump.as_deref_mut() {
-            dump.representations.extend_from_slice(representations);
-            dump.logits.extend_from_slice(&self.logits);
-        }
-        let mut first = 0;
-        for tokens in &tokens {
-            let rows = first..first + tokens.len();
-            let representations = &representations[rows.start * dim..rows.end * dim];
-            let logits = &mut self.logits[rows.start * vocabulary..(rows.end - 1) * vocabulary];
-            let mut nll = vec![0.0; tokens.len() - 1];
-            negative_log_likelihood(self.engine, logits, &tokens[1..], &mut nll);
-            let distance =
-                distance_from_normal(self.engine, &self.nodes, representations, self.directions);
-            let cap = self.weights.architecture().sigreg_cap;
-            self.sums.add_chunk(&nll, representations, distance, cap);
-            if let Some(dump) = dump.as_deref_mut() {
-                dump.nll.extend_from_slice(&nll);
-            }
-            first = rows.end;
-        }
-        Ok(())
-    }
-
-    fn finish(self, bytes: usize) -> Result<Report, Error> {
-        let sums = self.sums;
-        if sums.predicted == 0 {
-            return Err(Error::EmptyData);
-        }
-        let cross_entropy = sums.nll / float(sums.predicted);
-        let sigreg = sums.sigreg / float(sums.positions);
-        let loss = cross_entropy + self.weights.architecture().sigreg_coefficient * sigreg;
-        if !loss.is_finite() || loss.abs() >= LOSS_LIMIT {
-            return Err(Error::NonFinite);
-        }
-        let embedding = embedding(&sums.representation, sums.positions)?;
-        let mut trace = sums.trace;
-        for value in &embedding {
-            trace.update(&value.to_le_bytes());
-        }
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "below 2^52 after the check of the loss"
-        )]
-        let loss_q32 = (loss * 4_294_967_296.0).round_ties_even() as i64;
-        let score = Score {
-            loss_q32,
-            embedding,
-            trace: trace.finalize().into(),
-        };
-        Ok(Report {
-            score,
-            loss,
-            cross_entropy,
-            sigreg,
-            bits_per_byte: cross_entropy / std::f64::consts::LN_2,
-            bytes,
-            positions: sums.positions,
-        })
-    }
-}
-
-impl Sums {
-    /// Two levels: float64 in the order of positions inside the chunk, then the chunks' sums in their order.
-    fn add_chunk(&mut self, nll: &[f32], representations: &[f32], distance: f64, cap: usize) {
-        let dim = self.representation.len();
-        let samples = representations.len() / dim;
-        self.nll += nll.iter().fold(0.0, |sum, &nll| sum + f64::from(nll));
-        self.predicted += nll.len();
-        let mut sum = vec![0.0; dim];
-        for row in representations.chunks_exact(dim) {
-            for (sum, &value) in sum.iter_mut().zip(row) {
-                *sum += f64::from(value);
-            }
-        }
-        for (total, sum) in self.representation.iter_mut().zip(sum) {
-            *total += sum;
-        }
-        self.sigreg += float(samples) * (float(samples.min(cap)) * distance);
-        self.positions += samples;
-        for nll in nll {
-            self.trace.update(&nll.to_le_bytes());
-        }
-    }
-}
-
-/// `rint(mean / |mean| * 32767)`, all in float64, the squares of the length summed in order.
-fn embedding(sum: &[f64], positions: usize) -> Result<Vec<i16>, Error> {
-    let mean: Vec<f64> = sum.iter().map(|sum| sum / float(positions)).collect();
-    let length = mean
-        .iter()
-        .fold(0.0, |sum, value| sum + value * value)
-        .sqrt();
-    if !length.is_finite() {
-        return Err(Error::NonFinite);
-    }
-    if length == 0.0 {
-        return Err(Error::ZeroEmbedding);
-    }
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "at most 32767 in magnitude"
-    )]
-    let scaled = mean
-        .iter()
-        .map(|value| (value / length * 32767.0).round_ties_even() as i16);
-    Ok(scaled.collect())
-}
-
-fn check_finite(values: &[f32]) -> Result<(), Error> {
-    let finite = values
-        .iter()
-        .fold(true, |all, value| all & value.is_finite());
-    if finite {
-        Ok(())
-    } else {
-        Err(Error::NonFinite)
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-fn float(count: usize) -> f64 {
-    count as f64
 }

@@ -136,27 +136,31 @@ impl Operation for CharacteristicSums<'_> {
     }
 }
 
-/// D of `samples` rows of representations: the mean over directions of the weighted squared distance between their
-/// characteristic function and that of the normal distribution. float64, nodes then directions in order.
-pub(crate) fn distance_from_normal(
+/// Projections of representations on the directions, `[samples, slices]`.
+pub(crate) fn project(
     engine: &Engine,
-    nodes: &Nodes,
     representations: &[f32],
     directions: &Directions,
-) -> f64 {
+    projections: &mut Vec<f32>,
+) {
     let matrix = directions.matrix();
     let samples = representations.len() / matrix.rows();
-    let mut projections = vec![0.0; samples * matrix.columns()];
+    projections.resize(samples * matrix.columns(), 0.0);
     matmul(
         engine,
         Matrix::new(representations, samples, matrix.rows()),
         matrix,
-        MatrixMut::new(&mut projections, samples, matrix.columns()),
+        MatrixMut::new(projections, samples, matrix.columns()),
         false,
         Epilogue::None,
     );
-    let mut distances = vec![0.0; matrix.columns()];
-    let projections = Matrix::new(&projections, samples, matrix.columns());
+}
+
+/// D of samples from their projections `[samples, slices]`: the mean over directions of the weighted squared distance
+/// between their characteristic function and that of the normal distribution. float64, nodes then directions in order.
+pub(crate) fn distance_from_normal(engine: &Engine, nodes: &Nodes, projections: Matrix<'_>) -> f64 {
+    let samples = projections.rows();
+    let mut distances = vec![0.0; projections.columns()];
     let tasks = distances.chunks_mut(LANES).enumerate().collect();
     engine.for_each(tasks, |(group, distances): (usize, &mut [f64])| {
         let mut sums = vec![[0.0; LANES]; 2 * nodes.phi.len()];

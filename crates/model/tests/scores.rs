@@ -8,9 +8,10 @@
 
 use std::path::Path;
 
+use proptest::prelude::*;
 use soma_model::{
-    Architecture, Directions, Engine, Error, KernelChoice, KernelKind, Report, Weights,
-    distance_squared, score, score_with_dump,
+    Architecture, Directions, Engine, Error, KernelChoice, KernelKind, NUMERICS_VERSION, Report,
+    Weights, distance_squared, score, score_all, score_with_dump,
 };
 
 /// Small, and odd in every extent: nothing is a multiple of sixteen.
@@ -104,6 +105,9 @@ fn scores_have_the_recorded_bits() {
         lines.push(line(name, &judge(&auto(), &weights, &data)));
     }
     assert_eq!(lines.join("\n"), recorded.trim_end());
+    // Caches of scores know the version alone: new bits are a new version.
+    let hash = blake3::hash(recorded.trim_end().as_bytes()).to_hex();
+    assert_eq!((NUMERICS_VERSION, &hash[..16]), (1, "1125b78d1a10d751"));
 }
 
 fn line(name: &str, report: &Report) -> String {
@@ -115,6 +119,83 @@ fn line(name: &str, report: &Report) -> String {
         hex(score.embedding_hash()),
         hex(score.trace)
     )
+}
+
+/// Architectures that are a multiple of nothing, and documents of every size beside their chunks.
+fn shapes() -> impl Strategy<Value = (Architecture, Vec<Vec<u8>>)> {
+    let architecture = (1..4_usize, 1..9_usize, 1..3_usize, 1..70_usize).prop_flat_map(
+        |(heads, half, layers, ffn)| {
+            (prop_oneof![2..40_usize, 300..700_usize], 1..40_usize).prop_map(
+                move |(positions, sigreg_slices)| Architecture {
+                    dim: heads * half * 2,
+                    heads,
+                    layers,
+                    ffn,
+                    positions,
+                    sigreg_slices,
+                    ..Architecture::nano()
+                },
+            )
+        },
+    );
+    let bytes = prop_oneof![0..4_usize, 0..200_usize, 200..1500_usize];
+    let document = bytes.prop_flat_map(|bytes| prop::collection::vec(any::<u8>(), bytes));
+    (architecture, prop::collection::vec(document, 0..12))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn documents_scored_together_have_the_scores_they_have_alone(
+        (architecture, documents) in shapes(),
+        seed in any::<[u8; 32]>(),
+        threads in 1..4_usize,
+    ) {
+        let weights = Weights::init(&architecture, seed).unwrap();
+        let directions = Directions::new(&architecture, seed);
+        let together = Engine::new(KernelChoice::Auto, threads).unwrap();
+        let alone = auto();
+        let views: Vec<&[u8]> = documents.iter().map(Vec::as_slice).collect();
+        let mut bytes = 0;
+        let scores = score_all(&together, &weights, &views, &directions, |done| bytes += done);
+        let scores = scores.unwrap();
+        prop_assert_eq!(scores.len(), documents.len());
+        prop_assert_eq!(bytes, documents.iter().map(Vec::len).sum::<usize>());
+        for (got, document) in scores.into_iter().zip(&views) {
+            match score(&alone, &weights, document, &directions) {
+                Ok(expected) => prop_assert_eq!(got.unwrap(), expected),
+                Err(expected) => prop_assert_eq!(got.unwrap_err().code(), expected.code()),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_document_that_has_no_score_takes_none_from_the_others() {
+    // The embedding of one byte alone overflows.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    Weights::init(&odd(), [3; 32]).unwrap().save(&path).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let row = header + usize::from(b'!') * 42 * 4;
+    let huge = [f32::MAX.to_le_bytes(), f32::MIN.to_le_bytes()].concat();
+    bytes[row..row + 42 * 4].copy_from_slice(&huge.repeat(21));
+    std::fs::write(&path, bytes).unwrap();
+    let weights = Weights::open(&path, None).unwrap();
+    let directions = Directions::new(&odd(), [0; 32]);
+    let documents: [&[u8]; 4] = [b"one", b"two!", b"", b"three"];
+    let scores = score_all(&auto(), &weights, &documents, &directions, |_| ()).unwrap();
+    for (index, score) in scores.iter().enumerate() {
+        match (index, score) {
+            (1, Err(Error::NonFinite)) | (2, Err(Error::EmptyData)) => {}
+            (0 | 3, Ok(report)) => {
+                assert_eq!(*report, judge(&auto(), &weights, documents[index]));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[test]

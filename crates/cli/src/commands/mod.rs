@@ -1,6 +1,7 @@
 //! One file for each command: its flags, what it does, what it prints.
 
 pub(crate) mod account;
+pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod explain;

@@ -1,4 +1,7 @@
 //! `soma score FILE... --model W...`: which of these models predicts this data best?
+//!
+//! Every model is opened once and every file read once. Memory must never grow with the number of files: they are read,
+//! scored by all models and printed a batch at a time.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -7,10 +10,14 @@ use std::time::Instant;
 use serde::Serialize;
 use soma_model::{Directions, Engine, Report, Weights, score_with_dump};
 
+use crate::args::Global;
+use crate::documents;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::home::Home;
 use crate::model_files::{self, Arch, EngineArgs};
 use crate::output::{Output, Unit};
+use crate::score_cache::{ScoreCache, Scored, Scorer};
 use crate::seed::Seed;
 
 /// Score local files with local weights.
@@ -19,7 +26,7 @@ use crate::seed::Seed;
     after_help = "Example: soma score notes.txt --model owl.safetensors --model fox.safetensors"
 )]
 pub(crate) struct Score {
-    /// Data to score.
+    /// Data to score: files, or folders of files.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Weights to score it with; repeat for several models.
@@ -32,6 +39,9 @@ pub(crate) struct Score {
     /// epoch's beacon.
     #[arg(long, default_value = ZERO, hide_default_value = true)]
     seed: Seed,
+    /// Look up what was scored before, and keep what is scored now: a run that was broken off goes on where it was.
+    #[arg(long, conflicts_with = "dump")]
+    cache: bool,
     #[command(flatten)]
     engine: EngineArgs,
     /// Write representations, logits, nll and embedding as safetensors (one model, one file).
@@ -40,9 +50,6 @@ pub(crate) struct Score {
 }
 
 const ZERO: &str = "0000000000000000000000000000000000000000000000000000000000000000";
-
-/// A score, or why there is none: that model ranks behind every other.
-type Scored = std::result::Result<Report, soma_model::Error>;
 
 /// One data file and what every model makes of it.
 #[derive(Serialize)]
@@ -60,7 +67,11 @@ struct Entry<'a> {
     model: &'a Path,
     weights_hash: String,
     bytes: usize,
+    /// Files that were scored together share the time by their bytes; what was cached took none.
     seconds: f64,
+    /// Not computed now, but before (`--cache`).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    cached: bool,
     #[serde(flatten)]
     outcome: Outcome,
 }
@@ -83,120 +94,232 @@ enum Outcome {
     },
 }
 
+/// A model that is open for all files.
+struct Model {
+    path: PathBuf,
+    weights: Weights,
+    hash: String,
+    seed: Seed,
+    directions: Directions,
+}
+
+/// A file and how long it is now.
+struct File {
+    path: PathBuf,
+    bytes: u64,
+}
+
+/// Files are read and scored together until they have this many bytes: enough for models that do not fit into memory
+/// together, few enough to see results come.
+const BATCH_BYTES: u64 = 16 << 10;
+
 impl Score {
-    pub(crate) fn run(self, output: &Output) -> Result {
-        if self.dump.is_some() && (self.files.len() != 1 || self.models.len() != 1) {
+    pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
+        let cache = if self.cache {
+            ScoreCache::new(Home::find(global)?.scores())
+        } else {
+            ScoreCache::off()
+        };
+        let engine = self.engine.build()?;
+        let files = find(&self.files, output)?;
+        if self.dump.is_some() && (files.len() != 1 || self.models.len() != 1) {
             return Err(Error::usage("--dump takes one file and one model"));
         }
-        let engine = self.engine.build()?;
-        let data = self
-            .files
+        let models = self
+            .models
             .iter()
-            .map(|file| read(file))
+            .map(|path| Model::open(path, self.arch.as_ref(), self.seed))
             .collect::<Result<Vec<_>>>()?;
-        let bar = output.bar(
-            (data.len() * self.models.len()) as u64,
-            "scoring",
-            Unit::Items,
-        );
-        // A model is opened once for all files.
-        let mut scored: Vec<Vec<Entry<'_>>> = data.iter().map(|_| Vec::new()).collect();
-        for path in &self.models {
-            let weights = model_files::open(path, self.arch.as_ref())?;
-            let hash = hex::encode(weights.hash());
-            let directions = Directions::new(weights.architecture(), self.seed.0);
-            for (data, entries) in data.iter().zip(&mut scored) {
-                let started = Instant::now();
-                let report = match &self.dump {
-                    Some(file) => dump(&engine, &weights, data, &directions, file)?,
-                    None => soma_model::score(&engine, &weights, data, &directions),
+        let bytes: u64 = files.iter().map(|file| file.bytes).sum();
+        let bar = output.bar(bytes * models.len() as u64, "scoring", Unit::Bytes);
+        let mut any = false;
+        for batch in batches(&files) {
+            let data = batch.iter().map(read).collect::<Result<Vec<_>>>()?;
+            let mut scored: Vec<Vec<Entry<'_>>> = data.iter().map(|_| Vec::new()).collect();
+            for model in &models {
+                let entries = match &self.dump {
+                    Some(file) => vec![model.dump(&engine, &data[0], file)?],
+                    None => model.score((&engine, &cache), &data, |done| bar.inc(done))?,
                 };
-                entries.push(entry(path, &hash, data.len(), started, report));
-                bar.inc(1);
+                for (entry, entries) in entries.into_iter().zip(&mut scored) {
+                    any |= entry.loss_q32().is_some();
+                    entries.push(entry);
+                }
+            }
+            for (file, scores) in batch.iter().zip(scored) {
+                print(output, &file.path, self.seed, scores)?;
             }
         }
         bar.finish_and_clear();
-        let all_failed = scored
-            .iter()
-            .flatten()
-            .all(|entry| entry.loss_q32().is_none());
-        for (file, scores) in self.files.iter().zip(scored) {
-            print(output, file, self.seed, scores)?;
+        if any {
+            return Ok(());
         }
-        if all_failed {
-            return Err(Error::new(
-                Exit::Verification,
-                "no_score",
-                "no model has a score for this data",
-            ));
-        }
-        Ok(())
+        let message = "no model has a score for this data";
+        Err(Error::new(Exit::Verification, "no_score", message))
     }
 }
 
-fn read(file: &Path) -> Result<Vec<u8>> {
-    let data = std::fs::read(file).map_err(|error| Error::file(file, "read", &error))?;
+impl Model {
+    fn open(path: &Path, arch: Option<&Arch>, seed: Seed) -> Result<Self> {
+        let weights = model_files::open(path, arch)?;
+        Ok(Self {
+            path: path.to_owned(),
+            hash: hex::encode(weights.hash()),
+            seed,
+            directions: Directions::new(weights.architecture(), seed.0),
+            weights,
+        })
+    }
+
+    /// Scores files that were read; `done` hears of their bytes.
+    fn score(
+        &self,
+        (engine, cache): (&Engine, &ScoreCache),
+        data: &[Vec<u8>],
+        mut done: impl FnMut(u64),
+    ) -> Result<Vec<Entry<'_>>> {
+        let started = Instant::now();
+        let documents: Vec<&[u8]> = data.iter().map(Vec::as_slice).collect();
+        let scorer = Scorer {
+            engine,
+            weights: &self.weights,
+            seed: self.seed.0,
+            directions: &self.directions,
+        };
+        let scores = cache.score_all(scorer, &documents, |bytes| done(bytes as u64))?;
+        let seconds = started.elapsed().as_secs_f64();
+        let computed = documents
+            .iter()
+            .zip(&scores)
+            .filter(|(_, scored)| !scored.cached);
+        let bytes: usize = computed.map(|(data, _)| data.len()).sum();
+        let entry = |(data, scored): (&&[u8], Scored)| {
+            let share = if scored.cached {
+                0.0
+            } else {
+                data.len() as f64 / bytes as f64
+            };
+            self.entry(data, seconds * share, scored)
+        };
+        Ok(documents.iter().zip(scores).map(entry).collect())
+    }
+
+    /// Scores and writes what the score was computed from.
+    fn dump(&self, engine: &Engine, data: &[u8], file: &Path) -> Result<Entry<'_>> {
+        let started = Instant::now();
+        let report = match score_with_dump(engine, &self.weights, data, &self.directions) {
+            Ok((report, dump)) => {
+                std::fs::write(file, dump.to_safetensors(&report))
+                    .map_err(|error| Error::file(file, "write", &error))?;
+                Ok(report)
+            }
+            Err(error) => Err(error),
+        };
+        let scored = Scored {
+            report,
+            cached: false,
+        };
+        Ok(self.entry(data, started.elapsed().as_secs_f64(), scored))
+    }
+
+    fn entry(&self, data: &[u8], seconds: f64, scored: Scored) -> Entry<'_> {
+        Entry {
+            model: &self.path,
+            weights_hash: self.hash.clone(),
+            bytes: data.len(),
+            seconds,
+            cached: scored.cached,
+            outcome: scored.report.into(),
+        }
+    }
+}
+
+/// The files named and those below the folders named; everything that can be wrong with them now is said now.
+fn find(paths: &[PathBuf], output: &Output) -> Result<Vec<File>> {
+    let mut files = Vec::new();
+    for named in paths {
+        for path in documents::files_below(named)? {
+            let facts =
+                std::fs::metadata(&path).map_err(|error| Error::file(&path, "read", &error))?;
+            let bytes = facts.len();
+            if bytes > 0 || !facts.is_file() {
+                files.push(File { path, bytes });
+            } else if path == *named {
+                return Err(empty(&path));
+            } else {
+                output.warn(format_args!("{} is empty: passed over", path.display()));
+            }
+        }
+    }
+    match (files.is_empty(), paths) {
+        (true, [first, ..]) => Err(empty(first)),
+        _ => Ok(files),
+    }
+}
+
+/// Files in their order, some at a time; one that is large alone.
+fn batches(files: &[File]) -> impl Iterator<Item = &[File]> {
+    let mut rest = files;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = |file: &&File| {
+            bytes += file.bytes + 1;
+            bytes <= BATCH_BYTES
+        };
+        let count = rest.iter().take_while(fits).count().max(1);
+        let (batch, after) = rest.split_at_checked(count)?;
+        rest = after;
+        Some(batch)
+    })
+}
+
+fn read(file: &File) -> Result<Vec<u8>> {
+    let path = &file.path;
+    let data = std::fs::read(path).map_err(|error| Error::file(path, "read", &error))?;
     if data.is_empty() {
-        let message = format!("{} is empty: there is nothing to predict", file.display());
-        return Err(Error::new(Exit::Failed, "empty_data", message)
-            .hint("score a file of at least one byte"));
+        return Err(empty(path));
     }
     Ok(data)
 }
 
-/// Scores and writes what the score was computed from.
-fn dump(
-    engine: &Engine,
-    weights: &Weights,
-    data: &[u8],
-    directions: &Directions,
-    file: &Path,
-) -> Result<Scored> {
-    let (report, dump) = match score_with_dump(engine, weights, data, directions) {
-        Ok(scored) => scored,
-        Err(error) => return Ok(Err(error)),
-    };
-    std::fs::write(file, dump.to_safetensors(&report))
-        .map_err(|error| Error::file(file, "write", &error))?;
-    Ok(Ok(report))
+fn empty(path: &Path) -> Error {
+    let message = format!("{} is empty: there is nothing to predict", path.display());
+    Error::new(Exit::Failed, "empty_data", message).hint("score a file of at least one byte")
 }
 
-fn entry<'a>(
-    model: &'a Path,
-    hash: &str,
-    bytes: usize,
-    started: Instant,
-    report: Scored,
-) -> Entry<'a> {
-    let outcome = match report {
-        Ok(report) => Outcome::Scored {
-            loss_q32: report.score.loss_q32.to_string(),
-            loss: report.loss,
-            cross_entropy: report.cross_entropy,
-            sigreg: report.sigreg,
-            bits_per_byte: report.bits_per_byte,
-            embedding_hash: hex::encode(report.score.embedding_hash()),
-            trace: hex::encode(report.score.trace),
-        },
-        Err(error) => {
-            let Error { code, message, .. } = error.into();
-            Outcome::Failed {
-                error: code,
-                message,
+impl From<std::result::Result<Report, soma_model::Error>> for Outcome {
+    fn from(report: std::result::Result<Report, soma_model::Error>) -> Self {
+        match report {
+            Ok(report) => Self::Scored {
+                loss_q32: report.score.loss_q32.to_string(),
+                loss: report.loss,
+                cross_entropy: report.cross_entropy,
+                sigreg: report.sigreg,
+                bits_per_byte: report.bits_per_byte,
+                embedding_hash: hex::encode(report.score.embedding_hash()),
+                trace: hex::encode(report.score.trace),
+            },
+            Err(error) => {
+                let Error { code, message, .. } = error.into();
+                Self::Failed {
+                    error: code,
+                    message,
+                }
             }
         }
-    };
-    let seconds = started.elapsed().as_secs_f64();
-    Entry {
-        model,
-        weights_hash: hash.to_owned(),
-        bytes,
-        seconds,
-        outcome,
     }
 }
 
 impl Entry<'_> {
+    /// What it took, for people.
+    fn effort(&self) -> String {
+        if self.cached {
+            "cached".to_owned()
+        } else {
+            format!("{:.2} s", self.seconds)
+        }
+    }
+
     fn loss_q32(&self) -> Option<i64> {
         match &self.outcome {
             Outcome::Scored { loss_q32, .. } => loss_q32.parse().ok(),
@@ -233,8 +356,8 @@ fn print(output: &Output, file: &Path, seed: Seed, scores: Vec<Entry<'_>>) -> Re
                 ..
             } => format!(
                 "  {mark}  loss {loss:.4}  = cross-entropy {cross_entropy:.4} + sigreg {sigreg:.3}  \
-                 ({bits_per_byte:.3} bits/byte, {:.2} s)  {name}\n",
-                entry.seconds
+                 ({bits_per_byte:.3} bits/byte, {})  {name}\n",
+                entry.effort()
             ),
             Outcome::Failed { error, message } => format!("  {mark}  {error}: {message}  {name}\n"),
         };

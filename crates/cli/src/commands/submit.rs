@@ -18,6 +18,7 @@ use crate::exit::Exit;
 use crate::home::Home;
 use crate::model_files::EngineArgs;
 use crate::output::Output;
+use crate::score_cache::ScoreCache;
 use crate::submission::{self, Choice, Scores};
 use crate::weights_cache::WeightsCache;
 use crate::{network, publishing};
@@ -37,6 +38,9 @@ pub(crate) struct Submit {
     /// Go on in every epoch, until stopped.
     #[arg(long, conflicts_with = "target")]
     watch: bool,
+    /// Compute every score, also those computed before.
+    #[arg(long)]
+    no_cache: bool,
     #[command(flatten)]
     engine: EngineArgs,
 }
@@ -117,6 +121,7 @@ struct Submitter<'a> {
     sender: Sender,
     spool: Spool,
     cache: WeightsCache,
+    scores: ScoreCache,
     engine: Engine,
     architecture: Architecture,
     params: Params,
@@ -127,9 +132,16 @@ impl<'a> Submitter<'a> {
     async fn start(submit: &Submit, global: &Global, output: &'a Output) -> Result<Self> {
         let sender = network::sender(global).await?;
         let spec = sender.client().architecture().await?;
+        let home = Home::find(global)?;
+        let scores = if submit.no_cache {
+            ScoreCache::off()
+        } else {
+            ScoreCache::new(home.scores())
+        };
         Ok(Self {
             spool: network::spool(global, &sender)?,
-            cache: WeightsCache::new(Home::find(global)?.weights()),
+            cache: WeightsCache::new(home.weights()),
+            scores,
             engine: submit.engine.build()?,
             architecture: soma_node::architecture(&spec)?,
             params: sender.params().clone(),
@@ -178,7 +190,7 @@ impl<'a> Submitter<'a> {
             return Err(Error::new(Exit::NotFound, NO_TARGET, message).hint("soma target list"));
         }
         let documents = self.documents(&submit.paths).await?;
-        let client = (self.sender.client(), &self.cache);
+        let client = (self.sender.client(), &self.cache, &self.scores);
         let model = (&self.engine, &self.architecture);
         // All targets are of one epoch, so one seed and one score serve them all.
         let asked = (targets[0].seed.0, submission::routed_files(&targets));

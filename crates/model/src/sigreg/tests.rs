@@ -38,7 +38,10 @@ fn sigreg(rows: &[f32], samples: usize) -> f64 {
     let engine = Engine::new(KernelChoice::Auto, 1).unwrap();
     let architecture = architecture();
     let directions = Directions::new(&architecture, [3; 32]);
-    samples as f64 * distance_from_normal(&engine, &Nodes::new(&architecture), rows, &directions)
+    let mut projections = Vec::new();
+    project(&engine, rows, &directions, &mut projections);
+    let projections = Matrix::new(&projections, samples, architecture.sigreg_slices);
+    samples as f64 * distance_from_normal(&engine, &Nodes::new(&architecture), projections)
 }
 
 /// The definition, term by term.

@@ -22,6 +22,7 @@ use crate::documents::Document;
 use crate::error::Result;
 use crate::output::Output;
 use crate::publishing::{self, Offer};
+use crate::score_cache::ScoreCache;
 use crate::seed::Seed;
 use crate::submission::{self, Scores};
 use crate::weights_cache::WeightsCache;
@@ -187,7 +188,7 @@ impl<'a> Competition<'a> {
             .cloned()
             .collect();
         let asked = (first.seed.0, self.weights().await?.into_iter().collect());
-        let network = (&self.client, &self.cache);
+        let network = (&self.client, &self.cache, &ScoreCache::off());
         let model = (self.engine, &self.architecture);
         let scores = Scores::compute(network, model, asked, &documents, self.output).await?;
         if self.files.is_empty() {

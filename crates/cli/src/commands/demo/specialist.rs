@@ -70,7 +70,7 @@ pub(crate) fn train(
     ));
     Ok(Specialist {
         domain: domain.name.clone(),
-        embedding: specialization::of_documents(engine, &weights, &domain.training, || ())?,
+        embedding: specialization::of_documents(engine, &weights, &domain.training, |_| ())?,
         weights_hash: Hash(weights.hash()),
         file,
     })

@@ -1,0 +1,275 @@
+//! Documents in forward passes: chunks of small ones together, of large ones one by one; every document adds up alone.
+//!
+//! What is computed together must never change a bit, and a document that fails must never touch another.
+
+use super::{Dump, Report, Score};
+use crate::error::Error;
+use crate::forward::{Forward, logits};
+use crate::kernels::{Engine, Matrix};
+use crate::loss::negative_log_likelihood;
+use crate::sigreg::{Directions, Nodes, distance_from_normal, project};
+use crate::tokenizer::{Chunk, chunks};
+use crate::weights::Weights;
+
+/// Positions of a forward pass, at most; a chunk that is longer has its own.
+const PASS_POSITIONS: usize = 1024;
+/// A loss of this many nats or more is no loss but an overflow.
+const LOSS_LIMIT: f64 = 1_048_576.0;
+
+/// One model on its way through documents, with the buffers of a pass.
+pub(super) struct Passes<'a> {
+    engine: &'a Engine,
+    weights: &'a Weights,
+    directions: &'a Directions,
+    nodes: Nodes,
+    forward: Forward,
+    logits: Vec<f32>,
+    projections: Vec<f32>,
+}
+
+/// A chunk and the place of its document in the list.
+type Placed<'d> = (usize, Chunk<'d>);
+
+/// What a document adds up to so far, or why it has no score.
+type Partial = Result<Sums, Error>;
+
+/// Sums over the chunks so far, in their order.
+struct Sums {
+    nll: f64,
+    predicted: usize,
+    sigreg: f64,
+    representation: Vec<f64>,
+    positions: usize,
+    trace: blake3::Hasher,
+}
+
+impl<'a> Passes<'a> {
+    /// # Errors
+    /// [`Error::OtherDirections`]
+    pub(super) fn new(
+        engine: &'a Engine,
+        weights: &'a Weights,
+        directions: &'a Directions,
+    ) -> Result<Self, Error> {
+        let architecture = weights.architecture();
+        let matrix = directions.matrix();
+        if matrix.rows() != architecture.dim || matrix.columns() != architecture.sigreg_slices {
+            return Err(Error::OtherDirections);
+        }
+        Ok(Self {
+            engine,
+            weights,
+            directions,
+            nodes: Nodes::new(architecture),
+            forward: Forward::default(),
+            logits: Vec::new(),
+            projections: Vec::new(),
+        })
+    }
+
+    /// Scores of documents, in their order; `done` hears the bytes of every chunk.
+    pub(super) fn run(
+        &mut self,
+        documents: &[&[u8]],
+        mut dump: Option<&mut Dump>,
+        mut done: impl FnMut(usize),
+    ) -> Vec<Result<Report, Error>> {
+        let architecture = self.weights.architecture();
+        let mut partial: Vec<Partial> = documents
+            .iter()
+            .map(|_| Ok(Sums::new(architecture.dim)))
+            .collect();
+        let (mut pass, mut positions) = (Vec::new(), 0);
+        for (document, data) in documents.iter().enumerate() {
+            for chunk in chunks(data, architecture.positions) {
+                if partial[document].is_err() {
+                    done(chunk.bytes.len());
+                    continue;
+                }
+                if positions + chunk.positions() > PASS_POSITIONS {
+                    self.compute(&pass, &mut partial, dump.as_deref_mut(), &mut done);
+                    pass.clear();
+                    positions = 0;
+                }
+                positions += chunk.positions();
+                pass.push((document, chunk));
+            }
+        }
+        self.compute(&pass, &mut partial, dump, &mut done);
+        let coefficient = architecture.sigreg_coefficient;
+        let ended = partial.into_iter().zip(documents);
+        ended
+            .map(|(sums, data)| sums?.finish(data.len(), coefficient))
+            .collect()
+    }
+
+    /// One forward pass over chunks, which are then added up one by one.
+    fn compute(
+        &mut self,
+        pass: &[Placed<'_>],
+        partial: &mut [Partial],
+        mut dump: Option<&mut Dump>,
+        done: &mut impl FnMut(usize),
+    ) {
+        if pass.is_empty() {
+            return;
+        }
+        let (dim, vocabulary) = (
+            self.weights.architecture().dim,
+            self.weights.architecture().vocabulary,
+        );
+        let tokens: Vec<Vec<u16>> = pass
+            .iter()
+            .map(|(_, chunk)| chunk.tokens().collect())
+            .collect();
+        let representations = self
+            .forward
+            .representations(self.engine, self.weights, &tokens);
+        logits(self.engine, self.weights, representations, &mut self.logits);
+        project(
+            self.engine,
+            representations,
+            self.directions,
+            &mut self.projections,
+        );
+        if let Some(dump) = dump.as_deref_mut() {
+            dump.representations.extend_from_slice(representations);
+            dump.logits.extend_from_slice(&self.logits);
+        }
+        let mut first = 0;
+        for (tokens, &(document, chunk)) in tokens.iter().zip(pass) {
+            let rows = first..first + tokens.len();
+            first = rows.end;
+            done(chunk.bytes.len());
+            let Ok(sums) = &mut partial[document] else {
+                continue;
+            };
+            let representations = &representations[rows.start * dim..rows.end * dim];
+            let logits = &mut self.logits[rows.start * vocabulary..rows.end * vocabulary];
+            if !(all_finite(representations) && all_finite(logits)) {
+                partial[document] = Err(Error::NonFinite);
+                continue;
+            }
+            let mut nll = vec![0.0; tokens.len() - 1];
+            let predicted = &mut logits[..nll.len() * vocabulary];
+            negative_log_likelihood(self.engine, predicted, &tokens[1..], &mut nll);
+            let slices = self.weights.architecture().sigreg_slices;
+            let projections = &self.projections[rows.start * slices..rows.end * slices];
+            let projections = Matrix::new(projections, tokens.len(), slices);
+            let distance = distance_from_normal(self.engine, &self.nodes, projections);
+            let cap = self.weights.architecture().sigreg_cap;
+            sums.add_chunk(&nll, representations, distance, cap);
+            if let Some(dump) = dump.as_deref_mut() {
+                dump.nll.extend_from_slice(&nll);
+            }
+        }
+    }
+}
+
+impl Sums {
+    /// Of no chunk yet, for representations of this width.
+    fn new(dim: usize) -> Self {
+        Self {
+            nll: 0.0,
+            predicted: 0,
+            sigreg: 0.0,
+            representation: vec![0.0; dim],
+            positions: 0,
+            trace: blake3::Hasher::new(),
+        }
+    }
+
+    /// Two levels: float64 in the order of positions inside the chunk, then the chunks' sums in their order.
+    fn add_chunk(&mut self, nll: &[f32], representations: &[f32], distance: f64, cap: usize) {
+        let dim = self.representation.len();
+        let samples = representations.len() / dim;
+        self.nll += nll.iter().fold(0.0, |sum, &nll| sum + f64::from(nll));
+        self.predicted += nll.len();
+        let mut sum = vec![0.0; dim];
+        for row in representations.chunks_exact(dim) {
+            for (sum, &value) in sum.iter_mut().zip(row) {
+                *sum += f64::from(value);
+            }
+        }
+        for (total, sum) in self.representation.iter_mut().zip(sum) {
+            *total += sum;
+        }
+        self.sigreg += float(samples) * (float(samples.min(cap)) * distance);
+        self.positions += samples;
+        for nll in nll {
+            self.trace.update(&nll.to_le_bytes());
+        }
+    }
+
+    /// The score of a document of so many bytes.
+    fn finish(self, bytes: usize, sigreg_coefficient: f64) -> Result<Report, Error> {
+        let sums = self;
+        if sums.predicted == 0 {
+            return Err(Error::EmptyData);
+        }
+        let cross_entropy = sums.nll / float(sums.predicted);
+        let sigreg = sums.sigreg / float(sums.positions);
+        let loss = cross_entropy + sigreg_coefficient * sigreg;
+        if !loss.is_finite() || loss.abs() >= LOSS_LIMIT {
+            return Err(Error::NonFinite);
+        }
+        let embedding = embedding(&sums.representation, sums.positions)?;
+        let mut trace = sums.trace;
+        for value in &embedding {
+            trace.update(&value.to_le_bytes());
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "below 2^52 after the check of the loss"
+        )]
+        let loss_q32 = (loss * 4_294_967_296.0).round_ties_even() as i64;
+        let score = Score {
+            loss_q32,
+            embedding,
+            trace: trace.finalize().into(),
+        };
+        Ok(Report {
+            score,
+            loss,
+            cross_entropy,
+            sigreg,
+            bits_per_byte: cross_entropy / std::f64::consts::LN_2,
+            bytes,
+            positions: sums.positions,
+        })
+    }
+}
+
+/// `rint(mean / |mean| * 32767)`, all in float64, the squares of the length summed in order.
+pub(super) fn embedding(sum: &[f64], positions: usize) -> Result<Vec<i16>, Error> {
+    let mean: Vec<f64> = sum.iter().map(|sum| sum / float(positions)).collect();
+    let length = mean
+        .iter()
+        .fold(0.0, |sum, value| sum + value * value)
+        .sqrt();
+    if !length.is_finite() {
+        return Err(Error::NonFinite);
+    }
+    if length == 0.0 {
+        return Err(Error::ZeroEmbedding);
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "at most 32767 in magnitude"
+    )]
+    let scaled = mean
+        .iter()
+        .map(|value| (value / length * 32767.0).round_ties_even() as i16);
+    Ok(scaled.collect())
+}
+
+fn all_finite(values: &[f32]) -> bool {
+    values
+        .iter()
+        .fold(true, |all, value| all & value.is_finite())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+fn float(count: usize) -> f64 {
+    count as f64
+}
