@@ -179,7 +179,7 @@ fn files_of_a_folder_get_a_line_each_in_order_with_the_scores_they_have_alone() 
     // More than one batch, small and large mixed, one of them empty.
     let names: Vec<String> = (0..40).map(|index| format!("{index:02}.txt")).collect();
     for (index, name) in names.iter().enumerate() {
-        let bytes = [100, 3, 700, 5000, 1][index % 5] + index % 3;
+        let bytes = [100, 3, 700, 2000, 1][index % 5] + index % 3;
         let bytes = if index == 1 { 0 } else { bytes };
         let text: Vec<u8> = (0..bytes)
             .map(|i| b"the quick brown fox "[(i * index) % 20])
@@ -219,6 +219,62 @@ fn files_of_a_folder_get_a_line_each_in_order_with_the_scores_they_have_alone() 
             );
         }
     }
+}
+
+#[test]
+fn a_score_that_is_kept_says_so_and_is_the_same_and_another_seed_is_computed() {
+    let home = home();
+    let weights = at(&home, "nano.safetensors");
+    let init = [
+        "model", "init", "--arch", "nano", "--seed", "5", "-o", &weights,
+    ];
+    json(home.path(), &init);
+    let data = root().join("STYLE.md").display().to_string();
+    let score = |flags: &[&str]| {
+        let line = json(
+            home.path(),
+            &[&["score", &data, "--model", &weights], flags].concat(),
+        );
+        let mut entry = line["scores"][0].clone();
+        let cached = entry.as_object_mut().unwrap().remove("cached");
+        entry.as_object_mut().unwrap().remove("seconds");
+        (entry, cached.is_some())
+    };
+    let (computed, cached) = score(&[]);
+    assert!(!cached);
+    assert_eq!(score(&["--cache"]), (computed.clone(), false));
+    assert_eq!(score(&["--cache"]), (computed.clone(), true));
+    assert_eq!(score(&[]), (computed.clone(), false));
+    let (other, cached) = score(&["--cache", "--seed", "1"]);
+    assert!(!cached && other["loss_q32"] != computed["loss_q32"]);
+    // The same weights under another architecture are another model.
+    let arch = r#"{"embedding_dim":128,"num_heads":4,"num_layers":4,"pwff_hidden_dim":512,"vocab_size":264,
+        "max_seq_len":256,"sig_reg_slices":256,"sig_reg_points":17,"sig_reg_t_max":3.0,"sig_reg_coefficient":0.5}"#;
+    let path = at(&home, "arch.json");
+    std::fs::write(&path, arch).unwrap();
+    let (other, cached) = score(&["--cache", "--arch", &path]);
+    assert!(!cached && other["loss_q32"] != computed["loss_q32"]);
+}
+
+#[test]
+fn the_engine_s_measurements_are_shares_of_the_machine_s_peak() {
+    let home = home();
+    let arguments = ["bench", "engine", "--only", "train", "--rounds", "1"];
+    let report = json(home.path(), &arguments);
+    assert_eq!(report["schema"], "bench/1");
+    let number = |value: &Value| value.as_f64().unwrap();
+    assert!(number(&report["memory_gb_per_second"]) > 0.0);
+    let train = &report["train"][0];
+    let peak = number(&report["peak_gflops"]);
+    let speed = number(&train["useful_gflop"]) / number(&train["seconds"]);
+    assert!((number(&train["of_peak"]) - speed / peak).abs() < 1e-9);
+    assert!(number(&train["of_peak"]) > 0.0 && number(&train["of_peak"]) < 1.0);
+    // Three times two for each of the matrices' weights and bytes, and what causality allows of attention.
+    let weights = 4.0 * (4.0 * 128.0 * 128.0 + 2.0 * 128.0 * 512.0) + 128.0 * 264.0;
+    let attention = 4.0 * 2.0 * 128.0 * 257.0 / 2.0;
+    let expected = 3.0 * 2.0 * 16.0 * 256.0 * (weights + attention) * 1e-9;
+    assert!((number(&train["useful_gflop"]) - expected).abs() < 1e-9);
+    assert!(report["forward"].as_array().unwrap().is_empty());
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 use soma_model::bench::{self, Measured};
-use soma_model::{Architecture, Weights};
+use soma_model::{Architecture, Engine, Weights};
 
 use crate::error::Result;
 use crate::model_files::EngineArgs;
@@ -15,7 +15,7 @@ use crate::output::{Output, Unit};
 #[command(
     after_help = "Example: soma bench engine --threads 2\n\nThe best of some rounds counts. Useful work is what the result needs: of attention, the pairs of positions that causality allows."
 )]
-pub(crate) struct Engine {
+pub(crate) struct BenchEngine {
     /// Measure only this; repeat for more [default: everything].
     #[arg(long, value_enum, value_name = "PART")]
     only: Vec<Part>,
@@ -109,7 +109,7 @@ struct Train {
     figures: Figures,
 }
 
-impl Engine {
+impl BenchEngine {
     pub(crate) fn run(self, output: &Output) -> Result {
         let engine = self.engine.build()?;
         let measures = |part| self.only.is_empty() || self.only.contains(&part);
@@ -173,12 +173,7 @@ impl Engine {
     }
 
     /// Some layers of V1 with random weights.
-    fn forward(
-        &self,
-        engine: &soma_model::Engine,
-        peak: f64,
-        done: impl Fn(),
-    ) -> Result<Vec<Forward>> {
+    fn forward(&self, engine: &Engine, peak: f64, done: impl Fn()) -> Result<Vec<Forward>> {
         let layers = usize::from(self.layers);
         let architecture = Architecture {
             layers,
@@ -199,7 +194,7 @@ impl Engine {
     }
 }
 
-fn train(engine: &soma_model::Engine, peak: f64, rounds: usize) -> Result<Train> {
+fn train(engine: &Engine, peak: f64, rounds: usize) -> Result<Train> {
     let architecture = Architecture::nano();
     let weights = Weights::init(&architecture, [0; 32])?;
     let measured = bench::training_step(engine, &weights, BATCH, rounds)?;

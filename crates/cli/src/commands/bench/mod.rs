@@ -9,7 +9,7 @@ use crate::output::Output;
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Bench {
     /// Measure the model engine as a share of what the processor can do at most.
-    Engine(engine::Engine),
+    Engine(engine::BenchEngine),
 }
 
 impl Bench {
