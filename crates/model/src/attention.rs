@@ -7,7 +7,7 @@
     reason = "lane operations must be inlined into the function that enables their CPU features"
 )]
 
-use crate::kernels::{Engine, Matrix, MatrixMut, Triangle, matmul_here};
+use crate::kernels::{Buffer, Engine, Matrix, MatrixMut, SCORES, Triangle, matmul_here};
 use crate::math::softmax_row;
 use crate::simd::{LANES, Operation, Simd};
 
@@ -145,7 +145,8 @@ pub(crate) fn attend(engine: &Engine, task: Task<'_>) {
     let query = heads.of(heads.query, first, rows, column);
     let key = heads.of(heads.key, 0, keys, column);
     let value = heads.of(heads.value, 0, keys, column);
-    let mut weights = vec![0.0; rows * keys];
+    let mut buffer = Buffer::take(&SCORES, rows * keys);
+    let weights = &mut buffer.floats()[..rows * keys];
     let mut sums = [0.0; ROW_BLOCK];
     weigh(
         engine,
@@ -153,10 +154,10 @@ pub(crate) fn attend(engine: &Engine, task: Task<'_>) {
         key,
         heads.scale(),
         shift,
-        &mut weights,
+        weights,
         |r, _, sum| sums[r] = sum,
     );
-    let weights = Matrix::new(&weights, rows, keys);
+    let weights = Matrix::new(weights, rows, keys);
     let triangle = Triangle::LowerDepth { shift };
     matmul_here(engine, weights, value, out.reborrow(), false, triangle);
     for (r, &sum) in sums[..rows].iter().enumerate() {

@@ -12,7 +12,8 @@
     reason = "the product must be inlined into the function that enables the CPU features"
 )]
 
-use super::pack::{Buffer, PACKED_A, PACKED_B, PackRows, pack};
+use super::buffer::{Buffer, PACKED_A, PACKED_B};
+use super::pack::{PackRows, pack};
 use super::tile::{Freight, Tile};
 use super::{Engine, Epilogue, Lanes, Matrix, MatrixMut, Triangle, run_on};
 use crate::math;
@@ -27,10 +28,51 @@ const COLUMN_BLOCK: usize = 512;
 /// Elements of A that are packed at once (12 MiB): they stay in the last-level cache.
 const PACKED_ELEMENTS: usize = 3 << 20;
 
+/// Elements that are read where they lie, because they fit a second-level cache beside what else a product needs (512 KiB).
+const NEAR_ELEMENTS: usize = 128 << 10;
+
+/// Rows of A as the tiles read them.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    data: &'a [f32],
+    /// Distance between the rows of one tile and those of the next.
+    panel: usize,
+    /// Distance between steps.
+    stride: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// Packed: panel p, step k, row r is at `(p * depth + k) * panel_rows + r`.
+    fn packed(panels: &'a [f32], depth: usize, panel_rows: usize) -> Self {
+        Self {
+            data: panels,
+            panel: depth * panel_rows,
+            stride: panel_rows,
+        }
+    }
+
+    /// As they lie, if the rows of a step lie side by side and all is near.
+    fn near(a: Matrix<'a>, panel_rows: usize) -> Option<Self> {
+        (a.row_stride() == 1 && a.columns() * a.column_stride() <= NEAR_ELEMENTS).then(|| Self {
+            data: a.data(),
+            panel: panel_rows,
+            stride: a.column_stride(),
+        })
+    }
+
+    /// The rows after so many tiles.
+    fn skip_tiles(self, tiles: usize) -> Self {
+        let start = (tiles * self.panel).min(self.data.len());
+        Self {
+            data: &self.data[start..],
+            ..self
+        }
+    }
+}
+
 /// The product of one slab of a block of columns with all packed rows.
 struct Block<'a> {
-    /// Panels of A: panel p, depth k, row r is at `(p * depth + k) * TILE_ROWS + r`.
-    a: &'a [f32],
+    a: Rows<'a>,
     b: Matrix<'a>,
     c: MatrixMut<'a>,
     /// Depth at which the slab starts.
@@ -49,7 +91,9 @@ impl Operation for Block<'_> {
         let width = S::TILE_VECTORS * LANES;
         let (depth, columns) = (self.b.rows(), self.b.columns());
         let mut start = 0;
-        if self.c.rows() <= S::TILE_ROWS && self.b.column_stride() == 1 {
+        let once = self.c.rows() <= S::TILE_ROWS;
+        let near = depth * self.b.row_stride() <= NEAR_ELEMENTS;
+        if self.b.column_stride() == 1 && (once || near) {
             while start + width <= columns {
                 self.direct(simd, start);
                 start += width;
@@ -122,12 +166,14 @@ impl Block<'_> {
             && self.triangle == Triangle::Full
     }
 
-    /// One tile of rows, with a whole panel of columns read from where it lies: for products that use an element once.
+    /// All rows of a whole panel of columns that is read where it lies, because it is near or needed once.
     #[inline(always)]
     fn direct<S: Simd>(&mut self, simd: S, column: usize) {
         let part = self.b.columns_from(column, S::TILE_VECTORS * LANES);
         let (b, stride) = (part.data().as_ptr(), part.row_stride());
-        self.tile(simd, 0, column, b, stride, Freight::none());
+        for row in (0..self.c.rows()).step_by(S::TILE_ROWS) {
+            self.tile(simd, row, column, b, stride, Freight::none());
+        }
     }
 
     /// The tile at (row, column), finished if this is the last slab.
@@ -151,7 +197,8 @@ impl Block<'_> {
         }
         let stride = self.c.row_stride();
         let tile = Tile {
-            a: self.a[row * depth..][..depth * S::TILE_ROWS].as_ptr(),
+            a: self.a.skip_tiles(row / S::TILE_ROWS).data.as_ptr(),
+            a_stride: self.a.stride,
             b,
             b_stride,
             // SAFETY: (row, column) is inside C.
@@ -225,19 +272,22 @@ pub(super) fn matmul(
         let a = a.rows_from(first_row, c.rows());
         let (rows, columns) = task_shape(engine, c.rows(), c.columns(), panel_rows);
         for (first, count) in slabs(depth) {
+            let a = a.columns_from(first, count);
             let elements = c.rows().next_multiple_of(panel_rows) * count;
             let mut buffer = Buffer::take(&PACKED_A, elements);
             let panels = &mut buffer.floats()[..elements];
-            pack_rows(engine, a.columns_from(first, count), panels, panel_rows);
-            let panels = &*panels;
+            let a = Rows::near(a, panel_rows).unwrap_or_else(|| {
+                pack_rows(engine, a, panels, panel_rows);
+                Rows::packed(panels, count, panel_rows)
+            });
             let b = b.rows_from(first, count);
             let last = first + count == depth;
             engine.for_each(c.reborrow().into_grid(rows, columns), |block| {
-                let offset = (block.first_row() - first_row) * count;
+                let tile = (block.first_row() - first_row) / panel_rows;
                 run_on(
                     engine.lanes,
                     Block {
-                        a: &panels[offset..],
+                        a: a.skip_tiles(tile),
                         b: b.columns_from(block.first_column(), block.columns()),
                         c: block,
                         first,
@@ -299,11 +349,14 @@ pub(super) fn matmul_here(
         let mut buffer = Buffer::take(&PACKED_A, elements);
         let panels = &mut buffer.floats()[..elements];
         let a = a.columns_from(first, count);
-        run_on(lanes, PackRows { a, panels });
+        let a = Rows::near(a, panel_rows).unwrap_or_else(|| {
+            run_on(lanes, PackRows { a, panels });
+            Rows::packed(panels, count, panel_rows)
+        });
         run_on(
             lanes,
             Block {
-                a: panels,
+                a,
                 b: b.rows_from(first, count),
                 c: c.reborrow(),
                 first,

@@ -3,6 +3,7 @@
 //! The reference kernel is the definition and every other one equals it bit for bit. Results must never depend on the
 //! kernel, the thread count, the blocking or the batch.
 
+mod buffer;
 mod fast;
 mod matrix;
 mod pack;
@@ -17,6 +18,7 @@ use std::str::FromStr;
 
 use rayon::prelude::*;
 
+pub(crate) use buffer::{Buffer, SCORES};
 pub(crate) use matrix::{Matrix, MatrixMut};
 
 use crate::error::Error;

@@ -3,62 +3,14 @@
 //! A panel holds, step after step of the depth, the rows of A (or columns of B) of one tile: `panel[k * width + lane]`.
 //! Packing moves bits and never computes. Lanes that do not exist are filled with zeros, and nobody stores what they give.
 #![expect(
-    unsafe_code,
-    reason = "a buffer of aligned lines is read as the floats it is made of"
-)]
-#![expect(
     clippy::inline_always,
     reason = "packing must be inlined into the function that enables the CPU features"
 )]
 
-use std::cell::Cell;
 use std::ops::Range;
-use std::thread::LocalKey;
 
 use super::Matrix;
 use crate::simd::{LANES, Operation, Simd};
-
-/// A cache line, so that packed panels are aligned.
-#[derive(Clone, Copy, Debug)]
-#[repr(C, align(64))]
-pub(super) struct Line([f32; LANES]);
-
-thread_local! {
-    pub(super) static PACKED_A: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
-    pub(super) static PACKED_B: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
-}
-
-/// A packing buffer that the thread keeps from call to call.
-pub(super) struct Buffer {
-    lines: Vec<Line>,
-    home: &'static LocalKey<Cell<Vec<Line>>>,
-}
-
-impl Buffer {
-    /// At least `len` floats of anything.
-    pub(super) fn take(home: &'static LocalKey<Cell<Vec<Line>>>, len: usize) -> Self {
-        let mut lines = home.take();
-        if lines.len() * LANES < len {
-            lines.resize(len.div_ceil(LANES), Line([0.0; LANES]));
-        }
-        Self { lines, home }
-    }
-
-    pub(super) fn floats(&mut self) -> &mut [f32] {
-        let (start, len) = (
-            self.lines.as_mut_ptr().cast::<f32>(),
-            self.lines.len() * LANES,
-        );
-        // SAFETY: a `Line` is exactly 16 floats without padding.
-        unsafe { std::slice::from_raw_parts_mut(start, len) }
-    }
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        self.home.set(std::mem::take(&mut self.lines));
-    }
-}
 
 /// Packs panels of `TILE_ROWS` rows of A: panel p, depth k, row r is at `(p * depth + k) * TILE_ROWS + r`.
 pub(super) struct PackRows<'a, 'b> {
@@ -111,16 +63,32 @@ pub(super) fn pack<S: Simd>(
 #[inline(always)]
 fn copy<S: Simd>(simd: S, part: Matrix<'_>, width: usize, panel: &mut [f32]) {
     let (lanes, stride) = (part.rows(), part.column_stride());
-    for (k, to) in panel.chunks_exact_mut(width).enumerate() {
-        let from = &part.data()[k * stride..][..lanes];
-        if lanes == width && width.is_multiple_of(LANES) {
-            for (to, from) in to.as_chunks_mut().0.iter_mut().zip(from.as_chunks().0) {
-                simd.store(simd.load(from), to);
-            }
-        } else {
-            to[..lanes].copy_from_slice(from);
+    if lanes < width {
+        for (k, to) in panel.chunks_exact_mut(width).enumerate() {
+            to[..lanes].copy_from_slice(&part.data()[k * stride..][..lanes]);
             to[lanes..].fill(0.0);
         }
+        return;
+    }
+    for k in 0..part.columns() {
+        for first in (0..width).step_by(LANES) {
+            let wide = LANES.min(width - first);
+            let from = &part.data()[k * stride + first..];
+            let line = match from.first_chunk() {
+                Some(from) => simd.load(from),
+                None => simd.load_partial(&from[..wide], 0.0),
+            };
+            put(simd, line, wide, width, &mut panel[k * width + first..]);
+        }
+    }
+}
+
+/// Writes `wide` lanes, and perhaps more of the next steps, which are written after it.
+#[inline(always)]
+fn put<S: Simd>(simd: S, line: S::F, wide: usize, width: usize, to: &mut [f32]) {
+    match to.first_chunk_mut() {
+        Some(to) if width < LANES || wide == LANES => simd.store(line, to),
+        _ => simd.store_partial(line, &mut to[..wide]),
     }
 }
 
@@ -141,11 +109,7 @@ fn transpose<S: Simd>(simd: S, part: Matrix<'_>, width: usize, panel: &mut [f32]
             let block = simd.transpose(block);
             for (k, step) in block.into_iter().enumerate().take(count) {
                 let to = &mut panel[(first + k) * width + first_lane..];
-                match to.first_chunk_mut() {
-                    // What a vector writes beyond its own step, the next steps write again.
-                    Some(to) if width < LANES || wide == LANES => simd.store(step, to),
-                    _ => simd.store_partial(step, &mut to[..wide]),
-                }
+                put(simd, step, wide, width, to);
             }
         }
     }

@@ -92,8 +92,10 @@ impl Freight {
 /// One register tile of C: up to `TILE_ROWS` rows and `TILE_VECTORS` vectors of columns.
 #[derive(Clone, Copy)]
 pub(super) struct Tile {
-    /// A panel of A, `TILE_ROWS` for each step.
+    /// The rows of A, side by side for each step.
     pub(super) a: *const f32,
+    /// Distance between steps of A.
+    pub(super) a_stride: usize,
     /// The columns of B.
     pub(super) b: *const f32,
     /// Distance between steps of B.
@@ -167,7 +169,7 @@ impl Tile {
         // SAFETY: the panels hold `skip + count` depths.
         let tile = unsafe {
             Self {
-                a: self.a.add(skip * S::TILE_ROWS),
+                a: self.a.add(skip * self.a_stride),
                 b: self.b.add(skip * self.b_stride),
                 ..self
             }
@@ -251,7 +253,7 @@ impl Tile {
                     }
                 }
             }
-            a = a.wrapping_add(S::TILE_ROWS);
+            a = a.wrapping_add(self.a_stride);
             b = b.wrapping_add(self.b_stride);
         }
         (acc, a, b)
