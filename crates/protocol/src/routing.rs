@@ -30,18 +30,28 @@ type Rank = (i128, Epoch, ModelId);
 /// The nearest models found so far for each of several targets.
 #[derive(Clone, Debug)]
 pub struct Routing {
-    directions: Vec<Vec<i16>>,
-    nearest: Vec<Vec<Rank>>,
+    targets: Vec<Target>,
     models_per_target: usize,
+}
+
+/// A direction, and what has been found near it.
+#[derive(Clone, Debug)]
+struct Target {
+    direction: Vec<i16>,
+    length_squared: u64,
+    nearest: Vec<Rank>,
 }
 
 impl Routing {
     /// Routing for targets with these directions, at most `models_per_target` models each.
     pub fn new(directions: Vec<Vec<i16>>, models_per_target: usize) -> Self {
-        let nearest = directions.iter().map(|_| Vec::new()).collect();
+        let targets = directions.into_iter().map(|direction| Target {
+            length_squared: length_squared(&direction),
+            direction,
+            nearest: Vec::new(),
+        });
         Self {
-            directions,
-            nearest,
+            targets: targets.collect(),
             models_per_target,
         }
     }
@@ -49,10 +59,14 @@ impl Routing {
     /// Offers a model to all targets. The order of offers does not matter.
     pub fn offer(&mut self, entrant: &Entrant<'_>) {
         let weight = stake_term(entrant.stake);
-        for (direction, nearest) in self.directions.iter().zip(&mut self.nearest) {
-            let distance = distance_squared(direction, entrant.embedding);
+        let length = length_squared(entrant.embedding);
+        for target in &mut self.targets {
+            let direction = &target.direction;
+            let lengths = [target.length_squared, length];
+            let distance = distance_between(direction, entrant.embedding, lengths);
             let value = distance_term(distance, direction.len()).saturating_sub(weight);
             let rank = (value, entrant.activated, entrant.model);
+            let nearest = &mut target.nearest;
             let at = nearest.partition_point(|other| *other < rank);
             if at < self.models_per_target {
                 nearest.insert(at, rank);
@@ -63,9 +77,9 @@ impl Routing {
 
     /// The models of each target, nearest first.
     pub fn finish(self) -> impl Iterator<Item = Vec<ModelId>> {
-        self.nearest
+        self.targets
             .into_iter()
-            .map(|nearest| nearest.into_iter().map(|(_, _, id)| id).collect())
+            .map(|target| target.nearest.into_iter().map(|(_, _, id)| id).collect())
     }
 }
 
@@ -81,13 +95,30 @@ fn stake_term(stake: Amount) -> i128 {
 
 /// Squared distance of two vectors of equal length, exact.
 pub fn distance_squared(a: &[i16], b: &[i16]) -> u64 {
-    a.iter()
+    distance_between(a, b, [length_squared(a), length_squared(b)])
+}
+
+/// The squared distance of vectors whose squared lengths are known: `|a|^2 + |b|^2 - 2 a.b`.
+fn distance_between(a: &[i16], b: &[i16], [a_squared, b_squared]: [u64; 2]) -> u64 {
+    /// Lengths that multiply to no more than this leave all sums of products, in any order, within an i32 (Cauchy and
+    /// Schwarz). Processors add such products sixteen at a time, and all embeddings and directions are that short.
+    const SHORT: u128 = (i32::MAX as u128).pow(2);
+    let products = a
+        .iter()
         .zip(b)
-        .map(|(&a, &b)| {
-            // At most 65535^2, which fits.
-            let distance = i32::from(a).wrapping_sub(i32::from(b)).unsigned_abs();
-            u64::from(distance.wrapping_mul(distance))
-        })
+        .map(|(&a, &b)| i32::from(a).wrapping_mul(b.into()));
+    let dot = if u128::from(a_squared).saturating_mul(b_squared.into()) <= SHORT {
+        i64::from(products.fold(0, i32::wrapping_add))
+    } else {
+        products.map(i64::from).fold(0, i64::wrapping_add)
+    };
+    let lengths = a_squared.wrapping_add(b_squared);
+    lengths.wrapping_sub(dot.wrapping_mul(2).cast_unsigned())
+}
+
+fn length_squared(a: &[i16]) -> u64 {
+    a.iter()
+        .map(|&a| u64::from(a.unsigned_abs()).pow(2))
         .fold(0, u64::wrapping_add)
 }
 

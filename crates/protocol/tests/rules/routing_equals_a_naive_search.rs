@@ -97,6 +97,18 @@ proptest! {
     }
 
     #[test]
+    fn distances_are_exact_whatever_the_length(
+        (a, b) in (1..70_usize).prop_flat_map(|dim| {
+            let vector = || (0..16_u32, prop::collection::vec(any::<i16>(), dim))
+                .prop_map(|(shift, v)| v.into_iter().map(|x| x >> shift).collect::<Vec<_>>());
+            (vector(), vector())
+        }),
+    ) {
+        let naive: u64 = a.iter().zip(&b).map(|(&a, &b)| u64::from(a.abs_diff(b)).pow(2)).sum();
+        prop_assert_eq!(distance_squared(&a, &b), naive);
+    }
+
+    #[test]
     fn the_logarithm_is_exact(value in 1..=u64::MAX, shift in 0..64_u32) {
         let value = (value >> shift).max(1);
         prop_assert_eq!(i128::from(log2_q16(value)), naive_log2_q16(value));

@@ -1,6 +1,7 @@
 //! `soma bench`: what this machine can do, measured with the code that does the work.
 
 mod engine;
+mod routing;
 
 use crate::error::Result;
 use crate::output::Output;
@@ -10,12 +11,15 @@ use crate::output::Output;
 pub(crate) enum Bench {
     /// Measure the model engine as a share of what the processor can do at most.
     Engine(engine::BenchEngine),
+    /// Measure how long it takes to route an epoch's targets to models, on one core.
+    Routing(routing::BenchRouting),
 }
 
 impl Bench {
     pub(crate) fn run(self, output: &Output) -> Result {
         match self {
             Self::Engine(command) => command.run(output),
+            Self::Routing(command) => command.run(output),
         }
     }
 }
