@@ -7,11 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use soma_model::{
-    Architecture, Directions, Engine, KernelChoice, Score, Weights, distance_squared,
-};
+use soma_model::{Architecture, Directions, Engine, KernelChoice, Weights, distance_squared};
 use soma_protocol::record::{Candidate, Routed, TargetStatus};
-use soma_protocol::{Hash, Read, TargetId, Verdict, view};
+use soma_protocol::{Finding, Hash, Read, TargetId, Verdict, commitment, view};
 
 use crate::bell::Bell;
 use crate::error::NodeError;
@@ -28,14 +26,6 @@ const OPEN_MAX: usize = 16;
 pub(crate) struct Subject {
     pub(crate) target: TargetId,
     pub(crate) data_hash: Hash,
-}
-
-/// What an audit found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Finding {
-    pub(crate) verdict: Verdict,
-    /// Proof that all routed models were run.
-    pub(crate) trace: Hash,
 }
 
 /// Audits that are due, and those that are done; none at all is `None`.
@@ -57,7 +47,7 @@ impl Audits {
         let known = std::mem::take(&mut *subjects);
         subjects.extend(
             due.into_iter()
-                .map(|subject| (subject, known.get(&subject).copied().flatten())),
+                .map(|subject| (subject, known.get(&subject).cloned().flatten())),
         );
         let waiting = subjects.values().any(Option::is_none);
         drop(subjects);
@@ -75,7 +65,7 @@ impl Audits {
     }
 
     pub(crate) fn finding(&self, subject: &Subject) -> Option<Finding> {
-        self.lock().get(subject).copied().flatten()
+        self.lock().get(subject).cloned().flatten()
     }
 
     fn due(&self) -> Vec<Subject> {
@@ -184,9 +174,16 @@ impl Auditor {
         } else {
             Verdict::Invalid
         };
+        let traces: Vec<_> = scores
+            .iter()
+            .map(|score| score.as_ref().map(|score| score.trace))
+            .collect();
+        let broken = case.routed.iter().zip(&scores);
+        let broken = broken.filter(|(_, score)| score.is_none());
         Ok(Finding {
             verdict,
-            trace: trace(&scores),
+            trace: commitment::trace(&traces),
+            broken: broken.map(|(routed, _)| routed.model).collect(),
         })
     }
 
@@ -220,15 +217,6 @@ impl Auditor {
         }
         Ok(())
     }
-}
-
-/// Hash of the scores' traces in routed order; a model that has no score leaves a mark in its place.
-fn trace(scores: &[Option<Score>]) -> Hash {
-    let parts: Vec<&[u8]> = scores
-        .iter()
-        .map(|score| score.as_ref().map_or(&b"none"[..], |score| &score.trace))
-        .collect();
-    Hash::of_parts("soma audit trace", &parts)
 }
 
 /// Audits what is due until the node closes.

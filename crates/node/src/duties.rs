@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use soma_protocol::action::HELD_MAX;
-use soma_protocol::record::TargetStatus;
+use soma_protocol::record::{Attestation, TargetStatus};
+use soma_protocol::validator::{Validator, ValidatorStatus};
 use soma_protocol::{
     Action, Address, Amount, Epoch, Hash, Held, Phase, Read, SecretKey, TargetId, Transaction,
     commitment, view,
@@ -97,9 +98,9 @@ fn beacon_value(key: &SecretKey, chain: &Hash, epoch: Epoch) -> Hash {
 /// What a validator owes at this state, verdicts aside; nothing for anyone else.
 fn due(state: &dyn Read, key: &SecretKey, holds: impl Fn(&Hash) -> bool) -> Vec<Action> {
     let (me, chain) = (key.address(), view::chain(state));
-    if view::validator(state, &me).is_none() {
+    let Some(validator) = view::validator(state, &me).filter(Validator::is_registered) else {
         return Vec::new();
-    }
+    };
     let (id, epoch) = (chain.network.chain_id, chain.clock.epoch);
     let next = Epoch(epoch.0.saturating_add(1));
     let mut due = Vec::new();
@@ -118,6 +119,13 @@ fn due(state: &dyn Read, key: &SecretKey, holds: impl Fn(&Hash) -> bool) -> Vec<
             .filter(|beacon| beacon.commitment == commitment::beacon(&id, &me, epoch, &value));
         due.extend(ours.map(|_| Action::OpenBeacon { epoch, value }));
     }
+    // Whoever was absent and is here again returns by itself.
+    if matches!(validator.status, ValidatorStatus::Jailed { until } if epoch >= until) {
+        due.push(Action::ReturnValidator {});
+    }
+    if !soma_protocol::committee(state).seats_validator(&me) {
+        return due;
+    }
     let held: Vec<Held> = view::commits(state, next)
         .into_iter()
         .filter(|(_, commit)| !commit.holders.contains(&me) && holds(&commit.ciphertext_hash))
@@ -135,16 +143,24 @@ fn due(state: &dyn Read, key: &SecretKey, holds: impl Fn(&Hash) -> bool) -> Vec<
 
 /// How many transactions the node's validator still owes at this state, audits that are running included.
 pub(crate) fn owed(node: &Shared, state: &dyn Read) -> usize {
+    let me = &node.address;
     let audits = match view::chain(state).clock.phase {
-        Phase::Compete => published(state, &node.address).len(),
+        Phase::Compete => published(state, me)
+            .iter()
+            .filter(|subject| attestation(state, subject.target, me).is_none())
+            .count(),
+        Phase::Attest => published(state, me)
+            .iter()
+            .filter(|subject| attestation(state, subject.target, me).is_some())
+            .count(),
         _ => 0,
     };
     audits + due(state, &node.key, |hash| node.weights.holds(hash)).len()
 }
 
-/// Published wins that this validator has not attested: those of the last epoch.
+/// Published wins of the last epoch on which this validator has not shown its finding.
 fn published(state: &dyn Read, me: &Address) -> Vec<Subject> {
-    if view::validator(state, me).is_none() {
+    if !soma_protocol::committee(state).seats_validator(me) {
         return Vec::new();
     }
     let epoch = view::chain(state).clock.epoch;
@@ -152,7 +168,10 @@ fn published(state: &dyn Read, me: &Address) -> Vec<Subject> {
     let open = wins
         .into_iter()
         .filter(|target| matches!(target.status, TargetStatus::Published { .. }));
-    open.filter(|target| !attested(state, target.id, me))
+    let shown = |target| {
+        attestation(state, target, me).is_some_and(|attestation| attestation.finding.is_some())
+    };
+    open.filter(|target| !shown(target.id))
         .filter_map(|target| {
             let data_hash = view::publication(state, target.id)?.data_hash;
             Some(Subject {
@@ -163,27 +182,35 @@ fn published(state: &dyn Read, me: &Address) -> Vec<Subject> {
         .collect()
 }
 
-fn attested(state: &dyn Read, target: TargetId, me: &Address) -> bool {
-    view::verdicts(state, target)
-        .0
-        .iter()
-        .any(|attestation| attestation.validator == *me)
+/// What this validator has said on a target.
+fn attestation(state: &dyn Read, target: TargetId, me: &Address) -> Option<Attestation> {
+    let verdicts = view::verdicts(state, target).0;
+    verdicts
+        .into_iter()
+        .find(|attestation| attestation.validator == *me)
 }
 
-/// Verdicts that are computed and not on chain. They are taken in the compete phase alone.
+/// Findings that are computed and not on chain: in the attest phase what was committed to is shown, before it the
+/// commitment is made.
 fn verdicts(node: &Shared, state: &dyn Read) -> Vec<Action> {
-    if view::chain(state).clock.phase != Phase::Compete {
-        return Vec::new();
-    }
-    let findings = published(state, &node.address)
-        .into_iter()
-        .filter_map(|subject| {
-            let finding = node.audits.finding(&subject)?;
-            Some(Action::Attest {
-                target: subject.target,
-                verdict: finding.verdict,
-                trace: finding.trace,
-            })
-        });
-    findings.collect()
+    let (chain, me) = (view::chain(state), &node.address);
+    let attests = match chain.clock.phase {
+        Phase::Attest => true,
+        Phase::Compete => false,
+        // Data may still be published; one audit after the other comes soon enough.
+        Phase::Reveal | Phase::Publish(_) => return Vec::new(),
+    };
+    let next = |subject: Subject| {
+        let target = subject.target;
+        let finding = node.audits.finding(&subject)?;
+        let commitment = commitment::verdict(&chain.network.chain_id, me, target, &finding);
+        match attestation(state, target, me) {
+            None if !attests => Some(Action::CommitVerdict { target, commitment }),
+            Some(ours) if attests && ours.commitment == commitment => {
+                Some(Action::OpenVerdict { target, finding })
+            }
+            _ => None,
+        }
+    };
+    published(state, me).into_iter().filter_map(next).collect()
 }

@@ -36,7 +36,7 @@ pub(crate) struct Metrics {
 pub(crate) struct Gauges {
     pub(crate) height: u64,
     pub(crate) epoch: u32,
-    /// 0 reveal, 1 publish, 2 compete.
+    /// 0 reveal, 1 publish, 2 compete, 3 attest.
     pub(crate) phase: u32,
     pub(crate) pool_transactions: usize,
     pub(crate) pool_bytes: usize,
@@ -115,7 +115,7 @@ impl Gauges {
             ("soma_epoch", "The running epoch.", self.epoch.into()),
             (
                 "soma_phase",
-                "Phase: 0 reveal, 1 publish, 2 compete.",
+                "Phase: 0 reveal, 1 publish, 2 compete, 3 attest.",
                 self.phase.into(),
             ),
             (

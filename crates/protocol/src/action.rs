@@ -12,7 +12,7 @@ use crate::{Address, Amount, ConsensusKey, Epoch, Hash, ModelId, PoolId, TargetI
 /// Longest list of held files in one transaction.
 pub const HELD_MAX: usize = 1_024;
 
-/// What an auditor found.
+/// Whether a claim is true.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
 )]
@@ -22,6 +22,17 @@ pub enum Verdict {
     Valid,
     /// At least one of them is not.
     Invalid,
+}
+
+/// What an auditor found.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Finding {
+    /// Whether the claim is true.
+    pub verdict: Verdict,
+    /// [`crate::commitment::trace`] of the routed models' scores: proof that they were run.
+    pub trace: Hash,
+    /// Routed models whose published file is not what was revealed or not a model, in routed order.
+    pub broken: Vec<ModelId>,
 }
 
 /// A file that a validator holds.
@@ -185,14 +196,19 @@ pub enum Action {
         #[serde(with = "hex::array")]
         salt: [u8; 32],
     },
-    /// A validator's verdict on a published claim. Free.
-    Attest {
+    /// A validator commits to its finding on a published claim. Free.
+    CommitVerdict {
         /// The target.
         target: TargetId,
-        /// The verdict.
-        verdict: Verdict,
-        /// Hash of the traces of the routed models' scores, in routed order.
-        trace: Hash,
+        /// [`crate::commitment::verdict`].
+        commitment: Hash,
+    },
+    /// A validator shows the finding that it committed to. Free.
+    OpenVerdict {
+        /// The target.
+        target: TargetId,
+        /// The finding.
+        finding: Finding,
     },
     /// The operator of a local network ends a phase. Free; harmless if the phase has ended.
     EndPhase {
@@ -225,7 +241,8 @@ impl Action {
             Self::OpenBeacon { .. } => "open_beacon",
             Self::Submit { .. } => "submit",
             Self::PublishData { .. } => "publish_data",
-            Self::Attest { .. } => "attest",
+            Self::CommitVerdict { .. } => "commit_verdict",
+            Self::OpenVerdict { .. } => "open_verdict",
             Self::EndPhase { .. } => "end_phase",
         }
     }
@@ -238,7 +255,8 @@ impl Action {
                 | Self::ReturnValidator {}
                 | Self::CommitBeacon { .. }
                 | Self::OpenBeacon { .. }
-                | Self::Attest { .. }
+                | Self::CommitVerdict { .. }
+                | Self::OpenVerdict { .. }
                 | Self::EndPhase { .. }
         )
     }

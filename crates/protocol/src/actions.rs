@@ -1,13 +1,14 @@
 //! One file for each action: what it checks, then what it changes.
 
 mod add_stake;
-mod attest;
 mod commit_beacon;
+mod commit_verdict;
 mod commit_weights;
 mod end_phase;
 mod hold_weights;
 mod leave_validator;
 mod open_beacon;
+mod open_verdict;
 mod publish_data;
 pub(crate) mod register_model;
 mod register_validator;
@@ -122,11 +123,10 @@ pub(crate) fn apply(context: &mut Context<'_>, action: &Action) -> Result<(), Re
         Action::PublishData { target, data, salt } => {
             publish_data::apply(context, *target, data, salt)
         }
-        Action::Attest {
-            target,
-            verdict,
-            trace,
-        } => attest::apply(context, *target, *verdict, *trace),
+        Action::CommitVerdict { target, commitment } => {
+            commit_verdict::apply(context, *target, *commitment)
+        }
+        Action::OpenVerdict { target, finding } => open_verdict::apply(context, *target, finding),
         Action::EndPhase { epoch, phase } => end_phase::apply(context, *epoch, *phase),
     }
 }

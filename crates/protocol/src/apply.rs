@@ -158,9 +158,17 @@ impl<'a> Executor<'a> {
         }
     }
 
-    /// Ends the running phase if its time is over. At most one phase ends in a block: after a halt
-    /// of the chain the next phase still has its full length, and nobody misses it.
+    /// Ends the running phase if its time is over. A halt of the chain ends no phase: a gap between
+    /// two blocks counts as `halt_ms` at most, and at most one phase ends in a block.
     fn begin(&mut self) {
+        if self.rules.params.epoch_ms > 0 {
+            let now_ms = self.block.timestamp_ms;
+            let gap_ms = now_ms.saturating_sub(self.clock.block_ms);
+            let halted_ms = gap_ms.saturating_sub(self.rules.params.halt_ms);
+            self.clock.phase_started_ms = self.clock.phase_started_ms.saturating_add(halted_ms);
+            self.clock.block_ms = now_ms;
+            self.state.save(Key::clock(), &self.clock);
+        }
         let deadline = epoch::deadline_ms(&self.clock, &self.rules.params);
         if deadline.is_some_and(|deadline| self.block.timestamp_ms >= deadline) {
             epoch::end_phase(&mut self.state, &self.rules, self.block, &mut self.events);

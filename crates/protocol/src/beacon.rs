@@ -4,14 +4,14 @@
 use crate::epoch::Turn;
 use crate::record::{BeaconCommit, load};
 use crate::state::Key;
-use crate::{Address, Amount, Event, Hash, view};
+use crate::{Address, Event, Hash, slashing, view};
 
 /// Draws the running epoch's randomness. Returns it and who contributed.
 pub(crate) fn draw(turn: &mut Turn<'_, '_>) -> (Hash, Vec<Address>) {
     let epoch = turn.clock.epoch;
     let mut values = Vec::new();
     let mut opened = Vec::new();
-    for mut validator in view::registered(turn.state) {
+    for validator in view::registered(turn.state) {
         let key = Key::beacon(epoch, &validator.address);
         let Some(commit) = load::<BeaconCommit>(turn.state, &key) else {
             continue;
@@ -22,16 +22,8 @@ pub(crate) fn draw(turn: &mut Turn<'_, '_>) -> (Hash, Vec<Address>) {
             opened.push(validator.address);
             continue;
         }
-        let amount = validator.pool.slash(turn.rules.params.beacon_slash_bps);
-        if amount > Amount::ZERO {
-            turn.supply.burned = turn.supply.burned.plus(amount);
-            turn.state
-                .save(Key::validator(&validator.address), &validator);
-            turn.events.push(Event::ValidatorSlashed {
-                validator: validator.address,
-                amount,
-            });
-        }
+        let bps = turn.rules.params.beacon_slash_bps;
+        slashing::validator(turn, validator, bps);
     }
     let chain = &turn.rules.network.chain_id;
     let previous = view::epoch(turn.state, epoch.previous()).map_or(*chain, |record| record.beacon);

@@ -1,6 +1,7 @@
 //! What participants commit to before they show it. Each commitment names chain, person, thing and
 //! epoch, so it cannot be replayed, copied or inherited.
 
+use crate::action::{Finding, Verdict};
 use crate::{Address, ConsensusKey, Epoch, Hash, ModelId, TargetId};
 
 /// Hash of the one-time key of an encrypted weights file.
@@ -68,6 +69,41 @@ pub fn data(
             &data_hash.0,
             &size_bytes.to_le_bytes(),
             salt,
+        ],
+    )
+}
+
+/// Proof that an audit ran all routed models: a hash over the traces of their scores in routed order.
+/// A model that has no score leaves a mark in its place.
+pub fn trace(traces: &[Option<[u8; 32]>]) -> Hash {
+    let parts: Vec<&[u8]> = traces
+        .iter()
+        .map(|trace| trace.as_ref().map_or(&b"none"[..], |trace| trace))
+        .collect();
+    Hash::of_parts("soma audit trace", &parts)
+}
+
+/// Commitment to a finding, of `Action::CommitVerdict`. Without having run the models nobody knows
+/// the trace, so nobody can guess what another validator has committed to.
+pub fn verdict(chain: &Hash, validator: &Address, target: TargetId, finding: &Finding) -> Hash {
+    let broken: Vec<u8> = finding
+        .broken
+        .iter()
+        .flat_map(|model| model.0.to_le_bytes())
+        .collect();
+    let verdict: &[u8] = match finding.verdict {
+        Verdict::Valid => b"valid",
+        Verdict::Invalid => b"invalid",
+    };
+    Hash::of_parts(
+        "soma commit verdict",
+        &[
+            &chain.0,
+            &validator.0,
+            &target.0.to_le_bytes(),
+            verdict,
+            &finding.trace.0,
+            &broken,
         ],
     )
 }

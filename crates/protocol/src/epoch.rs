@@ -4,6 +4,7 @@ use crate::apply::{Rules, clock, supply};
 use crate::params::Params;
 use crate::phase::Phase;
 use crate::record::{Clock, Supply};
+use crate::settlement::Audits;
 use crate::state::{Draft, Key};
 use crate::{
     BlockInfo, Event, beacon, lifecycle, rent, rewards, seats, settlement, targets, unbonding,
@@ -16,6 +17,8 @@ pub(crate) struct Turn<'a, 'b> {
     pub(crate) events: &'a mut Vec<Event>,
     pub(crate) clock: Clock,
     pub(crate) supply: Supply,
+    /// What settlement has found about the auditors.
+    pub(crate) audits: Audits,
     /// Height of the block in which it happens.
     pub(crate) height: u64,
     now_ms: u64,
@@ -30,6 +33,7 @@ pub(crate) fn deadline_ms(clock: &Clock, params: &Params) -> Option<u64> {
         Phase::Reveal => params.reveal_ms(),
         Phase::Publish(_) => params.publish_part_ms(),
         Phase::Compete => params.compete_ms(),
+        Phase::Attest => params.attest_ms(),
     };
     Some(clock.phase_started_ms.saturating_add(length))
 }
@@ -48,6 +52,7 @@ pub(crate) fn end_phase(
         events,
         clock,
         supply,
+        audits: Audits::default(),
         height: block.height,
         now_ms: block.timestamp_ms,
     };
@@ -57,7 +62,8 @@ pub(crate) fn end_phase(
             settlement::forfeit_silent(&mut turn, rank);
             turn.publish_or_compete(rank.saturating_add(1));
         }
-        Phase::Compete => turn.end_epoch(),
+        Phase::Compete => turn.attest_or_end(),
+        Phase::Attest => turn.end_epoch(),
     }
     turn.state.save(Key::clock(), &turn.clock);
     if turn.supply != supply {
@@ -102,6 +108,16 @@ impl Turn<'_, '_> {
             self.begin(Phase::Publish(rank));
         } else {
             self.end_reveals();
+        }
+    }
+
+    /// Begins the attest phase. By command it is skipped when no finding waits to be shown.
+    fn attest_or_end(&mut self) {
+        let by_command = self.rules.params.epoch_ms == 0;
+        if by_command && !settlement::awaits_findings(self.state, self.clock.epoch.previous()) {
+            self.end_epoch();
+        } else {
+            self.begin(Phase::Attest);
         }
     }
 

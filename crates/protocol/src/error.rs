@@ -17,7 +17,7 @@ pub enum Error {
     #[error("not a hash (64 lower-case hexadecimal digits)")]
     HashText,
     /// Not a phase.
-    #[error("not a phase (reveal, publish:N or compete)")]
+    #[error("not a phase (reveal, publish:N, compete or attest)")]
     PhaseText,
     /// Not a staking pool.
     #[error("not a pool (model:NUMBER or validator:ADDRESS)")]

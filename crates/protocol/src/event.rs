@@ -92,7 +92,7 @@ pub enum Event {
         stake: Amount,
         rent: Amount,
     },
-    /// A model was slashed for a missed reveal.
+    /// A model was slashed for a missed reveal or a broken file.
     ModelSlashed { model: ModelId, amount: Amount },
     /// Money was put behind a model or validator.
     StakeAdded {
@@ -149,7 +149,7 @@ pub enum Event {
     SeatTaken { validator: Address, epoch: Epoch },
     /// A validator has no seat any more.
     SeatLost { validator: Address, epoch: Epoch },
-    /// A validator was slashed for keeping its randomness closed.
+    /// A validator was slashed for keeping its randomness closed or for a wrong finding.
     ValidatorSlashed { validator: Address, amount: Amount },
     /// A validator committed to its randomness.
     BeaconCommitted { epoch: Epoch, validator: Address },
@@ -210,13 +210,34 @@ pub enum Event {
         data_hash: Hash,
         size_bytes: u32,
     },
-    /// A validator attested a published claim.
+    /// A validator committed to its finding on a published claim.
+    VerdictCommitted {
+        target: TargetId,
+        validator: Address,
+    },
+    /// A validator showed its finding on a published claim.
     Attested {
         target: TargetId,
         validator: Address,
         verdict: Verdict,
         trace: Hash,
     },
+    /// More than two thirds of the stake found the same.
+    TargetDecided {
+        target: TargetId,
+        verdict: Verdict,
+        trace: Hash,
+        /// Validators that found it.
+        agreed: u32,
+        /// Validators that found something else, and are slashed.
+        disagreed: u32,
+        /// Validators that committed and showed nothing.
+        silent: u32,
+    },
+    /// A model's published file is not what was revealed, or not a model; it is inactive now.
+    ModelBroken { model: ModelId, target: TargetId },
+    /// A model has lost all its stake and is retired; what was left of its rent returned.
+    ModelClosed { model: ModelId, rent: Amount },
     /// A target was won and paid.
     TargetSettled {
         target: TargetId,

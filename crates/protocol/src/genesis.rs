@@ -136,6 +136,7 @@ impl Genesis {
                 epoch: Epoch(1),
                 phase: Phase::Reveal,
                 phase_started_ms: self.timestamp_ms,
+                block_ms: self.timestamp_ms,
                 next_target: TargetId(1),
             },
         );

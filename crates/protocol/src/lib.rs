@@ -43,6 +43,7 @@ pub mod routing;
 pub mod seats;
 mod settlement;
 pub mod signature;
+mod slashing;
 pub mod state;
 pub mod targets;
 pub mod transaction;
@@ -51,7 +52,7 @@ pub mod validator;
 pub mod view;
 pub mod winner;
 
-pub use action::{Action, Held, Verdict};
+pub use action::{Action, Finding, Held, Verdict};
 pub use address::{Address, ConsensusKey};
 pub use amount::{Amount, SOMA, SUPPLY};
 pub use apply::{BlockInfo, Outcome, Receipt, check, execute, next_deadline_ms};

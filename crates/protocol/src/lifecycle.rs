@@ -4,10 +4,10 @@
 use crate::balance::credit;
 use crate::epoch::Turn;
 use crate::event::Lapse;
-use crate::record::{Commit, Model, ModelStatus, Rent, load};
+use crate::record::{Commit, Model, ModelStatus, load};
 use crate::settlement::exceeds_thirds;
 use crate::state::{Draft, Key, Read};
-use crate::{Amount, Epoch, Event, ModelId, PoolId, pool, view};
+use crate::{Amount, Epoch, Event, ModelId, PoolId, pool, slashing, view};
 
 fn model_ids(state: &dyn Read) -> impl Iterator<Item = ModelId> + use<> {
     (1..=view::model_count(state)).map(ModelId)
@@ -89,15 +89,8 @@ fn lapse(turn: &mut Turn<'_, '_>, model: &mut Model) -> bool {
         returned: Amount::ZERO,
         burned: commit.paid,
     });
-    let amount = model.pool.slash(turn.rules.params.missed_reveal_slash_bps);
-    if amount == Amount::ZERO {
-        return false;
-    }
-    turn.supply.burned = turn.supply.burned.plus(amount);
-    turn.events.push(Event::ModelSlashed {
-        model: model.id,
-        amount,
-    });
+    let bps = turn.rules.params.missed_reveal_slash_bps;
+    slashing::model(turn, model, bps);
     true
 }
 
@@ -114,15 +107,9 @@ pub(crate) fn release_stakes(turn: &mut Turn<'_, '_>, epoch: Epoch) {
             continue;
         }
         let stake = withdraw_all(turn.state, &mut model);
-        let rent =
-            load::<Rent>(turn.state, &Key::rent(id)).map_or(Amount::ZERO, |rent| rent.prepaid);
+        let rent = slashing::forget_files(turn.state, id);
         model.status = ModelStatus::Retired;
         turn.state.save(Key::model(id), &model);
-        for key in [Key::rent(id), Key::embedding(id)] {
-            if turn.state.get(&key).is_some() {
-                turn.state.delete(key);
-            }
-        }
         credit(turn.state, &model.owner, stake.plus(rent));
         turn.events.push(Event::StakeReleased {
             model: id,

@@ -82,10 +82,15 @@ params! {
     /// Length of an epoch in block time; 0 if only the operator's `EndPhase` ends phases.
     #[serde(with = "decimal")]
     epoch_ms: u64 = 86_400_000, 10_000, 0 => 31_536_000_000;
+    /// A longer gap between two blocks counts as this much of a phase, so that a halt of the chain ends none.
+    #[serde(with = "decimal")]
+    halt_ms: u64 = 60_000, 10_000, 1_000 => 86_400_000;
     /// Share of an epoch that is for reveals alone.
-    reveal_bps: u16 = 1_000, 2_000, 1 => 5_000;
+    reveal_bps: u16 = 1_000, 2_000, 1 => 4_000;
     /// Share of an epoch that follows it for publication, in equal parts for each rank.
-    publish_bps: u16 = 2_000, 3_000, 1 => 4_000;
+    publish_bps: u16 = 2_000, 3_000, 1 => 3_000;
+    /// Share of an epoch at its end in which validators show what they found.
+    attest_bps: u16 = 2_500, 2_000, 1 => 2_500;
     /// Targets drawn in an epoch.
     targets_per_epoch: u32 = 100, 4, 1 => 10_000;
     /// Models routed to a target, if there are as many.
@@ -102,7 +107,7 @@ params! {
     /// Least stake of a model.
     model_stake_min: Amount = Amount::soma(10), Amount::soma(1), 1 => 1_000_000_000_000_000;
     /// Least stake behind a validator; a seat in the committee is one key behind at least this.
-    validator_stake_min: Amount = Amount::soma(1_000), Amount::soma(100), 1 => 1_000_000_000_000_000;
+    validator_stake_min: Amount = Amount::soma(1_000), Amount::soma(1), 1 => 1_000_000_000_000_000;
     /// Most seats in the committee.
     seats_max: u32 = 64, 16, 1 => 64;
     /// Epochs in a row without opened randomness after which a validator is jailed.
@@ -125,6 +130,8 @@ params! {
     missed_reveal_slash_bps: u16 = 500, 0, 0 => 10_000;
     /// Share of a validator's stake that keeping its randomness closed burns.
     beacon_slash_bps: u16 = 10, 10, 0 => 10_000;
+    /// Share of a validator's stake that a finding burns which two thirds of the stake contradict.
+    verdict_slash_bps: u16 = 100, 100, 0 => 10_000;
     /// An epoch's emission is the reserve divided by this.
     #[serde(with = "decimal")]
     emission_divisor: u64 = 3_650, 10_000, 10 => 1_000_000_000;
@@ -173,8 +180,16 @@ impl Params {
 
     /// Length of the compete phase in ms.
     pub fn compete_ms(&self) -> u64 {
-        let before = self.reveal_bps.saturating_add(self.publish_bps);
-        self.share_of_epoch_ms(BPS.saturating_sub(before))
+        let others = self
+            .reveal_bps
+            .saturating_add(self.publish_bps)
+            .saturating_add(self.attest_bps);
+        self.share_of_epoch_ms(BPS.saturating_sub(others))
+    }
+
+    /// Length of the attest phase in ms.
+    pub fn attest_ms(&self) -> u64 {
+        self.share_of_epoch_ms(self.attest_bps)
     }
 
     /// `bps` ten-thousandths of an epoch, in ms; exact below 58,000 years.
@@ -217,6 +232,7 @@ mod tests {
         let params = Params::local();
         assert_eq!(params.reveal_ms(), 2_000);
         assert_eq!(params.publish_part_ms(), 1_000);
-        assert_eq!(params.compete_ms(), 5_000);
+        assert_eq!(params.compete_ms(), 3_000);
+        assert_eq!(params.attest_ms(), 2_000);
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::Error;
 
-/// A phase of an epoch. Text and JSON: `reveal`, `publish:0` (and so on), `compete`.
+/// A phase of an epoch. Text and JSON: `reveal`, `publish:0` (and so on), `compete`, `attest`.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize,
 )]
@@ -19,6 +19,8 @@ pub enum Phase {
     Publish(u32),
     /// Targets are drawn: submitters compete, validators audit.
     Compete,
+    /// Submitters still compete; validators show what they found.
+    Attest,
 }
 
 impl Phase {
@@ -27,12 +29,17 @@ impl Phase {
         matches!(self, Self::Reveal | Self::Publish(_))
     }
 
+    /// Whether submitters may enter data for the epoch's targets.
+    pub const fn submits(self) -> bool {
+        matches!(self, Self::Compete | Self::Attest)
+    }
+
     /// Rank of the candidates that may publish now.
     pub const fn publishing_rank(self) -> Option<u32> {
         match self {
             Self::Reveal => Some(0),
             Self::Publish(rank) => Some(rank),
-            Self::Compete => None,
+            Self::Compete | Self::Attest => None,
         }
     }
 }
@@ -43,6 +50,7 @@ impl fmt::Display for Phase {
             Self::Reveal => f.pad("reveal"),
             Self::Publish(rank) => f.pad(&format!("publish:{rank}")),
             Self::Compete => f.pad("compete"),
+            Self::Attest => f.pad("attest"),
         }
     }
 }
@@ -54,6 +62,7 @@ impl FromStr for Phase {
         match text {
             "reveal" => Ok(Self::Reveal),
             "compete" => Ok(Self::Compete),
+            "attest" => Ok(Self::Attest),
             _ => text
                 .strip_prefix("publish:")
                 .and_then(|rank| rank.parse().ok())

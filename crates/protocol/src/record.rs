@@ -5,7 +5,7 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
-use crate::action::Verdict;
+use crate::action::Finding;
 use crate::genesis::Network;
 use crate::params::Params;
 use crate::phase::Phase;
@@ -74,6 +74,9 @@ pub struct Clock {
     /// Block time at which the phase began, ms since 1970.
     #[serde(with = "decimal")]
     pub phase_started_ms: u64,
+    /// Time of the last block that counted, ms since 1970; it stands still where phases end by command.
+    #[serde(with = "decimal")]
+    pub block_ms: u64,
     /// Id of the next target to be drawn.
     pub next_target: TargetId,
 }
@@ -412,17 +415,15 @@ impl std::fmt::Debug for Publication {
     }
 }
 
-/// A validator's verdict on a published claim.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
-)]
+/// A validator's finding on a published claim: committed to, then shown.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct Attestation {
     /// The validator.
     pub validator: Address,
-    /// Its verdict.
-    pub verdict: Verdict,
-    /// Hash of the scores' traces in routed order: proof that it did the work.
-    pub trace: Hash,
+    /// What the finding must open; see [`crate::commitment::verdict`].
+    pub commitment: Hash,
+    /// The finding, once opened.
+    pub finding: Option<Finding>,
 }
 
 /// The verdicts on a target's published claim, in the order they came.

@@ -132,7 +132,7 @@ rejections! {
     /// In another phase.
     WrongPhase { phase: Phase } = "wrong_phase",
         "not possible in the {phase} phase",
-        "Reveals and openings belong to the beginning of an epoch, publication to its publish parts, submissions to its compete phase.";
+        "Reveals and openings belong to the beginning of an epoch, publication to its publish parts, submissions to its compete and attest phases; verdicts are committed to before the attest phase and opened in it.";
     /// Not ended because not begun.
     PhaseNotBegun { epoch: Epoch, phase: Phase } = "phase_not_begun",
         "epoch {epoch} {phase} has not begun",
@@ -252,11 +252,15 @@ rejections! {
     /// Nothing to audit.
     NotPublished { target: TargetId } = "not_published",
         "no data is published for target {target}",
-        "Attest after publication and before the target is settled.";
+        "Commit to a finding after publication and before the attest phase.";
     /// One verdict each.
     AlreadyAttested { target: TargetId } = "already_attested",
         "the validator has already attested target {target}",
         "Nothing to do: a verdict is final.";
+    /// Nothing committed that could be opened.
+    VerdictNotCommitted { target: TargetId } = "verdict_not_committed",
+        "the validator has not committed to a finding on target {target}",
+        "Findings are committed to before the attest phase and opened in it.";
     /// Ids are used up.
     Full = "full",
         "no more models can be registered",

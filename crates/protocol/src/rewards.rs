@@ -5,7 +5,7 @@ use crate::balance::credit;
 use crate::epoch::Turn;
 use crate::state::Key;
 use crate::validator::Validator;
-use crate::{Amount, Event, view};
+use crate::{Address, Amount, Event, view};
 
 /// What an epoch pays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,8 +39,8 @@ pub(crate) fn emit(turn: &mut Turn<'_, '_>) -> Emission {
     }
 }
 
-/// Pays the running epoch's pot by stake to the validators that opened their randomness; the shares
-/// of the others return to the reserve.
+/// Pays the running epoch's pot by stake to the validators that opened their randomness, for the
+/// share of the decided targets that they audited. Everything else returns to the reserve.
 pub(crate) fn pay_validators(turn: &mut Turn<'_, '_>) {
     let epoch = turn.clock.epoch;
     let Some(mut record) = view::epoch(turn.state, epoch) else {
@@ -55,7 +55,8 @@ pub(crate) fn pay_validators(turn: &mut Turn<'_, '_>) {
         .sum();
     let mut unearned = pot;
     for validator in &validators {
-        let amount = pot.of(validator.pool.stake.0.into(), total.0.into());
+        let share = pot.of(validator.pool.stake.0.into(), total.0.into());
+        let amount = audited(turn, &validator.address, share);
         if record.opened.contains(&validator.address) && amount > Amount::ZERO {
             unearned = unearned.less(amount);
             pay(turn, validator, amount);
@@ -67,6 +68,15 @@ pub(crate) fn pay_validators(turn: &mut Turn<'_, '_>) {
         }
     }
     turn.supply.reserve = turn.supply.reserve.plus(unearned);
+}
+
+/// What of a share is earned: as many parts as targets that the validator found right.
+fn audited(turn: &Turn<'_, '_>, validator: &Address, share: Amount) -> Amount {
+    let agreed = turn.audits.agreed.get(validator).copied().unwrap_or(0);
+    match turn.audits.decided {
+        0 => share,
+        decided => share.of(agreed.into(), decided.into()),
+    }
 }
 
 /// The operator's commission to its account, the rest to all that stake behind the validator.

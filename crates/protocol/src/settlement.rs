@@ -1,15 +1,18 @@
 //! What becomes of candidates and targets after their epoch: silent candidates lose their bonds,
 //! valid wins are paid half and half, everything else returns to the reserve.
 
-use crate::action::Verdict;
+use std::collections::BTreeMap;
+
+use crate::action::{Finding, Verdict};
 use crate::balance::credit;
 use crate::epoch::Turn;
 use crate::record::{
-    Candidate, Candidates, EpochRecord, Model, ModelStatus, Returned, Target, TargetStatus,
-    Verdicts, Won, load,
+    Candidate, Candidates, EpochRecord, Model, ModelStatus, Returned, Target, TargetStatus, Won,
+    load,
 };
 use crate::state::{Draft, Key, Read};
-use crate::{Amount, Epoch, Event, Hash, TargetId, view};
+use crate::validator::Validator;
+use crate::{Address, Amount, Epoch, Event, Hash, TargetId, slashing, view};
 
 /// Whether `part` is more than `numerator / 3` of `whole`.
 pub(crate) fn exceeds_thirds(part: Amount, numerator: u64, whole: Amount) -> bool {
@@ -114,36 +117,101 @@ fn settle_one(turn: &mut Turn<'_, '_>, target: &Target) -> TargetStatus {
     let (Some(claim), Some(publication)) = (claim, publication) else {
         return give_back(turn, target, Returned::Unclaimed, None);
     };
-    match decide(turn.state, &view::verdicts(turn.state, target.id)) {
-        Some(Verdict::Valid) => pay(turn, target, &claim, publication.data_hash),
-        Some(Verdict::Invalid) => give_back(turn, target, Returned::Invalid, Some(&claim)),
-        None => give_back(turn, target, Returned::NoQuorum, Some(&claim)),
+    let Some(finding) = decide(turn, target) else {
+        return give_back(turn, target, Returned::NoQuorum, Some(&claim));
+    };
+    punish_broken(turn, target, &finding);
+    match finding.verdict {
+        Verdict::Valid => pay(turn, target, &claim, publication.data_hash),
+        Verdict::Invalid => give_back(turn, target, Returned::Invalid, Some(&claim)),
     }
 }
 
-/// The verdict of more than two thirds of all stake.
-fn decide(state: &dyn Read, verdicts: &Verdicts) -> Option<Verdict> {
-    let validators = view::seated(state);
-    let total: Amount = validators
+/// How the auditors of an epoch's targets have done.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Audits {
+    /// Targets on which more than two thirds of the stake found the same.
+    pub(crate) decided: u32,
+    /// Of those, how many each validator has found so too.
+    pub(crate) agreed: BTreeMap<Address, u32>,
+}
+
+/// Whether a finding on a target of the epoch waits to be shown.
+pub(crate) fn awaits_findings(state: &dyn Read, epoch: Epoch) -> bool {
+    view::targets(state, epoch)
         .iter()
-        .map(|validator| validator.pool.stake)
-        .sum();
-    [Verdict::Valid, Verdict::Invalid]
-        .into_iter()
-        .find(|verdict| {
-            let agrees = |validator: &&crate::validator::Validator| {
-                verdicts
-                    .0
-                    .iter()
-                    .any(|one| one.validator == validator.address && one.verdict == *verdict)
-            };
-            let stake = validators
-                .iter()
-                .filter(agrees)
-                .map(|validator| validator.pool.stake)
-                .sum();
-            exceeds_thirds(stake, 2, total)
-        })
+        .any(|target| !view::verdicts(state, target.id).0.is_empty())
+}
+
+/// The finding of more than two thirds of all stake. Whoever has found otherwise is slashed.
+fn decide(turn: &mut Turn<'_, '_>, target: &Target) -> Option<Finding> {
+    let verdicts = view::verdicts(turn.state, target.id).0;
+    let validators = view::seated(turn.state);
+    let total: Amount = validators.iter().map(|one| one.pool.stake).sum();
+    let found = |validator: &Validator| {
+        let mut theirs = verdicts.iter();
+        theirs
+            .find(|one| one.validator == validator.address)
+            .and_then(|one| one.finding.as_ref())
+    };
+    let decided = validators.iter().find_map(|one| {
+        let finding = found(one)?;
+        let agrees = |other: &&Validator| found(other) == Some(finding);
+        let stake = validators.iter().filter(agrees).map(|one| one.pool.stake);
+        exceeds_thirds(stake.sum(), 2, total).then_some(finding)
+    })?;
+    let (mut agreed, mut disagreed) = (0_u32, 0_u32);
+    for validator in &validators {
+        match found(validator) {
+            Some(finding) if finding == decided => {
+                agreed = agreed.saturating_add(1);
+                let count = turn.audits.agreed.entry(validator.address).or_default();
+                *count = count.saturating_add(1);
+            }
+            Some(_) => {
+                disagreed = disagreed.saturating_add(1);
+                let bps = turn.rules.params.verdict_slash_bps;
+                slashing::validator(turn, validator.clone(), bps);
+            }
+            None => {}
+        }
+    }
+    turn.audits.decided = turn.audits.decided.saturating_add(1);
+    let silent = verdicts.iter().filter(|one| one.finding.is_none()).count();
+    turn.events.push(Event::TargetDecided {
+        target: target.id,
+        verdict: decided.verdict,
+        trace: decided.trace,
+        agreed,
+        disagreed,
+        silent: u32::try_from(silent).unwrap_or(u32::MAX),
+    });
+    Some(decided.clone())
+}
+
+/// Models whose published file auditors could not run are slashed, and not routed until they
+/// reveal something better.
+fn punish_broken(turn: &mut Turn<'_, '_>, target: &Target, finding: &Finding) {
+    for routed in &target.routed {
+        if !finding.broken.contains(&routed.model) {
+            continue;
+        }
+        let Some(mut model) = view::model(turn.state, routed.model) else {
+            continue;
+        };
+        // Once is enough, and weights that were replaced in the meantime are not meant.
+        if model.status != ModelStatus::Active || model.weights != Some(routed.weights_hash) {
+            continue;
+        }
+        model.status = ModelStatus::Inactive;
+        turn.events.push(Event::ModelBroken {
+            model: model.id,
+            target: target.id,
+        });
+        let bps = turn.rules.params.missed_reveal_slash_bps;
+        slashing::model(turn, &mut model, bps);
+        turn.state.save(Key::model(model.id), &model);
+    }
 }
 
 /// Pays a win: half of the reward and the bond to the submitter, half to the model.

@@ -56,7 +56,7 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<types::Status>
             timestamp_ms: Text(api.genesis.timestamp_ms),
             models_active: u32::try_from(active.count()).unwrap_or(u32::MAX),
             targets_open: match *clock.phase {
-                Phase::Compete => {
+                Phase::Compete | Phase::Attest => {
                     view::epoch(state, Epoch(clock.epoch)).map_or(0, |epoch| epoch.targets)
                 }
                 _ => 0,
@@ -350,6 +350,7 @@ pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
             Phase::Reveal => 0,
             Phase::Publish(_) => 1,
             Phase::Compete => 2,
+            Phase::Attest => 3,
         },
         pool_transactions: api.pool.len(),
         pool_bytes: api.pool.bytes(),

@@ -143,6 +143,10 @@ impl Network {
             }
             assert!(clock.epoch <= epoch, "epoch {epoch} is over");
             self.wait_for_randomness(clock.epoch).await;
+            if *clock.phase == Phase::Attest {
+                let shown = async || self.client.status().await.unwrap().duties == 0;
+                wait_until("the validator shows what it found", shown).await;
+            }
             operator.end_phase().await.unwrap();
         }
     }
@@ -191,7 +195,7 @@ impl Network {
                     .particulars
                     .get("target")
                     .and_then(serde_json::Value::as_u64);
-                open.retain(|target| event.event != "attested" || of != Some(*target));
+                open.retain(|target| event.event != "verdict_committed" || of != Some(*target));
             }
         };
         tokio::time::timeout(PATIENCE, found)

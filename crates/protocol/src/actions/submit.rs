@@ -3,7 +3,6 @@
 
 use crate::apply::Context;
 use crate::balance::{credit, debit};
-use crate::phase::Phase;
 use crate::record::{Candidate, Candidates, Target};
 use crate::state::Key;
 use crate::{Event, Hash, ModelId, Rejection, TargetId, view};
@@ -27,7 +26,7 @@ pub(crate) fn apply(
     id: TargetId,
     claim: &Claim,
 ) -> Result<(), Rejection> {
-    if context.clock.phase != Phase::Compete {
+    if !context.clock.phase.submits() {
         return Err(Rejection::WrongPhase {
             phase: context.clock.phase,
         });

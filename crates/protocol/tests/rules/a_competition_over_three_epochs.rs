@@ -1,9 +1,7 @@
 //! A whole competition, told with balances: weights are published, targets drawn, data submitted,
 //! published and audited, and the books balance to the base unit.
 
-use crate::world::{
-    Data, OTHER, OWNER, Release, SUBMITTER, VALIDATOR, World, attest, axis, publish,
-};
+use crate::world::{Data, OTHER, OWNER, Release, SUBMITTER, VALIDATOR, World, axis, publish};
 use soma_protocol::record::{ModelStatus, Returned, TargetStatus};
 use soma_protocol::{Action, Amount, Event, Hash, ModelId, Verdict, commitment, view};
 
@@ -57,7 +55,7 @@ fn second_epoch(world: &mut World, third: &Release, bond: Amount) {
     world.go_to_compete();
     let record = view::epoch(&world.state, world.epoch()).unwrap();
     assert_eq!(record.opened, [VALIDATOR.address()]);
-    world.must(VALIDATOR, attest(1, Verdict::Valid));
+    world.must(VALIDATOR, world.attest(VALIDATOR, 1, Verdict::Valid));
 }
 
 #[test]
@@ -121,7 +119,7 @@ fn the_same_history_gives_the_same_state_and_events() {
     let tell = || {
         let mut world = World::with(|_| ());
         let target = world.win(SUBMITTER, &Data::new("told twice"));
-        world.must(VALIDATOR, attest(target, Verdict::Valid));
+        world.must(VALIDATOR, world.attest(VALIDATOR, target, Verdict::Valid));
         world.go_to_next_epoch();
         (world.state.clone(), world.events.clone())
     };

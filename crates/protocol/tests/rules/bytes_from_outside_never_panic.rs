@@ -4,8 +4,8 @@
 use crate::world::{self, World};
 use proptest::prelude::*;
 use soma_protocol::{
-    Action, Address, Amount, Epoch, Error, Genesis, Hash, Held, ModelId, Params, Phase, Rejection,
-    SecretKey, SignedTransaction, TRANSACTION_BYTES_MAX, TargetId, Transaction, Verdict,
+    Action, Address, Amount, Epoch, Error, Finding, Genesis, Hash, Held, ModelId, Params, Phase,
+    Rejection, SecretKey, SignedTransaction, TRANSACTION_BYTES_MAX, TargetId, Transaction, Verdict,
     verify_batch,
 };
 
@@ -115,11 +115,24 @@ fn any_action_of_validators() -> impl Strategy<Value = Action> {
             epoch: Epoch(epoch),
             value
         }),
-        (any::<u32>(), verdict, hash()).prop_map(|(target, verdict, trace)| Action::Attest {
+        (any::<u32>(), hash()).prop_map(|(target, commitment)| Action::CommitVerdict {
             target: TargetId(target),
-            verdict,
-            trace
+            commitment
         }),
+        (
+            any::<u32>(),
+            verdict,
+            hash(),
+            proptest::collection::vec(any::<u32>(), 0..3)
+        )
+            .prop_map(|(target, verdict, trace, broken)| Action::OpenVerdict {
+                target: TargetId(target),
+                finding: Finding {
+                    verdict,
+                    trace,
+                    broken: broken.into_iter().map(ModelId).collect(),
+                }
+            }),
         (any::<u32>(), phase).prop_map(|(epoch, phase)| Action::EndPhase {
             epoch: Epoch(epoch),
             phase

@@ -7,7 +7,12 @@ use soma_protocol::{
 };
 
 fn by_clock() -> World {
-    World::with(|genesis| genesis.params = Params::local())
+    World::with(|genesis| {
+        genesis.params = Params {
+            epoch_ms: 10_000,
+            ..Params::local()
+        }
+    })
 }
 
 /// An empty block at a time.
@@ -40,7 +45,8 @@ fn an_epoch_by_the_clock_reveals_publishes_and_competes() {
             (publish(0), 2_000),
             (publish(1), 3_000),
             (publish(2), 4_000),
-            (Phase::Compete, 5_000)
+            (Phase::Compete, 5_000),
+            (Phase::Attest, 8_000)
         ]
     );
     assert_eq!(
@@ -50,14 +56,35 @@ fn an_epoch_by_the_clock_reveals_publishes_and_competes() {
 }
 
 #[test]
-fn after_a_long_halt_only_the_running_phase_is_over() {
+fn a_halt_of_the_chain_ends_no_phase() {
+    let mut world = World::with(|genesis| {
+        genesis.params = Params {
+            epoch_ms: 100_000,
+            halt_ms: 5_000,
+            ..Params::local()
+        }
+    });
+    block_at(&mut world, START_MS + 4_000);
+    let day = 86_400_000;
+    block_at(&mut world, START_MS + day);
+    assert_eq!(world.clock(), (Epoch(1), Phase::Reveal));
+    let deadline = next_deadline_ms(&world.state).unwrap();
+    assert_eq!(
+        deadline,
+        START_MS + day + 20_000 - 4_000 - 5_000,
+        "the day counts for five seconds"
+    );
+}
+
+#[test]
+fn at_most_one_phase_ends_in_a_block() {
     let mut world = by_clock();
-    block_at(&mut world, START_MS + 86_400_000);
+    block_at(&mut world, START_MS + 10_000);
     assert_eq!(world.clock(), (Epoch(1), Phase::Publish(0)));
     let deadline = next_deadline_ms(&world.state).unwrap();
     assert_eq!(
         deadline,
-        START_MS + 86_400_000 + 1_000,
+        START_MS + 11_000,
         "the next phase has its full length"
     );
 }

@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod a_competition_over_three_epochs;
 #[cfg(test)]
+mod audits_have_teeth;
+#[cfg(test)]
 mod bytes_from_outside_never_panic;
 #[cfg(test)]
 mod copies_never_win;

@@ -3,7 +3,7 @@
 
 use crate::world::{
     Data, OPERATOR, OTHER, OWNER, Person, RIVAL, Release, SECOND_VALIDATOR, SUBMITTER, VALIDATOR,
-    World, attest, axis, publish, validator,
+    World, axis, publish, validator,
 };
 use proptest::prelude::*;
 use soma_protocol::{Action, Amount, Epoch, Hash, ModelId, Verdict, commitment, view};
@@ -41,6 +41,7 @@ enum Step {
     RevealAll,
     PublishAll,
     AttestAll(bool),
+    OpenAll,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -71,6 +72,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::RevealAll),
         3 => Just(Step::PublishAll),
         3 => any::<bool>().prop_map(Step::AttestAll),
+        3 => Just(Step::OpenAll),
     ]
 }
 
@@ -182,10 +184,11 @@ fn actions_on_targets(world: &World, somebody: Person, step: &Step) -> Vec<(Pers
             return vec![(OPERATOR, Action::EndPhase { epoch, phase })];
         }
         Step::PublishAll => return due_publications(world),
+        Step::OpenAll => return world.due_openings(),
         Step::AttestAll(valid) => {
             let all = targets(world).into_iter();
             return all
-                .map(|target| (VALIDATOR, attest(target, verdict(valid))))
+                .map(|target| (VALIDATOR, world.attest(VALIDATOR, target, verdict(valid))))
                 .collect();
         }
         Step::Submit(target, number, distance) => nth(target)
@@ -193,7 +196,9 @@ fn actions_on_targets(world: &World, somebody: Person, step: &Step) -> Vec<(Pers
         Step::Publish(target, number) => {
             nth(target).map(|target| publish(target, &data(somebody, number)))
         }
-        Step::Attest(target, valid) => nth(target).map(|target| attest(target, verdict(valid))),
+        Step::Attest(target, valid) => {
+            nth(target).map(|target| world.attest(somebody, target, verdict(valid)))
+        }
         _ => None,
     };
     action

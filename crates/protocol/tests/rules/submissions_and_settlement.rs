@@ -2,7 +2,7 @@
 
 use crate::world::{
     CHUNK, Data, OTHER, OWNER, Person, RIVAL, SECOND_VALIDATOR, SUBMITTER, THIRD_VALIDATOR,
-    VALIDATOR, World, attest, publish, validator,
+    VALIDATOR, World, publish, validator,
 };
 use soma_protocol::record::{Returned, TargetStatus};
 use soma_protocol::{Action, Amount, Event, ModelId, Phase, Rejection, TargetId, Verdict, view};
@@ -181,7 +181,7 @@ fn a_silent_candidate_loses_its_bond_and_the_next_one_may_publish() {
     );
     world.must(SUBMITTER, publish(1, &far));
     world.go_to_compete();
-    world.must(VALIDATOR, attest(1, Verdict::Valid));
+    world.must(VALIDATOR, world.attest(VALIDATOR, 1, Verdict::Valid));
     let before = world.balance(SUBMITTER);
     let half = Amount(world.target(1).reward.0 / 2);
     world.go_to_next_epoch();
@@ -258,7 +258,7 @@ fn data_that_won_in_an_earlier_epoch_is_refused() {
     let data = Data::new("won once");
     let first = world.win(SUBMITTER, &data);
     world.go_to_compete();
-    world.must(VALIDATOR, attest(first, Verdict::Valid));
+    world.must(VALIDATOR, world.attest(VALIDATOR, first, Verdict::Valid));
     // The win of epoch 1 is not settled when epoch 2 submits; it is when epoch 2 publishes.
     let second = view::targets(&world.state, world.epoch())[0].id.0;
     let spent = Data {
@@ -290,7 +290,7 @@ fn two_targets_of_one_epoch_may_be_won_with_the_same_data() {
     world.must(SUBMITTER, publish(1, &data));
     world.must(OTHER, publish(2, &data));
     for target in [1, 2] {
-        world.must(VALIDATOR, attest(target, Verdict::Valid));
+        world.must(VALIDATOR, world.attest(VALIDATOR, target, Verdict::Valid));
     }
     world.go_to_next_epoch();
     for target in [1, 2] {
@@ -306,7 +306,7 @@ fn a_claim_found_invalid_burns_the_bond_and_pays_nobody() {
     let mut world = World::with(|_| ());
     let target = world.win(SUBMITTER, &Data::new("a lie"));
     world.go_to_compete();
-    world.must(VALIDATOR, attest(target, Verdict::Invalid));
+    world.must(VALIDATOR, world.attest(VALIDATOR, target, Verdict::Invalid));
     let bond = world.target(target).reward.bps(world.params().bond_bps);
     let (balance, burned) = (world.balance(SUBMITTER), world.holdings.burned);
     let stakes = world.holdings.model_stakes;
@@ -335,9 +335,15 @@ fn more_than_two_thirds_of_the_stake_decide_and_one_unit_less_does_not() {
         });
         let target = world.win(SUBMITTER, &Data::new("disputed"));
         world.go_to_compete();
-        world.must(VALIDATOR, attest(target, Verdict::Valid));
-        world.must(SECOND_VALIDATOR, attest(target, Verdict::Valid));
-        world.must(THIRD_VALIDATOR, attest(target, Verdict::Invalid));
+        world.must(VALIDATOR, world.attest(VALIDATOR, target, Verdict::Valid));
+        world.must(
+            SECOND_VALIDATOR,
+            world.attest(SECOND_VALIDATOR, target, Verdict::Valid),
+        );
+        world.must(
+            THIRD_VALIDATOR,
+            world.attest(THIRD_VALIDATOR, target, Verdict::Invalid),
+        );
         let before = world.balance(SUBMITTER);
         let bond = world.target(target).reward.bps(world.params().bond_bps);
         world.go_to_next_epoch();
@@ -364,26 +370,29 @@ fn a_verdict_is_given_once_by_validators_on_published_claims() {
     let target = world.win(SUBMITTER, &Data::new("audited"));
     let id = TargetId(target);
     assert_eq!(
-        world.act(OTHER, attest(target, Verdict::Valid)),
+        world.act(OTHER, world.attest(OTHER, target, Verdict::Valid)),
         Err(Rejection::NotValidator)
     );
     let unpublished = Rejection::NotPublished {
         target: TargetId(target + 1),
     };
     assert_eq!(
-        world.act(VALIDATOR, attest(target + 1, Verdict::Valid)),
+        world.act(
+            VALIDATOR,
+            world.attest(VALIDATOR, target + 1, Verdict::Valid)
+        ),
         Err(unpublished)
     );
-    world.must(VALIDATOR, attest(target, Verdict::Valid));
+    world.must(VALIDATOR, world.attest(VALIDATOR, target, Verdict::Valid));
     let twice = Rejection::AlreadyAttested { target: id };
     assert_eq!(
-        world.act(VALIDATOR, attest(target, Verdict::Invalid)),
+        world.act(VALIDATOR, world.attest(VALIDATOR, target, Verdict::Invalid)),
         Err(twice)
     );
     world.go_to_next_epoch();
     assert_eq!(
         world
-            .act(VALIDATOR, attest(target, Verdict::Valid))
+            .act(VALIDATOR, world.attest(VALIDATOR, target, Verdict::Valid))
             .unwrap_err()
             .code(),
         "target_closed"
@@ -394,7 +403,7 @@ fn a_verdict_is_given_once_by_validators_on_published_claims() {
 fn the_commission_goes_to_the_owner_and_the_rest_onto_the_stake() {
     let mut world = World::with(|_| ());
     let target = world.win(SUBMITTER, &Data::new("shared"));
-    world.must(VALIDATOR, attest(target, Verdict::Valid));
+    world.must(VALIDATOR, world.attest(VALIDATOR, target, Verdict::Valid));
     world.go_to_next_epoch();
     let event = world.events.iter().find_map(|event| match event {
         Event::TargetSettled {

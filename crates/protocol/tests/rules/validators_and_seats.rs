@@ -165,7 +165,7 @@ fn seats_go_to_the_most_stake_and_the_rest_wait() {
 
 #[test]
 fn a_consensus_key_serves_one_validator_and_must_be_held() {
-    let mut world = World::with(|_| {});
+    let mut world = World::with(|genesis| genesis.params.validator_stake_min = Amount::soma(100));
     let taken = Action::RegisterValidator {
         consensus_key: ConsensusKey([VALIDATOR.0; 32]),
         proof: [0; 64],

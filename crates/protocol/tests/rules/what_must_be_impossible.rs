@@ -2,7 +2,7 @@
 //! kernels is tested with the model, what concerns downloads and caches with the node.
 
 use crate::world::{
-    Data, OTHER, OWNER, RIVAL, Release, SUBMITTER, VALIDATOR, World, attest, axis, publish,
+    Data, OTHER, OWNER, RIVAL, Release, SUBMITTER, VALIDATOR, World, axis, publish,
 };
 use soma_protocol::commitment;
 use soma_protocol::record::{ModelStatus, Returned, TargetStatus};
@@ -309,7 +309,10 @@ fn paying_fee_and_stake_from_one_balance_creates_value() {
 fn a_reward_is_minted_when_fraud_is_found() {
     let mut world = World::with(|_| ());
     let target = world.win(SUBMITTER, &Data::new("fraud"));
-    world.must(VALIDATOR, attest(target, soma_protocol::Verdict::Invalid));
+    world.must(
+        VALIDATOR,
+        world.attest(VALIDATOR, target, soma_protocol::Verdict::Invalid),
+    );
     let people = [SUBMITTER, OWNER, RIVAL, OTHER, VALIDATOR].map(|person| world.balance(person));
     let stakes = world.holdings.model_stakes;
     world.go_to_next_epoch();

@@ -5,10 +5,10 @@ use soma_protocol::commitment::{self, WeightsOpening};
 use soma_protocol::invariants::{self, Holdings};
 use soma_protocol::record::Target;
 use soma_protocol::{
-    Action, Address, Amount, ArchitectureSpec, BlockInfo, ConsensusKey, Epoch, Event, Genesis,
-    GenesisAccount, GenesisModel, GenesisValidator, Hash, Held, Memory, ModelId, Params, Phase,
-    Receipt, Rejection, SecretKey, TargetId, Transaction, Verdict, VerifiedTransaction, execute,
-    view,
+    Action, Address, Amount, ArchitectureSpec, BlockInfo, ConsensusKey, Epoch, Event, Finding,
+    Genesis, GenesisAccount, GenesisModel, GenesisValidator, Hash, Held, Memory, ModelId, Params,
+    Phase, Receipt, Rejection, SecretKey, TargetId, Transaction, Verdict, VerifiedTransaction,
+    execute, view,
 };
 
 /// A person: a key made of one byte.
@@ -236,10 +236,53 @@ impl World {
         self.clock().0
     }
 
+    /// Ends the running phase. As the attest phase begins, everybody shows what they found.
     #[track_caller]
     pub(crate) fn end_phase(&mut self) {
         let (epoch, phase) = self.clock();
         self.must(OPERATOR, Action::EndPhase { epoch, phase });
+        if self.clock().1 == Phase::Attest {
+            let (events, holdings) = (self.events.clone(), self.holdings);
+            for (person, action) in self.due_openings() {
+                self.must(person, action);
+            }
+            (self.events, self.holdings) = (events, holdings);
+        }
+    }
+
+    /// The findings that may be shown now, each with whose it is.
+    pub(crate) fn due_openings(&self) -> Vec<(Person, Action)> {
+        let mut due = Vec::new();
+        for target in view::targets(&self.state, self.epoch().previous()) {
+            for attestation in view::verdicts(&self.state, target.id).0 {
+                let person = (1..=64)
+                    .map(Person)
+                    .find(|one| one.address() == attestation.validator);
+                let finding = [Verdict::Valid, Verdict::Invalid]
+                    .map(finding)
+                    .into_iter()
+                    .find(|one| {
+                        let (who, chain) = (&attestation.validator, &self.chain);
+                        commitment::verdict(chain, who, target.id, one) == attestation.commitment
+                    });
+                if let (Some(person), Some(finding), None) = (person, finding, attestation.finding)
+                {
+                    let target = target.id;
+                    due.push((person, Action::OpenVerdict { target, finding }));
+                }
+            }
+        }
+        due
+    }
+
+    /// The commitment of a validator to its finding.
+    pub(crate) fn attest(&self, person: Person, target: u32, verdict: Verdict) -> Action {
+        let target = TargetId(target);
+        let found = finding(verdict);
+        Action::CommitVerdict {
+            target,
+            commitment: commitment::verdict(&self.chain, &person.address(), target, &found),
+        }
     }
 
     /// Ends phases until the compete phase of the running epoch, or of the next one if it runs.
@@ -368,10 +411,11 @@ pub(crate) fn publish(target: u32, data: &Data) -> Action {
     }
 }
 
-pub(crate) fn attest(target: u32, verdict: Verdict) -> Action {
-    Action::Attest {
-        target: TargetId(target),
+/// What a validator of these stories finds: it has run the models as far as these stories know.
+pub(crate) fn finding(verdict: Verdict) -> Finding {
+    Finding {
         verdict,
         trace: Hash([1; 32]),
+        broken: Vec::new(),
     }
 }

@@ -1,7 +1,7 @@
-//! A validator's verdict on a published claim. It is final; stake is counted when the target is settled.
+//! A validator commits to its finding on a published claim, so that nobody can copy it. It is final.
 
-use crate::action::Verdict;
 use crate::apply::Context;
+use crate::phase::Phase;
 use crate::record::{Attestation, TargetStatus};
 use crate::state::Key;
 use crate::{Event, Hash, Rejection, TargetId, view};
@@ -9,10 +9,14 @@ use crate::{Event, Hash, Rejection, TargetId, view};
 pub(crate) fn apply(
     context: &mut Context<'_>,
     id: TargetId,
-    verdict: Verdict,
-    trace: Hash,
+    commitment: Hash,
 ) -> Result<(), Rejection> {
     let validator = context.seated()?;
+    if context.clock.phase == Phase::Attest {
+        return Err(Rejection::WrongPhase {
+            phase: context.clock.phase,
+        });
+    }
     let target = context.target_of(id, context.clock.epoch.previous())?;
     if !matches!(target.status, TargetStatus::Published { .. }) {
         return Err(Rejection::NotPublished { target: id });
@@ -23,15 +27,13 @@ pub(crate) fn apply(
     }
     verdicts.0.push(Attestation {
         validator,
-        verdict,
-        trace,
+        commitment,
+        finding: None,
     });
     context.state.save(Key::verdicts(id), &verdicts);
-    context.events.push(Event::Attested {
+    context.events.push(Event::VerdictCommitted {
         target: id,
         validator,
-        verdict,
-        trace,
     });
     Ok(())
 }

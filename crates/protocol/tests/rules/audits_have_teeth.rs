@@ -1,0 +1,240 @@
+//! Four validators audit: nobody can copy a finding, two thirds decide, and whoever found otherwise
+//! or nothing pays for it or goes without.
+
+use crate::world::{
+    Data, OTHER, Person, SECOND_VALIDATOR, SUBMITTER, THIRD_VALIDATOR, VALIDATOR, World, finding,
+    validator,
+};
+use soma_protocol::record::{ModelStatus, Returned, TargetStatus};
+use soma_protocol::{
+    Action, Amount, Event, Finding, Hash, ModelId, Phase, Rejection, TargetId, Verdict, commitment,
+    view,
+};
+
+const FOURTH_VALIDATOR: Person = Person(9);
+const ALL: [Person; 4] = [
+    VALIDATOR,
+    SECOND_VALIDATOR,
+    THIRD_VALIDATOR,
+    FOURTH_VALIDATOR,
+];
+
+fn four() -> World {
+    World::with(|genesis| {
+        genesis.validators = ALL.map(|one| validator(one, 1_000)).to_vec();
+        genesis.params.missed_reveal_slash_bps = 1_000;
+    })
+}
+
+fn commit(world: &World, person: Person, target: u32, finding: &Finding) -> Action {
+    let target = TargetId(target);
+    Action::CommitVerdict {
+        target,
+        commitment: commitment::verdict(&world.chain, &person.address(), target, finding),
+    }
+}
+
+fn open(target: u32, finding: &Finding) -> Action {
+    Action::OpenVerdict {
+        target: TargetId(target),
+        finding: finding.clone(),
+    }
+}
+
+/// Everybody commits to a finding and shows it; then the epoch ends.
+fn audit(world: &mut World, target: u32, findings: &[(Person, Finding)]) {
+    world.go_to_compete();
+    for (person, finding) in findings {
+        world.must(*person, commit(world, *person, target, finding));
+    }
+    let (epoch, phase) = world.clock();
+    world.must(crate::world::OPERATOR, Action::EndPhase { epoch, phase });
+    assert_eq!(world.clock().1, Phase::Attest);
+    for (person, finding) in findings {
+        world.must(*person, open(target, finding));
+    }
+    world.go_to_next_epoch();
+}
+
+fn stake(world: &World, person: Person) -> Amount {
+    view::validator(&world.state, &person.address())
+        .unwrap()
+        .pool
+        .stake
+}
+
+#[test]
+fn a_lie_about_a_loss_in_the_last_bit_costs_the_bond() {
+    let mut world = four();
+    let target = world.win(SUBMITTER, &Data::new("almost true"));
+    let bond = view::candidates(&world.state, TargetId(target))[0].bond;
+    let (balance, burned) = (world.balance(SUBMITTER), world.holdings.burned);
+    let invalid = finding(Verdict::Invalid);
+    audit(&mut world, target, &ALL.map(|one| (one, invalid.clone())));
+    let reason = Returned::Invalid;
+    assert_eq!(
+        world.target(target).status,
+        TargetStatus::Returned { reason }
+    );
+    assert_eq!(
+        world.balance(SUBMITTER),
+        balance,
+        "the bond does not return"
+    );
+    assert!(world.holdings.burned >= burned.plus(bond));
+}
+
+#[test]
+fn three_of_four_decide_and_the_fourth_is_slashed_for_finding_otherwise() {
+    let mut world = four();
+    let target = world.win(SUBMITTER, &Data::new("true"));
+    let valid = finding(Verdict::Valid);
+    // The verdict is right and the trace is not: it did not run the models.
+    let invented = Finding {
+        trace: Hash([9; 32]),
+        ..valid.clone()
+    };
+    let findings = [
+        (VALIDATOR, valid.clone()),
+        (SECOND_VALIDATOR, valid.clone()),
+        (THIRD_VALIDATOR, valid),
+        (FOURTH_VALIDATOR, invented),
+    ];
+    audit(&mut world, target, &findings);
+    let status = world.target(target).status;
+    assert!(matches!(status, TargetStatus::Settled { .. }), "{status:?}");
+    assert_eq!(stake(&world, FOURTH_VALIDATOR), Amount::soma(990));
+    assert_eq!(stake(&world, VALIDATOR), Amount::soma(1_000));
+}
+
+#[test]
+fn two_of_four_decide_nothing_and_nobody_is_slashed() {
+    let mut world = four();
+    let target = world.win(SUBMITTER, &Data::new("disputed"));
+    let balance = world.balance(SUBMITTER);
+    let bond = view::candidates(&world.state, TargetId(target))[0].bond;
+    let findings = [
+        (VALIDATOR, finding(Verdict::Valid)),
+        (SECOND_VALIDATOR, finding(Verdict::Valid)),
+        (THIRD_VALIDATOR, finding(Verdict::Invalid)),
+        (FOURTH_VALIDATOR, finding(Verdict::Invalid)),
+    ];
+    audit(&mut world, target, &findings);
+    let reason = Returned::NoQuorum;
+    assert_eq!(
+        world.target(target).status,
+        TargetStatus::Returned { reason }
+    );
+    assert_eq!(world.balance(SUBMITTER), balance.plus(bond));
+    for one in ALL {
+        assert_eq!(stake(&world, one), Amount::soma(1_000));
+    }
+}
+
+#[test]
+fn a_finding_cannot_be_copied_changed_or_shown_early() {
+    let mut world = four();
+    let target = world.win(SUBMITTER, &Data::new("secret"));
+    world.go_to_compete();
+    let valid = finding(Verdict::Valid);
+    let Action::CommitVerdict { commitment, .. } = commit(&world, VALIDATOR, target, &valid) else {
+        unreachable!()
+    };
+    world.must(VALIDATOR, commit(&world, VALIDATOR, target, &valid));
+    let id = TargetId(target);
+    let copied = Action::CommitVerdict {
+        target: id,
+        commitment,
+    };
+    world.must(SECOND_VALIDATOR, copied);
+    let early = Err(Rejection::WrongPhase {
+        phase: Phase::Compete,
+    });
+    assert_eq!(world.act(VALIDATOR, open(target, &valid)), early);
+    let (epoch, phase) = world.clock();
+    world.must(crate::world::OPERATOR, Action::EndPhase { epoch, phase });
+    let late = Err(Rejection::WrongPhase {
+        phase: Phase::Attest,
+    });
+    let third = commit(&world, THIRD_VALIDATOR, target, &valid);
+    assert_eq!(world.act(THIRD_VALIDATOR, third), late);
+    world.must(VALIDATOR, open(target, &valid));
+    // Whoever copied a commitment cannot open it, even knowing now what is in it.
+    let mismatch = Err(Rejection::CommitmentMismatch);
+    assert_eq!(world.act(SECOND_VALIDATOR, open(target, &valid)), mismatch);
+    let nothing = Err(Rejection::VerdictNotCommitted { target: id });
+    assert_eq!(world.act(THIRD_VALIDATOR, open(target, &valid)), nothing);
+    let twice = Err(Rejection::AlreadyAttested { target: id });
+    assert_eq!(world.act(VALIDATOR, open(target, &valid)), twice);
+    assert_eq!(
+        world.act(OTHER, open(target, &valid)),
+        Err(Rejection::NotValidator)
+    );
+}
+
+/// What each validator was paid in the last block.
+fn rewards(world: &World) -> Vec<(Person, Amount)> {
+    let paid = |event: &Event| match event {
+        Event::ValidatorRewarded {
+            validator, amount, ..
+        } => Some((
+            ALL.into_iter().find(|one| one.address() == *validator)?,
+            *amount,
+        )),
+        _ => None,
+    };
+    world.events.iter().filter_map(paid).collect()
+}
+
+#[test]
+fn silence_earns_nothing_and_its_share_returns_to_the_reserve() {
+    let mut world = four();
+    let value = Hash([5; 32]);
+    // A win to audit in epoch 2, in which all four open their randomness.
+    world.go_to_compete();
+    let epoch = world.epoch().next();
+    for one in ALL {
+        let commitment = commitment::beacon(&world.chain, &one.address(), epoch, &value);
+        world.must(one, Action::CommitBeacon { epoch, commitment });
+    }
+    let target = world.win(SUBMITTER, &Data::new("audited by three"));
+    for one in ALL {
+        world.must(one, Action::OpenBeacon { epoch, value });
+    }
+    world.go_to_compete();
+    let valid = finding(Verdict::Valid);
+    for one in &ALL[..3] {
+        world.must(*one, commit(&world, *one, target, &valid));
+    }
+    world.go_to_next_epoch();
+    let paid = rewards(&world);
+    let who: Vec<Person> = paid.iter().map(|(one, _)| *one).collect();
+    assert_eq!(who, &ALL[..3]);
+    assert!(paid.iter().all(|(_, amount)| *amount == paid[0].1));
+    assert_eq!(
+        stake(&world, FOURTH_VALIDATOR),
+        Amount::soma(1_000),
+        "silence is not a fault"
+    );
+}
+
+#[test]
+fn a_model_whose_file_is_not_what_was_revealed_is_slashed_and_inactive() {
+    let mut world = four();
+    let target = world.win(SUBMITTER, &Data::new("only one model runs"));
+    let broken = world.target(target).routed[1].model;
+    let found = Finding {
+        broken: vec![broken],
+        ..finding(Verdict::Valid)
+    };
+    audit(&mut world, target, &ALL.map(|one| (one, found.clone())));
+    let model = world.model(broken.0);
+    assert_eq!(model.status, ModelStatus::Inactive);
+    assert_eq!(model.pool.stake, Amount::soma(90));
+    world.go_to_compete();
+    let routed: Vec<ModelId> = view::targets(&world.state, world.epoch())
+        .iter()
+        .flat_map(|target| target.routed.iter().map(|routed| routed.model))
+        .collect();
+    assert!(!routed.contains(&broken));
+}
