@@ -6,7 +6,9 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
 use crate::evidence::Evidence;
+use crate::id::ProposalId;
 use crate::phase::Phase;
+use crate::proposal::Change;
 use crate::{Address, Amount, ConsensusKey, Epoch, Hash, ModelId, PoolId, TargetId, decimal, hex};
 
 /// Longest list of held files in one transaction.
@@ -120,6 +122,8 @@ pub enum Action {
     CommitWeights {
         /// The model; the sender owns it.
         model: ModelId,
+        /// Number of the architecture that they are for: in force, or to come.
+        architecture: u32,
         /// The epoch of the reveal: the next one.
         epoch: Epoch,
         /// [`crate::commitment::weights`].
@@ -136,6 +140,34 @@ pub enum Action {
         epoch: Epoch,
         /// The files; at most [`HELD_MAX`].
         held: Vec<Held>,
+    },
+    /// A validator shows the chunk that the epoch asks of it. Free.
+    AnswerChallenge {
+        /// The running epoch.
+        epoch: Epoch,
+        /// The chunk.
+        #[serde(with = "hex")]
+        chunk: Vec<u8>,
+        /// The other half of the file's tree at every level, from the top down.
+        path: Vec<Hash>,
+    },
+    /// A validator proposes a change.
+    Propose {
+        /// What would change.
+        #[serde(flatten)]
+        change: Change,
+    },
+    /// A validator votes on a proposal.
+    Vote {
+        /// The proposal.
+        proposal: ProposalId,
+        /// Whether it approves.
+        approve: bool,
+    },
+    /// A validator's standing vote on the price of keeping one MiB for one epoch.
+    VoteRentPrice {
+        /// The price.
+        price: Amount,
     },
     /// Reveals what a model was committed to. Anyone may carry it.
     RevealWeights {
@@ -235,6 +267,10 @@ impl Action {
             Self::SetCommission { .. } => "set_commission",
             Self::CommitWeights { .. } => "commit_weights",
             Self::HoldWeights { .. } => "hold_weights",
+            Self::AnswerChallenge { .. } => "answer_challenge",
+            Self::Propose { .. } => "propose",
+            Self::Vote { .. } => "vote",
+            Self::VoteRentPrice { .. } => "vote_rent_price",
             Self::RevealWeights { .. } => "reveal_weights",
             Self::RetireModel { .. } => "retire_model",
             Self::CommitBeacon { .. } => "commit_beacon",
@@ -253,6 +289,7 @@ impl Action {
             self,
             Self::HoldWeights { .. }
                 | Self::ReturnValidator {}
+                | Self::AnswerChallenge { .. }
                 | Self::CommitBeacon { .. }
                 | Self::OpenBeacon { .. }
                 | Self::CommitVerdict { .. }

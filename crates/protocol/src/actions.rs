@@ -1,6 +1,7 @@
 //! One file for each action: what it checks, then what it changes.
 
 mod add_stake;
+mod answer_challenge;
 mod commit_beacon;
 mod commit_verdict;
 mod commit_weights;
@@ -9,6 +10,7 @@ mod hold_weights;
 mod leave_validator;
 mod open_beacon;
 mod open_verdict;
+mod propose;
 mod publish_data;
 pub(crate) mod register_model;
 mod register_validator;
@@ -20,6 +22,8 @@ mod rotate_key;
 mod set_commission;
 mod submit;
 mod transfer;
+mod vote;
+mod vote_rent_price;
 mod withdraw_stake;
 
 pub(crate) use commit_weights::left_over;
@@ -73,18 +77,26 @@ pub(crate) fn apply(context: &mut Context<'_>, action: &Action) -> Result<(), Re
         } => set_commission::apply(context, *pool, *commission_bps),
         Action::CommitWeights {
             model,
+            architecture,
             epoch,
             commitment,
             ciphertext_hash,
             size_bytes,
         } => {
             let file = commit_weights::File {
+                architecture: *architecture,
                 ciphertext_hash: *ciphertext_hash,
                 size_bytes: *size_bytes,
             };
             commit_weights::apply(context, *model, *epoch, *commitment, &file)
         }
         Action::HoldWeights { epoch, held } => hold_weights::apply(context, *epoch, held),
+        Action::AnswerChallenge { epoch, chunk, path } => {
+            answer_challenge::apply(context, *epoch, chunk, path)
+        }
+        Action::Propose { change } => propose::apply(context, change),
+        Action::Vote { proposal, approve } => vote::apply(context, *proposal, *approve),
+        Action::VoteRentPrice { price } => vote_rent_price::apply(context, *price),
         Action::RevealWeights {
             model,
             key,

@@ -179,6 +179,7 @@ impl<'a> Executor<'a> {
     fn refresh(&mut self) {
         self.clock = clock(&self.state);
         self.rules.params = params(&self.state);
+        self.rules.network = network(&self.state);
     }
 
     fn run(&mut self, index: u32, verified: &VerifiedTransaction) -> Receipt {

@@ -7,7 +7,8 @@ use crate::record::{Clock, Supply};
 use crate::settlement::Audits;
 use crate::state::{Draft, Key};
 use crate::{
-    BlockInfo, Event, beacon, lifecycle, rent, rewards, seats, settlement, targets, unbonding,
+    BlockInfo, Event, beacon, governance, lifecycle, migration, rent, rewards, seats, settlement,
+    targets, unbonding,
 };
 
 /// The end of a phase, under way.
@@ -78,10 +79,13 @@ impl Turn<'_, '_> {
         settlement::settle(self, ending.previous());
         rewards::pay_validators(self);
         rent::pay(self);
+        rent::count_votes(self);
         lifecycle::judge_commits(self, beginning);
         lifecycle::release_stakes(self, beginning);
+        migration::switch(self, beginning);
         unbonding::release(self, beginning);
         unbonding::change_commissions(self, beginning);
+        governance::tally(self, beginning);
         seats::elect(self, beginning);
         self.clock.epoch = beginning;
         self.events.push(Event::EpochBegan { epoch: beginning });

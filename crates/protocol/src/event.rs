@@ -5,6 +5,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
 use crate::action::Verdict;
+use crate::id::ProposalId;
 use crate::phase::Phase;
 use crate::record::Returned;
 use crate::{Address, Amount, ConsensusKey, Epoch, Hash, ModelId, PoolId, TargetId, decimal};
@@ -19,6 +20,8 @@ pub enum Lapse {
     NotHeld,
     /// It was not revealed in time; what was paid is burned.
     NotRevealed,
+    /// The network switched to another architecture; what was paid is returned.
+    OldArchitecture,
 }
 
 /// Something that happened.
@@ -80,7 +83,19 @@ pub enum Event {
         model: ModelId,
         epoch: Epoch,
         weights_hash: Hash,
+        /// Number of the architecture that they are for.
+        architecture: u32,
     },
+    /// A validator showed a chunk of a file that it is paid for.
+    ChallengeAnswered {
+        epoch: Epoch,
+        validator: Address,
+        model: ModelId,
+    },
+    /// A validator voted on the price of keeping files.
+    RentPriceVoted { validator: Address, price: Amount },
+    /// The price of keeping files has changed, per MiB and epoch.
+    RentPriceChanged { price: Amount },
     /// A model missed its refresh.
     ModelInactive { model: ModelId, epoch: Epoch },
     /// A model was retired; its stake is released later.
@@ -121,6 +136,44 @@ pub enum Event {
     },
     /// A commission has changed.
     CommissionChanged { pool: PoolId, commission_bps: u16 },
+    /// A change was proposed.
+    ProposalMade {
+        proposal: ProposalId,
+        proposer: Address,
+        ends: Epoch,
+    },
+    /// A validator voted on a proposal.
+    VoteCast {
+        proposal: ProposalId,
+        validator: Address,
+        approve: bool,
+    },
+    /// A proposal passed; its deposit returned.
+    ProposalPassed {
+        proposal: ProposalId,
+        deposit: Amount,
+    },
+    /// A proposal did not pass; its deposit is burned.
+    ProposalLapsed {
+        proposal: ProposalId,
+        deposit: Amount,
+    },
+    /// A parameter has a new value; amounts in base units.
+    ParameterChanged {
+        name: String,
+        #[serde(with = "decimal")]
+        value: u64,
+    },
+    /// Models may commit for another architecture, until the network switches to it.
+    MigrationBegan {
+        architecture: u32,
+        name: String,
+        ends: Epoch,
+    },
+    /// Too few models were ready for the next architecture.
+    MigrationExtended { architecture: u32, ends: Epoch },
+    /// All models are of another architecture now.
+    ArchitectureSwitched { architecture: u32, name: String },
     /// A validator was registered.
     ValidatorRegistered {
         validator: Address,

@@ -13,7 +13,8 @@ use crate::params::Params;
 use crate::phase::Phase;
 use crate::pool::{Pool, PoolId, Share, save_share};
 use crate::record::{
-    Account, Age, Clock, Embedding, Model, ModelCount, ModelStatus, Rent, Supply, Weights,
+    Account, Age, Clock, Embedding, Model, ModelCount, ModelStatus, Rent, RentPrice, Supply,
+    Weights,
 };
 use crate::state::{Changes, Draft, Key, Memory};
 use crate::validator::{
@@ -102,6 +103,8 @@ pub struct Network {
     pub chain_id: Hash,
     /// The architecture of its models.
     pub architecture: ArchitectureSpec,
+    /// How many architectures the network has had, this one included.
+    pub architecture_number: u32,
     /// Who may end phases by command.
     pub operator: Option<Address>,
 }
@@ -126,6 +129,7 @@ impl Genesis {
             chain: self.chain.clone(),
             chain_id: self.chain_id(),
             architecture: self.architecture.clone(),
+            architecture_number: 1,
             operator: self.operator,
         };
         draft.save(Key::network(), &network);
@@ -176,6 +180,7 @@ impl Genesis {
                 pool: Pool::begin(one.stake),
                 commission_bps: BPS,
                 next_commission: None,
+                rent_price: None,
                 status: ValidatorStatus::Ready,
                 since: Epoch(1),
                 missed: 0,
@@ -203,6 +208,8 @@ impl Genesis {
         };
         draft.save(Key::committee(0), &committee);
         draft.save(Key::last_committee(), &LastCommittee(0));
+        let price = self.params.rent_price_per_mib_epoch;
+        draft.save(Key::rent_price(), &RentPrice(price));
     }
 
     fn save_model(&self, draft: &mut Draft<'_>, id: ModelId, model: &GenesisModel) {
@@ -215,6 +222,7 @@ impl Genesis {
             pool: Pool::begin(model.stake),
             status: ModelStatus::Active,
             weights: Some(model.weights_hash),
+            next: None,
             revealed: Epoch(1),
             activated: Epoch(1),
             wins: 0,
@@ -222,7 +230,7 @@ impl Genesis {
         };
         draft.save(Key::model(id), &record);
         save_stake(draft, PoolId::Model(id), &model.owner, model.stake);
-        draft.save(Key::embedding(id), &Embedding(model.embedding.clone()));
+        draft.save(Key::embedding(id, 1), &Embedding(model.embedding.clone()));
         let weights = Weights {
             weights_hash: model.weights_hash,
             ciphertext_hash: model.ciphertext_hash,
@@ -240,7 +248,7 @@ impl Genesis {
             epochs_left: self.params.refresh_epochs,
             holders: Vec::new(),
         };
-        draft.save(Key::rent(id), &rent);
+        draft.save(Key::rent(id, 1), &rent);
     }
 
     fn given_away(&self) -> Amount {

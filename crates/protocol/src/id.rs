@@ -50,6 +50,10 @@ sequence_number! {
     TargetId
 }
 sequence_number! {
+    /// A proposal.
+    ProposalId
+}
+sequence_number! {
     /// A competition epoch.
     Epoch
 }

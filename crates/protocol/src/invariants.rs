@@ -4,9 +4,13 @@
 use crate::amount::SUPPLY;
 use crate::apply;
 use crate::pool::{Pool, Release, ReleaseCount, SHARES_MAX, Share};
+use crate::proposal::{
+    Migration, OpenProposals, PastArchitecture, Proposal, ProposalCount, ProposalStatus,
+};
 use crate::record::{
-    Account, BeaconCommit, Candidates, Clock, Commit, Embedding, EpochRecord, Model, ModelCount,
-    ModelStatus, Publication, Record, Rent, Supply, Target, TargetStatus, Verdicts, Weights, Won,
+    Account, Answers, BeaconCommit, Candidates, Clock, Commit, Embedding, EpochRecord, Model,
+    ModelCount, ModelStatus, Publication, Record, Rent, RentPrice, Supply, Target, TargetStatus,
+    Verdicts, Weights, Won,
 };
 use crate::state::{Key, Memory, Read};
 use crate::validator::{Committee, KeyHolder, LastCommittee, Validator, Validators};
@@ -73,6 +77,8 @@ pub struct Holdings {
     pub rent: Amount,
     /// Rewards of targets that are not settled.
     pub rewards: Amount,
+    /// Deposits of open proposals.
+    pub deposits: Amount,
     /// Rewards that validators may yet earn.
     pub validator_pots: Amount,
     /// Not minted.
@@ -91,6 +97,7 @@ impl Holdings {
             self.bonds,
             self.rent,
             self.rewards,
+            self.deposits,
             self.validator_pots,
             self.reserve,
             self.burned,
@@ -178,6 +185,12 @@ fn count(state: &Memory, key: Key, value: &[u8], sum: &mut Holdings) -> Result<(
             sum.validator_pots = sum.validator_pots.plus(record.validator_pot);
             key == Key::epoch(record.epoch)
         }
+        Proposal::TAG => {
+            let proposal: Proposal = read(key, value)?;
+            sum.deposits = sum.deposits.plus(proposal.deposit);
+            key == Key::proposal(proposal.id)
+                && (proposal.status == ProposalStatus::Open || proposal.deposit == Amount::ZERO)
+        }
         tag => moneyless(tag, key, value)?,
     };
     if belongs {
@@ -218,6 +231,16 @@ fn moneyless(tag: u8, key: Key, value: &[u8]) -> Result<bool, Violation> {
         Share::TAG => read::<Share>(key, value).map(|share| share != Share::default())?,
         ReleaseCount::TAG => read::<ReleaseCount>(key, value).map(|count| count.0 > 0)?,
         Release::TAG => read::<Release>(key, value).map(|release| release.shares > 0)?,
+        ProposalCount::TAG => {
+            read::<ProposalCount>(key, value).map(|_| key == Key::proposal_count())?
+        }
+        OpenProposals::TAG => {
+            read::<OpenProposals>(key, value).map(|_| key == Key::open_proposals())?
+        }
+        Migration::TAG => read::<Migration>(key, value).map(|_| key == Key::migration())?,
+        PastArchitecture::TAG => read::<PastArchitecture>(key, value).map(|_| true)?,
+        Answers::TAG => read::<Answers>(key, value).map(|_| true)?,
+        RentPrice::TAG => read::<RentPrice>(key, value).map(|_| key == Key::rent_price())?,
         KeyHolder::TAG => read::<KeyHolder>(key, value).map(|_| true)?,
         Committee::TAG => read::<Committee>(key, value)
             .map(|one| !one.seats.is_empty() && key == Key::committee(one.number))?,
@@ -243,6 +266,8 @@ fn check_model(state: &Memory, model: &Model) -> Result<(), Violation> {
         .is_some_and(|hash| view::weights(state, model.id, &hash).is_some());
     let legal = match model.status {
         ModelStatus::Registered => model.weights.is_none() && model.revealed == Epoch(0),
+        // What did not migrate has no weights of the architecture in force.
+        ModelStatus::Inactive if model.weights.is_none() => true,
         ModelStatus::Active | ModelStatus::Inactive => {
             embedding_fits && has_weights && view::rent(state, model.id).is_some()
         }

@@ -4,7 +4,7 @@
 use crate::balance::credit;
 use crate::epoch::Turn;
 use crate::event::Lapse;
-use crate::record::{Commit, Model, ModelStatus, load};
+use crate::record::{Commit, Model, ModelStatus};
 use crate::settlement::exceeds_thirds;
 use crate::state::{Draft, Key, Read};
 use crate::{Amount, Epoch, Event, ModelId, PoolId, pool, slashing, view};
@@ -21,11 +21,8 @@ pub(crate) fn judge_commits(turn: &mut Turn<'_, '_>, epoch: Epoch) {
         .iter()
         .map(|validator| validator.pool.stake)
         .sum();
-    for model in model_ids(turn.state) {
-        let key = Key::commit(model, epoch);
-        let Some(commit) = load::<Commit>(turn.state, &key) else {
-            continue;
-        };
+    for (model, commit) in view::commits(turn.state, epoch) {
+        let key = Key::commit(model, epoch, commit.architecture);
         let holds =
             |validator: &&crate::validator::Validator| commit.holders.contains(&validator.address);
         let held = validators
@@ -73,14 +70,20 @@ pub(crate) fn lapse_and_refresh(turn: &mut Turn<'_, '_>) {
     }
 }
 
-/// Lets the model's commit lapse, if it has one; says whether the model changed.
+/// Lets the model's commits lapse, if it has any; says whether the model may have changed.
 fn lapse(turn: &mut Turn<'_, '_>, model: &mut Model) -> bool {
     let epoch = turn.clock.epoch;
-    let key = Key::commit(model.id, epoch);
-    let Some(commit) = load::<Commit>(turn.state, &key) else {
-        return false;
-    };
-    turn.state.delete(key);
+    let commits = view::commits_of(turn.state, model.id, epoch);
+    for commit in &commits {
+        lapse_one(turn, model, commit);
+    }
+    !commits.is_empty()
+}
+
+fn lapse_one(turn: &mut Turn<'_, '_>, model: &mut Model, commit: &Commit) {
+    let epoch = turn.clock.epoch;
+    turn.state
+        .delete(Key::commit(model.id, epoch, commit.architecture));
     turn.supply.burned = turn.supply.burned.plus(commit.paid);
     turn.events.push(Event::CommitLapsed {
         model: model.id,
@@ -91,7 +94,6 @@ fn lapse(turn: &mut Turn<'_, '_>, model: &mut Model) -> bool {
     });
     let bps = turn.rules.params.missed_reveal_slash_bps;
     slashing::model(turn, model, bps);
-    true
 }
 
 /// Returns stake and left-over rent of the models whose waiting ends as `epoch` begins.

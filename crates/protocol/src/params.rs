@@ -20,11 +20,16 @@ pub struct Bounds {
 
 trait Tunable: Copy {
     fn value(self) -> u64;
+    fn of(value: u64) -> Option<Self>;
 }
 
 impl Tunable for u64 {
     fn value(self) -> u64 {
         self
+    }
+
+    fn of(value: u64) -> Option<Self> {
+        Some(value)
     }
 }
 
@@ -32,17 +37,29 @@ impl Tunable for u32 {
     fn value(self) -> u64 {
         self.into()
     }
+
+    fn of(value: u64) -> Option<Self> {
+        value.try_into().ok()
+    }
 }
 
 impl Tunable for u16 {
     fn value(self) -> u64 {
         self.into()
     }
+
+    fn of(value: u64) -> Option<Self> {
+        value.try_into().ok()
+    }
 }
 
 impl Tunable for Amount {
     fn value(self) -> u64 {
         self.0
+    }
+
+    fn of(value: u64) -> Option<Self> {
+        Some(Self(value))
     }
 }
 
@@ -68,6 +85,16 @@ macro_rules! params {
             /// Defaults of a local network: short epochs, few targets, nothing lost to a laptop's sleep.
             pub const fn local() -> Self {
                 Self { $($name: $local),* }
+            }
+
+            /// These with one of them changed; none if there is no such one, or its type has no such value.
+            #[must_use]
+            pub fn with(mut self, name: &str, value: u64) -> Option<Self> {
+                match name {
+                    $(stringify!($name) => self.$name = Tunable::of(value)?,)*
+                    _ => return None,
+                }
+                Some(self)
             }
 
             /// Values in the order of [`Self::BOUNDS`]; amounts in base units.
@@ -116,7 +143,7 @@ params! {
     jail_epochs: u32 = 1, 1, 1 => 1_000_000;
     /// Share of a validator's stake that signing two histories burns.
     equivocation_slash_bps: u16 = 1_000, 1_000, 1 => 10_000;
-    /// Price of keeping one MiB of weights for one epoch.
+    /// Price of keeping one MiB of weights for one epoch, for validators that have not voted on it.
     rent_price_per_mib_epoch: Amount = Amount(100_000), Amount(100_000), 0 => 1_000_000_000;
     /// What is off the rent in the first epoch; it shrinks evenly to nothing.
     bootstrap_discount_bps: u16 = 9_000, 0, 0 => 10_000;
@@ -137,6 +164,12 @@ params! {
     emission_divisor: u64 = 3_650, 10_000, 10 => 1_000_000_000;
     /// The validators' share of the emission; the rest is for targets.
     validator_reward_bps: u16 = 2_000, 2_000, 0 => 10_000;
+    /// What a proposal costs that does not pass.
+    proposal_deposit: Amount = Amount::soma(100), Amount::soma(1), 0 => 1_000_000_000_000_000;
+    /// Epochs for which validators vote on a proposal.
+    voting_epochs: u32 = 7, 30, 1 => 1_000_000;
+    /// Epochs for which models migrate to another architecture, extended until enough are ready.
+    migration_epochs: u32 = 14, 3, 2 => 1_000_000;
     /// Fee of every transaction that is not free.
     base_fee: Amount = Amount(1_000), Amount(1_000), 0 => 1_000_000_000;
     /// Fee for every byte of state that a transaction writes.
@@ -146,6 +179,11 @@ params! {
 }
 
 impl Params {
+    /// Name and bounds of a parameter, if there is one of that name.
+    pub fn bounds(name: &str) -> Option<&'static Bounds> {
+        Self::BOUNDS.iter().find(|bounds| bounds.name == name)
+    }
+
     /// Checks every bound.
     ///
     /// # Errors

@@ -7,9 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::action::Finding;
 use crate::genesis::Network;
+use crate::id::ProposalId;
 use crate::params::Params;
 use crate::phase::Phase;
 use crate::pool::{NextCommission, Pool, PoolId, Release, ReleaseCount, Share};
+use crate::proposal::{Migration, OpenProposals, PastArchitecture, Proposal, ProposalCount};
 use crate::state::{Key, Read};
 use crate::validator::{Committee, KeyHolder, LastCommittee, Validator, Validators};
 use crate::{Address, Amount, ConsensusKey, Epoch, Hash, ModelId, TargetId, decimal, hex};
@@ -59,7 +61,8 @@ records! {
     Network = 1, Params = 2, Clock = 3, Supply = 4, ModelCount = 5, Account = 6, Model = 7, Embedding = 8,
     Weights = 9, Commit = 10, Rent = 11, Validators = 12, Validator = 13, BeaconCommit = 14, EpochRecord = 15,
     Target = 16, Candidates = 17, Publication = 18, Verdicts = 19, Won = 20, Share = 21, ReleaseCount = 22,
-    Release = 23, KeyHolder = 24, Committee = 25, LastCommittee = 26,
+    Release = 23, KeyHolder = 24, Committee = 25, LastCommittee = 26, Answers = 27, RentPrice = 28,
+    Proposal = 29, ProposalCount = 30, OpenProposals = 31, Migration = 32, PastArchitecture = 33,
 }
 
 /// Where the competition stands.
@@ -157,6 +160,8 @@ pub struct Model {
     pub status: ModelStatus,
     /// Hash of its current weights.
     pub weights: Option<Hash>,
+    /// Weights that it has revealed for the architecture to come.
+    pub next: Option<NextWeights>,
     /// Epoch in which the current weights were last revealed.
     pub revealed: Epoch,
     /// Epoch since which it has been active without a break.
@@ -165,6 +170,27 @@ pub struct Model {
     pub wins: u32,
     /// All that it has earned, commission included.
     pub earned: Amount,
+}
+
+/// Weights for the architecture to which the network migrates.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+pub struct NextWeights {
+    /// Number of the architecture.
+    pub architecture: u32,
+    /// BLAKE3 of the weights file.
+    pub weights: Hash,
+    /// Epoch in which they were last revealed.
+    pub revealed: Epoch,
+}
+
+impl Model {
+    /// Whether it has revealed weights for an architecture to come.
+    pub fn is_ready_for(&self, architecture: u32) -> bool {
+        self.next
+            .is_some_and(|next| next.architecture == architecture)
+    }
 }
 
 /// A model's specialization: components of a vector of length 32767.
@@ -217,6 +243,8 @@ pub struct Weights {
 pub struct Commit {
     /// Epoch in which it must be revealed.
     pub epoch: Epoch,
+    /// Number of the architecture that it is for.
+    pub architecture: u32,
     /// What the reveal must open; see [`crate::commitment::weights`].
     pub commitment: Hash,
     /// BLAKE3 of the encrypted file.
@@ -248,6 +276,14 @@ pub struct Rent {
     pub holders: Vec<Address>,
 }
 
+/// Validators that have answered an epoch's storage challenge.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Answers(pub Vec<Address>);
+
+/// Price of keeping one MiB for one epoch, in force in the running epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct RentPrice(pub Amount);
+
 /// A validator's randomness for one epoch.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
@@ -264,6 +300,8 @@ pub struct BeaconCommit {
 pub struct EpochRecord {
     /// The epoch.
     pub epoch: Epoch,
+    /// Number of the architecture of its models.
+    pub architecture: u32,
     /// Its randomness: seed of targets and of the scores' directions.
     pub beacon: Hash,
     /// Id of its first target.
@@ -472,9 +510,12 @@ impl Key {
         Self::of("model", &[&id.0.to_le_bytes()])
     }
 
-    /// [`Embedding`] of a model.
-    pub fn embedding(id: ModelId) -> Self {
-        Self::of("embedding", &[&id.0.to_le_bytes()])
+    /// [`Embedding`] of a model for an architecture.
+    pub fn embedding(id: ModelId, architecture: u32) -> Self {
+        Self::of(
+            "embedding",
+            &[&id.0.to_le_bytes(), &architecture.to_le_bytes()],
+        )
     }
 
     /// [`Weights`] that a model has revealed.
@@ -482,14 +523,15 @@ impl Key {
         Self::of("weights", &[&id.0.to_le_bytes(), &weights_hash.0])
     }
 
-    /// [`Commit`] of a model for an epoch.
-    pub fn commit(id: ModelId, epoch: Epoch) -> Self {
-        Self::of("commit", &[&id.0.to_le_bytes(), &epoch.0.to_le_bytes()])
+    /// [`Commit`] of a model for an epoch and an architecture.
+    pub fn commit(id: ModelId, epoch: Epoch, architecture: u32) -> Self {
+        let parts = [id.0, epoch.0, architecture].map(u32::to_le_bytes);
+        Self::of("commit", &[&parts[0], &parts[1], &parts[2]])
     }
 
-    /// [`Rent`] of a model's file.
-    pub fn rent(id: ModelId) -> Self {
-        Self::of("rent", &[&id.0.to_le_bytes()])
+    /// [`Rent`] of a model's file for an architecture.
+    pub fn rent(id: ModelId, architecture: u32) -> Self {
+        Self::of("rent", &[&id.0.to_le_bytes(), &architecture.to_le_bytes()])
     }
 
     /// [`Validators`].
@@ -533,6 +575,41 @@ impl Key {
     /// [`Release`] of an epoch by its number, from 0.
     pub fn release(epoch: Epoch, number: u32) -> Self {
         Self::of("release", &[&epoch.0.to_le_bytes(), &number.to_le_bytes()])
+    }
+
+    /// [`Proposal`].
+    pub fn proposal(id: ProposalId) -> Self {
+        Self::of("proposal", &[&id.0.to_le_bytes()])
+    }
+
+    /// [`ProposalCount`].
+    pub fn proposal_count() -> Self {
+        Self::of("proposal count", &[])
+    }
+
+    /// [`OpenProposals`].
+    pub fn open_proposals() -> Self {
+        Self::of("open proposals", &[])
+    }
+
+    /// [`Migration`].
+    pub fn migration() -> Self {
+        Self::of("migration", &[])
+    }
+
+    /// [`PastArchitecture`] by its number.
+    pub fn architecture(number: u32) -> Self {
+        Self::of("architecture", &[&number.to_le_bytes()])
+    }
+
+    /// [`Answers`] of an epoch.
+    pub fn answers(epoch: Epoch) -> Self {
+        Self::of("answers", &[&epoch.0.to_le_bytes()])
+    }
+
+    /// [`RentPrice`].
+    pub fn rent_price() -> Self {
+        Self::of("rent price", &[])
     }
 
     /// [`BeaconCommit`] of a validator for an epoch.

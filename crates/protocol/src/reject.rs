@@ -3,6 +3,7 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
+use crate::id::ProposalId;
 use crate::phase::Phase;
 use crate::{Address, Amount, Epoch, Hash, ModelId, PoolId, TargetId, decimal};
 
@@ -181,6 +182,51 @@ rejections! {
     BadHeldList { found: u32, max: u32 } = "bad_held_list",
         "a list of {found} files, it must name 1 to {max}",
         "Name each held file once, in several transactions if need be.";
+    /// Nothing is asked.
+    NotChallenged = "not_challenged",
+        "this epoch asks nothing of the validator",
+        "Challenges are drawn with the targets, for validators that are paid for holding a file.";
+    /// Answered before.
+    AlreadyAnswered { epoch: Epoch } = "already_answered",
+        "the challenge of epoch {epoch} is answered already",
+        "Nothing to do.";
+    /// Not the chunk.
+    WrongAnswer { model: ModelId } = "wrong_answer",
+        "this is not the chunk of model {model}'s file that the epoch asks for",
+        "Read the chunk from the encrypted file as it was committed, with its path from the top down.";
+    /// A value outside its bounds.
+    OutOfBounds {
+        name: String,
+        #[serde(with = "decimal")] value: u64,
+        #[serde(with = "decimal")] min: u64,
+        #[serde(with = "decimal")] max: u64,
+    } = "out_of_bounds",
+        "{name} would be {value}, it must be from {min} to {max}",
+        "Choose a value within the bounds; docs/protocol.md lists them.";
+    /// No such parameter.
+    NoSuchParameter { name: String } = "no_such_parameter",
+        "there is no parameter {name:?}",
+        "docs/protocol.md lists the parameters.";
+    /// A migration is under way.
+    MigrationRunning = "migration_running",
+        "the network is migrating to another architecture already",
+        "Propose it again after the switch; `soma vote list` shows the migration.";
+    /// An architecture that cannot be.
+    BadArchitecture { field: String } = "bad_architecture",
+        "the architecture's {field} is not allowed",
+        "See the bounds in docs/protocol.md; a chunk must not be longer than the longest data.";
+    /// Not an architecture for which weights are taken.
+    NoSuchArchitecture { architecture: u32 } = "no_such_architecture",
+        "no weights are taken for architecture {architecture}",
+        "Commit for the architecture in force, or while a migration is under way for the one to come.";
+    /// No such proposal.
+    ProposalNotFound { proposal: ProposalId } = "proposal_not_found",
+        "there is no proposal {proposal}",
+        "See `soma vote list`.";
+    /// Decided before.
+    ProposalDecided { proposal: ProposalId } = "proposal_decided",
+        "proposal {proposal} is decided",
+        "Nothing to do: see `soma vote list`.";
     /// The reveal opens something else.
     CommitmentMismatch = "commitment_mismatch",
         "this does not open the commitment",
@@ -261,8 +307,8 @@ rejections! {
     VerdictNotCommitted { target: TargetId } = "verdict_not_committed",
         "the validator has not committed to a finding on target {target}",
         "Findings are committed to before the attest phase and opened in it.";
-    /// Ids are used up.
+    /// Ids or places are used up.
     Full = "full",
-        "no more models can be registered",
-        "All four billion ids are used.";
+        "there is no room for more",
+        "Wait until a proposal is decided, a validator leaves, or an epoch ends, and try again.";
 }

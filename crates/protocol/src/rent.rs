@@ -5,22 +5,54 @@ use std::collections::BTreeMap;
 use crate::amount::BPS;
 use crate::balance::credit;
 use crate::epoch::Turn;
-use crate::record::{Rent, load};
-use crate::state::Key;
-use crate::{Address, Amount, Epoch, Event, ModelId, Params, view};
+use crate::record::{Rent, RentPrice, load};
+use crate::state::{Key, Read};
+use crate::{Address, Amount, Epoch, Event, ModelId, Params, migration, view};
 
 const MIB: u128 = 1 << 20;
 
 /// Rent due for a file of `size_bytes` that is committed for `epoch`, until its next refresh;
 /// rounded up, so that nothing is kept for free.
-pub fn due(size_bytes: u64, epoch: Epoch, params: &Params) -> Amount {
+pub fn due(size_bytes: u64, epoch: Epoch, price: Amount, params: &Params) -> Amount {
     let bps = u128::from(BPS.saturating_sub(discount_bps(epoch, params)));
     let product = u128::from(size_bytes)
-        .saturating_mul(params.rent_price_per_mib_epoch.0.into())
+        .saturating_mul(price.0.into())
         .saturating_mul(params.refresh_epochs.into())
         .saturating_mul(bps);
     let rent = product.div_ceil(MIB.saturating_mul(BPS.into()));
     Amount(u64::try_from(rent).unwrap_or(u64::MAX))
+}
+
+/// The price in force, per MiB and epoch.
+pub(crate) fn price(state: &dyn Read) -> Amount {
+    let price: Option<RentPrice> = load(state, &Key::rent_price());
+    price.map_or(Amount::ZERO, |RentPrice(price)| price)
+}
+
+/// Counts the standing votes for the epoch that begins: the price at which half of the stake finds
+/// it high enough. Who has not voted stands by the parameter.
+pub(crate) fn count_votes(turn: &mut Turn<'_, '_>) {
+    let default = turn.rules.params.rent_price_per_mib_epoch;
+    let mut votes: Vec<(Amount, Amount)> = view::seated(turn.state)
+        .iter()
+        .map(|one| (one.rent_price.unwrap_or(default), one.pool.stake))
+        .collect();
+    votes.sort_unstable();
+    let median = median(&votes).unwrap_or(default);
+    if median != price(turn.state) {
+        turn.state.save(Key::rent_price(), &RentPrice(median));
+        turn.events.push(Event::RentPriceChanged { price: median });
+    }
+}
+
+/// The least price that, with all below it, has at least half of the stake. `votes` are in order.
+fn median(votes: &[(Amount, Amount)]) -> Option<Amount> {
+    let total: Amount = votes.iter().map(|(_, stake)| *stake).sum();
+    let mut below = Amount::ZERO;
+    votes.iter().find_map(|(price, stake)| {
+        below = below.plus(*stake);
+        (below.times(2) >= total).then_some(*price)
+    })
 }
 
 /// What is off the rent in an epoch: all of `bootstrap_discount_bps` in the first, then evenly less.
@@ -43,11 +75,20 @@ fn installment(rent: &Rent) -> Amount {
     rent.prepaid.over(rent.epochs_left.into())
 }
 
-/// Pays the epoch's rent of every file in equal parts to those who hold it.
+/// Pays the epoch's rent of every file in equal parts to those of its holders that answered the
+/// epoch's challenge; if none did, to the reserve.
 pub(crate) fn pay(turn: &mut Turn<'_, '_>) {
     let mut paid: BTreeMap<Address, Amount> = BTreeMap::new();
-    for id in (1..=view::model_count(turn.state)).map(ModelId) {
-        let Some(mut rent) = load::<Rent>(turn.state, &Key::rent(id)) else {
+    let answered = view::answers(turn.state, turn.clock.epoch);
+    if !answered.is_empty() {
+        turn.state.delete(Key::answers(turn.clock.epoch));
+    }
+    let files: Vec<Key> = (1..=view::model_count(turn.state))
+        .map(ModelId)
+        .flat_map(|id| migration::numbers(turn.state).map(move |number| Key::rent(id, number)))
+        .collect();
+    for key in files {
+        let Some(mut rent) = load::<Rent>(turn.state, &key) else {
             continue;
         };
         if rent.epochs_left == 0 {
@@ -56,10 +97,11 @@ pub(crate) fn pay(turn: &mut Turn<'_, '_>) {
         let total = installment(&rent);
         rent.prepaid = rent.prepaid.less(total);
         rent.epochs_left = rent.epochs_left.saturating_sub(1);
-        turn.state.save(Key::rent(id), &rent);
-        let holders = u64::try_from(rent.holders.len()).unwrap_or(u64::MAX);
+        turn.state.save(key, &rent);
+        let earners = rent.holders.iter().filter(|one| answered.contains(one));
+        let holders = u64::try_from(earners.clone().count()).unwrap_or(u64::MAX);
         let part = total.over(holders);
-        for holder in &rent.holders {
+        for holder in earners {
             let sum = paid.entry(*holder).or_default();
             *sum = sum.plus(part);
         }
@@ -80,7 +122,7 @@ pub(crate) fn pay(turn: &mut Turn<'_, '_>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{discount_bps, due, left_over};
+    use super::{discount_bps, due, left_over, median};
     use crate::record::Rent;
     use crate::{Amount, Epoch, Params};
 
@@ -90,9 +132,33 @@ mod tests {
             bootstrap_discount_bps: 0,
             ..Params::network()
         };
-        assert_eq!(due(1 << 20, Epoch(1), &params), Amount(7 * 100_000));
-        assert_eq!(due(1, Epoch(1), &params), Amount(1));
-        assert_eq!(due(0, Epoch(1), &params), Amount(0));
+        assert_eq!(
+            due(1 << 20, Epoch(1), Amount(100_000), &params),
+            Amount(7 * 100_000)
+        );
+        assert_eq!(due(1, Epoch(1), Amount(100_000), &params), Amount(1));
+        assert_eq!(due(0, Epoch(1), Amount(100_000), &params), Amount(0));
+    }
+
+    #[test]
+    fn the_price_is_the_median_by_stake() {
+        let votes = |list: &[(u64, u64)]| -> Vec<(Amount, Amount)> {
+            let pairs = list.iter();
+            pairs
+                .map(|(price, stake)| (Amount(*price), Amount(*stake)))
+                .collect()
+        };
+        assert_eq!(median(&[]), None);
+        assert_eq!(median(&votes(&[(5, 1)])), Some(Amount(5)));
+        assert_eq!(
+            median(&votes(&[(1, 1), (2, 1), (1_000, 1)])),
+            Some(Amount(2))
+        );
+        assert_eq!(
+            median(&votes(&[(1, 1), (2, 1), (1_000, 3)])),
+            Some(Amount(1_000))
+        );
+        assert_eq!(median(&votes(&[(1, 2), (9, 2)])), Some(Amount(1)));
     }
 
     #[test]

@@ -4,10 +4,10 @@
 use crate::Amount;
 use crate::balance::credit;
 use crate::epoch::Turn;
-use crate::record::{Model, ModelStatus, Rent, load};
+use crate::record::{Model, ModelStatus};
 use crate::state::{Draft, Key, Read};
 use crate::validator::{Validator, ValidatorStatus};
-use crate::{Event, ModelId};
+use crate::{Event, ModelId, migration};
 
 /// Slashes a model. One that has lost everything is closed: it is retired at once.
 pub(crate) fn model(turn: &mut Turn<'_, '_>, model: &mut Model, bps: u16) {
@@ -33,13 +33,16 @@ pub(crate) fn model(turn: &mut Turn<'_, '_>, model: &mut Model, bps: u16) {
 
 /// Forgets the rent and the specialization of a model that is gone; returns the rent that is left.
 pub(crate) fn forget_files(state: &mut Draft<'_>, id: ModelId) -> Amount {
-    let left = load::<Rent>(state, &Key::rent(id)).map_or(Amount::ZERO, |rent| rent.prepaid);
-    for key in [Key::rent(id), Key::embedding(id)] {
+    let numbers = migration::numbers(state);
+    for number in numbers.clone() {
+        let key = Key::embedding(id, number);
         if state.get(&key).is_some() {
             state.delete(key);
         }
     }
-    left
+    numbers
+        .map(|number| migration::take_rent(state, id, number))
+        .sum()
 }
 
 /// Slashes a validator and saves it. One that has lost everything is expelled.

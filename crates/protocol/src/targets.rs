@@ -68,6 +68,7 @@ pub(crate) fn draw(turn: &mut Turn<'_, '_>, beacon: Hash, opened: Vec<Address>) 
     };
     let record = EpochRecord {
         epoch,
+        architecture: turn.rules.network.architecture_number,
         beacon,
         first_target: turn.clock.next_target,
         targets: count,

@@ -50,6 +50,8 @@ pub struct Validator {
     pub commission_bps: u16,
     /// Takes the place of the commission in a later epoch.
     pub next_commission: Option<NextCommission>,
+    /// Its standing vote on the price of keeping files, per MiB and epoch.
+    pub rent_price: Option<Amount>,
     /// Whether it wants a seat and may have one.
     pub status: ValidatorStatus,
     /// Epoch since which it has been registered.

@@ -1,13 +1,14 @@
 //! Typed reads of a state, for APIs and commands. They say what is there and change nothing.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::actions::left_over;
 use crate::apply::{self, clock};
+use crate::architecture::ArchitectureSpec;
+use crate::id::ProposalId;
 use crate::params::Params;
 use crate::pool::{PoolId, Share};
+use crate::proposal::{Migration, Proposal, ProposalCount};
 use crate::record::{
     Account, BeaconCommit, Candidate, Clock, Commit, Embedding, EpochRecord, Model, ModelCount,
     Publication, Rent, Supply, Target, Verdicts, Weights, load,
@@ -15,8 +16,8 @@ use crate::record::{
 use crate::state::{Key, Read};
 use crate::validator::{self as validators, Validator};
 use crate::{
-    Address, Amount, Epoch, Hash, ModelId, Network, TargetId, balance, epoch, rent as rents,
-    targets,
+    Address, Amount, Epoch, Hash, ModelId, Network, TargetId, balance, epoch, governance,
+    migration, rent as rents, targets,
 };
 
 /// What to know of a chain at once.
@@ -101,7 +102,8 @@ pub fn models(
 
 /// A model's specialization.
 pub fn embedding(state: &dyn Read, id: ModelId) -> Option<Vec<i16>> {
-    load(state, &Key::embedding(id)).map(|Embedding(embedding)| embedding)
+    load(state, &Key::embedding(id, migration::current(state)))
+        .map(|Embedding(embedding)| embedding)
 }
 
 /// Weights that a model has revealed.
@@ -109,29 +111,45 @@ pub fn weights(state: &dyn Read, id: ModelId, weights_hash: &Hash) -> Option<Wei
     load(state, &Key::weights(id, weights_hash))
 }
 
-/// A model's commit for an epoch.
+/// A model's commit for an epoch, for the architecture in force.
 pub fn commit(state: &dyn Read, id: ModelId, epoch: Epoch) -> Option<Commit> {
-    load(state, &Key::commit(id, epoch))
+    load(state, &Key::commit(id, epoch, migration::current(state)))
 }
 
-/// Commits of all models for an epoch, in the order of ids.
-pub fn commits(state: &dyn Read, epoch: Epoch) -> BTreeMap<ModelId, Commit> {
-    (1..=model_count(state))
-        .filter_map(|id| Some((ModelId(id), commit(state, ModelId(id), epoch)?)))
+/// A model's commits for an epoch: for the architecture in force, then for the one to come.
+pub fn commits_of(state: &dyn Read, id: ModelId, epoch: Epoch) -> Vec<Commit> {
+    migration::numbers(state)
+        .filter_map(|number| load(state, &Key::commit(id, epoch, number)))
         .collect()
 }
 
-/// Rent paid ahead for a model.
+/// Commits of all models for an epoch, in the order of ids.
+pub fn commits(state: &dyn Read, epoch: Epoch) -> Vec<(ModelId, Commit)> {
+    (1..=model_count(state))
+        .map(ModelId)
+        .flat_map(|id| {
+            let commits = commits_of(state, id, epoch).into_iter();
+            commits.map(move |commit| (id, commit))
+        })
+        .collect()
+}
+
+/// Rent paid ahead for a model's file of the architecture in force.
 pub fn rent(state: &dyn Read, id: ModelId) -> Option<Rent> {
-    load(state, &Key::rent(id))
+    load(state, &Key::rent(id, migration::current(state)))
 }
 
 /// What committing a file of `size_bytes` for the next epoch would cost: the rent that is due, and
 /// what of it the owner would pay now.
-pub fn commit_cost(state: &dyn Read, id: ModelId, size_bytes: u64) -> (Amount, Amount) {
+pub fn commit_cost(
+    state: &dyn Read,
+    id: ModelId,
+    architecture: u32,
+    size_bytes: u64,
+) -> (Amount, Amount) {
     let next = clock(state).epoch.next();
-    let due = rents::due(size_bytes, next, &apply::params(state));
-    (due, due.less(left_over(state, id)))
+    let due = rents::due(size_bytes, next, rents::price(state), &apply::params(state));
+    (due, due.less(left_over(state, id, architecture)))
 }
 
 /// The validators with a seat, in the order of seats: those whose stake votes and audits.
@@ -147,6 +165,46 @@ pub fn registered(state: &dyn Read) -> Vec<Validator> {
 /// A validator, also one that has left.
 pub fn validator(state: &dyn Read, address: &Address) -> Option<Validator> {
     validators::validator(state, address)
+}
+
+/// Validators that have answered an epoch's storage challenge.
+pub fn answers(state: &dyn Read, epoch: Epoch) -> Vec<Address> {
+    load(state, &Key::answers(epoch)).map_or(Vec::new(), |crate::record::Answers(list)| list)
+}
+
+/// Price of keeping one MiB for one epoch: the median by stake of the validators' votes.
+pub fn rent_price(state: &dyn Read) -> Amount {
+    rents::price(state)
+}
+
+/// An architecture by its number: in force, to come, or past.
+pub fn architecture(state: &dyn Read, number: u32) -> Option<ArchitectureSpec> {
+    migration::architecture(state, number)
+}
+
+/// Public weights of a model for an architecture, in force or to come.
+pub fn weights_for(state: &dyn Read, model: &Model, architecture: u32) -> Option<Weights> {
+    migration::weights(state, model, architecture)
+}
+
+/// The migration to another architecture, if one is under way.
+pub fn migration(state: &dyn Read) -> Option<Migration> {
+    load(state, &Key::migration())
+}
+
+/// A proposal.
+pub fn proposal(state: &dyn Read, id: ProposalId) -> Option<Proposal> {
+    load(state, &Key::proposal(id))
+}
+
+/// How many proposals have ever been made; their ids are 1 to this.
+pub fn proposal_count(state: &dyn Read) -> u32 {
+    load(state, &Key::proposal_count()).map_or(0, |ProposalCount(count)| count)
+}
+
+/// The seated stake that approves a proposal now, and all seated stake.
+pub fn approval(state: &dyn Read, proposal: &Proposal) -> (Amount, Amount) {
+    governance::stakes(state, proposal)
 }
 
 /// What somebody has in a pool.
@@ -181,11 +239,8 @@ pub fn targets(state: &dyn Read, id: Epoch) -> Vec<Target> {
 /// A target's direction.
 pub fn direction(state: &dyn Read, target: &Target) -> Option<Vec<i16>> {
     let record = epoch(state, target.epoch)?;
-    Some(targets::direction(
-        &record.beacon,
-        target.id,
-        apply::network(state).architecture.dim,
-    ))
+    let dim = architecture(state, record.architecture)?.dim;
+    Some(targets::direction(&record.beacon, target.id, dim))
 }
 
 /// A target's candidates, closest first; none once it is settled.

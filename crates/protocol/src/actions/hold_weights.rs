@@ -1,11 +1,12 @@
 //! A validator's word that it holds committed files. A commit needs the word of more than a third
-//! of the stake, so of one honest holder at least, before its epoch begins.
+//! of the stake, so of one honest holder at least, before its epoch begins. Who comes later says the
+//! same of files in use, and is paid rent from then on.
 
 use crate::action::{HELD_MAX, Held};
 use crate::apply::Context;
-use crate::record::{Commit, load};
+use crate::record::{Rent, load};
 use crate::state::Key;
-use crate::{Epoch, Event, Rejection};
+use crate::{Address, Epoch, Event, Hash, ModelId, Rejection, migration, view};
 
 use super::check_epoch;
 
@@ -28,22 +29,58 @@ pub(crate) fn apply(
         ciphertext_hash,
     } in held
     {
-        let key = Key::commit(model, epoch);
-        let commit: Option<Commit> = load(&context.state, &key);
-        let mut commit = commit.ok_or(Rejection::CommitNotFound { model, epoch })?;
-        if commit.ciphertext_hash != ciphertext_hash {
-            return Err(Rejection::OtherFileCommitted { model });
-        }
-        if commit.holders.contains(&validator) {
-            return Err(Rejection::AlreadyHeld { model });
-        }
-        commit.holders.push(validator);
-        context.state.save(key, &commit);
+        hold(context, model, epoch, &ciphertext_hash, validator)?;
         context.events.push(Event::WeightsHeld {
             model,
             epoch,
             validator,
         });
     }
+    Ok(())
+}
+
+/// Adds the validator to the holders of a committed file, or of the file that is in use.
+fn hold(
+    context: &mut Context<'_>,
+    model: ModelId,
+    epoch: Epoch,
+    file: &Hash,
+    validator: Address,
+) -> Result<(), Rejection> {
+    let commits = view::commits_of(&context.state, model, epoch);
+    let meant = commits.iter().find(|one| one.ciphertext_hash == *file);
+    if let Some(mut commit) = meant.cloned() {
+        join(&mut commit.holders, model, validator)?;
+        let key = Key::commit(model, epoch, commit.architecture);
+        context.state.save(key, &commit);
+        return Ok(());
+    }
+    let record = view::model(&context.state, model);
+    let is_in_use = |number: &u32| {
+        let weights = record
+            .as_ref()
+            .and_then(|record| migration::weights(&context.state, record, *number));
+        weights.is_some_and(|weights| weights.ciphertext_hash == *file)
+    };
+    let number = migration::numbers(&context.state).find(is_in_use);
+    let key = number.map(|number| Key::rent(model, number));
+    let rent = key.and_then(|key| Some((key, load::<Rent>(&context.state, &key)?)));
+    let Some((key, mut rent)) = rent else {
+        return Err(if commits.is_empty() {
+            Rejection::CommitNotFound { model, epoch }
+        } else {
+            Rejection::OtherFileCommitted { model }
+        });
+    };
+    join(&mut rent.holders, model, validator)?;
+    context.state.save(key, &rent);
+    Ok(())
+}
+
+fn join(holders: &mut Vec<Address>, model: ModelId, validator: Address) -> Result<(), Rejection> {
+    if holders.contains(&validator) {
+        return Err(Rejection::AlreadyHeld { model });
+    }
+    holders.push(validator);
     Ok(())
 }

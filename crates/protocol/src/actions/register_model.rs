@@ -56,6 +56,7 @@ pub(crate) fn apply(
         pool: Pool::begin(stake),
         status: ModelStatus::Registered,
         weights: None,
+        next: None,
         revealed: Epoch(0),
         activated: Epoch(0),
         wins: 0,

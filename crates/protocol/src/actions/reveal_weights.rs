@@ -3,9 +3,9 @@
 use crate::apply::Context;
 use crate::balance::credit;
 use crate::commitment::{self, WeightsOpening};
-use crate::record::{Age, Commit, Embedding, Model, ModelStatus, Rent, Weights, load};
+use crate::record::{Age, Commit, Embedding, Model, ModelStatus, NextWeights, Rent, Weights, load};
 use crate::state::Key;
-use crate::{Amount, Event, Hash, ModelId, Rejection};
+use crate::{Amount, Event, Hash, ModelId, Rejection, migration, view};
 
 /// Length of an embedding and of a target's direction.
 pub(crate) const UNIT: u64 = 32_767;
@@ -54,10 +54,6 @@ pub(crate) fn apply(
             phase: context.clock.phase,
         });
     }
-    let key = Key::commit(id, epoch);
-    let commit: Option<Commit> = load(&context.state, &key);
-    let commit = commit.ok_or(Rejection::CommitNotFound { model: id, epoch })?;
-    check_embedding(content.embedding, context.rules.network.architecture.dim)?;
     let opening = WeightsOpening {
         model: id,
         owner: &model.owner,
@@ -66,30 +62,49 @@ pub(crate) fn apply(
         key: content.key,
         embedding: content.embedding,
     };
-    if commitment::weights(&context.rules.network.chain_id, &opening) != commit.commitment {
+    let opened = commitment::weights(&context.rules.network.chain_id, &opening);
+    let commits = view::commits_of(&context.state, id, epoch);
+    let meant = commits.iter().find(|commit| commit.commitment == opened);
+    let commit = meant.or(commits.first()).cloned();
+    let commit = commit.ok_or(Rejection::CommitNotFound { model: id, epoch })?;
+    let number = commit.architecture;
+    let dim = migration::architecture(&context.state, number).map_or(0, |spec| spec.dim);
+    check_embedding(content.embedding, dim)?;
+    if commit.commitment != opened {
         return Err(Rejection::CommitmentMismatch);
     }
+    let key = Key::commit(id, epoch, number);
     context.state.delete(key);
-    context
-        .state
-        .save(Key::embedding(id), &Embedding(content.embedding.to_vec()));
+    context.state.save(
+        Key::embedding(id, number),
+        &Embedding(content.embedding.to_vec()),
+    );
     save_weights(context, id, content, &commit);
     replace_rent(context, &model, commit);
-    if matches!(
-        model.status,
-        ModelStatus::Registered | ModelStatus::Inactive
-    ) {
-        model.status = ModelStatus::Active;
-        model.activated = epoch;
+    if number == context.rules.network.architecture_number {
+        if matches!(
+            model.status,
+            ModelStatus::Registered | ModelStatus::Inactive
+        ) {
+            model.status = ModelStatus::Active;
+            model.activated = epoch;
+        }
+        model.weights = Some(*content.weights_hash);
+        model.revealed = epoch;
+    } else {
+        model.next = Some(NextWeights {
+            architecture: number,
+            weights: *content.weights_hash,
+            revealed: epoch,
+        });
     }
-    model.weights = Some(*content.weights_hash);
-    model.revealed = epoch;
     context.state.save(Key::model(id), &model);
     let weights_hash = *content.weights_hash;
     context.events.push(Event::WeightsRevealed {
         model: id,
         epoch,
         weights_hash,
+        architecture: number,
     });
     Ok(())
 }
@@ -116,7 +131,7 @@ fn save_weights(context: &mut Context<'_>, id: ModelId, content: &Content<'_>, c
 /// The new file's rent: what is left of the old file's, and what the commit paid. What exceeds the
 /// rent that is due returns to the owner.
 fn replace_rent(context: &mut Context<'_>, model: &Model, commit: Commit) {
-    let key = Key::rent(model.id);
+    let key = Key::rent(model.id, commit.architecture);
     let old = load::<Rent>(&context.state, &key).map_or(Amount::ZERO, |rent| rent.prepaid);
     let available = old.plus(commit.paid);
     let rent = Rent {

@@ -1,0 +1,34 @@
+//! A validator votes on a proposal. Its last vote counts, with the stake that it has when votes are
+//! counted.
+
+use crate::apply::Context;
+use crate::id::ProposalId;
+use crate::proposal::{CastVote, ProposalStatus};
+use crate::state::Key;
+use crate::{Event, Rejection, view};
+
+pub(crate) fn apply(
+    context: &mut Context<'_>,
+    id: ProposalId,
+    approve: bool,
+) -> Result<(), Rejection> {
+    let validator = context.validator()?.address;
+    let proposal = view::proposal(&context.state, id);
+    let mut proposal = proposal.ok_or(Rejection::ProposalNotFound { proposal: id })?;
+    if proposal.status != ProposalStatus::Open {
+        return Err(Rejection::ProposalDecided { proposal: id });
+    }
+    let vote = CastVote { validator, approve };
+    let mut votes = proposal.votes.iter_mut();
+    match votes.find(|vote| vote.validator == validator) {
+        Some(earlier) => *earlier = vote,
+        None => proposal.votes.push(vote),
+    }
+    context.state.save(Key::proposal(id), &proposal);
+    context.events.push(Event::VoteCast {
+        proposal: id,
+        validator,
+        approve,
+    });
+    Ok(())
+}
