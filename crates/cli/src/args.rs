@@ -108,6 +108,15 @@ pub(crate) enum Command {
     Balance(commands::account::Balance),
     /// Send SOMA.
     Send(commands::account::Send),
+    /// Put money behind models and validators, and take it back.
+    #[command(subcommand)]
+    Stake(commands::stake::Stake),
+    /// List validators, and run one.
+    #[command(subcommand)]
+    Validator(commands::validator::Validator),
+    /// Propose changes and vote on them.
+    #[command(subcommand)]
+    Vote(commands::vote::Vote),
     /// Show the network at a glance.
     Status(commands::status::Status),
     /// Explain an error code.

@@ -328,6 +328,10 @@ const COMMANDS: &[(&str, &str)] = &[
     ),
     ("no_weights", "The model has not revealed any weights yet."),
     (
+        "no_migration",
+        "The network is not migrating to another architecture; `soma vote list` shows it while it does.",
+    ),
+    (
         "not_owner",
         "The model belongs to another key. Name the owner's with --key.",
     ),

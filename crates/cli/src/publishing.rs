@@ -13,7 +13,7 @@ use soma_sdk::due::{Due, Reveal};
 use soma_sdk::secret::Secret;
 use soma_sdk::sender::Sender;
 use soma_sdk::spool::{Outcome, Spool};
-use soma_sdk::types::{Model, Weights};
+use soma_sdk::types::{Commit, Model, Weights};
 
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -28,6 +28,8 @@ pub(crate) struct Offer<'a> {
     pub(crate) file: &'a Path,
     pub(crate) weights_hash: Hash,
     pub(crate) embedding: Vec<i16>,
+    /// Number of the architecture that they are for.
+    pub(crate) architecture: u32,
 }
 
 /// Commits for the next epoch and hands the encrypted file to the node. Returns the epoch of the
@@ -48,6 +50,7 @@ pub(crate) async fn commit(
     let reveal = Reveal {
         chain: sender.chain(),
         model: offer.model,
+        architecture: offer.architecture,
         owner: sender.address(),
         epoch: Epoch(clock.epoch + 1),
         key,
@@ -74,7 +77,7 @@ pub(crate) async fn commit(
         })
         .await?;
     bar.finish_and_clear();
-    held(sender, offer.model, epoch, output).await?;
+    held(sender, (offer.model, sealed.ciphertext_hash), epoch, output).await?;
     Ok(epoch)
 }
 
@@ -86,11 +89,8 @@ fn seal(
     offer: &Offer<'_>,
     output: &Output,
 ) -> Result<(Sealed, Secret, std::path::PathBuf)> {
-    if let Some(weights) = model
-        .weights
-        .as_ref()
-        .filter(|w| w.hash.0 == offer.weights_hash)
-    {
+    let mut public = model.weights.iter().chain(&model.next);
+    if let Some(weights) = public.find(|one| one.hash.0 == offer.weights_hash) {
         let Weights {
             size_bytes,
             ciphertext_hash,
@@ -127,11 +127,17 @@ fn seal(
 }
 
 /// Waits until enough validators have attested that they hold the file.
-async fn held(sender: &Sender, id: ModelId, epoch: Epoch, output: &Output) -> Result {
+async fn held(
+    sender: &Sender,
+    (id, file): (ModelId, Hash),
+    epoch: Epoch,
+    output: &Output,
+) -> Result {
     let spinner = output.spinner("waiting for validators to hold the file");
     loop {
         let model = sender.client().model(id).await?;
-        match model.commits.iter().find(|commit| commit.epoch == epoch.0) {
+        let ours = |commit: &&Commit| commit.epoch == epoch.0 && commit.ciphertext_hash.0 == file;
+        match model.commits.iter().find(ours) {
             Some(commit) if commit.held => break,
             Some(_) => tokio::time::sleep(PAUSE).await,
             None => {

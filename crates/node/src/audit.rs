@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use soma_model::{Architecture, Directions, Engine, KernelChoice, Weights, distance_squared};
 use soma_protocol::record::{Candidate, Routed, TargetStatus};
-use soma_protocol::{Finding, Hash, Read, TargetId, Verdict, commitment, view};
+use soma_protocol::{ArchitectureSpec, Finding, Hash, Read, TargetId, Verdict, commitment, view};
 
 use crate::bell::Bell;
 use crate::error::NodeError;
@@ -86,6 +86,8 @@ impl Audits {
 
 /// Everything an audit compares, from one state.
 struct Case {
+    /// Of the epoch that drew the target.
+    architecture: ArchitectureSpec,
     seed: Hash,
     direction: Vec<i16>,
     data: Vec<u8>,
@@ -105,8 +107,10 @@ impl Case {
             .get(usize::try_from(rank).ok()?)
             .copied()?;
         let publication = view::publication(state, target.id)?;
+        let epoch = view::epoch(state, target.epoch)?;
         Some(Self {
-            seed: view::epoch(state, target.epoch)?.beacon,
+            architecture: view::architecture(state, epoch.architecture)?,
+            seed: epoch.beacon,
             direction: view::direction(state, &target)?,
             data: publication.data,
             claim,
@@ -118,23 +122,17 @@ impl Case {
 
 /// Re-scores published wins with its own model engine.
 pub(crate) struct Auditor {
-    architecture: Architecture,
     engine: Engine,
     open: BTreeMap<Hash, Weights>,
 }
 
 impl Auditor {
-    /// An auditor for models of one architecture, on `threads` threads (0: one for each CPU).
+    /// An auditor on `threads` threads (0: one for each CPU).
     ///
     /// # Errors
     /// When this machine cannot run the kernel.
-    pub(crate) fn new(
-        architecture: Architecture,
-        kernel: KernelChoice,
-        threads: usize,
-    ) -> Result<Self, NodeError> {
+    pub(crate) fn new(kernel: KernelChoice, threads: usize) -> Result<Self, NodeError> {
         Ok(Self {
-            architecture,
             engine: Engine::new(kernel, threads)?,
             open: BTreeMap::new(),
         })
@@ -145,10 +143,11 @@ impl Auditor {
     /// # Errors
     /// When a file is missing or unreadable here; that is nobody's fault, and the audit is tried again.
     fn audit(&mut self, files: &WeightsStore, case: &Case) -> Result<Finding, NodeError> {
-        let directions = Directions::new(&self.architecture, case.seed.0);
+        let architecture = crate::architecture(&case.architecture)?;
+        let directions = Directions::new(&architecture, case.seed.0);
         let mut scores = Vec::with_capacity(case.routed.len());
         for routed in &case.routed {
-            self.open(files, &routed.weights_hash)?;
+            self.open(files, &routed.weights_hash, &architecture)?;
             let weights = self.open.get(&routed.weights_hash);
             let report = weights.and_then(|weights| {
                 soma_model::score(&self.engine, weights, &case.data, &directions).ok()
@@ -188,7 +187,12 @@ impl Auditor {
     }
 
     /// Opens the weights of a routed model; they stay closed when what its owner published is not a model.
-    fn open(&mut self, files: &WeightsStore, weights_hash: &Hash) -> Result<(), NodeError> {
+    fn open(
+        &mut self,
+        files: &WeightsStore,
+        weights_hash: &Hash,
+        architecture: &Architecture,
+    ) -> Result<(), NodeError> {
         if self.open.contains_key(weights_hash) {
             return Ok(());
         }
@@ -198,7 +202,7 @@ impl Auditor {
             Err(NodeError::WeightsMismatch { .. }) => return files.check_ciphertext(weights_hash),
             path => path?,
         };
-        match Weights::open(&path, Some(&self.architecture)) {
+        match Weights::open(&path, Some(architecture)) {
             Ok(weights) if weights.hash() != weights_hash.0 => {
                 return Err(files.drop_plain(weights_hash, Hash(weights.hash())));
             }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use soma_protocol::action::HELD_MAX;
 use soma_protocol::record::{Attestation, TargetStatus};
+use soma_protocol::storage::{self, Challenge};
 use soma_protocol::validator::{Validator, ValidatorStatus};
 use soma_protocol::{
     Action, Address, Amount, Epoch, Hash, Held, Phase, Read, SecretKey, TargetId, Transaction,
@@ -16,6 +17,7 @@ use soma_protocol::{
 };
 
 use crate::audit::Subject;
+use crate::challenge;
 use crate::node::{Shared, now_ms};
 
 /// Looks at the state at least this often, in case a file was put in place by hand.
@@ -29,6 +31,7 @@ const VALID_MS: u64 = 60_000;
 pub(crate) fn run(node: &Arc<Shared>) {
     let mut sent = BTreeMap::new();
     let mut swept = Epoch(0);
+    let mut challenged = Challenged::default();
     while !node.is_closed() {
         node.follow_files();
         let epoch = node.read(|state, _| view::chain(state).clock.epoch);
@@ -40,25 +43,58 @@ pub(crate) fn run(node: &Arc<Shared>) {
         }
         node.audits
             .follow(node.read(|state, _| published(state, &node.address)));
+        if let Some(action) = challenged.answer(node) {
+            send(node, &mut sent, vec![action]);
+        }
         send_due(node, &mut sent);
         node.follow.bell.wait(ROUND);
     }
 }
 
-/// Sends what is due and was not sent lately.
+/// The answer to the epoch's challenge, computed once: it takes reading a whole file.
+#[derive(Default)]
+struct Challenged(Option<(Epoch, Challenge, Action)>);
+
+impl Challenged {
+    /// The answer that is due, if one is. A file that cannot be read is tried again the next time.
+    fn answer(&mut self, node: &Shared) -> Option<Action> {
+        let (epoch, asked) = node.read(|state, _| unanswered(node, state))?;
+        let known = self.0.take().filter(|one| (one.0, one.1) == (epoch, asked));
+        if known.is_none() {
+            match challenge::answer(&node.weights, epoch, &asked) {
+                Ok(action) => self.0 = Some((epoch, asked, action)),
+                Err(error) => {
+                    tracing::warn!(model = asked.model.0, %error, "challenge not answered")
+                }
+            }
+        } else {
+            self.0 = known;
+        }
+        self.0.as_ref().map(|(_, _, action)| action.clone())
+    }
+}
+
+/// Sends what is due.
 fn send_due(node: &Shared, sent: &mut BTreeMap<Hash, Instant>) {
-    sent.retain(|_, at| at.elapsed() < PATIENCE);
-    let (mut due, nonce, timestamp_ms) = node.read(|state, _| {
+    let due = node.read(|state, _| {
         let holds = |hash: &Hash| node.weights.holds(hash);
         let mut due = due(state, &node.key, holds);
         due.extend(verdicts(node, state));
+        due
+    });
+    send(node, sent, due);
+}
+
+/// Sends what was not sent lately.
+fn send(node: &Shared, sent: &mut BTreeMap<Hash, Instant>, mut due: Vec<Action>) {
+    sent.retain(|_, at| at.elapsed() < PATIENCE);
+    due.retain(|action| !sent.contains_key(&name(action)));
+    let (nonce, timestamp_ms) = node.read(|state, _| {
         (
-            due,
             view::account(state, &node.address).nonce,
             view::chain(state).clock.phase_started_ms,
         )
     });
-    due.retain(|action| !sent.contains_key(&name(action)));
     for action in due {
         let key = name(&action);
         let transaction = Transaction {
@@ -126,7 +162,7 @@ fn due(state: &dyn Read, key: &SecretKey, holds: impl Fn(&Hash) -> bool) -> Vec<
     if !soma_protocol::committee(state).seats_validator(&me) {
         return due;
     }
-    let held: Vec<Held> = view::commits(state, next)
+    let mut held: Vec<Held> = view::commits(state, next)
         .into_iter()
         .filter(|(_, commit)| !commit.holders.contains(&me) && holds(&commit.ciphertext_hash))
         .map(|(model, commit)| Held {
@@ -134,11 +170,34 @@ fn due(state: &dyn Read, key: &SecretKey, holds: impl Fn(&Hash) -> bool) -> Vec<
             ciphertext_hash: commit.ciphertext_hash,
         })
         .collect();
+    held.extend(paid_files(state, &me, &holds));
     due.extend(held.chunks(HELD_MAX).map(|held| Action::HoldWeights {
         epoch: next,
         held: held.to_vec(),
     }));
     due
+}
+
+/// Files in use whose rent this validator would be paid for, if it said that it holds them.
+fn paid_files(state: &dyn Read, me: &Address, holds: &impl Fn(&Hash) -> bool) -> Vec<Held> {
+    let held = view::models(state, 1..=u32::MAX).filter_map(|model| {
+        let rent = view::rent(state, model.id)?;
+        let paid = rent.prepaid > Amount::ZERO && !rent.holders.contains(me);
+        let weights = view::weights(state, model.id, &model.weights.filter(|_| paid)?)?;
+        holds(&weights.ciphertext_hash).then_some(Held {
+            model: model.id,
+            ciphertext_hash: weights.ciphertext_hash,
+        })
+    });
+    held.collect()
+}
+
+/// What the running epoch asks this validator to show, if it has not yet and could.
+fn unanswered(node: &Shared, state: &dyn Read) -> Option<(Epoch, Challenge)> {
+    let epoch = view::chain(state).clock.epoch;
+    let asked = storage::challenge(state, &node.address)?;
+    let open = !storage::has_answered(state, epoch, &node.address);
+    (open && node.weights.holds(&asked.ciphertext_hash)).then_some((epoch, asked))
 }
 
 /// How many transactions the node's validator still owes at this state, audits that are running included.
@@ -155,7 +214,8 @@ pub(crate) fn owed(node: &Shared, state: &dyn Read) -> usize {
             .count(),
         _ => 0,
     };
-    audits + due(state, &node.key, |hash| node.weights.holds(hash)).len()
+    let answers = usize::from(unanswered(node, state).is_some());
+    answers + audits + due(state, &node.key, |hash| node.weights.holds(hash)).len()
 }
 
 /// Published wins of the last epoch on which this validator has not shown its finding.

@@ -6,6 +6,7 @@
 mod architecture;
 mod audit;
 mod bell;
+mod challenge;
 pub mod config;
 mod duties;
 mod error;

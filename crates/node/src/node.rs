@@ -247,13 +247,13 @@ impl Drop for Node {
 /// # Errors
 /// [`NodeError::PortInUse`] before anything else is touched; what the state folder, the genesis or the engine refuse.
 pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
-    let architecture = crate::architecture(&config.genesis.architecture)?;
+    crate::architecture(&config.genesis.architecture)?;
     let listener = http::listen(config.api)?;
     let api = listener.local_addr().map_err(|source| NodeError::Listen {
         address: config.api,
         source,
     })?;
-    let auditor = Auditor::new(architecture, config.kernel, config.audit_threads)?;
+    let auditor = Auditor::new(config.kernel, config.audit_threads)?;
     let limits = config.clients;
     let shared = Arc::new(open(config)?);
     shared.follow_files();

@@ -69,6 +69,8 @@ impl Needed {
             if model.status == ModelStatus::Active {
                 needed.reveal(state, model.id, model.weights.as_ref());
             }
+            let next = model.next.map(|next| next.weights);
+            needed.reveal(state, model.id, next.as_ref());
         }
         for epoch in [epoch.saturating_sub(1), epoch] {
             for target in view::targets(state, Epoch(epoch)) {
@@ -497,8 +499,8 @@ impl Upload {
 
 /// An open weights file, as ciphertext or decrypted on the fly.
 pub(crate) struct WeightsFile {
-    file: File,
-    path: PathBuf,
+    pub(crate) file: File,
+    pub(crate) path: PathBuf,
     size_bytes: u64,
     key: Option<Secret>,
 }

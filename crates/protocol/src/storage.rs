@@ -157,6 +157,7 @@ pub fn path<E>(
 }
 
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "small numbers of a test")]
 mod tests {
     use super::{CHUNK_BYTES, Challenge, path, verifies};
     use crate::{Hash, ModelId};

@@ -19,6 +19,7 @@ use crate::types::{
     Account, ApiError, Batch, BatchAnswer, Block, Epoch, Model, Page, Receipt, Status, Submitted,
     Target, Transaction, Vector,
 };
+use crate::validators::{Governance, Stake, Validator};
 
 /// How long a node may take to accept a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -80,6 +81,30 @@ impl Client {
     /// Any [`SdkError`] of a request: no answer, a refusal, an answer that makes no sense.
     pub async fn status(&self) -> Result<Status, SdkError> {
         self.get(routes::STATUS).await
+    }
+
+    /// The validators, with a seat or without.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn validators(&self) -> Result<Vec<Validator>, SdkError> {
+        self.get(routes::VALIDATORS).await
+    }
+
+    /// What an account has behind models and validators.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn stakes(&self, address: Address) -> Result<Vec<Stake>, SdkError> {
+        self.get(&routes::path(routes::STAKES, address)).await
+    }
+
+    /// Proposals, the migration under way, and the price of keeping files.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn governance(&self) -> Result<Governance, SdkError> {
+        self.get(routes::GOVERNANCE).await
     }
 
     /// The parameters in force.

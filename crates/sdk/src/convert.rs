@@ -14,6 +14,7 @@ use crate::types::{
     Receipt, Rejection, Returned, Routed, Supply, Target, TargetStatus, Transaction,
     TransactionState, Vector, Weights,
 };
+use crate::validators::Rent;
 
 impl From<Amount> for U64 {
     fn from(amount: Amount) -> Self {
@@ -79,9 +80,10 @@ impl Model {
         let model = view::model(state, id)?;
         let refresh_epochs = view::chain(state).params.refresh_epochs;
         let now = view::chain(state).clock.epoch;
-        let commits = [now, now.next()]
-            .into_iter()
-            .filter_map(|epoch| Commit::read(state, id, epoch));
+        let commits = [now, now.next()].into_iter().flat_map(|epoch| {
+            let commits = view::commits_of(state, id, epoch).into_iter();
+            commits.map(|commit| Commit::new(state, commit))
+        });
         let (status, release_epoch) = match model.status {
             record::ModelStatus::Registered => (ModelStatus::Registered, None),
             record::ModelStatus::Active => (ModelStatus::Active, None),
@@ -92,6 +94,10 @@ impl Model {
         let weights = model
             .weights
             .and_then(|hash| view::weights(state, id, &hash));
+        let next = model.next.and_then(|next| {
+            let weights = view::weights(state, id, &next.weights)?;
+            Some((weights, next.revealed))
+        });
         Some(Self {
             id: id.0,
             owner: Text(model.owner),
@@ -99,15 +105,13 @@ impl Model {
             status,
             release_epoch,
             stake: model.pool.stake.into(),
-            weights: weights.map(|weights| Weights {
-                hash: Text(weights.weights_hash),
-                size_bytes: Text(weights.size_bytes),
-                ciphertext_hash: Text(weights.ciphertext_hash),
-                key: Text(soma_protocol::Hash(weights.key)),
-                revealed_epoch: model.revealed.0,
-                first_epoch: weights.age.epoch.0,
-                refresh_epoch: model.revealed.after(refresh_epochs).0,
-            }),
+            rent: weights
+                .as_ref()
+                .and_then(|weights| Rent::read(state, id, weights.size_bytes)),
+            weights: weights.map(|weights| Weights::new(&weights, model.revealed, refresh_epochs)),
+            next: next.map(|(weights, revealed)| Weights::new(&weights, revealed, refresh_epochs)),
+            leaving: model.pool.leaving.into(),
+            next_commission: model.next_commission.map(Into::into),
             commits: commits.collect(),
             wins: model.wins,
             earned: model.earned.into(),
@@ -116,10 +120,22 @@ impl Model {
     }
 }
 
+impl Weights {
+    fn new(weights: &record::Weights, revealed: EpochId, refresh_epochs: u32) -> Self {
+        Self {
+            hash: Text(weights.weights_hash),
+            size_bytes: Text(weights.size_bytes),
+            ciphertext_hash: Text(weights.ciphertext_hash),
+            key: Text(soma_protocol::Hash(weights.key)),
+            revealed_epoch: revealed.0,
+            first_epoch: weights.age.epoch.0,
+            refresh_epoch: revealed.after(refresh_epochs).0,
+        }
+    }
+}
+
 impl Commit {
-    /// A model's commit for `epoch`, if there is one.
-    pub fn read(state: &dyn Read, id: ModelId, epoch: EpochId) -> Option<Self> {
-        let commit = view::commit(state, id, epoch)?;
+    fn new(state: &dyn Read, commit: record::Commit) -> Self {
         let validators = view::seated(state);
         let stake = |holds: &dyn Fn(&Address) -> bool| -> u128 {
             let holders = validators
@@ -130,15 +146,16 @@ impl Commit {
                 .sum()
         };
         let held = stake(&|address| commit.holders.contains(address));
-        Some(Self {
-            epoch: epoch.0,
+        Self {
+            epoch: commit.epoch.0,
+            architecture: commit.architecture,
             commitment: Text(commit.commitment),
             ciphertext_hash: Text(commit.ciphertext_hash),
             size_bytes: Text(commit.size_bytes),
             holders: commit.holders.iter().copied().map(Text).collect(),
             held: 3 * held > stake(&|_| true),
             rent: commit.rent.into(),
-        })
+        }
     }
 }
 

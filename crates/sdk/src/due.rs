@@ -49,6 +49,8 @@ pub struct Reveal {
     pub chain: Hash,
     /// The model.
     pub model: ModelId,
+    /// Number of the architecture that the weights are for.
+    pub architecture: u32,
     /// Its owner.
     pub owner: Address,
     /// The epoch of the reveal.
@@ -166,6 +168,7 @@ impl Reveal {
     pub fn commit(&self) -> Action {
         Action::CommitWeights {
             model: self.model,
+            architecture: self.architecture,
             epoch: self.epoch,
             commitment: self.commitment(),
             ciphertext_hash: self.ciphertext_hash,
@@ -193,7 +196,8 @@ impl Reveal {
     /// Where it stands, by what a node says. A missed reveal costs the rent and `slash_bps` of the
     /// model's stake.
     pub fn standing(&self, clock: &Clock, model: &Model, slash_bps: u16) -> Standing {
-        let revealed = model.weights.as_ref().is_some_and(|weights| {
+        let mut known = model.weights.iter().chain(&model.next);
+        let revealed = known.any(|weights| {
             weights.hash.0 == self.weights_hash && weights.revealed_epoch >= self.epoch.0
         });
         if revealed {

@@ -22,6 +22,7 @@ pub mod spool;
 pub mod text;
 pub mod transfer;
 pub mod types;
+pub mod validators;
 
 pub use client::Client;
 pub use error::{Exit, SdkError};

@@ -15,6 +15,12 @@ pub const ARCHITECTURE: &str = "/v1/architecture";
 pub const EPOCH: &str = "/v1/epochs/{epoch}";
 /// `GET`: [`Account`](crate::types::Account); never 404, an unknown account is empty.
 pub const ACCOUNT: &str = "/v1/accounts/{address}";
+/// `GET`: list of [`Stake`](crate::validators::Stake): what the account has behind models and validators.
+pub const STAKES: &str = "/v1/accounts/{address}/stakes";
+/// `GET`: list of [`Validator`](crate::validators::Validator).
+pub const VALIDATORS: &str = "/v1/validators";
+/// `GET`: [`Governance`](crate::validators::Governance).
+pub const GOVERNANCE: &str = "/v1/governance";
 /// `GET ?after=ID&limit=N`: [`Page`](crate::types::Page) of [`Model`](crate::types::Model).
 pub const MODELS: &str = "/v1/models";
 /// `GET`: [`Model`](crate::types::Model).

@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::text::{AddressText, CursorText, HashText, I64, PhaseText, U64};
+use crate::validators::{NextCommission, Rent};
 
 /// What a node knows about the chain and about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +49,7 @@ pub struct Status {
 pub struct Clock {
     /// The running epoch, from 1.
     pub epoch: u32,
-    /// Its running phase: `reveal`, `publish:0` and so on for each rank, `compete`.
+    /// Its running phase: `reveal`, `publish:0` and so on for each rank, `compete`, `attest`.
     pub phase: PhaseText,
     /// Block time at which the phase ends; none if the operator of a local network ends it.
     pub ends_ms: Option<U64>,
@@ -115,7 +116,7 @@ pub struct Model {
     pub name: String,
     /// Who commits, reveals and retires it, and is paid its commission.
     pub owner: AddressText,
-    /// Part of each win that goes to the owner's balance; the rest joins the stake.
+    /// Part of each win that goes to the owner's balance; the rest joins the stake of all who stake.
     pub commission_bps: u16,
     /// Where it is in its life.
     pub status: ModelStatus,
@@ -125,12 +126,28 @@ pub struct Model {
     pub stake: U64,
     /// The weights it competes with; none before its first reveal.
     pub weights: Option<Weights>,
+    /// Weights that it has revealed for the architecture to which the network migrates.
+    #[serde(default)]
+    pub next: Option<Weights>,
+    /// What keeps its file; none without weights.
+    #[serde(default)]
+    pub rent: Option<Rent>,
+    /// What is being withdrawn from behind it and can still be slashed, in base units.
+    #[serde(default = "nothing")]
+    pub leaving: U64,
+    /// A commission that was announced, and the epoch that begins with it.
+    #[serde(default)]
+    pub next_commission: Option<NextCommission>,
     /// Commits that wait for their reveal: for this epoch, for the next.
     pub commits: Vec<Commit>,
     /// Targets it has won and been paid for.
     pub wins: u32,
     /// All it was paid for them, in base units, commission included.
     pub earned: U64,
+}
+
+fn nothing() -> U64 {
+    soma_protocol::Amount::ZERO.into()
 }
 
 /// Public weights of a model.
@@ -169,6 +186,9 @@ pub struct Commit {
     pub holders: Vec<AddressText>,
     /// Enough of them, by stake: it may be revealed.
     pub held: bool,
+    /// Number of the architecture that it is for.
+    #[serde(default)]
+    pub architecture: u32,
     /// Rent paid with it, in base units; it returns if the commit is not held.
     pub rent: U64,
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use soma_model::Weights;
-use soma_protocol::{Action, Amount, Epoch, Hash, ModelId};
+use soma_protocol::{Action, Amount, ArchitectureSpec, Epoch, Hash, ModelId};
 use soma_sdk::due::Due;
 use soma_sdk::sender::Sender;
 use soma_sdk::transfer::Remote;
@@ -102,6 +102,9 @@ pub(crate) struct Publish {
     /// Its specialization as a JSON list of integers, instead.
     #[arg(long, value_name = "FILE", conflicts_with = "domain")]
     embedding: Option<PathBuf>,
+    /// For the architecture to which the network migrates.
+    #[arg(long)]
+    next: bool,
     #[command(flatten)]
     engine: EngineArgs,
 }
@@ -223,7 +226,7 @@ impl Publish {
     async fn commit(&self, global: &Global, output: &Output) -> Result<(Sender, Epoch)> {
         let sender = network::sender(global).await?;
         let id = self.model(&sender).await?;
-        let spec = sender.client().architecture().await?;
+        let (number, spec) = self.architecture(&sender).await?;
         let arch = Arch(soma_node::architecture(&spec)?);
         let weights = model_files::open(&self.file, Some(&arch))?;
         let embedding = self.specialization(&weights, output)?;
@@ -233,6 +236,7 @@ impl Publish {
             file: &self.file,
             weights_hash,
             embedding,
+            architecture: number,
         };
         let spool = network::spool(global, &sender)?;
         let folder = Home::find(global)?.spool(&sender.chain().to_string());
@@ -257,6 +261,23 @@ impl Publish {
         publishing::deliver(&sender, &spool, wanted, output).await?;
         output.done(format_args!("model {id} is public from epoch {epoch} on"));
         Ok(())
+    }
+
+    /// The architecture that the weights are for, and its number.
+    async fn architecture(&self, sender: &Sender) -> Result<(u32, ArchitectureSpec)> {
+        let governance = sender.client().governance().await?;
+        match governance.migration {
+            Some(migration) if self.next => Ok((migration.number, migration.architecture)),
+            None if self.next => {
+                let message = "the network is not migrating to another architecture";
+                Err(Error::new(Exit::NotFound, "no_migration", message)
+                    .hint("see `soma vote list`"))
+            }
+            _ => Ok((
+                governance.architecture,
+                sender.client().architecture().await?,
+            )),
+        }
     }
 
     /// The model that is meant: the one that is named, or the only one there is.
@@ -387,8 +408,31 @@ fn describe(model: &Shown) -> String {
     );
     if let Some(weights) = &model.weights {
         text += &format!(
-            "weights  {}, {} bytes, revealed in epoch {}\ndue      inactive from epoch {} unless published again\n",
+            "weights  {}, {} bytes, revealed in epoch {}\ndue      inactive from epoch {} unless published again: not asked, its file dropped, its stake kept\n",
             weights.hash, weights.size_bytes, weights.revealed_epoch, weights.refresh_epoch
+        );
+    }
+    if let Some(rent) = &model.rent {
+        text += &format!(
+            "rent     {} SOMA for {} more epochs, kept by {}; publishing again costs {} SOMA now\n",
+            Amount(rent.prepaid.0),
+            rent.epochs_left,
+            rent.holders.len(),
+            Amount(rent.refresh_cost.0)
+        );
+    }
+    if let Some(next) = &model.next {
+        text += &format!(
+            "next     {}, {} bytes, for the architecture to come\n",
+            next.hash, next.size_bytes
+        );
+    }
+    if let Some(next) = &model.next_commission {
+        text += &format!(
+            "change   commission {}.{:02} % from epoch {}\n",
+            next.bps / 100,
+            next.bps % 100,
+            next.epoch
         );
     }
     for commit in &model.commits {

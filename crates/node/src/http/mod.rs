@@ -9,6 +9,7 @@ mod problem;
 mod read;
 mod server;
 mod show;
+mod stake;
 mod transfer;
 mod write;
 
@@ -73,6 +74,9 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(read::architecture))
         .routes(routes!(read::epoch))
         .routes(routes!(read::account))
+        .routes(routes!(stake::stakes))
+        .routes(routes!(stake::validators))
+        .routes(routes!(stake::governance))
         .routes(routes!(read::models))
         .routes(routes!(read::model))
         .routes(routes!(read::model_embedding))

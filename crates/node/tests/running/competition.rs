@@ -38,6 +38,7 @@ async fn commit(network: &Network, owner: &Sender, number: u8) -> Reveal {
     let reveal = Reveal {
         chain: owner.chain(),
         model: ModelId(model),
+        architecture: 1,
         owner: owner.address(),
         epoch: Epoch(network.client.status().await.unwrap().clock.epoch + 1),
         key,

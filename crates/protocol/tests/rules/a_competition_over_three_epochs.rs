@@ -56,6 +56,8 @@ fn second_epoch(world: &mut World, third: &Release, bond: Amount) {
     let record = view::epoch(&world.state, world.epoch()).unwrap();
     assert_eq!(record.opened, [VALIDATOR.address()]);
     world.must(VALIDATOR, world.attest(VALIDATOR, 1, Verdict::Valid));
+    let files = std::slice::from_ref(third);
+    world.must(VALIDATOR, world.due_answer(VALIDATOR, files).unwrap());
 }
 
 #[test]

@@ -38,6 +38,7 @@ fn any_action_on_models() -> impl Strategy<Value = Action> {
         (any::<u32>(), any::<u32>(), hash(), hash(), any::<u64>()).prop_map(
             |(model, epoch, commitment, ciphertext_hash, size_bytes)| Action::CommitWeights {
                 model: ModelId(model),
+                architecture: epoch % 3,
                 epoch: Epoch(epoch),
                 commitment,
                 ciphertext_hash,

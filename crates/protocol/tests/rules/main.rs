@@ -16,7 +16,11 @@ mod models_commit_reveal_refresh_and_retire;
 #[cfg(test)]
 mod money_is_conserved_whatever_happens;
 #[cfg(test)]
+mod rent_is_voted_and_earned_by_proof;
+#[cfg(test)]
 mod routing_equals_a_naive_search;
+#[cfg(test)]
+mod stakes_are_shared_and_slashed_alike;
 #[cfg(test)]
 mod submissions_and_settlement;
 #[cfg(test)]
@@ -25,6 +29,8 @@ mod the_documented_parameters_are_the_real_ones;
 mod transactions_and_fees;
 #[cfg(test)]
 mod validators_and_seats;
+#[cfg(test)]
+mod validators_vote_and_models_migrate;
 #[cfg(test)]
 mod what_must_be_impossible;
 #[cfg(test)]

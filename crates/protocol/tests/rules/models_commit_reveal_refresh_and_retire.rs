@@ -60,7 +60,12 @@ fn a_revealed_model_is_active_and_routed_in_the_same_epoch() {
 #[test]
 fn a_commit_pays_its_rent_ahead_and_a_refresh_only_what_is_used_up() {
     let (mut world, model, release) = committed();
-    let due = rent::due(release.size_bytes, Epoch(2), &world.params());
+    let due = rent::due(
+        release.size_bytes,
+        Epoch(2),
+        view::rent_price(&world.state),
+        &world.params(),
+    );
     assert!(due > Amount::ZERO);
     let commit = view::commit(&world.state, model, Epoch(2)).unwrap();
     assert_eq!((commit.rent, commit.paid), (due, due));
@@ -70,17 +75,20 @@ fn a_commit_pays_its_rent_ahead_and_a_refresh_only_what_is_used_up() {
     let epochs = u64::from(world.params().refresh_epochs);
     for _ in 0..3 {
         assert_eq!(
-            view::commit_cost(&world.state, model, release.size_bytes).0,
+            view::commit_cost(&world.state, model, 1, release.size_bytes).0,
             due
         );
         let holders = world.balance(VALIDATOR);
+        world.go_to_compete();
+        let files = std::slice::from_ref(&release);
+        world.must(VALIDATOR, world.due_answer(VALIDATOR, files).unwrap());
         world.go_to_next_epoch();
         assert!(
             world.balance(VALIDATOR) > holders,
             "holders are paid every epoch"
         );
     }
-    let (rent, paid) = view::commit_cost(&world.state, model, release.size_bytes);
+    let (rent, paid) = view::commit_cost(&world.state, model, 1, release.size_bytes);
     assert_eq!(rent, due);
     let used = due.over(epochs).times(4);
     assert!(
@@ -124,7 +132,15 @@ fn a_smaller_file_returns_the_rent_that_it_does_not_need() {
     let left = view::rent(&world.state, model).unwrap().prepaid;
     world.must(RIVAL, smaller.reveal(model));
     let rent = view::rent(&world.state, model).unwrap().prepaid;
-    assert_eq!(rent, rent::due(1_000, Epoch(3), &world.params()));
+    assert_eq!(
+        rent,
+        rent::due(
+            1_000,
+            Epoch(3),
+            view::rent_price(&world.state),
+            &world.params()
+        )
+    );
     assert_eq!(world.balance(OTHER), before.plus(left).less(rent));
 }
 
@@ -359,6 +375,7 @@ fn only_the_owner_commits_and_only_for_the_next_epoch() {
             unreachable!()
         };
         let action = Action::CommitWeights {
+            architecture: 1,
             model,
             epoch: found,
             commitment,

@@ -42,6 +42,7 @@ enum Step {
     PublishAll,
     AttestAll(bool),
     OpenAll,
+    AnswerAll,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -73,13 +74,14 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::PublishAll),
         3 => any::<bool>().prop_map(Step::AttestAll),
         3 => Just(Step::OpenAll),
+        3 => Just(Step::AnswerAll),
     ]
 }
 
 fn release(number: u8) -> Release {
-    let mut release = Release::new(&format!("release {number}"), axis(usize::from(number)));
-    release.size_bytes = 1 + 50_000 * u64::from(number);
-    release
+    let name = format!("release {number}");
+    let size_bytes = 1 + 5_000 * u64::from(number);
+    Release::sized(&name, axis(usize::from(number)), size_bytes)
 }
 
 fn data(person: Person, number: u8) -> Data {
@@ -185,6 +187,13 @@ fn actions_on_targets(world: &World, somebody: Person, step: &Step) -> Vec<(Pers
         }
         Step::PublishAll => return due_publications(world),
         Step::OpenAll => return world.due_openings(),
+        Step::AnswerAll => {
+            let files: Vec<Release> = (0..RELEASES).map(release).collect();
+            let due = [VALIDATOR, SECOND_VALIDATOR].into_iter();
+            return due
+                .filter_map(|one| Some((one, world.due_answer(one, &files)?)))
+                .collect();
+        }
         Step::AttestAll(valid) => {
             let all = targets(world).into_iter();
             return all

@@ -165,6 +165,7 @@ fn a_commitment_is_replayed_by_another_owner_model_or_epoch() {
         unreachable!()
     };
     let copy = |model, epoch| Action::CommitWeights {
+        architecture: 1,
         model,
         epoch,
         commitment,

@@ -1,9 +1,13 @@
 //! A small network driven by hand: people, blocks, phases. After every block the invariants are
 //! checked, so no test has to ask for them.
 
+use std::convert::Infallible;
+
+use blake3::hazmat::HasherExt as _;
 use soma_protocol::commitment::{self, WeightsOpening};
 use soma_protocol::invariants::{self, Holdings};
 use soma_protocol::record::Target;
+use soma_protocol::storage::{self, CHUNK_BYTES, Challenge};
 use soma_protocol::{
     Action, Address, Amount, ArchitectureSpec, BlockInfo, ConsensusKey, Epoch, Event, Finding,
     Genesis, GenesisAccount, GenesisModel, GenesisValidator, Hash, Held, Memory, ModelId, Params,
@@ -48,6 +52,7 @@ pub(crate) fn axis(at: usize) -> Vec<i16> {
 /// Weights of a model, with all that its commit and reveal need.
 #[derive(Clone, Debug)]
 pub(crate) struct Release {
+    pub(crate) name: String,
     pub(crate) weights_hash: Hash,
     pub(crate) key: [u8; 32],
     pub(crate) embedding: Vec<i16>,
@@ -57,13 +62,26 @@ pub(crate) struct Release {
 
 impl Release {
     pub(crate) fn new(name: &str, embedding: Vec<i16>) -> Self {
-        Self {
+        Self::sized(name, embedding, 5_000)
+    }
+
+    pub(crate) fn sized(name: &str, embedding: Vec<i16>, size_bytes: u64) -> Self {
+        let mut release = Self {
+            name: name.to_owned(),
             weights_hash: Hash::of_bytes(name.as_bytes()),
             key: [9; 32],
             embedding,
-            ciphertext_hash: Hash::of_bytes(format!("{name}, encrypted").as_bytes()),
-            size_bytes: 100_000,
-        }
+            ciphertext_hash: Hash::default(),
+            size_bytes,
+        };
+        release.ciphertext_hash = Hash::of_bytes(&release.file());
+        release
+    }
+
+    /// The bytes of the encrypted file, as far as these stories know.
+    pub(crate) fn file(&self) -> Vec<u8> {
+        let size = usize::try_from(self.size_bytes).unwrap();
+        self.name.bytes().cycle().take(size).collect()
     }
 
     pub(crate) fn reveal(&self, model: ModelId) -> Action {
@@ -340,6 +358,7 @@ impl World {
         };
         Action::CommitWeights {
             model,
+            architecture: 1,
             epoch,
             commitment: commitment::weights(&self.chain, &opening),
             ciphertext_hash: release.ciphertext_hash,
@@ -365,6 +384,36 @@ impl World {
         self.must(VALIDATOR, self.hold(model, release));
         self.go_to_next_epoch();
         self.must(owner, release.reveal(model));
+    }
+
+    /// The answer to a storage challenge, from this file.
+    pub(crate) fn answer(&self, asked: &Challenge, release: &Release) -> Action {
+        let file = release.file();
+        let part = |offset: u64, len: u64| {
+            let start = usize::try_from(offset).unwrap();
+            &file[start..start + usize::try_from(len).unwrap()]
+        };
+        let subtree = |offset, len| {
+            let mut hasher = blake3::Hasher::new();
+            hasher.set_input_offset(offset);
+            hasher.update(part(offset, len));
+            Ok::<_, Infallible>(hasher.finalize_non_root())
+        };
+        let start = asked.chunk * CHUNK_BYTES;
+        let length = CHUNK_BYTES.min(asked.size_bytes - start);
+        Action::AnswerChallenge {
+            epoch: self.epoch(),
+            chunk: part(start, length).to_vec(),
+            path: storage::path(asked.size_bytes, asked.chunk, subtree).unwrap(),
+        }
+    }
+
+    /// The answer that is due from a validator, if one of these files is asked for.
+    pub(crate) fn due_answer(&self, person: Person, releases: &[Release]) -> Option<Action> {
+        let asked = storage::challenge(&self.state, &person.address())?;
+        let mut releases = releases.iter();
+        let file = releases.find(|one| one.ciphertext_hash == asked.ciphertext_hash)?;
+        Some(self.answer(&asked, file))
     }
 
     /// A claim that the first routed model of a target predicts the data best.

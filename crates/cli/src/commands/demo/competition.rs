@@ -144,6 +144,7 @@ impl<'a> Competition<'a> {
                 file: &specialist.file,
                 weights_hash: specialist.weights_hash,
                 embedding: specialist.embedding.clone(),
+                architecture: 1,
             };
             let spool = (&owner.spool, folder);
             let epoch = publishing::commit(&owner.sender, spool, offer, self.output).await?;

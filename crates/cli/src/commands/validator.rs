@@ -1,0 +1,139 @@
+//! `soma validator`: who keeps the score, and how to become one of them.
+
+use soma_protocol::{Action, Amount, ConsensusKey, SecretKey};
+use soma_sdk::sender::Sender;
+use soma_sdk::validators::{Validator as Shown, ValidatorStatus};
+
+use crate::args::Global;
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::network;
+use crate::output::Output;
+
+/// List validators, and run one.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Validator {
+    /// List the validators: seat, stake, status.
+    List,
+    /// Register this account as a validator.
+    Register {
+        /// The key it takes part in consensus with: a name from `soma keys list`, or a file.
+        #[arg(long, value_name = "NAME")]
+        consensus_key: String,
+        /// Stake in SOMA; the validators with the most get the seats.
+        #[arg(long)]
+        stake: Amount,
+        /// The operator's share of what the stake earns, in hundredths of a percent.
+        #[arg(long, default_value_t = 1000, value_name = "BPS", value_parser = clap::value_parser!(u16).range(..=10_000))]
+        commission: u16,
+    },
+    /// Change the key that this validator takes part in consensus with.
+    Rotate {
+        /// The new key: a name from `soma keys list`, or a file.
+        #[arg(long, value_name = "NAME")]
+        consensus_key: String,
+    },
+    /// Give up the seat; the stake stays until it is withdrawn.
+    Leave,
+    /// Ask for a seat again, after jail or instead of leaving.
+    Return,
+    /// Change what this validator takes of what its stake earns; it waits as long as a withdrawal.
+    Commission {
+        /// In hundredths of a percent.
+        #[arg(value_parser = clap::value_parser!(u16).range(..=10_000))]
+        bps: u16,
+    },
+    /// Say what keeping one MiB for one epoch should cost; the median by stake is the price.
+    RentPrice {
+        /// In SOMA, with up to nine decimals.
+        price: Amount,
+    },
+}
+
+impl Validator {
+    pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
+        network::block_on(self.run_networked(global, output))
+    }
+
+    async fn run_networked(self, global: &Global, output: &Output) -> Result {
+        if matches!(self, Self::List) {
+            let all = network::client(global)?.validators().await?;
+            return output.result(all.iter().map(line).collect::<String>(), &all);
+        }
+        let sender = network::sender(global).await?;
+        let address = sender.address();
+        let action = match self {
+            Self::List => return Ok(()),
+            Self::Register {
+                consensus_key,
+                stake,
+                commission,
+            } => {
+                let key = consensus_secret(global, consensus_key)?;
+                Action::RegisterValidator {
+                    consensus_key: public(&key),
+                    proof: key.prove_possession(&sender.chain(), &address),
+                    commission_bps: commission,
+                    stake,
+                }
+            }
+            Self::Rotate { consensus_key } => {
+                let key = consensus_secret(global, consensus_key)?;
+                Action::RotateKey {
+                    consensus_key: public(&key),
+                    proof: key.prove_possession(&sender.chain(), &address),
+                }
+            }
+            Self::Leave => Action::LeaveValidator {},
+            Self::Return => Action::ReturnValidator {},
+            Self::Commission { bps } => Action::SetCommission {
+                pool: soma_protocol::PoolId::Validator(address),
+                commission_bps: bps,
+            },
+            Self::RentPrice { price } => Action::VoteRentPrice { price },
+        };
+        sender.run(action).await?;
+        let shown = own(&sender).await?;
+        output.result(line(&shown).trim_end(), &shown)
+    }
+}
+
+/// The secret of a consensus key, from wherever keys lie.
+fn consensus_secret(global: &Global, name: String) -> Result<SecretKey> {
+    network::key(&Global {
+        key: Some(name),
+        ..global.clone()
+    })
+}
+
+fn public(key: &SecretKey) -> ConsensusKey {
+    ConsensusKey(key.address().0)
+}
+
+async fn own(sender: &Sender) -> Result<Shown> {
+    let all = sender.client().validators().await?;
+    let own = all
+        .into_iter()
+        .find(|one| one.address.0 == sender.address());
+    own.ok_or_else(|| {
+        let message = "the node does not know this validator";
+        Error::new(Exit::Network, "not_a_node", message)
+    })
+}
+
+fn line(one: &Shown) -> String {
+    let seat = one
+        .seat
+        .map_or_else(|| "-".to_owned(), |seat| seat.to_string());
+    let status = match (one.status, one.jailed_until) {
+        (ValidatorStatus::Jailed, Some(until)) => format!("jailed until epoch {until}"),
+        (status, _) => format!("{status:?}").to_lowercase(),
+    };
+    format!(
+        "seat {seat:>3}  {}  stake {:<14} commission {}.{:02} %  {status}\n",
+        one.address,
+        Amount(one.stake.0),
+        one.commission_bps / 100,
+        one.commission_bps % 100,
+    )
+}

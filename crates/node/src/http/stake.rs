@@ -1,0 +1,34 @@
+//! Validators, stakes and votes, read from the final state. It must never compute a rule.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use soma_protocol::Address;
+use soma_sdk::routes;
+use soma_sdk::text::Text;
+use soma_sdk::types::ApiError;
+use soma_sdk::validators::{Governance, Stake, Validator};
+
+use super::Api;
+
+/// The validators
+#[utoipa::path(get, path = routes::VALIDATORS, tag = "state", responses((status = 200, body = [Validator])))]
+pub(super) async fn validators(State(api): State<Api>) -> Json<Vec<Validator>> {
+    Json(api.read(|state, _| Validator::read_all(state)))
+}
+
+/// What an account has behind models and validators
+#[utoipa::path(get, path = routes::STAKES, tag = "state",
+    params(("address" = String, Path, description = "soma1...")),
+    responses((status = 200, body = [Stake]), (status = 400, body = ApiError)))]
+pub(super) async fn stakes(
+    State(api): State<Api>,
+    Path(address): Path<Text<Address>>,
+) -> Json<Vec<Stake>> {
+    Json(api.read(|state, _| Stake::read_all(state, &address)))
+}
+
+/// Proposals, the migration under way, and the price of keeping files
+#[utoipa::path(get, path = routes::GOVERNANCE, tag = "state", responses((status = 200, body = Governance)))]
+pub(super) async fn governance(State(api): State<Api>) -> Json<Governance> {
+    Json(api.read(|state, _| Governance::read(state)))
+}
