@@ -64,7 +64,7 @@ impl Challenged {
             match challenge::answer(&node.weights, epoch, &asked) {
                 Ok(action) => self.0 = Some((epoch, asked, action)),
                 Err(error) => {
-                    tracing::warn!(model = asked.model.0, %error, "challenge not answered")
+                    tracing::warn!(model = asked.model.0, %error, "challenge not answered");
                 }
             }
         } else {

@@ -82,7 +82,7 @@ impl Model {
         let now = view::chain(state).clock.epoch;
         let commits = [now, now.next()].into_iter().flat_map(|epoch| {
             let commits = view::commits_of(state, id, epoch).into_iter();
-            commits.map(|commit| Commit::new(state, commit))
+            commits.map(|commit| Commit::new(state, &commit))
         });
         let (status, release_epoch) = match model.status {
             record::ModelStatus::Registered => (ModelStatus::Registered, None),
@@ -135,7 +135,7 @@ impl Weights {
 }
 
 impl Commit {
-    fn new(state: &dyn Read, commit: record::Commit) -> Self {
+    fn new(state: &dyn Read, commit: &record::Commit) -> Self {
         let validators = view::seated(state);
         let stake = |holds: &dyn Fn(&Address) -> bool| -> u128 {
             let holders = validators

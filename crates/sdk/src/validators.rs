@@ -168,11 +168,11 @@ impl Validator {
     /// All registered validators, in their order.
     pub fn read_all(state: &dyn Read) -> Vec<Self> {
         let seats = soma_protocol::committee(state).seats;
-        let all = view::registered(state).into_iter();
-        all.map(|one| Self::new(one, &seats)).collect()
+        let all = view::registered(state);
+        all.iter().map(|one| Self::new(one, &seats)).collect()
     }
 
-    fn new(one: validator::Validator, seats: &[soma_protocol::Seat]) -> Self {
+    fn new(one: &validator::Validator, seats: &[soma_protocol::Seat]) -> Self {
         let seat = seats.iter().position(|seat| seat.validator == one.address);
         let (status, jailed_until) = match one.status {
             Standing::Ready => (ValidatorStatus::Ready, None),
