@@ -6,12 +6,13 @@ use std::process::Command;
 use crate::output;
 
 /// Own crates that each crate may depend on, in the shipped graph.
-const ALLOWED: [(&str, &[&str]); 7] = [
+const ALLOWED: [(&str, &[&str]); 8] = [
     ("soma-model", &[]),
     ("soma-protocol", &[]),
     ("soma-store", &["soma-protocol"]),
     ("soma-engine", &["soma-protocol", "soma-store"]),
     ("soma-sdk", &["soma-protocol"]),
+    ("soma-sim", &["soma-protocol", "soma-store", "soma-engine"]),
     (
         "soma-node",
         &[

@@ -7,9 +7,8 @@
 //! nothing while a block is being built. Nothing here rejects a block for a local reason.
 
 use std::{
-    collections::BTreeMap,
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use commonware_consensus::{
@@ -38,10 +37,9 @@ use tokio::sync::{Notify, SetOnce};
 use crate::{
     Pool,
     block::{BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX, Block, Context, hash},
+    committees::{Committees, Seats},
+    parts::Timing,
 };
-
-/// The longest wait for work where several validators take turns.
-const IDLE_SHARED_MS: u64 = 1_000;
 
 /// What the proposer has chosen; the block follows from it and the parent.
 pub(crate) struct Draft {
@@ -49,36 +47,76 @@ pub(crate) struct Draft {
     transactions: Vec<VerifiedTransaction>,
 }
 
-/// What every part of the application shares.
-pub(crate) struct Core {
+/// Changes what a block did.
+pub type Distortion = Arc<dyn Fn(&BlockInfo, &mut Outcome) + Send + Sync>;
+
+/// How a simulated node departs from the protocol; a real one never does.
+#[derive(Clone, Default)]
+pub enum Deviation {
+    /// Not at all.
+    #[default]
+    None,
+    /// It executes every block wrongly: a planted bug, if all nodes have it.
+    Bug(Distortion),
+    /// It proposes blocks that no rule leads to, and judges others by the rules.
+    Lies(Distortion),
+}
+
+impl std::fmt::Debug for Deviation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Bug(_) => "Bug",
+            Self::Lies(_) => "Lies",
+        })
+    }
+}
+
+/// The chain: what it begins with, and what a block does.
+pub(crate) struct Rules {
     pub(crate) chain: Hash,
     pub(crate) genesis: Block,
     /// The effect of genesis, which block 1 writes.
     pub(crate) genesis_changes: Changes,
-    /// The validators' keys and accounts.
-    pub(crate) committee: BTreeMap<PublicKey, Address>,
+    pub(crate) deviation: Deviation,
+}
+
+/// What every part of the application shares.
+pub(crate) struct Core {
+    pub(crate) rules: Rules,
+    /// Who may propose.
+    pub(crate) committees: Committees,
     /// Set once the state has been read from disk; blocks wait for it.
     pub(crate) state: SetOnce<Arc<State>>,
     pub(crate) pool: Arc<dyn Pool>,
     /// Rung when the pool has something new.
     pub(crate) work: Arc<Notify>,
-    pub(crate) block_ms: u64,
-    pub(crate) idle_block_ms: u64,
+    pub(crate) timing: Timing,
     /// Final blocks on their way to the history.
     pub(crate) finalized: UnboundedSender<FinalizedBlock>,
 }
 
 impl Core {
-    /// The longest wait for work. Where several validators take turns it is short, because
-    /// the others cannot tell a leader that waits from one that is gone.
-    pub(crate) fn idle_block_ms(&self) -> u64 {
-        if self.committee.len() > 1 {
-            self.idle_block_ms.min(IDLE_SHARED_MS)
-        } else {
-            self.idle_block_ms
-        }
+    fn seats(&self, height: u64) -> Option<Arc<Seats>> {
+        let calendar = self.committees.calendar();
+        self.committees.of(calendar.epoch_of(height))
     }
 
+    /// The account of a validator that has a seat in the epoch of this height.
+    fn account(&self, height: u64, validator: &PublicKey) -> Option<Address> {
+        let seats = self.seats(height)?;
+        seats.validators.get(validator).copied()
+    }
+
+    /// The longest wait for work on top of a block of this height.
+    fn idle_ms(&self, height: u64) -> u64 {
+        let seats = self.seats(height + 1);
+        let alone = seats.is_some_and(|seats| seats.validators.len() == 1);
+        self.timing.idle_ms(alone)
+    }
+}
+
+impl Rules {
     /// Executes a block and everything that belongs to its height.
     pub(crate) fn execute(
         &self,
@@ -87,6 +125,9 @@ impl Core {
         transactions: &[VerifiedTransaction],
     ) -> Outcome {
         let mut outcome = execute(base, info, transactions);
+        if let Deviation::Bug(distort) = &self.deviation {
+            distort(info, &mut outcome);
+        }
         if info.height == 1 {
             // Genesis has no commit of its own; what block 1 changed wins over it.
             let mut changes = self.genesis_changes.clone();
@@ -97,17 +138,27 @@ impl Core {
     }
 }
 
-/// Milliseconds since 1970 on the runtime's clock.
-fn now_ms(clock: &impl Clock) -> u64 {
-    let since = clock
-        .current()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
+impl Timing {
+    /// Milliseconds since 1970 on this node's clock.
+    fn now_ms(self, clock: &impl Clock) -> u64 {
+        let since = clock
+            .current()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let now_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        now_ms.saturating_add_signed(self.skew_ms)
+    }
 
-fn instant(timestamp_ms: u64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_millis(timestamp_ms)
+    /// Waits until this node's clock says so.
+    async fn sleep_until(self, clock: &impl Clock, timestamp_ms: u64) {
+        let true_ms = timestamp_ms.saturating_add_signed(self.skew_ms.saturating_neg());
+        let instant = UNIX_EPOCH.checked_add(Duration::from_millis(true_ms));
+        match instant {
+            Some(instant) => clock.sleep_until(instant).await,
+            // A time that no clock reaches.
+            None => std::future::pending().await,
+        }
+    }
 }
 
 /// The protocol as the engine's state machine.
@@ -123,7 +174,8 @@ impl Application {
 
     /// Whether the block keeps every rule that does not need its parent's state.
     fn admissible(&self, block: &Block, parent: &Block) -> bool {
-        self.core.committee.get(&block.context.leader) == Some(&block.proposer)
+        let height = block.height.get();
+        self.core.account(height, &block.context.leader) == Some(block.proposer)
             && block.timestamp_ms > parent.timestamp_ms
     }
 }
@@ -142,7 +194,7 @@ impl<E: Spawner + StorageContext> StatefulApplication<E> for Application {
     }
 
     async fn genesis(&mut self) -> Block {
-        self.core.genesis.clone()
+        self.core.rules.genesis.clone()
     }
 
     async fn propose(
@@ -157,17 +209,20 @@ impl<E: Spawner + StorageContext> StatefulApplication<E> for Application {
             timestamp_ms,
             transactions,
         } = input.upstream;
-        let proposer = *self.core.committee.get(&context.leader)?;
         let height = parent.height().next();
+        let proposer = self.core.account(height.get(), &context.leader)?;
         let info = BlockInfo {
             height: height.get(),
             timestamp_ms,
             proposer,
         };
         let state = self.core.state.wait().await;
-        let outcome = state.after(&hash(parent.digest()), |base| {
-            self.core.execute(base, &info, &transactions)
+        let mut outcome = state.after(&hash(parent.digest()), |base| {
+            self.core.rules.execute(base, &info, &transactions)
         })?;
+        if let Deviation::Lies(distort) = &self.core.rules.deviation {
+            distort(&info, &mut outcome);
+        }
         let sealed = seal::<E>(batches, info.height, &outcome.changes).await;
         let block = Block {
             context,
@@ -205,7 +260,7 @@ impl<E: Spawner + StorageContext> StatefulApplication<E> for Application {
                 return None;
             }
         }
-        let transactions = authenticate(self.core.chain, &block.transactions)?;
+        let transactions = authenticate(self.core.rules.chain, &block.transactions)?;
         let height = block.height.get();
         let info = BlockInfo {
             height,
@@ -215,7 +270,7 @@ impl<E: Spawner + StorageContext> StatefulApplication<E> for Application {
         let state = self.core.state.wait().await;
         let parent = hash(block.parent);
         let outcome = state.after(&parent, |base| {
-            self.core.execute(base, &info, &transactions)
+            self.core.rules.execute(base, &info, &transactions)
         })?;
         let sealed = seal::<E>(batches, height, &outcome.changes).await;
         state.keep(digest, parent, height, Arc::new(outcome));
@@ -320,12 +375,13 @@ impl<E: Spawner + StorageContext> Pacer<E> {
         let digest = hash(parent.digest());
         let parent_ms = parent.inner().timestamp_ms;
         let deadline_ms = state.after(&digest, next_deadline_ms).flatten();
-        let idle_ms = parent_ms + self.core.idle_block_ms();
-        let soonest_ms = parent_ms + self.core.block_ms.max(1);
+        let idle_ms = parent_ms + self.core.idle_ms(parent.height().get());
+        let soonest_ms = parent_ms + self.core.timing.block_ms.max(1);
         let latest_ms = deadline_ms.unwrap_or(idle_ms).min(idle_ms).max(soonest_ms);
-        clock.sleep_until(instant(soonest_ms)).await;
+        let timing = self.core.timing;
+        timing.sleep_until(clock, soonest_ms).await;
         loop {
-            let now = now_ms(clock);
+            let now = timing.now_ms(clock);
             let timestamp_ms = now.max(parent_ms + 1);
             let transactions = self.select(state, &digest, timestamp_ms);
             if !transactions.is_empty() || now >= latest_ms {
@@ -337,7 +393,7 @@ impl<E: Spawner + StorageContext> Pacer<E> {
             tokio::select! {
                 biased;
                 () = self.core.work.notified() => {}
-                () = clock.sleep_until(instant(latest_ms)) => {}
+                () = timing.sleep_until(clock, latest_ms) => {}
             }
         }
     }
@@ -386,10 +442,9 @@ impl<E: Spawner + StorageContext> ConsensusApplication<E> for Pacer<E> {
 
     async fn verify(&mut self, context: (E, Context), ancestry: impl Ancestry<Block>) -> bool {
         if let Some(block) = ancestry.peek() {
-            context
-                .0
-                .sleep_until(instant(block.inner().timestamp_ms))
-                .await;
+            let timestamp_ms = block.inner().timestamp_ms;
+            let timing = self.core.timing;
+            timing.sleep_until(&context.0, timestamp_ms).await;
         }
         self.inner.verify(context, ancestry).await
     }

@@ -48,13 +48,14 @@ impl Gossip {
 }
 
 /// The engine's ends of the two queues.
-pub(crate) struct Ends {
+#[derive(Debug)]
+pub struct Ends {
     said: mpsc::Receiver<Vec<u8>>,
     heard: mpsc::Sender<Heard>,
 }
 
 /// Both queues: how to speak, what is heard, and the engine's ends of them.
-pub(crate) fn queues() -> (Gossip, mpsc::Receiver<Heard>, Ends) {
+pub fn queues() -> (Gossip, mpsc::Receiver<Heard>, Ends) {
     let (speak, said) = mpsc::channel(GOSSIP_WAITING_MAX);
     let (heard, listen) = mpsc::channel(GOSSIP_WAITING_MAX);
     (Gossip(speak), listen, Ends { said, heard })
@@ -78,6 +79,7 @@ impl Ends {
         let mut speaks = true;
         loop {
             tokio::select! {
+                biased;
                 message = self.said.recv(), if speaks => match message {
                     Some(message) => {
                         sender.send(Recipients::All, message, false);

@@ -2,7 +2,6 @@
 //! process sees of it.
 
 use std::{
-    any::Any,
     net::TcpListener,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError, mpsc},
@@ -18,14 +17,18 @@ use soma_store::{Folder, History, State, Tip};
 use tokio::sync::{Notify, mpsc as queue, watch};
 
 use crate::{
-    Config, EngineError, Gossip, Heard, Pool, Sink, gossip,
+    Config, EngineError, Gossip, Heard, Pool, Sink,
+    application::Deviation,
+    committees::Calendar,
+    failure, gossip,
     network::{self, Directory},
     node,
+    parts::Timing,
 };
 
 const WORKER_THREADS: usize = 2;
 /// Commits to what belongs to this node on a disk that it shares with nobody.
-const PREFIX: &str = "soma";
+pub(crate) const PREFIX: &str = "soma";
 
 /// A running node. Dropping it stops the node and waits until its threads have ended.
 pub struct Handle {
@@ -153,6 +156,7 @@ pub fn start(
     pool: Arc<dyn Pool>,
     sink: Arc<dyn Sink>,
 ) -> Result<Handle, EngineError> {
+    failure::note_panics();
     let folder = Folder::open(&config.dir, &config.genesis.chain_id())?;
     // The engine panics when it cannot listen, so the question is asked first.
     TcpListener::bind(config.listen).map_err(|source| EngineError::Listen {
@@ -184,9 +188,10 @@ pub fn start(
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => error,
                 Err(panic) => EngineError::Stopped {
-                    reason: reason(panic.as_ref()),
+                    reason: failure::text(panic.as_ref()),
                 },
             };
+            let error = failure::explain(error);
             // Whoever started the node is either still waiting for it or holds its handle.
             if let Err(
                 mpsc::TrySendError::Full(Err(error)) | mpsc::TrySendError::Disconnected(Err(error)),
@@ -268,16 +273,20 @@ impl Job {
             &chain.0,
             key.clone(),
             self.config.listen,
-            &Directory::new(&self.config.peers)?,
-            node::committee(&self.config.genesis)?.keys(),
+            Directory::new(&self.config.peers)?,
         );
         let metrics = context.child("metrics");
         let config = node::Config {
             prefix: PREFIX.into(),
             genesis: self.config.genesis,
             key,
-            block_ms: self.config.block_ms,
-            idle_block_ms: self.config.idle_block_ms,
+            calendar: Calendar::default(),
+            deviation: Deviation::default(),
+            timing: Timing {
+                skew_ms: 0,
+                block_ms: self.config.block_ms,
+                idle_block_ms: self.config.idle_block_ms,
+            },
             pool: self.pool,
             sink: self.sink,
             work: self.work,
@@ -306,11 +315,4 @@ fn connected(line: &str) -> Option<ConsensusKey> {
         *byte = u8::from_str_radix(key.get(at..at + 2)?, 16).ok()?;
     }
     (name.ends_with("_connected") && key.len() == 64).then_some(ConsensusKey(bytes))
-}
-
-/// What a panic said.
-fn reason(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "the engine failed without a word".into())
 }

@@ -6,12 +6,17 @@
 
 mod application;
 mod block;
+mod committees;
+mod epochs;
+mod failure;
+mod gate;
 mod gossip;
 mod handle;
 mod network;
 mod node;
 mod parts;
 mod recorder;
+mod verify;
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -19,10 +24,25 @@ use soma_protocol::{Address, ConsensusKey, Genesis, Read, VerifiedTransaction};
 use soma_store::StoreError;
 
 pub use block::{BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX};
+pub use committees::EPOCH_BLOCKS;
 pub use gossip::{GOSSIP_BYTES_MAX, GOSSIP_WAITING_MAX, Gossip, Heard};
 pub use handle::{Handle, start};
 pub use network::{PEERS_MAX, PeerAddress};
 pub use soma_store::history::FinalizedBlock;
+pub use verify::{Verified, verify_store};
+
+/// The same node on any runtime and any network, as the simulator starts it. Everything else uses
+/// [`start`], which is compiled once.
+pub mod anywhere {
+    pub use crate::{
+        application::{Deviation, Distortion},
+        committees::Calendar,
+        gossip::queues,
+        network::{Roster, private_key},
+        node::{Config, Links, Node, start},
+        parts::{GOSSIP_QUOTA, QUOTA, Timing, message_bytes_max},
+    };
+}
 
 /// Where blocks get their transactions from.
 pub trait Pool: Send + Sync + 'static {
@@ -154,8 +174,32 @@ pub enum EngineError {
         /// The last block of the state.
         height: u64,
     },
-    /// The disk is full or failing, or the engine met a condition it cannot go on from. Nothing
-    /// that was reported as final is lost; the node can be started again.
+    /// A block does not follow from the one before it.
+    #[error("block {height} does not follow from the block before it")]
+    Unlinked {
+        /// The block.
+        height: u64,
+    },
+    /// A certificate is not one of the committee of its time.
+    #[error("the certificate of block {height} is not of the committee of its time")]
+    Certificate {
+        /// The block.
+        height: u64,
+    },
+    /// The history holds another block.
+    #[error("the history holds another block at {height}")]
+    HistoryMismatch {
+        /// Where.
+        height: u64,
+    },
+    /// The disk is full or failing. The node can be started again once there is room.
+    #[error("the disk takes no more: {reason}; nothing that was final is lost")]
+    Disk {
+        /// What the operating system said.
+        reason: String,
+    },
+    /// The engine met a condition it cannot go on from. Nothing that was reported as final is lost;
+    /// the node can be started again.
     #[error("the node stopped: {reason}")]
     Stopped {
         /// What the engine said.

@@ -4,7 +4,7 @@
 //! of many, at the price of one listening socket on loopback. It decides nothing about blocks.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     net::{Ipv4Addr, SocketAddr},
     num::{NonZeroU32, NonZeroUsize},
@@ -18,7 +18,8 @@ use commonware_cryptography::{
     ed25519::{PrivateKey, PublicKey},
 };
 use commonware_p2p::{
-    Address, AddressableManager as _, AddressableTrackedPeers, Ingress,
+    Address, AddressableManager as _, AddressableTrackedPeers, Ingress, PeerSetSubscription,
+    Provider, TrackedPeers,
     authenticated::lookup::{self, Oracle},
 };
 use commonware_runtime::{Supervisor as _, tokio::Context};
@@ -36,10 +37,10 @@ use crate::{
 };
 
 /// How many nodes one node talks to, itself included. Mailboxes are allocated for all of them.
-pub const PEERS_MAX: usize = 32;
+pub const PEERS_MAX: usize = 128;
 const PEERS: NonZeroUsize = NZUsize!(PEERS_MAX);
 /// The largest committee: bounds certificates.
-const SEATS_MAX: NonZeroU32 = NZU32!(32);
+const SEATS_MAX: NonZeroU32 = NZU32!(64);
 const SYNCHRONY_BOUND: Duration = Duration::from_secs(5);
 const HANDSHAKE_AGE_MAX: Duration = Duration::from_secs(10);
 
@@ -86,7 +87,7 @@ impl fmt::Debug for PeerAddress {
 
 /// The key of a validator or follower.
 #[expect(clippy::expect_used, reason = "every 32 bytes are an ed25519 seed")]
-pub(crate) fn private_key(secret: &ConsensusSecret) -> PrivateKey {
+pub fn private_key(secret: &ConsensusSecret) -> PrivateKey {
     PrivateKey::decode(Copying(&secret.0)).expect("a seed decodes")
 }
 
@@ -102,7 +103,40 @@ pub(crate) fn public_key(key: &ConsensusKey) -> Option<PublicKey> {
     PublicKey::decode(Copying(&key.0)).ok()
 }
 
+/// Knows the peers, and is told who they are as epochs pass.
+pub trait Roster: Provider<PublicKey = PublicKey> + Sync {
+    /// From now on we talk to `voters`, and also to `others` as far as there is room.
+    fn track(&mut self, epoch: u64, voters: BTreeSet<PublicKey>, others: BTreeSet<PublicKey>);
+}
+
+/// The peers of a real network: their keys from the chain, their addresses from the configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct Peers {
+    oracle: Oracle<PublicKey>,
+    directory: Directory,
+}
+
+impl Provider for Peers {
+    type PublicKey = PublicKey;
+
+    async fn peer_set(&mut self, id: u64) -> Option<TrackedPeers<PublicKey>> {
+        self.oracle.peer_set(id).await
+    }
+
+    async fn subscribe(&mut self) -> PeerSetSubscription<PublicKey> {
+        self.oracle.subscribe().await
+    }
+}
+
+impl Roster for Peers {
+    fn track(&mut self, epoch: u64, voters: BTreeSet<PublicKey>, others: BTreeSet<PublicKey>) {
+        let peers = self.directory.peers(voters, others);
+        self.oracle.track(epoch, peers);
+    }
+}
+
 /// Where all nodes are.
+#[derive(Clone, Debug)]
 pub(crate) struct Directory(BTreeMap<PublicKey, Address>);
 
 impl Directory {
@@ -126,18 +160,24 @@ impl Directory {
             .map(Self)
     }
 
-    /// Peers by their part in the network: those who vote, and those who only follow.
-    fn tracked<'a>(
+    /// Peers by their part in the network: those who vote, and those who only follow. Nobody with
+    /// a vote is left out for want of room; of the others, those that were configured come first.
+    fn peers(
         &self,
-        committee: impl Iterator<Item = &'a PublicKey>,
+        voters: BTreeSet<PublicKey>,
+        others: BTreeSet<PublicKey>,
     ) -> AddressableTrackedPeers<PublicKey> {
-        let mut followers = self.0.clone();
-        let voters: BTreeMap<_, _> = committee
-            .map(|key| {
-                let address = followers.remove(key);
-                (key.clone(), address.unwrap_or_else(|| dialed(None)))
-            })
-            .collect();
+        let mut configured = self.0.clone();
+        let mut with_address = |key: PublicKey| {
+            let address = configured.remove(&key);
+            (key, address.unwrap_or_else(|| dialed(None)))
+        };
+        let voters: BTreeMap<_, _> = voters.into_iter().map(&mut with_address).collect();
+        let others: Vec<_> = others.into_iter().map(&mut with_address).collect();
+        let room = PEERS_MAX.saturating_sub(voters.len() + 1);
+        let followers = configured.into_iter().chain(others);
+        let followers = followers.filter(|(key, _)| !voters.contains_key(key));
+        let followers = followers.take(room).collect();
         AddressableTrackedPeers::new(ordered(voters), ordered(followers))
     }
 }
@@ -157,20 +197,19 @@ fn dialed(address: Option<&PeerAddress>) -> Address {
 
 /// The links of a node to its peers.
 pub(crate) type PeerLinks = Links<
-    Oracle<PublicKey>,
+    Peers,
     Oracle<PublicKey>,
     lookup::Sender<PublicKey, Context>,
     lookup::Receiver<PublicKey>,
 >;
 
-/// Listens on `listen` and connects to the committee and to all in the directory.
-pub(crate) fn connect<'a>(
+/// Listens on `listen`; whom it talks to is for the [`Roster`] to be told.
+pub(crate) fn connect(
     context: &Context,
     namespace: &[u8],
     key: PrivateKey,
     listen: SocketAddr,
-    directory: &Directory,
-    committee: impl Iterator<Item = &'a PublicKey>,
+    directory: Directory,
 ) -> PeerLinks {
     let handshake = Cups::<_, ChaCha20Poly1305>::new(
         Sake {
@@ -193,11 +232,13 @@ pub(crate) fn connect<'a>(
     // Who may connect is decided by key, which is proved, and not by address: nodes sit behind
     // translators, and names move.
     config.bypass_ip_check = true;
-    let (mut network, mut oracle) = lookup::Network::new(context.child("network"), config);
-    oracle.track(0, directory.tracked(committee));
+    let (mut network, oracle) = lookup::Network::new(context.child("network"), config);
     let mut channel = |number| network.register(number, QUOTA);
     let links = Links {
-        peers: oracle.clone(),
+        peers: Peers {
+            oracle: oracle.clone(),
+            directory,
+        },
         blocker: oracle,
         votes: channel(0),
         certificates: channel(1),

@@ -10,8 +10,8 @@ use commonware_codec::CodecShared;
 use commonware_consensus::{
     Reporters,
     marshal::{Identifier, core::Actor as Marshal, resolver::p2p as backfill, standard::Deferred},
-    simplex::{self, scheme::ed25519::Scheme},
-    types::Height,
+    simplex::{scheme::ed25519::Scheme, types::Finalization},
+    types::{FixedEpocher, Height},
 };
 use commonware_cryptography::{
     Digested, Digestible as _, Signer as _,
@@ -19,16 +19,14 @@ use commonware_cryptography::{
     certificate::Verifier as _,
     ed25519::{PrivateKey, PublicKey},
 };
-use commonware_glue::stateful::{Stateful, SyncPlan};
-use commonware_p2p::{Blocker, Provider, Receiver, Sender};
+use commonware_glue::stateful::{Mailbox as ExecutionMailbox, Stateful, SyncPlan};
+use commonware_p2p::{Blocker, Receiver, Sender};
+use commonware_parallel::Sequential;
 use commonware_runtime::{
     Clock, Handle as Task, Metrics, Network, Spawner, Storage, buffer::paged::CacheRef,
 };
 use commonware_storage::{Context as StorageContext, archive::prunable, translator::EightCap};
-use commonware_utils::{
-    channel::{mpsc, watch},
-    ordered::Set,
-};
+use commonware_utils::channel::{mpsc, watch};
 use rand_core::{CryptoRng, Rng};
 use soma_protocol::{Address, BlockInfo, Genesis, Hash, Memory};
 use soma_store::{
@@ -40,11 +38,13 @@ use tokio::sync::{Notify, SetOnce};
 
 use crate::{
     EngineError, Pool, Sink,
-    application::{Core, Pacer, authenticate, finalized_block},
+    application::{Application, Core, Deviation, Pacer, Rules, authenticate, finalized_block},
     block::{Block, hash},
-    gossip,
-    network::public_key,
-    parts::{self, Mailbox, Variant},
+    committees::{Calendar, Committees},
+    epochs::Epochs,
+    gate, gossip,
+    network::{Roster, public_key},
+    parts::{self, Mailbox, NoStateSync, Timing, Variant},
     recorder::{Receipts, Recorder},
 };
 
@@ -52,48 +52,70 @@ use crate::{
 const REBUILD_STEP: usize = 256;
 
 /// What a node needs to know.
-pub(crate) struct Config {
+#[expect(missing_debug_implementations, reason = "it holds a key")]
+pub struct Config {
     /// Names this node's partitions.
-    pub(crate) prefix: String,
-    pub(crate) genesis: Genesis,
-    pub(crate) key: PrivateKey,
-    pub(crate) block_ms: u64,
-    pub(crate) idle_block_ms: u64,
-    pub(crate) pool: Arc<dyn Pool>,
-    pub(crate) sink: Arc<dyn Sink>,
-    pub(crate) work: Arc<Notify>,
-    pub(crate) history: Arc<History>,
-    pub(crate) gossip: gossip::Ends,
+    pub prefix: String,
+    /// The chain.
+    pub genesis: Genesis,
+    /// The key it votes with, if it has a seat.
+    pub key: PrivateKey,
+    /// How long an epoch of the engine is.
+    pub calendar: Calendar,
+    /// How fast blocks come.
+    pub timing: Timing,
+    /// How it departs from the rules: not at all but in simulations.
+    pub deviation: Deviation,
+    /// Where its blocks get their transactions from.
+    pub pool: Arc<dyn Pool>,
+    /// Where final blocks go.
+    pub sink: Arc<dyn Sink>,
+    /// Rung when the pool has something new.
+    pub work: Arc<Notify>,
+    /// What happened, for questions about the past.
+    pub history: Arc<History>,
+    /// What is said between nodes.
+    pub gossip: gossip::Ends,
 }
 
-/// The network a node talks on.
-pub(crate) struct Links<P, B, S, R> {
+/// The network a node talks on: a sender and a receiver for each channel.
+#[derive(Debug)]
+pub struct Links<P, B, S, R> {
     /// Who the peers are.
-    pub(crate) peers: P,
+    pub peers: P,
     /// Cuts off peers that cheat.
-    pub(crate) blocker: B,
-    pub(crate) votes: (S, R),
-    pub(crate) certificates: (S, R),
-    pub(crate) certificate_requests: (S, R),
-    pub(crate) block_requests: (S, R),
-    pub(crate) blocks: (S, R),
-    pub(crate) gossip: (S, R),
+    pub blocker: B,
+    /// Votes.
+    pub votes: (S, R),
+    /// Certificates.
+    pub certificates: (S, R),
+    /// Requests for certificates, and answers.
+    pub certificate_requests: (S, R),
+    /// Requests for blocks, and answers.
+    pub block_requests: (S, R),
+    /// Proposed blocks.
+    pub blocks: (S, R),
+    /// Gossip.
+    pub gossip: (S, R),
 }
 
 /// A node that runs.
-pub(crate) struct Node {
-    pub(crate) state: Arc<State>,
+#[expect(missing_debug_implementations, reason = "tasks have nothing to show")]
+pub struct Node {
+    /// The state after the last final block.
+    pub state: Arc<State>,
     consensus: Task<()>,
     recorder: Task<Result<(), StoreError>>,
 }
 
 impl Node {
     /// Waits until the node cannot go on.
-    pub(crate) async fn ended(&mut self) -> EngineError {
+    pub async fn ended(&mut self) -> EngineError {
         let stopped = |what: &str| EngineError::Stopped {
             reason: format!("{what} ended"),
         };
         tokio::select! {
+            biased;
             _ = &mut self.consensus => stopped("consensus"),
             result = &mut self.recorder => match result {
                 Ok(Err(error)) => EngineError::Store(error),
@@ -109,14 +131,14 @@ impl Node {
 /// # Errors
 /// [`EngineError`] when genesis is unusable or what is on disk contradicts itself. The engine
 /// panics, and so does this, when the disk fails.
-pub(crate) async fn start<E, P, B, S, R>(
+pub async fn start<E, P, B, S, R>(
     context: E,
     config: Config,
     links: Links<P, B, S, R>,
 ) -> Result<Node, EngineError>
 where
     E: Rng + CryptoRng + Spawner + Storage + Clock + Metrics + Network,
-    P: Provider<PublicKey = PublicKey> + Sync,
+    P: Roster,
     B: Blocker<PublicKey = PublicKey>,
     S: Sender<PublicKey = PublicKey>,
     R: Receiver<PublicKey = PublicKey>,
@@ -126,36 +148,24 @@ where
     let (finalized, blocks) = mpsc::unbounded_channel();
     let (receipt_sender, receipts) = mpsc::unbounded_channel();
     let core = Arc::new(core::<E>(&config, finalized)?);
-    let scheme = scheme(&core, &config.key);
+    let committees = core.committees.clone();
     let page_cache = parts::page_cache();
 
+    let (open, answers) = gate::hold(links.block_requests.1);
     let fetcher = backfill::init(
         context.child("backfill"),
         parts::backfill(me.clone(), links.peers.clone(), links.blocker.clone()),
-        links.block_requests,
+        (links.block_requests.0, answers),
     );
     let (broadcaster, proposed) = buffered::Engine::new(
         context.child("broadcast"),
-        parts::broadcast(me, links.peers),
+        parts::broadcast(me, links.peers.clone()),
     );
     broadcaster.start(links.blocks);
     config.gossip.start(context.child("gossip"), links.gossip);
 
-    let codec = Scheme::certificate_codec_config_unbounded();
-    let certificates = archive(&context, prefix, "certificates", &page_cache, codec).await?;
-    let stored = archive(&context, prefix, "blocks", &page_cache, ()).await?;
-    let plan = SyncPlan::init(context.child("plan"), prefix).await;
-    let (marshal, ordered, floor) = Marshal::<_, Variant, _, _, _, _, _>::init(
-        context.child("marshal"),
-        certificates,
-        stored,
-        parts::marshal(prefix, &page_cache, scheme.clone(), &plan, &core.genesis),
-    )
-    .await;
-    let (stateful, executed) = Stateful::new(
-        context.child("stateful"),
-        parts::stateful(prefix, &page_cache, &core, (ordered.clone(), floor), plan),
-    );
+    let (marshal, stateful, ordered, executed) =
+        ordering(&context, prefix, &page_cache, &core).await?;
 
     // Asked for before the first block can be delivered, so answered before it is applied: the
     // application holds every block back until the state is loaded.
@@ -167,34 +177,89 @@ where
     stateful.start();
     let state = Arc::new(load(&core, &databases.await, &ordered).await?);
     rebuild(&core, &ordered, history, &state).await?;
+    state.read(|memory, tip| committees.learn(memory, tip.height));
     let _ = core.state.set(Arc::clone(&state));
+    open.open();
 
-    let recorder = Recorder::new(Arc::clone(history), config.sink, blocks, receipts)?;
+    let recorder = Recorder::new(
+        (Arc::clone(history), config.sink),
+        (Arc::clone(&state), committees.clone()),
+        blocks,
+        receipts,
+    )?;
     let recorded = recorder.height();
     let recorder = context
         .child("recorder")
         .dedicated()
         .spawn(move |_| recorder.run());
-    let pacer = Pacer::new(Arc::clone(&core), executed);
     let automaton = Deferred::new(
         context.child("deferred"),
-        pacer,
+        Pacer::new(core, executed),
         ordered.clone(),
-        parts::epochs(),
+        committees.calendar().epocher(),
     );
-    let consensus = parts::consensus(prefix, page_cache, &core, scheme, links.blocker, &automaton);
-    let consensus = simplex::Engine::new(context.child("consensus"), consensus).start(
-        links.votes,
-        links.certificates,
-        links.certificate_requests,
-    );
+    let epochs = Epochs {
+        context,
+        prefix: config.prefix,
+        page_cache,
+        timing: config.timing,
+        committees,
+        roster: links.peers,
+        blocker: links.blocker,
+        ordered: ordered.clone(),
+        automaton,
+    };
+    let channels = (links.votes, links.certificates, links.certificate_requests);
     let mut node = Node {
+        consensus: epochs.start(state.tip().height, recorded.clone(), channels),
         state,
-        consensus,
         recorder,
     };
     repeat(&mut node, &ordered, recorded).await?;
     Ok(node)
+}
+
+/// What puts blocks in order: the actor, and how it is asked.
+type Ordering<E> = Marshal<
+    E,
+    Variant,
+    Committees,
+    prunable::Archive<EightCap, E, Digest, Finalization<Scheme, Digest>>,
+    prunable::Archive<EightCap, E, Digest, Arc<Block>>,
+    FixedEpocher,
+    Sequential,
+>;
+
+/// How the execution is asked.
+type Executed<E> = ExecutionMailbox<E, Application>;
+/// What executes them.
+type Executing<E> = Stateful<E, Application, Variant, NoStateSync, Sequential>;
+
+/// Opens what is on disk, and makes the parts that order and execute blocks.
+async fn ordering<E>(
+    context: &E,
+    prefix: &str,
+    page_cache: &CacheRef,
+    core: &Arc<Core>,
+) -> Result<(Ordering<E>, Executing<E>, Mailbox, Executed<E>), EngineError>
+where
+    E: Rng + CryptoRng + Spawner + Storage + Clock + Metrics + Network,
+{
+    let codec = Scheme::certificate_codec_config_unbounded();
+    let certificates = archive(context, prefix, "certificates", page_cache, codec).await?;
+    let stored = archive(context, prefix, "blocks", page_cache, ()).await?;
+    let plan = SyncPlan::init(context.child("plan"), prefix).await;
+    let (genesis, committees) = (&core.rules.genesis, core.committees.clone());
+    let settings = parts::marshal(prefix, page_cache, committees, &plan, genesis);
+    let context_of_order = context.child("marshal");
+    let (marshal, ordered, floor) =
+        Marshal::init(context_of_order, certificates, stored, settings).await;
+    let order = (ordered.clone(), floor);
+    let (stateful, executed) = Stateful::new(
+        context.child("stateful"),
+        parts::stateful(prefix, page_cache, core, order, plan),
+    );
+    Ok((marshal, stateful, ordered, executed))
 }
 
 /// The application's part of a node.
@@ -202,49 +267,51 @@ fn core<E: Spawner + StorageContext>(
     config: &Config,
     finalized: mpsc::UnboundedSender<FinalizedBlock>,
 ) -> Result<Core, EngineError> {
-    let Config { genesis, .. } = config;
-    let committee = committee(genesis)?;
-    let (leader, proposer) = committee
-        .first_key_value()
-        .ok_or(EngineError::NoValidators)?;
-    let chain = genesis.chain_id();
-    let (leader, proposer) = (leader.clone(), *proposer);
-    let empty = database::empty::<E>();
+    let chain = config.genesis.chain_id();
     Ok(Core {
-        chain,
-        genesis: Block::genesis(chain, leader, proposer, genesis.timestamp_ms, empty),
-        genesis_changes: genesis.state()?,
-        committee,
+        rules: rules::<E>(&config.genesis, config.deviation.clone())?,
+        committees: Committees::new(chain, config.key.clone(), config.calendar),
         state: SetOnce::new(),
         pool: Arc::clone(&config.pool),
         work: Arc::clone(&config.work),
-        block_ms: config.block_ms,
-        idle_block_ms: config.idle_block_ms,
+        timing: config.timing,
         finalized,
     })
 }
 
-/// The validators of genesis: consensus key to account.
-pub(crate) fn committee(genesis: &Genesis) -> Result<BTreeMap<PublicKey, Address>, EngineError> {
+/// What a chain begins with.
+pub(crate) fn rules<E: Spawner + StorageContext>(
+    genesis: &Genesis,
+    deviation: Deviation,
+) -> Result<Rules, EngineError> {
+    let chain = genesis.chain_id();
+    let (leader, proposer) = first_validator(genesis)?;
+    let empty = database::empty::<E>();
+    Ok(Rules {
+        chain,
+        genesis: Block::genesis(chain, leader, proposer, genesis.timestamp_ms, empty),
+        genesis_changes: genesis.state()?,
+        deviation,
+    })
+}
+
+/// Whom the genesis block names: the validator with the least key. The others' keys are checked.
+fn first_validator(genesis: &Genesis) -> Result<(PublicKey, Address), EngineError> {
     let validators = genesis.validators.iter().map(|validator| {
         let key = public_key(&validator.consensus_key).ok_or(EngineError::ValidatorKey {
             validator: validator.address,
         })?;
-        Ok((key, validator.address))
+        Ok::<_, EngineError>((key, validator.address))
     });
-    validators.collect()
-}
-
-/// Votes of this chain: a node that is not of the committee checks them and casts none.
-fn scheme(core: &Core, key: &PrivateKey) -> Scheme {
-    let participants = Set::from_iter_dedup(core.committee.keys().cloned());
-    let namespace = [b"soma", core.chain.0.as_slice()].concat();
-    Scheme::signer(&namespace, participants.clone(), key.clone())
-        .unwrap_or_else(|| Scheme::verifier(&namespace, participants))
+    let validators: BTreeMap<_, _> = validators.collect::<Result<_, _>>()?;
+    validators
+        .into_iter()
+        .next()
+        .ok_or(EngineError::NoValidators)
 }
 
 /// Opens an archive of final things by height.
-async fn archive<E: StorageContext, V: CodecShared>(
+pub(crate) async fn archive<E: StorageContext, V: CodecShared>(
     context: &E,
     prefix: &str,
     name: &'static str,
@@ -258,9 +325,9 @@ async fn archive<E: StorageContext, V: CodecShared>(
     })
 }
 
-fn genesis_state(core: &Core) -> Memory {
+pub(crate) fn genesis_state(rules: &Rules) -> Memory {
     let mut memory = Memory::default();
-    memory.apply(&core.genesis_changes);
+    memory.apply(&rules.genesis_changes);
     memory
 }
 
@@ -281,9 +348,9 @@ async fn load<E: Spawner + StorageContext>(
     let Some((height, memory)) = database::load::<E>(&database).await? else {
         let tip = Tip {
             height: 0,
-            digest: hash(core.genesis.digest()),
+            digest: hash(core.rules.genesis.digest()),
         };
-        return Ok(State::new(genesis_state(core), tip));
+        return Ok(State::new(genesis_state(&core.rules), tip));
     };
     let block = stored_block(ordered, height).await?;
     if block.inner().state.root != database.root() {
@@ -314,11 +381,16 @@ async fn rebuild(
         return Ok(());
     }
     tracing::info!(from = recorded, to = tip.height, "rebuilding the history");
-    let mut memory = genesis_state(core);
+    let mut memory = genesis_state(&core.rules);
     let mut step: Vec<FinalizedBlock> = Vec::new();
     for height in 1..=tip.height {
         let block = stored_block(ordered, height).await?;
-        let done = replay(core, &mut memory, block.inner(), hash(block.digest()))?;
+        let done = replay(
+            &core.rules,
+            &mut memory,
+            block.inner(),
+            hash(block.digest()),
+        )?;
         if height > recorded {
             step.push(done);
         }
@@ -335,8 +407,8 @@ async fn rebuild(
     }
 }
 
-fn replay(
-    core: &Core,
+pub(crate) fn replay(
+    rules: &Rules,
     memory: &mut Memory,
     block: &Block,
     digest: Hash,
@@ -347,14 +419,14 @@ fn replay(
         ..
     } = *block;
     let height = block.height.get();
-    let transactions = authenticate(core.chain, &block.transactions);
+    let transactions = authenticate(rules.chain, &block.transactions);
     let transactions = transactions.ok_or(EngineError::StateMismatch { height })?;
     let info = BlockInfo {
         height,
         timestamp_ms,
         proposer,
     };
-    let outcome = core.execute(memory, &info, &transactions);
+    let outcome = rules.execute(memory, &info, &transactions);
     memory.apply(&outcome.changes);
     Ok(finalized_block(block, digest, &outcome))
 }
@@ -371,6 +443,7 @@ async fn repeat(
         stored += 1;
     }
     tokio::select! {
+        biased;
         _ = recorded.wait_for(|height| *height >= stored) => Ok(()),
         error = node.ended() => Err(error),
     }

@@ -28,14 +28,14 @@ use commonware_consensus::{
 use commonware_cryptography::{
     Digested, Digestible as _,
     blake3::{Blake3, Digest},
-    certificate::ConstantProvider,
+    certificate::Scheme as _,
     ed25519::PublicKey,
 };
 use commonware_glue::stateful::{
     Config as StatefulConfig, SyncPlan,
     db::{AttachableResolver, Shared, SyncEngineConfig},
 };
-use commonware_p2p::{Blocker, Provider, max_message_size};
+use commonware_p2p::{Blocker, Provider, max_message_size, utils::mux::prefixed};
 use commonware_parallel::Sequential;
 use commonware_runtime::{Clock, Metrics, Quota, Spawner, Storage, buffer::paged::CacheRef};
 use commonware_storage::{
@@ -51,11 +51,10 @@ use soma_store::database::{self, Operation, Qmdb};
 use crate::{
     application::{Application, Core, Pacer},
     block::Block,
+    committees::Committees,
     gossip::GOSSIP_BYTES_MAX,
 };
 
-/// There is one engine epoch: the committee of genesis makes all blocks.
-const EPOCH_BLOCKS: NonZeroU64 = NZU64!(u64::MAX);
 const MAILBOX: NonZeroUsize = NZUsize!(256);
 const BUFFER: NonZeroUsize = NZUsize!(1 << 16);
 /// With the checksum that is added to it, a page of the disk.
@@ -75,9 +74,36 @@ const ABSENT_LEADER: Duration = Duration::from_secs(1);
 
 /// The most messages per second and peer on one channel. Mailboxes are allocated for this many
 /// messages of every peer.
-pub(crate) const QUOTA: Quota = Quota::per_second(NZU32!(256));
+pub const QUOTA: Quota = Quota::per_second(NZU32!(256));
 /// The same for gossip, whose messages are long.
-pub(crate) const GOSSIP_QUOTA: Quota = Quota::per_second(NZU32!(64));
+pub const GOSSIP_QUOTA: Quota = Quota::per_second(NZU32!(64));
+
+/// The longest wait for work where several validators take turns: the others cannot tell a leader
+/// that waits from one that is gone.
+const IDLE_SHARED_MS: u64 = 1_000;
+
+/// How fast blocks come.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// The least time between two blocks while there is work, in milliseconds.
+    pub block_ms: u64,
+    /// The most time between two blocks while there is none, in milliseconds.
+    pub idle_block_ms: u64,
+    /// How far the clock of this node is ahead of the true time, in milliseconds: 0 but in
+    /// simulations.
+    pub skew_ms: i64,
+}
+
+impl Timing {
+    /// The longest wait for work.
+    pub(crate) fn idle_ms(&self, alone: bool) -> u64 {
+        if alone {
+            self.idle_block_ms
+        } else {
+            self.idle_block_ms.min(IDLE_SHARED_MS)
+        }
+    }
+}
 
 /// The way blocks travel: whole.
 pub(crate) type Variant = Standard<Block>;
@@ -98,21 +124,16 @@ pub(crate) type Consensus<E, B> = simplex::Config<
     Sequential,
 >;
 
-/// Which heights belong to which engine epoch.
-pub(crate) fn epochs() -> FixedEpocher {
-    FixedEpocher::new(EPOCH_BLOCKS)
-}
-
 /// The cache that all files of a node share: 8 MiB.
 pub(crate) fn page_cache() -> CacheRef {
     CacheRef::new(PAGE_BYTES, PAGES)
 }
 
 /// The largest message a node of such a committee sends.
-pub(crate) fn message_bytes_max(validators: NonZeroU32) -> u32 {
+pub fn message_bytes_max(validators: NonZeroU32) -> u32 {
     let validators = validators.get();
     max_message_size(&[
-        simplex::max_payload_size::<Scheme, Digest>(validators),
+        prefixed(simplex::max_payload_size::<Scheme, Digest>(validators)),
         marshal::max_payload_size::<Variant, Scheme>(validators, &()),
         GOSSIP_BYTES_MAX,
     ])
@@ -174,27 +195,21 @@ pub(crate) fn archive<C>(
     }
 }
 
-type MarshalConfig = marshal::Config<
-    ConstantProvider<Scheme, Epoch>,
-    FixedEpocher,
-    Sequential,
-    Block,
-    Digested<Block>,
-    Digest,
->;
+type MarshalConfig =
+    marshal::Config<Committees, FixedEpocher, Sequential, Block, Digested<Block>, Digest>;
 
 /// Putting final blocks in order.
 pub(crate) fn marshal<E: StorageContext>(
     prefix: &str,
     page_cache: &CacheRef,
-    scheme: Scheme,
+    committees: Committees,
     plan: &SyncPlan<E, Scheme, Variant>,
     genesis: &Block,
 ) -> MarshalConfig {
     let genesis = Digested::precomputed(genesis.clone(), genesis.digest());
     marshal::Config {
-        provider: ConstantProvider::new(scheme),
-        epocher: epochs(),
+        epocher: committees.calendar().epocher(),
+        provider: committees,
         start: plan.marshal_start(genesis),
         partition_prefix: prefix.into(),
         mailbox_size: MAILBOX,
@@ -239,18 +254,20 @@ pub(crate) fn stateful<E: Spawner + StorageContext>(
 
 /// Agreeing on blocks.
 pub(crate) fn consensus<E, B>(
-    prefix: &str,
+    partition: String,
     page_cache: CacheRef,
-    core: &Core,
+    timing: Timing,
     scheme: Scheme,
     blocker: B,
     automaton: &Automaton<E>,
+    (epoch, floor): (Epoch, simplex::Floor<Scheme, Digest>),
 ) -> Consensus<E, B>
 where
     E: Spawner + StorageContext,
     B: Blocker<PublicKey = PublicKey>,
 {
-    let longest_wait = Duration::from_millis(core.idle_block_ms().max(core.block_ms));
+    let alone = scheme.participants().len() == 1;
+    let longest_wait = Duration::from_millis(timing.idle_ms(alone).max(timing.block_ms));
     let leader_timeout = longest_wait + PROPOSAL_MARGIN;
     let certification_timeout = leader_timeout + CERTIFICATION_MARGIN;
     simplex::Config {
@@ -261,10 +278,10 @@ where
         relay: automaton.clone(),
         reporter: automaton.clone(),
         strategy: Sequential,
-        partition: format!("{prefix}-votes"),
+        partition,
         mailbox_size: MAILBOX,
-        epoch: Epoch::zero(),
-        floor: simplex::config::Floor::Genesis(core.genesis.digest()),
+        epoch,
+        floor,
         replay_buffer: BUFFER,
         write_buffer: BUFFER,
         page_cache,

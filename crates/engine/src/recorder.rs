@@ -2,7 +2,8 @@
 //!
 //! The engine acknowledges a block only when this has written it: a block that is final but missing
 //! from the history after a crash is delivered again, so the history is never behind the state for
-//! longer than a restart takes. Order: the engine's own disk, the history, the [`Sink`].
+//! longer than a restart takes. Order: the engine's own disk, the history, the [`Sink`]; and the
+//! next epoch's committee is known before the last block of an epoch is acknowledged.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -16,9 +17,9 @@ use commonware_utils::{
         watch,
     },
 };
-use soma_store::{History, StoreError, history::FinalizedBlock};
+use soma_store::{History, State, StoreError, history::FinalizedBlock};
 
-use crate::{Sink, block::Block};
+use crate::{Sink, block::Block, committees::Committees};
 
 /// The most blocks written to the history in one transaction.
 const BLOCKS_PER_WRITE: usize = 64;
@@ -44,6 +45,8 @@ impl Reporter for Receipts {
 /// The task that writes the history.
 pub(crate) struct Recorder {
     history: Arc<History>,
+    state: Arc<State>,
+    committees: Committees,
     sink: Arc<dyn Sink>,
     blocks: UnboundedReceiver<FinalizedBlock>,
     receipts: UnboundedReceiver<(u64, Exact)>,
@@ -52,14 +55,16 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     pub(crate) fn new(
-        history: Arc<History>,
-        sink: Arc<dyn Sink>,
+        (history, sink): (Arc<History>, Arc<dyn Sink>),
+        (state, committees): (Arc<State>, Committees),
         blocks: UnboundedReceiver<FinalizedBlock>,
         receipts: UnboundedReceiver<(u64, Exact)>,
     ) -> Result<Self, StoreError> {
         let (height, _) = watch::channel(history.height()?);
         Ok(Self {
             history,
+            state,
+            committees,
             sink,
             blocks,
             receipts,
@@ -91,6 +96,10 @@ impl Recorder {
                     for block in batch.drain(..) {
                         let reached = block.height;
                         self.sink.finalized(block);
+                        let calendar = self.committees.calendar();
+                        if calendar.epoch_of(reached + 1) > calendar.epoch_of(reached) {
+                            self.state.read(|state, _| self.committees.learn(state, reached));
+                        }
                         self.height.send_if_modified(|height| {
                             std::mem::replace(height, reached.max(*height)) < reached
                         });

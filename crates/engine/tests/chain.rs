@@ -19,7 +19,7 @@ use std::{
 
 use queue::{ALICE, BOB, Queue, address, genesis, transfer, validator};
 use soma_engine::{
-    Config, ConsensusSecret, EngineError, FinalizedBlock, Handle, Pool, Sink, start,
+    Config, ConsensusSecret, EngineError, FinalizedBlock, Handle, Pool, Sink, start, verify_store,
 };
 use soma_protocol::{Amount, Hash, SignedTransaction, view};
 use soma_store::{StoreError, history::Subject};
@@ -173,6 +173,35 @@ fn an_idle_chain_still_makes_a_block_now_and_then() {
         .map(|block| block.height)
         .collect();
     assert_eq!(heights, [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn a_whole_folder_is_verified_and_a_changed_one_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = Chain::start(dir.path(), 5, 100);
+    for nonce in 0..30 {
+        chain.wait(chain.send(pay(nonce, 7)));
+    }
+    let height = chain.handle.history().height().unwrap();
+    let refused = verify_store(dir.path(), &genesis(1));
+    assert!(
+        matches!(refused, Err(EngineError::Store(StoreError::InUse { .. }))),
+        "{refused:?}"
+    );
+    chain.handle.shutdown();
+    let found = verify_store(dir.path(), &genesis(1)).unwrap();
+    assert!(found.blocks >= height && found.history >= height && found.state <= found.blocks);
+    assert!(found.certificates > 0);
+
+    // One bit of a stored block.
+    let blocks = dir.path().join("consensus").join("soma-blocks-values");
+    let file = std::fs::read_dir(blocks).unwrap().next().unwrap().unwrap();
+    let mut bytes = std::fs::read(file.path()).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(file.path(), bytes).unwrap();
+    let found = verify_store(dir.path(), &genesis(1));
+    assert!(found.is_err(), "{found:?}");
 }
 
 #[test]
@@ -400,7 +429,10 @@ fn a_disk_that_takes_no_more_stops_the_node_with_a_reason_and_loses_nothing() {
         line.clear();
     }
     child.wait().unwrap();
-    assert!(failure.contains("File too large"), "{failure}");
+    assert_eq!(
+        failure.trim(),
+        "the disk takes no more: File too large; nothing that was final is lost"
+    );
     assert!(!acknowledged.0.is_empty());
     acknowledged.check(dir.path());
 }

@@ -16,7 +16,7 @@ use std::{
 };
 
 use queue::{ALICE, Queue, address, genesis, transfer, validator};
-use soma_engine::{Config, ConsensusSecret, Handle, Peer, Pool, Sink, start};
+use soma_engine::{Config, ConsensusSecret, EPOCH_BLOCKS, Handle, Peer, Pool, Sink, start};
 use soma_protocol::view;
 
 const FOLDER: &str = "SOMA_TEST_FOLDER";
@@ -25,7 +25,7 @@ const PORTS: &str = "SOMA_TEST_PORTS";
 const VALIDATORS: u8 = 4;
 /// The one after the validators: a node without a seat.
 const FOLLOWER: u8 = VALIDATORS;
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 fn free_ports() -> Vec<u16> {
     let listeners: Vec<_> = (0..=VALIDATORS)
@@ -51,7 +51,7 @@ fn config(dir: &Path, node: u8, ports: &[u16]) -> Config {
             .filter(|other| *other != node)
             .map(peer)
             .collect(),
-        block_ms: 20,
+        block_ms: 5,
         idle_block_ms: 1_000,
     }
 }
@@ -204,7 +204,7 @@ fn one_of_four_killed_under_load_stops_nothing_and_catches_up_when_it_is_back() 
     (0..VALIDATORS).for_each(|node| network.start(node));
     network.reach(&[0, 1, 2, 3], 20);
     network.kill(3);
-    network.reach(&[0, 1, 2], network.highest() + 40);
+    network.reach(&[0, 1, 2], network.highest() + EPOCH_BLOCKS);
     network.start(3);
     network.reach(&[3], network.highest());
     network.reach(&[0, 1, 2, 3], network.highest() + 20);
@@ -231,7 +231,7 @@ fn two_of_four_killed_halt_the_chain_and_it_goes_on_when_one_is_back() {
 fn a_node_without_a_seat_that_comes_late_gets_the_whole_history_and_follows() {
     let mut network = Network::new();
     (0..VALIDATORS).for_each(|node| network.start(node));
-    network.reach(&[0, 1, 2, 3], 50);
+    network.reach(&[0, 1, 2, 3], EPOCH_BLOCKS + 10);
     network.start(FOLLOWER);
     network.reach(&[FOLLOWER], network.highest());
     network.reach(&[FOLLOWER], network.highest() + 20);

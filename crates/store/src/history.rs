@@ -9,7 +9,7 @@ use std::{fs, io, ops::RangeBounds, path::Path};
 use borsh::{BorshDeserialize, BorshSerialize};
 use redb::{
     Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
-    WriteTransaction,
+    WriteTransaction, backends::InMemoryBackend,
 };
 use serde_json::Value;
 use soma_protocol::{Address, Event, Hash, ModelId, Receipt, SignedTransaction, TargetId};
@@ -183,6 +183,16 @@ impl History {
         Ok(Self {
             database: Database::open(path)?,
         })
+    }
+
+    /// A history that is gone when it is dropped, for simulations.
+    ///
+    /// # Errors
+    /// [`StoreError::History`] when there is no memory for it.
+    pub fn in_memory() -> Result<Self, StoreError> {
+        let database = Database::builder().create_with_backend(InMemoryBackend::new())?;
+        make_tables(&database)?;
+        Ok(Self { database })
     }
 
     /// Writes finalized blocks in one transaction; blocks it already holds are passed over.
@@ -366,7 +376,10 @@ fn is_damage(error: &DatabaseError) -> bool {
 }
 
 fn create(path: &Path) -> Result<(), StoreError> {
-    let database = Database::create(path)?;
+    make_tables(&Database::create(path)?)
+}
+
+fn make_tables(database: &Database) -> Result<(), StoreError> {
     let write = database.begin_write()?;
     write.open_table(META)?;
     write.open_table(BLOCKS)?;

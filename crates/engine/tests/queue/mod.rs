@@ -1,4 +1,4 @@
-//! One sender's transactions: the pool and the sink of a node under test.
+//! The pool and the sink of a node under test: transactions in the order of their nonces.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -55,26 +55,33 @@ pub fn genesis(validators: u8) -> Genesis {
     }
 }
 
-/// Alice pays Bob.
-pub fn transfer(chain: Hash, nonce: u64, amount: u64) -> SignedTransaction {
-    Transaction {
+/// What somebody does, with money enough for the fee.
+pub fn act(chain: Hash, seed: [u8; 32], nonce: u64, action: Action) -> SignedTransaction {
+    let key = SecretKey::from_bytes(&seed);
+    let transaction = Transaction {
         chain,
-        sender: address(ALICE),
+        sender: key.address(),
         nonce,
         fee_limit: Amount::soma(1),
         valid_until_ms: u64::MAX,
-        action: Action::Transfer {
-            to: address(BOB),
-            amount: Amount(amount),
-        },
-    }
-    .sign(&SecretKey::from_bytes(&ALICE))
+        action,
+    };
+    transaction.sign(&key)
 }
 
-/// One sender's transactions by nonce, dropped once they are final.
+/// Alice pays Bob.
+pub fn transfer(chain: Hash, nonce: u64, amount: u64) -> SignedTransaction {
+    let action = Action::Transfer {
+        to: address(BOB),
+        amount: Amount(amount),
+    };
+    act(chain, ALICE, nonce, action)
+}
+
+/// Transactions by sender and nonce, dropped once they are final.
 #[derive(Default)]
 pub struct Queue {
-    waiting: Mutex<BTreeMap<u64, VerifiedTransaction>>,
+    waiting: Mutex<BTreeMap<(Address, u64), VerifiedTransaction>>,
     finalized: Mutex<Option<mpsc::Sender<FinalizedBlock>>>,
 }
 
@@ -93,21 +100,28 @@ impl Queue {
         self.waiting
             .lock()
             .unwrap()
-            .insert(verified.transaction().nonce, verified);
+            .insert(place(verified.transaction()), verified);
         hash
     }
 }
 
+fn place(transaction: &Transaction) -> (Address, u64) {
+    (transaction.sender, transaction.nonce)
+}
+
 impl Pool for Queue {
     fn select(&self, state: &dyn Read, _: u64, max_bytes: usize) -> Vec<VerifiedTransaction> {
-        let next = view::account(state, &address(ALICE)).nonce;
         let mut left = max_bytes;
+        let mut next = BTreeMap::new();
         let waiting = self.waiting.lock().unwrap();
-        let due = waiting
-            .range(next..)
-            .zip(next..)
-            .take_while(|((nonce, _), at)| *nonce == at);
-        due.map_while(|((_, transaction), _)| {
+        let due = waiting.iter().filter(|((sender, nonce), _)| {
+            let known = || view::account(state, sender).nonce;
+            let next = next.entry(*sender).or_insert_with(known);
+            let due = *next == *nonce;
+            *next += u64::from(due);
+            due
+        });
+        due.map_while(|(_, transaction)| {
             left = left.checked_sub(transaction.size_bytes())?;
             Some(transaction.clone())
         })
@@ -125,7 +139,7 @@ impl Sink for Queue {
             self.waiting
                 .lock()
                 .unwrap()
-                .remove(&transaction.transaction.nonce);
+                .remove(&place(&transaction.transaction));
         }
         if let Some(finalized) = &*self.finalized.lock().unwrap() {
             let _ = finalized.send(block);

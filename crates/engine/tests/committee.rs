@@ -1,0 +1,185 @@
+//! A network whose committee changes while it works: who has stake comes, who leaves goes.
+#![expect(clippy::unwrap_used, reason = "a failed expectation fails the test")]
+
+mod queue;
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::Path,
+    sync::{Arc, mpsc},
+    time::{Duration, Instant},
+};
+
+use queue::{ALICE, Queue, act, address, genesis, transfer, validator};
+use soma_engine::{
+    Config, ConsensusSecret, EPOCH_BLOCKS, FinalizedBlock, Handle, Peer, Pool, Sink, start,
+};
+use soma_protocol::{
+    Action, Amount, Genesis, GenesisAccount, SecretKey, SignedTransaction, committee, view,
+};
+
+const PATIENCE: Duration = Duration::from_mins(4);
+const NEWCOMER: u8 = 4;
+const NODES: u8 = 5;
+
+/// Four validators; a fifth has money, and so has the first. Alice ends phases.
+fn chain() -> Genesis {
+    let mut genesis = genesis(NEWCOMER);
+    genesis.operator = Some(address(ALICE));
+    for (node, balance) in [(0, 10), (NEWCOMER, 1_000)] {
+        genesis.accounts.push(GenesisAccount {
+            address: address(validator(node)),
+            balance: Amount::soma(balance),
+        });
+    }
+    genesis
+}
+
+struct Network {
+    genesis: Genesis,
+    nodes: Vec<(Option<Handle>, Arc<Queue>)>,
+    blocks: mpsc::Receiver<FinalizedBlock>,
+    /// The next nonce of Alice.
+    nonce: u64,
+    began: Instant,
+}
+
+fn config(genesis: &Genesis, dir: &Path, node: u8, ports: &[SocketAddr]) -> Config {
+    let peer = |other: u8| Peer {
+        key: ConsensusSecret(validator(other)).public(),
+        address: Some(ports[usize::from(other)].into()),
+    };
+    Config {
+        dir: dir.join(node.to_string()),
+        genesis: genesis.clone(),
+        key: ConsensusSecret(validator(node)),
+        listen: ports[usize::from(node)],
+        peers: (0..NODES)
+            .filter(|other| *other != node)
+            .map(peer)
+            .collect(),
+        block_ms: 5,
+        idle_block_ms: 1_000,
+    }
+}
+
+impl Network {
+    fn start(dir: &Path) -> Self {
+        let listeners: Vec<_> = (0..NODES)
+            .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+            .collect();
+        let ports: Vec<_> = listeners
+            .iter()
+            .map(|listener| listener.local_addr().unwrap())
+            .collect();
+        drop(listeners);
+        let genesis = chain();
+        let (sender, blocks) = mpsc::channel();
+        let nodes = (0..NODES).map(|node| {
+            // The last validator of genesis stays all the time: its blocks are looked at.
+            let queue = if node + 1 == NEWCOMER {
+                Queue::reporting(sender.clone())
+            } else {
+                Arc::default()
+            };
+            let pool = Arc::clone(&queue) as Arc<dyn Pool>;
+            let sink = Arc::clone(&queue) as Arc<dyn Sink>;
+            let handle = start(config(&genesis, dir, node, &ports), pool, sink).unwrap();
+            (Some(handle), queue)
+        });
+        Self {
+            nodes: nodes.collect(),
+            genesis,
+            blocks,
+            nonce: 0,
+            began: Instant::now(),
+        }
+    }
+
+    /// Everybody's pool gets it, as if it had been told around.
+    fn send(&self, transaction: &SignedTransaction) {
+        for (handle, queue) in &self.nodes {
+            queue.add(transaction.clone());
+            if let Some(handle) = handle {
+                handle.wake();
+            }
+        }
+    }
+
+    fn send_as_alice(&mut self, action: Action) {
+        let transaction = act(self.genesis.chain_id(), ALICE, self.nonce, action);
+        self.nonce += 1;
+        self.send(&transaction);
+    }
+
+    fn witness(&self) -> &Handle {
+        self.nodes[usize::from(NEWCOMER) - 1].0.as_ref().unwrap()
+    }
+
+    /// The next block, with a transfer for the one after it.
+    fn next(&mut self) -> FinalizedBlock {
+        let pay = transfer(self.genesis.chain_id(), self.nonce, 1);
+        self.nonce += 1;
+        self.send(&pay);
+        let left = PATIENCE.saturating_sub(self.began.elapsed());
+        self.blocks.recv_timeout(left).unwrap()
+    }
+
+    /// Ends the epoch of the competition, phase by phase.
+    fn end_epoch(&mut self) {
+        let clock = |network: &Self| network.witness().read(|state, _| view::chain(state).clock);
+        let epoch = clock(self).epoch;
+        let mut ended = None;
+        loop {
+            let now = clock(self);
+            if now.epoch > epoch {
+                return;
+            }
+            if ended != Some(now.phase) {
+                let phase = now.phase;
+                self.send_as_alice(Action::EndPhase { epoch, phase });
+                ended = Some(phase);
+            }
+            self.next();
+        }
+    }
+}
+
+#[test]
+fn a_fifth_validator_joins_by_stake_and_a_first_one_leaves_while_transfers_flow() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut network = Network::start(dir.path());
+    let chain = network.genesis.chain_id();
+    let (first, newcomer) = (address(validator(0)), address(validator(NEWCOMER)));
+    let secret = SecretKey::from_bytes(&validator(NEWCOMER));
+    let join = Action::RegisterValidator {
+        consensus_key: ConsensusSecret(validator(NEWCOMER)).public(),
+        proof: secret.prove_possession(&chain, &newcomer),
+        commission_bps: 0,
+        stake: Amount::soma(500),
+    };
+    network.send(&act(chain, validator(NEWCOMER), 0, join));
+    network.send(&act(chain, validator(0), 0, Action::LeaveValidator {}));
+    let decided = loop {
+        network.end_epoch();
+        let now = network.witness().read(|state, _| committee(state));
+        if now.seats_validator(&newcomer) && !now.seats_validator(&first) {
+            break now.height;
+        }
+    };
+    let office = (decided / EPOCH_BLOCKS + 2) * EPOCH_BLOCKS;
+    let mut proposers = Vec::new();
+    while proposers.len() < 40 {
+        let block = network.next();
+        if block.height >= office {
+            proposers.push(block.proposer);
+        }
+    }
+    assert!(proposers.contains(&newcomer) && !proposers.contains(&first));
+    // One that has left and one that has not: three of the four that are left go on, and the
+    // newcomer is one of them.
+    network.nodes[0].0 = None;
+    network.nodes[1].0 = None;
+    let height = network.next().height;
+    while network.next().height < height + 20 {}
+}

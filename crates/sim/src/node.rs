@@ -1,0 +1,249 @@
+//! One simulated node: the function that the binary starts, on simulated wires and a simulated disk.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use commonware_cryptography::{Signer as _, ed25519::PublicKey};
+use commonware_p2p::{
+    PeerSetSubscription, Provider, TrackedPeers,
+    simulated::{self, Manager, Oracle},
+};
+use commonware_runtime::{
+    Handle as Task, Quota, Spawner as _, Supervisor as _, deterministic::Context,
+};
+use commonware_utils::NZU64;
+use soma_engine::{
+    ConsensusSecret, EngineError, Sink,
+    anywhere::{
+        Calendar, Config, Deviation, GOSSIP_QUOTA, Links, QUOTA, Roster, Timing, private_key,
+        queues, start,
+    },
+};
+use soma_protocol::Genesis;
+use soma_store::History;
+use tokio::sync::Notify;
+
+use crate::{
+    Violation,
+    actors::{Queue, node_secret},
+    check::{Blind, Eye, Witness},
+    dice::Dice,
+    wire::{Faces, Noisy, SharedNoise},
+};
+
+/// Epochs of the engine are short here, so that every history has many boundaries.
+fn calendar() -> Calendar {
+    Calendar::of_blocks(NZU64!(12))
+}
+
+const BLOCK_MS: u64 = 150;
+const IDLE_BLOCK_MS: u64 = 600;
+const CHANNELS: u64 = 6;
+
+/// The name of a node on the network.
+pub fn key_of(node: usize) -> PublicKey {
+    private_key(&ConsensusSecret(node_secret(node))).public_key()
+}
+
+/// Everybody knows everybody: who may talk to whom is for the faults to decide.
+#[derive(Clone, Debug)]
+pub struct Everybody(pub Manager<PublicKey, Context>);
+
+impl Provider for Everybody {
+    type PublicKey = PublicKey;
+
+    async fn peer_set(&mut self, id: u64) -> Option<TrackedPeers<PublicKey>> {
+        self.0.peer_set(id).await
+    }
+
+    async fn subscribe(&mut self) -> PeerSetSubscription<PublicKey> {
+        self.0.subscribe().await
+    }
+}
+
+impl Roster for Everybody {
+    fn track(&mut self, _: u64, _: BTreeSet<PublicKey>, _: BTreeSet<PublicKey>) {}
+}
+
+/// What stays the same over all lives of a node.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Its number.
+    pub node: usize,
+    /// The chain.
+    pub genesis: Genesis,
+    /// How it departs from the rules.
+    pub deviation: Deviation,
+    /// Whom it talks to.
+    pub faces: Faces,
+    /// How far its clock is ahead.
+    pub skew_ms: i64,
+    /// Looks at it, if it is honest.
+    pub witness: Option<Witness>,
+    /// Its history, and the one of its second face.
+    pub histories: [Arc<History>; 2],
+}
+
+/// A node that is up.
+#[expect(missing_debug_implementations, reason = "a task has nothing to show")]
+pub struct Alive {
+    /// Ends when the node cannot go on; an error that no fault explains is its last word.
+    pub task: Task<Result<(), EngineError>>,
+    /// Its pool.
+    pub queue: Arc<Queue>,
+    /// Rung for the pool.
+    pub work: Arc<Notify>,
+}
+
+/// One side of every channel: the first face's or the second's.
+type Side<S> = Vec<(S, Noisy)>;
+
+impl Identity {
+    fn config(&self, face: usize, queue: &Arc<Queue>, work: &Arc<Notify>) -> Config {
+        let sink: Arc<dyn Sink> = match &self.witness {
+            Some(witness) => Arc::new(Eye {
+                node: self.node,
+                witness: witness.clone(),
+                queue: Arc::clone(queue),
+            }),
+            None => Arc::new(Blind(Arc::clone(queue))),
+        };
+        let (_, _, gossip) = queues();
+        Config {
+            prefix: format!("node-{}-{face}", self.node),
+            genesis: self.genesis.clone(),
+            key: private_key(&ConsensusSecret(node_secret(self.node))),
+            calendar: calendar(),
+            timing: Timing {
+                block_ms: BLOCK_MS,
+                idle_block_ms: IDLE_BLOCK_MS,
+                skew_ms: self.skew_ms,
+            },
+            deviation: self.deviation.clone(),
+            pool: Arc::clone(queue) as Arc<_>,
+            sink,
+            work: Arc::clone(work),
+            history: Arc::clone(&self.histories[face]),
+            gossip,
+        }
+    }
+
+    /// Starts the node; `life` tells its lives apart.
+    ///
+    /// # Panics
+    /// When the simulated network is gone, which it never is.
+    #[expect(
+        clippy::expect_used,
+        reason = "the simulated network outlives its nodes"
+    )]
+    pub async fn start(
+        &self,
+        context: &Context,
+        oracle: &Oracle<PublicKey, Context>,
+        noise: &SharedNoise,
+        life: u64,
+    ) -> Alive {
+        let me = key_of(self.node);
+        let control = oracle.control(me.clone());
+        let (mut first, mut second) = (Side::new(), Side::new());
+        for channel in 0..CHANNELS {
+            let quota: Quota = if channel + 1 == CHANNELS {
+                GOSSIP_QUOTA
+            } else {
+                QUOTA
+            };
+            let registered = control.register(channel, quota).await;
+            let (sender, receiver) = registered.expect("the network runs");
+            let faces = self.faces.clone();
+            let (primary, secondary) =
+                sender.split_with(move |origin, wanted: &_, _: &_| faces.route(origin, wanted));
+            let faces = self.faces.clone();
+            let (near, far) = receiver
+                .split_with(context.child("split"), move |(from, _): &(PublicKey, _)| {
+                    faces.hears(from)
+                });
+            let seed = life * 1_000 + self.node as u64 * 10 + channel;
+            let noisy = |receiver, purpose| {
+                Noisy::new(receiver, Arc::clone(noise), Dice::new(seed, purpose))
+            };
+            first.push((primary, noisy(near, "first")));
+            second.push((secondary, noisy(far, "second")));
+        }
+        let (queue, work) = (Arc::new(Queue::default()), Arc::new(Notify::new()));
+        let (identity, oracle) = (self.clone(), oracle.clone());
+        let (pool, bell) = (Arc::clone(&queue), Arc::clone(&work));
+        let context = context
+            .child("node")
+            .with_attribute("index", self.node)
+            .with_attribute("life", life);
+        let task = context.spawn(move |context| async move {
+            identity
+                .live(context, &oracle, [first, second], &pool, &bell)
+                .await
+        });
+        Alive { task, queue, work }
+    }
+
+    async fn live<S: commonware_p2p::Sender<PublicKey = PublicKey>>(
+        self,
+        context: Context,
+        oracle: &Oracle<PublicKey, Context>,
+        [first, second]: [Side<S>; 2],
+        queue: &Arc<Queue>,
+        work: &Arc<Notify>,
+    ) -> Result<(), EngineError> {
+        let me = key_of(self.node);
+        let two_faced = !self.faces.second.is_empty();
+        let mut other = None;
+        if two_faced {
+            let config = self.config(1, queue, work);
+            let node = start(context.child("second"), config, links(oracle, &me, second));
+            other = Some(Box::pin(node).await?);
+        }
+        let config = self.config(0, queue, work);
+        let node = start(context.child("first"), config, links(oracle, &me, first));
+        let mut node = Box::pin(node).await?;
+        if let Some(witness) = &self.witness {
+            witness.started(self.node, Arc::clone(&node.state));
+        }
+        // It ends by a panic, by its disk, or not at all; the second face lives and dies with it.
+        let _ = node.ended().await;
+        drop(other);
+        Ok(())
+    }
+}
+
+fn links<S>(
+    oracle: &Oracle<PublicKey, Context>,
+    me: &PublicKey,
+    side: Side<S>,
+) -> Links<Everybody, simulated::Control<PublicKey, Context>, S, Noisy> {
+    let mut side = side.into_iter();
+    #[expect(clippy::expect_used, reason = "all channels were registered")]
+    let mut next = || side.next().expect("a channel");
+    Links {
+        peers: Everybody(oracle.manager()),
+        blocker: oracle.control(me.clone()),
+        votes: next(),
+        certificates: next(),
+        certificate_requests: next(),
+        block_requests: next(),
+        blocks: next(),
+        gossip: next(),
+    }
+}
+
+/// Whether a node that could not start shows a fault of ours: what disks refuse is not one.
+pub fn is_contradiction(error: &EngineError) -> bool {
+    matches!(
+        error,
+        EngineError::StateMismatch { .. } | EngineError::MissingBlock { .. }
+    )
+}
+
+/// A node's last word, as a violation.
+pub fn stuck(node: usize, error: &EngineError) -> Violation {
+    Violation::Stuck {
+        node,
+        reason: error.to_string(),
+    }
+}
