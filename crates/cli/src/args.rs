@@ -84,6 +84,9 @@ pub(crate) enum Command {
     Demo(commands::demo::Demo),
     /// Run a local network that stays up.
     Localnet(commands::localnet::Localnet),
+    /// Set up and run a node: a validator, or one that follows.
+    #[command(subcommand)]
+    Node(commands::node::Node),
     /// Score local files with local weights.
     Score(commands::score::Score),
     /// Measure what this machine can do.

@@ -18,6 +18,7 @@ mod documents;
 mod error;
 mod exit;
 mod explanations;
+mod fleet;
 mod home;
 mod model_files;
 mod network;
@@ -25,6 +26,7 @@ mod output;
 mod publishing;
 mod score_cache;
 mod seed;
+mod signals;
 mod specialization;
 mod submission;
 mod weights_cache;
@@ -73,6 +75,7 @@ fn run(command: Command, global: &args::Global, output: &Output) -> error::Resul
         Command::Localnet(command) => command.run(global, output),
         Command::Score(command) => command.run(global, output),
         Command::Bench(command) => command.run(output),
+        Command::Node(command) => command.run(output),
         Command::Train(command) => command.run(output),
         Command::Run(command) => command.run(output),
         Command::Model(command) => command.run(global, output),

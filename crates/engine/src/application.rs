@@ -260,7 +260,9 @@ impl<E: Spawner + StorageContext> StatefulApplication<E> for Application {
                 return None;
             }
         }
-        let transactions = authenticate(self.core.rules.chain, &block.transactions)?;
+        let transactions = block.transactions.clone();
+        let verified = self.core.pool.verify(transactions, &self.core.rules.chain);
+        let transactions: Vec<_> = verified.into_iter().collect::<Result<_, _>>().ok()?;
         let height = block.height.get();
         let info = BlockInfo {
             height,

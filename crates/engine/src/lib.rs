@@ -20,7 +20,10 @@ mod verify;
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use soma_protocol::{Address, ConsensusKey, Genesis, Read, VerifiedTransaction};
+use soma_protocol::{
+    Address, ConsensusKey, Genesis, Hash, Read, SignedTransaction, VerifiedTransaction,
+    verify_batch,
+};
 use soma_store::StoreError;
 
 pub use block::{BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX};
@@ -56,8 +59,25 @@ pub trait Pool: Send + Sync + 'static {
         max_bytes: usize,
     ) -> Vec<VerifiedTransaction>;
 
+    /// Checks the signatures of a block's transactions; answers in the same order. A pool that has
+    /// found some of them good before may skip those: the answers are those of [`verify_batch`].
+    fn verify(
+        &self,
+        transactions: Vec<SignedTransaction>,
+        chain: &Hash,
+    ) -> Vec<Result<VerifiedTransaction, soma_protocol::Error>> {
+        verify_batch(transactions, chain)
+    }
+
     /// Whether there is nothing at all to select from.
     fn is_empty(&self) -> bool;
+}
+
+/// Decodes a block and encodes it again; `None` when the bytes are no block. For programs that try
+/// the decoder: a block has exactly one encoding.
+pub fn recode_block(bytes: &[u8]) -> Option<Vec<u8>> {
+    let block: block::Block = commonware_codec::DecodeExt::decode(commonware_codec::Copying(bytes)).ok()?;
+    Some(commonware_codec::Encode::encode(&block).to_vec())
 }
 
 /// Where final blocks go.

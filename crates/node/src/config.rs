@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use soma_engine::ConsensusSecret;
+use soma_engine::{ConsensusSecret, Peer};
 use soma_model::KernelChoice;
 use soma_protocol::{Genesis, SecretKey};
 
@@ -25,14 +25,18 @@ pub struct NodeConfig {
     pub dir: PathBuf,
     /// The chain.
     pub genesis: Genesis,
-    /// The validator's account, with which it signs its duties.
+    /// The node's account: a validator signs its duties with it.
     pub account: SecretKey,
     /// The key it votes with.
     pub consensus: ConsensusSecret,
     /// Where the HTTP API listens; port 0 takes a free one.
     pub api: SocketAddr,
-    /// Where other validators connect; port 0 takes a free one.
-    pub peers: SocketAddr,
+    /// Where other nodes connect; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The other nodes.
+    pub peers: Vec<Peer>,
+    /// APIs of other nodes, from which files are fetched.
+    pub peer_urls: Vec<String>,
     /// The least time between two blocks, in milliseconds.
     pub block_ms: u64,
     /// The most time between two blocks while nothing happens, in milliseconds.

@@ -50,6 +50,26 @@ pub enum NodeError {
         /// What is wrong with it.
         source: serde_json::Error,
     },
+    /// The folder holds no node.
+    #[error("{} holds no node", dir.display())]
+    NotANode {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// The folder holds a node already.
+    #[error("{} holds a node already", dir.display())]
+    NodeExists {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// The settings make no sense.
+    #[error("{}: {reason}", path.display())]
+    Settings {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        reason: String,
+    },
     /// The folder belongs to another chain.
     #[error("{} holds another network: its {what} differs", dir.display())]
     OtherNetwork {
@@ -196,6 +216,9 @@ impl NodeError {
             Self::DiskFull { .. } => "disk_full",
             Self::File { .. } => "file_error",
             Self::Malformed { .. } => "malformed_file",
+            Self::NotANode { .. } => "not_a_node_folder",
+            Self::NodeExists { .. } => "node_exists",
+            Self::Settings { .. } => "bad_settings",
             Self::OtherNetwork { .. } => "other_network",
             Self::StateInUse { .. } => "state_in_use",
             Self::Genesis(_) => "invalid_genesis",
@@ -240,6 +263,13 @@ impl NodeError {
                 "choose another --state folder, or start over with --reset"
             }
             Self::StateInUse { .. } => "stop the other node, or choose another --state folder",
+            Self::NotANode { .. } => {
+                "make one with `soma node init`, or name its folder with --dir"
+            }
+            Self::NodeExists { .. } => "it is never overwritten: name another folder with --dir",
+            Self::Settings { .. } => {
+                "mend config.toml; `soma node init` writes one with every setting explained"
+            }
             Self::CommitNotFound { .. } => "send the commit first and wait until it is final",
             Self::UploadNotPermitted { .. } => {
                 "upload with the key that committed, and check this machine's clock"

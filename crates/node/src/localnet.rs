@@ -4,9 +4,9 @@
 //! plain files and worth nothing. It must never overwrite a network that is there.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,9 @@ use soma_store::StoreError;
 
 use crate::config::{BLOCK_MS, IDLE_BLOCK_MS, NodeConfig};
 use crate::error::NodeError;
+use crate::folder::{
+    NodeFolder, PeerSettings, Settings, chain_dir, genesis_file, read_genesis, write_whole,
+};
 use crate::http::ClientLimits;
 use crate::mempool::Limits;
 
@@ -32,8 +35,9 @@ pub const OPERATOR: &str = "operator";
 /// Name of the key with money to give away.
 pub const FAUCET: &str = "faucet";
 
-const VALIDATOR: &str = "validator-1";
-const CONSENSUS: &str = "consensus-1";
+/// Validators that a local network can have.
+pub const VALIDATORS_MAX: u8 = 16;
+
 const FAUCET_BALANCE: Amount = Amount::soma(1_000_000);
 const ACCOUNT_BALANCE: Amount = Amount::soma(10_000);
 const VALIDATOR_STAKE: Amount = Amount::soma(100_000);
@@ -51,6 +55,8 @@ pub struct Plan {
     pub params: Params,
     /// What its models are.
     pub architecture: ArchitectureSpec,
+    /// How many validators it has, with equal stakes.
+    pub validators: u8,
     /// Accounts with money, named `account-1` and so on.
     pub accounts: u32,
     /// Models that are active from the start.
@@ -69,6 +75,7 @@ impl Plan {
                 ..Params::local()
             },
             architecture: ArchitectureSpec::nano(),
+            validators: 1,
             accounts: 8,
             models: Vec::new(),
         }
@@ -93,9 +100,10 @@ impl Plan {
     }
 
     fn names(&self) -> Vec<String> {
-        let fixed = [VALIDATOR, CONSENSUS, OPERATOR, FAUCET].map(str::to_owned);
-        fixed
-            .into_iter()
+        let validators = (1..=self.validators)
+            .flat_map(|number| [validator_name(number), consensus_name(number)]);
+        validators
+            .chain([OPERATOR, FAUCET].map(str::to_owned))
             .chain((1..=self.accounts).map(account_name))
             .collect()
     }
@@ -116,11 +124,13 @@ impl Plan {
             params: self.params.clone(),
             architecture: self.architecture.clone(),
             accounts,
-            validators: vec![GenesisValidator {
-                address: self.key(VALIDATOR).address(),
-                consensus_key: ConsensusKey(self.key(CONSENSUS).address().0),
-                stake: VALIDATOR_STAKE,
-            }],
+            validators: (1..=self.validators)
+                .map(|number| GenesisValidator {
+                    address: self.key(&validator_name(number)).address(),
+                    consensus_key: ConsensusKey(self.key(&consensus_name(number)).address().0),
+                    stake: VALIDATOR_STAKE,
+                })
+                .collect(),
             models: self.models.clone(),
             operator: Some(self.key(OPERATOR).address()),
         }
@@ -130,6 +140,14 @@ impl Plan {
 /// The name of the `number`th funded account.
 pub fn account_name(number: u32) -> String {
     format!("account-{number}")
+}
+
+fn validator_name(number: u8) -> String {
+    format!("validator-{number}")
+}
+
+fn consensus_name(number: u8) -> String {
+    format!("consensus-{number}")
 }
 
 /// What outside programs need to use a local network.
@@ -147,8 +165,11 @@ pub struct Info {
     pub state: PathBuf,
     /// The genesis file.
     pub genesis: PathBuf,
-    /// The process that runs the nodes.
+    /// The process that runs the nodes, or started theirs.
     pub pid: u32,
+    /// Its nodes, when each has a process of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<NodeEntry>,
     /// Its keys by name.
     pub keys: BTreeMap<String, KeyEntry>,
 }
@@ -162,6 +183,17 @@ pub struct KeyEntry {
     pub file: PathBuf,
     /// What it had at genesis, in base units.
     pub funded: Amount,
+}
+
+/// A node of a local network of several.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NodeEntry {
+    /// Where its API answers.
+    pub url: String,
+    /// Its folder: `soma node run --dir`.
+    pub dir: PathBuf,
+    /// Its process.
+    pub pid: u32,
 }
 
 /// A local network on disk.
@@ -182,14 +214,9 @@ impl Localnet {
     /// # Errors
     /// When there is none, or its genesis cannot be read.
     pub fn open(dir: &Path) -> Result<Self, NodeError> {
-        let path = genesis_file(dir);
-        let bytes = fs::read(&path).map_err(|error| NodeError::io(&path, error))?;
-        let genesis: Genesis = serde_json::from_slice(&bytes)
-            .map_err(|source| NodeError::Malformed { path, source })?;
-        genesis.state()?;
         Ok(Self {
             dir: dir.to_path_buf(),
-            genesis,
+            genesis: read_genesis(&genesis_file(dir))?,
         })
     }
 
@@ -238,13 +265,16 @@ impl Localnet {
     pub fn delete(dir: &Path) -> Result<(), NodeError> {
         let network = Self::open(dir)?;
         let chain = network.genesis.chain_id();
-        let held = soma_store::Folder::open(&node_dir(dir).join("chain"), &chain);
-        let _lock = held.map_err(|error| match error {
-            StoreError::InUse { .. } => NodeError::StateInUse {
-                dir: dir.to_path_buf(),
-            },
-            error => error.into(),
-        })?;
+        let mut locks = Vec::new();
+        for number in 1..=network.validators() {
+            let held = soma_store::Folder::open(&chain_dir(&network.node_dir(number)), &chain);
+            locks.push(held.map_err(|error| match error {
+                StoreError::InUse { .. } => NodeError::StateInUse {
+                    dir: dir.to_path_buf(),
+                },
+                error => error.into(),
+            })?);
+        }
         fs::remove_dir_all(dir).map_err(|error| NodeError::io(dir, error))
     }
 
@@ -266,18 +296,29 @@ impl Localnet {
         Ok(self.keys().load(name, None)?)
     }
 
-    /// What its validator needs to run, with the API on `api`.
+    /// How many validators it has.
+    pub fn validators(&self) -> u8 {
+        u8::try_from(self.genesis.validators.len()).unwrap_or(u8::MAX)
+    }
+
+    fn node_dir(&self, number: u8) -> PathBuf {
+        self.dir.join(format!("node-{number}"))
+    }
+
+    /// What the validator of a network of one needs to run, with the API on `api`.
     ///
     /// # Errors
     /// When a key file cannot be used.
     pub fn node(&self, api: SocketAddr) -> Result<NodeConfig, NodeError> {
         Ok(NodeConfig {
-            dir: node_dir(&self.dir),
+            dir: self.node_dir(1),
             genesis: self.genesis.clone(),
-            account: self.key(VALIDATOR)?,
-            consensus: ConsensusSecret(self.key(CONSENSUS)?.to_bytes()),
+            account: self.key(&validator_name(1))?,
+            consensus: ConsensusSecret(self.key(&consensus_name(1))?.to_bytes()),
             api,
-            peers: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            peers: Vec::new(),
+            peer_urls: Vec::new(),
             block_ms: BLOCK_MS,
             idle_block_ms: IDLE_BLOCK_MS,
             pool: Limits::default(),
@@ -285,6 +326,66 @@ impl Localnet {
             kernel: KernelChoice::Auto,
             audit_threads: 0,
         })
+    }
+
+    /// Folders of the nodes of a network of several, one for each validator, with free ports of this machine; the API of the
+    /// first one at `api_port`, of the next ones after it, unless that is 0.
+    ///
+    /// # Errors
+    /// When a port is taken, a key cannot be used, or a folder cannot be written.
+    pub fn folders(&self, api_port: u16, block_ms: u64) -> Result<Vec<NodeFolder>, NodeError> {
+        let numbers = 1..=self.validators();
+        let ports: Vec<u16> = numbers
+            .clone()
+            .flat_map(|number| {
+                [
+                    api_port
+                        .checked_add(u16::from(number) - 1)
+                        .filter(|_| api_port > 0),
+                    None,
+                ]
+            })
+            .map(|port| port.unwrap_or(0))
+            .collect();
+        let addresses = free_addresses(&ports)?;
+        let keys = |name: fn(u8) -> String| -> Result<Vec<SecretKey>, NodeError> {
+            numbers
+                .clone()
+                .map(|number| self.key(&name(number)))
+                .collect()
+        };
+        let (accounts, consensus) = (keys(validator_name)?, keys(consensus_name)?);
+        let peers: Vec<PeerSettings> = consensus
+            .iter()
+            .zip(addresses.chunks(2))
+            .map(|(key, addresses)| PeerSettings {
+                key: ConsensusKey(key.address().0),
+                address: Some(addresses[1].to_string()),
+                url: Some(format!("http://{}", addresses[0])),
+            })
+            .collect();
+        let mut folders = Vec::new();
+        for (at, number) in numbers.enumerate() {
+            let mut others = peers.clone();
+            others.remove(at);
+            let mut settings = Settings::new(addresses[2 * at], addresses[2 * at + 1], others);
+            settings.block_ms = block_ms;
+            let dir = self.node_dir(number);
+            folders.push(if NodeFolder::exists(&dir) {
+                let mut folder = NodeFolder::open(&dir)?;
+                folder.write(settings)?;
+                folder
+            } else {
+                NodeFolder::create(
+                    &dir,
+                    &self.genesis,
+                    &settings,
+                    &accounts[at],
+                    &consensus[at],
+                )?
+            });
+        }
+        Ok(folders)
     }
 
     /// What outside programs need to use it while its nodes answer at `urls`.
@@ -320,6 +421,7 @@ impl Localnet {
             state: self.dir.clone(),
             genesis: genesis_file(&self.dir),
             pid: std::process::id(),
+            nodes: Vec::new(),
             keys: keys.list()?.into_iter().map(entry).collect(),
         })
     }
@@ -335,12 +437,23 @@ impl Info {
     }
 }
 
-fn node_dir(dir: &Path) -> PathBuf {
-    dir.join("node-1")
-}
-
-fn genesis_file(dir: &Path) -> PathBuf {
-    dir.join("genesis.json")
+/// Addresses of this machine with these ports, or free ones for 0. They are all taken before one is given back, so that no
+/// two are the same.
+fn free_addresses(ports: &[u16]) -> Result<Vec<SocketAddr>, NodeError> {
+    let take = |port: &u16| {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
+        TcpListener::bind(address).map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => NodeError::PortInUse { address },
+            _ => NodeError::Listen { address, source },
+        })
+    };
+    let taken: Vec<TcpListener> = ports.iter().map(take).collect::<Result<_, _>>()?;
+    let address = |listener: &TcpListener| {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let taken = listener.local_addr();
+        taken.map_err(|source| NodeError::Listen { address, source })
+    };
+    taken.iter().map(address).collect()
 }
 
 fn keys_dir(dir: &Path) -> PathBuf {
@@ -353,6 +466,10 @@ fn difference(there: &Genesis, wanted: &Genesis) -> Option<&'static str> {
     let timed = there.params.epoch_ms > 0;
     [
         ("name", there.chain != wanted.chain),
+        (
+            "number of validators",
+            there.validators.len() != wanted.validators.len(),
+        ),
         (
             "seed",
             there.validators != wanted.validators || there.operator != wanted.operator,
@@ -368,16 +485,4 @@ fn difference(there: &Genesis, wanted: &Genesis) -> Option<&'static str> {
     ]
     .into_iter()
     .find_map(|(what, differs)| differs.then_some(what))
-}
-
-fn write_whole(path: &Path, value: &impl Serialize) -> Result<(), NodeError> {
-    let part = path.with_extension("part");
-    let write = || -> io::Result<()> {
-        let mut file = File::create(&part)?;
-        serde_json::to_writer_pretty(&mut file, value)?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
-        fs::rename(&part, path)
-    };
-    write().map_err(|error| NodeError::io(path, error))
 }

@@ -8,6 +8,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde::{Deserialize, Serialize};
 use soma_engine::Pool;
 use soma_protocol::{
     Action, Address, Error, Hash, Read, SignedTransaction, VerifiedTransaction,
@@ -15,7 +16,8 @@ use soma_protocol::{
 };
 
 /// How much a pool holds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Bytes of encoded transactions in all.
     pub bytes: usize,
@@ -408,23 +410,6 @@ impl Mempool {
             .collect()
     }
 
-    /// Checks signatures together, but for those that were found good before; answers in the same order.
-    pub fn verify(
-        &self,
-        transactions: Vec<SignedTransaction>,
-        chain: &Hash,
-    ) -> Vec<Result<VerifiedTransaction, Error>> {
-        let verified = || self.verified.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = |hash: &Hash| verified().hashes.contains(hash);
-        let answers = verify_batch_unless(transactions, chain, known);
-        let mut verified = verified();
-        for transaction in answers.iter().flatten() {
-            verified.insert(transaction.hash());
-        }
-        drop(verified);
-        answers
-    }
-
     /// Everything that is cheaper than a signature check.
     fn precheck(
         &self,
@@ -603,6 +588,22 @@ impl<'a> Selection<'a> {
 const TRANSACTION_BYTES_MIN: usize = 153;
 
 impl Pool for Mempool {
+    fn verify(
+        &self,
+        transactions: Vec<SignedTransaction>,
+        chain: &Hash,
+    ) -> Vec<Result<VerifiedTransaction, Error>> {
+        let verified = || self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = |hash: &Hash| verified().hashes.contains(hash);
+        let answers = verify_batch_unless(transactions, chain, known);
+        let mut verified = verified();
+        for transaction in answers.iter().flatten() {
+            verified.insert(transaction.hash());
+        }
+        drop(verified);
+        answers
+    }
+
     fn select(
         &self,
         state: &dyn Read,

@@ -27,6 +27,11 @@ pub(crate) struct Metrics {
     pub(crate) transactions_final: Counter,
     pub(crate) blocks_final: Counter,
     pub(crate) upload_bytes: Counter,
+    pub(crate) files_fetched: Counter,
+    pub(crate) gossip_sent: Counter,
+    pub(crate) gossip_dropped: Counter,
+    pub(crate) gossip_heard: Counter,
+    pub(crate) gossip_malformed: Counter,
     pub(crate) audits_valid: Counter,
     pub(crate) audits_invalid: Counter,
     pub(crate) audits_failed: Counter,
@@ -56,7 +61,7 @@ impl Metrics {
         text
     }
 
-    fn list(&self) -> [(&str, &str, &Counter); 9] {
+    fn list(&self) -> [(&str, &str, &Counter); 14] {
         [
             ("soma_requests_total", "Requests served.", &self.requests),
             (
@@ -83,6 +88,31 @@ impl Metrics {
                 "soma_upload_bytes_total",
                 "Bytes of weights received.",
                 &self.upload_bytes,
+            ),
+            (
+                "soma_files_fetched_total",
+                "Files of weights fetched from other nodes.",
+                &self.files_fetched,
+            ),
+            (
+                "soma_gossip_sent_total",
+                "Batches of transactions told to other nodes.",
+                &self.gossip_sent,
+            ),
+            (
+                "soma_gossip_dropped_total",
+                "Batches that the engine had no room for.",
+                &self.gossip_dropped,
+            ),
+            (
+                "soma_gossip_heard_total",
+                "Batches of transactions heard from other nodes.",
+                &self.gossip_heard,
+            ),
+            (
+                "soma_gossip_malformed_total",
+                "Messages of other nodes that are no batch.",
+                &self.gossip_malformed,
             ),
             (
                 "soma_audits_valid_total",

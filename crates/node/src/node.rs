@@ -13,19 +13,22 @@ use soma_engine::{FinalizedBlock, Handle, Sink};
 use soma_protocol::{
     Address, Amount, Genesis, Hash, Read, SecretKey, SignedTransaction, invariants,
 };
+use soma_sdk::Client;
 use soma_sdk::types::Supply;
 use soma_store::History;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::audit::{self, Auditor, Audits};
 use crate::bell::Bell;
 use crate::config::NodeConfig;
 use crate::error::NodeError;
-use crate::http::ClientLimits;
-use crate::mempool::{Mempool, Refusal};
+use crate::folder::chain_dir;
+use crate::gossip::{self, Outbox};
+use crate::http::{Admission, ClientLimits};
+use crate::mempool::{Mempool, Refusal, Screened};
 use crate::metrics::Metrics;
 use crate::weights::{Needed, WeightsStore};
-use crate::{duties, http};
+use crate::{duties, fetch, http};
 
 /// Time that open requests have to end when the node stops.
 const GRACE: Duration = Duration::from_secs(2);
@@ -70,6 +73,8 @@ pub(crate) struct Shared {
     /// The money at the height it was last counted at.
     supply: Mutex<Option<(u64, Supply)>>,
     closing: AtomicBool,
+    /// What other nodes should hear of; none when there are none.
+    outbox: Option<Outbox>,
     engine: Handle,
 }
 
@@ -106,10 +111,37 @@ impl Shared {
         self.audits.bell.ring();
     }
 
-    /// Takes transactions into the pool and tells the engine; answers in the same order.
+    /// Takes transactions into the pool, and tells the engine and the other nodes; answers in the same order.
     pub(crate) fn admit(&self, transactions: Vec<SignedTransaction>) -> Vec<Result<Hash, Refusal>> {
-        // Signatures are checked when the state is free again: blocks become final meanwhile.
-        let screened = self.read(|state, _| self.pool.screen(transactions, state, now_ms()));
+        let screened = self.screen(transactions);
+        let told = |one: &Screened| match (one, &self.outbox) {
+            (Screened::Unverified(transaction), Some(_)) => Some(transaction.encode()),
+            _ => None,
+        };
+        let news: Vec<_> = screened.iter().map(told).collect();
+        let answers = self.enter(screened);
+        for (answer, news) in answers.iter().zip(news) {
+            if let (Ok(_), Some(outbox), Some(transaction)) = (answer, &self.outbox, news) {
+                outbox.put(transaction);
+            }
+        }
+        answers
+    }
+
+    /// Takes transactions of another node into the pool: every node hears of them from there.
+    pub(crate) fn hear(&self, transactions: Vec<SignedTransaction>) {
+        if !transactions.is_empty() {
+            let screened = self.screen(transactions);
+            self.enter(screened);
+        }
+    }
+
+    fn screen(&self, transactions: Vec<SignedTransaction>) -> Vec<Screened> {
+        self.read(|state, _| self.pool.screen(transactions, state, now_ms()))
+    }
+
+    /// Signatures are checked while the state is free: blocks become final meanwhile.
+    fn enter(&self, screened: Vec<Screened>) -> Vec<Result<Hash, Refusal>> {
         let answers = self.pool.enter(screened);
         let admitted = answers.iter().filter(|answer| answer.is_ok()).count() as u64;
         self.metrics.transactions_admitted.add(admitted);
@@ -242,7 +274,7 @@ impl Drop for Node {
     }
 }
 
-/// Starts a validator; returns once its state is loaded and its API answers.
+/// Starts a node; returns once its state is loaded and its API answers. Whether it votes is for the chain to say.
 ///
 /// # Errors
 /// [`NodeError::PortInUse`] before anything else is touched; what the state folder, the genesis or the engine refuse.
@@ -255,15 +287,23 @@ pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
     })?;
     let auditor = Auditor::new(config.kernel, config.audit_threads)?;
     let limits = config.clients;
-    let shared = Arc::new(open(config)?);
+    let clients = config.peer_urls.iter().map(|url| Client::new(url));
+    let clients: Vec<Client> = clients.collect::<Result<_, _>>()?;
+    let (outbox, told) = gossip::outbox();
+    let shared = Arc::new(open(config, outbox)?);
     shared.follow_files();
-    let threads = vec![
+    let mut threads = vec![
         spawn("soma-api", &shared, move |node| {
-            serve(listener, &node, limits);
+            serve(listener, &node, told, limits);
         })?,
         spawn("soma-duties", &shared, |node| duties::run(&node))?,
         spawn("soma-auditor", &shared, |node| audit::run(&node, auditor))?,
     ];
+    if !clients.is_empty() {
+        threads.push(spawn("soma-fetch", &shared, move |node| {
+            fetch::run(&node, &clients);
+        })?);
+    }
     Ok(Node {
         url: format!("http://{}", reachable(api)),
         api,
@@ -272,25 +312,23 @@ pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
     })
 }
 
-fn open(config: NodeConfig) -> Result<Shared, NodeError> {
+fn open(config: NodeConfig, outbox: Outbox) -> Result<Shared, NodeError> {
     let chain = config.genesis.chain_id();
     let pool = Mempool::new(chain, config.pool);
     let metrics = Arc::new(Metrics::default());
-    let heights = watch::Sender::new(0);
-    let bell = Bell::default();
     let follow = Arc::new(Follow {
         pool: pool.clone(),
         metrics: Arc::clone(&metrics),
-        heights,
-        bell,
+        heights: watch::Sender::new(0),
+        bell: Bell::default(),
     });
-    let peers = free_port(config.peers)?;
+    let alone = config.peers.is_empty();
     let engine_config = soma_engine::Config {
-        dir: config.dir.join("chain"),
+        dir: chain_dir(&config.dir),
         genesis: config.genesis.clone(),
         key: config.consensus,
-        listen: peers,
-        peers: Vec::new(),
+        listen: free_port(config.listen)?,
+        peers: config.peers,
         block_ms: config.block_ms,
         idle_block_ms: config.idle_block_ms,
     };
@@ -303,9 +341,7 @@ fn open(config: NodeConfig) -> Result<Shared, NodeError> {
     follow
         .heights
         .send_modify(|known| *known = height.max(*known));
-    let audits = Audits::default();
     let (key, address) = (config.account.clone(), config.account.address());
-    let closing = AtomicBool::new(false);
     Ok(Shared {
         genesis: config.genesis,
         chain,
@@ -316,9 +352,10 @@ fn open(config: NodeConfig) -> Result<Shared, NodeError> {
         weights,
         metrics,
         follow,
-        audits,
+        audits: Audits::default(),
         supply: Mutex::default(),
-        closing,
+        closing: AtomicBool::new(false),
+        outbox: Some(outbox).filter(|_| !alone),
         engine,
     })
 }
@@ -353,7 +390,12 @@ fn spawn(
         .map_err(NodeError::Thread)
 }
 
-fn serve(listener: TcpListener, node: &Arc<Shared>, limits: ClientLimits) {
+fn serve(
+    listener: TcpListener,
+    node: &Arc<Shared>,
+    told: mpsc::Receiver<Vec<u8>>,
+    limits: ClientLimits,
+) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("soma-api")
@@ -364,11 +406,21 @@ fn serve(listener: TcpListener, node: &Arc<Shared>, limits: ClientLimits) {
         Err(error) => return tracing::error!(%error, "the API cannot start"),
     };
     runtime.block_on(async {
-        let server = tokio::spawn(http::serve(listener, Arc::clone(node), limits));
+        let admission = Admission::start(Arc::clone(node));
+        let speaking = gossip::tell(node.engine.gossip(), told, Arc::clone(node));
+        let mut talks = vec![tokio::spawn(speaking)];
+        if let Some(heard) = node.engine.heard() {
+            let listening = gossip::listen(heard, admission.clone(), Arc::clone(node));
+            talks.push(tokio::spawn(listening));
+        }
+        let serving = http::serve(listener, Arc::clone(node), admission, limits);
+        let server = tokio::spawn(serving);
         node.closed().await;
         if tokio::time::timeout(GRACE, server).await.is_err() {
             tracing::warn!("open requests are cut off");
         }
+        // They wait for what holds them: the node itself.
+        talks.iter().for_each(tokio::task::JoinHandle::abort);
     });
     runtime.shutdown_timeout(GRACE);
 }

@@ -253,7 +253,27 @@ impl WeightsStore {
         })
     }
 
-    fn keep(&self, ciphertext_hash: &Hash, partial: &Path) -> Result<(), NodeError> {
+    /// Files that are needed and not here, with their lengths in bytes.
+    pub(crate) fn missing(&self) -> Vec<(Hash, u64)> {
+        let needed = read(&self.needed);
+        let missing = needed.files.iter().filter(|(hash, _)| !self.holds(hash));
+        missing
+            .map(|(hash, file)| (*hash, file.size_bytes))
+            .collect()
+    }
+
+    /// Where a file is put that is fetched from another node.
+    pub(crate) fn fetched(&self, ciphertext_hash: &Hash) -> PathBuf {
+        self.dir
+            .join("partial")
+            .join(format!("{ciphertext_hash}-fetched"))
+    }
+
+    /// Keeps a file whose hash was found right.
+    ///
+    /// # Errors
+    /// A file error.
+    pub(crate) fn keep(&self, ciphertext_hash: &Hash, partial: &Path) -> Result<(), NodeError> {
         let path = self.path("ciphertexts", ciphertext_hash);
         fs::rename(partial, &path).map_err(|error| NodeError::io(&path, error))?;
         sync_dir(&self.dir.join("ciphertexts"))

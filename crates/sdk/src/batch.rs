@@ -7,7 +7,8 @@ use soma_protocol::{SignedTransaction, TRANSACTION_BYTES_MAX};
 pub const BATCH_MAX: usize = 1_024;
 /// Most bytes of one batch.
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
-const LENGTH_BYTES: usize = 4;
+/// Bytes before each transaction.
+pub const LENGTH_BYTES: usize = 4;
 
 /// Why bytes are no batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,17 +25,21 @@ pub enum NoBatch {
     TooLarge,
 }
 
-/// Appends one transaction's bytes, unless they make the batch too long: then nothing is appended and the answer is no.
+/// Appends one transaction, unless it makes the batch too long: then nothing is appended and the answer is no.
 pub fn push(batch: &mut Vec<u8>, transaction: &SignedTransaction) -> bool {
-    let bytes = transaction.encode();
-    let Ok(length) = u32::try_from(bytes.len()) else {
+    push_bytes(batch, &transaction.encode())
+}
+
+/// As [`push`], for a transaction's bytes.
+pub fn push_bytes(batch: &mut Vec<u8>, transaction: &[u8]) -> bool {
+    let Ok(length) = u32::try_from(transaction.len()) else {
         return false;
     };
-    if batch.len() + LENGTH_BYTES + bytes.len() > BATCH_BYTES_MAX {
+    if batch.len() + LENGTH_BYTES + transaction.len() > BATCH_BYTES_MAX {
         return false;
     }
     batch.extend_from_slice(&length.to_le_bytes());
-    batch.extend_from_slice(&bytes);
+    batch.extend_from_slice(transaction);
     true
 }
 

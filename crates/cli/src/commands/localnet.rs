@@ -4,7 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use soma_node::localnet::{Info, Localnet as Network, OPERATOR, Plan};
+use soma_node::config;
+use soma_node::localnet::{Info, Localnet as Network, OPERATOR, Plan, VALIDATORS_MAX};
 use soma_protocol::Amount;
 use soma_sdk::client::Client;
 use soma_sdk::sender::Sender;
@@ -13,11 +14,13 @@ use soma_sdk::types::Status;
 use crate::args::Global;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::fleet::Fleet;
 use crate::home::Home;
 use crate::model_files::Arch;
 use crate::network;
 use crate::output::Output;
 use crate::seed::Seed;
+use crate::signals::stopped;
 
 /// Run a local network that stays up.
 #[derive(Debug, clap::Args)]
@@ -28,9 +31,9 @@ use crate::seed::Seed;
 pub(crate) struct Localnet {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Validators. (More than one comes with the network of validators.)
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=1))]
-    validators: u8,
+    /// Validators; more than one run as processes of their own, each with its folder, ports and log [default: 1].
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=i64::from(VALIDATORS_MAX)))]
+    validators: Option<u8>,
     /// Length of an epoch, as in 10s or 5m; `manual` for `soma localnet next` [default: 10s].
     #[arg(long, value_name = "DURATION", value_parser = epoch)]
     epoch: Option<u64>,
@@ -91,6 +94,9 @@ impl Localnet {
             reset(&dir)?;
         }
         let network = self.open(&dir)?;
+        if network.validators() > 1 {
+            return self.run_many(&network, output);
+        }
         let node =
             soma_node::start(network.node(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)))?)?;
         let info = network.info(vec![node.url().to_owned()])?;
@@ -105,9 +111,40 @@ impl Localnet {
         ended
     }
 
+    /// Runs each validator in a process of its own.
+    fn run_many(self, network: &Network, output: &Output) -> Result {
+        let mut fleet = Fleet::start(network.folders(self.port, config::BLOCK_MS)?)?;
+        let nodes = fleet.entries();
+        let urls: Vec<String> = nodes.iter().map(|node| node.url.clone()).collect();
+        let text = urls.join(" ");
+        let info = Info {
+            nodes,
+            ..network.info(urls)?
+        };
+        if let Some(path) = &self.info_out {
+            info.write(path)?;
+        }
+        banner(&info, network, output);
+        for (number, node) in (1..).zip(&info.nodes) {
+            let (url, pid) = (&node.url, node.pid);
+            output.say(format_args!(
+                "  node {number}  {url}  process {pid}  {}",
+                node.dir.display()
+            ));
+        }
+        output.result(text, &info)?;
+        let ended = network::block_on(watch_many(&mut fleet, &info, output));
+        output.say("stopping");
+        fleet.stop();
+        ended
+    }
+
     /// The network of the folder, or a new one. Flags that contradict an old one are an error.
     fn open(&self, dir: &Path) -> Result<Network> {
-        let asked = self.epoch.is_some() || self.seed.is_some() || self.arch.is_some();
+        let asked = self.epoch.is_some()
+            || self.seed.is_some()
+            || self.arch.is_some()
+            || self.validators.is_some();
         if Network::exists(dir) && !asked {
             return Ok(Network::open(dir)?);
         }
@@ -116,6 +153,7 @@ impl Localnet {
             0 => Plan::manual(seed),
             epoch_ms => Plan::timed(seed, epoch_ms),
         };
+        plan.validators = self.validators.unwrap_or(1);
         if let Some(Arch(architecture)) = &self.arch {
             plan.architecture = soma_node::spec("custom", architecture)?;
         }
@@ -212,21 +250,38 @@ fn glance(status: &Status) -> String {
     )
 }
 
-/// Ends when the process is asked to stop.
-async fn stopped() -> Result {
-    let failed = |error: std::io::Error| Error::new(Exit::Failed, "signals", error.to_string());
-    #[cfg(unix)]
-    {
-        let kind = tokio::signal::unix::SignalKind::terminate();
-        let mut terminate = tokio::signal::unix::signal(kind).map_err(failed)?;
+/// Shows where a network of several stands, and says when one of its nodes ends; goes on until a signal, or until none is left.
+async fn watch_many(fleet: &mut Fleet, info: &Info, output: &Output) -> Result {
+    let clients = info.urls.iter().map(|url| Client::new(url));
+    let clients: Vec<Client> = clients.collect::<std::result::Result<_, _>>()?;
+    let line = output.spinner("");
+    let mut stop = std::pin::pin!(stopped());
+    loop {
         tokio::select! {
-            _ = terminate.recv() => Ok(()),
-            interrupted = tokio::signal::ctrl_c() => interrupted.map_err(failed),
+            signal = &mut stop => {
+                line.finish_and_clear();
+                return signal;
+            }
+            () = tokio::time::sleep(LOOK) => {}
         }
-    }
-    #[cfg(not(unix))]
-    {
-        tokio::signal::ctrl_c().await.map_err(failed)
+        for (number, status) in fleet.ended() {
+            let dir = info.nodes[number].dir.display();
+            output.warn(format_args!(
+                "node {} ended ({status}); start it again with: soma node run --dir {dir}",
+                number + 1
+            ));
+        }
+        if fleet.is_empty() {
+            line.finish_and_clear();
+            return Err(Error::new(Exit::Failed, "node_stopped", "no node is left")
+                .hint("their logs are in their folders; nothing final is lost: start them again"));
+        }
+        for client in &clients {
+            if let Ok(status) = client.status().await {
+                line.set_message(glance(&status));
+                break;
+            }
+        }
     }
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod explain;
 pub(crate) mod keys;
 pub(crate) mod localnet;
 pub(crate) mod model;
+pub(crate) mod node;
 pub(crate) mod run;
 pub(crate) mod score;
 pub(crate) mod stake;

@@ -12,11 +12,13 @@ use std::time::{Duration, Instant};
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
+use serde::{Deserialize, Serialize};
 
 use super::{Api, Problem};
 
 /// How much one client may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct ClientLimits {
     /// Requests a second; twice as many at once.
     pub requests_per_second: u32,

@@ -197,13 +197,14 @@ pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, NodeError> {
 pub(crate) async fn serve(
     listener: TcpListener,
     node: Arc<Shared>,
+    admission: Admission,
     limits: ClientLimits,
 ) -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let clients = Clients::new(limits);
     let api = Api {
         node: Arc::clone(&node),
-        admission: Admission::start(Arc::clone(&node)),
+        admission,
         clients: clients.clone(),
         requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
     };

@@ -32,7 +32,8 @@ const CHECKED_MAX: usize = 512;
 
 struct Arrival {
     transactions: Vec<SignedTransaction>,
-    answer: oneshot::Sender<Vec<Result<Hash, Refusal>>>,
+    /// Who waits for the answer; nobody for what another node told.
+    answer: Option<oneshot::Sender<Vec<Result<Hash, Refusal>>>>,
     _room: OwnedSemaphorePermit,
 }
 
@@ -45,7 +46,7 @@ pub(crate) struct Admission {
 
 impl Admission {
     /// Opens the door; it closes when the last clone is gone.
-    pub(super) fn start(node: Arc<Shared>) -> Self {
+    pub(crate) fn start(node: Arc<Shared>) -> Self {
         let (sender, mut arrivals) = mpsc::channel::<Arrival>(WAITING_MAX);
         tokio::spawn(async move {
             while let Some(first) = arrivals.recv().await {
@@ -74,34 +75,57 @@ impl Admission {
         transactions: Vec<SignedTransaction>,
         bytes: usize,
     ) -> Result<Vec<Result<Hash, Refusal>>, Problem> {
-        let overloaded = || Problem::busy("too many transactions wait for their check");
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room).try_acquire_many_owned(bytes);
         let (answer, answered) = oneshot::channel();
-        let arrival = Arrival {
-            transactions,
-            answer,
-            _room: room.map_err(|_| overloaded())?,
-        };
-        self.arrivals.try_send(arrival).map_err(|_| overloaded())?;
+        if !self.arrive(transactions, bytes, Some(answer)) {
+            return Err(Problem::busy("too many transactions wait for their check"));
+        }
         answered
             .await
             .map_err(|_| Problem::busy("the node is stopping"))
     }
+
+    /// Takes what another node told; drops it when too much waits.
+    pub(crate) fn hear(&self, transactions: Vec<SignedTransaction>, bytes: usize) {
+        self.arrive(transactions, bytes, None);
+    }
+
+    /// Whether there was room for it.
+    fn arrive(
+        &self,
+        transactions: Vec<SignedTransaction>,
+        bytes: usize,
+        answer: Option<oneshot::Sender<Vec<Result<Hash, Refusal>>>>,
+    ) -> bool {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).try_acquire_many_owned(bytes);
+        room.is_ok_and(|room| {
+            let arrival = Arrival {
+                transactions,
+                answer,
+                _room: room,
+            };
+            self.arrivals.try_send(arrival).is_ok()
+        })
+    }
 }
 
 fn check(node: &Shared, arrivals: Vec<Arrival>) {
-    let mut transactions = Vec::new();
-    let mut askers = Vec::with_capacity(arrivals.len());
+    let (mut heard, mut sent, mut askers) = (Vec::new(), Vec::new(), Vec::new());
     for arrival in arrivals {
-        askers.push((arrival.transactions.len(), arrival.answer));
-        transactions.extend(arrival.transactions);
+        match arrival.answer {
+            Some(asker) => {
+                askers.push((arrival.transactions.len(), asker));
+                sent.extend(arrival.transactions);
+            }
+            None => heard.extend(arrival.transactions),
+        }
     }
-    let mut answers = node.admit(transactions).into_iter();
+    let mut answers = node.admit(sent).into_iter();
     for (count, asker) in askers {
         // Who asked may have gone; the transactions stay.
         let _gone = asker.send(answers.by_ref().take(count).collect());
     }
+    node.hear(heard);
 }
 
 /// What the sender is told: a transaction that is sent again after it became final is known, not refused.

@@ -1,6 +1,8 @@
 //! `soma bench`: what this machine can do, measured with the code that does the work.
 
+mod chain;
 mod engine;
+mod load;
 mod routing;
 
 use crate::error::Result;
@@ -13,6 +15,8 @@ pub(crate) enum Bench {
     Engine(engine::BenchEngine),
     /// Measure how long it takes to route an epoch's targets to models, on one core.
     Routing(routing::BenchRouting),
+    /// Measure a network of validators on this machine: throughput, and time to finality at half of it.
+    Chain(chain::Chain),
 }
 
 impl Bench {
@@ -20,6 +24,7 @@ impl Bench {
         match self {
             Self::Engine(command) => command.run(output),
             Self::Routing(command) => command.run(output),
+            Self::Chain(command) => command.run(output),
         }
     }
 }

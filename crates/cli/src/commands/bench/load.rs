@@ -1,0 +1,269 @@
+//! Load on a network: transfers signed beforehand, sent in batches to every node, and followed until they are final.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use soma_node::localnet::{Localnet, account_name};
+use soma_protocol::{Action, Address, Amount, Hash, SecretKey, SignedTransaction, Transaction};
+use soma_sdk::batch;
+use soma_sdk::client::Client;
+
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+
+/// Most transactions sent together.
+const BATCH: usize = 256;
+/// Transactions on their way: enough to fill blocks, too few to fill a pool.
+const UNDERWAY_MAX: usize = 24_000;
+/// Between two looks at the chain, and after a node said that it is busy.
+const LOOK: Duration = Duration::from_millis(5);
+/// Between two sendings at a given rate.
+const TICK: Duration = Duration::from_millis(20);
+/// Time without anything final after which the network is given up.
+const PATIENCE: Duration = Duration::from_secs(60);
+const FEE_LIMIT: Amount = Amount(1_000_000_000);
+const YEAR_MS: u64 = 365 * 24 * 3_600 * 1_000;
+
+/// Accounts that send, and nodes to send to.
+pub(super) struct Load {
+    clients: Vec<Client>,
+    keys: Vec<SecretKey>,
+    chain: Hash,
+    valid_until_ms: u64,
+    /// Transactions signed so far.
+    signed: usize,
+}
+
+/// Transactions in the order in which they are to be sent: each account's in the order of its nonces.
+pub(super) struct Signed(Vec<(Hash, SignedTransaction)>);
+
+/// When each transaction was handed in, and seen final.
+pub(super) struct Measured {
+    begun: Instant,
+    ended: Instant,
+    latencies: Vec<Duration>,
+}
+
+impl Measured {
+    /// Transactions that became final.
+    pub(super) fn count(&self) -> usize {
+        self.latencies.len()
+    }
+
+    /// From the first one handed in to the last one seen final.
+    pub(super) fn per_second(&self) -> f64 {
+        self.count() as f64 / self.ended.duration_since(self.begun).as_secs_f64()
+    }
+
+    /// The time within which this share of them was final.
+    pub(super) fn quantile(&self, share: f64) -> Duration {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a share of a count"
+        )]
+        let at = (share * self.count() as f64) as usize;
+        let latency = self.latencies.get(at.min(self.count().saturating_sub(1)));
+        latency.copied().unwrap_or_default()
+    }
+}
+
+/// What one run of load shares between those who send and the one who watches.
+struct Underway {
+    transactions: Vec<(Hash, SignedTransaction)>,
+    /// When each was handed in.
+    handed_in: Mutex<Vec<Option<Instant>>>,
+    /// How many are final.
+    done: AtomicUsize,
+    begun: Instant,
+    rate: Option<f64>,
+}
+
+impl Load {
+    pub(super) async fn new(local: &Localnet, urls: &[String]) -> Result<Self> {
+        let clients = urls.iter().map(|url| Client::new(url));
+        let clients: Vec<Client> = clients.collect::<std::result::Result<_, _>>()?;
+        let accounts = local.genesis().accounts.len();
+        let numbers = (1u32..).take(accounts.saturating_sub(1));
+        let keys = numbers.map(|number| local.key(&account_name(number)));
+        let status = clients[0].status().await?;
+        Ok(Self {
+            chain: status.chain_id.0,
+            valid_until_ms: local.genesis().timestamp_ms + YEAR_MS,
+            keys: keys.collect::<std::result::Result<_, _>>()?,
+            clients,
+            signed: 0,
+        })
+    }
+
+    /// Signs the next `count` transfers, the accounts taking turns.
+    pub(super) fn sign(&mut self, count: usize) -> Signed {
+        let senders = self.keys.len();
+        let addresses: Vec<Address> = self.keys.iter().map(SecretKey::address).collect();
+        // Every account begins a run with the same nonce.
+        let first = self.signed.next_multiple_of(senders);
+        let count = count.next_multiple_of(senders);
+        self.signed = first + count;
+        let sign = |number: usize| {
+            let sender = number % senders;
+            let transaction = Transaction {
+                chain: self.chain,
+                sender: addresses[sender],
+                nonce: (number / senders) as u64,
+                fee_limit: FEE_LIMIT,
+                valid_until_ms: self.valid_until_ms,
+                action: Action::Transfer {
+                    to: addresses[(sender + 1) % senders],
+                    amount: Amount(1),
+                },
+            };
+            let signed = transaction.sign(&self.keys[sender]);
+            (signed.hash(), signed)
+        };
+        Signed((first..first + count).map(sign).collect())
+    }
+
+    /// Hands all in, at most `rate` a second, and waits until all are final.
+    pub(super) async fn run(&self, signed: Signed, rate: Option<f64>) -> Result<Measured> {
+        let count = signed.0.len();
+        let from = self.clients[0].status().await?.height.0;
+        let underway = Arc::new(Underway {
+            handed_in: Mutex::new(vec![None; count]),
+            transactions: signed.0,
+            done: AtomicUsize::new(0),
+            begun: Instant::now(),
+            rate,
+        });
+        let senders = self.keys.len();
+        let nodes = self.clients.len();
+        let mut tasks = tokio::task::JoinSet::new();
+        for (node, client) in self.clients.iter().cloned().enumerate() {
+            // An account stays with its node: there its transactions come in order.
+            let mine = (0..count).filter(move |number| number % senders % nodes == node);
+            tasks.spawn(send(client, Arc::clone(&underway), mine.collect()));
+        }
+        let watching = watch(self.clients[0].clone(), Arc::clone(&underway), from);
+        let measured = tokio::select! {
+            measured = watching => measured?,
+            failed = first_failure(&mut tasks) => return Err(failed),
+        };
+        Ok(measured)
+    }
+}
+
+/// The first failure of those who send; never, if all end well.
+async fn first_failure(tasks: &mut tokio::task::JoinSet<Result>) -> Error {
+    while let Some(ended) = tasks.join_next().await {
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return error,
+            Err(error) => return Error::new(Exit::Failed, "load_failed", error.to_string()),
+        }
+    }
+    std::future::pending().await
+}
+
+/// Hands the transactions `mine` to one node, in order.
+async fn send(client: Client, underway: Arc<Underway>, mine: Vec<usize>) -> Result {
+    let mut at = 0;
+    while at < mine.len() {
+        let due = underway.due(&mine[at..]);
+        if due == 0 {
+            tokio::time::sleep(if underway.rate.is_some() { TICK } else { LOOK }).await;
+            continue;
+        }
+        let (mut body, mut taken) = (Vec::new(), 0);
+        while taken < due && batch::push(&mut body, &underway.transactions[mine[at + taken]].1) {
+            taken += 1;
+        }
+        let now = Instant::now();
+        match client.send_batch(body).await {
+            Ok(answers) => {
+                let mut handed_in = underway.handed_in();
+                for (number, answer) in mine[at..].iter().zip(answers).take(taken) {
+                    if let Some(error) = answer.error {
+                        drop(handed_in);
+                        return Err(Error::new(Exit::Failed, error.code, error.message));
+                    }
+                    handed_in[*number] = Some(now);
+                }
+                at += taken;
+            }
+            Err(soma_sdk::SdkError::Api {
+                status: 429 | 503, ..
+            }) => {
+                tokio::time::sleep(LOOK).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+impl Underway {
+    fn handed_in(&self) -> std::sync::MutexGuard<'_, Vec<Option<Instant>>> {
+        self.handed_in
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many of the next ones may be sent now.
+    fn due(&self, next: &[usize]) -> usize {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a count of transactions"
+        )]
+        let until = match self.rate {
+            Some(rate) => (self.begun.elapsed().as_secs_f64() * rate) as usize,
+            None => self.done.load(Ordering::Relaxed) + UNDERWAY_MAX,
+        };
+        next.iter()
+            .take(BATCH)
+            .take_while(|number| **number < until)
+            .count()
+    }
+}
+
+/// Follows the blocks of one node until all are final.
+async fn watch(client: Client, underway: Arc<Underway>, mut height: u64) -> Result<Measured> {
+    let numbers = underway.transactions.iter().zip(0..);
+    let numbers: HashMap<Hash, usize> =
+        numbers.map(|((hash, _), number)| (*hash, number)).collect();
+    let mut latencies = Vec::with_capacity(numbers.len());
+    let mut last = Instant::now();
+    while latencies.len() < numbers.len() {
+        let block = match client.block(height + 1).await {
+            Ok(block) => block,
+            Err(soma_sdk::SdkError::Api { status: 404, .. }) => {
+                if last.elapsed() > PATIENCE {
+                    let message = format!("nothing became final for {} s", PATIENCE.as_secs());
+                    return Err(Error::new(Exit::Failed, "network_halted", message));
+                }
+                tokio::time::sleep(LOOK).await;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        height += 1;
+        let now = Instant::now();
+        let handed_in = underway.handed_in();
+        for hash in &block.transactions {
+            if let Some(number) = numbers.get(&hash.0) {
+                // One whose answer is on its way was handed in a moment ago.
+                latencies.push(now.duration_since(handed_in[*number].unwrap_or(now)));
+                last = now;
+            }
+        }
+        drop(handed_in);
+        underway.done.store(latencies.len(), Ordering::Relaxed);
+    }
+    latencies.sort_unstable();
+    Ok(Measured {
+        begun: underway.begun,
+        ended: last,
+        latencies,
+    })
+}
