@@ -110,6 +110,18 @@ const NODE: &[(&str, &str)] = &[
         "Nothing on chain asks for this file. Send the commit first and wait until it is final.",
     ),
     (
+        "not_a_node_folder",
+        "The folder holds no node. Make one with `soma node init`, or name its folder with --dir.",
+    ),
+    (
+        "node_exists",
+        "The folder holds a node already, and it is never overwritten. Name another folder with --dir.",
+    ),
+    (
+        "bad_settings",
+        "config.toml makes no sense; the message says where. `soma node init` writes one with every setting explained.",
+    ),
+    (
         "rate_limited",
         "The client asks more than its share. Wait as long as the answer's Retry-After says; send transactions in batches.",
     ),
@@ -354,6 +366,22 @@ const COMMANDS: &[(&str, &str)] = &[
     (
         "not_a_localnet",
         "The folder is not the state of a local network, so --reset does not delete it.",
+    ),
+    (
+        "not_well",
+        "`soma doctor` found a problem; each has a hint of its own.",
+    ),
+    (
+        "no_process",
+        "The system did not start a process for a node; the message says why.",
+    ),
+    (
+        "network_halted",
+        "Nothing became final for a minute: too few validators run, or they do not reach each other. Their logs say more.",
+    ),
+    (
+        "load_failed",
+        "A part of the measuring program failed; the message says why.",
     ),
     (
         "node_stopped",

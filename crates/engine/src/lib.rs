@@ -76,7 +76,8 @@ pub trait Pool: Send + Sync + 'static {
 /// Decodes a block and encodes it again; `None` when the bytes are no block. For programs that try
 /// the decoder: a block has exactly one encoding.
 pub fn recode_block(bytes: &[u8]) -> Option<Vec<u8>> {
-    let block: block::Block = commonware_codec::DecodeExt::decode(commonware_codec::Copying(bytes)).ok()?;
+    let block: block::Block =
+        commonware_codec::DecodeExt::decode(commonware_codec::Copying(bytes)).ok()?;
     Some(commonware_codec::Encode::encode(&block).to_vec())
 }
 

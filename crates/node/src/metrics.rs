@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -22,6 +23,9 @@ impl Counter {
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     pub(crate) requests: Counter,
+    request_ms: Counter,
+    responses_refused: Counter,
+    responses_failed: Counter,
     pub(crate) transactions_admitted: Counter,
     pub(crate) transactions_refused: Counter,
     pub(crate) transactions_final: Counter,
@@ -38,6 +42,7 @@ pub(crate) struct Metrics {
 }
 
 /// What is true now, as opposed to counted.
+#[derive(Debug, Default)]
 pub(crate) struct Gauges {
     pub(crate) height: u64,
     pub(crate) epoch: u32,
@@ -46,9 +51,23 @@ pub(crate) struct Gauges {
     pub(crate) pool_transactions: usize,
     pub(crate) pool_bytes: usize,
     pub(crate) audits_waiting: usize,
+    pub(crate) block_age_ms: u64,
+    pub(crate) peers: usize,
+    pub(crate) ready: bool,
 }
 
 impl Metrics {
+    /// Counts an answer, and how long it took to begin.
+    pub(crate) fn answered(&self, status: u16, after: Duration) {
+        self.request_ms
+            .add(u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+        match status {
+            400..=499 => self.responses_refused.add(1),
+            500.. => self.responses_failed.add(1),
+            _ => {}
+        }
+    }
+
     /// The text of `/metrics`.
     pub(crate) fn render(&self, gauges: &Gauges) -> String {
         let mut text = String::new();
@@ -61,9 +80,24 @@ impl Metrics {
         text
     }
 
-    fn list(&self) -> [(&str, &str, &Counter); 14] {
+    fn list(&self) -> [(&str, &str, &Counter); 17] {
         [
             ("soma_requests_total", "Requests served.", &self.requests),
+            (
+                "soma_request_ms_total",
+                "Milliseconds until their answers began.",
+                &self.request_ms,
+            ),
+            (
+                "soma_responses_refused_total",
+                "Answers with a status of 400 to 499.",
+                &self.responses_refused,
+            ),
+            (
+                "soma_responses_failed_total",
+                "Answers with a status of 500 or more: busy, or failed.",
+                &self.responses_failed,
+            ),
             (
                 "soma_transactions_admitted_total",
                 "Taken into the pool.",
@@ -134,7 +168,7 @@ impl Metrics {
 }
 
 impl Gauges {
-    fn list(&self) -> [(&'static str, &'static str, u64); 6] {
+    fn list(&self) -> [(&'static str, &'static str, u64); 9] {
         let size = |number: usize| number as u64;
         [
             (
@@ -163,6 +197,17 @@ impl Gauges {
                 "Published wins not audited yet.",
                 size(self.audits_waiting),
             ),
+            (
+                "soma_block_age_ms",
+                "Age of the last final block, in milliseconds.",
+                self.block_age_ms,
+            ),
+            ("soma_peers", "Other nodes connected.", size(self.peers)),
+            (
+                "soma_ready",
+                "1 when /readyz says so, else 0.",
+                self.ready.into(),
+            ),
         ]
     }
 }
@@ -180,6 +225,28 @@ mod tests {
     use super::{Gauges, Metrics};
 
     #[test]
+    fn every_metric_on_the_board_exists() {
+        let board = include_str!("../../../docs/operations/grafana.json");
+        let mut metrics = Metrics::default().list().map(|one| one.0).to_vec();
+        metrics.extend(Gauges::default().list().map(|one| one.0));
+        let word = |text: &str| {
+            text.find(|c: char| !c.is_ascii_lowercase() && c != '_')
+                .unwrap()
+        };
+        let named: Vec<&str> = board
+            .match_indices("soma_")
+            .map(|(at, _)| &board[at..][..word(&board[at..])])
+            .collect();
+        assert!(named.len() > 20);
+        for name in &named {
+            assert!(metrics.contains(name), "the board names {name}");
+        }
+        for name in metrics {
+            assert!(named.contains(&name), "the board does not show {name}");
+        }
+    }
+
+    #[test]
     fn every_metric_has_help_a_type_and_one_value() {
         let metrics = Metrics::default();
         metrics.upload_bytes.add(7);
@@ -190,6 +257,9 @@ mod tests {
             pool_transactions: 0,
             pool_bytes: 0,
             audits_waiting: 0,
+            block_age_ms: 0,
+            peers: 0,
+            ready: true,
         });
         let values: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
         assert_eq!(text.matches("# HELP soma_").count(), values.len());

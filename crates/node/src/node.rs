@@ -7,11 +7,12 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use soma_engine::{FinalizedBlock, Handle, Sink};
+use soma_protocol::record::ModelStatus;
 use soma_protocol::{
-    Address, Amount, Genesis, Hash, Read, SecretKey, SignedTransaction, invariants,
+    Address, Amount, Genesis, Hash, Read, SecretKey, SignedTransaction, invariants, view,
 };
 use soma_sdk::Client;
 use soma_sdk::types::Supply;
@@ -57,6 +58,21 @@ impl Sink for Follow {
     }
 }
 
+/// What was counted over the whole state, and when.
+#[derive(Clone, Debug)]
+pub(crate) struct Counted {
+    height: u64,
+    pub(crate) supply: Supply,
+    pub(crate) models_active: u32,
+    at: Instant,
+    cost: Duration,
+}
+
+/// Counting takes at most one part in so many of a node's time.
+const COUNTED_SHARE: u32 = 50;
+/// Time without a final block after which a node says that it is not ready.
+const STILL_MAX_MS: u64 = 30_000;
+
 /// What the parts of a node share.
 pub(crate) struct Shared {
     pub(crate) genesis: Genesis,
@@ -70,11 +86,12 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) follow: Arc<Follow>,
     pub(crate) audits: Audits,
-    /// The money at the height it was last counted at.
-    supply: Mutex<Option<(u64, Supply)>>,
+    counted: Mutex<Option<Counted>>,
     closing: AtomicBool,
     /// What other nodes should hear of; none when there are none.
     outbox: Option<Outbox>,
+    /// How many other nodes it knows.
+    peers: usize,
     engine: Handle,
 }
 
@@ -157,13 +174,18 @@ impl Shared {
         self.weights.follow(self.read(|state, _| Needed::of(state)));
     }
 
-    /// Where the money is, counted over the whole state, once for each block at most.
-    pub(crate) fn supply(&self) -> Supply {
-        let mut counted = self.supply.lock().unwrap_or_else(PoisonError::into_inner);
-        let (height, supply) = self.engine.inspect(|state, height| {
-            if let Some((at, supply)) = counted.take().filter(|(at, _)| *at == height) {
-                return (at, supply);
-            }
+    /// What is counted over the whole state. Nothing becomes final meanwhile, so it is counted again only when the state has
+    /// changed and a counting's time has passed [`COUNTED_SHARE`] times since.
+    pub(crate) fn counted(&self) -> Counted {
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let height = self.height();
+        if let Some(last) = counted.as_ref()
+            && (last.height == height || last.at.elapsed() < last.cost * COUNTED_SHARE)
+        {
+            return last.clone();
+        }
+        let begun = Instant::now();
+        let (height, supply, models_active) = self.engine.inspect(|state, height| {
             let nobody = |_| Amount::ZERO;
             let held = invariants::check(state).map_or_else(nobody, |holdings| {
                 holdings
@@ -171,11 +193,20 @@ impl Shared {
                     .less(holdings.reserve)
                     .less(holdings.burned)
             });
-            let supply = Supply::read(state, held);
-            (height, supply)
+            let active = view::models(state, 1..=u32::MAX)
+                .filter(|model| model.status == ModelStatus::Active)
+                .count();
+            (height, Supply::read(state, held), active)
         });
-        *counted = Some((height, supply.clone()));
-        supply
+        let fresh = Counted {
+            height,
+            supply,
+            models_active: u32::try_from(models_active).unwrap_or(u32::MAX),
+            at: Instant::now(),
+            cost: begun.elapsed(),
+        };
+        *counted = Some(fresh.clone());
+        fresh
     }
 
     /// The length of a ciphertext that the chain needs.
@@ -199,12 +230,47 @@ impl Shared {
         self.follow.bell.ring();
     }
 
-    /// Why the node cannot serve, if it cannot.
-    pub(crate) fn unready(&self) -> Option<String> {
+    /// Why the node cannot go on, if it cannot.
+    pub(crate) fn stopped(&self) -> Option<String> {
         if self.is_closed() {
             return Some("the node is stopping".to_owned());
         }
         self.engine.failure().map(|failure| failure.to_string())
+    }
+
+    /// Why the node cannot serve well, if it cannot.
+    pub(crate) fn unready(&self) -> Option<String> {
+        if let Some(why) = self.stopped() {
+            return Some(why);
+        }
+        let age_ms = self
+            .block_age_ms()
+            .filter(|age_ms| *age_ms > STILL_MAX_MS)?;
+        let seconds = age_ms / 1000;
+        let why = match (self.peers, self.engine.connected().len()) {
+            (0, _) => "it cannot make blocks; its log says why".to_owned(),
+            (named, 0) => format!("none of the {named} nodes it knows is connected"),
+            (named, connected) => format!(
+                "{connected} of the {named} nodes it knows are connected; the network has halted, or this node is catching up"
+            ),
+        };
+        Some(format!("the last final block is {seconds} s old: {why}"))
+    }
+
+    /// How old the last final block is, by this machine's clock; none before the first.
+    pub(crate) fn block_age_ms(&self) -> Option<u64> {
+        let block = self.history.block(self.height()).ok().flatten()?;
+        Some(now_ms().saturating_sub(block.timestamp_ms))
+    }
+
+    /// Other nodes that are connected.
+    pub(crate) fn connected(&self) -> usize {
+        self.engine.connected().len()
+    }
+
+    /// The engine's own measurements, as Prometheus text.
+    pub(crate) fn engine_metrics(&self) -> String {
+        self.engine.metrics()
     }
 }
 
@@ -245,7 +311,7 @@ impl Node {
 
     /// Why the node stopped by itself, once it has.
     pub fn failure(&self) -> Option<String> {
-        self.shared.as_ref().and_then(|shared| shared.unready())
+        self.shared.as_ref().and_then(|shared| shared.stopped())
     }
 
     /// Stops everything and waits until the last thread has ended. Nothing final is lost.
@@ -322,7 +388,7 @@ fn open(config: NodeConfig, outbox: Outbox) -> Result<Shared, NodeError> {
         heights: watch::Sender::new(0),
         bell: Bell::default(),
     });
-    let alone = config.peers.is_empty();
+    let known = config.peers.len();
     let engine_config = soma_engine::Config {
         dir: chain_dir(&config.dir),
         genesis: config.genesis.clone(),
@@ -353,9 +419,10 @@ fn open(config: NodeConfig, outbox: Outbox) -> Result<Shared, NodeError> {
         metrics,
         follow,
         audits: Audits::default(),
-        supply: Mutex::default(),
+        counted: Mutex::default(),
         closing: AtomicBool::new(false),
-        outbox: Some(outbox).filter(|_| !alone),
+        outbox: Some(outbox).filter(|_| known > 0),
+        peers: known,
         engine,
     })
 }

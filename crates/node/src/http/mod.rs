@@ -15,7 +15,7 @@ mod write;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::{DefaultBodyLimit, Extension, FromRequestParts, Request, State};
 use axum::http::{Method, StatusCode, Uri};
@@ -155,6 +155,7 @@ async fn limit(
         return Problem::busy("too many requests are running").into_response();
     };
     api.metrics.requests.add(1);
+    let begun = Instant::now();
     let uploads = request.method() == Method::PUT;
     let response = if uploads {
         next.run(request).await
@@ -164,6 +165,8 @@ async fn limit(
             Err(_) => Problem::busy("the request took too long").into_response(),
         }
     };
+    api.metrics
+        .answered(response.status().as_u16(), begun.elapsed());
     // Held until the last byte of the body is gone: a stream counts as long as it runs.
     response.map(|body| axum::body::Body::new(transfer::Guarded::new(body, (permit, counted))))
 }

@@ -5,7 +5,6 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use serde::Deserialize;
-use soma_protocol::record::ModelStatus;
 use soma_protocol::{Address, Epoch, Hash, ModelId, Phase, TargetId, view};
 use soma_sdk::routes;
 use soma_sdk::text::Text;
@@ -15,6 +14,7 @@ use super::{Api, Path, Problem, Query, show};
 use crate::duties;
 use crate::error::NodeError;
 use crate::metrics::Gauges;
+use crate::node::Counted;
 
 /// Items of a page, from the query's `limit`.
 fn page_size(limit: Option<u32>) -> Result<usize, Problem> {
@@ -41,11 +41,13 @@ fn page<T>(items: Vec<T>, limit: usize, id: impl Fn(&T) -> String) -> Json<Page<
 /// What the node knows about the chain and about itself
 #[utoipa::path(get, path = routes::STATUS, tag = "state", responses((status = 200, body = types::Status)))]
 pub(super) async fn status(State(api): State<Api>) -> Result<Json<types::Status>, Problem> {
-    let supply = api.supply();
+    let Counted {
+        supply,
+        models_active,
+        ..
+    } = api.counted();
     let mut status = api.read(|state, height| {
         let clock = types::Clock::read(state);
-        let active =
-            view::models(state, 1..=u32::MAX).filter(|model| model.status == ModelStatus::Active);
         types::Status {
             chain: api.genesis.chain.clone(),
             chain_id: Text(api.chain),
@@ -54,7 +56,7 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<types::Status>
             block: Text(Hash::default()),
             state_root: Text(Hash::default()),
             timestamp_ms: Text(api.genesis.timestamp_ms),
-            models_active: u32::try_from(active.count()).unwrap_or(u32::MAX),
+            models_active,
             targets_open: match *clock.phase {
                 Phase::Compete | Phase::Attest => {
                     view::epoch(state, Epoch(clock.epoch)).map_or(0, |epoch| epoch.targets)
@@ -355,9 +357,10 @@ pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
         pool_transactions: api.pool.len(),
         pool_bytes: api.pool.bytes(),
         audits_waiting: api.audits.waiting(),
+        block_age_ms: api.block_age_ms().unwrap_or(0),
+        peers: api.connected(),
+        ready: api.unready().is_none(),
     };
-    (
-        [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
-        api.metrics.render(&gauges),
-    )
+    let text = api.metrics.render(&gauges) + &api.engine_metrics();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }

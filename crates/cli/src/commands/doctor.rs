@@ -1,0 +1,240 @@
+//! `soma doctor`: what could keep this machine from running a node well, one line for each check.
+//!
+//! It changes nothing and needs no running node; with `--dir` it looks at a node's folder too.
+
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+use soma_model::KernelChoice;
+use soma_node::NodeFolder;
+use soma_sdk::client::Client;
+use soma_sdk::keys::KeyFolder;
+
+use crate::args::Global;
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::home::Home;
+use crate::network;
+use crate::output::Output;
+
+/// Check what could keep this machine from running a node well.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Doctor {
+    /// A node's folder to look at.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+/// Space below which a node's disk is soon full.
+const DISK_BYTES_MIN: u64 = 10 << 30;
+/// How far a clock may be behind a block that is final.
+const CLOCK_MS_MAX: u64 = 1_000;
+const CONNECT: Duration = Duration::from_secs(3);
+
+/// One line: what was looked at, and what was found.
+#[derive(Debug, Serialize)]
+struct Check {
+    check: String,
+    ok: bool,
+    found: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+impl Check {
+    fn ok(check: impl Into<String>, found: impl Into<String>) -> Self {
+        Self {
+            check: check.into(),
+            ok: true,
+            found: found.into(),
+            hint: None,
+        }
+    }
+
+    fn problem(
+        check: impl Into<String>,
+        found: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        Self {
+            check: check.into(),
+            ok: false,
+            found: found.into(),
+            hint: Some(hint.into()),
+        }
+    }
+
+    fn line(&self) -> String {
+        let word = if self.ok { "ok      " } else { "problem " };
+        let hint = self
+            .hint
+            .as_ref()
+            .map(|hint| format!("\n                  hint: {hint}"));
+        format!(
+            "{word} {:<8} {}{}",
+            self.check,
+            self.found,
+            hint.unwrap_or_default()
+        )
+    }
+}
+
+impl Doctor {
+    pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
+        let home = Home::find(global)?;
+        let mut checks = vec![kernels(), keys(&home.keys())];
+        match &self.dir {
+            Some(dir) => checks.extend(node(dir)),
+            None => checks.push(disk(&std::env::temp_dir())),
+        }
+        checks.push(clock(global));
+        let text: Vec<String> = checks.iter().map(Check::line).collect();
+        output.result(text.join("\n"), &checks)?;
+        let problems = checks.iter().filter(|check| !check.ok).count();
+        if problems == 0 {
+            return Ok(());
+        }
+        Err(Error::new(
+            Exit::Failed,
+            "not_well",
+            format!("{problems} of {} checks found a problem", checks.len()),
+        )
+        .hint("each problem has a hint of its own"))
+    }
+}
+
+/// The fast kernels give what the reference gives, on this very processor.
+fn kernels() -> Check {
+    match soma_model::Engine::new(KernelChoice::Auto, 1) {
+        Ok(_) => Check::ok(
+            "kernels",
+            "this processor computes what the definition says",
+        ),
+        Err(error) => Check::problem(
+            "kernels",
+            error.to_string(),
+            "do not validate or score on this machine",
+        ),
+    }
+}
+
+fn keys(dir: &Path) -> Check {
+    match KeyFolder::new(dir).list() {
+        Ok(keys) => Check::ok(
+            "keys",
+            format!("{} in {}, for this user alone", keys.len(), dir.display()),
+        ),
+        Err(error) => {
+            let hint = error.hint().unwrap_or("look at the key files").to_owned();
+            Check::problem("keys", error.to_string(), hint)
+        }
+    }
+}
+
+fn disk(dir: &Path) -> Check {
+    let space = rustix::fs::statvfs(dir).map(|space| space.f_bavail.saturating_mul(space.f_frsize));
+    match space {
+        Ok(bytes) if bytes >= DISK_BYTES_MIN => Check::ok(
+            "disk",
+            format!("{} GiB free at {}", bytes >> 30, dir.display()),
+        ),
+        Ok(bytes) => Check::problem(
+            "disk",
+            format!("{} MiB free at {}", bytes >> 20, dir.display()),
+            "make room: a full disk stops the node, and nothing final is lost",
+        ),
+        Err(error) => Check::problem(
+            "disk",
+            format!("{}: {error}", dir.display()),
+            "does the folder exist?",
+        ),
+    }
+}
+
+/// A node's folder, its ports, and the nodes it knows.
+fn node(dir: &Path) -> Vec<Check> {
+    let mut checks = vec![disk(dir), keys(&dir.join("keys"))];
+    let folder = match NodeFolder::open(dir).and_then(|folder| folder.config().map(|_| folder)) {
+        Ok(folder) => folder,
+        Err(error) => {
+            let hint = error
+                .hint()
+                .unwrap_or_else(|| "see docs/guides/run-a-node.md".to_owned());
+            checks.push(Check::problem("folder", error.to_string(), hint));
+            return checks;
+        }
+    };
+    checks.push(Check::ok(
+        "folder",
+        format!("a node of {}", folder.genesis().chain),
+    ));
+    let settings = folder.settings();
+    checks.push(port("api", settings.api));
+    checks.push(port("listen", settings.listen));
+    for peer in &settings.peers {
+        if let Some(address) = &peer.address {
+            checks.push(reachable(address));
+        }
+    }
+    checks
+}
+
+fn port(name: &str, address: SocketAddr) -> Check {
+    match TcpListener::bind(address) {
+        Ok(_) => Check::ok(name, format!("{address} is free")),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Check::ok(
+            name,
+            format!("{address} is in use; by this node, if it runs"),
+        ),
+        Err(error) => Check::problem(
+            name,
+            format!("{address}: {error}"),
+            "choose an address of this machine in config.toml",
+        ),
+    }
+}
+
+fn reachable(address: &str) -> Check {
+    let connect = || -> std::io::Result<()> {
+        let resolved = address.to_socket_addrs()?.next();
+        let resolved = resolved.ok_or(std::io::ErrorKind::AddrNotAvailable)?;
+        TcpStream::connect_timeout(&resolved, CONNECT).map(drop)
+    };
+    match connect() {
+        Ok(()) => Check::ok("peer", format!("{address} answers")),
+        Err(error) => Check::problem(
+            "peer",
+            format!("{address}: {error}"),
+            "is it running, and does a firewall stand between?",
+        ),
+    }
+}
+
+/// This machine's clock against the last final block of the node at `--url`, which a quorum has found timely.
+fn clock(global: &Global) -> Check {
+    let client = network::client(global);
+    let status =
+        client.and_then(|client: Client| network::block_on(async { Ok(client.status().await?) }));
+    let Ok(status) = status else {
+        return Check::ok(
+            "clock",
+            format!("not compared: no node answers at {}", global.url),
+        );
+    };
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+    let behind_ms = status.timestamp_ms.0.saturating_sub(now_ms);
+    if behind_ms <= CLOCK_MS_MAX {
+        Check::ok("clock", format!("not behind block {}", status.height))
+    } else {
+        Check::problem(
+            "clock",
+            format!("{behind_ms} ms behind block {}", status.height),
+            "let the system keep its clock by NTP: votes for blocks wait for it",
+        )
+    }
+}
