@@ -23,6 +23,8 @@ const LOOK: Duration = Duration::from_millis(5);
 const TICK: Duration = Duration::from_millis(20);
 /// Time without anything final after which the network is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Refusals that pass when some of what waits is final.
+const PASSING: [&str; 3] = ["mempool_full", "account_full", "nonce_too_high"];
 const FEE_LIMIT: Amount = Amount(1_000_000_000);
 const YEAR_MS: u64 = 365 * 24 * 3_600 * 1_000;
 
@@ -181,15 +183,19 @@ async fn send(client: Client, underway: Arc<Underway>, mine: Vec<usize>) -> Resu
         let now = Instant::now();
         match client.send_batch(body).await {
             Ok(answers) => {
-                let mut handed_in = underway.handed_in();
-                for (number, answer) in mine[at..].iter().zip(answers).take(taken) {
-                    if let Some(error) = answer.error {
-                        drop(handed_in);
+                let refused = answers.iter().position(|answer| answer.error.is_some());
+                let accepted = refused.unwrap_or(taken);
+                underway.note(&mine[at..at + accepted], now);
+                at += accepted;
+                let error = refused.and_then(|refused| answers[refused].error.clone());
+                match error {
+                    Some(error) if !PASSING.contains(&error.code.as_str()) => {
                         return Err(Error::new(Exit::Failed, error.code, error.message));
                     }
-                    handed_in[*number] = Some(now);
+                    // What stands behind it goes again: to the node it is the same.
+                    Some(_) => tokio::time::sleep(LOOK).await,
+                    None => {}
                 }
-                at += taken;
             }
             Err(soma_sdk::SdkError::Api {
                 status: 429 | 503, ..
@@ -207,6 +213,14 @@ impl Underway {
         self.handed_in
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes when these were handed in.
+    fn note(&self, numbers: &[usize], now: Instant) {
+        let mut handed_in = self.handed_in();
+        for number in numbers {
+            handed_in[*number] = Some(now);
+        }
     }
 
     /// How many of the next ones may be sent now.
