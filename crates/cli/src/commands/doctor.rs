@@ -36,7 +36,7 @@ const CONNECT: Duration = Duration::from_secs(3);
 /// One line: what was looked at, and what was found.
 #[derive(Debug, Serialize)]
 struct Check {
-    check: String,
+    name: String,
     ok: bool,
     found: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,22 +44,18 @@ struct Check {
 }
 
 impl Check {
-    fn ok(check: impl Into<String>, found: impl Into<String>) -> Self {
+    fn ok(name: impl Into<String>, found: impl Into<String>) -> Self {
         Self {
-            check: check.into(),
+            name: name.into(),
             ok: true,
             found: found.into(),
             hint: None,
         }
     }
 
-    fn problem(
-        check: impl Into<String>,
-        found: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Self {
+    fn problem(name: impl Into<String>, found: impl Into<String>, hint: impl Into<String>) -> Self {
         Self {
-            check: check.into(),
+            name: name.into(),
             ok: false,
             found: found.into(),
             hint: Some(hint.into()),
@@ -74,7 +70,7 @@ impl Check {
             .map(|hint| format!("\n                  hint: {hint}"));
         format!(
             "{word} {:<8} {}{}",
-            self.check,
+            self.name,
             self.found,
             hint.unwrap_or_default()
         )

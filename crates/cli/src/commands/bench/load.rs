@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_millis(5);
 /// Between two sendings at a given rate.
 const TICK: Duration = Duration::from_millis(20);
 /// Time without anything final after which the network is given up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Refusals that pass when some of what waits is final.
 const PASSING: [&str; 3] = ["mempool_full", "account_full", "nonce_too_high"];
 const FEE_LIMIT: Amount = Amount(1_000_000_000);
