@@ -6,7 +6,7 @@
 use crate::attention::{Heads, attend};
 use crate::kernels::{Engine, Epilogue, Matrix, MatrixMut, matmul};
 use crate::norm::{RowStatistics, layer_norm};
-use crate::weights::{Layer, Linear, Norm, Weights};
+use crate::weights::{Layer, Linear, Norm, Weight, Weights, matmul_half};
 
 /// Buffers of a forward pass, kept from call to call.
 #[derive(Debug, Default)]
@@ -260,8 +260,12 @@ fn linear_residual(engine: &Engine, x: &[f32], map: Linear<'_>, residual: &[f32]
 }
 
 fn product(engine: &Engine, x: &[f32], map: Linear<'_>, out: &mut [f32], epilogue: Epilogue<'_>) {
-    let rows = x.len() / map.weight.rows();
-    let x = Matrix::new(x, rows, map.weight.rows());
-    let out = MatrixMut::new(out, rows, map.weight.columns());
-    matmul(engine, x, map.weight, out, false, epilogue);
+    let inputs = map.weight.inputs();
+    let rows = x.len() / inputs;
+    let x = Matrix::new(x, rows, inputs);
+    let out = MatrixMut::new(out, rows, map.bias.len());
+    match map.weight {
+        Weight::Float(weight) => matmul(engine, x, weight, out, false, epilogue),
+        Weight::Half(weight) => matmul_half(engine, x, weight, out, epilogue),
+    }
 }

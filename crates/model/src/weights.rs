@@ -1,13 +1,15 @@
 //! Weights: a safetensors file mapped into memory, or tensors of our own; read strictly, written reproducibly.
 //!
-//! It must never copy float32 data that can be used where it lies, and never let a value that is not finite through.
+//! It must never copy matrices that can be used where they lie, and never let a value that is not finite through.
 #![expect(
     unsafe_code,
-    reason = "the weights file is mapped and its bytes are read as float32"
+    reason = "the weights file is mapped and its bytes are read as numbers"
 )]
 
+mod half;
 mod header;
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -20,6 +22,7 @@ use crate::architecture::{Architecture, TENSORS_BEFORE_LAYERS, TENSORS_PER_LAYER
 use crate::error::Error;
 use crate::kernels::Matrix;
 use crate::rope::Rope;
+pub(crate) use half::{HalfKind, HalfMatrix, matmul_half};
 use header::{ElementType, Header, Location};
 
 /// Elements that one task checks.
@@ -30,6 +33,12 @@ const SCAN_BLOCK: usize = 1 << 18;
 enum Elements {
     /// In the map: first byte and number of elements.
     Mapped { begin: usize, len: usize },
+    /// In the map, two bytes each.
+    MappedHalf {
+        begin: usize,
+        len: usize,
+        kind: HalfKind,
+    },
     /// On the heap.
     Owned(Vec<f32>),
 }
@@ -41,10 +50,27 @@ pub(crate) struct Norm<'a> {
     pub(crate) beta: &'a [f32],
 }
 
+/// A matrix of weights, `[in, out]`, as it lies in memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Weight<'a> {
+    Float(Matrix<'a>),
+    Half(HalfMatrix<'a>),
+}
+
+impl Weight<'_> {
+    /// Inputs of the map.
+    pub(crate) fn inputs(self) -> usize {
+        match self {
+            Self::Float(matrix) => matrix.rows(),
+            Self::Half(matrix) => matrix.rows,
+        }
+    }
+}
+
 /// `y = x weight + bias`, the weight `[in, out]`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Linear<'a> {
-    pub(crate) weight: Matrix<'a>,
+    pub(crate) weight: Weight<'a>,
     pub(crate) bias: &'a [f32],
 }
 
@@ -104,9 +130,9 @@ impl Weights {
         let specs = architecture.tensors();
         let locations = header.locate(&specs, map.len())?;
         let file_hash = blake3::Hasher::new().update_rayon(&map).finalize().into();
-        let elements = locations
-            .iter()
-            .map(|&location| read_elements(&map, location))
+        let elements = locations.iter().zip(&specs);
+        let elements = elements
+            .map(|(&location, spec)| read_elements(&map, location, spec))
             .collect();
         let file_hash = Some(file_hash);
         let map = Some(map);
@@ -119,7 +145,7 @@ impl Weights {
             rope: OnceLock::new(),
         };
         for index in 0..weights.elements.len() {
-            if let Err(element) = flush_subnormals(weights.elements_mut(index)) {
+            if let Err(element) = weights.check(index) {
                 let tensor = weights.specs[index].name.clone();
                 return Err(Error::NonFiniteWeight {
                     tensor,
@@ -186,8 +212,8 @@ impl Weights {
         self.architecture.parameters()
     }
 
-    /// The tensors with their names and shapes, in the order of a file.
-    pub fn tensors(&self) -> impl ExactSizeIterator<Item = (&TensorSpec, &[f32])> {
+    /// The tensors with their names and shapes, in the order of a file; those of half precision are widened.
+    pub fn tensors(&self) -> impl ExactSizeIterator<Item = (&TensorSpec, Cow<'_, [f32]>)> {
         self.specs
             .iter()
             .enumerate()
@@ -239,22 +265,52 @@ impl Weights {
     }
 
     /// Tensor `index` of [`Architecture::tensors`].
-    pub(crate) fn tensor(&self, index: usize) -> &[f32] {
-        match &self.elements[index] {
-            Elements::Owned(values) => values,
-            Elements::Mapped { begin, len } => {
-                let bytes = self.map.as_deref().map_or(&[][..], |map| &map[*begin..]);
-                assert!(
-                    bytes.len() >= len * 4,
-                    "a mapped tensor lies inside the map"
-                );
-                // SAFETY: the length was checked, the address is aligned (`read_elements`), and any bits are a float32.
-                unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), *len) }
-            }
+    fn tensor(&self, index: usize) -> Cow<'_, [f32]> {
+        match self.half(index) {
+            Some((bits, kind)) => bits.iter().map(|&bits| kind.widen(bits)).collect(),
+            None => Cow::Borrowed(self.floats(index)),
         }
     }
 
-    fn elements_mut(&mut self, index: usize) -> &mut [f32] {
+    /// A tensor that is float32 in memory; nothing of one that is not.
+    fn floats(&self, index: usize) -> &[f32] {
+        match &self.elements[index] {
+            Elements::Owned(values) => values,
+            Elements::Mapped { begin, len } => {
+                let bytes = self.mapped(*begin, len * 4);
+                // SAFETY: the length was checked, the address is aligned (`read_elements`), and any bits are a float32.
+                unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), *len) }
+            }
+            Elements::MappedHalf { .. } => &[],
+        }
+    }
+
+    /// A tensor that is of half precision in memory.
+    fn half(&self, index: usize) -> Option<(&[u16], HalfKind)> {
+        let Elements::MappedHalf { begin, len, kind } = self.elements[index] else {
+            return None;
+        };
+        let bytes = self.mapped(begin, len * 2);
+        // SAFETY: the length was checked, the address is aligned (`read_elements`), and any bits are a u16.
+        let bits = unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), len) };
+        Some((bits, kind))
+    }
+
+    fn mapped(&self, begin: usize, len: usize) -> &[u8] {
+        let bytes = self.map.as_deref().map_or(&[][..], |map| &map[begin..]);
+        assert!(bytes.len() >= len, "a mapped tensor lies inside the map");
+        &bytes[..len]
+    }
+
+    /// Zeroes subnormal float32 values; an error is the index of the first value that is not finite.
+    fn check(&mut self, index: usize) -> Result<(), usize> {
+        match self.half(index) {
+            Some((bits, kind)) => find_not_finite(bits, kind),
+            None => flush_subnormals(self.floats_mut(index)),
+        }
+    }
+
+    fn floats_mut(&mut self, index: usize) -> &mut [f32] {
         match &mut self.elements[index] {
             Elements::Owned(values) => values,
             Elements::Mapped { begin, len } => {
@@ -266,9 +322,10 @@ impl Weights {
                     bytes.len() >= *len * 4,
                     "a mapped tensor lies inside the map"
                 );
-                // SAFETY: as in `tensor`, and `&mut self` makes the borrow exclusive.
+                // SAFETY: as in `floats`, and `&mut self` makes the borrow exclusive.
                 unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), *len) }
             }
+            Elements::MappedHalf { .. } => &mut [],
         }
     }
 
@@ -280,7 +337,7 @@ impl Weights {
     /// The embedding, `[vocabulary, dim]`.
     pub(crate) fn embedding(&self) -> Matrix<'_> {
         Matrix::new(
-            self.tensor(0),
+            self.floats(0),
             self.architecture.vocabulary,
             self.architecture.dim,
         )
@@ -318,42 +375,82 @@ impl Weights {
 
     fn norm(&self, index: usize) -> Norm<'_> {
         Norm {
-            gamma: self.tensor(index),
-            beta: self.tensor(index + 1),
+            gamma: self.floats(index),
+            beta: self.floats(index + 1),
         }
     }
 
     fn linear(&self, index: usize, inputs: usize, outputs: usize) -> Linear<'_> {
-        let weight = Matrix::new(self.tensor(index), inputs, outputs);
+        let weight = match self.half(index) {
+            Some((bits, kind)) => Weight::Half(HalfMatrix {
+                bits,
+                kind,
+                rows: inputs,
+                columns: outputs,
+            }),
+            None => Weight::Float(Matrix::new(self.floats(index), inputs, outputs)),
+        };
         Linear {
             weight,
-            bias: self.tensor(index + 1),
+            bias: self.floats(index + 1),
         }
     }
 }
 
-/// Takes float32 where it lies, if it is aligned there; widens everything else.
-fn read_elements(map: &[u8], location: Location) -> Elements {
+/// Takes float32 where it lies, and halves of linear maps, if they are aligned there; widens everything else.
+fn read_elements(map: &[u8], location: Location, spec: &TensorSpec) -> Elements {
     let Location {
         element,
         begin,
         end,
     } = location;
     let bytes = &map[begin..end];
-    let aligned = bytes.as_ptr().addr().is_multiple_of(align_of::<f32>());
-    if element == ElementType::F32 && aligned && cfg!(target_endian = "little") {
-        return Elements::Mapped {
-            begin,
-            len: bytes.len() / 4,
-        };
+    let len = bytes.len() / element.bytes();
+    let kind = match element {
+        ElementType::F32 => None,
+        ElementType::Bf16 => Some(HalfKind::Bf16),
+        ElementType::F16 => Some(HalfKind::F16),
+    };
+    // Rows of the embedding are copied and not multiplied.
+    let is_map = spec.shape.len() == 2 && spec.name != "embedding.weight";
+    let address = bytes.as_ptr().addr();
+    let lies_well = address.is_multiple_of(element.bytes()) && cfg!(target_endian = "little");
+    match kind {
+        None if lies_well => return Elements::Mapped { begin, len },
+        Some(kind) if lies_well && is_map => return Elements::MappedHalf { begin, len, kind },
+        _ => {}
     }
-    let mut values = vec![0.0; bytes.len() / element.bytes()];
-    match element {
-        ElementType::F32 => widen(bytes, &mut values, f32::from_le_bytes),
-        ElementType::Bf16 => widen(bytes, &mut values, |b| bf16(u16::from_le_bytes(b))),
-        ElementType::F16 => widen(bytes, &mut values, |b| f16(u16::from_le_bytes(b))),
+    let mut values = vec![0.0; len];
+    match kind {
+        None => widen(bytes, &mut values, f32::from_le_bytes),
+        // What is not finite must be found later, so it may not be widened to a number.
+        Some(kind) => widen(bytes, &mut values, |bytes| {
+            let bits = u16::from_le_bytes(bytes);
+            if kind.is_finite(bits) {
+                kind.widen(bits)
+            } else {
+                f32::NAN
+            }
+        }),
     }
     Elements::Owned(values)
+}
+
+/// An error is the index of the first half that is not finite.
+fn find_not_finite(bits: &[u16], kind: HalfKind) -> Result<(), usize> {
+    let found = bits.par_chunks(SCAN_BLOCK).enumerate();
+    let found = found.find_map_first(|(block, bits)| {
+        // Without branches, so that it runs at the speed of memory; what it finds is rare.
+        let finite = bits
+            .iter()
+            .fold(true, |all, &bits| all & kind.is_finite(bits));
+        if finite {
+            return None;
+        }
+        let index = bits.iter().position(|&bits| !kind.is_finite(bits))?;
+        Some(block * SCAN_BLOCK + index)
+    });
+    found.map_or(Ok(()), Err)
 }
 
 fn widen<const N: usize>(bytes: &[u8], values: &mut [f32], to_f32: impl Fn([u8; N]) -> f32 + Sync) {
@@ -366,30 +463,6 @@ fn widen<const N: usize>(bytes: &[u8], values: &mut [f32], to_f32: impl Fn([u8; 
                 *to = to_f32(*from);
             }
         });
-}
-
-/// A bfloat16 is the upper half of a float32.
-fn bf16(bits: u16) -> f32 {
-    f32::from_bits(u32::from(bits) << 16)
-}
-
-/// An IEEE binary16: every value is a float32, its subnormals are normal there.
-fn f16(bits: u16) -> f32 {
-    let sign = u32::from(bits >> 15) << 31;
-    let exponent = u32::from(bits >> 10 & 0x1f);
-    let mantissa = u32::from(bits & 0x3ff);
-    let magnitude = match (exponent, mantissa) {
-        (0, 0) => 0,
-        (0, _) => {
-            // mantissa * 2^-24, exact: the mantissa has ten bits.
-            #[expect(clippy::cast_precision_loss, reason = "ten bits")]
-            let value = mantissa as f32 * f32::from_bits((127 - 24) << 23);
-            value.to_bits()
-        }
-        (31, _) => 0xff << 23 | mantissa << 13,
-        _ => (exponent + 112) << 23 | mantissa << 13,
-    };
-    f32::from_bits(sign | magnitude)
 }
 
 /// Replaces subnormal values by `+0`; an error is the index of the first value that is not finite.

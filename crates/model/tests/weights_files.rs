@@ -7,8 +7,11 @@
 
 use std::path::PathBuf;
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
-use soma_model::{Architecture, Error, Weights};
+use soma_model::{
+    Architecture, Directions, Engine, Error, KernelChoice, KernelKind, Weights, score,
+};
 
 fn small() -> Architecture {
     Architecture {
@@ -161,6 +164,95 @@ fn half_precision_is_widened_exactly_and_subnormals_are_zero() {
     let expected = widened.map(|v| if v.is_subnormal() { 0.0 } else { v });
     assert_eq!(bits(&values("final_norm.beta")[..8]), bits(&expected));
     assert_eq!(values("embedding.weight")[0].to_bits(), 0);
+}
+
+/// A file of random weights whose tensors are of these types, one after the other; `pad` bytes move all of them.
+fn mixed(architecture: &Architecture, types: &[&str], seed: [u8; 32], pad: usize) -> Vec<u8> {
+    let weights = Weights::init(architecture, seed).unwrap();
+    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
+    for ((spec, values), dtype) in weights.tensors().zip(types.iter().cycle()) {
+        let begin = data.len();
+        for (index, value) in values.iter().enumerate() {
+            // Some subnormal in the file's own type, and some zeros of both signs.
+            match (*dtype, index % 7) {
+                ("F32", _) => data.extend(value.to_le_bytes()),
+                (_, 3) => data.extend([index.to_le_bytes()[0], 0x80]),
+                ("BF16", _) => data.extend(&value.to_le_bytes()[2..]),
+                // Sign and low bits of the value at the exponents of about a tenth.
+                _ => data.extend(((value.to_bits() >> 16 & 0x83ff) as u16 | 0x2c00).to_le_bytes()),
+            }
+        }
+        let entry =
+            json!({ "dtype": dtype, "shape": spec.shape, "data_offsets": [begin, data.len()] });
+        header.insert(spec.name.clone(), entry);
+    }
+    let text = serde_json::Value::Object(header).to_string();
+    let width = text.len().next_multiple_of(8) + pad;
+    with_header(&format!("{text:<width$}"), &data)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    #[test]
+    fn weights_of_half_precision_give_the_scores_of_their_float32_copy(
+        (heads, half, ffn, positions) in (1..4_usize, 1..20_usize, 1..300_usize, 2..40_usize),
+        types in prop::sample::subsequence(vec!["F16", "F32", "BF16"], 1..4),
+        seed in any::<[u8; 32]>(),
+        pad in prop::sample::select(vec![0_usize, 1, 2]),
+        data in prop::collection::vec(any::<u8>(), 1..100),
+    ) {
+        let architecture = Architecture {
+            dim: heads * half * 2,
+            heads,
+            layers: 2,
+            ffn,
+            positions,
+            ..Architecture::nano()
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let (path, wide) = (folder.path().join("half"), folder.path().join("wide"));
+        std::fs::write(&path, mixed(&architecture, &types, seed, pad)).unwrap();
+        let weights = Weights::open(&path, Some(&architecture)).unwrap();
+        weights.save(&wide).unwrap();
+        let wide = Weights::open(&wide, None).unwrap();
+        let directions = Directions::new(&architecture, seed);
+        let score = |kind, weights| {
+            let engine = Engine::new(kind, 2).unwrap();
+            score(&engine, weights, &data, &directions).unwrap()
+        };
+        let reference = KernelChoice::Kind(KernelKind::Reference);
+        let expected = score(reference, &wide);
+        prop_assert_eq!(&score(KernelChoice::Auto, &weights), &expected);
+        prop_assert_eq!(&score(reference, &weights), &expected);
+        for ((_, values), (spec, expected)) in weights.tensors().zip(wide.tensors()) {
+            let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            prop_assert_eq!(bits(&values), bits(&expected), "{}", spec.name);
+        }
+    }
+}
+
+#[test]
+fn a_half_that_is_not_finite_is_refused_by_name_and_place() {
+    for (types, bits) in [(["F16"], 0x7c00_u16), (["F16"], 0xfe01), (["BF16"], 0xff80)] {
+        for pad in [0, 1] {
+            let mut bytes = mixed(&small(), &types, [1; 32], pad);
+            let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+            let text: Value = serde_json::from_slice(&bytes[8..header]).unwrap();
+            let begin = text[TENSOR]["data_offsets"][0].as_u64().unwrap() as usize;
+            let at = header + begin + 2 * 5;
+            bytes[at..at + 2].copy_from_slice(&bits.to_le_bytes());
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("weights");
+            std::fs::write(&path, bytes).unwrap();
+            match Weights::open(&path, Some(&small())).unwrap_err() {
+                Error::NonFiniteWeight { tensor, index } => {
+                    assert_eq!((tensor.as_str(), index), (TENSOR, 5));
+                }
+                other => panic!("{other}"),
+            }
+        }
+    }
 }
 
 #[test]

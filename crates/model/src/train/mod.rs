@@ -94,11 +94,10 @@ impl<'e> Trainer<'e> {
         corpus: Corpus,
     ) -> Result<Self, Error> {
         recipe.check()?;
-        let values: Vec<f32> = weights
-            .tensors()
-            .flat_map(|(_, tensor)| tensor)
-            .copied()
-            .collect();
+        let mut values = Vec::new();
+        for (_, tensor) in weights.tensors() {
+            values.extend_from_slice(&tensor);
+        }
         let adamw = AdamW::new(values.len());
         let state = State {
             step: 0,

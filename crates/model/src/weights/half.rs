@@ -1,0 +1,176 @@
+//! Weights of half the size, bfloat16 and IEEE binary16: used where they lie in the file, widened on the way to a product.
+//!
+//! Widening is exact, and a subnormal float32 becomes `+0` as everywhere; a value that is not finite never gets this far.
+#![expect(
+    clippy::inline_always,
+    reason = "widening must be inlined into the function that enables the CPU features"
+)]
+
+use std::cell::Cell;
+
+use crate::kernels::{Engine, Epilogue, Matrix, MatrixMut, matmul};
+use crate::simd::{Operation, Simd};
+
+/// Elements that are widened at once (16 MiB of float32): they stay in the last-level cache until they are used.
+const SLAB_ELEMENTS: usize = 4 << 20;
+/// Elements that one task widens.
+const TASK_ELEMENTS: usize = 1 << 16;
+
+/// What the sixteen bits mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HalfKind {
+    /// The upper half of a float32.
+    Bf16,
+    /// IEEE binary16: every value is a float32, its subnormals are normal there.
+    F16,
+}
+
+/// A row-major matrix without gaps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HalfMatrix<'a> {
+    pub(crate) bits: &'a [u16],
+    pub(crate) kind: HalfKind,
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+}
+
+thread_local! {
+    /// Room for a slab that the thread keeps from call to call.
+    static SLAB: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+impl HalfKind {
+    /// The float32 of a finite value, subnormal ones as `+0`.
+    #[inline(always)]
+    pub(crate) fn widen(self, bits: u16) -> f32 {
+        let sign = u32::from(bits >> 15) << 31;
+        let rest = u32::from(bits & 0x7fff);
+        match self {
+            Self::Bf16 => {
+                let subnormal = rest & 0x7f80 == 0 && rest != 0;
+                f32::from_bits(if subnormal { 0 } else { sign | rest << 16 })
+            }
+            Self::F16 => {
+                // Ten bits of mantissa under five of exponent, at float32's places: a power of two makes up for the bias.
+                let scaled = f32::from_bits(rest << 13) * f32::from_bits((127 + 112) << 23);
+                f32::from_bits(sign | scaled.to_bits())
+            }
+        }
+    }
+
+    /// Whether the bits are neither an infinity nor a NaN.
+    pub(crate) fn is_finite(self, bits: u16) -> bool {
+        let exponent = match self {
+            Self::Bf16 => 0x7f80,
+            Self::F16 => 0x7c00,
+        };
+        bits & exponent != exponent
+    }
+}
+
+/// Widens elements one by one; the compiler makes vectors of it.
+struct Widen<'a> {
+    from: &'a [u16],
+    to: &'a mut [f32],
+    kind: HalfKind,
+}
+
+impl Operation for Widen<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let pairs = self.to.iter_mut().zip(self.from);
+        match self.kind {
+            HalfKind::Bf16 => pairs.for_each(|(to, from)| *to = HalfKind::Bf16.widen(*from)),
+            HalfKind::F16 => pairs.for_each(|(to, from)| *to = HalfKind::F16.widen(*from)),
+        }
+    }
+}
+
+/// [`matmul`] with a matrix of half precision: some rows of it at a time, so that only its own bytes come from memory.
+///
+/// Every chain is stored and taken up again, as within a product of float32: the same bits as widening all of it first.
+pub(crate) fn matmul_half(
+    engine: &Engine,
+    a: Matrix<'_>,
+    b: HalfMatrix<'_>,
+    mut c: MatrixMut<'_>,
+    epilogue: Epilogue<'_>,
+) {
+    let height = (SLAB_ELEMENTS / b.columns.max(1)).clamp(1, b.rows.max(1));
+    let mut slab = SLAB.take();
+    slab.resize(slab.len().max(height * b.columns), 0.0);
+    for first in (0..b.rows).step_by(height) {
+        let count = height.min(b.rows - first);
+        let from = &b.bits[first * b.columns..(first + count) * b.columns];
+        let to = &mut slab[..from.len()];
+        let tasks = from.chunks(TASK_ELEMENTS).zip(to.chunks_mut(TASK_ELEMENTS));
+        let kind = b.kind;
+        engine.for_each(tasks.collect(), |(from, to)| {
+            engine.run(Widen { from, to, kind });
+        });
+        let epilogue = if first + count == b.rows {
+            epilogue
+        } else {
+            Epilogue::None
+        };
+        let a = a.columns_from(first, count);
+        let b = Matrix::new(to, count, b.columns);
+        matmul(engine, a, b, c.reborrow(), first > 0, epilogue);
+    }
+    SLAB.set(slab);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The value by its definition: sign, exponent, mantissa.
+    fn defined(kind: HalfKind, bits: u16) -> f64 {
+        let (exponent_bits, mantissa_bits, bias) = match kind {
+            HalfKind::Bf16 => (8, 7, 127),
+            HalfKind::F16 => (5, 10, 15),
+        };
+        let exponent = i32::from(bits >> mantissa_bits & ((1 << exponent_bits) - 1));
+        let mantissa = f64::from(bits & ((1 << mantissa_bits) - 1)) / f64::from(1 << mantissa_bits);
+        let power = |n: i32| f64::from_bits(u64::try_from(1023 + n).unwrap() << 52);
+        let magnitude = if exponent == 0 {
+            mantissa * power(1 - bias)
+        } else {
+            (1.0 + mantissa) * power(exponent - bias)
+        };
+        if bits >> 15 == 1 {
+            -magnitude
+        } else {
+            magnitude
+        }
+    }
+
+    #[test]
+    fn every_half_is_widened_to_its_value_and_subnormal_float32_to_zero() {
+        for kind in [HalfKind::Bf16, HalfKind::F16] {
+            for bits in 0..=u16::MAX {
+                let exponent_is_full = match kind {
+                    HalfKind::Bf16 => bits >> 7 & 0xff == 0xff,
+                    HalfKind::F16 => bits >> 10 & 0x1f == 0x1f,
+                };
+                assert_eq!(
+                    kind.is_finite(bits),
+                    !exponent_is_full,
+                    "{kind:?} {bits:04x}"
+                );
+                if exponent_is_full {
+                    continue;
+                }
+                let (got, value) = (kind.widen(bits), defined(kind, bits));
+                if value != 0.0 && value.abs() < f64::from(f32::MIN_POSITIVE) {
+                    assert_eq!(got.to_bits(), 0, "{kind:?} {bits:04x}");
+                } else {
+                    let got = f64::from(got).to_bits();
+                    assert_eq!(got, value.to_bits(), "{kind:?} {bits:04x}");
+                }
+            }
+        }
+    }
+}
