@@ -130,23 +130,48 @@ pub fn memory_gb_per_second(engine: &Engine, rounds: usize) -> f64 {
     (MEMORY_ELEMENTS * size_of::<f32>()) as f64 * 1e-9 / measured.seconds
 }
 
-/// The product of `rows` x `depth` with `depth` x `columns`.
-pub fn product(engine: &Engine, [rows, depth, columns]: [usize; 3], rounds: usize) -> Measured {
-    let fill = |len: usize| {
-        (0..len)
-            .map(|i| (i % 251) as f32 * 0.01 - 1.0)
-            .collect::<Vec<_>>()
-    };
-    let (a, b) = (fill(rows * depth), fill(depth * columns));
-    let mut c = vec![0.0; rows * columns];
-    let flops = 2.0 * rows as f64 * depth as f64 * columns as f64;
-    best(rounds, flops, || {
-        let a = Matrix::new(&a, rows, depth);
-        let b = Matrix::new(&b, depth, columns);
-        let c_view = MatrixMut::new(&mut c, rows, columns);
-        matmul(engine, a, b, c_view, false, Epilogue::None);
-        black_box(&mut c);
-    })
+/// A product of matrices, ready to be computed again and again.
+#[derive(Debug)]
+pub struct Product {
+    shape: [usize; 3],
+    a: Vec<f32>,
+    b: Vec<f32>,
+    c: Vec<f32>,
+}
+
+impl Product {
+    /// `rows` x `depth` with `depth` x `columns`.
+    pub fn new(shape: [usize; 3]) -> Self {
+        let [rows, depth, columns] = shape;
+        let fill = |len: usize| (0..len).map(|i| (i % 251) as f32 * 0.01 - 1.0).collect();
+        Self {
+            shape,
+            a: fill(rows * depth),
+            b: fill(depth * columns),
+            c: vec![0.0; rows * columns],
+        }
+    }
+
+    /// Computes it.
+    pub fn run(&mut self, engine: &Engine) {
+        let [rows, depth, columns] = self.shape;
+        let a = Matrix::new(&self.a, rows, depth);
+        let b = Matrix::new(&self.b, depth, columns);
+        let c = MatrixMut::new(&mut self.c, rows, columns);
+        matmul(engine, a, b, c, false, Epilogue::None);
+        black_box(&mut self.c);
+    }
+
+    /// Measures it.
+    pub fn measure(&mut self, engine: &Engine, rounds: usize) -> Measured {
+        let flops = 2.0
+            * self
+                .shape
+                .iter()
+                .map(|&extent| extent as f64)
+                .product::<f64>();
+        best(rounds, flops, || self.run(engine))
+    }
 }
 
 /// Logits of a chunk of so many positions: embedding, layers, last norm and predictor.

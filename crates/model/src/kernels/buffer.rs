@@ -24,6 +24,8 @@ thread_local! {
     pub(crate) static PACKED_A: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
     /// Packed columns of B.
     pub(crate) static PACKED_B: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+    /// Rows of a matrix of half precision, widened.
+    pub(crate) static WIDENED: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
     /// Scores of a block of queries with its keys.
     pub(crate) static SCORES: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
 }

@@ -18,7 +18,7 @@ use std::str::FromStr;
 
 use rayon::prelude::*;
 
-pub(crate) use buffer::{Buffer, SCORES};
+pub(crate) use buffer::{Buffer, SCORES, WIDENED};
 pub(crate) use matrix::{Matrix, MatrixMut};
 
 use crate::error::Error;

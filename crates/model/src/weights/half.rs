@@ -6,9 +6,7 @@
     reason = "widening must be inlined into the function that enables the CPU features"
 )]
 
-use std::cell::Cell;
-
-use crate::kernels::{Engine, Epilogue, Matrix, MatrixMut, matmul};
+use crate::kernels::{Buffer, Engine, Epilogue, Matrix, MatrixMut, WIDENED, matmul};
 use crate::simd::{Operation, Simd};
 
 /// Elements that are widened at once (16 MiB of float32): they stay in the last-level cache until they are used.
@@ -32,11 +30,6 @@ pub(crate) struct HalfMatrix<'a> {
     pub(crate) kind: HalfKind,
     pub(crate) rows: usize,
     pub(crate) columns: usize,
-}
-
-thread_local! {
-    /// Room for a slab that the thread keeps from call to call.
-    static SLAB: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
 impl HalfKind {
@@ -99,8 +92,8 @@ pub(crate) fn matmul_half(
     epilogue: Epilogue<'_>,
 ) {
     let height = (SLAB_ELEMENTS / b.columns.max(1)).clamp(1, b.rows.max(1));
-    let mut slab = SLAB.take();
-    slab.resize(slab.len().max(height * b.columns), 0.0);
+    let mut buffer = Buffer::take(&WIDENED, height * b.columns);
+    let slab = buffer.floats();
     for first in (0..b.rows).step_by(height) {
         let count = height.min(b.rows - first);
         let from = &b.bits[first * b.columns..(first + count) * b.columns];
@@ -119,7 +112,6 @@ pub(crate) fn matmul_half(
         let b = Matrix::new(to, count, b.columns);
         matmul(engine, a, b, c.reborrow(), first > 0, epilogue);
     }
-    SLAB.set(slab);
 }
 
 #[cfg(test)]

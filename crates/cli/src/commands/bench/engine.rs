@@ -148,7 +148,8 @@ impl BenchEngine {
         if measures(Part::Kernels) {
             for [rows, depth, columns] in PRODUCTS {
                 next(&format!("{rows}x{depth}x{columns}"));
-                let measured = bench::product(&engine, [rows, depth, columns], rounds);
+                let mut product = bench::Product::new([rows, depth, columns]);
+                let measured = product.measure(&engine, rounds);
                 let figures = Figures::of(measured, peak);
                 report.kernels.push(Product {
                     rows,
