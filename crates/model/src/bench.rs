@@ -14,7 +14,7 @@ use std::time::Instant;
 use crate::architecture::Architecture;
 use crate::error::Error;
 use crate::forward::{Forward, logits};
-use crate::kernels::{Engine, Epilogue, Matrix, MatrixMut, matmul};
+use crate::kernels::{Engine, Epilogue, KernelKind, Matrix, MatrixMut, matmul};
 use crate::simd::{LANES, Operation, Simd};
 use crate::train::{Corpus, Recipe, Trainer};
 use crate::weights::Weights;
@@ -128,6 +128,15 @@ pub fn memory_gb_per_second(engine: &Engine, rounds: usize) -> f64 {
         });
     });
     (MEMORY_ELEMENTS * size_of::<f32>()) as f64 * 1e-9 / measured.seconds
+}
+
+/// An engine of one thread for counting instructions under an emulator, whose arithmetic may be inexact: its kernel is not
+/// compared with the reference, and what it computes is worth nothing.
+///
+/// # Errors
+/// [`Error::Unavailable`] if this CPU cannot run the kernel.
+pub fn untested_engine(kind: KernelKind) -> Result<Engine, Error> {
+    Engine::untested(kind)
 }
 
 /// A product of matrices, ready to be computed again and again.
