@@ -272,7 +272,7 @@ async fn a_node_without_a_seat_follows_the_network_and_serves_what_is_final() {
         .spawn()
         .unwrap();
     let stdout = child.stdout.take().unwrap();
-    let _follower = Process(child);
+    let running = Process(child);
     let mut line = String::new();
     std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).unwrap();
     let told: Value = serde_json::from_str(&line).unwrap();
@@ -293,6 +293,14 @@ async fn a_node_without_a_seat_follows_the_network_and_serves_what_is_final() {
         let wanted = network.nodes[0].hash(height).await;
         assert_eq!(follower.block(height).await.unwrap().hash.0, wanted);
     }
+
+    // What it has on disk is whole.
+    drop((running, load));
+    let verified = json(
+        home.path(),
+        &["node", "verify-store", "--dir", dir.to_str().unwrap()],
+    );
+    assert!(verified["blocks"].as_str().unwrap().parse::<u64>().unwrap() >= height);
 }
 
 /// A node as another one names it.

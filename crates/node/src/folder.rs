@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+pub use soma_engine::Verified;
 use soma_engine::{ConsensusSecret, Peer};
 use soma_model::KernelChoice;
 use soma_protocol::{ConsensusKey, Genesis, SecretKey};
@@ -264,6 +265,14 @@ impl NodeFolder {
     /// When its file cannot be used.
     pub fn consensus(&self) -> Result<SecretKey, NodeError> {
         Ok(self.keys().load(CONSENSUS, None)?)
+    }
+
+    /// Checks the chain's folder while no process uses it: blocks, certificates, state and history.
+    ///
+    /// # Errors
+    /// What is not whole, or that the folder is in use.
+    pub fn verify_store(&self) -> Result<Verified, NodeError> {
+        soma_engine::verify_store(&self.chain_dir(), &self.genesis).map_err(NodeError::engine)
     }
 
     /// What the node needs to run.

@@ -2,7 +2,7 @@
 
 use std::io::Read as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::ValueEnum;
@@ -10,6 +10,7 @@ use serde::Serialize;
 use soma_node::folder::{NodeFolder, PeerSettings, Settings, read_genesis};
 use soma_protocol::{Address, ConsensusKey, Hash, hex};
 use soma_sdk::keys;
+use soma_sdk::text::Text;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::error::{Error, Result};
@@ -25,6 +26,12 @@ pub(crate) enum Node {
     Init(Init),
     /// Run the node of a folder.
     Run(Run),
+    /// Check the blocks, certificates, state and history of a node that does not run.
+    VerifyStore {
+        /// The node's folder.
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+    },
     /// Say who the node of a folder is: what others need to know of it.
     Show {
         /// The node's folder.
@@ -170,6 +177,7 @@ impl Node {
         match self {
             Self::Init(init) => init.run(output),
             Self::Run(run) => run.run(output),
+            Self::VerifyStore { dir } => verify_store(&dir, output),
             Self::Show { dir } => {
                 let identity = Identity::of(&NodeFolder::open(&dir)?)?;
                 output.result(identity.describe(), &identity)
@@ -225,6 +233,32 @@ impl Run {
         node.shutdown();
         ended
     }
+}
+
+/// What was found whole.
+#[derive(Serialize)]
+struct Whole {
+    blocks: Text<u64>,
+    certificates: Text<u64>,
+    state: Text<u64>,
+    history: Text<u64>,
+}
+
+fn verify_store(dir: &Path, output: &Output) -> Result {
+    let verified = NodeFolder::open(dir)?.verify_store()?;
+    let text = format!(
+        "{} blocks, {} certificates, the state of block {}, a history up to block {}: whole",
+        verified.blocks, verified.certificates, verified.state, verified.history
+    );
+    output.result(
+        text,
+        &Whole {
+            blocks: Text(verified.blocks),
+            certificates: Text(verified.certificates),
+            state: Text(verified.state),
+            history: Text(verified.history),
+        },
+    )
 }
 
 /// Ends when the node has stopped by itself, with the reason.
