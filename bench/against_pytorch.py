@@ -193,7 +193,7 @@ def forward_pass(args: argparse.Namespace):
 
 
 def public_training_step(args: argparse.Namespace):
-    """A step with the public module and its SIGReg, the means over samples as its paper has them."""
+    """A step with the public module and its SIGReg, the means over samples as in its paper."""
     import torch
     from soma_models.v1.configs import ModelConfig, SIGRegConfig
     from soma_models.v1.torch.modules.model import Model
