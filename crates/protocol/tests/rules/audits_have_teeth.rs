@@ -26,14 +26,6 @@ fn four() -> World {
     })
 }
 
-fn commit(world: &World, person: Person, target: u32, finding: &Finding) -> Action {
-    let target = TargetId(target);
-    Action::CommitVerdict {
-        target,
-        commitment: commitment::verdict(&world.chain, &person.address(), target, finding),
-    }
-}
-
 fn open(target: u32, finding: &Finding) -> Action {
     Action::OpenVerdict {
         target: TargetId(target),
@@ -45,7 +37,7 @@ fn open(target: u32, finding: &Finding) -> Action {
 fn audit(world: &mut World, target: u32, findings: &[(Person, Finding)]) {
     world.go_to_compete();
     for (person, finding) in findings {
-        world.must(*person, commit(world, *person, target, finding));
+        world.must(*person, world.attest_finding(*person, target, finding));
     }
     let (epoch, phase) = world.clock();
     world.must(crate::world::OPERATOR, Action::EndPhase { epoch, phase });
@@ -137,10 +129,11 @@ fn a_finding_cannot_be_copied_changed_or_shown_early() {
     let target = world.win(SUBMITTER, &Data::new("secret"));
     world.go_to_compete();
     let valid = finding(Verdict::Valid);
-    let Action::CommitVerdict { commitment, .. } = commit(&world, VALIDATOR, target, &valid) else {
+    let Action::CommitVerdict { commitment, .. } = world.attest_finding(VALIDATOR, target, &valid)
+    else {
         unreachable!()
     };
-    world.must(VALIDATOR, commit(&world, VALIDATOR, target, &valid));
+    world.must(VALIDATOR, world.attest_finding(VALIDATOR, target, &valid));
     let id = TargetId(target);
     let copied = Action::CommitVerdict {
         target: id,
@@ -156,7 +149,7 @@ fn a_finding_cannot_be_copied_changed_or_shown_early() {
     let late = Err(Rejection::WrongPhase {
         phase: Phase::Attest,
     });
-    let third = commit(&world, THIRD_VALIDATOR, target, &valid);
+    let third = world.attest_finding(THIRD_VALIDATOR, target, &valid);
     assert_eq!(world.act(THIRD_VALIDATOR, third), late);
     world.must(VALIDATOR, open(target, &valid));
     // Whoever copied a commitment cannot open it, even knowing now what is in it.
@@ -204,7 +197,7 @@ fn silence_earns_nothing_and_its_share_returns_to_the_reserve() {
     world.go_to_compete();
     let valid = finding(Verdict::Valid);
     for one in &ALL[..3] {
-        world.must(*one, commit(&world, *one, target, &valid));
+        world.must(*one, world.attest_finding(*one, target, &valid));
     }
     world.go_to_next_epoch();
     let paid = rewards(&world);

@@ -3,11 +3,15 @@
 
 use crate::world::{self, World};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
+use soma_protocol::evidence::{Ballot, Evidence, SignedBallot};
 use soma_protocol::{
-    Action, Address, Amount, Epoch, Error, Finding, Genesis, Hash, Held, ModelId, Params, Phase,
-    Rejection, SecretKey, SignedTransaction, TRANSACTION_BYTES_MAX, TargetId, Transaction, Verdict,
-    verify_batch,
+    Action, Address, Amount, ArchitectureSpec, Change, ConsensusKey, Epoch, Error, Finding,
+    Genesis, Hash, Held, ModelId, Params, Phase, PoolId, ProposalId, Rejection, SecretKey,
+    SignedTransaction, TRANSACTION_BYTES_MAX, TargetId, Transaction, Verdict, verify_batch,
 };
+use std::collections::BTreeSet;
 
 fn hash() -> impl Strategy<Value = Hash> {
     any::<[u8; 32]>().prop_map(Hash)
@@ -17,7 +21,10 @@ fn any_action() -> impl Strategy<Value = Action> {
     prop_oneof![
         any_action_on_models(),
         any_action_on_targets(),
-        any_action_of_validators()
+        any_duty(),
+        any_action_with_stake(),
+        any_action_of_validators(),
+        any_action_on_rules(),
     ]
 }
 
@@ -90,7 +97,7 @@ fn any_action_on_targets() -> impl Strategy<Value = Action> {
     ]
 }
 
-fn any_action_of_validators() -> impl Strategy<Value = Action> {
+fn any_duty() -> impl Strategy<Value = Action> {
     let phase = prop_oneof![
         Just(Phase::Reveal),
         any::<u32>().prop_map(Phase::Publish),
@@ -108,6 +115,16 @@ fn any_action_of_validators() -> impl Strategy<Value = Action> {
                 held,
             }
         }),
+        (
+            any::<u32>(),
+            prop::collection::vec(any::<u8>(), 0..2_000),
+            prop::collection::vec(hash(), 0..70)
+        )
+            .prop_map(|(epoch, chunk, path)| Action::AnswerChallenge {
+                epoch: Epoch(epoch),
+                chunk,
+                path,
+            }),
         (any::<u32>(), hash()).prop_map(|(epoch, commitment)| Action::CommitBeacon {
             epoch: Epoch(epoch),
             commitment
@@ -137,6 +154,125 @@ fn any_action_of_validators() -> impl Strategy<Value = Action> {
         (any::<u32>(), phase).prop_map(|(epoch, phase)| Action::EndPhase {
             epoch: Epoch(epoch),
             phase
+        }),
+    ]
+}
+
+fn any_action_with_stake() -> impl Strategy<Value = Action> {
+    let pool = || {
+        prop_oneof![
+            any::<u32>().prop_map(|model| PoolId::Model(ModelId(model))),
+            any::<[u8; 32]>().prop_map(|address| PoolId::Validator(Address(address))),
+            // Some that there are.
+            (0..3_u32).prop_map(|model| PoolId::Model(ModelId(model))),
+            Just(PoolId::Validator(world::VALIDATOR.address())),
+        ]
+    };
+    let amount = || any::<u64>().prop_map(Amount);
+    prop_oneof![
+        (pool(), amount()).prop_map(|(pool, amount)| Action::AddStake { pool, amount }),
+        (pool(), amount()).prop_map(|(pool, amount)| Action::WithdrawStake { pool, amount }),
+        (pool(), any::<u16>()).prop_map(|(pool, commission_bps)| Action::SetCommission {
+            pool,
+            commission_bps,
+        }),
+    ]
+}
+
+fn consensus_key() -> impl Strategy<Value = ConsensusKey> {
+    let known = Just(ConsensusKey([world::VALIDATOR.0; 32]));
+    prop_oneof![known, any::<[u8; 32]>().prop_map(ConsensusKey)]
+}
+
+fn bytes_64() -> impl Strategy<Value = [u8; 64]> {
+    prop::collection::vec(any::<u8>(), 64).prop_map(|bytes| bytes.try_into().unwrap())
+}
+
+fn any_action_of_validators() -> impl Strategy<Value = Action> {
+    let voted = || {
+        let round = || (any::<u64>(), hash());
+        let ballot = prop_oneof![
+            round().prop_map(|(parent, block)| Ballot::Notarize { parent, block }),
+            Just(Ballot::Nullify),
+            round().prop_map(|(parent, block)| Ballot::Finalize { parent, block }),
+        ];
+        (ballot, bytes_64()).prop_map(|(ballot, signature)| SignedBallot { ballot, signature })
+    };
+    let evidence = (consensus_key(), any::<[u64; 2]>(), voted(), voted());
+    prop_oneof![
+        (consensus_key(), bytes_64(), any::<u16>(), any::<u64>()).prop_map(
+            |(consensus_key, proof, commission_bps, stake)| Action::RegisterValidator {
+                consensus_key,
+                proof,
+                commission_bps,
+                stake: Amount(stake),
+            }
+        ),
+        (consensus_key(), bytes_64()).prop_map(|(consensus_key, proof)| Action::RotateKey {
+            consensus_key,
+            proof,
+        }),
+        Just(Action::LeaveValidator {}),
+        Just(Action::ReturnValidator {}),
+        evidence.prop_map(|(consensus_key, [epoch, view], first, second)| {
+            Action::ReportEquivocation {
+                evidence: Evidence {
+                    consensus_key,
+                    epoch,
+                    view,
+                    first,
+                    second,
+                },
+            }
+        }),
+    ]
+}
+
+fn any_action_on_rules() -> impl Strategy<Value = Action> {
+    let name = prop_oneof![
+        (0..Params::BOUNDS.len()).prop_map(|at| Params::BOUNDS[at].name.to_owned()),
+        ".{0,80}",
+    ];
+    let parameter =
+        (name, any::<u64>()).prop_map(|(name, value)| Change::Parameter { name, value });
+    let architecture = (".{0,80}", any::<[u32; 12]>()).prop_map(|(name, numbers)| {
+        let [
+            numerics_version,
+            layers,
+            dim,
+            heads,
+            ffn,
+            vocabulary,
+            positions,
+            rest @ ..,
+        ] = numbers;
+        let [slices, points, t_max, cap, coefficient] = rest;
+        Change::Architecture {
+            architecture: ArchitectureSpec {
+                name,
+                numerics_version,
+                layers,
+                dim,
+                heads,
+                ffn,
+                vocabulary,
+                positions,
+                sig_reg_slices: slices,
+                sig_reg_points: points,
+                sig_reg_t_max_thousandths: t_max,
+                sig_reg_cap: cap,
+                sig_reg_coefficient_millionths: coefficient,
+            },
+        }
+    });
+    prop_oneof![
+        prop_oneof![parameter, architecture].prop_map(|change| Action::Propose { change }),
+        (any::<u32>(), any::<bool>()).prop_map(|(proposal, approve)| Action::Vote {
+            proposal: ProposalId(proposal),
+            approve,
+        }),
+        any::<u64>().prop_map(|price| Action::VoteRentPrice {
+            price: Amount(price)
         }),
     ]
 }
@@ -239,6 +375,14 @@ proptest! {
         let _ = text.parse::<Hash>();
         let _ = text.parse::<Phase>();
     }
+}
+
+#[test]
+fn every_action_is_among_those_from_outside() {
+    let mut runner = TestRunner::deterministic();
+    let any = (0..2_000).map(|_| any_action().new_tree(&mut runner).unwrap().current());
+    let names: BTreeSet<String> = any.map(|action| action.name().to_owned()).collect();
+    assert_eq!(names, world::action_names());
 }
 
 #[test]

@@ -15,11 +15,11 @@ fn consensus_secret(number: u8) -> SecretKey {
     SecretKey::from_bytes(&[number; 32])
 }
 
-fn consensus_key(number: u8) -> ConsensusKey {
+pub(crate) fn consensus_key(number: u8) -> ConsensusKey {
     ConsensusKey(consensus_secret(number).address().0)
 }
 
-fn register(world: &World, person: Person, key: u8, soma: u64) -> Action {
+pub(crate) fn register(world: &World, person: Person, key: u8, soma: u64) -> Action {
     Action::RegisterValidator {
         consensus_key: consensus_key(key),
         proof: consensus_secret(key).prove_possession(&world.chain, &person.address()),
@@ -28,7 +28,7 @@ fn register(world: &World, person: Person, key: u8, soma: u64) -> Action {
     }
 }
 
-fn rotate(world: &World, person: Person, key: u8) -> Action {
+pub(crate) fn rotate(world: &World, person: Person, key: u8) -> Action {
     Action::RotateKey {
         consensus_key: consensus_key(key),
         proof: consensus_secret(key).prove_possession(&world.chain, &person.address()),
@@ -288,7 +288,7 @@ fn ballot(world: &World, key: u8, ballot: Ballot) -> SignedBallot {
     }
 }
 
-fn evidence(world: &World, key: u8, first: Ballot, second: Ballot) -> Action {
+pub(crate) fn evidence(world: &World, key: u8, first: Ballot, second: Ballot) -> Action {
     let evidence = Evidence {
         consensus_key: consensus_key(key),
         epoch: 3,
@@ -299,7 +299,7 @@ fn evidence(world: &World, key: u8, first: Ballot, second: Ballot) -> Action {
     Action::ReportEquivocation { evidence }
 }
 
-fn notarize(block: u8) -> Ballot {
+pub(crate) fn notarize(block: u8) -> Ballot {
     Ballot::Notarize {
         parent: 8,
         block: Hash([block; 32]),

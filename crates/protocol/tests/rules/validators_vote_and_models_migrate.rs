@@ -5,7 +5,6 @@ use crate::world::{
     DIM, Data, OWNER, Person, RIVAL, Release, SECOND_VALIDATOR, SUBMITTER, THIRD_VALIDATOR,
     VALIDATOR, World, axis, validator,
 };
-use soma_protocol::commitment::{self, WeightsOpening};
 use soma_protocol::proposal::ProposalStatus;
 use soma_protocol::record::{ModelStatus, TargetStatus};
 use soma_protocol::{
@@ -13,14 +12,14 @@ use soma_protocol::{
     Rejection, Verdict, view,
 };
 
-fn parameter(name: &str, value: u64) -> Action {
+pub(crate) fn parameter(name: &str, value: u64) -> Action {
     let name = name.to_owned();
     Action::Propose {
         change: Change::Parameter { name, value },
     }
 }
 
-fn vote(number: u32, approve: bool) -> Action {
+pub(crate) fn vote(number: u32, approve: bool) -> Action {
     Action::Vote {
         proposal: ProposalId(number),
         approve,
@@ -144,7 +143,7 @@ fn a_clock_is_never_voted_away_where_nobody_else_ends_phases() {
     assert_eq!(refused.unwrap_err().code(), "out_of_bounds");
 }
 
-fn larger() -> ArchitectureSpec {
+pub(crate) fn larger() -> ArchitectureSpec {
     ArchitectureSpec {
         name: "larger".into(),
         layers: 2,
@@ -157,30 +156,10 @@ fn larger() -> ArchitectureSpec {
 }
 
 /// A release for the larger architecture.
-fn larger_release(name: &str, at: usize) -> Release {
+pub(crate) fn larger_release(name: &str, at: usize) -> Release {
     let mut embedding = vec![0; 2 * DIM as usize];
     embedding[at] = i16::MAX;
     Release::new(name, embedding)
-}
-
-fn commit_next(world: &World, owner: Person, model: ModelId, release: &Release) -> Action {
-    let epoch = world.epoch().next();
-    let opening = WeightsOpening {
-        model,
-        owner: &owner.address(),
-        epoch,
-        weights_hash: &release.weights_hash,
-        key: &release.key,
-        embedding: &release.embedding,
-    };
-    Action::CommitWeights {
-        model,
-        architecture: 2,
-        epoch,
-        commitment: commitment::weights(&world.chain, &opening),
-        ciphertext_hash: release.ciphertext_hash,
-        size_bytes: release.size_bytes,
-    }
 }
 
 fn pass_larger(world: &mut World) {
@@ -211,7 +190,7 @@ fn a_network_votes_itself_to_a_larger_architecture_while_models_earn() {
     let refreshed = Release::new("one, refreshed", axis(0));
     let owners = [(OWNER, ModelId(1)), (RIVAL, ModelId(2))];
     for ((owner, model), release) in owners.iter().zip(&releases) {
-        world.must(*owner, commit_next(&world, *owner, *model, release));
+        world.must(*owner, world.commit_for(2, *owner, *model, release));
         world.must(VALIDATOR, world.hold(*model, release));
     }
     world.must(OWNER, world.commit(OWNER, ModelId(1), &refreshed));
@@ -265,7 +244,7 @@ fn a_network_votes_itself_to_a_larger_architecture_while_models_earn() {
 fn weights_are_taken_for_one_architecture_to_come_and_only_after_the_vote() {
     let mut world = World::with(|_| {});
     let early = larger_release("too early", 0);
-    let refused = world.act(OWNER, commit_next(&world, OWNER, ModelId(1), &early));
+    let refused = world.act(OWNER, world.commit_for(2, OWNER, ModelId(1), &early));
     assert_eq!(
         refused,
         Err(Rejection::NoSuchArchitecture { architecture: 2 })
@@ -304,7 +283,7 @@ fn a_model_that_did_not_migrate_is_inactive_until_it_reveals_again() {
     });
     pass_larger(&mut world);
     let release = larger_release("one, larger", 0);
-    world.must(OWNER, commit_next(&world, OWNER, ModelId(1), &release));
+    world.must(OWNER, world.commit_for(2, OWNER, ModelId(1), &release));
     world.must(VALIDATOR, world.hold(ModelId(1), &release));
     world.go_to_next_epoch();
     world.must(OWNER, release.reveal(ModelId(1)));
@@ -320,7 +299,7 @@ fn a_model_that_did_not_migrate_is_inactive_until_it_reveals_again() {
     let (model, epoch) = (ModelId(2), world.epoch());
     assert_eq!(late, Err(Rejection::CommitNotFound { model, epoch }));
     let release = larger_release("two, larger", 1);
-    world.must(RIVAL, commit_next(&world, RIVAL, ModelId(2), &release));
+    world.must(RIVAL, world.commit_for(2, RIVAL, ModelId(2), &release));
     world.must(VALIDATOR, world.hold(ModelId(2), &release));
     world.go_to_next_epoch();
     world.must(RIVAL, release.reveal(ModelId(2)));

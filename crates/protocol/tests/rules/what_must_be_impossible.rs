@@ -1,15 +1,61 @@
-//! Each of these has happened, or reads as if it could, in some network of this kind. What concerns
-//! kernels is tested with the model, what concerns downloads and caches with the node.
+//! Each of these has happened, or reads as if it could, in some network of this kind. A test here is
+//! named after what must not happen. What is tested elsewhere, with where (below `crates`) and by what:
+//!
+//! * one validator can never become two: `protocol/tests/rules/validators_and_seats.rs`,
+//!   `one_validator_can_become_two_and_many`
+//! * a vote on an architecture stops all targets:
+//!   `protocol/tests/rules/validators_vote_and_models_migrate.rs`,
+//!   `too_few_migrated_models_extend_the_window_and_nothing_stops` and
+//!   `a_network_votes_itself_to_a_larger_architecture_while_models_earn`
+//! * a withdrawal that waits escapes a slash:
+//!   `protocol/tests/rules/stakes_are_shared_and_slashed_alike.rs`,
+//!   `a_withdrawal_waits_is_slashed_and_is_paid_by_itself`
+//! * what attention masks leaks the future: `model/tests/scores.rs`,
+//!   `a_position_depends_on_nothing_after_it_and_nothing_in_other_chunks`
+//! * padding dilutes the loss: there, `a_chunk_that_is_full_has_no_end_and_a_short_one_has`
+//! * the order of a batch changes the loss: there,
+//!   `documents_scored_together_have_the_scores_they_have_alone`
+//! * a distance or loss that is not finite: there,
+//!   `numbers_that_are_not_finite_are_an_error_and_never_a_score`
+//! * a tensor of odd length panics the decoder: `model/tests/weights_files.rs`,
+//!   `offsets_that_overlap_leave_gaps_or_lie_outside_are_refused`
+//! * a wrong key poisons a cache: `node/src/weights/tests.rs`,
+//!   `a_wrong_key_gives_an_error_and_no_file`
+//! * one failed download counts as fraud: there,
+//!   `a_copy_that_was_damaged_on_this_disk_is_dropped_and_blamed_on_nobody`
 
 use crate::world::{
-    Data, OTHER, OWNER, RIVAL, Release, SUBMITTER, VALIDATOR, World, axis, publish,
+    Data, OTHER, OWNER, Person, RIVAL, Release, SECOND_VALIDATOR, SUBMITTER, VALIDATOR, World,
+    axis, finding, publish, validator,
 };
 use soma_protocol::commitment;
 use soma_protocol::record::{ModelStatus, Returned, TargetStatus};
 use soma_protocol::{
-    Action, Amount, BlockInfo, Epoch, Event, Hash, Key, ModelId, Params, Phase, Rejection,
-    SignedTransaction, VerifiedTransaction, check, execute, view,
+    Action, Address, Amount, BlockInfo, Epoch, Event, Finding, Hash, Key, ModelId, Params, Phase,
+    PoolId, Rejection, SignedTransaction, TargetId, Verdict, VerifiedTransaction, check, execute,
+    view,
 };
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "it reads sources, not a state")]
+fn what_is_said_to_be_tested_elsewhere_is() {
+    let crates = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let (mut source, mut tests) = (String::new(), 0);
+    for line in include_str!("what_must_be_impossible.rs").lines() {
+        let Some(line) = line.strip_prefix("//!") else {
+            break;
+        };
+        for name in line.split('`').skip(1).step_by(2) {
+            if name.contains('/') {
+                source = std::fs::read_to_string(crates.join(name)).expect(name);
+            } else if name.contains('_') {
+                assert!(source.contains(&format!("fn {name}(")), "{name}");
+                tests += 1;
+            }
+        }
+    }
+    assert!(tests > 10);
+}
 
 /// A world in the reveal phase in which OWNER's first model has a held commit.
 fn revealing(release: &Release) -> World {
@@ -253,6 +299,20 @@ fn the_minimum_stake_is_bypassed_by_withdrawing_in_the_same_epoch() {
         world.balance(OTHER) <= before.less(Amount::soma(50)),
         "the stake stays locked"
     );
+    let (pool, amount) = (PoolId::Model(ModelId(2)), Amount::soma(100));
+    let before = world.balance(RIVAL);
+    world.must(RIVAL, Action::WithdrawStake { pool, amount });
+    assert!(
+        world.balance(RIVAL) < before,
+        "and so does what is withdrawn"
+    );
+    world.go_to_compete();
+    assert!(
+        view::targets(&world.state, world.epoch())
+            .iter()
+            .all(|target| target.routed.iter().all(|one| one.model == ModelId(1)))
+    );
+    world.must(RIVAL, Action::AddStake { pool, amount });
     world.must(OWNER, Action::RetireModel { model: ModelId(1) });
     world.go_to_compete();
     let targets = view::targets(&world.state, world.epoch());
@@ -310,10 +370,7 @@ fn paying_fee_and_stake_from_one_balance_creates_value() {
 fn a_reward_is_minted_when_fraud_is_found() {
     let mut world = World::with(|_| ());
     let target = world.win(SUBMITTER, &Data::new("fraud"));
-    world.must(
-        VALIDATOR,
-        world.attest(VALIDATOR, target, soma_protocol::Verdict::Invalid),
-    );
+    world.must(VALIDATOR, world.attest(VALIDATOR, target, Verdict::Invalid));
     let people = [SUBMITTER, OWNER, RIVAL, OTHER, VALIDATOR].map(|person| world.balance(person));
     let stakes = world.holdings.model_stakes;
     world.go_to_next_epoch();
@@ -323,6 +380,115 @@ fn a_reward_is_minted_when_fraud_is_found() {
         (people, stakes),
         "nobody gains anything"
     );
+}
+
+/// Two validators open their randomness in an epoch with a win. The first, which is enough of the
+/// stake to decide, audits; the second takes the steps that it is told.
+fn audited(second: impl FnOnce(&mut World, TargetId)) -> World {
+    let mut world = World::with(|genesis| {
+        genesis.validators.push(validator(SECOND_VALIDATOR, 400));
+    });
+    world.go_to_compete();
+    let (epoch, value) = (world.epoch().next(), Hash([5; 32]));
+    for one in [VALIDATOR, SECOND_VALIDATOR] {
+        let commitment = commitment::beacon(&world.chain, &one.address(), epoch, &value);
+        world.must(one, Action::CommitBeacon { epoch, commitment });
+    }
+    let target = world.win(SUBMITTER, &Data::new("audited by one"));
+    for one in [VALIDATOR, SECOND_VALIDATOR] {
+        world.must(one, Action::OpenBeacon { epoch, value });
+    }
+    world.go_to_compete();
+    world.must(VALIDATOR, world.attest(VALIDATOR, target, Verdict::Valid));
+    second(&mut world, TargetId(target));
+    world.go_to_next_epoch();
+    let fate = world.target(target).status;
+    assert!(matches!(fate, TargetStatus::Settled { .. }), "{fate:?}");
+    world
+}
+
+/// Who was paid for auditing in the last block.
+fn paid(world: &World) -> Vec<Address> {
+    let paid = |event: &Event| match event {
+        Event::ValidatorRewarded { validator, .. } => Some(*validator),
+        _ => None,
+    };
+    world.events.iter().filter_map(paid).collect()
+}
+
+#[test]
+fn an_audit_that_nobody_runs_decides_for_those_who_did_not_run_it() {
+    let mut world = World::with(|genesis| {
+        genesis.validators = vec![
+            validator(VALIDATOR, 2_000),
+            validator(SECOND_VALIDATOR, 1_000),
+        ];
+    });
+    let target = world.win(SUBMITTER, &Data::new("audited by too few"));
+    world.go_to_compete();
+    world.must(VALIDATOR, world.attest(VALIDATOR, target, Verdict::Valid));
+    let (models, bonds) = (world.holdings.model_stakes, world.holdings.bonds);
+    let balance = world.balance(SUBMITTER);
+    world.go_to_next_epoch();
+    let reason = Returned::NoQuorum;
+    assert_eq!(
+        world.target(target).status,
+        TargetStatus::Returned { reason }
+    );
+    assert_eq!(
+        world.holdings.model_stakes, models,
+        "two thirds are not more"
+    );
+    assert_eq!(
+        world.balance(SUBMITTER),
+        balance.plus(bonds),
+        "the bond alone"
+    );
+}
+
+#[test]
+fn a_lazy_auditor_is_paid() {
+    let both = [VALIDATOR, SECOND_VALIDATOR].map(Person::address);
+    let valid = finding(Verdict::Valid);
+    let diligent = audited(|world, target| {
+        let attest = world.attest(SECOND_VALIDATOR, target.0, Verdict::Valid);
+        world.must(SECOND_VALIDATOR, attest);
+    });
+    assert_eq!(paid(&diligent), both);
+
+    let silent = audited(|_, _| {});
+    assert_eq!(paid(&silent), both[..1], "silent");
+
+    let copied = audited(|world, target| {
+        let commitment = view::verdicts(&world.state, target).0[0].commitment;
+        world.must(
+            SECOND_VALIDATOR,
+            Action::CommitVerdict { target, commitment },
+        );
+        world.end_phase();
+        let finding = valid.clone();
+        let open = Action::OpenVerdict { target, finding };
+        let mismatch = Err(Rejection::CommitmentMismatch);
+        assert_eq!(world.act(SECOND_VALIDATOR, open), mismatch);
+    });
+    assert_eq!(paid(&copied), both[..1], "copied");
+
+    // The verdict is guessed, and the trace of scores that were never computed is invented.
+    let guessed = audited(|world, target| {
+        let trace = Hash([9; 32]);
+        let finding = Finding {
+            trace,
+            ..valid.clone()
+        };
+        let attest = world.attest_finding(SECOND_VALIDATOR, target.0, &finding);
+        world.must(SECOND_VALIDATOR, attest);
+        world.end_phase();
+        world.must(SECOND_VALIDATOR, Action::OpenVerdict { target, finding });
+    });
+    assert_eq!(paid(&guessed), both[..1], "guessed");
+    let stake = |world: &World| view::validator(&world.state, &both[1]).unwrap().pool.stake;
+    assert_eq!(stake(&silent), Amount::soma(400));
+    assert_eq!(stake(&guessed), Amount::soma(396), "and slashed");
 }
 
 #[test]
@@ -368,7 +534,7 @@ fn a_fee_is_stuck_or_lost_by_integer_division() {
 
 #[test]
 fn one_proposer_grinds_the_beacon() {
-    let draw = |proposer: crate::world::Person, delay_ms: u64, noise: bool| {
+    let draw = |proposer: Person, delay_ms: u64, noise: bool| {
         let mut world = World::with(|_| ());
         let value = Hash([3; 32]);
         let commitment = commitment::beacon(&world.chain, &VALIDATOR.address(), Epoch(2), &value);
@@ -550,14 +716,14 @@ fn one_record_is_rewritten_by_every_transaction() {
         timestamp_ms: world.now_ms + 500,
         proposer: VALIDATOR.address(),
     };
-    let verify = |person: crate::world::Person, action: Action| -> VerifiedTransaction {
+    let verify = |person: Person, action: Action| -> VerifiedTransaction {
         world
             .transaction(person, action)
             .sign(&person.key())
             .verify(&world.chain)
             .unwrap()
     };
-    let transfer = |to: crate::world::Person| Action::Transfer {
+    let transfer = |to: Person| Action::Transfer {
         to: to.address(),
         amount: Amount(1),
     };

@@ -1,6 +1,7 @@
 //! A small network driven by hand: people, blocks, phases. After every block the invariants are
 //! checked, so no test has to ask for them.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 
 use blake3::hazmat::HasherExt as _;
@@ -276,13 +277,10 @@ impl World {
                 let person = (1..=64)
                     .map(Person)
                     .find(|one| one.address() == attestation.validator);
-                let finding = [Verdict::Valid, Verdict::Invalid]
-                    .map(finding)
-                    .into_iter()
-                    .find(|one| {
-                        let (who, chain) = (&attestation.validator, &self.chain);
-                        commitment::verdict(chain, who, target.id, one) == attestation.commitment
-                    });
+                let finding = findings(&target).into_iter().find(|one| {
+                    let (who, chain) = (&attestation.validator, &self.chain);
+                    commitment::verdict(chain, who, target.id, one) == attestation.commitment
+                });
                 if let (Some(person), Some(finding), None) = (person, finding, attestation.finding)
                 {
                     let target = target.id;
@@ -295,11 +293,15 @@ impl World {
 
     /// The commitment of a validator to its finding.
     pub(crate) fn attest(&self, person: Person, target: u32, verdict: Verdict) -> Action {
+        self.attest_finding(person, target, &finding(verdict))
+    }
+
+    /// As [`Self::attest`], for any finding.
+    pub(crate) fn attest_finding(&self, person: Person, target: u32, found: &Finding) -> Action {
         let target = TargetId(target);
-        let found = finding(verdict);
         Action::CommitVerdict {
             target,
-            commitment: commitment::verdict(&self.chain, &person.address(), target, &found),
+            commitment: commitment::verdict(&self.chain, &person.address(), target, found),
         }
     }
 
@@ -345,8 +347,19 @@ impl World {
         ModelId(view::model_count(&self.state))
     }
 
-    /// The commit of a release for the next epoch.
+    /// The commit of a release for the next epoch and the first architecture.
     pub(crate) fn commit(&self, owner: Person, model: ModelId, release: &Release) -> Action {
+        self.commit_for(1, owner, model, release)
+    }
+
+    /// As [`Self::commit`], for an architecture by its number.
+    pub(crate) fn commit_for(
+        &self,
+        architecture: u32,
+        owner: Person,
+        model: ModelId,
+        release: &Release,
+    ) -> Action {
         let epoch = self.epoch().next();
         let opening = WeightsOpening {
             model,
@@ -358,7 +371,7 @@ impl World {
         };
         Action::CommitWeights {
             model,
-            architecture: 1,
+            architecture,
             epoch,
             commitment: commitment::weights(&self.chain, &opening),
             ciphertext_hash: release.ciphertext_hash,
@@ -467,4 +480,24 @@ pub(crate) fn finding(verdict: Verdict) -> Finding {
         trace: Hash([1; 32]),
         broken: Vec::new(),
     }
+}
+
+/// Everything that these stories find of a target: the claim is true, is false, or is true although
+/// the first model's file is broken.
+pub(crate) fn findings(target: &Target) -> [Finding; 3] {
+    let broken = Finding {
+        broken: vec![target.routed[0].model],
+        ..finding(Verdict::Valid)
+    };
+    [finding(Verdict::Valid), finding(Verdict::Invalid), broken]
+}
+
+/// Names of all actions: each has its file among the sources.
+pub(crate) fn action_names() -> BTreeSet<String> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/actions");
+    let files = std::fs::read_dir(folder).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    names
+        .map(|name| name.strip_suffix(".rs").unwrap().to_owned())
+        .collect()
 }
