@@ -63,6 +63,15 @@ def test_a_client_reads_what_the_node_knows(url):
         assert client.params() and client.architecture()
 
 
+def test_validators_stakes_and_proposals_are_read(url):
+    with soma.Client(url) as client:
+        seated = [one for one in client.validator.list() if one.seat is not None]
+        assert seated and all(one.stake > 0 and one.status == "ready" for one in seated)
+        assert client.stakes(seated[0].address)[0].pool_stake == seated[0].stake
+        governance = client.governance()
+        assert governance.rent_price > 0 and governance.proposals == []
+
+
 def test_the_asynchronous_client_gives_the_same(url):
     async def both():
         async with soma.AsyncClient(url) as client:
@@ -136,7 +145,8 @@ class Weights:
             weights |= dict.fromkeys(("revealed_epoch", "first_epoch", "refresh_epoch"), 1)
             weights |= {"hash": self.hash, "size_bytes": str(len(self.content))}
             model = {"id": 1, "name": "m", "owner": "o", "commission_bps": 0, "status": "active"}
-            model |= {"stake": "1", "weights": weights, "commits": [], "wins": 0, "earned": "0"}
+            model |= {"stake": "1", "leaving": "0", "weights": weights, "commits": []}
+            model |= {"wins": 0, "earned": "0"}
             return httpx.Response(200, json=model)
         self.requests.append(request.headers.get("range"))
         start = int(self.requests[-1][6:-1]) if self.requests[-1] else 0

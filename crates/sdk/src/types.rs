@@ -127,16 +127,12 @@ pub struct Model {
     /// The weights it competes with; none before its first reveal.
     pub weights: Option<Weights>,
     /// Weights that it has revealed for the architecture to which the network migrates.
-    #[serde(default)]
     pub next: Option<Weights>,
     /// What keeps its file; none without weights.
-    #[serde(default)]
     pub rent: Option<Rent>,
     /// What is being withdrawn from behind it and can still be slashed, in base units.
-    #[serde(default = "nothing")]
     pub leaving: U64,
     /// A commission that was announced, and the epoch that begins with it.
-    #[serde(default)]
     pub next_commission: Option<NextCommission>,
     /// Commits that wait for their reveal: for this epoch, for the next.
     pub commits: Vec<Commit>,
@@ -144,10 +140,6 @@ pub struct Model {
     pub wins: u32,
     /// All it was paid for them, in base units, commission included.
     pub earned: U64,
-}
-
-fn nothing() -> U64 {
-    soma_protocol::Amount::ZERO.into()
 }
 
 /// Public weights of a model.
@@ -187,7 +179,6 @@ pub struct Commit {
     /// Enough of them, by stake: it may be revealed.
     pub held: bool,
     /// Number of the architecture that it is for.
-    #[serde(default)]
     pub architecture: u32,
     /// Rent paid with it, in base units; it returns if the commit is not held.
     pub rent: U64,

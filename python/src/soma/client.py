@@ -85,6 +85,17 @@ class _Target:
         return self._client._get(f"/v1/targets/{id}/direction", types.Vector)
 
 
+class _Validator:
+    """`soma validator ...`"""
+
+    def __init__(self, client: _Api):
+        self._client = client
+
+    def list(self) -> Answer[list[types.Validator]]:
+        """All validators, those with a seat first."""
+        return self._client._get("/v1/validators", list[types.Validator])
+
+
 class _Api(ABC):
     """What both clients are made of. Every method may raise `ApiError`, and `httpx.HTTPError` if
     the node cannot be reached."""
@@ -93,6 +104,7 @@ class _Api(ABC):
         self.url = url.rstrip("/")
         self.model = _Model(self)
         self.target = _Target(self)
+        self.validator = _Validator(self)
 
     def status(self) -> Answer[types.Status]:
         """What the node knows about the chain and about itself."""
@@ -105,6 +117,14 @@ class _Api(ABC):
     def balance(self, address: str) -> Answer[int]:
         """What an account can spend, in base units."""
         return self._get(f"/v1/accounts/{address}", types.Account, lambda account: account.balance)
+
+    def stakes(self, address: str) -> Answer[list[types.Stake]]:
+        """What an account has behind models and validators."""
+        return self._get(f"/v1/accounts/{address}/stakes", list[types.Stake])
+
+    def governance(self) -> Answer[types.Governance]:
+        """The price of rent, proposals, and the migration under way."""
+        return self._get("/v1/governance", types.Governance)
 
     def params(self) -> Answer[dict]:
         """The parameters in force, by name."""

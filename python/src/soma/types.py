@@ -82,12 +82,32 @@ class Commit:
     """A commitment to weights that are not public yet."""
 
     epoch: int
+    architecture: int
     commitment: str
     ciphertext_hash: str
     size_bytes: int
     holders: list[str]
     held: bool
     rent: int
+
+
+@dataclass(frozen=True)
+class NextCommission:
+    """A commission that was announced, and the epoch that begins with it."""
+
+    bps: int
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Rent:
+    """What keeps a model's file; amounts in base units."""
+
+    prepaid: int
+    epochs_left: int
+    refresh_cost: int
+    """What a commit of a file of this size would pay now, after what is left is credited."""
+    holders: list[str]
 
 
 @dataclass(frozen=True)
@@ -98,11 +118,17 @@ class Model:
     name: str
     owner: str
     commission_bps: int
+    next_commission: NextCommission | None
     status: str
     """`registered`, `active`, `inactive`, `retiring` or `retired`."""
     release_epoch: int | None
     stake: int
+    leaving: int
+    """What is being withdrawn from behind it and can still be slashed, in base units."""
     weights: Weights | None
+    next: Weights | None
+    """Weights revealed for the architecture to which the network migrates."""
+    rent: Rent | None
     commits: list[Commit]
     wins: int
     earned: int
@@ -194,6 +220,74 @@ class Epoch:
     beacon: str | None
     targets: list[int]
     target_reward: int
+
+
+@dataclass(frozen=True)
+class Stake:
+    """What an account has behind one model or validator, in base units."""
+
+    pool: str
+    stake: int
+    leaving: int
+    pool_stake: int
+    commission_bps: int
+
+
+@dataclass(frozen=True)
+class Validator:
+    """A validator and its standing; amounts in base units."""
+
+    address: str
+    consensus_key: str
+    next_key: str | None
+    status: str
+    """`ready`, `jailed`, `leaving`, `left` or `expelled`."""
+    jailed_until: int | None
+    seat: int | None
+    stake: int
+    leaving: int
+    commission_bps: int
+    next_commission: NextCommission | None
+    missed: int
+    rent_price: int | None
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A proposal to change the rules; passes if more than two thirds of `total` approve."""
+
+    id: int
+    proposer: str
+    change: dict
+    """`change` is `parameter` or `architecture`, its particulars beside it."""
+    status: str
+    """`open`, `passed` or `lapsed`."""
+    ends_epoch: int
+    decided_epoch: int | None
+    approved: int
+    total: int
+    deposit: int
+
+
+@dataclass(frozen=True)
+class Migration:
+    """A migration to another architecture."""
+
+    number: int
+    architecture: dict
+    ends_epoch: int
+    ready: list[int]
+    needed: int
+
+
+@dataclass(frozen=True)
+class Governance:
+    """What validators decide together; the price of keeping one MiB for one epoch in base units."""
+
+    architecture: int
+    rent_price: int
+    migration: Migration | None
+    proposals: list[Proposal]
 
 
 @dataclass(frozen=True)
