@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use soma_model::{Architecture, Directions, Engine, KernelChoice, Weights, distance_squared};
 use soma_protocol::record::{Candidate, Routed, TargetStatus};
@@ -13,6 +13,7 @@ use soma_protocol::{ArchitectureSpec, Finding, Hash, Read, TargetId, Verdict, co
 
 use crate::bell::Bell;
 use crate::error::NodeError;
+use crate::metrics::Metrics;
 use crate::node::Shared;
 use crate::weights::WeightsStore;
 
@@ -142,7 +143,12 @@ impl Auditor {
     ///
     /// # Errors
     /// When a file is missing or unreadable here; that is nobody's fault, and the audit is tried again.
-    fn audit(&mut self, files: &WeightsStore, case: &Case) -> Result<Finding, NodeError> {
+    fn audit(
+        &mut self,
+        files: &WeightsStore,
+        case: &Case,
+        metrics: &Metrics,
+    ) -> Result<Finding, NodeError> {
         let architecture = crate::architecture(&case.architecture)?;
         let directions = Directions::new(&architecture, case.seed.0);
         let mut scores = Vec::with_capacity(case.routed.len());
@@ -152,6 +158,8 @@ impl Auditor {
             let report = weights.and_then(|weights| {
                 soma_model::score(&self.engine, weights, &case.data, &directions).ok()
             });
+            metrics.audit_scores.add(1);
+            metrics.audit_bytes.add(case.data.len() as u64);
             scores.push(report.map(|report| report.score));
         }
         let losses: Vec<_> = scores
@@ -234,7 +242,10 @@ pub(crate) fn run(node: &Arc<Shared>, mut auditor: Auditor) {
             let Some(case) = node.read(|state, _| Case::read(state, &subject)) else {
                 continue;
             };
-            match auditor.audit(&node.weights, &case) {
+            let begun = Instant::now();
+            let audited = auditor.audit(&node.weights, &case, &node.metrics);
+            node.metrics.audit_ms.add_duration(begun.elapsed());
+            match audited {
                 Ok(finding) => {
                     match finding.verdict {
                         Verdict::Valid => node.metrics.audits_valid.add(1),

@@ -388,6 +388,18 @@ impl Localnet {
         Ok(folders)
     }
 
+    /// Where the nodes of a network of several answer; empty for one, whose port is chosen when it starts.
+    ///
+    /// # Errors
+    /// When a node's settings cannot be read.
+    pub fn urls(&self) -> Result<Vec<String>, NodeError> {
+        let dirs = (1..=self.validators()).map(|number| self.node_dir(number));
+        let folders = dirs.filter(|dir| NodeFolder::exists(dir));
+        folders
+            .map(|dir| Ok(format!("http://{}", NodeFolder::open(&dir)?.settings().api)))
+            .collect()
+    }
+
     /// What outside programs need to use it while its nodes answer at `urls`.
     ///
     /// # Errors

@@ -14,6 +14,11 @@ impl Counter {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
 
+    /// Adds a time, in whole milliseconds.
+    pub(crate) fn add_duration(&self, time: Duration) {
+        self.add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+    }
+
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -39,6 +44,9 @@ pub(crate) struct Metrics {
     pub(crate) audits_valid: Counter,
     pub(crate) audits_invalid: Counter,
     pub(crate) audits_failed: Counter,
+    pub(crate) audit_scores: Counter,
+    pub(crate) audit_bytes: Counter,
+    pub(crate) audit_ms: Counter,
 }
 
 /// What is true now, as opposed to counted.
@@ -59,8 +67,7 @@ pub(crate) struct Gauges {
 impl Metrics {
     /// Counts an answer, and how long it took to begin.
     pub(crate) fn answered(&self, status: u16, after: Duration) {
-        self.request_ms
-            .add(u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+        self.request_ms.add_duration(after);
         match status {
             400..=499 => self.responses_refused.add(1),
             500.. => self.responses_failed.add(1),
@@ -81,7 +88,8 @@ impl Metrics {
     }
 
     fn list(&self) -> impl Iterator<Item = (&'static str, &'static str, &Counter)> {
-        self.of_clients().into_iter().chain(self.of_the_network())
+        let node = self.of_clients().into_iter().chain(self.of_the_network());
+        node.chain(self.of_audits())
     }
 
     fn of_clients(&self) -> [(&'static str, &'static str, &Counter); 7] {
@@ -120,7 +128,7 @@ impl Metrics {
         ]
     }
 
-    fn of_the_network(&self) -> [(&'static str, &'static str, &Counter); 10] {
+    fn of_the_network(&self) -> [(&'static str, &'static str, &Counter); 7] {
         [
             (
                 "soma_transactions_final_total",
@@ -157,6 +165,11 @@ impl Metrics {
                 "Messages of other nodes that are no batch.",
                 &self.gossip_malformed,
             ),
+        ]
+    }
+
+    fn of_audits(&self) -> [(&'static str, &'static str, &Counter); 6] {
+        [
             (
                 "soma_audits_valid_total",
                 "Wins found valid.",
@@ -171,6 +184,21 @@ impl Metrics {
                 "soma_audits_failed_total",
                 "Audits put off by a failure here.",
                 &self.audits_failed,
+            ),
+            (
+                "soma_audit_scores_total",
+                "Scores computed for audits: one for each model of each claim.",
+                &self.audit_scores,
+            ),
+            (
+                "soma_audit_bytes_total",
+                "Bytes scored for audits, once for each model.",
+                &self.audit_bytes,
+            ),
+            (
+                "soma_audit_ms_total",
+                "Milliseconds spent on audits.",
+                &self.audit_ms,
             ),
         ]
     }

@@ -39,8 +39,37 @@ pub struct Status {
     /// Transactions that this node's validator still owes in the running phase: randomness, files it
     /// holds, verdicts. At 0 a phase may end without anything undone.
     pub duties: u32,
+    /// Other nodes connected to this one.
+    #[serde(default)]
+    pub peers: u32,
+    /// Transactions that became final since this node was started.
+    #[serde(default)]
+    pub transactions_final: U64,
+    /// What this node's validator does to check the claims of others.
+    #[serde(default)]
+    pub audits: Audits,
     /// Where the money is.
     pub supply: Supply,
+}
+
+/// Audits of a node: published claims that its validator scores again. All but `waiting` is counted since it was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Audits {
+    /// Published claims that are not scored yet.
+    pub waiting: u32,
+    /// Claims found true.
+    pub valid: U64,
+    /// Claims found false.
+    pub invalid: U64,
+    /// Times that an audit was put off because a file was missing or unreadable here.
+    pub put_off: U64,
+    /// Scores computed: one for each model of each claim.
+    pub scores: U64,
+    /// Bytes of data scored, once for each model.
+    pub bytes: U64,
+    /// Time spent on them, in milliseconds.
+    pub spent_ms: U64,
 }
 
 /// Where the competition stands at the last final block.

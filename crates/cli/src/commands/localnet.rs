@@ -4,12 +4,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use soma_node::config;
+use soma_node::config::{self, NodeConfig};
 use soma_node::localnet::{Info, Localnet as Network, OPERATOR, Plan, VALIDATORS_MAX};
 use soma_protocol::Amount;
 use soma_sdk::client::Client;
 use soma_sdk::sender::Sender;
-use soma_sdk::types::Status;
+use soma_sdk::types::{Clock, Status};
 
 use crate::args::Global;
 use crate::error::{Error, Result};
@@ -37,6 +37,9 @@ pub(crate) struct Localnet {
     /// Length of an epoch, as in 10s or 5m; `manual` for `soma localnet next` [default: 10s].
     #[arg(long, value_name = "DURATION", value_parser = epoch)]
     epoch: Option<u64>,
+    /// The least time between two blocks, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = config::BLOCK_MS, value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    block_ms: u64,
     /// Where the API listens; 0 takes a free port.
     #[arg(long, default_value_t = soma_node::config::API_PORT)]
     port: u16,
@@ -69,6 +72,8 @@ enum Command {
 
 const EPOCH_MS: u64 = 10_000;
 const LOOK: Duration = Duration::from_millis(500);
+/// Between two looks at what validators owe.
+const TURN: Duration = Duration::from_millis(20);
 
 /// Milliseconds of an epoch; 0 if phases end by command.
 fn epoch(text: &str) -> std::result::Result<u64, String> {
@@ -97,8 +102,11 @@ impl Localnet {
         if network.validators() > 1 {
             return self.run_many(&network, output);
         }
-        let node =
-            soma_node::start(network.node(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)))?)?;
+        let api = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        let node = soma_node::start(NodeConfig {
+            block_ms: self.block_ms,
+            ..network.node(api)?
+        })?;
         let info = network.info(vec![node.url().to_owned()])?;
         if let Some(path) = &self.info_out {
             info.write(path)?;
@@ -113,7 +121,7 @@ impl Localnet {
 
     /// Runs each validator in a process of its own.
     fn run_many(self, network: &Network, output: &Output) -> Result {
-        let mut fleet = Fleet::start(network.folders(self.port, config::BLOCK_MS)?)?;
+        let mut fleet = Fleet::start(network.folders(self.port, self.block_ms)?)?;
         let nodes = fleet.entries();
         let urls: Vec<String> = nodes.iter().map(|node| node.url.clone()).collect();
         let text = urls.join(" ");
@@ -285,22 +293,42 @@ async fn watch_many(fleet: &mut Fleet, info: &Info, output: &Output) -> Result {
     }
 }
 
-/// Ends the running phase once the validator has done what it owes in it.
+/// Ends the running phase once all validators of the folder have done what they owe in it.
 fn next(dir: &Path, global: &Global, output: &Output) -> Result {
     let network = Network::open(dir)?;
     let key = network.key(OPERATOR)?;
+    let urls = network.urls()?;
     network::block_on(async {
         let operator = Sender::new(network::client(global)?, key).await?;
-        let status = end_phase(&operator).await?;
+        let others = urls.iter().map(|url| Client::new(url));
+        let others: Vec<Client> = others.collect::<std::result::Result<_, _>>()?;
+        let status = end_phase(&operator, &others).await?;
         let text = format!("epoch {}, phase {}", status.clock.epoch, status.clock.phase);
         output.result(text, &status.clock)
     })
 }
 
-/// Waits for the validator's duties, then ends the phase.
-pub(crate) async fn end_phase(operator: &Sender) -> Result<Status> {
-    while operator.client().status().await?.duties > 0 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+/// Waits for the duties of the operator's node and of the `others` that answer, then ends the phase.
+pub(crate) async fn end_phase(operator: &Sender, others: &[Client]) -> Result<Status> {
+    let phase = loop {
+        let status = operator.client().status().await?;
+        if status.duties == 0 {
+            break status.clock;
+        }
+        tokio::time::sleep(TURN).await;
+    };
+    for other in others {
+        // A node that does not answer is down: the network goes on without it.
+        while let Ok(status) = other.status().await
+            && (status.duties > 0 || !has_reached(&status.clock, &phase))
+        {
+            tokio::time::sleep(TURN).await;
+        }
     }
     Ok(operator.end_phase().await?)
+}
+
+/// Whether a node has come to this phase: what one behind it owes there is not known yet.
+fn has_reached(clock: &Clock, phase: &Clock) -> bool {
+    (clock.epoch, clock.phase.0) >= (phase.epoch, phase.phase.0)
 }

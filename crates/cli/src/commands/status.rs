@@ -53,7 +53,7 @@ fn describe(status: &types::Status) -> String {
     };
     format!(
         "chain    {} ({})\nheight   {}\nepoch    {}, phase {}, {left}\nmodels   {} active\n\
-         targets  {} open\npool     {} transactions\nsupply   {} in the reserve, {} held, {} burned: {conserved}",
+         targets  {} open\npool     {} transactions\npeers    {} connected\naudits   {}\nsupply   {} in the reserve, {} held, {} burned: {conserved}",
         status.chain,
         status.chain_id,
         status.height,
@@ -62,8 +62,26 @@ fn describe(status: &types::Status) -> String {
         status.models_active,
         status.targets_open,
         status.pool,
+        status.peers,
+        audited(&status.audits),
         soma(supply.reserve.0),
         soma(supply.held.0),
         soma(supply.burned.0),
+    )
+}
+
+/// What the node's validator checked, and what it cost.
+pub(crate) fn audited(audits: &types::Audits) -> String {
+    let put_off = match audits.put_off.0 {
+        0 => String::new(),
+        count => format!(", put off {count} times"),
+    };
+    format!(
+        "{} waiting, {} found valid, {} invalid{put_off}; {} scores in {:.1} s",
+        audits.waiting,
+        audits.valid,
+        audits.invalid,
+        audits.scores,
+        audits.spent_ms.0 as f64 / 1e3
     )
 }

@@ -123,15 +123,18 @@ struct Submitter<'a> {
     cache: WeightsCache,
     scores: ScoreCache,
     engine: Engine,
+    output: &'a Output,
+}
+
+/// What the network asks for now; votes change it between two epochs.
+struct Rules {
     architecture: Architecture,
     params: Params,
-    output: &'a Output,
 }
 
 impl<'a> Submitter<'a> {
     async fn start(submit: &Submit, global: &Global, output: &'a Output) -> Result<Self> {
         let sender = network::sender(global).await?;
-        let spec = sender.client().architecture().await?;
         let home = Home::find(global)?;
         let scores = if submit.no_cache {
             ScoreCache::off()
@@ -143,8 +146,6 @@ impl<'a> Submitter<'a> {
             cache: WeightsCache::new(home.weights()),
             scores,
             engine: submit.engine.build()?,
-            architecture: soma_node::architecture(&spec)?,
-            params: sender.params().clone(),
             sender,
             output,
         })
@@ -189,14 +190,16 @@ impl<'a> Submitter<'a> {
             };
             return Err(Error::new(Exit::NotFound, NO_TARGET, message).hint("soma target list"));
         }
-        let documents = self.documents(&submit.paths).await?;
+        let rules = self.rules().await?;
+        let documents = self.documents(&submit.paths, &rules).await?;
         let client = (self.sender.client(), &self.cache, &self.scores);
-        let model = (&self.engine, &self.architecture);
+        let model = (&self.engine, &rules.architecture);
         // All targets are of one epoch, so one seed and one score serve them all.
         let asked = (targets[0].seed.0, submission::routed_files(&targets));
         let scores = Scores::compute(client, model, asked, &documents, self.output).await?;
         for target in targets {
-            let Some(choice) = self.closest(&scores, &target, documents.len()).await? else {
+            let closest = self.closest(&scores, &target, documents.len(), &rules.params);
+            let Some(choice) = closest.await? else {
                 continue;
             };
             let document = &documents[choice.document];
@@ -222,10 +225,18 @@ impl<'a> Submitter<'a> {
         Ok(())
     }
 
+    async fn rules(&self) -> Result<Rules> {
+        let client = self.sender.client();
+        Ok(Rules {
+            architecture: soma_node::architecture(&client.architecture().await?)?,
+            params: client.params().await?,
+        })
+    }
+
     /// Documents that the rules take: not too small, not too large, not won with before.
-    async fn documents(&self, paths: &[PathBuf]) -> Result<Vec<Document>> {
-        let bytes_max = self.params.data_bytes_max as usize;
-        let bytes_min = self.architecture.positions;
+    async fn documents(&self, paths: &[PathBuf], rules: &Rules) -> Result<Vec<Document>> {
+        let bytes_max = rules.params.data_bytes_max as usize;
+        let bytes_min = rules.architecture.positions;
         let mut documents = Vec::new();
         for path in paths {
             for file in documents::files_below(path)? {
@@ -250,6 +261,7 @@ impl<'a> Submitter<'a> {
         scores: &Scores,
         target: &Target,
         documents: usize,
+        params: &Params,
     ) -> Result<Option<Choice>> {
         let direction = self
             .sender
@@ -257,11 +269,11 @@ impl<'a> Submitter<'a> {
             .direction(TargetId(target.id))
             .await?
             .components;
-        let margin = self.params.loss_margin_q32;
+        let margin = params.loss_margin_q32;
         let choices = (0..documents)
             .filter_map(|document| scores.choice(document, (target, &direction), margin));
         let best = submission::closest(choices);
-        let full = target.candidates.len() >= self.params.candidates_per_target as usize;
+        let full = target.candidates.len() >= params.candidates_per_target as usize;
         let worst = target
             .candidates
             .last()

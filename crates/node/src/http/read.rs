@@ -65,6 +65,9 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<types::Status>
             },
             pool: u32::try_from(api.pool.len()).unwrap_or(u32::MAX),
             duties: u32::try_from(duties::owed(&api, state)).unwrap_or(u32::MAX),
+            peers: u32::try_from(api.connected()).unwrap_or(u32::MAX),
+            transactions_final: Text(api.metrics.transactions_final.get()),
+            audits: audits(&api),
             supply,
             clock,
         }
@@ -75,6 +78,19 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<types::Status>
         status.timestamp_ms = Text(block.timestamp_ms);
     }
     Ok(Json(status))
+}
+
+fn audits(api: &Api) -> types::Audits {
+    let metrics = &api.metrics;
+    types::Audits {
+        waiting: u32::try_from(api.audits.waiting()).unwrap_or(u32::MAX),
+        valid: Text(metrics.audits_valid.get()),
+        invalid: Text(metrics.audits_invalid.get()),
+        put_off: Text(metrics.audits_failed.get()),
+        scores: Text(metrics.audit_scores.get()),
+        bytes: Text(metrics.audit_bytes.get()),
+        spent_ms: Text(metrics.audit_ms.get()),
+    }
 }
 
 /// The genesis of the chain

@@ -81,7 +81,7 @@ async fn scores(network: &Network, target: &Target, data: &[u8]) -> Vec<Score> {
 }
 
 /// Submits data to a target with an honest claim, or one whose loss is off by one.
-async fn submit(
+pub(crate) async fn submit(
     network: &Network,
     sender: &Sender,
     target: &Target,
@@ -117,7 +117,7 @@ async fn submit(
 }
 
 /// Two models enter the competition: committed and held in epoch 1, revealed and active in epoch 2.
-async fn enter(network: &Network) -> [Reveal; 2] {
+pub(crate) async fn enter(network: &Network) -> [Reveal; 2] {
     let owners = [
         network.sender("account-1").await,
         network.sender("account-2").await,
@@ -149,7 +149,7 @@ async fn enter(network: &Network) -> [Reveal; 2] {
 }
 
 /// Publishes both claims of the last epoch and waits for the audits; returns the fees paid.
-async fn publish(network: &Network, sender: &Sender, claims: &[&Publication]) -> u64 {
+pub(crate) async fn publish(network: &Network, sender: &Sender, claims: &[&Publication]) -> u64 {
     let mut fees = 0;
     for claim in claims {
         fees += sender.run(claim.publish()).await.unwrap().fee.0;

@@ -5,4 +5,6 @@ mod api;
 #[cfg(test)]
 mod competition;
 #[cfg(test)]
+mod fetch;
+#[cfg(test)]
 mod network;

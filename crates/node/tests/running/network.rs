@@ -61,9 +61,18 @@ impl Network {
     }
 
     pub(crate) fn start() -> Self {
+        Self::with_peers(Vec::new())
+    }
+
+    /// With other nodes' APIs, from which the validator fetches what it lacks.
+    pub(crate) fn with_peers(peer_urls: Vec<String>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let local = Localnet::create(&dir.path().join("state"), &Self::plan()).unwrap();
-        let node = soma_node::start(Self::config(&local)).unwrap();
+        let config = NodeConfig {
+            peer_urls,
+            ..Self::config(&local)
+        };
+        let node = soma_node::start(config).unwrap();
         let client = Client::new(node.url()).unwrap();
         let engine = Engine::new(KernelChoice::Auto, 1).unwrap();
         Self {

@@ -171,7 +171,7 @@ impl<'a> Competition<'a> {
                 publishing::deliver_once(&person.sender, &person.spool, &self.output.silent())
                     .await?;
             }
-            status = end_phase(&self.operator).await?;
+            status = end_phase(&self.operator, &[]).await?;
         }
         Ok(status)
     }

@@ -1,0 +1,15 @@
+//! Networks of four validators, each a process with its own sockets and disk, driven by the commands that people type.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+#[cfg(test)]
+mod audits;
+#[cfg(test)]
+mod committee;
+#[cfg(test)]
+mod network;
+#[cfg(test)]
+mod survival;
+#[cfg(test)]
+mod votes;

@@ -1,0 +1,221 @@
+//! A local network of four, its nodes, and a load on it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use soma_protocol::{Action, Amount, Hash};
+use soma_sdk::client::Client;
+use soma_sdk::keys::KeyFolder;
+use soma_sdk::sender::Sender;
+
+use crate::support::{command, json, last_line, soma, stderr};
+
+const PATIENCE: Duration = Duration::from_mins(3);
+
+/// A process of a test, killed when the test is over.
+pub(crate) struct Process(pub(crate) Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub(crate) async fn until(what: &str, mut question: impl AsyncFnMut() -> bool) {
+    let begun = Instant::now();
+    while !question().await {
+        assert!(begun.elapsed() < PATIENCE, "in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+pub(crate) struct Node {
+    pub(crate) client: Client,
+    pub(crate) dir: PathBuf,
+    pid: u64,
+}
+
+impl Node {
+    pub(crate) async fn height(&self) -> u64 {
+        self.client
+            .status()
+            .await
+            .map_or(0, |status| status.height.0)
+    }
+
+    pub(crate) async fn hash(&self, height: u64) -> Hash {
+        self.client.block(height).await.unwrap().hash.0
+    }
+
+    pub(crate) fn kill(&self) {
+        let pid = self.pid.to_string();
+        let killed = std::process::Command::new("kill")
+            .args(["-9", &pid])
+            .status();
+        assert!(killed.unwrap().success());
+    }
+
+    /// Runs it again, in a process of the test.
+    pub(crate) fn run(&self, home: &Path) -> Process {
+        let dir = self.dir.to_str().unwrap();
+        let child = command(home)
+            .args(["node", "run", "--dir", dir])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        Process(child.unwrap())
+    }
+
+    /// This node as another one names it.
+    pub(crate) fn as_peer(&self, home: &Path) -> String {
+        let shown = json(home, &["node", "show", "--dir", self.dir.to_str().unwrap()]);
+        let (key, listen) = (shown["consensus_key"].as_str(), shown["listen"].as_str());
+        format!("{}@{}={}", key.unwrap(), listen.unwrap(), self.client.url())
+    }
+}
+
+/// A network of four, and the process that started it. Commands find its keys by name.
+pub(crate) struct Network {
+    _localnet: Process,
+    home: PathBuf,
+    pub(crate) state: PathBuf,
+    pub(crate) nodes: Vec<Node>,
+}
+
+impl Network {
+    pub(crate) async fn start(home: &Path, flags: &[&str]) -> Self {
+        let (info, state) = (home.join("info.json"), home.join("localnet"));
+        let child = command(home)
+            .args(["localnet", "--validators", "4", "--port", "0"])
+            .args(flags)
+            .arg("--info-out")
+            .arg(&info)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let localnet = Process(child.unwrap());
+        until("the network starts", async || info.is_file()).await;
+        let info: Value = serde_json::from_slice(&std::fs::read(&info).unwrap()).unwrap();
+        let node = |entry: &Value| Node {
+            client: Client::new(entry["url"].as_str().unwrap()).unwrap(),
+            dir: PathBuf::from(entry["dir"].as_str().unwrap()),
+            pid: entry["pid"].as_u64().unwrap(),
+        };
+        let nodes: Vec<Node> = info["nodes"].as_array().unwrap().iter().map(node).collect();
+        assert_eq!(nodes.len(), 4);
+        Self {
+            _localnet: localnet,
+            home: home.to_owned(),
+            state,
+            nodes,
+        }
+    }
+
+    /// Runs a command against the first node; returns its result.
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
+        let url = self.nodes[0].client.url();
+        json(&self.home, &[arguments, &["--url", url]].concat())
+    }
+
+    /// Runs a command without a result against the first node.
+    pub(crate) fn run(&self, arguments: &[&str]) {
+        let url = self.nodes[0].client.url();
+        let output = soma(&self.home, &[arguments, &["--url", url]].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+
+    /// Starts a command against the first node.
+    pub(crate) fn begin(&self, arguments: &[&str]) -> Running {
+        let child = command(&self.home)
+            .args(arguments)
+            .args(["--json", "--url", self.nodes[0].client.url()])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        Running(child.unwrap())
+    }
+
+    /// Ends phases until this one runs.
+    pub(crate) async fn turn_to(&self, epoch: u32, phase: &str) {
+        loop {
+            let clock = self.nodes[0].client.status().await.unwrap().clock;
+            if clock.epoch == epoch && clock.phase.to_string() == phase {
+                return;
+            }
+            assert!(clock.epoch <= epoch, "epoch {epoch} is over");
+            self.json(&["localnet", "next"]);
+        }
+    }
+
+    /// An account of the network that acts through its first node.
+    pub(crate) async fn sender(&self, account: &str) -> Sender {
+        let keys = KeyFolder::new(self.state.join("keys"));
+        let key = keys.load(account, None).unwrap();
+        let client = self.nodes[0].client.clone();
+        Sender::new(client, key).await.unwrap()
+    }
+
+    /// Sends from one account to a node until it is told to end; counts what became final.
+    pub(crate) async fn load(&self, account: &str, node: usize) -> Load {
+        let keys = KeyFolder::new(self.state.join("keys"));
+        let key = keys.load(account, None).unwrap();
+        let sender = Sender::new(self.nodes[node].client.clone(), key)
+            .await
+            .unwrap();
+        let load = Load::default();
+        let (ends, done) = (Arc::clone(&load.ends), Arc::clone(&load.done));
+        tokio::spawn(async move {
+            let to = sender.address();
+            while !ends.load(Ordering::Relaxed) {
+                let action = Action::Transfer {
+                    to,
+                    amount: Amount(1),
+                };
+                if sender.run(action).await.is_ok() {
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        load
+    }
+}
+
+/// A command that runs beside the test.
+pub(crate) struct Running(Child);
+
+impl Running {
+    /// Waits for its good end; returns its result.
+    pub(crate) fn result(self) -> Value {
+        let output: Output = self.0.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        last_line(&output)
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Load {
+    ends: Arc<AtomicBool>,
+    done: Arc<AtomicU64>,
+}
+
+impl Load {
+    /// Waits until `count` more transactions are final.
+    pub(crate) async fn goes_on(&self, count: u64) {
+        let wanted = self.done.load(Ordering::Relaxed) + count;
+        until("transactions become final", async || {
+            self.done.load(Ordering::Relaxed) >= wanted
+        })
+        .await;
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.ends.store(true, Ordering::Relaxed);
+    }
+}
