@@ -40,13 +40,10 @@ pub struct Status {
     /// holds, verdicts. At 0 a phase may end without anything undone.
     pub duties: u32,
     /// Other nodes connected to this one.
-    #[serde(default)]
     pub peers: u32,
     /// Transactions that became final since this node was started.
-    #[serde(default)]
     pub transactions_final: U64,
     /// What this node's validator does to check the claims of others.
-    #[serde(default)]
     pub audits: Audits,
     /// Where the money is.
     pub supply: Supply,

@@ -35,6 +35,19 @@ class Supply:
 
 
 @dataclass(frozen=True)
+class Audits:
+    """Audits of a node; all but `waiting` is counted since it was started."""
+
+    waiting: int
+    valid: int
+    invalid: int
+    put_off: int
+    scores: int
+    bytes: int
+    spent_ms: int
+
+
+@dataclass(frozen=True)
 class Status:
     """What a node knows about the chain and about itself."""
 
@@ -50,6 +63,9 @@ class Status:
     targets_open: int
     pool: int
     duties: int
+    peers: int
+    transactions_final: int
+    audits: Audits
     supply: Supply
 
 
