@@ -7,6 +7,7 @@
     reason = "speeds are for people, and counts are far below 2^53"
 )]
 
+use std::fmt;
 use std::fs;
 use std::hint::black_box;
 use std::time::Instant;
@@ -24,6 +25,23 @@ const STEPS: usize = 1 << 20;
 /// Elements of the buffer that measures the memory: 256 MiB, more than caches hold.
 const MEMORY_ELEMENTS: usize = 64 << 20;
 
+/// How to measure.
+#[derive(Clone, Copy)]
+pub struct Meter<'a> {
+    /// Rounds of the same work; the best counts.
+    pub rounds: usize,
+    /// Instructions that all threads have retired so far, if something counts them.
+    pub instructions: &'a dyn Fn() -> Option<u64>,
+}
+
+impl fmt::Debug for Meter<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Meter")
+            .field("rounds", &self.rounds)
+            .finish_non_exhaustive()
+    }
+}
+
 /// The best of some rounds of the same work.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Measured {
@@ -32,6 +50,8 @@ pub struct Measured {
     /// Seconds that all threads were on a CPU in that round; none where the system does not say. On a machine that
     /// others use too, it tells more than the wall's.
     pub cpu_seconds: Option<f64>,
+    /// Instructions that all threads retired in that round, if they were counted.
+    pub instructions: Option<u64>,
     /// Floating-point operations that the result needs, in units of 10^9; what causality hides is not among them.
     pub useful_gflop: f64,
 }
@@ -85,11 +105,11 @@ fn chains<S: Simd, const N: usize>(simd: S) -> usize {
     N * STEPS
 }
 
-/// The fma peak of the engine's kernel on all its threads, in GFLOP/s: the best of `rounds` measurements.
-pub fn peak_gflops(engine: &Engine, rounds: usize) -> f64 {
+/// The fma peak of the engine's kernel on all its threads, in GFLOP/s: the best of the meter's rounds.
+pub fn peak_gflops(engine: &Engine, meter: Meter<'_>) -> f64 {
     let threads = engine.threads();
     let flops = 2.0 * 16.0 * (engine.run(Peak) * threads) as f64;
-    let measured = best(rounds, flops, || {
+    let measured = best(meter, flops, || {
         engine.for_each(vec![(); threads], |()| _ = engine.run(Peak));
     });
     measured.gflops()
@@ -118,11 +138,11 @@ impl Operation for Read<'_> {
     }
 }
 
-/// How fast all threads together read memory that no cache holds, in GB/s: the best of `rounds` measurements.
-pub fn memory_gb_per_second(engine: &Engine, rounds: usize) -> f64 {
+/// How fast all threads together read memory that no cache holds, in GB/s: the best of the meter's rounds.
+pub fn memory_gb_per_second(engine: &Engine, meter: Meter<'_>) -> f64 {
     let memory = vec![1.0_f32; MEMORY_ELEMENTS];
     let share = engine.share(memory.len()).next_multiple_of(4 * LANES);
-    let measured = best(rounds, 0.0, || {
+    let measured = best(meter, 0.0, || {
         engine.for_each(memory.chunks(share).collect(), |part| {
             black_box(engine.run(Read(part)));
         });
@@ -172,23 +192,23 @@ impl Product {
     }
 
     /// Measures it.
-    pub fn measure(&mut self, engine: &Engine, rounds: usize) -> Measured {
+    pub fn measure(&mut self, engine: &Engine, meter: Meter<'_>) -> Measured {
         let flops = 2.0
             * self
                 .shape
                 .iter()
                 .map(|&extent| extent as f64)
                 .product::<f64>();
-        best(rounds, flops, || self.run(engine))
+        best(meter, flops, || self.run(engine))
     }
 }
 
 /// Logits of a chunk of so many positions: embedding, layers, last norm and predictor.
-pub fn forward(engine: &Engine, weights: &Weights, positions: usize, rounds: usize) -> Measured {
+pub fn forward(engine: &Engine, weights: &Weights, positions: usize, meter: Meter<'_>) -> Measured {
     let chunk = [text(positions).into_iter().map(u16::from).collect()];
     let (mut forward, mut out) = (Forward::default(), Vec::new());
     let flops = forward_flops(weights.architecture(), positions);
-    best(rounds, flops, || {
+    best(meter, flops, || {
         let representations = forward.representations(engine, weights, &chunk);
         logits(engine, weights, representations, &mut out);
         black_box(&mut out);
@@ -203,7 +223,7 @@ pub fn training_step(
     engine: &Engine,
     weights: &Weights,
     batch: usize,
-    rounds: usize,
+    meter: Meter<'_>,
 ) -> Result<Measured, Error> {
     let architecture = weights.architecture();
     let recipe = Recipe {
@@ -218,7 +238,7 @@ pub fn training_step(
     // Backward is twice forward: one product for the inputs' gradient, one for the weights'.
     let flops = 3.0 * batch as f64 * forward_flops(architecture, architecture.positions);
     let mut outcome = Ok(());
-    let measured = best(rounds, flops, || {
+    let measured = best(meter, flops, || {
         if let Err(error) = trainer.step() {
             outcome = Err(error);
         }
@@ -243,21 +263,25 @@ fn forward_flops(architecture: &Architecture, positions: usize) -> f64 {
     2.0 * (weights * positions + layers * 2.0 * dim * pairs)
 }
 
-/// The quickest of `rounds` runs, after one that does not count.
-fn best(rounds: usize, flops: f64, mut run: impl FnMut()) -> Measured {
+/// The quickest of the meter's runs, after one that does not count.
+fn best(meter: Meter<'_>, flops: f64, mut run: impl FnMut()) -> Measured {
     run();
     let mut best = Measured {
         seconds: f64::INFINITY,
         cpu_seconds: None,
+        instructions: None,
         useful_gflop: flops * 1e-9,
     };
-    for _ in 0..rounds.max(1) {
-        let (cpu, start) = (cpu_seconds(), Instant::now());
+    for _ in 0..meter.rounds.max(1) {
+        let (cpu, instructions) = (cpu_seconds(), (meter.instructions)());
+        let start = Instant::now();
         run();
         let seconds = start.elapsed().as_secs_f64();
         if seconds < best.seconds {
             best.seconds = seconds;
             best.cpu_seconds = cpu.and_then(|cpu| Some(cpu_seconds()? - cpu));
+            best.instructions =
+                instructions.and_then(|before| Some((meter.instructions)()? - before));
         }
     }
     best

@@ -2,6 +2,7 @@
 
 mod chain;
 mod engine;
+mod instructions;
 mod load;
 mod routing;
 
