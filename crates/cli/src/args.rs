@@ -122,6 +122,8 @@ pub(crate) enum Command {
     Vote(commands::vote::Vote),
     /// Show the network at a glance.
     Status(commands::status::Status),
+    /// Watch a node at work.
+    Top(commands::top::Top),
     /// Check what could keep this machine from running a node well.
     Doctor(commands::doctor::Doctor),
     /// Explain an error code.

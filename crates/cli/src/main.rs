@@ -88,6 +88,7 @@ fn run(command: Command, global: &args::Global, output: &Output) -> error::Resul
         Command::Validator(command) => command.run(global, output),
         Command::Vote(command) => command.run(global, output),
         Command::Status(_) => commands::status::run(global, output),
+        Command::Top(command) => command.run(global, output),
         Command::Doctor(command) => command.run(global, output),
         Command::Explain(command) => command.run(output),
         Command::Completions(command) => command.run(),

@@ -86,6 +86,17 @@ impl Output {
         }
     }
 
+    /// One result of many, as [`Self::result`]; false once nobody reads any more.
+    pub(crate) fn line(&self, text: impl Display, facts: &impl Serialize) -> Result<bool> {
+        let line = if self.json {
+            serde_json::to_string(facts)
+                .map_err(|error| Error::new(Exit::Failed, "json", error.to_string()))?
+        } else {
+            text.to_string()
+        };
+        self.bars.suspend(|| heard(write(&line)))
+    }
+
     /// A line of news for people.
     pub(crate) fn say(&self, text: impl Display) {
         if !self.quiet {
@@ -195,21 +206,62 @@ pub(crate) enum Unit {
     Bytes,
 }
 
+/// The whole terminal, for something that is drawn again and again; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Screen(std::io::Stdout);
+
+impl Screen {
+    /// Takes the terminal's other screen, without a cursor.
+    pub(crate) fn open() -> Result<Self> {
+        let mut screen = Self(std::io::stdout());
+        heard(screen.write("\u{1b}[?1049h\u{1b}[?25l"))?;
+        Ok(screen)
+    }
+
+    /// Draws it anew; false once nobody sees it any more.
+    pub(crate) fn draw(&mut self, text: &str) -> Result<bool> {
+        // Over what is there, the rest of each line and then of the screen cleared: no flicker.
+        let lines = text.replace('\n', "\u{1b}[K\n");
+        heard(self.write(&format!("\u{1b}[H{lines}\u{1b}[K\u{1b}[J")))
+    }
+
+    fn write(&mut self, text: &str) -> std::io::Result<()> {
+        self.0.write_all(text.as_bytes())?;
+        self.0.flush()
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        // A terminal that is gone needs nothing back.
+        let _gone = self.write("\u{1b}[?25h\u{1b}[?1049l");
+    }
+}
+
 /// A reader that closed the pipe has what it wanted: that is a good end, not an error.
 fn write_stdout(text: &str) -> Result {
-    let mut stdout = std::io::stdout().lock();
-    let written = stdout.write_all(text.as_bytes()).and_then(|()| {
-        if !text.is_empty() && !text.ends_with('\n') {
-            stdout.write_all(b"\n")?;
-        }
-        stdout.flush()
-    });
+    heard(write(text)).map(drop)
+}
+
+/// Whether anybody still reads.
+fn heard(written: std::io::Result<()>) -> Result<bool> {
     match written {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::new(
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Error::new(
             Exit::Failed,
             "stdout",
             format!("cannot write the result: {error}"),
         )),
-        _ => Ok(()),
     }
+}
+
+/// Writes a text and ends its line.
+fn write(text: &str) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    if !text.is_empty() && !text.ends_with('\n') {
+        stdout.write_all(b"\n")?;
+    }
+    stdout.flush()
 }

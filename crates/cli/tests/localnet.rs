@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -138,6 +139,124 @@ fn epochs_turn_by_themselves_and_a_stopped_network_ends_well() {
             .success()
     );
     assert_eq!(network.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_node_is_watched_line_by_line_until_a_signal_or_until_nobody_reads() {
+    let home = home();
+    let network = Network::start(home.path(), &["--epoch", "1h"]);
+    let watch = |flags: &[&str]| {
+        let arguments = [&["top", "--every", "100ms", "--url", &network.url], flags].concat();
+        let mut child = command(home.path())
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
+        (child, lines.map(Result::unwrap))
+    };
+
+    let (mut top, mut lines) = watch(&["--json"]);
+    let first: Value = serde_json::from_str(&lines.next().unwrap()).unwrap();
+    assert!(first["transactions_per_second"].is_null());
+    assert_eq!(first["clock"]["epoch"], 1);
+    let to = network.json(&["keys", "show", "faucet"])["address"].clone();
+    network.json(&["send", to.as_str().unwrap(), "1", "--key", "account-1"]);
+    let sees = |line: String| {
+        let look: Value = serde_json::from_str(&line).unwrap();
+        look["transactions_per_second"].as_f64() > Some(0.0) && units(&look["phase_left_ms"]) > 0
+    };
+    assert!(lines.by_ref().take(100).any(sees), "the transfer is seen");
+    let pid = top.id().to_string();
+    let interrupted = std::process::Command::new("kill")
+        .args(["-INT", &pid])
+        .status();
+    assert!(interrupted.unwrap().success());
+    assert_eq!(top.wait().unwrap().code(), Some(0));
+    assert!(lines.all(|line| serde_json::from_str::<Value>(&line).is_ok()));
+
+    let (mut top, mut lines) = watch(&[]);
+    let line = lines.next().unwrap();
+    assert!(
+        line.contains("epoch 1 reveal") && !line.contains('\u{1b}'),
+        "{line}"
+    );
+    drop(lines);
+    assert_eq!(top.wait().unwrap().code(), Some(0), "nobody reads any more");
+
+    let nowhere = soma(home.path(), &["top", "--url", "http://127.0.0.1:1"]);
+    fails(&nowhere, 6, "network");
+}
+
+#[test]
+fn the_doctor_finds_nothing_wrong_with_a_good_node_and_names_what_is_wrong_with_a_bad_one() {
+    let home = home();
+    let network = Network::start(home.path(), &["--epoch", "1h"]);
+    let checks = network.json(&["doctor"]);
+    let named = |checks: &Value, name: &str| -> Vec<(bool, String)> {
+        let all = checks.as_array().unwrap().iter();
+        let wanted = all.filter(|check| check["name"] == name);
+        wanted
+            .map(|check| (check["ok"] == true, check["found"].to_string()))
+            .collect()
+    };
+    for name in ["kernels", "keys", "disk", "clock"] {
+        assert!(
+            matches!(&named(&checks, name)[..], [(true, _)]),
+            "{name}: {checks}"
+        );
+    }
+    assert!(named(&checks, "clock")[0].1.contains("not behind block"));
+
+    let dir = home.path().join("node");
+    let dir = dir.to_str().unwrap();
+    let genesis = home.path().join("localnet/genesis.json");
+    let peer = format!("{}@127.0.0.1:1", "ab".repeat(32));
+    let mut init = vec![
+        "node",
+        "init",
+        "--dir",
+        dir,
+        "--genesis",
+        genesis.to_str().unwrap(),
+    ];
+    init.extend([
+        "--api",
+        "127.0.0.1:0",
+        "--listen",
+        "127.0.0.1:0",
+        "--peer",
+        &peer,
+    ]);
+    json(home.path(), &init);
+    let sick = network.run(&["doctor", "--dir", dir, "--json"]);
+    assert_eq!(sick.status.code(), Some(1));
+    let checks = last_line(&sick);
+    assert!(
+        matches!(&named(&checks, "peer")[..], [(false, _)]),
+        "nobody listens there: {checks}"
+    );
+    assert!(matches!(&named(&checks, "folder")[..], [(true, _)]));
+    assert!(stderr(&sick).contains("not_well"));
+
+    std::fs::write(home.path().join("node/config.toml"), "api = 5\n").unwrap();
+    let sick = network.run(&["doctor", "--dir", dir, "--json"]);
+    assert!(matches!(
+        &named(&last_line(&sick), "folder")[..],
+        [(false, _)]
+    ));
+    #[cfg(unix)]
+    {
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        std::fs::set_permissions(home.path().join("node/keys/consensus.json"), open).unwrap();
+        let sick = network.run(&["doctor", "--dir", dir, "--json"]);
+        let found = named(&last_line(&sick), "keys");
+        assert!(
+            found.iter().any(|(ok, _)| !ok),
+            "others can read a key: {found:?}"
+        );
+    }
 }
 
 #[test]

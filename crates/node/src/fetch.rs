@@ -32,9 +32,13 @@ pub(crate) fn run(node: &Arc<Shared>, peers: &[Client]) {
 }
 
 async fn follow(node: &Arc<Shared>, peers: &[Client]) {
-    loop {
+    for round in 0_usize.. {
         for (hash, size_bytes) in node.weights.missing() {
-            if fetch(node, peers, hash, size_bytes).await {
+            // Each file another node first, and in each round the next one: a node that hangs holds up one round in several.
+            let first = usize::from(hash.0[0]).wrapping_add(round) % peers.len().max(1);
+            let (before, after) = peers.split_at(first);
+            let order = after.iter().chain(before);
+            if fetch(node, order, hash, size_bytes).await {
                 node.metrics.files_fetched.add(1);
                 node.file_arrived();
             }
@@ -43,12 +47,17 @@ async fn follow(node: &Arc<Shared>, peers: &[Client]) {
     }
 }
 
-/// Asks one node after the other, each file another one first; whether the file is here now.
-async fn fetch(node: &Arc<Shared>, peers: &[Client], hash: Hash, size_bytes: u64) -> bool {
+/// Asks one node after the other, each once: what one of them has broken off, the next one goes on with. Whether the file is
+/// here now.
+async fn fetch(
+    node: &Arc<Shared>,
+    peers: impl Iterator<Item = &Client>,
+    hash: Hash,
+    size_bytes: u64,
+) -> bool {
     let remote = Remote::ciphertext(hash, size_bytes);
     let path = node.weights.fetched(&hash);
-    let first = usize::from(hash.0[0]) % peers.len().max(1);
-    for peer in peers.iter().cycle().skip(first).take(peers.len()) {
+    for peer in peers {
         match peer.download(&remote, &path, &mut |_, _| ()).await {
             Ok(()) => match node.weights.keep(&hash, &path) {
                 Ok(()) => return true,

@@ -354,7 +354,9 @@ pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
     let auditor = Auditor::new(config.kernel, config.audit_threads)?;
     let limits = config.clients;
     let clients = config.peer_urls.iter().map(|url| Client::new(url));
-    let clients: Vec<Client> = clients.collect::<Result<_, _>>()?;
+    let clients: Vec<Client> = clients
+        .map(|client| client.map(Client::impatient))
+        .collect::<Result<_, _>>()?;
     let (outbox, told) = gossip::outbox();
     let shared = Arc::new(open(config, outbox)?);
     shared.follow_files();

@@ -15,6 +15,7 @@ use crate::cursor::Cursor;
 use crate::error::SdkError;
 use crate::events::Events;
 use crate::routes;
+use crate::transfer;
 use crate::types::{
     Account, ApiError, Batch, BatchAnswer, Block, Epoch, Model, Page, Receipt, Status, Submitted,
     Target, Transaction, Vector,
@@ -38,6 +39,7 @@ const LOOK_LAST: Duration = Duration::from_millis(500);
 pub struct Client {
     http: reqwest::Client,
     url: String,
+    attempts: u32,
 }
 
 impl Client {
@@ -67,7 +69,22 @@ impl Client {
         Ok(Self {
             http,
             url: url.trim_end_matches('/').to_owned(),
+            attempts: transfer::ATTEMPTS,
         })
+    }
+
+    /// The same, but a transfer gives up at the first failure: for who has other nodes to ask.
+    #[must_use]
+    pub fn impatient(self) -> Self {
+        Self {
+            attempts: 0,
+            ..self
+        }
+    }
+
+    /// Failed attempts in a row that a transfer bears.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.attempts
     }
 
     /// The node's URL, without a slash at the end.

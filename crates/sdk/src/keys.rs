@@ -205,6 +205,14 @@ impl KeyFolder {
         })
     }
 
+    /// Whether nobody else on this machine can read the file of the key `name`. It is not opened.
+    ///
+    /// # Errors
+    /// [`SdkError::KeyMode`] if others can; [`SdkError::KeyName`]; [`SdkError::Io`].
+    pub fn check(&self, name: &str) -> Result<(), SdkError> {
+        check_mode(&self.checked_path(name)?)
+    }
+
     /// The key `name`, opened with its passphrase if it has one.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ use crate::types::Upload;
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
 const PAUSE_LAST: Duration = Duration::from_secs(5);
 /// Failed attempts in a row, without a byte moved, after which the caller hears of it.
-const ATTEMPTS: u32 = 8;
+pub(crate) const ATTEMPTS: u32 = 8;
 /// How long a piece of an upload may take, at 64 KiB a second.
 const PIECE_LIMIT: Duration = Duration::from_secs(routes::UPLOAD_PIECE_BYTES >> 16);
 const READ_BYTES: usize = 1 << 20;
@@ -137,7 +137,7 @@ impl Client {
             route,
             uploader,
         };
-        let mut patience = Patience::new();
+        let mut patience = Patience::new(self.attempts());
         loop {
             let state = match self.upload_state(&departing).await {
                 Ok(state) => state,
@@ -256,7 +256,7 @@ impl Client {
         part: &mut Arriving,
         progress: Progress<'_>,
     ) -> Result<(), SdkError> {
-        let mut patience = Patience::new();
+        let mut patience = Patience::new(self.attempts());
         while part.received < remote.size_bytes {
             let some = self.receive_some(remote, part, progress).await;
             if part.received < remote.size_bytes {
@@ -410,14 +410,16 @@ impl Arriving {
 
 /// Bears passing errors while bytes keep moving, and a few when they do not.
 struct Patience {
+    most: u32,
     attempts: u32,
     pause: Duration,
     reached: u64,
 }
 
 impl Patience {
-    fn new() -> Self {
+    fn new(most: u32) -> Self {
         Self {
+            most,
             attempts: 0,
             pause: PAUSE_FIRST,
             reached: 0,
@@ -433,11 +435,11 @@ impl Patience {
         if reached > self.reached {
             *self = Self {
                 reached,
-                ..Self::new()
+                ..Self::new(self.most)
             };
         }
         self.attempts += 1;
-        let (give_up, pause) = (self.attempts > ATTEMPTS || !error.is_passing(), self.pause);
+        let (give_up, pause) = (self.attempts > self.most || !error.is_passing(), self.pause);
         self.pause = (self.pause * 2).min(PAUSE_LAST);
         async move {
             if give_up {

@@ -91,6 +91,8 @@ fn only_the_user_can_read_a_key_and_a_key_that_others_can_read_is_refused() {
         .map(|key| key.address())
         .unwrap_err();
     assert!(matches!(error, SdkError::KeyMode { mode: 0o640, .. }));
+    let error = keys.check("alice").unwrap_err();
+    assert!(matches!(error, SdkError::KeyMode { mode: 0o640, .. }));
 }
 
 #[test]

@@ -266,6 +266,33 @@ async fn a_server_without_ranges_is_read_from_the_start() {
 }
 
 #[tokio::test]
+async fn an_impatient_client_gives_up_at_the_first_failure_and_keeps_what_came() {
+    let content = content(50_000);
+    let (server, client) = serve(Server {
+        content: content.clone(),
+        break_after: Some(20_000),
+        ..Server::default()
+    })
+    .await;
+    let client = client.impatient();
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("weights");
+    for requests in 1..=2 {
+        let error = client
+            .download(&remote(&content), &to, &mut |_, _| {})
+            .await
+            .unwrap_err();
+        assert!(error.is_passing(), "{error:?}");
+        assert_eq!(server.requests.load(Ordering::SeqCst), requests);
+    }
+    client
+        .download(&remote(&content), &to, &mut |_, _| {})
+        .await
+        .unwrap();
+    assert_eq!(std::fs::read(&to).unwrap(), content);
+}
+
+#[tokio::test]
 async fn corrupted_bytes_are_refused_and_nothing_is_kept() {
     let honest = content(50_000);
     let mut corrupted = honest.clone();

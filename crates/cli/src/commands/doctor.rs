@@ -117,7 +117,12 @@ fn kernels() -> Check {
 }
 
 fn keys(dir: &Path) -> Check {
-    match KeyFolder::new(dir).list() {
+    let folder = KeyFolder::new(dir);
+    let listed = folder.list().and_then(|keys| {
+        keys.iter().try_for_each(|key| folder.check(&key.name))?;
+        Ok(keys)
+    });
+    match listed {
         Ok(keys) => Check::ok(
             "keys",
             format!("{} in {}, for this user alone", keys.len(), dir.display()),

@@ -16,6 +16,7 @@ pub(crate) mod stake;
 pub(crate) mod status;
 pub(crate) mod submit;
 pub(crate) mod target;
+pub(crate) mod top;
 pub(crate) mod train;
 pub(crate) mod validator;
 pub(crate) mod vote;

@@ -86,7 +86,10 @@ fn lose_files(network: &Network, other: &OtherNode) {
 async fn an_audit_whose_weights_cannot_be_fetched_at_first_waits_for_them_and_is_decided_by_the_bits()
  {
     let (other, url) = OtherNode::start().await;
-    let network = Network::with_peers(vec![url]);
+    let dead = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let dead_url = format!("http://{}", dead.local_addr().unwrap());
+    drop(dead);
+    let network = Network::with_peers(vec![dead_url, url]);
     enter(&network).await;
     let targets = network.client.targets(Some(Epoch(2))).await.unwrap();
     let submitter = network.sender("account-3").await;

@@ -1,0 +1,268 @@
+//! `soma top`: a node while it works: a screen that is drawn anew, or a line for each look where nobody has a screen.
+//!
+//! It only asks; whatever it shows the node has said. It must leave the terminal as it found it.
+
+use std::collections::VecDeque;
+use std::io::IsTerminal as _;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use soma_protocol::Amount;
+use soma_sdk::client::Client;
+use soma_sdk::text::Text;
+use soma_sdk::types::Status;
+
+use crate::args::Global;
+use crate::commands::status::audited;
+use crate::error::{Error, Result};
+use crate::network;
+use crate::output::{Output, Screen};
+use crate::signals::stopped;
+
+/// Watch a node at work.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "With --json, or where stdout is no terminal, it prints a line for each look. Ctrl-C ends it."
+)]
+pub(crate) struct Top {
+    /// Time between two looks, as in 500ms or 2s.
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = pause)]
+    every: Duration,
+}
+
+/// Rates are those of this time.
+const WINDOW: Duration = Duration::from_secs(10);
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+
+fn pause(text: &str) -> std::result::Result<Duration, String> {
+    let pause = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if pause < PAUSE_MIN {
+        return Err("at most ten looks a second".to_owned());
+    }
+    Ok(pause)
+}
+
+/// One look at a node.
+#[derive(Debug, Serialize)]
+struct Look<'a> {
+    url: &'a str,
+    /// Since the look before, at most the last ten seconds; none at the first look.
+    transactions_per_second: Option<f64>,
+    blocks_per_second: Option<f64>,
+    /// Block time until the phase ends; none if it ends by command.
+    phase_left_ms: Option<Text<u64>>,
+    #[serde(flatten)]
+    status: &'a Status,
+}
+
+/// What a node had done at some time.
+#[derive(Clone, Copy)]
+struct Sample {
+    at: Instant,
+    height: u64,
+    transactions: u64,
+}
+
+/// The last looks, from which rates follow.
+#[derive(Default)]
+struct Rates(VecDeque<Sample>);
+
+impl Rates {
+    /// Transactions and blocks a second; none before there are two looks at one run of the node.
+    fn after(&mut self, now: Sample) -> Option<(f64, f64)> {
+        // A node that was started anew counts from nothing.
+        if self
+            .0
+            .back()
+            .is_some_and(|last| last.transactions > now.transactions)
+        {
+            self.0.clear();
+        }
+        self.0.push_back(now);
+        while self.0.get(1).is_some_and(|one| now.at - one.at >= WINDOW) {
+            self.0.pop_front();
+        }
+        let first = self.0.front()?;
+        let seconds = (now.at - first.at).as_secs_f64();
+        let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
+        (seconds > 0.0).then(|| {
+            (
+                rate(now.transactions, first.transactions),
+                rate(now.height, first.height),
+            )
+        })
+    }
+}
+
+impl Top {
+    pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
+        let client = network::client(global)?;
+        let has_screen = !output.is_json() && std::io::stdout().is_terminal();
+        network::block_on(async {
+            // A node that does not answer at all is an error; one that falls silent later is news.
+            let first = client.status().await?;
+            let mut watch = Watch {
+                client: &client,
+                output,
+                rates: Rates::default(),
+                screen: has_screen.then(Screen::open).transpose()?,
+            };
+            let mut stop = std::pin::pin!(stopped());
+            let mut answer = Ok(first);
+            loop {
+                if !watch.show(answer)? {
+                    return Ok(());
+                }
+                tokio::select! {
+                    signal = &mut stop => return signal,
+                    () = tokio::time::sleep(self.every) => {}
+                }
+                answer = tokio::select! {
+                    signal = &mut stop => return signal,
+                    status = client.status() => status.map_err(Error::from),
+                };
+            }
+        })
+    }
+}
+
+struct Watch<'a> {
+    client: &'a Client,
+    output: &'a Output,
+    rates: Rates,
+    screen: Option<Screen>,
+}
+
+impl Watch<'_> {
+    /// Shows one answer; false once nobody reads any more.
+    fn show(&mut self, answer: Result<Status>) -> Result<bool> {
+        let status = match answer {
+            Ok(status) => status,
+            Err(error) => {
+                let text = format!("{}\n\nasking again; Ctrl-C ends it", error.message);
+                let Some(screen) = &mut self.screen else {
+                    self.output.error(&error);
+                    return Ok(true);
+                };
+                return screen.draw(&text);
+            }
+        };
+        let rates = self.rates.after(Sample {
+            at: Instant::now(),
+            height: status.height.0,
+            transactions: status.transactions_final.0,
+        });
+        let left_ms = status
+            .clock
+            .ends_ms
+            .map(|ends| ends.0.saturating_sub(status.timestamp_ms.0));
+        let look = Look {
+            url: self.client.url(),
+            transactions_per_second: rates.map(|rates| rates.0),
+            blocks_per_second: rates.map(|rates| rates.1),
+            phase_left_ms: left_ms.map(Text),
+            status: &status,
+        };
+        match &mut self.screen {
+            Some(screen) => screen.draw(&look.page(self.output)),
+            None => self.output.line(look.line(), &look),
+        }
+    }
+}
+
+/// A rate for people.
+fn rate(rate: Option<f64>) -> String {
+    rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1}"))
+}
+
+impl Look<'_> {
+    fn left(&self) -> String {
+        self.phase_left_ms.map_or_else(
+            || "ends by command".to_owned(),
+            |left| format!("{:.1} s left", left.0 as f64 / 1e3),
+        )
+    }
+
+    fn line(&self) -> String {
+        let status = self.status;
+        format!(
+            "height {}  {} tx/s  {} blocks/s  epoch {} {} ({})  pool {}  peers {}  audits {} waiting",
+            status.height,
+            rate(self.transactions_per_second),
+            rate(self.blocks_per_second),
+            status.clock.epoch,
+            status.clock.phase,
+            self.left(),
+            status.pool,
+            status.peers,
+            status.audits.waiting,
+        )
+    }
+
+    fn page(&self, output: &Output) -> String {
+        let status = self.status;
+        let supply = if status.supply.conserved {
+            output.good("conserved")
+        } else {
+            output.strong("NOT CONSERVED")
+        };
+        format!(
+            "{}  {}  soma {}\n\n\
+             height    {:<12} {} blocks/s\n\
+             traffic   {:<12} {} final since the node was started, {} waiting\n\
+             epoch     {:<12} {}, {}\n\
+             peers     {} connected\n\
+             models    {} active, {} targets open\n\
+             duties    {} owed in this phase\n\
+             audits    {}\n\
+             supply    {} burned, {supply}\n\n\
+             Ctrl-C ends it",
+            output.strong(&status.chain),
+            self.url,
+            status.version,
+            status.height,
+            rate(self.blocks_per_second),
+            format!("{} tx/s", rate(self.transactions_per_second)),
+            status.transactions_final,
+            status.pool,
+            status.clock.epoch,
+            status.clock.phase,
+            self.left(),
+            status.peers,
+            status.models_active,
+            status.targets_open,
+            status.duties,
+            audited(&status.audits),
+            Amount(status.supply.burned.0),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::{Rates, Sample, WINDOW};
+
+    #[test]
+    fn rates_are_those_of_the_last_seconds_and_begin_anew_with_the_node() {
+        let begun = Instant::now();
+        let mut rates = Rates::default();
+        let mut look = |second: u64, height, transactions| {
+            let at = begun + Duration::from_secs(second);
+            rates.after(Sample {
+                at,
+                height,
+                transactions,
+            })
+        };
+        assert_eq!(look(0, 5, 100), None);
+        assert_eq!(look(2, 9, 150), Some((25.0, 2.0)));
+        for second in 3..=2 + WINDOW.as_secs() {
+            look(second, 9, 150);
+        }
+        assert_eq!(look(3 + WINDOW.as_secs(), 9, 150), Some((0.0, 0.0)));
+        assert_eq!(look(20, 10, 3), None, "the node was started anew");
+        assert_eq!(look(21, 10, 4), Some((1.0, 0.0)));
+    }
+}
