@@ -10,6 +10,7 @@ pub mod actors;
 pub mod cheats;
 pub mod check;
 pub mod dice;
+pub mod economy;
 pub mod history;
 pub mod node;
 pub mod wire;
@@ -88,4 +89,10 @@ pub enum Violation {
         /// Where the nodes are.
         heights: Vec<u64>,
     },
+    /// The rules refuse a genesis or a transaction that they should take.
+    #[error(transparent)]
+    Rules(#[from] soma_protocol::Error),
+    /// The rules have come to a state that they do not allow.
+    #[error(transparent)]
+    Books(#[from] soma_protocol::invariants::Violation),
 }

@@ -1,0 +1,333 @@
+//! Owners of models: who trains further, who copies, who stands still. All of them publish when what
+//! they have beats what they show by more than the margin, and refresh in time.
+
+use std::collections::BTreeMap;
+
+use blake3::hazmat::HasherExt as _;
+use soma_protocol::commitment::{self, WeightsOpening};
+use soma_protocol::record::ModelStatus;
+use soma_protocol::storage::{self, CHUNK_BYTES, Challenge};
+use soma_protocol::{Action, Amount, Epoch, Hash, Memory, ModelId, PoolId, view};
+
+use super::chain::Chain;
+use super::quality::{Quality, direction, embedding};
+use super::scene::{Actor, Kind};
+use crate::dice::Dice;
+
+/// Length of an encrypted file here. The price of rent is scaled to the full architecture's.
+pub const FILE_BYTES: u64 = 1 << 20;
+/// What an epoch of training costs at an effort of one, in SOMA.
+pub const TRAINING_SOMA: f64 = 4.0;
+/// An owner with less than this to spend takes as much from behind a model.
+const LOW: Amount = Amount::soma(100);
+/// How far noise moves the loss on a document, in nats: as 1 % of noise on every weight was measured to
+/// do.
+const NOISE_NATS: f64 = 0.002_2;
+/// 2^32, the unit of the margin.
+const Q32: f64 = 4_294_967_296.0;
+
+/// All weights that have ever been public.
+#[derive(Debug, Default)]
+pub struct Library(BTreeMap<Hash, Weights>);
+
+/// Weights as they are shown.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    /// Their hash.
+    pub hash: Hash,
+    /// What they can do.
+    pub quality: Quality,
+    /// The specialization that is claimed for them.
+    pub claimed: Vec<f64>,
+}
+
+impl Library {
+    /// Makes weights public.
+    pub fn add(&mut self, weights: Weights) {
+        self.0.entry(weights.hash).or_insert(weights);
+    }
+
+    /// What public weights can do.
+    pub fn get(&self, weights: &Hash) -> Option<&Quality> {
+        self.0.get(weights).map(|one| &one.quality)
+    }
+
+    /// The best weights that an active model competes with.
+    pub fn best(&self, state: &Memory) -> Option<&Weights> {
+        let models = view::models(state, 1..=u32::MAX);
+        let active = models.filter(|one| one.status == ModelStatus::Active);
+        active
+            .filter_map(|model| self.0.get(&model.weights?))
+            .max_by(|one, other| one.quality.effort.total_cmp(&other.quality.effort))
+    }
+}
+
+/// An encrypted file: its bytes follow from the model and its weights.
+#[derive(Clone, Copy, Debug)]
+pub struct File(Hash);
+
+impl File {
+    fn new(model: ModelId, weights: &Hash) -> Self {
+        let parts: [&[u8]; 2] = [&model.0.to_le_bytes(), &weights.0];
+        Self(Hash::of_parts("economy file", &parts))
+    }
+
+    /// BLAKE3 of its bytes.
+    pub fn hash(&self) -> Hash {
+        Hash::of_bytes(&self.part(0, FILE_BYTES))
+    }
+
+    fn part(&self, offset: u64, length: u64) -> Vec<u8> {
+        let [skip, length] = [offset % 32, length].map(|one| usize::try_from(one).unwrap_or(0));
+        let mut bytes = self.0.0.repeat((skip + length).div_ceil(32));
+        bytes.drain(..skip);
+        bytes.truncate(length);
+        bytes
+    }
+
+    /// The answer to a storage challenge.
+    pub fn answer(&self, epoch: Epoch, asked: &Challenge) -> Option<Action> {
+        let start = asked.chunk * CHUNK_BYTES;
+        let length = CHUNK_BYTES.min(asked.size_bytes.saturating_sub(start));
+        let subtree = |offset, length| {
+            let mut hasher = blake3::Hasher::new();
+            hasher.set_input_offset(offset);
+            hasher.update(&self.part(offset, length));
+            Ok::<_, std::convert::Infallible>(hasher.finalize_non_root())
+        };
+        let path = storage::path(asked.size_bytes, asked.chunk, subtree).ok()?;
+        Some(Action::AnswerChallenge {
+            epoch,
+            chunk: self.part(start, length),
+            path,
+        })
+    }
+}
+
+/// Weights on their way to the public.
+#[derive(Clone, Debug)]
+pub struct Release {
+    /// Of which model.
+    pub model: ModelId,
+    /// Hash of the weights.
+    pub weights: Hash,
+    /// Key of the encrypted file.
+    pub key: [u8; 32],
+    /// The specialization that is claimed.
+    pub embedding: Vec<i16>,
+    /// The encrypted file.
+    pub file: File,
+}
+
+/// Somebody who has models.
+#[derive(Debug)]
+pub struct Owner {
+    /// Its place in the cast.
+    pub actor: usize,
+    kind: Kind,
+    models: Vec<ModelId>,
+    /// Where it wants its models to predict best.
+    aim: Vec<f64>,
+    /// Effort that it puts into an epoch of training.
+    effort: f64,
+    /// Its best weights, public or not.
+    own: Quality,
+    /// What it has decided to show.
+    shown: Weights,
+    versions: u64,
+    due: Vec<Release>,
+}
+
+impl Owner {
+    /// The owner at genesis.
+    pub fn new(actor: usize, someone: &Actor, nth: usize, dice: &mut Dice) -> Self {
+        let own = Quality::first(actor, dice);
+        let aim = direction(dice);
+        let mut owner = Self {
+            actor,
+            kind: someone.kind,
+            models: someone.models.clone(),
+            effort: effort(someone.kind, nth),
+            shown: Weights {
+                hash: Hash::default(),
+                quality: own.clone(),
+                claimed: aim.clone(),
+            },
+            aim,
+            own,
+            versions: 0,
+            due: Vec::new(),
+        };
+        owner.shown.hash = owner.next_hash();
+        owner
+    }
+
+    /// What it shows.
+    pub const fn shown(&self) -> &Weights {
+        &self.shown
+    }
+
+    fn next_hash(&mut self) -> Hash {
+        self.versions += 1;
+        let (actor, version) = (self.actor as u64, self.versions);
+        Hash::of_parts(
+            "economy weights",
+            &[&actor.to_le_bytes(), &version.to_le_bytes()],
+        )
+    }
+
+    /// What it shows, as one of its models' next release.
+    pub fn release(&self, model: ModelId) -> Release {
+        let weights = self.shown.hash;
+        let embedding = match self.kind {
+            Kind::Splitter => embedding(&direction(&mut Dice::new(model.0.into(), "parts"))),
+            _ => embedding(&self.shown.claimed),
+        };
+        Release {
+            model,
+            weights,
+            key: Hash::of_parts("economy key", &[&model.0.to_le_bytes(), &weights.0]).0,
+            embedding,
+            file: File::new(model, &weights),
+        }
+    }
+
+    /// An epoch at home. Returns what it cost, in SOMA.
+    pub fn work(
+        &mut self,
+        library: &Library,
+        state: &Memory,
+        margin_q32: u64,
+        dice: &mut Dice,
+    ) -> f64 {
+        let best = library.best(state);
+        match self.kind {
+            Kind::Idle => 0.0,
+            Kind::Copier | Kind::NoisyCopier => {
+                if let Some(best) = best {
+                    self.copy(best, margin_q32, dice);
+                }
+                0.0
+            }
+            _ => {
+                let loss = self.own.general_loss();
+                let ahead = best.filter(|best| best.quality.general_loss() < loss);
+                let base = ahead.map_or(&self.own, |best| &best.quality);
+                self.own = base.trained(self.effort, &self.aim, self.actor, dice);
+                if self.gains(&self.own, margin_q32) {
+                    self.shown = Weights {
+                        hash: self.next_hash(),
+                        quality: self.own.clone(),
+                        claimed: self.aim.clone(),
+                    };
+                }
+                self.effort * TRAINING_SOMA
+            }
+        }
+    }
+
+    /// A plain copy claims a direction of its own, so that it rarely meets its original, which is older;
+    /// one with noise claims its original's, to take its targets from it.
+    fn copy(&mut self, best: &Weights, margin_q32: u64, dice: &mut Dice) {
+        if !self.gains(&best.quality, margin_q32) {
+            return;
+        }
+        self.shown = if self.kind == Kind::NoisyCopier {
+            Weights {
+                hash: self.next_hash(),
+                quality: best.quality.noisy(NOISE_NATS, dice),
+                claimed: best.claimed.clone(),
+            }
+        } else {
+            Weights {
+                claimed: self.aim.clone(),
+                ..best.clone()
+            }
+        };
+    }
+
+    /// Whether showing other weights is worth the loss of age.
+    #[expect(clippy::cast_precision_loss, reason = "a margin is far below 2^52")]
+    fn gains(&self, other: &Quality, margin_q32: u64) -> bool {
+        let shown = &self.shown.quality;
+        let gain = match self.kind {
+            Kind::Copier | Kind::NoisyCopier => shown.general_loss() - other.general_loss(),
+            _ => shown.expected_loss(&self.aim) - other.expected_loss(&self.aim),
+        };
+        gain > margin_q32 as f64 / Q32
+    }
+
+    /// Commits for the next epoch what has changed or must be refreshed.
+    pub fn commit(&mut self, chain: &mut Chain, actor: &Actor, library: &mut Library) {
+        let chain_view = view::chain(&chain.state);
+        let (epoch, refresh) = (chain_view.clock.epoch, chain_view.params.refresh_epochs);
+        self.due.clear();
+        self.raise_cash(chain, actor);
+        for &model in &self.models {
+            let Some(record) = view::model(&chain.state, model) else {
+                continue;
+            };
+            let fresh = epoch.0 + 2 < record.revealed.0 + refresh;
+            if record.weights == Some(self.shown.hash) && fresh {
+                continue;
+            }
+            let release = self.release(model);
+            library.add(self.shown.clone());
+            let ciphertext_hash = release.file.hash();
+            let opening = WeightsOpening {
+                model,
+                owner: &actor.address,
+                epoch: epoch.next(),
+                weights_hash: &release.weights,
+                key: &release.key,
+                embedding: &release.embedding,
+            };
+            let action = Action::CommitWeights {
+                model,
+                architecture: 1,
+                epoch: epoch.next(),
+                commitment: commitment::weights(chain.id(), &opening),
+                ciphertext_hash,
+                size_bytes: FILE_BYTES,
+            };
+            chain.act(&actor.key, action);
+            self.due.push(release);
+        }
+    }
+
+    /// Takes a little from behind its first model when rent has used up what it can spend.
+    fn raise_cash(&self, chain: &mut Chain, actor: &Actor) {
+        if chain.balance(&actor.address) < LOW
+            && let Some(model) = self.models.first()
+        {
+            let (pool, amount) = (PoolId::Model(*model), LOW);
+            chain.act(&actor.key, Action::WithdrawStake { pool, amount });
+        }
+    }
+
+    /// Reveals what was committed.
+    pub fn reveal(&mut self, chain: &mut Chain, actor: &Actor) {
+        for release in self.due.drain(..) {
+            let action = Action::RevealWeights {
+                model: release.model,
+                key: release.key,
+                weights_hash: release.weights,
+                embedding: release.embedding,
+            };
+            chain.act(&actor.key, action);
+        }
+    }
+}
+
+/// The file of a model that a challenge is about.
+pub fn file_in_use(state: &Memory, model: ModelId) -> Option<File> {
+    Some(File::new(model, &view::model(state, model)?.weights?))
+}
+
+/// Trainers differ: from half an effort to one and a half.
+fn effort(kind: Kind, nth: usize) -> f64 {
+    match kind {
+        Kind::Trainer => 0.5 + f64::from(u32::try_from(nth % 20).unwrap_or(0)) / 19.0,
+        _ => 1.0,
+    }
+}

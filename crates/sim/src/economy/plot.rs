@@ -1,0 +1,269 @@
+//! Charts as SVG: lines and dots with their names beside them, few colours, no library.
+
+use std::fmt::Write as _;
+
+/// Ink of text and axes.
+pub const INK: &str = "#1f2430";
+/// What stands back.
+pub const GREY: &str = "#a3abb8";
+/// The first accent.
+pub const BLUE: &str = "#2563c9";
+/// The second.
+pub const ORANGE: &str = "#d9692b";
+/// The third.
+pub const GREEN: &str = "#2a8f62";
+/// The fourth.
+pub const RED: &str = "#b8374a";
+
+const WIDTH: f64 = 820.0;
+const HEIGHT: f64 = 460.0;
+const LEFT: f64 = 70.0;
+const RIGHT: f64 = 190.0;
+const TOP: f64 = 78.0;
+const BOTTOM: f64 = 62.0;
+/// Least distance of two names.
+const APART: f64 = 18.0;
+
+/// An axis: its name, its ends, and where it is marked.
+#[derive(Clone, Debug)]
+pub struct Axis {
+    /// What it measures, with its unit.
+    pub name: String,
+    /// Its lower end.
+    pub from: f64,
+    /// Its upper end.
+    pub to: f64,
+    /// Places with their texts.
+    pub marks: Vec<(f64, String)>,
+}
+
+impl Axis {
+    /// From `from` to `to`, marked in steps.
+    pub fn stepped(name: &str, [from, to, step]: [f64; 3], text: impl Fn(f64) -> String) -> Self {
+        let mut marks = Vec::new();
+        let mut at = from;
+        while at <= to + step / 1_000.0 {
+            marks.push((at, text(at)));
+            at += step;
+        }
+        Self {
+            name: name.into(),
+            from,
+            to,
+            marks,
+        }
+    }
+}
+
+/// A line with its name at its end.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// Its name.
+    pub name: String,
+    /// Its colour.
+    pub colour: &'static str,
+    /// Its points, from left to right.
+    pub points: Vec<(f64, f64)>,
+    /// Whether every point is marked with a dot.
+    pub dotted: bool,
+}
+
+/// Dots of one kind with their name beside one of them.
+#[derive(Clone, Debug)]
+pub struct Dots {
+    /// Their name.
+    pub name: String,
+    /// Their colour.
+    pub colour: &'static str,
+    /// Where they are.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// A chart.
+#[derive(Clone, Debug)]
+pub struct Chart {
+    /// What it shows, as a sentence.
+    pub title: String,
+    /// What else to know.
+    pub subtitle: String,
+    /// To the right.
+    pub x: Axis,
+    /// Upwards.
+    pub y: Axis,
+    /// Thin grey lines for comparison: from, to.
+    pub guides: Vec<[(f64, f64); 2]>,
+    /// Lines, the last on top.
+    pub lines: Vec<Line>,
+    /// Dots, the last on top.
+    pub dots: Vec<Dots>,
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+}
+
+fn text(at: (f64, f64), style: &str, words: &str) -> String {
+    format!(
+        "<text x=\"{:.1}\" y=\"{:.1}\" {style}>{}</text>\n",
+        at.0,
+        at.1,
+        escaped(words)
+    )
+}
+
+impl Chart {
+    fn place(&self, (x, y): (f64, f64)) -> (f64, f64) {
+        let share = |axis: &Axis, at: f64| (at - axis.from) / (axis.to - axis.from);
+        (
+            LEFT + share(&self.x, x) * (WIDTH - LEFT - RIGHT),
+            HEIGHT - BOTTOM - share(&self.y, y) * (HEIGHT - TOP - BOTTOM),
+        )
+    }
+
+    /// The picture.
+    pub fn svg(&self) -> String {
+        let mut svg = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{HEIGHT}\" \
+             viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-size=\"13\" \
+             font-family=\"Inter,Helvetica Neue,Helvetica,Arial,DejaVu Sans,sans-serif\">\n\
+             <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" rx=\"8\" fill=\"#ffffff\"/>\n"
+        );
+        let bold = format!("font-size=\"17\" font-weight=\"600\" fill=\"{INK}\"");
+        svg += &text((24.0, 32.0), &bold, &self.title);
+        svg += &text((24.0, 52.0), "fill=\"#667085\"", &self.subtitle);
+        self.axes(&mut svg);
+        for &[from, to] in &self.guides {
+            let ((x1, y1), (x2, y2)) = (self.place(from), self.place(to));
+            let _ = writeln!(
+                svg,
+                "<line x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\" \
+                 stroke=\"{GREY}\" stroke-dasharray=\"4 4\"/>"
+            );
+        }
+        self.draw_lines(&mut svg);
+        self.draw_dots(&mut svg);
+        svg += "</svg>\n";
+        svg
+    }
+
+    fn axes(&self, svg: &mut String) {
+        for (at, words) in &self.y.marks {
+            let (x, y) = self.place((self.x.from, *at));
+            let end = WIDTH - RIGHT;
+            let _ = writeln!(
+                svg,
+                "<line x1=\"{x:.1}\" y1=\"{y:.1}\" x2=\"{end}\" y2=\"{y:.1}\" stroke=\"#e8ebf0\"/>"
+            );
+            let style = "text-anchor=\"end\" fill=\"#667085\"";
+            *svg += &text((x - 8.0, y + 4.5), style, words);
+        }
+        for (at, words) in &self.x.marks {
+            let (x, y) = self.place((*at, self.y.from));
+            *svg += &text(
+                (x, y + 20.0),
+                "text-anchor=\"middle\" fill=\"#667085\"",
+                words,
+            );
+        }
+        let (x, y) = self.place((self.x.from, self.y.from));
+        let end = WIDTH - RIGHT;
+        let _ = writeln!(
+            svg,
+            "<line x1=\"{x:.1}\" y1=\"{y:.1}\" x2=\"{end}\" y2=\"{y:.1}\" stroke=\"#c3c9d4\"/>"
+        );
+        let style = format!("fill=\"{INK}\"");
+        *svg += &text((x, HEIGHT - 18.0), &style, &self.x.name);
+        *svg += &text((24.0, TOP - 8.0), &style, &self.y.name);
+    }
+
+    fn draw_lines(&self, svg: &mut String) {
+        for line in &self.lines {
+            let points: Vec<(f64, f64)> = line.points.iter().map(|one| self.place(*one)).collect();
+            let path: Vec<String> = points
+                .iter()
+                .map(|(x, y)| format!("{x:.1},{y:.1}"))
+                .collect();
+            let _ = writeln!(
+                svg,
+                "<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"2.2\" \
+                 stroke-linejoin=\"round\"/>",
+                path.join(" "),
+                line.colour
+            );
+            for (x, y) in points.iter().filter(|_| line.dotted) {
+                dot(svg, (*x, *y), 3.5, line.colour);
+            }
+        }
+        let ends = self.lines.iter().filter_map(|line| {
+            let (x, y) = self.place(*line.points.last()?);
+            Some((y, x, line))
+        });
+        let mut ends: Vec<(f64, f64, &Line)> = ends.collect();
+        ends.sort_by(|(one, _, _), (other, _, _)| one.total_cmp(other));
+        let places = spread(&ends.iter().map(|(y, _, _)| *y).collect::<Vec<_>>());
+        for ((_, x, line), y) in ends.iter().zip(places) {
+            let style = format!("fill=\"{}\" font-weight=\"600\"", line.colour);
+            *svg += &text((x + 10.0, y + 4.5), &style, &line.name);
+        }
+    }
+
+    fn draw_dots(&self, svg: &mut String) {
+        for dots in &self.dots {
+            for point in &dots.points {
+                dot(svg, self.place(*point), 4.5, dots.colour);
+            }
+        }
+        for dots in &self.dots {
+            let rightmost = dots
+                .points
+                .iter()
+                .max_by(|(one, _), (other, _)| one.total_cmp(other));
+            if let Some(point) = rightmost {
+                let (x, y) = self.place(*point);
+                let style = format!("fill=\"{}\" font-weight=\"600\"", dots.colour);
+                *svg += &text((x + 10.0, y + 4.5), &style, &dots.name);
+            }
+        }
+    }
+}
+
+fn dot(svg: &mut String, (x, y): (f64, f64), radius: f64, colour: &str) {
+    let _ = writeln!(
+        svg,
+        "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{radius}\" fill=\"{colour}\" \
+         stroke=\"#ffffff\" stroke-width=\"1\"/>"
+    );
+}
+
+/// Places in order, moved apart as little as goes.
+fn spread(places: &[f64]) -> Vec<f64> {
+    let mut moved = places.to_vec();
+    for _ in 0..200 {
+        for at in 1..moved.len() {
+            let missing = APART - (moved[at] - moved[at - 1]);
+            if missing > 0.0 {
+                moved[at - 1] -= missing / 2.0;
+                moved[at] += missing / 2.0;
+            }
+        }
+    }
+    moved
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{APART, spread};
+
+    #[test]
+    fn names_of_lines_do_not_overlap_and_keep_their_order() {
+        let places = spread(&[10.0, 11.0, 12.0, 100.0]);
+        assert!(
+            places
+                .windows(2)
+                .all(|pair| pair[1] - pair[0] > APART - 0.1)
+        );
+        assert!((places[3] - 100.0).abs() < 0.1);
+    }
+}

@@ -1,0 +1,201 @@
+//! How well weights predict, as a modelled number: real networks cannot be trained for a thousand
+//! epochs of forty models. `docs/economics.md` states the model and its assumptions. Floats live
+//! here and in the pictures; what enters a transaction is rounded to the rules' integers first.
+
+use crate::dice::Dice;
+
+/// Components of every direction: a 32nd of the full architecture's.
+pub const DIM: usize = 64;
+/// Ways in which one document is easier for some weights than for others.
+const QUIRKS: usize = 16;
+
+/// Nats per byte that no training removes.
+const FLOOR: f64 = 0.8;
+/// Loss above the floor is `GAIN / effort^(1/4)`: a power law, as measured for language models.
+const GAIN: f64 = 1.2;
+/// Nats between a document along the specialization and one at right angles to it.
+const SPECIAL: f64 = 0.05;
+/// Standard deviation, in nats, of what a document adds to the loss of unrelated weights.
+const LUCK: f64 = 0.02;
+/// What is left of the quirks of weights after an epoch of training.
+const KEPT: f64 = 0.99;
+/// How far an epoch of training turns the specialization towards what its owner wants.
+const TURN: f64 = 0.3;
+/// Nats by which text sampled from a model is easier for it.
+pub const OWN_TEXT: f64 = 0.1;
+
+/// 2^32, the unit of a loss in the rules.
+const Q32: f64 = 4_294_967_296.0;
+/// Length of an embedding in the rules.
+const UNIT: f64 = 32_767.0;
+
+/// What some weights can do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Quality {
+    /// Training that went into them and all they descend from, in epochs of one trainer.
+    pub effort: f64,
+    /// Where they predict best, of length one.
+    pub focus: Vec<f64>,
+    quirks: Vec<f64>,
+    /// Who trained them last: text sampled from them is easy for them and for copies of them.
+    pub voice: usize,
+}
+
+/// Data, as far as models see it.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// Its direction, of length one; all models embed it there.
+    pub direction: Vec<f64>,
+    /// The same in the rules' integers.
+    pub embedding: Vec<i16>,
+    quirks: Vec<f64>,
+    /// Whose model it was sampled from, if it was.
+    pub voice: Option<usize>,
+    /// Its bytes: a number that nobody else has.
+    pub bytes: Vec<u8>,
+}
+
+impl Quality {
+    /// Weights as they are at genesis: everybody has trained for as long.
+    pub fn first(voice: usize, dice: &mut Dice) -> Self {
+        Self {
+            effort: 16.0,
+            focus: direction(dice),
+            quirks: normals(QUIRKS, dice),
+            voice,
+        }
+    }
+
+    /// These after an epoch of training with this much effort, towards `focus`.
+    #[must_use]
+    pub fn trained(&self, effort: f64, focus: &[f64], voice: usize, dice: &mut Dice) -> Self {
+        let new = (1.0 - KEPT * KEPT).sqrt();
+        let drift = normals(QUIRKS, dice);
+        let turned = self.focus.iter().zip(focus);
+        Self {
+            effort: self.effort + effort,
+            focus: scaled(turned.map(|(old, aim)| old + TURN * (aim - old)).collect()),
+            quirks: mixed(&self.quirks, KEPT, &drift, new),
+            voice,
+        }
+    }
+
+    /// A copy with noise that moves its loss on a document by about `nats`, up or down.
+    #[must_use]
+    pub fn noisy(&self, nats: f64, dice: &mut Dice) -> Self {
+        let noise = normals(QUIRKS, dice);
+        Self {
+            quirks: mixed(&self.quirks, 1.0, &noise, nats / LUCK),
+            ..self.clone()
+        }
+    }
+
+    /// Mean loss in nats on documents along the specialization.
+    pub fn general_loss(&self) -> f64 {
+        FLOOR + GAIN / self.effort.sqrt().sqrt()
+    }
+
+    /// Mean loss in nats on documents of this direction.
+    pub fn expected_loss(&self, direction: &[f64]) -> f64 {
+        self.general_loss() + SPECIAL * (1.0 - dot(&self.focus, direction))
+    }
+
+    /// Loss on one document, in 2^-32 nat.
+    #[expect(clippy::cast_possible_truncation, reason = "a loss is a few nats")]
+    pub fn loss_q32(&self, document: &Document) -> i64 {
+        let luck = LUCK * dot(&self.quirks, &document.quirks);
+        let own = if document.voice == Some(self.voice) {
+            OWN_TEXT
+        } else {
+            0.0
+        };
+        let loss = self.expected_loss(&document.direction) + luck - own;
+        (loss.max(0.0) * Q32).round() as i64
+    }
+}
+
+impl Document {
+    /// A document from anywhere, or sampled from somebody's model.
+    pub fn found(voice: Option<usize>, dice: &mut Dice) -> Self {
+        let direction = direction(dice);
+        Self {
+            embedding: embedding(&direction),
+            direction,
+            quirks: scaled(normals(QUIRKS, dice)),
+            voice,
+            bytes: dice.bytes().to_vec(),
+        }
+    }
+}
+
+/// A direction of length one; all are as likely.
+pub fn direction(dice: &mut Dice) -> Vec<f64> {
+    scaled(normals(DIM, dice))
+}
+
+/// Numbers from a normal distribution as near as 256 coins come to it, the same on every machine.
+fn normals(count: usize, dice: &mut Dice) -> Vec<f64> {
+    let mut normal = || {
+        let heads: u32 = (0..4).map(|_| dice.roll().count_ones()).sum();
+        (f64::from(heads) - 128.0) / 8.0
+    };
+    (0..count).map(|_| normal()).collect()
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+fn mixed(a: &[f64], of_a: f64, b: &[f64], of_b: f64) -> Vec<f64> {
+    let pairs = a.iter().zip(b);
+    pairs.map(|(a, b)| a * of_a + b * of_b).collect()
+}
+
+fn scaled(vector: Vec<f64>) -> Vec<f64> {
+    let length = dot(&vector, &vector).sqrt();
+    vector.into_iter().map(|one| one / length).collect()
+}
+
+/// A direction of length one in the rules' integers.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "components of a vector of length one"
+)]
+pub fn embedding(vector: &[f64]) -> Vec<i16> {
+    vector
+        .iter()
+        .map(|one| (one * UNIT).round() as i16)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Document, Quality};
+    use crate::dice::Dice;
+
+    #[test]
+    fn training_further_predicts_better_and_a_copy_predicts_the_same() {
+        let mut dice = Dice::new(1, "quality");
+        let first = Quality::first(0, &mut dice);
+        let focus = first.focus.clone();
+        let later = first.trained(50.0, &focus, 0, &mut dice);
+        assert!(later.expected_loss(&focus) < first.expected_loss(&focus) - 0.1);
+        let document = Document::found(None, &mut dice);
+        assert_eq!(first.clone().loss_q32(&document), first.loss_q32(&document));
+        let noisy = first.noisy(0.001, &mut dice);
+        let difference = noisy
+            .loss_q32(&document)
+            .abs_diff(first.loss_q32(&document));
+        assert!(difference > 0 && difference < 1 << 25, "{difference}");
+    }
+
+    #[test]
+    fn text_of_a_model_is_easier_for_it_and_its_copies() {
+        let mut dice = Dice::new(2, "quality");
+        let weights = Quality::first(7, &mut dice);
+        let mut document = Document::found(None, &mut dice);
+        let before = weights.loss_q32(&document);
+        document.voice = Some(7);
+        assert!(weights.loss_q32(&document) < before - (1 << 28));
+    }
+}

@@ -1,0 +1,172 @@
+//! The same economy under other values of one number: how a default is chosen.
+
+use std::fmt::Write as _;
+
+use clap::ValueEnum;
+use serde::Serialize;
+use soma_protocol::Amount;
+
+use super::report::Report;
+use super::scene::Kind;
+use super::{Settings, run};
+use crate::Violation;
+
+/// The number that varies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sweep {
+    /// `bond_bps`: a submission's bond as a share of the reward
+    Bond,
+    /// `loss_margin_q32`: losses so close count as equal, and the older weights win
+    Margin,
+    /// `models_per_target`
+    Models,
+    /// `candidates_per_target`
+    Candidates,
+    /// `verdict_slash_bps`: what a wrong finding costs
+    Slash,
+    /// `rent_price_per_mib_epoch`, as hundredths of the default
+    Rent,
+    /// How many of the validators never audit
+    Silent,
+}
+
+/// What one value gave.
+#[derive(Clone, Debug, Serialize)]
+pub struct Line {
+    /// The value.
+    pub value: u64,
+    /// The value as people write it.
+    pub shown: String,
+    /// What came of it.
+    pub report: Report,
+}
+
+/// A column of the table: its heads and what it shows.
+type Column = (&'static str, &'static str, fn(&Report) -> f64);
+
+const COLUMNS: [Column; 13] = [
+    ("training", "pay/stake", |one| {
+        one.pay_to_stake(Kind::Trainer)
+    }),
+    ("copying", "pay/stake", |one| one.pay_to_stake(Kind::Copier)),
+    ("noisy", "pay/stake", |one| {
+        one.pay_to_stake(Kind::NoisyCopier)
+    }),
+    ("training", "net", |one| one.net(Kind::Trainer)),
+    ("copying", "net", |one| one.net(Kind::Copier)),
+    ("large", "pay/stake", |one| one.pay_to_stake(Kind::Large)),
+    ("rent", "of gain %", |one| {
+        let row = one.row(Kind::Trainer);
+        row.map_or(0.0, |row| 100.0 * row.rent / (row.gain + row.rent))
+    }),
+    ("silence", "per denied", |one| {
+        one.griefing_cost(Kind::Silencer)
+    }),
+    ("falsehood", "per denied", |one| {
+        one.griefing_cost(Kind::Denier)
+    }),
+    ("forgetting", "net", |one| one.net(Kind::Forgetful)),
+    ("auditing", "net", |one| one.net(Kind::Auditor)),
+    ("erring", "net", |one| one.net(Kind::Faulty)),
+    ("won", "%", |one| {
+        let won = u32::try_from(one.settled).unwrap_or(u32::MAX);
+        let all = u32::try_from(one.settled + one.returned).unwrap_or(u32::MAX);
+        100.0 * f64::from(won) / f64::from(all.max(1))
+    }),
+];
+
+impl Sweep {
+    /// The values tried.
+    pub const fn values(self) -> &'static [u64] {
+        match self {
+            Self::Bond => &[500, 1_000, 2_500, 5_000, 7_500, 10_000],
+            Self::Margin => &[
+                0,
+                1 << 20,
+                1 << 21,
+                1 << 22,
+                1 << 23,
+                1 << 24,
+                1 << 25,
+                1 << 26,
+            ],
+            Self::Models => &[1, 2, 3, 4, 6, 8],
+            Self::Candidates => &[1, 2, 4, 8],
+            Self::Slash => &[0, 1, 10, 30, 100],
+            Self::Rent => &[10, 30, 100, 200],
+            Self::Silent => &[0, 2, 4, 5, 6, 8],
+        }
+    }
+
+    /// The value as people write it.
+    #[expect(clippy::cast_precision_loss, reason = "small numbers, for people")]
+    pub fn shown(self, value: u64) -> String {
+        match self {
+            Self::Bond | Self::Slash => format!("{} %", value as f64 / 100.0),
+            Self::Margin => format!("{:.5}", value as f64 / 4_294_967_296.0),
+            Self::Rent => format!("{value} %"),
+            Self::Models | Self::Candidates | Self::Silent => value.to_string(),
+        }
+    }
+
+    /// The default with one number changed.
+    fn settings(self, base: &Settings, value: u64) -> Settings {
+        let mut settings = base.clone();
+        let name = match self {
+            Self::Bond => "bond_bps",
+            Self::Margin => "loss_margin_q32",
+            Self::Models => "models_per_target",
+            Self::Candidates => "candidates_per_target",
+            Self::Slash => "verdict_slash_bps",
+            Self::Rent => {
+                let price = &mut settings.params.rent_price_per_mib_epoch;
+                *price = Amount(price.0 * value / 100);
+                return settings;
+            }
+            Self::Silent => {
+                settings.silent = usize::try_from(value).unwrap_or(usize::MAX);
+                return settings;
+            }
+        };
+        if let Some(params) = settings.params.clone().with(name, value) {
+            settings.params = params;
+        }
+        settings
+    }
+
+    /// Plays the economy once for each value.
+    ///
+    /// # Errors
+    /// Those of [`run`].
+    pub fn run(self, base: &Settings) -> Result<Vec<Line>, Violation> {
+        let line = |&value: &u64| {
+            Ok(Line {
+                value,
+                shown: self.shown(value),
+                report: run(&self.settings(base, value))?,
+            })
+        };
+        self.values().iter().map(line).collect()
+    }
+}
+
+/// The table of a sweep.
+pub fn table(sweep: Sweep, lines: &[Line]) -> String {
+    let name = format!("{sweep:?}").to_lowercase();
+    let mut text = format!("{name:<10}");
+    for (head, _, _) in COLUMNS {
+        let _ = write!(text, "{head:>11}");
+    }
+    text += &format!("\n{:<10}", "");
+    for (_, head, _) in COLUMNS {
+        let _ = write!(text, "{head:>11}");
+    }
+    for line in lines {
+        text += &format!("\n{:<10}", line.shown);
+        for (_, _, figure) in COLUMNS {
+            let _ = write!(text, "{:>11.2}", figure(&line.report));
+        }
+    }
+    text
+}

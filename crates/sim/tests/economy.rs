@@ -1,0 +1,79 @@
+//! What the economy promises, on sixty epochs of the default rules.
+
+use std::sync::OnceLock;
+
+use soma_sim::economy::report::Report;
+use soma_sim::economy::scene::Kind;
+use soma_sim::economy::{Settings, run};
+
+fn played() -> &'static Report {
+    static REPORT: OnceLock<Report> = OnceLock::new();
+    REPORT.get_or_init(|| {
+        run(&Settings::new(60, 1)).unwrap_or_else(|violation| panic!("{violation}"))
+    })
+}
+
+#[test]
+fn copying_the_best_weights_of_last_epoch_earns_less_than_training_further() {
+    let report = played();
+    for copier in [Kind::Copier, Kind::NoisyCopier] {
+        assert!(report.pay_to_stake(copier) < 0.8 * report.pay_to_stake(Kind::Trainer));
+        assert!(report.net(copier) < report.net(Kind::Trainer));
+    }
+    assert!(report.net(Kind::Idle) < report.net(Kind::Copier));
+}
+
+#[test]
+fn whoever_denies_a_target_burns_at_least_what_it_denies() {
+    let report = played();
+    assert!(report.griefing.iter().all(|one| one.denied > 0));
+    assert!(report.griefing_cost(Kind::Denier) > 0.99);
+    assert!(report.griefing_cost(Kind::Silencer) > 3.99);
+    assert!(report.net(Kind::Liar) < 0.0);
+}
+
+#[test]
+fn only_validators_that_audit_are_paid_for_it() {
+    let report = played();
+    let audits = report.net(Kind::Auditor);
+    assert!(audits > 0.0);
+    assert!(report.net(Kind::HalfAuditor) < 0.6 * audits);
+    for lazy in [Kind::Silent, Kind::Copycat] {
+        assert!(report.net(lazy) < 0.05 * audits);
+    }
+    assert!(report.net(Kind::Guesser) < 0.0);
+}
+
+#[test]
+fn models_are_asked_as_often_as_their_share_of_the_stake() {
+    let report = played();
+    let trainers = report.models_of(Kind::Trainer).unwrap();
+    let ratio = trainers.slot_share / trainers.stake_share;
+    assert!((0.9..1.1).contains(&ratio), "{ratio}");
+    // Splitting gains no places beyond the share of stake.
+    let parts = report.models_of(Kind::Splitter).unwrap();
+    assert!(parts.slot_share < 1.2 * parts.stake_share);
+    assert!(report.pay_to_stake(Kind::Splitter) < report.pay_to_stake(Kind::Trainer));
+}
+
+#[test]
+fn nearly_every_target_is_won_in_spite_of_all_cheats() {
+    let report = played();
+    assert!(report.settled > 40 * report.returned);
+    let denied: u64 = report.griefing.iter().map(|one| one.denied).sum();
+    assert!(
+        report.returned < 3 * denied,
+        "{} of {denied}",
+        report.returned
+    );
+}
+
+#[test]
+fn the_same_seed_gives_the_same_economy_and_another_seed_another() {
+    let play = |seed| {
+        let report = run(&Settings::new(5, seed)).unwrap();
+        format!("{report:?}")
+    };
+    assert_eq!(play(3), play(3));
+    assert_ne!(play(3), play(4));
+}
