@@ -14,7 +14,7 @@ use soma_sim::{Settings, run};
 /// Plays a whole network: with all its faults, or for what its people earn.
 #[derive(Debug, Parser)]
 #[command(name = "soma-sim", version, about)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
 struct Arguments {
     #[command(subcommand)]
     play: Option<Play>,
