@@ -15,7 +15,7 @@ use commonware_consensus::{
     Application as ConsensusApplication, Heightable as _, marshal::ancestry::Ancestry,
     simplex::scheme::ed25519::Scheme,
 };
-use commonware_cryptography::{Digested, Digestible as _, ed25519::PublicKey};
+use commonware_cryptography::{Digested, Digestible as _, blake3::Digest, ed25519::PublicKey};
 use commonware_glue::stateful::{
     Application as StatefulApplication, Finality, Input, Mailbox, Proposed, db::DatabaseSet,
 };
@@ -24,8 +24,8 @@ use commonware_storage::Context as StorageContext;
 use commonware_utils::channel::mpsc::UnboundedSender;
 use futures_util::StreamExt as _;
 use soma_protocol::{
-    Address, BlockInfo, Changes, Hash, Outcome, Read, SignedTransaction, VerifiedTransaction,
-    execute, next_deadline_ms, verify_batch,
+    Address, BlockInfo, Changes, Hash, Key, Outcome, Read, SignedTransaction, VerifiedTransaction,
+    committee, execute, next_deadline_ms, verify_batch,
 };
 use soma_store::{
     State,
@@ -37,7 +37,7 @@ use tokio::sync::{Notify, SetOnce};
 use crate::{
     Pool,
     block::{BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX, Block, Context, hash},
-    committees::{Committees, Seats},
+    committees::{Committees, Seats, digest_of},
     parts::Timing,
 };
 
@@ -217,12 +217,14 @@ impl<E: Spawner + StorageContext> StatefulApplication<E> for Application {
             proposer,
         };
         let state = self.core.state.wait().await;
-        let mut outcome = state.after(&hash(parent.digest()), |base| {
-            self.core.rules.execute(base, &info, &transactions)
+        let (outcome, seats) = state.after(&hash(parent.digest()), |base| {
+            let mut outcome = self.core.rules.execute(base, &info, &transactions);
+            if let Deviation::Lies(distort) = &self.core.rules.deviation {
+                distort(&info, &mut outcome);
+            }
+            let seats = decided(base, &outcome.changes);
+            (outcome, seats)
         })?;
-        if let Deviation::Lies(distort) = &self.core.rules.deviation {
-            distort(&info, &mut outcome);
-        }
         let sealed = seal::<E>(batches, info.height, &outcome.changes).await;
         let block = Block {
             context,
@@ -231,6 +233,7 @@ impl<E: Spawner + StorageContext> StatefulApplication<E> for Application {
             timestamp_ms,
             proposer,
             state: database::target::<E>(&sealed),
+            seats,
             transactions: transactions.iter().map(|tx| tx.signed().clone()).collect(),
         };
         state.keep(
@@ -271,9 +274,14 @@ impl<E: Spawner + StorageContext> StatefulApplication<E> for Application {
         };
         let state = self.core.state.wait().await;
         let parent = hash(block.parent);
-        let outcome = state.after(&parent, |base| {
-            self.core.rules.execute(base, &info, &transactions)
+        let (outcome, seats) = state.after(&parent, |base| {
+            let outcome = self.core.rules.execute(base, &info, &transactions);
+            let seats = decided(base, &outcome.changes);
+            (outcome, seats)
         })?;
+        if seats != block.seats {
+            return None;
+        }
         let sealed = seal::<E>(batches, height, &outcome.changes).await;
         state.keep(digest, parent, height, Arc::new(outcome));
         Some(sealed)
@@ -334,6 +342,24 @@ pub(crate) fn finalized_block(block: &Block, digest: Hash, outcome: &Outcome) ->
         receipts: outcome.receipts.clone(),
         events: outcome.events.clone(),
     }
+}
+
+/// The state after a block, on its parent's.
+struct After<'a> {
+    base: &'a dyn Read,
+    changes: &'a Changes,
+}
+
+impl Read for After<'_> {
+    fn get(&self, key: &Key) -> Option<Arc<[u8]>> {
+        let change = self.changes.0.get(key);
+        change.map_or_else(|| self.base.get(key), Clone::clone)
+    }
+}
+
+/// What the header says of the seats that are decided once a block has made its changes.
+fn decided(base: &dyn Read, changes: &Changes) -> Digest {
+    digest_of(&committee(&After { base, changes }).seats)
 }
 
 async fn seal<E: Spawner + StorageContext>(

@@ -2,7 +2,9 @@
 //!
 //! The bytes are ours, not the engine's: a header with the engine's context in front, then the
 //! transactions as they were signed. Reading is strict, so a block has exactly one encoding, and
-//! it is bounded before anything is allocated. Nothing here executes anything.
+//! it is bounded before anything is allocated. A block's digest is that of its [`Header`], which
+//! says only the digest of the transactions: who follows the committees needs no more. Nothing here
+//! executes anything.
 
 use commonware_codec::{
     Buf, Encode as _, EncodeSize, Error as CodecError, FixedSize, MaxEncodeSize, RangeCfg, Read,
@@ -48,11 +50,112 @@ pub(crate) struct Block {
     pub(crate) proposer: Address,
     /// The root and the range of the state after it.
     pub(crate) state: Target,
+    /// The digest of the seats that were decided last, this block's own decision included.
+    pub(crate) seats: Digest,
     /// Its transactions, in order.
     pub(crate) transactions: Vec<SignedTransaction>,
 }
 
+/// A block without its transactions: what its digest is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    /// Round, leader and parent.
+    pub(crate) context: Context,
+    /// The digest of the block before it.
+    pub(crate) parent: Digest,
+    /// Its height.
+    pub(crate) height: Height,
+    /// Milliseconds since 1970.
+    pub(crate) timestamp_ms: u64,
+    /// The account of the validator that proposed it.
+    pub(crate) proposer: Address,
+    /// The root and the range of the state after it.
+    pub(crate) state: Target,
+    /// The digest of the seats that were decided last.
+    pub(crate) seats: Digest,
+    /// The digest of its transactions.
+    pub(crate) transactions: Digest,
+}
+
+impl Write for Header {
+    fn write(&self, buf: &mut impl BufMut) {
+        self.context.write(buf);
+        self.parent.write(buf);
+        self.height.write(buf);
+        self.timestamp_ms.write(buf);
+        self.proposer.0.write(buf);
+        self.state.root.write(buf);
+        self.state.range.write(buf);
+        self.seats.write(buf);
+        self.transactions.write(buf);
+    }
+}
+
+impl EncodeSize for Header {
+    fn encode_size(&self) -> usize {
+        self.context.encode_size()
+            + self.parent.encode_size()
+            + self.height.encode_size()
+            + self.timestamp_ms.encode_size()
+            + self.proposer.0.encode_size()
+            + self.state.root.encode_size()
+            + self.state.range.encode_size()
+            + self.seats.encode_size()
+            + self.transactions.encode_size()
+    }
+}
+
+impl Read for Header {
+    type Cfg = ();
+
+    fn read_cfg(buf: &mut impl Buf, (): &Self::Cfg) -> Result<Self, CodecError> {
+        let context = Context::read(buf)?;
+        let parent = Digest::read(buf)?;
+        let height = Height::read(buf)?;
+        let timestamp_ms = u64::read(buf)?;
+        let proposer = Address(<[u8; 32]>::read(buf)?);
+        let root = Digest::read(buf)?;
+        let range = NonEmptyRange::<Location>::read(buf)?;
+        Ok(Self {
+            context,
+            parent,
+            height,
+            timestamp_ms,
+            proposer,
+            state: Target::new(root, range),
+            seats: Digest::read(buf)?,
+            transactions: Digest::read(buf)?,
+        })
+    }
+}
+
+impl Digestible for Header {
+    type Digest = Digest;
+
+    fn digest(&self) -> Digest {
+        Blake3::hash(&[&self.encode()])
+    }
+}
+
 impl Block {
+    /// The block without its transactions.
+    pub(crate) fn header(&self) -> Header {
+        let mut transactions = Vec::new();
+        for transaction in &self.transactions {
+            transaction.encode().write(&mut transactions);
+        }
+        Header {
+            context: self.context.clone(),
+            parent: self.parent,
+            height: self.height,
+            timestamp_ms: self.timestamp_ms,
+            proposer: self.proposer,
+            state: self.state.clone(),
+            seats: self.seats,
+            transactions: Blake3::hash(&[&transactions]),
+        }
+    }
+
     /// The block at height 0. It holds no state yet: its parent is the chain's identity, which
     /// commits to the genesis state, and block 1 writes that state.
     pub(crate) fn genesis(
@@ -61,6 +164,7 @@ impl Block {
         proposer: Address,
         timestamp_ms: u64,
         state: Target,
+        seats: Digest,
     ) -> Self {
         let context = Context {
             round: Round::new(Epoch::zero(), View::zero()),
@@ -76,6 +180,7 @@ impl Block {
             timestamp_ms,
             proposer,
             state,
+            seats,
             transactions,
         }
     }
@@ -95,6 +200,7 @@ impl Write for Block {
         self.proposer.0.write(buf);
         self.state.root.write(buf);
         self.state.range.write(buf);
+        self.seats.write(buf);
         self.transactions.len().write(buf);
         for transaction in &self.transactions {
             transaction.encode().write(buf);
@@ -111,6 +217,7 @@ impl EncodeSize for Block {
             + self.proposer.0.encode_size()
             + self.state.root.encode_size()
             + self.state.range.encode_size()
+            + self.seats.encode_size()
             + self.transactions.len().encode_size();
         self.transactions.iter().fold(header, |size, transaction| {
             size + transaction.encode().encode_size()
@@ -129,6 +236,7 @@ impl Read for Block {
         let proposer = Address(<[u8; 32]>::read(buf)?);
         let root = Digest::read(buf)?;
         let range = NonEmptyRange::<Location>::read(buf)?;
+        let seats = Digest::read(buf)?;
         let count = usize::read_cfg(buf, &RangeCfg::from(0..=BLOCK_TRANSACTIONS_MAX))?;
         let mut transactions = Vec::with_capacity(count);
         let mut left = BLOCK_BYTES_MAX;
@@ -147,6 +255,7 @@ impl Read for Block {
             timestamp_ms,
             proposer,
             state,
+            seats,
             transactions,
         })
     }
@@ -156,7 +265,7 @@ impl BoundedBlock for Block {
     fn max_encode_size((): &Self::Cfg) -> usize {
         const LENGTH_BYTES_MAX: usize = 10;
         Context::MAX_ENCODE_SIZE
-            + 3 * Digest::SIZE
+            + 4 * Digest::SIZE
             + Height::MAX_ENCODE_SIZE
             + u64::SIZE
             + NonEmptyRange::<Location>::MAX_ENCODE_SIZE
@@ -169,7 +278,7 @@ impl Digestible for Block {
     type Digest = Digest;
 
     fn digest(&self) -> Digest {
-        Blake3::hash(&[&self.encode()])
+        self.header().digest()
     }
 }
 
@@ -226,7 +335,14 @@ mod tests {
             non_empty_range!(Location::new(3), Location::new(70)),
         );
         let leader = PrivateKey::from_seed(1).public_key();
-        let mut block = Block::genesis(Hash([3; 32]), leader, Address([7; 32]), 1_234, state);
+        let mut block = Block::genesis(
+            Hash([3; 32]),
+            leader,
+            Address([7; 32]),
+            1_234,
+            state,
+            Digest([6; 32]),
+        );
         block.transactions = (0..transactions).map(transaction).collect();
         block
     }

@@ -15,6 +15,8 @@ use commonware_consensus::{
     types::{Epoch, FixedEpocher},
 };
 use commonware_cryptography::{
+    Hasher as _,
+    blake3::{Blake3, Digest},
     certificate::{Provider, Scoped},
     ed25519::{PrivateKey, PublicKey},
 };
@@ -69,6 +71,16 @@ impl Calendar {
             later => self.last_of(later - 2),
         }
     }
+}
+
+/// What a header says of the seats that its block leaves decided.
+pub(crate) fn digest_of(seats: &[Seat]) -> Digest {
+    let mut bytes = Vec::with_capacity(64 * seats.len());
+    for seat in seats {
+        bytes.extend_from_slice(&seat.consensus_key.0);
+        bytes.extend_from_slice(&seat.validator.0);
+    }
+    Blake3::hash(&[b"soma seats", &bytes])
 }
 
 /// The committee of one epoch.
@@ -133,7 +145,7 @@ impl Committees {
     }
 
     /// A key that is no key has no vote.
-    fn seats(&self, seats: &[Seat]) -> Seats {
+    pub(crate) fn seats(&self, seats: &[Seat]) -> Seats {
         let seat = |seat: &Seat| Some((public_key(&seat.consensus_key)?, seat.validator));
         let validators: BTreeMap<_, _> = seats.iter().filter_map(seat).collect();
         let keys = Set::from_iter_dedup(validators.keys().cloned());

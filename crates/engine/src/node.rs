@@ -28,7 +28,7 @@ use commonware_runtime::{
 use commonware_storage::{Context as StorageContext, archive::prunable, translator::EightCap};
 use commonware_utils::channel::{mpsc, watch};
 use rand_core::{CryptoRng, Rng};
-use soma_protocol::{Address, BlockInfo, Genesis, Hash, Memory};
+use soma_protocol::{Address, BlockInfo, Genesis, Hash, Memory, committee};
 use soma_store::{
     History, State, StoreError, Tip,
     database::{self, Databases},
@@ -40,7 +40,7 @@ use crate::{
     EngineError, Pool, Sink,
     application::{Application, Core, Deviation, Pacer, Rules, authenticate, finalized_block},
     block::{Block, hash},
-    committees::{Calendar, Committees},
+    committees::{Calendar, Committees, digest_of},
     epochs::Epochs,
     gate, gossip,
     network::{Roster, public_key},
@@ -287,10 +287,15 @@ pub(crate) fn rules<E: Spawner + StorageContext>(
     let chain = genesis.chain_id();
     let (leader, proposer) = first_validator(genesis)?;
     let empty = database::empty::<E>();
+    let genesis_changes = genesis.state()?;
+    let mut memory = Memory::default();
+    memory.apply(&genesis_changes);
+    let seats = digest_of(&committee(&memory).seats);
+    let timestamp_ms = genesis.timestamp_ms;
     Ok(Rules {
         chain,
-        genesis: Block::genesis(chain, leader, proposer, genesis.timestamp_ms, empty),
-        genesis_changes: genesis.state()?,
+        genesis: Block::genesis(chain, leader, proposer, timestamp_ms, empty, seats),
+        genesis_changes,
         deviation,
     })
 }
