@@ -60,6 +60,8 @@ pub enum Deviation {
     Bug(Distortion),
     /// It proposes blocks that no rule leads to, and judges others by the rules.
     Lies(Distortion),
+    /// It forges what it gives to those who join.
+    Forges,
 }
 
 impl std::fmt::Debug for Deviation {
@@ -68,6 +70,7 @@ impl std::fmt::Debug for Deviation {
             Self::None => "None",
             Self::Bug(_) => "Bug",
             Self::Lies(_) => "Lies",
+            Self::Forges => "Forges",
         })
     }
 }

@@ -139,6 +139,12 @@ impl Committees {
         *registered = keys.collect();
     }
 
+    /// Holds a committee that is known from elsewhere.
+    pub(crate) fn hold(&self, epoch: u64, seats: Arc<Seats>) {
+        let mut known = self.0.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.insert(epoch, seats);
+    }
+
     /// The calendar that they follow.
     pub(crate) fn calendar(&self) -> Calendar {
         self.0.calendar

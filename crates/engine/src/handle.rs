@@ -17,13 +17,13 @@ use soma_store::{Folder, History, State, Tip};
 use tokio::sync::{Notify, mpsc as queue, watch};
 
 use crate::{
-    Config, EngineError, Gossip, Heard, Pool, Sink,
+    Config, EngineError, Gossip, Heard, Joined, KEEP_BLOCKS_MIN, Pool, Sink,
     application::Deviation,
     committees::Calendar,
     failure, gossip,
     network::{self, Directory},
     node,
-    parts::Timing,
+    parts::{SECTION_BLOCKS, Timing},
 };
 
 const WORKER_THREADS: usize = 2;
@@ -33,6 +33,7 @@ pub(crate) const PREFIX: &str = "soma";
 /// A running node. Dropping it stops the node and waits until its threads have ended.
 pub struct Handle {
     state: Arc<State>,
+    joined: Option<Joined>,
     history: Arc<History>,
     work: Arc<Notify>,
     stop: Arc<Notify>,
@@ -67,6 +68,11 @@ impl Handle {
     /// The last final block.
     pub fn tip(&self) -> Tip {
         self.state.tip()
+    }
+
+    /// What was taken over from the peers when this node started, if it joined then.
+    pub fn joined(&self) -> Option<Joined> {
+        self.joined
     }
 
     /// Everything that is final, for questions about the past. It may be a block behind
@@ -143,6 +149,7 @@ impl Drop for Handle {
 /// What the engine's thread hands back once the node runs.
 struct Running {
     state: Arc<State>,
+    joined: Option<Joined>,
     metrics: Box<dyn Fn() -> String + Send + Sync>,
 }
 
@@ -204,10 +211,15 @@ pub fn start(
             reason: error.to_string(),
         })?;
     match running.recv() {
-        Ok(Ok(Running { state, metrics })) => {
+        Ok(Ok(Running {
+            state,
+            joined,
+            metrics,
+        })) => {
             drop(running);
             Ok(Handle {
                 state,
+                joined,
                 history,
                 work,
                 stop,
@@ -292,11 +304,18 @@ impl Job {
             work: self.work,
             history: self.history,
             gossip: self.gossip,
+            join: self.config.join,
+            keep_blocks: self
+                .config
+                .keep_blocks
+                .map(|keep| keep.max(KEEP_BLOCKS_MIN)),
+            section_blocks: SECTION_BLOCKS,
         };
         let mut node = Box::pin(node::start(context, config, links)).await?;
         let metrics = Box::new(move || metrics.encode());
         let _ = running.send(Ok(Running {
             state: Arc::clone(&node.state),
+            joined: node.joined,
             metrics,
         }));
         tokio::select! {

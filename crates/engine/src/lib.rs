@@ -8,14 +8,18 @@ mod application;
 mod block;
 mod committees;
 mod epochs;
+mod exchange;
 mod failure;
 mod gate;
 mod gossip;
 mod handle;
+mod handover;
+mod join;
 mod network;
 mod node;
 mod parts;
 mod recorder;
+mod serving;
 mod verify;
 
 use std::{net::SocketAddr, path::PathBuf};
@@ -30,6 +34,7 @@ pub use block::{BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX};
 pub use committees::EPOCH_BLOCKS;
 pub use gossip::{GOSSIP_BYTES_MAX, GOSSIP_WAITING_MAX, Gossip, Heard};
 pub use handle::{Handle, start};
+pub use join::{Join, Joined, Joining};
 pub use network::{PEERS_MAX, PeerAddress};
 pub use soma_store::history::FinalizedBlock;
 pub use verify::{Verified, verify_store};
@@ -86,6 +91,12 @@ pub trait Sink: Send + Sync + 'static {
     /// Takes a block that is final, durable, and in the history. Called in the order of heights, at
     /// least once for each block: after a crash the last ones come again.
     fn finalized(&self, block: FinalizedBlock);
+
+    /// Hears how far a join has come, often.
+    fn joining(&self, _: Joining) {}
+
+    /// Hears that a join is done: the next final block is the one after it.
+    fn joined(&self, _: &Joined) {}
 }
 
 /// The secret half of a validator's consensus key: an ed25519 seed. It is never printed.
@@ -136,7 +147,14 @@ pub struct Config {
     /// The most time between two blocks while there is none, in milliseconds. With more than one
     /// validator it is a second at most, so that an absent one is noticed soon.
     pub idle_block_ms: u64,
+    /// How it comes to the state if it has no blocks.
+    pub join: Join,
+    /// How many blocks it keeps, [`KEEP_BLOCKS_MIN`] at least; all of them if `None`.
+    pub keep_blocks: Option<u64>,
 }
+
+/// The fewest blocks that a node keeps: those who join meanwhile need them.
+pub const KEEP_BLOCKS_MIN: u64 = parts::SNAPSHOT_EPOCHS * EPOCH_BLOCKS;
 
 /// Why a node cannot start, or cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -212,6 +230,12 @@ pub enum EngineError {
     HistoryMismatch {
         /// Where.
         height: u64,
+    },
+    /// A join has begun, and nobody gives what it needs.
+    #[error("the state cannot be taken over from the peers: {reason}")]
+    NoSnapshot {
+        /// Why not.
+        reason: String,
     },
     /// The disk is full or failing. The node can be started again once there is room.
     #[error("the disk takes no more: {reason}; nothing that was final is lost")]

@@ -39,8 +39,8 @@ use crate::{
 /// How many nodes one node talks to, itself included. Mailboxes are allocated for all of them.
 pub const PEERS_MAX: usize = 128;
 const PEERS: NonZeroUsize = NZUsize!(PEERS_MAX);
-/// The largest committee: bounds certificates.
-const SEATS_MAX: NonZeroU32 = NZU32!(64);
+/// The largest committee, as in [`SEATS_MAX`](crate::parts::SEATS_MAX).
+const SEATS: NonZeroU32 = NZU32!(64);
 const SYNCHRONY_BOUND: Duration = Duration::from_secs(5);
 const HANDSHAKE_AGE_MAX: Duration = Duration::from_secs(10);
 
@@ -225,7 +225,7 @@ pub(crate) fn connect(
         namespace,
         listen,
         PEERS,
-        message_bytes_max(SEATS_MAX),
+        message_bytes_max(SEATS),
         NZUsize!(256),
     );
     config.tracked_peer_sets = NZUsize!(1);
@@ -246,6 +246,7 @@ pub(crate) fn connect(
         block_requests: channel(3),
         blocks: channel(4),
         gossip: network.register(5, GOSSIP_QUOTA),
+        exchange: network.register(6, QUOTA),
     };
     network.start();
     links

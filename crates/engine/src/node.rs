@@ -3,14 +3,16 @@
 //! The simulator and the binary start the same function. It assumes that nobody else uses the
 //! storage under its prefix; simulated nodes share one storage and differ in the prefix.
 
-use std::{collections::BTreeMap, future::poll_fn, sync::Arc, task::Poll};
+use std::{collections::BTreeMap, future::poll_fn, num::NonZeroU64, sync::Arc, task::Poll};
 
 use commonware_broadcast::buffered;
 use commonware_codec::CodecShared;
 use commonware_consensus::{
     Reporters,
-    marshal::{Identifier, core::Actor as Marshal, resolver::p2p as backfill, standard::Deferred},
-    simplex::{scheme::ed25519::Scheme, types::Finalization},
+    marshal::{
+        Identifier, Start, core::Actor as Marshal, resolver::p2p as backfill, standard::Deferred,
+    },
+    simplex::scheme::ed25519::Scheme,
     types::{FixedEpocher, Height},
 };
 use commonware_cryptography::{
@@ -25,12 +27,16 @@ use commonware_parallel::Sequential;
 use commonware_runtime::{
     Clock, Handle as Task, Metrics, Network, Spawner, Storage, buffer::paged::CacheRef,
 };
-use commonware_storage::{Context as StorageContext, archive::prunable, translator::EightCap};
+use commonware_storage::{
+    Context as StorageContext,
+    archive::{Archive as _, prunable},
+    translator::EightCap,
+};
 use commonware_utils::channel::{mpsc, watch};
 use rand_core::{CryptoRng, Rng};
-use soma_protocol::{Address, BlockInfo, Genesis, Hash, Memory, committee};
+use soma_protocol::{Address, BlockInfo, ConsensusKey, Genesis, Hash, Memory, committee};
 use soma_store::{
-    History, State, StoreError, Tip,
+    History, State, Tip,
     database::{self, Databases},
     history::FinalizedBlock,
 };
@@ -42,10 +48,13 @@ use crate::{
     block::{Block, hash},
     committees::{Calendar, Committees, digest_of},
     epochs::Epochs,
-    gate, gossip,
-    network::{Roster, public_key},
+    exchange, gate, gossip,
+    handover::{Certificate, Handovers, Walk},
+    join::{Join, Joined, Joiner, Mark},
+    network::{Roster, bytes_of, public_key},
     parts::{self, Mailbox, NoStateSync, Timing, Variant},
     recorder::{Receipts, Recorder},
+    serving::Serving,
 };
 
 /// How many blocks the history is rebuilt by in one write.
@@ -76,6 +85,12 @@ pub struct Config {
     pub history: Arc<History>,
     /// What is said between nodes.
     pub gossip: gossip::Ends,
+    /// How it comes to the state if it has no blocks.
+    pub join: Join,
+    /// How many blocks it keeps; all if `None`.
+    pub keep_blocks: Option<u64>,
+    /// How many of them share a file.
+    pub section_blocks: NonZeroU64,
 }
 
 /// The network a node talks on: a sender and a receiver for each channel.
@@ -97,6 +112,8 @@ pub struct Links<P, B, S, R> {
     pub blocks: (S, R),
     /// Gossip.
     pub gossip: (S, R),
+    /// What those ask who join, and answers.
+    pub exchange: (S, R),
 }
 
 /// A node that runs.
@@ -104,8 +121,10 @@ pub struct Links<P, B, S, R> {
 pub struct Node {
     /// The state after the last final block.
     pub state: Arc<State>,
+    /// What was taken over from peers in this start.
+    pub joined: Option<Joined>,
     consensus: Task<()>,
-    recorder: Task<Result<(), StoreError>>,
+    recorder: Task<Result<(), EngineError>>,
 }
 
 impl Node {
@@ -118,7 +137,7 @@ impl Node {
             biased;
             _ = &mut self.consensus => stopped("consensus"),
             result = &mut self.recorder => match result {
-                Ok(Err(error)) => EngineError::Store(error),
+                Ok(Err(error)) => error,
                 _ => stopped("the history's writer"),
             },
         }
@@ -134,7 +153,7 @@ impl Node {
 pub async fn start<E, P, B, S, R>(
     context: E,
     config: Config,
-    links: Links<P, B, S, R>,
+    mut links: Links<P, B, S, R>,
 ) -> Result<Node, EngineError>
 where
     E: Rng + CryptoRng + Spawner + Storage + Clock + Metrics + Network,
@@ -162,10 +181,28 @@ where
         parts::broadcast(me, links.peers.clone()),
     );
     broadcaster.start(links.blocks);
-    config.gossip.start(context.child("gossip"), links.gossip);
 
+    let server = Arc::new(SetOnce::new());
+    let asking = exchange::start(
+        context.child("exchange"),
+        links.exchange,
+        Arc::clone(&server),
+    );
+    let handovers = Arc::new(Handovers::open(&context, prefix, &page_cache).await?);
+    let joiner = Joiner {
+        context: &context,
+        prefix,
+        page_cache: &page_cache,
+        core: &core,
+        asking,
+        sink: Arc::clone(&config.sink),
+        history,
+        handovers: &handovers,
+    };
+    let (begin, joined) = begin(joiner, &config, &mut links.peers).await?;
     let (marshal, stateful, ordered, executed) =
-        ordering(&context, prefix, &page_cache, &core).await?;
+        ordering(&context, &config, &page_cache, &core, begin).await?;
+    config.gossip.start(context.child("gossip"), links.gossip);
 
     // Asked for before the first block can be delivered, so answered before it is applied: the
     // application holds every block back until the state is loaded.
@@ -175,15 +212,26 @@ where
     let reporters = Reporters::from((executed.clone(), Receipts(receipt_sender)));
     marshal.start(reporters, proposed, fetcher);
     stateful.start();
-    let state = Arc::new(load(&core, &databases.await, &ordered).await?);
+    let databases = databases.await;
+    let state = Arc::new(load(&core, &databases, &ordered).await?);
     rebuild(&core, &ordered, history, &state).await?;
     state.read(|memory, tip| committees.learn(memory, tip.height));
     let _ = core.state.set(Arc::clone(&state));
     open.open();
+    let _ = server.set(Serving {
+        calendar: committees.calendar(),
+        ordered: ordered.clone(),
+        databases,
+        state: Arc::clone(&state),
+        history: Arc::clone(history),
+        handovers: Arc::clone(&handovers),
+        forges: matches!(config.deviation, Deviation::Forges),
+    });
 
     let recorder = Recorder::new(
-        (Arc::clone(history), config.sink),
+        (Arc::clone(history), config.sink, config.keep_blocks),
         (Arc::clone(&state), committees.clone()),
+        (ordered.clone(), handovers),
         blocks,
         receipts,
     )?;
@@ -213,10 +261,75 @@ where
     let mut node = Node {
         consensus: epochs.start(state.tip().height, recorded.clone(), channels),
         state,
+        joined,
         recorder,
     };
     repeat(&mut node, &ordered, recorded).await?;
     Ok(node)
+}
+
+/// Final blocks and their certificates, as they are on disk.
+pub(crate) struct Archives<E: StorageContext> {
+    pub(crate) certificates: prunable::Archive<EightCap, E, Digest, Certificate>,
+    pub(crate) blocks: prunable::Archive<EightCap, E, Digest, Arc<Block>>,
+}
+
+/// Where the ordering of blocks begins.
+struct Begin<E: StorageContext> {
+    archives: Archives<E>,
+    /// The block that was taken over with its state.
+    floor: Option<(u64, Certificate)>,
+}
+
+/// Opens what is on disk, and joins the network if that is wanted and there is something to join.
+async fn begin<E>(
+    joiner: Joiner<'_, E>,
+    config: &Config,
+    roster: &mut impl Roster,
+) -> Result<(Begin<E>, Option<Joined>), EngineError>
+where
+    E: CryptoRng + Spawner + StorageContext,
+{
+    let (context, prefix, page_cache) = (joiner.context, joiner.prefix, joiner.page_cache);
+    let (core, handovers) = (joiner.core, joiner.handovers);
+    let section = config.section_blocks;
+    let codec = Scheme::certificate_codec_config_unbounded();
+    let certificates = archive(context, prefix, "certificates", page_cache, section, codec);
+    let blocks = archive(context, prefix, "blocks", page_cache, section, ());
+    let archives = Archives {
+        certificates: certificates.await?,
+        blocks: blocks.await?,
+    };
+    let mark = Mark::open(context, prefix).await?;
+    let begun = mark.read().is_some_and(|marked| marked.floor.is_none());
+    let is_new = archives.blocks.last_index().is_none_or(|last| last == 0);
+    let genesis = committee(&genesis_state(&core.rules));
+    let me = ConsensusKey(bytes_of(&config.key.public_key()));
+    let founds = genesis.seats.iter().any(|seat| seat.consensus_key == me);
+    let wanted = match config.join {
+        Join::Auto => is_new && !founds,
+        Join::State => true,
+        Join::Replay => false,
+    };
+    let (mark, archives, joined) = if begun || wanted {
+        core.committees.learn(&genesis_state(&core.rules), 0);
+        let others = core.committees.registered();
+        roster.track(0, core.committees.voters(0), others);
+        joiner.run(config.join, mark, archives).await?
+    } else {
+        (mark, archives, None)
+    };
+    let floor = mark.read().and_then(|marked| marked.floor.clone());
+    if let Some((height, _)) = &floor {
+        // Its certificate is checked once more, with the committee that the handovers lead to.
+        let mut walk = Walk::new(core.committees.clone(), &genesis.seats);
+        walk.along(context.child("walk"), handovers).await?;
+        let epoch = core.committees.calendar().epoch_of(*height);
+        if let Some(seats) = walk.of(epoch) {
+            core.committees.hold(epoch, seats);
+        }
+    }
+    Ok((Begin { archives, floor }, joined))
 }
 
 /// What puts blocks in order: the actor, and how it is asked.
@@ -224,7 +337,7 @@ type Ordering<E> = Marshal<
     E,
     Variant,
     Committees,
-    prunable::Archive<EightCap, E, Digest, Finalization<Scheme, Digest>>,
+    prunable::Archive<EightCap, E, Digest, Certificate>,
     prunable::Archive<EightCap, E, Digest, Arc<Block>>,
     FixedEpocher,
     Sequential,
@@ -235,29 +348,42 @@ type Executed<E> = ExecutionMailbox<E, Application>;
 /// What executes them.
 type Executing<E> = Stateful<E, Application, Variant, NoStateSync, Sequential>;
 
-/// Opens what is on disk, and makes the parts that order and execute blocks.
+/// Makes the parts that order and execute blocks.
 async fn ordering<E>(
     context: &E,
-    prefix: &str,
+    config: &Config,
     page_cache: &CacheRef,
     core: &Arc<Core>,
+    begin: Begin<E>,
 ) -> Result<(Ordering<E>, Executing<E>, Mailbox, Executed<E>), EngineError>
 where
     E: Rng + CryptoRng + Spawner + Storage + Clock + Metrics + Network,
 {
-    let codec = Scheme::certificate_codec_config_unbounded();
-    let certificates = archive(context, prefix, "certificates", page_cache, codec).await?;
-    let stored = archive(context, prefix, "blocks", page_cache, ()).await?;
+    let prefix = config.prefix.as_str();
+    let Begin { archives, floor } = begin;
     let plan = SyncPlan::init(context.child("plan"), prefix).await;
-    let (genesis, committees) = (&core.rules.genesis, core.committees.clone());
-    let settings = parts::marshal(prefix, page_cache, committees, &plan, genesis);
+    let executed = plan.completed().map(Height::get);
+    // Once it has been gone on from, it is like any other block.
+    let floor = floor.filter(|(height, _)| executed.is_none_or(|executed| executed < *height));
+    let start = floor.map_or_else(
+        || {
+            let genesis = &core.rules.genesis;
+            Start::Genesis(Digested::precomputed(genesis.clone(), genesis.digest()))
+        },
+        |(_, certificate)| Start::Floor(certificate),
+    );
+    let settings = parts::marshal(prefix, page_cache, core.committees.clone(), start);
     let context_of_order = context.child("marshal");
+    let Archives {
+        certificates,
+        blocks,
+    } = archives;
     let (marshal, ordered, floor) =
-        Marshal::init(context_of_order, certificates, stored, settings).await;
+        Marshal::init(context_of_order, certificates, blocks, settings).await;
     let order = (ordered.clone(), floor);
     let (stateful, executed) = Stateful::new(
         context.child("stateful"),
-        parts::stateful(prefix, page_cache, core, order, plan),
+        parts::stateful(prefix, page_cache, core, order, plan, config.keep_blocks),
     );
     Ok((marshal, stateful, ordered, executed))
 }
@@ -321,9 +447,10 @@ pub(crate) async fn archive<E: StorageContext, V: CodecShared>(
     prefix: &str,
     name: &'static str,
     page_cache: &CacheRef,
+    section: NonZeroU64,
     codec: V::Cfg,
 ) -> Result<prunable::Archive<EightCap, E, Digest, V>, EngineError> {
-    let config = parts::archive(prefix, name, page_cache, codec);
+    let config = parts::archive(prefix, name, page_cache, section, codec);
     let archive = prunable::Archive::init(context.child(name), config).await;
     archive.map_err(|error| EngineError::Stopped {
         reason: error.to_string(),
@@ -384,6 +511,11 @@ async fn rebuild(
     let recorded = history.height()?;
     if recorded >= tip.height {
         return Ok(());
+    }
+    if stored_block(ordered, 1).await.is_err() {
+        // The first blocks were pruned, or never came: what is lost is lost.
+        tracing::warn!(from = tip.height, "the history begins anew");
+        return Ok(history.begin_after(tip.height, history.last_event()?)?);
     }
     tracing::info!(from = recorded, to = tip.height, "rebuilding the history");
     let mut memory = genesis_state(&core.rules);

@@ -12,7 +12,7 @@ use std::{
 use commonware_broadcast::buffered;
 use commonware_consensus::{
     marshal::{
-        self,
+        self, Start,
         core::{Floor as MarshalFloor, Mailbox as MarshalMailbox},
         resolver::p2p as backfill,
         standard::{Deferred, Standard},
@@ -26,13 +26,13 @@ use commonware_consensus::{
     types::{Epoch, FixedEpocher, ViewDelta},
 };
 use commonware_cryptography::{
-    Digested, Digestible as _,
+    Digested,
     blake3::{Blake3, Digest},
     certificate::Scheme as _,
     ed25519::PublicKey,
 };
 use commonware_glue::stateful::{
-    Config as StatefulConfig, SyncPlan,
+    Config as StatefulConfig, PruneConfig, SyncPlan,
     db::{AttachableResolver, Shared, SyncEngineConfig},
 };
 use commonware_p2p::{Blocker, Provider, max_message_size, utils::mux::prefixed};
@@ -61,6 +61,15 @@ const BUFFER: NonZeroUsize = NZUsize!(1 << 16);
 const PAGE_BYTES: NonZeroU16 = NZU16!(4_084);
 const PAGES: NonZeroUsize = NZUsize!(2_048);
 const ITEMS_PER_SECTION: NonZeroU64 = NZU64!(4_096);
+/// How many final blocks share a file. All files are open, so there must not be too many; a file is
+/// pruned as a whole.
+pub(crate) const SECTION_BLOCKS: NonZeroU64 = NZU64!(1 << 15);
+/// The largest committee: bounds certificates.
+pub(crate) const SEATS_MAX: usize = 64;
+/// The longest answer of one node to another: a block with what is around it.
+pub(crate) const ANSWER_BYTES_MAX: usize = 5 << 18;
+/// How many epochs of changes to the state are kept for those who join.
+pub(crate) const SNAPSHOT_EPOCHS: u64 = 8;
 const UNACKNOWLEDGED_MAX: NonZeroUsize = NZUsize!(16);
 const VIEWS_KEPT: ViewDelta = ViewDelta::new(256);
 const MISSING_PER_FETCH: NonZeroUsize = NZUsize!(64);
@@ -136,6 +145,7 @@ pub fn message_bytes_max(validators: NonZeroU32) -> u32 {
         prefixed(simplex::max_payload_size::<Scheme, Digest>(validators)),
         marshal::max_payload_size::<Variant, Scheme>(validators, &()),
         GOSSIP_BYTES_MAX,
+        ANSWER_BYTES_MAX,
     ])
 }
 
@@ -173,11 +183,12 @@ pub(crate) fn broadcast<P: Provider<PublicKey = PublicKey>>(
     }
 }
 
-/// Keeping final blocks or their certificates. Nothing is pruned.
+/// Keeping final things by number, so many of them in one file.
 pub(crate) fn archive<C>(
     prefix: &str,
     name: &str,
     page_cache: &CacheRef,
+    items_per_section: NonZeroU64,
     codec_config: C,
 ) -> prunable::Config<EightCap, C> {
     prunable::Config {
@@ -188,7 +199,7 @@ pub(crate) fn archive<C>(
         value_partition: format!("{prefix}-{name}-values"),
         compression: None,
         codec_config,
-        items_per_section: ITEMS_PER_SECTION,
+        items_per_section,
         key_write_buffer: BUFFER,
         value_write_buffer: BUFFER,
         replay_buffer: BUFFER,
@@ -199,18 +210,16 @@ type MarshalConfig =
     marshal::Config<Committees, FixedEpocher, Sequential, Block, Digested<Block>, Digest>;
 
 /// Putting final blocks in order.
-pub(crate) fn marshal<E: StorageContext>(
+pub(crate) fn marshal(
     prefix: &str,
     page_cache: &CacheRef,
     committees: Committees,
-    plan: &SyncPlan<E, Scheme, Variant>,
-    genesis: &Block,
+    start: Start<Scheme, Digest, Digested<Block>>,
 ) -> MarshalConfig {
-    let genesis = Digested::precomputed(genesis.clone(), genesis.digest());
     marshal::Config {
         epocher: committees.calendar().epocher(),
         provider: committees,
-        start: plan.marshal_start(genesis),
+        start,
         partition_prefix: prefix.into(),
         mailbox_size: MAILBOX,
         view_retention: VIEWS_KEPT,
@@ -233,6 +242,7 @@ pub(crate) fn stateful<E: Spawner + StorageContext>(
     core: &Arc<Core>,
     marshal: (Mailbox, MarshalFloor),
     plan: SyncPlan<E, Scheme, Variant>,
+    keep_blocks: Option<u64>,
 ) -> StatefulConfig<E, Application, Variant, NoStateSync, Sequential> {
     StatefulConfig {
         application: Application::new(Arc::clone(core)),
@@ -247,8 +257,20 @@ pub(crate) fn stateful<E: Spawner + StorageContext>(
             apply_batch_size: NZU64!(1_024),
             max_outstanding_requests: NZUsize!(8),
         },
-        prune_config: None,
+        prune_config: keep_blocks.map(|keep| prune(core, keep)),
         strategy: Sequential,
+    }
+}
+
+/// Forgetting blocks, and the changes to the state that are superseded.
+fn prune(core: &Core, keep_blocks: u64) -> PruneConfig {
+    let epoch = core.committees.calendar().last_of(0) + 1;
+    let blocks = |count: u64| usize::try_from(count).unwrap_or(usize::MAX / 2);
+    let snapshots = epoch * SNAPSHOT_EPOCHS;
+    PruneConfig {
+        maintenance_interval: NonZeroUsize::new(blocks(epoch)).unwrap_or(NonZeroUsize::MIN),
+        retained_marshal_blocks: blocks(keep_blocks.max(snapshots)),
+        retained_qmdb_blocks: blocks(snapshots),
     }
 }
 
@@ -300,15 +322,15 @@ where
     }
 }
 
-/// Where a joining node would fetch the state from: nowhere. It executes every block instead.
-///
-/// The engine's own exchange of state between peers takes values of one fixed size only.
+/// Where the engine's execution would fetch the state from: nowhere. A node joins before it starts, see
+/// [`join`](crate::join), because the engine's own exchange of state takes values of one fixed size
+/// only and executes blocks before it gives out the database.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NoStateSync;
 
 /// State was asked for although no node offers it.
 #[derive(Debug, thiserror::Error)]
-#[error("no node offers its state")]
+#[error("the state is fetched before the engine starts")]
 pub(crate) struct NoState;
 
 impl Source for NoStateSync {

@@ -8,7 +8,9 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use commonware_actor::Feedback;
+use commonware_consensus::types::Height;
 use commonware_consensus::{Heightable as _, Reporter, marshal::Update};
+use commonware_storage::Context as StorageContext;
 use commonware_utils::{
     Acknowledgement as _,
     acknowledgement::Exact,
@@ -17,12 +19,22 @@ use commonware_utils::{
         watch,
     },
 };
+use soma_protocol::committee_at;
 use soma_store::{History, State, StoreError, history::FinalizedBlock};
 
-use crate::{Sink, block::Block, committees::Committees};
+use crate::{
+    EngineError, Sink,
+    block::Block,
+    committees::{Committees, digest_of},
+    handover::Handovers,
+    parts::Mailbox,
+    serving::handover_at,
+};
 
 /// The most blocks written to the history in one transaction.
 const BLOCKS_PER_WRITE: usize = 64;
+/// The least and the most blocks that are pruned from it in one transaction.
+const BLOCKS_PER_PRUNING: std::ops::Range<u64> = 64..256;
 
 /// Receives the engine's receipts, which are signed off once the block is in the history.
 #[derive(Clone)]
@@ -43,8 +55,11 @@ impl Reporter for Receipts {
 }
 
 /// The task that writes the history.
-pub(crate) struct Recorder {
+pub(crate) struct Recorder<E: StorageContext> {
     history: Arc<History>,
+    keep_blocks: Option<u64>,
+    ordered: Mailbox,
+    handovers: Arc<Handovers<E>>,
     state: Arc<State>,
     committees: Committees,
     sink: Arc<dyn Sink>,
@@ -53,16 +68,20 @@ pub(crate) struct Recorder {
     height: watch::Sender<u64>,
 }
 
-impl Recorder {
+impl<E: StorageContext> Recorder<E> {
     pub(crate) fn new(
-        (history, sink): (Arc<History>, Arc<dyn Sink>),
+        (history, sink, keep_blocks): (Arc<History>, Arc<dyn Sink>, Option<u64>),
         (state, committees): (Arc<State>, Committees),
+        (ordered, handovers): (Mailbox, Arc<Handovers<E>>),
         blocks: UnboundedReceiver<FinalizedBlock>,
         receipts: UnboundedReceiver<(u64, Exact)>,
     ) -> Result<Self, StoreError> {
         let (height, _) = watch::channel(history.height()?);
         Ok(Self {
             history,
+            keep_blocks,
+            ordered,
+            handovers,
             state,
             committees,
             sink,
@@ -80,9 +99,8 @@ impl Recorder {
     /// Runs until the node stops.
     ///
     /// # Errors
-    /// [`StoreError`] when the history cannot be written; nothing that was not written has been
-    /// acknowledged.
-    pub(crate) async fn run(mut self) -> Result<(), StoreError> {
+    /// [`EngineError`] when the disk refuses; nothing that was not written has been acknowledged.
+    pub(crate) async fn run(mut self) -> Result<(), EngineError> {
         let mut open: VecDeque<(u64, Exact)> = VecDeque::new();
         let mut batch = Vec::new();
         loop {
@@ -93,12 +111,12 @@ impl Recorder {
                         return Ok(());
                     }
                     self.history.append(&batch)?;
-                    for block in batch.drain(..) {
+                    for block in std::mem::take(&mut batch) {
                         let reached = block.height;
                         self.sink.finalized(block);
                         let calendar = self.committees.calendar();
                         if calendar.epoch_of(reached + 1) > calendar.epoch_of(reached) {
-                            self.state.read(|state, _| self.committees.learn(state, reached));
+                            self.turn(reached).await?;
                         }
                         self.height.send_if_modified(|height| {
                             std::mem::replace(height, reached.max(*height)) < reached
@@ -116,6 +134,42 @@ impl Recorder {
                     receipt.acknowledge();
                 }
             }
+            self.prune(height)?;
         }
+    }
+
+    /// An epoch of the engine ends with this block.
+    async fn turn(&self, reached: u64) -> Result<(), EngineError> {
+        self.state
+            .read(|state, _| self.committees.learn(state, reached));
+        let epoch = self.committees.calendar().epoch_of(reached);
+        let decided = |height| {
+            let committee = self.state.read(|state, _| committee_at(state, height));
+            committee.map(|committee| digest_of(&committee.seats))
+        };
+        let before = self.committees.calendar().root_of(epoch);
+        if decided(before) != decided(reached) {
+            match handover_at(&self.ordered, &self.state, reached).await {
+                Some(handover) => self.handovers.keep(epoch, &handover).await?,
+                None => tracing::warn!(reached, "no certificate to hand over with"),
+            }
+        }
+        if let Some(keep) = self.keep_blocks {
+            self.ordered
+                .prune(Height::new(reached.saturating_sub(keep)));
+        }
+        Ok(())
+    }
+
+    /// Forgets what is older than it has to be, in few and small steps.
+    fn prune(&self, height: u64) -> Result<(), StoreError> {
+        let Some(keep) = self.keep_blocks else {
+            return Ok(());
+        };
+        let first = (height + 1).saturating_sub(keep);
+        if self.history.first()? + BLOCKS_PER_PRUNING.start <= first {
+            self.history.prune(first, BLOCKS_PER_PRUNING.end)?;
+        }
+        Ok(())
     }
 }

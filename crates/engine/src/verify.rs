@@ -27,7 +27,7 @@ use crate::{
     handle::PREFIX,
     network::private_key,
     node::{archive, genesis_state, replay, rules},
-    parts,
+    parts::{self, SECTION_BLOCKS},
 };
 
 /// What was found to be whole.
@@ -81,8 +81,16 @@ impl Check {
         let committees = Committees::new(genesis.chain_id(), nobody, Calendar::default());
         let page_cache = parts::page_cache();
         let codec = Scheme::certificate_codec_config_unbounded();
-        let certificates = archive(context, PREFIX, "certificates", &page_cache, codec).await?;
-        let blocks = archive(context, PREFIX, "blocks", &page_cache, ()).await?;
+        let certificates = archive(
+            context,
+            PREFIX,
+            "certificates",
+            &page_cache,
+            SECTION_BLOCKS,
+            codec,
+        )
+        .await?;
+        let blocks = archive(context, PREFIX, "blocks", &page_cache, SECTION_BLOCKS, ()).await?;
         let config = database::config(PREFIX, page_cache);
         let database = Qmdb::init(context.child("state"), config, None).await;
         let database = database.map_err(soma_store::StoreError::from)?;

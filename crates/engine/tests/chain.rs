@@ -19,7 +19,8 @@ use std::{
 
 use queue::{ALICE, BOB, Queue, address, genesis, transfer, validator};
 use soma_engine::{
-    Config, ConsensusSecret, EngineError, FinalizedBlock, Handle, Pool, Sink, start, verify_store,
+    Config, ConsensusSecret, EngineError, FinalizedBlock, Handle, Join, Pool, Sink, start,
+    verify_store,
 };
 use soma_protocol::{Amount, Hash, SignedTransaction, view};
 use soma_store::{StoreError, history::Subject};
@@ -39,6 +40,8 @@ fn config(dir: &Path, block_ms: u64, idle_block_ms: u64) -> Config {
         peers: Vec::new(),
         block_ms,
         idle_block_ms,
+        join: Join::Auto,
+        keep_blocks: None,
     }
 }
 

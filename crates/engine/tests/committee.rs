@@ -12,7 +12,7 @@ use std::{
 
 use queue::{ALICE, Queue, act, address, genesis, transfer, validator};
 use soma_engine::{
-    Config, ConsensusSecret, EPOCH_BLOCKS, FinalizedBlock, Handle, Peer, Pool, Sink, start,
+    Config, ConsensusSecret, EPOCH_BLOCKS, FinalizedBlock, Handle, Join, Peer, Pool, Sink, start,
 };
 use soma_protocol::{
     Action, Amount, Genesis, GenesisAccount, SecretKey, SignedTransaction, committee, view,
@@ -60,6 +60,8 @@ fn config(genesis: &Genesis, dir: &Path, node: u8, ports: &[SocketAddr]) -> Conf
             .collect(),
         block_ms: 5,
         idle_block_ms: 1_000,
+        join: Join::Auto,
+        keep_blocks: None,
     }
 }
 

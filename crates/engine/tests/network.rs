@@ -16,7 +16,7 @@ use std::{
 };
 
 use queue::{ALICE, Queue, address, genesis, transfer, validator};
-use soma_engine::{Config, ConsensusSecret, EPOCH_BLOCKS, Handle, Peer, Pool, Sink, start};
+use soma_engine::{Config, ConsensusSecret, EPOCH_BLOCKS, Handle, Join, Peer, Pool, Sink, start};
 use soma_protocol::view;
 
 const FOLDER: &str = "SOMA_TEST_FOLDER";
@@ -53,6 +53,8 @@ fn config(dir: &Path, node: u8, ports: &[u16]) -> Config {
             .collect(),
         block_ms: 5,
         idle_block_ms: 1_000,
+        join: Join::Auto,
+        keep_blocks: None,
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use soma_engine::{ConsensusSecret, Peer};
+use soma_engine::{ConsensusSecret, Join, Peer};
 use soma_model::KernelChoice;
 use soma_protocol::{Genesis, SecretKey};
 
@@ -41,6 +41,10 @@ pub struct NodeConfig {
     pub block_ms: u64,
     /// The most time between two blocks while nothing happens, in milliseconds.
     pub idle_block_ms: u64,
+    /// How it comes to the state if it has no blocks.
+    pub join: Join,
+    /// How many blocks it keeps; all of them if none.
+    pub keep_blocks: Option<u64>,
     /// How much the pool holds.
     pub pool: Limits,
     /// How much one client of the API may do.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 pub use soma_engine::Verified;
-use soma_engine::{ConsensusSecret, Peer};
+use soma_engine::{ConsensusSecret, Join, KEEP_BLOCKS_MIN, Peer};
 use soma_model::KernelChoice;
 use soma_protocol::{ConsensusKey, Genesis, SecretKey};
 use soma_sdk::keys::{KeyFolder, Protection};
@@ -48,6 +48,9 @@ pub struct Settings {
     /// How much the pool holds.
     #[serde(default)]
     pub pool: Limits,
+    /// Where the chain begins for this node.
+    #[serde(default)]
+    pub history: HistorySettings,
     /// The other nodes.
     #[serde(default)]
     pub peers: Vec<PeerSettings>,
@@ -59,6 +62,50 @@ fn block_ms() -> u64 {
 
 fn idle_block_ms() -> u64 {
     IDLE_BLOCK_MS
+}
+
+/// Where the chain begins for a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HistorySettings {
+    /// How many blocks it keeps; all of them if this is left out.
+    pub keep_blocks: Option<u64>,
+    /// How it comes to the state if it has no blocks.
+    pub join: Way,
+}
+
+/// How a node comes to the state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Way {
+    /// By its peers' state if it has no blocks and the chain is long, else by executing blocks.
+    #[default]
+    Auto,
+    /// By its peers' state, also if it is far behind.
+    State,
+    /// By executing all blocks.
+    Replay,
+}
+
+impl Way {
+    /// The word for it, as settings have it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::State => "state",
+            Self::Replay => "replay",
+        }
+    }
+}
+
+impl From<Way> for Join {
+    fn from(way: Way) -> Self {
+        match way {
+            Way::Auto => Self::Auto,
+            Way::State => Self::State,
+            Way::Replay => Self::Replay,
+        }
+    }
 }
 
 /// Another node, as settings name it.
@@ -84,6 +131,7 @@ impl Settings {
             audit_threads: 0,
             clients: ClientLimits::default(),
             pool: Limits::default(),
+            history: HistorySettings::default(),
             peers,
         }
     }
@@ -117,6 +165,12 @@ impl Settings {
             entries,
             per_account,
         } = self.pool;
+        let HistorySettings { keep_blocks, join } = self.history;
+        let keep_blocks = keep_blocks.map_or_else(
+            || "# keep_blocks = 100000".to_owned(),
+            |keep| format!("keep_blocks = {keep}"),
+        );
+        let join = join.word();
         let mut text = format!(
             "# Settings of a soma node; it reads them when it starts.\n\n\
              # Where the HTTP API listens. It speaks plain HTTP: for the outside, put a proxy with TLS in front of it.\n\
@@ -136,6 +190,10 @@ impl Settings {
              trust_proxy = {trust_proxy}\n\n\
              # How much waits for a block: bytes, transactions, transactions of one account.\n\
              [pool]\nbytes = {bytes}\nentries = {entries}\nper_account = {per_account}\n\n\
+             # How many blocks are kept, {KEEP_BLOCKS_MIN} at least; left out: all of them.\n\
+             [history]\n{keep_blocks}\n\
+             # How a node without blocks comes to the state: \"auto\", \"state\" (of its peers) or \"replay\" (of all blocks).\n\
+             join = \"{join}\"\n\n\
              # The other nodes: their key, where they listen (left out for a node that connects to this one), and their API.\n"
         );
         for PeerSettings { key, address, url } in &self.peers {
@@ -288,8 +346,18 @@ impl NodeFolder {
             audit_threads,
             clients,
             pool,
+            history,
             ref peers,
         } = self.settings;
+        if history
+            .keep_blocks
+            .is_some_and(|keep| keep < KEEP_BLOCKS_MIN)
+        {
+            return Err(NodeError::Settings {
+                path: settings_file(&self.dir),
+                reason: format!("keep_blocks is less than {KEEP_BLOCKS_MIN}"),
+            });
+        }
         let address = |peer: &PeerSettings| -> Result<Peer, NodeError> {
             let address = peer.address.as_deref().map(str::parse).transpose();
             Ok(Peer {
@@ -308,6 +376,8 @@ impl NodeFolder {
             peer_urls: peers.iter().filter_map(|peer| peer.url.clone()).collect(),
             block_ms,
             idle_block_ms,
+            join: history.join.into(),
+            keep_blocks: history.keep_blocks,
             pool,
             clients,
             kernel: KernelChoice::Auto,
@@ -367,7 +437,7 @@ fn write_text(path: &Path, text: &str) -> Result<(), NodeError> {
 mod tests {
     use soma_protocol::ConsensusKey;
 
-    use super::{PeerSettings, Settings};
+    use super::{PeerSettings, Settings, Way};
 
     fn settings(peers: Vec<PeerSettings>) -> Settings {
         let address = |port| format!("127.0.0.1:{port}").parse().unwrap();
@@ -384,6 +454,8 @@ mod tests {
         let mut written = settings(vec![peer(None), peer(Some("http://host:1"))]);
         written.clients.trust_proxy = true;
         written.pool.entries = 7;
+        written.history.keep_blocks = Some(5_000);
+        written.history.join = Way::Replay;
         assert_eq!(Settings::parse(&written.render()).unwrap(), written);
         let shortest = "api = \"127.0.0.1:1\"\nlisten = \"127.0.0.1:2\"\n[clients]\n";
         assert_eq!(Settings::parse(shortest).unwrap(), settings(Vec::new()));

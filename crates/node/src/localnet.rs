@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use soma_engine::ConsensusSecret;
+use soma_engine::{ConsensusSecret, Join};
 use soma_model::KernelChoice;
 use soma_protocol::{
     Address, Amount, ArchitectureSpec, ConsensusKey, Genesis, GenesisAccount, GenesisModel,
@@ -321,6 +321,8 @@ impl Localnet {
             peer_urls: Vec::new(),
             block_ms: BLOCK_MS,
             idle_block_ms: IDLE_BLOCK_MS,
+            join: Join::Auto,
+            keep_blocks: None,
             pool: Limits::default(),
             clients: ClientLimits::default(),
             kernel: KernelChoice::Auto,

@@ -399,6 +399,8 @@ fn open(config: NodeConfig, outbox: Outbox) -> Result<Shared, NodeError> {
         peers: config.peers,
         block_ms: config.block_ms,
         idle_block_ms: config.idle_block_ms,
+        join: config.join,
+        keep_blocks: config.keep_blocks,
     };
     let sink: Arc<dyn Sink> = Arc::clone(&follow) as Arc<dyn Sink>;
     let engine = soma_engine::start(engine_config, Arc::new(pool.clone()), sink)

@@ -21,12 +21,20 @@ pub enum Cheat {
     Withholds,
     /// It proposes blocks that no rule leads to.
     Lies,
+    /// It forges what it gives to those who join.
+    Forges,
 }
 
 impl Cheat {
     /// The cheat of a history.
     pub fn drawn(dice: &mut Dice) -> Self {
-        [Self::None, Self::Equivocates, Self::Withholds, Self::Lies][dice.index(4)]
+        [
+            Self::None,
+            Self::Equivocates,
+            Self::Withholds,
+            Self::Lies,
+            Self::Forges,
+        ][dice.index(5)]
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use soma_engine::{FinalizedBlock, Sink};
+use soma_engine::{FinalizedBlock, Joined, Sink};
 use soma_protocol::{BlockInfo, Genesis, Hash, Memory, execute, invariants, verify_batch};
 use soma_store::State;
 
@@ -23,6 +23,7 @@ struct Known {
     states: Vec<Option<Arc<State>>>,
     transactions: u64,
     accepted: u64,
+    joins: u64,
     violation: Option<Violation>,
 }
 
@@ -55,6 +56,7 @@ impl Witness {
             states: (0..nodes).map(|_| None).collect(),
             transactions: 0,
             accepted: 0,
+            joins: 0,
             violation: None,
         }))))
     }
@@ -76,6 +78,11 @@ impl Witness {
     /// The last block that each node called final.
     pub fn heights(&self) -> Vec<u64> {
         self.known().reported.clone()
+    }
+
+    /// How often a node took over the state of its peers.
+    pub fn joins(&self) -> u64 {
+        self.known().joins
     }
 
     /// Final blocks, transactions in them, and those of them that the rules accepted.
@@ -197,6 +204,19 @@ impl Sink for Eye {
         let mut known = self.witness.known();
         if let Err(violation) = known.look(self.node, &block) {
             known.violation.get_or_insert(violation);
+        }
+    }
+
+    fn joined(&self, joined: &Joined) {
+        let mut known = self.witness.known();
+        known.joins += 1;
+        let (node, height) = (self.node, joined.height);
+        known.reported[node] = height.max(known.reported[node]);
+        let expected = known.digests.get(&height);
+        if expected.is_none_or(|expected| *expected != joined.digest) {
+            known
+                .violation
+                .get_or_insert(Violation::Diverged { node, height });
         }
     }
 }

@@ -33,6 +33,10 @@ use crate::{
 const STEP_MS: u64 = 50;
 /// How long a healed network may take to go on, in milliseconds of its own time.
 const PATIENCE_MS: u64 = 240_000;
+/// How many blocks every other node keeps.
+const KEEP_BLOCKS: u64 = 120;
+/// How many blocks there may be when the node without a seat comes.
+const LATE: [u64; 4] = [0, 0, 10, 40];
 /// How many blocks it must make then.
 const PROOF_BLOCKS: u64 = 26;
 
@@ -43,6 +47,8 @@ pub struct Settings {
     pub seed: u64,
     /// Plants a bug that the checks must find.
     pub bug: bool,
+    /// The node without a seat comes once the others have made so many blocks; drawn if `None`.
+    pub late: Option<u64>,
 }
 
 /// What happened, if nothing was violated.
@@ -62,6 +68,8 @@ pub struct Report {
     pub disk_failures: u64,
     /// Times at which the whole network lost power.
     pub power_losses: u64,
+    /// Times at which a node took over the state of its peers.
+    pub joins: u64,
     /// What the cheat did.
     pub cheat: Cheat,
     /// A digest of all that happened: equal for equal seeds.
@@ -88,6 +96,7 @@ pub fn run(settings: Settings) -> Result<Report, Violation> {
         chain: genesis.chain_id(),
         witness: witness.clone(),
         identities,
+        late: settings.late.unwrap_or_else(|| LATE[dice.index(4)]),
         dice,
         life: 0,
         crashes: 0,
@@ -118,6 +127,7 @@ pub fn run(settings: Settings) -> Result<Report, Violation> {
         crashes: story.crashes,
         disk_failures: story.disk_failures,
         power_losses,
+        joins: witness.joins(),
         cheat,
         fingerprint: checkpoint.auditor().state(),
     })
@@ -136,6 +146,7 @@ fn identities(
         let deviation = match cheat {
             _ if settings.bug => Deviation::Bug(planted_bug()),
             Cheat::Lies if cheats => Deviation::Lies(lies(node)),
+            Cheat::Forges if cheats => Deviation::Forges,
             _ => Deviation::None,
         };
         let others: Vec<_> = (0..NODES).filter(|other| *other != node).collect();
@@ -155,6 +166,7 @@ fn identities(
             node,
             genesis: genesis.clone(),
             deviation,
+            keep_blocks: (node % 2 == 0).then_some(KEEP_BLOCKS),
             faces,
             skew_ms: i64::try_from(dice.within(0..400)).unwrap_or(0) - 200,
             witness: (!cheats).then(|| witness.clone()),
@@ -173,6 +185,8 @@ struct Story {
     witness: Witness,
     identities: Vec<Identity>,
     dice: Dice,
+    /// How many blocks there are when the node without a seat comes.
+    late: u64,
     life: u64,
     crashes: u64,
     disk_failures: u64,
@@ -275,16 +289,21 @@ impl Story {
             self.witness.stopped(node);
         }
         let mut stage = Stage {
-            context,
             oracle,
             noise,
             seats: (0..NODES).map(|_| Seat::Down { until_ms: 0 }).collect(),
+            context,
             healed_ms: 0,
             disks_ms: 0,
             wires,
         };
         stage.join(|_, _| true).await;
         stage
+    }
+
+    /// Whether it is too early for this node.
+    fn is_expected(&self, node: usize) -> bool {
+        node >= VALIDATORS && self.witness.counts().0 < self.late
     }
 
     /// Draws what goes wrong next.
@@ -348,7 +367,7 @@ impl Story {
                         stage.seats[node] = Seat::Down { until_ms };
                     }
                 }
-                Seat::Down { until_ms } if now >= *until_ms => {
+                Seat::Down { until_ms } if now >= *until_ms && !self.is_expected(node) => {
                     self.life += 1;
                     let identity = &self.identities[node];
                     let alive =
@@ -393,8 +412,22 @@ impl Story {
             .map(|one| one.witness.is_some())
             .collect();
         let healed = self.witness.heights().into_iter().max().unwrap_or(0);
+        let healed = healed.max(self.late);
         let began = now_ms(&stage.context);
+        // Who comes now loses power once more, most likely while it joins.
+        let newcomer = NODES - 1;
+        let mut stumbles = self.is_expected(newcomer).then(|| self.dice.within(1..40));
         loop {
+            if let Some(steps) = &mut stumbles
+                && matches!(stage.seats[newcomer], Seat::Up(_))
+            {
+                *steps -= 1;
+                if *steps == 0 {
+                    stumbles = None;
+                    let until_ms = now_ms(&stage.context) + 300;
+                    self.crash(stage, newcomer, until_ms);
+                }
+            }
             self.mend(stage).await;
             self.crowd(stage, cast);
             stage.context.sleep(Duration::from_millis(STEP_MS)).await;

@@ -88,7 +88,11 @@ fn play_network(arguments: &Network) -> ExitCode {
     // Nodes are made to panic, as they do when a disk fails; a violation is told below.
     std::panic::set_hook(Box::new(|_| {}));
     for seed in arguments.seed..arguments.seed.saturating_add(arguments.seeds) {
-        let settings = Settings { seed, bug };
+        let settings = Settings {
+            seed,
+            bug,
+            late: None,
+        };
         let report = match run(settings) {
             Ok(report) => report,
             Err(violation) => {
@@ -104,13 +108,14 @@ fn play_network(arguments: &Network) -> ExitCode {
         }
         println!(
             "seed {seed}: {} blocks, {} of {} transactions accepted, {} crashes, {} failures of \
-             disks, {} losses of power, cheat {:?}, {}",
+             disks, {} losses of power, {} joins, cheat {:?}, {}",
             report.blocks,
             report.accepted,
             report.transactions,
             report.crashes,
             report.disk_failures,
             report.power_losses,
+            report.joins,
             report.cheat,
             &report.fingerprint[..16.min(report.fingerprint.len())],
         );

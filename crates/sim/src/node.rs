@@ -1,6 +1,6 @@
 //! One simulated node: the function that the binary starts, on simulated wires and a simulated disk.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, num::NonZeroU64, sync::Arc};
 
 use commonware_cryptography::{Signer as _, ed25519::PublicKey};
 use commonware_p2p::{
@@ -12,7 +12,7 @@ use commonware_runtime::{
 };
 use commonware_utils::NZU64;
 use soma_engine::{
-    ConsensusSecret, EngineError, Sink,
+    ConsensusSecret, EngineError, Join, Sink,
     anywhere::{
         Calendar, Config, Deviation, GOSSIP_QUOTA, Links, QUOTA, Roster, Timing, private_key,
         queues, start,
@@ -35,9 +35,12 @@ fn calendar() -> Calendar {
     Calendar::of_blocks(NZU64!(12))
 }
 
+/// Files are short as well, so that blocks are really gone.
+const SECTION_BLOCKS: NonZeroU64 = NZU64!(24);
 const BLOCK_MS: u64 = 150;
 const IDLE_BLOCK_MS: u64 = 600;
-const CHANNELS: u64 = 6;
+const CHANNELS: u64 = 7;
+const GOSSIP: u64 = 5;
 
 /// The name of a node on the network.
 pub fn key_of(node: usize) -> PublicKey {
@@ -73,6 +76,8 @@ pub struct Identity {
     pub genesis: Genesis,
     /// How it departs from the rules.
     pub deviation: Deviation,
+    /// How many blocks it keeps.
+    pub keep_blocks: Option<u64>,
     /// Whom it talks to.
     pub faces: Faces,
     /// How far its clock is ahead.
@@ -124,6 +129,9 @@ impl Identity {
             work: Arc::clone(work),
             history: Arc::clone(&self.histories[face]),
             gossip,
+            join: Join::Auto,
+            keep_blocks: self.keep_blocks,
+            section_blocks: SECTION_BLOCKS,
         }
     }
 
@@ -146,7 +154,7 @@ impl Identity {
         let control = oracle.control(me.clone());
         let (mut first, mut second) = (Side::new(), Side::new());
         for channel in 0..CHANNELS {
-            let quota: Quota = if channel + 1 == CHANNELS {
+            let quota: Quota = if channel == GOSSIP {
                 GOSSIP_QUOTA
             } else {
                 QUOTA
@@ -229,6 +237,7 @@ fn links<S>(
         block_requests: next(),
         blocks: next(),
         gossip: next(),
+        exchange: next(),
     }
 }
 

@@ -5,7 +5,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use soma_sim::{Settings, run};
 
 fn play(seed: u64) -> soma_sim::Report {
-    let settings = Settings { seed, bug: false };
+    let settings = Settings {
+        seed,
+        bug: false,
+        late: None,
+    };
     run(settings).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"))
 }
 
@@ -21,7 +25,11 @@ fn with_all_faults_on_there_is_one_history_nothing_is_lost_and_it_goes_on() {
 #[test]
 fn a_planted_slip_is_found_within_a_hundred_seeds_and_found_again() {
     let found = (0..100).find_map(|seed| {
-        let settings = Settings { seed, bug: true };
+        let settings = Settings {
+            seed,
+            bug: true,
+            late: None,
+        };
         Some((settings, run(settings).err()?))
     });
     let (settings, violation) = found.unwrap();

@@ -1,8 +1,9 @@
 //! What happened, for questions about the past: blocks, transactions with their receipts, events.
 //!
 //! A redb file written once per finalized block, in one transaction, in order. It answers questions
-//! and decides nothing: deleting it loses nothing, because it is rebuilt by executing the blocks
-//! that the consensus engine keeps. Lists come newest first, in pages.
+//! and decides nothing: deleting it loses nothing that the blocks which the consensus engine keeps
+//! can give back by executing them. It may begin later than the chain: where a node joined, or where
+//! it was pruned. Lists come newest first, in pages.
 
 use std::{fs, io, ops::RangeBounds, path::Path};
 
@@ -28,6 +29,7 @@ const EVENTS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("events");
 const SUBJECTS: TableDefinition<'_, (u8, [u8; 32], u64), ()> = TableDefinition::new("subjects");
 
 const HEIGHT: &str = "height";
+const FIRST: &str = "first";
 const LAST_EVENT: &str = "last_event";
 
 /// A block that is final, with everything it did.
@@ -230,6 +232,56 @@ impl History {
             .map_or(0, |height| height.value()))
     }
 
+    /// The first block that it holds, or will hold: blocks below it were pruned, or never came.
+    pub fn first(&self) -> Result<u64, StoreError> {
+        let read = self.database.begin_read()?;
+        let first = read.open_table(META)?.get(FIRST)?;
+        Ok(first.map_or(1, |first| first.value()))
+    }
+
+    /// Forgets everything and goes on after this block, up to which so many events have happened.
+    ///
+    /// # Errors
+    /// [`StoreError::History`] when the disk refuses; then nothing was forgotten.
+    pub fn begin_after(&self, height: u64, last_event: u64) -> Result<(), StoreError> {
+        let write = self.database.begin_write()?;
+        write.delete_table(BLOCKS)?;
+        write.delete_table(DIGESTS)?;
+        write.delete_table(TRANSACTIONS)?;
+        write.delete_table(HASHES)?;
+        write.delete_table(SENDERS)?;
+        write.delete_table(EVENTS)?;
+        write.delete_table(SUBJECTS)?;
+        open_tables(&write)?;
+        let mut meta = write.open_table(META)?;
+        meta.insert(HEIGHT, height)?;
+        meta.insert(FIRST, height + 1)?;
+        meta.insert(LAST_EVENT, last_event)?;
+        drop(meta);
+        write.commit()?;
+        Ok(())
+    }
+
+    /// Forgets blocks below `first`, at most `limit` of them, never the last one, and says how many
+    /// it forgot. Their transactions and events go with them.
+    ///
+    /// # Errors
+    /// [`StoreError::History`] when the disk refuses; then nothing was forgotten.
+    pub fn prune(&self, first: u64, limit: u64) -> Result<u64, StoreError> {
+        let (from, height) = (self.first()?, self.height()?);
+        let to = first.min(height).min(from.saturating_add(limit));
+        if to <= from {
+            return Ok(0);
+        }
+        let write = self.database.begin_write()?;
+        for height in from..to {
+            forget_block(&write, height)?;
+        }
+        write.open_table(META)?.insert(FIRST, to)?;
+        write.commit()?;
+        Ok(to - from)
+    }
+
     /// One block.
     pub fn block(&self, height: u64) -> Result<Option<BlockRecord>, StoreError> {
         let read = self.database.begin_read()?;
@@ -381,6 +433,12 @@ fn create(path: &Path) -> Result<(), StoreError> {
 
 fn make_tables(database: &Database) -> Result<(), StoreError> {
     let write = database.begin_write()?;
+    open_tables(&write)?;
+    write.commit()?;
+    Ok(())
+}
+
+fn open_tables(write: &WriteTransaction) -> Result<(), StoreError> {
     write.open_table(META)?;
     write.open_table(BLOCKS)?;
     write.open_table(DIGESTS)?;
@@ -389,7 +447,52 @@ fn make_tables(database: &Database) -> Result<(), StoreError> {
     write.open_table(SENDERS)?;
     write.open_table(EVENTS)?;
     write.open_table(SUBJECTS)?;
-    write.commit()?;
+    Ok(())
+}
+
+/// Removes a block with all that leads to it.
+fn forget_block(write: &WriteTransaction, height: u64) -> Result<(), StoreError> {
+    let mut blocks = write.open_table(BLOCKS)?;
+    let removed = blocks.remove(height)?;
+    let Some(bytes) = removed.map(|bytes| bytes.value().to_vec()) else {
+        return Ok(());
+    };
+    let block: BlockRecord = decode(&bytes, "block")?;
+    write.open_table(DIGESTS)?.remove(block.digest.0)?;
+    let mut transactions = write.open_table(TRANSACTIONS)?;
+    let mut hashes = write.open_table(HASHES)?;
+    let mut senders = write.open_table(SENDERS)?;
+    for index in 0..block.transactions {
+        let place = (height, index);
+        let removed = transactions.remove(place)?;
+        let Some(bytes) = removed.map(|bytes| bytes.value().to_vec()) else {
+            continue;
+        };
+        let record: TransactionRecord = decode(&bytes, "transaction")?;
+        let sender = record.transaction.transaction.sender.0;
+        senders.remove((sender, height, index))?;
+        let hash = record.receipt.hash.0;
+        // It may have been included again, later.
+        if hashes
+            .get(hash)?
+            .is_some_and(|known| known.value() == place)
+        {
+            hashes.remove(hash)?;
+        }
+    }
+    let mut events = write.open_table(EVENTS)?;
+    let mut subjects = write.open_table(SUBJECTS)?;
+    for sequence in block.first_event..block.first_event + u64::from(block.events) {
+        let removed = events.remove(sequence)?;
+        let Some(bytes) = removed.map(|bytes| bytes.value().to_vec()) else {
+            continue;
+        };
+        let record: EventRecord = decode(&bytes, "event")?;
+        for subject in subjects_of(&record.event)? {
+            let (kind, id) = subject.key();
+            subjects.remove((kind, id, sequence))?;
+        }
+    }
     Ok(())
 }
 
