@@ -1,5 +1,9 @@
 //! Checks a state folder from one end to the other, without a network: certificates, links between
 //! blocks, what executing them makes of genesis, the stored state, the history. It changes nothing.
+//!
+//! A folder that begins later than the chain, because the node joined or was pruned, is checked from its
+//! first block on: the committees are those that the handovers from genesis lead to, and the state is
+//! the one whose root a certified block names.
 
 use std::path::Path;
 
@@ -16,15 +20,16 @@ use commonware_storage::{
     archive::{Archive as _, Identifier, prunable},
     translator::EightCap,
 };
-use soma_protocol::{Genesis, Memory};
+use soma_protocol::{Genesis, Memory, committee};
 use soma_store::{Folder, History, database, database::Qmdb};
 
 use crate::{
     ConsensusSecret, EngineError,
     application::{Deviation, Rules},
     block::{Block, hash},
-    committees::{Calendar, Committees},
+    committees::{Calendar, Committees, digest_of},
     handle::PREFIX,
+    handover::{Handovers, Walk},
     network::private_key,
     node::{archive, genesis_state, replay, rules},
     parts::{self, SECTION_BLOCKS},
@@ -33,6 +38,8 @@ use crate::{
 /// What was found to be whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verified {
+    /// The first block: 1 where nothing is pruned and the node did not join.
+    pub first: u64,
     /// The last block; all from the first on are there.
     pub blocks: u64,
     /// How many of them have their own certificate; the others are certified by a later one.
@@ -67,6 +74,7 @@ struct Check {
     blocks: prunable::Archive<EightCap, Context, Digest, Block>,
     stored: Option<(u64, Memory, Digest)>,
     history: History,
+    walk: Walk,
     context: Context,
 }
 
@@ -96,18 +104,29 @@ impl Check {
         let database = database.map_err(soma_store::StoreError::from)?;
         let stored = database::load(&database).await?;
         let root = database.root();
+        let rules = rules::<Context>(genesis, Deviation::None)?;
+        let seats = committee(&genesis_state(&rules)).seats;
+        let mut walk = Walk::new(committees.clone(), &seats);
+        let handovers = Handovers::open(context, PREFIX, &parts::page_cache()).await?;
+        walk.along(context.child("walk"), &handovers).await?;
         Ok(Self {
-            rules: rules::<Context>(genesis, Deviation::None)?,
+            rules,
             committees,
             certificates,
             blocks,
             stored: stored.map(|(height, memory)| (height, memory, root)),
             history,
+            walk,
             context: context.child("check"),
         })
     }
 
     async fn run(mut self) -> Result<Verified, EngineError> {
+        // What lies below a gap is on its way out.
+        let begin = self.blocks.ranges().last().map_or(0, |(start, _)| start);
+        if begin > 1 {
+            return self.run_from(begin).await;
+        }
         let calendar = self.committees.calendar();
         let mut memory = genesis_state(&self.rules);
         self.committees.learn(&memory, 0);
@@ -140,6 +159,60 @@ impl Check {
             }
             parent = digest;
         }
+        self.verified(1, height, certificates)
+    }
+
+    /// Checks a folder that begins with this block.
+    async fn run_from(mut self, first: u64) -> Result<Verified, EngineError> {
+        let last = self.blocks.last_index().unwrap_or(first);
+        let Some((at, memory, root)) = self.stored.take() else {
+            return Err(EngineError::StateMismatch { height: first });
+        };
+        if at < first || at > last {
+            return Err(EngineError::MissingBlock { height: at });
+        }
+        let (mut parent, mut certificates, mut certified) = (None, 0, 0);
+        for height in first..=last {
+            let block = self.blocks.get(Identifier::Index(height)).await;
+            let block = block.map_err(stopped)?;
+            let block = block.ok_or(EngineError::MissingBlock { height })?;
+            let digest = block.digest();
+            let follows = parent.is_none_or(|parent| parent == block.parent);
+            if block.height.get() != height || !follows {
+                return Err(EngineError::Unlinked { height });
+            }
+            let epoch = self.committees.calendar().epoch_of(height);
+            if let Some(seats) = self.walk.of(epoch) {
+                self.committees.hold(epoch, seats);
+            }
+            if self.certified(height, digest).await? {
+                certificates += 1;
+                certified = height;
+            }
+            if height == at
+                && (block.state.root != root || block.seats != digest_of(&committee(&memory).seats))
+            {
+                return Err(EngineError::StateMismatch { height });
+            }
+            let recorded = self.history.block(height)?;
+            if recorded.is_some_and(|recorded| recorded.digest != hash(digest)) {
+                return Err(EngineError::HistoryMismatch { height });
+            }
+            parent = Some(digest);
+        }
+        if certified < at {
+            return Err(EngineError::Certificate { height: at });
+        }
+        self.stored = Some((at, memory, root));
+        self.verified(first, last, certificates)
+    }
+
+    fn verified(
+        &self,
+        first: u64,
+        height: u64,
+        certificates: u64,
+    ) -> Result<Verified, EngineError> {
         let state = self.stored.as_ref().map_or(0, |(height, ..)| *height);
         let history = self.history.height()?;
         if state > height || history > height {
@@ -147,6 +220,7 @@ impl Check {
             return Err(EngineError::MissingBlock { height });
         }
         Ok(Verified {
+            first,
             blocks: height,
             certificates,
             state,

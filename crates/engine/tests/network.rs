@@ -16,7 +16,9 @@ use std::{
 };
 
 use queue::{ALICE, Queue, address, genesis, transfer, validator};
-use soma_engine::{Config, ConsensusSecret, EPOCH_BLOCKS, Handle, Join, Peer, Pool, Sink, start};
+use soma_engine::{
+    Config, ConsensusSecret, EPOCH_BLOCKS, Handle, Join, Peer, Pool, Sink, start, verify_store,
+};
 use soma_protocol::view;
 
 const FOLDER: &str = "SOMA_TEST_FOLDER";
@@ -78,7 +80,7 @@ fn child_of_the_network() {
     let mut stdout = std::io::stdout();
     // What was final before, in case it was killed before it could say so.
     let history = handle.history();
-    for height in 1..=history.height().unwrap() {
+    for height in history.first().unwrap()..=history.height().unwrap() {
         let block = history.block(height).unwrap().expect("no hole");
         writeln!(stdout, "final {height} {}", block.digest).unwrap();
     }
@@ -160,6 +162,11 @@ impl Network {
         known.last_key_value().map_or(0, |(height, _)| *height)
     }
 
+    fn first(&self, node: u8) -> u64 {
+        let known = self.finals[usize::from(node)].lock().unwrap();
+        known.first_key_value().map_or(0, |(height, _)| *height)
+    }
+
     fn highest(&self) -> u64 {
         (0..=FOLLOWER).map(|node| self.height(node)).max().unwrap()
     }
@@ -182,7 +189,8 @@ impl Network {
         let mut agreed = BTreeMap::new();
         for known in &self.finals {
             let known = known.lock().unwrap();
-            for ((height, digest), expected) in known.iter().zip(1..) {
+            let first = known.first_key_value().map_or(1, |(first, _)| *first);
+            for ((height, digest), expected) in known.iter().zip(first..) {
                 assert_eq!(*height, expected, "a hole");
                 let first = agreed.entry(*height).or_insert_with(|| digest.clone());
                 assert_eq!(first, digest, "two histories at {height}");
@@ -238,6 +246,29 @@ fn a_node_without_a_seat_that_comes_late_gets_the_whole_history_and_follows() {
     network.reach(&[FOLLOWER], network.highest());
     network.reach(&[FOLLOWER], network.highest() + 20);
     network.check();
+}
+
+#[test]
+fn a_node_that_comes_to_a_long_chain_takes_over_the_state_and_is_exactly_in_sync() {
+    let mut network = Network::new();
+    (0..VALIDATORS).for_each(|node| network.start(node));
+    network.reach(&[0, 1, 2, 3], 2 * EPOCH_BLOCKS + 5);
+    network.start(FOLLOWER);
+    network.reach(&[FOLLOWER], network.highest() + 20);
+    network.check();
+    let first = network.first(FOLLOWER);
+    assert!(first >= 2 * EPOCH_BLOCKS, "it executed from block {first}");
+    // It goes on from its own disk like anybody, and all of it is whole.
+    network.kill(FOLLOWER);
+    let dir = network.dir.path().join(FOLLOWER.to_string());
+    let whole = verify_store(&dir, &genesis(VALIDATORS)).unwrap();
+    assert_eq!(whole.first + 1, first, "{whole:?}");
+    network.start(FOLLOWER);
+    network.reach(&[FOLLOWER], network.highest() + 20);
+    network.check();
+    network.kill(0);
+    let executed = verify_store(&network.dir.path().join("0"), &genesis(VALIDATORS)).unwrap();
+    assert_eq!(executed.first, 1, "{executed:?}");
 }
 
 fn start_here(dir: &Path, node: u8, ports: &[u16]) -> Handle {

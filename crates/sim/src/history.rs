@@ -16,12 +16,12 @@ use commonware_runtime::{
 };
 use commonware_utils::{NZU32, NZUsize, Probability, ordered::Set, probability};
 use soma_engine::anywhere::{Deviation, message_bytes_max};
-use soma_protocol::{Genesis, Hash};
+use soma_protocol::{Genesis, Hash, Memory, SecretKey, committee};
 use soma_store::History;
 
 use crate::{
     Violation,
-    actors::{BEGINNING_MS, Cast, NODES, VALIDATORS, genesis},
+    actors::{BEGINNING_MS, Cast, NODES, VALIDATORS, genesis, node_secret},
     cheats::{Cheat, lies, planted_bug},
     check::Witness,
     dice::Dice,
@@ -33,8 +33,10 @@ use crate::{
 const STEP_MS: u64 = 50;
 /// How long a healed network may take to go on, in milliseconds of its own time.
 const PATIENCE_MS: u64 = 240_000;
+/// How much longer for each block that the newcomer waits for.
+const BLOCK_PATIENCE_MS: u64 = 6_000;
 /// How many blocks every other node keeps.
-const KEEP_BLOCKS: u64 = 120;
+const KEEP_BLOCKS: u64 = 96;
 /// How many blocks there may be when the node without a seat comes.
 const LATE: [u64; 4] = [0, 0, 10, 40];
 /// How many blocks it must make then.
@@ -301,9 +303,11 @@ impl Story {
         stage
     }
 
-    /// Whether it is too early for this node.
+    /// Whether it is too early for this node: once it has a seat, it is needed.
     fn is_expected(&self, node: usize) -> bool {
-        node >= VALIDATORS && self.witness.counts().0 < self.late
+        let address = SecretKey::from_bytes(&node_secret(node)).address();
+        let is_needed = |state: &Memory| committee(state).seats_validator(&address);
+        self.witness.counts().0 < self.late && !self.witness.read(is_needed)
     }
 
     /// Draws what goes wrong next.
@@ -412,6 +416,7 @@ impl Story {
             .map(|one| one.witness.is_some())
             .collect();
         let healed = self.witness.heights().into_iter().max().unwrap_or(0);
+        let patience_ms = PATIENCE_MS + self.late.saturating_sub(healed) * BLOCK_PATIENCE_MS;
         let healed = healed.max(self.late);
         let began = now_ms(&stage.context);
         // Who comes now loses power once more, most likely while it joins.
@@ -441,10 +446,10 @@ impl Story {
             if all(healed + PROOF_BLOCKS) || self.witness.violation().is_some() {
                 return;
             }
-            if now_ms(&stage.context) > began + PATIENCE_MS {
+            if now_ms(&stage.context) > began + patience_ms {
                 return self.witness.accuse(Violation::Halted {
                     healed,
-                    seconds: PATIENCE_MS / 1_000,
+                    seconds: patience_ms / 1_000,
                     heights,
                 });
             }
