@@ -254,25 +254,25 @@ pub(crate) trait Server: Send + Sync + 'static {
     fn answer(&self, ask: Ask) -> impl Future<Output = Option<Answer>> + Send;
 }
 
-/// Starts the exchange; it answers as soon as `server` is set.
-pub(crate) fn start<S, R>(
+/// Starts the exchange; it answers as soon as the server is set.
+pub(crate) fn start<S, R, V: Server>(
     context: impl Spawner,
     link: (S, R),
-    server: Arc<SetOnce<impl Server>>,
-) -> Asking
+) -> (Asking, Arc<SetOnce<V>>)
 where
     S: Sender<PublicKey = PublicKey>,
     R: Receiver<PublicKey = PublicKey>,
 {
     let (asking, questions) = mpsc::channel(WAITING_MAX);
+    let server = Arc::new(SetOnce::new());
     let exchange = Exchange {
-        server,
+        server: Arc::clone(&server),
         sender: link.0,
         next: 0,
         open: BTreeMap::new(),
     };
     context.spawn(move |_| exchange.run(questions, link.1));
-    Asking(asking)
+    (Asking(asking), server)
 }
 
 /// A question that waits for answers.

@@ -32,13 +32,11 @@ pub(crate) const PREFIX: &str = "soma";
 
 /// A running node. Dropping it stops the node and waits until its threads have ended.
 pub struct Handle {
-    state: Arc<State>,
-    joined: Option<Joined>,
+    node: Running,
     history: Arc<History>,
     work: Arc<Notify>,
     stop: Arc<Notify>,
     failure: watch::Receiver<Option<Arc<EngineError>>>,
-    metrics: Box<dyn Fn() -> String + Send + Sync>,
     gossip: Gossip,
     heard: Mutex<Option<queue::Receiver<Heard>>>,
     thread: Option<thread::JoinHandle<()>>,
@@ -56,23 +54,23 @@ impl Handle {
     /// Reads the state after the last final block, whose height is passed along. Blocks cannot
     /// become final while `f` runs: keep it short.
     pub fn read<T>(&self, f: impl FnOnce(&dyn Read, u64) -> T) -> T {
-        self.state.read(|state, tip| f(state, tip.height))
+        self.node.state.read(|state, tip| f(state, tip.height))
     }
 
     /// Reads the whole state after the last final block, for counting over all records. As with
     /// [`Handle::read`], nothing becomes final meanwhile.
     pub fn inspect<T>(&self, f: impl FnOnce(&Memory, u64) -> T) -> T {
-        self.state.read(|state, tip| f(state, tip.height))
+        self.node.state.read(|state, tip| f(state, tip.height))
     }
 
     /// The last final block.
     pub fn tip(&self) -> Tip {
-        self.state.tip()
+        self.node.state.tip()
     }
 
     /// What was taken over from the peers when this node started, if it joined then.
     pub fn joined(&self) -> Option<Joined> {
-        self.joined
+        self.node.joined
     }
 
     /// Everything that is final, for questions about the past. It may be a block behind
@@ -94,7 +92,7 @@ impl Handle {
 
     /// The engine's own measurements, as Prometheus text.
     pub fn metrics(&self) -> String {
-        (self.metrics)()
+        (self.node.metrics)()
     }
 
     /// Speaks to the other nodes.
@@ -211,20 +209,14 @@ pub fn start(
             reason: error.to_string(),
         })?;
     match running.recv() {
-        Ok(Ok(Running {
-            state,
-            joined,
-            metrics,
-        })) => {
+        Ok(Ok(node)) => {
             drop(running);
             Ok(Handle {
-                state,
-                joined,
+                node,
                 history,
                 work,
                 stop,
                 failure,
-                metrics,
                 gossip,
                 heard: Mutex::new(Some(heard)),
                 thread: Some(thread),

@@ -37,7 +37,7 @@ use commonware_utils::{NZU64, NZUsize, fixed_bytes, sequence::FixedBytes};
 use rand_core::CryptoRng;
 use soma_protocol::{ConsensusKey, Hash, committee};
 use soma_store::{
-    History, database,
+    database,
     database::{Operation, Qmdb, Target},
 };
 
@@ -48,7 +48,7 @@ use crate::{
     exchange::{Answer, Ask, Asking, OPERATIONS_MAX, Offer, StatePart},
     handover::{Certificate, Handover, Handovers, Unbelievable, Walk},
     network::bytes_of,
-    node::{Archives, genesis_state},
+    node::{Archives, Config, genesis_state},
 };
 
 /// How a node that has no blocks yet comes to the state.
@@ -214,12 +214,10 @@ impl<E: StorageContext> Mark<E> {
 /// A node that joins.
 pub(crate) struct Joiner<'a, E: StorageContext> {
     pub(crate) context: &'a E,
-    pub(crate) prefix: &'a str,
+    pub(crate) config: &'a Config,
     pub(crate) page_cache: &'a CacheRef,
     pub(crate) core: &'a Core,
     pub(crate) asking: Asking,
-    pub(crate) sink: Arc<dyn Sink>,
-    pub(crate) history: &'a History,
     pub(crate) handovers: &'a Handovers<E>,
 }
 
@@ -232,20 +230,19 @@ impl<E: CryptoRng + Spawner + StorageContext> Joiner<'_, E> {
     /// [`EngineError::NoSnapshot`] when a join has begun and no peer gives what it needs.
     pub(crate) async fn run(
         self,
-        wanted: Join,
         mark: Mark<E>,
         archives: Archives<E>,
     ) -> Result<(Mark<E>, Archives<E>, Option<Joined>), EngineError> {
         let begun = mark.read().is_some_and(|marked| marked.floor.is_none());
-        self.sink.joining(Joining::Asking);
+        self.config.sink.joining(Joining::Asking);
         let offers = self.offers(FIRST_OFFER).await;
         let last = offers.values().map(|offer| offer.last).max().unwrap_or(0);
         let calendar = self.core.committees.calendar();
-        let least = match wanted {
+        let least = match self.config.join {
             Join::State => calendar.last_of(0),
             Join::Auto | Join::Replay => calendar.last_of(1),
         };
-        let ahead = self.history.height()? + calendar.last_of(0) < last;
+        let ahead = self.config.history.height()? + calendar.last_of(0) < last;
         if !begun && (last < least || !ahead) {
             return Ok((mark, archives, None));
         }
@@ -254,7 +251,7 @@ impl<E: CryptoRng + Spawner + StorageContext> Joiner<'_, E> {
         let archives = self.store(archives, &taken, &joined).await?;
         let floor = Some((joined.height, taken.handover.certificate));
         let mark = mark.write(Marked { floor }).await?;
-        self.sink.joined(&joined);
+        self.config.sink.joined(&joined);
         Ok((mark, archives, Some(joined)))
     }
 
@@ -347,7 +344,7 @@ impl<E: CryptoRng + Spawner + StorageContext> Joiner<'_, E> {
             }
             way.handovers += 1;
             way.last = Some(next);
-            self.sink.joining(Joining::Committees {
+            self.config.sink.joining(Joining::Committees {
                 handovers: way.handovers,
                 epoch,
             });
@@ -367,7 +364,7 @@ impl<E: CryptoRng + Spawner + StorageContext> Joiner<'_, E> {
                 operations: 0,
                 bytes: 0,
             })),
-            sink: Arc::clone(&self.sink),
+            sink: Arc::clone(&self.config.sink),
             height: handover.height(),
             of: *target.range.end() - *target.range.start(),
         };
@@ -379,7 +376,7 @@ impl<E: CryptoRng + Spawner + StorageContext> Joiner<'_, E> {
             max_outstanding_requests: NZUsize!(8),
             fetch_batch_size: OPERATIONS_MAX,
             apply_batch_size: NZU64!(4_096),
-            db_config: database::config(self.prefix, self.page_cache.clone()),
+            db_config: database::config(&self.config.prefix, self.page_cache.clone()),
             update_rx: None,
             finish_rx: None,
             reached_target_tx: None,
@@ -452,7 +449,7 @@ impl<E: CryptoRng + Spawner + StorageContext> Joiner<'_, E> {
         let certificates = certificates.put_sync(height, digest, certificate).await;
         let block = Arc::new(taken.block.clone());
         let blocks = blocks.put_sync(height, digest, &block).await;
-        self.history.begin_after(height, taken.events)?;
+        self.config.history.begin_after(height, taken.events)?;
         Ok(Archives {
             certificates: certificates.map_err(stopped)?,
             blocks: blocks.map_err(stopped)?,

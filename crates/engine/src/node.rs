@@ -32,7 +32,10 @@ use commonware_storage::{
     archive::{Archive as _, prunable},
     translator::EightCap,
 };
-use commonware_utils::channel::{mpsc, watch};
+use commonware_utils::{
+    acknowledgement::Exact,
+    channel::{mpsc, watch},
+};
 use rand_core::{CryptoRng, Rng};
 use soma_protocol::{Address, BlockInfo, ConsensusKey, Genesis, Hash, Memory, committee};
 use soma_store::{
@@ -125,6 +128,8 @@ pub struct Node {
     pub joined: Option<Joined>,
     consensus: Task<()>,
     recorder: Task<Result<(), EngineError>>,
+    ordered: Mailbox,
+    recorded: watch::Receiver<u64>,
 }
 
 impl Node {
@@ -162,7 +167,6 @@ where
     S: Sender<PublicKey = PublicKey>,
     R: Receiver<PublicKey = PublicKey>,
 {
-    let (prefix, history) = (config.prefix.as_str(), &config.history);
     let me = config.key.public_key();
     let (finalized, blocks) = mpsc::unbounded_channel();
     let (receipt_sender, receipts) = mpsc::unbounded_channel();
@@ -182,27 +186,19 @@ where
     );
     broadcaster.start(links.blocks);
 
-    let server = Arc::new(SetOnce::new());
-    let asking = exchange::start(
-        context.child("exchange"),
-        links.exchange,
-        Arc::clone(&server),
-    );
-    let handovers = Arc::new(Handovers::open(&context, prefix, &page_cache).await?);
+    let (asking, server) = exchange::start(context.child("exchange"), links.exchange);
+    let handovers = Arc::new(Handovers::open(&context, &config.prefix, &page_cache).await?);
     let joiner = Joiner {
         context: &context,
-        prefix,
+        config: &config,
         page_cache: &page_cache,
         core: &core,
         asking,
-        sink: Arc::clone(&config.sink),
-        history,
         handovers: &handovers,
     };
-    let (begin, joined) = begin(joiner, &config, &mut links.peers).await?;
+    let (begin, joined) = begin(joiner, &mut links.peers).await?;
     let (marshal, stateful, ordered, executed) =
         ordering(&context, &config, &page_cache, &core, begin).await?;
-    config.gossip.start(context.child("gossip"), links.gossip);
 
     // Asked for before the first block can be delivered, so answered before it is applied: the
     // application holds every block back until the state is loaded.
@@ -214,58 +210,125 @@ where
     stateful.start();
     let databases = databases.await;
     let state = Arc::new(load(&core, &databases, &ordered).await?);
-    rebuild(&core, &ordered, history, &state).await?;
+    rebuild(&core, &ordered, &config.history, &state).await?;
     state.read(|memory, tip| committees.learn(memory, tip.height));
     let _ = core.state.set(Arc::clone(&state));
     open.open();
-    let _ = server.set(Serving {
-        calendar: committees.calendar(),
-        ordered: ordered.clone(),
+    let loaded = Loaded {
+        core,
+        ordered,
+        executed,
         databases,
-        state: Arc::clone(&state),
-        history: Arc::clone(history),
-        handovers: Arc::clone(&handovers),
-        forges: matches!(config.deviation, Deviation::Forges),
-    });
-
-    let recorder = Recorder::new(
-        (Arc::clone(history), config.sink, config.keep_blocks),
-        (Arc::clone(&state), committees.clone()),
-        (ordered.clone(), handovers),
-        blocks,
-        receipts,
-    )?;
-    let recorded = recorder.height();
-    let recorder = context
-        .child("recorder")
-        .dedicated()
-        .spawn(move |_| recorder.run());
-    let automaton = Deferred::new(
-        context.child("deferred"),
-        Pacer::new(core, executed),
-        ordered.clone(),
-        committees.calendar().epocher(),
-    );
-    let epochs = Epochs {
-        context,
-        prefix: config.prefix,
-        page_cache,
-        timing: config.timing,
-        committees,
-        roster: links.peers,
-        blocker: links.blocker,
-        ordered: ordered.clone(),
-        automaton,
-    };
-    let channels = (links.votes, links.certificates, links.certificate_requests);
-    let mut node = Node {
-        consensus: epochs.start(state.tip().height, recorded.clone(), channels),
         state,
-        joined,
-        recorder,
+        handovers,
+        page_cache,
     };
-    repeat(&mut node, &ordered, recorded).await?;
+    let _ = server.set(loaded.serving(&config.history, &config.deviation));
+    let channels = (links.votes, links.certificates, links.certificate_requests);
+    let peers = (links.peers, links.blocker);
+    let mut node = loaded.live(
+        context,
+        config,
+        (blocks, receipts),
+        peers,
+        channels,
+        links.gossip,
+    )?;
+    node.joined = joined;
+    repeat(&mut node).await?;
     Ok(node)
+}
+
+/// What is there once the state is loaded.
+struct Loaded<E: Spawner + StorageContext> {
+    core: Arc<Core>,
+    ordered: Mailbox,
+    executed: Executed<E>,
+    databases: Databases<E>,
+    state: Arc<State>,
+    handovers: Arc<Handovers<E>>,
+    page_cache: CacheRef,
+}
+
+/// Final blocks on their way to the history, and the receipts that wait for them.
+type Queues = (
+    mpsc::UnboundedReceiver<FinalizedBlock>,
+    mpsc::UnboundedReceiver<(u64, Exact)>,
+);
+
+impl<E> Loaded<E>
+where
+    E: Rng + CryptoRng + Spawner + Storage + Clock + Metrics + Network,
+{
+    fn serving(&self, history: &Arc<History>, deviation: &Deviation) -> Serving<E> {
+        Serving {
+            calendar: self.core.committees.calendar(),
+            ordered: self.ordered.clone(),
+            databases: self.databases.clone(),
+            state: Arc::clone(&self.state),
+            history: Arc::clone(history),
+            handovers: Arc::clone(&self.handovers),
+            forges: matches!(deviation, Deviation::Forges),
+        }
+    }
+
+    /// Starts to talk, to record and to vote.
+    fn live<P, B, S, R>(
+        self,
+        context: E,
+        config: Config,
+        (blocks, receipts): Queues,
+        (roster, blocker): (P, B),
+        channels: ((S, R), (S, R), (S, R)),
+        gossip: (S, R),
+    ) -> Result<Node, EngineError>
+    where
+        P: Roster,
+        B: Blocker<PublicKey = PublicKey>,
+        S: Sender<PublicKey = PublicKey>,
+        R: Receiver<PublicKey = PublicKey>,
+    {
+        config.gossip.start(context.child("gossip"), gossip);
+        let (state, ordered) = (self.state, self.ordered);
+        let committees = self.core.committees.clone();
+        let recorder = Recorder::new(
+            (config.history, config.sink, config.keep_blocks),
+            (Arc::clone(&state), committees.clone()),
+            (ordered.clone(), self.handovers),
+            blocks,
+            receipts,
+        )?;
+        let recorded = recorder.height();
+        let recorder = context
+            .child("recorder")
+            .dedicated()
+            .spawn(move |_| recorder.run());
+        let automaton = Deferred::new(
+            context.child("deferred"),
+            Pacer::new(self.core, self.executed),
+            ordered.clone(),
+            committees.calendar().epocher(),
+        );
+        let epochs = Epochs {
+            context,
+            prefix: config.prefix,
+            page_cache: self.page_cache,
+            timing: config.timing,
+            committees,
+            roster,
+            blocker,
+            ordered: ordered.clone(),
+            automaton,
+        };
+        Ok(Node {
+            consensus: epochs.start(state.tip().height, recorded.clone(), channels),
+            state,
+            joined: None,
+            recorder,
+            ordered,
+            recorded,
+        })
+    }
 }
 
 /// Final blocks and their certificates, as they are on disk.
@@ -284,14 +347,20 @@ struct Begin<E: StorageContext> {
 /// Opens what is on disk, and joins the network if that is wanted and there is something to join.
 async fn begin<E>(
     joiner: Joiner<'_, E>,
-    config: &Config,
     roster: &mut impl Roster,
 ) -> Result<(Begin<E>, Option<Joined>), EngineError>
 where
     E: CryptoRng + Spawner + StorageContext,
 {
-    let (context, prefix, page_cache) = (joiner.context, joiner.prefix, joiner.page_cache);
-    let (core, handovers) = (joiner.core, joiner.handovers);
+    let Joiner {
+        context,
+        config,
+        page_cache,
+        core,
+        handovers,
+        ..
+    } = joiner;
+    let prefix = config.prefix.as_str();
     let section = config.section_blocks;
     let codec = Scheme::certificate_codec_config_unbounded();
     let certificates = archive(context, prefix, "certificates", page_cache, section, codec);
@@ -315,7 +384,7 @@ where
         core.committees.learn(&genesis_state(&core.rules), 0);
         let others = core.committees.registered();
         roster.track(0, core.committees.voters(0), others);
-        joiner.run(config.join, mark, archives).await?
+        joiner.run(mark, archives).await?
     } else {
         (mark, archives, None)
     };
@@ -570,13 +639,10 @@ pub(crate) fn replay(
 
 /// Waits until the blocks that were final before the node stopped have been delivered again:
 /// whoever asks now must not be told less than was reported then.
-async fn repeat(
-    node: &mut Node,
-    ordered: &Mailbox,
-    mut recorded: watch::Receiver<u64>,
-) -> Result<(), EngineError> {
+async fn repeat(node: &mut Node) -> Result<(), EngineError> {
+    let mut recorded = node.recorded.clone();
     let mut stored = node.state.tip().height;
-    while stored_block(ordered, stored + 1).await.is_ok() {
+    while stored_block(&node.ordered, stored + 1).await.is_ok() {
         stored += 1;
     }
     tokio::select! {

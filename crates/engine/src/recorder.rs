@@ -149,9 +149,12 @@ impl<E: StorageContext> Recorder<E> {
         };
         let before = self.committees.calendar().root_of(epoch);
         if decided(before) != decided(reached) {
-            match handover_at(&self.ordered, &self.state, reached).await {
-                Some(handover) => self.handovers.keep(epoch, &handover).await?,
-                None => tracing::warn!(reached, "no certificate to hand over with"),
+            let handover = handover_at(&self.ordered, &self.state, reached).await;
+            // Without it this node cannot lead others along the committees; they ask another.
+            if let Some(handover) = handover {
+                self.handovers.keep(epoch, &handover).await?;
+            } else {
+                tracing::warn!(reached, "no certificate to hand over with");
             }
         }
         if let Some(keep) = self.keep_blocks {

@@ -168,7 +168,7 @@ fn identities(
             node,
             genesis: genesis.clone(),
             deviation,
-            keep_blocks: (node % 2 == 0).then_some(KEEP_BLOCKS),
+            keep_blocks: node.is_multiple_of(2).then_some(KEEP_BLOCKS),
             faces,
             skew_ms: i64::try_from(dice.within(0..400)).unwrap_or(0) - 200,
             witness: (!cheats).then(|| witness.clone()),

@@ -8,9 +8,7 @@ fn play(seed: u64, late: u64) -> soma_sim::Report {
         bug: false,
         late: Some(late),
     };
-    let report = run(settings).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
-    println!("{report:?}");
-    report
+    run(settings).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"))
 }
 
 /// More blocks than half of the nodes keep.
