@@ -2,7 +2,7 @@
 //! revealed and routed; data wins a target, is published, audited and paid. Then the node is stopped and started again.
 
 use crate::network::{Network, wait_until};
-use soma_model::Score;
+use soma_model::{Score, Weights};
 use soma_protocol::{Action, Amount, Epoch, ModelId, Phase, TargetId, winner};
 use soma_sdk::cipher;
 use soma_sdk::due::{Publication, Reveal};
@@ -13,10 +13,15 @@ use soma_sdk::{Secret, Sender};
 const STAKE: Amount = Amount::soma(100);
 const COMMISSION_BPS: u16 = 1_000;
 
-/// Registers a model of random weights and commits it for the next epoch; returns what is to be revealed.
-async fn commit(network: &Network, owner: &Sender, number: u8) -> Reveal {
+/// Registers a model and commits it to weights for the next epoch; returns what is to be revealed.
+pub(crate) async fn commit(
+    network: &Network,
+    owner: &Sender,
+    name: &str,
+    weights: &Weights,
+) -> Reveal {
     let action = Action::RegisterModel {
-        name: format!("model {number}"),
+        name: name.to_owned(),
         commission_bps: COMMISSION_BPS,
         stake: STAKE,
     };
@@ -28,12 +33,11 @@ async fn commit(network: &Network, owner: &Sender, number: u8) -> Reveal {
         .unwrap()
         .models[0];
     let (plain, ciphertext) = (
-        network.path(&format!("{number}.plain")),
-        network.path(&format!("{number}.cipher")),
+        network.path(&format!("{name}.plain")),
+        network.path(&format!("{name}.cipher")),
     );
-    let weights = soma_model::Weights::init(&network.architecture(), [number; 32]).unwrap();
     weights.save(&plain).unwrap();
-    let key = Secret::from_bytes([number; 32]);
+    let key = Secret::derive(&[1; 32], name);
     let sealed = cipher::seal(&plain, &ciphertext, &key, |_| ()).unwrap();
     let reveal = Reveal {
         chain: owner.chain(),
@@ -46,7 +50,7 @@ async fn commit(network: &Network, owner: &Sender, number: u8) -> Reveal {
         ciphertext_hash: sealed.ciphertext_hash,
         size_bytes: sealed.size_bytes,
         embedding: network
-            .score(&weights, [0; 32], b"what the model is good at")
+            .score(weights, [0; 32], b"what the model is good at")
             .embedding,
         ciphertext,
     };
@@ -80,13 +84,24 @@ async fn scores(network: &Network, target: &Target, data: &[u8]) -> Vec<Score> {
     scores
 }
 
-/// Submits data to a target with an honest claim, or one whose loss is off by one.
+/// What a submitter says about its data.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Claim {
+    /// What is so.
+    True,
+    /// What is so, but for a loss that is too low by one.
+    Loss,
+    /// That this model won, with its own loss and distance.
+    Winner(ModelId),
+}
+
+/// Submits data to a target with a claim.
 pub(crate) async fn submit(
     network: &Network,
     sender: &Sender,
     target: &Target,
     text: &str,
-    honest: bool,
+    claim: Claim,
 ) -> Publication {
     let data = text.repeat(100).into_bytes();
     let scores = scores(network, target, &data).await;
@@ -96,7 +111,11 @@ pub(crate) async fn submit(
         .iter()
         .map(|routed| routed.age.into())
         .collect();
-    let best = winner(&losses, &ages, sender.params().loss_margin_q32).unwrap();
+    let best = match claim {
+        Claim::Winner(model) => target.routed.iter().position(|one| one.model == model.0),
+        _ => winner(&losses, &ages, sender.params().loss_margin_q32),
+    };
+    let best = best.unwrap();
     let direction = network.client.direction(TargetId(target.id)).await.unwrap();
     let distance = soma_model::distance_squared(&scores[best].embedding, &direction.components);
     let publication = Publication {
@@ -107,7 +126,7 @@ pub(crate) async fn submit(
         salt: Secret::from_bytes([9; 32]),
         data,
     };
-    let loss_q32 = scores[best].loss_q32 - i64::from(!honest);
+    let loss_q32 = scores[best].loss_q32 - i64::from(matches!(claim, Claim::Loss));
     let model = ModelId(target.routed[best].model);
     sender
         .run(publication.submit(model, loss_q32, distance))
@@ -122,35 +141,40 @@ pub(crate) async fn enter(network: &Network) -> [Reveal; 2] {
         network.sender("account-1").await,
         network.sender("account-2").await,
     ];
+    let weights = [1, 2].map(|seed| Weights::init(&network.architecture(), [seed; 32]).unwrap());
     let reveals = [
-        commit(network, &owners[0], 1).await,
-        commit(network, &owners[1], 2).await,
+        commit(network, &owners[0], "one", &weights[0]).await,
+        commit(network, &owners[1], "two", &weights[1]).await,
     ];
-    for reveal in &reveals {
-        let held = async || network.client.model(reveal.model).await.unwrap().commits[0].held;
-        wait_until("the validator attests the file it holds", held).await;
-    }
-    network.go_to(2, Phase::Reveal).await;
-    let early = network.pull(&reveals[0]).await.unwrap_err();
-    assert_eq!(
-        early.code(),
-        "weights_not_found",
-        "secret until their reveal"
-    );
-    for (owner, reveal) in owners.iter().zip(&reveals) {
-        owner.run(reveal.reveal()).await.unwrap();
-    }
-    network.go_to(2, Phase::Compete).await;
-    for reveal in &reveals {
-        let model = network.client.model(reveal.model).await.unwrap();
-        assert_eq!(model.status, ModelStatus::Active);
-    }
+    reveal(network, &owners, &reveals, 2).await;
     reveals
 }
 
-/// Publishes both claims of the last epoch and waits for the audits; returns the fees paid.
+/// Reveals what is committed for an epoch, once the validator holds it, and goes on to the epoch's compete phase.
+pub(crate) async fn reveal(network: &Network, owners: &[Sender], reveals: &[Reveal], epoch: u32) {
+    for reveal in reveals {
+        let held = async || network.client.model(reveal.model).await.unwrap().commits[0].held;
+        wait_until("the validator attests the file it holds", held).await;
+        if epoch == 2 {
+            let early = network.pull(reveal).await.unwrap_err();
+            assert_eq!(early.code(), "weights_not_found", "secret until revealed");
+        }
+    }
+    network.go_to(epoch, Phase::Reveal).await;
+    for (owner, reveal) in owners.iter().zip(reveals) {
+        owner.run(reveal.reveal()).await.unwrap();
+    }
+    network.go_to(epoch, Phase::Compete).await;
+    for reveal in reveals {
+        let model = network.client.model(reveal.model).await.unwrap();
+        assert_eq!(model.status, ModelStatus::Active);
+    }
+}
+
+/// Publishes claims of the last epoch and waits for the audits; returns the fees paid.
 pub(crate) async fn publish(network: &Network, sender: &Sender, claims: &[&Publication]) -> u64 {
     let mut fees = 0;
+    let epoch = network.client.status().await.unwrap().clock.epoch;
     for claim in claims {
         fees += sender.run(claim.publish()).await.unwrap().fee.0;
         let data = network
@@ -160,7 +184,7 @@ pub(crate) async fn publish(network: &Network, sender: &Sender, claims: &[&Publi
             .unwrap();
         assert_eq!(data, claim.data);
     }
-    network.go_to(3, Phase::Compete).await;
+    network.go_to(epoch, Phase::Compete).await;
     let targets: Vec<_> = claims.iter().map(|claim| claim.target).collect();
     network.wait_for_attestations(&targets).await;
     fees
@@ -177,7 +201,7 @@ async fn a_win_is_published_audited_and_paid_in_halves_and_survives_a_restart() 
         &submitter,
         &targets[0],
         "a text that nobody has seen ",
-        true,
+        Claim::True,
     )
     .await;
     let liar = submit(
@@ -185,7 +209,7 @@ async fn a_win_is_published_audited_and_paid_in_halves_and_survives_a_restart() 
         &submitter,
         &targets[1],
         "another one, well claimed ",
-        false,
+        Claim::Loss,
     )
     .await;
     let before = network.balance(&submitter).await;

@@ -10,7 +10,7 @@ use soma_sdk::types::TargetStatus;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::competition::{enter, submit};
+use crate::competition::{Claim, enter, submit};
 use crate::network::{Network, wait_until};
 
 /// Another node's API, as bad as the test wants it: it has nothing, then it breaks off the first answer, then it serves.
@@ -94,7 +94,7 @@ async fn an_audit_whose_weights_cannot_be_fetched_at_first_waits_for_them_and_is
     let targets = network.client.targets(Some(Epoch(2))).await.unwrap();
     let submitter = network.sender("account-3").await;
     let text = "a text that nobody has seen ";
-    let claim = submit(&network, &submitter, &targets[0], text, true).await;
+    let claim = submit(&network, &submitter, &targets[0], text, Claim::True).await;
     lose_files(&network, &other);
 
     network.go_to(3, Phase::Reveal).await;

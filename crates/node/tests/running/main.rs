@@ -5,6 +5,8 @@ mod api;
 #[cfg(test)]
 mod competition;
 #[cfg(test)]
+mod copies;
+#[cfg(test)]
 mod fetch;
 #[cfg(test)]
 mod network;

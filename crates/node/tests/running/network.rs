@@ -61,13 +61,24 @@ impl Network {
     }
 
     pub(crate) fn start() -> Self {
-        Self::with_peers(Vec::new())
+        Self::with(|_| (), Vec::new())
+    }
+
+    /// With other parameters.
+    pub(crate) fn with_params(change: impl FnOnce(&mut Params)) -> Self {
+        Self::with(change, Vec::new())
     }
 
     /// With other nodes' APIs, from which the validator fetches what it lacks.
     pub(crate) fn with_peers(peer_urls: Vec<String>) -> Self {
+        Self::with(|_| (), peer_urls)
+    }
+
+    fn with(change: impl FnOnce(&mut Params), peer_urls: Vec<String>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let local = Localnet::create(&dir.path().join("state"), &Self::plan()).unwrap();
+        let mut plan = Self::plan();
+        change(&mut plan.params);
+        let local = Localnet::create(&dir.path().join("state"), &plan).unwrap();
         let config = NodeConfig {
             peer_urls,
             ..Self::config(&local)

@@ -22,7 +22,12 @@
 //! * a wrong key poisons a cache: `node/src/weights/tests.rs`,
 //!   `a_wrong_key_gives_an_error_and_no_file`
 //! * one failed download counts as fraud: there,
-//!   `a_copy_that_was_damaged_on_this_disk_is_dropped_and_blamed_on_nobody`
+//!   `a_copy_that_was_damaged_on_this_disk_is_dropped_and_blamed_on_nobody`, and
+//!   `node/tests/running/fetch.rs`,
+//!   `an_audit_whose_weights_cannot_be_fetched_at_first_waits_for_them_and_is_decided_by_the_bits`
+//! * a copy beats its original by noise: `node/tests/running/copies.rs`,
+//!   `noise_on_every_weight_changes_a_loss_by_far_less_than_the_margin` and
+//!   `copies_of_a_winning_model_are_routed_with_it_and_win_nothing`
 
 use crate::world::{
     Data, OTHER, OWNER, Person, RIVAL, Release, SECOND_VALIDATOR, SUBMITTER, VALIDATOR, World,

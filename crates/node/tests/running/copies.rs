@@ -1,0 +1,185 @@
+//! A copy of a model wins nothing against its original, byte for byte or with noise on every weight: measured on real
+//! weights of a trained model, and shown on a running node.
+
+use std::path::Path;
+
+use crate::competition::{Claim, commit, publish, reveal, submit};
+use crate::network::Network;
+use soma_model::train::{Corpus, Recipe, Trainer};
+use soma_model::{Architecture, Directions, Engine, KernelChoice, Weights, score_all};
+use soma_protocol::record::Age;
+use soma_protocol::{Epoch, Params, Phase, winner};
+use soma_sdk::types::{Returned, TargetStatus};
+
+const LEARNED: [&str; 2] = [
+    include_str!("../../../../docs/protocol.md"),
+    include_str!("../../../../docs/engine.md"),
+];
+const UNSEEN: [&str; 3] = [
+    include_str!("../../../../docs/numerics.md"),
+    include_str!("../../../../docs/adr/0008-age-belongs-to-weights.md"),
+    include_str!("../../../model/src/score.rs"),
+];
+/// Relative noise on a weight.
+const NOISE: [f32; 3] = [1e-6, 1e-5, 1e-4];
+
+/// A model that has learned something.
+fn trained(architecture: &Architecture, steps: u64) -> Weights {
+    let engine = Engine::new(KernelChoice::Auto, 1).unwrap();
+    let recipe = Recipe {
+        steps,
+        warmup: 10,
+        ..Recipe::default()
+    };
+    let mut corpus = Corpus::new();
+    for text in LEARNED {
+        corpus.push(text.as_bytes());
+    }
+    let start = Weights::init(architecture, recipe.seed).unwrap();
+    let mut trainer = Trainer::new(&engine, &start, recipe, corpus).unwrap();
+    for _ in 0..steps {
+        trainer.step().unwrap();
+    }
+    trainer.weights()
+}
+
+/// A copy in which every weight is more or less by this part of itself, each by the toss of a coin.
+fn noisy(weights: &Weights, noise: f32, seed: u64, path: &Path) -> Weights {
+    weights.save(path).unwrap();
+    let mut bytes = std::fs::read(path).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap());
+    let values = &mut bytes[8 + usize::try_from(header).unwrap()..];
+    let mut coins = vec![0; values.len() / 4];
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&seed.to_le_bytes());
+    hasher.finalize_xof().fill(&mut coins);
+    for (value, coin) in values.as_chunks_mut::<4>().0.iter_mut().zip(coins) {
+        let part = if coin % 2 == 0 { noise } else { -noise };
+        *value = (f32::from_le_bytes(*value) * (1.0 + part)).to_le_bytes();
+    }
+    std::fs::write(path, &bytes).unwrap();
+    Weights::open(path, None).unwrap()
+}
+
+/// Pieces of texts that the model has and has not learned from, from a chunk to sixteen.
+fn pieces(architecture: &Architecture) -> Vec<&'static [u8]> {
+    let texts = LEARNED.into_iter().chain(UNSEEN);
+    let pieces = texts.flat_map(|text| {
+        [1, 4, 16].map(|chunks| {
+            text.as_bytes()
+                .chunks_exact(chunks * architecture.positions)
+        })
+    });
+    pieces.flat_map(|pieces| pieces.take(4)).collect()
+}
+
+#[test]
+fn noise_on_every_weight_changes_a_loss_by_far_less_than_the_margin() {
+    let architecture = Architecture {
+        dim: 32,
+        layers: 2,
+        ffn: 64,
+        positions: 64,
+        ..Architecture::nano()
+    };
+    let original = trained(&architecture, 400);
+    let engine = Engine::new(KernelChoice::Auto, 1).unwrap();
+    let directions = Directions::new(&architecture, [3; 32]);
+    let pieces = pieces(&architecture);
+    let losses = |weights: &Weights| -> Vec<i64> {
+        let scores = score_all(&engine, weights, &pieces, &directions, |_| ()).unwrap();
+        let scores = scores.into_iter();
+        scores.map(|one| one.unwrap().score.loss_q32).collect()
+    };
+    let expected = losses(&original);
+    let mean = expected.iter().sum::<i64>() / i64::try_from(expected.len()).unwrap();
+    assert!(
+        mean < 4 << 32,
+        "5.6 nat is what one knows who has learned nothing"
+    );
+
+    let margin_q32 = Params::network().loss_margin_q32;
+    let age = |epoch| Age {
+        epoch: Epoch(epoch),
+        height: 1,
+        index: 0,
+    };
+    let folder = tempfile::tempdir().unwrap();
+    for noise in NOISE {
+        for seed in 0..4 {
+            let copy = noisy(&original, noise, seed, &folder.path().join("copy"));
+            assert_ne!(copy.hash(), original.hash());
+            for (original, copy) in expected.iter().zip(losses(&copy)) {
+                let won = winner(
+                    &[Some(copy), Some(*original)],
+                    &[age(2), age(1)],
+                    margin_q32,
+                );
+                assert_eq!(won, Some(1), "noise {noise}, seed {seed}");
+                let change = original.abs_diff(copy);
+                assert!(
+                    change < margin_q32 / 8,
+                    "{change} for noise {noise}, seed {seed}"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_of_a_winning_model_are_routed_with_it_and_win_nothing() {
+    let network = Network::with_params(|params| {
+        params.models_per_target = 5;
+        params.targets_per_epoch = 5;
+    });
+    let weights = trained(&network.architecture(), 300);
+    let owner = network.sender("account-1").await;
+    let original = commit(&network, &owner, "original", &weights).await;
+    reveal(&network, &[owner], std::slice::from_ref(&original), 2).await;
+
+    // Public now: everybody may copy it, and commit to the copy for the next epoch.
+    network.pull(&original).await.unwrap();
+    let pulled = network.path(&format!("{}.weights", original.weights_hash));
+    let exact = Weights::open(&pulled, Some(&network.architecture())).unwrap();
+    let (mut owners, mut copies) = (Vec::new(), Vec::new());
+    for (at, noise) in [0.0].into_iter().chain(NOISE).enumerate() {
+        let owner = network.sender(&format!("account-{}", at + 2)).await;
+        let copy = noisy(&exact, noise, 7, &network.path("copy"));
+        copies.push(commit(&network, &owner, &format!("copy {at}"), &copy).await);
+        owners.push(owner);
+    }
+    assert_eq!(
+        copies[0].weights_hash, original.weights_hash,
+        "byte for byte"
+    );
+    reveal(&network, &owners, &copies, 3).await;
+
+    let submitter = network.sender("account-6").await;
+    let targets = network.client.targets(Some(Epoch(3))).await.unwrap();
+    let mut claims = Vec::new();
+    let truths = [Claim::True; 3].into_iter();
+    let told = truths.chain([0, 3].map(|at| Claim::Winner(copies[at].model)));
+    let lines = UNSEEN[0].lines().filter(|line| line.len() > 60);
+    for ((target, claim), line) in targets.iter().zip(told).zip(lines) {
+        assert_eq!(target.routed.len(), 5, "all on one target");
+        claims.push(submit(&network, &submitter, target, line, claim).await);
+    }
+    assert_eq!(claims.len(), 5);
+    network.go_to(4, Phase::Reveal).await;
+    publish(&network, &submitter, &claims.iter().collect::<Vec<_>>()).await;
+    network.go_to(5, Phase::Reveal).await;
+
+    for claim in &claims[..3] {
+        let won = network.client.target(claim.target).await.unwrap();
+        assert_eq!(won.status, TargetStatus::Settled);
+    }
+    for claim in &claims[3..] {
+        let lost = network.client.target(claim.target).await.unwrap();
+        assert_eq!(lost.returned, Some(Returned::Invalid));
+    }
+    assert_eq!(network.client.model(original.model).await.unwrap().wins, 3);
+    for copy in copies {
+        let copy = network.client.model(copy.model).await.unwrap();
+        assert_eq!((copy.wins, copy.earned.0), (0, 0), "{}", copy.name);
+    }
+}
