@@ -26,6 +26,7 @@ use rand_core::{CryptoRng, Rng};
 
 use crate::{
     committees::Committees,
+    faults::Faults,
     network::Roster,
     parts::{self, Automaton, Mailbox, Timing},
 };
@@ -44,6 +45,7 @@ where
     pub(crate) blocker: B,
     pub(crate) ordered: Mailbox,
     pub(crate) automaton: Automaton<E>,
+    pub(crate) faults: Faults,
 }
 
 /// A channel split by epoch, and what arrives for epochs that are not running.
@@ -167,7 +169,7 @@ where
             self.timing,
             seats.scheme.clone(),
             self.blocker.clone(),
-            &self.automaton,
+            (&self.automaton, self.faults.clone()),
             (Epoch::new(epoch), Floor::Genesis(root.digest())),
         );
         let votes = votes.register(epoch).await.ok()?;

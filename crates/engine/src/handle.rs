@@ -2,7 +2,7 @@
 //! process sees of it.
 
 use std::{
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
@@ -12,12 +12,12 @@ use commonware_runtime::{
     Metrics as _, Runner as _, Spawner as _, Supervisor as _,
     tokio::{Config as RuntimeConfig, Context, Runner},
 };
-use soma_protocol::{ConsensusKey, Memory, Read};
+use soma_protocol::{ConsensusKey, Memory, Read, evidence::Evidence};
 use soma_store::{Folder, History, State, Tip};
 use tokio::sync::{Notify, mpsc as queue, watch};
 
 use crate::{
-    Config, EngineError, Gossip, Heard, Joined, KEEP_BLOCKS_MIN, Pool, Sink,
+    Config, EngineError, FAULTS_WAITING_MAX, Gossip, Heard, Joined, KEEP_BLOCKS_MIN, Pool, Sink,
     application::Deviation,
     committees::Calendar,
     failure, gossip,
@@ -39,6 +39,7 @@ pub struct Handle {
     failure: watch::Receiver<Option<Arc<EngineError>>>,
     gossip: Gossip,
     heard: Mutex<Option<queue::Receiver<Heard>>>,
+    faults: Mutex<Option<queue::Receiver<Evidence>>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -106,6 +107,13 @@ impl Handle {
         heard.take()
     }
 
+    /// Proof that validators signed two histories, as it is found, for one listener: `None` when it
+    /// has been taken already. At most [`FAULTS_WAITING_MAX`] wait.
+    pub fn faults(&self) -> Option<queue::Receiver<Evidence>> {
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        faults.take()
+    }
+
     /// The nodes that are connected now.
     pub fn connected(&self) -> Vec<ConsensusKey> {
         self.metrics().lines().filter_map(connected).collect()
@@ -151,6 +159,14 @@ struct Running {
     metrics: Box<dyn Fn() -> String + Send + Sync>,
 }
 
+/// The engine panics when it cannot listen, so the question is asked before.
+fn may_listen(address: SocketAddr) -> Result<(), EngineError> {
+    let listener = TcpListener::bind(address);
+    listener
+        .map(drop)
+        .map_err(|source| EngineError::Listen { address, source })
+}
+
 /// Starts a validator and returns once its state is loaded.
 ///
 /// # Errors
@@ -163,17 +179,14 @@ pub fn start(
 ) -> Result<Handle, EngineError> {
     failure::note_panics();
     let folder = Folder::open(&config.dir, &config.genesis.chain_id())?;
-    // The engine panics when it cannot listen, so the question is asked first.
-    TcpListener::bind(config.listen).map_err(|source| EngineError::Listen {
-        address: config.listen,
-        source,
-    })?;
+    may_listen(config.listen)?;
     let history = Arc::new(History::open(&folder.history())?);
     let work = Arc::new(Notify::new());
     let stop = Arc::new(Notify::new());
     let (failure_sender, failure) = watch::channel(None);
     let (running_sender, running) = mpsc::sync_channel(1);
     let (gossip, heard, ends) = gossip::queues();
+    let (found, faults) = queue::channel(FAULTS_WAITING_MAX);
     let job = Job {
         config,
         folder,
@@ -183,6 +196,7 @@ pub fn start(
         work: Arc::clone(&work),
         stop: Arc::clone(&stop),
         gossip: ends,
+        faults: found,
     };
     let thread = thread::Builder::new()
         .name("soma-engine".into())
@@ -219,6 +233,7 @@ pub fn start(
                 failure,
                 gossip,
                 heard: Mutex::new(Some(heard)),
+                faults: Mutex::new(Some(faults)),
                 thread: Some(thread),
             })
         }
@@ -242,6 +257,7 @@ struct Job {
     work: Arc<Notify>,
     stop: Arc<Notify>,
     gossip: gossip::Ends,
+    faults: queue::Sender<Evidence>,
 }
 
 impl Job {
@@ -302,6 +318,7 @@ impl Job {
                 .keep_blocks
                 .map(|keep| keep.max(KEEP_BLOCKS_MIN)),
             section_blocks: SECTION_BLOCKS,
+            faults: self.faults,
         };
         let mut node = Box::pin(node::start(context, config, links)).await?;
         let metrics = Box::new(move || metrics.encode());

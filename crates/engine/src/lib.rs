@@ -10,6 +10,7 @@ mod committees;
 mod epochs;
 mod exchange;
 mod failure;
+mod faults;
 mod gate;
 mod gossip;
 mod handle;
@@ -32,6 +33,7 @@ use soma_store::StoreError;
 
 pub use block::{BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX};
 pub use committees::EPOCH_BLOCKS;
+pub use faults::FAULTS_WAITING_MAX;
 pub use gossip::{GOSSIP_BYTES_MAX, GOSSIP_WAITING_MAX, Gossip, Heard};
 pub use handle::{Handle, start};
 pub use join::{Join, Joined, Joining};

@@ -37,13 +37,15 @@ use commonware_utils::{
     channel::{mpsc, watch},
 };
 use rand_core::{CryptoRng, Rng};
-use soma_protocol::{Address, BlockInfo, ConsensusKey, Genesis, Hash, Memory, committee};
+use soma_protocol::{
+    Address, BlockInfo, ConsensusKey, Genesis, Hash, Memory, committee, evidence::Evidence,
+};
 use soma_store::{
     History, State, Tip,
     database::{self, Databases},
     history::FinalizedBlock,
 };
-use tokio::sync::{Notify, SetOnce};
+use tokio::sync::{Notify, SetOnce, mpsc as queue};
 
 use crate::{
     EngineError, Pool, Sink,
@@ -51,7 +53,9 @@ use crate::{
     block::{Block, hash},
     committees::{Calendar, Committees, digest_of},
     epochs::Epochs,
-    exchange, gate, gossip,
+    exchange,
+    faults::Faults,
+    gate, gossip,
     handover::{Certificate, Handovers, Walk},
     join::{Join, Joined, Joiner, Mark},
     network::{Roster, bytes_of, public_key},
@@ -88,6 +92,8 @@ pub struct Config {
     pub history: Arc<History>,
     /// What is said between nodes.
     pub gossip: gossip::Ends,
+    /// Where proof goes that a validator signed two histories. What nobody takes is dropped.
+    pub faults: queue::Sender<Evidence>,
     /// How it comes to the state if it has no blocks.
     pub join: Join,
     /// How many blocks it keeps; all if `None`.
@@ -291,6 +297,7 @@ where
         config.gossip.start(context.child("gossip"), gossip);
         let (state, ordered) = (self.state, self.ordered);
         let committees = self.core.committees.clone();
+        let faults = Faults::new(self.core.rules.chain, config.faults);
         let recorder = Recorder::new(
             (config.history, config.sink, config.keep_blocks),
             (Arc::clone(&state), committees.clone()),
@@ -319,6 +326,7 @@ where
             blocker,
             ordered: ordered.clone(),
             automaton,
+            faults,
         };
         Ok(Node {
             consensus: epochs.start(state.tip().height, recorded.clone(), channels),

@@ -52,6 +52,7 @@ use crate::{
     application::{Application, Core, Pacer},
     block::Block,
     committees::Committees,
+    faults::{Faults, Watch},
     gossip::GOSSIP_BYTES_MAX,
 };
 
@@ -129,7 +130,7 @@ pub(crate) type Consensus<E, B> = simplex::Config<
     Digest,
     Automaton<E>,
     Automaton<E>,
-    Automaton<E>,
+    Watch<Automaton<E>>,
     Sequential,
 >;
 
@@ -281,7 +282,7 @@ pub(crate) fn consensus<E, B>(
     timing: Timing,
     scheme: Scheme,
     blocker: B,
-    automaton: &Automaton<E>,
+    (automaton, faults): (&Automaton<E>, Faults),
     (epoch, floor): (Epoch, simplex::Floor<Scheme, Digest>),
 ) -> Consensus<E, B>
 where
@@ -292,13 +293,14 @@ where
     let longest_wait = Duration::from_millis(timing.idle_ms(alone).max(timing.block_ms));
     let leader_timeout = longest_wait + PROPOSAL_MARGIN;
     let certification_timeout = leader_timeout + CERTIFICATION_MARGIN;
+    let reporter = faults.watch(scheme.clone(), automaton.clone());
     simplex::Config {
         scheme,
         elector: RoundRobin::default(),
         blocker,
         automaton: automaton.clone(),
         relay: automaton.clone(),
-        reporter: automaton.clone(),
+        reporter,
         strategy: Sequential,
         partition,
         mailbox_size: MAILBOX,

@@ -1,4 +1,5 @@
-//! What a validator does by itself: its part of the randomness, saying which files it holds, and its verdicts.
+//! What a validator does by itself: its part of the randomness, saying which files it holds, its verdicts, and reports of
+//! those who sign two histories.
 //!
 //! Everything follows from the final state, so a restart forgets nothing and repeats nothing: what the state does not show yet
 //! is due. It must never sign anything for a key that is not its own, nor a verdict that it did not compute.
@@ -18,6 +19,7 @@ use soma_protocol::{
 
 use crate::audit::Subject;
 use crate::challenge;
+use crate::faults::Faults;
 use crate::node::{Shared, now_ms};
 
 /// Looks at the state at least this often, in case a file was put in place by hand.
@@ -32,6 +34,7 @@ pub(crate) fn run(node: &Arc<Shared>) {
     let mut sent = BTreeMap::new();
     let mut swept = Epoch(0);
     let mut challenged = Challenged::default();
+    let mut faults = Faults::new(node.faults());
     while !node.is_closed() {
         node.follow_files();
         let epoch = node.read(|state, _| view::chain(state).clock.epoch);
@@ -46,7 +49,7 @@ pub(crate) fn run(node: &Arc<Shared>) {
         if let Some(action) = challenged.answer(node) {
             send(node, &mut sent, vec![action]);
         }
-        send_due(node, &mut sent);
+        send_due(node, &mut sent, &mut faults);
         node.follow.bell.wait(ROUND);
     }
 }
@@ -75,11 +78,15 @@ impl Challenged {
 }
 
 /// Sends what is due.
-fn send_due(node: &Shared, sent: &mut BTreeMap<Hash, Instant>) {
+fn send_due(node: &Shared, sent: &mut BTreeMap<Hash, Instant>, faults: &mut Faults) {
     let due = node.read(|state, _| {
         let holds = |hash: &Hash| node.weights.holds(hash);
         let mut due = due(state, &node.key, holds);
         due.extend(verdicts(node, state));
+        let reports = faults.due(state);
+        if view::validator(state, &node.address).is_some() {
+            due.extend(reports);
+        }
         due
     });
     send(node, sent, due);

@@ -10,6 +10,7 @@ mod challenge;
 pub mod config;
 mod duties;
 mod error;
+mod faults;
 mod fetch;
 pub mod folder;
 mod gossip;

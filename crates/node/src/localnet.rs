@@ -142,11 +142,11 @@ pub fn account_name(number: u32) -> String {
     format!("account-{number}")
 }
 
-fn validator_name(number: u8) -> String {
+pub(crate) fn validator_name(number: u8) -> String {
     format!("validator-{number}")
 }
 
-fn consensus_name(number: u8) -> String {
+pub(crate) fn consensus_name(number: u8) -> String {
     format!("consensus-{number}")
 }
 

@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use soma_engine::{FinalizedBlock, Handle, Sink};
+use soma_protocol::evidence::Evidence;
 use soma_protocol::record::ModelStatus;
 use soma_protocol::{
     Address, Amount, Genesis, Hash, Read, SecretKey, SignedTransaction, invariants, view,
@@ -99,6 +100,11 @@ impl Shared {
     /// Reads the state after the last final block, and its height. `question` must be short: no block becomes final meanwhile.
     pub(crate) fn read<T>(&self, question: impl FnOnce(&dyn Read, u64) -> T) -> T {
         self.engine.read(question)
+    }
+
+    /// What consensus finds against validators, for one listener.
+    pub(crate) fn faults(&self) -> Option<mpsc::Receiver<Evidence>> {
+        self.engine.faults()
     }
 
     /// Height of the last final block in the history.

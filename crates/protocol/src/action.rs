@@ -289,6 +289,7 @@ impl Action {
             self,
             Self::HoldWeights { .. }
                 | Self::ReturnValidator {}
+                | Self::ReportEquivocation { .. }
                 | Self::AnswerChallenge { .. }
                 | Self::CommitBeacon { .. }
                 | Self::OpenBeacon { .. }

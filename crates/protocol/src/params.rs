@@ -128,7 +128,7 @@ params! {
     data_bytes_max: u32 = 65_536, 65_536, 1 => 98_304;
     /// A submission's bond, as a share of the target's reward.
     bond_bps: u16 = 10_000, 1_000, 1 => 10_000;
-    /// Losses so close to the lowest, in 2^-32 nat, count as equal to it.
+    /// Losses so close to the lowest, in 2^-32 nat, count as equal to it, times `1 + l^2 / 4` where that is l nat.
     #[serde(with = "decimal")]
     loss_margin_q32: u64 = 1 << 22, 1 << 22, 0 => 1 << 32;
     /// Least stake of a model.

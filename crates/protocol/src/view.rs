@@ -16,8 +16,8 @@ use crate::record::{
 use crate::state::{Key, Read};
 use crate::validator::{self as validators, Validator};
 use crate::{
-    Address, Amount, Epoch, Hash, ModelId, Network, TargetId, balance, epoch, governance,
-    migration, rent as rents, targets,
+    Address, Amount, ConsensusKey, Epoch, Hash, ModelId, Network, TargetId, balance, epoch,
+    governance, migration, rent as rents, seats, targets,
 };
 
 /// What to know of a chain at once.
@@ -165,6 +165,11 @@ pub fn registered(state: &dyn Read) -> Vec<Validator> {
 /// A validator, also one that has left.
 pub fn validator(state: &dyn Read, address: &Address) -> Option<Validator> {
     validators::validator(state, address)
+}
+
+/// Whose consensus key it is or was, if anybody's.
+pub fn key_holder(state: &dyn Read, key: &ConsensusKey) -> Option<Address> {
+    seats::key_holder(state, key)
 }
 
 /// Validators that have answered an epoch's storage challenge.

@@ -6,23 +6,36 @@ use crate::record::Age;
 /// Place of the winner among the routed models, or `None` if none could be scored.
 ///
 /// `losses` are in 2^-32 nat, in routed order; `None` for a model whose file is missing, malformed
-/// or not finite. Of the models whose loss is within `margin_q32` of the lowest, the oldest weights
-/// win: a copy never beats its original, nor does a copy with a little noise.
+/// or not finite. Of the models whose loss is within a margin of the lowest, the oldest weights win: a
+/// copy never beats its original, nor does a copy with a little noise. The margin is [`margin`] at the
+/// lowest loss.
 pub fn winner(losses: &[Option<i64>], ages: &[Age], margin_q32: u64) -> Option<usize> {
     let scored = || {
         let places = losses.iter().zip(ages).enumerate();
         places.filter_map(|(at, (loss, age))| Some((at, (*loss)?, age)))
     };
     let lowest = scored().map(|(_, loss, _)| loss).min()?;
+    let margin_q32 = margin(lowest, margin_q32);
     scored()
         .filter(|(_, loss, _)| loss.abs_diff(lowest) <= margin_q32)
         .min_by_key(|(at, _, age)| (*age, *at))
         .map(|(at, _, _)| at)
 }
 
+/// The margin at a lowest loss of l nat: `margin_q32 * (1 + l^2 / 4)`, rounded down, both in 2^-32 nat.
+///
+/// The worse a model knows the data, the more its loss follows every detail of its weights: what noise
+/// on them does to a loss grows with the loss's square.
+pub fn margin(lowest_q32: i64, margin_q32: u64) -> u64 {
+    let lowest = u128::from(u64::try_from(lowest_q32).unwrap_or(0));
+    let square_q32 = lowest.saturating_mul(lowest) >> 32;
+    let wider = square_q32.saturating_mul(margin_q32.into()) >> 34;
+    margin_q32.saturating_add(u64::try_from(wider).unwrap_or(u64::MAX))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::winner;
+    use super::{margin, winner};
     use crate::Epoch;
     use crate::record::Age;
 
@@ -61,6 +74,19 @@ mod tests {
         );
         assert_eq!(winner(&[None, None], &[age(1, 1), age(2, 2)], 10), None);
         assert_eq!(winner(&[], &[], 10), None);
+    }
+
+    #[test]
+    fn the_margin_grows_with_the_square_of_the_loss() {
+        for (nats, margins) in [(0, 1), (2, 2), (4, 5), (10, 26), (20, 101)] {
+            assert_eq!(margin(nats << 32, 1 << 22), margins << 22, "{nats}");
+        }
+        assert_eq!(margin(i64::MIN, 7), 7);
+        assert_eq!(margin(i64::MAX, 0), 0, "a vote can do without");
+        assert_eq!(margin(i64::MAX, u64::MAX), u64::MAX);
+        let (ages, loss) = ([age(1, 1), age(2, 2)], 10 << 32);
+        assert_eq!(winner(&[Some(loss + 260), Some(loss)], &ages, 10), Some(0));
+        assert_eq!(winner(&[Some(loss + 261), Some(loss)], &ages, 10), Some(1));
     }
 
     #[test]

@@ -24,7 +24,7 @@ const PEOPLE: u8 = 6;
 /// The beginning of every history, in milliseconds since 1970.
 pub const BEGINNING_MS: u64 = 1_767_225_600_000;
 /// The longest wait for a transaction to be taken, in milliseconds.
-const VALID_MS: u64 = 20_000;
+pub(crate) const VALID_MS: u64 = 20_000;
 const DATA_BYTES: u64 = 600;
 
 /// The secret of a node: its account's, and the one it votes with.
@@ -37,7 +37,7 @@ fn person(index: u8) -> SecretKey {
     SecretKey::from_bytes(&[1 + index; 32])
 }
 
-fn consensus_key(node: usize) -> ConsensusKey {
+pub(crate) fn consensus_key(node: usize) -> ConsensusKey {
     ConsensusKey(SecretKey::from_bytes(&node_secret(node)).address().0)
 }
 

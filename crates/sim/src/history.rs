@@ -26,11 +26,14 @@ use crate::{
     check::Witness,
     dice::Dice,
     node::{Alive, Identity, is_contradiction, key_of, stuck},
+    proofs::{Proofs, is_expelled},
     wire::{Faces, Noise, SharedNoise},
 };
 
 /// The step of a history, in milliseconds of its own time.
 const STEP_MS: u64 = 50;
+/// The node that cheats, if one does.
+const CHEATING: usize = VALIDATORS - 1;
 /// How long a healed network may take to go on, in milliseconds of its own time.
 const PATIENCE_MS: u64 = 240_000;
 /// How much longer for each block that the newcomer waits for.
@@ -74,6 +77,8 @@ pub struct Report {
     pub joins: u64,
     /// What the cheat did.
     pub cheat: Cheat,
+    /// Whether the cheat was proved to have signed two histories, and has lost its seat for it.
+    pub expelled: bool,
     /// A digest of all that happened: equal for equal seeds.
     pub fingerprint: String,
 }
@@ -103,6 +108,7 @@ pub fn run(settings: Settings) -> Result<Report, Violation> {
         life: 0,
         crashes: 0,
         disk_failures: 0,
+        proofs: Proofs::default(),
     };
     let start_time = UNIX_EPOCH + Duration::from_millis(BEGINNING_MS);
     let config = deterministic::Config::new()
@@ -131,6 +137,7 @@ pub fn run(settings: Settings) -> Result<Report, Violation> {
         power_losses,
         joins: witness.joins(),
         cheat,
+        expelled: witness.read(|state| is_expelled(state, CHEATING)),
         fingerprint: checkpoint.auditor().state(),
     })
 }
@@ -142,9 +149,8 @@ fn identities(
     witness: &Witness,
     dice: &mut Dice,
 ) -> Result<Vec<Identity>, soma_store::StoreError> {
-    let cheating = VALIDATORS - 1;
     let identity = |node: usize| {
-        let cheats = node == cheating && cheat != Cheat::None;
+        let cheats = node == CHEATING && cheat != Cheat::None;
         let deviation = match cheat {
             _ if settings.bug => Deviation::Bug(planted_bug()),
             Cheat::Lies if cheats => Deviation::Lies(lies(node)),
@@ -192,6 +198,7 @@ struct Story {
     life: u64,
     crashes: u64,
     disk_failures: u64,
+    proofs: Proofs,
 }
 
 /// A node in its place: up, or down until a time.
@@ -259,7 +266,7 @@ impl Story {
             }
             self.trouble(&mut stage).await;
             self.mend(&mut stage).await;
-            self.crowd(&stage, &mut cast);
+            self.crowd(&mut stage, &mut cast);
             stage.context.sleep(Duration::from_millis(STEP_MS)).await;
         }
         if last {
@@ -384,8 +391,9 @@ impl Story {
     }
 
     /// People send what they have to say to some of the nodes.
-    fn crowd(&mut self, stage: &Stage, cast: &mut Cast) {
+    fn crowd(&mut self, stage: &mut Stage, cast: &mut Cast) {
         let now = now_ms(&stage.context);
+        self.accuse(stage, now);
         for _ in 0..self.dice.within(0..4) {
             let transaction = self.witness.read(|state| cast.act(state, now));
             let Ok(transaction) = transaction.verify(&self.chain) else {
@@ -396,6 +404,33 @@ impl Story {
                     && self.dice.chance(700)
                 {
                     alive.queue.add(transaction.clone());
+                    alive.work.notify_one();
+                }
+            }
+        }
+    }
+
+    /// Honest nodes report whom their consensus caught.
+    fn accuse(&mut self, stage: &mut Stage, now: u64) {
+        let is_honest = |node: usize| self.identities[node].witness.is_some();
+        for (node, seat) in stage.seats.iter_mut().enumerate() {
+            let Seat::Up(alive) = seat else { continue };
+            while let Ok(evidence) = alive.faults.try_recv() {
+                if is_honest(node)
+                    && let Err(violation) = self.proofs.take(node, evidence, is_honest)
+                {
+                    self.witness.accuse(violation);
+                }
+            }
+        }
+        let reports = |state: &Memory| self.proofs.reports(state, self.chain, now);
+        for report in self.witness.read(reports) {
+            let Ok(report) = report.verify(&self.chain) else {
+                continue;
+            };
+            for seat in &stage.seats {
+                if let Seat::Up(alive) = seat {
+                    alive.queue.add(report.clone());
                     alive.work.notify_one();
                 }
             }

@@ -13,6 +13,7 @@ pub mod dice;
 pub mod economy;
 pub mod history;
 pub mod node;
+pub mod proofs;
 pub mod wire;
 
 pub use history::{Report, Settings, run};
@@ -78,6 +79,14 @@ pub enum Violation {
         node: usize,
         /// What it said.
         reason: String,
+    },
+    /// An honest node was accused of two histories.
+    #[error("node {by} has proof that node {node}, which is honest, signed two histories")]
+    Accused {
+        /// Who was accused.
+        node: usize,
+        /// By whom.
+        by: usize,
     },
     /// All faults are over and the network does not go on.
     #[error("healed at {healed}, and after {seconds} s the nodes are at {heights:?}")]

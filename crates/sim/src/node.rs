@@ -12,15 +12,15 @@ use commonware_runtime::{
 };
 use commonware_utils::NZU64;
 use soma_engine::{
-    ConsensusSecret, EngineError, Join, Sink,
+    ConsensusSecret, EngineError, FAULTS_WAITING_MAX, Join, Sink,
     anywhere::{
         Calendar, Config, Deviation, GOSSIP_QUOTA, Links, QUOTA, Roster, Timing, private_key,
         queues, start,
     },
 };
-use soma_protocol::Genesis;
+use soma_protocol::{Genesis, evidence::Evidence};
 use soma_store::History;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use crate::{
     Violation,
@@ -97,13 +97,20 @@ pub struct Alive {
     pub queue: Arc<Queue>,
     /// Rung for the pool.
     pub work: Arc<Notify>,
+    /// What its consensus finds against validators.
+    pub faults: mpsc::Receiver<Evidence>,
 }
 
 /// One side of every channel: the first face's or the second's.
 type Side<S> = Vec<(S, Noisy)>;
 
 impl Identity {
-    fn config(&self, face: usize, queue: &Arc<Queue>, work: &Arc<Notify>) -> Config {
+    fn config(
+        &self,
+        face: usize,
+        (queue, work): (&Arc<Queue>, &Arc<Notify>),
+        faults: mpsc::Sender<Evidence>,
+    ) -> Config {
         let sink: Arc<dyn Sink> = match &self.witness {
             Some(witness) => Arc::new(Eye {
                 node: self.node,
@@ -132,6 +139,7 @@ impl Identity {
             join: Join::Auto,
             keep_blocks: self.keep_blocks,
             section_blocks: SECTION_BLOCKS,
+            faults,
         }
     }
 
@@ -177,6 +185,7 @@ impl Identity {
             second.push((secondary, noisy(far, "second")));
         }
         let (queue, work) = (Arc::new(Queue::default()), Arc::new(Notify::new()));
+        let (found, faults) = mpsc::channel(FAULTS_WAITING_MAX);
         let (identity, oracle) = (self.clone(), oracle.clone());
         let (pool, bell) = (Arc::clone(&queue), Arc::clone(&work));
         let context = context
@@ -185,10 +194,15 @@ impl Identity {
             .with_attribute("life", life);
         let task = context.spawn(move |context| async move {
             identity
-                .live(context, &oracle, [first, second], &pool, &bell)
+                .live(context, &oracle, [first, second], (&pool, &bell), found)
                 .await
         });
-        Alive { task, queue, work }
+        Alive {
+            task,
+            queue,
+            work,
+            faults,
+        }
     }
 
     async fn live<S: commonware_p2p::Sender<PublicKey = PublicKey>>(
@@ -196,18 +210,18 @@ impl Identity {
         context: Context,
         oracle: &Oracle<PublicKey, Context>,
         [first, second]: [Side<S>; 2],
-        queue: &Arc<Queue>,
-        work: &Arc<Notify>,
+        pool: (&Arc<Queue>, &Arc<Notify>),
+        faults: mpsc::Sender<Evidence>,
     ) -> Result<(), EngineError> {
         let me = key_of(self.node);
         let two_faced = !self.faces.second.is_empty();
         let mut other = None;
         if two_faced {
-            let config = self.config(1, queue, work);
+            let config = self.config(1, pool, faults.clone());
             let node = start(context.child("second"), config, links(oracle, &me, second));
             other = Some(Box::pin(node).await?);
         }
-        let config = self.config(0, queue, work);
+        let config = self.config(0, pool, faults);
         let node = start(context.child("first"), config, links(oracle, &me, first));
         let mut node = Box::pin(node).await?;
         if let Some(witness) = &self.witness {

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use soma_sim::{Settings, run};
+use soma_sim::{Settings, cheats::Cheat, dice::Dice, run};
 
 fn play(seed: u64) -> soma_sim::Report {
     let settings = Settings {
@@ -16,10 +16,25 @@ fn play(seed: u64) -> soma_sim::Report {
 #[test]
 fn with_all_faults_on_there_is_one_history_nothing_is_lost_and_it_goes_on() {
     for seed in 0..6 {
-        assert!(play(seed).blocks > 0);
+        let report = play(seed);
+        assert!(report.blocks > 0);
+        assert!(!report.expelled || report.cheat == Cheat::Equivocates);
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     play(u64::from(now.subsec_nanos()));
+}
+
+#[test]
+fn who_signs_two_histories_is_found_out_and_loses_its_seat() {
+    let equivocates = |seed: &u64| {
+        let cheat = Cheat::drawn(&mut Dice::new(*seed, "history"));
+        cheat == Cheat::Equivocates
+    };
+    let caught = (0..)
+        .filter(equivocates)
+        .take(10)
+        .find(|seed| play(*seed).expelled);
+    assert!(caught.is_some(), "in none of ten histories");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use blake3::hazmat::HasherExt as _;
 use soma_protocol::commitment::{self, WeightsOpening};
 use soma_protocol::record::ModelStatus;
 use soma_protocol::storage::{self, CHUNK_BYTES, Challenge};
+use soma_protocol::winner::margin;
 use soma_protocol::{Action, Amount, Epoch, Hash, Memory, ModelId, PoolId, view};
 
 use super::chain::Chain;
@@ -247,14 +248,21 @@ impl Owner {
     }
 
     /// Whether showing other weights is worth the loss of age.
-    #[expect(clippy::cast_precision_loss, reason = "a margin is far below 2^52")]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        reason = "losses of some nats, in 2^-32 nat, are far below 2^52"
+    )]
     fn gains(&self, other: &Quality, margin_q32: u64) -> bool {
         let shown = &self.shown.quality;
-        let gain = match self.kind {
-            Kind::Copier | Kind::NoisyCopier => shown.general_loss() - other.general_loss(),
-            _ => shown.expected_loss(&self.aim) - other.expected_loss(&self.aim),
+        let (before, after) = match self.kind {
+            Kind::Copier | Kind::NoisyCopier => (shown.general_loss(), other.general_loss()),
+            _ => (
+                shown.expected_loss(&self.aim),
+                other.expected_loss(&self.aim),
+            ),
         };
-        gain > margin_q32 as f64 / Q32
+        before - after > margin((after * Q32) as i64, margin_q32) as f64 / Q32
     }
 
     /// Commits for the next epoch what has changed or must be refreshed.

@@ -1,0 +1,306 @@
+//! Votes that contradict each other, on their way from the consensus to whoever brings them before
+//! the protocol.
+//!
+//! The consensus has seen that two votes contradict each other and cuts off who sent them, but it
+//! has not checked the signatures. Here they are checked, by the very rule by which the protocol
+//! will judge them: nobody is accused of what cannot be proved.
+
+use commonware_actor::Feedback;
+use commonware_codec::{Encode, Read, ReadExt as _};
+use commonware_consensus::{
+    Epochable as _, Reporter, Viewable as _,
+    simplex::{
+        scheme::ed25519::Scheme,
+        types::{Activity, Attributable as _, Finalize, Notarize, Nullify, Proposal},
+    },
+};
+use commonware_cryptography::{
+    blake3::Digest,
+    certificate::{Attestation, Scheme as _},
+};
+use commonware_utils::ordered::Quorum as _;
+use soma_protocol::{
+    ConsensusKey, Hash,
+    evidence::{Ballot, Evidence, SignedBallot},
+};
+use tokio::sync::mpsc;
+
+use crate::{block::hash, network::bytes_of};
+
+/// How many faults wait to be taken before more are dropped: whoever commits one commits more.
+pub const FAULTS_WAITING_MAX: usize = 16;
+
+/// Where the faults of a chain's validators go.
+#[derive(Clone)]
+pub(crate) struct Faults {
+    chain: Hash,
+    found: mpsc::Sender<Evidence>,
+}
+
+impl Faults {
+    pub(crate) const fn new(chain: Hash, found: mpsc::Sender<Evidence>) -> Self {
+        Self { chain, found }
+    }
+
+    /// Looks at all that goes to `reporter` in an epoch whose votes this scheme checks.
+    pub(crate) const fn watch<R>(self, scheme: Scheme, reporter: R) -> Watch<R> {
+        Watch {
+            reporter,
+            scheme,
+            faults: self,
+        }
+    }
+}
+
+/// Passes on what the consensus reports, and keeps what proves a fault.
+#[derive(Clone)]
+pub(crate) struct Watch<R> {
+    reporter: R,
+    scheme: Scheme,
+    faults: Faults,
+}
+
+impl<R: Reporter<Activity = Activity<Scheme, Digest>>> Reporter for Watch<R> {
+    type Activity = R::Activity;
+
+    fn report(&mut self, activity: Self::Activity) -> Feedback {
+        if let Some(evidence) = evidence(&self.scheme, &activity)
+            && evidence.proves(&self.faults.chain)
+        {
+            let (key, view) = (evidence.consensus_key, evidence.view);
+            tracing::warn!(%key, view, "a validator has signed two histories");
+            // A full queue holds enough.
+            let _ = self.faults.found.try_send(evidence);
+        }
+        self.reporter.report(activity)
+    }
+}
+
+/// What two votes that contradict each other say, in the protocol's words.
+fn evidence(scheme: &Scheme, activity: &Activity<Scheme, Digest>) -> Option<Evidence> {
+    let (signer, [first, second]) = match activity {
+        Activity::ConflictingNotarize(both) => {
+            let (one, other) = votes::<Notarize<_, _>, Notarize<_, _>>(both)?;
+            (both.signer(), [notarize(&one)?, notarize(&other)?])
+        }
+        Activity::ConflictingFinalize(both) => {
+            let (one, other) = votes::<Finalize<_, _>, Finalize<_, _>>(both)?;
+            (both.signer(), [finalize(&one)?, finalize(&other)?])
+        }
+        Activity::NullifyFinalize(both) => {
+            let (one, other) = votes::<Nullify<_>, Finalize<_, _>>(both)?;
+            (both.signer(), [nullify(&one)?, finalize(&other)?])
+        }
+        _ => return None,
+    };
+    Some(Evidence {
+        consensus_key: ConsensusKey(bytes_of(scheme.participants().key(signer)?)),
+        epoch: activity.epoch().get(),
+        view: activity.view().get(),
+        first,
+        second,
+    })
+}
+
+/// The two votes of a contradiction, which is nothing but the one after the other.
+fn votes<A: Read<Cfg = ()>, B: Read<Cfg = ()>>(both: &impl Encode) -> Option<(A, B)> {
+    let mut bytes = both.encode();
+    Some((A::read(&mut bytes).ok()?, B::read(&mut bytes).ok()?))
+}
+
+fn notarize(vote: &Notarize<Scheme, Digest>) -> Option<SignedBallot> {
+    let (parent, block) = named(&vote.proposal);
+    signed(Ballot::Notarize { parent, block }, &vote.attestation)
+}
+
+fn nullify(vote: &Nullify<Scheme>) -> Option<SignedBallot> {
+    signed(Ballot::Nullify, &vote.attestation)
+}
+
+fn finalize(vote: &Finalize<Scheme, Digest>) -> Option<SignedBallot> {
+    let (parent, block) = named(&vote.proposal);
+    signed(Ballot::Finalize { parent, block }, &vote.attestation)
+}
+
+fn named(proposal: &Proposal<Digest>) -> (u64, Hash) {
+    (proposal.parent.get(), hash(proposal.payload))
+}
+
+fn signed(ballot: Ballot, attestation: &Attestation<Scheme>) -> Option<SignedBallot> {
+    let signature = attestation.signature.encode();
+    Some(SignedBallot {
+        ballot,
+        signature: signature.as_ref().try_into().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        Activity, Attestation, Digest, Faults, Feedback, Finalize, Notarize, Nullify, Proposal,
+        Reporter, Scheme, evidence, finalize, notarize, nullify,
+    };
+    use crate::{ConsensusSecret, network::private_key};
+    use commonware_consensus::{
+        simplex::types::{ConflictingFinalize, ConflictingNotarize, NullifyFinalize},
+        types::{Epoch, Round, View},
+    };
+    use commonware_cryptography::Signer as _;
+    use commonware_utils::ordered::Set;
+    use soma_protocol::{
+        Hash,
+        evidence::{Ballot, Evidence, SignedBallot, namespace},
+    };
+    use tokio::sync::mpsc;
+
+    const CHAIN: Hash = Hash([7; 32]);
+    /// Both take more than a byte as LEB128.
+    const ROUND: Round = Round::new(Epoch::new(300), View::new(20_000));
+
+    /// The scheme of one of four validators.
+    fn scheme(of: u8) -> Scheme {
+        let key = |validator: u8| private_key(&ConsensusSecret([validator + 1; 32]));
+        let keys = Set::from_iter_dedup((0..4).map(|one| key(one).public_key()));
+        Scheme::signer(&namespace(&CHAIN), keys, key(of)).unwrap()
+    }
+
+    fn proposal(block: u8) -> Proposal<Digest> {
+        Proposal::new(ROUND, View::new(19_000), Digest([block; 32]))
+    }
+
+    /// One contradiction of each kind.
+    fn contradictions(scheme: &Scheme) -> [Activity<Scheme, Digest>; 3] {
+        let notarize = |block| Notarize::sign(scheme, proposal(block)).unwrap();
+        let finalize = |block| Finalize::sign(scheme, proposal(block)).unwrap();
+        let nullify = Nullify::sign::<Digest>(scheme, ROUND).unwrap();
+        [
+            Activity::ConflictingNotarize(ConflictingNotarize::new(notarize(1), notarize(2))),
+            Activity::ConflictingFinalize(ConflictingFinalize::new(finalize(1), finalize(2))),
+            Activity::NullifyFinalize(NullifyFinalize::new(nullify, finalize(2))),
+        ]
+    }
+
+    #[test]
+    fn what_consensus_signs_is_what_the_protocol_checks() {
+        for validator in 0..4 {
+            let scheme = scheme(validator);
+            for activity in contradictions(&scheme) {
+                let evidence = evidence(&scheme, &activity).unwrap();
+                assert!(evidence.proves(&CHAIN), "{evidence:?}");
+                let key = ConsensusSecret([validator + 1; 32]).public();
+                assert_eq!(evidence.consensus_key, key);
+            }
+        }
+    }
+
+    #[test]
+    fn evidence_that_is_changed_anywhere_proves_nothing() {
+        let (ours, theirs) = (scheme(0), scheme(1));
+        for activity in contradictions(&ours) {
+            let found = evidence(&ours, &activity).unwrap();
+            let changed = |change: fn(&mut Evidence)| {
+                let mut evidence = found;
+                change(&mut evidence);
+                evidence
+            };
+            let key = evidence(&theirs, &contradictions(&theirs)[0]).unwrap();
+            let mut all = vec![
+                changed(|one| one.epoch += 1),
+                changed(|one| one.view += 1),
+                changed(|one| one.first = one.second),
+                changed(|one| one.second = one.first),
+                changed(|one| one.first.signature[0] ^= 1),
+                changed(|one| one.second.signature[63] ^= 1),
+                changed(|one| std::mem::swap(&mut one.first.ballot, &mut one.second.ballot)),
+            ];
+            all.push(Evidence {
+                consensus_key: key.consensus_key,
+                ..found
+            });
+            for vote in [Ballot::Nullify, found.first.ballot] {
+                let ballot = match vote {
+                    Ballot::Notarize { parent, block } => Ballot::Finalize { parent, block },
+                    Ballot::Finalize { parent, block } => Ballot::Finalize {
+                        parent: parent + 1,
+                        block,
+                    },
+                    Ballot::Nullify => Ballot::Notarize {
+                        parent: 19_000,
+                        block: CHAIN,
+                    },
+                };
+                let first = SignedBallot {
+                    ballot,
+                    ..found.first
+                };
+                all.push(Evidence { first, ..found });
+            }
+            assert!(all.iter().all(|one| !one.proves(&CHAIN)));
+            assert!(!found.proves(&Hash([8; 32])), "of another chain");
+        }
+    }
+
+    #[test]
+    fn votes_that_go_together_prove_nothing() {
+        let scheme = scheme(2);
+        let both = |first: SignedBallot, second: SignedBallot| {
+            let activity = &contradictions(&scheme)[0];
+            Evidence {
+                first,
+                second,
+                ..evidence(&scheme, activity).unwrap()
+            }
+        };
+        let yes = notarize(&Notarize::sign(&scheme, proposal(1)).unwrap()).unwrap();
+        let last = finalize(&Finalize::sign(&scheme, proposal(1)).unwrap()).unwrap();
+        let none = nullify(&Nullify::sign::<Digest>(&scheme, ROUND).unwrap()).unwrap();
+        // Who notarized may find later that the round took too long, or that it did not.
+        for (first, second) in [(yes, last), (yes, none), (yes, yes), (last, last)] {
+            assert!(!both(first, second).proves(&CHAIN));
+        }
+    }
+
+    /// Counts what it is told.
+    #[derive(Clone, Default)]
+    struct Count(usize);
+
+    impl Reporter for Count {
+        type Activity = Activity<Scheme, Digest>;
+
+        fn report(&mut self, _: Self::Activity) -> Feedback {
+            self.0 += 1;
+            Feedback::Ok
+        }
+    }
+
+    #[test]
+    fn everything_is_passed_on_and_only_what_is_proved_is_kept() {
+        let (found, mut faults) = mpsc::channel(16);
+        let honest = scheme(0);
+        let mut watch = Faults::new(CHAIN, found).watch(honest.clone(), Count::default());
+        let all = contradictions(&scheme(3));
+        for activity in all.iter().cloned() {
+            watch.report(activity);
+        }
+        // The signature of another vote does not make two of one.
+        let Activity::ConflictingNotarize(_) = &all[0] else {
+            unreachable!()
+        };
+        let real = Notarize::sign(&scheme(3), proposal(1)).unwrap();
+        let forged = Notarize {
+            proposal: proposal(2),
+            attestation: Attestation {
+                signer: real.attestation.signer,
+                signature: real.attestation.signature.clone(),
+            },
+        };
+        let forged = ConflictingNotarize::new(real.clone(), forged);
+        watch.report(Activity::ConflictingNotarize(forged));
+        watch.report(Activity::Notarize(real));
+        assert_eq!(watch.reporter.0, 5);
+        for activity in all {
+            assert_eq!(faults.try_recv().ok(), evidence(&honest, &activity));
+        }
+        assert!(faults.try_recv().is_err(), "nothing else was a fault");
+    }
+}
