@@ -1,6 +1,7 @@
 //! Which of my documents for which target: score with the routed models, keep the closest.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use soma_model::{Architecture, Directions, Engine, Report, distance_squared};
 use soma_protocol::{Epoch, Hash, ModelId, TargetId, winner};
@@ -19,9 +20,60 @@ use crate::publishing::was_refused;
 use crate::score_cache::{ScoreCache, Scorer};
 use crate::weights_cache::WeightsCache;
 
-/// Scores of every document with every model that a target asks for; none where a model fails.
+/// Bytes of documents that are scored to learn how long it takes.
+const FIRST_BYTES: usize = 8 << 10;
+
+/// Scores of documents with every model that a target asks for; none where a model fails.
 #[derive(Debug, Default)]
-pub(crate) struct Scores(BTreeMap<(usize, Hash), Option<Report>>);
+pub(crate) struct Scores {
+    reports: BTreeMap<(usize, Hash), Option<Report>>,
+    documents: usize,
+}
+
+/// How many documents are scored at once. Without a limit all of them; with one as many as there is time for, more and more.
+struct Pace {
+    until: Option<Instant>,
+    begun: Instant,
+    bytes: usize,
+}
+
+impl Pace {
+    fn new(until: Option<Instant>) -> Self {
+        Self {
+            until,
+            begun: Instant::now(),
+            bytes: 0,
+        }
+    }
+
+    /// The number of documents to score next, of those that are left; 0 if there is no time for one.
+    fn next(&mut self, left: &[Document]) -> usize {
+        let Some(until) = self.until else {
+            return left.len();
+        };
+        let now = Instant::now();
+        let spent = now.saturating_duration_since(self.begun).as_secs_f64();
+        let time = until.saturating_duration_since(now).as_secs_f64();
+        let room = if self.bytes == 0 {
+            FIRST_BYTES as f64
+        } else {
+            (self.bytes as f64 * time / spent).min(2.0 * self.bytes as f64)
+        };
+        let mut bytes = 0;
+        let mut fits = |document: &&Document| {
+            bytes += document.bytes.len();
+            bytes as f64 <= room
+        };
+        let count = left.iter().take_while(|one| fits(one)).count();
+        // Without one there is nothing to learn from.
+        let count = count.max(usize::from(self.bytes == 0)).min(left.len());
+        self.bytes += left[..count]
+            .iter()
+            .map(|one| one.bytes.len())
+            .sum::<usize>();
+        count
+    }
+}
 
 /// A document that could be submitted for a target.
 #[derive(Clone, Debug)]
@@ -36,49 +88,58 @@ pub(crate) struct Choice {
 }
 
 impl Scores {
-    /// Fetches the weights `files` (hash and size) and scores all documents with each of them.
+    /// Fetches the weights `files` (hash and size) and scores documents with each of them: all, or as many as there is time
+    /// for, each with every model.
     pub(crate) async fn compute(
         (client, files_here, scores_here): (&Client, &WeightsCache, &ScoreCache),
         (engine, architecture): (&Engine, &Architecture),
         (seed, files): (Hash, BTreeMap<Hash, u64>),
-        documents: &[Document],
+        (documents, until): (&[Document], Option<Instant>),
         output: &Output,
     ) -> Result<Self> {
-        let (mut scores, mut known) = (Self::default(), 0);
-        let directions = Directions::new(architecture, seed.0);
-        let data: Vec<&[u8]> = documents
-            .iter()
-            .map(|document| &document.bytes[..])
-            .collect();
-        let bytes: usize = data.iter().map(|data| data.len()).sum();
-        let bar = output.bar((files.len() * bytes) as u64, "scoring", Unit::Bytes);
+        let mut models = Vec::new();
         for file in files {
-            let weights = match files_here.open(client, file, architecture, output).await {
-                Ok(weights) => weights,
+            match files_here.open(client, file, architecture, output).await {
+                Ok(weights) => models.push((file.0, weights)),
                 // Not a model: it has no score and ranks last, for auditors as well.
                 Err(error) if error.exit == Exit::Verification => {
                     output.warn(format_args!("weights {}: {}", file.0, error.message));
-                    continue;
                 }
                 Err(error) => return Err(error),
-            };
-            let reports = tokio::task::block_in_place(|| {
-                let scorer = Scorer {
-                    engine,
-                    weights: &weights,
-                    seed: seed.0,
-                    directions: &directions,
-                };
-                scores_here.score_all(scorer, &data, |bytes| bar.inc(bytes as u64))
-            })?;
-            for (index, scored) in reports.into_iter().enumerate() {
-                known += usize::from(scored.cached);
-                scores.0.insert((index, file.0), scored.report.ok());
             }
+        }
+        let (mut scores, mut known) = (Self::default(), 0);
+        let directions = Directions::new(architecture, seed.0);
+        let bytes: usize = documents.iter().map(|one| one.bytes.len()).sum();
+        let bar = output.bar((models.len() * bytes) as u64, "scoring", Unit::Bytes);
+        let mut pace = Pace::new(until);
+        loop {
+            let left = &documents[scores.documents..];
+            let count = pace.next(left);
+            if count == 0 {
+                break;
+            }
+            let data: Vec<&[u8]> = left[..count].iter().map(|one| &one.bytes[..]).collect();
+            for (hash, weights) in &models {
+                let reports = tokio::task::block_in_place(|| {
+                    let scorer = Scorer {
+                        engine,
+                        weights,
+                        seed: seed.0,
+                        directions: &directions,
+                    };
+                    scores_here.score_all(scorer, &data, |bytes| bar.inc(bytes as u64))
+                })?;
+                for (index, scored) in (scores.documents..).zip(reports) {
+                    known += usize::from(scored.cached);
+                    scores.reports.insert((index, *hash), scored.report.ok());
+                }
+            }
+            scores.documents += count;
         }
         bar.finish_and_clear();
         if known > 0 {
-            let asked = scores.0.len();
+            let asked = scores.reports.len();
             output.say(format_args!(
                 "{known} of {asked} scores were computed before"
             ));
@@ -86,9 +147,14 @@ impl Scores {
         Ok(scores)
     }
 
+    /// How many documents were scored: the first ones.
+    pub(crate) fn documents(&self) -> usize {
+        self.documents
+    }
+
     /// A document's score with these weights.
     pub(crate) fn get(&self, document: usize, weights_hash: Hash) -> Option<&Report> {
-        self.0.get(&(document, weights_hash))?.as_ref()
+        self.reports.get(&(document, weights_hash))?.as_ref()
     }
 
     /// What a document would be submitted as: the routed model with the lowest loss decides.
@@ -172,4 +238,49 @@ pub(crate) async fn submit(
         return Err(error.into());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::{FIRST_BYTES, Pace};
+    use crate::documents::Document;
+
+    fn documents(sizes: &[usize]) -> Vec<Document> {
+        let document = |size: &usize| Document {
+            path: String::new(),
+            bytes: vec![0; *size],
+        };
+        sizes.iter().map(document).collect()
+    }
+
+    #[test]
+    fn without_a_limit_everything_is_scored_at_once() {
+        assert_eq!(Pace::new(None).next(&documents(&[1, 1 << 20, 7])), 3);
+        assert_eq!(Pace::new(None).next(&[]), 0);
+    }
+
+    #[test]
+    fn with_a_limit_a_little_is_scored_first_then_more_and_nothing_when_time_is_up() {
+        let all = documents(&[FIRST_BYTES / 2; 20]);
+        let begun = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
+        let mut pace = Pace {
+            until: Some(Instant::now() + Duration::from_mins(10)),
+            begun,
+            bytes: 0,
+        };
+        assert_eq!(pace.next(&all), 2);
+        assert_eq!(pace.next(&all[2..]), 4);
+        assert_eq!(pace.next(&all[6..]), 12);
+        pace.until = Some(Instant::now());
+        assert_eq!(pace.next(&all[18..]), 0);
+        let large = documents(&[FIRST_BYTES * 3]);
+        assert_eq!(
+            Pace::new(Some(Instant::now())).next(&large),
+            1,
+            "one is always tried"
+        );
+        assert_eq!(Pace::new(Some(Instant::now())).next(&[]), 0);
+    }
 }

@@ -2,13 +2,14 @@
 //! data leaves this machine only if it wins.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use soma_model::{Architecture, Engine};
 use soma_protocol::{Amount, Epoch, Params, Phase, TargetId};
 use soma_sdk::sender::Sender;
 use soma_sdk::spool::Spool;
-use soma_sdk::types::{Payment, Target, TargetStatus};
+use soma_sdk::types::{Payment, Status, Target, TargetStatus};
 
 use crate::args::Global;
 use crate::commands::target::relative;
@@ -95,6 +96,8 @@ impl Submit {
 #[derive(Default)]
 struct Course {
     last_epoch: u32,
+    /// Documents that there was time for in the epochs before: the next epoch begins behind them.
+    scored: usize,
     pending: Vec<(Target, String, Choice)>,
     decided: Vec<Entered>,
 }
@@ -126,6 +129,14 @@ struct Submitter<'a> {
     output: &'a Output,
 }
 
+/// When to stop scoring: at half of the time that is left for submissions. The other half is for sending them, and what was won
+/// must be published when the next epoch begins. None if phases end by command.
+fn scoring_ends(status: &Status, params: &Params) -> Option<Instant> {
+    let ends_ms = status.clock.ends_ms?.0.saturating_add(params.attest_ms());
+    let left_ms = ends_ms.saturating_sub(status.timestamp_ms.0);
+    Instant::now().checked_add(Duration::from_millis(left_ms / 2))
+}
+
 /// What the network asks for now; votes change it between two epochs.
 struct Rules {
     architecture: Architecture,
@@ -154,11 +165,12 @@ impl<'a> Submitter<'a> {
     /// Does what can be done now; true once all is decided.
     async fn step(&self, submit: &Submit, course: &mut Course) -> Result<bool> {
         publishing::deliver_once(&self.sender, &self.spool, self.output).await?;
-        let clock = self.sender.client().status().await?.clock;
+        let status = self.sender.client().status().await?;
+        let clock = &status.clock;
         let begins = clock.phase.0 == Phase::Compete && clock.epoch > course.last_epoch;
         if begins && (submit.watch || course.last_epoch == 0) {
             course.last_epoch = clock.epoch;
-            match self.enter(submit, clock.epoch, &mut course.pending).await {
+            match self.enter(submit, &status, course).await {
                 Err(error) if submit.watch && error.code == NO_TARGET => {
                     self.output.say(&error.message);
                 }
@@ -175,12 +187,8 @@ impl<'a> Submitter<'a> {
     }
 
     /// Submits the closest document for every open target where it has a chance.
-    async fn enter(
-        &self,
-        submit: &Submit,
-        epoch: u32,
-        entered: &mut Vec<(Target, String, Choice)>,
-    ) -> Result {
+    async fn enter(&self, submit: &Submit, status: &Status, course: &mut Course) -> Result {
+        let epoch = status.clock.epoch;
         let mut targets = self.sender.client().targets(Some(Epoch(epoch))).await?;
         targets.retain(|target| submit.target.is_none_or(|id| target.id == id));
         if targets.is_empty() {
@@ -191,12 +199,23 @@ impl<'a> Submitter<'a> {
             return Err(Error::new(Exit::NotFound, NO_TARGET, message).hint("soma target list"));
         }
         let rules = self.rules().await?;
-        let documents = self.documents(&submit.paths, &rules).await?;
+        let mut documents = self.documents(&submit.paths, &rules).await?;
+        let behind = course.scored.checked_rem(documents.len()).unwrap_or(0);
+        documents.rotate_left(behind);
         let client = (self.sender.client(), &self.cache, &self.scores);
         let model = (&self.engine, &rules.architecture);
         // All targets are of one epoch, so one seed and one score serve them all.
         let asked = (targets[0].seed.0, submission::routed_files(&targets));
-        let scores = Scores::compute(client, model, asked, &documents, self.output).await?;
+        let wanted = (&documents[..], scoring_ends(status, &rules.params));
+        let scores = Scores::compute(client, model, asked, wanted, self.output).await?;
+        if scores.documents() < documents.len() {
+            course.scored = behind + scores.documents();
+            self.output.say(format_args!(
+                "epoch {epoch} leaves time for {} of {} documents; the next begins with the others",
+                scores.documents(),
+                documents.len()
+            ));
+        }
         for target in targets {
             let closest = self.closest(&scores, &target, documents.len(), &rules.params);
             let Some(choice) = closest.await? else {
@@ -213,7 +232,7 @@ impl<'a> Submitter<'a> {
                         choice.model,
                         relative(choice.distance)
                     ));
-                    entered.push((target, document.path.clone(), choice));
+                    course.pending.push((target, document.path.clone(), choice));
                 }
                 Err(error) if error.exit == Exit::Rejected => {
                     self.output

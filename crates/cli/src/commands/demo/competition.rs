@@ -191,7 +191,8 @@ impl<'a> Competition<'a> {
         let asked = (first.seed.0, self.weights().await?.into_iter().collect());
         let network = (&self.client, &self.cache, &ScoreCache::off());
         let model = (self.engine, &self.architecture);
-        let scores = Scores::compute(network, model, asked, &documents, self.output).await?;
+        let scores =
+            Scores::compute(network, model, asked, (&documents, None), self.output).await?;
         if self.files.is_empty() {
             self.files = self.file_lines(&documents, &scores).await?;
         }
