@@ -134,6 +134,20 @@ const NODE: &[(&str, &str)] = &[
         "An upload is signed by the account whose commit names the file. Use that key, and check this machine's clock.",
     ),
     (
+        "block_pruned",
+        "This node joined later, or forgets old blocks. Ask one that keeps all: its status says `history_from` 1.",
+    ),
+    (
+        "no_snapshot",
+        "The node has begun to take over the state of its peers, and none of them gives what it needs, or what they give \
+         cannot be believed; the message says which. Name more peers, or execute all blocks with --join replay in an empty folder.",
+    ),
+    (
+        "too_far_behind",
+        "All connected peers have forgotten the blocks that this node needs next. Start it with --join state: it takes over \
+         their state, checked from genesis on.",
+    ),
+    (
         "upload_busy",
         "Another upload of the same file runs. Wait for it, or go on when it stops.",
     ),

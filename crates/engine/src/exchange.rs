@@ -18,6 +18,7 @@ use commonware_storage::{
     qmdb::sync::{Request, Response},
 };
 use commonware_utils::NZU64;
+use rand_core::Rng;
 use soma_store::database::{Operation, VALUE_BYTES_MAX};
 use tokio::sync::{SetOnce, mpsc};
 
@@ -256,7 +257,7 @@ pub(crate) trait Server: Send + Sync + 'static {
 
 /// Starts the exchange; it answers as soon as the server is set.
 pub(crate) fn start<S, R, V: Server>(
-    context: impl Spawner,
+    mut context: impl Rng + Spawner,
     link: (S, R),
 ) -> (Asking, Arc<SetOnce<V>>)
 where
@@ -268,7 +269,8 @@ where
     let exchange = Exchange {
         server: Arc::clone(&server),
         sender: link.0,
-        next: 0,
+        // An answer to a question of an earlier life must not be taken for one of this life.
+        next: context.next_u64(),
         open: BTreeMap::new(),
     };
     context.spawn(move |_| exchange.run(questions, link.1));
@@ -317,7 +319,7 @@ impl<S: Sender<PublicKey = PublicKey>, V: Server> Exchange<S, V> {
 
     fn put(&mut self, Question { to, ask, answers }: Question) {
         self.open.retain(|_, open| !open.answers.is_closed());
-        self.next += 1;
+        self.next = self.next.wrapping_add(1);
         let message = Message::Ask(self.next, ask).encode();
         self.sender.send(to.clone(), message, false);
         self.open.insert(self.next, Open { to, answers });

@@ -252,3 +252,133 @@ fn failed(error: impl std::fmt::Display) -> EngineError {
         reason: error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use commonware_codec::{Copying, DecodeExt as _, Encode as _};
+    use commonware_consensus::{
+        simplex::types::{Finalization, Finalize, Proposal},
+        types::{Epoch, Height, Round, View},
+    };
+    use commonware_cryptography::{Digest as _, Digestible as _, Signer as _, ed25519::PrivateKey};
+    use commonware_runtime::{Runner as _, Supervisor as _, deterministic};
+    use commonware_utils::{non_empty, non_empty_range};
+    use soma_protocol::Hash;
+    use soma_store::database::Target;
+
+    use super::{
+        Address, Committees, ConsensusKey, Digest, Handover, Header, Seat, Sequential,
+        Unbelievable, Walk, digest_of,
+    };
+    use crate::{committees::Calendar, network::bytes_of};
+
+    fn key(seed: u64) -> PrivateKey {
+        PrivateKey::from_seed(seed)
+    }
+
+    fn committees(me: u64) -> Committees {
+        Committees::new(Hash([1; 32]), key(me), Calendar::default())
+    }
+
+    fn seats(of: std::ops::Range<u64>) -> Vec<Seat> {
+        let seat = |seed| Seat {
+            consensus_key: ConsensusKey(bytes_of(&key(seed).public_key())),
+            validator: Address([u8::try_from(seed).unwrap(); 32]),
+        };
+        of.map(seat).collect()
+    }
+
+    /// The end of an epoch, certified by some of a committee, naming these seats.
+    fn handover(
+        epoch: u64,
+        committee: std::ops::Range<u64>,
+        signers: std::ops::Range<u64>,
+        named: std::ops::Range<u64>,
+    ) -> Handover {
+        let round = Round::new(Epoch::new(epoch), View::new(9));
+        let header = Header {
+            context: crate::block::Context {
+                round,
+                leader: key(0).public_key(),
+                parent: (View::new(8), Digest::EMPTY),
+            },
+            parent: Digest([2; 32]),
+            height: Height::new(Calendar::default().last_of(epoch)),
+            timestamp_ms: 7,
+            proposer: Address([3; 32]),
+            state: Target::new(
+                Digest([4; 32]),
+                non_empty_range!(3_u64.into(), 70_u64.into()),
+            ),
+            seats: digest_of(&seats(named.clone())),
+            transactions: Digest([5; 32]),
+        };
+        let proposal = Proposal {
+            round,
+            parent: View::new(8),
+            payload: header.digest(),
+        };
+        let all = seats(committee);
+        let votes: Vec<_> = signers
+            .map(|one| {
+                let scheme = committees(one).seats(&all).scheme;
+                Finalize::sign(&scheme, proposal.clone()).unwrap()
+            })
+            .collect();
+        let scheme = committees(99).seats(&all).scheme;
+        let certificate =
+            Finalization::from_finalizes(&scheme, non_empty![@votes.iter()], &Sequential).unwrap();
+        Handover {
+            header,
+            certificate,
+            seats: seats(named),
+        }
+    }
+
+    #[test]
+    fn a_walk_follows_committees_that_certify_each_other_and_no_others() {
+        deterministic::Runner::default().start(|context| async move {
+            let mut random = context.child("walk");
+            let mut walk = Walk::new(committees(99), &seats(0..4));
+            let first = handover(1, 0..4, 0..3, 1..5);
+            walk.step(&mut random, &first).unwrap();
+            // The old committee is in office in epoch 2, the new one from epoch 3 on.
+            let second = handover(2, 0..4, 1..4, 2..6);
+            walk.step(&mut random, &second).unwrap();
+            let usurper = handover(3, 0..4, 0..3, 0..4);
+            let height = usurper.height();
+            assert_eq!(
+                walk.step(&mut random, &usurper),
+                Err(Unbelievable::Certificate { height })
+            );
+            walk.step(&mut random, &handover(3, 1..5, 1..4, 2..6))
+                .unwrap();
+            walk.step(&mut random, &handover(9, 2..6, 3..6, 2..6))
+                .unwrap();
+            assert_eq!(walk.reached(), Some(9));
+
+            let again = walk.step(&mut random, &first);
+            let height = first.height();
+            assert_eq!(again, Err(Unbelievable::OutOfPlace { height }));
+            let mut other = handover(12, 2..6, 2..5, 2..6);
+            other.seats.pop();
+            let height = other.height();
+            let named = walk.step(&mut random, &other);
+            assert_eq!(named, Err(Unbelievable::Seats { height }));
+            other.header.seats = digest_of(&other.seats);
+            let forged = walk.step(&mut random, &other);
+            assert_eq!(forged, Err(Unbelievable::Certificate { height }));
+        });
+    }
+
+    #[test]
+    fn a_handover_has_one_spelling_and_is_cut_by_nothing() {
+        let handover = handover(1, 0..4, 0..3, 1..5);
+        let bytes = handover.encode();
+        let read = Handover::decode(Copying(&bytes)).unwrap();
+        assert_eq!(read, handover);
+        for at in 0..bytes.len() {
+            assert!(Handover::decode(Copying(&bytes[..at])).is_err(), "{at}");
+        }
+    }
+}

@@ -105,6 +105,8 @@ pub struct Joined {
     pub operations: u64,
     /// The bytes they came in.
     pub bytes: u64,
+    /// Peers that gave what could not be proved, and were asked no more.
+    pub refused: u64,
 }
 
 /// How long the first offer is waited for, and others after it.
@@ -217,7 +219,7 @@ pub(crate) struct Joiner<'a, E: StorageContext> {
     pub(crate) config: &'a Config,
     pub(crate) page_cache: &'a CacheRef,
     pub(crate) core: &'a Core,
-    pub(crate) asking: Asking,
+    pub(crate) asking: &'a Asking,
     pub(crate) handovers: &'a Handovers<E>,
 }
 
@@ -274,7 +276,10 @@ impl<E: CryptoRng + Spawner + StorageContext> Joiner<'_, E> {
             peers.sort();
             let peers = peers.into_iter().rev().map(|(_, peer)| peer).collect();
             match self.attempt(&mut way, peers).await {
-                Ok(all) => return Ok(all),
+                Ok((taken, mut joined)) => {
+                    joined.refused += refused.len() as u64;
+                    return Ok((taken, joined));
+                }
                 Err(Trouble::Engine(error)) => return Err(error),
                 Err(Trouble::Forged(peer, why)) => {
                     reason = format!("{} gave what cannot be believed: {why}", Name(&peer));
@@ -305,7 +310,7 @@ impl<E: CryptoRng + Spawner + StorageContext> Joiner<'_, E> {
         let Some(handover) = way.last.clone() else {
             return Err(Trouble::Absent("no peer has a snapshot yet".into()));
         };
-        let (operations, bytes) = self.state(&handover, &peers).await?;
+        let fetched = self.state(&handover, &peers).await?;
         let digest = handover.header.digest();
         let block = self.block(&handover, &peers).await?;
         let height = handover.height();
@@ -315,8 +320,9 @@ impl<E: CryptoRng + Spawner + StorageContext> Joiner<'_, E> {
             digest: hash(digest),
             state_root: hash(handover.header.state.root),
             handovers: way.handovers,
-            operations,
-            bytes,
+            operations: fetched.operations,
+            bytes: fetched.bytes,
+            refused: (peers.len() - fetched.peers.len()) as u64,
         };
         let taken = Taken {
             handover,
@@ -351,8 +357,8 @@ impl<E: CryptoRng + Spawner + StorageContext> Joiner<'_, E> {
         }
     }
 
-    /// Gets the state into the database, and says in how many operations and bytes it came.
-    async fn state(&self, handover: &Handover, peers: &[PublicKey]) -> Result<(u64, u64), Trouble> {
+    /// Gets the state into the database, and says how it came.
+    async fn state(&self, handover: &Handover, peers: &[PublicKey]) -> Result<Fetched, Trouble> {
         let target = handover.header.state.clone();
         let fetch = Fetch {
             clock: self.context.child("fetch"),
@@ -387,7 +393,7 @@ impl<E: CryptoRng + Spawner + StorageContext> Joiner<'_, E> {
             std::mem::take(&mut *fetched)
         };
         match synced {
-            Ok(database) if whole(&database, &target) => Ok((fetched.operations, fetched.bytes)),
+            Ok(database) if whole(&database, &target) => Ok(fetched),
             Ok(_) => Err(Trouble::Absent(
                 "the state is not what was asked for".into(),
             )),
@@ -482,6 +488,36 @@ impl<E: CryptoRng + Spawner + StorageContext> Joiner<'_, E> {
 
     async fn within<T>(&self, wait: Duration, future: impl Future<Output = T>) -> Option<T> {
         within(self.context, wait, future).await
+    }
+}
+
+/// How often peers are asked whether they still have the next block, and for how long the answers are
+/// waited for.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// Ends when the node stands still and all peers that answer have forgotten its next block.
+pub(crate) async fn left_behind(
+    clock: &impl Clock,
+    asking: &Asking,
+    height: impl Fn() -> u64,
+) -> EngineError {
+    loop {
+        let before = height();
+        clock.sleep(LOOK).await;
+        let height = height();
+        if height != before {
+            continue;
+        }
+        let mut heard = asking.ask(Recipients::All, Ask::Offer).await;
+        let mut first = None;
+        while let Some((_, answer)) = within(clock, ANSWER, heard.recv()).await.flatten() {
+            if let Answer::Offer(offer) = answer {
+                first = Some(first.map_or(offer.first, |first: u64| first.min(offer.first)));
+            }
+        }
+        if let Some(first) = first.filter(|first| *first > height + 1) {
+            return EngineError::TooFarBehind { height, first };
+        }
     }
 }
 

@@ -239,6 +239,14 @@ pub enum EngineError {
         /// Why not.
         reason: String,
     },
+    /// All peers have forgotten the blocks that come next here.
+    #[error("this node is at block {height}, and its peers hold only those from {first} on")]
+    TooFarBehind {
+        /// Its last block.
+        height: u64,
+        /// The first block that a peer has.
+        first: u64,
+    },
     /// The disk is full or failing. The node can be started again once there is room.
     #[error("the disk takes no more: {reason}; nothing that was final is lost")]
     Disk {

@@ -53,11 +53,11 @@ use crate::{
     block::{Block, hash},
     committees::{Calendar, Committees, digest_of},
     epochs::Epochs,
-    exchange,
+    exchange::{self, Asking},
     faults::Faults,
     gate, gossip,
     handover::{Certificate, Handovers, Walk},
-    join::{Join, Joined, Joiner, Mark},
+    join::{Join, Joined, Joiner, Mark, left_behind},
     network::{Roster, bytes_of, public_key},
     parts::{self, Mailbox, NoStateSync, Timing, Variant},
     recorder::{Receipts, Recorder},
@@ -134,6 +134,7 @@ pub struct Node {
     pub joined: Option<Joined>,
     consensus: Task<()>,
     recorder: Task<Result<(), EngineError>>,
+    behind: Task<EngineError>,
     ordered: Mailbox,
     recorded: watch::Receiver<u64>,
 }
@@ -150,6 +151,10 @@ impl Node {
             result = &mut self.recorder => match result {
                 Ok(Err(error)) => error,
                 _ => stopped("the history's writer"),
+            },
+            result = &mut self.behind => match result {
+                Ok(error) => error,
+                Err(_) => stopped("the look at the peers"),
             },
         }
     }
@@ -199,7 +204,7 @@ where
         config: &config,
         page_cache: &page_cache,
         core: &core,
-        asking,
+        asking: &asking,
         handovers: &handovers,
     };
     let (begin, joined) = begin(joiner, &mut links.peers).await?;
@@ -227,6 +232,7 @@ where
         databases,
         state,
         handovers,
+        asking,
         page_cache,
     };
     let _ = server.set(loaded.serving(&config.history, &config.deviation));
@@ -253,6 +259,7 @@ struct Loaded<E: Spawner + StorageContext> {
     databases: Databases<E>,
     state: Arc<State>,
     handovers: Arc<Handovers<E>>,
+    asking: Asking,
     page_cache: CacheRef,
 }
 
@@ -310,6 +317,10 @@ where
             .child("recorder")
             .dedicated()
             .spawn(move |_| recorder.run());
+        let (known, asking) = (recorded.clone(), self.asking);
+        let behind = context.child("behind").spawn(move |clock| async move {
+            left_behind(&clock, &asking, || *known.borrow()).await
+        });
         let automaton = Deferred::new(
             context.child("deferred"),
             Pacer::new(self.core, self.executed),
@@ -333,6 +344,7 @@ where
             state,
             joined: None,
             recorder,
+            behind,
             ordered,
             recorded,
         })

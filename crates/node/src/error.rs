@@ -222,6 +222,8 @@ impl NodeError {
             Self::OtherNetwork { .. } => "other_network",
             Self::StateInUse { .. } => "state_in_use",
             Self::Genesis(_) => "invalid_genesis",
+            Self::Engine(EngineError::NoSnapshot { .. }) => "no_snapshot",
+            Self::Engine(EngineError::TooFarBehind { .. }) => "too_far_behind",
             Self::Engine(_) => "engine_error",
             Self::Store(_) => "store_error",
             Self::Thread(_) => "no_thread",
@@ -263,6 +265,12 @@ impl NodeError {
                 "choose another --state folder, or start over with --reset"
             }
             Self::StateInUse { .. } => "stop the other node, or choose another --state folder",
+            Self::Engine(EngineError::NoSnapshot { .. }) => {
+                "name more peers in config.toml; start again: what has come is kept"
+            }
+            Self::Engine(EngineError::TooFarBehind { .. }) => {
+                "start the node with --join state: it takes over the state of its peers"
+            }
             Self::NotANode { .. } => {
                 "make one with `soma node init`, or name its folder with --dir"
             }

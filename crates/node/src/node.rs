@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use soma_engine::{FinalizedBlock, Handle, Sink};
+use soma_engine::{FinalizedBlock, Handle, Joined, Joining, Sink};
 use soma_protocol::evidence::Evidence;
 use soma_protocol::record::ModelStatus;
 use soma_protocol::{
@@ -41,6 +41,7 @@ pub(crate) struct Follow {
     pool: Mempool,
     metrics: Arc<Metrics>,
     heights: watch::Sender<u64>,
+    told: Mutex<Option<Told>>,
     /// Heard by the duties.
     pub(crate) bell: Bell,
 }
@@ -56,6 +57,77 @@ impl Sink for Follow {
         self.heights
             .send_modify(|height| *height = block.height.max(*height));
         self.bell.ring();
+    }
+
+    fn joining(&self, joining: Joining) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = Told::of(joining);
+        if told.is_none_or(|told| told.is_older_than(&news)) {
+            *told = Some(news);
+            tracing::info!("{}", describe(joining));
+        }
+    }
+
+    fn joined(&self, joined: &Joined) {
+        tracing::info!(
+            height = joined.height,
+            digest = %joined.digest,
+            state_root = %joined.state_root,
+            handovers = joined.handovers,
+            operations = joined.operations,
+            bytes = joined.bytes,
+            refused = joined.refused,
+            "joined: every handover between committees from genesis on, the certificate of this block, and every part of its state \
+             were checked"
+        );
+    }
+}
+
+/// What was said last of a join.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    at: Instant,
+    /// Asking, walking, getting the state.
+    step: u8,
+}
+
+impl Told {
+    fn of(joining: Joining) -> Self {
+        let step = match joining {
+            Joining::Asking => 0,
+            Joining::Committees { .. } => 1,
+            _ => 2,
+        };
+        let at = Instant::now();
+        Self { at, step }
+    }
+
+    /// Whether news are worth a line.
+    fn is_older_than(self, news: &Self) -> bool {
+        self.step != news.step || news.at.duration_since(self.at) > Duration::from_secs(1)
+    }
+}
+
+/// How far a join is, for people.
+fn describe(joining: Joining) -> String {
+    match joining {
+        Joining::Committees { handovers, epoch } => {
+            format!(
+                "joining: {handovers} handovers between committees are checked, up to epoch {epoch} of the engine"
+            )
+        }
+        Joining::State {
+            height,
+            operations,
+            of,
+            bytes,
+        } => {
+            let percent = operations.saturating_mul(100) / of.max(1);
+            let all = u128::from(bytes) * u128::from(of) / u128::from(operations.max(1));
+            let (come, all) = (bytes / 1_000_000, all / 1_000_000);
+            format!("joining: state of block {height}: {percent} % ({come} of about {all} MB)")
+        }
+        _ => "joining: the peers are asked what they have".to_owned(),
     }
 }
 
@@ -394,6 +466,7 @@ fn open(config: NodeConfig, outbox: Outbox) -> Result<Shared, NodeError> {
         pool: pool.clone(),
         metrics: Arc::clone(&metrics),
         heights: watch::Sender::new(0),
+        told: Mutex::default(),
         bell: Bell::default(),
     });
     let known = config.peers.len();

@@ -41,6 +41,8 @@ pub struct Status {
     pub duties: u32,
     /// Other nodes connected to this one.
     pub peers: u32,
+    /// The first block that this node holds: 1, or later where it joined or has forgotten older ones.
+    pub history_from: U64,
     /// Transactions that became final since this node was started.
     pub transactions_final: U64,
     /// What this node's validator does to check the claims of others.

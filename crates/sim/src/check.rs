@@ -24,6 +24,7 @@ struct Known {
     transactions: u64,
     accepted: u64,
     joins: u64,
+    refused: u64,
     violation: Option<Violation>,
 }
 
@@ -57,6 +58,7 @@ impl Witness {
             transactions: 0,
             accepted: 0,
             joins: 0,
+            refused: 0,
             violation: None,
         }))))
     }
@@ -80,9 +82,10 @@ impl Witness {
         self.known().reported.clone()
     }
 
-    /// How often a node took over the state of its peers.
-    pub fn joins(&self) -> u64 {
-        self.known().joins
+    /// How often a node took over the state of its peers, and peers that it did not believe then.
+    pub fn joins(&self) -> (u64, u64) {
+        let known = self.known();
+        (known.joins, known.refused)
     }
 
     /// Final blocks, transactions in them, and those of them that the rules accepted.
@@ -210,6 +213,7 @@ impl Sink for Eye {
     fn joined(&self, joined: &Joined) {
         let mut known = self.witness.known();
         known.joins += 1;
+        known.refused += joined.refused;
         let (node, height) = (self.node, joined.height);
         known.reported[node] = height.max(known.reported[node]);
         let expected = known.digests.get(&height);

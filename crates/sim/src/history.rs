@@ -75,6 +75,8 @@ pub struct Report {
     pub power_losses: u64,
     /// Times at which a node took over the state of its peers.
     pub joins: u64,
+    /// Peers that were not believed then.
+    pub refused: u64,
     /// What the cheat did.
     pub cheat: Cheat,
     /// Whether the cheat was proved to have signed two histories, and has lost its seat for it.
@@ -127,6 +129,7 @@ pub fn run(settings: Settings) -> Result<Report, Violation> {
         return Err(violation);
     }
     let (blocks, transactions, accepted) = witness.counts();
+    let (joins, refused) = witness.joins();
     Ok(Report {
         seed: settings.seed,
         blocks,
@@ -135,7 +138,8 @@ pub fn run(settings: Settings) -> Result<Report, Violation> {
         crashes: story.crashes,
         disk_failures: story.disk_failures,
         power_losses,
-        joins: witness.joins(),
+        joins,
+        refused,
         cheat,
         expelled: witness.read(|state| is_expelled(state, CHEATING)),
         fingerprint: checkpoint.auditor().state(),

@@ -705,6 +705,49 @@ mod tests {
     }
 
     #[test]
+    fn what_is_pruned_is_gone_from_every_question_and_the_rest_is_as_it_was() {
+        let history = History::in_memory().unwrap();
+        history
+            .append(&(1..=20).map(block).collect::<Vec<_>>())
+            .unwrap();
+        let kept: Vec<_> = (9..=20).map(|at| history.block(at).unwrap()).collect();
+        let events = history.events(17.., 99).unwrap();
+        assert_eq!(history.prune(9, 5).unwrap(), 5, "in steps");
+        assert_eq!(history.prune(9, 5).unwrap(), 3);
+        assert_eq!(history.prune(9, 5).unwrap(), 0);
+        assert_eq!(
+            (history.first().unwrap(), history.height().unwrap()),
+            (9, 20)
+        );
+        assert!(history.block(8).unwrap().is_none());
+        let digest = block(8).digest;
+        assert!(history.block_by_digest(&digest).unwrap().is_none());
+        let now: Vec<_> = (9..=20).map(|at| history.block(at).unwrap()).collect();
+        assert_eq!(now, kept);
+        assert_eq!(history.events(.., 99).unwrap(), events);
+        let account = Subject::Account(Address([1; 32]));
+        let of_account = history.events_of(account, None, 99).unwrap();
+        assert!(of_account.iter().all(|event| event.height >= 9));
+        history.append(&[block(21)]).unwrap();
+        assert_eq!(history.prune(99, 99).unwrap(), 12, "the last block stays");
+    }
+
+    #[test]
+    fn a_history_that_begins_later_goes_on_from_there_and_counts_events_on() {
+        let history = History::in_memory().unwrap();
+        history.append(&[block(1), block(2)]).unwrap();
+        history.begin_after(7, 14).unwrap();
+        assert_eq!(
+            (history.first().unwrap(), history.height().unwrap()),
+            (8, 7)
+        );
+        assert!(history.block(1).unwrap().is_none());
+        assert!(history.append(&[block(9)]).is_err(), "a gap");
+        history.append(&[block(8)]).unwrap();
+        assert_eq!(history.events(.., 99).unwrap()[0].sequence, 15);
+    }
+
+    #[test]
     fn pages_of_blocks_and_events_hold_everything_once() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("history.redb");

@@ -64,6 +64,7 @@ class Status:
     pool: int
     duties: int
     peers: int
+    history_from: int
     transactions_final: int
     audits: Audits
     supply: Supply

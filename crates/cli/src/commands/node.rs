@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 use serde::Serialize;
-use soma_node::folder::{NodeFolder, PeerSettings, Settings, read_genesis};
+use soma_node::folder::{NodeFolder, PeerSettings, Settings, Way, read_genesis};
 use soma_protocol::{Address, ConsensusKey, Hash, hex};
 use soma_sdk::keys;
 use soma_sdk::text::Text;
@@ -96,9 +96,33 @@ pub(crate) struct Run {
     /// The form of the log.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     log_format: Format,
+    /// How it comes to the state: instead of what its settings say.
+    #[arg(long, value_enum, value_name = "WAY")]
+    join: Option<Join>,
     /// Stop when the standard input ends: with the process that holds its other end.
     #[arg(long)]
     until_stdin_ends: bool,
+}
+
+/// How a node comes to the state.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Join {
+    /// From its peers if it has no blocks and the chain is long; else it executes all blocks.
+    Auto,
+    /// From its peers, also when it has blocks and is far behind.
+    State,
+    /// By executing all blocks.
+    Replay,
+}
+
+impl From<Join> for Way {
+    fn from(join: Join) -> Self {
+        match join {
+            Join::Auto => Self::Auto,
+            Join::State => Self::State,
+            Join::Replay => Self::Replay,
+        }
+    }
 }
 
 /// How much is logged.
@@ -211,7 +235,11 @@ impl Run {
         log(self.log, self.log_format);
         let folder = NodeFolder::open(&self.dir)?;
         let identity = Identity::of(&folder)?;
-        let node = soma_node::start(folder.config()?)?;
+        let mut config = folder.config()?;
+        if let Some(join) = self.join {
+            config.join = Way::from(join).into();
+        }
+        let node = soma_node::start(config)?;
         tracing::info!(url = node.url(), chain = identity.chain, address = %identity.address, "the node runs");
         output.result(
             node.url(),
@@ -238,6 +266,7 @@ impl Run {
 /// What was found whole.
 #[derive(Serialize)]
 struct Whole {
+    first: Text<u64>,
     blocks: Text<u64>,
     certificates: Text<u64>,
     state: Text<u64>,
@@ -247,12 +276,13 @@ struct Whole {
 fn verify_store(dir: &Path, output: &Output) -> Result {
     let verified = NodeFolder::open(dir)?.verify_store()?;
     let text = format!(
-        "{} blocks, {} certificates, the state of block {}, a history up to block {}: whole",
-        verified.blocks, verified.certificates, verified.state, verified.history
+        "blocks {} to {}, {} certificates, the state of block {}, a history up to block {}: whole",
+        verified.first, verified.blocks, verified.certificates, verified.state, verified.history
     );
     output.result(
         text,
         &Whole {
+            first: Text(verified.first),
             blocks: Text(verified.blocks),
             certificates: Text(verified.certificates),
             state: Text(verified.state),

@@ -66,12 +66,14 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<types::Status>
             pool: u32::try_from(api.pool.len()).unwrap_or(u32::MAX),
             duties: u32::try_from(duties::owed(&api, state)).unwrap_or(u32::MAX),
             peers: u32::try_from(api.connected()).unwrap_or(u32::MAX),
+            history_from: Text(0),
             transactions_final: Text(api.metrics.transactions_final.get()),
             audits: audits(&api),
             supply,
             clock,
         }
     });
+    status.history_from = Text(api.history.first().map_err(NodeError::from)?);
     if let Some(block) = api.history.block(*status.height).map_err(NodeError::from)? {
         status.block = Text(block.digest);
         status.state_root = Text(block.state_root);
@@ -326,16 +328,32 @@ pub(super) async fn blocks(
 
 /// A block
 #[utoipa::path(get, path = routes::BLOCK, tag = "history", params(("height" = String, Path)),
-    responses((status = 200, body = types::Block), (status = 404, body = ApiError)))]
+    responses((status = 200, body = types::Block), (status = 404, body = ApiError), (status = 410, body = ApiError)))]
 pub(super) async fn block(
     State(api): State<Api>,
     Path(height): Path<Text<u64>>,
 ) -> Result<Json<types::Block>, Problem> {
     let record = api.history.block(*height).map_err(NodeError::from)?;
-    let record = record.ok_or_else(|| Problem::not_found("block", height))?;
+    let Some(record) = record else {
+        return Err(no_block(&api, *height)?);
+    };
     Ok(Json(
         show::block(&api.history, &record).map_err(NodeError::from)?,
     ))
+}
+
+/// Why there is no such block here.
+fn no_block(api: &Api, height: u64) -> Result<Problem, NodeError> {
+    let first = api.history.first()?;
+    Ok(if (1..first).contains(&height) {
+        let message = format!(
+            "block {height} is not held here any more, or never was: the first one is {first}"
+        );
+        Problem::new(StatusCode::GONE, "block_pruned", message)
+            .hint("ask a node that keeps all blocks: /v1/status says `history_from` 1")
+    } else {
+        Problem::not_found("block", height)
+    })
 }
 
 /// 200 while the process lives

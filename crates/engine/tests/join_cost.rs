@@ -1,0 +1,125 @@
+//! What joining costs, by state and by executing all blocks, in turns. A measurement, run by hand:
+//! `cargo test --workspace --test join_cost -- --ignored --nocapture`.
+#![expect(clippy::unwrap_used, reason = "a failed expectation fails the test")]
+
+mod queue;
+
+use std::{
+    fs,
+    io::Write as _,
+    net::{SocketAddr, TcpListener},
+    path::Path,
+    sync::{Arc, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use queue::{ALICE, Queue, act, genesis, validator};
+use soma_engine::{Config, ConsensusSecret, Handle, Join, Peer, Pool, Sink, start};
+use soma_protocol::{Action, Address, Amount};
+
+const BLOCKS: u64 = 3_000;
+const TRANSFERS_PER_BLOCK: u64 = 20;
+const TURNS: u8 = 3;
+const FOLLOWERS: u8 = 2 * TURNS;
+
+fn config(dir: &Path, node: u8, ports: &[SocketAddr], join: Join) -> Config {
+    let peer = |other: u8| Peer {
+        key: ConsensusSecret(validator(other)).public(),
+        address: (other == 0).then(|| ports[0].into()),
+    };
+    Config {
+        dir: dir.join(node.to_string()),
+        genesis: genesis(1),
+        key: ConsensusSecret(validator(node)),
+        listen: ports[usize::from(node)],
+        peers: (0..=FOLLOWERS)
+            .filter(|other| *other != node)
+            .map(peer)
+            .collect(),
+        block_ms: 1,
+        idle_block_ms: 500,
+        join,
+        keep_blocks: None,
+    }
+}
+
+/// A chain with so many blocks, each of which makes new accounts.
+fn chain(dir: &Path, ports: &[SocketAddr]) -> (Handle, Arc<Queue>) {
+    let (sender, blocks) = mpsc::channel();
+    let queue = Queue::reporting(sender);
+    let config = config(dir, 0, ports, Join::Auto);
+    let id = config.genesis.chain_id();
+    let pool = Arc::clone(&queue) as Arc<dyn Pool>;
+    let handle = start(config, pool, Arc::clone(&queue) as Arc<dyn Sink>).unwrap();
+    let mut nonce = 0_u64;
+    let mut load = || {
+        for _ in 0..TRANSFERS_PER_BLOCK {
+            let mut to = [7; 32];
+            to[..8].copy_from_slice(&nonce.to_be_bytes());
+            let pay = Action::Transfer {
+                to: Address(to),
+                amount: Amount(1),
+            };
+            queue.add(act(id, ALICE, nonce, pay));
+            nonce += 1;
+        }
+        handle.wake();
+    };
+    load();
+    while blocks.recv().unwrap().height < BLOCKS {
+        load();
+    }
+    (handle, queue)
+}
+
+fn bytes_in(path: &Path) -> u64 {
+    let entries = fs::read_dir(path).unwrap().map(Result::unwrap);
+    let size = |entry: fs::DirEntry| {
+        let data = entry.metadata().unwrap();
+        if data.is_dir() {
+            bytes_in(&entry.path())
+        } else {
+            data.len()
+        }
+    };
+    entries.map(size).sum()
+}
+
+#[test]
+#[ignore = "a measurement, of minutes"]
+fn joining_by_state_against_joining_by_replay() {
+    let dir = tempfile::tempdir().unwrap();
+    let listeners: Vec<_> = (0..=FOLLOWERS)
+        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+        .collect();
+    let ports: Vec<_> = listeners
+        .iter()
+        .map(|one| one.local_addr().unwrap())
+        .collect();
+    drop(listeners);
+    let (validator, _queue) = chain(dir.path(), &ports);
+    let tip = validator.tip();
+    let mut out = std::io::stderr();
+    writeln!(out, "{} blocks", tip.height).unwrap();
+    for turn in 0..TURNS {
+        for (join, node) in [(Join::State, 2 * turn + 1), (Join::Replay, 2 * turn + 2)] {
+            let began = Instant::now();
+            let queue: Arc<Queue> = Arc::default();
+            let pool = Arc::clone(&queue) as Arc<dyn Pool>;
+            let follower = start(config(dir.path(), node, &ports, join), pool, queue).unwrap();
+            while follower.tip().height < tip.height {
+                thread::sleep(Duration::from_millis(5));
+            }
+            let seconds = began.elapsed().as_secs_f64();
+            let joined = follower.joined();
+            drop(follower);
+            let disk = bytes_in(&dir.path().join(node.to_string()).join("consensus"));
+            writeln!(
+                out,
+                "{join:?}: {seconds:.1} s, {disk} bytes on disk, {joined:?}"
+            )
+            .unwrap();
+        }
+    }
+}
