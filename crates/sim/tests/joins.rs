@@ -3,7 +3,7 @@
 use soma_sim::{Settings, cheats::Cheat, run};
 
 /// More blocks than half of the nodes keep.
-const LATE: u64 = 150;
+const LATE: u64 = 130;
 
 #[test]
 fn who_comes_late_loses_power_and_meets_a_forger_is_in_sync_all_the_same() {
