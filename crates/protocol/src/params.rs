@@ -158,7 +158,7 @@ params! {
     /// Share of a validator's stake that keeping its randomness closed burns.
     beacon_slash_bps: u16 = 10, 10, 0 => 10_000;
     /// Share of a validator's stake that a finding burns which two thirds of the stake contradict.
-    verdict_slash_bps: u16 = 100, 100, 0 => 10_000;
+    verdict_slash_bps: u16 = 10, 10, 0 => 10_000;
     /// An epoch's emission is the reserve divided by this.
     #[serde(with = "decimal")]
     emission_divisor: u64 = 3_650, 10_000, 10 => 1_000_000_000;

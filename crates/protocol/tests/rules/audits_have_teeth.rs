@@ -95,7 +95,7 @@ fn three_of_four_decide_and_the_fourth_is_slashed_for_finding_otherwise() {
     audit(&mut world, target, &findings);
     let status = world.target(target).status;
     assert!(matches!(status, TargetStatus::Settled { .. }), "{status:?}");
-    assert_eq!(stake(&world, FOURTH_VALIDATOR), Amount::soma(990));
+    assert_eq!(stake(&world, FOURTH_VALIDATOR), Amount::soma(999));
     assert_eq!(stake(&world, VALIDATOR), Amount::soma(1_000));
 }
 

@@ -26,7 +26,6 @@ pub fn of_sweep(sweep: Sweep, lines: &[sweep::Line]) -> Option<(&'static str, Ch
 fn worth(report: &Report) -> Chart {
     let shown = [
         (Kind::Silencer, RED),
-        (Kind::Silent, GREY),
         (Kind::Idle, GREY),
         (Kind::Auditor, GREEN),
         (Kind::NoisyCopier, ORANGE),
@@ -53,7 +52,7 @@ fn worth(report: &Report) -> Chart {
     let epochs = f64::from(report.epochs);
     let times = |at: f64| format!("{at} x");
     Chart {
-        title: "Training pays more than copying, and standing still pays nothing".into(),
+        title: "What everybody has made of what they began with".into(),
         subtitle: "Everybody's money, less what they spent on training, looking and auditing"
             .into(),
         x: Axis::stepped("epoch (a day each)", [0.0, epochs, epochs / 5.0], |at| {
@@ -75,8 +74,8 @@ fn routing(report: &Report) -> Chart {
             GREY,
             "copies and idle models",
         ),
-        (&[Kind::Splitter], ORANGE, "eight parts of a split stake"),
-        (&[Kind::Large], INK, "as much behind one model"),
+        (&[Kind::Splitter], ORANGE, "a stake split into eight"),
+        (&[Kind::Large], INK, "as much in one model"),
     ];
     let dots = shown.map(|(kinds, colour, name)| Dots {
         name: name.into(),
@@ -92,7 +91,7 @@ fn routing(report: &Report) -> Chart {
     let top = all.fold(1.0, |top: f64, (x, y)| top.max(*x).max(*y)).ceil();
     let percent = |at: f64| format!("{at} %");
     Chart {
-        title: "A model is asked as often as its share of the stake".into(),
+        title: "How often a model is asked, and how much stake is behind it".into(),
         subtitle: "Each dot is a model over all epochs; the dashed line is exact proportion".into(),
         x: Axis::stepped("share of all stake behind models", [0.0, top, 1.0], percent),
         y: Axis::stepped("share of all places in targets", [0.0, top, 1.0], percent),
@@ -148,7 +147,7 @@ fn margin(lines: &[sweep::Line]) -> Chart {
     let axis = values("loss_margin, nats (each step doubles it)", lines);
     let end = axis.to;
     Chart {
-        title: "The margin takes from copies what it leaves to training".into(),
+        title: "Who is paid under which margin".into(),
         subtitle: "What models are paid, as a multiple of their share of the stake".into(),
         x: axis,
         y: Axis::stepped("pay / stake", [0.0, 1.5, 0.25], |at| format!("{at}")),

@@ -16,10 +16,10 @@ pub const GREEN: &str = "#2a8f62";
 pub const RED: &str = "#b8374a";
 
 const WIDTH: f64 = 820.0;
-const HEIGHT: f64 = 460.0;
+const HEIGHT: f64 = 480.0;
 const LEFT: f64 = 70.0;
 const RIGHT: f64 = 190.0;
-const TOP: f64 = 78.0;
+const TOP: f64 = 100.0;
 const BOTTOM: f64 = 62.0;
 /// Least distance of two names.
 const APART: f64 = 18.0;
@@ -175,7 +175,7 @@ impl Chart {
         );
         let style = format!("fill=\"{INK}\"");
         *svg += &text((x, HEIGHT - 18.0), &style, &self.x.name);
-        *svg += &text((24.0, TOP - 8.0), &style, &self.y.name);
+        *svg += &text((24.0, TOP - 18.0), &style, &self.y.name);
     }
 
     fn draw_lines(&self, svg: &mut String) {
@@ -197,16 +197,13 @@ impl Chart {
             }
         }
         let ends = self.lines.iter().filter_map(|line| {
-            let (x, y) = self.place(*line.points.last()?);
-            Some((y, x, line))
+            Some((
+                self.place(*line.points.last()?),
+                line.name.as_str(),
+                line.colour,
+            ))
         });
-        let mut ends: Vec<(f64, f64, &Line)> = ends.collect();
-        ends.sort_by(|(one, _, _), (other, _, _)| one.total_cmp(other));
-        let places = spread(&ends.iter().map(|(y, _, _)| *y).collect::<Vec<_>>());
-        for ((_, x, line), y) in ends.iter().zip(places) {
-            let style = format!("fill=\"{}\" font-weight=\"600\"", line.colour);
-            *svg += &text((x + 10.0, y + 4.5), &style, &line.name);
-        }
+        names(svg, ends.collect());
     }
 
     fn draw_dots(&self, svg: &mut String) {
@@ -215,17 +212,22 @@ impl Chart {
                 dot(svg, self.place(*point), 4.5, dots.colour);
             }
         }
-        for dots in &self.dots {
-            let rightmost = dots
-                .points
-                .iter()
-                .max_by(|(one, _), (other, _)| one.total_cmp(other));
-            if let Some(point) = rightmost {
-                let (x, y) = self.place(*point);
-                let style = format!("fill=\"{}\" font-weight=\"600\"", dots.colour);
-                *svg += &text((x + 10.0, y + 4.5), &style, &dots.name);
-            }
-        }
+        let rightmost = self.dots.iter().filter_map(|dots| {
+            let points = dots.points.iter();
+            let last = points.max_by(|(one, _), (other, _)| one.total_cmp(other))?;
+            Some((self.place(*last), dots.name.as_str(), dots.colour))
+        });
+        names(svg, rightmost.collect());
+    }
+}
+
+/// Names beside their places, moved apart where they would overlap.
+fn names(svg: &mut String, mut places: Vec<((f64, f64), &str, &str)>) {
+    places.sort_by(|((_, one), _, _), ((_, other), _, _)| one.total_cmp(other));
+    let heights: Vec<f64> = places.iter().map(|((_, y), _, _)| *y).collect();
+    for (((x, _), name, colour), y) in places.iter().zip(spread(&heights)) {
+        let style = format!("fill=\"{colour}\" font-weight=\"600\"");
+        *svg += &text((x + 10.0, y + 4.5), &style, name);
     }
 }
 

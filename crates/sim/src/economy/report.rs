@@ -7,7 +7,8 @@ use serde::Serialize;
 use soma_protocol::Amount;
 
 use super::ledger::{Account, Attack, Record, soma};
-use super::scene::Kind;
+use super::owners::noise_wins;
+use super::scene::{self, Kind};
 use super::{Economy, Settings};
 
 /// What those of one kind have made of what they had.
@@ -48,8 +49,7 @@ pub struct Models {
     pub win_share: f64,
     /// Wins for each place.
     pub wins_per_slot: f64,
-    /// What the models were paid in an epoch for every 1,000 SOMA behind any models: 1 times this is a
-    /// fair share of what models earn.
+    /// Their share of what all models were paid, as a multiple of their share of the stake.
     pub pay_to_stake: f64,
 }
 
@@ -105,6 +105,8 @@ pub struct Report {
     pub places: Vec<Place>,
     /// Attackers.
     pub griefing: Vec<Griefing>,
+    /// On what share of documents a copy beats its original that has 0.1 % of noise, and 1 %.
+    pub noise_wins: [f64; 2],
     /// Over time.
     pub samples: Vec<Sample>,
     /// Targets won.
@@ -140,6 +142,10 @@ impl Report {
                 .into_iter()
                 .filter_map(|kind| griefing(economy, kind))
                 .collect(),
+            noise_wins: [0.1, 1.0].map(|percent| {
+                let mut dice = scene::dice(settings, "noise");
+                noise_wins(percent, settings.params.loss_margin_q32, &mut dice)
+            }),
             samples: economy.samples.clone(),
             settled: ledger.targets.0,
             returned: ledger.targets.1,
@@ -286,6 +292,14 @@ impl fmt::Display for Report {
             "SOMA: {:.0} paid for targets, {:.0} to validators, {:.0} burned, {:.0} in reserve\n",
             self.paid_targets, self.paid_validators, self.burned, self.reserve
         )?;
+        self.people(f)?;
+        self.competition(f)?;
+        self.attacks(f)
+    }
+}
+
+impl Report {
+    fn people(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
             "{:<22}{:>4}{:>9}{:>9}{:>9}{:>8}{:>8}{:>9}{:>9}",
@@ -311,6 +325,10 @@ impl fmt::Display for Report {
                 row.net_per_1000
             )?;
         }
+        Ok(())
+    }
+
+    fn competition(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
             "\n{:<22}{:>4}{:>9}{:>9}{:>9}{:>12}{:>13}",
@@ -329,7 +347,15 @@ impl fmt::Display for Report {
                 row.pay_to_stake
             )?;
         }
-        writeln!(f)?;
+        let [little, much] = self.noise_wins.map(|share| share * 100.0);
+        writeln!(
+            f,
+            "\na copy beats its original on {little:.1}% of documents with 0.1% of noise, \
+             {much:.1}% with 1%"
+        )
+    }
+
+    fn attacks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for one in &self.griefing {
             writeln!(
                 f,

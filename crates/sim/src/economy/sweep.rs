@@ -45,35 +45,62 @@ pub struct Line {
 /// A column of the table: its heads and what it shows.
 type Column = (&'static str, &'static str, fn(&Report) -> f64);
 
-const COLUMNS: [Column; 13] = [
+/// What every table shows.
+const EVERYBODY: [Column; 3] = [
+    ("training", "net/1000", |one| one.net(Kind::Trainer)),
+    ("submitting", "net/1000", |one| one.net(Kind::Submitter)),
+    ("auditing", "net/1000", |one| one.net(Kind::Auditor)),
+];
+
+const MARGIN: [Column; 6] = [
     ("training", "pay/stake", |one| {
         one.pay_to_stake(Kind::Trainer)
     }),
     ("copying", "pay/stake", |one| one.pay_to_stake(Kind::Copier)),
-    ("noisy", "pay/stake", |one| {
+    ("shadowing", "pay/stake", |one| {
         one.pay_to_stake(Kind::NoisyCopier)
     }),
-    ("training", "net", |one| one.net(Kind::Trainer)),
-    ("copying", "net", |one| one.net(Kind::Copier)),
-    ("large", "pay/stake", |one| one.pay_to_stake(Kind::Large)),
-    ("rent", "of gain %", |one| {
-        let row = one.row(Kind::Trainer);
-        row.map_or(0.0, |row| 100.0 * row.rent / (row.gain + row.rent))
-    }),
+    ("copying", "net/1000", |one| one.net(Kind::Copier)),
+    ("0.1% noise", "wins %", |one| 100.0 * one.noise_wins[0]),
+    ("1% noise", "wins %", |one| 100.0 * one.noise_wins[1]),
+];
+
+const BOND: [Column; 4] = [
     ("silence", "per denied", |one| {
         one.griefing_cost(Kind::Silencer)
     }),
     ("falsehood", "per denied", |one| {
         one.griefing_cost(Kind::Denier)
     }),
-    ("forgetting", "net", |one| one.net(Kind::Forgetful)),
-    ("auditing", "net", |one| one.net(Kind::Auditor)),
-    ("erring", "net", |one| one.net(Kind::Faulty)),
+    ("forgetting", "net/1000", |one| one.net(Kind::Forgetful)),
+    ("lying", "net/1000", |one| one.net(Kind::Liar)),
+];
+
+const SLASH: [Column; 3] = [
+    ("erring", "net/1000", |one| one.net(Kind::Faulty)),
+    ("erring", "lost %", |one| {
+        let row = one.row(Kind::Faulty);
+        row.map_or(0.0, |row| 100.0 * row.burned / row.first)
+    }),
+    ("guessing", "net/1000", |one| one.net(Kind::Guesser)),
+];
+
+const RENT: [Column; 3] = [
+    ("rent", "of gain %", |one| {
+        let row = one.row(Kind::Trainer);
+        row.map_or(0.0, |row| 100.0 * row.rent / (row.gain + row.rent))
+    }),
+    ("one large", "net/1000", |one| one.net(Kind::Large)),
+    ("split", "net/1000", |one| one.net(Kind::Splitter)),
+];
+
+const SILENT: [Column; 2] = [
     ("won", "%", |one| {
         let won = u32::try_from(one.settled).unwrap_or(u32::MAX);
         let all = u32::try_from(one.settled + one.returned).unwrap_or(u32::MAX);
         100.0 * f64::from(won) / f64::from(all.max(1))
     }),
+    ("silent", "net/1000", |one| one.net(Kind::Silent)),
 ];
 
 impl Sweep {
@@ -135,6 +162,17 @@ impl Sweep {
         settings
     }
 
+    /// The columns that the number is chosen by.
+    const fn columns(self) -> &'static [Column] {
+        match self {
+            Self::Margin | Self::Models => &MARGIN,
+            Self::Bond | Self::Candidates => &BOND,
+            Self::Slash => &SLASH,
+            Self::Rent => &RENT,
+            Self::Silent => &SILENT,
+        }
+    }
+
     /// Plays the economy once for each value.
     ///
     /// # Errors
@@ -154,18 +192,19 @@ impl Sweep {
 /// The table of a sweep.
 pub fn table(sweep: Sweep, lines: &[Line]) -> String {
     let name = format!("{sweep:?}").to_lowercase();
+    let columns = || EVERYBODY.iter().chain(sweep.columns());
     let mut text = format!("{name:<10}");
-    for (head, _, _) in COLUMNS {
-        let _ = write!(text, "{head:>11}");
+    for (head, _, _) in columns() {
+        let _ = write!(text, "{head:>12}");
     }
     text += &format!("\n{:<10}", "");
-    for (_, head, _) in COLUMNS {
-        let _ = write!(text, "{head:>11}");
+    for (_, head, _) in columns() {
+        let _ = write!(text, "{head:>12}");
     }
     for line in lines {
         text += &format!("\n{:<10}", line.shown);
-        for (_, _, figure) in COLUMNS {
-            let _ = write!(text, "{:>11.2}", figure(&line.report));
+        for (_, _, figure) in columns() {
+            let _ = write!(text, "{:>12.2}", figure(&line.report));
         }
     }
     text
