@@ -121,7 +121,7 @@ params! {
     /// Targets drawn in an epoch.
     targets_per_epoch: u32 = 100, 4, 1 => 10_000;
     /// Models routed to a target, if there are as many.
-    models_per_target: u32 = 3, 2, 1 => 16;
+    models_per_target: u32 = 4, 2, 1 => 16;
     /// Candidates kept of a target.
     candidates_per_target: u32 = 4, 3, 1 => 64;
     /// Greatest length of submitted data. The least is one full chunk of the architecture.

@@ -101,32 +101,47 @@ fn routing(report: &Report) -> Chart {
     }
 }
 
-/// A line of a sweep: its points stand at equal distances, because values double.
+/// Where the values of a sweep stand along its axis.
+type Places = fn(usize, u64) -> f64;
+
+/// At equal distances, because values double.
+fn in_order(at: usize, _: u64) -> f64 {
+    f64::from(u32::try_from(at).unwrap_or(0))
+}
+
+/// At their own distances, in percent.
+fn in_percent(_: usize, value: u64) -> f64 {
+    f64::from(u32::try_from(value).unwrap_or(0)) / 100.0
+}
+
+/// A line of a sweep.
 fn swept(
     lines: &[sweep::Line],
+    places: Places,
     name: &str,
     colour: &'static str,
     figure: impl Fn(&Report) -> f64,
 ) -> Line {
-    let points = (0_u32..).zip(lines);
+    let points = lines.iter().enumerate();
     Line {
         name: name.into(),
         colour,
         points: points
-            .map(|(at, line)| (f64::from(at), figure(&line.report)))
+            .map(|(at, line)| (places(at, line.value), figure(&line.report)))
             .collect(),
         dotted: true,
     }
 }
 
-fn values(name: &str, lines: &[sweep::Line]) -> Axis {
-    let marks: Vec<(f64, String)> = (0_u32..)
-        .zip(lines)
-        .map(|(at, line)| (f64::from(at), line.shown.clone()))
+/// The axis of a sweep, each value marked.
+fn values(lines: &[sweep::Line], places: Places, from: f64, name: &str) -> Axis {
+    let marked = lines.iter().enumerate();
+    let marks: Vec<(f64, String)> = marked
+        .map(|(at, line)| (places(at, line.value), line.shown.clone()))
         .collect();
     Axis {
         name: name.into(),
-        from: -0.25,
+        from,
         to: marks.last().map_or(1.0, |(at, _)| *at),
         marks,
     }
@@ -137,14 +152,32 @@ fn margin(lines: &[sweep::Line]) -> Chart {
     let lines_of_kinds = vec![
         swept(
             lines,
+            in_order,
             Kind::NoisyCopier.words(),
             GREY,
             pay(Kind::NoisyCopier),
         ),
-        swept(lines, Kind::Copier.words(), ORANGE, pay(Kind::Copier)),
-        swept(lines, Kind::Trainer.words(), BLUE, pay(Kind::Trainer)),
+        swept(
+            lines,
+            in_order,
+            Kind::Copier.words(),
+            ORANGE,
+            pay(Kind::Copier),
+        ),
+        swept(
+            lines,
+            in_order,
+            Kind::Trainer.words(),
+            BLUE,
+            pay(Kind::Trainer),
+        ),
     ];
-    let axis = values("loss_margin, nats (each step doubles it)", lines);
+    let axis = values(
+        lines,
+        in_order,
+        -0.25,
+        "margin, thousandths of a nat (each step doubles it)",
+    );
     let end = axis.to;
     Chart {
         title: "Who is paid under which margin".into(),
@@ -160,17 +193,29 @@ fn margin(lines: &[sweep::Line]) -> Chart {
 fn bond(lines: &[sweep::Line]) -> Chart {
     let cost = |kind: Kind| move |report: &Report| report.griefing_cost(kind);
     let drawn = vec![
-        swept(lines, Kind::Silencer.words(), ORANGE, cost(Kind::Silencer)),
-        swept(lines, Kind::Denier.words(), RED, cost(Kind::Denier)),
+        swept(
+            lines,
+            in_percent,
+            Kind::Silencer.words(),
+            ORANGE,
+            cost(Kind::Silencer),
+        ),
+        swept(
+            lines,
+            in_percent,
+            Kind::Denier.words(),
+            RED,
+            cost(Kind::Denier),
+        ),
     ];
-    let axis = values("bond, share of the target's reward", lines);
+    let axis = values(lines, in_percent, 0.0, "bond, share of the target's reward");
     let end = axis.to;
     Chart {
         title: "What it costs to deny a target to everybody".into(),
         subtitle: "SOMA that the attacker burns for each SOMA of reward that nobody gets".into(),
         x: axis,
-        y: Axis::stepped("burned / denied", [0.0, 4.5, 1.0], |at| format!("{at}")),
-        guides: vec![[(-0.25, 1.0), (end, 1.0)]],
+        y: Axis::stepped("burned / denied", [0.0, 4.0, 1.0], |at| format!("{at}")),
+        guides: vec![[(0.0, 1.0), (end, 1.0)]],
         lines: drawn,
         dots: Vec::new(),
     }

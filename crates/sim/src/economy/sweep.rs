@@ -17,7 +17,7 @@ use crate::Violation;
 pub enum Sweep {
     /// `bond_bps`: a submission's bond as a share of the reward
     Bond,
-    /// `loss_margin_q32`: losses so close count as equal, and the older weights win
+    /// `loss_margin_q32`, shown in thousandths of a nat: losses so close count as equal
     Margin,
     /// `models_per_target`
     Models,
@@ -131,7 +131,7 @@ impl Sweep {
     pub fn shown(self, value: u64) -> String {
         match self {
             Self::Bond | Self::Slash => format!("{} %", value as f64 / 100.0),
-            Self::Margin => format!("{:.5}", value as f64 / 4_294_967_296.0),
+            Self::Margin => format!("{:.2}", value as f64 * 1_000.0 / 4_294_967_296.0),
             Self::Rent => format!("{value} %"),
             Self::Models | Self::Candidates | Self::Silent => value.to_string(),
         }
