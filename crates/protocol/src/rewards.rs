@@ -40,7 +40,8 @@ pub(crate) fn emit(turn: &mut Turn<'_, '_>) -> Emission {
 }
 
 /// Pays the running epoch's pot by stake to the validators that opened their randomness, for the
-/// share of the decided targets that they audited. Everything else returns to the reserve.
+/// share of the published targets that they audited as decided. Everything else returns to the reserve,
+/// all of it if too few audited to decide anything: nobody gains by common silence.
 pub(crate) fn pay_validators(turn: &mut Turn<'_, '_>) {
     let epoch = turn.clock.epoch;
     let Some(mut record) = view::epoch(turn.state, epoch) else {
@@ -70,12 +71,12 @@ pub(crate) fn pay_validators(turn: &mut Turn<'_, '_>) {
     turn.supply.reserve = turn.supply.reserve.plus(unearned);
 }
 
-/// What of a share is earned: as many parts as targets that the validator found right.
+/// What of a share is earned: as many parts as published targets that the validator found right.
 fn audited(turn: &Turn<'_, '_>, validator: &Address, share: Amount) -> Amount {
     let agreed = turn.audits.agreed.get(validator).copied().unwrap_or(0);
-    match turn.audits.decided {
+    match turn.audits.published {
         0 => share,
-        decided => share.of(agreed.into(), decided.into()),
+        published => share.of(agreed.into(), published.into()),
     }
 }
 

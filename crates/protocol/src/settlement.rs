@@ -117,6 +117,7 @@ fn settle_one(turn: &mut Turn<'_, '_>, target: &Target) -> TargetStatus {
     let (Some(claim), Some(publication)) = (claim, publication) else {
         return give_back(turn, target, Returned::Unclaimed, None);
     };
+    turn.audits.published = turn.audits.published.saturating_add(1);
     let Some(finding) = decide(turn, target) else {
         return give_back(turn, target, Returned::NoQuorum, Some(&claim));
     };
@@ -130,9 +131,9 @@ fn settle_one(turn: &mut Turn<'_, '_>, target: &Target) -> TargetStatus {
 /// How the auditors of an epoch's targets have done.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Audits {
-    /// Targets on which more than two thirds of the stake found the same.
-    pub(crate) decided: u32,
-    /// Of those, how many each validator has found so too.
+    /// Targets for which something was published, so that there was something to audit.
+    pub(crate) published: u32,
+    /// Those of them on which each validator found what more than two thirds of the stake did.
     pub(crate) agreed: BTreeMap<Address, u32>,
 }
 
@@ -176,7 +177,6 @@ fn decide(turn: &mut Turn<'_, '_>, target: &Target) -> Option<Finding> {
             None => {}
         }
     }
-    turn.audits.decided = turn.audits.decided.saturating_add(1);
     let silent = verdicts.iter().filter(|one| one.finding.is_none()).count();
     turn.events.push(Event::TargetDecided {
         target: target.id,

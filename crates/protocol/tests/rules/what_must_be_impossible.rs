@@ -422,6 +422,20 @@ fn paid(world: &World) -> Vec<Address> {
 }
 
 #[test]
+fn validators_are_paid_for_common_silence() {
+    let mut world = World::with(|_| ());
+    world.go_to_compete();
+    let (epoch, value) = (world.epoch().next(), Hash([5; 32]));
+    let who = VALIDATOR.address();
+    let commitment = commitment::beacon(&world.chain, &who, epoch, &value);
+    world.must(VALIDATOR, Action::CommitBeacon { epoch, commitment });
+    world.win(SUBMITTER, &Data::new("audited by nobody"));
+    world.must(VALIDATOR, Action::OpenBeacon { epoch, value });
+    world.go_to_next_epoch();
+    assert_eq!(paid(&world), []);
+}
+
+#[test]
 fn an_audit_that_nobody_runs_decides_for_those_who_did_not_run_it() {
     let mut world = World::with(|genesis| {
         genesis.validators = vec![
