@@ -56,6 +56,10 @@ async fn status(State(node): State<Shared>) -> Response {
             "timestamp_ms": timestamp_ms,
             "clock": { "epoch": 3, "phase": "publish:1", "ends_ms": null, "beacon": zero },
             "models_active": 1, "targets_open": 2, "pool": 3, "duties": 4,
+            "peers": 3, "history_from": "1", "transactions_final": "5",
+            "audits": {
+                "waiting": 0, "valid": "0", "invalid": "0", "put_off": "0", "scores": "0", "bytes": "0", "spent_ms": "0",
+            },
             "supply": { "cap": "5", "reserve": "1", "held": "1", "burned": "3", "conserved": true },
             "a_field_of_a_later_version": 1,
         }),
@@ -119,7 +123,7 @@ async fn models(Query(query): Query<std::collections::BTreeMap<String, String>>)
 fn model_json(id: u32) -> Value {
     json!({
         "id": id, "name": "m", "owner": Address([1; 32]).to_string(), "commission_bps": 100,
-        "status": "active", "release_epoch": null, "stake": "1", "weights": null, "commits": [],
+        "status": "active", "release_epoch": null, "stake": "1", "leaving": "0", "weights": null, "commits": [],
         "wins": 0, "earned": "0",
     })
 }

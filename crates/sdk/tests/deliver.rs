@@ -54,6 +54,10 @@ async fn status(State(node): State<Shared>) -> Json<Value> {
         "block": zero, "state_root": zero, "timestamp_ms": "1",
         "clock": { "epoch": 8, "phase": phase, "ends_ms": null, "beacon": null },
         "models_active": 0, "targets_open": 0, "pool": 0, "duties": 0,
+        "peers": 3, "history_from": "1", "transactions_final": "5",
+        "audits": {
+            "waiting": 0, "valid": "0", "invalid": "0", "put_off": "0", "scores": "0", "bytes": "0", "spent_ms": "0",
+        },
         "supply": { "cap": "0", "reserve": "0", "held": "0", "burned": "0", "conserved": true },
     }))
 }
