@@ -229,7 +229,7 @@ fn not_owner(model: &Model, address: Address) -> Error {
 /// True if the chain will certainly never have it; after anything else it may be on its way.
 pub(crate) fn was_refused(error: &SdkError) -> bool {
     match error {
-        SdkError::Rejected { .. } | SdkError::Expired { .. } => true,
+        SdkError::Rejected { .. } | SdkError::Expired { .. } | SdkError::Superseded { .. } => true,
         SdkError::Api { .. } => !error.is_passing(),
         _ => false,
     }

@@ -220,7 +220,8 @@ impl EncodeSize for Block {
             + self.seats.encode_size()
             + self.transactions.len().encode_size();
         self.transactions.iter().fold(header, |size, transaction| {
-            size + transaction.encode().encode_size()
+            let bytes = transaction.size_bytes();
+            size + bytes.encode_size() + bytes
         })
     }
 }

@@ -82,6 +82,12 @@ impl SignedTransaction {
         Self::try_from_slice(bytes).map_err(|_| Error::TransactionBytes)
     }
 
+    /// Length of its encoding.
+    #[expect(clippy::expect_used, reason = "counting bytes cannot fail")]
+    pub fn size_bytes(&self) -> usize {
+        borsh::object_length(self).expect("counting bytes cannot fail")
+    }
+
     /// Its name: BLAKE3 of its bytes, signature included.
     pub fn hash(&self) -> Hash {
         Hash::of_bytes(&self.encode())

@@ -15,6 +15,7 @@ use crate::cursor::Cursor;
 use crate::error::SdkError;
 use crate::events::Events;
 use crate::routes;
+use crate::sender::Sent;
 use crate::transfer;
 use crate::types::{
     Account, ApiError, Batch, BatchAnswer, Block, Epoch, Model, Page, Receipt, Status, Submitted,
@@ -288,18 +289,14 @@ impl Client {
     /// A receipt with a rejection is an answer, not an error.
     ///
     /// # Errors
-    /// [`SdkError::Expired`] once block time has passed `valid_until_ms` without it;
+    /// [`SdkError::Superseded`] once another transaction with its nonce is final; [`SdkError::Expired`] once block time has
+    /// passed its last without it;
     /// [`SdkError::Timeout`] after `limit`; otherwise as [`Client::status`].
-    pub async fn wait(
-        &self,
-        hash: Hash,
-        valid_until_ms: u64,
-        limit: Duration,
-    ) -> Result<Receipt, SdkError> {
+    pub async fn wait(&self, sent: &Sent, limit: Duration) -> Result<Receipt, SdkError> {
         let begun = Instant::now();
         let mut pause = LOOK_FIRST;
         loop {
-            match self.look(hash, valid_until_ms).await {
+            match self.look(sent).await {
                 Ok(Some(receipt)) => return Ok(receipt),
                 Ok(None) => {}
                 Err(error) if error.is_passing() => {}
@@ -318,16 +315,32 @@ impl Client {
     }
 
     /// The receipt, if there is one.
-    async fn look(&self, hash: Hash, valid_until_ms: u64) -> Result<Option<Receipt>, SdkError> {
+    async fn look(&self, sent: &Sent) -> Result<Option<Receipt>, SdkError> {
+        let Sent { hash, nonce, .. } = *sent;
         if let Some(transaction) = self.find(hash).await? {
             return Ok(transaction.receipt);
         }
-        if self.status().await?.timestamp_ms.0 <= valid_until_ms {
+        let account = self.account(sent.sender).await?;
+        // Which transaction used the nonce is known once the history has the block.
+        let superseded = account.nonce.0 > nonce && self.has_block(account.height.0).await?;
+        let expired = self.status().await?.timestamp_ms.0 > sent.valid_until_ms;
+        if !superseded && !expired {
             return Ok(None);
         }
-        // It may have become final between the two answers.
-        let transaction = self.find(hash).await?.ok_or(SdkError::Expired { hash })?;
-        Ok(transaction.receipt)
+        // It may have become final between the answers.
+        match self.find(hash).await? {
+            Some(transaction) => Ok(transaction.receipt),
+            None if superseded => Err(SdkError::Superseded { hash, nonce }),
+            None => Err(SdkError::Expired { hash }),
+        }
+    }
+
+    async fn has_block(&self, height: u64) -> Result<bool, SdkError> {
+        match self.block(height).await {
+            Ok(_) => Ok(true),
+            Err(SdkError::Api { status: 404, .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// The transaction, if the node knows it.

@@ -61,8 +61,13 @@ impl Supply {
 }
 
 impl Account {
-    /// An account. Its models and its nonces in the pool are the node's to know.
-    pub fn read(state: &dyn Read, address: Address, next_nonce: u64, models: Vec<u32>) -> Self {
+    /// An account after the block of this height. Its models and its nonces in the pool are the node's to know.
+    pub fn read(
+        (state, height): (&dyn Read, u64),
+        address: Address,
+        next_nonce: u64,
+        models: Vec<u32>,
+    ) -> Self {
         let record::Account { balance, nonce } = view::account(state, &address);
         Self {
             address: Text(address),
@@ -70,6 +75,7 @@ impl Account {
             nonce: Text(nonce),
             next_nonce: Text(next_nonce.max(nonce)),
             models,
+            height: Text(height),
         }
     }
 }

@@ -43,6 +43,10 @@ impl Exit {
 /// The codes of errors that arise here, and what to do about each: for `soma explain`.
 pub const EXPLANATIONS: &[(&str, &str)] = &[
     ("transaction_expired", "send it again; nothing was charged"),
+    (
+        "transaction_superseded",
+        "does something else send from this account? nothing was charged; send it again if it is still wanted",
+    ),
     ("timeout", "the node may be busy or behind: `soma status`"),
     ("network", "is the node running, and is this its URL?"),
     ("not_a_node", "is this the URL of a soma node?"),
@@ -121,6 +125,16 @@ pub enum SdkError {
     Expired {
         /// The transaction.
         hash: Hash,
+    },
+    /// Another transaction of its sender with the same nonce is final. Nothing was charged.
+    #[error(
+        "transaction {hash} can no longer run: another one of its sender with nonce {nonce} is final"
+    )]
+    Superseded {
+        /// The transaction.
+        hash: Hash,
+        /// The nonce of both.
+        nonce: u64,
     },
     /// Something was not there in time.
     #[error("{what} took longer than {limit_ms} ms")]
@@ -274,6 +288,7 @@ impl SdkError {
             Self::Api { error, .. } => &error.code,
             Self::Rejected { rejection, .. } => &rejection.code,
             Self::Expired { .. } => "transaction_expired",
+            Self::Superseded { .. } => "transaction_superseded",
             Self::Timeout { .. } => "timeout",
             Self::Network { .. } | Self::Interrupted { .. } => "network",
             Self::Malformed { .. } | Self::TooLong { .. } => "not_a_node",
@@ -315,7 +330,7 @@ impl SdkError {
                 408 | 425 | 429 | 500.. => Exit::Network,
                 _ => Exit::Rejected,
             },
-            Self::Rejected { .. } => Exit::Rejected,
+            Self::Rejected { .. } | Self::Superseded { .. } => Exit::Rejected,
             Self::Expired { .. }
             | Self::Timeout { .. }
             | Self::Network { .. }
@@ -369,6 +384,7 @@ mod tests {
         let (hash, what) = (Hash::default(), String::new());
         vec![
             SdkError::Expired { hash },
+            SdkError::Superseded { hash, nonce: 1 },
             SdkError::Timeout {
                 what: "w",
                 limit_ms: 1,

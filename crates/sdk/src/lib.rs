@@ -27,7 +27,7 @@ pub mod validators;
 pub use client::Client;
 pub use error::{Exit, SdkError};
 pub use secret::Secret;
-pub use sender::Sender;
+pub use sender::{Sender, Sent};
 pub use soma_protocol as protocol;
 pub use spool::Spool;
 pub use text::Text;

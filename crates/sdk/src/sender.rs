@@ -48,8 +48,24 @@ impl std::fmt::Debug for Key {
 pub struct Sent {
     /// Its hash.
     pub hash: Hash,
+    /// Who signed it.
+    pub sender: Address,
+    /// Its place among the sender's transactions.
+    pub nonce: u64,
     /// Block time after which it can no longer be included.
     pub valid_until_ms: u64,
+}
+
+impl From<&SignedTransaction> for Sent {
+    fn from(signed: &SignedTransaction) -> Self {
+        let transaction = &signed.transaction;
+        Self {
+            hash: signed.hash(),
+            sender: transaction.sender,
+            nonce: transaction.nonce,
+            valid_until_ms: transaction.valid_until_ms,
+        }
+    }
 }
 
 impl Sender {
@@ -130,12 +146,9 @@ impl Sender {
             signed = self.sign(signed.transaction.action, nonce, valid_until_ms);
             outcome = self.hand_in(&signed).await;
         }
-        let hash = outcome?;
+        outcome?;
         *next = Some(signed.transaction.nonce.saturating_add(1));
-        Ok(Sent {
-            hash,
-            valid_until_ms,
-        })
+        Ok(Sent::from(&signed))
     }
 
     async fn next_nonce(&self) -> Result<u64, SdkError> {
@@ -147,11 +160,11 @@ impl Sender {
     /// # Errors
     /// [`SdkError::Rejected`] with the rule's code; otherwise as [`Client::wait`].
     pub async fn wait(&self, sent: Sent) -> Result<Receipt, SdkError> {
-        let receipt = self
-            .client
-            .wait(sent.hash, sent.valid_until_ms, VALID + VALID)
-            .await;
-        if matches!(receipt, Err(SdkError::Expired { .. })) {
+        let receipt = self.client.wait(&sent, VALID + VALID).await;
+        if matches!(
+            receipt,
+            Err(SdkError::Expired { .. } | SdkError::Superseded { .. })
+        ) {
             // Those sent after it cannot follow it any more.
             *self.next.lock().await = None;
         }

@@ -115,6 +115,8 @@ pub struct Account {
     pub next_nonce: U64,
     /// Models it owns.
     pub models: Vec<u32>,
+    /// Height of the block after which all this is so.
+    pub height: U64,
 }
 
 /// Where a model is in its life.

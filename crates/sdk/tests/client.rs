@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Query, Request, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use soma_sdk::protocol::{
     Action, Address, Amount, Hash, Params, SecretKey, SignedTransaction, TargetId,
 };
-use soma_sdk::{Client, Exit, SdkError, Sender, routes};
+use soma_sdk::{Client, Exit, SdkError, Sender, Sent, routes};
 
 const CHAIN: Hash = Hash([7; 32]);
 
@@ -29,6 +29,8 @@ struct Node {
     refusals: VecDeque<(u16, Value)>,
     sent: Vec<SignedTransaction>,
     nonce: u64,
+    /// The account's nonce on chain, and the height at which it is so.
+    used: (u64, u64),
     timestamp_ms: u64,
     /// One answer after the other to `GET /v1/events`.
     streams: VecDeque<String>,
@@ -67,14 +69,35 @@ async fn status(State(node): State<Shared>) -> Response {
 }
 
 async fn account(State(node): State<Shared>) -> Response {
-    let nonce = node.lock().unwrap().nonce.to_string();
+    let (nonce, (used, height)) = {
+        let node = node.lock().unwrap();
+        (node.nonce.to_string(), node.used)
+    };
     let address = SecretKey::from_bytes(&[1; 32]).address().to_string();
     answer(
         200,
         json!({
-            "address": address, "balance": "1", "nonce": "0", "next_nonce": nonce, "models": [],
+            "address": address, "balance": "1", "nonce": used.to_string(), "next_nonce": nonce,
+            "models": [], "height": height.to_string(),
         }),
     )
+}
+
+/// Blocks up to 5 are known, but for the first, which a proxy loses.
+async fn block(Path(height): Path<u64>) -> Response {
+    let zero = Hash::default().to_string();
+    let proposer = Address([1; 32]).to_string();
+    match height {
+        1 => (StatusCode::BAD_GATEWAY, "<html>").into_response(),
+        2..=5 => answer(
+            200,
+            json!({
+                "height": height.to_string(), "hash": zero, "parent": zero, "timestamp_ms": "1",
+                "proposer": proposer, "state_root": zero, "transactions": [],
+            }),
+        ),
+        _ => answer(404, error("block_not_found")),
+    }
 }
 
 async fn send(State(node): State<Shared>, body: Bytes) -> Response {
@@ -143,10 +166,7 @@ async fn serve(node: Node) -> (Shared, Client) {
             get(async || answer(404, error("target_not_found"))),
         )
         .route(routes::TARGET_DATA, get(async || "the data"))
-        .route(
-            routes::BLOCK,
-            get(async || (StatusCode::BAD_GATEWAY, "<html>")),
-        )
+        .route(routes::BLOCK, get(block))
         .route(routes::EPOCH, get(async || "<html>"))
         .with_state(shared.clone());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -166,6 +186,15 @@ fn transaction(receipt: &Value) -> Value {
         "sender": Address([1; 32]).to_string(), "nonce": "0", "action": "transfer",
         "valid_until_ms": "1",
     })
+}
+
+fn sent(valid_until_ms: u64) -> Sent {
+    Sent {
+        hash: Hash::default(),
+        sender: Address([1; 32]),
+        nonce: 0,
+        valid_until_ms,
+    }
 }
 
 fn transfer() -> Action {
@@ -339,7 +368,7 @@ async fn waiting_goes_on_through_passing_troubles_until_the_receipt() {
     })
     .await;
     let receipt = client
-        .wait(Hash::default(), 1, Duration::from_secs(10))
+        .wait(&sent(1), Duration::from_secs(10))
         .await
         .unwrap();
     assert_eq!(receipt.fee.0, 12);
@@ -376,16 +405,39 @@ async fn waiting_ends_when_the_transaction_has_expired_or_patience_has() {
     };
     let (_, client) = serve(node).await;
     let expired = client
-        .wait(Hash::default(), 99, Duration::from_secs(10))
+        .wait(&sent(99), Duration::from_secs(10))
         .await
         .unwrap_err();
     assert!(matches!(expired, SdkError::Expired { .. }));
     let late = client
-        .wait(Hash::default(), 100, Duration::from_millis(50))
+        .wait(&sent(100), Duration::from_millis(50))
         .await
         .unwrap_err();
     assert!(matches!(late, SdkError::Timeout { .. }));
     assert_eq!(late.exit(), Exit::Network);
+}
+
+#[tokio::test]
+async fn waiting_ends_when_another_transaction_has_used_the_nonce_and_all_its_block_is_known() {
+    let (node, client) = serve(Node {
+        looks: [(404, error("transaction_not_found"))].into(),
+        used: (1, 8),
+        ..Node::default()
+    })
+    .await;
+    let wait = async || {
+        let limit = Duration::from_millis(300);
+        client.wait(&sent(100), limit).await.unwrap_err()
+    };
+    assert_eq!(wait().await.code(), "timeout", "block 8 is on its way");
+    node.lock().unwrap().used = (0, 5);
+    assert_eq!(wait().await.code(), "timeout", "nonce 0 is not used");
+    node.lock().unwrap().used = (1, 5);
+    let superseded = wait().await;
+    assert_eq!(
+        (superseded.code(), superseded.exit()),
+        ("transaction_superseded", Exit::Rejected)
+    );
 }
 
 fn event(cursor: &str) -> String {

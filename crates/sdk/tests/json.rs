@@ -180,10 +180,10 @@ fn an_account_and_the_supply_are_in_base_units() {
     let (state, _) = competing();
     let address = key().address();
     let nonce = view::account(&state, &address).nonce;
-    let account = types::Account::read(&state, address, 0, vec![1]);
+    let account = types::Account::read((&state, 7), address, 0, vec![1]);
     let expected = json!({
         "address": address.to_string(), "balance": "5000000000", "nonce": nonce.to_string(),
-        "next_nonce": nonce.to_string(), "models": [1],
+        "next_nonce": nonce.to_string(), "models": [1], "height": "7",
     });
     assert_eq!(json_of(&account), expected);
 

@@ -13,20 +13,22 @@ use redb::{
     WriteTransaction, backends::InMemoryBackend,
 };
 use serde_json::Value;
-use soma_protocol::{Address, Event, Hash, ModelId, Receipt, SignedTransaction, TargetId};
+use soma_protocol::{Address, Event, Hash, ModelId, PoolId, Receipt, SignedTransaction, TargetId};
 
 use crate::StoreError;
 
 type Bytes = &'static [u8];
+/// Compared as a whole; an array by value would be compared byte by byte.
+type Id = &'static [u8; 32];
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const BLOCKS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("blocks");
-const DIGESTS: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("digests");
+const DIGESTS: TableDefinition<'_, Id, u64> = TableDefinition::new("digests");
 const TRANSACTIONS: TableDefinition<'_, (u64, u32), Bytes> = TableDefinition::new("transactions");
-const HASHES: TableDefinition<'_, [u8; 32], (u64, u32)> = TableDefinition::new("hashes");
-const SENDERS: TableDefinition<'_, ([u8; 32], u64, u32), ()> = TableDefinition::new("senders");
+const HASHES: TableDefinition<'_, Id, (u64, u32)> = TableDefinition::new("hashes");
+const SENDERS: TableDefinition<'_, (Id, u64, u32), ()> = TableDefinition::new("senders");
 const EVENTS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("events");
-const SUBJECTS: TableDefinition<'_, (u8, [u8; 32], u64), ()> = TableDefinition::new("subjects");
+const SUBJECTS: TableDefinition<'_, (u8, Id, u64), ()> = TableDefinition::new("subjects");
 
 const HEIGHT: &str = "height";
 const FIRST: &str = "first";
@@ -296,7 +298,7 @@ impl History {
         let read = self.database.begin_read()?;
         let height = read
             .open_table(DIGESTS)?
-            .get(digest.0)?
+            .get(&digest.0)?
             .map(|height| height.value());
         height.map_or(Ok(None), |height| self.block(height))
     }
@@ -322,7 +324,7 @@ impl History {
         let read = self.database.begin_read()?;
         let place = read
             .open_table(HASHES)?
-            .get(hash.0)?
+            .get(&hash.0)?
             .map(|place| place.value());
         let Some(place) = place else { return Ok(None) };
         let record = read.open_table(TRANSACTIONS)?.get(place)?;
@@ -354,7 +356,7 @@ impl History {
         let senders = read.open_table(SENDERS)?;
         let transactions = read.open_table(TRANSACTIONS)?;
         let mut page = Vec::new();
-        let range = (sender.0, 0, 0)..(sender.0, height, index);
+        let range = (&sender.0, 0, 0)..(&sender.0, height, index);
         for entry in senders.range(range)?.rev().take(limit) {
             let (_, height, index) = entry?.0.value();
             let bytes = transactions.get((height, index))?;
@@ -404,7 +406,7 @@ impl History {
         let subjects = read.open_table(SUBJECTS)?;
         let events = read.open_table(EVENTS)?;
         let mut page = Vec::new();
-        let range = (kind, id, 0)..(kind, id, before.unwrap_or(u64::MAX));
+        let range = (kind, &id, 0)..(kind, &id, before.unwrap_or(u64::MAX));
         for entry in subjects.range(range)?.rev().take(limit) {
             let bytes = events.get(entry?.0.value().2)?;
             let bytes = bytes.ok_or(StoreError::Damaged { record: "event" })?;
@@ -458,7 +460,7 @@ fn forget_block(write: &WriteTransaction, height: u64) -> Result<(), StoreError>
         return Ok(());
     };
     let block: BlockRecord = decode(&bytes, "block")?;
-    write.open_table(DIGESTS)?.remove(block.digest.0)?;
+    write.open_table(DIGESTS)?.remove(&block.digest.0)?;
     let mut transactions = write.open_table(TRANSACTIONS)?;
     let mut hashes = write.open_table(HASHES)?;
     let mut senders = write.open_table(SENDERS)?;
@@ -470,14 +472,14 @@ fn forget_block(write: &WriteTransaction, height: u64) -> Result<(), StoreError>
         };
         let record: TransactionRecord = decode(&bytes, "transaction")?;
         let sender = record.transaction.transaction.sender.0;
-        senders.remove((sender, height, index))?;
+        senders.remove((&sender, height, index))?;
         let hash = record.receipt.hash.0;
         // It may have been included again, later.
         if hashes
-            .get(hash)?
+            .get(&hash)?
             .is_some_and(|known| known.value() == place)
         {
-            hashes.remove(hash)?;
+            hashes.remove(&hash)?;
         }
     }
     let mut events = write.open_table(EVENTS)?;
@@ -490,7 +492,7 @@ fn forget_block(write: &WriteTransaction, height: u64) -> Result<(), StoreError>
         let record: EventRecord = decode(&bytes, "event")?;
         for subject in subjects_of(&record.event)? {
             let (kind, id) = subject.key();
-            subjects.remove((kind, id, sequence))?;
+            subjects.remove((kind, &id, sequence))?;
         }
     }
     Ok(())
@@ -521,7 +523,7 @@ fn append_block(write: &WriteTransaction, block: &FinalizedBlock) -> Result<(), 
         .insert(block.height, encode(&record)?.as_slice())?;
     write
         .open_table(DIGESTS)?
-        .insert(block.digest.0, block.height)?;
+        .insert(&block.digest.0, block.height)?;
     append_transactions(write, block)?;
     append_events(write, block, last_event)
 }
@@ -541,10 +543,10 @@ fn append_transactions(write: &WriteTransaction, block: &FinalizedBlock) -> Resu
             receipt: receipt.clone(),
         };
         transactions.insert(place, encode(&record)?.as_slice())?;
-        senders.insert((transaction.transaction.sender.0, block.height, index), ())?;
+        senders.insert((&transaction.transaction.sender.0, block.height, index), ())?;
         // A transaction that was refused can be included again and succeed; one that succeeded
         // keeps its place.
-        let known = hashes.get(receipt.hash.0)?.map(|place| place.value());
+        let known = hashes.get(&receipt.hash.0)?.map(|place| place.value());
         let replace = match known {
             Some(place) => match transactions.get(place)? {
                 Some(bytes) => decode::<TransactionRecord>(bytes.value(), "transaction")?
@@ -556,7 +558,7 @@ fn append_transactions(write: &WriteTransaction, block: &FinalizedBlock) -> Resu
             None => true,
         };
         if replace {
-            hashes.insert(receipt.hash.0, place)?;
+            hashes.insert(&receipt.hash.0, place)?;
         }
     }
     Ok(())
@@ -580,7 +582,7 @@ fn append_events(
         events.insert(sequence, encode(&record)?.as_slice())?;
         for subject in subjects_of(event)? {
             let (kind, id) = subject.key();
-            subjects.insert((kind, id, sequence), ())?;
+            subjects.insert((kind, &id, sequence), ())?;
         }
     }
     write.open_table(META)?.insert(LAST_EVENT, sequence)?;
@@ -588,8 +590,11 @@ fn append_events(
 }
 
 /// What an event concerns: whatever its fields name. Reading the fields by name keeps this right for
-/// events that do not exist yet.
+/// events that do not exist yet; the one event that comes by the thousand is read without.
 fn subjects_of(event: &Event) -> Result<Vec<Subject>, StoreError> {
+    if let Event::Transferred { from, to, .. } = event {
+        return Ok(vec![Subject::Account(*from), Subject::Account(*to)]);
+    }
     let damaged = |_| StoreError::Damaged { record: "event" };
     let Value::Object(fields) = serde_json::to_value(event).map_err(damaged)? else {
         return Ok(Vec::new());
@@ -597,7 +602,7 @@ fn subjects_of(event: &Event) -> Result<Vec<Subject>, StoreError> {
     let mut subjects = Vec::new();
     for (name, value) in fields {
         match name.as_str() {
-            "from" | "to" | "owner" | "submitter" | "validator" => {
+            "from" | "to" | "owner" | "staker" | "proposer" | "submitter" | "validator" => {
                 subjects.push(Subject::Account(
                     serde_json::from_value(value).map_err(damaged)?,
                 ));
@@ -610,6 +615,13 @@ fn subjects_of(event: &Event) -> Result<Vec<Subject>, StoreError> {
             "models" => {
                 let models: Vec<ModelId> = serde_json::from_value(value).map_err(damaged)?;
                 subjects.extend(models.into_iter().map(Subject::Model));
+            }
+            "pool" => {
+                let pool = serde_json::from_value(value).map_err(damaged)?;
+                subjects.push(match pool {
+                    PoolId::Model(model) => Subject::Model(model),
+                    PoolId::Validator(validator) => Subject::Account(validator),
+                });
             }
             "target" => {
                 subjects.push(Subject::Target(
@@ -624,7 +636,7 @@ fn subjects_of(event: &Event) -> Result<Vec<Subject>, StoreError> {
 
 #[cfg(test)]
 mod tests {
-    use soma_protocol::{Address, Amount, Event, Hash, ModelId};
+    use soma_protocol::{Address, Amount, Event, Hash, ModelId, PoolId};
 
     use super::{FinalizedBlock, History, Subject};
     use crate::StoreError;
@@ -642,6 +654,11 @@ mod tests {
             name: "model".into(),
             stake: Amount(1),
         };
+        let added = Event::StakeAdded {
+            pool: PoolId::Model(ModelId(u32::try_from(height).unwrap())),
+            staker: account(height + 2),
+            amount: Amount(1),
+        };
         FinalizedBlock {
             height,
             digest: Hash([u8::try_from(height).unwrap(); 32]),
@@ -651,7 +668,7 @@ mod tests {
             state_root: Hash([9; 32]),
             transactions: Vec::new(),
             receipts: Vec::new(),
-            events: vec![transferred, registered],
+            events: vec![transferred, registered, added],
         }
     }
 
@@ -789,8 +806,9 @@ mod tests {
             .unwrap();
         assert_eq!(
             model.iter().map(|record| record.height).collect::<Vec<_>>(),
-            [7]
+            [7, 7],
+            "registered, and staked behind"
         );
-        assert_eq!(history.events(39.., 99).unwrap().len(), 2);
+        assert_eq!(history.events(59.., 99).unwrap().len(), 2);
     }
 }

@@ -79,6 +79,7 @@ class Account:
     nonce: int
     next_nonce: int
     models: list[int]
+    height: int
 
 
 @dataclass(frozen=True)

@@ -135,12 +135,12 @@ pub(super) async fn account(
     State(api): State<Api>,
     Path(address): Path<Text<Address>>,
 ) -> Json<types::Account> {
-    Json(api.read(|state, _| {
+    Json(api.read(|state, height| {
         let nonce = view::account(state, &address).nonce;
         let models = view::models(state, 1..=u32::MAX).filter(|model| model.owner == *address);
         let models = models.map(|model| model.id.0).collect();
         types::Account::read(
-            state,
+            (state, height),
             *address,
             api.pool.next_nonce(&address, nonce),
             models,

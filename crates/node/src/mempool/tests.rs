@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use soma_engine::Pool;
 use soma_protocol::{
-    Action, Address, Amount, Epoch, Genesis, GenesisAccount, Hash, Memory, Params, Phase,
-    SecretKey, SignedTransaction, Transaction, VerifiedTransaction, view,
+    Action, Address, Amount, BlockInfo, Epoch, Genesis, GenesisAccount, Hash, Memory, Params,
+    Phase, SecretKey, SignedTransaction, Transaction, VerifiedTransaction, execute, view,
 };
 
 use super::{Limits, Mempool, Refusal};
@@ -184,6 +184,46 @@ fn what_is_final_or_expired_is_forgotten() {
     assert_eq!((pool.len(), pool.get(&hash)), (1, None));
     let early = signed(chain, 3, 0, FEE, NOW_MS - 1);
     assert_eq!(admit(&pool, &state, early).unwrap_err().code(), "expired");
+}
+
+#[test]
+fn of_two_with_one_nonce_in_two_pools_the_loser_is_forgotten_and_what_follows_it_runs() {
+    let (mut state, chain) = state();
+    let pools = [(); 2].map(|()| Mempool::new(chain, Limits::default()));
+    let rivals = [FEE, FEE + 1].map(|fee| signed(chain, 1, 0, fee, u64::MAX));
+    let follower = signed(chain, 1, 1, FEE, u64::MAX);
+    for (pool, rival) in pools.iter().zip(&rivals) {
+        admit(pool, &state, rival.clone()).unwrap();
+        admit(pool, &state, follower.clone()).unwrap();
+    }
+    let [loser, winner] = rivals;
+    let answers = [
+        admit(&pools[0], &state, winner.clone()).unwrap_err(),
+        admit(&pools[1], &state, loser.clone()).unwrap_err(),
+    ];
+    assert!(
+        answers
+            .iter()
+            .all(|refusal| refusal.code() == "replacement_underpriced")
+    );
+    let info = BlockInfo {
+        height: 1,
+        timestamp_ms: NOW_MS,
+        proposer: key(9).address(),
+    };
+    let block = [winner.clone().verify(&chain).unwrap()];
+    state.apply(&execute(&state, &info, &block).changes);
+    for pool in &pools {
+        pool.finalized(std::slice::from_ref(&winner), NOW_MS);
+        assert_eq!(pool.get(&loser.hash()), None);
+        assert_eq!(
+            places(&pool.select(&state, NOW_MS, usize::MAX)),
+            [(FEE, 1)],
+            "what follows does not care which of the two it was"
+        );
+        let again = admit(pool, &state, loser.clone()).unwrap_err();
+        assert_eq!(again.code(), "nonce_too_low");
+    }
 }
 
 #[test]

@@ -2,10 +2,11 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use soma_node::localnet::{Localnet, OPERATOR, Plan};
+use soma_node::localnet::{Localnet, OPERATOR, Plan, account_name};
 use soma_protocol::{Action, Amount, Epoch, Phase};
 use soma_sdk::cursor::Cursor;
 use soma_sdk::types::ApiError;
+use soma_sdk::{Client, Sender, Sent};
 
 use crate::network::Network;
 
@@ -197,7 +198,7 @@ async fn a_transaction_sent_twice_is_one_transaction_before_and_after_it_is_fina
     assert_eq!(network.client.send(&signed).await.unwrap(), hash);
     let receipt = network
         .client
-        .wait(hash, u64::MAX, std::time::Duration::from_secs(30))
+        .wait(&Sent::from(&signed), std::time::Duration::from_secs(30))
         .await
         .unwrap();
     assert_eq!(receipt.rejection, None);
@@ -215,6 +216,47 @@ async fn a_transaction_sent_twice_is_one_transaction_before_and_after_it_is_fina
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_two_transactions_with_one_nonce_at_two_nodes_one_runs_and_the_other_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = Plan {
+        validators: 2,
+        accounts: 8,
+        ..Plan::timed([7; 32], 3_600_000)
+    };
+    let local = Localnet::create(dir.path(), &plan).unwrap();
+    let nodes: Vec<_> = local
+        .folders(0, 20)
+        .unwrap()
+        .iter()
+        .map(|folder| soma_node::start(folder.config().unwrap()).unwrap())
+        .collect();
+    for number in 1..8 {
+        let key = local.key(&account_name(number)).unwrap();
+        let outcomes = nodes.iter().zip([1, 2]).map(async |(node, amount)| {
+            let client = Client::new(node.url()).unwrap();
+            let sender = Sender::new(client, key.clone()).await.unwrap();
+            let to = sender.address();
+            let amount = Amount(amount);
+            let signed = sender.sign(Action::Transfer { to, amount }, 0, u64::MAX);
+            sender.client().send(&signed).await?;
+            let limit = std::time::Duration::from_secs(30);
+            sender.client().wait(&Sent::from(&signed), limit).await
+        });
+        let outcomes = futures_util::future::join_all(outcomes).await;
+        let (run, told): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
+        assert_eq!((run.len(), told.len()), (1, 1), "{told:?}");
+        // Which of them, depends on how far the other one has come.
+        let codes = [
+            "transaction_superseded",
+            "replacement_underpriced",
+            "nonce_too_low",
+        ];
+        let code = told[0].as_ref().unwrap_err().code();
+        assert!(codes.contains(&code), "{code}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_batch_is_answered_transaction_by_transaction() {
     let network = Network::start();
     let alice = network.sender("account-1").await;
@@ -225,12 +267,13 @@ async fn a_batch_is_answered_transaction_by_transaction() {
     let mut forged = alice.sign(action(3), 2, u64::MAX);
     forged.signature[1] ^= 1;
     let mut batch = Vec::new();
-    for transaction in [
+    let transactions = [
         alice.sign(action(1), 0, u64::MAX),
         forged,
         alice.sign(action(2), 1, u64::MAX),
-    ] {
-        assert!(soma_sdk::batch::push(&mut batch, &transaction));
+    ];
+    for transaction in &transactions {
+        assert!(soma_sdk::batch::push(&mut batch, transaction));
     }
     batch.extend([3, 0, 0, 0, 1, 2, 3]);
     let answers = network.client.send_batch(batch).await.unwrap();
@@ -247,9 +290,10 @@ async fn a_batch_is_answered_transaction_by_transaction() {
     assert_eq!(codes, expected);
     assert!(answers[3].hash.is_none());
     for at in [0, 2] {
-        let hash = *answers[at].hash.unwrap();
+        let sent = Sent::from(&transactions[at]);
+        assert_eq!(*answers[at].hash.unwrap(), sent.hash);
         let limit = std::time::Duration::from_secs(30);
-        let receipt = network.client.wait(hash, u64::MAX, limit).await.unwrap();
+        let receipt = network.client.wait(&sent, limit).await.unwrap();
         assert_eq!(receipt.rejection, None);
     }
     let torn = network.client.send_batch(vec![9, 0, 0]).await.unwrap_err();

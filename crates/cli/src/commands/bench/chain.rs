@@ -1,7 +1,7 @@
 //! `soma bench chain`: load from this process against validators in processes of their own, on real sockets and disks.
 //!
-//! First as much as the network takes, until all of it is final; then half as much a second, and how long each transaction
-//! waits for finality. It is bounded in time, and what it measures it has seen final.
+//! First as much as the network takes, until all of it is final; then half as much a second, whether the network keeps up or
+//! not, and how long each transaction waits for finality. It is bounded in time, and what it measures it has seen final.
 
 use std::time::Duration;
 
@@ -24,7 +24,10 @@ pub(crate) struct Chain {
     /// Transactions of the first part.
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1_000..=2_000_000))]
     transactions: u32,
-    /// Seconds of the second part, at half load.
+    /// Transactions a second in the second part [default: half of what the first part gave].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rate: Option<u32>,
+    /// Seconds of the second part.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
     /// The least time between two blocks, in milliseconds.
@@ -46,8 +49,8 @@ struct Report {
     block_ms: u64,
     transactions: usize,
     tx_per_second: f64,
-    half_load_per_second: f64,
-    half_load_transactions: usize,
+    paced_per_second: f64,
+    paced_transactions: usize,
     finality_ms_p50: f64,
     finality_ms_p99: f64,
 }
@@ -88,15 +91,15 @@ impl Chain {
         let drained = load.run(most, None).await?;
         let tx_per_second = drained.per_second();
         output.say(format_args!("{tx_per_second:.0} transactions a second"));
-        let rate = tx_per_second / 2.0;
+        let rate = self.rate.map_or(tx_per_second / 2.0, f64::from);
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "a few thousand a second for a few minutes"
         )]
         let count = (rate * Duration::from_secs(self.seconds).as_secs_f64()).ceil() as usize;
-        let half = load.sign(count.max(100));
-        let paced = load.run(half, Some(rate)).await?;
+        let signed = load.sign(count.max(100));
+        let paced = load.run(signed, Some(rate)).await?;
         Ok(self.report(&drained, &paced, rate))
     }
 
@@ -109,8 +112,8 @@ impl Chain {
             block_ms: self.block_ms,
             transactions: drained.count(),
             tx_per_second: drained.per_second(),
-            half_load_per_second: rate,
-            half_load_transactions: paced.count(),
+            paced_per_second: rate,
+            paced_transactions: paced.count(),
             finality_ms_p50: ms(0.5),
             finality_ms_p99: ms(0.99),
         }
@@ -128,7 +131,7 @@ impl Report {
             self.transactions,
             self.finality_ms_p50,
             self.finality_ms_p99,
-            self.half_load_per_second,
+            self.paced_per_second,
         )
     }
 }

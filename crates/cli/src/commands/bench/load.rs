@@ -1,8 +1,8 @@
 //! Load on a network: transfers signed beforehand, sent in batches to every node, and followed until they are final.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use soma_node::localnet::{Localnet, account_name};
@@ -41,10 +41,12 @@ pub(super) struct Load {
 /// Transactions in the order in which they are to be sent: each account's in the order of its nonces.
 pub(super) struct Signed(Vec<(Hash, SignedTransaction)>);
 
-/// When each transaction was handed in, and seen final.
+/// What was seen final.
 pub(super) struct Measured {
     begun: Instant,
     ended: Instant,
+    /// From when each was due to be handed in until it was seen final, shortest first: whoever is served late waits all the
+    /// same.
     latencies: Vec<Duration>,
 }
 
@@ -75,8 +77,6 @@ impl Measured {
 /// What one run of load shares between those who send and the one who watches.
 struct Underway {
     transactions: Vec<(Hash, SignedTransaction)>,
-    /// When each was handed in.
-    handed_in: Mutex<Vec<Option<Instant>>>,
     /// How many are final.
     done: AtomicUsize,
     begun: Instant,
@@ -132,7 +132,6 @@ impl Load {
         let count = signed.0.len();
         let from = self.clients[0].status().await?.height.0;
         let underway = Arc::new(Underway {
-            handed_in: Mutex::new(vec![None; count]),
             transactions: signed.0,
             done: AtomicUsize::new(0),
             begun: Instant::now(),
@@ -180,13 +179,10 @@ async fn send(client: Client, underway: Arc<Underway>, mine: Vec<usize>) -> Resu
         while taken < due && batch::push(&mut body, &underway.transactions[mine[at + taken]].1) {
             taken += 1;
         }
-        let now = Instant::now();
         match client.send_batch(body).await {
             Ok(answers) => {
                 let refused = answers.iter().position(|answer| answer.error.is_some());
-                let accepted = refused.unwrap_or(taken);
-                underway.note(&mine[at..at + accepted], now);
-                at += accepted;
+                at += refused.unwrap_or(taken);
                 let error = refused.and_then(|refused| answers[refused].error.clone());
                 match error {
                     Some(error) if !PASSING.contains(&error.code.as_str()) => {
@@ -209,18 +205,10 @@ async fn send(client: Client, underway: Arc<Underway>, mine: Vec<usize>) -> Resu
 }
 
 impl Underway {
-    fn handed_in(&self) -> std::sync::MutexGuard<'_, Vec<Option<Instant>>> {
-        self.handed_in
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Notes when these were handed in.
-    fn note(&self, numbers: &[usize], now: Instant) {
-        let mut handed_in = self.handed_in();
-        for number in numbers {
-            handed_in[*number] = Some(now);
-        }
+    /// When a transaction is due; all at once where no rate is given.
+    fn due_at(&self, number: usize) -> Instant {
+        let after = self.rate.map_or(0.0, |rate| number as f64 / rate);
+        self.begun + Duration::from_secs_f64(after)
     }
 
     /// How many of the next ones may be sent now.
@@ -263,15 +251,12 @@ async fn watch(client: Client, underway: Arc<Underway>, mut height: u64) -> Resu
         };
         height += 1;
         let now = Instant::now();
-        let handed_in = underway.handed_in();
         for hash in &block.transactions {
             if let Some(number) = numbers.get(&hash.0) {
-                // One whose answer is on its way was handed in a moment ago.
-                latencies.push(now.duration_since(handed_in[*number].unwrap_or(now)));
+                latencies.push(now.duration_since(underway.due_at(*number)));
                 last = now;
             }
         }
-        drop(handed_in);
         underway.done.store(latencies.len(), Ordering::Relaxed);
     }
     latencies.sort_unstable();
