@@ -100,7 +100,7 @@ async fn transaction(State(node): State<Shared>) -> Json<Value> {
 async fn account() -> Json<Value> {
     let address = key().address().to_string();
     Json(json!({
-        "address": address, "balance": "1", "nonce": "0", "next_nonce": "0", "models": [],
+        "address": address, "height": "1", "balance": "1", "nonce": "0", "next_nonce": "0", "models": [],
     }))
 }
 
