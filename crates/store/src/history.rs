@@ -728,7 +728,7 @@ mod tests {
             .append(&(1..=20).map(block).collect::<Vec<_>>())
             .unwrap();
         let kept: Vec<_> = (9..=20).map(|at| history.block(at).unwrap()).collect();
-        let events = history.events(17.., 99).unwrap();
+        let events = history.events(25.., 99).unwrap();
         assert_eq!(history.prune(9, 5).unwrap(), 5, "in steps");
         assert_eq!(history.prune(9, 5).unwrap(), 3);
         assert_eq!(history.prune(9, 5).unwrap(), 0);
