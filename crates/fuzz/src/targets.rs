@@ -82,14 +82,16 @@ pub(crate) struct Blocks(Vec<Vec<u8>>);
 
 impl Blocks {
     /// A block of two transactions, written field by field: round, leader, parent's view and digest; parent, height, time,
-    /// proposer, root and range of the state; transactions.
+    /// proposer, root and range of the state, seats; transactions.
     pub(crate) fn new() -> Result<Self, String> {
         let key = SecretKey::from_bytes(&[1; 32]).address().0;
         let numbers: [&[u8]; 2] = [&[0, 2], &[1]];
         let mut block = [numbers[0], &key, numbers[1], &[5; 32], &[5; 32], &[2]].concat();
         block.extend(1_767_225_600_000_u64.to_be_bytes());
         block.extend([key, [6; 32]].concat());
-        block.extend([0, 9, 2]);
+        block.extend([0, 9]);
+        block.extend([7; 32]);
+        block.push(2);
         for transaction in samples() {
             let length = transaction.len();
             let low = u8::try_from(length & 0x7f | 0x80).map_err(|error| error.to_string())?;
