@@ -72,7 +72,7 @@ def test_validators_stakes_and_proposals_are_read(url):
         assert governance.rent_price > 0 and governance.proposals == []
 
 
-def test_the_asynchronous_client_gives_the_same(url):
+def test_the_asynchronous_client_returns_the_same(url):
     async def both():
         async with soma.AsyncClient(url) as client:
             return await asyncio.gather(client.status(), client.model.list(), client.params())
@@ -90,7 +90,7 @@ def test_funded_keys_have_balances_and_unknown_accounts_are_empty(url, network):
         assert client.account(addresses[0]).address == addresses[0]
 
 
-def test_a_refusal_has_the_nodes_code_and_hint(url):
+def test_an_error_carries_the_nodes_code_and_hint(url):
     with soma.Client(url) as client:
         with pytest.raises(soma.ApiError) as refused:
             client.model.show(4711)
@@ -122,7 +122,7 @@ def test_every_type_agrees_with_the_nodes_openapi_document(url):
             assert required != optional, (kind, field.name)
 
 
-def test_numbers_of_64_bits_are_read_from_strings_and_new_fields_left_out():
+def test_64_bit_numbers_are_read_from_strings_and_unknown_fields_are_ignored():
     receipt = types.decode(types.Receipt, {"fee": "18446744073709551615", "new": 1})
     assert receipt == types.Receipt(fee=2**64 - 1, rejection=None)
     for bad in ({"fee": 1.5}, {"fee": None}, {"fee": True}, [], {"fee": "1", "rejection": "no"}):
@@ -159,7 +159,7 @@ class Weights:
         return client
 
 
-def test_a_pull_goes_on_where_an_earlier_one_broke_off(tmp_path):
+def test_an_interrupted_pull_is_resumed(tmp_path):
     node = Weights(bytes(range(256)) * 100)
     part = tmp_path / f"w.{node.hash[:16]}.part"
     part.write_bytes(node.content[:1000])
@@ -167,7 +167,7 @@ def test_a_pull_goes_on_where_an_earlier_one_broke_off(tmp_path):
     assert node.requests == ["bytes=1000-"] and not part.exists()
 
 
-def test_weights_that_are_not_what_the_chain_says_never_get_their_name(tmp_path):
+def test_weights_with_a_wrong_hash_are_never_stored_under_their_name(tmp_path):
     with pytest.raises(api.WrongHash):
         Weights(b"something else", promised=b"what was revealed").client().model.pull(
             1, tmp_path / "w"

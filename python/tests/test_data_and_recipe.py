@@ -22,9 +22,9 @@ def test_an_epoch_shows_every_byte_once_and_every_target_is_the_next_byte():
     made = corpus(bytes(range(251)))
     order = data.Order(made, b"\x07" * 32, 16)
     seen = []
-    while order.place[0] == 0:
+    while order.position[0] == 0:
         tokens, targets = (part[0] for part in order.micro_batch(1))
-        if order.place[0] == 0:
+        if order.position[0] == 0:
             for token, target in zip(tokens, targets, strict=True):
                 following = EOS if token == 250 else token + 1
                 assert target in (following, NO_TARGET)
@@ -34,16 +34,16 @@ def test_an_epoch_shows_every_byte_once_and_every_target_is_the_next_byte():
     assert sorted(seen) == list(range(251))
 
 
-def test_the_order_goes_on_from_any_place_and_changes_with_the_seed():
+def test_the_order_continues_from_any_position_and_changes_with_the_seed():
     made = corpus(bytes(i % 256 for i in range(1000)), b"short")
 
-    def draw(seed, place, count):
-        order = data.Order(made, bytes([seed] * 32), 32, place)
-        return np.concatenate([order.micro_batch(1)[0] for _ in range(count)]), order.place
+    def draw(seed, position, count):
+        order = data.Order(made, bytes([seed] * 32), 32, position)
+        return np.concatenate([order.micro_batch(1)[0] for _ in range(count)]), order.position
 
     whole, _ = draw(1, (0, 0), 100)
-    first, place = draw(1, (0, 0), 41)
-    rest, _ = draw(1, place, 59)
+    first, position = draw(1, (0, 0), 41)
+    rest, _ = draw(1, position, 59)
     assert np.array_equal(whole, np.concatenate([first, rest]))
     assert not np.array_equal(whole, draw(2, (0, 0), 100)[0])
 
@@ -56,7 +56,7 @@ def test_the_last_tenth_rounded_up_is_held_out_across_documents():
     assert kept.ends == [True, False], "a cut document must not teach EOS at the cut"
 
 
-def test_hidden_files_are_left_out_and_folders_read_in_order(tmp_path):
+def test_hidden_files_are_skipped_and_folders_are_read_in_order(tmp_path):
     for name, content in (("b", b"2"), ("a/c", b"1"), (".git/x", b"no"), ("empty", b"")):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
@@ -64,12 +64,12 @@ def test_hidden_files_are_left_out_and_folders_read_in_order(tmp_path):
     assert [document.tobytes() for document in read.documents] == [b"1", b"2"]
 
 
-def test_the_default_recipe_is_the_engines_in_every_field():
+def test_the_default_recipe_equals_the_engines_in_every_field():
     ours = dataclasses.asdict(soma.Recipe())
     assert {**ours, "seed": list(ours["seed"])} == json.loads(_native.default_recipe())
 
 
-def test_a_log_is_json_lines_that_survive_resuming_and_a_cut_end(tmp_path):
+def test_a_log_of_json_lines_survives_resuming_and_truncation(tmp_path):
     path = tmp_path / "runs" / "log.jsonl"
     soma.track.init(path, config={"seed": b"\x01", "lr": np.float32(0.5)})
     soma.track.log({"loss": np.float64(2)}, step=1)

@@ -10,7 +10,7 @@ def test_importing_soma_imports_neither_torch_nor_jax():
     assert done.stdout.strip() == "[]"
 
 
-def test_every_public_name_is_there():
+def test_every_public_name_exists():
     import soma
 
     assert all(hasattr(soma, name) for name in soma.__all__)

@@ -45,7 +45,7 @@ def test_the_factor_is_the_number_of_samples_up_to_the_cap(twin):
     assert free / 40 == pytest.approx(capped / 16, rel=1e-5)
 
 
-def test_directions_are_unit_signs_that_the_seed_decides():
+def test_directions_are_unit_signs_determined_by_the_seed():
     first = constants.directions(ARCHITECTURE, bytes(32))
     assert first.shape == (128, 256) and first.dtype == np.float32
     assert np.allclose(np.linalg.norm(first, axis=0), 1, atol=1e-6)
@@ -54,7 +54,7 @@ def test_directions_are_unit_signs_that_the_seed_decides():
     assert 0.45 < (first == second).mean() < 0.55
 
 
-def test_both_twins_have_the_gradient_of_the_plain_formula():
+def test_both_twins_match_the_gradient_of_the_plain_formula():
     torch = pytest.importorskip("torch")
     from soma.torch.loss import CharacteristicSums, sigreg
 

@@ -51,7 +51,7 @@ def curve(log, name="loss"):
     return [line[name] for line in track.read(log) if name in line]
 
 
-def test_a_script_takes_the_engines_steps(script):
+def test_a_script_takes_the_same_steps_as_the_engine(script):
     losses = script("--steps", 12, "--seed", 5)
     corpus, _ = soma.Corpus.read([script.folder / "data"]).hold_out()
     assert corpus.ends[-1] is False
@@ -70,7 +70,7 @@ def test_a_script_takes_the_engines_steps(script):
     assert losses[0] > losses[-1]
 
 
-def test_the_result_is_a_weights_file_and_its_held_out_loss_is_the_engines(script, capsys):
+def test_the_result_is_a_weights_file_with_the_engines_held_out_loss(script, capsys):
     script("--steps", 4)
     result = json.loads(capsys.readouterr().out)
     output = script.folder / "run.safetensors"
@@ -81,17 +81,17 @@ def test_the_result_is_a_weights_file_and_its_held_out_loss_is_the_engines(scrip
     assert result["val_cross_entropy"] == value
 
 
-def test_a_resumed_run_ends_as_one_that_was_never_stopped(script):
+def test_a_resumed_run_ends_like_an_uninterrupted_one(script):
     keep = ["--checkpoint", script.folder / "kept", "--checkpoint-every", 4, "--seed", 2]
     whole = script("--steps", 12, *keep, name="whole")
     newest = training.checkpoints(script.folder / "kept")[-1]
     (newest / training.PROGRESS).unlink()
     again = script("--steps", 12, *keep, "--resume", name="again")
-    assert len(again) == 4, "it goes on at step 8"
+    assert len(again) == 4, "it resumes at step 8"
     assert again == pytest.approx(whole[8:], abs=1e-6)
 
 
-def test_a_checkpoint_of_another_run_is_refused(script):
+def test_a_checkpoint_of_another_run_is_rejected(script):
     keep = ["--checkpoint", script.folder / "kept", "--steps", 2]
     script(*keep)
     with pytest.raises(SystemExit, match="recipe differs"):
@@ -106,7 +106,7 @@ def test_the_loss_of_a_step_is_the_mean_of_its_micro_batches(script):
     assert both == pytest.approx((first + second) / 2, abs=1e-5) and first != second
 
 
-def test_training_goes_on_from_the_weights_of_a_file(script):
+def test_training_starts_from_a_weights_file(script):
     first = script("--steps", 30, "--lr", 0.01)
     weights = script.folder / "run.safetensors"
     second = script("--steps", 1, "--from", weights, name="second")
@@ -155,14 +155,14 @@ def test_two_devices_follow_one_for_50_steps_and_resume(script, twin):
     command(*launch, *options, *rest, **environment)
     assert curve(folder / "rest.jsonl") == pytest.approx(two[40:], abs=1e-5)
     assert soma.Model.from_file(folder / "rest").architecture.dim == 32
-    # One device takes up what two have left.
+    # One device resumes a checkpoint of two.
     (training.checkpoints(folder / "kept")[-1] / training.PROGRESS).unlink()
     kept = ["--checkpoint", folder / "kept", "--resume"]
     alone = script("--steps", 50, "--seed", 3, *kept, name="alone")
     assert alone == pytest.approx(two[40:], abs=1e-3)
 
 
-def test_padding_counts_nowhere_and_both_twins_have_the_same_loss():
+def test_padding_is_ignored_and_both_twins_have_the_same_loss():
     pytest.importorskip("torch")
     pytest.importorskip("flax")
     import jax.numpy as jnp
@@ -198,7 +198,7 @@ def test_padding_counts_nowhere_and_both_twins_have_the_same_loss():
         assert float(theirs) == pytest.approx(ours.item(), rel=1e-5)
 
 
-def test_the_engines_gradients_are_those_of_autograd_in_float64(tmp_path):
+def test_the_engines_gradients_equal_autograd_in_float64(tmp_path):
     torch = pytest.importorskip("torch")
     import soma.torch
 

@@ -56,23 +56,21 @@ def test_another_seed_gives_another_sigreg_and_the_same_cross_entropy(twin, weig
     assert first.sigreg != second.sigreg
 
 
-def test_one_seed_is_one_file_whoever_makes_it(twin, tmp_path):
+def test_one_seed_gives_one_file_with_every_implementation(twin, tmp_path):
     seed = soma.seed_of(3)
     soma.native.init(tmp_path / "engine", ARCHITECTURE, seed)
     twin.Model.init(ARCHITECTURE, seed).save(tmp_path / "twin")
     assert (tmp_path / "engine").read_bytes() == (tmp_path / "twin").read_bytes()
 
 
-def test_what_a_twin_saves_is_what_it_loaded(twin, weights_file, tmp_path):
+def test_a_twin_saves_what_it_loaded(twin, weights_file, tmp_path):
     saved = tmp_path / "saved"
     twin.Model.from_file(weights_file).save(saved)
     assert saved.read_bytes() == weights_file.read_bytes()
     assert soma.Model.from_file(saved, threads=1).architecture == ARCHITECTURE
 
 
-def test_the_public_package_loads_what_we_save_and_we_load_what_it_saves(
-    twin, weights_file, tmp_path
-):
+def test_files_are_interchangeable_with_the_public_package(twin, weights_file, tmp_path):
     public = pytest.importorskip("soma_models.v1.configs")
     config = public.ModelConfig(
         dropout_rate=0.0,
@@ -99,9 +97,7 @@ def test_the_public_package_loads_what_we_save_and_we_load_what_it_saves(
 
 
 @pytest.mark.parametrize("dtype", ["BF16", "F16"])
-def test_half_precision_weights_are_widened_exactly_by_everyone(
-    twin, weights_file, tmp_path, dtype
-):
+def test_every_implementation_widens_half_precision_exactly(twin, weights_file, tmp_path, dtype):
     torch = pytest.importorskip("torch")
     from safetensors.torch import load_file, save_file
 
@@ -137,7 +133,7 @@ def test_a_zero_embedding_is_an_error_everywhere(twin, weights_file, tmp_path):
         soma.Model.from_file(tmp_path / "zero", threads=1).score(TEXT)
 
 
-def test_empty_data_and_seeds_of_another_length_are_refused_by_everyone(twin, weights_file):
+def test_every_implementation_rejects_empty_data_and_seeds_of_the_wrong_length(twin, weights_file):
     for model in twin.Model.from_file(weights_file), soma.Model.from_file(weights_file, threads=1):
         with pytest.raises(ValueError, match=r"empty|nothing"):
             model.score(b"")

@@ -59,7 +59,7 @@ def test_a_tensor_of_another_shape_is_named(parts, tmp_path):
     refuse(tmp_path / "bad", header, data, "final_norm.beta")
 
 
-def test_a_tensor_that_is_there_twice_is_named(parts, tmp_path):
+def test_a_duplicate_tensor_is_named(parts, tmp_path):
     header, data = parts
     entry = json.dumps(header["predictor.bias"])
     text = json.dumps(header)[:-1] + f', "predictor.bias": {entry}}}'
@@ -74,26 +74,26 @@ def test_a_weight_that_is_not_finite_is_named(parts, tmp_path, value):
     refuse(tmp_path / "bad", header, data, "final_norm.gamma")
 
 
-def test_a_file_that_is_cut_off_or_goes_on_is_refused(parts, tmp_path):
+def test_a_truncated_or_overlong_file_is_rejected(parts, tmp_path):
     header, data = parts
     refuse(tmp_path / "bad", header, data[:-4], "predictor.bias|end")
     refuse(tmp_path / "bad", header, data + b"more", "end|byte")
 
 
-def test_a_header_beyond_its_limit_is_refused(parts, tmp_path):
+def test_a_header_beyond_its_limit_is_rejected(parts, tmp_path):
     _, data = parts
     refuse(tmp_path / "bad", None, data, "header", b" " * ((1 << 20) + 1))
 
 
 @pytest.mark.parametrize("content", [b"", b"1234567", b"\xff" * 64, b"\x02\0\0\0\0\0\0\0[]"])
-def test_what_is_not_safetensors_at_all_is_refused(tmp_path, content):
+def test_a_file_that_is_not_safetensors_is_rejected(tmp_path, content):
     (tmp_path / "bad").write_bytes(content)
     for read in soma.Model.from_file, weights.Weights:
         with pytest.raises(soma.WeightsError):
             read(tmp_path / "bad", ARCHITECTURE)
 
 
-def test_a_file_that_says_nothing_about_its_architecture_needs_it_named(parts, tmp_path):
+def test_a_file_without_an_architecture_requires_one(parts, tmp_path):
     header, data = parts
     del header["__metadata__"]
     refuse_without = json.dumps(header).encode()
@@ -111,7 +111,7 @@ def test_an_unreadable_file_is_an_os_error(tmp_path):
             read(tmp_path / "nowhere", "nano")
 
 
-def test_the_presets_have_the_parameters_that_the_documents_say():
+def test_the_presets_have_the_documented_number_of_parameters():
     assert soma.V1.parameters == 1_209_684_232
     assert 850_000 < NANO.parameters < 870_000
 
@@ -126,11 +126,11 @@ def test_the_presets_have_the_parameters_that_the_documents_say():
         ({"surplus": 1}, "surplus"),
     ],
 )
-def test_an_architecture_out_of_bounds_is_refused_and_the_field_named(change, naming):
+def test_an_architecture_out_of_bounds_is_rejected_and_the_field_named(change, naming):
     with pytest.raises(ValueError, match=naming):
         soma.Architecture.of({**ARCHITECTURE, **change})
 
 
-def test_an_architecture_survives_its_json():
+def test_an_architecture_survives_a_json_round_trip():
     architecture = soma.Architecture.of({**ARCHITECTURE, "sig_reg_cap": 32})
     assert soma.Architecture.from_json(architecture.to_json()) == architecture

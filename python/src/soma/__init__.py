@@ -1,6 +1,6 @@
-"""Soma in Python: the network's own score, PyTorch and Flax twins, its API, training logs.
+"""The network's score, PyTorch and Flax twins of the model, an API client, and training logs.
 
-Importing it imports neither torch nor jax: the twins are `soma.torch` and `soma.flax`.
+Importing `soma` imports neither torch nor jax: the twins are `soma.torch` and `soma.flax`.
 """
 
 from soma import track

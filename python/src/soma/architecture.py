@@ -1,6 +1,6 @@
-"""The shape of a model: all numbers that a weights file, a score and a training run agree on.
+"""The hyperparameters that a weights file, a score and a training run must agree on.
 
-It must never hold anything that a single machine may choose (threads, devices, batch sizes).
+Nothing here may depend on the machine (threads, devices, batch sizes).
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ class Architecture:
     ffn: int
     """Hidden width of the feed-forward network."""
     vocabulary: int
-    """Token ids in the softmax: 256 bytes, PAD, EOS and reserved ones."""
+    """Size of the vocabulary: 256 bytes, PAD, EOS and reserved ids."""
     positions: int
-    """Bytes of a chunk, which is also the number of positions."""
+    """Length of a chunk in bytes, which is the number of positions."""
     sigreg_slices: int
     """Directions that SIGReg projects on."""
     sigreg_points: int
-    """Nodes of SIGReg's integral, both ends included."""
+    """Nodes of SIGReg's integral, including both ends."""
     sigreg_t_max: float
     """Upper end of SIGReg's integral."""
     sigreg_coefficient: float = 0.02
@@ -58,11 +58,11 @@ class Architecture:
 
     @staticmethod
     def of(arch: ArchitectureLike) -> Architecture:
-        """What `arch` names: `"nano"`, `"v1"`, a JSON file, a mapping like its content, or an
-        `Architecture`.
+        """Resolves `arch`: `"nano"`, `"v1"`, the path of a JSON file, a mapping with the same keys,
+        or an `Architecture`.
 
-        Raises `ValueError` for anything else and for numbers out of bounds, `OSError` for a file
-        that cannot be read.
+        Raises `ValueError` for anything else and for values out of bounds, `OSError` if the file
+        cannot be read.
         """
         if isinstance(arch, Architecture):
             return arch
@@ -109,7 +109,7 @@ class Architecture:
         yield from _linear("predictor", dim, vocabulary)
 
     def validate(self) -> Architecture:
-        """Itself, if every number is inside its bounds; else raises `ValueError`."""
+        """Returns `self`. Raises `ValueError` if a value is out of bounds."""
         even_heads = (
             1 <= self.heads <= self.dim and self.dim % self.heads == 0 and self.head_dim % 2 == 0
         )

@@ -1,8 +1,7 @@
-"""What a model is trained on: documents, their held-out part, and the order in which training sees
-them.
+"""Training data: documents, the held-out split, and the order in which training visits them.
 
-The order is the engine's: a pure function of the seed and the documents, whatever number of
-processes shares the work.
+The order equals the native engine's: a pure function of the seed and the documents, independent of
+the number of processes.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from blake3 import blake3
 
 from soma.tokenizer import EOS, NO_TARGET, PAD
 
-Place = tuple[int, int]
-"""`(epoch, windows already taken from it)`."""
+DataPosition = tuple[int, int]
+"""`(training epoch, windows already taken from it)`."""
 
 
 @dataclass
@@ -26,14 +25,14 @@ class Corpus:
     """The bytes of one or more documents. Windows never cross from one into the next."""
 
     documents: list[np.ndarray] = field(default_factory=list)
-    """Bytes of each, none of them empty."""
+    """Bytes of each document; none is empty."""
     ends: list[bool] = field(default_factory=list)
-    """Whether a document ends where its file does; what a split cut off teaches no EOS."""
+    """Whether each document is complete; a document cut by a split is not followed by EOS."""
 
     @classmethod
     def read(cls, paths: Iterable[str | os.PathLike]) -> Corpus:
-        """Every file, and every file below every folder in the order of their paths; hidden ones
-        are left out. Raises `OSError` for what cannot be read."""
+        """Reads files, and all files below folders in path order, skipping hidden ones. Raises
+        `OSError` if one cannot be read."""
         corpus = cls()
         for path in map(Path, paths):
             for file in _files(path) if path.is_dir() else [path]:
@@ -41,16 +40,16 @@ class Corpus:
         return corpus
 
     def push(self, document: bytes) -> None:
-        """Appends a document. An empty one holds nothing to learn and is left out."""
+        """Appends a document; empty documents are skipped."""
         self._append(np.frombuffer(document, np.uint8), True)
 
     def __len__(self) -> int:
-        """All bytes, of all documents together."""
+        """Total number of bytes."""
         return sum(map(len, self.documents))
 
     def hold_out(self) -> tuple[Corpus, Corpus]:
-        """Cuts off the last tenth of the bytes, rounded up: `(for training, held out)`. A document
-        on the border is divided."""
+        """Splits off the last tenth of the bytes, rounded up: `(training, held out)`. A document
+        at the boundary is split."""
         border = len(self) - -(-len(self) // 10)
         kept, held_out = Corpus(), Corpus()
         start = 0
@@ -68,27 +67,29 @@ class Corpus:
 
 
 class Order:
-    """Walks the corpus in epochs. In each, every document is cut into windows from a fresh offset,
-    and all windows are shuffled: every byte is seen exactly once per epoch."""
+    """Visits the corpus in training epochs. Each epoch cuts every document into windows from a new
+    offset and shuffles all windows, so that every byte is seen exactly once per epoch."""
 
-    def __init__(self, corpus: Corpus, seed: bytes, positions: int, place: Place = (0, 0)):
-        """Starts at a place given by `place`. Raises `ValueError` for a corpus without bytes."""
+    def __init__(
+        self, corpus: Corpus, seed: bytes, positions: int, position: DataPosition = (0, 0)
+    ):
+        """Starts at `position`. Raises `ValueError` if the corpus is empty."""
         if not len(corpus):
-            raise ValueError("the data is empty: there is nothing to train on")
+            raise ValueError("the training data is empty")
         self._corpus, self._seed, self._positions = corpus, seed, positions
-        self._epoch, self._cursor = place
+        self._epoch, self._cursor = position
         self._windows = self._cut_and_shuffle()
         self.tokens = 0
-        """Positions handed out so far, PAD not counted."""
+        """Number of tokens returned so far, excluding PAD."""
 
     @property
-    def place(self) -> Place:
-        """Where the next window is taken; an `Order` that starts there goes on the same way."""
+    def position(self) -> DataPosition:
+        """Position of the next window; an `Order` started there continues identically."""
         return self._epoch, self._cursor
 
     def micro_batch(self, batch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Tokens and targets (int64) of the next windows, `[batch, positions]`, filled up with PAD
-        and `NO_TARGET`."""
+        """Tokens and targets (int64) of the next windows, `[batch, positions]`, padded with PAD and
+        `NO_TARGET`."""
         tokens = np.full((batch, self._positions), PAD, np.int64)
         targets = np.full((batch, self._positions), NO_TARGET, np.int64)
         for row in range(batch):
@@ -128,7 +129,7 @@ class Order:
 
 
 class _Random:
-    """Integers from BLAKE3 in XOF mode."""
+    """Random integers from BLAKE3 in XOF mode."""
 
     _BLOCK = 1 << 16
 

@@ -1,6 +1,6 @@
-"""The native engine: the chain's integers, and training to the last bit, from Python.
+"""The native engine: scores that equal the chain's, and bit-exact training, from Python.
 
-It gives names and types to what `soma._native` does, and must never compute anything itself.
+It adds names and types to `soma._native` and computes nothing itself.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from soma.score import Score
 
 @dataclass(frozen=True)
 class NativeScore(Score):
-    """The engine's score. `loss_q32`, `embedding` and `trace` equal the chain's, to the last bit,
-    whatever the machine; the floats are for people."""
+    """The native engine's score. `loss_q32`, `embedding` and `trace` equal the chain's bit for bit
+    on every machine; the floats are informative."""
 
     embedding: np.ndarray
     """Mean of the representations over all positions, scaled to length 32767; int16 `[dim]`."""
     loss_q32: int
     """The loss in units of 2^-32 nat."""
     trace: bytes
-    """BLAKE3 over every nll and the embedding: proof that one did the work."""
+    """BLAKE3 over every negative log likelihood and the embedding."""
 
 
 class Model:
-    """Weights that are mapped into memory and scored by the native engine."""
+    """Memory-mapped weights, scored by the native engine."""
 
     def __init__(self, native: _native.Model):
         self._native = native
@@ -47,8 +47,8 @@ class Model:
         *,
         threads: int | None = None,
     ) -> Model:
-        """The model of a weights file, which must not be changed while it is in use. Without
-        `arch`, the file's metadata names it; without `threads`, there is one for each core.
+        """Opens a weights file, which must not change while in use. Without `arch`, the
+        architecture comes from the file's metadata; the default is one thread per core.
 
         Raises `soma.WeightsError`, and `OSError` if the file cannot be read.
         """
@@ -56,9 +56,9 @@ class Model:
         return cls(_native.Model(os.fspath(path), arch, threads or 0))
 
     def score(self, data: bytes, seed: bytes = bytes(32)) -> NativeScore:
-        """Scores data as the network does; `seed` is 32 bytes, on the network the epoch's beacon.
+        """Scores data as the network does; `seed` is 32 bytes (on the network, the epoch's beacon).
 
-        Raises `ValueError` for empty data, `soma.NonFinite` and `soma.ZeroEmbedding`.
+        Raises `ValueError` if the data is empty, `soma.NonFinite` and `soma.ZeroEmbedding`.
         """
         parts = self._native.score(data, seed)
         loss_q32, embedding, trace, loss, cross_entropy, sigreg = parts
@@ -66,24 +66,24 @@ class Model:
         return NativeScore(loss, cross_entropy, sigreg, embedding, loss_q32, trace)
 
     def weights_hash(self) -> bytes:
-        """BLAKE3 of the file's bytes: what a commitment on the network is about."""
+        """BLAKE3 of the file's bytes, which identifies the weights on the network."""
         return self._native.weights_hash()
 
 
 def init(path: str | os.PathLike, arch: ArchitectureLike, seed: bytes) -> None:
-    """Writes random weights, those of `soma model init` for the same 32-byte seed.
+    """Writes random weights, equal to those of `soma model init` for the same 32-byte seed.
 
-    Raises `ValueError` for a seed that is not 32 bytes and `OSError` if the file cannot be written.
+    Raises `ValueError` if the seed is not 32 bytes, and `OSError` if the file cannot be written.
     """
     _native.init(Architecture.of(arch).to_json(), seed, os.fspath(path))
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one training step did."""
+    """The result of one training step."""
 
     step: int
-    """Steps done, this one included."""
+    """Completed steps, including this one."""
     loss: float
     """`cross_entropy + sigreg_coefficient * sigreg`, before the step."""
     cross_entropy: float
@@ -99,7 +99,7 @@ class StepReport:
 
 
 class Trainer:
-    """The engine's own training on this CPU: on every machine the same weights, bit for bit."""
+    """The native training engine: the same weights, bit for bit, on every machine."""
 
     def __init__(
         self,
@@ -110,11 +110,10 @@ class Trainer:
         *,
         threads: int | None = None,
     ):
-        """A run from its first step, starting at a weights file. Raises `ValueError` for a corpus
-        without bytes or with documents that a split cut off, and for a recipe that cannot be
-        followed."""
+        """Starts a run from a weights file. Raises `ValueError` if the corpus is empty or contains
+        documents cut by a split, or if the recipe is invalid."""
         if not all(corpus.ends):
-            raise ValueError("a document was cut off: train on whole ones")
+            raise ValueError("the corpus contains a document that was cut by a split")
         self._native = _native.Trainer(
             os.fspath(weights),
             Architecture.of(arch).to_json(),
@@ -124,16 +123,16 @@ class Trainer:
         )
 
     def step(self) -> StepReport:
-        """One optimizer step. Raises `soma.NonFinite` and leaves the weights as they were if the
-        loss or the gradient is not finite."""
+        """Runs one optimizer step. If the loss or the gradient is not finite, raises
+        `soma.NonFinite` and leaves the weights unchanged."""
         return StepReport(*self._native.step())
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes the weights as they are now."""
+        """Writes the current weights."""
         self._native.save(os.fspath(path))
 
     def save_checkpoint(self, path: str | os.PathLike) -> None:
-        """Writes all that `soma train --resume` needs to go on."""
+        """Writes a checkpoint for `soma train --resume`."""
         self._native.save_checkpoint(os.fspath(path))
 
 

@@ -1,7 +1,7 @@
-"""The recipe of a training run: everything beside architecture and data that decides the weights.
+"""The recipe of a training run: with architecture and data, it determines the weights.
 
-Its fields, defaults and arithmetic are the engine's; the defaults are read from it. Nothing that
-could differ between two machines (devices, precision, processes) may become part of it.
+Fields and arithmetic match the native engine, and the defaults are read from it. Nothing that could
+differ between machines (devices, precision, processes) belongs here.
 """
 
 from __future__ import annotations
@@ -19,42 +19,41 @@ _DEFAULT = json.loads(_native.default_recipe())
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained. The defaults are made for `nano` on about a megabyte of text."""
+    """How a model is trained. The defaults suit `nano` on about one megabyte of text."""
 
     steps: int = _DEFAULT["steps"]
-    """Optimizer steps; the schedule ends with the last of them."""
+    """Optimizer steps, which is also the length of the schedule."""
     batch: int = _DEFAULT["batch"]
-    """Windows of one context each in a micro-batch. SIGReg's samples are its positions."""
+    """Windows per micro-batch. SIGReg's samples are their positions."""
     micro_batches: int = _DEFAULT["micro_batches"]
-    """Micro-batches whose gradients are averaged for one step."""
+    """Micro-batches averaged into one step."""
     learning_rate: float = _DEFAULT["learning_rate"]
-    """The highest learning rate, reached after the warm-up."""
+    """Peak learning rate, reached after the warm-up."""
     warmup: int = _DEFAULT["warmup"]
     """Steps over which the learning rate rises linearly."""
     final_share: float = _DEFAULT["final_share"]
-    """What the cosine falls to at the last step, as a share of `learning_rate`."""
+    """Final learning rate, as a share of `learning_rate`."""
     weight_decay: float = _DEFAULT["weight_decay"]
-    """Decay of the matrices per step, as a share of the learning rate; biases and norms do not
-    decay."""
+    """Weight decay of the matrices; biases and norms do not decay."""
     clip: float = _DEFAULT["clip"]
-    """Gradients of a greater global norm are scaled down to it."""
+    """Maximum global norm of the gradient."""
     beta_1: float = _DEFAULT["beta_1"]
-    """Decay of the gradient's running mean."""
+    """Decay rate of the first moment."""
     beta_2: float = _DEFAULT["beta_2"]
-    """Decay of the squared gradient's running mean."""
+    """Decay rate of the second moment."""
     epsilon: float = _DEFAULT["epsilon"]
-    """Added to the root of the second moment."""
+    """Added to the square root of the second moment."""
     sigreg_coefficient: float = _DEFAULT["sigreg_coefficient"]
     """Weight of SIGReg in the loss."""
     sigreg_cap: int = _DEFAULT["sigreg_cap"]
-    """SIGReg's factor is the number of its samples, but at most this."""
+    """Upper limit of SIGReg's factor, which is the number of samples."""
     seed: bytes = bytes(_DEFAULT["seed"])
-    """Decides the initial weights, the order of the data and SIGReg's directions."""
+    """Determines the initial weights, the order of the data and SIGReg's directions."""
 
     def learning_rate_of(self, step: int) -> float:
         """The learning rate of `step`, counted from 0: a linear rise, then half a cosine."""
         if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
+            return self.learning_rate * ((step + 1) / self.warmup)
         falling = max(self.steps - self.warmup, 1)
         progress = min((step - self.warmup) / falling, 1.0)
         height = 0.5 * (1 + math.cos(math.pi * progress))

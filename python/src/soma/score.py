@@ -1,6 +1,6 @@
-"""What a model says of data.
+"""The score of data under a model, as floats.
 
-Its numbers are for people; only the native engine's integers count on the network.
+The network uses only the integers of the native engine.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 SCORE_LIMIT = 2.0**20
-"""A loss of this many nats or more is no score."""
+"""Losses of this many nats or more are invalid."""
 
 
 class ScoreError(ValueError):
-    """The model has no score for this data; it ranks behind every model that has one."""
+    """The model has no score for this data; it ranks behind every model that does."""
 
 
 class NonFinite(ScoreError):
@@ -27,16 +27,16 @@ class ZeroEmbedding(ScoreError):
 
 @dataclass(frozen=True)
 class Score:
-    """A twin's score: as close to the engine's as float32 on any device comes, not its bits."""
+    """A twin's score: equal to the native engine's within float32 rounding, not bit for bit."""
 
     loss: float
     """`cross_entropy + sigreg_coefficient * sigreg`, in nats."""
     cross_entropy: float
     """Mean negative log likelihood over all predicted positions, in nats."""
     sigreg: float
-    """SIGReg with the scoring cap: the chunks' mean, weighted by their positions."""
+    """SIGReg with the scoring cap, averaged over chunks weighted by their positions."""
     embedding: np.ndarray
-    """Mean of the representations over all positions, divided by its length; float32 `[dim]`."""
+    """Mean representation over all positions, normalized to unit length; float32 `[dim]`."""
 
 
 def combine(
@@ -47,8 +47,8 @@ def combine(
     positions: int,
     coefficient: float,
 ) -> Score:
-    """The score of data whose chunks sum up to `nll` over `predicted` positions, to `sigreg`
-    (each chunk times its positions) and to the representations `total` over `positions`.
+    """Combines sums over chunks into a score: `nll` over `predicted` positions, `sigreg` (each
+    chunk weighted by its positions) and the representations `total` over `positions`.
 
     Raises `NonFinite` and `ZeroEmbedding`.
     """

@@ -1,6 +1,6 @@
-"""What SIGReg (LeJEPA, arXiv 2511.08544) compares with: directions, and nodes of an integral.
+"""The random directions and integration nodes of SIGReg (LeJEPA, arXiv 2511.08544).
 
-These are the same numbers as the engine's, bit for bit; the comparison itself is in each twin.
+They equal the native engine's bit for bit; each twin computes the statistic itself.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from blake3 import blake3
 from soma.architecture import Architecture
 
 TRAINING_CAP = 256
-"""SIGReg's factor in training is the number of samples of the micro-batch, but at most this."""
+"""Upper limit of SIGReg's factor in training, which is the number of samples of the micro-batch."""
 
 
 def directions(architecture: Architecture, seed: bytes) -> np.ndarray:
@@ -30,14 +30,14 @@ def directions(architecture: Architecture, seed: bytes) -> np.ndarray:
 
 
 def check_seed(seed: bytes) -> bytes:
-    """The seed, if it is 32 bytes; else raises `ValueError`."""
+    """Returns the seed as bytes. Raises `ValueError` if it is not 32 bytes."""
     if not isinstance(seed, bytes | bytearray) or len(seed) != 32:
-        raise ValueError("a seed is 32 bytes")
+        raise ValueError("a seed must be 32 bytes")
     return bytes(seed)
 
 
 def seed_of(number: int) -> bytes:
-    """The seed that an integer stands for: BLAKE3 of its 8 little-endian bytes."""
+    """Derives a seed from an integer: BLAKE3 of its 8 little-endian bytes."""
     return blake3(number.to_bytes(8, "little")).digest()
 
 

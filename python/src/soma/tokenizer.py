@@ -1,6 +1,6 @@
-"""Bytes to tokens: chunks of at most `positions` bytes that never see each other.
+"""Tokenization: independent chunks of at most `positions` bytes.
 
-It must never pad: a short chunk simply has fewer positions.
+Chunks are never padded: a short chunk has fewer positions.
 """
 
 from __future__ import annotations
@@ -8,20 +8,20 @@ from __future__ import annotations
 import numpy as np
 
 PAD = 256
-"""Id of the padding token: it fills up a training batch, and its positions count nowhere."""
+"""Id of the padding token, used in training batches only; its positions are ignored."""
 EOS = 257
-"""Id of the token that ends a short chunk."""
+"""Id of the end-of-sequence token, appended to a short chunk."""
 NO_TARGET = -100
-"""Stands for "this position predicts nothing" where a target is expected."""
+"""Marks a position without a target."""
 
 
 def chunks(data: bytes, positions: int) -> list[np.ndarray]:
-    """The tokens (int64) of every chunk of `positions` bytes; a last one that is short gets EOS.
+    """Tokens (int64) of every chunk of `positions` bytes; a short last chunk ends in EOS.
 
-    Raises `ValueError` for empty data: there is nothing to predict.
+    Raises `ValueError` if the data is empty.
     """
     if not data:
-        raise ValueError("the data is empty: there is nothing to predict")
+        raise ValueError("the data is empty")
     tokens = np.frombuffer(data, np.uint8).astype(np.int64)
     pieces = [tokens[start : start + positions] for start in range(0, len(tokens), positions)]
     if len(pieces[-1]) < positions:
@@ -30,8 +30,8 @@ def chunks(data: bytes, positions: int) -> list[np.ndarray]:
 
 
 def batches(data: bytes, positions: int, most: int) -> list[np.ndarray]:
-    """The same chunks in rectangles `[chunks, length]` of equally long ones, at most `most`
-    positions in each (but at least one chunk)."""
+    """The same chunks stacked by length into arrays `[chunks, length]` of at most `most` positions
+    (but at least one chunk)."""
     pieces = chunks(data, positions)
     last = pieces[-1:] if len(pieces[-1]) != len(pieces[0]) else []
     full = pieces[: len(pieces) - len(last)]

@@ -1,11 +1,11 @@
-"""The log of a training run: one JSON object a line, as `soma train --log` writes it.
+"""The log of a training run: one JSON object per line, the format of `soma train --log`.
 
     run = soma.track.init("run.jsonl", config={"learning_rate": 3e-3})
     run.log({"loss": 2.1}, step=1)
     run.finish()
 
-The file is plain text beside the run; nothing is sent anywhere. A resumed run appends, and what it
-repeats replaces what was there before.
+The log is a local text file; nothing is sent over the network. A resumed run appends to it, and
+repeated steps replace earlier ones when the log is read.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from typing import Self
 
 
 class Run:
-    """An open log. It is flushed line by line, so that others can follow it."""
+    """An open log, flushed after every line so that it can be followed."""
 
     def __init__(self, path: str | os.PathLike, config: Mapping | None = None):
-        """Opens `path` to append, and begins it with `config` if it is new or empty.
+        """Opens `path` for appending; a new or empty file starts with `config`.
 
         Raises `OSError` if it cannot be written.
         """
@@ -36,14 +36,14 @@ class Run:
             self._write({"schema": "run/1", "config": dict(config)})
 
     def log(self, values: Mapping, step: int | None = None) -> None:
-        """Appends one line: `step`, by default one more than the last, `values`, and the `seconds`
-        since the log was opened. A number that is not finite becomes null."""
+        """Appends a line with `step` (by default one more than the last), `values`, and the
+        `seconds` since the log was opened. Numbers that are not finite become null."""
         self._step = self._step + 1 if step is None else step
         seconds = round(time.perf_counter() - self._began, 6)
         self._write({"step": self._step, **values, "seconds": seconds})
 
     def finish(self) -> None:
-        """Closes the file; doing so twice is harmless."""
+        """Closes the file. It may be called twice."""
         self._file.close()
 
     def __enter__(self) -> Self:
@@ -66,7 +66,7 @@ _current: Run | None = None
 
 
 def init(path: str | os.PathLike, config: Mapping | None = None) -> Run:
-    """Opens a log and makes it the one that `log` and `finish` mean."""
+    """Opens a log and makes it current for `log` and `finish`."""
     global _current
     finish()
     _current = Run(path, config)
@@ -74,14 +74,14 @@ def init(path: str | os.PathLike, config: Mapping | None = None) -> Run:
 
 
 def log(values: Mapping, step: int | None = None) -> None:
-    """Appends a line to the log that `init` opened. Raises `RuntimeError` if there is none."""
+    """Appends a line to the current log. Raises `RuntimeError` if there is none."""
     if _current is None:
-        raise RuntimeError("soma.track.init comes first")
+        raise RuntimeError("call soma.track.init first")
     _current.log(values, step)
 
 
 def finish() -> None:
-    """Closes the log that `init` opened, if there is one."""
+    """Closes the current log, if any."""
     global _current
     if _current is not None:
         _current.finish()
@@ -89,8 +89,8 @@ def finish() -> None:
 
 
 def read(path: str | os.PathLike) -> list[dict]:
-    """The lines of a log that have a step, in the order of their steps; of several lines with the
-    same step and keys, as after resuming, the last. A last line that is cut off is left out."""
+    """The lines of a log that have a step, ordered by step. Of several lines with the same step
+    and keys (after resuming), the last wins. A truncated last line is skipped."""
     lines: dict[tuple, dict] = {}
     for text in Path(path).read_text(encoding="utf-8").splitlines():
         try:
@@ -103,7 +103,7 @@ def read(path: str | os.PathLike) -> list[dict]:
 
 
 def _plain(value: object) -> object:
-    """Numbers of any library as Python's own; what is not finite as None."""
+    """Converts numbers of any library to Python's; those that are not finite become None."""
     if isinstance(value, Mapping):
         return {str(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

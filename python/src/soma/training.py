@@ -1,5 +1,5 @@
-"""What the training scripts of both twins share: their arguments, their data, their log, and the
-evaluation by the native scorer.
+"""The framework-independent part of the training scripts: arguments, data, checkpoints, log, and
+evaluation with the native engine.
 
 It must never import torch or jax.
 """
@@ -21,58 +21,56 @@ import numpy as np
 
 from soma import native, tokenizer, track
 from soma.architecture import Architecture
-from soma.data import Corpus, Order, Place
+from soma.data import Corpus, Order, DataPosition
 from soma.recipe import Recipe
 from soma.sigreg import seed_of
 from soma.weights import Weights
 
 _RECENT_STEPS = 20
-"""The result's cross-entropy is the mean of the last steps'."""
+"""Number of last steps whose mean cross-entropy is reported."""
 PROGRESS = "progress.json"
-"""Beside the tensors of a checkpoint: where the run stood, and what run it is."""
+"""File beside the tensors of a checkpoint: step, position in the data, and identity of the run."""
 
 
 def parser(program: str) -> argparse.ArgumentParser:
-    """The command line of `python -m <program>`, in the words of `soma train`."""
+    """The command line of `python -m <program>`, with the options of `soma train`."""
     default = Recipe()
     parser = argparse.ArgumentParser(
         prog=f"python -m {program}",
-        description="Trains a byte model; the result is a weights file that the network takes.",
+        description="Train a byte model; the result is a weights file that the network accepts.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--arch", help="nano, v1 or a JSON file; if not said, what the file of --from says")
-    add("--data", nargs="+", required=True, metavar="PATH", help="files and folders to learn")
-    add("--val", nargs="+", metavar="PATH", help="held-out data; else the last tenth of the bytes")
+    add("--arch", help="nano, v1 or a JSON file; by default that of the file given by --from")
+    add("--data", nargs="+", required=True, metavar="PATH", help="files and folders to train on")
+    add("--val", nargs="+", metavar="PATH", help="held-out data (default: last tenth of the bytes)")
     add("--steps", type=int, default=default.steps, help="optimizer steps")
     add(
         "--batch",
         type=int,
         default=default.batch,
-        help="windows of a micro-batch, over all devices",
+        help="windows per micro-batch, over all devices",
     )
-    add("--micro-batches", type=int, default=default.micro_batches, help="of one step")
-    add("--lr", type=float, default=default.learning_rate, help="highest learning rate")
-    add("--warmup", type=int, default=default.warmup, help="steps until the highest learning rate")
-    add("--weight-decay", type=float, default=default.weight_decay, help="of the matrices")
-    add("--clip", type=float, default=default.clip, help="largest norm of the gradient")
-    add("--dropout", type=float, default=0.0, help="share of what layers add that is dropped")
+    add("--micro-batches", type=int, default=default.micro_batches, help="micro-batches per step")
+    add("--lr", type=float, default=default.learning_rate, help="peak learning rate")
+    add("--warmup", type=int, default=default.warmup, help="steps of the warm-up")
+    add("--weight-decay", type=float, default=default.weight_decay, help="decay of the matrices")
+    add("--clip", type=float, default=default.clip, help="maximum norm of the gradient")
+    add("--dropout", type=float, default=0.0, help="dropout of the residual branches")
     add("--seed", type=seed, default="0", help="64 hex digits, or an integer")
-    add("--from", dest="start", metavar="WEIGHTS", help="start from these, not from random ones")
-    add(
-        "--precision", choices=["f32", "bf16"], help="of the activations; bf16 on a GPU if not said"
-    )
-    add("--checkpoint", metavar="DIR", help="where checkpoints are kept, the newest two")
-    add("--checkpoint-every", type=int, default=500, metavar="N", help="steps between two")
-    add("--resume", action="store_true", help="go on from the newest checkpoint, if there is one")
+    add("--from", dest="start", metavar="WEIGHTS", help="start from these weights")
+    add("--precision", choices=["f32", "bf16"], help="of the activations; bf16 on a GPU by default")
+    add("--checkpoint", metavar="DIR", help="folder for checkpoints; the newest two are kept")
+    add("--checkpoint-every", type=int, default=500, metavar="N", help="steps between checkpoints")
+    add("--resume", action="store_true", help="resume from the newest checkpoint, if any")
     add(
         "--eval-every",
         type=int,
         metavar="N",
-        help="score held-out data every N steps, not only last",
+        help="also score held-out data every N steps",
     )
-    # torchrun takes --log for an abbreviation of its own options.
-    add("--log", "--log-file", metavar="FILE", help="append one JSON object a step to this file")
+    # torchrun reads --log as an abbreviation of its own options.
+    add("--log", "--log-file", metavar="FILE", help="append one JSON object per step to this file")
     add(
         "-o",
         "--output",
@@ -90,7 +88,7 @@ def seed(text: str) -> bytes:
 
 @dataclass
 class Run:
-    """A training run as far as no framework is needed."""
+    """The framework-independent part of a training run."""
 
     args: argparse.Namespace
     architecture: Architecture
@@ -100,7 +98,7 @@ class Run:
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> Run:
-        """Reads the data. Ends the process with a usage error if there is not enough of it."""
+        """Reads the data. Exits with a usage error if it is empty."""
         recipe = Recipe(
             steps=args.steps,
             batch=args.batch,
@@ -114,21 +112,21 @@ class Run:
         corpus = Corpus.read(args.data)
         corpus, held_out = (corpus, Corpus.read(args.val)) if args.val else corpus.hold_out()
         if not len(corpus):
-            sys.exit("error[empty_data]: there is nothing to train on")
+            sys.exit("error[empty_data]: the training data is empty")
         if args.arch:
             architecture = Architecture.of(args.arch)
         elif args.start:
             architecture = Weights(args.start).architecture
         else:
-            sys.exit("error[usage]: name an architecture with --arch, or weights with --from")
+            sys.exit("error[usage]: specify an architecture with --arch, or weights with --from")
         return cls(args, architecture, recipe, corpus, held_out)
 
-    def order(self, place: Place = (0, 0)) -> Order:
-        """The windows of the data, from `place` on."""
-        return Order(self.corpus, self.recipe.seed, self.architecture.positions, place)
+    def order(self, position: DataPosition = (0, 0)) -> Order:
+        """The windows of the data, starting at `position`."""
+        return Order(self.corpus, self.recipe.seed, self.architecture.positions, position)
 
     def start_weights(self, folder: str) -> str:
-        """The weights file to start from, made in `folder` if none was named."""
+        """The weights file to start from; without --from, a random one is written to `folder`."""
         if self.args.start:
             return self.args.start
         path = os.path.join(folder, "start.safetensors")
@@ -136,27 +134,29 @@ class Run:
         return path
 
     def identity(self) -> dict:
-        """What a checkpoint must agree with."""
+        """The values that a checkpoint must match to be resumed."""
         recipe = {**asdict(self.recipe), "seed": self.recipe.seed.hex()}
         return {"architecture": self.architecture.to_json(), "recipe": recipe}
 
     def begin_checkpoint(self, step: int) -> Path:
-        """The folder of a new checkpoint, without what an interrupted one may have left there."""
+        """The folder of a new checkpoint, emptied of what an interrupted one left."""
         folder = Path(self.args.checkpoint).absolute() / f"step-{step}"
         shutil.rmtree(folder, ignore_errors=True)
         return folder
 
-    def complete_checkpoint(self, folder: Path, step: int, place: Place, keep: int = 2) -> None:
-        """Makes a checkpoint one to resume from, and removes all but the newest."""
-        progress = {**self.identity(), "step": step, "place": place}
+    def complete_checkpoint(
+        self, folder: Path, step: int, position: DataPosition, keep: int = 2
+    ) -> None:
+        """Marks a checkpoint as complete and removes all but the newest `keep`."""
+        progress = {**self.identity(), "step": step, "position": position}
         (folder / PROGRESS).write_text(json.dumps(progress))
         for old in checkpoints(self.args.checkpoint)[:-keep]:
             shutil.rmtree(old)
 
-    def newest_checkpoint(self) -> tuple[Path, int, Place] | None:
-        """Folder, steps done and place of the newest checkpoint to resume from, if there is one.
+    def newest_checkpoint(self) -> tuple[Path, int, DataPosition] | None:
+        """Folder, completed steps and data position of the newest checkpoint, if any.
 
-        Ends the process with a usage error if it is one of another run.
+        Exits with an error if it belongs to another run.
         """
         folders = checkpoints(self.args.checkpoint) if self.args.resume else []
         if not folders:
@@ -164,15 +164,17 @@ class Run:
         progress = json.loads((folders[-1] / PROGRESS).read_text())
         for key, value in self.identity().items():
             if progress[key] != value:
-                sys.exit(f"error[checkpoint]: {folders[-1]} is of another run: its {key} differs")
-        return folders[-1], progress["step"], tuple(progress["place"])
+                sys.exit(
+                    f"error[checkpoint]: {folders[-1]} belongs to another run: its {key} differs"
+                )
+        return folders[-1], progress["step"], tuple(progress["position"])
 
 
 def cross_entropy(
     path: str | os.PathLike, architecture: Architecture, corpus: Corpus
 ) -> float | None:
-    """Mean negative log likelihood, in nats, of all documents under a weights file, by the native
-    scorer; None if there is nothing to predict."""
+    """Mean negative log likelihood, in nats, of all documents under a weights file, computed by the
+    native engine; None if there is nothing to predict."""
     model = native.Model.from_file(path, architecture)
     nll = predicted = 0
     for document in corpus.documents:
@@ -191,7 +193,7 @@ def checkpoints(folder: str | os.PathLike | None) -> list[Path]:
 
 
 class Reporter:
-    """Progress bar, log and result of the one process that reports; the others stay silent."""
+    """Progress bar, log and result; only the process with `reports` set prints."""
 
     def __init__(self, run: Run, reports: bool, done: int):
         from tqdm import tqdm
@@ -206,8 +208,8 @@ class Reporter:
         self._recent: deque[float] = deque(maxlen=_RECENT_STEPS)
 
     def step(self, step: int, tokens: int, **values: float) -> None:
-        """One step is done, `tokens` positions since the start of this process: `loss`,
-        `cross_entropy`, `sigreg`, `gradient_norm`, `learning_rate`."""
+        """Records a step after `tokens` positions in this process, with `loss`, `cross_entropy`,
+        `sigreg`, `gradient_norm` and `learning_rate`."""
         if self._log:
             self._log.log({**values, "tokens": tokens - self._tokens}, step)
         self._tokens = tokens
@@ -216,14 +218,14 @@ class Reporter:
         self._bar.set_postfix(cross_entropy=f"{values['cross_entropy']:.3f}", refresh=False)
 
     def evaluated(self, step: int, value: float | None) -> None:
-        """Held-out data was scored."""
+        """Records the held-out cross-entropy."""
         if self._log and value is not None:
             self._log.log({"val_cross_entropy": value}, step)
         if self._reports and value is not None:
             self._bar.write(f"step {step}: held-out cross-entropy {value:.4f}", file=sys.stderr)
 
     def finish(self, output: Path, value: float | None) -> None:
-        """Prints the result, in the form of `soma train --json`."""
+        """Prints the result in the format of `soma train --json`."""
         self._bar.close()
         if self._log:
             self._log.finish()
@@ -243,8 +245,8 @@ class Reporter:
 
 
 def micro_batches(run: Run, order: Order, rows: slice) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Tokens and targets of one step's micro-batches, `rows` of each. Every process draws all of
-    them, so that the data does not depend on the number of processes."""
+    """Tokens and targets of one step's micro-batches, restricted to `rows`. Every process draws all
+    windows, so that the data does not depend on the number of processes."""
     for _ in range(run.recipe.micro_batches):
         tokens, targets = order.micro_batch(run.recipe.batch)
         yield tokens[rows], targets[rows]

@@ -1,7 +1,7 @@
-"""Weights files: safetensors, float32 out, BF16 and F16 widened exactly on the way in.
+"""Weights files: safetensors in float32; BF16 and F16 are widened exactly when read.
 
-A file is refused unless it is exactly what the architecture asks for, as by the engine. Tensors
-are read from a memory map when they are asked for, never all at once.
+As in the native engine, a file is rejected unless it matches the architecture exactly. Tensors are
+read from a memory map one at a time.
 """
 
 from __future__ import annotations
@@ -17,23 +17,24 @@ import numpy as np
 from soma.architecture import Architecture, ArchitectureLike
 
 HEADER_MAX_BYTES = 1 << 20
-"""Longest header of a weights file."""
+"""Maximum length of the header."""
 METADATA_KEY = "architecture"
-"""Where the header's metadata holds the architecture's JSON."""
+"""Metadata key of the architecture's JSON."""
 
 _DTYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 _TINY = np.finfo(np.float32).tiny
 
 
 class WeightsError(ValueError):
-    """The file is not a weights file of this architecture; the text names the fault."""
+    """The file is not a valid weights file of this architecture."""
 
 
 class Weights(Mapping[str, np.ndarray]):
-    """An open weights file: from a tensor's name to its values, float32, in file order."""
+    """An open weights file: a mapping from tensor names to float32 values, in file order."""
 
     def __init__(self, path: str | os.PathLike, arch: ArchitectureLike | None = None):
-        """Opens and checks the header. Without `arch`, the file's metadata names it.
+        """Opens the file and checks its header. Without `arch`, the architecture comes from its
+        metadata.
 
         Raises `WeightsError`, and `OSError` if the file cannot be read.
         """
@@ -45,7 +46,7 @@ class Weights(Mapping[str, np.ndarray]):
         elif isinstance(metadata, dict) and METADATA_KEY in metadata:
             self.architecture = Architecture.from_json(metadata[METADATA_KEY])
         else:
-            raise WeightsError("the file does not say its architecture: name it")
+            raise WeightsError("the file does not state its architecture; pass `arch`")
         self._entries = _check(header, self.architecture, len(self._data))
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -56,8 +57,8 @@ class Weights(Mapping[str, np.ndarray]):
             values = (values.astype(np.uint32) << 16).view(np.float32)
         values = values.astype(np.float32)
         if not np.isfinite(values).all():
-            raise WeightsError(f"{name} holds a value that is not finite")
-        # Subnormal weights cost some CPUs a hundredfold.
+            raise WeightsError(f"{name} contains a value that is not finite")
+        # Arithmetic on subnormal values is up to a hundred times slower on some CPUs.
         values[np.abs(values) < _TINY] = 0
         return values
 
@@ -71,10 +72,9 @@ class Weights(Mapping[str, np.ndarray]):
 def write(
     path: str | os.PathLike, arch: ArchitectureLike, tensor: Callable[[str], np.ndarray]
 ) -> None:
-    """Writes a weights file, `tensor(name)` giving the values of each: for the same values the
-    same bytes as the engine writes.
+    """Writes a weights file from `tensor(name)`, byte for byte as the native engine does.
 
-    The file appears whole or not at all. Raises `WeightsError` for a wrong shape or a value that
+    The file is replaced atomically. Raises `WeightsError` for a wrong shape or a value that
     is not finite.
     """
     architecture = Architecture.of(arch)
@@ -96,7 +96,7 @@ def write(
             if values.shape != shape:
                 raise WeightsError(f"{name} has shape {values.shape}, not {shape}")
             if not np.isfinite(values).all():
-                raise WeightsError(f"{name} holds a value that is not finite")
+                raise WeightsError(f"{name} contains a value that is not finite")
             file.write(values.data)
         file.flush()
         os.fsync(file.fileno())
@@ -108,7 +108,7 @@ def _read(path: Path) -> tuple[dict, np.ndarray]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > size - 8:
-            raise WeightsError("not a safetensors file: its header is cut off")
+            raise WeightsError("not a safetensors file: its header is truncated")
         if length > HEADER_MAX_BYTES:
             raise WeightsError(f"the header has {length} bytes, more than {HEADER_MAX_BYTES}")
         text = file.read(length)
@@ -130,7 +130,7 @@ def _without_duplicates(pairs: list[tuple[str, object]]) -> dict:
     if len(values) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise WeightsError(f"{twice} is there twice")
+        raise WeightsError(f"{twice} occurs twice")
     return values
 
 
@@ -162,11 +162,11 @@ def _entry(name: str, entry: object, shape: tuple[int, ...]) -> _Entry:
         case {"dtype": str(dtype), "shape": list(found), "data_offsets": [int(begin), int(end)]}:
             pass
         case _:
-            raise WeightsError(f"{name} is not described as a tensor")
+            raise WeightsError(f"{name} has a malformed entry")
     if dtype not in _DTYPES:
         raise WeightsError(f"{name} is {dtype}, not F32, BF16 or F16")
     if tuple(found) != shape:
         raise WeightsError(f"{name} has shape {found}, not {list(shape)}")
     if end - begin != math.prod(shape) * _DTYPES[dtype].itemsize or begin < 0:
-        raise WeightsError(f"{name} has {end - begin} bytes, which its shape does not have")
+        raise WeightsError(f"{name} has {end - begin} bytes, which does not match its shape")
     return dtype, shape, begin, end

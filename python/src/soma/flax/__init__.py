@@ -1,7 +1,7 @@
 """The Flax twin: the network's model as an `nnx.Module`, for JAX on any device or mesh of devices.
 
-The same tensors, names and files as the engine; close to its numbers, never a substitute for its
-bits.
+It shares tensors, names and files with the native engine and agrees with it within rounding, but
+not bit for bit.
 """
 
 from soma.flax.loss import Loss, compute_loss, directions

@@ -1,7 +1,7 @@
-"""Cross-entropy and SIGReg in JAX: of a chunk when scoring, of a micro-batch when training.
+"""Cross-entropy and SIGReg in JAX, for scoring chunks and for training on micro-batches.
 
-Reductions are in float32 at least. Under a mesh they are over all devices: a sharded micro-batch
-has the loss of the whole one.
+Reductions use at least float32. Under a mesh they run over all devices: sharding a micro-batch does
+not change its loss.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Loss(NamedTuple):
 
 
 def directions(architecture: Architecture, seed: bytes) -> jax.Array:
-    """SIGReg's directions for a 32-byte seed, `[dim, slices]`: the engine's, bit for bit."""
+    """SIGReg's directions for a 32-byte seed, `[dim, slices]`: bit-identical to the engine's."""
     return jnp.asarray(constants.directions(architecture, seed))
 
 
@@ -40,10 +40,10 @@ def compute_loss(
     cap: int = constants.TRAINING_CAP,
     coefficient: float | None = None,
 ) -> Loss:
-    """The loss of a micro-batch as in training: SIGReg's samples are its positions, all together.
+    """The training loss of a micro-batch; SIGReg's samples are all of its positions.
 
-    `tokens` and `targets` are `[batch, positions]`; PAD positions count nowhere, and a target of
-    `NO_TARGET` predicts nothing. `directions` should be fresh at every step.
+    `tokens` and `targets` are `[batch, positions]`; PAD positions and targets equal to `NO_TARGET`
+    are ignored. `directions` should be redrawn at every step.
     """
     architecture = model.architecture
     coefficient = architecture.sigreg_coefficient if coefficient is None else coefficient
@@ -57,7 +57,7 @@ def compute_loss(
 
 
 def negative_log_likelihoods(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """In nats; zero where there is no target."""
+    """In nats; zero for positions without a target."""
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     predicts = targets != NO_TARGET
     chosen = jnp.take_along_axis(logits, jnp.where(predicts, targets, 0)[..., None], -1)[..., 0]
@@ -71,9 +71,9 @@ def sigreg(
     cap: int,
     samples: jax.Array | None = None,
 ) -> jax.Array:
-    """`min(n, cap) * D` of `representations` `[n, dim]`, or of those that `samples` marks.
+    """`min(n, cap) * D` of the representations `[n, dim]` selected by `samples` (default: all).
 
-    The mean that D compares is over samples; over directions it would reward collapse.
+    D averages over samples; averaging over directions would reward collapse.
     """
     dt, phi, node_weights = constants.nodes(architecture)
     precision = jnp.promote_types(representations.dtype, jnp.float32)

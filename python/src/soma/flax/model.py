@@ -1,7 +1,7 @@
 """The V1 family in Flax: a pre-norm byte transformer with rotary positions.
 
 Parameters are named and laid out as in the weights file (linear weights `[in, out]`): a path in the
-state, joined by dots, is a name in the file. No padding is ever scored.
+state, joined by dots, is a name in the file. Padding is never scored.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from soma.architecture import Architecture, ArchitectureLike
 from soma.flax import loss as losses
 
 TensorOf = Callable[[str], jax.Array]
-"""Gives the value of a parameter by its name in the weights file."""
+"""Returns a parameter by its name in the weights file."""
 
 _SCORE_POSITIONS = 1 << 14
-"""Positions of one forward pass when scoring."""
+"""Maximum positions per forward pass when scoring."""
 
 
 class Embedding(nnx.Module):
-    """One row for each token id."""
+    """One row per token id."""
 
     def __init__(self, tensor: TensorOf):
         self.weight = nnx.Param(tensor("weight"))
@@ -94,7 +94,7 @@ class FeedForward(nnx.Module):
 
 
 class Layer(nnx.Module):
-    """`x += attention(norm_1(x)); x += pwff(norm_2(x))`, with dropout on what is added."""
+    """`x += attention(norm_1(x)); x += pwff(norm_2(x))`, with dropout on both branches."""
 
     def __init__(
         self, architecture: Architecture, tensor: TensorOf, dropout: float, rngs: nnx.Rngs | None
@@ -141,9 +141,9 @@ class Model(nnx.Module):
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs | None = None,
     ):
-        """`tensor(name)` gives each parameter, on the devices where it shall be. Activations are
-        `dtype`; `rngs` (stream `dropout`) is needed when `dropout` is not zero. A new model is in
-        training mode as far as dropout goes: `eval()` turns that off."""
+        """`tensor(name)` returns each parameter, already placed on devices. Activations are of
+        type `dtype`; `rngs` (stream `dropout`) is required if `dropout` is not zero. A new model
+        is in training mode: `eval()` disables dropout."""
         self.architecture = architecture = Architecture.of(arch)
         self.dtype = dtype
         self.embedding = Embedding(_below(tensor, "embedding"))
@@ -155,8 +155,9 @@ class Model(nnx.Module):
     def from_file(
         cls, path: str | os.PathLike, arch: ArchitectureLike | None = None, **options
     ) -> Model:
-        """The model of a weights file; `options` as for the constructor, and `put(name, values)`
-        which places a tensor on devices. Without `arch`, the file's metadata names it.
+        """Loads a weights file; `options` are those of the constructor and `put(name, values)`,
+        which places a tensor on devices. Without `arch`, the architecture comes from the file's
+        metadata.
 
         Raises `soma.WeightsError`, and `OSError` if the file cannot be read.
         """
@@ -166,14 +167,14 @@ class Model(nnx.Module):
 
     @classmethod
     def init(cls, arch: ArchitectureLike, seed: bytes, **options) -> Model:
-        """Random weights, those of `soma model init` for the same 32-byte seed."""
+        """Random weights, equal to those of `soma model init` for the same 32-byte seed."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "init.safetensors"
             native.init(path, arch, seed)
             return cls.from_file(path, arch, **options)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes a weights file (float32) that the engine reads."""
+        """Writes a weights file in float32."""
         state = {
             ".".join(map(str, name)): value
             for name, value in nnx.to_flat_state(nnx.state(self, nnx.Param))
@@ -189,9 +190,9 @@ class Model(nnx.Module):
         return representations, self.predictor(representations)
 
     def score(self, data: bytes, seed: bytes = bytes(32)) -> scores.Score:
-        """Scores data as the network does, in this model's precision and on its devices.
+        """Scores data in this model's precision and on its devices.
 
-        Raises `ValueError` for empty data, `soma.NonFinite` and `soma.ZeroEmbedding`.
+        Raises `ValueError` if the data is empty, `soma.NonFinite` and `soma.ZeroEmbedding`.
         """
         architecture = self.architecture
         model, directions = (
@@ -218,8 +219,8 @@ class Model(nnx.Module):
 def _score_chunks(
     model: Model, tokens: jax.Array, directions: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Of each chunk: nll of every prediction, SIGReg, sum of the representations. A logit that is
-    not finite makes the nll NaN."""
+    """For each chunk: the negative log likelihood of every prediction, SIGReg, and the sum of the
+    representations. A logit that is not finite makes the likelihood NaN."""
     representations, logits = model(tokens)
     representations = representations.astype(jnp.float32)
     architecture = model.architecture
@@ -241,12 +242,12 @@ def rope_table(positions: int, head_dim: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def rotate(x: jax.Array, rope: tuple[np.ndarray, np.ndarray]) -> jax.Array:
-    """Turns each pair `(i, i + head_dim / 2)` of `[batch, positions, heads, head_dim]` by its
+    """Rotates each pair `(i, i + head_dim / 2)` of `[batch, positions, heads, head_dim]` by its
     position's angle, in float32 or better."""
     cosines, sines = rope
     first, second = jnp.split(x.astype(jnp.promote_types(x.dtype, jnp.float32)), 2, axis=-1)
-    turned = [first * cosines - second * sines, second * cosines + first * sines]
-    return jnp.concatenate(turned, -1).astype(x.dtype)
+    rotated = [first * cosines - second * sines, second * cosines + first * sines]
+    return jnp.concatenate(rotated, -1).astype(x.dtype)
 
 
 def _below(tensor: TensorOf, name: str) -> TensorOf:

@@ -1,8 +1,8 @@
 """`python -m soma.flax.train`: one device, or all that JAX sees, sharded over a mesh.
 
-Parameters and optimizer are sharded over the devices, and so is every micro-batch; the compiler
-puts in the communication, so SIGReg and the loss are over the whole micro-batch. A checkpoint can
-be resumed on another number of devices.
+Parameters, optimizer and micro-batches are sharded over the devices; the compiler inserts the
+communication, so SIGReg and the loss cover the whole micro-batch. A checkpoint can be resumed on a
+different number of devices.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from soma.recipe import Recipe, decays
 from soma.sigreg import directions
 
 Parameters = dict[str, jax.Array]
-"""By their names in the weights file."""
+"""Parameters by name in the weights file."""
 
 _REPLICATED_ELEMENTS = 1 << 12
-"""A tensor with fewer elements is not worth cutting up."""
+"""Tensors with fewer elements are replicated."""
 
 
 def sharding(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
-    """A tensor is cut along its longest axis that the devices divide, or not at all."""
+    """Shards a tensor along its longest axis divisible by the number of devices, if any."""
     devices = mesh.devices.size
     axes = [axis for axis, size in enumerate(shape) if size % devices == 0]
     if not axes or math.prod(shape) < _REPLICATED_ELEMENTS:
@@ -59,7 +59,7 @@ def optimizer(recipe: Recipe) -> optax.GradientTransformation:
 
 
 class Trainer:
-    """Parameters, optimizer and place in the data of a run."""
+    """Parameters, optimizer and data position of a run."""
 
     def __init__(self, run: training.Run):
         self.run = run
@@ -67,7 +67,7 @@ class Trainer:
         if run.recipe.batch % jax.device_count():
             count = jax.device_count()
             sys.exit(
-                f"error[usage]: a batch of {run.recipe.batch} cannot be shared by {count} devices"
+                f"error[usage]: a batch of {run.recipe.batch} cannot be divided by {count} devices"
             )
         model = self._load()
         self.graph, state, self.rest = nnx.split(model, nnx.Param, ...)
@@ -78,11 +78,11 @@ class Trainer:
         shapes = jax.eval_shape(self.optimizer.init, self.parameters)
         placed = jax.tree.map(lambda leaf: sharding(self.mesh, leaf.shape), shapes)
         self.state = jax.jit(self.optimizer.init, out_shardings=placed)(self.parameters)
-        self.done, place = 0, (0, 0)
+        self.done, position = 0, (0, 0)
         if checkpoint := run.newest_checkpoint():
-            folder, self.done, place = checkpoint
+            folder, self.done, position = checkpoint
             self._load_checkpoint(folder)
-        self.order = run.order(place)
+        self.order = run.order(position)
         self.batches = NamedSharding(self.mesh, PartitionSpec(None, "data"))
 
     def _load(self) -> Model:
@@ -131,7 +131,7 @@ class Trainer:
         return optax.apply_updates(parameters, updates), state, loss, norm
 
     def step(self) -> dict[str, float]:
-        """One optimizer step. Ends the process if the loss or the gradient is not finite."""
+        """Runs one optimizer step. Exits if the loss or the gradient is not finite."""
         run, recipe = self.run, self.run.recipe
         batches = list(training.micro_batches(run, self.order, slice(None)))
         tokens, targets = (
@@ -158,11 +158,11 @@ class Trainer:
         weights.write(path, self.run.architecture, lambda name: np.asarray(self.parameters[name]))
 
     def save_checkpoint(self) -> None:
-        """Writes a checkpoint; it is one once all of it is there."""
+        """Writes a checkpoint, which counts only once it is complete."""
         folder = self.run.begin_checkpoint(self.done)
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(folder / "state", self._state())
-        self.run.complete_checkpoint(folder, self.done, self.order.place)
+        self.run.complete_checkpoint(folder, self.done, self.order.position)
 
     def _load_checkpoint(self, folder: Path) -> None:
         with ocp.StandardCheckpointer() as checkpointer:
@@ -174,7 +174,7 @@ class Trainer:
         return {"parameters": self.parameters, "optimizer": self.state}
 
     def evaluate(self) -> float:
-        """Held-out cross-entropy by the native scorer."""
+        """Held-out cross-entropy, computed by the native engine."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "evaluated.safetensors"
             self.save(path)
@@ -182,7 +182,7 @@ class Trainer:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """A whole run: steps, evaluations, checkpoints, and the weights file at the end."""
+    """Runs training: steps, evaluations, checkpoints, and the final weights file."""
     args = training.parser("soma.flax.train").parse_args(argv)
     run = training.Run.of(args)
     trainer = Trainer(run)
@@ -206,7 +206,7 @@ def _name(path: tuple) -> str:
 
 
 def _fold(rest: nnx.State, number: jax.Array) -> nnx.State:
-    """Fresh randomness for every micro-batch, without state to carry on."""
+    """New randomness for every micro-batch, without carried state."""
 
     def folded(leaf: jax.Array) -> jax.Array:
         is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

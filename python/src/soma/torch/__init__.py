@@ -1,7 +1,7 @@
 """The PyTorch twin: the network's model as an `nn.Module`, for training on GPUs and for notebooks.
 
-The same tensors, names and files as the engine; close to its numbers, never a substitute for its
-bits.
+It shares tensors, names and files with the native engine and agrees with it within rounding, but
+not bit for bit.
 """
 
 from soma.torch.loss import Loss, compute_loss, directions

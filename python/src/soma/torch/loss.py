@@ -1,6 +1,6 @@
-"""Cross-entropy and SIGReg in PyTorch: of a chunk when scoring, of a micro-batch when training.
+"""Cross-entropy and SIGReg in PyTorch, for scoring chunks and for training on micro-batches.
 
-Reductions are in float32 at least, whatever autocast does outside.
+Reductions use at least float32, also under autocast.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from soma.tokenizer import NO_TARGET, PAD
 
 
 class Loss(NamedTuple):
-    """`loss = cross_entropy + coefficient * sigreg`, scalars; only `loss` has a gradient."""
+    """`loss = cross_entropy + coefficient * sigreg`, scalars; only `loss` carries a gradient."""
 
     loss: Tensor
     cross_entropy: Tensor
@@ -29,7 +29,7 @@ class Loss(NamedTuple):
 def directions(
     architecture: Architecture, seed: bytes, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """SIGReg's directions for a 32-byte seed, `[dim, slices]`: the engine's, bit for bit."""
+    """SIGReg's directions for a 32-byte seed, `[dim, slices]`: bit-identical to the engine's."""
     return torch.from_numpy(constants.directions(architecture, seed)).to(device)
 
 
@@ -44,12 +44,12 @@ def compute_loss(
     coefficient: float | None = None,
     group: dist.ProcessGroup | None = None,
 ) -> Loss:
-    """The loss of a micro-batch as in training: SIGReg's samples are its positions, all together.
+    """The training loss of a micro-batch; SIGReg's samples are all of its positions.
 
-    `tokens` and `targets` are `[batch, positions]`; PAD positions count nowhere, and a target of
-    `NO_TARGET` predicts nothing. `directions` should be fresh at every step. `architecture` is
-    needed when `model` is a wrapper that hides it. With `group`, the micro-batch is the
-    processes' parts together, and averaging gradients over the processes gives its gradient.
+    `tokens` and `targets` are `[batch, positions]`; PAD positions and targets equal to `NO_TARGET`
+    are ignored. `directions` should be redrawn at every step. Pass `architecture` if `model` is a
+    wrapper that hides it. With `group`, the micro-batch is distributed over the processes, and
+    averaging gradients over them gives the gradient of the whole.
     """
     architecture = architecture or model.architecture
     coefficient = architecture.sigreg_coefficient if coefficient is None else coefficient
@@ -65,7 +65,7 @@ def compute_loss(
 
 
 def negative_log_likelihoods(logits: Tensor, targets: Tensor) -> Tensor:
-    """In nats, flat; zero where there is no target. Float64 beyond the softmax."""
+    """In nats, flattened; zero for positions without a target. Float64 after the softmax."""
     logits = logits.flatten(0, -2)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     nll = F.cross_entropy(logits, targets.flatten(), ignore_index=NO_TARGET, reduction="none")
@@ -80,9 +80,9 @@ def sigreg(
     samples: Tensor | None = None,
     group: dist.ProcessGroup | None = None,
 ) -> Tensor:
-    """`min(n, cap) * D` of `representations` `[n, dim]`, or of those that `samples` marks.
+    """`min(n, cap) * D` of the representations `[n, dim]` selected by `samples` (default: all).
 
-    The mean that D compares is over samples; over directions it would reward collapse.
+    D averages over samples; averaging over directions would reward collapse.
     """
     dt, *arrays = constants.nodes(architecture)
     phi, node_weights = (torch.from_numpy(x).to(representations.device) for x in arrays)
@@ -100,8 +100,8 @@ def sigreg(
 class CharacteristicSums(torch.autograd.Function):
     """Sums over samples of the cosine and the sine of `j * dt * p`, j = 1 .. nodes.
 
-    The nodes are powers of the first one on the unit circle, so each projection costs one cosine
-    and one sine, and the gradient keeps these two alone.
+    The nodes are powers of a point on the unit circle, so each projection costs one cosine and one
+    sine, which are all that the backward pass stores.
     """
 
     @staticmethod
@@ -134,8 +134,8 @@ class CharacteristicSums(torch.autograd.Function):
 
 
 class _Total(torch.autograd.Function):
-    """The sum over processes. All of them continue with the same numbers, so its gradient is the
-    same everywhere; times their number it survives the averaging of gradients."""
+    """Sum over processes. Its gradient is the same in every process; scaling it by their number
+    compensates for the averaging of gradients."""
 
     @staticmethod
     def forward(ctx, x: Tensor, group: dist.ProcessGroup) -> Tensor:

@@ -1,7 +1,7 @@
 """The V1 family in PyTorch: a pre-norm byte transformer with rotary positions.
 
-Parameters are named and laid out as in the weights file (linear weights `[in, out]`), so that the
-state dict is the file. No padding is ever scored, and no mask is a large number.
+Parameters are named and laid out as in the weights file (linear weights `[in, out]`), so the
+state dict matches the file. Padding is never scored.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from soma.architecture import Architecture, ArchitectureLike
 from soma.torch import loss as losses
 
 _SCORE_POSITIONS = 1 << 14
-"""Positions of one forward pass when scoring."""
+"""Maximum positions per forward pass when scoring."""
 
 
 class Linear(nn.Module):
@@ -80,7 +80,7 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    """`x += attention(norm_1(x)); x += pwff(norm_2(x))`, with dropout on what is added."""
+    """`x += attention(norm_1(x)); x += pwff(norm_2(x))`, with dropout on both branches."""
 
     def __init__(self, architecture: Architecture, dropout: float):
         super().__init__()
@@ -113,7 +113,7 @@ class Model(nn.Module):
     """A byte transformer of any architecture of the V1 family."""
 
     def __init__(self, arch: ArchitectureLike, dropout: float = 0.0):
-        """Parameters are not initialized: `init` and `from_file` make a model that can be used."""
+        """Parameters are uninitialized; use `init` or `from_file`."""
         super().__init__()
         self.architecture = architecture = Architecture.of(arch)
         self.embedding = nn.Embedding(architecture.vocabulary, architecture.dim)
@@ -125,7 +125,7 @@ class Model(nn.Module):
     def from_file(
         cls, path: str | os.PathLike, arch: ArchitectureLike | None = None, *, dropout: float = 0.0
     ) -> Model:
-        """The model of a weights file. Without `arch`, the file's metadata names it.
+        """Loads a weights file. Without `arch`, the architecture comes from its metadata.
 
         Raises `soma.WeightsError`, and `OSError` if the file cannot be read.
         """
@@ -138,14 +138,14 @@ class Model(nn.Module):
 
     @classmethod
     def init(cls, arch: ArchitectureLike, seed: bytes, *, dropout: float = 0.0) -> Model:
-        """Random weights, those of `soma model init` for the same 32-byte seed."""
+        """Random weights, equal to those of `soma model init` for the same 32-byte seed."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "init.safetensors"
             native.init(path, arch, seed)
             return cls.from_file(path, arch, dropout=dropout)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes a weights file (float32) that the engine reads."""
+        """Writes a weights file in float32."""
         state = self.state_dict()
         weights.write(path, self.architecture, lambda name: state[name].float().cpu().numpy())
 
@@ -159,9 +159,9 @@ class Model(nn.Module):
 
     @torch.no_grad()
     def score(self, data: bytes, seed: bytes = bytes(32)) -> scores.Score:
-        """Scores data as the network does, in this model's precision and on its device.
+        """Scores data in this model's precision and on its device.
 
-        Raises `ValueError` for empty data, `soma.NonFinite` and `soma.ZeroEmbedding`.
+        Raises `ValueError` if the data is empty, `soma.NonFinite` and `soma.ZeroEmbedding`.
         """
         architecture, training = self.architecture, self.training
         device = self.embedding.weight.device
@@ -198,9 +198,9 @@ def rope_table(positions: int, head_dim: int, device: torch.device) -> tuple[Ten
 
 
 def rotate(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
-    """Turns each pair `(i, i + head_dim / 2)` of `[batch, heads, positions, head_dim]` by its
+    """Rotates each pair `(i, i + head_dim / 2)` of `[batch, heads, positions, head_dim]` by its
     position's angle, in float32 or better."""
     cosines, sines = rope
     first, second = x.to(torch.promote_types(x.dtype, torch.float32)).chunk(2, -1)
-    turned = (first * cosines - second * sines, second * cosines + first * sines)
-    return torch.cat(turned, -1).to(x.dtype)
+    rotated = (first * cosines - second * sines, second * cosines + first * sines)
+    return torch.cat(rotated, -1).to(x.dtype)

@@ -1,8 +1,8 @@
 """`python -m soma.torch.train`, and under `torchrun` the same on many devices with FSDP2.
 
-However many processes share the work, the run is the same up to rounding: the same windows, the
-same directions, SIGReg over the whole micro-batch. A checkpoint can be resumed by another number of
-processes.
+The run does not depend on the number of processes, up to rounding: the same windows, the same
+directions, SIGReg over the whole micro-batch. A checkpoint can be resumed with a different number
+of processes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _FROM_FIRST = states.StateDictOptions(full_state_dict=True, broadcast_from_rank0
 
 @dataclass
 class Processes:
-    """This process among those that `torchrun` started, or alone."""
+    """This process within the group started by `torchrun`, or alone."""
 
     rank: int
     size: int
@@ -48,7 +48,7 @@ class Processes:
     @classmethod
     @contextlib.contextmanager
     def join(cls) -> Iterator[Processes]:
-        """Takes a device, and meets the other processes if there are any."""
+        """Selects a device and joins the process group, if any."""
         cuda = torch.cuda.is_available()
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else None
         if cuda:
@@ -65,16 +65,16 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this process writes and reports."""
+        """Whether this process writes files and reports."""
         return self.rank == 0
 
-    def meet(self) -> None:
-        """Waits for the others."""
+    def barrier(self) -> None:
+        """Waits for all processes."""
         if self.group is not None:
             dist.barrier(self.group)
 
     def share(self, value: T) -> T:
-        """What the first process has; the others have it after it."""
+        """Broadcasts `value` from the first process."""
         if self.group is None:
             return value
         values = [value]
@@ -82,15 +82,15 @@ class Processes:
         return values[0]
 
     def rows(self, batch: int) -> slice:
-        """This process's windows of a micro-batch."""
+        """This process's rows of a micro-batch."""
         if batch % self.size:
-            sys.exit(f"error[usage]: a batch of {batch} cannot be shared by {self.size} processes")
+            sys.exit(f"error[usage]: a batch of {batch} cannot be divided by {self.size} processes")
         share = batch // self.size
         return slice(self.rank * share, (self.rank + 1) * share)
 
 
 class Trainer:
-    """Model, optimizer and place in the data of a run."""
+    """Model, optimizer and data position of a run."""
 
     def __init__(self, run: training.Run, processes: Processes):
         self.run, self.processes = run, processes
@@ -110,11 +110,11 @@ class Trainer:
             betas=(recipe.beta_1, recipe.beta_2),
             eps=recipe.epsilon,
         )
-        self.done, place = 0, (0, 0)
+        self.done, position = 0, (0, 0)
         if checkpoint := run.newest_checkpoint():
-            folder, self.done, place = checkpoint
+            folder, self.done, position = checkpoint
             self._load_checkpoint(folder)
-        self.order = run.order(place)
+        self.order = run.order(position)
 
     def _load(self) -> Model:
         run, processes = self.run, self.processes
@@ -147,7 +147,7 @@ class Trainer:
         return model
 
     def step(self) -> dict[str, float]:
-        """One optimizer step. Ends the process if the loss or the gradient is not finite."""
+        """Runs one optimizer step. Exits if the loss or the gradient is not finite."""
         run, recipe, device = self.run, self.run.recipe, self.processes.device
         if run.args.dropout:
             key = recipe.directions_seed(self.done, self.processes.rank)
@@ -190,28 +190,28 @@ class Trainer:
         return values
 
     def save(self, path: Path) -> None:
-        """Writes the weights file; every process must call it, the first one writes."""
+        """Writes the weights file from the first process; every process must call it."""
         full = states.get_model_state_dict(self.model, options=_FULL)
         if self.processes.first:
             weights.write(path, self.run.architecture, lambda name: full[name].float().numpy())
-        self.processes.meet()
+        self.processes.barrier()
 
     def save_checkpoint(self) -> None:
-        """Writes a checkpoint, each process its shards; it is one once all of it is there."""
+        """Writes a checkpoint, each process its shards; it counts only once it is complete."""
         folder = None
         if self.processes.first:
             folder = self.run.begin_checkpoint(self.done)
         folder = self.processes.share(folder)
         writer = dcp.FileSystemWriter(folder)
-        with _no_warning_of_a_single_process():
+        with _single_process_warning_ignored():
             dcp.save(self._state(), storage_writer=writer, no_dist=self._alone)
         if self.processes.first:
-            self.run.complete_checkpoint(folder, self.done, self.order.place)
-        self.processes.meet()
+            self.run.complete_checkpoint(folder, self.done, self.order.position)
+        self.processes.barrier()
 
     def _load_checkpoint(self, folder: Path) -> None:
         state = self._state()
-        with _no_warning_of_a_single_process():
+        with _single_process_warning_ignored():
             dcp.load(state, checkpoint_id=folder, no_dist=self._alone)
         states.set_state_dict(
             self.model,
@@ -229,7 +229,7 @@ class Trainer:
         return {"model": model, "optimizer": optimizer}
 
     def evaluate(self) -> float | None:
-        """Held-out cross-entropy by the native scorer, in the first process."""
+        """Held-out cross-entropy, computed by the native engine in the first process."""
         path = Path(tempfile.gettempdir()) / f"soma-{os.getpid()}.safetensors"
         try:
             self.save(path)
@@ -241,15 +241,15 @@ class Trainer:
 
 
 @contextlib.contextmanager
-def _no_warning_of_a_single_process() -> Iterator[None]:
-    """PyTorch warns of one even where that is what one asks for."""
+def _single_process_warning_ignored() -> Iterator[None]:
+    """Suppresses a warning of PyTorch about running without a process group."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         yield
 
 
 def main(argv: list[str] | None = None) -> None:
-    """A whole run: steps, evaluations, checkpoints, and the weights file at the end."""
+    """Runs training: steps, evaluations, checkpoints, and the final weights file."""
     parser = training.parser("soma.torch.train")
     parser.add_argument("--compile", action="store_true", help="compile the layers")
     args = parser.parse_args(argv)
@@ -272,7 +272,7 @@ def main(argv: list[str] | None = None) -> None:
             value = training.cross_entropy(args.output, run.architecture, run.held_out)
             reporter.evaluated(trainer.done, value)
             reporter.finish(Path(args.output), value)
-        processes.meet()
+        processes.barrier()
 
 
 if __name__ == "__main__":
