@@ -21,7 +21,7 @@ import numpy as np
 
 from soma import native, tokenizer, track
 from soma.architecture import Architecture
-from soma.data import Corpus, Order, DataPosition
+from soma.data import Corpus, DataPosition, Order
 from soma.recipe import Recipe
 from soma.sigreg import seed_of
 from soma.weights import Weights
