@@ -18,7 +18,7 @@ const LEARNED: [&str; 2] = [
 ];
 const UNSEEN: [&str; 3] = [
     include_str!("../../../../docs/numerics.md"),
-    include_str!("../../../../docs/adr/0008-age-belongs-to-weights.md"),
+    include_str!("../../../../docs/adr/0008-age-belongs-to-weights-hashes.md"),
     include_str!("../../../model/src/score.rs"),
 ];
 /// Relative noise on a weight.
