@@ -274,7 +274,7 @@ impl Shared {
             let active = view::models(state, 1..=u32::MAX)
                 .filter(|model| model.status == ModelStatus::Active)
                 .count();
-            (height, Supply::read(state, held), active)
+            (height, http::supply(state, held), active)
         });
         let fresh = Counted {
             height,

@@ -7,7 +7,6 @@
 pub mod batch;
 pub mod cipher;
 pub mod client;
-mod convert;
 pub mod cursor;
 pub mod due;
 pub mod error;

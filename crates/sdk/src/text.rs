@@ -8,7 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use soma_protocol::{Address, Hash, Phase};
+use soma_protocol::{Address, Amount, Hash, Phase};
 
 use crate::cursor::Cursor;
 
@@ -33,6 +33,18 @@ pub type CursorText = Text<Cursor>;
 impl<T> From<T> for Text<T> {
     fn from(value: T) -> Self {
         Self(value)
+    }
+}
+
+impl From<Amount> for U64 {
+    fn from(amount: Amount) -> Self {
+        Self(amount.0)
+    }
+}
+
+impl From<U64> for Amount {
+    fn from(text: U64) -> Self {
+        Self(text.0)
     }
 }
 

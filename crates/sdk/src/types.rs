@@ -302,6 +302,16 @@ pub struct Age {
     pub index: u32,
 }
 
+impl From<Age> for soma_protocol::record::Age {
+    fn from(age: Age) -> Self {
+        Self {
+            epoch: soma_protocol::Epoch(age.epoch),
+            height: age.height.0,
+            index: age.index,
+        }
+    }
+}
+
 /// A submission that is among the closest of its target.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -483,6 +493,15 @@ pub struct Event {
     #[serde(flatten)]
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub particulars: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Event {
+    /// The event as the protocol knows it; `None` if this version of the protocol does not.
+    pub fn typed(&self) -> Option<soma_protocol::Event> {
+        let mut parts = self.particulars.clone();
+        parts.insert("event".to_owned(), self.event.clone().into());
+        serde_json::from_value(parts.into()).ok()
+    }
 }
 
 /// How far an upload has come.

@@ -15,7 +15,7 @@ use soma_sdk::cursor::Cursor;
 use soma_sdk::text::Text;
 use soma_sdk::types::{ApiError, Event};
 
-use super::{Api, Problem, Query, show};
+use super::{Api, Problem, Query, json};
 use crate::node::Shared;
 
 /// Events read from the history at a time.
@@ -81,7 +81,7 @@ impl Follower {
                 return Some((Ok(message(&event)), self));
             }
             heights.borrow_and_update();
-            match show::events(&self.node.history, self.cursor, PAGE) {
+            match json::events(&self.node.history, self.cursor, PAGE) {
                 Ok(page) if !page.is_empty() => self.page = page.into_iter().rev().collect(),
                 Ok(_) => {
                     // The node is closing, and the client comes back with its cursor.

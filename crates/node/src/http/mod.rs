@@ -5,10 +5,10 @@
 
 mod clients;
 mod events;
+mod json;
 mod problem;
 mod read;
 mod server;
-mod show;
 mod stake;
 mod transfer;
 mod write;
@@ -30,6 +30,7 @@ use utoipa_axum::routes;
 use clients::{Clients, Peer};
 
 pub use clients::ClientLimits;
+pub(crate) use json::supply;
 pub(crate) use problem::Problem;
 pub(crate) use write::Admission;
 

@@ -10,7 +10,7 @@ use soma_sdk::routes;
 use soma_sdk::text::Text;
 use soma_sdk::types::{self, ApiError, Page, Vector};
 
-use super::{Api, Path, Problem, Query, show};
+use super::{Api, Path, Problem, Query, json};
 use crate::duties;
 use crate::error::NodeError;
 use crate::metrics::Gauges;
@@ -47,7 +47,7 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<types::Status>
         ..
     } = api.counted();
     let mut status = api.read(|state, height| {
-        let clock = types::Clock::read(state);
+        let clock = json::clock(state);
         types::Status {
             chain: api.genesis.chain.clone(),
             chain_id: Text(api.chain),
@@ -121,7 +121,7 @@ pub(super) async fn epoch(
     State(api): State<Api>,
     Path(epoch): Path<u32>,
 ) -> Result<Json<types::Epoch>, Problem> {
-    let found = api.read(|state, _| types::Epoch::read(state, Epoch(epoch)));
+    let found = api.read(|state, _| json::epoch(state, Epoch(epoch)));
     found
         .map(Json)
         .ok_or_else(|| Problem::not_found("epoch", epoch))
@@ -137,14 +137,8 @@ pub(super) async fn account(
 ) -> Json<types::Account> {
     Json(api.read(|state, height| {
         let nonce = view::account(state, &address).nonce;
-        let models = view::models(state, 1..=u32::MAX).filter(|model| model.owner == *address);
-        let models = models.map(|model| model.id.0).collect();
-        types::Account::read(
-            (state, height),
-            *address,
-            api.pool.next_nonce(&address, nonce),
-            models,
-        )
+        let next_nonce = api.pool.next_nonce(&address, nonce);
+        json::account(state, height, *address, next_nonce)
     }))
 }
 
@@ -166,7 +160,7 @@ pub(super) async fn models(
     let first = after.unwrap_or(0).saturating_add(1);
     let items = api.read(|state, _| {
         let ids = (first..=view::model_count(state)).take(limit);
-        ids.filter_map(|id| types::Model::read(state, ModelId(id)))
+        ids.filter_map(|id| json::model(state, ModelId(id)))
             .collect()
     });
     Ok(page(items, limit, |model: &types::Model| {
@@ -181,7 +175,7 @@ pub(super) async fn model(
     State(api): State<Api>,
     Path(id): Path<u32>,
 ) -> Result<Json<types::Model>, Problem> {
-    let found = api.read(|state, _| types::Model::read(state, ModelId(id)));
+    let found = api.read(|state, _| json::model(state, ModelId(id)));
     found
         .map(Json)
         .ok_or_else(|| Problem::not_found("model", id))
@@ -194,7 +188,7 @@ pub(super) async fn model_embedding(
     State(api): State<Api>,
     Path(id): Path<u32>,
 ) -> Result<Json<Vector>, Problem> {
-    let found = api.read(|state, _| Vector::embedding(state, ModelId(id)));
+    let found = api.read(|state, _| json::embedding(state, ModelId(id)));
     found
         .map(Json)
         .ok_or_else(|| Problem::not_found("embedding", id))
@@ -233,7 +227,7 @@ pub(super) async fn targets(
             None => (1, view::chain(state).clock.next_target.0),
         };
         let ids = (first.max(after.saturating_add(1))..end).take(limit);
-        ids.filter_map(|id| types::Target::read(state, TargetId(id)))
+        ids.filter_map(|id| json::target(state, TargetId(id)))
             .collect()
     });
     Ok(page(items, limit, |target: &types::Target| {
@@ -248,7 +242,7 @@ pub(super) async fn target(
     State(api): State<Api>,
     Path(id): Path<u32>,
 ) -> Result<Json<types::Target>, Problem> {
-    let found = api.read(|state, _| types::Target::read(state, TargetId(id)));
+    let found = api.read(|state, _| json::target(state, TargetId(id)));
     found
         .map(Json)
         .ok_or_else(|| Problem::not_found("target", id))
@@ -261,7 +255,7 @@ pub(super) async fn target_direction(
     State(api): State<Api>,
     Path(id): Path<u32>,
 ) -> Result<Json<Vector>, Problem> {
-    let found = api.read(|state, _| Vector::direction(state, TargetId(id)));
+    let found = api.read(|state, _| json::direction(state, TargetId(id)));
     found
         .map(Json)
         .ok_or_else(|| Problem::not_found("target", id))
@@ -292,10 +286,10 @@ pub(super) async fn transaction(
     // The pool first: what becomes final between the two questions is then found by the second.
     let pending = api.pool.get(&hash);
     if let Some(record) = api.history.transaction(&hash).map_err(NodeError::from)? {
-        return Ok(Json(show::transaction(&record)));
+        return Ok(Json(json::finalized_transaction(&record)));
     }
     let pending = pending.ok_or_else(|| Problem::not_found("transaction", hash))?;
-    Ok(Json(types::Transaction::new(&pending, None)))
+    Ok(Json(json::transaction(&pending, None)))
 }
 
 #[derive(Deserialize)]
@@ -319,7 +313,7 @@ pub(super) async fn blocks(
         .map_err(NodeError::from)?;
     let items: Result<Vec<_>, _> = records
         .into_iter()
-        .map(|record| show::block(&api.history, &record))
+        .map(|record| json::block(&api.history, &record))
         .collect();
     Ok(page(items.map_err(NodeError::from)?, limit, |block| {
         block.height.to_string()
@@ -338,7 +332,7 @@ pub(super) async fn block(
         return Err(no_block(&api, *height)?);
     };
     Ok(Json(
-        show::block(&api.history, &record).map_err(NodeError::from)?,
+        json::block(&api.history, &record).map_err(NodeError::from)?,
     ))
 }
 

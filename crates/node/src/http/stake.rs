@@ -8,12 +8,12 @@ use soma_sdk::text::Text;
 use soma_sdk::types::ApiError;
 use soma_sdk::validators::{Governance, Stake, Validator};
 
-use super::Api;
+use super::{Api, json};
 
 /// The validators
 #[utoipa::path(get, path = routes::VALIDATORS, tag = "state", responses((status = 200, body = [Validator])))]
 pub(super) async fn validators(State(api): State<Api>) -> Json<Vec<Validator>> {
-    Json(api.read(|state, _| Validator::read_all(state)))
+    Json(api.read(|state, _| json::validators(state)))
 }
 
 /// What an account has behind models and validators
@@ -24,11 +24,11 @@ pub(super) async fn stakes(
     State(api): State<Api>,
     Path(address): Path<Text<Address>>,
 ) -> Json<Vec<Stake>> {
-    Json(api.read(|state, _| Stake::read_all(state, &address)))
+    Json(api.read(|state, _| json::stakes(state, &address)))
 }
 
 /// Proposals, the migration under way, and the price of keeping files
 #[utoipa::path(get, path = routes::GOVERNANCE, tag = "state", responses((status = 200, body = Governance)))]
 pub(super) async fn governance(State(api): State<Api>) -> Json<Governance> {
-    Json(api.read(|state, _| Governance::read(state)))
+    Json(api.read(|state, _| json::governance(state)))
 }

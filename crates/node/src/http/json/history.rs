@@ -1,14 +1,18 @@
-//! The history's records in the API's words; the state's are read by the types themselves. It must never compute a rule.
+//! Blocks, finalized transactions and events in the JSON of the API, read from the history.
 
 use std::ops::Bound;
 
+use serde::Deserialize;
+use serde_json::{Map, Value};
 use soma_sdk::cursor::Cursor;
 use soma_sdk::text::Text;
 use soma_sdk::types::{Block, Event, Transaction};
 use soma_store::history::{BlockRecord, TransactionRecord};
 use soma_store::{History, StoreError};
 
-pub(super) fn block(history: &History, record: &BlockRecord) -> Result<Block, StoreError> {
+use super::state;
+
+pub(crate) fn block(history: &History, record: &BlockRecord) -> Result<Block, StoreError> {
     let transactions = history.transactions_of_block(record.height)?;
     Ok(Block {
         height: Text(record.height),
@@ -19,17 +23,17 @@ pub(super) fn block(history: &History, record: &BlockRecord) -> Result<Block, St
         state_root: Text(record.state_root),
         transactions: transactions
             .iter()
-            .map(|one| Text(one.receipt.hash))
+            .map(|record| Text(record.receipt.hash))
             .collect(),
     })
 }
 
-pub(super) fn transaction(record: &TransactionRecord) -> Transaction {
-    Transaction::new(&record.transaction, Some((record.height, &record.receipt)))
+pub(crate) fn finalized_transaction(record: &TransactionRecord) -> Transaction {
+    state::transaction(&record.transaction, Some((record.height, &record.receipt)))
 }
 
 /// Up to `limit` events that come after `cursor`, oldest first.
-pub(super) fn events(
+pub(crate) fn events(
     history: &History,
     cursor: Cursor,
     limit: usize,
@@ -39,7 +43,7 @@ pub(super) fn events(
             block.first_event + u64::from(cursor.index.min(block.events - 1))
         }
         Some(block) => block.first_event.saturating_sub(1),
-        // Before the first block, or after the last: nothing of it has happened, so nothing of it is skipped.
+        // Before the first block, or after the last one: no event of it exists, so none is skipped.
         None if cursor.height == 0 => 0,
         None => history.last_event()?,
     };
@@ -59,8 +63,32 @@ pub(super) fn events(
             height: record.height,
             index,
         };
-        let event = Event::new(cursor, record.timestamp_ms, &record.event);
+        let event = event(cursor, record.timestamp_ms, &record.event);
         events.push(event.map_err(|_| StoreError::Damaged { record: "event" })?);
     }
     Ok(events)
+}
+
+/// An event and its place.
+///
+/// # Errors
+/// If the event has no JSON form, which does not happen for an event of the protocol.
+pub(super) fn event(
+    cursor: Cursor,
+    timestamp_ms: u64,
+    event: &soma_protocol::Event,
+) -> Result<Event, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Parts {
+        event: String,
+        #[serde(flatten)]
+        particulars: Map<String, Value>,
+    }
+    let Parts { event, particulars } = serde_json::from_value(serde_json::to_value(event)?)?;
+    Ok(Event {
+        cursor: Text(cursor),
+        timestamp_ms: Text(timestamp_ms),
+        event,
+        particulars,
+    })
 }

@@ -1,0 +1,13 @@
+//! The state and the history in the JSON of the API. It must never compute a rule: what is not in
+//! the records, or asked of the protocol, is not in the answers.
+
+mod history;
+mod state;
+#[cfg(test)]
+mod tests;
+mod validators;
+
+pub(super) use history::{block, events, finalized_transaction};
+pub(crate) use state::supply;
+pub(super) use state::{account, clock, direction, embedding, epoch, model, target, transaction};
+pub(super) use validators::{governance, stakes, validators};

@@ -1,0 +1,304 @@
+//! Epochs, accounts, models and targets in the JSON of the API, read from a finalized state.
+
+use soma_protocol::record::{self, TargetStatus as Fate};
+use soma_protocol::{
+    Address, Amount, Epoch, Hash, ModelId, Read, Rejection, SUPPLY, SignedTransaction, TargetId,
+    view,
+};
+use soma_sdk::text::Text;
+use soma_sdk::types;
+
+use super::validators::{next_commission, rent};
+
+/// Where the competition stands.
+pub(crate) fn clock(state: &dyn Read) -> types::Clock {
+    let chain = view::chain(state);
+    let epoch = view::epoch(state, chain.clock.epoch);
+    types::Clock {
+        epoch: chain.clock.epoch.0,
+        phase: Text(chain.clock.phase),
+        ends_ms: chain.deadline_ms.map(Text),
+        beacon: epoch.map(|epoch| Text(epoch.beacon)),
+    }
+}
+
+/// Where the money is. `held` is the sum over all records that hold money.
+pub(crate) fn supply(state: &dyn Read, held: Amount) -> types::Supply {
+    let record::Supply { reserve, burned } = view::supply(state);
+    let parts = [reserve, burned, held].map(|part| u128::from(part.0));
+    types::Supply {
+        cap: SUPPLY.into(),
+        reserve: reserve.into(),
+        held: held.into(),
+        burned: burned.into(),
+        conserved: parts.iter().sum::<u128>() == u128::from(SUPPLY.0),
+    }
+}
+
+/// An account after the block at `height`. The pool knows `next_nonce`: the first one that no
+/// waiting transaction uses.
+pub(crate) fn account(
+    state: &dyn Read,
+    height: u64,
+    address: Address,
+    next_nonce: u64,
+) -> types::Account {
+    let record::Account { balance, nonce } = view::account(state, &address);
+    let models = view::models(state, 1..=u32::MAX).filter(|model| model.owner == address);
+    types::Account {
+        address: Text(address),
+        balance: balance.into(),
+        nonce: Text(nonce),
+        next_nonce: Text(next_nonce.max(nonce)),
+        models: models.map(|model| model.id.0).collect(),
+        height: Text(height),
+    }
+}
+
+/// A model, if there is one.
+pub(crate) fn model(state: &dyn Read, id: ModelId) -> Option<types::Model> {
+    let model = view::model(state, id)?;
+    let refresh_epochs = view::chain(state).params.refresh_epochs;
+    let now = view::chain(state).clock.epoch;
+    let commits = [now, now.next()]
+        .into_iter()
+        .flat_map(|epoch| view::commits_of(state, id, epoch))
+        .map(|record| commit(state, &record));
+    let (status, release_epoch) = match model.status {
+        record::ModelStatus::Registered => (types::ModelStatus::Registered, None),
+        record::ModelStatus::Active => (types::ModelStatus::Active, None),
+        record::ModelStatus::Inactive => (types::ModelStatus::Inactive, None),
+        record::ModelStatus::Retiring { release } => {
+            (types::ModelStatus::Retiring, Some(release.0))
+        }
+        record::ModelStatus::Retired => (types::ModelStatus::Retired, None),
+    };
+    let current = model
+        .weights
+        .and_then(|hash| view::weights(state, id, &hash));
+    let next = model.next.and_then(|next| {
+        let record = view::weights(state, id, &next.weights)?;
+        Some(weights(&record, next.revealed, refresh_epochs))
+    });
+    Some(types::Model {
+        id: id.0,
+        owner: Text(model.owner),
+        commission_bps: model.commission_bps,
+        status,
+        release_epoch,
+        stake: model.pool.stake.into(),
+        rent: current
+            .as_ref()
+            .and_then(|weights| rent(state, id, weights.size_bytes)),
+        weights: current.map(|record| weights(&record, model.revealed, refresh_epochs)),
+        next,
+        leaving: model.pool.leaving.into(),
+        next_commission: model.next_commission.map(next_commission),
+        commits: commits.collect(),
+        wins: model.wins,
+        earned: model.earned.into(),
+        name: model.name,
+    })
+}
+
+fn weights(weights: &record::Weights, revealed: Epoch, refresh_epochs: u32) -> types::Weights {
+    types::Weights {
+        hash: Text(weights.weights_hash),
+        size_bytes: Text(weights.size_bytes),
+        ciphertext_hash: Text(weights.ciphertext_hash),
+        key: Text(Hash(weights.key)),
+        revealed_epoch: revealed.0,
+        first_epoch: weights.age.epoch.0,
+        refresh_epoch: revealed.after(refresh_epochs).0,
+    }
+}
+
+fn commit(state: &dyn Read, commit: &record::Commit) -> types::Commit {
+    types::Commit {
+        epoch: commit.epoch.0,
+        architecture: commit.architecture,
+        commitment: Text(commit.commitment),
+        ciphertext_hash: Text(commit.ciphertext_hash),
+        size_bytes: Text(commit.size_bytes),
+        holders: commit.holders.iter().copied().map(Text).collect(),
+        held: is_held(state, commit),
+        rent: commit.rent.into(),
+    }
+}
+
+/// Whether more than a third of the seated stake holds the committed file.
+fn is_held(state: &dyn Read, commit: &record::Commit) -> bool {
+    let (mut held, mut total) = (0, 0);
+    for validator in view::seated(state) {
+        let stake = u128::from(validator.pool.stake.0);
+        total += stake;
+        if commit.holders.contains(&validator.address) {
+            held += stake;
+        }
+    }
+    3 * held > total
+}
+
+/// An epoch, if it has begun.
+pub(crate) fn epoch(state: &dyn Read, id: Epoch) -> Option<types::Epoch> {
+    let record = view::epoch(state, id);
+    if record.is_none() && view::chain(state).clock.epoch != id {
+        return None;
+    }
+    Some(types::Epoch {
+        epoch: id.0,
+        beacon: record.as_ref().map(|epoch| Text(epoch.beacon)),
+        targets: record
+            .iter()
+            .flat_map(record::EpochRecord::target_ids)
+            .map(|id| id.0)
+            .collect(),
+        target_reward: record
+            .map_or(Amount::ZERO, |epoch| epoch.target_reward)
+            .into(),
+    })
+}
+
+/// A target, if there is one.
+pub(crate) fn target(state: &dyn Read, id: TargetId) -> Option<types::Target> {
+    let target = view::target(state, id)?;
+    let seed = view::epoch(state, target.epoch)?.beacon;
+    let (status, returned, payment) = outcome(&target.status);
+    let candidates = view::candidates(state, id);
+    Some(types::Target {
+        id: id.0,
+        epoch: target.epoch.0,
+        status,
+        returned,
+        reward: target.reward.into(),
+        seed: Text(seed),
+        routed: target
+            .routed
+            .iter()
+            .map(|record| routed(state, record))
+            .collect(),
+        candidates: (0..)
+            .zip(&candidates)
+            .map(|(rank, record)| candidate(rank, record))
+            .collect(),
+        publication: view::publication(state, id).map(|publication| types::Publication {
+            rank: publication.rank,
+            data_hash: Text(publication.data_hash),
+            size_bytes: u32::try_from(publication.data.len()).unwrap_or(u32::MAX),
+        }),
+        payment,
+    })
+}
+
+fn outcome(
+    status: &Fate,
+) -> (
+    types::TargetStatus,
+    Option<types::Returned>,
+    Option<types::Payment>,
+) {
+    match *status {
+        Fate::Open => (types::TargetStatus::Open, None, None),
+        Fate::Published { .. } => (types::TargetStatus::Published, None, None),
+        Fate::Settled {
+            model,
+            submitter,
+            distance,
+            data_hash,
+            paid_submitter,
+            paid_model,
+        } => {
+            let payment = types::Payment {
+                submitter: Text(submitter),
+                paid_submitter: paid_submitter.into(),
+                model: model.0,
+                paid_model: paid_model.into(),
+                distance: Text(distance),
+                data_hash: Text(data_hash),
+            };
+            (types::TargetStatus::Settled, None, Some(payment))
+        }
+        Fate::Returned { reason } => {
+            let reason = match reason {
+                record::Returned::Unclaimed => types::Returned::Unclaimed,
+                record::Returned::Invalid => types::Returned::Invalid,
+                record::Returned::NoQuorum => types::Returned::NoQuorum,
+            };
+            (types::TargetStatus::Returned, Some(reason), None)
+        }
+    }
+}
+
+fn routed(state: &dyn Read, routed: &record::Routed) -> types::Routed {
+    let weights = view::weights(state, routed.model, &routed.weights_hash);
+    types::Routed {
+        model: routed.model.0,
+        weights_hash: Text(routed.weights_hash),
+        size_bytes: Text(weights.map_or(0, |weights| weights.size_bytes)),
+        age: types::Age {
+            epoch: routed.age.epoch.0,
+            height: Text(routed.age.height),
+            index: routed.age.index,
+        },
+    }
+}
+
+fn candidate(rank: u32, candidate: &record::Candidate) -> types::Candidate {
+    types::Candidate {
+        rank,
+        submitter: Text(candidate.submitter),
+        model: candidate.model.0,
+        loss_q32: Text(candidate.loss_q32),
+        distance: Text(candidate.distance),
+        size_bytes: candidate.size_bytes,
+        commitment: Text(candidate.commitment),
+        bond: candidate.bond.into(),
+    }
+}
+
+/// A model's specialization, if it has one.
+pub(crate) fn embedding(state: &dyn Read, id: ModelId) -> Option<types::Vector> {
+    view::embedding(state, id).map(|components| types::Vector { components })
+}
+
+/// The direction of a target, if there is one.
+pub(crate) fn direction(state: &dyn Read, id: TargetId) -> Option<types::Vector> {
+    let target = view::target(state, id)?;
+    view::direction(state, &target).map(|components| types::Vector { components })
+}
+
+/// A transaction, and the height and receipt that finalize it; without them, it is pending.
+pub(crate) fn transaction(
+    signed: &SignedTransaction,
+    finalized: Option<(u64, &soma_protocol::Receipt)>,
+) -> types::Transaction {
+    let transaction = &signed.transaction;
+    types::Transaction {
+        hash: Text(signed.hash()),
+        state: match finalized {
+            Some(_) => types::TransactionState::Final,
+            None => types::TransactionState::Pending,
+        },
+        sender: Text(transaction.sender),
+        nonce: Text(transaction.nonce),
+        action: transaction.action.name().to_owned(),
+        valid_until_ms: Text(transaction.valid_until_ms),
+        height: finalized.map(|(height, _)| Text(height)),
+        receipt: finalized.map(|(_, record)| receipt(record)),
+    }
+}
+
+pub(super) fn receipt(receipt: &soma_protocol::Receipt) -> types::Receipt {
+    types::Receipt {
+        fee: receipt.fee.into(),
+        rejection: receipt.result.as_ref().err().map(rejection),
+    }
+}
+
+fn rejection(rejection: &Rejection) -> types::Rejection {
+    types::Rejection {
+        code: rejection.code().to_owned(),
+        message: rejection.to_string(),
+        help: rejection.help().to_owned(),
+    }
+}

@@ -1,0 +1,137 @@
+//! Validators, stakes, rent and votes in the JSON of the API, read from a finalized state.
+
+use soma_protocol::pool;
+use soma_protocol::proposal::{self, ProposalStatus as Fate};
+use soma_protocol::validator::{self, ValidatorStatus as Standing};
+use soma_protocol::{Address, ConsensusKey, Hash, ModelId, PoolId, ProposalId, Read, Seat, view};
+use soma_sdk::text::Text;
+use soma_sdk::validators::{
+    Governance, Migration, NextCommission, Proposal, ProposalStatus, Rent, Stake, Validator,
+    ValidatorStatus,
+};
+
+/// All registered validators, in their order.
+pub(crate) fn validators(state: &dyn Read) -> Vec<Validator> {
+    let seats = soma_protocol::committee(state).seats;
+    let registered = view::registered(state).into_iter();
+    registered.map(|record| validator(record, &seats)).collect()
+}
+
+fn validator(record: validator::Validator, seats: &[Seat]) -> Validator {
+    let seat = seats
+        .iter()
+        .position(|seat| seat.validator == record.address);
+    let (status, jailed_until) = match record.status {
+        Standing::Ready => (ValidatorStatus::Ready, None),
+        Standing::Jailed { until } => (ValidatorStatus::Jailed, Some(until.0)),
+        Standing::Leaving => (ValidatorStatus::Leaving, None),
+        Standing::Left => (ValidatorStatus::Left, None),
+        Standing::Expelled => (ValidatorStatus::Expelled, None),
+    };
+    let key = |key: ConsensusKey| Text(Hash(key.0));
+    Validator {
+        address: Text(record.address),
+        consensus_key: key(record.consensus_key),
+        next_key: record.next_key.map(key),
+        seat: seat.and_then(|seat| u32::try_from(seat).ok()),
+        status,
+        jailed_until,
+        stake: record.pool.stake.into(),
+        leaving: record.pool.leaving.into(),
+        commission_bps: record.commission_bps,
+        next_commission: record.next_commission.map(next_commission),
+        missed: record.missed,
+        rent_price: record.rent_price.map(Into::into),
+    }
+}
+
+pub(super) fn next_commission(next: pool::NextCommission) -> NextCommission {
+    NextCommission {
+        bps: next.bps,
+        epoch: next.epoch.0,
+    }
+}
+
+/// What an account has staked on models and validators.
+pub(crate) fn stakes(state: &dyn Read, staker: &Address) -> Vec<Stake> {
+    let models = view::models(state, 1..=u32::MAX)
+        .map(|model| (PoolId::Model(model.id), model.pool, model.commission_bps));
+    let validators = view::registered(state).into_iter().map(|record| {
+        let id = PoolId::Validator(record.address);
+        (id, record.pool, record.commission_bps)
+    });
+    models
+        .chain(validators)
+        .filter_map(|(id, pool, commission_bps)| {
+            let share = view::share(state, id, staker);
+            let anything = share.shares > 0 || share.leaving_shares > 0;
+            anything.then(|| Stake {
+                pool: id.to_string(),
+                stake: pool.value(share.shares).into(),
+                leaving: pool.leaving_value(share.leaving_shares).into(),
+                pool_stake: pool.stake.into(),
+                commission_bps,
+            })
+        })
+        .collect()
+}
+
+/// What validators decide together: architecture, rent price, proposals.
+pub(crate) fn governance(state: &dyn Read) -> Governance {
+    let chain = view::chain(state);
+    let migration = view::migration(state).map(|migration| {
+        let ready = view::models(state, 1..=u32::MAX)
+            .filter(|model| model.is_ready_for(migration.number))
+            .map(|model| model.id.0);
+        Migration {
+            ready: ready.collect(),
+            needed: chain.params.models_per_target,
+            number: migration.number,
+            ends_epoch: migration.ends.0,
+            architecture: migration.architecture,
+        }
+    });
+    let proposals = (1..=view::proposal_count(state)).map(ProposalId);
+    Governance {
+        architecture: chain.network.architecture_number,
+        migration,
+        rent_price: view::rent_price(state).into(),
+        proposals: proposals
+            .filter_map(|id| view::proposal(state, id))
+            .map(|record| proposal(state, record))
+            .collect(),
+    }
+}
+
+fn proposal(state: &dyn Read, record: proposal::Proposal) -> Proposal {
+    let (approved, total) = view::approval(state, &record);
+    let (status, decided_epoch) = match record.status {
+        Fate::Open => (ProposalStatus::Open, None),
+        Fate::Passed { epoch } => (ProposalStatus::Passed, Some(epoch.0)),
+        Fate::Lapsed { epoch } => (ProposalStatus::Lapsed, Some(epoch.0)),
+    };
+    Proposal {
+        id: record.id.0,
+        proposer: Text(record.proposer),
+        change: record.change,
+        status,
+        decided_epoch,
+        ends_epoch: record.ends.0,
+        approved: approved.into(),
+        total: total.into(),
+        deposit: record.deposit.into(),
+    }
+}
+
+/// The rent of a model's file for the architecture in force; `None` without a file.
+pub(super) fn rent(state: &dyn Read, id: ModelId, size_bytes: u64) -> Option<Rent> {
+    let rent = view::rent(state, id)?;
+    let number = view::chain(state).network.architecture_number;
+    let (_, cost) = view::commit_cost(state, id, number, size_bytes);
+    Some(Rent {
+        prepaid: rent.prepaid.into(),
+        epochs_left: rent.epochs_left,
+        refresh_cost: cost.into(),
+        holders: rent.holders.into_iter().map(Text).collect(),
+    })
+}
