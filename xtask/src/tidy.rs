@@ -6,16 +6,21 @@ use std::process::Command;
 use crate::output;
 
 /// Own crates that each crate may depend on, in the shipped graph.
-const ALLOWED: [(&str, &[&str]); 8] = [
-    ("soma-model", &[]),
+const ALLOWED: [(&str, &[&str]); 9] = [
+    ("soma-os", &[]),
+    ("soma-model", &["soma-os"]),
     ("soma-protocol", &[]),
-    ("soma-store", &["soma-protocol"]),
-    ("soma-engine", &["soma-protocol", "soma-store"]),
-    ("soma-sdk", &["soma-protocol"]),
-    ("soma-sim", &["soma-protocol", "soma-store", "soma-engine"]),
+    ("soma-store", &["soma-os", "soma-protocol"]),
+    ("soma-engine", &["soma-os", "soma-protocol", "soma-store"]),
+    ("soma-sdk", &["soma-os", "soma-protocol"]),
+    (
+        "soma-sim",
+        &["soma-os", "soma-protocol", "soma-store", "soma-engine"],
+    ),
     (
         "soma-node",
         &[
+            "soma-os",
             "soma-model",
             "soma-protocol",
             "soma-store",
@@ -25,7 +30,13 @@ const ALLOWED: [(&str, &[&str]); 8] = [
     ),
     (
         "soma-cli",
-        &["soma-model", "soma-protocol", "soma-sdk", "soma-node"],
+        &[
+            "soma-os",
+            "soma-model",
+            "soma-protocol",
+            "soma-sdk",
+            "soma-node",
+        ],
     ),
 ];
 

@@ -58,7 +58,7 @@ impl Error {
         let (exit, code) = match error.kind() {
             std::io::ErrorKind::NotFound => (Exit::NotFound, "file_not_found"),
             std::io::ErrorKind::PermissionDenied => (Exit::Failed, "file_permission"),
-            std::io::ErrorKind::StorageFull => (Exit::Failed, "disk_full"),
+            _ if soma_os::disk::is_disk_full(error) => (Exit::Failed, "disk_full"),
             _ => (Exit::Failed, "file_io"),
         };
         let made = Self::new(

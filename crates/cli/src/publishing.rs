@@ -122,7 +122,7 @@ fn seal(
         return Err(Error::new(Exit::Verification, "wrong_hash", message));
     }
     let path = folder.join(format!("{}.sealed", sealed.ciphertext_hash));
-    std::fs::rename(&fresh, &path).map_err(|error| Error::file(&path, "write", &error))?;
+    soma_os::file::rename(&fresh, &path).map_err(|error| Error::file(&path, "write", &error))?;
     Ok((sealed, key, path))
 }
 

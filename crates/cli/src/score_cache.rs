@@ -197,11 +197,7 @@ fn put(path: &Path, report: &Report) -> io::Result<()> {
     let text = format!("{}\n{json}", blake3::hash(json.as_bytes()));
     fs::create_dir_all(folder)?;
     make_room(folder, text.len() as u64)?;
-    // Its own name for every process: two that compute the same do not meet.
-    let part = tempfile::NamedTempFile::new_in(folder)?;
-    fs::write(part.path(), text)?;
-    part.persist(path)?;
-    Ok(())
+    soma_os::file::write(path, text.as_bytes())
 }
 
 /// Deletes the files that were used longest ago until `bytes` more fit.

@@ -23,6 +23,7 @@ use commonware_runtime::{Clock, Spawner};
 use commonware_storage::Context as StorageContext;
 use commonware_utils::channel::mpsc::UnboundedSender;
 use futures_util::StreamExt as _;
+use soma_os::clock::unix_ms;
 use soma_protocol::{
     Address, BlockInfo, Changes, Hash, Key, Outcome, Read, SignedTransaction, VerifiedTransaction,
     committee, execute, next_deadline_ms, verify_batch,
@@ -144,12 +145,7 @@ impl Rules {
 impl Timing {
     /// Milliseconds since 1970 on this node's clock.
     fn now_ms(self, clock: &impl Clock) -> u64 {
-        let since = clock
-            .current()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let now_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        now_ms.saturating_add_signed(self.skew_ms)
+        unix_ms(clock.current()).saturating_add_signed(self.skew_ms)
     }
 
     /// Waits until this node's clock says so.

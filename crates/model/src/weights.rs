@@ -12,11 +12,12 @@ mod header;
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::OnceLock;
 
 use memmap2::{MmapMut, MmapOptions};
 use rayon::prelude::*;
+use soma_os::file::AtomicFile;
 
 use crate::architecture::{Architecture, TENSORS_BEFORE_LAYERS, TENSORS_PER_LAYER, TensorSpec};
 use crate::error::Error;
@@ -231,23 +232,15 @@ impl Weights {
 
     /// Writes a safetensors file in float32, with the architecture in its metadata; it appears whole or not at all.
     pub fn save(&self, path: &Path) -> Result<(), Error> {
-        let mut part = path.as_os_str().to_owned();
-        part.push(".part");
-        let part = PathBuf::from(part);
         let write = || {
-            let file = File::create(&part)?;
+            let file = AtomicFile::create(path)?;
             let mut writer = BufWriter::with_capacity(1 << 20, file);
             self.write_to(&mut writer)?;
-            writer.into_inner()?.sync_all()?;
-            std::fs::rename(&part, path)
+            writer.into_inner()?.commit()
         };
-        write().map_err(|source| {
-            // The first error is the one to report.
-            let _ = std::fs::remove_file(&part);
-            Error::Io {
-                path: path.to_owned(),
-                source,
-            }
+        write().map_err(|source| Error::Io {
+            path: path.to_owned(),
+            source,
         })
     }
 

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use soma_os::clock::now_ms;
 use soma_protocol::action::HELD_MAX;
 use soma_protocol::record::{Attestation, TargetStatus};
 use soma_protocol::storage::{self, Challenge};
@@ -20,7 +21,7 @@ use soma_protocol::{
 use crate::audit::Subject;
 use crate::challenge;
 use crate::faults::Faults;
-use crate::node::{Shared, now_ms};
+use crate::node::Shared;
 
 /// Looks at the state at least this often, in case a file was put in place by hand.
 const ROUND: Duration = Duration::from_secs(2);

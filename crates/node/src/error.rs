@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use soma_engine::EngineError;
+use soma_os::disk::is_disk_full;
 use soma_protocol::Hash;
 use soma_store::StoreError;
 
@@ -184,9 +185,10 @@ impl NodeError {
     /// The error for a failed file operation: a full disk has its own.
     pub(crate) fn io(path: &Path, source: io::Error) -> Self {
         let path = path.to_path_buf();
-        match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path },
-            _ => Self::File { path, source },
+        if is_disk_full(&source) {
+            Self::DiskFull { path }
+        } else {
+            Self::File { path, source }
         }
     }
 

@@ -3,8 +3,8 @@
 //! `config.toml` is for people to edit; keys lie in files that only their owner can read. It must never overwrite a folder that
 //! is there, nor print a key.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -423,14 +423,7 @@ pub(crate) fn write_whole(path: &Path, value: &impl Serialize) -> Result<(), Nod
 }
 
 fn write_text(path: &Path, text: &str) -> Result<(), NodeError> {
-    let part = path.with_extension("part");
-    let write = || -> io::Result<()> {
-        let mut file = File::create(&part)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&part, path)
-    };
-    write().map_err(|error| NodeError::io(path, error))
+    soma_os::file::write(path, text.as_bytes()).map_err(|error| NodeError::io(path, error))
 }
 
 #[cfg(test)]

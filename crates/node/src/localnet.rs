@@ -88,7 +88,7 @@ impl Plan {
             ..Params::local()
         };
         Self {
-            timestamp_ms: crate::node::now_ms(),
+            timestamp_ms: soma_os::clock::now_ms(),
             params,
             ..Self::manual(seed)
         }

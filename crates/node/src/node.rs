@@ -7,9 +7,10 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use soma_engine::{FinalizedBlock, Handle, Joined, Joining, Sink};
+use soma_os::clock::now_ms;
 use soma_protocol::evidence::Evidence;
 use soma_protocol::record::ModelStatus;
 use soma_protocol::{
@@ -350,14 +351,6 @@ impl Shared {
     pub(crate) fn engine_metrics(&self) -> String {
         self.engine.metrics()
     }
-}
-
-/// Milliseconds since 1970 on this machine's clock.
-pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A running validator. Dropping it stops it.

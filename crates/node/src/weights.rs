@@ -275,8 +275,7 @@ impl WeightsStore {
     /// A file error.
     pub(crate) fn keep(&self, ciphertext_hash: &Hash, partial: &Path) -> Result<(), NodeError> {
         let path = self.path("ciphertexts", ciphertext_hash);
-        fs::rename(partial, &path).map_err(|error| NodeError::io(&path, error))?;
-        sync_dir(&self.dir.join("ciphertexts"))
+        soma_os::file::rename(partial, &path).map_err(|error| NodeError::io(&path, error))
     }
 
     /// Learns which files are needed now. Files that are no longer needed stay until [`Self::sweep`].
@@ -561,16 +560,6 @@ fn remove(path: &Path) -> Result<(), NodeError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(NodeError::io(path, error)),
         _ => Ok(()),
     }
-}
-
-fn sync_dir(dir: &Path) -> Result<(), NodeError> {
-    // Only Unix lets a folder be opened and synced; elsewhere the rename itself is journalled.
-    if cfg!(unix) {
-        File::open(dir)
-            .and_then(|dir| dir.sync_all())
-            .map_err(|error| NodeError::io(dir, error))?;
-    }
-    Ok(())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -9,11 +9,11 @@ use std::path::Path;
 
 use chacha20::XChaCha20;
 use chacha20::cipher::{KeyIvInit, StreamCipher, StreamCipherSeek};
+use soma_os::file::AtomicFile;
 use soma_protocol::Hash;
 use zeroize::Zeroizing;
 
 use crate::error::SdkError;
-use crate::file;
 use crate::secret::Secret;
 
 /// Most bytes that one key encrypts: its block counter has 32 bits and must not come round.
@@ -58,7 +58,7 @@ pub fn seal(
     progress: impl FnMut(u64),
 ) -> Result<Sealed, SdkError> {
     let (size_bytes, weights_hash, ciphertext_hash, part) = translate(from, to, key, progress)?;
-    part.keep()?;
+    part.commit().map_err(SdkError::io(to))?;
     Ok(Sealed {
         weights_hash,
         ciphertext_hash,
@@ -86,7 +86,7 @@ pub fn open(
             found,
         });
     }
-    part.keep()
+    part.commit().map_err(SdkError::io(to))
 }
 
 /// Size, hash of what was read, hash of what was written, and the file that was written.
@@ -95,9 +95,9 @@ fn translate(
     to: &Path,
     key: &Secret,
     mut progress: impl FnMut(u64),
-) -> Result<(u64, Hash, Hash, file::Part), SdkError> {
+) -> Result<(u64, Hash, Hash, AtomicFile), SdkError> {
     let mut source = std::fs::File::open(from).map_err(SdkError::io(from))?;
-    let mut part = file::Part::create(to)?;
+    let mut part = AtomicFile::create_private(to).map_err(SdkError::io(to))?;
     let (mut before, mut after) = (blake3::Hasher::new(), blake3::Hasher::new());
     let mut piece = Zeroizing::new(vec![0; PIECE_BYTES]);
     let mut offset = 0;
@@ -110,7 +110,7 @@ fn translate(
         before.update(bytes);
         apply(key, offset, bytes)?;
         after.update(bytes);
-        part.file.write_all(bytes).map_err(SdkError::io(to))?;
+        part.write_all(bytes).map_err(SdkError::io(to))?;
         offset += length as u64;
         progress(offset);
     }

@@ -357,8 +357,8 @@ fn write_new(name: &str, path: &Path, bytes: &[u8]) -> Result<(), SdkError> {
     };
     let written = created.write_all(bytes).and_then(|()| created.sync_all());
     written
+        .and_then(|()| soma_os::file::sync_parent(path))
         .map_err(SdkError::io(path))
-        .and_then(|()| file::sync_folder(path))
         .inspect_err(|_| {
             // The first error is the one to report.
             let _ = std::fs::remove_file(path);

@@ -1,7 +1,7 @@
 //! Building, signing and sending transactions of one account, several in flight if need be.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use soma_protocol::{
     Action, Address, Amount, Hash, Params, Phase, SecretKey, SignedTransaction, Transaction,
@@ -235,10 +235,7 @@ impl Sender {
 
 /// Ten minutes from now, by the chain's clock or ours, whichever is ahead: an idle chain's stands.
 fn valid_until_ms(status: &Status) -> u64 {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+    let now_ms = soma_os::clock::now_ms();
     let valid_ms = u64::try_from(VALID.as_millis()).unwrap_or(u64::MAX);
     now_ms.max(status.timestamp_ms.0).saturating_add(valid_ms)
 }

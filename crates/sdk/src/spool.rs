@@ -110,7 +110,7 @@ impl Spool {
             path: path.clone(),
             source,
         })?;
-        file::write(&path, &bytes)
+        soma_os::file::write_private(&path, &bytes).map_err(SdkError::io(&path))
     }
 
     /// All that is owed, and what cannot be read.
@@ -145,7 +145,7 @@ impl Spool {
     pub fn remove(&self, due: &Due) -> Result<(), SdkError> {
         let path = self.path_of(due);
         remove_file(&path)?;
-        file::sync_folder(&path)?;
+        soma_os::file::sync_parent(&path).map_err(SdkError::io(&path))?;
         let Due::Reveal(done) = due else {
             return Ok(());
         };

@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::future::Future;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use reqwest::{Method, Response, StatusCode};
 use soma_protocol::{Hash, SecretKey};
@@ -72,11 +72,7 @@ pub struct Uploader<'a> {
 impl Uploader<'_> {
     /// A permit that begins now: each piece gets its own.
     fn permit(&self, ciphertext_hash: &Hash) -> String {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-        let until_ms = now_ms.saturating_add(PERMIT_MS);
+        let until_ms = soma_os::clock::now_ms().saturating_add(PERMIT_MS);
         UploadPermit::sign(self.key, &self.chain, ciphertext_hash, until_ms).to_string()
     }
 }
@@ -239,7 +235,7 @@ impl Client {
         match outcome {
             Ok(()) => {
                 part.file.sync_all().map_err(SdkError::io(&part_path))?;
-                file::settle(&part_path, to)
+                soma_os::file::rename(&part_path, to).map_err(SdkError::io(to))
             }
             Err(error @ (SdkError::WrongHash { .. } | SdkError::WrongSize { .. })) => {
                 std::fs::remove_file(&part_path).map_err(SdkError::io(&part_path))?;

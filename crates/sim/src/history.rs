@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use commonware_cryptography::ed25519::PublicKey;
@@ -251,11 +251,7 @@ fn rate(part: u64, whole: u64) -> Probability {
 }
 
 fn now_ms(context: &Context) -> u64 {
-    let since = context
-        .current()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    soma_os::clock::unix_ms(context.current())
 }
 
 impl Story {

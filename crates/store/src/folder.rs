@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    io::{ErrorKind, Write},
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -64,11 +64,8 @@ impl Folder {
                 });
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                let draft = path.join("chain.new");
-                let mut file = File::create(&draft).map_err(io(&draft))?;
-                writeln!(file, "{expected}").map_err(io(&draft))?;
-                file.sync_all().map_err(io(&draft))?;
-                fs::rename(&draft, &chain_path).map_err(io(&chain_path))?;
+                let text = format!("{expected}\n");
+                soma_os::file::write(&chain_path, text.as_bytes()).map_err(io(&chain_path))?;
             }
             Err(source) => {
                 return Err(StoreError::Io {

@@ -183,7 +183,7 @@ impl History {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
             _ => create(&draft)?,
         }
-        fs::rename(&draft, path).map_err(io)?;
+        soma_os::file::rename(&draft, path).map_err(io)?;
         Ok(Self {
             database: Database::open(path)?,
         })

@@ -4,7 +4,7 @@
 
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde::Serialize;
 use soma_model::KernelChoice;
@@ -224,11 +224,10 @@ fn clock(global: &Global) -> Check {
             format!("not compared: no node answers at {}", global.url),
         );
     };
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-    let behind_ms = status.timestamp_ms.0.saturating_sub(now_ms);
+    let behind_ms = status
+        .timestamp_ms
+        .0
+        .saturating_sub(soma_os::clock::now_ms());
     if behind_ms <= CLOCK_MS_MAX {
         Check::ok("clock", format!("not behind block {}", status.height))
     } else {

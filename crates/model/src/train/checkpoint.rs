@@ -4,11 +4,12 @@
 //! first and the second moments as float32, each in the order of a weights file; BLAKE3 of all that. Numbers are
 //! little-endian.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use soma_os::file;
 
 use super::adamw::AdamW;
 use super::layout::Layout;
@@ -75,19 +76,19 @@ impl<'e> Trainer<'e> {
             corpus: self.order.corpus_hash().to_string(),
         })
         .to_string();
-        let mut file = FORMAT.to_vec();
-        file.extend((header.len() as u64).to_le_bytes());
-        file.extend(header.as_bytes());
+        let mut content = FORMAT.to_vec();
+        content.extend((header.len() as u64).to_le_bytes());
+        content.extend(header.as_bytes());
         for list in [
             &self.values,
             &self.adamw.first_moments,
             &self.adamw.second_moments,
         ] {
-            file.extend(list.iter().flat_map(|number| number.to_le_bytes()));
+            content.extend(list.iter().flat_map(|number| number.to_le_bytes()));
         }
-        let hash = blake3::hash(&file);
-        file.extend(hash.as_bytes());
-        write_whole(path, &file).map_err(|source| io_error(path, source))
+        let hash = blake3::hash(&content);
+        content.extend(hash.as_bytes());
+        file::write(path, &content).map_err(|source| io_error(path, source))
     }
 
     /// Goes on with a run exactly where [`Self::save_checkpoint`] left it, on the same data.
@@ -163,22 +164,6 @@ fn read(file: &[u8]) -> Result<(Header, &[u8]), CheckpointFault> {
         return Err(CheckpointFault::Count);
     }
     Ok((header, lists))
-}
-
-/// Writes beside the path and renames.
-fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut part = path.as_os_str().to_owned();
-    part.push(".part");
-    let written = File::create(&part).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&part, path)
-    });
-    if written.is_err() {
-        // The first error is the one to report.
-        let _ = fs::remove_file(&part);
-    }
-    written
 }
 
 fn io_error(path: &Path, source: io::Error) -> Error {

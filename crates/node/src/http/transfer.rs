@@ -12,6 +12,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt as _, stream};
+use soma_os::clock::now_ms;
 use soma_protocol::{Address, Hash};
 use soma_sdk::permit::UploadPermit;
 use soma_sdk::text::Text;
@@ -21,7 +22,6 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use super::clients::Use;
 use super::{Api, Path, Problem};
 use crate::error::NodeError;
-use crate::node::now_ms;
 use crate::weights::{CHUNK_BYTES, Progress, Upload, WeightsFile};
 
 /// Time an uploader may stay silent before its upload is put aside.

@@ -1,0 +1,174 @@
+//! Files that are complete or absent, also after a crash or power loss. Nothing here overwrites a
+//! file in place.
+//!
+//! Data goes to a temporary file in the target's folder, `NAME.XXXXXX.tmp`, with a random part so
+//! that two processes never write to the same one. [`AtomicFile::commit`] syncs it, renames it over
+//! the target, and syncs the folder. A process that is killed before leaves the temporary file.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::{Builder, NamedTempFile};
+
+/// A file on its way to its path; dropping it without [`AtomicFile::commit`] deletes it.
+#[derive(Debug)]
+pub struct AtomicFile {
+    temporary: NamedTempFile,
+    target: PathBuf,
+}
+
+impl AtomicFile {
+    /// Starts an empty file with the default permissions of this user.
+    ///
+    /// # Errors
+    /// If the temporary file cannot be created beside `target`.
+    pub fn create(target: &Path) -> io::Result<Self> {
+        Self::create_with_mode(target, 0o666)
+    }
+
+    /// Starts an empty file that only this user can read.
+    ///
+    /// # Errors
+    /// As [`AtomicFile::create`].
+    pub fn create_private(target: &Path) -> io::Result<Self> {
+        Self::create_with_mode(target, 0o600)
+    }
+
+    /// `mode` is reduced by the process's umask; it has no effect outside Unix.
+    fn create_with_mode(target: &Path, mode: u32) -> io::Result<Self> {
+        let mut prefix = target.file_name().unwrap_or_default().to_owned();
+        prefix.push(".");
+        let mut builder = Builder::new();
+        builder.prefix(&prefix).suffix(".tmp");
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
+        #[cfg(not(unix))]
+        let _ = mode;
+        Ok(Self {
+            temporary: builder.tempfile_in(folder_of(target))?,
+            target: target.to_owned(),
+        })
+    }
+
+    /// Makes the content durable, then visible under the target's path.
+    ///
+    /// # Errors
+    /// If syncing or renaming fails. After an error of the rename, or before it, the target is
+    /// unchanged.
+    pub fn commit(self) -> io::Result<()> {
+        self.temporary.as_file().sync_all()?;
+        self.temporary.persist(&self.target)?;
+        sync_parent(&self.target)
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.temporary.as_file_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.temporary.as_file_mut().flush()
+    }
+}
+
+/// Replaces `target` by a file of these bytes with this user's default permissions; durable when it
+/// returns.
+///
+/// # Errors
+/// As [`AtomicFile::create`] and [`AtomicFile::commit`].
+pub fn write(target: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = AtomicFile::create(target)?;
+    file.write_all(bytes)?;
+    file.commit()
+}
+
+/// As [`write`], but only this user can read the file.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_private(target: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = AtomicFile::create_private(target)?;
+    file.write_all(bytes)?;
+    file.commit()
+}
+
+/// Renames within one file system and makes the rename durable. The caller has synced the content
+/// of `from`.
+///
+/// # Errors
+/// If renaming or syncing the folder fails.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    sync_parent(to)
+}
+
+/// Makes the creation, renaming or removal of `path` durable.
+///
+/// # Errors
+/// As [`sync_dir`].
+pub fn sync_parent(path: &Path) -> io::Result<()> {
+    sync_dir(folder_of(path))
+}
+
+/// Makes the names in a folder durable. Only Unix can sync a folder; other systems journal renames
+/// themselves.
+///
+/// # Errors
+/// If the folder cannot be opened or synced.
+pub fn sync_dir(folder: &Path) -> io::Result<()> {
+    if cfg!(unix) {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write;
+
+    use super::{AtomicFile, write, write_private};
+
+    #[test]
+    fn a_target_holds_its_old_or_its_new_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        write(&path, b"old").unwrap();
+        let mut file = AtomicFile::create(&path).unwrap();
+        file.write_all(b"ne").unwrap();
+        drop(file);
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        write(&path, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(
+            fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "no temporary file remains"
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_the_owner_can_read_a_private_file() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |name: &str| {
+            let path = folder.path().join(name);
+            fs::metadata(path).unwrap().permissions().mode() & 0o777
+        };
+        write_private(&folder.path().join("key"), b"secret").unwrap();
+        assert_eq!(mode("key"), 0o600);
+        write(&folder.path().join("public"), b"text").unwrap();
+        fs::write(folder.path().join("plain"), b"text").unwrap();
+        assert_eq!(mode("public"), mode("plain"), "the umask decides");
+    }
+}

@@ -1,0 +1,9 @@
+//! What every crate needs from the operating system: the wall clock in milliseconds, disk errors,
+//! and files that are written atomically.
+//!
+//! This crate knows nothing of Soma. It never retries, logs or chooses a path. Reading order:
+//! [`clock`], [`disk`], [`file`].
+
+pub mod clock;
+pub mod disk;
+pub mod file;
