@@ -10,7 +10,6 @@ pub mod actors;
 pub mod cheats;
 pub mod check;
 pub mod dice;
-pub mod economy;
 pub mod history;
 pub mod node;
 pub mod proofs;
@@ -98,10 +97,4 @@ pub enum Violation {
         /// Where the nodes are.
         heights: Vec<u64>,
     },
-    /// The rules refuse a genesis or a transaction that they should take.
-    #[error(transparent)]
-    Rules(#[from] soma_protocol::Error),
-    /// The rules have come to a state that they do not allow.
-    #[error(transparent)]
-    Books(#[from] soma_protocol::invariants::Violation),
 }

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use soma_protocol::{Address, Amount, Event, Memory, ModelId, PoolId, SOMA, TargetId, view};
 
-use super::scene::{Actor, Kind};
-use super::submitters::{Submitters, publisher};
+use crate::actors::{Actor, Kind};
+use crate::submitters::{Submitters, publisher};
 
 /// What of a model's mean yield an epoch leaves.
 const YIELD_KEPT: f64 = 0.95;
 
-/// An amount in SOMA, for tables and pictures.
+/// An amount in SOMA, for tables and charts.
 #[expect(
     clippy::cast_precision_loss,
     reason = "all the money is below 2^54 base units"

@@ -1,9 +1,9 @@
-//! The pictures of an economy and of a sweep: which lines, which words.
+//! The charts of an economy and of a sweep: which lines, which words.
 
-use super::plot::{Axis, BLUE, Chart, Dots, GREEN, GREY, INK, Line, ORANGE, RED};
-use super::report::Report;
-use super::scene::Kind;
-use super::sweep::{self, Sweep};
+use crate::actors::Kind;
+use crate::plot::{Axis, BLUE, Chart, Dots, GREEN, GREY, INK, Line, ORANGE, RED};
+use crate::report::Report;
+use crate::sweep::{self, Sweep};
 
 /// File names and charts of one economy.
 pub fn of_report(report: &Report) -> Vec<(&'static str, Chart)> {

@@ -3,9 +3,9 @@
 use soma_protocol::record::ModelStatus;
 use soma_protocol::{Action, Amount, ModelId, PoolId, view};
 
-use super::chain::Chain;
-use super::ledger::Ledger;
-use super::scene::{Actor, Kind};
+use crate::actors::{Actor, Kind};
+use crate::chain::Chain;
+use crate::ledger::Ledger;
 
 /// Epochs after which those who follow yield look again.
 const LOOK_EVERY: u32 = 30;

@@ -6,10 +6,13 @@ use std::fmt;
 use serde::Serialize;
 use soma_protocol::Amount;
 
-use super::ledger::{Account, Attack, Record, soma};
-use super::owners::noise_wins;
-use super::scene::{self, Kind};
-use super::{Economy, Settings};
+use crate::Error;
+use crate::actors::Kind;
+use crate::economy::{Economy, Sample};
+use crate::ledger::{Account, Attack, Record, soma};
+use crate::owners::noise_wins;
+use crate::rng::stream;
+use crate::settings::Settings;
 
 /// What those of one kind have made of what they had.
 #[derive(Clone, Debug, Serialize)]
@@ -81,15 +84,6 @@ pub struct Griefing {
     pub cost: f64,
 }
 
-/// A point in time.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Sample {
-    /// After which epoch.
-    pub epoch: u32,
-    /// What a kind has, less what it spent, as a multiple of what it had.
-    pub worth: Vec<(Kind, f64)>,
-}
-
 /// All that came of it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -127,9 +121,17 @@ pub struct Report {
     pub refused: BTreeMap<&'static str, u64>,
 }
 
+/// Simulates an economy and reports what came of it.
+///
+/// # Errors
+/// Those of [`Economy::run`].
+pub fn run(settings: &Settings) -> Result<Report, Error> {
+    Ok(Report::of(settings, &Economy::run(settings)?))
+}
+
 impl Report {
-    /// Closes the books.
-    pub(super) fn of(settings: &Settings, economy: &Economy) -> Self {
+    /// The report of an economy that has been simulated with these settings.
+    fn of(settings: &Settings, economy: &Economy) -> Self {
         let ledger = &economy.ledger;
         let supply = soma_protocol::view::supply(&economy.chain.state);
         Self {
@@ -143,8 +145,8 @@ impl Report {
                 .filter_map(|kind| griefing(economy, kind))
                 .collect(),
             noise_wins: [0.1, 1.0].map(|percent| {
-                let mut dice = scene::dice(settings, "noise");
-                noise_wins(percent, settings.params.loss_margin_q32, &mut dice)
+                let mut rng = stream(settings.seed, "noise");
+                noise_wins(percent, settings.params.loss_margin_q32, &mut rng)
             }),
             samples: economy.samples.clone(),
             settled: ledger.targets.0,

@@ -9,10 +9,10 @@ use soma_protocol::{
     view,
 };
 
-use super::chain::Chain;
-use super::owners::{Library, file_in_use};
-use super::scene::{Actor, Kind};
-use super::submitters::{Submitters, prediction};
+use crate::actors::{Actor, Kind};
+use crate::chain::Chain;
+use crate::submitters::{Submitters, prediction};
+use crate::weights::{Library, file_in_use};
 
 /// What auditing one target costs, in SOMA.
 pub const AUDIT_SOMA: f64 = 0.1;

@@ -1,101 +1,72 @@
-//! The economy of a network over a thousand epochs: the real rules, driven by people who train,
-//! copy, submit, audit, cheat and stake. One seed gives one history. How well models predict is a
-//! modelled number ([`quality`]); everything else is what the rules make of real transactions.
-//!
-//! It chooses the default parameters; `docs/economics.md` says how.
+//! An economy, epoch after epoch: everybody acts, the rules decide, the ledger keeps the books.
 
-pub mod chain;
-pub mod delegators;
-pub mod ledger;
-pub mod owners;
-pub mod pictures;
-pub mod plot;
-pub mod quality;
-pub mod report;
-pub mod scene;
-pub mod submitters;
-pub mod sweep;
-pub mod validators;
+use serde::Serialize;
+use soma_protocol::{Event, Phase, view};
 
-use soma_protocol::{Event, Params, Phase, view};
+use crate::Error;
+use crate::actors::{self, Actor, Kind};
+use crate::chain::Chain;
+use crate::delegators;
+use crate::genesis::genesis;
+use crate::ledger::Ledger;
+use crate::owners::Owner;
+use crate::rng::{SimRng, stream};
+use crate::settings::Settings;
+use crate::submitters::Submitters;
+use crate::validators::Validators;
+use crate::weights::Library;
 
-use self::chain::Chain;
-use self::ledger::Ledger;
-use self::owners::{Library, Owner};
-use self::report::{Report, Sample};
-use self::scene::{Actor, Kind};
-use self::submitters::Submitters;
-use self::validators::Validators;
-use crate::Violation;
-use crate::dice::Dice;
-
-/// Epochs between two looks at every record of the state.
+/// Epochs between two checks of the invariants.
 const CHECK_EVERY: u32 = 50;
-/// Points of a line in a picture.
+/// Points of a line in a chart.
 const SAMPLES: u32 = 125;
 
-/// What is played.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// How many epochs.
-    pub epochs: u32,
-    /// Where chance comes from.
-    pub seed: u64,
-    /// The parameters of the rules.
-    pub params: Params,
-    /// How many validators never audit, each with the stake of any other.
-    pub silent: usize,
-}
-
-impl Settings {
-    /// The default rules.
-    pub fn new(epochs: u32, seed: u64) -> Self {
-        Self {
-            epochs,
-            seed,
-            params: scene::params(),
-            silent: 1,
-        }
-    }
-}
-
-/// Plays an economy.
-///
-/// # Errors
-/// If the rules come to a state that they do not allow, or cannot begin.
-pub fn run(settings: &Settings) -> Result<Report, Violation> {
-    let mut economy = Economy::new(settings)?;
-    for epoch in 1..=settings.epochs {
-        economy.epoch()?;
-        if epoch % CHECK_EVERY == 0 || epoch == settings.epochs {
-            economy.chain.check()?;
-        }
-        if epoch % settings.epochs.div_ceil(SAMPLES) == 0 {
-            economy.sample(epoch);
-        }
-    }
-    Ok(Report::of(settings, &economy))
+/// A point in time.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Sample {
+    /// After which epoch.
+    pub epoch: u32,
+    /// What a kind has, less what it spent, as a multiple of what it had.
+    pub worth: Vec<(Kind, f64)>,
 }
 
 /// Everything there is.
 #[expect(missing_debug_implementations, reason = "its people have secret keys")]
 pub struct Economy {
-    chain: Chain,
-    actors: Vec<Actor>,
+    pub(crate) chain: Chain,
+    pub(crate) actors: Vec<Actor>,
     owners: Vec<Owner>,
-    submitters: Submitters,
+    pub(crate) submitters: Submitters,
     validators: Validators,
     library: Library,
-    ledger: Ledger,
-    samples: Vec<Sample>,
-    training: Dice,
-    looking: Dice,
+    pub(crate) ledger: Ledger,
+    pub(crate) samples: Vec<Sample>,
+    training: SimRng,
+    looking: SimRng,
 }
 
 impl Economy {
-    fn new(settings: &Settings) -> Result<Self, Violation> {
-        let actors = scene::cast(settings);
-        let mut training = scene::dice(settings, "training");
+    /// Simulates an economy to its end.
+    ///
+    /// # Errors
+    /// If genesis is invalid, or the rules violate an invariant.
+    pub fn run(settings: &Settings) -> Result<Self, Error> {
+        let mut economy = Self::new(settings)?;
+        for epoch in 1..=settings.epochs {
+            economy.epoch()?;
+            if epoch % CHECK_EVERY == 0 || epoch == settings.epochs {
+                economy.chain.check()?;
+            }
+            if epoch % settings.epochs.div_ceil(SAMPLES) == 0 {
+                economy.sample(epoch);
+            }
+        }
+        Ok(economy)
+    }
+
+    fn new(settings: &Settings) -> Result<Self, Error> {
+        let actors = actors::cast(settings.silent);
+        let mut training = stream(settings.seed, "training");
         let owning = actors.iter().enumerate().filter(|(_, one)| one.kind.owns());
         let owners: Vec<Owner> = owning
             .map(|(at, one)| Owner::new(at, one, at, &mut training))
@@ -104,7 +75,7 @@ impl Economy {
         for owner in &owners {
             library.add(owner.shown().clone());
         }
-        let chain = Chain::new(&scene::genesis(settings, &actors, &owners))?;
+        let chain = Chain::new(&genesis(settings, &actors, &owners))?;
         let ledger = Ledger::new(&actors, &chain.state);
         Ok(Self {
             chain,
@@ -116,12 +87,12 @@ impl Economy {
             ledger,
             samples: Vec::new(),
             training,
-            looking: scene::dice(settings, "looking"),
+            looking: stream(settings.seed, "looking"),
         })
     }
 
     /// An epoch from its reveal phase to the beginning of the next.
-    fn epoch(&mut self) -> Result<(), Violation> {
+    fn epoch(&mut self) -> Result<(), Error> {
         for owner in &mut self.owners {
             owner.reveal(&mut self.chain, &self.actors[owner.actor]);
         }
@@ -151,7 +122,7 @@ impl Economy {
     }
 
     /// The publish phase: each rank in its part, then the draw of targets.
-    fn publishing(&mut self) -> Result<(), Violation> {
+    fn publishing(&mut self) -> Result<(), Error> {
         while self.chain.phase() != Phase::Compete {
             let next = match self.chain.phase() {
                 Phase::Publish(rank) => usize::try_from(rank).unwrap_or(usize::MAX - 1) + 1,
@@ -168,7 +139,7 @@ impl Economy {
     }
 
     /// The compete phase: training, commits, submissions, audits, stakes.
-    fn competing(&mut self) -> Result<(), Violation> {
+    fn competing(&mut self) -> Result<(), Error> {
         let margin_q32 = view::chain(&self.chain.state).params.loss_margin_q32;
         for owner in &mut self.owners {
             let state = &self.chain.state;

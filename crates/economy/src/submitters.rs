@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use rand::RngExt as _;
 use soma_protocol::record::{Age, Target, TargetStatus};
 use soma_protocol::routing::distance_squared;
 use soma_protocol::{
     Action, Address, Epoch, Hash, Memory, ModelId, TargetId, commitment, view, winner,
 };
 
-use super::chain::Chain;
-use super::owners::Library;
-use super::quality::Document;
-use super::scene::{Actor, Kind};
-use crate::dice::Dice;
+use crate::actors::{Actor, Kind};
+use crate::chain::Chain;
+use crate::quality::Document;
+use crate::rng::SimRng;
+use crate::weights::Library;
 
 /// Documents that a submitter looks at in an epoch.
 const DOCUMENTS: usize = 60;
@@ -69,7 +70,7 @@ impl Submitters {
         chain: &mut Chain,
         actors: &[Actor],
         library: &Library,
-        dice: &mut Dice,
+        rng: &mut SimRng,
     ) -> Vec<(usize, f64)> {
         let now = view::chain(&chain.state);
         let epoch = now.clock.epoch;
@@ -86,10 +87,10 @@ impl Submitters {
             match actor.kind {
                 Kind::Silencer | Kind::Denier | Kind::Liar if !attacks => {}
                 Kind::Silencer | Kind::Denier => {
-                    self.deny(chain, at, actor, &targets, places, dice);
+                    self.deny(chain, at, actor, &targets, places, rng);
                 }
                 _ => {
-                    self.search(chain, at, actor, &targets, library, dice);
+                    self.search(chain, at, actor, &targets, library, rng);
                     let lots = if actor.kind == Kind::Colluder { 2 } else { 1 };
                     let looked = f64::from(u32::try_from(lots * DOCUMENTS).unwrap_or(0));
                     costs.push((at, looked * DOCUMENT_SOMA));
@@ -107,11 +108,11 @@ impl Submitters {
         actor: &Actor,
         field: &Field,
         library: &Library,
-        dice: &mut Dice,
+        rng: &mut SimRng,
     ) {
         let mut look = |voice| -> Vec<Document> {
             let documents = 0..DOCUMENTS;
-            documents.map(|_| Document::found(voice, dice)).collect()
+            documents.map(|_| Document::found(voice, rng)).collect()
         };
         let (natural, own) = match actor.kind {
             Kind::Colluder => (look(None), look(Some(at))),
@@ -144,7 +145,7 @@ impl Submitters {
                 loss_q32,
                 distance,
             };
-            self.claim(chain, at, actor, target, document.clone(), &statement, dice);
+            self.claim(chain, at, actor, target, document.clone(), &statement, rng);
         }
     }
 
@@ -156,7 +157,7 @@ impl Submitters {
         actor: &Actor,
         field: &Field,
         places: u32,
-        dice: &mut Dice,
+        rng: &mut SimRng,
     ) {
         let nth = usize::from(actor.kind == Kind::Denier);
         let Some((target, _)) = field.targets.get(nth) else {
@@ -172,8 +173,8 @@ impl Submitters {
                 loss_q32: 0,
                 distance: 0,
             };
-            let document = Document::found(None, dice);
-            self.claim(chain, at, actor, target, document, &statement, dice);
+            let document = Document::found(None, rng);
+            self.claim(chain, at, actor, target, document, &statement, rng);
         }
     }
 
@@ -186,9 +187,9 @@ impl Submitters {
         target: &Target,
         document: Document,
         statement: &Statement,
-        dice: &mut Dice,
+        rng: &mut SimRng,
     ) {
-        let salt = dice.bytes();
+        let salt = rng.random();
         let hash = Hash::of_bytes(&document.bytes);
         let size_bytes = u32::try_from(document.bytes.len()).unwrap_or(u32::MAX);
         let commitment = commitment::data(
@@ -219,7 +220,7 @@ impl Submitters {
     }
 
     /// Candidates of this rank show their data, but for those that want or happen not to.
-    pub fn publish(&mut self, chain: &mut Chain, actors: &[Actor], rank: usize, dice: &mut Dice) {
+    pub fn publish(&mut self, chain: &mut Chain, actors: &[Actor], rank: usize, rng: &mut SimRng) {
         let epoch = view::chain(&chain.state).clock.epoch.previous();
         if rank == 0 {
             self.published.clear();
@@ -238,7 +239,7 @@ impl Submitters {
             let actor = &actors[claim.submitter];
             let silent = match actor.kind {
                 Kind::Silencer => true,
-                Kind::Forgetful => dice.chance(50),
+                Kind::Forgetful => rng.random_ratio(1, 20),
                 _ => false,
             };
             if silent {

@@ -1,22 +1,16 @@
 //! Owners of models: who trains further, who copies, who stands still. All of them publish when what
 //! they have beats what they show by more than the margin, and refresh in time.
 
-use std::collections::BTreeMap;
-
-use blake3::hazmat::HasherExt as _;
 use soma_protocol::commitment::{self, WeightsOpening};
-use soma_protocol::record::ModelStatus;
-use soma_protocol::storage::{self, CHUNK_BYTES, Challenge};
 use soma_protocol::winner::margin;
-use soma_protocol::{Action, Amount, Epoch, Hash, Memory, ModelId, PoolId, view};
+use soma_protocol::{Action, Amount, Hash, Memory, ModelId, PoolId, view};
 
-use super::chain::Chain;
-use super::quality::{Document, Quality, direction, embedding};
-use super::scene::{Actor, Kind};
-use crate::dice::Dice;
+use crate::actors::{Actor, Kind};
+use crate::chain::Chain;
+use crate::quality::{Document, Quality, direction, embedding};
+use crate::rng::{SimRng, stream};
+use crate::weights::{FILE_BYTES, File, Library, Weights};
 
-/// Length of an encrypted file here. The price of rent is scaled to the full architecture's.
-pub const FILE_BYTES: u64 = 1 << 20;
 /// What an epoch of training costs at an effort of one, in SOMA.
 pub const TRAINING_SOMA: f64 = 4.0;
 /// An owner with less than this to spend takes as much from behind a model.
@@ -28,84 +22,6 @@ const NOISE_NATS: f64 = 0.002_2;
 const TRIALS: u32 = 4_000;
 /// 2^32, the unit of the margin.
 const Q32: f64 = 4_294_967_296.0;
-
-/// All weights that have ever been public.
-#[derive(Debug, Default)]
-pub struct Library(BTreeMap<Hash, Weights>);
-
-/// Weights as they are shown.
-#[derive(Clone, Debug)]
-pub struct Weights {
-    /// Their hash.
-    pub hash: Hash,
-    /// What they can do.
-    pub quality: Quality,
-    /// The specialization that is claimed for them.
-    pub claimed: Vec<f64>,
-}
-
-impl Library {
-    /// Makes weights public.
-    pub fn add(&mut self, weights: Weights) {
-        self.0.entry(weights.hash).or_insert(weights);
-    }
-
-    /// What public weights can do.
-    pub fn get(&self, weights: &Hash) -> Option<&Quality> {
-        self.0.get(weights).map(|one| &one.quality)
-    }
-
-    /// The best weights that an active model competes with.
-    pub fn best(&self, state: &Memory) -> Option<&Weights> {
-        let models = view::models(state, 1..=u32::MAX);
-        let active = models.filter(|one| one.status == ModelStatus::Active);
-        active
-            .filter_map(|model| self.0.get(&model.weights?))
-            .max_by(|one, other| one.quality.effort.total_cmp(&other.quality.effort))
-    }
-}
-
-/// An encrypted file: its bytes follow from the model and its weights.
-#[derive(Clone, Copy, Debug)]
-pub struct File(Hash);
-
-impl File {
-    fn new(model: ModelId, weights: &Hash) -> Self {
-        let parts: [&[u8]; 2] = [&model.0.to_le_bytes(), &weights.0];
-        Self(Hash::of_parts("economy file", &parts))
-    }
-
-    /// BLAKE3 of its bytes.
-    pub fn hash(&self) -> Hash {
-        Hash::of_bytes(&self.part(0, FILE_BYTES))
-    }
-
-    fn part(&self, offset: u64, length: u64) -> Vec<u8> {
-        let [skip, length] = [offset % 32, length].map(|one| usize::try_from(one).unwrap_or(0));
-        let mut bytes = self.0.0.repeat((skip + length).div_ceil(32));
-        bytes.drain(..skip);
-        bytes.truncate(length);
-        bytes
-    }
-
-    /// The answer to a storage challenge.
-    pub fn answer(&self, epoch: Epoch, asked: &Challenge) -> Option<Action> {
-        let start = asked.chunk * CHUNK_BYTES;
-        let length = CHUNK_BYTES.min(asked.size_bytes.saturating_sub(start));
-        let subtree = |offset, length| {
-            let mut hasher = blake3::Hasher::new();
-            hasher.set_input_offset(offset);
-            hasher.update(&self.part(offset, length));
-            Ok::<_, std::convert::Infallible>(hasher.finalize_non_root())
-        };
-        let path = storage::path(asked.size_bytes, asked.chunk, subtree).ok()?;
-        Some(Action::AnswerChallenge {
-            epoch,
-            chunk: self.part(start, length),
-            path,
-        })
-    }
-}
 
 /// Weights on their way to the public.
 #[derive(Clone, Debug)]
@@ -143,9 +59,9 @@ pub struct Owner {
 
 impl Owner {
     /// The owner at genesis.
-    pub fn new(actor: usize, someone: &Actor, nth: usize, dice: &mut Dice) -> Self {
-        let own = Quality::first(actor, dice);
-        let aim = direction(dice);
+    pub fn new(actor: usize, someone: &Actor, nth: usize, rng: &mut SimRng) -> Self {
+        let own = Quality::first(actor, rng);
+        let aim = direction(rng);
         let mut owner = Self {
             actor,
             kind: someone.kind,
@@ -183,7 +99,7 @@ impl Owner {
     pub fn release(&self, model: ModelId) -> Release {
         let weights = self.shown.hash;
         let embedding = match self.kind {
-            Kind::Splitter => embedding(&direction(&mut Dice::new(model.0.into(), "parts"))),
+            Kind::Splitter => embedding(&direction(&mut stream(model.0.into(), "parts"))),
             _ => embedding(&self.shown.claimed),
         };
         Release {
@@ -201,14 +117,14 @@ impl Owner {
         library: &Library,
         state: &Memory,
         margin_q32: u64,
-        dice: &mut Dice,
+        rng: &mut SimRng,
     ) -> f64 {
         let best = library.best(state);
         match self.kind {
             Kind::Idle => 0.0,
             Kind::Copier | Kind::NoisyCopier => {
                 if let Some(best) = best {
-                    self.copy(best, margin_q32, dice);
+                    self.copy(best, margin_q32, rng);
                 }
                 0.0
             }
@@ -216,7 +132,7 @@ impl Owner {
                 let loss = self.own.general_loss();
                 let ahead = best.filter(|best| best.quality.general_loss() < loss);
                 let base = ahead.map_or(&self.own, |best| &best.quality);
-                self.own = base.trained(self.effort, &self.aim, self.actor, dice);
+                self.own = base.trained(self.effort, &self.aim, self.actor, rng);
                 if self.gains(&self.own, margin_q32) {
                     self.shown = Weights {
                         hash: self.next_hash(),
@@ -231,14 +147,14 @@ impl Owner {
 
     /// A plain copy claims a direction of its own, so that it rarely meets its original, which is older;
     /// one with noise claims its original's, to take its targets from it.
-    fn copy(&mut self, best: &Weights, margin_q32: u64, dice: &mut Dice) {
+    fn copy(&mut self, best: &Weights, margin_q32: u64, rng: &mut SimRng) {
         if !self.gains(&best.quality, margin_q32) {
             return;
         }
         self.shown = if self.kind == Kind::NoisyCopier {
             Weights {
                 hash: self.next_hash(),
-                quality: best.quality.noisy(NOISE_NATS, dice),
+                quality: best.quality.noisy(NOISE_NATS, rng),
                 claimed: best.claimed.clone(),
             }
         } else {
@@ -329,11 +245,6 @@ impl Owner {
     }
 }
 
-/// The file of a model that a challenge is about.
-pub fn file_in_use(state: &Memory, model: ModelId) -> Option<File> {
-    Some(File::new(model, &view::model(state, model)?.weights?))
-}
-
 /// Trainers differ: from half an effort to one and a half.
 fn effort(kind: Kind, nth: usize) -> f64 {
     match kind {
@@ -343,11 +254,11 @@ fn effort(kind: Kind, nth: usize) -> f64 {
 }
 
 /// On what share of documents a copy beats its original that has `percent` of noise on every weight.
-pub fn noise_wins(percent: f64, margin_q32: u64, dice: &mut Dice) -> f64 {
-    let original = Quality::first(0, dice);
+pub fn noise_wins(percent: f64, margin_q32: u64, rng: &mut SimRng) -> f64 {
+    let original = Quality::first(0, rng);
     let wins = (0..TRIALS).filter(|_| {
-        let copy = original.noisy(percent * NOISE_NATS, dice);
-        let document = Document::found(None, dice);
+        let copy = original.noisy(percent * NOISE_NATS, rng);
+        let document = Document::found(None, rng);
         let gain = original.loss_q32(&document) - copy.loss_q32(&document);
         gain > 0 && gain.unsigned_abs() > margin_q32
     });

@@ -9,7 +9,7 @@ use soma_protocol::{
     SignedTransaction, Transaction, execute, next_deadline_ms, verify_batch, view,
 };
 
-use crate::Violation;
+use crate::Error;
 
 /// A network of one process and no engine.
 #[derive(Debug)]
@@ -32,8 +32,8 @@ impl Chain {
     /// The chain that begins with this genesis.
     ///
     /// # Errors
-    /// [`Violation::Rules`].
-    pub fn new(genesis: &Genesis) -> Result<Self, Violation> {
+    /// [`Error::Rules`].
+    pub fn new(genesis: &Genesis) -> Result<Self, Error> {
         let mut state = Memory::default();
         state.apply(&genesis.state()?);
         let proposer = genesis.validators.first().map(|one| one.address);
@@ -78,8 +78,8 @@ impl Chain {
     /// Makes a block of all that is queued, as the running phase ends. Returns what happened.
     ///
     /// # Errors
-    /// [`Violation::Rules`] if the simulation signed wrongly.
-    pub fn next_phase(&mut self) -> Result<Vec<Event>, Violation> {
+    /// [`Error::Rules`] if the simulation signed wrongly.
+    pub fn next_phase(&mut self) -> Result<Vec<Event>, Error> {
         self.now_ms = next_deadline_ms(&self.state).unwrap_or(self.now_ms);
         self.block()
     }
@@ -87,8 +87,8 @@ impl Chain {
     /// Makes a block of all that is queued in the running phase. Returns what happened.
     ///
     /// # Errors
-    /// [`Violation::Rules`] if the simulation signed wrongly.
-    pub fn block(&mut self) -> Result<Vec<Event>, Violation> {
+    /// [`Error::Rules`] if the simulation signed wrongly.
+    pub fn block(&mut self) -> Result<Vec<Event>, Error> {
         self.height += 1;
         self.nonces.clear();
         let queue = std::mem::take(&mut self.queue);
@@ -124,8 +124,8 @@ impl Chain {
     /// Who holds all the money, after a look at every record.
     ///
     /// # Errors
-    /// [`Violation::Books`] if the rules have come to a state that they do not allow.
-    pub fn check(&self) -> Result<Holdings, Violation> {
+    /// [`Error::Books`] if the rules have come to a state that they do not allow.
+    pub fn check(&self) -> Result<Holdings, Error> {
         Ok(invariants::check(&self.state)?)
     }
 }

@@ -6,10 +6,11 @@ use clap::ValueEnum;
 use serde::Serialize;
 use soma_protocol::Amount;
 
-use super::report::Report;
-use super::scene::Kind;
-use super::{Settings, run};
-use crate::Violation;
+use crate::Error;
+use crate::actors::Kind;
+use crate::report::Report;
+use crate::report::run;
+use crate::settings::Settings;
 
 /// The number that varies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -177,7 +178,7 @@ impl Sweep {
     ///
     /// # Errors
     /// Those of [`run`].
-    pub fn run(self, base: &Settings) -> Result<Vec<Line>, Violation> {
+    pub fn run(self, base: &Settings) -> Result<Vec<Line>, Error> {
         let line = |&value: &u64| {
             Ok(Line {
                 value,

@@ -2,9 +2,9 @@
 
 use std::sync::OnceLock;
 
-use soma_sim::economy::report::Report;
-use soma_sim::economy::scene::Kind;
-use soma_sim::economy::{Settings, run};
+use soma_economy::actors::Kind;
+use soma_economy::report::Report;
+use soma_economy::{Settings, run};
 
 fn played() -> &'static Report {
     static REPORT: OnceLock<Report> = OnceLock::new();

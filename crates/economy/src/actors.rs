@@ -1,29 +1,10 @@
-//! Who takes part, with how much, and the genesis that gives it to them.
+//! Who takes part, and how each of them behaves.
 
 use serde::Serialize;
-use soma_protocol::{
-    Address, Amount, ArchitectureSpec, ConsensusKey, Genesis, GenesisAccount, GenesisModel,
-    GenesisValidator, Hash, ModelId, Params, SecretKey,
-};
+use soma_protocol::{Address, Hash, ModelId, SecretKey};
 
-use super::Settings;
-use super::owners::{FILE_BYTES, Owner};
-use super::quality::DIM;
-use crate::dice::Dice;
-
-/// The beginning, in milliseconds since 1970.
-const BEGINNING_MS: u64 = 1_767_225_600_000;
-/// Stake of a model, in SOMA, but for the large one and the parts of a split one.
-const MODEL_SOMA: u64 = 10_000;
-/// How many ordinary stakes are behind the large model.
-const LARGE: u64 = 4;
-/// Models among which another owner splits as much as is behind the large one.
-const PARTS: u64 = 8;
-const VALIDATOR_SOMA: u64 = 100_000;
-/// What owners and validators have to spend, in SOMA.
-const PURSE_SOMA: u64 = 1_000;
-/// What submitters and delegators have to spend, in SOMA.
-const CAPITAL_SOMA: u64 = 20_000;
+/// Models among which an owner splits the stake of a large one.
+pub const PARTS: u64 = 8;
 
 /// What somebody does. The words are those of the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -168,13 +149,13 @@ impl Kind {
     }
 
     /// How many of them there are.
-    const fn count(self, settings: &Settings) -> usize {
+    const fn count(self, silent: usize) -> usize {
         match self {
             Self::Trainer => 20,
             Self::Idle | Self::Copier | Self::NoisyCopier => 4,
             Self::Submitter => 8,
             Self::Auditor => 9,
-            Self::Silent => settings.silent,
+            Self::Silent => silent,
             Self::YieldDelegator | Self::EvenDelegator => 2,
             _ => 1,
         }
@@ -195,9 +176,9 @@ pub struct Actor {
 }
 
 /// Everybody, in the order of [`Kind::ALL`]; ids of models follow that order.
-pub fn cast(settings: &Settings) -> Vec<Actor> {
+pub fn cast(silent: usize) -> Vec<Actor> {
     let kinds = Kind::ALL.into_iter();
-    let kinds = kinds.flat_map(|kind| std::iter::repeat_n(kind, kind.count(settings)));
+    let kinds = kinds.flat_map(|kind| std::iter::repeat_n(kind, kind.count(silent)));
     let mut models = (1..).map(ModelId);
     let mut actors = Vec::new();
     for (at, kind) in (0_u64..).zip(kinds) {
@@ -215,84 +196,4 @@ pub fn cast(settings: &Settings) -> Vec<Actor> {
         });
     }
     actors
-}
-
-/// The rules of a real network with fewer targets, and a price that makes the rent of the small files
-/// here that of the full architecture's.
-pub fn params() -> Params {
-    let network = Params::network();
-    let scale = ArchitectureSpec::v1().weights_bytes_max() / FILE_BYTES;
-    Params {
-        halt_ms: 86_400_000,
-        targets_per_epoch: 20,
-        rent_price_per_mib_epoch: network.rent_price_per_mib_epoch.times(scale),
-        ..network
-    }
-}
-
-/// The first state: everybody with what they have, all models active.
-pub fn genesis(settings: &Settings, actors: &[Actor], owners: &[Owner]) -> Genesis {
-    let account = |actor: &Actor| GenesisAccount {
-        address: actor.address,
-        balance: Amount::soma(if actor.kind.submits() || actor.kind.delegates() {
-            CAPITAL_SOMA
-        } else {
-            PURSE_SOMA
-        }),
-    };
-    let validator = |actor: &Actor| GenesisValidator {
-        address: actor.address,
-        consensus_key: ConsensusKey(actor.address.0),
-        stake: Amount::soma(VALIDATOR_SOMA),
-    };
-    let validators = actors.iter().filter(|one| one.kind.validates());
-    Genesis {
-        chain: "economy".into(),
-        timestamp_ms: BEGINNING_MS,
-        params: settings.params.clone(),
-        architecture: ArchitectureSpec {
-            name: "modelled".into(),
-            layers: 1,
-            dim: u32::try_from(DIM).unwrap_or(u32::MAX),
-            heads: 1,
-            ffn: 1_024,
-            positions: 32,
-            ..ArchitectureSpec::nano()
-        },
-        accounts: actors.iter().map(account).collect(),
-        validators: validators.map(validator).collect(),
-        models: owners
-            .iter()
-            .flat_map(|owner| first_models(&actors[owner.actor], owner))
-            .collect(),
-        operator: None,
-    }
-}
-
-fn first_models(actor: &Actor, owner: &Owner) -> Vec<GenesisModel> {
-    let soma = match actor.kind {
-        Kind::Splitter => MODEL_SOMA * LARGE / PARTS,
-        Kind::Large => MODEL_SOMA * LARGE,
-        _ => MODEL_SOMA,
-    };
-    let model = |id: &ModelId| {
-        let release = owner.release(*id);
-        GenesisModel {
-            owner: actor.address,
-            name: format!("{} {id}", actor.kind.words()),
-            commission_bps: 1_000,
-            stake: Amount::soma(soma),
-            weights_hash: release.weights,
-            ciphertext_hash: release.file.hash(),
-            size_bytes: FILE_BYTES,
-            key: release.key,
-            embedding: release.embedding,
-        }
-    };
-    actor.models.iter().map(model).collect()
-}
-
-/// Chance for one part of the simulation, from the seed alone.
-pub fn dice(settings: &Settings, purpose: &str) -> Dice {
-    Dice::new(settings.seed, purpose)
 }

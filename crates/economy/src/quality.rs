@@ -1,8 +1,10 @@
 //! How well weights predict, as a modelled number: real networks cannot be trained for a thousand
 //! epochs of forty models. `docs/economics.md` states the model and its assumptions. Floats live
-//! here and in the pictures; what enters a transaction is rounded to the rules' integers first.
+//! here and in the charts; what enters a transaction is rounded to the rules' integers first.
 
-use crate::dice::Dice;
+use rand::RngExt as _;
+
+use crate::rng::SimRng;
 
 /// Components of every direction: a 32nd of the full architecture's.
 pub const DIM: usize = 64;
@@ -57,20 +59,20 @@ pub struct Document {
 
 impl Quality {
     /// Weights as they are at genesis: everybody has trained for as long.
-    pub fn first(voice: usize, dice: &mut Dice) -> Self {
+    pub fn first(voice: usize, rng: &mut SimRng) -> Self {
         Self {
             effort: 16.0,
-            focus: direction(dice),
-            quirks: normals(QUIRKS, dice),
+            focus: direction(rng),
+            quirks: normals(QUIRKS, rng),
             voice,
         }
     }
 
     /// These after an epoch of training with this much effort, towards `focus`.
     #[must_use]
-    pub fn trained(&self, effort: f64, focus: &[f64], voice: usize, dice: &mut Dice) -> Self {
+    pub fn trained(&self, effort: f64, focus: &[f64], voice: usize, rng: &mut SimRng) -> Self {
         let new = (1.0 - KEPT * KEPT).sqrt();
-        let drift = normals(QUIRKS, dice);
+        let drift = normals(QUIRKS, rng);
         let turned = self.focus.iter().zip(focus);
         Self {
             effort: self.effort + effort,
@@ -82,8 +84,8 @@ impl Quality {
 
     /// A copy with noise that moves its loss on a document by about `nats`, up or down.
     #[must_use]
-    pub fn noisy(&self, nats: f64, dice: &mut Dice) -> Self {
-        let noise = normals(QUIRKS, dice);
+    pub fn noisy(&self, nats: f64, rng: &mut SimRng) -> Self {
+        let noise = normals(QUIRKS, rng);
         Self {
             quirks: mixed(&self.quirks, 1.0, &noise, nats / LUCK),
             ..self.clone()
@@ -116,27 +118,27 @@ impl Quality {
 
 impl Document {
     /// A document from anywhere, or sampled from somebody's model.
-    pub fn found(voice: Option<usize>, dice: &mut Dice) -> Self {
-        let direction = direction(dice);
+    pub fn found(voice: Option<usize>, rng: &mut SimRng) -> Self {
+        let direction = direction(rng);
         Self {
             embedding: embedding(&direction),
             direction,
-            quirks: scaled(normals(QUIRKS, dice)),
+            quirks: scaled(normals(QUIRKS, rng)),
             voice,
-            bytes: dice.bytes().to_vec(),
+            bytes: rng.random::<[u8; 32]>().to_vec(),
         }
     }
 }
 
 /// A direction of length one; all are as likely.
-pub fn direction(dice: &mut Dice) -> Vec<f64> {
-    scaled(normals(DIM, dice))
+pub fn direction(rng: &mut SimRng) -> Vec<f64> {
+    scaled(normals(DIM, rng))
 }
 
 /// Numbers from a normal distribution as near as 256 coins come to it, the same on every machine.
-fn normals(count: usize, dice: &mut Dice) -> Vec<f64> {
+fn normals(count: usize, rng: &mut SimRng) -> Vec<f64> {
     let mut normal = || {
-        let heads: u32 = (0..4).map(|_| dice.roll().count_ones()).sum();
+        let heads: u32 = (0..4).map(|_| rng.random::<u64>().count_ones()).sum();
         (f64::from(heads) - 128.0) / 8.0
     };
     (0..count).map(|_| normal()).collect()
@@ -171,18 +173,18 @@ pub fn embedding(vector: &[f64]) -> Vec<i16> {
 #[cfg(test)]
 mod tests {
     use super::{Document, Quality};
-    use crate::dice::Dice;
+    use crate::rng::stream;
 
     #[test]
     fn training_further_predicts_better_and_a_copy_predicts_the_same() {
-        let mut dice = Dice::new(1, "quality");
-        let first = Quality::first(0, &mut dice);
+        let mut rng = stream(1, "quality");
+        let first = Quality::first(0, &mut rng);
         let focus = first.focus.clone();
-        let later = first.trained(50.0, &focus, 0, &mut dice);
+        let later = first.trained(50.0, &focus, 0, &mut rng);
         assert!(later.expected_loss(&focus) < first.expected_loss(&focus) - 0.1);
-        let document = Document::found(None, &mut dice);
+        let document = Document::found(None, &mut rng);
         assert_eq!(first.clone().loss_q32(&document), first.loss_q32(&document));
-        let noisy = first.noisy(0.001, &mut dice);
+        let noisy = first.noisy(0.001, &mut rng);
         let difference = noisy
             .loss_q32(&document)
             .abs_diff(first.loss_q32(&document));
@@ -191,9 +193,9 @@ mod tests {
 
     #[test]
     fn text_of_a_model_is_easier_for_it_and_its_copies() {
-        let mut dice = Dice::new(2, "quality");
-        let weights = Quality::first(7, &mut dice);
-        let mut document = Document::found(None, &mut dice);
+        let mut rng = stream(2, "quality");
+        let weights = Quality::first(7, &mut rng);
+        let mut document = Document::found(None, &mut rng);
         let before = weights.loss_q32(&document);
         document.voice = Some(7);
         assert!(weights.loss_q32(&document) < before - (1 << 28));
