@@ -6,13 +6,14 @@ use std::process::Command;
 use crate::output;
 
 /// Own crates that each crate may depend on, in the shipped graph.
-const ALLOWED: [(&str, &[&str]); 9] = [
+const ALLOWED: [(&str, &[&str]); 10] = [
     ("soma-os", &[]),
     ("soma-model", &["soma-os"]),
     ("soma-protocol", &[]),
     ("soma-store", &["soma-os", "soma-protocol"]),
     ("soma-engine", &["soma-os", "soma-protocol", "soma-store"]),
     ("soma-sdk", &["soma-os", "soma-protocol"]),
+    ("soma-economy", &["soma-protocol"]),
     (
         "soma-sim",
         &["soma-os", "soma-protocol", "soma-store", "soma-engine"],
