@@ -30,7 +30,7 @@ use soma_protocol::{
 };
 use soma_store::{
     State,
-    database::{self, Databases, Target},
+    database::{self, Databases, StateCommitment},
     history::FinalizedBlock,
 };
 use tokio::sync::{Notify, SetOnce};
@@ -188,7 +188,7 @@ impl<E: Spawner + StorageContext> StatefulApplication<E> for Application {
     type Provider = ();
     type Input = Draft;
 
-    fn sync_targets(block: &Block) -> Target {
+    fn sync_targets(block: &Block) -> StateCommitment {
         block.state.clone()
     }
 
@@ -224,14 +224,14 @@ impl<E: Spawner + StorageContext> StatefulApplication<E> for Application {
             let seats = decided(base, &outcome.changes);
             (outcome, seats)
         })?;
-        let sealed = seal::<E>(batches, info.height, &outcome.changes).await;
+        let merkleized = merkleize::<E>(batches, info.height, &outcome.changes).await;
         let block = Block {
             context,
             parent: parent.digest(),
             height,
             timestamp_ms,
             proposer,
-            state: database::target::<E>(&sealed),
+            state: database::commitment::<E>(&merkleized),
             seats,
             transactions: transactions.iter().map(|tx| tx.signed().clone()).collect(),
         };
@@ -241,10 +241,7 @@ impl<E: Spawner + StorageContext> StatefulApplication<E> for Application {
             info.height,
             Arc::new(outcome),
         );
-        Some(Proposed {
-            block,
-            merkleized: sealed,
-        })
+        Some(Proposed { block, merkleized })
     }
 
     async fn process(
@@ -281,9 +278,9 @@ impl<E: Spawner + StorageContext> StatefulApplication<E> for Application {
         if seats != block.seats {
             return None;
         }
-        let sealed = seal::<E>(batches, height, &outcome.changes).await;
+        let merkleized = merkleize::<E>(batches, height, &outcome.changes).await;
         state.keep(digest, parent, height, Arc::new(outcome));
-        Some(sealed)
+        Some(merkleized)
     }
 
     async fn capture(
@@ -361,7 +358,7 @@ fn decided(base: &dyn Read, changes: &Changes) -> Digest {
     digest_of(&committee(&After { base, changes }).seats)
 }
 
-async fn seal<E: Spawner + StorageContext>(
+async fn merkleize<E: Spawner + StorageContext>(
     batches: <Databases<E> as DatabaseSet<E>>::Unmerkleized,
     height: u64,
     changes: &Changes,
@@ -370,8 +367,8 @@ async fn seal<E: Spawner + StorageContext>(
         clippy::panic,
         reason = "the engine's contract: a node whose disk fails must stop"
     )]
-    match database::seal::<E>(batches, height, changes).await {
-        Ok(sealed) => sealed,
+    match database::merkleize::<E>(batches, height, changes).await {
+        Ok(merkleized) => merkleized,
         Err(error) => panic!("{error}"),
     }
 }

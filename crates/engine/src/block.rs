@@ -24,7 +24,7 @@ use commonware_runtime::BufMut;
 use commonware_storage::mmr::Location;
 use commonware_utils::range::NonEmptyRange;
 use soma_protocol::{Address, Hash, SignedTransaction};
-use soma_store::database::Target;
+use soma_store::database::StateCommitment;
 
 /// The most bytes of transactions a block holds: 1 MiB.
 pub const BLOCK_BYTES_MAX: usize = 1 << 20;
@@ -49,7 +49,7 @@ pub(crate) struct Block {
     /// The account of the validator that proposed it.
     pub(crate) proposer: Address,
     /// The root and the range of the state after it.
-    pub(crate) state: Target,
+    pub(crate) state: StateCommitment,
     /// The digest of the seats that were decided last, this block's own decision included.
     pub(crate) seats: Digest,
     /// Its transactions, in order.
@@ -70,7 +70,7 @@ pub(crate) struct Header {
     /// The account of the validator that proposed it.
     pub(crate) proposer: Address,
     /// The root and the range of the state after it.
-    pub(crate) state: Target,
+    pub(crate) state: StateCommitment,
     /// The digest of the seats that were decided last.
     pub(crate) seats: Digest,
     /// The digest of its transactions.
@@ -122,7 +122,7 @@ impl Read for Header {
             height,
             timestamp_ms,
             proposer,
-            state: Target::new(root, range),
+            state: StateCommitment::new(root, range),
             seats: Digest::read(buf)?,
             transactions: Digest::read(buf)?,
         })
@@ -163,7 +163,7 @@ impl Block {
         leader: PublicKey,
         proposer: Address,
         timestamp_ms: u64,
-        state: Target,
+        state: StateCommitment,
         seats: Digest,
     ) -> Self {
         let context = Context {
@@ -248,7 +248,7 @@ impl Read for Block {
                 .map_err(|_| CodecError::Invalid("block", "transaction does not decode"))?;
             transactions.push(transaction);
         }
-        let state = Target::new(root, range);
+        let state = StateCommitment::new(root, range);
         Ok(Self {
             context,
             parent,
@@ -310,7 +310,7 @@ mod tests {
     use commonware_cryptography::{Digestible as _, Signer as _, ed25519::PrivateKey};
     use commonware_utils::non_empty_range;
     use soma_protocol::{Action, Address, Amount, Hash, SecretKey, SignedTransaction, Transaction};
-    use soma_store::database::Target;
+    use soma_store::database::StateCommitment;
 
     use super::{BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX, Block, Digest, Location};
 
@@ -331,7 +331,7 @@ mod tests {
     }
 
     fn block(transactions: u64) -> Block {
-        let state = Target::new(
+        let state = StateCommitment::new(
             Digest([4; 32]),
             non_empty_range!(Location::new(3), Location::new(70)),
         );

@@ -1,6 +1,6 @@
 //! Which keys decide which blocks.
 //!
-//! The engine's epochs are [`EPOCH_BLOCKS`] long. A committee takes office at the next but one
+//! The engine's epochs are [`TERM_BLOCKS`] long. A committee takes office at the next but one
 //! boundary after the block that decided it, so everybody has a whole epoch to connect to it. All
 //! of this follows from the state alone: nodes that hold the same state know the same committees.
 
@@ -26,7 +26,7 @@ use soma_protocol::{Address, Hash, Read, Seat, committee_at, evidence, view};
 use crate::network::public_key;
 
 /// How many blocks an epoch of the engine has. Changing it is a fork.
-pub const EPOCH_BLOCKS: u64 = 128;
+pub const TERM_BLOCKS: u64 = 128;
 
 /// Which heights belong to which epoch of the engine.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +35,7 @@ pub struct Calendar(NonZeroU64);
 impl Default for Calendar {
     /// The calendar of every real network.
     fn default() -> Self {
-        Self(NZU64!(EPOCH_BLOCKS))
+        Self(NZU64!(TERM_BLOCKS))
     }
 }
 
@@ -195,17 +195,17 @@ impl Provider for Committees {
 
 #[cfg(test)]
 mod tests {
-    use super::{Calendar, EPOCH_BLOCKS};
+    use super::{Calendar, TERM_BLOCKS};
 
     #[test]
     fn a_committee_takes_office_at_the_next_but_one_boundary_after_its_block() {
         let calendar = Calendar::default();
-        for height in 1..5 * EPOCH_BLOCKS {
+        for height in 1..5 * TERM_BLOCKS {
             let deciding = calendar.epoch_of(height);
             assert!(calendar.decided_by(deciding + 2) >= height);
             assert!(calendar.decided_by(deciding + 1) < height);
             let last = calendar.last_of(deciding);
-            assert!(last >= height && last < height + EPOCH_BLOCKS);
+            assert!(last >= height && last < height + TERM_BLOCKS);
             assert_eq!(calendar.root_of(deciding + 1), last);
         }
     }

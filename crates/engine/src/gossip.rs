@@ -19,16 +19,16 @@ pub const GOSSIP_WAITING_MAX: usize = 64;
 
 /// A message of another node.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Heard {
+pub struct GossipMessage {
     /// Who sent it: the connection proves it.
     pub from: ConsensusKey,
     /// What it said, [`GOSSIP_BYTES_MAX`] at most. Nothing about it has been checked.
     pub bytes: Vec<u8>,
 }
 
-impl std::fmt::Debug for Heard {
+impl std::fmt::Debug for GossipMessage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Heard")
+        f.debug_struct("GossipMessage")
             .field("from", &self.from)
             .field("bytes", &self.bytes.len())
             .finish()
@@ -49,19 +49,19 @@ impl Gossip {
 
 /// The engine's ends of the two queues.
 #[derive(Debug)]
-pub struct Ends {
+pub struct GossipRelay {
     said: mpsc::Receiver<Vec<u8>>,
-    heard: mpsc::Sender<Heard>,
+    heard: mpsc::Sender<GossipMessage>,
 }
 
 /// Both queues: how to speak, what is heard, and the engine's ends of them.
-pub fn queues() -> (Gossip, mpsc::Receiver<Heard>, Ends) {
+pub fn gossip_channel() -> (Gossip, mpsc::Receiver<GossipMessage>, GossipRelay) {
     let (speak, said) = mpsc::channel(GOSSIP_WAITING_MAX);
     let (heard, listen) = mpsc::channel(GOSSIP_WAITING_MAX);
-    (Gossip(speak), listen, Ends { said, heard })
+    (Gossip(speak), listen, GossipRelay { said, heard })
 }
 
-impl Ends {
+impl GossipRelay {
     /// Starts to carry messages; it ends when the network closes.
     pub(crate) fn start<S, R>(self, context: impl Spawner, link: (S, R))
     where
@@ -94,7 +94,7 @@ impl Ends {
                     if bytes.len() <= GOSSIP_BYTES_MAX {
                         let (from, bytes) = (ConsensusKey(bytes_of(&from)), bytes.to_vec());
                         // A full queue loses the message, not the connection.
-                        let _ = self.heard.try_send(Heard { from, bytes });
+                        let _ = self.heard.try_send(GossipMessage { from, bytes });
                     }
                 }
             }

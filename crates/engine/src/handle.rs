@@ -13,11 +13,12 @@ use commonware_runtime::{
     tokio::{Config as RuntimeConfig, Context, Runner},
 };
 use soma_protocol::{ConsensusKey, Memory, Read, evidence::Evidence};
-use soma_store::{Folder, History, State, Tip};
+use soma_store::{History, State, StateFolder, Tip};
 use tokio::sync::{Notify, mpsc as queue, watch};
 
 use crate::{
-    Config, EngineError, FAULTS_WAITING_MAX, Gossip, Heard, Joined, KEEP_BLOCKS_MIN, Pool, Sink,
+    Config, EngineError, FAULTS_WAITING_MAX, Gossip, GossipMessage, Joined, KEEP_BLOCKS_MIN, Pool,
+    Sink,
     application::Deviation,
     committees::Calendar,
     failure, gossip,
@@ -38,7 +39,7 @@ pub struct Handle {
     stop: Arc<Notify>,
     failure: watch::Receiver<Option<Arc<EngineError>>>,
     gossip: Gossip,
-    heard: Mutex<Option<queue::Receiver<Heard>>>,
+    heard: Mutex<Option<queue::Receiver<GossipMessage>>>,
     faults: Mutex<Option<queue::Receiver<Evidence>>>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -102,14 +103,14 @@ impl Handle {
     }
 
     /// What other nodes say, for one listener: `None` when it has been taken already.
-    pub fn heard(&self) -> Option<queue::Receiver<Heard>> {
+    pub fn take_gossip(&self) -> Option<queue::Receiver<GossipMessage>> {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         heard.take()
     }
 
     /// Proof that validators signed two histories, as it is found, for one listener: `None` when it
     /// has been taken already. At most [`FAULTS_WAITING_MAX`] wait.
-    pub fn faults(&self) -> Option<queue::Receiver<Evidence>> {
+    pub fn take_faults(&self) -> Option<queue::Receiver<Evidence>> {
         let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
         faults.take()
     }
@@ -178,14 +179,14 @@ pub fn start(
     sink: Arc<dyn Sink>,
 ) -> Result<Handle, EngineError> {
     failure::note_panics();
-    let folder = Folder::open(&config.dir, &config.genesis.chain_id())?;
+    let folder = StateFolder::open(&config.dir, &config.genesis.chain_id())?;
     may_listen(config.listen)?;
     let history = Arc::new(History::open(&folder.history())?);
     let work = Arc::new(Notify::new());
     let stop = Arc::new(Notify::new());
     let (failure_sender, failure) = watch::channel(None);
     let (running_sender, running) = mpsc::sync_channel(1);
-    let (gossip, heard, ends) = gossip::queues();
+    let (gossip, heard, relay) = gossip::gossip_channel();
     let (found, faults) = queue::channel(FAULTS_WAITING_MAX);
     let job = Job {
         config,
@@ -195,7 +196,7 @@ pub fn start(
         history: Arc::clone(&history),
         work: Arc::clone(&work),
         stop: Arc::clone(&stop),
-        gossip: ends,
+        gossip: relay,
         faults: found,
     };
     let thread = thread::Builder::new()
@@ -250,13 +251,13 @@ pub fn start(
 /// What the engine's thread works with.
 struct Job {
     config: Config,
-    folder: Folder,
+    folder: StateFolder,
     pool: Arc<dyn Pool>,
     sink: Arc<dyn Sink>,
     history: Arc<History>,
     work: Arc<Notify>,
     stop: Arc<Notify>,
-    gossip: gossip::Ends,
+    gossip: gossip::GossipRelay,
     faults: queue::Sender<Evidence>,
 }
 

@@ -264,7 +264,7 @@ mod tests {
     use commonware_runtime::{Runner as _, Supervisor as _, deterministic};
     use commonware_utils::{non_empty, non_empty_range};
     use soma_protocol::Hash;
-    use soma_store::database::Target;
+    use soma_store::database::StateCommitment;
 
     use super::{
         Address, Committees, ConsensusKey, Digest, Handover, Header, Seat, Sequential,
@@ -306,7 +306,7 @@ mod tests {
             height: Height::new(Calendar::default().last_of(epoch)),
             timestamp_ms: 7,
             proposer: Address([3; 32]),
-            state: Target::new(
+            state: StateCommitment::new(
                 Digest([4; 32]),
                 non_empty_range!(3_u64.into(), 70_u64.into()),
             ),

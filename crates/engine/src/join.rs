@@ -38,7 +38,7 @@ use rand_core::CryptoRng;
 use soma_protocol::{ConsensusKey, Hash, committee};
 use soma_store::{
     database,
-    database::{Operation, Qmdb, Target},
+    database::{Operation, Qmdb, StateCommitment},
 };
 
 use crate::{
@@ -67,15 +67,15 @@ pub enum Join {
 /// How far a join has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Joining {
+pub enum JoinProgress {
     /// It asks its peers what they have.
     Asking,
-    /// It has checked so many handovers, and knows who decides this epoch of the engine.
+    /// It is verifying handovers, and knows the committee of this term.
     Committees {
-        /// Handovers whose certificates were checked.
+        /// Handovers whose certificates were verified.
         handovers: u64,
-        /// The epoch of the last one.
-        epoch: u64,
+        /// The term of the last one.
+        term: u64,
     },
     /// It gets the state as of a block.
     State {
@@ -236,7 +236,7 @@ impl<E: CryptoRng + Spawner + StorageContext> Joiner<'_, E> {
         archives: Archives<E>,
     ) -> Result<(Mark<E>, Archives<E>, Option<Joined>), EngineError> {
         let begun = mark.read().is_some_and(|marked| marked.floor.is_none());
-        self.config.sink.joining(Joining::Asking);
+        self.config.sink.joining(JoinProgress::Asking);
         let offers = self.offers(FIRST_OFFER).await;
         let last = offers.values().map(|offer| offer.last).max().unwrap_or(0);
         let calendar = self.core.committees.calendar();
@@ -350,9 +350,9 @@ impl<E: CryptoRng + Spawner + StorageContext> Joiner<'_, E> {
             }
             way.handovers += 1;
             way.last = Some(next);
-            self.config.sink.joining(Joining::Committees {
+            self.config.sink.joining(JoinProgress::Committees {
                 handovers: way.handovers,
-                epoch,
+                term: epoch,
             });
         }
     }
@@ -525,7 +525,7 @@ fn unasked(peer: &PublicKey) -> Trouble {
     Trouble::Forged(peer.clone(), "an answer to another question".into())
 }
 
-fn whole<E: Spawner + StorageContext>(database: &Qmdb<E>, target: &Target) -> bool {
+fn whole<E: Spawner + StorageContext>(database: &Qmdb<E>, target: &StateCommitment) -> bool {
     database.root() == target.root
 }
 
@@ -605,7 +605,7 @@ impl<E: Clock> Fetch<E> {
             let mut fetched = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
             fetched.operations += operations;
             fetched.bytes += part.encode_size() as u64;
-            Joining::State {
+            JoinProgress::State {
                 height: self.height,
                 operations: fetched.operations,
                 of: self.of,

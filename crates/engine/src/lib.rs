@@ -32,22 +32,22 @@ use soma_protocol::{
 use soma_store::StoreError;
 
 pub use block::{BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX};
-pub use committees::EPOCH_BLOCKS;
+pub use committees::TERM_BLOCKS;
 pub use faults::FAULTS_WAITING_MAX;
-pub use gossip::{GOSSIP_BYTES_MAX, GOSSIP_WAITING_MAX, Gossip, Heard};
+pub use gossip::{GOSSIP_BYTES_MAX, GOSSIP_WAITING_MAX, Gossip, GossipMessage};
 pub use handle::{Handle, start};
-pub use join::{Join, Joined, Joining};
+pub use join::{Join, JoinProgress, Joined};
 pub use network::{PEERS_MAX, PeerAddress};
 pub use soma_store::history::FinalizedBlock;
 pub use verify::{Verified, verify_store};
 
 /// The same node on any runtime and any network, as the simulator starts it. Everything else uses
 /// [`start`], which is compiled once.
-pub mod anywhere {
+pub mod generic {
     pub use crate::{
         application::{Deviation, Distortion},
         committees::Calendar,
-        gossip::queues,
+        gossip::gossip_channel,
         network::{Roster, private_key},
         node::{Config, Links, Node, start},
         parts::{GOSSIP_QUOTA, QUOTA, Timing, message_bytes_max},
@@ -95,7 +95,7 @@ pub trait Sink: Send + Sync + 'static {
     fn finalized(&self, block: FinalizedBlock);
 
     /// Hears how far a join has come, often.
-    fn joining(&self, _: Joining) {}
+    fn joining(&self, _: JoinProgress) {}
 
     /// Hears that a join is done: the next final block is the one after it.
     fn joined(&self, _: &Joined) {}
@@ -156,7 +156,7 @@ pub struct Config {
 }
 
 /// The fewest blocks that a node keeps: those who join meanwhile need them.
-pub const KEEP_BLOCKS_MIN: u64 = parts::SNAPSHOT_EPOCHS * EPOCH_BLOCKS;
+pub const KEEP_BLOCKS_MIN: u64 = parts::SNAPSHOT_TERMS * TERM_BLOCKS;
 
 /// Why a node cannot start, or cannot go on.
 #[derive(Debug, thiserror::Error)]

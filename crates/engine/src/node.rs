@@ -91,7 +91,7 @@ pub struct Config {
     /// What happened, for questions about the past.
     pub history: Arc<History>,
     /// What is said between nodes.
-    pub gossip: gossip::Ends,
+    pub gossip: gossip::GossipRelay,
     /// Where proof goes that a validator signed two histories. What nobody takes is dropped.
     pub faults: queue::Sender<Evidence>,
     /// How it comes to the state if it has no blocks.
@@ -501,7 +501,7 @@ pub(crate) fn rules<E: Spawner + StorageContext>(
 ) -> Result<Rules, EngineError> {
     let chain = genesis.chain_id();
     let (leader, proposer) = first_validator(genesis)?;
-    let empty = database::empty::<E>();
+    let empty = database::empty_commitment::<E>();
     let genesis_changes = genesis.state()?;
     let mut memory = Memory::default();
     memory.apply(&genesis_changes);

@@ -70,7 +70,7 @@ pub(crate) const SEATS_MAX: usize = 64;
 /// The longest answer of one node to another: a block with what is around it.
 pub(crate) const ANSWER_BYTES_MAX: usize = 5 << 18;
 /// How many epochs of changes to the state are kept for those who join.
-pub(crate) const SNAPSHOT_EPOCHS: u64 = 8;
+pub(crate) const SNAPSHOT_TERMS: u64 = 8;
 const UNACKNOWLEDGED_MAX: NonZeroUsize = NZUsize!(16);
 const VIEWS_KEPT: ViewDelta = ViewDelta::new(256);
 const MISSING_PER_FETCH: NonZeroUsize = NZUsize!(64);
@@ -267,7 +267,7 @@ pub(crate) fn stateful<E: Spawner + StorageContext>(
 fn prune(core: &Core, keep_blocks: u64) -> PruneConfig {
     let epoch = core.committees.calendar().last_of(0) + 1;
     let blocks = |count: u64| usize::try_from(count).unwrap_or(usize::MAX / 2);
-    let snapshots = epoch * SNAPSHOT_EPOCHS;
+    let snapshots = epoch * SNAPSHOT_TERMS;
     PruneConfig {
         maintenance_interval: NonZeroUsize::new(blocks(epoch)).unwrap_or(NonZeroUsize::MIN),
         retained_marshal_blocks: blocks(keep_blocks.max(snapshots)),

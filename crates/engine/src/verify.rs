@@ -21,7 +21,7 @@ use commonware_storage::{
     translator::EightCap,
 };
 use soma_protocol::{Genesis, Memory, committee};
-use soma_store::{Folder, History, database, database::Qmdb};
+use soma_store::{History, StateFolder, database, database::Qmdb};
 
 use crate::{
     ConsensusSecret, EngineError,
@@ -57,7 +57,7 @@ pub struct Verified {
 /// [`EngineError::Unlinked`], [`EngineError::Certificate`], [`EngineError::StateMismatch`],
 /// [`EngineError::HistoryMismatch`], or that the folder is in use or of another chain.
 pub fn verify_store(dir: &Path, genesis: &Genesis) -> Result<Verified, EngineError> {
-    let folder = Folder::open(dir, &genesis.chain_id())?;
+    let folder = StateFolder::open(dir, &genesis.chain_id())?;
     let history = History::open(&folder.history())?;
     let runtime = RuntimeConfig::new().with_storage_directory(folder.consensus());
     Runner::new(runtime).start(|context| async move {

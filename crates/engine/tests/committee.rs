@@ -12,7 +12,7 @@ use std::{
 
 use queue::{ALICE, Queue, act, address, genesis, transfer, validator};
 use soma_engine::{
-    Config, ConsensusSecret, EPOCH_BLOCKS, FinalizedBlock, Handle, Join, Peer, Pool, Sink, start,
+    Config, ConsensusSecret, FinalizedBlock, Handle, Join, Peer, Pool, Sink, TERM_BLOCKS, start,
 };
 use soma_protocol::{
     Action, Amount, Genesis, GenesisAccount, SecretKey, SignedTransaction, committee, view,
@@ -169,7 +169,7 @@ fn a_fifth_validator_joins_by_stake_and_a_first_one_leaves_while_transfers_flow(
             break now.height;
         }
     };
-    let office = (decided / EPOCH_BLOCKS + 2) * EPOCH_BLOCKS;
+    let office = (decided / TERM_BLOCKS + 2) * TERM_BLOCKS;
     let mut proposers = Vec::new();
     while proposers.len() < 40 {
         let block = network.next();

@@ -17,7 +17,7 @@ use std::{
 
 use queue::{ALICE, Queue, address, genesis, transfer, validator};
 use soma_engine::{
-    Config, ConsensusSecret, EPOCH_BLOCKS, Handle, Join, Peer, Pool, Sink, start, verify_store,
+    Config, ConsensusSecret, Handle, Join, Peer, Pool, Sink, TERM_BLOCKS, start, verify_store,
 };
 use soma_protocol::view;
 
@@ -214,7 +214,7 @@ fn one_of_four_killed_under_load_stops_nothing_and_catches_up_when_it_is_back() 
     (0..VALIDATORS).for_each(|node| network.start(node));
     network.reach(&[0, 1, 2, 3], 20);
     network.kill(3);
-    network.reach(&[0, 1, 2], network.highest() + EPOCH_BLOCKS);
+    network.reach(&[0, 1, 2], network.highest() + TERM_BLOCKS);
     network.start(3);
     network.reach(&[3], network.highest());
     network.reach(&[0, 1, 2, 3], network.highest() + 20);
@@ -241,7 +241,7 @@ fn two_of_four_killed_halt_the_chain_and_it_goes_on_when_one_is_back() {
 fn a_node_without_a_seat_that_comes_late_gets_the_whole_history_and_follows() {
     let mut network = Network::new();
     (0..VALIDATORS).for_each(|node| network.start(node));
-    network.reach(&[0, 1, 2, 3], EPOCH_BLOCKS + 10);
+    network.reach(&[0, 1, 2, 3], TERM_BLOCKS + 10);
     network.start(FOLLOWER);
     network.reach(&[FOLLOWER], network.highest());
     network.reach(&[FOLLOWER], network.highest() + 20);
@@ -252,12 +252,12 @@ fn a_node_without_a_seat_that_comes_late_gets_the_whole_history_and_follows() {
 fn a_node_that_comes_to_a_long_chain_takes_over_the_state_and_is_exactly_in_sync() {
     let mut network = Network::new();
     (0..VALIDATORS).for_each(|node| network.start(node));
-    network.reach(&[0, 1, 2, 3], 2 * EPOCH_BLOCKS + 5);
+    network.reach(&[0, 1, 2, 3], 2 * TERM_BLOCKS + 5);
     network.start(FOLLOWER);
     network.reach(&[FOLLOWER], network.highest() + 20);
     network.check();
     let first = network.first(FOLLOWER);
-    assert!(first >= 2 * EPOCH_BLOCKS, "it executed from block {first}");
+    assert!(first >= 2 * TERM_BLOCKS, "it executed from block {first}");
     // It goes on from its own disk like anybody, and all of it is whole.
     network.kill(FOLLOWER);
     let dir = network.dir.path().join(FOLLOWER.to_string());
@@ -282,8 +282,8 @@ fn what_one_node_says_the_others_hear_and_they_know_who_said_it() {
     let (dir, ports) = (tempfile::tempdir().unwrap(), free_ports());
     let start = |node: u8| start_here(&dir.path().join(node.to_string()), node, &ports);
     let (one, follower) = (start(0), start(FOLLOWER));
-    let mut heard = follower.heard().expect("nobody else listens");
-    assert!(follower.heard().is_none());
+    let mut heard = follower.take_gossip().expect("nobody else listens");
+    assert!(follower.take_gossip().is_none());
     let key = |node: u8| ConsensusSecret(validator(node)).public();
     let began = Instant::now();
     while one.connected() != [key(FOLLOWER)] || follower.connected() != [key(0)] {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use soma_engine::{GOSSIP_BYTES_MAX, Gossip, Heard};
+use soma_engine::{GOSSIP_BYTES_MAX, Gossip, GossipMessage};
 use soma_protocol::SignedTransaction;
 use soma_sdk::batch;
 use tokio::sync::mpsc;
@@ -72,11 +72,11 @@ pub(crate) async fn tell(gossip: Gossip, mut waiting: mpsc::Receiver<Vec<u8>>, n
 
 /// Takes what other nodes tell into the pool.
 pub(crate) async fn listen(
-    mut heard: mpsc::Receiver<Heard>,
+    mut heard: mpsc::Receiver<GossipMessage>,
     admission: Admission,
     node: Arc<Shared>,
 ) {
-    while let Some(Heard { from, bytes }) = heard.recv().await {
+    while let Some(GossipMessage { from, bytes }) = heard.recv().await {
         node.metrics.gossip_heard.add(1);
         let Ok(parts) = batch::split(&bytes) else {
             node.metrics.gossip_malformed.add(1);

@@ -267,7 +267,7 @@ impl Localnet {
         let chain = network.genesis.chain_id();
         let mut locks = Vec::new();
         for number in 1..=network.validators() {
-            let held = soma_store::Folder::open(&chain_dir(&network.node_dir(number)), &chain);
+            let held = soma_store::StateFolder::open(&chain_dir(&network.node_dir(number)), &chain);
             locks.push(held.map_err(|error| match error {
                 StoreError::InUse { .. } => NodeError::StateInUse {
                     dir: dir.to_path_buf(),

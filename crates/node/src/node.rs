@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use soma_engine::{FinalizedBlock, Handle, Joined, Joining, Sink};
+use soma_engine::{FinalizedBlock, Handle, JoinProgress, Joined, Sink};
 use soma_os::clock::now_ms;
 use soma_protocol::evidence::Evidence;
 use soma_protocol::record::ModelStatus;
@@ -60,7 +60,7 @@ impl Sink for Follow {
         self.bell.ring();
     }
 
-    fn joining(&self, joining: Joining) {
+    fn joining(&self, joining: JoinProgress) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let news = Told::of(joining);
         if told.is_none_or(|told| told.is_older_than(&news)) {
@@ -93,10 +93,10 @@ struct Told {
 }
 
 impl Told {
-    fn of(joining: Joining) -> Self {
+    fn of(joining: JoinProgress) -> Self {
         let step = match joining {
-            Joining::Asking => 0,
-            Joining::Committees { .. } => 1,
+            JoinProgress::Asking => 0,
+            JoinProgress::Committees { .. } => 1,
             _ => 2,
         };
         let at = Instant::now();
@@ -110,14 +110,14 @@ impl Told {
 }
 
 /// How far a join is, for people.
-fn describe(joining: Joining) -> String {
+fn describe(joining: JoinProgress) -> String {
     match joining {
-        Joining::Committees { handovers, epoch } => {
+        JoinProgress::Committees { handovers, term } => {
             format!(
-                "joining: {handovers} handovers between committees are checked, up to epoch {epoch} of the engine"
+                "joining: {handovers} handovers between committees are checked, up to term {term}"
             )
         }
-        Joining::State {
+        JoinProgress::State {
             height,
             operations,
             of,
@@ -177,7 +177,7 @@ impl Shared {
 
     /// What consensus finds against validators, for one listener.
     pub(crate) fn faults(&self) -> Option<mpsc::Receiver<Evidence>> {
-        self.engine.faults()
+        self.engine.take_faults()
     }
 
     /// Height of the last final block in the history.
@@ -552,7 +552,7 @@ fn serve(
         let admission = Admission::start(Arc::clone(node));
         let speaking = gossip::tell(node.engine.gossip(), told, Arc::clone(node));
         let mut talks = vec![tokio::spawn(speaking)];
-        if let Some(heard) = node.engine.heard() {
+        if let Some(heard) = node.engine.take_gossip() {
             let listening = gossip::listen(heard, admission.clone(), Arc::clone(node));
             talks.push(tokio::spawn(listening));
         }

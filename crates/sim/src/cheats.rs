@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use soma_engine::anywhere::Distortion;
+use soma_engine::generic::Distortion;
 use soma_protocol::{
     BlockInfo, Outcome, SecretKey,
     record::{Account, Record as _},

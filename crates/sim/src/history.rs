@@ -15,7 +15,7 @@ use commonware_runtime::{
     deterministic::{self, Context, FaultConfig, PartialWriteMode, WriteConfig},
 };
 use commonware_utils::{NZU32, NZUsize, Probability, ordered::Set, probability};
-use soma_engine::anywhere::{Deviation, message_bytes_max};
+use soma_engine::generic::{Deviation, message_bytes_max};
 use soma_protocol::{Genesis, Hash, Memory, SecretKey, committee};
 use soma_store::History;
 

@@ -13,9 +13,9 @@ use commonware_runtime::{
 use commonware_utils::NZU64;
 use soma_engine::{
     ConsensusSecret, EngineError, FAULTS_WAITING_MAX, Join, Sink,
-    anywhere::{
-        Calendar, Config, Deviation, GOSSIP_QUOTA, Links, QUOTA, Roster, Timing, private_key,
-        queues, start,
+    generic::{
+        Calendar, Config, Deviation, GOSSIP_QUOTA, Links, QUOTA, Roster, Timing, gossip_channel,
+        private_key, start,
     },
 };
 use soma_protocol::{Genesis, evidence::Evidence};
@@ -119,7 +119,7 @@ impl Identity {
             }),
             None => Arc::new(Blind(Arc::clone(queue))),
         };
-        let (_, _, gossip) = queues();
+        let (_, _, gossip) = gossip_channel();
         Config {
             prefix: format!("node-{}-{face}", self.node),
             genesis: self.genesis.clone(),

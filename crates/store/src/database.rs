@@ -48,9 +48,9 @@ pub type Databases<E> = Shared<Qmdb<E>>;
 /// Changes on top of a block's state, before their root is known.
 pub type Batch<E> = <Databases<E> as DatabaseSet<E>>::Unmerkleized;
 /// Changes with their root.
-pub type Sealed<E> = <Databases<E> as DatabaseSet<E>>::Merkleized;
+pub type Merkleized<E> = <Databases<E> as DatabaseSet<E>>::Merkleized;
 /// The root of a state and the range of the log that holds it: what a header commits to.
-pub type Target = sync::Target<mmr::Family, Digest>;
+pub type StateCommitment = sync::Target<mmr::Family, Digest>;
 /// How the database is opened.
 pub type Config = VariableConfig<EightCap, ((), (RangeCfg<usize>, ())), Sequential>;
 
@@ -86,7 +86,7 @@ pub fn config(prefix: &str, page_cache: CacheRef) -> Config {
 }
 
 /// The root and range of the empty database, which the genesis header carries.
-pub fn empty<E: Spawner + Context>() -> Target {
+pub fn empty_commitment<E: Spawner + Context>() -> StateCommitment {
     <Databases<E> as DatabaseSet<E>>::initial_sync_targets()
 }
 
@@ -94,11 +94,11 @@ pub fn empty<E: Spawner + Context>() -> Target {
 ///
 /// # Errors
 /// [`StoreError::Database`] when the disk refuses a read.
-pub async fn seal<E: Spawner + Context>(
+pub async fn merkleize<E: Spawner + Context>(
     mut batch: Batch<E>,
     height: u64,
     changes: &Changes,
-) -> Result<Sealed<E>, StoreError> {
+) -> Result<Merkleized<E>, StoreError> {
     for (key, value) in &changes.0 {
         batch = batch.write(FixedBytes::new(key.0), value.as_deref().map(<[u8]>::to_vec));
     }
@@ -108,11 +108,11 @@ pub async fn seal<E: Spawner + Context>(
         .await?)
 }
 
-/// What a header commits to for `sealed`.
-pub fn target<E: Spawner + Context>(sealed: &Sealed<E>) -> Target {
-    let bounds = sealed.bounds();
-    Target::new(
-        sealed.root(),
+/// What a header commits to for `merkleized`.
+pub fn commitment<E: Spawner + Context>(merkleized: &Merkleized<E>) -> StateCommitment {
+    let bounds = merkleized.bounds();
+    StateCommitment::new(
+        merkleized.root(),
         non_empty_range!(bounds.inactivity_floor, bounds.tip.size),
     )
 }

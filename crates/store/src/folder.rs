@@ -20,12 +20,12 @@ const HISTORY: &str = "history.redb";
 
 /// An exclusively held state folder; dropping it lets the next process in.
 #[derive(Debug)]
-pub struct Folder {
+pub struct StateFolder {
     path: PathBuf,
     _lock: File,
 }
 
-impl Folder {
+impl StateFolder {
     /// Takes the folder for `chain`, creating it when it does not exist.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ mod state;
 
 use std::path::PathBuf;
 
-pub use folder::Folder;
+pub use folder::StateFolder;
 pub use history::History;
 pub use state::{State, Tip};
 

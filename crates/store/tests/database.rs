@@ -12,7 +12,7 @@ use commonware_runtime::{
 };
 use commonware_utils::{NZU16, NZUsize};
 use soma_protocol::{Changes, Key, Memory};
-use soma_store::database::{Databases, config, load, seal, target};
+use soma_store::database::{Databases, commitment, config, load, merkleize};
 
 /// The effect of block `height`: some keys written, some deleted, values of many lengths.
 fn changes(height: u64) -> Changes {
@@ -50,9 +50,9 @@ fn a_reopened_database_loads_what_was_committed_under_the_same_root() {
                 let changes = changes(height);
                 expected.apply(&changes);
                 let batch = DatabaseSet::<Context>::new_batches(&databases).await;
-                let sealed = seal::<Context>(batch, height, &changes).await.unwrap();
-                root = Some(target::<Context>(&sealed));
-                DatabaseSet::<Context>::apply(&databases, sealed).await;
+                let merkleized = merkleize::<Context>(batch, height, &changes).await.unwrap();
+                root = Some(commitment::<Context>(&merkleized));
+                DatabaseSet::<Context>::apply(&databases, merkleized).await;
                 last = Some(height);
             }
             assert!(
@@ -82,7 +82,7 @@ fn a_new_database_holds_nothing_and_has_the_root_that_genesis_names() {
         assert!(load(&database).await.unwrap().is_none());
         assert_eq!(
             database.root(),
-            soma_store::database::empty::<Context>().root
+            soma_store::database::empty_commitment::<Context>().root
         );
     });
 }
