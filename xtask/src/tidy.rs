@@ -6,14 +6,15 @@ use std::process::Command;
 use crate::output;
 
 /// Own crates that each crate may depend on, in the shipped graph.
-const ALLOWED: [(&str, &[&str]); 10] = [
+const ALLOWED: [(&str, &[&str]); 11] = [
+    ("soma-codes", &[]),
     ("soma-os", &[]),
-    ("soma-model", &["soma-os"]),
-    ("soma-protocol", &[]),
+    ("soma-model", &["soma-codes", "soma-os"]),
+    ("soma-protocol", &["soma-codes"]),
     ("soma-store", &["soma-os", "soma-protocol"]),
     ("soma-engine", &["soma-os", "soma-protocol", "soma-store"]),
-    ("soma-sdk", &["soma-os", "soma-protocol"]),
-    ("soma-economy", &["soma-protocol"]),
+    ("soma-sdk", &["soma-codes", "soma-os", "soma-protocol"]),
+    ("soma-economy", &["soma-codes", "soma-protocol"]),
     (
         "soma-sim",
         &["soma-os", "soma-protocol", "soma-store", "soma-engine"],
@@ -21,6 +22,7 @@ const ALLOWED: [(&str, &[&str]); 10] = [
     (
         "soma-node",
         &[
+            "soma-codes",
             "soma-os",
             "soma-model",
             "soma-protocol",
@@ -32,6 +34,7 @@ const ALLOWED: [(&str, &[&str]); 10] = [
     (
         "soma-cli",
         &[
+            "soma-codes",
             "soma-os",
             "soma-model",
             "soma-protocol",

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use soma_codes::Code;
 use soma_protocol::Hash;
 
 use crate::error::{Error, Result};
-use crate::exit::Exit;
 
 /// A file, or a piece of a large one.
 #[derive(Clone, Debug)]
@@ -55,7 +55,7 @@ pub(crate) fn files_below(path: &Path) -> Result<Vec<PathBuf>> {
     {
         let entry = entry.map_err(|error| {
             let message = format!("cannot list {}: {error}", path.display());
-            Error::new(Exit::Failed, "file_io", message)
+            Error::new(Code::FileError, message)
         })?;
         if entry.file_type().is_some_and(|kind| kind.is_file()) {
             files.push(entry.into_path());

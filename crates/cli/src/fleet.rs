@@ -8,12 +8,12 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use soma_codes::Code;
 use soma_node::NodeFolder;
 use soma_node::localnet::NodeEntry;
 use soma_sdk::client::Client;
 
 use crate::error::{Error, Result};
-use crate::exit::Exit;
 use crate::network;
 
 /// Time for all nodes to answer.
@@ -114,8 +114,7 @@ impl Process {
     fn start(folder: NodeFolder) -> Result<Self> {
         let failed = |error: std::io::Error| {
             Error::new(
-                Exit::Failed,
-                "no_process",
+                Code::NoProcess,
                 format!("a node cannot be started: {error}"),
             )
         };
@@ -151,8 +150,7 @@ impl Process {
         let lines: Vec<&str> = log.lines().collect();
         let last = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
         let message = format!("the node at {} did not start\n{last}", self.url);
-        Error::new(Exit::Failed, "node_stopped", message)
-            .hint(format!("its whole log is {}", path.display()))
+        Error::new(Code::NodeStopped, message).hint(format!("its whole log is {}", path.display()))
     }
 }
 

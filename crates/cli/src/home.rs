@@ -6,7 +6,7 @@ use etcetera::BaseStrategy;
 
 use crate::args::Global;
 use crate::error::{Error, Result};
-use crate::exit::Exit;
+use soma_codes::Code;
 
 /// The folder and what is where in it.
 #[derive(Clone, Debug)]
@@ -19,7 +19,7 @@ impl Home {
             return Ok(Self(home.clone()));
         }
         let base = etcetera::choose_base_strategy().map_err(|error| {
-            Error::new(Exit::Config, "no_home", format!("no home folder: {error}"))
+            Error::new(Code::NoHome, format!("no home folder: {error}"))
                 .hint("set SOMA_HOME to a folder")
         })?;
         Ok(Self(base.data_dir().join("soma")))

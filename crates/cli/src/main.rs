@@ -16,8 +16,6 @@ mod args;
 mod commands;
 mod documents;
 mod error;
-mod exit;
-mod explanations;
 mod fleet;
 mod home;
 mod model_files;
@@ -57,13 +55,13 @@ fn refuse(refusal: &clap::Error) -> ExitCode {
         let lines = told.lines().take_while(|line| !line.is_empty());
         let lines = lines.map(str::trim).collect::<Vec<_>>().join(" ");
         let message = lines.strip_prefix("error: ").unwrap_or(&lines);
-        let error = error::Error::usage(message).hint("see --help of the command");
+        let error = error::Error::usage(message);
         Output::new(true, false, true, output::Color::Never).error(&error);
     } else if refusal.print().is_err() {
         return ExitCode::FAILURE;
     }
     if refusal.use_stderr() {
-        exit::Exit::Usage.into()
+        soma_codes::Exit::Usage.into()
     } else {
         ExitCode::SUCCESS
     }

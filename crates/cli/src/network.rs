@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
+use soma_codes::Code;
 use soma_protocol::SecretKey;
 use soma_sdk::SdkError;
 use soma_sdk::client::Client;
@@ -13,7 +14,6 @@ use soma_sdk::spool::Spool;
 
 use crate::args::Global;
 use crate::error::{Error, Result};
-use crate::exit::Exit;
 use crate::home::Home;
 
 /// The key that signs when none is named.
@@ -27,7 +27,7 @@ pub(crate) fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> 
         .worker_threads(2)
         .enable_all()
         .build()
-        .map_err(|error| Error::new(Exit::Failed, "no_threads", error.to_string()))?;
+        .map_err(|error| Error::new(Code::NoThreads, error.to_string()))?;
     runtime.block_on(future)
 }
 
@@ -125,7 +125,7 @@ pub(crate) fn passphrase(global: &Global, question: &str) -> Result<String> {
             .map_err(|error| Error::file(Path::new("the terminal"), "read", &error))?,
         None => {
             let message = "a passphrase is needed, and there is no terminal to ask at";
-            return Err(Error::new(Exit::Config, "passphrase_needed", message)
+            return Err(Error::new(Code::PassphraseNeeded, message)
                 .hint("put it into a file: --passphrase-file FILE, or - for standard input"));
         }
     };

@@ -16,7 +16,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::exit::Exit;
+use soma_codes::Code;
 
 /// How this run speaks.
 #[derive(Clone, Debug)]
@@ -79,7 +79,7 @@ impl Output {
     pub(crate) fn result(&self, text: impl Display, facts: &impl Serialize) -> Result {
         if self.json {
             let line = serde_json::to_string(facts)
-                .map_err(|error| Error::new(Exit::Failed, "json", error.to_string()))?;
+                .map_err(|error| Error::new(Code::Json, error.to_string()))?;
             self.bars.suspend(|| write_stdout(&line))
         } else {
             self.bars.suspend(|| write_stdout(&text.to_string()))
@@ -90,7 +90,7 @@ impl Output {
     pub(crate) fn line(&self, text: impl Display, facts: &impl Serialize) -> Result<bool> {
         let line = if self.json {
             serde_json::to_string(facts)
-                .map_err(|error| Error::new(Exit::Failed, "json", error.to_string()))?
+                .map_err(|error| Error::new(Code::Json, error.to_string()))?
         } else {
             text.to_string()
         };
@@ -143,17 +143,15 @@ impl Output {
     pub(crate) fn error(&self, error: &Error) {
         if self.json {
             let line = serde_json::json!({"error": {
-                "code": error.code, "message": error.message, "hint": error.hint,
-                "exit": error.exit as u8,
+                "code": error.code.as_str(), "message": error.message, "hint": error.hint,
+                "exit": error.exit.number(),
             }});
             eprintln!("{line}");
             return;
         }
         let head = self.paint("1;31", &format!("error[{}]", error.code));
         eprintln!("{head}: {}", error.message);
-        if let Some(hint) = &error.hint {
-            eprintln!("{} {hint}", self.paint("36", "hint:"));
-        }
+        eprintln!("{} {}", self.paint("36", "hint:"), error.hint);
     }
 
     /// A bar for work of known length; `template` sees `{bar}`, `{pos}`, `{len}`, `{msg}`, `{eta}`.
@@ -249,8 +247,7 @@ fn heard(written: std::io::Result<()>) -> Result<bool> {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(Error::new(
-            Exit::Failed,
-            "stdout",
+            Code::Stdout,
             format!("cannot write the result: {error}"),
         )),
     }

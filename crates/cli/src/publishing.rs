@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use soma_codes::Code;
 use soma_protocol::{Address, Amount, Epoch, Hash, ModelId};
 use soma_sdk::SdkError;
 use soma_sdk::cipher::{self, Sealed};
@@ -16,7 +17,6 @@ use soma_sdk::spool::{Outcome, Spool};
 use soma_sdk::types::{Commit, Model, Weights};
 
 use crate::error::{Error, Result};
-use crate::exit::Exit;
 use crate::output::{Output, Unit};
 
 /// Between two looks at the chain.
@@ -119,7 +119,7 @@ fn seal(
     bar.finish_and_clear();
     if sealed.weights_hash != offer.weights_hash {
         let message = format!("{} changed while it was read", offer.file.display());
-        return Err(Error::new(Exit::Verification, "wrong_hash", message));
+        return Err(Error::new(Code::WrongHash, message));
     }
     let path = folder.join(format!("{}.sealed", sealed.ciphertext_hash));
     soma_os::file::rename(&fresh, &path).map_err(|error| Error::file(&path, "write", &error))?;
@@ -143,7 +143,7 @@ async fn held(
             None => {
                 let message =
                     format!("the commit of model {id} lapsed before validators held its file");
-                return Err(Error::new(Exit::Rejected, "commit_lapsed", message)
+                return Err(Error::new(Code::CommitLapsed, message)
                     .hint("run the command again; its rent was returned"));
             }
         }
@@ -210,12 +210,8 @@ pub(crate) async fn deliver(
 }
 
 fn missed(due: &Due) -> Error {
-    Error::new(
-        Exit::Rejected,
-        "too_late",
-        format!("the {due} was not sent in time"),
-    )
-    .hint("commit or submit again, and let a soma command run through the reveal phase")
+    Error::new(Code::TooLate, format!("the {due} was not sent in time"))
+        .hint("commit or submit again, and let a soma command run through the reveal phase")
 }
 
 fn not_owner(model: &Model, address: Address) -> Error {
@@ -223,7 +219,7 @@ fn not_owner(model: &Model, address: Address) -> Error {
         "model {} belongs to {}, not to {address}",
         model.id, model.owner
     );
-    Error::new(Exit::Config, "not_owner", message).hint("name the owner's key: --key NAME")
+    Error::new(Code::NotModelOwner, message).hint("name the owner's key: --key NAME")
 }
 
 /// True if the chain will certainly never have it; after anything else it may be on its way.

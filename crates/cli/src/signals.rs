@@ -1,11 +1,11 @@
 //! How a process that runs until it is told to stop is told: by a signal.
 
 use crate::error::{Error, Result};
-use crate::exit::Exit;
+use soma_codes::Code;
 
 /// Ends when the process is asked to stop.
 pub(crate) async fn stopped() -> Result {
-    let failed = |error: std::io::Error| Error::new(Exit::Failed, "signals", error.to_string());
+    let failed = |error: std::io::Error| Error::new(Code::Signals, error.to_string());
     #[cfg(unix)]
     {
         let kind = tokio::signal::unix::SignalKind::terminate();

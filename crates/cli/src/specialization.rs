@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
+use soma_codes::Code;
 use soma_model::{Directions, Engine, Weights, mean_embedding, score_all};
 
 use crate::documents::{self, Document};
 use crate::error::{Error, Result};
-use crate::exit::Exit;
 use crate::output::{Output, Unit};
 
 /// What a specialization is computed from, at most; the mean hardly moves after this many.
@@ -30,7 +30,7 @@ pub(crate) fn of_files(
     documents.retain(|document| !document.bytes.is_empty());
     if documents.is_empty() {
         let message = "there is no data to specialize in";
-        return Err(Error::new(Exit::Failed, "empty_data", message)
+        return Err(Error::new(Code::EmptyData, message)
             .hint("name files of the model's domain: --domain DIR"));
     }
     let bytes: usize = spread(&documents)

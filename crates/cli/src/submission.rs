@@ -14,11 +14,11 @@ use soma_sdk::types::Target;
 
 use crate::documents::Document;
 use crate::error::Result;
-use crate::exit::Exit;
 use crate::output::{Output, Unit};
 use crate::publishing::was_refused;
 use crate::score_cache::{ScoreCache, Scorer};
 use crate::weights_cache::WeightsCache;
+use soma_codes::Exit;
 
 /// Bytes of documents that are scored to learn how long it takes.
 const FIRST_BYTES: usize = 8 << 10;

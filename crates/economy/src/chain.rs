@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use soma_codes::Coded as _;
 use soma_protocol::invariants::{self, Holdings};
 use soma_protocol::{
     Action, Address, Amount, BlockInfo, Event, Genesis, Hash, Memory, Phase, SecretKey,
@@ -105,7 +106,7 @@ impl Chain {
         for receipt in &outcome.receipts {
             self.transactions += 1;
             if let Err(rejection) = &receipt.result {
-                *self.refused.entry(rejection.code()).or_default() += 1;
+                *self.refused.entry(rejection.code().as_str()).or_default() += 1;
             }
         }
         Ok(outcome.events)

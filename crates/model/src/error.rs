@@ -5,6 +5,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use soma_codes::{Code, Coded};
+
 use crate::kernels::KernelKind;
 use crate::train::CheckpointFault;
 
@@ -184,43 +186,37 @@ pub enum Error {
     },
 }
 
-impl Error {
-    /// A stable name for scripts.
-    pub const fn code(&self) -> &'static str {
+impl Coded for Error {
+    fn code(&self) -> Code {
         match self {
-            Self::UnknownKernel { .. } => "unknown_kernel",
-            Self::Unavailable { .. } => "kernel_unavailable",
-            Self::Unequal { .. } => "kernel_unequal",
-            Self::Threads(_) => "threads",
-            Self::ArchitectureNotJson(_) => "architecture_not_json",
-            Self::OutOfBounds { .. } => "architecture_out_of_bounds",
-            Self::Io { .. } => "io",
-            Self::TooShort { .. } => "weights_too_short",
-            Self::HeaderTooLong { .. } => "weights_header_too_long",
-            Self::HeaderCutOff { .. } => "weights_header_cut_off",
-            Self::HeaderNotJson(_) => "weights_header_not_json",
-            Self::NoArchitecture => "no_architecture",
-            Self::Duplicate { .. } => "weights_duplicate_tensor",
-            Self::Missing { .. } => "weights_missing_tensor",
-            Self::Unexpected { .. } => "weights_unexpected_tensor",
-            Self::ElementType { .. } => "weights_element_type",
-            Self::Shape { .. } => "weights_shape",
-            Self::Offsets { .. } => "weights_offsets",
-            Self::Truncated { .. } => "weights_truncated",
-            Self::GapOrOverlap { .. } => "weights_gap_or_overlap",
-            Self::TrailingBytes { .. } => "weights_trailing_bytes",
-            Self::NonFiniteWeight { .. } => "weights_non_finite",
-            Self::EmptyData => "empty_data",
-            Self::NonFinite => "non_finite",
-            Self::ZeroEmbedding => "zero_embedding",
-            Self::OtherDirections => "other_directions",
-            Self::Recipe { .. } => "recipe",
-            Self::Checkpoint { .. } => "checkpoint",
+            Self::UnknownKernel { .. } => Code::UnknownKernel,
+            Self::Unavailable { .. } => Code::KernelUnavailable,
+            Self::Unequal { .. } => Code::KernelUnequal,
+            Self::Threads(_) => Code::NoThreads,
+            Self::ArchitectureNotJson(_) => Code::ArchitectureNotJson,
+            Self::OutOfBounds { .. } => Code::ArchitectureOutOfBounds,
+            Self::Io { source, .. } => Code::of_io(source),
+            Self::TooShort { .. } => Code::WeightsTooShort,
+            Self::HeaderTooLong { .. } => Code::WeightsHeaderTooLong,
+            Self::HeaderCutOff { .. } => Code::WeightsHeaderCutOff,
+            Self::HeaderNotJson(_) => Code::WeightsHeaderNotJson,
+            Self::NoArchitecture => Code::NoArchitecture,
+            Self::Duplicate { .. } => Code::WeightsDuplicateTensor,
+            Self::Missing { .. } => Code::WeightsMissingTensor,
+            Self::Unexpected { .. } => Code::WeightsUnexpectedTensor,
+            Self::ElementType { .. } => Code::WeightsElementType,
+            Self::Shape { .. } => Code::WeightsShape,
+            Self::Offsets { .. } => Code::WeightsOffsets,
+            Self::Truncated { .. } => Code::WeightsTruncated,
+            Self::GapOrOverlap { .. } => Code::WeightsGapOrOverlap,
+            Self::TrailingBytes { .. } => Code::WeightsTrailingBytes,
+            Self::NonFiniteWeight { .. } => Code::WeightsNonFinite,
+            Self::EmptyData => Code::EmptyData,
+            Self::NonFinite => Code::NonFinite,
+            Self::ZeroEmbedding => Code::ZeroEmbedding,
+            Self::OtherDirections => Code::OtherDirections,
+            Self::Recipe { .. } => Code::Recipe,
+            Self::Checkpoint { .. } => Code::Checkpoint,
         }
-    }
-
-    /// Whether a weights file is malformed: not a fault of the caller or the machine, but of the file.
-    pub fn is_malformed_weights(&self) -> bool {
-        self.code().starts_with("weights_")
     }
 }

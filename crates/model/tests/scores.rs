@@ -9,6 +9,7 @@
 use std::path::Path;
 
 use proptest::prelude::*;
+use soma_codes::Coded as _;
 use soma_model::{
     Architecture, Directions, Engine, Error, KernelChoice, KernelKind, NUMERICS_VERSION, Report,
     Weights, distance_squared, score, score_all, score_with_dump,

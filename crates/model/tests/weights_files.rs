@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use soma_codes::{Coded as _, Exit};
 use soma_model::{
     Architecture, Directions, Engine, Error, KernelChoice, KernelKind, Weights, score,
 };
@@ -365,7 +366,7 @@ fn a_weight_that_is_not_finite_is_named_with_its_place() {
         parts.data[begin + 40..begin + 44].copy_from_slice(&value.to_le_bytes());
         let error = parts.open().unwrap_err();
         assert!(matches!(&error, Error::NonFiniteWeight { tensor, index: 10 } if tensor == TENSOR));
-        assert!(error.is_malformed_weights());
+        assert_eq!(error.exit(), Exit::Verification);
     }
 }
 

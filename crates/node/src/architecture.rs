@@ -93,6 +93,8 @@ mod tests {
     use soma_model::Architecture;
     use soma_protocol::ArchitectureSpec;
 
+    use soma_codes::Coded as _;
+
     use super::{architecture, spec};
 
     #[test]
@@ -113,7 +115,7 @@ mod tests {
             ..Architecture::nano()
         };
         assert_eq!(
-            spec("fine", &fine).unwrap_err().code(),
+            spec("fine", &fine).unwrap_err().code().as_str(),
             "inexact_architecture"
         );
     }

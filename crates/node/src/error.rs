@@ -1,9 +1,10 @@
-//! What can go wrong in a node, each with a stable code and, where something can be done, a hint.
+//! What can go wrong in a node, each with a stable code.
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use soma_codes::{Code, Coded, Exit};
 use soma_engine::EngineError;
 use soma_os::disk::is_disk_full;
 use soma_protocol::Hash;
@@ -209,95 +210,56 @@ impl NodeError {
             error => Self::Engine(error),
         }
     }
+}
 
-    /// The stable word for this error.
-    pub fn code(&self) -> &str {
+impl Coded for NodeError {
+    fn code(&self) -> Code {
         match self {
-            Self::PortInUse { .. } => "port_in_use",
-            Self::Listen { .. } => "cannot_listen",
-            Self::DiskFull { .. } => "disk_full",
-            Self::File { .. } => "file_error",
-            Self::Malformed { .. } => "malformed_file",
-            Self::NotANode { .. } => "not_a_node_folder",
-            Self::NodeExists { .. } => "node_exists",
-            Self::Settings { .. } => "bad_settings",
-            Self::OtherNetwork { .. } => "other_network",
-            Self::StateInUse { .. } => "state_in_use",
-            Self::Genesis(_) => "invalid_genesis",
-            Self::Engine(EngineError::NoSnapshot { .. }) => "no_snapshot",
-            Self::Engine(EngineError::TooFarBehind { .. }) => "too_far_behind",
-            Self::Engine(_) => "engine_error",
-            Self::Store(_) => "store_error",
-            Self::Thread(_) => "no_thread",
+            Self::PortInUse { .. } => Code::PortInUse,
+            Self::Listen { .. } => Code::CannotListen,
+            Self::DiskFull { .. } => Code::DiskFull,
+            Self::File { source, .. } => Code::of_io(source),
+            Self::Malformed { .. } => Code::MalformedFile,
+            Self::NotANode { .. } => Code::NotANodeFolder,
+            Self::NodeExists { .. } => Code::NodeExists,
+            Self::Settings { .. } => Code::BadSettings,
+            Self::OtherNetwork { .. } => Code::OtherNetwork,
+            Self::StateInUse { .. } => Code::StateInUse,
+            Self::Genesis(_) => Code::InvalidGenesis,
+            Self::Engine(EngineError::NoSnapshot { .. }) => Code::NoSnapshot,
+            Self::Engine(EngineError::TooFarBehind { .. }) => Code::TooFarBehind,
+            Self::Engine(_) => Code::EngineError,
+            Self::Store(_) => Code::StoreError,
+            Self::Thread(_) => Code::NoThreads,
             Self::Sdk(error) => error.code(),
-            Self::Model(_) => "model_error",
-            Self::Numerics { .. } => "unknown_numerics",
-            Self::Inexact { .. } => "inexact_architecture",
+            Self::Model(error) => error.code(),
+            Self::Numerics { .. } => Code::UnknownNumerics,
+            Self::Inexact { .. } => Code::InexactArchitecture,
             Self::Refused(refusal) => refusal.code(),
-            Self::CommitNotFound { .. } => "commit_not_found",
-            Self::UploadNotPermitted { .. } => "upload_not_permitted",
-            Self::UploadBusy { .. } => "upload_busy",
-            Self::UploadOffset { .. } => "upload_offset",
-            Self::UploadTooLong { .. } => "upload_too_long",
-            Self::UploadStalled => "upload_stalled",
-            Self::CiphertextMismatch { .. } => "ciphertext_mismatch",
-            Self::WeightsMismatch { .. } => "weights_mismatch",
-            Self::WeightsNotFound { .. } => "weights_not_found",
-            Self::WeightsNotHeld { .. } => "weights_not_held",
+            Self::CommitNotFound { .. } => Code::CommitNotFound,
+            Self::UploadNotPermitted { .. } => Code::UploadNotPermitted,
+            Self::UploadBusy { .. } => Code::UploadBusy,
+            Self::UploadOffset { .. } => Code::UploadOffset,
+            Self::UploadTooLong { .. } => Code::UploadTooLong,
+            Self::UploadStalled => Code::UploadStalled,
+            Self::CiphertextMismatch { .. } => Code::CiphertextMismatch,
+            Self::WeightsMismatch { .. } => Code::WeightsMismatch,
+            Self::WeightsNotFound { .. } => Code::WeightsNotFound,
+            Self::WeightsNotHeld { .. } => Code::WeightsNotHeld,
         }
     }
 
-    /// What to do about it, if anything general can be said.
-    pub fn hint(&self) -> Option<String> {
-        let hint = match self {
-            Self::PortInUse { address } => {
-                return Some(format!(
-                    "stop what listens on port {}, or choose another with --port",
-                    address.port()
-                ));
-            }
-            Self::Refused(refusal) => refusal.hint(),
-            Self::Sdk(error) => return error.hint().map(str::to_owned),
-            Self::Numerics { .. } => "install a newer version of this software",
-            Self::Inexact { .. } => {
-                "give sig_reg_t_max at most 3 decimals, sig_reg_coefficient at most 6"
-            }
-            Self::DiskFull { .. } => "free some space and start again; nothing final is lost",
-            Self::OtherNetwork { .. } => {
-                "choose another --state folder, or start over with --reset"
-            }
-            Self::StateInUse { .. } => "stop the other node, or choose another --state folder",
-            Self::Engine(EngineError::NoSnapshot { .. }) => {
-                "name more peers in config.toml; start again: what has come is kept"
-            }
-            Self::Engine(EngineError::TooFarBehind { .. }) => {
-                "start the node with --join state: it takes over the state of its peers"
-            }
-            Self::NotANode { .. } => {
-                "make one with `soma node init`, or name its folder with --dir"
-            }
-            Self::NodeExists { .. } => "it is never overwritten: name another folder with --dir",
-            Self::Settings { .. } => {
-                "mend config.toml; `soma node init` writes one with every setting explained"
-            }
-            Self::CommitNotFound { .. } => "send the commit first and wait until it is final",
-            Self::UploadNotPermitted { .. } => {
-                "upload with the key that committed, and check this machine's clock"
-            }
-            Self::UploadBusy { .. } => "wait for it to end, or go on when it stops",
-            Self::UploadOffset { .. } => "ask how far the upload has come and go on from there",
-            Self::UploadStalled => "go on where it stopped",
-            Self::CiphertextMismatch { .. } => {
-                "upload the file that was committed, from its first byte"
-            }
-            Self::WeightsNotFound { .. } => {
-                "weights are public from their reveal until nothing needs them"
-            }
-            Self::WeightsNotHeld { .. } => {
-                "ask another node, or wait until this one has fetched it"
-            }
-            _ => return None,
-        };
-        Some(hint.to_owned())
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Sdk(error) => error.exit(),
+            _ => self.code().exit(),
+        }
+    }
+
+    fn hint(&self) -> &str {
+        match self {
+            Self::Sdk(error) => error.hint(),
+            _ => self.code().hint(),
+        }
     }
 }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, VecDequ
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use soma_codes::{Code, Coded};
 use soma_engine::Pool;
 use soma_protocol::{
     Action, Address, Error, Hash, Read, SignedTransaction, VerifiedTransaction,
@@ -107,39 +108,22 @@ pub enum Refusal {
     Invalid(#[from] Error),
 }
 
-impl Refusal {
-    /// The stable word for this refusal.
-    pub fn code(&self) -> &'static str {
+impl Coded for Refusal {
+    fn code(&self) -> Code {
         match self {
-            Self::MempoolFull => "mempool_full",
-            Self::AccountFull(_) => "account_full",
-            Self::NonceTooLow { .. } => "nonce_too_low",
-            Self::NonceTooHigh { .. } => "nonce_too_high",
-            Self::ReplacementUnderpriced { .. } => "replacement_underpriced",
-            Self::Expired { .. } => "expired",
-            Self::FeeTooLow { .. } => "fee_too_low",
-            Self::InsufficientBalance { .. } => "insufficient_balance",
-            Self::NotEntitled => "not_entitled",
-            Self::Invalid(Error::Signature) => "bad_signature",
-            Self::Invalid(Error::WrongChain { .. }) => "wrong_chain",
-            Self::Invalid(Error::TransactionTooLarge { .. }) => "transaction_too_large",
-            Self::Invalid(_) => "malformed_transaction",
-        }
-    }
-
-    /// What to do about it.
-    pub fn hint(&self) -> &'static str {
-        match self {
-            Self::MempoolFull => "wait a few blocks and send it again, or raise the fee limit",
-            Self::AccountFull(_) => "wait until some of them are final",
-            Self::NonceTooLow { .. } => "sign it again with the account's next nonce",
-            Self::NonceTooHigh { .. } => "send the transactions before it first",
-            Self::ReplacementUnderpriced { .. } => "wait for the first one, or offer more",
-            Self::Expired { .. } => "sign it again with a later expiry; check this machine's clock",
-            Self::FeeTooLow { .. } => "raise the fee limit; what is not used is not charged",
-            Self::InsufficientBalance { .. } => "lower the fee limit or fund the account",
-            Self::NotEntitled => "send it from a validator's key",
-            Self::Invalid(_) => "build and sign the transaction for this chain again",
+            Self::MempoolFull => Code::MempoolFull,
+            Self::AccountFull(_) => Code::AccountFull,
+            Self::NonceTooLow { .. } => Code::NonceTooLow,
+            Self::NonceTooHigh { .. } => Code::NonceTooHigh,
+            Self::ReplacementUnderpriced { .. } => Code::ReplacementUnderpriced,
+            Self::Expired { .. } => Code::Expired,
+            Self::FeeTooLow { .. } => Code::FeeTooLow,
+            Self::InsufficientBalance { .. } => Code::InsufficientBalance,
+            Self::NotEntitled => Code::NotEntitled,
+            Self::Invalid(Error::Signature) => Code::BadSignature,
+            Self::Invalid(Error::WrongChain { .. }) => Code::WrongChain,
+            Self::Invalid(Error::TransactionTooLarge { .. }) => Code::TransactionTooLarge,
+            Self::Invalid(_) => Code::MalformedTransaction,
         }
     }
 }

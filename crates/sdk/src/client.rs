@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
+use soma_codes::Code;
 use soma_protocol::{
     Address, ArchitectureSpec, Epoch as EpochId, Hash, ModelId, Params, SignedTransaction, TargetId,
 };
@@ -16,6 +17,7 @@ use crate::error::SdkError;
 use crate::events::Events;
 use crate::routes;
 use crate::sender::Sent;
+use crate::text::Text;
 use crate::transfer;
 use crate::types::{
     Account, ApiError, Batch, BatchAnswer, Block, Epoch, Model, Page, Receipt, Status, Submitted,
@@ -444,7 +446,7 @@ impl Client {
 /// What a node says when it refuses; something between us and it may say it in other words.
 fn refusal(status: StatusCode, url: &str, bytes: &[u8]) -> SdkError {
     let error = serde_json::from_slice(bytes).unwrap_or_else(|_| ApiError {
-        code: format!("http_{}", status.as_u16()),
+        code: Text(Code::HttpError),
         message: format!("{url} answers {status}"),
         hint: None,
     });

@@ -2,103 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use soma_codes::{Code, Coded, Exit};
 use soma_protocol::Hash;
 
 use crate::types::{ApiError, Rejection};
-
-/// How a command that met this error should exit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// 1: something failed on this machine.
-    Failed,
-    /// 2: the request makes no sense.
-    Usage,
-    /// 3: configuration or keys.
-    Configuration,
-    /// 4: there is no such thing.
-    NotFound,
-    /// 5: the rules refused it.
-    Rejected,
-    /// 6: network or time-out.
-    Network,
-    /// 7: what arrived is not what was promised.
-    Verification,
-}
-
-impl Exit {
-    /// The process exit code.
-    pub fn code(self) -> u8 {
-        match self {
-            Self::Failed => 1,
-            Self::Usage => 2,
-            Self::Configuration => 3,
-            Self::NotFound => 4,
-            Self::Rejected => 5,
-            Self::Network => 6,
-            Self::Verification => 7,
-        }
-    }
-}
-
-/// The codes of errors that arise here, and what to do about each: for `soma explain`.
-pub const EXPLANATIONS: &[(&str, &str)] = &[
-    ("transaction_expired", "send it again; nothing was charged"),
-    (
-        "transaction_superseded",
-        "does something else send from this account? nothing was charged; send it again if it is still wanted",
-    ),
-    ("timeout", "the node may be busy or behind: `soma status`"),
-    ("network", "is the node running, and is this its URL?"),
-    ("not_a_node", "is this the URL of a soma node?"),
-    (
-        "bad_url",
-        "a node's URL looks like http://127.0.0.1:8645; for TLS, go through a local proxy",
-    ),
-    (
-        "wrong_hash",
-        "the file was damaged or replaced; it was not kept",
-    ),
-    (
-        "wrong_size",
-        "the file was damaged or replaced; it was not kept",
-    ),
-    ("busy", "wait for the other process, or end it"),
-    (
-        "io",
-        "does the path exist, may you use it, and is there room on the disk?",
-    ),
-    (
-        "no_randomness",
-        "the operating system's random generator does not answer",
-    ),
-    ("too_large", "no weights file of any network is as large"),
-    (
-        "bad_key_name",
-        "use lower-case letters, digits, `-` and `_`, at most 64",
-    ),
-    (
-        "key_exists",
-        "choose another name; keys are never overwritten",
-    ),
-    ("key_missing", "`soma keys list` shows the keys there are"),
-    (
-        "key_readable_by_others",
-        "chmod 600 the file, and think about who may have read it",
-    ),
-    ("bad_key_file", "restore it from a backup"),
-    (
-        "passphrase_needed",
-        "give the passphrase this key was made with",
-    ),
-    (
-        "passphrase_wrong",
-        "passphrases cannot be recovered; try again",
-    ),
-    (
-        "spool_damaged",
-        "keep the file: a reveal or publication in it may be due",
-    ),
-];
 
 /// Everything this crate can fail with.
 #[derive(Debug, thiserror::Error)]
@@ -200,9 +107,9 @@ pub enum SdkError {
         /// Bytes it has.
         found: u64,
     },
-    /// Another process is at it.
+    /// Another process uses the file.
     #[error("{} is in use by another process", path.display())]
-    Busy {
+    InUse {
         /// The file.
         path: PathBuf,
     },
@@ -281,79 +188,58 @@ pub enum SdkError {
     },
 }
 
-impl SdkError {
-    /// A stable word for this error, as in `soma explain CODE`.
-    pub fn code(&self) -> &str {
+impl Coded for SdkError {
+    fn code(&self) -> Code {
         match self {
-            Self::Api { error, .. } => &error.code,
-            Self::Rejected { rejection, .. } => &rejection.code,
-            Self::Expired { .. } => "transaction_expired",
-            Self::Superseded { .. } => "transaction_superseded",
-            Self::Timeout { .. } => "timeout",
-            Self::Network { .. } | Self::Interrupted { .. } => "network",
-            Self::Malformed { .. } | Self::TooLong { .. } => "not_a_node",
-            Self::Url { .. } => "bad_url",
-            Self::WrongHash { .. } => "wrong_hash",
-            Self::WrongSize { .. } => "wrong_size",
-            Self::Busy { .. } => "busy",
-            Self::Io { .. } => "io",
-            Self::Randomness => "no_randomness",
-            Self::TooLarge { .. } => "too_large",
-            Self::KeyName { .. } => "bad_key_name",
-            Self::KeyExists { .. } => "key_exists",
-            Self::KeyMissing { .. } => "key_missing",
-            Self::KeyMode { .. } => "key_readable_by_others",
-            Self::KeyFile { .. } => "bad_key_file",
-            Self::PassphraseNeeded { .. } => "passphrase_needed",
-            Self::PassphraseWrong { .. } => "passphrase_wrong",
-            Self::Spool { .. } => "spool_damaged",
+            Self::Api { error, .. } => error.code.0,
+            Self::Rejected { rejection, .. } => rejection.code.0,
+            Self::Expired { .. } => Code::TransactionExpired,
+            Self::Superseded { .. } => Code::TransactionSuperseded,
+            Self::Timeout { .. } => Code::Timeout,
+            Self::Network { .. } | Self::Interrupted { .. } => Code::Network,
+            Self::Malformed { .. } | Self::TooLong { .. } => Code::NotANode,
+            Self::Url { .. } => Code::BadUrl,
+            Self::WrongHash { .. } => Code::WrongHash,
+            Self::WrongSize { .. } => Code::WrongSize,
+            Self::InUse { .. } => Code::FileInUse,
+            Self::Io { source, .. } => Code::of_io(source),
+            Self::Randomness => Code::NoRandomness,
+            Self::TooLarge { .. } => Code::TooLarge,
+            Self::KeyName { .. } => Code::BadKeyName,
+            Self::KeyExists { .. } => Code::KeyExists,
+            Self::KeyMissing { .. } => Code::KeyMissing,
+            Self::KeyMode { .. } => Code::KeyReadableByOthers,
+            Self::KeyFile { .. } => Code::BadKeyFile,
+            Self::PassphraseNeeded { .. } => Code::PassphraseNeeded,
+            Self::PassphraseWrong { .. } => Code::PassphraseWrong,
+            Self::Spool { .. } => Code::SpoolDamaged,
         }
     }
 
-    /// What to do about it, if anything is known.
-    pub fn hint(&self) -> Option<&str> {
+    /// A transaction that the protocol rejected is [`Exit::Rejected`], whatever its code.
+    fn exit(&self) -> Exit {
         match self {
-            Self::Api { error, .. } => error.hint.as_deref(),
-            Self::Rejected { rejection, .. } => Some(&rejection.help),
-            _ => {
-                let known = EXPLANATIONS.iter().find(|(code, _)| *code == self.code());
-                known.map(|(_, help)| *help)
+            Self::Rejected { .. } => Exit::Rejected,
+            Self::Api { status, error }
+                if matches!(error.code.0, Code::HttpError | Code::UnrecognizedCode) =>
+            {
+                Exit::of_http(*status)
             }
+            _ => self.code().exit(),
         }
     }
 
-    /// How a command that met this error should exit.
-    pub fn exit(&self) -> Exit {
+    /// The node's own hint, where an answer carries one.
+    fn hint(&self) -> &str {
         match self {
-            Self::Api { status, .. } => match status {
-                404 | 410 => Exit::NotFound,
-                408 | 425 | 429 | 500.. => Exit::Network,
-                _ => Exit::Rejected,
-            },
-            Self::Rejected { .. } | Self::Superseded { .. } => Exit::Rejected,
-            Self::Expired { .. }
-            | Self::Timeout { .. }
-            | Self::Network { .. }
-            | Self::Interrupted { .. }
-            | Self::Malformed { .. }
-            | Self::TooLong { .. } => Exit::Network,
-            Self::Url { .. } => Exit::Usage,
-            Self::WrongHash { .. } | Self::WrongSize { .. } => Exit::Verification,
-            Self::KeyName { .. }
-            | Self::KeyExists { .. }
-            | Self::KeyMissing { .. }
-            | Self::KeyMode { .. }
-            | Self::KeyFile { .. }
-            | Self::PassphraseNeeded { .. }
-            | Self::PassphraseWrong { .. } => Exit::Configuration,
-            Self::Busy { .. }
-            | Self::Io { .. }
-            | Self::Randomness
-            | Self::TooLarge { .. }
-            | Self::Spool { .. } => Exit::Failed,
+            Self::Api { error, .. } => error.hint.as_deref().unwrap_or(error.code.hint()),
+            Self::Rejected { rejection, .. } => &rejection.help,
+            _ => self.code().hint(),
         }
     }
+}
 
+impl SdkError {
     /// The same request may succeed in a moment: nothing about it is wrong.
     pub fn is_passing(&self) -> bool {
         match self {
@@ -368,85 +254,5 @@ impl SdkError {
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { path, source }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::PathBuf;
-
-    use super::{EXPLANATIONS, SdkError};
-    use soma_protocol::Hash;
-
-    fn one_of_each() -> Vec<SdkError> {
-        let (path, name, url) = (PathBuf::from("p"), "n".to_owned(), "u".to_owned());
-        let json = || serde_json::from_str::<u8>("x").unwrap_err();
-        let (hash, what) = (Hash::default(), String::new());
-        vec![
-            SdkError::Expired { hash },
-            SdkError::Superseded { hash, nonce: 1 },
-            SdkError::Timeout {
-                what: "w",
-                limit_ms: 1,
-            },
-            SdkError::Interrupted { url: url.clone() },
-            SdkError::Malformed {
-                url: url.clone(),
-                source: json(),
-            },
-            SdkError::TooLong {
-                url: url.clone(),
-                limit_bytes: 1,
-            },
-            SdkError::Url { url },
-            SdkError::WrongHash {
-                what: what.clone(),
-                expected: hash,
-                found: hash,
-            },
-            SdkError::WrongSize {
-                what,
-                expected: 1,
-                found: 2,
-            },
-            SdkError::Busy { path: path.clone() },
-            SdkError::Io {
-                path: path.clone(),
-                source: std::io::Error::other("e"),
-            },
-            SdkError::Randomness,
-            SdkError::TooLarge { limit_bytes: 1 },
-            SdkError::KeyName { name: name.clone() },
-            SdkError::KeyExists { name: name.clone() },
-            SdkError::KeyMissing {
-                name: name.clone(),
-                dir: path.clone(),
-            },
-            SdkError::KeyMode {
-                path: path.clone(),
-                mode: 0o644,
-            },
-            SdkError::KeyFile {
-                path: path.clone(),
-                reason: "r",
-            },
-            SdkError::PassphraseNeeded { name: name.clone() },
-            SdkError::PassphraseWrong { name },
-            SdkError::Spool {
-                path,
-                source: json(),
-            },
-        ]
-    }
-
-    #[test]
-    fn every_code_has_an_explanation_and_every_explanation_a_code() {
-        let errors = one_of_each();
-        for error in &errors {
-            assert!(error.hint().is_some(), "{}", error.code());
-        }
-        for (code, _) in EXPLANATIONS {
-            assert!(errors.iter().any(|error| error.code() == *code), "{code}");
-        }
     }
 }

@@ -24,7 +24,7 @@ pub mod types;
 pub mod validators;
 
 pub use client::Client;
-pub use error::{Exit, SdkError};
+pub use error::SdkError;
 pub use secret::Secret;
 pub use sender::{Sender, Sent};
 pub use soma_protocol as protocol;

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use soma_codes::{Code, Coded as _};
 use soma_protocol::{
     Action, Address, Amount, Hash, Params, Phase, SecretKey, SignedTransaction, Transaction,
 };
@@ -20,7 +21,7 @@ const STATE_BYTES: u64 = 16 << 10;
 /// Times that a transaction is handed in while the network fails; it is the same one each time.
 const ATTEMPTS: u32 = 5;
 /// The rules' code for a nonce that is not the account's next.
-const WRONG_NONCE: [&str; 3] = ["wrong_nonce", "nonce_too_low", "nonce_too_high"];
+const WRONG_NONCE: [Code; 3] = [Code::WrongNonce, Code::NonceTooLow, Code::NonceTooHigh];
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// An account that acts: a key and the node that its transactions go through.

@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use soma_codes::{Code, Coded as _};
 use soma_protocol::{Amount, Hash};
 use zeroize::Zeroizing;
 
@@ -20,13 +21,13 @@ use crate::types::Clock;
 const ENDING: &str = "json";
 
 /// Rejections that no waiting mends: what was committed to can never be accepted.
-const HOPELESS: &[&str] = &[
-    "commitment_mismatch",
-    "data_already_won",
-    "bad_data_size",
-    "bad_embedding_dimension",
-    "bad_embedding_length",
-    "model_retired",
+const HOPELESS: &[Code] = &[
+    Code::CommitmentMismatch,
+    Code::DataAlreadyWon,
+    Code::BadDataSize,
+    Code::BadEmbeddingDimension,
+    Code::BadEmbeddingLength,
+    Code::ModelRetired,
 ];
 
 /// A folder of what is owed.
@@ -309,21 +310,5 @@ fn read(path: &Path) -> Result<Due, SdkError> {
         Err(damaged(serde::de::Error::custom(
             "its content does not match its hash",
         )))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::HOPELESS;
-
-    #[test]
-    fn what_is_hopeless_is_a_code_of_the_rules() {
-        let all = soma_protocol::Rejection::all();
-        for code in HOPELESS {
-            assert!(
-                all.iter().any(|explanation| explanation.code == *code),
-                "{code}"
-            );
-        }
     }
 }

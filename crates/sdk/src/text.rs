@@ -8,6 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use soma_codes::Code;
 use soma_protocol::{Address, Amount, Hash, Phase};
 
 use crate::cursor::Cursor;
@@ -27,6 +28,8 @@ pub type HashText = Text<Hash>;
 pub type AddressText = Text<Address>;
 /// A phase of an epoch: `reveal`, `publish:0`, `compete`.
 pub type PhaseText = Text<Phase>;
+/// An error code.
+pub type CodeText = Text<Code>;
 /// A place in the history of events.
 pub type CursorText = Text<Cursor>;
 
@@ -78,6 +81,14 @@ impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Text<T> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         text.parse().map(Self).map_err(serde::de::Error::custom)
     }
+}
+
+/// Reads an error code; a newer node may have one that this version does not know.
+pub(crate) fn code_or_unrecognized<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<CodeText, D::Error> {
+    let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+    Ok(Text(text.parse().unwrap_or(Code::UnrecognizedCode)))
 }
 
 #[cfg(feature = "openapi")]

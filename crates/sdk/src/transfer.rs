@@ -210,7 +210,7 @@ impl Client {
     ///
     /// # Errors
     /// [`SdkError::WrongHash`] or [`SdkError::WrongSize`] if the node serves something else, and
-    /// then nothing is kept; [`SdkError::Busy`] if another process downloads it;
+    /// then nothing is kept; [`SdkError::InUse`] if another process downloads it;
     /// [`SdkError::Network`] after several attempts; [`SdkError::Api`]; [`SdkError::Io`].
     pub async fn download(
         &self,
@@ -352,7 +352,7 @@ impl Arriving {
         options.read(true).write(true).create(true).truncate(false);
         let file = options.open(&path).map_err(SdkError::io(&path))?;
         file.try_lock().map_err(|error| match error {
-            std::fs::TryLockError::WouldBlock => SdkError::Busy { path: path.clone() },
+            std::fs::TryLockError::WouldBlock => SdkError::InUse { path: path.clone() },
             std::fs::TryLockError::Error(error) => SdkError::io(&path)(error),
         })?;
         let mut part = Self {

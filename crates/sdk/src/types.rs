@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::text::{AddressText, CursorText, HashText, I64, PhaseText, U64};
+use crate::text::{AddressText, CodeText, CursorText, HashText, I64, PhaseText, U64};
 use crate::validators::{NextCommission, Rent};
 
 /// What a node knows about the chain and about itself.
@@ -445,8 +445,9 @@ pub struct Receipt {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Rejection {
-    /// A stable word, as in `soma explain CODE`.
-    pub code: String,
+    /// A stable code, as in `soma explain CODE`.
+    #[serde(deserialize_with = "crate::text::code_or_unrecognized")]
+    pub code: CodeText,
     /// What was wrong, with the particulars.
     pub message: String,
     /// What to do about it.
@@ -531,8 +532,9 @@ pub struct Page<T> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ApiError {
-    /// A stable word, as in `soma explain CODE`.
-    pub code: String,
+    /// A stable code, as in `soma explain CODE`.
+    #[serde(deserialize_with = "crate::text::code_or_unrecognized")]
+    pub code: CodeText,
     /// What went wrong.
     pub message: String,
     /// What to do about it.

@@ -1,9 +1,10 @@
 //! What the cipher of committed weights promises.
 
 use proptest::prelude::*;
+use soma_codes::{Coded as _, Exit};
 use soma_sdk::cipher::{LIMIT_BYTES, apply, open, seal};
 use soma_sdk::protocol::Hash;
-use soma_sdk::{Exit, SdkError, Secret};
+use soma_sdk::{SdkError, Secret};
 
 const KEY: [u8; 32] = [7; 32];
 

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
+use soma_codes::Coded as _;
 use soma_sdk::due::{Due, Publication};
 use soma_sdk::protocol::{Action, Epoch, Hash, Params, SecretKey, SignedTransaction, TargetId};
 use soma_sdk::spool::Outcome;
@@ -198,7 +199,7 @@ async fn a_refusal_that_may_pass_keeps_it_and_a_hopeless_one_does_not() {
             ours(),
         )
         .await;
-        assert!(matches!(&outcome, Outcome::Refused(error) if error.code() == code));
+        assert!(matches!(&outcome, Outcome::Refused(error) if error.code().as_str() == code));
         assert_eq!(left, kept, "{code}");
     }
     let (outcome, _, left) = deliver(

@@ -2,9 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
+use soma_codes::{Coded as _, Exit};
+use soma_sdk::SdkError;
 use soma_sdk::keys::{KeyFolder, Protection, generate, local};
 use soma_sdk::protocol::SecretKey;
-use soma_sdk::{Exit, SdkError};
 
 fn folder() -> (tempfile::TempDir, KeyFolder) {
     let dir = tempfile::tempdir().unwrap();
@@ -32,8 +33,8 @@ fn an_encrypted_key_comes_back_with_its_passphrase_and_only_with_it() {
         .unwrap_err();
     assert!(matches!(none, SdkError::PassphraseNeeded { .. }));
     for error in [wrong, none] {
-        assert_eq!(error.exit(), Exit::Configuration);
-        assert!(error.hint().is_some());
+        assert_eq!(error.exit(), Exit::Config);
+        assert!(!error.hint().is_empty());
     }
 }
 
@@ -132,7 +133,7 @@ fn a_missing_key_is_named_and_an_empty_folder_lists_nothing() {
     assert_eq!(keys.list().unwrap(), []);
     let error = keys.info("alice").unwrap_err();
     assert!(matches!(error, SdkError::KeyMissing { .. }));
-    assert_eq!(error.exit(), Exit::Configuration);
+    assert_eq!(error.exit(), Exit::Config);
 }
 
 /// Every change of a key file is found, and no message quotes the secret.

@@ -12,11 +12,12 @@ use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use soma_codes::{Coded as _, Exit};
 use soma_sdk::permit::UploadPermit;
 use soma_sdk::protocol::{Hash, SecretKey};
 use soma_sdk::transfer::{Remote, Uploader};
 use soma_sdk::types::{ApiError, Upload};
-use soma_sdk::{Client, Exit, SdkError, Text, routes};
+use soma_sdk::{Client, SdkError, Text, routes};
 
 /// How the server behaves, and what it has seen.
 #[derive(Default)]
@@ -86,7 +87,7 @@ impl<S: futures_util::Stream> ThenSlowly for S {}
 
 fn refusal(status: StatusCode, code: &str) -> Response {
     let error = ApiError {
-        code: code.to_owned(),
+        code: Text(code.parse().unwrap()),
         message: code.to_owned(),
         hint: None,
     };
@@ -310,7 +311,7 @@ async fn corrupted_bytes_are_refused_and_nothing_is_kept() {
         .unwrap_err();
     assert!(matches!(error, SdkError::WrongHash { .. }));
     assert_eq!(error.exit(), Exit::Verification);
-    assert_eq!(error.exit().code(), 7);
+    assert_eq!(error.exit().number(), 7);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
@@ -351,7 +352,7 @@ async fn two_downloads_of_one_file_do_not_mix() {
         .download(&remote(&content), &to, &mut |_, _| {})
         .await
         .unwrap_err();
-    assert!(matches!(error, SdkError::Busy { .. }));
+    assert!(matches!(error, SdkError::InUse { .. }));
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
+use soma_codes::{Code, Coded as _};
 use soma_model::KernelChoice;
 use soma_node::NodeFolder;
 use soma_sdk::client::Client;
@@ -14,7 +15,6 @@ use soma_sdk::keys::KeyFolder;
 
 use crate::args::Global;
 use crate::error::{Error, Result};
-use crate::exit::Exit;
 use crate::home::Home;
 use crate::network;
 use crate::output::Output;
@@ -93,8 +93,7 @@ impl Doctor {
             return Ok(());
         }
         Err(Error::new(
-            Exit::Failed,
-            "not_well",
+            Code::Unhealthy,
             format!("{problems} of {} checks found a problem", checks.len()),
         )
         .hint("each problem has a hint of its own"))
@@ -127,10 +126,7 @@ fn keys(dir: &Path) -> Check {
             "keys",
             format!("{} in {}, for this user alone", keys.len(), dir.display()),
         ),
-        Err(error) => {
-            let hint = error.hint().unwrap_or("look at the key files").to_owned();
-            Check::problem("keys", error.to_string(), hint)
-        }
+        Err(error) => Check::problem("keys", error.to_string(), error.hint()),
     }
 }
 
@@ -160,10 +156,7 @@ fn node(dir: &Path) -> Vec<Check> {
     let folder = match NodeFolder::open(dir).and_then(|folder| folder.config().map(|_| folder)) {
         Ok(folder) => folder,
         Err(error) => {
-            let hint = error
-                .hint()
-                .unwrap_or_else(|| "see docs/guides/run-a-node.md".to_owned());
-            checks.push(Check::problem("folder", error.to_string(), hint));
+            checks.push(Check::problem("folder", error.to_string(), error.hint()));
             return checks;
         }
     };

@@ -1,10 +1,9 @@
 //! `soma explain CODE`: what an error code means and what to do.
 
 use serde::Serialize;
+use soma_codes::Code;
 
 use crate::error::{Error, Result};
-use crate::exit::Exit;
-use crate::explanations;
 use crate::output::Output;
 
 /// Explain an error code.
@@ -17,41 +16,52 @@ pub(crate) struct Explain {
 
 #[derive(Serialize)]
 struct Explanation {
-    code: String,
-    help: String,
+    code: &'static str,
+    help: &'static str,
+    hint: &'static str,
+    exit: u8,
+    http_status: Option<u16>,
+}
+
+impl From<Code> for Explanation {
+    fn from(code: Code) -> Self {
+        Self {
+            code: code.as_str(),
+            help: code.explanation(),
+            hint: code.hint(),
+            exit: code.exit().number(),
+            http_status: code.http_status(),
+        }
+    }
 }
 
 impl Explain {
     pub(crate) fn run(self, output: &Output) -> Result {
-        let all = explanations::all();
-        let Some(code) = self.code else {
-            let width = all.iter().map(|(code, _)| code.len()).max().unwrap_or(0);
-            let lines = all
+        let Some(text) = self.code else {
+            let mut codes = Code::ALL.to_vec();
+            codes.sort_by_key(|code| code.as_str());
+            let width = codes
                 .iter()
-                .map(|(code, help)| format!("{code:width$}  {help}\n"));
-            let facts: Vec<Explanation> = all
+                .map(|code| code.as_str().len())
+                .max()
+                .unwrap_or(0);
+            let lines = codes
                 .iter()
-                .map(|(code, help)| Explanation {
-                    code: (*code).into(),
-                    help: (*help).into(),
-                })
-                .collect();
-            return output.result(lines.collect::<String>(), &facts);
+                .map(|code| format!("{code:width$}  {}\n", code.explanation()));
+            let explanations: Vec<Explanation> = codes.iter().copied().map(Into::into).collect();
+            return output.result(lines.collect::<String>(), &explanations);
         };
-        let Some((code, help)) = all.iter().find(|(known, _)| *known == code) else {
-            let error = Error::new(
-                Exit::NotFound,
-                "unknown_code",
-                format!("no error has the code {code}"),
-            );
-            return Err(error.hint("`soma explain` lists all codes"));
-        };
+        let code: Code = text
+            .parse()
+            .map_err(|_| Error::new(Code::UnknownCode, format!("no error has the code {text}")))?;
         output.result(
-            format!("{}\n{help}", output.strong(code)),
-            &Explanation {
-                code: (*code).into(),
-                help: (*help).into(),
-            },
+            format!(
+                "{}\n{}\nhint: {}",
+                output.strong(code.as_str()),
+                code.explanation(),
+                code.hint()
+            ),
+            &Explanation::from(code),
         )
     }
 }

@@ -1,11 +1,11 @@
 //! `soma keys`: the keys that accounts are. A key is a file, encrypted unless the network is local.
 
 use serde::Serialize;
+use soma_codes::Code;
 use soma_sdk::keys::{self, KeyFolder, KeyInfo, Protection};
 
 use crate::args::Global;
 use crate::error::{Error, Result};
-use crate::exit::Exit;
 use crate::home::Home;
 use crate::network::{self, Place};
 use crate::output::Output;
@@ -104,12 +104,12 @@ fn new_passphrase(global: &Global) -> Result<String> {
     let passphrase = network::passphrase(global, "New passphrase: ")?;
     if passphrase.chars().count() < PASSPHRASE_CHARS_MIN {
         let message = format!("a passphrase has {PASSPHRASE_CHARS_MIN} characters or more");
-        return Err(Error::new(Exit::Config, "passphrase_too_short", message));
+        return Err(Error::new(Code::PassphraseTooShort, message));
     }
     if global.passphrase_file.is_none() && network::passphrase(global, "Once more: ")? != passphrase
     {
         let message = "the two passphrases differ; nothing was written";
-        return Err(Error::new(Exit::Config, "passphrase_mismatch", message));
+        return Err(Error::new(Code::PassphraseMismatch, message));
     }
     Ok(passphrase)
 }

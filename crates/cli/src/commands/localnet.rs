@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use soma_codes::Code;
 use soma_node::config::{self, NodeConfig};
 use soma_node::localnet::{Info, Localnet as Network, OPERATOR, Plan, VALIDATORS_MAX};
 use soma_protocol::Amount;
@@ -13,7 +14,6 @@ use soma_sdk::types::{Clock, Status};
 
 use crate::args::Global;
 use crate::error::{Error, Result};
-use crate::exit::Exit;
 use crate::fleet::Fleet;
 use crate::home::Home;
 use crate::model_files::Arch;
@@ -180,7 +180,7 @@ fn reset(dir: &Path) -> Result {
             "{} is not the state of a local network; nothing was deleted",
             dir.display()
         );
-        return Err(Error::new(Exit::Config, "not_a_localnet", message)
+        return Err(Error::new(Code::NotALocalnet, message)
             .hint("name another folder with --state, or delete this one yourself"));
     }
     if empty {
@@ -237,7 +237,7 @@ async fn watch(node: &soma_node::Node, output: &Output) -> Result {
         }
         if let Some(failure) = node.failure() {
             line.finish_and_clear();
-            return Err(Error::new(Exit::Failed, "node_stopped", failure)
+            return Err(Error::new(Code::NodeStopped, failure)
                 .hint("nothing final is lost: start it again"));
         }
         if let Ok(status) = client.status().await {
@@ -281,7 +281,7 @@ async fn watch_many(fleet: &mut Fleet, info: &Info, output: &Output) -> Result {
         }
         if fleet.is_empty() {
             line.finish_and_clear();
-            return Err(Error::new(Exit::Failed, "node_stopped", "no node is left")
+            return Err(Error::new(Code::NodeStopped, "no node is left")
                 .hint("their logs are in their folders; nothing final is lost: start them again"));
         }
         for client in &clients {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
+use soma_codes::Code;
 use soma_model::Weights;
 use soma_protocol::{Action, Amount, ArchitectureSpec, Epoch, Hash, ModelId};
 use soma_sdk::due::Due;
@@ -12,7 +13,6 @@ use soma_sdk::types::{Model as Shown, ModelStatus};
 
 use crate::args::Global;
 use crate::error::{Error, Result};
-use crate::exit::Exit;
 use crate::home::Home;
 use crate::model_files::{self, Arch, EngineArgs};
 use crate::network;
@@ -215,8 +215,7 @@ pub(crate) async fn register(
     let account = sender.client().account(sender.address()).await?;
     account.models.last().map(|id| ModelId(*id)).ok_or_else(|| {
         Error::new(
-            Exit::Network,
-            "not_a_node",
+            Code::NotANode,
             "the node does not know the model that was registered",
         )
     })
@@ -270,8 +269,7 @@ impl Publish {
             Some(migration) if self.next => Ok((migration.number, migration.architecture)),
             None if self.next => {
                 let message = "the network is not migrating to another architecture";
-                Err(Error::new(Exit::NotFound, "no_migration", message)
-                    .hint("see `soma vote list`"))
+                Err(Error::new(Code::NoMigration, message).hint("see `soma vote list`"))
             }
             _ => Ok((
                 governance.architecture,
@@ -288,10 +286,8 @@ impl Publish {
         let models = sender.client().account(sender.address()).await?.models;
         match models.as_slice() {
             [id] => Ok(ModelId(*id)),
-            [] => Err(
-                Error::new(Exit::NotFound, "no_model", "this key has no model")
-                    .hint("register one: soma model register NAME"),
-            ),
+            [] => Err(Error::new(Code::NoModel, "this key has no model")
+                .hint("register one: soma model register NAME")),
             _ => Err(Error::usage(format!("this key has the models {models:?}"))
                 .hint("name the one you mean: --model ID")),
         }
@@ -310,7 +306,7 @@ impl Publish {
                 "{} is not a JSON list of 16-bit integers: {error}",
                 path.display()
             );
-            Error::new(Exit::Usage, "bad_embedding", message)
+            Error::new(Code::BadEmbedding, message)
         })
     }
 }
@@ -324,11 +320,7 @@ async fn reveal(global: &Global, model: Option<u32>, output: &Output) -> Result 
         output.warn(damaged);
     }
     if !listing.due.iter().any(wanted) {
-        let error = Error::new(
-            Exit::NotFound,
-            "nothing_due",
-            "there is nothing to reveal on this chain",
-        );
+        let error = Error::new(Code::NothingDue, "there is nothing to reveal on this chain");
         return Err(error.hint("commit first: soma model commit FILE --domain DIR"));
     }
     publishing::deliver(&sender, &spool, wanted, output).await
@@ -339,15 +331,16 @@ async fn pull(global: &Global, id: ModelId, path: Option<PathBuf>, output: &Outp
     let model = client.model(id).await?;
     let Some(weights) = &model.weights else {
         let message = format!("model {id} has not revealed any weights");
-        return Err(Error::new(Exit::NotFound, "no_weights", message));
+        return Err(Error::new(Code::NoWeights, message));
     };
     let chosen = path.is_some();
     let path =
         path.unwrap_or_else(|| PathBuf::from(format!("{}.safetensors", file_name(&model.name))));
     if !chosen && path.exists() {
         let message = format!("{} is there already", path.display());
-        return Err(Error::new(Exit::Failed, "file_exists", message)
-            .hint("name where to write the weights: -o FILE"));
+        return Err(
+            Error::new(Code::FileExists, message).hint("name where to write the weights: -o FILE")
+        );
     }
     let remote = Remote::weights(weights.hash.0, weights.size_bytes.0);
     weights_cache::fetch(&client, &remote, &path, output).await?;

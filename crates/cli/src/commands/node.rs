@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 use serde::Serialize;
+use soma_codes::Code;
 use soma_node::folder::{NodeFolder, PeerSettings, Settings, Way, read_genesis};
 use soma_protocol::{Address, ConsensusKey, Hash, hex};
 use soma_sdk::keys;
@@ -14,7 +15,6 @@ use soma_sdk::text::Text;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::error::{Error, Result};
-use crate::exit::Exit;
 use crate::network;
 use crate::output::Output;
 use crate::signals::stopped;
@@ -253,7 +253,7 @@ impl Run {
             tokio::select! {
                 signal = stopped() => signal,
                 () = stdin_ended(), if until_stdin_ends => Ok(()),
-                failure = failed(&node) => Err(Error::new(Exit::Failed, "node_stopped", failure)
+                failure = failed(&node) => Err(Error::new(Code::NodeStopped, failure)
                     .hint("nothing final is lost: start it again")),
             }
         });

@@ -3,17 +3,16 @@
 //! Every model is opened once and every file read once. Memory must never grow with the number of files: they are read,
 //! scored by all models and printed a batch at a time.
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::Serialize;
+use soma_codes::Code;
 use soma_model::{Directions, Engine, Report, Weights, score_with_dump};
 
 use crate::args::Global;
 use crate::documents;
 use crate::error::{Error, Result};
-use crate::exit::Exit;
 use crate::home::Home;
 use crate::model_files::{self, Arch, EngineArgs};
 use crate::output::{Output, Unit};
@@ -89,7 +88,7 @@ enum Outcome {
         trace: String,
     },
     Failed {
-        error: Cow<'static, str>,
+        error: &'static str,
         message: String,
     },
 }
@@ -155,7 +154,7 @@ impl Score {
             return Ok(());
         }
         let message = "no model has a score for this data";
-        Err(Error::new(Exit::Verification, "no_score", message))
+        Err(Error::new(Code::NoScore, message))
     }
 }
 
@@ -284,7 +283,7 @@ fn read(file: &File) -> Result<Vec<u8>> {
 
 fn empty(path: &Path) -> Error {
     let message = format!("{} is empty: there is nothing to predict", path.display());
-    Error::new(Exit::Failed, "empty_data", message).hint("score a file of at least one byte")
+    Error::new(Code::EmptyData, message).hint("score a file of at least one byte")
 }
 
 impl From<std::result::Result<Report, soma_model::Error>> for Outcome {
@@ -302,7 +301,7 @@ impl From<std::result::Result<Report, soma_model::Error>> for Outcome {
             Err(error) => {
                 let Error { code, message, .. } = error.into();
                 Self::Failed {
-                    error: code,
+                    error: code.as_str(),
                     message,
                 }
             }

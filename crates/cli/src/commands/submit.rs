@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use soma_codes::Code;
 use soma_model::{Architecture, Engine};
 use soma_protocol::{Amount, Epoch, Params, Phase, TargetId};
 use soma_sdk::sender::Sender;
@@ -15,7 +16,6 @@ use crate::args::Global;
 use crate::commands::target::relative;
 use crate::documents::{self, Document};
 use crate::error::{Error, Result};
-use crate::exit::Exit;
 use crate::home::Home;
 use crate::model_files::EngineArgs;
 use crate::output::Output;
@@ -23,6 +23,7 @@ use crate::score_cache::ScoreCache;
 use crate::submission::{self, Choice, Scores};
 use crate::weights_cache::WeightsCache;
 use crate::{network, publishing};
+use soma_codes::Exit;
 
 /// Score data with the assigned models and enter it for targets.
 #[derive(Debug, clap::Args)]
@@ -45,8 +46,6 @@ pub(crate) struct Submit {
     #[command(flatten)]
     engine: EngineArgs,
 }
-
-const NO_TARGET: &str = "no_target";
 
 /// What became of one submission.
 #[derive(Debug, Serialize)]
@@ -171,7 +170,7 @@ impl<'a> Submitter<'a> {
         if begins && (submit.watch || course.last_epoch == 0) {
             course.last_epoch = clock.epoch;
             match self.enter(submit, &status, course).await {
-                Err(error) if submit.watch && error.code == NO_TARGET => {
+                Err(error) if submit.watch && error.code == Code::NoTarget => {
                     self.output.say(&error.message);
                 }
                 entered => entered?,
@@ -196,7 +195,7 @@ impl<'a> Submitter<'a> {
                 Some(id) => format!("target {id} is not open in epoch {epoch}"),
                 None => format!("epoch {epoch} has no targets: no model is active"),
             };
-            return Err(Error::new(Exit::NotFound, NO_TARGET, message).hint("soma target list"));
+            return Err(Error::new(Code::NoTarget, message));
         }
         let rules = self.rules().await?;
         let mut documents = self.documents(&submit.paths, &rules).await?;
@@ -266,7 +265,7 @@ impl<'a> Submitter<'a> {
         documents.retain(|document| document.bytes.len() >= bytes_min);
         if documents.is_empty() {
             let message = format!("none of {found} files has {bytes_min} bytes or more");
-            return Err(Error::new(Exit::Failed, "too_little_data", message)
+            return Err(Error::new(Code::TooLittleData, message)
                 .hint("the network takes data from one full chunk on"));
         }
         let taken = submission::taken(self.sender.client()).await?;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::Serialize;
+use soma_codes::Code;
 use soma_model::train::{Corpus, Recipe, StepReport, Trainer};
 use soma_model::{Engine, Weights};
 
@@ -257,12 +258,8 @@ fn read(paths: &[PathBuf]) -> Result<Corpus> {
         }
     }
     if corpus.is_empty() {
-        return Err(Error::new(
-            crate::exit::Exit::Failed,
-            "empty_data",
-            "there is nothing to learn",
-        )
-        .hint("name files or folders with at least two bytes"));
+        return Err(Error::new(Code::EmptyData, "there is nothing to learn")
+            .hint("name files or folders with at least two bytes"));
     }
     Ok(corpus)
 }

@@ -1,12 +1,12 @@
 //! `soma validator`: who keeps the score, and how to become one of them.
 
+use soma_codes::Code;
 use soma_protocol::{Action, Amount, ConsensusKey, SecretKey};
 use soma_sdk::sender::Sender;
 use soma_sdk::validators::{Validator as Shown, ValidatorStatus};
 
 use crate::args::Global;
 use crate::error::{Error, Result};
-use crate::exit::Exit;
 use crate::network;
 use crate::output::Output;
 
@@ -117,7 +117,7 @@ async fn own(sender: &Sender) -> Result<Shown> {
         .find(|one| one.address.0 == sender.address());
     own.ok_or_else(|| {
         let message = "the node does not know this validator";
-        Error::new(Exit::Network, "not_a_node", message)
+        Error::new(Code::NotANode, message)
     })
 }
 

@@ -18,10 +18,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{DefaultBodyLimit, Extension, FromRequestParts, Request, State};
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::{Method, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
+use soma_codes::Code;
 use tokio::sync::Semaphore;
 use utoipa::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
@@ -124,21 +125,14 @@ fn router(api: Api) -> Router {
 
 async fn no_route(uri: Uri) -> Problem {
     Problem::new(
-        StatusCode::NOT_FOUND,
-        "no_such_route",
+        Code::NoSuchRoute,
         format!("nothing is served at {}", uri.path()),
     )
-    .hint("all routes are listed in /openapi.json")
 }
 
 async fn no_method(method: Method, uri: Uri) -> Problem {
-    let message = format!("{} does not answer {method}", uri.path());
-    Problem::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method_not_allowed",
-        message,
-    )
-    .hint("the methods of every route are in /openapi.json")
+    let message = format!("{} does not support {method}", uri.path());
+    Problem::new(Code::MethodNotAllowed, message)
 }
 
 /// Bounds how many requests run and how long each may take. A stream's time is bounded where it is served.

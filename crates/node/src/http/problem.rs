@@ -1,10 +1,13 @@
-//! Errors as the API tells them: a status, a stable code, a sentence, a hint. It must never leak a path or a secret.
+//! Errors as the API reports them: status, code, message and hint. It must never leak a path or a
+//! secret.
 
 use std::time::Duration;
 
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use soma_codes::{Code, Coded as _};
+use soma_sdk::Text;
 use soma_sdk::types::ApiError;
 
 use crate::error::NodeError;
@@ -15,52 +18,43 @@ use crate::mempool::Refusal;
 pub(crate) struct Problem {
     status: StatusCode,
     body: ApiError,
-    /// When it is worth asking again, of a passing trouble.
+    /// When it is worth asking again, if the condition passes.
     retry: Duration,
 }
 
 impl Problem {
-    pub(crate) fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
-        let body = ApiError {
-            code: code.to_owned(),
-            message: message.into(),
-            hint: None,
-        };
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+        let status = code
+            .http_status()
+            .and_then(|status| StatusCode::from_u16(status).ok());
         Self {
-            status,
-            body,
+            status: status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            body: ApiError {
+                code: Text(code),
+                message: message.into(),
+                hint: Some(code.hint().to_owned()),
+            },
             retry: Duration::from_secs(1),
         }
     }
 
-    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.body.hint = Some(hint.into());
-        self
-    }
-
-    pub(crate) fn not_found(what: &str, id: impl std::fmt::Display) -> Self {
-        Self::new(StatusCode::NOT_FOUND, &format!("{what}_not_found"), format!("there is no {what} {id}"))
-            .hint(format!("it may not be final yet, or it is long settled; list what there is and look for the {what}"))
-    }
-
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
-            .hint("the parameters and their forms are in /openapi.json")
+        Self::new(Code::BadRequest, message)
     }
 
     pub(crate) fn busy(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message).hint("try again in a moment")
+        Self::new(Code::Busy, message)
     }
 
-    /// The client asks more than its share; `wait` until its share is there again.
+    /// The client exceeds its rate; it is below it again after `wait`.
     pub(crate) fn rate_limited(message: impl Into<String>, wait: Duration) -> Self {
-        let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", message)
-            .hint("wait as long as Retry-After says; send transactions in batches");
-        problem.retry = wait;
-        problem
+        Self {
+            retry: wait,
+            ..Self::new(Code::RateLimited, message)
+        }
     }
 
-    /// What is said, without the status.
+    /// The body, without the status.
     pub(crate) fn into_body(self) -> ApiError {
         self.body
     }
@@ -85,55 +79,23 @@ impl IntoResponse for Problem {
     }
 }
 
-fn refusal_status(refusal: &Refusal) -> StatusCode {
-    match refusal {
-        Refusal::MempoolFull => StatusCode::SERVICE_UNAVAILABLE,
-        Refusal::AccountFull(_) => StatusCode::TOO_MANY_REQUESTS,
-        Refusal::NonceTooLow { .. }
-        | Refusal::NonceTooHigh { .. }
-        | Refusal::ReplacementUnderpriced { .. } => StatusCode::CONFLICT,
-        Refusal::NotEntitled => StatusCode::FORBIDDEN,
-        Refusal::Invalid(_) => StatusCode::BAD_REQUEST,
-        _ => StatusCode::UNPROCESSABLE_ENTITY,
-    }
-}
-
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        NodeError::from(refusal).into()
+        Self::new(refusal.code(), refusal.to_string())
     }
 }
 
 impl From<NodeError> for Problem {
     fn from(error: NodeError) -> Self {
-        let status = match &error {
-            NodeError::Refused(refusal) => refusal_status(refusal),
-            NodeError::CommitNotFound { .. }
-            | NodeError::WeightsNotFound { .. }
-            | NodeError::WeightsNotHeld { .. } => StatusCode::NOT_FOUND,
-            NodeError::UploadNotPermitted { .. } => StatusCode::FORBIDDEN,
-            NodeError::UploadBusy { .. } | NodeError::UploadOffset { .. } => StatusCode::CONFLICT,
-            NodeError::UploadTooLong { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            NodeError::UploadStalled => StatusCode::REQUEST_TIMEOUT,
-            NodeError::CiphertextMismatch { .. } | NodeError::WeightsMismatch { .. } => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
-            NodeError::DiskFull { .. } => StatusCode::INSUFFICIENT_STORAGE,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        let message = match &error {
-            // Where the node keeps its files is nobody's business.
-            NodeError::DiskFull { .. } => "the node's disk is full".to_owned(),
-            _ if status == StatusCode::INTERNAL_SERVER_ERROR => {
+        let code = error.code();
+        match code {
+            // Where the node keeps its files is private.
+            Code::DiskFull => Self::new(code, "the node's disk is full"),
+            _ if code.http_status().is_some() => Self::new(code, error.to_string()),
+            _ => {
                 tracing::error!(%error, "request failed");
-                "the node failed to answer; its log says why".to_owned()
+                Self::new(Code::InternalError, "the node failed to answer")
             }
-            _ => error.to_string(),
-        };
-        let problem = Self::new(status, error.code(), message);
-        match error.hint() {
-            Some(hint) => problem.hint(hint),
-            None => problem,
         }
     }
 }
@@ -152,13 +114,10 @@ impl From<QueryRejection> for Problem {
 
 impl From<BytesRejection> for Problem {
     fn from(rejection: BytesRejection) -> Self {
-        let status = rejection.status();
-        let code = if status == StatusCode::PAYLOAD_TOO_LARGE {
-            "body_too_large"
-        } else {
-            "bad_request"
+        let code = match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Code::BodyTooLarge,
+            _ => Code::BadRequest,
         };
-        Self::new(status, code, rejection.body_text())
-            .hint("a transaction has at most 128 KiB, a batch 1 MiB")
+        Self::new(code, rejection.body_text())
     }
 }

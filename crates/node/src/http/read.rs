@@ -2,9 +2,10 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::response::IntoResponse;
 use serde::Deserialize;
+use soma_codes::Code;
 use soma_protocol::{Address, Epoch, Hash, ModelId, Phase, TargetId, view};
 use soma_sdk::routes;
 use soma_sdk::text::Text;
@@ -124,7 +125,7 @@ pub(super) async fn epoch(
     let found = api.read(|state, _| json::epoch(state, Epoch(epoch)));
     found
         .map(Json)
-        .ok_or_else(|| Problem::not_found("epoch", epoch))
+        .ok_or_else(|| Problem::new(Code::EpochNotFound, format!("there is no epoch {epoch}")))
 }
 
 /// An account
@@ -178,7 +179,7 @@ pub(super) async fn model(
     let found = api.read(|state, _| json::model(state, ModelId(id)));
     found
         .map(Json)
-        .ok_or_else(|| Problem::not_found("model", id))
+        .ok_or_else(|| Problem::new(Code::ModelNotFound, format!("there is no model {id}")))
 }
 
 /// A model's specialization
@@ -189,9 +190,12 @@ pub(super) async fn model_embedding(
     Path(id): Path<u32>,
 ) -> Result<Json<Vector>, Problem> {
     let found = api.read(|state, _| json::embedding(state, ModelId(id)));
-    found
-        .map(Json)
-        .ok_or_else(|| Problem::not_found("embedding", id))
+    found.map(Json).ok_or_else(|| {
+        Problem::new(
+            Code::EmbeddingNotFound,
+            format!("there is no embedding of model {id}"),
+        )
+    })
 }
 
 #[derive(Deserialize)]
@@ -245,7 +249,7 @@ pub(super) async fn target(
     let found = api.read(|state, _| json::target(state, TargetId(id)));
     found
         .map(Json)
-        .ok_or_else(|| Problem::not_found("target", id))
+        .ok_or_else(|| Problem::new(Code::TargetNotFound, format!("there is no target {id}")))
 }
 
 /// A target's direction
@@ -258,7 +262,7 @@ pub(super) async fn target_direction(
     let found = api.read(|state, _| json::direction(state, TargetId(id)));
     found
         .map(Json)
-        .ok_or_else(|| Problem::not_found("target", id))
+        .ok_or_else(|| Problem::new(Code::TargetNotFound, format!("there is no target {id}")))
 }
 
 /// The data published for a target, while it is kept
@@ -269,7 +273,12 @@ pub(super) async fn target_data(
     Path(id): Path<u32>,
 ) -> Result<impl IntoResponse, Problem> {
     let found = api.read(|state, _| view::publication(state, TargetId(id)));
-    let found = found.ok_or_else(|| Problem::not_found("data", id))?;
+    let found = found.ok_or_else(|| {
+        Problem::new(
+            Code::DataNotFound,
+            format!("there is no data for target {id}"),
+        )
+    })?;
     Ok((
         [(header::CONTENT_TYPE, "application/octet-stream")],
         found.data,
@@ -288,7 +297,12 @@ pub(super) async fn transaction(
     if let Some(record) = api.history.transaction(&hash).map_err(NodeError::from)? {
         return Ok(Json(json::finalized_transaction(&record)));
     }
-    let pending = pending.ok_or_else(|| Problem::not_found("transaction", hash))?;
+    let pending = pending.ok_or_else(|| {
+        Problem::new(
+            Code::TransactionNotFound,
+            format!("there is no transaction {hash}"),
+        )
+    })?;
     Ok(Json(json::transaction(&pending, None)))
 }
 
@@ -343,10 +357,9 @@ fn no_block(api: &Api, height: u64) -> Result<Problem, NodeError> {
         let message = format!(
             "block {height} is not held here any more, or never was: the first one is {first}"
         );
-        Problem::new(StatusCode::GONE, "block_pruned", message)
-            .hint("ask a node that keeps all blocks: /v1/status says `history_from` 1")
+        Problem::new(Code::BlockPruned, message)
     } else {
-        Problem::not_found("block", height)
+        Problem::new(Code::BlockNotFound, format!("there is no block {height}"))
     })
 }
 
@@ -362,10 +375,7 @@ pub(super) async fn health() -> &'static str {
 pub(super) async fn ready(State(api): State<Api>) -> Result<&'static str, Problem> {
     match api.unready() {
         None => Ok("ready\n"),
-        Some(why) => Err(
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", why)
-                .hint("see the node's log"),
-        ),
+        Some(why) => Err(Problem::new(Code::NotReady, why)),
     }
 }
 

@@ -12,6 +12,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt as _, stream};
+use soma_codes::Code;
 use soma_os::clock::now_ms;
 use soma_protocol::{Address, Hash};
 use soma_sdk::permit::UploadPermit;
@@ -268,12 +269,7 @@ fn requested(headers: &HeaderMap, size_bytes: u64) -> Result<Option<(u64, u64)>,
         return Ok(Some(range));
     }
     let message = format!("the file has {size_bytes} bytes");
-    Err(Problem::new(
-        StatusCode::RANGE_NOT_SATISFIABLE,
-        "range_not_satisfiable",
-        message,
-    )
-    .hint("ask for a range inside the file"))
+    Err(Problem::new(Code::RangeNotSatisfiable, message))
 }
 
 fn serve(file: WeightsFile, hash: &Hash, headers: &HeaderMap) -> Result<Response, Problem> {

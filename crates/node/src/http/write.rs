@@ -9,8 +9,9 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
+use soma_codes::Code;
 use soma_protocol::{Hash, SignedTransaction, TRANSACTION_BYTES_MAX};
-use soma_sdk::batch::{self, BATCH_BYTES_MAX, BATCH_MAX};
+use soma_sdk::batch::{self, BATCH_BYTES_MAX};
 use soma_sdk::text::Text;
 use soma_sdk::types::{ApiError, Batch, BatchAnswer, Submitted};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -178,11 +179,8 @@ pub(super) async fn send_batch(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Batch>, Problem> {
     let body = body?;
-    let parts = batch::split(&body).map_err(|error| {
-        Problem::new(StatusCode::BAD_REQUEST, "malformed_batch", error.to_string()).hint(format!(
-            "each transaction is its length in 4 little-endian bytes, then its bytes; at most {BATCH_MAX}"
-        ))
-    })?;
+    let parts = batch::split(&body)
+        .map_err(|error| Problem::new(Code::MalformedBatch, error.to_string()))?;
     client.may_send(parts.len())?;
     let decoded: Vec<_> = parts
         .into_iter()

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use soma_codes::Coded as _;
 use soma_engine::Pool;
 use soma_protocol::{
     Action, Address, Amount, BlockInfo, Epoch, Genesis, GenesisAccount, Hash, Memory, Params,
@@ -96,7 +97,7 @@ fn a_waiting_transaction_is_replaced_only_by_one_that_pays_a_tenth_more() {
     let pool = Mempool::new(chain, Limits::default());
     admit(&pool, &state, signed(chain, 1, 0, FEE, u64::MAX)).unwrap();
     let refused = admit(&pool, &state, signed(chain, 1, 0, FEE + FEE / 10, u64::MAX)).unwrap_err();
-    assert_eq!(refused.code(), "replacement_underpriced");
+    assert_eq!(refused.code().as_str(), "replacement_underpriced");
     admit(
         &pool,
         &state,
@@ -183,7 +184,10 @@ fn what_is_final_or_expired_is_forgotten() {
     pool.finalized(&[first], NOW_MS + 2);
     assert_eq!((pool.len(), pool.get(&hash)), (1, None));
     let early = signed(chain, 3, 0, FEE, NOW_MS - 1);
-    assert_eq!(admit(&pool, &state, early).unwrap_err().code(), "expired");
+    assert_eq!(
+        admit(&pool, &state, early).unwrap_err().code().as_str(),
+        "expired"
+    );
 }
 
 #[test]
@@ -204,7 +208,7 @@ fn of_two_with_one_nonce_in_two_pools_the_loser_is_forgotten_and_what_follows_it
     assert!(
         answers
             .iter()
-            .all(|refusal| refusal.code() == "replacement_underpriced")
+            .all(|refusal| refusal.code().as_str() == "replacement_underpriced")
     );
     let info = BlockInfo {
         height: 1,
@@ -222,7 +226,7 @@ fn of_two_with_one_nonce_in_two_pools_the_loser_is_forgotten_and_what_follows_it
             "what follows does not care which of the two it was"
         );
         let again = admit(pool, &state, loser.clone()).unwrap_err();
-        assert_eq!(again.code(), "nonce_too_low");
+        assert_eq!(again.code().as_str(), "nonce_too_low");
     }
 }
 
@@ -237,7 +241,7 @@ fn a_forged_signature_never_enters_however_it_is_batched() {
     let answers = pool.admit(batch, &state, NOW_MS);
     let codes: Vec<_> = answers
         .iter()
-        .map(|answer| answer.as_ref().err().map(Refusal::code))
+        .map(|answer| answer.as_ref().err().map(|refusal| refusal.code().as_str()))
         .collect();
     assert_eq!(codes, [None, None, Some("bad_signature"), None]);
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use soma_codes::Coded as _;
 use soma_protocol::{Address, Hash};
 use soma_sdk::{Secret, cipher};
 use tempfile::TempDir;
@@ -117,7 +118,7 @@ fn a_file_that_is_not_the_committed_one_is_dropped_and_the_right_one_still_comes
     let mut wrong = fixture.ciphertext.clone();
     wrong[4_999] ^= 1;
     let error = fixture.send(0, &wrong).unwrap_err();
-    assert_eq!(error.code(), "ciphertext_mismatch");
+    assert_eq!(error.code().as_str(), "ciphertext_mismatch");
     assert!(!fixture.store.holds(&fixture.hash()));
     fixture.upload_all();
 }
@@ -128,7 +129,7 @@ fn more_bytes_than_committed_are_refused() {
     let mut long = fixture.ciphertext.clone();
     long.extend([0; 1_000]);
     assert_eq!(
-        fixture.send(0, &long).unwrap_err().code(),
+        fixture.send(0, &long).unwrap_err().code().as_str(),
         "upload_too_long"
     );
     assert!(!fixture.store.holds(&fixture.hash()), "nobody has ended it");
@@ -190,7 +191,12 @@ fn a_wrong_key_gives_an_error_and_no_file() {
     );
     fixture.store.follow(needed);
     assert_eq!(
-        fixture.store.plain_file(&weights_hash).unwrap_err().code(),
+        fixture
+            .store
+            .plain_file(&weights_hash)
+            .unwrap_err()
+            .code()
+            .as_str(),
         "weights_mismatch"
     );
     fixture.store.follow(fixture.needed());
@@ -209,9 +215,9 @@ fn a_copy_that_was_damaged_on_this_disk_is_dropped_and_blamed_on_nobody() {
     damaged[100] ^= 1;
     fs::write(&path, &damaged).unwrap();
     let plain = fixture.store.plain_file(&weights_hash);
-    assert_eq!(plain.unwrap_err().code(), "weights_mismatch");
+    assert_eq!(plain.unwrap_err().code().as_str(), "weights_mismatch");
     let checked = fixture.store.check_ciphertext(&weights_hash);
-    assert_eq!(checked.unwrap_err().code(), "ciphertext_mismatch");
+    assert_eq!(checked.unwrap_err().code().as_str(), "ciphertext_mismatch");
     assert!(!path.exists(), "a good one can come in its place");
     fixture.upload_all();
     fixture.store.plain_file(&weights_hash).unwrap();
@@ -229,7 +235,13 @@ fn what_no_rule_needs_is_dropped_and_nothing_else() {
     fixture.store.sweep().unwrap();
     assert!(!fixture.store.holds(&fixture.hash()) && !plain.exists());
     assert_eq!(
-        fixture.store.plaintext(&weights_hash).err().unwrap().code(),
+        fixture
+            .store
+            .plaintext(&weights_hash)
+            .err()
+            .unwrap()
+            .code()
+            .as_str(),
         "weights_not_found"
     );
 }

@@ -2,6 +2,7 @@
 //! revealed and routed; data wins a target, is published, audited and paid. Then the node is stopped and started again.
 
 use crate::network::{Network, wait_until};
+use soma_codes::Coded as _;
 use soma_model::{Score, Weights};
 use soma_protocol::{Action, Amount, Epoch, ModelId, Phase, TargetId, winner};
 use soma_sdk::cipher;
@@ -59,7 +60,7 @@ pub(crate) async fn commit(
     let refused = stranger
         .upload(&reveal.ciphertext, reveal.ciphertext_hash, &mut |_, _| ())
         .await;
-    assert_eq!(refused.unwrap_err().code(), "upload_not_permitted");
+    assert_eq!(refused.unwrap_err().code().as_str(), "upload_not_permitted");
     owner
         .upload(&reveal.ciphertext, reveal.ciphertext_hash, &mut |_, _| ())
         .await
@@ -157,7 +158,11 @@ pub(crate) async fn reveal(network: &Network, owners: &[Sender], reveals: &[Reve
         wait_until("the validator attests the file it holds", held).await;
         if epoch == 2 {
             let early = network.pull(reveal).await.unwrap_err();
-            assert_eq!(early.code(), "weights_not_found", "secret until revealed");
+            assert_eq!(
+                early.code().as_str(),
+                "weights_not_found",
+                "secret until revealed"
+            );
         }
     }
     network.go_to(epoch, Phase::Reveal).await;

@@ -20,7 +20,7 @@ pub(crate) fn apply(context: &mut Context<'_>, epoch: Epoch, value: Hash) -> Res
     let commit: Option<BeaconCommit> = load(&context.state, &key);
     let mut commit = commit.ok_or(Rejection::BeaconNotCommitted { epoch })?;
     if commit.value.is_some() {
-        return Err(Rejection::BeaconAlreadyOpened { epoch });
+        return Err(Rejection::BeaconAlreadyRevealed { epoch });
     }
     let opened = commitment::beacon(&context.rules.network.chain_id, &validator, epoch, &value);
     if opened != commit.commitment {

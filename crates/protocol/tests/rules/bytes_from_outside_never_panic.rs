@@ -5,6 +5,7 @@ use crate::world::{self, World};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
+use soma_codes::Coded as _;
 use soma_protocol::evidence::{Ballot, Evidence, SignedBallot};
 use soma_protocol::{
     Action, Address, Amount, ArchitectureSpec, Change, ConsensusKey, Epoch, Error, Finding,
@@ -427,26 +428,7 @@ fn a_genesis_document_reads_back_as_itself_and_unknown_fields_are_refused() {
 }
 
 #[test]
-fn every_rejection_has_its_own_code_and_a_help_text() {
-    let all = Rejection::all();
-    let mut codes: Vec<_> = all.iter().map(|one| one.code).collect();
-    codes.sort_unstable();
-    codes.dedup();
-    assert_eq!(codes.len(), all.len());
-    for one in all {
-        assert!(
-            one.code
-                .bytes()
-                .all(|byte| byte == b'_' || byte.is_ascii_lowercase()),
-            "{}",
-            one.code
-        );
-        assert!(
-            one.help.len() > 10 && one.help.ends_with('.'),
-            "{}",
-            one.code
-        );
-    }
+fn a_rejections_json_has_its_code() {
     let json = serde_json::to_value(Rejection::ZeroAmount).unwrap();
-    assert_eq!(json["code"], Rejection::ZeroAmount.code());
+    assert_eq!(json["code"], Rejection::ZeroAmount.code().as_str());
 }

@@ -4,6 +4,7 @@ use crate::world::{
     OTHER, OWNER, RIVAL, Release, SECOND_VALIDATOR, THIRD_VALIDATOR, VALIDATOR, World, axis,
     validator,
 };
+use soma_codes::Coded as _;
 use soma_protocol::event::Lapse;
 use soma_protocol::record::ModelStatus;
 use soma_protocol::{Action, Amount, Epoch, Event, Held, ModelId, Rejection, rent, view};
@@ -242,7 +243,7 @@ fn a_missed_reveal_loses_the_rent_and_a_part_of_the_stake() {
     assert_eq!(world.model(3).pool.stake, Amount::soma(50).less(slashed));
     assert_eq!(world.holdings.burned, burned.plus(paid).plus(slashed));
     let too_late = world.act(OTHER, release.reveal(model)).unwrap_err();
-    assert_eq!(too_late.code(), "wrong_phase");
+    assert_eq!(too_late.code().as_str(), "wrong_phase");
 }
 
 #[test]
@@ -382,7 +383,7 @@ fn only_the_owner_commits_and_only_for_the_next_epoch() {
             ciphertext_hash,
             size_bytes,
         };
-        assert_eq!(world.act(OTHER, action).unwrap_err().code(), code);
+        assert_eq!(world.act(OTHER, action).unwrap_err().code().as_str(), code);
     }
     for size_bytes in [0, u64::MAX] {
         let action = world.commit(
@@ -394,7 +395,7 @@ fn only_the_owner_commits_and_only_for_the_next_epoch() {
             },
         );
         assert_eq!(
-            world.act(OTHER, action).unwrap_err().code(),
+            world.act(OTHER, action).unwrap_err().code().as_str(),
             "bad_weights_size"
         );
     }
@@ -423,6 +424,9 @@ fn only_validators_hold_files_and_each_says_so_once() {
             epoch: Epoch(2),
             held,
         };
-        assert_eq!(world.act(VALIDATOR, action).unwrap_err().code(), code);
+        assert_eq!(
+            world.act(VALIDATOR, action).unwrap_err().code().as_str(),
+            code
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! What keeping files costs is the validators' median; who is paid has to show that it keeps them.
 
 use crate::world::{OWNER, Release, SECOND_VALIDATOR, VALIDATOR, World, axis, validator};
+use soma_codes::Coded as _;
 use soma_protocol::storage::{self, Challenge};
 use soma_protocol::{Action, Amount, Event, GenesisAccount, ModelId, Rejection, view};
 
@@ -87,7 +88,7 @@ fn the_price_follows_the_median_of_standing_votes() {
     assert_eq!(view::rent_price(&world.state), price);
     let vote = |price| Action::VoteRentPrice { price };
     let high = world.act(VALIDATOR, vote(Amount(1_000_000_001)));
-    assert_eq!(high.unwrap_err().code(), "out_of_bounds");
+    assert_eq!(high.unwrap_err().code().as_str(), "out_of_bounds");
     assert_eq!(
         world.act(OWNER, vote(Amount(1))),
         Err(Rejection::NotValidator)

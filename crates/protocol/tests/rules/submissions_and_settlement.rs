@@ -4,6 +4,7 @@ use crate::world::{
     CHUNK, Data, OTHER, OWNER, Person, RIVAL, SECOND_VALIDATOR, SUBMITTER, THIRD_VALIDATOR,
     VALIDATOR, World, publish, validator,
 };
+use soma_codes::Coded as _;
 use soma_protocol::record::{Returned, TargetStatus};
 use soma_protocol::{Action, Amount, Event, ModelId, Phase, Rejection, TargetId, Verdict, view};
 
@@ -111,7 +112,10 @@ fn a_claim_that_cannot_be_true_is_refused() {
         (change(|claim| claim.size_bytes = 65_537), "bad_data_size"),
     ];
     for (action, code) in cases {
-        assert_eq!(world.act(SUBMITTER, action).unwrap_err().code(), code);
+        assert_eq!(
+            world.act(SUBMITTER, action).unwrap_err().code().as_str(),
+            code
+        );
     }
     world.must(SUBMITTER, good.clone());
     let twice = Rejection::DuplicateSubmission {
@@ -131,7 +135,7 @@ fn targets_take_submissions_in_their_own_compete_phase_alone() {
     assert_eq!(world.act(SUBMITTER, action.clone()), Err(early));
     world.go_to_compete();
     assert_eq!(
-        world.act(SUBMITTER, action).unwrap_err().code(),
+        world.act(SUBMITTER, action).unwrap_err().code().as_str(),
         "target_closed"
     );
 }
@@ -148,7 +152,7 @@ fn a_bond_that_cannot_be_paid_leaves_the_candidates_alone() {
         },
     );
     let rejection = world.act(POOR, action).unwrap_err();
-    assert_eq!(rejection.code(), "insufficient_balance");
+    assert_eq!(rejection.code().as_str(), "insufficient_balance");
     assert!(distances(&world, 1).is_empty());
 }
 
@@ -231,12 +235,20 @@ fn published_data_must_open_the_commitment() {
         assert_eq!(world.act(SUBMITTER, publish(1, &wrong)), Err(mismatch));
     }
     assert_eq!(
-        world.act(OTHER, publish(1, &data)).unwrap_err().code(),
+        world
+            .act(OTHER, publish(1, &data))
+            .unwrap_err()
+            .code()
+            .as_str(),
         "not_publisher"
     );
     world.must(SUBMITTER, publish(1, &data));
     assert_eq!(
-        world.act(SUBMITTER, publish(1, &data)).unwrap_err().code(),
+        world
+            .act(SUBMITTER, publish(1, &data))
+            .unwrap_err()
+            .code()
+            .as_str(),
         "already_published"
     );
 }
@@ -394,7 +406,8 @@ fn a_verdict_is_given_once_by_validators_on_published_claims() {
         world
             .act(VALIDATOR, world.attest(VALIDATOR, target, Verdict::Valid))
             .unwrap_err()
-            .code(),
+            .code()
+            .as_str(),
         "target_closed"
     );
 }

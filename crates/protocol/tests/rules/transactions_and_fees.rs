@@ -2,6 +2,7 @@
 //! base fee; one that could not have been meant for this moment costs nothing.
 
 use crate::world::{OPERATOR, OTHER, OWNER, VALIDATOR, World};
+use soma_codes::Coded as _;
 use soma_protocol::{Action, Amount, Epoch, Error, Hash, Phase, Rejection, SecretKey, check, view};
 
 fn transfer(amount: Amount) -> Action {
@@ -82,7 +83,7 @@ fn what_was_not_meant_for_this_moment_costs_nothing() {
     ] {
         let receipt = world.send(OWNER, transaction);
         assert_eq!(
-            (receipt.fee, receipt.result.unwrap_err().code()),
+            (receipt.fee, receipt.result.unwrap_err().code().as_str()),
             (Amount::ZERO, code)
         );
         assert_eq!(world.state, before);

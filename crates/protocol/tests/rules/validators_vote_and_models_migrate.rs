@@ -5,6 +5,7 @@ use crate::world::{
     DIM, Data, OWNER, Person, RIVAL, Release, SECOND_VALIDATOR, SUBMITTER, THIRD_VALIDATOR,
     VALIDATOR, World, axis, validator,
 };
+use soma_codes::Coded as _;
 use soma_protocol::proposal::ProposalStatus;
 use soma_protocol::record::{ModelStatus, TargetStatus};
 use soma_protocol::{
@@ -99,7 +100,7 @@ fn a_proposal_that_does_not_pass_costs_its_deposit() {
 fn what_breaks_its_bounds_or_the_network_is_not_even_proposed() {
     let mut world = three();
     let code = |world: &mut World, person: Person, action: Action| {
-        world.act(person, action).unwrap_err().code()
+        world.act(person, action).unwrap_err().code().as_str()
     };
     let all = [
         ("refresh_epochs", 0, "out_of_bounds"),
@@ -140,7 +141,7 @@ fn a_clock_is_never_voted_away_where_nobody_else_ends_phases() {
         genesis.params.epoch_ms = 1_000_000;
     });
     let refused = world.act(VALIDATOR, parameter("epoch_ms", 0));
-    assert_eq!(refused.unwrap_err().code(), "out_of_bounds");
+    assert_eq!(refused.unwrap_err().code().as_str(), "out_of_bounds");
 }
 
 pub(crate) fn larger() -> ArchitectureSpec {

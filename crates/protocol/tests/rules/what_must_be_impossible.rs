@@ -33,6 +33,7 @@ use crate::world::{
     Data, OTHER, OWNER, Person, RIVAL, Release, SECOND_VALIDATOR, SUBMITTER, VALIDATOR, World,
     axis, finding, publish, validator,
 };
+use soma_codes::Coded as _;
 use soma_protocol::commitment;
 use soma_protocol::record::{ModelStatus, Returned, TargetStatus};
 use soma_protocol::{
@@ -85,7 +86,7 @@ fn an_embedding_of_the_wrong_length_halts_the_chain() {
         let release = Release::new("odd", embedding);
         let mut world = revealing(&release);
         let rejection = world.act(OWNER, release.reveal(ModelId(1))).unwrap_err();
-        assert_eq!(rejection.code(), "bad_embedding_dimension");
+        assert_eq!(rejection.code().as_str(), "bad_embedding_dimension");
         world.go_to_compete();
         assert!(!view::targets(&world.state, world.epoch()).is_empty());
     }
@@ -101,7 +102,7 @@ fn a_short_embedding_is_nearest_to_everything() {
         let release = Release::new("short", embedding);
         let mut world = revealing(&release);
         let rejection = world.act(OWNER, release.reveal(ModelId(1)));
-        let code = rejection.err().map(|rejection| rejection.code());
+        let code = rejection.err().map(|rejection| rejection.code().as_str());
         // -32768 is within rounding of 32767; everything clearly shorter is refused.
         assert_eq!(
             code,
@@ -362,7 +363,11 @@ fn paying_fee_and_stake_from_one_balance_creates_value() {
         all.less(base).less(base).less(Amount(1)),
     ] {
         assert_eq!(
-            world.act(OTHER, register(stake)).unwrap_err().code(),
+            world
+                .act(OTHER, register(stake))
+                .unwrap_err()
+                .code()
+                .as_str(),
             "insufficient_balance"
         );
     }
@@ -625,7 +630,7 @@ fn randomness_that_was_committed_to_is_changed_or_opened_twice() {
         Err(Rejection::CommitmentMismatch)
     );
     world.must(VALIDATOR, open(value));
-    let twice = Rejection::BeaconAlreadyOpened { epoch: Epoch(2) };
+    let twice = Rejection::BeaconAlreadyRevealed { epoch: Epoch(2) };
     assert_eq!(world.act(VALIDATOR, open(value)), Err(twice));
 }
 

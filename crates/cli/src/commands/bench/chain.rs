@@ -6,11 +6,11 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use soma_codes::Code;
 use soma_node::localnet::{Localnet, Plan};
 
 use super::load::{Load, Measured};
 use crate::error::{Error, Result};
-use crate::exit::Exit;
 use crate::fleet::Fleet;
 use crate::network;
 use crate::output::Output;
@@ -58,11 +58,7 @@ struct Report {
 impl Chain {
     pub(crate) fn run(self, output: &Output) -> Result {
         let home = tempfile::tempdir().map_err(|error| {
-            Error::new(
-                Exit::Failed,
-                "file_io",
-                format!("no temporary folder: {error}"),
-            )
+            Error::new(Code::FileError, format!("no temporary folder: {error}"))
         })?;
         let plan = Plan {
             validators: self.validators,
@@ -78,7 +74,7 @@ impl Chain {
         fleet.stop();
         if let Some((number, status)) = died.first() {
             let message = format!("node {} ended while it was measured: {status}", number + 1);
-            return Err(Error::new(Exit::Failed, "node_stopped", message));
+            return Err(Error::new(Code::NodeStopped, message));
         }
         let report = measured?;
         output.result(report.describe(), &report)

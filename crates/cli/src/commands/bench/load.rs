@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use soma_codes::Code;
 use soma_node::localnet::{Localnet, account_name};
 use soma_protocol::{Action, Address, Amount, Hash, SecretKey, SignedTransaction, Transaction};
 use soma_sdk::batch;
 use soma_sdk::client::Client;
 
 use crate::error::{Error, Result};
-use crate::exit::Exit;
 
 /// Most transactions sent together.
 const BATCH: usize = 256;
@@ -24,7 +24,7 @@ const TICK: Duration = Duration::from_millis(20);
 /// Time without anything final after which the network is given up.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Refusals that pass when some of what waits is final.
-const PASSING: [&str; 3] = ["mempool_full", "account_full", "nonce_too_high"];
+const PASSING: [Code; 3] = [Code::MempoolFull, Code::AccountFull, Code::NonceTooHigh];
 const FEE_LIMIT: Amount = Amount(1_000_000_000);
 const YEAR_MS: u64 = 365 * 24 * 3_600 * 1_000;
 
@@ -160,7 +160,7 @@ async fn first_failure(tasks: &mut tokio::task::JoinSet<Result>) -> Error {
         match ended {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return error,
-            Err(error) => return Error::new(Exit::Failed, "load_failed", error.to_string()),
+            Err(error) => return Error::new(Code::LoadFailed, error.to_string()),
         }
     }
     std::future::pending().await
@@ -185,8 +185,8 @@ async fn send(client: Client, underway: Arc<Underway>, mine: Vec<usize>) -> Resu
                 at += refused.unwrap_or(taken);
                 let error = refused.and_then(|refused| answers[refused].error.clone());
                 match error {
-                    Some(error) if !PASSING.contains(&error.code.as_str()) => {
-                        return Err(Error::new(Exit::Failed, error.code, error.message));
+                    Some(error) if !PASSING.contains(&error.code) => {
+                        return Err(Error::new(error.code.0, error.message));
                     }
                     // What stands behind it goes again: to the node it is the same.
                     Some(_) => tokio::time::sleep(LOOK).await,
@@ -242,7 +242,7 @@ async fn watch(client: Client, underway: Arc<Underway>, mut height: u64) -> Resu
             Err(soma_sdk::SdkError::Api { status: 404, .. }) => {
                 if last.elapsed() > PATIENCE {
                     let message = format!("nothing became final for {} s", PATIENCE.as_secs());
-                    return Err(Error::new(Exit::Failed, "network_halted", message));
+                    return Err(Error::new(Code::NetworkHalted, message));
                 }
                 tokio::time::sleep(LOOK).await;
                 continue;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::documents::{self, Document, files_below};
 use crate::error::{Error, Result};
-use crate::exit::Exit;
+use soma_codes::Code;
 
 /// One kind of data.
 #[derive(Debug)]
@@ -86,8 +86,7 @@ fn repository() -> Result<PathBuf> {
         .find(|folder| folder.join("crates/cli/src/commands/demo").is_dir());
     found.map(Path::to_owned).ok_or_else(|| {
         Error::new(
-            Exit::Usage,
-            "no_demo_data",
+            Code::NoDemoData,
             "no files to compete on: this is not Soma's repository",
         )
         .hint("name two or more folders, one for each domain: soma demo --data DIR --data DIR")
@@ -115,8 +114,7 @@ fn domain(
     if documents.len() < held_out * 2 {
         let found = documents.len();
         return Err(Error::new(
-            Exit::Failed,
-            "too_little_data",
+            Code::TooLittleData,
             format!(
                 "domain {name} has {found} documents of {bytes_min} bytes or more; 4 are needed"
             ),
@@ -159,6 +157,8 @@ fn hold_out(mut documents: Vec<Document>, count: usize) -> (Vec<Document>, Vec<D
 
 #[cfg(test)]
 mod tests {
+    use soma_codes::Code;
+
     use super::{DOCUMENT_BYTES_MAX, gather};
 
     fn folder(files: usize, bytes: usize) -> tempfile::TempDir {
@@ -214,6 +214,6 @@ mod tests {
     fn a_folder_with_too_little_data_is_refused() {
         let data = folder(3, 600);
         let error = gather(&[data.path().to_owned()], 256, &[1; 32]).unwrap_err();
-        assert_eq!(error.code, "too_little_data");
+        assert_eq!(error.code, Code::TooLittleData);
     }
 }

@@ -12,11 +12,11 @@ mod specialist;
 
 use std::path::PathBuf;
 
+use soma_codes::Code;
 use soma_model::Architecture;
 
 use crate::args::Global;
 use crate::error::{Error, Result};
-use crate::exit::Exit;
 use crate::model_files::EngineArgs;
 use crate::network;
 use crate::output::Output;
@@ -74,11 +74,7 @@ impl Demo {
         ))?;
         output.result(report.tables(output), &report)?;
         if !report.supply_conserved {
-            return Err(Error::new(
-                Exit::Verification,
-                "supply",
-                "the books do not balance",
-            ));
+            return Err(Error::new(Code::Supply, "the books do not balance"));
         }
         Ok(())
     }

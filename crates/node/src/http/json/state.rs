@@ -1,5 +1,6 @@
 //! Epochs, accounts, models and targets in the JSON of the API, read from a finalized state.
 
+use soma_codes::Coded as _;
 use soma_protocol::record::{self, TargetStatus as Fate};
 use soma_protocol::{
     Address, Amount, Epoch, Hash, ModelId, Read, Rejection, SUPPLY, SignedTransaction, TargetId,
@@ -297,8 +298,8 @@ pub(super) fn receipt(receipt: &soma_protocol::Receipt) -> types::Receipt {
 
 fn rejection(rejection: &Rejection) -> types::Rejection {
     types::Rejection {
-        code: rejection.code().to_owned(),
+        code: Text(rejection.code()),
         message: rejection.to_string(),
-        help: rejection.help().to_owned(),
+        help: rejection.hint().to_owned(),
     }
 }

@@ -2,6 +2,7 @@
 //! changed.
 
 use serde_json::{Value, json};
+use soma_codes::Coded as _;
 use soma_protocol::{
     Action, Address, Amount, ArchitectureSpec, BlockInfo, ConsensusKey, Epoch, Event, Genesis,
     GenesisAccount, GenesisModel, GenesisValidator, Hash, Memory, ModelId, Params, Phase, Receipt,
@@ -227,5 +228,5 @@ fn a_rejected_transaction_says_code_message_and_help() {
     assert_eq!(json["fee"], "7");
     assert_eq!(json["rejection"]["code"], "wrong_nonce");
     assert_eq!(json["rejection"]["message"], rejection.to_string());
-    assert_eq!(json["rejection"]["help"], rejection.help());
+    assert_eq!(json["rejection"]["help"], rejection.hint());
 }
