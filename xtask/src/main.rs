@@ -1,44 +1,61 @@
-//! Chores with logic in them. `cargo xtask tidy` checks what the compiler and clippy cannot see:
-//! who may depend on whom, and a few rules of STYLE.md.
+//! Repository checks that the compiler and clippy cannot make. It has no dependencies, so that the
+//! fast checks start within seconds on a fresh clone.
 
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "a chore talks to a terminal"
+    reason = "a command-line tool writes to the terminal"
 )]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
+mod tree;
+
+mod features;
 mod tidy;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+  tidy      check layers, manifests, sources, wording and links
+  features  check that third-party features do not depend on which crate is built";
 
 fn main() -> ExitCode {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
-        .map_or_else(PathBuf::new, Path::to_owned);
-    if std::env::args().nth(1).as_deref() == Some("tidy") {
-        return report(&tidy::check(&root));
+        .unwrap_or(Path::new("."));
+    let faults = match std::env::args().nth(1).as_deref() {
+        Some("tidy") => tidy::check(root),
+        Some("features") => features::check(root),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match faults {
+        Ok(faults) if faults.is_empty() => {
+            println!("ok");
+            ExitCode::SUCCESS
+        }
+        Ok(faults) => {
+            for fault in &faults {
+                eprintln!("{fault}");
+            }
+            eprintln!("error: {} faults", faults.len());
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
     }
-    eprintln!("usage: cargo xtask tidy");
-    ExitCode::from(2)
 }
 
-fn report(faults: &[String]) -> ExitCode {
-    for fault in faults {
-        eprintln!("tidy: {fault}");
+/// The standard output of a command, which must succeed.
+fn output(command: &mut Command) -> Result<String, String> {
+    let done = command.output().map_err(|error| error.to_string())?;
+    if !done.status.success() {
+        return Err(String::from_utf8_lossy(&done.stderr).into_owned());
     }
-    if faults.is_empty() {
-        println!("tidy: dependencies, headers, lengths and floats are as STYLE.md says");
-        return ExitCode::SUCCESS;
-    }
-    ExitCode::FAILURE
-}
-
-/// The output of a command that must succeed.
-fn output(command: &mut Command) -> Result<Vec<u8>, String> {
-    match command.output() {
-        Ok(done) if done.status.success() => Ok(done.stdout),
-        Ok(done) => Err(String::from_utf8_lossy(&done.stderr).into_owned()),
-        Err(error) => Err(error.to_string()),
-    }
+    String::from_utf8(done.stdout).map_err(|error| error.to_string())
 }
