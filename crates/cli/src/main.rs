@@ -14,20 +14,14 @@ use clap::Parser;
 
 mod args;
 mod commands;
-mod documents;
 mod error;
 mod fleet;
 mod home;
 mod model_files;
 mod network;
 mod output;
-mod publishing;
-mod score_cache;
 mod seed;
 mod signals;
-mod specialization;
-mod submission;
-mod weights_cache;
 
 use args::{Args, Command};
 use output::Output;

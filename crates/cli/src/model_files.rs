@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use soma_model::{Architecture, Engine, KernelChoice, Weights};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// `nano`, `v1`, or a JSON file with the numbers.
 #[derive(Clone, Debug)]
@@ -51,9 +51,5 @@ impl EngineArgs {
 
 /// Opens and checks a weights file; an error names it.
 pub(crate) fn open(path: &Path, arch: Option<&Arch>) -> Result<Weights> {
-    Weights::open(path, arch.map(|arch| &arch.0)).map_err(|error| {
-        let error = Error::from(error);
-        let message = format!("{}: {}", path.display(), error.message);
-        Error { message, ..error }
-    })
+    Ok(soma_compete::open(path, arch.map(|arch| &arch.0))?)
 }

@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
 use soma_codes::Code;
+use soma_compete::Competitor;
 use soma_protocol::SecretKey;
 use soma_sdk::SdkError;
 use soma_sdk::client::Client;
@@ -15,6 +16,7 @@ use soma_sdk::spool::Spool;
 use crate::args::Global;
 use crate::error::{Error, Result};
 use crate::home::Home;
+use crate::output::Output;
 
 /// The key that signs when none is named.
 const DEFAULT_KEY: &str = "default";
@@ -42,11 +44,15 @@ pub(crate) async fn sender(global: &Global) -> Result<Sender> {
     Ok(Sender::new(client(global)?, key).await?)
 }
 
-/// What is due on the sender's chain.
-pub(crate) fn spool(global: &Global, sender: &Sender) -> Result<Spool> {
-    Ok(Spool::open(
-        Home::find(global)?.spool(&sender.chain().to_string()),
-    )?)
+/// The account of `--key` with its obligations on the node's chain.
+pub(crate) async fn competitor<'a>(global: &Global, output: &'a Output) -> Result<Competitor<'a>> {
+    let sender = sender(global).await?;
+    let spool = Home::find(global)?.spool(&sender.chain().to_string());
+    Ok(Competitor {
+        sender,
+        spool: Spool::open(spool)?,
+        observer: output,
+    })
 }
 
 /// Where a key lives: its folder and its name there.

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+use soma_compete::{Advance, Level, Notice, Observer};
 
 use crate::error::{Error, Result};
 use soma_codes::Code;
@@ -58,15 +59,6 @@ impl Output {
             quiet,
             bars: MultiProgress::with_draw_target(target(progress)),
             color,
-        }
-    }
-
-    /// The same, but for results and errors silent.
-    pub(crate) fn silent(&self) -> Self {
-        Self {
-            quiet: true,
-            bars: MultiProgress::with_draw_target(target(false)),
-            ..self.clone()
         }
     }
 
@@ -182,6 +174,25 @@ impl Output {
             format!("\u{1b}[{code}m{text}\u{1b}[0m")
         } else {
             text.to_owned()
+        }
+    }
+}
+
+impl Observer for Output {
+    fn start(&self, task: &str, bytes: Option<u64>) -> Advance {
+        let bar = match bytes {
+            Some(bytes) => self.bar(bytes, task, Unit::Bytes),
+            None => self.spinner(task.to_owned()),
+        };
+        // It disappears with the last reference to it.
+        Box::new(move |done| bar.set_position(done))
+    }
+
+    fn notice(&self, notice: &Notice<'_>) {
+        match notice.level() {
+            Level::Info => self.say(notice),
+            Level::Success => self.done(notice),
+            Level::Warning => self.warn(notice),
         }
     }
 }

@@ -11,10 +11,12 @@ use soma_codes::{Code, Coded as _};
 use soma_protocol::{Amount, Hash};
 use zeroize::Zeroizing;
 
+use crate::cipher::{self, Sealed};
 use crate::client::Client;
 use crate::due::{Due, Standing};
 use crate::error::SdkError;
 use crate::file;
+use crate::secret::Secret;
 use crate::sender::{Sender, Sent};
 use crate::types::Clock;
 
@@ -112,6 +114,29 @@ impl Spool {
             source,
         })?;
         soma_os::file::write_private(&path, &bytes).map_err(SdkError::io(&path))
+    }
+
+    /// Where the encrypted file with this hash is, if it was encrypted into this spool.
+    pub fn ciphertext(&self, ciphertext_hash: Hash) -> PathBuf {
+        self.path.join(format!("{ciphertext_hash}.sealed"))
+    }
+
+    /// Encrypts a weights file into the spool, for a reveal. `progress` is called with the bytes
+    /// done so far. Returns its hashes and where it is.
+    ///
+    /// # Errors
+    /// As [`cipher::seal`].
+    pub fn encrypt(
+        &self,
+        weights: &Path,
+        key: &Secret,
+        progress: impl FnMut(u64),
+    ) -> Result<(Sealed, PathBuf), SdkError> {
+        let draft = self.path.join(format!("{}.sealed", std::process::id()));
+        let sealed = cipher::seal(weights, &draft, key, progress)?;
+        let path = self.ciphertext(sealed.ciphertext_hash);
+        soma_os::file::rename(&draft, &path).map_err(SdkError::io(&path))?;
+        Ok((sealed, path))
     }
 
     /// All that is owed, and what cannot be read.

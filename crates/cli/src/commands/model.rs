@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use soma_codes::Code;
+use soma_compete::{Competitor, Offer, specialization};
 use soma_model::Weights;
 use soma_protocol::{Action, Amount, ArchitectureSpec, Epoch, Hash, ModelId};
 use soma_sdk::due::Due;
@@ -13,13 +14,10 @@ use soma_sdk::types::{Model as Shown, ModelStatus};
 
 use crate::args::Global;
 use crate::error::{Error, Result};
-use crate::home::Home;
 use crate::model_files::{self, Arch, EngineArgs};
 use crate::network;
 use crate::output::Output;
-use crate::publishing::{self, Offer};
 use crate::seed::Seed;
-use crate::{specialization, weights_cache};
 
 /// Make, publish, fetch and look at models.
 #[derive(Debug, clap::Subcommand)]
@@ -150,9 +148,9 @@ impl Model {
                 stake,
                 commission,
             } => {
-                let sender = network::sender(global).await?;
-                let id = register(&sender, name, stake, commission).await?;
-                let model = sender.client().model(id).await?;
+                let competitor = network::competitor(global, output).await?;
+                let id = competitor.register(name, stake, commission).await?;
+                let model = competitor.client().model(id).await?;
                 output.done(format_args!(
                     "{} is model {id} with a stake of {stake} SOMA",
                     model.name
@@ -161,7 +159,7 @@ impl Model {
             }
             Self::Commit(publish) => publish.commit(global, output).await.map(drop),
             Self::Publish(publish) => publish.publish(global, output).await,
-            Self::Reveal { model } => reveal(global, model, output).await,
+            Self::Reveal { model } => reveal(global, model.map(ModelId), output).await,
             Self::List => {
                 let models = network::client(global)?.models().await?;
                 if models.is_empty() {
@@ -198,34 +196,15 @@ fn checked(path: &std::path::Path, weights: &Weights, output: &Output) -> Result
     output.result(text, &facts)
 }
 
-/// Registers a model and finds its number.
-pub(crate) async fn register(
-    sender: &Sender,
-    name: String,
-    stake: Amount,
-    commission_bps: u16,
-) -> Result<ModelId> {
-    sender
-        .run(Action::RegisterModel {
-            name,
-            commission_bps,
-            stake,
-        })
-        .await?;
-    let account = sender.client().account(sender.address()).await?;
-    account.models.last().map(|id| ModelId(*id)).ok_or_else(|| {
-        Error::new(
-            Code::NotANode,
-            "the node does not know the model that was registered",
-        )
-    })
-}
-
 impl Publish {
-    async fn commit(&self, global: &Global, output: &Output) -> Result<(Sender, Epoch)> {
-        let sender = network::sender(global).await?;
-        let id = self.model(&sender).await?;
-        let (number, spec) = self.architecture(&sender).await?;
+    async fn commit<'a>(
+        &self,
+        global: &Global,
+        output: &'a Output,
+    ) -> Result<(Competitor<'a>, Epoch)> {
+        let competitor = network::competitor(global, output).await?;
+        let id = self.model(&competitor.sender).await?;
+        let (number, spec) = self.architecture(&competitor.sender).await?;
         let arch = Arch(soma_node::architecture(&spec)?);
         let weights = model_files::open(&self.file, Some(&arch))?;
         let embedding = self.specialization(&weights, output)?;
@@ -237,9 +216,7 @@ impl Publish {
             embedding,
             architecture: number,
         };
-        let spool = network::spool(global, &sender)?;
-        let folder = Home::find(global)?.spool(&sender.chain().to_string());
-        let epoch = publishing::commit(&sender, (&spool, &folder), offer, output).await?;
+        let epoch = competitor.commit(offer).await?;
         output.done(format_args!(
             "committed; validators hold the file; the reveal is due in epoch {epoch}"
         ));
@@ -249,15 +226,13 @@ impl Publish {
             reveal_epoch: epoch.0,
         };
         output.result(weights_hash, &facts)?;
-        Ok((sender, epoch))
+        Ok((competitor, epoch))
     }
 
     async fn publish(&self, global: &Global, output: &Output) -> Result {
-        let (sender, epoch) = self.commit(global, output).await?;
-        let id = self.model(&sender).await?;
-        let spool = network::spool(global, &sender)?;
-        let wanted = |due: &Due| matches!(due, Due::Reveal(reveal) if reveal.model == id);
-        publishing::deliver(&sender, &spool, wanted, output).await?;
+        let (competitor, epoch) = self.commit(global, output).await?;
+        let id = self.model(&competitor.sender).await?;
+        competitor.deliver(|due| is_reveal(due, Some(id))).await?;
         output.done(format_args!("model {id} is public from epoch {epoch} on"));
         Ok(())
     }
@@ -296,9 +271,9 @@ impl Publish {
     fn specialization(&self, weights: &Weights, output: &Output) -> Result<Vec<i16>> {
         let Some(path) = &self.embedding else {
             let engine = self.engine.build()?;
-            return tokio::task::block_in_place(|| {
+            return Ok(tokio::task::block_in_place(|| {
                 specialization::of_files(&engine, weights, &self.domain, output)
-            });
+            })?);
         };
         let json = std::fs::read(path).map_err(|error| Error::file(path, "read", &error))?;
         serde_json::from_slice(&json).map_err(|error| {
@@ -311,19 +286,22 @@ impl Publish {
     }
 }
 
-async fn reveal(global: &Global, model: Option<u32>, output: &Output) -> Result {
-    let sender = network::sender(global).await?;
-    let spool = network::spool(global, &sender)?;
-    let wanted = |due: &Due| matches!(due, Due::Reveal(reveal) if model.is_none_or(|id| reveal.model == ModelId(id)));
-    let listing = spool.list()?;
+/// Whether this is the reveal of a model, or of any.
+fn is_reveal(due: &Due, model: Option<ModelId>) -> bool {
+    matches!(due, Due::Reveal(reveal) if model.is_none_or(|id| reveal.model == id))
+}
+
+async fn reveal(global: &Global, model: Option<ModelId>, output: &Output) -> Result {
+    let competitor = network::competitor(global, output).await?;
+    let listing = competitor.spool.list()?;
     for damaged in listing.damaged {
         output.warn(damaged);
     }
-    if !listing.due.iter().any(wanted) {
+    if !listing.due.iter().any(|due| is_reveal(due, model)) {
         let error = Error::new(Code::NothingDue, "there is nothing to reveal on this chain");
         return Err(error.hint("commit first: soma model commit FILE --domain DIR"));
     }
-    publishing::deliver(&sender, &spool, wanted, output).await
+    Ok(competitor.deliver(|due| is_reveal(due, model)).await?)
 }
 
 async fn pull(global: &Global, id: ModelId, path: Option<PathBuf>, output: &Output) -> Result {
@@ -337,13 +315,13 @@ async fn pull(global: &Global, id: ModelId, path: Option<PathBuf>, output: &Outp
     let path =
         path.unwrap_or_else(|| PathBuf::from(format!("{}.safetensors", file_name(&model.name))));
     if !chosen && path.exists() {
-        let message = format!("{} is there already", path.display());
+        let message = format!("{} already exists", path.display());
         return Err(
             Error::new(Code::FileExists, message).hint("name where to write the weights: -o FILE")
         );
     }
     let remote = Remote::weights(weights.hash.0, weights.size_bytes.0);
-    weights_cache::fetch(&client, &remote, &path, output).await?;
+    soma_compete::download(&client, &remote, &path, output).await?;
     output.done(format_args!(
         "{} of epoch {}, verified",
         model.name, weights.revealed_epoch

@@ -8,15 +8,14 @@ use std::time::Instant;
 
 use serde::Serialize;
 use soma_codes::Code;
+use soma_compete::{ScoreCache, Scored, Scorer, documents};
 use soma_model::{Directions, Engine, Report, Weights, score_with_dump};
 
 use crate::args::Global;
-use crate::documents;
 use crate::error::{Error, Result};
 use crate::home::Home;
 use crate::model_files::{self, Arch, EngineArgs};
 use crate::output::{Output, Unit};
-use crate::score_cache::{ScoreCache, Scored, Scorer};
 use crate::seed::Seed;
 
 /// Score local files with local weights.

@@ -1,5 +1,6 @@
 //! `soma target`: what there is to win, and who won it.
 
+use soma_compete::relative_distance;
 use soma_protocol::{Amount, Epoch, TargetId};
 use soma_sdk::types::{Target as Shown, TargetStatus};
 
@@ -22,11 +23,6 @@ pub(crate) enum Target {
         /// Its number.
         id: u32,
     },
-}
-
-/// A squared distance as a share of the one at right angles, 2 * 32767^2: 0 is a hit.
-pub(crate) fn relative(distance: u64) -> f64 {
-    distance as f64 / (2.0 * 32767.0 * 32767.0)
 }
 
 impl Target {
@@ -69,7 +65,7 @@ fn line(target: &Shown) -> String {
         .map(|routed| routed.model.to_string())
         .collect();
     let best = target.candidates.first().map_or("-".into(), |best| {
-        format!("{:.4}", relative(best.distance.0))
+        format!("{:.4}", relative_distance(best.distance.0))
     });
     format!(
         "target {:<5} reward {:<14} models {:<10} best distance {best:<8} {}\n",
@@ -101,7 +97,7 @@ fn describe(target: &Shown) -> String {
             candidate.rank,
             candidate.submitter,
             candidate.model,
-            relative(candidate.distance.0),
+            relative_distance(candidate.distance.0),
             candidate.size_bytes
         );
     }

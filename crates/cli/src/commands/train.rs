@@ -11,7 +11,6 @@ use soma_codes::Code;
 use soma_model::train::{Corpus, Recipe, StepReport, Trainer};
 use soma_model::{Engine, Weights};
 
-use crate::documents;
 use crate::error::{Error, Result};
 use crate::model_files::{self, Arch, EngineArgs};
 use crate::output::{Output, Unit};
@@ -252,7 +251,7 @@ impl Summary {
 fn read(paths: &[PathBuf]) -> Result<Corpus> {
     let mut corpus = Corpus::new();
     for path in paths {
-        for file in documents::files_below(path)? {
+        for file in soma_compete::documents::files_below(path)? {
             let bytes = std::fs::read(&file).map_err(|error| Error::file(&file, "read", &error))?;
             corpus.push(&bytes);
         }

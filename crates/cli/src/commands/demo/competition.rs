@@ -1,13 +1,16 @@
 //! The demo's competition: owners publish, targets are drawn, submitters compete, validators audit.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
+use soma_compete::{
+    Advance, Competitor, Document, Level, ModelSet, Notice, Observer, Offer, ScoreCache, Scores,
+    Scoring, Submitter, WeightsCache,
+};
 use soma_model::{Architecture, Engine};
 use soma_node::Node;
 use soma_node::localnet::{Localnet, OPERATOR, Plan, account_name};
-use soma_protocol::{Amount, Epoch, Hash, ModelId, Phase, TargetId};
+use soma_protocol::{Amount, Epoch, Hash, ModelId, Phase};
 use soma_sdk::client::Client;
 use soma_sdk::sender::Sender;
 use soma_sdk::spool::Spool;
@@ -17,15 +20,9 @@ use super::domains::Domain;
 use super::report::{AccountLine, FileLine, ModelLine, Report, TargetLine};
 use super::specialist::Specialist;
 use crate::commands::localnet::end_phase;
-use crate::commands::model::register;
-use crate::documents::Document;
 use crate::error::Result;
 use crate::output::Output;
-use crate::publishing::{self, Offer};
-use crate::score_cache::ScoreCache;
 use crate::seed::Seed;
-use crate::submission::{self, Scores};
-use crate::weights_cache::WeightsCache;
 
 /// Epochs with targets that are competed for.
 const ROUNDS: u32 = 3;
@@ -36,21 +33,35 @@ const STAKE: Amount = Amount::soma(100);
 const COMMISSION_BPS: u16 = 1_000;
 
 /// A person of the demo.
-struct Person {
+struct Person<'a> {
     name: String,
-    sender: Sender,
-    spool: Spool,
+    competitor: Competitor<'a>,
     balance_before: u64,
+}
+
+/// Shows progress, but not a line for every submission and reveal.
+struct Quiet<'a>(&'a Output);
+
+impl Observer for Quiet<'_> {
+    fn start(&self, task: &str, bytes: Option<u64>) -> Advance {
+        self.0.start(task, bytes)
+    }
+
+    fn notice(&self, notice: &Notice<'_>) {
+        if notice.level() == Level::Warning {
+            self.0.notice(notice);
+        }
+    }
 }
 
 struct Competition<'a> {
     engine: &'a Engine,
-    architecture: Architecture,
     client: Client,
-    cache: WeightsCache,
+    weights: WeightsCache,
+    scores: ScoreCache,
     operator: Sender,
-    owners: Vec<Person>,
-    submitters: Vec<Person>,
+    owners: Vec<Person<'a>>,
+    submitters: Vec<Person<'a>>,
     models: Vec<ModelId>,
     domains: &'a [Domain],
     files: Vec<FileLine>,
@@ -62,16 +73,51 @@ pub(crate) async fn run(
     engine: &Engine,
     domains: &[Domain],
     specialists: &[Specialist],
-    (seed, folder): (Seed, &Path),
+    seed: Seed,
+    folder: &Path,
     output: &Output,
 ) -> Result<Report> {
     let (node, network) = tokio::task::block_in_place(|| start(seed, domains.len(), folder))?;
-    let mut competition =
-        Competition::new(engine, domains, (&network, node.url(), folder), output).await?;
+    let client = Client::new(node.url())?;
+    let observer = Quiet(output);
+    let mut people = Vec::new();
+    for number in 1..=2 * domains.len() {
+        let role = if number <= domains.len() {
+            "owner"
+        } else {
+            "submitter"
+        };
+        let name = format!("{} {role}", domains[(number - 1) % domains.len()].name);
+        let account = account_name(u32::try_from(number).unwrap_or(u32::MAX));
+        let sender = Sender::new(client.clone(), network.key(&account)?).await?;
+        people.push(Person {
+            name,
+            balance_before: client.account(sender.address()).await?.balance.0,
+            competitor: Competitor {
+                sender,
+                spool: Spool::open(folder.join("spool").join(&account))?,
+                observer: &observer,
+            },
+        });
+    }
+    let submitters = people.split_off(domains.len());
+    let mut competition = Competition {
+        engine,
+        weights: WeightsCache::new(folder.join("weights")),
+        scores: ScoreCache::new(folder.join("scores")),
+        operator: Sender::new(client.clone(), network.key(OPERATOR)?).await?,
+        client,
+        owners: people,
+        submitters,
+        models: Vec::new(),
+        domains,
+        files: Vec::new(),
+        output,
+    };
     output.heading("2. Publish: register with a stake, commit, upload; reveal in the next epoch");
-    competition.publish(specialists, folder).await?;
+    competition.publish(specialists).await?;
     output.heading("3. Compete: score local files with the models of each target");
-    let status = competition.turn_to_the_end().await?;
+    let status = competition.run_epochs().await?;
     let report = competition.report(specialists, &status).await?;
     tokio::task::block_in_place(|| node.shutdown());
     Ok(report)
@@ -90,55 +136,13 @@ fn start(seed: Seed, domains: usize, folder: &Path) -> Result<(Node, Localnet)> 
     Ok((soma_node::start(config)?, network))
 }
 
-impl<'a> Competition<'a> {
-    async fn new(
-        engine: &'a Engine,
-        domains: &'a [Domain],
-        (network, url, folder): (&Localnet, &str, &Path),
-        output: &'a Output,
-    ) -> Result<Self> {
-        let client = Client::new(url)?;
-        let mut people = Vec::new();
-        for number in 1..=2 * domains.len() {
-            let role = if number <= domains.len() {
-                "owner"
-            } else {
-                "submitter"
-            };
-            let name = format!("{} {role}", domains[(number - 1) % domains.len()].name);
-            let account = account_name(u32::try_from(number).unwrap_or(u32::MAX));
-            let sender = Sender::new(client.clone(), network.key(&account)?).await?;
-            let spool = Spool::open(folder.join("spool").join(&account))?;
-            let balance_before = client.account(sender.address()).await?.balance.0;
-            people.push(Person {
-                name,
-                sender,
-                spool,
-                balance_before,
-            });
-        }
-        let submitters = people.split_off(domains.len());
-        Ok(Self {
-            engine,
-            architecture: Architecture::nano(),
-            cache: WeightsCache::new(folder.join("cache")),
-            operator: Sender::new(client.clone(), network.key(OPERATOR)?).await?,
-            client,
-            owners: people,
-            submitters,
-            models: Vec::new(),
-            domains,
-            files: Vec::new(),
-            output,
-        })
-    }
-
+impl Competition<'_> {
     /// Every owner registers and commits to weights for the next epoch.
-    async fn publish(&mut self, specialists: &[Specialist], folder: &Path) -> Result {
+    async fn publish(&mut self, specialists: &[Specialist]) -> Result {
         for (place, (owner, specialist)) in (1..).zip(self.owners.iter().zip(specialists)) {
             let stake = STAKE.times(place);
-            let name = specialist.domain.clone();
-            let model = register(&owner.sender, name, stake, COMMISSION_BPS).await?;
+            let (owner, name) = (&owner.competitor, specialist.domain.clone());
+            let model = owner.register(name, stake, COMMISSION_BPS).await?;
             let offer = Offer {
                 model,
                 file: &specialist.file,
@@ -146,8 +150,7 @@ impl<'a> Competition<'a> {
                 embedding: specialist.embedding.clone(),
                 architecture: 1,
             };
-            let spool = (&owner.spool, folder);
-            let epoch = publishing::commit(&owner.sender, spool, offer, self.output).await?;
+            let epoch = owner.commit(offer).await?;
             self.models.push(model);
             self.output.done(format_args!(
                 "model {model} {:10} stake {stake:>4} SOMA, reveal in epoch {epoch}",
@@ -159,7 +162,7 @@ impl<'a> Competition<'a> {
 
     /// Ends phase after phase until the last round is paid: targets of an epoch are settled when the
     /// epoch after it ends.
-    async fn turn_to_the_end(&mut self) -> Result<Status> {
+    async fn run_epochs(&mut self) -> Result<Status> {
         let mut status = self.client.status().await?;
         let first = status.clock.epoch + 1;
         while status.clock.epoch < first + ROUNDS + 1 {
@@ -168,86 +171,74 @@ impl<'a> Competition<'a> {
                 self.compete(Epoch(clock.epoch)).await?;
             }
             for person in self.owners.iter().chain(&self.submitters) {
-                publishing::deliver_once(&person.sender, &person.spool, &self.output.silent())
-                    .await?;
+                person.competitor.deliver_once().await?;
             }
             status = end_phase(&self.operator, &[]).await?;
         }
         Ok(status)
     }
 
-    /// Every submitter enters the closest of its own files for every target.
+    /// Every submitter submits the closest of its own files for every target.
     async fn compete(&mut self, epoch: Epoch) -> Result {
         let targets = self.client.targets(Some(epoch)).await?;
         let Some(first) = targets.first() else {
             return Ok(());
         };
-        let documents: Vec<Document> = self
+        if self.files.is_empty() {
+            self.files = self.score_held_out(first.seed.0).await?;
+        }
+        let mut submissions = Vec::new();
+        for (domain, person) in self.domains.iter().zip(&self.submitters) {
+            let submitter = Submitter {
+                competitor: &person.competitor,
+                scoring: self.scoring(),
+            };
+            let rules = submitter.rules().await?;
+            let documents = submitter
+                .qualifying(domain.held_out.clone(), &rules)
+                .await?;
+            let entered = submitter.enter(&targets, &documents, &rules, None, &mut submissions);
+            entered.await?;
+        }
+        let documents: usize = self
             .domains
             .iter()
-            .flat_map(|domain| &domain.held_out)
-            .cloned()
-            .collect();
-        let asked = (first.seed.0, self.weights().await?.into_iter().collect());
-        let network = (&self.client, &self.cache, &ScoreCache::off());
-        let model = (self.engine, &self.architecture);
-        let scores =
-            Scores::compute(network, model, asked, (&documents, None), self.output).await?;
-        if self.files.is_empty() {
-            self.files = self.file_lines(&documents, &scores).await?;
-        }
-        let taken = submission::taken(&self.client).await?;
-        let mut entries = 0;
-        for target in &targets {
-            entries += self.enter(target, &documents, (&scores, &taken)).await?;
-        }
+            .map(|domain| domain.held_out.len())
+            .sum();
         self.output.done(format_args!(
-            "epoch {epoch}: {} targets, {} files scored by {} models, {entries} submissions",
+            "epoch {epoch}: {} targets, {documents} files scored by {} models, {} submissions",
             targets.len(),
-            documents.len(),
-            self.models.len()
+            self.models.len(),
+            submissions.len()
         ));
         Ok(())
     }
 
-    /// Current weights of all models: hash and size.
-    async fn weights(&self) -> Result<BTreeMap<Hash, u64>> {
-        let models = self.client.models().await?;
-        let weights = models.into_iter().filter_map(|model| model.weights);
-        Ok(weights
-            .map(|weights| (weights.hash.0, weights.size_bytes.0))
-            .collect())
+    fn scoring(&self) -> Scoring<'_> {
+        Scoring {
+            engine: self.engine,
+            weights: &self.weights,
+            scores: &self.scores,
+        }
     }
 
-    async fn enter(
-        &self,
-        target: &Target,
-        documents: &[Document],
-        (scores, taken): (&Scores, &BTreeSet<Hash>),
-    ) -> Result<usize> {
-        let direction = self.client.direction(TargetId(target.id)).await?.components;
-        let (mut entries, mut first) = (0, 0);
-        for (domain, submitter) in self.domains.iter().zip(&self.submitters) {
-            let own = first..first + domain.held_out.len();
-            first = own.end;
-            let margin = submitter.sender.params().loss_margin_q32;
-            let fresh = own.filter(|index| !taken.contains(&documents[*index].hash()));
-            let choices =
-                fresh.filter_map(|index| scores.choice(index, (target, &direction), margin));
-            let Some(choice) = submission::closest(choices) else {
-                continue;
-            };
-            let document = &documents[choice.document];
-            submission::submit(
-                &submitter.sender,
-                &submitter.spool,
-                target,
-                (document, &choice),
-            )
-            .await?;
-            entries += 1;
-        }
-        Ok(entries)
+    /// Scores every held-out file with every model, for the report.
+    async fn score_held_out(&self, seed: Hash) -> Result<Vec<FileLine>> {
+        let held_out = self.domains.iter().flat_map(|domain| &domain.held_out);
+        let documents: Vec<Document> = held_out.cloned().collect();
+        let models = self.client.models().await?;
+        let weights = models.iter().filter_map(|model| model.weights.as_ref());
+        let models = ModelSet {
+            architecture: Architecture::nano(),
+            seed,
+            files: weights
+                .map(|file| (file.hash.0, file.size_bytes.0))
+                .collect(),
+        };
+        let observer = Quiet(self.output);
+        let scoring = self.scoring();
+        let scores = scoring.score(&self.client, &models, &documents, None, &observer);
+        self.file_lines(&documents, &scores.await?).await
     }
 
     /// Every held-out file with every model's loss on it.
@@ -302,10 +293,14 @@ impl<'a> Competition<'a> {
             });
         let mut accounts = Vec::new();
         for person in self.owners.iter().chain(&self.submitters) {
-            let after = self.client.account(person.sender.address()).await?.balance;
+            let after = self
+                .client
+                .account(person.competitor.sender.address())
+                .await?
+                .balance;
             accounts.push(AccountLine {
                 name: person.name.clone(),
-                address: person.sender.address().to_string(),
+                address: person.competitor.sender.address().to_string(),
                 balance_before: person.balance_before.to_string(),
                 balance_after: after.to_string(),
             });
@@ -336,7 +331,7 @@ impl<'a> Competition<'a> {
             let person = self
                 .submitters
                 .iter()
-                .find(|person| person.sender.address() == address);
+                .find(|person| person.competitor.sender.address() == address);
             person.map(|person| person.name.clone())
         };
         TargetLine {

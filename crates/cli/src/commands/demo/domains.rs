@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::documents::{self, Document, files_below};
+use soma_compete::Document;
+use soma_compete::documents::{self, files_below};
+
 use crate::error::{Error, Result};
 use soma_codes::Code;
 
@@ -177,7 +179,7 @@ mod tests {
         let one = gather(&folders, 256, &[1; 32]).unwrap().remove(0);
         let same = gather(&folders, 256, &[1; 32]).unwrap().remove(0);
         let other = gather(&folders, 256, &[2; 32]).unwrap().remove(0);
-        let paths = |documents: &[crate::documents::Document]| {
+        let paths = |documents: &[soma_compete::Document]| {
             documents
                 .iter()
                 .map(|document| document.path.clone())

@@ -22,7 +22,7 @@ use crate::network;
 use crate::output::Output;
 use crate::seed::Seed;
 
-/// Watch the whole competition on this machine.
+/// Run a complete competition on this machine.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: soma demo --data poems/ --data code/ --data letters/")]
 pub(crate) struct Demo {
@@ -42,7 +42,7 @@ pub(crate) struct Demo {
 impl Demo {
     pub(crate) fn run(self, _: &Global, output: &Output) -> Result {
         if self.data.len() == 1 {
-            return Err(Error::usage("one domain has nobody to compete with")
+            return Err(Error::usage("a competition needs two or more domains")
                 .hint("name two or more folders: --data DIR --data DIR"));
         }
         let architecture = Architecture::nano();
@@ -58,7 +58,8 @@ impl Demo {
                 specialist::train(
                     &engine,
                     domain,
-                    (self.seed, self.steps),
+                    self.seed,
+                    self.steps,
                     folder.path(),
                     output,
                 )
@@ -69,7 +70,8 @@ impl Demo {
             &engine,
             &domains,
             &specialists,
-            (self.seed, folder.path()),
+            self.seed,
+            folder.path(),
             output,
         ))?;
         output.result(report.tables(output), &report)?;

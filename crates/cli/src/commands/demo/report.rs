@@ -7,7 +7,6 @@ use std::fmt::Write;
 use serde::Serialize;
 use soma_protocol::Amount;
 
-use crate::commands::target;
 use crate::output::Output;
 
 /// The result of `soma demo --json`.
@@ -243,7 +242,7 @@ fn change(before: &str, after: &str) -> String {
 
 /// A squared distance as people read it.
 fn relative(distance: &str) -> String {
-    let parsed = distance.parse().map(target::relative);
+    let parsed = distance.parse().map(soma_compete::relative_distance);
     parsed.map_or_else(|_| distance.to_owned(), |share| format!("{share:.3}"))
 }
 

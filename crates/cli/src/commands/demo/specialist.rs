@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use soma_compete::specialization;
 use soma_model::train::{Corpus, Recipe, Trainer};
 use soma_model::{Architecture, Engine, Weights};
 use soma_protocol::Hash;
@@ -10,7 +11,6 @@ use super::domains::Domain;
 use crate::error::Result;
 use crate::output::{Output, Unit};
 use crate::seed::Seed;
-use crate::specialization;
 
 /// Optimizer steps of a specialist. A number and not a time, so that one seed gives one result.
 pub(super) const STEPS: u64 = 1000;
@@ -29,7 +29,8 @@ pub(crate) struct Specialist {
 pub(crate) fn train(
     engine: &Engine,
     domain: &Domain,
-    (seed, steps): (Seed, u64),
+    seed: Seed,
+    steps: u64,
     folder: &Path,
     output: &Output,
 ) -> Result<Specialist> {

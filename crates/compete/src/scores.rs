@@ -1,8 +1,9 @@
-//! Scores that were computed before: a folder of small files, each named by all that a score is a function of.
+//! The score cache: a folder of small files, each named by everything that a score depends on.
 //!
-//! A hit must be what computing would give: a file that is damaged or stands under a wrong name is a miss. Validators'
-//! audits never look here. Several processes may use the folder at once: a file appears whole, and one that another
-//! process removes is a miss.
+//! A hit must equal what computing would give: a file that is damaged or has another name is a
+//! miss. Validators' audits must never read it. Several processes share the folder (`soma submit
+//! --watch` beside `soma score --cache`): a file appears whole, and one that another process
+//! deletes is a miss. This is why it is no redb database: redb locks its file for one process.
 
 use std::fs::{self, File};
 use std::io;
@@ -14,36 +15,41 @@ use soma_model::{Architecture, Directions, Engine, NUMERICS_VERSION, Report, Sco
 
 use crate::error::Result;
 
-/// Files are spread over folders, one for each first byte of a name; what a folder may hold, so 256 MiB in all.
+/// Limit of a folder; there is one for each first byte of a name, so 256 MiB in all.
 const FOLDER_BYTES_MAX: u64 = 1 << 20;
 
-/// Where scores are kept, if they are.
+/// Where scores are cached, if at all.
 #[derive(Clone, Debug)]
-pub(crate) struct ScoreCache {
+pub struct ScoreCache {
     folder: Option<PathBuf>,
 }
 
-/// A model and the seed of the directions that it is scored under.
+/// A model, and the regularizer's directions that it is scored under.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Scorer<'a> {
-    pub(crate) engine: &'a Engine,
-    pub(crate) weights: &'a Weights,
-    pub(crate) seed: [u8; 32],
-    /// Those of the seed.
-    pub(crate) directions: &'a Directions,
+pub struct Scorer<'a> {
+    /// What computes.
+    pub engine: &'a Engine,
+    /// The model.
+    pub weights: &'a Weights,
+    /// Seed of the directions.
+    pub seed: [u8; 32],
+    /// The directions of `seed`.
+    pub directions: &'a Directions,
 }
 
-/// A score, or why there is none, and whether it was known before.
+/// A score, or why there is none.
 #[derive(Debug)]
-pub(crate) struct Scored {
-    pub(crate) report: std::result::Result<Report, soma_model::Error>,
-    pub(crate) cached: bool,
+pub struct Scored {
+    /// The score with its figures.
+    pub report: std::result::Result<Report, soma_model::Error>,
+    /// Whether it came from the cache.
+    pub cached: bool,
 }
 
 /// A report on disk.
 #[derive(Serialize, Deserialize)]
 struct Entry {
-    /// The name of the file, so that a copy under another name is a miss.
+    /// The file's name, so that a copy under another name is a miss.
     key: String,
     loss_q32: i64,
     /// Little-endian, in hex.
@@ -58,22 +64,24 @@ struct Entry {
 }
 
 impl ScoreCache {
-    /// The cache in `folder`, which is made when something is kept.
-    pub(crate) fn new(folder: PathBuf) -> Self {
+    /// The cache in `folder`, which is created when something is stored.
+    pub fn new(folder: PathBuf) -> Self {
         Self {
             folder: Some(folder),
         }
     }
 
     /// No cache: everything is computed.
-    pub(crate) fn off() -> Self {
+    pub fn off() -> Self {
         Self { folder: None }
     }
 
-    /// Scores documents in their order: those that are known are read, the others computed together and kept.
+    /// Scores documents in their order: cached scores are read, the others computed together and
+    /// stored. `done` is called with the bytes of each.
     ///
-    /// `done` hears of the bytes of both.
-    pub(crate) fn score_all(
+    /// # Errors
+    /// [`CompeteError::Model`](crate::CompeteError::Model).
+    pub fn score_all(
         &self,
         scorer: Scorer<'_>,
         documents: &[&[u8]],
@@ -85,10 +93,10 @@ impl ScoreCache {
             Some(path(folder, &key(scope, document)))
         });
         let paths: Vec<Option<PathBuf>> = paths.collect();
-        let mut known: Vec<Option<Report>> = paths.iter().map(|path| get(path.as_ref()?)).collect();
+        let hits: Vec<Option<Report>> = paths.iter().map(|path| get(path.as_ref()?)).collect();
         let mut missing = Vec::new();
-        for (document, known) in documents.iter().zip(&known) {
-            match known {
+        for (document, hit) in documents.iter().zip(&hits) {
+            match hit {
                 Some(_) => done(document.len()),
                 None => missing.push(*document),
             }
@@ -102,14 +110,14 @@ impl ScoreCache {
         let computed = soma_model::score_all(engine, weights, &missing, directions, done)?;
         let mut computed = computed.into_iter();
         let mut scored = Vec::new();
-        for (known, path) in known.iter_mut().zip(paths) {
-            let cached = known.is_some();
-            let report = match known.take() {
+        for (hit, path) in hits.into_iter().zip(paths) {
+            let cached = hit.is_some();
+            let report = match hit {
                 Some(report) => Ok(report),
                 None => computed.next().unwrap_or(Err(soma_model::Error::EmptyData)),
             };
             if let (Ok(report), Some(path), false) = (&report, path, cached) {
-                // A cache that cannot be written (a full disk, say) costs time later and nothing else.
+                // A failure to store (a full disk, say) only costs time later.
                 let _ = put(&path, report);
             }
             scored.push(Scored { report, cached });
@@ -140,7 +148,7 @@ fn path(folder: &Path, key: &str) -> PathBuf {
     folder.join(&key[..2]).join(key)
 }
 
-/// The report of this file, if it is there and whole; the file counts as just used.
+/// The report in this file, if it exists and is whole; the file counts as just used.
 fn get(path: &Path) -> Option<Report> {
     let text = fs::read_to_string(path).ok()?;
     let (hash, json) = text.split_once('\n')?;
@@ -152,7 +160,7 @@ fn get(path: &Path) -> Option<Report> {
         return None;
     }
     if let Ok(file) = File::options().append(true).open(path) {
-        // Without it, the file is merely forgotten earlier.
+        // If this fails, the file is only deleted earlier.
         let _ = file.set_modified(SystemTime::now());
     }
     let embedding = hex::decode(entry.embedding).ok()?;
@@ -200,14 +208,14 @@ fn put(path: &Path, report: &Report) -> io::Result<()> {
     soma_os::file::write(path, text.as_bytes())
 }
 
-/// Deletes the files that were used longest ago until `bytes` more fit.
+/// Deletes the least recently used files until `bytes` more fit.
 fn make_room(folder: &Path, bytes: u64) -> io::Result<()> {
     let mut files = Vec::new();
     for file in fs::read_dir(folder)? {
         let file = file?;
         // Another process may have deleted it by now.
-        if let Ok(facts) = file.metadata() {
-            files.push((facts.modified()?, file.path(), facts.len()));
+        if let Ok(metadata) = file.metadata() {
+            files.push((metadata.modified()?, file.path(), metadata.len()));
         }
     }
     files.sort();
@@ -245,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_read_to_the_last_bit_and_what_is_damaged_or_misplaced_is_a_miss() {
+    fn a_stored_score_is_read_bit_for_bit_and_a_damaged_or_misplaced_file_is_a_miss() {
         let home = tempfile::tempdir().unwrap();
         let place = path(home.path(), &"ab".repeat(32));
         assert_eq!(get(&place), None);
@@ -271,14 +279,14 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_keeps_what_was_used_last_within_its_bound() {
+    fn a_folder_keeps_the_most_recently_used_files_within_its_limit() {
         let home = tempfile::tempdir().unwrap();
         let name = |index: usize| path(home.path(), &format!("ab{index:062}"));
         let mut large = report(1);
         large.score.embedding = vec![1; 20_000];
         for index in 0..20 {
             put(&name(index), &large).unwrap();
-            // Times of files may be no finer than this.
+            // Modification times of some file systems are no finer than this.
             std::thread::sleep(std::time::Duration::from_millis(12));
             assert!(get(&name(0)).is_some(), "{index}");
         }
@@ -296,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn processes_that_write_and_read_the_same_entry_never_see_half_of_it() {
+    fn writers_and_readers_of_one_entry_always_see_a_whole_file() {
         let home = tempfile::tempdir().unwrap();
         let place = path(home.path(), &"cd".repeat(32));
         std::thread::scope(|scope| {

@@ -1,0 +1,122 @@
+//! An account that competes: it signs, and keeps its obligations in a spool.
+//!
+//! An obligation is on disk before the transaction that creates it is sent, so an interrupted
+//! command loses nothing: it continues when it is run again.
+
+use soma_protocol::{Action, Amount};
+use soma_sdk::SdkError;
+use soma_sdk::client::Client;
+use soma_sdk::due::Due;
+use soma_sdk::sender::Sender;
+use soma_sdk::spool::{Outcome, Spool};
+
+use crate::error::{CompeteError, Result};
+use crate::observer::{Advance, Notice, Observer};
+use crate::watch::Watch;
+
+/// An account, its obligations, and who follows what it does.
+pub struct Competitor<'a> {
+    /// Signs and sends.
+    pub sender: Sender,
+    /// What is still due.
+    pub spool: Spool,
+    /// Follows long work.
+    pub observer: &'a dyn Observer,
+}
+
+impl std::fmt::Debug for Competitor<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Competitor({})", self.sender.address())
+    }
+}
+
+impl Competitor<'_> {
+    /// The node.
+    pub fn client(&self) -> &Client {
+        self.sender.client()
+    }
+
+    /// Stores the obligation, then sends the action that creates it; forgets it only if the action
+    /// can certainly never take effect.
+    pub(crate) async fn send(&self, obligation: Due, action: Action) -> Result {
+        self.spool.put(obligation.clone())?;
+        match self.sender.run(action).await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                if never_takes_effect(&error) {
+                    self.spool.remove(&obligation)?;
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Looks once at everything that is due and sends what can be sent now.
+    ///
+    /// # Errors
+    /// As [`Spool::deliver`].
+    pub async fn deliver_once(&self) -> Result<Vec<(Due, Outcome)>> {
+        let outcomes = self.spool.deliver(&self.sender).await?;
+        for (due, outcome) in &outcomes {
+            let notice = match outcome {
+                Outcome::Sent => Notice::Sent(due),
+                Outcome::Missed => Notice::TooLate(due),
+                Outcome::Refused(error) => Notice::Refused(due, error),
+                _ => continue,
+            };
+            self.observer.notice(&notice);
+        }
+        Ok(outcomes)
+    }
+
+    /// Sends what is due when its phase comes, until nothing that `wanted` selects is left.
+    ///
+    /// # Errors
+    /// [`CompeteError::TooLate`]; as [`Competitor::deliver_once`].
+    pub async fn deliver(&self, wanted: impl Fn(&Due) -> bool) -> Result {
+        let mut watch = Watch::start(self.client()).await;
+        let mut task: Option<(String, Advance)> = None;
+        let mut warned = false;
+        loop {
+            let mut waiting = false;
+            for (due, outcome) in self.deliver_once().await? {
+                if !wanted(&due) {
+                    continue;
+                }
+                match outcome {
+                    Outcome::Waiting { at_risk } => {
+                        waiting = true;
+                        let label = format!("waiting for the {due}");
+                        if task.as_ref().is_none_or(|(shown, _)| *shown != label) {
+                            let advance = self.observer.start(&label, None);
+                            task = Some((label, advance));
+                        }
+                        if at_risk > Amount::ZERO && !std::mem::replace(&mut warned, true) {
+                            self.observer.notice(&Notice::AtRisk(&due, at_risk));
+                        }
+                    }
+                    Outcome::Missed => {
+                        let obligation = Box::new(due);
+                        return Err(CompeteError::TooLate { obligation });
+                    }
+                    Outcome::Failed(error) if error.is_passing() => waiting = true,
+                    Outcome::Refused(error) | Outcome::Failed(error) => return Err(error.into()),
+                    _ => {}
+                }
+            }
+            if !waiting {
+                return Ok(());
+            }
+            watch.changed().await;
+        }
+    }
+}
+
+/// Whether the chain will certainly never run it; after any other error it may still be included.
+fn never_takes_effect(error: &SdkError) -> bool {
+    match error {
+        SdkError::Rejected { .. } | SdkError::Expired { .. } | SdkError::Superseded { .. } => true,
+        SdkError::Api { .. } => !error.is_passing(),
+        _ => false,
+    }
+}

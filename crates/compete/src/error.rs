@@ -1,0 +1,166 @@
+//! What can go wrong, each with a stable code, an exit status and, where one helps, a hint.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use soma_codes::{Code, Coded, Exit};
+use soma_protocol::{Address, ModelId};
+use soma_sdk::SdkError;
+use soma_sdk::due::Due;
+
+/// Every failure of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompeteError {
+    /// The network, a key or the spool.
+    #[error(transparent)]
+    Sdk(#[from] SdkError),
+    /// The model engine.
+    #[error(transparent)]
+    Model(#[from] soma_model::Error),
+    /// The chain's architecture cannot be computed by this software.
+    #[error(transparent)]
+    Architecture(#[from] soma_node::NodeError),
+    /// A weights file that cannot be used.
+    #[error("{}: {source}", path.display())]
+    Weights {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: soma_model::Error,
+    },
+    /// A file or folder that cannot be used.
+    #[error("cannot {action} {}: {source}", path.display())]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was attempted: `read`, `write`, `create`, `delete`.
+        action: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A folder that cannot be listed.
+    #[error("cannot list {}: {source}", path.display())]
+    List {
+        /// The folder.
+        path: PathBuf,
+        /// Where and why.
+        source: ignore::Error,
+    },
+    /// The weights file was modified during encryption.
+    #[error("{} changed while it was being read", path.display())]
+    Modified {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The signing key does not own the model.
+    #[error("model {model} belongs to {owner}, not to {signer}")]
+    NotOwner {
+        /// The model.
+        model: ModelId,
+        /// Its owner.
+        owner: Address,
+        /// The address of the signing key.
+        signer: Address,
+    },
+    /// The node does not list the model that was just registered.
+    #[error("the node does not list the model that was registered")]
+    NotRegistered,
+    /// Too few validators held the file when the epoch began.
+    #[error("the commit of model {model} lapsed before enough validators held its file")]
+    CommitLapsed {
+        /// The model.
+        model: ModelId,
+    },
+    /// A reveal or publication was not sent in its phase.
+    #[error("the {obligation} was not sent in time")]
+    TooLate {
+        /// What was due.
+        obligation: Box<Due>,
+    },
+    /// The epoch has no targets at all, or not the one asked for.
+    #[error("{}", no_target(*target, *epoch))]
+    NoTarget {
+        /// The target asked for, if one was.
+        target: Option<u32>,
+        /// The epoch.
+        epoch: u32,
+    },
+    /// No document is as long as one chunk.
+    #[error("none of {documents} documents has {bytes_min} bytes or more")]
+    TooLittleData {
+        /// Documents that were looked at.
+        documents: usize,
+        /// The shortest that the network accepts.
+        bytes_min: usize,
+    },
+    /// A specialization needs at least one document.
+    #[error("there is no data to compute the specialization from")]
+    EmptyDomain,
+}
+
+/// What functions of this crate return.
+pub type Result<T = ()> = std::result::Result<T, CompeteError>;
+
+fn no_target(target: Option<u32>, epoch: u32) -> String {
+    match target {
+        Some(id) => format!("target {id} is not open in epoch {epoch}"),
+        None => format!("epoch {epoch} has no targets: no model is active"),
+    }
+}
+
+impl CompeteError {
+    /// A failure to do `action` with the file or folder at `path`.
+    pub(crate) fn file(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::File {
+            path: path.to_owned(),
+            action,
+            source,
+        }
+    }
+
+    /// Whether the bytes are not a weights file of the architecture, whoever opens them.
+    pub fn is_malformed_weights(&self) -> bool {
+        matches!(self, Self::Weights { source, .. } if source.exit() == Exit::Verification)
+    }
+
+    /// Whether the same call may succeed later: the network failed, not the request.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Sdk(error) if error.exit() == Exit::Network)
+    }
+}
+
+impl Coded for CompeteError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Sdk(error) => error.code(),
+            Self::Model(error) | Self::Weights { source: error, .. } => error.code(),
+            Self::Architecture(error) => error.code(),
+            Self::File { source, .. } => Code::of_io(source),
+            Self::List { .. } => Code::FileError,
+            Self::Modified { .. } => Code::WrongHash,
+            Self::NotOwner { .. } => Code::NotModelOwner,
+            Self::NotRegistered => Code::NotANode,
+            Self::CommitLapsed { .. } => Code::CommitLapsed,
+            Self::TooLate { .. } => Code::TooLate,
+            Self::NoTarget { .. } => Code::NoTarget,
+            Self::TooLittleData { .. } => Code::TooLittleData,
+            Self::EmptyDomain => Code::EmptyData,
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Sdk(error) => error.exit(),
+            error => error.code().exit(),
+        }
+    }
+
+    fn hint(&self) -> &str {
+        match self {
+            Self::Sdk(error) => error.hint(),
+            Self::EmptyDomain => "name files of the model's domain: --domain DIR",
+            error => error.code().hint(),
+        }
+    }
+}

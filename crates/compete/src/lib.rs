@@ -1,0 +1,39 @@
+//! Taking part in the competition: score data, submit it, publish weights and winning data.
+//!
+//! Owns what a competitor does between the model's arithmetic and the network: which documents
+//! qualify, which of them to submit for which target, the caches of weights and scores, and the
+//! order of commit, upload and reveal. It never prints, never asks a person anything (an
+//! [`Observer`] hears how far things are), and never needs a validator.
+//!
+//! Reading order is the order of the modules: each uses only those above it.
+
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::cast_precision_loss,
+    reason = "floats here are estimates of time and figures"
+)]
+
+mod competitor;
+pub mod documents;
+mod error;
+mod observer;
+mod publishing;
+mod scores;
+mod scoring;
+mod session;
+pub mod specialization;
+mod submitting;
+mod watch;
+mod weights;
+
+pub use competitor::Competitor;
+pub use documents::Document;
+pub use error::{CompeteError, Result};
+pub use observer::{Advance, Level, Notice, Observer, relative_distance};
+pub use publishing::Offer;
+pub use scores::{ScoreCache, Scored, Scorer};
+pub use scoring::{Choice, ModelSet, Scores, Scoring};
+pub use session::{Plan, Session, Submitted};
+pub use submitting::{Rules, Submission, Submitter};
+pub use watch::Watch;
+pub use weights::{WeightsCache, download, open};

@@ -1,0 +1,154 @@
+//! From a weights file to public weights: encrypt, commit, upload; the reveal is an obligation.
+
+use std::path::{Path, PathBuf};
+
+use soma_protocol::{Action, Amount, Epoch, Hash, ModelId};
+use soma_sdk::cipher::Sealed;
+use soma_sdk::due::{Due, Reveal};
+use soma_sdk::secret::Secret;
+use soma_sdk::types::{Commit, Model};
+
+use crate::competitor::Competitor;
+use crate::error::{CompeteError, Result};
+use crate::watch::Watch;
+
+/// Weights that a model is about to commit to.
+#[derive(Debug)]
+pub struct Offer<'a> {
+    /// The model.
+    pub model: ModelId,
+    /// The weights file.
+    pub file: &'a Path,
+    /// BLAKE3 of the file.
+    pub weights_hash: Hash,
+    /// The model's specialization.
+    pub embedding: Vec<i16>,
+    /// Number of the architecture that they are for.
+    pub architecture: u32,
+}
+
+/// An encrypted weights file, ready to be committed to.
+struct Encrypted {
+    sealed: Sealed,
+    key: Secret,
+    path: PathBuf,
+}
+
+impl Competitor<'_> {
+    /// Registers a model and returns its number.
+    ///
+    /// # Errors
+    /// As [`soma_sdk::Sender::run`].
+    pub async fn register(
+        &self,
+        name: String,
+        stake: Amount,
+        commission_bps: u16,
+    ) -> Result<ModelId> {
+        let action = Action::RegisterModel {
+            name,
+            commission_bps,
+            stake,
+        };
+        self.sender.run(action).await?;
+        let account = self.client().account(self.sender.address()).await?;
+        let id = account.models.last().copied().map(ModelId);
+        id.ok_or(CompeteError::NotRegistered)
+    }
+
+    /// Commits for the next epoch and uploads the encrypted file. Returns the epoch of the reveal
+    /// once enough validators hold the file; the reveal is in the spool.
+    ///
+    /// # Errors
+    /// [`CompeteError::NotOwner`]; [`CompeteError::CommitLapsed`]; [`CompeteError::Modified`];
+    /// those of the network and of files.
+    pub async fn commit(&self, offer: Offer<'_>) -> Result<Epoch> {
+        let client = self.client();
+        let model = client.model(offer.model).await?;
+        if model.owner.0 != self.sender.address() {
+            return Err(CompeteError::NotOwner {
+                model: offer.model,
+                owner: model.owner.0,
+                signer: self.sender.address(),
+            });
+        }
+        let Encrypted { sealed, key, path } = self.encrypt(&model, &offer)?;
+        let reveal = Reveal {
+            chain: self.sender.chain(),
+            model: offer.model,
+            architecture: offer.architecture,
+            owner: self.sender.address(),
+            epoch: Epoch(client.status().await?.clock.epoch + 1),
+            key,
+            weights_hash: sealed.weights_hash,
+            ciphertext_hash: sealed.ciphertext_hash,
+            size_bytes: sealed.size_bytes,
+            embedding: offer.embedding,
+            ciphertext: path.clone(),
+        };
+        let (epoch, action) = (reveal.epoch, reveal.commit());
+        self.send(Due::Reveal(reveal), action).await?;
+        let mut advance = self.observer.start("uploading", Some(sealed.size_bytes));
+        let progress = &mut |done, _| advance(done);
+        self.sender
+            .upload(&path, sealed.ciphertext_hash, progress)
+            .await?;
+        self.held(offer.model, sealed.ciphertext_hash, epoch)
+            .await?;
+        Ok(epoch)
+    }
+
+    /// Encrypts the file, unless its very bytes are public already: those are committed to again
+    /// as they are, so nobody stores or downloads them twice.
+    fn encrypt(&self, model: &Model, offer: &Offer<'_>) -> Result<Encrypted> {
+        let mut public = model.weights.iter().chain(&model.next);
+        let public = public.find(|weights| weights.hash.0 == offer.weights_hash);
+        if let Some(weights) = public {
+            let sealed = Sealed {
+                weights_hash: offer.weights_hash,
+                ciphertext_hash: weights.ciphertext_hash.0,
+                size_bytes: weights.size_bytes.0,
+            };
+            let path = self.spool.ciphertext(sealed.ciphertext_hash);
+            let key = Secret::from_bytes(weights.key.0.0);
+            if path.is_file() {
+                return Ok(Encrypted { sealed, key, path });
+            }
+            return self.encrypt_with(key, offer);
+        }
+        self.encrypt_with(Secret::generate()?, offer)
+    }
+
+    fn encrypt_with(&self, key: Secret, offer: &Offer<'_>) -> Result<Encrypted> {
+        let metadata = std::fs::metadata(offer.file);
+        let bytes = metadata
+            .map_err(CompeteError::file(offer.file, "read"))?
+            .len();
+        let advance = self.observer.start("encrypting", Some(bytes));
+        let (sealed, path) = self.spool.encrypt(offer.file, &key, advance)?;
+        if sealed.weights_hash != offer.weights_hash {
+            let path = offer.file.to_owned();
+            return Err(CompeteError::Modified { path });
+        }
+        Ok(Encrypted { sealed, key, path })
+    }
+
+    /// Waits until enough validators have attested that they hold the file.
+    async fn held(&self, id: ModelId, ciphertext_hash: Hash, epoch: Epoch) -> Result {
+        let mut watch = Watch::start(self.client()).await;
+        let _task = self
+            .observer
+            .start("waiting for validators to hold the file", None);
+        loop {
+            let model = self.client().model(id).await?;
+            let ours = |commit: &&Commit| {
+                commit.epoch == epoch.0 && commit.ciphertext_hash.0 == ciphertext_hash
+            };
+            match model.commits.iter().find(ours) {
+                Some(commit) if commit.held => return Ok(()),
+                Some(_) => watch.changed().await,
+                None => return Err(CompeteError::CommitLapsed { model: id }),
+            }
+        }
+    }
+}

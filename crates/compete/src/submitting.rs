@@ -1,0 +1,189 @@
+//! Submitting: the closest qualifying document for each target. The data stays on this machine
+//! unless it wins.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use soma_codes::{Coded, Exit};
+use soma_model::Architecture;
+use soma_protocol::{Epoch, Hash, ModelId, Params, TargetId};
+use soma_sdk::due::{Due, Publication};
+use soma_sdk::secret::Secret;
+use soma_sdk::types::Target;
+
+use crate::competitor::Competitor;
+use crate::documents::Document;
+use crate::error::{CompeteError, Result};
+use crate::observer::Notice;
+use crate::scoring::{Choice, ModelSet, Scores, Scoring};
+
+/// What the network asks for now; votes change it between two epochs.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// The architecture of all models.
+    pub architecture: Architecture,
+    /// The parameters.
+    pub params: Params,
+}
+
+/// A submission that the chain has accepted.
+#[derive(Clone, Debug)]
+pub struct Submission {
+    /// The target.
+    pub target: u32,
+    /// Its epoch.
+    pub epoch: u32,
+    /// The document's path.
+    pub file: String,
+    /// What was submitted.
+    pub choice: Choice,
+}
+
+/// A competitor with what it scores with.
+#[derive(Clone, Copy, Debug)]
+pub struct Submitter<'a> {
+    /// The account.
+    pub competitor: &'a Competitor<'a>,
+    /// What scores.
+    pub scoring: Scoring<'a>,
+}
+
+impl Submitter<'_> {
+    /// The architecture and the parameters now.
+    ///
+    /// # Errors
+    /// Those of the network; an architecture that this software cannot compute.
+    pub async fn rules(&self) -> Result<Rules> {
+        let client = self.competitor.client();
+        Ok(Rules {
+            architecture: soma_node::architecture(&client.architecture().await?)?,
+            params: client.params().await?,
+        })
+    }
+
+    /// The documents that the rules accept: not too small, and not published before.
+    ///
+    /// # Errors
+    /// [`CompeteError::TooLittleData`] if all are too small; those of the network.
+    pub async fn qualifying(
+        &self,
+        mut documents: Vec<Document>,
+        rules: &Rules,
+    ) -> Result<Vec<Document>> {
+        let (all, bytes_min) = (documents.len(), rules.architecture.positions);
+        documents.retain(|document| document.bytes.len() >= bytes_min);
+        if documents.is_empty() {
+            return Err(CompeteError::TooLittleData {
+                documents: all,
+                bytes_min,
+            });
+        }
+        let taken = self.taken().await?;
+        documents.retain(|document| !taken.contains(&document.hash()));
+        Ok(documents)
+    }
+
+    /// Hashes of data that has won, or is published and may win: the rules accept no data twice.
+    async fn taken(&self) -> Result<BTreeSet<Hash>> {
+        let targets = self.competitor.client().targets(None).await?;
+        let hashes = targets.iter().filter_map(|target| {
+            let paid = target.payment.as_ref().map(|payment| payment.data_hash.0);
+            paid.or_else(|| Some(target.publication.as_ref()?.data_hash.0))
+        });
+        Ok(hashes.collect())
+    }
+
+    /// Scores documents, until `until` at most, and submits the closest for every target where it
+    /// would be a candidate. All targets are of one epoch: one seed and one score serve them all.
+    /// Returns how many documents there was time for, the first ones. What the chain has accepted
+    /// is in `submissions` also when an error ends the work early.
+    ///
+    /// # Errors
+    /// As [`Scoring::score`]; those of the network. A submission that the rules reject is a notice.
+    pub async fn enter(
+        &self,
+        targets: &[Target],
+        documents: &[Document],
+        rules: &Rules,
+        until: Option<Instant>,
+        submissions: &mut Vec<Submission>,
+    ) -> Result<usize> {
+        let observer = self.competitor.observer;
+        let Some(models) = ModelSet::routed(targets, rules.architecture.clone()) else {
+            return Ok(0);
+        };
+        let client = self.competitor.client();
+        let scores = self
+            .scoring
+            .score(client, &models, documents, until, observer)
+            .await?;
+        for target in targets {
+            let Some(choice) = self.closest(&scores, target, &rules.params).await? else {
+                continue;
+            };
+            let document = &documents[choice.document];
+            match self.submit(target, document, &choice).await {
+                Ok(()) => {
+                    observer.notice(&Notice::Submitted {
+                        target: target.id,
+                        document: &document.path,
+                        model: choice.model,
+                        distance: choice.distance,
+                    });
+                    submissions.push(Submission {
+                        target: target.id,
+                        epoch: target.epoch,
+                        file: document.path.clone(),
+                        choice,
+                    });
+                }
+                Err(error) if error.exit() == Exit::Rejected => {
+                    let (target, error) = (target.id, &error);
+                    observer.notice(&Notice::SubmissionRejected { target, error });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(scores.documents())
+    }
+
+    /// The closest document, if it would be a candidate of the target.
+    async fn closest(
+        &self,
+        scores: &Scores,
+        target: &Target,
+        params: &Params,
+    ) -> Result<Option<Choice>> {
+        let direction = self
+            .competitor
+            .client()
+            .direction(TargetId(target.id))
+            .await?;
+        let best = scores.closest(target, &direction.components, params.loss_margin_q32);
+        let full = target.candidates.len() >= params.candidates_per_target as usize;
+        let worst = target
+            .candidates
+            .last()
+            .map(|candidate| candidate.distance.0);
+        let worst = worst.unwrap_or(u64::MAX);
+        Ok(best.filter(|choice| !full || choice.distance < worst))
+    }
+
+    /// Submits a document; its publication becomes an obligation.
+    async fn submit(&self, target: &Target, document: &Document, choice: &Choice) -> Result {
+        let sender = &self.competitor.sender;
+        let publication = Publication {
+            chain: sender.chain(),
+            submitter: sender.address(),
+            target: TargetId(target.id),
+            epoch: Epoch(target.epoch),
+            salt: Secret::generate()?,
+            data: document.bytes.clone(),
+        };
+        let model = ModelId(choice.model);
+        let action = publication.submit(model, choice.loss_q32, choice.distance);
+        self.competitor
+            .send(Due::Publication(publication), action)
+            .await
+    }
+}
