@@ -1,14 +1,13 @@
-//! The grammar: `soma <noun> <verb>` for things on the network, `soma <verb>` for daily work.
+//! The commands: `soma <noun> <verb>` for things on the network, `soma <verb>` for daily work.
 //!
-//! Each command's own flags stand in its file under `commands/`; the flags that all of them share
-//! are here, once.
+//! Each command's own flags are in its file under `commands/`.
 
-use std::path::PathBuf;
-
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands;
-use crate::output::Color;
+use crate::error::Result;
+use crate::global::Global;
+use crate::output::Output;
 
 /// Many models of one architecture compete to predict bytes; the network keeps the score.
 #[derive(Debug, Parser)]
@@ -25,57 +24,6 @@ pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
 }
-
-/// Flags that mean the same everywhere.
-#[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Global options")]
-pub(crate) struct Global {
-    /// Print the result as JSON, one document per line.
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
-    /// Print nothing but the result and errors.
-    #[arg(short, long, global = true)]
-    pub(crate) quiet: bool,
-    /// When to colour.
-    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
-    pub(crate) color: Color,
-    /// No bars and spinners.
-    #[arg(long, global = true)]
-    pub(crate) no_progress: bool,
-    /// The node to talk to.
-    #[arg(long, global = true, env = "SOMA_URL", hide_env_values = true, default_value = DEFAULT_URL, value_name = "URL")]
-    pub(crate) url: String,
-    /// The key to sign with: a name from `soma keys list`, or a file [default: `default`].
-    #[arg(
-        long,
-        global = true,
-        env = "SOMA_KEY",
-        hide_env_values = true,
-        value_name = "NAME"
-    )]
-    pub(crate) key: Option<String>,
-    /// Where the passphrase of an encrypted key is read from; `-` is standard input.
-    #[arg(
-        long,
-        global = true,
-        env = "SOMA_PASSPHRASE_FILE",
-        hide_env_values = true,
-        value_name = "FILE"
-    )]
-    pub(crate) passphrase_file: Option<PathBuf>,
-    /// Where keys, caches and local networks live [default: the XDG data folder].
-    #[arg(
-        long,
-        global = true,
-        env = "SOMA_HOME",
-        hide_env_values = true,
-        value_name = "DIR"
-    )]
-    pub(crate) home: Option<PathBuf>,
-}
-
-/// Where a local network listens unless told otherwise.
-pub(crate) const DEFAULT_URL: &str = "http://127.0.0.1:8645";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -108,9 +56,9 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Keys(commands::keys::Keys),
     /// Show what an account holds.
-    Balance(commands::account::Balance),
+    Balance(commands::balance::Balance),
     /// Send SOMA.
-    Send(commands::account::Send),
+    Send(commands::send::Send),
     /// Put money behind models and validators, and take it back.
     #[command(subcommand)]
     Stake(commands::stake::Stake),
@@ -130,4 +78,33 @@ pub(crate) enum Command {
     Explain(commands::explain::Explain),
     /// Print a completion script for a shell.
     Completions(commands::completions::Completions),
+}
+
+impl Command {
+    /// Runs the command.
+    pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
+        match self {
+            Self::Demo(command) => command.run(global, output),
+            Self::Localnet(command) => command.run(global, output),
+            Self::Score(command) => command.run(global, output),
+            Self::Bench(command) => command.run(output),
+            Self::Node(command) => command.run(output),
+            Self::Train(command) => command.run(output),
+            Self::Run(command) => command.run(output),
+            Self::Model(command) => command.run(global, output),
+            Self::Target(command) => command.run(global, output),
+            Self::Submit(command) => command.run(global, output),
+            Self::Keys(command) => command.run(global, output),
+            Self::Balance(command) => command.run(global, output),
+            Self::Send(command) => command.run(global, output),
+            Self::Stake(command) => command.run(global, output),
+            Self::Validator(command) => command.run(global, output),
+            Self::Vote(command) => command.run(global, output),
+            Self::Status(_) => commands::status::run(global, output),
+            Self::Top(command) => command.run(global, output),
+            Self::Doctor(command) => command.run(global, output),
+            Self::Explain(command) => command.run(output),
+            Self::Completions(command) => command.run(&mut Args::command()),
+        }
+    }
 }

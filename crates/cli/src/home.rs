@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use etcetera::BaseStrategy;
 
-use crate::args::Global;
 use crate::error::{Error, Result};
+use crate::global::Global;
 use soma_codes::Code;
 
 /// The folder and what is where in it.

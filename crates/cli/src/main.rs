@@ -12,18 +12,19 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-mod args;
-mod commands;
 mod error;
-mod fleet;
-mod home;
-mod model_files;
-mod network;
-mod output;
-mod seed;
 mod signals;
+mod output;
+mod global;
+mod seed;
+mod model_flags;
+mod home;
+mod network;
+mod local_nodes;
+mod commands;
+mod args;
 
-use args::{Args, Command};
+use args::Args;
 use output::Output;
 
 fn main() -> ExitCode {
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
     };
     let global = args.global;
     let output = Output::new(global.json, global.quiet, global.no_progress, global.color);
-    match run(args.command, &global, &output) {
+    match args.command.run(&global, &output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output.error(&error);
@@ -58,31 +59,5 @@ fn refuse(refusal: &clap::Error) -> ExitCode {
         soma_codes::Exit::Usage.into()
     } else {
         ExitCode::SUCCESS
-    }
-}
-
-fn run(command: Command, global: &args::Global, output: &Output) -> error::Result {
-    match command {
-        Command::Demo(command) => command.run(global, output),
-        Command::Localnet(command) => command.run(global, output),
-        Command::Score(command) => command.run(global, output),
-        Command::Bench(command) => command.run(output),
-        Command::Node(command) => command.run(output),
-        Command::Train(command) => command.run(output),
-        Command::Run(command) => command.run(output),
-        Command::Model(command) => command.run(global, output),
-        Command::Target(command) => command.run(global, output),
-        Command::Submit(command) => command.run(global, output),
-        Command::Keys(command) => command.run(global, output),
-        Command::Balance(command) => command.run(global, output),
-        Command::Send(command) => command.run(global, output),
-        Command::Stake(command) => command.run(global, output),
-        Command::Validator(command) => command.run(global, output),
-        Command::Vote(command) => command.run(global, output),
-        Command::Status(_) => commands::status::run(global, output),
-        Command::Top(command) => command.run(global, output),
-        Command::Doctor(command) => command.run(global, output),
-        Command::Explain(command) => command.run(output),
-        Command::Completions(command) => command.run(),
     }
 }

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use soma_codes::Code;
 use soma_compete::Competitor;
@@ -12,9 +13,10 @@ use soma_sdk::client::Client;
 use soma_sdk::keys::KeyFolder;
 use soma_sdk::sender::Sender;
 use soma_sdk::spool::Spool;
+use soma_sdk::types::{Clock, Status};
 
-use crate::args::Global;
 use crate::error::{Error, Result};
+use crate::global::Global;
 use crate::home::Home;
 use crate::output::Output;
 
@@ -23,7 +25,10 @@ const DEFAULT_KEY: &str = "default";
 /// The funded key of a local network that signs when there is no default one.
 const LOCAL_KEY: &str = "account-1";
 
-/// Runs a future to its end on this process's threads.
+/// Time between two requests for a node's duties.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Runs a future to completion on this process's threads.
 pub(crate) fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -136,4 +141,30 @@ pub(crate) fn passphrase(global: &Global, question: &str) -> Result<String> {
         }
     };
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// Ends the running phase of a local network, once the operator's node and the `others` that answer
+/// have no duties left in it.
+pub(crate) async fn end_phase(operator: &Sender, others: &[Client]) -> Result<Status> {
+    let phase = loop {
+        let status = operator.client().status().await?;
+        if status.duties == 0 {
+            break status.clock;
+        }
+        tokio::time::sleep(POLL).await;
+    };
+    for other in others {
+        // A node that does not answer is down: the network continues without it.
+        while let Ok(status) = other.status().await
+            && (status.duties > 0 || !has_reached(&status.clock, &phase))
+        {
+            tokio::time::sleep(POLL).await;
+        }
+    }
+    Ok(operator.end_phase().await?)
+}
+
+/// Whether a node has reached this phase: before it, its duties there are not known yet.
+fn has_reached(clock: &Clock, phase: &Clock) -> bool {
+    (clock.epoch, clock.phase.0) >= (phase.epoch, phase.phase.0)
 }

@@ -13,18 +13,18 @@
     reason = "floats here are estimates of time and figures"
 )]
 
-mod competitor;
-pub mod documents;
 mod error;
 mod observer;
-mod publishing;
-mod scores;
-mod scoring;
-mod session;
-pub mod specialization;
-mod submitting;
 mod watch;
+pub mod documents;
 mod weights;
+mod scores;
+pub mod specialization;
+mod scoring;
+mod competitor;
+mod publishing;
+mod submitting;
+mod session;
 
 pub use competitor::Competitor;
 pub use documents::Document;

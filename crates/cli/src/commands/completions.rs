@@ -1,8 +1,5 @@
 //! `soma completions SHELL`: a completion script on stdout.
 
-use clap::CommandFactory;
-
-use crate::args::Args;
 use crate::error::{Error, Result};
 
 /// Print a completion script for a shell.
@@ -16,9 +13,10 @@ pub(crate) struct Completions {
 }
 
 impl Completions {
-    pub(crate) fn run(self) -> Result {
+    /// `soma` is the whole command line.
+    pub(crate) fn run(self, soma: &mut clap::Command) -> Result {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Args::command(), "soma", &mut script);
+        clap_complete::generate(self.shell, soma, "soma", &mut script);
         match std::io::Write::write_all(&mut std::io::stdout(), &script) {
             Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::file(
                 std::path::Path::new("standard output"),

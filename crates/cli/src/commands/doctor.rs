@@ -13,8 +13,8 @@ use soma_node::NodeFolder;
 use soma_sdk::client::Client;
 use soma_sdk::keys::KeyFolder;
 
-use crate::args::Global;
 use crate::error::{Error, Result};
+use crate::global::Global;
 use crate::home::Home;
 use crate::network;
 use crate::output::Output;

@@ -4,8 +4,8 @@ use serde::Serialize;
 use soma_codes::Code;
 use soma_sdk::keys::{self, KeyFolder, KeyInfo, Protection};
 
-use crate::args::Global;
 use crate::error::{Error, Result};
+use crate::global::Global;
 use crate::home::Home;
 use crate::network::{self, Place};
 use crate::output::Output;

@@ -10,13 +10,13 @@ use soma_node::localnet::{Info, Localnet as Network, OPERATOR, Plan, VALIDATORS_
 use soma_protocol::Amount;
 use soma_sdk::client::Client;
 use soma_sdk::sender::Sender;
-use soma_sdk::types::{Clock, Status};
+use soma_sdk::types::Status;
 
-use crate::args::Global;
 use crate::error::{Error, Result};
-use crate::fleet::Fleet;
+use crate::global::Global;
 use crate::home::Home;
-use crate::model_files::Arch;
+use crate::local_nodes::LocalNodes;
+use crate::model_flags::Arch;
 use crate::network;
 use crate::output::Output;
 use crate::seed::Seed;
@@ -72,8 +72,6 @@ enum Command {
 
 const EPOCH_MS: u64 = 10_000;
 const LOOK: Duration = Duration::from_millis(500);
-/// Between two looks at what validators owe.
-const TURN: Duration = Duration::from_millis(20);
 
 /// Milliseconds of an epoch; 0 if phases end by command.
 fn epoch(text: &str) -> std::result::Result<u64, String> {
@@ -121,7 +119,7 @@ impl Localnet {
 
     /// Runs each validator in a process of its own.
     fn run_many(self, network: &Network, output: &Output) -> Result {
-        let mut fleet = Fleet::start(network.folders(self.port, self.block_ms)?)?;
+        let mut fleet = LocalNodes::start(network.folders(self.port, self.block_ms)?)?;
         let nodes = fleet.entries();
         let urls: Vec<String> = nodes.iter().map(|node| node.url.clone()).collect();
         let text = urls.join(" ");
@@ -259,7 +257,7 @@ fn glance(status: &Status) -> String {
 }
 
 /// Shows where a network of several stands, and says when one of its nodes ends; goes on until a signal, or until none is left.
-async fn watch_many(fleet: &mut Fleet, info: &Info, output: &Output) -> Result {
+async fn watch_many(fleet: &mut LocalNodes, info: &Info, output: &Output) -> Result {
     let clients = info.urls.iter().map(|url| Client::new(url));
     let clients: Vec<Client> = clients.collect::<std::result::Result<_, _>>()?;
     let line = output.spinner("");
@@ -302,33 +300,8 @@ fn next(dir: &Path, global: &Global, output: &Output) -> Result {
         let operator = Sender::new(network::client(global)?, key).await?;
         let others = urls.iter().map(|url| Client::new(url));
         let others: Vec<Client> = others.collect::<std::result::Result<_, _>>()?;
-        let status = end_phase(&operator, &others).await?;
+        let status = network::end_phase(&operator, &others).await?;
         let text = format!("epoch {}, phase {}", status.clock.epoch, status.clock.phase);
         output.result(text, &status.clock)
     })
-}
-
-/// Waits for the duties of the operator's node and of the `others` that answer, then ends the phase.
-pub(crate) async fn end_phase(operator: &Sender, others: &[Client]) -> Result<Status> {
-    let phase = loop {
-        let status = operator.client().status().await?;
-        if status.duties == 0 {
-            break status.clock;
-        }
-        tokio::time::sleep(TURN).await;
-    };
-    for other in others {
-        // A node that does not answer is down: the network goes on without it.
-        while let Ok(status) = other.status().await
-            && (status.duties > 0 || !has_reached(&status.clock, &phase))
-        {
-            tokio::time::sleep(TURN).await;
-        }
-    }
-    Ok(operator.end_phase().await?)
-}
-
-/// Whether a node has come to this phase: what one behind it owes there is not known yet.
-fn has_reached(clock: &Clock, phase: &Clock) -> bool {
-    (clock.epoch, clock.phase.0) >= (phase.epoch, phase.phase.0)
 }

@@ -12,9 +12,9 @@ use soma_sdk::sender::Sender;
 use soma_sdk::transfer::Remote;
 use soma_sdk::types::{Model as Shown, ModelStatus};
 
-use crate::args::Global;
 use crate::error::{Error, Result};
-use crate::model_files::{self, Arch, EngineArgs};
+use crate::global::Global;
+use crate::model_flags::{self, Arch, EngineArgs};
 use crate::network;
 use crate::output::Output;
 use crate::seed::Seed;
@@ -134,7 +134,7 @@ impl Model {
                 checked(&path, &weights, output)
             }
             Self::Check { file, arch } => {
-                let weights = model_files::open(&file, arch.as_ref())?;
+                let weights = model_flags::open(&file, arch.as_ref())?;
                 checked(&file, &weights, output)
             }
             networked => network::block_on(networked.run_networked(global, output)),
@@ -206,7 +206,7 @@ impl Publish {
         let id = self.model(&competitor.sender).await?;
         let (number, spec) = self.architecture(&competitor.sender).await?;
         let arch = Arch(soma_node::architecture(&spec)?);
-        let weights = model_files::open(&self.file, Some(&arch))?;
+        let weights = model_flags::open(&self.file, Some(&arch))?;
         let embedding = self.specialization(&weights, output)?;
         let weights_hash = Hash(weights.hash());
         let offer = Offer {
@@ -327,7 +327,7 @@ async fn pull(global: &Global, id: ModelId, path: Option<PathBuf>, output: &Outp
         model.name, weights.revealed_epoch
     ));
     let spec = client.architecture().await?;
-    let opened = model_files::open(&path, Some(&Arch(soma_node::architecture(&spec)?)))?;
+    let opened = model_flags::open(&path, Some(&Arch(soma_node::architecture(&spec)?)))?;
     let facts = Checked {
         path: path.display().to_string(),
         weights_hash: weights.hash.to_string(),

@@ -8,7 +8,7 @@ use serde::Serialize;
 use soma_model::{Directions, Sampling, generate};
 
 use crate::error::{Error, Result};
-use crate::model_files::{self, Arch, EngineArgs};
+use crate::model_flags::{self, Arch, EngineArgs};
 use crate::output::Output;
 use crate::seed::Seed;
 
@@ -70,7 +70,7 @@ struct Embedded {
 impl Run {
     pub(crate) fn run(self, output: &Output) -> Result {
         let engine = self.engine.build()?;
-        let weights = model_files::open(&self.model, self.arch.as_ref())?;
+        let weights = model_flags::open(&self.model, self.arch.as_ref())?;
         if let Some(file) = &self.embed {
             let data = std::fs::read(file).map_err(|error| Error::file(file, "read", &error))?;
             let directions = Directions::new(weights.architecture(), self.seed.0);

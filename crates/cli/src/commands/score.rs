@@ -11,10 +11,10 @@ use soma_codes::Code;
 use soma_compete::{ScoreCache, Scored, Scorer, documents};
 use soma_model::{Directions, Engine, Report, Weights, score_with_dump};
 
-use crate::args::Global;
 use crate::error::{Error, Result};
+use crate::global::Global;
 use crate::home::Home;
-use crate::model_files::{self, Arch, EngineArgs};
+use crate::model_flags::{self, Arch, EngineArgs};
 use crate::output::{Output, Unit};
 use crate::seed::Seed;
 
@@ -159,7 +159,7 @@ impl Score {
 
 impl Model {
     fn open(path: &Path, arch: Option<&Arch>, seed: Seed) -> Result<Self> {
-        let weights = model_files::open(path, arch)?;
+        let weights = model_flags::open(path, arch)?;
         Ok(Self {
             path: path.to_owned(),
             hash: hex::encode(weights.hash()),

@@ -4,8 +4,8 @@ use serde::Serialize;
 use soma_protocol::{Action, Address, Amount, PoolId};
 use soma_sdk::validators::Stake as Shown;
 
-use crate::args::Global;
 use crate::error::Result;
+use crate::global::Global;
 use crate::network;
 use crate::output::Output;
 

@@ -4,8 +4,8 @@ use serde::Serialize;
 use soma_protocol::Amount;
 use soma_sdk::types;
 
-use crate::args::Global;
 use crate::error::Result;
+use crate::global::Global;
 use crate::network;
 use crate::output::Output;
 

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use soma_compete::{Plan, ScoreCache, Scoring, Session, Submitted, Submitter, WeightsCache};
 use soma_protocol::Amount;
 
-use crate::args::Global;
 use crate::error::Result;
+use crate::global::Global;
 use crate::home::Home;
-use crate::model_files::EngineArgs;
+use crate::model_flags::EngineArgs;
 use crate::network;
 use crate::output::Output;
 

@@ -4,8 +4,8 @@ use soma_compete::relative_distance;
 use soma_protocol::{Amount, Epoch, TargetId};
 use soma_sdk::types::{Target as Shown, TargetStatus};
 
-use crate::args::Global;
 use crate::error::Result;
+use crate::global::Global;
 use crate::network;
 use crate::output::Output;
 

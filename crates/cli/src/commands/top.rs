@@ -12,9 +12,9 @@ use soma_sdk::client::Client;
 use soma_sdk::text::Text;
 use soma_sdk::types::Status;
 
-use crate::args::Global;
 use crate::commands::status::audited;
 use crate::error::{Error, Result};
+use crate::global::Global;
 use crate::network;
 use crate::output::{Output, Screen};
 use crate::signals::stopped;

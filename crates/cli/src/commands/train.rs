@@ -12,7 +12,7 @@ use soma_model::train::{Corpus, Recipe, StepReport, Trainer};
 use soma_model::{Engine, Weights};
 
 use crate::error::{Error, Result};
-use crate::model_files::{self, Arch, EngineArgs};
+use crate::model_flags::{self, Arch, EngineArgs};
 use crate::output::{Output, Unit};
 use crate::seed::Seed;
 
@@ -137,7 +137,7 @@ impl Train {
             return Ok(Trainer::resume(engine, path, corpus)?);
         }
         let weights = match (&self.from, &self.arch) {
-            (Some(path), arch) => model_files::open(path, arch.as_ref())?,
+            (Some(path), arch) => model_flags::open(path, arch.as_ref())?,
             (None, Some(arch)) => Weights::init(&arch.0, self.seed.0)?,
             (None, None) => return Err(Error::usage("--arch, --from or --resume is needed")),
         };

@@ -5,8 +5,8 @@ use soma_protocol::{Action, Amount, ConsensusKey, SecretKey};
 use soma_sdk::sender::Sender;
 use soma_sdk::validators::{Validator as Shown, ValidatorStatus};
 
-use crate::args::Global;
 use crate::error::{Error, Result};
+use crate::global::Global;
 use crate::network;
 use crate::output::Output;
 

@@ -3,9 +3,9 @@
 use soma_protocol::{Action, Amount, Change, Params, ProposalId};
 use soma_sdk::validators::{Governance, Migration, Proposal};
 
-use crate::args::Global;
 use crate::error::{Error, Result};
-use crate::model_files::Arch;
+use crate::global::Global;
+use crate::model_flags::Arch;
 use crate::network;
 use crate::output::Output;
 

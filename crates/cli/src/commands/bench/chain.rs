@@ -11,7 +11,7 @@ use soma_node::localnet::{Localnet, Plan};
 
 use super::load::{Load, Measured};
 use crate::error::{Error, Result};
-use crate::fleet::Fleet;
+use crate::local_nodes::LocalNodes;
 use crate::network;
 use crate::output::Output;
 
@@ -67,7 +67,7 @@ impl Chain {
         };
         let local = Localnet::create(home.path(), &plan)?;
         output.say(format_args!("starting {} validators", self.validators));
-        let mut fleet = Fleet::start(local.folders(0, self.block_ms)?)?;
+        let mut fleet = LocalNodes::start(local.folders(0, self.block_ms)?)?;
         let urls: Vec<String> = fleet.entries().into_iter().map(|node| node.url).collect();
         let measured = network::block_on(self.measure(&local, &urls, output));
         let died = fleet.ended();

@@ -8,7 +8,7 @@ use soma_model::{Architecture, Engine, Weights};
 
 use super::instructions::Instructions;
 use crate::error::Result;
-use crate::model_files::EngineArgs;
+use crate::model_flags::EngineArgs;
 use crate::output::{Output, Unit};
 
 /// Measure the model engine as a share of what the processor can do at most.

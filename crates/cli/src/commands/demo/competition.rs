@@ -19,8 +19,8 @@ use soma_sdk::types::{Status, Target, TargetStatus};
 use super::domains::Domain;
 use super::report::{AccountLine, FileLine, ModelLine, Report, TargetLine};
 use super::specialist::Specialist;
-use crate::commands::localnet::end_phase;
 use crate::error::Result;
+use crate::network::end_phase;
 use crate::output::Output;
 use crate::seed::Seed;
 

@@ -15,9 +15,9 @@ use std::path::PathBuf;
 use soma_codes::Code;
 use soma_model::Architecture;
 
-use crate::args::Global;
 use crate::error::{Error, Result};
-use crate::model_files::EngineArgs;
+use crate::global::Global;
+use crate::model_flags::EngineArgs;
 use crate::network;
 use crate::output::Output;
 use crate::seed::Seed;

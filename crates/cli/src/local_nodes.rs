@@ -26,7 +26,7 @@ const LOG_LINES: usize = 5;
 
 /// Running nodes.
 #[derive(Debug)]
-pub(crate) struct Fleet {
+pub(crate) struct LocalNodes {
     nodes: Vec<Process>,
 }
 
@@ -39,7 +39,7 @@ struct Process {
     pid: u32,
 }
 
-impl Fleet {
+impl LocalNodes {
     /// Starts a node in each folder and waits until all answer.
     pub(crate) fn start(folders: Vec<NodeFolder>) -> Result<Self> {
         let nodes = folders.into_iter().map(Process::start);
@@ -104,7 +104,7 @@ impl Fleet {
     }
 }
 
-impl Drop for Fleet {
+impl Drop for LocalNodes {
     fn drop(&mut self) {
         self.stop();
     }

@@ -1,19 +1,12 @@
-//! `soma balance` and `soma send`.
+//! `soma send`: sends SOMA to an account.
 
 use serde::Serialize;
 use soma_protocol::{Action, Address, Amount};
 
-use crate::args::Global;
 use crate::error::Result;
+use crate::global::Global;
 use crate::network;
 use crate::output::Output;
-
-/// Show what an account holds.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Balance {
-    /// The account [default: the key's own].
-    address: Option<Address>,
-}
 
 /// Send SOMA.
 #[derive(Debug, clap::Args)]
@@ -23,35 +16,6 @@ pub(crate) struct Send {
     to: Address,
     /// How much, in SOMA, with up to nine decimals.
     amount: Amount,
-}
-
-#[derive(Serialize)]
-struct Held {
-    address: String,
-    /// In base units.
-    balance: String,
-    nonce: String,
-    models: Vec<u32>,
-}
-
-impl Balance {
-    pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
-        let address = if let Some(address) = self.address {
-            address
-        } else {
-            let place = network::place(global)?;
-            place.folder.info(&place.name)?.address
-        };
-        let client = network::client(global)?;
-        let account = network::block_on(async { Ok(client.account(address).await?) })?;
-        let held = Held {
-            address: address.to_string(),
-            balance: account.balance.to_string(),
-            nonce: account.nonce.to_string(),
-            models: account.models,
-        };
-        output.result(format_args!("{} SOMA", Amount(account.balance.0)), &held)
-    }
 }
 
 #[derive(Serialize)]

@@ -1,0 +1,45 @@
+//! `soma balance`: what an account holds.
+
+use serde::Serialize;
+use soma_protocol::{Address, Amount};
+
+use crate::error::Result;
+use crate::global::Global;
+use crate::network;
+use crate::output::Output;
+
+/// Show what an account holds.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Balance {
+    /// The account [default: the key's own].
+    address: Option<Address>,
+}
+
+#[derive(Serialize)]
+struct Held {
+    address: String,
+    /// In base units.
+    balance: String,
+    nonce: String,
+    models: Vec<u32>,
+}
+
+impl Balance {
+    pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
+        let address = if let Some(address) = self.address {
+            address
+        } else {
+            let place = network::place(global)?;
+            place.folder.info(&place.name)?.address
+        };
+        let client = network::client(global)?;
+        let account = network::block_on(async { Ok(client.account(address).await?) })?;
+        let held = Held {
+            address: address.to_string(),
+            balance: account.balance.to_string(),
+            nonce: account.nonce.to_string(),
+            models: account.models,
+        };
+        output.result(format_args!("{} SOMA", Amount(account.balance.0)), &held)
+    }
+}

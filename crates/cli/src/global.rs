@@ -1,0 +1,56 @@
+//! Flags that every command has.
+
+use std::path::PathBuf;
+
+use crate::output::Color;
+
+/// Flags that mean the same for every command.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Print the result as JSON, one document per line.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print nothing but the result and errors.
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// When to colour.
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    pub(crate) color: Color,
+    /// No bars and spinners.
+    #[arg(long, global = true)]
+    pub(crate) no_progress: bool,
+    /// The node to talk to.
+    #[arg(long, global = true, env = "SOMA_URL", hide_env_values = true, default_value = DEFAULT_URL, value_name = "URL")]
+    pub(crate) url: String,
+    /// The key to sign with: a name from `soma keys list`, or a file [default: `default`].
+    #[arg(
+        long,
+        global = true,
+        env = "SOMA_KEY",
+        hide_env_values = true,
+        value_name = "NAME"
+    )]
+    pub(crate) key: Option<String>,
+    /// Where the passphrase of an encrypted key is read from; `-` is standard input.
+    #[arg(
+        long,
+        global = true,
+        env = "SOMA_PASSPHRASE_FILE",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Where keys, caches and local networks live [default: the XDG data folder].
+    #[arg(
+        long,
+        global = true,
+        env = "SOMA_HOME",
+        hide_env_values = true,
+        value_name = "DIR"
+    )]
+    pub(crate) home: Option<PathBuf>,
+}
+
+/// The URL of a local network with its default port.
+pub(crate) const DEFAULT_URL: &str = "http://127.0.0.1:8645";
