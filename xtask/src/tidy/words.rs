@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::tree::File;
 
 /// What must not be written, and what to write instead. Both are lower case.
-const BETTER: [(&str, &str); 58] = [
+const BETTER: [(&str, &str); 57] = [
     // Archaic or private English.
     ("anew", "again, from scratch"),
     ("as far as", "up to, where"),
@@ -65,7 +65,6 @@ const BETTER: [(&str, &str); 58] = [
     ("engine epoch", "term"),
     ("engine's epoch", "term"),
     ("submittor", "submitter"),
-    ("validater", "validator"),
 ];
 
 /// Files that must name the phrases.
