@@ -9,11 +9,11 @@ use soma_codes::Code;
 use soma_compete::Competitor;
 use soma_protocol::SecretKey;
 use soma_sdk::SdkError;
+use soma_sdk::api::{Clock, Status};
 use soma_sdk::client::Client;
 use soma_sdk::keys::KeyFolder;
 use soma_sdk::sender::Sender;
 use soma_sdk::spool::Spool;
-use soma_sdk::types::{Clock, Status};
 
 use crate::error::{Error, Result};
 use crate::global::Global;

@@ -6,7 +6,7 @@
 use soma_protocol::{Action, Amount};
 use soma_sdk::SdkError;
 use soma_sdk::client::Client;
-use soma_sdk::due::Due;
+use soma_sdk::obligation::Obligation;
 use soma_sdk::sender::Sender;
 use soma_sdk::spool::{Outcome, Spool};
 
@@ -38,7 +38,7 @@ impl Competitor<'_> {
 
     /// Stores the obligation, then sends the action that creates it; forgets it only if the action
     /// can certainly never take effect.
-    pub(crate) async fn send(&self, obligation: Due, action: Action) -> Result {
+    pub(crate) async fn send(&self, obligation: Obligation, action: Action) -> Result {
         self.spool.put(obligation.clone())?;
         match self.sender.run(action).await {
             Ok(_) => Ok(()),
@@ -55,7 +55,7 @@ impl Competitor<'_> {
     ///
     /// # Errors
     /// As [`Spool::deliver`].
-    pub async fn deliver_once(&self) -> Result<Vec<(Due, Outcome)>> {
+    pub async fn deliver_once(&self) -> Result<Vec<(Obligation, Outcome)>> {
         let outcomes = self.spool.deliver(&self.sender).await?;
         for (due, outcome) in &outcomes {
             let notice = match outcome {
@@ -73,7 +73,7 @@ impl Competitor<'_> {
     ///
     /// # Errors
     /// [`CompeteError::TooLate`]; as [`Competitor::deliver_once`].
-    pub async fn deliver(&self, wanted: impl Fn(&Due) -> bool) -> Result {
+    pub async fn deliver(&self, wanted: impl Fn(&Obligation) -> bool) -> Result {
         let mut watch = Watch::start(self.client()).await;
         let mut task: Option<(String, Advance)> = None;
         let mut warned = false;
@@ -99,7 +99,7 @@ impl Competitor<'_> {
                         let obligation = Box::new(due);
                         return Err(CompeteError::TooLate { obligation });
                     }
-                    Outcome::Failed(error) if error.is_passing() => waiting = true,
+                    Outcome::Failed(error) if error.is_transient() => waiting = true,
                     Outcome::Refused(error) | Outcome::Failed(error) => return Err(error.into()),
                     _ => {}
                 }
@@ -116,7 +116,7 @@ impl Competitor<'_> {
 fn never_takes_effect(error: &SdkError) -> bool {
     match error {
         SdkError::Rejected { .. } | SdkError::Expired { .. } | SdkError::Superseded { .. } => true,
-        SdkError::Api { .. } => !error.is_passing(),
+        SdkError::Api { .. } => !error.is_transient(),
         _ => false,
     }
 }

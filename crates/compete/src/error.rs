@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use soma_codes::{Code, Coded, Exit};
 use soma_protocol::{Address, ModelId};
 use soma_sdk::SdkError;
-use soma_sdk::due::Due;
+use soma_sdk::obligation::Obligation;
 
 /// Every failure of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +76,7 @@ pub enum CompeteError {
     #[error("the {obligation} was not sent in time")]
     TooLate {
         /// What was due.
-        obligation: Box<Due>,
+        obligation: Box<Obligation>,
     },
     /// The epoch has no targets at all, or not the one asked for.
     #[error("{}", no_target(*target, *epoch))]
@@ -125,7 +125,7 @@ impl CompeteError {
     }
 
     /// Whether the same call may succeed later: the network failed, not the request.
-    pub fn is_passing(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         matches!(self, Self::Sdk(error) if error.exit() == Exit::Network)
     }
 }

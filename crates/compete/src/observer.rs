@@ -6,7 +6,7 @@ use std::fmt;
 
 use soma_protocol::{Amount, Hash};
 use soma_sdk::SdkError;
-use soma_sdk::due::Due;
+use soma_sdk::obligation::Obligation;
 
 use crate::error::CompeteError;
 
@@ -81,13 +81,13 @@ pub enum Notice<'a> {
         error: &'a CompeteError,
     },
     /// A reveal or publication was sent and accepted.
-    Sent(&'a Due),
+    Sent(&'a Obligation),
     /// A reveal or publication was not sent in time.
-    TooLate(&'a Due),
+    TooLate(&'a Obligation),
     /// A reveal or publication was rejected.
-    Refused(&'a Due, &'a SdkError),
+    Refused(&'a Obligation, &'a SdkError),
     /// What is lost if a reveal or publication is never sent.
-    AtRisk(&'a Due, Amount),
+    AtRisk(&'a Obligation, Amount),
     /// The node does not answer; the work continues when it does.
     Unreachable(&'a CompeteError),
 }

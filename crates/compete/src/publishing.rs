@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use soma_protocol::{Action, Amount, Epoch, Hash, ModelId};
-use soma_sdk::cipher::Sealed;
-use soma_sdk::due::{Due, Reveal};
+use soma_sdk::api::{Commit, Model};
+use soma_sdk::cipher::EncryptedFile;
+use soma_sdk::obligation::{Obligation, Reveal};
 use soma_sdk::secret::Secret;
-use soma_sdk::types::{Commit, Model};
 
 use crate::competitor::Competitor;
 use crate::error::{CompeteError, Result};
@@ -29,7 +29,7 @@ pub struct Offer<'a> {
 
 /// An encrypted weights file, ready to be committed to.
 struct Encrypted {
-    sealed: Sealed,
+    sealed: EncryptedFile,
     key: Secret,
     path: PathBuf,
 }
@@ -87,7 +87,7 @@ impl Competitor<'_> {
             ciphertext: path.clone(),
         };
         let (epoch, action) = (reveal.epoch, reveal.commit());
-        self.send(Due::Reveal(reveal), action).await?;
+        self.send(Obligation::Reveal(reveal), action).await?;
         let mut advance = self.observer.start("uploading", Some(sealed.size_bytes));
         let progress = &mut |done, _| advance(done);
         self.sender
@@ -104,7 +104,7 @@ impl Competitor<'_> {
         let mut public = model.weights.iter().chain(&model.next);
         let public = public.find(|weights| weights.hash.0 == offer.weights_hash);
         if let Some(weights) = public {
-            let sealed = Sealed {
+            let sealed = EncryptedFile {
                 weights_hash: offer.weights_hash,
                 ciphertext_hash: weights.ciphertext_hash.0,
                 size_bytes: weights.size_bytes.0,

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use soma_model::{Architecture, Directions, Engine, Report, distance_squared};
 use soma_protocol::{Hash, winner};
+use soma_sdk::api::Target;
 use soma_sdk::client::Client;
-use soma_sdk::types::Target;
 
 use crate::documents::Document;
 use crate::error::Result;

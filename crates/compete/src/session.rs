@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use soma_protocol::{Epoch, Params, Phase, TargetId};
-use soma_sdk::text::{I64, U64};
-use soma_sdk::types::{Payment, Status, Target, TargetStatus};
+use soma_sdk::api::text::{I64, U64};
+use soma_sdk::api::{Payment, Status, Target, TargetStatus};
 
 use crate::documents;
 use crate::error::{CompeteError, Result};
@@ -96,7 +96,7 @@ impl<'a> Session<'a> {
                         return Ok(());
                     }
                 }
-                Err(error) if error.is_passing() => {
+                Err(error) if error.is_transient() => {
                     if !std::mem::replace(&mut unreachable, true) {
                         observer.notice(&Notice::Unreachable(&error));
                     }

@@ -7,9 +7,9 @@ use std::time::Instant;
 use soma_codes::{Coded, Exit};
 use soma_model::Architecture;
 use soma_protocol::{Epoch, Hash, ModelId, Params, TargetId};
-use soma_sdk::due::{Due, Publication};
+use soma_sdk::api::Target;
+use soma_sdk::obligation::{Obligation, Publication};
 use soma_sdk::secret::Secret;
-use soma_sdk::types::Target;
 
 use crate::competitor::Competitor;
 use crate::documents::Document;
@@ -183,7 +183,7 @@ impl Submitter<'_> {
         let model = ModelId(choice.model);
         let action = publication.submit(model, choice.loss_q32, choice.distance);
         self.competitor
-            .send(Due::Publication(publication), action)
+            .send(Obligation::Publication(publication), action)
             .await
     }
 }

@@ -11,7 +11,8 @@ use soma_protocol::{
     Action, Address, Amount, BlockInfo, Hash, Memory, SecretKey, SignedTransaction, TargetId,
     Transaction, execute, invariants, view,
 };
-use soma_sdk::{Secret, batch};
+use soma_sdk::Secret;
+use soma_sdk::api::batch;
 
 use crate::random::Random;
 

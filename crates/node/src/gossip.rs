@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use soma_engine::{GOSSIP_BYTES_MAX, Gossip, GossipMessage};
 use soma_protocol::SignedTransaction;
-use soma_sdk::batch;
+use soma_sdk::api::batch;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 

@@ -17,7 +17,7 @@ use soma_protocol::{
     Address, Amount, Genesis, Hash, Read, SecretKey, SignedTransaction, invariants, view,
 };
 use soma_sdk::Client;
-use soma_sdk::types::Supply;
+use soma_sdk::api::Supply;
 use soma_store::History;
 use tokio::sync::{mpsc, watch};
 
@@ -426,7 +426,7 @@ pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
     let limits = config.clients;
     let clients = config.peer_urls.iter().map(|url| Client::new(url));
     let clients: Vec<Client> = clients
-        .map(|client| client.map(Client::impatient))
+        .map(|client| client.map(Client::without_retries))
         .collect::<Result<_, _>>()?;
     let (outbox, told) = gossip::outbox();
     let shared = Arc::new(open(config, outbox)?);

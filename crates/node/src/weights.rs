@@ -349,13 +349,15 @@ impl WeightsStore {
             });
         }
         let key = Secret::from_bytes(revealed.key);
-        cipher::open(&source, &path, &key, *weights_hash, |_| ()).map_err(|error| match error {
-            SdkError::WrongHash {
-                expected, found, ..
-            } => NodeError::WeightsMismatch { expected, found },
-            SdkError::Io { path, source } => NodeError::io(&path, source),
-            error => error.into(),
-        })?;
+        cipher::decrypt(&source, &path, &key, *weights_hash, |_| ()).map_err(
+            |error| match error {
+                SdkError::WrongHash {
+                    expected, found, ..
+                } => NodeError::WeightsMismatch { expected, found },
+                SdkError::Io { path, source } => NodeError::io(&path, source),
+                error => error.into(),
+            },
+        )?;
         Ok(path)
     }
 

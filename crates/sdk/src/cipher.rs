@@ -37,7 +37,7 @@ pub fn apply(key: &Secret, offset: u64, bytes: &mut [u8]) -> Result<(), SdkError
 
 /// What a commit needs to know of an encrypted file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sealed {
+pub struct EncryptedFile {
     /// BLAKE3 of the plaintext.
     pub weights_hash: Hash,
     /// BLAKE3 of the ciphertext.
@@ -51,15 +51,15 @@ pub struct Sealed {
 ///
 /// # Errors
 /// [`SdkError::Io`]; [`SdkError::TooLarge`].
-pub fn seal(
+pub fn encrypt(
     from: &Path,
     to: &Path,
     key: &Secret,
     progress: impl FnMut(u64),
-) -> Result<Sealed, SdkError> {
+) -> Result<EncryptedFile, SdkError> {
     let (size_bytes, weights_hash, ciphertext_hash, part) = translate(from, to, key, progress)?;
     part.commit().map_err(SdkError::io(to))?;
-    Ok(Sealed {
+    Ok(EncryptedFile {
         weights_hash,
         ciphertext_hash,
         size_bytes,
@@ -70,7 +70,7 @@ pub fn seal(
 ///
 /// # Errors
 /// [`SdkError::WrongHash`]; [`SdkError::Io`]; [`SdkError::TooLarge`].
-pub fn open(
+pub fn decrypt(
     from: &Path,
     to: &Path,
     key: &Secret,

@@ -12,18 +12,18 @@ use soma_protocol::{
     Address, ArchitectureSpec, Epoch as EpochId, Hash, ModelId, Params, SignedTransaction, TargetId,
 };
 
-use crate::cursor::Cursor;
-use crate::error::SdkError;
-use crate::events::Events;
-use crate::routes;
-use crate::sender::Sent;
-use crate::text::Text;
-use crate::transfer;
-use crate::types::{
+use crate::api::cursor::Cursor;
+use crate::api::routes;
+use crate::api::text::Text;
+use crate::api::{
     Account, ApiError, Batch, BatchAnswer, Block, Epoch, Model, Page, Receipt, Status, Submitted,
     Target, Transaction, Vector,
 };
-use crate::validators::{Governance, Stake, Validator};
+use crate::api::{Governance, Stake, Validator};
+use crate::error::SdkError;
+use crate::events::Events;
+use crate::sender::Sent;
+use crate::transfer;
 
 /// How long a node may take to accept a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -78,7 +78,7 @@ impl Client {
 
     /// The same, but a transfer gives up at the first failure: for who has other nodes to ask.
     #[must_use]
-    pub fn impatient(self) -> Self {
+    pub fn without_retries(self) -> Self {
         Self {
             attempts: 0,
             ..self
@@ -274,7 +274,7 @@ impl Client {
     }
 
     /// Hands many transactions to the node's pool; one answer for each in order. `batch` is made by
-    /// [`batch::push`](crate::batch::push).
+    /// [`batch::push`](crate::api::batch::push).
     ///
     /// # Errors
     /// As [`Client::status`], when none was taken.
@@ -301,7 +301,7 @@ impl Client {
             match self.look(sent).await {
                 Ok(Some(receipt)) => return Ok(receipt),
                 Ok(None) => {}
-                Err(error) if error.is_passing() => {}
+                Err(error) if error.is_transient() => {}
                 Err(error) => return Err(error),
             }
             if begun.elapsed() + pause > limit {

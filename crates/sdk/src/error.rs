@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use soma_codes::{Code, Coded, Exit};
 use soma_protocol::Hash;
 
-use crate::types::{ApiError, Rejection};
+use crate::api::{ApiError, Rejection};
 
 /// Everything this crate can fail with.
 #[derive(Debug, thiserror::Error)]
@@ -241,7 +241,7 @@ impl Coded for SdkError {
 
 impl SdkError {
     /// The same request may succeed in a moment: nothing about it is wrong.
-    pub fn is_passing(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         match self {
             Self::Api { status, .. } => matches!(status, 408 | 425 | 429 | 500..),
             Self::Network { source, .. } => !source.is_builder(),

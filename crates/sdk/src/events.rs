@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use reqwest::{Method, Response};
 
+use crate::api::Event;
+use crate::api::cursor::Cursor;
+use crate::api::routes;
 use crate::client::Client;
-use crate::cursor::Cursor;
 use crate::error::SdkError;
-use crate::routes;
-use crate::types::Event;
 
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_LAST: Duration = Duration::from_secs(5);
@@ -66,7 +66,7 @@ impl Events {
         loop {
             match self.advance().await {
                 Ok(event) => return Ok(event),
-                Err(error) if error.is_passing() && attempt < ATTEMPTS => {
+                Err(error) if error.is_transient() && attempt < ATTEMPTS => {
                     (self.response, self.parser) = (None, Parser::default());
                     attempt += 1;
                     tokio::time::sleep(pause).await;

@@ -1,32 +1,37 @@
-//! What an outside program needs to take part: API types, client, keys, signing, transfers.
+//! What an outside program needs to take part: API types, client, keys, signing, transfers, spool.
 //!
 //! It must never depend on the model, the node or the engine, and never print a secret.
+//!
+//! Reading order: [`api`] is the HTTP API as data; [`error`] what can fail; `file`, [`secret`],
+//! [`keys`] and [`cipher`] keep secrets; [`client`] calls a node, with [`events`] and [`transfer`];
+//! [`sender`] signs and sends for one account; [`obligation`] is what an account still has to send,
+//! and [`spool`] keeps it on disk until it is settled.
 
 #![forbid(unsafe_code)]
 
-pub mod batch;
-pub mod cipher;
-pub mod client;
-pub mod cursor;
-pub mod due;
+pub mod api;
 pub mod error;
-pub mod events;
-mod file;
-pub mod keys;
-pub mod permit;
-pub mod routes;
-pub mod secret;
-pub mod sender;
-pub mod spool;
-pub mod text;
-pub mod transfer;
-pub mod types;
-pub mod validators;
 
+mod file;
+pub mod secret;
+
+pub mod keys;
+
+pub mod cipher;
+
+pub mod client;
+pub mod events;
+pub mod transfer;
+
+pub mod sender;
+
+pub mod obligation;
+pub mod spool;
+
+pub use api::text::Text;
 pub use client::Client;
 pub use error::SdkError;
 pub use secret::Secret;
 pub use sender::{Sender, Sent};
 pub use soma_protocol as protocol;
 pub use spool::Spool;
-pub use text::Text;

@@ -9,10 +9,10 @@ use soma_protocol::{
 };
 use tokio::sync::Mutex;
 
+use crate::api::{Receipt, Status};
 use crate::client::Client;
 use crate::error::SdkError;
 use crate::transfer::{Progress, Uploader};
-use crate::types::{Receipt, Status};
 
 /// How long a transaction may wait for its block.
 const VALID: Duration = Duration::from_mins(10);
@@ -224,7 +224,7 @@ impl Sender {
         let mut attempt = 1;
         loop {
             match self.client.send(signed).await {
-                Err(error) if error.is_passing() && attempt < ATTEMPTS => {
+                Err(error) if error.is_transient() && attempt < ATTEMPTS => {
                     tokio::time::sleep(PAUSE * attempt).await;
                     attempt += 1;
                 }

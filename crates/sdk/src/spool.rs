@@ -11,14 +11,14 @@ use soma_codes::{Code, Coded as _};
 use soma_protocol::{Amount, Hash};
 use zeroize::Zeroizing;
 
-use crate::cipher::{self, Sealed};
+use crate::api::Clock;
+use crate::cipher::{self, EncryptedFile};
 use crate::client::Client;
-use crate::due::{Due, Standing};
 use crate::error::SdkError;
 use crate::file;
+use crate::obligation::{Obligation, ObligationStatus};
 use crate::secret::Secret;
 use crate::sender::{Sender, Sent};
-use crate::types::Clock;
 
 const ENDING: &str = "json";
 
@@ -43,11 +43,11 @@ pub struct Spool {
 struct Item {
     /// Of the JSON of `due`.
     hash: Hash,
-    due: Due,
+    due: Obligation,
 }
 
 impl Item {
-    fn new(due: Due) -> Result<Self, serde_json::Error> {
+    fn new(due: Obligation) -> Result<Self, serde_json::Error> {
         let json = Zeroizing::new(serde_json::to_vec(&due)?);
         Ok(Self {
             hash: Hash::of_bytes(&json),
@@ -60,7 +60,7 @@ impl Item {
 #[derive(Debug, Default)]
 pub struct Listing {
     /// What is owed, by file name.
-    pub due: Vec<Due>,
+    pub obligations: Vec<Obligation>,
     /// Files that cannot be read; something in them may be owed. They are never touched.
     pub damaged: Vec<SdkError>,
 }
@@ -77,7 +77,7 @@ pub enum Outcome {
     /// It was sent and accepted, and has left the folder.
     Sent,
     /// Nothing was owed any more; it has left the folder.
-    Over,
+    Settled,
     /// Its time had passed; it has left the folder.
     Missed,
     /// It was refused, and stays unless it is hopeless.
@@ -104,7 +104,7 @@ impl Spool {
     ///
     /// # Errors
     /// [`SdkError::Io`].
-    pub fn put(&self, due: Due) -> Result<(), SdkError> {
+    pub fn put(&self, due: Obligation) -> Result<(), SdkError> {
         let path = self.path_of(&due);
         let bytes = Item::new(due)
             .and_then(|item| serde_json::to_vec(&item))
@@ -125,18 +125,18 @@ impl Spool {
     /// done so far. Returns its hashes and where it is.
     ///
     /// # Errors
-    /// As [`cipher::seal`].
+    /// As [`cipher::encrypt`].
     pub fn encrypt(
         &self,
         weights: &Path,
         key: &Secret,
         progress: impl FnMut(u64),
-    ) -> Result<(Sealed, PathBuf), SdkError> {
+    ) -> Result<(EncryptedFile, PathBuf), SdkError> {
         let draft = self.path.join(format!("{}.sealed", std::process::id()));
-        let sealed = cipher::seal(weights, &draft, key, progress)?;
-        let path = self.ciphertext(sealed.ciphertext_hash);
+        let encrypted = cipher::encrypt(weights, &draft, key, progress)?;
+        let path = self.ciphertext(encrypted.ciphertext_hash);
         soma_os::file::rename(&draft, &path).map_err(SdkError::io(&path))?;
-        Ok((sealed, path))
+        Ok((encrypted, path))
     }
 
     /// All that is owed, and what cannot be read.
@@ -156,7 +156,7 @@ impl Spool {
         let mut listing = Listing::default();
         for path in paths {
             match read(&path) {
-                Ok(due) => listing.due.push(due),
+                Ok(due) => listing.obligations.push(due),
                 Err(error) => listing.damaged.push(error),
             }
         }
@@ -168,15 +168,15 @@ impl Spool {
     ///
     /// # Errors
     /// [`SdkError::Io`].
-    pub fn remove(&self, due: &Due) -> Result<(), SdkError> {
+    pub fn remove(&self, due: &Obligation) -> Result<(), SdkError> {
         let path = self.path_of(due);
         remove_file(&path)?;
         soma_os::file::sync_parent(&path).map_err(SdkError::io(&path))?;
-        let Due::Reveal(done) = due else {
+        let Obligation::Reveal(done) = due else {
             return Ok(());
         };
-        let others = self.list()?.due;
-        let needed = |other: &Due| matches!(other, Due::Reveal(reveal) if reveal.ciphertext == done.ciphertext);
+        let others = self.list()?.obligations;
+        let needed = |other: &Obligation| matches!(other, Obligation::Reveal(reveal) if reveal.ciphertext == done.ciphertext);
         if others.iter().any(needed) {
             Ok(())
         } else {
@@ -190,16 +190,16 @@ impl Spool {
     ///
     /// # Errors
     /// [`SdkError::Io`]; as [`Client::status`]. What concerns one item is in its [`Outcome`].
-    pub async fn deliver(&self, sender: &Sender) -> Result<Vec<(Due, Outcome)>, SdkError> {
+    pub async fn deliver(&self, sender: &Sender) -> Result<Vec<(Obligation, Outcome)>, SdkError> {
         let mut outcomes = Vec::new();
         let listing = self.list()?;
-        if listing.due.is_empty() {
+        if listing.obligations.is_empty() {
             return Ok(outcomes);
         }
         let clock = sender.client().status().await?.clock;
         // All are handed in before the first is waited for: a phase may be short.
         let mut begun = Vec::new();
-        for due in listing.due {
+        for due in listing.obligations {
             let step = begin(sender, &clock, &due).await;
             begun.push((due, step));
         }
@@ -211,7 +211,12 @@ impl Spool {
     }
 
     /// Sees through what was begun, and forgets `due` if nothing is owed any more.
-    async fn finish(&self, sender: &Sender, due: &Due, step: Step) -> Result<Outcome, SdkError> {
+    async fn finish(
+        &self,
+        sender: &Sender,
+        due: &Obligation,
+        step: Step,
+    ) -> Result<Outcome, SdkError> {
         let outcome = match step {
             Step::Stays(outcome) => return Ok(outcome),
             Step::Waits { at_risk } => {
@@ -231,10 +236,10 @@ impl Spool {
     }
 
     /// One file for each commitment, so that a new commit never replaces what an older one needs.
-    fn path_of(&self, due: &Due) -> PathBuf {
+    fn path_of(&self, due: &Obligation) -> PathBuf {
         let name = match due {
-            Due::Reveal(reveal) => format!("reveal-{}-{}", reveal.model, reveal.epoch),
-            Due::Publication(publication) => format!("publication-{}", publication.target),
+            Obligation::Reveal(reveal) => format!("reveal-{}-{}", reveal.model, reveal.epoch),
+            Obligation::Publication(publication) => format!("publication-{}", publication.target),
         };
         self.path
             .join(format!("{name}-{}.{ENDING}", due.commitment()))
@@ -254,17 +259,17 @@ enum Step {
 }
 
 /// Sends `due` if it can be sent now.
-async fn begin(sender: &Sender, clock: &Clock, due: &Due) -> Step {
+async fn begin(sender: &Sender, clock: &Clock, due: &Obligation) -> Step {
     if due.chain() != sender.chain() || due.sender() != sender.address() {
         return Step::Stays(Outcome::Foreign);
     }
     let slash_bps = sender.params().missed_reveal_slash_bps;
-    match standing(sender.client(), clock, due, slash_bps).await {
+    match status(sender.client(), clock, due, slash_bps).await {
         Err(error) => Step::Stays(Outcome::Failed(error)),
-        Ok(Standing::Waiting { at_risk }) => Step::Waits { at_risk },
-        Ok(Standing::Over) => Step::Over(Outcome::Over),
-        Ok(Standing::Missed) => Step::Over(Outcome::Missed),
-        Ok(Standing::Ready { .. }) => match sender.send(due.action()).await {
+        Ok(ObligationStatus::Waiting { at_risk }) => Step::Waits { at_risk },
+        Ok(ObligationStatus::Settled) => Step::Over(Outcome::Settled),
+        Ok(ObligationStatus::Missed) => Step::Over(Outcome::Missed),
+        Ok(ObligationStatus::Ready { .. }) => match sender.send(due.action()).await {
             Ok(sent) => Step::Sent(sent),
             Err(error) => Step::Stays(Outcome::Failed(error)),
         },
@@ -275,26 +280,26 @@ async fn begin(sender: &Sender, clock: &Clock, due: &Due) -> Step {
 ///
 /// # Errors
 /// As [`Client::status`].
-pub async fn standing(
+pub async fn status(
     client: &Client,
     clock: &Clock,
-    due: &Due,
+    due: &Obligation,
     slash_bps: u16,
-) -> Result<Standing, SdkError> {
+) -> Result<ObligationStatus, SdkError> {
     Ok(match due {
-        Due::Reveal(reveal) => {
-            reveal.standing(clock, &client.model(reveal.model).await?, slash_bps)
+        Obligation::Reveal(reveal) => {
+            reveal.status(clock, &client.model(reveal.model).await?, slash_bps)
         }
-        Due::Publication(publication) => {
-            publication.standing(clock, &client.target(publication.target).await?)
+        Obligation::Publication(publication) => {
+            publication.status(clock, &client.target(publication.target).await?)
         }
     })
 }
 
 /// Goes on with the upload of a committed file that too few validators hold yet: unless they do
 /// before the epoch begins, the commit lapses.
-async fn finish_upload(sender: &Sender, due: &Due) -> Result<(), SdkError> {
-    let Due::Reveal(reveal) = due else {
+async fn finish_upload(sender: &Sender, due: &Obligation) -> Result<(), SdkError> {
+    let Obligation::Reveal(reveal) = due else {
         return Ok(());
     };
     let model = sender.client().model(reveal.model).await?;
@@ -319,7 +324,7 @@ fn remove_file(path: &Path) -> Result<(), SdkError> {
     }
 }
 
-fn read(path: &Path) -> Result<Due, SdkError> {
+fn read(path: &Path) -> Result<Obligation, SdkError> {
     let damaged = |source| SdkError::Spool {
         path: path.to_owned(),
         source,

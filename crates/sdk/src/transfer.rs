@@ -10,13 +10,13 @@ use std::time::Duration;
 use reqwest::{Method, Response, StatusCode};
 use soma_protocol::{Hash, SecretKey};
 
+use crate::api::Upload;
+use crate::api::permit::{PERMIT_MS, UploadPermit};
+use crate::api::routes;
 use crate::cipher::digest;
 use crate::client::Client;
 use crate::error::SdkError;
 use crate::file;
-use crate::permit::{PERMIT_MS, UploadPermit};
-use crate::routes;
-use crate::types::Upload;
 
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
 const PAUSE_LAST: Duration = Duration::from_secs(5);
@@ -435,7 +435,10 @@ impl Patience {
             };
         }
         self.attempts += 1;
-        let (give_up, pause) = (self.attempts > self.most || !error.is_passing(), self.pause);
+        let (give_up, pause) = (
+            self.attempts > self.most || !error.is_transient(),
+            self.pause,
+        );
         self.pause = (self.pause * 2).min(PAUSE_LAST);
         async move {
             if give_up {

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use soma_protocol::{Action, Address, Amount, Hash, SecretKey, SignedTransaction, Transaction};
-use soma_sdk::batch::{BATCH_BYTES_MAX, BATCH_MAX, NoBatch, push, split};
+use soma_sdk::api::batch::{BATCH_BYTES_MAX, BATCH_MAX, MalformedBatch, push, split};
 
 fn transaction(nonce: u64, data: usize) -> SignedTransaction {
     let key = SecretKey::from_bytes(&[1; 32]);
@@ -40,7 +40,7 @@ proptest! {
         prop_assert_eq!(&found, &sent);
         for cut in [1, 5, 100] {
             if cut < batch.len() {
-                let torn = matches!(split(&batch[..batch.len() - cut]), Err(NoBatch::Torn { .. }));
+                let torn = matches!(split(&batch[..batch.len() - cut]), Err(MalformedBatch::Truncated { .. }));
                 prop_assert!(torn);
             }
         }
@@ -61,6 +61,12 @@ fn a_batch_has_its_limits() {
     let large = transaction(0, 60_000);
     while push(&mut batch, &large) {}
     assert!(batch.len() <= BATCH_BYTES_MAX && split(&batch).is_ok());
-    assert_eq!(split(&[0; 4 * (BATCH_MAX + 1)]), Err(NoBatch::TooLarge));
-    assert_eq!(split(&vec![0; BATCH_BYTES_MAX + 1]), Err(NoBatch::TooLarge));
+    assert_eq!(
+        split(&[0; 4 * (BATCH_MAX + 1)]),
+        Err(MalformedBatch::TooLarge)
+    );
+    assert_eq!(
+        split(&vec![0; BATCH_BYTES_MAX + 1]),
+        Err(MalformedBatch::TooLarge)
+    );
 }

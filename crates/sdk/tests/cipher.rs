@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use soma_codes::{Coded as _, Exit};
-use soma_sdk::cipher::{LIMIT_BYTES, apply, open, seal};
+use soma_sdk::cipher::{LIMIT_BYTES, apply, decrypt, encrypt};
 use soma_sdk::protocol::Hash;
 use soma_sdk::{SdkError, Secret};
 
@@ -47,19 +47,19 @@ fn a_sealed_file_opens_to_the_same_bytes_and_both_hashes_are_of_the_files() {
     let key = Secret::generate().unwrap();
 
     let mut done = 0;
-    let sealed = seal(&path("plain"), &path("cipher"), &key, |bytes| done = bytes).unwrap();
+    let encrypted = encrypt(&path("plain"), &path("cipher"), &key, |bytes| done = bytes).unwrap();
     let cipher = std::fs::read(path("cipher")).unwrap();
     assert_ne!(cipher, plain);
-    assert_eq!(sealed.size_bytes, plain.len() as u64);
-    assert_eq!(done, sealed.size_bytes);
-    assert_eq!(sealed.weights_hash, Hash::of_bytes(&plain));
-    assert_eq!(sealed.ciphertext_hash, Hash::of_bytes(&cipher));
+    assert_eq!(encrypted.size_bytes, plain.len() as u64);
+    assert_eq!(done, encrypted.size_bytes);
+    assert_eq!(encrypted.weights_hash, Hash::of_bytes(&plain));
+    assert_eq!(encrypted.ciphertext_hash, Hash::of_bytes(&cipher));
 
-    open(
+    decrypt(
         &path("cipher"),
         &path("opened"),
         &key,
-        sealed.weights_hash,
+        encrypted.weights_hash,
         |_| {},
     )
     .unwrap();
@@ -72,14 +72,14 @@ fn a_wrong_key_leaves_no_file_and_is_a_failed_verification() {
     let path = |name: &str| folder.path().join(name);
     std::fs::write(path("plain"), b"weights").unwrap();
     let key = Secret::from_bytes(KEY);
-    let sealed = seal(&path("plain"), &path("cipher"), &key, |_| {}).unwrap();
+    let encrypted = encrypt(&path("plain"), &path("cipher"), &key, |_| {}).unwrap();
 
     let wrong = Secret::from_bytes([8; 32]);
-    let outcome = open(
+    let outcome = decrypt(
         &path("cipher"),
         &path("opened"),
         &wrong,
-        sealed.weights_hash,
+        encrypted.weights_hash,
         |_| {},
     );
     let error = outcome.unwrap_err();

@@ -14,10 +14,11 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use soma_codes::{Coded as _, Exit};
+use soma_sdk::api::routes;
 use soma_sdk::protocol::{
     Action, Address, Amount, Hash, Params, SecretKey, SignedTransaction, TargetId,
 };
-use soma_sdk::{Client, SdkError, Sender, Sent, routes};
+use soma_sdk::{Client, SdkError, Sender, Sent};
 
 const CHAIN: Hash = Hash([7; 32]);
 

@@ -1,6 +1,6 @@
 //! The text form of cursors.
 
-use soma_sdk::cursor::Cursor;
+use soma_sdk::api::cursor::Cursor;
 
 #[test]
 fn cursors_have_one_text() {

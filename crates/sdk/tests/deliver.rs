@@ -13,10 +13,11 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use soma_codes::Coded as _;
-use soma_sdk::due::{Due, Publication};
+use soma_sdk::api::routes;
+use soma_sdk::obligation::{Obligation, Publication};
 use soma_sdk::protocol::{Action, Epoch, Hash, Params, SecretKey, SignedTransaction, TargetId};
 use soma_sdk::spool::Outcome;
-use soma_sdk::{Client, Secret, Sender, Spool, routes};
+use soma_sdk::{Client, Secret, Sender, Spool};
 
 const CHAIN: Hash = Hash([7; 32]);
 
@@ -107,7 +108,7 @@ async fn account() -> Json<Value> {
 
 /// One delivery of `due` to a node that answers like `node`: what became of it, what was sent, and
 /// what is left in the spool.
-async fn deliver(node: Node, due: Due) -> (Outcome, Vec<SignedTransaction>, usize) {
+async fn deliver(node: Node, due: Obligation) -> (Outcome, Vec<SignedTransaction>, usize) {
     let shared = Arc::new(Mutex::new(node));
     let router = Router::new()
         .route(routes::STATUS, get(status))
@@ -127,7 +128,7 @@ async fn deliver(node: Node, due: Due) -> (Outcome, Vec<SignedTransaction>, usiz
     let sender = Sender::new(client, key()).await.unwrap();
     let (_, outcome) = spool.deliver(&sender).await.unwrap().pop().unwrap();
     let sent = shared.lock().unwrap().sent.clone();
-    (outcome, sent, spool.list().unwrap().due.len())
+    (outcome, sent, spool.list().unwrap().obligations.len())
 }
 
 fn node() -> Node {
@@ -140,8 +141,8 @@ fn node() -> Node {
     }
 }
 
-fn ours() -> Due {
-    Due::Publication(publication(&key()))
+fn ours() -> Obligation {
+    Obligation::Publication(publication(&key()))
 }
 
 #[tokio::test]
@@ -165,7 +166,7 @@ async fn what_is_done_already_is_forgotten_without_a_second_transaction() {
         ..node()
     };
     let (outcome, sent, left) = deliver(published, ours()).await;
-    assert!(matches!(outcome, Outcome::Over));
+    assert!(matches!(outcome, Outcome::Settled));
     assert_eq!((sent.len(), left), (0, 0));
 }
 
@@ -216,8 +217,8 @@ async fn a_refusal_that_may_pass_keeps_it_and_a_hopeless_one_does_not() {
 
 #[tokio::test]
 async fn what_belongs_to_another_account_or_chain_is_left_alone() {
-    let other_account = Due::Publication(publication(&SecretKey::from_bytes(&[2; 32])));
-    let other_chain = Due::Publication(Publication {
+    let other_account = Obligation::Publication(publication(&SecretKey::from_bytes(&[2; 32])));
+    let other_chain = Obligation::Publication(Publication {
         chain: Hash([8; 32]),
         ..publication(&key())
     });

@@ -3,12 +3,10 @@
 use std::path::PathBuf;
 
 use proptest::prelude::*;
-use soma_sdk::due::{Due, Publication, Reveal, Standing};
+use soma_sdk::api::{Candidate, Clock, Commit, Model, ModelStatus, Target, TargetStatus, Weights};
+use soma_sdk::obligation::{Obligation, ObligationStatus, Publication, Reveal};
 use soma_sdk::protocol::{
     Action, Address, Amount, Epoch, Hash, ModelId, Phase, TargetId, commitment,
-};
-use soma_sdk::types::{
-    Candidate, Clock, Commit, Model, ModelStatus, Target, TargetStatus, Weights,
 };
 use soma_sdk::{Secret, Spool, Text};
 
@@ -42,17 +40,20 @@ fn publication() -> Publication {
 #[test]
 fn what_is_put_is_listed_by_another_process_until_it_is_removed() {
     let folder = tempfile::tempdir().unwrap();
-    let due = [Due::Publication(publication()), Due::Reveal(reveal())];
+    let due = [
+        Obligation::Publication(publication()),
+        Obligation::Reveal(reveal()),
+    ];
     let spool = Spool::open(folder.path()).unwrap();
     for item in &due {
         spool.put(item.clone()).unwrap();
         spool.put(item.clone()).unwrap();
     }
     let again = Spool::open(folder.path()).unwrap();
-    assert_eq!(again.list().unwrap().due, due);
+    assert_eq!(again.list().unwrap().obligations, due);
     again.remove(&due[0]).unwrap();
     again.remove(&due[0]).unwrap();
-    assert_eq!(spool.list().unwrap().due, due[1..]);
+    assert_eq!(spool.list().unwrap().obligations, due[1..]);
 }
 
 #[test]
@@ -63,9 +64,9 @@ fn a_second_commit_does_not_replace_what_the_first_needs() {
         weights_hash: Hash([9; 32]),
         ..reveal()
     };
-    spool.put(Due::Reveal(reveal())).unwrap();
-    spool.put(Due::Reveal(second)).unwrap();
-    assert_eq!(spool.list().unwrap().due.len(), 2);
+    spool.put(Obligation::Reveal(reveal())).unwrap();
+    spool.put(Obligation::Reveal(second)).unwrap();
+    assert_eq!(spool.list().unwrap().obligations.len(), 2);
 }
 
 #[cfg(unix)]
@@ -75,7 +76,7 @@ fn only_the_user_can_read_the_spool() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("spool");
     let spool = Spool::open(&path).unwrap();
-    spool.put(Due::Publication(publication())).unwrap();
+    spool.put(Obligation::Publication(publication())).unwrap();
     let mode = |path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(path.clone()), 0o700);
     for entry in std::fs::read_dir(path).unwrap() {
@@ -87,8 +88,8 @@ fn only_the_user_can_read_the_spool() {
 fn secrets_and_data_are_not_printed() {
     let shown = format!(
         "{:?} {:?}",
-        Due::Reveal(reveal()),
-        Due::Publication(publication())
+        Obligation::Reveal(reveal()),
+        Obligation::Publication(publication())
     );
     assert!(!shown.contains("0404") && !shown.contains("4, 4") && !shown.contains("private"));
 }
@@ -98,7 +99,7 @@ fn secrets_and_data_are_not_printed() {
 fn a_torn_write_leaves_everything_else_in_order() {
     let folder = tempfile::tempdir().unwrap();
     let spool = Spool::open(folder.path()).unwrap();
-    spool.put(Due::Reveal(reveal())).unwrap();
+    spool.put(Obligation::Reveal(reveal())).unwrap();
     let whole = std::fs::read_dir(folder.path())
         .unwrap()
         .next()
@@ -110,7 +111,7 @@ fn a_torn_write_leaves_everything_else_in_order() {
     for length in [0, 1, bytes.len() / 2, bytes.len() - 1] {
         std::fs::write(&torn, &bytes[..length]).unwrap();
         let listing = spool.list().unwrap();
-        assert_eq!(listing.due, [Due::Reveal(reveal())]);
+        assert_eq!(listing.obligations, [Obligation::Reveal(reveal())]);
         assert!(listing.damaged.is_empty());
     }
 }
@@ -124,16 +125,16 @@ proptest! {
     fn a_damaged_file_is_reported_and_kept(at in 0usize..10_000, flip in 1u8..=255, cut: bool) {
         let folder = tempfile::tempdir().unwrap();
         let spool = Spool::open(folder.path()).unwrap();
-        spool.put(Due::Publication(publication())).unwrap();
+        spool.put(Obligation::Publication(publication())).unwrap();
         let path = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
         let mut bytes = std::fs::read(&path).unwrap();
         let at = at % bytes.len();
         if cut { bytes.truncate(at) } else { bytes[at] ^= flip }
         std::fs::write(&path, bytes).unwrap();
         let listing = spool.list().unwrap();
-        prop_assert_eq!(listing.due.len() + listing.damaged.len(), 1);
-        for due in listing.due {
-            prop_assert_eq!(due, Due::Publication(publication()));
+        prop_assert_eq!(listing.obligations.len() + listing.damaged.len(), 1);
+        for due in listing.obligations {
+            prop_assert_eq!(due, Obligation::Publication(publication()));
         }
         prop_assert!(path.exists());
     }
@@ -241,32 +242,35 @@ fn a_reveal_is_ready_in_its_epochs_reveal_and_publish_phases_alone() {
     let due = reveal();
     let ours = || Some(commit(due.commitment()));
     let at = |epoch, phase, commit, weights| {
-        due.standing(&clock(epoch, phase), &model(commit, weights), 500)
+        due.status(&clock(epoch, phase), &model(commit, weights), 500)
     };
     // Rent 3 and five hundredths of the stake of 10,000.
     let at_risk = Amount(503);
     assert_eq!(
         at(6, Phase::Compete, ours(), None),
-        Standing::Waiting { at_risk }
+        ObligationStatus::Waiting { at_risk }
     );
     assert_eq!(
         at(7, Phase::Reveal, ours(), None),
-        Standing::Ready { at_risk }
+        ObligationStatus::Ready { at_risk }
     );
     assert_eq!(
         at(7, Phase::Publish(1), ours(), None),
-        Standing::Ready { at_risk }
+        ObligationStatus::Ready { at_risk }
     );
-    assert_eq!(at(7, Phase::Compete, ours(), None), Standing::Missed);
-    assert_eq!(at(8, Phase::Reveal, None, None), Standing::Missed);
+    assert_eq!(
+        at(7, Phase::Compete, ours(), None),
+        ObligationStatus::Missed
+    );
+    assert_eq!(at(8, Phase::Reveal, None, None), ObligationStatus::Missed);
     assert_eq!(
         at(7, Phase::Compete, None, Some(weights(7))),
-        Standing::Over
+        ObligationStatus::Settled
     );
     // The same weights, revealed in an earlier epoch, are not this reveal.
     assert_eq!(
         at(7, Phase::Reveal, ours(), Some(weights(3))),
-        Standing::Ready { at_risk }
+        ObligationStatus::Ready { at_risk }
     );
 }
 
@@ -275,14 +279,14 @@ fn a_reveal_whose_commit_is_on_its_way_is_not_forgotten() {
     let due = reveal();
     let nothing = Amount::ZERO;
     for other in [None, Some(commit(Hash([8; 32])))] {
-        let standing =
-            |epoch, phase| due.standing(&clock(epoch, phase), &model(other.clone(), None), 500);
+        let status =
+            |epoch, phase| due.status(&clock(epoch, phase), &model(other.clone(), None), 500);
         assert_eq!(
-            standing(6, Phase::Compete),
-            Standing::Waiting { at_risk: nothing }
+            status(6, Phase::Compete),
+            ObligationStatus::Waiting { at_risk: nothing }
         );
         // From the epoch's beginning on, no commit can follow: this one lapsed or was replaced.
-        assert_eq!(standing(7, Phase::Reveal), Standing::Over);
+        assert_eq!(status(7, Phase::Reveal), ObligationStatus::Settled);
     }
 }
 
@@ -320,52 +324,51 @@ fn target(status: TargetStatus, ours: Option<u32>) -> Target {
 #[test]
 fn a_publication_is_ready_in_the_turn_of_its_rank_alone() {
     let at = |epoch, phase, rank| {
-        publication().standing(&clock(epoch, phase), &target(TargetStatus::Open, rank))
+        publication().status(&clock(epoch, phase), &target(TargetStatus::Open, rank))
     };
     let (first, second) = (Amount(40), Amount(41));
     assert_eq!(
         at(7, Phase::Compete, Some(0)),
-        Standing::Waiting { at_risk: first }
+        ObligationStatus::Waiting { at_risk: first }
     );
     assert_eq!(
         at(8, Phase::Reveal, Some(0)),
-        Standing::Ready { at_risk: first }
+        ObligationStatus::Ready { at_risk: first }
     );
     assert_eq!(
         at(8, Phase::Publish(0), Some(0)),
-        Standing::Ready { at_risk: first }
+        ObligationStatus::Ready { at_risk: first }
     );
-    assert_eq!(at(8, Phase::Publish(1), Some(0)), Standing::Missed);
+    assert_eq!(at(8, Phase::Publish(1), Some(0)), ObligationStatus::Missed);
     assert_eq!(
         at(8, Phase::Reveal, Some(1)),
-        Standing::Waiting { at_risk: second }
+        ObligationStatus::Waiting { at_risk: second }
     );
     assert_eq!(
         at(8, Phase::Publish(1), Some(1)),
-        Standing::Ready { at_risk: second }
+        ObligationStatus::Ready { at_risk: second }
     );
-    assert_eq!(at(8, Phase::Compete, Some(1)), Standing::Missed);
-    assert_eq!(at(9, Phase::Reveal, Some(0)), Standing::Missed);
+    assert_eq!(at(8, Phase::Compete, Some(1)), ObligationStatus::Missed);
+    assert_eq!(at(9, Phase::Reveal, Some(0)), ObligationStatus::Missed);
 }
 
 #[test]
 fn a_submission_that_is_on_its_way_is_kept_and_a_displaced_one_is_over_in_the_next_epoch() {
     let open = target(TargetStatus::Open, None);
-    let standing = |epoch, phase| publication().standing(&clock(epoch, phase), &open);
+    let status = |epoch, phase| publication().status(&clock(epoch, phase), &open);
     assert_eq!(
-        standing(7, Phase::Compete),
-        Standing::Waiting {
+        status(7, Phase::Compete),
+        ObligationStatus::Waiting {
             at_risk: Amount::ZERO
         }
     );
-    assert_eq!(standing(8, Phase::Reveal), Standing::Over);
+    assert_eq!(status(8, Phase::Reveal), ObligationStatus::Settled);
     for status in [
         TargetStatus::Published,
         TargetStatus::Settled,
         TargetStatus::Returned,
     ] {
-        let standing =
-            publication().standing(&clock(8, Phase::Publish(1)), &target(status, Some(0)));
-        assert_eq!(standing, Standing::Over);
+        let status = publication().status(&clock(8, Phase::Publish(1)), &target(status, Some(0)));
+        assert_eq!(status, ObligationStatus::Settled);
     }
 }

@@ -13,11 +13,12 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use soma_codes::{Coded as _, Exit};
-use soma_sdk::permit::UploadPermit;
+use soma_sdk::api::permit::UploadPermit;
+use soma_sdk::api::routes;
+use soma_sdk::api::{ApiError, Upload};
 use soma_sdk::protocol::{Hash, SecretKey};
 use soma_sdk::transfer::{Remote, Uploader};
-use soma_sdk::types::{ApiError, Upload};
-use soma_sdk::{Client, SdkError, Text, routes};
+use soma_sdk::{Client, SdkError, Text};
 
 /// How the server behaves, and what it has seen.
 #[derive(Default)]
@@ -44,7 +45,7 @@ async fn download(State(server): State<Arc<Server>>, headers: HeaderMap) -> Resp
     });
     let size = server.content.len();
     if from >= size {
-        return refusal(StatusCode::RANGE_NOT_SATISFIABLE, "range");
+        return refusal(StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable");
     }
     let to = server
         .break_after
@@ -151,7 +152,7 @@ async fn take(
         .is_ok()
     {
         received.extend_from_slice(&body[..body.len() / 2]);
-        return refusal(StatusCode::BAD_GATEWAY, "bad_gateway");
+        return refusal(StatusCode::BAD_GATEWAY, "http_error");
     }
     received.extend_from_slice(&body);
     drop(received);
@@ -275,7 +276,7 @@ async fn an_impatient_client_gives_up_at_the_first_failure_and_keeps_what_came()
         ..Server::default()
     })
     .await;
-    let client = client.impatient();
+    let client = client.without_retries();
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().join("weights");
     for requests in 1..=2 {
@@ -283,7 +284,7 @@ async fn an_impatient_client_gives_up_at_the_first_failure_and_keeps_what_came()
             .download(&remote(&content), &to, &mut |_, _| {})
             .await
             .unwrap_err();
-        assert!(error.is_passing(), "{error:?}");
+        assert!(error.is_transient(), "{error:?}");
         assert_eq!(server.requests.load(Ordering::SeqCst), requests);
     }
     client

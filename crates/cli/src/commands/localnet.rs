@@ -8,9 +8,9 @@ use soma_codes::Code;
 use soma_node::config::{self, NodeConfig};
 use soma_node::localnet::{Info, Localnet as Network, OPERATOR, Plan, VALIDATORS_MAX};
 use soma_protocol::Amount;
+use soma_sdk::api::Status;
 use soma_sdk::client::Client;
 use soma_sdk::sender::Sender;
-use soma_sdk::types::Status;
 
 use crate::error::{Error, Result};
 use crate::global::Global;

@@ -7,10 +7,10 @@ use soma_codes::Code;
 use soma_compete::{Competitor, Offer, specialization};
 use soma_model::Weights;
 use soma_protocol::{Action, Amount, ArchitectureSpec, Epoch, Hash, ModelId};
-use soma_sdk::due::Due;
+use soma_sdk::api::{Model as Shown, ModelStatus};
+use soma_sdk::obligation::Obligation;
 use soma_sdk::sender::Sender;
 use soma_sdk::transfer::Remote;
-use soma_sdk::types::{Model as Shown, ModelStatus};
 
 use crate::error::{Error, Result};
 use crate::global::Global;
@@ -287,8 +287,8 @@ impl Publish {
 }
 
 /// Whether this is the reveal of a model, or of any.
-fn is_reveal(due: &Due, model: Option<ModelId>) -> bool {
-    matches!(due, Due::Reveal(reveal) if model.is_none_or(|id| reveal.model == id))
+fn is_reveal(due: &Obligation, model: Option<ModelId>) -> bool {
+    matches!(due, Obligation::Reveal(reveal) if model.is_none_or(|id| reveal.model == id))
 }
 
 async fn reveal(global: &Global, model: Option<ModelId>, output: &Output) -> Result {
@@ -297,7 +297,7 @@ async fn reveal(global: &Global, model: Option<ModelId>, output: &Output) -> Res
     for damaged in listing.damaged {
         output.warn(damaged);
     }
-    if !listing.due.iter().any(|due| is_reveal(due, model)) {
+    if !listing.obligations.iter().any(|due| is_reveal(due, model)) {
         let error = Error::new(Code::NothingDue, "there is nothing to reveal on this chain");
         return Err(error.hint("commit first: soma model commit FILE --domain DIR"));
     }

@@ -10,8 +10,8 @@ use serde::Serialize;
 use soma_codes::Code;
 use soma_node::folder::{NodeFolder, PeerSettings, Settings, Way, read_genesis};
 use soma_protocol::{Address, ConsensusKey, Hash, hex};
+use soma_sdk::api::text::Text;
 use soma_sdk::keys;
-use soma_sdk::text::Text;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::error::{Error, Result};

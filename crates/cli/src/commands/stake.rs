@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use soma_protocol::{Action, Address, Amount, PoolId};
-use soma_sdk::validators::Stake as Shown;
+use soma_sdk::api::Stake as Shown;
 
 use crate::error::Result;
 use crate::global::Global;

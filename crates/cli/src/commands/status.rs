@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use soma_protocol::Amount;
-use soma_sdk::types;
+use soma_sdk::api as types;
 
 use crate::error::Result;
 use crate::global::Global;

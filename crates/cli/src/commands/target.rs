@@ -2,7 +2,7 @@
 
 use soma_compete::relative_distance;
 use soma_protocol::{Amount, Epoch, TargetId};
-use soma_sdk::types::{Target as Shown, TargetStatus};
+use soma_sdk::api::{Target as Shown, TargetStatus};
 
 use crate::error::Result;
 use crate::global::Global;

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use soma_protocol::Amount;
+use soma_sdk::api::Status;
+use soma_sdk::api::text::Text;
 use soma_sdk::client::Client;
-use soma_sdk::text::Text;
-use soma_sdk::types::Status;
 
 use crate::commands::status::audited;
 use crate::error::{Error, Result};

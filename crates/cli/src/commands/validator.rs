@@ -2,8 +2,8 @@
 
 use soma_codes::Code;
 use soma_protocol::{Action, Amount, ConsensusKey, SecretKey};
+use soma_sdk::api::{Validator as Shown, ValidatorStatus};
 use soma_sdk::sender::Sender;
-use soma_sdk::validators::{Validator as Shown, ValidatorStatus};
 
 use crate::error::{Error, Result};
 use crate::global::Global;

@@ -1,7 +1,7 @@
 //! `soma vote`: what validators change together.
 
 use soma_protocol::{Action, Amount, Change, Params, ProposalId};
-use soma_sdk::validators::{Governance, Migration, Proposal};
+use soma_sdk::api::{Governance, Migration, Proposal};
 
 use crate::error::{Error, Result};
 use crate::global::Global;

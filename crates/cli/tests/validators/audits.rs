@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use soma_model::{Directions, Engine, KernelChoice, Score, Weights};
 use soma_protocol::{Amount, Epoch, ModelId, TargetId, winner};
 use soma_sdk::Secret;
-use soma_sdk::cursor::Cursor;
-use soma_sdk::due::Publication;
+use soma_sdk::api::cursor::Cursor;
+use soma_sdk::api::{Returned, Target, TargetStatus};
+use soma_sdk::obligation::Publication;
 use soma_sdk::sender::Sender;
-use soma_sdk::types::{Returned, Target, TargetStatus};
 
 use serde_json::Value;
 

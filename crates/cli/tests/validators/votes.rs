@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use soma_protocol::{Epoch, ModelId};
-use soma_sdk::types::{Model, ModelStatus, TargetStatus, Weights};
+use soma_sdk::api::{Model, ModelStatus, TargetStatus, Weights};
 
 use crate::network::{Network, Running, until};
 
@@ -93,7 +93,7 @@ impl<'a> Course<'a> {
         .await;
     }
 
-    async fn targets(&self, epoch: u32) -> Vec<soma_sdk::types::Target> {
+    async fn targets(&self, epoch: u32) -> Vec<soma_sdk::api::Target> {
         let client = &self.network.nodes[0].client;
         client.targets(Some(Epoch(epoch))).await.unwrap()
     }

@@ -11,9 +11,9 @@ use axum::http::HeaderMap;
 use axum::response::sse::{Event as Message, KeepAlive, Sse};
 use futures_util::stream::{self, Stream};
 use serde::Deserialize;
-use soma_sdk::cursor::Cursor;
-use soma_sdk::text::Text;
-use soma_sdk::types::{ApiError, Event};
+use soma_sdk::api::cursor::Cursor;
+use soma_sdk::api::text::Text;
+use soma_sdk::api::{ApiError, Event};
 
 use super::{Api, Problem, Query, json};
 use crate::node::Shared;
@@ -29,7 +29,7 @@ pub(super) struct From {
 }
 
 /// What happens, as it becomes final
-#[utoipa::path(get, path = soma_sdk::routes::EVENTS, tag = "history",
+#[utoipa::path(get, path = soma_sdk::api::routes::EVENTS, tag = "history",
     params(("after" = Option<String>, Query, description = "a cursor `HEIGHT-INDEX`; `0-0` is the beginning; without it, from now on"),
         ("Last-Event-ID" = Option<String>, Header, description = "the cursor of the last event received; wins over `after`")),
     responses((status = 200, body = Event, content_type = "text/event-stream"), (status = 400, body = ApiError)))]

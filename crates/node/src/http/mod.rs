@@ -113,7 +113,7 @@ fn router(api: Api) -> Router {
     let (router, document) = described().split_for_parts();
     router
         .route(
-            soma_sdk::routes::OPENAPI,
+            soma_sdk::api::routes::OPENAPI,
             axum::routing::get(|| async { Json(document) }),
         )
         .fallback(no_route)

@@ -8,7 +8,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use soma_codes::{Code, Coded as _};
 use soma_sdk::Text;
-use soma_sdk::types::ApiError;
+use soma_sdk::api::ApiError;
 
 use crate::error::NodeError;
 use crate::mempool::Refusal;

@@ -7,9 +7,9 @@ use axum::response::IntoResponse;
 use serde::Deserialize;
 use soma_codes::Code;
 use soma_protocol::{Address, Epoch, Hash, ModelId, Phase, TargetId, view};
-use soma_sdk::routes;
-use soma_sdk::text::Text;
-use soma_sdk::types::{self, ApiError, Page, Vector};
+use soma_sdk::api::routes;
+use soma_sdk::api::text::Text;
+use soma_sdk::api::{self as types, ApiError, Page, Vector};
 
 use super::{Api, Path, Problem, Query, json};
 use crate::duties;

@@ -3,10 +3,10 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use soma_protocol::Address;
-use soma_sdk::routes;
-use soma_sdk::text::Text;
-use soma_sdk::types::ApiError;
-use soma_sdk::validators::{Governance, Stake, Validator};
+use soma_sdk::api::ApiError;
+use soma_sdk::api::routes;
+use soma_sdk::api::text::Text;
+use soma_sdk::api::{Governance, Stake, Validator};
 
 use super::{Api, json};
 

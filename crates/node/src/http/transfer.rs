@@ -15,9 +15,9 @@ use futures_util::{StreamExt as _, stream};
 use soma_codes::Code;
 use soma_os::clock::now_ms;
 use soma_protocol::{Address, Hash};
-use soma_sdk::permit::UploadPermit;
-use soma_sdk::text::Text;
-use soma_sdk::types::{ApiError, Upload as UploadState};
+use soma_sdk::api::permit::UploadPermit;
+use soma_sdk::api::text::Text;
+use soma_sdk::api::{ApiError, Upload as UploadState};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::clients::Use;
@@ -104,7 +104,7 @@ fn uploader(api: &Api, hash: &Hash, headers: &HeaderMap) -> Result<Address, Node
 }
 
 /// How far the upload of an encrypted file has come
-#[utoipa::path(get, path = soma_sdk::routes::UPLOAD, tag = "files",
+#[utoipa::path(get, path = soma_sdk::api::routes::UPLOAD, tag = "files",
     params(("hash" = String, Path, description = "BLAKE3 of the encrypted file, as committed"),
         ("Authorization" = String, Header, description = "`Soma ADDRESS VALID_UNTIL_MS SIGNATURE` of the account that committed")),
     responses((status = 200, body = UploadState), (status = 403, body = ApiError), (status = 404, body = ApiError)))]
@@ -121,7 +121,7 @@ pub(super) async fn upload_progress(
 }
 
 /// Send the encrypted file of a commit, whole or from where it stopped
-#[utoipa::path(put, path = soma_sdk::routes::UPLOAD, tag = "files",
+#[utoipa::path(put, path = soma_sdk::api::routes::UPLOAD, tag = "files",
     params(("hash" = String, Path, description = "BLAKE3 of the encrypted file, as committed"),
         ("Authorization" = String, Header, description = "`Soma ADDRESS VALID_UNTIL_MS SIGNATURE` of the account that committed"),
         ("Content-Range" = Option<String>, Header, description = "`bytes FROM-LAST/SIZE`; without it, the whole file")),
@@ -214,7 +214,7 @@ fn upload_offset(headers: &HeaderMap, size_bytes: u64) -> Result<u64, Problem> {
 }
 
 /// The encrypted file of a commit
-#[utoipa::path(get, path = soma_sdk::routes::CIPHERTEXT, tag = "files",
+#[utoipa::path(get, path = soma_sdk::api::routes::CIPHERTEXT, tag = "files",
     params(("hash" = String, Path, description = "BLAKE3 of the encrypted file"),
         ("Range" = Option<String>, Header, description = "one range: `bytes=FROM-LAST`")),
     responses((status = 200, content_type = "application/octet-stream"), (status = 206, content_type = "application/octet-stream"),
@@ -230,7 +230,7 @@ pub(super) async fn ciphertext(
 }
 
 /// Revealed weights, decrypted
-#[utoipa::path(get, path = soma_sdk::routes::WEIGHTS, tag = "files",
+#[utoipa::path(get, path = soma_sdk::api::routes::WEIGHTS, tag = "files",
     params(("hash" = String, Path, description = "BLAKE3 of the weights file"),
         ("Range" = Option<String>, Header, description = "one range: `bytes=FROM-LAST`")),
     responses((status = 200, content_type = "application/octet-stream"), (status = 206, content_type = "application/octet-stream"),

@@ -11,9 +11,9 @@ use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use soma_codes::Code;
 use soma_protocol::{Hash, SignedTransaction, TRANSACTION_BYTES_MAX};
-use soma_sdk::batch::{self, BATCH_BYTES_MAX};
-use soma_sdk::text::Text;
-use soma_sdk::types::{ApiError, Batch, BatchAnswer, Submitted};
+use soma_sdk::api::batch::{self, BATCH_BYTES_MAX};
+use soma_sdk::api::text::Text;
+use soma_sdk::api::{ApiError, Batch, BatchAnswer, Submitted};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::clients::Client;
@@ -146,7 +146,7 @@ fn settle(api: &Api, hash: Hash, answer: Result<Hash, Refusal>) -> Result<Hash, 
 }
 
 /// Send a signed transaction
-#[utoipa::path(post, path = soma_sdk::routes::TRANSACTIONS, tag = "transactions",
+#[utoipa::path(post, path = soma_sdk::api::routes::TRANSACTIONS, tag = "transactions",
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses((status = 202, body = Submitted), (status = 400, body = ApiError), (status = 403, body = ApiError),
         (status = 409, body = ApiError), (status = 413, body = ApiError), (status = 422, body = ApiError),
@@ -168,7 +168,7 @@ pub(super) async fn send_transaction(
 }
 
 /// Send many signed transactions
-#[utoipa::path(post, path = soma_sdk::routes::TRANSACTIONS_BATCH, tag = "transactions",
+#[utoipa::path(post, path = soma_sdk::api::routes::TRANSACTIONS_BATCH, tag = "transactions",
     request_body(content = Vec<u8>, content_type = "application/octet-stream",
         description = "each transaction as its length in 4 little-endian bytes, then its bytes; at most 1024 and 1 MiB"),
     responses((status = 200, body = Batch), (status = 400, body = ApiError), (status = 413, body = ApiError),

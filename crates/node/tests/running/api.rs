@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use soma_codes::Coded as _;
 use soma_node::localnet::{Localnet, OPERATOR, Plan, account_name};
 use soma_protocol::{Action, Amount, Epoch, Phase};
-use soma_sdk::cursor::Cursor;
-use soma_sdk::types::ApiError;
+use soma_sdk::api::ApiError;
+use soma_sdk::api::cursor::Cursor;
 use soma_sdk::{Client, Sender, Sent};
 
 use crate::network::Network;
@@ -274,7 +274,7 @@ async fn a_batch_is_answered_transaction_by_transaction() {
         alice.sign(action(2), 1, u64::MAX),
     ];
     for transaction in &transactions {
-        assert!(soma_sdk::batch::push(&mut batch, transaction));
+        assert!(soma_sdk::api::batch::push(&mut batch, transaction));
     }
     batch.extend([3, 0, 0, 0, 1, 2, 3]);
     let answers = network.client.send_batch(batch).await.unwrap();
@@ -299,7 +299,7 @@ async fn a_batch_is_answered_transaction_by_transaction() {
     }
     let torn = network.client.send_batch(vec![9, 0, 0]).await.unwrap_err();
     assert_eq!(torn.code().as_str(), "malformed_batch");
-    let endless = vec![0; soma_sdk::batch::BATCH_BYTES_MAX + 1];
+    let endless = vec![0; soma_sdk::api::batch::BATCH_BYTES_MAX + 1];
     let large = network.client.send_batch(endless).await.unwrap_err();
     assert_eq!(large.code().as_str(), "body_too_large");
 }

@@ -5,10 +5,10 @@ use crate::network::{Network, wait_until};
 use soma_codes::Coded as _;
 use soma_model::{Score, Weights};
 use soma_protocol::{Action, Amount, Epoch, ModelId, Phase, TargetId, winner};
+use soma_sdk::api::{ModelStatus, Returned, Target, TargetStatus};
 use soma_sdk::cipher;
-use soma_sdk::due::{Publication, Reveal};
+use soma_sdk::obligation::{Publication, Reveal};
 use soma_sdk::transfer::Remote;
-use soma_sdk::types::{ModelStatus, Returned, Target, TargetStatus};
 use soma_sdk::{Secret, Sender};
 
 const STAKE: Amount = Amount::soma(100);
@@ -39,7 +39,7 @@ pub(crate) async fn commit(
     );
     weights.save(&plain).unwrap();
     let key = Secret::derive(&[1; 32], name);
-    let sealed = cipher::seal(&plain, &ciphertext, &key, |_| ()).unwrap();
+    let sealed = cipher::encrypt(&plain, &ciphertext, &key, |_| ()).unwrap();
     let reveal = Reveal {
         chain: owner.chain(),
         model: ModelId(model),

@@ -10,7 +10,7 @@ use soma_model::{Architecture, Directions, Engine, KernelChoice, Weights, score_
 use soma_protocol::record::Age;
 use soma_protocol::winner::margin;
 use soma_protocol::{Epoch, Params, Phase, winner};
-use soma_sdk::types::{Returned, TargetStatus};
+use soma_sdk::api::{Returned, TargetStatus};
 
 const LEARNED: [&str; 2] = [
     include_str!("../../../../docs/protocol.md"),

@@ -8,7 +8,7 @@ use soma_model::{Architecture, Directions, Engine, KernelChoice, Score, Weights}
 use soma_node::localnet::{Localnet, OPERATOR, Plan};
 use soma_node::{ClientLimits, Node, NodeConfig};
 use soma_protocol::{ArchitectureSpec, Params, Phase, TargetId};
-use soma_sdk::due::Reveal;
+use soma_sdk::obligation::Reveal;
 use soma_sdk::transfer::Remote;
 use soma_sdk::{Client, SdkError, Sender};
 use tempfile::TempDir;
@@ -184,7 +184,7 @@ impl Network {
     async fn wait_for_events(&self, wanted: impl Fn(&str, u64) -> bool) {
         let mut events = self
             .client
-            .events(Some(soma_sdk::cursor::Cursor::default()));
+            .events(Some(soma_sdk::api::cursor::Cursor::default()));
         let found = async {
             loop {
                 let event = events.next().await.unwrap();
@@ -206,7 +206,7 @@ impl Network {
     pub(crate) async fn wait_for_attestations(&self, targets: &[TargetId]) {
         let mut events = self
             .client
-            .events(Some(soma_sdk::cursor::Cursor::default()));
+            .events(Some(soma_sdk::api::cursor::Cursor::default()));
         let mut open: Vec<u64> = targets.iter().map(|target| target.0.into()).collect();
         let found = async {
             while !open.is_empty() {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use soma_codes::Code;
 use soma_node::localnet::{Localnet, account_name};
 use soma_protocol::{Action, Address, Amount, Hash, SecretKey, SignedTransaction, Transaction};
-use soma_sdk::batch;
+use soma_sdk::api::batch;
 use soma_sdk::client::Client;
 
 use crate::error::{Error, Result};

@@ -11,10 +11,10 @@ use soma_model::{Architecture, Engine};
 use soma_node::Node;
 use soma_node::localnet::{Localnet, OPERATOR, Plan, account_name};
 use soma_protocol::{Amount, Epoch, Hash, ModelId, Phase};
+use soma_sdk::api::{Status, Target, TargetStatus};
 use soma_sdk::client::Client;
 use soma_sdk::sender::Sender;
 use soma_sdk::spool::Spool;
-use soma_sdk::types::{Status, Target, TargetStatus};
 
 use super::domains::Domain;
 use super::report::{AccountLine, FileLine, ModelLine, Report, TargetLine};

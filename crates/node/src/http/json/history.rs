@@ -4,9 +4,9 @@ use std::ops::Bound;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use soma_sdk::cursor::Cursor;
-use soma_sdk::text::Text;
-use soma_sdk::types::{Block, Event, Transaction};
+use soma_sdk::api::cursor::Cursor;
+use soma_sdk::api::text::Text;
+use soma_sdk::api::{Block, Event, Transaction};
 use soma_store::history::{BlockRecord, TransactionRecord};
 use soma_store::{History, StoreError};
 

@@ -6,8 +6,8 @@ use soma_protocol::{
     Address, Amount, Epoch, Hash, ModelId, Read, Rejection, SUPPLY, SignedTransaction, TargetId,
     view,
 };
-use soma_sdk::text::Text;
-use soma_sdk::types;
+use soma_sdk::api as types;
+use soma_sdk::api::text::Text;
 
 use super::validators::{next_commission, rent};
 

@@ -8,7 +8,7 @@ use soma_protocol::{
     GenesisAccount, GenesisModel, GenesisValidator, Hash, Memory, ModelId, Params, Phase, Receipt,
     Rejection, SUPPLY, SecretKey, TargetId, Transaction, execute, view,
 };
-use soma_sdk::cursor::Cursor;
+use soma_sdk::api::cursor::Cursor;
 
 use super::{history, state as read};
 

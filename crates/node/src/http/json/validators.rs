@@ -4,8 +4,8 @@ use soma_protocol::pool;
 use soma_protocol::proposal::{self, ProposalStatus as Fate};
 use soma_protocol::validator::{self, ValidatorStatus as Standing};
 use soma_protocol::{Address, ConsensusKey, Hash, ModelId, PoolId, ProposalId, Read, Seat, view};
-use soma_sdk::text::Text;
-use soma_sdk::validators::{
+use soma_sdk::api::text::Text;
+use soma_sdk::api::{
     Governance, Migration, NextCommission, Proposal, ProposalStatus, Rent, Stake, Validator,
     ValidatorStatus,
 };

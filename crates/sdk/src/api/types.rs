@@ -7,8 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::text::{AddressText, CodeText, CursorText, HashText, I64, PhaseText, U64};
-use crate::validators::{NextCommission, Rent};
+use crate::api::text::{AddressText, CodeText, CursorText, HashText, I64, PhaseText, U64};
+use crate::api::{NextCommission, Rent};
 
 /// What a node knows about the chain and about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -446,7 +446,7 @@ pub struct Receipt {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Rejection {
     /// A stable code, as in `soma explain CODE`.
-    #[serde(deserialize_with = "crate::text::code_or_unrecognized")]
+    #[serde(deserialize_with = "crate::api::text::code_or_unrecognized")]
     pub code: CodeText,
     /// What was wrong, with the particulars.
     pub message: String,
@@ -533,7 +533,7 @@ pub struct Page<T> {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ApiError {
     /// A stable code, as in `soma explain CODE`.
-    #[serde(deserialize_with = "crate::text::code_or_unrecognized")]
+    #[serde(deserialize_with = "crate::api::text::code_or_unrecognized")]
     pub code: CodeText,
     /// What went wrong.
     pub message: String,

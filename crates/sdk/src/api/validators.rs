@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use soma_protocol::proposal::Change;
 
-use crate::text::{AddressText, HashText, U64};
+use crate::api::text::{AddressText, HashText, U64};
 
 /// Whether a validator wants a seat and may have one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -9,14 +9,14 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use soma_protocol::{Action, Address, Amount, Epoch, Hash, ModelId, TargetId, commitment, hex};
 
-use crate::cipher::Sealed;
+use crate::api::{Clock, Commit, Model, Target, TargetStatus};
+use crate::cipher::EncryptedFile;
 use crate::secret::Secret;
-use crate::types::{Clock, Commit, Model, Target, TargetStatus};
 
 /// What is owed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Due {
+pub enum Obligation {
     /// The reveal of committed weights.
     Reveal(Reveal),
     /// The publication of submitted data.
@@ -25,7 +25,7 @@ pub enum Due {
 
 /// Whether something owed can be paid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum ObligationStatus {
     /// Its time has not come.
     Waiting {
         /// What is lost if it never comes, in base units: a bond, or rent and a slash.
@@ -37,7 +37,7 @@ pub enum Standing {
         at_risk: Amount,
     },
     /// Nothing is owed any more: it is done, or was displaced or replaced.
-    Over,
+    Settled,
     /// Its time has passed.
     Missed,
 }
@@ -88,7 +88,7 @@ pub struct Publication {
     pub data: Vec<u8>,
 }
 
-impl Due {
+impl Obligation {
     /// The chain it is owed on.
     pub fn chain(&self) -> Hash {
         match self {
@@ -122,7 +122,7 @@ impl Due {
     }
 }
 
-impl fmt::Display for Due {
+impl fmt::Display for Obligation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Reveal(Reveal { model, epoch, .. }) => {
@@ -137,14 +137,14 @@ impl fmt::Display for Due {
 
 impl Reveal {
     /// What the files hashed to, as a commit and its reveal need it.
-    pub fn sealed(&self) -> Sealed {
+    pub fn encrypted_file(&self) -> EncryptedFile {
         let Self {
             weights_hash,
             ciphertext_hash,
             size_bytes,
             ..
         } = *self;
-        Sealed {
+        EncryptedFile {
             weights_hash,
             ciphertext_hash,
             size_bytes,
@@ -195,13 +195,13 @@ impl Reveal {
 
     /// Where it stands, by what a node says. A missed reveal costs the rent and `slash_bps` of the
     /// model's stake.
-    pub fn standing(&self, clock: &Clock, model: &Model, slash_bps: u16) -> Standing {
+    pub fn status(&self, clock: &Clock, model: &Model, slash_bps: u16) -> ObligationStatus {
         let mut known = model.weights.iter().chain(&model.next);
         let revealed = known.any(|weights| {
             weights.hash.0 == self.weights_hash && weights.revealed_epoch >= self.epoch.0
         });
         if revealed {
-            return Standing::Over;
+            return ObligationStatus::Settled;
         }
         let commit = self.commit_in(model);
         let at_risk = commit.map_or(Amount::ZERO, |commit| {
@@ -209,12 +209,12 @@ impl Reveal {
         });
         match (clock.epoch.cmp(&self.epoch.0), commit) {
             // Without its commit on chain it may still be on its way there.
-            (std::cmp::Ordering::Less, _) => Standing::Waiting { at_risk },
+            (std::cmp::Ordering::Less, _) => ObligationStatus::Waiting { at_risk },
             (std::cmp::Ordering::Equal, Some(_)) if clock.phase.reveals() => {
-                Standing::Ready { at_risk }
+                ObligationStatus::Ready { at_risk }
             }
-            (std::cmp::Ordering::Equal, None) if clock.phase.reveals() => Standing::Over,
-            _ => Standing::Missed,
+            (std::cmp::Ordering::Equal, None) if clock.phase.reveals() => ObligationStatus::Settled,
+            _ => ObligationStatus::Missed,
         }
     }
 }
@@ -263,9 +263,9 @@ impl Publication {
     }
 
     /// Where it stands, by what a node says.
-    pub fn standing(&self, clock: &Clock, target: &Target) -> Standing {
+    pub fn status(&self, clock: &Clock, target: &Target) -> ObligationStatus {
         if target.status != TargetStatus::Open {
-            return Standing::Over;
+            return ObligationStatus::Settled;
         }
         let commitment = self.commitment();
         let candidate = target
@@ -275,16 +275,16 @@ impl Publication {
         let at_risk = Amount(candidate.map_or(0, |candidate| candidate.bond.0));
         if clock.epoch <= self.epoch.0 {
             // Not among the candidates, it may still be on its way there, or have been displaced.
-            return Standing::Waiting { at_risk };
+            return ObligationStatus::Waiting { at_risk };
         }
         let Some(candidate) = candidate else {
-            return Standing::Over;
+            return ObligationStatus::Settled;
         };
         match clock.phase.publishing_rank() {
-            _ if clock.epoch > self.epoch.next().0 => Standing::Missed,
-            Some(rank) if rank < candidate.rank => Standing::Waiting { at_risk },
-            Some(rank) if rank == candidate.rank => Standing::Ready { at_risk },
-            Some(_) | None => Standing::Missed,
+            _ if clock.epoch > self.epoch.next().0 => ObligationStatus::Missed,
+            Some(rank) if rank < candidate.rank => ObligationStatus::Waiting { at_risk },
+            Some(rank) if rank == candidate.rank => ObligationStatus::Ready { at_risk },
+            Some(_) | None => ObligationStatus::Missed,
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The paths of the HTTP API, once, for the node that serves them and the client that calls them.
 //!
 //! Templates are written as `axum` and `OpenAPI` write them; [`path`] fills them in. Every answer
-//! that is not a success is an [`ApiError`](crate::types::ApiError). No handler lives here.
+//! that is not a success is an [`ApiError`](crate::api::ApiError). No handler lives here.
 
-/// `GET`: [`Status`](crate::types::Status).
+/// `GET`: [`Status`](crate::api::Status).
 pub const STATUS: &str = "/v1/status";
 /// `GET`: the genesis.
 pub const GENESIS: &str = "/v1/genesis";
@@ -11,54 +11,54 @@ pub const GENESIS: &str = "/v1/genesis";
 pub const PARAMS: &str = "/v1/params";
 /// `GET`: the architecture in force.
 pub const ARCHITECTURE: &str = "/v1/architecture";
-/// `GET`: [`Epoch`](crate::types::Epoch).
+/// `GET`: [`Epoch`](crate::api::Epoch).
 pub const EPOCH: &str = "/v1/epochs/{epoch}";
-/// `GET`: [`Account`](crate::types::Account); never 404, an unknown account is empty.
+/// `GET`: [`Account`](crate::api::Account); never 404, an unknown account is empty.
 pub const ACCOUNT: &str = "/v1/accounts/{address}";
-/// `GET`: list of [`Stake`](crate::validators::Stake): what the account has behind models and validators.
+/// `GET`: list of [`Stake`](crate::api::Stake): what the account has behind models and validators.
 pub const STAKES: &str = "/v1/accounts/{address}/stakes";
-/// `GET`: list of [`Validator`](crate::validators::Validator).
+/// `GET`: list of [`Validator`](crate::api::Validator).
 pub const VALIDATORS: &str = "/v1/validators";
-/// `GET`: [`Governance`](crate::validators::Governance).
+/// `GET`: [`Governance`](crate::api::Governance).
 pub const GOVERNANCE: &str = "/v1/governance";
-/// `GET ?after=ID&limit=N`: [`Page`](crate::types::Page) of [`Model`](crate::types::Model).
+/// `GET ?after=ID&limit=N`: [`Page`](crate::api::Page) of [`Model`](crate::api::Model).
 pub const MODELS: &str = "/v1/models";
-/// `GET`: [`Model`](crate::types::Model).
+/// `GET`: [`Model`](crate::api::Model).
 pub const MODEL: &str = "/v1/models/{id}";
-/// `GET`: the model's specialization as a [`Vector`](crate::types::Vector).
+/// `GET`: the model's specialization as a [`Vector`](crate::api::Vector).
 pub const MODEL_EMBEDDING: &str = "/v1/models/{id}/embedding";
-/// `GET ?epoch=N&after=ID&limit=N`: page of [`Target`](crate::types::Target), of all epochs if none
+/// `GET ?epoch=N&after=ID&limit=N`: page of [`Target`](crate::api::Target), of all epochs if none
 /// is named.
 pub const TARGETS: &str = "/v1/targets";
-/// `GET`: [`Target`](crate::types::Target).
+/// `GET`: [`Target`](crate::api::Target).
 pub const TARGET: &str = "/v1/targets/{id}";
-/// `GET`: the target's direction as a [`Vector`](crate::types::Vector).
+/// `GET`: the target's direction as a [`Vector`](crate::api::Vector).
 pub const TARGET_DIRECTION: &str = "/v1/targets/{id}/direction";
 /// `GET`: the published bytes, 404 once they are pruned.
 pub const TARGET_DATA: &str = "/v1/targets/{id}/data";
-/// `POST`, body: a signed transaction's bytes. 202 and [`Submitted`](crate::types::Submitted),
+/// `POST`, body: a signed transaction's bytes. 202 and [`Submitted`](crate::api::Submitted),
 /// also for a transaction the node already knows.
 pub const TRANSACTIONS: &str = "/v1/transactions";
-/// `POST`, body: transactions as in [`batch`](crate::batch). 200 and [`Batch`](crate::types::Batch),
+/// `POST`, body: transactions as in [`batch`](crate::api::batch). 200 and [`Batch`](crate::api::Batch),
 /// one answer for each in order; a node that is busy takes none.
 pub const TRANSACTIONS_BATCH: &str = "/v1/transactions/batch";
-/// `GET`: [`Transaction`](crate::types::Transaction).
+/// `GET`: [`Transaction`](crate::api::Transaction).
 pub const TRANSACTION: &str = "/v1/transactions/{hash}";
-/// `GET ?after=HEIGHT&limit=N`: page of [`Block`](crate::types::Block), newest first; `after`
+/// `GET ?after=HEIGHT&limit=N`: page of [`Block`](crate::api::Block), newest first; `after`
 /// means below that height.
 pub const BLOCKS: &str = "/v1/blocks";
-/// `GET`: [`Block`](crate::types::Block).
+/// `GET`: [`Block`](crate::api::Block).
 pub const BLOCK: &str = "/v1/blocks/{height}";
 /// `GET ?after=CURSOR`: server-sent events with `id` = cursor, `event` = kind, `data` =
-/// [`Event`](crate::types::Event). `Last-Event-ID` wins over `after`; without either, the stream
+/// [`Event`](crate::api::Event). `Last-Event-ID` wins over `after`; without either, the stream
 /// starts now; `0-0` starts it at genesis.
 pub const EVENTS: &str = "/v1/events";
 /// `GET`: the encrypted file, with ranges.
 pub const CIPHERTEXT: &str = "/v1/ciphertexts/{hash}";
-/// `GET`: [`Upload`](crate::types::Upload), 404 unless a commit names the hash. `PUT`, body: bytes
+/// `GET`: [`Upload`](crate::api::Upload), 404 unless a commit names the hash. `PUT`, body: bytes
 /// of the encrypted file from `Content-Range: bytes FROM-LAST/SIZE` on (without it, all of them):
-/// [`Upload`](crate::types::Upload), or 409 `upload_offset` if FROM is not what was received. Both
-/// need an `Authorization` header with an [`UploadPermit`](crate::permit::UploadPermit).
+/// [`Upload`](crate::api::Upload), or 409 `upload_offset` if FROM is not what was received. Both
+/// need an `Authorization` header with an [`UploadPermit`](crate::api::permit::UploadPermit).
 pub const UPLOAD: &str = "/v1/ciphertexts/{hash}/upload";
 /// `GET`: the decrypted file once it is revealed, with ranges.
 pub const WEIGHTS: &str = "/v1/weights/{hash}";

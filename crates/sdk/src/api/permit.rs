@@ -59,32 +59,32 @@ impl fmt::Display for UploadPermit {
 /// A header that is no permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an upload permit reads: Soma ADDRESS VALID_UNTIL_MS SIGNATURE")]
-pub struct NoPermit;
+pub struct MalformedPermit;
 
 impl FromStr for UploadPermit {
-    type Err = NoPermit;
+    type Err = MalformedPermit;
 
-    fn from_str(text: &str) -> Result<Self, NoPermit> {
+    fn from_str(text: &str) -> Result<Self, MalformedPermit> {
         let mut words = text.split(' ');
-        let mut word = || words.next().ok_or(NoPermit);
+        let mut word = || words.next().ok_or(MalformedPermit);
         if word()? != SCHEME {
-            return Err(NoPermit);
+            return Err(MalformedPermit);
         }
         let permit = Self {
-            uploader: word()?.parse().map_err(|_| NoPermit)?,
-            valid_until_ms: word()?.parse().map_err(|_| NoPermit)?,
-            signature: hex::decode_array(word()?).ok_or(NoPermit)?,
+            uploader: word()?.parse().map_err(|_| MalformedPermit)?,
+            valid_until_ms: word()?.parse().map_err(|_| MalformedPermit)?,
+            signature: hex::decode_array(word()?).ok_or(MalformedPermit)?,
         };
         match words.next() {
             None => Ok(permit),
-            Some(_) => Err(NoPermit),
+            Some(_) => Err(MalformedPermit),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{NoPermit, UploadPermit};
+    use super::{MalformedPermit, UploadPermit};
     use soma_protocol::{Hash, SecretKey};
 
     #[test]
@@ -95,7 +95,7 @@ mod tests {
         assert!(permit.permits(&chain, &file, 100));
         assert!(!permit.permits(&chain, &file, 101) && !permit.permits(&file, &file, 1));
         for text in ["", "Soma", "Bearer x", &format!("{permit} more")] {
-            assert_eq!(text.parse::<UploadPermit>(), Err(NoPermit), "{text}");
+            assert_eq!(text.parse::<UploadPermit>(), Err(MalformedPermit), "{text}");
         }
     }
 }

@@ -13,10 +13,10 @@ pub const LENGTH_BYTES: usize = 4;
 /// Why bytes are no batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum NoBatch {
+pub enum MalformedBatch {
     /// A length leads beyond the end, or beyond what a transaction may have.
     #[error("the batch ends in the middle of transaction {index}")]
-    Torn {
+    Truncated {
         /// Which one, from 0.
         index: usize,
     },
@@ -46,23 +46,23 @@ pub fn push_bytes(batch: &mut Vec<u8>, transaction: &[u8]) -> bool {
 /// The bytes of each transaction, in order.
 ///
 /// # Errors
-/// [`NoBatch`]; nothing is taken of a batch that is torn anywhere.
-pub fn split(mut batch: &[u8]) -> Result<Vec<&[u8]>, NoBatch> {
+/// [`MalformedBatch`]; nothing is taken of a batch that is torn anywhere.
+pub fn split(mut batch: &[u8]) -> Result<Vec<&[u8]>, MalformedBatch> {
     if batch.len() > BATCH_BYTES_MAX {
-        return Err(NoBatch::TooLarge);
+        return Err(MalformedBatch::TooLarge);
     }
     let mut transactions = Vec::new();
     while !batch.is_empty() {
         let index = transactions.len();
         if index == BATCH_MAX {
-            return Err(NoBatch::TooLarge);
+            return Err(MalformedBatch::TooLarge);
         }
         let (length, rest) = batch
             .split_first_chunk::<LENGTH_BYTES>()
-            .ok_or(NoBatch::Torn { index })?;
+            .ok_or(MalformedBatch::Truncated { index })?;
         let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
         if length > TRANSACTION_BYTES_MAX || length > rest.len() {
-            return Err(NoBatch::Torn { index });
+            return Err(MalformedBatch::Truncated { index });
         }
         let (transaction, rest) = rest.split_at(length);
         transactions.push(transaction);
