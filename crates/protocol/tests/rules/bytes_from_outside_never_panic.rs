@@ -10,7 +10,7 @@ use soma_protocol::evidence::{Ballot, Evidence, SignedBallot};
 use soma_protocol::{
     Action, Address, Amount, ArchitectureSpec, Change, ConsensusKey, Epoch, Error, Finding,
     Genesis, Hash, Held, ModelId, Params, Phase, PoolId, ProposalId, Rejection, SecretKey,
-    SignedTransaction, TRANSACTION_BYTES_MAX, TargetId, Transaction, Verdict, verify_batch,
+    SignedTransaction, TRANSACTION_BYTES_MAX, TargetId, Transaction, Verdict, hex, verify_batch,
 };
 use std::collections::BTreeSet;
 
@@ -431,4 +431,18 @@ fn a_genesis_document_reads_back_as_itself_and_unknown_fields_are_refused() {
 fn a_rejections_json_has_its_code() {
     let json = serde_json::to_value(Rejection::ZeroAmount).unwrap();
     assert_eq!(json["code"], Rejection::ZeroAmount.code().as_str());
+}
+
+#[test]
+fn every_action_has_the_recorded_bytes_and_json() {
+    let mut names = BTreeSet::new();
+    for line in include_str!("actions.jsonl").lines() {
+        let recorded: serde_json::Value = serde_json::from_str(line).unwrap();
+        let action: Action = serde_json::from_value(recorded["json"].clone()).unwrap();
+        let bytes = hex::encode(&borsh::to_vec(&action).unwrap());
+        assert_eq!(recorded["bytes"].as_str(), Some(&*bytes), "{line}");
+        assert_eq!(serde_json::to_value(&action).unwrap(), recorded["json"]);
+        names.insert(action.name().to_owned());
+    }
+    assert_eq!(names, world::action_names());
 }

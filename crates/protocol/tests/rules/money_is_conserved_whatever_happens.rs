@@ -554,13 +554,24 @@ fn random_histories_reach_every_outcome() {
     use proptest::strategy::ValueTree;
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let mut seen = BTreeSet::new();
+    let mut bytes = blake3::Hasher::new();
     for _ in 0..40 {
         let mut world = any_world().new_tree(&mut runner).unwrap().current();
         let steps = history(150..151).new_tree(&mut runner).unwrap().current();
         for (somebody, step) in &steps {
             seen.extend(take(&mut world, *somebody, step));
+            bytes.update(&borsh::to_vec(&world.events).unwrap());
+        }
+        for (key, value) in world.state.iter() {
+            bytes.update(key.as_bytes());
+            bytes.update(value);
         }
     }
+    assert_eq!(
+        bytes.finalize().to_hex().as_str(),
+        "e241e86eb98362a6bb2202ded87561997960d70e866e61c2a882762432677864",
+        "the bytes of states or events have changed"
+    );
     let outcomes = [
         "weights_revealed",
         "weights_available",
