@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use soma_codes::Coded as _;
 use soma_protocol::invariants::{self, Holdings};
 use soma_protocol::{
-    Action, Address, Amount, BlockInfo, Event, Genesis, Hash, Memory, Phase, SecretKey,
-    SignedTransaction, Transaction, execute, next_deadline_ms, verify_batch, view,
+    Action, Address, Amount, BlockInfo, Event, Genesis, Hash, MemoryState, Phase, SecretKey,
+    SignedTransaction, Transaction, execute, query, read, verify_batch,
 };
 
 use crate::Error;
@@ -16,7 +16,7 @@ use crate::Error;
 #[derive(Debug)]
 pub struct Chain {
     /// What the rules have made of genesis so far.
-    pub state: Memory,
+    pub state: MemoryState,
     id: Hash,
     height: u64,
     now_ms: u64,
@@ -35,7 +35,7 @@ impl Chain {
     /// # Errors
     /// [`Error::Rules`].
     pub fn new(genesis: &Genesis) -> Result<Self, Error> {
-        let mut state = Memory::default();
+        let mut state = MemoryState::default();
         state.apply(&genesis.state()?);
         let proposer = genesis.validators.first().map(|one| one.address);
         Ok(Self {
@@ -63,7 +63,7 @@ impl Chain {
         let nonce = self
             .nonces
             .entry(sender)
-            .or_insert_with(|| view::account(state, &sender).nonce);
+            .or_insert_with(|| read::account(state, &sender).nonce);
         let transaction = Transaction {
             chain: self.id,
             sender,
@@ -81,7 +81,7 @@ impl Chain {
     /// # Errors
     /// [`Error::Rules`] if the simulation signed wrongly.
     pub fn next_phase(&mut self) -> Result<Vec<Event>, Error> {
-        self.now_ms = next_deadline_ms(&self.state).unwrap_or(self.now_ms);
+        self.now_ms = query::next_deadline_ms(&self.state).unwrap_or(self.now_ms);
         self.block()
     }
 
@@ -114,12 +114,12 @@ impl Chain {
 
     /// The running phase.
     pub fn phase(&self) -> Phase {
-        view::chain(&self.state).clock.phase
+        read::clock(&self.state).phase
     }
 
     /// What an account can spend.
     pub fn balance(&self, address: &Address) -> Amount {
-        view::account(&self.state, address).balance
+        read::account(&self.state, address).balance
     }
 
     /// Who holds all the money, after a look at every record.

@@ -1,7 +1,7 @@
 //! People who put their money behind the models of others.
 
 use soma_protocol::record::ModelStatus;
-use soma_protocol::{Action, Amount, ModelId, PoolId, view};
+use soma_protocol::{Action, Amount, ModelId, PoolId, read};
 
 use crate::actors::{Actor, Kind};
 use crate::chain::Chain;
@@ -14,7 +14,7 @@ const BACKED: usize = 3;
 
 /// Everybody puts what is free behind models, and takes it from behind others.
 pub fn delegate(chain: &mut Chain, actors: &[Actor], ledger: &Ledger) {
-    let epoch = view::chain(&chain.state).clock.epoch;
+    let epoch = read::clock(&chain.state).epoch;
     let trainers: Vec<ModelId> = actors
         .iter()
         .filter(|one| one.kind == Kind::Trainer)
@@ -35,13 +35,13 @@ pub fn delegate(chain: &mut Chain, actors: &[Actor], ledger: &Ledger) {
 }
 
 fn leave_others(chain: &mut Chain, actor: &Actor, backed: &[ModelId]) {
-    let models: Vec<ModelId> = view::models(&chain.state, 1..=u32::MAX)
+    let models: Vec<ModelId> = read::models(&chain.state, 1..=u32::MAX)
         .filter(|one| !backed.contains(&one.id))
         .map(|one| one.id)
         .collect();
     for model in models {
         let pool = PoolId::Model(model);
-        if view::share(&chain.state, pool, &actor.address).shares > 0 {
+        if read::share(&chain.state, pool, &actor.address).shares > 0 {
             let amount = Amount(u64::MAX);
             chain.act(&actor.key, Action::WithdrawStake { pool, amount });
         }
@@ -57,7 +57,7 @@ fn back(chain: &mut Chain, actor: &Actor, models: &[ModelId]) {
     }
     for &model in models {
         let active =
-            view::model(&chain.state, model).is_some_and(|one| one.status == ModelStatus::Active);
+            read::model(&chain.state, model).is_some_and(|one| one.status == ModelStatus::Active);
         if active {
             let pool = PoolId::Model(model);
             chain.act(&actor.key, Action::AddStake { pool, amount });

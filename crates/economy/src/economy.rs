@@ -1,7 +1,7 @@
 //! An economy, epoch after epoch: everybody acts, the rules decide, the ledger keeps the books.
 
 use serde::Serialize;
-use soma_protocol::{Event, Phase, view};
+use soma_protocol::{Event, Phase, read};
 
 use crate::Error;
 use crate::actors::{self, Actor, Kind};
@@ -140,7 +140,7 @@ impl Economy {
 
     /// The compete phase: training, commits, submissions, audits, stakes.
     fn competing(&mut self) -> Result<(), Error> {
-        let margin_q32 = view::chain(&self.chain.state).params.loss_margin_q32;
+        let margin_q32 = read::params(&self.chain.state).loss_margin_q32;
         for owner in &mut self.owners {
             let state = &self.chain.state;
             let spent = owner.work(&self.library, state, margin_q32, &mut self.training);

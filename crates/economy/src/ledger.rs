@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use soma_protocol::{Address, Amount, Event, Memory, ModelId, PoolId, SOMA, TargetId, view};
+use soma_protocol::{Address, Amount, Event, MemoryState, ModelId, PoolId, SOMA, TargetId, read};
 
 use crate::actors::{Actor, Kind};
 use crate::submitters::{Submitters, publisher};
@@ -87,7 +87,7 @@ pub struct Ledger {
 
 impl Ledger {
     /// Empty books.
-    pub fn new(actors: &[Actor], state: &Memory) -> Self {
+    pub fn new(actors: &[Actor], state: &MemoryState) -> Self {
         let mut ledger = Self {
             accounts: vec![Account::default(); actors.len()],
             ..Self::default()
@@ -111,10 +111,10 @@ impl Ledger {
     }
 
     /// Remembers who has published, while the state does.
-    pub fn note_publishers(&mut self, state: &Memory) {
+    pub fn note_publishers(&mut self, state: &MemoryState) {
         self.publishers.clear();
-        let epoch = view::chain(state).clock.epoch.previous();
-        for target in view::targets(state, epoch) {
+        let epoch = read::clock(state).epoch.previous();
+        for target in read::targets(state, epoch) {
             let place = publisher(state, &target).and_then(|one| self.places.get(&one));
             self.publishers.extend(place.map(|at| (target.id, *at)));
         }
@@ -205,13 +205,13 @@ impl Ledger {
     }
 
     /// Closes the books of an epoch.
-    pub fn close_epoch(&mut self, actors: &[Actor], state: &Memory) {
+    pub fn close_epoch(&mut self, actors: &[Actor], state: &MemoryState) {
         self.epochs += 1;
         self.count_worth(actors, state);
         for account in &mut self.accounts {
             account.worth_epochs += account.worth;
         }
-        let stakes: Vec<(ModelId, f64)> = view::models(state, 1..=u32::MAX)
+        let stakes: Vec<(ModelId, f64)> = read::models(state, 1..=u32::MAX)
             .map(|model| (model.id, soma(model.pool.stake)))
             .collect();
         let total: f64 = stakes.iter().map(|(_, stake)| stake).sum();
@@ -234,23 +234,23 @@ impl Ledger {
         models.into_iter().take(count).map(|(_, id)| id).collect()
     }
 
-    fn count_worth(&mut self, actors: &[Actor], state: &Memory) {
+    fn count_worth(&mut self, actors: &[Actor], state: &MemoryState) {
         let bonds = bonds(state);
         for (actor, account) in actors.iter().zip(&mut self.accounts) {
-            let mut worth = view::account(state, &actor.address).balance;
+            let mut worth = read::account(state, &actor.address).balance;
             worth = worth.plus(bonds.get(&actor.address).copied().unwrap_or_default());
-            for model in view::models(state, 1..=u32::MAX) {
+            for model in read::models(state, 1..=u32::MAX) {
                 if actor.kind.delegates() || actor.models.contains(&model.id) {
-                    let share = view::share(state, PoolId::Model(model.id), &actor.address);
+                    let share = read::share(state, PoolId::Model(model.id), &actor.address);
                     let leaving = model.pool.leaving_value(share.leaving_shares);
                     worth = worth.plus(model.pool.value(share.shares)).plus(leaving);
                 }
             }
             if actor.kind.validates()
-                && let Some(validator) = view::validator(state, &actor.address)
+                && let Some(validator) = read::validator(state, &actor.address)
             {
                 let id = PoolId::Validator(actor.address);
-                let share = view::share(state, id, &actor.address);
+                let share = read::share(state, id, &actor.address);
                 worth = worth.plus(validator.pool.value(share.shares));
             }
             account.worth = soma(worth);
@@ -271,14 +271,14 @@ impl Ledger {
 }
 
 /// Bonds of candidates that wait, by who put them up.
-fn bonds(state: &Memory) -> BTreeMap<Address, Amount> {
+fn bonds(state: &MemoryState) -> BTreeMap<Address, Amount> {
     let mut bonds: BTreeMap<Address, Amount> = BTreeMap::new();
-    let epoch = view::chain(state).clock.epoch;
+    let epoch = read::clock(state).epoch;
     for target in [epoch.previous(), epoch]
         .into_iter()
-        .flat_map(|epoch| view::targets(state, epoch))
+        .flat_map(|epoch| read::targets(state, epoch))
     {
-        for candidate in view::candidates(state, target.id) {
+        for candidate in read::candidates(state, target.id) {
             let sum = bonds.entry(candidate.submitter).or_default();
             *sum = sum.plus(candidate.bond);
         }

@@ -1,9 +1,9 @@
 //! Owners of models: who trains further, who copies, who stands still. All of them publish when what
 //! they have beats what they show by more than the margin, and refresh in time.
 
-use soma_protocol::commitment::{self, WeightsOpening};
+use soma_protocol::commitment::{self, CommittedWeights};
 use soma_protocol::winner::margin;
-use soma_protocol::{Action, Amount, Hash, Memory, ModelId, PoolId, view};
+use soma_protocol::{Action, Amount, Hash, MemoryState, ModelId, PoolId, query, read};
 
 use crate::actors::{Actor, Kind};
 use crate::chain::Chain;
@@ -115,7 +115,7 @@ impl Owner {
     pub fn work(
         &mut self,
         library: &Library,
-        state: &Memory,
+        state: &MemoryState,
         margin_q32: u64,
         rng: &mut SimRng,
     ) -> f64 {
@@ -185,12 +185,12 @@ impl Owner {
 
     /// Commits for the next epoch what has changed or must be refreshed.
     pub fn commit(&mut self, chain: &mut Chain, actor: &Actor, library: &mut Library) {
-        let chain_view = view::chain(&chain.state);
+        let chain_view = query::chain(&chain.state);
         let (epoch, refresh) = (chain_view.clock.epoch, chain_view.params.refresh_epochs);
         self.due.clear();
         self.raise_cash(chain, actor);
         for &model in &self.models {
-            let Some(record) = view::model(&chain.state, model) else {
+            let Some(record) = read::model(&chain.state, model) else {
                 continue;
             };
             let fresh = epoch.0 + 2 < record.revealed.0 + refresh;
@@ -200,7 +200,7 @@ impl Owner {
             let release = self.release(model);
             library.add(self.shown.clone());
             let ciphertext_hash = release.file.hash();
-            let opening = WeightsOpening {
+            let opening = CommittedWeights {
                 model,
                 owner: &actor.address,
                 epoch: epoch.next(),

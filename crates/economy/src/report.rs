@@ -133,7 +133,7 @@ impl Report {
     /// The report of an economy that has been simulated with these settings.
     fn of(settings: &Settings, economy: &Economy) -> Self {
         let ledger = &economy.ledger;
-        let supply = soma_protocol::view::supply(&economy.chain.state);
+        let supply = soma_protocol::read::supply(&economy.chain.state);
         Self {
             epochs: settings.epochs,
             seed: settings.seed,

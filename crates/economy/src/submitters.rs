@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use rand::RngExt as _;
-use soma_protocol::record::{Age, Target, TargetStatus};
+use soma_protocol::record::{Target, TargetStatus, WeightsAge};
 use soma_protocol::routing::distance_squared;
 use soma_protocol::{
-    Action, Address, Epoch, Hash, Memory, ModelId, TargetId, commitment, view, winner,
+    Action, Address, Epoch, Hash, MemoryState, ModelId, TargetId, commitment, query, read, winner,
 };
 
 use crate::actors::{Actor, Kind};
@@ -58,7 +58,7 @@ pub fn prediction(
     let quality = |weights| library.get(weights).map(|one| one.loss_q32(document));
     let routed = target.routed.iter();
     let losses: Vec<Option<i64>> = routed.map(|one| quality(&one.weights_hash)).collect();
-    let ages: Vec<Age> = target.routed.iter().map(|one| one.age).collect();
+    let ages: Vec<WeightsAge> = target.routed.iter().map(|one| one.age).collect();
     let at = winner(&losses, &ages, margin_q32)?;
     Some((target.routed[at].model, losses[at]?))
 }
@@ -72,7 +72,7 @@ impl Submitters {
         library: &Library,
         rng: &mut SimRng,
     ) -> Vec<(usize, f64)> {
-        let now = view::chain(&chain.state);
+        let now = query::chain(&chain.state);
         let epoch = now.clock.epoch;
         self.claims.retain(|_, claim| claim.epoch.next() >= epoch);
         let targets = Field::of(&chain.state, epoch, now.params.loss_margin_q32);
@@ -221,15 +221,15 @@ impl Submitters {
 
     /// Candidates of this rank show their data, but for those that want or happen not to.
     pub fn publish(&mut self, chain: &mut Chain, actors: &[Actor], rank: usize, rng: &mut SimRng) {
-        let epoch = view::chain(&chain.state).clock.epoch.previous();
+        let epoch = read::clock(&chain.state).epoch.previous();
         if rank == 0 {
             self.published.clear();
         }
-        for target in view::targets(&chain.state, epoch) {
+        for target in read::targets(&chain.state, epoch) {
             if target.status != TargetStatus::Open {
                 continue;
             }
-            let candidates = view::candidates(&chain.state, target.id);
+            let candidates = read::candidates(&chain.state, target.id);
             let claim = candidates
                 .get(rank)
                 .and_then(|one| self.claims.get(&one.commitment));
@@ -268,10 +268,10 @@ struct Field {
 }
 
 impl Field {
-    fn of(state: &Memory, epoch: Epoch, margin_q32: u64) -> Self {
-        let targets = view::targets(state, epoch).into_iter();
+    fn of(state: &MemoryState, epoch: Epoch, margin_q32: u64) -> Self {
+        let targets = read::targets(state, epoch).into_iter();
         let targets = targets.filter_map(|target| {
-            let direction = view::direction(state, &target)?;
+            let direction = query::direction(state, &target)?;
             Some((target, direction))
         });
         Self {
@@ -282,11 +282,11 @@ impl Field {
 }
 
 /// Who submitted a target's published claim.
-pub fn publisher(state: &Memory, target: &Target) -> Option<Address> {
+pub fn publisher(state: &MemoryState, target: &Target) -> Option<Address> {
     let TargetStatus::Published { rank } = target.status else {
         return None;
     };
-    let candidates = view::candidates(state, target.id);
+    let candidates = read::candidates(state, target.id);
     candidates
         .get(usize::try_from(rank).ok()?)
         .map(|one| one.submitter)

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use soma_protocol::record::TargetStatus;
 use soma_protocol::routing::distance_squared;
 use soma_protocol::{
-    Action, Epoch, Finding, Hash, Held, Memory, TargetId, Verdict, commitment, committee, storage,
-    view,
+    Action, Epoch, Hash, HeldFile, MemoryState, TargetId, Validity, Verdict, commitment, query,
+    read, storage,
 };
 
 use crate::actors::{Actor, Kind};
@@ -20,15 +20,15 @@ pub const AUDIT_SOMA: f64 = 0.1;
 /// A faulty machine errs in one epoch of this many, on every target.
 const FAULT_EVERY: u32 = 100;
 
-/// Findings that wait to be shown.
+/// Verdicts that wait to be shown.
 #[derive(Debug, Default)]
 pub struct Validators {
-    findings: BTreeMap<(usize, TargetId), Finding>,
+    verdicts: BTreeMap<(usize, TargetId), Verdict>,
 }
 
 /// Validators that have a seat, with their places in the cast.
 fn seated<'a>(chain: &Chain, actors: &'a [Actor]) -> Vec<(usize, &'a Actor)> {
-    let seats = committee(&chain.state);
+    let seats = read::committee(&chain.state);
     let validators = actors.iter().enumerate();
     validators
         .filter(|(_, one)| one.kind.validates() && seats.seats_validator(&one.address))
@@ -44,29 +44,29 @@ fn randomness(actor: &Actor, epoch: Epoch) -> Hash {
 
 /// What an audit finds: whether loss, winner and distance are as claimed.
 fn audit(
-    state: &Memory,
+    state: &MemoryState,
     library: &Library,
     submitters: &Submitters,
     id: TargetId,
     margin_q32: u64,
-) -> Option<Finding> {
-    let target = view::target(state, id)?;
+) -> Option<Verdict> {
+    let target = read::target(state, id)?;
     let TargetStatus::Published { rank } = target.status else {
         return None;
     };
-    let claim = *view::candidates(state, id).get(usize::try_from(rank).ok()?)?;
+    let claim = *read::candidates(state, id).get(usize::try_from(rank).ok()?)?;
     let document = submitters.published(id)?;
-    let direction = view::direction(state, &target)?;
+    let direction = query::direction(state, &target)?;
     let truth = prediction(library, &target, document, margin_q32)?;
     let distance = distance_squared(&direction, &document.embedding);
-    let verdict = if (claim.model, claim.loss_q32) == truth && claim.distance == distance {
-        Verdict::Valid
+    let validity = if (claim.model, claim.loss_q32) == truth && claim.distance == distance {
+        Validity::Valid
     } else {
-        Verdict::Invalid
+        Validity::Invalid
     };
     let trace = Hash::of_parts("economy trace", &[&id.0.to_le_bytes(), &document.bytes]);
-    Some(Finding {
-        verdict,
+    Some(Verdict {
+        validity,
         trace,
         broken: Vec::new(),
     })
@@ -75,11 +75,11 @@ fn audit(
 impl Validators {
     /// Randomness: opened for this epoch, committed for the next.
     pub fn open_beacons(chain: &mut Chain, actors: &[Actor]) {
-        let epoch = view::chain(&chain.state).clock.epoch;
+        let epoch = read::clock(&chain.state).epoch;
         for actor in actors.iter().filter(|one| one.kind.validates()) {
-            if view::beacon(&chain.state, epoch, &actor.address).is_some() {
+            if read::beacon_commit(&chain.state, epoch, &actor.address).is_some() {
                 let value = randomness(actor, epoch);
-                chain.act(&actor.key, Action::OpenBeacon { epoch, value });
+                chain.act(&actor.key, Action::RevealBeacon { epoch, value });
             }
             let next = epoch.next();
             let value = randomness(actor, next);
@@ -94,10 +94,10 @@ impl Validators {
 
     /// Everybody says which committed files it holds, and answers the epoch's challenge.
     pub fn hold_and_answer(chain: &mut Chain, actors: &[Actor]) {
-        let epoch = view::chain(&chain.state).clock.epoch;
-        let held: Vec<Held> = view::commits(&chain.state, epoch.next())
+        let epoch = read::clock(&chain.state).epoch;
+        let held: Vec<HeldFile> = read::commits(&chain.state, epoch.next())
             .into_iter()
-            .map(|(model, commit)| Held {
+            .map(|(model, commit)| HeldFile {
                 model,
                 ciphertext_hash: commit.ciphertext_hash,
             })
@@ -127,12 +127,12 @@ impl Validators {
         library: &Library,
         submitters: &Submitters,
     ) -> Vec<(usize, f64)> {
-        let now = view::chain(&chain.state);
+        let now = query::chain(&chain.state);
         let margin_q32 = now.params.loss_margin_q32;
         let seated = seated(chain, actors);
         let mut costs = Vec::new();
-        self.findings.clear();
-        for target in view::targets(&chain.state, now.clock.epoch.previous()) {
+        self.verdicts.clear();
+        for target in read::targets(&chain.state, now.clock.epoch.previous()) {
             let id = target.id;
             let truth = audit(&chain.state, library, submitters, id, margin_q32);
             let Some(truth) = truth else {
@@ -140,7 +140,7 @@ impl Validators {
             };
             let honest = seated.iter().find(|(_, one)| one.kind == Kind::Auditor);
             for &(at, actor) in &seated {
-                let (finding, cost) = match actor.kind {
+                let (verdict, cost) = match actor.kind {
                     Kind::Silent => continue,
                     Kind::HalfAuditor if id.0.is_multiple_of(2) => continue,
                     Kind::Guesser => (guess(), 0.0),
@@ -155,9 +155,9 @@ impl Validators {
                     whose = &honest.address;
                 } else {
                     costs.push((at, cost));
-                    self.findings.insert((at, id), finding.clone());
+                    self.verdicts.insert((at, id), verdict.clone());
                 }
-                let commitment = commitment::verdict(chain.id(), whose, id, &finding);
+                let commitment = commitment::verdict(chain.id(), whose, id, &verdict);
                 let action = Action::CommitVerdict {
                     target: id,
                     commitment,
@@ -168,18 +168,18 @@ impl Validators {
         costs
     }
 
-    /// Shows the findings.
+    /// Shows the verdicts.
     pub fn open_verdicts(&mut self, chain: &mut Chain, actors: &[Actor]) {
-        for ((at, target), finding) in std::mem::take(&mut self.findings) {
-            chain.act(&actors[at].key, Action::OpenVerdict { target, finding });
+        for ((at, target), verdict) in std::mem::take(&mut self.verdicts) {
+            chain.act(&actors[at].key, Action::RevealVerdict { target, verdict });
         }
     }
 }
 
 /// What somebody says who has not looked: nobody can guess a trace.
-fn guess() -> Finding {
-    Finding {
-        verdict: Verdict::Valid,
+fn guess() -> Verdict {
+    Verdict {
+        validity: Validity::Valid,
         trace: Hash([0; 32]),
         broken: Vec::new(),
     }

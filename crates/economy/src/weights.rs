@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use blake3::hazmat::HasherExt as _;
 use soma_protocol::record::ModelStatus;
 use soma_protocol::storage::{self, CHUNK_BYTES, Challenge};
-use soma_protocol::{Action, Epoch, Hash, Memory, ModelId, view};
+use soma_protocol::{Action, Epoch, Hash, MemoryState, ModelId, read};
 
 use crate::quality::Quality;
 
@@ -39,8 +39,8 @@ impl Library {
     }
 
     /// The best weights that an active model competes with.
-    pub fn best(&self, state: &Memory) -> Option<&Weights> {
-        let models = view::models(state, 1..=u32::MAX);
+    pub fn best(&self, state: &MemoryState) -> Option<&Weights> {
+        let models = read::models(state, 1..=u32::MAX);
         let active = models.filter(|one| one.status == ModelStatus::Active);
         active
             .filter_map(|model| self.0.get(&model.weights?))
@@ -92,6 +92,6 @@ impl File {
 }
 
 /// The file of a model that a challenge is about.
-pub fn file_in_use(state: &Memory, model: ModelId) -> Option<File> {
-    Some(File::new(model, &view::model(state, model)?.weights?))
+pub fn file_in_use(state: &MemoryState, model: ModelId) -> Option<File> {
+    Some(File::new(model, &read::model(state, model)?.weights?))
 }

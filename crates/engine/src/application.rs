@@ -25,8 +25,8 @@ use commonware_utils::channel::mpsc::UnboundedSender;
 use futures_util::StreamExt as _;
 use soma_os::clock::unix_ms;
 use soma_protocol::{
-    Address, BlockInfo, Changes, Hash, Key, Outcome, Read, SignedTransaction, VerifiedTransaction,
-    committee, execute, next_deadline_ms, verify_batch,
+    Address, BlockInfo, Changes, Hash, Key, Outcome, SignedTransaction, StateRead,
+    VerifiedTransaction, execute, query, read, verify_batch,
 };
 use soma_store::{
     State,
@@ -124,7 +124,7 @@ impl Rules {
     /// Executes a block and everything that belongs to its height.
     pub(crate) fn execute(
         &self,
-        base: &dyn Read,
+        base: &dyn StateRead,
         info: &BlockInfo,
         transactions: &[VerifiedTransaction],
     ) -> Outcome {
@@ -342,11 +342,11 @@ pub(crate) fn finalized_block(block: &Block, digest: Hash, outcome: &Outcome) ->
 
 /// The state after a block, on its parent's.
 struct After<'a> {
-    base: &'a dyn Read,
+    base: &'a dyn StateRead,
     changes: &'a Changes,
 }
 
-impl Read for After<'_> {
+impl StateRead for After<'_> {
     fn get(&self, key: &Key) -> Option<Arc<[u8]>> {
         let change = self.changes.0.get(key);
         change.map_or_else(|| self.base.get(key), Clone::clone)
@@ -354,8 +354,8 @@ impl Read for After<'_> {
 }
 
 /// What the header says of the seats that are decided once a block has made its changes.
-fn decided(base: &dyn Read, changes: &Changes) -> Digest {
-    digest_of(&committee(&After { base, changes }).seats)
+fn decided(base: &dyn StateRead, changes: &Changes) -> Digest {
+    digest_of(&read::committee(&After { base, changes }).seats)
 }
 
 async fn merkleize<E: Spawner + StorageContext>(
@@ -398,7 +398,7 @@ impl<E: Spawner + StorageContext> Pacer<E> {
         let state = self.core.state.wait().await;
         let digest = hash(parent.digest());
         let parent_ms = parent.inner().timestamp_ms;
-        let deadline_ms = state.after(&digest, next_deadline_ms).flatten();
+        let deadline_ms = state.after(&digest, query::next_deadline_ms).flatten();
         let idle_ms = parent_ms + self.core.idle_ms(parent.height().get());
         let soonest_ms = parent_ms + self.core.timing.block_ms.max(1);
         let latest_ms = deadline_ms.unwrap_or(idle_ms).min(idle_ms).max(soonest_ms);

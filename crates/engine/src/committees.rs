@@ -21,7 +21,7 @@ use commonware_cryptography::{
     ed25519::{PrivateKey, PublicKey},
 };
 use commonware_utils::{NZU64, ordered::Set};
-use soma_protocol::{Address, Hash, Read, Seat, committee_at, evidence, view};
+use soma_protocol::{Address, Hash, Seat, StateRead, evidence, read};
 
 use crate::network::public_key;
 
@@ -116,7 +116,7 @@ impl Committees {
 
     /// Learns what the state after a block of this height decides, and forgets what is past.
     /// `state` may be a later one: decisions stay in it.
-    pub(crate) fn learn(&self, state: &dyn Read, height: u64) {
+    pub(crate) fn learn(&self, state: &dyn StateRead, height: u64) {
         let calendar = self.0.calendar;
         let present = calendar.epoch_of(height + 1);
         let mut known = self.0.known.write().unwrap_or_else(PoisonError::into_inner);
@@ -124,12 +124,12 @@ impl Committees {
             if known.contains_key(&epoch) {
                 continue;
             }
-            if let Some(committee) = committee_at(state, calendar.decided_by(epoch)) {
+            if let Some(committee) = read::committee_at(state, calendar.decided_by(epoch)) {
                 known.insert(epoch, Arc::new(self.seats(&committee.seats)));
             }
         }
         known.retain(|epoch, _| epoch + 1 >= present);
-        let all = view::registered(state);
+        let all = read::validators(state);
         let keys = all.iter().filter_map(|one| public_key(&one.consensus_key));
         let mut registered = self
             .0

@@ -95,7 +95,7 @@ fn evidence(scheme: &Scheme, activity: &Activity<Scheme, Digest>) -> Option<Evid
     };
     Some(Evidence {
         consensus_key: ConsensusKey(bytes_of(scheme.participants().key(signer)?)),
-        epoch: activity.epoch().get(),
+        term: activity.epoch().get(),
         view: activity.view().get(),
         first,
         second,
@@ -205,7 +205,7 @@ mod tests {
             };
             let key = evidence(&theirs, &contradictions(&theirs)[0]).unwrap();
             let mut all = vec![
-                changed(|one| one.epoch += 1),
+                changed(|one| one.term += 1),
                 changed(|one| one.view += 1),
                 changed(|one| one.first = one.second),
                 changed(|one| one.second = one.first),

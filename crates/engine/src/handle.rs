@@ -12,7 +12,7 @@ use commonware_runtime::{
     Metrics as _, Runner as _, Spawner as _, Supervisor as _,
     tokio::{Config as RuntimeConfig, Context, Runner},
 };
-use soma_protocol::{ConsensusKey, Memory, Read, evidence::Evidence};
+use soma_protocol::{ConsensusKey, MemoryState, StateRead, evidence::Evidence};
 use soma_store::{History, State, StateFolder, Tip};
 use tokio::sync::{Notify, mpsc as queue, watch};
 
@@ -55,13 +55,13 @@ impl std::fmt::Debug for Handle {
 impl Handle {
     /// Reads the state after the last final block, whose height is passed along. Blocks cannot
     /// become final while `f` runs: keep it short.
-    pub fn read<T>(&self, f: impl FnOnce(&dyn Read, u64) -> T) -> T {
+    pub fn read<T>(&self, f: impl FnOnce(&dyn StateRead, u64) -> T) -> T {
         self.node.state.read(|state, tip| f(state, tip.height))
     }
 
     /// Reads the whole state after the last final block, for counting over all records. As with
     /// [`Handle::read`], nothing becomes final meanwhile.
-    pub fn inspect<T>(&self, f: impl FnOnce(&Memory, u64) -> T) -> T {
+    pub fn inspect<T>(&self, f: impl FnOnce(&MemoryState, u64) -> T) -> T {
         self.node.state.read(|state, tip| f(state, tip.height))
     }
 

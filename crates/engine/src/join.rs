@@ -35,7 +35,7 @@ use commonware_storage::{
 };
 use commonware_utils::{NZU64, NZUsize, fixed_bytes, sequence::FixedBytes};
 use rand_core::CryptoRng;
-use soma_protocol::{ConsensusKey, Hash, committee};
+use soma_protocol::{ConsensusKey, Hash, read};
 use soma_store::{
     database,
     database::{Operation, Qmdb, StateCommitment},
@@ -259,7 +259,7 @@ impl<E: CryptoRng + Spawner + StorageContext> Joiner<'_, E> {
 
     /// Tries until it has all, with those peers that have not forged anything.
     async fn persist(&self, mut offers: Offers) -> Result<(Taken, Joined), EngineError> {
-        let genesis = committee(&genesis_state(&self.core.rules));
+        let genesis = read::committee(&genesis_state(&self.core.rules));
         let mut way = Way {
             walk: Walk::new(self.core.committees.clone(), &genesis.seats),
             handovers: 0,

@@ -26,7 +26,7 @@ mod verify;
 use std::{net::SocketAddr, path::PathBuf};
 
 use soma_protocol::{
-    Address, ConsensusKey, Genesis, Hash, Read, SignedTransaction, VerifiedTransaction,
+    Address, ConsensusKey, Genesis, Hash, SignedTransaction, StateRead, VerifiedTransaction,
     verify_batch,
 };
 use soma_store::StoreError;
@@ -61,7 +61,7 @@ pub trait Pool: Send + Sync + 'static {
     /// pool's lock, so whoever holds that lock must not call [`Handle::read`].
     fn select(
         &self,
-        state: &dyn Read,
+        state: &dyn StateRead,
         timestamp_ms: u64,
         max_bytes: usize,
     ) -> Vec<VerifiedTransaction>;

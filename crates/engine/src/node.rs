@@ -38,7 +38,7 @@ use commonware_utils::{
 };
 use rand_core::{CryptoRng, Rng};
 use soma_protocol::{
-    Address, BlockInfo, ConsensusKey, Genesis, Hash, Memory, committee, evidence::Evidence,
+    Address, BlockInfo, ConsensusKey, Genesis, Hash, MemoryState, evidence::Evidence, read,
 };
 use soma_store::{
     History, State, Tip,
@@ -392,7 +392,7 @@ where
     let mark = Mark::open(context, prefix).await?;
     let begun = mark.read().is_some_and(|marked| marked.floor.is_none());
     let is_new = archives.blocks.last_index().is_none_or(|last| last == 0);
-    let genesis = committee(&genesis_state(&core.rules));
+    let genesis = read::committee(&genesis_state(&core.rules));
     let me = ConsensusKey(bytes_of(&config.key.public_key()));
     let founds = genesis.seats.iter().any(|seat| seat.consensus_key == me);
     let wanted = match config.join {
@@ -503,9 +503,9 @@ pub(crate) fn rules<E: Spawner + StorageContext>(
     let (leader, proposer) = first_validator(genesis)?;
     let empty = database::empty_commitment::<E>();
     let genesis_changes = genesis.state()?;
-    let mut memory = Memory::default();
+    let mut memory = MemoryState::default();
     memory.apply(&genesis_changes);
-    let seats = digest_of(&committee(&memory).seats);
+    let seats = digest_of(&read::committee(&memory).seats);
     let timestamp_ms = genesis.timestamp_ms;
     Ok(Rules {
         chain,
@@ -546,8 +546,8 @@ pub(crate) async fn archive<E: StorageContext, V: CodecShared>(
     })
 }
 
-pub(crate) fn genesis_state(rules: &Rules) -> Memory {
-    let mut memory = Memory::default();
+pub(crate) fn genesis_state(rules: &Rules) -> MemoryState {
+    let mut memory = MemoryState::default();
     memory.apply(&rules.genesis_changes);
     memory
 }
@@ -635,7 +635,7 @@ async fn rebuild(
 
 pub(crate) fn replay(
     rules: &Rules,
-    memory: &mut Memory,
+    memory: &mut MemoryState,
     block: &Block,
     digest: Hash,
 ) -> Result<FinalizedBlock, EngineError> {

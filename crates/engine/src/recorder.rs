@@ -19,7 +19,7 @@ use commonware_utils::{
         watch,
     },
 };
-use soma_protocol::committee_at;
+use soma_protocol::read;
 use soma_store::{History, State, StoreError, history::FinalizedBlock};
 
 use crate::{
@@ -144,7 +144,9 @@ impl<E: StorageContext> Recorder<E> {
             .read(|state, _| self.committees.learn(state, reached));
         let epoch = self.committees.calendar().epoch_of(reached);
         let decided = |height| {
-            let committee = self.state.read(|state, _| committee_at(state, height));
+            let committee = self
+                .state
+                .read(|state, _| read::committee_at(state, height));
             committee.map(|committee| digest_of(&committee.seats))
         };
         let before = self.committees.calendar().root_of(epoch);

@@ -12,7 +12,7 @@ use commonware_storage::{
     Context as StorageContext, mmr,
     qmdb::sync::{Request, Source as _},
 };
-use soma_protocol::committee_at;
+use soma_protocol::read;
 use soma_store::{
     History, State,
     database::{Databases, Operation},
@@ -46,7 +46,7 @@ pub(crate) async fn handover_at(ordered: &Mailbox, state: &State, height: u64) -
     let at = Height::new(height);
     let block = ordered.get_block(Identifier::Height(at)).await?;
     let certificate = ordered.get_finalization(at).await?;
-    let committee = state.read(|state, _| committee_at(state, height))?;
+    let committee = state.read(|state, _| read::committee_at(state, height))?;
     Some(Handover {
         header: block.inner().header(),
         certificate,

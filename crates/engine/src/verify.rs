@@ -20,7 +20,7 @@ use commonware_storage::{
     archive::{Archive as _, Identifier, prunable},
     translator::EightCap,
 };
-use soma_protocol::{Genesis, Memory, committee};
+use soma_protocol::{Genesis, MemoryState, read};
 use soma_store::{History, StateFolder, database, database::Qmdb};
 
 use crate::{
@@ -72,7 +72,7 @@ struct Check {
     committees: Committees,
     certificates: prunable::Archive<EightCap, Context, Digest, Certificate>,
     blocks: prunable::Archive<EightCap, Context, Digest, Block>,
-    stored: Option<(u64, Memory, Digest)>,
+    stored: Option<(u64, MemoryState, Digest)>,
     history: History,
     walk: Walk,
     context: Context,
@@ -105,7 +105,7 @@ impl Check {
         let stored = database::load(&database).await?;
         let root = database.root();
         let rules = rules::<Context>(genesis, Deviation::None)?;
-        let seats = committee(&genesis_state(&rules)).seats;
+        let seats = read::committee(&genesis_state(&rules)).seats;
         let mut walk = Walk::new(committees.clone(), &seats);
         let handovers = Handovers::open(context, PREFIX, &parts::page_cache()).await?;
         walk.along(context.child("walk"), &handovers).await?;
@@ -190,7 +190,8 @@ impl Check {
                 certified = height;
             }
             if height == at
-                && (block.state.root != root || block.seats != digest_of(&committee(&memory).seats))
+                && (block.state.root != root
+                    || block.seats != digest_of(&read::committee(&memory).seats))
             {
                 return Err(EngineError::StateMismatch { height });
             }

@@ -22,7 +22,7 @@ use soma_engine::{
     Config, ConsensusSecret, EngineError, FinalizedBlock, Handle, Join, Pool, Sink, start,
     verify_store,
 };
-use soma_protocol::{Amount, Hash, SignedTransaction, view};
+use soma_protocol::{Amount, Hash, SignedTransaction, read};
 use soma_store::{StoreError, history::Subject};
 
 const FOLDER: &str = "SOMA_TEST_FOLDER";
@@ -86,12 +86,12 @@ impl Chain {
 
     fn nonce(&self) -> u64 {
         self.handle
-            .read(|state, _| view::account(state, &address(ALICE)).nonce)
+            .read(|state, _| read::account(state, &address(ALICE)).nonce)
     }
 
     fn balance(&self, of: [u8; 32]) -> u64 {
         self.handle
-            .read(|state, _| view::account(state, &address(of)).balance.0)
+            .read(|state, _| read::account(state, &address(of)).balance.0)
     }
 }
 

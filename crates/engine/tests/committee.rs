@@ -14,9 +14,7 @@ use queue::{ALICE, Queue, act, address, genesis, transfer, validator};
 use soma_engine::{
     Config, ConsensusSecret, FinalizedBlock, Handle, Join, Peer, Pool, Sink, TERM_BLOCKS, start,
 };
-use soma_protocol::{
-    Action, Amount, Genesis, GenesisAccount, SecretKey, SignedTransaction, committee, view,
-};
+use soma_protocol::{Action, Amount, Genesis, GenesisAccount, SecretKey, SignedTransaction, read};
 
 const PATIENCE: Duration = Duration::from_mins(4);
 const NEWCOMER: u8 = 4;
@@ -129,7 +127,7 @@ impl Network {
 
     /// Ends the epoch of the competition, phase by phase.
     fn end_epoch(&mut self) {
-        let clock = |network: &Self| network.witness().read(|state, _| view::chain(state).clock);
+        let clock = |network: &Self| network.witness().read(|state, _| read::clock(state));
         let epoch = clock(self).epoch;
         let mut ended = None;
         loop {
@@ -164,7 +162,7 @@ fn a_fifth_validator_joins_by_stake_and_a_first_one_leaves_while_transfers_flow(
     network.send(&act(chain, validator(0), 0, Action::LeaveValidator {}));
     let decided = loop {
         network.end_epoch();
-        let now = network.witness().read(|state, _| committee(state));
+        let now = network.witness().read(|state, _| read::committee(state));
         if now.seats_validator(&newcomer) && !now.seats_validator(&first) {
             break now.height;
         }

@@ -19,7 +19,7 @@ use queue::{ALICE, Queue, address, genesis, transfer, validator};
 use soma_engine::{
     Config, ConsensusSecret, Handle, Join, Peer, Pool, Sink, TERM_BLOCKS, start, verify_store,
 };
-use soma_protocol::view;
+use soma_protocol::read;
 
 const FOLDER: &str = "SOMA_TEST_FOLDER";
 const NODE: &str = "SOMA_TEST_NODE";
@@ -76,7 +76,7 @@ fn child_of_the_network() {
     let queue = Queue::reporting(sender);
     let pool = Arc::clone(&queue) as Arc<dyn Pool>;
     let handle = start(config, pool, Arc::clone(&queue) as Arc<dyn Sink>).unwrap();
-    let mut next = handle.read(|state, _| view::account(state, &address(ALICE)).nonce);
+    let mut next = handle.read(|state, _| read::account(state, &address(ALICE)).nonce);
     let mut stdout = std::io::stdout();
     // What was final before, in case it was killed before it could say so.
     let history = handle.history();

@@ -8,8 +8,8 @@ use borsh::BorshDeserialize as _;
 use soma_node::Node;
 use soma_node::localnet::{Localnet, OPERATOR, Plan, account_name};
 use soma_protocol::{
-    Action, Address, Amount, BlockInfo, Hash, Memory, SecretKey, SignedTransaction, TargetId,
-    Transaction, execute, invariants, view,
+    Action, Address, Amount, BlockInfo, Hash, MemoryState, SecretKey, SignedTransaction, TargetId,
+    Transaction, execute, invariants, read,
 };
 use soma_sdk::Secret;
 use soma_sdk::api::batch;
@@ -127,8 +127,8 @@ const CHAIN_BLOCKS: u64 = 4_096;
 pub(crate) struct Rules {
     keys: Vec<SecretKey>,
     chain: Hash,
-    genesis: Memory,
-    state: Memory,
+    genesis: MemoryState,
+    state: MemoryState,
     height: u64,
     timestamp_ms: u64,
 }
@@ -137,7 +137,7 @@ impl Rules {
     pub(crate) fn new() -> Result<Self, String> {
         let plan = Plan::manual([0; 32]);
         let genesis = plan.genesis();
-        let mut state = Memory::default();
+        let mut state = MemoryState::default();
         state.apply(&genesis.state().map_err(|error| error.to_string())?);
         let names = (1..=4)
             .map(account_name)
@@ -163,7 +163,7 @@ impl Rules {
         tagged.extend(bytes);
         let action = Action::deserialize(&mut &tagged[..]).ok()?;
         let key = &self.keys[random.below(self.keys.len())];
-        let nonce = view::account(&self.state, &key.address()).nonce;
+        let nonce = read::account(&self.state, &key.address()).nonce;
         Some(sign(key, self.chain, nonce, action))
     }
 }

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use soma_model::{Architecture, Directions, Engine, KernelChoice, Weights, distance_squared};
 use soma_protocol::record::{Candidate, Routed, TargetStatus};
-use soma_protocol::{ArchitectureSpec, Finding, Hash, Read, TargetId, Verdict, commitment, view};
+use soma_protocol::{
+    ArchitectureSpec, Hash, StateRead, TargetId, Validity, Verdict, commitment, query, read,
+};
 
 use crate::bell::Bell;
 use crate::error::NodeError;
@@ -32,13 +34,13 @@ pub(crate) struct Subject {
 /// Audits that are due, and those that are done; none at all is `None`.
 #[derive(Default)]
 pub(crate) struct Audits {
-    subjects: Mutex<BTreeMap<Subject, Option<Finding>>>,
+    subjects: Mutex<BTreeMap<Subject, Option<Verdict>>>,
     /// Heard by the auditor.
     pub(crate) bell: Bell,
 }
 
 impl Audits {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Subject, Option<Finding>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Subject, Option<Verdict>>> {
         self.subjects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -61,11 +63,11 @@ impl Audits {
     pub(crate) fn waiting(&self) -> usize {
         self.lock()
             .values()
-            .filter(|finding| finding.is_none())
+            .filter(|verdict| verdict.is_none())
             .count()
     }
 
-    pub(crate) fn finding(&self, subject: &Subject) -> Option<Finding> {
+    pub(crate) fn verdict(&self, subject: &Subject) -> Option<Verdict> {
         self.lock().get(subject).cloned().flatten()
     }
 
@@ -73,14 +75,14 @@ impl Audits {
         let subjects = self.lock();
         subjects
             .iter()
-            .filter(|(_, finding)| finding.is_none())
+            .filter(|(_, verdict)| verdict.is_none())
             .map(|(subject, _)| *subject)
             .collect()
     }
 
-    fn found(&self, subject: Subject, finding: Finding) {
+    fn found(&self, subject: Subject, verdict: Verdict) {
         if let Some(place) = self.lock().get_mut(&subject) {
-            *place = Some(finding);
+            *place = Some(verdict);
         }
     }
 }
@@ -99,24 +101,24 @@ struct Case {
 
 impl Case {
     /// The case of a published target; `None` once it is settled.
-    fn read(state: &dyn Read, subject: &Subject) -> Option<Self> {
-        let target = view::target(state, subject.target)?;
+    fn read(state: &dyn StateRead, subject: &Subject) -> Option<Self> {
+        let target = read::target(state, subject.target)?;
         let TargetStatus::Published { rank } = target.status else {
             return None;
         };
-        let claim = view::candidates(state, target.id)
+        let claim = read::candidates(state, target.id)
             .get(usize::try_from(rank).ok()?)
             .copied()?;
-        let publication = view::publication(state, target.id)?;
-        let epoch = view::epoch(state, target.epoch)?;
+        let publication = read::publication(state, target.id)?;
+        let epoch = read::epoch(state, target.epoch)?;
         Some(Self {
-            architecture: view::architecture(state, epoch.architecture)?,
+            architecture: read::architecture(state, epoch.architecture)?,
             seed: epoch.beacon,
-            direction: view::direction(state, &target)?,
+            direction: query::direction(state, &target)?,
             data: publication.data,
             claim,
             routed: target.routed,
-            margin_q32: view::chain(state).params.loss_margin_q32,
+            margin_q32: read::params(state).loss_margin_q32,
         })
     }
 }
@@ -148,7 +150,7 @@ impl Auditor {
         files: &WeightsStore,
         case: &Case,
         metrics: &Metrics,
-    ) -> Result<Finding, NodeError> {
+    ) -> Result<Verdict, NodeError> {
         let architecture = crate::architecture(&case.architecture)?;
         let directions = Directions::new(&architecture, case.seed.0);
         let mut scores = Vec::with_capacity(case.routed.len());
@@ -176,10 +178,10 @@ impl Auditor {
                 && distance_squared(&score.embedding, &case.direction) == case.claim.distance
                 && case.data.len() as u64 == u64::from(case.claim.size_bytes)
         });
-        let verdict = if valid {
-            Verdict::Valid
+        let validity = if valid {
+            Validity::Valid
         } else {
-            Verdict::Invalid
+            Validity::Invalid
         };
         let traces: Vec<_> = scores
             .iter()
@@ -187,8 +189,8 @@ impl Auditor {
             .collect();
         let broken = case.routed.iter().zip(&scores);
         let broken = broken.filter(|(_, score)| score.is_none());
-        Ok(Finding {
-            verdict,
+        Ok(Verdict {
+            validity,
             trace: commitment::trace(&traces),
             broken: broken.map(|(routed, _)| routed.model).collect(),
         })
@@ -246,13 +248,13 @@ pub(crate) fn run(node: &Arc<Shared>, mut auditor: Auditor) {
             let audited = auditor.audit(&node.weights, &case, &node.metrics);
             node.metrics.audit_ms.add_duration(begun.elapsed());
             match audited {
-                Ok(finding) => {
-                    match finding.verdict {
-                        Verdict::Valid => node.metrics.audits_valid.add(1),
-                        Verdict::Invalid => node.metrics.audits_invalid.add(1),
+                Ok(verdict) => {
+                    match verdict.validity {
+                        Validity::Valid => node.metrics.audits_valid.add(1),
+                        Validity::Invalid => node.metrics.audits_invalid.add(1),
                     }
-                    tracing::info!(target = subject.target.0, verdict = ?finding.verdict, "audited");
-                    node.audits.found(subject, finding);
+                    tracing::info!(target = subject.target.0, validity = ?verdict.validity, "audited");
+                    node.audits.found(subject, verdict);
                     node.follow.bell.ring();
                 }
                 Err(error) => {

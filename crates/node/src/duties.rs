@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use soma_os::clock::now_ms;
-use soma_protocol::action::HELD_MAX;
-use soma_protocol::record::{Attestation, TargetStatus};
+use soma_protocol::action::HELD_FILES_MAX;
+use soma_protocol::record::{TargetStatus, VerdictCommit};
+use soma_protocol::record::{Validator, ValidatorStatus};
 use soma_protocol::storage::{self, Challenge};
-use soma_protocol::validator::{Validator, ValidatorStatus};
 use soma_protocol::{
-    Action, Address, Amount, Epoch, Hash, Held, Phase, Read, SecretKey, TargetId, Transaction,
-    commitment, view,
+    Action, Address, Amount, Epoch, Hash, HeldFile, Phase, SecretKey, StateRead, TargetId,
+    Transaction, commitment, query, read,
 };
 
 use crate::audit::Subject;
@@ -38,7 +38,7 @@ pub(crate) fn run(node: &Arc<Shared>) {
     let mut faults = Faults::new(node.faults());
     while !node.is_closed() {
         node.follow_files();
-        let epoch = node.read(|state, _| view::chain(state).clock.epoch);
+        let epoch = node.read(|state, _| read::clock(state).epoch);
         if epoch != swept {
             match node.weights.sweep() {
                 Ok(()) => swept = epoch,
@@ -85,7 +85,7 @@ fn send_due(node: &Shared, sent: &mut BTreeMap<Hash, Instant>, faults: &mut Faul
         let mut due = due(state, &node.key, holds);
         due.extend(verdicts(node, state));
         let reports = faults.due(state);
-        if view::validator(state, &node.address).is_some() {
+        if read::validator(state, &node.address).is_some() {
             due.extend(reports);
         }
         due
@@ -99,8 +99,8 @@ fn send(node: &Shared, sent: &mut BTreeMap<Hash, Instant>, mut due: Vec<Action>)
     due.retain(|action| !sent.contains_key(&name(action)));
     let (nonce, timestamp_ms) = node.read(|state, _| {
         (
-            view::account(state, &node.address).nonce,
-            view::chain(state).clock.phase_started_ms,
+            read::account(state, &node.address).nonce,
+            read::clock(state).phase_started_ms,
         )
     });
     for action in due {
@@ -140,15 +140,15 @@ fn beacon_value(key: &SecretKey, chain: &Hash, epoch: Epoch) -> Hash {
 }
 
 /// What a validator owes at this state, verdicts aside; nothing for anyone else.
-fn due(state: &dyn Read, key: &SecretKey, holds: impl Fn(&Hash) -> bool) -> Vec<Action> {
-    let (me, chain) = (key.address(), view::chain(state));
-    let Some(validator) = view::validator(state, &me).filter(Validator::is_registered) else {
+fn due(state: &dyn StateRead, key: &SecretKey, holds: impl Fn(&Hash) -> bool) -> Vec<Action> {
+    let (me, chain) = (key.address(), query::chain(state));
+    let Some(validator) = read::validator(state, &me).filter(Validator::is_registered) else {
         return Vec::new();
     };
     let (id, epoch) = (chain.network.chain_id, chain.clock.epoch);
     let next = Epoch(epoch.0.saturating_add(1));
     let mut due = Vec::new();
-    if view::beacon(state, next, &me).is_none() {
+    if read::beacon_commit(state, next, &me).is_none() {
         let commitment = commitment::beacon(&id, &me, next, &beacon_value(key, &id, next));
         due.push(Action::CommitBeacon {
             epoch: next,
@@ -157,29 +157,29 @@ fn due(state: &dyn Read, key: &SecretKey, holds: impl Fn(&Hash) -> bool) -> Vec<
     }
     if chain.clock.phase.reveals() {
         let value = beacon_value(key, &id, epoch);
-        let closed = view::beacon(state, epoch, &me).filter(|beacon| beacon.value.is_none());
+        let closed = read::beacon_commit(state, epoch, &me).filter(|beacon| beacon.value.is_none());
         // A commitment made with another key cannot be opened with this one.
         let ours = closed
             .filter(|beacon| beacon.commitment == commitment::beacon(&id, &me, epoch, &value));
-        due.extend(ours.map(|_| Action::OpenBeacon { epoch, value }));
+        due.extend(ours.map(|_| Action::RevealBeacon { epoch, value }));
     }
     // Whoever was absent and is here again returns by itself.
     if matches!(validator.status, ValidatorStatus::Jailed { until } if epoch >= until) {
         due.push(Action::ReturnValidator {});
     }
-    if !soma_protocol::committee(state).seats_validator(&me) {
+    if !read::committee(state).seats_validator(&me) {
         return due;
     }
-    let mut held: Vec<Held> = view::commits(state, next)
+    let mut held: Vec<HeldFile> = read::commits(state, next)
         .into_iter()
         .filter(|(_, commit)| !commit.holders.contains(&me) && holds(&commit.ciphertext_hash))
-        .map(|(model, commit)| Held {
+        .map(|(model, commit)| HeldFile {
             model,
             ciphertext_hash: commit.ciphertext_hash,
         })
         .collect();
     held.extend(paid_files(state, &me, &holds));
-    due.extend(held.chunks(HELD_MAX).map(|held| Action::HoldWeights {
+    due.extend(held.chunks(HELD_FILES_MAX).map(|held| Action::HoldWeights {
         epoch: next,
         held: held.to_vec(),
     }));
@@ -187,12 +187,16 @@ fn due(state: &dyn Read, key: &SecretKey, holds: impl Fn(&Hash) -> bool) -> Vec<
 }
 
 /// Files in use whose rent this validator would be paid for, if it said that it holds them.
-fn paid_files(state: &dyn Read, me: &Address, holds: &impl Fn(&Hash) -> bool) -> Vec<Held> {
-    let held = view::models(state, 1..=u32::MAX).filter_map(|model| {
-        let rent = view::rent(state, model.id)?;
+fn paid_files(
+    state: &dyn StateRead,
+    me: &Address,
+    holds: &impl Fn(&Hash) -> bool,
+) -> Vec<HeldFile> {
+    let held = read::models(state, 1..=u32::MAX).filter_map(|model| {
+        let rent = read::rent(state, model.id)?;
         let paid = rent.prepaid > Amount::ZERO && !rent.holders.contains(me);
-        let weights = view::weights(state, model.id, &model.weights.filter(|_| paid)?)?;
-        holds(&weights.ciphertext_hash).then_some(Held {
+        let weights = read::weights(state, model.id, &model.weights.filter(|_| paid)?)?;
+        holds(&weights.ciphertext_hash).then_some(HeldFile {
             model: model.id,
             ciphertext_hash: weights.ciphertext_hash,
         })
@@ -201,24 +205,24 @@ fn paid_files(state: &dyn Read, me: &Address, holds: &impl Fn(&Hash) -> bool) ->
 }
 
 /// What the running epoch asks this validator to show, if it has not yet and could.
-fn unanswered(node: &Shared, state: &dyn Read) -> Option<(Epoch, Challenge)> {
-    let epoch = view::chain(state).clock.epoch;
+fn unanswered(node: &Shared, state: &dyn StateRead) -> Option<(Epoch, Challenge)> {
+    let epoch = read::clock(state).epoch;
     let asked = storage::challenge(state, &node.address)?;
     let open = !storage::has_answered(state, epoch, &node.address);
     (open && node.weights.holds(&asked.ciphertext_hash)).then_some((epoch, asked))
 }
 
 /// How many transactions the node's validator still owes at this state, audits that are running included.
-pub(crate) fn owed(node: &Shared, state: &dyn Read) -> usize {
+pub(crate) fn owed(node: &Shared, state: &dyn StateRead) -> usize {
     let me = &node.address;
-    let audits = match view::chain(state).clock.phase {
+    let audits = match read::clock(state).phase {
         Phase::Compete => published(state, me)
             .iter()
-            .filter(|subject| attestation(state, subject.target, me).is_none())
+            .filter(|subject| verdict_commit(state, subject.target, me).is_none())
             .count(),
         Phase::Attest => published(state, me)
             .iter()
-            .filter(|subject| attestation(state, subject.target, me).is_some())
+            .filter(|subject| verdict_commit(state, subject.target, me).is_some())
             .count(),
         _ => 0,
     };
@@ -226,22 +230,23 @@ pub(crate) fn owed(node: &Shared, state: &dyn Read) -> usize {
     answers + audits + due(state, &node.key, |hash| node.weights.holds(hash)).len()
 }
 
-/// Published wins of the last epoch on which this validator has not shown its finding.
-fn published(state: &dyn Read, me: &Address) -> Vec<Subject> {
-    if !soma_protocol::committee(state).seats_validator(me) {
+/// Published wins of the last epoch on which this validator has not shown its verdict.
+fn published(state: &dyn StateRead, me: &Address) -> Vec<Subject> {
+    if !read::committee(state).seats_validator(me) {
         return Vec::new();
     }
-    let epoch = view::chain(state).clock.epoch;
-    let wins = view::targets(state, Epoch(epoch.0.saturating_sub(1)));
+    let epoch = read::clock(state).epoch;
+    let wins = read::targets(state, Epoch(epoch.0.saturating_sub(1)));
     let open = wins
         .into_iter()
         .filter(|target| matches!(target.status, TargetStatus::Published { .. }));
     let shown = |target| {
-        attestation(state, target, me).is_some_and(|attestation| attestation.finding.is_some())
+        verdict_commit(state, target, me)
+            .is_some_and(|verdict_commit| verdict_commit.verdict.is_some())
     };
     open.filter(|target| !shown(target.id))
         .filter_map(|target| {
-            let data_hash = view::publication(state, target.id)?.data_hash;
+            let data_hash = read::publication(state, target.id)?.data_hash;
             Some(Subject {
                 target: target.id,
                 data_hash,
@@ -251,17 +256,17 @@ fn published(state: &dyn Read, me: &Address) -> Vec<Subject> {
 }
 
 /// What this validator has said on a target.
-fn attestation(state: &dyn Read, target: TargetId, me: &Address) -> Option<Attestation> {
-    let verdicts = view::verdicts(state, target).0;
+fn verdict_commit(state: &dyn StateRead, target: TargetId, me: &Address) -> Option<VerdictCommit> {
+    let verdicts = read::verdicts(state, target).0;
     verdicts
         .into_iter()
-        .find(|attestation| attestation.validator == *me)
+        .find(|verdict_commit| verdict_commit.validator == *me)
 }
 
 /// Findings that are computed and not on chain: in the attest phase what was committed to is shown, before it the
 /// commitment is made.
-fn verdicts(node: &Shared, state: &dyn Read) -> Vec<Action> {
-    let (chain, me) = (view::chain(state), &node.address);
+fn verdicts(node: &Shared, state: &dyn StateRead) -> Vec<Action> {
+    let (chain, me) = (query::chain(state), &node.address);
     let attests = match chain.clock.phase {
         Phase::Attest => true,
         Phase::Compete => false,
@@ -270,12 +275,12 @@ fn verdicts(node: &Shared, state: &dyn Read) -> Vec<Action> {
     };
     let next = |subject: Subject| {
         let target = subject.target;
-        let finding = node.audits.finding(&subject)?;
-        let commitment = commitment::verdict(&chain.network.chain_id, me, target, &finding);
-        match attestation(state, target, me) {
+        let verdict = node.audits.verdict(&subject)?;
+        let commitment = commitment::verdict(&chain.network.chain_id, me, target, &verdict);
+        match verdict_commit(state, target, me) {
             None if !attests => Some(Action::CommitVerdict { target, commitment }),
             Some(ours) if attests && ours.commitment == commitment => {
-                Some(Action::OpenVerdict { target, finding })
+                Some(Action::RevealVerdict { target, verdict })
             }
             _ => None,
         }

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use soma_protocol::evidence::Evidence;
-use soma_protocol::validator::ValidatorStatus;
-use soma_protocol::{Action, ConsensusKey, Read, view};
+use soma_protocol::record::ValidatorStatus;
+use soma_protocol::{Action, ConsensusKey, StateRead, read};
 use tokio::sync::mpsc::Receiver;
 
 /// Proofs that were not judged yet.
@@ -26,7 +26,7 @@ impl Faults {
     }
 
     /// The reports that are due at this state.
-    pub(crate) fn due(&mut self, state: &dyn Read) -> Vec<Action> {
+    pub(crate) fn due(&mut self, state: &dyn StateRead) -> Vec<Action> {
         while let Some(evidence) = self.found.as_mut().and_then(|found| found.try_recv().ok()) {
             self.open.entry(evidence.consensus_key).or_insert(evidence);
         }
@@ -40,19 +40,19 @@ impl Faults {
 }
 
 /// Whether a key is a validator's that was not judged.
-fn is_open(state: &dyn Read, key: &ConsensusKey) -> bool {
-    view::key_holder(state, key)
-        .and_then(|holder| view::validator(state, &holder))
+fn is_open(state: &dyn StateRead, key: &ConsensusKey) -> bool {
+    read::key_holder(state, key)
+        .and_then(|holder| read::validator(state, &holder))
         .is_some_and(|validator| validator.status != ValidatorStatus::Expelled)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Action, ConsensusKey, Evidence, Faults, ValidatorStatus, view};
+    use super::{Action, ConsensusKey, Evidence, Faults, ValidatorStatus, read};
     use crate::localnet::{Plan, consensus_name, validator_name};
     use ed25519_zebra::SigningKey;
     use soma_protocol::evidence::{Ballot, SignedBallot, signed_bytes};
-    use soma_protocol::{Amount, BlockInfo, Genesis, Hash, Memory, Transaction, execute};
+    use soma_protocol::{Amount, BlockInfo, Genesis, Hash, MemoryState, Transaction, execute};
     use tokio::sync::mpsc;
 
     /// A network of four.
@@ -77,7 +77,7 @@ mod tests {
         };
         Evidence {
             consensus_key: genesis.validators[1].consensus_key,
-            epoch: 0,
+            term: 0,
             view: 5,
             first: vote(1),
             second: vote(2),
@@ -85,10 +85,10 @@ mod tests {
     }
 
     /// What a validator without a coin does about it.
-    fn report(genesis: &Genesis, state: &Memory, action: Action) -> soma_protocol::Outcome {
+    fn report(genesis: &Genesis, state: &MemoryState, action: Action) -> soma_protocol::Outcome {
         let key = plan().key(&validator_name(3));
         let sender = key.address();
-        assert_eq!(view::account(state, &sender).balance, Amount::ZERO);
+        assert_eq!(read::account(state, &sender).balance, Amount::ZERO);
         let transaction = Transaction {
             chain: genesis.chain_id(),
             sender,
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn one_proof_for_each_offender_is_due_until_it_is_judged() {
         let genesis = plan().genesis();
-        let mut state = Memory::default();
+        let mut state = MemoryState::default();
         state.apply(&genesis.state().unwrap());
         let (found, queue) = mpsc::channel(16);
         let mut faults = Faults::new(Some(queue));
@@ -133,7 +133,7 @@ mod tests {
         let outcome = report(&genesis, &state, due[0].clone());
         assert_eq!(outcome.receipts[0].result, Ok(()));
         state.apply(&outcome.changes);
-        let offender = view::validator(&state, &genesis.validators[1].address).unwrap();
+        let offender = read::validator(&state, &genesis.validators[1].address).unwrap();
         assert_eq!(offender.status, ValidatorStatus::Expelled);
         assert!(offender.pool.stake < genesis.validators[1].stake);
         found.try_send(again).unwrap();

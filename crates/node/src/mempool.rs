@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use soma_codes::{Code, Coded};
 use soma_engine::Pool;
 use soma_protocol::{
-    Action, Address, Error, Hash, Read, SignedTransaction, VerifiedTransaction,
-    verify_batch_unless, view,
+    Action, Address, Error, Hash, SignedTransaction, StateRead, VerifiedTransaction, query, read,
+    verify_batch_unless,
 };
 
 /// How much a pool holds.
@@ -345,7 +345,7 @@ impl Mempool {
     pub fn admit(
         &self,
         transactions: Vec<SignedTransaction>,
-        state: &dyn Read,
+        state: &dyn StateRead,
         now_ms: u64,
     ) -> Vec<Result<Hash, Refusal>> {
         self.enter(self.screen(transactions, state, now_ms))
@@ -356,10 +356,10 @@ impl Mempool {
     pub fn screen(
         &self,
         transactions: Vec<SignedTransaction>,
-        state: &dyn Read,
+        state: &dyn StateRead,
         now_ms: u64,
     ) -> Vec<Screened> {
-        let rules = view::chain(state);
+        let rules = query::chain(state);
         let screen = |transaction: SignedTransaction| {
             let hash = transaction.hash();
             if self.lock().places.contains_key(&hash) {
@@ -398,12 +398,12 @@ impl Mempool {
     fn precheck(
         &self,
         signed: &SignedTransaction,
-        state: &dyn Read,
-        rules: &view::Chain,
+        state: &dyn StateRead,
+        rules: &query::Chain,
         now_ms: u64,
     ) -> Result<(), Refusal> {
         let transaction = &signed.transaction;
-        let account = view::account(state, &transaction.sender);
+        let account = read::account(state, &transaction.sender);
         let (nonce, next) = (transaction.nonce, account.nonce);
         if transaction.valid_until_ms < now_ms {
             return Err(Refusal::Expired {
@@ -420,7 +420,7 @@ impl Mempool {
         if transaction.action.is_free() {
             let entitled = match transaction.action {
                 Action::EndPhase { .. } => rules.network.operator == Some(transaction.sender),
-                _ => view::validator(state, &transaction.sender).is_some(),
+                _ => read::validator(state, &transaction.sender).is_some(),
             };
             return if entitled {
                 Ok(())
@@ -507,7 +507,7 @@ impl Mempool {
 /// looks at no more of the pool than a block takes, and at what stands before that.
 struct Selection<'a> {
     queue: &'a Queue,
-    state: &'a dyn Read,
+    state: &'a dyn StateRead,
     /// All places, best bid first.
     places: std::iter::Rev<std::collections::btree_set::Iter<'a, (Bid, Place)>>,
     /// Places whose account has come to them, after they were passed.
@@ -519,7 +519,7 @@ struct Selection<'a> {
 }
 
 impl<'a> Selection<'a> {
-    fn new(queue: &'a Queue, state: &'a dyn Read) -> Self {
+    fn new(queue: &'a Queue, state: &'a dyn StateRead) -> Self {
         let mut selection = Self {
             queue,
             state,
@@ -536,7 +536,7 @@ impl<'a> Selection<'a> {
     fn advance(&mut self) {
         self.ahead = self.places.by_ref().copied().find(|(_, (address, nonce))| {
             let next = self.nonces.entry(*address);
-            *next.or_insert_with(|| view::account(self.state, address).nonce) == *nonce
+            *next.or_insert_with(|| read::account(self.state, address).nonce) == *nonce
         });
     }
 
@@ -590,7 +590,7 @@ impl Pool for Mempool {
 
     fn select(
         &self,
-        state: &dyn Read,
+        state: &dyn StateRead,
         timestamp_ms: u64,
         max_bytes: usize,
     ) -> Vec<VerifiedTransaction> {

@@ -14,7 +14,7 @@ use soma_os::clock::now_ms;
 use soma_protocol::evidence::Evidence;
 use soma_protocol::record::ModelStatus;
 use soma_protocol::{
-    Address, Amount, Genesis, Hash, Read, SecretKey, SignedTransaction, invariants, view,
+    Address, Amount, Genesis, Hash, SecretKey, SignedTransaction, StateRead, invariants, read,
 };
 use soma_sdk::Client;
 use soma_sdk::api::Supply;
@@ -171,7 +171,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Reads the state after the last final block, and its height. `question` must be short: no block becomes final meanwhile.
-    pub(crate) fn read<T>(&self, question: impl FnOnce(&dyn Read, u64) -> T) -> T {
+    pub(crate) fn read<T>(&self, question: impl FnOnce(&dyn StateRead, u64) -> T) -> T {
         self.engine.read(question)
     }
 
@@ -272,7 +272,7 @@ impl Shared {
                     .less(holdings.reserve)
                     .less(holdings.burned)
             });
-            let active = view::models(state, 1..=u32::MAX)
+            let active = read::models(state, 1..=u32::MAX)
                 .filter(|model| model.status == ModelStatus::Active)
                 .count();
             (height, http::supply(state, held), active)

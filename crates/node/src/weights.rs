@@ -13,7 +13,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use soma_protocol::record::{ModelStatus, Weights};
-use soma_protocol::{Address, Epoch, Hash, ModelId, Read, hex, view};
+use soma_protocol::{Address, Epoch, Hash, ModelId, StateRead, hex, read};
 use soma_sdk::{SdkError, Secret, cipher};
 
 use crate::error::NodeError;
@@ -57,15 +57,15 @@ pub(crate) struct Needed {
 impl Needed {
     /// Reads from the state which files are needed: of commits that may still be revealed, of models that may be
     /// routed, and of the targets of this epoch and the last, which are scored with the weights fixed for them.
-    pub(crate) fn of(state: &dyn Read) -> Self {
+    pub(crate) fn of(state: &dyn StateRead) -> Self {
         let mut needed = Self::default();
-        let Epoch(epoch) = view::chain(state).clock.epoch;
+        let Epoch(epoch) = read::clock(state).epoch;
         for epoch in [epoch, epoch.saturating_add(1)] {
-            for (model, commit) in view::commits(state, Epoch(epoch)) {
+            for (model, commit) in read::commits(state, Epoch(epoch)) {
                 needed.file(state, model, commit.ciphertext_hash, commit.size_bytes);
             }
         }
-        for model in view::models(state, 1..=u32::MAX) {
+        for model in read::models(state, 1..=u32::MAX) {
             if model.status == ModelStatus::Active {
                 needed.reveal(state, model.id, model.weights.as_ref());
             }
@@ -73,7 +73,7 @@ impl Needed {
             needed.reveal(state, model.id, next.as_ref());
         }
         for epoch in [epoch.saturating_sub(1), epoch] {
-            for target in view::targets(state, Epoch(epoch)) {
+            for target in read::targets(state, Epoch(epoch)) {
                 for routed in &target.routed {
                     needed.reveal(state, routed.model, Some(&routed.weights_hash));
                 }
@@ -82,15 +82,15 @@ impl Needed {
         needed
     }
 
-    fn file(&mut self, state: &dyn Read, model: ModelId, hash: Hash, size_bytes: u64) {
+    fn file(&mut self, state: &dyn StateRead, model: ModelId, hash: Hash, size_bytes: u64) {
         let file = self.files.entry(hash).or_default();
         file.size_bytes = size_bytes;
         file.owners
-            .extend(view::model(state, model).map(|model| model.owner));
+            .extend(read::model(state, model).map(|model| model.owner));
     }
 
-    fn reveal(&mut self, state: &dyn Read, model: ModelId, weights_hash: Option<&Hash>) {
-        let weights = weights_hash.and_then(|hash| view::weights(state, model, hash));
+    fn reveal(&mut self, state: &dyn StateRead, model: ModelId, weights_hash: Option<&Hash>) {
+        let weights = weights_hash.and_then(|hash| read::weights(state, model, hash));
         if let Some(Weights {
             weights_hash,
             ciphertext_hash,

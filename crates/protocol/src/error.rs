@@ -7,21 +7,6 @@ use crate::{Amount, Hash};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Not a decimal amount of SOMA with at most nine decimals.
-    #[error("not an amount of SOMA (digits, at most nine decimals)")]
-    AmountText,
-    /// Not a bech32m address with the prefix `soma`.
-    #[error("not an address (soma1..., lower case)")]
-    AddressText,
-    /// Not 64 lower-case hexadecimal digits.
-    #[error("not a hash (64 lower-case hexadecimal digits)")]
-    HashText,
-    /// Not a phase.
-    #[error("not a phase (reveal, publish:N, compete or attest)")]
-    PhaseText,
-    /// Not a staking pool.
-    #[error("not a pool (model:NUMBER or validator:ADDRESS)")]
-    PoolText,
     /// More bytes than a transaction may have.
     #[error("a transaction of {found} bytes, at most {limit} are allowed")]
     TransactionTooLarge {

@@ -4,18 +4,18 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
-use crate::action::Verdict;
-use crate::id::ProposalId;
-use crate::phase::Phase;
-use crate::record::Returned;
-use crate::{Address, Amount, ConsensusKey, Epoch, Hash, ModelId, PoolId, TargetId, decimal};
+use crate::record::{ReturnReason, Validity};
+use crate::{
+    Address, Amount, ConsensusKey, Epoch, Hash, ModelId, Phase, PoolId, ProposalId, TargetId,
+    decimal,
+};
 
 /// Why a commit lapsed.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
-pub enum Lapse {
+pub enum LapseReason {
     /// At most a third of the stake held its file; what was paid is returned.
     NotHeld,
     /// It was not revealed in time; what was paid is burned.
@@ -74,7 +74,7 @@ pub enum Event {
     CommitLapsed {
         model: ModelId,
         epoch: Epoch,
-        reason: Lapse,
+        reason: LapseReason,
         returned: Amount,
         burned: Amount,
     },
@@ -202,12 +202,12 @@ pub enum Event {
     SeatTaken { validator: Address, epoch: Epoch },
     /// A validator has no seat any more.
     SeatLost { validator: Address, epoch: Epoch },
-    /// A validator was slashed for keeping its randomness closed or for a wrong finding.
+    /// A validator was slashed for keeping its randomness closed or for a wrong verdict.
     ValidatorSlashed { validator: Address, amount: Amount },
     /// A validator committed to its randomness.
     BeaconCommitted { epoch: Epoch, validator: Address },
     /// A validator opened its randomness.
-    BeaconOpened { epoch: Epoch, validator: Address },
+    BeaconRevealed { epoch: Epoch, validator: Address },
     /// The randomness of an epoch is known.
     BeaconDrawn { epoch: Epoch, beacon: Hash },
     /// An epoch's emission left the reserve.
@@ -263,22 +263,22 @@ pub enum Event {
         data_hash: Hash,
         size_bytes: u32,
     },
-    /// A validator committed to its finding on a published claim.
+    /// A validator committed to its verdict on a published claim.
     VerdictCommitted {
         target: TargetId,
         validator: Address,
     },
-    /// A validator showed its finding on a published claim.
-    Attested {
+    /// A validator showed its verdict on a published claim.
+    VerdictRevealed {
         target: TargetId,
         validator: Address,
-        verdict: Verdict,
+        validity: Validity,
         trace: Hash,
     },
     /// More than two thirds of the stake found the same.
     TargetDecided {
         target: TargetId,
-        verdict: Verdict,
+        validity: Validity,
         trace: Hash,
         /// Validators that found it.
         agreed: u32,
@@ -314,7 +314,7 @@ pub enum Event {
     TargetReturned {
         target: TargetId,
         epoch: Epoch,
-        reason: Returned,
+        reason: ReturnReason,
         reward: Amount,
         bond_returned: Amount,
         bond_burned: Amount,

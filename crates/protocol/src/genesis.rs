@@ -6,22 +6,19 @@ use std::collections::BTreeSet;
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
-use crate::actions::{register_model, reveal_weights};
-use crate::amount::{BPS, SUPPLY};
-use crate::architecture::ArchitectureSpec;
-use crate::params::Params;
-use crate::phase::Phase;
-use crate::pool::{Pool, PoolId, Share, save_share};
+use crate::action::{register_model, reveal_weights};
+use crate::money::save_share;
 use crate::record::{
-    Account, Age, Clock, Embedding, Model, ModelCount, ModelStatus, Rent, RentPrice, Supply,
-    Weights,
+    Account, Clock, Committee, Embedding, KeyHolder, LastCommittee, Model, ModelCount, ModelStatus,
+    Network, Params, Pool, Rent, RentPrice, Seat, Share, Supply, VALIDATORS_MAX, Validator,
+    ValidatorStatus, Validators, Weights, WeightsAge,
 };
-use crate::state::{Changes, Draft, Key, Memory};
-use crate::validator::{
-    Committee, KeyHolder, LastCommittee, Seat, VALIDATORS_MAX, Validator, ValidatorStatus,
-    Validators,
+use crate::state::{Changes, Draft, Key, MemoryState};
+use crate::value::BPS;
+use crate::{
+    Address, Amount, ArchitectureSpec, ConsensusKey, Epoch, Error, Hash, ModelId, Phase, PoolId,
+    SUPPLY, TargetId, decimal, hex,
 };
-use crate::{Address, Amount, ConsensusKey, Epoch, Error, Hash, ModelId, TargetId, decimal, hex};
 
 /// An account that has money from the start.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
@@ -94,21 +91,6 @@ pub struct Genesis {
     pub operator: Option<Address>,
 }
 
-/// What every state says of its network.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
-pub struct Network {
-    /// Name of the network.
-    pub chain: String,
-    /// Hash of its genesis.
-    pub chain_id: Hash,
-    /// The architecture of its models.
-    pub architecture: ArchitectureSpec,
-    /// How many architectures the network has had, this one included.
-    pub architecture_number: u32,
-    /// Who may end phases by command.
-    pub operator: Option<Address>,
-}
-
 impl Genesis {
     /// Id of the chain: a hash of the whole document's content.
     #[expect(clippy::expect_used, reason = "writing to a vector cannot fail")]
@@ -123,7 +105,7 @@ impl Genesis {
     /// If a number is outside its bounds, somebody is named twice, or more is given away than there is.
     pub fn state(&self) -> Result<Changes, Error> {
         self.check()?;
-        let nothing = Memory::default();
+        let nothing = MemoryState::default();
         let mut draft = Draft::new(&nothing);
         let network = Network {
             chain: self.chain.clone(),
@@ -236,7 +218,7 @@ impl Genesis {
             ciphertext_hash: model.ciphertext_hash,
             size_bytes: model.size_bytes,
             key: model.key,
-            age: Age {
+            age: WeightsAge {
                 epoch: Epoch(0),
                 height: 0,
                 index: id.0,

@@ -1,20 +1,15 @@
 //! What must hold of every state between two blocks. Tests and simulations ask after every block;
 //! nothing in here changes anything or belongs to the rules.
 
-use crate::amount::SUPPLY;
-use crate::apply;
-use crate::pool::{Pool, Release, ReleaseCount, SHARES_MAX, Share};
-use crate::proposal::{
-    Migration, OpenProposals, PastArchitecture, Proposal, ProposalCount, ProposalStatus,
-};
 use crate::record::{
-    Account, Answers, BeaconCommit, Candidates, Clock, Commit, Embedding, EpochRecord, Model,
-    ModelCount, ModelStatus, Publication, Record, Rent, RentPrice, Supply, Target, TargetStatus,
-    Verdicts, Weights, Won,
+    Account, BeaconCommit, Candidates, ChallengeAnswers, Clock, Committee, Embedding, EpochRecord,
+    KeyHolder, LastCommittee, Migration, Model, ModelCount, ModelStatus, Network, OpenProposals,
+    Params, PastArchitecture, Pool, Proposal, ProposalCount, ProposalStatus, Publication, Rent,
+    RentPrice, SHARES_MAX, Share, Supply, Target, TargetStatus, Validator, Validators, Verdicts,
+    Weights, WeightsCommit, WinningData, Withdrawal, WithdrawalCount,
 };
-use crate::state::{Key, Memory, Read};
-use crate::validator::{Committee, KeyHolder, LastCommittee, Validator, Validators};
-use crate::{Amount, Epoch, ModelId, Network, Params, TargetId, view};
+use crate::state::{Key, MemoryState, Record, StateRead};
+use crate::{Amount, Epoch, ModelId, SUPPLY, TargetId, read};
 
 /// Something that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -111,7 +106,7 @@ impl Holdings {
 ///
 /// # Errors
 /// The first [`Violation`].
-pub fn check(state: &Memory) -> Result<Holdings, Violation> {
+pub fn check(state: &MemoryState) -> Result<Holdings, Violation> {
     let mut holdings = Holdings::default();
     for (key, value) in state.iter() {
         count(state, *key, value, &mut holdings)?;
@@ -127,7 +122,7 @@ pub fn check(state: &Memory) -> Result<Holdings, Violation> {
     }
 }
 
-fn read<R: Record>(key: Key, value: &[u8]) -> Result<R, Violation> {
+fn decode<R: Record>(key: Key, value: &[u8]) -> Result<R, Violation> {
     R::from_bytes(value).ok_or(Violation::Undecodable {
         key,
         tag: value.first().copied(),
@@ -135,58 +130,58 @@ fn read<R: Record>(key: Key, value: &[u8]) -> Result<R, Violation> {
 }
 
 /// Reads one value, adds its money to `sum`, and checks what can be checked of it alone.
-fn count(state: &Memory, key: Key, value: &[u8], sum: &mut Holdings) -> Result<(), Violation> {
+fn count(state: &MemoryState, key: Key, value: &[u8], sum: &mut Holdings) -> Result<(), Violation> {
     let belongs = match value.first().copied().unwrap_or(0) {
         Account::TAG => {
-            sum.balances = sum.balances.plus(read::<Account>(key, value)?.balance);
+            sum.balances = sum.balances.plus(decode::<Account>(key, value)?.balance);
             true
         }
         Supply::TAG => {
-            let Supply { reserve, burned } = read(key, value)?;
+            let Supply { reserve, burned } = decode(key, value)?;
             (sum.reserve, sum.burned) = (reserve, burned);
             key == Key::supply()
         }
         Model::TAG => {
-            let model: Model = read(key, value)?;
+            let model: Model = decode(key, value)?;
             sum.model_stakes = sum.model_stakes.plus(held(&model.pool, key)?);
             check_model(state, &model)?;
             key == Key::model(model.id)
         }
         Validator::TAG => {
-            let validator: Validator = read(key, value)?;
+            let validator: Validator = decode(key, value)?;
             sum.validator_stakes = sum.validator_stakes.plus(held(&validator.pool, key)?);
             key == Key::validator(&validator.address)
         }
-        Commit::TAG => {
-            let commit: Commit = read(key, value)?;
+        WeightsCommit::TAG => {
+            let commit: WeightsCommit = decode(key, value)?;
             sum.rent = sum.rent.plus(commit.paid);
-            let epoch = apply::clock(state).epoch;
+            let epoch = read::clock(state).epoch;
             commit.paid <= commit.rent && (commit.epoch == epoch || commit.epoch == epoch.next())
         }
         Rent::TAG => {
-            let rent: Rent = read(key, value)?;
+            let rent: Rent = decode(key, value)?;
             sum.rent = sum.rent.plus(rent.prepaid);
             rent.epochs_left > 0 || rent.prepaid == Amount::ZERO
         }
         Candidates::TAG => {
-            let Candidates(candidates) = read(key, value)?;
+            let Candidates(candidates) = decode(key, value)?;
             sum.bonds = sum
                 .bonds
                 .plus(candidates.iter().map(|candidate| candidate.bond).sum());
             candidates.is_sorted_by_key(|candidate| candidate.distance)
         }
         Target::TAG => {
-            let target: Target = read(key, value)?;
+            let target: Target = decode(key, value)?;
             sum.rewards = sum.rewards.plus(check_target(state, &target)?);
             key == Key::target(target.id)
         }
         EpochRecord::TAG => {
-            let record: EpochRecord = read(key, value)?;
+            let record: EpochRecord = decode(key, value)?;
             sum.validator_pots = sum.validator_pots.plus(record.validator_pot);
             key == Key::epoch(record.epoch)
         }
         Proposal::TAG => {
-            let proposal: Proposal = read(key, value)?;
+            let proposal: Proposal = decode(key, value)?;
             sum.deposits = sum.deposits.plus(proposal.deposit);
             key == Key::proposal(proposal.id)
                 && (proposal.status == ProposalStatus::Open || proposal.deposit == Amount::ZERO)
@@ -217,35 +212,35 @@ fn held(pool: &Pool, key: Key) -> Result<Amount, Violation> {
 /// Whether a record without money lies where it belongs, as far as it can tell.
 fn moneyless(tag: u8, key: Key, value: &[u8]) -> Result<bool, Violation> {
     Ok(match tag {
-        Network::TAG => read::<Network>(key, value).map(|_| key == Key::network())?,
-        Params::TAG => read::<Params>(key, value)?.check().is_ok() && key == Key::params(),
-        Clock::TAG => read::<Clock>(key, value).map(|_| key == Key::clock())?,
-        ModelCount::TAG => read::<ModelCount>(key, value).map(|_| key == Key::model_count())?,
-        Validators::TAG => read::<Validators>(key, value).map(|_| key == Key::validators())?,
-        Embedding::TAG => read::<Embedding>(key, value).map(|_| true)?,
-        Weights::TAG => read::<Weights>(key, value).map(|_| true)?,
-        BeaconCommit::TAG => read::<BeaconCommit>(key, value).map(|_| true)?,
-        Publication::TAG => read::<Publication>(key, value).map(|_| true)?,
-        Verdicts::TAG => read::<Verdicts>(key, value).map(|_| true)?,
-        Won::TAG => read::<Won>(key, value).map(|_| true)?,
-        Share::TAG => read::<Share>(key, value).map(|share| share != Share::default())?,
-        ReleaseCount::TAG => read::<ReleaseCount>(key, value).map(|count| count.0 > 0)?,
-        Release::TAG => read::<Release>(key, value).map(|release| release.shares > 0)?,
+        Network::TAG => decode::<Network>(key, value).map(|_| key == Key::network())?,
+        Params::TAG => decode::<Params>(key, value)?.check().is_ok() && key == Key::params(),
+        Clock::TAG => decode::<Clock>(key, value).map(|_| key == Key::clock())?,
+        ModelCount::TAG => decode::<ModelCount>(key, value).map(|_| key == Key::model_count())?,
+        Validators::TAG => decode::<Validators>(key, value).map(|_| key == Key::validators())?,
+        Embedding::TAG => decode::<Embedding>(key, value).map(|_| true)?,
+        Weights::TAG => decode::<Weights>(key, value).map(|_| true)?,
+        BeaconCommit::TAG => decode::<BeaconCommit>(key, value).map(|_| true)?,
+        Publication::TAG => decode::<Publication>(key, value).map(|_| true)?,
+        Verdicts::TAG => decode::<Verdicts>(key, value).map(|_| true)?,
+        WinningData::TAG => decode::<WinningData>(key, value).map(|_| true)?,
+        Share::TAG => decode::<Share>(key, value).map(|share| share != Share::default())?,
+        WithdrawalCount::TAG => decode::<WithdrawalCount>(key, value).map(|count| count.0 > 0)?,
+        Withdrawal::TAG => decode::<Withdrawal>(key, value).map(|release| release.shares > 0)?,
         ProposalCount::TAG => {
-            read::<ProposalCount>(key, value).map(|_| key == Key::proposal_count())?
+            decode::<ProposalCount>(key, value).map(|_| key == Key::proposal_count())?
         }
         OpenProposals::TAG => {
-            read::<OpenProposals>(key, value).map(|_| key == Key::open_proposals())?
+            decode::<OpenProposals>(key, value).map(|_| key == Key::open_proposals())?
         }
-        Migration::TAG => read::<Migration>(key, value).map(|_| key == Key::migration())?,
-        PastArchitecture::TAG => read::<PastArchitecture>(key, value).map(|_| true)?,
-        Answers::TAG => read::<Answers>(key, value).map(|_| true)?,
-        RentPrice::TAG => read::<RentPrice>(key, value).map(|_| key == Key::rent_price())?,
-        KeyHolder::TAG => read::<KeyHolder>(key, value).map(|_| true)?,
-        Committee::TAG => read::<Committee>(key, value)
+        Migration::TAG => decode::<Migration>(key, value).map(|_| key == Key::migration())?,
+        PastArchitecture::TAG => decode::<PastArchitecture>(key, value).map(|_| true)?,
+        ChallengeAnswers::TAG => decode::<ChallengeAnswers>(key, value).map(|_| true)?,
+        RentPrice::TAG => decode::<RentPrice>(key, value).map(|_| key == Key::rent_price())?,
+        KeyHolder::TAG => decode::<KeyHolder>(key, value).map(|_| true)?,
+        Committee::TAG => decode::<Committee>(key, value)
             .map(|one| !one.seats.is_empty() && key == Key::committee(one.number))?,
         LastCommittee::TAG => {
-            read::<LastCommittee>(key, value).map(|_| key == Key::last_committee())?
+            decode::<LastCommittee>(key, value).map(|_| key == Key::last_committee())?
         }
         tag => {
             return Err(Violation::Undecodable {
@@ -257,22 +252,22 @@ fn moneyless(tag: u8, key: Key, value: &[u8]) -> Result<bool, Violation> {
 }
 
 /// A model has weights exactly if it has ever been active, and all that a target needs of them.
-fn check_model(state: &Memory, model: &Model) -> Result<(), Violation> {
-    let embedding = view::embedding(state, model.id);
-    let dim = apply::network(state).architecture.dim;
+fn check_model(state: &MemoryState, model: &Model) -> Result<(), Violation> {
+    let embedding = read::embedding(state, model.id);
+    let dim = read::network(state).architecture.dim;
     let embedding_fits = embedding.is_some_and(|one| u32::try_from(one.len()) == Ok(dim));
     let has_weights = model
         .weights
-        .is_some_and(|hash| view::weights(state, model.id, &hash).is_some());
+        .is_some_and(|hash| read::weights(state, model.id, &hash).is_some());
     let legal = match model.status {
         ModelStatus::Registered => model.weights.is_none() && model.revealed == Epoch(0),
         // What did not migrate has no weights of the architecture in force.
         ModelStatus::Inactive if model.weights.is_none() => true,
         ModelStatus::Active | ModelStatus::Inactive => {
-            embedding_fits && has_weights && view::rent(state, model.id).is_some()
+            embedding_fits && has_weights && read::rent(state, model.id).is_some()
         }
-        ModelStatus::Retiring { release } => release > apply::clock(state).epoch,
-        ModelStatus::Retired => view::rent(state, model.id).is_none(),
+        ModelStatus::Retiring { release } => release > read::clock(state).epoch,
+        ModelStatus::Retired => read::rent(state, model.id).is_none(),
     };
     if legal {
         Ok(())
@@ -282,10 +277,10 @@ fn check_model(state: &Memory, model: &Model) -> Result<(), Violation> {
 }
 
 /// The reward that a target still holds. Targets before the last epoch are settled and forgotten.
-fn check_target(state: &Memory, target: &Target) -> Result<Amount, Violation> {
-    let running = apply::clock(state).epoch;
-    let published = view::publication(state, target.id).map(|publication| publication.rank);
-    let kept = view::candidates(state, target.id).len();
+fn check_target(state: &MemoryState, target: &Target) -> Result<Amount, Violation> {
+    let running = read::clock(state).epoch;
+    let published = read::publication(state, target.id).map(|publication| publication.rank);
+    let kept = read::candidates(state, target.id).len();
     let unsettled = target.epoch == running || target.epoch.next() == running;
     let legal = match target.status {
         TargetStatus::Open => unsettled && published.is_none(),

@@ -5,8 +5,8 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 use soma_codes::{Code, Coded};
 
-use crate::id::ProposalId;
-use crate::phase::Phase;
+use crate::Phase;
+use crate::ProposalId;
 use crate::{Address, Amount, Epoch, Hash, ModelId, PoolId, TargetId, decimal};
 
 /// Variants with their fields and messages. A variant has the name of its [`Code`].

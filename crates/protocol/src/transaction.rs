@@ -4,12 +4,13 @@
 use std::convert::Infallible;
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use ed25519_zebra::{Signature, SigningKey, VerificationKey, VerificationKeyBytes, batch};
+use ed25519_zebra::{Signature, VerificationKey, VerificationKeyBytes, batch};
 use serde::{Deserialize, Serialize};
 
 use crate::action::Action;
-use crate::hash::parts_hasher;
-use crate::{Address, Amount, ConsensusKey, Error, Hash, commitment, decimal, hex};
+use crate::proof::SecretKey;
+use crate::value::parts_hasher;
+use crate::{Address, Amount, Error, Hash, decimal, hex};
 
 /// Greatest length of an encoded transaction.
 pub const TRANSACTION_BYTES_MAX: usize = 131_072;
@@ -262,38 +263,4 @@ fn write_to<T: BorshSerialize>(value: &T, bytes: &mut Vec<u8>) {
     value
         .serialize(bytes)
         .expect("writing to a vector cannot fail");
-}
-
-/// The secret key of an account. It has no `Debug` and no `Display`.
-#[derive(Clone)]
-#[expect(missing_debug_implementations, reason = "a secret is never printed")]
-pub struct SecretKey(SigningKey);
-
-impl SecretKey {
-    /// The key with these secret bytes (an ed25519 seed).
-    pub fn from_bytes(bytes: &[u8; 32]) -> Self {
-        Self(SigningKey::from_bytes(bytes))
-    }
-
-    /// The secret bytes, for the file that keeps them.
-    pub fn to_bytes(&self) -> [u8; 32] {
-        self.0.to_bytes()
-    }
-
-    /// The proof with which a validator takes this key as its consensus key.
-    pub fn prove_possession(&self, chain: &Hash, validator: &Address) -> [u8; 64] {
-        let key = ConsensusKey(self.address().0);
-        let bytes = commitment::possession(chain, validator, &key);
-        self.sign_bytes(&bytes.0)
-    }
-
-    /// Signs bytes that begin with a domain of their own.
-    pub(crate) fn sign_bytes(&self, bytes: &[u8]) -> [u8; 64] {
-        self.0.sign(bytes).to_bytes()
-    }
-
-    /// The account that the key opens.
-    pub fn address(&self) -> Address {
-        Address(self.0.verification_key().into())
-    }
 }

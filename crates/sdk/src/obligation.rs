@@ -153,7 +153,7 @@ impl Reveal {
 
     /// What the commit holds and the reveal opens.
     pub fn commitment(&self) -> Hash {
-        let opening = commitment::WeightsOpening {
+        let opening = commitment::CommittedWeights {
             model: self.model,
             owner: &self.owner,
             epoch: self.epoch,

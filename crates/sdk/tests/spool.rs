@@ -143,7 +143,7 @@ proptest! {
 #[test]
 fn commit_and_reveal_and_submission_and_publication_hold_the_same_commitments() {
     let due = reveal();
-    let opening = commitment::WeightsOpening {
+    let opening = commitment::CommittedWeights {
         model: due.model,
         owner: &due.owner,
         epoch: due.epoch,

@@ -8,10 +8,10 @@ use std::sync::{Mutex, PoisonError};
 use commonware_cryptography::{Hasher as _, blake3::Blake3};
 use soma_engine::Pool;
 use soma_protocol::{
-    Action, Address, Amount, ArchitectureSpec, ConsensusKey, Epoch, Finding, Genesis,
-    GenesisAccount, GenesisModel, GenesisValidator, Hash, Held, ModelId, Params, PoolId, Read,
-    SecretKey, SignedTransaction, TargetId, Transaction, Verdict, VerifiedTransaction, commitment,
-    committee, view,
+    Action, Address, Amount, ArchitectureSpec, ConsensusKey, Epoch, Genesis, GenesisAccount,
+    GenesisModel, GenesisValidator, Hash, HeldFile, ModelId, Params, PoolId, SecretKey,
+    SignedTransaction, StateRead, TargetId, Transaction, Validity, Verdict, VerifiedTransaction,
+    commitment, read,
 };
 
 use crate::dice::Dice;
@@ -113,7 +113,7 @@ impl Cast {
     }
 
     /// Somebody does something, allowed or not.
-    pub fn act(&mut self, state: &dyn Read, now_ms: u64) -> SignedTransaction {
+    pub fn act(&mut self, state: &dyn StateRead, now_ms: u64) -> SignedTransaction {
         let (key, action) = if self.dice.chance(450) {
             let node = self.dice.index(NODES);
             let key = SecretKey::from_bytes(&node_secret(node));
@@ -122,7 +122,7 @@ impl Cast {
         } else {
             self.deed(state)
         };
-        let nonce = view::account(state, &key.address()).nonce;
+        let nonce = read::account(state, &key.address()).nonce;
         let ahead = u64::from(self.dice.chance(150));
         let transaction = Transaction {
             chain: self.chain,
@@ -135,16 +135,16 @@ impl Cast {
         transaction.sign(&key)
     }
 
-    fn model(&mut self, state: &dyn Read) -> ModelId {
-        let count = view::model_count(state);
+    fn model(&mut self, state: &dyn StateRead) -> ModelId {
+        let count = read::model_count(state);
         let id = self.dice.within(1..u64::from(count) + 2);
         ModelId(u32::try_from(id).unwrap_or(1))
     }
 
-    fn target(&mut self, state: &dyn Read) -> TargetId {
-        let epoch = view::chain(state).clock.epoch;
+    fn target(&mut self, state: &dyn StateRead) -> TargetId {
+        let epoch = read::clock(state).epoch;
         let back = u32::try_from(self.dice.within(0..2)).unwrap_or(0);
-        let targets = view::targets(state, Epoch(epoch.0.saturating_sub(back)));
+        let targets = read::targets(state, Epoch(epoch.0.saturating_sub(back)));
         match targets.len() {
             0 => TargetId(1),
             length => targets[self.dice.index(length)].id,
@@ -152,8 +152,8 @@ impl Cast {
     }
 
     /// What a validator does.
-    fn duty(&mut self, state: &dyn Read, node: usize, me: &Address) -> Action {
-        let epoch = view::chain(state).clock.epoch;
+    fn duty(&mut self, state: &dyn StateRead, node: usize, me: &Address) -> Action {
+        let epoch = read::clock(state).epoch;
         let next = Epoch(epoch.0 + 1);
         let value = |epoch: Epoch| secret("beacon", &[&me.0, &epoch.0.to_le_bytes()]);
         match self.dice.index(12) {
@@ -161,13 +161,13 @@ impl Cast {
                 epoch: next,
                 commitment: commitment::beacon(&self.chain, me, next, &value(next)),
             },
-            3..=5 => Action::OpenBeacon {
+            3..=5 => Action::RevealBeacon {
                 epoch,
                 value: value(epoch),
             },
             6 | 7 => {
-                let models = 1..=view::model_count(state);
-                let held = models.map(|id| Held {
+                let models = 1..=read::model_count(state);
+                let held = models.map(|id| HeldFile {
                     model: ModelId(id),
                     ciphertext_hash: ciphertext(ModelId(id), next),
                 });
@@ -178,28 +178,28 @@ impl Cast {
             }
             8 => {
                 let target = self.target(state);
-                let finding = finding(target);
+                let verdict = verdict(target);
                 Action::CommitVerdict {
                     target,
-                    commitment: commitment::verdict(&self.chain, me, target, &finding),
+                    commitment: commitment::verdict(&self.chain, me, target, &verdict),
                 }
             }
             9 => {
                 let target = self.target(state);
-                let finding = finding(target);
-                Action::OpenVerdict { target, finding }
+                let verdict = verdict(target);
+                Action::RevealVerdict { target, verdict }
             }
             _ => self.come_or_go(state, node, me),
         }
     }
 
     /// Seats are taken and given up, but never so many that one cheat is a third of them.
-    fn come_or_go(&mut self, state: &dyn Read, node: usize, me: &Address) -> Action {
-        let seats = committee(state);
+    fn come_or_go(&mut self, state: &dyn StateRead, node: usize, me: &Address) -> Action {
+        let seats = read::committee(state);
         if seats.seats.len() > VALIDATORS && seats.seats_validator(me) && self.dice.chance(300) {
             return Action::LeaveValidator {};
         }
-        if view::validator(state, me).is_some_and(|one| one.is_registered()) {
+        if read::validator(state, me).is_some_and(|one| one.is_registered()) {
             return Action::ReturnValidator {};
         }
         let key = SecretKey::from_bytes(&node_secret(node));
@@ -212,7 +212,7 @@ impl Cast {
     }
 
     /// What people do.
-    fn deed(&mut self, state: &dyn Read) -> (SecretKey, Action) {
+    fn deed(&mut self, state: &dyn StateRead) -> (SecretKey, Action) {
         let one = self.dice.index(usize::from(PEOPLE));
         let key = person(u8::try_from(one).unwrap_or(0));
         let me = key.address();
@@ -256,16 +256,16 @@ impl Cast {
     }
 
     /// Commits a model in its owner's name, if the owner is one of us.
-    fn commit(&mut self, state: &dyn Read, key: SecretKey) -> (SecretKey, Action) {
+    fn commit(&mut self, state: &dyn StateRead, key: SecretKey) -> (SecretKey, Action) {
         let model = self.model(state);
-        let owner = view::model(state, model).map(|model| model.owner);
+        let owner = read::model(state, model).map(|model| model.owner);
         let key = (0..PEOPLE)
             .map(person)
             .find(|key| Some(key.address()) == owner)
             .unwrap_or(key);
-        let epoch = Epoch(view::chain(state).clock.epoch.0 + 1);
+        let epoch = Epoch(read::clock(state).epoch.0 + 1);
         let embedding = embedding(dim(), model.0 as usize);
-        let opening = commitment::WeightsOpening {
+        let opening = commitment::CommittedWeights {
             model,
             owner: &key.address(),
             epoch,
@@ -275,7 +275,7 @@ impl Cast {
         };
         let action = Action::CommitWeights {
             model,
-            architecture: view::chain(state).network.architecture_number,
+            architecture: read::network(state).architecture_number,
             epoch,
             commitment: commitment::weights(&self.chain, &opening),
             ciphertext_hash: ciphertext(model, epoch),
@@ -284,7 +284,7 @@ impl Cast {
         (key, action)
     }
 
-    fn reveal(&mut self, state: &dyn Read) -> Action {
+    fn reveal(&mut self, state: &dyn StateRead) -> Action {
         let model = self.model(state);
         Action::RevealWeights {
             model,
@@ -294,9 +294,9 @@ impl Cast {
         }
     }
 
-    fn submit(&mut self, state: &dyn Read, me: &Address) -> Action {
+    fn submit(&mut self, state: &dyn StateRead, me: &Address) -> Action {
         let target = self.target(state);
-        let routed = view::target(state, target).map_or(Vec::new(), |target| target.routed);
+        let routed = read::target(state, target).map_or(Vec::new(), |target| target.routed);
         let model = match routed.len() {
             0 => ModelId(1),
             length => routed[self.dice.index(length)].model,
@@ -336,14 +336,14 @@ fn ciphertext(model: ModelId, epoch: Epoch) -> Hash {
 }
 
 /// What all validators find: mostly that a claim is right.
-fn finding(target: TargetId) -> Finding {
-    let verdict = if target.0.is_multiple_of(10) {
-        Verdict::Invalid
+fn verdict(target: TargetId) -> Verdict {
+    let validity = if target.0.is_multiple_of(10) {
+        Validity::Invalid
     } else {
-        Verdict::Valid
+        Validity::Valid
     };
-    Finding {
-        verdict,
+    Verdict {
+        validity,
         trace: secret("trace", &[&target.0.to_le_bytes()]),
         broken: Vec::new(),
     }
@@ -394,11 +394,11 @@ impl Queue {
 }
 
 impl Pool for Queue {
-    fn select(&self, state: &dyn Read, _: u64, max_bytes: usize) -> Vec<VerifiedTransaction> {
+    fn select(&self, state: &dyn StateRead, _: u64, max_bytes: usize) -> Vec<VerifiedTransaction> {
         let (mut left, mut next) = (max_bytes, BTreeMap::new());
         let waiting = self.waiting();
         let due = waiting.iter().filter(|((sender, nonce), _)| {
-            let known = || view::account(state, sender).nonce;
+            let known = || read::account(state, sender).nonce;
             let next = next.entry(*sender).or_insert_with(known);
             let due = *next == *nonce;
             *next += u64::from(due);

@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use soma_engine::generic::Distortion;
-use soma_protocol::{
-    BlockInfo, Outcome, SecretKey,
-    record::{Account, Record as _},
-};
+use soma_protocol::{BlockInfo, Outcome, SecretKey, record::Account, state::Record as _};
 
 use crate::{actors::node_secret, dice::Dice};
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use soma_engine::{FinalizedBlock, Joined, Sink};
-use soma_protocol::{BlockInfo, Genesis, Hash, Memory, execute, invariants, verify_batch};
+use soma_protocol::{BlockInfo, Genesis, Hash, MemoryState, execute, invariants, verify_batch};
 use soma_store::State;
 
 use crate::{Violation, actors::Queue};
@@ -16,7 +16,7 @@ struct Known {
     chain: Hash,
     digests: BTreeMap<u64, Hash>,
     /// What the blocks up to `height` make of genesis.
-    expected: Memory,
+    expected: MemoryState,
     height: u64,
     /// For each node, the last block that it called final.
     reported: Vec<u64>,
@@ -46,7 +46,7 @@ impl Witness {
     /// # Errors
     /// When the genesis is none.
     pub fn new(genesis: &Genesis, nodes: usize) -> Result<Self, soma_protocol::Error> {
-        let mut expected = Memory::default();
+        let mut expected = MemoryState::default();
         expected.apply(&genesis.state()?);
         Ok(Self(Arc::new(Mutex::new(Known {
             chain: genesis.chain_id(),
@@ -95,7 +95,7 @@ impl Witness {
     }
 
     /// Reads what the state must be after the last final block.
-    pub fn read<T>(&self, question: impl FnOnce(&Memory) -> T) -> T {
+    pub fn read<T>(&self, question: impl FnOnce(&MemoryState) -> T) -> T {
         question(&self.known().expected)
     }
 

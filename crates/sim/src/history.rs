@@ -16,7 +16,7 @@ use commonware_runtime::{
 };
 use commonware_utils::{NZU32, NZUsize, Probability, ordered::Set, probability};
 use soma_engine::generic::{Deviation, message_bytes_max};
-use soma_protocol::{Genesis, Hash, Memory, SecretKey, committee};
+use soma_protocol::{Genesis, Hash, MemoryState, SecretKey, read};
 use soma_store::History;
 
 use crate::{
@@ -313,7 +313,7 @@ impl Story {
     /// Whether it is too early for this node: once it has a seat, it is needed.
     fn is_expected(&self, node: usize) -> bool {
         let address = SecretKey::from_bytes(&node_secret(node)).address();
-        let is_needed = |state: &Memory| committee(state).seats_validator(&address);
+        let is_needed = |state: &MemoryState| read::committee(state).seats_validator(&address);
         self.witness.counts().0 < self.late && !self.witness.read(is_needed)
     }
 
@@ -423,7 +423,7 @@ impl Story {
                 }
             }
         }
-        let reports = |state: &Memory| self.proofs.reports(state, self.chain, now);
+        let reports = |state: &MemoryState| self.proofs.reports(state, self.chain, now);
         for report in self.witness.read(reports) {
             let Ok(report) = report.verify(&self.chain) else {
                 continue;

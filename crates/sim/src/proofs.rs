@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use soma_protocol::{
-    Action, Amount, ConsensusKey, Hash, Read, SecretKey, SignedTransaction, Transaction, committee,
-    evidence::Evidence, validator::ValidatorStatus, view,
+    Action, Amount, ConsensusKey, Hash, SecretKey, SignedTransaction, StateRead, Transaction,
+    evidence::Evidence, read, record::ValidatorStatus,
 };
 
 use crate::{
@@ -23,10 +23,10 @@ fn key_of(node: usize) -> SecretKey {
 }
 
 /// Whether a node was expelled and has no seat any more.
-pub fn is_expelled(state: &dyn Read, node: usize) -> bool {
+pub fn is_expelled(state: &dyn StateRead, node: usize) -> bool {
     let address = key_of(node).address();
-    let status = view::validator(state, &address).map(|validator| validator.status);
-    status == Some(ValidatorStatus::Expelled) && !committee(state).seats_validator(&address)
+    let status = read::validator(state, &address).map(|validator| validator.status);
+    status == Some(ValidatorStatus::Expelled) && !read::committee(state).seats_validator(&address)
 }
 
 impl Proofs {
@@ -52,10 +52,15 @@ impl Proofs {
     }
 
     /// The reports of what was not judged yet.
-    pub fn reports(&self, state: &dyn Read, chain: Hash, now_ms: u64) -> Vec<SignedTransaction> {
+    pub fn reports(
+        &self,
+        state: &dyn StateRead,
+        chain: Hash,
+        now_ms: u64,
+    ) -> Vec<SignedTransaction> {
         let is_open = |key: &ConsensusKey| {
-            let holder = view::key_holder(state, key);
-            let offender = holder.and_then(|holder| view::validator(state, &holder));
+            let holder = read::key_holder(state, key);
+            let offender = holder.and_then(|holder| read::validator(state, &holder));
             offender.is_some_and(|one| one.status != ValidatorStatus::Expelled)
         };
         let open = self.0.iter().filter(|(key, _)| is_open(key));
@@ -64,7 +69,7 @@ impl Proofs {
             let transaction = Transaction {
                 chain,
                 sender: key.address(),
-                nonce: view::account(state, &key.address()).nonce,
+                nonce: read::account(state, &key.address()).nonce,
                 fee_limit: Amount::ZERO,
                 valid_until_ms: now_ms + VALID_MS,
                 action: Action::ReportEquivocation {

@@ -24,7 +24,7 @@ use commonware_storage::{
     translator::EightCap,
 };
 use commonware_utils::{NZU64, NZUsize, non_empty_range, sequence::FixedBytes};
-use soma_protocol::{Changes, Key, Memory};
+use soma_protocol::{Changes, Key, MemoryState};
 
 use crate::StoreError;
 
@@ -125,7 +125,7 @@ pub fn commitment<E: Spawner + Context>(merkleized: &Merkleized<E>) -> StateComm
 /// carries no height.
 pub async fn load<E: Spawner + Context>(
     database: &Qmdb<E>,
-) -> Result<Option<(u64, Memory)>, StoreError> {
+) -> Result<Option<(u64, MemoryState)>, StoreError> {
     let Some(metadata) = database.get_metadata().await? else {
         return Ok(None);
     };
@@ -150,7 +150,7 @@ pub async fn load<E: Spawner + Context>(
             }
         }
     }
-    let mut memory = Memory::default();
+    let mut memory = MemoryState::default();
     memory.apply(&changes);
     Ok(Some((u64::from_le_bytes(height), memory)))
 }

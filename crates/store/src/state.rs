@@ -11,7 +11,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
-use soma_protocol::{Changes, Hash, Key, Memory, Outcome, Read};
+use soma_protocol::{Changes, Hash, Key, MemoryState, Outcome, StateRead};
 
 /// The last finalized block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ struct Pending {
 }
 
 struct Inner {
-    finalized: Memory,
+    finalized: MemoryState,
     tip: Tip,
     pending: HashMap<Hash, Pending>,
 }
@@ -51,11 +51,11 @@ impl std::fmt::Debug for State {
 
 /// The state after one block: its own changes first, then its ancestors', then the finalized copy.
 struct View<'a> {
-    finalized: &'a Memory,
+    finalized: &'a MemoryState,
     newest_first: Vec<&'a Changes>,
 }
 
-impl Read for View<'_> {
+impl StateRead for View<'_> {
     fn get(&self, key: &Key) -> Option<Arc<[u8]>> {
         for changes in &self.newest_first {
             if let Some(change) = changes.0.get(key) {
@@ -85,7 +85,7 @@ impl Inner {
 
 impl State {
     /// Starts from a finalized copy.
-    pub fn new(finalized: Memory, tip: Tip) -> Self {
+    pub fn new(finalized: MemoryState, tip: Tip) -> Self {
         Self {
             inner: RwLock::new(Inner {
                 finalized,
@@ -110,14 +110,14 @@ impl State {
     }
 
     /// Reads the finalized state.
-    pub fn read<T>(&self, f: impl FnOnce(&Memory, Tip) -> T) -> T {
+    pub fn read<T>(&self, f: impl FnOnce(&MemoryState, Tip) -> T) -> T {
         let inner = self.shared();
         f(&inner.finalized, inner.tip)
     }
 
     /// Reads the state after `block`, final or not; `None` when the block is unknown or lost the
     /// race against a finalized one.
-    pub fn after<T>(&self, block: &Hash, f: impl FnOnce(&dyn Read) -> T) -> Option<T> {
+    pub fn after<T>(&self, block: &Hash, f: impl FnOnce(&dyn StateRead) -> T) -> Option<T> {
         let inner = self.shared();
         inner.after(block).map(|view| f(&view))
     }
@@ -159,7 +159,7 @@ impl State {
     }
 
     /// Whether the finalized copy is exactly `memory`.
-    pub fn equals(&self, memory: &Memory) -> bool {
+    pub fn equals(&self, memory: &MemoryState) -> bool {
         self.shared().finalized == *memory
     }
 
@@ -174,7 +174,7 @@ mod tests {
     use std::sync::Arc;
 
     use proptest::prelude::*;
-    use soma_protocol::{Changes, Hash, Key, Memory, Outcome};
+    use soma_protocol::{Changes, Hash, Key, MemoryState, Outcome};
 
     use super::{State, Tip};
 
@@ -213,9 +213,9 @@ mod tests {
     proptest! {
         #[test]
         fn every_block_sees_its_own_ancestors_and_nothing_else(blocks in blocks()) {
-            let state = State::new(Memory::default(), Tip { height: 0, digest: GENESIS });
+            let state = State::new(MemoryState::default(), Tip { height: 0, digest: GENESIS });
             // Index 0 is genesis; block `i` is index `i + 1`.
-            let mut expected = vec![(0u64, GENESIS, Memory::default())];
+            let mut expected = vec![(0u64, GENESIS, MemoryState::default())];
             for (at, (parent, writes)) in blocks.iter().enumerate() {
                 let (height, below, mut memory) = expected[*parent].clone();
                 let outcome = outcome(writes);
@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn a_block_that_lost_cannot_become_final() {
         let state = State::new(
-            Memory::default(),
+            MemoryState::default(),
             Tip {
                 height: 0,
                 digest: GENESIS,

@@ -11,7 +11,7 @@ use commonware_runtime::{
     tokio::{Config, Context, Runner},
 };
 use commonware_utils::{NZU16, NZUsize};
-use soma_protocol::{Changes, Key, Memory};
+use soma_protocol::{Changes, Key, MemoryState};
 use soma_store::database::{Databases, commitment, config, load, merkleize};
 
 /// The effect of block `height`: some keys written, some deleted, values of many lengths.
@@ -40,7 +40,7 @@ async fn open(context: &Context) -> Databases<Context> {
 #[test]
 fn a_reopened_database_loads_what_was_committed_under_the_same_root() {
     let dir = tempfile::tempdir().unwrap();
-    let mut expected = Memory::default();
+    let mut expected = MemoryState::default();
     let mut last = None;
     for heights in [1..=1, 2..=40, 41..=120] {
         let root = on(dir.path()).start(async |context| {

@@ -14,7 +14,7 @@ use std::{
 use soma_engine::{ConsensusSecret, FinalizedBlock, Pool, Sink};
 use soma_protocol::{
     Action, Address, Amount, ArchitectureSpec, Genesis, GenesisAccount, GenesisValidator, Hash,
-    Params, Read, SecretKey, SignedTransaction, Transaction, VerifiedTransaction, view,
+    Params, SecretKey, SignedTransaction, StateRead, Transaction, VerifiedTransaction, read,
 };
 
 pub const ALICE: [u8; 32] = [2; 32];
@@ -110,12 +110,12 @@ fn place(transaction: &Transaction) -> (Address, u64) {
 }
 
 impl Pool for Queue {
-    fn select(&self, state: &dyn Read, _: u64, max_bytes: usize) -> Vec<VerifiedTransaction> {
+    fn select(&self, state: &dyn StateRead, _: u64, max_bytes: usize) -> Vec<VerifiedTransaction> {
         let mut left = max_bytes;
         let mut next = BTreeMap::new();
         let waiting = self.waiting.lock().unwrap();
         let due = waiting.iter().filter(|((sender, nonce), _)| {
-            let known = || view::account(state, sender).nonce;
+            let known = || read::account(state, sender).nonce;
             let next = next.entry(*sender).or_insert_with(known);
             let due = *next == *nonce;
             *next += u64::from(due);

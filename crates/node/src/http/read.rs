@@ -6,7 +6,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use serde::Deserialize;
 use soma_codes::Code;
-use soma_protocol::{Address, Epoch, Hash, ModelId, Phase, TargetId, view};
+use soma_protocol::{Address, Epoch, Hash, ModelId, Phase, TargetId, read};
 use soma_sdk::api::routes;
 use soma_sdk::api::text::Text;
 use soma_sdk::api::{self as types, ApiError, Page, Vector};
@@ -60,7 +60,7 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<types::Status>
             models_active,
             targets_open: match *clock.phase {
                 Phase::Compete | Phase::Attest => {
-                    view::epoch(state, Epoch(clock.epoch)).map_or(0, |epoch| epoch.targets)
+                    read::epoch(state, Epoch(clock.epoch)).map_or(0, |epoch| epoch.targets)
                 }
                 _ => 0,
             },
@@ -105,13 +105,13 @@ pub(super) async fn genesis(State(api): State<Api>) -> impl IntoResponse {
 /// The parameters in force
 #[utoipa::path(get, path = routes::PARAMS, tag = "state", responses((status = 200, body = Object)))]
 pub(super) async fn params(State(api): State<Api>) -> impl IntoResponse {
-    Json(api.read(|state, _| view::chain(state).params))
+    Json(api.read(|state, _| read::params(state)))
 }
 
 /// The architecture in force
 #[utoipa::path(get, path = routes::ARCHITECTURE, tag = "state", responses((status = 200, body = Object)))]
 pub(super) async fn architecture(State(api): State<Api>) -> impl IntoResponse {
-    Json(api.read(|state, _| view::chain(state).network.architecture))
+    Json(api.read(|state, _| read::network(state).architecture))
 }
 
 /// An epoch, its randomness and its targets
@@ -137,7 +137,7 @@ pub(super) async fn account(
     Path(address): Path<Text<Address>>,
 ) -> Json<types::Account> {
     Json(api.read(|state, height| {
-        let nonce = view::account(state, &address).nonce;
+        let nonce = read::account(state, &address).nonce;
         let next_nonce = api.pool.next_nonce(&address, nonce);
         json::account(state, height, *address, next_nonce)
     }))
@@ -160,7 +160,7 @@ pub(super) async fn models(
     let limit = page_size(limit)?;
     let first = after.unwrap_or(0).saturating_add(1);
     let items = api.read(|state, _| {
-        let ids = (first..=view::model_count(state)).take(limit);
+        let ids = (first..=read::model_count(state)).take(limit);
         ids.filter_map(|id| json::model(state, ModelId(id)))
             .collect()
     });
@@ -222,13 +222,13 @@ pub(super) async fn targets(
     let after = after.unwrap_or(0);
     let items = api.read(|state, _| {
         let (first, end) = match epoch {
-            Some(epoch) => view::epoch(state, Epoch(epoch)).map_or((1, 1), |drawn| {
+            Some(epoch) => read::epoch(state, Epoch(epoch)).map_or((1, 1), |drawn| {
                 (
                     drawn.first_target.0,
                     drawn.first_target.0.saturating_add(drawn.targets),
                 )
             }),
-            None => (1, view::chain(state).clock.next_target.0),
+            None => (1, read::clock(state).next_target.0),
         };
         let ids = (first.max(after.saturating_add(1))..end).take(limit);
         ids.filter_map(|id| json::target(state, TargetId(id)))
@@ -272,7 +272,7 @@ pub(super) async fn target_data(
     State(api): State<Api>,
     Path(id): Path<u32>,
 ) -> Result<impl IntoResponse, Problem> {
-    let found = api.read(|state, _| view::publication(state, TargetId(id)));
+    let found = api.read(|state, _| read::publication(state, TargetId(id)));
     let found = found.ok_or_else(|| {
         Problem::new(
             Code::DataNotFound,
@@ -382,7 +382,7 @@ pub(super) async fn ready(State(api): State<Api>) -> Result<&'static str, Proble
 /// What the node counts, for Prometheus
 #[utoipa::path(get, path = routes::METRICS, tag = "operation", responses((status = 200, content_type = "text/plain")))]
 pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
-    let (height, clock) = api.read(|state, height| (height, view::chain(state).clock));
+    let (height, clock) = api.read(|state, height| (height, read::clock(state)));
     let gauges = Gauges {
         height,
         epoch: clock.epoch.0,

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use soma_codes::Coded as _;
 use soma_engine::Pool;
 use soma_protocol::{
-    Action, Address, Amount, BlockInfo, Epoch, Genesis, GenesisAccount, Hash, Memory, Params,
-    Phase, SecretKey, SignedTransaction, Transaction, VerifiedTransaction, execute, view,
+    Action, Address, Amount, BlockInfo, Epoch, Genesis, GenesisAccount, Hash, MemoryState, Params,
+    Phase, SecretKey, SignedTransaction, Transaction, VerifiedTransaction, execute, read,
 };
 
 use super::{Limits, Mempool, Refusal};
@@ -21,7 +21,7 @@ fn key(number: u8) -> SecretKey {
 }
 
 /// A state with four funded accounts, and its chain.
-fn state() -> (Memory, Hash) {
+fn state() -> (MemoryState, Hash) {
     let accounts = (1..=4).map(|number| GenesisAccount {
         address: key(number).address(),
         balance: Amount::soma(1),
@@ -31,7 +31,7 @@ fn state() -> (Memory, Hash) {
         params: Params::local(),
         ..Plan::manual([0; 32]).genesis()
     };
-    let mut memory = Memory::default();
+    let mut memory = MemoryState::default();
     memory.apply(&genesis.state().unwrap());
     (memory, genesis.chain_id())
 }
@@ -60,7 +60,11 @@ fn signed(
     .sign(&sender)
 }
 
-fn admit(pool: &Mempool, state: &Memory, transaction: SignedTransaction) -> Result<Hash, Refusal> {
+fn admit(
+    pool: &Mempool,
+    state: &MemoryState,
+    transaction: SignedTransaction,
+) -> Result<Hash, Refusal> {
     pool.admit(vec![transaction], state, NOW_MS).remove(0)
 }
 
@@ -247,9 +251,9 @@ fn a_forged_signature_never_enters_however_it_is_batched() {
 }
 
 /// The order by the book: of all accounts' next transactions, the best bid.
-fn by_the_book(pool: &Mempool, state: &Memory) -> Vec<Hash> {
+fn by_the_book(pool: &Mempool, state: &MemoryState) -> Vec<Hash> {
     let queue = pool.lock();
-    let next = |address: &Address| view::account(state, address).nonce;
+    let next = |address: &Address| read::account(state, address).nonce;
     let mut nonces: BTreeMap<Address, u64> = queue
         .accounts
         .keys()
@@ -332,7 +336,7 @@ proptest! {
                 let address = key(number).address();
                 let mine = selected.iter().map(VerifiedTransaction::transaction).filter(|one| one.sender == address);
                 let nonces: Vec<u64> = mine.map(|one| one.nonce).collect();
-                let next = view::account(&state, &address).nonce;
+                let next = read::account(&state, &address).nonce;
                 prop_assert!(nonces.iter().copied().eq(next..next + nonces.len() as u64));
             }
             prop_assert!(selected.iter().all(|one| one.transaction().valid_until_ms > NOW_MS));

@@ -7,7 +7,7 @@ use crate::competition::{Claim, commit, publish, reveal, submit};
 use crate::network::Network;
 use soma_model::train::{Corpus, Recipe, Trainer};
 use soma_model::{Architecture, Directions, Engine, KernelChoice, Weights, score_all};
-use soma_protocol::record::Age;
+use soma_protocol::record::WeightsAge;
 use soma_protocol::winner::margin;
 use soma_protocol::{Epoch, Params, Phase, winner};
 use soma_sdk::api::{Returned, TargetStatus};
@@ -116,7 +116,7 @@ fn noise_on_every_weight_changes_a_loss_by_far_less_than_the_margin() {
     );
 
     let margin_q32 = Params::network().loss_margin_q32;
-    let age = |epoch| Age {
+    let age = |epoch| WeightsAge {
         epoch: Epoch(epoch),
         height: 1,
         index: 0,

@@ -176,7 +176,7 @@ impl Network {
         self.wait_for_events(|event, of| event == "beacon_committed" && of == u64::from(epoch) + 1)
             .await;
         if epoch > 1 {
-            self.wait_for_events(|event, of| event == "beacon_opened" && of == u64::from(epoch))
+            self.wait_for_events(|event, of| event == "beacon_revealed" && of == u64::from(epoch))
                 .await;
         }
     }

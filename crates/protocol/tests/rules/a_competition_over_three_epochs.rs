@@ -2,16 +2,16 @@
 //! published and audited, and the books balance to the base unit.
 
 use crate::world::{Data, OTHER, OWNER, Release, SUBMITTER, VALIDATOR, World, axis, publish};
-use soma_protocol::record::{ModelStatus, Returned, TargetStatus};
-use soma_protocol::{Action, Amount, Event, Hash, ModelId, Verdict, commitment, view};
+use soma_protocol::record::{ModelStatus, ReturnReason, TargetStatus};
+use soma_protocol::{Action, Amount, Event, Hash, ModelId, Validity, commitment, read};
 
 /// The validator's part of an epoch's randomness.
-fn open_beacon(world: &mut World, value: Hash) {
+fn reveal_beacon(world: &mut World, value: Hash) {
     let epoch = world.epoch().next();
     let commitment = commitment::beacon(&world.chain, &VALIDATOR.address(), epoch, &value);
     world.must(VALIDATOR, Action::CommitBeacon { epoch, commitment });
     world.go_to_next_epoch();
-    world.must(VALIDATOR, Action::OpenBeacon { epoch, value });
+    world.must(VALIDATOR, Action::RevealBeacon { epoch, value });
 }
 
 /// Epoch 1: the models of genesis compete at once, a third one is registered and committed, two
@@ -40,7 +40,7 @@ fn first_epoch(world: &mut World, third: &Release) -> Amount {
 /// Epoch 2: weights are revealed, randomness is opened, the closest candidate publishes and is
 /// audited.
 fn second_epoch(world: &mut World, third: &Release, bond: Amount) {
-    open_beacon(world, Hash([5; 32]));
+    reveal_beacon(world, Hash([5; 32]));
     world.must(OTHER, third.reveal(ModelId(3)));
     assert_eq!(world.model(3).status, ModelStatus::Active);
     world.must(SUBMITTER, publish(1, &Data::new("nearest")));
@@ -53,9 +53,9 @@ fn second_epoch(world: &mut World, third: &Release, bond: Amount) {
     };
     assert!(world.events.contains(&released));
     world.go_to_compete();
-    let record = view::epoch(&world.state, world.epoch()).unwrap();
-    assert_eq!(record.opened, [VALIDATOR.address()]);
-    world.must(VALIDATOR, world.attest(VALIDATOR, 1, Verdict::Valid));
+    let record = read::epoch(&world.state, world.epoch()).unwrap();
+    assert_eq!(record.revealed, [VALIDATOR.address()]);
+    world.must(VALIDATOR, world.attest(VALIDATOR, 1, Validity::Valid));
     let files = std::slice::from_ref(third);
     world.must(VALIDATOR, world.due_answer(VALIDATOR, files).unwrap());
 }
@@ -71,8 +71,8 @@ fn a_win_pays_half_to_the_submitter_and_half_to_the_model() {
     let target = world.target(1);
     let winner = target.routed[0].model;
     let (submitter, model) = (world.balance(SUBMITTER), world.model(winner.0));
-    let owner = view::account(&world.state, &model.owner).balance;
-    let pot = view::epoch(&world.state, world.epoch())
+    let owner = read::account(&world.state, &model.owner).balance;
+    let pot = read::epoch(&world.state, world.epoch())
         .unwrap()
         .validator_pot;
     let validator = world.balance(VALIDATOR);
@@ -86,7 +86,7 @@ fn a_win_pays_half_to_the_submitter_and_half_to_the_model() {
         model.pool.stake.plus(half).less(commission)
     );
     assert_eq!(
-        view::account(&world.state, &model.owner).balance,
+        read::account(&world.state, &model.owner).balance,
         owner.plus(commission)
     );
     assert_eq!(
@@ -106,11 +106,11 @@ fn a_win_pays_half_to_the_submitter_and_half_to_the_model() {
         TargetStatus::Settled { .. }
     ));
     let unclaimed = TargetStatus::Returned {
-        reason: Returned::Unclaimed,
+        reason: ReturnReason::Unclaimed,
     };
     assert_eq!(world.target(2).status, unclaimed);
     assert_eq!(
-        view::publication(&world.state, target.id),
+        read::publication(&world.state, target.id),
         None,
         "data is pruned"
     );
@@ -121,7 +121,7 @@ fn the_same_history_gives_the_same_state_and_events() {
     let tell = || {
         let mut world = World::with(|_| ());
         let target = world.win(SUBMITTER, &Data::new("told twice"));
-        world.must(VALIDATOR, world.attest(VALIDATOR, target, Verdict::Valid));
+        world.must(VALIDATOR, world.attest(VALIDATOR, target, Validity::Valid));
         world.go_to_next_epoch();
         (world.state.clone(), world.events.clone())
     };
@@ -135,7 +135,7 @@ fn an_epoch_that_nobody_wins_returns_everything_to_the_reserve() {
     world.go_to_next_epoch();
     world.go_to_next_epoch();
     let after = world.holdings;
-    let minted = view::epoch(&world.state, soma_protocol::Epoch(2)).unwrap();
+    let minted = read::epoch(&world.state, soma_protocol::Epoch(2)).unwrap();
     let held = minted.target_reward.times(minted.targets.into());
     assert_eq!(after.reserve.plus(held), before.reserve);
     assert_eq!(

@@ -1,14 +1,14 @@
-//! Four validators audit: nobody can copy a finding, two thirds decide, and whoever found otherwise
+//! Four validators audit: nobody can copy a verdict, two thirds decide, and whoever found otherwise
 //! or nothing pays for it or goes without.
 
 use crate::world::{
-    Data, OTHER, Person, SECOND_VALIDATOR, SUBMITTER, THIRD_VALIDATOR, VALIDATOR, World, finding,
-    validator,
+    Data, OTHER, Person, SECOND_VALIDATOR, SUBMITTER, THIRD_VALIDATOR, VALIDATOR, World, validator,
+    verdict,
 };
-use soma_protocol::record::{ModelStatus, Returned, TargetStatus};
+use soma_protocol::record::{ModelStatus, ReturnReason, TargetStatus};
 use soma_protocol::{
-    Action, Amount, Event, Finding, Hash, ModelId, Phase, Rejection, TargetId, Verdict, commitment,
-    view,
+    Action, Amount, Event, Hash, ModelId, Phase, Rejection, TargetId, Validity, Verdict,
+    commitment, read,
 };
 
 const FOURTH_VALIDATOR: Person = Person(9);
@@ -26,30 +26,30 @@ fn four() -> World {
     })
 }
 
-fn open(target: u32, finding: &Finding) -> Action {
-    Action::OpenVerdict {
+fn open(target: u32, verdict: &Verdict) -> Action {
+    Action::RevealVerdict {
         target: TargetId(target),
-        finding: finding.clone(),
+        verdict: verdict.clone(),
     }
 }
 
-/// Everybody commits to a finding and shows it; then the epoch ends.
-fn audit(world: &mut World, target: u32, findings: &[(Person, Finding)]) {
+/// Everybody commits to a verdict and shows it; then the epoch ends.
+fn audit(world: &mut World, target: u32, verdicts: &[(Person, Verdict)]) {
     world.go_to_compete();
-    for (person, finding) in findings {
-        world.must(*person, world.attest_finding(*person, target, finding));
+    for (person, verdict) in verdicts {
+        world.must(*person, world.attest_verdict(*person, target, verdict));
     }
     let (epoch, phase) = world.clock();
     world.must(crate::world::OPERATOR, Action::EndPhase { epoch, phase });
     assert_eq!(world.clock().1, Phase::Attest);
-    for (person, finding) in findings {
-        world.must(*person, open(target, finding));
+    for (person, verdict) in verdicts {
+        world.must(*person, open(target, verdict));
     }
     world.go_to_next_epoch();
 }
 
 fn stake(world: &World, person: Person) -> Amount {
-    view::validator(&world.state, &person.address())
+    read::validator(&world.state, &person.address())
         .unwrap()
         .pool
         .stake
@@ -59,11 +59,11 @@ fn stake(world: &World, person: Person) -> Amount {
 fn a_lie_about_a_loss_in_the_last_bit_costs_the_bond() {
     let mut world = four();
     let target = world.win(SUBMITTER, &Data::new("almost true"));
-    let bond = view::candidates(&world.state, TargetId(target))[0].bond;
+    let bond = read::candidates(&world.state, TargetId(target))[0].bond;
     let (balance, burned) = (world.balance(SUBMITTER), world.holdings.burned);
-    let invalid = finding(Verdict::Invalid);
+    let invalid = verdict(Validity::Invalid);
     audit(&mut world, target, &ALL.map(|one| (one, invalid.clone())));
-    let reason = Returned::Invalid;
+    let reason = ReturnReason::Invalid;
     assert_eq!(
         world.target(target).status,
         TargetStatus::Returned { reason }
@@ -80,19 +80,19 @@ fn a_lie_about_a_loss_in_the_last_bit_costs_the_bond() {
 fn three_of_four_decide_and_the_fourth_is_slashed_for_finding_otherwise() {
     let mut world = four();
     let target = world.win(SUBMITTER, &Data::new("true"));
-    let valid = finding(Verdict::Valid);
+    let valid = verdict(Validity::Valid);
     // The verdict is right and the trace is not: it did not run the models.
-    let invented = Finding {
+    let invented = Verdict {
         trace: Hash([9; 32]),
         ..valid.clone()
     };
-    let findings = [
+    let verdicts = [
         (VALIDATOR, valid.clone()),
         (SECOND_VALIDATOR, valid.clone()),
         (THIRD_VALIDATOR, valid),
         (FOURTH_VALIDATOR, invented),
     ];
-    audit(&mut world, target, &findings);
+    audit(&mut world, target, &verdicts);
     let status = world.target(target).status;
     assert!(matches!(status, TargetStatus::Settled { .. }), "{status:?}");
     assert_eq!(stake(&world, FOURTH_VALIDATOR), Amount::soma(999));
@@ -104,15 +104,15 @@ fn two_of_four_decide_nothing_and_nobody_is_slashed() {
     let mut world = four();
     let target = world.win(SUBMITTER, &Data::new("disputed"));
     let balance = world.balance(SUBMITTER);
-    let bond = view::candidates(&world.state, TargetId(target))[0].bond;
-    let findings = [
-        (VALIDATOR, finding(Verdict::Valid)),
-        (SECOND_VALIDATOR, finding(Verdict::Valid)),
-        (THIRD_VALIDATOR, finding(Verdict::Invalid)),
-        (FOURTH_VALIDATOR, finding(Verdict::Invalid)),
+    let bond = read::candidates(&world.state, TargetId(target))[0].bond;
+    let verdicts = [
+        (VALIDATOR, verdict(Validity::Valid)),
+        (SECOND_VALIDATOR, verdict(Validity::Valid)),
+        (THIRD_VALIDATOR, verdict(Validity::Invalid)),
+        (FOURTH_VALIDATOR, verdict(Validity::Invalid)),
     ];
-    audit(&mut world, target, &findings);
-    let reason = Returned::NoQuorum;
+    audit(&mut world, target, &verdicts);
+    let reason = ReturnReason::NoQuorum;
     assert_eq!(
         world.target(target).status,
         TargetStatus::Returned { reason }
@@ -128,12 +128,12 @@ fn a_finding_cannot_be_copied_changed_or_shown_early() {
     let mut world = four();
     let target = world.win(SUBMITTER, &Data::new("secret"));
     world.go_to_compete();
-    let valid = finding(Verdict::Valid);
-    let Action::CommitVerdict { commitment, .. } = world.attest_finding(VALIDATOR, target, &valid)
+    let valid = verdict(Validity::Valid);
+    let Action::CommitVerdict { commitment, .. } = world.attest_verdict(VALIDATOR, target, &valid)
     else {
         unreachable!()
     };
-    world.must(VALIDATOR, world.attest_finding(VALIDATOR, target, &valid));
+    world.must(VALIDATOR, world.attest_verdict(VALIDATOR, target, &valid));
     let id = TargetId(target);
     let copied = Action::CommitVerdict {
         target: id,
@@ -149,7 +149,7 @@ fn a_finding_cannot_be_copied_changed_or_shown_early() {
     let late = Err(Rejection::WrongPhase {
         phase: Phase::Attest,
     });
-    let third = world.attest_finding(THIRD_VALIDATOR, target, &valid);
+    let third = world.attest_verdict(THIRD_VALIDATOR, target, &valid);
     assert_eq!(world.act(THIRD_VALIDATOR, third), late);
     world.must(VALIDATOR, open(target, &valid));
     // Whoever copied a commitment cannot open it, even knowing now what is in it.
@@ -192,12 +192,12 @@ fn silence_earns_nothing_and_its_share_returns_to_the_reserve() {
     }
     let target = world.win(SUBMITTER, &Data::new("audited by three"));
     for one in ALL {
-        world.must(one, Action::OpenBeacon { epoch, value });
+        world.must(one, Action::RevealBeacon { epoch, value });
     }
     world.go_to_compete();
-    let valid = finding(Verdict::Valid);
+    let valid = verdict(Validity::Valid);
     for one in &ALL[..3] {
-        world.must(*one, world.attest_finding(*one, target, &valid));
+        world.must(*one, world.attest_verdict(*one, target, &valid));
     }
     world.go_to_next_epoch();
     let paid = rewards(&world);
@@ -216,16 +216,16 @@ fn a_model_whose_file_is_not_what_was_revealed_is_slashed_and_inactive() {
     let mut world = four();
     let target = world.win(SUBMITTER, &Data::new("only one model runs"));
     let broken = world.target(target).routed[1].model;
-    let found = Finding {
+    let found = Verdict {
         broken: vec![broken],
-        ..finding(Verdict::Valid)
+        ..verdict(Validity::Valid)
     };
     audit(&mut world, target, &ALL.map(|one| (one, found.clone())));
     let model = world.model(broken.0);
     assert_eq!(model.status, ModelStatus::Inactive);
     assert_eq!(model.pool.stake, Amount::soma(90));
     world.go_to_compete();
-    let routed: Vec<ModelId> = view::targets(&world.state, world.epoch())
+    let routed: Vec<ModelId> = read::targets(&world.state, world.epoch())
         .iter()
         .flat_map(|target| target.routed.iter().map(|routed| routed.model))
         .collect();

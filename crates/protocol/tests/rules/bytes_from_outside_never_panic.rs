@@ -8,9 +8,9 @@ use proptest::test_runner::TestRunner;
 use soma_codes::Coded as _;
 use soma_protocol::evidence::{Ballot, Evidence, SignedBallot};
 use soma_protocol::{
-    Action, Address, Amount, ArchitectureSpec, Change, ConsensusKey, Epoch, Error, Finding,
-    Genesis, Hash, Held, ModelId, Params, Phase, PoolId, ProposalId, Rejection, SecretKey,
-    SignedTransaction, TRANSACTION_BYTES_MAX, TargetId, Transaction, Verdict, hex, verify_batch,
+    Action, Address, Amount, ArchitectureSpec, Change, ConsensusKey, Epoch, Error, Genesis, Hash,
+    HeldFile, ModelId, Params, Phase, PoolId, ProposalId, Rejection, SecretKey, SignedTransaction,
+    TRANSACTION_BYTES_MAX, TargetId, Transaction, Validity, Verdict, hex, verify_batch,
 };
 use std::collections::BTreeSet;
 
@@ -104,11 +104,11 @@ fn any_duty() -> impl Strategy<Value = Action> {
         any::<u32>().prop_map(Phase::Publish),
         Just(Phase::Compete)
     ];
-    let held = (any::<u32>(), hash()).prop_map(|(model, ciphertext_hash)| Held {
+    let held = (any::<u32>(), hash()).prop_map(|(model, ciphertext_hash)| HeldFile {
         model: ModelId(model),
         ciphertext_hash,
     });
-    let verdict = prop_oneof![Just(Verdict::Valid), Just(Verdict::Invalid)];
+    let validity = prop_oneof![Just(Validity::Valid), Just(Validity::Invalid)];
     prop_oneof![
         (any::<u32>(), prop::collection::vec(held, 0..4)).prop_map(|(epoch, held)| {
             Action::HoldWeights {
@@ -130,7 +130,7 @@ fn any_duty() -> impl Strategy<Value = Action> {
             epoch: Epoch(epoch),
             commitment
         }),
-        (any::<u32>(), hash()).prop_map(|(epoch, value)| Action::OpenBeacon {
+        (any::<u32>(), hash()).prop_map(|(epoch, value)| Action::RevealBeacon {
             epoch: Epoch(epoch),
             value
         }),
@@ -140,14 +140,14 @@ fn any_duty() -> impl Strategy<Value = Action> {
         }),
         (
             any::<u32>(),
-            verdict,
+            validity,
             hash(),
             proptest::collection::vec(any::<u32>(), 0..3)
         )
-            .prop_map(|(target, verdict, trace, broken)| Action::OpenVerdict {
+            .prop_map(|(target, validity, trace, broken)| Action::RevealVerdict {
                 target: TargetId(target),
-                finding: Finding {
-                    verdict,
+                verdict: Verdict {
+                    validity,
                     trace,
                     broken: broken.into_iter().map(ModelId).collect(),
                 }
@@ -215,11 +215,11 @@ fn any_action_of_validators() -> impl Strategy<Value = Action> {
         }),
         Just(Action::LeaveValidator {}),
         Just(Action::ReturnValidator {}),
-        evidence.prop_map(|(consensus_key, [epoch, view], first, second)| {
+        evidence.prop_map(|(consensus_key, [term, view], first, second)| {
             Action::ReportEquivocation {
                 evidence: Evidence {
                     consensus_key,
-                    epoch,
+                    term,
                     view,
                     first,
                     second,

@@ -3,12 +3,12 @@
 
 use crate::world::{OTHER, OWNER, Release, VALIDATOR, World, axis};
 use proptest::prelude::*;
-use soma_protocol::record::Age;
-use soma_protocol::{ModelId, view, winner};
+use soma_protocol::record::WeightsAge;
+use soma_protocol::{ModelId, read, winner};
 
 /// Ages of the routed models of the running epoch's first target, by model.
-fn ages(world: &World) -> Vec<(ModelId, Age)> {
-    let targets = view::targets(&world.state, world.epoch());
+fn ages(world: &World) -> Vec<(ModelId, WeightsAge)> {
+    let targets = read::targets(&world.state, world.epoch());
     targets[0]
         .routed
         .iter()
@@ -64,7 +64,7 @@ proptest! {
     fn a_copy_within_the_margin_never_beats_older_weights(
         loss in 0..1_i64 << 52, gain in 0..=1_i64 << 22, others in prop::collection::vec(0..1_i64 << 52, 0..3),
     ) {
-        let age = |epoch| Age { epoch: soma_protocol::Epoch(epoch), height: 0, index: 0 };
+        let age = |epoch| WeightsAge { epoch: soma_protocol::Epoch(epoch), height: 0, index: 0 };
         let mut losses = vec![Some(loss), Some(loss - gain)];
         let mut ages = vec![age(1), age(2)];
         for other in others {

@@ -3,7 +3,7 @@
 
 use crate::world::{Data, OPERATOR, OTHER, OWNER, START_MS, SUBMITTER, World};
 use soma_protocol::{
-    Action, BlockInfo, Epoch, Event, Params, Phase, Rejection, execute, next_deadline_ms, view,
+    Action, BlockInfo, Epoch, Event, Params, Phase, Rejection, execute, query, read,
 };
 
 fn by_clock() -> World {
@@ -28,7 +28,7 @@ fn an_epoch_by_the_clock_reveals_publishes_and_competes() {
     let mut time = START_MS;
     while world.epoch() == Epoch(1) {
         phases.push((world.clock().1, time - START_MS));
-        time = next_deadline_ms(&world.state).unwrap();
+        time = query::next_deadline_ms(&world.state).unwrap();
         block_at(&mut world, time - 1);
         assert_eq!(
             world.clock().1,
@@ -68,7 +68,7 @@ fn a_halt_of_the_chain_ends_no_phase() {
     let day = 86_400_000;
     block_at(&mut world, START_MS + day);
     assert_eq!(world.clock(), (Epoch(1), Phase::Reveal));
-    let deadline = next_deadline_ms(&world.state).unwrap();
+    let deadline = query::next_deadline_ms(&world.state).unwrap();
     assert_eq!(
         deadline,
         START_MS + day + 20_000 - 4_000 - 5_000,
@@ -81,7 +81,7 @@ fn at_most_one_phase_ends_in_a_block() {
     let mut world = by_clock();
     block_at(&mut world, START_MS + 10_000);
     assert_eq!(world.clock(), (Epoch(1), Phase::Publish(0)));
-    let deadline = next_deadline_ms(&world.state).unwrap();
+    let deadline = query::next_deadline_ms(&world.state).unwrap();
     assert_eq!(
         deadline,
         START_MS + 11_000,
@@ -92,7 +92,7 @@ fn at_most_one_phase_ends_in_a_block() {
 #[test]
 fn without_a_clock_time_changes_nothing() {
     let mut world = World::with(|_| ());
-    assert_eq!(next_deadline_ms(&world.state), None);
+    assert_eq!(query::next_deadline_ms(&world.state), None);
     let before = world.state.clone();
     block_at(&mut world, START_MS + 1_000_000_000);
     assert_eq!(world.state, before);
@@ -189,7 +189,7 @@ fn without_an_active_model_nothing_is_drawn_and_nothing_minted() {
     let mut world = World::with(|genesis| genesis.models.clear());
     let reserve = world.holdings.reserve;
     world.go_to_compete();
-    assert!(view::targets(&world.state, Epoch(1)).is_empty());
+    assert!(read::targets(&world.state, Epoch(1)).is_empty());
     world.go_to_next_epoch();
     assert_eq!(world.holdings.reserve, reserve);
 }

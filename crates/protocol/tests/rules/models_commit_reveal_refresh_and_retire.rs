@@ -5,11 +5,13 @@ use crate::world::{
     validator,
 };
 use soma_codes::Coded as _;
-use soma_protocol::event::Lapse;
+use soma_protocol::event::LapseReason;
 use soma_protocol::record::ModelStatus;
-use soma_protocol::{Action, Amount, Epoch, Event, Held, ModelId, Rejection, rent, view};
+use soma_protocol::{
+    Action, Amount, Epoch, Event, HeldFile, ModelId, Rejection, query, read, rent,
+};
 
-fn lapse(world: &World) -> Option<(Lapse, Amount, Amount)> {
+fn lapse(world: &World) -> Option<(LapseReason, Amount, Amount)> {
     world.events.iter().find_map(|event| match event {
         Event::CommitLapsed {
             reason,
@@ -43,14 +45,14 @@ fn a_revealed_model_is_active_and_routed_in_the_same_epoch() {
         (record.status, record.weights),
         (ModelStatus::Active, Some(release.weights_hash))
     );
-    let weights = view::weights(&world.state, model, &release.weights_hash).unwrap();
+    let weights = read::weights(&world.state, model, &release.weights_hash).unwrap();
     assert_eq!(
         (weights.key, weights.ciphertext_hash),
         (release.key, release.ciphertext_hash)
     );
     world.must(OWNER, Action::RetireModel { model: ModelId(1) });
     world.go_to_compete();
-    let targets = view::targets(&world.state, Epoch(2));
+    let targets = read::targets(&world.state, Epoch(2));
     assert!(
         targets
             .iter()
@@ -64,11 +66,11 @@ fn a_commit_pays_its_rent_ahead_and_a_refresh_only_what_is_used_up() {
     let due = rent::due(
         release.size_bytes,
         Epoch(2),
-        view::rent_price(&world.state),
+        read::rent_price(&world.state),
         &world.params(),
     );
     assert!(due > Amount::ZERO);
-    let commit = view::commit(&world.state, model, Epoch(2)).unwrap();
+    let commit = read::commit(&world.state, model, Epoch(2)).unwrap();
     assert_eq!((commit.rent, commit.paid), (due, due));
     world.must(VALIDATOR, world.hold(model, &release));
     world.go_to_next_epoch();
@@ -76,7 +78,7 @@ fn a_commit_pays_its_rent_ahead_and_a_refresh_only_what_is_used_up() {
     let epochs = u64::from(world.params().refresh_epochs);
     for _ in 0..3 {
         assert_eq!(
-            view::commit_cost(&world.state, model, 1, release.size_bytes).0,
+            query::commit_cost(&world.state, model, 1, release.size_bytes).0,
             due
         );
         let holders = world.balance(VALIDATOR);
@@ -89,7 +91,7 @@ fn a_commit_pays_its_rent_ahead_and_a_refresh_only_what_is_used_up() {
             "holders are paid every epoch"
         );
     }
-    let (rent, paid) = view::commit_cost(&world.state, model, 1, release.size_bytes);
+    let (rent, paid) = query::commit_cost(&world.state, model, 1, release.size_bytes);
     assert_eq!(rent, due);
     let used = due.over(epochs).times(4);
     assert!(
@@ -105,7 +107,7 @@ fn a_commit_pays_its_rent_ahead_and_a_refresh_only_what_is_used_up() {
     world.must(VALIDATOR, world.hold(model, &release));
     world.go_to_next_epoch();
     world.must(OTHER, release.reveal(model));
-    let record = view::rent(&world.state, model).unwrap();
+    let record = read::rent(&world.state, model).unwrap();
     assert_eq!(
         (record.prepaid, record.epochs_left),
         (due, world.params().refresh_epochs)
@@ -124,21 +126,21 @@ fn a_smaller_file_returns_the_rent_that_it_does_not_need() {
     };
     world.must(OTHER, world.commit(OTHER, model, &smaller));
     assert_eq!(
-        view::commit(&world.state, model, Epoch(3)).unwrap().paid,
+        read::commit(&world.state, model, Epoch(3)).unwrap().paid,
         Amount::ZERO
     );
     world.must(VALIDATOR, world.hold(model, &smaller));
     world.go_to_next_epoch();
     let before = world.balance(OTHER);
-    let left = view::rent(&world.state, model).unwrap().prepaid;
+    let left = read::rent(&world.state, model).unwrap().prepaid;
     world.must(RIVAL, smaller.reveal(model));
-    let rent = view::rent(&world.state, model).unwrap().prepaid;
+    let rent = read::rent(&world.state, model).unwrap().prepaid;
     assert_eq!(
         rent,
         rent::due(
             1_000,
             Epoch(3),
-            view::rent_price(&world.state),
+            read::rent_price(&world.state),
             &world.params()
         )
     );
@@ -157,7 +159,7 @@ fn a_later_commit_for_the_same_epoch_replaces_the_earlier_one() {
     );
     assert_eq!(world.balance(OTHER), before.less(receipt.fee));
     assert_eq!(
-        view::commit(&world.state, model, Epoch(2))
+        read::commit(&world.state, model, Epoch(2))
             .unwrap()
             .holders
             .len(),
@@ -167,7 +169,7 @@ fn a_later_commit_for_the_same_epoch_replaces_the_earlier_one() {
     let other = Release::new("other", axis(6));
     world.must(OTHER, world.commit(OTHER, model, &other));
     assert!(
-        view::commit(&world.state, model, Epoch(2))
+        read::commit(&world.state, model, Epoch(2))
             .unwrap()
             .holders
             .is_empty()
@@ -189,10 +191,13 @@ fn a_later_commit_for_the_same_epoch_replaces_the_earlier_one() {
 #[test]
 fn a_commit_that_no_third_holds_lapses_and_its_rent_returns() {
     let (mut world, model, release) = committed();
-    let paid = view::commit(&world.state, model, Epoch(2)).unwrap().paid;
+    let paid = read::commit(&world.state, model, Epoch(2)).unwrap().paid;
     let before = world.balance(OTHER);
     world.go_to_next_epoch();
-    assert_eq!(lapse(&world), Some((Lapse::NotHeld, paid, Amount::ZERO)));
+    assert_eq!(
+        lapse(&world),
+        Some((LapseReason::NotHeld, paid, Amount::ZERO))
+    );
     assert_eq!(world.balance(OTHER), before.plus(paid));
     assert_eq!(
         world.model(3).pool.stake,
@@ -230,7 +235,7 @@ fn exactly_a_third_of_the_stake_is_not_enough_to_hold_a_file() {
 #[test]
 fn a_missed_reveal_loses_the_rent_and_a_part_of_the_stake() {
     let (mut world, model, release) = committed();
-    let paid = view::commit(&world.state, model, Epoch(2)).unwrap().paid;
+    let paid = read::commit(&world.state, model, Epoch(2)).unwrap().paid;
     world.must(VALIDATOR, world.hold(model, &release));
     world.go_to_next_epoch();
     let burned = world.holdings.burned;
@@ -238,7 +243,7 @@ fn a_missed_reveal_loses_the_rent_and_a_part_of_the_stake() {
     let slashed = Amount::soma(50).bps(500);
     assert_eq!(
         lapse(&world),
-        Some((Lapse::NotRevealed, Amount::ZERO, paid))
+        Some((LapseReason::NotRevealed, Amount::ZERO, paid))
     );
     assert_eq!(world.model(3).pool.stake, Amount::soma(50).less(slashed));
     assert_eq!(world.holdings.burned, burned.plus(paid).plus(slashed));
@@ -271,12 +276,12 @@ fn weights_that_are_not_refreshed_make_the_model_inactive_and_a_reveal_brings_it
     world.go_to_next_epoch();
     world.go_to_compete();
     assert_eq!(world.model(1).status, ModelStatus::Inactive);
-    assert!(view::targets(&world.state, Epoch(3)).is_empty());
+    assert!(read::targets(&world.state, Epoch(3)).is_empty());
     world.publish_weights(OWNER, ModelId(1), &Release::new("again", axis(0)));
     assert_eq!(world.model(1).status, ModelStatus::Active);
     assert_eq!(world.model(1).activated, Epoch(4));
     world.go_to_compete();
-    assert!(!view::targets(&world.state, Epoch(4)).is_empty());
+    assert!(!read::targets(&world.state, Epoch(4)).is_empty());
 }
 
 #[test]
@@ -352,7 +357,7 @@ fn the_rent_of_a_replaced_file_is_credited_once() {
     // The reveal of the small file will return the large one's rent, so a second large one is paid in full.
     let large = Release::new("large", axis(6));
     world.must(OTHER, world.commit(OTHER, model, &large));
-    let commit = view::commit(&world.state, model, Epoch(4)).unwrap();
+    let commit = read::commit(&world.state, model, Epoch(4)).unwrap();
     assert_eq!(commit.paid, commit.rent);
     world.must(OTHER, small.reveal(model));
 }
@@ -411,7 +416,7 @@ fn only_validators_hold_files_and_each_says_so_once() {
         world.act(VALIDATOR, hold),
         Err(Rejection::AlreadyHeld { model })
     );
-    let twice = Held {
+    let twice = HeldFile {
         model: ModelId(9),
         ciphertext_hash: release.ciphertext_hash,
     };

@@ -5,12 +5,12 @@ use crate::validators_and_seats::{evidence, notarize, register, rotate};
 use crate::validators_vote_and_models_migrate::{larger, larger_release, parameter, vote};
 use crate::world::{
     Data, OPERATOR, OTHER, OWNER, Person, RIVAL, Release, SECOND_VALIDATOR, SUBMITTER, VALIDATOR,
-    World, action_names, axis, findings, publish, validator,
+    World, action_names, axis, publish, validator, verdicts,
 };
 use proptest::prelude::*;
 use soma_protocol::{
     Action, Address, Amount, ArchitectureSpec, Change, Epoch, Hash, ModelId, Params, Phase, PoolId,
-    TargetId, commitment, view,
+    TargetId, commitment, read,
 };
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -42,7 +42,7 @@ enum Step {
     Reveal(u32, u8),
     Retire(u32),
     CommitBeacon(u8),
-    OpenBeacon(u8),
+    RevealBeacon(u8),
     Submit(u32, u8, u64),
     Publish(u32, u8),
     Attest(u32, usize),
@@ -117,7 +117,7 @@ fn step_of_anybody() -> impl Strategy<Value = Step> {
         (model.clone(), release).prop_map(|(model, number)| Step::Reveal(model, number)),
         model.prop_map(Step::Retire),
         (0..2_u8).prop_map(Step::CommitBeacon),
-        (0..2_u8).prop_map(Step::OpenBeacon),
+        (0..2_u8).prop_map(Step::RevealBeacon),
         (target.clone(), 0..DATA).prop_map(|(target, number)| Step::Publish(target, number)),
         (target.clone(), 0..3_usize).prop_map(|(target, found)| Step::Attest(target, found)),
         (target, 0..3_usize).prop_map(|(target, found)| Step::Open(target, found)),
@@ -181,13 +181,13 @@ fn person(address: Address) -> Option<Person> {
 
 /// The registered validators.
 fn validators(world: &World) -> Vec<Person> {
-    let all = view::registered(&world.state).into_iter();
+    let all = read::validators(&world.state).into_iter();
     all.filter_map(|one| person(one.address)).collect()
 }
 
 /// A model's owner, so that commitments can be right.
 fn owner(world: &World, model: u32) -> Person {
-    let owner = view::model(&world.state, ModelId(model)).and_then(|model| person(model.owner));
+    let owner = read::model(&world.state, ModelId(model)).and_then(|model| person(model.owner));
     owner.unwrap_or(OTHER)
 }
 
@@ -195,8 +195,8 @@ fn owner(world: &World, model: u32) -> Person {
 fn targets(world: &World) -> Vec<u32> {
     let epoch = world.epoch();
     let targets = [
-        view::targets(&world.state, epoch),
-        view::targets(&world.state, epoch.previous()),
+        read::targets(&world.state, epoch),
+        read::targets(&world.state, epoch.previous()),
     ];
     targets.concat().iter().map(|target| target.id.0).collect()
 }
@@ -254,7 +254,7 @@ fn actions(world: &World, somebody: Person, step: &Step) -> Vec<(Person, Action)
 /// As [`actions`], for the steps that concern targets and the duties of validators.
 fn actions_on_targets(world: &World, somebody: Person, step: &Step) -> Vec<(Person, Action)> {
     let nth = |at: u32| targets(world).get(at as usize).copied();
-    let found = |target: u32, at: usize| findings(&world.target(target))[at].clone();
+    let found = |target: u32, at: usize| verdicts(&world.target(target))[at].clone();
     let action = match *step {
         Step::CommitBeacon(value) => {
             let (epoch, value) = (world.epoch().next(), Hash([value; 32]));
@@ -266,13 +266,13 @@ fn actions_on_targets(world: &World, somebody: Person, step: &Step) -> Vec<(Pers
                 .map(|(one, commitment)| (one, Action::CommitBeacon { epoch, commitment }))
                 .collect();
         }
-        Step::OpenBeacon(value) => {
+        Step::RevealBeacon(value) => {
             let (epoch, value) = (world.epoch(), Hash([value; 32]));
-            let open = Action::OpenBeacon { epoch, value };
+            let open = Action::RevealBeacon { epoch, value };
             return vec![(VALIDATOR, open.clone()), (somebody, open)];
         }
         Step::PublishAll => return due_publications(world),
-        Step::OpenAll => return world.due_openings(),
+        Step::OpenAll => return world.due_reveals(),
         Step::AnswerAll => {
             let files: Vec<Release> = (0..RELEASES).map(release).collect();
             let due = validators(world).into_iter();
@@ -284,7 +284,7 @@ fn actions_on_targets(world: &World, somebody: Person, step: &Step) -> Vec<(Pers
             let all = targets(world).into_iter();
             return all
                 .flat_map(|target| validators(world).into_iter().map(move |one| (one, target)))
-                .map(|(one, target)| (one, world.attest_finding(one, target, &found(target, at))))
+                .map(|(one, target)| (one, world.attest_verdict(one, target, &found(target, at))))
                 .collect();
         }
         Step::Submit(target, number, distance) => nth(target)
@@ -293,11 +293,11 @@ fn actions_on_targets(world: &World, somebody: Person, step: &Step) -> Vec<(Pers
             nth(target).map(|target| publish(target, &data(somebody, number)))
         }
         Step::Attest(target, at) => {
-            nth(target).map(|target| world.attest_finding(somebody, target, &found(target, at)))
+            nth(target).map(|target| world.attest_verdict(somebody, target, &found(target, at)))
         }
-        Step::Open(target, at) => nth(target).map(|target| Action::OpenVerdict {
+        Step::Open(target, at) => nth(target).map(|target| Action::RevealVerdict {
             target: TargetId(target),
-            finding: found(target, at),
+            verdict: found(target, at),
         }),
         Step::Answer(bytes) => Some(Action::AnswerChallenge {
             epoch: world.epoch(),
@@ -361,7 +361,7 @@ fn actions_with_stake(world: &World, somebody: Person, step: &Step) -> Vec<(Pers
                 .collect();
         }
         Step::VoteAll(approve) => {
-            let proposals = 1..=view::proposal_count(&world.state);
+            let proposals = 1..=read::proposal_count(&world.state);
             return proposals
                 .flat_map(|number| validators(world).into_iter().map(move |one| (one, number)))
                 .map(|(one, number)| (one, vote(number, approve)))
@@ -377,7 +377,7 @@ fn due_publications(world: &World) -> Vec<(Person, Action)> {
     let rank = world.clock().1.publishing_rank().unwrap_or(0) as usize;
     let mut due = Vec::new();
     for target in targets(world) {
-        let candidates = view::candidates(&world.state, TargetId(target));
+        let candidates = read::candidates(&world.state, TargetId(target));
         let submitter = candidates
             .get(rank)
             .and_then(|candidate| person(candidate.submitter));
@@ -431,10 +431,10 @@ fn pools() -> impl Iterator<Item = PoolId> {
     models.chain(ADDRESSES.iter().copied().map(PoolId::Validator))
 }
 
-fn pool(world: &World, id: PoolId) -> Option<soma_protocol::pool::Pool> {
+fn pool(world: &World, id: PoolId) -> Option<soma_protocol::record::Pool> {
     match id {
-        PoolId::Model(model) => view::model(&world.state, model).map(|model| model.pool),
-        PoolId::Validator(one) => view::validator(&world.state, &one).map(|one| one.pool),
+        PoolId::Model(model) => read::model(&world.state, model).map(|model| model.pool),
+        PoolId::Validator(one) => read::validator(&world.state, &one).map(|one| one.pool),
     }
 }
 
@@ -443,7 +443,7 @@ fn check_shares(world: &World) {
     for id in pools() {
         let (mut standing, mut leaving) = (0, 0);
         for address in ADDRESSES.iter() {
-            let share = view::share(&world.state, id, address);
+            let share = read::share(&world.state, id, address);
             standing += share.shares;
             leaving += share.leaving_shares;
         }
@@ -459,7 +459,7 @@ fn check_shares(world: &World) {
 /// An epoch in which everybody does what is due, but that some do not open their randomness. Two
 /// models commit, for the architecture to come if there is one.
 fn take_epoch(world: &mut World, somebody: usize, found: usize) -> BTreeSet<String> {
-    let first = if view::migration(&world.state).is_some() {
+    let first = if read::migration(&world.state).is_some() {
         2
     } else {
         0
@@ -478,7 +478,7 @@ fn take_epoch(world: &mut World, somebody: usize, found: usize) -> BTreeSet<Stri
     while world.epoch() == epoch {
         all(world, &[Step::EndPhase]);
     }
-    all(world, &[Step::RevealAll, Step::OpenBeacon(0)]);
+    all(world, &[Step::RevealAll, Step::RevealBeacon(0)]);
     while world.clock().1 != Phase::Compete {
         all(world, &[Step::PublishAll, Step::EndPhase]);
     }
@@ -539,8 +539,8 @@ proptest! {
         let unbonding_epochs = world.params().unbonding_epochs;
         wait(&mut world, unbonding_epochs.max(4));
         let forgotten = (1..world.epoch().previous().0)
-            .flat_map(|epoch| view::targets(&world.state, Epoch(epoch)))
-            .all(|target| view::candidates(&world.state, target.id).is_empty());
+            .flat_map(|epoch| read::targets(&world.state, Epoch(epoch)))
+            .all(|target| read::candidates(&world.state, target.id).is_empty());
         prop_assert!(forgotten);
         prop_assert_eq!(world.holdings.bonds, Amount::ZERO);
         for pool in pools().filter_map(|id| pool(&world, id)) {
@@ -581,7 +581,7 @@ fn random_histories_reach_every_outcome() {
         "model_broken",
         "model_closed",
         "stake_released",
-        "beacon_opened",
+        "beacon_revealed",
         "validator_slashed",
         "validator_rewarded",
         "validator_jailed",

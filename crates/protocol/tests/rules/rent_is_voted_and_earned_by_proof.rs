@@ -3,7 +3,7 @@
 use crate::world::{OWNER, Release, SECOND_VALIDATOR, VALIDATOR, World, axis, validator};
 use soma_codes::Coded as _;
 use soma_protocol::storage::{self, Challenge};
-use soma_protocol::{Action, Amount, Event, GenesisAccount, ModelId, Rejection, view};
+use soma_protocol::{Action, Amount, Event, GenesisAccount, ModelId, Rejection, query, read};
 
 /// A release whose encrypted file has five chunks and a bit.
 fn release() -> Release {
@@ -67,7 +67,7 @@ fn only_who_shows_the_chunk_that_the_beacon_names_is_paid() {
     );
     let stranger = world.answer(&asked, &release());
     assert_eq!(world.act(OWNER, stranger), Err(Rejection::NotValidator));
-    let due = view::rent(&world.state, ModelId(1)).unwrap();
+    let due = read::rent(&world.state, ModelId(1)).unwrap();
     world.go_to_next_epoch();
     let installment = due.prepaid.over(due.epochs_left.into());
     assert_eq!(rent_paid(&world), [(VALIDATOR.address(), installment)]);
@@ -85,7 +85,7 @@ fn only_who_shows_the_chunk_that_the_beacon_names_is_paid() {
 fn the_price_follows_the_median_of_standing_votes() {
     let mut world = two_holders();
     let price = Amount(1_000_000_000);
-    assert_eq!(view::rent_price(&world.state), price);
+    assert_eq!(read::rent_price(&world.state), price);
     let vote = |price| Action::VoteRentPrice { price };
     let high = world.act(VALIDATOR, vote(Amount(1_000_000_001)));
     assert_eq!(high.unwrap_err().code().as_str(), "out_of_bounds");
@@ -96,20 +96,20 @@ fn the_price_follows_the_median_of_standing_votes() {
     world.must(SECOND_VALIDATOR, vote(Amount(3)));
     world.go_to_next_epoch();
     assert_eq!(
-        view::rent_price(&world.state),
+        read::rent_price(&world.state),
         price,
         "less than half of the stake"
     );
     world.must(VALIDATOR, vote(Amount(7)));
     assert_eq!(
-        view::rent_price(&world.state),
+        read::rent_price(&world.state),
         price,
         "from the next epoch on"
     );
     world.go_to_next_epoch();
-    assert_eq!(view::rent_price(&world.state), Amount(7));
+    assert_eq!(read::rent_price(&world.state), Amount(7));
     world.go_to_next_epoch();
-    assert_eq!(view::rent_price(&world.state), Amount(7), "the vote stands");
-    let (due, _) = view::commit_cost(&world.state, ModelId(2), 1, 1 << 20);
+    assert_eq!(read::rent_price(&world.state), Amount(7), "the vote stands");
+    let (due, _) = query::commit_cost(&world.state, ModelId(2), 1, 1 << 20);
     assert_eq!(due, Amount(7 * 100));
 }

@@ -2,7 +2,7 @@
 //! it is written, with sums of squares in arbitrary order and a sort of everything.
 
 use proptest::prelude::*;
-use soma_protocol::routing::{Entrant, Routing, distance_squared, log2_q16};
+use soma_protocol::routing::{RoutableModel, Routing, distance_squared, log2_q16};
 use soma_protocol::{Amount, Epoch, ModelId};
 
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ fn routed(direction: &[i16], models: &[Candidate], k: usize, backwards: bool) ->
         order.reverse();
     }
     for at in order {
-        routing.offer(&Entrant {
+        routing.offer(&RoutableModel {
             model: ModelId(u32::try_from(at).unwrap() + 1),
             activated: Epoch(models[at].activated),
             stake: Amount(models[at].stake),

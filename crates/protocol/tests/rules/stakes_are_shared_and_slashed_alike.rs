@@ -3,7 +3,7 @@
 
 use crate::world::{Data, OTHER, OWNER, Person, RIVAL, Release, SUBMITTER, VALIDATOR, World, axis};
 use soma_protocol::record::ModelStatus;
-use soma_protocol::{Action, Amount, Event, ModelId, PoolId, Rejection, Verdict, view};
+use soma_protocol::{Action, Amount, Event, ModelId, PoolId, Rejection, Validity, read};
 
 const FIRST: PoolId = PoolId::Model(ModelId(1));
 
@@ -17,7 +17,7 @@ fn withdraw(pool: PoolId, amount: Amount) -> Action {
 
 /// What somebody's standing shares are worth.
 fn worth(world: &World, person: Person, model: u32) -> Amount {
-    let share = view::share(
+    let share = read::share(
         &world.state,
         PoolId::Model(ModelId(model)),
         &person.address(),
@@ -31,7 +31,7 @@ fn a_win_is_shared_by_all_who_stake() {
     add(&mut world, OTHER, FIRST, Amount::soma(100));
     let target = world.win(SUBMITTER, &Data::new("shared by two"));
     let winner = world.target(target).routed[0].model.0;
-    world.must(VALIDATOR, world.attest(VALIDATOR, target, Verdict::Valid));
+    world.must(VALIDATOR, world.attest(VALIDATOR, target, Validity::Valid));
     let before = world.model(winner).pool.stake;
     world.go_to_next_epoch();
     let gained = world.model(winner).pool.stake.less(before);
@@ -72,7 +72,7 @@ fn whoever_withdraws_below_the_minimum_is_not_routed_and_can_add_again() {
     let mut world = World::with(|_| {});
     world.must(OWNER, withdraw(FIRST, Amount(Amount::soma(99).0 + 1)));
     let routed = |world: &World| {
-        let targets = view::targets(&world.state, world.epoch());
+        let targets = read::targets(&world.state, world.epoch());
         let all = targets.iter().flat_map(|target| &target.routed);
         all.map(|one| one.model).collect::<Vec<_>>()
     };
@@ -92,7 +92,7 @@ fn everything_is_withdrawn_by_any_amount_that_is_not_less() {
     let mut world = World::with(|_| {});
     add(&mut world, OTHER, FIRST, Amount::soma(7));
     world.must(OTHER, withdraw(FIRST, Amount(u64::MAX)));
-    let share = view::share(&world.state, FIRST, &OTHER.address());
+    let share = read::share(&world.state, FIRST, &OTHER.address());
     assert_eq!(share.shares, 0);
     assert_eq!(world.model(1).pool.leaving, Amount::soma(7));
     let nothing = world.act(OTHER, withdraw(FIRST, Amount(1)));
@@ -206,9 +206,9 @@ fn a_validators_reward_is_shared_after_its_commission() {
         soma_protocol::commitment::beacon(&world.chain, &VALIDATOR.address(), epoch, &value);
     world.must(VALIDATOR, Action::CommitBeacon { epoch, commitment });
     world.go_to_next_epoch();
-    world.must(VALIDATOR, Action::OpenBeacon { epoch, value });
+    world.must(VALIDATOR, Action::RevealBeacon { epoch, value });
     let stake = |world: &World| {
-        let validator = view::validator(&world.state, &VALIDATOR.address());
+        let validator = read::validator(&world.state, &VALIDATOR.address());
         validator.unwrap().pool.stake
     };
     let (balance, before) = (world.balance(VALIDATOR), stake(&world));

@@ -5,8 +5,8 @@ use crate::world::{
     VALIDATOR, World, publish, validator,
 };
 use soma_codes::Coded as _;
-use soma_protocol::record::{Returned, TargetStatus};
-use soma_protocol::{Action, Amount, Event, ModelId, Phase, Rejection, TargetId, Verdict, view};
+use soma_protocol::record::{ReturnReason, TargetStatus};
+use soma_protocol::{Action, Amount, Event, ModelId, Phase, Rejection, TargetId, Validity, read};
 
 /// Somebody with next to no money.
 const POOR: Person = Person(77);
@@ -18,7 +18,7 @@ fn competing() -> World {
 }
 
 fn distances(world: &World, target: u32) -> Vec<u64> {
-    let candidates = view::candidates(&world.state, TargetId(target));
+    let candidates = read::candidates(&world.state, TargetId(target));
     candidates
         .iter()
         .map(|candidate| candidate.distance)
@@ -90,7 +90,7 @@ fn the_closest_are_kept_and_a_displaced_bond_returns_at_once() {
     world.must(SUBMITTER, world.submit(SUBMITTER, 1, &Data::new("d"), 30));
     assert_eq!(distances(&world, 1), [20, 30, 30]);
     assert_eq!(
-        view::candidates(&world.state, TargetId(1))[2].submitter,
+        read::candidates(&world.state, TargetId(1))[2].submitter,
         SUBMITTER.address()
     );
     assert_eq!(world.balance(OTHER), before.plus(bond));
@@ -185,7 +185,7 @@ fn a_silent_candidate_loses_its_bond_and_the_next_one_may_publish() {
     );
     world.must(SUBMITTER, publish(1, &far));
     world.go_to_compete();
-    world.must(VALIDATOR, world.attest(VALIDATOR, 1, Verdict::Valid));
+    world.must(VALIDATOR, world.attest(VALIDATOR, 1, Validity::Valid));
     let before = world.balance(SUBMITTER);
     let half = Amount(world.target(1).reward.0 / 2);
     world.go_to_next_epoch();
@@ -211,7 +211,7 @@ fn if_all_candidates_are_silent_all_bonds_burn_and_the_reward_returns() {
     );
     world.go_to_next_epoch();
     let unclaimed = TargetStatus::Returned {
-        reason: Returned::Unclaimed,
+        reason: ReturnReason::Unclaimed,
     };
     assert_eq!(world.target(1).status, unclaimed);
 }
@@ -270,9 +270,9 @@ fn data_that_won_in_an_earlier_epoch_is_refused() {
     let data = Data::new("won once");
     let first = world.win(SUBMITTER, &data);
     world.go_to_compete();
-    world.must(VALIDATOR, world.attest(VALIDATOR, first, Verdict::Valid));
+    world.must(VALIDATOR, world.attest(VALIDATOR, first, Validity::Valid));
     // The win of epoch 1 is not settled when epoch 2 submits; it is when epoch 2 publishes.
-    let second = view::targets(&world.state, world.epoch())[0].id.0;
+    let second = read::targets(&world.state, world.epoch())[0].id.0;
     let spent = Data {
         salt: [8; 32],
         ..data.clone()
@@ -302,7 +302,7 @@ fn two_targets_of_one_epoch_may_be_won_with_the_same_data() {
     world.must(SUBMITTER, publish(1, &data));
     world.must(OTHER, publish(2, &data));
     for target in [1, 2] {
-        world.must(VALIDATOR, world.attest(VALIDATOR, target, Verdict::Valid));
+        world.must(VALIDATOR, world.attest(VALIDATOR, target, Validity::Valid));
     }
     world.go_to_next_epoch();
     for target in [1, 2] {
@@ -318,7 +318,10 @@ fn a_claim_found_invalid_burns_the_bond_and_pays_nobody() {
     let mut world = World::with(|_| ());
     let target = world.win(SUBMITTER, &Data::new("a lie"));
     world.go_to_compete();
-    world.must(VALIDATOR, world.attest(VALIDATOR, target, Verdict::Invalid));
+    world.must(
+        VALIDATOR,
+        world.attest(VALIDATOR, target, Validity::Invalid),
+    );
     let bond = world.target(target).reward.bps(world.params().bond_bps);
     let (balance, burned) = (world.balance(SUBMITTER), world.holdings.burned);
     let stakes = world.holdings.model_stakes;
@@ -327,7 +330,7 @@ fn a_claim_found_invalid_burns_the_bond_and_pays_nobody() {
     assert_eq!(world.holdings.burned, burned.plus(bond));
     assert_eq!(world.holdings.model_stakes, stakes);
     let invalid = TargetStatus::Returned {
-        reason: Returned::Invalid,
+        reason: ReturnReason::Invalid,
     };
     assert_eq!(world.target(target).status, invalid);
 }
@@ -347,14 +350,14 @@ fn more_than_two_thirds_of_the_stake_decide_and_one_unit_less_does_not() {
         });
         let target = world.win(SUBMITTER, &Data::new("disputed"));
         world.go_to_compete();
-        world.must(VALIDATOR, world.attest(VALIDATOR, target, Verdict::Valid));
+        world.must(VALIDATOR, world.attest(VALIDATOR, target, Validity::Valid));
         world.must(
             SECOND_VALIDATOR,
-            world.attest(SECOND_VALIDATOR, target, Verdict::Valid),
+            world.attest(SECOND_VALIDATOR, target, Validity::Valid),
         );
         world.must(
             THIRD_VALIDATOR,
-            world.attest(THIRD_VALIDATOR, target, Verdict::Invalid),
+            world.attest(THIRD_VALIDATOR, target, Validity::Invalid),
         );
         let before = world.balance(SUBMITTER);
         let bond = world.target(target).reward.bps(world.params().bond_bps);
@@ -362,7 +365,7 @@ fn more_than_two_thirds_of_the_stake_decide_and_one_unit_less_does_not() {
         match world.target(target).status {
             TargetStatus::Settled { .. } => assert!(decided),
             TargetStatus::Returned {
-                reason: Returned::NoQuorum,
+                reason: ReturnReason::NoQuorum,
             } => {
                 assert!(!decided);
                 assert_eq!(
@@ -382,7 +385,7 @@ fn a_verdict_is_given_once_by_validators_on_published_claims() {
     let target = world.win(SUBMITTER, &Data::new("audited"));
     let id = TargetId(target);
     assert_eq!(
-        world.act(OTHER, world.attest(OTHER, target, Verdict::Valid)),
+        world.act(OTHER, world.attest(OTHER, target, Validity::Valid)),
         Err(Rejection::NotValidator)
     );
     let unpublished = Rejection::NotPublished {
@@ -391,20 +394,23 @@ fn a_verdict_is_given_once_by_validators_on_published_claims() {
     assert_eq!(
         world.act(
             VALIDATOR,
-            world.attest(VALIDATOR, target + 1, Verdict::Valid)
+            world.attest(VALIDATOR, target + 1, Validity::Valid)
         ),
         Err(unpublished)
     );
-    world.must(VALIDATOR, world.attest(VALIDATOR, target, Verdict::Valid));
+    world.must(VALIDATOR, world.attest(VALIDATOR, target, Validity::Valid));
     let twice = Rejection::AlreadyAttested { target: id };
     assert_eq!(
-        world.act(VALIDATOR, world.attest(VALIDATOR, target, Verdict::Invalid)),
+        world.act(
+            VALIDATOR,
+            world.attest(VALIDATOR, target, Validity::Invalid)
+        ),
         Err(twice)
     );
     world.go_to_next_epoch();
     assert_eq!(
         world
-            .act(VALIDATOR, world.attest(VALIDATOR, target, Verdict::Valid))
+            .act(VALIDATOR, world.attest(VALIDATOR, target, Validity::Valid))
             .unwrap_err()
             .code()
             .as_str(),
@@ -416,7 +422,7 @@ fn a_verdict_is_given_once_by_validators_on_published_claims() {
 fn the_commission_goes_to_the_owner_and_the_rest_onto_the_stake() {
     let mut world = World::with(|_| ());
     let target = world.win(SUBMITTER, &Data::new("shared"));
-    world.must(VALIDATOR, world.attest(VALIDATOR, target, Verdict::Valid));
+    world.must(VALIDATOR, world.attest(VALIDATOR, target, Validity::Valid));
     world.go_to_next_epoch();
     let event = world.events.iter().find_map(|event| match event {
         Event::TargetSettled {

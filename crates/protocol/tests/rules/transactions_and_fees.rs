@@ -3,7 +3,7 @@
 
 use crate::world::{OPERATOR, OTHER, OWNER, VALIDATOR, World};
 use soma_codes::Coded as _;
-use soma_protocol::{Action, Amount, Epoch, Error, Hash, Phase, Rejection, SecretKey, check, view};
+use soma_protocol::{Action, Amount, Epoch, Error, Hash, Phase, Rejection, SecretKey, check, read};
 
 fn transfer(amount: Amount) -> Action {
     Action::Transfer {
@@ -138,7 +138,7 @@ fn an_account_may_follow_itself_in_one_block() {
             .iter()
             .all(|receipt| receipt.result.is_ok())
     );
-    assert_eq!(view::account(&world.state, &OWNER.address()).nonce, 5);
+    assert_eq!(read::account(&world.state, &OWNER.address()).nonce, 5);
 }
 
 #[test]

@@ -5,10 +5,10 @@ use crate::world::{
     validator,
 };
 use soma_protocol::evidence::{Ballot, Evidence, SignedBallot, signed_bytes};
-use soma_protocol::validator::{ValidatorStatus, committee_by_number};
+use soma_protocol::record::ValidatorStatus;
 use soma_protocol::{
     Action, Amount, ConsensusKey, Event, GenesisAccount, Hash, Rejection, SecretKey, commitment,
-    committee, committee_at, view,
+    read,
 };
 
 fn consensus_secret(number: u8) -> SecretKey {
@@ -53,7 +53,7 @@ fn seated(world: &World) -> Vec<Person> {
         SUBMITTER,
         OTHER,
     ];
-    let seats = committee(&world.state).seats;
+    let seats = read::committee(&world.state).seats;
     let find = |seat: &soma_protocol::Seat| {
         people
             .into_iter()
@@ -64,7 +64,7 @@ fn seated(world: &World) -> Vec<Person> {
 }
 
 fn status(world: &World, person: Person) -> ValidatorStatus {
-    view::validator(&world.state, &person.address())
+    read::validator(&world.state, &person.address())
         .unwrap()
         .status
 }
@@ -87,20 +87,20 @@ fn one_validator_can_become_two_and_many() {
         [2, 3, 4, 5, 5],
         "one seat at a time while there are few"
     );
-    let committee = committee(&world.state);
+    let committee = read::committee(&world.state);
     assert_eq!(committee.number, 4);
     for number in 0..=4 {
-        let one = committee_by_number(&world.state, number).unwrap();
+        let one = read::committee_by_number(&world.state, number).unwrap();
         assert_eq!(one.number, number);
-        assert_eq!(committee_at(&world.state, one.height), Some(one));
+        assert_eq!(read::committee_at(&world.state, one.height), Some(one));
     }
     assert_eq!(
-        committee_at(&world.state, committee.height - 1)
+        read::committee_at(&world.state, committee.height - 1)
             .unwrap()
             .number,
         3
     );
-    assert_eq!(committee_at(&world.state, u64::MAX), Some(committee));
+    assert_eq!(read::committee_at(&world.state, u64::MAX), Some(committee));
 }
 
 #[test]
@@ -116,12 +116,12 @@ fn at_most_a_third_of_the_seats_changes_at_a_boundary() {
     let mut sizes = Vec::new();
     for _ in 0..6 {
         world.go_to_next_epoch();
-        sizes.push(committee(&world.state).seats.len());
+        sizes.push(read::committee(&world.state).seats.len());
     }
     assert_eq!(sizes, [6, 4, 3, 2, 1, 1]);
-    let gone = view::validator(&world.state, &crowd[0].address()).unwrap();
+    let gone = read::validator(&world.state, &crowd[0].address()).unwrap();
     assert_eq!(gone.status, ValidatorStatus::Left);
-    assert_eq!(view::registered(&world.state).len(), 1);
+    assert_eq!(read::validators(&world.state).len(), 1);
 }
 
 #[test]
@@ -191,14 +191,14 @@ fn a_consensus_key_serves_one_validator_and_must_be_held() {
 fn a_key_is_rotated_as_one_change_of_seat() {
     let mut world = World::with(|_| {});
     world.must(VALIDATOR, rotate(&world, VALIDATOR, 100));
-    let old = committee(&world.state).seats[0].consensus_key;
+    let old = read::committee(&world.state).seats[0].consensus_key;
     assert_eq!(
         old,
         ConsensusKey([VALIDATOR.0; 32]),
         "the old key votes until then"
     );
     world.go_to_next_epoch();
-    let seat = committee(&world.state).seats[0];
+    let seat = read::committee(&world.state).seats[0];
     assert_eq!(seat.consensus_key, consensus_key(100));
     assert_eq!(seat.validator, VALIDATOR.address());
     let back = register(&world, OWNER, 100, 500);
@@ -218,7 +218,7 @@ fn run(world: &mut World, present: &[Person], epochs: u32) {
         world.go_to_next_epoch();
         for person in present {
             let epoch = next;
-            drop(world.act(*person, Action::OpenBeacon { epoch, value }));
+            drop(world.act(*person, Action::RevealBeacon { epoch, value }));
         }
     }
 }
@@ -233,7 +233,7 @@ fn absence_jails_and_presence_returns() {
             validator(SECOND_VALIDATOR, 900),
         ];
     });
-    let pool = view::validator(&world.state, &SECOND_VALIDATOR.address())
+    let pool = read::validator(&world.state, &SECOND_VALIDATOR.address())
         .unwrap()
         .pool;
     run(&mut world, &[VALIDATOR], 2);
@@ -264,7 +264,7 @@ fn absence_jails_and_presence_returns() {
     world.must(SECOND_VALIDATOR, Action::ReturnValidator {});
     world.go_to_next_epoch();
     assert_eq!(seated(&world), [VALIDATOR, SECOND_VALIDATOR]);
-    let after = view::validator(&world.state, &SECOND_VALIDATOR.address())
+    let after = read::validator(&world.state, &SECOND_VALIDATOR.address())
         .unwrap()
         .pool;
     assert_eq!(after, pool, "absence alone costs no stake");
@@ -291,7 +291,7 @@ fn ballot(world: &World, key: u8, ballot: Ballot) -> SignedBallot {
 pub(crate) fn evidence(world: &World, key: u8, first: Ballot, second: Ballot) -> Action {
     let evidence = Evidence {
         consensus_key: consensus_key(key),
-        epoch: 3,
+        term: 3,
         view: 9,
         first: ballot(world, key, first),
         second: ballot(world, key, second),
@@ -326,7 +326,7 @@ fn who_signs_two_histories_is_slashed_and_never_returns() {
     world.must(OWNER, rotate(&world, OWNER, 101));
     let burned = world.holdings.burned;
     world.must(RIVAL, evidence(&world, 100, notarize(1), notarize(2)));
-    let record = view::validator(&world.state, &OWNER.address()).unwrap();
+    let record = read::validator(&world.state, &OWNER.address()).unwrap();
     assert_eq!(record.status, ValidatorStatus::Expelled);
     assert_eq!(
         record.pool.stake,

@@ -6,11 +6,11 @@ use crate::world::{
     VALIDATOR, World, axis, validator,
 };
 use soma_codes::Coded as _;
-use soma_protocol::proposal::ProposalStatus;
+use soma_protocol::record::ProposalStatus;
 use soma_protocol::record::{ModelStatus, TargetStatus};
 use soma_protocol::{
     Action, Amount, ArchitectureSpec, Change, Event, GenesisAccount, ModelId, ProposalId,
-    Rejection, Verdict, view,
+    Rejection, Validity, query, read,
 };
 
 pub(crate) fn parameter(name: &str, value: u64) -> Action {
@@ -28,7 +28,7 @@ pub(crate) fn vote(number: u32, approve: bool) -> Action {
 }
 
 fn status(world: &World, number: u32) -> ProposalStatus {
-    view::proposal(&world.state, ProposalId(number))
+    read::proposal(&world.state, ProposalId(number))
         .unwrap()
         .status
 }
@@ -71,7 +71,7 @@ fn more_than_two_thirds_of_the_stake_change_a_parameter_as_an_epoch_begins() {
         "the deposit returns"
     );
     world.go_to_compete();
-    assert_eq!(view::targets(&world.state, world.epoch()).len(), 7);
+    assert_eq!(read::targets(&world.state, world.epoch()).len(), 7);
     let late = world.act(THIRD_VALIDATOR, vote(1, false));
     let proposal = ProposalId(1);
     assert_eq!(late, Err(Rejection::ProposalDecided { proposal }));
@@ -170,12 +170,12 @@ fn pass_larger(world: &mut World) {
     world.must(VALIDATOR, Action::Propose { change });
     world.must(VALIDATOR, vote(1, true));
     world.go_to_next_epoch();
-    let migration = view::migration(&world.state).unwrap();
+    let migration = read::migration(&world.state).unwrap();
     assert_eq!((migration.number, migration.architecture), (2, larger()));
 }
 
 fn architecture(world: &World) -> String {
-    view::chain(&world.state).network.architecture.name
+    read::network(&world.state).architecture.name
 }
 
 #[test]
@@ -215,26 +215,26 @@ fn a_network_votes_itself_to_a_larger_architecture_while_models_earn() {
     assert_eq!(architecture(&world), "tiny");
     let target = world.win(SUBMITTER, &Data::new("won before the switch"));
     assert_eq!(architecture(&world), "larger");
-    let direction = view::direction(&world.state, &world.target(target)).unwrap();
+    let direction = query::direction(&world.state, &world.target(target)).unwrap();
     assert_eq!(
         direction.len(),
         DIM as usize,
         "it is judged by the architecture it was drawn in"
     );
-    world.must(VALIDATOR, world.attest(VALIDATOR, target, Verdict::Valid));
+    world.must(VALIDATOR, world.attest(VALIDATOR, target, Validity::Valid));
     for (model, release) in [(1, &releases[0]), (2, &releases[1])] {
         let moved = world.model(model);
         assert_eq!(moved.status, ModelStatus::Active);
         assert_eq!(moved.weights, Some(release.weights_hash));
         assert!(moved.pool.stake >= stake, "under the same id and stake");
-        let embedding = view::embedding(&world.state, ModelId(model)).unwrap();
+        let embedding = read::embedding(&world.state, ModelId(model)).unwrap();
         assert_eq!(embedding, release.embedding);
     }
     assert_eq!(world.model(third.0).status, ModelStatus::Registered);
     world.go_to_compete();
-    let drawn = view::targets(&world.state, world.epoch());
+    let drawn = read::targets(&world.state, world.epoch());
     assert_eq!(drawn.len(), 4);
-    let direction = view::direction(&world.state, &drawn[0]).unwrap();
+    let direction = query::direction(&world.state, &drawn[0]).unwrap();
     assert_eq!(direction.len(), 2 * DIM as usize);
     world.go_to_next_epoch();
     let fate = world.target(target).status;
@@ -273,7 +273,7 @@ fn too_few_migrated_models_extend_the_window_and_nothing_stops() {
     assert!(world.events.iter().any(extended));
     assert_eq!(architecture(&world), "tiny");
     world.go_to_compete();
-    assert_eq!(view::targets(&world.state, world.epoch()).len(), 4);
+    assert_eq!(read::targets(&world.state, world.epoch()).len(), 4);
 }
 
 #[test]

@@ -31,15 +31,15 @@
 
 use crate::world::{
     Data, OTHER, OWNER, Person, RIVAL, Release, SECOND_VALIDATOR, SUBMITTER, VALIDATOR, World,
-    axis, finding, publish, validator,
+    axis, publish, validator, verdict,
 };
 use soma_codes::Coded as _;
 use soma_protocol::commitment;
-use soma_protocol::record::{ModelStatus, Returned, TargetStatus};
+use soma_protocol::record::{ModelStatus, ReturnReason, TargetStatus};
 use soma_protocol::{
-    Action, Address, Amount, BlockInfo, Epoch, Event, Finding, Hash, Key, ModelId, Params, Phase,
-    PoolId, Rejection, SignedTransaction, TargetId, Verdict, VerifiedTransaction, check, execute,
-    view,
+    Action, Address, Amount, BlockInfo, Epoch, Event, Hash, Key, ModelId, Params, Phase, PoolId,
+    Rejection, SignedTransaction, TargetId, Validity, Verdict, VerifiedTransaction, check, execute,
+    query, read,
 };
 
 #[test]
@@ -73,10 +73,10 @@ fn revealing(release: &Release) -> World {
 }
 
 fn directions(world: &World) -> Vec<Vec<i16>> {
-    let targets = view::targets(&world.state, world.epoch());
+    let targets = read::targets(&world.state, world.epoch());
     targets
         .iter()
-        .map(|target| view::direction(&world.state, target).unwrap())
+        .map(|target| query::direction(&world.state, target).unwrap())
         .collect()
 }
 
@@ -88,7 +88,7 @@ fn an_embedding_of_the_wrong_length_halts_the_chain() {
         let rejection = world.act(OWNER, release.reveal(ModelId(1))).unwrap_err();
         assert_eq!(rejection.code().as_str(), "bad_embedding_dimension");
         world.go_to_compete();
-        assert!(!view::targets(&world.state, world.epoch()).is_empty());
+        assert!(!read::targets(&world.state, world.epoch()).is_empty());
     }
 }
 
@@ -162,7 +162,7 @@ fn a_claim_is_paid_without_anyone_recomputing_it() {
     let bond = world.target(target).reward.bps(world.params().bond_bps);
     world.go_to_next_epoch();
     let no_quorum = TargetStatus::Returned {
-        reason: Returned::NoQuorum,
+        reason: ReturnReason::NoQuorum,
     };
     assert_eq!(world.target(target).status, no_quorum);
     assert_eq!(world.balance(SUBMITTER), before.plus(bond));
@@ -260,7 +260,7 @@ fn weights_are_swapped_in_the_middle_of_an_epoch() {
         }
     );
     // A target keeps the weights that it was drawn with, and their key, while the model moves on.
-    let drawn = view::targets(&world.state, world.epoch());
+    let drawn = read::targets(&world.state, world.epoch());
     let data = Data::new("audited later");
     world.must(SUBMITTER, world.submit(SUBMITTER, drawn[0].id.0, &data, 5));
     world.must(OWNER, world.commit(OWNER, ModelId(1), &release));
@@ -271,7 +271,7 @@ fn weights_are_swapped_in_the_middle_of_an_epoch() {
     assert_eq!(world.target(drawn[0].id.0).routed, drawn[0].routed);
     for routed in &drawn[0].routed {
         assert_ne!(routed.weights_hash, release.weights_hash);
-        assert!(view::weights(&world.state, routed.model, &routed.weights_hash).is_some());
+        assert!(read::weights(&world.state, routed.model, &routed.weights_hash).is_some());
     }
 }
 
@@ -314,14 +314,14 @@ fn the_minimum_stake_is_bypassed_by_withdrawing_in_the_same_epoch() {
     );
     world.go_to_compete();
     assert!(
-        view::targets(&world.state, world.epoch())
+        read::targets(&world.state, world.epoch())
             .iter()
             .all(|target| target.routed.iter().all(|one| one.model == ModelId(1)))
     );
     world.must(RIVAL, Action::AddStake { pool, amount });
     world.must(OWNER, Action::RetireModel { model: ModelId(1) });
     world.go_to_compete();
-    let targets = view::targets(&world.state, world.epoch());
+    let targets = read::targets(&world.state, world.epoch());
     assert!(
         targets.iter().all(|target| target.routed.len() == 1),
         "and it is routed no more"
@@ -339,7 +339,7 @@ fn a_model_slashed_below_the_minimum_stake_is_routed() {
     world.must(VALIDATOR, world.hold(ModelId(1), &release));
     world.go_to_next_epoch();
     world.go_to_compete();
-    let targets = view::targets(&world.state, world.epoch());
+    let targets = read::targets(&world.state, world.epoch());
     assert!(
         targets
             .iter()
@@ -373,14 +373,17 @@ fn paying_fee_and_stake_from_one_balance_creates_value() {
     }
     // The world checks after every block that the supply is conserved.
     assert_eq!(world.balance(OTHER), all.less(base.times(3)));
-    assert_eq!(view::model_count(&world.state), 2);
+    assert_eq!(read::model_count(&world.state), 2);
 }
 
 #[test]
 fn a_reward_is_minted_when_fraud_is_found() {
     let mut world = World::with(|_| ());
     let target = world.win(SUBMITTER, &Data::new("fraud"));
-    world.must(VALIDATOR, world.attest(VALIDATOR, target, Verdict::Invalid));
+    world.must(
+        VALIDATOR,
+        world.attest(VALIDATOR, target, Validity::Invalid),
+    );
     let people = [SUBMITTER, OWNER, RIVAL, OTHER, VALIDATOR].map(|person| world.balance(person));
     let stakes = world.holdings.model_stakes;
     world.go_to_next_epoch();
@@ -406,10 +409,10 @@ fn audited(second: impl FnOnce(&mut World, TargetId)) -> World {
     }
     let target = world.win(SUBMITTER, &Data::new("audited by one"));
     for one in [VALIDATOR, SECOND_VALIDATOR] {
-        world.must(one, Action::OpenBeacon { epoch, value });
+        world.must(one, Action::RevealBeacon { epoch, value });
     }
     world.go_to_compete();
-    world.must(VALIDATOR, world.attest(VALIDATOR, target, Verdict::Valid));
+    world.must(VALIDATOR, world.attest(VALIDATOR, target, Validity::Valid));
     second(&mut world, TargetId(target));
     world.go_to_next_epoch();
     let fate = world.target(target).status;
@@ -435,7 +438,7 @@ fn validators_are_paid_for_common_silence() {
     let commitment = commitment::beacon(&world.chain, &who, epoch, &value);
     world.must(VALIDATOR, Action::CommitBeacon { epoch, commitment });
     world.win(SUBMITTER, &Data::new("audited by nobody"));
-    world.must(VALIDATOR, Action::OpenBeacon { epoch, value });
+    world.must(VALIDATOR, Action::RevealBeacon { epoch, value });
     world.go_to_next_epoch();
     assert_eq!(paid(&world), []);
 }
@@ -450,11 +453,11 @@ fn an_audit_that_nobody_runs_decides_for_those_who_did_not_run_it() {
     });
     let target = world.win(SUBMITTER, &Data::new("audited by too few"));
     world.go_to_compete();
-    world.must(VALIDATOR, world.attest(VALIDATOR, target, Verdict::Valid));
+    world.must(VALIDATOR, world.attest(VALIDATOR, target, Validity::Valid));
     let (models, bonds) = (world.holdings.model_stakes, world.holdings.bonds);
     let balance = world.balance(SUBMITTER);
     world.go_to_next_epoch();
-    let reason = Returned::NoQuorum;
+    let reason = ReturnReason::NoQuorum;
     assert_eq!(
         world.target(target).status,
         TargetStatus::Returned { reason }
@@ -473,9 +476,9 @@ fn an_audit_that_nobody_runs_decides_for_those_who_did_not_run_it() {
 #[test]
 fn a_lazy_auditor_is_paid() {
     let both = [VALIDATOR, SECOND_VALIDATOR].map(Person::address);
-    let valid = finding(Verdict::Valid);
+    let valid = verdict(Validity::Valid);
     let diligent = audited(|world, target| {
-        let attest = world.attest(SECOND_VALIDATOR, target.0, Verdict::Valid);
+        let attest = world.attest(SECOND_VALIDATOR, target.0, Validity::Valid);
         world.must(SECOND_VALIDATOR, attest);
     });
     assert_eq!(paid(&diligent), both);
@@ -484,14 +487,14 @@ fn a_lazy_auditor_is_paid() {
     assert_eq!(paid(&silent), both[..1], "silent");
 
     let copied = audited(|world, target| {
-        let commitment = view::verdicts(&world.state, target).0[0].commitment;
+        let commitment = read::verdicts(&world.state, target).0[0].commitment;
         world.must(
             SECOND_VALIDATOR,
             Action::CommitVerdict { target, commitment },
         );
         world.end_phase();
-        let finding = valid.clone();
-        let open = Action::OpenVerdict { target, finding };
+        let verdict = valid.clone();
+        let open = Action::RevealVerdict { target, verdict };
         let mismatch = Err(Rejection::CommitmentMismatch);
         assert_eq!(world.act(SECOND_VALIDATOR, open), mismatch);
     });
@@ -500,17 +503,17 @@ fn a_lazy_auditor_is_paid() {
     // The verdict is guessed, and the trace of scores that were never computed is invented.
     let guessed = audited(|world, target| {
         let trace = Hash([9; 32]);
-        let finding = Finding {
+        let verdict = Verdict {
             trace,
             ..valid.clone()
         };
-        let attest = world.attest_finding(SECOND_VALIDATOR, target.0, &finding);
+        let attest = world.attest_verdict(SECOND_VALIDATOR, target.0, &verdict);
         world.must(SECOND_VALIDATOR, attest);
         world.end_phase();
-        world.must(SECOND_VALIDATOR, Action::OpenVerdict { target, finding });
+        world.must(SECOND_VALIDATOR, Action::RevealVerdict { target, verdict });
     });
     assert_eq!(paid(&guessed), both[..1], "guessed");
-    let stake = |world: &World| view::validator(&world.state, &both[1]).unwrap().pool.stake;
+    let stake = |world: &World| read::validator(&world.state, &both[1]).unwrap().pool.stake;
     assert_eq!(stake(&silent), Amount::soma(400));
     assert_eq!(
         stake(&guessed),
@@ -586,7 +589,7 @@ fn one_proposer_grinds_the_beacon() {
         }
         let open = world.transaction(
             VALIDATOR,
-            Action::OpenBeacon {
+            Action::RevealBeacon {
                 epoch: Epoch(2),
                 value,
             },
@@ -621,7 +624,7 @@ fn randomness_that_was_committed_to_is_changed_or_opened_twice() {
     let again = Rejection::BeaconAlreadyCommitted { epoch: Epoch(2) };
     assert_eq!(world.act(VALIDATOR, commit), Err(again));
     world.go_to_next_epoch();
-    let open = |value| Action::OpenBeacon {
+    let open = |value| Action::RevealBeacon {
         epoch: Epoch(2),
         value,
     };
@@ -646,7 +649,7 @@ fn a_validator_hides_its_randomness_for_nothing() {
         },
     );
     world.go_to_next_epoch();
-    let stake = view::validator(&world.state, &VALIDATOR.address())
+    let stake = read::validator(&world.state, &VALIDATOR.address())
         .unwrap()
         .pool
         .stake;
@@ -793,7 +796,7 @@ fn a_model_blinks_inactive_while_it_refreshes_in_time() {
             .filter(|event| matches!(event, Event::ModelInactive { .. }))
             .count();
         assert_eq!(
-            view::targets(&world.state, world.epoch())[0].routed.len(),
+            read::targets(&world.state, world.epoch())[0].routed.len(),
             2
         );
     }

@@ -5,15 +5,15 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 
 use blake3::hazmat::HasherExt as _;
-use soma_protocol::commitment::{self, WeightsOpening};
+use soma_protocol::commitment::{self, CommittedWeights};
 use soma_protocol::invariants::{self, Holdings};
 use soma_protocol::record::Target;
 use soma_protocol::storage::{self, CHUNK_BYTES, Challenge};
 use soma_protocol::{
-    Action, Address, Amount, ArchitectureSpec, BlockInfo, ConsensusKey, Epoch, Event, Finding,
-    Genesis, GenesisAccount, GenesisModel, GenesisValidator, Hash, Held, Memory, ModelId, Params,
-    Phase, Receipt, Rejection, SecretKey, TargetId, Transaction, Verdict, VerifiedTransaction,
-    execute, view,
+    Action, Address, Amount, ArchitectureSpec, BlockInfo, ConsensusKey, Epoch, Event, Genesis,
+    GenesisAccount, GenesisModel, GenesisValidator, Hash, HeldFile, MemoryState, ModelId, Params,
+    Phase, Receipt, Rejection, SecretKey, TargetId, Transaction, Validity, Verdict,
+    VerifiedTransaction, execute, read,
 };
 
 /// A person: a key made of one byte.
@@ -114,7 +114,7 @@ impl Data {
 
 #[derive(Clone, Debug)]
 pub(crate) struct World {
-    pub(crate) state: Memory,
+    pub(crate) state: MemoryState,
     pub(crate) chain: Hash,
     pub(crate) height: u64,
     pub(crate) now_ms: u64,
@@ -180,7 +180,7 @@ pub(crate) fn validator(person: Person, soma: u64) -> GenesisValidator {
 
 impl World {
     pub(crate) fn new(genesis: &Genesis) -> Self {
-        let mut state = Memory::default();
+        let mut state = MemoryState::default();
         state.apply(&genesis.state().unwrap());
         let holdings = invariants::check(&state).unwrap();
         Self {
@@ -203,7 +203,7 @@ impl World {
         Transaction {
             chain: self.chain,
             sender: person.address(),
-            nonce: view::account(&self.state, &person.address()).nonce,
+            nonce: read::account(&self.state, &person.address()).nonce,
             fee_limit: Amount::soma(1),
             valid_until_ms: u64::MAX,
             action,
@@ -247,7 +247,7 @@ impl World {
     }
 
     pub(crate) fn clock(&self) -> (Epoch, Phase) {
-        let clock = view::chain(&self.state).clock;
+        let clock = read::clock(&self.state);
         (clock.epoch, clock.phase)
     }
 
@@ -262,42 +262,43 @@ impl World {
         self.must(OPERATOR, Action::EndPhase { epoch, phase });
         if self.clock().1 == Phase::Attest {
             let (events, holdings) = (self.events.clone(), self.holdings);
-            for (person, action) in self.due_openings() {
+            for (person, action) in self.due_reveals() {
                 self.must(person, action);
             }
             (self.events, self.holdings) = (events, holdings);
         }
     }
 
-    /// The findings that may be shown now, each with whose it is.
-    pub(crate) fn due_openings(&self) -> Vec<(Person, Action)> {
+    /// The verdicts that may be shown now, each with whose it is.
+    pub(crate) fn due_reveals(&self) -> Vec<(Person, Action)> {
         let mut due = Vec::new();
-        for target in view::targets(&self.state, self.epoch().previous()) {
-            for attestation in view::verdicts(&self.state, target.id).0 {
+        for target in read::targets(&self.state, self.epoch().previous()) {
+            for verdict_commit in read::verdicts(&self.state, target.id).0 {
                 let person = (1..=64)
                     .map(Person)
-                    .find(|one| one.address() == attestation.validator);
-                let finding = findings(&target).into_iter().find(|one| {
-                    let (who, chain) = (&attestation.validator, &self.chain);
-                    commitment::verdict(chain, who, target.id, one) == attestation.commitment
+                    .find(|one| one.address() == verdict_commit.validator);
+                let verdict = verdicts(&target).into_iter().find(|one| {
+                    let (who, chain) = (&verdict_commit.validator, &self.chain);
+                    commitment::verdict(chain, who, target.id, one) == verdict_commit.commitment
                 });
-                if let (Some(person), Some(finding), None) = (person, finding, attestation.finding)
+                if let (Some(person), Some(verdict), None) =
+                    (person, verdict, verdict_commit.verdict)
                 {
                     let target = target.id;
-                    due.push((person, Action::OpenVerdict { target, finding }));
+                    due.push((person, Action::RevealVerdict { target, verdict }));
                 }
             }
         }
         due
     }
 
-    /// The commitment of a validator to its finding.
-    pub(crate) fn attest(&self, person: Person, target: u32, verdict: Verdict) -> Action {
-        self.attest_finding(person, target, &finding(verdict))
+    /// The commitment of a validator to its verdict.
+    pub(crate) fn attest(&self, person: Person, target: u32, validity: Validity) -> Action {
+        self.attest_verdict(person, target, &verdict(validity))
     }
 
-    /// As [`Self::attest`], for any finding.
-    pub(crate) fn attest_finding(&self, person: Person, target: u32, found: &Finding) -> Action {
+    /// As [`Self::attest`], for any verdict.
+    pub(crate) fn attest_verdict(&self, person: Person, target: u32, found: &Verdict) -> Action {
         let target = TargetId(target);
         Action::CommitVerdict {
             target,
@@ -322,19 +323,19 @@ impl World {
     }
 
     pub(crate) fn balance(&self, person: Person) -> Amount {
-        view::account(&self.state, &person.address()).balance
+        read::account(&self.state, &person.address()).balance
     }
 
     pub(crate) fn model(&self, id: u32) -> soma_protocol::record::Model {
-        view::model(&self.state, ModelId(id)).unwrap()
+        read::model(&self.state, ModelId(id)).unwrap()
     }
 
     pub(crate) fn target(&self, id: u32) -> Target {
-        view::target(&self.state, TargetId(id)).unwrap()
+        read::target(&self.state, TargetId(id)).unwrap()
     }
 
     pub(crate) fn params(&self) -> Params {
-        view::chain(&self.state).params
+        read::params(&self.state)
     }
 
     pub(crate) fn register(&mut self, owner: Person, name: &str) -> ModelId {
@@ -344,7 +345,7 @@ impl World {
             stake: Amount::soma(50),
         };
         self.must(owner, action);
-        ModelId(view::model_count(&self.state))
+        ModelId(read::model_count(&self.state))
     }
 
     /// The commit of a release for the next epoch and the first architecture.
@@ -361,7 +362,7 @@ impl World {
         release: &Release,
     ) -> Action {
         let epoch = self.epoch().next();
-        let opening = WeightsOpening {
+        let opening = CommittedWeights {
             model,
             owner: &owner.address(),
             epoch,
@@ -381,7 +382,7 @@ impl World {
 
     /// A validator's word that it holds a release.
     pub(crate) fn hold(&self, model: ModelId, release: &Release) -> Action {
-        let held = vec![Held {
+        let held = vec![HeldFile {
             model,
             ciphertext_hash: release.ciphertext_hash,
         }];
@@ -457,7 +458,7 @@ impl World {
         if self.clock().1 != Phase::Compete {
             self.go_to_compete();
         }
-        let target = view::targets(&self.state, self.epoch())[0].id.0;
+        let target = read::targets(&self.state, self.epoch())[0].id.0;
         self.must(person, self.submit(person, target, data, 1_000));
         self.go_to_next_epoch();
         self.must(person, publish(target, data));
@@ -474,9 +475,9 @@ pub(crate) fn publish(target: u32, data: &Data) -> Action {
 }
 
 /// What a validator of these stories finds: it has run the models as far as these stories know.
-pub(crate) fn finding(verdict: Verdict) -> Finding {
-    Finding {
-        verdict,
+pub(crate) fn verdict(validity: Validity) -> Verdict {
+    Verdict {
+        validity,
         trace: Hash([1; 32]),
         broken: Vec::new(),
     }
@@ -484,20 +485,21 @@ pub(crate) fn finding(verdict: Verdict) -> Finding {
 
 /// Everything that these stories find of a target: the claim is true, is false, or is true although
 /// the first model's file is broken.
-pub(crate) fn findings(target: &Target) -> [Finding; 3] {
-    let broken = Finding {
+pub(crate) fn verdicts(target: &Target) -> [Verdict; 3] {
+    let broken = Verdict {
         broken: vec![target.routed[0].model],
-        ..finding(Verdict::Valid)
+        ..verdict(Validity::Valid)
     };
-    [finding(Verdict::Valid), finding(Verdict::Invalid), broken]
+    [verdict(Validity::Valid), verdict(Validity::Invalid), broken]
 }
 
 /// Names of all actions: each has its file among the sources.
 pub(crate) fn action_names() -> BTreeSet<String> {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/actions");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/action");
     let files = std::fs::read_dir(folder).unwrap();
     let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
     names
         .map(|name| name.strip_suffix(".rs").unwrap().to_owned())
+        .filter(|name| !matches!(name.as_str(), "mod" | "context"))
         .collect()
 }

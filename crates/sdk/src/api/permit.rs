@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use soma_protocol::signature::{sign_upload, upload_is_signed};
+use soma_protocol::upload::{sign_upload, upload_is_signed};
 use soma_protocol::{Address, Hash, SecretKey, hex};
 
 /// How long a permit holds: longer than any piece takes, by clocks that differ by minutes.

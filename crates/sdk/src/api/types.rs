@@ -302,7 +302,7 @@ pub struct Age {
     pub index: u32,
 }
 
-impl From<Age> for soma_protocol::record::Age {
+impl From<Age> for soma_protocol::record::WeightsAge {
     fn from(age: Age) -> Self {
         Self {
             epoch: soma_protocol::Epoch(age.epoch),

@@ -2,7 +2,7 @@
 //! are added and never changed.
 
 use serde::{Deserialize, Serialize};
-use soma_protocol::proposal::Change;
+use soma_protocol::record::Change;
 
 use crate::api::text::{AddressText, HashText, U64};
 

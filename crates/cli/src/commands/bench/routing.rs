@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use serde::Serialize;
-use soma_protocol::routing::{Entrant, Routing};
+use soma_protocol::routing::{RoutableModel, Routing};
 use soma_protocol::{Amount, Epoch, ModelId};
 
 use crate::error::Result;
@@ -51,7 +51,7 @@ impl BenchRouting {
         let start = Instant::now();
         let mut routing = Routing::new(directions, self.models_per_target as usize);
         for (model, embedding) in (1..).map(ModelId).zip(embeddings.chunks_exact(dim)) {
-            routing.offer(&Entrant {
+            routing.offer(&RoutableModel {
                 model,
                 activated: Epoch(0),
                 stake: Amount(1_000_000_000 + u64::from(model.0)),

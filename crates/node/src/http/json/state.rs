@@ -3,8 +3,8 @@
 use soma_codes::Coded as _;
 use soma_protocol::record::{self, TargetStatus as Fate};
 use soma_protocol::{
-    Address, Amount, Epoch, Hash, ModelId, Read, Rejection, SUPPLY, SignedTransaction, TargetId,
-    view,
+    Address, Amount, Epoch, Hash, ModelId, Rejection, SUPPLY, SignedTransaction, StateRead,
+    TargetId, query, read,
 };
 use soma_sdk::api as types;
 use soma_sdk::api::text::Text;
@@ -12,9 +12,9 @@ use soma_sdk::api::text::Text;
 use super::validators::{next_commission, rent};
 
 /// Where the competition stands.
-pub(crate) fn clock(state: &dyn Read) -> types::Clock {
-    let chain = view::chain(state);
-    let epoch = view::epoch(state, chain.clock.epoch);
+pub(crate) fn clock(state: &dyn StateRead) -> types::Clock {
+    let chain = query::chain(state);
+    let epoch = read::epoch(state, chain.clock.epoch);
     types::Clock {
         epoch: chain.clock.epoch.0,
         phase: Text(chain.clock.phase),
@@ -24,8 +24,8 @@ pub(crate) fn clock(state: &dyn Read) -> types::Clock {
 }
 
 /// Where the money is. `held` is the sum over all records that hold money.
-pub(crate) fn supply(state: &dyn Read, held: Amount) -> types::Supply {
-    let record::Supply { reserve, burned } = view::supply(state);
+pub(crate) fn supply(state: &dyn StateRead, held: Amount) -> types::Supply {
+    let record::Supply { reserve, burned } = read::supply(state);
     let parts = [reserve, burned, held].map(|part| u128::from(part.0));
     types::Supply {
         cap: SUPPLY.into(),
@@ -39,13 +39,13 @@ pub(crate) fn supply(state: &dyn Read, held: Amount) -> types::Supply {
 /// An account after the block at `height`. The pool knows `next_nonce`: the first one that no
 /// waiting transaction uses.
 pub(crate) fn account(
-    state: &dyn Read,
+    state: &dyn StateRead,
     height: u64,
     address: Address,
     next_nonce: u64,
 ) -> types::Account {
-    let record::Account { balance, nonce } = view::account(state, &address);
-    let models = view::models(state, 1..=u32::MAX).filter(|model| model.owner == address);
+    let record::Account { balance, nonce } = read::account(state, &address);
+    let models = read::models(state, 1..=u32::MAX).filter(|model| model.owner == address);
     types::Account {
         address: Text(address),
         balance: balance.into(),
@@ -57,13 +57,13 @@ pub(crate) fn account(
 }
 
 /// A model, if there is one.
-pub(crate) fn model(state: &dyn Read, id: ModelId) -> Option<types::Model> {
-    let model = view::model(state, id)?;
-    let refresh_epochs = view::chain(state).params.refresh_epochs;
-    let now = view::chain(state).clock.epoch;
+pub(crate) fn model(state: &dyn StateRead, id: ModelId) -> Option<types::Model> {
+    let model = read::model(state, id)?;
+    let refresh_epochs = read::params(state).refresh_epochs;
+    let now = read::clock(state).epoch;
     let commits = [now, now.next()]
         .into_iter()
-        .flat_map(|epoch| view::commits_of(state, id, epoch))
+        .flat_map(|epoch| read::commits_of(state, id, epoch))
         .map(|record| commit(state, &record));
     let (status, release_epoch) = match model.status {
         record::ModelStatus::Registered => (types::ModelStatus::Registered, None),
@@ -76,9 +76,9 @@ pub(crate) fn model(state: &dyn Read, id: ModelId) -> Option<types::Model> {
     };
     let current = model
         .weights
-        .and_then(|hash| view::weights(state, id, &hash));
+        .and_then(|hash| read::weights(state, id, &hash));
     let next = model.next.and_then(|next| {
-        let record = view::weights(state, id, &next.weights)?;
+        let record = read::weights(state, id, &next.weights)?;
         Some(weights(&record, next.revealed, refresh_epochs))
     });
     Some(types::Model {
@@ -114,7 +114,7 @@ fn weights(weights: &record::Weights, revealed: Epoch, refresh_epochs: u32) -> t
     }
 }
 
-fn commit(state: &dyn Read, commit: &record::Commit) -> types::Commit {
+fn commit(state: &dyn StateRead, commit: &record::WeightsCommit) -> types::Commit {
     types::Commit {
         epoch: commit.epoch.0,
         architecture: commit.architecture,
@@ -128,9 +128,9 @@ fn commit(state: &dyn Read, commit: &record::Commit) -> types::Commit {
 }
 
 /// Whether more than a third of the seated stake holds the committed file.
-fn is_held(state: &dyn Read, commit: &record::Commit) -> bool {
+fn is_held(state: &dyn StateRead, commit: &record::WeightsCommit) -> bool {
     let (mut held, mut total) = (0, 0);
-    for validator in view::seated(state) {
+    for validator in read::seated_validators(state) {
         let stake = u128::from(validator.pool.stake.0);
         total += stake;
         if commit.holders.contains(&validator.address) {
@@ -141,9 +141,9 @@ fn is_held(state: &dyn Read, commit: &record::Commit) -> bool {
 }
 
 /// An epoch, if it has begun.
-pub(crate) fn epoch(state: &dyn Read, id: Epoch) -> Option<types::Epoch> {
-    let record = view::epoch(state, id);
-    if record.is_none() && view::chain(state).clock.epoch != id {
+pub(crate) fn epoch(state: &dyn StateRead, id: Epoch) -> Option<types::Epoch> {
+    let record = read::epoch(state, id);
+    if record.is_none() && read::clock(state).epoch != id {
         return None;
     }
     Some(types::Epoch {
@@ -161,11 +161,11 @@ pub(crate) fn epoch(state: &dyn Read, id: Epoch) -> Option<types::Epoch> {
 }
 
 /// A target, if there is one.
-pub(crate) fn target(state: &dyn Read, id: TargetId) -> Option<types::Target> {
-    let target = view::target(state, id)?;
-    let seed = view::epoch(state, target.epoch)?.beacon;
+pub(crate) fn target(state: &dyn StateRead, id: TargetId) -> Option<types::Target> {
+    let target = read::target(state, id)?;
+    let seed = read::epoch(state, target.epoch)?.beacon;
     let (status, returned, payment) = outcome(&target.status);
-    let candidates = view::candidates(state, id);
+    let candidates = read::candidates(state, id);
     Some(types::Target {
         id: id.0,
         epoch: target.epoch.0,
@@ -182,7 +182,7 @@ pub(crate) fn target(state: &dyn Read, id: TargetId) -> Option<types::Target> {
             .zip(&candidates)
             .map(|(rank, record)| candidate(rank, record))
             .collect(),
-        publication: view::publication(state, id).map(|publication| types::Publication {
+        publication: read::publication(state, id).map(|publication| types::Publication {
             rank: publication.rank,
             data_hash: Text(publication.data_hash),
             size_bytes: u32::try_from(publication.data.len()).unwrap_or(u32::MAX),
@@ -221,17 +221,17 @@ fn outcome(
         }
         Fate::Returned { reason } => {
             let reason = match reason {
-                record::Returned::Unclaimed => types::Returned::Unclaimed,
-                record::Returned::Invalid => types::Returned::Invalid,
-                record::Returned::NoQuorum => types::Returned::NoQuorum,
+                record::ReturnReason::Unclaimed => types::Returned::Unclaimed,
+                record::ReturnReason::Invalid => types::Returned::Invalid,
+                record::ReturnReason::NoQuorum => types::Returned::NoQuorum,
             };
             (types::TargetStatus::Returned, Some(reason), None)
         }
     }
 }
 
-fn routed(state: &dyn Read, routed: &record::Routed) -> types::Routed {
-    let weights = view::weights(state, routed.model, &routed.weights_hash);
+fn routed(state: &dyn StateRead, routed: &record::Routed) -> types::Routed {
+    let weights = read::weights(state, routed.model, &routed.weights_hash);
     types::Routed {
         model: routed.model.0,
         weights_hash: Text(routed.weights_hash),
@@ -258,14 +258,14 @@ fn candidate(rank: u32, candidate: &record::Candidate) -> types::Candidate {
 }
 
 /// A model's specialization, if it has one.
-pub(crate) fn embedding(state: &dyn Read, id: ModelId) -> Option<types::Vector> {
-    view::embedding(state, id).map(|components| types::Vector { components })
+pub(crate) fn embedding(state: &dyn StateRead, id: ModelId) -> Option<types::Vector> {
+    read::embedding(state, id).map(|components| types::Vector { components })
 }
 
 /// The direction of a target, if there is one.
-pub(crate) fn direction(state: &dyn Read, id: TargetId) -> Option<types::Vector> {
-    let target = view::target(state, id)?;
-    view::direction(state, &target).map(|components| types::Vector { components })
+pub(crate) fn direction(state: &dyn StateRead, id: TargetId) -> Option<types::Vector> {
+    let target = read::target(state, id)?;
+    query::direction(state, &target).map(|components| types::Vector { components })
 }
 
 /// A transaction, and the height and receipt that finalize it; without them, it is pending.

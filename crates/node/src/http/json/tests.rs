@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 use soma_codes::Coded as _;
 use soma_protocol::{
     Action, Address, Amount, ArchitectureSpec, BlockInfo, ConsensusKey, Epoch, Event, Genesis,
-    GenesisAccount, GenesisModel, GenesisValidator, Hash, Memory, ModelId, Params, Phase, Receipt,
-    Rejection, SUPPLY, SecretKey, TargetId, Transaction, execute, view,
+    GenesisAccount, GenesisModel, GenesisValidator, Hash, MemoryState, ModelId, Params, Phase,
+    Receipt, Rejection, SUPPLY, SecretKey, TargetId, Transaction, execute, read,
 };
 use soma_sdk::api::cursor::Cursor;
 
-use super::{history, state as read};
+use super::{history, state as api};
 
 fn key() -> SecretKey {
     SecretKey::from_bytes(&[1; 32])
@@ -53,14 +53,14 @@ fn genesis() -> Genesis {
 }
 
 /// The state once the operator has ended phases until targets are drawn.
-fn competing() -> (Memory, Vec<Event>) {
+fn competing() -> (MemoryState, Vec<Event>) {
     let genesis = genesis();
     let chain = genesis.chain_id();
-    let mut state = Memory::default();
+    let mut state = MemoryState::default();
     state.apply(&genesis.state().unwrap());
     let mut events = Vec::new();
     for height in 1..20 {
-        let clock = view::chain(&state).clock;
+        let clock = read::clock(&state);
         if clock.phase == Phase::Compete {
             return (state, events);
         }
@@ -71,7 +71,7 @@ fn competing() -> (Memory, Vec<Event>) {
         let transaction = Transaction {
             chain,
             sender: key().address(),
-            nonce: view::account(&state, &key().address()).nonce,
+            nonce: read::account(&state, &key().address()).nonce,
             fee_limit: Amount::ZERO,
             valid_until_ms: u64::MAX,
             action,
@@ -108,7 +108,7 @@ where
 #[test]
 fn a_model_says_what_it_is_and_what_it_competes_with() {
     let (state, _) = competing();
-    let model = read::model(&state, ModelId(1)).unwrap();
+    let model = api::model(&state, ModelId(1)).unwrap();
     let expected = json!({
         "id": 1, "name": "owl", "owner": key().address().to_string(), "commission_bps": 500,
         "status": "active", "release_epoch": null, "stake": "10000000000", "leaving": "0", "commits": [], "next": null, "next_commission": null,
@@ -125,17 +125,17 @@ fn a_model_says_what_it_is_and_what_it_competes_with() {
         },
     });
     assert_eq!(json_of(&model), expected);
-    assert_eq!(read::model(&state, ModelId(2)), None);
-    let embedding = read::embedding(&state, ModelId(1)).unwrap();
+    assert_eq!(api::model(&state, ModelId(2)), None);
+    let embedding = api::embedding(&state, ModelId(1)).unwrap();
     assert_eq!(embedding.components.len(), 128);
 }
 
 #[test]
 fn a_target_names_its_seed_its_models_and_their_weights() {
     let (state, _) = competing();
-    let target = read::target(&state, TargetId(1)).unwrap();
+    let target = api::target(&state, TargetId(1)).unwrap();
     let json = json_of(&target);
-    let beacon = view::epoch(&state, Epoch(1)).unwrap().beacon;
+    let beacon = read::epoch(&state, Epoch(1)).unwrap().beacon;
     assert_eq!(json["id"], 1);
     assert_eq!(json["epoch"], 1);
     assert_eq!(json["status"], "open");
@@ -148,49 +148,49 @@ fn a_target_names_its_seed_its_models_and_their_weights() {
     for field in ["returned", "publication", "payment"] {
         assert_eq!(json[field], Value::Null);
     }
-    let direction = read::direction(&state, TargetId(1)).unwrap();
+    let direction = api::direction(&state, TargetId(1)).unwrap();
     assert_eq!(direction.components.len(), 128);
 }
 
 #[test]
 fn the_clock_and_the_epoch_follow_the_phases() {
-    let mut before = Memory::default();
+    let mut before = MemoryState::default();
     before.apply(&genesis().state().unwrap());
     let clock = json!({ "epoch": 1, "phase": "reveal", "ends_ms": null, "beacon": null });
-    assert_eq!(json_of(&read::clock(&before)), clock);
+    assert_eq!(json_of(&api::clock(&before)), clock);
     let epoch = json!({ "epoch": 1, "beacon": null, "targets": [], "target_reward": "0" });
-    assert_eq!(json_of(&read::epoch(&before, Epoch(1)).unwrap()), epoch);
-    assert_eq!(read::epoch(&before, Epoch(2)), None);
+    assert_eq!(json_of(&api::epoch(&before, Epoch(1)).unwrap()), epoch);
+    assert_eq!(api::epoch(&before, Epoch(2)), None);
 
     let (after, _) = competing();
-    assert_eq!(read::clock(&after).phase.0, Phase::Compete);
-    let epoch = read::epoch(&after, Epoch(1)).unwrap();
+    assert_eq!(api::clock(&after).phase.0, Phase::Compete);
+    let epoch = api::epoch(&after, Epoch(1)).unwrap();
     assert_eq!(
         epoch.targets.len(),
         Params::local().targets_per_epoch as usize
     );
-    assert_eq!(read::clock(&after).beacon, epoch.beacon);
+    assert_eq!(api::clock(&after).beacon, epoch.beacon);
 }
 
 #[test]
 fn an_account_and_the_supply_are_in_base_units() {
     let (state, _) = competing();
     let address = key().address();
-    let nonce = view::account(&state, &address).nonce;
-    let account = read::account(&state, 7, address, 0);
+    let nonce = read::account(&state, &address).nonce;
+    let account = api::account(&state, 7, address, 0);
     let expected = json!({
         "address": address.to_string(), "balance": "5000000000", "nonce": nonce.to_string(),
         "next_nonce": nonce.to_string(), "models": [1], "height": "7",
     });
     assert_eq!(json_of(&account), expected);
 
-    let reserve = view::supply(&state).reserve;
-    let held = SUPPLY.less(reserve).less(view::supply(&state).burned);
-    let supply = json_of(&read::supply(&state, held));
+    let reserve = read::supply(&state).reserve;
+    let held = SUPPLY.less(reserve).less(read::supply(&state).burned);
+    let supply = json_of(&api::supply(&state, held));
     assert_eq!(supply["cap"], "10000000000000000");
     assert_eq!(supply["reserve"], reserve.0.to_string());
     assert_eq!(supply["conserved"], true);
-    let slip = read::supply(&state, held.plus(Amount(1)));
+    let slip = api::supply(&state, held.plus(Amount(1)));
     assert!(!slip.conserved);
 }
 
@@ -224,7 +224,7 @@ fn a_rejected_transaction_says_code_message_and_help() {
         fee: Amount(7),
         result: Err(rejection.clone()),
     };
-    let json = json_of(&read::receipt(&receipt));
+    let json = json_of(&api::receipt(&receipt));
     assert_eq!(json["fee"], "7");
     assert_eq!(json["rejection"]["code"], "wrong_nonce");
     assert_eq!(json["rejection"]["message"], rejection.to_string());

@@ -1,9 +1,9 @@
 //! Validators, stakes, rent and votes in the JSON of the API, read from a finalized state.
 
-use soma_protocol::pool;
-use soma_protocol::proposal::{self, ProposalStatus as Fate};
-use soma_protocol::validator::{self, ValidatorStatus as Standing};
-use soma_protocol::{Address, ConsensusKey, Hash, ModelId, PoolId, ProposalId, Read, Seat, view};
+use soma_protocol::record::{self, ProposalStatus as Fate, ValidatorStatus as Standing};
+use soma_protocol::{
+    Address, ConsensusKey, Hash, ModelId, PoolId, ProposalId, Seat, StateRead, query, read,
+};
 use soma_sdk::api::text::Text;
 use soma_sdk::api::{
     Governance, Migration, NextCommission, Proposal, ProposalStatus, Rent, Stake, Validator,
@@ -11,13 +11,13 @@ use soma_sdk::api::{
 };
 
 /// All registered validators, in their order.
-pub(crate) fn validators(state: &dyn Read) -> Vec<Validator> {
-    let seats = soma_protocol::committee(state).seats;
-    let registered = view::registered(state).into_iter();
+pub(crate) fn validators(state: &dyn StateRead) -> Vec<Validator> {
+    let seats = read::committee(state).seats;
+    let registered = read::validators(state).into_iter();
     registered.map(|record| validator(record, &seats)).collect()
 }
 
-fn validator(record: validator::Validator, seats: &[Seat]) -> Validator {
+fn validator(record: record::Validator, seats: &[Seat]) -> Validator {
     let seat = seats
         .iter()
         .position(|seat| seat.validator == record.address);
@@ -45,7 +45,7 @@ fn validator(record: validator::Validator, seats: &[Seat]) -> Validator {
     }
 }
 
-pub(super) fn next_commission(next: pool::NextCommission) -> NextCommission {
+pub(super) fn next_commission(next: record::NextCommission) -> NextCommission {
     NextCommission {
         bps: next.bps,
         epoch: next.epoch.0,
@@ -53,17 +53,17 @@ pub(super) fn next_commission(next: pool::NextCommission) -> NextCommission {
 }
 
 /// What an account has staked on models and validators.
-pub(crate) fn stakes(state: &dyn Read, staker: &Address) -> Vec<Stake> {
-    let models = view::models(state, 1..=u32::MAX)
+pub(crate) fn stakes(state: &dyn StateRead, staker: &Address) -> Vec<Stake> {
+    let models = read::models(state, 1..=u32::MAX)
         .map(|model| (PoolId::Model(model.id), model.pool, model.commission_bps));
-    let validators = view::registered(state).into_iter().map(|record| {
+    let validators = read::validators(state).into_iter().map(|record| {
         let id = PoolId::Validator(record.address);
         (id, record.pool, record.commission_bps)
     });
     models
         .chain(validators)
         .filter_map(|(id, pool, commission_bps)| {
-            let share = view::share(state, id, staker);
+            let share = read::share(state, id, staker);
             let anything = share.shares > 0 || share.leaving_shares > 0;
             anything.then(|| Stake {
                 pool: id.to_string(),
@@ -77,10 +77,10 @@ pub(crate) fn stakes(state: &dyn Read, staker: &Address) -> Vec<Stake> {
 }
 
 /// What validators decide together: architecture, rent price, proposals.
-pub(crate) fn governance(state: &dyn Read) -> Governance {
-    let chain = view::chain(state);
-    let migration = view::migration(state).map(|migration| {
-        let ready = view::models(state, 1..=u32::MAX)
+pub(crate) fn governance(state: &dyn StateRead) -> Governance {
+    let chain = query::chain(state);
+    let migration = read::migration(state).map(|migration| {
+        let ready = read::models(state, 1..=u32::MAX)
             .filter(|model| model.is_ready_for(migration.number))
             .map(|model| model.id.0);
         Migration {
@@ -91,20 +91,20 @@ pub(crate) fn governance(state: &dyn Read) -> Governance {
             architecture: migration.architecture,
         }
     });
-    let proposals = (1..=view::proposal_count(state)).map(ProposalId);
+    let proposals = (1..=read::proposal_count(state)).map(ProposalId);
     Governance {
         architecture: chain.network.architecture_number,
         migration,
-        rent_price: view::rent_price(state).into(),
+        rent_price: read::rent_price(state).into(),
         proposals: proposals
-            .filter_map(|id| view::proposal(state, id))
+            .filter_map(|id| read::proposal(state, id))
             .map(|record| proposal(state, record))
             .collect(),
     }
 }
 
-fn proposal(state: &dyn Read, record: proposal::Proposal) -> Proposal {
-    let (approved, total) = view::approval(state, &record);
+fn proposal(state: &dyn StateRead, record: record::Proposal) -> Proposal {
+    let (approved, total) = query::approval(state, &record);
     let (status, decided_epoch) = match record.status {
         Fate::Open => (ProposalStatus::Open, None),
         Fate::Passed { epoch } => (ProposalStatus::Passed, Some(epoch.0)),
@@ -124,10 +124,10 @@ fn proposal(state: &dyn Read, record: proposal::Proposal) -> Proposal {
 }
 
 /// The rent of a model's file for the architecture in force; `None` without a file.
-pub(super) fn rent(state: &dyn Read, id: ModelId, size_bytes: u64) -> Option<Rent> {
-    let rent = view::rent(state, id)?;
-    let number = view::chain(state).network.architecture_number;
-    let (_, cost) = view::commit_cost(state, id, number, size_bytes);
+pub(super) fn rent(state: &dyn StateRead, id: ModelId, size_bytes: u64) -> Option<Rent> {
+    let rent = read::rent(state, id)?;
+    let number = read::network(state).architecture_number;
+    let (_, cost) = query::commit_cost(state, id, number, size_bytes);
     Some(Rent {
         prepaid: rent.prepaid.into(),
         epochs_left: rent.epochs_left,

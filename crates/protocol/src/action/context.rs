@@ -1,0 +1,91 @@
+//! What an action works with, and what several actions check alike.
+
+use crate::read::ChainConfig;
+use crate::record::{Clock, Model, ModelStatus, Target, Validator};
+use crate::state::{Draft, Key, load};
+use crate::{Address, BlockInfo, Epoch, Event, ModelId, Rejection, TargetId, read};
+
+/// What an action works with.
+pub(crate) struct Context<'a> {
+    pub(crate) state: Draft<'a>,
+    pub(crate) config: &'a ChainConfig,
+    pub(crate) block: &'a BlockInfo,
+    /// Place of the transaction in the block.
+    pub(crate) index: u32,
+    pub(crate) sender: Address,
+    pub(crate) clock: Clock,
+    pub(crate) events: Vec<Event>,
+}
+
+impl Context<'_> {
+    /// The sender as a registered validator.
+    pub(super) fn validator(&self) -> Result<Validator, Rejection> {
+        let validator = read::validator(&self.state, &self.sender);
+        validator
+            .filter(Validator::is_registered)
+            .ok_or(Rejection::NotValidator)
+    }
+
+    /// The sender as a validator with a seat.
+    pub(super) fn seated(&self) -> Result<Address, Rejection> {
+        self.validator()?;
+        if read::committee(&self.state).seats_validator(&self.sender) {
+            Ok(self.sender)
+        } else {
+            Err(Rejection::NotSeated)
+        }
+    }
+
+    /// A model that still has a stake: retiring ones may reveal what they committed to, so that they
+    /// are not slashed for it.
+    pub(super) fn standing_model(&self, id: ModelId) -> Result<Model, Rejection> {
+        let model: Option<Model> = load(&self.state, &Key::model(id));
+        let model = model.ok_or(Rejection::ModelNotFound { model: id })?;
+        match model.status {
+            ModelStatus::Retired => Err(Rejection::ModelRetired { model: id }),
+            _ => Ok(model),
+        }
+    }
+
+    /// A model that is not retired.
+    pub(super) fn living_model(&self, id: ModelId) -> Result<Model, Rejection> {
+        let model = self.standing_model(id)?;
+        match model.status {
+            ModelStatus::Retiring { .. } => Err(Rejection::ModelRetired { model: id }),
+            _ => Ok(model),
+        }
+    }
+
+    /// A model that is not retired and belongs to the sender.
+    pub(super) fn own_model(&self, id: ModelId) -> Result<Model, Rejection> {
+        let model = self.living_model(id)?;
+        if model.owner == self.sender {
+            Ok(model)
+        } else {
+            Err(Rejection::NotModelOwner { model: id })
+        }
+    }
+
+    /// A target that belongs to `epoch`.
+    pub(super) fn target_of(&self, id: TargetId, epoch: Epoch) -> Result<Target, Rejection> {
+        let target: Option<Target> = load(&self.state, &Key::target(id));
+        let target = target.ok_or(Rejection::TargetNotFound { target: id })?;
+        if target.epoch == epoch {
+            Ok(target)
+        } else {
+            Err(Rejection::TargetClosed {
+                target: id,
+                epoch: target.epoch,
+            })
+        }
+    }
+}
+
+/// Refuses what is for another epoch than `expected`.
+pub(super) fn check_epoch(found: Epoch, expected: Epoch) -> Result<(), Rejection> {
+    if found == expected {
+        Ok(())
+    } else {
+        Err(Rejection::WrongEpoch { expected, found })
+    }
+}

@@ -1,0 +1,33 @@
+//! A validator votes on a proposal. Its last vote counts, with the stake that it has when votes are
+//! counted.
+
+use crate::action::Context;
+use crate::record::{CastVote, ProposalStatus};
+use crate::state::Key;
+use crate::{Event, ProposalId, Rejection, read};
+
+pub(crate) fn apply(
+    context: &mut Context<'_>,
+    id: ProposalId,
+    approve: bool,
+) -> Result<(), Rejection> {
+    let validator = context.validator()?.address;
+    let proposal = read::proposal(&context.state, id);
+    let mut proposal = proposal.ok_or(Rejection::ProposalNotFound { proposal: id })?;
+    if proposal.status != ProposalStatus::Open {
+        return Err(Rejection::ProposalDecided { proposal: id });
+    }
+    let vote = CastVote { validator, approve };
+    let mut votes = proposal.votes.iter_mut();
+    match votes.find(|vote| vote.validator == validator) {
+        Some(earlier) => *earlier = vote,
+        None => proposal.votes.push(vote),
+    }
+    context.state.save(Key::proposal(id), &proposal);
+    context.events.push(Event::VoteCast {
+        proposal: id,
+        validator,
+        approve,
+    });
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! What the turns of an epoch do to models: commits are judged and lapse, unrefreshed models
+//! become inactive, retired ones get their stake back.
+
+use crate::event::LapseReason;
+use crate::money::{credit, save_share, slashing};
+use crate::record::{Model, ModelStatus, Validator, WeightsCommit};
+use crate::state::{Draft, Key};
+use crate::transition::Transition;
+use crate::{Amount, Epoch, Event, PoolId, read};
+
+/// Judges the commits for `epoch`, which is about to begin: those whose file more than a third of
+/// the stake holds may be revealed, the others lapse and cost nothing.
+pub(crate) fn judge_commits(transition: &mut Transition<'_, '_>, epoch: Epoch) {
+    let validators = read::seated_validators(transition.state);
+    let total: Amount = validators
+        .iter()
+        .map(|validator| validator.pool.stake)
+        .sum();
+    for (model, commit) in read::commits(transition.state, epoch) {
+        let key = Key::commit(model, epoch, commit.architecture);
+        let holds = |validator: &&Validator| commit.holders.contains(&validator.address);
+        let held: Amount = validators
+            .iter()
+            .filter(holds)
+            .map(|validator| validator.pool.stake)
+            .sum();
+        if held.exceeds_thirds(1, total) {
+            transition
+                .events
+                .push(Event::WeightsAvailable { model, epoch });
+            continue;
+        }
+        transition.state.delete(key);
+        if let Some(record) = read::model(transition.state, model) {
+            credit(transition.state, &record.owner, commit.paid);
+        }
+        transition.events.push(Event::CommitLapsed {
+            model,
+            epoch,
+            reason: LapseReason::NotHeld,
+            returned: commit.paid,
+            burned: Amount::ZERO,
+        });
+    }
+}
+
+/// At the end of the reveal phase: commits that were not revealed lapse, what they paid is burned,
+/// and their models are slashed. Then models that were not refreshed in time become inactive: only
+/// now, so that a model that refreshes in its last epoch never stops.
+pub(crate) fn lapse_and_refresh(transition: &mut Transition<'_, '_>) {
+    let epoch = transition.clock.epoch;
+    for id in read::model_ids(transition.state) {
+        let Some(mut model) = read::model(transition.state, id) else {
+            continue;
+        };
+        let mut changed = lapse(transition, &mut model);
+        let due = model
+            .revealed
+            .after(transition.config.params.refresh_epochs);
+        if model.status == ModelStatus::Active && epoch >= due {
+            model.status = ModelStatus::Inactive;
+            changed = true;
+            transition
+                .events
+                .push(Event::ModelInactive { model: id, epoch });
+        }
+        if changed {
+            transition.state.save(Key::model(id), &model);
+        }
+    }
+}
+
+/// Lets the model's commits lapse, if it has any; says whether the model may have changed.
+fn lapse(transition: &mut Transition<'_, '_>, model: &mut Model) -> bool {
+    let epoch = transition.clock.epoch;
+    let commits = read::commits_of(transition.state, model.id, epoch);
+    for commit in &commits {
+        lapse_one(transition, model, commit);
+    }
+    !commits.is_empty()
+}
+
+fn lapse_one(transition: &mut Transition<'_, '_>, model: &mut Model, commit: &WeightsCommit) {
+    let epoch = transition.clock.epoch;
+    transition
+        .state
+        .delete(Key::commit(model.id, epoch, commit.architecture));
+    transition.supply.burned = transition.supply.burned.plus(commit.paid);
+    transition.events.push(Event::CommitLapsed {
+        model: model.id,
+        epoch,
+        reason: LapseReason::NotRevealed,
+        returned: Amount::ZERO,
+        burned: commit.paid,
+    });
+    let bps = transition.config.params.missed_reveal_slash_bps;
+    slashing::model(transition, model, bps);
+}
+
+/// Returns stake and left-over rent of the models whose waiting ends as `epoch` begins.
+pub(crate) fn release_stakes(transition: &mut Transition<'_, '_>, epoch: Epoch) {
+    for id in read::model_ids(transition.state) {
+        let Some(mut model) = read::model(transition.state, id) else {
+            continue;
+        };
+        let ModelStatus::Retiring { release } = model.status else {
+            continue;
+        };
+        if epoch < release {
+            continue;
+        }
+        let stake = withdraw_all(transition.state, &mut model);
+        let rent = slashing::forget_files(transition.state, id);
+        model.status = ModelStatus::Retired;
+        transition.state.save(Key::model(id), &model);
+        credit(transition.state, &model.owner, stake.plus(rent));
+        transition.events.push(Event::StakeReleased {
+            model: id,
+            owner: model.owner,
+            stake,
+            rent,
+        });
+    }
+}
+
+/// Takes the owner's whole stake out of a model's pool. Others withdraw theirs when they like.
+fn withdraw_all(state: &mut Draft<'_>, model: &mut Model) -> Amount {
+    let id = PoolId::Model(model.id);
+    let mut share = read::share(state, id, &model.owner);
+    let stake = model.pool.withdraw(std::mem::take(&mut share.shares));
+    save_share(state, id, &model.owner, share);
+    stake
+}

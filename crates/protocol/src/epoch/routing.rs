@@ -1,0 +1,161 @@
+//! Which models compete for a target: exact stake-weighted nearest neighbours, in integers.
+//!
+//! A model's rank value is `3 * isqrt(dim) * 65536 * distance^2 - U * log2(stake)`, U = 2 * 32767^2,
+//! log2 in 1/65536. In many dimensions all distances to a random target are alike, so dividing by a
+//! power of stake would route by stake alone; here a doubling of stake is worth a third of a
+//! standard deviation, and a model's share of targets follows its share of stake.
+
+use crate::{Amount, Epoch, ModelId};
+
+/// Length of an embedding and of a target's direction.
+pub const UNIT: u64 = 32_767;
+
+/// Fractions of a doubling in which the logarithm of stake is counted.
+const LOG2_ONE: u32 = 65_536;
+
+/// A model that may be routed.
+#[derive(Clone, Copy, Debug)]
+pub struct RoutableModel<'a> {
+    /// The model.
+    pub model: ModelId,
+    /// Epoch since which it has been active.
+    pub activated: Epoch,
+    /// Its stake, at least one base unit.
+    pub stake: Amount,
+    /// Its specialization, as long as the directions.
+    pub embedding: &'a [i16],
+}
+
+/// The order of routing: rank value, then earlier activation, then lower id.
+type Rank = (i128, Epoch, ModelId);
+
+/// The nearest models found so far for each of several targets.
+#[derive(Clone, Debug)]
+pub struct Routing {
+    targets: Vec<Target>,
+    models_per_target: usize,
+}
+
+/// A direction, and what has been found near it.
+#[derive(Clone, Debug)]
+struct Target {
+    direction: Vec<i16>,
+    length_squared: u64,
+    nearest: Vec<Rank>,
+}
+
+impl Routing {
+    /// Routing for targets with these directions, at most `models_per_target` models each.
+    pub fn new(directions: Vec<Vec<i16>>, models_per_target: usize) -> Self {
+        let targets = directions.into_iter().map(|direction| Target {
+            length_squared: length_squared(&direction),
+            direction,
+            nearest: Vec::new(),
+        });
+        Self {
+            targets: targets.collect(),
+            models_per_target,
+        }
+    }
+
+    /// Offers a model to all targets. The order of offers does not matter.
+    pub fn offer(&mut self, entrant: &RoutableModel<'_>) {
+        let weight = stake_term(entrant.stake);
+        let length = length_squared(entrant.embedding);
+        for target in &mut self.targets {
+            let direction = &target.direction;
+            let lengths = [target.length_squared, length];
+            let distance = distance_between(direction, entrant.embedding, lengths);
+            let value = distance_term(distance, direction.len()).saturating_sub(weight);
+            let rank = (value, entrant.activated, entrant.model);
+            let nearest = &mut target.nearest;
+            let at = nearest.partition_point(|other| *other < rank);
+            if at < self.models_per_target {
+                nearest.insert(at, rank);
+                nearest.truncate(self.models_per_target);
+            }
+        }
+    }
+
+    /// The models of each target, nearest first.
+    pub fn finish(self) -> impl Iterator<Item = Vec<ModelId>> {
+        self.targets
+            .into_iter()
+            .map(|target| target.nearest.into_iter().map(|(_, _, id)| id).collect())
+    }
+}
+
+fn distance_term(distance: u64, dim: usize) -> i128 {
+    let root = i128::try_from(dim.isqrt()).unwrap_or(i128::MAX);
+    let factor = root.saturating_mul(3).saturating_mul(LOG2_ONE.into());
+    i128::from(distance).saturating_mul(factor)
+}
+
+fn stake_term(stake: Amount) -> i128 {
+    i128::from(UNIT.saturating_pow(2).saturating_mul(2)).saturating_mul(log2_q16(stake.0).into())
+}
+
+/// Squared distance of two vectors of equal length, exact.
+pub fn distance_squared(a: &[i16], b: &[i16]) -> u64 {
+    distance_between(a, b, [length_squared(a), length_squared(b)])
+}
+
+/// The squared distance of vectors whose squared lengths are known: `|a|^2 + |b|^2 - 2 a.b`.
+fn distance_between(a: &[i16], b: &[i16], [a_squared, b_squared]: [u64; 2]) -> u64 {
+    /// Lengths that multiply to no more than this leave all sums of products, in any order, within an i32 (Cauchy and
+    /// Schwarz). Processors add such products sixteen at a time, and all embeddings and directions are that short.
+    const SHORT: u128 = (i32::MAX as u128).pow(2);
+    let products = a
+        .iter()
+        .zip(b)
+        .map(|(&a, &b)| i32::from(a).wrapping_mul(b.into()));
+    let dot = if u128::from(a_squared).saturating_mul(b_squared.into()) <= SHORT {
+        i64::from(products.fold(0, i32::wrapping_add))
+    } else {
+        products.map(i64::from).fold(0, i64::wrapping_add)
+    };
+    let lengths = a_squared.wrapping_add(b_squared);
+    lengths.wrapping_sub(dot.wrapping_mul(2).cast_unsigned())
+}
+
+fn length_squared(a: &[i16]) -> u64 {
+    a.iter()
+        .map(|&a| u64::from(a.unsigned_abs()).pow(2))
+        .fold(0, u64::wrapping_add)
+}
+
+/// log2 of a positive integer in 1/65536: place of the leading bit, and the bits below it as a
+/// linear fraction. 0 for 0 and 1.
+pub fn log2_q16(value: u64) -> u32 {
+    let Some(leading) = value.checked_ilog2() else {
+        return 0;
+    };
+    let normalized = value.wrapping_shl(63_u32.wrapping_sub(leading));
+    let fraction = normalized.wrapping_shl(1).wrapping_shr(48);
+    leading
+        .wrapping_mul(LOG2_ONE)
+        .wrapping_add(u32::try_from(fraction).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{distance_squared, log2_q16};
+
+    #[test]
+    fn the_logarithm_is_exact_at_powers_of_two_and_linear_between() {
+        assert_eq!(log2_q16(1), 0);
+        assert_eq!(log2_q16(2), 65_536);
+        assert_eq!(log2_q16(3), 65_536 + 32_768);
+        assert_eq!(log2_q16(1 << 63), 63 * 65_536);
+        assert_eq!(log2_q16(u64::MAX), 64 * 65_536 - 1);
+        for value in 1..10_000 {
+            assert!(log2_q16(value) <= log2_q16(value + 1));
+        }
+    }
+
+    #[test]
+    fn distances_of_extreme_components_do_not_wrap() {
+        let (low, high) = (vec![i16::MIN; 2_048], vec![i16::MAX; 2_048]);
+        assert_eq!(distance_squared(&low, &high), 2_048 * 65_535 * 65_535);
+    }
+}

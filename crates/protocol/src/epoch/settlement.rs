@@ -1,0 +1,289 @@
+//! What becomes of candidates and targets after their epoch: silent candidates lose their bonds,
+//! valid wins are paid half and half, everything else returns to the reserve.
+
+use crate::money::{credit, slashing};
+use crate::record::{
+    Candidate, Candidates, EpochRecord, Model, ModelStatus, ReturnReason, Target, TargetStatus,
+    Validator, Validity, Verdict, WinningData,
+};
+use crate::state::{Draft, Key, StateRead, load};
+use crate::transition::Transition;
+use crate::{Amount, Epoch, Event, Hash, TargetId, read};
+
+/// Targets of an epoch for which nothing has been published.
+fn unpublished(state: &dyn StateRead, epoch: Epoch) -> Vec<TargetId> {
+    let targets = read::targets(state, epoch).into_iter();
+    targets
+        .filter(|target| target.status == TargetStatus::Open)
+        .map(|target| target.id)
+        .collect()
+}
+
+/// Whether a target of the epoch still waits for a candidate of this rank.
+pub(crate) fn awaits(state: &dyn StateRead, epoch: Epoch, rank: u32) -> bool {
+    let at = usize::try_from(rank).unwrap_or(usize::MAX);
+    unpublished(state, epoch)
+        .into_iter()
+        .any(|id| read::candidates(state, id).len() > at)
+}
+
+/// Burns the bonds of candidates of this rank that did not publish.
+pub(crate) fn forfeit_silent(transition: &mut Transition<'_, '_>, rank: u32) {
+    for target in unpublished(transition.state, transition.clock.epoch.previous()) {
+        let mut candidates = Candidates(read::candidates(transition.state, target));
+        let at = usize::try_from(rank).unwrap_or(usize::MAX);
+        let Some(candidate) = candidates.0.get_mut(at) else {
+            continue;
+        };
+        let bond = std::mem::take(&mut candidate.bond);
+        let submitter = candidate.submitter;
+        transition.supply.burned = transition.supply.burned.plus(bond);
+        transition.state.save(Key::candidates(target), &candidates);
+        transition.events.push(Event::SubmissionForfeited {
+            target,
+            rank,
+            submitter,
+            bond,
+        });
+    }
+}
+
+/// Returns the bonds of all candidates but the one that published. Used when it publishes.
+pub(crate) fn release_others(
+    state: &mut Draft<'_>,
+    events: &mut Vec<Event>,
+    target: TargetId,
+    candidates: &mut Candidates,
+    published: Option<u32>,
+) {
+    for (rank, candidate) in (0..).zip(&mut candidates.0) {
+        let bond = candidate.bond;
+        if published == Some(rank) || bond == Amount::ZERO {
+            continue;
+        }
+        candidate.bond = Amount::ZERO;
+        let submitter = candidate.submitter;
+        credit(state, &submitter, bond);
+        events.push(Event::SubmissionReleased {
+            target,
+            rank,
+            submitter,
+            bond,
+        });
+    }
+}
+
+/// Settles all targets of an epoch and forgets their candidates, data and verdicts.
+pub(crate) fn settle(transition: &mut Transition<'_, '_>, epoch: Epoch) {
+    let record: Option<EpochRecord> = read::epoch(transition.state, epoch);
+    for id in record.iter().flat_map(EpochRecord::target_ids) {
+        let Some(mut target) = read::target(transition.state, id) else {
+            continue;
+        };
+        target.status = settle_one(transition, &target);
+        transition.state.save(Key::target(id), &target);
+        for key in [Key::candidates(id), Key::publication(id), Key::verdicts(id)] {
+            if transition.state.contains(&key) {
+                transition.state.delete(key);
+            }
+        }
+    }
+}
+
+fn settle_one(transition: &mut Transition<'_, '_>, target: &Target) -> TargetStatus {
+    let mut candidates = Candidates(read::candidates(transition.state, target.id));
+    let published = match target.status {
+        TargetStatus::Published { rank } => Some(rank),
+        _ => None,
+    };
+    release_others(
+        transition.state,
+        transition.events,
+        target.id,
+        &mut candidates,
+        published,
+    );
+    let claim = published.and_then(|rank| candidates.0.get(usize::try_from(rank).ok()?).copied());
+    let publication = read::publication(transition.state, target.id);
+    let (Some(claim), Some(publication)) = (claim, publication) else {
+        return give_back(transition, target, ReturnReason::Unclaimed, None);
+    };
+    transition.audits.published = transition.audits.published.saturating_add(1);
+    let Some(verdict) = decide(transition, target) else {
+        return give_back(transition, target, ReturnReason::NoQuorum, Some(&claim));
+    };
+    punish_broken(transition, target, &verdict);
+    match verdict.validity {
+        Validity::Valid => pay(transition, target, &claim, publication.data_hash),
+        Validity::Invalid => give_back(transition, target, ReturnReason::Invalid, Some(&claim)),
+    }
+}
+
+/// Whether a verdict on a target of the epoch waits to be shown.
+pub(crate) fn awaits_verdicts(state: &dyn StateRead, epoch: Epoch) -> bool {
+    read::targets(state, epoch)
+        .iter()
+        .any(|target| !read::verdicts(state, target.id).0.is_empty())
+}
+
+/// The verdict of more than two thirds of all stake. Whoever has found otherwise is slashed.
+fn decide(transition: &mut Transition<'_, '_>, target: &Target) -> Option<Verdict> {
+    let verdicts = read::verdicts(transition.state, target.id).0;
+    let validators = read::seated_validators(transition.state);
+    let total: Amount = validators.iter().map(|one| one.pool.stake).sum();
+    let found = |validator: &Validator| {
+        let mut theirs = verdicts.iter();
+        theirs
+            .find(|one| one.validator == validator.address)
+            .and_then(|one| one.verdict.as_ref())
+    };
+    let decided = validators.iter().find_map(|one| {
+        let verdict = found(one)?;
+        let agrees = |other: &&Validator| found(other) == Some(verdict);
+        let stake = validators.iter().filter(agrees).map(|one| one.pool.stake);
+        stake
+            .sum::<Amount>()
+            .exceeds_thirds(2, total)
+            .then_some(verdict)
+    })?;
+    let (mut agreed, mut disagreed) = (0_u32, 0_u32);
+    for validator in &validators {
+        match found(validator) {
+            Some(verdict) if verdict == decided => {
+                agreed = agreed.saturating_add(1);
+                let count = transition
+                    .audits
+                    .agreed
+                    .entry(validator.address)
+                    .or_default();
+                *count = count.saturating_add(1);
+            }
+            Some(_) => {
+                disagreed = disagreed.saturating_add(1);
+                let bps = transition.config.params.verdict_slash_bps;
+                slashing::validator(transition, validator.clone(), bps);
+            }
+            None => {}
+        }
+    }
+    let silent = verdicts.iter().filter(|one| one.verdict.is_none()).count();
+    transition.events.push(Event::TargetDecided {
+        target: target.id,
+        validity: decided.validity,
+        trace: decided.trace,
+        agreed,
+        disagreed,
+        silent: u32::try_from(silent).unwrap_or(u32::MAX),
+    });
+    Some(decided.clone())
+}
+
+/// Models whose published file auditors could not run are slashed, and not routed until they
+/// reveal something better.
+fn punish_broken(transition: &mut Transition<'_, '_>, target: &Target, verdict: &Verdict) {
+    for routed in &target.routed {
+        if !verdict.broken.contains(&routed.model) {
+            continue;
+        }
+        let Some(mut model) = read::model(transition.state, routed.model) else {
+            continue;
+        };
+        // Once is enough, and weights that were replaced in the meantime are not meant.
+        if model.status != ModelStatus::Active || model.weights != Some(routed.weights_hash) {
+            continue;
+        }
+        model.status = ModelStatus::Inactive;
+        transition.events.push(Event::ModelBroken {
+            model: model.id,
+            target: target.id,
+        });
+        let bps = transition.config.params.missed_reveal_slash_bps;
+        slashing::model(transition, &mut model, bps);
+        transition.state.save(Key::model(model.id), &model);
+    }
+}
+
+/// Pays a win: half of the reward and the bond to the submitter, half to the model.
+fn pay(
+    transition: &mut Transition<'_, '_>,
+    target: &Target,
+    claim: &Candidate,
+    data_hash: Hash,
+) -> TargetStatus {
+    let half = target.reward.over(2);
+    credit(transition.state, &claim.submitter, half.plus(claim.bond));
+    let commission = pay_model(transition, claim, half);
+    let won = Key::won(&data_hash);
+    if load::<WinningData>(transition.state, &won).is_none() {
+        transition.state.save(won, &WinningData(target.epoch));
+    }
+    transition.events.push(Event::TargetSettled {
+        target: target.id,
+        epoch: target.epoch,
+        model: claim.model,
+        submitter: claim.submitter,
+        loss_q32: claim.loss_q32,
+        distance: claim.distance,
+        paid_submitter: half,
+        paid_model: half,
+        commission,
+        bond: claim.bond,
+    });
+    TargetStatus::Settled {
+        model: claim.model,
+        submitter: claim.submitter,
+        distance: claim.distance,
+        data_hash,
+        paid_submitter: half,
+        paid_model: half,
+    }
+}
+
+/// The model's half: commission to the owner, the rest onto the stake, so that better prediction
+/// brings more routing. Returns the commission.
+fn pay_model(transition: &mut Transition<'_, '_>, claim: &Candidate, half: Amount) -> Amount {
+    let key = Key::model(claim.model);
+    let Some(mut model) = load::<Model>(transition.state, &key) else {
+        transition.supply.reserve = transition.supply.reserve.plus(half);
+        return Amount::ZERO;
+    };
+    let commission = half.bps(model.commission_bps);
+    let rest = half.less(commission);
+    let alive = model.status != ModelStatus::Retired && model.pool.earn(rest);
+    let commission = if alive { commission } else { half };
+    model.wins = model.wins.saturating_add(1);
+    model.earned = model.earned.plus(half);
+    transition.state.save(key, &model);
+    credit(transition.state, &model.owner, commission);
+    commission
+}
+
+/// Returns the reward to the reserve. The bond is burned if the claim was wrong, else returned.
+fn give_back(
+    transition: &mut Transition<'_, '_>,
+    target: &Target,
+    reason: ReturnReason,
+    claim: Option<&Candidate>,
+) -> TargetStatus {
+    transition.supply.reserve = transition.supply.reserve.plus(target.reward);
+    let bond = claim.map_or(Amount::ZERO, |claim| claim.bond);
+    let burned = if reason == ReturnReason::Invalid {
+        bond
+    } else {
+        Amount::ZERO
+    };
+    let returned = bond.less(burned);
+    transition.supply.burned = transition.supply.burned.plus(burned);
+    if let Some(claim) = claim {
+        credit(transition.state, &claim.submitter, returned);
+    }
+    transition.events.push(Event::TargetReturned {
+        target: target.id,
+        epoch: target.epoch,
+        reason,
+        reward: target.reward,
+        bond_returned: returned,
+        bond_burned: burned,
+    });
+    TargetStatus::Returned { reason }
+}

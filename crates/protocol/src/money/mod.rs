@@ -1,0 +1,12 @@
+//! Money: moving it, pooling it, paying and burning it. Nothing here mints: the reserve is the only
+//! source, and `invariants.rs` checks that nothing appears or vanishes.
+
+mod account;
+mod pool;
+pub mod rent;
+pub(crate) mod rewards;
+pub(crate) mod slashing;
+pub(crate) mod unbonding;
+
+pub(crate) use account::{credit, debit};
+pub(crate) use pool::{PoolOwner, save_share};

@@ -1,0 +1,222 @@
+//! Rent: what a commit pays for keeping its file, and who is paid for keeping it.
+
+use std::collections::BTreeMap;
+
+use crate::money::credit;
+use crate::record::{Params, Rent, RentPrice, WeightsCommit};
+use crate::state::{Draft, Key, StateRead, load};
+use crate::transition::Transition;
+use crate::value::BPS;
+use crate::{Address, Amount, Epoch, Event, ModelId, read};
+
+const MIB: u128 = 1 << 20;
+
+/// Rent due for a file of `size_bytes` that is committed for `epoch`, until its next refresh;
+/// rounded up, so that nothing is kept for free.
+pub fn due(size_bytes: u64, epoch: Epoch, price: Amount, params: &Params) -> Amount {
+    let bps = u128::from(BPS.saturating_sub(discount_bps(epoch, params)));
+    let product = u128::from(size_bytes)
+        .saturating_mul(price.0.into())
+        .saturating_mul(params.refresh_epochs.into())
+        .saturating_mul(bps);
+    let rent = product.div_ceil(MIB.saturating_mul(BPS.into()));
+    Amount(u64::try_from(rent).unwrap_or(u64::MAX))
+}
+
+/// Counts the standing votes for the epoch that begins: the price at which half of the stake finds
+/// it high enough. Who has not voted stands by the parameter.
+pub(crate) fn count_votes(transition: &mut Transition<'_, '_>) {
+    let default = transition.config.params.rent_price_per_mib_epoch;
+    let mut votes: Vec<(Amount, Amount)> = read::seated_validators(transition.state)
+        .iter()
+        .map(|one| (one.rent_price.unwrap_or(default), one.pool.stake))
+        .collect();
+    votes.sort_unstable();
+    let median = median(&votes).unwrap_or(default);
+    if median != read::rent_price(transition.state) {
+        transition.state.save(Key::rent_price(), &RentPrice(median));
+        transition
+            .events
+            .push(Event::RentPriceChanged { price: median });
+    }
+}
+
+/// The least price that, with all below it, has at least half of the stake. `votes` are in order.
+fn median(votes: &[(Amount, Amount)]) -> Option<Amount> {
+    let total: Amount = votes.iter().map(|(_, stake)| *stake).sum();
+    let mut below = Amount::ZERO;
+    votes.iter().find_map(|(price, stake)| {
+        below = below.plus(*stake);
+        (below.times(2) >= total).then_some(*price)
+    })
+}
+
+/// What is off the rent in an epoch: all of `bootstrap_discount_bps` in the first, then evenly less.
+fn discount_bps(epoch: Epoch, params: &Params) -> u16 {
+    let left = params.bootstrap_epochs.saturating_sub(epoch.previous().0);
+    let discount = u64::from(params.bootstrap_discount_bps).saturating_mul(left.into());
+    let discount = discount
+        .checked_div(params.bootstrap_epochs.into())
+        .unwrap_or(0);
+    u16::try_from(discount).unwrap_or(params.bootstrap_discount_bps)
+}
+
+/// What of the rent paid ahead will be left when the file is replaced in the next epoch.
+fn left_over(rent: &Rent) -> Amount {
+    rent.prepaid.less(installment(rent))
+}
+
+/// Rent of the present file that will be left when a commit replaces it. While a commit for the
+/// running epoch waits for its reveal, that one has the claim on it: nothing is credited twice.
+pub(crate) fn carried_over(state: &dyn StateRead, id: ModelId, number: u32) -> Amount {
+    if load::<WeightsCommit>(state, &Key::commit(id, read::clock(state).epoch, number)).is_some() {
+        return Amount::ZERO;
+    }
+    load::<Rent>(state, &Key::rent(id, number)).map_or(Amount::ZERO, |rent| left_over(&rent))
+}
+
+/// One epoch's rent. The last one takes whatever rounding left.
+fn installment(rent: &Rent) -> Amount {
+    rent.prepaid.over(rent.epochs_left.into())
+}
+
+/// Pays the epoch's rent of every file in equal parts to those of its holders that answered the
+/// epoch's challenge; if none did, to the reserve.
+pub(crate) fn pay(transition: &mut Transition<'_, '_>) {
+    let mut paid: BTreeMap<Address, Amount> = BTreeMap::new();
+    let answered = read::challenge_answers(transition.state, transition.clock.epoch);
+    if !answered.is_empty() {
+        transition
+            .state
+            .delete(Key::answers(transition.clock.epoch));
+    }
+    let files: Vec<Key> = read::model_ids(transition.state)
+        .flat_map(|id| {
+            read::open_architectures(transition.state).map(move |number| Key::rent(id, number))
+        })
+        .collect();
+    for key in files {
+        let Some(mut rent) = load::<Rent>(transition.state, &key) else {
+            continue;
+        };
+        if rent.epochs_left == 0 {
+            continue;
+        }
+        let total = installment(&rent);
+        rent.prepaid = rent.prepaid.less(total);
+        rent.epochs_left = rent.epochs_left.saturating_sub(1);
+        transition.state.save(key, &rent);
+        let earners = rent.holders.iter().filter(|one| answered.contains(one));
+        let holders = u64::try_from(earners.clone().count()).unwrap_or(u64::MAX);
+        let part = total.over(holders);
+        for holder in earners {
+            let sum = paid.entry(*holder).or_default();
+            *sum = sum.plus(part);
+        }
+        transition.supply.reserve = transition
+            .supply
+            .reserve
+            .plus(total.less(part.times(holders)));
+    }
+    let epoch = transition.clock.epoch;
+    for (validator, amount) in paid {
+        if amount > Amount::ZERO {
+            credit(transition.state, &validator, amount);
+            transition.events.push(Event::RentPaid {
+                epoch,
+                validator,
+                amount,
+            });
+        }
+    }
+}
+
+/// Takes a model's rent for an architecture out of the state; returns what was left of it.
+pub(crate) fn take(state: &mut Draft<'_>, id: ModelId, number: u32) -> Amount {
+    let key = Key::rent(id, number);
+    let Some(rent) = load::<Rent>(state, &key) else {
+        return Amount::ZERO;
+    };
+    state.delete(key);
+    rent.prepaid
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{discount_bps, due, left_over, median};
+    use crate::record::Rent;
+    use crate::{Amount, Epoch, Params};
+
+    #[test]
+    fn rent_is_rounded_up_and_grows_with_the_file() {
+        let params = Params {
+            bootstrap_discount_bps: 0,
+            ..Params::network()
+        };
+        assert_eq!(
+            due(1 << 20, Epoch(1), Amount(100_000), &params),
+            Amount(7 * 100_000)
+        );
+        assert_eq!(due(1, Epoch(1), Amount(100_000), &params), Amount(1));
+        assert_eq!(due(0, Epoch(1), Amount(100_000), &params), Amount(0));
+    }
+
+    #[test]
+    fn the_price_is_the_median_by_stake() {
+        let votes = |list: &[(u64, u64)]| -> Vec<(Amount, Amount)> {
+            let pairs = list.iter();
+            pairs
+                .map(|(price, stake)| (Amount(*price), Amount(*stake)))
+                .collect()
+        };
+        assert_eq!(median(&[]), None);
+        assert_eq!(median(&votes(&[(5, 1)])), Some(Amount(5)));
+        assert_eq!(
+            median(&votes(&[(1, 1), (2, 1), (1_000, 1)])),
+            Some(Amount(2))
+        );
+        assert_eq!(
+            median(&votes(&[(1, 1), (2, 1), (1_000, 3)])),
+            Some(Amount(1_000))
+        );
+        assert_eq!(median(&votes(&[(1, 2), (9, 2)])), Some(Amount(1)));
+    }
+
+    #[test]
+    fn the_discount_shrinks_from_all_to_nothing() {
+        let params = Params {
+            bootstrap_discount_bps: 8_000,
+            bootstrap_epochs: 4,
+            ..Params::network()
+        };
+        let discounts = [1, 2, 3, 4, 5, 99].map(|epoch| discount_bps(Epoch(epoch), &params));
+        assert_eq!(discounts, [8_000, 6_000, 4_000, 2_000, 0, 0]);
+        let none = Params {
+            bootstrap_epochs: 0,
+            ..params
+        };
+        assert_eq!(discount_bps(Epoch(1), &none), 0);
+    }
+
+    #[test]
+    fn what_is_left_over_excludes_the_epoch_that_still_runs() {
+        let rent = Rent {
+            prepaid: Amount(10),
+            epochs_left: 3,
+            holders: Vec::new(),
+        };
+        assert_eq!(left_over(&rent), Amount(7));
+        let rent = Rent {
+            prepaid: Amount(10),
+            epochs_left: 1,
+            holders: Vec::new(),
+        };
+        assert_eq!(left_over(&rent), Amount(0));
+        let rent = Rent {
+            prepaid: Amount(0),
+            epochs_left: 0,
+            holders: Vec::new(),
+        };
+        assert_eq!(left_over(&rent), Amount(0));
+    }
+}

@@ -1,0 +1,102 @@
+//! The emission of an epoch and the validators' part of it. What is not earned is not minted: it
+//! returns to the reserve and to nobody else.
+
+use crate::money::credit;
+use crate::record::Validator;
+use crate::state::Key;
+use crate::transition::Transition;
+use crate::{Address, Amount, Event, read};
+
+/// What an epoch pays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Emission {
+    /// For each target: even, so that its halves are exact.
+    pub(crate) target_reward: Amount,
+    /// For all validators together.
+    pub(crate) validator_pot: Amount,
+}
+
+/// Takes an epoch's emission from the reserve.
+pub(crate) fn emit(transition: &mut Transition<'_, '_>) -> Emission {
+    let params = &transition.config.params;
+    let emission = transition.supply.reserve.over(params.emission_divisor);
+    let validator_pot = emission.bps(params.validator_reward_bps);
+    let each = emission
+        .less(validator_pot)
+        .over(params.targets_per_epoch.into());
+    let target_reward = each.over(2).times(2);
+    let targets = target_reward.times(params.targets_per_epoch.into());
+    transition.supply.reserve = transition.supply.reserve.less(targets).less(validator_pot);
+    let epoch = transition.clock.epoch;
+    transition.events.push(Event::EmissionTaken {
+        epoch,
+        targets,
+        validators: validator_pot,
+    });
+    Emission {
+        target_reward,
+        validator_pot,
+    }
+}
+
+/// Pays the running epoch's pot by stake to the validators that opened their randomness, for the
+/// share of the published targets that they audited as decided. Everything else returns to the reserve,
+/// all of it if too few audited to decide anything: nobody gains by common silence.
+pub(crate) fn pay_validators(transition: &mut Transition<'_, '_>) {
+    let epoch = transition.clock.epoch;
+    let Some(mut record) = read::epoch(transition.state, epoch) else {
+        return;
+    };
+    let pot = std::mem::take(&mut record.validator_pot);
+    transition.state.save(Key::epoch(epoch), &record);
+    let validators = read::seated_validators(transition.state);
+    let total: Amount = validators
+        .iter()
+        .map(|validator| validator.pool.stake)
+        .sum();
+    let mut unearned = pot;
+    for validator in &validators {
+        let share = pot.of(validator.pool.stake.0.into(), total.0.into());
+        let amount = audited(transition, &validator.address, share);
+        if record.revealed.contains(&validator.address) && amount > Amount::ZERO {
+            unearned = unearned.less(amount);
+            pay(transition, validator, amount);
+            transition.events.push(Event::ValidatorRewarded {
+                epoch,
+                validator: validator.address,
+                amount,
+            });
+        }
+    }
+    transition.supply.reserve = transition.supply.reserve.plus(unearned);
+}
+
+/// What of a share is earned: as many parts as published targets that the validator found right.
+fn audited(transition: &Transition<'_, '_>, validator: &Address, share: Amount) -> Amount {
+    let agreed = transition
+        .audits
+        .agreed
+        .get(validator)
+        .copied()
+        .unwrap_or(0);
+    match transition.audits.published {
+        0 => share,
+        published => share.of(agreed.into(), published.into()),
+    }
+}
+
+/// The operator's commission to its account, the rest to all that stake behind the validator.
+fn pay(transition: &mut Transition<'_, '_>, validator: &Validator, amount: Amount) {
+    let mut validator = validator.clone();
+    let commission = amount.bps(validator.commission_bps);
+    let rest = amount.less(commission);
+    let cash = if validator.pool.earn(rest) {
+        commission
+    } else {
+        amount
+    };
+    transition
+        .state
+        .save(Key::validator(&validator.address), &validator);
+    credit(transition.state, &validator.address, cash);
+}

@@ -1,0 +1,165 @@
+//! Proof that a consensus key signed two histories. Anyone may bring it: only the signatures count.
+//!
+//! The bytes that validators sign are consensus's own, rebuilt here from their parts: the length of
+//! a namespace and the namespace, then round, parent and digest. Integers are LEB128.
+//! `docs/engine.md` says so too, and a test over there compares the two.
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use ed25519_zebra::{Signature, VerificationKey};
+use serde::{Deserialize, Serialize};
+
+use crate::{ConsensusKey, Hash, decimal, hex};
+
+/// What a vote says of its round.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Ballot {
+    /// The block is good.
+    Notarize {
+        /// View of the block before it.
+        #[serde(with = "decimal")]
+        parent: u64,
+        /// Digest of the block.
+        block: Hash,
+    },
+    /// The round has no block.
+    Nullify,
+    /// The block stands, and the round was not nullified.
+    Finalize {
+        /// View of the block before it.
+        #[serde(with = "decimal")]
+        parent: u64,
+        /// Digest of the block.
+        block: Hash,
+    },
+}
+
+/// A vote with its signature.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+pub struct SignedBallot {
+    /// What it says.
+    pub ballot: Ballot,
+    /// The signature of the evidence's key.
+    #[serde(with = "hex::array")]
+    pub signature: [u8; 64],
+}
+
+/// Two votes of one key in one round that contradict each other.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+pub struct Evidence {
+    /// The key that signed both.
+    pub consensus_key: ConsensusKey,
+    /// Term of consensus.
+    #[serde(with = "decimal")]
+    pub term: u64,
+    /// View in that term.
+    #[serde(with = "decimal")]
+    pub view: u64,
+    /// One vote.
+    pub first: SignedBallot,
+    /// The other.
+    pub second: SignedBallot,
+}
+
+/// The namespace of all votes on a chain.
+pub fn namespace(chain: &Hash) -> Vec<u8> {
+    [b"soma", chain.0.as_slice()].concat()
+}
+
+/// The bytes that a vote signs.
+pub fn signed_bytes(chain: &Hash, term: u64, view: u64, ballot: &Ballot) -> Vec<u8> {
+    let suffix: &[u8] = match ballot {
+        Ballot::Notarize { .. } => b"_NOTARIZE",
+        Ballot::Nullify => b"_NULLIFY",
+        Ballot::Finalize { .. } => b"_FINALIZE",
+    };
+    let space = [&namespace(chain), suffix].concat();
+    let mut bytes = Vec::new();
+    leb128(u64::try_from(space.len()).unwrap_or(u64::MAX), &mut bytes);
+    bytes.extend(space);
+    leb128(term, &mut bytes);
+    leb128(view, &mut bytes);
+    if let Ballot::Notarize { parent, block } | Ballot::Finalize { parent, block } = ballot {
+        leb128(*parent, &mut bytes);
+        bytes.extend(block.0);
+    }
+    bytes
+}
+
+fn leb128(mut number: u64, bytes: &mut Vec<u8>) {
+    loop {
+        let [low, ..] = (number & 0x7f).to_le_bytes();
+        number >>= 7;
+        if number == 0 {
+            return bytes.push(low);
+        }
+        bytes.push(low | 0x80);
+    }
+}
+
+impl Ballot {
+    /// Whether no honest validator says both of one round.
+    const fn is_contradicted_by(&self, other: &Self) -> bool {
+        matches!(
+            (self, other),
+            (Self::Notarize { .. }, Self::Notarize { .. })
+                | (Self::Finalize { .. }, Self::Finalize { .. })
+                | (Self::Nullify, Self::Finalize { .. })
+                | (Self::Finalize { .. }, Self::Nullify)
+        )
+    }
+}
+
+impl Evidence {
+    /// Whether both signatures are the key's and the votes contradict each other.
+    pub fn proves(&self, chain: &Hash) -> bool {
+        self.first.ballot != self.second.ballot
+            && self.first.ballot.is_contradicted_by(&self.second.ballot)
+            && [&self.first, &self.second].iter().all(|vote| {
+                let bytes = signed_bytes(chain, self.term, self.view, &vote.ballot);
+                verifies(&self.consensus_key, &vote.signature, &bytes)
+            })
+    }
+}
+
+/// Whether a signature is a consensus key's, by the rule of ZIP 215.
+pub(crate) fn verifies(key: &ConsensusKey, signature: &[u8; 64], bytes: &[u8]) -> bool {
+    VerificationKey::try_from(key.0)
+        .and_then(|key| key.verify(&Signature::from(*signature), bytes))
+        .is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Ballot, leb128, signed_bytes};
+    use crate::Hash;
+
+    #[test]
+    fn integers_are_written_as_consensus_writes_them() {
+        for (number, expected) in [
+            (0, vec![0]),
+            (127, vec![127]),
+            (128, vec![0x80, 1]),
+            (u64::MAX, [vec![0xff; 9], vec![1]].concat()),
+        ] {
+            let mut bytes = Vec::new();
+            leb128(number, &mut bytes);
+            assert_eq!(bytes, expected, "{number}");
+        }
+    }
+
+    #[test]
+    fn the_signed_bytes_begin_with_their_namespace() {
+        let bytes = signed_bytes(&Hash([7; 32]), 1, 300, &Ballot::Nullify);
+        assert_eq!(bytes[0], 44);
+        assert_eq!(&bytes[1..5], b"soma");
+        assert_eq!(&bytes[37..45], b"_NULLIFY");
+        assert_eq!(&bytes[45..], [1, 0xac, 2]);
+    }
+}

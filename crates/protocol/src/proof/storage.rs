@@ -1,0 +1,228 @@
+//! Proof of storage: in every epoch the beacon asks each validator for one chunk of one file that it
+//! is paid for. The answer is the chunk with its path in the file's BLAKE3 tree, so nobody has to
+//! hold the file to check it, and nobody can answer who does not.
+
+use blake3::hazmat::{
+    HasherExt as _, Mode, left_subtree_len, merge_subtrees_non_root, merge_subtrees_root,
+};
+
+use crate::record::{EpochRecord, Rent, Weights};
+use crate::state::{Key, StateRead, load};
+use crate::{Address, Epoch, Hash, ModelId, read};
+
+/// Bytes of a chunk of BLAKE3.
+pub const CHUNK_BYTES: u64 = 1_024;
+
+/// Longest path: of a file of 2^64 bytes.
+pub const PATH_MAX: usize = 54;
+
+/// What a validator is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Challenge {
+    /// The model whose file it is.
+    pub model: ModelId,
+    /// BLAKE3 of the encrypted file.
+    pub ciphertext_hash: Hash,
+    /// Its length in bytes.
+    pub size_bytes: u64,
+    /// The chunk, counted from 0.
+    pub chunk: u64,
+}
+
+/// What the running epoch asks of a validator: nothing before its beacon is drawn, nor of those that
+/// are not paid for any file.
+pub fn challenge(state: &dyn StateRead, validator: &Address) -> Option<Challenge> {
+    let epoch = read::clock(state).epoch;
+    let beacon = load::<EpochRecord>(state, &Key::epoch(epoch))?.beacon;
+    let numbers = read::open_architectures(state);
+    let models = read::model_ids(state);
+    let files = models.flat_map(|id| numbers.clone().map(move |number| (id, number)));
+    let ticket = |id: ModelId, number: u32| {
+        let parts: [&[u8]; 4] = [
+            &beacon.0,
+            &validator.0,
+            &id.0.to_le_bytes(),
+            &number.to_le_bytes(),
+        ];
+        Hash::of_parts("soma challenge", &parts)
+    };
+    let (ticket, model, file) = files
+        .filter_map(|(id, number)| {
+            let file = paid_file(state, id, number, validator)?;
+            Some((ticket(id, number), id, file))
+        })
+        .min_by_key(|(ticket, id, _)| (*ticket, *id))?;
+    let [a, b, c, d, e, f, g, h, ..] = ticket.0;
+    let chunks = file.size_bytes.div_ceil(CHUNK_BYTES).max(1);
+    let chunk = u64::from_le_bytes([a, b, c, d, e, f, g, h]).checked_rem(chunks)?;
+    Some(Challenge {
+        model,
+        ciphertext_hash: file.ciphertext_hash,
+        size_bytes: file.size_bytes,
+        chunk,
+    })
+}
+
+/// The file of a model that the validator is paid for.
+fn paid_file(
+    state: &dyn StateRead,
+    id: ModelId,
+    number: u32,
+    validator: &Address,
+) -> Option<Weights> {
+    let rent: Rent = load(state, &Key::rent(id, number))?;
+    let paid = rent.epochs_left > 0 && rent.prepaid.0 > 0 && rent.holders.contains(validator);
+    let model = read::model(state, id).filter(|_| paid)?;
+    read::weights_for(state, &model, number)
+}
+
+/// Whether a validator has answered in an epoch.
+pub fn has_answered(state: &dyn StateRead, epoch: Epoch, validator: &Address) -> bool {
+    read::challenge_answers(state, epoch).contains(validator)
+}
+
+/// Whether a chunk lies at its place in the challenged file. `path` has the other half of the tree
+/// at every level, from the top down.
+pub fn verifies(challenge: &Challenge, chunk: &[u8], path: &[Hash]) -> bool {
+    let start = challenge.chunk.saturating_mul(CHUNK_BYTES);
+    let expected = challenge.size_bytes.saturating_sub(start).min(CHUNK_BYTES);
+    if u64::try_from(chunk.len()) != Ok(expected) || path.len() > PATH_MAX {
+        return false;
+    }
+    if challenge.size_bytes <= CHUNK_BYTES {
+        return path.is_empty() && Hash::of_bytes(chunk) == challenge.ciphertext_hash;
+    }
+    let mut tree = Tree { chunk, start, path };
+    let Some((left, right)) = tree.halves(0, challenge.size_bytes) else {
+        return false;
+    };
+    let root = merge_subtrees_root(&left, &right, Mode::Hash);
+    tree.path.is_empty() && *root.as_bytes() == challenge.ciphertext_hash.0
+}
+
+struct Tree<'a> {
+    chunk: &'a [u8],
+    start: u64,
+    path: &'a [Hash],
+}
+
+impl Tree<'_> {
+    /// Chaining value of the part of the file that holds the chunk.
+    fn value(&mut self, offset: u64, len: u64) -> Option<[u8; 32]> {
+        if len <= CHUNK_BYTES {
+            let mut hasher = blake3::Hasher::new();
+            hasher.set_input_offset(offset);
+            hasher.update(self.chunk);
+            return Some(hasher.finalize_non_root());
+        }
+        let (left, right) = self.halves(offset, len)?;
+        Some(merge_subtrees_non_root(&left, &right, Mode::Hash))
+    }
+
+    fn halves(&mut self, offset: u64, len: u64) -> Option<([u8; 32], [u8; 32])> {
+        let left = left_subtree_len(len);
+        let middle = offset.saturating_add(left);
+        let (Hash(other), rest) = self.path.split_first()?;
+        self.path = rest;
+        if self.start < middle {
+            Some((self.value(offset, left)?, *other))
+        } else {
+            Some((*other, self.value(middle, len.saturating_sub(left))?))
+        }
+    }
+}
+
+/// The path of a chunk of a file of `size_bytes`. `subtree` gives the chaining value of a part of the
+/// file from its offset and length, which is `blake3::Hasher` with that input offset, not finalized
+/// as a root.
+///
+/// # Errors
+/// Those of `subtree`.
+pub fn path<E>(
+    size_bytes: u64,
+    chunk: u64,
+    mut subtree: impl FnMut(u64, u64) -> Result<[u8; 32], E>,
+) -> Result<Vec<Hash>, E> {
+    let start = chunk.saturating_mul(CHUNK_BYTES);
+    let (mut offset, mut len) = (0_u64, size_bytes);
+    let mut path = Vec::new();
+    while len > CHUNK_BYTES {
+        let left = left_subtree_len(len);
+        let middle = offset.saturating_add(left);
+        let right = len.saturating_sub(left);
+        if start < middle {
+            path.push(Hash(subtree(middle, right)?));
+            len = left;
+        } else {
+            path.push(Hash(subtree(offset, left)?));
+            (offset, len) = (middle, right);
+        }
+    }
+    Ok(path)
+}
+
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "small numbers of a test")]
+mod tests {
+    use super::{CHUNK_BYTES, Challenge, path, verifies};
+    use crate::{Hash, ModelId};
+    use blake3::hazmat::HasherExt as _;
+    use std::convert::Infallible;
+
+    fn file(size: usize) -> Vec<u8> {
+        (0..size)
+            .map(|at| u8::try_from(at * 7 % 251).unwrap())
+            .collect()
+    }
+
+    fn answer(file: &[u8], chunk: u64) -> (Challenge, Vec<u8>, Vec<Hash>) {
+        let size_bytes = file.len() as u64;
+        let challenge = Challenge {
+            model: ModelId(1),
+            ciphertext_hash: Hash::of_bytes(file),
+            size_bytes,
+            chunk,
+        };
+        let part = |offset: u64, len: u64| {
+            &file[usize::try_from(offset).unwrap()..usize::try_from(offset + len).unwrap()]
+        };
+        let start = chunk * CHUNK_BYTES;
+        let bytes = part(start, CHUNK_BYTES.min(size_bytes - start)).to_vec();
+        let subtree = |offset, len| {
+            let mut hasher = blake3::Hasher::new();
+            hasher.set_input_offset(offset);
+            hasher.update(part(offset, len));
+            Ok::<_, Infallible>(hasher.finalize_non_root())
+        };
+        let path = path(size_bytes, chunk, subtree).unwrap();
+        (challenge, bytes, path)
+    }
+
+    #[test]
+    fn every_chunk_of_a_file_can_be_shown_and_nothing_else() {
+        for size in [1, 1_023, 1_024, 1_025, 2_048, 3_000, 5_121, 16_384, 20_000] {
+            let file = file(size);
+            for chunk in 0..(size as u64).div_ceil(CHUNK_BYTES) {
+                let (challenge, bytes, path) = answer(&file, chunk);
+                assert!(verifies(&challenge, &bytes, &path), "{size} {chunk}");
+                let mut wrong = bytes.clone();
+                wrong[0] ^= 1;
+                assert!(!verifies(&challenge, &wrong, &path));
+                assert!(!verifies(&challenge, &bytes[1..], &path));
+                assert!(!verifies(
+                    &challenge,
+                    &bytes,
+                    &[&path[..], &[Hash([0; 32])]].concat()
+                ));
+                let other = Challenge {
+                    chunk: chunk + 1,
+                    ..challenge
+                };
+                assert!(!verifies(&other, &bytes, &path));
+                if let Some((_, short)) = path.split_last() {
+                    assert!(!verifies(&challenge, &bytes, short));
+                }
+            }
+        }
+    }
+}

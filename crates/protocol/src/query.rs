@@ -1,0 +1,99 @@
+//! Computed answers about a state, for APIs and commands. The rules never use them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::epoch::targets;
+use crate::governance::vote;
+use crate::money::rent;
+use crate::record::{Clock, Network, Params, Proposal, Supply, Target};
+use crate::state::StateRead;
+use crate::{Amount, ModelId, epoch, read};
+
+/// What to know of a chain at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chain {
+    /// Name, id, architecture, operator.
+    pub network: Network,
+    /// Its parameters.
+    pub params: Params,
+    /// Epoch and phase.
+    pub clock: Clock,
+    /// Block time from which the phase may end, ms since 1970; `None` if only the operator ends it.
+    #[serde(with = "optional_decimal")]
+    pub deadline_ms: Option<u64>,
+    /// Reserve and what is burned.
+    pub supply: Supply,
+    /// Number of models ever registered.
+    pub models: u32,
+}
+
+mod optional_decimal {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    #[expect(clippy::ref_option, reason = "serde passes it so")]
+    pub(super) fn serialize<S: Serializer>(
+        value: &Option<u64>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        value.map(|value| value.to_string()).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<u64>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| text.parse().map_err(D::Error::custom))
+            .transpose()
+    }
+}
+
+/// The chain as a whole.
+pub fn chain(state: &dyn StateRead) -> Chain {
+    let (clock, params) = (read::clock(state), read::params(state));
+    Chain {
+        network: read::network(state),
+        deadline_ms: epoch::deadline_ms(&clock, &params),
+        params,
+        clock,
+        supply: read::supply(state),
+        models: read::model_count(state),
+    }
+}
+
+/// What committing a file of `size_bytes` for the next epoch would cost: the rent that is due, and
+/// what of it the owner would pay now.
+pub fn commit_cost(
+    state: &dyn StateRead,
+    id: ModelId,
+    architecture: u32,
+    size_bytes: u64,
+) -> (Amount, Amount) {
+    let next = read::clock(state).epoch.next();
+    let due = rent::due(
+        size_bytes,
+        next,
+        read::rent_price(state),
+        &read::params(state),
+    );
+    (due, due.less(rent::carried_over(state, id, architecture)))
+}
+
+/// The seated stake that approves a proposal now, and all seated stake.
+pub fn approval(state: &dyn StateRead, proposal: &Proposal) -> (Amount, Amount) {
+    vote::stakes(state, proposal)
+}
+
+/// A target's direction.
+pub fn direction(state: &dyn StateRead, target: &Target) -> Option<Vec<i16>> {
+    let record = read::epoch(state, target.epoch)?;
+    let dim = read::architecture(state, record.architecture)?.dim;
+    Some(targets::direction(&record.beacon, target.id, dim))
+}
+
+/// Block time from which the running phase may end; `None` if only the operator ends phases.
+///
+/// # Panics
+/// If `base` is not a state that genesis or blocks made.
+pub fn next_deadline_ms(base: &dyn StateRead) -> Option<u64> {
+    epoch::deadline_ms(&read::clock(base), &read::params(base))
+}

@@ -1,0 +1,293 @@
+//! Typed reads of a state: what is there, nothing computed from several rules. The rules, the API
+//! and commands all use them; none of them changes anything.
+
+use crate::record::{
+    Account, BeaconCommit, Candidate, Candidates, ChallengeAnswers, Clock, Committee, Embedding,
+    EpochRecord, KeyHolder, LastCommittee, Migration, Model, ModelCount, Network, Params,
+    PastArchitecture, Proposal, ProposalCount, Publication, Rent, RentPrice, Share, Supply, Target,
+    Validator, Validators, Verdicts, Weights, WeightsCommit,
+};
+use crate::state::{Key, StateRead, load};
+use crate::{
+    Address, Amount, ArchitectureSpec, ConsensusKey, Epoch, Hash, ModelId, PoolId, ProposalId,
+    TargetId,
+};
+
+/// What every rule asks for: it changes only between blocks and as epochs begin.
+pub(crate) struct ChainConfig {
+    pub(crate) network: Network,
+    pub(crate) params: Params,
+}
+
+impl ChainConfig {
+    pub(crate) fn read(state: &dyn StateRead) -> Self {
+        Self {
+            network: network(state),
+            params: params(state),
+        }
+    }
+}
+
+/// Name, chain id, architecture, operator.
+///
+/// # Panics
+/// If `state` is not one that genesis or blocks made.
+#[expect(clippy::expect_used, reason = "every state since genesis has one")]
+pub fn network(state: &dyn StateRead) -> Network {
+    load(state, &Key::network()).expect("every state since genesis has a network")
+}
+
+/// The parameters in force.
+///
+/// # Panics
+/// If `state` is not one that genesis or blocks made.
+#[expect(clippy::expect_used, reason = "every state since genesis has them")]
+pub fn params(state: &dyn StateRead) -> Params {
+    load(state, &Key::params()).expect("every state since genesis has parameters")
+}
+
+/// Epoch and phase.
+///
+/// # Panics
+/// If `state` is not one that genesis or blocks made.
+#[expect(clippy::expect_used, reason = "every state since genesis has one")]
+pub fn clock(state: &dyn StateRead) -> Clock {
+    load(state, &Key::clock()).expect("every state since genesis has a clock")
+}
+
+/// The reserve, and what is burned.
+///
+/// # Panics
+/// If `state` is not one that genesis or blocks made.
+#[expect(clippy::expect_used, reason = "every state since genesis has one")]
+pub fn supply(state: &dyn StateRead) -> Supply {
+    load(state, &Key::supply()).expect("every state since genesis has a supply")
+}
+
+/// An account; one that nobody has used is empty.
+pub fn account(state: &dyn StateRead, address: &Address) -> Account {
+    load(state, &Key::account(address)).unwrap_or_default()
+}
+
+/// What `staker` has in a pool.
+pub fn share(state: &dyn StateRead, pool: PoolId, staker: &Address) -> Share {
+    load(state, &Key::share(pool, staker)).unwrap_or_default()
+}
+
+/// The migration to another architecture, if one is under way.
+pub fn migration(state: &dyn StateRead) -> Option<Migration> {
+    load(state, &Key::migration())
+}
+
+/// Number of the architecture in force; that of genesis is 1.
+pub fn architecture_number(state: &dyn StateRead) -> u32 {
+    network(state).architecture_number
+}
+
+/// Numbers of the architectures for which weights may be committed: the one in force, then the one
+/// to which models migrate.
+pub fn open_architectures(state: &dyn StateRead) -> impl Iterator<Item = u32> + Clone + use<> {
+    let next = migration(state).map(|migration| migration.number);
+    std::iter::once(architecture_number(state)).chain(next)
+}
+
+/// An architecture by its number: in force, to come, or past.
+pub fn architecture(state: &dyn StateRead, number: u32) -> Option<ArchitectureSpec> {
+    let network = network(state);
+    if network.architecture_number == number {
+        return Some(network.architecture);
+    }
+    let next = migration(state).filter(|migration| migration.number == number);
+    next.map(|migration| migration.architecture)
+        .or_else(|| load(state, &Key::architecture(number)).map(|PastArchitecture(spec)| spec))
+}
+
+/// Number of models ever registered; their ids are 1 to this.
+pub fn model_count(state: &dyn StateRead) -> u32 {
+    load(state, &Key::model_count()).map_or(0, |ModelCount(count)| count)
+}
+
+/// Ids of all models ever registered.
+pub fn model_ids(state: &dyn StateRead) -> impl Iterator<Item = ModelId> + use<> {
+    (1..=model_count(state)).map(ModelId)
+}
+
+/// A model.
+pub fn model(state: &dyn StateRead, id: ModelId) -> Option<Model> {
+    load(state, &Key::model(id))
+}
+
+/// All models with ids in a range, in their order.
+pub fn models(
+    state: &dyn StateRead,
+    ids: std::ops::RangeInclusive<u32>,
+) -> impl Iterator<Item = Model> + '_ {
+    let last = model_count(state).min(*ids.end());
+    (*ids.start()..=last).filter_map(move |id| model(state, ModelId(id)))
+}
+
+/// A model's specialization.
+pub fn embedding(state: &dyn StateRead, id: ModelId) -> Option<Vec<i16>> {
+    load(state, &Key::embedding(id, architecture_number(state)))
+        .map(|Embedding(embedding)| embedding)
+}
+
+/// Weights that a model has revealed.
+pub fn weights(state: &dyn StateRead, id: ModelId, weights_hash: &Hash) -> Option<Weights> {
+    load(state, &Key::weights(id, weights_hash))
+}
+
+/// The weights of a model for an architecture, in force or to come, once revealed.
+pub fn weights_for(state: &dyn StateRead, model: &Model, architecture: u32) -> Option<Weights> {
+    let next = model.next.filter(|next| next.architecture == architecture);
+    let hash = match next {
+        Some(next) => next.weights,
+        None if architecture == architecture_number(state) => model.weights?,
+        None => return None,
+    };
+    weights(state, model.id, &hash)
+}
+
+/// A model's commit for an epoch, for the architecture in force.
+pub fn commit(state: &dyn StateRead, id: ModelId, epoch: Epoch) -> Option<WeightsCommit> {
+    load(state, &Key::commit(id, epoch, architecture_number(state)))
+}
+
+/// A model's commits for an epoch: for the architecture in force, then for the one to come.
+pub fn commits_of(state: &dyn StateRead, id: ModelId, epoch: Epoch) -> Vec<WeightsCommit> {
+    open_architectures(state)
+        .filter_map(|number| load(state, &Key::commit(id, epoch, number)))
+        .collect()
+}
+
+/// Commits of all models for an epoch, in the order of ids.
+pub fn commits(state: &dyn StateRead, epoch: Epoch) -> Vec<(ModelId, WeightsCommit)> {
+    model_ids(state)
+        .flat_map(|id| {
+            let commits = commits_of(state, id, epoch).into_iter();
+            commits.map(move |commit| (id, commit))
+        })
+        .collect()
+}
+
+/// Rent paid ahead for a model's file of the architecture in force.
+pub fn rent(state: &dyn StateRead, id: ModelId) -> Option<Rent> {
+    load(state, &Key::rent(id, architecture_number(state)))
+}
+
+/// Price of keeping one MiB for one epoch: the median by stake of the validators' votes.
+pub fn rent_price(state: &dyn StateRead) -> Amount {
+    load(state, &Key::rent_price()).map_or(Amount::ZERO, |RentPrice(price)| price)
+}
+
+/// Validators that have answered an epoch's storage challenge.
+pub fn challenge_answers(state: &dyn StateRead, epoch: Epoch) -> Vec<Address> {
+    load(state, &Key::answers(epoch)).map_or(Vec::new(), |ChallengeAnswers(list)| list)
+}
+
+/// The committee that was decided last.
+///
+/// # Panics
+/// If `state` is not one that genesis or blocks made.
+#[expect(clippy::expect_used, reason = "every state since genesis has one")]
+pub fn committee(state: &dyn StateRead) -> Committee {
+    let last: Option<LastCommittee> = load(state, &Key::last_committee());
+    last.and_then(|last| load(state, &Key::committee(last.0)))
+        .expect("every state since genesis has a committee")
+}
+
+/// A committee by its number. All are kept, so that a node that joins later can verify each
+/// handover.
+pub fn committee_by_number(state: &dyn StateRead, number: u32) -> Option<Committee> {
+    load(state, &Key::committee(number))
+}
+
+/// The last committee that a block up to `height` has decided.
+pub fn committee_at(state: &dyn StateRead, height: u64) -> Option<Committee> {
+    let LastCommittee(last) = load(state, &Key::last_committee())?;
+    (0..=last)
+        .rev()
+        .filter_map(|number| committee_by_number(state, number))
+        .find(|committee| committee.height <= height)
+}
+
+/// A validator, also one that has left.
+pub fn validator(state: &dyn StateRead, address: &Address) -> Option<Validator> {
+    load(state, &Key::validator(address))
+}
+
+/// The registered validators in their order, with a seat or without.
+pub fn validators(state: &dyn StateRead) -> Vec<Validator> {
+    let Validators(addresses) = load(state, &Key::validators()).unwrap_or_default();
+    addresses
+        .iter()
+        .filter_map(|address| validator(state, address))
+        .collect()
+}
+
+/// The validators with a seat, in the order of seats: those whose stake votes and audits.
+pub fn seated_validators(state: &dyn StateRead) -> Vec<Validator> {
+    committee(state)
+        .seats
+        .iter()
+        .filter_map(|seat| validator(state, &seat.validator))
+        .collect()
+}
+
+/// The validator that has or had a consensus key.
+pub fn key_holder(state: &dyn StateRead, key: &ConsensusKey) -> Option<Address> {
+    load(state, &Key::key_holder(key)).map(|KeyHolder(address)| address)
+}
+
+/// A validator's randomness for an epoch.
+pub fn beacon_commit(
+    state: &dyn StateRead,
+    epoch: Epoch,
+    validator: &Address,
+) -> Option<BeaconCommit> {
+    load(state, &Key::beacon(epoch, validator))
+}
+
+/// What an epoch fixed when its targets were drawn; `None` before.
+pub fn epoch(state: &dyn StateRead, epoch: Epoch) -> Option<EpochRecord> {
+    load(state, &Key::epoch(epoch))
+}
+
+/// A target.
+pub fn target(state: &dyn StateRead, id: TargetId) -> Option<Target> {
+    load(state, &Key::target(id))
+}
+
+/// The targets of an epoch in the order of ids; none before they are drawn.
+pub fn targets(state: &dyn StateRead, id: Epoch) -> Vec<Target> {
+    epoch(state, id)
+        .iter()
+        .flat_map(EpochRecord::target_ids)
+        .filter_map(|id| target(state, id))
+        .collect()
+}
+
+/// A target's candidates, closest first; none once it is settled.
+pub fn candidates(state: &dyn StateRead, id: TargetId) -> Vec<Candidate> {
+    load(state, &Key::candidates(id)).map_or(Vec::new(), |Candidates(list)| list)
+}
+
+/// Data published for a target; `None` before, and once it is settled.
+pub fn publication(state: &dyn StateRead, id: TargetId) -> Option<Publication> {
+    load(state, &Key::publication(id))
+}
+
+/// Verdicts on a target; none once it is settled.
+pub fn verdicts(state: &dyn StateRead, id: TargetId) -> Verdicts {
+    load(state, &Key::verdicts(id)).unwrap_or_default()
+}
+
+/// A proposal.
+pub fn proposal(state: &dyn StateRead, id: ProposalId) -> Option<Proposal> {
+    load(state, &Key::proposal(id))
+}
+
+/// How many proposals have ever been made; their ids are 1 to this.
+pub fn proposal_count(state: &dyn StateRead) -> u32 {
+    load(state, &Key::proposal_count()).map_or(0, |ProposalCount(count)| count)
+}

@@ -1,0 +1,72 @@
+//! The chain as a whole: its network, its clock, its money, its accounts.
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+use crate::{Address, Amount, ArchitectureSpec, Epoch, Hash, Phase, TargetId, decimal};
+
+/// What every state says of its network.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Network {
+    /// Name of the network.
+    pub chain: String,
+    /// Hash of its genesis.
+    pub chain_id: Hash,
+    /// The architecture of its models.
+    pub architecture: ArchitectureSpec,
+    /// How many architectures the network has had, this one included.
+    pub architecture_number: u32,
+    /// Who may end phases by command.
+    pub operator: Option<Address>,
+}
+
+/// Where the competition stands.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+pub struct Clock {
+    /// The epoch that runs.
+    pub epoch: Epoch,
+    /// Its phase.
+    pub phase: Phase,
+    /// Block time at which the phase began, ms since 1970.
+    #[serde(with = "decimal")]
+    pub phase_started_ms: u64,
+    /// Time of the last block that counted, ms since 1970; it stands still where phases end by command.
+    #[serde(with = "decimal")]
+    pub block_ms: u64,
+    /// Id of the next target to be drawn.
+    pub next_target: TargetId,
+}
+
+/// What nobody holds.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+pub struct Supply {
+    /// Not yet minted, or returned.
+    pub reserve: Amount,
+    /// Gone for ever.
+    pub burned: Amount,
+}
+
+/// An account.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    BorshSerialize,
+    BorshDeserialize,
+    Serialize,
+    Deserialize,
+)]
+pub struct Account {
+    /// Money that can be spent now.
+    pub balance: Amount,
+    /// Nonce of the account's next transaction.
+    #[serde(with = "decimal")]
+    pub nonce: u64,
+}

@@ -1,0 +1,46 @@
+//! Epochs: their randomness and what they fix when their targets are drawn.
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+use crate::{Address, Amount, Epoch, Hash, TargetId};
+
+/// A validator's randomness for one epoch.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+pub struct BeaconCommit {
+    /// What the value must open; see [`crate::commitment::beacon`].
+    pub commitment: Hash,
+    /// The value, once opened.
+    pub value: Option<Hash>,
+}
+
+/// What an epoch fixed when its targets were drawn.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct EpochRecord {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// Number of the architecture of its models.
+    pub architecture: u32,
+    /// Its randomness: seed of targets and of the scores' directions.
+    pub beacon: Hash,
+    /// Id of its first target.
+    pub first_target: TargetId,
+    /// Number of its targets.
+    pub targets: u32,
+    /// Reward of each target.
+    pub target_reward: Amount,
+    /// What its validators can earn together; zero once paid.
+    pub validator_pot: Amount,
+    /// Validators that opened their randomness.
+    pub revealed: Vec<Address>,
+}
+
+impl EpochRecord {
+    /// Ids of its targets.
+    pub fn target_ids(&self) -> impl Iterator<Item = TargetId> + use<> {
+        let first = self.first_target.0;
+        (first..first.saturating_add(self.targets)).map(TargetId)
+    }
+}

@@ -1,0 +1,48 @@
+//! The records of the state: what each key holds, by noun. Records that money or votes depend on are
+//! separate, so that no record is rewritten by every transaction.
+
+mod chain;
+mod epoch;
+mod model;
+mod params;
+mod pool;
+mod proposal;
+mod target;
+mod validator;
+mod verdict;
+mod weights;
+
+pub use chain::{Account, Clock, Network, Supply};
+pub use epoch::{BeaconCommit, EpochRecord};
+pub use model::{Embedding, Model, ModelCount, ModelStatus, NextWeights};
+pub use params::{Bounds, Params};
+pub use pool::{NextCommission, Pool, SHARES_MAX, Share, Withdrawal, WithdrawalCount};
+pub use proposal::{
+    CastVote, Change, Migration, OPEN_MAX, OpenProposals, PastArchitecture, Proposal,
+    ProposalCount, ProposalStatus,
+};
+pub use target::{
+    Candidate, Candidates, Publication, ReturnReason, Routed, Target, TargetStatus, WinningData,
+};
+pub use validator::{
+    Committee, KeyHolder, LastCommittee, Seat, VALIDATORS_MAX, Validator, ValidatorStatus,
+    Validators,
+};
+pub use verdict::{Validity, Verdict, VerdictCommit, Verdicts};
+pub use weights::{ChallengeAnswers, Rent, RentPrice, Weights, WeightsAge, WeightsCommit};
+
+use crate::state::Record;
+
+macro_rules! records {
+    ($($name:ident = $tag:literal),* $(,)?) => {
+        $(impl Record for $name { const TAG: u8 = $tag; })*
+    };
+}
+
+records! {
+    Network = 1, Params = 2, Clock = 3, Supply = 4, ModelCount = 5, Account = 6, Model = 7, Embedding = 8,
+    Weights = 9, WeightsCommit = 10, Rent = 11, Validators = 12, Validator = 13, BeaconCommit = 14, EpochRecord = 15,
+    Target = 16, Candidates = 17, Publication = 18, Verdicts = 19, WinningData = 20, Share = 21, WithdrawalCount = 22,
+    Withdrawal = 23, KeyHolder = 24, Committee = 25, LastCommittee = 26, ChallengeAnswers = 27, RentPrice = 28,
+    Proposal = 29, ProposalCount = 30, OpenProposals = 31, Migration = 32, PastArchitecture = 33,
+}

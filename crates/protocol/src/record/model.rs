@@ -1,0 +1,88 @@
+//! Models: who owns them, what stands behind them, where they are in their life.
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+use crate::record::{NextCommission, Pool};
+use crate::{Address, Amount, Epoch, Hash, ModelId};
+
+/// Where a model is in its life. (A commit that waits for its reveal is a record of its own.)
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelStatus {
+    /// It has no weights yet.
+    Registered,
+    /// It may be routed.
+    Active,
+    /// Its weights were not refreshed in time; a reveal brings it back.
+    Inactive,
+    /// Its owner has retired it; its stake is released at the beginning of `release`.
+    Retiring {
+        /// The epoch at whose beginning the stake returns.
+        release: Epoch,
+    },
+    /// Gone; its stake has been returned.
+    Retired,
+}
+
+/// A model.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Model {
+    /// Its id.
+    pub id: ModelId,
+    /// Who registered it.
+    pub owner: Address,
+    /// Its name; names need not be unique.
+    pub name: String,
+    /// The owner's share of what its stake earns, in ten-thousandths.
+    pub commission_bps: u16,
+    /// Takes the place of the commission in a later epoch.
+    pub next_commission: Option<NextCommission>,
+    /// The stake behind it.
+    pub pool: Pool,
+    /// Where it is in its life.
+    pub status: ModelStatus,
+    /// Hash of its current weights.
+    pub weights: Option<Hash>,
+    /// Weights that it has revealed for the architecture to come.
+    pub next: Option<NextWeights>,
+    /// Epoch in which the current weights were last revealed.
+    pub revealed: Epoch,
+    /// Epoch since which it has been active without a break.
+    pub activated: Epoch,
+    /// Targets it has won.
+    pub wins: u32,
+    /// All that it has earned, commission included.
+    pub earned: Amount,
+}
+
+/// Weights for the architecture to which the network migrates.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+pub struct NextWeights {
+    /// Number of the architecture.
+    pub architecture: u32,
+    /// BLAKE3 of the weights file.
+    pub weights: Hash,
+    /// Epoch in which they were last revealed.
+    pub revealed: Epoch,
+}
+
+impl Model {
+    /// Whether it has revealed weights for an architecture to come.
+    pub fn is_ready_for(&self, architecture: u32) -> bool {
+        self.next
+            .is_some_and(|next| next.architecture == architecture)
+    }
+}
+
+/// How many models have been registered; their ids are 1 to this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct ModelCount(pub u32);
+
+/// A model's specialization: components of a vector of length 32767.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Embedding(pub Vec<i16>);

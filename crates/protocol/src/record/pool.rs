@@ -1,0 +1,285 @@
+//! Staking pools: money that several people put behind one model or validator. Everybody holds
+//! shares, so rewards and slashes are borne by all alike, and nobody has to be counted for that.
+//!
+//! A pool has two parts: what stands, which earns, votes and is routed, and what is leaving, which
+//! does none of that but can still be slashed.
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+use crate::{Address, Amount, Epoch, PoolId, decimal};
+
+/// Most shares of one part of a pool: the product with any amount fits 128 bits.
+pub const SHARES_MAX: u128 = 10_u128.pow(22);
+
+/// Money behind a model or validator, and the shares in it.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    BorshSerialize,
+    BorshDeserialize,
+    Serialize,
+    Deserialize,
+)]
+pub struct Pool {
+    /// What stands behind it.
+    pub stake: Amount,
+    /// Shares in that.
+    #[serde(with = "decimal")]
+    pub shares: u128,
+    /// What has been withdrawn and waits; it can still be slashed.
+    pub leaving: Amount,
+    /// Shares in that.
+    #[serde(with = "decimal")]
+    pub leaving_shares: u128,
+}
+
+/// Shares that `amount` buys of a part that holds `stake`; none if it would buy less than one, or
+/// if the part was slashed to nothing.
+fn bought(amount: Amount, stake: Amount, shares: u128) -> Option<u128> {
+    let minted = if shares == 0 {
+        amount.0.into()
+    } else {
+        u128::from(amount.0)
+            .checked_mul(shares)?
+            .checked_div(stake.0.into())?
+    };
+    let fits = shares.checked_add(minted)? <= SHARES_MAX;
+    (minted > 0 && fits).then_some(minted)
+}
+
+impl Pool {
+    /// A pool that one person begins; the shares are that person's.
+    pub(crate) fn begin(stake: Amount) -> Self {
+        Self {
+            stake,
+            shares: stake.0.into(),
+            ..Self::default()
+        }
+    }
+
+    /// Whether it was slashed to nothing: its shares are worthless, and nothing can be added.
+    pub const fn is_closed(&self) -> bool {
+        self.stake.0 == 0 && self.shares > 0
+    }
+
+    /// What `shares` of the standing part are worth.
+    pub fn value(&self, shares: u128) -> Amount {
+        self.stake.of(shares, self.shares)
+    }
+
+    /// Shares worth `amount`, rounded up: less than the whole stake.
+    pub(crate) fn shares_of(&self, amount: Amount) -> u128 {
+        let product = u128::from(amount.0).saturating_mul(self.shares);
+        match self.stake.0 {
+            0 => 0,
+            stake => product.div_ceil(stake.into()).min(self.shares),
+        }
+    }
+
+    /// What `shares` of the leaving part are worth.
+    pub fn leaving_value(&self, shares: u128) -> Amount {
+        self.leaving.of(shares, self.leaving_shares)
+    }
+
+    /// Adds `amount`; the new shares, or `None` if it would buy none.
+    pub(crate) fn deposit(&mut self, amount: Amount) -> Option<u128> {
+        let minted = bought(amount, self.stake, self.shares)?;
+        self.stake = self.stake.plus(amount);
+        self.shares = self.shares.saturating_add(minted);
+        Some(minted)
+    }
+
+    /// Adds what the pool has earned, for all shares alike. Says whether there is anybody to earn it.
+    pub(crate) fn earn(&mut self, amount: Amount) -> bool {
+        let somebody = self.shares > 0 && !self.is_closed();
+        if somebody {
+            self.stake = self.stake.plus(amount);
+        }
+        somebody
+    }
+
+    /// Moves `shares` to the leaving part; what they are worth and the shares in that part.
+    pub(crate) fn leave(&mut self, shares: u128) -> Option<(Amount, u128)> {
+        let amount = self.value(shares);
+        let minted = bought(amount, self.leaving, self.leaving_shares)?;
+        self.take(shares, amount);
+        self.leaving = self.leaving.plus(amount);
+        self.leaving_shares = self.leaving_shares.saturating_add(minted);
+        Some((amount, minted))
+    }
+
+    /// Takes `shares` out of the standing part at once; what they are worth.
+    pub(crate) fn withdraw(&mut self, shares: u128) -> Amount {
+        let amount = self.value(shares);
+        self.take(shares, amount);
+        amount
+    }
+
+    fn take(&mut self, shares: u128, amount: Amount) {
+        self.stake = self.stake.less(amount);
+        self.shares = self.shares.saturating_sub(shares);
+    }
+
+    /// Takes `shares` out of the leaving part; what they are worth.
+    pub(crate) fn release(&mut self, shares: u128) -> Amount {
+        let amount = self.leaving_value(shares);
+        self.leaving = self.leaving.less(amount);
+        self.leaving_shares = self.leaving_shares.saturating_sub(shares);
+        amount
+    }
+
+    /// Burns a share of both parts; returns what the supply must record as burned.
+    pub(crate) fn slash(&mut self, bps: u16) -> Amount {
+        let (standing, leaving) = (self.stake.bps(bps), self.leaving.bps(bps));
+        self.stake = self.stake.less(standing);
+        self.leaving = self.leaving.less(leaving);
+        standing.plus(leaving)
+    }
+}
+
+/// What somebody has in a pool.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    BorshSerialize,
+    BorshDeserialize,
+    Serialize,
+    Deserialize,
+)]
+pub struct Share {
+    /// Shares of the standing part.
+    #[serde(with = "decimal")]
+    pub shares: u128,
+    /// Shares of the leaving part.
+    #[serde(with = "decimal")]
+    pub leaving_shares: u128,
+}
+
+/// How many withdrawals are released as an epoch begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct WithdrawalCount(pub u32);
+
+/// A withdrawal that waits.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+pub struct Withdrawal {
+    /// From this pool.
+    pub pool: PoolId,
+    /// For this account.
+    pub staker: Address,
+    /// Shares of the leaving part.
+    #[serde(with = "decimal")]
+    pub shares: u128,
+}
+
+/// A commission that will change.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+pub struct NextCommission {
+    /// The new one.
+    pub bps: u16,
+    /// The epoch that begins with it.
+    pub epoch: Epoch,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Pool, PoolId, SHARES_MAX};
+    use crate::{Address, Amount, ModelId};
+    use proptest::prelude::*;
+
+    #[test]
+    fn text_of_a_pool_is_read_back() {
+        for id in [
+            PoolId::Model(ModelId(7)),
+            PoolId::Validator(Address([3; 32])),
+        ] {
+            assert_eq!(id.to_string().parse::<PoolId>().unwrap(), id);
+        }
+        for bad in [
+            "",
+            "model",
+            "model:",
+            "model:x",
+            "target:1",
+            "validator:soma1",
+        ] {
+            assert!(bad.parse::<PoolId>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_deposit_that_would_buy_no_share_fails_and_changes_nothing() {
+        let mut pool = Pool::begin(Amount(10));
+        assert!(pool.earn(Amount(1_000)));
+        let before = pool;
+        assert_eq!(pool.deposit(Amount(100)), None);
+        assert_eq!(pool.deposit(Amount(0)), None);
+        assert_eq!(pool, before);
+        assert_eq!(pool.deposit(Amount(101)), Some(1));
+    }
+
+    #[test]
+    fn a_pool_slashed_to_nothing_is_closed() {
+        let mut pool = Pool::begin(Amount(10));
+        pool.leave(4).unwrap();
+        assert_eq!(pool.slash(10_000), Amount(10));
+        assert!(pool.is_closed() && !pool.earn(Amount(5)));
+        assert_eq!(pool.deposit(Amount(5)), None);
+        assert_eq!((pool.value(6), pool.release(4)), (Amount(0), Amount(0)));
+    }
+
+    #[test]
+    fn what_is_leaving_is_slashed_and_earns_nothing() {
+        let mut pool = Pool::begin(Amount(1_000));
+        let (amount, shares) = pool.leave(500).unwrap();
+        assert_eq!(amount, Amount(500));
+        assert!(pool.earn(Amount(500)));
+        assert_eq!(pool.slash(1_000), Amount(150));
+        assert_eq!(pool.release(shares), Amount(450));
+        assert_eq!(pool.withdraw(500), Amount(900));
+        assert_eq!(pool, Pool::default());
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_takes_out_more_than_is_there_and_the_last_takes_all(
+            first in 1..1_000_000_u64, second in 1..1_000_000_u64, earned in 0..1_000_000_u64, bps in 0..10_000_u16,
+        ) {
+            let mut pool = Pool::begin(Amount(first));
+            pool.earn(Amount(earned));
+            let minted = pool.deposit(Amount(second)).unwrap_or(0);
+            prop_assert!(pool.value(minted) <= Amount(second));
+            let whole = pool.stake;
+            let burned = pool.slash(bps);
+            let mut out = burned;
+            out = out.plus(pool.withdraw(minted));
+            if pool.shares > 0 {
+                out = out.plus(pool.withdraw(pool.shares));
+            }
+            prop_assert_eq!(out, whole);
+            prop_assert_eq!(pool.stake, Amount(0));
+        }
+
+        #[test]
+        fn shares_never_exceed_their_bound(rounds in 1..40_usize) {
+            let mut pool = Pool::begin(Amount(1_000_000_000));
+            for _ in 0..rounds {
+                pool.slash(9_999);
+                if pool.deposit(Amount(1_000_000_000_000)).is_none() { break; }
+                prop_assert!(pool.shares <= SHARES_MAX);
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Proposals: what validators can change by vote, and how a vote stands.
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+use crate::{Address, Amount, ArchitectureSpec, Epoch, ProposalId, decimal};
+
+/// Most proposals that are open at one time.
+pub const OPEN_MAX: usize = 64;
+
+/// What a proposal would change.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "change")]
+pub enum Change {
+    /// A parameter, within its bounds.
+    Parameter {
+        /// Its name.
+        name: String,
+        /// Its new value; amounts in base units.
+        #[serde(with = "decimal")]
+        value: u64,
+    },
+    /// The architecture of all models, after a time in which they migrate.
+    Architecture {
+        /// The new one.
+        architecture: ArchitectureSpec,
+    },
+}
+
+/// Where a proposal stands.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case", tag = "status")]
+pub enum ProposalStatus {
+    /// Validators vote.
+    Open,
+    /// More than two thirds of the stake approved.
+    Passed {
+        /// The epoch that began with it.
+        epoch: Epoch,
+    },
+    /// It did not pass in time, or could not be carried out any more.
+    Lapsed {
+        /// The epoch that began without it.
+        epoch: Epoch,
+    },
+}
+
+/// A validator's vote on a proposal.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+pub struct CastVote {
+    /// The validator.
+    pub validator: Address,
+    /// Whether it approves.
+    pub approve: bool,
+}
+
+/// A proposal.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Proposal {
+    /// Its number, from 1.
+    pub id: ProposalId,
+    /// Who made it.
+    pub proposer: Address,
+    /// What it would change.
+    pub change: Change,
+    /// What its maker gets back if it passes; zero once decided.
+    pub deposit: Amount,
+    /// The epoch in which it was made.
+    pub made: Epoch,
+    /// The epoch whose beginning ends the vote.
+    pub ends: Epoch,
+    /// Votes, in the order of the first vote of each validator.
+    pub votes: Vec<CastVote>,
+    /// Where it stands.
+    pub status: ProposalStatus,
+}
+
+/// How many proposals have ever been made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct ProposalCount(pub u32);
+
+/// Proposals that are open, in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct OpenProposals(pub Vec<ProposalId>);
+
+/// A migration to another architecture, under way.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Migration {
+    /// Number of the architecture.
+    pub number: u32,
+    /// The architecture.
+    pub architecture: ArchitectureSpec,
+    /// The proposal that began it.
+    pub proposal: ProposalId,
+    /// The epoch whose beginning switches, if enough models are ready.
+    pub ends: Epoch,
+}
+
+/// An architecture that was in force, kept for the targets that were drawn under it.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct PastArchitecture(pub ArchitectureSpec);

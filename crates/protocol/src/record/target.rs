@@ -1,0 +1,140 @@
+//! Targets, the submissions to them, and the data that won.
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+use crate::record::WeightsAge;
+use crate::{Address, Amount, Epoch, Hash, ModelId, TargetId, decimal, hex};
+
+/// A target. Its direction follows from its epoch's beacon: [`crate::targets::direction`].
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Target {
+    /// Its id.
+    pub id: TargetId,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// What winning it pays: half to the submitter, half to the model.
+    pub reward: Amount,
+    /// The models that compete for it, nearest first.
+    pub routed: Vec<Routed>,
+    /// What became of it.
+    pub status: TargetStatus,
+}
+
+/// A model that competes for a target, with the weights it competes with.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+pub struct Routed {
+    /// The model.
+    pub model: ModelId,
+    /// BLAKE3 of its weights file.
+    pub weights_hash: Hash,
+    /// How old the weights are.
+    pub age: WeightsAge,
+}
+
+/// What became of a target.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case", tag = "status")]
+pub enum TargetStatus {
+    /// Open for submissions, then for publication.
+    Open,
+    /// A candidate has published its data; validators audit it.
+    Published {
+        /// Rank of the candidate, from 0.
+        rank: u32,
+    },
+    /// Won and paid.
+    Settled {
+        /// The model that predicted the data best.
+        model: ModelId,
+        /// Who submitted it.
+        submitter: Address,
+        /// Squared distance of its embedding to the target.
+        #[serde(with = "decimal")]
+        distance: u64,
+        /// BLAKE3 of the data.
+        data_hash: Hash,
+        /// Paid to the submitter, without the bond.
+        paid_submitter: Amount,
+        /// Paid to the model, commission included.
+        paid_model: Amount,
+    },
+    /// Not won: the reward went back to the reserve.
+    Returned {
+        /// Why.
+        reason: ReturnReason,
+    },
+}
+
+/// Why a target's reward went back to the reserve.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum ReturnReason {
+    /// Nobody published data for it.
+    Unclaimed,
+    /// Validators found the claim wrong; its bond is burned.
+    Invalid,
+    /// Validators did not decide; the bond was returned.
+    NoQuorum,
+}
+
+/// A submission among the closest of its target.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+pub struct Candidate {
+    /// Who submitted it.
+    pub submitter: Address,
+    /// The model with the lowest loss on the data.
+    pub model: ModelId,
+    /// Its loss, in 2^-32 nat.
+    #[serde(with = "decimal")]
+    pub loss_q32: i64,
+    /// Squared distance of its embedding to the target.
+    #[serde(with = "decimal")]
+    pub distance: u64,
+    /// Length of the data.
+    pub size_bytes: u32,
+    /// What publication must open; see [`crate::commitment::data`].
+    pub commitment: Hash,
+    /// Bond; zero once returned or burned.
+    pub bond: Amount,
+}
+
+/// The closest submissions of a target, closest first.
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+pub struct Candidates(pub Vec<Candidate>);
+
+/// Data published for a target. Deleted when the target is settled.
+#[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Publication {
+    /// Rank of the candidate that published, from 0.
+    pub rank: u32,
+    /// BLAKE3 of the data.
+    pub data_hash: Hash,
+    /// The data.
+    #[serde(with = "hex")]
+    pub data: Vec<u8>,
+}
+
+impl std::fmt::Debug for Publication {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Publication")
+            .field("rank", &self.rank)
+            .field("data_hash", &self.data_hash)
+            .field("data", &format_args!("{} bytes", self.data.len()))
+            .finish()
+    }
+}
+
+/// Data that won: the earliest epoch whose target it won.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct WinningData(pub Epoch);

@@ -1,0 +1,119 @@
+//! Validators and the committee: who may take part in consensus, and who does.
+//!
+//! A seat is one consensus key behind one bond of at least `validator_stake_min`; consensus counts
+//! seats, everything else counts stake.
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+use crate::record::{NextCommission, Pool};
+use crate::{Address, Amount, ConsensusKey, Epoch, decimal};
+
+/// Most validators that are registered at one time, in genesis too.
+pub const VALIDATORS_MAX: usize = 1_024;
+
+/// Whether a validator wants a seat and may have one.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case", tag = "status")]
+pub enum ValidatorStatus {
+    /// It gets a seat as soon as one is free, if it has enough stake.
+    Ready,
+    /// It was absent; from this epoch on it may return.
+    Jailed {
+        /// The first epoch in which it may ask for a seat again.
+        until: Epoch,
+    },
+    /// Its operator is leaving; it is gone once its seat is.
+    Leaving,
+    /// It has left; it may register again.
+    Left,
+    /// It has signed two histories; it never returns.
+    Expelled,
+}
+
+/// A validator.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Validator {
+    /// Its account.
+    pub address: Address,
+    /// Its key in consensus.
+    pub consensus_key: ConsensusKey,
+    /// The key that takes its place as soon as its seat may change.
+    pub next_key: Option<ConsensusKey>,
+    /// The stake behind it.
+    pub pool: Pool,
+    /// The operator's share of what it earns, in ten-thousandths.
+    pub commission_bps: u16,
+    /// Takes the place of the commission in a later epoch.
+    pub next_commission: Option<NextCommission>,
+    /// Its standing vote on the price of keeping files, per MiB and epoch.
+    pub rent_price: Option<Amount>,
+    /// Whether it wants a seat and may have one.
+    pub status: ValidatorStatus,
+    /// Epoch since which it has been registered.
+    pub since: Epoch,
+    /// Epochs in a row, up to the last, in which it had a seat and did not open its randomness.
+    pub missed: u32,
+}
+
+impl Validator {
+    /// Whether it is one: those that have left or were expelled are not.
+    pub const fn is_registered(&self) -> bool {
+        !matches!(
+            self.status,
+            ValidatorStatus::Left | ValidatorStatus::Expelled
+        )
+    }
+
+    /// Whether it may have a seat.
+    pub fn is_eligible(&self, stake_min: Amount) -> bool {
+        self.status == ValidatorStatus::Ready && self.pool.stake >= stake_min
+    }
+}
+
+/// The registered validators in their fixed order; those that have left are not among them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Validators(pub Vec<Address>);
+
+/// Whose consensus key it is. Kept for ever: a key serves one validator, and its signatures can be
+/// held against that one even after it has changed its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct KeyHolder(pub Address);
+
+/// A seat of the committee.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+pub struct Seat {
+    /// The key that votes.
+    pub consensus_key: ConsensusKey,
+    /// The validator behind it.
+    pub validator: Address,
+}
+
+/// A committee and when it was decided. Consensus lets it take office at a fixed later height.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Committee {
+    /// Its number, from 0, which is the one of genesis.
+    pub number: u32,
+    /// Height of the block that decided it.
+    #[serde(with = "decimal")]
+    pub height: u64,
+    /// The epoch that it begins with.
+    pub epoch: Epoch,
+    /// Its seats; a seat's number is its place in this list.
+    pub seats: Vec<Seat>,
+}
+
+impl Committee {
+    /// Whether a validator has a seat.
+    pub fn seats_validator(&self, address: &Address) -> bool {
+        self.seats.iter().any(|seat| seat.validator == *address)
+    }
+}
+
+/// Number of the last committee decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct LastCommittee(pub u32);

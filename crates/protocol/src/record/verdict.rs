@@ -1,0 +1,46 @@
+//! Verdicts: what validators find when they score a published claim again.
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+use crate::{Address, Hash, ModelId};
+
+/// Whether a claim is true.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Validity {
+    /// Loss, winner and distance are as claimed.
+    Valid,
+    /// At least one of them is not.
+    Invalid,
+}
+
+/// What an auditor found.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Whether the claim is true.
+    pub validity: Validity,
+    /// [`crate::commitment::trace`] of the routed models' scores: proof that they were run.
+    pub trace: Hash,
+    /// Routed models whose published file is not what was revealed or not a model, in routed order.
+    pub broken: Vec<ModelId>,
+}
+
+/// A validator's verdict on a published claim: committed to, then shown.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct VerdictCommit {
+    /// The validator.
+    pub validator: Address,
+    /// What the verdict must open; see [`crate::commitment::verdict`].
+    pub commitment: Hash,
+    /// The verdict, once opened.
+    pub verdict: Option<Verdict>,
+}
+
+/// The verdicts on a target's published claim, in the order they came.
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+pub struct Verdicts(pub Vec<VerdictCommit>);

@@ -1,0 +1,93 @@
+//! Weights of models: committed, revealed, and the rent that keeps their files.
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+use crate::{Address, Amount, Epoch, Hash, decimal, hex};
+
+/// How old a model's weights are: the earlier age wins a tie between losses.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    BorshSerialize,
+    BorshDeserialize,
+    Serialize,
+    Deserialize,
+)]
+pub struct WeightsAge {
+    /// Epoch in which this model first revealed these weights.
+    pub epoch: Epoch,
+    /// Height of the block with the commit.
+    #[serde(with = "decimal")]
+    pub height: u64,
+    /// Place of the commit in its block.
+    pub index: u32,
+}
+
+/// Weights that a model has revealed. Kept as long as the chain, for their age.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Weights {
+    /// BLAKE3 of the weights file.
+    pub weights_hash: Hash,
+    /// BLAKE3 of the encrypted file.
+    pub ciphertext_hash: Hash,
+    /// Length of the encrypted file in bytes.
+    #[serde(with = "decimal")]
+    pub size_bytes: u64,
+    /// Key that decrypts it.
+    #[serde(with = "hex::array")]
+    pub key: [u8; 32],
+    /// How old they are.
+    pub age: WeightsAge,
+}
+
+/// A commit that waits for its reveal.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct WeightsCommit {
+    /// Epoch in which it must be revealed.
+    pub epoch: Epoch,
+    /// Number of the architecture that it is for.
+    pub architecture: u32,
+    /// What the reveal must open; see [`crate::commitment::weights`].
+    pub commitment: Hash,
+    /// BLAKE3 of the encrypted file.
+    pub ciphertext_hash: Hash,
+    /// Length of the encrypted file in bytes.
+    #[serde(with = "decimal")]
+    pub size_bytes: u64,
+    /// Rent due for `refresh_epochs`.
+    pub rent: Amount,
+    /// What the owner paid of it; the rest is rent left over from the file it replaces.
+    pub paid: Amount,
+    /// Height of the block with the commit.
+    #[serde(with = "decimal")]
+    pub height: u64,
+    /// Place of the commit in its block.
+    pub index: u32,
+    /// Validators that hold the encrypted file.
+    pub holders: Vec<Address>,
+}
+
+/// Rent paid ahead for a model's file.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Rent {
+    /// What is left of it.
+    pub prepaid: Amount,
+    /// Epochs that it is for.
+    pub epochs_left: u32,
+    /// Validators that hold the file.
+    pub holders: Vec<Address>,
+}
+
+/// Price of keeping one MiB for one epoch, in force in the running epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct RentPrice(pub Amount);
+
+/// Validators that have answered an epoch's storage challenge.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct ChallengeAnswers(pub Vec<Address>);

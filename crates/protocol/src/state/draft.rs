@@ -1,0 +1,84 @@
+//! A state with changes laid over it: what the rules write to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::state::{Key, Record, StateRead};
+
+/// What a block changes, in the order of keys; `None` deletes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes(pub BTreeMap<Key, Option<Arc<[u8]>>>);
+
+impl Changes {
+    /// Lays later changes over these.
+    pub fn extend(&mut self, later: Self) {
+        self.0.extend(later.0);
+    }
+}
+
+/// A state with changes laid over it.
+pub struct Draft<'a> {
+    base: &'a dyn StateRead,
+    changes: Changes,
+}
+
+impl<'a> Draft<'a> {
+    /// A draft over `base` that changes nothing yet.
+    pub const fn new(base: &'a dyn StateRead) -> Self {
+        Self {
+            base,
+            changes: Changes(BTreeMap::new()),
+        }
+    }
+
+    /// Whether there is a value at `key`.
+    pub(crate) fn contains(&self, key: &Key) -> bool {
+        self.get(key).is_some()
+    }
+
+    /// Writes a value.
+    pub fn put(&mut self, key: Key, value: Arc<[u8]>) {
+        self.changes.0.insert(key, Some(value));
+    }
+
+    /// Deletes a value.
+    pub fn delete(&mut self, key: Key) {
+        self.changes.0.insert(key, None);
+    }
+
+    /// Lays changes over what is there.
+    pub fn extend(&mut self, later: Changes) {
+        self.changes.extend(later);
+    }
+
+    /// What has changed so far.
+    pub const fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
+    /// What has changed.
+    pub fn into_changes(self) -> Changes {
+        self.changes
+    }
+
+    pub(crate) fn save<R: Record>(&mut self, key: Key, record: &R) {
+        self.put(key, record.to_bytes().into());
+    }
+}
+
+impl StateRead for Draft<'_> {
+    fn get(&self, key: &Key) -> Option<Arc<[u8]>> {
+        match self.changes.0.get(key) {
+            Some(value) => value.clone(),
+            None => self.base.get(key),
+        }
+    }
+}
+
+impl std::fmt::Debug for Draft<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Draft")
+            .field("changes", &self.changes)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,23 @@
+//! Read access to a state, whoever stores it.
+
+use std::sync::Arc;
+
+use crate::state::Key;
+
+/// Read access to a state.
+pub trait StateRead: Send + Sync {
+    /// The value at `key`, if there is one.
+    fn get(&self, key: &Key) -> Option<Arc<[u8]>>;
+}
+
+impl<T: StateRead + ?Sized> StateRead for &T {
+    fn get(&self, key: &Key) -> Option<Arc<[u8]>> {
+        (**self).get(key)
+    }
+}
+
+impl<T: StateRead + ?Sized> StateRead for Arc<T> {
+    fn get(&self, key: &Key) -> Option<Arc<[u8]>> {
+        (**self).get(key)
+    }
+}

@@ -1,0 +1,74 @@
+//! BLAKE3 hashes, always with a domain, so that a hash made for one purpose never serves another.
+
+use std::fmt;
+use std::str::FromStr;
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+use super::{ParseError, hex};
+
+/// A 32-byte BLAKE3 hash. Text and JSON: 64 lower-case hexadecimal digits.
+#[derive(
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    BorshSerialize,
+    BorshDeserialize,
+    Serialize,
+    Deserialize,
+)]
+pub struct Hash(#[serde(with = "hex::array")] pub [u8; 32]);
+
+impl Hash {
+    /// BLAKE3 of a file's or message's bytes as they are: `weights_hash`, `ciphertext_hash`, `data_hash`.
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        Self(*blake3::hash(bytes).as_bytes())
+    }
+
+    /// BLAKE3 of a domain and parts; every piece is preceded by its length, so no two lists of
+    /// parts hash alike.
+    pub fn of_parts(domain: &str, parts: &[&[u8]]) -> Self {
+        Self(*parts_hasher(domain, parts).finalize().as_bytes())
+    }
+
+    /// The bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+/// The hasher behind [`Hash::of_parts`], for those who need more than 32 bytes out of it.
+pub(crate) fn parts_hasher(domain: &str, parts: &[&[u8]]) -> blake3::Hasher {
+    let mut hasher = blake3::Hasher::new();
+    for piece in std::iter::once(domain.as_bytes()).chain(parts.iter().copied()) {
+        hasher.update(&u64::try_from(piece.len()).unwrap_or(u64::MAX).to_le_bytes());
+        hasher.update(piece);
+    }
+    hasher
+}
+
+impl fmt::Display for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&hex::encode(&self.0))
+    }
+}
+
+impl fmt::Debug for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Hash {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        hex::decode_array(text).map(Self).ok_or(ParseError::Hash)
+    }
+}

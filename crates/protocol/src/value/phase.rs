@@ -1,0 +1,87 @@
+//! The phases of an epoch, in their order.
+
+use std::fmt;
+use std::str::FromStr;
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+use super::ParseError;
+
+/// A phase of an epoch. Text and JSON: `reveal`, `publish:0` (and so on), `compete`, `attest`.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize,
+)]
+pub enum Phase {
+    /// Models reveal, validators open their randomness, closest candidates may already publish.
+    Reveal,
+    /// Candidates of this rank publish (0 is the closest); reveals and openings are still accepted.
+    Publish(u32),
+    /// Targets are drawn: submitters compete, validators audit.
+    Compete,
+    /// Submitters still compete; validators show what they found.
+    Attest,
+}
+
+impl Phase {
+    /// Whether models may reveal and validators may open their randomness.
+    pub const fn reveals(self) -> bool {
+        matches!(self, Self::Reveal | Self::Publish(_))
+    }
+
+    /// Whether submitters may enter data for the epoch's targets.
+    pub const fn submits(self) -> bool {
+        matches!(self, Self::Compete | Self::Attest)
+    }
+
+    /// Rank of the candidates that may publish now.
+    pub const fn publishing_rank(self) -> Option<u32> {
+        match self {
+            Self::Reveal => Some(0),
+            Self::Publish(rank) => Some(rank),
+            Self::Compete | Self::Attest => None,
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reveal => f.pad("reveal"),
+            Self::Publish(rank) => f.pad(&format!("publish:{rank}")),
+            Self::Compete => f.pad("compete"),
+            Self::Attest => f.pad("attest"),
+        }
+    }
+}
+
+impl FromStr for Phase {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        match text {
+            "reveal" => Ok(Self::Reveal),
+            "compete" => Ok(Self::Compete),
+            "attest" => Ok(Self::Attest),
+            _ => text
+                .strip_prefix("publish:")
+                .and_then(|rank| rank.parse().ok())
+                .map(Self::Publish)
+                .ok_or(ParseError::Phase),
+        }
+    }
+}
+
+impl Serialize for Phase {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Phase {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <String as Deserialize>::deserialize(deserializer)?
+            .parse()
+            .map_err(D::Error::custom)
+    }
+}

@@ -1,0 +1,55 @@
+//! Whose staking pool it is.
+
+use std::fmt;
+use std::str::FromStr;
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+use super::{Address, ModelId, ParseError};
+
+/// Whose pool it is. Text and JSON: `model:3`, `validator:soma1...`.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize,
+)]
+pub enum PoolId {
+    /// A model's.
+    Model(ModelId),
+    /// A validator's.
+    Validator(Address),
+}
+
+impl fmt::Display for PoolId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Model(id) => f.pad(&format!("model:{id}")),
+            Self::Validator(address) => f.pad(&format!("validator:{address}")),
+        }
+    }
+}
+
+impl FromStr for PoolId {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        match text.split_once(':') {
+            Some(("model", id)) => id.parse().map(Self::Model).map_err(|_| ParseError::Pool),
+            Some(("validator", address)) => address.parse().map(Self::Validator),
+            _ => Err(ParseError::Pool),
+        }
+    }
+}
+
+impl Serialize for PoolId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for PoolId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <String as Deserialize>::deserialize(deserializer)?
+            .parse()
+            .map_err(D::Error::custom)
+    }
+}
