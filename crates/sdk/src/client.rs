@@ -12,7 +12,6 @@ use soma_protocol::{
     Address, ArchitectureSpec, Epoch as EpochId, Hash, ModelId, Params, SignedTransaction, TargetId,
 };
 
-use crate::api::cursor::Cursor;
 use crate::api::routes;
 use crate::api::text::Text;
 use crate::api::{
@@ -21,9 +20,7 @@ use crate::api::{
 };
 use crate::api::{Governance, Stake, Validator};
 use crate::error::SdkError;
-use crate::events::Events;
-use crate::sender::Sent;
-use crate::transfer;
+use crate::retry::RETRIES;
 
 /// How long a node may take to accept a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -42,7 +39,32 @@ const LOOK_LAST: Duration = Duration::from_millis(500);
 pub struct Client {
     http: reqwest::Client,
     url: String,
-    attempts: u32,
+    retries: u32,
+}
+
+/// A transaction that the node has taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Its hash.
+    pub hash: Hash,
+    /// Who signed it.
+    pub sender: Address,
+    /// Its place among the sender's transactions.
+    pub nonce: u64,
+    /// Block time after which it can no longer be included.
+    pub valid_until_ms: u64,
+}
+
+impl From<&SignedTransaction> for Sent {
+    fn from(signed: &SignedTransaction) -> Self {
+        let transaction = &signed.transaction;
+        Self {
+            hash: signed.hash(),
+            sender: transaction.sender,
+            nonce: transaction.nonce,
+            valid_until_ms: transaction.valid_until_ms,
+        }
+    }
 }
 
 impl Client {
@@ -72,22 +94,19 @@ impl Client {
         Ok(Self {
             http,
             url: url.trim_end_matches('/').to_owned(),
-            attempts: transfer::ATTEMPTS,
+            retries: RETRIES,
         })
     }
 
     /// The same, but a transfer gives up at the first failure: for who has other nodes to ask.
     #[must_use]
     pub fn without_retries(self) -> Self {
-        Self {
-            attempts: 0,
-            ..self
-        }
+        Self { retries: 0, ..self }
     }
 
-    /// Failed attempts in a row that a transfer bears.
-    pub(crate) fn attempts(&self) -> u32 {
-        self.attempts
+    /// Failures in a row that a transfer retries.
+    pub(crate) fn retries(&self) -> u32 {
+        self.retries
     }
 
     /// The node's URL, without a slash at the end.
@@ -352,11 +371,6 @@ impl Client {
             Err(SdkError::Api { status: 404, .. }) => Ok(None),
             Err(error) => Err(error),
         }
-    }
-
-    /// What happens from `after` on, or from now on. Reconnects by itself and misses nothing.
-    pub fn events(&self, after: Option<Cursor>) -> Events {
-        Events::new(self.clone(), after)
     }
 
     async fn all<T: DeserializeOwned>(&self, path: &str, filter: &str) -> Result<Vec<T>, SdkError> {

@@ -11,11 +11,10 @@ use crate::api::cursor::Cursor;
 use crate::api::routes;
 use crate::client::Client;
 use crate::error::SdkError;
+use crate::retry::{RETRIES, Retries};
 
-const PAUSE_FIRST: Duration = Duration::from_millis(100);
-const PAUSE_LAST: Duration = Duration::from_secs(5);
-/// Failed attempts in a row after which the caller hears of it.
-const ATTEMPTS: u32 = 8;
+/// Before a stream that ended is opened again.
+const PAUSE: Duration = Duration::from_millis(100);
 /// No event is longer.
 const EVENT_BYTES_MAX: usize = 4 << 20;
 
@@ -28,16 +27,19 @@ pub struct Events {
     parser: Parser,
 }
 
-impl Events {
-    pub(crate) fn new(client: Client, after: Option<Cursor>) -> Self {
-        Self {
-            client,
+impl Client {
+    /// Events from `after` on, or from now on. The stream reconnects by itself and misses nothing.
+    pub fn events(&self, after: Option<Cursor>) -> Events {
+        Events {
+            client: self.clone(),
             after,
             response: None,
             parser: Parser::default(),
         }
     }
+}
 
+impl Events {
     /// Cursor of the last event delivered; a later stream can go on from it.
     pub fn cursor(&self) -> Option<Cursor> {
         self.after
@@ -62,17 +64,14 @@ impl Events {
     /// [`SdkError::Network`] after several attempts to reconnect; [`SdkError::Malformed`];
     /// [`SdkError::TooLong`]; [`SdkError::Api`] if the node refuses the stream.
     pub async fn next(&mut self) -> Result<Event, SdkError> {
-        let (mut attempt, mut pause) = (0, PAUSE_FIRST);
+        let mut retries = Retries::new(RETRIES);
         loop {
             match self.advance().await {
                 Ok(event) => return Ok(event),
-                Err(error) if error.is_transient() && attempt < ATTEMPTS => {
+                Err(error) => {
                     (self.response, self.parser) = (None, Parser::default());
-                    attempt += 1;
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(PAUSE_LAST);
+                    retries.pause_or_fail(error).await?;
                 }
-                Err(error) => return Err(error),
             }
         }
     }
@@ -106,7 +105,7 @@ impl Events {
                 Some(piece) => self.parser.push(&piece),
                 None => {
                     self.response = None;
-                    tokio::time::sleep(PAUSE_FIRST).await;
+                    tokio::time::sleep(PAUSE).await;
                 }
             }
         }

@@ -27,11 +27,6 @@ pub fn generate() -> Result<SecretKey, SdkError> {
     Ok(SecretKey::from_bytes(Secret::generate()?.bytes()))
 }
 
-/// The key named `label` of a local network: the same seed and label give the same key.
-pub fn local(seed: &[u8; 32], label: &str) -> SecretKey {
-    SecretKey::from_bytes(Secret::derive(seed, &format!("account {label}")).bytes())
-}
-
 /// How a new key file keeps its secret.
 #[derive(Clone, Copy)]
 pub enum Protection<'a> {
@@ -72,12 +67,12 @@ pub struct KeyFolder {
 struct KeyFile {
     schema: String,
     address: Address,
-    secret: Kept,
+    secret: StoredSecret,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-enum Kept {
+enum StoredSecret {
     Encrypted {
         kdf: Kdf,
         cipher: Cipher,
@@ -127,6 +122,11 @@ const MEMORY_KIB_MAX: u32 = 1 << 20;
 const PASSES_MAX: u32 = 64;
 
 impl KeyFolder {
+    /// The keys that belong to `base`: a home folder, or the folder of a node or a local network.
+    pub fn of(base: &Path) -> Self {
+        Self::new(base.join("keys"))
+    }
+
     /// The keys in the folder `path`, which need not exist yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
@@ -150,7 +150,7 @@ impl KeyFolder {
         let path = self.checked_path(name)?;
         let secret = match protection {
             Protection::Passphrase(passphrase) => encrypt(key, passphrase)?,
-            Protection::Local => Kept::Local {
+            Protection::Local => StoredSecret::Local {
                 seed: Secret::from_bytes(key.to_bytes()),
             },
         };
@@ -197,7 +197,7 @@ impl KeyFolder {
     /// [`SdkError::KeyMissing`]; [`SdkError::KeyFile`]; [`SdkError::KeyName`]; [`SdkError::Io`].
     pub fn info(&self, name: &str) -> Result<KeyInfo, SdkError> {
         let content = self.read(name)?;
-        let encrypted = matches!(content.secret, Kept::Encrypted { .. });
+        let encrypted = matches!(content.secret, StoredSecret::Encrypted { .. });
         Ok(KeyInfo {
             name: name.to_owned(),
             address: content.address,
@@ -223,8 +223,8 @@ impl KeyFolder {
         let path = self.path_of(name);
         check_mode(&path)?;
         let seed = match &content.secret {
-            Kept::Local { seed } => seed.clone(),
-            Kept::Encrypted {
+            StoredSecret::Local { seed } => seed.clone(),
+            StoredSecret::Encrypted {
                 kdf,
                 nonce,
                 ciphertext,
@@ -299,7 +299,7 @@ fn bad(path: &Path, reason: &'static str) -> SdkError {
     }
 }
 
-fn encrypt(key: &SecretKey, passphrase: &str) -> Result<Kept, SdkError> {
+fn encrypt(key: &SecretKey, passphrase: &str) -> Result<StoredSecret, SdkError> {
     let (mut salt, mut nonce) = ([0; 16], [0; 24]);
     fill_random(&mut salt)?;
     fill_random(&mut nonce)?;
@@ -322,7 +322,7 @@ fn encrypt(key: &SecretKey, passphrase: &str) -> Result<Kept, SdkError> {
     let ciphertext = stretch(&kdf, passphrase)
         .and_then(|cipher| cipher.encrypt(&XNonce::from(nonce), payload).ok())
         .expect("our own parameters are valid");
-    Ok(Kept::Encrypted {
+    Ok(StoredSecret::Encrypted {
         kdf,
         cipher: Cipher::XChaCha20Poly1305,
         nonce,

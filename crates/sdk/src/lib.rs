@@ -19,6 +19,8 @@ pub mod keys;
 
 pub mod cipher;
 
+mod retry;
+
 pub mod client;
 pub mod events;
 pub mod transfer;
@@ -29,9 +31,9 @@ pub mod obligation;
 pub mod spool;
 
 pub use api::text::Text;
-pub use client::Client;
+pub use client::{Client, Sent};
 pub use error::SdkError;
 pub use secret::Secret;
-pub use sender::{Sender, Sent};
+pub use sender::Sender;
 pub use soma_protocol as protocol;
 pub use spool::Spool;

@@ -10,19 +10,19 @@ use soma_protocol::{
 use tokio::sync::Mutex;
 
 use crate::api::{Receipt, Status};
-use crate::client::Client;
+use crate::client::{Client, Sent};
 use crate::error::SdkError;
+use crate::retry::Retries;
 use crate::transfer::{Progress, Uploader};
 
 /// How long a transaction may wait for its block.
 const VALID: Duration = Duration::from_mins(10);
 /// State bytes that a transaction may write beside its own length, for the default fee limit.
 const STATE_BYTES: u64 = 16 << 10;
-/// Times that a transaction is handed in while the network fails; it is the same one each time.
-const ATTEMPTS: u32 = 5;
+/// Failures in a row that sending a transaction retries.
+const RETRIES: u32 = 4;
 /// The rules' code for a nonce that is not the account's next.
 const WRONG_NONCE: [Code; 3] = [Code::WrongNonce, Code::NonceTooLow, Code::NonceTooHigh];
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// An account that acts: a key and the node that its transactions go through.
 #[derive(Debug)]
@@ -41,31 +41,6 @@ struct Key(SecretKey);
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "(secret of {})", self.0.address())
-    }
-}
-
-/// A transaction that the node has taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sent {
-    /// Its hash.
-    pub hash: Hash,
-    /// Who signed it.
-    pub sender: Address,
-    /// Its place among the sender's transactions.
-    pub nonce: u64,
-    /// Block time after which it can no longer be included.
-    pub valid_until_ms: u64,
-}
-
-impl From<&SignedTransaction> for Sent {
-    fn from(signed: &SignedTransaction) -> Self {
-        let transaction = &signed.transaction;
-        Self {
-            hash: signed.hash(),
-            sender: transaction.sender,
-            nonce: transaction.nonce,
-            valid_until_ms: transaction.valid_until_ms,
-        }
     }
 }
 
@@ -139,13 +114,13 @@ impl Sender {
             None => self.next_nonce().await?,
         };
         let mut signed = self.sign(action, nonce, valid_until_ms);
-        let mut outcome = self.hand_in(&signed).await;
+        let mut outcome = self.submit(&signed).await;
         if known.is_some() && matches!(&outcome, Err(error) if WRONG_NONCE.contains(&error.code()))
         {
             // Something else sends from this account, or an earlier one was dropped.
             let nonce = self.next_nonce().await?;
             signed = self.sign(signed.transaction.action, nonce, valid_until_ms);
-            outcome = self.hand_in(&signed).await;
+            outcome = self.submit(&signed).await;
         }
         outcome?;
         *next = Some(signed.transaction.nonce.saturating_add(1));
@@ -219,16 +194,13 @@ impl Sender {
         self.client.status().await
     }
 
-    /// Hands it in, again while the network fails: to the node it is one transaction.
-    async fn hand_in(&self, signed: &SignedTransaction) -> Result<Hash, SdkError> {
-        let mut attempt = 1;
+    /// Sends it, again while the network fails: to the node it is one transaction.
+    async fn submit(&self, signed: &SignedTransaction) -> Result<Hash, SdkError> {
+        let mut retries = Retries::new(RETRIES);
         loop {
             match self.client.send(signed).await {
-                Err(error) if error.is_transient() && attempt < ATTEMPTS => {
-                    tokio::time::sleep(PAUSE * attempt).await;
-                    attempt += 1;
-                }
-                outcome => return outcome,
+                Err(error) => retries.pause_or_fail(error).await?,
+                accepted => return accepted,
             }
         }
     }

@@ -13,12 +13,12 @@ use zeroize::Zeroizing;
 
 use crate::api::Clock;
 use crate::cipher::{self, EncryptedFile};
-use crate::client::Client;
+use crate::client::{Client, Sent};
 use crate::error::SdkError;
 use crate::file;
 use crate::obligation::{Obligation, ObligationStatus};
 use crate::secret::Secret;
-use crate::sender::{Sender, Sent};
+use crate::sender::Sender;
 
 const ENDING: &str = "json";
 

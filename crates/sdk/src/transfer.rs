@@ -2,7 +2,6 @@
 //! right.
 
 use std::fs::{File, OpenOptions};
-use std::future::Future;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,11 +16,8 @@ use crate::cipher::digest;
 use crate::client::Client;
 use crate::error::SdkError;
 use crate::file;
+use crate::retry::Retries;
 
-const PAUSE_FIRST: Duration = Duration::from_millis(200);
-const PAUSE_LAST: Duration = Duration::from_secs(5);
-/// Failed attempts in a row, without a byte moved, after which the caller hears of it.
-pub(crate) const ATTEMPTS: u32 = 8;
 /// How long a piece of an upload may take, at 64 KiB a second.
 const PIECE_LIMIT: Duration = Duration::from_secs(routes::UPLOAD_PIECE_BYTES >> 16);
 const READ_BYTES: usize = 1 << 20;
@@ -78,7 +74,7 @@ impl Uploader<'_> {
 }
 
 /// A file on its way to a node.
-struct Departing<'a> {
+struct LocalFile<'a> {
     path: &'a Path,
     file: File,
     size_bytes: u64,
@@ -87,7 +83,7 @@ struct Departing<'a> {
     uploader: &'a Uploader<'a>,
 }
 
-impl Departing<'_> {
+impl LocalFile<'_> {
     /// The next bytes from `offset` on; at least one.
     fn piece(&mut self, offset: u64) -> Result<Vec<u8>, SdkError> {
         let length = routes::UPLOAD_PIECE_BYTES.min(self.size_bytes.saturating_sub(offset));
@@ -125,7 +121,7 @@ impl Client {
         let file = File::open(path).map_err(SdkError::io(path))?;
         let size_bytes = file.metadata().map_err(SdkError::io(path))?.len();
         let route = routes::path(routes::UPLOAD, ciphertext_hash);
-        let mut departing = Departing {
+        let mut local = LocalFile {
             path,
             file,
             size_bytes,
@@ -133,12 +129,12 @@ impl Client {
             route,
             uploader,
         };
-        let mut patience = Patience::new(self.attempts());
+        let mut retries = Retries::new(self.retries());
         loop {
-            let state = match self.upload_state(&departing).await {
+            let state = match self.upload_state(&local).await {
                 Ok(state) => state,
                 Err(error) => {
-                    patience.bear(error, 0).await?;
+                    retries.pause_or_fail(error).await?;
                     continue;
                 }
             };
@@ -155,41 +151,45 @@ impl Client {
                 return Ok(());
             }
             let mut offset = state.received.0;
-            let sent = self.send_pieces(&mut departing, &mut offset, progress);
+            let sent = self.send_pieces(&mut local, &mut offset, progress);
             match sent.await {
                 Ok(()) => return Ok(()),
-                // The node has another offset than we believed: ask it and go on from there.
-                Err(SdkError::Api { status: 409, error }) => {
-                    patience
-                        .bear(SdkError::Api { status: 503, error }, offset)
-                        .await?;
+                // The node has another offset than we believed: ask it, and continue from there.
+                Err(error @ SdkError::Api { status: 409, .. }) => {
+                    retries.progress(offset);
+                    if !retries.pause().await {
+                        return Err(error);
+                    }
                 }
-                Err(error) => patience.bear(error, offset).await?,
+                Err(error) => {
+                    retries.progress(offset);
+                    retries.pause_or_fail(error).await?;
+                }
             }
         }
     }
 
-    async fn upload_state(&self, departing: &Departing<'_>) -> Result<Upload, SdkError> {
+    async fn upload_state(&self, local: &LocalFile<'_>) -> Result<Upload, SdkError> {
         let request = self
-            .request(Method::GET, &departing.route)
-            .header("authorization", departing.uploader.permit(&departing.hash));
+            .request(Method::GET, &local.route)
+            .header("authorization", local.uploader.permit(&local.hash));
         self.json(request.timeout(PIECE_LIMIT)).await
     }
 
     /// Sends the file from `offset` on, piece by piece; `offset` follows what the node has.
     async fn send_pieces(
         &self,
-        departing: &mut Departing<'_>,
+        local: &mut LocalFile<'_>,
         offset: &mut u64,
         progress: Progress<'_>,
     ) -> Result<(), SdkError> {
         loop {
-            let piece = departing.piece(*offset)?;
-            let (last, size_bytes) = (*offset + piece.len() as u64 - 1, departing.size_bytes);
+            let piece = local.piece(*offset)?;
+            let (last, size_bytes) = (*offset + piece.len() as u64 - 1, local.size_bytes);
             let request = self
-                .request(Method::PUT, &departing.route)
+                .request(Method::PUT, &local.route)
                 .header("content-type", "application/octet-stream")
-                .header("authorization", departing.uploader.permit(&departing.hash))
+                .header("authorization", local.uploader.permit(&local.hash))
                 .header(
                     "content-range",
                     format!("bytes {offset}-{last}/{size_bytes}"),
@@ -221,7 +221,7 @@ impl Client {
         let part_path = file::beside(to, "part");
         // Hashing what an earlier attempt left takes seconds for gigabytes.
         let (path, size_bytes) = (part_path.clone(), remote.size_bytes);
-        let opening = tokio::task::spawn_blocking(move || Arriving::open(path, size_bytes));
+        let opening = tokio::task::spawn_blocking(move || PartialFile::open(path, size_bytes));
         let mut part = opening
             .await
             .map_err(|error| SdkError::io(&part_path)(error.into()))??;
@@ -249,19 +249,19 @@ impl Client {
     async fn receive(
         &self,
         remote: &Remote,
-        part: &mut Arriving,
+        part: &mut PartialFile,
         progress: Progress<'_>,
     ) -> Result<(), SdkError> {
-        let mut patience = Patience::new(self.attempts());
+        let mut retries = Retries::new(self.retries());
         while part.received < remote.size_bytes {
-            let some = self.receive_some(remote, part, progress).await;
+            let result = self.receive_some(remote, part, progress).await;
             if part.received < remote.size_bytes {
-                let broke_off = || SdkError::Interrupted {
+                let interrupted = || SdkError::Interrupted {
                     url: self.url().to_owned(),
                 };
-                patience
-                    .bear(some.err().unwrap_or_else(broke_off), part.received)
-                    .await?;
+                retries.progress(part.received);
+                let error = result.err().unwrap_or_else(interrupted);
+                retries.pause_or_fail(error).await?;
             }
         }
         progress(part.received, remote.size_bytes);
@@ -281,7 +281,7 @@ impl Client {
     async fn receive_some(
         &self,
         remote: &Remote,
-        part: &mut Arriving,
+        part: &mut PartialFile,
         progress: Progress<'_>,
     ) -> Result<(), SdkError> {
         let mut request = self.request(Method::GET, &remote.path);
@@ -338,14 +338,14 @@ fn continues(response: &Response, offset: u64) -> bool {
 }
 
 /// A file that is arriving, with the hash of what has arrived.
-struct Arriving {
+struct PartialFile {
     file: File,
     path: PathBuf,
     hasher: blake3::Hasher,
     received: u64,
 }
 
-impl Arriving {
+impl PartialFile {
     /// Goes on with what lies at `path`, if anything does. The lock goes with the file.
     fn open(path: PathBuf, size_bytes: u64) -> Result<Self, SdkError> {
         let mut options = OpenOptions::new();
@@ -401,51 +401,5 @@ impl Arriving {
         self.hasher.reset();
         self.received = 0;
         Ok(())
-    }
-}
-
-/// Bears passing errors while bytes keep moving, and a few when they do not.
-struct Patience {
-    most: u32,
-    attempts: u32,
-    pause: Duration,
-    reached: u64,
-}
-
-impl Patience {
-    fn new(most: u32) -> Self {
-        Self {
-            most,
-            attempts: 0,
-            pause: PAUSE_FIRST,
-            reached: 0,
-        }
-    }
-
-    /// Waits a little, or gives the error back. `reached` is how far the transfer has come.
-    fn bear(
-        &mut self,
-        error: SdkError,
-        reached: u64,
-    ) -> impl Future<Output = Result<(), SdkError>> {
-        if reached > self.reached {
-            *self = Self {
-                reached,
-                ..Self::new(self.most)
-            };
-        }
-        self.attempts += 1;
-        let (give_up, pause) = (
-            self.attempts > self.most || !error.is_transient(),
-            self.pause,
-        );
-        self.pause = (self.pause * 2).min(PAUSE_LAST);
-        async move {
-            if give_up {
-                return Err(error);
-            }
-            tokio::time::sleep(pause).await;
-            Ok(())
-        }
     }
 }

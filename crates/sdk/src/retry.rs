@@ -1,0 +1,59 @@
+//! Retries of what failed for a transient reason, with pauses that double up to a limit.
+//!
+//! `backon` retries a function that starts from scratch each time. Transfers and event streams
+//! continue instead, and count failures only while nothing arrives, so the count is kept here. It
+//! must never retry an error that is not transient.
+
+use std::time::Duration;
+
+use crate::error::SdkError;
+
+/// Failures in a row, without progress, that a transfer or an event stream retries.
+pub(crate) const RETRIES: u32 = 8;
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Failures in a row, and how many are retried.
+pub(crate) struct Retries {
+    limit: u32,
+    failures: u32,
+    reached: u64,
+}
+
+impl Retries {
+    pub(crate) fn new(limit: u32) -> Self {
+        Self {
+            limit,
+            failures: 0,
+            reached: 0,
+        }
+    }
+
+    /// Counts from zero if a transfer has got further than ever before.
+    pub(crate) fn progress(&mut self, reached: u64) {
+        if reached > self.reached {
+            (self.reached, self.failures) = (reached, 0);
+        }
+    }
+
+    /// Pauses before the next attempt. False, at once, if there have been too many failures.
+    pub(crate) async fn pause(&mut self) -> bool {
+        if self.failures >= self.limit {
+            return false;
+        }
+        let pause = PAUSE_FIRST * 2_u32.saturating_pow(self.failures.min(8));
+        self.failures += 1;
+        tokio::time::sleep(pause.min(PAUSE_MAX)).await;
+        true
+    }
+
+    /// Pauses before the next attempt, or returns the error if there have been too many failures
+    /// or it is not transient.
+    pub(crate) async fn pause_or_fail(&mut self, error: SdkError) -> Result<(), SdkError> {
+        if error.is_transient() && self.pause().await {
+            Ok(())
+        } else {
+            Err(error)
+        }
+    }
+}
