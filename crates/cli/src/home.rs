@@ -7,6 +7,7 @@ use etcetera::BaseStrategy;
 use crate::error::{Error, Result};
 use crate::global::Global;
 use soma_codes::Code;
+use soma_sdk::keys::KeyFolder;
 
 /// The folder and what is where in it.
 #[derive(Clone, Debug)]
@@ -26,8 +27,8 @@ impl Home {
     }
 
     /// Key files.
-    pub(crate) fn keys(&self) -> PathBuf {
-        self.0.join("keys")
+    pub(crate) fn keys(&self) -> KeyFolder {
+        KeyFolder::of(&self.0)
     }
 
     /// The local network's state, keys included.

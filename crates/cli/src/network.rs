@@ -88,8 +88,8 @@ pub(crate) fn place(global: &Global) -> Result<Place> {
             name,
         });
     }
-    let own = KeyFolder::new(home.keys());
-    let local = KeyFolder::new(home.localnet().join("keys"));
+    let own = home.keys();
+    let local = KeyFolder::of(&home.localnet());
     let names = match &global.key {
         Some(name) => vec![(own, name.as_str()), (local, name.as_str())],
         None => vec![(own, DEFAULT_KEY), (local, LOCAL_KEY)],

@@ -240,7 +240,7 @@ impl NodeFolder {
         }
         genesis.state()?;
         fs::create_dir_all(dir).map_err(|error| NodeError::io(dir, error))?;
-        let keys = KeyFolder::new(dir.join("keys"));
+        let keys = KeyFolder::of(dir);
         for (name, key) in [(ACCOUNT, account), (CONSENSUS, consensus)] {
             // A start that was cut off has left the first of them.
             let there = keys
@@ -309,7 +309,7 @@ impl NodeFolder {
 
     /// Its keys.
     pub fn keys(&self) -> KeyFolder {
-        KeyFolder::new(self.dir.join("keys"))
+        KeyFolder::of(&self.dir)
     }
 
     /// The folder of the chain's state.

@@ -239,7 +239,7 @@ impl Localnet {
             };
         }
         fs::create_dir_all(dir).map_err(|error| NodeError::io(dir, error))?;
-        let keys = KeyFolder::new(keys_dir(dir));
+        let keys = KeyFolder::of(dir);
         for name in plan.names() {
             let key = plan.key(&name);
             // A start that was cut off has left the first of them.
@@ -285,7 +285,7 @@ impl Localnet {
 
     /// Its keys.
     pub fn keys(&self) -> KeyFolder {
-        KeyFolder::new(keys_dir(&self.dir))
+        KeyFolder::of(&self.dir)
     }
 
     /// A key by its name.
@@ -468,10 +468,6 @@ fn free_addresses(ports: &[u16]) -> Result<Vec<SocketAddr>, NodeError> {
         taken.map_err(|source| NodeError::Listen { address, source })
     };
     taken.iter().map(address).collect()
-}
-
-fn keys_dir(dir: &Path) -> PathBuf {
-    dir.join("keys")
 }
 
 /// What makes two networks different, in a word. A network that began at another time is the same if its phases do not wait for

@@ -132,6 +132,11 @@ impl KeyFolder {
         Self { path: path.into() }
     }
 
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Where the key `name` is or would be.
     pub fn path_of(&self, name: &str) -> PathBuf {
         self.path.join(name).with_extension(ENDING)

@@ -3,13 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use soma_codes::{Coded as _, Exit};
-use soma_sdk::SdkError;
-use soma_sdk::keys::{KeyFolder, Protection, generate, local};
+use soma_sdk::keys::{KeyFolder, Protection, generate};
 use soma_sdk::protocol::SecretKey;
+use soma_sdk::{SdkError, Secret};
 
 fn folder() -> (tempfile::TempDir, KeyFolder) {
     let dir = tempfile::tempdir().unwrap();
-    let keys = KeyFolder::new(dir.path().join("keys"));
+    let keys = KeyFolder::of(dir.path());
     (dir, keys)
 }
 
@@ -44,7 +44,7 @@ fn the_address_shows_without_the_passphrase_and_the_secret_does_not() {
     let key = generate().unwrap();
     keys.create("alice", &key, Protection::Passphrase("x"))
         .unwrap();
-    keys.create("bob", &local(&[1; 32], "bob"), Protection::Local)
+    keys.create("bob", &generate().unwrap(), Protection::Local)
         .unwrap();
 
     let listed = keys.list().unwrap();
@@ -97,11 +97,11 @@ fn only_the_user_can_read_a_key_and_a_key_that_others_can_read_is_refused() {
 }
 
 #[test]
-fn the_same_seed_and_label_give_the_same_local_key() {
-    let key = local(&[1; 32], "validator 1");
-    assert_eq!(key.to_bytes(), local(&[1; 32], "validator 1").to_bytes());
-    assert_ne!(key.to_bytes(), local(&[1; 32], "validator 2").to_bytes());
-    assert_ne!(key.to_bytes(), local(&[2; 32], "validator 1").to_bytes());
+fn the_same_seed_and_label_give_the_same_secret() {
+    let derive = |seed: u8, label| *Secret::derive(&[seed; 32], label).bytes();
+    assert_eq!(derive(1, "validator 1"), derive(1, "validator 1"));
+    assert_ne!(derive(1, "validator 1"), derive(1, "validator 2"));
+    assert_ne!(derive(1, "validator 1"), derive(2, "validator 1"));
 }
 
 #[test]

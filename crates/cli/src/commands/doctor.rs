@@ -115,8 +115,7 @@ fn kernels() -> Check {
     }
 }
 
-fn keys(dir: &Path) -> Check {
-    let folder = KeyFolder::new(dir);
+fn keys(folder: &KeyFolder) -> Check {
     let listed = folder.list().and_then(|keys| {
         keys.iter().try_for_each(|key| folder.check(&key.name))?;
         Ok(keys)
@@ -124,7 +123,11 @@ fn keys(dir: &Path) -> Check {
     match listed {
         Ok(keys) => Check::ok(
             "keys",
-            format!("{} in {}, for this user alone", keys.len(), dir.display()),
+            format!(
+                "{} in {}, readable only by this user",
+                keys.len(),
+                folder.path().display()
+            ),
         ),
         Err(error) => Check::problem("keys", error.to_string(), error.hint()),
     }
@@ -152,7 +155,7 @@ fn disk(dir: &Path) -> Check {
 
 /// A node's folder, its ports, and the nodes it knows.
 fn node(dir: &Path) -> Vec<Check> {
-    let mut checks = vec![disk(dir), keys(&dir.join("keys"))];
+    let mut checks = vec![disk(dir), keys(&KeyFolder::of(dir))];
     let folder = match NodeFolder::open(dir).and_then(|folder| folder.config().map(|_| folder)) {
         Ok(folder) => folder,
         Err(error) => {

@@ -48,11 +48,11 @@ const PASSPHRASE_CHARS_MIN: usize = 8;
 impl Keys {
     pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
         let home = Home::find(global)?;
-        let folder = KeyFolder::new(home.keys());
+        let folder = home.keys();
         match self {
             Self::New(new) => new.run(global, output, &folder),
             Self::List => {
-                let local = KeyFolder::new(home.localnet().join("keys"));
+                let local = KeyFolder::of(&home.localnet());
                 let mut all = facts(&folder, folder.list()?);
                 all.extend(facts(&local, local.list()?));
                 let width = all.iter().map(|key| key.name.len()).max().unwrap_or(0);

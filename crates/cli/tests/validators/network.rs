@@ -154,7 +154,7 @@ impl Network {
 
     /// An account of the network that acts through its first node.
     pub(crate) async fn sender(&self, account: &str) -> Sender {
-        let keys = KeyFolder::new(self.state.join("keys"));
+        let keys = KeyFolder::of(&self.state);
         let key = keys.load(account, None).unwrap();
         let client = self.nodes[0].client.clone();
         Sender::new(client, key).await.unwrap()
@@ -162,7 +162,7 @@ impl Network {
 
     /// Sends from one account to a node until it is told to end; counts what became final.
     pub(crate) async fn load(&self, account: &str, node: usize) -> Load {
-        let keys = KeyFolder::new(self.state.join("keys"));
+        let keys = KeyFolder::of(&self.state);
         let key = keys.load(account, None).unwrap();
         let sender = Sender::new(self.nodes[node].client.clone(), key)
             .await

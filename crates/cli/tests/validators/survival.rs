@@ -92,7 +92,7 @@ async fn a_node_without_a_seat_follows_the_network_and_serves_what_is_final() {
     let made = json(home.path(), &arguments);
     #[cfg(unix)]
     for name in ["account", "consensus"] {
-        let file = KeyFolder::new(dir.join("keys")).path_of(name);
+        let file = KeyFolder::of(&dir).path_of(name);
         let mode = std::fs::metadata(file).unwrap().permissions();
         assert_eq!(
             std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777,
