@@ -1,8 +1,13 @@
-//! What a validator does by itself: its part of the randomness, saying which files it holds, its verdicts, and reports of
-//! those who sign two histories.
+//! What a validator does without being asked: it contributes to the beacon, attests the files it
+//! holds, answers storage challenges, audits published claims and reports equivocation.
 //!
-//! Everything follows from the final state, so a restart forgets nothing and repeats nothing: what the state does not show yet
-//! is due. It must never sign anything for a key that is not its own, nor a verdict that it did not compute.
+//! Everything follows from the finalized state, so a restart forgets nothing and repeats nothing: an
+//! action is due until the state shows it. It must never sign for a key that is not its own, nor a
+//! verdict that it did not compute.
+
+pub(crate) mod audit;
+mod equivocation;
+mod storage_challenge;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,128 +15,205 @@ use std::time::{Duration, Instant};
 
 use soma_os::clock::now_ms;
 use soma_protocol::action::HELD_FILES_MAX;
-use soma_protocol::record::{TargetStatus, VerdictCommit};
-use soma_protocol::record::{Validator, ValidatorStatus};
+use soma_protocol::evidence::Evidence;
+use soma_protocol::record::{TargetStatus, Validator, ValidatorStatus, VerdictCommit};
 use soma_protocol::storage::{self, Challenge};
 use soma_protocol::{
     Action, Address, Amount, Epoch, Hash, HeldFile, Phase, SecretKey, StateRead, TargetId,
     Transaction, commitment, query, read,
 };
+use tokio::sync::{Notify, mpsc};
 
-use crate::audit::Subject;
-use crate::challenge;
-use crate::faults::Faults;
-use crate::node::Shared;
+use self::audit::{Audits, Subject};
+use self::equivocation::Equivocations;
+use crate::chain::Chain;
+use crate::mempool::Admission;
+use crate::weights::WeightsStore;
 
 /// Looks at the state at least this often, in case a file was put in place by hand.
-const ROUND: Duration = Duration::from_secs(2);
-/// Time after which a duty that the state still does not show is sent again.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a duty may wait for a block, in milliseconds.
+const INTERVAL: Duration = Duration::from_secs(2);
+/// Time after which an action that the state still does not show is sent again.
+const RESEND_AFTER: Duration = Duration::from_secs(10);
+/// How long an action may wait for a block, in milliseconds.
 const VALID_MS: u64 = 60_000;
 
-/// Follows the state until the node closes.
-pub(crate) fn run(node: &Arc<Shared>) {
-    let mut sent = BTreeMap::new();
+/// What the duties of this node's validator need.
+pub(crate) struct Duties {
+    pub(crate) key: SecretKey,
+    pub(crate) chain: Arc<Chain>,
+    pub(crate) weights: Arc<WeightsStore>,
+    pub(crate) audits: Arc<Audits>,
+    pub(crate) admission: Arc<Admission>,
+    /// Notified when the state or the files have changed, or an audit is done.
+    pub(crate) wake: Arc<Notify>,
+}
+
+/// Does what is due, again and again. `evidence` is what consensus finds against validators.
+pub(crate) async fn run(duties: Arc<Duties>, evidence: Option<mpsc::Receiver<Evidence>>) {
+    let mut sent = Sent::default();
     let mut swept = Epoch(0);
     let mut challenged = Challenged::default();
-    let mut faults = Faults::new(node.faults());
-    while !node.is_closed() {
-        node.follow_files();
-        let epoch = node.read(|state, _| read::clock(state).epoch);
+    let mut equivocations = Equivocations::new(evidence);
+    loop {
+        duties.weights.refresh(&duties.chain);
+        let epoch = duties.chain.read(|state, _| read::clock(state).epoch);
         if epoch != swept {
-            match node.weights.sweep() {
+            match duties.weights.sweep() {
                 Ok(()) => swept = epoch,
-                Err(error) => tracing::warn!(%error, "files that nothing needs stay for now"),
+                Err(error) => tracing::warn!(%error, "cannot remove unneeded files yet"),
             }
         }
-        node.audits
-            .follow(node.read(|state, _| published(state, &node.address)));
-        if let Some(action) = challenged.answer(node) {
-            send(node, &mut sent, vec![action]);
-        }
-        send_due(node, &mut sent, &mut faults);
-        node.follow.bell.wait(ROUND);
+        let me = duties.address();
+        let published = duties.chain.read(|state, _| published(state, &me));
+        duties.audits.follow(published);
+        let mut due: Vec<Action> = challenged.answer(&duties).into_iter().collect();
+        due.extend(duties.due(&mut equivocations));
+        sent.send(&duties, due);
+        let _elapsed = tokio::time::timeout(INTERVAL, duties.wake.notified()).await;
     }
 }
 
-/// The answer to the epoch's challenge, computed once: it takes reading a whole file.
+/// The answer to the epoch's storage challenge, computed once: it takes reading a whole file.
 #[derive(Default)]
 struct Challenged(Option<(Epoch, Challenge, Action)>);
 
 impl Challenged {
     /// The answer that is due, if one is. A file that cannot be read is tried again the next time.
-    fn answer(&mut self, node: &Shared) -> Option<Action> {
-        let (epoch, asked) = node.read(|state, _| unanswered(node, state))?;
-        let known = self.0.take().filter(|one| (one.0, one.1) == (epoch, asked));
-        if known.is_none() {
-            match challenge::answer(&node.weights, epoch, &asked) {
-                Ok(action) => self.0 = Some((epoch, asked, action)),
-                Err(error) => {
-                    tracing::warn!(model = asked.model.0, %error, "challenge not answered");
-                }
-            }
-        } else {
-            self.0 = known;
+    fn answer(&mut self, duties: &Duties) -> Option<Action> {
+        let (epoch, challenge) = duties.chain.read(|state, _| duties.unanswered(state))?;
+        if let Some((_, _, action)) = self
+            .0
+            .as_ref()
+            .filter(|answered| (answered.0, answered.1) == (epoch, challenge))
+        {
+            return Some(action.clone());
         }
-        self.0.as_ref().map(|(_, _, action)| action.clone())
+        match storage_challenge::answer(&duties.weights, epoch, &challenge) {
+            Ok(action) => {
+                self.0 = Some((epoch, challenge, action.clone()));
+                Some(action)
+            }
+            Err(error) => {
+                tracing::warn!(model = challenge.model.0, %error, "storage challenge not answered");
+                None
+            }
+        }
     }
 }
 
-/// Sends what is due.
-fn send_due(node: &Shared, sent: &mut BTreeMap<Hash, Instant>, faults: &mut Faults) {
-    let due = node.read(|state, _| {
-        let holds = |hash: &Hash| node.weights.holds(hash);
-        let mut due = due(state, &node.key, holds);
-        due.extend(verdicts(node, state));
-        let reports = faults.due(state);
-        if read::validator(state, &node.address).is_some() {
-            due.extend(reports);
+/// When each action was sent, by the hash of its bytes.
+#[derive(Default)]
+struct Sent(BTreeMap<Hash, Instant>);
+
+impl Sent {
+    /// Sends what was not sent lately.
+    fn send(&mut self, duties: &Duties, due: Vec<Action>) {
+        self.0.retain(|_, at| at.elapsed() < RESEND_AFTER);
+        for action in due {
+            let id = Hash::of_bytes(&borsh::to_vec(&action).unwrap_or_default());
+            if self.0.insert(id, Instant::now()).is_none() {
+                duties.send(action);
+            }
         }
-        due
-    });
-    send(node, sent, due);
+    }
 }
 
-/// Sends what was not sent lately.
-fn send(node: &Shared, sent: &mut BTreeMap<Hash, Instant>, mut due: Vec<Action>) {
-    sent.retain(|_, at| at.elapsed() < PATIENCE);
-    due.retain(|action| !sent.contains_key(&name(action)));
-    let (nonce, timestamp_ms) = node.read(|state, _| {
-        (
-            read::account(state, &node.address).nonce,
-            read::clock(state).phase_started_ms,
-        )
-    });
-    for action in due {
-        let key = name(&action);
+impl Duties {
+    fn address(&self) -> Address {
+        self.key.address()
+    }
+
+    /// What this validator has to send at this state, storage challenges aside.
+    fn due(&self, equivocations: &mut Equivocations) -> Vec<Action> {
+        self.chain.read(|state, _| {
+            let mut due = due(state, &self.key, |hash| self.weights.holds(hash));
+            due.extend(self.verdicts(state));
+            let reports = equivocations.due(state);
+            if read::validator(state, &self.address()).is_some() {
+                due.extend(reports);
+            }
+            due
+        })
+    }
+
+    fn send(&self, action: Action) {
+        let sender = self.address();
+        let (nonce, phase_started_ms) = self.chain.read(|state, _| {
+            (
+                read::account(state, &sender).nonce,
+                read::clock(state).phase_started_ms,
+            )
+        });
         let transaction = Transaction {
-            chain: node.chain,
-            sender: node.address,
-            nonce: node.pool.next_nonce(&node.address, nonce),
+            chain: self.chain.id,
+            sender,
+            nonce: self.admission.pool.next_nonce(&sender, nonce),
             fee_limit: Amount::ZERO,
-            valid_until_ms: now_ms().max(timestamp_ms).saturating_add(VALID_MS),
+            valid_until_ms: now_ms().max(phase_started_ms).saturating_add(VALID_MS),
             action,
         };
         let duty = transaction.action.name();
-        for answer in node.admit(vec![transaction.sign(&node.key)]) {
+        for answer in self.admission.admit(vec![transaction.sign(&self.key)]) {
             match answer {
                 Ok(hash) => tracing::debug!(duty, %hash, "duty sent"),
-                Err(refusal) => {
-                    tracing::warn!(duty, %refusal, "duty not sent; it will be tried again");
-                }
+                Err(refusal) => tracing::warn!(duty, %refusal, "duty not sent; retrying"),
             }
         }
-        sent.insert(key, Instant::now());
+    }
+
+    /// The running epoch's challenge to this validator, if it is not answered yet and can be.
+    fn unanswered(&self, state: &dyn StateRead) -> Option<(Epoch, Challenge)> {
+        let (epoch, me) = (read::clock(state).epoch, self.address());
+        let challenge = storage::challenge(state, &me)?;
+        let open = !storage::has_answered(state, epoch, &me);
+        (open && self.weights.holds(&challenge.ciphertext_hash)).then_some((epoch, challenge))
+    }
+
+    /// How many transactions are due at this state, for running audits too.
+    pub(crate) fn outstanding(&self, state: &dyn StateRead) -> usize {
+        let me = &self.address();
+        let attested = |subject: &&Subject| verdict_commit(state, subject.target, me).is_some();
+        let published = published(state, me);
+        let audits = match read::clock(state).phase {
+            Phase::Compete => published
+                .iter()
+                .filter(|subject| !attested(subject))
+                .count(),
+            Phase::Attest => published.iter().filter(attested).count(),
+            _ => 0,
+        };
+        let answers = usize::from(self.unanswered(state).is_some());
+        answers + audits + due(state, &self.key, |hash| self.weights.holds(hash)).len()
+    }
+
+    /// Verdicts that are computed and not on chain: committed before the attest phase, revealed in
+    /// it.
+    fn verdicts(&self, state: &dyn StateRead) -> Vec<Action> {
+        let (chain, me) = (query::chain(state), self.address());
+        let attests = match chain.clock.phase {
+            Phase::Attest => true,
+            Phase::Compete => false,
+            // Data may still be published; there is time for audits later.
+            Phase::Reveal | Phase::Publish(_) => return Vec::new(),
+        };
+        let next = |subject: Subject| {
+            let target = subject.target;
+            let verdict = self.audits.verdict(&subject)?;
+            let commitment = commitment::verdict(&chain.network.chain_id, &me, target, &verdict);
+            match verdict_commit(state, target, &me) {
+                None if !attests => Some(Action::CommitVerdict { target, commitment }),
+                Some(ours) if attests && ours.commitment == commitment => {
+                    Some(Action::RevealVerdict { target, verdict })
+                }
+                _ => None,
+            }
+        };
+        published(state, &me).into_iter().filter_map(next).collect()
     }
 }
 
-/// Tells one action from every other.
-fn name(action: &Action) -> Hash {
-    Hash::of_bytes(&borsh::to_vec(action).unwrap_or_default())
-}
-
-/// This validator's randomness for an epoch: nobody can guess it, and the same node says the same after any restart.
+/// This validator's contribution to the beacon of an epoch: unpredictable, and the same after a
+/// restart.
 fn beacon_value(key: &SecretKey, chain: &Hash, epoch: Epoch) -> Hash {
     Hash::of_parts(
         "soma beacon value",
@@ -139,7 +221,7 @@ fn beacon_value(key: &SecretKey, chain: &Hash, epoch: Epoch) -> Hash {
     )
 }
 
-/// What a validator owes at this state, verdicts aside; nothing for anyone else.
+/// What a validator has to send at this state, verdicts aside; nothing for other accounts.
 fn due(state: &dyn StateRead, key: &SecretKey, holds: impl Fn(&Hash) -> bool) -> Vec<Action> {
     let (me, chain) = (key.address(), query::chain(state));
     let Some(validator) = read::validator(state, &me).filter(Validator::is_registered) else {
@@ -157,13 +239,13 @@ fn due(state: &dyn StateRead, key: &SecretKey, holds: impl Fn(&Hash) -> bool) ->
     }
     if chain.clock.phase.reveals() {
         let value = beacon_value(key, &id, epoch);
-        let closed = read::beacon_commit(state, epoch, &me).filter(|beacon| beacon.value.is_none());
-        // A commitment made with another key cannot be opened with this one.
-        let ours = closed
+        let hidden = read::beacon_commit(state, epoch, &me).filter(|beacon| beacon.value.is_none());
+        // A commitment made with another key cannot be revealed with this one.
+        let ours = hidden
             .filter(|beacon| beacon.commitment == commitment::beacon(&id, &me, epoch, &value));
         due.extend(ours.map(|_| Action::RevealBeacon { epoch, value }));
     }
-    // Whoever was absent and is here again returns by itself.
+    // A validator that was absent returns on its own.
     if matches!(validator.status, ValidatorStatus::Jailed { until } if epoch >= until) {
         due.push(Action::ReturnValidator {});
     }
@@ -186,7 +268,7 @@ fn due(state: &dyn StateRead, key: &SecretKey, holds: impl Fn(&Hash) -> bool) ->
     due
 }
 
-/// Files in use whose rent this validator would be paid for, if it said that it holds them.
+/// Files in use that earn this validator rent once it attests that it holds them.
 fn paid_files(
     state: &dyn StateRead,
     me: &Address,
@@ -204,47 +286,19 @@ fn paid_files(
     held.collect()
 }
 
-/// What the running epoch asks this validator to show, if it has not yet and could.
-fn unanswered(node: &Shared, state: &dyn StateRead) -> Option<(Epoch, Challenge)> {
-    let epoch = read::clock(state).epoch;
-    let asked = storage::challenge(state, &node.address)?;
-    let open = !storage::has_answered(state, epoch, &node.address);
-    (open && node.weights.holds(&asked.ciphertext_hash)).then_some((epoch, asked))
-}
-
-/// How many transactions the node's validator still owes at this state, audits that are running included.
-pub(crate) fn owed(node: &Shared, state: &dyn StateRead) -> usize {
-    let me = &node.address;
-    let audits = match read::clock(state).phase {
-        Phase::Compete => published(state, me)
-            .iter()
-            .filter(|subject| verdict_commit(state, subject.target, me).is_none())
-            .count(),
-        Phase::Attest => published(state, me)
-            .iter()
-            .filter(|subject| verdict_commit(state, subject.target, me).is_some())
-            .count(),
-        _ => 0,
-    };
-    let answers = usize::from(unanswered(node, state).is_some());
-    answers + audits + due(state, &node.key, |hash| node.weights.holds(hash)).len()
-}
-
-/// Published wins of the last epoch on which this validator has not shown its verdict.
+/// Published claims of the last epoch on which this validator has not revealed its verdict.
 fn published(state: &dyn StateRead, me: &Address) -> Vec<Subject> {
     if !read::committee(state).seats_validator(me) {
         return Vec::new();
     }
     let epoch = read::clock(state).epoch;
-    let wins = read::targets(state, Epoch(epoch.0.saturating_sub(1)));
-    let open = wins
+    let targets = read::targets(state, Epoch(epoch.0.saturating_sub(1)));
+    let open = targets
         .into_iter()
         .filter(|target| matches!(target.status, TargetStatus::Published { .. }));
-    let shown = |target| {
-        verdict_commit(state, target, me)
-            .is_some_and(|verdict_commit| verdict_commit.verdict.is_some())
-    };
-    open.filter(|target| !shown(target.id))
+    let revealed =
+        |target| verdict_commit(state, target, me).is_some_and(|commit| commit.verdict.is_some());
+    open.filter(|target| !revealed(target.id))
         .filter_map(|target| {
             let data_hash = read::publication(state, target.id)?.data_hash;
             Some(Subject {
@@ -255,35 +309,10 @@ fn published(state: &dyn StateRead, me: &Address) -> Vec<Subject> {
         .collect()
 }
 
-/// What this validator has said on a target.
+/// This validator's attestation on a target.
 fn verdict_commit(state: &dyn StateRead, target: TargetId, me: &Address) -> Option<VerdictCommit> {
     let verdicts = read::verdicts(state, target).0;
     verdicts
         .into_iter()
         .find(|verdict_commit| verdict_commit.validator == *me)
-}
-
-/// Findings that are computed and not on chain: in the attest phase what was committed to is shown, before it the
-/// commitment is made.
-fn verdicts(node: &Shared, state: &dyn StateRead) -> Vec<Action> {
-    let (chain, me) = (query::chain(state), &node.address);
-    let attests = match chain.clock.phase {
-        Phase::Attest => true,
-        Phase::Compete => false,
-        // Data may still be published; one audit after the other comes soon enough.
-        Phase::Reveal | Phase::Publish(_) => return Vec::new(),
-    };
-    let next = |subject: Subject| {
-        let target = subject.target;
-        let verdict = node.audits.verdict(&subject)?;
-        let commitment = commitment::verdict(&chain.network.chain_id, me, target, &verdict);
-        match verdict_commit(state, target, me) {
-            None if !attests => Some(Action::CommitVerdict { target, commitment }),
-            Some(ours) if attests && ours.commitment == commitment => {
-                Some(Action::RevealVerdict { target, verdict })
-            }
-            _ => None,
-        }
-    };
-    published(state, me).into_iter().filter_map(next).collect()
 }

@@ -1,8 +1,8 @@
-//! What the pools of connected nodes tell each other: transactions that one of them took from a client, in batches.
+//! Transactions between the pools of connected nodes, in batches.
 //!
-//! A node tells what it heard from clients and what it signed itself, once, and never what it heard from a node: every node is
-//! connected to every other. Nothing depends on it being heard: who took a transaction also proposes it. It must never wait
-//! for a peer, nor believe one.
+//! A node sends what its clients sent and what it signed itself, once, and never what it received
+//! from a node: every node is connected to every other. Nothing depends on delivery: the node that
+//! admitted a transaction also proposes it. It must never wait for a peer, nor trust one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,40 +13,26 @@ use soma_sdk::api::batch;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::http::Admission;
-use crate::node::Shared;
+use crate::mempool::AdmissionQueue;
+use crate::metrics::Metrics;
 
 /// Least time between two messages; the engine carries 64 a second to each peer.
-const PAUSE: Duration = Duration::from_millis(20);
-/// Transactions that wait to be told; more are left to their own node's blocks.
-const WAITING_MAX: usize = 32_768;
+const MESSAGE_INTERVAL: Duration = Duration::from_millis(20);
+/// Transactions that wait to be sent; what does not fit reaches the other nodes in blocks.
+pub(crate) const OUTBOX_MAX: usize = 32_768;
 
-/// Where transactions are put that the other nodes should hear of.
-#[derive(Clone, Debug)]
-pub(crate) struct Outbox(mpsc::Sender<Vec<u8>>);
-
-/// An outbox, and what comes out of it.
-pub(crate) fn outbox() -> (Outbox, mpsc::Receiver<Vec<u8>>) {
-    let (sender, receiver) = mpsc::channel(WAITING_MAX);
-    (Outbox(sender), receiver)
-}
-
-impl Outbox {
-    /// Puts an encoded transaction out; drops it when too many wait.
-    pub(crate) fn put(&self, transaction: Vec<u8>) {
-        // The others get it in a block.
-        let _full = self.0.try_send(transaction);
-    }
-}
-
-/// Tells the other nodes what is put out, until nobody can put any more.
-pub(crate) async fn tell(gossip: Gossip, mut waiting: mpsc::Receiver<Vec<u8>>, node: Arc<Shared>) {
+/// Sends encoded transactions from `outbox` until nobody can add any more.
+pub(crate) async fn send(
+    gossip: Gossip,
+    mut outbox: mpsc::Receiver<Vec<u8>>,
+    metrics: Arc<Metrics>,
+) {
     let mut left_over = None;
     let mut next = Instant::now();
     loop {
         let first = match left_over.take() {
             Some(transaction) => transaction,
-            None => match waiting.recv().await {
+            None => match outbox.recv().await {
                 Some(transaction) => transaction,
                 None => return,
             },
@@ -54,7 +40,7 @@ pub(crate) async fn tell(gossip: Gossip, mut waiting: mpsc::Receiver<Vec<u8>>, n
         let mut message = Vec::new();
         batch::push_bytes(&mut message, &first);
         tokio::time::sleep_until(next).await;
-        while let Ok(transaction) = waiting.try_recv() {
+        while let Ok(transaction) = outbox.try_recv() {
             let fits = message.len() + transaction.len() + batch::LENGTH_BYTES <= GOSSIP_BYTES_MAX;
             if !fits || !batch::push_bytes(&mut message, &transaction) {
                 left_over = Some(transaction);
@@ -62,28 +48,28 @@ pub(crate) async fn tell(gossip: Gossip, mut waiting: mpsc::Receiver<Vec<u8>>, n
             }
         }
         if gossip.send(message) {
-            node.metrics.gossip_sent.add(1);
+            metrics.gossip_sent.inc();
         } else {
-            node.metrics.gossip_dropped.add(1);
+            metrics.gossip_dropped.inc();
         }
-        next = Instant::now() + PAUSE;
+        next = Instant::now() + MESSAGE_INTERVAL;
     }
 }
 
-/// Takes what other nodes tell into the pool.
-pub(crate) async fn listen(
-    mut heard: mpsc::Receiver<GossipMessage>,
-    admission: Admission,
-    node: Arc<Shared>,
+/// Admits what other nodes send to the pool.
+pub(crate) async fn receive(
+    mut received: mpsc::Receiver<GossipMessage>,
+    queue: AdmissionQueue,
+    metrics: Arc<Metrics>,
 ) {
-    while let Some(GossipMessage { from, bytes }) = heard.recv().await {
-        node.metrics.gossip_heard.add(1);
+    while let Some(GossipMessage { from, bytes }) = received.recv().await {
+        metrics.gossip_heard.inc();
         let Ok(parts) = batch::split(&bytes) else {
-            node.metrics.gossip_malformed.add(1);
-            tracing::debug!(%from, "a node tells what is no batch of transactions");
+            metrics.gossip_malformed.inc();
+            tracing::debug!(%from, "ignoring a malformed batch of a peer");
             continue;
         };
         let decoded = parts.into_iter().map(SignedTransaction::decode);
-        admission.hear(decoded.flatten().collect(), bytes.len());
+        queue.admit_gossip(decoded.flatten().collect(), bytes.len());
     }
 }

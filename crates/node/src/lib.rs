@@ -1,25 +1,29 @@
-//! A running validator: mempool, HTTP API, weights, audits.
+//! A running validator: pool, HTTP API, weights files, duties.
 //!
-//! [`start`] runs one in this process; [`localnet`] makes the files of a local network. `docs/` says what its API answers; the
-//! document itself is made from the handlers by [`openapi`].
+//! [`start`] runs one in this process; [`localnet`] makes the files of a local network. The node reads
+//! what is finalized and never decides a rule; it signs only with its own keys. To disk write:
+//! [`folder`] and [`localnet`] (settings, keys, genesis), `weights` (files of models) and, below this
+//! crate, the engine and the history in the chain's folder.
+//!
+//! Modules are listed from bottom to top: later ones use earlier ones. `node` puts them together.
 
-mod architecture;
-mod audit;
-mod bell;
-mod challenge;
-pub mod config;
-mod duties;
 mod error;
-mod faults;
-mod fetch;
+mod architecture;
+pub mod config;
 pub mod folder;
-mod gossip;
-mod http;
 pub mod localnet;
-pub mod mempool;
 mod metrics;
-mod node;
+mod shutdown;
+mod chain;
+pub mod mempool;
+mod follower;
 mod weights;
+mod duties;
+mod health;
+mod gossip;
+mod fetch;
+mod http;
+mod node;
 
 pub use architecture::{architecture, spec};
 pub use config::NodeConfig;

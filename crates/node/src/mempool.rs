@@ -4,10 +4,15 @@
 //! could pay its fee limit when it came; whether the rules accept it is decided in its block. It must never grow beyond its
 //! limits, never offer a transaction out of nonce order, and never lose one that is still valid except to a better paying one.
 
+mod admission;
+#[cfg(test)]
+mod tests;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use soma_codes::{Code, Coded};
 use soma_engine::Pool;
@@ -15,6 +20,8 @@ use soma_protocol::{
     Action, Address, Error, Hash, SignedTransaction, StateRead, VerifiedTransaction, query, read,
     verify_batch_unless,
 };
+
+pub(crate) use self::admission::{Admission, AdmissionQueue, QueueError};
 
 /// How much a pool holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -306,7 +313,7 @@ impl Mempool {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock()
     }
 
     /// Transactions waiting.
@@ -577,10 +584,9 @@ impl Pool for Mempool {
         transactions: Vec<SignedTransaction>,
         chain: &Hash,
     ) -> Vec<Result<VerifiedTransaction, Error>> {
-        let verified = || self.verified.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = |hash: &Hash| verified().hashes.contains(hash);
+        let known = |hash: &Hash| self.verified.lock().hashes.contains(hash);
         let answers = verify_batch_unless(transactions, chain, known);
-        let mut verified = verified();
+        let mut verified = self.verified.lock();
         for transaction in answers.iter().flatten() {
             verified.insert(transaction.hash());
         }
@@ -616,6 +622,3 @@ impl Pool for Mempool {
         self.len() == 0
     }
 }
-
-#[cfg(test)]
-mod tests;

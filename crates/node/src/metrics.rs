@@ -1,32 +1,17 @@
-//! What a node counts, and how it is shown in the text format that Prometheus reads. Every metric is declared here, once, with
-//! its help. It must never cost a lock on a path that serves a request.
+//! What a node counts, for Prometheus: every metric once, with its help. Counting must never take a
+//! lock on a path that serves a request.
 
-use std::fmt::Write as _;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// A number that only grows.
-#[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
+use prometheus_client::encoding::text::encode_registry;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
 
-impl Counter {
-    pub(crate) fn add(&self, count: u64) {
-        self.0.fetch_add(count, Ordering::Relaxed);
-    }
-
-    /// Adds a time, in whole milliseconds.
-    pub(crate) fn add_duration(&self, time: Duration) {
-        self.add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
-    }
-
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// Everything a node counts itself; the rest is read from the state when it is asked for.
-#[derive(Debug, Default)]
+/// Counted where it happens.
 pub(crate) struct Metrics {
+    registry: Registry,
+    gauges: Gauges<Gauge>,
     pub(crate) requests: Counter,
     request_ms: Counter,
     responses_refused: Counter,
@@ -49,212 +34,137 @@ pub(crate) struct Metrics {
     pub(crate) audit_ms: Counter,
 }
 
-/// What is true now, as opposed to counted.
-#[derive(Debug, Default)]
-pub(crate) struct Gauges {
-    pub(crate) height: u64,
-    pub(crate) epoch: u32,
-    /// 0 reveal, 1 publish, 2 compete, 3 attest.
-    pub(crate) phase: u32,
-    pub(crate) pool_transactions: usize,
-    pub(crate) pool_bytes: usize,
-    pub(crate) audits_waiting: usize,
-    pub(crate) block_age_ms: u64,
-    pub(crate) peers: usize,
-    pub(crate) ready: bool,
+/// Read when `/metrics` is requested.
+#[derive(Default)]
+pub(crate) struct Gauges<T> {
+    pub(crate) height: T,
+    pub(crate) epoch: T,
+    pub(crate) phase: T,
+    pub(crate) pool_transactions: T,
+    pub(crate) pool_bytes: T,
+    pub(crate) audits_waiting: T,
+    pub(crate) block_age_ms: T,
+    pub(crate) peers: T,
+    pub(crate) ready: T,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("soma");
+        let gauges = Gauges::register(&mut registry);
+        // The library appends `_total` to the name and a full stop to the help.
+        let mut counter = |name: &str, help: &str| {
+            let counter = Counter::default();
+            registry.register(name, help, counter.clone());
+            counter
+        };
+        Self {
+            requests: counter("requests", "Requests served"),
+            request_ms: counter("request_ms", "Milliseconds until their responses began"),
+            responses_refused: counter("responses_refused", "Responses with status 400 to 499"),
+            responses_failed: counter(
+                "responses_failed",
+                "Responses with status 500 or more: busy, or failed",
+            ),
+            transactions_admitted: counter("transactions_admitted", "Admitted to the pool"),
+            transactions_refused: counter("transactions_refused", "Refused by the pool"),
+            transactions_final: counter("transactions_final", "Finalized transactions"),
+            blocks_final: counter("blocks_final", "Finalized blocks"),
+            upload_bytes: counter("upload_bytes", "Bytes of weights files received"),
+            files_fetched: counter("files_fetched", "Weights files downloaded from other nodes"),
+            gossip_sent: counter("gossip_sent", "Batches of transactions sent to other nodes"),
+            gossip_dropped: counter("gossip_dropped", "Batches the engine had no room for"),
+            gossip_heard: counter("gossip_heard", "Batches received from other nodes"),
+            gossip_malformed: counter("gossip_malformed", "Malformed batches of other nodes"),
+            audits_valid: counter("audits_valid", "Claims found valid"),
+            audits_invalid: counter("audits_invalid", "Claims found invalid"),
+            audits_failed: counter(
+                "audits_failed",
+                "Audits postponed by a failure on this node",
+            ),
+            audit_scores: counter(
+                "audit_scores",
+                "Scores computed for audits: one for each model of each claim",
+            ),
+            audit_bytes: counter(
+                "audit_bytes",
+                "Bytes scored for audits, once for each model",
+            ),
+            audit_ms: counter("audit_ms", "Milliseconds spent on audits"),
+            gauges,
+            registry,
+        }
+    }
+}
+
+impl Gauges<Gauge> {
+    fn register(registry: &mut Registry) -> Self {
+        let mut gauge = |name: &str, help: &str| {
+            let gauge = Gauge::default();
+            registry.register(name, help, gauge.clone());
+            gauge
+        };
+        Self {
+            height: gauge("height", "Height of the last finalized block"),
+            epoch: gauge("epoch", "The current epoch"),
+            phase: gauge("phase", "Phase: 0 reveal, 1 publish, 2 compete, 3 attest"),
+            pool_transactions: gauge("pool_transactions", "Transactions waiting in the pool"),
+            pool_bytes: gauge("pool_bytes", "Bytes of transactions waiting in the pool"),
+            audits_waiting: gauge("audits_waiting", "Published claims not audited yet"),
+            block_age_ms: gauge(
+                "block_age_ms",
+                "Age of the last finalized block in milliseconds",
+            ),
+            peers: gauge("peers", "Connected nodes"),
+            ready: gauge("ready", "1 when /readyz answers 200, else 0"),
+        }
+    }
+
+    fn set(&self, values: &Gauges<u64>) {
+        for (gauge, value) in [
+            (&self.height, values.height),
+            (&self.epoch, values.epoch),
+            (&self.phase, values.phase),
+            (&self.pool_transactions, values.pool_transactions),
+            (&self.pool_bytes, values.pool_bytes),
+            (&self.audits_waiting, values.audits_waiting),
+            (&self.block_age_ms, values.block_age_ms),
+            (&self.peers, values.peers),
+            (&self.ready, values.ready),
+        ] {
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
+    }
 }
 
 impl Metrics {
-    /// Counts an answer, and how long it took to begin.
-    pub(crate) fn answered(&self, status: u16, after: Duration) {
-        self.request_ms.add_duration(after);
+    /// Counts a response, and how long it took to begin.
+    pub(crate) fn responded(&self, status: u16, after: Duration) {
+        self.request_ms.inc_by(milliseconds(after));
         match status {
-            400..=499 => self.responses_refused.add(1),
-            500.. => self.responses_failed.add(1),
-            _ => {}
-        }
+            400..=499 => self.responses_refused.inc(),
+            500.. => self.responses_failed.inc(),
+            _ => 0,
+        };
     }
 
-    /// The text of `/metrics`.
-    pub(crate) fn render(&self, gauges: &Gauges) -> String {
+    /// Adds the time of an audit.
+    pub(crate) fn audited(&self, time: Duration) {
+        self.audit_ms.inc_by(milliseconds(time));
+    }
+
+    /// The metrics in the OpenMetrics text format, without its end: the engine's follow.
+    pub(crate) fn encode(&self, gauges: &Gauges<u64>) -> String {
+        self.gauges.set(gauges);
         let mut text = String::new();
-        for (name, help, value) in gauges.list() {
-            write(&mut text, "gauge", name, help, value);
-        }
-        for (name, help, counter) in self.list() {
-            write(&mut text, "counter", name, help, counter.get());
-        }
+        // Writing to a string cannot fail.
+        let _ = encode_registry(&mut text, &self.registry);
         text
     }
-
-    fn list(&self) -> impl Iterator<Item = (&'static str, &'static str, &Counter)> {
-        let node = self.of_clients().into_iter().chain(self.of_the_network());
-        node.chain(self.of_audits())
-    }
-
-    fn of_clients(&self) -> [(&'static str, &'static str, &Counter); 7] {
-        [
-            ("soma_requests_total", "Requests served.", &self.requests),
-            (
-                "soma_request_ms_total",
-                "Milliseconds until their answers began.",
-                &self.request_ms,
-            ),
-            (
-                "soma_responses_refused_total",
-                "Answers with a status of 400 to 499.",
-                &self.responses_refused,
-            ),
-            (
-                "soma_responses_failed_total",
-                "Answers with a status of 500 or more: busy, or failed.",
-                &self.responses_failed,
-            ),
-            (
-                "soma_transactions_admitted_total",
-                "Taken into the pool.",
-                &self.transactions_admitted,
-            ),
-            (
-                "soma_transactions_refused_total",
-                "Refused by the pool.",
-                &self.transactions_refused,
-            ),
-            (
-                "soma_upload_bytes_total",
-                "Bytes of weights received.",
-                &self.upload_bytes,
-            ),
-        ]
-    }
-
-    fn of_the_network(&self) -> [(&'static str, &'static str, &Counter); 7] {
-        [
-            (
-                "soma_transactions_final_total",
-                "Final transactions.",
-                &self.transactions_final,
-            ),
-            (
-                "soma_blocks_final_total",
-                "Final blocks.",
-                &self.blocks_final,
-            ),
-            (
-                "soma_files_fetched_total",
-                "Files of weights fetched from other nodes.",
-                &self.files_fetched,
-            ),
-            (
-                "soma_gossip_sent_total",
-                "Batches of transactions told to other nodes.",
-                &self.gossip_sent,
-            ),
-            (
-                "soma_gossip_dropped_total",
-                "Batches that the engine had no room for.",
-                &self.gossip_dropped,
-            ),
-            (
-                "soma_gossip_heard_total",
-                "Batches of transactions heard from other nodes.",
-                &self.gossip_heard,
-            ),
-            (
-                "soma_gossip_malformed_total",
-                "Messages of other nodes that are no batch.",
-                &self.gossip_malformed,
-            ),
-        ]
-    }
-
-    fn of_audits(&self) -> [(&'static str, &'static str, &Counter); 6] {
-        [
-            (
-                "soma_audits_valid_total",
-                "Wins found valid.",
-                &self.audits_valid,
-            ),
-            (
-                "soma_audits_invalid_total",
-                "Wins found invalid.",
-                &self.audits_invalid,
-            ),
-            (
-                "soma_audits_failed_total",
-                "Audits put off by a failure here.",
-                &self.audits_failed,
-            ),
-            (
-                "soma_audit_scores_total",
-                "Scores computed for audits: one for each model of each claim.",
-                &self.audit_scores,
-            ),
-            (
-                "soma_audit_bytes_total",
-                "Bytes scored for audits, once for each model.",
-                &self.audit_bytes,
-            ),
-            (
-                "soma_audit_ms_total",
-                "Milliseconds spent on audits.",
-                &self.audit_ms,
-            ),
-        ]
-    }
 }
 
-impl Gauges {
-    fn list(&self) -> [(&'static str, &'static str, u64); 9] {
-        let size = |number: usize| number as u64;
-        [
-            (
-                "soma_height",
-                "Height of the last final block.",
-                self.height,
-            ),
-            ("soma_epoch", "The running epoch.", self.epoch.into()),
-            (
-                "soma_phase",
-                "Phase: 0 reveal, 1 publish, 2 compete, 3 attest.",
-                self.phase.into(),
-            ),
-            (
-                "soma_pool_transactions",
-                "Transactions waiting.",
-                size(self.pool_transactions),
-            ),
-            (
-                "soma_pool_bytes",
-                "Bytes of transactions waiting.",
-                size(self.pool_bytes),
-            ),
-            (
-                "soma_audits_waiting",
-                "Published wins not audited yet.",
-                size(self.audits_waiting),
-            ),
-            (
-                "soma_block_age_ms",
-                "Age of the last final block, in milliseconds.",
-                self.block_age_ms,
-            ),
-            ("soma_peers", "Other nodes connected.", size(self.peers)),
-            (
-                "soma_ready",
-                "1 when /readyz says so, else 0.",
-                self.ready.into(),
-            ),
-        ]
-    }
-}
-
-fn write(text: &mut String, kind: &str, name: &str, help: &str, value: u64) {
-    // Writing to a string cannot fail.
-    let _ = write!(
-        text,
-        "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"
-    );
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -262,42 +172,38 @@ mod tests {
     use super::{Gauges, Metrics};
 
     #[test]
-    fn every_metric_on_the_board_exists() {
-        let board = include_str!("../../../docs/operations/grafana.json");
-        let counters = Metrics::default();
-        let mut metrics: Vec<&str> = counters.list().map(|one| one.0).collect();
-        metrics.extend(Gauges::default().list().map(|one| one.0));
-        let word = |text: &str| {
+    fn the_dashboard_shows_every_metric_and_no_other() {
+        let dashboard = include_str!("../../../docs/operations/grafana.json");
+        let text = Metrics::default().encode(&Gauges::default());
+        let metrics: Vec<&str> = text
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| line.split(' ').next().unwrap())
+            .collect();
+        let end = |text: &str| {
             text.find(|c: char| !c.is_ascii_lowercase() && c != '_')
                 .unwrap()
         };
-        let named: Vec<&str> = board
+        let shown: Vec<&str> = dashboard
             .match_indices("soma_")
-            .map(|(at, _)| &board[at..][..word(&board[at..])])
+            .map(|(at, _)| &dashboard[at..][..end(&dashboard[at..])])
             .collect();
-        assert!(named.len() > 20);
-        for name in &named {
-            assert!(metrics.contains(name), "the board names {name}");
+        assert!(shown.len() > 20);
+        for name in &shown {
+            assert!(metrics.contains(name), "there is no metric {name}");
         }
         for name in metrics {
-            assert!(named.contains(&name), "the board does not show {name}");
+            assert!(shown.contains(&name), "the dashboard does not show {name}");
         }
     }
 
     #[test]
     fn every_metric_has_help_a_type_and_one_value() {
         let metrics = Metrics::default();
-        metrics.upload_bytes.add(7);
-        let text = metrics.render(&Gauges {
+        metrics.upload_bytes.inc_by(7);
+        let text = metrics.encode(&Gauges {
             height: 3,
-            epoch: 1,
-            phase: 2,
-            pool_transactions: 0,
-            pool_bytes: 0,
-            audits_waiting: 0,
-            block_age_ms: 0,
-            peers: 0,
-            ready: true,
+            ..Gauges::default()
         });
         let values: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
         assert_eq!(text.matches("# HELP soma_").count(), values.len());

@@ -6,12 +6,13 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 
 use super::{Api, Problem};
@@ -99,20 +100,20 @@ struct Account {
 
 /// All clients of this node.
 #[derive(Clone, Debug)]
-pub(crate) struct Clients {
+pub(super) struct Clients {
     limits: ClientLimits,
     accounts: Arc<Mutex<HashMap<IpAddr, Account>>>,
 }
 
 /// One use of a client's bounded number of something; given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Use {
+pub(super) struct Place {
     clients: Clients,
     address: Option<IpAddr>,
     of: fn(&mut Account) -> &mut u32,
 }
 
-impl Drop for Use {
+impl Drop for Place {
     fn drop(&mut self) {
         let Some(address) = self.address else { return };
         if let Some(account) = self.clients.lock().get_mut(&address) {
@@ -143,7 +144,7 @@ impl Clients {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Account>> {
-        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.accounts.lock()
     }
 
     /// Who asks; `None` for this machine, which is not limited.
@@ -191,7 +192,7 @@ impl Clients {
         &self,
         address: Option<IpAddr>,
         of: fn(&mut Account) -> &mut u32,
-    ) -> Result<Use, Problem> {
+    ) -> Result<Place, Problem> {
         if let Some(address) = address {
             self.ask(address, |account, _| {
                 let count = of(account);
@@ -206,7 +207,7 @@ impl Clients {
             })?;
         }
         let clients = self.clone();
-        Ok(Use {
+        Ok(Place {
             clients,
             address,
             of,
@@ -217,7 +218,7 @@ impl Clients {
     ///
     /// # Errors
     /// `rate_limited` if it has as many as it may.
-    pub(super) fn connect(&self, peer: SocketAddr) -> Result<Use, Problem> {
+    pub(super) fn connect(&self, peer: SocketAddr) -> Result<Place, Problem> {
         self.take_use(self.who(peer, None), |account| &mut account.connections)
     }
 
@@ -225,7 +226,7 @@ impl Clients {
     ///
     /// # Errors
     /// `rate_limited` if it asks too often or too much at once.
-    pub(super) fn request(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<Use, Problem> {
+    pub(super) fn request(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<Place, Problem> {
         let address = self.who(peer, Some(headers));
         if let Some(address) = address {
             let per_second = self.limits.requests_per_second;

@@ -1,9 +1,7 @@
-//! The stream of events: everything that happened in final blocks, in order, from wherever a client left off.
-//!
-//! It reads the history and is only woken by new blocks, so a slow client costs a cursor and nothing is ever skipped.
+//! The stream of events of finalized blocks, in order, from any cursor on. It reads the history and
+//! is only woken by new blocks, so a slow client costs a cursor and must never miss an event.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -15,12 +13,11 @@ use soma_sdk::api::cursor::Cursor;
 use soma_sdk::api::text::Text;
 use soma_sdk::api::{ApiError, Event};
 
-use super::{Api, Problem, Query, json};
-use crate::node::Shared;
+use super::{Api, Parts, Problem, Query, json};
 
 /// Events read from the history at a time.
 const PAGE: usize = 256;
-/// Time between signs of life when nothing happens.
+/// Time between comments that keep an idle stream open.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
 #[derive(Deserialize)]
@@ -28,7 +25,7 @@ pub(super) struct From {
     after: Option<Text<Cursor>>,
 }
 
-/// What happens, as it becomes final
+/// Events as their blocks are finalized
 #[utoipa::path(get, path = soma_sdk::api::routes::EVENTS, tag = "history",
     params(("after" = Option<String>, Query, description = "a cursor `HEIGHT-INDEX`; `0-0` is the beginning; without it, from now on"),
         ("Last-Event-ID" = Option<String>, Header, description = "the cursor of the last event received; wins over `after`")),
@@ -50,12 +47,12 @@ pub(super) async fn events(
         None => from.after.map(|cursor| *cursor),
     };
     let cursor = last.unwrap_or(Cursor {
-        height: api.height(),
+        height: api.chain.height(),
         index: u32::MAX,
     });
     let stream = stream::unfold(
         Follower {
-            node: Arc::clone(&api.node),
+            parts: api.parts.clone(),
             cursor,
             page: Vec::new(),
         },
@@ -66,7 +63,7 @@ pub(super) async fn events(
 
 /// One client's place in the history.
 struct Follower {
-    node: Arc<Shared>,
+    parts: Parts,
     cursor: Cursor,
     /// Read ahead, last first.
     page: Vec<Event>,
@@ -74,23 +71,22 @@ struct Follower {
 
 impl Follower {
     async fn next(mut self) -> Option<(Result<Message, Infallible>, Self)> {
-        let mut heights = self.node.heights();
+        let mut heights = self.parts.chain.heights();
         loop {
             if let Some(event) = self.page.pop() {
                 self.cursor = *event.cursor;
                 return Some((Ok(message(&event)), self));
             }
             heights.borrow_and_update();
-            match json::events(&self.node.history, self.cursor, PAGE) {
+            match json::events(&self.parts.chain.history, self.cursor, PAGE) {
                 Ok(page) if !page.is_empty() => self.page = page.into_iter().rev().collect(),
-                Ok(_) => {
-                    // The node is closing, and the client comes back with its cursor.
-                    if self.node.is_closed() || heights.changed().await.is_err() {
-                        return None;
-                    }
-                }
+                // When the node stops, the client resumes elsewhere with its cursor.
+                Ok(_) => tokio::select! {
+                    changed = heights.changed() => changed.ok()?,
+                    () = self.parts.shutdown.begun() => return None,
+                },
                 Err(error) => {
-                    tracing::error!(%error, "an event stream ends: the history cannot be read");
+                    tracing::error!(%error, "ending an event stream: cannot read the history");
                     return None;
                 }
             }

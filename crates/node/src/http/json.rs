@@ -8,6 +8,7 @@ mod tests;
 mod validators;
 
 pub(super) use history::{block, events, finalized_transaction};
-pub(crate) use state::supply;
-pub(super) use state::{account, clock, direction, embedding, epoch, model, target, transaction};
+pub(super) use state::{
+    account, clock, direction, embedding, epoch, model, supply, target, transaction,
+};
 pub(super) use validators::{governance, stakes, validators};

@@ -11,11 +11,11 @@ use soma_sdk::Text;
 use soma_sdk::api::ApiError;
 
 use crate::error::NodeError;
-use crate::mempool::Refusal;
+use crate::mempool::{QueueError, Refusal};
 
 /// An answer that is not a success.
 #[derive(Debug)]
-pub(crate) struct Problem {
+pub(super) struct Problem {
     status: StatusCode,
     body: ApiError,
     /// When it is worth asking again, if the condition passes.
@@ -23,7 +23,7 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
-    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+    pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
         let status = code
             .http_status()
             .and_then(|status| StatusCode::from_u16(status).ok());
@@ -38,16 +38,16 @@ impl Problem {
         }
     }
 
-    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+    pub(super) fn bad_request(message: impl Into<String>) -> Self {
         Self::new(Code::BadRequest, message)
     }
 
-    pub(crate) fn busy(message: impl Into<String>) -> Self {
+    pub(super) fn busy(message: impl Into<String>) -> Self {
         Self::new(Code::Busy, message)
     }
 
     /// The client exceeds its rate; it is below it again after `wait`.
-    pub(crate) fn rate_limited(message: impl Into<String>, wait: Duration) -> Self {
+    pub(super) fn rate_limited(message: impl Into<String>, wait: Duration) -> Self {
         Self {
             retry: wait,
             ..Self::new(Code::RateLimited, message)
@@ -55,7 +55,7 @@ impl Problem {
     }
 
     /// The body, without the status.
-    pub(crate) fn into_body(self) -> ApiError {
+    pub(super) fn into_body(self) -> ApiError {
         self.body
     }
 }
@@ -82,6 +82,12 @@ impl IntoResponse for Problem {
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         Self::new(refusal.code(), refusal.to_string())
+    }
+}
+
+impl From<QueueError> for Problem {
+    fn from(error: QueueError) -> Self {
+        Self::busy(error.to_string())
     }
 }
 

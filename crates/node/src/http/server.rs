@@ -1,5 +1,7 @@
-//! The server under the routes: connections are counted, headers have a time limit, and open requests end well when the node
-//! does. It must never wait for a client that says nothing.
+//! The server under the routes: connections are counted, headers have a time limit, and a shutdown
+//! lets open requests finish. It must never wait for a silent client.
+//!
+//! `axum::serve` has no limit for headers and connections, so this drives `hyper` itself.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,34 +19,39 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::clients::{Clients, Peer};
-use crate::node::Shared;
+use crate::shutdown::Shutdown;
 
 /// Connections served at once; more wait to be accepted.
 const CONNECTIONS_MAX: usize = 4_096;
-/// Time for the headers of a request, the silence between two requests included.
+/// Time for the headers of a request, the pause between two requests included.
 const HEADER_TIMEOUT: Duration = Duration::from_mins(1);
 /// Bytes of headers.
 const HEADER_BYTES_MAX: usize = 32 << 10;
-/// Pause after the system had no connection to give: it is out of files, and asking at once would not help.
-const PAUSE: Duration = Duration::from_millis(50);
+/// Pause after a connection could not be accepted: the system is out of files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves until the node closes and its open requests have ended.
-pub(super) async fn serve(listener: TcpListener, router: Router, clients: Clients, node: &Shared) {
+/// Serves until the node shuts down and its open requests have ended.
+pub(super) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    clients: Clients,
+    shutdown: &Shutdown,
+) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let ending = GracefulShutdown::new();
+    let graceful = GracefulShutdown::new();
     let service = TowerToHyperService::new(router);
-    let mut closed = std::pin::pin!(node.closed());
+    let mut begun = std::pin::pin!(shutdown.begun());
     loop {
         let accepted = tokio::select! {
             accepted = accept(&listener, &places) => accepted,
-            () = &mut closed => break,
+            () = &mut begun => break,
         };
         let Some((stream, peer, place)) = accepted else {
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        // Refused without a word: to say it would cost what it saves.
-        let Ok(counted) = clients.connect(peer) else {
+        // Closed without an answer: that would cost what the limit saves.
+        let Ok(client_place) = clients.connect(peer) else {
             continue;
         };
         let service = service.clone();
@@ -57,16 +64,16 @@ pub(super) async fn serve(listener: TcpListener, router: Router, clients: Client
             .header_read_timeout(HEADER_TIMEOUT)
             .max_buf_size(HEADER_BYTES_MAX)
             .serve_connection(TokioIo::new(stream), service);
-        let connection = ending.watch(connection);
+        let connection = graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(%peer, %error, "a connection broke off");
+                tracing::debug!(%peer, %error, "connection failed");
             }
-            drop((place, counted));
+            drop((place, client_place));
         });
     }
     drop(listener);
-    ending.shutdown().await;
+    graceful.shutdown().await;
 }
 
 type Place = tokio::sync::OwnedSemaphorePermit;
@@ -78,12 +85,12 @@ async fn accept(
     let place = Arc::clone(places).acquire_owned().await.ok()?;
     match listener.accept().await {
         Ok((stream, peer)) => {
-            // Answers are small and awaited: they do not wait for more to send. Only a hint.
-            let _without = stream.set_nodelay(true);
+            // Responses are small and awaited, so they are sent at once. Only a hint.
+            let _unsupported = stream.set_nodelay(true);
             Some((stream, peer, place))
         }
         Err(error) => {
-            tracing::warn!(%error, "a connection could not be accepted");
+            tracing::warn!(%error, "cannot accept a connection");
             None
         }
     }

@@ -1,4 +1,4 @@
-//! What the store of weights promises.
+//! Uploads, reads and removal of weights files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,7 +10,8 @@ use soma_protocol::{Address, Hash};
 use soma_sdk::{Secret, cipher};
 use tempfile::TempDir;
 
-use super::{Ciphertext, Needed, Progress, Revealed, WeightsStore};
+use super::needed::{Ciphertext, Needed, Revealed};
+use super::{Progress, WeightsStore};
 use crate::error::NodeError;
 
 const OWNER: Address = Address([1; 32]);
@@ -25,7 +26,7 @@ struct Fixture {
 impl Fixture {
     fn new(size_bytes: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Arc::new(WeightsStore::open(dir.path()).unwrap());
+        let store = Arc::new(WeightsStore::open(dir.path(), Arc::default()).unwrap());
         let mut plain = vec![0; size_bytes];
         blake3::Hasher::new().finalize_xof().fill(&mut plain);
         let mut ciphertext = plain.clone();
@@ -36,7 +37,7 @@ impl Fixture {
             plain,
             ciphertext,
         };
-        fixture.store.follow(fixture.needed());
+        fixture.store.set_needed(fixture.needed());
         fixture
     }
 
@@ -82,11 +83,11 @@ impl Fixture {
 }
 
 #[test]
-fn an_upload_goes_on_where_it_stopped_even_after_a_restart() {
+fn an_upload_resumes_where_it_stopped_even_after_a_restart() {
     let mut fixture = Fixture::new(10_000);
     let progress = fixture.send(0, &fixture.ciphertext[..4_321]).unwrap();
     assert_eq!((progress.received_bytes, progress.complete), (4_321, false));
-    fixture.store = Arc::new(WeightsStore::open(fixture.dir.path()).unwrap());
+    fixture.store = Arc::new(WeightsStore::open(fixture.dir.path(), Arc::default()).unwrap());
     assert_eq!(
         fixture
             .store
@@ -113,7 +114,7 @@ fn an_upload_goes_on_where_it_stopped_even_after_a_restart() {
 }
 
 #[test]
-fn a_file_that_is_not_the_committed_one_is_dropped_and_the_right_one_still_comes() {
+fn a_file_with_the_wrong_hash_is_removed_and_the_right_one_is_still_accepted() {
     let fixture = Fixture::new(5_000);
     let mut wrong = fixture.ciphertext.clone();
     wrong[4_999] ^= 1;
@@ -132,14 +133,14 @@ fn more_bytes_than_committed_are_refused() {
         fixture.send(0, &long).unwrap_err().code().as_str(),
         "upload_too_long"
     );
-    assert!(!fixture.store.holds(&fixture.hash()), "nobody has ended it");
+    assert!(!fixture.store.holds(&fixture.hash()), "it was not finished");
     assert!(
         fixture
             .store
-            .settle(fixture.hash(), OWNER, 5_000)
+            .finish_upload(fixture.hash(), OWNER, 5_000)
             .unwrap()
             .complete,
-        "what fitted was kept"
+        "the bytes that fitted were kept"
     );
 }
 
@@ -159,7 +160,7 @@ fn two_uploads_of_one_file_never_mix() {
 }
 
 #[test]
-fn who_names_the_same_file_cannot_stand_in_the_way_of_its_owner() {
+fn an_account_that_names_the_same_file_cannot_block_the_upload_of_its_owner() {
     let fixture = Fixture::new(5_000);
     let other = Address([2; 32]);
     assert!(fixture.store.may_upload(&fixture.hash(), &OWNER));
@@ -189,7 +190,7 @@ fn a_wrong_key_gives_an_error_and_no_file() {
             key: [4; 32],
         },
     );
-    fixture.store.follow(needed);
+    fixture.store.set_needed(needed);
     assert_eq!(
         fixture
             .store
@@ -199,13 +200,13 @@ fn a_wrong_key_gives_an_error_and_no_file() {
             .as_str(),
         "weights_mismatch"
     );
-    fixture.store.follow(fixture.needed());
+    fixture.store.set_needed(fixture.needed());
     let path = fixture.store.plain_file(&weights_hash).unwrap();
     assert_eq!(fs::read(path).unwrap(), fixture.plain);
 }
 
 #[test]
-fn a_copy_that_was_damaged_on_this_disk_is_dropped_and_blamed_on_nobody() {
+fn a_ciphertext_that_was_damaged_on_this_disk_is_removed_and_can_be_uploaded_again() {
     let fixture = Fixture::new(5_000);
     fixture.upload_all();
     let weights_hash = Hash::of_bytes(&fixture.plain);
@@ -218,20 +219,20 @@ fn a_copy_that_was_damaged_on_this_disk_is_dropped_and_blamed_on_nobody() {
     assert_eq!(plain.unwrap_err().code().as_str(), "weights_mismatch");
     let checked = fixture.store.check_ciphertext(&weights_hash);
     assert_eq!(checked.unwrap_err().code().as_str(), "ciphertext_mismatch");
-    assert!(!path.exists(), "a good one can come in its place");
+    assert!(!path.exists(), "there is room for a good one");
     fixture.upload_all();
     fixture.store.plain_file(&weights_hash).unwrap();
 }
 
 #[test]
-fn what_no_rule_needs_is_dropped_and_nothing_else() {
+fn files_that_no_rule_needs_are_removed_and_no_others() {
     let fixture = Fixture::new(5_000);
     fixture.upload_all();
     let weights_hash = Hash::of_bytes(&fixture.plain);
     let plain = fixture.store.plain_file(&weights_hash).unwrap();
     fixture.store.sweep().unwrap();
     assert!(fixture.store.holds(&fixture.hash()) && plain.is_file());
-    fixture.store.follow(Needed::default());
+    fixture.store.set_needed(Needed::default());
     fixture.store.sweep().unwrap();
     assert!(!fixture.store.holds(&fixture.hash()) && !plain.exists());
     assert_eq!(
@@ -262,13 +263,13 @@ proptest! {
             fixture.send(cut[0], &fixture.ciphertext[cut[0]..cut[1]]).unwrap();
         }
         let mut plain = fixture.store.plaintext(&Hash::of_bytes(&fixture.plain)).unwrap();
-        let mut sealed = fixture.store.ciphertext(&fixture.hash()).unwrap();
+        let mut encrypted = fixture.store.ciphertext(&fixture.hash()).unwrap();
         for (a, b) in ranges {
             let range = a.min(b)..a.max(b);
             let mut bytes = vec![0; range.len()];
             plain.read_at(range.start as u64, &mut bytes).unwrap();
             prop_assert_eq!(&bytes, &fixture.plain[range.clone()]);
-            sealed.read_at(range.start as u64, &mut bytes).unwrap();
+            encrypted.read_at(range.start as u64, &mut bytes).unwrap();
             prop_assert_eq!(&bytes, &fixture.ciphertext[range]);
         }
     }

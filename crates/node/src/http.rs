@@ -1,17 +1,19 @@
-//! The HTTP API: routes, limits, the `OpenAPI` document made from the handlers themselves, and the server.
+//! The HTTP API: routes, limits, the `OpenAPI` document made from the handlers, and the server.
 //!
-//! It must never answer from anything but final state, hold a key, or let a slow or greedy client take the node's memory,
-//! its threads or its time.
+//! It must never answer from anything but the finalized state and the pool, sign, or let a slow or
+//! greedy client take the node's memory, its threads or its time.
 
-mod clients;
-mod events;
-mod json;
 mod problem;
-mod read;
+mod clients;
+mod json;
+mod totals;
+mod state;
+mod history;
+mod transactions;
+mod events;
+mod files;
+mod operation;
 mod server;
-mod stake;
-mod transfer;
-mod write;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -28,34 +30,53 @@ use utoipa::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
-use clients::{Clients, Peer};
-
-pub use clients::ClientLimits;
-pub(crate) use json::supply;
-pub(crate) use problem::Problem;
-pub(crate) use write::Admission;
-
+use self::clients::{Clients, Peer};
+use self::problem::Problem;
+use self::totals::TotalsCache;
+use crate::chain::Chain;
+use crate::duties::Duties;
+use crate::duties::audit::Audits;
 use crate::error::NodeError;
-use crate::node::Shared;
+use crate::health::Health;
+use crate::mempool::{AdmissionQueue, Mempool};
+use crate::metrics::Metrics;
+use crate::shutdown::Shutdown;
+use crate::weights::WeightsStore;
+
+pub use self::clients::ClientLimits;
 
 /// Time a request may take, streams aside.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Requests served at once, streams included.
 const REQUESTS_MAX: usize = 1024;
 
+/// What the handlers answer from.
+#[derive(Clone)]
+pub(crate) struct Parts {
+    pub(crate) chain: Arc<Chain>,
+    pub(crate) pool: Mempool,
+    pub(crate) admission: AdmissionQueue,
+    pub(crate) weights: Arc<WeightsStore>,
+    pub(crate) audits: Arc<Audits>,
+    pub(crate) duties: Arc<Duties>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) shutdown: Shutdown,
+}
+
 /// What every handler sees.
 #[derive(Clone)]
-pub(crate) struct Api {
-    pub(crate) node: Arc<Shared>,
-    pub(crate) admission: Admission,
+struct Api {
+    parts: Parts,
+    totals: TotalsCache,
     clients: Clients,
     requests: Arc<Semaphore>,
 }
 
 impl std::ops::Deref for Api {
-    type Target = Shared;
-    fn deref(&self) -> &Shared {
-        &self.node
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.parts
     }
 }
 
@@ -70,38 +91,37 @@ struct Document;
 /// All routes, with their description.
 fn described() -> OpenApiRouter<Api> {
     OpenApiRouter::with_openapi(Document::openapi())
-        .routes(routes!(read::status))
-        .routes(routes!(read::genesis))
-        .routes(routes!(read::params))
-        .routes(routes!(read::architecture))
-        .routes(routes!(read::epoch))
-        .routes(routes!(read::account))
-        .routes(routes!(stake::stakes))
-        .routes(routes!(stake::validators))
-        .routes(routes!(stake::governance))
-        .routes(routes!(read::models))
-        .routes(routes!(read::model))
-        .routes(routes!(read::model_embedding))
-        .routes(routes!(read::targets))
-        .routes(routes!(read::target))
-        .routes(routes!(read::target_direction))
-        .routes(routes!(read::target_data))
-        .routes(routes!(read::transaction))
-        .routes(routes!(read::blocks))
-        .routes(routes!(read::block))
-        .routes(routes!(read::health))
-        .routes(routes!(read::ready))
-        .routes(routes!(read::metrics))
-        .routes(routes!(write::send_transaction))
+        .routes(routes!(state::status))
+        .routes(routes!(state::genesis))
+        .routes(routes!(state::params))
+        .routes(routes!(state::architecture))
+        .routes(routes!(state::epoch))
+        .routes(routes!(state::account))
+        .routes(routes!(state::stakes))
+        .routes(routes!(state::validators))
+        .routes(routes!(state::governance))
+        .routes(routes!(state::models))
+        .routes(routes!(state::model))
+        .routes(routes!(state::model_embedding))
+        .routes(routes!(state::targets))
+        .routes(routes!(state::target))
+        .routes(routes!(state::target_direction))
+        .routes(routes!(state::target_data))
+        .routes(routes!(history::transaction))
+        .routes(routes!(history::blocks))
+        .routes(routes!(history::block))
+        .routes(routes!(operation::health))
+        .routes(routes!(operation::ready))
+        .routes(routes!(operation::metrics))
+        .routes(routes!(transactions::send_transaction))
         .routes(
-            routes!(write::send_batch).layer(DefaultBodyLimit::max(write::BATCH_BODY_BYTES_MAX)),
+            routes!(transactions::send_batch)
+                .layer(DefaultBodyLimit::max(transactions::BATCH_BODY_BYTES_MAX)),
         )
         .routes(routes!(events::events))
-        .routes(routes!(transfer::ciphertext))
-        .routes(routes!(transfer::weights))
-        .routes(
-            routes!(transfer::upload_progress, transfer::upload).layer(DefaultBodyLimit::disable()),
-        )
+        .routes(routes!(files::ciphertext))
+        .routes(routes!(files::weights))
+        .routes(routes!(files::upload_progress, files::upload).layer(DefaultBodyLimit::disable()))
 }
 
 /// The `OpenAPI` 3.1 document of the API.
@@ -118,7 +138,7 @@ fn router(api: Api) -> Router {
         )
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .layer(DefaultBodyLimit::max(write::BODY_BYTES_MAX))
+        .layer(DefaultBodyLimit::max(transactions::BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(api.clone(), limit))
         .with_state(api)
 }
@@ -135,21 +155,23 @@ async fn no_method(method: Method, uri: Uri) -> Problem {
     Problem::new(Code::MethodNotAllowed, message)
 }
 
-/// Bounds how many requests run and how long each may take. A stream's time is bounded where it is served.
+/// Bounds how many requests run and how long each may take; a stream's time is bounded where it is
+/// served. `tower`'s limits do not fit: they let requests wait instead of refusing them, release a
+/// place before the body is sent, and answer without this API's error codes.
 async fn limit(
     State(api): State<Api>,
     Extension(Peer(peer)): Extension<Peer>,
     request: Request,
     next: Next,
 ) -> Response {
-    let counted = match api.clients.request(peer, request.headers()) {
-        Ok(counted) => counted,
+    let place = match api.clients.request(peer, request.headers()) {
+        Ok(place) => place,
         Err(refused) => return refused.into_response(),
     };
     let Ok(permit) = api.requests.clone().try_acquire_owned() else {
         return Problem::busy("too many requests are running").into_response();
     };
-    api.metrics.requests.add(1);
+    api.metrics.requests.inc();
     let begun = Instant::now();
     let uploads = request.method() == Method::PUT;
     let response = if uploads {
@@ -161,22 +183,22 @@ async fn limit(
         }
     };
     api.metrics
-        .answered(response.status().as_u16(), begun.elapsed());
-    // Held until the last byte of the body is gone: a stream counts as long as it runs.
-    response.map(|body| axum::body::Body::new(transfer::Guarded::new(body, (permit, counted))))
+        .responded(response.status().as_u16(), begun.elapsed());
+    // Held until the last byte of the body is sent: a stream counts as long as it runs.
+    response.map(|body| axum::body::Body::new(files::Guarded::new(body, (permit, place))))
 }
 
-/// `axum`'s path parameters, refused in this API's own words.
+/// `axum`'s path parameters, rejected as a [`Problem`].
 #[derive(FromRequestParts)]
 #[from_request(via(axum::extract::Path), rejection(Problem))]
-pub(crate) struct Path<T>(pub(crate) T);
+struct Path<T>(T);
 
-/// `axum`'s query parameters, refused in this API's own words.
+/// `axum`'s query parameters, rejected as a [`Problem`].
 #[derive(FromRequestParts)]
 #[from_request(via(axum::extract::Query), rejection(Problem))]
-pub(crate) struct Query<T>(pub(crate) T);
+struct Query<T>(T);
 
-/// Takes the port, so that a taken one is known before anything else starts.
+/// Binds the port, so that a port in use is reported before anything else starts.
 ///
 /// # Errors
 /// [`NodeError::PortInUse`] or [`NodeError::Listen`].
@@ -191,21 +213,20 @@ pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, NodeError> {
     })
 }
 
-/// Serves until the node closes.
+/// Serves until the node shuts down.
 pub(crate) async fn serve(
     listener: TcpListener,
-    node: Arc<Shared>,
-    admission: Admission,
+    parts: Parts,
     limits: ClientLimits,
 ) -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let clients = Clients::new(limits);
+    let (clients, shutdown) = (Clients::new(limits), parts.shutdown.clone());
     let api = Api {
-        node: Arc::clone(&node),
-        admission,
+        parts,
+        totals: TotalsCache::default(),
         clients: clients.clone(),
         requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
     };
-    server::serve(listener, router(api), clients, &node).await;
+    server::serve(listener, router(api), clients, &shutdown).await;
     Ok(())
 }

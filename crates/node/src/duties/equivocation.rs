@@ -1,7 +1,7 @@
-//! What consensus has found against validators: votes for two histories, kept until the state shows that they were judged.
+//! Proof that validators voted for two histories, kept until the state shows that it was judged.
 //!
-//! Every node that saw both votes brings them, and the first to come counts; the others find the offender expelled and
-//! drop theirs. It must never hold more than one proof for a key, however many its owner gives.
+//! Every node that saw both votes reports them and the first report counts; the others find the
+//! offender expelled and drop theirs. It must never hold more than one proof for a key.
 
 use std::collections::BTreeMap;
 
@@ -10,15 +10,15 @@ use soma_protocol::record::ValidatorStatus;
 use soma_protocol::{Action, ConsensusKey, StateRead, read};
 use tokio::sync::mpsc::Receiver;
 
-/// Proofs that were not judged yet.
-pub(crate) struct Faults {
+/// Proofs that are not judged yet.
+pub(super) struct Equivocations {
     found: Option<Receiver<Evidence>>,
     open: BTreeMap<ConsensusKey, Evidence>,
 }
 
-impl Faults {
-    /// Follows what the engine finds; nothing, if somebody else does.
-    pub(crate) const fn new(found: Option<Receiver<Evidence>>) -> Self {
+impl Equivocations {
+    /// Follows what the engine finds; nothing, if its receiver was taken before.
+    pub(super) const fn new(found: Option<Receiver<Evidence>>) -> Self {
         Self {
             found,
             open: BTreeMap::new(),
@@ -26,7 +26,7 @@ impl Faults {
     }
 
     /// The reports that are due at this state.
-    pub(crate) fn due(&mut self, state: &dyn StateRead) -> Vec<Action> {
+    pub(super) fn due(&mut self, state: &dyn StateRead) -> Vec<Action> {
         while let Some(evidence) = self.found.as_mut().and_then(|found| found.try_recv().ok()) {
             self.open.entry(evidence.consensus_key).or_insert(evidence);
         }
@@ -39,7 +39,7 @@ impl Faults {
     }
 }
 
-/// Whether a key is a validator's that was not judged.
+/// Whether the key belongs to a validator that is not expelled yet.
 fn is_open(state: &dyn StateRead, key: &ConsensusKey) -> bool {
     read::key_holder(state, key)
         .and_then(|holder| read::validator(state, &holder))
@@ -48,7 +48,7 @@ fn is_open(state: &dyn StateRead, key: &ConsensusKey) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Action, ConsensusKey, Evidence, Faults, ValidatorStatus, read};
+    use super::{Action, ConsensusKey, Equivocations, Evidence, ValidatorStatus, read};
     use crate::localnet::{Plan, consensus_name, validator_name};
     use ed25519_zebra::SigningKey;
     use soma_protocol::evidence::{Ballot, SignedBallot, signed_bytes};
@@ -84,7 +84,7 @@ mod tests {
         }
     }
 
-    /// What a validator without a coin does about it.
+    /// A report by a validator without a balance.
     fn report(genesis: &Genesis, state: &MemoryState, action: Action) -> soma_protocol::Outcome {
         let key = plan().key(&validator_name(3));
         let sender = key.address();
@@ -112,8 +112,8 @@ mod tests {
         let mut state = MemoryState::default();
         state.apply(&genesis.state().unwrap());
         let (found, queue) = mpsc::channel(16);
-        let mut faults = Faults::new(Some(queue));
-        assert!(faults.due(&state).is_empty());
+        let mut equivocations = Equivocations::new(Some(queue));
+        assert!(equivocations.due(&state).is_empty());
         let evidence = proof(&genesis);
         let again = Evidence {
             view: 6,
@@ -123,12 +123,12 @@ mod tests {
             consensus_key: ConsensusKey([9; 32]),
             ..evidence
         };
-        for one in [evidence, again, stranger] {
-            found.try_send(one).unwrap();
+        for evidence in [evidence, again, stranger] {
+            found.try_send(evidence).unwrap();
         }
-        let due = faults.due(&state);
+        let due = equivocations.due(&state);
         assert_eq!(due, [Action::ReportEquivocation { evidence }]);
-        assert_eq!(faults.due(&state), due, "until it is judged");
+        assert_eq!(equivocations.due(&state), due, "until it is judged");
 
         let outcome = report(&genesis, &state, due[0].clone());
         assert_eq!(outcome.receipts[0].result, Ok(()));
@@ -137,6 +137,6 @@ mod tests {
         assert_eq!(offender.status, ValidatorStatus::Expelled);
         assert!(offender.pool.stake < genesis.validators[1].stake);
         found.try_send(again).unwrap();
-        assert!(faults.due(&state).is_empty());
+        assert!(equivocations.due(&state).is_empty());
     }
 }

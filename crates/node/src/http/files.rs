@@ -1,5 +1,8 @@
-//! Files over HTTP: uploads that resume where they stopped, downloads in ranges. It must never read a file into memory
-//! whole, nor believe a length or a hash that the chain does not name.
+//! Weights files over HTTP: uploads that resume where they stopped, downloads in ranges. It must
+//! never hold a whole file in memory, nor trust a length or a hash that the chain does not name.
+//!
+//! The two range headers are parsed here: one form of each is served, and a crate for them would
+//! bring six others.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,30 +23,30 @@ use soma_sdk::api::text::Text;
 use soma_sdk::api::{ApiError, Upload as UploadState};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::clients::Use;
+use super::clients;
 use super::{Api, Path, Problem};
 use crate::error::NodeError;
 use crate::weights::{CHUNK_BYTES, Progress, Upload, WeightsFile};
 
-/// Time an uploader may stay silent before its upload is put aside.
+/// Time an uploader may stay silent before its upload is interrupted.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
-/// Pieces read from the network before the disk has taken them.
+/// Pieces read from the network before they are written to disk.
 const PIECES_AHEAD: usize = 8;
 
 /// A body that holds its request's place until it is sent.
 pub(super) struct Guarded {
     body: Body,
-    _place: Place,
+    _places: Places,
 }
 
 /// A request's place among those of the node, and among those of its client.
-type Place = (OwnedSemaphorePermit, Use);
+type Places = (OwnedSemaphorePermit, clients::Place);
 
 impl Guarded {
-    pub(super) fn new(body: Body, place: Place) -> Self {
+    pub(super) fn new(body: Body, places: Places) -> Self {
         Self {
             body,
-            _place: place,
+            _places: places,
         }
     }
 }
@@ -94,8 +97,9 @@ fn uploader(api: &Api, hash: &Hash, headers: &HeaderMap) -> Result<Address, Node
     let header = headers.get(header::AUTHORIZATION).ok_or_else(refused)?;
     let permit: Result<UploadPermit, _> = header.to_str().map_err(|_| refused())?.parse();
     let permit = permit.map_err(|_| refused())?;
-    // The signature is looked at last: to check it costs more than to send it.
-    if api.weights.may_upload(hash, &permit.uploader) && permit.permits(&api.chain, hash, now_ms())
+    // The signature comes last: verifying it costs more than sending it.
+    if api.weights.may_upload(hash, &permit.uploader)
+        && permit.permits(&api.chain.id, hash, now_ms())
     {
         Ok(permit.uploader)
     } else {
@@ -103,7 +107,7 @@ fn uploader(api: &Api, hash: &Hash, headers: &HeaderMap) -> Result<Address, Node
     }
 }
 
-/// How far the upload of an encrypted file has come
+/// Progress of an upload of an encrypted file
 #[utoipa::path(get, path = soma_sdk::api::routes::UPLOAD, tag = "files",
     params(("hash" = String, Path, description = "BLAKE3 of the encrypted file, as committed"),
         ("Authorization" = String, Header, description = "`Soma ADDRESS VALID_UNTIL_MS SIGNATURE` of the account that committed")),
@@ -113,14 +117,14 @@ pub(super) async fn upload_progress(
     Path(hash): Path<Text<Hash>>,
     headers: HeaderMap,
 ) -> Result<Json<UploadState>, Problem> {
-    let size_bytes = api.needed_bytes(&hash)?;
+    let size_bytes = api.weights.committed_bytes(&api.chain, &hash)?;
     let uploader = uploader(&api, &hash, &headers)?;
     let weights = Arc::clone(&api.weights);
-    let progress = blocking(move || weights.settle(*hash, uploader, size_bytes)).await?;
+    let progress = blocking(move || weights.finish_upload(*hash, uploader, size_bytes)).await?;
     Ok(Json(progress.into()))
 }
 
-/// Send the encrypted file of a commit, whole or from where it stopped
+/// Upload the encrypted file of a commit, or resume the upload
 #[utoipa::path(put, path = soma_sdk::api::routes::UPLOAD, tag = "files",
     params(("hash" = String, Path, description = "BLAKE3 of the encrypted file, as committed"),
         ("Authorization" = String, Header, description = "`Soma ADDRESS VALID_UNTIL_MS SIGNATURE` of the account that committed"),
@@ -135,7 +139,7 @@ pub(super) async fn upload(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<UploadState>, Problem> {
-    let size_bytes = api.needed_bytes(&hash)?;
+    let size_bytes = api.weights.committed_bytes(&api.chain, &hash)?;
     let uploader = uploader(&api, &hash, &headers)?;
     let offset = upload_offset(&headers, size_bytes)?;
     let progress = api.weights.progress(&hash, &uploader, size_bytes);
@@ -145,13 +149,10 @@ pub(super) async fn upload(
     let weights = Arc::clone(&api.weights);
     let upload = blocking(move || weights.upload(*hash, uploader, size_bytes, offset)).await?;
     let progress = receive(&api, upload, body).await?;
-    if progress.complete {
-        api.file_arrived();
-    }
     Ok(Json(progress.into()))
 }
 
-/// Feeds the body to a thread that writes it; ends when the sender does, fails, or falls silent.
+/// Feeds the body to a thread that writes it, until the sender ends, fails or falls silent.
 async fn receive(api: &Api, mut upload: Upload, body: Body) -> Result<Progress, Problem> {
     let (sender, mut pieces) = mpsc::channel::<Bytes>(PIECES_AHEAD);
     let writer = tokio::task::spawn_blocking(move || {
@@ -165,8 +166,8 @@ async fn receive(api: &Api, mut upload: Upload, body: Body) -> Result<Progress, 
     loop {
         match tokio::time::timeout(SILENCE_MAX, body.next()).await {
             Ok(Some(Ok(piece))) => {
-                api.metrics.upload_bytes.add(piece.len() as u64);
-                // The writer has stopped: its own error says why.
+                api.metrics.upload_bytes.inc_by(piece.len() as u64);
+                // The writer has stopped; its error says why.
                 if sender.send(piece).await.is_err() {
                     break;
                 }
@@ -245,7 +246,8 @@ pub(super) async fn weights(
     serve(file, &hash, &headers)
 }
 
-/// The half-open range of a `Range: bytes=FROM-LAST`; `None` without one, or with a form that may be ignored.
+/// The half-open range of a `Range: bytes=FROM-LAST`; `None` without one, or with a form that may be
+/// ignored.
 fn requested(headers: &HeaderMap, size_bytes: u64) -> Result<Option<(u64, u64)>, Problem> {
     let Some(text) = headers
         .get(header::RANGE)
@@ -278,7 +280,7 @@ fn serve(file: WeightsFile, hash: &Hash, headers: &HeaderMap) -> Result<Response
     let (from, to) = range.unwrap_or((0, size_bytes));
     let mut response = Body::from_stream(pieces(file, from, to)).into_response();
     let mut set = |name, value: String| {
-        // Digits, hex and fixed words make a header value always.
+        // Digits, hex and fixed words always make a header value.
         if let Ok(value) = HeaderValue::try_from(value) {
             response.headers_mut().insert(name, value);
         }
@@ -301,7 +303,8 @@ fn serve(file: WeightsFile, hash: &Hash, headers: &HeaderMap) -> Result<Response
     Ok(response)
 }
 
-/// The bytes from `from` to `to`, one chunk in memory at a time, read when the client has taken the one before.
+/// The bytes from `from` to `to`, one chunk in memory at a time, read when the client has taken the
+/// one before.
 fn pieces(
     file: WeightsFile,
     from: u64,
@@ -329,7 +332,7 @@ async fn read_piece<T: Send + 'static>(
         .await
         .map_err(std::io::Error::other)?;
     done.map_err(|error| {
-        tracing::error!(%error, "a download broke off");
+        tracing::error!(%error, "a download was interrupted");
         std::io::Error::other(error)
     })
 }

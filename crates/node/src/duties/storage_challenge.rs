@@ -1,5 +1,5 @@
-//! The answer to an epoch's storage challenge: one chunk of one encrypted file and its path in the file's tree, read from
-//! this node's disk. It must never read a whole file into memory: files have gigabytes.
+//! The answer to an epoch's storage challenge: one chunk of one encrypted file and its path in the
+//! file's BLAKE3 tree. It must never read a whole file into memory: files have gigabytes.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -11,23 +11,26 @@ use soma_protocol::{Action, Epoch};
 use crate::error::NodeError;
 use crate::weights::WeightsStore;
 
-/// Reads the chunk that is asked for, and hashes the rest of the file for its path.
+/// Reads the challenged chunk, and hashes the rest of the file for its path.
 ///
 /// # Errors
 /// When the file is not here or cannot be read.
-pub(crate) fn answer(
+pub(super) fn answer(
     files: &WeightsStore,
     epoch: Epoch,
-    asked: &Challenge,
+    challenge: &Challenge,
 ) -> Result<Action, NodeError> {
-    let mut weights = files.ciphertext(&asked.ciphertext_hash)?;
-    let shown = show(&mut weights.file, asked);
-    let (chunk, path) = shown.map_err(|error| NodeError::io(&weights.path, error))?;
+    let mut weights = files.ciphertext(&challenge.ciphertext_hash)?;
+    let proof = prove(&mut weights.file, challenge);
+    let (chunk, path) = proof.map_err(|error| NodeError::io(&weights.path, error))?;
     Ok(Action::AnswerChallenge { epoch, chunk, path })
 }
 
-fn show(file: &mut File, asked: &Challenge) -> io::Result<(Vec<u8>, Vec<soma_protocol::Hash>)> {
-    let start = asked.chunk * CHUNK_BYTES;
+fn prove(
+    file: &mut File,
+    challenge: &Challenge,
+) -> io::Result<(Vec<u8>, Vec<soma_protocol::Hash>)> {
+    let start = challenge.chunk * CHUNK_BYTES;
     file.seek(SeekFrom::Start(start))?;
     let mut chunk = Vec::new();
     file.by_ref().take(CHUNK_BYTES).read_to_end(&mut chunk)?;
@@ -38,30 +41,30 @@ fn show(file: &mut File, asked: &Challenge) -> io::Result<(Vec<u8>, Vec<soma_pro
         hasher.update_reader(file.by_ref().take(len))?;
         Ok::<_, io::Error>(hasher.finalize_non_root())
     };
-    let path = storage::path(asked.size_bytes, asked.chunk, subtree)?;
+    let path = storage::path(challenge.size_bytes, challenge.chunk, subtree)?;
     Ok((chunk, path))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::show;
+    use super::prove;
     use soma_protocol::storage::{Challenge, verifies};
     use soma_protocol::{Hash, ModelId};
 
     #[test]
-    fn what_is_read_from_the_disk_is_what_the_rules_accept() {
+    fn an_answer_read_from_disk_is_accepted_by_the_rules() {
         let bytes: Vec<u8> = (0..70_000_u32).flat_map(u32::to_le_bytes).collect();
         let mut file = tempfile::tempfile().unwrap();
         std::io::Write::write_all(&mut file, &bytes).unwrap();
         for chunk in [0, 1, 100, bytes.len() as u64 / 1_024] {
-            let asked = Challenge {
+            let challenge = Challenge {
                 model: ModelId(1),
                 ciphertext_hash: Hash::of_bytes(&bytes),
                 size_bytes: bytes.len() as u64,
                 chunk,
             };
-            let (bytes, path) = show(&mut file, &asked).unwrap();
-            assert!(verifies(&asked, &bytes, &path), "{chunk}");
+            let (bytes, path) = prove(&mut file, &challenge).unwrap();
+            assert!(verifies(&challenge, &bytes, &path), "{chunk}");
         }
     }
 }

@@ -1,52 +1,61 @@
-//! Audits: a published win is scored again with all models routed to it, and every claim is compared to the last bit.
+//! Audits: published data is scored again with every model routed to its target, and the claim is
+//! compared bit for bit.
 //!
-//! A file that is missing or cannot be read says nothing about the submitter: the audit is put off, never decided against
-//! anyone. Scoring runs on its own thread, with its own engine, and must never hold up a block.
+//! A file that is missing or unreadable on this node says nothing about the submitter: the audit is
+//! postponed, never decided. Scoring runs on its own thread and must never delay a block.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use soma_model::{Architecture, Directions, Engine, KernelChoice, Weights, distance_squared};
 use soma_protocol::record::{Candidate, Routed, TargetStatus};
 use soma_protocol::{
     ArchitectureSpec, Hash, StateRead, TargetId, Validity, Verdict, commitment, query, read,
 };
+use tokio::sync::Notify;
 
-use crate::bell::Bell;
+use crate::chain::Chain;
 use crate::error::NodeError;
 use crate::metrics::Metrics;
-use crate::node::Shared;
 use crate::weights::WeightsStore;
 
-/// Time before an audit that failed here is tried again.
+/// Time before a failed audit is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// Models kept open between audits.
 const OPEN_MAX: usize = 16;
 
-/// What there is to audit: the data published for a target.
+/// What an audit is about: the data published for a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Subject {
     pub(crate) target: TargetId,
     pub(crate) data_hash: Hash,
 }
 
-/// Audits that are due, and those that are done; none at all is `None`.
+/// Audits that are due and the verdicts of those that are done.
 #[derive(Default)]
 pub(crate) struct Audits {
+    /// `None` until the verdict is computed.
     subjects: Mutex<BTreeMap<Subject, Option<Verdict>>>,
-    /// Heard by the auditor.
-    pub(crate) bell: Bell,
+    /// Notified when an audit is due.
+    due: Notify,
+    /// Notified when an audit is done.
+    done: Arc<Notify>,
 }
 
 impl Audits {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Subject, Option<Verdict>>> {
-        self.subjects.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn new(done: Arc<Notify>) -> Self {
+        Self {
+            done,
+            ..Self::default()
+        }
     }
 
-    /// Takes the list of what is due now: new subjects wait for the auditor, settled ones are forgotten.
+    /// Replaces the list of what is due: new subjects wait for the auditor, settled ones are
+    /// dropped.
     pub(crate) fn follow(&self, due: Vec<Subject>) {
-        let mut subjects = self.lock();
+        let mut subjects = self.subjects.lock();
         let known = std::mem::take(&mut *subjects);
         subjects.extend(
             due.into_iter()
@@ -55,24 +64,25 @@ impl Audits {
         let waiting = subjects.values().any(Option::is_none);
         drop(subjects);
         if waiting {
-            self.bell.ring();
+            self.due.notify_one();
         }
     }
 
-    /// Audits not done yet.
+    /// How many audits are not done.
     pub(crate) fn waiting(&self) -> usize {
-        self.lock()
+        self.subjects
+            .lock()
             .values()
             .filter(|verdict| verdict.is_none())
             .count()
     }
 
     pub(crate) fn verdict(&self, subject: &Subject) -> Option<Verdict> {
-        self.lock().get(subject).cloned().flatten()
+        self.subjects.lock().get(subject).cloned().flatten()
     }
 
-    fn due(&self) -> Vec<Subject> {
-        let subjects = self.lock();
+    fn list_due(&self) -> Vec<Subject> {
+        let subjects = self.subjects.lock();
         subjects
             .iter()
             .filter(|(_, verdict)| verdict.is_none())
@@ -81,9 +91,10 @@ impl Audits {
     }
 
     fn found(&self, subject: Subject, verdict: Verdict) {
-        if let Some(place) = self.lock().get_mut(&subject) {
+        if let Some(place) = self.subjects.lock().get_mut(&subject) {
             *place = Some(verdict);
         }
+        self.done.notify_one();
     }
 }
 
@@ -123,7 +134,7 @@ impl Case {
     }
 }
 
-/// Re-scores published wins with its own model engine.
+/// Scores published data again with its own model engine.
 pub(crate) struct Auditor {
     engine: Engine,
     open: BTreeMap<Hash, Weights>,
@@ -141,10 +152,10 @@ impl Auditor {
         })
     }
 
-    /// Compares a claim with what the routed models say about the data.
+    /// Compares a claim with the scores of the routed models.
     ///
     /// # Errors
-    /// When a file is missing or unreadable here; that is nobody's fault, and the audit is tried again.
+    /// When a file is missing or unreadable on this node; the audit is tried again.
     fn audit(
         &mut self,
         files: &WeightsStore,
@@ -160,8 +171,8 @@ impl Auditor {
             let report = weights.and_then(|weights| {
                 soma_model::score(&self.engine, weights, &case.data, &directions).ok()
             });
-            metrics.audit_scores.add(1);
-            metrics.audit_bytes.add(case.data.len() as u64);
+            metrics.audit_scores.inc();
+            metrics.audit_bytes.inc_by(case.data.len() as u64);
             scores.push(report.map(|report| report.score));
         }
         let losses: Vec<_> = scores
@@ -196,7 +207,7 @@ impl Auditor {
         })
     }
 
-    /// Opens the weights of a routed model; they stay closed when what its owner published is not a model.
+    /// Opens the weights of a routed model, unless its owner published a malformed file.
     fn open(
         &mut self,
         files: &WeightsStore,
@@ -207,14 +218,14 @@ impl Auditor {
             return Ok(());
         }
         let path = match files.plain_file(weights_hash) {
-            // What its owner published does not decrypt to what was revealed: it has no score. But if
-            // the fault lies in the copy on this disk, the audit waits for a good one.
+            // The owner's file does not decrypt to what was revealed, so it has no score. But if the
+            // copy on this disk is damaged, the audit waits for a good one.
             Err(NodeError::WeightsMismatch { .. }) => return files.check_ciphertext(weights_hash),
             path => path?,
         };
         match Weights::open(&path, Some(architecture)) {
             Ok(weights) if weights.hash() != weights_hash.0 => {
-                return Err(files.drop_plain(weights_hash, Hash(weights.hash())));
+                return Err(files.remove_plain(weights_hash, Hash(weights.hash())));
             }
             Ok(weights) => {
                 if self.open.len() >= OPEN_MAX {
@@ -226,48 +237,57 @@ impl Auditor {
                 return Err(NodeError::io(&path, source));
             }
             Err(error) => {
-                tracing::warn!(%weights_hash, %error, "published weights are not a model");
+                tracing::warn!(%weights_hash, %error, "published weights are malformed");
             }
         }
         Ok(())
     }
 }
 
-/// Audits what is due until the node closes.
-pub(crate) fn run(node: &Arc<Shared>, mut auditor: Auditor) {
-    while !node.is_closed() {
+/// What the auditor's thread works on.
+pub(crate) struct AuditQueue {
+    pub(crate) chain: Arc<Chain>,
+    pub(crate) weights: Arc<WeightsStore>,
+    pub(crate) audits: Arc<Audits>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// Audits what is due, again and again.
+pub(crate) async fn run(queue: AuditQueue, mut auditor: Auditor) {
+    loop {
         let mut failed = false;
-        for subject in node.audits.due() {
-            if node.is_closed() {
-                return;
-            }
-            let Some(case) = node.read(|state, _| Case::read(state, &subject)) else {
-                continue;
-            };
-            let begun = Instant::now();
-            let audited = auditor.audit(&node.weights, &case, &node.metrics);
-            node.metrics.audit_ms.add_duration(begun.elapsed());
-            match audited {
-                Ok(verdict) => {
-                    match verdict.validity {
-                        Validity::Valid => node.metrics.audits_valid.add(1),
-                        Validity::Invalid => node.metrics.audits_invalid.add(1),
-                    }
-                    tracing::info!(target = subject.target.0, validity = ?verdict.validity, "audited");
-                    node.audits.found(subject, verdict);
-                    node.follow.bell.ring();
-                }
-                Err(error) => {
-                    node.metrics.audits_failed.add(1);
-                    tracing::warn!(target = subject.target.0, %error, "audit put off");
-                    failed = true;
-                }
-            }
+        for subject in queue.audits.list_due() {
+            failed |= queue.audit(&mut auditor, subject).is_err();
+            // Between two audits the node may shut down.
+            tokio::task::yield_now().await;
         }
         if failed {
-            std::thread::sleep(RETRY);
+            tokio::time::sleep(RETRY).await;
         } else {
-            node.audits.bell.wait(Duration::from_mins(1));
+            queue.audits.due.notified().await;
         }
+    }
+}
+
+impl AuditQueue {
+    fn audit(&self, auditor: &mut Auditor, subject: Subject) -> Result<(), NodeError> {
+        let Some(case) = self.chain.read(|state, _| Case::read(state, &subject)) else {
+            return Ok(());
+        };
+        let target = subject.target.0;
+        let begun = Instant::now();
+        let audited = auditor.audit(&self.weights, &case, &self.metrics);
+        self.metrics.audited(begun.elapsed());
+        let verdict = audited.inspect_err(|error| {
+            self.metrics.audits_failed.inc();
+            tracing::warn!(target, %error, "audit postponed");
+        })?;
+        match verdict.validity {
+            Validity::Valid => self.metrics.audits_valid.inc(),
+            Validity::Invalid => self.metrics.audits_invalid.inc(),
+        };
+        tracing::info!(target, validity = ?verdict.validity, "audited");
+        self.audits.found(subject, verdict);
+        Ok(())
     }
 }

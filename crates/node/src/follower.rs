@@ -1,0 +1,97 @@
+//! What a node does when the engine reports: a finalized block leaves the pool, is counted, and
+//! wakes whoever waits for it; a join is logged. It must never block the engine.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use soma_engine::{FinalizedBlock, JoinProgress, Joined, Sink};
+use tokio::sync::{Notify, watch};
+
+use crate::mempool::Mempool;
+use crate::metrics::Metrics;
+
+pub(crate) struct Follower {
+    pub(crate) pool: Mempool,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) heights: watch::Sender<u64>,
+    pub(crate) duties: Arc<Notify>,
+    pub(crate) join_log: JoinLog,
+}
+
+impl Sink for Follower {
+    fn finalized(&self, block: FinalizedBlock) {
+        self.pool.finalized(&block.transactions, block.timestamp_ms);
+        self.metrics.blocks_final.inc();
+        self.metrics
+            .transactions_final
+            .inc_by(block.transactions.len() as u64);
+        // After a start the last blocks come again.
+        self.heights
+            .send_modify(|height| *height = block.height.max(*height));
+        self.duties.notify_one();
+    }
+
+    fn joining(&self, joining: JoinProgress) {
+        self.join_log.progress(joining);
+    }
+
+    fn joined(&self, joined: &Joined) {
+        tracing::info!(
+            height = joined.height,
+            digest = %joined.digest,
+            state_root = %joined.state_root,
+            handovers = joined.handovers,
+            operations = joined.operations,
+            bytes = joined.bytes,
+            refused = joined.refused,
+            "joined: verified every handover certificate since genesis, the certificate of this \
+             block and every part of its state"
+        );
+    }
+}
+
+/// Logs the progress of a join: each stage, and at most one line a second.
+#[derive(Default)]
+pub(crate) struct JoinLog(Mutex<Option<(Instant, u8)>>);
+
+impl JoinLog {
+    fn progress(&self, joining: JoinProgress) {
+        let stage = match joining {
+            JoinProgress::Asking => 0,
+            JoinProgress::Committees { .. } => 1,
+            _ => 2,
+        };
+        let now = Instant::now();
+        let mut last = self.0.lock();
+        let is_due = last.is_none_or(|(at, logged)| {
+            stage != logged || now.duration_since(at) > Duration::from_secs(1)
+        });
+        if is_due {
+            *last = Some((now, stage));
+            tracing::info!("{}", describe(joining));
+        }
+    }
+}
+
+fn describe(joining: JoinProgress) -> String {
+    match joining {
+        JoinProgress::Committees { handovers, term } => {
+            format!("joining: verified {handovers} handover certificates, up to term {term}")
+        }
+        JoinProgress::State {
+            height,
+            operations,
+            of,
+            bytes,
+        } => {
+            let percent = operations.saturating_mul(100) / of.max(1);
+            let total = u128::from(bytes) * u128::from(of) / u128::from(operations.max(1));
+            let (received, total) = (bytes / 1_000_000, total / 1_000_000);
+            format!(
+                "joining: state of block {height}: {percent} % ({received} of about {total} MB)"
+            )
+        }
+        _ => "joining: asking the peers what they offer".to_owned(),
+    }
+}

@@ -1,0 +1,55 @@
+//! Questions that operators and their tools ask.
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+use soma_codes::Code;
+use soma_protocol::{Phase, read};
+use soma_sdk::api::ApiError;
+use soma_sdk::api::routes;
+
+use super::{Api, Problem};
+use crate::metrics::Gauges;
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// 200 while the process lives
+#[utoipa::path(get, path = routes::HEALTH, tag = "operation", responses((status = 200, content_type = "text/plain")))]
+pub(super) async fn health() -> &'static str {
+    "ok\n"
+}
+
+/// 200 when the node can serve; else 503 and why not
+#[utoipa::path(get, path = routes::READY, tag = "operation",
+    responses((status = 200, content_type = "text/plain"), (status = 503, body = ApiError)))]
+pub(super) async fn ready(State(api): State<Api>) -> Result<&'static str, Problem> {
+    match api.health.not_ready() {
+        None => Ok("ready\n"),
+        Some(reason) => Err(Problem::new(Code::NotReady, reason)),
+    }
+}
+
+/// What the node counts, for Prometheus
+#[utoipa::path(get, path = routes::METRICS, tag = "operation", responses((status = 200, content_type = "text/plain")))]
+pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
+    let (height, clock) = api.chain.read(|state, height| (height, read::clock(state)));
+    let gauges = Gauges {
+        height,
+        epoch: clock.epoch.0.into(),
+        phase: match clock.phase {
+            Phase::Reveal => 0,
+            Phase::Publish(_) => 1,
+            Phase::Compete => 2,
+            Phase::Attest => 3,
+        },
+        pool_transactions: api.pool.len() as u64,
+        pool_bytes: api.pool.bytes() as u64,
+        audits_waiting: api.audits.waiting() as u64,
+        block_age_ms: api.health.block_age_ms().unwrap_or(0),
+        peers: api.health.peers_connected() as u64,
+        ready: api.health.not_ready().is_none().into(),
+    };
+    // The engine's text has the end of the document.
+    let text = api.metrics.encode(&gauges) + &api.chain.engine().metrics();
+    ([(header::CONTENT_TYPE, OPEN_METRICS)], text)
+}

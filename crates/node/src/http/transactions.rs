@@ -1,0 +1,104 @@
+//! Transactions from clients, one or many in a request.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::http::StatusCode;
+use soma_codes::Code;
+use soma_protocol::{Hash, SignedTransaction, TRANSACTION_BYTES_MAX};
+use soma_sdk::api::batch::{self, BATCH_BYTES_MAX};
+use soma_sdk::api::text::Text;
+use soma_sdk::api::{ApiError, Batch, BatchAnswer, Submitted};
+
+use super::clients::Client;
+use super::{Api, Problem};
+use crate::error::NodeError;
+use crate::mempool::Refusal;
+
+/// Bytes of a request with one transaction, or with none.
+pub(super) const BODY_BYTES_MAX: usize = TRANSACTION_BYTES_MAX;
+/// The answer to the client: a transaction that is sent again after it was finalized is not refused.
+fn answer_of(api: &Api, hash: Hash, answer: Result<Hash, Refusal>) -> Result<Hash, Problem> {
+    match answer {
+        Err(Refusal::NonceTooLow { .. })
+            if api
+                .chain
+                .history
+                .transaction(&hash)
+                .map_err(NodeError::from)?
+                .is_some() =>
+        {
+            Ok(hash)
+        }
+        answer => Ok(answer?),
+    }
+}
+
+/// Send a signed transaction
+#[utoipa::path(post, path = soma_sdk::api::routes::TRANSACTIONS, tag = "transactions",
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 202, body = Submitted), (status = 400, body = ApiError), (status = 403, body = ApiError),
+        (status = 409, body = ApiError), (status = 413, body = ApiError), (status = 422, body = ApiError),
+        (status = 429, body = ApiError), (status = 503, body = ApiError)))]
+pub(super) async fn send_transaction(
+    State(api): State<Api>,
+    client: Client,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<(StatusCode, Json<Submitted>), Problem> {
+    let body = body?;
+    client.may_send(1)?;
+    let transaction = SignedTransaction::decode(&body).map_err(Refusal::from)?;
+    let hash = transaction.hash();
+    let answer = api.admission.admit(vec![transaction], body.len()).await?;
+    for answer in answer {
+        answer_of(&api, hash, answer)?;
+    }
+    Ok((StatusCode::ACCEPTED, Json(Submitted { hash: Text(hash) })))
+}
+
+/// Send many signed transactions
+#[utoipa::path(post, path = soma_sdk::api::routes::TRANSACTIONS_BATCH, tag = "transactions",
+    request_body(content = Vec<u8>, content_type = "application/octet-stream",
+        description = "each transaction as its length in 4 little-endian bytes, then its bytes; \
+                       at most 1024 and 1 MiB"),
+    responses((status = 200, body = Batch), (status = 400, body = ApiError), (status = 413, body = ApiError),
+        (status = 429, body = ApiError), (status = 503, body = ApiError)))]
+pub(super) async fn send_batch(
+    State(api): State<Api>,
+    client: Client,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Batch>, Problem> {
+    let body = body?;
+    let parts = batch::split(&body)
+        .map_err(|error| Problem::new(Code::MalformedBatch, error.to_string()))?;
+    client.may_send(parts.len())?;
+    let decoded: Vec<_> = parts
+        .into_iter()
+        .map(|part| SignedTransaction::decode(part).map_err(Refusal::from))
+        .collect();
+    let hashes: Vec<_> = decoded
+        .iter()
+        .map(|decoded| decoded.as_ref().ok().map(SignedTransaction::hash))
+        .collect();
+    let sent = decoded.iter().flatten().cloned().collect();
+    let mut answers = api.admission.admit(sent, body.len()).await?.into_iter();
+    let mut batch = Vec::with_capacity(hashes.len());
+    for (hash, decoded) in hashes.into_iter().zip(decoded) {
+        let answer = match (hash, decoded) {
+            (Some(hash), _) => {
+                let answer = answers.next().unwrap_or(Err(Refusal::MempoolFull));
+                answer_of(&api, hash, answer)
+            }
+            (None, decoded) => decoded.map(|_| Hash::default()).map_err(Problem::from),
+        };
+        batch.push(BatchAnswer {
+            hash: hash.map(Text),
+            error: answer.err().map(Problem::into_body),
+        });
+    }
+    Ok(Json(Batch { answers: batch }))
+}
+
+/// The most bytes of a batch's request.
+pub(super) const BATCH_BODY_BYTES_MAX: usize = BATCH_BYTES_MAX;

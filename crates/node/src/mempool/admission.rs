@@ -1,0 +1,184 @@
+//! The way into the pool: what arrives while one batch of signatures is verified is verified
+//! together in the next, so batches grow with the load and a single transaction does not wait.
+//!
+//! Transactions from clients and this node's own are passed on to the other nodes, once; those from
+//! other nodes never are. What waits is bounded in bytes; beyond that, admission fails at once.
+
+use std::sync::Arc;
+
+use soma_protocol::{Hash, SignedTransaction};
+use tokio::runtime::Runtime;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use super::{Mempool, Refusal, Screened};
+use crate::chain::Chain;
+use crate::metrics::Metrics;
+
+/// Bytes of transactions that wait for verification.
+const WAITING_BYTES_MAX: usize = 16 << 20;
+/// Requests that wait for verification.
+const WAITING_MAX: usize = 4_096;
+/// Signatures verified together; the state is locked while they are screened.
+const BATCH_MAX: usize = 512;
+
+/// What was decided about each transaction, in their order.
+pub(crate) type Answers = Vec<Result<Hash, Refusal>>;
+
+/// Admits transactions at once, on the calling thread.
+pub(crate) struct Admission {
+    pub(crate) pool: Mempool,
+    pub(crate) chain: Arc<Chain>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Encoded transactions for the other nodes; `None` for a node without peers.
+    pub(crate) outbox: Option<mpsc::Sender<Vec<u8>>>,
+}
+
+impl Admission {
+    /// Admits transactions of clients or of this node, and passes them on to the other nodes.
+    pub(crate) fn admit(&self, transactions: Vec<SignedTransaction>) -> Answers {
+        let screened = self.screen(transactions);
+        let encoded = |screened: &Screened| match (screened, &self.outbox) {
+            (Screened::Unverified(transaction), Some(_)) => Some(transaction.encode()),
+            _ => None,
+        };
+        let news: Vec<_> = screened.iter().map(encoded).collect();
+        let answers = self.enter(screened);
+        for (answer, news) in answers.iter().zip(news) {
+            if let (Ok(_), Some(outbox), Some(transaction)) = (answer, &self.outbox, news) {
+                // When too many wait, the other nodes get it in a block.
+                let _full = outbox.try_send(transaction);
+            }
+        }
+        answers
+    }
+
+    /// Admits transactions of another node: every node receives them from there.
+    pub(crate) fn admit_gossip(&self, transactions: Vec<SignedTransaction>) {
+        if !transactions.is_empty() {
+            self.enter(self.screen(transactions));
+        }
+    }
+
+    fn screen(&self, transactions: Vec<SignedTransaction>) -> Vec<Screened> {
+        let now_ms = soma_os::clock::now_ms();
+        self.chain
+            .read(|state, _| self.pool.screen(transactions, state, now_ms))
+    }
+
+    /// Signatures are verified while the state is free: blocks are finalized meanwhile.
+    fn enter(&self, screened: Vec<Screened>) -> Answers {
+        let answers = self.pool.enter(screened);
+        let admitted = answers.iter().filter(|answer| answer.is_ok()).count() as u64;
+        self.metrics.transactions_admitted.inc_by(admitted);
+        self.metrics
+            .transactions_refused
+            .inc_by(answers.len() as u64 - admitted);
+        self.chain.engine().wake();
+        answers
+    }
+}
+
+/// Why the queue takes no transactions.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum QueueError {
+    #[error("too many transactions are waiting for verification")]
+    Full,
+    #[error("the node is stopping")]
+    Stopping,
+}
+
+struct Arrival {
+    transactions: Vec<SignedTransaction>,
+    /// Who waits for the answers; nobody for gossip.
+    client: Option<oneshot::Sender<Answers>>,
+    _room: OwnedSemaphorePermit,
+}
+
+/// The queue in front of [`Admission`]; it closes when the last clone is dropped.
+#[derive(Clone)]
+pub(crate) struct AdmissionQueue {
+    arrivals: mpsc::Sender<Arrival>,
+    room: Arc<Semaphore>,
+}
+
+impl AdmissionQueue {
+    pub(crate) fn start(runtime: &Runtime, admission: Arc<Admission>) -> Self {
+        let (sender, mut arrivals) = mpsc::channel::<Arrival>(WAITING_MAX);
+        runtime.spawn(async move {
+            while let Some(first) = arrivals.recv().await {
+                let mut count = first.transactions.len();
+                let mut batch = vec![first];
+                while count < BATCH_MAX
+                    && let Ok(arrival) = arrivals.try_recv()
+                {
+                    count += arrival.transactions.len();
+                    batch.push(arrival);
+                }
+                let admission = Arc::clone(&admission);
+                // Fails only when the runtime ends, and nobody waits for the answer then.
+                let _ended =
+                    tokio::task::spawn_blocking(move || admit_batch(&admission, batch)).await;
+            }
+        });
+        Self {
+            arrivals: sender,
+            room: Arc::new(Semaphore::new(WAITING_BYTES_MAX)),
+        }
+    }
+
+    /// Admits transactions of a client, of `bytes` in all.
+    ///
+    /// # Errors
+    /// [`QueueError`] when too much waits, or the node stops.
+    pub(crate) async fn admit(
+        &self,
+        transactions: Vec<SignedTransaction>,
+        bytes: usize,
+    ) -> Result<Answers, QueueError> {
+        let (sender, answers) = oneshot::channel();
+        self.push(transactions, bytes, Some(sender))?;
+        answers.await.map_err(|_| QueueError::Stopping)
+    }
+
+    /// Admits transactions of another node; drops them when too much waits.
+    pub(crate) fn admit_gossip(&self, transactions: Vec<SignedTransaction>, bytes: usize) {
+        let _full = self.push(transactions, bytes, None);
+    }
+
+    fn push(
+        &self,
+        transactions: Vec<SignedTransaction>,
+        bytes: usize,
+        client: Option<oneshot::Sender<Answers>>,
+    ) -> Result<(), QueueError> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).try_acquire_many_owned(bytes);
+        let arrival = Arrival {
+            transactions,
+            client,
+            _room: room.map_err(|_| QueueError::Full)?,
+        };
+        self.arrivals
+            .try_send(arrival)
+            .map_err(|_| QueueError::Full)
+    }
+}
+
+fn admit_batch(admission: &Admission, batch: Vec<Arrival>) {
+    let (mut gossip, mut sent, mut clients) = (Vec::new(), Vec::new(), Vec::new());
+    for arrival in batch {
+        match arrival.client {
+            Some(client) => {
+                clients.push((arrival.transactions.len(), client));
+                sent.extend(arrival.transactions);
+            }
+            None => gossip.extend(arrival.transactions),
+        }
+    }
+    let mut answers = admission.admit(sent).into_iter();
+    for (count, client) in clients {
+        // A client may have disconnected; its transactions stay.
+        let _gone = client.send(answers.by_ref().take(count).collect());
+    }
+    admission.admit_gossip(gossip);
+}

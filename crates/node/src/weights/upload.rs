@@ -1,0 +1,198 @@
+//! Uploads of ciphertexts, in pieces that resume where they stopped. An upload must never write a
+//! byte beyond the committed length, nor into the file of another account.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use soma_protocol::{Address, Hash};
+
+use super::store::{WeightsStore, hash_file, remove};
+use crate::error::NodeError;
+
+/// How much of a ciphertext has arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// Length of the whole ciphertext in bytes, from the commitment.
+    pub(crate) size_bytes: u64,
+    /// Bytes held so far: where the next upload resumes.
+    pub(crate) received_bytes: u64,
+    /// The file is complete, verified and durable.
+    pub(crate) complete: bool,
+}
+
+impl WeightsStore {
+    /// Progress of an upload of `size_bytes`, also of one that was not begun.
+    pub(crate) fn progress(
+        &self,
+        ciphertext_hash: &Hash,
+        uploader: &Address,
+        size_bytes: u64,
+    ) -> Progress {
+        let complete = self.holds(ciphertext_hash);
+        let path = self.partial(ciphertext_hash, uploader);
+        let partial = || fs::metadata(path).map_or(0, |file| file.len());
+        let received_bytes = if complete {
+            size_bytes
+        } else {
+            partial().min(size_bytes)
+        };
+        Progress {
+            size_bytes,
+            received_bytes,
+            complete,
+        }
+    }
+
+    /// Progress of an upload; one that was interrupted after its last byte is finished first.
+    ///
+    /// # Errors
+    /// As [`Upload::finish`].
+    pub(crate) fn finish_upload(
+        self: &Arc<Self>,
+        ciphertext_hash: Hash,
+        uploader: Address,
+        size_bytes: u64,
+    ) -> Result<Progress, NodeError> {
+        let progress = self.progress(&ciphertext_hash, &uploader, size_bytes);
+        if progress.complete || progress.received_bytes < size_bytes {
+            return Ok(progress);
+        }
+        match self.upload(ciphertext_hash, uploader, size_bytes, size_bytes) {
+            Err(NodeError::UploadBusy { .. }) => Ok(progress),
+            upload => upload?.finish(),
+        }
+    }
+
+    /// Begins or resumes the upload of one ciphertext at `offset`, where the last one stopped.
+    ///
+    /// # Errors
+    /// [`NodeError::UploadBusy`] while another upload of the same file by the same account runs,
+    /// [`NodeError::UploadOffset`] at any other offset, or a file error.
+    pub(crate) fn upload(
+        self: &Arc<Self>,
+        ciphertext_hash: Hash,
+        uploader: Address,
+        size_bytes: u64,
+        offset: u64,
+    ) -> Result<Upload, NodeError> {
+        let slot = Slot::take(self, ciphertext_hash, uploader)?;
+        let progress = self.progress(&ciphertext_hash, &uploader, size_bytes);
+        let received_bytes = progress.received_bytes;
+        if offset != received_bytes {
+            return Err(NodeError::UploadOffset { received_bytes });
+        }
+        let path = self.partial(&ciphertext_hash, &uploader);
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .map_err(|error| NodeError::io(&path, error))?;
+        Ok(Upload {
+            slot,
+            path,
+            file,
+            size_bytes,
+            received_bytes,
+        })
+    }
+}
+
+/// The right to write one partial file; released when dropped.
+struct Slot {
+    store: Arc<WeightsStore>,
+    hash: Hash,
+    uploader: Address,
+}
+
+impl Slot {
+    fn take(store: &Arc<WeightsStore>, hash: Hash, uploader: Address) -> Result<Self, NodeError> {
+        if store.uploads.lock().insert((hash, uploader)) {
+            Ok(Self {
+                store: Arc::clone(store),
+                hash,
+                uploader,
+            })
+        } else {
+            Err(NodeError::UploadBusy { hash })
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.store
+            .uploads
+            .lock()
+            .remove(&(self.hash, self.uploader));
+    }
+}
+
+/// One running upload: the only writer of its partial file.
+pub(crate) struct Upload {
+    slot: Slot,
+    path: PathBuf,
+    file: File,
+    size_bytes: u64,
+    received_bytes: u64,
+}
+
+impl Upload {
+    /// Appends a piece.
+    ///
+    /// # Errors
+    /// [`NodeError::UploadTooLong`] beyond the committed length, [`NodeError::DiskFull`] when the
+    /// disk is full; the bytes accepted before stay, so that the upload can resume.
+    pub(crate) fn write(&mut self, piece: &[u8]) -> Result<(), NodeError> {
+        let after = self.received_bytes + piece.len() as u64;
+        if after > self.size_bytes {
+            return Err(NodeError::UploadTooLong {
+                size_bytes: self.size_bytes,
+            });
+        }
+        if let Err(error) = self.file.write_all(piece) {
+            // A piece that was written in part must not shift what follows.
+            self.file
+                .set_len(self.received_bytes)
+                .map_err(|error| NodeError::io(&self.path, error))?;
+            return Err(NodeError::io(&self.path, error));
+        }
+        self.received_bytes = after;
+        Ok(())
+    }
+
+    /// Ends this upload: verifies and keeps a complete file, keeps a partial one to resume.
+    ///
+    /// # Errors
+    /// [`NodeError::CiphertextMismatch`] when the complete file does not have the committed hash; it
+    /// is removed then.
+    pub(crate) fn finish(self) -> Result<Progress, NodeError> {
+        let Self {
+            slot,
+            path,
+            file,
+            size_bytes,
+            received_bytes,
+        } = self;
+        let complete = received_bytes == size_bytes;
+        if complete && !slot.store.holds(&slot.hash) {
+            file.sync_all()
+                .map_err(|error| NodeError::io(&path, error))?;
+            let found = hash_file(&path)?;
+            if found != slot.hash {
+                remove(&path)?;
+                return Err(NodeError::CiphertextMismatch {
+                    expected: slot.hash,
+                    found,
+                });
+            }
+            slot.store.keep(&slot.hash, &path)?;
+        }
+        Ok(Progress {
+            size_bytes,
+            received_bytes,
+            complete,
+        })
+    }
+}
