@@ -20,7 +20,7 @@ pub enum CompeteError {
     Model(#[from] soma_model::Error),
     /// The chain's architecture cannot be computed by this software.
     #[error(transparent)]
-    Architecture(#[from] soma_node::NodeError),
+    Architecture(#[from] soma_architecture::Error),
     /// A weights file that cannot be used.
     #[error("{}: {source}", path.display())]
     Weights {

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
-use soma_model::{Architecture, Directions, Engine, NUMERICS_VERSION, Report, Score, Weights};
+use soma_architecture::NUMERICS_VERSION;
+use soma_model::{Architecture, Directions, Engine, Report, Score, Weights};
 
 use crate::error::Result;
 

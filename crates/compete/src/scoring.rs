@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use soma_model::{Architecture, Directions, Engine, Report, distance_squared};
+use soma_architecture::embedding::distance_squared;
+use soma_model::{Architecture, Directions, Engine, Report};
 use soma_protocol::{Hash, winner};
 use soma_sdk::api::Target;
 use soma_sdk::client::Client;

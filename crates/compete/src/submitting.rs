@@ -55,8 +55,10 @@ impl Submitter<'_> {
     /// Those of the network; an architecture that this software cannot compute.
     pub async fn rules(&self) -> Result<Rules> {
         let client = self.competitor.client();
+        let architecture = client.architecture().await?;
+        architecture.check()?;
         Ok(Rules {
-            architecture: soma_node::architecture(&client.architecture().await?)?,
+            architecture,
             params: client.params().await?,
         })
     }
@@ -70,7 +72,7 @@ impl Submitter<'_> {
         mut documents: Vec<Document>,
         rules: &Rules,
     ) -> Result<Vec<Document>> {
-        let (all, bytes_min) = (documents.len(), rules.architecture.positions);
+        let (all, bytes_min) = (documents.len(), rules.architecture.positions as usize);
         documents.retain(|document| document.bytes.len() >= bytes_min);
         if documents.is_empty() {
             return Err(CompeteError::TooLittleData {

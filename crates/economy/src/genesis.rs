@@ -1,8 +1,8 @@
 //! The genesis of an economy: everybody with what they have, all models active.
 
 use soma_protocol::{
-    Amount, ArchitectureSpec, ConsensusKey, Genesis, GenesisAccount, GenesisModel,
-    GenesisValidator, ModelId,
+    Amount, Architecture, ConsensusKey, Genesis, GenesisAccount, GenesisModel, GenesisValidator,
+    ModelId,
 };
 
 use crate::actors::{Actor, Kind, PARTS};
@@ -43,14 +43,14 @@ pub fn genesis(settings: &Settings, actors: &[Actor], owners: &[Owner]) -> Genes
         chain: "economy".into(),
         timestamp_ms: BEGINNING_MS,
         params: settings.params.clone(),
-        architecture: ArchitectureSpec {
+        architecture: Architecture {
             name: "modelled".into(),
             layers: 1,
             dim: u32::try_from(DIM).unwrap_or(u32::MAX),
             heads: 1,
             ffn: 1_024,
             positions: 32,
-            ..ArchitectureSpec::nano()
+            ..Architecture::nano()
         },
         accounts: actors.iter().map(account).collect(),
         validators: validators.map(validator).collect(),

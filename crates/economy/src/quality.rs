@@ -29,7 +29,8 @@ pub const OWN_TEXT: f64 = 0.1;
 /// 2^32, the unit of a loss in the rules.
 const Q32: f64 = 4_294_967_296.0;
 /// Length of an embedding in the rules.
-const UNIT: f64 = 32_767.0;
+#[expect(clippy::cast_precision_loss, reason = "below 2^53")]
+const UNIT: f64 = soma_architecture::embedding::UNIT as f64;
 
 /// What some weights can do.
 #[derive(Clone, Debug, PartialEq)]

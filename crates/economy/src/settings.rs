@@ -1,6 +1,6 @@
 //! What to simulate: how long, from which seed, under which parameters.
 
-use soma_protocol::{ArchitectureSpec, Params};
+use soma_protocol::{Architecture, Params};
 
 use crate::weights::FILE_BYTES;
 
@@ -33,7 +33,7 @@ impl Settings {
 /// here that of the full architecture's.
 fn params() -> Params {
     let network = Params::network();
-    let scale = ArchitectureSpec::v1().weights_bytes_max() / FILE_BYTES;
+    let scale = Architecture::v1().weights_bytes_max() / FILE_BYTES;
     Params {
         halt_ms: 86_400_000,
         targets_per_epoch: 20,

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use rand::RngExt as _;
+use soma_architecture::embedding::distance_squared;
 use soma_protocol::record::{Target, TargetStatus, WeightsAge};
-use soma_protocol::routing::distance_squared;
 use soma_protocol::{
     Action, Address, Epoch, Hash, MemoryState, ModelId, TargetId, commitment, query, read, winner,
 };

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use soma_architecture::embedding::distance_squared;
 use soma_protocol::record::TargetStatus;
-use soma_protocol::routing::distance_squared;
 use soma_protocol::{
     Action, Epoch, Hash, HeldFile, MemoryState, TargetId, Validity, Verdict, commitment, query,
     read, storage,

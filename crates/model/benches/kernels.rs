@@ -87,7 +87,7 @@ fn score_nano(bencher: Bencher<'_, '_>, kind: KernelKind) {
     let (engine, architecture) = (engine(kind), Architecture::nano());
     let weights = Weights::init(&architecture, [0; 32]).unwrap();
     let directions = Directions::new(&architecture, [0; 32]);
-    let data = text(architecture.positions);
+    let data = text(architecture.positions as usize);
     bencher
         .counter(BytesCount::of_slice(&data))
         .bench_local(|| score(&engine, &weights, &data, &directions).unwrap());
@@ -99,7 +99,7 @@ fn train_nano(bencher: Bencher<'_, '_>, kind: KernelKind) {
     let (engine, architecture) = (engine(kind), Architecture::nano());
     let weights = Weights::init(&architecture, [0; 32]).unwrap();
     let mut corpus = Corpus::new();
-    corpus.push(&text(8 * architecture.positions));
+    corpus.push(&text(8 * architecture.positions as usize));
     let mut trainer = Trainer::new(&engine, &weights, Recipe::default(), corpus).unwrap();
     bencher.bench_local(|| trainer.step().unwrap());
 }

@@ -12,11 +12,11 @@ use std::fs;
 use std::hint::black_box;
 use std::time::Instant;
 
-use crate::architecture::Architecture;
 use crate::error::Error;
 use crate::forward::{Forward, logits};
 use crate::kernels::{Engine, Epilogue, KernelKind, Matrix, MatrixMut, matmul};
 use crate::simd::{LANES, Operation, Simd};
+use crate::sizes::Sizes;
 use crate::train::{Corpus, Recipe, Trainer};
 use crate::weights::Weights;
 
@@ -207,7 +207,7 @@ impl Product {
 pub fn forward(engine: &Engine, weights: &Weights, positions: usize, meter: Meter<'_>) -> Measured {
     let chunk = [text(positions).into_iter().map(u16::from).collect()];
     let (mut forward, mut out) = (Forward::default(), Vec::new());
-    let flops = forward_flops(weights.architecture(), positions);
+    let flops = forward_flops(weights.sizes(), positions);
     best(meter, flops, || {
         let representations = forward.representations(engine, weights, &chunk);
         logits(engine, weights, representations, &mut out);
@@ -225,18 +225,18 @@ pub fn training_step(
     batch: usize,
     meter: Meter<'_>,
 ) -> Result<Measured, Error> {
-    let architecture = weights.architecture();
+    let sizes = weights.sizes();
     let recipe = Recipe {
         batch,
         micro_batches: 1,
         ..Recipe::default()
     };
     let mut corpus = Corpus::new();
-    let bytes = batch * architecture.positions * 4;
+    let bytes = batch * sizes.positions * 4;
     corpus.push(&text(bytes));
     let mut trainer = Trainer::new(engine, weights, recipe, corpus)?;
     // Backward is twice forward: one product for the inputs' gradient, one for the weights'.
-    let flops = 3.0 * batch as f64 * forward_flops(architecture, architecture.positions);
+    let flops = 3.0 * batch as f64 * forward_flops(sizes, sizes.positions);
     let mut outcome = Ok(());
     let measured = best(meter, flops, || {
         if let Err(error) = trainer.step() {
@@ -253,11 +253,10 @@ fn text(bytes: usize) -> Vec<u8> {
 
 /// Floating-point operations that the logits of one chunk need: two for each weight of a matrix and position, and the pairs
 /// of positions that causality allows.
-fn forward_flops(architecture: &Architecture, positions: usize) -> f64 {
-    let (dim, ffn) = (architecture.dim as f64, architecture.ffn as f64);
-    let layers = architecture.layers as f64;
-    let weights =
-        layers * (4.0 * dim * dim + 2.0 * dim * ffn) + dim * architecture.vocabulary as f64;
+fn forward_flops(sizes: Sizes, positions: usize) -> f64 {
+    let (dim, ffn) = (sizes.dim as f64, sizes.ffn as f64);
+    let layers = sizes.layers as f64;
+    let weights = layers * (4.0 * dim * dim + 2.0 * dim * ffn) + dim * sizes.vocabulary as f64;
     let positions = positions as f64;
     let pairs = positions * (positions + 1.0) / 2.0;
     2.0 * (weights * positions + layers * 2.0 * dim * pairs)

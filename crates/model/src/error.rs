@@ -35,19 +35,9 @@ pub enum Error {
     /// The threads could not be started.
     #[error("the threads could not be started: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
-    /// The text is not the JSON of an architecture.
-    #[error("not an architecture in JSON: {0}")]
-    ArchitectureNotJson(#[source] serde_json::Error),
-    /// A number is outside its bounds.
-    #[error("{field} is {value}, but must be {bounds}")]
-    OutOfBounds {
-        /// Name in the JSON.
-        field: &'static str,
-        /// What it is.
-        value: String,
-        /// What it may be.
-        bounds: &'static str,
-    },
+    /// Numbers or a text are not an architecture that this software runs.
+    #[error(transparent)]
+    Architecture(#[from] soma_architecture::Error),
     /// The file cannot be read or written.
     #[error("{}: {source}", path.display())]
     Io {
@@ -193,8 +183,7 @@ impl Coded for Error {
             Self::Unavailable { .. } => Code::KernelUnavailable,
             Self::Unequal { .. } => Code::KernelUnequal,
             Self::Threads(_) => Code::NoThreads,
-            Self::ArchitectureNotJson(_) => Code::ArchitectureNotJson,
-            Self::OutOfBounds { .. } => Code::ArchitectureOutOfBounds,
+            Self::Architecture(error) => error.code(),
             Self::Io { source, .. } => Code::of_io(source),
             Self::TooShort { .. } => Code::WeightsTooShort,
             Self::HeaderTooLong { .. } => Code::WeightsHeaderTooLong,

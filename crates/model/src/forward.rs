@@ -42,7 +42,7 @@ impl Cache {
     pub(crate) fn new(weights: &Weights) -> Self {
         Self {
             positions: 0,
-            layers: vec![KeysValues::default(); weights.architecture().layers],
+            layers: vec![KeysValues::default(); weights.sizes().layers],
         }
     }
 
@@ -81,11 +81,11 @@ impl Forward {
         chunks: &[Vec<u16>],
         mut cache: Option<&mut Cache>,
     ) -> &[f32] {
-        let architecture = weights.architecture();
+        let sizes = weights.sizes();
         let past = cache.as_ref().map_or(0, |cache| cache.positions);
         let lengths: Vec<usize> = chunks.iter().map(Vec::len).collect();
         self.embed(weights, chunks);
-        for index in 0..architecture.layers {
+        for index in 0..sizes.layers {
             let layer = weights.layer(index);
             self.project(engine, &layer);
             self.rotate(engine, weights, &lengths, past);
@@ -122,7 +122,7 @@ impl Forward {
         ] {
             buffer.resize(self.x.len(), 0.0);
         }
-        self.hidden.resize(rows * weights.architecture().ffn, 0.0);
+        self.hidden.resize(rows * weights.sizes().ffn, 0.0);
     }
 
     fn norm(&mut self, engine: &Engine, norm: Norm<'_>) {
@@ -144,7 +144,7 @@ impl Forward {
 
     /// Rotates queries and keys; every chunk starts at position `past`.
     fn rotate(&mut self, engine: &Engine, weights: &Weights, lengths: &[usize], past: usize) {
-        let (rope, dim) = (weights.rope(), weights.architecture().dim);
+        let (rope, dim) = (weights.rope(), weights.sizes().dim);
         let positions = lengths.iter().flat_map(|&length| past..past + length);
         let rows: Vec<_> = positions
             .zip(
@@ -160,10 +160,7 @@ impl Forward {
     }
 
     fn attend_chunks(&mut self, engine: &Engine, weights: &Weights, lengths: &[usize]) {
-        let (dim, head_dim) = (
-            weights.architecture().dim,
-            weights.architecture().head_dim(),
-        );
+        let (dim, head_dim) = (weights.sizes().dim, weights.sizes().head_dim());
         let mut tasks = Vec::new();
         let mut rest = (
             &self.query[..],
@@ -192,10 +189,7 @@ impl Forward {
     }
 
     fn attend_cached(&mut self, engine: &Engine, weights: &Weights, past: &mut KeysValues) {
-        let (dim, head_dim) = (
-            weights.architecture().dim,
-            weights.architecture().head_dim(),
-        );
+        let (dim, head_dim) = (weights.sizes().dim, weights.sizes().head_dim());
         past.keys.extend_from_slice(&self.key);
         past.values.extend_from_slice(&self.value);
         let (query, key, value) = (&self.query[..], &past.keys[..], &past.values[..]);
@@ -233,11 +227,8 @@ pub(crate) fn logits(
     representations: &[f32],
     out: &mut Vec<f32>,
 ) {
-    let architecture = weights.architecture();
-    out.resize(
-        representations.len() / architecture.dim * architecture.vocabulary,
-        0.0,
-    );
+    let sizes = weights.sizes();
+    out.resize(representations.len() / sizes.dim * sizes.vocabulary, 0.0);
     linear(engine, representations, weights.predictor(), out);
 }
 

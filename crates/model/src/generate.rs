@@ -56,7 +56,7 @@ pub fn generate(
     sampling: Sampling,
     mut on_byte: impl FnMut(u8) -> ControlFlow<()>,
 ) -> Result<usize, Error> {
-    let positions = weights.architecture().positions;
+    let positions = weights.sizes().positions;
     let mut history: Vec<u16> = prompt.iter().copied().map(u16::from).collect();
     if history.is_empty() {
         return Err(Error::EmptyData);
@@ -76,7 +76,7 @@ pub fn generate(
         }
         history.extend_from_slice(&unseen);
         let last = forward.continue_chunk(engine, weights, std::mem::take(&mut unseen), &mut cache);
-        let last = &last[last.len() - weights.architecture().dim..];
+        let last = &last[last.len() - weights.sizes().dim..];
         logits(engine, weights, last, &mut row);
         let token = choose(engine, &mut row, sampling.temperature, &mut stream)?;
         let Ok(byte) = u8::try_from(token) else {

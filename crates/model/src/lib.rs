@@ -4,7 +4,6 @@
 //! the products of `kernels`, `loss` and [`sigreg`](Directions) judge them, [`score`] lets only integers out.
 //! docs/numerics.md defines every bit of it.
 
-mod architecture;
 mod attention;
 pub mod bench;
 mod error;
@@ -19,18 +18,16 @@ mod rope;
 mod score;
 mod sigreg;
 mod simd;
+mod sizes;
 pub mod tokenizer;
 pub mod train;
 mod weights;
 
-pub use architecture::{Architecture, TensorSpec};
 pub use error::Error;
 pub use generate::{Sampling, generate};
 pub use kernels::{Engine, KernelChoice, KernelKind};
 pub use rope::Rope;
-pub use score::{
-    Dump, NUMERICS_VERSION, Report, Score, distance_squared, mean_embedding, score, score_all,
-    score_with_dump,
-};
+pub use score::{Dump, Report, Score, mean_embedding, score, score_all, score_with_dump};
 pub use sigreg::Directions;
+pub use soma_architecture::{Architecture, TensorSpec};
 pub use weights::Weights;

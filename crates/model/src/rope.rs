@@ -6,9 +6,11 @@
     reason = "lane operations must be inlined into the function that enables their CPU features"
 )]
 
-use crate::architecture::Architecture;
+use soma_architecture::Architecture;
+
 use crate::math64;
 use crate::simd::{LANES, Operation, Simd};
+use crate::sizes::Sizes;
 
 /// ln(10000)
 const LN_BASE: f64 = f64::from_bits(0x4022_6bb1_bbb5_5516);
@@ -24,11 +26,12 @@ pub struct Rope {
 impl Rope {
     /// The tables of an architecture.
     pub fn new(architecture: &Architecture) -> Self {
-        let half = architecture.head_dim() / 2;
+        let sizes = Sizes::from(architecture);
+        let half = sizes.head_dim() / 2;
         let powers: Vec<f64> = (0..half)
             .map(|i| {
                 #[expect(clippy::cast_precision_loss, reason = "widths are at most 65536")]
-                let exponent = (2 * i) as f64 / architecture.head_dim() as f64;
+                let exponent = (2 * i) as f64 / sizes.head_dim() as f64;
                 math64::exp(exponent * LN_BASE)
             })
             .collect();
@@ -37,7 +40,7 @@ impl Rope {
             cos: Vec::new(),
             sin: Vec::new(),
         };
-        for position in 0..architecture.positions {
+        for position in 0..sizes.positions {
             for power in &powers {
                 #[expect(clippy::cast_precision_loss, reason = "positions are at most 65536")]
                 let (sin, cos) = math64::sin_cos(position as f64 / power);

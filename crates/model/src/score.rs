@@ -10,11 +10,6 @@ use crate::sigreg::Directions;
 use crate::weights::Weights;
 use passes::{Passes, embedding};
 
-/// The version of docs/numerics.md: a score is a function of it, the weights, the data and the seed.
-///
-/// It changes together with the recorded scores, and with nothing else.
-pub const NUMERICS_VERSION: u32 = 1;
-
 /// What enters the protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Score {
@@ -163,19 +158,6 @@ impl Dump {
         file.extend(data);
         file
     }
-}
-
-/// Squared distance of two embeddings, exact.
-///
-/// Embeddings of different lengths are as far apart as can be.
-pub fn distance_squared(a: &[i16], b: &[i16]) -> u64 {
-    if a.len() != b.len() {
-        return u64::MAX;
-    }
-    a.iter()
-        .zip(b)
-        .map(|(&a, &b)| u64::from(a.abs_diff(b)).pow(2))
-        .sum()
 }
 
 /// The direction that lies amid these embeddings: what a model that embeds its own domain is special in.

@@ -7,11 +7,13 @@
     reason = "lane operations must be inlined into the function that enables their CPU features"
 )]
 
-use crate::architecture::Architecture;
+use soma_architecture::Architecture;
+
 use crate::kernels::{Engine, Epilogue, Matrix, MatrixMut, matmul};
 use crate::math::sin_cos_turn;
 use crate::math64;
 use crate::simd::{LANES, Operation, Simd};
+use crate::sizes::Sizes;
 
 /// 1 / (2 pi)
 const TURNS_PER_RADIAN: f64 = f64::from_bits(0x3fc4_5f30_6dc9_c883);
@@ -28,7 +30,7 @@ impl Directions {
     ///
     /// Bit `row * slices + column`, least significant first; a set bit is +1.
     pub fn new(architecture: &Architecture, seed: [u8; 32]) -> Self {
-        let (dim, slices) = (architecture.dim, architecture.sigreg_slices);
+        let Sizes { dim, slices, .. } = Sizes::from(architecture);
         let mut bits = vec![0; (dim * slices).div_ceil(8)];
         blake3::Hasher::new()
             .update(&seed)
@@ -53,8 +55,8 @@ impl Directions {
 
     /// Directions of the caller's, `[dim, slices]` with columns of length 1; `None` if their number is another.
     pub fn from_columns(architecture: &Architecture, values: Vec<f32>) -> Option<Self> {
-        let slices = architecture.sigreg_slices;
-        (values.len() == architecture.dim * slices).then_some(Self { values, slices })
+        let Sizes { dim, slices, .. } = Sizes::from(architecture);
+        (values.len() == dim * slices).then_some(Self { values, slices })
     }
 
     /// The matrix, `[dim, slices]`.
@@ -77,19 +79,15 @@ pub(crate) struct Nodes {
 impl Nodes {
     /// The nodes `t_j = t_max * j / (points - 1)` without the first, which contributes nothing.
     pub(crate) fn new(architecture: &Architecture) -> Self {
-        #[expect(clippy::cast_precision_loss, reason = "points are at most 1024")]
-        let intervals = (architecture.sigreg_points - 1) as f64;
-        let step = architecture.sigreg_t_max / intervals;
+        let t_max = f64::from(architecture.sig_reg_t_max_thousandths) / 1e3;
+        let last = architecture.sig_reg_points - 1;
+        let intervals = f64::from(last);
+        let step = t_max / intervals;
         let (mut phi, mut weights) = (Vec::new(), Vec::new());
-        for j in 1..architecture.sigreg_points {
-            #[expect(clippy::cast_precision_loss, reason = "points are at most 1024")]
-            let t = architecture.sigreg_t_max * j as f64 / intervals;
+        for j in 1..=last {
+            let t = t_max * f64::from(j) / intervals;
             let value = math64::exp(-(t * t) / 2.0);
-            let ends = if j + 1 == architecture.sigreg_points {
-                1.0
-            } else {
-                2.0
-            };
+            let ends = if j == last { 1.0 } else { 2.0 };
             phi.push(value);
             weights.push(value * step * ends);
         }

@@ -6,8 +6,6 @@
 pub const PAD: u16 = 256;
 /// Id of the token that ends a short chunk.
 pub const EOS: u16 = 257;
-/// One past the last id that means something.
-pub(crate) const SPECIAL_IDS_END: usize = 258;
 
 /// A piece of the data that the model sees on its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,12 +17,13 @@ use std::sync::OnceLock;
 
 use memmap2::{MmapMut, MmapOptions};
 use rayon::prelude::*;
+use soma_architecture::{Architecture, Linear as LinearId, Norm as NormId, Tensor, TensorSpec};
 use soma_os::file::AtomicFile;
 
-use crate::architecture::{Architecture, TENSORS_BEFORE_LAYERS, TENSORS_PER_LAYER, TensorSpec};
 use crate::error::Error;
 use crate::kernels::Matrix;
 use crate::rope::Rope;
+use crate::sizes::Sizes;
 pub(crate) use half::{HalfKind, HalfMatrix, matmul_half};
 use header::{ElementType, Header, Location};
 
@@ -127,7 +128,7 @@ impl Weights {
             Some(architecture) => architecture.clone(),
             None => header.architecture()?.ok_or(Error::NoArchitecture)?,
         };
-        architecture.validate()?;
+        architecture.check()?;
         let specs = architecture.tensors();
         let locations = header.locate(&specs, map.len())?;
         let file_hash = blake3::Hasher::new().update_rayon(&map).finalize().into();
@@ -163,7 +164,7 @@ impl Weights {
     /// the tensor's name, with a standard deviation of 1 / sqrt(inputs) for linear maps (over sqrt(2 layers) more for those
     /// that write to the residual stream) and 0.02 for the embedding and the predictor.
     pub fn init(architecture: &Architecture, seed: [u8; 32]) -> Result<Self, Error> {
-        architecture.validate()?;
+        architecture.check()?;
         let specs = architecture.tensors();
         let elements = specs
             .par_iter()
@@ -327,53 +328,57 @@ impl Weights {
         self.rope.get_or_init(|| Rope::new(&self.architecture))
     }
 
+    /// The sizes of the architecture.
+    pub(crate) fn sizes(&self) -> Sizes {
+        Sizes::from(&self.architecture)
+    }
+
     /// The embedding, `[vocabulary, dim]`.
     pub(crate) fn embedding(&self) -> Matrix<'_> {
-        Matrix::new(
-            self.floats(0),
-            self.architecture.vocabulary,
-            self.architecture.dim,
-        )
+        let Sizes {
+            vocabulary, dim, ..
+        } = self.sizes();
+        Matrix::new(self.floats(self.index(Tensor::Embedding)), vocabulary, dim)
     }
 
     /// The tensors of layer `index`.
     pub(crate) fn layer(&self, index: usize) -> Layer<'_> {
-        let first = TENSORS_BEFORE_LAYERS + index * TENSORS_PER_LAYER;
-        let (dim, ffn) = (self.architecture.dim, self.architecture.ffn);
         Layer {
-            norm_1: self.norm(first),
-            query: self.linear(first + 2, dim, dim),
-            key: self.linear(first + 4, dim, dim),
-            value: self.linear(first + 6, dim, dim),
-            output: self.linear(first + 8, dim, dim),
-            norm_2: self.norm(first + 10),
-            inner: self.linear(first + 12, dim, ffn),
-            outer: self.linear(first + 14, ffn, dim),
+            norm_1: self.norm(NormId::First(index)),
+            query: self.linear(LinearId::Query(index)),
+            key: self.linear(LinearId::Key(index)),
+            value: self.linear(LinearId::Value(index)),
+            output: self.linear(LinearId::Output(index)),
+            norm_2: self.norm(NormId::Second(index)),
+            inner: self.linear(LinearId::Inner(index)),
+            outer: self.linear(LinearId::Outer(index)),
         }
     }
 
     /// The last LayerNorm, whose output are the representations.
     pub(crate) fn final_norm(&self) -> Norm<'_> {
-        self.norm(self.elements.len() - 4)
+        self.norm(NormId::Final)
     }
 
     /// The map from representations to logits.
     pub(crate) fn predictor(&self) -> Linear<'_> {
-        self.linear(
-            self.elements.len() - 2,
-            self.architecture.dim,
-            self.architecture.vocabulary,
-        )
+        self.linear(LinearId::Predictor)
     }
 
-    fn norm(&self, index: usize) -> Norm<'_> {
+    fn index(&self, tensor: Tensor) -> usize {
+        tensor.index(self.sizes().layers)
+    }
+
+    fn norm(&self, norm: NormId) -> Norm<'_> {
         Norm {
-            gamma: self.floats(index),
-            beta: self.floats(index + 1),
+            gamma: self.floats(self.index(Tensor::Gamma(norm))),
+            beta: self.floats(self.index(Tensor::Beta(norm))),
         }
     }
 
-    fn linear(&self, index: usize, inputs: usize, outputs: usize) -> Linear<'_> {
+    fn linear(&self, linear: LinearId) -> Linear<'_> {
+        let index = self.index(Tensor::Weight(linear));
+        let [inputs, outputs] = [self.specs[index].shape[0], self.specs[index].shape[1]];
         let weight = match self.half(index) {
             Some((bits, kind)) => Weight::Half(HalfMatrix {
                 bits,
@@ -385,7 +390,7 @@ impl Weights {
         };
         Linear {
             weight,
-            bias: self.floats(index + 1),
+            bias: self.floats(self.index(Tensor::Bias(linear))),
         }
     }
 }
@@ -405,7 +410,7 @@ fn read_elements(map: &[u8], location: Location, spec: &TensorSpec) -> Elements 
         ElementType::F16 => Some(HalfKind::F16),
     };
     // Rows of the embedding are copied and not multiplied.
-    let is_map = spec.shape.len() == 2 && spec.name != "embedding.weight";
+    let is_map = matches!(spec.tensor, Tensor::Weight(_));
     let address = bytes.as_ptr().addr();
     let lies_well = address.is_multiple_of(element.bytes()) && cfg!(target_endian = "little");
     match kind {
@@ -492,17 +497,11 @@ fn flush_subnormals(values: &mut [f32]) -> Result<(), usize> {
 /// The first values of a tensor, see [`Weights::init`].
 fn initial_values(architecture: &Architecture, spec: &TensorSpec, seed: [u8; 32]) -> Vec<f32> {
     let elements = spec.elements();
-    if spec.shape.len() == 1 {
-        return vec![
-            if spec.name.ends_with("gamma") {
-                1.0
-            } else {
-                0.0
-            };
-            elements
-        ];
-    }
-    let bound = initial_bound(architecture, spec);
+    let bound = match spec.tensor {
+        Tensor::Gamma(_) => return vec![1.0; elements],
+        Tensor::Beta(_) | Tensor::Bias(_) => return vec![0.0; elements],
+        Tensor::Embedding | Tensor::Weight(_) => initial_bound(architecture, spec),
+    };
     let mut stream = blake3::Hasher::new_keyed(&seed)
         .update(spec.name.as_bytes())
         .finalize_xof();
@@ -528,13 +527,11 @@ fn initial_bound(architecture: &Architecture, spec: &TensorSpec) -> f32 {
         reason = "extents are at most 2^18, which is exact"
     )]
     let (inputs, layers) = (spec.shape[0] as f32, architecture.layers as f32);
-    let writes_residual =
-        spec.name.ends_with("attention.output.weight") || spec.name.ends_with("outer.weight");
-    if spec.name == "embedding.weight" || spec.name == "predictor.weight" {
-        3.0_f32.sqrt() * 0.02
-    } else if writes_residual {
-        (3.0 / (inputs * (2.0 * layers))).sqrt()
-    } else {
-        (3.0 / inputs).sqrt()
+    match spec.tensor {
+        Tensor::Embedding | Tensor::Weight(LinearId::Predictor) => 3.0_f32.sqrt() * 0.02,
+        Tensor::Weight(LinearId::Output(_) | LinearId::Outer(_)) => {
+            (3.0 / (inputs * (2.0 * layers))).sqrt()
+        }
+        _ => (3.0 / inputs).sqrt(),
     }
 }

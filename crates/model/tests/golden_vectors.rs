@@ -49,7 +49,7 @@ fn relative_distance(got: &[f32], expected: &[f64]) -> f64 {
 /// The columns of the noise, normalized, as directions.
 fn directions(architecture: &Architecture, expected: &SafeTensors<'_>) -> Directions {
     let noise = tensor(expected, "noise");
-    let slices = architecture.sigreg_slices;
+    let slices = architecture.sig_reg_slices as usize;
     let length = |column: usize| -> f64 {
         noise
             .iter()
@@ -74,7 +74,7 @@ fn every_vector_is_reproduced_within_its_tolerance() {
     for name in VECTORS {
         // No cap, so that the report's SIGReg is the n * D of the vectors.
         let architecture = Architecture {
-            sigreg_cap: 1 << 16,
+            sig_reg_cap: 1 << 16,
             ..architecture(name)
         };
         let weights = Weights::open(
@@ -116,9 +116,10 @@ fn every_vector_is_reproduced_within_its_tolerance() {
             );
         }
 
-        let lengths: Vec<usize> = soma_model::tokenizer::chunks(&data, architecture.positions)
-            .map(|chunk| chunk.positions())
-            .collect();
+        let lengths: Vec<usize> =
+            soma_model::tokenizer::chunks(&data, architecture.positions as usize)
+                .map(|chunk| chunk.positions())
+                .collect();
         let per_chunk = tensor(&expected, "sigreg_per_chunk");
         assert_eq!(per_chunk.len(), lengths.len(), "{name}");
         let weighted: f64 = per_chunk

@@ -9,10 +9,12 @@
 use std::path::Path;
 
 use proptest::prelude::*;
+use soma_architecture::NUMERICS_VERSION;
+use soma_architecture::embedding::distance_squared;
 use soma_codes::Coded as _;
 use soma_model::{
-    Architecture, Directions, Engine, Error, KernelChoice, KernelKind, NUMERICS_VERSION, Report,
-    Weights, distance_squared, score, score_all, score_with_dump,
+    Architecture, Directions, Engine, Error, KernelChoice, KernelKind, Report, Weights, score,
+    score_all, score_with_dump,
 };
 
 /// Small, and odd in every extent: nothing is a multiple of sixteen.
@@ -24,7 +26,7 @@ fn odd() -> Architecture {
         ffn: 77,
         vocabulary: 261,
         positions: 37,
-        sigreg_slices: 21,
+        sig_reg_slices: 21,
         ..Architecture::nano()
     }
 }
@@ -61,7 +63,7 @@ fn every_kernel_and_thread_count_gives_the_same_score() {
         },
     ] {
         let weights = Weights::init(&architecture, [7; 32]).unwrap();
-        let data = text(architecture.positions + 11);
+        let data = text(architecture.positions as usize + 11);
         let expected = judge(&engine(KernelKind::Reference, 2), &weights, &data);
         for kind in KernelKind::ALL {
             if !kind.is_available() {
@@ -124,21 +126,20 @@ fn line(name: &str, report: &Report) -> String {
 
 /// Architectures that are a multiple of nothing, and documents of every size beside their chunks.
 fn shapes() -> impl Strategy<Value = (Architecture, Vec<Vec<u8>>)> {
-    let architecture = (1..4_usize, 1..9_usize, 1..3_usize, 1..70_usize).prop_flat_map(
-        |(heads, half, layers, ffn)| {
-            (prop_oneof![2..40_usize, 300..700_usize], 1..40_usize).prop_map(
-                move |(positions, sigreg_slices)| Architecture {
+    let architecture =
+        (1..4_u32, 1..9_u32, 1..3_u32, 1..70_u32).prop_flat_map(|(heads, half, layers, ffn)| {
+            (prop_oneof![2..40_u32, 300..700_u32], 1..40_u32).prop_map(
+                move |(positions, sig_reg_slices)| Architecture {
                     dim: heads * half * 2,
                     heads,
                     layers,
                     ffn,
                     positions,
-                    sigreg_slices,
+                    sig_reg_slices,
                     ..Architecture::nano()
                 },
             )
-        },
-    );
+        });
     let bytes = prop_oneof![0..4_usize, 0..200_usize, 200..1500_usize];
     let document = bytes.prop_flat_map(|bytes| prop::collection::vec(any::<u8>(), bytes));
     (architecture, prop::collection::vec(document, 0..12))

@@ -13,7 +13,7 @@ fn tiny() -> Architecture {
         layers: 2,
         ffn: 40,
         positions: 48,
-        sigreg_slices: 20,
+        sig_reg_slices: 20,
         ..Architecture::nano()
     }
 }

@@ -16,6 +16,7 @@ use soma_model::{
 
 fn small() -> Architecture {
     Architecture {
+        name: "custom".to_owned(),
         dim: 16,
         heads: 2,
         layers: 1,
@@ -197,7 +198,7 @@ proptest! {
 
     #[test]
     fn weights_of_half_precision_give_the_scores_of_their_float32_copy(
-        (heads, half, ffn, positions) in (1..4_usize, 1..20_usize, 1..300_usize, 2..40_usize),
+        (heads, half, ffn, positions) in (1..4_u32, 1..20_u32, 1..300_u32, 2..40_u32),
         types in prop::sample::subsequence(vec!["F16", "F32", "BF16"], 1..4),
         seed in any::<[u8; 32]>(),
         pad in prop::sample::select(vec![0_usize, 1, 2]),
@@ -368,39 +369,4 @@ fn a_weight_that_is_not_finite_is_named_with_its_place() {
         assert!(matches!(&error, Error::NonFiniteWeight { tensor, index: 10 } if tensor == TENSOR));
         assert_eq!(error.exit(), Exit::Verification);
     }
-}
-
-#[test]
-fn an_architecture_outside_its_bounds_is_refused() {
-    let change = |field: &str, value: Value| {
-        let mut json: Value = serde_json::from_str(&small().to_json()).unwrap();
-        json[field] = value;
-        Architecture::from_json(&json.to_string())
-    };
-    assert!(change("num_heads", json!(4)).is_ok());
-    for (field, value) in [
-        ("embedding_dim", json!(0)),
-        ("num_heads", json!(3)),
-        ("num_heads", json!(16)),
-        ("num_layers", json!(4096)),
-        ("vocab_size", json!(257)),
-        ("max_seq_len", json!(1)),
-        ("sig_reg_points", json!(1)),
-        ("sig_reg_t_max", json!(0.0)),
-        ("sig_reg_coefficient", json!(-1.0)),
-    ] {
-        let error = change(field, value).unwrap_err();
-        assert!(
-            matches!(&error, Error::OutOfBounds { field: named, .. } if *named == field),
-            "{error}"
-        );
-    }
-    assert!(matches!(
-        change("num_layers", json!("two")),
-        Err(Error::ArchitectureNotJson(_))
-    ));
-    assert!(matches!(
-        change("colour", json!("red")),
-        Err(Error::ArchitectureNotJson(_))
-    ));
 }

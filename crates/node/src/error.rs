@@ -104,18 +104,9 @@ pub enum NodeError {
     /// The model engine does not run models of this architecture, or not on this machine.
     #[error(transparent)]
     Model(#[from] soma_model::Error),
-    /// The chain's scores are defined by another arithmetic.
-    #[error("the chain scores with numerics version {version}, which this software does not know")]
-    Numerics {
-        /// The chain's version.
-        version: u32,
-    },
-    /// A number of an architecture that the chain cannot state exactly.
-    #[error("{field} has more digits than the chain can state")]
-    Inexact {
-        /// Name in the architecture's JSON.
-        field: &'static str,
-    },
+    /// The architecture is not one that this software runs.
+    #[error("the chain's architecture: {0}")]
+    Architecture(#[from] soma_architecture::Error),
     /// The pool does not take a transaction.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -233,8 +224,7 @@ impl Coded for NodeError {
             Self::Thread(_) => Code::NoThreads,
             Self::Sdk(error) => error.code(),
             Self::Model(error) => error.code(),
-            Self::Numerics { .. } => Code::UnknownNumerics,
-            Self::Inexact { .. } => Code::InexactArchitecture,
+            Self::Architecture(error) => error.code(),
             Self::Refused(refusal) => refusal.code(),
             Self::CommitNotFound { .. } => Code::CommitNotFound,
             Self::UploadNotPermitted { .. } => Code::UploadNotPermitted,

@@ -8,7 +8,6 @@
 //! Modules are listed from bottom to top: later ones use earlier ones. `node` puts them together.
 
 mod error;
-mod architecture;
 pub mod config;
 pub mod folder;
 pub mod localnet;
@@ -25,7 +24,6 @@ mod fetch;
 mod http;
 mod node;
 
-pub use architecture::{architecture, spec};
 pub use config::NodeConfig;
 pub use error::NodeError;
 pub use folder::NodeFolder;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use soma_engine::{ConsensusSecret, Join};
 use soma_model::KernelChoice;
 use soma_protocol::{
-    Address, Amount, ArchitectureSpec, ConsensusKey, Genesis, GenesisAccount, GenesisModel,
+    Address, Amount, Architecture, ConsensusKey, Genesis, GenesisAccount, GenesisModel,
     GenesisValidator, Params, SecretKey,
 };
 use soma_sdk::keys::{KeyFolder, Protection};
@@ -54,7 +54,7 @@ pub struct Plan {
     /// Its rules.
     pub params: Params,
     /// What its models are.
-    pub architecture: ArchitectureSpec,
+    pub architecture: Architecture,
     /// How many validators it has, with equal stakes.
     pub validators: u8,
     /// Accounts with money, named `account-1` and so on.
@@ -74,7 +74,7 @@ impl Plan {
                 epoch_ms: 0,
                 ..Params::local()
             },
-            architecture: ArchitectureSpec::nano(),
+            architecture: Architecture::nano(),
             validators: 1,
             accounts: 8,
             models: Vec::new(),

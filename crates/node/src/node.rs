@@ -117,7 +117,7 @@ impl Drop for Node {
 /// [`NodeError::PortInUse`] before anything else is touched; an invalid state folder or genesis;
 /// errors of the engine.
 pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
-    crate::architecture(&config.genesis.architecture)?;
+    config.genesis.architecture.check()?;
     let listener = http::listen(config.api)?;
     let api = listener.local_addr().map_err(|source| NodeError::Listen {
         address: config.api,

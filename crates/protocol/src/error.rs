@@ -42,13 +42,8 @@ pub enum Error {
         max: u64,
     },
     /// A number of the architecture is outside its bounds.
-    #[error("architecture: {field} is {found}, which is not allowed")]
-    Architecture {
-        /// Name of the field.
-        field: &'static str,
-        /// Value found.
-        found: u64,
-    },
+    #[error("architecture: {0}")]
+    Architecture(#[source] soma_architecture::Error),
     /// The name of the chain is not allowed.
     #[error("the chain's name must have 1 to 64 printable ASCII characters")]
     ChainName,

@@ -16,7 +16,7 @@ use crate::record::{
 use crate::state::{Changes, Draft, Key, MemoryState};
 use crate::value::BPS;
 use crate::{
-    Address, Amount, ArchitectureSpec, ConsensusKey, Epoch, Error, Hash, ModelId, Phase, PoolId,
+    Address, Amount, Architecture, ConsensusKey, Epoch, Error, Hash, ModelId, Phase, PoolId,
     SUPPLY, TargetId, decimal, hex,
 };
 
@@ -80,7 +80,7 @@ pub struct Genesis {
     /// The numbers that tune its rules.
     pub params: Params,
     /// The architecture of its models.
-    pub architecture: ArchitectureSpec,
+    pub architecture: Architecture,
     /// Who has money.
     pub accounts: Vec<GenesisAccount>,
     /// Who validates.
@@ -248,13 +248,14 @@ impl Genesis {
             return Err(Error::ChainName);
         }
         self.params.check()?;
-        self.architecture.check()?;
+        self.architecture.check().map_err(Error::Architecture)?;
         if self.architecture.data_bytes_min() > self.params.data_bytes_max {
-            let found = self.architecture.positions.into();
-            return Err(Error::Architecture {
+            let error = soma_architecture::Error::OutOfBounds {
                 field: "positions",
-                found,
-            });
+                value: self.architecture.positions.into(),
+                bounds: format!("at most data_bytes_max, {}", self.params.data_bytes_max),
+            };
+            return Err(Error::Architecture(error));
         }
         self.check_people()?;
         for model in &self.models {

@@ -14,7 +14,6 @@
 )]
 
 pub mod action;
-pub mod architecture;
 mod epoch;
 mod error;
 pub mod event;
@@ -34,7 +33,6 @@ mod transition;
 mod value;
 
 pub use action::{Action, HeldFile};
-pub use architecture::ArchitectureSpec;
 pub use epoch::winner::winner;
 pub use epoch::{routing, winner};
 pub use error::Error;
@@ -45,6 +43,7 @@ pub use money::rent;
 pub use proof::{SecretKey, commitment, evidence, storage, upload};
 pub use record::{Change, Committee, Params, Proposal, Seat, Validity, Verdict};
 pub use reject::Rejection;
+pub use soma_architecture::Architecture;
 pub use state::{Changes, Draft, Key, MemoryState, StateRead};
 pub use transaction::{
     SignedTransaction, TRANSACTION_BYTES_MAX, Transaction, VerifiedTransaction, verify_batch,

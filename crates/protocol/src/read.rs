@@ -9,8 +9,7 @@ use crate::record::{
 };
 use crate::state::{Key, StateRead, load};
 use crate::{
-    Address, Amount, ArchitectureSpec, ConsensusKey, Epoch, Hash, ModelId, PoolId, ProposalId,
-    TargetId,
+    Address, Amount, Architecture, ConsensusKey, Epoch, Hash, ModelId, PoolId, ProposalId, TargetId,
 };
 
 /// What every rule asks for: it changes only between blocks and as epochs begin.
@@ -92,7 +91,7 @@ pub fn open_architectures(state: &dyn StateRead) -> impl Iterator<Item = u32> + 
 }
 
 /// An architecture by its number: in force, to come, or past.
-pub fn architecture(state: &dyn StateRead, number: u32) -> Option<ArchitectureSpec> {
+pub fn architecture(state: &dyn StateRead, number: u32) -> Option<Architecture> {
     let network = network(state);
     if network.architecture_number == number {
         return Some(network.architecture);

@@ -9,7 +9,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use soma_codes::Code;
 use soma_protocol::{
-    Address, ArchitectureSpec, Epoch as EpochId, Hash, ModelId, Params, SignedTransaction, TargetId,
+    Address, Architecture, Epoch as EpochId, Hash, ModelId, Params, SignedTransaction, TargetId,
 };
 
 use crate::api::routes;
@@ -158,7 +158,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::status`].
-    pub async fn architecture(&self) -> Result<ArchitectureSpec, SdkError> {
+    pub async fn architecture(&self) -> Result<Architecture, SdkError> {
         self.get(routes::ARCHITECTURE).await
     }
 

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use commonware_cryptography::{Hasher as _, blake3::Blake3};
 use soma_engine::Pool;
 use soma_protocol::{
-    Action, Address, Amount, ArchitectureSpec, ConsensusKey, Epoch, Genesis, GenesisAccount,
+    Action, Address, Amount, Architecture, ConsensusKey, Epoch, Genesis, GenesisAccount,
     GenesisModel, GenesisValidator, Hash, HeldFile, ModelId, Params, PoolId, SecretKey,
     SignedTransaction, StateRead, TargetId, Transaction, Validity, Verdict, VerifiedTransaction,
     commitment, read,
@@ -51,7 +51,7 @@ fn embedding(dim: usize, salt: usize) -> Vec<i16> {
 }
 
 fn dim() -> usize {
-    usize::try_from(ArchitectureSpec::nano().dim).unwrap_or(1)
+    usize::try_from(Architecture::nano().dim).unwrap_or(1)
 }
 
 /// What belongs to a name, and to nothing else.
@@ -81,7 +81,7 @@ pub fn genesis() -> Genesis {
         chain: "sim".into(),
         timestamp_ms: BEGINNING_MS,
         params: Params::local(),
-        architecture: ArchitectureSpec::nano(),
+        architecture: Architecture::nano(),
         accounts: (0..PEOPLE)
             .map(|index| person(index).address())
             .chain(nodes)

@@ -8,7 +8,7 @@ use crate::tree::{File, Manifest};
 const LAYERS: [(&str, &[&str]); 13] = [
     ("soma-codes", &[]),
     ("soma-os", &[]),
-    ("soma-architecture", &[]),
+    ("soma-architecture", &["soma-codes"]),
     ("soma-protocol", &["soma-codes", "soma-architecture"]),
     (
         "soma-model",

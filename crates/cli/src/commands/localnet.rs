@@ -7,7 +7,7 @@ use std::time::Duration;
 use soma_codes::Code;
 use soma_node::config::{self, NodeConfig};
 use soma_node::localnet::{Info, Localnet as Network, OPERATOR, Plan, VALIDATORS_MAX};
-use soma_protocol::Amount;
+use soma_protocol::{Amount, Architecture};
 use soma_sdk::api::Status;
 use soma_sdk::client::Client;
 use soma_sdk::sender::Sender;
@@ -161,7 +161,10 @@ impl Localnet {
         };
         plan.validators = self.validators.unwrap_or(1);
         if let Some(Arch(architecture)) = &self.arch {
-            plan.architecture = soma_node::spec("custom", architecture)?;
+            plan.architecture = Architecture {
+                name: "custom".to_owned(),
+                ..architecture.clone()
+            };
         }
         Ok(Network::create(dir, &plan)?)
     }

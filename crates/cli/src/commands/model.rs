@@ -6,7 +6,7 @@ use serde::Serialize;
 use soma_codes::Code;
 use soma_compete::{Competitor, Offer, specialization};
 use soma_model::Weights;
-use soma_protocol::{Action, Amount, ArchitectureSpec, Epoch, Hash, ModelId};
+use soma_protocol::{Action, Amount, Architecture, Epoch, Hash, ModelId};
 use soma_sdk::api::{Model as Shown, ModelStatus};
 use soma_sdk::obligation::Obligation;
 use soma_sdk::sender::Sender;
@@ -205,8 +205,7 @@ impl Publish {
         let competitor = network::competitor(global, output).await?;
         let id = self.model(&competitor.sender).await?;
         let (number, spec) = self.architecture(&competitor.sender).await?;
-        let arch = Arch(soma_node::architecture(&spec)?);
-        let weights = model_flags::open(&self.file, Some(&arch))?;
+        let weights = model_flags::open(&self.file, Some(&Arch(spec)))?;
         let embedding = self.specialization(&weights, output)?;
         let weights_hash = Hash(weights.hash());
         let offer = Offer {
@@ -238,7 +237,7 @@ impl Publish {
     }
 
     /// The architecture that the weights are for, and its number.
-    async fn architecture(&self, sender: &Sender) -> Result<(u32, ArchitectureSpec)> {
+    async fn architecture(&self, sender: &Sender) -> Result<(u32, Architecture)> {
         let governance = sender.client().governance().await?;
         match governance.migration {
             Some(migration) if self.next => Ok((migration.number, migration.architecture)),
@@ -327,7 +326,7 @@ async fn pull(global: &Global, id: ModelId, path: Option<PathBuf>, output: &Outp
         model.name, weights.revealed_epoch
     ));
     let spec = client.architecture().await?;
-    let opened = model_flags::open(&path, Some(&Arch(soma_node::architecture(&spec)?)))?;
+    let opened = model_flags::open(&path, Some(&Arch(spec)))?;
     let facts = Checked {
         path: path.display().to_string(),
         weights_hash: weights.hash.to_string(),

@@ -1,6 +1,6 @@
 //! `soma vote`: what validators change together.
 
-use soma_protocol::{Action, Amount, Change, Params, ProposalId};
+use soma_protocol::{Action, Amount, Architecture, Change, Params, ProposalId};
 use soma_sdk::api::{Governance, Migration, Proposal};
 
 use crate::error::{Error, Result};
@@ -108,7 +108,7 @@ impl Propose {
             }
             Self::Architecture { arch, name } => {
                 let name = name.unwrap_or_else(|| "unnamed".to_owned());
-                let architecture = soma_node::spec(&name, &arch.0)?;
+                let architecture = Architecture { name, ..arch.0 };
                 Ok(Change::Architecture { architecture })
             }
         }

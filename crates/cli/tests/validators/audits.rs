@@ -81,7 +81,10 @@ impl Competition {
             .direction(TargetId(target.id))
             .await
             .unwrap();
-        let distance = soma_model::distance_squared(&scores[best].embedding, &direction.components);
+        let distance = soma_architecture::embedding::distance_squared(
+            &scores[best].embedding,
+            &direction.components,
+        );
         let publication = Publication {
             chain: sender.chain(),
             submitter: sender.address(),

@@ -13,8 +13,8 @@ use std::{
 
 use soma_engine::{ConsensusSecret, FinalizedBlock, Pool, Sink};
 use soma_protocol::{
-    Action, Address, Amount, ArchitectureSpec, Genesis, GenesisAccount, GenesisValidator, Hash,
-    Params, SecretKey, SignedTransaction, StateRead, Transaction, VerifiedTransaction, read,
+    Action, Address, Amount, Architecture, Genesis, GenesisAccount, GenesisValidator, Hash, Params,
+    SecretKey, SignedTransaction, StateRead, Transaction, VerifiedTransaction, read,
 };
 
 pub const ALICE: [u8; 32] = [2; 32];
@@ -44,7 +44,7 @@ pub fn genesis(validators: u8) -> Genesis {
         chain: "test".into(),
         timestamp_ms: 1_767_225_600_000,
         params,
-        architecture: ArchitectureSpec::nano(),
+        architecture: Architecture::nano(),
         accounts: vec![GenesisAccount {
             address: address(ALICE),
             balance: Amount::soma(1_000),

@@ -23,7 +23,7 @@ fn the_tables_have_the_hashes_that_the_numerics_page_prints() {
 fn the_tables_are_within_one_ulp_of_cos_and_sin() {
     let architecture = Architecture::v1();
     let rope = Rope::new(&architecture);
-    for position in 0..architecture.positions {
+    for position in 0..architecture.positions as usize {
         for i in 0..rope.half {
             #[expect(clippy::cast_precision_loss, reason = "small numbers")]
             let (p, exponent) = (position as f64, 2.0 * i as f64 / 256.0);

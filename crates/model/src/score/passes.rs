@@ -3,16 +3,17 @@
 //! What is computed together must never change a bit, and a document that fails must never touch another.
 
 use super::{Dump, Report, Score};
+use soma_architecture::architecture::PASS_POSITIONS;
+
 use crate::error::Error;
 use crate::forward::{Forward, logits};
 use crate::kernels::{Engine, Matrix};
 use crate::loss::negative_log_likelihood;
 use crate::sigreg::{Directions, Nodes, distance_from_normal, project};
+use crate::sizes::Sizes;
 use crate::tokenizer::{Chunk, chunks};
 use crate::weights::Weights;
 
-/// Positions of a forward pass, at most; a chunk that is longer has its own.
-const PASS_POSITIONS: usize = 1024;
 /// A loss of this many nats or more is no loss but an overflow.
 const LOSS_LIMIT: f64 = 1_048_576.0;
 
@@ -51,16 +52,16 @@ impl<'a> Passes<'a> {
         weights: &'a Weights,
         directions: &'a Directions,
     ) -> Result<Self, Error> {
-        let architecture = weights.architecture();
+        let sizes = weights.sizes();
         let matrix = directions.matrix();
-        if matrix.rows() != architecture.dim || matrix.columns() != architecture.sigreg_slices {
+        if matrix.rows() != sizes.dim || matrix.columns() != sizes.slices {
             return Err(Error::OtherDirections);
         }
         Ok(Self {
             engine,
             weights,
             directions,
-            nodes: Nodes::new(architecture),
+            nodes: Nodes::new(weights.architecture()),
             forward: Forward::default(),
             logits: Vec::new(),
             projections: Vec::new(),
@@ -74,19 +75,17 @@ impl<'a> Passes<'a> {
         mut dump: Option<&mut Dump>,
         mut done: impl FnMut(usize),
     ) -> Vec<Result<Report, Error>> {
-        let architecture = self.weights.architecture();
-        let mut partial: Vec<Partial> = documents
-            .iter()
-            .map(|_| Ok(Sums::new(architecture.dim)))
-            .collect();
+        let sizes = self.weights.sizes();
+        let mut partial: Vec<Partial> =
+            documents.iter().map(|_| Ok(Sums::new(sizes.dim))).collect();
         let (mut pass, mut positions) = (Vec::new(), 0);
         for (document, data) in documents.iter().enumerate() {
-            for chunk in chunks(data, architecture.positions) {
+            for chunk in chunks(data, sizes.positions) {
                 if partial[document].is_err() {
                     done(chunk.bytes.len());
                     continue;
                 }
-                if positions + chunk.positions() > PASS_POSITIONS {
+                if positions + chunk.positions() > PASS_POSITIONS as usize {
                     self.compute(&pass, &mut partial, dump.as_deref_mut(), &mut done);
                     pass.clear();
                     positions = 0;
@@ -96,7 +95,8 @@ impl<'a> Passes<'a> {
             }
         }
         self.compute(&pass, &mut partial, dump, &mut done);
-        let coefficient = architecture.sigreg_coefficient;
+        let architecture = self.weights.architecture();
+        let coefficient = f64::from(architecture.sig_reg_coefficient_millionths) / 1e6;
         let ended = partial.into_iter().zip(documents);
         ended
             .map(|(sums, data)| sums?.finish(data.len(), coefficient))
@@ -114,10 +114,12 @@ impl<'a> Passes<'a> {
         if pass.is_empty() {
             return;
         }
-        let (dim, vocabulary) = (
-            self.weights.architecture().dim,
-            self.weights.architecture().vocabulary,
-        );
+        let Sizes {
+            dim,
+            vocabulary,
+            slices,
+            ..
+        } = self.weights.sizes();
         let tokens: Vec<Vec<u16>> = pass
             .iter()
             .map(|(_, chunk)| chunk.tokens().collect())
@@ -153,11 +155,10 @@ impl<'a> Passes<'a> {
             let mut nll = vec![0.0; tokens.len() - 1];
             let predicted = &mut logits[..nll.len() * vocabulary];
             negative_log_likelihood(self.engine, predicted, &tokens[1..], &mut nll);
-            let slices = self.weights.architecture().sigreg_slices;
             let projections = &self.projections[rows.start * slices..rows.end * slices];
             let projections = Matrix::new(projections, tokens.len(), slices);
             let distance = distance_from_normal(self.engine, &self.nodes, projections);
-            let cap = self.weights.architecture().sigreg_cap;
+            let cap = self.weights.architecture().sig_reg_cap as usize;
             sums.add_chunk(&nll, representations, distance, cap);
             if let Some(dump) = dump.as_deref_mut() {
                 dump.nll.extend_from_slice(&nll);

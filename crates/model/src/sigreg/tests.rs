@@ -13,7 +13,7 @@ fn architecture() -> Architecture {
     Architecture {
         dim: 64,
         heads: 4,
-        sigreg_slices: 256,
+        sig_reg_slices: 256,
         ..Architecture::nano()
     }
 }
@@ -40,7 +40,7 @@ fn sigreg(rows: &[f32], samples: usize) -> f64 {
     let directions = Directions::new(&architecture, [3; 32]);
     let mut projections = Vec::new();
     project(&engine, rows, &directions, &mut projections);
-    let projections = Matrix::new(&projections, samples, architecture.sigreg_slices);
+    let projections = Matrix::new(&projections, samples, architecture.sig_reg_slices as usize);
     samples as f64 * distance_from_normal(&engine, &Nodes::new(&architecture), projections)
 }
 
@@ -53,7 +53,7 @@ fn sigreg_in_float64(rows: &[f32], samples: usize) -> f64 {
     let architecture = architecture();
     let directions = Directions::new(&architecture, [3; 32]);
     let mut sum = 0.0;
-    for column in 0..architecture.sigreg_slices {
+    for column in 0..architecture.sig_reg_slices as usize {
         let project = |row: &[f32]| -> f64 {
             let matrix = directions.matrix();
             row.iter()
@@ -61,7 +61,10 @@ fn sigreg_in_float64(rows: &[f32], samples: usize) -> f64 {
                 .map(|(k, &z)| f64::from(z) * f64::from(matrix.at(k, column)))
                 .sum()
         };
-        let projections: Vec<f64> = rows.chunks(architecture.dim).map(project).collect();
+        let projections: Vec<f64> = rows
+            .chunks(architecture.dim as usize)
+            .map(project)
+            .collect();
         for j in 0..=16 {
             let t = 3.0 * f64::from(j) / 16.0;
             let phi = (-t * t / 2.0).exp();
@@ -71,7 +74,7 @@ fn sigreg_in_float64(rows: &[f32], samples: usize) -> f64 {
             sum += weight * ((cos - phi).powi(2) + sin.powi(2));
         }
     }
-    samples as f64 * sum / architecture.sigreg_slices as f64
+    samples as f64 * sum / f64::from(architecture.sig_reg_slices)
 }
 
 #[test]
@@ -99,7 +102,7 @@ fn collapsed_rows_score_far_higher_than_independent_ones() {
 #[test]
 fn directions_are_the_bits_of_the_seed_and_have_length_one() {
     let architecture = architecture();
-    let (dim, slices) = (architecture.dim, architecture.sigreg_slices);
+    let Sizes { dim, slices, .. } = Sizes::from(&architecture);
     let mut bits = vec![0; dim * slices / 8];
     blake3::Hasher::new()
         .update(&[9; 32])

@@ -9,12 +9,12 @@ use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use soma_architecture::Configuration;
 use soma_os::file;
 
 use super::adamw::AdamW;
 use super::layout::Layout;
 use super::{Corpus, Recipe, State, Trainer};
-use crate::architecture::Architecture;
 use crate::error::Error;
 use crate::kernels::Engine;
 
@@ -52,7 +52,7 @@ pub enum CheckpointFault {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Header {
-    architecture: Architecture,
+    architecture: Configuration,
     recipe: Recipe,
     step: u64,
     epoch: u64,
@@ -68,7 +68,7 @@ impl<'e> Trainer<'e> {
     pub fn save_checkpoint(&self, path: &Path) -> Result<(), Error> {
         let (epoch, cursor) = self.order.place();
         let header = serde_json::json!(Header {
-            architecture: self.architecture.clone(),
+            architecture: Configuration::from(&self.architecture),
             recipe: self.recipe.clone(),
             step: self.step,
             epoch,
@@ -102,12 +102,12 @@ impl<'e> Trainer<'e> {
             fault,
         };
         let (header, lists) = read(&file).map_err(fault)?;
-        header.architecture.validate()?;
+        let architecture = header.architecture.architecture()?;
         header.recipe.check()?;
         if header.corpus != corpus.hash().to_string() {
             return Err(fault(CheckpointFault::OtherData));
         }
-        let parameters = Layout::new(&header.architecture).len();
+        let parameters = Layout::new(&architecture).len();
         let (numbers, rest) = lists.as_chunks();
         if parameters == 0 || numbers.len() != 3 * parameters || !rest.is_empty() {
             return Err(fault(CheckpointFault::Length));
@@ -123,7 +123,6 @@ impl<'e> Trainer<'e> {
                 .collect()
         };
         let Header {
-            architecture,
             recipe,
             step,
             epoch,

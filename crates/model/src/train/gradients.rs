@@ -10,6 +10,7 @@ use crate::kernels::KernelChoice;
 /// The model and its loss in float64, as plainly as possible.
 struct Naive<'a> {
     architecture: &'a Architecture,
+    sizes: Sizes,
     layout: &'a Layout,
     values: Vec<f64>,
     directions: Vec<f64>,
@@ -22,7 +23,7 @@ impl Naive<'_> {
     fn tensor(&self, name: &str) -> &[f64] {
         let specs = self.architecture.tensors();
         let index = specs.iter().position(|spec| spec.name == name).unwrap();
-        &self.values[self.layout.tensors()[index].range.clone()]
+        &self.values[self.layout.places()[index].range.clone()]
     }
 
     fn linear(&self, name: &str, rows: &Rows) -> Rows {
@@ -62,10 +63,7 @@ impl Naive<'_> {
     }
 
     fn rotate(&self, rows: &Rows) -> Rows {
-        let (width, half) = (
-            self.architecture.head_dim(),
-            self.architecture.head_dim() / 2,
-        );
+        let (width, half) = (self.sizes.head_dim(), self.sizes.head_dim() / 2);
         let mut rotated = rows.clone();
         for (position, row) in rotated.iter_mut().enumerate() {
             for head in row.chunks_exact_mut(width) {
@@ -84,9 +82,9 @@ impl Naive<'_> {
         let project = |map| self.linear(&format!("{name}.{map}"), rows);
         let (queries, keys) = (self.rotate(&project("query")), self.rotate(&project("key")));
         let values = project("value");
-        let width = self.architecture.head_dim();
-        let mut attended = vec![vec![0.0; self.architecture.dim]; rows.len()];
-        for head in 0..self.architecture.heads {
+        let width = self.sizes.head_dim();
+        let mut attended = vec![vec![0.0; self.sizes.dim]; rows.len()];
+        for head in 0..self.sizes.heads {
             let columns = head * width..(head + 1) * width;
             for m in 0..rows.len() {
                 let score = |j: usize| -> f64 {
@@ -106,10 +104,10 @@ impl Naive<'_> {
 
     fn representations(&self, tokens: &[u16]) -> Rows {
         let embedding = self.tensor("embedding.weight");
-        let dim = self.architecture.dim;
+        let dim = self.sizes.dim;
         let row = |&token: &u16| embedding[usize::from(token) * dim..][..dim].to_vec();
         let mut residual: Rows = tokens.iter().map(row).collect();
-        for layer in 0..self.architecture.layers {
+        for layer in 0..self.sizes.layers {
             let name = format!("encoder.layers.{layer}");
             let normed = self.norm(&format!("{name}.norm_1"), &residual);
             add(
@@ -146,10 +144,8 @@ impl Naive<'_> {
     }
 
     fn distance(&self, samples: &Rows) -> f64 {
-        let (slices, last) = (
-            self.architecture.sigreg_slices,
-            self.architecture.sigreg_points - 1,
-        );
+        let (slices, last) = (self.sizes.slices, self.architecture.sig_reg_points - 1);
+        let t_max = f64::from(self.architecture.sig_reg_t_max_thousandths) / 1e3;
         let mut total = 0.0;
         for slice in 0..slices {
             let project = |row: &Vec<f64>| -> f64 {
@@ -160,10 +156,10 @@ impl Naive<'_> {
             };
             let projections: Vec<f64> = samples.iter().map(project).collect();
             for j in 0..=last {
-                let t = self.architecture.sigreg_t_max * j as f64 / last as f64;
+                let t = t_max * f64::from(j) / f64::from(last);
                 let phi = (-0.5 * t * t).exp();
                 let ends = if j == 0 || j == last { 1.0 } else { 2.0 };
-                let weight = phi * self.architecture.sigreg_t_max / last as f64 * ends;
+                let weight = phi * t_max / f64::from(last) * ends;
                 let n = samples.len() as f64;
                 let real = projections.iter().map(|p| (t * p).cos()).sum::<f64>() / n - phi;
                 let imaginary = projections.iter().map(|p| (t * p).sin()).sum::<f64>() / n;
@@ -199,7 +195,7 @@ fn awkward_architecture() -> Architecture {
         layers: 2,
         ffn: 24,
         positions: 37,
-        sigreg_slices: 19,
+        sig_reg_slices: 19,
         ..Architecture::nano()
     }
 }
@@ -246,6 +242,7 @@ fn the_gradient_of_every_parameter_equals_finite_differences() {
     let windows: Vec<_> = trainer.passes.iter().map(take).collect();
     let mut naive = Naive {
         architecture: &architecture,
+        sizes: Sizes::from(&architecture),
         layout: &trainer.layout,
         values: before.iter().copied().map(f64::from).collect(),
         directions: trainer
@@ -264,14 +261,14 @@ fn the_gradient_of_every_parameter_equals_finite_differences() {
         "{loss} {}",
         naive.loss(&windows)
     );
-    for tensor in trainer.layout.tensors() {
+    for place in trainer.layout.places() {
         for pick in 0..4 {
             // The embedding's rows of letters that occur, elsewhere anything.
-            let element = match tensor.role {
-                Role::Embedding => usize::from(b't') * tensor.columns + pick * 5,
-                _ => tensor.len() * (2 * pick + 1) / 8,
+            let element = match place.tensor {
+                Tensor::Embedding => usize::from(b't') * place.columns + pick * 5,
+                _ => place.len() * (2 * pick + 1) / 8,
             };
-            let at = tensor.range.start + element;
+            let at = place.range.start + element;
             let value = naive.values[at];
             let mut difference = |step: f64| {
                 naive.values[at] = value + step;
@@ -284,7 +281,7 @@ fn the_gradient_of_every_parameter_equals_finite_differences() {
             assert!(
                 (gradient - slope).abs() < tolerance,
                 "{:?}[{element}]: {gradient} {slope}",
-                tensor.role
+                place.tensor
             );
         }
     }

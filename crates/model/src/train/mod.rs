@@ -23,20 +23,22 @@ mod sigreg;
 
 use std::sync::Mutex;
 
+use soma_architecture::{Architecture, Tensor};
+
 pub use checkpoint::CheckpointFault;
 pub use data::Corpus;
 pub use recipe::Recipe;
 
 use self::adamw::AdamW;
 use self::data::{NO_TARGET, Order};
-use self::layout::{Layout, Role, Tensor};
+use self::layout::{Layout, Place};
 use self::pass::{Model, Pass, Scratch};
 use self::sigreg::CharacteristicFunction;
-use crate::architecture::Architecture;
 use crate::error::Error;
 use crate::kernels::{Engine, MatrixMut, Triangle, matmul_here};
 use crate::rope::Rope;
 use crate::sigreg::Directions;
+use crate::sizes::Sizes;
 use crate::tokenizer;
 use crate::weights::Weights;
 
@@ -67,6 +69,7 @@ pub struct StepReport {
 pub struct Trainer<'e> {
     engine: &'e Engine,
     architecture: Architecture,
+    sizes: Sizes,
     recipe: Recipe,
     layout: Layout,
     step: u64,
@@ -122,10 +125,11 @@ impl<'e> Trainer<'e> {
         state: State,
     ) -> Result<Self, Error> {
         let layout = Layout::new(&architecture);
-        let order = Order::new(corpus, recipe.seed, architecture.positions, state.place)?;
+        let sizes = Sizes::from(&architecture);
+        let order = Order::new(corpus, recipe.seed, sizes.positions, state.place)?;
         let sigreg = CharacteristicFunction::new(&architecture);
         let passes = (0..recipe.batch)
-            .map(|_| Pass::new(&architecture, &layout, &sigreg))
+            .map(|_| Pass::new(sizes, &layout, &sigreg))
             .collect();
         Ok(Self {
             gradients: vec![0.0; layout.len()],
@@ -137,6 +141,7 @@ impl<'e> Trainer<'e> {
             adamw: state.adamw,
             engine,
             architecture,
+            sizes,
             recipe,
             layout,
             order,
@@ -157,8 +162,8 @@ impl<'e> Trainer<'e> {
 
     /// The weights as they are now.
     pub fn weights(&self) -> Weights {
-        let values = |tensor: &Tensor| self.values[tensor.range.clone()].to_vec();
-        let tensors = self.layout.tensors().iter().map(values).collect();
+        let values = |place: &Place| self.values[place.range.clone()].to_vec();
+        let tensors = self.layout.places().iter().map(values).collect();
         Weights::from_tensors(&self.architecture, tensors)
     }
 
@@ -168,14 +173,14 @@ impl<'e> Trainer<'e> {
     /// # Errors
     /// [`Error::EmptyData`] if there is nothing to predict, [`Error::NonFinite`] if the mean is not finite.
     pub fn evaluate(&mut self, corpus: &Corpus) -> Result<f64, Error> {
-        let positions = self.architecture.positions;
+        let positions = self.sizes.positions;
         let documents = corpus.documents();
         let mut chunks = documents
             .flat_map(|document| tokenizer::chunks(document, positions))
             .peekable();
         let model = Model {
             engine: self.engine,
-            architecture: &self.architecture,
+            sizes: self.sizes,
             layout: &self.layout,
             values: &self.values,
             directions: &self.directions,
@@ -226,17 +231,17 @@ impl<'e> Trainer<'e> {
         report.sigreg /= self.recipe.micro_batches as f64;
         let coefficient = self.recipe.sigreg_coefficient;
         report.loss = report.cross_entropy + coefficient * report.sigreg;
-        let lengths = self.layout.tensors().iter().map(Tensor::len);
+        let lengths = self.layout.places().iter().map(Place::len);
         report.gradient_norm = adamw::norm(self.engine, &self.gradients, lengths);
         if !(report.loss + report.gradient_norm).is_finite() {
             return Err(Error::NonFinite);
         }
-        let tensors = self.layout.tensors().iter();
+        let places = self.layout.places().iter();
         self.adamw.step(
             self.engine,
             &self.recipe,
             (report.learning_rate, report.gradient_norm),
-            tensors.map(|tensor| (tensor.len(), tensor.role.is_matrix())),
+            places.map(|place| (place.len(), place.tensor.is_matrix())),
             (&mut self.values, &self.gradients),
         );
         self.step += 1;
@@ -265,7 +270,7 @@ impl<'e> Trainer<'e> {
         self.directions = Directions::new(&self.architecture, seed);
         let model = Model {
             engine: self.engine,
-            architecture: &self.architecture,
+            sizes: self.sizes,
             layout: &self.layout,
             values: &self.values,
             directions: &self.directions,
@@ -285,7 +290,7 @@ impl<'e> Trainer<'e> {
         let passes = self.passes.iter_mut().collect();
         self.engine.for_each(passes, |pass| {
             let kept = scratch.lock().ok().and_then(|mut kept| kept.pop());
-            let mut room = kept.unwrap_or_else(|| Scratch::new(model.architecture));
+            let mut room = kept.unwrap_or_else(|| Scratch::new(model.sizes));
             pass.backward(&model, sigreg, &mut room);
             if let Ok(mut kept) = scratch.lock() {
                 kept.push(room);
@@ -309,46 +314,46 @@ struct State {
 /// Adds the gradients of all windows, in order, to those of the micro-batches before (`add`) or to nothing.
 fn add_gradients(model: &Model<'_>, passes: &[Pass], mut gradients: &mut [f32], add: bool) {
     let mut tasks = Vec::new();
-    for tensor in model.layout.tensors() {
-        let mut rows = gradients.split_off_mut(..tensor.len()).unwrap_or_default();
-        let height = if matches!(tensor.role, Role::Weight(_)) {
+    for place in model.layout.places() {
+        let mut rows = gradients.split_off_mut(..place.len()).unwrap_or_default();
+        let height = if matches!(place.tensor, Tensor::Weight(_)) {
             GRADIENT_ROWS
         } else {
-            tensor.rows
+            place.rows
         };
-        for first in (0..tensor.rows).step_by(height) {
-            let count = height.min(tensor.rows - first);
+        for first in (0..place.rows).step_by(height) {
+            let count = height.min(place.rows - first);
             let part = rows
-                .split_off_mut(..count * tensor.columns)
+                .split_off_mut(..count * place.columns)
                 .unwrap_or_default();
-            tasks.push((tensor, first, part));
+            tasks.push((place, first, part));
         }
     }
-    model.engine.for_each(tasks, |(tensor, first, sums)| {
+    model.engine.for_each(tasks, |(place, first, sums)| {
         if !add {
             sums.fill(0.0);
         }
-        match tensor.role {
-            Role::Weight(linear) => {
+        match place.tensor {
+            Tensor::Weight(linear) => {
                 for pass in passes {
                     let [inputs, d_outputs] = pass.factors(linear, model);
-                    let count = sums.len() / tensor.columns;
+                    let count = sums.len() / place.columns;
                     let inputs = inputs.columns_from(first, count).transposed();
-                    let sums = MatrixMut::new(sums, count, tensor.columns);
+                    let sums = MatrixMut::new(sums, count, place.columns);
                     matmul_here(model.engine, inputs, d_outputs, sums, true, Triangle::Full);
                 }
             }
-            Role::Embedding => {
+            Tensor::Embedding => {
                 for pass in passes {
-                    let rows = pass.d_embedded().chunks_exact(tensor.columns);
+                    let rows = pass.d_embedded().chunks_exact(place.columns);
                     for (&token, row) in pass.tokens.iter().zip(rows) {
-                        add_to(&mut sums[usize::from(token) * tensor.columns..], row);
+                        add_to(&mut sums[usize::from(token) * place.columns..], row);
                     }
                 }
             }
-            Role::Bias(_) | Role::Gamma(_) | Role::Beta(_) => {
+            Tensor::Bias(_) | Tensor::Gamma(_) | Tensor::Beta(_) => {
                 for pass in passes {
-                    add_to(sums, &pass.vectors[tensor.vector_range.clone()]);
+                    add_to(sums, &pass.vectors[place.vector_range.clone()]);
                 }
             }
         }

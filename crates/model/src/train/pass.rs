@@ -4,25 +4,27 @@
 //! of a step is that of its activations: per position and layer `8 dim + 2 hidden` numbers, besides
 //! `2 dim + vocabulary + 2 slices` for the last layer's output.
 
+use soma_architecture::{Linear, Norm, Tensor};
+
 use super::attention::{AttentionBackward, HeadColumns, HeadScratch};
 use super::data::NO_TARGET;
 use super::layers::{
     AddBias, AddBiasAndGelu, AddBiasAndResidual, ColumnSums, CrossEntropy, Multiply, NormBackward,
     Normalize,
 };
-use super::layout::{Layout, Linear, Norm, Tensor};
+use super::layout::{Layout, Place};
 use super::sigreg::{CharacteristicFunction, DocumentSums};
-use crate::architecture::Architecture;
 use crate::attention::{Heads, attend};
 use crate::kernels::{Engine, Matrix, MatrixMut, Triangle, matmul_here};
 use crate::rope::Rope;
 use crate::sigreg::Directions;
+use crate::sizes::Sizes;
 
 /// What all windows of a micro-batch share.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Model<'a> {
     pub(super) engine: &'a Engine,
-    pub(super) architecture: &'a Architecture,
+    pub(super) sizes: Sizes,
     pub(super) layout: &'a Layout,
     pub(super) values: &'a [f32],
     pub(super) rope: &'a Rope,
@@ -30,8 +32,8 @@ pub(super) struct Model<'a> {
 }
 
 impl Model<'_> {
-    fn values(&self, tensor: &Tensor) -> &[f32] {
-        &self.values[tensor.range.clone()]
+    fn values(&self, place: &Place) -> &[f32] {
+        &self.values[place.range.clone()]
     }
 
     fn weight(&self, linear: Linear) -> Matrix<'_> {
@@ -61,7 +63,7 @@ impl Model<'_> {
     }
 
     fn normalize(&self, norm: Norm, rows: &[f32], outputs: &mut [f32]) {
-        let [gamma, beta] = self.layout.norm(norm).map(|tensor| self.values(tensor));
+        let [gamma, beta] = self.layout.norm(norm).map(|place| self.values(place));
         self.engine.run(Normalize {
             rows,
             gamma,
@@ -72,7 +74,7 @@ impl Model<'_> {
 
     /// Rotates queries or keys by their positions, or gradients back.
     fn rotate(&self, rows: &mut [f32], back: bool) {
-        for (position, row) in rows.chunks_exact_mut(self.architecture.dim).enumerate() {
+        for (position, row) in rows.chunks_exact_mut(self.sizes.dim).enumerate() {
             self.engine.run(self.rope.rotate(row, position, back));
         }
     }
@@ -125,26 +127,22 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    pub(super) fn new(architecture: &Architecture) -> Self {
-        let Architecture { dim, positions, .. } = *architecture;
+    pub(super) fn new(sizes: Sizes) -> Self {
+        let Sizes { dim, positions, .. } = sizes;
         Self {
             narrow: vec![0.0; positions * dim],
-            wide: vec![0.0; positions * architecture.ffn],
+            wide: vec![0.0; positions * sizes.ffn],
             rows: vec![0.0; 2 * dim],
-            head: HeadScratch::new(positions, architecture.head_dim()),
+            head: HeadScratch::new(positions, sizes.head_dim()),
         }
     }
 }
 
 impl Pass {
-    pub(super) fn new(
-        architecture: &Architecture,
-        layout: &Layout,
-        sigreg: &CharacteristicFunction,
-    ) -> Self {
-        let positions = architecture.positions;
+    pub(super) fn new(sizes: Sizes, layout: &Layout, sigreg: &CharacteristicFunction) -> Self {
+        let positions = sizes.positions;
         let zeros = |width: usize| vec![0.0; positions * width];
-        let (dim, hidden) = (architecture.dim, architecture.ffn);
+        let (dim, hidden) = (sizes.dim, sizes.ffn);
         let layer = || LayerActivations {
             input: zeros(dim),
             normed_1: zeros(dim),
@@ -160,12 +158,12 @@ impl Pass {
         Self {
             tokens: Vec::with_capacity(positions),
             targets: Vec::with_capacity(positions),
-            layers: (0..architecture.layers).map(|_| layer()).collect(),
+            layers: (0..sizes.layers).map(|_| layer()).collect(),
             residual: zeros(dim),
             representations: zeros(dim),
-            logits: zeros(architecture.vocabulary),
-            cosines: zeros(architecture.sigreg_slices),
-            sines: zeros(architecture.sigreg_slices),
+            logits: zeros(sizes.vocabulary),
+            cosines: zeros(sizes.slices),
+            sines: zeros(sizes.slices),
             sigreg_sums: sigreg.document_sums(),
             nll: 0.0,
             vectors: vec![0.0; layout.vectors_len()],
@@ -188,11 +186,11 @@ impl Pass {
 
     /// Computes the likelihoods; `weight` is what one predicted position counts for in the gradient.
     pub(super) fn forward(&mut self, model: &Model<'_>, weight: f32) {
-        let Architecture {
+        let Sizes {
             dim, vocabulary, ..
-        } = *model.architecture;
+        } = model.sizes;
         let n = self.positions();
-        let embedding = model.values(model.layout.embedding());
+        let embedding = model.values(model.layout.place(Tensor::Embedding));
         for (row, &token) in self.layers[0].input.chunks_exact_mut(dim).zip(&self.tokens) {
             row.copy_from_slice(&embedding[usize::from(token) * dim..][..dim]);
         }
@@ -222,8 +220,8 @@ impl Pass {
     /// Adds up the samples of SIGReg.
     pub(super) fn sample(&mut self, model: &Model<'_>, sigreg: &CharacteristicFunction) {
         let n = self.positions();
-        let representations = &self.representations[..n * model.architecture.dim];
-        let slices = n * model.architecture.sigreg_slices;
+        let representations = &self.representations[..n * model.sizes.dim];
+        let slices = n * model.sizes.slices;
         let (cosines, sines) = (&mut self.cosines[..slices], &mut self.sines[..slices]);
         model.product(representations, model.directions.matrix(), cosines, false);
         model
@@ -238,11 +236,11 @@ impl Pass {
         sigreg: &CharacteristicFunction,
         scratch: &mut Scratch,
     ) {
-        let Architecture {
+        let Sizes {
             dim, vocabulary, ..
-        } = *model.architecture;
+        } = model.sizes;
         let n = self.positions();
-        let slices = n * model.architecture.sigreg_slices;
+        let slices = n * model.sizes.slices;
         let logits = &self.logits[..n * vocabulary];
         let d_representations = &mut scratch.narrow[..n * dim];
         bias_gradient(model, Linear::Predictor, logits, &mut self.vectors);
@@ -303,7 +301,7 @@ impl Pass {
 impl LayerActivations {
     fn forward(&mut self, model: &Model<'_>, layer: usize, n: usize, output: &mut [f32]) {
         let engine = model.engine;
-        let Architecture { dim, ffn, .. } = *model.architecture;
+        let Sizes { dim, ffn, .. } = model.sizes;
         let (narrow, wide) = (n * dim, n * ffn);
         let normed = &mut self.normed_1[..narrow];
         model.normalize(Norm::First(layer), &self.input[..narrow], normed);
@@ -330,7 +328,7 @@ impl LayerActivations {
             key,
             value,
             dim,
-            head_dim: model.architecture.head_dim(),
+            head_dim: model.sizes.head_dim(),
         };
         for task in heads.tasks(attended) {
             attend(engine, task);
@@ -371,7 +369,7 @@ impl LayerActivations {
         scratch: &mut Scratch,
         vectors: &mut [f32],
     ) {
-        let Architecture { dim, ffn, .. } = *model.architecture;
+        let Sizes { dim, ffn, .. } = model.sizes;
         let (narrow, wide) = (n * dim, n * ffn);
         let d_normed = &mut scratch.narrow[..narrow];
         let d_hidden = &mut scratch.wide[..wide];
@@ -416,7 +414,7 @@ impl LayerActivations {
         d_outputs: &[f32],
         scratch: &mut HeadScratch,
     ) {
-        let Architecture { dim, heads, .. } = *model.architecture;
+        let Sizes { dim, heads, .. } = model.sizes;
         let width = dim / heads;
         let scale = 1.0 / (width as f32).sqrt();
         for head in 0..heads {

@@ -7,8 +7,9 @@
     reason = "lane operations must be inlined into the function that enables their CPU features"
 )]
 
+use soma_architecture::Architecture;
+
 use super::layers::{get, put};
-use crate::architecture::Architecture;
 use crate::math::sin_cos_turn;
 use crate::sigreg::Nodes;
 use crate::simd::{LANES, Operation, Simd};
@@ -29,7 +30,10 @@ pub(super) type DocumentSums = [Vec<f32>; 2];
 
 impl CharacteristicFunction {
     pub(super) fn new(architecture: &Architecture) -> Self {
-        let (slices, nodes) = (architecture.sigreg_slices, Nodes::new(architecture));
+        let (slices, nodes) = (
+            architecture.sig_reg_slices as usize,
+            Nodes::new(architecture),
+        );
         let size = nodes.phi.len() * slices;
         let sums = [vec![0.0; size], vec![0.0; size]];
         let coefficients = [vec![0.0; size], vec![0.0; size]];

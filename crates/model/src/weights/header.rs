@@ -7,12 +7,10 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
+use soma_architecture::{Architecture, HEADER_BYTES_MAX, TensorSpec};
 
-use crate::architecture::{Architecture, TensorSpec};
 use crate::error::Error;
 
-/// Longest header that is read.
-const MAX_HEADER: u64 = 1 << 20;
 /// The metadata entry that carries the architecture.
 const ARCHITECTURE_KEY: &str = "architecture";
 
@@ -101,7 +99,7 @@ impl Header {
             return Err(Error::TooShort { bytes: file.len() });
         };
         let length = u64::from_le_bytes(*length);
-        if length > MAX_HEADER {
+        if length > HEADER_BYTES_MAX {
             return Err(Error::HeaderTooLong { bytes: length });
         }
         let text = usize::try_from(length)
@@ -119,7 +117,7 @@ impl Header {
     /// The architecture that the file says it has.
     pub(super) fn architecture(&self) -> Result<Option<Architecture>, Error> {
         let json = self.metadata.get(ARCHITECTURE_KEY);
-        json.map(|json| Architecture::from_json(json)).transpose()
+        Ok(json.map(|json| Architecture::from_json(json)).transpose()?)
     }
 
     /// Where the tensors lie, in the order of `specs`; refuses anything but exactly these tensors without gaps.
@@ -223,7 +221,7 @@ pub(super) fn write(architecture: &Architecture) -> Vec<u8> {
     let metadata = serde_json::json!({ ARCHITECTURE_KEY: architecture.to_json(), "format": "pt" });
     let mut text = format!("{{\"__metadata__\":{metadata}");
     let mut begin = 0;
-    for TensorSpec { name, shape } in architecture.tensors() {
+    for TensorSpec { name, shape, .. } in architecture.tensors() {
         let end = begin + shape.iter().product::<usize>() * 4;
         let entry =
             serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": [begin, end] });

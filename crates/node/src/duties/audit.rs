@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use soma_model::{Architecture, Directions, Engine, KernelChoice, Weights, distance_squared};
+use soma_architecture::Architecture;
+use soma_architecture::embedding::distance_squared;
+use soma_model::{Directions, Engine, KernelChoice, Weights};
 use soma_protocol::record::{Candidate, Routed, TargetStatus};
-use soma_protocol::{
-    ArchitectureSpec, Hash, StateRead, TargetId, Validity, Verdict, commitment, query, read,
-};
+use soma_protocol::{Hash, StateRead, TargetId, Validity, Verdict, commitment, query, read};
 use tokio::sync::Notify;
 
 use crate::chain::Chain;
@@ -101,7 +101,7 @@ impl Audits {
 /// Everything an audit compares, from one state.
 struct Case {
     /// Of the epoch that drew the target.
-    architecture: ArchitectureSpec,
+    architecture: Architecture,
     seed: Hash,
     direction: Vec<i16>,
     data: Vec<u8>,
@@ -162,11 +162,10 @@ impl Auditor {
         case: &Case,
         metrics: &Metrics,
     ) -> Result<Verdict, NodeError> {
-        let architecture = crate::architecture(&case.architecture)?;
-        let directions = Directions::new(&architecture, case.seed.0);
+        let directions = Directions::new(&case.architecture, case.seed.0);
         let mut scores = Vec::with_capacity(case.routed.len());
         for routed in &case.routed {
-            self.open(files, &routed.weights_hash, &architecture)?;
+            self.open(files, &routed.weights_hash, &case.architecture)?;
             let weights = self.open.get(&routed.weights_hash);
             let report = weights.and_then(|weights| {
                 soma_model::score(&self.engine, weights, &case.data, &directions).ok()

@@ -118,7 +118,10 @@ pub(crate) async fn submit(
     };
     let best = best.unwrap();
     let direction = network.client.direction(TargetId(target.id)).await.unwrap();
-    let distance = soma_model::distance_squared(&scores[best].embedding, &direction.components);
+    let distance = soma_architecture::embedding::distance_squared(
+        &scores[best].embedding,
+        &direction.components,
+    );
     let publication = Publication {
         chain: sender.chain(),
         submitter: sender.address(),

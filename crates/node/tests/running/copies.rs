@@ -64,11 +64,13 @@ fn noisy(weights: &Weights, noise: f32, seed: u64, path: &Path) -> Weights {
 
 /// Data that no text is like, on which noise does most: one byte again and again, and bytes at random.
 fn junk(architecture: &Architecture) -> Vec<Vec<u8>> {
-    let mut random = vec![0; 64 * architecture.positions];
+    let mut random = vec![0; 64 * architecture.positions as usize];
     blake3::Hasher::new().finalize_xof().fill(&mut random);
-    let random = random.chunks(architecture.positions).map(<[u8]>::to_vec);
+    let random = random
+        .chunks(architecture.positions as usize)
+        .map(<[u8]>::to_vec);
     (0..=u8::MAX)
-        .map(|byte| vec![byte; architecture.positions])
+        .map(|byte| vec![byte; architecture.positions as usize])
         .chain(random)
         .collect()
 }
@@ -79,7 +81,7 @@ fn pieces(architecture: &Architecture) -> Vec<&'static [u8]> {
     let pieces = texts.flat_map(|text| {
         [1, 4, 16].map(|chunks| {
             text.as_bytes()
-                .chunks_exact(chunks * architecture.positions)
+                .chunks_exact(chunks * architecture.positions as usize)
         })
     });
     pieces.flat_map(|pieces| pieces.take(4)).collect()

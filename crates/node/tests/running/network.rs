@@ -4,10 +4,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use soma_model::{Architecture, Directions, Engine, KernelChoice, Score, Weights};
+use soma_model::{Directions, Engine, KernelChoice, Score, Weights};
 use soma_node::localnet::{Localnet, OPERATOR, Plan};
 use soma_node::{ClientLimits, Node, NodeConfig};
-use soma_protocol::{ArchitectureSpec, Params, Phase, TargetId};
+use soma_protocol::{Architecture, Params, Phase, TargetId};
 use soma_sdk::obligation::Reveal;
 use soma_sdk::transfer::Remote;
 use soma_sdk::{Client, SdkError, Sender};
@@ -38,7 +38,7 @@ impl Network {
     /// Models of 64 bytes a chunk and some thousand parameters, two targets, two models each.
     fn plan() -> Plan {
         let plan = Plan::manual([7; 32]);
-        let architecture = ArchitectureSpec {
+        let architecture = Architecture {
             name: "tiny".to_owned(),
             layers: 1,
             dim: 16,
@@ -137,7 +137,7 @@ impl Network {
     }
 
     pub(crate) fn architecture(&self) -> Architecture {
-        soma_node::architecture(&self.local.genesis().architecture).unwrap()
+        self.local.genesis().architecture.clone()
     }
 
     pub(crate) fn score(&self, weights: &Weights, seed: [u8; 32], data: &[u8]) -> Score {

@@ -1,7 +1,8 @@
 //! Revealing what a model was committed to. Anyone may carry it: only the commitment counts.
 
+use soma_architecture::embedding::{is_unit_length, length_squared};
+
 use crate::action::Context;
-use crate::epoch::routing::UNIT;
 use crate::money::credit;
 use crate::proof::commitment;
 use crate::proof::commitment::CommittedWeights;
@@ -11,8 +12,7 @@ use crate::record::{
 use crate::state::{Key, load};
 use crate::{Amount, Event, Hash, ModelId, Rejection, read};
 
-/// Whether an embedding has exactly `dim` components and unit length within rounding. A shorter
-/// one would be nearer to every target than an honest one.
+/// Whether an embedding has exactly `dim` components and unit length within rounding.
 pub(crate) fn check_embedding(embedding: &[i16], dim: u32) -> Result<(), Rejection> {
     let found = u32::try_from(embedding.len()).unwrap_or(u32::MAX);
     if found != dim {
@@ -21,19 +21,11 @@ pub(crate) fn check_embedding(embedding: &[i16], dim: u32) -> Result<(), Rejecti
             expected: dim,
         });
     }
-    let square = |component: &i16| u64::from(component.unsigned_abs()).saturating_pow(2);
-    let norm_squared = embedding.iter().map(square).fold(0, u64::saturating_add);
-    if norm_squared.abs_diff(UNIT.saturating_pow(2)) > norm_tolerance(dim) {
+    let norm_squared = length_squared(embedding);
+    if !is_unit_length(norm_squared, dim) {
         return Err(Rejection::BadEmbeddingLength { norm_squared });
     }
     Ok(())
-}
-
-/// How far rounding to integers can move the squared length of a vector of length [`UNIT`].
-pub(crate) fn norm_tolerance(dim: u32) -> u64 {
-    let dim = u64::from(dim);
-    UNIT.saturating_mul(dim.isqrt().saturating_add(1))
-        .saturating_add(dim)
 }
 
 /// What a reveal shows.
@@ -155,7 +147,7 @@ fn replace_rent(context: &mut Context<'_>, model: &Model, commit: WeightsCommit)
 
 #[cfg(test)]
 mod tests {
-    use super::{check_embedding, norm_tolerance};
+    use super::{check_embedding, is_unit_length};
     use crate::Rejection;
 
     #[test]
@@ -173,7 +165,7 @@ mod tests {
         assert_eq!(check_embedding(&axis(32_766), 8), Ok(()));
         for component in [0, 1, 26_000, 32_700, i16::MIN] {
             let squared = i64::from(component).pow(2).unsigned_abs();
-            let within = squared.abs_diff(32_767 * 32_767) <= norm_tolerance(8);
+            let within = is_unit_length(squared, 8);
             assert_eq!(
                 check_embedding(&axis(component), 8).is_ok(),
                 within,

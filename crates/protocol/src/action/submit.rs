@@ -1,9 +1,9 @@
 //! Claiming a target. The claim shows neither data nor embedding, so that losers give nothing
 //! away, and carries a bond, so that a claim which cannot be honoured costs its maker.
 
+use soma_architecture::embedding::distance_squared_max;
+
 use crate::action::Context;
-use crate::action::reveal_weights::norm_tolerance;
-use crate::epoch::routing::UNIT;
 use crate::money::{credit, debit};
 use crate::record::{Candidate, Candidates, Target};
 use crate::state::Key;
@@ -103,11 +103,7 @@ fn check(context: &Context<'_>, target: &Target, claim: &Claim) -> Result<(), Re
         return Err(Rejection::BadLoss { loss_q32 });
     }
     let architecture = &context.config.network.architecture;
-    // Two vectors of the greatest length that rounding allows, in opposite directions.
-    let longest = UNIT
-        .saturating_pow(2)
-        .saturating_add(norm_tolerance(architecture.dim));
-    if distance > longest.saturating_mul(4) {
+    if distance > distance_squared_max(architecture.dim) {
         return Err(Rejection::BadDistance { distance });
     }
     let (min, max) = (

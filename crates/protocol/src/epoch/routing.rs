@@ -5,10 +5,9 @@
 //! power of stake would route by stake alone; here a doubling of stake is worth a third of a
 //! standard deviation, and a model's share of targets follows its share of stake.
 
-use crate::{Amount, Epoch, ModelId};
+use soma_architecture::embedding::{UNIT, distance_squared_given_lengths, length_squared};
 
-/// Length of an embedding and of a target's direction.
-pub const UNIT: u64 = 32_767;
+use crate::{Amount, Epoch, ModelId};
 
 /// Fractions of a doubling in which the logarithm of stake is counted.
 const LOG2_ONE: u32 = 65_536;
@@ -65,7 +64,7 @@ impl Routing {
         for target in &mut self.targets {
             let direction = &target.direction;
             let lengths = [target.length_squared, length];
-            let distance = distance_between(direction, entrant.embedding, lengths);
+            let distance = distance_squared_given_lengths(direction, entrant.embedding, lengths);
             let value = distance_term(distance, direction.len()).saturating_sub(weight);
             let rank = (value, entrant.activated, entrant.model);
             let nearest = &mut target.nearest;
@@ -95,35 +94,6 @@ fn stake_term(stake: Amount) -> i128 {
     i128::from(UNIT.saturating_pow(2).saturating_mul(2)).saturating_mul(log2_q16(stake.0).into())
 }
 
-/// Squared distance of two vectors of equal length, exact.
-pub fn distance_squared(a: &[i16], b: &[i16]) -> u64 {
-    distance_between(a, b, [length_squared(a), length_squared(b)])
-}
-
-/// The squared distance of vectors whose squared lengths are known: `|a|^2 + |b|^2 - 2 a.b`.
-fn distance_between(a: &[i16], b: &[i16], [a_squared, b_squared]: [u64; 2]) -> u64 {
-    /// Lengths that multiply to no more than this leave all sums of products, in any order, within an i32 (Cauchy and
-    /// Schwarz). Processors add such products sixteen at a time, and all embeddings and directions are that short.
-    const SHORT: u128 = (i32::MAX as u128).pow(2);
-    let products = a
-        .iter()
-        .zip(b)
-        .map(|(&a, &b)| i32::from(a).wrapping_mul(b.into()));
-    let dot = if u128::from(a_squared).saturating_mul(b_squared.into()) <= SHORT {
-        i64::from(products.fold(0, i32::wrapping_add))
-    } else {
-        products.map(i64::from).fold(0, i64::wrapping_add)
-    };
-    let lengths = a_squared.wrapping_add(b_squared);
-    lengths.wrapping_sub(dot.wrapping_mul(2).cast_unsigned())
-}
-
-fn length_squared(a: &[i16]) -> u64 {
-    a.iter()
-        .map(|&a| u64::from(a.unsigned_abs()).pow(2))
-        .fold(0, u64::wrapping_add)
-}
-
 /// log2 of a positive integer in 1/65536: place of the leading bit, and the bits below it as a
 /// linear fraction. 0 for 0 and 1.
 pub fn log2_q16(value: u64) -> u32 {
@@ -139,7 +109,7 @@ pub fn log2_q16(value: u64) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{distance_squared, log2_q16};
+    use super::log2_q16;
 
     #[test]
     fn the_logarithm_is_exact_at_powers_of_two_and_linear_between() {
@@ -151,11 +121,5 @@ mod tests {
         for value in 1..10_000 {
             assert!(log2_q16(value) <= log2_q16(value + 1));
         }
-    }
-
-    #[test]
-    fn distances_of_extreme_components_do_not_wrap() {
-        let (low, high) = (vec![i16::MIN; 2_048], vec![i16::MAX; 2_048]);
-        assert_eq!(distance_squared(&low, &high), 2_048 * 65_535 * 65_535);
     }
 }

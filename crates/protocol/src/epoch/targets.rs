@@ -1,7 +1,9 @@
 //! Targets: directions drawn uniformly from an epoch's randomness. Nobody can choose, buy or
 //! foresee them, and everyone computes the same.
 
-use super::routing::{RoutableModel, Routing, UNIT};
+use soma_architecture::embedding::UNIT;
+
+use super::routing::{RoutableModel, Routing};
 
 use crate::money::rewards;
 use crate::money::rewards::Emission;

@@ -4,7 +4,7 @@ use crate::money::credit;
 use crate::record::{Change, Migration, OpenProposals, Params, Proposal, ProposalStatus};
 use crate::state::{Key, StateRead, load};
 use crate::transition::Transition;
-use crate::{Amount, Epoch, Error, Event, Rejection, read};
+use crate::{Amount, Epoch, Event, Rejection, read};
 
 /// Whether a change could be carried out now.
 pub(crate) fn check(state: &dyn StateRead, change: &Change) -> Result<(), Rejection> {
@@ -15,9 +15,9 @@ pub(crate) fn check(state: &dyn StateRead, change: &Change) -> Result<(), Reject
                 return Err(Rejection::MigrationRunning);
             }
             let field = match architecture.check() {
-                Err(Error::Architecture { field, .. }) => Some(field),
-                Err(_) => Some("name"),
                 Ok(()) => None,
+                Err(soma_architecture::Error::OutOfBounds { field, .. }) => Some(field),
+                Err(_) => Some("numerics_version"),
             };
             let longest = read::params(state).data_bytes_max;
             let too_long = architecture.data_bytes_min() > longest;

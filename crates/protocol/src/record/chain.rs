@@ -3,7 +3,7 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
-use crate::{Address, Amount, ArchitectureSpec, Epoch, Hash, Phase, TargetId, decimal};
+use crate::{Address, Amount, Architecture, Epoch, Hash, Phase, TargetId, decimal};
 
 /// What every state says of its network.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
@@ -13,7 +13,7 @@ pub struct Network {
     /// Hash of its genesis.
     pub chain_id: Hash,
     /// The architecture of its models.
-    pub architecture: ArchitectureSpec,
+    pub architecture: Architecture,
     /// How many architectures the network has had, this one included.
     pub architecture_number: u32,
     /// Who may end phases by command.

@@ -3,7 +3,7 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
-use crate::{Address, Amount, ArchitectureSpec, Epoch, ProposalId, decimal};
+use crate::{Address, Amount, Architecture, Epoch, ProposalId, decimal};
 
 /// Most proposals that are open at one time.
 pub const OPEN_MAX: usize = 64;
@@ -23,7 +23,7 @@ pub enum Change {
     /// The architecture of all models, after a time in which they migrate.
     Architecture {
         /// The new one.
-        architecture: ArchitectureSpec,
+        architecture: Architecture,
     },
 }
 
@@ -93,7 +93,7 @@ pub struct Migration {
     /// Number of the architecture.
     pub number: u32,
     /// The architecture.
-    pub architecture: ArchitectureSpec,
+    pub architecture: Architecture,
     /// The proposal that began it.
     pub proposal: ProposalId,
     /// The epoch whose beginning switches, if enough models are ready.
@@ -102,4 +102,4 @@ pub struct Migration {
 
 /// An architecture that was in force, kept for the targets that were drawn under it.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-pub struct PastArchitecture(pub ArchitectureSpec);
+pub struct PastArchitecture(pub Architecture);

@@ -8,7 +8,7 @@ use proptest::test_runner::TestRunner;
 use soma_codes::Coded as _;
 use soma_protocol::evidence::{Ballot, Evidence, SignedBallot};
 use soma_protocol::{
-    Action, Address, Amount, ArchitectureSpec, Change, ConsensusKey, Epoch, Error, Genesis, Hash,
+    Action, Address, Amount, Architecture, Change, ConsensusKey, Epoch, Error, Genesis, Hash,
     HeldFile, ModelId, Params, Phase, PoolId, ProposalId, Rejection, SecretKey, SignedTransaction,
     TRANSACTION_BYTES_MAX, TargetId, Transaction, Validity, Verdict, hex, verify_batch,
 };
@@ -249,7 +249,7 @@ fn any_action_on_rules() -> impl Strategy<Value = Action> {
         ] = numbers;
         let [slices, points, t_max, cap, coefficient] = rest;
         Change::Architecture {
-            architecture: ArchitectureSpec {
+            architecture: Architecture {
                 name,
                 numerics_version,
                 layers,

@@ -9,7 +9,7 @@ use crate::world::{
 };
 use proptest::prelude::*;
 use soma_protocol::{
-    Action, Address, Amount, ArchitectureSpec, Change, Epoch, Hash, ModelId, Params, Phase, PoolId,
+    Action, Address, Amount, Architecture, Change, Epoch, Hash, ModelId, Params, Phase, PoolId,
     TargetId, commitment, read,
 };
 use std::collections::BTreeSet;
@@ -348,7 +348,7 @@ fn actions_with_stake(world: &World, somebody: Person, step: &Step) -> Vec<(Pers
             return vec![(VALIDATOR, propose.clone()), (somebody, propose)];
         }
         Step::ProposeArchitecture(heads) => {
-            let architecture = ArchitectureSpec { heads, ..larger() };
+            let architecture = Architecture { heads, ..larger() };
             let change = Change::Architecture { architecture };
             return vec![(VALIDATOR, Action::Propose { change })];
         }

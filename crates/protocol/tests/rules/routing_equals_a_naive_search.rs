@@ -2,7 +2,8 @@
 //! it is written, with sums of squares in arbitrary order and a sort of everything.
 
 use proptest::prelude::*;
-use soma_protocol::routing::{RoutableModel, Routing, distance_squared, log2_q16};
+use soma_architecture::embedding::distance_squared;
+use soma_protocol::routing::{RoutableModel, Routing, log2_q16};
 use soma_protocol::{Amount, Epoch, ModelId};
 
 #[derive(Clone, Debug)]

@@ -9,8 +9,8 @@ use soma_codes::Coded as _;
 use soma_protocol::record::ProposalStatus;
 use soma_protocol::record::{ModelStatus, TargetStatus};
 use soma_protocol::{
-    Action, Amount, ArchitectureSpec, Change, Event, GenesisAccount, ModelId, ProposalId,
-    Rejection, Validity, query, read,
+    Action, Amount, Architecture, Change, Event, GenesisAccount, ModelId, ProposalId, Rejection,
+    Validity, query, read,
 };
 
 pub(crate) fn parameter(name: &str, value: u64) -> Action {
@@ -124,7 +124,7 @@ fn what_breaks_its_bounds_or_the_network_is_not_even_proposed() {
         code(&mut world, VALIDATOR, vote(9, true)),
         "proposal_not_found"
     );
-    let architecture = ArchitectureSpec {
+    let architecture = Architecture {
         heads: 3,
         ..larger()
     };
@@ -144,15 +144,15 @@ fn a_clock_is_never_voted_away_where_nobody_else_ends_phases() {
     assert_eq!(refused.unwrap_err().code().as_str(), "out_of_bounds");
 }
 
-pub(crate) fn larger() -> ArchitectureSpec {
-    ArchitectureSpec {
+pub(crate) fn larger() -> Architecture {
+    Architecture {
         name: "larger".into(),
         layers: 2,
         dim: 2 * DIM,
         heads: 4,
         ffn: 64,
         positions: 32,
-        ..ArchitectureSpec::nano()
+        ..Architecture::nano()
     }
 }
 

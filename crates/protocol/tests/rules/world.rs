@@ -10,7 +10,7 @@ use soma_protocol::invariants::{self, Holdings};
 use soma_protocol::record::Target;
 use soma_protocol::storage::{self, CHUNK_BYTES, Challenge};
 use soma_protocol::{
-    Action, Address, Amount, ArchitectureSpec, BlockInfo, ConsensusKey, Epoch, Event, Genesis,
+    Action, Address, Amount, Architecture, BlockInfo, ConsensusKey, Epoch, Event, Genesis,
     GenesisAccount, GenesisModel, GenesisValidator, Hash, HeldFile, MemoryState, ModelId, Params,
     Phase, Receipt, Rejection, SecretKey, TargetId, Transaction, Validity, Verdict,
     VerifiedTransaction, execute, read,
@@ -152,14 +152,14 @@ pub(crate) fn genesis() -> Genesis {
             refresh_epochs: 100,
             ..Params::local()
         },
-        architecture: ArchitectureSpec {
+        architecture: Architecture {
             name: "tiny".into(),
             layers: 1,
             dim: DIM,
             heads: 2,
             ffn: 8,
             positions: u32::try_from(CHUNK).unwrap(),
-            ..ArchitectureSpec::nano()
+            ..Architecture::nano()
         },
         accounts: [VALIDATOR, OWNER, RIVAL, SUBMITTER, OTHER]
             .map(account)

@@ -125,7 +125,7 @@ pub struct Migration {
     pub number: u32,
     /// The architecture.
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]
-    pub architecture: soma_protocol::ArchitectureSpec,
+    pub architecture: soma_protocol::Architecture,
     /// The epoch whose beginning switches, if enough models are ready.
     pub ends_epoch: u32,
     /// Models that have revealed weights for it.

@@ -177,7 +177,7 @@ impl BenchEngine {
     /// Some layers of V1 with random weights.
     fn layers_of_v1(&self) -> Result<Weights> {
         let architecture = Architecture {
-            layers: usize::from(self.layers),
+            layers: self.layers.into(),
             ..Architecture::v1()
         };
         Ok(Weights::init(&architecture, [0; 32])?)
@@ -228,7 +228,7 @@ fn product(engine: &Engine, shape: [usize; 3], meter: Meter<'_>) -> Product {
 fn forward(engine: &Engine, weights: &Weights, positions: usize, meter: Meter<'_>) -> Forward {
     Forward {
         arch: "v1",
-        layers: weights.architecture().layers,
+        layers: weights.architecture().layers as usize,
         positions,
         figures: bench::forward(engine, weights, positions, meter).into(),
     }
@@ -238,7 +238,7 @@ fn train(engine: &Engine, meter: Meter<'_>) -> Result<Train> {
     let architecture = Architecture::nano();
     let weights = Weights::init(&architecture, [0; 32])?;
     let measured = bench::training_step(engine, &weights, BATCH, meter)?;
-    let positions = architecture.positions;
+    let positions = architecture.positions as usize;
     Ok(Train {
         arch: "nano",
         batch: BATCH,

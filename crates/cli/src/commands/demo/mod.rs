@@ -46,7 +46,7 @@ impl Demo {
                 .hint("name two or more folders: --data DIR --data DIR"));
         }
         let architecture = Architecture::nano();
-        let domains = domains::gather(&self.data, architecture.positions, &self.seed.0)?;
+        let domains = domains::gather(&self.data, architecture.positions as usize, &self.seed.0)?;
         let engine = self.engine.build()?;
         let folder = tempfile::tempdir()
             .map_err(|error| Error::file(&std::env::temp_dir(), "write to", &error))?;

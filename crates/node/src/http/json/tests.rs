@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use soma_codes::Coded as _;
 use soma_protocol::{
-    Action, Address, Amount, ArchitectureSpec, BlockInfo, ConsensusKey, Epoch, Event, Genesis,
+    Action, Address, Amount, Architecture, BlockInfo, ConsensusKey, Epoch, Event, Genesis,
     GenesisAccount, GenesisModel, GenesisValidator, Hash, MemoryState, ModelId, Params, Phase,
     Receipt, Rejection, SUPPLY, SecretKey, TargetId, Transaction, execute, read,
 };
@@ -17,7 +17,7 @@ fn key() -> SecretKey {
 }
 
 fn genesis() -> Genesis {
-    let architecture = ArchitectureSpec::nano();
+    let architecture = Architecture::nano();
     let mut embedding = vec![0; architecture.dim as usize];
     embedding[0] = 32_767;
     Genesis {
