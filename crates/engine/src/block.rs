@@ -1,18 +1,20 @@
-//! Our blocks: what the validators vote on, and its bytes.
+//! Blocks: what validators vote on, and its bytes.
 //!
-//! The bytes are ours, not the engine's: a header with the engine's context in front, then the
-//! transactions as they were signed. Reading is strict, so a block has exactly one encoding, and
-//! it is bounded before anything is allocated. A block's digest is that of its [`Header`], which
-//! says only the digest of the transactions: who follows the committees needs no more. Nothing here
+//! A block is a [`Header`] and transactions. The encoding is strict, so a block has exactly one, and
+//! bounded before anything is allocated. The digest of a block is that of its header, which holds
+//! only the digest of the transactions: verifying committees needs nothing else. Nothing here
 //! executes anything.
 
 use commonware_codec::{
-    Buf, Encode as _, EncodeSize, Error as CodecError, FixedSize, MaxEncodeSize, RangeCfg, Read,
-    ReadExt as _, ReadRangeExt as _, Write,
+    Buf, Copying, DecodeExt as _, Encode as _, EncodeSize, Error as CodecError, FixedSize,
+    MaxEncodeSize, RangeCfg, Read, ReadExt as _, ReadRangeExt as _, Write,
 };
 use commonware_consensus::{
     Block as ConsensusBlock, BoundedBlock, CertifiableBlock, Heightable,
-    simplex::types::Context as SimplexContext,
+    simplex::{
+        scheme::ed25519::Scheme,
+        types::{Context as SimplexContext, Finalization},
+    },
     types::{Epoch, Height, Round, View},
 };
 use commonware_cryptography::{
@@ -26,21 +28,25 @@ use commonware_utils::range::NonEmptyRange;
 use soma_protocol::{Address, Hash, SignedTransaction};
 use soma_store::database::StateCommitment;
 
-/// The most bytes of transactions a block holds: 1 MiB.
-pub const BLOCK_BYTES_MAX: usize = 1 << 20;
+use crate::limits::{BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX};
 
-/// The most transactions a block holds.
-pub const BLOCK_TRANSACTIONS_MAX: usize = 5_000;
-
-/// Where in the consensus a block was proposed, and by whom.
+/// The round in which a block was proposed, its proposer's key, and its parent.
 pub(crate) type Context = SimplexContext<Digest, PublicKey>;
 
-/// One block.
+/// Two thirds of a committee's signatures that finalize a block.
+pub(crate) type Certificate = Finalization<Scheme, Digest>;
+
+/// A digest as a hash of the protocol.
+pub(crate) fn hash(digest: Digest) -> Hash {
+    Hash(digest.0)
+}
+
+/// A block without its transactions: what its digest covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Block {
+pub(crate) struct Header {
     /// Round, leader and parent, as the validators agreed on them.
     pub(crate) context: Context,
-    /// The digest of the block before it; the chain's identity for genesis.
+    /// The digest of the block before it; the chain id for genesis.
     pub(crate) parent: Digest,
     /// Its height; genesis is 0.
     pub(crate) height: Height,
@@ -50,35 +56,15 @@ pub(crate) struct Block {
     pub(crate) proposer: Address,
     /// The root and the range of the state after it.
     pub(crate) state: StateCommitment,
-    /// The digest of the seats that were decided last, this block's own decision included.
-    pub(crate) seats: Digest,
-    /// Its transactions, in order.
-    pub(crate) transactions: Vec<SignedTransaction>,
-}
-
-/// A block without its transactions: what its digest is made of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Header {
-    /// Round, leader and parent.
-    pub(crate) context: Context,
-    /// The digest of the block before it.
-    pub(crate) parent: Digest,
-    /// Its height.
-    pub(crate) height: Height,
-    /// Milliseconds since 1970.
-    pub(crate) timestamp_ms: u64,
-    /// The account of the validator that proposed it.
-    pub(crate) proposer: Address,
-    /// The root and the range of the state after it.
-    pub(crate) state: StateCommitment,
-    /// The digest of the seats that were decided last.
+    /// The digest of the seats that were decided last, by this block or one before it.
     pub(crate) seats: Digest,
     /// The digest of its transactions.
     pub(crate) transactions: Digest,
 }
 
-impl Write for Header {
-    fn write(&self, buf: &mut impl BufMut) {
+impl Header {
+    /// All fields but the digest of the transactions: what a block's encoding begins with.
+    fn write_start(&self, buf: &mut impl BufMut) {
         self.context.write(buf);
         self.parent.write(buf);
         self.height.write(buf);
@@ -87,6 +73,26 @@ impl Write for Header {
         self.state.root.write(buf);
         self.state.range.write(buf);
         self.seats.write(buf);
+    }
+
+    /// What [`Header::write_start`] wrote, with an empty digest of the transactions.
+    fn read_start(buf: &mut impl Buf) -> Result<Self, CodecError> {
+        Ok(Self {
+            context: Context::read(buf)?,
+            parent: Digest::read(buf)?,
+            height: Height::read(buf)?,
+            timestamp_ms: u64::read(buf)?,
+            proposer: Address(<[u8; 32]>::read(buf)?),
+            state: StateCommitment::new(Digest::read(buf)?, NonEmptyRange::<Location>::read(buf)?),
+            seats: Digest::read(buf)?,
+            transactions: Digest::EMPTY,
+        })
+    }
+}
+
+impl Write for Header {
+    fn write(&self, buf: &mut impl BufMut) {
+        self.write_start(buf);
         self.transactions.write(buf);
     }
 }
@@ -94,14 +100,11 @@ impl Write for Header {
 impl EncodeSize for Header {
     fn encode_size(&self) -> usize {
         self.context.encode_size()
-            + self.parent.encode_size()
             + self.height.encode_size()
-            + self.timestamp_ms.encode_size()
-            + self.proposer.0.encode_size()
-            + self.state.root.encode_size()
             + self.state.range.encode_size()
-            + self.seats.encode_size()
-            + self.transactions.encode_size()
+            + u64::SIZE
+            + <[u8; 32]>::SIZE
+            + 4 * Digest::SIZE
     }
 }
 
@@ -109,23 +112,9 @@ impl Read for Header {
     type Cfg = ();
 
     fn read_cfg(buf: &mut impl Buf, (): &Self::Cfg) -> Result<Self, CodecError> {
-        let context = Context::read(buf)?;
-        let parent = Digest::read(buf)?;
-        let height = Height::read(buf)?;
-        let timestamp_ms = u64::read(buf)?;
-        let proposer = Address(<[u8; 32]>::read(buf)?);
-        let root = Digest::read(buf)?;
-        let range = NonEmptyRange::<Location>::read(buf)?;
-        Ok(Self {
-            context,
-            parent,
-            height,
-            timestamp_ms,
-            proposer,
-            state: StateCommitment::new(root, range),
-            seats: Digest::read(buf)?,
-            transactions: Digest::read(buf)?,
-        })
+        let mut header = Self::read_start(buf)?;
+        header.transactions = Digest::read(buf)?;
+        Ok(header)
     }
 }
 
@@ -137,27 +126,29 @@ impl Digestible for Header {
     }
 }
 
+/// One block. Its header always holds the digest of its transactions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Block {
+    header: Header,
+    transactions: Vec<SignedTransaction>,
+}
+
 impl Block {
-    /// The block without its transactions.
-    pub(crate) fn header(&self) -> Header {
-        let mut transactions = Vec::new();
-        for transaction in &self.transactions {
-            transaction.encode().write(&mut transactions);
+    /// The block of a header and these transactions, whose digest replaces the header's.
+    pub(crate) fn new(mut header: Header, transactions: Vec<SignedTransaction>) -> Self {
+        let mut bytes = Vec::new();
+        for transaction in &transactions {
+            transaction.encode().write(&mut bytes);
         }
-        Header {
-            context: self.context.clone(),
-            parent: self.parent,
-            height: self.height,
-            timestamp_ms: self.timestamp_ms,
-            proposer: self.proposer,
-            state: self.state.clone(),
-            seats: self.seats,
-            transactions: Blake3::hash(&[&transactions]),
+        header.transactions = Blake3::hash(&[&bytes]);
+        Self {
+            header,
+            transactions,
         }
     }
 
-    /// The block at height 0. It holds no state yet: its parent is the chain's identity, which
-    /// commits to the genesis state, and block 1 writes that state.
+    /// The block at height 0. It holds no state: its parent is the chain id, which commits to the
+    /// genesis state, and block 1 writes that state.
     pub(crate) fn genesis(
         chain: Hash,
         leader: PublicKey,
@@ -171,36 +162,32 @@ impl Block {
             leader,
             parent: (View::zero(), Digest::EMPTY),
         };
-        let transactions = Vec::new();
-        let parent = Digest(chain.0);
-        Self {
+        let header = Header {
             context,
-            parent,
+            parent: Digest(chain.0),
             height: Height::zero(),
             timestamp_ms,
             proposer,
             state,
             seats,
-            transactions,
-        }
+            transactions: Digest::EMPTY,
+        };
+        Self::new(header, Vec::new())
     }
-}
 
-/// A digest in the protocol's words.
-pub(crate) fn hash(digest: Digest) -> Hash {
-    Hash(digest.0)
+    pub(crate) fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Its transactions, in order.
+    pub(crate) fn transactions(&self) -> &[SignedTransaction] {
+        &self.transactions
+    }
 }
 
 impl Write for Block {
     fn write(&self, buf: &mut impl BufMut) {
-        self.context.write(buf);
-        self.parent.write(buf);
-        self.height.write(buf);
-        self.timestamp_ms.write(buf);
-        self.proposer.0.write(buf);
-        self.state.root.write(buf);
-        self.state.range.write(buf);
-        self.seats.write(buf);
+        self.header.write_start(buf);
         self.transactions.len().write(buf);
         for transaction in &self.transactions {
             transaction.encode().write(buf);
@@ -210,16 +197,9 @@ impl Write for Block {
 
 impl EncodeSize for Block {
     fn encode_size(&self) -> usize {
-        let header = self.context.encode_size()
-            + self.parent.encode_size()
-            + self.height.encode_size()
-            + self.timestamp_ms.encode_size()
-            + self.proposer.0.encode_size()
-            + self.state.root.encode_size()
-            + self.state.range.encode_size()
-            + self.seats.encode_size()
-            + self.transactions.len().encode_size();
-        self.transactions.iter().fold(header, |size, transaction| {
+        let start =
+            self.header.encode_size() - Digest::SIZE + self.transactions.len().encode_size();
+        self.transactions.iter().fold(start, |size, transaction| {
             let bytes = transaction.size_bytes();
             size + bytes.encode_size() + bytes
         })
@@ -230,35 +210,18 @@ impl Read for Block {
     type Cfg = ();
 
     fn read_cfg(buf: &mut impl Buf, (): &Self::Cfg) -> Result<Self, CodecError> {
-        let context = Context::read(buf)?;
-        let parent = Digest::read(buf)?;
-        let height = Height::read(buf)?;
-        let timestamp_ms = u64::read(buf)?;
-        let proposer = Address(<[u8; 32]>::read(buf)?);
-        let root = Digest::read(buf)?;
-        let range = NonEmptyRange::<Location>::read(buf)?;
-        let seats = Digest::read(buf)?;
+        let header = Header::read_start(buf)?;
         let count = usize::read_cfg(buf, &RangeCfg::from(0..=BLOCK_TRANSACTIONS_MAX))?;
         let mut transactions = Vec::with_capacity(count);
-        let mut left = BLOCK_BYTES_MAX;
+        let mut room = BLOCK_BYTES_MAX;
         for _ in 0..count {
-            let bytes = Vec::<u8>::read_range(buf, 0..=left)?;
-            left -= bytes.len();
+            let bytes = Vec::<u8>::read_range(buf, 0..=room)?;
+            room -= bytes.len();
             let transaction = SignedTransaction::decode(&bytes)
                 .map_err(|_| CodecError::Invalid("block", "transaction does not decode"))?;
             transactions.push(transaction);
         }
-        let state = StateCommitment::new(root, range);
-        Ok(Self {
-            context,
-            parent,
-            height,
-            timestamp_ms,
-            proposer,
-            state,
-            seats,
-            transactions,
-        })
+        Ok(Self::new(header, transactions))
     }
 }
 
@@ -279,19 +242,19 @@ impl Digestible for Block {
     type Digest = Digest;
 
     fn digest(&self) -> Digest {
-        self.header().digest()
+        self.header.digest()
     }
 }
 
 impl Heightable for Block {
     fn height(&self) -> Height {
-        self.height
+        self.header.height
     }
 }
 
 impl ConsensusBlock for Block {
     fn parent(&self) -> Digest {
-        self.parent
+        self.header.parent
     }
 }
 
@@ -299,13 +262,20 @@ impl CertifiableBlock for Block {
     type Context = Context;
 
     fn context(&self) -> Context {
-        self.context.clone()
+        self.header.context.clone()
     }
+}
+
+/// Decodes a block and encodes it again; `None` if the bytes are not a block. For fuzzing the
+/// decoder: a block has exactly one encoding.
+pub fn recode_block(bytes: &[u8]) -> Option<Vec<u8>> {
+    let block = Block::decode(Copying(bytes)).ok()?;
+    Some(block.encode().to_vec())
 }
 
 #[cfg(test)]
 mod tests {
-    use commonware_codec::{Copying, Decode as _, DecodeExt as _, Encode as _, EncodeSize as _};
+    use commonware_codec::{Copying, DecodeExt as _, Encode as _, EncodeSize as _};
     use commonware_consensus::BoundedBlock as _;
     use commonware_cryptography::{Digestible as _, Signer as _, ed25519::PrivateKey};
     use commonware_utils::non_empty_range;
@@ -336,7 +306,7 @@ mod tests {
             non_empty_range!(Location::new(3), Location::new(70)),
         );
         let leader = PrivateKey::from_seed(1).public_key();
-        let mut block = Block::genesis(
+        let block = Block::genesis(
             Hash([3; 32]),
             leader,
             Address([7; 32]),
@@ -344,12 +314,11 @@ mod tests {
             state,
             Digest([6; 32]),
         );
-        block.transactions = (0..transactions).map(transaction).collect();
-        block
+        Block::new(block.header, (0..transactions).map(transaction).collect())
     }
 
     #[test]
-    fn a_block_has_one_spelling_and_no_other_bytes_are_read_as_it() {
+    fn a_block_has_exactly_one_encoding() {
         let block = block(3);
         let bytes = block.encode();
         assert_eq!(bytes.len(), block.encode_size());
@@ -367,27 +336,25 @@ mod tests {
     }
 
     #[test]
-    fn a_block_with_too_many_transactions_or_too_many_bytes_is_not_read() {
+    fn a_block_with_too_many_transactions_or_bytes_is_rejected() {
         let most = u64::try_from(BLOCK_TRANSACTIONS_MAX).unwrap();
         let full = block(most);
         assert!(full.encode_size() <= Block::max_encode_size(&()));
         assert!(Block::decode(full.encode()).is_ok());
         assert!(Block::decode(block(most + 1).encode()).is_err());
 
-        let mut heavy = block(0);
         let data = Action::PublishData {
             target: soma_protocol::TargetId(1),
             data: vec![0; 60_000],
             salt: [0; 32],
         };
-        let mut one = transaction(0);
-        one.transaction.action = data;
-        let size = one.encode().len();
-        heavy.transactions = vec![one; BLOCK_BYTES_MAX / size];
-        assert!(Block::decode_cfg(heavy.encode(), &()).is_ok());
-        assert!(heavy.encode_size() <= Block::max_encode_size(&()));
-        let again = heavy.transactions[0].clone();
-        heavy.transactions.push(again);
-        assert!(Block::decode(heavy.encode()).is_err());
+        let mut large = transaction(0);
+        large.transaction.action = data;
+        let size = large.encode().len();
+        let heavy = |count| Block::new(block(0).header, vec![large.clone(); count]);
+        let full = heavy(BLOCK_BYTES_MAX / size);
+        assert!(Block::decode(full.encode()).is_ok());
+        assert!(full.encode_size() <= Block::max_encode_size(&()));
+        assert!(Block::decode(heavy(BLOCK_BYTES_MAX / size + 1).encode()).is_err());
     }
 }

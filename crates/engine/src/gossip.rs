@@ -1,7 +1,7 @@
-//! Bytes between nodes that are not blocks or votes: the pools tell each other of transactions.
+//! Messages between nodes that are not blocks or votes: pools send each other transactions.
 //!
-//! Messages are lossy on purpose: what does not fit into a bounded queue is dropped, and who needs
-//! it sends it again. What the bytes mean, and whom to tell, is the node's to decide.
+//! Gossip is lossy: what does not fit into a bounded queue is dropped, and the sender must send it
+//! again. The node decides what the bytes mean; nothing here reads them.
 
 use commonware_cryptography::ed25519::PublicKey;
 use commonware_p2p::{Receiver, Recipients, Sender};
@@ -9,20 +9,17 @@ use commonware_runtime::Spawner;
 use soma_protocol::ConsensusKey;
 use tokio::sync::mpsc;
 
-use crate::network::bytes_of;
-
-/// The longest message: 256 KiB.
-pub const GOSSIP_BYTES_MAX: usize = 1 << 18;
+use crate::{keys::consensus_key, limits::GOSSIP_BYTES_MAX};
 
 /// How many messages wait in either direction before more are dropped.
 pub const GOSSIP_WAITING_MAX: usize = 64;
 
-/// A message of another node.
+/// A message from another node.
 #[derive(Clone, PartialEq, Eq)]
 pub struct GossipMessage {
-    /// Who sent it: the connection proves it.
+    /// The sender, authenticated by the connection.
     pub from: ConsensusKey,
-    /// What it said, [`GOSSIP_BYTES_MAX`] at most. Nothing about it has been checked.
+    /// The content, at most [`GOSSIP_BYTES_MAX`]. Nothing in it has been checked.
     pub bytes: Vec<u8>,
 }
 
@@ -35,34 +32,35 @@ impl std::fmt::Debug for GossipMessage {
     }
 }
 
-/// Speaks to all nodes that are connected. Cloning is cheap.
+/// Sends to all connected nodes. Cloning is cheap.
 #[derive(Clone, Debug)]
 pub struct Gossip(mpsc::Sender<Vec<u8>>);
 
 impl Gossip {
-    /// Sends a message to every connected node, without waiting; whether it was taken. It is not
-    /// when it is longer than [`GOSSIP_BYTES_MAX`], when too many wait, or when the node stops.
+    /// Queues a message for every connected node, without waiting. Returns `false` if it is longer
+    /// than [`GOSSIP_BYTES_MAX`], the queue is full, or the node is stopping.
     pub fn send(&self, message: Vec<u8>) -> bool {
         message.len() <= GOSSIP_BYTES_MAX && self.0.try_send(message).is_ok()
     }
 }
 
-/// The engine's ends of the two queues.
+/// Carries gossip between its queues and the network.
 #[derive(Debug)]
 pub struct GossipRelay {
-    said: mpsc::Receiver<Vec<u8>>,
-    heard: mpsc::Sender<GossipMessage>,
+    outgoing: mpsc::Receiver<Vec<u8>>,
+    incoming: mpsc::Sender<GossipMessage>,
 }
 
-/// Both queues: how to speak, what is heard, and the engine's ends of them.
+/// The node's side of gossip, to send and to receive, and the engine's side.
 pub fn gossip_channel() -> (Gossip, mpsc::Receiver<GossipMessage>, GossipRelay) {
-    let (speak, said) = mpsc::channel(GOSSIP_WAITING_MAX);
-    let (heard, listen) = mpsc::channel(GOSSIP_WAITING_MAX);
-    (Gossip(speak), listen, GossipRelay { said, heard })
+    let (gossip, outgoing) = mpsc::channel(GOSSIP_WAITING_MAX);
+    let (incoming, messages) = mpsc::channel(GOSSIP_WAITING_MAX);
+    let relay = GossipRelay { outgoing, incoming };
+    (Gossip(gossip), messages, relay)
 }
 
 impl GossipRelay {
-    /// Starts to carry messages; it ends when the network closes.
+    /// Starts to carry messages, until the network closes.
     pub(crate) fn start<S, R>(self, context: impl Spawner, link: (S, R))
     where
         S: Sender<PublicKey = PublicKey>,
@@ -76,15 +74,15 @@ impl GossipRelay {
         S: Sender<PublicKey = PublicKey>,
         R: Receiver<PublicKey = PublicKey>,
     {
-        let mut speaks = true;
+        let mut sends = true;
         loop {
             tokio::select! {
                 biased;
-                message = self.said.recv(), if speaks => match message {
+                message = self.outgoing.recv(), if sends => match message {
                     Some(message) => {
                         sender.send(Recipients::All, message, false);
                     }
-                    None => speaks = false,
+                    None => sends = false,
                 },
                 message = receiver.recv() => {
                     let Ok((from, message)) = message else {
@@ -92,9 +90,9 @@ impl GossipRelay {
                     };
                     let bytes: &[u8] = message.as_ref();
                     if bytes.len() <= GOSSIP_BYTES_MAX {
-                        let (from, bytes) = (ConsensusKey(bytes_of(&from)), bytes.to_vec());
-                        // A full queue loses the message, not the connection.
-                        let _ = self.heard.try_send(GossipMessage { from, bytes });
+                        let (from, bytes) = (consensus_key(&from), bytes.to_vec());
+                        // A full queue drops the message, not the connection.
+                        let _ = self.incoming.try_send(GossipMessage { from, bytes });
                     }
                 }
             }

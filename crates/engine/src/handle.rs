@@ -1,9 +1,10 @@
-//! Starting and holding a node: the engine runs on its own threads, this is what the rest of the
-//! process sees of it.
+//! Starts a node on threads of its own, and gives the rest of the process access to it.
 
 use std::{
+    any::Any,
     net::{SocketAddr, TcpListener},
     panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
 };
@@ -12,24 +13,23 @@ use commonware_runtime::{
     Metrics as _, Runner as _, Spawner as _, Supervisor as _,
     tokio::{Config as RuntimeConfig, Context, Runner},
 };
+use soma_os::disk::check_writable;
 use soma_protocol::{ConsensusKey, MemoryState, StateRead, evidence::Evidence};
 use soma_store::{History, State, StateFolder, Tip};
 use tokio::sync::{Notify, mpsc as queue, watch};
 
 use crate::{
-    Config, EngineError, FAULTS_WAITING_MAX, Gossip, GossipMessage, Joined, KEEP_BLOCKS_MIN, Pool,
-    Sink,
-    application::Deviation,
-    committees::Calendar,
-    failure, gossip,
+    EngineError, FAULTS_WAITING_MAX, Gossip, GossipMessage, Joined, KEEP_BLOCKS_MIN, Peer, Pool,
+    Settings, Sink, gossip,
+    keys::private_key,
     network::{self, Directory},
     node,
-    parts::{SECTION_BLOCKS, Timing},
+    settings::{Overrides, Services},
 };
 
 const WORKER_THREADS: usize = 2;
-/// Commits to what belongs to this node on a disk that it shares with nobody.
-pub(crate) const PREFIX: &str = "soma";
+/// When a node stops, its disk is tested with this many bytes: more than the engine writes at once.
+const DISK_TEST_BYTES: usize = 8 << 20;
 
 /// A running node. Dropping it stops the node and waits until its threads have ended.
 pub struct Handle {
@@ -39,7 +39,7 @@ pub struct Handle {
     stop: Arc<Notify>,
     failure: watch::Receiver<Option<Arc<EngineError>>>,
     gossip: Gossip,
-    heard: Mutex<Option<queue::Receiver<GossipMessage>>>,
+    messages: Mutex<Option<queue::Receiver<GossipMessage>>>,
     faults: Mutex<Option<queue::Receiver<Evidence>>>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -53,79 +53,79 @@ impl std::fmt::Debug for Handle {
 }
 
 impl Handle {
-    /// Reads the state after the last final block, whose height is passed along. Blocks cannot
-    /// become final while `f` runs: keep it short.
+    /// Reads the state after the last finalized block, whose height is passed along. No block is
+    /// finalized while `f` runs: keep it short.
     pub fn read<T>(&self, f: impl FnOnce(&dyn StateRead, u64) -> T) -> T {
         self.node.state.read(|state, tip| f(state, tip.height))
     }
 
-    /// Reads the whole state after the last final block, for counting over all records. As with
-    /// [`Handle::read`], nothing becomes final meanwhile.
+    /// Reads all of the state after the last finalized block, to count records. As with
+    /// [`Handle::read`], no block is finalized meanwhile.
     pub fn inspect<T>(&self, f: impl FnOnce(&MemoryState, u64) -> T) -> T {
         self.node.state.read(|state, tip| f(state, tip.height))
     }
 
-    /// The last final block.
+    /// The last finalized block.
     pub fn tip(&self) -> Tip {
         self.node.state.tip()
     }
 
-    /// What was taken over from the peers when this node started, if it joined then.
+    /// The state sync of this start, if there was one.
     pub fn joined(&self) -> Option<Joined> {
         self.node.joined
     }
 
-    /// Everything that is final, for questions about the past. It may be a block behind
-    /// [`Handle::read`], never ahead of what a crash can undo.
+    /// The finalized blocks. It may be a block behind [`Handle::read`]; a crash never removes what it
+    /// returns.
     pub fn history(&self) -> &Arc<History> {
         &self.history
     }
 
-    /// Says that the pool has something new: ends the wait for work at once.
+    /// Tells the engine that the pool has new transactions: ends its wait for work at once.
     pub fn wake(&self) {
         self.work.notify_one();
     }
 
-    /// A way to [`Handle::wake`] that can be kept by the pool.
+    /// [`Handle::wake`] as a function that the pool can keep.
     pub fn waker(&self) -> impl Fn() + Send + Sync + Clone + 'static {
         let work = Arc::clone(&self.work);
         move || work.notify_one()
     }
 
-    /// The engine's own measurements, as Prometheus text.
+    /// The engine's metrics, in Prometheus text format.
     pub fn metrics(&self) -> String {
         (self.node.metrics)()
     }
 
-    /// Speaks to the other nodes.
+    /// Sends gossip to the other nodes.
     pub fn gossip(&self) -> Gossip {
         self.gossip.clone()
     }
 
-    /// What other nodes say, for one listener: `None` when it has been taken already.
+    /// Gossip from other nodes, for one receiver: `None` if it has been taken.
     pub fn take_gossip(&self) -> Option<queue::Receiver<GossipMessage>> {
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.take()
+        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        messages.take()
     }
 
-    /// Proof that validators signed two histories, as it is found, for one listener: `None` when it
-    /// has been taken already. At most [`FAULTS_WAITING_MAX`] wait.
+    /// Proof that validators equivocated, for one receiver: `None` if it has been taken. At most
+    /// [`FAULTS_WAITING_MAX`] wait.
     pub fn take_faults(&self) -> Option<queue::Receiver<Evidence>> {
         let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
         faults.take()
     }
 
-    /// The nodes that are connected now.
+    /// The connected nodes, as of a second ago.
     pub fn connected(&self) -> Vec<ConsensusKey> {
-        self.metrics().lines().filter_map(connected).collect()
+        self.node.connected.borrow().clone()
     }
 
-    /// Why the node stopped by itself, once it has.
+    /// Why the node stopped by itself, if it has.
     pub fn failure(&self) -> Option<Arc<EngineError>> {
         self.failure.borrow().clone()
     }
 
-    /// Waits until the node has stopped; `None` when it was asked to.
+    /// Waits until the node has stopped; `None` if it was shut down.
     pub fn stopped(&self) -> impl Future<Output = Option<Arc<EngineError>>> + Send + 'static {
         let mut failure = self.failure.clone();
         async move {
@@ -153,66 +153,76 @@ impl Drop for Handle {
     }
 }
 
-/// What the engine's thread hands back once the node runs.
+/// What the engine's thread provides once the node runs.
 struct Running {
     state: Arc<State>,
     joined: Option<Joined>,
+    connected: watch::Receiver<Vec<ConsensusKey>>,
     metrics: Box<dyn Fn() -> String + Send + Sync>,
 }
 
-/// The engine panics when it cannot listen, so the question is asked before.
-fn may_listen(address: SocketAddr) -> Result<(), EngineError> {
+/// The network library panics when it cannot listen, so this is tested before.
+fn check_listen(address: SocketAddr) -> Result<(), EngineError> {
     let listener = TcpListener::bind(address);
     listener
         .map(drop)
         .map_err(|source| EngineError::Listen { address, source })
 }
 
-/// Starts a validator and returns once its state is loaded.
+/// Where a node runs: its folder and its place in the network.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// The state folder; created if it does not exist.
+    pub dir: PathBuf,
+    /// Where other nodes connect. A committee of one listens as well.
+    pub listen: SocketAddr,
+    /// The other nodes: validators, and followers that may connect. With this node at most
+    /// [`PEERS_MAX`](crate::PEERS_MAX).
+    pub peers: Vec<Peer>,
+}
+
+/// Starts a node and returns once its state is loaded.
 ///
 /// # Errors
-/// [`EngineError`] when the folder is in use or belongs to another chain, the address is taken, or
-/// the disk fails. A node that fails later says so through [`Handle::stopped`].
+/// [`EngineError`] when the folder is in use or belongs to another chain, the address is in use, or
+/// the disk fails. A node that fails later reports it through [`Handle::stopped`].
 pub fn start(
-    config: Config,
+    host: Host,
+    settings: Settings,
     pool: Arc<dyn Pool>,
     sink: Arc<dyn Sink>,
 ) -> Result<Handle, EngineError> {
-    failure::note_panics();
-    let folder = StateFolder::open(&config.dir, &config.genesis.chain_id())?;
-    may_listen(config.listen)?;
+    let folder = StateFolder::open(&host.dir, &settings.genesis.chain_id())?;
+    check_listen(host.listen)?;
     let history = Arc::new(History::open(&folder.history())?);
     let work = Arc::new(Notify::new());
     let stop = Arc::new(Notify::new());
     let (failure_sender, failure) = watch::channel(None);
     let (running_sender, running) = mpsc::sync_channel(1);
-    let (gossip, heard, relay) = gossip::gossip_channel();
-    let (found, faults) = queue::channel(FAULTS_WAITING_MAX);
+    let (gossip, messages, relay) = gossip::gossip_channel();
+    let (fault_sender, faults) = queue::channel(FAULTS_WAITING_MAX);
     let job = Job {
-        config,
         folder,
-        pool,
-        sink,
-        history: Arc::clone(&history),
-        work: Arc::clone(&work),
+        listen: host.listen,
+        directory: Directory::new(&host.peers)?,
+        settings,
+        services: Services {
+            pool,
+            sink,
+            work: Arc::clone(&work),
+            history: Arc::clone(&history),
+            gossip: relay,
+            faults: fault_sender,
+        },
         stop: Arc::clone(&stop),
-        gossip: relay,
-        faults: found,
     };
     let thread = thread::Builder::new()
         .name("soma-engine".into())
         .spawn(move || {
-            let started = running_sender.clone();
-            let ended = catch_unwind(AssertUnwindSafe(|| job.run(&started)));
-            let error = match ended {
-                Ok(Ok(())) => return,
-                Ok(Err(error)) => error,
-                Err(panic) => EngineError::Stopped {
-                    reason: failure::text(panic.as_ref()),
-                },
+            let Some(error) = job.run(&running_sender) else {
+                return;
             };
-            let error = failure::explain(error);
-            // Whoever started the node is either still waiting for it or holds its handle.
+            // The caller of this function either still waits for the node or holds its handle.
             if let Err(
                 mpsc::TrySendError::Full(Err(error)) | mpsc::TrySendError::Disconnected(Err(error)),
             ) = running_sender.try_send(Err(error))
@@ -220,9 +230,7 @@ pub fn start(
                 let _ = failure_sender.send(Some(Arc::new(error)));
             }
         })
-        .map_err(|error| EngineError::Stopped {
-            reason: error.to_string(),
-        })?;
+        .map_err(EngineError::stopped)?;
     match running.recv() {
         Ok(Ok(node)) => {
             drop(running);
@@ -233,7 +241,7 @@ pub fn start(
                 stop,
                 failure,
                 gossip,
-                heard: Mutex::new(Some(heard)),
+                messages: Mutex::new(Some(messages)),
                 faults: Mutex::new(Some(faults)),
                 thread: Some(thread),
             })
@@ -242,91 +250,74 @@ pub fn start(
             let _ = thread.join();
             Err(error)
         }
-        Err(_) => Err(EngineError::Stopped {
-            reason: "the engine's thread ended".into(),
-        }),
+        Err(error) => Err(EngineError::stopped(error)),
     }
 }
+
+type Started = mpsc::SyncSender<Result<Running, EngineError>>;
 
 /// What the engine's thread works with.
 struct Job {
-    config: Config,
     folder: StateFolder,
-    pool: Arc<dyn Pool>,
-    sink: Arc<dyn Sink>,
-    history: Arc<History>,
-    work: Arc<Notify>,
+    listen: SocketAddr,
+    directory: Directory,
+    settings: Settings,
+    services: Services,
     stop: Arc<Notify>,
-    gossip: gossip::GossipRelay,
-    faults: queue::Sender<Evidence>,
 }
 
 impl Job {
-    fn run(
-        self,
-        running: &mpsc::SyncSender<Result<Running, EngineError>>,
-    ) -> Result<(), EngineError> {
+    /// Runs the node until it is stopped; returns the error if it cannot continue.
+    ///
+    /// The consensus library reports a failing disk by a panic whose text is all that is left of
+    /// the error. Text is no basis for a decision: the disk is tested instead.
+    fn run(self, started: &Started) -> Option<EngineError> {
+        let dir = self.folder.path().to_owned();
         let runtime = RuntimeConfig::new()
             .with_worker_threads(WORKER_THREADS)
             .with_storage_directory(self.folder.consensus());
-        let running = running.clone();
-        // In a task of its own, so that what is reported is the first panic, not one it caused.
-        Runner::new(runtime).start(|context| async move {
-            let node = context.spawn(move |context| self.live(context, running));
-            node.await.unwrap_or_else(|error| {
-                Err(EngineError::Stopped {
-                    reason: error.to_string(),
-                })
+        let started = started.clone();
+        // A spawned task, so that the runtime reports the first panic of any task.
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            Runner::new(runtime).start(|context| async move {
+                let node = context.spawn(move |context| self.live(context, started));
+                node.await
+                    .unwrap_or_else(|error| Err(EngineError::stopped(error)))
             })
-        })
+        }));
+        let error = match ended {
+            Ok(ended) => ended.err()?,
+            Err(panic) => EngineError::stopped(panic_message(panic.as_ref())),
+        };
+        if matches!(error, EngineError::Stopped { .. } | EngineError::Store(_))
+            && let Err(source) = check_writable(&dir, DISK_TEST_BYTES)
+        {
+            tracing::error!(%error, "the disk failed");
+            return Some(EngineError::Disk { source });
+        }
+        Some(error)
     }
 
-    /// Runs the node until it is stopped or cannot go on.
-    async fn live(
-        self,
-        context: Context,
-        running: mpsc::SyncSender<Result<Running, EngineError>>,
-    ) -> Result<(), EngineError> {
-        let key = network::private_key(&self.config.key);
-        let chain = self.config.genesis.chain_id();
-        let links = network::connect(
+    /// Runs the node until it is stopped or cannot continue.
+    async fn live(self, context: Context, started: Started) -> Result<(), EngineError> {
+        let (links, connected) = network::connect(
             &context,
-            &chain.0,
-            key.clone(),
-            self.config.listen,
-            Directory::new(&self.config.peers)?,
+            &self.settings.genesis.chain_id().0,
+            private_key(&self.settings.key),
+            self.listen,
+            self.directory,
         );
         let metrics = context.child("metrics");
-        let config = node::Config {
-            prefix: PREFIX.into(),
-            genesis: self.config.genesis,
-            key,
-            calendar: Calendar::default(),
-            deviation: Deviation::default(),
-            timing: Timing {
-                skew_ms: 0,
-                block_ms: self.config.block_ms,
-                idle_block_ms: self.config.idle_block_ms,
-            },
-            pool: self.pool,
-            sink: self.sink,
-            work: self.work,
-            history: self.history,
-            gossip: self.gossip,
-            join: self.config.join,
-            keep_blocks: self
-                .config
-                .keep_blocks
-                .map(|keep| keep.max(KEEP_BLOCKS_MIN)),
-            section_blocks: SECTION_BLOCKS,
-            faults: self.faults,
-        };
-        let mut node = Box::pin(node::start(context, config, links)).await?;
-        let metrics = Box::new(move || metrics.encode());
-        let _ = running.send(Ok(Running {
+        let mut settings = self.settings;
+        settings.keep_blocks = settings.keep_blocks.map(|keep| keep.max(KEEP_BLOCKS_MIN));
+        let overrides = Overrides::default();
+        let node = node::start(context, settings, self.services, overrides, links);
+        let mut node = Box::pin(node).await?;
+        let _ = started.send(Ok(Running {
             state: Arc::clone(&node.state),
             joined: node.joined,
-            metrics,
+            connected,
+            metrics: Box::new(move || metrics.encode()),
         }));
         tokio::select! {
             () = self.stop.notified() => Ok(()),
@@ -335,13 +326,13 @@ impl Job {
     }
 }
 
-/// The peer that a line of the measurements calls connected.
-fn connected(line: &str) -> Option<ConsensusKey> {
-    let (name, rest) = line.split_once("{peer=\"")?;
-    let key = rest.split('"').next()?;
-    let mut bytes = [0; 32];
-    for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
-        *byte = u8::from_str_radix(key.get(at..at + 2)?, 16).ok()?;
+/// The message of a panic.
+fn panic_message(payload: &(dyn Any + Send)) -> String {
+    if let Some(text) = payload.downcast_ref::<&str>() {
+        return (*text).to_owned();
     }
-    (name.ends_with("_connected") && key.len() == 64).then_some(ConsensusKey(bytes))
+    payload.downcast_ref::<String>().map_or_else(
+        || "the engine panicked without a message".into(),
+        Clone::clone,
+    )
 }

@@ -1,7 +1,7 @@
-//! The network of a running node: authenticated and encrypted connections to the other nodes.
+//! The network of a real node: authenticated and encrypted connections to the other nodes.
 //!
-//! A committee of one runs on it as well, with nobody to talk to: the same code path as a network
-//! of many, at the price of one listening socket on loopback. It decides nothing about blocks.
+//! A committee of one runs on it as well, without peers: the same code path at the price of one
+//! listening socket. It decides nothing about blocks.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,37 +12,48 @@ use std::{
     time::Duration,
 };
 
-use commonware_codec::{Copying, DecodeExt as _};
 use commonware_cryptography::{
     ChaCha20Poly1305,
     ed25519::{PrivateKey, PublicKey},
 };
 use commonware_p2p::{
-    Address, AddressableManager as _, AddressableTrackedPeers, Ingress, PeerSetSubscription,
-    Provider, TrackedPeers,
+    Address, AddressableManager as _, AddressableTrackedPeers, CheckedSender as _, Ingress,
+    LimitedSender as _, PeerSetSubscription, Provider, Recipients, TrackedPeers,
     authenticated::lookup::{self, Oracle},
 };
-use commonware_runtime::{Supervisor as _, tokio::Context};
+use commonware_runtime::{Clock as _, Quota, Spawner as _, Supervisor as _, tokio::Context};
 use commonware_stream::{
     cups::{self, Cups},
     sake::{self, Sake},
 };
 use commonware_utils::{Hostname, NZU32, NZUsize, TryCollect as _, ordered::Map};
 use soma_protocol::ConsensusKey;
+use tokio::sync::watch;
 
 use crate::{
-    ConsensusSecret, EngineError, Peer,
-    node::Links,
-    parts::{GOSSIP_QUOTA, QUOTA, message_bytes_max},
+    EngineError,
+    consensus::components::message_bytes_max,
+    keys::{consensus_key, public_key},
+    limits::{GOSSIP_QUOTA, PEERS_MAX, QUOTA, SEATS_MAX},
+    links::{Links, Roster},
 };
 
-/// How many nodes one node talks to, itself included. Mailboxes are allocated for all of them.
-pub const PEERS_MAX: usize = 128;
 const PEERS: NonZeroUsize = NZUsize!(PEERS_MAX);
-/// The largest committee, as in [`SEATS_MAX`](crate::parts::SEATS_MAX).
-const SEATS: NonZeroU32 = NZU32!(64);
+#[expect(clippy::cast_possible_truncation, reason = "a committee is small")]
+const SEATS: NonZeroU32 = NZU32!(SEATS_MAX as u32);
 const SYNCHRONY_BOUND: Duration = Duration::from_secs(5);
 const HANDSHAKE_AGE_MAX: Duration = Duration::from_secs(10);
+/// How often the set of connected peers is read.
+const CONNECTED_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Another node of the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The key that identifies it: connections from unknown keys are refused.
+    pub key: ConsensusKey,
+    /// Where it listens; `None` if it connects to this node and cannot be reached.
+    pub address: Option<PeerAddress>,
+}
 
 /// Where a node listens, as in `203.0.113.7:8646` or `validator.example.org:8646`.
 #[derive(Clone, PartialEq, Eq)]
@@ -85,30 +96,6 @@ impl fmt::Debug for PeerAddress {
     }
 }
 
-/// The key of a validator or follower.
-#[expect(clippy::expect_used, reason = "every 32 bytes are an ed25519 seed")]
-pub fn private_key(secret: &ConsensusSecret) -> PrivateKey {
-    PrivateKey::decode(Copying(&secret.0)).expect("a seed decodes")
-}
-
-/// A key in the protocol's words.
-pub(crate) fn bytes_of(key: &PublicKey) -> [u8; 32] {
-    let mut bytes = [0; 32];
-    bytes.copy_from_slice(key.as_ref());
-    bytes
-}
-
-/// A key in the engine's words; `None` when the bytes are not a key.
-pub(crate) fn public_key(key: &ConsensusKey) -> Option<PublicKey> {
-    PublicKey::decode(Copying(&key.0)).ok()
-}
-
-/// Knows the peers, and is told who they are as epochs pass.
-pub trait Roster: Provider<PublicKey = PublicKey> + Sync {
-    /// From now on we talk to `voters`, and also to `others` as far as there is room.
-    fn track(&mut self, epoch: u64, voters: BTreeSet<PublicKey>, others: BTreeSet<PublicKey>);
-}
-
 /// The peers of a real network: their keys from the chain, their addresses from the configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Peers {
@@ -129,13 +116,13 @@ impl Provider for Peers {
 }
 
 impl Roster for Peers {
-    fn track(&mut self, epoch: u64, voters: BTreeSet<PublicKey>, others: BTreeSet<PublicKey>) {
+    fn track(&mut self, term: u64, voters: BTreeSet<PublicKey>, others: BTreeSet<PublicKey>) {
         let peers = self.directory.peers(voters, others);
-        self.oracle.track(epoch, peers);
+        self.oracle.track(term, peers);
     }
 }
 
-/// Where all nodes are.
+/// The addresses of the configured peers.
 #[derive(Clone, Debug)]
 pub(crate) struct Directory(BTreeMap<PublicKey, Address>);
 
@@ -160,8 +147,8 @@ impl Directory {
             .map(Self)
     }
 
-    /// Peers by their part in the network: those who vote, and those who only follow. Nobody with
-    /// a vote is left out for want of room; of the others, those that were configured come first.
+    /// All peers by role. Every voter is included; the rest of the room goes to configured peers
+    /// first, then to `others`.
     fn peers(
         &self,
         voters: BTreeSet<PublicKey>,
@@ -186,8 +173,8 @@ fn ordered(peers: BTreeMap<PublicKey, Address>) -> Map<PublicKey, Address> {
     peers.into_iter().try_collect().unwrap_or_default()
 }
 
-/// The engine wants an address of everybody. Port 0 is nobody's: dialing it fails at once, and the
-/// peer is let in when it comes by itself.
+/// The address to dial. The library requires one for every peer: dialing port 0 fails at once, and
+/// a peer without an address is accepted when it connects.
 fn dialed(address: Option<&PeerAddress>) -> Address {
     let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let ingress = address.map_or(Ingress::Socket(nowhere), |address| address.0.clone());
@@ -195,22 +182,21 @@ fn dialed(address: Option<&PeerAddress>) -> Address {
     Address::Asymmetric { ingress, egress }
 }
 
-/// The links of a node to its peers.
-pub(crate) type PeerLinks = Links<
-    Peers,
-    Oracle<PublicKey>,
-    lookup::Sender<PublicKey, Context>,
-    lookup::Receiver<PublicKey>,
->;
+type Sender = lookup::Sender<PublicKey, Context>;
+type Receiver = lookup::Receiver<PublicKey>;
 
-/// Listens on `listen`; whom it talks to is for the [`Roster`] to be told.
+/// The links of a node to its peers.
+pub(crate) type PeerLinks = Links<Peers, Oracle<PublicKey>, Sender, Receiver>;
+
+/// Listens on `listen`. The [`Roster`] decides whom the node connects to; the second value is who
+/// is connected.
 pub(crate) fn connect(
     context: &Context,
     namespace: &[u8],
     key: PrivateKey,
     listen: SocketAddr,
     directory: Directory,
-) -> PeerLinks {
+) -> (PeerLinks, watch::Receiver<Vec<ConsensusKey>>) {
     let handshake = Cups::<_, ChaCha20Poly1305>::new(
         Sake {
             signer: key,
@@ -229,8 +215,8 @@ pub(crate) fn connect(
         NZUsize!(256),
     );
     config.tracked_peer_sets = NZUsize!(1);
-    // Who may connect is decided by key, which is proved, and not by address: nodes sit behind
-    // translators, and names move.
+    // Peers are authenticated by key, not by address: nodes sit behind address translation, and
+    // names move.
     config.bypass_ip_check = true;
     let (mut network, oracle) = lookup::Network::new(context.child("network"), config);
     let mut channel = |number| network.register(number, QUOTA);
@@ -248,6 +234,27 @@ pub(crate) fn connect(
         gossip: network.register(5, GOSSIP_QUOTA),
         exchange: network.register(6, QUOTA),
     };
+    let connected = watch_connected(context, network.register(7, Quota::per_second(NZU32!(8))));
     network.start();
-    links
+    (links, connected)
+}
+
+/// The connected peers, as the network's router reports them to a sender. The channel is used for
+/// nothing else, so its quota is never exhausted and no peer is left out.
+fn watch_connected(
+    context: &Context,
+    (mut sender, receiver): (Sender, Receiver),
+) -> watch::Receiver<Vec<ConsensusKey>> {
+    let (update, connected) = watch::channel(Vec::new());
+    context.child("connected").spawn(move |clock| async move {
+        // Without its receiver the channel would be closed.
+        let _receiver = receiver;
+        while !update.is_closed() {
+            if let Ok(checked) = sender.check(Recipients::All) {
+                update.send_replace(checked.recipients().iter().map(consensus_key).collect());
+            }
+            clock.sleep(CONNECTED_INTERVAL).await;
+        }
+    });
+    connected
 }

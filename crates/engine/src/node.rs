@@ -1,174 +1,132 @@
-//! One validator, on any runtime and any network: puts the engine's parts together and runs them.
+//! One validator, on any runtime and any network: assembles the components of the engine and runs
+//! them.
 //!
-//! The simulator and the binary start the same function. It assumes that nobody else uses the
-//! storage under its prefix; simulated nodes share one storage and differ in the prefix.
+//! A simulator and the binary start the same function. It assumes that nothing else uses the storage
+//! under its prefix.
 
-use std::{collections::BTreeMap, future::poll_fn, num::NonZeroU64, sync::Arc, task::Poll};
+use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use commonware_broadcast::buffered;
-use commonware_codec::CodecShared;
 use commonware_consensus::{
     Reporters,
     marshal::{
-        Identifier, Start, core::Actor as Marshal, resolver::p2p as backfill, standard::Deferred,
+        Identifier, Start,
+        core::Actor as MarshalActor,
+        resolver::{handler, p2p as backfill},
+        standard::Deferred,
     },
-    simplex::scheme::ed25519::Scheme,
     types::{FixedEpocher, Height},
 };
 use commonware_cryptography::{
-    Digested, Digestible as _, Signer as _,
-    blake3::Digest,
-    certificate::Verifier as _,
-    ed25519::{PrivateKey, PublicKey},
+    Digested, Digestible as _, Signer as _, blake3::Digest, ed25519::PublicKey,
 };
-use commonware_glue::stateful::{Mailbox as ExecutionMailbox, Stateful, SyncPlan};
+use commonware_glue::stateful::{Stateful, SyncPlan};
 use commonware_p2p::{Blocker, Receiver, Sender};
 use commonware_parallel::Sequential;
 use commonware_runtime::{
     Clock, Handle as Task, Metrics, Network, Spawner, Storage, buffer::paged::CacheRef,
 };
-use commonware_storage::{
-    Context as StorageContext,
-    archive::{Archive as _, prunable},
-    translator::EightCap,
-};
+use commonware_storage::{Context as StorageContext, archive::Archive as _};
 use commonware_utils::{
     acknowledgement::Exact,
     channel::{mpsc, watch},
 };
 use rand_core::{CryptoRng, Rng};
-use soma_protocol::{
-    Address, BlockInfo, ConsensusKey, Genesis, Hash, MemoryState, evidence::Evidence, read,
-};
 use soma_store::{
     History, State, Tip,
     database::{self, Databases},
     history::FinalizedBlock,
 };
-use tokio::sync::{Notify, SetOnce, mpsc as queue};
+use tokio::sync::SetOnce;
 
 use crate::{
-    EngineError, Pool, Sink,
-    application::{Application, Core, Deviation, Pacer, Rules, authenticate, finalized_block},
-    block::{Block, hash},
-    committees::{Calendar, Committees, digest_of},
-    epochs::Epochs,
-    exchange::{self, Asking},
-    faults::Faults,
-    gate, gossip,
-    handover::{Certificate, Handovers, Walk},
-    join::{Join, Joined, Joiner, Mark, left_behind},
-    network::{Roster, bytes_of, public_key},
-    parts::{self, Mailbox, NoStateSync, Timing, Variant},
-    recorder::{Receipts, Recorder},
-    serving::Serving,
+    EngineError, Join, Joined,
+    archives::{Archive, Archives, page_cache},
+    block::{Block, Certificate, hash},
+    consensus::{
+        application::{Application, Core},
+        committees::Committees,
+        components::{self, MarshalMailbox, NoStateSync, StatefulMailbox, Variant},
+        faults::Faults,
+        pacer::{Pacer, Timing},
+        rules::Rules,
+        terms::{Channels, Terms},
+    },
+    keys::private_key,
+    links::{Links, Roster},
+    paused::pause,
+    recorder::{Acks, Recorder},
+    settings::{Deviation, Overrides, Services, Settings},
+    sync::{
+        checkpoint::{Floor, SyncCheckpoint},
+        exchange::{self, RequestClient},
+        handover::{HandoverStore, HandoverVerifier},
+        join::{Joiner, left_behind},
+        server::Server,
+    },
 };
 
-/// How many blocks the history is rebuilt by in one write.
-const REBUILD_STEP: usize = 256;
+/// How many blocks are written to the history at once when it is rebuilt.
+const REBUILD_BLOCKS: usize = 256;
 
-/// What a node needs to know.
-#[expect(missing_debug_implementations, reason = "it holds a key")]
-pub struct Config {
-    /// Names this node's partitions.
-    pub prefix: String,
-    /// The chain.
-    pub genesis: Genesis,
-    /// The key it votes with, if it has a seat.
-    pub key: PrivateKey,
-    /// How long an epoch of the engine is.
-    pub calendar: Calendar,
-    /// How fast blocks come.
-    pub timing: Timing,
-    /// How it departs from the rules: not at all but in simulations.
-    pub deviation: Deviation,
-    /// Where its blocks get their transactions from.
-    pub pool: Arc<dyn Pool>,
-    /// Where final blocks go.
-    pub sink: Arc<dyn Sink>,
-    /// Rung when the pool has something new.
-    pub work: Arc<Notify>,
-    /// What happened, for questions about the past.
-    pub history: Arc<History>,
-    /// What is said between nodes.
-    pub gossip: gossip::GossipRelay,
-    /// Where proof goes that a validator signed two histories. What nobody takes is dropped.
-    pub faults: queue::Sender<Evidence>,
-    /// How it comes to the state if it has no blocks.
-    pub join: Join,
-    /// How many blocks it keeps; all if `None`.
-    pub keep_blocks: Option<u64>,
-    /// How many of them share a file.
-    pub section_blocks: NonZeroU64,
-}
-
-/// The network a node talks on: a sender and a receiver for each channel.
-#[derive(Debug)]
-pub struct Links<P, B, S, R> {
-    /// Who the peers are.
-    pub peers: P,
-    /// Cuts off peers that cheat.
-    pub blocker: B,
-    /// Votes.
-    pub votes: (S, R),
-    /// Certificates.
-    pub certificates: (S, R),
-    /// Requests for certificates, and answers.
-    pub certificate_requests: (S, R),
-    /// Requests for blocks, and answers.
-    pub block_requests: (S, R),
-    /// Proposed blocks.
-    pub blocks: (S, R),
-    /// Gossip.
-    pub gossip: (S, R),
-    /// What those ask who join, and answers.
-    pub exchange: (S, R),
-}
-
-/// A node that runs.
+/// A running node.
 #[expect(missing_debug_implementations, reason = "tasks have nothing to show")]
 pub struct Node {
-    /// The state after the last final block.
+    /// The state after the last finalized block.
     pub state: Arc<State>,
-    /// What was taken over from peers in this start.
+    /// The state sync of this start, if there was one.
     pub joined: Option<Joined>,
     consensus: Task<()>,
     recorder: Task<Result<(), EngineError>>,
-    behind: Task<EngineError>,
-    ordered: Mailbox,
+    left_behind: Task<EngineError>,
+    marshal: MarshalMailbox,
     recorded: watch::Receiver<u64>,
 }
 
 impl Node {
-    /// Waits until the node cannot go on.
+    /// Waits until the node cannot continue.
     pub async fn ended(&mut self) -> EngineError {
-        let stopped = |what: &str| EngineError::Stopped {
-            reason: format!("{what} ended"),
-        };
+        let stopped = |task: &str| EngineError::stopped(format!("the {task} task ended"));
         tokio::select! {
             biased;
             _ = &mut self.consensus => stopped("consensus"),
             result = &mut self.recorder => match result {
                 Ok(Err(error)) => error,
-                _ => stopped("the history's writer"),
+                _ => stopped("history"),
             },
-            result = &mut self.behind => match result {
-                Ok(error) => error,
-                Err(_) => stopped("the look at the peers"),
-            },
+            result = &mut self.left_behind => result.unwrap_or_else(|_| stopped("progress")),
+        }
+    }
+
+    /// Waits until the blocks that were finalized before the node stopped have been delivered
+    /// again: queries must not return less than was reported then.
+    async fn redeliver(&mut self) -> Result<(), EngineError> {
+        let mut recorded = self.recorded.clone();
+        let mut stored = self.state.tip().height;
+        while stored_block(&self.marshal, stored + 1).await.is_ok() {
+            stored += 1;
+        }
+        tokio::select! {
+            biased;
+            _ = recorded.wait_for(|height| *height >= stored) => Ok(()),
+            error = self.ended() => Err(error),
         }
     }
 }
 
-/// Starts a node and returns once its state is loaded and everything is repeated that was final
-/// when it stopped.
+/// Starts a node. Returns once its state is loaded and all blocks that were finalized before it
+/// stopped are delivered again.
 ///
 /// # Errors
-/// [`EngineError`] when genesis is unusable or what is on disk contradicts itself. The engine
-/// panics, and so does this, when the disk fails.
+/// [`EngineError`] when genesis is unusable or what is on disk is inconsistent.
+///
+/// # Panics
+/// When the disk fails, as the consensus library does.
 pub async fn start<E, P, B, S, R>(
     context: E,
-    config: Config,
+    settings: Settings,
+    services: Services,
+    overrides: Overrides,
     mut links: Links<P, B, S, R>,
 ) -> Result<Node, EngineError>
 where
@@ -178,121 +136,295 @@ where
     S: Sender<PublicKey = PublicKey>,
     R: Receiver<PublicKey = PublicKey>,
 {
-    let me = config.key.public_key();
-    let (finalized, blocks) = mpsc::unbounded_channel();
-    let (receipt_sender, receipts) = mpsc::unbounded_channel();
-    let core = Arc::new(core::<E>(&config, finalized)?);
-    let committees = core.committees.clone();
-    let page_cache = parts::page_cache();
+    let key = private_key(&settings.key);
+    let me = key.public_key();
+    let page_cache = page_cache();
+    let rules = Rules::new::<E>(&settings.genesis, overrides.deviation.clone())?;
+    let core = Arc::new(Core {
+        committees: Committees::new(rules.chain, key, overrides.calendar),
+        rules,
+        state: SetOnce::new(),
+        pool: Arc::clone(&services.pool),
+    });
 
-    let (open, answers) = gate::hold(links.block_requests.1);
+    let (resume, responses) = pause(links.block_requests.1);
     let fetcher = backfill::init(
         context.child("backfill"),
-        parts::backfill(me.clone(), links.peers.clone(), links.blocker.clone()),
-        (links.block_requests.0, answers),
+        components::backfill(me.clone(), links.peers.clone(), links.blocker.clone()),
+        (links.block_requests.0, responses),
     );
     let (broadcaster, proposed) = buffered::Engine::new(
         context.child("broadcast"),
-        parts::broadcast(me, links.peers.clone()),
+        components::broadcast(me, links.peers.clone()),
     );
     broadcaster.start(links.blocks);
+    let (client, responder) = exchange::start(context.child("exchange"), links.exchange);
 
-    let (asking, server) = exchange::start(context.child("exchange"), links.exchange);
-    let handovers = Arc::new(Handovers::open(&context, &config.prefix, &page_cache).await?);
-    let joiner = Joiner {
+    let opening = Opening {
         context: &context,
-        config: &config,
+        settings: &settings,
+        services: &services,
+        overrides: &overrides,
         page_cache: &page_cache,
         core: &core,
-        asking: &asking,
-        handovers: &handovers,
     };
-    let (begin, joined) = begin(joiner, &mut links.peers).await?;
-    let (marshal, stateful, ordered, executed) =
-        ordering(&context, &config, &page_cache, &core, begin).await?;
-
-    // Asked for before the first block can be delivered, so answered before it is applied: the
-    // application holds every block back until the state is loaded.
-    let subscriber = executed.clone();
-    let mut databases = Box::pin(subscriber.subscribe_databases());
-    let _ = poll_fn(|waker| Poll::Ready(databases.as_mut().poll(waker))).await;
-    let reporters = Reporters::from((executed.clone(), Receipts(receipt_sender)));
-    marshal.start(reporters, proposed, fetcher);
-    stateful.start();
-    let databases = databases.await;
-    let state = Arc::new(load(&core, &databases, &ordered).await?);
-    rebuild(&core, &ordered, &config.history, &state).await?;
-    state.read(|memory, tip| committees.learn(memory, tip.height));
+    let handovers = HandoverStore::open(&context, &overrides.prefix, &page_cache).await?;
+    let handovers = Arc::new(handovers);
+    let base = opening.base(&client, &handovers, &mut links.peers).await?;
+    let joined = base.joined;
+    let (ordering, deliveries) = opening.ordering(base).await;
+    let (marshal, stateful) = (ordering.marshal.clone(), ordering.stateful.clone());
+    let databases = ordering.start(proposed, fetcher).await;
+    let state = Arc::new(load(&core, &databases, &marshal).await?);
+    rebuild(&core.rules, &marshal, &services.history, &state).await?;
+    state.read(|memory, tip| core.committees.update(memory, tip.height));
     let _ = core.state.set(Arc::clone(&state));
-    open.open();
-    let loaded = Loaded {
-        core,
-        ordered,
-        executed,
+    resume.resume();
+    let _ = responder.set(Server {
+        calendar: overrides.calendar,
+        marshal: marshal.clone(),
         databases,
+        state: Arc::clone(&state),
+        history: Arc::clone(&services.history),
+        handovers: Arc::clone(&handovers),
+        forges: matches!(overrides.deviation, Deviation::Forges),
+    });
+    let loaded = Loaded {
+        context,
+        core,
+        marshal,
+        stateful,
         state,
         handovers,
-        asking,
+        client,
         page_cache,
+        deliveries,
     };
-    let _ = server.set(loaded.serving(&config.history, &config.deviation));
-    let channels = (links.votes, links.certificates, links.certificate_requests);
-    let peers = (links.peers, links.blocker);
-    let mut node = loaded.live(
-        context,
-        config,
-        (blocks, receipts),
-        peers,
-        channels,
-        links.gossip,
-    )?;
+    let voting = Voting {
+        roster: links.peers,
+        blocker: links.blocker,
+        channels: Channels {
+            votes: links.votes,
+            certificates: links.certificates,
+            requests: links.certificate_requests,
+        },
+    };
+    let gossip = links.gossip;
+    let mut node = loaded.run(settings, services, overrides, voting, gossip)?;
     node.joined = joined;
-    repeat(&mut node).await?;
+    node.redeliver().await?;
     Ok(node)
 }
 
-/// What is there once the state is loaded.
-struct Loaded<E: Spawner + StorageContext> {
-    core: Arc<Core>,
-    ordered: Mailbox,
-    executed: Executed<E>,
-    databases: Databases<E>,
-    state: Arc<State>,
-    handovers: Arc<Handovers<E>>,
-    asking: Asking,
-    page_cache: CacheRef,
+/// A node while it opens what is on disk.
+struct Opening<'a, E: Spawner + StorageContext> {
+    context: &'a E,
+    settings: &'a Settings,
+    services: &'a Services,
+    overrides: &'a Overrides,
+    page_cache: &'a CacheRef,
+    core: &'a Arc<Core>,
 }
 
-/// Final blocks on their way to the history, and the receipts that wait for them.
-type Queues = (
-    mpsc::UnboundedReceiver<FinalizedBlock>,
-    mpsc::UnboundedReceiver<(u64, Exact)>,
+/// The blocks that a node continues from.
+struct Base<E: StorageContext> {
+    archives: Archives<E>,
+    /// The block whose state was synced, by this start or an earlier one.
+    floor: Option<Floor>,
+    joined: Option<Joined>,
+}
+
+impl<E> Opening<'_, E>
+where
+    E: Rng + CryptoRng + Spawner + Storage + Clock + Metrics + Network,
+{
+    /// Opens the archives, and syncs the state if the node should and can.
+    async fn base(
+        &self,
+        client: &RequestClient,
+        handovers: &HandoverStore<E>,
+        roster: &mut impl Roster,
+    ) -> Result<Base<E>, EngineError> {
+        let (context, prefix) = (self.context, self.overrides.prefix.as_str());
+        let committees = &self.core.committees;
+        let section = self.overrides.section_blocks;
+        let mut archives = Archives::open(context, prefix, self.page_cache, section).await?;
+        let mut checkpoint = SyncCheckpoint::open(context, prefix).await?;
+        let mut joined = None;
+        let is_new = archives.blocks.last_index().is_none_or(|last| last == 0);
+        let genesis = self.core.rules.genesis_seats();
+        let me = self.settings.key.public();
+        let in_genesis = genesis.iter().any(|seat| seat.consensus_key == me);
+        let wanted = match self.settings.join {
+            Join::Auto => is_new && !in_genesis,
+            Join::State => true,
+            Join::Replay => false,
+        };
+        if wanted || checkpoint.is_started() {
+            committees.update(&self.core.rules.genesis_state(), 0);
+            roster.track(0, committees.voters(0), committees.registered());
+            let joiner = Joiner {
+                context,
+                prefix,
+                join: self.settings.join,
+                services: self.services,
+                page_cache: self.page_cache,
+                core: self.core,
+                client,
+                handovers,
+            };
+            (checkpoint, archives, joined) = joiner.run(checkpoint, archives).await?;
+        }
+        let floor = checkpoint.floor();
+        if let Some((height, _)) = &floor {
+            // Its certificate is verified again, with the committee that the handovers lead to.
+            let mut verifier = HandoverVerifier::new(committees.clone(), &genesis);
+            let random = context.child("verifier");
+            verifier.verify_all(random, handovers).await?;
+            let term = committees.calendar().term_of(*height);
+            if let Some(committee) = verifier.at(term) {
+                committees.insert(term, committee);
+            }
+        }
+        Ok(Base {
+            archives,
+            floor,
+            joined,
+        })
+    }
+
+    /// Creates the components that order and execute blocks, and the queues that they fill.
+    async fn ordering(&self, base: Base<E>) -> (Ordering<E>, Deliveries) {
+        let prefix = self.overrides.prefix.as_str();
+        let plan = SyncPlan::init(self.context.child("plan"), prefix).await;
+        let executed = plan.completed().map(Height::get);
+        // Once later blocks are executed, it is like any other block.
+        let is_ahead = |floor: &Floor| executed.is_none_or(|executed| executed < floor.0);
+        let start = match base.floor.filter(is_ahead) {
+            Some((_, certificate)) => Start::Floor(certificate),
+            None => {
+                let genesis = &self.core.rules.genesis;
+                Start::Genesis(Digested::precomputed(genesis.clone(), genesis.digest()))
+            }
+        };
+        let committees = self.core.committees.clone();
+        let (marshal_actor, marshal, floor) = MarshalActor::init(
+            self.context.child("marshal"),
+            base.archives.certificates,
+            base.archives.blocks,
+            components::marshal(prefix, self.page_cache, committees, start),
+        )
+        .await;
+        let (finalized, blocks) = mpsc::unbounded_channel();
+        let (ack_sender, acks) = mpsc::unbounded_channel();
+        let keep = self.settings.keep_blocks;
+        let (stateful_actor, stateful) = Stateful::new(
+            self.context.child("stateful"),
+            components::stateful(
+                prefix,
+                self.page_cache,
+                Application::new(Arc::clone(self.core), finalized),
+                (marshal.clone(), floor),
+                plan,
+                keep.map(|keep| components::prune(self.overrides.calendar, keep)),
+            ),
+        );
+        let ordering = Ordering {
+            marshal_actor,
+            marshal,
+            stateful_actor,
+            stateful,
+            acks: Acks(ack_sender),
+        };
+        (ordering, Deliveries { blocks, acks })
+    }
+}
+
+/// Finalized blocks on their way to the history, and the acknowledgements that the engine waits for.
+struct Deliveries {
+    blocks: mpsc::UnboundedReceiver<FinalizedBlock>,
+    acks: mpsc::UnboundedReceiver<(u64, Exact)>,
+}
+
+/// The components that order and execute blocks, before they run.
+struct Ordering<E>
+where
+    E: Rng + CryptoRng + Spawner + Storage + Clock + Metrics + Network,
+{
+    marshal_actor: MarshalActor<
+        E,
+        Variant,
+        Committees,
+        Archive<E, Certificate>,
+        Archive<E, Arc<Block>>,
+        FixedEpocher,
+        Sequential,
+    >,
+    marshal: MarshalMailbox,
+    stateful_actor: Stateful<E, Application, Variant, NoStateSync, Sequential>,
+    stateful: StatefulMailbox<E>,
+    acks: Acks,
+}
+
+/// Requests for missing blocks, and the responses.
+type Fetcher = (
+    handler::Receiver<Digest>,
+    backfill::Mailbox<Digest, PublicKey>,
 );
+
+impl<E> Ordering<E>
+where
+    E: Rng + CryptoRng + Spawner + Storage + Clock + Metrics + Network,
+{
+    /// Starts both, and returns the database once it is open.
+    async fn start(
+        self,
+        proposed: buffered::Mailbox<PublicKey, Block>,
+        fetcher: Fetcher,
+    ) -> Databases<E> {
+        // The subscription is sent before the first block can be delivered, so it is answered
+        // before that block is applied: the application holds every block until the state is set.
+        let subscriber = self.stateful.clone();
+        let mut databases = Box::pin(subscriber.subscribe_databases());
+        let _ = poll_fn(|waker| Poll::Ready(databases.as_mut().poll(waker))).await;
+        let reporters = Reporters::from((self.stateful, self.acks));
+        self.marshal_actor.start(reporters, proposed, fetcher);
+        self.stateful_actor.start();
+        databases.await
+    }
+}
+
+/// A node whose state is loaded.
+struct Loaded<E: Spawner + StorageContext> {
+    context: E,
+    core: Arc<Core>,
+    marshal: MarshalMailbox,
+    stateful: StatefulMailbox<E>,
+    state: Arc<State>,
+    handovers: Arc<HandoverStore<E>>,
+    client: RequestClient,
+    page_cache: CacheRef,
+    deliveries: Deliveries,
+}
+
+/// The part of the network that consensus uses.
+struct Voting<P, B, S, R> {
+    roster: P,
+    blocker: B,
+    channels: Channels<S, R>,
+}
 
 impl<E> Loaded<E>
 where
     E: Rng + CryptoRng + Spawner + Storage + Clock + Metrics + Network,
 {
-    fn serving(&self, history: &Arc<History>, deviation: &Deviation) -> Serving<E> {
-        Serving {
-            calendar: self.core.committees.calendar(),
-            ordered: self.ordered.clone(),
-            databases: self.databases.clone(),
-            state: Arc::clone(&self.state),
-            history: Arc::clone(history),
-            handovers: Arc::clone(&self.handovers),
-            forges: matches!(deviation, Deviation::Forges),
-        }
-    }
-
-    /// Starts to talk, to record and to vote.
-    fn live<P, B, S, R>(
+    /// Starts to gossip, to record and to vote.
+    fn run<P, B, S, R>(
         self,
-        context: E,
-        config: Config,
-        (blocks, receipts): Queues,
-        (roster, blocker): (P, B),
-        channels: ((S, R), (S, R), (S, R)),
+        settings: Settings,
+        services: Services,
+        overrides: Overrides,
+        voting: Voting<P, B, S, R>,
         gossip: (S, R),
     ) -> Result<Node, EngineError>
     where
@@ -301,298 +433,109 @@ where
         S: Sender<PublicKey = PublicKey>,
         R: Receiver<PublicKey = PublicKey>,
     {
-        config.gossip.start(context.child("gossip"), gossip);
-        let (state, ordered) = (self.state, self.ordered);
+        let context = self.context;
+        services.gossip.start(context.child("gossip"), gossip);
         let committees = self.core.committees.clone();
-        let faults = Faults::new(self.core.rules.chain, config.faults);
-        let recorder = Recorder::new(
-            (config.history, config.sink, config.keep_blocks),
-            (Arc::clone(&state), committees.clone()),
-            (ordered.clone(), self.handovers),
-            blocks,
-            receipts,
-        )?;
-        let recorded = recorder.height();
+        let faults = Faults::new(self.core.rules.chain, services.faults);
+        let (height, recorded) = watch::channel(services.history.height()?);
+        let recorder = Recorder {
+            history: services.history,
+            keep_blocks: settings.keep_blocks,
+            marshal: self.marshal.clone(),
+            handovers: self.handovers,
+            state: Arc::clone(&self.state),
+            committees: committees.clone(),
+            sink: services.sink,
+            blocks: self.deliveries.blocks,
+            acks: self.deliveries.acks,
+            height,
+        };
         let recorder = context
             .child("recorder")
             .dedicated()
             .spawn(move |_| recorder.run());
-        let (known, asking) = (recorded.clone(), self.asking);
-        let behind = context.child("behind").spawn(move |clock| async move {
-            left_behind(&clock, &asking, || *known.borrow()).await
+        let (client, progress) = (self.client, recorded.clone());
+        let left_behind = context.child("progress").spawn(move |clock| async move {
+            left_behind(&clock, &client, || *progress.borrow()).await
         });
+        let timing = Timing {
+            block_ms: settings.block_ms,
+            idle_block_ms: settings.idle_block_ms,
+            skew_ms: overrides.skew_ms,
+        };
+        let pacer = Pacer {
+            core: self.core,
+            timing,
+            work: services.work,
+            stateful: self.stateful,
+        };
         let automaton = Deferred::new(
             context.child("deferred"),
-            Pacer::new(self.core, self.executed),
-            ordered.clone(),
+            pacer,
+            self.marshal.clone(),
             committees.calendar().epocher(),
         );
-        let epochs = Epochs {
+        let terms = Terms {
             context,
-            prefix: config.prefix,
+            prefix: overrides.prefix,
             page_cache: self.page_cache,
-            timing: config.timing,
+            timing,
             committees,
-            roster,
-            blocker,
-            ordered: ordered.clone(),
+            roster: voting.roster,
+            blocker: voting.blocker,
+            marshal: self.marshal.clone(),
             automaton,
             faults,
         };
+        let height = self.state.tip().height;
         Ok(Node {
-            consensus: epochs.start(state.tip().height, recorded.clone(), channels),
-            state,
+            consensus: terms.start(height, recorded.clone(), voting.channels),
+            state: self.state,
             joined: None,
             recorder,
-            behind,
-            ordered,
+            left_behind,
+            marshal: self.marshal,
             recorded,
         })
     }
 }
 
-/// Final blocks and their certificates, as they are on disk.
-pub(crate) struct Archives<E: StorageContext> {
-    pub(crate) certificates: prunable::Archive<EightCap, E, Digest, Certificate>,
-    pub(crate) blocks: prunable::Archive<EightCap, E, Digest, Arc<Block>>,
-}
-
-/// Where the ordering of blocks begins.
-struct Begin<E: StorageContext> {
-    archives: Archives<E>,
-    /// The block that was taken over with its state.
-    floor: Option<(u64, Certificate)>,
-}
-
-/// Opens what is on disk, and joins the network if that is wanted and there is something to join.
-async fn begin<E>(
-    joiner: Joiner<'_, E>,
-    roster: &mut impl Roster,
-) -> Result<(Begin<E>, Option<Joined>), EngineError>
-where
-    E: CryptoRng + Spawner + StorageContext,
-{
-    let Joiner {
-        context,
-        config,
-        page_cache,
-        core,
-        handovers,
-        ..
-    } = joiner;
-    let prefix = config.prefix.as_str();
-    let section = config.section_blocks;
-    let codec = Scheme::certificate_codec_config_unbounded();
-    let certificates = archive(context, prefix, "certificates", page_cache, section, codec);
-    let blocks = archive(context, prefix, "blocks", page_cache, section, ());
-    let archives = Archives {
-        certificates: certificates.await?,
-        blocks: blocks.await?,
-    };
-    let mark = Mark::open(context, prefix).await?;
-    let begun = mark.read().is_some_and(|marked| marked.floor.is_none());
-    let is_new = archives.blocks.last_index().is_none_or(|last| last == 0);
-    let genesis = read::committee(&genesis_state(&core.rules));
-    let me = ConsensusKey(bytes_of(&config.key.public_key()));
-    let founds = genesis.seats.iter().any(|seat| seat.consensus_key == me);
-    let wanted = match config.join {
-        Join::Auto => is_new && !founds,
-        Join::State => true,
-        Join::Replay => false,
-    };
-    let (mark, archives, joined) = if begun || wanted {
-        core.committees.learn(&genesis_state(&core.rules), 0);
-        let others = core.committees.registered();
-        roster.track(0, core.committees.voters(0), others);
-        joiner.run(mark, archives).await?
-    } else {
-        (mark, archives, None)
-    };
-    let floor = mark.read().and_then(|marked| marked.floor.clone());
-    if let Some((height, _)) = &floor {
-        // Its certificate is checked once more, with the committee that the handovers lead to.
-        let mut walk = Walk::new(core.committees.clone(), &genesis.seats);
-        walk.along(context.child("walk"), handovers).await?;
-        let epoch = core.committees.calendar().epoch_of(*height);
-        if let Some(seats) = walk.of(epoch) {
-            core.committees.hold(epoch, seats);
-        }
-    }
-    Ok((Begin { archives, floor }, joined))
-}
-
-/// What puts blocks in order: the actor, and how it is asked.
-type Ordering<E> = Marshal<
-    E,
-    Variant,
-    Committees,
-    prunable::Archive<EightCap, E, Digest, Certificate>,
-    prunable::Archive<EightCap, E, Digest, Arc<Block>>,
-    FixedEpocher,
-    Sequential,
->;
-
-/// How the execution is asked.
-type Executed<E> = ExecutionMailbox<E, Application>;
-/// What executes them.
-type Executing<E> = Stateful<E, Application, Variant, NoStateSync, Sequential>;
-
-/// Makes the parts that order and execute blocks.
-async fn ordering<E>(
-    context: &E,
-    config: &Config,
-    page_cache: &CacheRef,
-    core: &Arc<Core>,
-    begin: Begin<E>,
-) -> Result<(Ordering<E>, Executing<E>, Mailbox, Executed<E>), EngineError>
-where
-    E: Rng + CryptoRng + Spawner + Storage + Clock + Metrics + Network,
-{
-    let prefix = config.prefix.as_str();
-    let Begin { archives, floor } = begin;
-    let plan = SyncPlan::init(context.child("plan"), prefix).await;
-    let executed = plan.completed().map(Height::get);
-    // Once it has been gone on from, it is like any other block.
-    let floor = floor.filter(|(height, _)| executed.is_none_or(|executed| executed < *height));
-    let start = floor.map_or_else(
-        || {
-            let genesis = &core.rules.genesis;
-            Start::Genesis(Digested::precomputed(genesis.clone(), genesis.digest()))
-        },
-        |(_, certificate)| Start::Floor(certificate),
-    );
-    let settings = parts::marshal(prefix, page_cache, core.committees.clone(), start);
-    let context_of_order = context.child("marshal");
-    let Archives {
-        certificates,
-        blocks,
-    } = archives;
-    let (marshal, ordered, floor) =
-        Marshal::init(context_of_order, certificates, blocks, settings).await;
-    let order = (ordered.clone(), floor);
-    let (stateful, executed) = Stateful::new(
-        context.child("stateful"),
-        parts::stateful(prefix, page_cache, core, order, plan, config.keep_blocks),
-    );
-    Ok((marshal, stateful, ordered, executed))
-}
-
-/// The application's part of a node.
-fn core<E: Spawner + StorageContext>(
-    config: &Config,
-    finalized: mpsc::UnboundedSender<FinalizedBlock>,
-) -> Result<Core, EngineError> {
-    let chain = config.genesis.chain_id();
-    Ok(Core {
-        rules: rules::<E>(&config.genesis, config.deviation.clone())?,
-        committees: Committees::new(chain, config.key.clone(), config.calendar),
-        state: SetOnce::new(),
-        pool: Arc::clone(&config.pool),
-        work: Arc::clone(&config.work),
-        timing: config.timing,
-        finalized,
-    })
-}
-
-/// What a chain begins with.
-pub(crate) fn rules<E: Spawner + StorageContext>(
-    genesis: &Genesis,
-    deviation: Deviation,
-) -> Result<Rules, EngineError> {
-    let chain = genesis.chain_id();
-    let (leader, proposer) = first_validator(genesis)?;
-    let empty = database::empty_commitment::<E>();
-    let genesis_changes = genesis.state()?;
-    let mut memory = MemoryState::default();
-    memory.apply(&genesis_changes);
-    let seats = digest_of(&read::committee(&memory).seats);
-    let timestamp_ms = genesis.timestamp_ms;
-    Ok(Rules {
-        chain,
-        genesis: Block::genesis(chain, leader, proposer, timestamp_ms, empty, seats),
-        genesis_changes,
-        deviation,
-    })
-}
-
-/// Whom the genesis block names: the validator with the least key. The others' keys are checked.
-fn first_validator(genesis: &Genesis) -> Result<(PublicKey, Address), EngineError> {
-    let validators = genesis.validators.iter().map(|validator| {
-        let key = public_key(&validator.consensus_key).ok_or(EngineError::ValidatorKey {
-            validator: validator.address,
-        })?;
-        Ok::<_, EngineError>((key, validator.address))
-    });
-    let validators: BTreeMap<_, _> = validators.collect::<Result<_, _>>()?;
-    validators
-        .into_iter()
-        .next()
-        .ok_or(EngineError::NoValidators)
-}
-
-/// Opens an archive of final things by height.
-pub(crate) async fn archive<E: StorageContext, V: CodecShared>(
-    context: &E,
-    prefix: &str,
-    name: &'static str,
-    page_cache: &CacheRef,
-    section: NonZeroU64,
-    codec: V::Cfg,
-) -> Result<prunable::Archive<EightCap, E, Digest, V>, EngineError> {
-    let config = parts::archive(prefix, name, page_cache, section, codec);
-    let archive = prunable::Archive::init(context.child(name), config).await;
-    archive.map_err(|error| EngineError::Stopped {
-        reason: error.to_string(),
-    })
-}
-
-pub(crate) fn genesis_state(rules: &Rules) -> MemoryState {
-    let mut memory = MemoryState::default();
-    memory.apply(&rules.genesis_changes);
-    memory
-}
-
-async fn stored_block(ordered: &Mailbox, height: u64) -> Result<Digested<Block>, EngineError> {
-    let block = ordered
-        .get_block(Identifier::Height(Height::new(height)))
-        .await;
+async fn stored_block(
+    marshal: &MarshalMailbox,
+    height: u64,
+) -> Result<Digested<Block>, EngineError> {
+    let identifier = Identifier::Height(Height::new(height));
+    let block = marshal.get_block(identifier).await;
     block.ok_or(EngineError::MissingBlock { height })
 }
 
-/// Reads the state from disk and checks it against the header of the block that it is the state of.
+/// Reads the state from disk and checks it against the header of the block that it belongs to.
 async fn load<E: Spawner + StorageContext>(
     core: &Core,
     databases: &Databases<E>,
-    ordered: &Mailbox,
+    marshal: &MarshalMailbox,
 ) -> Result<State, EngineError> {
     let database = databases.read().await;
     let Some((height, memory)) = database::load::<E>(&database).await? else {
-        let tip = Tip {
-            height: 0,
-            digest: hash(core.rules.genesis.digest()),
-        };
-        return Ok(State::new(genesis_state(&core.rules), tip));
+        let digest = hash(core.rules.genesis.digest());
+        let tip = Tip { height: 0, digest };
+        return Ok(State::new(core.rules.genesis_state(), tip));
     };
-    let block = stored_block(ordered, height).await?;
-    if block.inner().state.root != database.root() {
+    let block = stored_block(marshal, height).await?;
+    if block.inner().header().state.root != database.root() {
         return Err(EngineError::StateMismatch { height });
     }
-    Ok(State::new(
-        memory,
-        Tip {
-            height,
-            digest: hash(block.digest()),
-        },
-    ))
+    let digest = hash(block.digest());
+    Ok(State::new(memory, Tip { height, digest }))
 }
 
-/// Brings the history up to the loaded state by executing the stored blocks again from genesis.
+/// Brings the history up to the loaded state by executing the stored blocks from genesis again.
 ///
-/// Only a lost or older history needs this: a whole one is never behind, because a block is
+/// Only a lost or older history needs this: one that is complete is never behind, because a block is
 /// acknowledged after it is written there.
 async fn rebuild(
-    core: &Core,
-    ordered: &Mailbox,
+    rules: &Rules,
+    marshal: &MarshalMailbox,
     history: &History,
     state: &State,
 ) -> Result<(), EngineError> {
@@ -601,73 +544,28 @@ async fn rebuild(
     if recorded >= tip.height {
         return Ok(());
     }
-    if stored_block(ordered, 1).await.is_err() {
-        // The first blocks were pruned, or never came: what is lost is lost.
-        tracing::warn!(from = tip.height, "the history begins anew");
+    if stored_block(marshal, 1).await.is_err() {
+        // The first blocks were pruned or never downloaded, so they cannot be replayed.
+        tracing::warn!(from = tip.height, "starting an empty history");
         return Ok(history.begin_after(tip.height, history.last_event()?)?);
     }
     tracing::info!(from = recorded, to = tip.height, "rebuilding the history");
-    let mut memory = genesis_state(&core.rules);
-    let mut step: Vec<FinalizedBlock> = Vec::new();
+    let mut memory = rules.genesis_state();
+    let mut batch: Vec<FinalizedBlock> = Vec::new();
     for height in 1..=tip.height {
-        let block = stored_block(ordered, height).await?;
-        let done = replay(
-            &core.rules,
-            &mut memory,
-            block.inner(),
-            hash(block.digest()),
-        )?;
+        let block = stored_block(marshal, height).await?;
+        let replayed = rules.replay(&mut memory, block.inner(), hash(block.digest()))?;
         if height > recorded {
-            step.push(done);
+            batch.push(replayed);
         }
-        if step.len() == REBUILD_STEP || height == tip.height {
-            history.append(&step)?;
-            step.clear();
+        if batch.len() == REBUILD_BLOCKS || height == tip.height {
+            history.append(&batch)?;
+            batch.clear();
         }
     }
-    // The same blocks must give the same state, whichever way it was reached.
     if state.equals(&memory) {
         Ok(())
     } else {
         Err(EngineError::StateMismatch { height: tip.height })
-    }
-}
-
-pub(crate) fn replay(
-    rules: &Rules,
-    memory: &mut MemoryState,
-    block: &Block,
-    digest: Hash,
-) -> Result<FinalizedBlock, EngineError> {
-    let Block {
-        timestamp_ms,
-        proposer,
-        ..
-    } = *block;
-    let height = block.height.get();
-    let transactions = authenticate(rules.chain, &block.transactions);
-    let transactions = transactions.ok_or(EngineError::StateMismatch { height })?;
-    let info = BlockInfo {
-        height,
-        timestamp_ms,
-        proposer,
-    };
-    let outcome = rules.execute(memory, &info, &transactions);
-    memory.apply(&outcome.changes);
-    Ok(finalized_block(block, digest, &outcome))
-}
-
-/// Waits until the blocks that were final before the node stopped have been delivered again:
-/// whoever asks now must not be told less than was reported then.
-async fn repeat(node: &mut Node) -> Result<(), EngineError> {
-    let mut recorded = node.recorded.clone();
-    let mut stored = node.state.tip().height;
-    while stored_block(&node.ordered, stored + 1).await.is_ok() {
-        stored += 1;
-    }
-    tokio::select! {
-        biased;
-        _ = recorded.wait_for(|height| *height >= stored) => Ok(()),
-        error = node.ended() => Err(error),
     }
 }

@@ -1,50 +1,46 @@
-//! Checks a state folder from one end to the other, without a network: certificates, links between
-//! blocks, what executing them makes of genesis, the stored state, the history. It changes nothing.
+//! Checks a state folder completely, without a network: certificates, links between blocks, a
+//! replay from genesis, the stored state, the history. It changes nothing.
 //!
-//! A folder that begins later than the chain, because the node joined or was pruned, is checked from its
-//! first block on: the committees are those that the handovers from genesis lead to, and the state is
-//! the one whose root a certified block names.
+//! A folder that starts later than genesis, because the node synced or pruned, is checked from its
+//! first block on: the committees are those that the handovers from genesis lead to, and the state
+//! is the one whose root a certified block commits to.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
-use commonware_consensus::simplex::{scheme::ed25519::Scheme, types::Finalization};
-use commonware_cryptography::{
-    Digestible as _, blake3::Digest, certificate::Verifier as _, ed25519::PrivateKey,
-};
-use commonware_parallel::Sequential;
+use commonware_cryptography::{Digestible as _, blake3::Digest};
 use commonware_runtime::{
     Runner as _, Supervisor as _,
     tokio::{Config as RuntimeConfig, Context, Runner},
 };
-use commonware_storage::{
-    archive::{Archive as _, Identifier, prunable},
-    translator::EightCap,
-};
+use commonware_storage::archive::{Archive as _, Identifier};
 use soma_protocol::{Genesis, MemoryState, read};
-use soma_store::{History, StateFolder, database, database::Qmdb};
+use soma_store::{History, StateFolder, StoreError, database, database::Qmdb};
 
 use crate::{
     ConsensusSecret, EngineError,
-    application::{Deviation, Rules},
+    archives::{Archives, page_cache},
     block::{Block, hash},
-    committees::{Calendar, Committees, digest_of},
-    handle::PREFIX,
-    handover::{Handovers, Walk},
-    network::private_key,
-    node::{archive, genesis_state, replay, rules},
-    parts::{self, SECTION_BLOCKS},
+    calendar::Calendar,
+    consensus::{
+        committees::{Committees, digest_of},
+        rules::Rules,
+    },
+    keys::private_key,
+    limits::SECTION_BLOCKS,
+    settings::{Deviation, PREFIX},
+    sync::handover::{HandoverStore, HandoverVerifier},
 };
 
-/// What was found to be whole.
+/// What a check found complete and consistent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verified {
-    /// The first block: 1 where nothing is pruned and the node did not join.
+    /// The first block: 1 unless the node synced or pruned.
     pub first: u64,
-    /// The last block; all from the first on are there.
+    /// The last block; all from the first on are present.
     pub blocks: u64,
     /// How many of them have their own certificate; the others are certified by a later one.
     pub certificates: u64,
-    /// The block that the stored state is the state of.
+    /// The block that the stored state belongs to.
     pub state: u64,
     /// The last block of the history.
     pub history: u64,
@@ -53,9 +49,9 @@ pub struct Verified {
 /// Checks a state folder that no process uses.
 ///
 /// # Errors
-/// [`EngineError`] that says what is not whole: [`EngineError::MissingBlock`],
-/// [`EngineError::Unlinked`], [`EngineError::Certificate`], [`EngineError::StateMismatch`],
-/// [`EngineError::HistoryMismatch`], or that the folder is in use or of another chain.
+/// The first inconsistency: [`EngineError::MissingBlock`], [`EngineError::Unlinked`],
+/// [`EngineError::Certificate`], [`EngineError::StateMismatch`], [`EngineError::HistoryMismatch`],
+/// or that the folder is in use or belongs to another chain.
 pub fn verify_store(dir: &Path, genesis: &Genesis) -> Result<Verified, EngineError> {
     let folder = StateFolder::open(dir, &genesis.chain_id())?;
     let history = History::open(&folder.history())?;
@@ -65,16 +61,20 @@ pub fn verify_store(dir: &Path, genesis: &Genesis) -> Result<Verified, EngineErr
     })
 }
 
-type Certificate = Finalization<Scheme, Digest>;
+/// The state on disk.
+struct Stored {
+    height: u64,
+    memory: MemoryState,
+    root: Digest,
+}
 
 struct Check {
     rules: Rules,
     committees: Committees,
-    certificates: prunable::Archive<EightCap, Context, Digest, Certificate>,
-    blocks: prunable::Archive<EightCap, Context, Digest, Block>,
-    stored: Option<(u64, MemoryState, Digest)>,
+    archives: Archives<Context>,
+    stored: Option<Stored>,
     history: History,
-    walk: Walk,
+    verifier: HandoverVerifier,
     context: Context,
 }
 
@@ -84,171 +84,157 @@ impl Check {
         genesis: &Genesis,
         history: History,
     ) -> Result<Self, EngineError> {
-        // Nothing is signed here; a key is needed only to say whose it is not.
-        let nobody: PrivateKey = private_key(&ConsensusSecret(genesis.chain_id().0));
-        let committees = Committees::new(genesis.chain_id(), nobody, Calendar::default());
-        let page_cache = parts::page_cache();
-        let codec = Scheme::certificate_codec_config_unbounded();
-        let certificates = archive(
-            context,
-            PREFIX,
-            "certificates",
-            &page_cache,
-            SECTION_BLOCKS,
-            codec,
-        )
-        .await?;
-        let blocks = archive(context, PREFIX, "blocks", &page_cache, SECTION_BLOCKS, ()).await?;
-        let config = database::config(PREFIX, page_cache);
-        let database = Qmdb::init(context.child("state"), config, None).await;
-        let database = database.map_err(soma_store::StoreError::from)?;
+        // Nothing is signed; committees need some key to tell whether it has a seat.
+        let unused = private_key(&ConsensusSecret(genesis.chain_id().0));
+        let committees = Committees::new(genesis.chain_id(), unused, Calendar::default());
+        let cache = page_cache();
+        let archives = Archives::open(context, PREFIX, &cache, SECTION_BLOCKS).await?;
+        let handovers = HandoverStore::open(context, PREFIX, &cache).await?;
+        let config = database::config(PREFIX, cache);
+        let database = Qmdb::init(context.child("state"), config, None)
+            .await
+            .map_err(StoreError::from)?;
         let stored = database::load(&database).await?;
         let root = database.root();
-        let rules = rules::<Context>(genesis, Deviation::None)?;
-        let seats = read::committee(&genesis_state(&rules)).seats;
-        let mut walk = Walk::new(committees.clone(), &seats);
-        let handovers = Handovers::open(context, PREFIX, &parts::page_cache()).await?;
-        walk.along(context.child("walk"), &handovers).await?;
+        let rules = Rules::new::<Context>(genesis, Deviation::None)?;
+        let mut verifier = HandoverVerifier::new(committees.clone(), &rules.genesis_seats());
+        let random = context.child("verifier");
+        verifier.verify_all(random, &handovers).await?;
         Ok(Self {
             rules,
             committees,
-            certificates,
-            blocks,
-            stored: stored.map(|(height, memory)| (height, memory, root)),
+            archives,
+            stored: stored.map(|(height, memory)| Stored {
+                height,
+                memory,
+                root,
+            }),
             history,
-            walk,
+            verifier,
             context: context.child("check"),
         })
     }
 
     async fn run(mut self) -> Result<Verified, EngineError> {
-        // What lies below a gap is on its way out.
-        let begin = self.blocks.ranges().last().map_or(0, |(start, _)| start);
-        if begin > 1 {
-            return self.run_from(begin).await;
+        // Blocks below a gap are being pruned.
+        let ranges = self.archives.blocks.ranges();
+        let first = ranges.last().map_or(0, |(start, _)| start);
+        if first > 1 {
+            return self.run_from(first).await;
         }
-        let calendar = self.committees.calendar();
-        let mut memory = genesis_state(&self.rules);
-        self.committees.learn(&memory, 0);
-        let mut parent = self.rules.genesis.digest();
-        let (mut height, mut certificates) = (0, 0);
-        let last = self.blocks.last_index().unwrap_or(0);
-        while height < last {
-            height += 1;
-            let block = self.blocks.get(Identifier::Index(height)).await;
-            let block = block.map_err(stopped)?;
-            let block = block.ok_or(EngineError::MissingBlock { height })?;
-            let digest = block.digest();
-            if block.height.get() != height || block.parent != parent {
-                return Err(EngineError::Unlinked { height });
-            }
+        let mut memory = self.rules.genesis_state();
+        self.committees.update(&memory, 0);
+        let mut parent = Some(self.rules.genesis.digest());
+        let mut certificates = 0;
+        let last = self.archives.blocks.last_index().unwrap_or(0);
+        for height in 1..=last {
+            let (block, digest) = self.block(height, parent).await?;
             certificates += u64::from(self.certified(height, digest).await?);
-            let done = replay(&self.rules, &mut memory, &block, hash(digest))?;
-            if calendar.epoch_of(height + 1) > calendar.epoch_of(height) {
-                self.committees.learn(&memory, height);
+            self.rules.replay(&mut memory, &block, hash(digest))?;
+            if self.committees.calendar().ends_with(height) {
+                self.committees.update(&memory, height);
             }
-            if let Some((at, stored, root)) = &self.stored
-                && *at == height
-                && (*stored != memory || *root != block.state.root)
+            if let Some(stored) = &self.stored
+                && stored.height == height
+                && (stored.memory != memory || stored.root != block.header().state.root)
             {
                 return Err(EngineError::StateMismatch { height });
             }
-            let recorded = self.history.block(height)?;
-            if recorded.is_some_and(|recorded| recorded.digest != done.digest) {
-                return Err(EngineError::HistoryMismatch { height });
-            }
-            parent = digest;
+            parent = Some(digest);
         }
-        self.verified(1, height, certificates)
+        self.verified(1, last, certificates)
     }
 
-    /// Checks a folder that begins with this block.
+    /// Checks a folder that starts with this block.
     async fn run_from(mut self, first: u64) -> Result<Verified, EngineError> {
-        let last = self.blocks.last_index().unwrap_or(first);
-        let Some((at, memory, root)) = self.stored.take() else {
+        let last = self.archives.blocks.last_index().unwrap_or(first);
+        let Some(stored) = self.stored.take() else {
             return Err(EngineError::StateMismatch { height: first });
         };
-        if at < first || at > last {
-            return Err(EngineError::MissingBlock { height: at });
+        if stored.height < first || stored.height > last {
+            let height = stored.height;
+            return Err(EngineError::MissingBlock { height });
         }
         let (mut parent, mut certificates, mut certified) = (None, 0, 0);
         for height in first..=last {
-            let block = self.blocks.get(Identifier::Index(height)).await;
-            let block = block.map_err(stopped)?;
-            let block = block.ok_or(EngineError::MissingBlock { height })?;
-            let digest = block.digest();
-            let follows = parent.is_none_or(|parent| parent == block.parent);
-            if block.height.get() != height || !follows {
-                return Err(EngineError::Unlinked { height });
-            }
-            let epoch = self.committees.calendar().epoch_of(height);
-            if let Some(seats) = self.walk.of(epoch) {
-                self.committees.hold(epoch, seats);
+            let (block, digest) = self.block(height, parent).await?;
+            let term = self.committees.calendar().term_of(height);
+            if let Some(committee) = self.verifier.at(term) {
+                self.committees.insert(term, committee);
             }
             if self.certified(height, digest).await? {
                 certificates += 1;
                 certified = height;
             }
-            if height == at
-                && (block.state.root != root
-                    || block.seats != digest_of(&read::committee(&memory).seats))
+            if height == stored.height
+                && (block.header().state.root != stored.root
+                    || block.header().seats != digest_of(&read::committee(&stored.memory).seats))
             {
                 return Err(EngineError::StateMismatch { height });
             }
-            let recorded = self.history.block(height)?;
-            if recorded.is_some_and(|recorded| recorded.digest != hash(digest)) {
-                return Err(EngineError::HistoryMismatch { height });
-            }
             parent = Some(digest);
         }
-        if certified < at {
-            return Err(EngineError::Certificate { height: at });
+        if certified < stored.height {
+            let height = stored.height;
+            return Err(EngineError::Certificate { height });
         }
-        self.stored = Some((at, memory, root));
+        self.stored = Some(stored);
         self.verified(first, last, certificates)
     }
 
-    fn verified(
+    /// The block at a height, linked to its parent and equal to the one in the history.
+    async fn block(
         &self,
-        first: u64,
         height: u64,
-        certificates: u64,
-    ) -> Result<Verified, EngineError> {
-        let state = self.stored.as_ref().map_or(0, |(height, ..)| *height);
+        parent: Option<Digest>,
+    ) -> Result<(Arc<Block>, Digest), EngineError> {
+        let block = self.archives.block(height).await?;
+        let digest = block.digest();
+        let header = block.header();
+        let follows = parent.is_none_or(|parent| parent == header.parent);
+        if header.height.get() != height || !follows {
+            return Err(EngineError::Unlinked { height });
+        }
+        let recorded = self.history.block(height)?;
+        if recorded.is_some_and(|recorded| recorded.digest != hash(digest)) {
+            return Err(EngineError::HistoryMismatch { height });
+        }
+        Ok((block, digest))
+    }
+
+    fn verified(&self, first: u64, last: u64, certificates: u64) -> Result<Verified, EngineError> {
+        let state = self.stored.as_ref().map_or(0, |stored| stored.height);
         let history = self.history.height()?;
-        if state > height || history > height {
-            let height = state.max(history);
+        let height = state.max(history);
+        if height > last {
             return Err(EngineError::MissingBlock { height });
         }
         Ok(Verified {
             first,
-            blocks: height,
+            blocks: last,
             certificates,
             state,
             history,
         })
     }
 
-    /// Whether a block has its own certificate; the last one must.
+    /// Whether a block has its own certificate, which must be valid.
     async fn certified(&mut self, height: u64, digest: Digest) -> Result<bool, EngineError> {
-        let certificate = self.certificates.get(Identifier::Index(height)).await;
-        let Some(certificate) = certificate.map_err(stopped)? else {
+        let certificate = self
+            .archives
+            .certificates
+            .get(Identifier::Index(height))
+            .await;
+        let Some(certificate) = certificate.map_err(EngineError::stopped)? else {
             return Ok(false);
         };
-        let epoch = self.committees.calendar().epoch_of(height);
-        let seats = self.committees.of(epoch);
-        let good = seats.is_some_and(|seats| {
-            certificate.proposal.payload == digest
-                && certificate.proposal.round.epoch().get() == epoch
-                && certificate.verify(&mut self.context, &seats.scheme, &Sequential)
+        let term = self.committees.calendar().term_of(height);
+        let committee = self.committees.at(term);
+        let valid = committee.is_some_and(|committee| {
+            committee.certifies(&mut self.context, &certificate, digest, term)
         });
-        good.then_some(true)
+        valid
+            .then_some(true)
             .ok_or(EngineError::Certificate { height })
-    }
-}
-
-fn stopped(error: impl std::fmt::Display) -> EngineError {
-    EngineError::Stopped {
-        reason: error.to_string(),
     }
 }

@@ -10,9 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use queue::{ALICE, Queue, act, address, genesis, transfer, validator};
+use queue::{ALICE, Queue, act, address, genesis, settings, transfer, validator};
 use soma_engine::{
-    Config, ConsensusSecret, FinalizedBlock, Handle, Join, Peer, Pool, Sink, TERM_BLOCKS, start,
+    ConsensusSecret, FinalizedBlock, Handle, Host, Peer, Pool, Sink, TERM_BLOCKS, start,
 };
 use soma_protocol::{Action, Amount, Genesis, GenesisAccount, SecretKey, SignedTransaction, read};
 
@@ -42,24 +42,18 @@ struct Network {
     began: Instant,
 }
 
-fn config(genesis: &Genesis, dir: &Path, node: u8, ports: &[SocketAddr]) -> Config {
+fn host(dir: &Path, node: u8, ports: &[SocketAddr]) -> Host {
     let peer = |other: u8| Peer {
         key: ConsensusSecret(validator(other)).public(),
         address: Some(ports[usize::from(other)].into()),
     };
-    Config {
+    Host {
         dir: dir.join(node.to_string()),
-        genesis: genesis.clone(),
-        key: ConsensusSecret(validator(node)),
         listen: ports[usize::from(node)],
         peers: (0..NODES)
             .filter(|other| *other != node)
             .map(peer)
             .collect(),
-        block_ms: 5,
-        idle_block_ms: 1_000,
-        join: Join::Auto,
-        keep_blocks: None,
     }
 }
 
@@ -84,7 +78,8 @@ impl Network {
             };
             let pool = Arc::clone(&queue) as Arc<dyn Pool>;
             let sink = Arc::clone(&queue) as Arc<dyn Sink>;
-            let handle = start(config(&genesis, dir, node, &ports), pool, sink).unwrap();
+            let settings = settings(genesis.clone(), node, 5, 1_000);
+            let handle = start(host(dir, node, &ports), settings, pool, sink).unwrap();
             (Some(handle), queue)
         });
         Self {

@@ -15,7 +15,7 @@ use std::{
 };
 
 use queue::{ALICE, Queue, act, genesis, validator};
-use soma_engine::{Config, ConsensusSecret, Handle, Join, Peer, Pool, Sink, start};
+use soma_engine::{ConsensusSecret, Handle, Host, Join, Peer, Pool, Settings, Sink, start};
 use soma_protocol::{Action, Address, Amount};
 
 const BLOCKS: u64 = 3_000;
@@ -23,24 +23,25 @@ const TRANSFERS_PER_BLOCK: u64 = 20;
 const TURNS: u8 = 3;
 const FOLLOWERS: u8 = 2 * TURNS;
 
-fn config(dir: &Path, node: u8, ports: &[SocketAddr], join: Join) -> Config {
+fn host(dir: &Path, node: u8, ports: &[SocketAddr]) -> Host {
     let peer = |other: u8| Peer {
         key: ConsensusSecret(validator(other)).public(),
         address: (other == 0).then(|| ports[0].into()),
     };
-    Config {
+    Host {
         dir: dir.join(node.to_string()),
-        genesis: genesis(1),
-        key: ConsensusSecret(validator(node)),
         listen: ports[usize::from(node)],
         peers: (0..=FOLLOWERS)
             .filter(|other| *other != node)
             .map(peer)
             .collect(),
-        block_ms: 1,
-        idle_block_ms: 500,
+    }
+}
+
+fn settings(node: u8, join: Join) -> Settings {
+    Settings {
         join,
-        keep_blocks: None,
+        ..queue::settings(genesis(1), node, 1, 500)
     }
 }
 
@@ -48,10 +49,10 @@ fn config(dir: &Path, node: u8, ports: &[SocketAddr], join: Join) -> Config {
 fn chain(dir: &Path, ports: &[SocketAddr]) -> (Handle, Arc<Queue>) {
     let (sender, blocks) = mpsc::channel();
     let queue = Queue::reporting(sender);
-    let config = config(dir, 0, ports, Join::Auto);
-    let id = config.genesis.chain_id();
+    let id = genesis(1).chain_id();
     let pool = Arc::clone(&queue) as Arc<dyn Pool>;
-    let handle = start(config, pool, Arc::clone(&queue) as Arc<dyn Sink>).unwrap();
+    let sink = Arc::clone(&queue) as Arc<dyn Sink>;
+    let handle = start(host(dir, 0, ports), settings(0, Join::Auto), pool, sink).unwrap();
     let mut nonce = 0_u64;
     let mut load = || {
         for _ in 0..TRANSFERS_PER_BLOCK {
@@ -107,7 +108,8 @@ fn joining_by_state_against_joining_by_replay() {
             let began = Instant::now();
             let queue: Arc<Queue> = Arc::default();
             let pool = Arc::clone(&queue) as Arc<dyn Pool>;
-            let follower = start(config(dir.path(), node, &ports, join), pool, queue).unwrap();
+            let host = host(dir.path(), node, &ports);
+            let follower = start(host, settings(node, join), pool, queue).unwrap();
             while follower.tip().height < tip.height {
                 thread::sleep(Duration::from_millis(5));
             }

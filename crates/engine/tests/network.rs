@@ -17,7 +17,7 @@ use std::{
 
 use queue::{ALICE, Queue, address, genesis, transfer, validator};
 use soma_engine::{
-    Config, ConsensusSecret, Handle, Join, Peer, Pool, Sink, TERM_BLOCKS, start, verify_store,
+    ConsensusSecret, Handle, Host, Peer, Pool, Settings, Sink, TERM_BLOCKS, start, verify_store,
 };
 use soma_protocol::read;
 
@@ -37,27 +37,25 @@ fn free_ports() -> Vec<u16> {
     listeners.iter().map(port).collect()
 }
 
-fn config(dir: &Path, node: u8, ports: &[u16]) -> Config {
+fn host(dir: &Path, node: u8, ports: &[u16]) -> Host {
     let at = |node: u8| SocketAddr::from(([127, 0, 0, 1], ports[usize::from(node)]));
     let peer = |other: u8| Peer {
         key: ConsensusSecret(validator(other)).public(),
         // Nobody needs to know where a follower is.
         address: (other != FOLLOWER).then(|| at(other).into()),
     };
-    Config {
+    Host {
         dir: dir.to_path_buf(),
-        genesis: genesis(VALIDATORS),
-        key: ConsensusSecret(validator(node)),
         listen: at(node),
         peers: (0..=FOLLOWER)
             .filter(|other| *other != node)
             .map(peer)
             .collect(),
-        block_ms: 5,
-        idle_block_ms: 1_000,
-        join: Join::Auto,
-        keep_blocks: None,
     }
+}
+
+fn settings(node: u8) -> Settings {
+    queue::settings(genesis(VALIDATORS), node, 5, 1_000)
 }
 
 /// The child of the tests: one node, with the same load in its pool as in every other's. It says
@@ -70,12 +68,18 @@ fn child_of_the_network() {
     let node = std::env::var(NODE).unwrap().parse().unwrap();
     let ports = std::env::var(PORTS).unwrap();
     let ports: Vec<u16> = ports.split(',').map(|port| port.parse().unwrap()).collect();
-    let config = config(Path::new(&dir), node, &ports);
-    let chain = config.genesis.chain_id();
+    let chain = genesis(VALIDATORS).chain_id();
     let (sender, blocks) = mpsc::channel();
     let queue = Queue::reporting(sender);
     let pool = Arc::clone(&queue) as Arc<dyn Pool>;
-    let handle = start(config, pool, Arc::clone(&queue) as Arc<dyn Sink>).unwrap();
+    let sink = Arc::clone(&queue) as Arc<dyn Sink>;
+    let handle = start(
+        host(Path::new(&dir), node, &ports),
+        settings(node),
+        pool,
+        sink,
+    )
+    .unwrap();
     let mut next = handle.read(|state, _| read::account(state, &address(ALICE)).nonce);
     let mut stdout = std::io::stdout();
     // What was final before, in case it was killed before it could say so.
@@ -274,7 +278,7 @@ fn a_node_that_comes_to_a_long_chain_takes_over_the_state_and_is_exactly_in_sync
 fn start_here(dir: &Path, node: u8, ports: &[u16]) -> Handle {
     let queue = Arc::new(Queue::default());
     let pool = Arc::clone(&queue) as Arc<dyn Pool>;
-    start(config(dir, node, ports), pool, queue).unwrap()
+    start(host(dir, node, ports), settings(node), pool, queue).unwrap()
 }
 
 #[test]

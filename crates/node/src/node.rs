@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use soma_engine::Sink;
+use soma_engine::{Host, Settings, Sink};
 use soma_sdk::Client;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, mpsc, watch};
@@ -185,12 +185,14 @@ fn assemble(
     });
     let peers_named = config.peers.len();
     let engine = soma_engine::start(
-        soma_engine::Config {
+        Host {
             dir: chain_dir(&config.dir),
-            genesis: config.genesis.clone(),
-            key: config.consensus,
             listen: free_port(config.listen)?,
             peers: config.peers,
+        },
+        Settings {
+            genesis: config.genesis.clone(),
+            key: config.consensus,
             block_ms: config.block_ms,
             idle_block_ms: config.idle_block_ms,
             join: config.join,

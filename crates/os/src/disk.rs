@@ -1,6 +1,9 @@
-//! Classifies I/O errors by kind, never by their text.
+//! Whether a disk accepts data. Decides by the kind of an error, never by its text.
 
-use std::io::{Error, ErrorKind};
+use std::{
+    io::{self, Error, ErrorKind, Write as _},
+    path::Path,
+};
 
 /// Whether a write failed for lack of space: the disk is full or a quota is reached. A read-only
 /// file system is not full: freeing space does not help.
@@ -9,4 +12,30 @@ pub fn is_disk_full(error: &Error) -> bool {
         error.kind(),
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded
     )
+}
+
+/// Tests whether a folder's disk accepts data: writes a file of `bytes`, syncs and deletes it.
+///
+/// # Errors
+/// The error of the first step that fails.
+pub fn check_writable(folder: &Path, bytes: usize) -> io::Result<()> {
+    let mut file = tempfile::tempfile_in(folder)?;
+    file.write_all(&vec![0; bytes])?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use super::check_writable;
+
+    #[test]
+    fn a_writable_folder_is_left_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        check_writable(folder.path(), 1 << 16).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        let missing = check_writable(&folder.path().join("missing"), 1).unwrap_err();
+        assert_eq!(missing.kind(), ErrorKind::NotFound);
+    }
 }

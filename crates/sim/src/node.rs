@@ -12,10 +12,10 @@ use commonware_runtime::{
 };
 use commonware_utils::NZU64;
 use soma_engine::{
-    ConsensusSecret, EngineError, FAULTS_WAITING_MAX, Join, Sink,
+    ConsensusSecret, EngineError, FAULTS_WAITING_MAX, Join, Settings, Sink,
     generic::{
-        Calendar, Config, Deviation, GOSSIP_QUOTA, Links, QUOTA, Roster, Timing, gossip_channel,
-        private_key, start,
+        Calendar, Deviation, GOSSIP_QUOTA, Links, Overrides, QUOTA, Roster, Services,
+        gossip_channel, private_key, start,
     },
 };
 use soma_protocol::{Genesis, evidence::Evidence};
@@ -105,12 +105,33 @@ pub struct Alive {
 type Side<S> = Vec<(S, Noisy)>;
 
 impl Identity {
-    fn config(
+    fn settings(&self) -> Settings {
+        Settings {
+            genesis: self.genesis.clone(),
+            key: ConsensusSecret(node_secret(self.node)),
+            block_ms: BLOCK_MS,
+            idle_block_ms: IDLE_BLOCK_MS,
+            join: Join::Auto,
+            keep_blocks: self.keep_blocks,
+        }
+    }
+
+    fn overrides(&self, face: usize) -> Overrides {
+        Overrides {
+            prefix: format!("node-{}-{face}", self.node),
+            calendar: calendar(),
+            section_blocks: SECTION_BLOCKS,
+            skew_ms: self.skew_ms,
+            deviation: self.deviation.clone(),
+        }
+    }
+
+    fn services(
         &self,
         face: usize,
         (queue, work): (&Arc<Queue>, &Arc<Notify>),
         faults: mpsc::Sender<Evidence>,
-    ) -> Config {
+    ) -> Services {
         let sink: Arc<dyn Sink> = match &self.witness {
             Some(witness) => Arc::new(Eye {
                 node: self.node,
@@ -120,25 +141,12 @@ impl Identity {
             None => Arc::new(Blind(Arc::clone(queue))),
         };
         let (_, _, gossip) = gossip_channel();
-        Config {
-            prefix: format!("node-{}-{face}", self.node),
-            genesis: self.genesis.clone(),
-            key: private_key(&ConsensusSecret(node_secret(self.node))),
-            calendar: calendar(),
-            timing: Timing {
-                block_ms: BLOCK_MS,
-                idle_block_ms: IDLE_BLOCK_MS,
-                skew_ms: self.skew_ms,
-            },
-            deviation: self.deviation.clone(),
+        Services {
             pool: Arc::clone(queue) as Arc<_>,
             sink,
             work: Arc::clone(work),
             history: Arc::clone(&self.histories[face]),
             gossip,
-            join: Join::Auto,
-            keep_blocks: self.keep_blocks,
-            section_blocks: SECTION_BLOCKS,
             faults,
         }
     }
@@ -217,12 +225,22 @@ impl Identity {
         let two_faced = !self.faces.second.is_empty();
         let mut other = None;
         if two_faced {
-            let config = self.config(1, pool, faults.clone());
-            let node = start(context.child("second"), config, links(oracle, &me, second));
+            let node = start(
+                context.child("second"),
+                self.settings(),
+                self.services(1, pool, faults.clone()),
+                self.overrides(1),
+                links(oracle, &me, second),
+            );
             other = Some(Box::pin(node).await?);
         }
-        let config = self.config(0, pool, faults);
-        let node = start(context.child("first"), config, links(oracle, &me, first));
+        let node = start(
+            context.child("first"),
+            self.settings(),
+            self.services(0, pool, faults),
+            self.overrides(0),
+            links(oracle, &me, first),
+        );
         let mut node = Box::pin(node).await?;
         if let Some(witness) = &self.witness {
             witness.started(self.node, Arc::clone(&node.state));

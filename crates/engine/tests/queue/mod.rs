@@ -11,7 +11,7 @@ use std::{
     sync::{Arc, Mutex, mpsc},
 };
 
-use soma_engine::{ConsensusSecret, FinalizedBlock, Pool, Sink};
+use soma_engine::{ConsensusSecret, FinalizedBlock, Join, Pool, Settings, Sink};
 use soma_protocol::{
     Action, Address, Amount, Architecture, Genesis, GenesisAccount, GenesisValidator, Hash, Params,
     SecretKey, SignedTransaction, StateRead, Transaction, VerifiedTransaction, read,
@@ -55,7 +55,19 @@ pub fn genesis(validators: u8) -> Genesis {
     }
 }
 
-/// What somebody does, with money enough for the fee.
+/// The settings of validator `node`, which replays the chain if it is in genesis.
+pub fn settings(genesis: Genesis, node: u8, block_ms: u64, idle_block_ms: u64) -> Settings {
+    Settings {
+        genesis,
+        key: ConsensusSecret(validator(node)),
+        block_ms,
+        idle_block_ms,
+        join: Join::Auto,
+        keep_blocks: None,
+    }
+}
+
+/// A signed action with a sufficient fee limit.
 pub fn act(chain: Hash, seed: [u8; 32], nonce: u64, action: Action) -> SignedTransaction {
     let key = SecretKey::from_bytes(&seed);
     let transaction = Transaction {

@@ -1,9 +1,8 @@
-//! Votes that contradict each other, on their way from the consensus to whoever brings them before
-//! the protocol.
+//! Proof of equivocation, from the votes that consensus reports.
 //!
-//! The consensus has seen that two votes contradict each other and cuts off who sent them, but it
-//! has not checked the signatures. Here they are checked, by the very rule by which the protocol
-//! will judge them: nobody is accused of what cannot be proved.
+//! Consensus detects two contradicting votes and disconnects their sender, but does not verify the
+//! signatures. They are verified here, by the same rule by which the protocol will judge them:
+//! nobody is accused without proof.
 
 use commonware_actor::Feedback;
 use commonware_codec::{Encode, Read, ReadExt as _};
@@ -20,17 +19,17 @@ use commonware_cryptography::{
 };
 use commonware_utils::ordered::Quorum as _;
 use soma_protocol::{
-    ConsensusKey, Hash,
+    Hash,
     evidence::{Ballot, Evidence, SignedBallot},
 };
 use tokio::sync::mpsc;
 
-use crate::{block::hash, network::bytes_of};
+use crate::{block::hash, keys::consensus_key};
 
-/// How many faults wait to be taken before more are dropped: whoever commits one commits more.
+/// How many proofs wait before more are dropped: a validator that equivocates once does it again.
 pub const FAULTS_WAITING_MAX: usize = 16;
 
-/// Where the faults of a chain's validators go.
+/// Where proof of equivocation goes.
 #[derive(Clone)]
 pub(crate) struct Faults {
     chain: Hash,
@@ -42,25 +41,25 @@ impl Faults {
         Self { chain, found }
     }
 
-    /// Looks at all that goes to `reporter` in an epoch whose votes this scheme checks.
-    pub(crate) const fn watch<R>(self, scheme: Scheme, reporter: R) -> Watch<R> {
-        Watch {
+    /// Observes what consensus reports to `reporter` in a term whose votes `scheme` verifies.
+    pub(crate) fn observe<R>(&self, scheme: Scheme, reporter: R) -> FaultReporter<R> {
+        FaultReporter {
             reporter,
             scheme,
-            faults: self,
+            faults: self.clone(),
         }
     }
 }
 
-/// Passes on what the consensus reports, and keeps what proves a fault.
+/// Forwards what consensus reports, and keeps proof of equivocation.
 #[derive(Clone)]
-pub(crate) struct Watch<R> {
+pub(crate) struct FaultReporter<R> {
     reporter: R,
     scheme: Scheme,
     faults: Faults,
 }
 
-impl<R: Reporter<Activity = Activity<Scheme, Digest>>> Reporter for Watch<R> {
+impl<R: Reporter<Activity = Activity<Scheme, Digest>>> Reporter for FaultReporter<R> {
     type Activity = R::Activity;
 
     fn report(&mut self, activity: Self::Activity) -> Feedback {
@@ -68,33 +67,33 @@ impl<R: Reporter<Activity = Activity<Scheme, Digest>>> Reporter for Watch<R> {
             && evidence.proves(&self.faults.chain)
         {
             let (key, view) = (evidence.consensus_key, evidence.view);
-            tracing::warn!(%key, view, "a validator has signed two histories");
-            // A full queue holds enough.
+            tracing::warn!(%key, view, "a validator equivocated");
+            // A full queue already holds enough proof.
             let _ = self.faults.found.try_send(evidence);
         }
         self.reporter.report(activity)
     }
 }
 
-/// What two votes that contradict each other say, in the protocol's words.
+/// Two contradicting votes as the protocol's evidence.
 fn evidence(scheme: &Scheme, activity: &Activity<Scheme, Digest>) -> Option<Evidence> {
     let (signer, [first, second]) = match activity {
-        Activity::ConflictingNotarize(both) => {
-            let (one, other) = votes::<Notarize<_, _>, Notarize<_, _>>(both)?;
-            (both.signer(), [notarize(&one)?, notarize(&other)?])
+        Activity::ConflictingNotarize(pair) => {
+            let (first, second) = votes::<Notarize<_, _>, Notarize<_, _>>(pair)?;
+            (pair.signer(), [notarize(&first)?, notarize(&second)?])
         }
-        Activity::ConflictingFinalize(both) => {
-            let (one, other) = votes::<Finalize<_, _>, Finalize<_, _>>(both)?;
-            (both.signer(), [finalize(&one)?, finalize(&other)?])
+        Activity::ConflictingFinalize(pair) => {
+            let (first, second) = votes::<Finalize<_, _>, Finalize<_, _>>(pair)?;
+            (pair.signer(), [finalize(&first)?, finalize(&second)?])
         }
-        Activity::NullifyFinalize(both) => {
-            let (one, other) = votes::<Nullify<_>, Finalize<_, _>>(both)?;
-            (both.signer(), [nullify(&one)?, finalize(&other)?])
+        Activity::NullifyFinalize(pair) => {
+            let (first, second) = votes::<Nullify<_>, Finalize<_, _>>(pair)?;
+            (pair.signer(), [nullify(&first)?, finalize(&second)?])
         }
         _ => return None,
     };
     Some(Evidence {
-        consensus_key: ConsensusKey(bytes_of(scheme.participants().key(signer)?)),
+        consensus_key: consensus_key(scheme.participants().key(signer)?),
         term: activity.epoch().get(),
         view: activity.view().get(),
         first,
@@ -102,14 +101,14 @@ fn evidence(scheme: &Scheme, activity: &Activity<Scheme, Digest>) -> Option<Evid
     })
 }
 
-/// The two votes of a contradiction, which is nothing but the one after the other.
-fn votes<A: Read<Cfg = ()>, B: Read<Cfg = ()>>(both: &impl Encode) -> Option<(A, B)> {
-    let mut bytes = both.encode();
+/// The two votes of a contradiction, whose encoding is one after the other.
+fn votes<A: Read<Cfg = ()>, B: Read<Cfg = ()>>(pair: &impl Encode) -> Option<(A, B)> {
+    let mut bytes = pair.encode();
     Some((A::read(&mut bytes).ok()?, B::read(&mut bytes).ok()?))
 }
 
 fn notarize(vote: &Notarize<Scheme, Digest>) -> Option<SignedBallot> {
-    let (parent, block) = named(&vote.proposal);
+    let (parent, block) = parent_and_block(&vote.proposal);
     signed(Ballot::Notarize { parent, block }, &vote.attestation)
 }
 
@@ -118,11 +117,11 @@ fn nullify(vote: &Nullify<Scheme>) -> Option<SignedBallot> {
 }
 
 fn finalize(vote: &Finalize<Scheme, Digest>) -> Option<SignedBallot> {
-    let (parent, block) = named(&vote.proposal);
+    let (parent, block) = parent_and_block(&vote.proposal);
     signed(Ballot::Finalize { parent, block }, &vote.attestation)
 }
 
-fn named(proposal: &Proposal<Digest>) -> (u64, Hash) {
+fn parent_and_block(proposal: &Proposal<Digest>) -> (u64, Hash) {
     (proposal.parent.get(), hash(proposal.payload))
 }
 
@@ -140,7 +139,7 @@ mod tests {
         Activity, Attestation, Digest, Faults, Feedback, Finalize, Notarize, Nullify, Proposal,
         Reporter, Scheme, evidence, finalize, notarize, nullify,
     };
-    use crate::{ConsensusSecret, network::private_key};
+    use crate::{ConsensusSecret, keys::private_key};
     use commonware_consensus::{
         simplex::types::{ConflictingFinalize, ConflictingNotarize, NullifyFinalize},
         types::{Epoch, Round, View},
@@ -160,7 +159,7 @@ mod tests {
     /// The scheme of one of four validators.
     fn scheme(of: u8) -> Scheme {
         let key = |validator: u8| private_key(&ConsensusSecret([validator + 1; 32]));
-        let keys = Set::from_iter_dedup((0..4).map(|one| key(one).public_key()));
+        let keys = Set::from_iter_dedup((0..4).map(|validator| key(validator).public_key()));
         Scheme::signer(&namespace(&CHAIN), keys, key(of)).unwrap()
     }
 
@@ -181,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_consensus_signs_is_what_the_protocol_checks() {
+    fn the_protocol_accepts_what_consensus_signs() {
         for validator in 0..4 {
             let scheme = scheme(validator);
             for activity in contradictions(&scheme) {
@@ -194,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn evidence_that_is_changed_anywhere_proves_nothing() {
+    fn changed_evidence_proves_nothing() {
         let (ours, theirs) = (scheme(0), scheme(1));
         for activity in contradictions(&ours) {
             let found = evidence(&ours, &activity).unwrap();
@@ -205,13 +204,15 @@ mod tests {
             };
             let key = evidence(&theirs, &contradictions(&theirs)[0]).unwrap();
             let mut all = vec![
-                changed(|one| one.term += 1),
-                changed(|one| one.view += 1),
-                changed(|one| one.first = one.second),
-                changed(|one| one.second = one.first),
-                changed(|one| one.first.signature[0] ^= 1),
-                changed(|one| one.second.signature[63] ^= 1),
-                changed(|one| std::mem::swap(&mut one.first.ballot, &mut one.second.ballot)),
+                changed(|evidence| evidence.term += 1),
+                changed(|evidence| evidence.view += 1),
+                changed(|evidence| evidence.first = evidence.second),
+                changed(|evidence| evidence.second = evidence.first),
+                changed(|evidence| evidence.first.signature[0] ^= 1),
+                changed(|evidence| evidence.second.signature[63] ^= 1),
+                changed(|evidence| {
+                    std::mem::swap(&mut evidence.first.ballot, &mut evidence.second.ballot)
+                }),
             ];
             all.push(Evidence {
                 consensus_key: key.consensus_key,
@@ -235,13 +236,13 @@ mod tests {
                 };
                 all.push(Evidence { first, ..found });
             }
-            assert!(all.iter().all(|one| !one.proves(&CHAIN)));
-            assert!(!found.proves(&Hash([8; 32])), "of another chain");
+            assert!(all.iter().all(|evidence| !evidence.proves(&CHAIN)));
+            assert!(!found.proves(&Hash([8; 32])), "another chain");
         }
     }
 
     #[test]
-    fn votes_that_go_together_prove_nothing() {
+    fn votes_that_do_not_contradict_prove_nothing() {
         let scheme = scheme(2);
         let both = |first: SignedBallot, second: SignedBallot| {
             let activity = &contradictions(&scheme)[0];
@@ -254,13 +255,13 @@ mod tests {
         let yes = notarize(&Notarize::sign(&scheme, proposal(1)).unwrap()).unwrap();
         let last = finalize(&Finalize::sign(&scheme, proposal(1)).unwrap()).unwrap();
         let none = nullify(&Nullify::sign::<Digest>(&scheme, ROUND).unwrap()).unwrap();
-        // Who notarized may find later that the round took too long, or that it did not.
+        // A validator that notarized may still nullify the round when it takes too long.
         for (first, second) in [(yes, last), (yes, none), (yes, yes), (last, last)] {
             assert!(!both(first, second).proves(&CHAIN));
         }
     }
 
-    /// Counts what it is told.
+    /// Counts reports.
     #[derive(Clone, Default)]
     struct Count(usize);
 
@@ -274,15 +275,16 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_passed_on_and_only_what_is_proved_is_kept() {
+    fn all_reports_are_forwarded_and_only_proof_is_kept() {
         let (found, mut faults) = mpsc::channel(16);
         let honest = scheme(0);
-        let mut watch = Faults::new(CHAIN, found).watch(honest.clone(), Count::default());
+        let faults_of_chain = Faults::new(CHAIN, found);
+        let mut reporter = faults_of_chain.observe(honest.clone(), Count::default());
         let all = contradictions(&scheme(3));
         for activity in all.iter().cloned() {
-            watch.report(activity);
+            reporter.report(activity);
         }
-        // The signature of another vote does not make two of one.
+        // The signature of another vote proves nothing.
         let Activity::ConflictingNotarize(_) = &all[0] else {
             unreachable!()
         };
@@ -295,12 +297,12 @@ mod tests {
             },
         };
         let forged = ConflictingNotarize::new(real.clone(), forged);
-        watch.report(Activity::ConflictingNotarize(forged));
-        watch.report(Activity::Notarize(real));
-        assert_eq!(watch.reporter.0, 5);
+        reporter.report(Activity::ConflictingNotarize(forged));
+        reporter.report(Activity::Notarize(real));
+        assert_eq!(reporter.reporter.0, 5);
         for activity in all {
             assert_eq!(faults.try_recv().ok(), evidence(&honest, &activity));
         }
-        assert!(faults.try_recv().is_err(), "nothing else was a fault");
+        assert!(faults.try_recv().is_err(), "nothing else is proof");
     }
 }

@@ -1,0 +1,106 @@
+//! Finalized blocks and their certificates on disk, and the page cache that all files of a node
+//! share. Nothing here prunes by itself.
+
+use std::{
+    num::{NonZeroU16, NonZeroU64, NonZeroUsize},
+    sync::Arc,
+};
+
+use commonware_codec::CodecShared;
+use commonware_consensus::simplex::scheme::ed25519::Scheme;
+use commonware_cryptography::{blake3::Digest, certificate::Verifier as _};
+use commonware_runtime::buffer::paged::CacheRef;
+use commonware_storage::{
+    Context as StorageContext,
+    archive::{Archive as _, Identifier, prunable},
+    translator::EightCap,
+};
+use commonware_utils::{NZU16, NZUsize};
+
+use crate::{
+    EngineError,
+    block::{Block, Certificate},
+};
+
+/// The write and replay buffer of one file, in bytes.
+pub(crate) const BUFFER: NonZeroUsize = NZUsize!(1 << 16);
+/// With its checksum, a page of the disk.
+const PAGE_BYTES: NonZeroU16 = NZU16!(4_084);
+const PAGES: NonZeroUsize = NZUsize!(2_048);
+
+/// The cache that all files of a node share: 8 MiB.
+pub(crate) fn page_cache() -> CacheRef {
+    CacheRef::new(PAGE_BYTES, PAGES)
+}
+
+/// Finalized items by height or term, many of them in one file.
+pub(crate) type Archive<E, V> = prunable::Archive<EightCap, E, Digest, V>;
+
+/// Opens an archive; `section` items share a file.
+///
+/// # Errors
+/// [`EngineError::Stopped`] if the disk fails.
+pub(crate) async fn open_archive<E: StorageContext, V: CodecShared>(
+    context: &E,
+    prefix: &str,
+    name: &'static str,
+    page_cache: &CacheRef,
+    section: NonZeroU64,
+    codec_config: V::Cfg,
+) -> Result<Archive<E, V>, EngineError> {
+    let config = prunable::Config {
+        translator: EightCap,
+        metadata_partition: format!("{prefix}-{name}-metadata"),
+        key_partition: format!("{prefix}-{name}-keys"),
+        key_page_cache: page_cache.clone(),
+        value_partition: format!("{prefix}-{name}-values"),
+        compression: None,
+        codec_config,
+        items_per_section: section,
+        key_write_buffer: BUFFER,
+        value_write_buffer: BUFFER,
+        replay_buffer: BUFFER,
+    };
+    prunable::Archive::init(context.child(name), config)
+        .await
+        .map_err(EngineError::stopped)
+}
+
+/// Finalized blocks and their certificates.
+pub(crate) struct Archives<E: StorageContext> {
+    pub(crate) certificates: Archive<E, Certificate>,
+    pub(crate) blocks: Archive<E, Arc<Block>>,
+}
+
+impl<E: StorageContext> Archives<E> {
+    /// Opens both archives; `section` blocks share a file.
+    ///
+    /// # Errors
+    /// As [`open_archive`].
+    pub(crate) async fn open(
+        context: &E,
+        prefix: &str,
+        page_cache: &CacheRef,
+        section: NonZeroU64,
+    ) -> Result<Self, EngineError> {
+        let codec = Scheme::certificate_codec_config_unbounded();
+        let certificates =
+            open_archive(context, prefix, "certificates", page_cache, section, codec).await?;
+        let blocks = open_archive(context, prefix, "blocks", page_cache, section, ()).await?;
+        Ok(Self {
+            certificates,
+            blocks,
+        })
+    }
+
+    /// The block at a height.
+    ///
+    /// # Errors
+    /// [`EngineError::MissingBlock`], or [`EngineError::Stopped`] if the disk fails.
+    pub(crate) async fn block(&self, height: u64) -> Result<Arc<Block>, EngineError> {
+        let block = self.blocks.get(Identifier::Index(height)).await;
+        block
+            .map_err(EngineError::stopped)?
+            .ok_or(EngineError::MissingBlock { height })
+    }
+}

@@ -1,0 +1,248 @@
+//! The protocol as the engine's state machine: builds blocks, verifies them, and finalizes them.
+//!
+//! [`Application`] executes a block on its parent's state; nothing else decides whether a block is
+//! valid. It never waits: the engine finalizes nothing while a block is being built. It never
+//! rejects a block for a local reason.
+
+use std::sync::Arc;
+
+use commonware_consensus::{
+    Heightable as _, marshal::ancestry::Ancestry, simplex::scheme::ed25519::Scheme,
+};
+use commonware_cryptography::{Digest as _, Digestible as _, blake3::Digest, ed25519::PublicKey};
+use commonware_glue::stateful::{
+    Application as StatefulApplication, Finality, Input, Proposed, db::DatabaseSet,
+};
+use commonware_runtime::Spawner;
+use commonware_storage::Context as StorageContext;
+use commonware_utils::channel::mpsc::UnboundedSender;
+use futures_util::StreamExt as _;
+use soma_protocol::{Address, BlockInfo, Changes, Key, StateRead, VerifiedTransaction, read};
+use soma_store::{
+    State,
+    database::{self, Databases, StateCommitment},
+    history::FinalizedBlock,
+};
+use tokio::sync::SetOnce;
+
+use super::{
+    committees::{Committee, Committees, digest_of},
+    rules::{Rules, finalized_block, info_of},
+};
+use crate::{
+    Pool,
+    block::{Block, Context, Header, hash},
+    settings::Deviation,
+};
+
+/// The contents of a proposal; the block follows from them and its parent.
+pub(crate) struct Draft {
+    pub(crate) timestamp_ms: u64,
+    pub(crate) transactions: Vec<VerifiedTransaction>,
+}
+
+/// The chain and its state, shared by all that build and verify blocks.
+pub(crate) struct Core {
+    pub(crate) rules: Rules,
+    pub(crate) committees: Committees,
+    /// Set once the state has been read from disk; blocks wait for it.
+    pub(crate) state: SetOnce<Arc<State>>,
+    pub(crate) pool: Arc<dyn Pool>,
+}
+
+impl Core {
+    /// The committee that decides this height.
+    pub(crate) fn committee(&self, height: u64) -> Option<Arc<Committee>> {
+        let calendar = self.committees.calendar();
+        self.committees.at(calendar.term_of(height))
+    }
+
+    /// The account of a validator that has a seat at this height.
+    fn account(&self, height: u64, validator: &PublicKey) -> Option<Address> {
+        self.committee(height)?.validators.get(validator).copied()
+    }
+}
+
+/// The protocol as the engine's state machine.
+#[derive(Clone)]
+pub(crate) struct Application {
+    core: Arc<Core>,
+    /// Finalized blocks on their way to the history.
+    finalized: UnboundedSender<FinalizedBlock>,
+}
+
+impl Application {
+    pub(crate) fn new(core: Arc<Core>, finalized: UnboundedSender<FinalizedBlock>) -> Self {
+        Self { core, finalized }
+    }
+
+    /// Whether the block keeps every rule that does not need its parent's state.
+    fn is_admissible(&self, block: &Header, parent: &Header) -> bool {
+        self.core.account(block.height.get(), &block.context.leader) == Some(block.proposer)
+            && block.timestamp_ms > parent.timestamp_ms
+    }
+}
+
+impl<E: Spawner + StorageContext> StatefulApplication<E> for Application {
+    type SigningScheme = Scheme;
+    type Context = Context;
+    type Block = Block;
+    type Databases = Databases<E>;
+    type Captured = ();
+    type Provider = ();
+    type Input = Draft;
+
+    fn sync_targets(block: &Block) -> StateCommitment {
+        block.header().state.clone()
+    }
+
+    async fn genesis(&mut self) -> Block {
+        self.core.rules.genesis.clone()
+    }
+
+    async fn propose(
+        &mut self,
+        (_, context): (E, Context),
+        mut ancestry: impl Ancestry<Block>,
+        batches: <Databases<E> as DatabaseSet<E>>::Unmerkleized,
+        input: Input<Draft, ()>,
+    ) -> Option<Proposed<Self, E>> {
+        let parent = ancestry.next().await?;
+        let Draft {
+            timestamp_ms,
+            transactions,
+        } = input.upstream;
+        let height = parent.height().next();
+        let proposer = self.core.account(height.get(), &context.leader)?;
+        let info = BlockInfo {
+            height: height.get(),
+            timestamp_ms,
+            proposer,
+        };
+        let state = self.core.state.wait().await;
+        let (outcome, seats) = state.after(&hash(parent.digest()), |base| {
+            let mut outcome = self.core.rules.execute(base, &info, &transactions);
+            if let Deviation::Lies(distort) = &self.core.rules.deviation {
+                distort(&info, &mut outcome);
+            }
+            let seats = decided_seats(base, &outcome.changes);
+            (outcome, seats)
+        })?;
+        let merkleized = merkleize::<E>(batches, info.height, &outcome.changes).await;
+        let header = Header {
+            context,
+            parent: parent.digest(),
+            height,
+            timestamp_ms,
+            proposer,
+            state: database::commitment::<E>(&merkleized),
+            seats,
+            transactions: Digest::EMPTY,
+        };
+        let transactions = transactions.iter().map(|tx| tx.signed().clone()).collect();
+        let block = Block::new(header, transactions);
+        state.keep(
+            hash(block.digest()),
+            hash(parent.digest()),
+            info.height,
+            Arc::new(outcome),
+        );
+        Some(Proposed { block, merkleized })
+    }
+
+    async fn process(
+        &mut self,
+        _: (E, Context),
+        mut ancestry: impl Ancestry<Block>,
+        batches: <Databases<E> as DatabaseSet<E>>::Unmerkleized,
+        finality: Finality,
+    ) -> Option<<Databases<E> as DatabaseSet<E>>::Merkleized> {
+        let block = ancestry.next().await?;
+        let (digest, block) = (hash(block.digest()), block.inner_shared());
+        if finality == Finality::Candidate {
+            let parent = ancestry.next().await?;
+            if !self.is_admissible(block.header(), parent.inner().header()) {
+                return None;
+            }
+        }
+        let transactions = block.transactions().to_vec();
+        let verified = self.core.pool.verify(transactions, &self.core.rules.chain);
+        let transactions: Vec<_> = verified.into_iter().collect::<Result<_, _>>().ok()?;
+        let info = info_of(&block);
+        let state = self.core.state.wait().await;
+        let parent = hash(block.header().parent);
+        let (outcome, seats) = state.after(&parent, |base| {
+            let outcome = self.core.rules.execute(base, &info, &transactions);
+            let seats = decided_seats(base, &outcome.changes);
+            (outcome, seats)
+        })?;
+        if seats != block.header().seats {
+            return None;
+        }
+        let merkleized = merkleize::<E>(batches, info.height, &outcome.changes).await;
+        state.keep(digest, parent, info.height, Arc::new(outcome));
+        Some(merkleized)
+    }
+
+    async fn capture(
+        &mut self,
+        _: (E, Context),
+        _: &Block,
+        _: &<Databases<E> as DatabaseSet<E>>::Merkleized,
+        _: <Databases<E> as DatabaseSet<E>>::Readers,
+    ) {
+    }
+
+    async fn finalized(
+        &mut self,
+        _: (E, Context),
+        block: &Block,
+        (): (),
+        _: <Databases<E> as DatabaseSet<E>>::Readers,
+    ) {
+        let digest = hash(block.digest());
+        let outcome = self.core.state.wait().await.finalize(&digest);
+        #[expect(
+            clippy::expect_used,
+            reason = "the engine finalizes only blocks that it has processed"
+        )]
+        let outcome = outcome.expect("a finalized block was executed on its parent before");
+        // Only fails when the node is stopping; the block is delivered again after a restart.
+        let _ = self
+            .finalized
+            .send(finalized_block(block, digest, &outcome));
+    }
+}
+
+/// The state after a block, on top of its parent's.
+struct After<'a> {
+    base: &'a dyn StateRead,
+    changes: &'a Changes,
+}
+
+impl StateRead for After<'_> {
+    fn get(&self, key: &Key) -> Option<Arc<[u8]>> {
+        let change = self.changes.0.get(key);
+        change.map_or_else(|| self.base.get(key), Clone::clone)
+    }
+}
+
+/// The digest of the seats that are decided once a block has made its changes.
+fn decided_seats(base: &dyn StateRead, changes: &Changes) -> Digest {
+    digest_of(&read::committee(&After { base, changes }).seats)
+}
+
+async fn merkleize<E: Spawner + StorageContext>(
+    batches: <Databases<E> as DatabaseSet<E>>::Unmerkleized,
+    height: u64,
+    changes: &Changes,
+) -> <Databases<E> as DatabaseSet<E>>::Merkleized {
+    #[expect(
+        clippy::panic,
+        reason = "the engine's contract: a node whose disk fails must stop"
+    )]
+    match database::merkleize::<E>(batches, height, changes).await {
+        Ok(merkleized) => merkleized,
+        Err(error) => panic!("{error}"),
+    }
+}

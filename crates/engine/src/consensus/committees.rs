@@ -1,0 +1,172 @@
+//! Which keys decide which blocks.
+//!
+//! A committee takes office at the second term boundary after the block that decided it. Committees
+//! follow from the state alone: nodes that hold the same state know the same committees.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use commonware_consensus::{simplex::scheme::ed25519::Scheme, types::Epoch};
+use commonware_cryptography::{
+    Hasher as _,
+    blake3::{Blake3, Digest},
+    certificate::{Provider, Scoped},
+    ed25519::{PrivateKey, PublicKey},
+};
+use commonware_parallel::Sequential;
+use commonware_utils::ordered::Set;
+use rand_core::CryptoRng;
+use soma_protocol::{Address, Hash, Seat, StateRead, evidence, read};
+
+use crate::{block::Certificate, calendar::Calendar, keys::public_key};
+
+/// The digest of seats that a header carries.
+pub(crate) fn digest_of(seats: &[Seat]) -> Digest {
+    let mut bytes = Vec::with_capacity(64 * seats.len());
+    for seat in seats {
+        bytes.extend_from_slice(&seat.consensus_key.0);
+        bytes.extend_from_slice(&seat.validator.0);
+    }
+    Blake3::hash(&[b"soma seats", &bytes])
+}
+
+/// The committee of one term.
+pub(crate) struct Committee {
+    /// Verifies votes, and signs them if this node has a seat.
+    pub(crate) scheme: Scheme,
+    /// The keys and the accounts behind them.
+    pub(crate) validators: BTreeMap<PublicKey, Address>,
+}
+
+impl Committee {
+    /// Whether it finalized the block with this digest in `term`.
+    pub(crate) fn certifies(
+        &self,
+        random: &mut impl CryptoRng,
+        certificate: &Certificate,
+        digest: Digest,
+        term: u64,
+    ) -> bool {
+        certificate.proposal.payload == digest
+            && certificate.proposal.round.epoch().get() == term
+            && certificate.verify(random, &self.scheme, &Sequential)
+    }
+}
+
+struct Inner {
+    chain: Hash,
+    key: PrivateKey,
+    calendar: Calendar,
+    by_term: RwLock<BTreeMap<u64, Arc<Committee>>>,
+    registered: RwLock<BTreeSet<PublicKey>>,
+}
+
+/// The committees of the current term and of the ones before and after it.
+#[derive(Clone)]
+pub(crate) struct Committees(Arc<Inner>);
+
+impl Committees {
+    pub(crate) fn new(chain: Hash, key: PrivateKey, calendar: Calendar) -> Self {
+        Self(Arc::new(Inner {
+            chain,
+            key,
+            calendar,
+            by_term: RwLock::default(),
+            registered: RwLock::default(),
+        }))
+    }
+
+    pub(crate) fn calendar(&self) -> Calendar {
+        self.0.calendar
+    }
+
+    /// The committee of these seats. A seat whose key is invalid has no vote.
+    pub(crate) fn committee(&self, seats: &[Seat]) -> Committee {
+        let seat = |seat: &Seat| Some((public_key(&seat.consensus_key)?, seat.validator));
+        let validators: BTreeMap<_, _> = seats.iter().filter_map(seat).collect();
+        let keys = Set::from_iter_dedup(validators.keys().cloned());
+        let namespace = evidence::namespace(&self.0.chain);
+        let scheme = Scheme::signer(&namespace, keys.clone(), self.0.key.clone())
+            .unwrap_or_else(|| Scheme::verifier(&namespace, keys));
+        Committee { scheme, validators }
+    }
+
+    /// Adds the committees that the state after block `height` decides, and removes past ones.
+    /// `state` may be a later one: it still holds these decisions.
+    pub(crate) fn update(&self, state: &dyn StateRead, height: u64) {
+        let calendar = self.0.calendar;
+        let current = calendar.term_of(height + 1);
+        let mut by_term = self
+            .0
+            .by_term
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        for term in current.saturating_sub(1)..=current + 1 {
+            if by_term.contains_key(&term) {
+                continue;
+            }
+            if let Some(decided) = read::committee_at(state, calendar.decided_by(term)) {
+                by_term.insert(term, Arc::new(self.committee(&decided.seats)));
+            }
+        }
+        by_term.retain(|term, _| term + 1 >= current);
+        let validators = read::validators(state);
+        let keys = validators
+            .iter()
+            .filter_map(|validator| public_key(&validator.consensus_key));
+        let mut registered = self
+            .0
+            .registered
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *registered = keys.collect();
+    }
+
+    /// Adds a committee that handovers lead to.
+    pub(crate) fn insert(&self, term: u64, committee: Arc<Committee>) {
+        let mut by_term = self
+            .0
+            .by_term
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        by_term.insert(term, committee);
+    }
+
+    /// The committee of a term, unless it is unknown or past.
+    pub(crate) fn at(&self, term: u64) -> Option<Arc<Committee>> {
+        let by_term = self
+            .0
+            .by_term
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        by_term.get(&term).cloned()
+    }
+
+    /// The validators that vote in a term or the next one.
+    pub(crate) fn voters(&self, term: u64) -> BTreeSet<PublicKey> {
+        let committees = [term, term + 1]
+            .into_iter()
+            .filter_map(|term| self.at(term));
+        committees
+            .flat_map(|committee| committee.validators.keys().cloned().collect::<Vec<_>>())
+            .collect()
+    }
+
+    /// All registered validators, with a seat or without.
+    pub(crate) fn registered(&self) -> BTreeSet<PublicKey> {
+        let registered = self.0.registered.read();
+        registered.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Provider for Committees {
+    type Scope = Epoch;
+    type Scheme = Scheme;
+
+    fn scoped(&self, epoch: Epoch) -> Option<Scoped<Scheme>> {
+        let committee = self.at(epoch.get())?;
+        Some(Scoped::scheme(Arc::new(committee.scheme.clone())))
+    }
+}

@@ -1,0 +1,172 @@
+//! When blocks are proposed and voted on.
+//!
+//! [`Pacer`] stands in front of the [`Application`]: it delays a proposal until there is something
+//! to order, and a vote until the local clock has reached the block's timestamp. It decides nothing
+//! about a block's contents.
+
+use std::{
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use commonware_consensus::{
+    Application as ConsensusApplication, Heightable as _, marshal::ancestry::Ancestry,
+    simplex::scheme::ed25519::Scheme,
+};
+use commonware_cryptography::{Digested, Digestible as _};
+use commonware_glue::stateful::Mailbox;
+use commonware_runtime::{Clock, Spawner};
+use commonware_storage::Context as StorageContext;
+use futures_util::StreamExt as _;
+use soma_os::clock::unix_ms;
+use soma_protocol::{Hash, VerifiedTransaction, query};
+use soma_store::State;
+use tokio::sync::Notify;
+
+use super::application::{Application, Core, Draft};
+use crate::{
+    block::{Block, Context, hash},
+    limits::{BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX},
+};
+
+/// The longest wait for transactions where several validators take turns: the others cannot tell a
+/// waiting leader from an absent one.
+const IDLE_SHARED_MS: u64 = 1_000;
+
+/// How fast blocks come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timing {
+    /// The minimum time between two blocks while there are transactions, in milliseconds.
+    pub(crate) block_ms: u64,
+    /// The maximum time between two blocks while there are none, in milliseconds.
+    pub(crate) idle_block_ms: u64,
+    /// How far this node's clock is ahead of the true time, in milliseconds.
+    pub(crate) skew_ms: i64,
+}
+
+impl Timing {
+    /// The longest wait for transactions, for a committee of one (`alone`) or of several.
+    pub(crate) fn idle_ms(&self, alone: bool) -> u64 {
+        if alone {
+            self.idle_block_ms
+        } else {
+            self.idle_block_ms.min(IDLE_SHARED_MS)
+        }
+    }
+
+    /// The time of this node's clock, in milliseconds since 1970.
+    fn now_ms(self, clock: &impl Clock) -> u64 {
+        unix_ms(clock.current()).saturating_add_signed(self.skew_ms)
+    }
+
+    /// Sleeps until this node's clock reaches `timestamp_ms`.
+    async fn sleep_until(self, clock: &impl Clock, timestamp_ms: u64) {
+        let true_ms = timestamp_ms.saturating_add_signed(self.skew_ms.saturating_neg());
+        let instant = UNIX_EPOCH.checked_add(Duration::from_millis(true_ms));
+        match instant {
+            Some(instant) => clock.sleep_until(instant).await,
+            // No clock reaches this time.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Delays proposals and votes until they are due.
+pub(crate) struct Pacer<E: Spawner + StorageContext> {
+    pub(crate) core: Arc<Core>,
+    pub(crate) timing: Timing,
+    /// Notified when the pool has new transactions.
+    pub(crate) work: Arc<Notify>,
+    pub(crate) stateful: Mailbox<E, Application>,
+}
+
+impl<E: Spawner + StorageContext> Clone for Pacer<E> {
+    fn clone(&self) -> Self {
+        Self {
+            core: Arc::clone(&self.core),
+            timing: self.timing,
+            work: Arc::clone(&self.work),
+            stateful: self.stateful.clone(),
+        }
+    }
+}
+
+impl<E: Spawner + StorageContext> Pacer<E> {
+    /// Waits until a block on top of `parent` is due, and selects its contents.
+    async fn draft(&self, clock: &E, parent: &Digested<Block>) -> Draft {
+        let state = self.core.state.wait().await;
+        let digest = hash(parent.digest());
+        let parent_ms = parent.inner().header().timestamp_ms;
+        let committee = self.core.committee(parent.height().get() + 1);
+        let alone = committee.is_some_and(|committee| committee.validators.len() == 1);
+        let idle_ms = parent_ms + self.timing.idle_ms(alone);
+        let deadline_ms = state.after(&digest, query::next_deadline_ms).flatten();
+        let soonest_ms = parent_ms + self.timing.block_ms.max(1);
+        let latest_ms = deadline_ms.unwrap_or(idle_ms).min(idle_ms).max(soonest_ms);
+        self.timing.sleep_until(clock, soonest_ms).await;
+        loop {
+            let now_ms = self.timing.now_ms(clock);
+            let timestamp_ms = now_ms.max(parent_ms + 1);
+            let transactions = self.select(state, &digest, timestamp_ms);
+            if !transactions.is_empty() || now_ms >= latest_ms {
+                return Draft {
+                    timestamp_ms,
+                    transactions,
+                };
+            }
+            tokio::select! {
+                biased;
+                () = self.work.notified() => {}
+                () = self.timing.sleep_until(clock, latest_ms) => {}
+            }
+        }
+    }
+
+    fn select(&self, state: &State, parent: &Hash, timestamp_ms: u64) -> Vec<VerifiedTransaction> {
+        let pool = &self.core.pool;
+        if pool.is_empty() {
+            return Vec::new();
+        }
+        let selected = state.after(parent, |base| {
+            pool.select(base, timestamp_ms, BLOCK_BYTES_MAX)
+        });
+        // Other nodes refuse to decode a larger block, so the pool is not trusted with the limit.
+        let mut room = BLOCK_BYTES_MAX;
+        let fits = |transaction: &VerifiedTransaction| {
+            let rest = room.checked_sub(transaction.size_bytes());
+            room = rest.unwrap_or(room);
+            rest.is_some()
+        };
+        let selected = selected.unwrap_or_default().into_iter();
+        selected
+            .take(BLOCK_TRANSACTIONS_MAX)
+            .take_while(fits)
+            .collect()
+    }
+}
+
+impl<E: Spawner + StorageContext> ConsensusApplication<E> for Pacer<E> {
+    type SigningScheme = Scheme;
+    type Context = Context;
+    type Block = Block;
+    type Input = ();
+
+    async fn propose(
+        &mut self,
+        context: (E, Context),
+        ancestry: impl Ancestry<Block>,
+        (): (),
+    ) -> Option<Digested<Block>> {
+        let parent = ancestry.clone().next().await?;
+        let draft = self.draft(&context.0, &parent).await;
+        self.stateful.propose(context, ancestry, draft).await
+    }
+
+    async fn verify(&mut self, context: (E, Context), ancestry: impl Ancestry<Block>) -> bool {
+        if let Some(block) = ancestry.peek() {
+            let timestamp_ms = block.inner().header().timestamp_ms;
+            self.timing.sleep_until(&context.0, timestamp_ms).await;
+        }
+        self.stateful.verify(context, ancestry).await
+    }
+}

@@ -1,0 +1,153 @@
+//! What a chain begins with, and what a block does to its state. Pure: no disk, no network, no
+//! clock.
+
+use std::collections::BTreeMap;
+
+use commonware_cryptography::ed25519::PublicKey;
+use commonware_runtime::Spawner;
+use commonware_storage::Context as StorageContext;
+use soma_protocol::{
+    Address, BlockInfo, Changes, Genesis, Hash, MemoryState, Outcome, Seat, StateRead,
+    VerifiedTransaction, execute, read, verify_batch,
+};
+use soma_store::{database, history::FinalizedBlock};
+
+use super::committees::digest_of;
+use crate::{
+    EngineError,
+    block::{Block, hash},
+    keys::public_key,
+    settings::Deviation,
+};
+
+/// The chain: its first block and what every block does.
+pub(crate) struct Rules {
+    pub(crate) chain: Hash,
+    pub(crate) genesis: Block,
+    /// The effect of genesis, which block 1 writes.
+    genesis_changes: Changes,
+    pub(crate) deviation: Deviation,
+}
+
+impl Rules {
+    /// The rules of a chain.
+    ///
+    /// # Errors
+    /// [`EngineError::Genesis`], [`EngineError::NoValidators`], [`EngineError::ValidatorKey`].
+    pub(crate) fn new<E: Spawner + StorageContext>(
+        genesis: &Genesis,
+        deviation: Deviation,
+    ) -> Result<Self, EngineError> {
+        let chain = genesis.chain_id();
+        let (leader, proposer) = first_validator(genesis)?;
+        let empty = database::empty_commitment::<E>();
+        let genesis_changes = genesis.state()?;
+        let seats = digest_of(&read::committee(&memory_of(&genesis_changes)).seats);
+        let timestamp_ms = genesis.timestamp_ms;
+        Ok(Self {
+            chain,
+            genesis: Block::genesis(chain, leader, proposer, timestamp_ms, empty, seats),
+            genesis_changes,
+            deviation,
+        })
+    }
+
+    /// The state at genesis.
+    pub(crate) fn genesis_state(&self) -> MemoryState {
+        memory_of(&self.genesis_changes)
+    }
+
+    /// The seats at genesis.
+    pub(crate) fn genesis_seats(&self) -> Vec<Seat> {
+        read::committee(&self.genesis_state()).seats
+    }
+
+    /// Executes the transactions of a block and everything else that happens at its height.
+    pub(crate) fn execute(
+        &self,
+        base: &dyn StateRead,
+        info: &BlockInfo,
+        transactions: &[VerifiedTransaction],
+    ) -> Outcome {
+        let mut outcome = execute(base, info, transactions);
+        if let Deviation::Bug(distort) = &self.deviation {
+            distort(info, &mut outcome);
+        }
+        if info.height == 1 {
+            // Genesis is not committed by itself; what block 1 changed takes precedence.
+            let mut changes = self.genesis_changes.clone();
+            changes.0.extend(std::mem::take(&mut outcome.changes.0));
+            outcome.changes = changes;
+        }
+        outcome
+    }
+
+    /// Executes a stored block on the state before it.
+    ///
+    /// # Errors
+    /// [`EngineError::StateMismatch`] if a signature is invalid.
+    pub(crate) fn replay(
+        &self,
+        memory: &mut MemoryState,
+        block: &Block,
+        digest: Hash,
+    ) -> Result<FinalizedBlock, EngineError> {
+        let info = info_of(block);
+        let transactions: Vec<_> = verify_batch(block.transactions().to_vec(), &self.chain)
+            .into_iter()
+            .collect::<Result<_, _>>()
+            .map_err(|_| EngineError::StateMismatch {
+                height: info.height,
+            })?;
+        let outcome = self.execute(memory, &info, &transactions);
+        memory.apply(&outcome.changes);
+        Ok(finalized_block(block, digest, &outcome))
+    }
+}
+
+fn memory_of(changes: &Changes) -> MemoryState {
+    let mut memory = MemoryState::default();
+    memory.apply(changes);
+    memory
+}
+
+/// What the protocol needs to know of a block besides its transactions.
+pub(crate) fn info_of(block: &Block) -> BlockInfo {
+    let header = block.header();
+    BlockInfo {
+        height: header.height.get(),
+        timestamp_ms: header.timestamp_ms,
+        proposer: header.proposer,
+    }
+}
+
+/// A finalized block as the history records it.
+pub(crate) fn finalized_block(block: &Block, digest: Hash, outcome: &Outcome) -> FinalizedBlock {
+    let header = block.header();
+    FinalizedBlock {
+        height: header.height.get(),
+        digest,
+        parent: hash(header.parent),
+        timestamp_ms: header.timestamp_ms,
+        proposer: header.proposer,
+        state_root: hash(header.state.root),
+        transactions: block.transactions().to_vec(),
+        receipts: outcome.receipts.clone(),
+        events: outcome.events.clone(),
+    }
+}
+
+/// The validator that the genesis block names: the one with the lowest key. All keys are checked.
+fn first_validator(genesis: &Genesis) -> Result<(PublicKey, Address), EngineError> {
+    let validators = genesis.validators.iter().map(|validator| {
+        let key = public_key(&validator.consensus_key).ok_or(EngineError::ValidatorKey {
+            validator: validator.address,
+        })?;
+        Ok::<_, EngineError>((key, validator.address))
+    });
+    let validators: BTreeMap<_, _> = validators.collect::<Result<_, _>>()?;
+    validators
+        .into_iter()
+        .next()
+        .ok_or(EngineError::NoValidators)
+}

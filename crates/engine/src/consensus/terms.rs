@@ -1,0 +1,265 @@
+//! Runs consensus, one instance per term, each with the committee that the state names for it.
+//!
+//! A term starts when the last block of the one before is in the history; this block is its root. A
+//! node that is behind receives votes of later terms, which it cannot verify. It takes them as a
+//! hint that the sender has the last block of the current term, and requests it.
+
+use std::time::Duration;
+
+use commonware_consensus::{
+    marshal::Identifier,
+    simplex::{
+        self, Floor,
+        config::{ForwardPolicy, SkipPolicy},
+        elector::RoundRobin,
+        scheme::ed25519::Scheme,
+    },
+    types::{Epoch, Height},
+};
+use commonware_cryptography::{
+    Digestible as _,
+    blake3::{Blake3, Digest},
+    certificate::Scheme as _,
+    ed25519::PublicKey,
+};
+use commonware_p2p::{
+    Blocker, Channel, Message, Receiver, Sender,
+    utils::mux::{Builder as _, MuxHandle, Muxer},
+};
+use commonware_parallel::Sequential;
+use commonware_runtime::{
+    Clock, Handle as Task, Metrics, Network, Spawner, Storage, buffer::paged::CacheRef,
+};
+use commonware_utils::{
+    NZDuration,
+    channel::{mpsc, watch},
+    vec::NonEmptyVec,
+};
+use rand_core::{CryptoRng, Rng};
+
+use super::{
+    committees::Committees,
+    components::{Automaton, FETCH_TIMEOUT, MAILBOX, MarshalMailbox, RETRY, VIEWS_KEPT},
+    faults::{FaultReporter, Faults},
+    pacer::Timing,
+};
+use crate::{archives::BUFFER, links::Roster};
+
+/// How long building a proposal may take, beyond the longest wait for transactions.
+const PROPOSAL_MARGIN: Duration = Duration::from_secs(1);
+const CERTIFICATION_MARGIN: Duration = Duration::from_secs(1);
+/// How long a silent leader is waited for before its turns are skipped.
+const ABSENT_LEADER: Duration = Duration::from_secs(1);
+
+/// The configuration of one instance of consensus.
+type Config<E, B> = simplex::Config<
+    Scheme,
+    RoundRobin<Blake3>,
+    B,
+    Digest,
+    Automaton<E>,
+    Automaton<E>,
+    FaultReporter<Automaton<E>>,
+    Sequential,
+>;
+
+/// The channels that consensus uses, each a sender and a receiver.
+pub(crate) struct Channels<S, R> {
+    pub(crate) votes: (S, R),
+    pub(crate) certificates: (S, R),
+    pub(crate) requests: (S, R),
+}
+
+/// The same channels, multiplexed by term.
+struct Multiplexed<S: Sender> {
+    votes: Split<S>,
+    certificates: Split<S>,
+    requests: MuxHandle<S>,
+}
+
+/// A channel split by term, and what arrives for terms that are not running.
+struct Split<S: Sender> {
+    running: MuxHandle<S>,
+    elsewhere: mpsc::Receiver<(Channel, Message<S::PublicKey>)>,
+}
+
+fn split<E: Spawner + Metrics, S: Sender, R: Receiver<PublicKey = S::PublicKey>>(
+    context: E,
+    (sender, receiver): (S, R),
+) -> Split<S> {
+    let (muxer, running, elsewhere) = Muxer::builder(context, sender, receiver)
+        .with_backup()
+        .build();
+    muxer.start();
+    Split { running, elsewhere }
+}
+
+/// Waits until the history has reached `height`, and returns how far it is. If its writer has ended,
+/// this waits forever: the writer reports the reason, not consensus.
+async fn recorded_up_to(recorded: &mut watch::Receiver<u64>, height: u64) -> u64 {
+    let reached = recorded.wait_for(|recorded| *recorded >= height).await;
+    match reached.map(|recorded| *recorded) {
+        Ok(reached) => reached,
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// What the consensus instances of all terms share.
+pub(crate) struct Terms<E, P, B>
+where
+    E: Spawner + commonware_storage::Context,
+{
+    pub(crate) context: E,
+    pub(crate) prefix: String,
+    pub(crate) page_cache: CacheRef,
+    pub(crate) timing: Timing,
+    pub(crate) committees: Committees,
+    pub(crate) roster: P,
+    pub(crate) blocker: B,
+    pub(crate) marshal: MarshalMailbox,
+    pub(crate) automaton: Automaton<E>,
+    pub(crate) faults: Faults,
+}
+
+impl<E, P, B> Terms<E, P, B>
+where
+    E: Rng + CryptoRng + Spawner + Storage + Clock + Metrics + Network,
+    P: Roster,
+    B: Blocker<PublicKey = PublicKey>,
+{
+    /// Starts with the term after block `height`; `recorded` is the height of the history as it
+    /// grows. The task ends when consensus does.
+    pub(crate) fn start<S, R>(
+        mut self,
+        height: u64,
+        recorded: watch::Receiver<u64>,
+        channels: Channels<S, R>,
+    ) -> Task<()>
+    where
+        S: Sender<PublicKey = PublicKey>,
+        R: Receiver<PublicKey = PublicKey>,
+    {
+        let context = self.context.child("requests");
+        let (muxer, requests) = Muxer::new(context, channels.requests.0, channels.requests.1);
+        muxer.start();
+        let multiplexed = Multiplexed {
+            votes: split(self.context.child("votes"), channels.votes),
+            certificates: split(self.context.child("certificates"), channels.certificates),
+            requests,
+        };
+        let context = self.context.child("terms");
+        context.spawn(move |_| async move { self.run(height, recorded, multiplexed).await })
+    }
+
+    async fn run<S: Sender<PublicKey = PublicKey>>(
+        &mut self,
+        height: u64,
+        mut recorded: watch::Receiver<u64>,
+        mut channels: Multiplexed<S>,
+    ) {
+        let calendar = self.committees.calendar();
+        let mut term = calendar.term_of(height + 1);
+        let Some(mut running) = self.start_term(term, &mut channels).await else {
+            return;
+        };
+        loop {
+            tokio::select! {
+                biased;
+                _ = &mut running => return,
+                reached = recorded_up_to(&mut recorded, calendar.last_of(term)) => {
+                    let ended = std::mem::replace(&mut term, calendar.term_of(reached + 1));
+                    let Some(next) = self.start_term(term, &mut channels).await else {
+                        return;
+                    };
+                    std::mem::replace(&mut running, next).abort();
+                    self.remove_votes_before(ended).await;
+                }
+                Some((theirs, (from, _))) = channels.votes.elsewhere.recv() => {
+                    self.hint(term, theirs, from);
+                }
+                Some((theirs, (from, _))) = channels.certificates.elsewhere.recv() => {
+                    self.hint(term, theirs, from);
+                }
+            }
+        }
+    }
+
+    /// A peer that votes in a later term has the last block of this one.
+    fn hint(&self, term: u64, theirs: u64, from: PublicKey) {
+        if theirs > term {
+            let last = Height::new(self.committees.calendar().last_of(term));
+            self.marshal.hint_finalized(last, NonEmptyVec::new(from));
+        }
+    }
+
+    /// Starts the consensus of a term; `None` when the node is stopping.
+    async fn start_term<S: Sender<PublicKey = PublicKey>>(
+        &mut self,
+        term: u64,
+        channels: &mut Multiplexed<S>,
+    ) -> Option<Task<()>> {
+        let root = Height::new(self.committees.calendar().root_of(term));
+        let root = self.marshal.get_block(Identifier::Height(root)).await?;
+        let committee = self.committees.at(term)?;
+        let voters = self.committees.voters(term);
+        self.roster
+            .track(term, voters, self.committees.registered());
+        tracing::info!(term, seats = committee.validators.len(), "term begins");
+        let config = self.config(term, committee.scheme.clone(), root.digest());
+        let votes = channels.votes.running.register(term).await.ok()?;
+        let certificates = channels.certificates.running.register(term).await.ok()?;
+        let requests = channels.requests.register(term).await.ok()?;
+        let context = self.context.child("consensus").with_attribute("term", term);
+        let engine = simplex::Engine::new(context, config);
+        Some(engine.start(votes, certificates, requests))
+    }
+
+    fn config(&self, term: u64, scheme: Scheme, root: Digest) -> Config<E, B> {
+        let alone = scheme.participants().len() == 1;
+        let timing = self.timing;
+        let longest_wait = Duration::from_millis(timing.idle_ms(alone).max(timing.block_ms));
+        let leader_timeout = longest_wait + PROPOSAL_MARGIN;
+        let certification_timeout = leader_timeout + CERTIFICATION_MARGIN;
+        let automaton = &self.automaton;
+        simplex::Config {
+            reporter: self.faults.observe(scheme.clone(), automaton.clone()),
+            scheme,
+            elector: RoundRobin::default(),
+            blocker: self.blocker.clone(),
+            automaton: automaton.clone(),
+            relay: automaton.clone(),
+            strategy: Sequential,
+            partition: self.votes_partition(term),
+            mailbox_size: MAILBOX,
+            epoch: Epoch::new(term),
+            floor: Floor::Genesis(root),
+            replay_buffer: BUFFER,
+            write_buffer: BUFFER,
+            page_cache: self.page_cache.clone(),
+            leader_timeout,
+            certification_timeout,
+            timeout_retry: RETRY,
+            view_retention: VIEWS_KEPT,
+            skip: SkipPolicy::Enabled {
+                timeout: certification_timeout + ABSENT_LEADER,
+                budget: simplex::SkipBudget::Participants,
+            },
+            fetch_timeout: NZDuration!(FETCH_TIMEOUT),
+            fetch_retry_delay: RETRY,
+            forward: ForwardPolicy::SilentVoters,
+            track_historical_votes: false,
+        }
+    }
+
+    fn votes_partition(&self, term: u64) -> String {
+        format!("{}-votes-{term}", self.prefix)
+    }
+
+    /// Removes the votes of the term before `ended`: nobody requests them any more.
+    async fn remove_votes_before(&mut self, ended: u64) {
+        if let Some(past) = ended.checked_sub(1) {
+            // They may not exist: nodes that catch up pass through terms without a vote.
+            let _ = self.context.remove(&self.votes_partition(past), None).await;
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Bounds that more than one module relies on. Only numbers; sizes of single components stand
+//! where they are used.
+
+use std::num::NonZeroU64;
+
+use commonware_runtime::Quota;
+use commonware_utils::{NZU32, NZU64};
+
+use crate::calendar::TERM_BLOCKS;
+
+/// The most bytes of transactions in a block: 1 MiB.
+pub const BLOCK_BYTES_MAX: usize = 1 << 20;
+/// The most transactions in a block.
+pub const BLOCK_TRANSACTIONS_MAX: usize = 5_000;
+/// The largest committee; it bounds certificates.
+pub(crate) const SEATS_MAX: usize = 64;
+/// The most nodes that one node connects to, itself included. Mailboxes are allocated for all.
+pub const PEERS_MAX: usize = 128;
+
+/// The longest gossip message: 256 KiB.
+pub const GOSSIP_BYTES_MAX: usize = 1 << 18;
+/// The longest response of the sync protocol: a block with its framing.
+pub(crate) const RESPONSE_BYTES_MAX: usize = 5 << 18;
+/// The most messages per second and peer on one channel. Mailboxes are allocated for this many
+/// messages of every peer.
+pub const QUOTA: Quota = Quota::per_second(NZU32!(256));
+/// As [`QUOTA`], for gossip, whose messages are longer.
+pub const GOSSIP_QUOTA: Quota = Quota::per_second(NZU32!(64));
+
+/// The number of finalized blocks in one file. All files stay open, so there must be few; a file is
+/// pruned as a whole.
+pub(crate) const SECTION_BLOCKS: NonZeroU64 = NZU64!(1 << 15);
+/// The number of terms whose superseded state is kept for nodes that sync.
+pub(crate) const SNAPSHOT_TERMS: u64 = 8;
+/// The fewest blocks that a node keeps: peers that sync meanwhile need them.
+pub const KEEP_BLOCKS_MIN: u64 = SNAPSHOT_TERMS * TERM_BLOCKS;

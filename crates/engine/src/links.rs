@@ -1,0 +1,36 @@
+//! The network that a node runs on, real or simulated: one sender and receiver per channel, and who
+//! the peers are.
+
+use std::collections::BTreeSet;
+
+use commonware_cryptography::ed25519::PublicKey;
+use commonware_p2p::Provider;
+
+/// Knows the peers, and learns at each term who they are.
+pub trait Roster: Provider<PublicKey = PublicKey> + Sync {
+    /// From now on this node connects to `voters`, and to `others` if there is room.
+    fn track(&mut self, term: u64, voters: BTreeSet<PublicKey>, others: BTreeSet<PublicKey>);
+}
+
+/// The channels of a node, each a sender and a receiver.
+#[derive(Debug)]
+pub struct Links<P, B, S, R> {
+    /// Who the peers are.
+    pub peers: P,
+    /// Disconnects peers that misbehave.
+    pub blocker: B,
+    /// Votes.
+    pub votes: (S, R),
+    /// Certificates.
+    pub certificates: (S, R),
+    /// Requests for certificates, and responses.
+    pub certificate_requests: (S, R),
+    /// Requests for blocks, and responses.
+    pub block_requests: (S, R),
+    /// Proposed blocks.
+    pub blocks: (S, R),
+    /// Gossip.
+    pub gossip: (S, R),
+    /// State sync: requests, and responses.
+    pub exchange: (S, R),
+}

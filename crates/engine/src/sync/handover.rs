@@ -1,0 +1,385 @@
+//! Handovers: how a node learns which committee decides which blocks, without the blocks.
+//!
+//! The header of the last block of a term commits to the seats decided so far; they take office two
+//! terms later. A [`Handover`] is this header, the certificate of the block, and the seats. A
+//! [`HandoverVerifier`] goes along handovers from genesis, each verified with the committee that
+//! the ones before name, so it trusts nothing but genesis. A [`HandoverStore`] keeps those of a node
+//! permanently. Nothing here knows the network.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use commonware_codec::{
+    Buf, EncodeSize, Error as CodecError, FixedSize, RangeCfg, Read, ReadExt as _, Write,
+};
+use commonware_consensus::{marshal::Identifier as BlockId, types::Height};
+use commonware_cryptography::{Digestible as _, blake3::Digest};
+use commonware_runtime::{BufMut, buffer::paged::CacheRef};
+use commonware_storage::{
+    Context as StorageContext,
+    archive::{Archive as _, Identifier},
+};
+use rand_core::CryptoRng;
+use soma_protocol::{Address, ConsensusKey, Seat, read};
+use soma_store::State;
+use tokio::sync::Mutex;
+
+use crate::{
+    EngineError,
+    archives::{Archive, open_archive},
+    block::{Certificate, Header},
+    consensus::{
+        committees::{Committee, Committees, digest_of},
+        components::MarshalMailbox,
+    },
+    limits::{SEATS_MAX, SECTION_BLOCKS},
+};
+
+/// The last header of a term, its certificate, and the seats it commits to.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Handover {
+    pub(crate) header: Header,
+    pub(crate) certificate: Certificate,
+    pub(crate) seats: Vec<Seat>,
+}
+
+impl Handover {
+    /// The handover at the last block of a term, if this node has all of it.
+    pub(crate) async fn at(marshal: &MarshalMailbox, state: &State, height: u64) -> Option<Self> {
+        let block_height = Height::new(height);
+        let block = marshal.get_block(BlockId::Height(block_height)).await?;
+        let certificate = marshal.get_finalization(block_height).await?;
+        let committee = state.read(|state, _| read::committee_at(state, height))?;
+        Some(Self {
+            header: block.inner().header().clone(),
+            certificate,
+            seats: committee.seats,
+        })
+    }
+
+    /// The height of its block.
+    pub(crate) fn height(&self) -> u64 {
+        self.header.height.get()
+    }
+}
+
+impl Write for Handover {
+    fn write(&self, buf: &mut impl BufMut) {
+        self.header.write(buf);
+        self.certificate.write(buf);
+        self.seats.len().write(buf);
+        for seat in &self.seats {
+            seat.consensus_key.0.write(buf);
+            seat.validator.0.write(buf);
+        }
+    }
+}
+
+impl EncodeSize for Handover {
+    fn encode_size(&self) -> usize {
+        self.header.encode_size()
+            + self.certificate.encode_size()
+            + self.seats.len().encode_size()
+            + self.seats.len() * 2 * <[u8; 32]>::SIZE
+    }
+}
+
+impl Read for Handover {
+    type Cfg = ();
+
+    fn read_cfg(buf: &mut impl Buf, (): &Self::Cfg) -> Result<Self, CodecError> {
+        let header = Header::read(buf)?;
+        let certificate = Certificate::read_cfg(buf, &SEATS_MAX)?;
+        let count = usize::read_cfg(buf, &RangeCfg::from(1..=SEATS_MAX))?;
+        let mut seats = Vec::with_capacity(count);
+        for _ in 0..count {
+            seats.push(Seat {
+                consensus_key: ConsensusKey(<[u8; 32]>::read(buf)?),
+                validator: Address(<[u8; 32]>::read(buf)?),
+            });
+        }
+        Ok(Self {
+            header,
+            certificate,
+            seats,
+        })
+    }
+}
+
+/// Why a handover is invalid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum InvalidHandover {
+    #[error("block {height} does not end a later term than the last handover")]
+    OutOfPlace { height: u64 },
+    #[error("the certificate of block {height} is not signed by the committee of its term")]
+    Certificate { height: u64 },
+    #[error("the header of block {height} commits to other seats")]
+    Seats { height: u64 },
+}
+
+/// Follows committees from genesis along verified handovers.
+pub(crate) struct HandoverVerifier {
+    committees: Committees,
+    /// Committees and the digests of their seats, by the first term in which they hold office.
+    by_term: BTreeMap<u64, (Digest, Arc<Committee>)>,
+    /// The term of the last handover.
+    reached: Option<u64>,
+}
+
+impl HandoverVerifier {
+    /// Starts with the seats of genesis; `committees` turns seats into committees.
+    pub(crate) fn new(committees: Committees, genesis: &[Seat]) -> Self {
+        let first = Arc::new(committees.committee(genesis));
+        Self {
+            committees,
+            by_term: BTreeMap::from([(0, (digest_of(genesis), first))]),
+            reached: None,
+        }
+    }
+
+    /// The committee of a term, as the verified handovers name it.
+    pub(crate) fn at(&self, term: u64) -> Option<Arc<Committee>> {
+        let (_, (_, committee)) = self.by_term.range(..=term).next_back()?;
+        Some(Arc::clone(committee))
+    }
+
+    /// The term of the last handover.
+    pub(crate) fn reached(&self) -> Option<u64> {
+        self.reached
+    }
+
+    /// The digest of the seats that were decided last.
+    pub(crate) fn decided(&self) -> Option<Digest> {
+        let (_, (digest, _)) = self.by_term.last_key_value()?;
+        Some(*digest)
+    }
+
+    /// Verifies the next handover and continues from it.
+    ///
+    /// # Errors
+    /// [`InvalidHandover`]; the verifier is unchanged.
+    pub(crate) fn verify(
+        &mut self,
+        random: &mut impl CryptoRng,
+        next: &Handover,
+    ) -> Result<(), InvalidHandover> {
+        let height = next.height();
+        let calendar = self.committees.calendar();
+        let term = calendar.term_of(height);
+        let advances = self.reached.is_none_or(|reached| reached < term);
+        if !advances || !calendar.ends_with(height) {
+            return Err(InvalidHandover::OutOfPlace { height });
+        }
+        let digest = next.header.digest();
+        let certified = self
+            .at(term)
+            .is_some_and(|committee| committee.certifies(random, &next.certificate, digest, term));
+        if !certified {
+            return Err(InvalidHandover::Certificate { height });
+        }
+        let seats = digest_of(&next.seats);
+        if seats != next.header.seats {
+            return Err(InvalidHandover::Seats { height });
+        }
+        self.reached = Some(term);
+        if self.decided() != Some(seats) {
+            let committee = Arc::new(self.committees.committee(&next.seats));
+            self.by_term.insert(term + 2, (seats, committee));
+        }
+        Ok(())
+    }
+
+    /// Verifies all handovers of a node.
+    ///
+    /// # Errors
+    /// [`EngineError::Certificate`] if one is invalid; [`EngineError::Stopped`] if the disk fails.
+    pub(crate) async fn verify_all<E: StorageContext>(
+        &mut self,
+        mut random: impl CryptoRng,
+        handovers: &HandoverStore<E>,
+    ) -> Result<(), EngineError> {
+        while let Some(next) = handovers.after(self.reached).await? {
+            let height = next.height();
+            self.verify(&mut random, &next)
+                .map_err(|_| EngineError::Certificate { height })?;
+        }
+        Ok(())
+    }
+}
+
+/// The handovers of a node that change the committee, by term.
+///
+/// Writing consumes the archive and returns it, so the slot is empty while a write runs and after
+/// one that failed.
+pub(crate) struct HandoverStore<E: StorageContext>(Mutex<Option<Archive<E, Handover>>>);
+
+impl<E: StorageContext> HandoverStore<E> {
+    pub(crate) async fn open(
+        context: &E,
+        prefix: &str,
+        page_cache: &CacheRef,
+    ) -> Result<Self, EngineError> {
+        let section = SECTION_BLOCKS;
+        let archive = open_archive(context, prefix, "handovers", page_cache, section, ()).await?;
+        Ok(Self(Mutex::new(Some(archive))))
+    }
+
+    /// Adds a handover; it is on disk when this returns.
+    pub(crate) async fn insert(&self, term: u64, handover: &Handover) -> Result<(), EngineError> {
+        let mut slot = self.0.lock().await;
+        let archive = slot.take().ok_or_else(write_failed)?;
+        let digest = handover.header.digest();
+        let written = archive.put_sync(term, digest, handover).await;
+        *slot = Some(written.map_err(EngineError::stopped)?);
+        Ok(())
+    }
+
+    /// The first one after a term, or the first of all.
+    pub(crate) async fn after(&self, term: Option<u64>) -> Result<Option<Handover>, EngineError> {
+        let slot = self.0.lock().await;
+        let archive = slot.as_ref().ok_or_else(write_failed)?;
+        let from = term.map_or(0, |term| term + 1);
+        let Some((start, _)) = archive.ranges_from(from).next() else {
+            return Ok(None);
+        };
+        let handover = archive.get(Identifier::Index(start.max(from))).await;
+        handover.map_err(EngineError::stopped)
+    }
+}
+
+fn write_failed() -> EngineError {
+    EngineError::stopped("an earlier write of a handover failed")
+}
+
+#[cfg(test)]
+mod tests {
+    use commonware_codec::{Copying, DecodeExt as _, Encode as _};
+    use commonware_consensus::{
+        simplex::types::{Finalization, Finalize, Proposal},
+        types::{Epoch, Height, Round, View},
+    };
+    use commonware_cryptography::{Digest as _, Digestible as _, Signer as _, ed25519::PrivateKey};
+    use commonware_runtime::{Runner as _, Supervisor as _, deterministic};
+    use commonware_utils::{non_empty, non_empty_range};
+    use soma_protocol::Hash;
+    use soma_store::database::StateCommitment;
+
+    use commonware_parallel::Sequential;
+
+    use super::{
+        Address, Committees, Digest, Handover, HandoverVerifier, Header, InvalidHandover, Seat,
+        digest_of,
+    };
+    use crate::{calendar::Calendar, keys::consensus_key};
+
+    fn key(seed: u64) -> PrivateKey {
+        PrivateKey::from_seed(seed)
+    }
+
+    fn committees(me: u64) -> Committees {
+        Committees::new(Hash([1; 32]), key(me), Calendar::default())
+    }
+
+    fn seats(of: std::ops::Range<u64>) -> Vec<Seat> {
+        let seat = |seed| Seat {
+            consensus_key: consensus_key(&key(seed).public_key()),
+            validator: Address([u8::try_from(seed).unwrap(); 32]),
+        };
+        of.map(seat).collect()
+    }
+
+    /// The end of a term, signed by some of a committee, with these seats.
+    fn handover(
+        term: u64,
+        committee: std::ops::Range<u64>,
+        signers: std::ops::Range<u64>,
+        named: std::ops::Range<u64>,
+    ) -> Handover {
+        let round = Round::new(Epoch::new(term), View::new(9));
+        let header = Header {
+            context: crate::block::Context {
+                round,
+                leader: key(0).public_key(),
+                parent: (View::new(8), Digest::EMPTY),
+            },
+            parent: Digest([2; 32]),
+            height: Height::new(Calendar::default().last_of(term)),
+            timestamp_ms: 7,
+            proposer: Address([3; 32]),
+            state: StateCommitment::new(
+                Digest([4; 32]),
+                non_empty_range!(3_u64.into(), 70_u64.into()),
+            ),
+            seats: digest_of(&seats(named.clone())),
+            transactions: Digest([5; 32]),
+        };
+        let proposal = Proposal {
+            round,
+            parent: View::new(8),
+            payload: header.digest(),
+        };
+        let all = seats(committee);
+        let votes: Vec<_> = signers
+            .map(|signer| {
+                let scheme = committees(signer).committee(&all).scheme;
+                Finalize::sign(&scheme, proposal.clone()).unwrap()
+            })
+            .collect();
+        let scheme = committees(99).committee(&all).scheme;
+        let certificate =
+            Finalization::from_finalizes(&scheme, non_empty![@votes.iter()], &Sequential).unwrap();
+        Handover {
+            header,
+            certificate,
+            seats: seats(named),
+        }
+    }
+
+    #[test]
+    fn only_handovers_signed_by_the_committee_of_their_term_are_valid() {
+        deterministic::Runner::default().start(|context| async move {
+            let mut random = context.child("verifier");
+            let mut verifier = HandoverVerifier::new(committees(99), &seats(0..4));
+            let first = handover(1, 0..4, 0..3, 1..5);
+            verifier.verify(&mut random, &first).unwrap();
+            // The old committee is in office in term 2, the new one from term 3 on.
+            let second = handover(2, 0..4, 1..4, 2..6);
+            verifier.verify(&mut random, &second).unwrap();
+            let usurper = handover(3, 0..4, 0..3, 0..4);
+            let height = usurper.height();
+            assert_eq!(
+                verifier.verify(&mut random, &usurper),
+                Err(InvalidHandover::Certificate { height })
+            );
+            verifier
+                .verify(&mut random, &handover(3, 1..5, 1..4, 2..6))
+                .unwrap();
+            verifier
+                .verify(&mut random, &handover(9, 2..6, 3..6, 2..6))
+                .unwrap();
+            assert_eq!(verifier.reached(), Some(9));
+
+            let again = verifier.verify(&mut random, &first);
+            let height = first.height();
+            assert_eq!(again, Err(InvalidHandover::OutOfPlace { height }));
+            let mut other = handover(12, 2..6, 2..5, 2..6);
+            other.seats.pop();
+            let height = other.height();
+            let named = verifier.verify(&mut random, &other);
+            assert_eq!(named, Err(InvalidHandover::Seats { height }));
+            other.header.seats = digest_of(&other.seats);
+            let forged = verifier.verify(&mut random, &other);
+            assert_eq!(forged, Err(InvalidHandover::Certificate { height }));
+        });
+    }
+
+    #[test]
+    fn a_handover_decodes_from_all_of_its_bytes_only() {
+        let handover = handover(1, 0..4, 0..3, 1..5);
+        let bytes = handover.encode();
+        let read = Handover::decode(Copying(&bytes)).unwrap();
+        assert_eq!(read, handover);
+        for at in 0..bytes.len() {
+            assert!(Handover::decode(Copying(&bytes[..at])).is_err(), "{at}");
+        }
+    }
+}
