@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""PyTorch and `soma` in turns on this machine: the same model, the same work, the same threads.
+"""PyTorch and `soma`, alternately on this machine: same model, same work, same threads.
 
 Forward: layers of V1 on 1024 positions in float32, the public `soma-models` module as it is.
 Training: a step of `nano` on 16 windows of 256 bytes, twice. Once with the public module, where
-only the axis of SIGReg's means is mended; once with this repository's PyTorch twin, whose SIGReg
+only the axis of SIGReg's means is fixed; once with this repository's PyTorch twin, whose SIGReg
 is written for speed. AdamW is the fused one.
 
 It must never be imported by the package, and it only measures: nothing here defines a score.

@@ -1,5 +1,6 @@
-//! The features of third-party crates must not depend on which crate of the workspace is built;
-//! otherwise `-p soma-sim` compiles the consensus engine again. `crates/workspace-hack` unifies them.
+//! The features of third-party crates must not depend on which crate of the workspace is built:
+//! otherwise `-p soma-sim` compiles the consensus engine again. `crates/workspace-hack` unifies
+//! them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -68,7 +69,8 @@ fn cargo_tree(root: &Path, selection: &[&str], edges: &str) -> Result<String, St
 /// The third-party packages of `cargo tree`'s output, with their features.
 fn parse(tree: &str) -> Vec<(Package, BTreeSet<String>)> {
     let mut packages = Vec::new();
-    // For each level of the tree whether its package, and whether the section below, is for the host.
+    // For each level of the tree: whether its package, and whether the section below, is for the
+    // host.
     let mut levels = Vec::<(bool, bool)>::new();
     for line in tree.lines() {
         let rest = line.trim_start_matches(['|', ' ', '`', '-']);

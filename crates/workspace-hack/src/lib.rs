@@ -1,5 +1,5 @@
-//! No code: this crate makes Cargo choose the same features of third-party crates whichever crate of
-//! the workspace is built. Without it `cargo build --release` followed by
+//! No code: this crate makes Cargo choose the same features of third-party crates whichever crate
+//! of the workspace is built. Without it `cargo build --release` followed by
 //! `cargo build --release -p soma-sim` compiles the consensus engine twice, once for each selection
 //! of features, because Cargo unifies features only over the crates that it builds.
 //!
