@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use soma_protocol::{Action, Amount, Epoch, Hash, ModelId};
+use soma_protocol::{Action, Amount, Epoch, Hash, ModelId, action};
 use soma_sdk::api::{Commit, Model};
 use soma_sdk::cipher::EncryptedFile;
 use soma_sdk::obligation::{Obligation, Reveal};
@@ -45,11 +45,11 @@ impl Competitor<'_> {
         stake: Amount,
         commission_bps: u16,
     ) -> Result<ModelId> {
-        let action = Action::RegisterModel {
+        let action = Action::RegisterModel(action::RegisterModel {
             name,
             commission_bps,
             stake,
-        };
+        });
         self.sender.run(action).await?;
         let account = self.client().account(self.sender.address()).await?;
         let id = account.models.last().copied().map(ModelId);

@@ -1,7 +1,7 @@
 //! People who put their money behind the models of others.
 
 use soma_protocol::record::ModelStatus;
-use soma_protocol::{Action, Amount, ModelId, PoolId, read};
+use soma_protocol::{Action, Amount, ModelId, PoolId, action, read};
 
 use crate::actors::{Actor, Kind};
 use crate::chain::Chain;
@@ -43,7 +43,10 @@ fn leave_others(chain: &mut Chain, actor: &Actor, backed: &[ModelId]) {
         let pool = PoolId::Model(model);
         if read::share(&chain.state, pool, &actor.address).shares > 0 {
             let amount = Amount(u64::MAX);
-            chain.act(&actor.key, Action::WithdrawStake { pool, amount });
+            chain.act(
+                &actor.key,
+                Action::WithdrawStake(action::WithdrawStake { pool, amount }),
+            );
         }
     }
 }
@@ -60,7 +63,10 @@ fn back(chain: &mut Chain, actor: &Actor, models: &[ModelId]) {
             read::model(&chain.state, model).is_some_and(|one| one.status == ModelStatus::Active);
         if active {
             let pool = PoolId::Model(model);
-            chain.act(&actor.key, Action::AddStake { pool, amount });
+            chain.act(
+                &actor.key,
+                Action::AddStake(action::AddStake { pool, amount }),
+            );
         }
     }
 }

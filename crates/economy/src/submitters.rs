@@ -6,7 +6,8 @@ use rand::RngExt as _;
 use soma_architecture::embedding::distance_squared;
 use soma_protocol::record::{Target, TargetStatus, WeightsAge};
 use soma_protocol::{
-    Action, Address, Epoch, Hash, MemoryState, ModelId, TargetId, commitment, query, read, winner,
+    Action, Address, Epoch, Hash, MemoryState, ModelId, TargetId, action, commitment, query, read,
+    winner,
 };
 
 use crate::actors::{Actor, Kind};
@@ -200,14 +201,14 @@ impl Submitters {
             size_bytes,
             &salt,
         );
-        let action = Action::Submit {
+        let action = Action::Submit(action::Submit {
             target: target.id,
             model: statement.model,
             loss_q32: statement.loss_q32,
             distance: statement.distance,
             size_bytes,
             commitment,
-        };
+        });
         chain.act(&actor.key, action);
         let claim = Claim {
             submitter: at,
@@ -245,11 +246,11 @@ impl Submitters {
             if silent {
                 continue;
             }
-            let action = Action::PublishData {
+            let action = Action::PublishData(action::PublishData {
                 target: target.id,
                 data: claim.document.bytes.clone(),
                 salt: claim.salt,
-            };
+            });
             chain.act(&actor.key, action);
             self.published.insert(target.id, claim.document.clone());
         }

@@ -279,7 +279,9 @@ mod tests {
     use commonware_consensus::BoundedBlock as _;
     use commonware_cryptography::{Digestible as _, Signer as _, ed25519::PrivateKey};
     use commonware_utils::non_empty_range;
-    use soma_protocol::{Action, Address, Amount, Hash, SecretKey, SignedTransaction, Transaction};
+    use soma_protocol::{
+        Action, Address, Amount, Hash, SecretKey, SignedTransaction, Transaction, action,
+    };
     use soma_store::database::StateCommitment;
 
     use super::{BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX, Block, Digest, Location};
@@ -292,10 +294,10 @@ mod tests {
             nonce,
             fee_limit: Amount(1),
             valid_until_ms: 9,
-            action: Action::Transfer {
+            action: Action::Transfer(action::Transfer {
                 to: Address([8; 32]),
                 amount: Amount(2),
-            },
+            }),
         };
         transaction.sign(&key)
     }
@@ -343,11 +345,11 @@ mod tests {
         assert!(Block::decode(full.encode()).is_ok());
         assert!(Block::decode(block(most + 1).encode()).is_err());
 
-        let data = Action::PublishData {
+        let data = Action::PublishData(action::PublishData {
             target: soma_protocol::TargetId(1),
             data: vec![0; 60_000],
             salt: [0; 32],
-        };
+        });
         let mut large = transaction(0);
         large.transaction.action = data;
         let size = large.encode().len();

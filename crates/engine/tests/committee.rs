@@ -14,7 +14,9 @@ use queue::{ALICE, Queue, act, address, genesis, settings, transfer, validator};
 use soma_engine::{
     ConsensusSecret, FinalizedBlock, Handle, Host, Peer, Pool, Sink, TERM_BLOCKS, start,
 };
-use soma_protocol::{Action, Amount, Genesis, GenesisAccount, SecretKey, SignedTransaction, read};
+use soma_protocol::{
+    Action, Amount, Genesis, GenesisAccount, SecretKey, SignedTransaction, action, read,
+};
 
 const PATIENCE: Duration = Duration::from_mins(4);
 const NEWCOMER: u8 = 4;
@@ -132,7 +134,7 @@ impl Network {
             }
             if ended != Some(now.phase) {
                 let phase = now.phase;
-                self.send_as_alice(Action::EndPhase { epoch, phase });
+                self.send_as_alice(Action::EndPhase(action::EndPhase { epoch, phase }));
                 ended = Some(phase);
             }
             self.next();
@@ -147,14 +149,19 @@ fn a_fifth_validator_joins_by_stake_and_a_first_one_leaves_while_transfers_flow(
     let chain = network.genesis.chain_id();
     let (first, newcomer) = (address(validator(0)), address(validator(NEWCOMER)));
     let secret = SecretKey::from_bytes(&validator(NEWCOMER));
-    let join = Action::RegisterValidator {
+    let join = Action::RegisterValidator(action::RegisterValidator {
         consensus_key: ConsensusSecret(validator(NEWCOMER)).public(),
         proof: secret.prove_possession(&chain, &newcomer),
         commission_bps: 0,
         stake: Amount::soma(500),
-    };
+    });
     network.send(&act(chain, validator(NEWCOMER), 0, join));
-    network.send(&act(chain, validator(0), 0, Action::LeaveValidator {}));
+    network.send(&act(
+        chain,
+        validator(0),
+        0,
+        Action::LeaveValidator(action::LeaveValidator {}),
+    ));
     let decided = loop {
         network.end_epoch();
         let now = network.witness().read(|state, _| read::committee(state));

@@ -16,7 +16,7 @@ use std::{
 
 use queue::{ALICE, Queue, act, genesis, validator};
 use soma_engine::{ConsensusSecret, Handle, Host, Join, Peer, Pool, Settings, Sink, start};
-use soma_protocol::{Action, Address, Amount};
+use soma_protocol::{Action, Address, Amount, action};
 
 const BLOCKS: u64 = 3_000;
 const TRANSFERS_PER_BLOCK: u64 = 20;
@@ -58,10 +58,10 @@ fn chain(dir: &Path, ports: &[SocketAddr]) -> (Handle, Arc<Queue>) {
         for _ in 0..TRANSFERS_PER_BLOCK {
             let mut to = [7; 32];
             to[..8].copy_from_slice(&nonce.to_be_bytes());
-            let pay = Action::Transfer {
+            let pay = Action::Transfer(action::Transfer {
                 to: Address(to),
                 amount: Amount(1),
-            };
+            });
             queue.add(act(id, ALICE, nonce, pay));
             nonce += 1;
         }

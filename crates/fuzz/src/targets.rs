@@ -9,7 +9,7 @@ use soma_node::Node;
 use soma_node::localnet::{Localnet, OPERATOR, Plan, account_name};
 use soma_protocol::{
     Action, Address, Amount, BlockInfo, Hash, MemoryState, SecretKey, SignedTransaction, TargetId,
-    Transaction, execute, invariants, read,
+    Transaction, action, execute, invariants, read,
 };
 use soma_sdk::Secret;
 use soma_sdk::api::batch;
@@ -37,15 +37,15 @@ fn sign(key: &SecretKey, chain: Hash, nonce: u64, action: Action) -> SignedTrans
 fn samples() -> Vec<Vec<u8>> {
     let key = SecretKey::from_bytes(&[1; 32]);
     let actions = [
-        Action::Transfer {
+        Action::Transfer(action::Transfer {
             to: Address([2; 32]),
             amount: Amount(1),
-        },
-        Action::PublishData {
+        }),
+        Action::PublishData(action::PublishData {
             target: TargetId(1),
             data: vec![3; 200],
             salt: [4; 32],
-        },
+        }),
     ];
     let encode = |action| sign(&key, Hash([9; 32]), 0, action).encode();
     actions.into_iter().map(encode).collect()

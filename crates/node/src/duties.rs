@@ -20,7 +20,7 @@ use soma_protocol::record::{TargetStatus, Validator, ValidatorStatus, VerdictCom
 use soma_protocol::storage::{self, Challenge};
 use soma_protocol::{
     Action, Address, Amount, Epoch, Hash, HeldFile, Phase, SecretKey, StateRead, TargetId,
-    Transaction, commitment, query, read,
+    Transaction, action, commitment, query, read,
 };
 use tokio::sync::{Notify, mpsc};
 
@@ -201,9 +201,15 @@ impl Duties {
             let verdict = self.audits.verdict(&subject)?;
             let commitment = commitment::verdict(&chain.network.chain_id, &me, target, &verdict);
             match verdict_commit(state, target, &me) {
-                None if !attests => Some(Action::CommitVerdict { target, commitment }),
+                None if !attests => Some(Action::CommitVerdict(action::CommitVerdict {
+                    target,
+                    commitment,
+                })),
                 Some(ours) if attests && ours.commitment == commitment => {
-                    Some(Action::RevealVerdict { target, verdict })
+                    Some(Action::RevealVerdict(action::RevealVerdict {
+                        target,
+                        verdict,
+                    }))
                 }
                 _ => None,
             }
@@ -232,10 +238,10 @@ fn due(state: &dyn StateRead, key: &SecretKey, holds: impl Fn(&Hash) -> bool) ->
     let mut due = Vec::new();
     if read::beacon_commit(state, next, &me).is_none() {
         let commitment = commitment::beacon(&id, &me, next, &beacon_value(key, &id, next));
-        due.push(Action::CommitBeacon {
+        due.push(Action::CommitBeacon(action::CommitBeacon {
             epoch: next,
             commitment,
-        });
+        }));
     }
     if chain.clock.phase.reveals() {
         let value = beacon_value(key, &id, epoch);
@@ -243,11 +249,11 @@ fn due(state: &dyn StateRead, key: &SecretKey, holds: impl Fn(&Hash) -> bool) ->
         // A commitment made with another key cannot be revealed with this one.
         let ours = hidden
             .filter(|beacon| beacon.commitment == commitment::beacon(&id, &me, epoch, &value));
-        due.extend(ours.map(|_| Action::RevealBeacon { epoch, value }));
+        due.extend(ours.map(|_| Action::RevealBeacon(action::RevealBeacon { epoch, value })));
     }
     // A validator that was absent returns on its own.
     if matches!(validator.status, ValidatorStatus::Jailed { until } if epoch >= until) {
-        due.push(Action::ReturnValidator {});
+        due.push(Action::ReturnValidator(action::ReturnValidator {}));
     }
     if !read::committee(state).seats_validator(&me) {
         return due;
@@ -261,9 +267,11 @@ fn due(state: &dyn StateRead, key: &SecretKey, holds: impl Fn(&Hash) -> bool) ->
         })
         .collect();
     held.extend(paid_files(state, &me, &holds));
-    due.extend(held.chunks(HELD_FILES_MAX).map(|held| Action::HoldWeights {
-        epoch: next,
-        held: held.to_vec(),
+    due.extend(held.chunks(HELD_FILES_MAX).map(|held| {
+        Action::HoldWeights(action::HoldWeights {
+            epoch: next,
+            held: held.to_vec(),
+        })
     }));
     due
 }

@@ -426,7 +426,7 @@ impl Mempool {
         }
         if transaction.action.is_free() {
             let entitled = match transaction.action {
-                Action::EndPhase { .. } => rules.network.operator == Some(transaction.sender),
+                Action::EndPhase(_) => rules.network.operator == Some(transaction.sender),
                 _ => read::validator(state, &transaction.sender).is_some(),
             };
             return if entitled {

@@ -4,7 +4,7 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
-use crate::action::{self, Action, Context};
+use crate::action::{Action, Context};
 use crate::read::ChainConfig;
 use crate::record::{Account, Clock};
 use crate::state::{Changes, Draft, Key, StateRead};
@@ -125,7 +125,7 @@ impl<'a> Executor<'a> {
             Ok((sender, base_fee)) => self.act(index, transaction, sender, base_fee),
         };
         self.fees = self.fees.plus(fee);
-        if result.is_ok() && matches!(transaction.action, Action::EndPhase { .. }) {
+        if result.is_ok() && matches!(transaction.action, Action::EndPhase(_)) {
             self.refresh();
         }
         Receipt { hash, fee, result }
@@ -193,7 +193,9 @@ impl<'a> Executor<'a> {
         };
         let account = Key::account(&transaction.sender);
         context.state.save(account, &sender);
-        let charged = action::apply(&mut context, &transaction.action)
+        let charged = transaction
+            .action
+            .apply(&mut context)
             .and_then(|()| charge_bytes(&mut context, transaction, base_fee));
         match charged {
             Ok(fee) => {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
-use crate::action::{register_model, reveal_weights};
+use crate::action::{RegisterModel, reveal_weights};
 use crate::money::save_share;
 use crate::record::{
     Account, Clock, Committee, Embedding, KeyHolder, LastCommittee, Model, ModelCount, ModelStatus,
@@ -196,19 +196,17 @@ impl Genesis {
 
     fn save_model(&self, draft: &mut Draft<'_>, id: ModelId, model: &GenesisModel) {
         let record = Model {
-            id,
-            owner: model.owner,
-            name: model.name.clone(),
-            commission_bps: model.commission_bps,
-            next_commission: None,
-            pool: Pool::begin(model.stake),
             status: ModelStatus::Active,
             weights: Some(model.weights_hash),
-            next: None,
             revealed: Epoch(1),
             activated: Epoch(1),
-            wins: 0,
-            earned: Amount::ZERO,
+            ..Model::new(
+                id,
+                model.owner,
+                model.name.clone(),
+                model.commission_bps,
+                Pool::begin(model.stake),
+            )
         };
         draft.save(Key::model(id), &record);
         save_stake(draft, PoolId::Model(id), &model.owner, model.stake);
@@ -312,7 +310,12 @@ impl Genesis {
     }
 
     fn check_model(&self, model: &GenesisModel) -> Result<(), crate::Rejection> {
-        register_model::check_terms(&model.name, model.commission_bps, model.stake, &self.params)?;
+        let action = RegisterModel {
+            name: model.name.clone(),
+            commission_bps: model.commission_bps,
+            stake: model.stake,
+        };
+        action.check(&self.params)?;
         reveal_weights::check_embedding(&model.embedding, self.architecture.dim)
     }
 }

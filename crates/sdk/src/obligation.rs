@@ -7,7 +7,9 @@ use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use soma_protocol::{Action, Address, Amount, Epoch, Hash, ModelId, TargetId, commitment, hex};
+use soma_protocol::{
+    Action, Address, Amount, Epoch, Hash, ModelId, TargetId, action, commitment, hex,
+};
 
 use crate::api::{Clock, Commit, Model, Target, TargetStatus};
 use crate::cipher::EncryptedFile;
@@ -166,24 +168,24 @@ impl Reveal {
 
     /// The commit, sent in the epoch before.
     pub fn commit(&self) -> Action {
-        Action::CommitWeights {
+        Action::CommitWeights(action::CommitWeights {
             model: self.model,
             architecture: self.architecture,
             epoch: self.epoch,
             commitment: self.commitment(),
             ciphertext_hash: self.ciphertext_hash,
             size_bytes: self.size_bytes,
-        }
+        })
     }
 
     /// The reveal, sent in the epoch's reveal or publish phase.
     pub fn reveal(&self) -> Action {
-        Action::RevealWeights {
+        Action::RevealWeights(action::RevealWeights {
             model: self.model,
             key: *self.key.bytes(),
             weights_hash: self.weights_hash,
             embedding: self.embedding.clone(),
-        }
+        })
     }
 
     /// This reveal's commit, if the chain has it.
@@ -246,20 +248,20 @@ impl Publication {
 
     /// The submission: `model` predicts the data best, with this loss and squared distance.
     pub fn submit(&self, model: ModelId, loss_q32: i64, distance: u64) -> Action {
-        Action::Submit {
+        Action::Submit(action::Submit {
             target: self.target,
             model,
             loss_q32,
             distance,
             size_bytes: self.size_bytes(),
             commitment: self.commitment(),
-        }
+        })
     }
 
     /// The publication, sent in the next epoch when its rank's turn comes.
     pub fn publish(&self) -> Action {
         let (target, data, salt) = (self.target, self.data.clone(), *self.salt.bytes());
-        Action::PublishData { target, data, salt }
+        Action::PublishData(action::PublishData { target, data, salt })
     }
 
     /// Where it stands, by what a node says.

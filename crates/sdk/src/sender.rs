@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use soma_codes::{Code, Coded as _};
 use soma_protocol::{
-    Action, Address, Amount, Hash, Params, Phase, SecretKey, SignedTransaction, Transaction,
+    Action, Address, Amount, Hash, Params, Phase, SecretKey, SignedTransaction, Transaction, action,
 };
 use tokio::sync::Mutex;
 
@@ -190,7 +190,8 @@ impl Sender {
     pub async fn end_phase(&self) -> Result<Status, SdkError> {
         let clock = self.client.status().await?.clock;
         let (epoch, phase): (_, Phase) = (soma_protocol::Epoch(clock.epoch), clock.phase.0);
-        self.run(Action::EndPhase { epoch, phase }).await?;
+        self.run(Action::EndPhase(action::EndPhase { epoch, phase }))
+            .await?;
         self.client.status().await
     }
 

@@ -1,21 +1,23 @@
 //! Batches of transactions come out as they went in, and nothing else passes for one.
 
 use proptest::prelude::*;
-use soma_protocol::{Action, Address, Amount, Hash, SecretKey, SignedTransaction, Transaction};
+use soma_protocol::{
+    Action, Address, Amount, Hash, SecretKey, SignedTransaction, Transaction, action,
+};
 use soma_sdk::api::batch::{BATCH_BYTES_MAX, BATCH_MAX, MalformedBatch, push, split};
 
 fn transaction(nonce: u64, data: usize) -> SignedTransaction {
     let key = SecretKey::from_bytes(&[1; 32]);
     let action = match data {
-        0 => Action::Transfer {
+        0 => Action::Transfer(action::Transfer {
             to: Address([2; 32]),
             amount: Amount(1),
-        },
-        data => Action::PublishData {
+        }),
+        data => Action::PublishData(action::PublishData {
             target: soma_protocol::TargetId(1),
             data: vec![7; data],
             salt: [0; 32],
-        },
+        }),
     };
     Transaction {
         chain: Hash([9; 32]),

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use soma_codes::{Coded as _, Exit};
 use soma_sdk::api::routes;
 use soma_sdk::protocol::{
-    Action, Address, Amount, Hash, Params, SecretKey, SignedTransaction, TargetId,
+    Action, Address, Amount, Hash, Params, SecretKey, SignedTransaction, TargetId, action,
 };
 use soma_sdk::{Client, SdkError, Sender, Sent};
 
@@ -200,10 +200,10 @@ fn sent(valid_until_ms: u64) -> Sent {
 }
 
 fn transfer() -> Action {
-    Action::Transfer {
+    Action::Transfer(action::Transfer {
         to: Address([2; 32]),
         amount: Amount(1),
-    }
+    })
 }
 
 async fn sender(client: &Client) -> Sender {

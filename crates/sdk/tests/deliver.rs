@@ -15,7 +15,9 @@ use serde_json::{Value, json};
 use soma_codes::Coded as _;
 use soma_sdk::api::routes;
 use soma_sdk::obligation::{Obligation, Publication};
-use soma_sdk::protocol::{Action, Epoch, Hash, Params, SecretKey, SignedTransaction, TargetId};
+use soma_sdk::protocol::{
+    Action, Epoch, Hash, Params, SecretKey, SignedTransaction, TargetId, action,
+};
 use soma_sdk::spool::Outcome;
 use soma_sdk::{Client, Secret, Sender, Spool};
 
@@ -150,7 +152,9 @@ async fn what_is_ready_is_sent_and_forgotten_once_it_is_final() {
     let (outcome, sent, left) = deliver(node(), ours()).await;
     assert!(matches!(outcome, Outcome::Sent));
     assert_eq!(left, 0);
-    let Action::PublishData { target, data, salt } = &sent[0].transaction.action else {
+    let Action::PublishData(action::PublishData { target, data, salt }) =
+        &sent[0].transaction.action
+    else {
         panic!()
     };
     assert_eq!(

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use soma_sdk::api::{Candidate, Clock, Commit, Model, ModelStatus, Target, TargetStatus, Weights};
 use soma_sdk::obligation::{Obligation, ObligationStatus, Publication, Reveal};
 use soma_sdk::protocol::{
-    Action, Address, Amount, Epoch, Hash, ModelId, Phase, TargetId, commitment,
+    Action, Address, Amount, Epoch, Hash, ModelId, Phase, TargetId, action, commitment,
 };
 use soma_sdk::{Secret, Spool, Text};
 
@@ -151,25 +151,25 @@ fn commit_and_reveal_and_submission_and_publication_hold_the_same_commitments() 
         key: due.key.bytes(),
         embedding: &due.embedding,
     };
-    let Action::CommitWeights {
+    let Action::CommitWeights(action::CommitWeights {
         commitment: committed,
         ..
-    } = due.commit()
+    }) = due.commit()
     else {
         panic!()
     };
     assert_eq!(committed, commitment::weights(&due.chain, &opening));
 
     let due = publication();
-    let Action::Submit {
+    let Action::Submit(action::Submit {
         commitment,
         size_bytes,
         ..
-    } = due.submit(ModelId(1), 5, 6)
+    }) = due.submit(ModelId(1), 5, 6)
     else {
         panic!()
     };
-    let Action::PublishData { data, salt, target } = due.publish() else {
+    let Action::PublishData(action::PublishData { data, salt, target }) = due.publish() else {
         panic!()
     };
     let opened = commitment::data(

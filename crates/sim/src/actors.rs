@@ -11,7 +11,7 @@ use soma_protocol::{
     Action, Address, Amount, Architecture, ConsensusKey, Epoch, Genesis, GenesisAccount,
     GenesisModel, GenesisValidator, Hash, HeldFile, ModelId, Params, PoolId, SecretKey,
     SignedTransaction, StateRead, TargetId, Transaction, Validity, Verdict, VerifiedTransaction,
-    commitment, read,
+    action, commitment, read,
 };
 
 use crate::dice::Dice;
@@ -157,37 +157,37 @@ impl Cast {
         let next = Epoch(epoch.0 + 1);
         let value = |epoch: Epoch| secret("beacon", &[&me.0, &epoch.0.to_le_bytes()]);
         match self.dice.index(12) {
-            0..=2 => Action::CommitBeacon {
+            0..=2 => Action::CommitBeacon(action::CommitBeacon {
                 epoch: next,
                 commitment: commitment::beacon(&self.chain, me, next, &value(next)),
-            },
-            3..=5 => Action::RevealBeacon {
+            }),
+            3..=5 => Action::RevealBeacon(action::RevealBeacon {
                 epoch,
                 value: value(epoch),
-            },
+            }),
             6 | 7 => {
                 let models = 1..=read::model_count(state);
                 let held = models.map(|id| HeldFile {
                     model: ModelId(id),
                     ciphertext_hash: ciphertext(ModelId(id), next),
                 });
-                Action::HoldWeights {
+                Action::HoldWeights(action::HoldWeights {
                     epoch: next,
                     held: held.collect(),
-                }
+                })
             }
             8 => {
                 let target = self.target(state);
                 let verdict = verdict(target);
-                Action::CommitVerdict {
+                Action::CommitVerdict(action::CommitVerdict {
                     target,
                     commitment: commitment::verdict(&self.chain, me, target, &verdict),
-                }
+                })
             }
             9 => {
                 let target = self.target(state);
                 let verdict = verdict(target);
-                Action::RevealVerdict { target, verdict }
+                Action::RevealVerdict(action::RevealVerdict { target, verdict })
             }
             _ => self.come_or_go(state, node, me),
         }
@@ -197,18 +197,18 @@ impl Cast {
     fn come_or_go(&mut self, state: &dyn StateRead, node: usize, me: &Address) -> Action {
         let seats = read::committee(state);
         if seats.seats.len() > VALIDATORS && seats.seats_validator(me) && self.dice.chance(300) {
-            return Action::LeaveValidator {};
+            return Action::LeaveValidator(action::LeaveValidator {});
         }
         if read::validator(state, me).is_some_and(|one| one.is_registered()) {
-            return Action::ReturnValidator {};
+            return Action::ReturnValidator(action::ReturnValidator {});
         }
         let key = SecretKey::from_bytes(&node_secret(node));
-        Action::RegisterValidator {
+        Action::RegisterValidator(action::RegisterValidator {
             consensus_key: consensus_key(node),
             proof: key.prove_possession(&self.chain, me),
             commission_bps: 500,
             stake: Amount::soma(100 + self.dice.within(0..200)),
-        }
+        })
     }
 
     /// What people do.
@@ -217,31 +217,31 @@ impl Cast {
         let key = person(u8::try_from(one).unwrap_or(0));
         let me = key.address();
         let action = match self.dice.index(20) {
-            0..=7 => Action::Transfer {
+            0..=7 => Action::Transfer(action::Transfer {
                 to: person(u8::try_from(self.dice.index(usize::from(PEOPLE))).unwrap_or(0))
                     .address(),
                 amount: Amount(self.dice.within(0..1_000_000_000)),
-            },
-            8 => Action::RegisterModel {
+            }),
+            8 => Action::RegisterModel(action::RegisterModel {
                 name: format!("model of {one}"),
                 commission_bps: 2_000,
                 stake: Amount::soma(2),
-            },
-            9 => Action::AddStake {
+            }),
+            9 => Action::AddStake(action::AddStake {
                 pool: PoolId::Model(self.model(state)),
                 amount: Amount::soma(self.dice.within(0..20)),
-            },
-            10 => Action::WithdrawStake {
+            }),
+            10 => Action::WithdrawStake(action::WithdrawStake {
                 pool: PoolId::Model(self.model(state)),
                 amount: Amount::soma(self.dice.within(0..20)),
-            },
-            11 => Action::RetireModel {
+            }),
+            11 => Action::RetireModel(action::RetireModel {
                 model: self.model(state),
-            },
-            12 => Action::SetCommission {
+            }),
+            12 => Action::SetCommission(action::SetCommission {
                 pool: PoolId::Model(self.model(state)),
                 commission_bps: 3_000,
-            },
+            }),
             13 | 14 => return self.commit(state, key),
             15 => self.reveal(state),
             16 | 17 => self.submit(state, &me),
@@ -249,7 +249,7 @@ impl Cast {
                 let target = self.target(state);
                 let data = data(target, &me);
                 let salt = secret("salt", &[&target.0.to_le_bytes(), &me.0]).0;
-                Action::PublishData { target, data, salt }
+                Action::PublishData(action::PublishData { target, data, salt })
             }
         };
         (key, action)
@@ -273,25 +273,25 @@ impl Cast {
             key: &weights_key(model),
             embedding: &embedding,
         };
-        let action = Action::CommitWeights {
+        let action = Action::CommitWeights(action::CommitWeights {
             model,
             architecture: read::network(state).architecture_number,
             epoch,
             commitment: commitment::weights(&self.chain, &opening),
             ciphertext_hash: ciphertext(model, epoch),
             size_bytes: 1 << 20,
-        };
+        });
         (key, action)
     }
 
     fn reveal(&mut self, state: &dyn StateRead) -> Action {
         let model = self.model(state);
-        Action::RevealWeights {
+        Action::RevealWeights(action::RevealWeights {
             model,
             key: weights_key(model),
             weights_hash: weights(model),
             embedding: embedding(dim(), model.0 as usize),
-        }
+        })
     }
 
     fn submit(&mut self, state: &dyn StateRead, me: &Address) -> Action {
@@ -305,14 +305,14 @@ impl Cast {
         let size_bytes = u32::try_from(data.len()).unwrap_or(0);
         let salt = secret("salt", &[&target.0.to_le_bytes(), &me.0]).0;
         let data_hash = blake3_of(&data);
-        Action::Submit {
+        Action::Submit(action::Submit {
             target,
             model,
             loss_q32: i64::try_from(self.dice.within(0..1 << 40)).unwrap_or(0),
             distance: self.dice.within(0..1 << 30),
             size_bytes,
             commitment: commitment::data(&self.chain, me, target, &data_hash, size_bytes, &salt),
-        }
+        })
     }
 }
 

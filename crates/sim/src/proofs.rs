@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use soma_protocol::{
     Action, Amount, ConsensusKey, Hash, SecretKey, SignedTransaction, StateRead, Transaction,
-    evidence::Evidence, read, record::ValidatorStatus,
+    action, evidence::Evidence, read, record::ValidatorStatus,
 };
 
 use crate::{
@@ -72,9 +72,9 @@ impl Proofs {
                 nonce: read::account(state, &key.address()).nonce,
                 fee_limit: Amount::ZERO,
                 valid_until_ms: now_ms + VALID_MS,
-                action: Action::ReportEquivocation {
+                action: Action::ReportEquivocation(action::ReportEquivocation {
                     evidence: *evidence,
-                },
+                }),
             };
             transaction.sign(&key)
         };

@@ -6,7 +6,7 @@ use serde::Serialize;
 use soma_codes::Code;
 use soma_compete::{Competitor, Offer, specialization};
 use soma_model::Weights;
-use soma_protocol::{Action, Amount, Architecture, Epoch, Hash, ModelId};
+use soma_protocol::{Action, Amount, Architecture, Epoch, Hash, ModelId, action};
 use soma_sdk::api::{Model as Shown, ModelStatus};
 use soma_sdk::obligation::Obligation;
 use soma_sdk::sender::Sender;
@@ -175,7 +175,9 @@ impl Model {
             Self::Retire { id } => {
                 let sender = network::sender(global).await?;
                 sender
-                    .run(Action::RetireModel { model: ModelId(id) })
+                    .run(Action::RetireModel(action::RetireModel {
+                        model: ModelId(id),
+                    }))
                     .await?;
                 let model = sender.client().model(ModelId(id)).await?;
                 output.done(format_args!("{} retires", model.name));

@@ -1,7 +1,7 @@
 //! `soma send`: sends SOMA to an account.
 
 use serde::Serialize;
-use soma_protocol::{Action, Address, Amount};
+use soma_protocol::{Action, Address, Amount, action};
 
 use crate::error::Result;
 use crate::global::Global;
@@ -30,7 +30,9 @@ impl Send {
         let Self { to, amount } = self;
         network::block_on(async {
             let sender = network::sender(global).await?;
-            let sent = sender.send(Action::Transfer { to, amount }).await?;
+            let sent = sender
+                .send(Action::Transfer(action::Transfer { to, amount }))
+                .await?;
             let receipt = sender.wait(sent).await?;
             let fee = Amount(receipt.fee.0);
             output.done(format_args!("{amount} SOMA to {to}, fee {fee}"));

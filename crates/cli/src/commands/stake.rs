@@ -1,7 +1,7 @@
 //! `soma stake`: money behind models and validators.
 
 use serde::Serialize;
-use soma_protocol::{Action, Address, Amount, PoolId};
+use soma_protocol::{Action, Address, Amount, PoolId, action};
 use soma_sdk::api::Stake as Shown;
 
 use crate::error::Result;
@@ -63,14 +63,14 @@ impl Stake {
                     output,
                 );
             }
-            Self::Add { pool, amount } => Action::AddStake { pool, amount },
-            Self::Withdraw { pool, amount, .. } => Action::WithdrawStake {
+            Self::Add { pool, amount } => Action::AddStake(action::AddStake { pool, amount }),
+            Self::Withdraw { pool, amount, .. } => Action::WithdrawStake(action::WithdrawStake {
                 pool,
                 // More than there can ever be is everything.
                 amount: amount.unwrap_or(Amount(u64::MAX)),
-            },
+            }),
         };
-        let withdraws = matches!(action, Action::WithdrawStake { .. });
+        let withdraws = matches!(action, Action::WithdrawStake(_));
         let sender = network::sender(global).await?;
         sender.run(action).await?;
         if withdraws {

@@ -1,7 +1,7 @@
 //! `soma validator`: who keeps the score, and how to become one of them.
 
 use soma_codes::Code;
-use soma_protocol::{Action, Amount, ConsensusKey, SecretKey};
+use soma_protocol::{Action, Amount, ConsensusKey, SecretKey, action};
 use soma_sdk::api::{Validator as Shown, ValidatorStatus};
 use soma_sdk::sender::Sender;
 
@@ -70,27 +70,27 @@ impl Validator {
                 commission,
             } => {
                 let key = consensus_secret(global, consensus_key)?;
-                Action::RegisterValidator {
+                Action::RegisterValidator(action::RegisterValidator {
                     consensus_key: public(&key),
                     proof: key.prove_possession(&sender.chain(), &address),
                     commission_bps: commission,
                     stake,
-                }
+                })
             }
             Self::Rotate { consensus_key } => {
                 let key = consensus_secret(global, consensus_key)?;
-                Action::RotateKey {
+                Action::RotateKey(action::RotateKey {
                     consensus_key: public(&key),
                     proof: key.prove_possession(&sender.chain(), &address),
-                }
+                })
             }
-            Self::Leave => Action::LeaveValidator {},
-            Self::Return => Action::ReturnValidator {},
-            Self::Commission { bps } => Action::SetCommission {
+            Self::Leave => Action::LeaveValidator(action::LeaveValidator {}),
+            Self::Return => Action::ReturnValidator(action::ReturnValidator {}),
+            Self::Commission { bps } => Action::SetCommission(action::SetCommission {
                 pool: soma_protocol::PoolId::Validator(address),
                 commission_bps: bps,
-            },
-            Self::RentPrice { price } => Action::VoteRentPrice { price },
+            }),
+            Self::RentPrice { price } => Action::VoteRentPrice(action::VoteRentPrice { price }),
         };
         sender.run(action).await?;
         let shown = own(&sender).await?;

@@ -1,6 +1,6 @@
 //! `soma vote`: what validators change together.
 
-use soma_protocol::{Action, Amount, Architecture, Change, Params, ProposalId};
+use soma_protocol::{Action, Amount, Architecture, Change, Params, ProposalId, action};
 use soma_sdk::api::{Governance, Migration, Proposal};
 
 use crate::error::{Error, Result};
@@ -68,16 +68,16 @@ impl Vote {
                 let governance = network::client(global)?.governance().await?;
                 return output.result(describe(&governance), &governance);
             }
-            Self::Propose(propose) => Action::Propose {
+            Self::Propose(propose) => Action::Propose(action::Propose {
                 change: propose.change()?,
-            },
-            Self::Cast { proposal, vote } => Action::Vote {
+            }),
+            Self::Cast { proposal, vote } => Action::Vote(action::Vote {
                 proposal: ProposalId(proposal),
                 approve: vote == Answer::Yes,
-            },
+            }),
         };
         let cast = match &action {
-            Action::Vote { proposal, .. } => Some(proposal.0),
+            Action::Vote(action::Vote { proposal, .. }) => Some(proposal.0),
             _ => None,
         };
         let sender = network::sender(global).await?;

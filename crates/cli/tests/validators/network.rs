@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use soma_protocol::{Action, Amount, Hash};
+use soma_protocol::{Action, Amount, Hash, action};
 use soma_sdk::client::Client;
 use soma_sdk::keys::KeyFolder;
 use soma_sdk::sender::Sender;
@@ -172,10 +172,10 @@ impl Network {
         tokio::spawn(async move {
             let to = sender.address();
             while !ends.load(Ordering::Relaxed) {
-                let action = Action::Transfer {
+                let action = Action::Transfer(action::Transfer {
                     to,
                     amount: Amount(1),
-                };
+                });
                 if sender.run(action).await.is_ok() {
                     done.fetch_add(1, Ordering::Relaxed);
                 }

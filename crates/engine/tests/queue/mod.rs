@@ -14,7 +14,7 @@ use std::{
 use soma_engine::{ConsensusSecret, FinalizedBlock, Join, Pool, Settings, Sink};
 use soma_protocol::{
     Action, Address, Amount, Architecture, Genesis, GenesisAccount, GenesisValidator, Hash, Params,
-    SecretKey, SignedTransaction, StateRead, Transaction, VerifiedTransaction, read,
+    SecretKey, SignedTransaction, StateRead, Transaction, VerifiedTransaction, action, read,
 };
 
 pub const ALICE: [u8; 32] = [2; 32];
@@ -83,10 +83,10 @@ pub fn act(chain: Hash, seed: [u8; 32], nonce: u64, action: Action) -> SignedTra
 
 /// Alice pays Bob.
 pub fn transfer(chain: Hash, nonce: u64, amount: u64) -> SignedTransaction {
-    let action = Action::Transfer {
+    let action = Action::Transfer(action::Transfer {
         to: address(BOB),
         amount: Amount(amount),
-    };
+    });
     act(chain, ALICE, nonce, action)
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use soma_protocol::evidence::Evidence;
 use soma_protocol::record::ValidatorStatus;
-use soma_protocol::{Action, ConsensusKey, StateRead, read};
+use soma_protocol::{Action, ConsensusKey, StateRead, action, read};
 use tokio::sync::mpsc::Receiver;
 
 /// Proofs that are not judged yet.
@@ -32,8 +32,10 @@ impl Equivocations {
         }
         self.open.retain(|key, _| is_open(state, key));
         let open = self.open.values();
-        open.map(|evidence| Action::ReportEquivocation {
-            evidence: *evidence,
+        open.map(|evidence| {
+            Action::ReportEquivocation(action::ReportEquivocation {
+                evidence: *evidence,
+            })
         })
         .collect()
     }
@@ -52,7 +54,9 @@ mod tests {
     use crate::localnet::{Plan, consensus_name, validator_name};
     use ed25519_zebra::SigningKey;
     use soma_protocol::evidence::{Ballot, SignedBallot, signed_bytes};
-    use soma_protocol::{Amount, BlockInfo, Genesis, Hash, MemoryState, Transaction, execute};
+    use soma_protocol::{
+        Amount, BlockInfo, Genesis, Hash, MemoryState, Transaction, action, execute,
+    };
     use tokio::sync::mpsc;
 
     /// A network of four.
@@ -127,7 +131,12 @@ mod tests {
             found.try_send(evidence).unwrap();
         }
         let due = equivocations.due(&state);
-        assert_eq!(due, [Action::ReportEquivocation { evidence }]);
+        assert_eq!(
+            due,
+            [Action::ReportEquivocation(action::ReportEquivocation {
+                evidence
+            })]
+        );
         assert_eq!(equivocations.due(&state), due, "until it is judged");
 
         let outcome = report(&genesis, &state, due[0].clone());

@@ -6,7 +6,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 
 use blake3::hazmat::HasherExt as _;
 use soma_protocol::storage::{self, CHUNK_BYTES, Challenge};
-use soma_protocol::{Action, Epoch};
+use soma_protocol::{Action, Epoch, action};
 
 use crate::error::NodeError;
 use crate::weights::WeightsStore;
@@ -23,7 +23,11 @@ pub(super) fn answer(
     let mut weights = files.ciphertext(&challenge.ciphertext_hash)?;
     let proof = prove(&mut weights.file, challenge);
     let (chunk, path) = proof.map_err(|error| NodeError::io(&weights.path, error))?;
-    Ok(Action::AnswerChallenge { epoch, chunk, path })
+    Ok(Action::AnswerChallenge(action::AnswerChallenge {
+        epoch,
+        chunk,
+        path,
+    }))
 }
 
 fn prove(

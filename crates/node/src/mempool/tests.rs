@@ -7,7 +7,7 @@ use soma_codes::Coded as _;
 use soma_engine::Pool;
 use soma_protocol::{
     Action, Address, Amount, BlockInfo, Epoch, Genesis, GenesisAccount, Hash, MemoryState, Params,
-    Phase, SecretKey, SignedTransaction, Transaction, VerifiedTransaction, execute, read,
+    Phase, SecretKey, SignedTransaction, Transaction, VerifiedTransaction, action, execute, read,
 };
 
 use super::{Limits, Mempool, Refusal};
@@ -44,10 +44,10 @@ fn signed(
     valid_until_ms: u64,
 ) -> SignedTransaction {
     let sender = key(sender);
-    let action = Action::Transfer {
+    let action = Action::Transfer(action::Transfer {
         to: key(9).address(),
         amount: Amount(1),
-    };
+    });
     let fee_limit = Amount(fee_limit);
     Transaction {
         chain,
@@ -143,10 +143,10 @@ fn a_validator_is_never_outbid_and_nobody_else_acts_for_free() {
     let plan = Plan::manual([0; 32]);
     let operator = plan.key(OPERATOR);
     let end = |sender: &SecretKey| {
-        let action = Action::EndPhase {
+        let action = Action::EndPhase(action::EndPhase {
             epoch: Epoch(1),
             phase: Phase::Reveal,
-        };
+        });
         let transaction = Transaction {
             chain,
             sender: sender.address(),

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use soma_codes::Coded as _;
 use soma_node::localnet::{Localnet, OPERATOR, Plan, account_name};
-use soma_protocol::{Action, Amount, Epoch, Phase};
+use soma_protocol::{Action, Amount, Epoch, Phase, action};
 use soma_sdk::api::ApiError;
 use soma_sdk::api::cursor::Cursor;
 use soma_sdk::{Client, Sender, Sent};
@@ -142,9 +142,11 @@ async fn requests_that_make_no_sense_are_refused_with_a_word_for_why() {
 async fn transactions_that_cannot_run_are_refused_at_the_door() {
     let network = Network::start();
     let (client, alice) = (&network.client, network.sender("account-1").await);
-    let action = || Action::Transfer {
-        to: alice.address(),
-        amount: Amount(1),
+    let action = || {
+        Action::Transfer(action::Transfer {
+            to: alice.address(),
+            amount: Amount(1),
+        })
     };
     let far = client
         .send(&alice.sign(action(), 1_000_000, u64::MAX))
@@ -160,10 +162,10 @@ async fn transactions_that_cannot_run_are_refused_at_the_door() {
         "bad_signature"
     );
     let meddler = alice.sign(
-        Action::EndPhase {
+        Action::EndPhase(action::EndPhase {
             epoch: Epoch(1),
             phase: Phase::Reveal,
-        },
+        }),
         0,
         u64::MAX,
     );
@@ -181,10 +183,10 @@ async fn a_transaction_sent_twice_is_one_transaction_before_and_after_it_is_fina
         network.sender("account-2").await,
     );
     let signed = alice.sign(
-        Action::Transfer {
+        Action::Transfer(action::Transfer {
             to: bob.address(),
             amount: Amount(5),
-        },
+        }),
         0,
         u64::MAX,
     );
@@ -238,7 +240,11 @@ async fn of_two_transactions_with_one_nonce_at_two_nodes_one_runs_and_the_other_
             let sender = Sender::new(client, key.clone()).await.unwrap();
             let to = sender.address();
             let amount = Amount(amount);
-            let signed = sender.sign(Action::Transfer { to, amount }, 0, u64::MAX);
+            let signed = sender.sign(
+                Action::Transfer(action::Transfer { to, amount }),
+                0,
+                u64::MAX,
+            );
             sender.client().send(&signed).await?;
             let limit = std::time::Duration::from_secs(30);
             sender.client().wait(&Sent::from(&signed), limit).await
@@ -261,9 +267,11 @@ async fn of_two_transactions_with_one_nonce_at_two_nodes_one_runs_and_the_other_
 async fn a_batch_is_answered_transaction_by_transaction() {
     let network = Network::start();
     let alice = network.sender("account-1").await;
-    let action = |amount| Action::Transfer {
-        to: alice.address(),
-        amount: Amount(amount),
+    let action = |amount| {
+        Action::Transfer(action::Transfer {
+            to: alice.address(),
+            amount: Amount(amount),
+        })
     };
     let mut forged = alice.sign(action(3), 2, u64::MAX);
     forged.signature[1] ^= 1;
@@ -356,10 +364,10 @@ async fn an_event_stream_goes_on_where_it_broke_off_even_over_a_restart() {
     new.connect().await.unwrap();
     let alice = network.sender("account-1").await;
     alice
-        .run(Action::Transfer {
+        .run(Action::Transfer(action::Transfer {
             to: alice.address(),
             amount: Amount(1),
-        })
+        }))
         .await
         .unwrap();
     let mut event = new.next().await.unwrap();

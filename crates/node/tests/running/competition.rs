@@ -4,7 +4,7 @@
 use crate::network::{Network, wait_until};
 use soma_codes::Coded as _;
 use soma_model::{Score, Weights};
-use soma_protocol::{Action, Amount, Epoch, ModelId, Phase, TargetId, winner};
+use soma_protocol::{Action, Amount, Epoch, ModelId, Phase, TargetId, action, winner};
 use soma_sdk::api::{ModelStatus, Returned, Target, TargetStatus};
 use soma_sdk::cipher;
 use soma_sdk::obligation::{Publication, Reveal};
@@ -21,11 +21,11 @@ pub(crate) async fn commit(
     name: &str,
     weights: &Weights,
 ) -> Reveal {
-    let action = Action::RegisterModel {
+    let action = Action::RegisterModel(action::RegisterModel {
         name: name.to_owned(),
         commission_bps: COMMISSION_BPS,
         stake: STAKE,
-    };
+    });
     owner.run(action).await.unwrap();
     let model = network
         .client
@@ -264,10 +264,10 @@ async fn a_win_is_published_audited_and_paid_in_halves_and_survives_a_restart() 
     network.pull(&reveals[1]).await.unwrap();
     let alice = network.sender("account-1").await;
     alice
-        .run(Action::Transfer {
+        .run(Action::Transfer(action::Transfer {
             to: submitter.address(),
             amount: Amount(1),
-        })
+        }))
         .await
         .unwrap();
 }

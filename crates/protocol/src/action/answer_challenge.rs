@@ -1,35 +1,52 @@
-//! A validator shows the chunk that this epoch asks of it. Only who answers is paid rent.
+//! A validator proves that it holds the chunk that this epoch's storage challenge asks for. Only
+//! validators that answer are paid rent.
 
-use crate::action::{Context, check_epoch};
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+use super::context::{Apply, Context, check_epoch};
 use crate::proof::storage;
 use crate::record::ChallengeAnswers;
 use crate::state::Key;
-use crate::{Epoch, Event, Hash, Rejection, read};
+use crate::{Epoch, Event, Hash, Rejection, hex, read};
 
-pub(crate) fn apply(
-    context: &mut Context<'_>,
-    epoch: Epoch,
-    chunk: &[u8],
-    path: &[Hash],
-) -> Result<(), Rejection> {
-    let validator = context.validator()?.address;
-    check_epoch(epoch, context.clock.epoch)?;
-    let asked = storage::challenge(&context.state, &validator).ok_or(Rejection::NotChallenged)?;
-    let mut answers = read::challenge_answers(&context.state, epoch);
-    if answers.contains(&validator) {
-        return Err(Rejection::AlreadyAnswered { epoch });
+/// A validator answers its storage challenge. Free.
+#[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct AnswerChallenge {
+    /// The running epoch.
+    pub epoch: Epoch,
+    /// The chunk.
+    #[serde(with = "hex")]
+    pub chunk: Vec<u8>,
+    /// The other half of the file's tree at every level, from the top down.
+    pub path: Vec<Hash>,
+}
+
+impl Apply for AnswerChallenge {
+    const FREE: bool = true;
+
+    fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
+        let epoch = self.epoch;
+        let validator = context.validator()?.address;
+        check_epoch(epoch, context.clock.epoch)?;
+        let challenge = storage::challenge(&context.state, &validator);
+        let challenge = challenge.ok_or(Rejection::NotChallenged)?;
+        let mut answers = read::challenge_answers(&context.state, epoch);
+        if answers.contains(&validator) {
+            return Err(Rejection::AlreadyAnswered { epoch });
+        }
+        let model = challenge.model;
+        if !storage::verifies(&challenge, &self.chunk, &self.path) {
+            return Err(Rejection::WrongAnswer { model });
+        }
+        answers.push(validator);
+        let answers = ChallengeAnswers(answers);
+        context.state.save(Key::answers(epoch), &answers);
+        context.events.push(Event::ChallengeAnswered {
+            epoch,
+            validator,
+            model,
+        });
+        Ok(())
     }
-    if !storage::verifies(&asked, chunk, path) {
-        return Err(Rejection::WrongAnswer { model: asked.model });
-    }
-    answers.push(validator);
-    context
-        .state
-        .save(Key::answers(epoch), &ChallengeAnswers(answers));
-    context.events.push(Event::ChallengeAnswered {
-        epoch,
-        validator,
-        model: asked.model,
-    });
-    Ok(())
 }

@@ -1,30 +1,40 @@
 //! A validator commits to its part of the next epoch's randomness, once.
 
-use crate::action::{Context, check_epoch};
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+use super::context::{Apply, Context, check_epoch};
 use crate::record::BeaconCommit;
 use crate::state::Key;
 use crate::{Epoch, Event, Hash, Rejection};
 
-pub(crate) fn apply(
-    context: &mut Context<'_>,
-    epoch: Epoch,
-    commitment: Hash,
-) -> Result<(), Rejection> {
-    let validator = context.validator()?.address;
-    check_epoch(epoch, context.clock.epoch.next())?;
-    let key = Key::beacon(epoch, &validator);
-    if context.state.contains(&key) {
-        return Err(Rejection::BeaconAlreadyCommitted { epoch });
-    }
-    context.state.save(
-        key,
-        &BeaconCommit {
-            commitment,
+/// A validator commits to its randomness for the next epoch. Free.
+#[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct CommitBeacon {
+    /// The next epoch.
+    pub epoch: Epoch,
+    /// [`crate::commitment::beacon`].
+    pub commitment: Hash,
+}
+
+impl Apply for CommitBeacon {
+    const FREE: bool = true;
+
+    fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
+        let epoch = self.epoch;
+        let validator = context.validator()?.address;
+        check_epoch(epoch, context.clock.epoch.next())?;
+        let key = Key::beacon(epoch, &validator);
+        if context.state.contains(&key) {
+            return Err(Rejection::BeaconAlreadyCommitted { epoch });
+        }
+        let commit = BeaconCommit {
+            commitment: self.commitment,
             value: None,
-        },
-    );
-    context
-        .events
-        .push(Event::BeaconCommitted { epoch, validator });
-    Ok(())
+        };
+        context.state.save(key, &commit);
+        let event = Event::BeaconCommitted { epoch, validator };
+        context.events.push(event);
+        Ok(())
+    }
 }

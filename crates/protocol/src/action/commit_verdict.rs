@@ -1,38 +1,51 @@
-//! A validator commits to its verdict on a published claim, so that nobody can copy it. It is final.
+//! A validator commits to its verdict on a published claim, so that nobody can copy it. A commitment
+//! cannot be replaced.
 
-use crate::action::Context;
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+use super::context::{Apply, Context};
 use crate::record::{TargetStatus, VerdictCommit};
 use crate::state::Key;
 use crate::{Event, Hash, Phase, Rejection, TargetId, read};
 
-pub(crate) fn apply(
-    context: &mut Context<'_>,
-    id: TargetId,
-    commitment: Hash,
-) -> Result<(), Rejection> {
-    let validator = context.seated()?;
-    if context.clock.phase == Phase::Attest {
-        return Err(Rejection::WrongPhase {
-            phase: context.clock.phase,
+/// A validator commits to its verdict on a published claim. Free.
+#[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct CommitVerdict {
+    /// The target.
+    pub target: TargetId,
+    /// [`crate::commitment::verdict`].
+    pub commitment: Hash,
+}
+
+impl Apply for CommitVerdict {
+    const FREE: bool = true;
+
+    fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
+        let id = self.target;
+        let validator = context.seated()?;
+        let phase = context.clock.phase;
+        if phase == Phase::Attest {
+            return Err(Rejection::WrongPhase { phase });
+        }
+        let target = context.target_of(id, context.clock.epoch.previous())?;
+        if !matches!(target.status, TargetStatus::Published { .. }) {
+            return Err(Rejection::NotPublished { target: id });
+        }
+        let mut verdicts = read::verdicts(&context.state, id);
+        if verdicts.of(&validator).is_some() {
+            return Err(Rejection::AlreadyAttested { target: id });
+        }
+        verdicts.0.push(VerdictCommit {
+            validator,
+            commitment: self.commitment,
+            verdict: None,
         });
+        context.state.save(Key::verdicts(id), &verdicts);
+        context.events.push(Event::VerdictCommitted {
+            target: id,
+            validator,
+        });
+        Ok(())
     }
-    let target = context.target_of(id, context.clock.epoch.previous())?;
-    if !matches!(target.status, TargetStatus::Published { .. }) {
-        return Err(Rejection::NotPublished { target: id });
-    }
-    let mut verdicts = read::verdicts(&context.state, id);
-    if verdicts.0.iter().any(|one| one.validator == validator) {
-        return Err(Rejection::AlreadyAttested { target: id });
-    }
-    verdicts.0.push(VerdictCommit {
-        validator,
-        commitment,
-        verdict: None,
-    });
-    context.state.save(Key::verdicts(id), &verdicts);
-    context.events.push(Event::VerdictCommitted {
-        target: id,
-        validator,
-    });
-    Ok(())
 }

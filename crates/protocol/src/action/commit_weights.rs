@@ -1,81 +1,96 @@
-//! Committing a model to weights that nobody sees before the next epoch, and paying for their keep.
+//! Committing a model to weights that stay secret until the next epoch, and paying the rent of their
+//! file.
 
-use crate::action::{Context, check_epoch};
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+use super::context::{Apply, Context, check_epoch};
 use crate::money::{credit, debit, rent};
 use crate::record::WeightsCommit;
 use crate::state::{Key, load};
-use crate::{Epoch, Event, Hash, ModelId, Rejection, read};
+use crate::{Epoch, Event, Hash, ModelId, Rejection, decimal, read};
 
-/// The encrypted file.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct File {
-    /// Number of the architecture that it is for.
-    pub(crate) architecture: u32,
-    pub(crate) ciphertext_hash: Hash,
-    pub(crate) size_bytes: u64,
+/// Commits a model to weights that will be revealed in the next epoch.
+#[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct CommitWeights {
+    /// The model; the sender owns it.
+    pub model: ModelId,
+    /// Number of the architecture that they are for: in force, or to come.
+    pub architecture: u32,
+    /// The epoch of the reveal: the next one.
+    pub epoch: Epoch,
+    /// [`crate::commitment::weights`].
+    pub commitment: Hash,
+    /// BLAKE3 of the encrypted file.
+    pub ciphertext_hash: Hash,
+    /// Its length in bytes.
+    #[serde(with = "decimal")]
+    pub size_bytes: u64,
 }
 
-pub(crate) fn apply(
-    context: &mut Context<'_>,
-    id: ModelId,
-    epoch: Epoch,
-    commitment: Hash,
-    file: &File,
-) -> Result<(), Rejection> {
-    let model = context.own_model(id)?;
-    check_epoch(epoch, context.clock.epoch.next())?;
-    let number = file.architecture;
-    let spec = read::open_architectures(&context.state)
-        .find(|one| *one == number)
-        .and_then(|number| read::architecture(&context.state, number));
-    let spec = spec.ok_or(Rejection::NoSuchArchitecture {
-        architecture: number,
-    })?;
-    let max = spec.weights_bytes_max();
-    let size_bytes = file.size_bytes;
-    if size_bytes == 0 || size_bytes > max {
-        return Err(Rejection::BadWeightsSize { size_bytes, max });
+impl CommitWeights {
+    fn check(&self, context: &Context<'_>) -> Result<(), Rejection> {
+        check_epoch(self.epoch, context.clock.epoch.next())?;
+        let architecture = self.architecture;
+        let spec = read::open_architectures(&context.state)
+            .find(|number| *number == architecture)
+            .and_then(|number| read::architecture(&context.state, number));
+        let spec = spec.ok_or(Rejection::NoSuchArchitecture { architecture })?;
+        let (size_bytes, max) = (self.size_bytes, spec.weights_bytes_max());
+        if size_bytes == 0 || size_bytes > max {
+            return Err(Rejection::BadWeightsSize { size_bytes, max });
+        }
+        Ok(())
     }
-    let key = Key::commit(id, epoch, number);
-    let replaced: Option<WeightsCommit> = load(&context.state, &key);
-    if let Some(replaced) = &replaced {
-        credit(&mut context.state, &model.owner, replaced.paid);
+
+    /// Whether a commit is for the same file, so that its holders hold this one too.
+    fn has_file_of(&self, commit: &WeightsCommit) -> bool {
+        (self.architecture, self.ciphertext_hash, self.size_bytes)
+            == (
+                commit.architecture,
+                commit.ciphertext_hash,
+                commit.size_bytes,
+            )
     }
-    let price = read::rent_price(&context.state);
-    let rent = rent::due(size_bytes, epoch, price, &context.config.params);
-    let paid = rent.less(rent::carried_over(&context.state, id, number));
-    debit(&mut context.state, &model.owner, paid)?;
-    let same_file = |commit: &WeightsCommit| {
-        *file
-            == File {
-                architecture: commit.architecture,
-                ciphertext_hash: commit.ciphertext_hash,
-                size_bytes: commit.size_bytes,
-            }
-    };
-    let commit = WeightsCommit {
-        epoch,
-        architecture: number,
-        commitment,
-        ciphertext_hash: file.ciphertext_hash,
-        size_bytes,
-        rent,
-        paid,
-        height: context.block.height,
-        index: context.index,
-        holders: replaced
-            .filter(same_file)
-            .map_or(Vec::new(), |commit| commit.holders),
-    };
-    context.state.save(key, &commit);
-    let ciphertext_hash = file.ciphertext_hash;
-    context.events.push(Event::WeightsCommitted {
-        model: id,
-        epoch,
-        ciphertext_hash,
-        size_bytes,
-        rent,
-        paid,
-    });
-    Ok(())
+}
+
+impl Apply for CommitWeights {
+    fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
+        let model = context.own_model(self.model)?;
+        self.check(context)?;
+        let key = Key::commit(model.id, self.epoch, self.architecture);
+        let replaced: Option<WeightsCommit> = load(&context.state, &key);
+        if let Some(replaced) = &replaced {
+            credit(&mut context.state, &model.owner, replaced.paid);
+        }
+        let price = read::rent_price(&context.state);
+        let rent = rent::due(self.size_bytes, self.epoch, price, &context.config.params);
+        let carried_over = rent::carried_over(&context.state, model.id, self.architecture);
+        let paid = rent.less(carried_over);
+        debit(&mut context.state, &model.owner, paid)?;
+        let commit = WeightsCommit {
+            epoch: self.epoch,
+            architecture: self.architecture,
+            commitment: self.commitment,
+            ciphertext_hash: self.ciphertext_hash,
+            size_bytes: self.size_bytes,
+            rent,
+            paid,
+            height: context.block.height,
+            index: context.index,
+            holders: replaced
+                .filter(|commit| self.has_file_of(commit))
+                .map_or(Vec::new(), |commit| commit.holders),
+        };
+        context.state.save(key, &commit);
+        context.events.push(Event::WeightsCommitted {
+            model: model.id,
+            epoch: self.epoch,
+            ciphertext_hash: self.ciphertext_hash,
+            size_bytes: self.size_bytes,
+            rent,
+            paid,
+        });
+        Ok(())
+    }
 }

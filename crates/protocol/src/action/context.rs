@@ -1,8 +1,8 @@
-//! What an action works with, and what several actions check alike.
+//! What an action works with, and the checks that several actions share.
 
 use crate::read::ChainConfig;
 use crate::record::{Clock, Model, ModelStatus, Target, Validator};
-use crate::state::{Draft, Key, load};
+use crate::state::Draft;
 use crate::{Address, BlockInfo, Epoch, Event, ModelId, Rejection, TargetId, read};
 
 /// What an action works with.
@@ -15,6 +15,15 @@ pub(crate) struct Context<'a> {
     pub(crate) sender: Address,
     pub(crate) clock: Clock,
     pub(crate) events: Vec<Event>,
+}
+
+/// What every action has.
+pub(super) trait Apply {
+    /// Whether it costs no fee.
+    const FREE: bool = false;
+
+    /// Checks the action, then makes its changes. What it wrote before a rejection is discarded.
+    fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection>;
 }
 
 impl Context<'_> {
@@ -36,10 +45,10 @@ impl Context<'_> {
         }
     }
 
-    /// A model that still has a stake: retiring ones may reveal what they committed to, so that they
-    /// are not slashed for it.
-    pub(super) fn standing_model(&self, id: ModelId) -> Result<Model, Rejection> {
-        let model: Option<Model> = load(&self.state, &Key::model(id));
+    /// A model that is not retired. One that is retiring may still reveal what it committed to, so
+    /// that it is not slashed for a missed reveal.
+    pub(super) fn staked_model(&self, id: ModelId) -> Result<Model, Rejection> {
+        let model = read::model(&self.state, id);
         let model = model.ok_or(Rejection::ModelNotFound { model: id })?;
         match model.status {
             ModelStatus::Retired => Err(Rejection::ModelRetired { model: id }),
@@ -47,18 +56,12 @@ impl Context<'_> {
         }
     }
 
-    /// A model that is not retired.
-    pub(super) fn living_model(&self, id: ModelId) -> Result<Model, Rejection> {
-        let model = self.standing_model(id)?;
-        match model.status {
-            ModelStatus::Retiring { .. } => Err(Rejection::ModelRetired { model: id }),
-            _ => Ok(model),
-        }
-    }
-
-    /// A model that is not retired and belongs to the sender.
+    /// A model that is neither retired nor retiring and belongs to the sender.
     pub(super) fn own_model(&self, id: ModelId) -> Result<Model, Rejection> {
-        let model = self.living_model(id)?;
+        let model = self.staked_model(id)?;
+        if matches!(model.status, ModelStatus::Retiring { .. }) {
+            return Err(Rejection::ModelRetired { model: id });
+        }
         if model.owner == self.sender {
             Ok(model)
         } else {
@@ -68,7 +71,7 @@ impl Context<'_> {
 
     /// A target that belongs to `epoch`.
     pub(super) fn target_of(&self, id: TargetId, epoch: Epoch) -> Result<Target, Rejection> {
-        let target: Option<Target> = load(&self.state, &Key::target(id));
+        let target = read::target(&self.state, id);
         let target = target.ok_or(Rejection::TargetNotFound { target: id })?;
         if target.epoch == epoch {
             Ok(target)
@@ -81,7 +84,7 @@ impl Context<'_> {
     }
 }
 
-/// Refuses what is for another epoch than `expected`.
+/// Rejects what is for another epoch than `expected`.
 pub(super) fn check_epoch(found: Epoch, expected: Epoch) -> Result<(), Rejection> {
     if found == expected {
         Ok(())

@@ -1,28 +1,41 @@
-//! The operator of a local network ends a phase by command. It names the phase, so a command that
-//! comes twice ends only one.
+//! The operator of a local network ends a phase by command. It names the phase, so that a command
+//! that is sent twice ends only one.
 
-use crate::action::Context;
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+use super::context::{Apply, Context};
 use crate::{Epoch, Phase, Rejection, epoch};
 
-pub(crate) fn apply(
-    context: &mut Context<'_>,
-    epoch: Epoch,
-    phase: Phase,
-) -> Result<(), Rejection> {
-    if context.config.network.operator != Some(context.sender) {
-        return Err(Rejection::NotOperator);
+/// The operator of a local network ends a phase. Free; harmless if the phase has ended.
+#[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct EndPhase {
+    /// The running epoch.
+    pub epoch: Epoch,
+    /// Its phase.
+    pub phase: Phase,
+}
+
+impl Apply for EndPhase {
+    const FREE: bool = true;
+
+    fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
+        let Self { epoch, phase } = *self;
+        if context.config.network.operator != Some(context.sender) {
+            return Err(Rejection::NotOperator);
+        }
+        let running = (context.clock.epoch, context.clock.phase);
+        if (epoch, phase) > running {
+            return Err(Rejection::PhaseNotBegun { epoch, phase });
+        }
+        if (epoch, phase) == running {
+            epoch::end_phase(
+                &mut context.state,
+                context.config,
+                context.block,
+                &mut context.events,
+            );
+        }
+        Ok(())
     }
-    let running = (context.clock.epoch, context.clock.phase);
-    if (epoch, phase) > running {
-        return Err(Rejection::PhaseNotBegun { epoch, phase });
-    }
-    if (epoch, phase) == running {
-        epoch::end_phase(
-            &mut context.state,
-            context.config,
-            context.block,
-            &mut context.events,
-        );
-    }
-    Ok(())
 }

@@ -1,53 +1,82 @@
-//! A validator's word that it holds committed files. A commit needs the word of more than a third
-//! of the stake, so of one honest holder at least, before its epoch begins. Who comes later says the
-//! same of files in use, and is paid rent from then on.
+//! A validator attests that it holds committed files. A commit needs attestations of more than a
+//! third of the stake, so of at least one honest holder, before its epoch begins. A validator may
+//! also attest files in use, and is paid rent from then on.
 
-use crate::action::{Context, HELD_FILES_MAX, HeldFile, check_epoch};
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+use super::context::{Apply, Context, check_epoch};
 use crate::record::Rent;
 use crate::state::{Key, load};
 use crate::{Address, Epoch, Event, Hash, ModelId, Rejection, read};
 
-pub(crate) fn apply(
-    context: &mut Context<'_>,
-    epoch: Epoch,
-    held: &[HeldFile],
-) -> Result<(), Rejection> {
-    let validator = context.seated()?;
-    check_epoch(epoch, context.clock.epoch.next())?;
-    if held.is_empty() || held.len() > HELD_FILES_MAX {
-        let count = |length| u32::try_from(length).unwrap_or(u32::MAX);
-        return Err(Rejection::BadHeldList {
-            found: count(held.len()),
-            max: count(HELD_FILES_MAX),
-        });
+/// Most held files in one transaction.
+pub const HELD_FILES_MAX: usize = 1_024;
+
+/// A file that a validator holds.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+pub struct HeldFile {
+    /// The model.
+    pub model: ModelId,
+    /// BLAKE3 of the encrypted file that its commit names.
+    pub ciphertext_hash: Hash,
+}
+
+/// A validator attests that it holds committed files. Free.
+#[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct HoldWeights {
+    /// The epoch of the reveals: the next one.
+    pub epoch: Epoch,
+    /// The files; at most [`HELD_FILES_MAX`].
+    pub held: Vec<HeldFile>,
+}
+
+impl Apply for HoldWeights {
+    const FREE: bool = true;
+
+    fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
+        let epoch = self.epoch;
+        let validator = context.seated()?;
+        check_epoch(epoch, context.clock.epoch.next())?;
+        if self.held.is_empty() || self.held.len() > HELD_FILES_MAX {
+            let count = |length| u32::try_from(length).unwrap_or(u32::MAX);
+            return Err(Rejection::BadHeldList {
+                found: count(self.held.len()),
+                max: count(HELD_FILES_MAX),
+            });
+        }
+        for file in &self.held {
+            hold(context, file, epoch, validator)?;
+            context.events.push(Event::WeightsHeld {
+                model: file.model,
+                epoch,
+                validator,
+            });
+        }
+        Ok(())
     }
-    for &HeldFile {
-        model,
-        ciphertext_hash,
-    } in held
-    {
-        hold(context, model, epoch, &ciphertext_hash, validator)?;
-        context.events.push(Event::WeightsHeld {
-            model,
-            epoch,
-            validator,
-        });
-    }
-    Ok(())
 }
 
 /// Adds the validator to the holders of a committed file, or of the file that is in use.
 fn hold(
     context: &mut Context<'_>,
-    model: ModelId,
+    file: &HeldFile,
     epoch: Epoch,
-    file: &Hash,
     validator: Address,
 ) -> Result<(), Rejection> {
+    let HeldFile {
+        model,
+        ciphertext_hash,
+    } = *file;
     let commits = read::commits_of(&context.state, model, epoch);
-    let meant = commits.iter().find(|one| one.ciphertext_hash == *file);
-    if let Some(mut commit) = meant.cloned() {
-        join(&mut commit.holders, model, validator)?;
+    let has_file = |hash: &Hash| *hash == ciphertext_hash;
+    let commit = commits
+        .iter()
+        .find(|commit| has_file(&commit.ciphertext_hash));
+    if let Some(mut commit) = commit.cloned() {
+        add_holder(&mut commit.holders, model, validator)?;
         let key = Key::commit(model, epoch, commit.architecture);
         context.state.save(key, &commit);
         return Ok(());
@@ -57,7 +86,7 @@ fn hold(
         let weights = record
             .as_ref()
             .and_then(|record| read::weights_for(&context.state, record, *number));
-        weights.is_some_and(|weights| weights.ciphertext_hash == *file)
+        weights.is_some_and(|weights| has_file(&weights.ciphertext_hash))
     };
     let number = read::open_architectures(&context.state).find(is_in_use);
     let key = number.map(|number| Key::rent(model, number));
@@ -69,12 +98,16 @@ fn hold(
             Rejection::OtherFileCommitted { model }
         });
     };
-    join(&mut rent.holders, model, validator)?;
+    add_holder(&mut rent.holders, model, validator)?;
     context.state.save(key, &rent);
     Ok(())
 }
 
-fn join(holders: &mut Vec<Address>, model: ModelId, validator: Address) -> Result<(), Rejection> {
+fn add_holder(
+    holders: &mut Vec<Address>,
+    model: ModelId,
+    validator: Address,
+) -> Result<(), Rejection> {
     if holders.contains(&validator) {
         return Err(Rejection::AlreadyHeld { model });
     }

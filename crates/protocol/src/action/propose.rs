@@ -1,46 +1,58 @@
 //! A validator proposes a change. The deposit returns if it passes.
 
-use crate::action::Context;
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+use super::context::{Apply, Context};
 use crate::governance::vote;
 use crate::money::debit;
 use crate::record::{Change, OPEN_MAX, OpenProposals, Proposal, ProposalCount, ProposalStatus};
 use crate::state::{Key, load};
-use crate::{Event, ProposalId, Rejection};
+use crate::{Event, ProposalId, Rejection, read};
 
-pub(crate) fn apply(context: &mut Context<'_>, change: &Change) -> Result<(), Rejection> {
-    let proposer = context.validator()?.address;
-    vote::check(&context.state, change)?;
-    let OpenProposals(mut open) = load(&context.state, &Key::open_proposals()).unwrap_or_default();
-    if open.len() >= OPEN_MAX {
-        return Err(Rejection::Full);
+/// A validator proposes a change.
+#[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Propose {
+    /// What would change.
+    #[serde(flatten)]
+    pub change: Change,
+}
+
+impl Apply for Propose {
+    fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
+        let proposer = context.validator()?.address;
+        vote::check(&context.state, &self.change)?;
+        let open: Option<OpenProposals> = load(&context.state, &Key::open_proposals());
+        let mut open = open.unwrap_or_default();
+        if open.0.len() >= OPEN_MAX {
+            return Err(Rejection::Full);
+        }
+        let count = read::proposal_count(&context.state);
+        let count = count.checked_add(1).ok_or(Rejection::Full)?;
+        let deposit = context.config.params.proposal_deposit;
+        debit(&mut context.state, &proposer, deposit)?;
+        let (id, made) = (ProposalId(count), context.clock.epoch);
+        let ends = made.after(context.config.params.voting_epochs);
+        let proposal = Proposal {
+            id,
+            proposer,
+            change: self.change.clone(),
+            deposit,
+            made,
+            ends,
+            votes: Vec::new(),
+            status: ProposalStatus::Open,
+        };
+        open.0.push(id);
+        let state = &mut context.state;
+        state.save(Key::proposal(id), &proposal);
+        state.save(Key::proposal_count(), &ProposalCount(count));
+        state.save(Key::open_proposals(), &open);
+        context.events.push(Event::ProposalMade {
+            proposal: id,
+            proposer,
+            ends,
+        });
+        Ok(())
     }
-    let ProposalCount(count) = load(&context.state, &Key::proposal_count()).unwrap_or_default();
-    let count = count.checked_add(1).ok_or(Rejection::Full)?;
-    let deposit = context.config.params.proposal_deposit;
-    debit(&mut context.state, &proposer, deposit)?;
-    let made = context.clock.epoch;
-    let proposal = Proposal {
-        id: ProposalId(count),
-        proposer,
-        change: change.clone(),
-        deposit,
-        made,
-        ends: made.after(context.config.params.voting_epochs),
-        votes: Vec::new(),
-        status: ProposalStatus::Open,
-    };
-    open.push(proposal.id);
-    context.state.save(Key::proposal(proposal.id), &proposal);
-    context
-        .state
-        .save(Key::proposal_count(), &ProposalCount(count));
-    context
-        .state
-        .save(Key::open_proposals(), &OpenProposals(open));
-    context.events.push(Event::ProposalMade {
-        proposal: proposal.id,
-        proposer,
-        ends: proposal.ends,
-    });
-    Ok(())
 }

@@ -1,91 +1,99 @@
-//! Registering a model: a name, a commission, and a stake that stays until the model is retired.
+//! Registering a model: a name, a commission, and a stake that is locked until the model is retired.
 
-use crate::action::Context;
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+use super::context::{Apply, Context};
 use crate::money::{debit, save_share};
-use crate::record::{Model, ModelCount, ModelStatus, Params, Pool, Share};
+use crate::record::{Model, ModelCount, Params, Pool, Share};
 use crate::state::Key;
-use crate::value::BPS;
-use crate::{Amount, Epoch, Event, ModelId, PoolId, Rejection, read};
+use crate::{Amount, BPS, Event, ModelId, PoolId, Rejection, read};
 
-/// Longest name of a model, in bytes.
-pub(crate) const NAME_BYTES_MAX: usize = 64;
+/// Greatest length of a model's name, in bytes.
+const NAME_BYTES_MAX: usize = 64;
 
-/// Checks what an owner says of a model, here and in genesis.
-pub(crate) fn check_terms(
-    name: &str,
-    commission_bps: u16,
-    stake: Amount,
-    params: &Params,
-) -> Result<(), Rejection> {
-    let printable = name
-        .bytes()
-        .all(|byte| byte == b' ' || byte.is_ascii_graphic());
-    if name.is_empty() || name.len() > NAME_BYTES_MAX || !printable || name.trim() != name {
-        return Err(Rejection::BadName);
+/// Registers a model.
+#[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct RegisterModel {
+    /// 1 to 64 bytes of printable ASCII without a space at either end.
+    pub name: String,
+    /// The owner's share of what the stake earns, in ten-thousandths.
+    pub commission_bps: u16,
+    /// Locked until the model is retired.
+    pub stake: Amount,
+}
+
+impl RegisterModel {
+    /// Checks what the rules demand of a model, here and in genesis.
+    pub(crate) fn check(&self, params: &Params) -> Result<(), Rejection> {
+        let name = &self.name;
+        let printable = name
+            .bytes()
+            .all(|byte| byte == b' ' || byte.is_ascii_graphic());
+        if name.is_empty() || name.len() > NAME_BYTES_MAX || !printable || name.trim() != name {
+            return Err(Rejection::BadName);
+        }
+        check_commission(self.commission_bps)?;
+        let (stake, minimum) = (self.stake, params.model_stake_min);
+        if stake < minimum {
+            return Err(Rejection::StakeTooLow { stake, minimum });
+        }
+        Ok(())
     }
-    if commission_bps > BPS {
-        return Err(Rejection::BadCommission {
-            bps: commission_bps,
-        });
-    }
-    let minimum = params.model_stake_min;
-    if stake < minimum {
-        return Err(Rejection::StakeTooLow { stake, minimum });
+}
+
+/// Rejects a commission of more than the whole.
+pub(super) fn check_commission(bps: u16) -> Result<(), Rejection> {
+    if bps > BPS {
+        return Err(Rejection::BadCommission { bps });
     }
     Ok(())
 }
 
-pub(crate) fn apply(
-    context: &mut Context<'_>,
-    name: &str,
-    commission_bps: u16,
-    stake: Amount,
-) -> Result<(), Rejection> {
-    check_terms(name, commission_bps, stake, &context.config.params)?;
-    let id = read::model_count(&context.state)
-        .checked_add(1)
-        .ok_or(Rejection::Full)?;
-    debit(&mut context.state, &context.sender, stake)?;
-    let model = Model {
-        id: ModelId(id),
-        owner: context.sender,
-        name: name.to_owned(),
-        commission_bps,
-        next_commission: None,
-        pool: Pool::begin(stake),
-        status: ModelStatus::Registered,
-        weights: None,
-        next: None,
-        revealed: Epoch(0),
-        activated: Epoch(0),
-        wins: 0,
-        earned: Amount::ZERO,
-    };
-    context.state.save(Key::model(model.id), &model);
-    let share = Share {
-        shares: model.pool.shares,
-        leaving_shares: 0,
-    };
-    let pool = PoolId::Model(model.id);
-    save_share(&mut context.state, pool, &model.owner, share);
-    context.state.save(Key::model_count(), &ModelCount(id));
-    context.events.push(Event::ModelRegistered {
-        model: model.id,
-        owner: model.owner,
-        name: model.name,
-        stake,
-    });
-    Ok(())
+impl Apply for RegisterModel {
+    fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
+        self.check(&context.config.params)?;
+        let count = read::model_count(&context.state);
+        let count = count.checked_add(1).ok_or(Rejection::Full)?;
+        debit(&mut context.state, &context.sender, self.stake)?;
+        let (id, owner) = (ModelId(count), context.sender);
+        let pool = Pool::begin(self.stake);
+        let model = Model::new(id, owner, self.name.clone(), self.commission_bps, pool);
+        context.state.save(Key::model(id), &model);
+        let share = Share {
+            shares: pool.shares,
+            leaving_shares: 0,
+        };
+        save_share(&mut context.state, PoolId::Model(id), &owner, share);
+        context.state.save(Key::model_count(), &ModelCount(count));
+        context.events.push(Event::ModelRegistered {
+            model: id,
+            owner,
+            name: model.name,
+            stake: self.stake,
+        });
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::check_terms;
+    use super::RegisterModel;
     use crate::{Amount, Params, Rejection};
+
+    fn check(name: &str, commission_bps: u16, stake: Amount) -> Result<(), Rejection> {
+        let name = name.to_owned();
+        let action = RegisterModel {
+            name,
+            commission_bps,
+            stake,
+        };
+        action.check(&Params::local())
+    }
 
     #[test]
     fn names_are_short_printable_and_trimmed() {
-        let check = |name: &str| check_terms(name, 0, Amount::soma(1), &Params::local());
+        let check = |name: &str| check(name, 0, Amount::soma(1));
         for good in ["a", "rust specialist", "v1.2/final (best)", &"x".repeat(64)] {
             assert_eq!(check(good), Ok(()), "{good}");
         }
@@ -105,17 +113,13 @@ mod tests {
 
     #[test]
     fn commission_and_stake_have_bounds() {
-        let check = |bps, stake| check_terms("a", bps, stake, &Params::local());
-        assert_eq!(check(10_000, Amount::soma(1)), Ok(()));
-        assert_eq!(
-            check(10_001, Amount::soma(1)),
-            Err(Rejection::BadCommission { bps: 10_001 })
-        );
-        let stake = Amount(Amount::soma(1).0 - 1);
+        let check = |bps, stake| check("a", bps, stake);
         let minimum = Amount::soma(1);
-        assert_eq!(
-            check(0, stake),
-            Err(Rejection::StakeTooLow { stake, minimum })
-        );
+        assert_eq!(check(10_000, minimum), Ok(()));
+        let rejection = Rejection::BadCommission { bps: 10_001 };
+        assert_eq!(check(10_001, minimum), Err(rejection));
+        let stake = Amount(minimum.0 - 1);
+        let rejection = Rejection::StakeTooLow { stake, minimum };
+        assert_eq!(check(0, stake), Err(rejection));
     }
 }

@@ -1,20 +1,31 @@
-//! Retiring a model: it is routed no more, and its stake returns once nothing can hang on it.
+//! Retiring a model: it is not routed any more, and its stake returns once it can no longer be
+//! slashed.
 
-use crate::action::Context;
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+use super::context::{Apply, Context};
 use crate::record::ModelStatus;
 use crate::state::Key;
 use crate::{Event, ModelId, Rejection};
 
-pub(crate) fn apply(context: &mut Context<'_>, id: ModelId) -> Result<(), Rejection> {
-    let mut model = context.own_model(id)?;
-    let release = context
-        .clock
-        .epoch
-        .after(context.config.params.unbonding_epochs);
-    model.status = ModelStatus::Retiring { release };
-    context.state.save(Key::model(id), &model);
-    context
-        .events
-        .push(Event::ModelRetired { model: id, release });
-    Ok(())
+/// Retires a model; its stake returns after `unbonding_epochs`.
+#[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct RetireModel {
+    /// The model; the sender owns it.
+    pub model: ModelId,
+}
+
+impl Apply for RetireModel {
+    fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
+        let id = self.model;
+        let mut model = context.own_model(id)?;
+        let wait = context.config.params.unbonding_epochs;
+        let release = context.clock.epoch.after(wait);
+        model.status = ModelStatus::Retiring { release };
+        context.state.save(Key::model(id), &model);
+        let event = Event::ModelRetired { model: id, release };
+        context.events.push(event);
+        Ok(())
+    }
 }

@@ -1,44 +1,56 @@
-//! A validator shows its verdict, in the last part of the epoch, when no more can be committed.
+//! A validator reveals its verdict, in the last part of the epoch, when no more can be committed.
 //! Stake is counted when the target is settled.
 
-use crate::action::Context;
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+use super::context::{Apply, Context};
 use crate::proof::commitment;
 use crate::record::Verdict;
 use crate::state::Key;
 use crate::{Event, Phase, Rejection, TargetId, read};
 
-pub(crate) fn apply(
-    context: &mut Context<'_>,
-    id: TargetId,
-    verdict: &Verdict,
-) -> Result<(), Rejection> {
-    let validator = context.seated()?;
-    if context.clock.phase != Phase::Attest {
-        return Err(Rejection::WrongPhase {
-            phase: context.clock.phase,
+/// A validator reveals the verdict that it committed to. Free.
+#[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct RevealVerdict {
+    /// The target.
+    pub target: TargetId,
+    /// The verdict.
+    pub verdict: Verdict,
+}
+
+impl Apply for RevealVerdict {
+    const FREE: bool = true;
+
+    fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
+        let (id, verdict) = (self.target, &self.verdict);
+        let validator = context.seated()?;
+        let phase = context.clock.phase;
+        if phase != Phase::Attest {
+            return Err(Rejection::WrongPhase { phase });
+        }
+        context.target_of(id, context.clock.epoch.previous())?;
+        let mut verdicts = read::verdicts(&context.state, id);
+        let commit = verdicts
+            .0
+            .iter_mut()
+            .find(|commit| commit.validator == validator)
+            .ok_or(Rejection::VerdictNotCommitted { target: id })?;
+        if commit.verdict.is_some() {
+            return Err(Rejection::AlreadyAttested { target: id });
+        }
+        let chain = &context.config.network.chain_id;
+        if commitment::verdict(chain, &validator, id, verdict) != commit.commitment {
+            return Err(Rejection::CommitmentMismatch);
+        }
+        commit.verdict = Some(verdict.clone());
+        context.state.save(Key::verdicts(id), &verdicts);
+        context.events.push(Event::VerdictRevealed {
+            target: id,
+            validator,
+            validity: verdict.validity,
+            trace: verdict.trace,
         });
+        Ok(())
     }
-    context.target_of(id, context.clock.epoch.previous())?;
-    let mut verdicts = read::verdicts(&context.state, id);
-    let ours = verdicts
-        .0
-        .iter_mut()
-        .find(|one| one.validator == validator)
-        .ok_or(Rejection::VerdictNotCommitted { target: id })?;
-    if ours.verdict.is_some() {
-        return Err(Rejection::AlreadyAttested { target: id });
-    }
-    let chain = &context.config.network.chain_id;
-    if commitment::verdict(chain, &validator, id, verdict) != ours.commitment {
-        return Err(Rejection::CommitmentMismatch);
-    }
-    ours.verdict = Some(verdict.clone());
-    context.state.save(Key::verdicts(id), &verdicts);
-    context.events.push(Event::VerdictRevealed {
-        target: id,
-        validator,
-        validity: verdict.validity,
-        trace: verdict.trace,
-    });
-    Ok(())
 }

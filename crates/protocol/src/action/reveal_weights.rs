@@ -1,18 +1,34 @@
-//! Revealing what a model was committed to. Anyone may carry it: only the commitment counts.
+//! Revealing the weights that a model was committed to. Anyone may send it: only the commitment
+//! counts.
 
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
 use soma_architecture::embedding::{is_unit_length, length_squared};
 
-use crate::action::Context;
+use super::context::{Apply, Context};
 use crate::money::credit;
-use crate::proof::commitment;
-use crate::proof::commitment::CommittedWeights;
+use crate::proof::commitment::{self, CommittedWeights};
 use crate::record::{
     Embedding, Model, ModelStatus, NextWeights, Rent, Weights, WeightsAge, WeightsCommit,
 };
 use crate::state::{Key, load};
-use crate::{Amount, Event, Hash, ModelId, Rejection, read};
+use crate::{Amount, Event, Hash, ModelId, Rejection, hex, read};
 
-/// Whether an embedding has exactly `dim` components and unit length within rounding.
+/// Reveals the weights that a model was committed to. Anyone may send it.
+#[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct RevealWeights {
+    /// The model.
+    pub model: ModelId,
+    /// Key of the encrypted file.
+    #[serde(with = "hex::array")]
+    pub key: [u8; 32],
+    /// BLAKE3 of the weights file.
+    pub weights_hash: Hash,
+    /// Specialization: exactly `dim` components, length 32767 within rounding.
+    pub embedding: Vec<i16>,
+}
+
+/// Checks that an embedding has exactly `dim` components and unit length within rounding.
 pub(crate) fn check_embedding(embedding: &[i16], dim: u32) -> Result<(), Rejection> {
     let found = u32::try_from(embedding.len()).unwrap_or(u32::MAX);
     if found != dim {
@@ -28,102 +44,92 @@ pub(crate) fn check_embedding(embedding: &[i16], dim: u32) -> Result<(), Rejecti
     Ok(())
 }
 
-/// What a reveal shows.
-pub(crate) struct Content<'a> {
-    pub(crate) key: &'a [u8; 32],
-    pub(crate) weights_hash: &'a Hash,
-    pub(crate) embedding: &'a [i16],
-}
-
-pub(crate) fn apply(
-    context: &mut Context<'_>,
-    id: ModelId,
-    content: &Content<'_>,
-) -> Result<(), Rejection> {
-    let mut model = context.standing_model(id)?;
-    let epoch = context.clock.epoch;
-    if !context.clock.phase.reveals() {
-        return Err(Rejection::WrongPhase {
-            phase: context.clock.phase,
-        });
-    }
-    let committed = CommittedWeights {
-        model: id,
-        owner: &model.owner,
-        epoch,
-        weights_hash: content.weights_hash,
-        key: content.key,
-        embedding: content.embedding,
-    };
-    let revealed = commitment::weights(&context.config.network.chain_id, &committed);
-    let commits = read::commits_of(&context.state, id, epoch);
-    let meant = commits.iter().find(|commit| commit.commitment == revealed);
-    let commit = meant.or(commits.first()).cloned();
-    let commit = commit.ok_or(Rejection::CommitNotFound { model: id, epoch })?;
-    let number = commit.architecture;
-    let dim = read::architecture(&context.state, number).map_or(0, |spec| spec.dim);
-    check_embedding(content.embedding, dim)?;
-    if commit.commitment != revealed {
-        return Err(Rejection::CommitmentMismatch);
-    }
-    let key = Key::commit(id, epoch, number);
-    context.state.delete(key);
-    context.state.save(
-        Key::embedding(id, number),
-        &Embedding(content.embedding.to_vec()),
-    );
-    save_weights(context, id, content, &commit);
-    replace_rent(context, &model, commit);
-    if number == context.config.network.architecture_number {
-        if matches!(
-            model.status,
-            ModelStatus::Registered | ModelStatus::Inactive
-        ) {
-            model.status = ModelStatus::Active;
-            model.activated = epoch;
+impl RevealWeights {
+    /// The commit that this reveals.
+    fn commit(&self, context: &Context<'_>, model: &Model) -> Result<WeightsCommit, Rejection> {
+        let epoch = context.clock.epoch;
+        let committed = CommittedWeights {
+            model: model.id,
+            owner: &model.owner,
+            epoch,
+            weights_hash: &self.weights_hash,
+            key: &self.key,
+            embedding: &self.embedding,
+        };
+        let commitment = commitment::weights(&context.config.network.chain_id, &committed);
+        let commits = read::commits_of(&context.state, model.id, epoch);
+        let mut candidates = commits.iter();
+        let commit = candidates.find(|commit| commit.commitment == commitment);
+        let commit = commit.or(commits.first()).cloned();
+        let commit = commit.ok_or(Rejection::CommitNotFound {
+            model: model.id,
+            epoch,
+        })?;
+        let architecture = read::architecture(&context.state, commit.architecture);
+        check_embedding(&self.embedding, architecture.map_or(0, |spec| spec.dim))?;
+        if commit.commitment == commitment {
+            Ok(commit)
+        } else {
+            Err(Rejection::CommitmentMismatch)
         }
-        model.weights = Some(*content.weights_hash);
-        model.revealed = epoch;
-    } else {
-        model.next = Some(NextWeights {
-            architecture: number,
-            weights: *content.weights_hash,
-            revealed: epoch,
-        });
     }
-    context.state.save(Key::model(id), &model);
-    let weights_hash = *content.weights_hash;
-    context.events.push(Event::WeightsRevealed {
-        model: id,
-        epoch,
-        weights_hash,
-        architecture: number,
-    });
-    Ok(())
+
+    /// Weights keep the age of their first reveal by this model, whatever it revealed in between.
+    fn save_weights(&self, context: &mut Context<'_>, commit: &WeightsCommit) {
+        let earlier = read::weights(&context.state, self.model, &self.weights_hash);
+        let weights = Weights {
+            weights_hash: self.weights_hash,
+            ciphertext_hash: commit.ciphertext_hash,
+            size_bytes: commit.size_bytes,
+            key: self.key,
+            age: earlier.map_or_else(|| WeightsAge::of(commit), |earlier| earlier.age),
+        };
+        let key = Key::weights(self.model, &self.weights_hash);
+        context.state.save(key, &weights);
+    }
 }
 
-/// Weights keep the age of their first reveal by this model, whatever it revealed in between.
-fn save_weights(
-    context: &mut Context<'_>,
-    id: ModelId,
-    content: &Content<'_>,
-    commit: &WeightsCommit,
-) {
-    let key = Key::weights(id, content.weights_hash);
-    let first = WeightsAge {
-        epoch: commit.epoch,
-        height: commit.height,
-        index: commit.index,
-    };
-    let age = load::<Weights>(&context.state, &key).map_or(first, |known| known.age);
-    let weights = Weights {
-        weights_hash: *content.weights_hash,
-        ciphertext_hash: commit.ciphertext_hash,
-        size_bytes: commit.size_bytes,
-        key: *content.key,
-        age,
-    };
-    context.state.save(key, &weights);
+impl Apply for RevealWeights {
+    fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
+        let (id, weights_hash) = (self.model, self.weights_hash);
+        let mut model = context.staked_model(id)?;
+        let (epoch, phase) = (context.clock.epoch, context.clock.phase);
+        if !phase.reveals() {
+            return Err(Rejection::WrongPhase { phase });
+        }
+        let commit = self.commit(context, &model)?;
+        let number = commit.architecture;
+        context.state.delete(Key::commit(id, epoch, number));
+        let embedding = Embedding(self.embedding.clone());
+        context.state.save(Key::embedding(id, number), &embedding);
+        self.save_weights(context, &commit);
+        replace_rent(context, &model, commit);
+        if number == context.config.network.architecture_number {
+            if matches!(
+                model.status,
+                ModelStatus::Registered | ModelStatus::Inactive
+            ) {
+                model.status = ModelStatus::Active;
+                model.activated = epoch;
+            }
+            model.weights = Some(weights_hash);
+            model.revealed = epoch;
+        } else {
+            model.next = Some(NextWeights {
+                architecture: number,
+                weights: weights_hash,
+                revealed: epoch,
+            });
+        }
+        context.state.save(Key::model(id), &model);
+        context.events.push(Event::WeightsRevealed {
+            model: id,
+            epoch,
+            weights_hash,
+            architecture: number,
+        });
+        Ok(())
+    }
 }
 
 /// The new file's rent: what is left of the old file's, and what the commit paid. What exceeds the
@@ -138,11 +144,8 @@ fn replace_rent(context: &mut Context<'_>, model: &Model, commit: WeightsCommit)
         holders: commit.holders,
     };
     context.state.save(key, &rent);
-    credit(
-        &mut context.state,
-        &model.owner,
-        available.less(rent.prepaid),
-    );
+    let excess = available.less(rent.prepaid);
+    credit(&mut context.state, &model.owner, excess);
 }
 
 #[cfg(test)]
@@ -159,18 +162,14 @@ mod tests {
     }
 
     #[test]
-    fn an_embedding_shorter_or_longer_than_rounding_allows_is_refused() {
+    fn an_embedding_shorter_or_longer_than_rounding_allows_is_rejected() {
         let axis = |component: i16| [component, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(check_embedding(&axis(32_767), 8), Ok(()));
         assert_eq!(check_embedding(&axis(32_766), 8), Ok(()));
         for component in [0, 1, 26_000, 32_700, i16::MIN] {
             let squared = i64::from(component).pow(2).unsigned_abs();
-            let within = is_unit_length(squared, 8);
-            assert_eq!(
-                check_embedding(&axis(component), 8).is_ok(),
-                within,
-                "{component}"
-            );
+            let accepted = check_embedding(&axis(component), 8).is_ok();
+            assert_eq!(accepted, is_unit_length(squared, 8), "{component}");
         }
         assert!(check_embedding(&axis(1), 8).is_err());
         assert!(check_embedding(&[32_767; 8], 8).is_err());

@@ -1,31 +1,60 @@
 //! A validator changes its consensus key. A seat takes the new key when it may change, at the end
 //! of an epoch; until then the old key votes.
 
-use crate::action::{Context, register_validator};
-use crate::state::Key;
-use crate::{ConsensusKey, Event, Rejection};
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
 
-pub(crate) fn apply(
-    context: &mut Context<'_>,
-    key: ConsensusKey,
+use super::context::{Apply, Context};
+use crate::proof::{commitment, evidence};
+use crate::record::KeyHolder;
+use crate::state::{Draft, Key};
+use crate::{Address, ConsensusKey, Event, Rejection, hex, read};
+
+/// A validator changes its key in consensus.
+#[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct RotateKey {
+    /// The new key.
+    pub consensus_key: ConsensusKey,
+    /// [`crate::SecretKey::prove_possession`] with the new key.
+    #[serde(with = "hex::array")]
+    pub proof: [u8; 64],
+}
+
+impl Apply for RotateKey {
+    fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
+        let mut validator = context.validator()?;
+        let (address, key) = (validator.address, self.consensus_key);
+        check_key(context, &address, &key, &self.proof)?;
+        save_key_holder(&mut context.state, &address, &key);
+        validator.next_key = (key != validator.consensus_key).then_some(key);
+        context.state.save(Key::validator(&address), &validator);
+        context.events.push(Event::KeyAnnounced {
+            validator: address,
+            consensus_key: key,
+        });
+        Ok(())
+    }
+}
+
+/// Checks that a validator may take a key: it proves to hold it, and no other validator ever had it.
+pub(super) fn check_key(
+    context: &Context<'_>,
+    address: &Address,
+    key: &ConsensusKey,
     proof: &[u8; 64],
 ) -> Result<(), Rejection> {
-    let mut validator = context.validator()?;
-    register_validator::check_key(
-        &context.state,
-        &context.config.network.chain_id,
-        &validator.address,
-        &key,
-        proof,
-    )?;
-    register_validator::take_key(&mut context.state, &validator.address, &key);
-    validator.next_key = (key != validator.consensus_key).then_some(key);
-    context
-        .state
-        .save(Key::validator(&validator.address), &validator);
-    context.events.push(Event::KeyAnnounced {
-        validator: validator.address,
-        consensus_key: key,
-    });
-    Ok(())
+    if read::key_holder(&context.state, key).is_some_and(|holder| holder != *address) {
+        return Err(Rejection::ConsensusKeyTaken);
+    }
+    let bytes = commitment::possession(&context.config.network.chain_id, address, key);
+    if evidence::verifies(key, proof, &bytes.0) {
+        Ok(())
+    } else {
+        Err(Rejection::BadProof)
+    }
+}
+
+/// Records permanently whose key it is.
+pub(super) fn save_key_holder(state: &mut Draft<'_>, address: &Address, key: &ConsensusKey) {
+    state.save(Key::key_holder(key), &KeyHolder(*address));
 }

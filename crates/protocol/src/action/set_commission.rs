@@ -1,48 +1,56 @@
-//! An owner or operator changes its commission. It waits as long as a withdrawal, so that whoever
-//! does not like it can be gone before.
+//! An owner or operator changes its commission. It takes effect only after a withdrawal would be
+//! paid out, so that stakers who disagree can leave before.
 
-use crate::action::Context;
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+use super::context::{Apply, Context};
+use super::register_model::check_commission;
 use crate::money::PoolOwner;
 use crate::record::NextCommission;
-use crate::value::BPS;
 use crate::{Event, PoolId, Rejection};
 
-pub(crate) fn apply(
-    context: &mut Context<'_>,
-    id: PoolId,
-    commission_bps: u16,
-) -> Result<(), Rejection> {
-    if commission_bps > BPS {
-        return Err(Rejection::BadCommission {
+/// Changes a commission; it takes effect `unbonding_epochs` later.
+#[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct SetCommission {
+    /// The sender's model, or the sender itself as a validator.
+    pub pool: PoolId,
+    /// The new share of the owner or operator, in ten-thousandths.
+    pub commission_bps: u16,
+}
+
+impl Apply for SetCommission {
+    fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
+        let Self {
+            pool,
+            commission_bps,
+        } = *self;
+        check_commission(commission_bps)?;
+        let wait = context.config.params.unbonding_epochs;
+        let epoch = context.clock.epoch.after(wait);
+        let next = Some(NextCommission {
             bps: commission_bps,
+            epoch,
         });
+        let owner = match pool {
+            PoolId::Model(model) => {
+                let mut model = context.own_model(model)?;
+                model.next_commission = next;
+                PoolOwner::Model(model)
+            }
+            PoolId::Validator(address) if address == context.sender => {
+                let mut validator = context.validator()?;
+                validator.next_commission = next;
+                PoolOwner::Validator(validator)
+            }
+            PoolId::Validator(_) => return Err(Rejection::NotValidator),
+        };
+        owner.save(&mut context.state);
+        context.events.push(Event::CommissionAnnounced {
+            pool,
+            commission_bps,
+            epoch,
+        });
+        Ok(())
     }
-    let epoch = context
-        .clock
-        .epoch
-        .after(context.config.params.unbonding_epochs);
-    let next = Some(NextCommission {
-        bps: commission_bps,
-        epoch,
-    });
-    let backed = match id {
-        PoolId::Model(model) => {
-            let mut model = context.own_model(model)?;
-            model.next_commission = next;
-            PoolOwner::Model(model)
-        }
-        PoolId::Validator(address) if address == context.sender => {
-            let mut validator = context.validator()?;
-            validator.next_commission = next;
-            PoolOwner::Validator(validator)
-        }
-        PoolId::Validator(_) => return Err(Rejection::NotValidator),
-    };
-    backed.save(&mut context.state);
-    context.events.push(Event::CommissionAnnounced {
-        pool: id,
-        commission_bps,
-        epoch,
-    });
-    Ok(())
 }

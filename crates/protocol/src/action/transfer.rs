@@ -1,23 +1,34 @@
 //! Sending money. It creates the recipient's account if there is none.
 
-use crate::action::Context;
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+use super::context::{Apply, Context};
 use crate::money::{credit, debit};
 use crate::{Address, Amount, Event, Rejection};
 
-pub(crate) fn apply(
-    context: &mut Context<'_>,
-    to: &Address,
-    amount: Amount,
-) -> Result<(), Rejection> {
-    if amount == Amount::ZERO {
-        return Err(Rejection::ZeroAmount);
+/// Sends money.
+#[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Transfer {
+    /// Recipient.
+    pub to: Address,
+    /// How much; more than nothing.
+    pub amount: Amount,
+}
+
+impl Apply for Transfer {
+    fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
+        let Self { to, amount } = *self;
+        if amount == Amount::ZERO {
+            return Err(Rejection::ZeroAmount);
+        }
+        debit(&mut context.state, &context.sender, amount)?;
+        credit(&mut context.state, &to, amount);
+        context.events.push(Event::Transferred {
+            from: context.sender,
+            to,
+            amount,
+        });
+        Ok(())
     }
-    debit(&mut context.state, &context.sender, amount)?;
-    credit(&mut context.state, to, amount);
-    context.events.push(Event::Transferred {
-        from: context.sender,
-        to: *to,
-        amount,
-    });
-    Ok(())
 }

@@ -1,33 +1,44 @@
 //! A validator votes on a proposal. Its last vote counts, with the stake that it has when votes are
 //! counted.
 
-use crate::action::Context;
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+use super::context::{Apply, Context};
 use crate::record::{CastVote, ProposalStatus};
 use crate::state::Key;
 use crate::{Event, ProposalId, Rejection, read};
 
-pub(crate) fn apply(
-    context: &mut Context<'_>,
-    id: ProposalId,
-    approve: bool,
-) -> Result<(), Rejection> {
-    let validator = context.validator()?.address;
-    let proposal = read::proposal(&context.state, id);
-    let mut proposal = proposal.ok_or(Rejection::ProposalNotFound { proposal: id })?;
-    if proposal.status != ProposalStatus::Open {
-        return Err(Rejection::ProposalDecided { proposal: id });
+/// A validator votes on a proposal.
+#[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Vote {
+    /// The proposal.
+    pub proposal: ProposalId,
+    /// Whether it approves.
+    pub approve: bool,
+}
+
+impl Apply for Vote {
+    fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
+        let (id, approve) = (self.proposal, self.approve);
+        let validator = context.validator()?.address;
+        let proposal = read::proposal(&context.state, id);
+        let mut proposal = proposal.ok_or(Rejection::ProposalNotFound { proposal: id })?;
+        if proposal.status != ProposalStatus::Open {
+            return Err(Rejection::ProposalDecided { proposal: id });
+        }
+        let vote = CastVote { validator, approve };
+        let mut votes = proposal.votes.iter_mut();
+        match votes.find(|vote| vote.validator == validator) {
+            Some(earlier) => *earlier = vote,
+            None => proposal.votes.push(vote),
+        }
+        context.state.save(Key::proposal(id), &proposal);
+        context.events.push(Event::VoteCast {
+            proposal: id,
+            validator,
+            approve,
+        });
+        Ok(())
     }
-    let vote = CastVote { validator, approve };
-    let mut votes = proposal.votes.iter_mut();
-    match votes.find(|vote| vote.validator == validator) {
-        Some(earlier) => *earlier = vote,
-        None => proposal.votes.push(vote),
-    }
-    context.state.save(Key::proposal(id), &proposal);
-    context.events.push(Event::VoteCast {
-        proposal: id,
-        validator,
-        approve,
-    });
-    Ok(())
 }

@@ -72,6 +72,31 @@ pub struct NextWeights {
 }
 
 impl Model {
+    /// A model as it is registered, without weights.
+    pub(crate) const fn new(
+        id: ModelId,
+        owner: Address,
+        name: String,
+        commission_bps: u16,
+        pool: Pool,
+    ) -> Self {
+        Self {
+            id,
+            owner,
+            name,
+            commission_bps,
+            next_commission: None,
+            pool,
+            status: ModelStatus::Registered,
+            weights: None,
+            next: None,
+            revealed: Epoch(0),
+            activated: Epoch(0),
+            wins: 0,
+            earned: Amount::ZERO,
+        }
+    }
+
     /// Whether it has revealed weights for an architecture to come.
     pub fn is_ready_for(&self, architecture: u32) -> bool {
         self.next

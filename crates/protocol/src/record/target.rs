@@ -113,6 +113,13 @@ pub struct Candidate {
 )]
 pub struct Candidates(pub Vec<Candidate>);
 
+impl Candidates {
+    /// The candidate of a rank, from 0.
+    pub(crate) fn of_rank(&self, rank: u32) -> Option<&Candidate> {
+        self.0.get(usize::try_from(rank).ok()?)
+    }
+}
+
 /// Data published for a target. Deleted when the target is settled.
 #[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct Publication {

@@ -44,3 +44,10 @@ pub struct VerdictCommit {
     Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
 )]
 pub struct Verdicts(pub Vec<VerdictCommit>);
+
+impl Verdicts {
+    /// What a validator has committed to, if it has.
+    pub fn of(&self, validator: &Address) -> Option<&VerdictCommit> {
+        self.0.iter().find(|commit| commit.validator == *validator)
+    }
+}

@@ -73,6 +73,17 @@ pub struct WeightsCommit {
     pub holders: Vec<Address>,
 }
 
+impl WeightsAge {
+    /// The age of weights that were committed to for the first time.
+    pub(crate) const fn of(commit: &WeightsCommit) -> Self {
+        Self {
+            epoch: commit.epoch,
+            height: commit.height,
+            index: commit.index,
+        }
+    }
+}
+
 /// Rent paid ahead for a model's file.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct Rent {

@@ -3,15 +3,21 @@
 
 use crate::world::{Data, OTHER, OWNER, Release, SUBMITTER, VALIDATOR, World, axis, publish};
 use soma_protocol::record::{ModelStatus, ReturnReason, TargetStatus};
-use soma_protocol::{Action, Amount, Event, Hash, ModelId, Validity, commitment, read};
+use soma_protocol::{Action, Amount, Event, Hash, ModelId, Validity, action, commitment, read};
 
 /// The validator's part of an epoch's randomness.
 fn reveal_beacon(world: &mut World, value: Hash) {
     let epoch = world.epoch().next();
     let commitment = commitment::beacon(&world.chain, &VALIDATOR.address(), epoch, &value);
-    world.must(VALIDATOR, Action::CommitBeacon { epoch, commitment });
+    world.must(
+        VALIDATOR,
+        Action::CommitBeacon(action::CommitBeacon { epoch, commitment }),
+    );
     world.go_to_next_epoch();
-    world.must(VALIDATOR, Action::RevealBeacon { epoch, value });
+    world.must(
+        VALIDATOR,
+        Action::RevealBeacon(action::RevealBeacon { epoch, value }),
+    );
 }
 
 /// Epoch 1: the models of genesis compete at once, a third one is registered and committed, two

@@ -7,7 +7,7 @@ use crate::world::{
 };
 use soma_protocol::record::{ModelStatus, ReturnReason, TargetStatus};
 use soma_protocol::{
-    Action, Amount, Event, Hash, ModelId, Phase, Rejection, TargetId, Validity, Verdict,
+    Action, Amount, Event, Hash, ModelId, Phase, Rejection, TargetId, Validity, Verdict, action,
     commitment, read,
 };
 
@@ -27,10 +27,10 @@ fn four() -> World {
 }
 
 fn open(target: u32, verdict: &Verdict) -> Action {
-    Action::RevealVerdict {
+    Action::RevealVerdict(action::RevealVerdict {
         target: TargetId(target),
         verdict: verdict.clone(),
-    }
+    })
 }
 
 /// Everybody commits to a verdict and shows it; then the epoch ends.
@@ -40,7 +40,10 @@ fn audit(world: &mut World, target: u32, verdicts: &[(Person, Verdict)]) {
         world.must(*person, world.attest_verdict(*person, target, verdict));
     }
     let (epoch, phase) = world.clock();
-    world.must(crate::world::OPERATOR, Action::EndPhase { epoch, phase });
+    world.must(
+        crate::world::OPERATOR,
+        Action::EndPhase(action::EndPhase { epoch, phase }),
+    );
     assert_eq!(world.clock().1, Phase::Attest);
     for (person, verdict) in verdicts {
         world.must(*person, open(target, verdict));
@@ -129,23 +132,27 @@ fn a_finding_cannot_be_copied_changed_or_shown_early() {
     let target = world.win(SUBMITTER, &Data::new("secret"));
     world.go_to_compete();
     let valid = verdict(Validity::Valid);
-    let Action::CommitVerdict { commitment, .. } = world.attest_verdict(VALIDATOR, target, &valid)
+    let Action::CommitVerdict(action::CommitVerdict { commitment, .. }) =
+        world.attest_verdict(VALIDATOR, target, &valid)
     else {
         unreachable!()
     };
     world.must(VALIDATOR, world.attest_verdict(VALIDATOR, target, &valid));
     let id = TargetId(target);
-    let copied = Action::CommitVerdict {
+    let copied = Action::CommitVerdict(action::CommitVerdict {
         target: id,
         commitment,
-    };
+    });
     world.must(SECOND_VALIDATOR, copied);
     let early = Err(Rejection::WrongPhase {
         phase: Phase::Compete,
     });
     assert_eq!(world.act(VALIDATOR, open(target, &valid)), early);
     let (epoch, phase) = world.clock();
-    world.must(crate::world::OPERATOR, Action::EndPhase { epoch, phase });
+    world.must(
+        crate::world::OPERATOR,
+        Action::EndPhase(action::EndPhase { epoch, phase }),
+    );
     let late = Err(Rejection::WrongPhase {
         phase: Phase::Attest,
     });
@@ -188,11 +195,17 @@ fn silence_earns_nothing_and_its_share_returns_to_the_reserve() {
     let epoch = world.epoch().next();
     for one in ALL {
         let commitment = commitment::beacon(&world.chain, &one.address(), epoch, &value);
-        world.must(one, Action::CommitBeacon { epoch, commitment });
+        world.must(
+            one,
+            Action::CommitBeacon(action::CommitBeacon { epoch, commitment }),
+        );
     }
     let target = world.win(SUBMITTER, &Data::new("audited by three"));
     for one in ALL {
-        world.must(one, Action::RevealBeacon { epoch, value });
+        world.must(
+            one,
+            Action::RevealBeacon(action::RevealBeacon { epoch, value }),
+        );
     }
     world.go_to_compete();
     let valid = verdict(Validity::Valid);

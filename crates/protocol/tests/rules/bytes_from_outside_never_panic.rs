@@ -10,7 +10,7 @@ use soma_protocol::evidence::{Ballot, Evidence, SignedBallot};
 use soma_protocol::{
     Action, Address, Amount, Architecture, Change, ConsensusKey, Epoch, Error, Genesis, Hash,
     HeldFile, ModelId, Params, Phase, PoolId, ProposalId, Rejection, SecretKey, SignedTransaction,
-    TRANSACTION_BYTES_MAX, TargetId, Transaction, Validity, Verdict, hex, verify_batch,
+    TRANSACTION_BYTES_MAX, TargetId, Transaction, Validity, Verdict, action, hex, verify_batch,
 };
 use std::collections::BTreeSet;
 
@@ -32,38 +32,42 @@ fn any_action() -> impl Strategy<Value = Action> {
 fn any_action_on_models() -> impl Strategy<Value = Action> {
     let embedding = prop::collection::vec(any::<i16>(), 0..20);
     prop_oneof![
-        (any::<[u8; 32]>(), any::<u64>()).prop_map(|(to, amount)| Action::Transfer {
-            to: Address(to),
-            amount: Amount(amount)
-        }),
+        (any::<[u8; 32]>(), any::<u64>()).prop_map(|(to, amount)| Action::Transfer(
+            action::Transfer {
+                to: Address(to),
+                amount: Amount(amount)
+            }
+        )),
         (".{0,80}", any::<u16>(), any::<u64>()).prop_map(|(name, commission_bps, stake)| {
-            Action::RegisterModel {
+            Action::RegisterModel(action::RegisterModel {
                 name,
                 commission_bps,
                 stake: Amount(stake),
-            }
+            })
         }),
         (any::<u32>(), any::<u32>(), hash(), hash(), any::<u64>()).prop_map(
-            |(model, epoch, commitment, ciphertext_hash, size_bytes)| Action::CommitWeights {
-                model: ModelId(model),
-                architecture: epoch % 3,
-                epoch: Epoch(epoch),
-                commitment,
-                ciphertext_hash,
-                size_bytes,
-            }
+            |(model, epoch, commitment, ciphertext_hash, size_bytes)| Action::CommitWeights(
+                action::CommitWeights {
+                    model: ModelId(model),
+                    architecture: epoch % 3,
+                    epoch: Epoch(epoch),
+                    commitment,
+                    ciphertext_hash,
+                    size_bytes,
+                }
+            )
         ),
         (any::<u32>(), any::<[u8; 32]>(), hash(), embedding).prop_map(
-            |(model, key, weights_hash, embedding)| Action::RevealWeights {
+            |(model, key, weights_hash, embedding)| Action::RevealWeights(action::RevealWeights {
                 model: ModelId(model),
                 key,
                 weights_hash,
                 embedding,
-            }
+            })
         ),
-        any::<u32>().prop_map(|model| Action::RetireModel {
+        any::<u32>().prop_map(|model| Action::RetireModel(action::RetireModel {
             model: ModelId(model)
-        }),
+        })),
     ]
 }
 
@@ -79,21 +83,23 @@ fn any_action_on_targets() -> impl Strategy<Value = Action> {
             hash()
         )
             .prop_map(
-                |(target, model, loss_q32, distance, size_bytes, commitment)| Action::Submit {
-                    target: TargetId(target),
-                    model: ModelId(model),
-                    loss_q32,
-                    distance,
-                    size_bytes,
-                    commitment,
-                }
+                |(target, model, loss_q32, distance, size_bytes, commitment)| Action::Submit(
+                    action::Submit {
+                        target: TargetId(target),
+                        model: ModelId(model),
+                        loss_q32,
+                        distance,
+                        size_bytes,
+                        commitment,
+                    }
+                )
             ),
         (any::<u32>(), data, any::<[u8; 32]>()).prop_map(|(target, data, salt)| {
-            Action::PublishData {
+            Action::PublishData(action::PublishData {
                 target: TargetId(target),
                 data,
                 salt,
-            }
+            })
         }),
     ]
 }
@@ -111,51 +117,61 @@ fn any_duty() -> impl Strategy<Value = Action> {
     let validity = prop_oneof![Just(Validity::Valid), Just(Validity::Invalid)];
     prop_oneof![
         (any::<u32>(), prop::collection::vec(held, 0..4)).prop_map(|(epoch, held)| {
-            Action::HoldWeights {
+            Action::HoldWeights(action::HoldWeights {
                 epoch: Epoch(epoch),
                 held,
-            }
+            })
         }),
         (
             any::<u32>(),
             prop::collection::vec(any::<u8>(), 0..2_000),
             prop::collection::vec(hash(), 0..70)
         )
-            .prop_map(|(epoch, chunk, path)| Action::AnswerChallenge {
+            .prop_map(|(epoch, chunk, path)| Action::AnswerChallenge(
+                action::AnswerChallenge {
+                    epoch: Epoch(epoch),
+                    chunk,
+                    path,
+                }
+            )),
+        (any::<u32>(), hash()).prop_map(|(epoch, commitment)| Action::CommitBeacon(
+            action::CommitBeacon {
                 epoch: Epoch(epoch),
-                chunk,
-                path,
-            }),
-        (any::<u32>(), hash()).prop_map(|(epoch, commitment)| Action::CommitBeacon {
-            epoch: Epoch(epoch),
-            commitment
-        }),
-        (any::<u32>(), hash()).prop_map(|(epoch, value)| Action::RevealBeacon {
-            epoch: Epoch(epoch),
-            value
-        }),
-        (any::<u32>(), hash()).prop_map(|(target, commitment)| Action::CommitVerdict {
-            target: TargetId(target),
-            commitment
-        }),
+                commitment
+            }
+        )),
+        (any::<u32>(), hash()).prop_map(|(epoch, value)| Action::RevealBeacon(
+            action::RevealBeacon {
+                epoch: Epoch(epoch),
+                value
+            }
+        )),
+        (any::<u32>(), hash()).prop_map(|(target, commitment)| Action::CommitVerdict(
+            action::CommitVerdict {
+                target: TargetId(target),
+                commitment
+            }
+        )),
         (
             any::<u32>(),
             validity,
             hash(),
             proptest::collection::vec(any::<u32>(), 0..3)
         )
-            .prop_map(|(target, validity, trace, broken)| Action::RevealVerdict {
-                target: TargetId(target),
-                verdict: Verdict {
-                    validity,
-                    trace,
-                    broken: broken.into_iter().map(ModelId).collect(),
+            .prop_map(|(target, validity, trace, broken)| Action::RevealVerdict(
+                action::RevealVerdict {
+                    target: TargetId(target),
+                    verdict: Verdict {
+                        validity,
+                        trace,
+                        broken: broken.into_iter().map(ModelId).collect(),
+                    }
                 }
-            }),
-        (any::<u32>(), phase).prop_map(|(epoch, phase)| Action::EndPhase {
+            )),
+        (any::<u32>(), phase).prop_map(|(epoch, phase)| Action::EndPhase(action::EndPhase {
             epoch: Epoch(epoch),
             phase
-        }),
+        })),
     ]
 }
 
@@ -171,12 +187,17 @@ fn any_action_with_stake() -> impl Strategy<Value = Action> {
     };
     let amount = || any::<u64>().prop_map(Amount);
     prop_oneof![
-        (pool(), amount()).prop_map(|(pool, amount)| Action::AddStake { pool, amount }),
-        (pool(), amount()).prop_map(|(pool, amount)| Action::WithdrawStake { pool, amount }),
-        (pool(), any::<u16>()).prop_map(|(pool, commission_bps)| Action::SetCommission {
-            pool,
-            commission_bps,
-        }),
+        (pool(), amount())
+            .prop_map(|(pool, amount)| Action::AddStake(action::AddStake { pool, amount })),
+        (pool(), amount()).prop_map(|(pool, amount)| Action::WithdrawStake(
+            action::WithdrawStake { pool, amount }
+        )),
+        (pool(), any::<u16>()).prop_map(|(pool, commission_bps)| Action::SetCommission(
+            action::SetCommission {
+                pool,
+                commission_bps,
+            }
+        )),
     ]
 }
 
@@ -202,21 +223,25 @@ fn any_action_of_validators() -> impl Strategy<Value = Action> {
     let evidence = (consensus_key(), any::<[u64; 2]>(), voted(), voted());
     prop_oneof![
         (consensus_key(), bytes_64(), any::<u16>(), any::<u64>()).prop_map(
-            |(consensus_key, proof, commission_bps, stake)| Action::RegisterValidator {
+            |(consensus_key, proof, commission_bps, stake)| Action::RegisterValidator(
+                action::RegisterValidator {
+                    consensus_key,
+                    proof,
+                    commission_bps,
+                    stake: Amount(stake),
+                }
+            )
+        ),
+        (consensus_key(), bytes_64()).prop_map(|(consensus_key, proof)| Action::RotateKey(
+            action::RotateKey {
                 consensus_key,
                 proof,
-                commission_bps,
-                stake: Amount(stake),
             }
-        ),
-        (consensus_key(), bytes_64()).prop_map(|(consensus_key, proof)| Action::RotateKey {
-            consensus_key,
-            proof,
-        }),
-        Just(Action::LeaveValidator {}),
-        Just(Action::ReturnValidator {}),
+        )),
+        Just(Action::LeaveValidator(action::LeaveValidator {})),
+        Just(Action::ReturnValidator(action::ReturnValidator {})),
         evidence.prop_map(|(consensus_key, [term, view], first, second)| {
-            Action::ReportEquivocation {
+            Action::ReportEquivocation(action::ReportEquivocation {
                 evidence: Evidence {
                     consensus_key,
                     term,
@@ -224,7 +249,7 @@ fn any_action_of_validators() -> impl Strategy<Value = Action> {
                     first,
                     second,
                 },
-            }
+            })
         }),
     ]
 }
@@ -267,14 +292,15 @@ fn any_action_on_rules() -> impl Strategy<Value = Action> {
         }
     });
     prop_oneof![
-        prop_oneof![parameter, architecture].prop_map(|change| Action::Propose { change }),
-        (any::<u32>(), any::<bool>()).prop_map(|(proposal, approve)| Action::Vote {
+        prop_oneof![parameter, architecture]
+            .prop_map(|change| Action::Propose(action::Propose { change })),
+        (any::<u32>(), any::<bool>()).prop_map(|(proposal, approve)| Action::Vote(action::Vote {
             proposal: ProposalId(proposal),
             approve,
-        }),
-        any::<u64>().prop_map(|price| Action::VoteRentPrice {
+        })),
+        any::<u64>().prop_map(|price| Action::VoteRentPrice(action::VoteRentPrice {
             price: Amount(price)
-        }),
+        })),
     ]
 }
 
@@ -405,11 +431,11 @@ fn the_longest_data_fits_into_a_transaction() {
         .max;
     let data = vec![7; usize::try_from(longest).unwrap()];
     let world = World::with(|_| ());
-    let action = Action::PublishData {
+    let action = Action::PublishData(action::PublishData {
         target: TargetId(1),
         data,
         salt: [0; 32],
-    };
+    });
     let signed = world
         .transaction(world::OWNER, action)
         .sign(&world::OWNER.key());

@@ -4,7 +4,7 @@
 use crate::world::{OTHER, OWNER, Release, VALIDATOR, World, axis};
 use proptest::prelude::*;
 use soma_protocol::record::WeightsAge;
-use soma_protocol::{ModelId, read, winner};
+use soma_protocol::{ModelId, action, read, winner};
 
 /// Ages of the routed models of the running epoch's first target, by model.
 fn ages(world: &World) -> Vec<(ModelId, WeightsAge)> {
@@ -52,7 +52,10 @@ fn a_byte_for_byte_copy_loses_to_its_original_in_every_later_epoch() {
     world.must(OWNER, release.reveal(original));
     for model in [ModelId(1), ModelId(2)] {
         let owner = [OWNER, crate::world::RIVAL][model.0 as usize - 1];
-        world.must(owner, soma_protocol::Action::RetireModel { model });
+        world.must(
+            owner,
+            soma_protocol::Action::RetireModel(action::RetireModel { model }),
+        );
     }
     world.go_to_compete();
     assert!(wins(&world, original, copy));

@@ -3,7 +3,7 @@
 
 use crate::world::{Data, OPERATOR, OTHER, OWNER, START_MS, SUBMITTER, World};
 use soma_protocol::{
-    Action, BlockInfo, Epoch, Event, Params, Phase, Rejection, execute, query, read,
+    Action, BlockInfo, Epoch, Event, Params, Phase, Rejection, action, execute, query, read,
 };
 
 fn by_clock() -> World {
@@ -101,18 +101,18 @@ fn without_a_clock_time_changes_nothing() {
 #[test]
 fn a_command_that_comes_twice_ends_one_phase() {
     let mut world = World::with(|_| ());
-    let action = Action::EndPhase {
+    let action = Action::EndPhase(action::EndPhase {
         epoch: Epoch(1),
         phase: Phase::Reveal,
-    };
+    });
     world.must(OPERATOR, action.clone());
     assert_eq!(world.clock(), (Epoch(1), Phase::Compete));
     world.must(OPERATOR, action);
     assert_eq!(world.clock(), (Epoch(1), Phase::Compete));
-    let ahead = Action::EndPhase {
+    let ahead = Action::EndPhase(action::EndPhase {
         epoch: Epoch(2),
         phase: Phase::Reveal,
-    };
+    });
     let rejection = Rejection::PhaseNotBegun {
         epoch: Epoch(2),
         phase: Phase::Reveal,
@@ -122,10 +122,10 @@ fn a_command_that_comes_twice_ends_one_phase() {
 
 #[test]
 fn only_the_operator_ends_phases_and_a_real_network_has_none() {
-    let end = Action::EndPhase {
+    let end = Action::EndPhase(action::EndPhase {
         epoch: Epoch(1),
         phase: Phase::Reveal,
-    };
+    });
     let mut world = World::with(|_| ());
     assert_eq!(world.act(OWNER, end.clone()), Err(Rejection::NotOperator));
     let mut world = World::with(|genesis| genesis.operator = None);

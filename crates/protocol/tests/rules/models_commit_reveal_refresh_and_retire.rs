@@ -8,7 +8,7 @@ use soma_codes::Coded as _;
 use soma_protocol::event::LapseReason;
 use soma_protocol::record::ModelStatus;
 use soma_protocol::{
-    Action, Amount, Epoch, Event, HeldFile, ModelId, Rejection, query, read, rent,
+    Action, Amount, Epoch, Event, HeldFile, ModelId, Rejection, action, query, read, rent,
 };
 
 fn lapse(world: &World) -> Option<(LapseReason, Amount, Amount)> {
@@ -50,7 +50,10 @@ fn a_revealed_model_is_active_and_routed_in_the_same_epoch() {
         (weights.key, weights.ciphertext_hash),
         (release.key, release.ciphertext_hash)
     );
-    world.must(OWNER, Action::RetireModel { model: ModelId(1) });
+    world.must(
+        OWNER,
+        Action::RetireModel(action::RetireModel { model: ModelId(1) }),
+    );
     world.go_to_compete();
     let targets = read::targets(&world.state, Epoch(2));
     assert!(
@@ -288,12 +291,18 @@ fn weights_that_are_not_refreshed_make_the_model_inactive_and_a_reveal_brings_it
 fn a_retired_model_gets_its_stake_back_after_everything_that_hangs_on_it() {
     let mut world = World::with(|_| ());
     let stake = world.model(1).pool.stake;
-    world.must(OWNER, Action::RetireModel { model: ModelId(1) });
+    world.must(
+        OWNER,
+        Action::RetireModel(action::RetireModel { model: ModelId(1) }),
+    );
     let release = Epoch(1 + world.params().unbonding_epochs);
     assert_eq!(world.model(1).status, ModelStatus::Retiring { release });
     let retired = Rejection::ModelRetired { model: ModelId(1) };
     assert_eq!(
-        world.act(OWNER, Action::RetireModel { model: ModelId(1) }),
+        world.act(
+            OWNER,
+            Action::RetireModel(action::RetireModel { model: ModelId(1) })
+        ),
         Err(retired.clone())
     );
     let commit = world.commit(OWNER, ModelId(1), &Release::new("late", axis(0)));
@@ -319,7 +328,7 @@ fn a_retired_model_gets_its_stake_back_after_everything_that_hangs_on_it() {
 fn retiring_does_not_escape_the_slash_for_a_missed_reveal() {
     let (mut world, model, release) = committed();
     world.must(VALIDATOR, world.hold(model, &release));
-    world.must(OTHER, Action::RetireModel { model });
+    world.must(OTHER, Action::RetireModel(action::RetireModel { model }));
     world.go_to_next_epoch();
     world.go_to_compete();
     assert_eq!(
@@ -332,7 +341,7 @@ fn retiring_does_not_escape_the_slash_for_a_missed_reveal() {
 fn a_retiring_model_may_reveal_what_it_committed_to_and_keeps_its_stake() {
     let (mut world, model, release) = committed();
     world.must(VALIDATOR, world.hold(model, &release));
-    world.must(OTHER, Action::RetireModel { model });
+    world.must(OTHER, Action::RetireModel(action::RetireModel { model }));
     world.go_to_next_epoch();
     world.must(OTHER, release.reveal(model));
     world.go_to_compete();
@@ -371,23 +380,23 @@ fn only_the_owner_commits_and_only_for_the_next_epoch() {
         Err(Rejection::NotModelOwner { model })
     );
     for (found, code) in [(Epoch(1), "wrong_epoch"), (Epoch(3), "wrong_epoch")] {
-        let Action::CommitWeights {
+        let Action::CommitWeights(action::CommitWeights {
             commitment,
             ciphertext_hash,
             size_bytes,
             ..
-        } = world.commit(OTHER, model, &release)
+        }) = world.commit(OTHER, model, &release)
         else {
             unreachable!()
         };
-        let action = Action::CommitWeights {
+        let action = Action::CommitWeights(action::CommitWeights {
             architecture: 1,
             model,
             epoch: found,
             commitment,
             ciphertext_hash,
             size_bytes,
-        };
+        });
         assert_eq!(world.act(OTHER, action).unwrap_err().code().as_str(), code);
     }
     for size_bytes in [0, u64::MAX] {
@@ -425,10 +434,10 @@ fn only_validators_hold_files_and_each_says_so_once() {
         (vec![twice; 2_000], "bad_held_list"),
         (vec![twice], "commit_not_found"),
     ] {
-        let action = Action::HoldWeights {
+        let action = Action::HoldWeights(action::HoldWeights {
             epoch: Epoch(2),
             held,
-        };
+        });
         assert_eq!(
             world.act(VALIDATOR, action).unwrap_err().code().as_str(),
             code

@@ -10,7 +10,7 @@ use crate::world::{
 use proptest::prelude::*;
 use soma_protocol::{
     Action, Address, Amount, Architecture, Change, Epoch, Hash, ModelId, Params, Phase, PoolId,
-    TargetId, commitment, read,
+    TargetId, action, commitment, read,
 };
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -212,24 +212,24 @@ fn commit(world: &World, model: u32, number: u8) -> (Person, Action) {
 fn actions(world: &World, somebody: Person, step: &Step) -> Vec<(Person, Action)> {
     let id = ModelId;
     let action = match *step {
-        Step::Transfer(to, amount) => Action::Transfer {
+        Step::Transfer(to, amount) => Action::Transfer(action::Transfer {
             to: ADDRESSES[to],
             amount: Amount(amount),
-        },
-        Step::Register(stake, commission_bps) => Action::RegisterModel {
+        }),
+        Step::Register(stake, commission_bps) => Action::RegisterModel(action::RegisterModel {
             name: "m".into(),
             commission_bps,
             stake: Amount(stake),
-        },
+        }),
         Step::Hold(model, number) => world.hold(id(model), &release(number)),
         Step::Reveal(model, number) => release(number).reveal(id(model)),
         Step::Usurp => {
             let (epoch, phase) = world.clock();
-            Action::EndPhase { epoch, phase }
+            Action::EndPhase(action::EndPhase { epoch, phase })
         }
         Step::Commit(model, number) => return vec![commit(world, model, number)],
         Step::Retire(model) => {
-            let action = Action::RetireModel { model: id(model) };
+            let action = Action::RetireModel(action::RetireModel { model: id(model) });
             return vec![(owner(world, model), action)];
         }
         Step::EndPhase => return actions(world, OPERATOR, &Step::Usurp),
@@ -263,12 +263,17 @@ fn actions_on_targets(world: &World, somebody: Person, step: &Step) -> Vec<(Pers
                 |one: Person| commitment::beacon(&world.chain, &one.address(), epoch, &value);
             return all
                 .map(|one| (one, commit(one)))
-                .map(|(one, commitment)| (one, Action::CommitBeacon { epoch, commitment }))
+                .map(|(one, commitment)| {
+                    (
+                        one,
+                        Action::CommitBeacon(action::CommitBeacon { epoch, commitment }),
+                    )
+                })
                 .collect();
         }
         Step::RevealBeacon(value) => {
             let (epoch, value) = (world.epoch(), Hash([value; 32]));
-            let open = Action::RevealBeacon { epoch, value };
+            let open = Action::RevealBeacon(action::RevealBeacon { epoch, value });
             return vec![(VALIDATOR, open.clone()), (somebody, open)];
         }
         Step::PublishAll => return due_publications(world),
@@ -295,15 +300,17 @@ fn actions_on_targets(world: &World, somebody: Person, step: &Step) -> Vec<(Pers
         Step::Attest(target, at) => {
             nth(target).map(|target| world.attest_verdict(somebody, target, &found(target, at)))
         }
-        Step::Open(target, at) => nth(target).map(|target| Action::RevealVerdict {
-            target: TargetId(target),
-            verdict: found(target, at),
+        Step::Open(target, at) => nth(target).map(|target| {
+            Action::RevealVerdict(action::RevealVerdict {
+                target: TargetId(target),
+                verdict: found(target, at),
+            })
         }),
-        Step::Answer(bytes) => Some(Action::AnswerChallenge {
+        Step::Answer(bytes) => Some(Action::AnswerChallenge(action::AnswerChallenge {
             epoch: world.epoch(),
             chunk: vec![7; bytes],
             path: vec![Hash([7; 32]); bytes],
-        }),
+        })),
         _ => return actions_with_stake(world, somebody, step),
     };
     let action = action.into_iter();
@@ -314,19 +321,19 @@ fn actions_on_targets(world: &World, somebody: Person, step: &Step) -> Vec<(Pers
 fn actions_with_stake(world: &World, somebody: Person, step: &Step) -> Vec<(Person, Action)> {
     let prover = |own: bool| if own { somebody } else { OPERATOR };
     let action = match *step {
-        Step::AddStake(pool, amount) => Action::AddStake {
+        Step::AddStake(pool, amount) => Action::AddStake(action::AddStake {
             pool,
             amount: Amount(amount),
-        },
-        Step::WithdrawStake(pool, amount) => Action::WithdrawStake {
+        }),
+        Step::WithdrawStake(pool, amount) => Action::WithdrawStake(action::WithdrawStake {
             pool,
             amount: Amount(amount),
-        },
+        }),
         Step::SetCommission(pool, commission_bps) => {
-            let set = Action::SetCommission {
+            let set = Action::SetCommission(action::SetCommission {
                 pool,
                 commission_bps,
-            };
+            });
             let holder = match pool {
                 PoolId::Model(model) => owner(world, model.0),
                 PoolId::Validator(address) => person(address).unwrap_or(somebody),
@@ -335,10 +342,12 @@ fn actions_with_stake(world: &World, somebody: Person, step: &Step) -> Vec<(Pers
         }
         Step::RegisterValidator(key, soma, own) => register(world, prover(own), key, soma),
         Step::RotateKey(key, own) => rotate(world, prover(own), key),
-        Step::Leave => Action::LeaveValidator {},
+        Step::Leave => Action::LeaveValidator(action::LeaveValidator {}),
         Step::Return => {
             let all = validators(world).into_iter().chain([somebody]);
-            return all.map(|one| (one, Action::ReturnValidator {})).collect();
+            return all
+                .map(|one| (one, Action::ReturnValidator(action::ReturnValidator {})))
+                .collect();
         }
         Step::Report(key, truly) => {
             evidence(world, key, notarize(1), notarize(if truly { 2 } else { 1 }))
@@ -350,14 +359,14 @@ fn actions_with_stake(world: &World, somebody: Person, step: &Step) -> Vec<(Pers
         Step::ProposeArchitecture(heads) => {
             let architecture = Architecture { heads, ..larger() };
             let change = Change::Architecture { architecture };
-            return vec![(VALIDATOR, Action::Propose { change })];
+            return vec![(VALIDATOR, Action::Propose(action::Propose { change }))];
         }
         Step::Vote(number, approve) => vote(number, approve),
         Step::VoteRentPrice(price) => {
             let price = Amount(price);
             let all = validators(world).into_iter().chain([somebody]);
             return all
-                .map(|one| (one, Action::VoteRentPrice { price }))
+                .map(|one| (one, Action::VoteRentPrice(action::VoteRentPrice { price })))
                 .collect();
         }
         Step::VoteAll(approve) => {

@@ -3,7 +3,9 @@
 use crate::world::{OWNER, Release, SECOND_VALIDATOR, VALIDATOR, World, axis, validator};
 use soma_codes::Coded as _;
 use soma_protocol::storage::{self, Challenge};
-use soma_protocol::{Action, Amount, Event, GenesisAccount, ModelId, Rejection, query, read};
+use soma_protocol::{
+    Action, Amount, Event, GenesisAccount, ModelId, Rejection, action, query, read,
+};
 
 /// A release whose encrypted file has five chunks and a bit.
 fn release() -> Release {
@@ -86,7 +88,7 @@ fn the_price_follows_the_median_of_standing_votes() {
     let mut world = two_holders();
     let price = Amount(1_000_000_000);
     assert_eq!(read::rent_price(&world.state), price);
-    let vote = |price| Action::VoteRentPrice { price };
+    let vote = |price| Action::VoteRentPrice(action::VoteRentPrice { price });
     let high = world.act(VALIDATOR, vote(Amount(1_000_000_001)));
     assert_eq!(high.unwrap_err().code().as_str(), "out_of_bounds");
     assert_eq!(

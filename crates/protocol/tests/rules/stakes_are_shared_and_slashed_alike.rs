@@ -3,16 +3,16 @@
 
 use crate::world::{Data, OTHER, OWNER, Person, RIVAL, Release, SUBMITTER, VALIDATOR, World, axis};
 use soma_protocol::record::ModelStatus;
-use soma_protocol::{Action, Amount, Event, ModelId, PoolId, Rejection, Validity, read};
+use soma_protocol::{Action, Amount, Event, ModelId, PoolId, Rejection, Validity, action, read};
 
 const FIRST: PoolId = PoolId::Model(ModelId(1));
 
 fn add(world: &mut World, person: Person, pool: PoolId, amount: Amount) {
-    world.must(person, Action::AddStake { pool, amount });
+    world.must(person, Action::AddStake(action::AddStake { pool, amount }));
 }
 
 fn withdraw(pool: PoolId, amount: Amount) -> Action {
-    Action::WithdrawStake { pool, amount }
+    Action::WithdrawStake(action::WithdrawStake { pool, amount })
 }
 
 /// What somebody's standing shares are worth.
@@ -119,10 +119,10 @@ fn a_model_that_lost_everything_is_closed() {
     assert_eq!(world.model(1).status, ModelStatus::Retired);
     assert!(world.model(1).pool.is_closed());
     let model = ModelId(1);
-    let late = Action::AddStake {
+    let late = Action::AddStake(action::AddStake {
         pool: FIRST,
         amount: Amount::soma(1),
-    };
+    });
     assert_eq!(
         world.act(OTHER, late),
         Err(Rejection::ModelRetired { model })
@@ -135,7 +135,10 @@ fn a_model_that_lost_everything_is_closed() {
 fn what_stands_behind_a_retired_model_is_paid_at_once() {
     let mut world = World::with(|_| {});
     add(&mut world, OTHER, FIRST, Amount::soma(5));
-    world.must(OWNER, Action::RetireModel { model: ModelId(1) });
+    world.must(
+        OWNER,
+        Action::RetireModel(action::RetireModel { model: ModelId(1) }),
+    );
     for _ in 0..3 {
         world.go_to_next_epoch();
     }
@@ -154,9 +157,11 @@ fn what_stands_behind_a_retired_model_is_paid_at_once() {
 #[test]
 fn a_commission_changes_as_late_as_a_withdrawal_is_paid() {
     let mut world = World::with(|_| {});
-    let change = |pool, commission_bps| Action::SetCommission {
-        pool,
-        commission_bps,
+    let change = |pool, commission_bps| {
+        Action::SetCommission(action::SetCommission {
+            pool,
+            commission_bps,
+        })
     };
     let foreign = world.act(RIVAL, change(FIRST, 5));
     assert_eq!(foreign, Err(Rejection::NotModelOwner { model: ModelId(1) }));
@@ -165,10 +170,10 @@ fn a_commission_changes_as_late_as_a_withdrawal_is_paid() {
     world.must(OWNER, change(FIRST, 9_000));
     world.must(
         OTHER,
-        Action::AddStake {
+        Action::AddStake(action::AddStake {
             pool: FIRST,
             amount: Amount::soma(1),
-        },
+        }),
     );
     world.must(OTHER, withdraw(FIRST, Amount::soma(1)));
     let waits = world.params().unbonding_epochs;
@@ -192,10 +197,10 @@ fn a_validators_reward_is_shared_after_its_commission() {
     let commission_bps = 2_500;
     world.must(
         VALIDATOR,
-        Action::SetCommission {
+        Action::SetCommission(action::SetCommission {
             pool,
             commission_bps,
-        },
+        }),
     );
     for _ in 0..3 {
         world.go_to_next_epoch();
@@ -204,9 +209,15 @@ fn a_validators_reward_is_shared_after_its_commission() {
     let value = soma_protocol::Hash([5; 32]);
     let commitment =
         soma_protocol::commitment::beacon(&world.chain, &VALIDATOR.address(), epoch, &value);
-    world.must(VALIDATOR, Action::CommitBeacon { epoch, commitment });
+    world.must(
+        VALIDATOR,
+        Action::CommitBeacon(action::CommitBeacon { epoch, commitment }),
+    );
     world.go_to_next_epoch();
-    world.must(VALIDATOR, Action::RevealBeacon { epoch, value });
+    world.must(
+        VALIDATOR,
+        Action::RevealBeacon(action::RevealBeacon { epoch, value }),
+    );
     let stake = |world: &World| {
         let validator = read::validator(&world.state, &VALIDATOR.address());
         validator.unwrap().pool.stake

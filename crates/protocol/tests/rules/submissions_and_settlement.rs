@@ -6,7 +6,9 @@ use crate::world::{
 };
 use soma_codes::Coded as _;
 use soma_protocol::record::{ReturnReason, TargetStatus};
-use soma_protocol::{Action, Amount, Event, ModelId, Phase, Rejection, TargetId, Validity, read};
+use soma_protocol::{
+    Action, Amount, Event, ModelId, Phase, Rejection, TargetId, Validity, action, read,
+};
 
 /// Somebody with next to no money.
 const POOR: Person = Person(77);
@@ -35,14 +37,14 @@ struct Claim {
 
 /// The submission with some of its numbers changed.
 fn changed(action: &Action, change: impl FnOnce(&mut Claim)) -> Action {
-    let Action::Submit {
+    let Action::Submit(action::Submit {
         target,
         model,
         loss_q32,
         distance,
         size_bytes,
         commitment,
-    } = *action
+    }) = *action
     else {
         unreachable!()
     };
@@ -59,14 +61,14 @@ fn changed(action: &Action, change: impl FnOnce(&mut Claim)) -> Action {
         distance,
         size_bytes,
     } = claim;
-    Action::Submit {
+    Action::Submit(action::Submit {
         target,
         model,
         loss_q32,
         distance,
         size_bytes,
         commitment,
-    }
+    })
 }
 
 #[test]
@@ -146,10 +148,10 @@ fn a_bond_that_cannot_be_paid_leaves_the_candidates_alone() {
     let action = world.submit(POOR, 1, &Data::new("poor"), 5);
     world.must(
         OWNER,
-        Action::Transfer {
+        Action::Transfer(action::Transfer {
             to: POOR.address(),
             amount: Amount(1_000_000),
-        },
+        }),
     );
     let rejection = world.act(POOR, action).unwrap_err();
     assert_eq!(rejection.code().as_str(), "insufficient_balance");

@@ -3,13 +3,15 @@
 
 use crate::world::{OPERATOR, OTHER, OWNER, VALIDATOR, World};
 use soma_codes::Coded as _;
-use soma_protocol::{Action, Amount, Epoch, Error, Hash, Phase, Rejection, SecretKey, check, read};
+use soma_protocol::{
+    Action, Amount, Epoch, Error, Hash, Phase, Rejection, SecretKey, action, check, read,
+};
 
 fn transfer(amount: Amount) -> Action {
-    Action::Transfer {
+    Action::Transfer(action::Transfer {
         to: OTHER.address(),
         amount,
-    }
+    })
 }
 
 #[test]
@@ -153,10 +155,10 @@ fn somebody_elses_signature_is_refused() {
 fn the_duties_of_validators_and_the_operator_are_free() {
     let mut world = World::with(|_| ());
     let before = world.balance(VALIDATOR);
-    let action = Action::CommitBeacon {
+    let action = Action::CommitBeacon(action::CommitBeacon {
         epoch: Epoch(2),
         commitment: Hash([1; 32]),
-    };
+    });
     let receipt = world.send(VALIDATOR, world.transaction(VALIDATOR, action));
     assert_eq!((receipt.fee, receipt.result), (Amount::ZERO, Ok(())));
     assert_eq!(world.balance(VALIDATOR), before);
@@ -164,10 +166,10 @@ fn the_duties_of_validators_and_the_operator_are_free() {
     assert_eq!(world.balance(OPERATOR), Amount::ZERO);
     world.must(
         OPERATOR,
-        Action::EndPhase {
+        Action::EndPhase(action::EndPhase {
             epoch: Epoch(1),
             phase: Phase::Reveal,
-        },
+        }),
     );
 }
 

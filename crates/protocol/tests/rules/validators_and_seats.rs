@@ -7,8 +7,8 @@ use crate::world::{
 use soma_protocol::evidence::{Ballot, Evidence, SignedBallot, signed_bytes};
 use soma_protocol::record::ValidatorStatus;
 use soma_protocol::{
-    Action, Amount, ConsensusKey, Event, GenesisAccount, Hash, Rejection, SecretKey, commitment,
-    read,
+    Action, Amount, ConsensusKey, Event, GenesisAccount, Hash, Rejection, SecretKey, action,
+    commitment, read,
 };
 
 fn consensus_secret(number: u8) -> SecretKey {
@@ -20,19 +20,19 @@ pub(crate) fn consensus_key(number: u8) -> ConsensusKey {
 }
 
 pub(crate) fn register(world: &World, person: Person, key: u8, soma: u64) -> Action {
-    Action::RegisterValidator {
+    Action::RegisterValidator(action::RegisterValidator {
         consensus_key: consensus_key(key),
         proof: consensus_secret(key).prove_possession(&world.chain, &person.address()),
         commission_bps: 1_000,
         stake: Amount::soma(soma),
-    }
+    })
 }
 
 pub(crate) fn rotate(world: &World, person: Person, key: u8) -> Action {
-    Action::RotateKey {
+    Action::RotateKey(action::RotateKey {
         consensus_key: consensus_key(key),
         proof: consensus_secret(key).prove_possession(&world.chain, &person.address()),
-    }
+    })
 }
 
 fn funded(person: Person) -> GenesisAccount {
@@ -111,7 +111,7 @@ fn at_most_a_third_of_the_seats_changes_at_a_boundary() {
         genesis.accounts = crowd.iter().map(|one| funded(*one)).collect();
     });
     for one in &crowd[..8] {
-        world.must(*one, Action::LeaveValidator {});
+        world.must(*one, Action::LeaveValidator(action::LeaveValidator {}));
     }
     let mut sizes = Vec::new();
     for _ in 0..6 {
@@ -127,7 +127,7 @@ fn at_most_a_third_of_the_seats_changes_at_a_boundary() {
 #[test]
 fn the_last_seat_is_never_empty_and_is_handed_over() {
     let mut world = World::with(|_| {});
-    world.must(VALIDATOR, Action::LeaveValidator {});
+    world.must(VALIDATOR, Action::LeaveValidator(action::LeaveValidator {}));
     world.go_to_next_epoch();
     assert_eq!(seated(&world), [VALIDATOR], "nobody else is there");
     world.must(OWNER, register(&world, OWNER, 100, 200));
@@ -157,7 +157,7 @@ fn seats_go_to_the_most_stake_and_the_rest_wait() {
     );
     let pool = soma_protocol::PoolId::Validator(OWNER.address());
     let amount = Amount(1);
-    world.must(RIVAL, Action::AddStake { pool, amount });
+    world.must(RIVAL, Action::AddStake(action::AddStake { pool, amount }));
     world.go_to_next_epoch();
     assert_eq!(seated(&world), [VALIDATOR, OWNER]);
     assert_eq!(status(&world, SECOND_VALIDATOR), ValidatorStatus::Ready);
@@ -166,12 +166,12 @@ fn seats_go_to_the_most_stake_and_the_rest_wait() {
 #[test]
 fn a_consensus_key_serves_one_validator_and_must_be_held() {
     let mut world = World::with(|genesis| genesis.params.validator_stake_min = Amount::soma(100));
-    let taken = Action::RegisterValidator {
+    let taken = Action::RegisterValidator(action::RegisterValidator {
         consensus_key: ConsensusKey([VALIDATOR.0; 32]),
         proof: [0; 64],
         commission_bps: 0,
         stake: Amount::soma(500),
-    };
+    });
     assert_eq!(world.act(OWNER, taken), Err(Rejection::ConsensusKeyTaken));
     // Somebody else's proof does not serve, nor does one for another chain.
     let copied = register(&world, RIVAL, 100, 500);
@@ -213,12 +213,18 @@ fn run(world: &mut World, present: &[Person], epochs: u32) {
         for person in present {
             let commitment = commitment::beacon(&world.chain, &person.address(), next, &value);
             let epoch = next;
-            drop(world.act(*person, Action::CommitBeacon { epoch, commitment }));
+            drop(world.act(
+                *person,
+                Action::CommitBeacon(action::CommitBeacon { epoch, commitment }),
+            ));
         }
         world.go_to_next_epoch();
         for person in present {
             let epoch = next;
-            drop(world.act(*person, Action::RevealBeacon { epoch, value }));
+            drop(world.act(
+                *person,
+                Action::RevealBeacon(action::RevealBeacon { epoch, value }),
+            ));
         }
     }
 }
@@ -252,7 +258,10 @@ fn absence_jails_and_presence_returns() {
         }
     );
     assert_eq!(seated(&world), [VALIDATOR]);
-    let early = world.act(SECOND_VALIDATOR, Action::ReturnValidator {});
+    let early = world.act(
+        SECOND_VALIDATOR,
+        Action::ReturnValidator(action::ReturnValidator {}),
+    );
     assert_eq!(
         early,
         Err(Rejection::StillJailed {
@@ -261,7 +270,10 @@ fn absence_jails_and_presence_returns() {
     );
     world.go_to_next_epoch();
     world.go_to_next_epoch();
-    world.must(SECOND_VALIDATOR, Action::ReturnValidator {});
+    world.must(
+        SECOND_VALIDATOR,
+        Action::ReturnValidator(action::ReturnValidator {}),
+    );
     world.go_to_next_epoch();
     assert_eq!(seated(&world), [VALIDATOR, SECOND_VALIDATOR]);
     let after = read::validator(&world.state, &SECOND_VALIDATOR.address())
@@ -296,7 +308,7 @@ pub(crate) fn evidence(world: &World, key: u8, first: Ballot, second: Ballot) ->
         first: ballot(world, key, first),
         second: ballot(world, key, second),
     };
-    Action::ReportEquivocation { evidence }
+    Action::ReportEquivocation(action::ReportEquivocation { evidence })
 }
 
 pub(crate) fn notarize(block: u8) -> Ballot {
@@ -321,7 +333,10 @@ fn who_signs_two_histories_is_slashed_and_never_returns() {
     assert_eq!(seated(&world), [VALIDATOR, OWNER]);
     let pool = soma_protocol::PoolId::Validator(OWNER.address());
     let amount = Amount::soma(200);
-    world.must(OWNER, Action::WithdrawStake { pool, amount });
+    world.must(
+        OWNER,
+        Action::WithdrawStake(action::WithdrawStake { pool, amount }),
+    );
     // It rotates its key away; the old one still speaks against it.
     world.must(OWNER, rotate(&world, OWNER, 101));
     let burned = world.holdings.burned;
@@ -346,7 +361,10 @@ fn who_signs_two_histories_is_slashed_and_never_returns() {
     let back = register(&world, OWNER, 102, 500);
     assert_eq!(world.act(OWNER, back), Err(Rejection::Expelled));
     let amount = Amount::soma(9_999);
-    world.must(OWNER, Action::WithdrawStake { pool, amount });
+    world.must(
+        OWNER,
+        Action::WithdrawStake(action::WithdrawStake { pool, amount }),
+    );
 }
 
 #[test]
@@ -365,17 +383,17 @@ fn votes_that_an_honest_validator_signs_are_no_evidence() {
         assert_eq!(world.act(RIVAL, action), Err(Rejection::BadEvidence));
     }
     // Signatures of another key, and a key that nobody has.
-    let Action::ReportEquivocation { mut evidence } =
+    let Action::ReportEquivocation(action::ReportEquivocation { mut evidence }) =
         evidence(&world, 100, notarize(1), notarize(2))
     else {
         unreachable!()
     };
     evidence.consensus_key = consensus_key(99);
-    let stranger = Action::ReportEquivocation { evidence };
+    let stranger = Action::ReportEquivocation(action::ReportEquivocation { evidence });
     assert_eq!(world.act(RIVAL, stranger), Err(Rejection::NoSuchKey));
     evidence.consensus_key = consensus_key(100);
     evidence.second = ballot(&world, 99, notarize(2));
-    let forged = Action::ReportEquivocation { evidence };
+    let forged = Action::ReportEquivocation(action::ReportEquivocation { evidence });
     assert_eq!(world.act(RIVAL, forged), Err(Rejection::BadEvidence));
     assert_eq!(status(&world, OWNER), ValidatorStatus::Ready);
 }

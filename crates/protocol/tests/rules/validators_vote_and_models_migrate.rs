@@ -10,21 +10,21 @@ use soma_protocol::record::ProposalStatus;
 use soma_protocol::record::{ModelStatus, TargetStatus};
 use soma_protocol::{
     Action, Amount, Architecture, Change, Event, GenesisAccount, ModelId, ProposalId, Rejection,
-    Validity, query, read,
+    Validity, action, query, read,
 };
 
 pub(crate) fn parameter(name: &str, value: u64) -> Action {
     let name = name.to_owned();
-    Action::Propose {
+    Action::Propose(action::Propose {
         change: Change::Parameter { name, value },
-    }
+    })
 }
 
 pub(crate) fn vote(number: u32, approve: bool) -> Action {
-    Action::Vote {
+    Action::Vote(action::Vote {
         proposal: ProposalId(number),
         approve,
-    }
+    })
 }
 
 fn status(world: &World, number: u32) -> ProposalStatus {
@@ -128,9 +128,9 @@ fn what_breaks_its_bounds_or_the_network_is_not_even_proposed() {
         heads: 3,
         ..larger()
     };
-    let odd = Action::Propose {
+    let odd = Action::Propose(action::Propose {
         change: Change::Architecture { architecture },
-    };
+    });
     assert_eq!(code(&mut world, VALIDATOR, odd), "bad_architecture");
 }
 
@@ -167,7 +167,7 @@ fn pass_larger(world: &mut World) {
     let change = Change::Architecture {
         architecture: larger(),
     };
-    world.must(VALIDATOR, Action::Propose { change });
+    world.must(VALIDATOR, Action::Propose(action::Propose { change }));
     world.must(VALIDATOR, vote(1, true));
     world.go_to_next_epoch();
     let migration = read::migration(&world.state).unwrap();
@@ -251,11 +251,11 @@ fn weights_are_taken_for_one_architecture_to_come_and_only_after_the_vote() {
         Err(Rejection::NoSuchArchitecture { architecture: 2 })
     );
     pass_larger(&mut world);
-    let again = Action::Propose {
+    let again = Action::Propose(action::Propose {
         change: Change::Architecture {
             architecture: larger(),
         },
-    };
+    });
     assert_eq!(
         world.act(VALIDATOR, again),
         Err(Rejection::MigrationRunning)

@@ -38,8 +38,8 @@ use soma_protocol::commitment;
 use soma_protocol::record::{ModelStatus, ReturnReason, TargetStatus};
 use soma_protocol::{
     Action, Address, Amount, BlockInfo, Epoch, Event, Hash, Key, ModelId, Params, Phase, PoolId,
-    Rejection, SignedTransaction, TargetId, Validity, Verdict, VerifiedTransaction, check, execute,
-    query, read,
+    Rejection, SignedTransaction, TargetId, Validity, Verdict, VerifiedTransaction, action, check,
+    execute, query, read,
 };
 
 #[test]
@@ -131,25 +131,25 @@ fn a_nan_or_negative_distance_is_accepted() {
             );
         }
     }
-    let Action::Submit {
+    let Action::Submit(action::Submit {
         target,
         model,
         size_bytes,
         commitment,
         ..
-    } = good
+    }) = good
     else {
         unreachable!()
     };
     for (loss_q32, distance) in [(i64::MIN, 5), (-1, 5), (i64::MAX, 5), (1, u64::MAX)] {
-        let action = Action::Submit {
+        let action = Action::Submit(action::Submit {
             target,
             model,
             loss_q32,
             distance,
             size_bytes,
             commitment,
-        };
+        });
         assert!(world.act(SUBMITTER, action).is_err());
     }
 }
@@ -207,22 +207,24 @@ fn a_commitment_to_weights_is_never_checked() {
 fn a_commitment_is_replayed_by_another_owner_model_or_epoch() {
     let release = Release::new("mine", axis(0));
     let mut world = World::with(|_| ());
-    let Action::CommitWeights {
+    let Action::CommitWeights(action::CommitWeights {
         commitment,
         ciphertext_hash,
         size_bytes,
         ..
-    } = world.commit(OWNER, ModelId(1), &release)
+    }) = world.commit(OWNER, ModelId(1), &release)
     else {
         unreachable!()
     };
-    let copy = |model, epoch| Action::CommitWeights {
-        architecture: 1,
-        model,
-        epoch,
-        commitment,
-        ciphertext_hash,
-        size_bytes,
+    let copy = |model, epoch| {
+        Action::CommitWeights(action::CommitWeights {
+            architecture: 1,
+            model,
+            epoch,
+            commitment,
+            ciphertext_hash,
+            size_bytes,
+        })
     };
     world.must(OWNER, copy(ModelId(1), Epoch(2)));
     world.must(RIVAL, copy(ModelId(2), Epoch(2)));
@@ -283,7 +285,10 @@ fn slashed_stake_is_withdrawn_in_full() {
     world.must(OWNER, world.commit(OWNER, ModelId(1), &release));
     world.must(VALIDATOR, world.hold(ModelId(1), &release));
     world.go_to_next_epoch();
-    world.must(OWNER, Action::RetireModel { model: ModelId(1) });
+    world.must(
+        OWNER,
+        Action::RetireModel(action::RetireModel { model: ModelId(1) }),
+    );
     world.go_to_next_epoch();
     let before = world.balance(OWNER);
     while world.model(1).status != ModelStatus::Retired {
@@ -300,14 +305,17 @@ fn the_minimum_stake_is_bypassed_by_withdrawing_in_the_same_epoch() {
     let mut world = World::with(|_| ());
     let before = world.balance(OTHER);
     let model = world.register(OTHER, "fleeting");
-    world.must(OTHER, Action::RetireModel { model });
+    world.must(OTHER, Action::RetireModel(action::RetireModel { model }));
     assert!(
         world.balance(OTHER) <= before.less(Amount::soma(50)),
         "the stake stays locked"
     );
     let (pool, amount) = (PoolId::Model(ModelId(2)), Amount::soma(100));
     let before = world.balance(RIVAL);
-    world.must(RIVAL, Action::WithdrawStake { pool, amount });
+    world.must(
+        RIVAL,
+        Action::WithdrawStake(action::WithdrawStake { pool, amount }),
+    );
     assert!(
         world.balance(RIVAL) < before,
         "and so does what is withdrawn"
@@ -318,8 +326,11 @@ fn the_minimum_stake_is_bypassed_by_withdrawing_in_the_same_epoch() {
             .iter()
             .all(|target| target.routed.iter().all(|one| one.model == ModelId(1)))
     );
-    world.must(RIVAL, Action::AddStake { pool, amount });
-    world.must(OWNER, Action::RetireModel { model: ModelId(1) });
+    world.must(RIVAL, Action::AddStake(action::AddStake { pool, amount }));
+    world.must(
+        OWNER,
+        Action::RetireModel(action::RetireModel { model: ModelId(1) }),
+    );
     world.go_to_compete();
     let targets = read::targets(&world.state, world.epoch());
     assert!(
@@ -351,10 +362,12 @@ fn a_model_slashed_below_the_minimum_stake_is_routed() {
 fn paying_fee_and_stake_from_one_balance_creates_value() {
     let mut world = World::with(|_| ());
     let all = world.balance(OTHER);
-    let register = |stake| Action::RegisterModel {
-        name: "all in".into(),
-        commission_bps: 0,
-        stake,
+    let register = |stake| {
+        Action::RegisterModel(action::RegisterModel {
+            name: "all in".into(),
+            commission_bps: 0,
+            stake,
+        })
     };
     let base = world.params().base_fee;
     for stake in [
@@ -405,11 +418,17 @@ fn audited(second: impl FnOnce(&mut World, TargetId)) -> World {
     let (epoch, value) = (world.epoch().next(), Hash([5; 32]));
     for one in [VALIDATOR, SECOND_VALIDATOR] {
         let commitment = commitment::beacon(&world.chain, &one.address(), epoch, &value);
-        world.must(one, Action::CommitBeacon { epoch, commitment });
+        world.must(
+            one,
+            Action::CommitBeacon(action::CommitBeacon { epoch, commitment }),
+        );
     }
     let target = world.win(SUBMITTER, &Data::new("audited by one"));
     for one in [VALIDATOR, SECOND_VALIDATOR] {
-        world.must(one, Action::RevealBeacon { epoch, value });
+        world.must(
+            one,
+            Action::RevealBeacon(action::RevealBeacon { epoch, value }),
+        );
     }
     world.go_to_compete();
     world.must(VALIDATOR, world.attest(VALIDATOR, target, Validity::Valid));
@@ -436,9 +455,15 @@ fn validators_are_paid_for_common_silence() {
     let (epoch, value) = (world.epoch().next(), Hash([5; 32]));
     let who = VALIDATOR.address();
     let commitment = commitment::beacon(&world.chain, &who, epoch, &value);
-    world.must(VALIDATOR, Action::CommitBeacon { epoch, commitment });
+    world.must(
+        VALIDATOR,
+        Action::CommitBeacon(action::CommitBeacon { epoch, commitment }),
+    );
     world.win(SUBMITTER, &Data::new("audited by nobody"));
-    world.must(VALIDATOR, Action::RevealBeacon { epoch, value });
+    world.must(
+        VALIDATOR,
+        Action::RevealBeacon(action::RevealBeacon { epoch, value }),
+    );
     world.go_to_next_epoch();
     assert_eq!(paid(&world), []);
 }
@@ -490,11 +515,11 @@ fn a_lazy_auditor_is_paid() {
         let commitment = read::verdicts(&world.state, target).0[0].commitment;
         world.must(
             SECOND_VALIDATOR,
-            Action::CommitVerdict { target, commitment },
+            Action::CommitVerdict(action::CommitVerdict { target, commitment }),
         );
         world.end_phase();
         let verdict = valid.clone();
-        let open = Action::RevealVerdict { target, verdict };
+        let open = Action::RevealVerdict(action::RevealVerdict { target, verdict });
         let mismatch = Err(Rejection::CommitmentMismatch);
         assert_eq!(world.act(SECOND_VALIDATOR, open), mismatch);
     });
@@ -510,7 +535,10 @@ fn a_lazy_auditor_is_paid() {
         let attest = world.attest_verdict(SECOND_VALIDATOR, target.0, &verdict);
         world.must(SECOND_VALIDATOR, attest);
         world.end_phase();
-        world.must(SECOND_VALIDATOR, Action::RevealVerdict { target, verdict });
+        world.must(
+            SECOND_VALIDATOR,
+            Action::RevealVerdict(action::RevealVerdict { target, verdict }),
+        );
     });
     assert_eq!(paid(&guessed), both[..1], "guessed");
     let stake = |world: &World| read::validator(&world.state, &both[1]).unwrap().pool.stake;
@@ -551,10 +579,10 @@ fn a_fee_is_stuck_or_lost_by_integer_division() {
             let (reserve, burned) = (world.holdings.reserve, world.holdings.burned);
             world.must(
                 OWNER,
-                Action::Transfer {
+                Action::Transfer(action::Transfer {
                     to: OTHER.address(),
                     amount: Amount(1),
-                },
+                }),
             );
             let gone = world.holdings.burned.less(burned);
             assert_eq!(gone, Amount(fee).bps(burn_bps));
@@ -571,28 +599,28 @@ fn one_proposer_grinds_the_beacon() {
         let commitment = commitment::beacon(&world.chain, &VALIDATOR.address(), Epoch(2), &value);
         world.must(
             VALIDATOR,
-            Action::CommitBeacon {
+            Action::CommitBeacon(action::CommitBeacon {
                 epoch: Epoch(2),
                 commitment,
-            },
+            }),
         );
         world.go_to_next_epoch();
         world.now_ms += delay_ms;
         if noise {
             world.must(
                 OWNER,
-                Action::Transfer {
+                Action::Transfer(action::Transfer {
                     to: OTHER.address(),
                     amount: Amount(1),
-                },
+                }),
             );
         }
         let open = world.transaction(
             VALIDATOR,
-            Action::RevealBeacon {
+            Action::RevealBeacon(action::RevealBeacon {
                 epoch: Epoch(2),
                 value,
-            },
+            }),
         );
         let open = open.sign(&VALIDATOR.key()).verify(&world.chain).unwrap();
         let block = BlockInfo {
@@ -616,17 +644,19 @@ fn randomness_that_was_committed_to_is_changed_or_opened_twice() {
     let mut world = World::with(|_| ());
     let value = Hash([3; 32]);
     let commitment = commitment::beacon(&world.chain, &VALIDATOR.address(), Epoch(2), &value);
-    let commit = Action::CommitBeacon {
+    let commit = Action::CommitBeacon(action::CommitBeacon {
         epoch: Epoch(2),
         commitment,
-    };
+    });
     world.must(VALIDATOR, commit.clone());
     let again = Rejection::BeaconAlreadyCommitted { epoch: Epoch(2) };
     assert_eq!(world.act(VALIDATOR, commit), Err(again));
     world.go_to_next_epoch();
-    let open = |value| Action::RevealBeacon {
-        epoch: Epoch(2),
-        value,
+    let open = |value| {
+        Action::RevealBeacon(action::RevealBeacon {
+            epoch: Epoch(2),
+            value,
+        })
     };
     assert_eq!(
         world.act(VALIDATOR, open(Hash([4; 32]))),
@@ -643,10 +673,10 @@ fn a_validator_hides_its_randomness_for_nothing() {
     let commitment = Hash([7; 32]);
     world.must(
         VALIDATOR,
-        Action::CommitBeacon {
+        Action::CommitBeacon(action::CommitBeacon {
             epoch: Epoch(2),
             commitment,
-        },
+        }),
     );
     world.go_to_next_epoch();
     let stake = read::validator(&world.state, &VALIDATOR.address())
@@ -713,26 +743,26 @@ fn a_submission_is_copied_from_the_chain_by_somebody_else() {
     world.go_to_compete();
     let data = Data::new("mine");
     let mine = world.submit(SUBMITTER, 1, &data, 5);
-    let Action::Submit {
+    let Action::Submit(action::Submit {
         target,
         model,
         loss_q32,
         size_bytes,
         commitment,
         ..
-    } = mine.clone()
+    }) = mine.clone()
     else {
         unreachable!()
     };
     // A thief sees the commitment and claims to be closer.
-    let theirs = Action::Submit {
+    let theirs = Action::Submit(action::Submit {
         target,
         model,
         loss_q32,
         distance: 4,
         size_bytes,
         commitment,
-    };
+    });
     world.must(RIVAL, theirs);
     world.go_to_next_epoch();
     let mismatch = Err(Rejection::CommitmentMismatch);
@@ -754,9 +784,11 @@ fn one_record_is_rewritten_by_every_transaction() {
             .verify(&world.chain)
             .unwrap()
     };
-    let transfer = |to: Person| Action::Transfer {
-        to: to.address(),
-        amount: Amount(1),
+    let transfer = |to: Person| {
+        Action::Transfer(action::Transfer {
+            to: to.address(),
+            amount: Amount(1),
+        })
     };
     let (one, one_changes) = check(&world.state, &block, &verify(OWNER, transfer(OTHER)));
     let (two, two_changes) = check(&world.state, &block, &verify(RIVAL, transfer(SUBMITTER)));

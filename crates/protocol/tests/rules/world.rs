@@ -13,7 +13,7 @@ use soma_protocol::{
     Action, Address, Amount, Architecture, BlockInfo, ConsensusKey, Epoch, Event, Genesis,
     GenesisAccount, GenesisModel, GenesisValidator, Hash, HeldFile, MemoryState, ModelId, Params,
     Phase, Receipt, Rejection, SecretKey, TargetId, Transaction, Validity, Verdict,
-    VerifiedTransaction, execute, read,
+    VerifiedTransaction, action, execute, read,
 };
 
 /// A person: a key made of one byte.
@@ -86,12 +86,12 @@ impl Release {
     }
 
     pub(crate) fn reveal(&self, model: ModelId) -> Action {
-        Action::RevealWeights {
+        Action::RevealWeights(action::RevealWeights {
             model,
             key: self.key,
             weights_hash: self.weights_hash,
             embedding: self.embedding.clone(),
-        }
+        })
     }
 }
 
@@ -259,7 +259,10 @@ impl World {
     #[track_caller]
     pub(crate) fn end_phase(&mut self) {
         let (epoch, phase) = self.clock();
-        self.must(OPERATOR, Action::EndPhase { epoch, phase });
+        self.must(
+            OPERATOR,
+            Action::EndPhase(action::EndPhase { epoch, phase }),
+        );
         if self.clock().1 == Phase::Attest {
             let (events, holdings) = (self.events.clone(), self.holdings);
             for (person, action) in self.due_reveals() {
@@ -285,7 +288,10 @@ impl World {
                     (person, verdict, verdict_commit.verdict)
                 {
                     let target = target.id;
-                    due.push((person, Action::RevealVerdict { target, verdict }));
+                    due.push((
+                        person,
+                        Action::RevealVerdict(action::RevealVerdict { target, verdict }),
+                    ));
                 }
             }
         }
@@ -300,10 +306,10 @@ impl World {
     /// As [`Self::attest`], for any verdict.
     pub(crate) fn attest_verdict(&self, person: Person, target: u32, found: &Verdict) -> Action {
         let target = TargetId(target);
-        Action::CommitVerdict {
+        Action::CommitVerdict(action::CommitVerdict {
             target,
             commitment: commitment::verdict(&self.chain, &person.address(), target, found),
-        }
+        })
     }
 
     /// Ends phases until the compete phase of the running epoch, or of the next one if it runs.
@@ -339,11 +345,11 @@ impl World {
     }
 
     pub(crate) fn register(&mut self, owner: Person, name: &str) -> ModelId {
-        let action = Action::RegisterModel {
+        let action = Action::RegisterModel(action::RegisterModel {
             name: name.into(),
             commission_bps: 0,
             stake: Amount::soma(50),
-        };
+        });
         self.must(owner, action);
         ModelId(read::model_count(&self.state))
     }
@@ -370,14 +376,14 @@ impl World {
             key: &release.key,
             embedding: &release.embedding,
         };
-        Action::CommitWeights {
+        Action::CommitWeights(action::CommitWeights {
             model,
             architecture,
             epoch,
             commitment: commitment::weights(&self.chain, &opening),
             ciphertext_hash: release.ciphertext_hash,
             size_bytes: release.size_bytes,
-        }
+        })
     }
 
     /// A validator's word that it holds a release.
@@ -386,10 +392,10 @@ impl World {
             model,
             ciphertext_hash: release.ciphertext_hash,
         }];
-        Action::HoldWeights {
+        Action::HoldWeights(action::HoldWeights {
             epoch: self.epoch().next(),
             held,
-        }
+        })
     }
 
     /// Commits and holds a release, goes on to the next epoch and reveals it.
@@ -415,11 +421,11 @@ impl World {
         };
         let start = asked.chunk * CHUNK_BYTES;
         let length = CHUNK_BYTES.min(asked.size_bytes - start);
-        Action::AnswerChallenge {
+        Action::AnswerChallenge(action::AnswerChallenge {
             epoch: self.epoch(),
             chunk: part(start, length).to_vec(),
             path: storage::path(asked.size_bytes, asked.chunk, subtree).unwrap(),
-        }
+        })
     }
 
     /// The answer that is due from a validator, if one of these files is asked for.
@@ -436,7 +442,7 @@ impl World {
         let size_bytes = u32::try_from(data.bytes.len()).unwrap();
         let data_hash = Hash::of_bytes(&data.bytes);
         let person = person.address();
-        Action::Submit {
+        Action::Submit(action::Submit {
             target: target.id,
             model: target.routed[0].model,
             loss_q32: 3 << 32,
@@ -450,7 +456,7 @@ impl World {
                 size_bytes,
                 &data.salt,
             ),
-        }
+        })
     }
 
     /// Goes to the compete phase, submits, goes to the next epoch and publishes. Returns the target.
@@ -467,11 +473,11 @@ impl World {
 }
 
 pub(crate) fn publish(target: u32, data: &Data) -> Action {
-    Action::PublishData {
+    Action::PublishData(action::PublishData {
         target: TargetId(target),
         data: data.bytes.clone(),
         salt: data.salt,
-    }
+    })
 }
 
 /// What a validator of these stories finds: it has run the models as far as these stories know.

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use soma_codes::Code;
 use soma_node::localnet::{Localnet, account_name};
-use soma_protocol::{Action, Address, Amount, Hash, SecretKey, SignedTransaction, Transaction};
+use soma_protocol::{
+    Action, Address, Amount, Hash, SecretKey, SignedTransaction, Transaction, action,
+};
 use soma_sdk::api::batch;
 use soma_sdk::client::Client;
 
@@ -116,10 +118,10 @@ impl Load {
                 nonce: (number / senders) as u64,
                 fee_limit: FEE_LIMIT,
                 valid_until_ms: self.valid_until_ms,
-                action: Action::Transfer {
+                action: Action::Transfer(action::Transfer {
                     to: addresses[(sender + 1) % senders],
                     amount: Amount(1),
-                },
+                }),
             };
             let signed = transaction.sign(&self.keys[sender]);
             (signed.hash(), signed)

@@ -6,7 +6,7 @@ use soma_codes::Coded as _;
 use soma_protocol::{
     Action, Address, Amount, Architecture, BlockInfo, ConsensusKey, Epoch, Event, Genesis,
     GenesisAccount, GenesisModel, GenesisValidator, Hash, MemoryState, ModelId, Params, Phase,
-    Receipt, Rejection, SUPPLY, SecretKey, TargetId, Transaction, execute, read,
+    Receipt, Rejection, SUPPLY, SecretKey, TargetId, Transaction, action, execute, read,
 };
 use soma_sdk::api::cursor::Cursor;
 
@@ -64,10 +64,10 @@ fn competing() -> (MemoryState, Vec<Event>) {
         if clock.phase == Phase::Compete {
             return (state, events);
         }
-        let action = Action::EndPhase {
+        let action = Action::EndPhase(action::EndPhase {
             epoch: clock.epoch,
             phase: clock.phase,
-        };
+        });
         let transaction = Transaction {
             chain,
             sender: key().address(),
