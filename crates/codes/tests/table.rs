@@ -166,8 +166,9 @@ always exits with 5. *HTTP* is the status of a node's answer.
 #[test]
 fn the_python_package_lists_every_code() {
     let mut module = String::from(
-        "\"\"\"Every error code of nodes and commands. Written by `UPDATE=1 cargo test -p soma-codes`.
+        "\"\"\"Every error code of nodes and commands.
 
+Written by `UPDATE=1 cargo test -p soma-codes`.
 `ApiError.code` and `Rejection.code` are equal to one of these, or to a newer version's code.
 \"\"\"
 

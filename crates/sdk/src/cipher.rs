@@ -1,7 +1,7 @@
 //! The encryption of committed weights: `XChaCha20` under a key that is used once, then public.
 //!
 //! The stream is seekable, so a node serves any range of the plaintext from the encrypted file.
-//! There is no tag: the revealed weights hash says whether what comes out is what was committed.
+//! There is no tag: the revealed weights hash proves that the plaintext is the committed one.
 //! A key must never encrypt two different files.
 
 use std::io::{Read, Write};
@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use crate::error::SdkError;
 use crate::secret::Secret;
 
-/// Most bytes that one key encrypts: its block counter has 32 bits and must not come round.
+/// Most bytes that one key encrypts: the block counter has 32 bits and must not wrap around.
 pub const LIMIT_BYTES: u64 = 64 * (u32::MAX as u64);
 
 const PIECE_BYTES: usize = 1 << 20;
@@ -24,7 +24,7 @@ const PIECE_BYTES: usize = 1 << 20;
 /// Encrypts or decrypts, in place, the `bytes` that lie at `offset` of the file under `key`.
 ///
 /// # Errors
-/// [`SdkError::TooLarge`] if they reach beyond [`LIMIT_BYTES`]; `bytes` are then worthless.
+/// [`SdkError::TooLarge`] if they reach beyond [`LIMIT_BYTES`]; `bytes` are then undefined.
 pub fn apply(key: &Secret, offset: u64, bytes: &mut [u8]) -> Result<(), SdkError> {
     // The key is used once, so the nonce need not differ.
     let mut stream = XChaCha20::new(key.bytes().into(), &[0; 24].into());
@@ -35,7 +35,7 @@ pub fn apply(key: &Secret, offset: u64, bytes: &mut [u8]) -> Result<(), SdkError
     stream.try_apply_keystream(bytes).map_err(too_large)
 }
 
-/// What a commit needs to know of an encrypted file.
+/// The hashes and size of an encrypted file, as a commit states them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EncryptedFile {
     /// BLAKE3 of the plaintext.
@@ -47,7 +47,7 @@ pub struct EncryptedFile {
 }
 
 /// Encrypts the file `from` into the file `to`, hashing both in one pass. `to` appears only when it
-/// is whole and on disk. `progress` is told the bytes done so far.
+/// is complete and synced. `progress` is called with the bytes done so far.
 ///
 /// # Errors
 /// [`SdkError::Io`]; [`SdkError::TooLarge`].
@@ -79,7 +79,7 @@ pub fn decrypt(
 ) -> Result<(), SdkError> {
     let (_, _, found, part) = translate(from, to, key, progress)?;
     if found != weights_hash {
-        let what = format!("what {} decrypts to", from.display());
+        let what = format!("the plaintext of {}", from.display());
         return Err(SdkError::WrongHash {
             what,
             expected: weights_hash,

@@ -1,7 +1,7 @@
 //! The HTTP client of a node: one method for each route.
 //!
-//! It holds no key and trusts no answer beyond its form; files it fetches are checked by hash in
-//! [`crate::transfer`]. It never changes anything but by transactions that others have signed.
+//! It holds no key, and signs nothing. It checks only the form of an answer; files are checked by
+//! hash in [`crate::transfer`].
 
 use std::time::{Duration, Instant};
 
@@ -24,13 +24,13 @@ use crate::retry::RETRIES;
 
 /// How long a node may take to accept a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// How long it may take to send anything at all; event streams are kept alive more often than this.
+/// How long it may send nothing; keep-alives of event streams come more often.
 const SILENCE_LIMIT: Duration = Duration::from_secs(45);
-/// How long a small answer may take in all.
+/// How long a complete small answer may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
-/// No JSON answer is longer: a page of 500 targets with their candidates has about 2 MB.
+/// Limit of a JSON answer: a page of 500 targets with their candidates has about 2 MB.
 const ANSWER_BYTES_MAX: usize = 32 << 20;
-/// Between two looks at a transaction's state.
+/// Pauses between two requests for a transaction's state: the first, the longest.
 const LOOK_FIRST: Duration = Duration::from_millis(20);
 const LOOK_LAST: Duration = Duration::from_millis(500);
 
@@ -42,14 +42,14 @@ pub struct Client {
     retries: u32,
 }
 
-/// A transaction that the node has taken.
+/// A transaction that a node accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {
     /// Its hash.
     pub hash: Hash,
     /// Who signed it.
     pub sender: Address,
-    /// Its place among the sender's transactions.
+    /// Its number among the sender's transactions, from 0.
     pub nonce: u64,
     /// Block time after which it can no longer be included.
     pub valid_until_ms: u64,
@@ -98,7 +98,7 @@ impl Client {
         })
     }
 
-    /// The same, but a transfer gives up at the first failure: for who has other nodes to ask.
+    /// The same client, but transfers fail at the first error: for callers with other nodes to ask.
     #[must_use]
     pub fn without_retries(self) -> Self {
         Self { retries: 0, ..self }
@@ -114,15 +114,15 @@ impl Client {
         &self.url
     }
 
-    /// What the node knows of the chain and itself.
+    /// The state of the chain and of the node.
     ///
     /// # Errors
-    /// Any [`SdkError`] of a request: no answer, a refusal, an answer that makes no sense.
+    /// Any [`SdkError`] of a request: no answer, an error, or a malformed answer.
     pub async fn status(&self) -> Result<Status, SdkError> {
         self.get(routes::STATUS).await
     }
 
-    /// The validators, with a seat or without.
+    /// All validators, seated or not.
     ///
     /// # Errors
     /// As [`Client::status`].
@@ -130,7 +130,7 @@ impl Client {
         self.get(routes::VALIDATORS).await
     }
 
-    /// What an account has behind models and validators.
+    /// An account's stakes in models and validators.
     ///
     /// # Errors
     /// As [`Client::status`].
@@ -138,7 +138,7 @@ impl Client {
         self.get(&routes::path(routes::STAKES, address)).await
     }
 
-    /// Proposals, the migration under way, and the price of keeping files.
+    /// Proposals, the running migration, and the rent price.
     ///
     /// # Errors
     /// As [`Client::status`].
@@ -258,7 +258,7 @@ impl Client {
         self.get(&routes::path(routes::BLOCK, height)).await
     }
 
-    /// The `limit` last blocks below `below`, or of all, newest first.
+    /// The last `limit` blocks, or the last below `below`, newest first.
     ///
     /// # Errors
     /// As [`Client::status`].
@@ -270,7 +270,7 @@ impl Client {
             .await
     }
 
-    /// A transaction: in the node's pool, or final.
+    /// A transaction: pending in the node's pool, or finalized.
     ///
     /// # Errors
     /// As [`Client::status`].
@@ -278,10 +278,10 @@ impl Client {
         self.get(&routes::path(routes::TRANSACTION, hash)).await
     }
 
-    /// Hands a transaction to the node's pool. To send the same one again does no harm.
+    /// Sends a transaction to the node's pool. Sending it again is harmless.
     ///
     /// # Errors
-    /// As [`Client::status`]: [`SdkError::Api`] with the pool's reason if it was not taken.
+    /// As [`Client::status`]: [`SdkError::Api`] with the pool's reason if it is refused.
     pub async fn send(&self, transaction: &SignedTransaction) -> Result<Hash, SdkError> {
         let request = self
             .request(Method::POST, routes::TRANSACTIONS)
@@ -292,11 +292,11 @@ impl Client {
         Ok(submitted.hash.0)
     }
 
-    /// Hands many transactions to the node's pool; one answer for each in order. `batch` is made by
-    /// [`batch::push`](crate::api::batch::push).
+    /// Sends many transactions to the node's pool; one answer for each in order. `batch` is built
+    /// with [`batch::push`](crate::api::batch::push).
     ///
     /// # Errors
-    /// As [`Client::status`], when none was taken.
+    /// As [`Client::status`], if the node accepted none.
     pub async fn send_batch(&self, batch: Vec<u8>) -> Result<Vec<BatchAnswer>, SdkError> {
         let request = self
             .request(Method::POST, routes::TRANSACTIONS_BATCH)
@@ -306,13 +306,13 @@ impl Client {
         Ok(self.json::<Batch>(request).await?.answers)
     }
 
-    /// Waits until a transaction that was sent is final, through passing troubles of the network.
-    /// A receipt with a rejection is an answer, not an error.
+    /// Waits until a transaction that was sent is finalized; transient errors are ignored. A
+    /// receipt with a rejection is an answer, not an error.
     ///
     /// # Errors
-    /// [`SdkError::Superseded`] once another transaction with its nonce is final; [`SdkError::Expired`] once block time has
-    /// passed its last without it;
-    /// [`SdkError::Timeout`] after `limit`; otherwise as [`Client::status`].
+    /// [`SdkError::Superseded`] if another transaction with its nonce is finalized;
+    /// [`SdkError::Expired`] once block time has passed its expiry; [`SdkError::Timeout`] after
+    /// `limit`; otherwise as [`Client::status`].
     pub async fn wait(&self, sent: &Sent, limit: Duration) -> Result<Receipt, SdkError> {
         let begun = Instant::now();
         let mut pause = LOOK_FIRST;
@@ -342,13 +342,13 @@ impl Client {
             return Ok(transaction.receipt);
         }
         let account = self.account(sent.sender).await?;
-        // Which transaction used the nonce is known once the history has the block.
+        // The history says which transaction used the nonce once it has the block.
         let superseded = account.nonce.0 > nonce && self.has_block(account.height.0).await?;
         let expired = self.status().await?.timestamp_ms.0 > sent.valid_until_ms;
         if !superseded && !expired {
             return Ok(None);
         }
-        // It may have become final between the answers.
+        // It may have been finalized between the answers.
         match self.find(hash).await? {
             Some(transaction) => Ok(transaction.receipt),
             None if superseded => Err(SdkError::Superseded { hash, nonce }),
@@ -409,7 +409,7 @@ impl Client {
         serde_json::from_slice(&bytes).map_err(|source| SdkError::Malformed { url, source })
     }
 
-    /// Sends the request and returns the response if it is a success.
+    /// Sends the request and returns the response if it succeeds.
     pub(crate) async fn respond(&self, request: RequestBuilder) -> Result<Response, SdkError> {
         let response = request.send().await.map_err(|error| self.network(error))?;
         let status = response.status();
@@ -457,7 +457,7 @@ impl Client {
     }
 }
 
-/// What a node says when it refuses; something between us and it may say it in other words.
+/// The error in an answer. A proxy in front of the node may answer in another form.
 fn refusal(status: StatusCode, url: &str, bytes: &[u8]) -> SdkError {
     let error = serde_json::from_slice(bytes).unwrap_or_else(|_| ApiError {
         code: Text(Code::HttpError),

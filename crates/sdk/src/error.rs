@@ -1,4 +1,4 @@
-//! What can go wrong, each with a stable code, a hint and an exit class. No secret enters an error.
+//! Everything that can fail, each with its code. No error ever holds a secret.
 
 use std::path::{Path, PathBuf};
 
@@ -11,15 +11,15 @@ use crate::api::{ApiError, Rejection};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SdkError {
-    /// The node answered with an error of its own.
+    /// The node answered with an error.
     #[error("{}", error.message)]
     Api {
         /// HTTP status.
         status: u16,
-        /// What the node said.
+        /// Its body.
         error: ApiError,
     },
-    /// The transaction is final and the rules refused it.
+    /// The transaction is finalized, and the rules rejected it.
     #[error("{}", rejection.message)]
     Rejected {
         /// The transaction.
@@ -33,17 +33,15 @@ pub enum SdkError {
         /// The transaction.
         hash: Hash,
     },
-    /// Another transaction of its sender with the same nonce is final. Nothing was charged.
-    #[error(
-        "transaction {hash} can no longer run: another one of its sender with nonce {nonce} is final"
-    )]
+    /// Another transaction of its sender with the same nonce is finalized. Nothing was charged.
+    #[error("transaction {hash} was superseded: another one with its nonce {nonce} is finalized")]
     Superseded {
         /// The transaction.
         hash: Hash,
         /// The nonce of both.
         nonce: u64,
     },
-    /// Something was not there in time.
+    /// Something did not happen in time.
     #[error("{what} took longer than {limit_ms} ms")]
     Timeout {
         /// What was awaited.
@@ -51,7 +49,7 @@ pub enum SdkError {
         /// How long, in milliseconds.
         limit_ms: u64,
     },
-    /// No answer, or one that broke off.
+    /// No answer, or an interrupted one.
     #[error("no answer from {url}")]
     Network {
         /// Where the request went.
@@ -59,26 +57,26 @@ pub enum SdkError {
         /// Why it failed.
         source: reqwest::Error,
     },
-    /// An answer ended before it was whole.
-    #[error("{url} broke off")]
+    /// An answer ended before it was complete.
+    #[error("the answer of {url} was interrupted")]
     Interrupted {
         /// Where the request went.
         url: String,
     },
-    /// The answer is not what the API promises.
-    #[error("{url} does not answer as a soma node does")]
+    /// The answer is not what the API specifies.
+    #[error("the answer of {url} is not that of a soma node")]
     Malformed {
         /// Where the request went.
         url: String,
         /// What is wrong with it.
         source: serde_json::Error,
     },
-    /// The answer is larger than any such answer can be.
-    #[error("{url} answers with more than {limit_bytes} bytes")]
+    /// The answer exceeds the limit for such answers.
+    #[error("the answer of {url} has more than {limit_bytes} bytes")]
     TooLong {
         /// Where the request went.
         url: String,
-        /// The most that was expected.
+        /// The limit.
         limit_bytes: u64,
     },
     /// Not the address of a node.
@@ -87,7 +85,7 @@ pub enum SdkError {
         /// What was given.
         url: String,
     },
-    /// Bytes hash to something else than was promised.
+    /// Bytes do not have the expected hash.
     #[error("{what} hashes to {found}, not {expected}")]
     WrongHash {
         /// What was checked.
@@ -97,7 +95,7 @@ pub enum SdkError {
         /// What it hashes to.
         found: Hash,
     },
-    /// More or fewer bytes than were promised.
+    /// There are more or fewer bytes than expected.
     #[error("{what} has {found} bytes, not {expected}")]
     WrongSize {
         /// What was checked.
@@ -114,35 +112,35 @@ pub enum SdkError {
         path: PathBuf,
     },
     /// A file could not be read or written.
-    #[error("{}", path.display())]
+    #[error("{}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
         /// Why.
         source: std::io::Error,
     },
-    /// The machine gave no randomness.
-    #[error("this machine gives no randomness")]
+    /// The system's random source cannot be read.
+    #[error("cannot read from the system's random source")]
     Randomness,
     /// Longer than one key may encrypt.
     #[error("a file of more than {limit_bytes} bytes cannot be encrypted under one key")]
     TooLarge {
-        /// The most it may have.
+        /// The limit.
         limit_bytes: u64,
     },
-    /// A key name that is not a plain word.
-    #[error("`{name}` cannot name a key")]
+    /// A key name with characters that are not allowed, or too many.
+    #[error("`{name}` is not a valid key name")]
     KeyName {
         /// What was given.
         name: String,
     },
-    /// There is a key of this name; it is never overwritten.
-    #[error("there is a key `{name}` already")]
+    /// A key with this name exists; it is never overwritten.
+    #[error("the key `{name}` already exists")]
     KeyExists {
         /// Its name.
         name: String,
     },
-    /// There is no key of this name.
+    /// No key has this name.
     #[error("there is no key `{name}` in {}", dir.display())]
     KeyMissing {
         /// Its name.
@@ -150,8 +148,8 @@ pub enum SdkError {
         /// Where it was looked for.
         dir: PathBuf,
     },
-    /// Others may read the key file.
-    #[error("{} can be read by others (mode {mode:04o})", path.display())]
+    /// Other users can read the key file.
+    #[error("{} can be read by other users (mode {mode:04o})", path.display())]
     KeyMode {
         /// The file.
         path: PathBuf,
@@ -172,13 +170,13 @@ pub enum SdkError {
         /// Its name.
         name: String,
     },
-    /// The passphrase does not open the key.
+    /// The passphrase does not decrypt the key.
     #[error("wrong passphrase for the key `{name}`")]
     PassphraseWrong {
         /// Its name.
         name: String,
     },
-    /// A file of the spool cannot be read; what it held may be due.
+    /// A file of the spool is damaged; the obligation in it may still be due.
     #[error("{} is damaged", path.display())]
     Spool {
         /// The file.
@@ -240,7 +238,7 @@ impl Coded for SdkError {
 }
 
 impl SdkError {
-    /// The same request may succeed in a moment: nothing about it is wrong.
+    /// Whether the same request may succeed in a moment: nothing about it is wrong.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Api { status, .. } => matches!(status, 408 | 425 | 429 | 500..),
@@ -250,7 +248,7 @@ impl SdkError {
         }
     }
 
-    /// Turns an I/O error at `path` into ours.
+    /// The error for an I/O error at `path`.
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { path, source }

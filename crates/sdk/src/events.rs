@@ -1,6 +1,7 @@
-//! The stream of events of a node (`text/event-stream`), resumed where it broke off.
+//! A node's stream of events (`text/event-stream`), resumed where it was interrupted.
 //!
-//! Every event carries its cursor, so nothing is delivered twice and nothing is missed.
+//! Every event carries its cursor, so no event is delivered twice or missed. The stream is parsed
+//! here because `eventsource-stream` buffers an event of any length; here an event has a limit.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::retry::{RETRIES, Retries};
 
 /// Before a stream that ended is opened again.
 const PAUSE: Duration = Duration::from_millis(100);
-/// No event is longer.
+/// Limit of an event.
 const EVENT_BYTES_MAX: usize = 4 << 20;
 
 /// Events in their order, from [`Client::events`].
@@ -40,13 +41,13 @@ impl Client {
 }
 
 impl Events {
-    /// Cursor of the last event delivered; a later stream can go on from it.
+    /// Cursor of the last event delivered; a later stream can continue after it.
     pub fn cursor(&self) -> Option<Cursor> {
         self.after
     }
 
-    /// Connects now rather than at the first [`Events::next`], so that a stream without a cursor
-    /// misses nothing that happens from here on.
+    /// Connects now instead of at the first [`Events::next`], so that a stream without a cursor
+    /// starts now.
     ///
     /// # Errors
     /// As [`Events::next`].
@@ -61,7 +62,7 @@ impl Events {
     /// The next event, however long it takes.
     ///
     /// # Errors
-    /// [`SdkError::Network`] after several attempts to reconnect; [`SdkError::Malformed`];
+    /// [`SdkError::Network`] after several failed attempts to reconnect; [`SdkError::Malformed`];
     /// [`SdkError::TooLong`]; [`SdkError::Api`] if the node refuses the stream.
     pub async fn next(&mut self) -> Result<Event, SdkError> {
         let mut retries = Retries::new(RETRIES);
@@ -126,12 +127,12 @@ impl Events {
     }
 }
 
-/// Splits an event stream into the `data` of its events. Comments and other fields are skipped.
+/// Extracts the `data` of the events of a stream. Comments and other fields are skipped.
 #[derive(Debug, Default)]
 struct Parser {
-    /// Bytes of a line that has not ended.
+    /// Bytes of the incomplete line.
     line: Vec<u8>,
-    /// Data lines of an event that has not ended.
+    /// Data lines of the incomplete event.
     data: Option<String>,
     ready: std::collections::VecDeque<String>,
 }

@@ -1,4 +1,4 @@
-//! Files and folders that only this user can read, and the names of partial files.
+//! Files and folders that only this user can read, and names of partial files.
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
@@ -13,14 +13,14 @@ pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
-/// Files created with these options can be read by this user alone.
+/// Makes files created with these options readable by this user only.
 pub(crate) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
     options
 }
 
-/// Creates the folder, for this user alone, if it is not there.
+/// Creates the folder, for this user only, unless it exists.
 pub(crate) fn private_folder(path: &Path) -> Result<(), SdkError> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);

@@ -1,7 +1,7 @@
 //! Key files: one ed25519 key each, in JSON, mode 0600, encrypted under a passphrase.
 //!
-//! A file is created once and never overwritten. Unencrypted files carry the mark `local` and are
-//! for local networks only. Nothing here prints, logs or formats a secret.
+//! A file is created once and never overwritten. Unencrypted files are marked `local` and are for
+//! local networks only. Nothing here prints, logs or formats a secret.
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -19,20 +19,20 @@ use crate::error::SdkError;
 use crate::file;
 use crate::secret::{Secret, fill_random};
 
-/// A fresh random key.
+/// A random key.
 ///
 /// # Errors
-/// [`SdkError::Randomness`] if the machine has none to give.
+/// [`SdkError::Randomness`].
 pub fn generate() -> Result<SecretKey, SdkError> {
     Ok(SecretKey::from_bytes(Secret::generate()?.bytes()))
 }
 
-/// How a new key file keeps its secret.
+/// How a new key file protects its secret.
 #[derive(Clone, Copy)]
 pub enum Protection<'a> {
     /// Encrypted: Argon2id on this passphrase, then `XChaCha20-Poly1305`.
     Passphrase(&'a str),
-    /// Not at all. For keys of local networks, worth nothing.
+    /// Not at all: for worthless keys of local networks.
     Local,
 }
 
@@ -45,7 +45,7 @@ impl fmt::Debug for Protection<'_> {
     }
 }
 
-/// What a key file shows without its passphrase.
+/// What is readable in a key file without its passphrase.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyInfo {
     /// Its name: the file's name without `.json`.
@@ -117,7 +117,7 @@ const FILE_MAX_BYTES: u64 = 16 << 10;
 const MEMORY_KIB: u32 = 64 << 10;
 const PASSES: u32 = 3;
 const LANES: u32 = 4;
-/// A file from elsewhere must not make us take all memory or all day.
+/// Bounds of a file from elsewhere: it must not exhaust memory or time.
 const MEMORY_KIB_MAX: u32 = 1 << 20;
 const PASSES_MAX: u32 = 64;
 
@@ -210,7 +210,7 @@ impl KeyFolder {
         })
     }
 
-    /// Whether nobody else on this machine can read the file of the key `name`. It is not opened.
+    /// Checks that no other user can read the file of the key `name`, which is not opened.
     ///
     /// # Errors
     /// [`SdkError::KeyMode`] if others can; [`SdkError::KeyName`]; [`SdkError::Io`].
@@ -218,7 +218,7 @@ impl KeyFolder {
         check_mode(&self.checked_path(name)?)
     }
 
-    /// The key `name`, opened with its passphrase if it has one.
+    /// The key `name`, decrypted with its passphrase if it has one.
     ///
     /// # Errors
     /// Those of [`KeyFolder::info`]; [`SdkError::PassphraseNeeded`]; [`SdkError::PassphraseWrong`];
@@ -239,7 +239,7 @@ impl KeyFolder {
                     name: name.to_owned(),
                 })?;
                 let cipher = stretch(kdf, passphrase)
-                    .ok_or_else(|| bad(&path, "its key derivation is out of bounds"))?;
+                    .ok_or_else(|| bad(&path, "its key derivation parameters are out of bounds"))?;
                 let payload = Payload {
                     msg: ciphertext,
                     aad: &content.address.0,
@@ -335,7 +335,7 @@ fn encrypt(key: &SecretKey, passphrase: &str) -> Result<StoredSecret, SdkError> 
     })
 }
 
-/// The cipher keyed by `passphrase`; none if the parameters are out of bounds.
+/// The cipher keyed by `passphrase`; `None` if the parameters are out of bounds.
 fn stretch(kdf: &Kdf, passphrase: &str) -> Option<XChaCha20Poly1305> {
     if kdf.memory_kib > MEMORY_KIB_MAX || kdf.passes > PASSES_MAX {
         return None;
@@ -348,7 +348,7 @@ fn stretch(kdf: &Kdf, passphrase: &str) -> Option<XChaCha20Poly1305> {
     XChaCha20Poly1305::new_from_slice(key.as_ref()).ok()
 }
 
-/// Creates the file and writes it, or leaves nothing behind.
+/// Creates the file and writes it; removes it if that fails.
 fn write_new(name: &str, path: &Path, bytes: &[u8]) -> Result<(), SdkError> {
     let mut options = OpenOptions::new();
     let mut created = match file::private(options.write(true).create_new(true)).open(path) {
@@ -370,7 +370,7 @@ fn write_new(name: &str, path: &Path, bytes: &[u8]) -> Result<(), SdkError> {
         })
 }
 
-/// Refuses a secret that others may have read.
+/// Rejects a file that other users may have read.
 fn check_mode(path: &Path) -> Result<(), SdkError> {
     #[cfg(unix)]
     {

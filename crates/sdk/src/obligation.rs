@@ -1,7 +1,7 @@
-//! What an account owes the competition after a commit or a submission: reveal and publication.
+//! What is still due from an account after a commit or a submission: a reveal or a publication.
 //!
-//! Each knows its commitment, the transactions on both sides of it, and from what a node says
-//! whether it can be sent now, must wait, or is over. Nothing here is sent or stored.
+//! An obligation knows its commitment, the transactions that create and settle it, and its status
+//! by what a node reports. Nothing here sends or stores anything.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::api::{Clock, Commit, Model, Target, TargetStatus};
 use crate::cipher::EncryptedFile;
 use crate::secret::Secret;
 
-/// What is owed.
+/// A transaction that is still due.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Obligation {
@@ -25,12 +25,12 @@ pub enum Obligation {
     Publication(Publication),
 }
 
-/// Whether something owed can be paid.
+/// Whether an obligation can be settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ObligationStatus {
     /// Its time has not come.
     Waiting {
-        /// What is lost if it never comes, in base units: a bond, or rent and a slash.
+        /// What is lost if it is never settled, in base units: a bond, or rent and a slash.
         at_risk: Amount,
     },
     /// Send it now.
@@ -38,7 +38,7 @@ pub enum ObligationStatus {
         /// What is lost if it is not sent in time, in base units.
         at_risk: Amount,
     },
-    /// Nothing is owed any more: it is done, or was displaced or replaced.
+    /// Nothing is due any more: it is done, or was displaced or replaced.
     Settled,
     /// Its time has passed.
     Missed,
@@ -63,12 +63,12 @@ pub struct Reveal {
     pub weights_hash: Hash,
     /// BLAKE3 of the encrypted file.
     pub ciphertext_hash: Hash,
-    /// Bytes of either.
+    /// Size of either file.
     #[serde(with = "soma_protocol::decimal")]
     pub size_bytes: u64,
     /// The model's specialization.
     pub embedding: Vec<i16>,
-    /// The encrypted file, until the node has it.
+    /// Where the encrypted file is.
     pub ciphertext: PathBuf,
 }
 
@@ -91,7 +91,7 @@ pub struct Publication {
 }
 
 impl Obligation {
-    /// The chain it is owed on.
+    /// The chain it is due on.
     pub fn chain(&self) -> Hash {
         match self {
             Self::Reveal(reveal) => reveal.chain,
@@ -99,7 +99,7 @@ impl Obligation {
         }
     }
 
-    /// Whose it is to send.
+    /// The account that must send it.
     pub fn sender(&self) -> Address {
         match self {
             Self::Reveal(reveal) => reveal.owner,
@@ -107,7 +107,7 @@ impl Obligation {
         }
     }
 
-    /// What was committed to.
+    /// The commitment that it settles.
     pub fn commitment(&self) -> Hash {
         match self {
             Self::Reveal(reveal) => reveal.commitment(),
@@ -115,7 +115,7 @@ impl Obligation {
         }
     }
 
-    /// The transaction that pays it.
+    /// The action that settles it.
     pub fn action(&self) -> Action {
         match self {
             Self::Reveal(reveal) => reveal.reveal(),
@@ -138,7 +138,7 @@ impl fmt::Display for Obligation {
 }
 
 impl Reveal {
-    /// What the files hashed to, as a commit and its reveal need it.
+    /// The hashes and size of its file.
     pub fn encrypted_file(&self) -> EncryptedFile {
         let Self {
             weights_hash,
@@ -153,7 +153,7 @@ impl Reveal {
         }
     }
 
-    /// What the commit holds and the reveal opens.
+    /// The commitment of the commit, which the reveal must match.
     pub fn commitment(&self) -> Hash {
         let opening = commitment::CommittedWeights {
             model: self.model,
@@ -195,11 +195,11 @@ impl Reveal {
         commits.find(|commit| commit.epoch == epoch && commit.commitment.0 == commitment)
     }
 
-    /// Where it stands, by what a node says. A missed reveal costs the rent and `slash_bps` of the
+    /// Its status by what a node reports. A missed reveal costs the rent and `slash_bps` of the
     /// model's stake.
     pub fn status(&self, clock: &Clock, model: &Model, slash_bps: u16) -> ObligationStatus {
-        let mut known = model.weights.iter().chain(&model.next);
-        let revealed = known.any(|weights| {
+        let mut weights = model.weights.iter().chain(&model.next);
+        let revealed = weights.any(|weights| {
             weights.hash.0 == self.weights_hash && weights.revealed_epoch >= self.epoch.0
         });
         if revealed {
@@ -210,7 +210,7 @@ impl Reveal {
             Amount(commit.rent.0).plus(Amount(model.stake.0).bps(slash_bps))
         });
         match (clock.epoch.cmp(&self.epoch.0), commit) {
-            // Without its commit on chain it may still be on its way there.
+            // The commit may not be finalized yet.
             (std::cmp::Ordering::Less, _) => ObligationStatus::Waiting { at_risk },
             (std::cmp::Ordering::Equal, Some(_)) if clock.phase.reveals() => {
                 ObligationStatus::Ready { at_risk }
@@ -232,7 +232,7 @@ impl Publication {
         Hash::of_bytes(&self.data)
     }
 
-    /// What the submission holds and the publication opens.
+    /// The commitment of the submission, which the publication must match.
     pub fn commitment(&self) -> Hash {
         let (data_hash, size_bytes) = (self.data_hash(), self.size_bytes());
         let salt = self.salt.bytes();
@@ -264,7 +264,7 @@ impl Publication {
         Action::PublishData(action::PublishData { target, data, salt })
     }
 
-    /// Where it stands, by what a node says.
+    /// Its status by what a node reports.
     pub fn status(&self, clock: &Clock, target: &Target) -> ObligationStatus {
         if target.status != TargetStatus::Open {
             return ObligationStatus::Settled;
@@ -276,7 +276,7 @@ impl Publication {
             .find(|c| c.commitment.0 == commitment);
         let at_risk = Amount(candidate.map_or(0, |candidate| candidate.bond.0));
         if clock.epoch <= self.epoch.0 {
-            // Not among the candidates, it may still be on its way there, or have been displaced.
+            // The submission may not be finalized yet, or may have been displaced.
             return ObligationStatus::Waiting { at_risk };
         }
         let Some(candidate) = candidate else {

@@ -13,10 +13,10 @@ use crate::error::SdkError;
 pub struct Secret(Zeroizing<[u8; 32]>);
 
 impl Secret {
-    /// Fresh random bytes.
+    /// Random bytes.
     ///
     /// # Errors
-    /// [`SdkError::Randomness`] if the machine has none to give.
+    /// [`SdkError::Randomness`].
     pub fn generate() -> Result<Self, SdkError> {
         let mut secret = Self(Zeroizing::default());
         fill_random(secret.0.as_mut())?;
@@ -28,15 +28,15 @@ impl Secret {
         Self(Zeroizing::new(bytes))
     }
 
-    /// The bytes that `seed` gives for `label`, which tell nothing of `seed` or of any other label.
-    /// For local networks that must come out the same each time.
+    /// Bytes derived from `seed` and `label`, which reveal nothing of `seed` or of other labels.
+    /// For reproducible local networks.
     pub fn derive(seed: &[u8; 32], label: &str) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("soma local secret 1");
         hasher.update(seed).update(label.as_bytes());
         Self::from_bytes(*hasher.finalize().as_bytes())
     }
 
-    /// The bytes. Keep them as carefully.
+    /// The bytes, as secret as this.
     pub fn bytes(&self) -> &[u8; 32] {
         &self.0
     }

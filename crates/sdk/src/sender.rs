@@ -1,4 +1,5 @@
-//! Building, signing and sending transactions of one account, several in flight if need be.
+//! Builds, signs and sends transactions of one account, several at a time if needed. It never
+//! prints its key.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,21 +18,21 @@ use crate::transfer::{Progress, Uploader};
 
 /// How long a transaction may wait for its block.
 const VALID: Duration = Duration::from_mins(10);
-/// State bytes that a transaction may write beside its own length, for the default fee limit.
+/// State bytes beyond a transaction's own length that the default fee limit covers.
 const STATE_BYTES: u64 = 16 << 10;
 /// Failures in a row that sending a transaction retries.
 const RETRIES: u32 = 4;
-/// The rules' code for a nonce that is not the account's next.
+/// Codes for a nonce that is not the account's next.
 const WRONG_NONCE: [Code; 3] = [Code::WrongNonce, Code::NonceTooLow, Code::NonceTooHigh];
 
-/// An account that acts: a key and the node that its transactions go through.
+/// An account that sends transactions: its key and the node that it sends them to.
 #[derive(Debug)]
 pub struct Sender {
     client: Client,
     key: Key,
     chain: Hash,
     params: Params,
-    /// Nonce of the next transaction; none if the node must be asked.
+    /// Nonce of the next transaction; `None` if the node must be asked.
     next: Mutex<Option<u64>>,
 }
 
@@ -45,7 +46,7 @@ impl std::fmt::Debug for Key {
 }
 
 impl Sender {
-    /// The account of `key` at `client`'s node.
+    /// The account of `key`, sending to `client`'s node.
     ///
     /// # Errors
     /// As [`Client::status`].
@@ -76,12 +77,12 @@ impl Sender {
         self.chain
     }
 
-    /// The parameters in force when this sender was made.
+    /// The parameters when this sender was created.
     pub fn params(&self) -> &Params {
         &self.params
     }
 
-    /// Signs `action` without sending it. The fee limit covers whatever such an action can write.
+    /// Signs `action` without sending it. The fee limit covers the most that such an action writes.
     pub fn sign(&self, action: Action, nonce: u64, valid_until_ms: u64) -> SignedTransaction {
         let transaction = |fee_limit, action| Transaction {
             chain: self.chain,
@@ -100,24 +101,24 @@ impl Sender {
         transaction(limit, draft.transaction.action).sign(&self.key.0)
     }
 
-    /// Signs `action` and hands it to the node, in order after all that this sender sent before.
+    /// Signs `action` and sends it, in order after everything that this sender sent before.
     ///
     /// # Errors
     /// As [`Client::send`].
     pub async fn send(&self, action: Action) -> Result<Sent, SdkError> {
-        // Held until the node has it, so that it has them in the order of their nonces.
+        // Locked until the node has it, so that the node gets them in the order of their nonces.
         let mut next = self.next.lock().await;
         let valid_until_ms = valid_until_ms(&self.client.status().await?);
-        let known = next.take();
-        let nonce = match known {
+        let expected = next.take();
+        let nonce = match expected {
             Some(nonce) => nonce,
             None => self.next_nonce().await?,
         };
         let mut signed = self.sign(action, nonce, valid_until_ms);
         let mut outcome = self.submit(&signed).await;
-        if known.is_some() && matches!(&outcome, Err(error) if WRONG_NONCE.contains(&error.code()))
-        {
-            // Something else sends from this account, or an earlier one was dropped.
+        let wrong_nonce = |error: &SdkError| WRONG_NONCE.contains(&error.code());
+        if expected.is_some() && outcome.as_ref().is_err_and(wrong_nonce) {
+            // Another program sends from this account, or an earlier transaction was dropped.
             let nonce = self.next_nonce().await?;
             signed = self.sign(signed.transaction.action, nonce, valid_until_ms);
             outcome = self.submit(&signed).await;
@@ -131,7 +132,7 @@ impl Sender {
         Ok(self.client.account(self.address()).await?.next_nonce.0)
     }
 
-    /// Waits for the receipt of what was sent. A rejection is an error.
+    /// Waits for the receipt of a transaction. A rejection is an error.
     ///
     /// # Errors
     /// [`SdkError::Rejected`] with the rule's code; otherwise as [`Client::wait`].
@@ -141,7 +142,7 @@ impl Sender {
             receipt,
             Err(SdkError::Expired { .. } | SdkError::Superseded { .. })
         ) {
-            // Those sent after it cannot follow it any more.
+            // The transactions sent after it cannot be included any more.
             *self.next.lock().await = None;
         }
         let receipt = receipt?;
@@ -182,8 +183,8 @@ impl Sender {
             .await
     }
 
-    /// Ends the running phase of a local network, of which this account must be the operator.
-    /// Returns the clock's status after it.
+    /// Ends the current phase of a local network, of which this account must be the operator.
+    /// Returns the status after it.
     ///
     /// # Errors
     /// Those of [`Sender::run`].
@@ -207,7 +208,8 @@ impl Sender {
     }
 }
 
-/// Ten minutes from now, by the chain's clock or ours, whichever is ahead: an idle chain's stands.
+/// Ten minutes from now, by the chain's clock or ours, whichever is ahead: an idle chain's clock
+/// does not advance.
 fn valid_until_ms(status: &Status) -> u64 {
     let now_ms = soma_os::clock::now_ms();
     let valid_ms = u64::try_from(VALID.as_millis()).unwrap_or(u64::MAX);

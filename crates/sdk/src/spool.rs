@@ -1,8 +1,8 @@
-//! A durable folder of what is owed: reveals and publications.
+//! A durable folder of obligations: reveals and publications that are still due.
 //!
-//! An item is on disk before its commit or submission is sent, and is removed only when the chain
-//! says that nothing is owed any more. So whoever is killed at any moment, and runs again, forgets
-//! nothing. The files hold secrets and are for this user alone.
+//! An obligation is on disk before its commit or submission is sent, and is removed only when the
+//! chain says that it is settled. A program that is killed at any moment and started again forgets
+//! nothing. The files hold secrets and are readable by this user only.
 
 use std::path::{Path, PathBuf};
 
@@ -22,8 +22,8 @@ use crate::sender::Sender;
 
 const ENDING: &str = "json";
 
-/// Rejections that no waiting mends: what was committed to can never be accepted.
-const HOPELESS: &[Code] = &[
+/// Rejections that no retry fixes: what was committed can never be accepted.
+const PERMANENT: &[Code] = &[
     Code::CommitmentMismatch,
     Code::DataAlreadyWon,
     Code::BadDataSize,
@@ -32,40 +32,41 @@ const HOPELESS: &[Code] = &[
     Code::ModelRetired,
 ];
 
-/// A folder of what is owed.
+/// A folder of obligations.
 #[derive(Clone, Debug)]
 pub struct Spool {
     path: PathBuf,
 }
 
-/// A file of the spool, guarded against damage by a hash.
+/// A file of the spool, with a hash that detects damage.
 #[derive(Serialize, Deserialize)]
 struct Item {
-    /// Of the JSON of `due`.
+    /// BLAKE3 of the JSON of the obligation.
     hash: Hash,
-    due: Obligation,
+    #[serde(rename = "due")]
+    obligation: Obligation,
 }
 
 impl Item {
-    fn new(due: Obligation) -> Result<Self, serde_json::Error> {
-        let json = Zeroizing::new(serde_json::to_vec(&due)?);
+    fn new(obligation: Obligation) -> Result<Self, serde_json::Error> {
+        let json = Zeroizing::new(serde_json::to_vec(&obligation)?);
         Ok(Self {
             hash: Hash::of_bytes(&json),
-            due,
+            obligation,
         })
     }
 }
 
-/// What lies in the folder.
+/// The contents of the folder.
 #[derive(Debug, Default)]
 pub struct Listing {
-    /// What is owed, by file name.
+    /// The obligations, by file name.
     pub obligations: Vec<Obligation>,
-    /// Files that cannot be read; something in them may be owed. They are never touched.
+    /// Damaged files; an obligation in them may be due. They are never changed or removed.
     pub damaged: Vec<SdkError>,
 }
 
-/// What became of something owed when it was looked at.
+/// What a delivery did with an obligation.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Outcome {
@@ -74,22 +75,22 @@ pub enum Outcome {
         /// What is lost if it is never sent, in base units.
         at_risk: Amount,
     },
-    /// It was sent and accepted, and has left the folder.
+    /// It was sent and accepted, and is removed.
     Sent,
-    /// Nothing was owed any more; it has left the folder.
+    /// Nothing was due any more; it is removed.
     Settled,
-    /// Its time had passed; it has left the folder.
+    /// Its time had passed; it is removed.
     Missed,
-    /// It was refused, and stays unless it is hopeless.
+    /// It was rejected, and stays unless the rejection is permanent.
     Refused(SdkError),
-    /// It could not be looked at or sent now, and stays.
+    /// It could not be checked or sent now, and stays.
     Failed(SdkError),
     /// It belongs to another chain or account, and stays.
     Foreign,
 }
 
 impl Spool {
-    /// The spool in the folder `path`, created for this user alone if it is not there.
+    /// The spool in the folder `path`, created for this user only unless it exists.
     ///
     /// # Errors
     /// [`SdkError::Io`].
@@ -99,14 +100,14 @@ impl Spool {
         Ok(Self { path })
     }
 
-    /// Keeps `due` until it is over; on disk when this returns. Call it before the commit or the
-    /// submission is sent.
+    /// Keeps an obligation until it is settled; on disk when this returns. Call it before the
+    /// commit or the submission is sent.
     ///
     /// # Errors
     /// [`SdkError::Io`].
-    pub fn put(&self, due: Obligation) -> Result<(), SdkError> {
-        let path = self.path_of(&due);
-        let bytes = Item::new(due)
+    pub fn put(&self, obligation: Obligation) -> Result<(), SdkError> {
+        let path = self.path_of(&obligation);
+        let bytes = Item::new(obligation)
             .and_then(|item| serde_json::to_vec(&item))
             .map(Zeroizing::new);
         let bytes = bytes.map_err(|source| SdkError::Spool {
@@ -139,7 +140,7 @@ impl Spool {
         Ok((encrypted, path))
     }
 
-    /// All that is owed, and what cannot be read.
+    /// All obligations and damaged files.
     ///
     /// # Errors
     /// [`SdkError::Io`] if the folder cannot be read.
@@ -147,7 +148,7 @@ impl Spool {
         let mut paths = Vec::new();
         for entry in std::fs::read_dir(&self.path).map_err(SdkError::io(&self.path))? {
             let path = entry.map_err(SdkError::io(&self.path))?.path();
-            // Anything else is what a crash left of a write that was never relied on.
+            // Other files are left over from writes that never completed.
             if path.extension().is_some_and(|ending| ending == ENDING) {
                 paths.push(path);
             }
@@ -156,40 +157,39 @@ impl Spool {
         let mut listing = Listing::default();
         for path in paths {
             match read(&path) {
-                Ok(due) => listing.obligations.push(due),
+                Ok(obligation) => listing.obligations.push(obligation),
                 Err(error) => listing.damaged.push(error),
             }
         }
         Ok(listing)
     }
 
-    /// Forgets `due`, and the encrypted file of a reveal unless another reveal needs it. Harmless if
-    /// it is not there.
+    /// Removes an obligation, and the encrypted file of a reveal unless another reveal needs it.
+    /// Harmless if it does not exist.
     ///
     /// # Errors
     /// [`SdkError::Io`].
-    pub fn remove(&self, due: &Obligation) -> Result<(), SdkError> {
-        let path = self.path_of(due);
+    pub fn remove(&self, obligation: &Obligation) -> Result<(), SdkError> {
+        let path = self.path_of(obligation);
         remove_file(&path)?;
         soma_os::file::sync_parent(&path).map_err(SdkError::io(&path))?;
-        let Obligation::Reveal(done) = due else {
+        let Obligation::Reveal(removed) = obligation else {
             return Ok(());
         };
         let others = self.list()?.obligations;
-        let needed = |other: &Obligation| matches!(other, Obligation::Reveal(reveal) if reveal.ciphertext == done.ciphertext);
-        if others.iter().any(needed) {
+        let needs = |other: &Obligation| matches!(other, Obligation::Reveal(reveal) if reveal.ciphertext == removed.ciphertext);
+        if others.iter().any(needs) {
             Ok(())
         } else {
-            remove_file(&done.ciphertext)
+            remove_file(&removed.ciphertext)
         }
     }
 
-    /// Looks at all that `sender` owes: sends what can be sent now and goes on with uploads that
-    /// broke off. Call it again whenever a phase begins. Files that cannot be read stand in
-    /// [`Spool::list`].
+    /// Sends all obligations of `sender` that can be sent now, and resumes interrupted uploads.
+    /// Call it again whenever a phase begins. Damaged files are in [`Spool::list`].
     ///
     /// # Errors
-    /// [`SdkError::Io`]; as [`Client::status`]. What concerns one item is in its [`Outcome`].
+    /// [`SdkError::Io`]; as [`Client::status`]. What concerns one obligation is in its [`Outcome`].
     pub async fn deliver(&self, sender: &Sender) -> Result<Vec<(Obligation, Outcome)>, SdkError> {
         let mut outcomes = Vec::new();
         let listing = self.list()?;
@@ -197,96 +197,96 @@ impl Spool {
             return Ok(outcomes);
         }
         let clock = sender.client().status().await?.clock;
-        // All are handed in before the first is waited for: a phase may be short.
+        // All are sent before waiting for the first: a phase may be short.
         let mut begun = Vec::new();
-        for due in listing.obligations {
-            let step = begin(sender, &clock, &due).await;
-            begun.push((due, step));
+        for obligation in listing.obligations {
+            let step = begin(sender, &clock, &obligation).await;
+            begun.push((obligation, step));
         }
-        for (due, step) in begun {
-            let outcome = self.finish(sender, &due, step).await?;
-            outcomes.push((due, outcome));
+        for (obligation, step) in begun {
+            let outcome = self.finish(sender, &obligation, step).await?;
+            outcomes.push((obligation, outcome));
         }
         Ok(outcomes)
     }
 
-    /// Sees through what was begun, and forgets `due` if nothing is owed any more.
+    /// Waits for what was begun, and removes the obligation if it is settled.
     async fn finish(
         &self,
         sender: &Sender,
-        due: &Obligation,
+        obligation: &Obligation,
         step: Step,
     ) -> Result<Outcome, SdkError> {
         let outcome = match step {
             Step::Stays(outcome) => return Ok(outcome),
             Step::Waits { at_risk } => {
-                let upload = finish_upload(sender, due).await;
+                let upload = finish_upload(sender, obligation).await;
                 return Ok(upload.map_or_else(Outcome::Failed, |()| Outcome::Waiting { at_risk }));
             }
             Step::Over(outcome) => outcome,
             Step::Sent(sent) => match sender.wait(sent).await {
                 Ok(_) => Outcome::Sent,
-                Err(error) if HOPELESS.contains(&error.code()) => Outcome::Refused(error),
+                Err(error) if PERMANENT.contains(&error.code()) => Outcome::Refused(error),
                 Err(error @ SdkError::Rejected { .. }) => return Ok(Outcome::Refused(error)),
                 Err(error) => return Ok(Outcome::Failed(error)),
             },
         };
-        self.remove(due)?;
+        self.remove(obligation)?;
         Ok(outcome)
     }
 
     /// One file for each commitment, so that a new commit never replaces what an older one needs.
-    fn path_of(&self, due: &Obligation) -> PathBuf {
-        let name = match due {
+    fn path_of(&self, obligation: &Obligation) -> PathBuf {
+        let name = match obligation {
             Obligation::Reveal(reveal) => format!("reveal-{}-{}", reveal.model, reveal.epoch),
             Obligation::Publication(publication) => format!("publication-{}", publication.target),
         };
         self.path
-            .join(format!("{name}-{}.{ENDING}", due.commitment()))
+            .join(format!("{name}-{}.{ENDING}", obligation.commitment()))
     }
 }
 
-/// What was begun for something owed.
+/// What was begun for an obligation.
 enum Step {
     /// Nothing to do now.
     Stays(Outcome),
-    /// Its time has not come; an upload may have to go on.
+    /// Its time has not come; an upload may have to be resumed.
     Waits { at_risk: Amount },
-    /// Nothing is owed any more.
+    /// Nothing is due any more.
     Over(Outcome),
     /// The node has its transaction.
     Sent(Sent),
 }
 
-/// Sends `due` if it can be sent now.
-async fn begin(sender: &Sender, clock: &Clock, due: &Obligation) -> Step {
-    if due.chain() != sender.chain() || due.sender() != sender.address() {
+/// Sends the obligation if it can be sent now.
+async fn begin(sender: &Sender, clock: &Clock, obligation: &Obligation) -> Step {
+    if obligation.chain() != sender.chain() || obligation.sender() != sender.address() {
         return Step::Stays(Outcome::Foreign);
     }
     let slash_bps = sender.params().missed_reveal_slash_bps;
-    match status(sender.client(), clock, due, slash_bps).await {
+    match status(sender.client(), clock, obligation, slash_bps).await {
         Err(error) => Step::Stays(Outcome::Failed(error)),
         Ok(ObligationStatus::Waiting { at_risk }) => Step::Waits { at_risk },
         Ok(ObligationStatus::Settled) => Step::Over(Outcome::Settled),
         Ok(ObligationStatus::Missed) => Step::Over(Outcome::Missed),
-        Ok(ObligationStatus::Ready { .. }) => match sender.send(due.action()).await {
+        Ok(ObligationStatus::Ready { .. }) => match sender.send(obligation.action()).await {
             Ok(sent) => Step::Sent(sent),
             Err(error) => Step::Stays(Outcome::Failed(error)),
         },
     }
 }
 
-/// Where `due` stands, by what the node says. `slash_bps` is what a missed reveal costs.
+/// The status of an obligation by what the node reports. `slash_bps` is what a missed reveal costs.
 ///
 /// # Errors
 /// As [`Client::status`].
 pub async fn status(
     client: &Client,
     clock: &Clock,
-    due: &Obligation,
+    obligation: &Obligation,
     slash_bps: u16,
 ) -> Result<ObligationStatus, SdkError> {
-    Ok(match due {
+    Ok(match obligation {
         Obligation::Reveal(reveal) => {
             reveal.status(clock, &client.model(reveal.model).await?, slash_bps)
         }
@@ -296,10 +296,10 @@ pub async fn status(
     })
 }
 
-/// Goes on with the upload of a committed file that too few validators hold yet: unless they do
-/// before the epoch begins, the commit lapses.
-async fn finish_upload(sender: &Sender, due: &Obligation) -> Result<(), SdkError> {
-    let Obligation::Reveal(reveal) = due else {
+/// Resumes the upload of a committed file that too few validators hold: unless they do before the
+/// epoch begins, the commit lapses.
+async fn finish_upload(sender: &Sender, obligation: &Obligation) -> Result<(), SdkError> {
+    let Obligation::Reveal(reveal) = obligation else {
         return Ok(());
     };
     let model = sender.client().model(reveal.model).await?;
@@ -314,7 +314,7 @@ async fn finish_upload(sender: &Sender, due: &Obligation) -> Result<(), SdkError
     }
 }
 
-/// Removes a file that may be gone already.
+/// Removes a file unless it is already gone.
 fn remove_file(path: &Path) -> Result<(), SdkError> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -332,10 +332,10 @@ fn read(path: &Path) -> Result<Obligation, SdkError> {
     let bytes = std::fs::read(path)
         .map(Zeroizing::new)
         .map_err(SdkError::io(path))?;
-    let Item { hash, due } = serde_json::from_slice(&bytes).map_err(damaged)?;
-    let whole = Item::new(due).map_err(damaged)?;
-    if whole.hash == hash {
-        Ok(whole.due)
+    let Item { hash, obligation } = serde_json::from_slice(&bytes).map_err(damaged)?;
+    let item = Item::new(obligation).map_err(damaged)?;
+    if item.hash == hash {
+        Ok(item.obligation)
     } else {
         Err(damaged(serde::de::Error::custom(
             "its content does not match its hash",

@@ -1,5 +1,5 @@
-//! Moving large files to and from nodes: resumed where they broke off, kept only if their hash is
-//! right.
+//! Uploads and downloads of large files: resumed where they were interrupted, and kept only if
+//! their hash is right.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -22,17 +22,17 @@ use crate::retry::Retries;
 const PIECE_LIMIT: Duration = Duration::from_secs(routes::UPLOAD_PIECE_BYTES >> 16);
 const READ_BYTES: usize = 1 << 20;
 
-/// What is told of a transfer: bytes done, bytes in all.
+/// Called during a transfer with the bytes done and the bytes in all.
 pub type Progress<'a> = &'a mut (dyn FnMut(u64, u64) + Send);
 
-/// A file that a node serves, and what it must be.
+/// A file that a node serves, with its expected hash and size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remote {
     /// Its path at the node.
     pub path: String,
     /// BLAKE3 of its bytes.
     pub hash: Hash,
-    /// How many there are.
+    /// Its size.
     pub size_bytes: u64,
 }
 
@@ -56,7 +56,7 @@ impl Remote {
     }
 }
 
-/// Who uploads: nodes take a file from the one whose commit names it.
+/// Who uploads: a node accepts a file only from an account whose commit names it.
 #[expect(missing_debug_implementations, reason = "a secret is never printed")]
 pub struct Uploader<'a> {
     /// The key of the account that committed.
@@ -66,14 +66,14 @@ pub struct Uploader<'a> {
 }
 
 impl Uploader<'_> {
-    /// A permit that begins now: each piece gets its own.
+    /// A permit that is valid from now: each piece gets its own.
     fn permit(&self, ciphertext_hash: &Hash) -> String {
         let until_ms = soma_os::clock::now_ms().saturating_add(PERMIT_MS);
         UploadPermit::sign(self.key, &self.chain, ciphertext_hash, until_ms).to_string()
     }
 }
 
-/// A file on its way to a node.
+/// A file that is uploaded to a node.
 struct LocalFile<'a> {
     path: &'a Path,
     file: File,
@@ -84,7 +84,7 @@ struct LocalFile<'a> {
 }
 
 impl LocalFile<'_> {
-    /// The next bytes from `offset` on; at least one.
+    /// The next bytes from `offset`; at least one.
     fn piece(&mut self, offset: u64) -> Result<Vec<u8>, SdkError> {
         let length = routes::UPLOAD_PIECE_BYTES.min(self.size_bytes.saturating_sub(offset));
         let mut piece = Vec::new();
@@ -104,8 +104,8 @@ impl LocalFile<'_> {
 }
 
 impl Client {
-    /// Uploads the encrypted file at `path`, from where an earlier attempt broke off. Done when the
-    /// node has all of it and its hash is right.
+    /// Uploads the encrypted file at `path`, and continues where an earlier attempt stopped.
+    /// Returns when the node has the complete file with the right hash.
     ///
     /// # Errors
     /// [`SdkError::Api`] if no commit names the hash or the node refuses it;
@@ -176,7 +176,7 @@ impl Client {
         self.json(request.timeout(PIECE_LIMIT)).await
     }
 
-    /// Sends the file from `offset` on, piece by piece; `offset` follows what the node has.
+    /// Sends the file from `offset`, piece by piece; `offset` follows what the node has.
     async fn send_pieces(
         &self,
         local: &mut LocalFile<'_>,
@@ -205,8 +205,8 @@ impl Client {
         }
     }
 
-    /// Downloads `remote` to the file `to`, which appears only if its hash is right. What has
-    /// arrived lies in `to` with `.part` behind its name, and a later call goes on from it.
+    /// Downloads `remote` to the file `to`, which appears only if its hash is right. What was
+    /// received is kept in `to` with `.part` after its name, and a later call continues from it.
     ///
     /// # Errors
     /// [`SdkError::WrongHash`] or [`SdkError::WrongSize`] if the node serves something else, and
@@ -219,13 +219,13 @@ impl Client {
         progress: Progress<'_>,
     ) -> Result<(), SdkError> {
         let part_path = file::beside(to, "part");
-        // Hashing what an earlier attempt left takes seconds for gigabytes.
+        // Hashing the part that an earlier attempt left takes seconds for gigabytes.
         let (path, size_bytes) = (part_path.clone(), remote.size_bytes);
         let opening = tokio::task::spawn_blocking(move || PartialFile::open(path, size_bytes));
         let mut part = opening
             .await
             .map_err(|error| SdkError::io(&part_path)(error.into()))??;
-        // A wrong hash after a resumption may be the fault of what lay here: once more, afresh.
+        // After resuming, the wrong bytes may be those that were here: once more from scratch.
         let resumed = part.received > 0;
         let mut outcome = self.receive(remote, &mut part, progress).await;
         if resumed && matches!(outcome, Err(SdkError::WrongHash { .. })) {
@@ -245,7 +245,7 @@ impl Client {
         }
     }
 
-    /// Fetches what is missing of `part` and checks the whole.
+    /// Fetches what is missing of `part` and checks the hash.
     async fn receive(
         &self,
         remote: &Remote,
@@ -277,7 +277,7 @@ impl Client {
         Ok(())
     }
 
-    /// One request from `part.received` on, as far as it goes.
+    /// Appends what one request from `part.received` on returns.
     async fn receive_some(
         &self,
         remote: &Remote,
@@ -337,7 +337,7 @@ fn continues(response: &Response, offset: u64) -> bool {
         && range.is_some_and(|range| range.starts_with(&format!("bytes {offset}-")))
 }
 
-/// A file that is arriving, with the hash of what has arrived.
+/// A file that is being downloaded, with the hash of what was received.
 struct PartialFile {
     file: File,
     path: PathBuf,
@@ -346,7 +346,7 @@ struct PartialFile {
 }
 
 impl PartialFile {
-    /// Goes on with what lies at `path`, if anything does. The lock goes with the file.
+    /// Continues with the file at `path`, if it exists. The lock ends with the file.
     fn open(path: PathBuf, size_bytes: u64) -> Result<Self, SdkError> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
@@ -361,15 +361,15 @@ impl PartialFile {
             hasher: blake3::Hasher::new(),
             received: 0,
         };
-        part.take_stock()?;
+        part.hash_existing()?;
         if part.received > size_bytes {
             part.restart()?;
         }
         Ok(part)
     }
 
-    /// Hashes what is there.
-    fn take_stock(&mut self) -> Result<(), SdkError> {
+    /// Hashes what was received earlier.
+    fn hash_existing(&mut self) -> Result<(), SdkError> {
         let mut piece = vec![0; READ_BYTES];
         loop {
             let length = self

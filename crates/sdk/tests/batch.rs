@@ -33,23 +33,28 @@ fn transaction(nonce: u64, data: usize) -> SignedTransaction {
 proptest! {
     #[test]
     fn a_batch_comes_out_as_it_went_in(sizes in prop::collection::vec(0usize..2_000, 0..20)) {
-        let sent: Vec<_> = sizes.iter().zip(0..).map(|(data, nonce)| transaction(nonce, *data)).collect();
+        let sized = sizes.iter().zip(0..);
+        let sent: Vec<_> = sized.map(|(data, nonce)| transaction(nonce, *data)).collect();
         let mut batch = Vec::new();
         for transaction in &sent {
             prop_assert!(push(&mut batch, transaction));
         }
-        let found: Vec<_> = split(&batch).unwrap().into_iter().map(|bytes| SignedTransaction::decode(bytes).unwrap()).collect();
+        let parts = split(&batch).unwrap().into_iter();
+        let found: Vec<_> = parts.map(|bytes| SignedTransaction::decode(bytes).unwrap()).collect();
         prop_assert_eq!(&found, &sent);
         for cut in [1, 5, 100] {
             if cut < batch.len() {
-                let torn = matches!(split(&batch[..batch.len() - cut]), Err(MalformedBatch::Truncated { .. }));
-                prop_assert!(torn);
+                let split = split(&batch[..batch.len() - cut]);
+                let truncated = matches!(split, Err(MalformedBatch::Truncated { .. }));
+                prop_assert!(truncated);
             }
         }
     }
 
     #[test]
-    fn whatever_the_bytes_are_splitting_them_only_answers(bytes in prop::collection::vec(any::<u8>(), 0..500)) {
+    fn arbitrary_bytes_are_split_or_an_error(
+        bytes in prop::collection::vec(any::<u8>(), 0..500),
+    ) {
         if let Ok(parts) = split(&bytes) {
             let length: usize = parts.iter().map(|part| part.len() + 4).sum();
             prop_assert_eq!(length, bytes.len());

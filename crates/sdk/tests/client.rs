@@ -62,7 +62,8 @@ async fn status(State(node): State<Shared>) -> Response {
             "models_active": 1, "targets_open": 2, "pool": 3, "duties": 4,
             "peers": 3, "history_from": "1", "transactions_final": "5",
             "audits": {
-                "waiting": 0, "valid": "0", "invalid": "0", "put_off": "0", "scores": "0", "bytes": "0", "spent_ms": "0",
+                "waiting": 0, "valid": "0", "invalid": "0", "put_off": "0",
+                "scores": "0", "bytes": "0", "spent_ms": "0",
             },
             "supply": { "cap": "5", "reserve": "1", "held": "1", "burned": "3", "conserved": true },
             "a_field_of_a_later_version": 1,
@@ -148,7 +149,8 @@ async fn models(Query(query): Query<std::collections::BTreeMap<String, String>>)
 fn model_json(id: u32) -> Value {
     json!({
         "id": id, "name": "m", "owner": Address([1; 32]).to_string(), "commission_bps": 100,
-        "status": "active", "release_epoch": null, "stake": "1", "leaving": "0", "weights": null, "commits": [],
+        "status": "active", "release_epoch": null, "stake": "1", "leaving": "0", "weights": null,
+        "commits": [],
         "wins": 0, "earned": "0",
     })
 }
@@ -475,7 +477,7 @@ async fn events_go_on_where_the_stream_broke_off_without_gap_or_repetition() {
     let mut seen = Vec::new();
     for _ in 0..4 {
         let event = events.next().await.unwrap();
-        assert_eq!(event.particulars["epoch"], 4);
+        assert_eq!(event.fields["epoch"], 4);
         let typed = soma_sdk::protocol::Event::EpochBegan {
             epoch: soma_sdk::protocol::Epoch(4),
         };

@@ -60,7 +60,8 @@ async fn status(State(node): State<Shared>) -> Json<Value> {
         "models_active": 0, "targets_open": 0, "pool": 0, "duties": 0,
         "peers": 3, "history_from": "1", "transactions_final": "5",
         "audits": {
-            "waiting": 0, "valid": "0", "invalid": "0", "put_off": "0", "scores": "0", "bytes": "0", "spent_ms": "0",
+            "waiting": 0, "valid": "0", "invalid": "0", "put_off": "0",
+                "scores": "0", "bytes": "0", "spent_ms": "0",
         },
         "supply": { "cap": "0", "reserve": "0", "held": "0", "burned": "0", "conserved": true },
     }))
@@ -104,7 +105,8 @@ async fn transaction(State(node): State<Shared>) -> Json<Value> {
 async fn account() -> Json<Value> {
     let address = key().address().to_string();
     Json(json!({
-        "address": address, "height": "1", "balance": "1", "nonce": "0", "next_nonce": "0", "models": [],
+        "address": address, "height": "1", "balance": "1", "nonce": "0", "next_nonce": "0",
+        "models": [],
     }))
 }
 

@@ -106,7 +106,7 @@ impl Competition {
         while decided.len() < count {
             let event = events.next().await.unwrap();
             if event.event == "target_decided" {
-                decided.push(Value::Object(event.particulars));
+                decided.push(Value::Object(event.fields));
             }
         }
         decided.sort_by_key(|event| event["target"].as_u64());

@@ -189,7 +189,7 @@ impl Network {
             loop {
                 let event = events.next().await.unwrap();
                 let of = event
-                    .particulars
+                    .fields
                     .get("epoch")
                     .and_then(serde_json::Value::as_u64);
                 if wanted(&event.event, of.unwrap_or(0)) {
@@ -212,7 +212,7 @@ impl Network {
             while !open.is_empty() {
                 let event = events.next().await.unwrap();
                 let of = event
-                    .particulars
+                    .fields
                     .get("target")
                     .and_then(serde_json::Value::as_u64);
                 open.retain(|target| event.event != "verdict_committed" || of != Some(*target));

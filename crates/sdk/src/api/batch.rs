@@ -1,5 +1,7 @@
-//! Many transactions in one body: each as its length in four little-endian bytes, then its bytes. The same form goes from a
-//! client to a node and from node to node; each is decoded, judged and answered on its own.
+//! Many transactions in one body: each as its length in four little-endian bytes, then its bytes.
+//!
+//! Clients and nodes send batches in this form. Each transaction is decoded, checked and answered
+//! by itself.
 
 use soma_protocol::{SignedTransaction, TRANSACTION_BYTES_MAX};
 
@@ -10,22 +12,22 @@ pub const BATCH_BYTES_MAX: usize = 1 << 20;
 /// Bytes before each transaction.
 pub const LENGTH_BYTES: usize = 4;
 
-/// Why bytes are no batch.
+/// Why bytes are not a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MalformedBatch {
-    /// A length leads beyond the end, or beyond what a transaction may have.
-    #[error("the batch ends in the middle of transaction {index}")]
+    /// A length exceeds the rest of the batch, or the limit of a transaction.
+    #[error("the batch ends inside transaction {index}")]
     Truncated {
-        /// Which one, from 0.
+        /// Index of the transaction, from 0.
         index: usize,
     },
-    /// Too much at once.
+    /// Too many transactions or bytes.
     #[error("a batch has at most {BATCH_MAX} transactions and {BATCH_BYTES_MAX} bytes")]
     TooLarge,
 }
 
-/// Appends one transaction, unless it makes the batch too long: then nothing is appended and the answer is no.
+/// Appends a transaction. Returns false, with nothing appended, if the batch would be too long.
 pub fn push(batch: &mut Vec<u8>, transaction: &SignedTransaction) -> bool {
     push_bytes(batch, &transaction.encode())
 }
@@ -46,7 +48,7 @@ pub fn push_bytes(batch: &mut Vec<u8>, transaction: &[u8]) -> bool {
 /// The bytes of each transaction, in order.
 ///
 /// # Errors
-/// [`MalformedBatch`]; nothing is taken of a batch that is torn anywhere.
+/// [`MalformedBatch`], also if only the end of the batch is malformed.
 pub fn split(mut batch: &[u8]) -> Result<Vec<&[u8]>, MalformedBatch> {
     if batch.len() > BATCH_BYTES_MAX {
         return Err(MalformedBatch::TooLarge);

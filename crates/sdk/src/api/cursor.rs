@@ -1,15 +1,15 @@
-//! A place in the chain's history of events: equal on all nodes, so that a stream may go on at
-//! another node than it began at. It must never depend on one node's storage.
+//! A position in the chain's history of events, equal on all nodes, so that a stream can continue
+//! at another node. It must never depend on one node's storage.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The `index`-th event of block `height`; everything after it is still to come.
+/// The `index`-th event of block `height`. A stream continues after it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cursor {
     /// Height of the block.
     pub height: u64,
-    /// Place among the block's events, from 0.
+    /// Index among the block's events, from 0.
     pub index: u32,
 }
 

@@ -1,5 +1,6 @@
-//! The right to upload a file: its owner's signature, sent in the `Authorization` header, so that a stranger can neither
-//! begin an upload nor stand in its way. It names one file, one chain and an end; it must never carry a secret.
+//! The right to upload a file: its owner's signature, sent in the `Authorization` header, so that
+//! nobody else can start an upload or block it. A permit names a file, a chain and an expiry, and
+//! never holds a secret.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,18 +8,18 @@ use std::str::FromStr;
 use soma_protocol::upload::{sign_upload, upload_is_signed};
 use soma_protocol::{Address, Hash, SecretKey, hex};
 
-/// How long a permit holds: longer than any piece takes, by clocks that differ by minutes.
+/// How long a permit is valid: longer than a piece takes, for clocks that differ by minutes.
 pub const PERMIT_MS: u64 = 15 * 60 * 1000;
 const SCHEME: &str = "Soma";
 
-/// Reads `Soma <address> <valid until, ms since 1970> <signature in hex>`, and writes it.
+/// Its text is `Soma <address> <valid until, ms since 1970> <signature in hex>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UploadPermit {
     /// Who uploads.
     pub uploader: Address,
-    /// When it ends, in ms since 1970.
+    /// When it expires, in ms since 1970.
     pub valid_until_ms: u64,
-    /// The uploader's signature over domain, chain, file and end.
+    /// The uploader's signature of domain, chain, file and expiry.
     pub signature: [u8; 64],
 }
 
@@ -37,7 +38,7 @@ impl UploadPermit {
         }
     }
 
-    /// Whether it was signed for this file of this chain and has not ended.
+    /// Whether it was signed for this file on this chain and has not expired.
     pub fn permits(&self, chain: &Hash, ciphertext_hash: &Hash, now_ms: u64) -> bool {
         let (until, signature) = (self.valid_until_ms, &self.signature);
         now_ms <= until
@@ -56,9 +57,9 @@ impl fmt::Display for UploadPermit {
     }
 }
 
-/// A header that is no permit.
+/// The header is not a permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an upload permit reads: Soma ADDRESS VALID_UNTIL_MS SIGNATURE")]
+#[error("an upload permit has the form: Soma ADDRESS VALID_UNTIL_MS SIGNATURE")]
 pub struct MalformedPermit;
 
 impl FromStr for UploadPermit {
@@ -88,7 +89,7 @@ mod tests {
     use soma_protocol::{Hash, SecretKey};
 
     #[test]
-    fn a_permit_survives_its_header_and_ends() {
+    fn a_permit_survives_its_header_and_expires() {
         let (chain, file) = (Hash([3; 32]), Hash([4; 32]));
         let permit = UploadPermit::sign(&SecretKey::from_bytes(&[1; 32]), &chain, &file, 100);
         assert_eq!(permit.to_string().parse(), Ok(permit));

@@ -1,4 +1,4 @@
-//! The paths of the HTTP API, once, for the node that serves them and the client that calls them.
+//! The paths of the HTTP API, for the node that serves them and the client that calls them.
 //!
 //! Templates are written as `axum` and `OpenAPI` write them; [`path`] fills them in. Every answer
 //! that is not a success is an [`ApiError`](crate::api::ApiError). No handler lives here.
@@ -15,7 +15,7 @@ pub const ARCHITECTURE: &str = "/v1/architecture";
 pub const EPOCH: &str = "/v1/epochs/{epoch}";
 /// `GET`: [`Account`](crate::api::Account); never 404, an unknown account is empty.
 pub const ACCOUNT: &str = "/v1/accounts/{address}";
-/// `GET`: list of [`Stake`](crate::api::Stake): what the account has behind models and validators.
+/// `GET`: list of [`Stake`](crate::api::Stake): the account's stakes in models and validators.
 pub const STAKES: &str = "/v1/accounts/{address}/stakes";
 /// `GET`: list of [`Validator`](crate::api::Validator).
 pub const VALIDATORS: &str = "/v1/validators";
@@ -39,8 +39,8 @@ pub const TARGET_DATA: &str = "/v1/targets/{id}/data";
 /// `POST`, body: a signed transaction's bytes. 202 and [`Submitted`](crate::api::Submitted),
 /// also for a transaction the node already knows.
 pub const TRANSACTIONS: &str = "/v1/transactions";
-/// `POST`, body: transactions as in [`batch`](crate::api::batch). 200 and [`Batch`](crate::api::Batch),
-/// one answer for each in order; a node that is busy takes none.
+/// `POST`, body: transactions as in [`batch`](crate::api::batch). 200 and
+/// [`Batch`](crate::api::Batch), one answer for each in order; a busy node accepts none.
 pub const TRANSACTIONS_BATCH: &str = "/v1/transactions/batch";
 /// `GET`: [`Transaction`](crate::api::Transaction).
 pub const TRANSACTION: &str = "/v1/transactions/{hash}";
@@ -50,8 +50,8 @@ pub const BLOCKS: &str = "/v1/blocks";
 /// `GET`: [`Block`](crate::api::Block).
 pub const BLOCK: &str = "/v1/blocks/{height}";
 /// `GET ?after=CURSOR`: server-sent events with `id` = cursor, `event` = kind, `data` =
-/// [`Event`](crate::api::Event). `Last-Event-ID` wins over `after`; without either, the stream
-/// starts now; `0-0` starts it at genesis.
+/// [`Event`](crate::api::Event). `Last-Event-ID` takes precedence over `after`; without either, the
+/// stream starts now; `0-0` starts it at genesis.
 pub const EVENTS: &str = "/v1/events";
 /// `GET`: the encrypted file, with ranges.
 pub const CIPHERTEXT: &str = "/v1/ciphertexts/{hash}";
@@ -62,16 +62,16 @@ pub const CIPHERTEXT: &str = "/v1/ciphertexts/{hash}";
 pub const UPLOAD: &str = "/v1/ciphertexts/{hash}/upload";
 /// `GET`: the decrypted file once it is revealed, with ranges.
 pub const WEIGHTS: &str = "/v1/weights/{hash}";
-/// `GET`: 200 while the process lives.
+/// `GET`: 200 while the process runs.
 pub const HEALTH: &str = "/healthz";
-/// `GET`: 200 when it can serve; else 503 and why not.
+/// `GET`: 200 when the node is ready; otherwise 503 with the reason.
 pub const READY: &str = "/readyz";
 /// `GET`: Prometheus text.
 pub const METRICS: &str = "/metrics";
 /// `GET`: the `OpenAPI` document.
 pub const OPENAPI: &str = "/openapi.json";
 
-/// Items of a page when the request does not say.
+/// Items of a page if the request names no limit.
 pub const PAGE_DEFAULT: u32 = 50;
 /// Most items of a page.
 pub const PAGE_MAX: u32 = 500;

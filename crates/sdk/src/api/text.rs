@@ -1,8 +1,8 @@
 //! [`Text`]: a value that JSON carries as a string.
 //!
 //! Numbers of 64 bits and more lose digits in JavaScript and `jq`, so the API writes them as
-//! decimal strings; hashes and addresses are strings by nature. It must never change a value's
-//! text form: that form is the API.
+//! decimal strings; hashes and addresses are strings anyway. A value's text form is the API and
+//! must never change.
 
 use std::fmt;
 use std::str::FromStr;
@@ -30,7 +30,7 @@ pub type AddressText = Text<Address>;
 pub type PhaseText = Text<Phase>;
 /// An error code.
 pub type CodeText = Text<Code>;
-/// A place in the history of events.
+/// A position in the history of events.
 pub type CursorText = Text<Cursor>;
 
 impl<T> From<T> for Text<T> {

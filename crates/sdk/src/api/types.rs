@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::text::{AddressText, CodeText, CursorText, HashText, I64, PhaseText, U64};
 use crate::api::{NextCommission, Rent};
 
-/// What a node knows about the chain and about itself.
+/// The state of the chain and of the node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Status {
@@ -20,48 +20,50 @@ pub struct Status {
     pub chain_id: HashText,
     /// Version of the node's software.
     pub version: String,
-    /// Height of the last final block; 0 is genesis.
+    /// Height of the last finalized block; 0 is genesis.
     pub height: U64,
-    /// Digest of the last final block.
+    /// Digest of the last finalized block.
     pub block: HashText,
-    /// Root of the state after it.
+    /// State root after it.
     pub state_root: HashText,
-    /// Its time, in milliseconds since 1970; the only clock of the rules.
+    /// Its time, in milliseconds since 1970: the rules' only clock.
     pub timestamp_ms: U64,
-    /// Where the competition stands.
+    /// Epoch and phase.
     pub clock: Clock,
     /// Models that are routed to targets.
     pub models_active: u32,
-    /// Targets that take submissions now.
+    /// Targets that accept submissions now.
     pub targets_open: u32,
-    /// Transactions waiting in this node's pool.
+    /// Transactions pending in this node's pool.
     pub pool: u32,
-    /// Transactions that this node's validator still owes in the running phase: randomness, files it
-    /// holds, verdicts. At 0 a phase may end without anything undone.
+    /// Transactions that are still due from this node's validator in the current phase: beacons,
+    /// files it holds, verdicts. At 0 the phase can end with nothing missing.
     pub duties: u32,
     /// Other nodes connected to this one.
     pub peers: u32,
-    /// The first block that this node holds: 1, or later where it joined or has forgotten older ones.
+    /// The first block that this node holds: 1, or a later one if it joined by state sync or
+    /// prunes.
     pub history_from: U64,
-    /// Transactions that became final since this node was started.
+    /// Transactions finalized since this node was started.
     pub transactions_final: U64,
-    /// What this node's validator does to check the claims of others.
+    /// Audits by this node's validator.
     pub audits: Audits,
-    /// Where the money is.
+    /// Where all money is.
     pub supply: Supply,
 }
 
-/// Audits of a node: published claims that its validator scores again. All but `waiting` is counted since it was started.
+/// Audits: published claims that a node's validator scores again. Everything but `waiting` is
+/// counted since the node was started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Audits {
-    /// Published claims that are not scored yet.
+    /// Published claims not yet scored.
     pub waiting: u32,
-    /// Claims found true.
+    /// Claims found valid.
     pub valid: U64,
-    /// Claims found false.
+    /// Claims found invalid.
     pub invalid: U64,
-    /// Times that an audit was put off because a file was missing or unreadable here.
+    /// Times an audit was postponed because a file was missing or unreadable here.
     pub put_off: U64,
     /// Scores computed: one for each model of each claim.
     pub scores: U64,
@@ -71,17 +73,17 @@ pub struct Audits {
     pub spent_ms: U64,
 }
 
-/// Where the competition stands at the last final block.
+/// Epoch and phase at the last finalized block.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Clock {
-    /// The running epoch, from 1.
+    /// The current epoch, from 1.
     pub epoch: u32,
-    /// Its running phase: `reveal`, `publish:0` and so on for each rank, `compete`, `attest`.
+    /// Its current phase: `reveal`, `publish:0` and so on for each rank, `compete`, `attest`.
     pub phase: PhaseText,
-    /// Block time at which the phase ends; none if the operator of a local network ends it.
+    /// Block time at which the phase ends; null if the operator of a local network ends it.
     pub ends_ms: Option<U64>,
-    /// Randomness of this epoch's targets and of scoring; none before the compete phase.
+    /// Seed of this epoch's targets and of scoring; null before the compete phase.
     pub beacon: Option<HashText>,
 }
 
@@ -89,19 +91,19 @@ pub struct Clock {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Supply {
-    /// All there can ever be.
+    /// The maximum that can ever exist.
     pub cap: U64,
     /// Not yet minted.
     pub reserve: U64,
     /// In balances, stakes, bonds, rewards set aside and rent.
     pub held: U64,
-    /// Gone for good.
+    /// Removed permanently.
     pub burned: U64,
-    /// Whether the equation holds, recomputed from the records.
+    /// Whether the equation holds for the sums over all records.
     pub conserved: bool,
 }
 
-/// An account that has ever held money or sent a transaction.
+/// An account; an unknown one is empty.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Account {
@@ -111,32 +113,32 @@ pub struct Account {
     pub balance: U64,
     /// Nonce of its next transaction on chain.
     pub nonce: U64,
-    /// First nonce that is neither on chain nor in this node's pool.
+    /// First nonce that is neither finalized nor in this node's pool.
     pub next_nonce: U64,
     /// Models it owns.
     pub models: Vec<u32>,
-    /// Height of the block after which all this is so.
+    /// Height of the block whose state this is.
     pub height: U64,
 }
 
-/// Where a model is in its life.
+/// The state of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ModelStatus {
-    /// Owner, name and stake; no weights yet.
+    /// Registered; no weights yet.
     Registered,
     /// Weights are public and current: it is routed to targets.
     Active,
-    /// Weights were not refreshed in time; a commit and reveal brings it back.
+    /// Weights were not refreshed in time; a commit and reveal reactivates it.
     Inactive,
-    /// Its owner has retired it; its stake returns in a later epoch.
+    /// Its owner retired it; its stake is returned in a later epoch.
     Retiring,
-    /// Gone for good; its stake was returned.
+    /// Retired permanently; its stake was returned.
     Retired,
 }
 
-/// A model and its standing.
+/// A model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Model {
@@ -144,31 +146,31 @@ pub struct Model {
     pub id: u32,
     /// The name its owner gave it.
     pub name: String,
-    /// Who commits, reveals and retires it, and is paid its commission.
+    /// The account that commits, reveals and retires it, and receives its commission.
     pub owner: AddressText,
-    /// Part of each win that goes to the owner's balance; the rest joins the stake of all who stake.
+    /// Part of each win that goes to the owner's balance; the rest is added to the stakes.
     pub commission_bps: u16,
-    /// Where it is in its life.
+    /// Its state.
     pub status: ModelStatus,
-    /// While it retires: the epoch in which its stake returns.
+    /// While it retires: the epoch in which its stake is returned.
     pub release_epoch: Option<u32>,
-    /// What it has at stake, in base units.
+    /// Its stake, in base units.
     pub stake: U64,
-    /// The weights it competes with; none before its first reveal.
+    /// The weights it competes with; null before its first reveal.
     pub weights: Option<Weights>,
-    /// Weights that it has revealed for the architecture to which the network migrates.
+    /// Weights revealed for the architecture to which the network migrates.
     pub next: Option<Weights>,
-    /// What keeps its file; none without weights.
+    /// Rent of its file; null without weights.
     pub rent: Option<Rent>,
-    /// What is being withdrawn from behind it and can still be slashed, in base units.
+    /// Stake that is being withdrawn and can still be slashed, in base units.
     pub leaving: U64,
     /// A commission that was announced, and the epoch that begins with it.
     pub next_commission: Option<NextCommission>,
-    /// Commits that wait for their reveal: for this epoch, for the next.
+    /// Commits that are not revealed yet, for this epoch and the next.
     pub commits: Vec<Commit>,
     /// Targets it has won and been paid for.
     pub wins: u32,
-    /// All it was paid for them, in base units, commission included.
+    /// Its total pay, in base units, commission included.
     pub earned: U64,
 }
 
@@ -186,9 +188,9 @@ pub struct Weights {
     pub key: HashText,
     /// Epoch of its last reveal.
     pub revealed_epoch: u32,
-    /// Epoch in which these very weights were first revealed; the older wins a near tie.
+    /// Epoch in which these weights were first revealed; the older weights win a near tie.
     pub first_epoch: u32,
-    /// Epoch by which the model must reveal again, or it becomes inactive.
+    /// Epoch by which the model must reveal again to stay active.
     pub refresh_epoch: u32,
 }
 
@@ -196,7 +198,7 @@ pub struct Weights {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Commit {
-    /// The epoch it is for; it reveals in this epoch's reveal or publish phase.
+    /// The epoch it is for: it is revealed in this epoch's reveal or publish phase.
     pub epoch: u32,
     /// The commitment itself.
     pub commitment: HashText,
@@ -204,13 +206,13 @@ pub struct Commit {
     pub ciphertext_hash: HashText,
     /// Bytes of the file, encrypted or not.
     pub size_bytes: U64,
-    /// Validators that say they hold the file.
+    /// Validators that attest that they hold the file.
     pub holders: Vec<AddressText>,
-    /// Enough of them, by stake: it may be revealed.
+    /// Whether enough of them, by stake, hold it: then it may be revealed.
     pub held: bool,
     /// Number of the architecture that it is for.
     pub architecture: u32,
-    /// Rent paid with it, in base units; it returns if the commit is not held.
+    /// Rent paid with it, in base units; returned if the commit is not held.
     pub rent: U64,
 }
 
@@ -222,35 +224,35 @@ pub struct Vector {
     pub components: Vec<i16>,
 }
 
-/// Where a target is in its life.
+/// The state of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TargetStatus {
-    /// Takes submissions while its epoch competes; then the data of the best candidate is awaited.
+    /// Accepts submissions while its epoch competes; then waits for the best candidate's data.
     Open,
     /// Data is public; validators audit it.
     Published,
     /// Won and paid.
     Settled,
-    /// Not won: its reward went back to the reserve.
+    /// Not won: its reward was returned to the reserve.
     Returned,
 }
 
-/// Why a target's reward went back to the reserve.
+/// Why a target's reward was returned to the reserve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Returned {
     /// Nobody published data for it.
     Unclaimed,
-    /// Validators found the claim wrong; its bond is burned.
+    /// Validators found the claim invalid; its bond was burned.
     Invalid,
-    /// Validators did not decide; the bond was returned.
+    /// Validators reached no verdict; the bond was returned.
     NoQuorum,
 }
 
-/// A target: a direction, the models routed to it, who came close, and what became of it.
+/// A target: a direction, the models routed to it, the closest submissions, and the outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Target {
@@ -258,11 +260,11 @@ pub struct Target {
     pub id: u32,
     /// The epoch it was drawn in.
     pub epoch: u32,
-    /// Where it is in its life.
+    /// Its state.
     pub status: TargetStatus,
     /// Why it was not won.
     pub returned: Option<Returned>,
-    /// What it pays, in base units; even, so that halves are exact.
+    /// Its reward, in base units; even, so that halves are exact.
     pub reward: U64,
     /// Seed of the scoring directions: the epoch's beacon.
     pub seed: HashText,
@@ -270,9 +272,9 @@ pub struct Target {
     pub routed: Vec<Routed>,
     /// The closest submissions, closest first.
     pub candidates: Vec<Candidate>,
-    /// The data that was published for it, until it is settled.
+    /// The data published for it, until it is settled.
     pub publication: Option<Publication>,
-    /// Who won it and what was paid.
+    /// Who won it, and the payments.
     pub payment: Option<Payment>,
 }
 
@@ -282,15 +284,15 @@ pub struct Target {
 pub struct Routed {
     /// The model.
     pub model: u32,
-    /// The weights it scores this target with, whatever it reveals later.
+    /// The weights that score this target, even if the model reveals others later.
     pub weights_hash: HashText,
     /// Bytes of the weights file.
     pub size_bytes: U64,
-    /// Age of the weights: of two losses that are nearly equal, the earlier age wins.
+    /// Age of the weights: of two nearly equal losses, the older weights win.
     pub age: Age,
 }
 
-/// When weights came to be: earlier epoch, then height, then index is older.
+/// Age of weights: an earlier epoch, then height, then index is older.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Age {
@@ -298,7 +300,7 @@ pub struct Age {
     pub epoch: u32,
     /// Height of the block with their commit.
     pub height: U64,
-    /// Place of the commit in its block.
+    /// Index of the commit in its block.
     pub index: u32,
 }
 
@@ -312,15 +314,15 @@ impl From<Age> for soma_protocol::record::WeightsAge {
     }
 }
 
-/// A submission that is among the closest of its target.
+/// A submission among the closest of its target.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Candidate {
-    /// Place among the target's candidates, from 0.
+    /// Rank among the target's candidates, from 0.
     pub rank: u32,
     /// Who submitted.
     pub submitter: AddressText,
-    /// The model claimed to predict the data best.
+    /// The model that, by its claim, predicts the data best.
     pub model: u32,
     /// Its loss in nats per byte, as a fixed-point number with 32 fractional bits.
     pub loss_q32: I64,
@@ -330,7 +332,7 @@ pub struct Candidate {
     pub size_bytes: u32,
     /// Commitment to the data.
     pub commitment: HashText,
-    /// What the submitter loses if the claim is false or the data is not published, in base units.
+    /// Bond, in base units: lost if the claim is invalid or the data is not published.
     pub bond: U64,
 }
 
@@ -346,17 +348,17 @@ pub struct Publication {
     pub size_bytes: u32,
 }
 
-/// Who won a target and what was paid. `paid_submitter` = `paid_model` = half of the reward.
+/// Who won a target, and the payments. `paid_submitter` = `paid_model` = half of the reward.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Payment {
     /// Who submitted the data.
     pub submitter: AddressText,
-    /// The submitter's half, in base units, without the bond.
+    /// The submitter's half, in base units; the bond is returned beside it.
     pub paid_submitter: U64,
     /// The model that predicted the data best.
     pub model: u32,
-    /// The model's half, in base units: commission and stake together.
+    /// The model's half, in base units: commission and added stake.
     pub paid_model: U64,
     /// Squared distance between the data's embedding and the target.
     pub distance: U64,
@@ -364,21 +366,21 @@ pub struct Payment {
     pub data_hash: HashText,
 }
 
-/// An epoch and what it fixed when its targets were drawn.
+/// An epoch and its targets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Epoch {
     /// Its number.
     pub epoch: u32,
-    /// Its randomness; none before its compete phase.
+    /// Its beacon; null before its compete phase.
     pub beacon: Option<HashText>,
-    /// Its targets; none before its compete phase.
+    /// Its targets; empty before its compete phase.
     pub targets: Vec<u32>,
-    /// What each of them pays, in base units.
+    /// The reward of each, in base units.
     pub target_reward: U64,
 }
 
-/// A final block.
+/// A finalized block.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Block {
@@ -392,73 +394,74 @@ pub struct Block {
     pub timestamp_ms: U64,
     /// Who proposed it.
     pub proposer: AddressText,
-    /// Root of the state after it.
+    /// State root after it.
     pub state_root: HashText,
     /// Its transactions, in order.
     pub transactions: Vec<HashText>,
 }
 
-/// Where a transaction is.
+/// The state of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TransactionState {
     /// In this node's pool.
     Pending,
-    /// In a final block, with a receipt.
-    Final,
+    /// In a finalized block, with a receipt.
+    #[serde(rename = "final")]
+    Finalized,
 }
 
-/// A transaction and what became of it.
+/// A transaction and its outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Transaction {
     /// Its hash.
     pub hash: HashText,
-    /// Where it is.
+    /// Pending or finalized.
     pub state: TransactionState,
     /// Who signed it.
     pub sender: AddressText,
-    /// Its place among the sender's transactions.
+    /// Its number among the sender's transactions, from 0.
     pub nonce: U64,
-    /// What it does, by the action's name: `transfer`, `submit`, ...
+    /// Name of its action: `transfer`, `submit`, ...
     pub action: String,
     /// Block time after which it can no longer be included.
     pub valid_until_ms: U64,
-    /// Height of its block; none while pending.
+    /// Height of its block; null while pending.
     pub height: Option<U64>,
-    /// What it did; none while pending.
+    /// Fee and rejection; null while pending.
     pub receipt: Option<Receipt>,
 }
 
-/// What a final transaction did.
+/// The outcome of a finalized transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Receipt {
-    /// What was charged, in base units; also when it was rejected.
+    /// The fee charged, in base units, also if it was rejected.
     pub fee: U64,
-    /// Why the rules refused it; none if it took effect.
+    /// Why the rules rejected it; null if it took effect.
     pub rejection: Option<Rejection>,
 }
 
-/// Why the rules refused a transaction.
+/// Why the rules rejected a transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Rejection {
     /// A stable code, as in `soma explain CODE`.
     #[serde(deserialize_with = "crate::api::text::code_or_unrecognized")]
     pub code: CodeText,
-    /// What was wrong, with the particulars.
+    /// What is wrong, with the values.
     pub message: String,
     /// What to do about it.
     pub help: String,
 }
 
-/// The answer to a transaction that was taken into the pool.
+/// The answer to a transaction that the pool accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Submitted {
-    /// Its hash; ask for it or wait for its event.
+    /// Its hash.
     pub hash: HashText,
 }
 
@@ -466,9 +469,9 @@ pub struct Submitted {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct BatchAnswer {
-    /// Its hash; none if its bytes are no transaction.
+    /// Its hash; null if its bytes are not a transaction.
     pub hash: Option<HashText>,
-    /// Why it was not taken; none if it was.
+    /// Why it was refused; null if it was accepted.
     pub error: Option<ApiError>,
 }
 
@@ -480,7 +483,7 @@ pub struct Batch {
     pub answers: Vec<BatchAnswer>,
 }
 
-/// Something that happened in a final block: its particulars stand beside these fields.
+/// An event of a finalized block. Its data is beside these fields.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Event {
@@ -488,46 +491,46 @@ pub struct Event {
     pub cursor: CursorText,
     /// Time of the block, in milliseconds since 1970.
     pub timestamp_ms: U64,
-    /// What happened, a stable word; also the event stream's `event`.
+    /// Its kind, a stable word; also the event stream's `event`.
     pub event: String,
-    /// Its particulars, in the conventions of this API.
+    /// Its data, in the conventions of this API.
     #[serde(flatten)]
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]
-    pub particulars: serde_json::Map<String, serde_json::Value>,
+    pub fields: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Event {
     /// The event as the protocol knows it; `None` if this version of the protocol does not.
     pub fn typed(&self) -> Option<soma_protocol::Event> {
-        let mut parts = self.particulars.clone();
+        let mut parts = self.fields.clone();
         parts.insert("event".to_owned(), self.event.clone().into());
         serde_json::from_value(parts.into()).ok()
     }
 }
 
-/// How far an upload has come.
+/// The progress of an upload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Upload {
-    /// Bytes the node has: the offset at which to go on.
+    /// Bytes the node has: the offset at which to continue.
     pub received: U64,
-    /// Bytes it expects in all, as committed.
+    /// Size of the file, as committed.
     pub size_bytes: U64,
-    /// All is there and hashes to what was committed.
+    /// Whether the file is complete and has the committed hash.
     pub complete: bool,
 }
 
-/// A piece of a list. Ask for the next with `?after=<next>`.
+/// A page of a list. Request the next with `?after=<next>`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Page<T> {
     /// In ascending order of id; blocks in descending order of height.
     pub items: Vec<T>,
-    /// The `after` of the next page; none at the end of the list.
+    /// The `after` of the next page; null on the last page.
     pub next: Option<String>,
 }
 
-/// Why a request failed: the body of every answer that is not a success
+/// Why a request failed: the body of every error answer
 /// (`application/problem+json`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -535,7 +538,7 @@ pub struct ApiError {
     /// A stable code, as in `soma explain CODE`.
     #[serde(deserialize_with = "crate::api::text::code_or_unrecognized")]
     pub code: CodeText,
-    /// What went wrong.
+    /// What is wrong, with the values.
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,

@@ -6,20 +6,20 @@ use soma_protocol::record::Change;
 
 use crate::api::text::{AddressText, HashText, U64};
 
-/// Whether a validator wants a seat and may have one.
+/// The state of a validator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ValidatorStatus {
-    /// It has a seat, or gets one when one is free.
+    /// Seated, or a candidate for a seat.
     Ready,
-    /// It was absent; it may return later.
+    /// Absent for too long; it may return later.
     Jailed,
-    /// It is giving up its seat.
+    /// Giving up its seat when the epoch ends.
     Leaving,
-    /// It has left.
+    /// Without a seat by its own choice.
     Left,
-    /// It has signed two histories.
+    /// Signed conflicting votes; never seated again.
     Expelled,
 }
 
@@ -29,66 +29,66 @@ pub enum ValidatorStatus {
 pub struct Validator {
     /// Its account.
     pub address: AddressText,
-    /// Its key in consensus.
+    /// Its consensus key.
     pub consensus_key: HashText,
-    /// The key that takes its place.
+    /// The key that replaces it.
     pub next_key: Option<HashText>,
-    /// Its place in the committee, from 0; none without a seat.
+    /// Its seat in the committee, from 0; null without a seat.
     pub seat: Option<u32>,
-    /// Whether it wants a seat and may have one.
+    /// Its state.
     pub status: ValidatorStatus,
     /// While it is jailed: the epoch from which it may return.
     pub jailed_until: Option<u32>,
-    /// What stands behind it, in base units.
+    /// Its stake, in base units.
     pub stake: U64,
-    /// What is being withdrawn and can still be slashed, in base units.
+    /// Stake that is being withdrawn and can still be slashed, in base units.
     pub leaving: U64,
-    /// The operator's share of what it earns.
+    /// The operator's share of its earnings.
     pub commission_bps: u16,
     /// A commission that was announced, and the epoch that begins with it.
     pub next_commission: Option<NextCommission>,
-    /// Epochs in a row in which it has not opened its randomness.
+    /// Epochs in a row in which it did not reveal its beacon.
     pub missed: u32,
-    /// Its vote on the price of keeping one MiB for one epoch, in base units.
+    /// Its vote on the rent price of one MiB for one epoch, in base units.
     pub rent_price: Option<U64>,
 }
 
-/// A commission that will change.
+/// An announced commission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct NextCommission {
-    /// The new one.
+    /// The new commission.
     pub bps: u16,
     /// The epoch that begins with it.
     pub epoch: u32,
 }
 
-/// What an account has behind one model or validator.
+/// An account's stake in one model or validator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Stake {
     /// `model:NUMBER` or `validator:ADDRESS`.
     pub pool: String,
-    /// What stands, in base units.
+    /// The stake, in base units.
     pub stake: U64,
-    /// What is being withdrawn, in base units, as slashes have left it so far.
+    /// Stake that is being withdrawn, in base units, after slashes so far.
     pub leaving: U64,
-    /// All that stands behind it, in base units.
+    /// The whole stake of the pool, in base units.
     pub pool_stake: U64,
-    /// The share of the owner or operator in what it earns.
+    /// The owner's or operator's share of its earnings.
     pub commission_bps: u16,
 }
 
-/// Where a proposal stands.
+/// The state of a proposal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ProposalStatus {
-    /// Validators vote.
+    /// Validators vote on it.
     Open,
     /// It took effect.
     Passed,
-    /// It did not.
+    /// It did not pass.
     Lapsed,
 }
 
@@ -100,20 +100,20 @@ pub struct Proposal {
     pub id: u32,
     /// Who made it.
     pub proposer: AddressText,
-    /// What it would change: `change` is `parameter` or `architecture`, its particulars beside it.
+    /// What it would change: `change` is `parameter` or `architecture`, with its fields beside it.
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub change: Change,
-    /// Where it stands.
+    /// Its state.
     pub status: ProposalStatus,
-    /// The epoch whose beginning decided it; none while it is open.
+    /// The epoch whose beginning decided it; null while it is open.
     pub decided_epoch: Option<u32>,
     /// The epoch whose beginning ends the vote.
     pub ends_epoch: u32,
-    /// Seated stake that approves now, in base units.
+    /// Seated stake that approves it now, in base units.
     pub approved: U64,
-    /// All seated stake; more than two thirds of it must approve.
+    /// All seated stake, in base units; more than two thirds must approve.
     pub total: U64,
-    /// What its maker gets back if it passes, in base units.
+    /// Deposit, in base units; returned to the proposer if it passes.
     pub deposit: U64,
 }
 
@@ -134,29 +134,29 @@ pub struct Migration {
     pub needed: u32,
 }
 
-/// What validators decide together.
+/// What validators decide by vote.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Governance {
     /// Number of the architecture in force.
     pub architecture: u32,
-    /// The migration under way, if there is one.
+    /// The running migration, if there is one.
     pub migration: Option<Migration>,
-    /// Price of keeping one MiB for one epoch, in base units.
+    /// Rent price of one MiB for one epoch, in base units.
     pub rent_price: U64,
-    /// All proposals, in their order.
+    /// All proposals, by id.
     pub proposals: Vec<Proposal>,
 }
 
-/// What keeps a model's file.
+/// The rent of a model's file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Rent {
     /// Paid ahead, in base units.
     pub prepaid: U64,
-    /// Epochs that it is for.
+    /// Epochs that it covers.
     pub epochs_left: u32,
-    /// What a commit of a file of this size would pay now, in base units, after what is left is credited.
+    /// Cost of a commit of a file of this size now, in base units, after crediting what is left.
     pub refresh_cost: U64,
     /// Validators that hold the file.
     pub holders: Vec<AddressText>,

@@ -82,13 +82,13 @@ pub(super) fn event(
     struct Parts {
         event: String,
         #[serde(flatten)]
-        particulars: Map<String, Value>,
+        fields: Map<String, Value>,
     }
-    let Parts { event, particulars } = serde_json::from_value(serde_json::to_value(event)?)?;
+    let Parts { event, fields } = serde_json::from_value(serde_json::to_value(event)?)?;
     Ok(Event {
         cursor: Text(cursor),
         timestamp_ms: Text(timestamp_ms),
         event,
-        particulars,
+        fields,
     })
 }

@@ -277,7 +277,7 @@ pub(crate) fn transaction(
     types::Transaction {
         hash: Text(signed.hash()),
         state: match finalized {
-            Some(_) => types::TransactionState::Final,
+            Some(_) => types::TransactionState::Finalized,
             None => types::TransactionState::Pending,
         },
         sender: Text(transaction.sender),

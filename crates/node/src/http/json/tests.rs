@@ -195,7 +195,7 @@ fn an_account_and_the_supply_are_in_base_units() {
 }
 
 #[test]
-fn every_event_keeps_its_particulars_beside_its_place_and_name() {
+fn every_event_has_its_fields_beside_its_cursor_and_name() {
     let (_, events) = competing();
     assert!(events.len() > 5);
     for (index, event) in (0..).zip(events) {
