@@ -19,6 +19,9 @@ const FLOATLESS: [&str; 4] = [
     "crates/store/src",
 ];
 
+/// Names that say nothing about a file's content.
+const EMPTY_NAMES: [&str; 4] = ["utils", "common", "helpers", "misc"];
+
 const SOURCES: [&str; 4] = ["rs", "py", "toml", "sh"];
 
 pub(super) fn check(files: &[File]) -> Vec<String> {
@@ -48,6 +51,13 @@ fn rust(file: &File) -> Vec<String> {
     let mut faults = Vec::new();
     if !file.text.starts_with("//!") {
         faults.push(file.fault(1, "does not begin with `//!`: say what the file is for"));
+    }
+    let path = file.path.with_extension("");
+    if path
+        .iter()
+        .any(|part| EMPTY_NAMES.iter().any(|name| part == *name))
+    {
+        faults.push(file.fault(1, "needs a name that says what it contains"));
     }
     let lines = file
         .text

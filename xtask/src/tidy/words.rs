@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::tree::File;
 
 /// What must not be written, and what to write instead. Both are lower case.
-const BETTER: [(&str, &str); 56] = [
+const BETTER: [(&str, &str); 60] = [
     // Archaic or private English.
     ("anew", "again, from scratch"),
     ("as far as", "up to, where"),
@@ -13,15 +13,18 @@ const BETTER: [(&str, &str); 56] = [
     ("beforehand", "before, in advance"),
     ("break off", "interrupt"),
     ("breaks off", "is interrupted"),
+    ("bell", "notify"),
     ("broke off", "was interrupted"),
     ("broken off", "interrupted"),
     ("chore", "check, task"),
     ("colour", "color"),
+    ("dice", "rng"),
     ("for ever", "forever, permanently"),
     ("go on", "continue, resume"),
     ("goes on", "continues, resumes"),
     ("going on", "continuing"),
     ("went on", "continued"),
+    ("hears", "receives"),
     ("henceforth", "from then on"),
     ("is meant", "is intended"),
     ("is there already", "already exists"),
@@ -34,6 +37,7 @@ const BETTER: [(&str, &str); 56] = [
     ("nobody's business", "not public"),
     ("not well", "unhealthy"),
     ("not_well", "unhealthy"),
+    ("once more", "again"),
     ("passed over", "skipped"),
     ("passes over", "skips"),
     ("stranger", "third party"),
@@ -54,16 +58,16 @@ const BETTER: [(&str, &str); 56] = [
     ("words in, words out", "the command line"),
     ("worth a page", "page on"),
     // One word for one thing.
-    ("audit finding", "verdict"),
     ("finding", "verdict"),
     ("findings", "verdicts"),
-    ("opened commitment", "revealed commitment"),
+    ("seal", "encrypt (a file), merkleize (a state)"),
+    ("sealed", "encrypted, merkleized"),
+    ("seals", "encrypts, merkleizes"),
     ("unopened", "unrevealed"),
     ("does not open", "does not reveal"),
     ("did not open", "did not reveal"),
     ("engine epoch", "term"),
     ("engine's epoch", "term"),
-    ("submittor", "submitter"),
 ];
 
 /// Files that must name the phrases.
