@@ -16,7 +16,8 @@ use crate::{
 };
 
 /// How a node without blocks obtains the state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Join {
     /// By state sync if the chain is longer than two terms, else by executing all blocks. A genesis
     /// validator executes all blocks: the chain begins with it.

@@ -16,18 +16,18 @@ use crate::mempool::Refusal;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NodeError {
-    /// Something else listens there.
+    /// Another process listens there.
     #[error("port {} of {} is in use", address.port(), address.ip())]
     PortInUse {
-        /// The address asked for.
+        /// The address.
         address: SocketAddr,
     },
-    /// The address cannot be listened on for another reason.
+    /// Listening fails for another reason.
     #[error("cannot listen on {address}: {source}")]
     Listen {
-        /// The address asked for.
+        /// The address.
         address: SocketAddr,
-        /// What the system says.
+        /// The operating system's error.
         source: io::Error,
     },
     /// No space is left for this file.
@@ -41,10 +41,10 @@ pub enum NodeError {
     File {
         /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// A file of the state folder does not hold what it should.
+    /// A file of the state folder is malformed.
     #[error("{}: {source}", path.display())]
     Malformed {
         /// The file.
@@ -52,19 +52,19 @@ pub enum NodeError {
         /// What is wrong with it.
         source: serde_json::Error,
     },
-    /// The folder holds no node.
-    #[error("{} holds no node", dir.display())]
+    /// The folder does not contain a node.
+    #[error("{} does not contain a node", dir.display())]
     NotANode {
         /// The folder.
         dir: PathBuf,
     },
-    /// The folder holds a node already.
-    #[error("{} holds a node already", dir.display())]
+    /// The folder already contains a node.
+    #[error("{} already contains a node", dir.display())]
     NodeExists {
         /// The folder.
         dir: PathBuf,
     },
-    /// The settings make no sense.
+    /// The settings are invalid.
     #[error("{}: {reason}", path.display())]
     Settings {
         /// The file.
@@ -73,7 +73,7 @@ pub enum NodeError {
         reason: String,
     },
     /// The folder belongs to another chain.
-    #[error("{} holds another network: its {what} differs", dir.display())]
+    #[error("{} contains another network: its {what} differs", dir.display())]
     OtherNetwork {
         /// The state folder.
         dir: PathBuf,
@@ -95,8 +95,8 @@ pub enum NodeError {
     /// The history cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The system does not give the node a thread.
-    #[error("no thread can be started: {0}")]
+    /// The operating system cannot start another thread.
+    #[error("cannot start a thread: {0}")]
     Thread(#[source] io::Error),
     /// A key file or an encrypted file cannot be used.
     #[error(transparent)]
@@ -104,19 +104,19 @@ pub enum NodeError {
     /// The model engine does not run models of this architecture, or not on this machine.
     #[error(transparent)]
     Model(#[from] soma_model::Error),
-    /// The architecture is not one that this software runs.
+    /// The architecture is not supported by this software.
     #[error("the chain's architecture: {0}")]
     Architecture(#[from] soma_architecture::Error),
-    /// The pool does not take a transaction.
+    /// The pool refuses a transaction.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// Nothing on chain asks for this file.
+    /// No commit on chain names this file.
     #[error("no commit on chain names the ciphertext {hash}")]
     CommitNotFound {
         /// Hash of the ciphertext.
         hash: Hash,
     },
-    /// The request is not signed by one whose commit names the file.
+    /// The request is not signed by an account whose commit names the file.
     #[error("the upload of {hash} is not signed by an account whose commit names it")]
     UploadNotPermitted {
         /// Hash of the ciphertext.
@@ -128,20 +128,20 @@ pub enum NodeError {
         /// Hash of the ciphertext.
         hash: Hash,
     },
-    /// The upload does not go on where the last one stopped.
-    #[error("the upload goes on at byte {received_bytes}")]
+    /// The upload does not resume where the last one stopped.
+    #[error("the upload must resume at byte {received_bytes}")]
     UploadOffset {
         /// Bytes the node has.
         received_bytes: u64,
     },
     /// More bytes than committed.
-    #[error("the commit names {size_bytes} bytes, and more were sent")]
+    #[error("the upload is longer than the {size_bytes} bytes of the commit")]
     UploadTooLong {
         /// The committed length.
         size_bytes: u64,
     },
-    /// The sender went silent in the middle of an upload.
-    #[error("the upload stopped before its end")]
+    /// The client was silent for too long during an upload.
+    #[error("the upload stalled before its end")]
     UploadStalled,
     /// The uploaded file is not the committed one.
     #[error("the uploaded file has the hash {found}; the commit names {expected}")]
@@ -174,7 +174,7 @@ pub enum NodeError {
 }
 
 impl NodeError {
-    /// The error for a failed file operation: a full disk has its own.
+    /// The error for a failed file operation.
     pub(crate) fn io(path: &Path, source: io::Error) -> Self {
         let path = path.to_path_buf();
         if is_disk_full(&source) {
@@ -184,7 +184,7 @@ impl NodeError {
         }
     }
 
-    /// The error for an engine that did not start: what has a name here keeps it.
+    /// The error for an engine that did not start.
     pub(crate) fn engine(error: EngineError) -> Self {
         match error {
             EngineError::Store(StoreError::InUse { path }) => Self::StateInUse { dir: path },

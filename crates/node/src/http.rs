@@ -40,10 +40,9 @@ use crate::error::NodeError;
 use crate::health::Health;
 use crate::mempool::{AdmissionQueue, Mempool};
 use crate::metrics::Metrics;
+use crate::settings::ClientLimits;
 use crate::shutdown::Shutdown;
 use crate::weights::WeightsStore;
-
-pub use self::clients::ClientLimits;
 
 /// Time a request may take, streams aside.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);

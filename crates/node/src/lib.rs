@@ -8,13 +8,13 @@
 //! Modules are listed from bottom to top: later ones use earlier ones. `node` puts them together.
 
 mod error;
-pub mod config;
+pub mod settings;
 pub mod folder;
 pub mod localnet;
 mod metrics;
 mod shutdown;
 mod chain;
-pub mod mempool;
+mod mempool;
 mod follower;
 mod weights;
 mod duties;
@@ -24,8 +24,10 @@ mod fetch;
 mod http;
 mod node;
 
-pub use config::NodeConfig;
 pub use error::NodeError;
 pub use folder::NodeFolder;
-pub use http::{ClientLimits, openapi};
+pub use http::openapi;
+pub use mempool::Refusal;
 pub use node::{Node, start};
+pub use settings::{ClientLimits, NodeConfig, Settings};
+pub use soma_engine::Join;

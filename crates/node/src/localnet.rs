@@ -1,7 +1,8 @@
 //! The state folder of a local network: its genesis, its keys and its nodes' folders.
 //!
-//! Everything follows from one seed: the same seed and the same settings give the same keys and the same chain. Its keys are
-//! plain files and worth nothing. It must never overwrite a network that is there.
+//! Everything follows from one seed: the same seed and the same settings give the same keys and the
+//! same chain. Its keys are unencrypted and worth nothing. It must never overwrite an existing
+//! network.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,8 +11,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use soma_engine::{ConsensusSecret, Join};
-use soma_model::KernelChoice;
+use soma_engine::ConsensusSecret;
 use soma_protocol::{
     Address, Amount, Architecture, ConsensusKey, Genesis, GenesisAccount, GenesisModel,
     GenesisValidator, Params, SecretKey,
@@ -20,15 +20,12 @@ use soma_sdk::keys::{KeyFolder, Protection};
 use soma_sdk::secret::Secret;
 use soma_store::StoreError;
 
-use crate::config::{BLOCK_MS, IDLE_BLOCK_MS, NodeConfig};
 use crate::error::NodeError;
-use crate::folder::{
-    NodeFolder, PeerSettings, Settings, chain_dir, genesis_file, read_genesis, write_whole,
-};
-use crate::http::ClientLimits;
-use crate::mempool::Limits;
+use crate::folder::{NodeFolder, genesis_file, read_genesis, write_json};
+use crate::settings::{NodeConfig, PeerSettings, Settings, chain_dir};
 
-/// Beginning of networks whose phases are ended by command, so that one seed gives one chain: 2026-01-01, in ms since 1970.
+/// Genesis time of networks whose phases are ended by command, so that one seed gives one chain:
+/// 2026-01-01, in milliseconds since 1970.
 pub const MANUAL_GENESIS_MS: u64 = 1_767_225_600_000;
 /// Name of the key that may end phases.
 pub const OPERATOR: &str = "operator";
@@ -42,18 +39,18 @@ const FAUCET_BALANCE: Amount = Amount::soma(1_000_000);
 const ACCOUNT_BALANCE: Amount = Amount::soma(10_000);
 const VALIDATOR_STAKE: Amount = Amount::soma(100_000);
 
-/// What a new local network should be.
+/// The plan of a new local network.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Its name.
     pub chain: String,
     /// What its keys are made from.
     pub seed: [u8; 32],
-    /// Its beginning, in ms since 1970: [`MANUAL_GENESIS_MS`] or now.
+    /// Its genesis time, in milliseconds since 1970: [`MANUAL_GENESIS_MS`] or now.
     pub timestamp_ms: u64,
     /// Its rules.
     pub params: Params,
-    /// What its models are.
+    /// The architecture of its models.
     pub architecture: Architecture,
     /// How many validators it has, with equal stakes.
     pub validators: u8,
@@ -64,7 +61,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A network of small models whose phases end by command alone; one seed gives one chain.
+    /// A network of small models whose phases end by command only; one seed gives one chain.
     pub fn manual(seed: [u8; 32]) -> Self {
         Self {
             chain: "local".to_owned(),
@@ -81,7 +78,7 @@ impl Plan {
         }
     }
 
-    /// The same with epochs of `epoch_ms`, beginning now.
+    /// The same with epochs of `epoch_ms`, starting now.
     pub fn timed(seed: [u8; 32], epoch_ms: u64) -> Self {
         let params = Params {
             epoch_ms,
@@ -150,7 +147,7 @@ pub(crate) fn consensus_name(number: u8) -> String {
     format!("consensus-{number}")
 }
 
-/// What outside programs need to use a local network.
+/// What clients need to use a local network.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Info {
     /// `localnet/1`.
@@ -159,7 +156,7 @@ pub struct Info {
     pub chain: String,
     /// Hash of its genesis.
     pub chain_id: String,
-    /// Where its nodes answer.
+    /// Where its APIs answer.
     pub urls: Vec<String>,
     /// The state folder.
     pub state: PathBuf,
@@ -167,7 +164,7 @@ pub struct Info {
     pub genesis: PathBuf,
     /// The process that runs the nodes, or started theirs.
     pub pid: u32,
-    /// Its nodes, when each has a process of its own.
+    /// Its nodes, when each has its own process.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<NodeEntry>,
     /// Its keys by name.
@@ -204,7 +201,7 @@ pub struct Localnet {
 }
 
 impl Localnet {
-    /// True when the folder holds a local network.
+    /// Whether the folder holds a local network.
     pub fn exists(dir: &Path) -> bool {
         genesis_file(dir).is_file()
     }
@@ -220,7 +217,7 @@ impl Localnet {
         })
     }
 
-    /// Makes the network of a plan in the folder, or opens it if it is there already.
+    /// Makes the network of a plan in the folder, or opens it if it already exists.
     ///
     /// # Errors
     /// [`NodeError::OtherNetwork`] when the folder holds the network of another plan.
@@ -228,10 +225,10 @@ impl Localnet {
         let genesis = plan.genesis();
         genesis.state()?;
         if Self::exists(dir) {
-            let there = Self::open(dir)?;
-            let what = difference(&there.genesis, &genesis);
+            let existing = Self::open(dir)?;
+            let what = difference(&existing.genesis, &genesis);
             return match what {
-                None => Ok(there),
+                None => Ok(existing),
                 Some(what) => Err(NodeError::OtherNetwork {
                     dir: dir.to_path_buf(),
                     what,
@@ -242,16 +239,16 @@ impl Localnet {
         let keys = KeyFolder::of(dir);
         for name in plan.names() {
             let key = plan.key(&name);
-            // A start that was cut off has left the first of them.
-            let there = keys
+            // An earlier attempt may have been interrupted after some keys.
+            let exists = keys
                 .info(&name)
                 .is_ok_and(|info| info.address == key.address());
-            if !there {
+            if !exists {
                 keys.create(&name, &key, Protection::Local)?;
             }
         }
-        // Written last: a folder with a genesis is whole.
-        write_whole(&genesis_file(dir), &genesis)?;
+        // Written last: a folder with a genesis is complete.
+        write_json(&genesis_file(dir), &genesis)?;
         Ok(Self {
             dir: dir.to_path_buf(),
             genesis,
@@ -261,7 +258,7 @@ impl Localnet {
     /// Deletes the network in the folder, unless a process runs it.
     ///
     /// # Errors
-    /// [`NodeError::StateInUse`]; when there is none, or the disk refuses.
+    /// [`NodeError::StateInUse`]; when there is none; a file error.
     pub fn delete(dir: &Path) -> Result<(), NodeError> {
         let network = Self::open(dir)?;
         let chain = network.genesis.chain_id();
@@ -305,7 +302,7 @@ impl Localnet {
         self.dir.join(format!("node-{number}"))
     }
 
-    /// What the validator of a network of one needs to run, with the API on `api`.
+    /// All that the validator of a network of one is started with; its API listens on `api`.
     ///
     /// # Errors
     /// When a key file cannot be used.
@@ -315,23 +312,13 @@ impl Localnet {
             genesis: self.genesis.clone(),
             account: self.key(&validator_name(1))?,
             consensus: ConsensusSecret(self.key(&consensus_name(1))?.to_bytes()),
-            api,
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            peers: Vec::new(),
-            peer_urls: Vec::new(),
-            block_ms: BLOCK_MS,
-            idle_block_ms: IDLE_BLOCK_MS,
-            join: Join::Auto,
-            keep_blocks: None,
-            pool: Limits::default(),
-            clients: ClientLimits::default(),
-            kernel: KernelChoice::Auto,
-            audit_threads: 0,
+            settings: Settings::new(api, (Ipv4Addr::LOCALHOST, 0).into(), Vec::new()),
         })
     }
 
-    /// Folders of the nodes of a network of several, one for each validator, with free ports of this machine; the API of the
-    /// first one at `api_port`, of the next ones after it, unless that is 0.
+    /// Folders of the nodes of a network of several, one for each validator, with free ports of this
+    /// machine; the first API listens on `api_port`, the others on the ports after it, unless that
+    /// is 0.
     ///
     /// # Errors
     /// When a port is taken, a key cannot be used, or a folder cannot be written.
@@ -390,7 +377,8 @@ impl Localnet {
         Ok(folders)
     }
 
-    /// Where the nodes of a network of several answer; empty for one, whose port is chosen when it starts.
+    /// Where the APIs of a network of several answer; empty for one, whose port is chosen when it
+    /// starts.
     ///
     /// # Errors
     /// When a node's settings cannot be read.
@@ -402,7 +390,7 @@ impl Localnet {
             .collect()
     }
 
-    /// What outside programs need to use it while its nodes answer at `urls`.
+    /// What clients need to use it while its nodes answer at `urls`.
     ///
     /// # Errors
     /// When the key files cannot be read.
@@ -442,17 +430,17 @@ impl Localnet {
 }
 
 impl Info {
-    /// Writes the info file; it appears whole or not at all.
+    /// Writes the info file atomically.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), NodeError> {
-        write_whole(path, self)
+        write_json(path, self)
     }
 }
 
-/// Addresses of this machine with these ports, or free ones for 0. They are all taken before one is given back, so that no
-/// two are the same.
+/// Addresses of this machine with these ports, or free ones for 0. All are bound before one is
+/// released, so that no two are equal.
 fn free_addresses(ports: &[u16]) -> Result<Vec<SocketAddr>, NodeError> {
     let take = |port: &u16| {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
@@ -470,27 +458,27 @@ fn free_addresses(ports: &[u16]) -> Result<Vec<SocketAddr>, NodeError> {
     taken.iter().map(address).collect()
 }
 
-/// What makes two networks different, in a word. A network that began at another time is the same if its phases do not wait for
-/// commands: such a network begins when it is made.
-fn difference(there: &Genesis, wanted: &Genesis) -> Option<&'static str> {
-    let timed = there.params.epoch_ms > 0;
+/// The first difference of two networks. The genesis time counts only if phases wait for commands: a
+/// timed network starts when it is made.
+fn difference(existing: &Genesis, wanted: &Genesis) -> Option<&'static str> {
+    let timed = existing.params.epoch_ms > 0;
     [
-        ("name", there.chain != wanted.chain),
+        ("name", existing.chain != wanted.chain),
         (
             "number of validators",
-            there.validators.len() != wanted.validators.len(),
+            existing.validators.len() != wanted.validators.len(),
         ),
         (
             "seed",
-            there.validators != wanted.validators || there.operator != wanted.operator,
+            existing.validators != wanted.validators || existing.operator != wanted.operator,
         ),
-        ("parameters", there.params != wanted.params),
-        ("architecture", there.architecture != wanted.architecture),
-        ("accounts", there.accounts != wanted.accounts),
-        ("models", there.models != wanted.models),
+        ("parameters", existing.params != wanted.params),
+        ("architecture", existing.architecture != wanted.architecture),
+        ("accounts", existing.accounts != wanted.accounts),
+        ("models", existing.models != wanted.models),
         (
-            "beginning",
-            there.timestamp_ms != wanted.timestamp_ms && !timed,
+            "genesis time",
+            existing.timestamp_ms != wanted.timestamp_ms && !timed,
         ),
     ]
     .into_iter()

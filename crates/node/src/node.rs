@@ -8,24 +8,24 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use soma_engine::{Host, Settings, Sink};
+use soma_engine::Sink;
+use soma_model::KernelChoice;
 use soma_sdk::Client;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::chain::Chain;
-use crate::config::NodeConfig;
 use crate::duties::audit::{self, AuditQueue, Auditor, Audits};
 use crate::duties::{self, Duties};
 use crate::error::NodeError;
 use crate::fetch;
-use crate::folder::chain_dir;
 use crate::follower::{Follower, JoinLog};
 use crate::gossip::{self, OUTBOX_MAX};
 use crate::health::Health;
-use crate::http::{self, ClientLimits, Parts};
+use crate::http::{self, Parts};
 use crate::mempool::{Admission, AdmissionQueue, Mempool};
 use crate::metrics::Metrics;
+use crate::settings::{ClientLimits, NodeConfig};
 use crate::shutdown::Shutdown;
 use crate::weights::WeightsStore;
 
@@ -118,16 +118,17 @@ impl Drop for Node {
 /// errors of the engine.
 pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
     config.genesis.architecture.check()?;
-    let listener = http::listen(config.api)?;
+    let settings = &config.settings;
+    let listener = http::listen(settings.api)?;
     let api = listener.local_addr().map_err(|source| NodeError::Listen {
-        address: config.api,
+        address: settings.api,
         source,
     })?;
-    let auditor = Auditor::new(config.kernel, config.audit_threads)?;
-    let limits = config.clients;
-    let peers = config.peer_urls.iter().map(|url| Client::new(url));
-    let peers: Vec<Client> = peers
-        .map(|client| client.map(Client::without_retries))
+    let auditor = Auditor::new(KernelChoice::Auto, settings.audit_threads)?;
+    let limits = settings.clients;
+    let urls = settings.peers.iter().filter_map(|peer| peer.url.as_deref());
+    let peers: Vec<Client> = urls
+        .map(|url| Client::new(url).map(Client::without_retries))
         .collect::<Result<_, _>>()?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
@@ -173,7 +174,7 @@ fn assemble(
     runtime: &Runtime,
     outbox: mpsc::Sender<Vec<u8>>,
 ) -> Result<Parts, NodeError> {
-    let pool = Mempool::new(config.genesis.chain_id(), config.pool);
+    let pool = Mempool::new(config.genesis.chain_id(), config.settings.pool);
     let metrics = Arc::new(Metrics::default());
     let wake = Arc::new(Notify::new());
     let follower = Arc::new(Follower {
@@ -183,21 +184,10 @@ fn assemble(
         duties: Arc::clone(&wake),
         join_log: JoinLog::default(),
     });
-    let peers_named = config.peers.len();
+    let peers_named = config.settings.peers.len();
     let engine = soma_engine::start(
-        Host {
-            dir: chain_dir(&config.dir),
-            listen: free_port(config.listen)?,
-            peers: config.peers,
-        },
-        Settings {
-            genesis: config.genesis.clone(),
-            key: config.consensus,
-            block_ms: config.block_ms,
-            idle_block_ms: config.idle_block_ms,
-            join: config.join,
-            keep_blocks: config.keep_blocks,
-        },
+        config.host(free_port(config.settings.listen)?)?,
+        config.engine_settings(),
         Arc::new(pool.clone()),
         Arc::clone(&follower) as Arc<dyn Sink>,
     );

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use soma_codes::Code;
-use soma_node::config::{self, NodeConfig};
 use soma_node::localnet::{Info, Localnet as Network, OPERATOR, Plan, VALIDATORS_MAX};
 use soma_protocol::{Amount, Architecture};
 use soma_sdk::api::Status;
@@ -38,10 +37,10 @@ pub(crate) struct Localnet {
     #[arg(long, value_name = "DURATION", value_parser = epoch)]
     epoch: Option<u64>,
     /// The least time between two blocks, in milliseconds.
-    #[arg(long, value_name = "MS", default_value_t = config::BLOCK_MS, value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    #[arg(long, value_name = "MS", default_value_t = soma_node::settings::BLOCK_MS, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     block_ms: u64,
     /// Where the API listens; 0 takes a free port.
-    #[arg(long, default_value_t = soma_node::config::API_PORT)]
+    #[arg(long, default_value_t = soma_node::settings::API_PORT)]
     port: u16,
     /// The state folder [default: `localnet` in `SOMA_HOME`].
     #[arg(long, value_name = "DIR")]
@@ -101,10 +100,9 @@ impl Localnet {
             return self.run_many(&network, output);
         }
         let api = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-        let node = soma_node::start(NodeConfig {
-            block_ms: self.block_ms,
-            ..network.node(api)?
-        })?;
+        let mut config = network.node(api)?;
+        config.settings.block_ms = self.block_ms;
+        let node = soma_node::start(config)?;
         let info = network.info(vec![node.url().to_owned()])?;
         if let Some(path) = &self.info_out {
             info.write(path)?;

@@ -8,7 +8,8 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use serde::Serialize;
 use soma_codes::Code;
-use soma_node::folder::{NodeFolder, PeerSettings, Settings, Way, read_genesis};
+use soma_node::folder::{NodeFolder, read_genesis};
+use soma_node::settings::{PeerSettings, Settings};
 use soma_protocol::{Address, ConsensusKey, Hash, hex};
 use soma_sdk::api::text::Text;
 use soma_sdk::keys;
@@ -115,7 +116,7 @@ enum Join {
     Replay,
 }
 
-impl From<Join> for Way {
+impl From<Join> for soma_node::Join {
     fn from(join: Join) -> Self {
         match join {
             Join::Auto => Self::Auto,
@@ -237,7 +238,7 @@ impl Run {
         let identity = Identity::of(&folder)?;
         let mut config = folder.config()?;
         if let Some(join) = self.join {
-            config.join = Way::from(join).into();
+            config.settings.history.join = join.into();
         }
         let node = soma_node::start(config)?;
         tracing::info!(url = node.url(), chain = identity.chain, address = %identity.address, "the node runs");

@@ -13,34 +13,9 @@ use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use parking_lot::{Mutex, MutexGuard};
-use serde::{Deserialize, Serialize};
 
 use super::{Api, Problem};
-
-/// How much one client may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ClientLimits {
-    /// Requests a second; twice as many at once.
-    pub requests_per_second: u32,
-    /// Transactions a second; twice as many at once.
-    pub transactions_per_second: u32,
-    /// Connections, and requests that run, event streams and uploads included.
-    pub concurrent: u32,
-    /// Whether a proxy on this machine names the client in `X-Forwarded-For`.
-    pub trust_proxy: bool,
-}
-
-impl Default for ClientLimits {
-    fn default() -> Self {
-        Self {
-            requests_per_second: 100,
-            transactions_per_second: 2_000,
-            concurrent: 64,
-            trust_proxy: false,
-        }
-    }
-}
+use crate::settings::ClientLimits;
 
 /// Clients remembered. A client whose allowance is whole again is forgotten first.
 const CLIENTS_MAX: usize = 16_384;
@@ -298,7 +273,8 @@ mod tests {
     use axum::http::{HeaderMap, HeaderValue};
     use proptest::prelude::*;
 
-    use super::{Bucket, CLIENTS_MAX, ClientLimits, Clients};
+    use super::{Bucket, CLIENTS_MAX, Clients};
+    use crate::settings::ClientLimits;
 
     fn peer(text: &str) -> SocketAddr {
         SocketAddr::new(text.parse().unwrap(), 1)

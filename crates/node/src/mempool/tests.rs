@@ -1,4 +1,4 @@
-//! What the pool promises, over random traffic.
+//! The pool under random traffic.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,9 @@ use soma_protocol::{
     Phase, SecretKey, SignedTransaction, Transaction, VerifiedTransaction, action, execute, read,
 };
 
-use super::{Limits, Mempool, Refusal};
+use super::{Mempool, Refusal};
 use crate::localnet::{OPERATOR, Plan};
+use crate::settings::PoolLimits;
 
 const NOW_MS: u64 = 1_000_000;
 const FEE: u64 = 1_000_000;
@@ -65,7 +66,15 @@ fn admit(
     state: &MemoryState,
     transaction: SignedTransaction,
 ) -> Result<Hash, Refusal> {
-    pool.admit(vec![transaction], state, NOW_MS).remove(0)
+    admit_all(pool, state, vec![transaction]).remove(0)
+}
+
+fn admit_all(
+    pool: &Mempool,
+    state: &MemoryState,
+    transactions: Vec<SignedTransaction>,
+) -> Vec<Result<Hash, Refusal>> {
+    pool.enter(pool.screen(transactions, state, NOW_MS))
 }
 
 fn places(selected: &[VerifiedTransaction]) -> Vec<(u64, u64)> {
@@ -76,9 +85,9 @@ fn places(selected: &[VerifiedTransaction]) -> Vec<(u64, u64)> {
 }
 
 #[test]
-fn those_who_pay_more_come_first_but_never_before_their_own_earlier_nonces() {
+fn accounts_that_pay_more_come_first_and_each_account_in_nonce_order() {
     let (state, chain) = state();
-    let pool = Mempool::new(chain, Limits::default());
+    let pool = Mempool::new(chain, PoolLimits::default());
     for (sender, nonce, fee) in [
         (1, 1, 9 * FEE),
         (1, 0, 2 * FEE),
@@ -98,7 +107,7 @@ fn those_who_pay_more_come_first_but_never_before_their_own_earlier_nonces() {
 #[test]
 fn a_waiting_transaction_is_replaced_only_by_one_that_pays_a_tenth_more() {
     let (state, chain) = state();
-    let pool = Mempool::new(chain, Limits::default());
+    let pool = Mempool::new(chain, PoolLimits::default());
     admit(&pool, &state, signed(chain, 1, 0, FEE, u64::MAX)).unwrap();
     let refused = admit(&pool, &state, signed(chain, 1, 0, FEE + FEE / 10, u64::MAX)).unwrap_err();
     assert_eq!(refused.code().as_str(), "replacement_underpriced");
@@ -113,13 +122,13 @@ fn a_waiting_transaction_is_replaced_only_by_one_that_pays_a_tenth_more() {
 }
 
 #[test]
-fn a_full_pool_keeps_those_who_pay_best_and_says_so_to_the_others() {
+fn a_full_pool_keeps_the_best_paying_transactions_and_refuses_the_others() {
     let (state, chain) = state();
     let pool = Mempool::new(
         chain,
-        Limits {
+        PoolLimits {
             entries: 3,
-            ..Limits::default()
+            ..PoolLimits::default()
         },
     );
     for nonce in 0..2 {
@@ -138,7 +147,7 @@ fn a_full_pool_keeps_those_who_pay_best_and_says_so_to_the_others() {
 }
 
 #[test]
-fn a_validator_is_never_outbid_and_nobody_else_acts_for_free() {
+fn a_validators_duty_is_never_outbid_and_free_actions_are_refused_from_other_accounts() {
     let (state, chain) = state();
     let plan = Plan::manual([0; 32]);
     let operator = plan.key(OPERATOR);
@@ -159,9 +168,9 @@ fn a_validator_is_never_outbid_and_nobody_else_acts_for_free() {
     };
     let pool = Mempool::new(
         chain,
-        Limits {
+        PoolLimits {
             entries: 1,
-            ..Limits::default()
+            ..PoolLimits::default()
         },
     );
     assert_eq!(
@@ -177,9 +186,9 @@ fn a_validator_is_never_outbid_and_nobody_else_acts_for_free() {
 }
 
 #[test]
-fn what_is_final_or_expired_is_forgotten() {
+fn finalized_and_expired_transactions_leave_the_pool() {
     let (state, chain) = state();
-    let pool = Mempool::new(chain, Limits::default());
+    let pool = Mempool::new(chain, PoolLimits::default());
     let first = signed(chain, 1, 0, FEE, u64::MAX);
     let hash = admit(&pool, &state, first.clone()).unwrap();
     assert_eq!(pool.get(&hash), Some(first.clone()));
@@ -195,9 +204,9 @@ fn what_is_final_or_expired_is_forgotten() {
 }
 
 #[test]
-fn of_two_with_one_nonce_in_two_pools_the_loser_is_forgotten_and_what_follows_it_runs() {
+fn of_two_transactions_with_one_nonce_the_loser_leaves_its_pool_and_later_nonces_still_run() {
     let (mut state, chain) = state();
-    let pools = [(); 2].map(|()| Mempool::new(chain, Limits::default()));
+    let pools = [(); 2].map(|()| Mempool::new(chain, PoolLimits::default()));
     let rivals = [FEE, FEE + 1].map(|fee| signed(chain, 1, 0, fee, u64::MAX));
     let follower = signed(chain, 1, 1, FEE, u64::MAX);
     for (pool, rival) in pools.iter().zip(&rivals) {
@@ -235,14 +244,14 @@ fn of_two_with_one_nonce_in_two_pools_the_loser_is_forgotten_and_what_follows_it
 }
 
 #[test]
-fn a_forged_signature_never_enters_however_it_is_batched() {
+fn a_forged_signature_is_refused_in_any_batch() {
     let (state, chain) = state();
-    let pool = Mempool::new(chain, Limits::default());
+    let pool = Mempool::new(chain, PoolLimits::default());
     let mut batch: Vec<_> = (1..=4)
         .map(|sender| signed(chain, sender, 0, FEE, u64::MAX))
         .collect();
     batch[2].signature[7] ^= 1;
-    let answers = pool.admit(batch, &state, NOW_MS);
+    let answers = admit_all(&pool, &state, batch);
     let codes: Vec<_> = answers
         .iter()
         .map(|answer| answer.as_ref().err().map(|refusal| refusal.code().as_str()))
@@ -275,11 +284,11 @@ fn by_the_book(pool: &Mempool, state: &MemoryState) -> Vec<Hash> {
 
 proptest! {
     #[test]
-    fn blocks_take_the_best_bid_of_those_that_can_run(
+    fn a_block_takes_the_best_bids_among_the_transactions_that_can_run(
         traffic in prop::collection::vec((1u8..=4, 0u64..6, 1u64..9), 1..24),
     ) {
         let (state, chain) = state();
-        let pool = Mempool::new(chain, Limits::default());
+        let pool = Mempool::new(chain, PoolLimits::default());
         for (sender, nonce, fee) in traffic {
             let _answer = admit(&pool, &state, signed(chain, sender, nonce, fee * FEE, u64::MAX));
         }
@@ -290,9 +299,9 @@ proptest! {
 }
 
 #[test]
-fn what_was_verified_once_is_not_verified_again_and_what_is_forged_always_is() {
+fn a_verified_transaction_is_not_verified_again_and_a_forged_one_always_is() {
     let (state, chain) = state();
-    let pool = Mempool::new(chain, Limits::default());
+    let pool = Mempool::new(chain, PoolLimits::default());
     let good = signed(chain, 1, 0, FEE, u64::MAX);
     admit(&pool, &state, good.clone()).unwrap();
     let mut forged = good.clone();
@@ -312,13 +321,13 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_comes_the_pool_stays_within_its_limits_and_offers_only_what_can_run(
+    fn the_pool_stays_within_its_limits_and_selects_only_transactions_that_can_run(
         traffic in prop::collection::vec((1u8..=4, 0u64..6, 1u64..5, 0u64..3, any::<bool>()), 1..60),
         entries in 1usize..8,
         max_bytes in 0usize..2_000,
     ) {
         let (state, chain) = state();
-        let limits = Limits { entries, bytes: 1_500, per_account: 4 };
+        let limits = PoolLimits { entries, bytes: 1_500, per_account: 4 };
         let pool = Mempool::new(chain, limits);
         for (sender, nonce, fee, valid, is_final) in traffic {
             let transaction = signed(chain, sender, nonce, fee * FEE, NOW_MS + valid);

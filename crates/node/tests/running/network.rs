@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use soma_model::{Directions, Engine, KernelChoice, Score, Weights};
 use soma_node::localnet::{Localnet, OPERATOR, Plan};
+use soma_node::settings::PeerSettings;
 use soma_node::{ClientLimits, Node, NodeConfig};
-use soma_protocol::{Architecture, Params, Phase, TargetId};
+use soma_protocol::{Architecture, ConsensusKey, Params, Phase, SecretKey, TargetId};
 use soma_sdk::obligation::Reveal;
 use soma_sdk::transfer::Remote;
 use soma_sdk::{Client, SdkError, Sender};
@@ -22,6 +23,15 @@ pub(crate) async fn wait_until(what: &str, mut question: impl AsyncFnMut() -> bo
     while !question().await {
         assert!(begun.elapsed() < PATIENCE, "in vain: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A peer that is known for its API only: it never connects.
+fn peer((number, url): (u8, String)) -> PeerSettings {
+    PeerSettings {
+        key: ConsensusKey(SecretKey::from_bytes(&[number; 32]).address().0),
+        address: None,
+        url: Some(url),
     }
 }
 
@@ -79,10 +89,8 @@ impl Network {
         let mut plan = Self::plan();
         change(&mut plan.params);
         let local = Localnet::create(&dir.path().join("state"), &plan).unwrap();
-        let config = NodeConfig {
-            peer_urls,
-            ..Self::config(&local)
-        };
+        let mut config = Self::config(&local);
+        config.settings.peers = (1..).zip(peer_urls).map(peer).collect();
         let node = soma_node::start(config).unwrap();
         let client = Client::new(node.url()).unwrap();
         let engine = Engine::new(KernelChoice::Auto, 1).unwrap();
@@ -96,21 +104,19 @@ impl Network {
     }
 
     pub(crate) fn config(local: &Localnet) -> NodeConfig {
-        let config = local
-            .node(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
-            .unwrap();
-        NodeConfig {
-            block_ms: 20,
-            idle_block_ms: 500,
-            audit_threads: 1,
-            clients: ClientLimits {
-                requests_per_second: 5,
-                transactions_per_second: 10,
-                trust_proxy: true,
-                ..config.clients
-            },
-            ..config
-        }
+        let api = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let mut config = local.node(api).unwrap();
+        let settings = &mut config.settings;
+        settings.block_ms = 20;
+        settings.idle_block_ms = 500;
+        settings.audit_threads = 1;
+        settings.clients = ClientLimits {
+            requests_per_second: 5,
+            transactions_per_second: 10,
+            trust_proxy: true,
+            ..settings.clients
+        };
+        config
     }
 
     /// Stops the node and starts it on the same state, on another port.

@@ -132,7 +132,7 @@ fn start(seed: Seed, domains: usize, folder: &Path) -> Result<(Node, Localnet)> 
     };
     let network = Localnet::create(&folder.join("network"), &plan)?;
     let mut config = network.node(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
-    config.block_ms = BLOCK_MS;
+    config.settings.block_ms = BLOCK_MS;
     Ok((soma_node::start(config)?, network))
 }
 

@@ -1,0 +1,337 @@
+//! The settings of a node: what `config.toml` says, and all that a node is started with. They must
+//! never be read from a global place: who starts a node passes them.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize, de};
+use soma_engine::{ConsensusSecret, Join, KEEP_BLOCKS_MIN, Peer, PeerAddress};
+use soma_protocol::{ConsensusKey, Genesis, SecretKey};
+
+use crate::error::NodeError;
+
+/// The least time between two blocks, in milliseconds.
+pub const BLOCK_MS: u64 = 500;
+/// The most time between two blocks while nothing happens, in milliseconds.
+pub const IDLE_BLOCK_MS: u64 = 5_000;
+/// The port of the API, unless another is given.
+pub const API_PORT: u16 = 8645;
+
+/// What `config.toml` says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Where the HTTP API listens; port 0 takes a free one.
+    pub api: SocketAddr,
+    /// Where other nodes connect; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The least time between two blocks, in milliseconds.
+    #[serde(default = "block_ms")]
+    pub block_ms: u64,
+    /// The most time between two blocks while nothing happens, in milliseconds.
+    #[serde(default = "idle_block_ms")]
+    pub idle_block_ms: u64,
+    /// Threads of an audit; 0 for one per CPU.
+    #[serde(default)]
+    pub audit_threads: usize,
+    /// Limits for each client of the API.
+    #[serde(default)]
+    pub clients: ClientLimits,
+    /// Limits of the transaction pool.
+    #[serde(default)]
+    pub pool: PoolLimits,
+    /// The blocks and the state of this node.
+    #[serde(default)]
+    pub history: HistorySettings,
+    /// The other nodes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<PeerSettings>,
+}
+
+fn block_ms() -> u64 {
+    BLOCK_MS
+}
+
+fn idle_block_ms() -> u64 {
+    IDLE_BLOCK_MS
+}
+
+/// Limits for one client of the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClientLimits {
+    /// Requests a second; twice as many at once.
+    pub requests_per_second: u32,
+    /// Transactions a second; twice as many at once.
+    pub transactions_per_second: u32,
+    /// Connections, and requests that run, event streams and uploads included.
+    pub concurrent: u32,
+    /// Whether a proxy on this machine names the client in `X-Forwarded-For`.
+    pub trust_proxy: bool,
+}
+
+impl Default for ClientLimits {
+    fn default() -> Self {
+        Self {
+            requests_per_second: 100,
+            transactions_per_second: 2_000,
+            concurrent: 64,
+            trust_proxy: false,
+        }
+    }
+}
+
+/// Limits of the transaction pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PoolLimits {
+    /// Bytes of encoded transactions in all.
+    pub bytes: usize,
+    /// Transactions in all.
+    pub entries: usize,
+    /// Transactions of one account, and how far a nonce may be ahead of the chain.
+    pub per_account: usize,
+}
+
+impl Default for PoolLimits {
+    fn default() -> Self {
+        Self {
+            bytes: 64 << 20,
+            entries: 100_000,
+            per_account: 256,
+        }
+    }
+}
+
+/// The blocks and the state of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HistorySettings {
+    /// How many blocks it keeps; all of them if `None`.
+    pub keep_blocks: Option<u64>,
+    /// How it obtains the state if it has no blocks.
+    pub join: Join,
+}
+
+/// Another node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeerSettings {
+    /// The consensus key that identifies it.
+    pub key: ConsensusKey,
+    /// Where it listens, `host:port`; `None` if it connects to this node.
+    pub address: Option<String>,
+    /// Its API, from which files are downloaded.
+    pub url: Option<String>,
+}
+
+/// What the text of `config.toml` says about a setting or a table, in the order of the settings.
+const COMMENTS: [(&str, &str); 11] = [
+    (
+        "api",
+        "Where the HTTP API listens. It speaks plain HTTP: to publish it, put a proxy with TLS in \
+         front of it.",
+    ),
+    (
+        "listen",
+        "Where other nodes connect; they are identified by their keys.",
+    ),
+    (
+        "block_ms",
+        "The least time between two blocks, in milliseconds; the same on all nodes.",
+    ),
+    (
+        "idle_block_ms",
+        "The most time between two blocks, in milliseconds; the same on all nodes.",
+    ),
+    ("audit_threads", "Threads of an audit; 0 for one per CPU."),
+    (
+        "[clients]",
+        "Limits for each client of the API; this machine itself is not limited.",
+    ),
+    (
+        "trust_proxy",
+        "Whether a proxy on this machine names the client in X-Forwarded-For.",
+    ),
+    (
+        "[pool]",
+        "Limits of waiting transactions: bytes, transactions, transactions of one account.",
+    ),
+    (
+        "[history]",
+        "To keep only the last blocks, 100000 for example: keep_blocks = 100000",
+    ),
+    (
+        "join",
+        "How a node without blocks obtains the state: \"auto\", \"state\" (state sync) or \"replay\" \
+         (execute all blocks).",
+    ),
+    (
+        "[[peers]]",
+        "The other nodes: key, address (left out if the node connects to this one) and API.",
+    ),
+];
+
+impl Settings {
+    /// Settings with defaults for everything else.
+    pub fn new(api: SocketAddr, listen: SocketAddr, peers: Vec<PeerSettings>) -> Self {
+        Self {
+            api,
+            listen,
+            block_ms: BLOCK_MS,
+            idle_block_ms: IDLE_BLOCK_MS,
+            audit_threads: 0,
+            clients: ClientLimits::default(),
+            pool: PoolLimits::default(),
+            history: HistorySettings::default(),
+            peers,
+        }
+    }
+
+    /// Reads the text of a `config.toml`.
+    ///
+    /// # Errors
+    /// What is wrong with it, with its line if it is the form.
+    pub fn parse(text: &str) -> Result<Self, toml::de::Error> {
+        let settings: Self = toml::from_str(text)?;
+        let keep_blocks = settings.history.keep_blocks;
+        if keep_blocks.is_some_and(|keep| keep < KEEP_BLOCKS_MIN) {
+            let reason = format!("keep_blocks is less than {KEEP_BLOCKS_MIN}");
+            return Err(de::Error::custom(reason));
+        }
+        for peer in &settings.peers {
+            peer.peer().map_err(de::Error::custom)?;
+        }
+        Ok(settings)
+    }
+
+    /// The text of a `config.toml`, with a comment for each setting.
+    pub fn render(&self) -> String {
+        let mut text = "# Settings of a soma node, read when it starts.\n".to_owned();
+        let mut comments = COMMENTS.into_iter().peekable();
+        let mut in_table = false;
+        // Strings, numbers and tables of them always have a TOML form.
+        for line in toml::to_string(self).unwrap_or_default().lines() {
+            in_table |= line.starts_with('[');
+            let name = line.split(" = ").next();
+            if let Some((_, comment)) = comments.next_if(|(of, _)| name == Some(of)) {
+                let blank = if in_table { "" } else { "\n" };
+                text += &format!("{blank}# {comment}\n");
+            }
+            text += line;
+            text += "\n";
+        }
+        text
+    }
+}
+
+impl PeerSettings {
+    fn peer(&self) -> Result<Peer, soma_engine::EngineError> {
+        let address = self.address.as_deref().map(str::parse::<PeerAddress>);
+        Ok(Peer {
+            key: self.key,
+            address: address.transpose()?,
+        })
+    }
+}
+
+/// All that a node is started with.
+#[derive(Clone)]
+pub struct NodeConfig {
+    /// The node's own folder: chain, history, weights.
+    pub dir: PathBuf,
+    /// The chain.
+    pub genesis: Genesis,
+    /// The key of the node's account: a validator signs its duties with it.
+    pub account: SecretKey,
+    /// The key it votes with.
+    pub consensus: ConsensusSecret,
+    /// Its settings.
+    pub settings: Settings,
+}
+
+impl fmt::Debug for NodeConfig {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("NodeConfig")
+            .field("dir", &self.dir)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl NodeConfig {
+    /// Where the engine runs and whom it connects to; it listens on `listen`.
+    pub(crate) fn host(&self, listen: SocketAddr) -> Result<soma_engine::Host, NodeError> {
+        let peers = self.settings.peers.iter().map(PeerSettings::peer);
+        Ok(soma_engine::Host {
+            dir: chain_dir(&self.dir),
+            listen,
+            peers: peers.collect::<Result<_, _>>().map_err(NodeError::engine)?,
+        })
+    }
+
+    pub(crate) fn engine_settings(&self) -> soma_engine::Settings {
+        soma_engine::Settings {
+            genesis: self.genesis.clone(),
+            key: self.consensus.clone(),
+            block_ms: self.settings.block_ms,
+            idle_block_ms: self.settings.idle_block_ms,
+            join: self.settings.history.join,
+            keep_blocks: self.settings.history.keep_blocks,
+        }
+    }
+}
+
+/// The folder of the chain in a node's own folder.
+pub(crate) fn chain_dir(dir: &Path) -> PathBuf {
+    dir.join("chain")
+}
+
+#[cfg(test)]
+mod tests {
+    use soma_protocol::ConsensusKey;
+
+    use super::{COMMENTS, Join, PeerSettings, Settings};
+
+    fn settings(peers: Vec<PeerSettings>) -> Settings {
+        let address = |port| format!("127.0.0.1:{port}").parse().unwrap();
+        Settings::new(address(1), address(2), peers)
+    }
+
+    fn peer(address: &str, url: Option<&str>) -> PeerSettings {
+        PeerSettings {
+            key: ConsensusKey([7; 32]),
+            address: Some(address.to_owned()),
+            url: url.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn settings_are_read_as_they_were_written_and_have_defaults() {
+        let url = "http://\"strange\" host:1";
+        let mut written = settings(vec![peer("host:1", None), peer("host:2", Some(url))]);
+        written.clients.trust_proxy = true;
+        written.pool.entries = 7;
+        written.history.keep_blocks = Some(5_000);
+        written.history.join = Join::Replay;
+        let text = written.render();
+        assert_eq!(Settings::parse(&text).unwrap(), written);
+        for (name, comment) in COMMENTS {
+            assert!(text.contains(comment), "{name} has no comment");
+        }
+        let shortest = "api = \"127.0.0.1:1\"\nlisten = \"127.0.0.1:2\"\n[clients]\n";
+        assert_eq!(Settings::parse(shortest).unwrap(), settings(Vec::new()));
+    }
+
+    #[test]
+    fn unknown_settings_and_impossible_values_are_refused() {
+        let refusal = |text: &str| Settings::parse(text).unwrap_err().to_string();
+        let text = settings(Vec::new()).render();
+        assert!(refusal(&(text.clone() + "\n[colours]\nred = 1\n")).contains("colours"));
+        let few = text.replace("[history]", "[history]\nkeep_blocks = 1");
+        assert!(refusal(&few).contains("keep_blocks"));
+        let nowhere = settings(vec![peer("nowhere", None)]).render();
+        assert!(refusal(&nowhere).contains("nowhere"));
+    }
+}
