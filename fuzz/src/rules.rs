@@ -1,0 +1,105 @@
+//! The rules, on chains of well-signed transactions with arbitrary actions.
+
+use std::sync::LazyLock;
+
+use borsh::BorshDeserialize as _;
+use soma_node::localnet::{OPERATOR, Plan, account_name};
+use soma_protocol::{
+    Action, Amount, BlockInfo, Genesis, Memory, SecretKey, SignedTransaction, Transaction, execute,
+    invariants, next_deadline_ms, view,
+};
+use soma_sdk::Secret;
+
+/// The most blocks of one input.
+const BLOCKS_MAX: u64 = 64;
+
+/// What every input starts from: a local network with funded keys; the last is the validator's.
+struct Start {
+    genesis: Genesis,
+    state: Memory,
+    keys: Vec<SecretKey>,
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "the genesis of a local network is valid"
+)]
+static START: LazyLock<Start> = LazyLock::new(|| {
+    let plan = Plan::manual([0; 32]);
+    let genesis = plan.genesis();
+    let mut state = Memory::default();
+    state.apply(&genesis.state().expect("a valid genesis"));
+    let accounts = (1..=3).map(account_name);
+    let names = accounts.chain([OPERATOR.to_owned(), "validator-1".to_owned()]);
+    let secret = |name: String| Secret::derive(&plan.seed, &name);
+    let keys = names.map(|name| SecretKey::from_bytes(secret(name).bytes()));
+    Start {
+        genesis,
+        state,
+        keys: keys.collect(),
+    }
+});
+
+/// How far the clock advances before a block.
+fn advance_ms(state: &Memory, now_ms: u64, choice: u8) -> u64 {
+    match choice % 4 {
+        0 => now_ms + 1,
+        1 => now_ms + 1_000,
+        2 => now_ms + 3_600_000,
+        _ => next_deadline_ms(state).unwrap_or(now_ms).max(now_ms + 1),
+    }
+}
+
+/// Reads the input as blocks of one transaction: a byte for the sender and the clock, then an
+/// action. Every transaction gets a receipt, and the invariants hold after each block.
+///
+/// # Panics
+/// If they do not.
+pub fn check(mut input: &[u8]) {
+    let start = &*START;
+    let (mut state, mut now_ms) = (start.state.clone(), start.genesis.timestamp_ms);
+    let validator = start.keys[start.keys.len() - 1].address();
+    for height in 1..=BLOCKS_MAX {
+        let Some((&choice, rest)) = input.split_first() else {
+            return;
+        };
+        input = rest;
+        let Ok(action) = Action::deserialize(&mut input) else {
+            return;
+        };
+        now_ms = advance_ms(&state, now_ms, choice);
+        let block = BlockInfo {
+            height,
+            timestamp_ms: now_ms,
+            proposer: validator,
+        };
+        let key = &start.keys[usize::from(choice / 4) % start.keys.len()];
+        let signed = sign(&state, key, action);
+        let transactions: Vec<_> = signed
+            .verify(&start.genesis.chain_id())
+            .into_iter()
+            .collect();
+        let outcome = execute(&state, &block, &transactions);
+        assert_eq!(
+            outcome.receipts.len(),
+            transactions.len(),
+            "a missing receipt"
+        );
+        state.apply(&outcome.changes);
+        if let Err(violation) = invariants::check(&state) {
+            panic!("block {height}: {violation}");
+        }
+    }
+}
+
+fn sign(state: &Memory, key: &SecretKey, action: Action) -> SignedTransaction {
+    Transaction {
+        chain: START.genesis.chain_id(),
+        sender: key.address(),
+        nonce: view::account(state, &key.address()).nonce,
+        fee_limit: Amount(1_000_000_000),
+        valid_until_ms: u64::MAX,
+        action,
+    }
+    .sign(key)
+}

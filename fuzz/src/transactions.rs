@@ -1,0 +1,31 @@
+//! The decoders of a transaction and of a batch of them.
+
+use soma_protocol::SignedTransaction;
+use soma_sdk::batch;
+
+/// Whatever decodes has one encoding.
+///
+/// # Panics
+/// If a transaction or a batch encodes to other bytes than it was decoded from.
+pub fn check(input: &[u8]) {
+    if let Ok(transaction) = SignedTransaction::decode(input) {
+        assert_eq!(
+            transaction.encode(),
+            input,
+            "a second encoding of a transaction"
+        );
+    }
+    let Ok(parts) = batch::split(input) else {
+        return;
+    };
+    let mut encoded = Vec::new();
+    for part in parts {
+        // Batches are split before they are decoded, so that one bad transaction spoils no other.
+        drop(SignedTransaction::decode(part));
+        assert!(
+            batch::push_bytes(&mut encoded, part),
+            "a part exceeds its batch"
+        );
+    }
+    assert_eq!(encoded, input, "a second encoding of a batch");
+}
