@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 use borsh::BorshDeserialize as _;
 use soma_node::localnet::{OPERATOR, Plan, account_name};
 use soma_protocol::{
-    Action, Amount, BlockInfo, Genesis, Memory, SecretKey, SignedTransaction, Transaction, execute,
-    invariants, next_deadline_ms, view,
+    Action, Amount, BlockInfo, Genesis, MemoryState, SecretKey, SignedTransaction, Transaction,
+    execute, invariants, query, read,
 };
 use soma_sdk::Secret;
 
@@ -16,7 +16,7 @@ const BLOCKS_MAX: u64 = 64;
 /// What every input starts from: a local network with funded keys; the last is the validator's.
 struct Start {
     genesis: Genesis,
-    state: Memory,
+    state: MemoryState,
     keys: Vec<SecretKey>,
 }
 
@@ -27,7 +27,7 @@ struct Start {
 static START: LazyLock<Start> = LazyLock::new(|| {
     let plan = Plan::manual([0; 32]);
     let genesis = plan.genesis();
-    let mut state = Memory::default();
+    let mut state = MemoryState::default();
     state.apply(&genesis.state().expect("a valid genesis"));
     let accounts = (1..=3).map(account_name);
     let names = accounts.chain([OPERATOR.to_owned(), "validator-1".to_owned()]);
@@ -41,12 +41,14 @@ static START: LazyLock<Start> = LazyLock::new(|| {
 });
 
 /// How far the clock advances before a block.
-fn advance_ms(state: &Memory, now_ms: u64, choice: u8) -> u64 {
+fn advance_ms(state: &MemoryState, now_ms: u64, choice: u8) -> u64 {
     match choice % 4 {
         0 => now_ms + 1,
         1 => now_ms + 1_000,
         2 => now_ms + 3_600_000,
-        _ => next_deadline_ms(state).unwrap_or(now_ms).max(now_ms + 1),
+        _ => query::next_deadline_ms(state)
+            .unwrap_or(now_ms)
+            .max(now_ms + 1),
     }
 }
 
@@ -92,11 +94,11 @@ pub fn check(mut input: &[u8]) {
     }
 }
 
-fn sign(state: &Memory, key: &SecretKey, action: Action) -> SignedTransaction {
+fn sign(state: &MemoryState, key: &SecretKey, action: Action) -> SignedTransaction {
     Transaction {
         chain: START.genesis.chain_id(),
         sender: key.address(),
-        nonce: view::account(state, &key.address()).nonce,
+        nonce: read::account(state, &key.address()).nonce,
         fee_limit: Amount(1_000_000_000),
         valid_until_ms: u64::MAX,
         action,

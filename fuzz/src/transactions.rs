@@ -1,7 +1,7 @@
 //! The decoders of a transaction and of a batch of them.
 
 use soma_protocol::SignedTransaction;
-use soma_sdk::batch;
+use soma_sdk::api::batch;
 
 /// Whatever decodes has one encoding.
 ///

@@ -1,59 +1,59 @@
-//! Who takes part, and how each of them behaves.
+//! Who takes part, and how each actor behaves.
 
 use serde::Serialize;
 use soma_protocol::{Address, Hash, ModelId, SecretKey};
 
-/// Models among which an owner splits the stake of a large one.
+/// Models over which the splitter spreads its stake.
 pub const PARTS: u64 = 8;
 
-/// What somebody does. The words are those of the tables.
+/// How an actor behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// Owner: starts from the best public weights or its own, trains, publishes what gains enough.
+    /// Owner: trains the best of the public weights and its own; publishes if it gains enough.
     Trainer,
-    /// Owner: has trained once and refreshes the same weights.
+    /// Owner: never trains, refreshes the same weights.
     Idle,
-    /// Owner: publishes last epoch's best public weights, byte for byte.
+    /// Owner: publishes the best public weights of the last epoch, byte for byte.
     Copier,
-    /// Owner: the same with 1 % of noise, in the place of the original.
+    /// Owner: the same with 1 % of noise, claiming the specialization of the original.
     NoisyCopier,
-    /// Owner: trains as well, and splits four times the stake over eight models with the same weights.
+    /// Owner: a trainer with four times the stake, split over eight models with the same weights.
     Splitter,
     /// Owner: a trainer with four times the stake behind one model.
     Large,
-    /// Owner who also submits: text sampled from its own model wherever that is asked.
+    /// Owner who also submits: text sampled from its own model where that model is routed.
     Colluder,
-    /// Submitter: looks for data, and publishes what it claimed.
+    /// Submitter: searches data, submits the closest, publishes what it claimed.
     Submitter,
-    /// Submitter that is away for one publication in twenty.
+    /// Submitter that misses one publication in twenty.
     Forgetful,
-    /// Submitter that names another winner than the data has.
+    /// Submitter that claims a wrong winner.
     Liar,
-    /// Fills a target with false claims and shows none of them.
+    /// Fills a target with false claims and publishes no data.
     Silencer,
-    /// Fills a target with false claims and shows the first.
+    /// Fills a target with false claims and publishes data for the first.
     Denier,
-    /// Validator that does its duties.
+    /// Validator that performs all duties.
     Auditor,
-    /// Validator that does them, on a machine that errs for one epoch in a hundred.
+    /// Validator that performs them on a machine that is wrong in one epoch of a hundred.
     Faulty,
     /// Validator that audits every other target.
     HalfAuditor,
-    /// Validator that finds everything valid without a look.
+    /// Validator that calls every claim valid without an audit.
     Guesser,
-    /// Validator that commits to what another has committed to.
+    /// Validator that copies the commitment of another.
     Copycat,
-    /// Validator that keeps files and never audits.
+    /// Validator that holds files and never audits.
     Silent,
-    /// Moves its money behind the models that have earned most per stake.
+    /// Delegator: stakes on the models with the best recent yield.
     YieldDelegator,
-    /// Spreads its money over the trainers.
+    /// Delegator: spreads its stake over all trainers.
     EvenDelegator,
 }
 
 impl Kind {
-    /// All of them, in the order of the tables.
+    /// All kinds, in the order of the tables.
     pub const ALL: [Self; 20] = [
         Self::Trainer,
         Self::Large,
@@ -77,33 +77,33 @@ impl Kind {
         Self::EvenDelegator,
     ];
 
-    /// What it does, in a few words.
-    pub const fn words(self) -> &'static str {
+    /// The name in tables and charts.
+    pub const fn label(self) -> &'static str {
         match self {
-            Self::Trainer => "trains further",
-            Self::Idle => "stands still",
-            Self::Copier => "copies the best",
-            Self::NoisyCopier => "shadows with noise",
-            Self::Splitter => "splits into eight",
-            Self::Large => "one large model",
-            Self::Colluder => "submits own text",
-            Self::Submitter => "submits",
-            Self::Forgetful => "forgets one in 20",
-            Self::Liar => "names a false winner",
-            Self::Silencer => "claims, stays silent",
-            Self::Denier => "claims falsely",
-            Self::Auditor => "audits",
-            Self::Faulty => "errs one day in 100",
-            Self::HalfAuditor => "audits half",
-            Self::Guesser => "guesses verdicts",
-            Self::Copycat => "copies verdicts",
-            Self::Silent => "never audits",
-            Self::YieldDelegator => "follows yield",
-            Self::EvenDelegator => "backs all trainers",
+            Self::Trainer => "trainer",
+            Self::Idle => "idle",
+            Self::Copier => "copier",
+            Self::NoisyCopier => "noisy copier",
+            Self::Splitter => "split stake",
+            Self::Large => "large stake",
+            Self::Colluder => "colluder",
+            Self::Submitter => "submitter",
+            Self::Forgetful => "forgetful submitter",
+            Self::Liar => "false winner",
+            Self::Silencer => "silent claimer",
+            Self::Denier => "false claimer",
+            Self::Auditor => "auditor",
+            Self::Faulty => "faulty auditor",
+            Self::HalfAuditor => "half auditor",
+            Self::Guesser => "guessing validator",
+            Self::Copycat => "copying validator",
+            Self::Silent => "silent validator",
+            Self::YieldDelegator => "yield delegator",
+            Self::EvenDelegator => "even delegator",
         }
     }
 
-    /// Whether it has models.
+    /// Whether it owns models.
     pub const fn owns(self) -> bool {
         matches!(
             self,
@@ -117,7 +117,7 @@ impl Kind {
         )
     }
 
-    /// Whether it enters data for targets.
+    /// Whether it submits data for targets.
     pub const fn submits(self) -> bool {
         matches!(
             self,
@@ -130,7 +130,7 @@ impl Kind {
         )
     }
 
-    /// Whether it has a seat at first.
+    /// Whether it has a seat at genesis.
     pub const fn validates(self) -> bool {
         matches!(
             self,
@@ -143,12 +143,12 @@ impl Kind {
         )
     }
 
-    /// Whether it puts its money behind others.
+    /// Whether it stakes on models of others.
     pub const fn delegates(self) -> bool {
         matches!(self, Self::YieldDelegator | Self::EvenDelegator)
     }
 
-    /// How many of them there are.
+    /// Number of actors of this kind.
     const fn count(self, silent: usize) -> usize {
         match self {
             Self::Trainer => 20,
@@ -162,27 +162,27 @@ impl Kind {
     }
 }
 
-/// Somebody.
+/// One participant.
 #[expect(missing_debug_implementations, reason = "it has a secret key")]
 pub struct Actor {
-    /// What it does.
+    /// How it behaves.
     pub kind: Kind,
-    /// Its key.
+    /// The key of its account.
     pub key: SecretKey,
-    /// Its account.
+    /// The address of its account.
     pub address: Address,
     /// Its models.
     pub models: Vec<ModelId>,
 }
 
-/// Everybody, in the order of [`Kind::ALL`]; ids of models follow that order.
+/// All actors, in the order of [`Kind::ALL`]; model ids follow that order.
 pub fn cast(silent: usize) -> Vec<Actor> {
     let kinds = Kind::ALL.into_iter();
     let kinds = kinds.flat_map(|kind| std::iter::repeat_n(kind, kind.count(silent)));
     let mut models = (1..).map(ModelId);
     let mut actors = Vec::new();
-    for (at, kind) in (0_u64..).zip(kinds) {
-        let seed = Hash::of_parts("economy actor", &[&at.to_le_bytes()]);
+    for (index, kind) in (0_u64..).zip(kinds) {
+        let seed = Hash::of_parts("economy actor", &[&index.to_le_bytes()]);
         let key = SecretKey::from_bytes(&seed.0);
         let count = match kind {
             Kind::Splitter => PARTS,

@@ -1,5 +1,5 @@
-//! The real rules, block after block, without consensus: who wants something done queues it, and a
-//! block does it all. A block that comes when a phase is over ends that phase first, by the clock.
+//! The real rules without consensus: actions are queued, and each block executes the whole queue. A
+//! block at the end of a phase ends that phase first, as the clock of the rules demands.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,10 @@ use soma_protocol::{
 
 use crate::Error;
 
-/// A network of one process and no engine.
+/// A chain in memory.
 #[derive(Debug)]
 pub struct Chain {
-    /// What the rules have made of genesis so far.
+    /// The state after the last block.
     pub state: MemoryState,
     id: Hash,
     height: u64,
@@ -25,19 +25,22 @@ pub struct Chain {
     nonces: BTreeMap<Address, u64>,
     /// Transactions executed.
     pub transactions: u64,
-    /// How many of them were refused, by the code of the rejection.
-    pub refused: BTreeMap<&'static str, u64>,
+    /// How many of them were rejected, by error code.
+    pub rejected: BTreeMap<&'static str, u64>,
 }
 
 impl Chain {
-    /// The chain that begins with this genesis.
+    /// The chain that starts with this genesis.
     ///
     /// # Errors
-    /// [`Error::Rules`].
+    /// If the genesis is invalid.
     pub fn new(genesis: &Genesis) -> Result<Self, Error> {
         let mut state = MemoryState::default();
         state.apply(&genesis.state()?);
-        let proposer = genesis.validators.first().map(|one| one.address);
+        let proposer = genesis
+            .validators
+            .first()
+            .map(|validator| validator.address);
         Ok(Self {
             state,
             id: genesis.chain_id(),
@@ -47,16 +50,16 @@ impl Chain {
             queue: Vec::new(),
             nonces: BTreeMap::new(),
             transactions: 0,
-            refused: BTreeMap::new(),
+            rejected: BTreeMap::new(),
         })
     }
 
-    /// Id of the chain, for commitments.
+    /// The chain id, for commitments.
     pub const fn id(&self) -> &Hash {
         &self.id
     }
 
-    /// Queues an action for the next block.
+    /// Signs an action and queues it for the next block.
     pub fn act(&mut self, key: &SecretKey, action: Action) {
         let sender = key.address();
         let state = &self.state;
@@ -76,19 +79,19 @@ impl Chain {
         self.queue.push(transaction.sign(key));
     }
 
-    /// Makes a block of all that is queued, as the running phase ends. Returns what happened.
+    /// Executes the queue in a block at the end of the current phase. Returns its events.
     ///
     /// # Errors
-    /// [`Error::Rules`] if the simulation signed wrongly.
+    /// If a signature is invalid.
     pub fn next_phase(&mut self) -> Result<Vec<Event>, Error> {
         self.now_ms = query::next_deadline_ms(&self.state).unwrap_or(self.now_ms);
         self.block()
     }
 
-    /// Makes a block of all that is queued in the running phase. Returns what happened.
+    /// Executes the queue in a block of the current phase. Returns its events.
     ///
     /// # Errors
-    /// [`Error::Rules`] if the simulation signed wrongly.
+    /// If a signature is invalid.
     pub fn block(&mut self) -> Result<Vec<Event>, Error> {
         self.height += 1;
         self.nonces.clear();
@@ -106,26 +109,26 @@ impl Chain {
         for receipt in &outcome.receipts {
             self.transactions += 1;
             if let Err(rejection) = &receipt.result {
-                *self.refused.entry(rejection.code().as_str()).or_default() += 1;
+                *self.rejected.entry(rejection.code().as_str()).or_default() += 1;
             }
         }
         Ok(outcome.events)
     }
 
-    /// The running phase.
+    /// The current phase.
     pub fn phase(&self) -> Phase {
         read::clock(&self.state).phase
     }
 
-    /// What an account can spend.
+    /// The balance of an account.
     pub fn balance(&self, address: &Address) -> Amount {
         read::account(&self.state, address).balance
     }
 
-    /// Who holds all the money, after a look at every record.
+    /// Checks every invariant on every record. Returns who holds how much.
     ///
     /// # Errors
-    /// [`Error::Books`] if the rules have come to a state that they do not allow.
+    /// The first invariant that is violated.
     pub fn check(&self) -> Result<Holdings, Error> {
         Ok(invariants::check(&self.state)?)
     }

@@ -1,7 +1,7 @@
-//! The charts of an economy and of a sweep: which lines, which words.
+//! The charts of an economy and of a sweep: which lines they show, and their texts.
 
 use crate::actors::Kind;
-use crate::plot::{Axis, BLUE, Chart, Dots, GREEN, GREY, INK, Line, ORANGE, RED};
+use crate::plot::{Axis, BLUE, Chart, Dots, GRAY, GREEN, INK, Line, ORANGE, RED};
 use crate::report::Report;
 use crate::sweep::{self, Sweep};
 
@@ -22,26 +22,26 @@ pub fn of_sweep(sweep: Sweep, lines: &[sweep::Line]) -> Option<(&'static str, Ch
     }
 }
 
-/// What everybody has made of what they had.
+/// The net worth of several kinds over time.
 fn worth(report: &Report) -> Chart {
     let shown = [
         (Kind::Silencer, RED),
-        (Kind::Idle, GREY),
+        (Kind::Idle, GRAY),
         (Kind::Auditor, GREEN),
         (Kind::NoisyCopier, ORANGE),
         (Kind::Copier, ORANGE),
-        (Kind::EvenDelegator, GREY),
+        (Kind::EvenDelegator, GRAY),
         (Kind::Trainer, BLUE),
     ];
-    let line = |(kind, colour): (Kind, &'static str)| {
+    let line = |(kind, color): (Kind, &'static str)| {
         let samples = report.samples.iter();
         let later = samples.filter_map(|sample| {
-            let worth = sample.worth.iter().find(|(one, _)| *one == kind)?.1;
+            let worth = sample.worth.iter().find(|(sampled, _)| *sampled == kind)?.1;
             Some((f64::from(sample.epoch), worth))
         });
         Line {
-            name: kind.words().into(),
-            colour,
+            name: kind.label().into(),
+            color,
             points: std::iter::once((0.0, 1.0)).chain(later).collect(),
             dotted: false,
         }
@@ -52,34 +52,34 @@ fn worth(report: &Report) -> Chart {
     let epochs = f64::from(report.epochs);
     let times = |at: f64| format!("{at} x");
     Chart {
-        title: "What everybody has made of what they began with".into(),
-        subtitle: "Everybody's money, less what they spent on training, looking and auditing"
+        title: "Net worth of each kind of actor".into(),
+        subtitle: "Balance, stakes and bonds, less spending on training, searching and auditing"
             .into(),
-        x: Axis::stepped("epoch (a day each)", [0.0, epochs, epochs / 5.0], |at| {
+        x: Axis::stepped("epoch (one day)", [0.0, epochs, epochs / 5.0], |at| {
             format!("{at:.0}")
         }),
-        y: Axis::stepped("times what they began with", [0.0, top, 0.5], times),
+        y: Axis::stepped("multiple of the worth at genesis", [0.0, top, 0.5], times),
         guides: vec![[(0.0, 1.0), (epochs, 1.0)]],
         lines,
         dots: Vec::new(),
     }
 }
 
-/// Share of stake against share of places, model by model.
+/// Share of routes against share of stake, model by model.
 fn routing(report: &Report) -> Chart {
     let shown: [(&[Kind], &'static str, &str); 4] = [
-        (&[Kind::Trainer], BLUE, "models that train"),
+        (&[Kind::Trainer], BLUE, "trainers"),
         (
             &[Kind::Idle, Kind::Copier, Kind::NoisyCopier],
-            GREY,
-            "copies and idle models",
+            GRAY,
+            "copiers and idle",
         ),
-        (&[Kind::Splitter], ORANGE, "a stake split into eight"),
-        (&[Kind::Large], INK, "as much in one model"),
+        (&[Kind::Splitter], ORANGE, "split stake"),
+        (&[Kind::Large], INK, "large stake"),
     ];
-    let dots = shown.map(|(kinds, colour, name)| Dots {
+    let dots = shown.map(|(kinds, color, name)| Dots {
         name: name.into(),
-        colour,
+        color,
         points: report
             .places
             .iter()
@@ -87,62 +87,65 @@ fn routing(report: &Report) -> Chart {
             .map(|place| (place.stake_share * 100.0, place.slot_share * 100.0))
             .collect(),
     });
-    let all = dots.iter().flat_map(|one| &one.points);
-    let top = all.fold(1.0, |top: f64, (x, y)| top.max(*x).max(*y)).ceil();
+    let points = dots.iter().flat_map(|dots| &dots.points);
+    let top = points
+        .fold(1.0, |top: f64, (x, y)| top.max(*x).max(*y))
+        .ceil();
     let percent = |at: f64| format!("{at} %");
     Chart {
-        title: "How often a model is asked, and how much stake is behind it".into(),
-        subtitle: "Each dot is a model over all epochs; the dashed line is exact proportion".into(),
-        x: Axis::stepped("share of all stake behind models", [0.0, top, 1.0], percent),
-        y: Axis::stepped("share of all places in targets", [0.0, top, 1.0], percent),
+        title: "Routing follows stake".into(),
+        subtitle: "Each dot is a model over all epochs; the dashed line is exact proportionality"
+            .into(),
+        x: Axis::stepped("share of the stake on all models", [0.0, top, 1.0], percent),
+        y: Axis::stepped("share of all routes to targets", [0.0, top, 1.0], percent),
         guides: vec![[(0.0, 0.0), (top, top)]],
         lines: Vec::new(),
         dots: dots.to_vec(),
     }
 }
 
-/// Where the values of a sweep stand along its axis.
-type Places = fn(usize, u64) -> f64;
+/// The position of a value of a sweep on the axis, from its index and itself.
+type Position = fn(usize, u64) -> f64;
 
-/// At equal distances, because values double.
-fn in_order(at: usize, _: u64) -> f64 {
-    f64::from(u32::try_from(at).unwrap_or(0))
+/// Equidistant, for values that double.
+fn equidistant(index: usize, _: u64) -> f64 {
+    f64::from(u32::try_from(index).unwrap_or(0))
 }
 
-/// At their own distances, in percent.
+/// Linear, in percent of values in hundredths of a percent.
 fn in_percent(_: usize, value: u64) -> f64 {
     f64::from(u32::try_from(value).unwrap_or(0)) / 100.0
 }
 
-/// A line of a sweep.
-fn swept(
+/// One line of a sweep.
+fn sweep_line(
     lines: &[sweep::Line],
-    places: Places,
+    position: Position,
     name: &str,
-    colour: &'static str,
+    color: &'static str,
     figure: impl Fn(&Report) -> f64,
 ) -> Line {
     let points = lines.iter().enumerate();
     Line {
         name: name.into(),
-        colour,
+        color,
         points: points
-            .map(|(at, line)| (places(at, line.value), figure(&line.report)))
+            .map(|(index, line)| (position(index, line.value), figure(&line.report)))
             .collect(),
         dotted: true,
     }
 }
 
-/// The axis of a sweep, each value marked.
-fn values(lines: &[sweep::Line], places: Places, from: f64, name: &str) -> Axis {
+/// The axis of a sweep, with a mark for each value.
+fn sweep_axis(lines: &[sweep::Line], position: Position, from: f64, name: &str) -> Axis {
     let marked = lines.iter().enumerate();
     let marks: Vec<(f64, String)> = marked
-        .map(|(at, line)| (places(at, line.value), line.shown.clone()))
+        .map(|(index, line)| (position(index, line.value), line.label.clone()))
         .collect();
     Axis {
         name: name.into(),
         from,
-        to: marks.last().map_or(1.0, |(at, _)| *at),
+        to: marks.last().map_or(1.0, |(end, _)| *end),
         marks,
     }
 }
@@ -150,38 +153,38 @@ fn values(lines: &[sweep::Line], places: Places, from: f64, name: &str) -> Axis 
 fn margin(lines: &[sweep::Line]) -> Chart {
     let pay = |kind: Kind| move |report: &Report| report.pay_to_stake(kind);
     let lines_of_kinds = vec![
-        swept(
+        sweep_line(
             lines,
-            in_order,
-            Kind::NoisyCopier.words(),
-            GREY,
+            equidistant,
+            Kind::NoisyCopier.label(),
+            GRAY,
             pay(Kind::NoisyCopier),
         ),
-        swept(
+        sweep_line(
             lines,
-            in_order,
-            Kind::Copier.words(),
+            equidistant,
+            Kind::Copier.label(),
             ORANGE,
             pay(Kind::Copier),
         ),
-        swept(
+        sweep_line(
             lines,
-            in_order,
-            Kind::Trainer.words(),
+            equidistant,
+            Kind::Trainer.label(),
             BLUE,
             pay(Kind::Trainer),
         ),
     ];
-    let axis = values(
+    let axis = sweep_axis(
         lines,
-        in_order,
+        equidistant,
         -0.25,
         "margin, thousandths of a nat (each step doubles it)",
     );
     let end = axis.to;
     Chart {
-        title: "Who is paid under which margin".into(),
-        subtitle: "What models are paid, as a multiple of their share of the stake".into(),
+        title: "Pay under different margins".into(),
+        subtitle: "Rewards to models, as a multiple of their share of stake".into(),
         x: axis,
         y: Axis::stepped("pay / stake", [0.0, 1.5, 0.25], |at| format!("{at}")),
         guides: vec![[(-0.25, 1.0), (end, 1.0)]],
@@ -193,26 +196,31 @@ fn margin(lines: &[sweep::Line]) -> Chart {
 fn bond(lines: &[sweep::Line]) -> Chart {
     let cost = |kind: Kind| move |report: &Report| report.griefing_cost(kind);
     let drawn = vec![
-        swept(
+        sweep_line(
             lines,
             in_percent,
-            Kind::Silencer.words(),
+            Kind::Silencer.label(),
             ORANGE,
             cost(Kind::Silencer),
         ),
-        swept(
+        sweep_line(
             lines,
             in_percent,
-            Kind::Denier.words(),
+            Kind::Denier.label(),
             RED,
             cost(Kind::Denier),
         ),
     ];
-    let axis = values(lines, in_percent, 0.0, "bond, share of the target's reward");
+    let axis = sweep_axis(
+        lines,
+        in_percent,
+        0.0,
+        "bond, as a share of the target's reward",
+    );
     let end = axis.to;
     Chart {
-        title: "What it costs to deny a target to everybody".into(),
-        subtitle: "SOMA that the attacker burns for each SOMA of reward that nobody gets".into(),
+        title: "The cost of denying a target".into(),
+        subtitle: "SOMA burned by the attacker per SOMA of reward denied".into(),
         x: axis,
         y: Axis::stepped("burned / denied", [0.0, 4.0, 1.0], |at| format!("{at}")),
         guides: vec![[(0.0, 1.0), (end, 1.0)]],

@@ -1,4 +1,4 @@
-//! An economy, epoch after epoch: everybody acts, the rules decide, the ledger keeps the books.
+//! An economy, epoch after epoch: the actors act, the rules decide, the ledger keeps the books.
 
 use serde::Serialize;
 use soma_protocol::{Event, Phase, read};
@@ -21,17 +21,17 @@ const CHECK_EVERY: u32 = 50;
 /// Points of a line in a chart.
 const SAMPLES: u32 = 125;
 
-/// A point in time.
+/// The net worth of all kinds at one time.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Sample {
     /// After which epoch.
     pub epoch: u32,
-    /// What a kind has, less what it spent, as a multiple of what it had.
+    /// Worth less spending, as a multiple of the worth at genesis.
     pub worth: Vec<(Kind, f64)>,
 }
 
-/// Everything there is.
-#[expect(missing_debug_implementations, reason = "its people have secret keys")]
+/// The chain, the actors and their books.
+#[expect(missing_debug_implementations, reason = "actors have secret keys")]
 pub struct Economy {
     pub(crate) chain: Chain,
     pub(crate) actors: Vec<Actor>,
@@ -42,7 +42,7 @@ pub struct Economy {
     pub(crate) ledger: Ledger,
     pub(crate) samples: Vec<Sample>,
     training: SimRng,
-    looking: SimRng,
+    searching: SimRng,
 }
 
 impl Economy {
@@ -67,13 +67,16 @@ impl Economy {
     fn new(settings: &Settings) -> Result<Self, Error> {
         let actors = actors::cast(settings.silent);
         let mut training = stream(settings.seed, "training");
-        let owning = actors.iter().enumerate().filter(|(_, one)| one.kind.owns());
+        let owning = actors
+            .iter()
+            .enumerate()
+            .filter(|(_, actor)| actor.kind.owns());
         let owners: Vec<Owner> = owning
-            .map(|(at, one)| Owner::new(at, one, at, &mut training))
+            .map(|(index, actor)| Owner::new(index, actor, &mut training))
             .collect();
         let mut library = Library::default();
         for owner in &owners {
-            library.add(owner.shown().clone());
+            library.add(owner.published().clone());
         }
         let chain = Chain::new(&genesis(settings, &actors, &owners))?;
         let ledger = Ledger::new(&actors, &chain.state);
@@ -87,22 +90,23 @@ impl Economy {
             ledger,
             samples: Vec::new(),
             training,
-            looking: stream(settings.seed, "looking"),
+            searching: stream(settings.seed, "searching"),
         })
     }
 
-    /// An epoch from its reveal phase to the beginning of the next.
+    /// Simulates one epoch, from its reveal phase on.
     fn epoch(&mut self) -> Result<(), Error> {
         for owner in &mut self.owners {
-            owner.reveal(&mut self.chain, &self.actors[owner.actor]);
+            owner.reveal(&mut self.chain, &self.actors[owner.index]);
         }
-        Validators::open_beacons(&mut self.chain, &self.actors);
+        Validators::reveal_beacons(&mut self.chain, &self.actors);
         self.publish(0);
         let events = self.chain.block()?;
         self.note(&events);
-        self.publishing()?;
-        self.competing()?;
-        self.validators.open_verdicts(&mut self.chain, &self.actors);
+        self.publish_phase()?;
+        self.compete_phase()?;
+        self.validators
+            .reveal_verdicts(&mut self.chain, &self.actors);
         let events = self.chain.next_phase()?;
         self.note(&events);
         let events = self.chain.next_phase()?;
@@ -118,11 +122,11 @@ impl Economy {
     fn publish(&mut self, rank: usize) {
         let (chain, actors) = (&mut self.chain, &self.actors);
         self.submitters
-            .publish(chain, actors, rank, &mut self.looking);
+            .publish(chain, actors, rank, &mut self.searching);
     }
 
-    /// The publish phase: each rank in its part, then the draw of targets.
-    fn publishing(&mut self) -> Result<(), Error> {
+    /// The publish phase: the candidates of each rank in turn; then targets are drawn.
+    fn publish_phase(&mut self) -> Result<(), Error> {
         while self.chain.phase() != Phase::Compete {
             let next = match self.chain.phase() {
                 Phase::Publish(rank) => usize::try_from(rank).unwrap_or(usize::MAX - 1) + 1,
@@ -139,12 +143,12 @@ impl Economy {
     }
 
     /// The compete phase: training, commits, submissions, audits, stakes.
-    fn competing(&mut self) -> Result<(), Error> {
+    fn compete_phase(&mut self) -> Result<(), Error> {
         let margin_q32 = read::params(&self.chain.state).loss_margin_q32;
         for owner in &mut self.owners {
             let state = &self.chain.state;
             let spent = owner.work(&self.library, state, margin_q32, &mut self.training);
-            self.ledger.spend(owner.actor, spent);
+            self.ledger.spend(owner.index, spent);
         }
         self.commit();
         let events = self.chain.block()?;
@@ -154,10 +158,10 @@ impl Economy {
             &mut self.chain,
             &self.actors,
             &self.library,
-            &mut self.looking,
+            &mut self.searching,
         );
-        for (at, soma) in spent {
-            self.ledger.spend(at, soma);
+        for (index, soma) in spent {
+            self.ledger.spend(index, soma);
         }
         let spent = self.validators.commit_verdicts(
             &mut self.chain,
@@ -165,8 +169,8 @@ impl Economy {
             &self.library,
             &self.submitters,
         );
-        for (at, soma) in spent {
-            self.ledger.spend(at, soma);
+        for (index, soma) in spent {
+            self.ledger.spend(index, soma);
         }
         delegators::delegate(&mut self.chain, &self.actors, &self.ledger);
         let events = self.chain.block()?;
@@ -174,27 +178,29 @@ impl Economy {
         Ok(())
     }
 
-    /// Copiers commit first: what they copy lies open since the reveal, while others still train.
+    /// Copiers commit first: what they copy is public since the reveal, while others still train.
     fn commit(&mut self) {
         let trains = |owner: &Owner| {
-            let kind = self.actors[owner.actor].kind;
+            let kind = self.actors[owner.index].kind;
             !matches!(kind, Kind::Copier | Kind::NoisyCopier)
         };
         let mut order: Vec<usize> = (0..self.owners.len()).collect();
-        order.sort_by_key(|at| trains(&self.owners[*at]));
-        for at in order {
-            let owner = &mut self.owners[at];
-            let actor = &self.actors[owner.actor];
+        order.sort_by_key(|index| trains(&self.owners[*index]));
+        for index in order {
+            let owner = &mut self.owners[index];
+            let actor = &self.actors[owner.index];
             owner.commit(&mut self.chain, actor, &mut self.library);
         }
     }
 
     fn sample(&mut self, epoch: u32) {
         let worth = |kind| {
-            let accounts = self.ledger.places_of(&self.actors, kind);
-            let accounts: Vec<_> = accounts.map(|at| &self.ledger.accounts[at]).collect();
-            let first: f64 = accounts.iter().map(|one| one.first).sum();
-            let net: f64 = accounts.iter().map(|one| one.worth - one.spent).sum();
+            let accounts: Vec<_> = self.ledger.accounts_of(&self.actors, kind).collect();
+            let first: f64 = accounts.iter().map(|account| account.first).sum();
+            let net: f64 = accounts
+                .iter()
+                .map(|account| account.worth - account.spent)
+                .sum();
             (kind, if first > 0.0 { net / first } else { 1.0 })
         };
         let worth = Kind::ALL.map(worth).to_vec();

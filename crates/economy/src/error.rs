@@ -1,6 +1,6 @@
-//! What can go wrong in a simulated economy: nothing, unless the rules or the simulation are wrong.
+//! Why a simulation stops: a bug in the rules or in the simulation.
 
-/// Why an economy cannot be simulated further.
+/// Why a simulation stops.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

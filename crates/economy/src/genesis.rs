@@ -1,4 +1,4 @@
-//! The genesis of an economy: everybody with what they have, all models active.
+//! The genesis of an economy: all actors with their capital, all models active.
 
 use soma_protocol::{
     Amount, Architecture, ConsensusKey, Genesis, GenesisAccount, GenesisModel, GenesisValidator,
@@ -11,26 +11,26 @@ use crate::quality::DIM;
 use crate::settings::Settings;
 use crate::weights::FILE_BYTES;
 
-/// The beginning, in milliseconds since 1970.
-const BEGINNING_MS: u64 = 1_767_225_600_000;
-/// Stake of a model, in SOMA, but for the large one and the parts of a split one.
+/// Time of genesis, in milliseconds since 1970.
+const GENESIS_MS: u64 = 1_767_225_600_000;
+/// Stake of an ordinary model, in SOMA.
 const MODEL_SOMA: u64 = 10_000;
-/// How many ordinary stakes are behind the large model.
+/// Ordinary stakes behind the large model, and behind all parts of the split one.
 const LARGE: u64 = 4;
 const VALIDATOR_SOMA: u64 = 100_000;
-/// What owners and validators have to spend, in SOMA.
-const PURSE_SOMA: u64 = 1_000;
-/// What submitters and delegators have to spend, in SOMA.
+/// Balance of owners and validators, in SOMA.
+const BALANCE_SOMA: u64 = 1_000;
+/// Balance of submitters and delegators, in SOMA.
 const CAPITAL_SOMA: u64 = 20_000;
 
-/// The first state: everybody with what they have, all models active.
+/// The genesis of these actors and owners.
 pub fn genesis(settings: &Settings, actors: &[Actor], owners: &[Owner]) -> Genesis {
     let account = |actor: &Actor| GenesisAccount {
         address: actor.address,
         balance: Amount::soma(if actor.kind.submits() || actor.kind.delegates() {
             CAPITAL_SOMA
         } else {
-            PURSE_SOMA
+            BALANCE_SOMA
         }),
     };
     let validator = |actor: &Actor| GenesisValidator {
@@ -38,13 +38,13 @@ pub fn genesis(settings: &Settings, actors: &[Actor], owners: &[Owner]) -> Genes
         consensus_key: ConsensusKey(actor.address.0),
         stake: Amount::soma(VALIDATOR_SOMA),
     };
-    let validators = actors.iter().filter(|one| one.kind.validates());
+    let validators = actors.iter().filter(|actor| actor.kind.validates());
     Genesis {
         chain: "economy".into(),
-        timestamp_ms: BEGINNING_MS,
+        timestamp_ms: GENESIS_MS,
         params: settings.params.clone(),
         architecture: Architecture {
-            name: "modelled".into(),
+            name: "modeled".into(),
             layers: 1,
             dim: u32::try_from(DIM).unwrap_or(u32::MAX),
             heads: 1,
@@ -56,7 +56,7 @@ pub fn genesis(settings: &Settings, actors: &[Actor], owners: &[Owner]) -> Genes
         validators: validators.map(validator).collect(),
         models: owners
             .iter()
-            .flat_map(|owner| first_models(&actors[owner.actor], owner))
+            .flat_map(|owner| first_models(&actors[owner.index], owner))
             .collect(),
         operator: None,
     }
@@ -72,7 +72,7 @@ fn first_models(actor: &Actor, owner: &Owner) -> Vec<GenesisModel> {
         let release = owner.release(*id);
         GenesisModel {
             owner: actor.address,
-            name: format!("{} {id}", actor.kind.words()),
+            name: format!("{} {id}", actor.kind.label()),
             commission_bps: 1_000,
             stake: Amount::soma(soma),
             weights_hash: release.weights,

@@ -1,4 +1,4 @@
-//! Who earned what, from the events of the rules and the state they leave behind.
+//! Who earned what: the books of all actors, kept from events and states of the chain.
 
 use std::collections::BTreeMap;
 
@@ -7,57 +7,55 @@ use soma_protocol::{Address, Amount, Event, MemoryState, ModelId, PoolId, SOMA, 
 use crate::actors::{Actor, Kind};
 use crate::submitters::{Submitters, publisher};
 
-/// What of a model's mean yield an epoch leaves.
+/// The share of a model's mean yield that remains after an epoch.
 const YIELD_KEPT: f64 = 0.95;
 
 /// An amount in SOMA, for tables and charts.
 #[expect(
     clippy::cast_precision_loss,
-    reason = "all the money is below 2^54 base units"
+    reason = "the supply is below 2^54 base units"
 )]
 pub fn soma(amount: Amount) -> f64 {
     amount.0 as f64 / SOMA as f64
 }
 
-/// Somebody's books, in SOMA.
+/// The books of one actor, in SOMA.
 #[derive(Clone, Debug, Default)]
 pub struct Account {
-    /// What it had at genesis.
+    /// Worth at genesis.
     pub first: f64,
-    /// What it has: balance, stakes, bonds.
+    /// Current worth: balance, stakes, bonds.
     pub worth: f64,
-    /// Sum over the epochs of what it had.
+    /// Sum of its worth over all epochs.
     pub worth_epochs: f64,
-    /// Bonds and stake that were burned.
+    /// Bonds and stakes burned.
     pub burned: f64,
-    /// What its models' files cost.
+    /// Rent paid for files of its models.
     pub rent: f64,
-    /// What it spent outside the network: training, looking, auditing.
+    /// Spending outside the network: training, searching, auditing.
     pub spent: f64,
 }
 
-/// How a model has done.
+/// The results of one model.
 #[derive(Clone, Debug, Default)]
 pub struct Record {
-    /// Places in targets.
+    /// Targets it was routed to.
     pub slots: u64,
     /// Targets won.
     pub wins: u64,
-    /// What those paid, in SOMA.
+    /// Rewards for them, in SOMA.
     pub earned: f64,
-    /// Sum over the epochs of its share of all stake behind models.
+    /// Sum over all epochs of its share of the stake on models.
     pub stake_shares: f64,
     earned_now: f64,
-    /// Mean yield of late, per epoch.
+    /// Moving average of the yield per epoch.
     yields: f64,
 }
 
-/// What those did who set out to deny targets.
+/// The attacks of one actor on targets.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Attack {
-    /// Targets attacked.
-    pub targets: u64,
-    /// Those of them that nobody won.
+    /// Attacked targets that nobody won.
     pub denied: u64,
     /// Their rewards, in SOMA.
     pub denied_soma: f64,
@@ -65,38 +63,42 @@ pub struct Attack {
     pub burned_soma: f64,
 }
 
-/// All books.
+/// All books. Actors are identified by their index.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    /// By place in the cast.
+    /// By actor.
     pub accounts: Vec<Account>,
     /// By model.
     pub models: BTreeMap<ModelId, Record>,
-    /// By place in the cast.
+    /// By attacker.
     pub attacks: BTreeMap<usize, Attack>,
-    places: BTreeMap<Address, usize>,
+    indices: BTreeMap<Address, usize>,
     owners: BTreeMap<ModelId, usize>,
     publishers: BTreeMap<TargetId, usize>,
     /// Epochs counted.
     pub epochs: u32,
-    /// Targets settled and targets returned.
-    pub targets: (u64, u64),
-    /// Paid to submitters and models, and to validators, in SOMA.
-    pub paid: (f64, f64),
+    /// Targets won.
+    pub settled: u64,
+    /// Targets that nobody won.
+    pub returned: u64,
+    /// Paid to submitters and models, in SOMA.
+    pub paid_targets: f64,
+    /// Paid to validators, in SOMA.
+    pub paid_validators: f64,
 }
 
 impl Ledger {
-    /// Empty books.
+    /// The books at genesis.
     pub fn new(actors: &[Actor], state: &MemoryState) -> Self {
         let mut ledger = Self {
             accounts: vec![Account::default(); actors.len()],
             ..Self::default()
         };
-        for (at, actor) in actors.iter().enumerate() {
-            ledger.places.insert(actor.address, at);
+        for (index, actor) in actors.iter().enumerate() {
+            ledger.indices.insert(actor.address, index);
             ledger
                 .owners
-                .extend(actor.models.iter().map(|id| (*id, at)));
+                .extend(actor.models.iter().map(|id| (*id, index)));
         }
         ledger.count_worth(actors, state);
         for account in &mut ledger.accounts {
@@ -105,22 +107,23 @@ impl Ledger {
         ledger
     }
 
-    /// Notes what was spent outside the network.
-    pub fn spend(&mut self, at: usize, soma: f64) {
-        self.accounts[at].spent += soma;
+    /// Books spending outside the network.
+    pub fn spend(&mut self, actor: usize, soma: f64) {
+        self.accounts[actor].spent += soma;
     }
 
-    /// Remembers who has published, while the state does.
+    /// Remembers who published for each target, which the state soon forgets.
     pub fn note_publishers(&mut self, state: &MemoryState) {
         self.publishers.clear();
         let epoch = read::clock(state).epoch.previous();
         for target in read::targets(state, epoch) {
-            let place = publisher(state, &target).and_then(|one| self.places.get(&one));
-            self.publishers.extend(place.map(|at| (target.id, *at)));
+            let index = publisher(state, &target).and_then(|address| self.indices.get(&address));
+            self.publishers
+                .extend(index.map(|index| (target.id, *index)));
         }
     }
 
-    /// Notes what happened.
+    /// Books the events of a block.
     pub fn note(&mut self, events: &[Event], submitters: &Submitters) {
         for event in events {
             match event {
@@ -139,8 +142,8 @@ impl Ledger {
                     record.wins += 1;
                     record.earned += soma(*paid_model);
                     record.earned_now += soma(*paid_model);
-                    self.targets.0 += 1;
-                    self.paid.0 += soma(paid_model.plus(*paid_submitter));
+                    self.settled += 1;
+                    self.paid_targets += soma(paid_model.plus(*paid_submitter));
                 }
                 Event::TargetReturned {
                     target,
@@ -154,26 +157,26 @@ impl Ledger {
                     bond,
                     ..
                 } => {
-                    if let Some(&at) = self.places.get(submitter) {
-                        self.burn(at, *target, *bond, submitters);
+                    if let Some(&actor) = self.indices.get(submitter) {
+                        self.burn(actor, *target, *bond, submitters);
                     }
                 }
                 Event::ValidatorSlashed { validator, amount } => {
-                    if let Some(&at) = self.places.get(validator) {
-                        self.accounts[at].burned += soma(*amount);
+                    if let Some(&actor) = self.indices.get(validator) {
+                        self.accounts[actor].burned += soma(*amount);
                     }
                 }
                 Event::ModelSlashed { model, amount } => {
-                    if let Some(&at) = self.owners.get(model) {
-                        self.accounts[at].burned += soma(*amount);
+                    if let Some(&actor) = self.owners.get(model) {
+                        self.accounts[actor].burned += soma(*amount);
                     }
                 }
                 Event::WeightsCommitted { model, paid, .. } => {
-                    if let Some(&at) = self.owners.get(model) {
-                        self.accounts[at].rent += soma(*paid);
+                    if let Some(&actor) = self.owners.get(model) {
+                        self.accounts[actor].rent += soma(*paid);
                     }
                 }
-                Event::ValidatorRewarded { amount, .. } => self.paid.1 += soma(*amount),
+                Event::ValidatorRewarded { amount, .. } => self.paid_validators += soma(*amount),
                 _ => {}
             }
         }
@@ -186,21 +189,21 @@ impl Ledger {
         burned: Amount,
         submitters: &Submitters,
     ) {
-        self.targets.1 += 1;
-        if let Some(at) = submitters.attacks.get(&target) {
-            let attack = self.attacks.entry(*at).or_default();
+        self.returned += 1;
+        if let Some(attacker) = submitters.attacks.get(&target) {
+            let attack = self.attacks.entry(*attacker).or_default();
             attack.denied += 1;
             attack.denied_soma += soma(reward);
         }
-        if let Some(&at) = self.publishers.get(&target) {
-            self.burn(at, target, burned, submitters);
+        if let Some(&actor) = self.publishers.get(&target) {
+            self.burn(actor, target, burned, submitters);
         }
     }
 
-    fn burn(&mut self, at: usize, target: TargetId, bond: Amount, submitters: &Submitters) {
-        self.accounts[at].burned += soma(bond);
-        if submitters.attacks.get(&target) == Some(&at) {
-            self.attacks.entry(at).or_default().burned_soma += soma(bond);
+    fn burn(&mut self, actor: usize, target: TargetId, bond: Amount, submitters: &Submitters) {
+        self.accounts[actor].burned += soma(bond);
+        if submitters.attacks.get(&target) == Some(&actor) {
+            self.attacks.entry(actor).or_default().burned_soma += soma(bond);
         }
     }
 
@@ -223,14 +226,14 @@ impl Ledger {
         }
     }
 
-    /// The models that have earned most per stake of late.
+    /// The models with the best recent yield.
     pub fn best_yields(&self, count: usize) -> Vec<ModelId> {
         let mut models: Vec<(f64, ModelId)> = self
             .models
             .iter()
             .map(|(id, record)| (record.yields, *id))
             .collect();
-        models.sort_by(|(one, _), (other, _)| other.total_cmp(one));
+        models.sort_by(|(a, _), (b, _)| b.total_cmp(a));
         models.into_iter().take(count).map(|(_, id)| id).collect()
     }
 
@@ -257,20 +260,14 @@ impl Ledger {
         }
     }
 
-    /// Where somebody stands in the cast, of one kind alone.
-    pub fn places_of<'a>(
-        &self,
-        actors: &'a [Actor],
-        kind: Kind,
-    ) -> impl Iterator<Item = usize> + use<'a> {
-        let actors = actors.iter().enumerate();
-        actors
-            .filter(move |(_, one)| one.kind == kind)
-            .map(|(at, _)| at)
+    /// The books of all actors of a kind.
+    pub fn accounts_of(&self, actors: &[Actor], kind: Kind) -> impl Iterator<Item = &Account> {
+        let accounts = actors.iter().zip(&self.accounts);
+        accounts.filter_map(move |(actor, account)| (actor.kind == kind).then_some(account))
     }
 }
 
-/// Bonds of candidates that wait, by who put them up.
+/// Bonds of open candidates, by submitter.
 fn bonds(state: &MemoryState) -> BTreeMap<Address, Amount> {
     let mut bonds: BTreeMap<Address, Amount> = BTreeMap::new();
     let epoch = read::clock(state).epoch;

@@ -1,8 +1,9 @@
-//! The economy of a network over a thousand epochs: the real rules, driven by people who train,
-//! copy, submit, audit, cheat and stake. One seed gives one history. How well models predict is a
-//! modelled number ([`quality`]); everything else is what the rules make of real transactions.
+//! The economy of a network over a thousand epochs: the real rules, driven by actors who train,
+//! copy, submit, audit, cheat and stake. One seed gives one history. How well weights predict is a
+//! modeled number ([`quality`]); everything else follows from real transactions.
 //!
-//! It chooses the default parameters; `docs/economics.md` says how.
+//! The default parameters were chosen with it; `docs/economics.md` explains how. It never needs
+//! consensus, and never changes a rule to get a result.
 
 pub mod error;
 pub mod rng;

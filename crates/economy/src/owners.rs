@@ -1,9 +1,9 @@
-//! Owners of models: who trains further, who copies, who stands still. All of them publish when what
-//! they have beats what they show by more than the margin, and refresh in time.
+//! Owners of models: they train, copy, or do nothing. Each publishes new weights when they beat its
+//! published ones by more than the margin, and refreshes them in time.
 
 use soma_protocol::commitment::{self, CommittedWeights};
 use soma_protocol::winner::margin;
-use soma_protocol::{Action, Amount, Hash, MemoryState, ModelId, PoolId, action, query, read};
+use soma_protocol::{Action, Amount, Hash, MemoryState, ModelId, PoolId, query, read};
 
 use crate::actors::{Actor, Kind};
 use crate::chain::Chain;
@@ -11,96 +11,96 @@ use crate::quality::{Document, Quality, direction, embedding};
 use crate::rng::{SimRng, stream};
 use crate::weights::{FILE_BYTES, File, Library, Weights};
 
-/// What an epoch of training costs at an effort of one, in SOMA.
+/// Cost of an epoch of training with an effort of one, in SOMA.
 pub const TRAINING_SOMA: f64 = 4.0;
-/// An owner with less than this to spend takes as much from behind a model.
+/// An owner with a balance below this withdraws as much stake from a model.
 const LOW: Amount = Amount::soma(100);
-/// How far 1 % of noise on every weight moves the loss on a document, in nats, as measured on small
-/// networks. A tenth of the noise does a tenth of that.
+/// Change of the loss on a document by 1 % of noise on every weight, in nats, as measured on small
+/// networks. It is proportional to the noise.
 const NOISE_NATS: f64 = 0.002_2;
-/// Documents on which copies with noise are tried.
+/// Documents on which noisy copies are compared with their original.
 const TRIALS: u32 = 4_000;
 /// 2^32, the unit of the margin.
 const Q32: f64 = 4_294_967_296.0;
 
-/// Weights on their way to the public.
+/// Weights that are committed and not yet revealed.
 #[derive(Clone, Debug)]
 pub struct Release {
-    /// Of which model.
+    /// The model.
     pub model: ModelId,
     /// Hash of the weights.
     pub weights: Hash,
     /// Key of the encrypted file.
     pub key: [u8; 32],
-    /// The specialization that is claimed.
+    /// The claimed specialization.
     pub embedding: Vec<i16>,
     /// The encrypted file.
     pub file: File,
 }
 
-/// Somebody who has models.
+/// An owner and its weights.
 #[derive(Debug)]
 pub struct Owner {
-    /// Its place in the cast.
-    pub actor: usize,
+    /// Its index among all actors.
+    pub index: usize,
     kind: Kind,
     models: Vec<ModelId>,
-    /// Where it wants its models to predict best.
+    /// The specialization that it wants.
     aim: Vec<f64>,
-    /// Effort that it puts into an epoch of training.
+    /// Effort of an epoch of training.
     effort: f64,
-    /// Its best weights, public or not.
-    own: Quality,
-    /// What it has decided to show.
-    shown: Weights,
+    /// Its latest weights, published or not.
+    latest: Quality,
+    /// The weights that it publishes.
+    published: Weights,
     versions: u64,
-    due: Vec<Release>,
+    committed: Vec<Release>,
 }
 
 impl Owner {
     /// The owner at genesis.
-    pub fn new(actor: usize, someone: &Actor, nth: usize, rng: &mut SimRng) -> Self {
-        let own = Quality::first(actor, rng);
+    pub fn new(index: usize, actor: &Actor, rng: &mut SimRng) -> Self {
+        let latest = Quality::first(index, rng);
         let aim = direction(rng);
         let mut owner = Self {
-            actor,
-            kind: someone.kind,
-            models: someone.models.clone(),
-            effort: effort(someone.kind, nth),
-            shown: Weights {
+            index,
+            kind: actor.kind,
+            models: actor.models.clone(),
+            effort: effort(actor.kind, index),
+            published: Weights {
                 hash: Hash::default(),
-                quality: own.clone(),
+                quality: latest.clone(),
                 claimed: aim.clone(),
             },
             aim,
-            own,
+            latest,
             versions: 0,
-            due: Vec::new(),
+            committed: Vec::new(),
         };
-        owner.shown.hash = owner.next_hash();
+        owner.published.hash = owner.next_hash();
         owner
     }
 
-    /// What it shows.
-    pub const fn shown(&self) -> &Weights {
-        &self.shown
+    /// The weights that it publishes.
+    pub const fn published(&self) -> &Weights {
+        &self.published
     }
 
     fn next_hash(&mut self) -> Hash {
         self.versions += 1;
-        let (actor, version) = (self.actor as u64, self.versions);
+        let (index, version) = (self.index as u64, self.versions);
         Hash::of_parts(
             "economy weights",
-            &[&actor.to_le_bytes(), &version.to_le_bytes()],
+            &[&index.to_le_bytes(), &version.to_le_bytes()],
         )
     }
 
-    /// What it shows, as one of its models' next release.
+    /// The next release of one of its models.
     pub fn release(&self, model: ModelId) -> Release {
-        let weights = self.shown.hash;
+        let weights = self.published.hash;
         let embedding = match self.kind {
             Kind::Splitter => embedding(&direction(&mut stream(model.0.into(), "parts"))),
-            _ => embedding(&self.shown.claimed),
+            _ => embedding(&self.published.claimed),
         };
         Release {
             model,
@@ -111,7 +111,7 @@ impl Owner {
         }
     }
 
-    /// An epoch at home. Returns what it cost, in SOMA.
+    /// Trains or copies for an epoch. Returns the cost, in SOMA.
     pub fn work(
         &mut self,
         library: &Library,
@@ -129,14 +129,14 @@ impl Owner {
                 0.0
             }
             _ => {
-                let loss = self.own.general_loss();
+                let loss = self.latest.general_loss();
                 let ahead = best.filter(|best| best.quality.general_loss() < loss);
-                let base = ahead.map_or(&self.own, |best| &best.quality);
-                self.own = base.trained(self.effort, &self.aim, self.actor, rng);
-                if self.gains(&self.own, margin_q32) {
-                    self.shown = Weights {
+                let base = ahead.map_or(&self.latest, |best| &best.quality);
+                self.latest = base.trained(self.effort, &self.aim, self.index, rng);
+                if self.gains(&self.latest, margin_q32) {
+                    self.published = Weights {
                         hash: self.next_hash(),
-                        quality: self.own.clone(),
+                        quality: self.latest.clone(),
                         claimed: self.aim.clone(),
                     };
                 }
@@ -145,13 +145,13 @@ impl Owner {
         }
     }
 
-    /// A plain copy claims a direction of its own, so that it rarely meets its original, which is older;
-    /// one with noise claims its original's, to take its targets from it.
+    /// A plain copy claims another specialization than its original, which is older and wins ties. A
+    /// noisy copy claims the same, to win the targets of its original.
     fn copy(&mut self, best: &Weights, margin_q32: u64, rng: &mut SimRng) {
         if !self.gains(&best.quality, margin_q32) {
             return;
         }
-        self.shown = if self.kind == Kind::NoisyCopier {
+        self.published = if self.kind == Kind::NoisyCopier {
             Weights {
                 hash: self.next_hash(),
                 quality: best.quality.noisy(NOISE_NATS, rng),
@@ -165,40 +165,40 @@ impl Owner {
         };
     }
 
-    /// Whether showing other weights is worth the loss of age.
+    /// Whether publishing new weights is worth the loss of age.
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
-        reason = "losses of some nats, in 2^-32 nat, are far below 2^52"
+        reason = "losses of a few nats, in 2^-32 nat, are far below 2^52"
     )]
-    fn gains(&self, other: &Quality, margin_q32: u64) -> bool {
-        let shown = &self.shown.quality;
+    fn gains(&self, new: &Quality, margin_q32: u64) -> bool {
+        let published = &self.published.quality;
         let (before, after) = match self.kind {
-            Kind::Copier | Kind::NoisyCopier => (shown.general_loss(), other.general_loss()),
+            Kind::Copier | Kind::NoisyCopier => (published.general_loss(), new.general_loss()),
             _ => (
-                shown.expected_loss(&self.aim),
-                other.expected_loss(&self.aim),
+                published.expected_loss(&self.aim),
+                new.expected_loss(&self.aim),
             ),
         };
         before - after > margin((after * Q32) as i64, margin_q32) as f64 / Q32
     }
 
-    /// Commits for the next epoch what has changed or must be refreshed.
+    /// Commits weights that changed or must be refreshed, for the next epoch.
     pub fn commit(&mut self, chain: &mut Chain, actor: &Actor, library: &mut Library) {
         let chain_view = query::chain(&chain.state);
         let (epoch, refresh) = (chain_view.clock.epoch, chain_view.params.refresh_epochs);
-        self.due.clear();
+        self.committed.clear();
         self.raise_cash(chain, actor);
         for &model in &self.models {
             let Some(record) = read::model(&chain.state, model) else {
                 continue;
             };
             let fresh = epoch.0 + 2 < record.revealed.0 + refresh;
-            if record.weights == Some(self.shown.hash) && fresh {
+            if record.weights == Some(self.published.hash) && fresh {
                 continue;
             }
             let release = self.release(model);
-            library.add(self.shown.clone());
+            library.add(self.published.clone());
             let ciphertext_hash = release.file.hash();
             let opening = CommittedWeights {
                 model,
@@ -208,60 +208,57 @@ impl Owner {
                 key: &release.key,
                 embedding: &release.embedding,
             };
-            let action = Action::CommitWeights(action::CommitWeights {
+            let action = Action::CommitWeights {
                 model,
                 architecture: 1,
                 epoch: epoch.next(),
                 commitment: commitment::weights(chain.id(), &opening),
                 ciphertext_hash,
                 size_bytes: FILE_BYTES,
-            });
+            };
             chain.act(&actor.key, action);
-            self.due.push(release);
+            self.committed.push(release);
         }
     }
 
-    /// Takes a little from behind its first model when rent has used up what it can spend.
+    /// Withdraws stake from the first model when rent has used up the balance.
     fn raise_cash(&self, chain: &mut Chain, actor: &Actor) {
         if chain.balance(&actor.address) < LOW
             && let Some(model) = self.models.first()
         {
             let (pool, amount) = (PoolId::Model(*model), LOW);
-            chain.act(
-                &actor.key,
-                Action::WithdrawStake(action::WithdrawStake { pool, amount }),
-            );
+            chain.act(&actor.key, Action::WithdrawStake { pool, amount });
         }
     }
 
-    /// Reveals what was committed.
+    /// Reveals the committed weights.
     pub fn reveal(&mut self, chain: &mut Chain, actor: &Actor) {
-        for release in self.due.drain(..) {
-            let action = Action::RevealWeights(action::RevealWeights {
+        for release in self.committed.drain(..) {
+            let action = Action::RevealWeights {
                 model: release.model,
                 key: release.key,
                 weights_hash: release.weights,
                 embedding: release.embedding,
-            });
+            };
             chain.act(&actor.key, action);
         }
     }
 }
 
-/// Trainers differ: from half an effort to one and a half.
-fn effort(kind: Kind, nth: usize) -> f64 {
+/// Trainers differ: their efforts range from 0.5 to 1.5.
+fn effort(kind: Kind, index: usize) -> f64 {
     match kind {
-        Kind::Trainer => 0.5 + f64::from(u32::try_from(nth % 20).unwrap_or(0)) / 19.0,
+        Kind::Trainer => 0.5 + f64::from(u32::try_from(index % 20).unwrap_or(0)) / 19.0,
         _ => 1.0,
     }
 }
 
-/// On what share of documents a copy beats its original that has `percent` of noise on every weight.
+/// The share of documents on which a copy with `percent` of noise on every weight beats its original.
 pub fn noise_wins(percent: f64, margin_q32: u64, rng: &mut SimRng) -> f64 {
     let original = Quality::first(0, rng);
     let wins = (0..TRIALS).filter(|_| {
         let copy = original.noisy(percent * NOISE_NATS, rng);
-        let document = Document::found(None, rng);
+        let document = Document::random(None, rng);
         let gain = original.loss_q32(&document) - copy.loss_q32(&document);
         gain > 0 && gain.unsigned_abs() > margin_q32
     });

@@ -1,11 +1,12 @@
-//! Charts as SVG: lines and dots with their names beside them, few colours, no library.
+//! Charts as SVG: lines and dots, labeled beside their last point instead of in a legend. Plotting
+//! libraries place no labels so that they do not overlap, and these files are smaller.
 
 use std::fmt::Write as _;
 
-/// Ink of text and axes.
+/// Text and axes.
 pub const INK: &str = "#1f2430";
-/// What stands back.
-pub const GREY: &str = "#a3abb8";
+/// Background data.
+pub const GRAY: &str = "#a3abb8";
 /// The first accent.
 pub const BLUE: &str = "#2563c9";
 /// The second.
@@ -21,24 +22,24 @@ const LEFT: f64 = 70.0;
 const RIGHT: f64 = 190.0;
 const TOP: f64 = 100.0;
 const BOTTOM: f64 = 62.0;
-/// Least distance of two names.
-const APART: f64 = 18.0;
+/// Least distance between two labels.
+const LABEL_DISTANCE: f64 = 18.0;
 
-/// An axis: its name, its ends, and where it is marked.
+/// An axis.
 #[derive(Clone, Debug)]
 pub struct Axis {
-    /// What it measures, with its unit.
+    /// The quantity with its unit.
     pub name: String,
     /// Its lower end.
     pub from: f64,
     /// Its upper end.
     pub to: f64,
-    /// Places with their texts.
+    /// Marked positions with their texts.
     pub marks: Vec<(f64, String)>,
 }
 
 impl Axis {
-    /// From `from` to `to`, marked in steps.
+    /// An axis from `from` to `to` with equidistant marks.
     pub fn stepped(name: &str, [from, to, step]: [f64; 3], text: impl Fn(f64) -> String) -> Self {
         let mut marks = Vec::new();
         let mut at = from;
@@ -55,46 +56,46 @@ impl Axis {
     }
 }
 
-/// A line with its name at its end.
+/// A line.
 #[derive(Clone, Debug)]
 pub struct Line {
-    /// Its name.
+    /// Its label.
     pub name: String,
-    /// Its colour.
-    pub colour: &'static str,
+    /// Its color.
+    pub color: &'static str,
     /// Its points, from left to right.
     pub points: Vec<(f64, f64)>,
-    /// Whether every point is marked with a dot.
+    /// Whether each point is marked with a dot.
     pub dotted: bool,
 }
 
-/// Dots of one kind with their name beside one of them.
+/// A group of dots.
 #[derive(Clone, Debug)]
 pub struct Dots {
-    /// Their name.
+    /// Their label.
     pub name: String,
-    /// Their colour.
-    pub colour: &'static str,
-    /// Where they are.
+    /// Their color.
+    pub color: &'static str,
+    /// Their positions.
     pub points: Vec<(f64, f64)>,
 }
 
 /// A chart.
 #[derive(Clone, Debug)]
 pub struct Chart {
-    /// What it shows, as a sentence.
+    /// The title.
     pub title: String,
-    /// What else to know.
+    /// The subtitle.
     pub subtitle: String,
-    /// To the right.
+    /// The horizontal axis.
     pub x: Axis,
-    /// Upwards.
+    /// The vertical axis.
     pub y: Axis,
-    /// Thin grey lines for comparison: from, to.
+    /// Dashed lines for comparison: from, to.
     pub guides: Vec<[(f64, f64); 2]>,
-    /// Lines, the last on top.
+    /// Lines; the last is on top.
     pub lines: Vec<Line>,
-    /// Dots, the last on top.
+    /// Groups of dots; the last is on top.
     pub dots: Vec<Dots>,
 }
 
@@ -104,17 +105,17 @@ fn escaped(text: &str) -> String {
         .replace('>', "&gt;")
 }
 
-fn text(at: (f64, f64), style: &str, words: &str) -> String {
+fn text(at: (f64, f64), style: &str, label: &str) -> String {
     format!(
         "<text x=\"{:.1}\" y=\"{:.1}\" {style}>{}</text>\n",
         at.0,
         at.1,
-        escaped(words)
+        escaped(label)
     )
 }
 
 impl Chart {
-    fn place(&self, (x, y): (f64, f64)) -> (f64, f64) {
+    fn position(&self, (x, y): (f64, f64)) -> (f64, f64) {
         let share = |axis: &Axis, at: f64| (at - axis.from) / (axis.to - axis.from);
         (
             LEFT + share(&self.x, x) * (WIDTH - LEFT - RIGHT),
@@ -122,7 +123,7 @@ impl Chart {
         )
     }
 
-    /// The picture.
+    /// The chart as an SVG file.
     pub fn svg(&self) -> String {
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{HEIGHT}\" \
@@ -135,11 +136,11 @@ impl Chart {
         svg += &text((24.0, 52.0), "fill=\"#667085\"", &self.subtitle);
         self.axes(&mut svg);
         for &[from, to] in &self.guides {
-            let ((x1, y1), (x2, y2)) = (self.place(from), self.place(to));
+            let ((x1, y1), (x2, y2)) = (self.position(from), self.position(to));
             let _ = writeln!(
                 svg,
                 "<line x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\" \
-                 stroke=\"{GREY}\" stroke-dasharray=\"4 4\"/>"
+                 stroke=\"{GRAY}\" stroke-dasharray=\"4 4\"/>"
             );
         }
         self.draw_lines(&mut svg);
@@ -149,25 +150,25 @@ impl Chart {
     }
 
     fn axes(&self, svg: &mut String) {
-        for (at, words) in &self.y.marks {
-            let (x, y) = self.place((self.x.from, *at));
+        for (at, label) in &self.y.marks {
+            let (x, y) = self.position((self.x.from, *at));
             let end = WIDTH - RIGHT;
             let _ = writeln!(
                 svg,
                 "<line x1=\"{x:.1}\" y1=\"{y:.1}\" x2=\"{end}\" y2=\"{y:.1}\" stroke=\"#e8ebf0\"/>"
             );
             let style = "text-anchor=\"end\" fill=\"#667085\"";
-            *svg += &text((x - 8.0, y + 4.5), style, words);
+            *svg += &text((x - 8.0, y + 4.5), style, label);
         }
-        for (at, words) in &self.x.marks {
-            let (x, y) = self.place((*at, self.y.from));
+        for (at, label) in &self.x.marks {
+            let (x, y) = self.position((*at, self.y.from));
             *svg += &text(
                 (x, y + 20.0),
                 "text-anchor=\"middle\" fill=\"#667085\"",
-                words,
+                label,
             );
         }
-        let (x, y) = self.place((self.x.from, self.y.from));
+        let (x, y) = self.position((self.x.from, self.y.from));
         let end = WIDTH - RIGHT;
         let _ = writeln!(
             svg,
@@ -180,7 +181,11 @@ impl Chart {
 
     fn draw_lines(&self, svg: &mut String) {
         for line in &self.lines {
-            let points: Vec<(f64, f64)> = line.points.iter().map(|one| self.place(*one)).collect();
+            let points: Vec<(f64, f64)> = line
+                .points
+                .iter()
+                .map(|point| self.position(*point))
+                .collect();
             let path: Vec<String> = points
                 .iter()
                 .map(|(x, y)| format!("{x:.1},{y:.1}"))
@@ -190,61 +195,61 @@ impl Chart {
                 "<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"2.2\" \
                  stroke-linejoin=\"round\"/>",
                 path.join(" "),
-                line.colour
+                line.color
             );
             for (x, y) in points.iter().filter(|_| line.dotted) {
-                dot(svg, (*x, *y), 3.5, line.colour);
+                dot(svg, (*x, *y), 3.5, line.color);
             }
         }
         let ends = self.lines.iter().filter_map(|line| {
             Some((
-                self.place(*line.points.last()?),
+                self.position(*line.points.last()?),
                 line.name.as_str(),
-                line.colour,
+                line.color,
             ))
         });
-        names(svg, ends.collect());
+        labels(svg, ends.collect());
     }
 
     fn draw_dots(&self, svg: &mut String) {
         for dots in &self.dots {
             for point in &dots.points {
-                dot(svg, self.place(*point), 4.5, dots.colour);
+                dot(svg, self.position(*point), 4.5, dots.color);
             }
         }
         let rightmost = self.dots.iter().filter_map(|dots| {
             let points = dots.points.iter();
-            let last = points.max_by(|(one, _), (other, _)| one.total_cmp(other))?;
-            Some((self.place(*last), dots.name.as_str(), dots.colour))
+            let last = points.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
+            Some((self.position(*last), dots.name.as_str(), dots.color))
         });
-        names(svg, rightmost.collect());
+        labels(svg, rightmost.collect());
     }
 }
 
-/// Names beside their places, moved apart where they would overlap.
-fn names(svg: &mut String, mut places: Vec<((f64, f64), &str, &str)>) {
-    places.sort_by(|((_, one), _, _), ((_, other), _, _)| one.total_cmp(other));
+/// Labels beside their points, moved apart where they would overlap.
+fn labels(svg: &mut String, mut places: Vec<((f64, f64), &str, &str)>) {
+    places.sort_by(|((_, a), _, _), ((_, b), _, _)| a.total_cmp(b));
     let heights: Vec<f64> = places.iter().map(|((_, y), _, _)| *y).collect();
-    for (((x, _), name, colour), y) in places.iter().zip(spread(&heights)) {
-        let style = format!("fill=\"{colour}\" font-weight=\"600\"");
+    for (((x, _), name, color), y) in places.iter().zip(spread(&heights)) {
+        let style = format!("fill=\"{color}\" font-weight=\"600\"");
         *svg += &text((x + 10.0, y + 4.5), &style, name);
     }
 }
 
-fn dot(svg: &mut String, (x, y): (f64, f64), radius: f64, colour: &str) {
+fn dot(svg: &mut String, (x, y): (f64, f64), radius: f64, color: &str) {
     let _ = writeln!(
         svg,
-        "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{radius}\" fill=\"{colour}\" \
+        "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{radius}\" fill=\"{color}\" \
          stroke=\"#ffffff\" stroke-width=\"1\"/>"
     );
 }
 
-/// Places in order, moved apart as little as goes.
+/// Sorted positions, moved apart to the least distance.
 fn spread(places: &[f64]) -> Vec<f64> {
     let mut moved = places.to_vec();
     for _ in 0..200 {
         for at in 1..moved.len() {
-            let missing = APART - (moved[at] - moved[at - 1]);
+            let missing = LABEL_DISTANCE - (moved[at] - moved[at - 1]);
             if missing > 0.0 {
                 moved[at - 1] -= missing / 2.0;
                 moved[at] += missing / 2.0;
@@ -256,15 +261,15 @@ fn spread(places: &[f64]) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{APART, spread};
+    use super::{LABEL_DISTANCE, spread};
 
     #[test]
-    fn names_of_lines_do_not_overlap_and_keep_their_order() {
+    fn labels_do_not_overlap_and_keep_their_order() {
         let places = spread(&[10.0, 11.0, 12.0, 100.0]);
         assert!(
             places
                 .windows(2)
-                .all(|pair| pair[1] - pair[0] > APART - 0.1)
+                .all(|pair| pair[1] - pair[0] > LABEL_DISTANCE - 0.1)
         );
         assert!((places[3] - 100.0).abs() < 0.1);
     }

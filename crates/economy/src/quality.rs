@@ -1,29 +1,29 @@
-//! How well weights predict, as a modelled number: real networks cannot be trained for a thousand
-//! epochs of forty models. `docs/economics.md` states the model and its assumptions. Floats live
-//! here and in the charts; what enters a transaction is rounded to the rules' integers first.
+//! How well weights predict, as a modeled number: forty real models cannot be trained for a thousand
+//! epochs. `docs/economics.md` states the model and its assumptions. Losses and embeddings are
+//! rounded to the integers of the rules before they enter a transaction.
 
 use rand::RngExt as _;
 
 use crate::rng::SimRng;
 
-/// Components of every direction: a 32nd of the full architecture's.
+/// Dimensions of directions and embeddings: a 32nd of the full architecture's.
 pub const DIM: usize = 64;
-/// Ways in which one document is easier for some weights than for others.
+/// Dimensions of the chance by which one document is easier for some weights than for others.
 const QUIRKS: usize = 16;
 
-/// Nats per byte that no training removes.
+/// The irreducible loss, in nats per byte.
 const FLOOR: f64 = 0.8;
-/// Loss above the floor is `GAIN / effort^(1/4)`: a power law, as measured for language models.
+/// The loss above the floor is `GAIN / effort^(1/4)`, a power law as in language models.
 const GAIN: f64 = 1.2;
-/// Nats between a document along the specialization and one at right angles to it.
+/// Nats between a document along the specialization and one orthogonal to it.
 const SPECIAL: f64 = 0.05;
-/// Standard deviation, in nats, of what a document adds to the loss of unrelated weights.
+/// Standard deviation, in nats, of the loss of unrelated weights on one document.
 const LUCK: f64 = 0.02;
-/// What is left of the quirks of weights after an epoch of training.
+/// The share of the quirks of weights that remains after an epoch of training.
 const KEPT: f64 = 0.99;
-/// How far an epoch of training turns the specialization towards what its owner wants.
+/// How far an epoch of training turns the specialization towards the one its owner wants.
 const TURN: f64 = 0.3;
-/// Nats by which text sampled from a model is easier for it.
+/// Nats by which text sampled from weights is easier for them.
 pub const OWN_TEXT: f64 = 0.1;
 
 /// 2^32, the unit of a loss in the rules.
@@ -32,34 +32,34 @@ const Q32: f64 = 4_294_967_296.0;
 #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
 const UNIT: f64 = soma_architecture::embedding::UNIT as f64;
 
-/// What some weights can do.
+/// How well weights predict.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Quality {
-    /// Training that went into them and all they descend from, in epochs of one trainer.
+    /// Training of them and their ancestors, in epochs of one trainer.
     pub effort: f64,
-    /// Where they predict best, of length one.
+    /// The direction in which they predict best, of unit length.
     pub focus: Vec<f64>,
     quirks: Vec<f64>,
-    /// Who trained them last: text sampled from them is easy for them and for copies of them.
+    /// The owner who trained them last: text sampled from them is easy for them and their copies.
     pub voice: usize,
 }
 
-/// Data, as far as models see it.
+/// The properties of data that matter to models.
 #[derive(Clone, Debug)]
 pub struct Document {
-    /// Its direction, of length one; all models embed it there.
+    /// Its direction, of unit length; all models embed it there.
     pub direction: Vec<f64>,
-    /// The same in the rules' integers.
+    /// The same in the integers of the rules.
     pub embedding: Vec<i16>,
     quirks: Vec<f64>,
-    /// Whose model it was sampled from, if it was.
+    /// The owner whose model it was sampled from, if it was.
     pub voice: Option<usize>,
-    /// Its bytes: a number that nobody else has.
+    /// Its bytes: a unique random number.
     pub bytes: Vec<u8>,
 }
 
 impl Quality {
-    /// Weights as they are at genesis: everybody has trained for as long.
+    /// Weights at genesis: all owners have trained equally long.
     pub fn first(voice: usize, rng: &mut SimRng) -> Self {
         Self {
             effort: 16.0,
@@ -69,7 +69,7 @@ impl Quality {
         }
     }
 
-    /// These after an epoch of training with this much effort, towards `focus`.
+    /// The weights after an epoch of training with this effort, towards `focus`.
     #[must_use]
     pub fn trained(&self, effort: f64, focus: &[f64], voice: usize, rng: &mut SimRng) -> Self {
         let new = (1.0 - KEPT * KEPT).sqrt();
@@ -83,7 +83,7 @@ impl Quality {
         }
     }
 
-    /// A copy with noise that moves its loss on a document by about `nats`, up or down.
+    /// A copy with noise that changes the loss on a document by about `nats`, up or down.
     #[must_use]
     pub fn noisy(&self, nats: f64, rng: &mut SimRng) -> Self {
         let noise = normals(QUIRKS, rng);
@@ -118,8 +118,8 @@ impl Quality {
 }
 
 impl Document {
-    /// A document from anywhere, or sampled from somebody's model.
-    pub fn found(voice: Option<usize>, rng: &mut SimRng) -> Self {
+    /// A document with a random direction, or text sampled from the model of `voice`.
+    pub fn random(voice: Option<usize>, rng: &mut SimRng) -> Self {
         let direction = direction(rng);
         Self {
             embedding: embedding(&direction),
@@ -131,12 +131,12 @@ impl Document {
     }
 }
 
-/// A direction of length one; all are as likely.
+/// A uniform random direction, of unit length.
 pub fn direction(rng: &mut SimRng) -> Vec<f64> {
     scaled(normals(DIM, rng))
 }
 
-/// Numbers from a normal distribution as near as 256 coins come to it, the same on every machine.
+/// Standard normal numbers, approximated by 256 coin flips: the same on every machine.
 fn normals(count: usize, rng: &mut SimRng) -> Vec<f64> {
     let mut normal = || {
         let heads: u32 = (0..4).map(|_| rng.random::<u64>().count_ones()).sum();
@@ -156,18 +156,21 @@ fn mixed(a: &[f64], of_a: f64, b: &[f64], of_b: f64) -> Vec<f64> {
 
 fn scaled(vector: Vec<f64>) -> Vec<f64> {
     let length = dot(&vector, &vector).sqrt();
-    vector.into_iter().map(|one| one / length).collect()
+    vector
+        .into_iter()
+        .map(|component| component / length)
+        .collect()
 }
 
-/// A direction of length one in the rules' integers.
+/// A direction of unit length in the integers of the rules.
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "components of a vector of length one"
+    reason = "components of a vector of unit length"
 )]
 pub fn embedding(vector: &[f64]) -> Vec<i16> {
     vector
         .iter()
-        .map(|one| (one * UNIT).round() as i16)
+        .map(|component| (component * UNIT).round() as i16)
         .collect()
 }
 
@@ -177,13 +180,13 @@ mod tests {
     use crate::rng::stream;
 
     #[test]
-    fn training_further_predicts_better_and_a_copy_predicts_the_same() {
+    fn further_training_predicts_better_and_a_copy_predicts_the_same() {
         let mut rng = stream(1, "quality");
         let first = Quality::first(0, &mut rng);
         let focus = first.focus.clone();
         let later = first.trained(50.0, &focus, 0, &mut rng);
         assert!(later.expected_loss(&focus) < first.expected_loss(&focus) - 0.1);
-        let document = Document::found(None, &mut rng);
+        let document = Document::random(None, &mut rng);
         assert_eq!(first.clone().loss_q32(&document), first.loss_q32(&document));
         let noisy = first.noisy(0.001, &mut rng);
         let difference = noisy
@@ -193,10 +196,10 @@ mod tests {
     }
 
     #[test]
-    fn text_of_a_model_is_easier_for_it_and_its_copies() {
+    fn text_sampled_from_a_model_is_easier_for_it_and_its_copies() {
         let mut rng = stream(2, "quality");
         let weights = Quality::first(7, &mut rng);
-        let mut document = Document::found(None, &mut rng);
+        let mut document = Document::random(None, &mut rng);
         let before = weights.loss_q32(&document);
         document.voice = Some(7);
         assert!(weights.loss_q32(&document) < before - (1 << 28));

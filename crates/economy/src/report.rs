@@ -1,10 +1,10 @@
-//! What came of an economy: numbers for programs and tables for people. Money is in SOMA.
+//! The results of an economy: numbers for programs, tables for people. All amounts are in SOMA.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
-use soma_protocol::Amount;
+use soma_protocol::{Amount, read};
 
 use crate::Error;
 use crate::actors::Kind;
@@ -14,60 +14,60 @@ use crate::owners::noise_wins;
 use crate::rng::stream;
 use crate::settings::Settings;
 
-/// What those of one kind have made of what they had.
+/// The results of all actors of one kind.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
     /// The kind.
     pub kind: Kind,
-    /// How many there are.
+    /// Number of actors.
     pub count: usize,
-    /// What each had at genesis.
+    /// Worth of each at genesis.
     pub first: f64,
-    /// What each has at the end.
+    /// Worth of each at the end.
     pub last: f64,
-    /// What each gained on the network in an epoch, fees, rent and burns taken off.
+    /// Gain of each per epoch, after fees, rent and burns.
     pub gain: f64,
-    /// What each spent in an epoch outside the network.
+    /// Spending of each per epoch, outside the network.
     pub spent: f64,
-    /// What each paid for rent in an epoch.
+    /// Rent paid by each per epoch.
     pub rent: f64,
-    /// What each lost in all, bonds and slashes.
+    /// Bonds and stakes of each that were burned.
     pub burned: f64,
-    /// Gain less spending, in an epoch, for every 1,000 SOMA it had.
+    /// Gain less spending per epoch, for every 1,000 SOMA of worth.
     pub net_per_1000: f64,
 }
 
-/// How those models have done whose owners are of one kind.
+/// The results of all models whose owners are of one kind.
 #[derive(Clone, Debug, Serialize)]
 pub struct Models {
     /// The kind of owner.
     pub kind: Kind,
-    /// How many models.
+    /// Number of models.
     pub count: usize,
-    /// Share of the stake behind all models, mean over the epochs.
+    /// Share of the stake on all models, mean over the epochs.
     pub stake_share: f64,
-    /// Share of all places in targets.
+    /// Share of all routes to targets.
     pub slot_share: f64,
     /// Share of all wins.
     pub win_share: f64,
-    /// Wins for each place.
+    /// Wins per route.
     pub wins_per_slot: f64,
-    /// Their share of what all models were paid, as a multiple of their share of the stake.
+    /// Share of all rewards to models, as a multiple of the share of stake.
     pub pay_to_stake: f64,
 }
 
-/// One model, for the picture of routing.
+/// One model, for the chart of routing.
 #[derive(Clone, Debug, Serialize)]
 pub struct Place {
     /// The kind of owner.
     pub kind: Kind,
     /// Mean share of the stake.
     pub stake_share: f64,
-    /// Share of the places in targets.
+    /// Share of all routes to targets.
     pub slot_share: f64,
 }
 
-/// What denying targets cost.
+/// What denying targets costs.
 #[derive(Clone, Debug, Serialize)]
 pub struct Griefing {
     /// The kind of attacker.
@@ -78,50 +78,50 @@ pub struct Griefing {
     pub denied: u64,
     /// Rewards denied to others.
     pub denied_soma: f64,
-    /// What the attacker lost.
+    /// Bonds that the attacker lost.
     pub burned_soma: f64,
-    /// Lost for each SOMA denied.
+    /// Lost per SOMA denied.
     pub cost: f64,
 }
 
-/// All that came of it.
+/// All results.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// How many epochs.
+    /// Number of epochs.
     pub epochs: u32,
     /// The seed.
     pub seed: u64,
-    /// By kind.
+    /// By kind of actor.
     pub rows: Vec<Row>,
     /// Models by kind of owner.
     pub models: Vec<Models>,
-    /// Models one by one.
+    /// Every model.
     pub places: Vec<Place>,
     /// Attackers.
     pub griefing: Vec<Griefing>,
-    /// On what share of documents a copy beats its original that has 0.1 % of noise, and 1 %.
+    /// Share of documents on which a copy with 0.1 % of noise beats its original, and with 1 %.
     pub noise_wins: [f64; 2],
-    /// Over time.
+    /// Net worth over time.
     pub samples: Vec<Sample>,
     /// Targets won.
     pub settled: u64,
-    /// Targets nobody won.
+    /// Targets that nobody won.
     pub returned: u64,
     /// Paid for targets.
     pub paid_targets: f64,
     /// Paid to validators.
     pub paid_validators: f64,
-    /// Burned in all.
+    /// Burned in total.
     pub burned: f64,
-    /// What the reserve still has.
+    /// Remaining reserve.
     pub reserve: f64,
     /// Transactions executed.
     pub transactions: u64,
-    /// How many of them were refused, by code.
-    pub refused: BTreeMap<&'static str, u64>,
+    /// Those of them that were rejected, by error code.
+    pub rejected: BTreeMap<&'static str, u64>,
 }
 
-/// Simulates an economy and reports what came of it.
+/// Simulates an economy and reports its results.
 ///
 /// # Errors
 /// Those of [`Economy::run`].
@@ -130,33 +130,31 @@ pub fn run(settings: &Settings) -> Result<Report, Error> {
 }
 
 impl Report {
-    /// The report of an economy that has been simulated with these settings.
+    /// The results of an economy simulated with these settings.
     fn of(settings: &Settings, economy: &Economy) -> Self {
         let ledger = &economy.ledger;
-        let supply = soma_protocol::read::supply(&economy.chain.state);
+        let supply = read::supply(&economy.chain.state);
+        let attackers = [Kind::Silencer, Kind::Denier].into_iter();
         Self {
             epochs: settings.epochs,
             seed: settings.seed,
             rows: rows(economy),
             models: models(economy),
             places: places(economy),
-            griefing: [Kind::Silencer, Kind::Denier]
-                .into_iter()
-                .filter_map(|kind| griefing(economy, kind))
-                .collect(),
+            griefing: attackers.map(|kind| griefing(economy, kind)).collect(),
             noise_wins: [0.1, 1.0].map(|percent| {
                 let mut rng = stream(settings.seed, "noise");
                 noise_wins(percent, settings.params.loss_margin_q32, &mut rng)
             }),
             samples: economy.samples.clone(),
-            settled: ledger.targets.0,
-            returned: ledger.targets.1,
-            paid_targets: ledger.paid.0,
-            paid_validators: ledger.paid.1,
+            settled: ledger.settled,
+            returned: ledger.returned,
+            paid_targets: ledger.paid_targets,
+            paid_validators: ledger.paid_validators,
             burned: soma(supply.burned),
             reserve: soma(supply.reserve),
             transactions: economy.chain.transactions,
-            refused: economy.chain.refused.clone(),
+            rejected: economy.chain.rejected.clone(),
         }
     }
 
@@ -170,20 +168,21 @@ impl Report {
         self.models.iter().find(|row| row.kind == kind)
     }
 
-    /// What a kind gains, less what it spends, in an epoch for every 1,000 SOMA.
+    /// Gain less spending of a kind per epoch, for every 1,000 SOMA of worth.
     pub fn net(&self, kind: Kind) -> f64 {
         self.row(kind).map_or(0.0, |row| row.net_per_1000)
     }
 
-    /// What models of a kind were paid, as a multiple of their share of stake.
+    /// Rewards to models of a kind, as a multiple of their share of stake.
     pub fn pay_to_stake(&self, kind: Kind) -> f64 {
         self.models_of(kind).map_or(0.0, |row| row.pay_to_stake)
     }
 
-    /// What a kind of attacker lost for each SOMA that it denied.
+    /// What a kind of attacker lost per SOMA denied.
     pub fn griefing_cost(&self, kind: Kind) -> f64 {
-        let mut all = self.griefing.iter();
-        all.find(|one| one.kind == kind).map_or(0.0, |one| one.cost)
+        let mut rows = self.griefing.iter();
+        rows.find(|row| row.kind == kind)
+            .map_or(0.0, |row| row.cost)
     }
 }
 
@@ -192,54 +191,59 @@ fn rows(economy: &Economy) -> Vec<Row> {
     let ledger = &economy.ledger;
     let epochs = f64::from(ledger.epochs);
     let row = |kind| {
-        let places = ledger.places_of(&economy.actors, kind);
-        let accounts: Vec<&Account> = places.map(|at| &ledger.accounts[at]).collect();
+        let accounts: Vec<&Account> = ledger.accounts_of(&economy.actors, kind).collect();
         let count = accounts.len();
-        let sum = |what: fn(&Account) -> f64| accounts.iter().map(|one| what(one)).sum::<f64>();
-        let each = |what| sum(what) / count as f64;
-        let (gain, spent) = (each(|one| one.worth - one.first), each(|one| one.spent));
-        let net = sum(|one| one.worth - one.first - one.spent);
+        let sum = |of: fn(&Account) -> f64| accounts.iter().map(|account| of(account)).sum::<f64>();
+        let mean = |of| sum(of) / count as f64;
+        let net = sum(|account| account.worth - account.first - account.spent);
         (count > 0).then(|| Row {
             kind,
             count,
-            first: each(|one| one.first),
-            last: each(|one| one.worth),
-            gain: gain / epochs,
-            spent: spent / epochs,
-            rent: each(|one| one.rent) / epochs,
-            burned: each(|one| one.burned),
-            net_per_1000: 1_000.0 * net / sum(|one| one.worth_epochs),
+            first: mean(|account| account.first),
+            last: mean(|account| account.worth),
+            gain: mean(|account| account.worth - account.first) / epochs,
+            spent: mean(|account| account.spent) / epochs,
+            rent: mean(|account| account.rent) / epochs,
+            burned: mean(|account| account.burned),
+            net_per_1000: 1_000.0 * net / sum(|account| account.worth_epochs),
         })
     };
     Kind::ALL.into_iter().filter_map(row).collect()
 }
 
+/// The records of all models whose owners are of one kind.
+fn records(economy: &Economy, kind: Kind) -> Vec<&Record> {
+    let owners = economy.actors.iter().filter(|actor| actor.kind == kind);
+    let ids = owners.flat_map(|actor| &actor.models);
+    ids.filter_map(|id| economy.ledger.models.get(id)).collect()
+}
+
+/// Routes, wins and rewards of some models.
 #[expect(clippy::cast_precision_loss, reason = "counts of a simulation")]
+fn totals<'a>(records: impl IntoIterator<Item = &'a Record>) -> [f64; 3] {
+    let values = records.into_iter();
+    values.fold([0.0; 3], |[slots, wins, earned], record| {
+        let (slots, wins) = (slots + record.slots as f64, wins + record.wins as f64);
+        [slots, wins, earned + record.earned]
+    })
+}
+
 fn models(economy: &Economy) -> Vec<Models> {
     let ledger = &economy.ledger;
-    let all: Vec<&Record> = ledger.models.values().collect();
-    let slots: u64 = all.iter().map(|one| one.slots).sum();
-    let wins: u64 = all.iter().map(|one| one.wins).sum();
-    let earned: f64 = all.iter().map(|one| one.earned).sum();
+    let [all_slots, all_wins, all_earned] = totals(ledger.models.values());
     let row = |kind: Kind| {
-        let owners = ledger.places_of(&economy.actors, kind);
-        let ids = owners.flat_map(|at| &economy.actors[at].models);
-        let records: Vec<&Record> = ids.filter_map(|id| ledger.models.get(id)).collect();
-        let stakes: f64 = records.iter().map(|one| one.stake_shares).sum();
+        let records = records(economy, kind);
+        let [slots, wins, earned] = totals(records.iter().copied());
+        let stakes: f64 = records.iter().map(|record| record.stake_shares).sum();
         let stake_share = stakes / f64::from(ledger.epochs);
-        let (their_slots, their_wins): (u64, u64) = (
-            records.iter().map(|one| one.slots).sum(),
-            records.iter().map(|one| one.wins).sum(),
-        );
-        let their_pay: f64 = records.iter().map(|one| one.earned).sum();
         (!records.is_empty()).then(|| Models {
             kind,
             count: records.len(),
             stake_share,
-            slot_share: their_slots as f64 / slots as f64,
-            win_share: their_wins as f64 / wins.max(1) as f64,
-            wins_per_slot: their_wins as f64 / their_slots.max(1) as f64,
-            pay_to_stake: their_pay / earned.max(f64::MIN_POSITIVE) / stake_share,
+            slot_share: slots / all_slots,
+            win_share: wins / all_wins.max(1.0),
+            wins_per_slot: wins / slots.max(1.0),
+            pay_to_stake: earned / all_earned.max(f64::MIN_POSITIVE) / stake_share,
         })
     };
     Kind::ALL.into_iter().filter_map(row).collect()
@@ -248,45 +252,47 @@ fn models(economy: &Economy) -> Vec<Models> {
 #[expect(clippy::cast_precision_loss, reason = "counts of a simulation")]
 fn places(economy: &Economy) -> Vec<Place> {
     let ledger = &economy.ledger;
-    let slots: u64 = ledger.models.values().map(|one| one.slots).sum();
-    let actors = economy.actors.iter();
-    let ids = actors.flat_map(|actor| actor.models.iter().map(|id| (actor.kind, id)));
-    ids.filter_map(|(kind, id)| {
-        let record = ledger.models.get(id)?;
-        Some(Place {
+    let [all_slots, ..] = totals(ledger.models.values());
+    let place = |kind| {
+        let records = records(economy, kind).into_iter();
+        records.map(move |record| Place {
             kind,
             stake_share: record.stake_shares / f64::from(ledger.epochs),
-            slot_share: record.slots as f64 / slots as f64,
+            slot_share: record.slots as f64 / all_slots,
         })
-    })
-    .collect()
+    };
+    Kind::ALL.into_iter().flat_map(place).collect()
 }
 
-fn griefing(economy: &Economy, kind: Kind) -> Option<Griefing> {
-    let ledger = &economy.ledger;
-    let places: Vec<usize> = ledger.places_of(&economy.actors, kind).collect();
-    let mut sum = Attack::default();
-    for attack in places.iter().filter_map(|at| ledger.attacks.get(at)) {
-        sum.denied += attack.denied;
-        sum.denied_soma += attack.denied_soma;
-        sum.burned_soma += attack.burned_soma;
+fn griefing(economy: &Economy, kind: Kind) -> Griefing {
+    let is_attacker = |index: &usize| economy.actors[*index].kind == kind;
+    let mut total = Attack::default();
+    for (_, attack) in economy
+        .ledger
+        .attacks
+        .iter()
+        .filter(|(index, _)| is_attacker(index))
+    {
+        total.denied += attack.denied;
+        total.denied_soma += attack.denied_soma;
+        total.burned_soma += attack.burned_soma;
     }
     let attacked = economy.submitters.attacks.values();
-    Some(Griefing {
+    Griefing {
         kind,
-        targets: u64::try_from(attacked.filter(|at| places.contains(at)).count()).ok()?,
-        denied: sum.denied,
-        denied_soma: sum.denied_soma,
-        burned_soma: sum.burned_soma,
-        cost: sum.burned_soma / sum.denied_soma.max(soma(Amount(1))),
-    })
+        targets: attacked.filter(|index| is_attacker(index)).count() as u64,
+        denied: total.denied,
+        denied_soma: total.denied_soma,
+        burned_soma: total.burned_soma,
+        cost: total.burned_soma / total.denied_soma.max(soma(Amount(1))),
+    }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} epochs, {} transactions; {} targets won, {} returned",
+            "{} epochs, {} transactions; {} targets won, {} not",
             self.epochs, self.transactions, self.settled, self.returned
         )?;
         writeln!(
@@ -294,29 +300,29 @@ impl fmt::Display for Report {
             "SOMA: {:.0} paid for targets, {:.0} to validators, {:.0} burned, {:.0} in reserve\n",
             self.paid_targets, self.paid_validators, self.burned, self.reserve
         )?;
-        self.people(f)?;
-        self.competition(f)?;
-        self.attacks(f)
+        self.write_rows(f)?;
+        self.write_models(f)?;
+        self.write_griefing(f)
     }
 }
 
 impl Report {
-    fn people(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn write_rows(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
             "{:<22}{:>4}{:>9}{:>9}{:>9}{:>8}{:>8}{:>9}{:>9}",
-            "who", "", "at first", "at last", "gain", "rent", "spent", "burned", "net"
+            "actors", "", "first", "last", "gain", "rent", "spent", "burned", "net"
         )?;
         writeln!(
             f,
             "{:<22}{:>4}{:>9}{:>9}{:>9}{:>8}{:>8}{:>9}{:>9}",
-            "", "", "SOMA", "SOMA", "/epoch", "/epoch", "/epoch", "in all", "per 1000"
+            "", "", "SOMA", "SOMA", "/epoch", "/epoch", "/epoch", "total", "per 1000"
         )?;
         for row in &self.rows {
             writeln!(
                 f,
                 "{:<22}{:>4}{:>9.0}{:>9.0}{:>9.2}{:>8.2}{:>8.2}{:>9.0}{:>9.3}",
-                row.kind.words(),
+                row.kind.label(),
                 row.count,
                 row.first,
                 row.last,
@@ -330,17 +336,17 @@ impl Report {
         Ok(())
     }
 
-    fn competition(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn write_models(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
             "\n{:<22}{:>4}{:>9}{:>9}{:>9}{:>12}{:>13}",
-            "models", "", "stake", "routed", "wins", "wins/place", "pay / stake"
+            "models", "", "stake", "routed", "wins", "wins/route", "pay / stake"
         )?;
         for row in &self.models {
             writeln!(
                 f,
                 "{:<22}{:>4}{:>8.2}%{:>8.2}%{:>8.2}%{:>12.3}{:>13.2}",
-                row.kind.words(),
+                row.kind.label(),
                 row.count,
                 row.stake_share * 100.0,
                 row.slot_share * 100.0,
@@ -349,25 +355,25 @@ impl Report {
                 row.pay_to_stake
             )?;
         }
-        let [little, much] = self.noise_wins.map(|share| share * 100.0);
+        let [weak, strong] = self.noise_wins.map(|share| share * 100.0);
         writeln!(
             f,
-            "\na copy beats its original on {little:.1}% of documents with 0.1% of noise, \
-             {much:.1}% with 1%"
+            "\na noisy copy beats its original on {weak:.1}% of documents with 0.1% noise, \
+             {strong:.1}% with 1%"
         )
     }
 
-    fn attacks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for one in &self.griefing {
+    fn write_griefing(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for row in &self.griefing {
             writeln!(
                 f,
-                "{:<22}attacked {}, denied {} worth {:.0}, lost {:.0}: {:.2} for each 1 denied",
-                one.kind.words(),
-                one.targets,
-                one.denied,
-                one.denied_soma,
-                one.burned_soma,
-                one.cost
+                "{:<22}attacked {}, denied {} worth {:.0}, lost {:.0}: {:.2} per SOMA denied",
+                row.kind.label(),
+                row.targets,
+                row.denied,
+                row.denied_soma,
+                row.burned_soma,
+                row.cost
             )?;
         }
         Ok(())

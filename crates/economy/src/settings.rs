@@ -4,21 +4,21 @@ use soma_protocol::{Architecture, Params};
 
 use crate::weights::FILE_BYTES;
 
-/// What is played.
+/// What to simulate.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How many epochs.
+    /// Number of epochs.
     pub epochs: u32,
-    /// Where chance comes from.
+    /// Seed of all random numbers.
     pub seed: u64,
-    /// The parameters of the rules.
+    /// Parameters of the rules.
     pub params: Params,
-    /// How many validators never audit, each with the stake of any other.
+    /// Number of validators that never audit, each with the same stake as any other.
     pub silent: usize,
 }
 
 impl Settings {
-    /// The default rules.
+    /// The default parameters of a network.
     pub fn new(epochs: u32, seed: u64) -> Self {
         Self {
             epochs,
@@ -29,8 +29,8 @@ impl Settings {
     }
 }
 
-/// The rules of a real network with fewer targets, and a price that makes the rent of the small files
-/// here that of the full architecture's.
+/// The parameters of a real network with fewer targets. The price of rent is scaled so that the small
+/// files here cost as much as those of the full architecture.
 fn params() -> Params {
     let network = Params::network();
     let scale = Architecture::v1().weights_bytes_max() / FILE_BYTES;

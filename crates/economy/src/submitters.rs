@@ -1,4 +1,4 @@
-//! Who enters data for targets: those that look for it, and those that claim what they do not have.
+//! Submitters: they search documents for targets, or claim what they do not have.
 
 use std::collections::BTreeMap;
 
@@ -16,14 +16,14 @@ use crate::quality::Document;
 use crate::rng::SimRng;
 use crate::weights::Library;
 
-/// Documents that a submitter looks at in an epoch.
+/// Documents that a submitter searches in an epoch.
 const DOCUMENTS: usize = 60;
-/// What looking at one costs, in SOMA.
+/// Cost of scoring one document, in SOMA.
 pub const DOCUMENT_SOMA: f64 = 0.05;
-/// Those who attack do so in one epoch of this many.
+/// Attackers attack in one epoch of this many.
 const ATTACK_EVERY: u32 = 10;
 
-/// Data behind a claim.
+/// The data of a claim, until it is published.
 #[derive(Clone, Debug)]
 struct Claim {
     submitter: usize,
@@ -33,39 +33,43 @@ struct Claim {
     epoch: Epoch,
 }
 
-/// What a submitter says of some data.
+/// What a submitter claims about its data.
 struct Statement {
     model: ModelId,
     loss_q32: i64,
     distance: u64,
 }
 
-/// All submitters, and what they keep to themselves.
+/// All submitters, with their private data.
 #[derive(Debug, Default)]
 pub struct Submitters {
     claims: BTreeMap<Hash, Claim>,
     published: BTreeMap<TargetId, Document>,
-    /// Targets that somebody set out to deny, and who.
+    /// Targets under attack, each with its attacker.
     pub attacks: BTreeMap<TargetId, usize>,
 }
 
-/// The winner among a target's models on some data, with its loss: what honest claims say.
+/// The winner among a target's models on a document, with its loss.
 pub fn prediction(
     library: &Library,
     target: &Target,
     document: &Document,
     margin_q32: u64,
 ) -> Option<(ModelId, i64)> {
-    let quality = |weights| library.get(weights).map(|one| one.loss_q32(document));
-    let routed = target.routed.iter();
-    let losses: Vec<Option<i64>> = routed.map(|one| quality(&one.weights_hash)).collect();
-    let ages: Vec<WeightsAge> = target.routed.iter().map(|one| one.age).collect();
-    let at = winner(&losses, &ages, margin_q32)?;
-    Some((target.routed[at].model, losses[at]?))
+    let quality = |weights| {
+        library
+            .get(weights)
+            .map(|quality| quality.loss_q32(document))
+    };
+    let routed = || target.routed.iter();
+    let losses: Vec<Option<i64>> = routed().map(|entry| quality(&entry.weights_hash)).collect();
+    let ages: Vec<WeightsAge> = routed().map(|entry| entry.age).collect();
+    let index = winner(&losses, &ages, margin_q32)?;
+    Some((target.routed[index].model, losses[index]?))
 }
 
 impl Submitters {
-    /// Everybody with something to claim claims it. Returns what each spent on looking, in SOMA.
+    /// All submitters submit their claims. Returns the cost of searching of each, in SOMA.
     pub fn submit(
         &mut self,
         chain: &mut Chain,
@@ -76,58 +80,56 @@ impl Submitters {
         let now = query::chain(&chain.state);
         let epoch = now.clock.epoch;
         self.claims.retain(|_, claim| claim.epoch.next() >= epoch);
-        let targets = Field::of(&chain.state, epoch, now.params.loss_margin_q32);
+        let field = Field::of(&chain.state, epoch, now.params.loss_margin_q32);
         let places = now.params.candidates_per_target;
         let mut costs = Vec::new();
-        for (at, actor) in actors
+        for (index, actor) in actors
             .iter()
             .enumerate()
-            .filter(|(_, one)| one.kind.submits())
+            .filter(|(_, actor)| actor.kind.submits())
         {
             let attacks = epoch.0.is_multiple_of(ATTACK_EVERY);
             match actor.kind {
                 Kind::Silencer | Kind::Denier | Kind::Liar if !attacks => {}
                 Kind::Silencer | Kind::Denier => {
-                    self.deny(chain, at, actor, &targets, places, rng);
+                    self.deny(chain, index, actor, &field, places, rng);
                 }
                 _ => {
-                    self.search(chain, at, actor, &targets, library, rng);
-                    let lots = if actor.kind == Kind::Colluder { 2 } else { 1 };
-                    let looked = f64::from(u32::try_from(lots * DOCUMENTS).unwrap_or(0));
-                    costs.push((at, looked * DOCUMENT_SOMA));
+                    self.search(chain, index, actor, &field, library, rng);
+                    let sets = if actor.kind == Kind::Colluder { 2 } else { 1 };
+                    let searched = f64::from(u32::try_from(sets * DOCUMENTS).unwrap_or(0));
+                    costs.push((index, searched * DOCUMENT_SOMA));
                 }
             }
         }
         costs
     }
 
-    /// Looks at documents and enters the closest for each target.
+    /// Searches documents and claims the closest for each target.
     fn search(
         &mut self,
         chain: &mut Chain,
-        at: usize,
+        index: usize,
         actor: &Actor,
         field: &Field,
         library: &Library,
         rng: &mut SimRng,
     ) {
-        let mut look = |voice| -> Vec<Document> {
+        let mut search = |voice| -> Vec<Document> {
             let documents = 0..DOCUMENTS;
-            documents.map(|_| Document::found(voice, rng)).collect()
+            documents.map(|_| Document::random(voice, rng)).collect()
         };
         let (natural, own) = match actor.kind {
-            Kind::Colluder => (look(None), look(Some(at))),
-            _ => (look(None), Vec::new()),
+            Kind::Colluder => (search(None), search(Some(index))),
+            _ => (search(None), Vec::new()),
         };
         for (target, direction) in &field.targets {
-            let asked = target
-                .routed
-                .iter()
-                .any(|one| actor.models.contains(&one.model));
-            let documents = if asked { &own } else { &natural };
+            let mut routed = target.routed.iter();
+            let is_routed = routed.any(|entry| actor.models.contains(&entry.model));
+            let documents = if is_routed { &own } else { &natural };
             let distances = documents
                 .iter()
-                .map(|one| (distance_squared(direction, &one.embedding), one));
+                .map(|document| (distance_squared(direction, &document.embedding), document));
             let Some((distance, document)) = distances.min_by_key(|(distance, _)| *distance) else {
                 continue;
             };
@@ -135,55 +137,66 @@ impl Submitters {
             else {
                 continue;
             };
-            let mut others = target.routed.iter().map(|one| one.model);
-            let other = others.find(|one| *one != model).unwrap_or(model);
+            let mut others = target.routed.iter().map(|entry| entry.model);
+            let wrong = others.find(|other| *other != model).unwrap_or(model);
             let statement = Statement {
                 model: if actor.kind == Kind::Liar {
-                    other
+                    wrong
                 } else {
                     model
                 },
                 loss_q32,
                 distance,
             };
-            self.claim(chain, at, actor, target, document.clone(), &statement, rng);
+            self.claim(
+                chain,
+                index,
+                actor,
+                target,
+                document.clone(),
+                &statement,
+                rng,
+            );
         }
     }
 
-    /// Fills all places of one target with claims that nothing can be closer than.
+    /// Fills all candidates of one target with claims at distance 0.
     fn deny(
         &mut self,
         chain: &mut Chain,
-        at: usize,
+        index: usize,
         actor: &Actor,
         field: &Field,
         places: u32,
         rng: &mut SimRng,
     ) {
-        let nth = usize::from(actor.kind == Kind::Denier);
-        let Some((target, _)) = field.targets.get(nth) else {
+        let position = usize::from(actor.kind == Kind::Denier);
+        let Some((target, _)) = field.targets.get(position) else {
             return;
         };
         if chain.balance(&actor.address) < target.reward.times(places.into()) {
             return;
         }
-        self.attacks.insert(target.id, at);
+        self.attacks.insert(target.id, index);
         for _ in 0..places {
             let statement = Statement {
                 model: target.routed[0].model,
                 loss_q32: 0,
                 distance: 0,
             };
-            let document = Document::found(None, rng);
-            self.claim(chain, at, actor, target, document, &statement, rng);
+            let document = Document::random(None, rng);
+            self.claim(chain, index, actor, target, document, &statement, rng);
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a claim has this many parts")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "all of them are parts of a claim"
+    )]
     fn claim(
         &mut self,
         chain: &mut Chain,
-        at: usize,
+        index: usize,
         actor: &Actor,
         target: &Target,
         document: Document,
@@ -211,7 +224,7 @@ impl Submitters {
         });
         chain.act(&actor.key, action);
         let claim = Claim {
-            submitter: at,
+            submitter: index,
             target: target.id,
             document,
             salt,
@@ -220,7 +233,7 @@ impl Submitters {
         self.claims.insert(commitment, claim);
     }
 
-    /// Candidates of this rank show their data, but for those that want or happen not to.
+    /// Candidates of this rank publish their data, unless they withhold or forget it.
     pub fn publish(&mut self, chain: &mut Chain, actors: &[Actor], rank: usize, rng: &mut SimRng) {
         let epoch = read::clock(&chain.state).epoch.previous();
         if rank == 0 {
@@ -233,17 +246,17 @@ impl Submitters {
             let candidates = read::candidates(&chain.state, target.id);
             let claim = candidates
                 .get(rank)
-                .and_then(|one| self.claims.get(&one.commitment));
+                .and_then(|candidate| self.claims.get(&candidate.commitment));
             let Some(claim) = claim.filter(|claim| claim.target == target.id) else {
                 continue;
             };
             let actor = &actors[claim.submitter];
-            let silent = match actor.kind {
+            let withholds = match actor.kind {
                 Kind::Silencer => true,
                 Kind::Forgetful => rng.random_ratio(1, 20),
                 _ => false,
             };
-            if silent {
+            if withholds {
                 continue;
             }
             let action = Action::PublishData(action::PublishData {
@@ -282,7 +295,7 @@ impl Field {
     }
 }
 
-/// Who submitted a target's published claim.
+/// The submitter of a target's published claim.
 pub fn publisher(state: &MemoryState, target: &Target) -> Option<Address> {
     let TargetStatus::Published { rank } = target.status else {
         return None;
@@ -290,5 +303,5 @@ pub fn publisher(state: &MemoryState, target: &Target) -> Option<Address> {
     let candidates = read::candidates(state, target.id);
     candidates
         .get(usize::try_from(rank).ok()?)
-        .map(|one| one.submitter)
+        .map(|candidate| candidate.submitter)
 }

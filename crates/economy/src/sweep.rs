@@ -1,4 +1,4 @@
-//! The same economy under other values of one number: how a default is chosen.
+//! Simulates the same economy for several values of one number: how a default is chosen.
 
 use std::fmt::Write as _;
 
@@ -12,100 +12,108 @@ use crate::report::Report;
 use crate::report::run;
 use crate::settings::Settings;
 
-/// The number that varies.
+/// The number to vary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sweep {
-    /// `bond_bps`: a submission's bond as a share of the reward
+    /// `bond_bps`: the bond of a submission, as a share of the reward
     Bond,
-    /// `loss_margin_q32`, shown in thousandths of a nat: losses so close count as equal
+    /// `loss_margin_q32`, in thousandths of a nat: smaller differences of losses are ties
     Margin,
     /// `models_per_target`
     Models,
     /// `candidates_per_target`
     Candidates,
-    /// `verdict_slash_bps`: what a wrong finding costs
+    /// `verdict_slash_bps`: what a wrong verdict costs
     Slash,
-    /// `rent_price_per_mib_epoch`, as hundredths of the default
+    /// `rent_price_per_mib_epoch`, in percent of the default
     Rent,
-    /// How many of the validators never audit
+    /// Number of validators that never audit
     Silent,
 }
 
-/// What one value gave.
+/// The results for one value.
 #[derive(Clone, Debug, Serialize)]
 pub struct Line {
     /// The value.
     pub value: u64,
-    /// The value as people write it.
-    pub shown: String,
-    /// What came of it.
+    /// The value with its unit.
+    pub label: String,
+    /// The results.
     pub report: Report,
 }
 
-/// A column of the table: its heads and what it shows.
+/// A column of the table: two lines of heading, and the number below.
 type Column = (&'static str, &'static str, fn(&Report) -> f64);
 
-/// What every table shows.
-const EVERYBODY: [Column; 3] = [
-    ("training", "net/1000", |one| one.net(Kind::Trainer)),
-    ("submitting", "net/1000", |one| one.net(Kind::Submitter)),
-    ("auditing", "net/1000", |one| one.net(Kind::Auditor)),
+/// The first columns of every table.
+const COMMON: [Column; 3] = [
+    ("trainer", "net/1000", |report| report.net(Kind::Trainer)),
+    ("submitter", "net/1000", |report| {
+        report.net(Kind::Submitter)
+    }),
+    ("auditor", "net/1000", |report| report.net(Kind::Auditor)),
 ];
 
 const MARGIN: [Column; 6] = [
-    ("training", "pay/stake", |one| {
-        one.pay_to_stake(Kind::Trainer)
+    ("trainer", "pay/stake", |report| {
+        report.pay_to_stake(Kind::Trainer)
     }),
-    ("copying", "pay/stake", |one| one.pay_to_stake(Kind::Copier)),
-    ("shadowing", "pay/stake", |one| {
-        one.pay_to_stake(Kind::NoisyCopier)
+    ("copier", "pay/stake", |report| {
+        report.pay_to_stake(Kind::Copier)
     }),
-    ("copying", "net/1000", |one| one.net(Kind::Copier)),
-    ("0.1% noise", "wins %", |one| 100.0 * one.noise_wins[0]),
-    ("1% noise", "wins %", |one| 100.0 * one.noise_wins[1]),
+    ("noisy copy", "pay/stake", |report| {
+        report.pay_to_stake(Kind::NoisyCopier)
+    }),
+    ("copier", "net/1000", |report| report.net(Kind::Copier)),
+    ("0.1% noise", "wins %", |report| {
+        100.0 * report.noise_wins[0]
+    }),
+    ("1% noise", "wins %", |report| 100.0 * report.noise_wins[1]),
 ];
 
 const BOND: [Column; 4] = [
-    ("silence", "per denied", |one| {
-        one.griefing_cost(Kind::Silencer)
+    ("silent", "per denied", |report| {
+        report.griefing_cost(Kind::Silencer)
     }),
-    ("falsehood", "per denied", |one| {
-        one.griefing_cost(Kind::Denier)
+    ("false", "per denied", |report| {
+        report.griefing_cost(Kind::Denier)
     }),
-    ("forgetting", "net/1000", |one| one.net(Kind::Forgetful)),
-    ("lying", "net/1000", |one| one.net(Kind::Liar)),
+    ("forgetful", "net/1000", |report| {
+        report.net(Kind::Forgetful)
+    }),
+    ("false win", "net/1000", |report| report.net(Kind::Liar)),
 ];
 
 const SLASH: [Column; 3] = [
-    ("erring", "net/1000", |one| one.net(Kind::Faulty)),
-    ("erring", "lost %", |one| {
-        let row = one.row(Kind::Faulty);
+    ("faulty", "net/1000", |report| report.net(Kind::Faulty)),
+    ("faulty", "lost %", |report| {
+        let row = report.row(Kind::Faulty);
         row.map_or(0.0, |row| 100.0 * row.burned / row.first)
     }),
-    ("guessing", "net/1000", |one| one.net(Kind::Guesser)),
+    ("guessing", "net/1000", |report| report.net(Kind::Guesser)),
 ];
 
 const RENT: [Column; 3] = [
-    ("rent", "of gain %", |one| {
-        let row = one.row(Kind::Trainer);
+    ("rent", "of gain %", |report| {
+        let row = report.row(Kind::Trainer);
         row.map_or(0.0, |row| 100.0 * row.rent / (row.gain + row.rent))
     }),
-    ("one large", "net/1000", |one| one.net(Kind::Large)),
-    ("split", "net/1000", |one| one.net(Kind::Splitter)),
+    ("large", "net/1000", |report| report.net(Kind::Large)),
+    ("split", "net/1000", |report| report.net(Kind::Splitter)),
 ];
 
 const SILENT: [Column; 2] = [
-    ("won", "%", |one| {
-        let won = u32::try_from(one.settled).unwrap_or(u32::MAX);
-        let all = u32::try_from(one.settled + one.returned).unwrap_or(u32::MAX);
+    ("won", "%", |report| {
+        let won = u32::try_from(report.settled).unwrap_or(u32::MAX);
+        let all = u32::try_from(report.settled + report.returned).unwrap_or(u32::MAX);
         100.0 * f64::from(won) / f64::from(all.max(1))
     }),
-    ("silent", "net/1000", |one| one.net(Kind::Silent)),
+    ("silent", "net/1000", |report| report.net(Kind::Silent)),
 ];
 
 impl Sweep {
-    /// The values tried.
+    /// The values to simulate.
     pub const fn values(self) -> &'static [u64] {
         match self {
             Self::Bond => &[500, 1_000, 2_500, 5_000, 7_500, 10_000],
@@ -127,9 +135,9 @@ impl Sweep {
         }
     }
 
-    /// The value as people write it.
-    #[expect(clippy::cast_precision_loss, reason = "small numbers, for people")]
-    pub fn shown(self, value: u64) -> String {
+    /// A value with its unit.
+    #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+    fn label(self, value: u64) -> String {
         match self {
             Self::Bond | Self::Slash => format!("{} %", value as f64 / 100.0),
             Self::Margin => format!("{:.2}", value as f64 * 1_000.0 / 4_294_967_296.0),
@@ -138,7 +146,7 @@ impl Sweep {
         }
     }
 
-    /// The default with one number changed.
+    /// The settings with one number changed.
     fn settings(self, base: &Settings, value: u64) -> Settings {
         let mut settings = base.clone();
         let name = match self {
@@ -163,7 +171,7 @@ impl Sweep {
         settings
     }
 
-    /// The columns that the number is chosen by.
+    /// The columns that matter for this number.
     const fn columns(self) -> &'static [Column] {
         match self {
             Self::Margin | Self::Models => &MARGIN,
@@ -174,7 +182,7 @@ impl Sweep {
         }
     }
 
-    /// Plays the economy once for each value.
+    /// Simulates the economy once for each value.
     ///
     /// # Errors
     /// Those of [`run`].
@@ -182,7 +190,7 @@ impl Sweep {
         let line = |&value: &u64| {
             Ok(Line {
                 value,
-                shown: self.shown(value),
+                label: self.label(value),
                 report: run(&self.settings(base, value))?,
             })
         };
@@ -190,10 +198,10 @@ impl Sweep {
     }
 }
 
-/// The table of a sweep.
+/// The table of a sweep, one line for each value.
 pub fn table(sweep: Sweep, lines: &[Line]) -> String {
     let name = format!("{sweep:?}").to_lowercase();
-    let columns = || EVERYBODY.iter().chain(sweep.columns());
+    let columns = || COMMON.iter().chain(sweep.columns());
     let mut text = format!("{name:<10}");
     for (head, _, _) in columns() {
         let _ = write!(text, "{head:>12}");
@@ -203,7 +211,7 @@ pub fn table(sweep: Sweep, lines: &[Line]) -> String {
         let _ = write!(text, "{head:>12}");
     }
     for line in lines {
-        text += &format!("\n{:<10}", line.shown);
+        text += &format!("\n{:<10}", line.label);
         for (_, _, figure) in columns() {
             let _ = write!(text, "{:>12.2}", figure(&line.report));
         }

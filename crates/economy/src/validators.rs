@@ -1,37 +1,37 @@
-//! Validators at their duties, and the ways to skip them: not to audit, to guess, to copy.
+//! Validators: their duties, and the ways to avoid them: not to audit, to guess, to copy.
 
 use std::collections::BTreeMap;
 
 use soma_architecture::embedding::distance_squared;
 use soma_protocol::record::TargetStatus;
 use soma_protocol::{
-    Action, Epoch, Hash, HeldFile, MemoryState, TargetId, Validity, Verdict, action, commitment,
-    query, read, storage,
+    Action, Epoch, Hash, HeldFile, MemoryState, TargetId, Validity, Verdict, commitment, query,
+    read, storage,
 };
 
 use crate::actors::{Actor, Kind};
 use crate::chain::Chain;
 use crate::submitters::{Submitters, prediction};
-use crate::weights::{Library, file_in_use};
+use crate::weights::{Library, current_file};
 
-/// What auditing one target costs, in SOMA.
-pub const AUDIT_SOMA: f64 = 0.1;
+/// Cost of one audit, in SOMA.
+const AUDIT_SOMA: f64 = 0.1;
 
-/// A faulty machine errs in one epoch of this many, on every target.
+/// A faulty machine is wrong in one epoch of this many, on every target.
 const FAULT_EVERY: u32 = 100;
 
-/// Verdicts that wait to be shown.
+/// Verdicts that are committed and not yet revealed.
 #[derive(Debug, Default)]
 pub struct Validators {
     verdicts: BTreeMap<(usize, TargetId), Verdict>,
 }
 
-/// Validators that have a seat, with their places in the cast.
+/// Validators that have a seat, with their indices.
 fn seated<'a>(chain: &Chain, actors: &'a [Actor]) -> Vec<(usize, &'a Actor)> {
     let seats = read::committee(&chain.state);
     let validators = actors.iter().enumerate();
     validators
-        .filter(|(_, one)| one.kind.validates() && seats.seats_validator(&one.address))
+        .filter(|(_, actor)| actor.kind.validates() && seats.seats_validator(&actor.address))
         .collect()
 }
 
@@ -42,7 +42,7 @@ fn randomness(actor: &Actor, epoch: Epoch) -> Hash {
     )
 }
 
-/// What an audit finds: whether loss, winner and distance are as claimed.
+/// The verdict of an audit: whether loss, winner and distance are as claimed.
 fn audit(
     state: &MemoryState,
     library: &Library,
@@ -73,29 +73,26 @@ fn audit(
 }
 
 impl Validators {
-    /// Randomness: opened for this epoch, committed for the next.
-    pub fn open_beacons(chain: &mut Chain, actors: &[Actor]) {
+    /// Reveals the beacon values for this epoch and commits those for the next.
+    pub fn reveal_beacons(chain: &mut Chain, actors: &[Actor]) {
         let epoch = read::clock(&chain.state).epoch;
-        for actor in actors.iter().filter(|one| one.kind.validates()) {
+        for actor in actors.iter().filter(|actor| actor.kind.validates()) {
             if read::beacon_commit(&chain.state, epoch, &actor.address).is_some() {
                 let value = randomness(actor, epoch);
-                chain.act(
-                    &actor.key,
-                    Action::RevealBeacon(action::RevealBeacon { epoch, value }),
-                );
+                chain.act(&actor.key, Action::RevealBeacon { epoch, value });
             }
             let next = epoch.next();
             let value = randomness(actor, next);
             let commitment = commitment::beacon(chain.id(), &actor.address, next, &value);
-            let action = Action::CommitBeacon(action::CommitBeacon {
+            let action = Action::CommitBeacon {
                 epoch: next,
                 commitment,
-            });
+            };
             chain.act(&actor.key, action);
         }
     }
 
-    /// Everybody says which committed files it holds, and answers the epoch's challenge.
+    /// All validators attest which committed files they hold, and answer their storage challenges.
     pub fn hold_and_answer(chain: &mut Chain, actors: &[Actor]) {
         let epoch = read::clock(&chain.state).epoch;
         let held: Vec<HeldFile> = read::commits(&chain.state, epoch.next())
@@ -107,22 +104,23 @@ impl Validators {
             .collect();
         for (_, actor) in seated(chain, actors) {
             if !held.is_empty() {
-                let action = Action::HoldWeights(action::HoldWeights {
+                let action = Action::HoldWeights {
                     epoch: epoch.next(),
                     held: held.clone(),
-                });
+                };
                 chain.act(&actor.key, action);
             }
-            let asked = storage::challenge(&chain.state, &actor.address);
-            let answer = asked
-                .and_then(|asked| file_in_use(&chain.state, asked.model)?.answer(epoch, &asked));
+            let challenge = storage::challenge(&chain.state, &actor.address);
+            let answer = challenge.and_then(|challenge| {
+                current_file(&chain.state, challenge.model)?.answer(epoch, &challenge)
+            });
             if let Some(answer) = answer {
                 chain.act(&actor.key, answer);
             }
         }
     }
 
-    /// Audits what was published. Returns what each spent on it, in SOMA.
+    /// Audits published claims and commits verdicts. Returns the cost of each, in SOMA.
     pub fn commit_verdicts(
         &mut self,
         chain: &mut Chain,
@@ -141,8 +139,8 @@ impl Validators {
             let Some(truth) = truth else {
                 continue;
             };
-            let honest = seated.iter().find(|(_, one)| one.kind == Kind::Auditor);
-            for &(at, actor) in &seated {
+            let honest = seated.iter().find(|(_, actor)| actor.kind == Kind::Auditor);
+            for &(index, actor) in &seated {
                 let (verdict, cost) = match actor.kind {
                     Kind::Silent => continue,
                     Kind::HalfAuditor if id.0.is_multiple_of(2) => continue,
@@ -152,37 +150,37 @@ impl Validators {
                     }
                     _ => (truth.clone(), AUDIT_SOMA),
                 };
-                let mut whose = &actor.address;
+                let mut committer = &actor.address;
                 if let (Kind::Copycat, Some((_, honest))) = (actor.kind, honest) {
-                    // What it can see is another's commitment, and that names the other.
-                    whose = &honest.address;
+                    // It can only copy the commitment of another, which binds the address of the other.
+                    committer = &honest.address;
                 } else {
-                    costs.push((at, cost));
-                    self.verdicts.insert((at, id), verdict.clone());
+                    costs.push((index, cost));
+                    self.verdicts.insert((index, id), verdict.clone());
                 }
-                let commitment = commitment::verdict(chain.id(), whose, id, &verdict);
-                let action = Action::CommitVerdict(action::CommitVerdict {
+                let commitment = commitment::verdict(chain.id(), committer, id, &verdict);
+                let action = Action::CommitVerdict {
                     target: id,
                     commitment,
-                });
+                };
                 chain.act(&actor.key, action);
             }
         }
         costs
     }
 
-    /// Shows the verdicts.
-    pub fn open_verdicts(&mut self, chain: &mut Chain, actors: &[Actor]) {
-        for ((at, target), verdict) in std::mem::take(&mut self.verdicts) {
+    /// Reveals the committed verdicts.
+    pub fn reveal_verdicts(&mut self, chain: &mut Chain, actors: &[Actor]) {
+        for ((index, target), verdict) in std::mem::take(&mut self.verdicts) {
             chain.act(
-                &actors[at].key,
-                Action::RevealVerdict(action::RevealVerdict { target, verdict }),
+                &actors[index].key,
+                Action::RevealVerdict { target, verdict },
             );
         }
     }
 }
 
-/// What somebody says who has not looked: nobody can guess a trace.
+/// A verdict without an audit: nobody can guess the trace.
 fn guess() -> Verdict {
     Verdict {
         validity: Validity::Valid,

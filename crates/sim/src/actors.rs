@@ -1,129 +1,45 @@
-//! Who uses the simulated network: owners of models, submitters, validators at their duties, and
-//! people who come and go. All of them act at random, on what the state says, and keep nothing in
-//! mind: every secret follows from what it is for.
-
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+//! The users of a simulated network: owners of models, submitters, validators at their duties. They
+//! act at random on what the state shows, validly or not, and remember nothing: every secret is
+//! derived from its purpose.
 
 use commonware_cryptography::{Hasher as _, blake3::Blake3};
-use soma_engine::Pool;
+use rand::{RngExt as _, SeedableRng as _, rngs::Xoshiro256PlusPlus, seq::IndexedRandom as _};
 use soma_protocol::{
-    Action, Address, Amount, Architecture, ConsensusKey, Epoch, Genesis, GenesisAccount,
-    GenesisModel, GenesisValidator, Hash, HeldFile, ModelId, Params, PoolId, SecretKey,
-    SignedTransaction, StateRead, TargetId, Transaction, Validity, Verdict, VerifiedTransaction,
-    action, commitment, read,
+    Action, Address, Amount, Epoch, Hash, HeldFile, ModelId, PoolId, SecretKey, SignedTransaction,
+    StateRead, TargetId, Transaction, Validity, Verdict, commitment, read,
 };
 
-use crate::dice::Dice;
+use crate::genesis::{NODES, USERS, VALIDATORS, consensus_key, embedding, node_key, user_key};
 
-/// Validators of genesis. There is one more who may join.
-pub const VALIDATORS: usize = 4;
-/// All nodes.
-pub const NODES: usize = VALIDATORS + 1;
-const PEOPLE: u8 = 6;
-/// The beginning of every history, in milliseconds since 1970.
-pub const BEGINNING_MS: u64 = 1_767_225_600_000;
-/// The longest wait for a transaction to be taken, in milliseconds.
-pub(crate) const VALID_MS: u64 = 20_000;
-const DATA_BYTES: u64 = 600;
+/// How long a transaction is valid, in milliseconds.
+pub const VALID_MS: u64 = 20_000;
+const DATA_BYTES: usize = 600;
 
-/// The secret of a node: its account's, and the one it votes with.
-#[expect(clippy::cast_possible_truncation, reason = "few nodes")]
-pub const fn node_secret(node: usize) -> [u8; 32] {
-    [100 + node as u8; 32]
-}
-
-fn person(index: u8) -> SecretKey {
-    SecretKey::from_bytes(&[1 + index; 32])
-}
-
-pub(crate) fn consensus_key(node: usize) -> ConsensusKey {
-    ConsensusKey(SecretKey::from_bytes(&node_secret(node)).address().0)
-}
-
-/// A direction of length one.
-fn embedding(dim: usize, salt: usize) -> Vec<i16> {
-    let mut embedding = vec![0; dim];
-    if let Some(one) = embedding.get_mut(salt % dim.max(1)) {
-        *one = i16::MAX;
-    }
-    embedding
-}
-
-fn dim() -> usize {
-    usize::try_from(Architecture::nano().dim).unwrap_or(1)
-}
-
-/// What belongs to a name, and to nothing else.
-fn secret(purpose: &str, parts: &[&[u8]]) -> Hash {
-    Hash::of_parts(purpose, parts)
-}
-
-/// The chain that every history begins with.
-pub fn genesis() -> Genesis {
-    let money = |address| GenesisAccount {
-        address,
-        balance: Amount::soma(5_000),
-    };
-    let nodes = (0..NODES).map(|node| SecretKey::from_bytes(&node_secret(node)).address());
-    let model = |index: u8| GenesisModel {
-        owner: person(index).address(),
-        name: format!("model {index}"),
-        commission_bps: 1_000,
-        stake: Amount::soma(10),
-        weights_hash: Hash([index; 32]),
-        ciphertext_hash: Hash([index + 100; 32]),
-        size_bytes: 1_000,
-        key: [index; 32],
-        embedding: embedding(dim(), index.into()),
-    };
-    Genesis {
-        chain: "sim".into(),
-        timestamp_ms: BEGINNING_MS,
-        params: Params::local(),
-        architecture: Architecture::nano(),
-        accounts: (0..PEOPLE)
-            .map(|index| person(index).address())
-            .chain(nodes)
-            .map(money)
-            .collect(),
-        validators: (0..VALIDATORS)
-            .map(|node| GenesisValidator {
-                address: SecretKey::from_bytes(&node_secret(node)).address(),
-                consensus_key: consensus_key(node),
-                stake: Amount::soma(200),
-            })
-            .collect(),
-        models: (0..2).map(model).collect(),
-        operator: None,
-    }
-}
-
-/// Everybody who acts.
+/// Everybody who sends transactions.
 #[derive(Debug)]
-pub struct Cast {
+pub struct Actors {
     chain: Hash,
-    dice: Dice,
+    rng: Xoshiro256PlusPlus,
 }
 
-impl Cast {
-    /// The people of one history.
-    pub fn new(chain: Hash, dice: Dice) -> Self {
-        Self { chain, dice }
+impl Actors {
+    /// The actors of one history.
+    pub fn new(chain: Hash, rng: Xoshiro256PlusPlus) -> Self {
+        Self { chain, rng }
     }
 
-    /// Somebody does something, allowed or not.
+    /// The next transaction of anybody, allowed by the rules or not.
     pub fn act(&mut self, state: &dyn StateRead, now_ms: u64) -> SignedTransaction {
-        let (key, action) = if self.dice.chance(450) {
-            let node = self.dice.index(NODES);
-            let key = SecretKey::from_bytes(&node_secret(node));
-            let action = self.duty(state, node, &key.address());
+        let (key, action) = if self.rng.random_ratio(45, 100) {
+            let node = self.rng.random_range(0..NODES);
+            let key = node_key(node);
+            let action = self.validator_action(state, node, &key.address());
             (key, action)
         } else {
-            self.deed(state)
+            self.user_action(state)
         };
         let nonce = read::account(state, &key.address()).nonce;
-        let ahead = u64::from(self.dice.chance(150));
+        let ahead = u64::from(self.rng.random_ratio(15, 100));
         let transaction = Transaction {
             chain: self.chain,
             sender: key.address(),
@@ -135,189 +51,183 @@ impl Cast {
         transaction.sign(&key)
     }
 
+    /// A model, or an id that is still free.
     fn model(&mut self, state: &dyn StateRead) -> ModelId {
-        let count = read::model_count(state);
-        let id = self.dice.within(1..u64::from(count) + 2);
-        ModelId(u32::try_from(id).unwrap_or(1))
+        ModelId(self.rng.random_range(1..read::model_count(state) + 2))
     }
 
+    /// A target of this epoch or the last.
     fn target(&mut self, state: &dyn StateRead) -> TargetId {
         let epoch = read::clock(state).epoch;
-        let back = u32::try_from(self.dice.within(0..2)).unwrap_or(0);
+        let back = self.rng.random_range(0..2);
         let targets = read::targets(state, Epoch(epoch.0.saturating_sub(back)));
-        match targets.len() {
-            0 => TargetId(1),
-            length => targets[self.dice.index(length)].id,
-        }
+        let target = targets.choose(&mut self.rng);
+        target.map_or(TargetId(1), |target| target.id)
     }
 
-    /// What a validator does.
-    fn duty(&mut self, state: &dyn StateRead, node: usize, me: &Address) -> Action {
+    fn validator_action(&mut self, state: &dyn StateRead, node: usize, sender: &Address) -> Action {
         let epoch = read::clock(state).epoch;
         let next = Epoch(epoch.0 + 1);
-        let value = |epoch: Epoch| secret("beacon", &[&me.0, &epoch.0.to_le_bytes()]);
-        match self.dice.index(12) {
-            0..=2 => Action::CommitBeacon(action::CommitBeacon {
+        let value = |epoch: Epoch| secret("beacon", &[&sender.0, &epoch.0.to_le_bytes()]);
+        match self.rng.random_range(0..12) {
+            0..=2 => Action::CommitBeacon {
                 epoch: next,
-                commitment: commitment::beacon(&self.chain, me, next, &value(next)),
-            }),
-            3..=5 => Action::RevealBeacon(action::RevealBeacon {
+                commitment: commitment::beacon(&self.chain, sender, next, &value(next)),
+            },
+            3..=5 => Action::RevealBeacon {
                 epoch,
                 value: value(epoch),
-            }),
+            },
             6 | 7 => {
                 let models = 1..=read::model_count(state);
                 let held = models.map(|id| HeldFile {
                     model: ModelId(id),
                     ciphertext_hash: ciphertext(ModelId(id), next),
                 });
-                Action::HoldWeights(action::HoldWeights {
+                Action::HoldWeights {
                     epoch: next,
                     held: held.collect(),
-                })
+                }
             }
             8 => {
                 let target = self.target(state);
                 let verdict = verdict(target);
-                Action::CommitVerdict(action::CommitVerdict {
+                Action::CommitVerdict {
                     target,
-                    commitment: commitment::verdict(&self.chain, me, target, &verdict),
-                })
+                    commitment: commitment::verdict(&self.chain, sender, target, &verdict),
+                }
             }
             9 => {
                 let target = self.target(state);
                 let verdict = verdict(target);
-                Action::RevealVerdict(action::RevealVerdict { target, verdict })
+                Action::RevealVerdict { target, verdict }
             }
-            _ => self.come_or_go(state, node, me),
+            _ => self.join_or_leave(state, node, sender),
         }
     }
 
-    /// Seats are taken and given up, but never so many that one cheat is a third of them.
-    fn come_or_go(&mut self, state: &dyn StateRead, node: usize, me: &Address) -> Action {
+    /// Validators register and leave, but never so many that one adversary has a third of the seats.
+    fn join_or_leave(&mut self, state: &dyn StateRead, node: usize, sender: &Address) -> Action {
         let seats = read::committee(state);
-        if seats.seats.len() > VALIDATORS && seats.seats_validator(me) && self.dice.chance(300) {
-            return Action::LeaveValidator(action::LeaveValidator {});
+        let can_leave = seats.seats.len() > VALIDATORS && seats.seats_validator(sender);
+        if can_leave && self.rng.random_ratio(3, 10) {
+            return Action::LeaveValidator {};
         }
-        if read::validator(state, me).is_some_and(|one| one.is_registered()) {
-            return Action::ReturnValidator(action::ReturnValidator {});
+        if read::validator(state, sender).is_some_and(|validator| validator.is_registered()) {
+            return Action::ReturnValidator {};
         }
-        let key = SecretKey::from_bytes(&node_secret(node));
-        Action::RegisterValidator(action::RegisterValidator {
+        Action::RegisterValidator {
             consensus_key: consensus_key(node),
-            proof: key.prove_possession(&self.chain, me),
+            proof: node_key(node).prove_possession(&self.chain, sender),
             commission_bps: 500,
-            stake: Amount::soma(100 + self.dice.within(0..200)),
-        })
+            stake: Amount::soma(self.rng.random_range(100..300)),
+        }
     }
 
-    /// What people do.
-    fn deed(&mut self, state: &dyn StateRead) -> (SecretKey, Action) {
-        let one = self.dice.index(usize::from(PEOPLE));
-        let key = person(u8::try_from(one).unwrap_or(0));
-        let me = key.address();
-        let action = match self.dice.index(20) {
-            0..=7 => Action::Transfer(action::Transfer {
-                to: person(u8::try_from(self.dice.index(usize::from(PEOPLE))).unwrap_or(0))
-                    .address(),
-                amount: Amount(self.dice.within(0..1_000_000_000)),
-            }),
-            8 => Action::RegisterModel(action::RegisterModel {
-                name: format!("model of {one}"),
+    fn user_action(&mut self, state: &dyn StateRead) -> (SecretKey, Action) {
+        let user = self.rng.random_range(0..USERS);
+        let key = user_key(user);
+        let sender = key.address();
+        let action = match self.rng.random_range(0..20) {
+            0..=7 => Action::Transfer {
+                to: user_key(self.rng.random_range(0..USERS)).address(),
+                amount: Amount(self.rng.random_range(0..1_000_000_000)),
+            },
+            8 => Action::RegisterModel {
+                name: format!("model of {user}"),
                 commission_bps: 2_000,
                 stake: Amount::soma(2),
-            }),
-            9 => Action::AddStake(action::AddStake {
+            },
+            9 => Action::AddStake {
                 pool: PoolId::Model(self.model(state)),
-                amount: Amount::soma(self.dice.within(0..20)),
-            }),
-            10 => Action::WithdrawStake(action::WithdrawStake {
+                amount: Amount::soma(self.rng.random_range(0..20)),
+            },
+            10 => Action::WithdrawStake {
                 pool: PoolId::Model(self.model(state)),
-                amount: Amount::soma(self.dice.within(0..20)),
-            }),
-            11 => Action::RetireModel(action::RetireModel {
+                amount: Amount::soma(self.rng.random_range(0..20)),
+            },
+            11 => Action::RetireModel {
                 model: self.model(state),
-            }),
-            12 => Action::SetCommission(action::SetCommission {
+            },
+            12 => Action::SetCommission {
                 pool: PoolId::Model(self.model(state)),
                 commission_bps: 3_000,
-            }),
-            13 | 14 => return self.commit(state, key),
-            15 => self.reveal(state),
-            16 | 17 => self.submit(state, &me),
+            },
+            13 | 14 => return self.commit_weights(state, key),
+            15 => self.reveal_weights(state),
+            16 | 17 => self.submit(state, &sender),
             _ => {
                 let target = self.target(state);
-                let data = data(target, &me);
-                let salt = secret("salt", &[&target.0.to_le_bytes(), &me.0]).0;
-                Action::PublishData(action::PublishData { target, data, salt })
+                Action::PublishData {
+                    target,
+                    data: data(target, &sender),
+                    salt: salt(target, &sender),
+                }
             }
         };
         (key, action)
     }
 
-    /// Commits a model in its owner's name, if the owner is one of us.
-    fn commit(&mut self, state: &dyn StateRead, key: SecretKey) -> (SecretKey, Action) {
+    /// Commits weights of a model, signed by its owner if that is a user, else by `key`.
+    fn commit_weights(&mut self, state: &dyn StateRead, key: SecretKey) -> (SecretKey, Action) {
         let model = self.model(state);
         let owner = read::model(state, model).map(|model| model.owner);
-        let key = (0..PEOPLE)
-            .map(person)
-            .find(|key| Some(key.address()) == owner)
+        let mut users = (0..USERS).map(user_key);
+        let key = users
+            .find(|user| Some(user.address()) == owner)
             .unwrap_or(key);
         let epoch = Epoch(read::clock(state).epoch.0 + 1);
-        let embedding = embedding(dim(), model.0 as usize);
         let opening = commitment::CommittedWeights {
             model,
             owner: &key.address(),
             epoch,
             weights_hash: &weights(model),
             key: &weights_key(model),
-            embedding: &embedding,
+            embedding: &embedding(model.0 as usize),
         };
-        let action = Action::CommitWeights(action::CommitWeights {
+        let action = Action::CommitWeights {
             model,
             architecture: read::network(state).architecture_number,
             epoch,
             commitment: commitment::weights(&self.chain, &opening),
             ciphertext_hash: ciphertext(model, epoch),
             size_bytes: 1 << 20,
-        });
+        };
         (key, action)
     }
 
-    fn reveal(&mut self, state: &dyn StateRead) -> Action {
+    fn reveal_weights(&mut self, state: &dyn StateRead) -> Action {
         let model = self.model(state);
-        Action::RevealWeights(action::RevealWeights {
+        Action::RevealWeights {
             model,
             key: weights_key(model),
             weights_hash: weights(model),
-            embedding: embedding(dim(), model.0 as usize),
-        })
+            embedding: embedding(model.0 as usize),
+        }
     }
 
-    fn submit(&mut self, state: &dyn StateRead, me: &Address) -> Action {
+    fn submit(&mut self, state: &dyn StateRead, sender: &Address) -> Action {
         let target = self.target(state);
         let routed = read::target(state, target).map_or(Vec::new(), |target| target.routed);
-        let model = match routed.len() {
-            0 => ModelId(1),
-            length => routed[self.dice.index(length)].model,
-        };
-        let data = data(target, me);
+        let model = routed.choose(&mut self.rng);
+        let data = data(target, sender);
         let size_bytes = u32::try_from(data.len()).unwrap_or(0);
-        let salt = secret("salt", &[&target.0.to_le_bytes(), &me.0]).0;
-        let data_hash = blake3_of(&data);
-        Action::Submit(action::Submit {
+        let hash = Hash(Blake3::hash(&[&data]).0);
+        let salt = salt(target, sender);
+        Action::Submit {
             target,
-            model,
-            loss_q32: i64::try_from(self.dice.within(0..1 << 40)).unwrap_or(0),
-            distance: self.dice.within(0..1 << 30),
+            model: model.map_or(ModelId(1), |entry| entry.model),
+            loss_q32: self.rng.random_range(0..1 << 40),
+            distance: self.rng.random_range(0..1 << 30),
             size_bytes,
-            commitment: commitment::data(&self.chain, me, target, &data_hash, size_bytes, &salt),
-        })
+            commitment: commitment::data(&self.chain, sender, target, &hash, size_bytes, &salt),
+        }
     }
 }
 
-fn blake3_of(bytes: &[u8]) -> Hash {
-    Hash(Blake3::hash(&[bytes]).0)
+/// A value that depends on its purpose alone.
+fn secret(purpose: &str, parts: &[&[u8]]) -> Hash {
+    Hash::of_parts(purpose, parts)
 }
 
 fn weights(model: ModelId) -> Hash {
@@ -335,7 +245,20 @@ fn ciphertext(model: ModelId, epoch: Epoch) -> Hash {
     )
 }
 
-/// What all validators find: mostly that a claim is right.
+fn salt(target: TargetId, submitter: &Address) -> [u8; 32] {
+    secret("salt", &[&target.0.to_le_bytes(), &submitter.0]).0
+}
+
+/// The data that a submitter has for a target.
+fn data(target: TargetId, submitter: &Address) -> Vec<u8> {
+    let mut data = submitter.0.to_vec();
+    data.resize(DATA_BYTES, 0);
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(target.0.into());
+    rng.fill(&mut data[submitter.0.len()..]);
+    data
+}
+
+/// The verdict of all validators: nine of ten claims are valid.
 fn verdict(target: TargetId) -> Verdict {
     let validity = if target.0.is_multiple_of(10) {
         Validity::Invalid
@@ -346,72 +269,5 @@ fn verdict(target: TargetId) -> Verdict {
         validity,
         trace: secret("trace", &[&target.0.to_le_bytes()]),
         broken: Vec::new(),
-    }
-}
-
-fn data(target: TargetId, submitter: &Address) -> Vec<u8> {
-    let mut dice = Dice::new(u64::from(target.0), "data");
-    let mut data: Vec<u8> = submitter.0.to_vec();
-    while (data.len() as u64) < DATA_BYTES {
-        data.extend(dice.bytes());
-    }
-    data
-}
-
-/// The transactions that one node knows of.
-#[derive(Debug, Default)]
-pub struct Queue(Mutex<BTreeMap<(Address, u64), VerifiedTransaction>>);
-
-/// The most that a queue holds.
-const QUEUE_MAX: usize = 400;
-
-impl Queue {
-    fn waiting(&self) -> std::sync::MutexGuard<'_, BTreeMap<(Address, u64), VerifiedTransaction>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes a transaction, if there is room.
-    pub fn add(&self, transaction: VerifiedTransaction) {
-        let mut waiting = self.waiting();
-        let place = (
-            transaction.transaction().sender,
-            transaction.transaction().nonce,
-        );
-        if waiting.len() < QUEUE_MAX || waiting.contains_key(&place) {
-            waiting.insert(place, transaction);
-        }
-    }
-
-    /// Forgets what is final, and what can no longer become so.
-    pub fn forget(&self, transactions: &[SignedTransaction], now_ms: u64) {
-        let mut waiting = self.waiting();
-        for signed in transactions {
-            let transaction = &signed.transaction;
-            waiting.remove(&(transaction.sender, transaction.nonce));
-        }
-        waiting.retain(|_, waiting| waiting.transaction().valid_until_ms >= now_ms);
-    }
-}
-
-impl Pool for Queue {
-    fn select(&self, state: &dyn StateRead, _: u64, max_bytes: usize) -> Vec<VerifiedTransaction> {
-        let (mut left, mut next) = (max_bytes, BTreeMap::new());
-        let waiting = self.waiting();
-        let due = waiting.iter().filter(|((sender, nonce), _)| {
-            let known = || read::account(state, sender).nonce;
-            let next = next.entry(*sender).or_insert_with(known);
-            let due = *next == *nonce;
-            *next += u64::from(due);
-            due
-        });
-        due.map_while(|(_, transaction)| {
-            left = left.checked_sub(transaction.size_bytes())?;
-            Some(transaction.clone())
-        })
-        .collect()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.waiting().is_empty()
     }
 }

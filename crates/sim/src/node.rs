@@ -1,8 +1,10 @@
-//! One simulated node: the function that the binary starts, on simulated wires and a simulated disk.
+//! One simulated node: the validator that the binary starts, on a simulated network and disk.
 
-use std::{collections::BTreeSet, num::NonZeroU64, sync::Arc};
+use std::collections::BTreeSet;
+use std::num::NonZeroU64;
+use std::sync::Arc;
 
-use commonware_cryptography::{Signer as _, ed25519::PublicKey};
+use commonware_cryptography::ed25519::PublicKey;
 use commonware_p2p::{
     PeerSetSubscription, Provider, TrackedPeers,
     simulated::{self, Manager, Oracle},
@@ -11,47 +13,37 @@ use commonware_runtime::{
     Handle as Task, Quota, Spawner as _, Supervisor as _, deterministic::Context,
 };
 use commonware_utils::NZU64;
+use rand::{SeedableRng as _, rngs::Xoshiro256PlusPlus};
 use soma_engine::{
-    ConsensusSecret, EngineError, FAULTS_WAITING_MAX, Join, Settings, Sink,
+    EngineError, FAULTS_WAITING_MAX, Join, Settings, Sink,
     generic::{
         Calendar, Deviation, GOSSIP_QUOTA, Links, Overrides, QUOTA, Roster, Services,
-        gossip_channel, private_key, start,
+        gossip_channel, start,
     },
 };
 use soma_protocol::{Genesis, evidence::Evidence};
 use soma_store::History;
 use tokio::sync::{Notify, mpsc};
 
-use crate::{
-    Violation,
-    actors::{Queue, node_secret},
-    check::{Blind, Eye, Witness},
-    dice::Dice,
-    wire::{Faces, Noisy, SharedNoise},
-};
+use crate::checker::{CheckedSink, Checker, UncheckedSink};
+use crate::genesis::{consensus_secret, peer_key};
+use crate::mempool::Mempool;
+use crate::network::{Interfaces, LossyLink, SharedLinkFaults};
 
-/// Epochs of the engine are short here, so that every history has many boundaries.
-fn calendar() -> Calendar {
-    Calendar::of_blocks(NZU64!(12))
-}
-
-/// Files are short as well, so that blocks are really gone.
+/// Terms of the engine are short here, so that every history has many boundaries.
+const TERM_BLOCKS: NonZeroU64 = NZU64!(12);
+/// Files are short as well, so that pruned blocks are really deleted.
 const SECTION_BLOCKS: NonZeroU64 = NZU64!(24);
 const BLOCK_MS: u64 = 150;
 const IDLE_BLOCK_MS: u64 = 600;
 const CHANNELS: u64 = 7;
 const GOSSIP: u64 = 5;
 
-/// The name of a node on the network.
-pub fn key_of(node: usize) -> PublicKey {
-    private_key(&ConsensusSecret(node_secret(node))).public_key()
-}
-
-/// Everybody knows everybody: who may talk to whom is for the faults to decide.
+/// Every node knows every other: the faults decide who can reach whom.
 #[derive(Clone, Debug)]
-pub struct Everybody(pub Manager<PublicKey, Context>);
+pub struct AllPeers(pub Manager<PublicKey, Context>);
 
-impl Provider for Everybody {
+impl Provider for AllPeers {
     type PublicKey = PublicKey;
 
     async fn peer_set(&mut self, id: u64) -> Option<TrackedPeers<PublicKey>> {
@@ -63,52 +55,65 @@ impl Provider for Everybody {
     }
 }
 
-impl Roster for Everybody {
+impl Roster for AllPeers {
     fn track(&mut self, _: u64, _: BTreeSet<PublicKey>, _: BTreeSet<PublicKey>) {}
 }
 
-/// What stays the same over all lives of a node.
+/// What stays the same whenever a node is restarted.
 #[derive(Clone, Debug)]
-pub struct Identity {
+pub struct NodeSpec {
     /// Its number.
     pub node: usize,
     /// The chain.
     pub genesis: Genesis,
-    /// How it departs from the rules.
+    /// How it deviates from the rules.
     pub deviation: Deviation,
     /// How many blocks it keeps.
     pub keep_blocks: Option<u64>,
-    /// Whom it talks to.
-    pub faces: Faces,
+    /// The peers that it is connected to.
+    pub interfaces: Interfaces,
     /// How far its clock is ahead.
     pub skew_ms: i64,
-    /// Looks at it, if it is honest.
-    pub witness: Option<Witness>,
-    /// Its history, and the one of its second face.
+    /// Checks it, if it is honest.
+    pub checker: Option<Checker>,
+    /// Its history, and that of the node on its second interface.
     pub histories: [Arc<History>; 2],
 }
 
-/// A node that is up.
+/// A node that is running.
 #[expect(missing_debug_implementations, reason = "a task has nothing to show")]
-pub struct Alive {
-    /// Ends when the node cannot go on; an error that no fault explains is its last word.
+pub struct RunningNode {
+    /// Ends when the node stops by itself.
     pub task: Task<Result<(), EngineError>>,
     /// Its pool.
-    pub queue: Arc<Queue>,
-    /// Rung for the pool.
+    pub mempool: Arc<Mempool>,
+    /// Notified when the pool has new transactions.
     pub work: Arc<Notify>,
-    /// What its consensus finds against validators.
+    /// Evidence that its consensus has found.
     pub faults: mpsc::Receiver<Evidence>,
 }
 
-/// One side of every channel: the first face's or the second's.
-type Side<S> = Vec<(S, Noisy)>;
+/// The channels of one interface.
+type Channels<S> = Vec<(S, LossyLink)>;
 
-impl Identity {
+/// What a running node shares with the scenario.
+#[derive(Clone)]
+struct Shared {
+    mempool: Arc<Mempool>,
+    work: Arc<Notify>,
+    faults: mpsc::Sender<Evidence>,
+}
+
+impl NodeSpec {
+    /// Whether the node follows the rules.
+    pub const fn is_honest(&self) -> bool {
+        self.checker.is_some()
+    }
+
     fn settings(&self) -> Settings {
         Settings {
             genesis: self.genesis.clone(),
-            key: ConsensusSecret(node_secret(self.node)),
+            key: consensus_secret(self.node),
             block_ms: BLOCK_MS,
             idle_block_ms: IDLE_BLOCK_MS,
             join: Join::Auto,
@@ -116,45 +121,40 @@ impl Identity {
         }
     }
 
-    fn overrides(&self, face: usize) -> Overrides {
+    fn overrides(&self, interface: usize) -> Overrides {
         Overrides {
-            prefix: format!("node-{}-{face}", self.node),
-            calendar: calendar(),
+            prefix: format!("node-{}-{interface}", self.node),
+            calendar: Calendar::of_blocks(TERM_BLOCKS),
             section_blocks: SECTION_BLOCKS,
             skew_ms: self.skew_ms,
             deviation: self.deviation.clone(),
         }
     }
 
-    fn services(
-        &self,
-        face: usize,
-        (queue, work): (&Arc<Queue>, &Arc<Notify>),
-        faults: mpsc::Sender<Evidence>,
-    ) -> Services {
-        let sink: Arc<dyn Sink> = match &self.witness {
-            Some(witness) => Arc::new(Eye {
+    fn services(&self, interface: usize, shared: &Shared) -> Services {
+        let sink: Arc<dyn Sink> = match &self.checker {
+            Some(checker) => Arc::new(CheckedSink {
                 node: self.node,
-                witness: witness.clone(),
-                queue: Arc::clone(queue),
+                checker: checker.clone(),
+                mempool: Arc::clone(&shared.mempool),
             }),
-            None => Arc::new(Blind(Arc::clone(queue))),
+            None => Arc::new(UncheckedSink(Arc::clone(&shared.mempool))),
         };
         let (_, _, gossip) = gossip_channel();
         Services {
-            pool: Arc::clone(queue) as Arc<_>,
+            pool: Arc::clone(&shared.mempool) as Arc<_>,
             sink,
-            work: Arc::clone(work),
-            history: Arc::clone(&self.histories[face]),
+            work: Arc::clone(&shared.work),
+            history: Arc::clone(&self.histories[interface]),
             gossip,
-            faults,
+            faults: shared.faults.clone(),
         }
     }
 
-    /// Starts the node; `life` tells its lives apart.
+    /// Starts the node for the `incarnation`-th time.
     ///
     /// # Panics
-    /// When the simulated network is gone, which it never is.
+    /// Never: the simulated network outlives its nodes.
     #[expect(
         clippy::expect_used,
         reason = "the simulated network outlives its nodes"
@@ -163,12 +163,12 @@ impl Identity {
         &self,
         context: &Context,
         oracle: &Oracle<PublicKey, Context>,
-        noise: &SharedNoise,
-        life: u64,
-    ) -> Alive {
-        let me = key_of(self.node);
-        let control = oracle.control(me.clone());
-        let (mut first, mut second) = (Side::new(), Side::new());
+        link_faults: &SharedLinkFaults,
+        incarnation: u64,
+        mut rng: Xoshiro256PlusPlus,
+    ) -> RunningNode {
+        let control = oracle.control(peer_key(self.node));
+        let (mut first, mut second) = (Channels::new(), Channels::new());
         for channel in 0..CHANNELS {
             let quota: Quota = if channel == GOSSIP {
                 GOSSIP_QUOTA
@@ -177,92 +177,86 @@ impl Identity {
             };
             let registered = control.register(channel, quota).await;
             let (sender, receiver) = registered.expect("the network runs");
-            let faces = self.faces.clone();
-            let (primary, secondary) =
-                sender.split_with(move |origin, wanted: &_, _: &_| faces.route(origin, wanted));
-            let faces = self.faces.clone();
-            let (near, far) = receiver
-                .split_with(context.child("split"), move |(from, _): &(PublicKey, _)| {
-                    faces.hears(from)
+            let interfaces = self.interfaces.clone();
+            let (first_sender, second_sender) =
+                sender.split_with(move |origin, recipients: &_, _: &_| {
+                    interfaces.route(origin, recipients)
                 });
-            let seed = life * 1_000 + self.node as u64 * 10 + channel;
-            let noisy = |receiver, purpose| {
-                Noisy::new(receiver, Arc::clone(noise), Dice::new(seed, purpose))
-            };
-            first.push((primary, noisy(near, "first")));
-            second.push((secondary, noisy(far, "second")));
+            let interfaces = self.interfaces.clone();
+            let (first_receiver, second_receiver) = receiver
+                .split_with(context.child("split"), move |(peer, _): &(PublicKey, _)| {
+                    interfaces.receivers(peer)
+                });
+            let mut lossy =
+                |receiver| LossyLink::new(receiver, Arc::clone(link_faults), rng.fork());
+            first.push((first_sender, lossy(first_receiver)));
+            second.push((second_sender, lossy(second_receiver)));
         }
-        let (queue, work) = (Arc::new(Queue::default()), Arc::new(Notify::new()));
-        let (found, faults) = mpsc::channel(FAULTS_WAITING_MAX);
-        let (identity, oracle) = (self.clone(), oracle.clone());
-        let (pool, bell) = (Arc::clone(&queue), Arc::clone(&work));
+        let (sender, faults) = mpsc::channel(FAULTS_WAITING_MAX);
+        let shared = Shared {
+            mempool: Arc::default(),
+            work: Arc::default(),
+            faults: sender,
+        };
+        let (mempool, work) = (Arc::clone(&shared.mempool), Arc::clone(&shared.work));
+        let (spec, oracle) = (self.clone(), oracle.clone());
         let context = context
             .child("node")
             .with_attribute("index", self.node)
-            .with_attribute("life", life);
-        let task = context.spawn(move |context| async move {
-            identity
-                .live(context, &oracle, [first, second], (&pool, &bell), found)
-                .await
-        });
-        Alive {
-            task,
-            queue,
+            .with_attribute("life", incarnation);
+        let run = move |context| spec.run(context, oracle, first, second, shared);
+        RunningNode {
+            task: context.spawn(run),
+            mempool,
             work,
             faults,
         }
     }
 
-    async fn live<S: commonware_p2p::Sender<PublicKey = PublicKey>>(
+    /// Runs until the node stops: by a panic, by a failing disk, or not at all.
+    async fn run<S: commonware_p2p::Sender<PublicKey = PublicKey>>(
         self,
         context: Context,
-        oracle: &Oracle<PublicKey, Context>,
-        [first, second]: [Side<S>; 2],
-        pool: (&Arc<Queue>, &Arc<Notify>),
-        faults: mpsc::Sender<Evidence>,
+        oracle: Oracle<PublicKey, Context>,
+        first: Channels<S>,
+        second: Channels<S>,
+        shared: Shared,
     ) -> Result<(), EngineError> {
-        let me = key_of(self.node);
-        let two_faced = !self.faces.second.is_empty();
-        let mut other = None;
-        if two_faced {
-            let node = start(
-                context.child("second"),
+        let key = peer_key(self.node);
+        let start = |name, interface, channels| {
+            start(
+                context.child(name),
                 self.settings(),
-                self.services(1, pool, faults.clone()),
-                self.overrides(1),
-                links(oracle, &me, second),
-            );
-            other = Some(Box::pin(node).await?);
+                self.services(interface, &shared),
+                self.overrides(interface),
+                links(&oracle, &key, channels),
+            )
+        };
+        let mut twin = None;
+        if !self.interfaces.second.is_empty() {
+            twin = Some(Box::pin(start("second", 1, second)).await?);
         }
-        let node = start(
-            context.child("first"),
-            self.settings(),
-            self.services(0, pool, faults),
-            self.overrides(0),
-            links(oracle, &me, first),
-        );
-        let mut node = Box::pin(node).await?;
-        if let Some(witness) = &self.witness {
-            witness.started(self.node, Arc::clone(&node.state));
+        let mut node = Box::pin(start("first", 0, first)).await?;
+        if let Some(checker) = &self.checker {
+            checker.started(self.node, Arc::clone(&node.state));
         }
-        // It ends by a panic, by its disk, or not at all; the second face lives and dies with it.
         let _ = node.ended().await;
-        drop(other);
+        drop(twin);
         Ok(())
     }
 }
 
 fn links<S>(
     oracle: &Oracle<PublicKey, Context>,
-    me: &PublicKey,
-    side: Side<S>,
-) -> Links<Everybody, simulated::Control<PublicKey, Context>, S, Noisy> {
-    let mut side = side.into_iter();
+    key: &PublicKey,
+    channels: Channels<S>,
+) -> Links<AllPeers, simulated::Control<PublicKey, Context>, S, LossyLink> {
+    let mut channels = channels.into_iter();
     #[expect(clippy::expect_used, reason = "all channels were registered")]
-    let mut next = || side.next().expect("a channel");
+    let mut next = || channels.next().expect("a channel");
     Links {
-        peers: Everybody(oracle.manager()),
-        blocker: oracle.control(me.clone()),
+        peers: AllPeers(oracle.manager()),
+        blocker: oracle.control(key.clone()),
         votes: next(),
         certificates: next(),
         certificate_requests: next(),
@@ -270,21 +264,5 @@ fn links<S>(
         blocks: next(),
         gossip: next(),
         exchange: next(),
-    }
-}
-
-/// Whether a node that could not start shows a fault of ours: what disks refuse is not one.
-pub fn is_contradiction(error: &EngineError) -> bool {
-    matches!(
-        error,
-        EngineError::StateMismatch { .. } | EngineError::MissingBlock { .. }
-    )
-}
-
-/// A node's last word, as a violation.
-pub fn stuck(node: usize, error: &EngineError) -> Violation {
-    Violation::Stuck {
-        node,
-        reason: error.to_string(),
     }
 }

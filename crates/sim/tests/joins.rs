@@ -1,25 +1,25 @@
-//! What a node is promised that comes when others have made blocks, and have forgotten the first.
+//! What is promised to a node that joins when its peers have pruned the first blocks.
 
-use soma_sim::{Settings, cheats::Cheat, run};
+use soma_sim::{Settings, adversary::Adversary, run};
 
 /// More blocks than half of the nodes keep.
-const LATE: u64 = 130;
+const JOIN_HEIGHT: u64 = 130;
 
 #[test]
-fn who_comes_late_loses_power_and_meets_a_forger_is_in_sync_all_the_same() {
+fn a_late_node_syncs_in_spite_of_a_power_loss_and_a_peer_that_forges_state() {
     let (mut joins, mut refused) = (0, 0);
     for seed in 1_001..1_040 {
         let settings = Settings {
             seed,
             bug: false,
-            late: Some(LATE),
+            join_height: Some(JOIN_HEIGHT),
         };
         let report = run(settings).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
         joins += report.joins;
         refused += report.refused;
         assert!(
-            report.refused == 0 || report.cheat == Cheat::Forges,
-            "seed {seed}: an honest node was not believed"
+            report.refused == 0 || report.adversary == Adversary::Forges,
+            "seed {seed}: the state of an honest node was refused"
         );
         if joins >= 2 && refused >= 1 {
             return;

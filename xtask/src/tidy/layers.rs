@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::tree::{File, Manifest};
 
 /// The crates from bottom to top, each with the crates that it may depend on.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 14] = [
     ("soma-codes", &[]),
     ("soma-os", &[]),
     ("soma-architecture", &["soma-codes"]),
@@ -78,6 +78,10 @@ const LAYERS: [(&str, &[&str]); 13] = [
     (
         "soma-economy",
         &["soma-codes", "soma-architecture", "soma-protocol"],
+    ),
+    (
+        "soma-fuzz",
+        &["soma-protocol", "soma-engine", "soma-sdk", "soma-node"],
     ),
 ];
 

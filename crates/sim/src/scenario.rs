@@ -1,0 +1,342 @@
+//! One history from one seed: the network runs with faults, then all faults stop, and it must make
+//! progress.
+
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use commonware_runtime::deterministic::{self, Context};
+use rand::{RngExt as _, SeedableRng as _, rngs::Xoshiro256PlusPlus, seq::IndexedRandom as _};
+use soma_engine::{EngineError, generic::Deviation};
+use soma_protocol::{Genesis, Hash, MemoryState, read};
+use soma_store::{History, StoreError};
+
+use crate::Violation;
+use crate::actors::Actors;
+use crate::adversary::{Adversary, invalid_proposals, planted_bug};
+use crate::checker::Checker;
+use crate::cluster::Cluster;
+use crate::evidence::{EvidencePool, is_expelled};
+use crate::faults::Faults;
+use crate::genesis::{GENESIS_MS, NODES, VALIDATORS, genesis, node_key, peer_key};
+use crate::network::Interfaces;
+use crate::node::NodeSpec;
+
+/// Simulated time between two steps of a history, in milliseconds.
+const STEP_MS: u64 = 50;
+/// The node that is the adversary, if there is one.
+const ADVERSARY: usize = VALIDATORS - 1;
+/// The node that has no seat at genesis and joins late.
+const NEWCOMER: usize = NODES - 1;
+/// How long the network may take to make progress after all faults have stopped, in simulated
+/// milliseconds, and how much longer for each block that the newcomer waits for.
+const HEALED_TIMEOUT_MS: u64 = 240_000;
+const JOIN_BLOCK_TIMEOUT_MS: u64 = 6_000;
+/// How many blocks it must finalize in that time.
+const PROGRESS_BLOCKS: u64 = 26;
+/// How many blocks every second node keeps.
+const KEEP_BLOCKS: u64 = 96;
+/// Heights from which the newcomer may start.
+const JOIN_HEIGHTS: [u64; 4] = [0, 0, 10, 40];
+
+/// What to simulate.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Determines everything.
+    pub seed: u64,
+    /// Plants a bug in every node, for the checker to find.
+    pub bug: bool,
+    /// The height from which the newcomer may start; drawn if `None`.
+    pub join_height: Option<u64>,
+}
+
+/// What happened in a history without a violation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// Finalized blocks.
+    pub blocks: u64,
+    /// Transactions in them.
+    pub transactions: u64,
+    /// Those of them that the rules accepted.
+    pub accepted: u64,
+    /// Nodes crashed.
+    pub crashes: u64,
+    /// Nodes that stopped because their disk failed.
+    pub disk_failures: u64,
+    /// Times the whole network lost power.
+    pub power_losses: u64,
+    /// Nodes that joined by state sync.
+    pub joins: u64,
+    /// Peers whose state was refused in a join.
+    pub refused: u64,
+    /// What the adversary did.
+    pub adversary: Adversary,
+    /// Whether the adversary was expelled for equivocation.
+    pub expelled: bool,
+    /// A digest of everything that happened: equal for equal seeds.
+    pub fingerprint: String,
+}
+
+/// Runs a history.
+///
+/// # Errors
+/// The first [`Violation`].
+pub fn run(settings: Settings) -> Result<Report, Violation> {
+    let genesis = genesis();
+    let stuck = |reason: String| Violation::Stuck { node: 0, reason };
+    let checker = Checker::new(&genesis, NODES).map_err(|error| stuck(error.to_string()))?;
+    let mut rng = settings.rng();
+    let adversary = settings.draw_adversary(&mut rng);
+    let nodes = nodes(&settings, &genesis, adversary, &checker, &mut rng);
+    let join_height = JOIN_HEIGHTS.choose(&mut rng).copied().unwrap_or(0);
+    let mut scenario = Scenario {
+        chain: genesis.chain_id(),
+        nodes: nodes.map_err(|error| stuck(error.to_string()))?,
+        join_height: settings.join_height.unwrap_or(join_height),
+        faults: Faults::new(rng.fork(), checker.clone()),
+        checker: checker.clone(),
+        rng,
+        incarnations: 0,
+        disk_failures: 0,
+        evidence: EvidencePool::default(),
+    };
+    let config = deterministic::Config::new()
+        .with_seed(settings.seed)
+        .with_start_time(UNIX_EPOCH + Duration::from_millis(GENESIS_MS))
+        .with_catch_panics(true);
+    let mut runner = deterministic::Runner::new(config);
+    let power_losses = scenario.faults.power_losses();
+    for _ in 0..power_losses {
+        let (before, checkpoint) =
+            runner.start_and_recover(|context| scenario.period(context, false));
+        scenario = before;
+        runner = deterministic::Runner::from(checkpoint);
+    }
+    let (scenario, checkpoint) = runner.start_and_recover(|context| scenario.period(context, true));
+    if let Some(violation) = checker.violation() {
+        return Err(violation);
+    }
+    let counts = checker.counts();
+    Ok(Report {
+        seed: settings.seed,
+        blocks: counts.blocks,
+        transactions: counts.transactions,
+        accepted: counts.accepted,
+        crashes: scenario.faults.crashes,
+        disk_failures: scenario.disk_failures,
+        power_losses,
+        joins: counts.joins,
+        refused: counts.refused,
+        adversary,
+        expelled: checker.read(|state| is_expelled(state, ADVERSARY)),
+        fingerprint: checkpoint.auditor().state(),
+    })
+}
+
+impl Settings {
+    /// What the adversary of this history does; a planted bug comes without one.
+    pub fn adversary(&self) -> Adversary {
+        self.draw_adversary(&mut self.rng())
+    }
+
+    fn draw_adversary(&self, rng: &mut Xoshiro256PlusPlus) -> Adversary {
+        let drawn = Adversary::draw(rng);
+        if self.bug { Adversary::None } else { drawn }
+    }
+
+    fn rng(&self) -> Xoshiro256PlusPlus {
+        Xoshiro256PlusPlus::seed_from_u64(self.seed)
+    }
+}
+
+fn nodes(
+    settings: &Settings,
+    genesis: &Genesis,
+    adversary: Adversary,
+    checker: &Checker,
+    rng: &mut Xoshiro256PlusPlus,
+) -> Result<Vec<NodeSpec>, StoreError> {
+    let spec = |node: usize| {
+        let adversary = if node == ADVERSARY {
+            adversary
+        } else {
+            Adversary::None
+        };
+        let deviation = match adversary {
+            _ if settings.bug => Deviation::Bug(planted_bug()),
+            Adversary::Lies => Deviation::Lies(invalid_proposals(node)),
+            Adversary::Forges => Deviation::Forges,
+            _ => Deviation::None,
+        };
+        let others: Vec<_> = (0..NODES).filter(|other| *other != node).collect();
+        let peers = |which: &[usize]| which.iter().map(|at| peer_key(others[*at])).collect();
+        let interfaces = match adversary {
+            Adversary::Equivocates => Interfaces {
+                first: Some(peers(&[0, 1, 3])),
+                second: peers(&[1, 2]),
+            },
+            Adversary::Withholds => Interfaces {
+                first: Some(peers(&[0, 2])),
+                second: Vec::new(),
+            },
+            _ => Interfaces::default(),
+        };
+        Ok(NodeSpec {
+            node,
+            genesis: genesis.clone(),
+            deviation,
+            keep_blocks: node.is_multiple_of(2).then_some(KEEP_BLOCKS),
+            interfaces,
+            skew_ms: rng.random_range(-200..200),
+            checker: (adversary == Adversary::None).then(|| checker.clone()),
+            histories: [
+                Arc::new(History::in_memory()?),
+                Arc::new(History::in_memory()?),
+            ],
+        })
+    };
+    (0..NODES).map(spec).collect()
+}
+
+/// What lasts over power losses.
+struct Scenario {
+    chain: Hash,
+    checker: Checker,
+    nodes: Vec<NodeSpec>,
+    faults: Faults,
+    rng: Xoshiro256PlusPlus,
+    /// The height from which the newcomer may start.
+    join_height: u64,
+    /// How often a node was started.
+    incarnations: u64,
+    disk_failures: u64,
+    evidence: EvidencePool,
+}
+
+impl Scenario {
+    /// Runs until the next power loss; the last period ends without faults.
+    async fn period(mut self, context: Context, last: bool) -> Self {
+        for node in 0..NODES {
+            self.checker.stopped(node);
+        }
+        let (quality, link_faults) = (self.faults.link_quality(), self.faults.link_faults());
+        let mut cluster = Cluster::new(context, quality, link_faults).await;
+        let mut actors = Actors::new(self.chain, self.rng.fork());
+        let steps = self.rng.random_range(60..240);
+        for _ in 0..steps {
+            if self.checker.violation().is_some() {
+                return self;
+            }
+            self.faults.inject(&mut cluster).await;
+            self.step(&mut cluster, &mut actors).await;
+        }
+        if last {
+            self.heal(&mut cluster, &mut actors).await;
+        }
+        self
+    }
+
+    /// Ends faults, restarts nodes, sends transactions, and lets time pass.
+    async fn step(&mut self, cluster: &mut Cluster, actors: &mut Actors) {
+        cluster.end_faults().await;
+        for node in 0..NODES {
+            if let Some(error) = cluster.stopped(node, 500).await {
+                if let Some(error) = error.filter(is_contradiction) {
+                    let reason = error.to_string();
+                    self.checker.report(Violation::Stuck { node, reason });
+                }
+                self.disk_failures += 1;
+                self.checker.stopped(node);
+            } else if cluster.is_due(node) && !self.must_wait(node) {
+                self.incarnations += 1;
+                let rng = self.rng.fork();
+                cluster
+                    .start(&self.nodes[node], self.incarnations, rng)
+                    .await;
+            }
+        }
+        self.report_equivocation(cluster);
+        for _ in 0..self.rng.random_range(0..4) {
+            let now_ms = cluster.now_ms();
+            let signed = self.checker.read(|state| actors.act(state, now_ms));
+            if let Ok(tx) = signed.verify(&self.chain) {
+                cluster.send(&tx, || self.rng.random_ratio(7, 10));
+            }
+        }
+        cluster.sleep_ms(STEP_MS).await;
+    }
+
+    /// Whether a node must not start yet. Once it has a seat, the others need it.
+    fn must_wait(&self, node: usize) -> bool {
+        let address = node_key(node).address();
+        let has_seat = |state: &MemoryState| read::committee(state).seats_validator(&address);
+        self.checker.counts().blocks < self.join_height && !self.checker.read(has_seat)
+    }
+
+    /// Honest nodes report the equivocation that their consensus has found.
+    fn report_equivocation(&mut self, cluster: &mut Cluster) {
+        let is_honest = |node: usize| self.nodes[node].is_honest();
+        for (node, running) in cluster.running() {
+            while let Ok(evidence) = running.faults.try_recv() {
+                if is_honest(node)
+                    && let Err(violation) = self.evidence.add(node, evidence, is_honest)
+                {
+                    self.checker.report(violation);
+                }
+            }
+        }
+        let now_ms = cluster.now_ms();
+        let reports = |state: &MemoryState| self.evidence.reports(state, self.chain, now_ms);
+        for report in self.checker.read(reports) {
+            if let Ok(tx) = report.verify(&self.chain) {
+                cluster.send(&tx, || true);
+            }
+        }
+    }
+
+    /// Stops all faults except the adversary: the network must make progress.
+    async fn heal(&mut self, cluster: &mut Cluster, actors: &mut Actors) {
+        cluster.heal().await;
+        let height = self.checker.heights().into_iter().max().unwrap_or(0);
+        let missing = self.join_height.saturating_sub(height);
+        let timeout_ms = HEALED_TIMEOUT_MS + missing * JOIN_BLOCK_TIMEOUT_MS;
+        let healed = height.max(self.join_height);
+        let deadline_ms = cluster.now_ms() + timeout_ms;
+        // A newcomer that starts only now crashes once more, most likely while it joins.
+        let waits = self.must_wait(NEWCOMER);
+        let mut steps_to_crash = waits.then(|| self.rng.random_range(1..40));
+        loop {
+            if cluster.is_running(NEWCOMER)
+                && let Some(steps) = steps_to_crash
+            {
+                steps_to_crash = (steps > 1).then(|| steps - 1);
+                if steps_to_crash.is_none() {
+                    self.faults.crash(cluster, NEWCOMER, 300);
+                }
+            }
+            self.step(cluster, actors).await;
+            let heights = self.checker.heights();
+            let mut honest = self.nodes.iter().filter(|spec| spec.is_honest());
+            let all_progress = honest.all(|spec| heights[spec.node] >= healed + PROGRESS_BLOCKS);
+            if all_progress || self.checker.violation().is_some() {
+                return;
+            }
+            if cluster.now_ms() > deadline_ms {
+                return self.checker.report(Violation::Halted {
+                    healed,
+                    seconds: timeout_ms / 1_000,
+                    heights,
+                });
+            }
+        }
+    }
+}
+
+/// Whether a node that cannot start shows a bug. That a disk fails is no bug.
+fn is_contradiction(error: &EngineError) -> bool {
+    matches!(
+        error,
+        EngineError::StateMismatch { .. } | EngineError::MissingBlock { .. }
+    )
+}
