@@ -3,7 +3,7 @@
 
 use soma_protocol::commitment::{self, CommittedWeights};
 use soma_protocol::winner::margin;
-use soma_protocol::{Action, Amount, Hash, MemoryState, ModelId, PoolId, query, read};
+use soma_protocol::{Action, Amount, Hash, MemoryState, ModelId, PoolId, action, query, read};
 
 use crate::actors::{Actor, Kind};
 use crate::chain::Chain;
@@ -208,14 +208,14 @@ impl Owner {
                 key: &release.key,
                 embedding: &release.embedding,
             };
-            let action = Action::CommitWeights {
+            let action = Action::CommitWeights(action::CommitWeights {
                 model,
                 architecture: 1,
                 epoch: epoch.next(),
                 commitment: commitment::weights(chain.id(), &opening),
                 ciphertext_hash,
                 size_bytes: FILE_BYTES,
-            };
+            });
             chain.act(&actor.key, action);
             self.committed.push(release);
         }
@@ -227,19 +227,22 @@ impl Owner {
             && let Some(model) = self.models.first()
         {
             let (pool, amount) = (PoolId::Model(*model), LOW);
-            chain.act(&actor.key, Action::WithdrawStake { pool, amount });
+            chain.act(
+                &actor.key,
+                Action::WithdrawStake(action::WithdrawStake { pool, amount }),
+            );
         }
     }
 
     /// Reveals the committed weights.
     pub fn reveal(&mut self, chain: &mut Chain, actor: &Actor) {
         for release in self.committed.drain(..) {
-            let action = Action::RevealWeights {
+            let action = Action::RevealWeights(action::RevealWeights {
                 model: release.model,
                 key: release.key,
                 weights_hash: release.weights,
                 embedding: release.embedding,
-            };
+            });
             chain.act(&actor.key, action);
         }
     }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use soma_architecture::embedding::distance_squared;
 use soma_protocol::record::TargetStatus;
 use soma_protocol::{
-    Action, Epoch, Hash, HeldFile, MemoryState, TargetId, Validity, Verdict, commitment, query,
-    read, storage,
+    Action, Epoch, Hash, HeldFile, MemoryState, TargetId, Validity, Verdict, action, commitment,
+    query, read, storage,
 };
 
 use crate::actors::{Actor, Kind};
@@ -79,15 +79,18 @@ impl Validators {
         for actor in actors.iter().filter(|actor| actor.kind.validates()) {
             if read::beacon_commit(&chain.state, epoch, &actor.address).is_some() {
                 let value = randomness(actor, epoch);
-                chain.act(&actor.key, Action::RevealBeacon { epoch, value });
+                chain.act(
+                    &actor.key,
+                    Action::RevealBeacon(action::RevealBeacon { epoch, value }),
+                );
             }
             let next = epoch.next();
             let value = randomness(actor, next);
             let commitment = commitment::beacon(chain.id(), &actor.address, next, &value);
-            let action = Action::CommitBeacon {
+            let action = Action::CommitBeacon(action::CommitBeacon {
                 epoch: next,
                 commitment,
-            };
+            });
             chain.act(&actor.key, action);
         }
     }
@@ -104,10 +107,10 @@ impl Validators {
             .collect();
         for (_, actor) in seated(chain, actors) {
             if !held.is_empty() {
-                let action = Action::HoldWeights {
+                let action = Action::HoldWeights(action::HoldWeights {
                     epoch: epoch.next(),
                     held: held.clone(),
-                };
+                });
                 chain.act(&actor.key, action);
             }
             let challenge = storage::challenge(&chain.state, &actor.address);
@@ -159,10 +162,10 @@ impl Validators {
                     self.verdicts.insert((index, id), verdict.clone());
                 }
                 let commitment = commitment::verdict(chain.id(), committer, id, &verdict);
-                let action = Action::CommitVerdict {
+                let action = Action::CommitVerdict(action::CommitVerdict {
                     target: id,
                     commitment,
-                };
+                });
                 chain.act(&actor.key, action);
             }
         }
@@ -174,7 +177,7 @@ impl Validators {
         for ((index, target), verdict) in std::mem::take(&mut self.verdicts) {
             chain.act(
                 &actors[index].key,
-                Action::RevealVerdict { target, verdict },
+                Action::RevealVerdict(action::RevealVerdict { target, verdict }),
             );
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use blake3::hazmat::HasherExt as _;
 use soma_protocol::record::ModelStatus;
 use soma_protocol::storage::{self, CHUNK_BYTES, Challenge};
-use soma_protocol::{Action, Epoch, Hash, MemoryState, ModelId, read};
+use soma_protocol::{Action, Epoch, Hash, MemoryState, ModelId, action, read};
 
 use crate::quality::Quality;
 
@@ -83,11 +83,11 @@ impl File {
             Ok::<_, std::convert::Infallible>(hasher.finalize_non_root())
         };
         let path = storage::path(challenge.size_bytes, challenge.chunk, subtree).ok()?;
-        Some(Action::AnswerChallenge {
+        Some(Action::AnswerChallenge(action::AnswerChallenge {
             epoch,
             chunk: self.part(start, length),
             path,
-        })
+        }))
     }
 }
 

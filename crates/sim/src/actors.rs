@@ -6,7 +6,7 @@ use commonware_cryptography::{Hasher as _, blake3::Blake3};
 use rand::{RngExt as _, SeedableRng as _, rngs::Xoshiro256PlusPlus, seq::IndexedRandom as _};
 use soma_protocol::{
     Action, Address, Amount, Epoch, Hash, HeldFile, ModelId, PoolId, SecretKey, SignedTransaction,
-    StateRead, TargetId, Transaction, Validity, Verdict, commitment, read,
+    StateRead, TargetId, Transaction, Validity, Verdict, action, commitment, read,
 };
 
 use crate::genesis::{NODES, USERS, VALIDATORS, consensus_key, embedding, node_key, user_key};
@@ -70,37 +70,37 @@ impl Actors {
         let next = Epoch(epoch.0 + 1);
         let value = |epoch: Epoch| secret("beacon", &[&sender.0, &epoch.0.to_le_bytes()]);
         match self.rng.random_range(0..12) {
-            0..=2 => Action::CommitBeacon {
+            0..=2 => Action::CommitBeacon(action::CommitBeacon {
                 epoch: next,
                 commitment: commitment::beacon(&self.chain, sender, next, &value(next)),
-            },
-            3..=5 => Action::RevealBeacon {
+            }),
+            3..=5 => Action::RevealBeacon(action::RevealBeacon {
                 epoch,
                 value: value(epoch),
-            },
+            }),
             6 | 7 => {
                 let models = 1..=read::model_count(state);
                 let held = models.map(|id| HeldFile {
                     model: ModelId(id),
                     ciphertext_hash: ciphertext(ModelId(id), next),
                 });
-                Action::HoldWeights {
+                Action::HoldWeights(action::HoldWeights {
                     epoch: next,
                     held: held.collect(),
-                }
+                })
             }
             8 => {
                 let target = self.target(state);
                 let verdict = verdict(target);
-                Action::CommitVerdict {
+                Action::CommitVerdict(action::CommitVerdict {
                     target,
                     commitment: commitment::verdict(&self.chain, sender, target, &verdict),
-                }
+                })
             }
             9 => {
                 let target = self.target(state);
                 let verdict = verdict(target);
-                Action::RevealVerdict { target, verdict }
+                Action::RevealVerdict(action::RevealVerdict { target, verdict })
             }
             _ => self.join_or_leave(state, node, sender),
         }
@@ -111,17 +111,17 @@ impl Actors {
         let seats = read::committee(state);
         let can_leave = seats.seats.len() > VALIDATORS && seats.seats_validator(sender);
         if can_leave && self.rng.random_ratio(3, 10) {
-            return Action::LeaveValidator {};
+            return Action::LeaveValidator(action::LeaveValidator {});
         }
         if read::validator(state, sender).is_some_and(|validator| validator.is_registered()) {
-            return Action::ReturnValidator {};
+            return Action::ReturnValidator(action::ReturnValidator {});
         }
-        Action::RegisterValidator {
+        Action::RegisterValidator(action::RegisterValidator {
             consensus_key: consensus_key(node),
             proof: node_key(node).prove_possession(&self.chain, sender),
             commission_bps: 500,
             stake: Amount::soma(self.rng.random_range(100..300)),
-        }
+        })
     }
 
     fn user_action(&mut self, state: &dyn StateRead) -> (SecretKey, Action) {
@@ -129,40 +129,40 @@ impl Actors {
         let key = user_key(user);
         let sender = key.address();
         let action = match self.rng.random_range(0..20) {
-            0..=7 => Action::Transfer {
+            0..=7 => Action::Transfer(action::Transfer {
                 to: user_key(self.rng.random_range(0..USERS)).address(),
                 amount: Amount(self.rng.random_range(0..1_000_000_000)),
-            },
-            8 => Action::RegisterModel {
+            }),
+            8 => Action::RegisterModel(action::RegisterModel {
                 name: format!("model of {user}"),
                 commission_bps: 2_000,
                 stake: Amount::soma(2),
-            },
-            9 => Action::AddStake {
+            }),
+            9 => Action::AddStake(action::AddStake {
                 pool: PoolId::Model(self.model(state)),
                 amount: Amount::soma(self.rng.random_range(0..20)),
-            },
-            10 => Action::WithdrawStake {
+            }),
+            10 => Action::WithdrawStake(action::WithdrawStake {
                 pool: PoolId::Model(self.model(state)),
                 amount: Amount::soma(self.rng.random_range(0..20)),
-            },
-            11 => Action::RetireModel {
+            }),
+            11 => Action::RetireModel(action::RetireModel {
                 model: self.model(state),
-            },
-            12 => Action::SetCommission {
+            }),
+            12 => Action::SetCommission(action::SetCommission {
                 pool: PoolId::Model(self.model(state)),
                 commission_bps: 3_000,
-            },
+            }),
             13 | 14 => return self.commit_weights(state, key),
             15 => self.reveal_weights(state),
             16 | 17 => self.submit(state, &sender),
             _ => {
                 let target = self.target(state);
-                Action::PublishData {
+                Action::PublishData(action::PublishData {
                     target,
                     data: data(target, &sender),
                     salt: salt(target, &sender),
-                }
+                })
             }
         };
         (key, action)
@@ -185,25 +185,25 @@ impl Actors {
             key: &weights_key(model),
             embedding: &embedding(model.0 as usize),
         };
-        let action = Action::CommitWeights {
+        let action = Action::CommitWeights(action::CommitWeights {
             model,
             architecture: read::network(state).architecture_number,
             epoch,
             commitment: commitment::weights(&self.chain, &opening),
             ciphertext_hash: ciphertext(model, epoch),
             size_bytes: 1 << 20,
-        };
+        });
         (key, action)
     }
 
     fn reveal_weights(&mut self, state: &dyn StateRead) -> Action {
         let model = self.model(state);
-        Action::RevealWeights {
+        Action::RevealWeights(action::RevealWeights {
             model,
             key: weights_key(model),
             weights_hash: weights(model),
             embedding: embedding(model.0 as usize),
-        }
+        })
     }
 
     fn submit(&mut self, state: &dyn StateRead, sender: &Address) -> Action {
@@ -214,14 +214,14 @@ impl Actors {
         let size_bytes = u32::try_from(data.len()).unwrap_or(0);
         let hash = Hash(Blake3::hash(&[&data]).0);
         let salt = salt(target, sender);
-        Action::Submit {
+        Action::Submit(action::Submit {
             target,
             model: model.map_or(ModelId(1), |entry| entry.model),
             loss_q32: self.rng.random_range(0..1 << 40),
             distance: self.rng.random_range(0..1 << 30),
             size_bytes,
             commitment: commitment::data(&self.chain, sender, target, &hash, size_bytes, &salt),
-        }
+        })
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use soma_protocol::{
-    Action, Amount, ConsensusKey, Hash, SignedTransaction, StateRead, Transaction,
+    Action, Amount, ConsensusKey, Hash, SignedTransaction, StateRead, Transaction, action,
     evidence::Evidence, read, record::ValidatorStatus,
 };
 
@@ -64,9 +64,9 @@ impl EvidencePool {
                 nonce: read::account(state, &key.address()).nonce,
                 fee_limit: Amount::ZERO,
                 valid_until_ms: now_ms + VALID_MS,
-                action: Action::ReportEquivocation {
+                action: Action::ReportEquivocation(action::ReportEquivocation {
                     evidence: *evidence,
-                },
+                }),
             };
             transaction.sign(&key)
         })
