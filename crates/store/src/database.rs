@@ -1,9 +1,9 @@
 //! The authenticated database: 32-byte key to value, with a root that the block header carries.
 //!
 //! It is an append-only log of updates with a Merkle mountain range over it. Every operation below
-//! the log's inactivity floor has been superseded, so reading the log from the floor to its end and
-//! letting later operations win gives the whole state: that is how [`load`] fills the copy in
-//! memory, and why there is exactly one source of truth. Each commit carries the height of its block.
+//! the log's inactivity floor has been superseded, so reading the log from the floor to its end, with
+//! later operations taking precedence, yields the whole state: [`load`] fills the copy in memory this
+//! way, so the log is the only source of truth. Each commit carries the height of its block.
 
 use std::{num::NonZeroU64, sync::Arc};
 
@@ -31,13 +31,11 @@ use crate::StoreError;
 /// The longest value the database takes: the largest published data and its record.
 pub const VALUE_BYTES_MAX: usize = 1 << 18;
 
-/// How many operations one read of the log, or one answer to a syncing peer, holds.
+/// The number of operations in one read of the log.
 pub const OPERATIONS_PER_READ: NonZeroU64 = NZU64!(16);
 
 const LOAD_CHUNK: NonZeroU64 = NZU64!(4096);
 
-/// What the database says when it fails.
-pub type Error = commonware_storage::qmdb::Error<mmr::Family>;
 /// The database itself, on a runtime `E`.
 pub type Qmdb<E> =
     variable::Db<mmr::Family, E, FixedBytes<32>, Vec<u8>, Blake3, EightCap, Sequential>;
@@ -45,19 +43,19 @@ pub type Qmdb<E> =
 pub type Operation = variable::Operation<mmr::Family, FixedBytes<32>, Vec<u8>>;
 /// The database as the engine shares it between tasks.
 pub type Databases<E> = Shared<Qmdb<E>>;
-/// Changes on top of a block's state, before their root is known.
+/// Changes on top of a block's state, without a root.
 pub type Batch<E> = <Databases<E> as DatabaseSet<E>>::Unmerkleized;
 /// Changes with their root.
 pub type Merkleized<E> = <Databases<E> as DatabaseSet<E>>::Merkleized;
-/// The root of a state and the range of the log that holds it: what a header commits to.
+/// The root of a state and the range of the log that holds it; a header carries both.
 pub type StateCommitment = sync::Target<mmr::Family, Digest>;
-/// How the database is opened.
+/// The configuration of the database.
 pub type Config = VariableConfig<EightCap, ((), (RangeCfg<usize>, ())), Sequential>;
 
 /// The longest encoded operation: tag, key, length and value.
 pub const OPERATION_BYTES_MAX: usize = 1 + 32 + 5 + VALUE_BYTES_MAX;
 
-/// How the database is opened; `prefix` keeps the nodes of one simulation apart.
+/// The configuration of the database; `prefix` separates the nodes of a simulation.
 pub fn config(prefix: &str, page_cache: CacheRef) -> Config {
     VariableConfig {
         merkle_config: MerkleConfig {
@@ -85,15 +83,15 @@ pub fn config(prefix: &str, page_cache: CacheRef) -> Config {
     }
 }
 
-/// The root and range of the empty database, which the genesis header carries.
+/// The commitment to the empty database, which the genesis header carries.
 pub fn empty_commitment<E: Spawner + Context>() -> StateCommitment {
     <Databases<E> as DatabaseSet<E>>::initial_sync_targets()
 }
 
-/// Writes a block's changes on its parent's state and computes the root.
+/// Adds a block's changes to its parent's state and computes the root.
 ///
 /// # Errors
-/// [`StoreError::Database`] when the disk refuses a read.
+/// [`StoreError::Database`] when the disk fails.
 pub async fn merkleize<E: Spawner + Context>(
     mut batch: Batch<E>,
     height: u64,
@@ -108,7 +106,7 @@ pub async fn merkleize<E: Spawner + Context>(
         .await?)
 }
 
-/// What a header commits to for `merkleized`.
+/// The commitment to a state.
 pub fn commitment<E: Spawner + Context>(merkleized: &Merkleized<E>) -> StateCommitment {
     let bounds = merkleized.bounds();
     StateCommitment::new(
@@ -117,11 +115,10 @@ pub fn commitment<E: Spawner + Context>(merkleized: &Merkleized<E>) -> StateComm
     )
 }
 
-/// Reads the whole state and the height of the block it is the state of; `None` when nothing has
-/// been committed yet.
+/// Reads the whole state and the height of its block; `None` before the first commit.
 ///
 /// # Errors
-/// [`StoreError::Database`] when the disk refuses, [`StoreError::Damaged`] when the last commit
+/// [`StoreError::Database`] when the disk fails, [`StoreError::Damaged`] when the last commit
 /// carries no height.
 pub async fn load<E: Spawner + Context>(
     database: &Qmdb<E>,

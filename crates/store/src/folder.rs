@@ -1,7 +1,7 @@
-//! The state folder: who may use it, for which chain, and what lies where.
+//! The state folder: its lock, its chain, and its layout.
 //!
-//! One process at a time: the lock is the operating system's, so a killed process leaves none
-//! behind.
+//! One process at a time may use it. The lock is the operating system's, so a killed process leaves
+//! none.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -18,7 +18,7 @@ const CHAIN: &str = "chain";
 const CONSENSUS: &str = "consensus";
 const HISTORY: &str = "history.redb";
 
-/// An exclusively held state folder; dropping it lets the next process in.
+/// A locked state folder; dropping it releases the lock.
 #[derive(Debug)]
 pub struct StateFolder {
     path: PathBuf,
@@ -26,11 +26,11 @@ pub struct StateFolder {
 }
 
 impl StateFolder {
-    /// Takes the folder for `chain`, creating it when it does not exist.
+    /// Locks the folder for `chain`, creating it if it does not exist.
     ///
     /// # Errors
-    /// [`StoreError::InUse`] when another process holds it, [`StoreError::OtherChain`] when it was
-    /// made for another genesis, [`StoreError::Io`] when the disk refuses.
+    /// [`StoreError::InUse`] when another process holds it, [`StoreError::OtherChain`] when it
+    /// belongs to another genesis, [`StoreError::Io`] when the disk fails.
     pub fn open(path: &Path, chain: &Hash) -> Result<Self, StoreError> {
         let io = |path: &Path| {
             let path = path.to_path_buf();
@@ -80,12 +80,12 @@ impl StateFolder {
         })
     }
 
-    /// Where the consensus engine keeps votes, blocks and the authenticated state.
+    /// The folder of votes, blocks and the authenticated state.
     pub fn consensus(&self) -> PathBuf {
         self.path.join(CONSENSUS)
     }
 
-    /// The history's file.
+    /// The file of the history.
     pub fn history(&self) -> PathBuf {
         self.path.join(HISTORY)
     }

@@ -1,10 +1,9 @@
-//! The protocol's state in memory: the finalized copy, and on top of it what blocks that are not
-//! final yet would change.
+//! The protocol's state in memory: the finalized copy, and the changes of pending blocks, which are
+//! executed but not finalized.
 //!
-//! Blocks that are not final are kept as their changes only, keyed by block digest, and form a
-//! tree rooted at the finalized block. Finalizing one folds its changes into the copy and drops
-//! everything that does not descend from it, so memory is bounded by the views in flight. This
-//! never touches a disk.
+//! Pending blocks form a tree rooted at the finalized block. Finalizing one applies its changes to
+//! the copy and drops blocks that can no longer be finalized, so memory is bounded by the views in
+//! flight. This never touches a disk.
 
 use std::{
     collections::HashMap,
@@ -22,7 +21,7 @@ pub struct Tip {
     pub digest: Hash,
 }
 
-/// What one block that is not final yet did.
+/// A pending block.
 struct Pending {
     parent: Hash,
     height: u64,
@@ -35,8 +34,8 @@ struct Inner {
     pending: HashMap<Hash, Pending>,
 }
 
-/// The finalized state and the tree of blocks on top of it. Shared by reference; every method takes
-/// the lock for as long as it runs, so what is passed in must be short and must not call back.
+/// The finalized state and the tree of pending blocks. Every method holds the lock while it runs, so
+/// closures must be short and must not call other methods.
 pub struct State {
     inner: RwLock<Inner>,
 }
@@ -84,7 +83,7 @@ impl Inner {
 }
 
 impl State {
-    /// Starts from a finalized copy.
+    /// Starts from a finalized state.
     pub fn new(finalized: MemoryState, tip: Tip) -> Self {
         Self {
             inner: RwLock::new(Inner {
@@ -95,7 +94,7 @@ impl State {
         }
     }
 
-    // A panic while the lock is held comes from a reader's closure; the data is whole.
+    // A panic while the lock is held comes from a reader's closure; the data is consistent.
     fn shared(&self) -> RwLockReadGuard<'_, Inner> {
         self.inner.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -115,14 +114,15 @@ impl State {
         f(&inner.finalized, inner.tip)
     }
 
-    /// Reads the state after `block`, final or not; `None` when the block is unknown or lost the
-    /// race against a finalized one.
+    /// Reads the state after `block`, finalized or pending; `None` if the block is unknown or does
+    /// not descend from the finalized one.
     pub fn after<T>(&self, block: &Hash, f: impl FnOnce(&dyn StateRead) -> T) -> Option<T> {
         let inner = self.shared();
         inner.after(block).map(|view| f(&view))
     }
 
-    /// Keeps what `block` did until it is final or cannot become so. Keeping it twice is harmless.
+    /// Keeps the outcome of `block` until it is finalized or cannot be any more. Keeping it twice
+    /// is harmless.
     pub fn keep(&self, block: Hash, parent: Hash, height: u64, outcome: Arc<Outcome>) {
         let mut inner = self.exclusive();
         if height > inner.tip.height {
@@ -137,8 +137,8 @@ impl State {
         }
     }
 
-    /// Makes `block` final and returns what it did; `None`, changing nothing, when it is unknown or
-    /// does not extend the finalized block.
+    /// Finalizes `block` and returns its outcome; `None`, without effect, if it is unknown or is not
+    /// a child of the finalized block.
     pub fn finalize(&self, block: &Hash) -> Option<Arc<Outcome>> {
         let mut inner = self.exclusive();
         if inner.pending.get(block)?.parent != inner.tip.digest {
@@ -152,19 +152,19 @@ impl State {
             height,
             digest: *block,
         };
-        // Whatever is at this height lost; whatever is above it and hangs on a loser is dropped
-        // when its own height becomes final.
+        // Other blocks at this height are dropped now; their descendants when their own height is
+        // finalized.
         inner.pending.retain(|_, pending| pending.height > height);
         Some(outcome)
     }
 
-    /// Whether the finalized copy is exactly `memory`.
+    /// Whether the finalized state equals `memory`.
     pub fn equals(&self, memory: &MemoryState) -> bool {
         self.shared().finalized == *memory
     }
 
-    /// How many blocks wait for finality.
-    pub fn waiting(&self) -> usize {
+    /// The number of pending blocks.
+    pub fn pending(&self) -> usize {
         self.shared().pending.len()
     }
 }
@@ -227,31 +227,31 @@ mod tests {
                 state.after(block, |view| (0..KEYS).map(|key| view.get(&Key([key; 32]))).collect::<Vec<_>>())
             };
             for (_, block, memory) in &expected {
-                let wanted = (0..KEYS).map(|key| memory.0.get(&Key([key; 32])).cloned()).collect();
-                prop_assert_eq!(reads(block), Some(wanted));
+                let written = (0..KEYS).map(|key| memory.0.get(&Key([key; 32])).cloned()).collect();
+                prop_assert_eq!(reads(block), Some(written));
             }
 
-            // Finalize the way to the last block: what hangs on it stays, what does not is gone.
-            let mut way = Vec::new();
+            // Finalize the path to the last block: its descendants stay, all others are gone.
+            let mut path = Vec::new();
             let mut at = blocks.len();
             while at != 0 {
-                way.push(at);
+                path.push(at);
                 at = blocks[at - 1].0;
             }
-            for at in way.iter().rev() {
+            for at in path.iter().rev() {
                 prop_assert!(state.finalize(&expected[*at].1).is_some());
                 prop_assert!(state.equals(&expected[*at].2));
                 prop_assert_eq!(state.tip(), Tip { height: expected[*at].0, digest: expected[*at].1 });
             }
             for (at, (height, block, _)) in expected.iter().enumerate() {
-                let known = at == blocks.len();
-                prop_assert_eq!(reads(block).is_some(), known, "block {} at {}", at, height);
+                let is_finalized = at == blocks.len();
+                prop_assert_eq!(reads(block).is_some(), is_finalized, "block {} at {}", at, height);
             }
         }
     }
 
     #[test]
-    fn a_block_that_lost_cannot_become_final() {
+    fn only_one_block_of_a_height_is_finalized() {
         let state = State::new(
             MemoryState::default(),
             Tip {
@@ -264,8 +264,8 @@ mod tests {
         state.keep(lost, GENESIS, 1, Arc::new(outcome(&[(0, Some(2))])));
         assert!(state.finalize(&won).is_some());
         assert!(state.finalize(&lost).is_none());
-        assert_eq!(state.waiting(), 0);
+        assert_eq!(state.pending(), 0);
         state.keep(lost, GENESIS, 1, Arc::new(outcome(&[])));
-        assert_eq!(state.waiting(), 0, "too late to matter");
+        assert_eq!(state.pending(), 0, "its height is finalized");
     }
 }

@@ -1,5 +1,4 @@
-//! What the authenticated database promises: what was committed is what is loaded, under the same
-//! root.
+//! Tests of the authenticated database on disk.
 #![recursion_limit = "256"]
 
 use std::{path::Path, sync::Arc};
@@ -14,7 +13,7 @@ use commonware_utils::{NZU16, NZUsize};
 use soma_protocol::{Changes, Key, MemoryState};
 use soma_store::database::{Databases, commitment, config, load, merkleize};
 
-/// The effect of block `height`: some keys written, some deleted, values of many lengths.
+/// The changes of block `height`: keys written and deleted, with values of many lengths.
 fn changes(height: u64) -> Changes {
     let mut changes = Changes::default();
     for at in 0..20 {
@@ -68,13 +67,16 @@ fn a_reopened_database_loads_what_was_committed_under_the_same_root() {
             let database = databases.read().await;
             let (height, memory) = load(&database).await.unwrap().expect("it has commits");
             assert_eq!((Some(height), &memory), (last, &expected));
-            assert_eq!(Some(database.root()), root.map(|target| target.root));
+            assert_eq!(
+                Some(database.root()),
+                root.map(|commitment| commitment.root)
+            );
         });
     }
 }
 
 #[test]
-fn a_new_database_holds_nothing_and_has_the_root_that_genesis_names() {
+fn a_new_database_is_empty_and_has_the_root_of_the_genesis_header() {
     let dir = tempfile::tempdir().unwrap();
     on(dir.path()).start(async |context| {
         let databases = open(&context).await;

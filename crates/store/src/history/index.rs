@@ -1,0 +1,193 @@
+//! The index of the history: where a digest, a transaction hash, a sender's transactions and a
+//! subject's events are. It holds positions only, no data that the blocks do not.
+
+use redb::{ReadableTable, TableDefinition, WriteTransaction};
+use serde_json::Value;
+use soma_protocol::{Address, Event, ModelId, PoolId, TargetId};
+
+use super::{
+    blocks::{EVENTS, TRANSACTIONS},
+    record::{BlockRecord, EventRecord, FinalizedBlock, TransactionRecord, decode},
+};
+use crate::StoreError;
+
+/// Compared as a whole; an array by value would be compared byte by byte.
+type Id = &'static [u8; 32];
+
+/// Heights of blocks, by digest.
+pub(super) const DIGESTS: TableDefinition<'_, Id, u64> = TableDefinition::new("digests");
+/// Positions of transactions, by hash.
+pub(super) const HASHES: TableDefinition<'_, Id, (u64, u32)> = TableDefinition::new("hashes");
+/// Senders with the positions of their transactions.
+pub(super) const SENDERS: TableDefinition<'_, (Id, u64, u32), ()> = TableDefinition::new("senders");
+/// Subjects with the sequence numbers of their events.
+pub(super) const SUBJECTS: TableDefinition<'_, (u8, Id, u64), ()> =
+    TableDefinition::new("subjects");
+
+pub(super) fn create_tables(write: &WriteTransaction) -> Result<(), StoreError> {
+    write.open_table(DIGESTS)?;
+    write.open_table(HASHES)?;
+    write.open_table(SENDERS)?;
+    write.open_table(SUBJECTS)?;
+    Ok(())
+}
+
+pub(super) fn delete_tables(write: &WriteTransaction) -> Result<(), StoreError> {
+    write.delete_table(DIGESTS)?;
+    write.delete_table(HASHES)?;
+    write.delete_table(SENDERS)?;
+    write.delete_table(SUBJECTS)?;
+    Ok(())
+}
+
+/// What an event can be looked up by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// Events that concern an account.
+    Account(Address),
+    /// Events that concern a model.
+    Model(ModelId),
+    /// Events that concern a target.
+    Target(TargetId),
+}
+
+impl Subject {
+    pub(super) fn key(self) -> (u8, [u8; 32]) {
+        let number = |id: u32| {
+            let mut bytes = [0; 32];
+            bytes[..4].copy_from_slice(&id.to_be_bytes());
+            bytes
+        };
+        match self {
+            Self::Account(address) => (0, address.0),
+            Self::Model(ModelId(id)) => (1, number(id)),
+            Self::Target(TargetId(id)) => (2, number(id)),
+        }
+    }
+}
+
+/// Indexes a block that was inserted.
+pub(super) fn insert(
+    write: &WriteTransaction,
+    block: &FinalizedBlock,
+    record: &BlockRecord,
+) -> Result<(), StoreError> {
+    let mut digests = write.open_table(DIGESTS)?;
+    digests.insert(&block.digest.0, block.height)?;
+    let transactions = write.open_table(TRANSACTIONS)?;
+    let mut hashes = write.open_table(HASHES)?;
+    let mut senders = write.open_table(SENDERS)?;
+    let contents = block.transactions.iter().zip(&block.receipts);
+    for (index, (transaction, receipt)) in (0u32..).zip(contents) {
+        let place = (block.height, index);
+        senders.insert((&transaction.transaction.sender.0, block.height, index), ())?;
+        // A transaction that was rejected can be included again and succeed; the one that succeeded
+        // is the one to find.
+        let known = hashes.get(&receipt.hash.0)?.map(|place| place.value());
+        let known = match known {
+            Some(place) => transactions.get(place)?,
+            None => None,
+        };
+        let replace = match known {
+            Some(bytes) => decode::<TransactionRecord>(bytes.value(), "transaction")?
+                .receipt
+                .result
+                .is_err(),
+            None => true,
+        };
+        if replace {
+            hashes.insert(&receipt.hash.0, place)?;
+        }
+    }
+    let mut subjects = write.open_table(SUBJECTS)?;
+    for (event, sequence) in block.events.iter().zip(record.event_sequences()) {
+        for subject in subjects_of(event)? {
+            let (kind, id) = subject.key();
+            subjects.insert((kind, &id, sequence), ())?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the entries of a block, before the block is removed.
+pub(super) fn remove(write: &WriteTransaction, block: &BlockRecord) -> Result<(), StoreError> {
+    write.open_table(DIGESTS)?.remove(&block.digest.0)?;
+    let transactions = write.open_table(TRANSACTIONS)?;
+    let mut hashes = write.open_table(HASHES)?;
+    let mut senders = write.open_table(SENDERS)?;
+    for index in 0..block.transactions {
+        let place = (block.height, index);
+        let Some(bytes) = transactions.get(place)? else {
+            continue;
+        };
+        let record: TransactionRecord = decode(bytes.value(), "transaction")?;
+        let sender = record.transaction.transaction.sender.0;
+        senders.remove((&sender, block.height, index))?;
+        let hash = record.receipt.hash.0;
+        // The hash may lead to a later inclusion of the same transaction.
+        let leads_here = hashes
+            .get(&hash)?
+            .is_some_and(|found| found.value() == place);
+        if leads_here {
+            hashes.remove(&hash)?;
+        }
+    }
+    let events = write.open_table(EVENTS)?;
+    let mut subjects = write.open_table(SUBJECTS)?;
+    for sequence in block.event_sequences() {
+        let Some(bytes) = events.get(sequence)? else {
+            continue;
+        };
+        let record: EventRecord = decode(bytes.value(), "event")?;
+        for subject in subjects_of(&record.event)? {
+            let (kind, id) = subject.key();
+            subjects.remove((kind, &id, sequence))?;
+        }
+    }
+    Ok(())
+}
+
+/// The subjects that the fields of an event name. Reading fields by name covers events that are
+/// added later; the most frequent event is read directly.
+fn subjects_of(event: &Event) -> Result<Vec<Subject>, StoreError> {
+    if let Event::Transferred { from, to, .. } = event {
+        return Ok(vec![Subject::Account(*from), Subject::Account(*to)]);
+    }
+    let damaged = |_| StoreError::Damaged { record: "event" };
+    let Value::Object(fields) = serde_json::to_value(event).map_err(damaged)? else {
+        return Ok(Vec::new());
+    };
+    let mut subjects = Vec::new();
+    for (name, value) in fields {
+        match name.as_str() {
+            "from" | "to" | "owner" | "staker" | "proposer" | "submitter" | "validator" => {
+                subjects.push(Subject::Account(
+                    serde_json::from_value(value).map_err(damaged)?,
+                ));
+            }
+            "model" => {
+                subjects.push(Subject::Model(
+                    serde_json::from_value(value).map_err(damaged)?,
+                ));
+            }
+            "models" => {
+                let models: Vec<ModelId> = serde_json::from_value(value).map_err(damaged)?;
+                subjects.extend(models.into_iter().map(Subject::Model));
+            }
+            "pool" => {
+                let pool = serde_json::from_value(value).map_err(damaged)?;
+                subjects.push(match pool {
+                    PoolId::Model(model) => Subject::Model(model),
+                    PoolId::Validator(validator) => Subject::Account(validator),
+                });
+            }
+            "target" => {
+                subjects.push(Subject::Target(
+                    serde_json::from_value(value).map_err(damaged)?,
+                ));
+            }
+            _ => {}
+        }
+    }
+    Ok(subjects)
+}
