@@ -67,7 +67,9 @@ impl<'a> Manifest<'a> {
             file.path
                 .file_name()
                 .is_some_and(|name| name == "Cargo.toml")
-                && (file.path.starts_with("crates") || file.path.starts_with("xtask"))
+                && ["crates", "fuzz", "xtask"]
+                    .iter()
+                    .any(|folder| file.path.starts_with(folder))
         };
         files.iter().filter(is_member).map(Self::read).collect()
     }
