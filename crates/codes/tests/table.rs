@@ -70,7 +70,11 @@ fn sources() -> Vec<(PathBuf, String)> {
                 && name != "tests.rs"
             {
                 let text = std::fs::read_to_string(&path).unwrap();
-                let code = text.split("#[cfg(test)]").next().unwrap().to_owned();
+                let code = text
+                    .split("#[cfg(test)]\nmod tests {")
+                    .next()
+                    .unwrap()
+                    .to_owned();
                 found.push((path, code));
             }
         }

@@ -1,4 +1,4 @@
-//! Batches of transactions come out as they went in, and nothing else passes for one.
+//! Batches of transactions.
 
 use proptest::prelude::*;
 use soma_protocol::{
@@ -32,7 +32,7 @@ fn transaction(nonce: u64, data: usize) -> SignedTransaction {
 
 proptest! {
     #[test]
-    fn a_batch_comes_out_as_it_went_in(sizes in prop::collection::vec(0usize..2_000, 0..20)) {
+    fn a_batch_splits_into_the_transactions_pushed(sizes in prop::collection::vec(0usize..2_000, 0..20)) {
         let sized = sizes.iter().zip(0..);
         let sent: Vec<_> = sized.map(|(data, nonce)| transaction(nonce, *data)).collect();
         let mut batch = Vec::new();
@@ -63,7 +63,7 @@ proptest! {
 }
 
 #[test]
-fn a_batch_has_its_limits() {
+fn a_batch_beyond_its_limits_is_malformed() {
     let mut batch = Vec::new();
     let large = transaction(0, 60_000);
     while push(&mut batch, &large) {}

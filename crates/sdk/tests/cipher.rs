@@ -1,4 +1,4 @@
-//! What the cipher of committed weights promises.
+//! The encryption of committed weights.
 
 use proptest::prelude::*;
 use soma_codes::{Coded as _, Exit};
@@ -21,7 +21,7 @@ fn pattern(length: usize) -> Vec<u8> {
 
 proptest! {
     #[test]
-    fn any_range_decrypts_as_it_does_within_the_whole(
+    fn any_range_decrypts_to_the_bytes_of_the_whole_file(
         length in 0usize..5_000,
         from in 0usize..5_000,
         to in 0usize..5_000,
@@ -39,7 +39,7 @@ proptest! {
 }
 
 #[test]
-fn a_sealed_file_opens_to_the_same_bytes_and_both_hashes_are_of_the_files() {
+fn an_encrypted_file_decrypts_to_the_same_bytes_and_both_hashes_are_those_of_the_files() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let plain = pattern((1 << 20) + 17);
@@ -101,7 +101,7 @@ fn the_stream_is_xchacha20_with_a_nonce_of_zero() {
 }
 
 #[test]
-fn what_one_key_cannot_encrypt_is_refused() {
+fn a_file_longer_than_one_key_encrypts_is_rejected() {
     let key = Secret::from_bytes(KEY);
     assert!(apply(&key, LIMIT_BYTES - 64, &mut [0; 64]).is_ok());
     assert!(matches!(

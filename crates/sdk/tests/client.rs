@@ -1,4 +1,4 @@
-//! What the client promises, against a real server on this machine.
+//! The client, against a real server on this machine.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
@@ -304,7 +304,7 @@ async fn published_data_is_checked_against_its_hash() {
 }
 
 #[tokio::test]
-async fn several_transactions_in_flight_have_consecutive_nonces_and_valid_signatures() {
+async fn several_pending_transactions_have_consecutive_nonces_and_valid_signatures() {
     let (node, client) = serve(Node {
         nonce: 5,
         ..Node::default()
@@ -325,7 +325,7 @@ async fn several_transactions_in_flight_have_consecutive_nonces_and_valid_signat
 }
 
 #[tokio::test]
-async fn a_transaction_is_handed_in_again_unchanged_while_the_network_fails() {
+async fn a_transaction_is_sent_again_unchanged_while_the_network_fails() {
     let refusals = [(503, error("pool_full")), (502, json!(null))].into();
     let (node, client) = serve(Node {
         refusals,
@@ -343,7 +343,7 @@ async fn a_transaction_is_handed_in_again_unchanged_while_the_network_fails() {
 }
 
 #[tokio::test]
-async fn a_nonce_that_others_have_used_is_asked_for_again_once() {
+async fn the_next_nonce_is_requested_again_once_if_another_program_used_it() {
     let (node, client) = serve(Node::default()).await;
     let sender = sender(&client).await;
     sender.send(transfer()).await.unwrap();
@@ -364,7 +364,7 @@ async fn a_nonce_that_others_have_used_is_asked_for_again_once() {
 }
 
 #[tokio::test]
-async fn waiting_goes_on_through_passing_troubles_until_the_receipt() {
+async fn waiting_ignores_transient_errors_until_the_receipt() {
     let done = transaction(&json!({ "fee": "12", "rejection": null }));
     let looks = [
         (404, error("transaction_not_found")),
@@ -385,7 +385,7 @@ async fn waiting_goes_on_through_passing_troubles_until_the_receipt() {
 }
 
 #[tokio::test]
-async fn a_rejection_is_an_error_with_the_rules_code_and_help() {
+async fn a_rejection_is_an_error_with_the_rules_code_and_hint() {
     let rejection = json!({ "code": "wrong_phase", "message": "not now", "help": "later" });
     let looks = [(
         200,
@@ -406,7 +406,7 @@ async fn a_rejection_is_an_error_with_the_rules_code_and_help() {
 }
 
 #[tokio::test]
-async fn waiting_ends_when_the_transaction_has_expired_or_patience_has() {
+async fn waiting_ends_when_the_transaction_expires_or_at_the_time_limit() {
     let looks: VecDeque<_> = [(404, error("transaction_not_found"))].into();
     let node = Node {
         looks: looks.clone(),
@@ -428,7 +428,7 @@ async fn waiting_ends_when_the_transaction_has_expired_or_patience_has() {
 }
 
 #[tokio::test]
-async fn waiting_ends_when_another_transaction_has_used_the_nonce_and_all_its_block_is_known() {
+async fn waiting_ends_when_a_finalized_block_used_the_nonce_for_another_transaction() {
     let (node, client) = serve(Node {
         looks: [(404, error("transaction_not_found"))].into(),
         used: (1, 8),
@@ -464,7 +464,7 @@ fn event(cursor: &str) -> String {
 }
 
 #[tokio::test]
-async fn events_go_on_where_the_stream_broke_off_without_gap_or_repetition() {
+async fn an_interrupted_stream_resumes_without_gap_or_repetition() {
     let first = event("1-0") + &event("1-1") + "id: 2-0\ndata: {\"cut off";
     let second = event("1-1") + &event("2-0");
     let streams = [first, second, event("10-0")].into();

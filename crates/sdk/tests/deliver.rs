@@ -1,5 +1,5 @@
-//! What delivery of the spool promises, against a server on this machine that plays the node: what
-//! can be sent is sent, what is over is forgotten, and nothing else is.
+//! Delivery of the spool, against a server on this machine in place of a node: ready obligations are
+//! sent, settled ones are removed, and all others are kept.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
@@ -150,7 +150,7 @@ fn ours() -> Obligation {
 }
 
 #[tokio::test]
-async fn what_is_ready_is_sent_and_forgotten_once_it_is_final() {
+async fn a_ready_obligation_is_sent_and_removed_once_it_is_finalized() {
     let (outcome, sent, left) = deliver(node(), ours()).await;
     assert!(matches!(outcome, Outcome::Sent));
     assert_eq!(left, 0);
@@ -166,7 +166,7 @@ async fn what_is_ready_is_sent_and_forgotten_once_it_is_final() {
 }
 
 #[tokio::test]
-async fn what_is_done_already_is_forgotten_without_a_second_transaction() {
+async fn a_settled_obligation_is_removed_without_a_second_transaction() {
     let published = Node {
         target_status: "published",
         ..node()
@@ -177,7 +177,7 @@ async fn what_is_done_already_is_forgotten_without_a_second_transaction() {
 }
 
 #[tokio::test]
-async fn what_came_too_late_is_said_to_be_missed() {
+async fn an_obligation_whose_phase_has_passed_is_reported_as_missed() {
     let (outcome, sent, left) = deliver(
         Node {
             phase: "compete",
@@ -191,7 +191,7 @@ async fn what_came_too_late_is_said_to_be_missed() {
 }
 
 #[tokio::test]
-async fn a_refusal_that_may_pass_keeps_it_and_a_hopeless_one_does_not() {
+async fn a_temporary_rejection_keeps_the_obligation_and_a_permanent_one_removes_it() {
     for (code, kept) in [
         ("not_publisher", 1),
         ("wrong_phase", 1),
@@ -222,7 +222,7 @@ async fn a_refusal_that_may_pass_keeps_it_and_a_hopeless_one_does_not() {
 }
 
 #[tokio::test]
-async fn what_belongs_to_another_account_or_chain_is_left_alone() {
+async fn obligations_of_another_account_or_chain_are_not_touched() {
     let other_account = Obligation::Publication(publication(&SecretKey::from_bytes(&[2; 32])));
     let other_chain = Obligation::Publication(Publication {
         chain: Hash([8; 32]),

@@ -1,4 +1,4 @@
-//! What key files promise.
+//! Key files.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
@@ -14,7 +14,7 @@ fn folder() -> (tempfile::TempDir, KeyFolder) {
 }
 
 #[test]
-fn an_encrypted_key_comes_back_with_its_passphrase_and_only_with_it() {
+fn an_encrypted_key_loads_with_its_passphrase_only() {
     let (_dir, keys) = folder();
     let key = generate().unwrap();
     keys.create("alice", &key, Protection::Passphrase("correct horse"))
@@ -39,7 +39,7 @@ fn an_encrypted_key_comes_back_with_its_passphrase_and_only_with_it() {
 }
 
 #[test]
-fn the_address_shows_without_the_passphrase_and_the_secret_does_not() {
+fn the_address_is_readable_without_the_passphrase_and_the_secret_is_not() {
     let (_dir, keys) = folder();
     let key = generate().unwrap();
     keys.create("alice", &key, Protection::Passphrase("x"))
@@ -75,7 +75,7 @@ fn a_key_is_never_overwritten() {
 
 #[cfg(unix)]
 #[test]
-fn only_the_user_can_read_a_key_and_a_key_that_others_can_read_is_refused() {
+fn only_the_user_can_read_a_key_and_a_key_that_others_can_read_is_rejected() {
     use std::os::unix::fs::PermissionsExt;
     let (_dir, keys) = folder();
     keys.create("alice", &generate().unwrap(), Protection::Local)
@@ -105,7 +105,7 @@ fn the_same_seed_and_label_give_the_same_secret() {
 }
 
 #[test]
-fn names_cannot_leave_the_folder() {
+fn key_names_cannot_leave_the_folder() {
     let (_dir, keys) = folder();
     for name in [
         "",
@@ -128,7 +128,7 @@ fn names_cannot_leave_the_folder() {
 }
 
 #[test]
-fn a_missing_key_is_named_and_an_empty_folder_lists_nothing() {
+fn a_missing_key_is_named_in_the_error_and_an_empty_folder_lists_nothing() {
     let (_dir, keys) = folder();
     assert_eq!(keys.list().unwrap(), []);
     let error = keys.info("alice").unwrap_err();
@@ -138,7 +138,7 @@ fn a_missing_key_is_named_and_an_empty_folder_lists_nothing() {
 
 /// Every change of a key file is found, and no message quotes the secret.
 #[test]
-fn a_damaged_or_hostile_key_file_is_refused_without_showing_the_secret() {
+fn a_damaged_or_hostile_key_file_is_rejected_without_showing_the_secret() {
     let (_dir, keys) = folder();
     let key = generate().unwrap();
     keys.create("alice", &key, Protection::Local).unwrap();
@@ -169,7 +169,7 @@ fn a_damaged_or_hostile_key_file_is_refused_without_showing_the_secret() {
 }
 
 #[test]
-fn a_key_file_cannot_demand_all_memory() {
+fn a_key_file_cannot_exhaust_memory() {
     let (_dir, keys) = folder();
     keys.create(
         "alice",

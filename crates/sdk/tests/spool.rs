@@ -1,4 +1,4 @@
-//! What the spool promises: nothing owed is forgotten, whatever moment the process is killed at.
+//! The spool: no obligation is lost, at whatever moment the process is killed.
 
 use std::path::PathBuf;
 
@@ -38,7 +38,7 @@ fn publication() -> Publication {
 }
 
 #[test]
-fn what_is_put_is_listed_by_another_process_until_it_is_removed() {
+fn an_obligation_is_listed_by_another_process_until_it_is_removed() {
     let folder = tempfile::tempdir().unwrap();
     let due = [
         Obligation::Publication(publication()),
@@ -57,7 +57,7 @@ fn what_is_put_is_listed_by_another_process_until_it_is_removed() {
 }
 
 #[test]
-fn a_second_commit_does_not_replace_what_the_first_needs() {
+fn a_second_commit_does_not_replace_the_obligation_of_the_first() {
     let folder = tempfile::tempdir().unwrap();
     let spool = Spool::open(folder.path()).unwrap();
     let second = Reveal {
@@ -96,7 +96,7 @@ fn secrets_and_data_are_not_printed() {
 
 /// A power failure leaves either no file, a temporary one, or the whole.
 #[test]
-fn a_torn_write_leaves_everything_else_in_order() {
+fn an_interrupted_write_leaves_the_other_obligations_intact() {
     let folder = tempfile::tempdir().unwrap();
     let spool = Spool::open(folder.path()).unwrap();
     spool.put(Obligation::Reveal(reveal())).unwrap();
@@ -141,7 +141,7 @@ proptest! {
 }
 
 #[test]
-fn commit_and_reveal_and_submission_and_publication_hold_the_same_commitments() {
+fn commit_and_reveal_share_a_commitment_and_so_do_submission_and_publication() {
     let due = reveal();
     let opening = commitment::CommittedWeights {
         model: due.model,
@@ -238,7 +238,7 @@ fn weights(revealed_epoch: u32) -> Weights {
 }
 
 #[test]
-fn a_reveal_is_ready_in_its_epochs_reveal_and_publish_phases_alone() {
+fn a_reveal_is_ready_only_in_its_epochs_reveal_and_publish_phases() {
     let due = reveal();
     let ours = || Some(commit(due.commitment()));
     let at = |epoch, phase, commit, weights| {
@@ -275,7 +275,7 @@ fn a_reveal_is_ready_in_its_epochs_reveal_and_publish_phases_alone() {
 }
 
 #[test]
-fn a_reveal_whose_commit_is_on_its_way_is_not_forgotten() {
+fn a_reveal_whose_commit_is_not_finalized_yet_is_kept() {
     let due = reveal();
     let nothing = Amount::ZERO;
     for other in [None, Some(commit(Hash([8; 32])))] {
@@ -322,7 +322,7 @@ fn target(status: TargetStatus, ours: Option<u32>) -> Target {
 }
 
 #[test]
-fn a_publication_is_ready_in_the_turn_of_its_rank_alone() {
+fn a_publication_is_ready_only_in_the_publish_part_of_its_rank() {
     let at = |epoch, phase, rank| {
         publication().status(&clock(epoch, phase), &target(TargetStatus::Open, rank))
     };
@@ -353,7 +353,7 @@ fn a_publication_is_ready_in_the_turn_of_its_rank_alone() {
 }
 
 #[test]
-fn a_submission_that_is_on_its_way_is_kept_and_a_displaced_one_is_over_in_the_next_epoch() {
+fn a_pending_submission_is_kept_and_a_displaced_one_is_settled_in_the_next_epoch() {
     let open = target(TargetStatus::Open, None);
     let status = |epoch, phase| publication().status(&clock(epoch, phase), &open);
     assert_eq!(

@@ -1,4 +1,4 @@
-//! What transfers promise, against a real server on this machine that breaks off and lies.
+//! Uploads and downloads, against a real server on this machine that fails and sends wrong bytes.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
@@ -183,7 +183,7 @@ fn remote(content: &[u8]) -> Remote {
 }
 
 #[tokio::test]
-async fn a_download_goes_on_where_it_broke_off() {
+async fn an_interrupted_download_is_resumed() {
     let content = content(200_000);
     let server = Server {
         content: content.clone(),
@@ -207,7 +207,7 @@ async fn a_download_goes_on_where_it_broke_off() {
 }
 
 #[tokio::test]
-async fn a_download_goes_on_with_what_an_earlier_process_left() {
+async fn a_download_of_an_earlier_process_is_resumed() {
     let content = content(50_000);
     let (server, client) = serve(Server {
         content: content.clone(),
@@ -229,7 +229,7 @@ async fn a_download_goes_on_with_what_an_earlier_process_left() {
 }
 
 #[tokio::test]
-async fn a_damaged_part_is_fetched_anew() {
+async fn a_damaged_part_is_downloaded_again_from_the_start() {
     let content = content(50_000);
     let (_, client) = serve(Server {
         content: content.clone(),
@@ -268,7 +268,7 @@ async fn a_server_without_ranges_is_read_from_the_start() {
 }
 
 #[tokio::test]
-async fn an_impatient_client_gives_up_at_the_first_failure_and_keeps_what_came() {
+async fn a_client_without_retries_fails_at_the_first_error_and_keeps_the_part() {
     let content = content(50_000);
     let (server, client) = serve(Server {
         content: content.clone(),
@@ -295,7 +295,7 @@ async fn an_impatient_client_gives_up_at_the_first_failure_and_keeps_what_came()
 }
 
 #[tokio::test]
-async fn corrupted_bytes_are_refused_and_nothing_is_kept() {
+async fn corrupted_bytes_are_rejected_and_nothing_is_kept() {
     let honest = content(50_000);
     let mut corrupted = honest.clone();
     corrupted[40_000] ^= 1;
@@ -317,7 +317,7 @@ async fn corrupted_bytes_are_refused_and_nothing_is_kept() {
 }
 
 #[tokio::test]
-async fn a_server_that_sends_more_or_less_than_was_promised_is_refused() {
+async fn a_file_longer_or_shorter_than_expected_is_rejected() {
     let honest = content(50_000);
     for served in [content(60_000), content(40_000)] {
         let (_, client) = serve(Server {
@@ -357,7 +357,7 @@ async fn two_downloads_of_one_file_do_not_mix() {
 }
 
 #[tokio::test]
-async fn an_upload_goes_on_from_what_the_node_has() {
+async fn an_upload_continues_from_the_bytes_that_the_node_has() {
     let piece = usize::try_from(routes::UPLOAD_PIECE_BYTES).unwrap();
     let content = content(2 * piece + 1_000);
     let server = Server {

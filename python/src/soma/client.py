@@ -1,7 +1,7 @@
-"""The API of a node: `Client` waits for answers, `AsyncClient` gives awaitables. Methods are named
-as in the command line: `soma model list` is `client.model.list()`.
+"""Clients of a node's API: `Client` blocks, `AsyncClient` returns awaitables.
 
-They hold no key. Weights are checked by their hash; everything else is taken at the node's word.
+Methods are named as the commands: `soma model list` is `client.model.list()`. Clients hold no key.
+They check weights by hash, and trust the node for everything else.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import httpx
 from blake3 import blake3
 
 from soma import types
+from soma.codes import Code
 
 T, U = TypeVar("T"), TypeVar("U")
 Answer = T | Awaitable[T]
@@ -26,11 +27,11 @@ Answer = T | Awaitable[T]
 
 _TIMEOUT = httpx.Timeout(45.0, connect=5.0)
 _PAGE = 500
-_LOOK_S = 0.2
+_POLL_S = 0.2
 
 
 class ApiError(Exception):
-    """The node refused a request. `code` is a stable word, as in `soma explain CODE`."""
+    """The node answered with an error. `code` is one of `soma.codes.Code`, or a newer node's."""
 
     def __init__(self, status: int, code: str, message: str, hint: str | None):
         super().__init__(f"{code}: {message}" + (f" ({hint})" if hint else ""))
@@ -38,7 +39,7 @@ class ApiError(Exception):
 
 
 class WrongHash(Exception):
-    """A file is not the one that was asked for."""
+    """A file does not have the expected hash."""
 
 
 class _Model:
@@ -60,8 +61,8 @@ class _Model:
         return self._client._get(f"/v1/models/{id}/embedding", types.Vector)
 
     def pull(self, id: int, path: str | os.PathLike) -> Answer[Path]:
-        """Downloads a model's public weights to `path` and checks their hash; goes on with what an
-        earlier attempt left beside it. Raises `WrongHash`."""
+        """Downloads a model's public weights to `path`, resuming an interrupted download, and checks
+        their hash. Raises `WrongHash`."""
         return self._client._pull(id, Path(path))
 
 
@@ -97,8 +98,8 @@ class _Validator:
 
 
 class _Api(ABC):
-    """What both clients are made of. Every method may raise `ApiError`, and `httpx.HTTPError` if
-    the node cannot be reached."""
+    """The methods of both clients. Each may raise `ApiError`, and `httpx.HTTPError` if the node
+    cannot be reached."""
 
     def __init__(self, url: str):
         self.url = url.rstrip("/")
@@ -107,7 +108,7 @@ class _Api(ABC):
         self.validator = _Validator(self)
 
     def status(self) -> Answer[types.Status]:
-        """What the node knows about the chain and about itself."""
+        """The state of the chain and of the node."""
         return self._get("/v1/status", types.Status)
 
     def account(self, address: str) -> Answer[types.Account]:
@@ -115,15 +116,15 @@ class _Api(ABC):
         return self._get(f"/v1/accounts/{address}", types.Account)
 
     def balance(self, address: str) -> Answer[int]:
-        """What an account can spend, in base units."""
+        """An account's balance, in base units."""
         return self._get(f"/v1/accounts/{address}", types.Account, lambda account: account.balance)
 
     def stakes(self, address: str) -> Answer[list[types.Stake]]:
-        """What an account has behind models and validators."""
+        """An account's stakes in models and validators."""
         return self._get(f"/v1/accounts/{address}/stakes", list[types.Stake])
 
     def governance(self) -> Answer[types.Governance]:
-        """The price of rent, proposals, and the migration under way."""
+        """The rent price, proposals, and the running migration."""
         return self._get("/v1/governance", types.Governance)
 
     def params(self) -> Answer[dict]:
@@ -139,51 +140,50 @@ class _Api(ABC):
         return self._get(f"/v1/epochs/{epoch}", types.Epoch)
 
     def block(self, height: int) -> Answer[types.Block]:
-        """A final block."""
+        """A finalized block."""
         return self._get(f"/v1/blocks/{height}", types.Block)
 
     def transaction(self, hash: str) -> Answer[types.Transaction]:
-        """A transaction and what became of it."""
+        """A transaction and its outcome."""
         return self._get(f"/v1/transactions/{hash}", types.Transaction)
 
     @abstractmethod
     def _get(self, path: str, kind: type[T], then: Callable[[T], U] = ...) -> Answer[U]:
-        """What `then` makes of the answer."""
+        """The answer, transformed by `then`."""
 
     @abstractmethod
     def _all(self, path: str, kind: type[T]) -> Answer[list[T]]:
-        """All items of a list in pages."""
+        """All items of a paged list."""
 
     @abstractmethod
     def _pull(self, id: int, path: Path) -> Answer[Path]:
-        """Weights, checked."""
+        """Weights with a checked hash."""
 
 
 class Client(_Api):
-    """A node's API; every call waits for its answer."""
+    """A node's API; every call blocks until the answer."""
 
     def __init__(self, url: str):
-        """Nothing is sent yet."""
+        """Sends nothing yet."""
         super().__init__(url)
         self._http = httpx.Client(base_url=self.url, timeout=_TIMEOUT)
 
     def send(self, transaction: bytes) -> types.Submitted:
-        """Hands over the bytes of a signed transaction."""
+        """Sends the bytes of a signed transaction."""
         response = self._http.post("/v1/transactions", content=transaction)
         return types.decode(types.Submitted, _json(response))
 
     def wait(self, hash: str, timeout_s: float = 30.0) -> types.Transaction:
-        """The transaction once it is final. Raises `TimeoutError`."""
+        """Waits until a transaction is finalized. Raises `TimeoutError`."""
         end = time.monotonic() + timeout_s
         while (found := self.transaction(hash)).state != "final":
             if time.monotonic() > end:
-                raise TimeoutError(f"transaction {hash} is not final after {timeout_s} s")
-            time.sleep(_LOOK_S)
+                raise TimeoutError(f"transaction {hash} is not finalized after {timeout_s} s")
+            time.sleep(_POLL_S)
         return found
 
     def events(self, after: str | None = None) -> Iterator[dict]:
-        """Events from a cursor on, or from now; they go on until one stops asking. `0-0` is the
-        beginning of the chain."""
+        """Events after a cursor, or from now on, without end. `0-0` is the start of the chain."""
         with self._http.stream("GET", "/v1/events", params=_after(after)) as response:
             if response.is_error:
                 response.read()
@@ -229,28 +229,27 @@ class Client(_Api):
 
 
 class AsyncClient(_Api):
-    """A node's API; every call gives an awaitable."""
+    """A node's API; every call returns an awaitable."""
 
     def __init__(self, url: str):
-        """Nothing is sent yet."""
+        """Sends nothing yet."""
         super().__init__(url)
         self._http = httpx.AsyncClient(base_url=self.url, timeout=_TIMEOUT)
 
     async def send(self, transaction: bytes) -> types.Submitted:
-        """Hands over the bytes of a signed transaction."""
+        """Sends the bytes of a signed transaction."""
         response = await self._http.post("/v1/transactions", content=transaction)
         return types.decode(types.Submitted, _json(response))
 
     async def wait(self, hash: str, timeout_s: float = 30.0) -> types.Transaction:
-        """The transaction once it is final. Raises `TimeoutError`."""
+        """Waits until a transaction is finalized. Raises `TimeoutError`."""
         async with asyncio.timeout(timeout_s):
             while (found := await self.transaction(hash)).state != "final":
-                await asyncio.sleep(_LOOK_S)
+                await asyncio.sleep(_POLL_S)
         return found
 
     async def events(self, after: str | None = None) -> AsyncIterator[dict]:
-        """Events from a cursor on, or from now; they go on until one stops asking. `0-0` is the
-        beginning of the chain."""
+        """Events after a cursor, or from now on, without end. `0-0` is the start of the chain."""
         async with self._http.stream("GET", "/v1/events", params=_after(after)) as response:
             if response.is_error:
                 await response.aread()
@@ -296,13 +295,13 @@ class AsyncClient(_Api):
 
 
 class _Events:
-    """The lines of an event stream, put together."""
+    """Parses the lines of an event stream."""
 
     def __init__(self) -> None:
         self._data: list[str] = []
 
     def line(self, line: str) -> dict | None:
-        """The event that this line completes, if it does."""
+        """The event that this line completes, if any."""
         if line.startswith("data:"):
             self._data.append(line[5:].removeprefix(" "))
         elif not line and self._data:
@@ -312,38 +311,38 @@ class _Events:
 
 
 class _Download:
-    """Weights on their way: `PATH.part` until all is there and has the right hash."""
+    """A download of weights: a `.part` file beside the path until the hash is checked."""
 
     def __init__(self, model: types.Model, path: Path):
         if model.weights is None:
-            raise ApiError(404, "not_found", f"model {model.id} has no public weights", None)
+            raise ApiError(404, Code.NO_WEIGHTS, f"model {model.id} has no public weights", None)
         self.path, self.hash, self.size = path, model.weights.hash, model.weights.size_bytes
         self.part = path.with_name(f"{path.name}.{self.hash[:16]}.part")
         self.url = f"/v1/weights/{self.hash}"
 
     def received(self) -> int:
-        """Bytes that are there."""
+        """Bytes received so far."""
         return self.part.stat().st_size if self.part.exists() else 0
 
     def complete(self) -> bool:
-        """Whether nothing is left to ask for."""
+        """Whether all bytes are received."""
         return self.received() >= self.size
 
     def headers(self) -> dict[str, str]:
-        """Asks for what is not there yet."""
+        """The request headers: the range of the missing bytes."""
         return {"Range": f"bytes={self.received()}-"} if self.received() else {}
 
     def open(self, response: httpx.Response):
-        """Where the answer's bytes go: a node that sends everything starts the file anew."""
+        """The file for the answer's bytes, emptied if the node sends the whole file."""
         return self.part.open("ab" if response.status_code == 206 else "wb")
 
     def finish(self) -> Path:
-        """Checks the hash and gives the file its name. Raises `WrongHash`."""
+        """Checks the hash and renames the file. Raises `WrongHash`."""
         hasher = blake3(max_threads=blake3.AUTO)
         hasher.update_mmap(self.part)
         if hasher.hexdigest() != self.hash:
             self.part.unlink()
-            raise WrongHash(f"{self.path} would have hash {hasher.hexdigest()}, not {self.hash}")
+            raise WrongHash(f"{self.path} hashes to {hasher.hexdigest()}, not {self.hash}")
         self.part.replace(self.path)
         return self.path
 
@@ -353,7 +352,7 @@ def _after(cursor: str | None) -> dict[str, str]:
 
 
 def _json(response: httpx.Response) -> object:
-    """The body of an answer; raises `ApiError` if it is a refusal."""
+    """The body of an answer; raises `ApiError` if it is an error."""
     if response.is_success:
         return response.json()
     try:
@@ -363,4 +362,4 @@ def _json(response: httpx.Response) -> object:
         )
     except (ValueError, KeyError, TypeError):
         text = response.text[:200] or response.reason_phrase
-        raise ApiError(response.status_code, "http", text, None) from None
+        raise ApiError(response.status_code, Code.HTTP_ERROR, text, None) from None

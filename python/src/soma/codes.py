@@ -1,5 +1,6 @@
-"""Every error code of nodes and commands. Written by `UPDATE=1 cargo test -p soma-codes`.
+"""Every error code of nodes and commands.
 
+Written by `UPDATE=1 cargo test -p soma-codes`.
 `ApiError.code` and `Rejection.code` are equal to one of these, or to a newer version's code.
 """
 

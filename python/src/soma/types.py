@@ -1,7 +1,7 @@
-"""What a node's API answers, as dataclasses: the words of the API, and whole numbers as `int`.
+"""The answers of a node's API as dataclasses, with the API's field names.
 
-64-bit numbers are decimal strings in the API's JSON; here they are numbers like all others. Fields
-that are new in the API are left out, so an older client reads a newer node.
+64-bit integers are decimal strings in the API's JSON and `int` here. Unknown fields are ignored, so
+an older client reads a newer node.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from functools import cache
 
 @dataclass(frozen=True)
 class Clock:
-    """Where the competition stands at the last final block."""
+    """Epoch and phase at the last finalized block."""
 
     epoch: int
     phase: str
-    """`reveal`, `publish:0` and so on for each rank, `compete`."""
+    """`reveal`, `publish:0` and so on for each rank, `compete`, `attest`."""
     ends_ms: int | None
     beacon: str | None
 
@@ -36,7 +36,7 @@ class Supply:
 
 @dataclass(frozen=True)
 class Audits:
-    """Audits of a node; all but `waiting` is counted since it was started."""
+    """Audits by a node's validator; all but `waiting` is counted since the node was started."""
 
     waiting: int
     valid: int
@@ -49,7 +49,7 @@ class Audits:
 
 @dataclass(frozen=True)
 class Status:
-    """What a node knows about the chain and about itself."""
+    """The state of the chain and of the node."""
 
     chain: str
     chain_id: str
@@ -111,7 +111,7 @@ class Commit:
 
 @dataclass(frozen=True)
 class NextCommission:
-    """A commission that was announced, and the epoch that begins with it."""
+    """An announced commission, and the epoch that begins with it."""
 
     bps: int
     epoch: int
@@ -119,18 +119,18 @@ class NextCommission:
 
 @dataclass(frozen=True)
 class Rent:
-    """What keeps a model's file; amounts in base units."""
+    """The rent of a model's file; amounts in base units."""
 
     prepaid: int
     epochs_left: int
     refresh_cost: int
-    """What a commit of a file of this size would pay now, after what is left is credited."""
+    """Cost of a commit of a file of this size now, after crediting what is left."""
     holders: list[str]
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model and its standing."""
+    """A model."""
 
     id: int
     name: str
@@ -142,7 +142,7 @@ class Model:
     release_epoch: int | None
     stake: int
     leaving: int
-    """What is being withdrawn from behind it and can still be slashed, in base units."""
+    """Stake that is being withdrawn and can still be slashed, in base units."""
     weights: Weights | None
     next: Weights | None
     """Weights revealed for the architecture to which the network migrates."""
@@ -161,7 +161,7 @@ class Vector:
 
 @dataclass(frozen=True)
 class Age:
-    """When weights came to be: earlier epoch, then height, then index is older."""
+    """Age of weights: an earlier epoch, then height, then index is older."""
 
     epoch: int
     height: int
@@ -180,7 +180,7 @@ class Routed:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A submission that is among the closest of its target."""
+    """A submission among the closest of its target."""
 
     rank: int
     submitter: str
@@ -203,7 +203,7 @@ class Publication:
 
 @dataclass(frozen=True)
 class Payment:
-    """Who won a target and what was paid, in base units."""
+    """Who won a target, and the payments in base units."""
 
     submitter: str
     paid_submitter: int
@@ -215,7 +215,7 @@ class Payment:
 
 @dataclass(frozen=True)
 class Target:
-    """A direction, the models routed to it, who came close, and what became of it."""
+    """A direction, the models routed to it, the closest submissions, and the outcome."""
 
     id: int
     epoch: int
@@ -232,7 +232,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Epoch:
-    """An epoch and what it fixed when its targets were drawn."""
+    """An epoch and its targets."""
 
     epoch: int
     beacon: str | None
@@ -242,7 +242,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Stake:
-    """What an account has behind one model or validator, in base units."""
+    """An account's stake in one model or validator, in base units."""
 
     pool: str
     stake: int
@@ -253,7 +253,7 @@ class Stake:
 
 @dataclass(frozen=True)
 class Validator:
-    """A validator and its standing; amounts in base units."""
+    """A validator; amounts in base units."""
 
     address: str
     consensus_key: str
@@ -277,7 +277,7 @@ class Proposal:
     id: int
     proposer: str
     change: dict
-    """`change` is `parameter` or `architecture`, its particulars beside it."""
+    """`change` is `parameter` or `architecture`, with its fields beside it."""
     status: str
     """`open`, `passed` or `lapsed`."""
     ends_epoch: int
@@ -300,7 +300,7 @@ class Migration:
 
 @dataclass(frozen=True)
 class Governance:
-    """What validators decide together; the price of keeping one MiB for one epoch in base units."""
+    """What validators decide by vote; the rent price of one MiB for one epoch in base units."""
 
     architecture: int
     rent_price: int
@@ -310,7 +310,7 @@ class Governance:
 
 @dataclass(frozen=True)
 class Block:
-    """A final block."""
+    """A finalized block."""
 
     height: int
     hash: str
@@ -323,7 +323,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Rejection:
-    """Why the rules refused a transaction; `soma explain CODE` tells more."""
+    """Why the rules rejected a transaction; `code` is one of `soma.codes.Code`."""
 
     code: str
     message: str
@@ -332,7 +332,7 @@ class Rejection:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What a final transaction did; `fee` in base units."""
+    """The outcome of a finalized transaction; `fee` in base units."""
 
     fee: int
     rejection: Rejection | None
@@ -340,7 +340,7 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Transaction:
-    """A transaction and what became of it."""
+    """A transaction and its outcome."""
 
     hash: str
     state: str
@@ -355,13 +355,13 @@ class Transaction:
 
 @dataclass(frozen=True)
 class Submitted:
-    """The answer to a transaction that was taken into the pool."""
+    """The answer to a transaction that the pool accepted."""
 
     hash: str
 
 
 def decode(kind: object, value: object) -> object:
-    """`value`, as parsed from JSON, as a `kind`. Raises `ValueError` if it is not one."""
+    """Converts `value`, parsed from JSON, to `kind`. Raises `ValueError` if it does not fit."""
     arguments = typing.get_args(kind)
     if isinstance(kind, types.UnionType):
         return None if value is None else decode(arguments[0], value)
