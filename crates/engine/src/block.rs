@@ -138,7 +138,7 @@ impl Block {
     pub(crate) fn new(mut header: Header, transactions: Vec<SignedTransaction>) -> Self {
         let mut bytes = Vec::new();
         for transaction in &transactions {
-            transaction.encode().write(&mut bytes);
+            transaction.bytes().write(&mut bytes);
         }
         header.transactions = Blake3::hash(&[&bytes]);
         Self {
@@ -190,7 +190,7 @@ impl Write for Block {
         self.header.write_start(buf);
         self.transactions.len().write(buf);
         for transaction in &self.transactions {
-            transaction.encode().write(buf);
+            transaction.bytes().write(buf);
         }
     }
 }
@@ -200,7 +200,7 @@ impl EncodeSize for Block {
         let start =
             self.header.encode_size() - Digest::SIZE + self.transactions.len().encode_size();
         self.transactions.iter().fold(start, |size, transaction| {
-            let bytes = transaction.size_bytes();
+            let bytes = transaction.bytes().len();
             size + bytes.encode_size() + bytes
         })
     }
@@ -350,9 +350,11 @@ mod tests {
             data: vec![0; 60_000],
             salt: [0; 32],
         });
-        let mut large = transaction(0);
-        large.transaction.action = data;
-        let size = large.encode().len();
+        let signed = transaction(0);
+        let mut large = signed.transaction().clone();
+        large.action = data;
+        let large = SignedTransaction::new(large, *signed.signature());
+        let size = large.bytes().len();
         let heavy = |count| Block::new(block(0).header, vec![large.clone(); count]);
         let full = heavy(BLOCK_BYTES_MAX / size);
         assert!(Block::decode(full.encode()).is_ok());

@@ -21,10 +21,10 @@ const MESSAGE_INTERVAL: Duration = Duration::from_millis(20);
 /// Transactions that wait to be sent; what does not fit reaches the other nodes in blocks.
 pub(crate) const OUTBOX_MAX: usize = 32_768;
 
-/// Sends encoded transactions from `outbox` until nobody can add any more.
+/// Sends transactions from `outbox` until nobody can add any more.
 pub(crate) async fn send(
     gossip: Gossip,
-    mut outbox: mpsc::Receiver<Vec<u8>>,
+    mut outbox: mpsc::Receiver<SignedTransaction>,
     metrics: Arc<Metrics>,
 ) {
     let mut left_over = None;
@@ -38,11 +38,12 @@ pub(crate) async fn send(
             },
         };
         let mut message = Vec::new();
-        batch::push_bytes(&mut message, &first);
+        batch::push(&mut message, &first);
         tokio::time::sleep_until(next).await;
         while let Ok(transaction) = outbox.try_recv() {
-            let fits = message.len() + transaction.len() + batch::LENGTH_BYTES <= GOSSIP_BYTES_MAX;
-            if !fits || !batch::push_bytes(&mut message, &transaction) {
+            let fits =
+                message.len() + transaction.bytes().len() + batch::LENGTH_BYTES <= GOSSIP_BYTES_MAX;
+            if !fits || !batch::push(&mut message, &transaction) {
                 left_over = Some(transaction);
                 break;
             }

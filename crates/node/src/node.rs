@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use soma_engine::Sink;
 use soma_model::KernelChoice;
+use soma_protocol::SignedTransaction;
 use soma_sdk::Client;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, mpsc, watch};
@@ -172,7 +173,7 @@ pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
 fn assemble(
     config: NodeConfig,
     runtime: &Runtime,
-    outbox: mpsc::Sender<Vec<u8>>,
+    outbox: mpsc::Sender<SignedTransaction>,
 ) -> Result<Parts, NodeError> {
     let pool = Mempool::new(config.genesis.chain_id(), config.settings.pool);
     let metrics = Arc::new(Metrics::default());
@@ -238,7 +239,7 @@ async fn serve(
     listener: TcpListener,
     parts: Parts,
     limits: ClientLimits,
-    outgoing: mpsc::Receiver<Vec<u8>>,
+    outgoing: mpsc::Receiver<SignedTransaction>,
 ) {
     let (engine, metrics) = (parts.chain.engine(), &parts.metrics);
     tokio::spawn(gossip::send(engine.gossip(), outgoing, Arc::clone(metrics)));

@@ -2,10 +2,12 @@
 //! rules. The signature rule is ZIP 215, under which one by one and in a batch agree on every input.
 
 use std::convert::Infallible;
+use std::sync::Arc;
+use std::{fmt, io};
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use ed25519_zebra::{Signature, VerificationKey, VerificationKeyBytes, batch};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::action::Action;
 use crate::proof::SecretKey;
@@ -41,37 +43,49 @@ impl Transaction {
     /// Signs it. The signature is the sender's only if `key` is.
     #[must_use]
     pub fn sign(self, key: &SecretKey) -> SignedTransaction {
-        let signature = key.sign_bytes(&self.signing_bytes());
-        SignedTransaction {
-            transaction: self,
-            signature,
-        }
-    }
-
-    fn signing_bytes(&self) -> Vec<u8> {
-        let mut bytes = SIGNING_DOMAIN.to_vec();
-        write_to(self, &mut bytes);
-        bytes
+        let mut message = SIGNING_DOMAIN.to_vec();
+        write_to(&self, &mut message);
+        SignedTransaction::new(self, key.sign_bytes(&message))
     }
 }
 
-/// A transaction and its signature, not yet verified.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
-pub struct SignedTransaction {
-    /// What was signed.
+/// A transaction and its signature, not yet verified. It is encoded and hashed once, when it is made
+/// or decoded; a clone shares everything.
+#[derive(Clone)]
+pub struct SignedTransaction(Arc<Encoded>);
+
+struct Encoded {
+    parts: Parts,
+    bytes: Vec<u8>,
+    hash: Hash,
+}
+
+#[derive(BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+struct Parts {
     #[serde(flatten)]
-    pub transaction: Transaction,
-    /// The ed25519 signature.
+    transaction: Transaction,
     #[serde(with = "hex::array")]
-    pub signature: [u8; 64],
+    signature: [u8; 64],
 }
 
 impl SignedTransaction {
-    /// Its bytes.
-    pub fn encode(&self) -> Vec<u8> {
+    /// A transaction with an ed25519 signature that may be wrong.
+    pub fn new(transaction: Transaction, signature: [u8; 64]) -> Self {
+        Self::from_parts(Parts {
+            transaction,
+            signature,
+        })
+    }
+
+    fn from_parts(parts: Parts) -> Self {
         let mut bytes = Vec::new();
-        write_to(self, &mut bytes);
-        bytes
+        write_to(&parts, &mut bytes);
+        Self::encoded(parts, bytes)
+    }
+
+    fn encoded(parts: Parts, bytes: Vec<u8>) -> Self {
+        let hash = Hash::of_bytes(&bytes);
+        Self(Arc::new(Encoded { parts, bytes, hash }))
     }
 
     /// Reads a transaction from exactly its bytes.
@@ -80,18 +94,35 @@ impl SignedTransaction {
     /// [`Error::TransactionTooLarge`], [`Error::TransactionBytes`].
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         check_length(bytes.len())?;
-        Self::try_from_slice(bytes).map_err(|_| Error::TransactionBytes)
+        let parts = Parts::try_from_slice(bytes).map_err(|_| Error::TransactionBytes)?;
+        Ok(Self::encoded(parts, bytes.to_vec()))
     }
 
-    /// Length of its encoding.
-    #[expect(clippy::expect_used, reason = "counting bytes cannot fail")]
-    pub fn size_bytes(&self) -> usize {
-        borsh::object_length(self).expect("counting bytes cannot fail")
+    /// What was signed.
+    pub fn transaction(&self) -> &Transaction {
+        &self.0.parts.transaction
     }
 
-    /// Its name: BLAKE3 of its bytes, signature included.
+    /// The ed25519 signature.
+    pub fn signature(&self) -> &[u8; 64] {
+        &self.0.parts.signature
+    }
+
+    /// Its encoding.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0.bytes
+    }
+
+    /// Its id: BLAKE3 of its bytes, signature included.
     pub fn hash(&self) -> Hash {
-        Hash::of_bytes(&self.encode())
+        self.0.hash
+    }
+
+    /// The bytes that are signed: a domain, and the encoding without the signature.
+    fn message(&self) -> Vec<u8> {
+        let unsigned = self.0.bytes.len().saturating_sub(self.signature().len());
+        let unsigned = self.0.bytes.get(..unsigned).unwrap_or_default();
+        [SIGNING_DOMAIN, unsigned].concat()
     }
 
     /// Verifies chain, length and signature.
@@ -99,17 +130,64 @@ impl SignedTransaction {
     /// # Errors
     /// [`Error::WrongChain`], [`Error::TransactionTooLarge`], [`Error::Signature`].
     pub fn verify(self, chain: &Hash) -> Result<VerifiedTransaction, Error> {
-        let verified = VerifiedTransaction::unchecked(self, chain)?;
-        let transaction = verified.transaction();
-        VerificationKey::try_from(transaction.sender.0)
-            .and_then(|key| {
-                key.verify(
-                    &Signature::from(verified.signed.signature),
-                    &transaction.signing_bytes(),
-                )
-            })
+        self.check(chain)?;
+        VerificationKey::try_from(self.transaction().sender.0)
+            .and_then(|key| key.verify(&Signature::from(*self.signature()), &self.message()))
             .map_err(|_| Error::Signature)?;
-        Ok(verified)
+        Ok(VerifiedTransaction(self))
+    }
+
+    /// What is checked beside the signature.
+    fn check(&self, chain: &Hash) -> Result<(), Error> {
+        let found = self.transaction().chain;
+        if found != *chain {
+            return Err(Error::WrongChain {
+                expected: *chain,
+                found,
+            });
+        }
+        check_length(self.bytes().len())
+    }
+}
+
+impl PartialEq for SignedTransaction {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash() == other.hash()
+    }
+}
+
+impl Eq for SignedTransaction {}
+
+impl fmt::Debug for SignedTransaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SignedTransaction")
+            .field("hash", &self.hash())
+            .field("transaction", self.transaction())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Serialize for SignedTransaction {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Serialize::serialize(&self.0.parts, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for SignedTransaction {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <Parts as Deserialize>::deserialize(deserializer).map(Self::from_parts)
+    }
+}
+
+impl BorshSerialize for SignedTransaction {
+    fn serialize<W: io::Write>(&self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(self.bytes())
+    }
+}
+
+impl BorshDeserialize for SignedTransaction {
+    fn deserialize_reader<R: io::Read>(reader: &mut R) -> io::Result<Self> {
+        Parts::deserialize_reader(reader).map(Self::from_parts)
     }
 }
 
@@ -122,48 +200,41 @@ pub fn verify_batch(
     verify_batch_unless(transactions, chain, |_| false)
 }
 
-/// As [`verify_batch`], without a look at the signatures of transactions that `known` says were
-/// verified before. A hash covers the signature, so the same hash is the same verdict.
+/// As [`verify_batch`], but skips the signatures of transactions that `is_verified` says were verified
+/// before. A hash covers the signature, so the same hash has the same result.
 pub fn verify_batch_unless(
     transactions: Vec<SignedTransaction>,
     chain: &Hash,
-    known: impl Fn(&Hash) -> bool,
+    is_verified: impl Fn(&Hash) -> bool,
 ) -> Vec<Result<VerifiedTransaction, Error>> {
     let mut verifier = batch::Verifier::new();
     let mut coefficients = parts_hasher("soma batch", &[]);
-    let unverified: Vec<_> = transactions
+    let items: Vec<_> = transactions
         .into_iter()
         .map(|signed| {
-            let unverified = VerifiedTransaction::unchecked(signed, chain)?;
-            if known(&unverified.hash) {
-                return Ok((unverified, None));
+            signed.check(chain)?;
+            if is_verified(&signed.hash()) {
+                return Ok((signed, None));
             }
-            let SignedTransaction {
-                transaction,
-                signature,
-            } = &unverified.signed;
-            let key = VerificationKeyBytes::from(transaction.sender.0);
-            let item = batch::Item::from((
-                key,
-                Signature::from(*signature),
-                &transaction.signing_bytes()[..],
-            ));
-            coefficients.update(&unverified.hash.0);
+            let key = VerificationKeyBytes::from(signed.transaction().sender.0);
+            let signature = Signature::from(*signed.signature());
+            let item = batch::Item::from((key, signature, &signed.message()[..]));
+            coefficients.update(&signed.hash().0);
             verifier.queue(item.clone());
-            Ok((unverified, Some(item)))
+            Ok((signed, Some(item)))
         })
         .collect();
     let all_valid = verifier
         .verify(Coefficients(coefficients.finalize_xof()))
         .is_ok();
-    unverified
+    items
         .into_iter()
-        .map(|one| {
-            let (unverified, item) = one?;
+        .map(|checked| {
+            let (signed, item) = checked?;
             let item = item.filter(|_| !all_valid);
             match item.map(batch::Item::verify_single) {
                 Some(Err(_)) => Err(Error::Signature),
-                _ => Ok(unverified),
+                _ => Ok(VerifiedTransaction(signed)),
             }
         })
         .collect()
@@ -198,53 +269,32 @@ impl rand_core::TryCryptoRng for Coefficients {}
 
 /// A transaction whose signature, chain and length have been verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VerifiedTransaction {
-    signed: SignedTransaction,
-    hash: Hash,
-    size_bytes: usize,
-}
+pub struct VerifiedTransaction(SignedTransaction);
 
 impl VerifiedTransaction {
-    fn unchecked(signed: SignedTransaction, chain: &Hash) -> Result<Self, Error> {
-        let found = signed.transaction.chain;
-        if found != *chain {
-            return Err(Error::WrongChain {
-                expected: *chain,
-                found,
-            });
-        }
-        let bytes = signed.encode();
-        check_length(bytes.len())?;
-        Ok(Self {
-            hash: Hash::of_bytes(&bytes),
-            size_bytes: bytes.len(),
-            signed,
-        })
-    }
-
     /// What was signed.
-    pub const fn transaction(&self) -> &Transaction {
-        &self.signed.transaction
+    pub fn transaction(&self) -> &Transaction {
+        self.0.transaction()
     }
 
     /// With its signature.
     pub const fn signed(&self) -> &SignedTransaction {
-        &self.signed
+        &self.0
     }
 
     /// With its signature.
     pub fn into_signed(self) -> SignedTransaction {
-        self.signed
+        self.0
     }
 
-    /// Its name.
-    pub const fn hash(&self) -> Hash {
-        self.hash
+    /// Its id.
+    pub fn hash(&self) -> Hash {
+        self.0.hash()
     }
 
     /// Length of its encoding.
-    pub const fn size_bytes(&self) -> usize {
-        self.size_bytes
+    pub fn size_bytes(&self) -> usize {
+        self.0.bytes().len()
     }
 }
 

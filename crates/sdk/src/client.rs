@@ -57,7 +57,7 @@ pub struct Sent {
 
 impl From<&SignedTransaction> for Sent {
     fn from(signed: &SignedTransaction) -> Self {
-        let transaction = &signed.transaction;
+        let transaction = signed.transaction();
         Self {
             hash: signed.hash(),
             sender: transaction.sender,
@@ -286,7 +286,7 @@ impl Client {
         let request = self
             .request(Method::POST, routes::TRANSACTIONS)
             .header("content-type", "application/octet-stream")
-            .body(transaction.encode())
+            .body(transaction.bytes().to_vec())
             .timeout(ANSWER_LIMIT);
         let submitted: Submitted = self.json(request).await?;
         Ok(submitted.hash.0)

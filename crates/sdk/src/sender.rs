@@ -92,13 +92,13 @@ impl Sender {
             valid_until_ms,
             action,
         };
-        let draft = transaction(Amount::ZERO, action).sign(&self.key.0);
-        let state_bytes = STATE_BYTES.saturating_add(draft.encode().len() as u64);
+        let draft = transaction(Amount::ZERO, action.clone()).sign(&self.key.0);
+        let state_bytes = STATE_BYTES.saturating_add(draft.bytes().len() as u64);
         let limit = self
             .params
             .base_fee
             .plus(self.params.byte_fee.times(state_bytes));
-        transaction(limit, draft.transaction.action).sign(&self.key.0)
+        transaction(limit, action).sign(&self.key.0)
     }
 
     /// Signs `action` and sends it, in order after everything that this sender sent before.
@@ -114,17 +114,17 @@ impl Sender {
             Some(nonce) => nonce,
             None => self.next_nonce().await?,
         };
-        let mut signed = self.sign(action, nonce, valid_until_ms);
+        let mut signed = self.sign(action.clone(), nonce, valid_until_ms);
         let mut outcome = self.submit(&signed).await;
         let wrong_nonce = |error: &SdkError| WRONG_NONCE.contains(&error.code());
         if expected.is_some() && outcome.as_ref().is_err_and(wrong_nonce) {
             // Another program sends from this account, or an earlier transaction was dropped.
             let nonce = self.next_nonce().await?;
-            signed = self.sign(signed.transaction.action, nonce, valid_until_ms);
+            signed = self.sign(action, nonce, valid_until_ms);
             outcome = self.submit(&signed).await;
         }
         outcome?;
-        *next = Some(signed.transaction.nonce.saturating_add(1));
+        *next = Some(signed.transaction().nonce.saturating_add(1));
         Ok(Sent::from(&signed))
     }
 

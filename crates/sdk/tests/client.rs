@@ -315,7 +315,10 @@ async fn several_pending_transactions_have_consecutive_nonces_and_valid_signatur
         sender.send(transfer()).await.unwrap();
     }
     let sent = std::mem::take(&mut node.lock().unwrap().sent);
-    let nonces: Vec<u64> = sent.iter().map(|signed| signed.transaction.nonce).collect();
+    let nonces: Vec<u64> = sent
+        .iter()
+        .map(|signed| signed.transaction().nonce)
+        .collect();
     assert_eq!(nonces, [5, 6, 7]);
     for signed in sent {
         let verified = signed.verify(&CHAIN).unwrap();
@@ -358,7 +361,7 @@ async fn the_next_nonce_is_requested_again_once_if_another_program_used_it() {
     let nonces: Vec<u64> = node
         .sent
         .iter()
-        .map(|signed| signed.transaction.nonce)
+        .map(|signed| signed.transaction().nonce)
         .collect();
     assert_eq!(nonces, [0, 1, 9, 10]);
 }

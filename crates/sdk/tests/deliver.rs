@@ -155,7 +155,7 @@ async fn a_ready_obligation_is_sent_and_removed_once_it_is_finalized() {
     assert!(matches!(outcome, Outcome::Sent));
     assert_eq!(left, 0);
     let Action::PublishData(action::PublishData { target, data, salt }) =
-        &sent[0].transaction.action
+        &sent[0].transaction().action
     else {
         panic!()
     };

@@ -32,7 +32,7 @@ impl Mempool {
     pub fn remove(&self, finalized: &[SignedTransaction], now_ms: u64) {
         let mut pending = self.pending();
         for signed in finalized {
-            let tx = &signed.transaction;
+            let tx = signed.transaction();
             pending.remove(&(tx.sender, tx.nonce));
         }
         pending.retain(|_, verified| verified.transaction().valid_until_ms >= now_ms);

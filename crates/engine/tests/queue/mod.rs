@@ -106,7 +106,7 @@ impl Queue {
     }
 
     pub fn add(&self, transaction: SignedTransaction) -> Hash {
-        let chain = transaction.transaction.chain;
+        let chain = transaction.transaction().chain;
         let verified = transaction.verify(&chain).unwrap();
         let hash = verified.hash();
         self.waiting
@@ -151,7 +151,7 @@ impl Sink for Queue {
             self.waiting
                 .lock()
                 .unwrap()
-                .remove(&place(&transaction.transaction));
+                .remove(&place(transaction.transaction()));
         }
         if let Some(finalized) = &*self.finalized.lock().unwrap() {
             let _ = finalized.send(block);

@@ -29,22 +29,22 @@ pub(crate) struct Admission {
     pub(crate) pool: Mempool,
     pub(crate) chain: Arc<Chain>,
     pub(crate) metrics: Arc<Metrics>,
-    /// Encoded transactions for the other nodes; `None` for a node without peers.
-    pub(crate) outbox: Option<mpsc::Sender<Vec<u8>>>,
+    /// Transactions for the other nodes; `None` for a node without peers.
+    pub(crate) outbox: Option<mpsc::Sender<SignedTransaction>>,
 }
 
 impl Admission {
     /// Admits transactions of clients or of this node, and passes them on to the other nodes.
     pub(crate) fn admit(&self, transactions: Vec<SignedTransaction>) -> Answers {
         let screened = self.screen(transactions);
-        let encoded = |screened: &Screened| match (screened, &self.outbox) {
-            (Screened::Unverified(transaction), Some(_)) => Some(transaction.encode()),
+        let unverified = |screened: &Screened| match screened {
+            Screened::Unverified(transaction) => Some(transaction.clone()),
             _ => None,
         };
-        let news: Vec<_> = screened.iter().map(encoded).collect();
+        let unverified: Vec<_> = screened.iter().map(unverified).collect();
         let answers = self.enter(screened);
-        for (answer, news) in answers.iter().zip(news) {
-            if let (Ok(_), Some(outbox), Some(transaction)) = (answer, &self.outbox, news) {
+        for (answer, transaction) in answers.iter().zip(unverified) {
+            if let (Ok(_), Some(outbox), Some(transaction)) = (answer, &self.outbox, transaction) {
                 // When too many wait, the other nodes get it in a block.
                 let _full = outbox.try_send(transaction);
             }

@@ -46,7 +46,7 @@ pub(crate) enum Screened {
     /// The answer is known.
     Answered(Result<Hash, Refusal>),
     /// It may enter if its signature is good.
-    Unverified(Box<SignedTransaction>),
+    Unverified(SignedTransaction),
 }
 
 /// The pool of one node; clones share it.
@@ -123,7 +123,7 @@ impl Mempool {
                 return Screened::Answered(Ok(hash));
             }
             match self.precheck(&transaction, state, &rules, now_ms) {
-                Ok(()) => Screened::Unverified(Box::new(transaction)),
+                Ok(()) => Screened::Unverified(transaction),
                 Err(refusal) => Screened::Answered(Err(refusal)),
             }
         };
@@ -139,7 +139,7 @@ impl Mempool {
             .map(|screened| match screened {
                 Screened::Answered(answer) => Some(answer),
                 Screened::Unverified(transaction) => {
-                    unverified.push(*transaction);
+                    unverified.push(transaction);
                     None
                 }
             })
@@ -160,7 +160,7 @@ impl Mempool {
         rules: &query::Chain,
         now_ms: u64,
     ) -> Result<(), Refusal> {
-        let transaction = &signed.transaction;
+        let transaction = signed.transaction();
         let account = read::account(state, &transaction.sender);
         let (nonce, next) = (transaction.nonce, account.nonce);
         if transaction.valid_until_ms < now_ms {
@@ -256,7 +256,8 @@ impl Mempool {
     pub(crate) fn finalized(&self, transactions: &[SignedTransaction], timestamp_ms: u64) {
         let mut queue = self.lock();
         for signed in transactions {
-            queue.finalized((signed.transaction.sender, signed.transaction.nonce));
+            let transaction = signed.transaction();
+            queue.finalized((transaction.sender, transaction.nonce));
         }
         queue.expire(timestamp_ms);
     }

@@ -250,7 +250,7 @@ fn a_forged_signature_is_refused_in_any_batch() {
     let mut batch: Vec<_> = (1..=4)
         .map(|sender| signed(chain, sender, 0, FEE, u64::MAX))
         .collect();
-    batch[2].signature[7] ^= 1;
+    batch[2] = forge(&batch[2]);
     let answers = admit_all(&pool, &state, batch);
     let codes: Vec<_> = answers
         .iter()
@@ -304,8 +304,7 @@ fn a_verified_transaction_is_not_verified_again_and_a_forged_one_always_is() {
     let pool = Mempool::new(chain, PoolLimits::default());
     let good = signed(chain, 1, 0, FEE, u64::MAX);
     admit(&pool, &state, good.clone()).unwrap();
-    let mut forged = good.clone();
-    forged.signature[7] ^= 1;
+    let forged = forge(&good);
     for _ in 0..2 {
         let answers = pool.verify(vec![good.clone(), forged.clone()], &chain);
         assert!(answers[0].is_ok() && answers[1] == Err(soma_protocol::Error::Signature));
@@ -331,7 +330,7 @@ proptest! {
         let pool = Mempool::new(chain, limits);
         for (sender, nonce, fee, valid, is_final) in traffic {
             let transaction = signed(chain, sender, nonce, fee * FEE, NOW_MS + valid);
-            let size = transaction.encode().len();
+            let size = transaction.bytes().len();
             let admitted = admit(&pool, &state, transaction.clone());
             prop_assert!(size <= limits.bytes);
             prop_assert!(pool.len() <= entries && pool.bytes() <= limits.bytes);
@@ -360,4 +359,11 @@ proptest! {
         let bytes: usize = queue.accounts.values().flat_map(|waiting| waiting.values()).map(|entry| entry.bytes).sum();
         prop_assert_eq!(queue.bytes, bytes);
     }
+}
+
+/// The transaction with a wrong signature.
+fn forge(signed: &SignedTransaction) -> SignedTransaction {
+    let mut signature = *signed.signature();
+    signature[7] ^= 1;
+    SignedTransaction::new(signed.transaction().clone(), signature)
 }

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use soma_codes::Coded as _;
 use soma_node::localnet::{Localnet, OPERATOR, Plan, account_name};
-use soma_protocol::{Action, Amount, Epoch, Phase, action};
+use soma_protocol::{Action, Amount, Epoch, Phase, SignedTransaction, action};
 use soma_sdk::api::ApiError;
 use soma_sdk::api::cursor::Cursor;
 use soma_sdk::{Client, Sender, Sent};
@@ -155,8 +155,10 @@ async fn transactions_that_cannot_run_are_refused_at_the_door() {
     assert_eq!(far.code().as_str(), "nonce_too_high");
     let late = client.send(&alice.sign(action(), 0, 1)).await.unwrap_err();
     assert_eq!(late.code().as_str(), "expired");
-    let mut forged = alice.sign(action(), 0, u64::MAX);
-    forged.signature[0] ^= 1;
+    let forged = alice.sign(action(), 0, u64::MAX);
+    let mut signature = *forged.signature();
+    signature[0] ^= 1;
+    let forged = SignedTransaction::new(forged.transaction().clone(), signature);
     assert_eq!(
         client.send(&forged).await.unwrap_err().code().as_str(),
         "bad_signature"
@@ -273,8 +275,10 @@ async fn a_batch_is_answered_transaction_by_transaction() {
             amount: Amount(amount),
         })
     };
-    let mut forged = alice.sign(action(3), 2, u64::MAX);
-    forged.signature[1] ^= 1;
+    let forged = alice.sign(action(3), 2, u64::MAX);
+    let mut signature = *forged.signature();
+    signature[1] ^= 1;
+    let forged = SignedTransaction::new(forged.transaction().clone(), signature);
     let mut batch = Vec::new();
     let transactions = [
         alice.sign(action(1), 0, u64::MAX),

@@ -337,7 +337,8 @@ proptest! {
     #[test]
     fn random_bytes_are_refused_or_read_back_as_themselves(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
         if let Ok(signed) = SignedTransaction::decode(&bytes) {
-            prop_assert_eq!(signed.encode(), bytes);
+            let encoded = SignedTransaction::new(signed.transaction().clone(), *signed.signature());
+            prop_assert_eq!(encoded.bytes(), bytes);
         }
     }
 
@@ -345,14 +346,14 @@ proptest! {
     fn a_damaged_transaction_is_refused_or_is_another_one(
         signed in any_transaction(), at in any::<prop::sample::Index>(), flip in 1..=255_u8, cut in any::<bool>(),
     ) {
-        let good = signed.encode();
+        let good = signed.bytes().to_vec();
         prop_assert_eq!(SignedTransaction::decode(&good), Ok(signed.clone()));
         let mut bad = good.clone();
         let at = at.index(bad.len());
         if cut { bad.truncate(at) } else { bad[at] ^= flip }
         if let Ok(other) = SignedTransaction::decode(&bad) {
             prop_assert_ne!(other.hash(), signed.hash());
-            let chain = other.transaction.chain;
+            let chain = other.transaction().chain;
             prop_assert!(other.verify(&chain).is_err(), "a changed transaction keeps no valid signature");
         }
         let mut long = good;
@@ -381,14 +382,15 @@ proptest! {
     fn one_by_one_and_in_a_batch_signatures_get_the_same_answer(
         transactions in prop::collection::vec((any_transaction(), 0..4_u8), 1..8),
     ) {
-        let chain = transactions[0].0.transaction.chain;
+        let chain = transactions[0].0.transaction().chain;
         let transactions: Vec<SignedTransaction> = transactions
             .into_iter()
-            .map(|(mut signed, damage)| {
-                if damage > 0 { signed.transaction.chain = chain; }
-                if damage == 2 { signed.signature[40] ^= 1; }
-                if damage == 3 { signed.signature = [0; 64]; signed.transaction.sender = Address([0; 32]); }
-                signed
+            .map(|(signed, damage)| {
+                let (mut transaction, mut signature) = (signed.transaction().clone(), *signed.signature());
+                if damage > 0 { transaction.chain = chain; }
+                if damage == 2 { signature[40] ^= 1; }
+                if damage == 3 { signature = [0; 64]; transaction.sender = Address([0; 32]); }
+                SignedTransaction::new(transaction, signature)
             })
             .collect();
         let singly: Vec<_> = transactions.iter().map(|one| one.clone().verify(&chain)).collect();
@@ -439,7 +441,7 @@ fn the_longest_data_fits_into_a_transaction() {
     let signed = world
         .transaction(world::OWNER, action)
         .sign(&world::OWNER.key());
-    assert!(SignedTransaction::decode(&signed.encode()).is_ok());
+    assert!(SignedTransaction::decode(signed.bytes()).is_ok());
 }
 
 #[test]

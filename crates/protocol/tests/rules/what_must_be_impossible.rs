@@ -172,7 +172,8 @@ fn a_claim_is_paid_without_anyone_recomputing_it() {
 fn an_embedding_of_an_odd_number_of_bytes_panics_the_decoder() {
     let world = World::with(|_| ());
     let action = Release::new("whole", axis(0)).reveal(ModelId(1));
-    let bytes = world.transaction(OWNER, action).sign(&OWNER.key()).encode();
+    let signed = world.transaction(OWNER, action).sign(&OWNER.key());
+    let bytes = signed.bytes();
     for length in 0..bytes.len() {
         assert!(SignedTransaction::decode(&bytes[..length]).is_err());
     }

@@ -29,7 +29,7 @@ pub enum MalformedBatch {
 
 /// Appends a transaction. Returns false, with nothing appended, if the batch would be too long.
 pub fn push(batch: &mut Vec<u8>, transaction: &SignedTransaction) -> bool {
-    push_bytes(batch, &transaction.encode())
+    push_bytes(batch, transaction.bytes())
 }
 
 /// As [`push`], for a transaction's bytes.

@@ -80,7 +80,10 @@ pub(super) fn insert(
     let contents = block.transactions.iter().zip(&block.receipts);
     for (index, (transaction, receipt)) in (0u32..).zip(contents) {
         let place = (block.height, index);
-        senders.insert((&transaction.transaction.sender.0, block.height, index), ())?;
+        senders.insert(
+            (&transaction.transaction().sender.0, block.height, index),
+            (),
+        )?;
         // A transaction that was rejected can be included again and succeed; the one that succeeded
         // is the one to find.
         let known = hashes.get(&receipt.hash.0)?.map(|place| place.value());
@@ -121,7 +124,7 @@ pub(super) fn remove(write: &WriteTransaction, block: &BlockRecord) -> Result<()
             continue;
         };
         let record: TransactionRecord = decode(bytes.value(), "transaction")?;
-        let sender = record.transaction.transaction.sender.0;
+        let sender = record.transaction.transaction().sender.0;
         senders.remove((&sender, block.height, index))?;
         let hash = record.receipt.hash.0;
         // The hash may lead to a later inclusion of the same transaction.

@@ -273,7 +273,7 @@ pub(crate) fn transaction(
     signed: &SignedTransaction,
     finalized: Option<(u64, &soma_protocol::Receipt)>,
 ) -> types::Transaction {
-    let transaction = &signed.transaction;
+    let transaction = signed.transaction();
     types::Transaction {
         hash: Text(signed.hash()),
         state: match finalized {
