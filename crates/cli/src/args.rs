@@ -16,7 +16,8 @@ use crate::output::Output;
     version,
     propagate_version = true,
     disable_help_subcommand = true,
-    after_help = "Start with `soma demo`: the whole competition on this machine, in about a minute."
+    after_help = "Start with `soma demo`: a complete competition on this machine in about a \
+                  minute."
 )]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -25,54 +26,54 @@ pub(crate) struct Args {
     pub(crate) command: Command,
 }
 
-/// What to do.
+/// All commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Watch the whole competition on this machine.
+    /// Run a complete competition on this machine.
     Demo(commands::demo::Demo),
     /// Run a local network that stays up.
     Localnet(commands::localnet::Localnet),
-    /// Set up and run a node: a validator, or one that follows.
+    /// Set up and run a node: a validator or a follower.
     #[command(subcommand)]
     Node(commands::node::Node),
     /// Score local files with local weights.
     Score(commands::score::Score),
-    /// Measure what this machine can do.
+    /// Measure the performance of this machine.
     #[command(subcommand)]
     Bench(commands::bench::Bench),
     /// Train a model on this machine, reproducibly.
     Train(commands::train::Train),
-    /// Continue bytes with a model, or embed a file.
+    /// Continue a text with a model, or embed a file.
     Run(commands::run::Run),
-    /// Make, publish, fetch and look at models.
+    /// Create, publish, download and inspect models.
     #[command(subcommand)]
     Model(commands::model::Model),
-    /// Look at targets.
+    /// List and inspect targets.
     #[command(subcommand)]
     Target(commands::target::Target),
-    /// Score data with the assigned models and enter it for targets.
+    /// Score data with the assigned models and submit it for targets.
     Submit(commands::submit::Submit),
-    /// Make and list keys.
+    /// Create and list keys.
     #[command(subcommand)]
     Keys(commands::keys::Keys),
-    /// Show what an account holds.
+    /// Show an account's balance.
     Balance(commands::balance::Balance),
-    /// Send SOMA.
+    /// Send SOMA to an account.
     Send(commands::send::Send),
-    /// Put money behind models and validators, and take it back.
+    /// Stake on models and validators, and withdraw.
     #[command(subcommand)]
     Stake(commands::stake::Stake),
-    /// List validators, and run one.
+    /// List validators, register one and manage it.
     #[command(subcommand)]
     Validator(commands::validator::Validator),
-    /// Propose changes and vote on them.
+    /// Propose changes to the network and vote on them.
     #[command(subcommand)]
     Vote(commands::vote::Vote),
     /// Show the network at a glance.
     Status(commands::status::Status),
-    /// Watch a node at work.
+    /// Monitor a node.
     Top(commands::top::Top),
-    /// Check what could keep this machine from running a node well.
+    /// Check whether this machine can run a node.
     Doctor(commands::doctor::Doctor),
     /// Explain an error code.
     Explain(commands::explain::Explain),

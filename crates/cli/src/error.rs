@@ -6,7 +6,7 @@ use std::path::Path;
 
 use soma_codes::{Code, Coded, Exit};
 
-/// What went wrong, in the words of the person who typed the command.
+/// An error as it is printed.
 #[derive(Debug)]
 pub(crate) struct Error {
     /// Stable, for scripts and `soma explain`.
@@ -33,7 +33,7 @@ impl Error {
         }
     }
 
-    /// The same with a hint that fits better than the code's.
+    /// Replaces the code's hint by a more specific one.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = hint.into();
         self
@@ -45,8 +45,8 @@ impl Error {
     }
 
     /// A file could not be read, written or created.
-    pub(crate) fn file(path: &Path, doing: &str, error: &std::io::Error) -> Self {
-        let message = format!("cannot {doing} {}: {error}", path.display());
+    pub(crate) fn file(path: &Path, action: &str, error: &std::io::Error) -> Self {
+        let message = format!("cannot {action} {}: {error}", path.display());
         Self::new(Code::of_io(error), message)
     }
 }

@@ -11,17 +11,24 @@ pub(crate) struct Global {
     /// Print the result as JSON, one document per line.
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Print nothing but the result and errors.
+    /// Only print the result and errors.
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
-    /// When to colour.
+    /// When to use color.
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
     pub(crate) color: Color,
-    /// No bars and spinners.
+    /// Hide progress bars.
     #[arg(long, global = true)]
     pub(crate) no_progress: bool,
-    /// The node to talk to.
-    #[arg(long, global = true, env = "SOMA_URL", hide_env_values = true, default_value = DEFAULT_URL, value_name = "URL")]
+    /// The node's URL.
+    #[arg(
+        long,
+        global = true,
+        env = "SOMA_URL",
+        hide_env_values = true,
+        default_value = DEFAULT_URL,
+        value_name = "URL"
+    )]
     pub(crate) url: String,
     /// The key to sign with: a name from `soma keys list`, or a file [default: `default`].
     #[arg(
@@ -32,7 +39,7 @@ pub(crate) struct Global {
         value_name = "NAME"
     )]
     pub(crate) key: Option<String>,
-    /// Where the passphrase of an encrypted key is read from; `-` is standard input.
+    /// File with the passphrase of an encrypted key; `-` is standard input.
     #[arg(
         long,
         global = true,
@@ -41,7 +48,7 @@ pub(crate) struct Global {
         value_name = "FILE"
     )]
     pub(crate) passphrase_file: Option<PathBuf>,
-    /// Where keys, caches and local networks live [default: the XDG data folder].
+    /// Folder of keys, caches and local networks [default: the XDG data folder].
     #[arg(
         long,
         global = true,

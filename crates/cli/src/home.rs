@@ -1,4 +1,4 @@
-//! Where files live: one folder, `SOMA_HOME` or `$XDG_DATA_HOME/soma`.
+//! Where keys, caches and local networks are: one folder, `SOMA_HOME` or `$XDG_DATA_HOME/soma`.
 
 use std::path::PathBuf;
 
@@ -9,12 +9,12 @@ use crate::global::Global;
 use soma_codes::Code;
 use soma_sdk::keys::KeyFolder;
 
-/// The folder and what is where in it.
+/// The folder and its layout.
 #[derive(Clone, Debug)]
 pub(crate) struct Home(PathBuf);
 
 impl Home {
-    /// Finds the folder; it is made when something is first written.
+    /// Finds the folder; it is created when something is first written.
     pub(crate) fn find(global: &Global) -> Result<Self> {
         if let Some(home) = &global.home {
             return Ok(Self(home.clone()));
@@ -36,17 +36,17 @@ impl Home {
         self.0.join("localnet")
     }
 
-    /// Weights that were fetched, named by hash.
+    /// Downloaded weights, named by hash.
     pub(crate) fn weights(&self) -> PathBuf {
         self.0.join("cache").join("weights")
     }
 
-    /// Scores that were computed.
+    /// The score cache.
     pub(crate) fn scores(&self) -> PathBuf {
         self.0.join("cache").join("scores")
     }
 
-    /// What is due on a chain: reveals and publications. One folder per chain.
+    /// Obligations on a chain: reveals and publications. One folder per chain.
     pub(crate) fn spool(&self, chain: &str) -> PathBuf {
         self.0.join("spool").join(chain)
     }

@@ -1,7 +1,9 @@
-//! Nodes in processes of their own, started and stopped together: a local network of several.
+//! The nodes of a local network with several validators: one process each, started and stopped
+//! together.
 //!
-//! Each node runs `soma node run` on its folder and writes its log there. They end with this process, however it ends: they
-//! read its pipe, and stop when it breaks. It must never end a process that it did not start.
+//! Each process runs `soma node run` on its folder and writes its log there. It reads a pipe from
+//! this process and exits when the pipe closes, however this process ends. This module must never
+//! end a process that it did not start.
 
 use std::fs::{self, OpenOptions};
 use std::path::PathBuf;
@@ -17,10 +19,10 @@ use crate::error::{Error, Result};
 use crate::network;
 
 /// Time for all nodes to answer.
-const PATIENCE: Duration = Duration::from_mins(2);
+const START_LIMIT: Duration = Duration::from_mins(2);
 /// Time for a node to stop by itself.
-const GRACE: Duration = Duration::from_secs(20);
-const LOOK: Duration = Duration::from_millis(50);
+const STOP_LIMIT: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(50);
 /// Lines of a log that are shown when a node did not start.
 const LOG_LINES: usize = 5;
 
@@ -34,7 +36,7 @@ pub(crate) struct LocalNodes {
 struct Process {
     folder: NodeFolder,
     url: String,
-    /// None once it has ended.
+    /// `None` once it has exited.
     child: Option<Child>,
     pid: u32,
 }
@@ -43,11 +45,11 @@ impl LocalNodes {
     /// Starts a node in each folder and waits until all answer.
     pub(crate) fn start(folders: Vec<NodeFolder>) -> Result<Self> {
         let nodes = folders.into_iter().map(Process::start);
-        let mut fleet = Self {
+        let mut nodes = Self {
             nodes: nodes.collect::<Result<_>>()?,
         };
-        network::block_on(fleet.answered())?;
-        Ok(fleet)
+        network::block_on(nodes.answered())?;
+        Ok(nodes)
     }
 
     async fn answered(&mut self) -> Result {
@@ -55,16 +57,16 @@ impl LocalNodes {
         for process in &mut self.nodes {
             let client = Client::new(&process.url)?;
             while client.status().await.is_err() {
-                if process.ended().is_some() || begun.elapsed() > PATIENCE {
+                if process.ended().is_some() || begun.elapsed() > START_LIMIT {
                     return Err(process.failed());
                 }
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(POLL).await;
             }
         }
         Ok(())
     }
 
-    /// Where each node is.
+    /// URL, folder and process of each node.
     pub(crate) fn entries(&self) -> Vec<NodeEntry> {
         let entry = |process: &Process| NodeEntry {
             url: process.url.clone(),
@@ -74,7 +76,7 @@ impl LocalNodes {
         self.nodes.iter().map(entry).collect()
     }
 
-    /// The nodes that have ended since the last look, from 0.
+    /// Index and status of the nodes that have exited since the last call.
     pub(crate) fn ended(&mut self) -> Vec<(usize, ExitStatus)> {
         let nodes = self.nodes.iter_mut().enumerate();
         nodes
@@ -82,7 +84,7 @@ impl LocalNodes {
             .collect()
     }
 
-    /// True when every node has ended.
+    /// Whether every node has exited.
     pub(crate) fn is_empty(&self) -> bool {
         self.nodes.iter().all(|process| process.child.is_none())
     }
@@ -94,10 +96,10 @@ impl LocalNodes {
         }
         let begun = Instant::now();
         for mut child in self.nodes.iter_mut().filter_map(|node| node.child.take()) {
-            while begun.elapsed() < GRACE && matches!(child.try_wait(), Ok(None)) {
-                std::thread::sleep(LOOK);
+            while begun.elapsed() < STOP_LIMIT && matches!(child.try_wait(), Ok(None)) {
+                std::thread::sleep(POLL);
             }
-            // One that ended by itself cannot be killed any more, and that is well.
+            // Fails if it has exited by itself, which is fine.
             let _ended = child.kill();
             let _status = child.wait();
         }
@@ -113,10 +115,7 @@ impl Drop for LocalNodes {
 impl Process {
     fn start(folder: NodeFolder) -> Result<Self> {
         let failed = |error: std::io::Error| {
-            Error::new(
-                Code::NoProcess,
-                format!("a node cannot be started: {error}"),
-            )
+            Error::new(Code::NoProcess, format!("cannot start a node: {error}"))
         };
         let path = log_file(&folder);
         let log = OpenOptions::new().create(true).append(true).open(&path);
@@ -150,7 +149,7 @@ impl Process {
         let lines: Vec<&str> = log.lines().collect();
         let last = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
         let message = format!("the node at {} did not start\n{last}", self.url);
-        Error::new(Code::NodeStopped, message).hint(format!("its whole log is {}", path.display()))
+        Error::new(Code::NodeStopped, message).hint(format!("see its log: {}", path.display()))
     }
 }
 

@@ -1,12 +1,10 @@
-//! The `soma` binary: words in, words out.
+//! The `soma` binary: commands for people and scripts.
 //!
-//! A command reads its flags, asks `soma-model` for numbers and `soma-sdk` for the network, and
-//! hands what it found to `output`. Rules of the competition never live here.
+//! A command reads its flags, calls the libraries (`soma-model` for numbers, `soma-compete` and
+//! `soma-sdk` for the network) and prints the result through `output`. It must never decide a rule
+//! of the competition. Modules are listed in reading order; later ones use earlier ones.
 
-#![expect(
-    clippy::cast_precision_loss,
-    reason = "floats here are figures for people"
-)]
+#![expect(clippy::cast_precision_loss, reason = "floats here are only displayed")]
 
 use std::process::ExitCode;
 
@@ -43,11 +41,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// Help and version are results; a command line that makes no sense is an error, also in JSON.
+/// Prints help and version as results, and invalid arguments as an error, with `--json` in JSON.
 fn refuse(refusal: &clap::Error) -> ExitCode {
     if refusal.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
-        let told = refusal.to_string();
-        let lines = told.lines().take_while(|line| !line.is_empty());
+        let text = refusal.to_string();
+        let lines = text.lines().take_while(|line| !line.is_empty());
         let lines = lines.map(str::trim).collect::<Vec<_>>().join(" ");
         let message = lines.strip_prefix("error: ").unwrap_or(&lines);
         let error = error::Error::usage(message);

@@ -1,4 +1,4 @@
-//! Architectures, weights files and kernels as people name them on the command line.
+//! Architectures, weights files and kernels as flags name them.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -27,10 +27,10 @@ impl FromStr for Arch {
     }
 }
 
-/// How to compute; never what.
+/// How to compute; the bits are always the same.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct EngineArgs {
-    /// Which kernels; all give the same bits.
+    /// The kernels; all compute the same bits.
     #[arg(long, default_value = "auto", value_name = "NAME")]
     kernel: KernelChoice,
     /// Threads [default: all cores].

@@ -1,4 +1,4 @@
-//! A node to talk to and a key to sign with, found from the global flags.
+//! The node, the key and the account that the global flags name.
 
 use std::future::Future;
 use std::io::{IsTerminal, Read};
@@ -60,7 +60,7 @@ pub(crate) async fn competitor<'a>(global: &Global, output: &'a Output) -> Resul
     })
 }
 
-/// Where a key lives: its folder and its name there.
+/// Where a key is: its folder and its name there.
 pub(crate) struct Place {
     pub(crate) folder: KeyFolder,
     pub(crate) name: String,
@@ -113,13 +113,13 @@ pub(crate) fn key(global: &Global) -> Result<SecretKey> {
             Ok(folder.load(&name, Some(&passphrase))?)
         }
         Err(error @ SdkError::KeyMissing { .. }) => Err(Error::from(error).hint(
-            "make one with `soma keys new`, or start `soma localnet`, which has funded keys",
+            "create one with `soma keys new`, or start `soma localnet`, which has funded keys",
         )),
         loaded => Ok(loaded?),
     }
 }
 
-/// A passphrase from `--passphrase-file`, or from the person at the terminal.
+/// A passphrase from `--passphrase-file`, or asked for at the terminal.
 pub(crate) fn passphrase(global: &Global, question: &str) -> Result<String> {
     let text = match &global.passphrase_file {
         Some(path) if path == Path::new("-") => {
@@ -135,9 +135,9 @@ pub(crate) fn passphrase(global: &Global, question: &str) -> Result<String> {
         None if std::io::stdin().is_terminal() => rpassword::prompt_password(question)
             .map_err(|error| Error::file(Path::new("the terminal"), "read", &error))?,
         None => {
-            let message = "a passphrase is needed, and there is no terminal to ask at";
+            let message = "a passphrase is needed, but there is no terminal to ask for it";
             return Err(Error::new(Code::PassphraseNeeded, message)
-                .hint("put it into a file: --passphrase-file FILE, or - for standard input"));
+                .hint("pass a file with --passphrase-file FILE, or - for standard input"));
         }
     };
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())

@@ -1,17 +1,16 @@
-//! The only place that prints.
+//! The only module that prints.
 //!
 //! stdout carries the result and nothing else; everything else goes to stderr. `--json` changes the
-//! format and never the content.
+//! format and must never change the content.
 
-#![expect(
-    clippy::print_stderr,
-    reason = "this file is the one door to the terminal"
-)]
+#![expect(clippy::print_stderr, reason = "the only module that prints")]
 
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{AnsiColor, Style};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use soma_compete::{Advance, Level, Notice, Observer};
@@ -19,7 +18,14 @@ use soma_compete::{Advance, Level, Notice, Observer};
 use crate::error::{Error, Result};
 use soma_codes::Code;
 
-/// How this run speaks.
+const STRONG: Style = Style::new().bold();
+const FAINT: Style = Style::new().dimmed();
+const GOOD: Style = AnsiColor::Green.on_default();
+const WARNING: Style = AnsiColor::Yellow.on_default();
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+const HINT: Style = AnsiColor::Cyan.on_default();
+
+/// How this run prints.
 #[derive(Clone, Debug)]
 pub(crate) struct Output {
     json: bool,
@@ -29,7 +35,7 @@ pub(crate) struct Output {
     color: bool,
 }
 
-/// When to colour.
+/// When to use color.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Color {
     /// On a terminal, unless `NO_COLOR` is set.
@@ -42,16 +48,16 @@ pub(crate) enum Color {
 }
 
 impl Output {
-    /// Decides once how to speak: flags first, then the environment, then what stderr is.
+    /// Decides how to print: by flags, then the environment, then whether stderr is a terminal.
     pub(crate) fn new(json: bool, quiet: bool, no_progress: bool, color: Color) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        let dumb = std::env::var("TERM").is_ok_and(|term| term == "dumb");
         let color = match color {
             Color::Always => true,
             Color::Never => false,
-            Color::Auto if set("NO_COLOR") => false,
-            Color::Auto => (terminal && !dumb) || set("FORCE_COLOR") || set("CLICOLOR_FORCE"),
+            Color::Auto if set("FORCE_COLOR") && !set("NO_COLOR") => true,
+            // By NO_COLOR, CLICOLOR, CLICOLOR_FORCE, TERM and whether it is a terminal.
+            Color::Auto => AutoStream::choice(&std::io::stderr()) != ColorChoice::Never,
         };
         let progress = terminal && !quiet && !no_progress && !set("SOMA_NO_PROGRESS");
         Self {
@@ -67,7 +73,7 @@ impl Output {
         self.json
     }
 
-    /// The result: `text` for people, or the same facts as one line of JSON.
+    /// The result: `text` for people, or `json` as one line.
     pub(crate) fn result(&self, text: impl Display, facts: &impl Serialize) -> Result {
         if self.json {
             let line = serde_json::to_string(facts)
@@ -78,7 +84,7 @@ impl Output {
         }
     }
 
-    /// One result of many, as [`Self::result`]; false once nobody reads any more.
+    /// One result of many, as [`Self::result`]; false once the reader has closed the pipe.
     pub(crate) fn line(&self, text: impl Display, facts: &impl Serialize) -> Result<bool> {
         let line = if self.json {
             serde_json::to_string(facts)
@@ -89,49 +95,49 @@ impl Output {
         self.bars.suspend(|| heard(write(&line)))
     }
 
-    /// A line of news for people.
+    /// A line of information.
     pub(crate) fn say(&self, text: impl Display) {
         if !self.quiet {
             self.bars.suspend(|| eprintln!("{text}"));
         }
     }
 
-    /// A heading for people.
+    /// A heading.
     pub(crate) fn heading(&self, text: impl Display) {
-        self.say(format_args!("\n{}", self.paint("1", &text.to_string())));
+        self.say(format_args!("\n{}", self.paint(STRONG, text)));
     }
 
-    /// Something the person should know before going on.
+    /// A warning.
     pub(crate) fn warn(&self, text: impl Display) {
-        self.say(format_args!("{} {text}", self.paint("33", "warning:")));
+        self.say(format_args!("{} {text}", self.paint(WARNING, "warning:")));
     }
 
-    /// A good end.
+    /// Something was completed.
     pub(crate) fn done(&self, text: impl Display) {
-        self.say(format_args!("{} {text}", self.paint("32", "\u{2713}")));
+        self.say(format_args!("{} {text}", self.paint(GOOD, "\u{2713}")));
     }
 
-    /// Emphasis that means nothing alone.
+    /// Emphasized text.
     pub(crate) fn strong(&self, text: impl Display) -> String {
-        self.paint("1", &text.to_string())
+        self.paint(STRONG, text)
     }
 
-    /// Good news inside a line.
+    /// Text that stands out as good.
     pub(crate) fn good(&self, text: impl Display) -> String {
-        self.paint("32", &text.to_string())
+        self.paint(GOOD, text)
     }
 
-    /// A bar that shows a share of one, as wide as a progress bar.
+    /// A bar that shows `share` (0 to 1), as wide as a progress bar.
     pub(crate) fn share(&self, share: f64) -> String {
         const CELLS: usize = 32;
         let full = (0..CELLS)
             .filter(|cell| share * CELLS as f64 > *cell as f64 + 0.5)
             .count();
         let (full, rest) = ("\u{2501}".repeat(full), "\u{2500}".repeat(CELLS - full));
-        format!("{}{}", self.paint("36", &full), self.paint("2", &rest))
+        format!("{}{}", self.paint(HINT, full), self.paint(FAINT, rest))
     }
 
-    /// The error, in the form that this run speaks.
+    /// Prints an error.
     pub(crate) fn error(&self, error: &Error) {
         if self.json {
             let line = serde_json::json!({"error": {
@@ -141,12 +147,12 @@ impl Output {
             eprintln!("{line}");
             return;
         }
-        let head = self.paint("1;31", &format!("error[{}]", error.code));
+        let head = self.paint(ERROR, format_args!("error[{}]", error.code));
         eprintln!("{head}: {}", error.message);
-        eprintln!("{} {}", self.paint("36", "hint:"), error.hint);
+        eprintln!("{} {}", self.paint(HINT, "hint:"), error.hint);
     }
 
-    /// A bar for work of known length; `template` sees `{bar}`, `{pos}`, `{len}`, `{msg}`, `{eta}`.
+    /// A progress bar for work of known length.
     pub(crate) fn bar(&self, length: u64, label: &str, unit: Unit) -> ProgressBar {
         let numbers = match unit {
             Unit::Items => "{pos}/{len}",
@@ -169,11 +175,11 @@ impl Output {
         spinner
     }
 
-    fn paint(&self, code: &str, text: &str) -> String {
+    fn paint(&self, style: Style, text: impl Display) -> String {
         if self.color {
-            format!("\u{1b}[{code}m{text}\u{1b}[0m")
+            format!("{style}{text}{style:#}")
         } else {
-            text.to_owned()
+            text.to_string()
         }
     }
 }

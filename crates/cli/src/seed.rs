@@ -1,8 +1,8 @@
-//! Seeds as people type them: 64 hex digits are the 32 bytes themselves, an integer is hashed.
+//! The value of `--seed`: 64 hex digits are the 32 bytes themselves, an integer is hashed.
 
 use std::str::FromStr;
 
-/// 32 bytes that decide everything random.
+/// 32 bytes from which everything random is derived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seed(pub(crate) [u8; 32]);
 

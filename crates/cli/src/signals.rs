@@ -1,9 +1,9 @@
-//! How a process that runs until it is told to stop is told: by a signal.
+//! The signals that stop a long-running command: SIGINT and SIGTERM.
 
 use crate::error::{Error, Result};
 use soma_codes::Code;
 
-/// Ends when the process is asked to stop.
+/// Returns when the process receives a signal to stop.
 pub(crate) async fn stopped() -> Result {
     let failed = |error: std::io::Error| Error::new(Code::Signals, error.to_string());
     #[cfg(unix)]

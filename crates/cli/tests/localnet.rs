@@ -238,7 +238,7 @@ fn the_doctor_finds_nothing_wrong_with_a_good_node_and_names_what_is_wrong_with_
         "nobody listens there: {checks}"
     );
     assert!(matches!(&named(&checks, "folder")[..], [(true, _)]));
-    assert!(stderr(&sick).contains("not_well"));
+    assert!(stderr(&sick).contains("unhealthy"));
 
     std::fs::write(home.path().join("node/config.toml"), "api = 5\n").unwrap();
     let sick = network.run(&["doctor", "--dir", dir, "--json"]);

@@ -1,4 +1,4 @@
-//! `soma balance`: what an account holds.
+//! `soma balance`: shows an account's balance.
 
 use serde::Serialize;
 use soma_protocol::{Address, Amount};
@@ -8,15 +8,15 @@ use crate::global::Global;
 use crate::network;
 use crate::output::Output;
 
-/// Show what an account holds.
+/// Show an account's balance.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Balance {
-    /// The account [default: the key's own].
+    /// The account [default: this key's].
     address: Option<Address>,
 }
 
 #[derive(Serialize)]
-struct Held {
+struct Holding {
     address: String,
     /// In base units.
     balance: String,
@@ -34,12 +34,12 @@ impl Balance {
         };
         let client = network::client(global)?;
         let account = network::block_on(async { Ok(client.account(address).await?) })?;
-        let held = Held {
+        let holding = Holding {
             address: address.to_string(),
             balance: account.balance.to_string(),
             nonce: account.nonce.to_string(),
             models: account.models,
         };
-        output.result(format_args!("{} SOMA", Amount(account.balance.0)), &held)
+        output.result(format_args!("{} SOMA", Amount(account.balance.0)), &holding)
     }
 }

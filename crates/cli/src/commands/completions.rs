@@ -1,4 +1,4 @@
-//! `soma completions SHELL`: a completion script on stdout.
+//! `soma completions SHELL`: prints a completion script.
 
 use crate::error::{Error, Result};
 
@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
     after_help = "Example: soma completions bash > ~/.local/share/bash-completion/completions/soma"
 )]
 pub(crate) struct Completions {
-    /// bash, elvish, fish, powershell or zsh.
+    /// The shell.
     shell: clap_complete::Shell,
 }
 

@@ -1,6 +1,7 @@
-//! `soma doctor`: what could keep this machine from running a node well, one line for each check.
+//! `soma doctor`: checks whether this machine can run a node, one line per check.
 //!
-//! It changes nothing and needs no running node; with `--dir` it looks at a node's folder too.
+//! It must never change anything, and needs no running node; with `--dir` it also checks a node's
+//! folder.
 
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
@@ -19,21 +20,21 @@ use crate::home::Home;
 use crate::network;
 use crate::output::Output;
 
-/// Check what could keep this machine from running a node well.
+/// Check whether this machine can run a node.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Doctor {
-    /// A node's folder to look at.
+    /// A node's folder to check.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 }
 
-/// Space below which a node's disk is soon full.
+/// Free space below which a node's disk is soon full.
 const DISK_BYTES_MIN: u64 = 10 << 30;
-/// How far a clock may be behind a block that is final.
+/// How far the clock may be behind a finalized block.
 const CLOCK_MS_MAX: u64 = 1_000;
 const CONNECT: Duration = Duration::from_secs(3);
 
-/// One line: what was looked at, and what was found.
+/// One line: what was checked, and the result.
 #[derive(Debug, Serialize)]
 struct Check {
     name: String,
@@ -96,17 +97,14 @@ impl Doctor {
             Code::Unhealthy,
             format!("{problems} of {} checks found a problem", checks.len()),
         )
-        .hint("each problem has a hint of its own"))
+        .hint("see the hint of each problem"))
     }
 }
 
-/// The fast kernels give what the reference gives, on this very processor.
+/// Whether the fast kernels equal the reference on this processor.
 fn kernels() -> Check {
     match soma_model::Engine::new(KernelChoice::Auto, 1) {
-        Ok(_) => Check::ok(
-            "kernels",
-            "this processor computes what the definition says",
-        ),
+        Ok(_) => Check::ok("kernels", "kernels match the reference bit for bit"),
         Err(error) => Check::problem(
             "kernels",
             error.to_string(),
@@ -143,17 +141,17 @@ fn disk(dir: &Path) -> Check {
         Ok(bytes) => Check::problem(
             "disk",
             format!("{} MiB free at {}", bytes >> 20, dir.display()),
-            "make room: a full disk stops the node, and nothing final is lost",
+            "free some space: a full disk stops the node",
         ),
         Err(error) => Check::problem(
             "disk",
             format!("{}: {error}", dir.display()),
-            "does the folder exist?",
+            "check that the folder exists",
         ),
     }
 }
 
-/// A node's folder, its ports, and the nodes it knows.
+/// A node's folder, its ports and its peers.
 fn node(dir: &Path) -> Vec<Check> {
     let mut checks = vec![disk(dir), keys(&KeyFolder::of(dir))];
     let folder = match NodeFolder::open(dir).and_then(|folder| folder.config().map(|_| folder)) {
@@ -183,7 +181,7 @@ fn port(name: &str, address: SocketAddr) -> Check {
         Ok(_) => Check::ok(name, format!("{address} is free")),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Check::ok(
             name,
-            format!("{address} is in use; by this node, if it runs"),
+            format!("{address} is in use (by this node, if it is running)"),
         ),
         Err(error) => Check::problem(
             name,
@@ -204,12 +202,13 @@ fn reachable(address: &str) -> Check {
         Err(error) => Check::problem(
             "peer",
             format!("{address}: {error}"),
-            "is it running, and does a firewall stand between?",
+            "check that it is running and that no firewall blocks the connection",
         ),
     }
 }
 
-/// This machine's clock against the last final block of the node at `--url`, which a quorum has found timely.
+/// This machine's clock against the last finalized block of the node at `--url`: a quorum has
+/// accepted that block's time.
 fn clock(global: &Global) -> Check {
     let client = network::client(global);
     let status =
@@ -217,7 +216,7 @@ fn clock(global: &Global) -> Check {
     let Ok(status) = status else {
         return Check::ok(
             "clock",
-            format!("not compared: no node answers at {}", global.url),
+            format!("not checked: no node answers at {}", global.url),
         );
     };
     let behind_ms = status
@@ -230,7 +229,7 @@ fn clock(global: &Global) -> Check {
         Check::problem(
             "clock",
             format!("{behind_ms} ms behind block {}", status.height),
-            "let the system keep its clock by NTP: votes for blocks wait for it",
+            "synchronize the clock with NTP: this node votes late on blocks",
         )
     }
 }

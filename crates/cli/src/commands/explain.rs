@@ -1,4 +1,4 @@
-//! `soma explain CODE`: what an error code means and what to do.
+//! `soma explain CODE`: what an error code means and what to do about it.
 
 use serde::Serialize;
 use soma_codes::Code;
@@ -8,9 +8,9 @@ use crate::output::Output;
 
 /// Explain an error code.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: soma explain stake_too_low\n\nWithout a code, lists all of them.")]
+#[command(after_help = "Example: soma explain stake_too_low\n\nWithout a code, all are listed.")]
 pub(crate) struct Explain {
-    /// The word in `error[code]`.
+    /// The code, as printed in `error[code]`.
     code: Option<String>,
 }
 
@@ -51,9 +51,12 @@ impl Explain {
             let explanations: Vec<Explanation> = codes.iter().copied().map(Into::into).collect();
             return output.result(lines.collect::<String>(), &explanations);
         };
-        let code: Code = text
-            .parse()
-            .map_err(|_| Error::new(Code::UnknownCode, format!("no error has the code {text}")))?;
+        let code: Code = text.parse().map_err(|_| {
+            Error::new(
+                Code::UnknownCode,
+                format!("there is no error code `{text}`"),
+            )
+        })?;
         output.result(
             format!(
                 "{}\n{}\nhint: {}",

@@ -1,4 +1,4 @@
-//! `soma keys`: the keys that accounts are. A key is a file, encrypted unless the network is local.
+//! `soma keys`: the keys of accounts. A key is a file, encrypted unless it is for a local network.
 
 use serde::Serialize;
 use soma_codes::Code;
@@ -10,33 +10,33 @@ use crate::home::Home;
 use crate::network::{self, Place};
 use crate::output::Output;
 
-/// Make and list keys.
+/// Create and list keys.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Keys {
-    /// Make a new key, encrypted with a passphrase.
+    /// Create a key, encrypted with a passphrase.
     New(New),
     /// List the keys of this machine.
     List,
     /// Show a key's address and file.
     Show {
-        /// Its name [default: the key that would sign].
+        /// The key's name [default: the one that would sign].
         name: Option<String>,
     },
 }
 
-/// Make a new key, encrypted with a passphrase.
+/// Create a key, encrypted with a passphrase.
 #[derive(Debug, clap::Args)]
 pub(crate) struct New {
-    /// Its name; the one named `default` signs when no other is named.
+    /// The key's name; `default` signs when --key is not given.
     #[arg(default_value = "default")]
     name: String,
-    /// Do not encrypt it: for local networks, where it is worth nothing.
+    /// Do not encrypt it; only for local networks.
     #[arg(long)]
     local: bool,
 }
 
 #[derive(Serialize)]
-struct Facts {
+struct KeyFacts {
     name: String,
     address: String,
     file: String,
@@ -56,12 +56,12 @@ impl Keys {
                 let mut all = facts(&folder, folder.list()?);
                 all.extend(facts(&local, local.list()?));
                 let width = all.iter().map(|key| key.name.len()).max().unwrap_or(0);
-                let line = |key: &Facts| {
+                let line = |key: &KeyFacts| {
                     let kept = if key.encrypted { "encrypted" } else { "local" };
                     format!("{:width$}  {}  {kept}\n", key.name, key.address)
                 };
                 if all.is_empty() {
-                    output.say("no keys yet: make one with `soma keys new`");
+                    output.say("no keys yet; create one with `soma keys new`");
                 }
                 output.result(all.iter().map(line).collect::<String>(), &all)
             }
@@ -86,7 +86,7 @@ impl New {
             folder.create(&self.name, &key, Protection::Local)?;
             output.warn("this key is not encrypted: use it on local networks only");
         } else {
-            // Asked before anything is written, and refused before anything is asked.
+            // Refuse an existing name before asking for a passphrase.
             if folder.path_of(&self.name).exists() {
                 return Err(soma_sdk::SdkError::KeyExists { name: self.name }.into());
             }
@@ -95,7 +95,7 @@ impl New {
         }
         let made = facts(folder, vec![folder.info(&self.name)?]).remove(0);
         output.done(format_args!("{} in {}", made.name, made.file));
-        output.say("Back this file up, and remember its passphrase: neither can be recovered.");
+        output.say("Back up this file and remember its passphrase: neither can be recovered.");
         output.result(&made.address, &made)
     }
 }
@@ -103,10 +103,10 @@ impl New {
 fn new_passphrase(global: &Global) -> Result<String> {
     let passphrase = network::passphrase(global, "New passphrase: ")?;
     if passphrase.chars().count() < PASSPHRASE_CHARS_MIN {
-        let message = format!("a passphrase has {PASSPHRASE_CHARS_MIN} characters or more");
+        let message = format!("a passphrase needs at least {PASSPHRASE_CHARS_MIN} characters");
         return Err(Error::new(Code::PassphraseTooShort, message));
     }
-    if global.passphrase_file.is_none() && network::passphrase(global, "Once more: ")? != passphrase
+    if global.passphrase_file.is_none() && network::passphrase(global, "Repeat it: ")? != passphrase
     {
         let message = "the two passphrases differ; nothing was written";
         return Err(Error::new(Code::PassphraseMismatch, message));
@@ -114,12 +114,12 @@ fn new_passphrase(global: &Global) -> Result<String> {
     Ok(passphrase)
 }
 
-fn facts(folder: &KeyFolder, keys: Vec<KeyInfo>) -> Vec<Facts> {
-    let one = |key: KeyInfo| Facts {
+fn facts(folder: &KeyFolder, keys: Vec<KeyInfo>) -> Vec<KeyFacts> {
+    let describe = |key: KeyInfo| KeyFacts {
         file: folder.path_of(&key.name).display().to_string(),
         address: key.address.to_string(),
         encrypted: key.encrypted,
         name: key.name,
     };
-    keys.into_iter().map(one).collect()
+    keys.into_iter().map(describe).collect()
 }

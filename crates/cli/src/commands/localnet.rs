@@ -25,43 +25,48 @@ use crate::signals::stopped;
 #[derive(Debug, clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
-    after_help = "The network keeps its state: start it again and it goes on. Its keys are in the state folder, funded and not\nencrypted: soma send ... --key account-1"
+    after_help = "The network keeps its state and continues when it is started again. Its keys \
+                  are in the\nstate folder, funded and not encrypted: \
+                  soma send ... --key account-1"
 )]
 pub(crate) struct Localnet {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Validators; more than one run as processes of their own, each with its folder, ports and log [default: 1].
+    /// Number of validators; several run as one process each, with a folder, ports and a log
+    /// [default: 1].
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=i64::from(VALIDATORS_MAX)))]
     validators: Option<u8>,
-    /// Length of an epoch, as in 10s or 5m; `manual` for `soma localnet next` [default: 10s].
+    /// Length of an epoch, as in 10s or 5m; `manual` ends phases with `soma localnet next`
+    /// [default: 10s].
     #[arg(long, value_name = "DURATION", value_parser = epoch)]
     epoch: Option<u64>,
-    /// The least time between two blocks, in milliseconds.
-    #[arg(long, value_name = "MS", default_value_t = soma_node::settings::BLOCK_MS, value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    /// Minimum time between two blocks, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = soma_node::settings::BLOCK_MS)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=60_000))]
     block_ms: u64,
-    /// Where the API listens; 0 takes a free port.
+    /// Port of the API; 0 chooses a free one.
     #[arg(long, default_value_t = soma_node::settings::API_PORT)]
     port: u16,
     /// The state folder [default: `localnet` in `SOMA_HOME`].
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
-    /// Delete the state and start anew.
+    /// Delete the state and start from scratch.
     #[arg(long)]
     reset: bool,
-    /// Decides the keys: an integer, or 64 hex digits [default: 0].
+    /// Seed of the keys: an integer, or 64 hex digits [default: 0].
     #[arg(long)]
     seed: Option<Seed>,
-    /// Architecture of its models: `nano`, `v1` or a JSON file [default: nano].
+    /// Architecture of the models: `nano`, `v1` or a JSON file [default: nano].
     #[arg(long)]
     arch: Option<Arch>,
-    /// Write URLs and funded keys to this file once it is up.
+    /// Write URLs and funded keys to this file once the network is up.
     #[arg(long, value_name = "FILE")]
     info_out: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// End the running phase of the epoch now.
+    /// End the current phase of the epoch now.
     Next {
         /// The state folder of the network [default: `localnet` in `SOMA_HOME`].
         #[arg(long, value_name = "DIR")]
@@ -70,9 +75,9 @@ enum Command {
 }
 
 const EPOCH_MS: u64 = 10_000;
-const LOOK: Duration = Duration::from_millis(500);
+const POLL: Duration = Duration::from_millis(500);
 
-/// Milliseconds of an epoch; 0 if phases end by command.
+/// Milliseconds of an epoch; 0 if phases are ended manually.
 fn epoch(text: &str) -> std::result::Result<u64, String> {
     if text == "manual" {
         return Ok(0);
@@ -80,7 +85,7 @@ fn epoch(text: &str) -> std::result::Result<u64, String> {
     let length = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     match u64::try_from(length.as_millis()) {
         Ok(ms) if ms >= 1000 => Ok(ms),
-        _ => Err("an epoch takes a second or more".to_owned()),
+        _ => Err("an epoch takes at least one second".to_owned()),
     }
 }
 
@@ -115,14 +120,14 @@ impl Localnet {
         ended
     }
 
-    /// Runs each validator in a process of its own.
+    /// Runs each validator as a process.
     fn run_many(self, network: &Network, output: &Output) -> Result {
-        let mut fleet = LocalNodes::start(network.folders(self.port, self.block_ms)?)?;
-        let nodes = fleet.entries();
-        let urls: Vec<String> = nodes.iter().map(|node| node.url.clone()).collect();
+        let mut nodes = LocalNodes::start(network.folders(self.port, self.block_ms)?)?;
+        let entries = nodes.entries();
+        let urls: Vec<String> = entries.iter().map(|node| node.url.clone()).collect();
         let text = urls.join(" ");
         let info = Info {
-            nodes,
+            nodes: entries,
             ..network.info(urls)?
         };
         if let Some(path) = &self.info_out {
@@ -137,19 +142,19 @@ impl Localnet {
             ));
         }
         output.result(text, &info)?;
-        let ended = network::block_on(watch_many(&mut fleet, &info, output));
+        let ended = network::block_on(watch_many(&mut nodes, &info, output));
         output.say("stopping");
-        fleet.stop();
+        nodes.stop();
         ended
     }
 
-    /// The network of the folder, or a new one. Flags that contradict an old one are an error.
+    /// The network of the folder, or a new one. Flags of a new network are an error for an old one.
     fn open(&self, dir: &Path) -> Result<Network> {
-        let asked = self.epoch.is_some()
+        let changes = self.epoch.is_some()
             || self.seed.is_some()
             || self.arch.is_some()
             || self.validators.is_some();
-        if Network::exists(dir) && !asked {
+        if Network::exists(dir) && !changes {
             return Ok(Network::open(dir)?);
         }
         let seed = self.seed.unwrap_or(Seed::from_integer(0)).0;
@@ -198,9 +203,9 @@ fn banner(info: &Info, network: &Network, output: &Output) {
     output.say(format_args!("  state   {}", info.state.display()));
     let length = network.genesis().params.epoch_ms;
     let epochs = match length {
-        0 => "phases end by command: soma localnet next".to_owned(),
+        0 => "manual (soma localnet next)".to_owned(),
         ms => format!(
-            "an epoch takes {}",
+            "{} each",
             humantime::format_duration(Duration::from_millis(ms))
         ),
     };
@@ -221,7 +226,7 @@ fn banner(info: &Info, network: &Network, output: &Output) {
     );
 }
 
-/// Shows where the network stands, until a signal or a failure ends it.
+/// Shows the network's status until a signal or a failure ends it.
 async fn watch(node: &soma_node::Node, output: &Output) -> Result {
     let client = Client::new(node.url())?;
     let line = output.spinner("");
@@ -232,12 +237,12 @@ async fn watch(node: &soma_node::Node, output: &Output) -> Result {
                 line.finish_and_clear();
                 return signal;
             }
-            () = tokio::time::sleep(LOOK) => {}
+            () = tokio::time::sleep(POLL) => {}
         }
         if let Some(failure) = node.failure() {
             line.finish_and_clear();
             return Err(Error::new(Code::NodeStopped, failure)
-                .hint("nothing final is lost: start it again"));
+                .hint("start it again; finalized blocks are safe"));
         }
         if let Ok(status) = client.status().await {
             line.set_message(glance(&status));
@@ -257,8 +262,8 @@ fn glance(status: &Status) -> String {
     )
 }
 
-/// Shows where a network of several stands, and says when one of its nodes ends; goes on until a signal, or until none is left.
-async fn watch_many(fleet: &mut LocalNodes, info: &Info, output: &Output) -> Result {
+/// Shows the network's status and warns when a node exits, until a signal, or until none is left.
+async fn watch_many(nodes: &mut LocalNodes, info: &Info, output: &Output) -> Result {
     let clients = info.urls.iter().map(|url| Client::new(url));
     let clients: Vec<Client> = clients.collect::<std::result::Result<_, _>>()?;
     let line = output.spinner("");
@@ -269,19 +274,20 @@ async fn watch_many(fleet: &mut LocalNodes, info: &Info, output: &Output) -> Res
                 line.finish_and_clear();
                 return signal;
             }
-            () = tokio::time::sleep(LOOK) => {}
+            () = tokio::time::sleep(POLL) => {}
         }
-        for (number, status) in fleet.ended() {
+        for (number, status) in nodes.ended() {
             let dir = info.nodes[number].dir.display();
             output.warn(format_args!(
-                "node {} ended ({status}); start it again with: soma node run --dir {dir}",
+                "node {} exited ({status}); start it again with: soma node run --dir {dir}",
                 number + 1
             ));
         }
-        if fleet.is_empty() {
+        if nodes.is_empty() {
             line.finish_and_clear();
-            return Err(Error::new(Code::NodeStopped, "no node is left")
-                .hint("their logs are in their folders; nothing final is lost: start them again"));
+            return Err(Error::new(Code::NodeStopped, "all nodes have exited").hint(
+                "see the logs in their folders, and start them again; finalized blocks are safe",
+            ));
         }
         for client in &clients {
             if let Ok(status) = client.status().await {
@@ -292,7 +298,7 @@ async fn watch_many(fleet: &mut LocalNodes, info: &Info, output: &Output) -> Res
     }
 }
 
-/// Ends the running phase once all validators of the folder have done what they owe in it.
+/// Ends the current phase once all validators of the folder have done their duties in it.
 fn next(dir: &Path, global: &Global, output: &Output) -> Result {
     let network = Network::open(dir)?;
     let key = network.key(OPERATOR)?;

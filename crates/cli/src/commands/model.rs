@@ -1,4 +1,4 @@
-//! `soma model`: from a weights file to a competitor, and what others have published.
+//! `soma model`: creates, publishes, downloads and shows models.
 
 use std::path::PathBuf;
 
@@ -19,45 +19,47 @@ use crate::network;
 use crate::output::Output;
 use crate::seed::Seed;
 
-/// Make, publish, fetch and look at models.
+/// Create, publish, download and inspect models.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Model {
-    /// Make a weights file with random weights.
+    /// Create a weights file with random weights.
     Init {
         /// `nano`, `v1` or a JSON file.
         #[arg(long)]
         arch: Arch,
-        /// The same seed makes the same file: an integer, or 64 hex digits.
+        /// The same seed gives the same file: an integer, or 64 hex digits.
         #[arg(long, default_value = "0")]
         seed: Seed,
-        /// Where to write it.
+        /// The file to write.
         #[arg(short, long, value_name = "FILE")]
         output: PathBuf,
     },
     /// Check that a file is a valid weights file.
     Check {
-        /// The weights.
+        /// The weights file.
         file: PathBuf,
-        /// `nano`, `v1` or a JSON file [default: what the file says].
+        /// `nano`, `v1` or a JSON file [default: from the file's metadata].
         #[arg(long)]
         arch: Option<Arch>,
     },
     /// Register a model with its stake.
     Register {
-        /// What people will call it.
+        /// Name of the model.
         name: String,
-        /// Stake in SOMA; more of it is asked more often.
+        /// Stake in SOMA; the network routes more targets to models with more stake.
         #[arg(long, default_value = "10")]
         stake: Amount,
-        /// The owner's share of what the model earns, in hundredths of a percent; the rest joins its stake.
-        #[arg(long, default_value_t = 1000, value_name = "BPS", value_parser = clap::value_parser!(u16).range(..=10_000))]
+        /// The owner's share of the model's earnings, in hundredths of a percent; the rest is added
+        /// to its stake.
+        #[arg(long, default_value_t = 1000, value_name = "BPS")]
+        #[arg(value_parser = clap::value_parser!(u16).range(..=10_000))]
         commission: u16,
     },
     /// Commit to weights for the next epoch and upload them, encrypted.
     Commit(Publish),
-    /// Reveal what was committed, when its time comes.
+    /// Reveal committed weights, waiting for the reveal phase.
     Reveal {
-        /// The model [default: all of this key's].
+        /// The model's number [default: all models of this key].
         #[arg(long, value_name = "ID")]
         model: Option<u32>,
     },
@@ -65,22 +67,22 @@ pub(crate) enum Model {
     Publish(Publish),
     /// List all models.
     List,
-    /// Show a model: its stake, its weights, what it won, when they are due.
+    /// Show a model: stake, weights, wins, and when to publish again.
     Show {
-        /// Its number.
+        /// The model's number.
         id: u32,
     },
-    /// Fetch a model's public weights, verified.
+    /// Download and verify a model's public weights.
     Pull {
-        /// Its number.
+        /// The model's number.
         id: u32,
-        /// Where to write them [default: NAME.safetensors].
+        /// The file to write [default: NAME.safetensors].
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
-    /// Take a model out of the competition; its stake returns later.
+    /// Retire a model from the competition; its stake is released later.
     Retire {
-        /// Its number.
+        /// The model's number.
         id: u32,
     },
 }
@@ -89,18 +91,18 @@ pub(crate) enum Model {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: soma model publish owl.safetensors --model 1 --domain notes/")]
 pub(crate) struct Publish {
-    /// The weights.
+    /// The weights file.
     file: PathBuf,
-    /// The model [default: the only one of this key].
+    /// The model's number [default: the only one of this key].
     #[arg(long, value_name = "ID")]
     model: Option<u32>,
-    /// What it is good at: the mean of its embeddings of these files is its specialization.
+    /// Files of its domain; the mean of their embeddings becomes its specialization.
     #[arg(long, required_unless_present = "embedding", num_args = 1.., value_name = "PATH")]
     domain: Vec<PathBuf>,
-    /// Its specialization as a JSON list of integers, instead.
+    /// File with its specialization as a JSON list of integers, instead of --domain.
     #[arg(long, value_name = "FILE", conflicts_with = "domain")]
     embedding: Option<PathBuf>,
-    /// For the architecture to which the network migrates.
+    /// Commit weights of the architecture to which the network is migrating.
     #[arg(long)]
     next: bool,
     #[command(flatten)]
@@ -163,7 +165,7 @@ impl Model {
             Self::List => {
                 let models = network::client(global)?.models().await?;
                 if models.is_empty() {
-                    output.say("no models yet: soma model register NAME");
+                    output.say("no models yet; register one with: soma model register NAME");
                 }
                 output.result(models.iter().map(line).collect::<String>(), &models)
             }
@@ -180,7 +182,7 @@ impl Model {
                     }))
                     .await?;
                 let model = sender.client().model(ModelId(id)).await?;
-                output.done(format_args!("{} retires", model.name));
+                output.done(format_args!("{} is retiring", model.name));
                 output.result(describe(&model), &model)
             }
             Self::Init { .. } | Self::Check { .. } => Ok(()),
@@ -189,13 +191,16 @@ impl Model {
 }
 
 fn checked(path: &std::path::Path, weights: &Weights, output: &Output) -> Result {
-    let facts = Checked {
+    let checked = Checked {
         path: path.display().to_string(),
         weights_hash: hex::encode(weights.hash()),
         parameters: weights.parameters(),
     };
-    let text = format!("{}  {} parameters", facts.weights_hash, facts.parameters);
-    output.result(text, &facts)
+    let text = format!(
+        "{}  {} parameters",
+        checked.weights_hash, checked.parameters
+    );
+    output.result(text, &checked)
 }
 
 impl Publish {
@@ -221,12 +226,12 @@ impl Publish {
         output.done(format_args!(
             "committed; validators hold the file; the reveal is due in epoch {epoch}"
         ));
-        let facts = Committed {
+        let committed = Committed {
             model: id.0,
             weights_hash: weights_hash.to_string(),
             reveal_epoch: epoch.0,
         };
-        output.result(weights_hash, &facts)?;
+        output.result(weights_hash, &committed)?;
         Ok((competitor, epoch))
     }
 
@@ -254,7 +259,7 @@ impl Publish {
         }
     }
 
-    /// The model that is meant: the one that is named, or the only one there is.
+    /// The model of `--model`, or the only one of the key.
     async fn model(&self, sender: &Sender) -> Result<ModelId> {
         if let Some(id) = self.model {
             return Ok(ModelId(id));
@@ -264,8 +269,10 @@ impl Publish {
             [id] => Ok(ModelId(*id)),
             [] => Err(Error::new(Code::NoModel, "this key has no model")
                 .hint("register one: soma model register NAME")),
-            _ => Err(Error::usage(format!("this key has the models {models:?}"))
-                .hint("name the one you mean: --model ID")),
+            _ => Err(
+                Error::usage(format!("this key has several models: {models:?}"))
+                    .hint("choose one: --model ID"),
+            ),
         }
     }
 
@@ -317,9 +324,7 @@ async fn pull(global: &Global, id: ModelId, path: Option<PathBuf>, output: &Outp
         path.unwrap_or_else(|| PathBuf::from(format!("{}.safetensors", file_name(&model.name))));
     if !chosen && path.exists() {
         let message = format!("{} already exists", path.display());
-        return Err(
-            Error::new(Code::FileExists, message).hint("name where to write the weights: -o FILE")
-        );
+        return Err(Error::new(Code::FileExists, message).hint("choose another file: -o FILE"));
     }
     let remote = Remote::weights(weights.hash.0, weights.size_bytes.0);
     soma_compete::download(&client, &remote, &path, output).await?;
@@ -329,15 +334,15 @@ async fn pull(global: &Global, id: ModelId, path: Option<PathBuf>, output: &Outp
     ));
     let spec = client.architecture().await?;
     let opened = model_flags::open(&path, Some(&Arch(spec)))?;
-    let facts = Checked {
+    let checked = Checked {
         path: path.display().to_string(),
         weights_hash: weights.hash.to_string(),
         parameters: opened.parameters(),
     };
-    output.result(path.display(), &facts)
+    output.result(path.display(), &checked)
 }
 
-/// A model's name as a file name: whatever its owner chose, it stays in this folder.
+/// A model's name as a file name, which cannot leave the current folder.
 fn file_name(name: &str) -> String {
     let plain = |c: char| {
         if c.is_ascii_alphanumeric() || c == '-' {
@@ -367,7 +372,8 @@ fn status(status: ModelStatus) -> String {
 
 fn describe(model: &Shown) -> String {
     let mut text = format!(
-        "model {}: {}\nstatus   {}\nowner    {}\nstake    {} SOMA, commission {}.{:02} %\nwins     {}, earned {} SOMA\n",
+        "model {}: {}\nstatus   {}\nowner    {}\nstake    {} SOMA, commission {}.{:02} %\n\
+         wins     {}, earned {} SOMA\n",
         model.id,
         model.name,
         status(model.status),
@@ -380,13 +386,15 @@ fn describe(model: &Shown) -> String {
     );
     if let Some(weights) = &model.weights {
         text += &format!(
-            "weights  {}, {} bytes, revealed in epoch {}\ndue      inactive from epoch {} unless published again: not asked, its file dropped, its stake kept\n",
+            "weights  {}, {} bytes, revealed in epoch {}\n\
+             due      publish again before epoch {}, or the model becomes inactive\n",
             weights.hash, weights.size_bytes, weights.revealed_epoch, weights.refresh_epoch
         );
     }
     if let Some(rent) = &model.rent {
         text += &format!(
-            "rent     {} SOMA for {} more epochs, kept by {}; publishing again costs {} SOMA now\n",
+            "rent     {} SOMA for {} more epochs, held by {} validators; \
+             publishing again costs {} SOMA\n",
             Amount(rent.prepaid.0),
             rent.epochs_left,
             rent.holders.len(),
@@ -395,7 +403,7 @@ fn describe(model: &Shown) -> String {
     }
     if let Some(next) = &model.next {
         text += &format!(
-            "next     {}, {} bytes, for the architecture to come\n",
+            "next     {}, {} bytes, for the next architecture\n",
             next.hash, next.size_bytes
         );
     }

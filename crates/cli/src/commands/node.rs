@@ -1,4 +1,5 @@
-//! `soma node`: a node of its own, that votes if the chain gives it a seat and follows otherwise.
+//! `soma node`: sets up and runs one node. It votes while its validator has a seat and follows the
+//! chain otherwise.
 
 use std::io::Read as _;
 use std::net::SocketAddr;
@@ -20,20 +21,20 @@ use crate::network;
 use crate::output::Output;
 use crate::signals::stopped;
 
-/// Set up and run a node: a validator, or one that follows.
+/// Set up and run a node: a validator or a follower.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Node {
-    /// Make a node's folder: settings, genesis, and keys that only you can read.
+    /// Create a node's folder: settings, genesis, and keys that only you can read.
     Init(Init),
-    /// Run the node of a folder.
+    /// Run a node.
     Run(Run),
-    /// Check the blocks, certificates, state and history of a node that does not run.
+    /// Check the blocks, certificates, state and history of a stopped node.
     VerifyStore {
         /// The node's folder.
         #[arg(long, value_name = "DIR")]
         dir: PathBuf,
     },
-    /// Say who the node of a folder is: what others need to know of it.
+    /// Show a node's keys and addresses.
     Show {
         /// The node's folder.
         #[arg(long, value_name = "DIR")]
@@ -41,27 +42,27 @@ pub(crate) enum Node {
     },
 }
 
-/// Make a node's folder.
+/// Create a node's folder.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Init {
-    /// The folder; made if it is not there.
+    /// The folder; created if it does not exist.
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
-    /// The genesis of the network: a file that you have from a source you trust.
+    /// The network's genesis file, from a source you trust.
     #[arg(long, value_name = "FILE")]
     genesis: PathBuf,
-    /// Where the HTTP API listens.
+    /// Address on which the HTTP API listens.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8645")]
     api: SocketAddr,
-    /// Where other nodes connect.
+    /// Address on which other nodes connect.
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8646")]
     listen: SocketAddr,
-    /// Another node, as in KEY@HOST:PORT or KEY@HOST:PORT=URL; may be given several times.
+    /// Another node, as KEY@HOST:PORT or KEY@HOST:PORT=URL; repeat for more.
     #[arg(long, value_name = "PEER")]
     peer: Vec<PeerArgument>,
 }
 
-/// A peer as it is typed.
+/// The value of `--peer`.
 #[derive(Clone, Debug)]
 struct PeerArgument(PeerSettings);
 
@@ -71,12 +72,12 @@ impl FromStr for PeerArgument {
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         let (key, place) = text
             .split_once('@')
-            .ok_or("a peer reads KEY@HOST:PORT or KEY@HOST:PORT=URL")?;
+            .ok_or("expected KEY@HOST:PORT or KEY@HOST:PORT=URL")?;
         let (address, url) = match place.split_once('=') {
             Some((address, url)) => (address, Some(url.to_owned())),
             None => (place, None),
         };
-        let key = hex::decode_array(key).ok_or("its key has 64 lower-case hex digits")?;
+        let key = hex::decode_array(key).ok_or("the key must have 64 lower-case hex digits")?;
         Ok(Self(PeerSettings {
             key: ConsensusKey(key),
             address: Some(address.to_owned()).filter(|address| !address.is_empty()),
@@ -85,34 +86,34 @@ impl FromStr for PeerArgument {
     }
 }
 
-/// Run the node of a folder.
+/// Run a node.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Run {
     /// The node's folder.
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
-    /// How much is logged.
+    /// Which messages to log.
     #[arg(long, value_enum, default_value_t, value_name = "LEVEL")]
     log: Level,
-    /// The form of the log.
+    /// Format of the log.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     log_format: Format,
-    /// How it comes to the state: instead of what its settings say.
+    /// How to obtain the state (overrides config.toml).
     #[arg(long, value_enum, value_name = "WAY")]
     join: Option<Join>,
-    /// Stop when the standard input ends: with the process that holds its other end.
+    /// Exit when stdin closes.
     #[arg(long)]
     until_stdin_ends: bool,
 }
 
-/// How a node comes to the state.
+/// How a node obtains the state.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Join {
-    /// From its peers if it has no blocks and the chain is long; else it executes all blocks.
+    /// State sync if it has no blocks and the chain is long; else replay.
     Auto,
-    /// From its peers, also when it has blocks and is far behind.
+    /// State sync from its peers, even if it has blocks and is far behind.
     State,
-    /// By executing all blocks.
+    /// Execute all blocks.
     Replay,
 }
 
@@ -126,31 +127,31 @@ impl From<Join> for soma_node::Join {
     }
 }
 
-/// How much is logged.
+/// Which messages are logged.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum Level {
-    /// What stops the node.
+    /// Failures that stop the node.
     Error,
-    /// What somebody should look at.
+    /// Problems that someone should look at.
     Warn,
-    /// What happens.
+    /// What the node does.
     #[default]
     Info,
-    /// Why it happens.
+    /// Why it does it.
     Debug,
 }
 
-/// The form of the log.
+/// Format of the log.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum Format {
-    /// Lines for people.
+    /// Lines of text.
     #[default]
     Text,
     /// One JSON object for each line.
     Json,
 }
 
-/// Who a node is.
+/// A node's keys and addresses.
 #[derive(Serialize)]
 struct Identity {
     dir: PathBuf,
@@ -164,7 +165,7 @@ struct Identity {
     possession: String,
 }
 
-/// A node that runs.
+/// A running node.
 #[derive(Serialize)]
 struct Running<'a> {
     url: &'a str,
@@ -191,7 +192,8 @@ impl Identity {
 
     fn describe(&self) -> String {
         format!(
-            "chain          {} ({})\naddress        {}\nconsensus key  {}\nAPI            http://{}\nlistens        {}",
+            "chain          {} ({})\naddress        {}\nconsensus key  {}\n\
+             API            http://{}\nlistens        {}",
             self.chain, self.chain_id, self.address, self.consensus_key, self.api, self.listen
         )
     }
@@ -219,9 +221,9 @@ impl Init {
         let (account, consensus) = (keys::generate()?, keys::generate()?);
         let folder = NodeFolder::create(&self.dir, &genesis, &settings, &account, &consensus)?;
         let identity = Identity::of(&folder)?;
-        output.done(format_args!("made {}", self.dir.display()));
+        output.done(format_args!("created {}", self.dir.display()));
         output.say(
-            "  The other nodes need its consensus key in their settings before it can connect.",
+            "  Add its consensus key to the settings of the other nodes, so that it can connect.",
         );
         output.say(format_args!(
             "  Run it with: soma node run --dir {}",
@@ -241,7 +243,8 @@ impl Run {
             config.settings.history.join = join.into();
         }
         let node = soma_node::start(config)?;
-        tracing::info!(url = node.url(), chain = identity.chain, address = %identity.address, "the node runs");
+        let (url, address) = (node.url(), identity.address);
+        tracing::info!(url, chain = identity.chain, %address, "the node is running");
         output.result(
             node.url(),
             &Running {
@@ -255,16 +258,16 @@ impl Run {
                 signal = stopped() => signal,
                 () = stdin_ended(), if until_stdin_ends => Ok(()),
                 failure = failed(&node) => Err(Error::new(Code::NodeStopped, failure)
-                    .hint("nothing final is lost: start it again")),
+                    .hint("start it again; finalized blocks are safe")),
             }
         });
-        tracing::info!("the node stops");
+        tracing::info!("the node is stopping");
         node.shutdown();
         ended
     }
 }
 
-/// What was found whole.
+/// What was verified; heights, and a count of certificates.
 #[derive(Serialize)]
 struct Whole {
     first: Text<u64>,
@@ -277,7 +280,7 @@ struct Whole {
 fn verify_store(dir: &Path, output: &Output) -> Result {
     let verified = NodeFolder::open(dir)?.verify_store()?;
     let text = format!(
-        "blocks {} to {}, {} certificates, the state of block {}, a history up to block {}: whole",
+        "blocks {} to {}, {} certificates, the state of block {}, a history up to block {}: valid",
         verified.first, verified.blocks, verified.certificates, verified.state, verified.history
     );
     output.result(
@@ -292,7 +295,7 @@ fn verify_store(dir: &Path, output: &Output) -> Result {
     )
 }
 
-/// Ends when the node has stopped by itself, with the reason.
+/// Returns the reason when the node has stopped by itself.
 async fn failed(node: &soma_node::Node) -> String {
     loop {
         if let Some(failure) = node.failure() {
@@ -302,10 +305,10 @@ async fn failed(node: &soma_node::Node) -> String {
     }
 }
 
-/// Ends with the standard input. What comes in is nobody's.
+/// Returns when stdin closes. What arrives is ignored.
 async fn stdin_ended() {
     let (sender, ended) = tokio::sync::oneshot::channel();
-    // A thread of its own: it ends with the process, and nothing waits for it.
+    // The thread ends with the process; nothing waits for it.
     std::thread::spawn(move || {
         let mut bytes = [0; 256];
         while matches!(std::io::stdin().read(&mut bytes), Ok(count) if count > 0) {}

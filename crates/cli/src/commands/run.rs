@@ -1,4 +1,4 @@
-//! `soma run`: continues bytes with a model, or shows where a model puts a file.
+//! `soma run`: continues a text with a model, or embeds a file.
 
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -12,31 +12,32 @@ use crate::model_flags::{self, Arch, EngineArgs};
 use crate::output::Output;
 use crate::seed::Seed;
 
-/// Continue bytes with a model, or embed a file.
+/// Continue a text with a model, or embed a file.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example: soma run --model owl.safetensors \"To be, or\" --bytes 200 --temperature 0.8"
+    after_help = "Example: soma run --model owl.safetensors \"To be, or\" \
+                  --bytes 200 --temperature 0.8"
 )]
 pub(crate) struct Run {
-    /// The weights.
+    /// The weights file.
     #[arg(short, long, value_name = "WEIGHTS")]
     model: PathBuf,
-    /// `nano`, `v1` or a JSON file [default: what the weights file says].
+    /// `nano`, `v1` or a JSON file [default: from the file's metadata].
     #[arg(long)]
     arch: Option<Arch>,
-    /// What to continue.
+    /// The text to continue.
     #[arg(required_unless_present = "embed")]
     text: Option<String>,
-    /// Print this file's embedding instead: integers, one line.
+    /// Print the embedding of this file instead: integers, one line.
     #[arg(long, value_name = "FILE", conflicts_with = "text")]
     embed: Option<PathBuf>,
-    /// Bytes to add, at most; fewer if the model ends the text.
+    /// Maximum number of bytes to generate; the model may end the text earlier.
     #[arg(long, default_value_t = 256, value_name = "N")]
     bytes: usize,
-    /// 0 takes the likeliest byte; 1 samples as the model predicts.
+    /// 0 chooses the most likely byte; 1 samples from the model's distribution.
     #[arg(long, default_value_t = 0.8, value_name = "T", value_parser = temperature)]
     temperature: f32,
-    /// The same seed makes the same choices: an integer, or 64 hex digits.
+    /// The same seed gives the same text: an integer, or 64 hex digits.
     #[arg(long, default_value = "0")]
     seed: Seed,
     #[command(flatten)]
@@ -78,12 +79,12 @@ impl Run {
             let embedding = report.score.embedding;
             let text: Vec<String> = embedding.iter().map(ToString::to_string).collect();
             let weights_hash = hex::encode(weights.hash());
-            let facts = Embedded {
+            let embedded = Embedded {
                 schema: "embed/1",
                 weights_hash,
                 embedding,
             };
-            return output.result(text.join(" "), &facts);
+            return output.result(text.join(" "), &embedded);
         }
         let prompt = self.text.unwrap_or_default();
         let sampling = Sampling {
@@ -119,12 +120,12 @@ impl Run {
         }
         drop(stdout);
         let text = String::from_utf8_lossy(&made).into_owned();
-        let facts = Continued {
+        let continued = Continued {
             schema: "run/1",
             prompt,
             text,
             bytes: hex::encode(&made),
         };
-        output.result("", &facts)
+        output.result("", &continued)
     }
 }

@@ -1,7 +1,7 @@
-//! `soma score FILE... --model W...`: which of these models predicts this data best?
+//! `soma score FILE... --model W...`: which of these models predicts this data best.
 //!
-//! Every model is opened once and every file read once. Memory must never grow with the number of files: they are read,
-//! scored by all models and printed a batch at a time.
+//! Every model is opened once and every file read once. Memory must never grow with the number of
+//! files: they are read, scored by all models and printed batch by batch.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -27,17 +27,17 @@ pub(crate) struct Score {
     /// Data to score: files, or folders of files.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Weights to score it with; repeat for several models.
+    /// Weights file to score with; repeat for several models.
     #[arg(short, long = "model", required = true, value_name = "WEIGHTS")]
     models: Vec<PathBuf>,
-    /// `nano`, `v1` or a JSON file [default: what the weights file says].
+    /// `nano`, `v1` or a JSON file [default: from the file's metadata].
     #[arg(long)]
     arch: Option<Arch>,
-    /// Seed of the regularizer's directions: 64 hex digits, or an integer. On a network it is the
+    /// Seed of the regularizer's directions: 64 hex digits, or an integer. A network uses the
     /// epoch's beacon.
     #[arg(long, default_value = ZERO, hide_default_value = true)]
     seed: Seed,
-    /// Look up what was scored before, and keep what is scored now: a run that was broken off goes on where it was.
+    /// Use the score cache; an interrupted run continues where it stopped.
     #[arg(long, conflicts_with = "dump")]
     cache: bool,
     #[command(flatten)]
@@ -49,13 +49,13 @@ pub(crate) struct Score {
 
 const ZERO: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
-/// One data file and what every model makes of it.
+/// One data file and its score with every model.
 #[derive(Serialize)]
 struct Line<'a> {
     schema: &'static str,
     file: &'a Path,
     seed: String,
-    /// Place of the lowest loss in `scores`; none if no model has a score.
+    /// Index of the lowest loss in `scores`; `None` if no model has a score.
     winner: Option<usize>,
     scores: Vec<Entry<'a>>,
 }
@@ -65,9 +65,9 @@ struct Entry<'a> {
     model: &'a Path,
     weights_hash: String,
     bytes: usize,
-    /// Files that were scored together share the time by their bytes; what was cached took none.
+    /// The time of a batch is shared by its files' bytes; 0 for a cached score.
     seconds: f64,
-    /// Not computed now, but before (`--cache`).
+    /// Read from the score cache (`--cache`).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     cached: bool,
     #[serde(flatten)]
@@ -92,7 +92,7 @@ enum Outcome {
     },
 }
 
-/// A model that is open for all files.
+/// An opened model.
 struct Model {
     path: PathBuf,
     weights: Weights,
@@ -101,14 +101,14 @@ struct Model {
     directions: Directions,
 }
 
-/// A file and how long it is now.
+/// A file and its length.
 struct File {
     path: PathBuf,
     bytes: u64,
 }
 
-/// Files are read and scored together until they have this many bytes: enough for models that do not fit into memory
-/// together, few enough to see results come.
+/// Files are read and scored in batches of this many bytes: large enough for models that do not fit
+/// into memory together, small enough to show results early.
 const BATCH_BYTES: u64 = 16 << 10;
 
 impl Score {
@@ -130,17 +130,17 @@ impl Score {
             .collect::<Result<Vec<_>>>()?;
         let bytes: u64 = files.iter().map(|file| file.bytes).sum();
         let bar = output.bar(bytes * models.len() as u64, "scoring", Unit::Bytes);
-        let mut any = false;
+        let mut any_score = false;
         for batch in batches(&files) {
             let data = batch.iter().map(read).collect::<Result<Vec<_>>>()?;
             let mut scored: Vec<Vec<Entry<'_>>> = data.iter().map(|_| Vec::new()).collect();
             for model in &models {
                 let entries = match &self.dump {
                     Some(file) => vec![model.dump(&engine, &data[0], file)?],
-                    None => model.score((&engine, &cache), &data, |done| bar.inc(done))?,
+                    None => model.score(&engine, &cache, &data, |done| bar.inc(done))?,
                 };
                 for (entry, entries) in entries.into_iter().zip(&mut scored) {
-                    any |= entry.loss_q32().is_some();
+                    any_score |= entry.loss_q32().is_some();
                     entries.push(entry);
                 }
             }
@@ -149,7 +149,7 @@ impl Score {
             }
         }
         bar.finish_and_clear();
-        if any {
+        if any_score {
             return Ok(());
         }
         let message = "no model has a score for this data";
@@ -169,10 +169,11 @@ impl Model {
         })
     }
 
-    /// Scores files that were read; `done` hears of their bytes.
+    /// Scores a batch; `done` is called with the bytes of each file.
     fn score(
         &self,
-        (engine, cache): (&Engine, &ScoreCache),
+        engine: &Engine,
+        cache: &ScoreCache,
         data: &[Vec<u8>],
         mut done: impl FnMut(u64),
     ) -> Result<Vec<Entry<'_>>> {
@@ -202,7 +203,7 @@ impl Model {
         Ok(documents.iter().zip(scores).map(entry).collect())
     }
 
-    /// Scores and writes what the score was computed from.
+    /// Scores a file, and writes what the score was computed from.
     fn dump(&self, engine: &Engine, data: &[u8], file: &Path) -> Result<Entry<'_>> {
         let started = Instant::now();
         let report = match score_with_dump(engine, &self.weights, data, &self.directions) {
@@ -232,20 +233,20 @@ impl Model {
     }
 }
 
-/// The files named and those below the folders named; everything that can be wrong with them now is said now.
+/// All files, including those below folders; unusable ones are reported before scoring begins.
 fn find(paths: &[PathBuf], output: &Output) -> Result<Vec<File>> {
     let mut files = Vec::new();
     for named in paths {
         for path in documents::files_below(named)? {
-            let facts =
+            let metadata =
                 std::fs::metadata(&path).map_err(|error| Error::file(&path, "read", &error))?;
-            let bytes = facts.len();
-            if bytes > 0 || !facts.is_file() {
+            let bytes = metadata.len();
+            if bytes > 0 || !metadata.is_file() {
                 files.push(File { path, bytes });
             } else if path == *named {
                 return Err(empty(&path));
             } else {
-                output.warn(format_args!("{} is empty: passed over", path.display()));
+                output.warn(format_args!("skipping empty file {}", path.display()));
             }
         }
     }
@@ -255,7 +256,7 @@ fn find(paths: &[PathBuf], output: &Output) -> Result<Vec<File>> {
     }
 }
 
-/// Files in their order, some at a time; one that is large alone.
+/// Files in their order, in batches; a large one alone.
 fn batches(files: &[File]) -> impl Iterator<Item = &[File]> {
     let mut rest = files;
     std::iter::from_fn(move || {
@@ -281,8 +282,8 @@ fn read(file: &File) -> Result<Vec<u8>> {
 }
 
 fn empty(path: &Path) -> Error {
-    let message = format!("{} is empty: there is nothing to predict", path.display());
-    Error::new(Code::EmptyData, message).hint("score a file of at least one byte")
+    let message = format!("{} is empty", path.display());
+    Error::new(Code::EmptyData, message)
 }
 
 impl From<std::result::Result<Report, soma_model::Error>> for Outcome {
@@ -309,7 +310,7 @@ impl From<std::result::Result<Report, soma_model::Error>> for Outcome {
 }
 
 impl Entry<'_> {
-    /// What it took, for people.
+    /// What it took, as text.
     fn effort(&self) -> String {
         if self.cached {
             "cached".to_owned()
@@ -326,7 +327,8 @@ impl Entry<'_> {
     }
 }
 
-/// The lowest loss; the first of equals. (On a network the age of the weights decides near ties.)
+/// Index of the lowest loss, the first of equals. (On a network, the age of the weights decides
+/// near ties.)
 fn winner(scores: &[Entry<'_>]) -> Option<usize> {
     let losses = scores.iter().enumerate();
     losses
@@ -353,8 +355,8 @@ fn print(output: &Output, file: &Path, seed: Seed, scores: Vec<Entry<'_>>) -> Re
                 bits_per_byte,
                 ..
             } => format!(
-                "  {mark}  loss {loss:.4}  = cross-entropy {cross_entropy:.4} + sigreg {sigreg:.3}  \
-                 ({bits_per_byte:.3} bits/byte, {})  {name}\n",
+                "  {mark}  loss {loss:.4}  = cross-entropy {cross_entropy:.4} + \
+                 sigreg {sigreg:.3}  ({bits_per_byte:.3} bits/byte, {})  {name}\n",
                 entry.effort()
             ),
             Outcome::Failed { error, message } => format!("  {mark}  {error}: {message}  {name}\n"),

@@ -8,18 +8,18 @@ use crate::global::Global;
 use crate::network;
 use crate::output::Output;
 
-/// Send SOMA.
+/// Send SOMA to an account.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: soma send soma1... 12.5 --key account-1")]
 pub(crate) struct Send {
-    /// Who gets it.
+    /// The recipient's address.
     to: Address,
-    /// How much, in SOMA, with up to nine decimals.
+    /// Amount in SOMA, with up to nine decimals.
     amount: Amount,
 }
 
 #[derive(Serialize)]
-struct Done {
+struct Transfer {
     hash: String,
     /// In base units.
     fee: String,
@@ -35,12 +35,12 @@ impl Send {
                 .await?;
             let receipt = sender.wait(sent).await?;
             let fee = Amount(receipt.fee.0);
-            output.done(format_args!("{amount} SOMA to {to}, fee {fee}"));
-            let done = Done {
+            output.done(format_args!("sent {amount} SOMA to {to}, fee {fee}"));
+            let transfer = Transfer {
                 hash: sent.hash.to_string(),
                 fee: receipt.fee.to_string(),
             };
-            output.result(sent.hash, &done)
+            output.result(sent.hash, &transfer)
         })
     }
 }

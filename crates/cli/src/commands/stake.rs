@@ -1,4 +1,4 @@
-//! `soma stake`: money behind models and validators.
+//! `soma stake`: stakes on models and validators, and withdraws.
 
 use serde::Serialize;
 use soma_protocol::{Action, Address, Amount, PoolId, action};
@@ -9,31 +9,31 @@ use crate::global::Global;
 use crate::network;
 use crate::output::Output;
 
-/// Put money behind models and validators, and take it back.
+/// Stake on models and validators, and withdraw.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Stake {
-    /// Put money behind a model or a validator.
+    /// Stake on a model or a validator.
     #[command(after_help = "Example: soma stake add model:3 25")]
     Add {
         /// `model:NUMBER` or `validator:ADDRESS`.
         pool: PoolId,
-        /// How much, in SOMA.
+        /// Amount in SOMA.
         amount: Amount,
     },
-    /// Take money back; it waits, can be slashed meanwhile, and then arrives by itself.
+    /// Withdraw stake; it is paid out after the unbonding period and can be slashed until then.
     Withdraw {
         /// `model:NUMBER` or `validator:ADDRESS`.
         pool: PoolId,
-        /// How much, in SOMA.
+        /// Amount in SOMA.
         #[arg(required_unless_present = "all")]
         amount: Option<Amount>,
-        /// Everything.
+        /// Withdraw everything.
         #[arg(long, conflicts_with = "amount")]
         all: bool,
     },
-    /// Show what an account has at stake.
+    /// Show an account's stakes.
     Show {
-        /// The account [default: the key's own].
+        /// The account [default: this key's].
         address: Option<Address>,
     },
 }
@@ -66,7 +66,7 @@ impl Stake {
             Self::Add { pool, amount } => Action::AddStake(action::AddStake { pool, amount }),
             Self::Withdraw { pool, amount, .. } => Action::WithdrawStake(action::WithdrawStake {
                 pool,
-                // More than there can ever be is everything.
+                // The rules pay out what there is, at most.
                 amount: amount.unwrap_or(Amount(u64::MAX)),
             }),
         };
@@ -74,8 +74,8 @@ impl Stake {
         let sender = network::sender(global).await?;
         sender.run(action).await?;
         if withdraws {
-            let waits = sender.params().unbonding_epochs;
-            output.done(format_args!("it arrives by itself in {waits} epochs"));
+            let epochs = sender.params().unbonding_epochs;
+            output.done(format_args!("it will be paid out in {epochs} epochs"));
         }
         let stakes = sender.client().stakes(sender.address()).await?;
         show(stakes, sender.address(), output)
@@ -84,15 +84,15 @@ impl Stake {
 
 fn show(stakes: Vec<Shown>, address: Address, output: &Output) -> Result {
     if stakes.is_empty() {
-        output.say("nothing at stake: soma stake add model:ID AMOUNT");
+        output.say("no stakes yet; add one with: soma stake add model:ID AMOUNT");
     }
-    let line = |one: &Shown| {
+    let line = |stake: &Shown| {
         format!(
             "{:24} stake {:<14} leaving {:<14} of {}\n",
-            one.pool,
-            Amount(one.stake.0),
-            Amount(one.leaving.0),
-            Amount(one.pool_stake.0),
+            stake.pool,
+            Amount(stake.stake.0),
+            Amount(stake.leaving.0),
+            Amount(stake.pool_stake.0),
         )
     };
     let text: String = stakes.iter().map(line).collect();

@@ -1,4 +1,4 @@
-//! `soma status`: the network at a glance, and what this account still owes it.
+//! `soma status`: the network at a glance.
 
 use serde::Serialize;
 use soma_protocol::Amount;
@@ -14,20 +14,20 @@ use crate::output::Output;
 pub(crate) struct Status;
 
 #[derive(Serialize)]
-struct Facts {
+struct NodeStatus {
     url: String,
     #[serde(flatten)]
     status: types::Status,
 }
 
-/// Asks the node and says what it knows.
+/// Asks the node and prints its answer.
 pub(crate) fn run(global: &Global, output: &Output) -> Result {
     let client = network::client(global)?;
     let status = network::block_on(async { Ok(client.status().await?) })?;
     let text = describe(&status);
     output.result(
         text,
-        &Facts {
+        &NodeStatus {
             url: client.url().to_owned(),
             status,
         },
@@ -37,10 +37,10 @@ pub(crate) fn run(global: &Global, output: &Output) -> Result {
 fn describe(status: &types::Status) -> String {
     let soma = |units: u64| Amount(units).to_string();
     let left = status.clock.ends_ms.map_or_else(
-        || "ends by command: soma localnet next".to_owned(),
+        || "manual (soma localnet next)".to_owned(),
         |ends| {
             format!(
-                "ends in {:.1} s of block time",
+                "{:.1} s left by block time",
                 ends.0.saturating_sub(status.timestamp_ms.0) as f64 / 1e3
             )
         },
@@ -53,7 +53,8 @@ fn describe(status: &types::Status) -> String {
     };
     format!(
         "chain    {} ({})\nheight   {}\nepoch    {}, phase {}, {left}\nmodels   {} active\n\
-         targets  {} open\npool     {} transactions\npeers    {} connected\naudits   {}\nsupply   {} in the reserve, {} held, {} burned: {conserved}",
+         targets  {} open\npool     {} transactions\npeers    {} connected\naudits   {}\n\
+         supply   {} in the reserve, {} held, {} burned: {conserved}",
         status.chain,
         status.chain_id,
         status.height,
@@ -70,14 +71,14 @@ fn describe(status: &types::Status) -> String {
     )
 }
 
-/// What the node's validator checked, and what it cost.
+/// Audits by the node's validator, and their cost.
 pub(crate) fn audited(audits: &types::Audits) -> String {
-    let put_off = match audits.put_off.0 {
+    let postponed = match audits.put_off.0 {
         0 => String::new(),
-        count => format!(", put off {count} times"),
+        count => format!(", {count} postponed"),
     };
     format!(
-        "{} waiting, {} found valid, {} invalid{put_off}; {} scores in {:.1} s",
+        "{} waiting, {} valid, {} invalid{postponed}; {} scores in {:.1} s",
         audits.waiting,
         audits.valid,
         audits.invalid,

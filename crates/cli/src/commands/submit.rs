@@ -1,5 +1,5 @@
 //! `soma submit`: scores data with the assigned models and submits the closest for each target. The
-//! data leaves this machine only if it wins.
+//! data must never leave this machine unless it wins.
 
 use std::path::PathBuf;
 

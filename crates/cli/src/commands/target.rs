@@ -1,4 +1,4 @@
-//! `soma target`: what there is to win, and who won it.
+//! `soma target`: targets, their candidates and their winners.
 
 use soma_compete::relative_distance;
 use soma_protocol::{Amount, Epoch, TargetId};
@@ -9,18 +9,18 @@ use crate::global::Global;
 use crate::network;
 use crate::output::Output;
 
-/// Look at targets.
+/// List and inspect targets.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Target {
     /// List the targets of an epoch.
     List {
-        /// The epoch [default: the running one].
+        /// The epoch [default: the current one].
         #[arg(long)]
         epoch: Option<u32>,
     },
-    /// Show a target: its models, its candidates, its winner.
+    /// Show a target: models, candidates, winner.
     Show {
-        /// Its number.
+        /// The target's number.
         id: u32,
     },
 }
@@ -37,7 +37,7 @@ impl Target {
                     };
                     let targets = client.targets(Some(Epoch(epoch))).await?;
                     if targets.is_empty() {
-                        output.say(format_args!("epoch {epoch} has no targets (yet)"));
+                        output.say(format_args!("epoch {epoch} has no targets yet"));
                     }
                     output.result(targets.iter().map(line).collect::<String>(), &targets)
                 }

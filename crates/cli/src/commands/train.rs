@@ -1,5 +1,5 @@
-//! `soma train`: trains on this machine. Architecture, recipe, seed and data decide the weights to
-//! the last bit; threads and kernels do not.
+//! `soma train`: trains a model on this machine. The weights depend, bit for bit, on architecture,
+//! recipe, seed and data only; threads and kernels never change them.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -23,7 +23,7 @@ pub(crate) struct Train {
     /// `nano`, `v1` or a JSON file.
     #[arg(long, required_unless_present_any = ["resume", "from"])]
     arch: Option<Arch>,
-    /// What to learn: files, or folders of files; repeat for more.
+    /// Training data: files, or folders of files; repeat for more.
     #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
     data: Vec<PathBuf>,
     /// Start from these weights instead of random ones.
@@ -32,28 +32,28 @@ pub(crate) struct Train {
     /// Optimizer steps.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     steps: Option<u64>,
-    /// Windows of one context in a step.
+    /// Windows of one context length in a step.
     #[arg(long)]
     batch: Option<usize>,
-    /// Highest learning rate.
+    /// Peak learning rate.
     #[arg(long, value_name = "X")]
     lr: Option<f64>,
-    /// Decides the initial weights and the order of the data: an integer, or 64 hex digits.
+    /// Seed of the initial weights and the order of the data: an integer, or 64 hex digits.
     #[arg(long, default_value = "0")]
     seed: Seed,
-    /// Data to evaluate on [default: the last tenth of the bytes, held out].
+    /// Data to evaluate on [default: the last tenth of the training bytes, held out].
     #[arg(long, value_name = "PATH")]
     val: Option<PathBuf>,
-    /// Go on from a checkpoint; the recipe is the checkpoint's.
+    /// Resume from a checkpoint, with its recipe.
     #[arg(long, value_name = "CKPT", conflicts_with_all = ["arch", "steps", "batch", "lr", "seed"])]
     resume: Option<PathBuf>,
-    /// Write a checkpoint here, every 200 steps and at the end.
+    /// Write a checkpoint to this file every 200 steps and at the end.
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
-    /// Write a line of JSON for every step.
+    /// Write one line of JSON per step to this file.
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
-    /// Write the weights here.
+    /// Write the weights to this file.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
@@ -71,7 +71,7 @@ struct Summary {
     steps: u64,
     /// Mean over the last steps, nats per byte.
     cross_entropy: f64,
-    /// On held-out data, nats per byte; none if there is none.
+    /// On held-out data, nats per byte; `None` without such data.
     val_cross_entropy: Option<f64>,
     seconds: f64,
     tokens_per_second: f64,
@@ -123,7 +123,7 @@ impl Train {
         output.result(summary.text(self.output.as_deref()), &summary)
     }
 
-    /// What is learned and what is held out.
+    /// Training data and held-out data.
     fn corpora(&self) -> Result<(Corpus, Corpus)> {
         let corpus = read(&self.data)?;
         match &self.val {
@@ -178,7 +178,7 @@ impl Train {
     }
 }
 
-/// What the steps of this process did.
+/// Figures of the steps of this process.
 #[derive(Default)]
 struct Run {
     /// Running mean, dominated by the last twenty steps or so.
@@ -197,7 +197,7 @@ impl Run {
     }
 }
 
-/// A line of JSON for every step.
+/// The file of `--log`: one line of JSON per step.
 struct Log<'a> {
     path: &'a Path,
     file: BufWriter<File>,
@@ -240,14 +240,14 @@ impl Summary {
             format!("\nweights        {}", path.display())
         });
         format!(
-            "cross-entropy  {:.4} nats per byte while training\nheld out       {val}\nsteps          {} \
-             in {:.1} s, {:.0} tokens/s\nweights hash   {}{path}",
+            "cross-entropy  {:.4} nats per byte while training\nheld out       {val}\n\
+             steps          {} in {:.1} s, {:.0} tokens/s\nweights hash   {}{path}",
             self.cross_entropy, self.steps, self.seconds, self.tokens_per_second, self.weights_hash
         )
     }
 }
 
-/// All files, in the order of their paths, each a document.
+/// All files in the order of their paths, one document each.
 fn read(paths: &[PathBuf]) -> Result<Corpus> {
     let mut corpus = Corpus::new();
     for path in paths {
@@ -257,8 +257,8 @@ fn read(paths: &[PathBuf]) -> Result<Corpus> {
         }
     }
     if corpus.is_empty() {
-        return Err(Error::new(Code::EmptyData, "there is nothing to learn")
-            .hint("name files or folders with at least two bytes"));
+        return Err(Error::new(Code::EmptyData, "the training data is empty")
+            .hint("name files with at least two bytes in total"));
     }
     Ok(corpus)
 }

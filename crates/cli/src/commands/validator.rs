@@ -1,4 +1,4 @@
-//! `soma validator`: who keeps the score, and how to become one of them.
+//! `soma validator`: lists validators, registers one and manages it.
 
 use soma_codes::Code;
 use soma_protocol::{Action, Amount, ConsensusKey, SecretKey, action};
@@ -10,42 +10,43 @@ use crate::global::Global;
 use crate::network;
 use crate::output::Output;
 
-/// List validators, and run one.
+/// List validators, register one and manage it.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Validator {
-    /// List the validators: seat, stake, status.
+    /// List all validators: seat, stake, status.
     List,
     /// Register this account as a validator.
     Register {
-        /// The key it takes part in consensus with: a name from `soma keys list`, or a file.
+        /// The consensus key: a name from `soma keys list`, or a file.
         #[arg(long, value_name = "NAME")]
         consensus_key: String,
-        /// Stake in SOMA; the validators with the most get the seats.
+        /// Stake in SOMA; the validators with the most stake have the seats.
         #[arg(long)]
         stake: Amount,
-        /// The operator's share of what the stake earns, in hundredths of a percent.
-        #[arg(long, default_value_t = 1000, value_name = "BPS", value_parser = clap::value_parser!(u16).range(..=10_000))]
+        /// The operator's share of the stake's earnings, in hundredths of a percent.
+        #[arg(long, default_value_t = 1000, value_name = "BPS")]
+        #[arg(value_parser = clap::value_parser!(u16).range(..=10_000))]
         commission: u16,
     },
-    /// Change the key that this validator takes part in consensus with.
+    /// Change this validator's consensus key.
     Rotate {
-        /// The new key: a name from `soma keys list`, or a file.
+        /// The new consensus key: a name from `soma keys list`, or a file.
         #[arg(long, value_name = "NAME")]
         consensus_key: String,
     },
-    /// Give up the seat; the stake stays until it is withdrawn.
+    /// Give up the seat; the stake remains until it is withdrawn.
     Leave,
-    /// Ask for a seat again, after jail or instead of leaving.
+    /// Return to the validators after jail, or cancel leaving.
     Return,
-    /// Change what this validator takes of what its stake earns; it waits as long as a withdrawal.
+    /// Change this validator's commission, after the unbonding period.
     Commission {
-        /// In hundredths of a percent.
+        /// The commission in hundredths of a percent.
         #[arg(value_parser = clap::value_parser!(u16).range(..=10_000))]
         bps: u16,
     },
-    /// Say what keeping one MiB for one epoch should cost; the median by stake is the price.
+    /// Vote on the rent of one MiB for one epoch; the median by stake becomes the price.
     RentPrice {
-        /// In SOMA, with up to nine decimals.
+        /// Price in SOMA, with up to nine decimals.
         price: Amount,
     },
 }
@@ -98,7 +99,7 @@ impl Validator {
     }
 }
 
-/// The secret of a consensus key, from wherever keys lie.
+/// A consensus key, found as `--key` finds one.
 fn consensus_secret(global: &Global, name: String) -> Result<SecretKey> {
     network::key(&Global {
         key: Some(name),
@@ -114,26 +115,26 @@ async fn own(sender: &Sender) -> Result<Shown> {
     let all = sender.client().validators().await?;
     let own = all
         .into_iter()
-        .find(|one| one.address.0 == sender.address());
+        .find(|validator| validator.address.0 == sender.address());
     own.ok_or_else(|| {
-        let message = "the node does not know this validator";
+        let message = "the node does not list this validator";
         Error::new(Code::NotANode, message)
     })
 }
 
-fn line(one: &Shown) -> String {
-    let seat = one
+fn line(validator: &Shown) -> String {
+    let seat = validator
         .seat
         .map_or_else(|| "-".to_owned(), |seat| seat.to_string());
-    let status = match (one.status, one.jailed_until) {
+    let status = match (validator.status, validator.jailed_until) {
         (ValidatorStatus::Jailed, Some(until)) => format!("jailed until epoch {until}"),
         (status, _) => format!("{status:?}").to_lowercase(),
     };
     format!(
         "seat {seat:>3}  {}  stake {:<14} commission {}.{:02} %  {status}\n",
-        one.address,
-        Amount(one.stake.0),
-        one.commission_bps / 100,
-        one.commission_bps % 100,
+        validator.address,
+        Amount(validator.stake.0),
+        validator.commission_bps / 100,
+        validator.commission_bps % 100,
     )
 }

@@ -1,4 +1,4 @@
-//! `soma vote`: what validators change together.
+//! `soma vote`: proposals of changes to the network, and votes on them.
 
 use soma_protocol::{Action, Amount, Architecture, Change, Params, ProposalId, action};
 use soma_sdk::api::{Governance, Migration, Proposal};
@@ -9,40 +9,40 @@ use crate::model_flags::Arch;
 use crate::network;
 use crate::output::Output;
 
-/// Propose changes and vote on them.
+/// Propose changes to the network and vote on them.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Vote {
-    /// List proposals, the migration under way, and the price of keeping files.
+    /// List proposals, the current migration and the rent price.
     List,
-    /// Propose a change; the deposit returns if it passes.
+    /// Propose a change; the deposit is returned if it passes.
     #[command(subcommand)]
     Propose(Propose),
-    /// Vote on a proposal; the last vote counts.
+    /// Vote on a proposal; a later vote replaces an earlier one.
     Cast {
-        /// Its number.
+        /// The proposal's number.
         proposal: u32,
         /// `yes` or `no`.
         vote: Answer,
     },
 }
 
-/// What to propose.
+/// A change to propose.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Propose {
-    /// Another value of a parameter.
+    /// A new value of a parameter.
     #[command(after_help = "Example: soma vote propose parameter targets_per_epoch 200")]
     Parameter {
-        /// Its name, as in docs/protocol.md.
+        /// The parameter's name, as in docs/protocol.md.
         name: String,
-        /// Its new value; amounts in base units.
+        /// The new value; amounts in base units.
         value: u64,
     },
-    /// Another architecture for all models, after a time in which they migrate.
+    /// A new architecture for all models, after a migration.
     #[command(after_help = "Example: soma vote propose architecture v1")]
     Architecture {
         /// `nano`, `v1` or a JSON file.
         arch: Arch,
-        /// What to call it.
+        /// Name of the architecture.
         #[arg(long)]
         name: Option<String>,
     },
@@ -51,9 +51,9 @@ pub(crate) enum Propose {
 /// A vote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Answer {
-    /// For it.
+    /// Approve.
     Yes,
-    /// Against it.
+    /// Reject.
     No,
 }
 
@@ -76,7 +76,7 @@ impl Vote {
                 approve: vote == Answer::Yes,
             }),
         };
-        let cast = match &action {
+        let voted = match &action {
             Action::Vote(action::Vote { proposal, .. }) => Some(proposal.0),
             _ => None,
         };
@@ -85,11 +85,11 @@ impl Vote {
         sender.run(action).await?;
         let governance = sender.client().governance().await?;
         let mut newest = governance.proposals.iter().rev();
-        let meant = newest.find(|one| match cast {
-            Some(id) => one.id == id,
-            None => one.proposer.0 == address,
+        let changed = newest.find(|proposal| match voted {
+            Some(id) => proposal.id == id,
+            None => proposal.proposer.0 == address,
         });
-        match meant {
+        match changed {
             Some(proposal) => output.result(line(proposal).trim_end(), proposal),
             None => output.result(describe(&governance), &governance),
         }
@@ -101,8 +101,8 @@ impl Propose {
         match self {
             Self::Parameter { name, value } => {
                 if Params::bounds(&name).is_none() {
-                    return Err(Error::usage(format!("there is no parameter {name:?}"))
-                        .hint("docs/protocol.md lists them"));
+                    return Err(Error::usage(format!("there is no parameter `{name}`"))
+                        .hint("see the list in docs/protocol.md"));
                 }
                 Ok(Change::Parameter { name, value })
             }
@@ -117,11 +117,11 @@ impl Propose {
 
 fn describe(governance: &Governance) -> String {
     let mut text = format!(
-        "rent     {} SOMA for one MiB and epoch\n",
+        "rent     {} SOMA per MiB and epoch\n",
         Amount(governance.rent_price.0)
     );
     if let Some(migration) = &governance.migration {
-        text += &moving(migration);
+        text += &describe_migration(migration);
     }
     for proposal in &governance.proposals {
         text += &line(proposal);
@@ -129,9 +129,9 @@ fn describe(governance: &Governance) -> String {
     text.trim_end().to_owned()
 }
 
-fn moving(migration: &Migration) -> String {
+fn describe_migration(migration: &Migration) -> String {
     format!(
-        "moving   to {} (architecture {}) in epoch {}, if {} models are ready; {} are\n",
+        "migrating to {} (architecture {}) in epoch {}, if {} models are ready ({} now)\n",
         migration.architecture.name,
         migration.number,
         migration.ends_epoch,

@@ -21,6 +21,20 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
+/// What separates a test from the user's settings.
+pub(crate) fn environment(home: &Path) -> [(&'static str, String); 7] {
+    [
+        ("SOMA_HOME", home.display().to_string()),
+        ("TERM", "dumb".to_owned()),
+        ("COLUMNS", "100".to_owned()),
+        // Empty means unset.
+        ("SOMA_PASSPHRASE_FILE", String::new()),
+        ("NO_COLOR", String::new()),
+        ("FORCE_COLOR", String::new()),
+        ("CLICOLOR_FORCE", String::new()),
+    ]
+}
+
 /// The binary, away from the user's own settings.
 pub(crate) fn command(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_soma"));

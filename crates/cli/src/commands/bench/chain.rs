@@ -1,7 +1,9 @@
-//! `soma bench chain`: load from this process against validators in processes of their own, on real sockets and disks.
+//! `soma bench chain`: load from this process against validator processes, on real sockets and
+//! disks.
 //!
-//! First as much as the network takes, until all of it is final; then half as much a second, whether the network keeps up or
-//! not, and how long each transaction waits for finality. It is bounded in time, and what it measures it has seen final.
+//! First at full load, until every transaction is finalized; then at half that rate, whether or not
+//! the network keeps up, and the time to finality of each transaction. It is bounded in time, and
+//! must only count transactions that it has seen finalized.
 
 use std::time::Duration;
 
@@ -18,26 +20,27 @@ use crate::output::Output;
 /// Measure a network of validators on this machine.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Chain {
-    /// Validators, each a process.
+    /// Number of validators, one process each.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=16))]
     validators: u8,
-    /// Transactions of the first part.
-    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1_000..=2_000_000))]
+    /// Transactions at full load.
+    #[arg(long, default_value_t = 100_000)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1_000..=2_000_000))]
     transactions: u32,
-    /// Transactions a second in the second part [default: half of what the first part gave].
+    /// Transactions per second at half load [default: half of the measured throughput].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: Option<u32>,
-    /// Seconds of the second part.
+    /// Seconds at half load.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
-    /// The least time between two blocks, in milliseconds.
+    /// Minimum time between two blocks, in milliseconds.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(10..=5_000))]
     block_ms: u64,
 }
 
-/// Epochs do not turn while it is measured.
+/// No epoch ends during the measurement.
 const EPOCH_MS: u64 = 3_600_000;
-/// Accounts that send.
+/// Sending accounts.
 const ACCOUNTS: u32 = 256;
 
 /// What was measured.
@@ -58,7 +61,10 @@ struct Report {
 impl Chain {
     pub(crate) fn run(self, output: &Output) -> Result {
         let home = tempfile::tempdir().map_err(|error| {
-            Error::new(Code::FileError, format!("no temporary folder: {error}"))
+            Error::new(
+                Code::FileError,
+                format!("cannot create a temporary folder: {error}"),
+            )
         })?;
         let plan = Plan {
             validators: self.validators,
@@ -67,13 +73,16 @@ impl Chain {
         };
         let local = Localnet::create(home.path(), &plan)?;
         output.say(format_args!("starting {} validators", self.validators));
-        let mut fleet = LocalNodes::start(local.folders(0, self.block_ms)?)?;
-        let urls: Vec<String> = fleet.entries().into_iter().map(|node| node.url).collect();
+        let mut nodes = LocalNodes::start(local.folders(0, self.block_ms)?)?;
+        let urls: Vec<String> = nodes.entries().into_iter().map(|node| node.url).collect();
         let measured = network::block_on(self.measure(&local, &urls, output));
-        let died = fleet.ended();
-        fleet.stop();
-        if let Some((number, status)) = died.first() {
-            let message = format!("node {} ended while it was measured: {status}", number + 1);
+        let exited = nodes.ended();
+        nodes.stop();
+        if let Some((number, status)) = exited.first() {
+            let message = format!(
+                "node {} exited during the measurement: {status}",
+                number + 1
+            );
             return Err(Error::new(Code::NodeStopped, message));
         }
         let report = measured?;
@@ -83,10 +92,10 @@ impl Chain {
     async fn measure(&self, local: &Localnet, urls: &[String], output: &Output) -> Result<Report> {
         let mut load = Load::new(local, urls).await?;
         output.say(format_args!("signing {} transactions", self.transactions));
-        let most = load.sign(self.transactions as usize);
-        let drained = load.run(most, None).await?;
+        let full = load.sign(self.transactions as usize);
+        let drained = load.run(full, None).await?;
         let tx_per_second = drained.per_second();
-        output.say(format_args!("{tx_per_second:.0} transactions a second"));
+        output.say(format_args!("{tx_per_second:.0} transactions per second"));
         let rate = self.rate.map_or(tx_per_second / 2.0, f64::from);
         #[expect(
             clippy::cast_possible_truncation,
@@ -119,8 +128,8 @@ impl Chain {
 impl Report {
     fn describe(&self) -> String {
         format!(
-            "validators   {} on {} cores\nthroughput   {:.0} transactions a second ({} drained)\n\
-             finality     median {:.0} ms, 99 % within {:.0} ms, at {:.0} a second",
+            "validators   {} on {} cores\nthroughput   {:.0} transactions per second ({} drained)\n\
+             finality     median {:.0} ms, 99 % within {:.0} ms, at {:.0} per second",
             self.validators,
             self.cores,
             self.tx_per_second,

@@ -1,6 +1,7 @@
-//! `soma bench engine`: the machine's limits first, then the engine as a share of them.
+//! `soma bench engine`: the machine's peak first, then the model engine as a share of it.
 //!
-//! Only work that the result needs is counted: of attention, the pairs of positions that causality allows.
+//! It must only count work that the result needs: of attention, the pairs of positions that
+//! causality allows.
 
 use serde::Serialize;
 use soma_model::bench::{self, Measured, Meter};
@@ -11,38 +12,43 @@ use crate::error::Result;
 use crate::model_flags::EngineArgs;
 use crate::output::{Output, Unit};
 
-/// Measure the model engine as a share of what the processor can do at most.
+/// Measure the model engine as a share of the processor's peak.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example: soma bench engine --threads 2\n\nThe best of some rounds counts. Useful work is what the result needs: of attention, the pairs of positions that causality allows."
+    after_help = "Example: soma bench engine --threads 2\n\nThe best of some rounds counts. \
+                  Useful work is what the result needs: of attention, the pairs of positions \
+                  that causality allows."
 )]
 pub(crate) struct BenchEngine {
     /// Measure only this; repeat for more [default: everything].
     #[arg(long, value_enum, value_name = "PART")]
     only: Vec<Part>,
     /// Rounds of each measurement.
-    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
-    /// Layers of V1 that the forward pass has; all 24 need 5 GB of memory.
-    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=24))]
+    /// Number of V1 layers in the forward pass; all 24 need 5 GB of memory.
+    #[arg(long, default_value_t = 4, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=24))]
     layers: u16,
     #[command(flatten)]
     engine: EngineArgs,
 }
 
-/// What is measured besides the machine's limits.
+/// What is measured besides the machine's peak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
-    /// Products of matrices.
+    /// Matrix products.
     Kernels,
-    /// Logits of a chunk of bytes.
+    /// A forward pass to the logits.
     Forward,
-    /// A step of the optimizer.
+    /// A training step.
     Train,
 }
 
 const PARTS: [Part; 3] = [Part::Kernels, Part::Forward, Part::Train];
-/// Rows, depth and columns: the products of a V1 layer, of a `nano` batch, and of the gradient of its weights.
+/// Rows, depth and columns: the products of a V1 layer, of a `nano` batch, and of the gradient of
+/// its weights.
 const PRODUCTS: [[usize; 3]; 6] = [
     [1024, 2048, 8192],
     [1024, 8192, 2048],
@@ -51,7 +57,7 @@ const PRODUCTS: [[usize; 3]; 6] = [
     [4096, 128, 512],
     [128, 4096, 512],
 ];
-/// Positions of a whole chunk, and of 100 bytes with their end.
+/// Positions of a full chunk, and of 100 bytes with their end-of-sequence token.
 const FORWARD_POSITIONS: [usize; 2] = [1024, 101];
 /// Windows of a training step.
 const BATCH: usize = 16;
@@ -73,7 +79,7 @@ struct Report {
 #[derive(Serialize)]
 struct Figures {
     seconds: f64,
-    /// Of all threads; absent where the system does not say.
+    /// Of all threads; absent where the system does not provide it.
     #[serde(skip_serializing_if = "Option::is_none")]
     cpu_seconds: Option<f64>,
     /// Of all threads; absent where the system does not count them.
@@ -81,7 +87,7 @@ struct Figures {
     instructions: Option<u64>,
     useful_gflop: f64,
     gflops: f64,
-    /// Useful work per second as a share of the fma peak, the best that was seen in the whole run.
+    /// Useful work per second as a share of the fma peak, the highest peak seen in the run.
     of_peak: f64,
 }
 
@@ -115,7 +121,7 @@ struct Train {
 
 impl BenchEngine {
     pub(crate) fn run(self, output: &Output) -> Result {
-        // Threads that start later are counted with the one that started them.
+        // The counter includes threads that this thread starts later.
         let instructions = Instructions::count();
         let engine = self.engine.build()?;
         let meter = Meter {
@@ -134,7 +140,7 @@ impl BenchEngine {
             for shape in PRODUCTS {
                 next(&shape.map(|extent| extent.to_string()).join("x"));
                 report.kernels.push(product(&engine, shape, meter));
-                report.look_at_peak_again(&engine, meter);
+                report.update_peak(&engine, meter);
                 bar.inc(1);
             }
         }
@@ -144,14 +150,14 @@ impl BenchEngine {
             for positions in FORWARD_POSITIONS {
                 let forward = forward(&engine, &weights, positions, meter);
                 report.forward.push(forward);
-                report.look_at_peak_again(&engine, meter);
+                report.update_peak(&engine, meter);
                 bar.inc(1);
             }
         }
         if self.measures(Part::Train) {
             next("training nano");
             report.train.push(train(&engine, meter)?);
-            report.look_at_peak_again(&engine, meter);
+            report.update_peak(&engine, meter);
             bar.inc(1);
         }
         bar.finish_and_clear();
@@ -163,7 +169,7 @@ impl BenchEngine {
         self.only.is_empty() || self.only.contains(&part)
     }
 
-    /// How many there will be, with the machine's limits.
+    /// The number of measurements, including the machine's peak.
     fn measurements(&self) -> u64 {
         let count = |part| match part {
             Part::Kernels => PRODUCTS.len(),
@@ -198,16 +204,16 @@ impl Report {
         }
     }
 
-    /// A machine that others use too, or whose clock changes, seldom shows all that it can at the first look.
-    fn look_at_peak_again(&mut self, engine: &Engine, meter: Meter<'_>) {
+    /// Measures the peak again: a shared machine, or one with a varying clock, may show more later.
+    fn update_peak(&mut self, engine: &Engine, meter: Meter<'_>) {
         let peak = bench::peak_gflops(engine, meter);
         self.peak_gflops = self.peak_gflops.max(peak);
     }
 
     fn relate_to_peak(&mut self) {
-        let kernels = self.kernels.iter_mut().map(|one| &mut one.figures);
-        let forward = self.forward.iter_mut().map(|one| &mut one.figures);
-        let train = self.train.iter_mut().map(|one| &mut one.figures);
+        let kernels = self.kernels.iter_mut().map(|part| &mut part.figures);
+        let forward = self.forward.iter_mut().map(|part| &mut part.figures);
+        let train = self.train.iter_mut().map(|part| &mut part.figures);
         for figures in kernels.chain(forward).chain(train) {
             figures.of_peak = figures.gflops / self.peak_gflops;
         }
@@ -262,7 +268,7 @@ impl From<Measured> for Figures {
 }
 
 impl Figures {
-    /// A line for people: bar, share, speed, time.
+    /// A line of text: bar, share, speed, time.
     fn line(&self, name: &str, output: &Output) -> String {
         let share = 100.0 * self.of_peak;
         let instructions = self.instructions.map(|count| count as f64 * 1e-9);

@@ -1,4 +1,4 @@
-//! Counts the instructions that this process retires, where the system offers a counter.
+//! Counts the instructions that this process retires, where the system has a counter.
 
 #[cfg(target_os = "linux")]
 use std::cell::RefCell;
@@ -6,12 +6,12 @@ use std::cell::RefCell;
 #[cfg(target_os = "linux")]
 use perf_event::{Builder, Counter, events::Hardware};
 
-/// A counter of this thread and of all threads that it starts from now on.
+/// A counter of this thread and of all threads that it starts later.
 #[derive(Debug)]
 pub(super) struct Instructions(#[cfg(target_os = "linux")] RefCell<Counter>);
 
 impl Instructions {
-    /// Starts counting; `None` where the system has no such counter or does not let us have it.
+    /// Starts counting; `None` without such a counter or the permission to use it.
     #[cfg(target_os = "linux")]
     pub(super) fn count() -> Option<Self> {
         let mut counter = Builder::new(Hardware::INSTRUCTIONS)
@@ -22,7 +22,7 @@ impl Instructions {
         Some(Self(RefCell::new(counter)))
     }
 
-    /// None here.
+    /// There is no counter on this system.
     #[cfg(not(target_os = "linux"))]
     pub(super) fn count() -> Option<Self> {
         None

@@ -1,4 +1,5 @@
-//! Load on a network: transfers signed beforehand, sent in batches to every node, and followed until they are final.
+//! Load on a network: transfers signed in advance, sent in batches to every node, and followed
+//! until they are finalized.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,22 +16,22 @@ use soma_sdk::client::Client;
 
 use crate::error::{Error, Result};
 
-/// Most transactions sent together.
+/// Maximum number of transactions in a batch.
 const BATCH: usize = 256;
-/// Transactions on their way: enough to fill blocks, too few to fill a pool.
-const UNDERWAY_MAX: usize = 24_000;
-/// Between two looks at the chain, and after a node said that it is busy.
-const LOOK: Duration = Duration::from_millis(5);
-/// Between two sendings at a given rate.
+/// Transactions in flight: enough to fill blocks, too few to fill a pool.
+const IN_FLIGHT_MAX: usize = 24_000;
+/// Time between two requests for a block, and after a node answered that it is busy.
+const POLL: Duration = Duration::from_millis(5);
+/// Time between two batches at a given rate.
 const TICK: Duration = Duration::from_millis(20);
-/// Time without anything final after which the network is given up.
-const PATIENCE: Duration = Duration::from_mins(1);
-/// Refusals that pass when some of what waits is final.
-const PASSING: [Code; 3] = [Code::MempoolFull, Code::AccountFull, Code::NonceTooHigh];
+/// Time without a finalized transaction after which the measurement fails.
+const HALT_LIMIT: Duration = Duration::from_mins(1);
+/// Refusals that end once some pending transactions are finalized.
+const RETRIED: [Code; 3] = [Code::MempoolFull, Code::AccountFull, Code::NonceTooHigh];
 const FEE_LIMIT: Amount = Amount(1_000_000_000);
 const YEAR_MS: u64 = 365 * 24 * 3_600 * 1_000;
 
-/// Accounts that send, and nodes to send to.
+/// Sending accounts, and the nodes they send to.
 pub(super) struct Load {
     clients: Vec<Client>,
     keys: Vec<SecretKey>,
@@ -40,30 +41,30 @@ pub(super) struct Load {
     signed: usize,
 }
 
-/// Transactions in the order in which they are to be sent: each account's in the order of its nonces.
+/// Transactions in sending order: those of an account in the order of their nonces.
 pub(super) struct Signed(Vec<(Hash, SignedTransaction)>);
 
-/// What was seen final.
+/// What was seen finalized.
 pub(super) struct Measured {
     begun: Instant,
     ended: Instant,
-    /// From when each was due to be handed in until it was seen final, shortest first: whoever is served late waits all the
-    /// same.
+    /// From the time at which each was due to be sent until it was seen finalized, shortest first;
+    /// a late sending counts as waiting.
     latencies: Vec<Duration>,
 }
 
 impl Measured {
-    /// Transactions that became final.
+    /// Finalized transactions.
     pub(super) fn count(&self) -> usize {
         self.latencies.len()
     }
 
-    /// From the first one handed in to the last one seen final.
+    /// Transactions per second, from the first sent to the last seen finalized.
     pub(super) fn per_second(&self) -> f64 {
         self.count() as f64 / self.ended.duration_since(self.begun).as_secs_f64()
     }
 
-    /// The time within which this share of them was final.
+    /// The time within which this share of them was finalized.
     pub(super) fn quantile(&self, share: f64) -> Duration {
         #[expect(
             clippy::cast_possible_truncation,
@@ -76,10 +77,10 @@ impl Measured {
     }
 }
 
-/// What one run of load shares between those who send and the one who watches.
-struct Underway {
+/// What the sending tasks and the watching task of a run share.
+struct InFlight {
     transactions: Vec<(Hash, SignedTransaction)>,
-    /// How many are final.
+    /// How many are finalized.
     done: AtomicUsize,
     begun: Instant,
     rate: Option<f64>,
@@ -129,11 +130,11 @@ impl Load {
         Signed((first..first + count).map(sign).collect())
     }
 
-    /// Hands all in, at most `rate` a second, and waits until all are final.
+    /// Sends all, at most `rate` per second, and waits until all are finalized.
     pub(super) async fn run(&self, signed: Signed, rate: Option<f64>) -> Result<Measured> {
         let count = signed.0.len();
         let from = self.clients[0].status().await?.height.0;
-        let underway = Arc::new(Underway {
+        let in_flight = Arc::new(InFlight {
             transactions: signed.0,
             done: AtomicUsize::new(0),
             begun: Instant::now(),
@@ -143,11 +144,11 @@ impl Load {
         let nodes = self.clients.len();
         let mut tasks = tokio::task::JoinSet::new();
         for (node, client) in self.clients.iter().cloned().enumerate() {
-            // An account stays with its node: there its transactions come in order.
-            let mine = (0..count).filter(move |number| number % senders % nodes == node);
-            tasks.spawn(send(client, Arc::clone(&underway), mine.collect()));
+            // An account always uses the same node, where its transactions arrive in order.
+            let assigned = (0..count).filter(move |number| number % senders % nodes == node);
+            tasks.spawn(send(client, Arc::clone(&in_flight), assigned.collect()));
         }
-        let watching = watch(self.clients[0].clone(), Arc::clone(&underway), from);
+        let watching = watch(self.clients[0].clone(), Arc::clone(&in_flight), from);
         let measured = tokio::select! {
             measured = watching => measured?,
             failed = first_failure(&mut tasks) => return Err(failed),
@@ -156,7 +157,7 @@ impl Load {
     }
 }
 
-/// The first failure of those who send; never, if all end well.
+/// The first failure of a sending task; never returns if all succeed.
 async fn first_failure(tasks: &mut tokio::task::JoinSet<Result>) -> Error {
     while let Some(ended) = tasks.join_next().await {
         match ended {
@@ -168,17 +169,18 @@ async fn first_failure(tasks: &mut tokio::task::JoinSet<Result>) -> Error {
     std::future::pending().await
 }
 
-/// Hands the transactions `mine` to one node, in order.
-async fn send(client: Client, underway: Arc<Underway>, mine: Vec<usize>) -> Result {
+/// Sends the `assigned` transactions to one node, in order.
+async fn send(client: Client, in_flight: Arc<InFlight>, assigned: Vec<usize>) -> Result {
     let mut at = 0;
-    while at < mine.len() {
-        let due = underway.due(&mine[at..]);
+    while at < assigned.len() {
+        let due = in_flight.due(&assigned[at..]);
         if due == 0 {
-            tokio::time::sleep(if underway.rate.is_some() { TICK } else { LOOK }).await;
+            tokio::time::sleep(if in_flight.rate.is_some() { TICK } else { POLL }).await;
             continue;
         }
         let (mut body, mut taken) = (Vec::new(), 0);
-        while taken < due && batch::push(&mut body, &underway.transactions[mine[at + taken]].1) {
+        while taken < due && batch::push(&mut body, &in_flight.transactions[assigned[at + taken]].1)
+        {
             taken += 1;
         }
         match client.send_batch(body).await {
@@ -187,18 +189,18 @@ async fn send(client: Client, underway: Arc<Underway>, mine: Vec<usize>) -> Resu
                 at += refused.unwrap_or(taken);
                 let error = refused.and_then(|refused| answers[refused].error.clone());
                 match error {
-                    Some(error) if !PASSING.contains(&error.code) => {
+                    Some(error) if !RETRIED.contains(&error.code) => {
                         return Err(Error::new(error.code.0, error.message));
                     }
-                    // What stands behind it goes again: to the node it is the same.
-                    Some(_) => tokio::time::sleep(LOOK).await,
+                    // It and those after it are sent again; the node recognizes duplicates.
+                    Some(_) => tokio::time::sleep(POLL).await,
                     None => {}
                 }
             }
             Err(soma_sdk::SdkError::Api {
                 status: 429 | 503, ..
             }) => {
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(POLL).await;
             }
             Err(error) => return Err(error.into()),
         }
@@ -206,14 +208,14 @@ async fn send(client: Client, underway: Arc<Underway>, mine: Vec<usize>) -> Resu
     Ok(())
 }
 
-impl Underway {
-    /// When a transaction is due; all at once where no rate is given.
+impl InFlight {
+    /// When a transaction is due; all at once without a rate.
     fn due_at(&self, number: usize) -> Instant {
         let after = self.rate.map_or(0.0, |rate| number as f64 / rate);
         self.begun + Duration::from_secs_f64(after)
     }
 
-    /// How many of the next ones may be sent now.
+    /// How many of the next transactions may be sent now.
     fn due(&self, next: &[usize]) -> usize {
         #[expect(
             clippy::cast_possible_truncation,
@@ -222,7 +224,7 @@ impl Underway {
         )]
         let until = match self.rate {
             Some(rate) => (self.begun.elapsed().as_secs_f64() * rate) as usize,
-            None => self.done.load(Ordering::Relaxed) + UNDERWAY_MAX,
+            None => self.done.load(Ordering::Relaxed) + IN_FLIGHT_MAX,
         };
         next.iter()
             .take(BATCH)
@@ -231,9 +233,9 @@ impl Underway {
     }
 }
 
-/// Follows the blocks of one node until all are final.
-async fn watch(client: Client, underway: Arc<Underway>, mut height: u64) -> Result<Measured> {
-    let numbers = underway.transactions.iter().zip(0..);
+/// Follows the blocks of one node until all are finalized.
+async fn watch(client: Client, in_flight: Arc<InFlight>, mut height: u64) -> Result<Measured> {
+    let numbers = in_flight.transactions.iter().zip(0..);
     let numbers: HashMap<Hash, usize> =
         numbers.map(|((hash, _), number)| (*hash, number)).collect();
     let mut latencies = Vec::with_capacity(numbers.len());
@@ -242,11 +244,14 @@ async fn watch(client: Client, underway: Arc<Underway>, mut height: u64) -> Resu
         let block = match client.block(height + 1).await {
             Ok(block) => block,
             Err(soma_sdk::SdkError::Api { status: 404, .. }) => {
-                if last.elapsed() > PATIENCE {
-                    let message = format!("nothing became final for {} s", PATIENCE.as_secs());
+                if last.elapsed() > HALT_LIMIT {
+                    let message = format!(
+                        "no transaction was finalized for {} s",
+                        HALT_LIMIT.as_secs()
+                    );
                     return Err(Error::new(Code::NetworkHalted, message));
                 }
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(POLL).await;
                 continue;
             }
             Err(error) => return Err(error.into()),
@@ -255,15 +260,15 @@ async fn watch(client: Client, underway: Arc<Underway>, mut height: u64) -> Resu
         let now = Instant::now();
         for hash in &block.transactions {
             if let Some(number) = numbers.get(&hash.0) {
-                latencies.push(now.duration_since(underway.due_at(*number)));
+                latencies.push(now.duration_since(in_flight.due_at(*number)));
                 last = now;
             }
         }
-        underway.done.store(latencies.len(), Ordering::Relaxed);
+        in_flight.done.store(latencies.len(), Ordering::Relaxed);
     }
     latencies.sort_unstable();
     Ok(Measured {
-        begun: underway.begun,
+        begun: in_flight.begun,
         ended: last,
         latencies,
     })

@@ -1,4 +1,4 @@
-//! `soma bench`: what this machine can do, measured with the code that does the work.
+//! `soma bench`: measures this machine with the code that does the work.
 
 mod chain;
 mod engine;
@@ -9,14 +9,14 @@ mod routing;
 use crate::error::Result;
 use crate::output::Output;
 
-/// Measure what this machine can do.
+/// Measure the performance of this machine.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Bench {
-    /// Measure the model engine as a share of what the processor can do at most.
+    /// Measure the model engine as a share of the processor's peak.
     Engine(engine::BenchEngine),
-    /// Measure how long it takes to route an epoch's targets to models, on one core.
+    /// Measure the routing of an epoch's targets to models, on one core.
     Routing(routing::BenchRouting),
-    /// Measure a network of validators on this machine: throughput, and time to finality at half of it.
+    /// Measure a network of validators on this machine: throughput, and finality at half load.
     Chain(chain::Chain),
 }
 

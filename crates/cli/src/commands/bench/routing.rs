@@ -1,4 +1,4 @@
-//! `soma bench routing`: how long it takes to find the nearest models of an epoch's targets, exactly, on one core.
+//! `soma bench routing`: the time of exact routing of an epoch's targets to models, on one core.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -10,23 +10,28 @@ use soma_protocol::{Amount, Epoch, ModelId};
 use crate::error::Result;
 use crate::output::Output;
 
-/// Measure how long it takes to route an epoch's targets to models, on one core.
+/// Measure the routing of an epoch's targets to models, on one core.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example: soma bench routing --models 20000\n\nEmbeddings are drawn at random, about as long as real ones, and held in memory: two bytes for each component."
+    after_help = "Example: soma bench routing --models 20000\n\nEmbeddings are random, about \
+                  as long as real ones, and need two bytes of memory per component."
 )]
 pub(crate) struct BenchRouting {
-    /// Active models.
-    #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Number of active models.
+    #[arg(long, default_value_t = 100_000, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     models: u32,
-    /// Targets of an epoch.
-    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Targets per epoch.
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     targets: u32,
     /// Components of an embedding.
-    #[arg(long, default_value_t = 2048, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    #[arg(long, default_value_t = 2048, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=65_536))]
     dim: u32,
-    /// Models of each target.
-    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Models per target.
+    #[arg(long, default_value_t = 4, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     models_per_target: u32,
 }
 

@@ -1,4 +1,5 @@
 //! The demo's competition: owners publish, targets are drawn, submitters compete, validators audit.
+//! It must never compete otherwise than `soma model publish` and `soma submit` do.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -24,11 +25,11 @@ use crate::network::end_phase;
 use crate::output::Output;
 use crate::seed::Seed;
 
-/// Epochs with targets that are competed for.
+/// Epochs in which the submitters compete.
 const ROUNDS: u32 = 3;
-/// Time between blocks while there is work.
+/// Minimum time between two blocks.
 const BLOCK_MS: u64 = 20;
-/// The first model's stake; the second has twice as much, and so on.
+/// Stake of the first model; the second has twice as much, and so on.
 const STAKE: Amount = Amount::soma(100);
 const COMMISSION_BPS: u16 = 1_000;
 
@@ -68,7 +69,7 @@ struct Competition<'a> {
     output: &'a Output,
 }
 
-/// Runs the competition from genesis to the last payment.
+/// Runs the competition from genesis to the last payment, with all state in `folder`.
 pub(crate) async fn run(
     engine: &Engine,
     domains: &[Domain],
@@ -160,8 +161,8 @@ impl Competition<'_> {
         Ok(())
     }
 
-    /// Ends phase after phase until the last round is paid: targets of an epoch are settled when the
-    /// epoch after it ends.
+    /// Ends phase after phase until the last round is paid: targets of an epoch are settled when
+    /// the epoch after it ends.
     async fn run_epochs(&mut self) -> Result<Status> {
         let mut status = self.client.status().await?;
         let first = status.clock.epoch + 1;

@@ -1,4 +1,6 @@
-//! What the demo's specialists learn, and what nobody shows them: folders of files as domains.
+//! The demo's domains: folders of files, split into training and held-out documents.
+//!
+//! A held-out document must never be trained on.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,32 +14,32 @@ use soma_codes::Code;
 /// One kind of data.
 #[derive(Debug)]
 pub(crate) struct Domain {
-    /// What people call it; the specialist is named after it.
+    /// Its name, also the specialist's.
     pub(crate) name: String,
-    /// What the specialist trains on, one document after the other.
+    /// Documents that the specialist trains on.
     pub(crate) training: Vec<Document>,
-    /// What it has never seen.
+    /// Documents that the specialist never sees.
     pub(crate) held_out: Vec<Document>,
 }
 
-/// A larger file is cut, so that one file cannot be a whole domain.
+/// Larger files are cut into pieces, so that one file cannot be a whole domain.
 const DOCUMENT_BYTES_MAX: usize = 4 * 1024;
-/// Held-out documents in a domain, at most.
+/// Maximum number of held-out documents of a domain.
 const HELD_OUT_MAX: usize = 6;
-/// One document in this many is held out, up to the maximum.
+/// One in this many documents is held out, up to the maximum.
 const HELD_OUT_ONE_IN: usize = 5;
-/// Training data of a domain, at most; more would not be read in the time there is.
+/// Maximum training data of a domain; the default number of steps would not use more.
 const TRAINING_BYTES_MAX: usize = 4 << 20;
 
-/// This repository's own three kinds of files.
+/// Three kinds of files in this repository, by extension.
 const REPOSITORY: [(&str, &[&str]); 3] = [
     ("rust", &["rs"]),
     ("markdown", &["md"]),
     ("data", &["lock", "json"]),
 ];
 
-/// The domains of `folders`, or of the repository around the current folder if there are none.
-/// Documents below `bytes_min` are left out: the network would refuse them.
+/// The domains of `folders`, or of the repository around the current folder if there are none,
+/// without documents below `bytes_min`, which the network would reject.
 pub(crate) fn gather(
     folders: &[PathBuf],
     bytes_min: usize,
@@ -79,7 +81,7 @@ pub(crate) fn gather(
         .collect()
 }
 
-/// The nearest folder above the current one that holds this project's sources.
+/// The nearest folder above the current one with this project's sources.
 fn repository() -> Result<PathBuf> {
     let here =
         std::env::current_dir().map_err(|error| Error::file(Path::new("."), "read", &error))?;
@@ -89,7 +91,7 @@ fn repository() -> Result<PathBuf> {
     found.map(Path::to_owned).ok_or_else(|| {
         Error::new(
             Code::NoDemoData,
-            "no files to compete on: this is not Soma's repository",
+            "the current folder is not in Soma's repository, so there is no default data",
         )
         .hint("name two or more folders, one for each domain: soma demo --data DIR --data DIR")
     })
@@ -108,7 +110,7 @@ fn domain(
         documents.extend(documents::read(file, name, DOCUMENT_BYTES_MAX)?);
     }
     documents.retain(|document: &Document| document.bytes.len() >= bytes_min);
-    // An order that depends on nothing but the seed and the paths.
+    // An order that depends only on the seed and the paths.
     documents.sort_by_cached_key(|document| {
         *blake3::keyed_hash(seed, document.path.as_bytes()).as_bytes()
     });
@@ -118,7 +120,7 @@ fn domain(
         return Err(Error::new(
             Code::TooLittleData,
             format!(
-                "domain {name} has {found} documents of {bytes_min} bytes or more; 4 are needed"
+                "domain {name} has {found} documents of {bytes_min} bytes or more, but needs 4"
             ),
         )
         .hint("put more files into the folder"));
@@ -137,8 +139,8 @@ fn domain(
     })
 }
 
-/// Training and held-out documents. Where there are files enough, nothing of a file that is held out
-/// is trained on; where there are few, pieces of one file may be on both sides.
+/// Training and held-out documents. With enough files, no piece of a held-out file is trained on;
+/// with few, pieces of one file may be on both sides.
 fn hold_out(mut documents: Vec<Document>, count: usize) -> (Vec<Document>, Vec<Document>) {
     let file = |document: &Document| document.path.split('#').next().map(str::to_owned);
     let files: BTreeSet<_> = documents.iter().map(file).collect();

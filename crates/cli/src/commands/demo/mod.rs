@@ -1,9 +1,9 @@
-//! `soma demo`: the whole competition on this machine.
+//! `soma demo`: a complete competition on this machine.
 //!
-//! Specialists are trained, publish by commit and reveal, and compete on documents that none of them has
-//! seen, on a real network in a temporary folder: through the same client, API and consensus as
-//! everybody. Phases are ended by command once what they are for is final, so that time decides
-//! nothing and one seed gives one result.
+//! Specialists are trained, published by commit and reveal, and compete on documents that none of
+//! them has seen, on a real network in a temporary folder, with the same client, API and consensus
+//! as everywhere. A phase is ended by command once its transactions are finalized, so the result must
+//! never depend on time: one seed gives one result.
 
 mod competition;
 mod domains;
@@ -26,14 +26,15 @@ use crate::seed::Seed;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: soma demo --data poems/ --data code/ --data letters/")]
 pub(crate) struct Demo {
-    /// A folder of files of one kind; repeat for each domain [default: this repository's own files].
+    /// Folder of files of one kind; repeat for each domain [default: this repository's files].
     #[arg(long, value_name = "DIR")]
     data: Vec<PathBuf>,
-    /// One seed gives one result: an integer, or 64 hex digits.
+    /// The same seed gives the same result: an integer, or 64 hex digits.
     #[arg(long, default_value = "0")]
     seed: Seed,
-    /// Optimizer steps of each specialist.
-    #[arg(long, default_value_t = specialist::STEPS, value_parser = clap::value_parser!(u64).range(1..))]
+    /// Training steps of each specialist.
+    #[arg(long, default_value_t = specialist::STEPS)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     steps: u64,
     #[command(flatten)]
     engine: EngineArgs,
@@ -51,7 +52,7 @@ impl Demo {
         let folder = tempfile::tempdir()
             .map_err(|error| Error::file(&std::env::temp_dir(), "write to", &error))?;
 
-        output.heading("1. Train one specialist for each domain");
+        output.heading("1. Train one specialist per domain");
         let specialists = domains
             .iter()
             .map(|domain| {
@@ -76,7 +77,7 @@ impl Demo {
         ))?;
         output.result(report.tables(output), &report)?;
         if !report.supply_conserved {
-            return Err(Error::new(Code::Supply, "the books do not balance"));
+            return Err(Error::new(Code::Supply, "the supply is not conserved"));
         }
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! What the demo found, for people and for machines. No times and no heights: one seed gives one
-//! report.
+//! The demo's result, as tables and as JSON. It must never contain times or heights: one seed gives
+//! one report.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -33,21 +33,21 @@ pub(crate) struct ModelLine {
     pub(crate) stake_after: String,
     /// Targets it won on the network.
     pub(crate) wins: u32,
-    /// What it was paid for them, in base units.
+    /// What it earned with them, in base units.
     pub(crate) reward: String,
 }
 
-/// A held-out file and every model's loss on it.
+/// A held-out file and the loss of every model.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct FileLine {
     pub(crate) path: String,
     pub(crate) domain: String,
     pub(crate) winner_domain: String,
-    /// Nats per byte, by domain of the model.
+    /// Nats per byte, by the model's domain.
     pub(crate) losses: BTreeMap<String, f64>,
 }
 
-/// A target and what became of it.
+/// A target and its result.
 #[derive(Debug, Serialize)]
 pub(crate) struct TargetLine {
     pub(crate) id: u32,
@@ -55,11 +55,11 @@ pub(crate) struct TargetLine {
     pub(crate) routed: Vec<u32>,
     /// In base units.
     pub(crate) reward: String,
-    /// None unless it was won.
+    /// `None` unless it was won.
     pub(crate) winner_model: Option<u32>,
-    /// Name of the account.
+    /// Name of the submitter's account.
     pub(crate) submitter: Option<String>,
-    /// File that won it.
+    /// The file that won it.
     pub(crate) file: Option<String>,
     /// Squared distance of the winning embedding.
     pub(crate) distance: Option<String>,
@@ -67,7 +67,7 @@ pub(crate) struct TargetLine {
     pub(crate) paid_model: Option<String>,
 }
 
-/// What an account held, in base units.
+/// An account's balance, in base units.
 #[derive(Debug, Serialize)]
 pub(crate) struct AccountLine {
     pub(crate) name: String,
@@ -77,7 +77,7 @@ pub(crate) struct AccountLine {
 }
 
 impl Report {
-    /// Files that their own domain's specialist won, and all files.
+    /// Number of files won by the specialist of their domain, and of all files.
     pub(crate) fn own_wins(&self) -> (usize, usize) {
         let own = self
             .files
@@ -87,11 +87,11 @@ impl Report {
         (own, self.files.len())
     }
 
-    /// The tables that people read.
+    /// The result as text.
     pub(crate) fn tables(&self, output: &Output) -> String {
         let sections = [
             (
-                "Losses on documents that no model has seen (nats per byte; lower is better)",
+                "Losses on held-out documents (nats per byte; lower is better)",
                 self.losses(output),
             ),
             (
@@ -99,8 +99,8 @@ impl Report {
                 self.target_table(output),
             ),
             (
-                "Books: a win pays half to the submitter and half to the model",
-                self.books(),
+                "Balances: a win pays half to the submitter and half to the model",
+                self.balances(),
             ),
         ];
         let mut text = String::new();
@@ -143,14 +143,14 @@ impl Report {
             let mark = if file.winner_domain == file.domain {
                 ""
             } else {
-                "  (not its own)"
+                "  (other domain)"
             };
             let _ = writeln!(text, "   {}{mark}", file.winner_domain);
         }
         let (own, all) = self.own_wins();
         let _ = writeln!(
             text,
-            "  {own} of {all} documents went to the specialist of their own domain."
+            "  {own} of {all} documents were won by the specialist of their domain."
         );
         text
     }
@@ -180,11 +180,11 @@ impl Report {
                 target.file.as_deref().unwrap_or("-"),
             );
         }
-        text += "  Distance: 1.000 is at right angles to the target, 0 is on it.\n";
+        text += "  Distance: 0 is at the target, 1.000 is at right angles to it.\n";
         text
     }
 
-    fn books(&self) -> String {
+    fn balances(&self) -> String {
         let mut text = format!(
             "  {:20} {:>18} {:>18} {:>18}\n",
             "", "before", "after", "change"
@@ -212,13 +212,14 @@ impl Report {
                 &model.stake_after,
             );
         }
-        text += "  An owner has put up its model's stake and earns a commission on what the model wins.\n";
-        let verdict = if self.supply_conserved {
-            "conserved to the last unit"
+        text +=
+            "  An owner pays its model's stake and earns a commission on the model's rewards.\n";
+        let supply = if self.supply_conserved {
+            "conserved exactly"
         } else {
             "NOT CONSERVED"
         };
-        let _ = writeln!(text, "  {} epochs. Supply: {verdict}.", self.epochs);
+        let _ = writeln!(text, "  {} epochs. Supply: {supply}.", self.epochs);
         text
     }
 }
@@ -240,7 +241,7 @@ fn change(before: &str, after: &str) -> String {
     }
 }
 
-/// A squared distance as people read it.
+/// A squared distance as text.
 fn relative(distance: &str) -> String {
     let parsed = distance.parse().map(soma_compete::relative_distance);
     parsed.map_or_else(|_| distance.to_owned(), |share| format!("{share:.3}"))

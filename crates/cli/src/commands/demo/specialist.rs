@@ -1,4 +1,4 @@
-//! Training of a demo's specialists: all start from the same weights, each learns its own domain.
+//! Training of the demo's specialists: all start from the same weights, each learns its domain.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::output::{Output, Unit};
 use crate::seed::Seed;
 
-/// Optimizer steps of a specialist. A number and not a time, so that one seed gives one result.
+/// Default number of training steps. It is no time limit, so that one seed gives one result.
 pub(super) const STEPS: u64 = 1000;
 
 /// A trained model on disk.
@@ -21,11 +21,11 @@ pub(crate) struct Specialist {
     pub(crate) domain: String,
     pub(crate) file: PathBuf,
     pub(crate) weights_hash: Hash,
-    /// Where its domain lies in embedding space.
+    /// Its specialization.
     pub(crate) embedding: Vec<i16>,
 }
 
-/// Trains a specialist on the training files of its domain.
+/// Trains a specialist on its domain and saves it in `folder`.
 pub(crate) fn train(
     engine: &Engine,
     domain: &Domain,
