@@ -47,10 +47,10 @@ pub(crate) enum Command {
     Run(commands::run::Run),
     /// Create, publish, download and inspect models.
     #[command(subcommand)]
-    Model(commands::model::Model),
+    Model(commands::model::ModelCommand),
     /// List and inspect targets.
     #[command(subcommand)]
-    Target(commands::target::Target),
+    Target(commands::target::TargetCommand),
     /// Score data with the assigned models and submit it for targets.
     Submit(commands::submit::Submit),
     /// Create and list keys.
@@ -62,10 +62,10 @@ pub(crate) enum Command {
     Send(commands::send::Send),
     /// Stake on models and validators, and withdraw.
     #[command(subcommand)]
-    Stake(commands::stake::Stake),
+    Stake(commands::stake::StakeCommand),
     /// List validators, register one and manage it.
     #[command(subcommand)]
-    Validator(commands::validator::Validator),
+    Validator(commands::validator::ValidatorCommand),
     /// Propose changes to the network and vote on them.
     #[command(subcommand)]
     Vote(commands::vote::Vote),

@@ -88,11 +88,11 @@ pub(crate) fn place(global: &Global) -> Result<Place> {
             name,
         });
     }
-    let own = home.keys();
+    let user = home.keys();
     let local = KeyFolder::of(&home.localnet());
     let names = match &global.key {
-        Some(name) => vec![(own, name.as_str()), (local, name.as_str())],
-        None => vec![(own, DEFAULT_KEY), (local, LOCAL_KEY)],
+        Some(name) => vec![(user, name.as_str()), (local, name.as_str())],
+        None => vec![(user, DEFAULT_KEY), (local, LOCAL_KEY)],
     };
     let found = names
         .iter()
@@ -143,9 +143,9 @@ pub(crate) fn passphrase(global: &Global, question: &str) -> Result<String> {
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-/// Ends the running phase of a local network, once the operator's node and the `others` that answer
-/// have no duties left in it.
-pub(crate) async fn end_phase(operator: &Sender, others: &[Client]) -> Result<Status> {
+/// Ends the current phase of a local network, once the operator's node and those of `other_nodes`
+/// that answer have no duties left in it.
+pub(crate) async fn end_phase(operator: &Sender, other_nodes: &[Client]) -> Result<Status> {
     let phase = loop {
         let status = operator.client().status().await?;
         if status.duties == 0 {
@@ -153,9 +153,9 @@ pub(crate) async fn end_phase(operator: &Sender, others: &[Client]) -> Result<St
         }
         tokio::time::sleep(POLL).await;
     };
-    for other in others {
+    for node in other_nodes {
         // A node that does not answer is down: the network continues without it.
-        while let Ok(status) = other.status().await
+        while let Ok(status) = node.status().await
             && (status.duties > 0 || !has_reached(&status.clock, &phase))
         {
             tokio::time::sleep(POLL).await;

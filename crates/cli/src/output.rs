@@ -13,7 +13,7 @@ use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
-use soma_compete::{Advance, Level, Notice, Observer};
+use soma_compete::{Advance, Level, Observer};
 
 use crate::error::{Error, Result};
 use soma_codes::Code;
@@ -73,10 +73,10 @@ impl Output {
         self.json
     }
 
-    /// The result: `text` for people, or `json` as one line.
-    pub(crate) fn result(&self, text: impl Display, facts: &impl Serialize) -> Result {
+    /// The result: `text` for people, or `data` as one line of JSON.
+    pub(crate) fn result(&self, text: impl Display, data: &impl Serialize) -> Result {
         if self.json {
-            let line = serde_json::to_string(facts)
+            let line = serde_json::to_string(data)
                 .map_err(|error| Error::new(Code::Json, error.to_string()))?;
             self.bars.suspend(|| write_stdout(&line))
         } else {
@@ -85,14 +85,14 @@ impl Output {
     }
 
     /// One result of many, as [`Self::result`]; false once the reader has closed the pipe.
-    pub(crate) fn line(&self, text: impl Display, facts: &impl Serialize) -> Result<bool> {
+    pub(crate) fn line(&self, text: impl Display, data: &impl Serialize) -> Result<bool> {
         let line = if self.json {
-            serde_json::to_string(facts)
+            serde_json::to_string(data)
                 .map_err(|error| Error::new(Code::Json, error.to_string()))?
         } else {
             text.to_string()
         };
-        self.bars.suspend(|| heard(write(&line)))
+        self.bars.suspend(|| reader_is_there(write(&line)))
     }
 
     /// A line of information.
@@ -194,11 +194,11 @@ impl Observer for Output {
         Box::new(move |done| bar.set_position(done))
     }
 
-    fn notice(&self, notice: &Notice<'_>) {
-        match notice.level() {
-            Level::Info => self.say(notice),
-            Level::Success => self.done(notice),
-            Level::Warning => self.warn(notice),
+    fn notice(&self, level: Level, message: &dyn Display) {
+        match level {
+            Level::Info => self.say(message),
+            Level::Success => self.done(message),
+            Level::Warning => self.warn(message),
         }
     }
 }
@@ -212,32 +212,33 @@ fn target(shown: bool) -> ProgressDrawTarget {
     }
 }
 
-/// What a bar counts.
+/// What a progress bar counts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Unit {
-    /// Things.
+    /// Items.
     Items,
     /// Bytes.
     Bytes,
 }
 
-/// The whole terminal, for something that is drawn again and again; given back when dropped.
+/// The whole terminal, for a page that is redrawn; restored when dropped. Four escape sequences do
+/// it, so this needs no terminal library.
 #[derive(Debug)]
 pub(crate) struct Screen(std::io::Stdout);
 
 impl Screen {
-    /// Takes the terminal's other screen, without a cursor.
+    /// Switches to the terminal's alternate screen and hides the cursor.
     pub(crate) fn open() -> Result<Self> {
         let mut screen = Self(std::io::stdout());
-        heard(screen.write("\u{1b}[?1049h\u{1b}[?25l"))?;
+        reader_is_there(screen.write("\u{1b}[?1049h\u{1b}[?25l"))?;
         Ok(screen)
     }
 
-    /// Draws it anew; false once nobody sees it any more.
+    /// Redraws the page; false once the terminal is closed.
     pub(crate) fn draw(&mut self, text: &str) -> Result<bool> {
-        // Over what is there, the rest of each line and then of the screen cleared: no flicker.
+        // Overwrite, then clear the rest of each line and of the screen: this does not flicker.
         let lines = text.replace('\n', "\u{1b}[K\n");
-        heard(self.write(&format!("\u{1b}[H{lines}\u{1b}[K\u{1b}[J")))
+        reader_is_there(self.write(&format!("\u{1b}[H{lines}\u{1b}[K\u{1b}[J")))
     }
 
     fn write(&mut self, text: &str) -> std::io::Result<()> {
@@ -248,18 +249,18 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // A terminal that is gone needs nothing back.
+        // A closed terminal needs no restoring.
         let _gone = self.write("\u{1b}[?25h\u{1b}[?1049l");
     }
 }
 
-/// A reader that closed the pipe has what it wanted: that is a good end, not an error.
+/// A closed pipe is success: the reader has what it wanted.
 fn write_stdout(text: &str) -> Result {
-    heard(write(text)).map(drop)
+    reader_is_there(write(text)).map(drop)
 }
 
-/// Whether anybody still reads.
-fn heard(written: std::io::Result<()>) -> Result<bool> {
+/// False if the reader has closed the pipe.
+fn reader_is_there(written: std::io::Result<()>) -> Result<bool> {
     match written {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
@@ -270,7 +271,7 @@ fn heard(written: std::io::Result<()>) -> Result<bool> {
     }
 }
 
-/// Writes a text and ends its line.
+/// Writes a text and a newline, unless it ends with one.
 fn write(text: &str) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(text.as_bytes())?;

@@ -1,4 +1,5 @@
-//! The demo keeps its promises on any folders: conservation, exact halves, one seed one result.
+//! The demo on any folders: the supply is conserved, rewards are exact halves, and one seed gives
+//! one result.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod support;
@@ -6,7 +7,7 @@ mod support;
 use serde_json::Value;
 use support::{fails, root, soma, stderr};
 
-/// Three domains so unlike each other that little training tells them apart.
+/// Three domains so different that little training separates them.
 fn domains() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let sources = [
@@ -52,7 +53,7 @@ fn demo(folder: &std::path::Path, seed: &str) -> Value {
 }
 
 #[test]
-fn one_seed_gives_one_result_in_which_the_books_balance_and_halves_are_exact() {
+fn one_seed_gives_one_result_that_conserves_the_supply_and_pays_exact_halves() {
     let folder = domains();
     let report = demo(folder.path(), "7");
     assert_eq!(report, demo(folder.path(), "7"));
@@ -93,7 +94,7 @@ fn one_seed_gives_one_result_in_which_the_books_balance_and_halves_are_exact() {
 }
 
 #[test]
-fn a_demo_without_data_says_what_to_do() {
+fn a_demo_with_one_domain_says_what_to_do() {
     let home = tempfile::tempdir().unwrap();
     let one = home.path().to_str().unwrap();
     fails(&soma(home.path(), &["demo", "--data", one]), 2, "usage");

@@ -1,4 +1,4 @@
-//! The reference of commands is what the binary says of itself.
+//! The reference of commands is the binary's own help.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod support;
@@ -9,16 +9,17 @@ use support::{fails, root, soma, stderr};
 
 const INTRODUCTION: &str = "# Commands
 
-What `soma` says of itself. Rewritten by `UPDATE=1 cargo test -p soma-cli --test help`.
+The help of every command, written by `UPDATE=1 cargo test -p soma-cli --test help`.
 
-stdout is the result and nothing else; `--json` changes its format and never its content; integers of 64 bits are strings in
-JSON. Everything else goes to stderr. Errors read `error[code]: ...` with a `hint:`; `soma explain CODE` tells more.
+stdout is the result and nothing else; everything else goes to stderr. `--json` changes the format
+and never the content; 64-bit integers are strings in JSON. Errors read `error[code]: ...` with a
+`hint:`; `soma explain CODE` tells more.
 
-| exit status | means |
+| exit status | meaning |
 |---|---|
-| 0 | done |
+| 0 | success |
 | 1 | failed |
-| 2 | the command line makes no sense |
+| 2 | invalid arguments |
 | 3 | configuration or keys |
 | 4 | not found |
 | 5 | rejected by the protocol |
@@ -81,7 +82,7 @@ fn the_reference_page_is_the_help_of_every_command() {
     let written = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         written == page,
-        "docs/reference/commands.md is old: UPDATE=1 cargo test -p soma-cli --test help"
+        "docs/reference/commands.md is outdated: UPDATE=1 cargo test -p soma-cli --test help"
     );
 }
 
@@ -99,7 +100,7 @@ fn every_shell_gets_its_completions() {
 }
 
 #[test]
-fn every_code_is_explained_and_an_unknown_one_says_so() {
+fn every_code_is_explained_and_an_unknown_one_is_an_error() {
     let home = tempfile::tempdir().unwrap();
     let listed = support::json(home.path(), &["explain"]);
     let listed = listed.as_array().unwrap();

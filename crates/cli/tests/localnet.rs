@@ -1,5 +1,5 @@
-//! A local network as its users meet it: it keeps its state through `kill -9`, says what is wrong, and
-//! carries a competition from random weights to payment.
+//! `soma localnet` and the commands against it, as processes: state survives `kill -9`, errors are
+//! clear, and a competition runs from random weights to payment.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod support;
@@ -95,7 +95,7 @@ fn units(value: &Value) -> u64 {
 }
 
 #[test]
-fn a_network_that_is_killed_in_the_middle_of_an_epoch_goes_on_where_it_was() {
+fn a_network_that_is_killed_during_an_epoch_continues_where_it_stopped() {
     let home = home();
     let network = Network::start(home.path(), &["--epoch", "manual"]);
     let to = network.json(&["keys", "show", "account-2"])["address"]
@@ -123,7 +123,7 @@ fn a_network_that_is_killed_in_the_middle_of_an_epoch_goes_on_where_it_was() {
 }
 
 #[test]
-fn epochs_turn_by_themselves_and_a_stopped_network_ends_well() {
+fn epochs_end_by_themselves_and_a_stopped_network_exits_with_success() {
     let home = home();
     let mut network = Network::start(home.path(), &["--epoch", "1s"]);
     let begun = Instant::now();
@@ -142,7 +142,7 @@ fn epochs_turn_by_themselves_and_a_stopped_network_ends_well() {
 }
 
 #[test]
-fn a_node_is_watched_line_by_line_until_a_signal_or_until_nobody_reads() {
+fn top_prints_lines_until_a_signal_or_until_the_pipe_is_closed() {
     let home = home();
     let network = Network::start(home.path(), &["--epoch", "1h"]);
     let watch = |flags: &[&str]| {
@@ -183,14 +183,14 @@ fn a_node_is_watched_line_by_line_until_a_signal_or_until_nobody_reads() {
         "{line}"
     );
     drop(lines);
-    assert_eq!(top.wait().unwrap().code(), Some(0), "nobody reads any more");
+    assert_eq!(top.wait().unwrap().code(), Some(0), "the pipe is closed");
 
     let nowhere = soma(home.path(), &["top", "--url", "http://127.0.0.1:1"]);
     fails(&nowhere, 6, "network");
 }
 
 #[test]
-fn the_doctor_finds_nothing_wrong_with_a_good_node_and_names_what_is_wrong_with_a_bad_one() {
+fn the_doctor_accepts_a_healthy_node_and_names_each_problem_of_an_unhealthy_one() {
     let home = home();
     let network = Network::start(home.path(), &["--epoch", "1h"]);
     let checks = network.json(&["doctor"]);
@@ -260,7 +260,7 @@ fn the_doctor_finds_nothing_wrong_with_a_good_node_and_names_what_is_wrong_with_
 }
 
 #[test]
-fn a_taken_port_another_network_s_folder_and_a_node_that_is_not_there_are_clear_errors() {
+fn a_used_port_another_network_s_folder_and_an_absent_node_are_clear_errors() {
     let home = home();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
@@ -340,8 +340,9 @@ fn keys_are_encrypted_never_overwritten_and_never_printed() {
 }
 
 /// Small enough for a debug build, large enough to compete.
-const ARCH: &str = r#"{"embedding_dim":32,"num_heads":2,"num_layers":1,"pwff_hidden_dim":64,"vocab_size":264,
-    "max_seq_len":64,"sig_reg_slices":16,"sig_reg_points":17,"sig_reg_t_max":3.0}"#;
+const ARCH: &str = r#"{"embedding_dim":32,"num_heads":2,"num_layers":1,"pwff_hidden_dim":64,
+    "vocab_size":264,"max_seq_len":64,"sig_reg_slices":16,
+    "sig_reg_points":17,"sig_reg_t_max":3.0}"#;
 
 impl Network {
     /// Two models of random weights, registered, committed and revealed by their owners.
@@ -370,8 +371,8 @@ impl Network {
         self.turn_to("compete");
     }
 
-    /// Submits in epoch 2, and ends phases until its targets are settled. Publications are sent by the
-    /// waiting command itself, in the reveal phase of epoch 3.
+    /// Submits in epoch 2, and ends phases until its targets are settled. The waiting command sends
+    /// publications in the reveal phase of epoch 3.
     fn submit_until_settled(&self, data: &str) -> Value {
         let submit = [
             "submit",
@@ -416,7 +417,7 @@ impl Network {
 }
 
 #[test]
-fn two_models_compete_from_registration_to_payment_with_the_commands_people_type() {
+fn two_models_compete_from_registration_to_payment_by_commands_alone() {
     let home = home();
     let arch = home.path().join("arch.json").display().to_string();
     std::fs::write(&arch, ARCH).unwrap();

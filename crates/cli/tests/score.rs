@@ -1,4 +1,4 @@
-//! `soma score`, `soma model init` and `soma model check` as their users meet them.
+//! `soma score`, `soma model init` and `soma model check` as processes.
 #![expect(
     clippy::unwrap_used,
     clippy::cast_precision_loss,
@@ -222,7 +222,7 @@ fn files_of_a_folder_get_a_line_each_in_order_with_the_scores_they_have_alone() 
 }
 
 #[test]
-fn a_score_that_is_kept_says_so_and_is_the_same_and_another_seed_is_computed() {
+fn a_cached_score_is_the_same_and_says_so_and_another_seed_is_computed() {
     let home = home();
     let weights = at(&home, "nano.safetensors");
     let init = [
@@ -248,8 +248,9 @@ fn a_score_that_is_kept_says_so_and_is_the_same_and_another_seed_is_computed() {
     let (other, cached) = score(&["--cache", "--seed", "1"]);
     assert!(!cached && other["loss_q32"] != computed["loss_q32"]);
     // The same weights under another architecture are another model.
-    let arch = r#"{"embedding_dim":128,"num_heads":4,"num_layers":4,"pwff_hidden_dim":512,"vocab_size":264,
-        "max_seq_len":256,"sig_reg_slices":256,"sig_reg_points":17,"sig_reg_t_max":3.0,"sig_reg_coefficient":0.5}"#;
+    let arch = r#"{"embedding_dim":128,"num_heads":4,"num_layers":4,"pwff_hidden_dim":512,
+        "vocab_size":264,"max_seq_len":256,
+        "sig_reg_slices":256,"sig_reg_points":17,"sig_reg_t_max":3.0,"sig_reg_coefficient":0.5}"#;
     let path = at(&home, "arch.json");
     std::fs::write(&path, arch).unwrap();
     let (other, cached) = score(&["--cache", "--arch", &path]);
@@ -269,7 +270,7 @@ fn the_engine_s_measurements_are_shares_of_the_machine_s_peak() {
     let speed = number(&train["useful_gflop"]) / number(&train["seconds"]);
     assert!((number(&train["of_peak"]) - speed / peak).abs() < 1e-9);
     assert!(number(&train["of_peak"]) > 0.0 && number(&train["of_peak"]) < 1.0);
-    // Three times two for each of the matrices' weights and bytes, and what causality allows of attention.
+    // Three times two for each of the matrices' weights and bytes, and causal attention.
     let weights = 4.0 * (4.0 * 128.0 * 128.0 + 2.0 * 128.0 * 512.0) + 128.0 * 264.0;
     let attention = 4.0 * 2.0 * 128.0 * 257.0 / 2.0;
     let expected = 3.0 * 2.0 * 16.0 * 256.0 * (weights + attention) * 1e-9;
@@ -381,7 +382,7 @@ fn a_malformed_weights_file_is_refused_with_exit_7_and_the_tensor_s_name() {
 }
 
 #[test]
-fn what_cannot_be_scored_is_an_error_with_its_own_status() {
+fn data_that_cannot_be_scored_is_an_error_with_its_own_status() {
     let home = home();
     let weights = at(&home, "nano.safetensors");
     json(

@@ -11,7 +11,7 @@ use soma_sdk::sender::Sender;
 use soma_sdk::spool::{Outcome, Spool};
 
 use crate::error::{CompeteError, Result};
-use crate::observer::{Advance, Notice, Observer};
+use crate::observer::{Advance, Level, Observer};
 use crate::watch::Watch;
 
 /// An account, its obligations, and who follows what it does.
@@ -58,13 +58,15 @@ impl Competitor<'_> {
     pub async fn deliver_once(&self) -> Result<Vec<(Obligation, Outcome)>> {
         let outcomes = self.spool.deliver(&self.sender).await?;
         for (due, outcome) in &outcomes {
-            let notice = match outcome {
-                Outcome::Sent => Notice::Sent(due),
-                Outcome::Missed => Notice::TooLate(due),
-                Outcome::Refused(error) => Notice::Refused(due, error),
+            let (level, text) = match outcome {
+                Outcome::Sent => (Level::Success, format!("sent the {due}")),
+                Outcome::Missed => (Level::Warning, format!("too late for the {due}")),
+                Outcome::Refused(error) => {
+                    (Level::Warning, format!("the {due} was rejected: {error}"))
+                }
                 _ => continue,
             };
-            self.observer.notice(&notice);
+            self.observer.notice(level, &text);
         }
         Ok(outcomes)
     }
@@ -92,7 +94,11 @@ impl Competitor<'_> {
                             task = Some((label, advance));
                         }
                         if at_risk > Amount::ZERO && !std::mem::replace(&mut warned, true) {
-                            self.observer.notice(&Notice::AtRisk(&due, at_risk));
+                            let text = format!(
+                                "{at_risk} SOMA is lost if the {due} is never sent; you may stop \
+                                 this command, but run it again before the phase ends"
+                            );
+                            self.observer.notice(Level::Info, &text);
                         }
                     }
                     Outcome::Missed => {

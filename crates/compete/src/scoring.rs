@@ -11,7 +11,7 @@ use soma_sdk::client::Client;
 
 use crate::documents::Document;
 use crate::error::Result;
-use crate::observer::{Notice, Observer};
+use crate::observer::{Level, Observer};
 use crate::scores::{ScoreCache, Scorer};
 use crate::weights::WeightsCache;
 
@@ -98,9 +98,7 @@ impl Scoring<'_> {
                 Ok(weights) => opened.push((*hash, weights)),
                 // It has no score and ranks last, for auditors as well.
                 Err(error) if error.is_malformed_weights() => {
-                    let weights = *hash;
-                    let error = &error;
-                    observer.notice(&Notice::WeightsUnusable { weights, error });
+                    observer.notice(Level::Warning, &format_args!("weights {hash}: {error}"));
                 }
                 Err(error) => return Err(error),
             }
@@ -141,8 +139,11 @@ impl Scoring<'_> {
             scores.documents += count;
         }
         if cached > 0 {
-            let scores = scores.reports.len();
-            observer.notice(&Notice::Cached { cached, scores });
+            let text = format!(
+                "{cached} of {} scores came from the cache",
+                scores.reports.len()
+            );
+            observer.notice(Level::Info, &text);
         }
         Ok(scores)
     }

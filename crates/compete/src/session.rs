@@ -11,7 +11,7 @@ use soma_sdk::api::{Payment, Status, Target, TargetStatus};
 
 use crate::documents;
 use crate::error::{CompeteError, Result};
-use crate::observer::Notice;
+use crate::observer::Level;
 use crate::submitting::{Submission, Submitter};
 use crate::watch::Watch;
 
@@ -98,7 +98,7 @@ impl<'a> Session<'a> {
                 }
                 Err(error) if error.is_transient() => {
                     if !std::mem::replace(&mut unreachable, true) {
-                        observer.notice(&Notice::Unreachable(&error));
+                        observer.notice(Level::Warning, &format_args!("{error}; retrying"));
                     }
                 }
                 Err(error) => return Err(error.into()),
@@ -119,7 +119,7 @@ impl<'a> Session<'a> {
             match self.enter(&status).await {
                 Err(error @ CompeteError::NoTarget { .. }) if self.plan.every_epoch => {
                     let observer = self.submitter.competitor.observer;
-                    observer.notice(&Notice::NothingToSubmit(&error));
+                    observer.notice(Level::Info, &error);
                 }
                 entered => entered?,
             }
@@ -154,14 +154,12 @@ impl<'a> Session<'a> {
             .await?;
         if scored < documents.len() {
             self.scored = skipped + scored;
-            submitter
-                .competitor
-                .observer
-                .notice(&Notice::NotEnoughTime {
-                    epoch,
-                    scored,
-                    documents: documents.len(),
-                });
+            let text = format!(
+                "epoch {epoch} leaves time for {scored} of {} documents; \
+                 the next epoch starts with the others",
+                documents.len()
+            );
+            submitter.competitor.observer.notice(Level::Info, &text);
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use soma_architecture::embedding::UNIT;
 use soma_codes::{Coded, Exit};
 use soma_model::Architecture;
 use soma_protocol::{Epoch, Hash, ModelId, Params, TargetId};
@@ -14,8 +15,13 @@ use soma_sdk::secret::Secret;
 use crate::competitor::Competitor;
 use crate::documents::Document;
 use crate::error::{CompeteError, Result};
-use crate::observer::Notice;
+use crate::observer::Level;
 use crate::scoring::{Choice, ModelSet, Scores, Scoring};
+
+/// A squared distance as a share of that at right angles: 0 is a hit.
+pub fn relative_distance(distance: u64) -> f64 {
+    distance as f64 / (2 * UNIT * UNIT) as f64
+}
 
 /// What the network asks for now; votes change it between two epochs.
 #[derive(Clone, Debug)]
@@ -126,12 +132,14 @@ impl Submitter<'_> {
             let document = &documents[choice.document];
             match self.submit(target, document, &choice).await {
                 Ok(()) => {
-                    observer.notice(&Notice::Submitted {
-                        target: target.id,
-                        document: &document.path,
-                        model: choice.model,
-                        distance: choice.distance,
-                    });
+                    let text = format!(
+                        "target {:<4} {} with model {}: distance {:.4}",
+                        target.id,
+                        document.path,
+                        choice.model,
+                        relative_distance(choice.distance)
+                    );
+                    observer.notice(Level::Info, &text);
                     submissions.push(Submission {
                         target: target.id,
                         epoch: target.epoch,
@@ -140,8 +148,8 @@ impl Submitter<'_> {
                     });
                 }
                 Err(error) if error.exit() == Exit::Rejected => {
-                    let (target, error) = (target.id, &error);
-                    observer.notice(&Notice::SubmissionRejected { target, error });
+                    let text = format!("target {}: {error}", target.id);
+                    observer.notice(Level::Warning, &text);
                 }
                 Err(error) => return Err(error),
             }

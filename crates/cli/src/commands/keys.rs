@@ -53,8 +53,8 @@ impl Keys {
             Self::New(new) => new.run(global, output, &folder),
             Self::List => {
                 let local = KeyFolder::of(&home.localnet());
-                let mut all = facts(&folder, folder.list()?);
-                all.extend(facts(&local, local.list()?));
+                let mut all = describe(&folder, folder.list()?);
+                all.extend(describe(&local, local.list()?));
                 let width = all.iter().map(|key| key.name.len()).max().unwrap_or(0);
                 let line = |key: &KeyFacts| {
                     let kept = if key.encrypted { "encrypted" } else { "local" };
@@ -71,7 +71,7 @@ impl Keys {
                     ..global.clone()
                 };
                 let Place { folder, name } = network::place(&named)?;
-                let shown = facts(&folder, vec![folder.info(&name)?]).remove(0);
+                let shown = describe(&folder, vec![folder.info(&name)?]).remove(0);
                 output.say(format_args!("{} in {}", shown.name, shown.file));
                 output.result(&shown.address, &shown)
             }
@@ -93,10 +93,10 @@ impl New {
             let passphrase = new_passphrase(global)?;
             folder.create(&self.name, &key, Protection::Passphrase(&passphrase))?;
         }
-        let made = facts(folder, vec![folder.info(&self.name)?]).remove(0);
-        output.done(format_args!("{} in {}", made.name, made.file));
+        let created = describe(folder, vec![folder.info(&self.name)?]).remove(0);
+        output.done(format_args!("{} in {}", created.name, created.file));
         output.say("Back up this file and remember its passphrase: neither can be recovered.");
-        output.result(&made.address, &made)
+        output.result(&created.address, &created)
     }
 }
 
@@ -114,12 +114,12 @@ fn new_passphrase(global: &Global) -> Result<String> {
     Ok(passphrase)
 }
 
-fn facts(folder: &KeyFolder, keys: Vec<KeyInfo>) -> Vec<KeyFacts> {
-    let describe = |key: KeyInfo| KeyFacts {
+fn describe(folder: &KeyFolder, keys: Vec<KeyInfo>) -> Vec<KeyFacts> {
+    let facts = |key: KeyInfo| KeyFacts {
         file: folder.path_of(&key.name).display().to_string(),
         address: key.address.to_string(),
         encrypted: key.encrypted,
         name: key.name,
     };
-    keys.into_iter().map(describe).collect()
+    keys.into_iter().map(facts).collect()
 }

@@ -114,7 +114,7 @@ impl Localnet {
         }
         banner(&info, &network, output);
         output.result(node.url(), &info)?;
-        let ended = network::block_on(watch(&node, output));
+        let ended = network::block_on(watch(&info.urls, output, || check_node(&node)));
         output.say("stopping");
         node.shutdown();
         ended
@@ -142,7 +142,9 @@ impl Localnet {
             ));
         }
         output.result(text, &info)?;
-        let ended = network::block_on(watch_many(&mut nodes, &info, output));
+        let ended = network::block_on(watch(&info.urls, output, || {
+            check_nodes(&mut nodes, &info, output)
+        }));
         output.say("stopping");
         nodes.stop();
         ended
@@ -226,28 +228,51 @@ fn banner(info: &Info, network: &Network, output: &Output) {
     );
 }
 
-/// Shows the network's status until a signal or a failure ends it.
-async fn watch(node: &soma_node::Node, output: &Output) -> Result {
-    let client = Client::new(node.url())?;
+/// Shows the status of the first node that answers, until a signal, or until `check` fails.
+async fn watch(urls: &[String], output: &Output, mut check: impl FnMut() -> Result) -> Result {
+    let clients = urls.iter().map(|url| Client::new(url));
+    let clients: Vec<Client> = clients.collect::<std::result::Result<_, _>>()?;
     let line = output.spinner("");
     let mut stop = std::pin::pin!(stopped());
     loop {
         tokio::select! {
-            signal = &mut stop => {
-                line.finish_and_clear();
-                return signal;
-            }
+            signal = &mut stop => return signal,
             () = tokio::time::sleep(POLL) => {}
         }
-        if let Some(failure) = node.failure() {
-            line.finish_and_clear();
-            return Err(Error::new(Code::NodeStopped, failure)
-                .hint("start it again; finalized blocks are safe"));
-        }
-        if let Ok(status) = client.status().await {
-            line.set_message(glance(&status));
+        check()?;
+        for client in &clients {
+            if let Ok(status) = client.status().await {
+                line.set_message(glance(&status));
+                break;
+            }
         }
     }
+}
+
+/// Fails if the node has stopped by itself.
+fn check_node(node: &soma_node::Node) -> Result {
+    match node.failure() {
+        Some(failure) => Err(Error::new(Code::NodeStopped, failure)
+            .hint("start it again; finalized blocks are safe")),
+        None => Ok(()),
+    }
+}
+
+/// Warns of each node that has exited, and fails if none is left.
+fn check_nodes(nodes: &mut LocalNodes, info: &Info, output: &Output) -> Result {
+    for (number, status) in nodes.ended() {
+        let dir = info.nodes[number].dir.display();
+        output.warn(format_args!(
+            "node {} exited ({status}); start it again with: soma node run --dir {dir}",
+            number + 1
+        ));
+    }
+    if nodes.is_empty() {
+        return Err(Error::new(Code::NodeStopped, "all nodes have exited").hint(
+            "see the logs in their folders, and start them again; finalized blocks are safe",
+        ));
+    }
+    Ok(())
 }
 
 fn glance(status: &Status) -> String {
@@ -262,42 +287,6 @@ fn glance(status: &Status) -> String {
     )
 }
 
-/// Shows the network's status and warns when a node exits, until a signal, or until none is left.
-async fn watch_many(nodes: &mut LocalNodes, info: &Info, output: &Output) -> Result {
-    let clients = info.urls.iter().map(|url| Client::new(url));
-    let clients: Vec<Client> = clients.collect::<std::result::Result<_, _>>()?;
-    let line = output.spinner("");
-    let mut stop = std::pin::pin!(stopped());
-    loop {
-        tokio::select! {
-            signal = &mut stop => {
-                line.finish_and_clear();
-                return signal;
-            }
-            () = tokio::time::sleep(POLL) => {}
-        }
-        for (number, status) in nodes.ended() {
-            let dir = info.nodes[number].dir.display();
-            output.warn(format_args!(
-                "node {} exited ({status}); start it again with: soma node run --dir {dir}",
-                number + 1
-            ));
-        }
-        if nodes.is_empty() {
-            line.finish_and_clear();
-            return Err(Error::new(Code::NodeStopped, "all nodes have exited").hint(
-                "see the logs in their folders, and start them again; finalized blocks are safe",
-            ));
-        }
-        for client in &clients {
-            if let Ok(status) = client.status().await {
-                line.set_message(glance(&status));
-                break;
-            }
-        }
-    }
-}
-
 /// Ends the current phase once all validators of the folder have done their duties in it.
 fn next(dir: &Path, global: &Global, output: &Output) -> Result {
     let network = Network::open(dir)?;
@@ -305,9 +294,9 @@ fn next(dir: &Path, global: &Global, output: &Output) -> Result {
     let urls = network.urls()?;
     network::block_on(async {
         let operator = Sender::new(network::client(global)?, key).await?;
-        let others = urls.iter().map(|url| Client::new(url));
-        let others: Vec<Client> = others.collect::<std::result::Result<_, _>>()?;
-        let status = network::end_phase(&operator, &others).await?;
+        let nodes = urls.iter().map(|url| Client::new(url));
+        let nodes: Vec<Client> = nodes.collect::<std::result::Result<_, _>>()?;
+        let status = network::end_phase(&operator, &nodes).await?;
         let text = format!("epoch {}, phase {}", status.clock.epoch, status.clock.phase);
         output.result(text, &status.clock)
     })

@@ -1,5 +1,5 @@
 //! One file for each command: its flags, what it does, what it prints. They are listed as `soma
-//! --help` lists them and never use each other.
+//! --help` lists them; a later one may use an earlier one.
 
 pub(crate) mod demo;
 pub(crate) mod localnet;

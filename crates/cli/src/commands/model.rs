@@ -7,7 +7,7 @@ use soma_codes::Code;
 use soma_compete::{Competitor, Offer, specialization};
 use soma_model::Weights;
 use soma_protocol::{Action, Amount, Architecture, Epoch, Hash, ModelId, action};
-use soma_sdk::api::{Model as Shown, ModelStatus};
+use soma_sdk::api::{Model, ModelStatus};
 use soma_sdk::obligation::Obligation;
 use soma_sdk::sender::Sender;
 use soma_sdk::transfer::Remote;
@@ -21,7 +21,7 @@ use crate::seed::Seed;
 
 /// Create, publish, download and inspect models.
 #[derive(Debug, clap::Subcommand)]
-pub(crate) enum Model {
+pub(crate) enum ModelCommand {
     /// Create a weights file with random weights.
     Init {
         /// `nano`, `v1` or a JSON file.
@@ -123,7 +123,7 @@ struct Committed {
     reveal_epoch: u32,
 }
 
-impl Model {
+impl ModelCommand {
     pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
         match self {
             Self::Init {
@@ -354,7 +354,7 @@ fn file_name(name: &str) -> String {
     name.chars().map(plain).collect()
 }
 
-fn line(model: &Shown) -> String {
+fn line(model: &Model) -> String {
     format!(
         "{:>4}  {:24} {:10} stake {:<14} wins {:<4} earned {}\n",
         model.id,
@@ -370,7 +370,7 @@ fn status(status: ModelStatus) -> String {
     format!("{status:?}").to_lowercase()
 }
 
-fn describe(model: &Shown) -> String {
+fn describe(model: &Model) -> String {
     let mut text = format!(
         "model {}: {}\nstatus   {}\nowner    {}\nstake    {} SOMA, commission {}.{:02} %\n\
          wins     {}, earned {} SOMA\n",

@@ -91,7 +91,7 @@ impl Run {
             temperature: self.temperature,
             seed: self.seed.0,
         };
-        let mut made = Vec::new();
+        let mut generated = Vec::new();
         let mut stdout = std::io::stdout().lock();
         let streamed = !output.is_json();
         if streamed {
@@ -105,7 +105,7 @@ impl Run {
             self.bytes,
             sampling,
             |byte| {
-                made.push(byte);
+                generated.push(byte);
                 let shown =
                     streamed.then(|| stdout.write_all(&[byte]).and_then(|()| stdout.flush()));
                 match shown {
@@ -119,12 +119,12 @@ impl Run {
             return Ok(());
         }
         drop(stdout);
-        let text = String::from_utf8_lossy(&made).into_owned();
+        let text = String::from_utf8_lossy(&generated).into_owned();
         let continued = Continued {
             schema: "run/1",
             prompt,
             text,
-            bytes: hex::encode(&made),
+            bytes: hex::encode(&generated),
         };
         output.result("", &continued)
     }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use soma_protocol::{Action, Address, Amount, PoolId, action};
-use soma_sdk::api::Stake as Shown;
+use soma_sdk::api::Stake;
 
 use crate::error::Result;
 use crate::global::Global;
@@ -11,7 +11,7 @@ use crate::output::Output;
 
 /// Stake on models and validators, and withdraw.
 #[derive(Debug, clap::Subcommand)]
-pub(crate) enum Stake {
+pub(crate) enum StakeCommand {
     /// Stake on a model or a validator.
     #[command(after_help = "Example: soma stake add model:3 25")]
     Add {
@@ -41,10 +41,10 @@ pub(crate) enum Stake {
 #[derive(Serialize)]
 struct Held {
     address: String,
-    stakes: Vec<Shown>,
+    stakes: Vec<Stake>,
 }
 
-impl Stake {
+impl StakeCommand {
     pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
         network::block_on(self.run_networked(global, output))
     }
@@ -52,11 +52,11 @@ impl Stake {
     async fn run_networked(self, global: &Global, output: &Output) -> Result {
         let action = match self {
             Self::Show { address } => {
-                let own = || {
+                let signer = || {
                     let place = network::place(global)?;
                     Ok::<_, crate::error::Error>(place.folder.info(&place.name)?.address)
                 };
-                let address = address.map_or_else(own, Ok)?;
+                let address = address.map_or_else(signer, Ok)?;
                 return show(
                     network::client(global)?.stakes(address).await?,
                     address,
@@ -82,11 +82,11 @@ impl Stake {
     }
 }
 
-fn show(stakes: Vec<Shown>, address: Address, output: &Output) -> Result {
+fn show(stakes: Vec<Stake>, address: Address, output: &Output) -> Result {
     if stakes.is_empty() {
         output.say("no stakes yet; add one with: soma stake add model:ID AMOUNT");
     }
-    let line = |stake: &Shown| {
+    let line = |stake: &Stake| {
         format!(
             "{:24} stake {:<14} leaving {:<14} of {}\n",
             stake.pool,

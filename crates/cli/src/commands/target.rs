@@ -2,7 +2,7 @@
 
 use soma_compete::relative_distance;
 use soma_protocol::{Amount, Epoch, TargetId};
-use soma_sdk::api::{Target as Shown, TargetStatus};
+use soma_sdk::api::{Target, TargetStatus};
 
 use crate::error::Result;
 use crate::global::Global;
@@ -11,7 +11,7 @@ use crate::output::Output;
 
 /// List and inspect targets.
 #[derive(Debug, clap::Subcommand)]
-pub(crate) enum Target {
+pub(crate) enum TargetCommand {
     /// List the targets of an epoch.
     List {
         /// The epoch [default: the current one].
@@ -25,7 +25,7 @@ pub(crate) enum Target {
     },
 }
 
-impl Target {
+impl TargetCommand {
     pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
         let client = network::client(global)?;
         network::block_on(async {
@@ -50,7 +50,7 @@ impl Target {
     }
 }
 
-fn state(target: &Shown) -> String {
+fn state(target: &Target) -> String {
     match (target.status, &target.payment, target.returned) {
         (TargetStatus::Settled, Some(payment), _) => format!("won by model {}", payment.model),
         (TargetStatus::Returned, _, Some(reason)) => format!("returned, {reason:?}").to_lowercase(),
@@ -58,7 +58,7 @@ fn state(target: &Shown) -> String {
     }
 }
 
-fn line(target: &Shown) -> String {
+fn line(target: &Target) -> String {
     let routed: Vec<String> = target
         .routed
         .iter()
@@ -76,7 +76,7 @@ fn line(target: &Shown) -> String {
     )
 }
 
-fn describe(target: &Shown) -> String {
+fn describe(target: &Target) -> String {
     let mut text = format!(
         "target {} of epoch {}: {}\nreward   {} SOMA\nseed     {}\n",
         target.id,

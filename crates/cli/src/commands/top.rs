@@ -1,6 +1,6 @@
-//! `soma top`: a node while it works: a screen that is drawn anew, or a line for each look where nobody has a screen.
+//! `soma top`: monitors a node, on a screen or, without a terminal, with a line per sample.
 //!
-//! It only asks; whatever it shows the node has said. It must leave the terminal as it found it.
+//! It only shows what the node answers, and must leave the terminal as it found it.
 
 use std::collections::VecDeque;
 use std::io::IsTerminal as _;
@@ -19,43 +19,44 @@ use crate::network;
 use crate::output::{Output, Screen};
 use crate::signals::stopped;
 
-/// Watch a node at work.
+/// Monitor a node.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "With --json, or where stdout is no terminal, it prints a line for each look. Ctrl-C ends it."
+    after_help = "With --json, or if stdout is not a terminal, it prints a line per sample. \
+                  Stop it with Ctrl-C."
 )]
 pub(crate) struct Top {
-    /// Time between two looks, as in 500ms or 2s.
+    /// Time between two samples, as in 500ms or 2s.
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = pause)]
     every: Duration,
 }
 
-/// Rates are those of this time.
+/// Rates are averages over this time.
 const WINDOW: Duration = Duration::from_secs(10);
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 
 fn pause(text: &str) -> std::result::Result<Duration, String> {
     let pause = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     if pause < PAUSE_MIN {
-        return Err("at most ten looks a second".to_owned());
+        return Err("the shortest time is 100ms".to_owned());
     }
     Ok(pause)
 }
 
-/// One look at a node.
+/// What is shown of one sample.
 #[derive(Debug, Serialize)]
-struct Look<'a> {
+struct View<'a> {
     url: &'a str,
-    /// Since the look before, at most the last ten seconds; none at the first look.
+    /// Over the last ten seconds at most; `None` in the first sample.
     transactions_per_second: Option<f64>,
     blocks_per_second: Option<f64>,
-    /// Block time until the phase ends; none if it ends by command.
+    /// Block time until the phase ends; `None` if phases are ended manually.
     phase_left_ms: Option<Text<u64>>,
     #[serde(flatten)]
     status: &'a Status,
 }
 
-/// What a node had done at some time.
+/// The counters of a node at some time.
 #[derive(Clone, Copy)]
 struct Sample {
     at: Instant,
@@ -63,14 +64,15 @@ struct Sample {
     transactions: u64,
 }
 
-/// The last looks, from which rates follow.
+/// The last samples, from which rates are computed.
 #[derive(Default)]
 struct Rates(VecDeque<Sample>);
 
 impl Rates {
-    /// Transactions and blocks a second; none before there are two looks at one run of the node.
+    /// Transactions and blocks per second; `None` before there are two samples of one run of the
+    /// node.
     fn after(&mut self, now: Sample) -> Option<(f64, f64)> {
-        // A node that was started anew counts from nothing.
+        // A restarted node counts from zero.
         if self
             .0
             .back()
@@ -79,7 +81,11 @@ impl Rates {
             self.0.clear();
         }
         self.0.push_back(now);
-        while self.0.get(1).is_some_and(|one| now.at - one.at >= WINDOW) {
+        while self
+            .0
+            .get(1)
+            .is_some_and(|sample| now.at - sample.at >= WINDOW)
+        {
             self.0.pop_front();
         }
         let first = self.0.front()?;
@@ -99,9 +105,9 @@ impl Top {
         let client = network::client(global)?;
         let has_screen = !output.is_json() && std::io::stdout().is_terminal();
         network::block_on(async {
-            // A node that does not answer at all is an error; one that falls silent later is news.
+            // Only the first request must succeed; later failures are shown, and retried.
             let first = client.status().await?;
-            let mut watch = Watch {
+            let mut monitor = Monitor {
                 client: &client,
                 output,
                 rates: Rates::default(),
@@ -110,7 +116,7 @@ impl Top {
             let mut stop = std::pin::pin!(stopped());
             let mut answer = Ok(first);
             loop {
-                if !watch.show(answer)? {
+                if !monitor.show(answer)? {
                     return Ok(());
                 }
                 tokio::select! {
@@ -126,20 +132,20 @@ impl Top {
     }
 }
 
-struct Watch<'a> {
+struct Monitor<'a> {
     client: &'a Client,
     output: &'a Output,
     rates: Rates,
     screen: Option<Screen>,
 }
 
-impl Watch<'_> {
-    /// Shows one answer; false once nobody reads any more.
+impl Monitor<'_> {
+    /// Shows one answer; false once the reader has closed the pipe.
     fn show(&mut self, answer: Result<Status>) -> Result<bool> {
         let status = match answer {
             Ok(status) => status,
             Err(error) => {
-                let text = format!("{}\n\nasking again; Ctrl-C ends it", error.message);
+                let text = format!("{}\n\nretrying; stop with Ctrl-C", error.message);
                 let Some(screen) = &mut self.screen else {
                     self.output.error(&error);
                     return Ok(true);
@@ -156,7 +162,7 @@ impl Watch<'_> {
             .clock
             .ends_ms
             .map(|ends| ends.0.saturating_sub(status.timestamp_ms.0));
-        let look = Look {
+        let view = View {
             url: self.client.url(),
             transactions_per_second: rates.map(|rates| rates.0),
             blocks_per_second: rates.map(|rates| rates.1),
@@ -164,21 +170,21 @@ impl Watch<'_> {
             status: &status,
         };
         match &mut self.screen {
-            Some(screen) => screen.draw(&look.page(self.output)),
-            None => self.output.line(look.line(), &look),
+            Some(screen) => screen.draw(&view.page(self.output)),
+            None => self.output.line(view.line(), &view),
         }
     }
 }
 
-/// A rate for people.
+/// A rate as text.
 fn rate(rate: Option<f64>) -> String {
     rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1}"))
 }
 
-impl Look<'_> {
+impl View<'_> {
     fn left(&self) -> String {
         self.phase_left_ms.map_or_else(
-            || "ends by command".to_owned(),
+            || "manual".to_owned(),
             |left| format!("{:.1} s left", left.0 as f64 / 1e3),
         )
     }
@@ -186,7 +192,8 @@ impl Look<'_> {
     fn line(&self) -> String {
         let status = self.status;
         format!(
-            "height {}  {} tx/s  {} blocks/s  epoch {} {} ({})  pool {}  peers {}  audits {} waiting",
+            "height {}  {} tx/s  {} blocks/s  epoch {} {} ({})  pool {}  peers {}  \
+             audits {} waiting",
             status.height,
             rate(self.transactions_per_second),
             rate(self.blocks_per_second),
@@ -209,14 +216,14 @@ impl Look<'_> {
         format!(
             "{}  {}  soma {}\n\n\
              height    {:<12} {} blocks/s\n\
-             traffic   {:<12} {} final since the node was started, {} waiting\n\
+             traffic   {:<12} {} finalized since the node started, {} pending\n\
              epoch     {:<12} {}, {}\n\
              peers     {} connected\n\
              models    {} active, {} targets open\n\
-             duties    {} owed in this phase\n\
+             duties    {} pending in this phase\n\
              audits    {}\n\
              supply    {} burned, {supply}\n\n\
-             Ctrl-C ends it",
+             stop with Ctrl-C",
             output.strong(&status.chain),
             self.url,
             status.version,
@@ -245,10 +252,10 @@ mod tests {
     use super::{Rates, Sample, WINDOW};
 
     #[test]
-    fn rates_are_those_of_the_last_seconds_and_begin_anew_with_the_node() {
+    fn rates_cover_the_last_seconds_and_restart_with_the_node() {
         let begun = Instant::now();
         let mut rates = Rates::default();
-        let mut look = |second: u64, height, transactions| {
+        let mut sample = |second: u64, height, transactions| {
             let at = begun + Duration::from_secs(second);
             rates.after(Sample {
                 at,
@@ -256,13 +263,13 @@ mod tests {
                 transactions,
             })
         };
-        assert_eq!(look(0, 5, 100), None);
-        assert_eq!(look(2, 9, 150), Some((25.0, 2.0)));
+        assert_eq!(sample(0, 5, 100), None);
+        assert_eq!(sample(2, 9, 150), Some((25.0, 2.0)));
         for second in 3..=2 + WINDOW.as_secs() {
-            look(second, 9, 150);
+            sample(second, 9, 150);
         }
-        assert_eq!(look(3 + WINDOW.as_secs(), 9, 150), Some((0.0, 0.0)));
-        assert_eq!(look(20, 10, 3), None, "the node was started anew");
-        assert_eq!(look(21, 10, 4), Some((1.0, 0.0)));
+        assert_eq!(sample(3 + WINDOW.as_secs(), 9, 150), Some((0.0, 0.0)));
+        assert_eq!(sample(20, 10, 3), None, "the node was restarted");
+        assert_eq!(sample(21, 10, 4), Some((1.0, 0.0)));
     }
 }

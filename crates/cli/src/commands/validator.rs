@@ -2,7 +2,7 @@
 
 use soma_codes::Code;
 use soma_protocol::{Action, Amount, ConsensusKey, SecretKey, action};
-use soma_sdk::api::{Validator as Shown, ValidatorStatus};
+use soma_sdk::api::{Validator, ValidatorStatus};
 use soma_sdk::sender::Sender;
 
 use crate::error::{Error, Result};
@@ -12,7 +12,7 @@ use crate::output::Output;
 
 /// List validators, register one and manage it.
 #[derive(Debug, clap::Subcommand)]
-pub(crate) enum Validator {
+pub(crate) enum ValidatorCommand {
     /// List all validators: seat, stake, status.
     List,
     /// Register this account as a validator.
@@ -51,7 +51,7 @@ pub(crate) enum Validator {
     },
 }
 
-impl Validator {
+impl ValidatorCommand {
     pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
         network::block_on(self.run_networked(global, output))
     }
@@ -94,8 +94,8 @@ impl Validator {
             Self::RentPrice { price } => Action::VoteRentPrice(action::VoteRentPrice { price }),
         };
         sender.run(action).await?;
-        let shown = own(&sender).await?;
-        output.result(line(&shown).trim_end(), &shown)
+        let validator = registered(&sender).await?;
+        output.result(line(&validator).trim_end(), &validator)
     }
 }
 
@@ -111,18 +111,18 @@ fn public(key: &SecretKey) -> ConsensusKey {
     ConsensusKey(key.address().0)
 }
 
-async fn own(sender: &Sender) -> Result<Shown> {
+async fn registered(sender: &Sender) -> Result<Validator> {
     let all = sender.client().validators().await?;
-    let own = all
+    let validator = all
         .into_iter()
         .find(|validator| validator.address.0 == sender.address());
-    own.ok_or_else(|| {
+    validator.ok_or_else(|| {
         let message = "the node does not list this validator";
         Error::new(Code::NotANode, message)
     })
 }
 
-fn line(validator: &Shown) -> String {
+fn line(validator: &Validator) -> String {
     let seat = validator
         .seat
         .map_or_else(|| "-".to_owned(), |seat| seat.to_string());

@@ -1,4 +1,4 @@
-//! Runs the binary as a user does and reads what it says.
+//! Runs the binary as a user does and reads what it prints.
 
 #![expect(
     clippy::expect_used,
@@ -21,21 +21,7 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// What separates a test from the user's settings.
-pub(crate) fn environment(home: &Path) -> [(&'static str, String); 7] {
-    [
-        ("SOMA_HOME", home.display().to_string()),
-        ("TERM", "dumb".to_owned()),
-        ("COLUMNS", "100".to_owned()),
-        // Empty means unset.
-        ("SOMA_PASSPHRASE_FILE", String::new()),
-        ("NO_COLOR", String::new()),
-        ("FORCE_COLOR", String::new()),
-        ("CLICOLOR_FORCE", String::new()),
-    ]
-}
-
-/// The binary, away from the user's own settings.
+/// The binary, separated from the user's settings.
 pub(crate) fn command(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_soma"));
     for name in [
@@ -54,7 +40,7 @@ pub(crate) fn command(home: &Path) -> Command {
     command
 }
 
-/// Runs to the end.
+/// Runs until it exits.
 pub(crate) fn soma(home: &Path, arguments: &[&str]) -> Output {
     command(home)
         .args(arguments)
@@ -62,7 +48,7 @@ pub(crate) fn soma(home: &Path, arguments: &[&str]) -> Output {
         .expect("the binary starts")
 }
 
-/// Runs to a good end and reads the last line of stdout as JSON.
+/// Runs until it succeeds, and reads the last line of stdout as JSON.
 pub(crate) fn json(home: &Path, arguments: &[&str]) -> Value {
     let output = soma(home, &[arguments, &["--json"]].concat());
     assert!(
@@ -91,9 +77,6 @@ pub(crate) fn fails(output: &Output, exit: i32, code: &str) -> String {
     assert_eq!(output.status.code(), Some(exit), "{said}");
     assert!(said.contains(&format!("error[{code}]: ")), "{said}");
     assert!(!said.contains("panicked"), "{said}");
-    assert!(
-        output.stdout.is_empty(),
-        "an error left something on stdout"
-    );
+    assert!(output.stdout.is_empty(), "an error printed to stdout");
     said
 }

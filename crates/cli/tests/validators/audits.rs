@@ -1,5 +1,5 @@
-//! Audits with teeth: a claim that is false in its last bit costs the liar its bond, an honest one on the same network is
-//! paid, and every validator has scored both by itself.
+//! Audits: a claim that is false in its last bit costs the submitter its bond, an honest one on the
+//! same network is paid, and every validator has scored both itself.
 
 use std::path::{Path, PathBuf};
 
@@ -17,8 +17,9 @@ use crate::network::{Network, until};
 use crate::support::root;
 
 /// Small enough for a debug build, large enough to compete.
-const ARCH: &str = r#"{"embedding_dim":32,"num_heads":2,"num_layers":1,"pwff_hidden_dim":64,"vocab_size":264,
-    "max_seq_len":64,"sig_reg_slices":16,"sig_reg_points":17,"sig_reg_t_max":3.0}"#;
+const ARCH: &str = r#"{"embedding_dim":32,"num_heads":2,"num_layers":1,"pwff_hidden_dim":64,
+    "vocab_size":264,"max_seq_len":64,"sig_reg_slices":16,
+    "sig_reg_points":17,"sig_reg_t_max":3.0}"#;
 
 struct Competition {
     network: Network,
@@ -26,7 +27,8 @@ struct Competition {
 }
 
 impl Competition {
-    /// Two models of random weights, active in epoch 2. Their owners upload to the first validator alone.
+    /// Two models with random weights, active in epoch 2. Their owners upload to the first
+    /// validator only.
     async fn start(home: &Path) -> Self {
         let arch = home.join("arch.json").display().to_string();
         std::fs::write(&arch, ARCH).unwrap();
@@ -62,7 +64,7 @@ impl Competition {
         self.home.join(format!("{seed}.safetensors"))
     }
 
-    /// What the data is submitted as, but for a loss that is better by the least there is.
+    /// The submission of the data, with a loss that is lower by the smallest possible amount.
     async fn lie(&self, sender: &Sender, target: &Target, data: Vec<u8>) -> Publication {
         let engine = Engine::new(KernelChoice::Auto, 1).unwrap();
         let score = |model: u32| -> Score {
@@ -99,7 +101,7 @@ impl Competition {
         publication
     }
 
-    /// What the validators decided on each target, in its order.
+    /// The validators' verdict on each target, in order.
     async fn decided(&self, count: usize) -> Vec<Value> {
         let mut events = self.network.nodes[0].client.events(Some(Cursor::default()));
         let mut decided = Vec::new();

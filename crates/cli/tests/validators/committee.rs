@@ -1,5 +1,5 @@
-//! The committee changes while transactions flow: a fifth validator comes by stake, with a node of its own, and a first one
-//! leaves.
+//! The committee changes while transactions flow: a fifth validator joins by stake with its own
+//! node, and the first one leaves.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -11,9 +11,9 @@ use soma_sdk::client::Client;
 use crate::network::{Network, Node, Process, until};
 use crate::support::{command, json};
 
-/// Blocks of one epoch of the engine; a committee takes office at the second boundary after it was decided.
-const EPOCH_BLOCKS: u64 = 128;
-/// Blocks in which a validator of four that takes part has proposed one.
+/// Blocks of a term; a committee takes office at the second boundary after it was decided.
+const TERM_BLOCKS: u64 = 128;
+/// Number of blocks of which each of four active validators has proposed at least one.
 const TURNS: u64 = 40;
 
 /// Seat of a validator, as `soma validator list` shows it.
@@ -27,7 +27,7 @@ fn seat(network: &Network, address: &str) -> Value {
         .map_or(Value::Null, |one| one["seat"].clone())
 }
 
-/// A fifth node in a folder of its own, registered as a validator and running: the steps of docs/guides/run-a-node.md.
+/// A fifth node, registered as a validator and running, by the steps of docs/guides/run-a-node.md.
 struct Newcomer {
     client: Client,
     address: String,
@@ -84,9 +84,9 @@ impl Newcomer {
     }
 }
 
-/// Who proposed the blocks of the next committee's first turns: it takes office at a boundary of the engine.
+/// Proposers of the next committee's first blocks; it takes office when a term begins.
 async fn next_proposers(node: &Node) -> Vec<Address> {
-    let office = (node.height().await / EPOCH_BLOCKS + 2) * EPOCH_BLOCKS;
+    let office = (node.height().await / TERM_BLOCKS + 2) * TERM_BLOCKS;
     until("the committee takes office", async || {
         node.height().await >= office + TURNS
     })
@@ -104,7 +104,7 @@ async fn a_fifth_validator_joins_by_stake_and_a_first_one_leaves_while_transacti
     let flags = ["--epoch", "manual", "--block-ms", "20"];
     let network = Network::start(home.path(), &flags).await;
     let load = network.load("account-1", 3).await;
-    load.goes_on(3).await;
+    load.progresses(3).await;
     let fifth = Newcomer::join(&network, home.path());
     let height = network.nodes[0].height().await;
     fifth.follows(height).await;
@@ -121,15 +121,15 @@ async fn a_fifth_validator_joins_by_stake_and_a_first_one_leaves_while_transacti
         epoch += 1;
         network.turn_to(epoch, "reveal").await;
     }
-    load.goes_on(1).await;
+    load.progresses(1).await;
     let proposers = next_proposers(&network.nodes[3]).await;
     assert!(proposers.contains(&fifth.address.parse().unwrap()));
     assert!(!proposers.contains(&first.parse().unwrap()));
 
-    // Without the one that left and another one, three of four are left, and the newcomer is one of them.
+    // Without the one that left and another one, three of four remain, including the newcomer.
     network.nodes[0].kill();
     network.nodes[1].kill();
-    load.goes_on(5).await;
+    load.progresses(5).await;
     let known = network.nodes[3].hash(height).await;
     assert_eq!(fifth.client.block(height).await.unwrap().hash.0, known);
     let status = fifth.client.status().await.unwrap();

@@ -1,4 +1,4 @@
-//! Networks of four validators, each a process with its own sockets and disk, driven by the commands that people type.
+//! Networks of four validators, each a process with its own sockets and disk, driven by commands.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,4 @@
-//! A local network of four, its nodes, and a load on it.
+//! A local network of four nodes, and load on it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Output, Stdio};
@@ -60,7 +60,7 @@ impl Node {
         assert!(killed.unwrap().success());
     }
 
-    /// Runs it again, in a process of the test.
+    /// Runs it again, as a process of the test.
     pub(crate) fn run(&self, home: &Path) -> Process {
         let dir = self.dir.to_str().unwrap();
         let child = command(home)
@@ -71,7 +71,7 @@ impl Node {
         Process(child.unwrap())
     }
 
-    /// This node as another one names it.
+    /// This node as a `--peer` argument.
     pub(crate) fn as_peer(&self, home: &Path) -> String {
         let shown = json(home, &["node", "show", "--dir", self.dir.to_str().unwrap()]);
         let (key, listen) = (shown["consensus_key"].as_str(), shown["listen"].as_str());
@@ -160,7 +160,7 @@ impl Network {
         Sender::new(client, key).await.unwrap()
     }
 
-    /// Sends from one account to a node until it is told to end; counts what became final.
+    /// Sends from one account to a node until it is stopped; counts finalized transactions.
     pub(crate) async fn load(&self, account: &str, node: usize) -> Load {
         let keys = KeyFolder::of(&self.state);
         let key = keys.load(account, None).unwrap();
@@ -185,11 +185,11 @@ impl Network {
     }
 }
 
-/// A command that runs beside the test.
+/// A command that runs in the background.
 pub(crate) struct Running(Child);
 
 impl Running {
-    /// Waits for its good end; returns its result.
+    /// Waits until it succeeds; returns its result.
     pub(crate) fn result(self) -> Value {
         let output: Output = self.0.wait_with_output().unwrap();
         assert!(output.status.success(), "{}", stderr(&output));
@@ -204,8 +204,8 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Waits until `count` more transactions are final.
-    pub(crate) async fn goes_on(&self, count: u64) {
+    /// Waits until `count` more transactions are finalized.
+    pub(crate) async fn progresses(&self, count: u64) {
         let wanted = self.done.load(Ordering::Relaxed) + count;
         until("transactions become final", async || {
             self.done.load(Ordering::Relaxed) >= wanted

@@ -1,4 +1,4 @@
-//! A network of four as its processes are killed and come back, and a node that follows it.
+//! A network of four whose processes are killed and restarted, and a node that follows it.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,24 +10,24 @@ use soma_sdk::keys::KeyFolder;
 use crate::network::{Network, Process, until};
 use crate::support::{command, json};
 
-/// A network that makes no block for so long has halted: with all there it makes several a second.
+/// A network without a block for this long has halted: normally it makes several per second.
 const STILL: Duration = Duration::from_secs(4);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn four_validators_survive_one_death_halt_at_two_and_agree_when_all_are_back() {
+async fn four_validators_survive_one_crash_halt_at_two_and_agree_when_all_are_back() {
     let home = tempfile::tempdir().unwrap();
     let network = Network::start(home.path(), &["--epoch", "1h"]).await;
     let nodes = &network.nodes;
     let load = network.load("account-1", 0).await;
-    load.goes_on(3).await;
+    load.progresses(3).await;
 
-    // One dies in the middle of it: the others go on.
+    // One is killed meanwhile: the others continue.
     let before = nodes[3].height().await;
     let known = nodes[3].hash(before).await;
     nodes[3].kill();
-    load.goes_on(10).await;
+    load.progresses(10).await;
 
-    // A second one dies: two of four are no quorum.
+    // A second one is killed: two of four are not a quorum.
     nodes[2].kill();
     tokio::time::sleep(Duration::from_secs(1)).await;
     let halted = nodes[0].height().await;
@@ -40,11 +40,11 @@ async fn four_validators_survive_one_death_halt_at_two_and_agree_when_all_are_ba
     let ready = nodes[0].client.status().await;
     assert!(ready.is_ok(), "what is final can still be read");
 
-    // One of them is back: the network goes on, with everything that was final.
+    // One of them is back: the network continues, with everything that was finalized.
     let _second = nodes[2].run(home.path());
-    load.goes_on(5).await;
+    load.progresses(5).await;
 
-    // The other one too: it catches up, and nothing that was final differs anywhere.
+    // So is the other: it catches up, and no finalized block differs anywhere.
     let _first = nodes[3].run(home.path());
     let now = nodes[0].height().await;
     assert!(now > halted && halted > before);
@@ -63,19 +63,19 @@ async fn four_validators_survive_one_death_halt_at_two_and_agree_when_all_are_ba
             assert_eq!(node.hash(height).await, wanted, "block {height} differs");
         }
     }
-    load.goes_on(3).await;
+    load.progresses(3).await;
     assert!(nodes[1].client.status().await.unwrap().supply.conserved);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_without_a_seat_follows_the_network_and_serves_what_is_final() {
+async fn a_node_without_a_seat_follows_the_network_and_serves_finalized_blocks() {
     let home = tempfile::tempdir().unwrap();
     let network = Network::start(home.path(), &["--epoch", "1h"]).await;
     let load = network.load("account-1", 0).await;
-    load.goes_on(3).await;
+    load.progresses(3).await;
     drop(load);
 
-    // The steps of docs/guides/run-a-node.md: make a folder, name each other, start.
+    // The steps of docs/guides/run-a-node.md: create a folder, name each other, start.
     let dir = home.path().join("follower");
     let genesis = network.state.join("genesis.json");
     let mut arguments = vec!["node", "init", "--dir", dir.to_str().unwrap()];
@@ -122,9 +122,9 @@ async fn a_node_without_a_seat_follows_the_network_and_serves_what_is_final() {
     let told: Value = serde_json::from_str(&line).unwrap();
     let follower = Client::new(told["url"].as_str().unwrap()).unwrap();
 
-    // Another account: what the first one sent last may have died with a pool.
+    // Another account: the last transactions of the first may be lost with a pool.
     let load = network.load("account-2", 0).await;
-    load.goes_on(3).await;
+    load.progresses(3).await;
     let height = network.nodes[0].height().await;
     until("the follower catches up", async || {
         follower
@@ -138,7 +138,7 @@ async fn a_node_without_a_seat_follows_the_network_and_serves_what_is_final() {
         assert_eq!(follower.block(height).await.unwrap().hash.0, wanted);
     }
 
-    // What it has on disk is whole.
+    // Its files are valid.
     drop((running, load));
     let verified = json(
         home.path(),

@@ -1,4 +1,5 @@
-//! A network that votes itself to a larger architecture, and whose models earn until the switch and after it.
+//! A network that votes for a larger architecture, and whose models earn before and after the
+//! switch.
 
 use std::path::Path;
 
@@ -9,8 +10,9 @@ use soma_sdk::api::{Model, ModelStatus, TargetStatus, Weights};
 use crate::network::{Network, Running, until};
 
 /// `nano` with two more layers, one and a half times as wide.
-const LARGER: &str = r#"{"embedding_dim":192,"num_heads":6,"num_layers":6,"pwff_hidden_dim":768,"vocab_size":264,
-    "max_seq_len":256,"sig_reg_slices":256,"sig_reg_points":17,"sig_reg_t_max":3.0}"#;
+const LARGER: &str = r#"{"embedding_dim":192,"num_heads":6,"num_layers":6,"pwff_hidden_dim":768,
+    "vocab_size":264,"max_seq_len":256,"sig_reg_slices":256,
+    "sig_reg_points":17,"sig_reg_t_max":3.0}"#;
 const OWNERS: [&str; 2] = ["account-1", "account-2"];
 const STAKE: u64 = 10_000_000_000;
 
@@ -57,7 +59,7 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// A small file of its own words: the rules take no data twice.
+    /// A small file with unique words: the rules accept no data twice.
     fn document(&self, word: &str) -> String {
         let path = self.path(word);
         std::fs::write(
@@ -68,7 +70,7 @@ impl<'a> Course<'a> {
         path
     }
 
-    /// Enters a document for all targets of the running epoch.
+    /// Submits a document for all targets of the current epoch.
     async fn submit(&self, epoch: u32, account: &str) -> Running {
         self.network.turn_to(epoch, "compete").await;
         let document = self.document(account);
@@ -81,7 +83,7 @@ impl<'a> Course<'a> {
         running
     }
 
-    /// Waits until what was submitted in the epoch before is published: the submitter does it by itself.
+    /// Waits until the running submitter has published the data of the previous epoch.
     async fn published(&self, epoch: u32) {
         self.network.turn_to(epoch + 1, "reveal").await;
         until("the data is published", async || {
@@ -149,7 +151,7 @@ fn earned(models: &[Model; 2]) -> u64 {
     models.iter().map(|model| model.earned.0).sum()
 }
 
-/// The same models under the same stakes, now with the weights that were to come.
+/// The same models with the same stakes, now with the next weights.
 fn assert_moved(before: &[Model; 2], after: &[Model; 2]) {
     for (old, new) in before.iter().zip(after) {
         assert_eq!((old.id, old.owner), (new.id, new.owner));
@@ -174,7 +176,7 @@ async fn a_network_votes_from_nano_to_a_larger_architecture_and_its_models_earn_
     course.commit("nano", &[]);
     course.vote(&larger);
 
-    // Epoch 2: the vote has passed. Models compete with what they are, and commit to what they will be.
+    // Epoch 2: the vote has passed. Models compete with their weights, and commit to the next ones.
     course.network.turn_to(2, "reveal").await;
     let governance = course.network.json(&["vote", "list"]);
     assert_eq!(governance["proposals"][0]["status"], "passed");
@@ -184,7 +186,7 @@ async fn a_network_votes_from_nano_to_a_larger_architecture_and_its_models_earn_
     let first = course.submit(2, "account-3").await;
     course.commit(&larger, &["--next"]);
 
-    // Epoch 3: both weights stand side by side, and the old ones go on winning.
+    // Epoch 3: both weights are public, and the old ones still win.
     course.published(2).await;
     course.reveal();
     let governance = course.network.json(&["vote", "list"]);
@@ -205,7 +207,7 @@ async fn a_network_votes_from_nano_to_a_larger_architecture_and_its_models_earn_
     let earned_before = earned(&course.models().await);
     assert!(earned_before > 0);
 
-    // Epoch 5: the switch. What was submitted before it is audited and paid under the architecture that drew it.
+    // Epoch 5: the switch. Earlier submissions are audited and paid under the earlier architecture.
     course.published(4).await;
     assert!(won(&second.result()));
     let architecture = course.network.nodes[0].client.architecture().await.unwrap();

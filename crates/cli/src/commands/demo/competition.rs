@@ -1,12 +1,13 @@
 //! The demo's competition: owners publish, targets are drawn, submitters compete, validators audit.
 //! It must never compete otherwise than `soma model publish` and `soma submit` do.
 
+use std::fmt::Display;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use soma_compete::{
-    Advance, Competitor, Document, Level, ModelSet, Notice, Observer, Offer, ScoreCache, Scores,
-    Scoring, Submitter, WeightsCache,
+    Advance, Competitor, Document, Level, ModelSet, Observer, Offer, ScoreCache, Scores, Scoring,
+    Submitter, WeightsCache,
 };
 use soma_model::{Architecture, Engine};
 use soma_node::Node;
@@ -48,9 +49,9 @@ impl Observer for Quiet<'_> {
         self.0.start(task, bytes)
     }
 
-    fn notice(&self, notice: &Notice<'_>) {
-        if notice.level() == Level::Warning {
-            self.0.notice(notice);
+    fn notice(&self, level: Level, message: &dyn Display) {
+        if level == Level::Warning {
+            self.0.notice(level, message);
         }
     }
 }

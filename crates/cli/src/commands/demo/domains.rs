@@ -85,10 +85,10 @@ pub(crate) fn gather(
 fn repository() -> Result<PathBuf> {
     let here =
         std::env::current_dir().map_err(|error| Error::file(Path::new("."), "read", &error))?;
-    let found = here
+    let root = here
         .ancestors()
         .find(|folder| folder.join("crates/cli/src/commands/demo").is_dir());
-    found.map(Path::to_owned).ok_or_else(|| {
+    root.map(Path::to_owned).ok_or_else(|| {
         Error::new(
             Code::NoDemoData,
             "the current folder is not in Soma's repository, so there is no default data",
@@ -116,11 +116,11 @@ fn domain(
     });
     let held_out = (documents.len() / HELD_OUT_ONE_IN).clamp(2, HELD_OUT_MAX);
     if documents.len() < held_out * 2 {
-        let found = documents.len();
+        let count = documents.len();
         return Err(Error::new(
             Code::TooLittleData,
             format!(
-                "domain {name} has {found} documents of {bytes_min} bytes or more, but needs 4"
+                "domain {name} has {count} documents of {bytes_min} bytes or more, but needs 4"
             ),
         )
         .hint("put more files into the folder"));
@@ -178,24 +178,24 @@ mod tests {
     fn held_out_documents_are_never_trained_on_and_the_split_depends_on_the_seed_alone() {
         let data = folder(20, 600);
         let folders = [data.path().to_owned()];
-        let one = gather(&folders, 256, &[1; 32]).unwrap().remove(0);
+        let domain = gather(&folders, 256, &[1; 32]).unwrap().remove(0);
         let same = gather(&folders, 256, &[1; 32]).unwrap().remove(0);
-        let other = gather(&folders, 256, &[2; 32]).unwrap().remove(0);
+        let reseeded = gather(&folders, 256, &[2; 32]).unwrap().remove(0);
         let paths = |documents: &[soma_compete::Document]| {
             documents
                 .iter()
                 .map(|document| document.path.clone())
                 .collect::<Vec<_>>()
         };
-        assert_eq!(one.held_out.len(), 4);
-        assert_eq!(one.training.len(), 16);
+        assert_eq!(domain.held_out.len(), 4);
+        assert_eq!(domain.training.len(), 16);
         assert!(
-            paths(&one.held_out)
+            paths(&domain.held_out)
                 .iter()
-                .all(|path| !paths(&one.training).contains(path))
+                .all(|path| !paths(&domain.training).contains(path))
         );
-        assert_eq!(paths(&one.held_out), paths(&same.held_out));
-        assert_ne!(paths(&one.held_out), paths(&other.held_out));
+        assert_eq!(paths(&domain.held_out), paths(&same.held_out));
+        assert_ne!(paths(&domain.held_out), paths(&reseeded.held_out));
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! Specialists are trained, published by commit and reveal, and compete on documents that none of
 //! them has seen, on a real network in a temporary folder, with the same client, API and consensus
-//! as everywhere. A phase is ended by command once its transactions are finalized, so the result must
-//! never depend on time: one seed gives one result.
+//! as everywhere. A phase is ended by command once its transactions are finalized, so the result
+//! must never depend on time: one seed gives one result.
 
 mod competition;
 mod domains;

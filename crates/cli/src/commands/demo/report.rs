@@ -78,13 +78,13 @@ pub(crate) struct AccountLine {
 
 impl Report {
     /// Number of files won by the specialist of their domain, and of all files.
-    pub(crate) fn own_wins(&self) -> (usize, usize) {
-        let own = self
+    pub(crate) fn domain_wins(&self) -> (usize, usize) {
+        let wins = self
             .files
             .iter()
             .filter(|file| file.winner_domain == file.domain)
             .count();
-        (own, self.files.len())
+        (wins, self.files.len())
     }
 
     /// The result as text.
@@ -147,10 +147,10 @@ impl Report {
             };
             let _ = writeln!(text, "   {}{mark}", file.winner_domain);
         }
-        let (own, all) = self.own_wins();
+        let (wins, all) = self.domain_wins();
         let _ = writeln!(
             text,
-            "  {own} of {all} documents were won by the specialist of their domain."
+            "  {wins} of {all} documents were won by the specialist of their domain."
         );
         text
     }
