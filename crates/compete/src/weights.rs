@@ -72,10 +72,14 @@ pub async fn download(
 /// Opens and checks a weights file; without an architecture, the one that its metadata names.
 ///
 /// # Errors
-/// [`CompeteError::Weights`].
+/// [`CompeteError::Weights`]; [`CompeteError::Model`] if the file cannot be read.
 pub fn open(path: &Path, architecture: Option<&Architecture>) -> Result<Weights> {
-    Weights::open(path, architecture).map_err(|source| CompeteError::Weights {
-        path: path.to_owned(),
-        source,
+    Weights::open(path, architecture).map_err(|source| match source {
+        // It names the file itself.
+        soma_model::Error::Io { .. } => source.into(),
+        source => CompeteError::Weights {
+            path: path.to_owned(),
+            source,
+        },
     })
 }
