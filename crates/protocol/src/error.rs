@@ -1,9 +1,9 @@
-//! What can be wrong with text, bytes and genesis documents from outside. A transaction that the
-//! rules refuse is not an error here: that is a [`Rejection`](crate::Rejection).
+//! What can be wrong with bytes and genesis documents from outside. A transaction that the rules
+//! reject is not an error here: that is a [`Rejection`](crate::Rejection).
 
 use crate::{Amount, Hash};
 
-/// Why text, bytes or a genesis document could not be used.
+/// Why bytes or a genesis document are invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -1,5 +1,5 @@
-//! What happened, for people and programs that watch. The order of events is the order in which
-//! the rules act; the `event` tags and field names are stable.
+//! Events: what a block did, for people and programs that watch. They are in the order in which the
+//! rules act; the `event` tags and field names are stable.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,7 @@ pub enum LapseReason {
     OldArchitecture,
 }
 
-/// Something that happened.
+/// An effect of a block.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -86,7 +86,7 @@ pub enum Event {
         /// Number of the architecture that they are for.
         architecture: u32,
     },
-    /// A validator showed a chunk of a file that it is paid for.
+    /// A validator answered its storage challenge.
     ChallengeAnswered {
         epoch: Epoch,
         validator: Address,
@@ -109,13 +109,13 @@ pub enum Event {
     },
     /// A model was slashed for a missed reveal or a broken file.
     ModelSlashed { model: ModelId, amount: Amount },
-    /// Money was put behind a model or validator.
+    /// Stake was added to a model or validator.
     StakeAdded {
         pool: PoolId,
         staker: Address,
         amount: Amount,
     },
-    /// Money was taken from behind a model or validator; it is paid out as `release` begins.
+    /// Stake was withdrawn from a model or validator; it is paid out as `release` begins.
     StakeWithdrawn {
         pool: PoolId,
         staker: Address,
@@ -196,19 +196,19 @@ pub enum Event {
     ValidatorReturned { validator: Address },
     /// A validator was absent too long.
     ValidatorJailed { validator: Address, until: Epoch },
-    /// A validator signed two histories; what it lost is burned.
+    /// A validator signed conflicting votes; what it lost is burned.
     ValidatorExpelled { validator: Address, amount: Amount },
     /// A validator has a seat in the committee of an epoch.
     SeatTaken { validator: Address, epoch: Epoch },
-    /// A validator has no seat any more.
+    /// A validator lost its seat.
     SeatLost { validator: Address, epoch: Epoch },
-    /// A validator was slashed for keeping its randomness closed or for a wrong verdict.
+    /// A validator was slashed for a beacon that it did not reveal or for a wrong verdict.
     ValidatorSlashed { validator: Address, amount: Amount },
-    /// A validator committed to its randomness.
+    /// A validator committed to its part of the beacon.
     BeaconCommitted { epoch: Epoch, validator: Address },
-    /// A validator opened its randomness.
+    /// A validator revealed its part of the beacon.
     BeaconRevealed { epoch: Epoch, validator: Address },
-    /// The randomness of an epoch is known.
+    /// The beacon of an epoch was drawn.
     BeaconDrawn { epoch: Epoch, beacon: Hash },
     /// An epoch's emission left the reserve.
     EmissionTaken {
@@ -268,26 +268,26 @@ pub enum Event {
         target: TargetId,
         validator: Address,
     },
-    /// A validator showed its verdict on a published claim.
+    /// A validator revealed its verdict on a published claim.
     VerdictRevealed {
         target: TargetId,
         validator: Address,
         validity: Validity,
         trace: Hash,
     },
-    /// More than two thirds of the stake found the same.
+    /// More than two thirds of the stake have the same verdict.
     TargetDecided {
         target: TargetId,
         validity: Validity,
         trace: Hash,
-        /// Validators that found it.
+        /// Validators with this verdict.
         agreed: u32,
-        /// Validators that found something else, and are slashed.
+        /// Validators with another verdict, which are slashed.
         disagreed: u32,
-        /// Validators that committed and showed nothing.
+        /// Validators that committed to a verdict and did not reveal it.
         silent: u32,
     },
-    /// A model's published file is not what was revealed, or not a model; it is inactive now.
+    /// A model's published file is not what was revealed, or malformed; the model is inactive now.
     ModelBroken { model: ModelId, target: TargetId },
     /// A model has lost all its stake and is retired; what was left of its rent returned.
     ModelClosed { model: ModelId, rent: Amount },

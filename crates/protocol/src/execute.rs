@@ -1,5 +1,5 @@
-//! One block: phases that time has ended, then its transactions in order, then their fees.
-//! A transaction changes everything it says or nothing but its sender's nonce and base fee.
+//! One block: the end of a phase whose time is over, then its transactions in order, then their
+//! fees. A transaction has all its effects, or none but its sender's nonce and base fee.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -11,25 +11,25 @@ use crate::state::{Changes, Draft, Key, StateRead};
 use crate::transaction::{Transaction, VerifiedTransaction};
 use crate::{Amount, BlockInfo, Event, Hash, Rejection, epoch, money, read};
 
-/// What a block did.
+/// The result of a block.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// To the state.
+    /// Changes of the state.
     pub changes: Changes,
-    /// To each of its transactions, in their order.
+    /// Receipts of its transactions, in their order.
     pub receipts: Vec<Receipt>,
-    /// In the order in which it happened.
+    /// Events in their order.
     pub events: Vec<Event>,
 }
 
-/// What became of a transaction.
+/// The result of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct Receipt {
     /// Its hash.
     pub hash: Hash,
     /// The fee that was charged.
     pub fee: Amount,
-    /// Whether it did what it says.
+    /// Whether it was executed, or why it was rejected.
     pub result: Result<(), Rejection>,
 }
 
@@ -66,8 +66,8 @@ pub fn execute(
     }
 }
 
-/// What would become of a transaction if it came next, in a block at that time; for mempools. The
-/// changes are what it would do, fees aside.
+/// The result of a transaction if it came next, in a block at that time; for mempools. The changes
+/// are its effects, without fees.
 ///
 /// # Panics
 /// If `base` is not a state that genesis or blocks made.
@@ -212,7 +212,8 @@ impl<'a> Executor<'a> {
         }
     }
 
-    /// Fees of the whole block enter the supply at once, so that no two transactions write one record.
+    /// Fees of the whole block enter the supply at once, so that no two transactions write one
+    /// record.
     fn settle_fees(&mut self) {
         if self.fees == Amount::ZERO {
             return;

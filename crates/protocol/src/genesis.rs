@@ -81,11 +81,11 @@ pub struct Genesis {
     pub params: Params,
     /// The architecture of its models.
     pub architecture: Architecture,
-    /// Who has money.
+    /// Accounts with a balance.
     pub accounts: Vec<GenesisAccount>,
-    /// Who validates.
+    /// The first validators.
     pub validators: Vec<GenesisValidator>,
-    /// What competes; ids are places in this list, from 1.
+    /// The first models; ids are places in this list, from 1.
     pub models: Vec<GenesisModel>,
     /// Who may end phases by command: local networks only.
     pub operator: Option<Address>,
@@ -99,10 +99,11 @@ impl Genesis {
         Hash::of_parts("soma genesis", &[&bytes])
     }
 
-    /// The first state. Whatever nobody is given is the reserve.
+    /// The first state. What is not allocated is the reserve.
     ///
     /// # Errors
-    /// If a number is outside its bounds, somebody is named twice, or more is given away than there is.
+    /// If a number is outside its bounds, an address is named twice, or more than the supply is
+    /// allocated.
     pub fn state(&self) -> Result<Changes, Error> {
         self.check()?;
         let nothing = MemoryState::default();
@@ -140,7 +141,7 @@ impl Genesis {
             self.save_model(&mut draft, ModelId(count.0), model);
         }
         draft.save(Key::model_count(), &count);
-        let reserve = SUPPLY.less(self.given_away());
+        let reserve = SUPPLY.less(self.allocated());
         draft.save(
             Key::supply(),
             &Supply {
@@ -151,7 +152,8 @@ impl Genesis {
         Ok(draft.into_changes())
     }
 
-    /// Its validators have the first seats, and all of what they earn until they say otherwise.
+    /// Its validators have the first seats, and keep all that they earn until they set a
+    /// commission.
     fn save_validators(&self, draft: &mut Draft<'_>) {
         let mut seats = Vec::new();
         for one in &self.validators {
@@ -231,7 +233,7 @@ impl Genesis {
         draft.save(Key::rent(id, 1), &rent);
     }
 
-    fn given_away(&self) -> Amount {
+    fn allocated(&self) -> Amount {
         let balances = self.accounts.iter().map(|account| account.balance);
         let stakes = self.validators.iter().map(|validator| validator.stake);
         balances
@@ -255,7 +257,7 @@ impl Genesis {
             };
             return Err(Error::Architecture(error));
         }
-        self.check_people()?;
+        self.check_participants()?;
         for model in &self.models {
             self.check_model(model)
                 .map_err(|reason| Error::GenesisModel {
@@ -263,7 +265,7 @@ impl Genesis {
                     reason,
                 })?;
         }
-        let found = self.given_away();
+        let found = self.allocated();
         if found > SUPPLY {
             return Err(Error::GenesisSupply {
                 found,
@@ -273,7 +275,7 @@ impl Genesis {
         Ok(())
     }
 
-    fn check_people(&self) -> Result<(), Error> {
+    fn check_participants(&self) -> Result<(), Error> {
         let found = self.validators.len();
         if found == 0 || found > VALIDATORS_MAX {
             return Err(Error::GenesisValidators {
@@ -320,7 +322,7 @@ impl Genesis {
     }
 }
 
-/// Whoever puts up the first stake of a pool has all its shares.
+/// The first staker of a pool holds all its shares.
 fn save_stake(draft: &mut Draft<'_>, pool: PoolId, staker: &Address, stake: Amount) {
     let share = Share {
         shares: stake.0.into(),

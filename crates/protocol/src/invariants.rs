@@ -1,5 +1,5 @@
-//! What must hold of every state between two blocks. Tests and simulations ask after every block;
-//! nothing in here changes anything or belongs to the rules.
+//! Invariants of every state between two blocks. Tests and simulations check them after every
+//! block; no rule uses them.
 
 use crate::record::{
     Account, BeaconCommit, Candidates, ChallengeAnswers, Clock, Committee, Embedding, EpochRecord,
@@ -11,11 +11,11 @@ use crate::record::{
 use crate::state::{Key, MemoryState, Record, StateRead};
 use crate::{Amount, Epoch, ModelId, SUPPLY, TargetId, read};
 
-/// Something that does not hold.
+/// A violated invariant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Violation {
-    /// Money came into being or went missing.
+    /// Money appeared or vanished.
     #[error("{found} SOMA are held, in reserve or burned; there are {expected}")]
     Supply {
         /// What was counted.
@@ -23,34 +23,34 @@ pub enum Violation {
         /// What there is.
         expected: Amount,
     },
-    /// A value is no record.
-    #[error("the value at {key:?} is no record (tag {tag:?})")]
+    /// A value is malformed.
+    #[error("the value at {key:?} is malformed (tag {tag:?})")]
     Undecodable {
         /// Where.
         key: Key,
         /// Its first byte.
         tag: Option<u8>,
     },
-    /// A record lies where it does not belong.
-    #[error("a record lies at {key:?}, where it does not belong")]
+    /// A record has the wrong key.
+    #[error("the record at {key:?} has the wrong key")]
     Misplaced {
         /// Where.
         key: Key,
     },
-    /// A model in a state that no rule leads to.
-    #[error("model {model} is not in a legal state")]
+    /// A model in an unreachable status.
+    #[error("model {model} has an invalid status")]
     Model {
         /// The model.
         model: ModelId,
     },
     /// A pool in which nobody has a share of the money, or somebody has too many.
-    #[error("the pool at {key:?} is not legal")]
+    #[error("the pool at {key:?} is invalid")]
     Pool {
         /// Where.
         key: Key,
     },
-    /// A target in a state that no rule leads to.
-    #[error("target {target} is not in a legal state")]
+    /// A target in an unreachable status.
+    #[error("target {target} has an invalid status")]
     Target {
         /// The target.
         target: TargetId,
@@ -78,7 +78,7 @@ pub struct Holdings {
     pub validator_pots: Amount,
     /// Not minted.
     pub reserve: Amount,
-    /// Gone.
+    /// Burned.
     pub burned: Amount,
 }
 

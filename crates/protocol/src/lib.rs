@@ -1,8 +1,13 @@
 //! The rules: a pure function from state and block to state, receipts and events.
 //!
-//! No input or output, no clock, no floats, no unordered maps, no panics on whatever a transaction
-//! holds. `docs/protocol.md` says what the rules are and why. The modules below are in reading order:
-//! each uses only those above it.
+//! Owns transactions, the records of the state and everything that changes them. Never does input
+//! or output, reads a clock, computes with floats, iterates over an unordered map, or panics on the
+//! content of a transaction. `docs/protocol.md` says what the rules are and why.
+//!
+//! Modules are listed from bottom to top; each uses only those before it. [`execute`] is the entry:
+//! it runs a block through `action` (what a transaction does) and `epoch` (what the end of a phase
+//! does). [`read`] is for everyone; [`query`] and [`invariants`] are for APIs, commands and tests,
+//! and no rule uses them.
 
 #![forbid(unsafe_code)]
 #![deny(
@@ -13,24 +18,24 @@
     clippy::panic
 )]
 
-pub mod action;
-mod epoch;
-mod error;
-pub mod event;
-mod execute;
-pub mod genesis;
-mod governance;
-pub mod invariants;
-mod money;
-mod proof;
-pub mod query;
-pub mod read;
-pub mod record;
-pub mod reject;
-pub mod state;
-pub mod transaction;
-mod transition;
 mod value;
+pub mod reject;
+mod error;
+pub mod state;
+pub mod record;
+pub mod event;
+pub mod read;
+mod proof;
+mod transition;
+mod money;
+mod governance;
+mod epoch;
+pub mod action;
+pub mod genesis;
+pub mod transaction;
+mod execute;
+pub mod query;
+pub mod invariants;
 
 pub use action::{Action, HeldFile};
 pub use epoch::winner::winner;

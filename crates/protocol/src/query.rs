@@ -9,7 +9,7 @@ use crate::record::{Clock, Network, Params, Proposal, Supply, Target};
 use crate::state::StateRead;
 use crate::{Amount, ModelId, epoch, read};
 
-/// What to know of a chain at once.
+/// Summary of a chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chain {
     /// Name, id, architecture, operator.
@@ -21,7 +21,7 @@ pub struct Chain {
     /// Block time from which the phase may end, ms since 1970; `None` if only the operator ends it.
     #[serde(with = "optional_decimal")]
     pub deadline_ms: Option<u64>,
-    /// Reserve and what is burned.
+    /// Reserve and burned money.
     pub supply: Supply,
     /// Number of models ever registered.
     pub models: u32,
@@ -47,7 +47,7 @@ mod optional_decimal {
     }
 }
 
-/// The chain as a whole.
+/// Summary of the chain.
 pub fn chain(state: &dyn StateRead) -> Chain {
     let (clock, params) = (read::clock(state), read::params(state));
     Chain {

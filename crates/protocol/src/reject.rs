@@ -1,5 +1,5 @@
-//! Why the rules reject a transaction: what is wrong, with the values. What each code means and what
-//! to do about it is in [`soma_codes`].
+//! Why the rules reject a transaction: what is wrong, with the values. What each code means and
+//! what to do about it is in [`soma_codes`].
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -28,7 +28,7 @@ macro_rules! rejections {
         #[serde(tag = "code", rename_all = "snake_case")]
         #[non_exhaustive]
         pub enum Rejection {
-            $(#[doc = $message] #[error($message)]
+            $(#[doc = concat!("`", $message, "`")] #[error($message)]
             $name $({ $(#[doc = "See the message."] $(#[$field_meta])* $field: $type),* })?,)*
         }
 

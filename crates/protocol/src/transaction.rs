@@ -1,5 +1,6 @@
 //! Transactions: their bytes, hashes and signatures. Only a [`VerifiedTransaction`] reaches the
-//! rules. The signature rule is ZIP 215, under which one by one and in a batch agree on every input.
+//! rules. The signature rule is ZIP 215, under which single and batch verification agree on every
+//! input.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -49,8 +50,8 @@ impl Transaction {
     }
 }
 
-/// A transaction and its signature, not yet verified. It is encoded and hashed once, when it is made
-/// or decoded; a clone shares everything.
+/// A transaction and its signature, not yet verified. It is encoded and hashed once, when it is
+/// made or decoded; a clone shares everything.
 #[derive(Clone)]
 pub struct SignedTransaction(Arc<Encoded>);
 
@@ -200,8 +201,8 @@ pub fn verify_batch(
     verify_batch_unless(transactions, chain, |_| false)
 }
 
-/// As [`verify_batch`], but skips the signatures of transactions that `is_verified` says were verified
-/// before. A hash covers the signature, so the same hash has the same result.
+/// As [`verify_batch`], but skips the signatures of transactions that `is_verified` says were
+/// verified before. A hash covers the signature, so the same hash has the same result.
 pub fn verify_batch_unless(
     transactions: Vec<SignedTransaction>,
     chain: &Hash,

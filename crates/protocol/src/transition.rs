@@ -1,4 +1,4 @@
-//! The end of a phase, under way: the state and what all its steps write to.
+//! The transition from one phase to the next: what all its steps read and write.
 
 use std::collections::BTreeMap;
 
@@ -7,25 +7,25 @@ use crate::record::{Clock, Supply};
 use crate::state::Draft;
 use crate::{Address, Event};
 
-/// The end of a phase, under way.
+/// The transition from one phase to the next.
 pub(crate) struct Transition<'a, 'b> {
     pub(crate) state: &'a mut Draft<'b>,
     pub(crate) config: &'a ChainConfig,
     pub(crate) events: &'a mut Vec<Event>,
     pub(crate) clock: Clock,
     pub(crate) supply: Supply,
-    /// What settlement has found about the auditors.
+    /// Results of the auditors, from settlement.
     pub(crate) audits: Audits,
     /// Height of the block in which it happens.
     pub(crate) height: u64,
     pub(crate) now_ms: u64,
 }
 
-/// How the auditors of an epoch's targets have done.
+/// Results of the auditors of an epoch's targets.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Audits {
-    /// Targets for which something was published, so that there was something to audit.
+    /// Targets with a published claim to audit.
     pub(crate) published: u32,
-    /// Those of them on which each validator found what more than two thirds of the stake did.
+    /// Number of them on which each validator had the verdict of more than two thirds of the stake.
     pub(crate) agreed: BTreeMap<Address, u32>,
 }

@@ -179,7 +179,7 @@ async fn a_loss_that_is_false_in_its_last_bit_costs_the_bond_and_an_honest_one_i
 
     let decided = competition.decided(2).await;
     for (event, verdict) in decided.iter().zip(["valid", "invalid"]) {
-        assert_eq!(event["verdict"], verdict);
+        assert_eq!(event["validity"], verdict);
         assert_eq!(
             (&event["agreed"], &event["disagreed"]),
             (&4.into(), &0.into())

@@ -1,5 +1,5 @@
-//! Staking on a model or a validator. The stake can be slashed at once; it counts from the next draw
-//! of targets and the next committee on.
+//! Staking on a model or a validator. The stake can be slashed at once; it counts from the next
+//! draw of targets and the next committee on.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,5 @@
-//! A validator commits to its verdict on a published claim, so that nobody can copy it. A commitment
-//! cannot be replaced.
+//! A validator commits to its verdict on a published claim, so that nobody can copy it. A
+//! commitment cannot be replaced.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};

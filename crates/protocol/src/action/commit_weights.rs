@@ -1,5 +1,5 @@
-//! Committing a model to weights that stay secret until the next epoch, and paying the rent of their
-//! file.
+//! Committing a model to weights that stay secret until the next epoch, and paying the rent of
+//! their file.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};

@@ -1,11 +1,11 @@
-//! What an action works with, and the checks that several actions share.
+//! The context of an action, and the checks that several actions share.
 
 use crate::read::ChainConfig;
 use crate::record::{Clock, Model, ModelStatus, Target, Validator};
 use crate::state::Draft;
 use crate::{Address, BlockInfo, Epoch, Event, ModelId, Rejection, TargetId, read};
 
-/// What an action works with.
+/// State, configuration and sender for an action.
 pub(crate) struct Context<'a> {
     pub(crate) state: Draft<'a>,
     pub(crate) config: &'a ChainConfig,

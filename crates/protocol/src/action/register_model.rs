@@ -1,4 +1,5 @@
-//! Registering a model: a name, a commission, and a stake that is locked until the model is retired.
+//! Registering a model: a name, a commission, and a stake that is locked until the model is
+//! retired.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,5 @@
-//! A validator reveals its part of the running epoch's randomness, in any block of the reveal phase.
+//! A validator reveals its part of the running epoch's randomness, in any block of the reveal
+//! phase.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};

@@ -36,7 +36,8 @@ impl Apply for RotateKey {
     }
 }
 
-/// Checks that a validator may take a key: it proves to hold it, and no other validator ever had it.
+/// Checks that a validator may take a key: it proves to hold it, and no other validator ever had
+/// it.
 pub(super) fn check_key(
     context: &Context<'_>,
     address: &Address,

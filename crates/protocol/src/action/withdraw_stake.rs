@@ -1,5 +1,6 @@
-//! Withdrawing stake from a model or a validator. It is paid out `unbonding_epochs` later; until then
-//! it earns nothing, counts for nothing and can be slashed. Stake of a retired model is paid at once.
+//! Withdrawing stake from a model or a validator. It is paid out `unbonding_epochs` later; until
+//! then it earns nothing, counts for nothing and can be slashed. Stake of a retired model is paid
+//! at once.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,5 @@
-//! An epoch's randomness, made of what validators committed to before it began. Whoever keeps his
-//! part closed loses the epoch's reward and a little stake: one bit of influence, paid for.
+//! An epoch's randomness, made of what validators committed to before it began. A validator that
+//! does not reveal loses the epoch's reward and a little stake: it pays for one bit of influence.
 
 use crate::money::slashing;
 use crate::record::BeaconCommit;

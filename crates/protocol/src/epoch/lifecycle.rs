@@ -1,5 +1,5 @@
-//! What the turns of an epoch do to models: commits are judged and lapse, unrefreshed models
-//! become inactive, retired ones get their stake back.
+//! What transitions do to models: commits become available or lapse, models that were not refreshed
+//! become inactive, stakes of retired ones return.
 
 use crate::event::LapseReason;
 use crate::money::{credit, save_share, slashing};
@@ -46,7 +46,7 @@ pub(crate) fn judge_commits(transition: &mut Transition<'_, '_>, epoch: Epoch) {
 
 /// At the end of the reveal phase: commits that were not revealed lapse, what they paid is burned,
 /// and their models are slashed. Then models that were not refreshed in time become inactive: only
-/// now, so that a model that refreshes in its last epoch never stops.
+/// now, so that a model that refreshes in its last epoch stays active.
 pub(crate) fn lapse_and_refresh(transition: &mut Transition<'_, '_>) {
     let epoch = transition.clock.epoch;
     for id in read::model_ids(transition.state) {
@@ -70,7 +70,7 @@ pub(crate) fn lapse_and_refresh(transition: &mut Transition<'_, '_>) {
     }
 }
 
-/// Lets the model's commits lapse, if it has any; says whether the model may have changed.
+/// Lets the model's commits lapse, if it has any; returns whether the model may have changed.
 fn lapse(transition: &mut Transition<'_, '_>, model: &mut Model) -> bool {
     let epoch = transition.clock.epoch;
     let commits = read::commits_of(transition.state, model.id, epoch);
@@ -97,7 +97,7 @@ fn lapse_one(transition: &mut Transition<'_, '_>, model: &mut Model, commit: &We
     slashing::model(transition, model, bps);
 }
 
-/// Returns stake and left-over rent of the models whose waiting ends as `epoch` begins.
+/// Returns stake and left-over rent of the retiring models that are due as `epoch` begins.
 pub(crate) fn release_stakes(transition: &mut Transition<'_, '_>, epoch: Epoch) {
     for id in read::model_ids(transition.state) {
         let Some(mut model) = read::model(transition.state, id) else {
@@ -123,7 +123,7 @@ pub(crate) fn release_stakes(transition: &mut Transition<'_, '_>, epoch: Epoch) 
     }
 }
 
-/// Takes the owner's whole stake out of a model's pool. Others withdraw theirs when they like.
+/// Takes the owner's whole stake out of a model's pool. Other stakers withdraw theirs themselves.
 fn withdraw_all(state: &mut Draft<'_>, model: &mut Model) -> Amount {
     let id = PoolId::Model(model.id);
     let mut share = read::share(state, id, &model.owner);

@@ -1,13 +1,13 @@
-//! What happens as phases end: randomness, targets, settlement, lives of models and validators.
-//! `schedule.rs` is the list of it all.
+//! What happens as phases end: beacon, targets, settlement, status of models and validators.
+//! `schedule.rs` lists all steps in order.
 
-pub(crate) mod beacon;
-pub(crate) mod lifecycle;
-pub mod routing;
-mod schedule;
-pub(crate) mod seats;
-pub(crate) mod settlement;
-pub(crate) mod targets;
 pub mod winner;
+pub mod routing;
+pub(crate) mod targets;
+pub(crate) mod beacon;
+pub(crate) mod settlement;
+pub(crate) mod lifecycle;
+pub(crate) mod seats;
+mod schedule;
 
 pub(crate) use schedule::{deadline_ms, end_phase};

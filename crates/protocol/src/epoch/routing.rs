@@ -1,9 +1,9 @@
 //! Which models compete for a target: exact stake-weighted nearest neighbours, in integers.
 //!
-//! A model's rank value is `3 * isqrt(dim) * 65536 * distance^2 - U * log2(stake)`, U = 2 * 32767^2,
-//! log2 in 1/65536. In many dimensions all distances to a random target are alike, so dividing by a
-//! power of stake would route by stake alone; here a doubling of stake is worth a third of a
-//! standard deviation, and a model's share of targets follows its share of stake.
+//! A model's rank value is `3 * isqrt(dim) * 65536 * distance^2 - U * log2(stake)`, U = 2 *
+//! 32767^2, log2 in 1/65536. In many dimensions all distances to a random target are alike, so
+//! dividing by a power of stake would route by stake alone; here a doubling of stake is worth a
+//! third of a standard deviation, and a model's share of targets follows its share of stake.
 
 use soma_architecture::embedding::{UNIT, distance_squared_given_lengths, length_squared};
 

@@ -1,4 +1,5 @@
-//! What happens when a phase ends, in order. This file is the list; the work is in the files it names.
+//! What happens when a phase ends, in order. This file is the list; the work is in the files it
+//! names.
 
 use crate::epoch::{beacon, lifecycle, seats, settlement, targets};
 use crate::governance::{migration, vote};
@@ -76,7 +77,7 @@ impl Transition<'_, '_> {
         self.begin(Phase::Reveal);
     }
 
-    /// End of the reveal phase with all its parts: from here on weights and targets stand.
+    /// End of the reveal phase with all its parts: from here on weights and targets are fixed.
     fn end_reveals(&mut self) {
         lifecycle::lapse_and_refresh(self);
         let (beacon, revealed) = beacon::draw(self);
@@ -85,7 +86,7 @@ impl Transition<'_, '_> {
     }
 
     /// Begins the publish part of a rank. By the clock every rank has its part, because reveals are
-    /// accepted meanwhile; by command, ranks that nobody waits for are skipped.
+    /// accepted meanwhile; by command, ranks without a pending candidate are skipped.
     fn publish_or_compete(&mut self, rank: u32) {
         let has_part = if self.config.params.epoch_ms == 0 {
             settlement::awaits(self.state, self.clock.epoch.previous(), rank)
@@ -99,7 +100,7 @@ impl Transition<'_, '_> {
         }
     }
 
-    /// Begins the attest phase. By command it is skipped when no verdict waits to be shown.
+    /// Begins the attest phase. By command it is skipped when no verdict is pending.
     fn attest_or_end(&mut self) {
         let by_command = self.config.params.epoch_ms == 0;
         if by_command && !settlement::awaits_verdicts(self.state, self.clock.epoch.previous()) {

@@ -1,14 +1,14 @@
-//! Who sits in the committee, decided as an epoch begins. Whatever happens to stakes, at most a
-//! third of the seats change at once (one, if there are fewer than six), so that most of every
-//! committee has seen the one before it; and the last seat is never empty.
+//! Elects the committee as an epoch begins. Whatever happens to stakes, at most a third of the
+//! seats change at once (one, if there are fewer than six), so that most of every committee was in
+//! the one before it; and the last seat is never empty.
 
 use crate::record::{Committee, LastCommittee, Seat, Validator, ValidatorStatus, Validators};
 use crate::state::Key;
 use crate::transition::Transition;
 use crate::{Address, Epoch, Event, read};
 
-/// Jails those that were absent too long, elects the committee of the epoch that begins, and
-/// forgets validators that are gone.
+/// Jails validators that were absent too long, elects the committee of the epoch that begins, and
+/// unregisters validators that have left.
 pub(crate) fn elect(transition: &mut Transition<'_, '_>, beginning: Epoch) {
     mark_absent(transition, beginning);
     let old = read::committee(transition.state);
@@ -29,7 +29,7 @@ pub(crate) fn elect(transition: &mut Transition<'_, '_>, beginning: Epoch) {
     forget_gone(transition, beginning);
 }
 
-/// Counts the epochs that a seat has missed. If nobody opened, the fault is not one validator's.
+/// Counts the epochs that a seat has missed. If nobody revealed, no validator is at fault.
 fn mark_absent(transition: &mut Transition<'_, '_>, beginning: Epoch) {
     let revealed = read::epoch(transition.state, transition.clock.epoch)
         .map(|record| record.revealed)
@@ -70,8 +70,9 @@ pub(crate) const fn changes_max(seats: usize) -> usize {
     }
 }
 
-/// The seats after this boundary: first those that must go do, then keys are rotated, then the
-/// best-backed come, in free seats or in the place of those with less behind them.
+/// The seats after this boundary: first seats of ineligible validators are given up, then keys are
+/// rotated, then the validators with the most stake take free seats or those of validators with
+/// less.
 fn next_seats(transition: &mut Transition<'_, '_>, old: &[Seat]) -> Vec<Seat> {
     let params = &transition.config.params;
     let seats_max = usize::try_from(params.seats_max).unwrap_or(usize::MAX);
@@ -88,13 +89,13 @@ fn next_seats(transition: &mut Transition<'_, '_>, old: &[Seat]) -> Vec<Seat> {
         .map(|one| one.address)
         .collect();
 
-    let mut budget = SeatChanges::new(changes_max(old.len()));
+    let mut changes = SeatChanges::new(changes_max(old.len()));
     let mut seats = old.to_vec();
-    // Those that may not stay: out, as far as somebody is left.
+    // Ineligible validators leave, but never the last one.
     for seat in old.iter().filter(|seat| !is_eligible(&seat.validator)) {
-        if budget.may_leave() && seats.len() > 1 {
+        if changes.may_leave() && seats.len() > 1 {
             seats.retain(|other| other != seat);
-            budget.left();
+            changes.record_leave();
         }
     }
     let rotating: Vec<Validator> = all
@@ -102,7 +103,7 @@ fn next_seats(transition: &mut Transition<'_, '_>, old: &[Seat]) -> Vec<Seat> {
         .filter(|one| one.next_key.is_some())
         .cloned()
         .collect();
-    let comers: Vec<Seat> = eligible
+    let joining: Vec<Seat> = eligible
         .iter()
         .filter(|one| wanted.contains(&one.address))
         .filter(|one| old.iter().all(|seat| seat.validator != one.address))
@@ -111,63 +112,63 @@ fn next_seats(transition: &mut Transition<'_, '_>, old: &[Seat]) -> Vec<Seat> {
             validator: one.address,
         })
         .collect();
-    rotate(transition, rotating, &mut seats, &mut budget);
-    shrink(&mut seats, seats_max, &wanted, &mut budget);
-    for comer in comers {
-        if !budget.may_come() {
+    rotate(transition, rotating, &mut seats, &mut changes);
+    shrink(&mut seats, seats_max, &wanted, &mut changes);
+    for seat in joining {
+        if !changes.may_join() {
             break;
         }
         if seats.len() >= seats_max {
-            // The last in the order of stake that has no claim to its seat makes room.
+            // The last unwanted seat makes room.
             let out = seats
                 .iter()
                 .rposition(|seat| !wanted.contains(&seat.validator));
-            let Some(at) = out.filter(|_| budget.may_leave()) else {
+            let Some(at) = out.filter(|_| changes.may_leave()) else {
                 break;
             };
             seats.remove(at);
-            budget.left();
+            changes.record_leave();
         }
-        seats.push(comer);
-        budget.came();
+        seats.push(seat);
+        changes.record_join();
     }
-    replace_a_lone_seat(&mut seats, &mut budget, is_eligible);
+    replace_a_lone_seat(&mut seats, &mut changes, is_eligible);
     seats
 }
 
-/// Gives up seats that a vote has abolished, those with the least behind them.
-fn shrink(seats: &mut Vec<Seat>, seats_max: usize, wanted: &[Address], budget: &mut SeatChanges) {
-    while seats.len() > seats_max.max(1) && budget.may_leave() {
+/// Gives up seats beyond a voted maximum, those with the least stake.
+fn shrink(seats: &mut Vec<Seat>, seats_max: usize, wanted: &[Address], changes: &mut SeatChanges) {
+    while seats.len() > seats_max.max(1) && changes.may_leave() {
         let unwanted = |seat: &Seat| !wanted.contains(&seat.validator);
         let Some(at) = seats.iter().rposition(unwanted) else {
             return;
         };
         seats.remove(at);
-        budget.left();
+        changes.record_leave();
     }
 }
 
 /// The only seat of a committee stays until another can take over; then it goes.
 fn replace_a_lone_seat(
     seats: &mut Vec<Seat>,
-    budget: &mut SeatChanges,
+    changes: &mut SeatChanges,
     is_eligible: impl Fn(&Address) -> bool,
 ) {
-    while seats.len() > 1 && budget.may_leave() {
+    while seats.len() > 1 && changes.may_leave() {
         let Some(at) = seats.iter().position(|seat| !is_eligible(&seat.validator)) else {
             return;
         };
         seats.remove(at);
-        budget.left();
+        changes.record_leave();
     }
 }
 
-/// New keys take the place of old ones: at once where there is no seat, else as one change of seat.
+/// New keys replace old ones: at once without a seat, else as one change of a seat.
 fn rotate(
     transition: &mut Transition<'_, '_>,
     rotating: Vec<Validator>,
     seats: &mut [Seat],
-    budget: &mut SeatChanges,
+    changes: &mut SeatChanges,
 ) {
     for mut validator in rotating {
         let Some(key) = validator.next_key else {
@@ -177,11 +178,11 @@ fn rotate(
             .iter_mut()
             .find(|seat| seat.validator == validator.address);
         if let Some(seat) = seat {
-            if !(budget.may_come() && budget.may_leave()) {
+            if !(changes.may_join() && changes.may_leave()) {
                 continue;
             }
-            budget.came();
-            budget.left();
+            changes.record_join();
+            changes.record_leave();
             seat.consensus_key = key;
         }
         validator.consensus_key = key;
@@ -196,17 +197,17 @@ fn rotate(
     }
 }
 
-/// How many more seats may be given up and taken.
+/// How many more seats may change at this boundary.
 struct SeatChanges {
     leaving: usize,
-    coming: usize,
+    joining: usize,
 }
 
 impl SeatChanges {
     const fn new(changes: usize) -> Self {
         Self {
             leaving: changes,
-            coming: changes,
+            joining: changes,
         }
     }
 
@@ -214,16 +215,16 @@ impl SeatChanges {
         self.leaving > 0
     }
 
-    const fn may_come(&self) -> bool {
-        self.coming > 0
+    const fn may_join(&self) -> bool {
+        self.joining > 0
     }
 
-    const fn left(&mut self) {
+    const fn record_leave(&mut self) {
         self.leaving = self.leaving.saturating_sub(1);
     }
 
-    const fn came(&mut self) {
-        self.coming = self.coming.saturating_sub(1);
+    const fn record_join(&mut self) {
+        self.joining = self.joining.saturating_sub(1);
     }
 }
 
@@ -246,7 +247,7 @@ fn announce(transition: &mut Transition<'_, '_>, old: &Committee, new: &Committe
     }
 }
 
-/// Validators that are leaving or expelled and have no seat any more are off the list.
+/// Unregisters validators that are leaving or expelled and have lost their seat.
 fn forget_gone(transition: &mut Transition<'_, '_>, beginning: Epoch) {
     let committee = read::committee(transition.state);
     let mut stay = Vec::new();

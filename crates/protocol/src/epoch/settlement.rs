@@ -1,4 +1,4 @@
-//! What becomes of candidates and targets after their epoch: silent candidates lose their bonds,
+//! Settling candidates and targets after their epoch: silent candidates lose their bonds,
 //! valid wins are paid half and half, everything else returns to the reserve.
 
 use crate::money::{credit, slashing};
@@ -73,7 +73,7 @@ pub(crate) fn release_others(
     }
 }
 
-/// Settles all targets of an epoch and forgets their candidates, data and verdicts.
+/// Settles all targets of an epoch and deletes their candidates, data and verdicts.
 pub(crate) fn settle(transition: &mut Transition<'_, '_>, epoch: Epoch) {
     let record: Option<EpochRecord> = read::epoch(transition.state, epoch);
     for id in record.iter().flat_map(EpochRecord::target_ids) {
@@ -119,14 +119,14 @@ fn settle_one(transition: &mut Transition<'_, '_>, target: &Target) -> TargetSta
     }
 }
 
-/// Whether a verdict on a target of the epoch waits to be shown.
+/// Whether a validator has committed to a verdict on a target of the epoch.
 pub(crate) fn awaits_verdicts(state: &dyn StateRead, epoch: Epoch) -> bool {
     read::targets(state, epoch)
         .iter()
         .any(|target| !read::verdicts(state, target.id).0.is_empty())
 }
 
-/// The verdict of more than two thirds of all stake. Whoever has found otherwise is slashed.
+/// The verdict of more than two thirds of all stake. Validators with another verdict are slashed.
 fn decide(transition: &mut Transition<'_, '_>, target: &Target) -> Option<Verdict> {
     let verdicts = read::verdicts(transition.state, target.id).0;
     let validators = read::seated_validators(transition.state);
@@ -178,8 +178,8 @@ fn decide(transition: &mut Transition<'_, '_>, target: &Target) -> Option<Verdic
     Some(decided.clone())
 }
 
-/// Models whose published file auditors could not run are slashed, and not routed until they
-/// reveal something better.
+/// Models whose published file auditors could not run are slashed, and not routed until their
+/// next reveal.
 fn punish_broken(transition: &mut Transition<'_, '_>, target: &Target, verdict: &Verdict) {
     for routed in &target.routed {
         if !verdict.broken.contains(&routed.model) {
@@ -188,7 +188,7 @@ fn punish_broken(transition: &mut Transition<'_, '_>, target: &Target, verdict: 
         let Some(mut model) = read::model(transition.state, routed.model) else {
             continue;
         };
-        // Once is enough, and weights that were replaced in the meantime are not meant.
+        // Only once, and not for weights that were replaced in the meantime.
         if model.status != ModelStatus::Active || model.weights != Some(routed.weights_hash) {
             continue;
         }

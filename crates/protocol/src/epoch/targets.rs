@@ -1,5 +1,5 @@
 //! Targets: directions drawn uniformly from an epoch's randomness. Nobody can choose, buy or
-//! foresee them, and everyone computes the same.
+//! predict them, and everyone computes the same.
 
 use soma_architecture::embedding::UNIT;
 
@@ -13,8 +13,8 @@ use crate::transition::Transition;
 use crate::value::parts_hasher;
 use crate::{Address, Event, Hash, ModelId, TargetId, read};
 
-/// Direction of a target, of length 32767: `dim` components `popcount(256 bits) - 128` from BLAKE3's
-/// output stream over the beacon, scaled and rounded to nearest (halves away from zero).
+/// Direction of a target, of length 32767: `dim` components `popcount(256 bits) - 128` from
+/// BLAKE3's output stream over the beacon, scaled and rounded to nearest (halves away from zero).
 pub(crate) fn direction(beacon: &Hash, target: TargetId, dim: u32) -> Vec<i16> {
     let mut stream =
         parts_hasher("soma target", &[&beacon.0, &target.0.to_le_bytes()]).finalize_xof();

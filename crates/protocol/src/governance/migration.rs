@@ -67,8 +67,8 @@ fn ready<'a>(transition: &'a Transition<'_, '_>, number: u32) -> impl Iterator<I
     })
 }
 
-/// A commit for the old architecture that could be revealed in the epoch that begins: nobody's
-/// fault, so what was paid returns.
+/// A commit for the old architecture that could be revealed in the epoch that begins: the
+/// owner is not at fault, so what was paid returns.
 fn lapse(transition: &mut Transition<'_, '_>, model: ModelId, epoch: Epoch, old: u32) {
     let key = Key::commit(model, epoch, old);
     let Some(commit) = load::<WeightsCommit>(transition.state, &key) else {

@@ -1,4 +1,4 @@
-//! Counting votes as an epoch begins, and carrying out what has passed.
+//! Counting votes as an epoch begins, and carrying out proposals that passed.
 
 use crate::money::credit;
 use crate::record::{Change, Migration, OpenProposals, Params, Proposal, ProposalStatus};
@@ -47,7 +47,7 @@ fn changed(state: &dyn StateRead, name: &str, value: u64) -> Result<Params, Reje
         .filter(|params| params.check().is_ok())
         .ok_or_else(refusal)?;
     let network = read::network(state);
-    // Without a clock and without an operator no phase would ever end again.
+    // With neither a clock nor an operator no phase would ever end.
     let stuck = params.epoch_ms == 0 && network.operator.is_none();
     let migrating = read::migration(state).map_or(0, |one| one.architecture.data_bytes_min());
     let needed = network.architecture.data_bytes_min().max(migrating);
@@ -114,7 +114,7 @@ pub(crate) fn stakes(state: &dyn StateRead, proposal: &Proposal) -> (Amount, Amo
     )
 }
 
-/// Carries a change out; says whether it could.
+/// Carries a change out; returns whether it could.
 fn carry_out(transition: &mut Transition<'_, '_>, proposal: &Proposal, beginning: Epoch) -> bool {
     match &proposal.change {
         Change::Parameter { name, value } => {
@@ -150,7 +150,7 @@ fn carry_out(transition: &mut Transition<'_, '_>, proposal: &Proposal, beginning
     true
 }
 
-/// The deposit returns if it passed; else it is burned, so that nobody keeps everybody voting.
+/// The deposit returns if it passed; else it is burned, so that spam has a price.
 fn decide(transition: &mut Transition<'_, '_>, proposal: &mut Proposal, status: ProposalStatus) {
     proposal.status = status;
     let deposit = std::mem::take(&mut proposal.deposit);

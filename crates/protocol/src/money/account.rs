@@ -1,5 +1,5 @@
 //! Moving money in and out of accounts. Money that leaves an account must enter something else in
-//! the same breath; `invariants.rs` checks that it did.
+//! the same step; `invariants.rs` checks that it did.
 
 use crate::state::{Draft, Key};
 use crate::{Address, Amount, Rejection, read};

@@ -4,8 +4,8 @@
 mod account;
 mod pool;
 pub mod rent;
-pub(crate) mod rewards;
 pub(crate) mod slashing;
+pub(crate) mod rewards;
 pub(crate) mod unbonding;
 
 pub(crate) use account::{credit, debit};

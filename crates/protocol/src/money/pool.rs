@@ -1,10 +1,10 @@
-//! Pools of models and validators alike, and the shares in them.
+//! Access to the pool of a model or validator, and to the shares in it.
 
 use crate::record::{Model, Pool, Share, Validator};
 use crate::state::{Draft, Key, StateRead, load};
 use crate::{Address, PoolId, Rejection};
 
-/// A model or validator, seen as what its pool belongs to.
+/// A model or validator as the owner of a pool.
 pub(crate) enum PoolOwner {
     Model(Model),
     Validator(Validator),
@@ -37,7 +37,7 @@ impl PoolOwner {
     }
 }
 
-/// Writes what `staker` has in a pool, or forgets it.
+/// Saves the shares of `staker` in a pool; deletes the record if there are none.
 pub(crate) fn save_share(state: &mut Draft<'_>, pool: PoolId, staker: &Address, share: Share) {
     let key = Key::share(pool, staker);
     if share != Share::default() {

@@ -1,4 +1,4 @@
-//! Rent: what a commit pays for keeping its file, and who is paid for keeping it.
+//! Rent: what a commit pays for keeping its file, and which validators are paid for it.
 
 use std::collections::BTreeMap;
 
@@ -23,8 +23,8 @@ pub fn due(size_bytes: u64, epoch: Epoch, price: Amount, params: &Params) -> Amo
     Amount(u64::try_from(rent).unwrap_or(u64::MAX))
 }
 
-/// Counts the standing votes for the epoch that begins: the price at which half of the stake finds
-/// it high enough. Who has not voted stands by the parameter.
+/// Sets the price for the epoch that begins: the median by stake of the validators' standing votes.
+/// A validator that has not voted counts as a vote for the parameter.
 pub(crate) fn count_votes(transition: &mut Transition<'_, '_>) {
     let default = transition.config.params.rent_price_per_mib_epoch;
     let mut votes: Vec<(Amount, Amount)> = read::seated_validators(transition.state)
@@ -51,7 +51,7 @@ fn median(votes: &[(Amount, Amount)]) -> Option<Amount> {
     })
 }
 
-/// What is off the rent in an epoch: all of `bootstrap_discount_bps` in the first, then evenly less.
+/// Discount on the rent in an epoch: `bootstrap_discount_bps` in the first, then linearly less.
 fn discount_bps(epoch: Epoch, params: &Params) -> u16 {
     let left = params.bootstrap_epochs.saturating_sub(epoch.previous().0);
     let discount = u64::from(params.bootstrap_discount_bps).saturating_mul(left.into());
@@ -67,7 +67,7 @@ fn left_over(rent: &Rent) -> Amount {
 }
 
 /// Rent of the present file that will be left when a commit replaces it. While a commit for the
-/// running epoch waits for its reveal, that one has the claim on it: nothing is credited twice.
+/// running epoch waits for its reveal, it belongs to that one: nothing is credited twice.
 pub(crate) fn carried_over(state: &dyn StateRead, id: ModelId, number: u32) -> Amount {
     if load::<WeightsCommit>(state, &Key::commit(id, read::clock(state).epoch, number)).is_some() {
         return Amount::ZERO;
@@ -75,7 +75,7 @@ pub(crate) fn carried_over(state: &dyn StateRead, id: ModelId, number: u32) -> A
     load::<Rent>(state, &Key::rent(id, number)).map_or(Amount::ZERO, |rent| left_over(&rent))
 }
 
-/// One epoch's rent. The last one takes whatever rounding left.
+/// One epoch's rent. The last one includes the rounding remainder.
 fn installment(rent: &Rent) -> Amount {
     rent.prepaid.over(rent.epochs_left.into())
 }

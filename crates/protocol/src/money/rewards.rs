@@ -1,5 +1,5 @@
 //! The emission of an epoch and the validators' part of it. What is not earned is not minted: it
-//! returns to the reserve and to nobody else.
+//! returns to the reserve.
 
 use crate::money::credit;
 use crate::record::Validator;
@@ -39,9 +39,10 @@ pub(crate) fn emit(transition: &mut Transition<'_, '_>) -> Emission {
     }
 }
 
-/// Pays the running epoch's pot by stake to the validators that opened their randomness, for the
-/// share of the published targets that they audited as decided. Everything else returns to the reserve,
-/// all of it if too few audited to decide anything: nobody gains by common silence.
+/// Pays the running epoch's pot by stake to the validators that revealed their beacon, in
+/// proportion to the published targets on which their verdict is the decided one. Everything else
+/// returns to the reserve, all of it if too few revealed a verdict to decide any: common silence
+/// pays nobody.
 pub(crate) fn pay_validators(transition: &mut Transition<'_, '_>) {
     let epoch = transition.clock.epoch;
     let Some(mut record) = read::epoch(transition.state, epoch) else {
@@ -71,7 +72,7 @@ pub(crate) fn pay_validators(transition: &mut Transition<'_, '_>) {
     transition.supply.reserve = transition.supply.reserve.plus(unearned);
 }
 
-/// What of a share is earned: as many parts as published targets that the validator found right.
+/// The earned part of a share: the fraction of published targets with the decided verdict.
 fn audited(transition: &Transition<'_, '_>, validator: &Address, share: Amount) -> Amount {
     let agreed = transition
         .audits

@@ -1,5 +1,5 @@
-//! Taking stake from models and validators that did what they must not. What is taken is burned; it
-//! never goes to anyone, so nobody earns by another's fault.
+//! Slashing models and validators. What is taken is burned and never paid to anyone, so that nobody
+//! earns from another's fault.
 
 use crate::money::{credit, rent};
 use crate::record::{Model, ModelStatus, Validator, ValidatorStatus};
@@ -29,7 +29,7 @@ pub(crate) fn model(transition: &mut Transition<'_, '_>, model: &mut Model, bps:
     }
 }
 
-/// Forgets the rent and the specialization of a model that is gone; returns the rent that is left.
+/// Deletes rent and specialization of a retired model; returns the rent that is left.
 pub(crate) fn forget_files(state: &mut Draft<'_>, id: ModelId) -> Amount {
     let numbers = read::open_architectures(state);
     for number in numbers.clone() {

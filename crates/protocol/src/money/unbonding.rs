@@ -1,4 +1,4 @@
-//! What waits for an epoch to begin: withdrawals that are paid out, commissions that change.
+//! Delayed effects: withdrawals that are paid out and commissions that change as an epoch begins.
 
 use crate::money::{PoolOwner, credit, save_share};
 use crate::record::{NextCommission, Withdrawal, WithdrawalCount};
@@ -6,7 +6,7 @@ use crate::state::{Key, load};
 use crate::transition::Transition;
 use crate::{Epoch, Event, PoolId, read};
 
-/// Pays out the withdrawals whose waiting ends as `epoch` begins: whatever slashes have left of them.
+/// Pays out the withdrawals that are due as `epoch` begins, less what was slashed of them.
 pub(crate) fn release(transition: &mut Transition<'_, '_>, epoch: Epoch) {
     let key = Key::release_count(epoch);
     let Some(WithdrawalCount(count)) = load(transition.state, &key) else {

@@ -1,5 +1,5 @@
-//! What participants commit to before they show it. Each commitment names chain, person, thing and
-//! epoch, so it cannot be replayed, copied or inherited.
+//! Commitments: hashes of what participants reveal later. Each names chain, participant, subject
+//! and epoch, so it cannot be replayed, copied or inherited.
 
 use crate::record::{Validity, Verdict};
 use crate::{Address, ConsensusKey, Epoch, Hash, ModelId, TargetId};
@@ -18,7 +18,7 @@ pub fn embedding_hash(embedding: &[i16]) -> Hash {
     Hash::of_parts("soma embedding", &[&bytes])
 }
 
-/// What a reveal opens.
+/// What a commitment to weights covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommittedWeights<'a> {
     /// The model.
@@ -73,8 +73,8 @@ pub fn data(
     )
 }
 
-/// Proof that an audit ran all routed models: a hash over the traces of their scores in routed order.
-/// A model that has no score leaves a mark in its place.
+/// Proof that an audit ran all routed models: a hash over the traces of their scores in routed
+/// order. A model that has no score has a fixed mark in its place.
 pub fn trace(traces: &[Option<[u8; 32]>]) -> Hash {
     let parts: Vec<&[u8]> = traces
         .iter()
@@ -108,7 +108,7 @@ pub fn verdict(chain: &Hash, validator: &Address, target: TargetId, verdict: &Ve
     )
 }
 
-/// Commitment to randomness, of `Action::CommitBeacon`.
+/// Commitment to a part of the beacon, of `Action::CommitBeacon`.
 pub fn beacon(chain: &Hash, validator: &Address, epoch: Epoch, value: &Hash) -> Hash {
     Hash::of_parts(
         "soma commit beacon",

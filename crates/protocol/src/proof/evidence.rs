@@ -1,8 +1,9 @@
-//! Proof that a consensus key signed two histories. Anyone may bring it: only the signatures count.
+//! Evidence that a consensus key signed conflicting votes. Anyone may send it: only the signatures
+//! count.
 //!
-//! The bytes that validators sign are consensus's own, rebuilt here from their parts: the length of
-//! a namespace and the namespace, then round, parent and digest. Integers are LEB128.
-//! `docs/engine.md` says so too, and a test over there compares the two.
+//! The bytes that validators sign are defined by the consensus engine and rebuilt here from their
+//! parts: the length of a namespace and the namespace, then round, parent and digest. Integers are
+//! LEB128. `docs/engine.md` documents them, and a test of the engine compares the two.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use ed25519_zebra::{Signature, VerificationKey};
@@ -10,13 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ConsensusKey, Hash, decimal, hex};
 
-/// What a vote says of its round.
+/// The content of a consensus vote.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
 )]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Ballot {
-    /// The block is good.
+    /// Votes for a block.
     Notarize {
         /// View of the block before it.
         #[serde(with = "decimal")]
@@ -24,9 +25,9 @@ pub enum Ballot {
         /// Digest of the block.
         block: Hash,
     },
-    /// The round has no block.
+    /// Votes that the round has no block.
     Nullify,
-    /// The block stands, and the round was not nullified.
+    /// Votes to finalize a block of a round that was not nullified.
     Finalize {
         /// View of the block before it.
         #[serde(with = "decimal")]
@@ -41,7 +42,7 @@ pub enum Ballot {
     Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
 )]
 pub struct SignedBallot {
-    /// What it says.
+    /// The vote.
     pub ballot: Ballot,
     /// The signature of the evidence's key.
     #[serde(with = "hex::array")]
@@ -104,7 +105,7 @@ fn leb128(mut number: u64, bytes: &mut Vec<u8>) {
 }
 
 impl Ballot {
-    /// Whether no honest validator says both of one round.
+    /// Whether no honest validator votes for both in one round.
     const fn is_contradicted_by(&self, other: &Self) -> bool {
         matches!(
             (self, other),

@@ -1,10 +1,10 @@
-//! What participants sign, commit to and prove, outside of any state except `storage.rs`, which asks
-//! the state what a validator has to prove.
+//! What participants sign, commit to and prove, outside of any state except `storage.rs`, which
+//! asks the state what a validator has to prove.
 
 pub mod commitment;
 pub mod evidence;
 mod secret_key;
-pub mod storage;
 pub mod upload;
+pub mod storage;
 
 pub use secret_key::SecretKey;

@@ -29,12 +29,12 @@ impl SecretKey {
         self.sign_bytes(&bytes.0)
     }
 
-    /// Signs bytes that begin with a domain of their own.
+    /// Signs bytes, which must begin with a domain that is used for nothing else.
     pub(crate) fn sign_bytes(&self, bytes: &[u8]) -> [u8; 64] {
         self.0.sign(bytes).to_bytes()
     }
 
-    /// The account that the key opens.
+    /// The account of the key.
     pub fn address(&self) -> Address {
         Address(self.0.verification_key().into())
     }

@@ -1,6 +1,6 @@
-//! Proof of storage: in every epoch the beacon asks each validator for one chunk of one file that it
-//! is paid for. The answer is the chunk with its path in the file's BLAKE3 tree, so nobody has to
-//! hold the file to check it, and nobody can answer who does not.
+//! Storage proofs: in every epoch the beacon challenges each validator for one chunk of one file
+//! that it is paid for. The answer is the chunk with its path in the file's BLAKE3 tree: it can be
+//! checked without the file, and cannot be given without it.
 
 use blake3::hazmat::{
     HasherExt as _, Mode, left_subtree_len, merge_subtrees_non_root, merge_subtrees_root,
@@ -16,7 +16,7 @@ pub const CHUNK_BYTES: u64 = 1_024;
 /// Longest path: of a file of 2^64 bytes.
 pub const PATH_MAX: usize = 54;
 
-/// What a validator is asked for.
+/// The chunk that a validator has to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Challenge {
     /// The model whose file it is.
@@ -29,8 +29,8 @@ pub struct Challenge {
     pub chunk: u64,
 }
 
-/// What the running epoch asks of a validator: nothing before its beacon is drawn, nor of those that
-/// are not paid for any file.
+/// A validator's challenge in the running epoch; `None` before the beacon is drawn, and for a
+/// validator that is not paid for any file.
 pub fn challenge(state: &dyn StateRead, validator: &Address) -> Option<Challenge> {
     let epoch = read::clock(state).epoch;
     let beacon = load::<EpochRecord>(state, &Key::epoch(epoch))?.beacon;
@@ -81,7 +81,7 @@ pub fn has_answered(state: &dyn StateRead, epoch: Epoch, validator: &Address) ->
     read::challenge_answers(state, epoch).contains(validator)
 }
 
-/// Whether a chunk lies at its place in the challenged file. `path` has the other half of the tree
+/// Whether a chunk and its path prove the challenged chunk. `path` has the other half of the tree
 /// at every level, from the top down.
 pub fn verifies(challenge: &Challenge, chunk: &[u8], path: &[Hash]) -> bool {
     let start = challenge.chunk.saturating_mul(CHUNK_BYTES);
@@ -132,9 +132,9 @@ impl Tree<'_> {
     }
 }
 
-/// The path of a chunk of a file of `size_bytes`. `subtree` gives the chaining value of a part of the
-/// file from its offset and length, which is `blake3::Hasher` with that input offset, not finalized
-/// as a root.
+/// The path of a chunk of a file of `size_bytes`. `subtree` gives the chaining value of a part of
+/// the file from its offset and length, which is `blake3::Hasher` with that input offset, not
+/// finalized as a root.
 ///
 /// # Errors
 /// Those of `subtree`.

@@ -1,5 +1,5 @@
-//! Signatures of what is not a transaction: the right to send a file to a node. Each kind of message has a domain of
-//! its own, so that no signature can be taken for another. Nothing here is part of a block.
+//! Signed permission to upload a file to a node. It has its own signing domain, so that no
+//! signature can be used for another purpose. Nothing here is part of a block.
 
 use ed25519_zebra::{Signature, VerificationKey};
 
@@ -19,7 +19,8 @@ fn upload_bytes(chain: &Hash, ciphertext_hash: &Hash, valid_until_ms: u64) -> Ve
     .concat()
 }
 
-/// Signs that the key's owner uploads the file with this hash, until `valid_until_ms` (ms since 1970).
+/// Signs that the key's owner may upload the file with this hash, until `valid_until_ms` (ms since
+/// 1970).
 pub fn sign_upload(
     key: &SecretKey,
     chain: &Hash,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Address, Amount, Architecture, Epoch, Hash, Phase, TargetId, decimal};
 
-/// What every state says of its network.
+/// Name, id and architecture of the network.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct Network {
     /// Name of the network.
@@ -20,33 +20,33 @@ pub struct Network {
     pub operator: Option<Address>,
 }
 
-/// Where the competition stands.
+/// Epoch and phase.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
 )]
 pub struct Clock {
-    /// The epoch that runs.
+    /// The running epoch.
     pub epoch: Epoch,
     /// Its phase.
     pub phase: Phase,
     /// Block time at which the phase began, ms since 1970.
     #[serde(with = "decimal")]
     pub phase_started_ms: u64,
-    /// Time of the last block that counted, ms since 1970; it stands still where phases end by command.
+    /// Time of the last block, ms since 1970; not updated where phases end by command.
     #[serde(with = "decimal")]
     pub block_ms: u64,
     /// Id of the next target to be drawn.
     pub next_target: TargetId,
 }
 
-/// What nobody holds.
+/// Money that nobody holds.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
 )]
 pub struct Supply {
     /// Not yet minted, or returned.
     pub reserve: Amount,
-    /// Gone for ever.
+    /// Burned permanently.
     pub burned: Amount,
 }
 

@@ -5,14 +5,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Address, Amount, Epoch, Hash, TargetId};
 
-/// A validator's randomness for one epoch.
+/// A validator's contribution to an epoch's beacon.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
 )]
 pub struct BeaconCommit {
-    /// What the value must open; see [`crate::commitment::beacon`].
+    /// The commitment to the value; see [`crate::commitment::beacon`].
     pub commitment: Hash,
-    /// The value, once opened.
+    /// The value, once revealed.
     pub value: Option<Hash>,
 }
 
@@ -33,7 +33,7 @@ pub struct EpochRecord {
     pub target_reward: Amount,
     /// What its validators can earn together; zero once paid.
     pub validator_pot: Amount,
-    /// Validators that opened their randomness.
+    /// Validators that revealed their part of the beacon.
     pub revealed: Vec<Address>,
 }
 

@@ -1,16 +1,16 @@
-//! The records of the state: what each key holds, by noun. Records that money or votes depend on are
-//! separate, so that no record is rewritten by every transaction.
+//! The records of the state: what each key holds, by noun. Records that money or votes depend on
+//! are separate, so that no record is rewritten by every transaction.
 
-mod chain;
-mod epoch;
-mod model;
 mod params;
+mod chain;
 mod pool;
-mod proposal;
-mod target;
-mod validator;
-mod verdict;
+mod model;
 mod weights;
+mod validator;
+mod epoch;
+mod target;
+mod verdict;
+mod proposal;
 
 pub use chain::{Account, Clock, Network, Supply};
 pub use epoch::{BeaconCommit, EpochRecord};
@@ -40,9 +40,11 @@ macro_rules! records {
 }
 
 records! {
-    Network = 1, Params = 2, Clock = 3, Supply = 4, ModelCount = 5, Account = 6, Model = 7, Embedding = 8,
-    Weights = 9, WeightsCommit = 10, Rent = 11, Validators = 12, Validator = 13, BeaconCommit = 14, EpochRecord = 15,
-    Target = 16, Candidates = 17, Publication = 18, Verdicts = 19, WinningData = 20, Share = 21, WithdrawalCount = 22,
-    Withdrawal = 23, KeyHolder = 24, Committee = 25, LastCommittee = 26, ChallengeAnswers = 27, RentPrice = 28,
-    Proposal = 29, ProposalCount = 30, OpenProposals = 31, Migration = 32, PastArchitecture = 33,
+    Network = 1, Params = 2, Clock = 3, Supply = 4, ModelCount = 5, Account = 6, Model = 7,
+    Embedding = 8, Weights = 9, WeightsCommit = 10, Rent = 11, Validators = 12, Validator = 13,
+    BeaconCommit = 14, EpochRecord = 15, Target = 16, Candidates = 17, Publication = 18,
+    Verdicts = 19, WinningData = 20, Share = 21, WithdrawalCount = 22, Withdrawal = 23,
+    KeyHolder = 24, Committee = 25, LastCommittee = 26, ChallengeAnswers = 27, RentPrice = 28,
+    Proposal = 29, ProposalCount = 30, OpenProposals = 31, Migration = 32,
+    PastArchitecture = 33,
 }

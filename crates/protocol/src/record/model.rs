@@ -1,4 +1,4 @@
-//! Models: who owns them, what stands behind them, where they are in their life.
+//! Models: their owner, stake, status and weights.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::record::{NextCommission, Pool};
 use crate::{Address, Amount, Epoch, Hash, ModelId};
 
-/// Where a model is in its life. (A commit that waits for its reveal is a record of its own.)
+/// Status of a model. (A pending commit is a record of its own.)
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
 )]
@@ -23,7 +23,7 @@ pub enum ModelStatus {
         /// The epoch at whose beginning the stake returns.
         release: Epoch,
     },
-    /// Gone; its stake has been returned.
+    /// Permanently retired; its stake has been returned.
     Retired,
 }
 
@@ -38,11 +38,11 @@ pub struct Model {
     pub name: String,
     /// The owner's share of what its stake earns, in ten-thousandths.
     pub commission_bps: u16,
-    /// Takes the place of the commission in a later epoch.
+    /// Replaces the commission in a later epoch.
     pub next_commission: Option<NextCommission>,
-    /// The stake behind it.
+    /// Its stake.
     pub pool: Pool,
-    /// Where it is in its life.
+    /// Its status.
     pub status: ModelStatus,
     /// Hash of its current weights.
     pub weights: Option<Hash>,
@@ -50,7 +50,7 @@ pub struct Model {
     pub next: Option<NextWeights>,
     /// Epoch in which the current weights were last revealed.
     pub revealed: Epoch,
-    /// Epoch since which it has been active without a break.
+    /// Epoch since which it has been active without interruption.
     pub activated: Epoch,
     /// Targets it has won.
     pub wins: u32,
@@ -72,7 +72,7 @@ pub struct NextWeights {
 }
 
 impl Model {
-    /// A model as it is registered, without weights.
+    /// A model as registered, without weights.
     pub(crate) const fn new(
         id: ModelId,
         owner: Address,

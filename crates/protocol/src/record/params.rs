@@ -1,4 +1,4 @@
-//! Every number that tunes the rules, with its bounds. The unit is in the name; money is [`Amount`].
+//! Parameters of the rules, with their bounds. The unit is in the name; money is [`Amount`].
 //! A value outside its bounds never enters a state, at genesis or by vote.
 
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -64,9 +64,15 @@ impl Tunable for Amount {
 }
 
 macro_rules! params {
-    ($($(#[$meta:meta])* $name:ident: $type:ty = $network:expr, $local:expr, $min:expr => $max:expr;)*) => {
+    ($(
+        $(#[$meta:meta])*
+        $name:ident: $type:ty = $network:expr, $local:expr, $min:expr => $max:expr;
+    )*) => {
         /// The parameters of a network.
-        #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+        #[derive(
+            Clone, Debug, PartialEq, Eq,
+            BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+        )]
         #[serde(deny_unknown_fields)]
         pub struct Params {
             $($(#[$meta])* pub $name: $type,)*
@@ -82,12 +88,14 @@ macro_rules! params {
                 Self { $($name: $network),* }
             }
 
-            /// Defaults of a local network: short epochs, few targets, nothing lost to a laptop's sleep.
+            /// Defaults of a local network: short epochs, few targets, no penalty for a sleeping
+            /// laptop.
             pub const fn local() -> Self {
                 Self { $($name: $local),* }
             }
 
-            /// These with one of them changed; none if there is no such one, or its type has no such value.
+            /// These with one parameter changed; `None` if there is no such parameter or its type
+            /// has no such value.
             #[must_use]
             pub fn with(mut self, name: &str, value: u64) -> Option<Self> {
                 match name {
@@ -109,43 +117,45 @@ params! {
     /// Length of an epoch in block time; 0 if only the operator's `EndPhase` ends phases.
     #[serde(with = "decimal")]
     epoch_ms: u64 = 86_400_000, 10_000, 0 => 31_536_000_000;
-    /// A longer gap between two blocks counts as this much of a phase, so that a halt of the chain ends none.
+    /// A longer gap between two blocks counts as this much of a phase, so that a halt of the chain
+    /// ends none.
     #[serde(with = "decimal")]
     halt_ms: u64 = 60_000, 10_000, 1_000 => 86_400_000;
-    /// Share of an epoch that is for reveals alone.
+    /// Share of an epoch reserved for reveals.
     reveal_bps: u16 = 1_000, 2_000, 1 => 4_000;
     /// Share of an epoch that follows it for publication, in equal parts for each rank.
     publish_bps: u16 = 2_000, 3_000, 1 => 3_000;
-    /// Share of an epoch at its end in which validators show what they found.
+    /// Share of an epoch at its end in which validators reveal their verdicts.
     attest_bps: u16 = 2_500, 2_000, 1 => 2_500;
     /// Targets drawn in an epoch.
     targets_per_epoch: u32 = 100, 4, 1 => 10_000;
     /// Models routed to a target, if there are as many.
     models_per_target: u32 = 4, 2, 1 => 16;
-    /// Candidates kept of a target.
+    /// Candidates kept per target.
     candidates_per_target: u32 = 4, 3, 1 => 64;
     /// Greatest length of submitted data. The least is one full chunk of the architecture.
     data_bytes_max: u32 = 65_536, 65_536, 1 => 98_304;
     /// A submission's bond, as a share of the target's reward.
     bond_bps: u16 = 10_000, 1_000, 1 => 10_000;
-    /// Losses so close to the lowest, in 2^-32 nat, count as equal to it, times `1 + l^2 / 4` where that is l nat.
+    /// Losses within this margin of the lowest, l nat, count as equal to it; in 2^-32 nat, times
+    /// `1 + l^2 / 4`.
     #[serde(with = "decimal")]
     loss_margin_q32: u64 = 1 << 22, 1 << 22, 0 => 1 << 32;
     /// Least stake of a model.
     model_stake_min: Amount = Amount::soma(10), Amount::soma(1), 1 => 1_000_000_000_000_000;
-    /// Least stake behind a validator; a seat in the committee is one key behind at least this.
+    /// Least stake behind a validator; a seat in the committee is one key with at least this stake.
     validator_stake_min: Amount = Amount::soma(1_000), Amount::soma(1), 1 => 1_000_000_000_000_000;
     /// Most seats in the committee.
     seats_max: u32 = 64, 16, 1 => 64;
-    /// Epochs in a row without opened randomness after which a validator is jailed.
+    /// Epochs in a row without a revealed beacon after which a validator is jailed.
     absence_epochs: u32 = 3, 100, 2 => 1_000_000;
     /// Epochs that a jailed validator waits before it may return.
     jail_epochs: u32 = 1, 1, 1 => 1_000_000;
-    /// Share of a validator's stake that signing two histories burns.
+    /// Share of a validator's stake that is burned for equivocation.
     equivocation_slash_bps: u16 = 1_000, 1_000, 1 => 10_000;
     /// Price of keeping one MiB of weights for one epoch, for validators that have not voted on it.
     rent_price_per_mib_epoch: Amount = Amount(100_000), Amount(100_000), 0 => 1_000_000_000;
-    /// What is off the rent in the first epoch; it shrinks evenly to nothing.
+    /// Discount on the rent in the first epoch; it shrinks linearly to zero.
     bootstrap_discount_bps: u16 = 9_000, 0, 0 => 10_000;
     /// Epochs over which that discount shrinks.
     bootstrap_epochs: u32 = 365, 0, 0 => 1_000_000;
@@ -153,18 +163,19 @@ params! {
     refresh_epochs: u32 = 7, 8_640, 1 => 1_000_000;
     /// Epochs from retiring a model to the return of its stake. Its last win is settled after two.
     unbonding_epochs: u32 = 7, 3, 2 => 1_000_000;
-    /// Share of a model's stake that a missed reveal burns.
+    /// Share of a model's stake that is burned for a missed reveal.
     missed_reveal_slash_bps: u16 = 500, 0, 0 => 10_000;
-    /// Share of a validator's stake that keeping its randomness closed burns.
+    /// Share of a validator's stake that is burned for a beacon it does not reveal.
     beacon_slash_bps: u16 = 10, 10, 0 => 10_000;
-    /// Share of a validator's stake that a verdict burns which two thirds of the stake contradict.
+    /// Share of a validator's stake that is burned for a verdict that two thirds of the stake
+    /// contradict.
     verdict_slash_bps: u16 = 10, 10, 0 => 10_000;
     /// An epoch's emission is the reserve divided by this.
     #[serde(with = "decimal")]
     emission_divisor: u64 = 3_650, 10_000, 10 => 1_000_000_000;
     /// The validators' share of the emission; the rest is for targets.
     validator_reward_bps: u16 = 2_000, 2_000, 0 => 10_000;
-    /// What a proposal costs that does not pass.
+    /// Deposit of a proposal, burned if it does not pass.
     proposal_deposit: Amount = Amount::soma(100), Amount::soma(1), 0 => 1_000_000_000_000_000;
     /// Epochs for which validators vote on a proposal.
     voting_epochs: u32 = 7, 30, 1 => 1_000_000;

@@ -1,8 +1,8 @@
-//! Staking pools: money that several people put behind one model or validator. Everybody holds
-//! shares, so rewards and slashes are borne by all alike, and nobody has to be counted for that.
+//! Staking pools: stake of many accounts on one model or validator. Stakers hold shares, so rewards
+//! and slashes change the value of a share and touch no staker's record.
 //!
-//! A pool has two parts: what stands, which earns, votes and is routed, and what is leaving, which
-//! does none of that but can still be slashed.
+//! A pool has two parts: the active stake, which earns, votes and is routed, and what is being
+//! withdrawn, which does none of that but can still be slashed.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use crate::{Address, Amount, Epoch, PoolId, decimal};
 /// Most shares of one part of a pool: the product with any amount fits 128 bits.
 pub const SHARES_MAX: u128 = 10_u128.pow(22);
 
-/// Money behind a model or validator, and the shares in it.
+/// Stake on a model or validator, and the shares in it.
 #[derive(
     Clone,
     Copy,
@@ -26,12 +26,12 @@ pub const SHARES_MAX: u128 = 10_u128.pow(22);
     Deserialize,
 )]
 pub struct Pool {
-    /// What stands behind it.
+    /// The active stake.
     pub stake: Amount,
     /// Shares in that.
     #[serde(with = "decimal")]
     pub shares: u128,
-    /// What has been withdrawn and waits; it can still be slashed.
+    /// What is being withdrawn; it can still be slashed.
     pub leaving: Amount,
     /// Shares in that.
     #[serde(with = "decimal")]
@@ -53,7 +53,7 @@ fn bought(amount: Amount, stake: Amount, shares: u128) -> Option<u128> {
 }
 
 impl Pool {
-    /// A pool that one person begins; the shares are that person's.
+    /// A pool whose first staker holds all shares.
     pub(crate) fn begin(stake: Amount) -> Self {
         Self {
             stake,
@@ -67,7 +67,7 @@ impl Pool {
         self.stake.0 == 0 && self.shares > 0
     }
 
-    /// What `shares` of the standing part are worth.
+    /// What `shares` of the active part are worth.
     pub fn value(&self, shares: u128) -> Amount {
         self.stake.of(shares, self.shares)
     }
@@ -94,7 +94,8 @@ impl Pool {
         Some(minted)
     }
 
-    /// Adds what the pool has earned, for all shares alike. Says whether there is anybody to earn it.
+    /// Adds what the pool has earned, for all shares alike. Returns whether there is a staker to
+    /// earn it.
     pub(crate) fn earn(&mut self, amount: Amount) -> bool {
         let somebody = self.shares > 0 && !self.is_closed();
         if somebody {
@@ -113,7 +114,7 @@ impl Pool {
         Some((amount, minted))
     }
 
-    /// Takes `shares` out of the standing part at once; what they are worth.
+    /// Takes `shares` out of the active part at once; what they are worth.
     pub(crate) fn withdraw(&mut self, shares: u128) -> Amount {
         let amount = self.value(shares);
         self.take(shares, amount);
@@ -142,7 +143,7 @@ impl Pool {
     }
 }
 
-/// What somebody has in a pool.
+/// A staker's shares in a pool.
 #[derive(
     Clone,
     Copy,
@@ -156,7 +157,7 @@ impl Pool {
     Deserialize,
 )]
 pub struct Share {
-    /// Shares of the standing part.
+    /// Shares of the active part.
     #[serde(with = "decimal")]
     pub shares: u128,
     /// Shares of the leaving part.
@@ -164,11 +165,11 @@ pub struct Share {
     pub leaving_shares: u128,
 }
 
-/// How many withdrawals are released as an epoch begins.
+/// Number of withdrawals that are paid out as an epoch begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct WithdrawalCount(pub u32);
 
-/// A withdrawal that waits.
+/// A pending withdrawal.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
 )]
@@ -182,7 +183,7 @@ pub struct Withdrawal {
     pub shares: u128,
 }
 
-/// A commission that will change.
+/// A pending change of a commission.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
 )]
@@ -255,7 +256,8 @@ mod tests {
     proptest! {
         #[test]
         fn nobody_takes_out_more_than_is_there_and_the_last_takes_all(
-            first in 1..1_000_000_u64, second in 1..1_000_000_u64, earned in 0..1_000_000_u64, bps in 0..10_000_u16,
+            first in 1..1_000_000_u64, second in 1..1_000_000_u64,
+            earned in 0..1_000_000_u64, bps in 0..10_000_u16,
         ) {
             let mut pool = Pool::begin(Amount(first));
             pool.earn(Amount(earned));

@@ -1,11 +1,11 @@
-//! Proposals: what validators can change by vote, and how a vote stands.
+//! Proposals: what validators can change by vote, and the votes so far.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
 use crate::{Address, Amount, Architecture, Epoch, ProposalId, decimal};
 
-/// Most proposals that are open at one time.
+/// Maximum number of open proposals.
 pub const OPEN_MAX: usize = 64;
 
 /// What a proposal would change.
@@ -20,14 +20,14 @@ pub enum Change {
         #[serde(with = "decimal")]
         value: u64,
     },
-    /// The architecture of all models, after a time in which they migrate.
+    /// The architecture of all models, after a migration period.
     Architecture {
         /// The new one.
         architecture: Architecture,
     },
 }
 
-/// Where a proposal stands.
+/// Status of a proposal.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
 )]
@@ -40,7 +40,7 @@ pub enum ProposalStatus {
         /// The epoch that began with it.
         epoch: Epoch,
     },
-    /// It did not pass in time, or could not be carried out any more.
+    /// It did not pass in time, or could no longer be carried out.
     Lapsed {
         /// The epoch that began without it.
         epoch: Epoch,
@@ -63,11 +63,11 @@ pub struct CastVote {
 pub struct Proposal {
     /// Its number, from 1.
     pub id: ProposalId,
-    /// Who made it.
+    /// Its proposer.
     pub proposer: Address,
     /// What it would change.
     pub change: Change,
-    /// What its maker gets back if it passes; zero once decided.
+    /// Returned to the proposer if it passes; zero once decided.
     pub deposit: Amount,
     /// The epoch in which it was made.
     pub made: Epoch,
@@ -75,7 +75,7 @@ pub struct Proposal {
     pub ends: Epoch,
     /// Votes, in the order of the first vote of each validator.
     pub votes: Vec<CastVote>,
-    /// Where it stands.
+    /// Its status.
     pub status: ProposalStatus,
 }
 

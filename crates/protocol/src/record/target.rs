@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::record::WeightsAge;
 use crate::{Address, Amount, Epoch, Hash, ModelId, TargetId, decimal, hex};
 
-/// A target. Its direction follows from its epoch's beacon: [`crate::targets::direction`].
+/// A target. Its direction follows from its epoch's beacon: [`crate::query::direction`].
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct Target {
     /// Its id.
@@ -17,7 +17,7 @@ pub struct Target {
     pub reward: Amount,
     /// The models that compete for it, nearest first.
     pub routed: Vec<Routed>,
-    /// What became of it.
+    /// Its status.
     pub status: TargetStatus,
 }
 
@@ -34,7 +34,7 @@ pub struct Routed {
     pub age: WeightsAge,
 }
 
-/// What became of a target.
+/// Status of a target.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
 )]
@@ -101,7 +101,7 @@ pub struct Candidate {
     pub distance: u64,
     /// Length of the data.
     pub size_bytes: u32,
-    /// What publication must open; see [`crate::commitment::data`].
+    /// The commitment to the data; see [`crate::commitment::data`].
     pub commitment: Hash,
     /// Bond; zero once returned or burned.
     pub bond: Amount,

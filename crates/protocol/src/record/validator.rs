@@ -1,6 +1,6 @@
 //! Validators and the committee: who may take part in consensus, and who does.
 //!
-//! A seat is one consensus key behind one bond of at least `validator_stake_min`; consensus counts
+//! A seat is one consensus key with a stake of at least `validator_stake_min`. Consensus counts
 //! seats, everything else counts stake.
 
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::record::{NextCommission, Pool};
 use crate::{Address, Amount, ConsensusKey, Epoch, decimal};
 
-/// Most validators that are registered at one time, in genesis too.
+/// Maximum number of registered validators, in genesis too.
 pub const VALIDATORS_MAX: usize = 1_024;
 
 /// Whether a validator wants a seat and may have one.
@@ -25,11 +25,11 @@ pub enum ValidatorStatus {
         /// The first epoch in which it may ask for a seat again.
         until: Epoch,
     },
-    /// Its operator is leaving; it is gone once its seat is.
+    /// It is leaving; it has left once its seat is gone.
     Leaving,
     /// It has left; it may register again.
     Left,
-    /// It has signed two histories; it never returns.
+    /// It has signed conflicting votes; it never returns.
     Expelled,
 }
 
@@ -40,13 +40,13 @@ pub struct Validator {
     pub address: Address,
     /// Its key in consensus.
     pub consensus_key: ConsensusKey,
-    /// The key that takes its place as soon as its seat may change.
+    /// The key that replaces it as soon as its seat may change.
     pub next_key: Option<ConsensusKey>,
-    /// The stake behind it.
+    /// Its stake.
     pub pool: Pool,
     /// The operator's share of what it earns, in ten-thousandths.
     pub commission_bps: u16,
-    /// Takes the place of the commission in a later epoch.
+    /// Replaces the commission in a later epoch.
     pub next_commission: Option<NextCommission>,
     /// Its standing vote on the price of keeping files, per MiB and epoch.
     pub rent_price: Option<Amount>,
@@ -54,12 +54,12 @@ pub struct Validator {
     pub status: ValidatorStatus,
     /// Epoch since which it has been registered.
     pub since: Epoch,
-    /// Epochs in a row, up to the last, in which it had a seat and did not open its randomness.
+    /// Epochs in a row, up to the last, in which it had a seat and did not reveal its beacon.
     pub missed: u32,
 }
 
 impl Validator {
-    /// Whether it is one: those that have left or were expelled are not.
+    /// Whether it is registered: it has neither left nor been expelled.
     pub const fn is_registered(&self) -> bool {
         !matches!(
             self.status,
@@ -77,8 +77,8 @@ impl Validator {
 #[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Validators(pub Vec<Address>);
 
-/// Whose consensus key it is. Kept for ever: a key serves one validator, and its signatures can be
-/// held against that one even after it has changed its key.
+/// The validator that has or had a consensus key. Kept permanently: a key serves one validator, and
+/// evidence signed with it counts against that validator even after it has changed its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct KeyHolder(pub Address);
 
@@ -93,7 +93,7 @@ pub struct Seat {
     pub validator: Address,
 }
 
-/// A committee and when it was decided. Consensus lets it take office at a fixed later height.
+/// A committee and when it was decided. It takes over consensus at a fixed later height.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct Committee {
     /// Its number, from 0, which is the one of genesis.

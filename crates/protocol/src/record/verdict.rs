@@ -1,4 +1,4 @@
-//! Verdicts: what validators find when they score a published claim again.
+//! Verdicts: the results of validators that score a published claim again.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -17,36 +17,36 @@ pub enum Validity {
     Invalid,
 }
 
-/// What an auditor found.
+/// A validator's result for a published claim.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct Verdict {
     /// Whether the claim is true.
     pub validity: Validity,
     /// [`crate::commitment::trace`] of the routed models' scores: proof that they were run.
     pub trace: Hash,
-    /// Routed models whose published file is not what was revealed or not a model, in routed order.
+    /// Routed models whose published file is not what was revealed or malformed, in routed order.
     pub broken: Vec<ModelId>,
 }
 
-/// A validator's verdict on a published claim: committed to, then shown.
+/// A validator's verdict on a published claim: committed to, then revealed.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct VerdictCommit {
     /// The validator.
     pub validator: Address,
-    /// What the verdict must open; see [`crate::commitment::verdict`].
+    /// The commitment to the verdict; see [`crate::commitment::verdict`].
     pub commitment: Hash,
-    /// The verdict, once opened.
+    /// The verdict, once revealed.
     pub verdict: Option<Verdict>,
 }
 
-/// The verdicts on a target's published claim, in the order they came.
+/// The verdicts on a target's published claim, in the order of their commits.
 #[derive(
     Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
 )]
 pub struct Verdicts(pub Vec<VerdictCommit>);
 
 impl Verdicts {
-    /// What a validator has committed to, if it has.
+    /// The commit of a validator.
     pub fn of(&self, validator: &Address) -> Option<&VerdictCommit> {
         self.0.iter().find(|commit| commit.validator == *validator)
     }

@@ -1,4 +1,4 @@
-//! Weights of models: committed, revealed, and the rent that keeps their files.
+//! Weights of models, committed and revealed, and the rent of their files.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -29,7 +29,7 @@ pub struct WeightsAge {
     pub index: u32,
 }
 
-/// Weights that a model has revealed. Kept as long as the chain, for their age.
+/// Weights that a model has revealed. Kept permanently, for their age.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct Weights {
     /// BLAKE3 of the weights file.
@@ -46,14 +46,14 @@ pub struct Weights {
     pub age: WeightsAge,
 }
 
-/// A commit that waits for its reveal.
+/// A commit that is not revealed yet.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct WeightsCommit {
     /// Epoch in which it must be revealed.
     pub epoch: Epoch,
     /// Number of the architecture that it is for.
     pub architecture: u32,
-    /// What the reveal must open; see [`crate::commitment::weights`].
+    /// The commitment to the weights; see [`crate::commitment::weights`].
     pub commitment: Hash,
     /// BLAKE3 of the encrypted file.
     pub ciphertext_hash: Hash,

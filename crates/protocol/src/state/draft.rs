@@ -1,4 +1,4 @@
-//! A state with changes laid over it: what the rules write to.
+//! Uncommitted changes on top of a state: what the rules write to.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use crate::state::{Key, Record, StateRead};
 pub struct Changes(pub BTreeMap<Key, Option<Arc<[u8]>>>);
 
 impl Changes {
-    /// Lays later changes over these.
+    /// Applies later changes on top of these.
     pub fn extend(&mut self, later: Self) {
         self.0.extend(later.0);
     }
 }
 
-/// A state with changes laid over it.
+/// A state with uncommitted changes on top.
 pub struct Draft<'a> {
     base: &'a dyn StateRead,
     changes: Changes,
@@ -46,17 +46,17 @@ impl<'a> Draft<'a> {
         self.changes.0.insert(key, None);
     }
 
-    /// Lays changes over what is there.
+    /// Applies changes on top of those so far.
     pub fn extend(&mut self, later: Changes) {
         self.changes.extend(later);
     }
 
-    /// What has changed so far.
+    /// The changes so far.
     pub const fn changes(&self) -> &Changes {
         &self.changes
     }
 
-    /// What has changed.
+    /// The changes.
     pub fn into_changes(self) -> Changes {
         self.changes
     }

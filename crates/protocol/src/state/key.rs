@@ -1,11 +1,11 @@
-//! Keys of the state: a hash of a record's kind and of what tells it from others of its kind.
+//! Keys of the state: a hash of a record's kind and of its id.
 //! Every kind appears here exactly once, so that no two records can share a key.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 
 use crate::{Address, ConsensusKey, Epoch, Hash, ModelId, PoolId, ProposalId, TargetId};
 
-/// Where a record lies: a hash of its kind and its parts. `Key::account(..)` and the like make them.
+/// Key of a record: a hash of its kind and parts. Made by `Key::account(..)` and so on.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize)]
 pub struct Key(pub [u8; 32]);
 
@@ -27,42 +27,42 @@ impl std::fmt::Debug for Key {
 }
 
 impl Key {
-    /// [`Network`].
+    /// [`Network`](crate::record::Network).
     pub fn network() -> Self {
         Self::of("network", &[])
     }
 
-    /// [`Params`].
+    /// [`Params`](crate::record::Params).
     pub fn params() -> Self {
         Self::of("params", &[])
     }
 
-    /// [`Clock`].
+    /// [`Clock`](crate::record::Clock).
     pub fn clock() -> Self {
         Self::of("clock", &[])
     }
 
-    /// [`Supply`].
+    /// [`Supply`](crate::record::Supply).
     pub fn supply() -> Self {
         Self::of("supply", &[])
     }
 
-    /// [`ModelCount`].
+    /// [`ModelCount`](crate::record::ModelCount).
     pub fn model_count() -> Self {
         Self::of("model count", &[])
     }
 
-    /// [`Account`].
+    /// [`Account`](crate::record::Account).
     pub fn account(address: &Address) -> Self {
         Self::of("account", &[&address.0])
     }
 
-    /// [`Model`].
+    /// [`Model`](crate::record::Model).
     pub fn model(id: ModelId) -> Self {
         Self::of("model", &[&id.0.to_le_bytes()])
     }
 
-    /// [`Embedding`] of a model for an architecture.
+    /// [`Embedding`](crate::record::Embedding) of a model for an architecture.
     pub fn embedding(id: ModelId, architecture: u32) -> Self {
         Self::of(
             "embedding",
@@ -70,48 +70,48 @@ impl Key {
         )
     }
 
-    /// [`Weights`] that a model has revealed.
+    /// [`Weights`](crate::record::Weights) that a model has revealed.
     pub fn weights(id: ModelId, weights_hash: &Hash) -> Self {
         Self::of("weights", &[&id.0.to_le_bytes(), &weights_hash.0])
     }
 
-    /// [`Commit`] of a model for an epoch and an architecture.
+    /// [`WeightsCommit`](crate::record::WeightsCommit) of a model for an epoch and an architecture.
     pub fn commit(id: ModelId, epoch: Epoch, architecture: u32) -> Self {
         let parts = [id.0, epoch.0, architecture].map(u32::to_le_bytes);
         Self::of("commit", &[&parts[0], &parts[1], &parts[2]])
     }
 
-    /// [`Rent`] of a model's file for an architecture.
+    /// [`Rent`](crate::record::Rent) of a model's file for an architecture.
     pub fn rent(id: ModelId, architecture: u32) -> Self {
         Self::of("rent", &[&id.0.to_le_bytes(), &architecture.to_le_bytes()])
     }
 
-    /// [`Validators`].
+    /// [`Validators`](crate::record::Validators).
     pub fn validators() -> Self {
         Self::of("validators", &[])
     }
 
-    /// [`Validator`].
+    /// [`Validator`](crate::record::Validator).
     pub fn validator(address: &Address) -> Self {
         Self::of("validator", &[&address.0])
     }
 
-    /// [`KeyHolder`] of a consensus key.
+    /// [`KeyHolder`](crate::record::KeyHolder) of a consensus key.
     pub fn key_holder(key: &ConsensusKey) -> Self {
         Self::of("key holder", &[&key.0])
     }
 
-    /// [`Committee`] by its number.
+    /// [`Committee`](crate::record::Committee) by its number.
     pub fn committee(number: u32) -> Self {
         Self::of("committee", &[&number.to_le_bytes()])
     }
 
-    /// [`LastCommittee`].
+    /// [`LastCommittee`](crate::record::LastCommittee).
     pub fn last_committee() -> Self {
         Self::of("last committee", &[])
     }
 
-    /// [`Share`] of somebody in a pool.
+    /// [`Share`](crate::record::Share) of somebody in a pool.
     pub fn share(pool: PoolId, staker: &Address) -> Self {
         match pool {
             PoolId::Model(id) => Self::of("model share", &[&id.0.to_le_bytes(), &staker.0]),
@@ -119,82 +119,82 @@ impl Key {
         }
     }
 
-    /// [`WithdrawalCount`] of an epoch.
+    /// [`WithdrawalCount`](crate::record::WithdrawalCount) of an epoch.
     pub fn release_count(epoch: Epoch) -> Self {
         Self::of("release count", &[&epoch.0.to_le_bytes()])
     }
 
-    /// [`Withdrawal`] of an epoch by its number, from 0.
+    /// [`Withdrawal`](crate::record::Withdrawal) of an epoch by its number, from 0.
     pub fn release(epoch: Epoch, number: u32) -> Self {
         Self::of("release", &[&epoch.0.to_le_bytes(), &number.to_le_bytes()])
     }
 
-    /// [`Proposal`].
+    /// [`Proposal`](crate::record::Proposal).
     pub fn proposal(id: ProposalId) -> Self {
         Self::of("proposal", &[&id.0.to_le_bytes()])
     }
 
-    /// [`ProposalCount`].
+    /// [`ProposalCount`](crate::record::ProposalCount).
     pub fn proposal_count() -> Self {
         Self::of("proposal count", &[])
     }
 
-    /// [`OpenProposals`].
+    /// [`OpenProposals`](crate::record::OpenProposals).
     pub fn open_proposals() -> Self {
         Self::of("open proposals", &[])
     }
 
-    /// [`Migration`].
+    /// [`Migration`](crate::record::Migration).
     pub fn migration() -> Self {
         Self::of("migration", &[])
     }
 
-    /// [`PastArchitecture`] by its number.
+    /// [`PastArchitecture`](crate::record::PastArchitecture) by its number.
     pub fn architecture(number: u32) -> Self {
         Self::of("architecture", &[&number.to_le_bytes()])
     }
 
-    /// [`ChallengeAnswers`] of an epoch.
+    /// [`ChallengeAnswers`](crate::record::ChallengeAnswers) of an epoch.
     pub fn answers(epoch: Epoch) -> Self {
         Self::of("answers", &[&epoch.0.to_le_bytes()])
     }
 
-    /// [`RentPrice`].
+    /// [`RentPrice`](crate::record::RentPrice).
     pub fn rent_price() -> Self {
         Self::of("rent price", &[])
     }
 
-    /// [`BeaconCommit`] of a validator for an epoch.
+    /// [`BeaconCommit`](crate::record::BeaconCommit) of a validator for an epoch.
     pub fn beacon(epoch: Epoch, validator: &Address) -> Self {
         Self::of("beacon", &[&epoch.0.to_le_bytes(), &validator.0])
     }
 
-    /// [`EpochRecord`].
+    /// [`EpochRecord`](crate::record::EpochRecord).
     pub fn epoch(epoch: Epoch) -> Self {
         Self::of("epoch", &[&epoch.0.to_le_bytes()])
     }
 
-    /// [`Target`].
+    /// [`Target`](crate::record::Target).
     pub fn target(id: TargetId) -> Self {
         Self::of("target", &[&id.0.to_le_bytes()])
     }
 
-    /// [`Candidates`] of a target.
+    /// [`Candidates`](crate::record::Candidates) of a target.
     pub fn candidates(id: TargetId) -> Self {
         Self::of("candidates", &[&id.0.to_le_bytes()])
     }
 
-    /// [`Publication`] of a target.
+    /// [`Publication`](crate::record::Publication) of a target.
     pub fn publication(id: TargetId) -> Self {
         Self::of("publication", &[&id.0.to_le_bytes()])
     }
 
-    /// [`Verdicts`] on a target.
+    /// [`Verdicts`](crate::record::Verdicts) on a target.
     pub fn verdicts(id: TargetId) -> Self {
         Self::of("verdicts", &[&id.0.to_le_bytes()])
     }
 
-    /// [`WinningData`] of data.
+    /// [`WinningData`](crate::record::WinningData) of data.
     pub fn won(data_hash: &Hash) -> Self {
         Self::of("won", &[&data_hash.0])
     }

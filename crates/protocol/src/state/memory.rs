@@ -10,7 +10,7 @@ use crate::state::{Changes, Key, StateRead};
 pub struct MemoryState(pub BTreeMap<Key, Arc<[u8]>>);
 
 impl MemoryState {
-    /// Makes the changes of a block.
+    /// Applies the changes of a block.
     pub fn apply(&mut self, changes: &Changes) {
         for (key, value) in &changes.0 {
             match value {

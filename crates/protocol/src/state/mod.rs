@@ -1,11 +1,11 @@
-//! State as keys and values: what the rules read and write, whoever stores it. Nothing here knows
-//! what a record means; that is `record/`.
+//! State as keys and values: what the rules read and write, independent of how it is stored. The
+//! meaning of values is defined in `record/`.
 
-mod draft;
 mod key;
-mod memory;
 mod read;
 mod record;
+mod draft;
+mod memory;
 
 pub use draft::{Changes, Draft};
 pub use key::Key;

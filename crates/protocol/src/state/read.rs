@@ -1,4 +1,4 @@
-//! Read access to a state, whoever stores it.
+//! Read access to a state, independent of how it is stored.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Addresses: the ed25519 public key of an account, written in bech32m so that a slip of the pen is
-//! found before money moves.
+//! Addresses: the ed25519 public key of an account, written in bech32m so that a typing
+//! error is found before money moves.
 
 use std::fmt;
 use std::str::FromStr;
@@ -75,8 +75,8 @@ impl<'de> Deserialize<'de> for Address {
     }
 }
 
-/// The key with which a validator takes part in consensus (ed25519 public key). It may be another
-/// than the key of its account. Text and JSON: hexadecimal.
+/// The key with which a validator takes part in consensus (ed25519 public key). It may differ
+/// from the key of its account. Text and JSON: hexadecimal.
 #[derive(
     Clone,
     Copy,

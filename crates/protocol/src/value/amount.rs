@@ -12,10 +12,10 @@ use super::{ParseError, decimal};
 /// Base units in one SOMA.
 pub const SOMA: u64 = 1_000_000_000;
 
-/// All the money there will ever be: 10^7 SOMA.
+/// The whole supply: 10^7 SOMA.
 pub const SUPPLY: Amount = Amount(10_000_000 * SOMA);
 
-/// Hundredths of a percent in a whole.
+/// Basis points in a whole.
 pub const BPS: u16 = 10_000;
 
 /// An amount of money in base units. JSON: a decimal string of base units. Text: SOMA, as `12.5`.
@@ -49,7 +49,7 @@ impl Amount {
     }
 
     /// The sum. Amounts are parts of one supply of 10^16 base units, so it cannot reach the bound
-    /// of `u64`, at which it would stop.
+    /// of `u64`, at which it would saturate.
     #[must_use]
     pub const fn plus(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0))
@@ -99,7 +99,7 @@ impl Amount {
         }
     }
 
-    /// `self * count`; stops at the bound of `u64`.
+    /// `self * count`; saturates at the bound of `u64`.
     #[must_use]
     pub const fn times(self, count: u64) -> Self {
         Self(self.0.saturating_mul(count))

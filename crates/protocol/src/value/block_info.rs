@@ -1,11 +1,11 @@
-//! What consensus says of a block.
+//! The part of a block that consensus decides, beside its transactions.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
 use super::{Address, decimal};
 
-/// What consensus says of a block.
+/// Height, time and proposer of a block.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
 )]

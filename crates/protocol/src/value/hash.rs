@@ -26,13 +26,14 @@ use super::{ParseError, hex};
 pub struct Hash(#[serde(with = "hex::array")] pub [u8; 32]);
 
 impl Hash {
-    /// BLAKE3 of a file's or message's bytes as they are: `weights_hash`, `ciphertext_hash`, `data_hash`.
+    /// BLAKE3 of the bytes of a file or message, without a domain: `weights_hash`,
+    /// `ciphertext_hash`, `data_hash`.
     pub fn of_bytes(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())
     }
 
     /// BLAKE3 of a domain and parts; every piece is preceded by its length, so no two lists of
-    /// parts hash alike.
+    /// parts have the same input.
     pub fn of_parts(domain: &str, parts: &[&[u8]]) -> Self {
         Self(*parts_hasher(domain, parts).finalize().as_bytes())
     }
@@ -43,7 +44,7 @@ impl Hash {
     }
 }
 
-/// The hasher behind [`Hash::of_parts`], for those who need more than 32 bytes out of it.
+/// The hasher behind [`Hash::of_parts`], for output longer than 32 bytes.
 pub(crate) fn parts_hasher(domain: &str, parts: &[&[u8]]) -> blake3::Hasher {
     let mut hasher = blake3::Hasher::new();
     for piece in std::iter::once(domain.as_bytes()).chain(parts.iter().copied()) {

@@ -1,5 +1,5 @@
-//! Sequence numbers of models, targets and epochs. They start at 1, so there is nothing to grind
-//! and people can say them.
+//! Sequence numbers of models, targets and epochs. They start at 1, are short enough to
+//! say aloud, and cannot be ground like hashes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,14 +11,14 @@ macro_rules! sequence_number {
     ($(#[$meta:meta])* $name:ident) => {
         $(#[$meta])*
         #[derive(
-            Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize,
-            Serialize, Deserialize,
+            Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash,
+            BorshSerialize, BorshDeserialize, Serialize, Deserialize,
         )]
         #[serde(transparent)]
         pub struct $name(pub u32);
 
         impl $name {
-            /// The next number; the last one stays the last.
+            /// The next number; saturates.
             #[must_use]
             pub const fn next(self) -> Self {
                 Self(self.0.saturating_add(1))
@@ -42,7 +42,7 @@ macro_rules! sequence_number {
 }
 
 sequence_number! {
-    /// A model, for as long as it lives, whatever its weights.
+    /// A model, whatever its weights, until it is retired and after.
     ModelId
 }
 sequence_number! {
@@ -65,7 +65,7 @@ impl Epoch {
         Self(self.0.saturating_add(count))
     }
 
-    /// The epoch before; epoch 0, before the first, stays.
+    /// The epoch before; saturates at 0, the epoch before the first.
     #[must_use]
     pub const fn previous(self) -> Self {
         Self(self.0.saturating_sub(1))

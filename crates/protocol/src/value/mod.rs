@@ -1,15 +1,16 @@
-//! Values: numbers, hashes, names and money, with their text and JSON. They know nothing of a state.
+//! Values: numbers, hashes, names and money, with their text and JSON. They do not depend on a
+//! state.
 
-mod address;
-mod amount;
-mod block_info;
+mod parse_error;
+pub mod hex;
 pub mod decimal;
 mod hash;
-pub mod hex;
 mod id;
-mod parse_error;
+mod address;
+mod amount;
 mod phase;
 mod pool_id;
+mod block_info;
 
 pub use address::{ADDRESS_PREFIX, Address, ConsensusKey};
 pub use amount::{Amount, BPS, SOMA, SUPPLY};

@@ -1,4 +1,4 @@
-//! Why a text is not the value that it should be.
+//! Why a text is malformed.
 
 /// Why a text could not be read. Each variant names what was expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -13,23 +13,23 @@ use super::ParseError;
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize,
 )]
 pub enum Phase {
-    /// Models reveal, validators open their randomness, closest candidates may already publish.
+    /// Models reveal, validators reveal their beacon, the closest candidates may already publish.
     Reveal,
-    /// Candidates of this rank publish (0 is the closest); reveals and openings are still accepted.
+    /// Candidates of this rank publish (0 is the closest); reveals are still accepted.
     Publish(u32),
     /// Targets are drawn: submitters compete, validators audit.
     Compete,
-    /// Submitters still compete; validators show what they found.
+    /// Submitters still compete; validators reveal their verdicts.
     Attest,
 }
 
 impl Phase {
-    /// Whether models may reveal and validators may open their randomness.
+    /// Whether models may reveal and validators may reveal their beacon.
     pub const fn reveals(self) -> bool {
         matches!(self, Self::Reveal | Self::Publish(_))
     }
 
-    /// Whether submitters may enter data for the epoch's targets.
+    /// Whether submitters may submit data for the epoch's targets.
     pub const fn submits(self) -> bool {
         matches!(self, Self::Compete | Self::Attest)
     }

@@ -1,4 +1,4 @@
-//! Whose staking pool it is.
+//! Identifiers of staking pools.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use super::{Address, ModelId, ParseError};
 
-/// Whose pool it is. Text and JSON: `model:3`, `validator:soma1...`.
+/// The model or validator whose pool it is. Text and JSON: `model:3`, `validator:soma1...`.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize,
 )]

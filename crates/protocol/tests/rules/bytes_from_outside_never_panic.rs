@@ -335,7 +335,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn random_bytes_are_refused_or_read_back_as_themselves(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+    fn random_bytes_are_rejected_or_read_back_as_themselves(
+        bytes in prop::collection::vec(any::<u8>(), 0..600),
+    ) {
         if let Ok(signed) = SignedTransaction::decode(&bytes) {
             let encoded = SignedTransaction::new(signed.transaction().clone(), *signed.signature());
             prop_assert_eq!(encoded.bytes(), bytes);
@@ -343,8 +345,9 @@ proptest! {
     }
 
     #[test]
-    fn a_damaged_transaction_is_refused_or_is_another_one(
-        signed in any_transaction(), at in any::<prop::sample::Index>(), flip in 1..=255_u8, cut in any::<bool>(),
+    fn a_damaged_transaction_is_rejected_or_is_another_one(
+        signed in any_transaction(), at in any::<prop::sample::Index>(),
+        flip in 1..=255_u8, cut in any::<bool>(),
     ) {
         let good = signed.bytes().to_vec();
         prop_assert_eq!(SignedTransaction::decode(&good), Ok(signed.clone()));
@@ -354,7 +357,7 @@ proptest! {
         if let Ok(other) = SignedTransaction::decode(&bad) {
             prop_assert_ne!(other.hash(), signed.hash());
             let chain = other.transaction().chain;
-            prop_assert!(other.verify(&chain).is_err(), "a changed transaction keeps no valid signature");
+            prop_assert!(other.verify(&chain).is_err(), "the signature covers everything");
         }
         let mut long = good;
         long.push(0);
@@ -368,7 +371,9 @@ proptest! {
     }
 
     #[test]
-    fn an_action_that_makes_no_sense_is_a_receipt(actions in prop::collection::vec(any_action(), 1..6)) {
+    fn an_invalid_action_gives_a_receipt(
+        actions in prop::collection::vec(any_action(), 1..6),
+    ) {
         let mut world = World::with(|_| ());
         world.go_to_compete();
         for action in actions {
@@ -379,14 +384,15 @@ proptest! {
     }
 
     #[test]
-    fn one_by_one_and_in_a_batch_signatures_get_the_same_answer(
+    fn single_and_batch_verification_agree(
         transactions in prop::collection::vec((any_transaction(), 0..4_u8), 1..8),
     ) {
         let chain = transactions[0].0.transaction().chain;
         let transactions: Vec<SignedTransaction> = transactions
             .into_iter()
             .map(|(signed, damage)| {
-                let (mut transaction, mut signature) = (signed.transaction().clone(), *signed.signature());
+                let mut transaction = signed.transaction().clone();
+                let mut signature = *signed.signature();
                 if damage > 0 { transaction.chain = chain; }
                 if damage == 2 { signature[40] ^= 1; }
                 if damage == 3 { signature = [0; 64]; transaction.sender = Address([0; 32]); }
@@ -398,7 +404,7 @@ proptest! {
     }
 
     #[test]
-    fn text_of_any_kind_is_read_or_refused(text in ".{0,70}") {
+    fn any_text_is_read_or_rejected(text in ".{0,70}") {
         let _ = text.parse::<Amount>();
         let _ = text.parse::<Address>();
         let _ = text.parse::<Hash>();
@@ -415,7 +421,7 @@ fn every_action_is_among_those_from_outside() {
 }
 
 #[test]
-fn an_overlong_transaction_is_refused_before_it_is_read() {
+fn an_overlong_transaction_is_rejected_before_it_is_decoded() {
     let found = TRANSACTION_BYTES_MAX + 1;
     let error = Error::TransactionTooLarge {
         found,
@@ -445,7 +451,7 @@ fn the_longest_data_fits_into_a_transaction() {
 }
 
 #[test]
-fn a_genesis_document_reads_back_as_itself_and_unknown_fields_are_refused() {
+fn a_genesis_document_reads_back_as_itself_and_unknown_fields_are_rejected() {
     let genesis = world::genesis();
     let json = serde_json::to_value(&genesis).unwrap();
     let read: Genesis = serde_json::from_value(json.clone()).unwrap();

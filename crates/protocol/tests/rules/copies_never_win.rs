@@ -65,7 +65,8 @@ fn a_byte_for_byte_copy_loses_to_its_original_in_every_later_epoch() {
 proptest! {
     #[test]
     fn a_copy_within_the_margin_never_beats_older_weights(
-        loss in 0..1_i64 << 52, gain in 0..=1_i64 << 22, others in prop::collection::vec(0..1_i64 << 52, 0..3),
+        loss in 0..1_i64 << 52, gain in 0..=1_i64 << 22,
+        others in prop::collection::vec(0..1_i64 << 52, 0..3),
     ) {
         let age = |epoch| WeightsAge { epoch: soma_protocol::Epoch(epoch), height: 0, index: 0 };
         let mut losses = vec![Some(loss), Some(loss - gain)];

@@ -4,13 +4,13 @@
 #[cfg(test)]
 mod a_competition_over_three_epochs;
 #[cfg(test)]
-mod audits_have_teeth;
+mod wrong_verdicts_are_slashed;
 #[cfg(test)]
 mod bytes_from_outside_never_panic;
 #[cfg(test)]
 mod copies_never_win;
 #[cfg(test)]
-mod epochs_turn_by_clock_or_command;
+mod phases_end_by_clock_or_command;
 #[cfg(test)]
 mod models_commit_reveal_refresh_and_retire;
 #[cfg(test)]
@@ -32,6 +32,6 @@ mod validators_and_seats;
 #[cfg(test)]
 mod validators_vote_and_models_migrate;
 #[cfg(test)]
-mod what_must_be_impossible;
+mod known_attacks_fail;
 #[cfg(test)]
 mod world;

@@ -267,7 +267,7 @@ fn after_a_missed_reveal_the_old_weights_stay_until_they_are_due() {
 }
 
 #[test]
-fn weights_that_are_not_refreshed_make_the_model_inactive_and_a_reveal_brings_it_back() {
+fn a_model_that_is_not_refreshed_is_inactive_until_its_next_reveal() {
     let mut world = World::with(|genesis| genesis.params.refresh_epochs = 2);
     world.go_to_next_epoch();
     world.go_to_compete();
@@ -288,7 +288,7 @@ fn weights_that_are_not_refreshed_make_the_model_inactive_and_a_reveal_brings_it
 }
 
 #[test]
-fn a_retired_model_gets_its_stake_back_after_everything_that_hangs_on_it() {
+fn a_retired_model_gets_its_stake_back_after_its_last_win_and_commit_are_settled() {
     let mut world = World::with(|_| ());
     let stake = world.model(1).pool.stake;
     world.must(
@@ -363,7 +363,8 @@ fn the_rent_of_a_replaced_file_is_credited_once() {
     world.must(OTHER, world.commit(OTHER, model, &small));
     world.must(VALIDATOR, world.hold(model, &small));
     world.go_to_next_epoch();
-    // The reveal of the small file will return the large one's rent, so a second large one is paid in full.
+    // The reveal of the small file will return the large one's rent, so a second large one is paid
+    // in full.
     let large = Release::new("large", axis(6));
     world.must(OTHER, world.commit(OTHER, model, &large));
     let commit = read::commit(&world.state, model, Epoch(4)).unwrap();
@@ -416,7 +417,7 @@ fn only_the_owner_commits_and_only_for_the_next_epoch() {
 }
 
 #[test]
-fn only_validators_hold_files_and_each_says_so_once() {
+fn only_validators_hold_files_and_attest_each_once() {
     let (mut world, model, release) = committed();
     let hold = world.hold(model, &release);
     assert_eq!(world.act(OTHER, hold.clone()), Err(Rejection::NotValidator));

@@ -530,7 +530,11 @@ fn wait(world: &mut World, epochs: u32) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, max_shrink_iters: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 40,
+        max_shrink_iters: 300,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn any_history_conserves_the_supply_and_keeps_states_legal(

@@ -48,7 +48,7 @@ fn rent_paid(world: &World) -> Vec<(soma_protocol::Address, Amount)> {
 }
 
 #[test]
-fn only_who_shows_the_chunk_that_the_beacon_names_is_paid() {
+fn only_a_validator_that_answers_its_storage_challenge_is_paid() {
     let mut world = two_holders();
     assert_eq!(storage::challenge(&world.state, &VALIDATOR.address()), None);
     world.go_to_compete();

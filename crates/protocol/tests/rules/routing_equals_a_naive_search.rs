@@ -94,7 +94,7 @@ proptest! {
     ) {
         let naive = naive_route(&direction, &models, k);
         prop_assert_eq!(&routed(&direction, &models, k, false), &naive);
-        prop_assert_eq!(&routed(&direction, &models, k, true), &naive, "the order of offers matters");
+        prop_assert_eq!(&routed(&direction, &models, k, true), &naive, "in any order");
     }
 
     #[test]
@@ -117,7 +117,7 @@ proptest! {
 }
 
 #[test]
-fn of_models_that_are_alike_the_one_active_longer_is_nearer_then_the_lower_id() {
+fn of_equal_models_the_one_active_longer_ranks_first_then_the_lower_id() {
     let model = |activated| Candidate {
         activated,
         stake: 5,

@@ -1,4 +1,4 @@
-//! Money behind models and validators: shares, withdrawals that wait, slashes that bite, commissions
+//! Stake of models and validators: shares, pending withdrawals, slashes, commissions
 //! that change late.
 
 use crate::world::{Data, OTHER, OWNER, Person, RIVAL, Release, SUBMITTER, VALIDATOR, World, axis};
@@ -44,7 +44,7 @@ fn a_win_is_shared_by_all_who_stake() {
 }
 
 #[test]
-fn a_withdrawal_waits_is_slashed_and_is_paid_by_itself() {
+fn a_withdrawal_waits_is_slashed_and_is_paid_automatically() {
     let mut world = World::with(|genesis| genesis.params.missed_reveal_slash_bps = 1_000);
     add(&mut world, OTHER, FIRST, Amount::soma(100));
     world.must(OTHER, withdraw(FIRST, Amount::soma(60)));
@@ -68,7 +68,7 @@ fn a_withdrawal_waits_is_slashed_and_is_paid_by_itself() {
 }
 
 #[test]
-fn whoever_withdraws_below_the_minimum_is_not_routed_and_can_add_again() {
+fn a_model_withdrawn_below_the_minimum_is_not_routed_and_can_be_staked_again() {
     let mut world = World::with(|_| {});
     world.must(OWNER, withdraw(FIRST, Amount(Amount::soma(99).0 + 1)));
     let routed = |world: &World| {
@@ -132,7 +132,7 @@ fn a_model_that_lost_everything_is_closed() {
 }
 
 #[test]
-fn what_stands_behind_a_retired_model_is_paid_at_once() {
+fn stake_of_a_retired_model_is_paid_at_once() {
     let mut world = World::with(|_| {});
     add(&mut world, OTHER, FIRST, Amount::soma(5));
     world.must(

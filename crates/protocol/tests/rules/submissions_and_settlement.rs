@@ -100,7 +100,7 @@ fn the_closest_are_kept_and_a_displaced_bond_returns_at_once() {
 }
 
 #[test]
-fn a_claim_that_cannot_be_true_is_refused() {
+fn an_impossible_claim_is_rejected() {
     let mut world = competing();
     let good = world.submit(SUBMITTER, 1, &Data::new("data"), 5);
     let change = |change: fn(&mut Claim)| changed(&good, change);
@@ -219,7 +219,7 @@ fn if_all_candidates_are_silent_all_bonds_burn_and_the_reward_returns() {
 }
 
 #[test]
-fn published_data_must_open_the_commitment() {
+fn published_data_must_match_the_commitment() {
     let mut world = competing();
     let data = Data::new("the data itself");
     world.must(SUBMITTER, world.submit(SUBMITTER, 1, &data, 5));
@@ -256,7 +256,7 @@ fn published_data_must_open_the_commitment() {
 }
 
 #[test]
-fn a_size_that_was_claimed_wrong_cannot_be_published() {
+fn data_of_another_size_than_claimed_cannot_be_published() {
     let mut world = competing();
     let data = Data::new(&"x".repeat(CHUNK + 1));
     let action = world.submit(SUBMITTER, 1, &data, 5);
@@ -267,7 +267,7 @@ fn a_size_that_was_claimed_wrong_cannot_be_published() {
 }
 
 #[test]
-fn data_that_won_in_an_earlier_epoch_is_refused() {
+fn data_that_won_in_an_earlier_epoch_is_rejected() {
     let mut world = World::with(|_| ());
     let data = Data::new("won once");
     let first = world.win(SUBMITTER, &data);

@@ -68,7 +68,7 @@ fn sending_everything_fails_because_the_fee_is_paid_from_the_same_balance() {
 }
 
 #[test]
-fn what_was_not_meant_for_this_moment_costs_nothing() {
+fn a_transaction_for_another_chain_time_or_nonce_costs_nothing() {
     let mut world = World::with(|_| ());
     let good = world.transaction(OWNER, transfer(Amount(1)));
     let before = world.state.clone();
@@ -99,7 +99,7 @@ fn what_was_not_meant_for_this_moment_costs_nothing() {
 }
 
 #[test]
-fn a_transaction_may_come_in_a_block_at_the_last_moment_of_its_life() {
+fn a_transaction_is_valid_until_the_last_moment_of_its_validity() {
     let mut world = World::with(|_| ());
     let mut transaction = world.transaction(OWNER, transfer(Amount(1)));
     transaction.valid_until_ms = world.now_ms + 500;
@@ -144,7 +144,7 @@ fn an_account_may_follow_itself_in_one_block() {
 }
 
 #[test]
-fn somebody_elses_signature_is_refused() {
+fn a_signature_of_another_key_is_rejected() {
     let world = World::with(|_| ());
     let transaction = world.transaction(OWNER, transfer(Amount(1)));
     let forged = transaction.sign(&SecretKey::from_bytes(&[99; 32]));
@@ -174,7 +174,7 @@ fn the_duties_of_validators_and_the_operator_are_free() {
 }
 
 #[test]
-fn a_dry_run_says_what_execution_will_say_and_changes_nothing() {
+fn a_check_predicts_execution_and_changes_nothing() {
     let mut world = World::with(|_| ());
     let block = soma_protocol::BlockInfo {
         height: 1,

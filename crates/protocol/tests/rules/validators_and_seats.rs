@@ -70,7 +70,7 @@ fn status(world: &World, person: Person) -> ValidatorStatus {
 }
 
 #[test]
-fn one_validator_can_become_two_and_many() {
+fn a_network_of_one_validator_grows_to_many() {
     let mut world = World::with(|_| {});
     assert_eq!(seated(&world), [VALIDATOR]);
     let comers = [OWNER, RIVAL, SUBMITTER, OTHER];
@@ -134,9 +134,10 @@ fn the_last_seat_is_never_empty_and_is_handed_over() {
     world.go_to_next_epoch();
     assert_eq!(seated(&world), [OWNER]);
     assert_eq!(status(&world, VALIDATOR), ValidatorStatus::Left);
-    assert!(world.events.iter().any(
-        |event| matches!(event, Event::SeatLost { validator, .. } if *validator == VALIDATOR.address())
-    ));
+    let address = VALIDATOR.address();
+    let is_lost =
+        |event: &Event| matches!(event, Event::SeatLost { validator, .. } if *validator == address);
+    assert!(world.events.iter().any(is_lost));
 }
 
 #[test]
@@ -230,7 +231,7 @@ fn run(world: &mut World, present: &[Person], epochs: u32) {
 }
 
 #[test]
-fn absence_jails_and_presence_returns() {
+fn an_absent_validator_is_jailed_and_may_return() {
     let mut world = World::with(|genesis| {
         genesis.params.absence_epochs = 2;
         genesis.params.jail_epochs = 2;
@@ -283,7 +284,7 @@ fn absence_jails_and_presence_returns() {
 }
 
 #[test]
-fn nobody_is_jailed_for_an_epoch_in_which_nobody_came() {
+fn nobody_is_jailed_for_an_epoch_in_which_nobody_revealed() {
     let mut world = World::with(|genesis| genesis.params.absence_epochs = 2);
     for _ in 0..5 {
         world.go_to_next_epoch();
@@ -326,7 +327,7 @@ fn finalize(block: u8) -> Ballot {
 }
 
 #[test]
-fn who_signs_two_histories_is_slashed_and_never_returns() {
+fn a_validator_that_equivocates_is_slashed_and_never_returns() {
     let mut world = World::with(|_| {});
     world.must(OWNER, register(&world, OWNER, 100, 500));
     world.go_to_next_epoch();

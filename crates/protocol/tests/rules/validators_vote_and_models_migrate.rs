@@ -97,7 +97,7 @@ fn a_proposal_that_does_not_pass_costs_its_deposit() {
 }
 
 #[test]
-fn what_breaks_its_bounds_or_the_network_is_not_even_proposed() {
+fn a_change_that_breaks_its_bounds_or_the_network_cannot_be_proposed() {
     let mut world = three();
     let code = |world: &mut World, person: Person, action: Action| {
         world.act(person, action).unwrap_err().code().as_str()
@@ -135,7 +135,7 @@ fn what_breaks_its_bounds_or_the_network_is_not_even_proposed() {
 }
 
 #[test]
-fn a_clock_is_never_voted_away_where_nobody_else_ends_phases() {
+fn the_clock_cannot_be_voted_away_on_a_network_without_an_operator() {
     let mut world = World::with(|genesis| {
         genesis.operator = None;
         genesis.params.epoch_ms = 1_000_000;
@@ -242,7 +242,7 @@ fn a_network_votes_itself_to_a_larger_architecture_while_models_earn() {
 }
 
 #[test]
-fn weights_are_taken_for_one_architecture_to_come_and_only_after_the_vote() {
+fn weights_are_accepted_for_one_future_architecture_and_only_after_the_vote() {
     let mut world = World::with(|_| {});
     let early = larger_release("too early", 0);
     let refused = world.act(OWNER, world.commit_for(2, OWNER, ModelId(1), &early));
@@ -263,7 +263,7 @@ fn weights_are_taken_for_one_architecture_to_come_and_only_after_the_vote() {
 }
 
 #[test]
-fn too_few_migrated_models_extend_the_window_and_nothing_stops() {
+fn too_few_migrated_models_extend_the_migration_and_nothing_stops() {
     let mut world = World::with(|genesis| genesis.params.migration_epochs = 2);
     pass_larger(&mut world);
     for _ in 0..2 {

@@ -459,7 +459,7 @@ impl World {
         })
     }
 
-    /// Goes to the compete phase, submits, goes to the next epoch and publishes. Returns the target.
+    /// Goes to the compete phase, submits, goes to the next epoch, publishes. Returns the target.
     pub(crate) fn win(&mut self, person: Person, data: &Data) -> u32 {
         if self.clock().1 != Phase::Compete {
             self.go_to_compete();

@@ -1,33 +1,5 @@
-//! Each of these has happened, or reads as if it could, in some network of this kind. A test here is
-//! named after what must not happen. What is tested elsewhere, with where (below `crates`) and by what:
-//!
-//! * one validator can never become two: `protocol/tests/rules/validators_and_seats.rs`,
-//!   `one_validator_can_become_two_and_many`
-//! * a vote on an architecture stops all targets:
-//!   `protocol/tests/rules/validators_vote_and_models_migrate.rs`,
-//!   `too_few_migrated_models_extend_the_window_and_nothing_stops` and
-//!   `a_network_votes_itself_to_a_larger_architecture_while_models_earn`
-//! * a withdrawal that waits escapes a slash:
-//!   `protocol/tests/rules/stakes_are_shared_and_slashed_alike.rs`,
-//!   `a_withdrawal_waits_is_slashed_and_is_paid_by_itself`
-//! * what attention masks leaks the future: `model/tests/scores.rs`,
-//!   `a_position_depends_on_nothing_after_it_and_nothing_in_other_chunks`
-//! * padding dilutes the loss: there, `a_chunk_that_is_full_has_no_end_and_a_short_one_has`
-//! * the order of a batch changes the loss: there,
-//!   `documents_scored_together_have_the_scores_they_have_alone`
-//! * a distance or loss that is not finite: there,
-//!   `numbers_that_are_not_finite_are_an_error_and_never_a_score`
-//! * a tensor of odd length panics the decoder: `model/tests/weights_files.rs`,
-//!   `offsets_that_overlap_leave_gaps_or_lie_outside_are_refused`
-//! * a wrong key poisons a cache: `node/src/weights/tests.rs`,
-//!   `a_wrong_key_gives_an_error_and_no_file`
-//! * one failed download counts as fraud: there,
-//!   `a_copy_that_was_damaged_on_this_disk_is_dropped_and_blamed_on_nobody`, and
-//!   `node/tests/running/fetch.rs`,
-//!   `an_audit_whose_weights_cannot_be_fetched_at_first_waits_for_them_and_is_decided_by_the_bits`
-//! * a copy beats its original by noise: `node/tests/running/copies.rs`,
-//!   `noise_on_every_weight_changes_a_loss_by_far_less_than_the_margin` and
-//!   `copies_of_a_winning_model_are_routed_with_it_and_win_nothing`
+//! Attacks and accidents that are known from networks of this kind, and that the rules rule out. A
+//! test is named after what the rules promise instead.
 
 use crate::world::{
     Data, OTHER, OWNER, Person, RIVAL, Release, SECOND_VALIDATOR, SUBMITTER, VALIDATOR, World,
@@ -41,27 +13,6 @@ use soma_protocol::{
     Rejection, SignedTransaction, TargetId, Validity, Verdict, VerifiedTransaction, action, check,
     execute, query, read,
 };
-
-#[test]
-#[expect(clippy::disallowed_methods, reason = "it reads sources, not a state")]
-fn what_is_said_to_be_tested_elsewhere_is() {
-    let crates = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    let (mut source, mut tests) = (String::new(), 0);
-    for line in include_str!("what_must_be_impossible.rs").lines() {
-        let Some(line) = line.strip_prefix("//!") else {
-            break;
-        };
-        for name in line.split('`').skip(1).step_by(2) {
-            if name.contains('/') {
-                source = std::fs::read_to_string(crates.join(name)).expect(name);
-            } else if name.contains('_') {
-                assert!(source.contains(&format!("fn {name}(")), "{name}");
-                tests += 1;
-            }
-        }
-    }
-    assert!(tests > 10);
-}
 
 /// A world in the reveal phase in which OWNER's first model has a held commit.
 fn revealing(release: &Release) -> World {
@@ -81,7 +32,7 @@ fn directions(world: &World) -> Vec<Vec<i16>> {
 }
 
 #[test]
-fn an_embedding_of_the_wrong_length_halts_the_chain() {
+fn an_embedding_of_the_wrong_length_is_rejected() {
     for embedding in [vec![], vec![i16::MAX], [axis(0), vec![0]].concat()] {
         let release = Release::new("odd", embedding);
         let mut world = revealing(&release);
@@ -93,7 +44,7 @@ fn an_embedding_of_the_wrong_length_halts_the_chain() {
 }
 
 #[test]
-fn a_short_embedding_is_nearest_to_everything() {
+fn a_short_embedding_is_rejected() {
     for component in [0, 1, 100, 26_213, i16::MIN] {
         let embedding = axis(0)
             .into_iter()
@@ -112,7 +63,7 @@ fn a_short_embedding_is_nearest_to_everything() {
 }
 
 #[test]
-fn a_nan_or_negative_distance_is_accepted() {
+fn a_distance_or_loss_that_is_not_a_number_or_negative_is_rejected() {
     let mut world = World::with(|_| ());
     world.go_to_compete();
     let good = world.submit(SUBMITTER, 1, &Data::new("good"), 5);
@@ -155,7 +106,7 @@ fn a_nan_or_negative_distance_is_accepted() {
 }
 
 #[test]
-fn a_claim_is_paid_without_anyone_recomputing_it() {
+fn a_claim_that_nobody_recomputes_is_not_paid() {
     let mut world = World::with(|_| ());
     let target = world.win(SUBMITTER, &Data::new("never audited"));
     let before = world.balance(SUBMITTER);
@@ -169,7 +120,7 @@ fn a_claim_is_paid_without_anyone_recomputing_it() {
 }
 
 #[test]
-fn an_embedding_of_an_odd_number_of_bytes_panics_the_decoder() {
+fn an_embedding_of_an_odd_number_of_bytes_does_not_decode() {
     let world = World::with(|_| ());
     let action = Release::new("whole", axis(0)).reveal(ModelId(1));
     let signed = world.transaction(OWNER, action).sign(&OWNER.key());
@@ -180,7 +131,7 @@ fn an_embedding_of_an_odd_number_of_bytes_panics_the_decoder() {
 }
 
 #[test]
-fn a_commitment_to_weights_is_never_checked() {
+fn a_reveal_that_does_not_match_its_commitment_is_rejected() {
     let release = Release::new("committed", axis(0));
     let wrong = [
         Release {
@@ -205,7 +156,7 @@ fn a_commitment_to_weights_is_never_checked() {
 }
 
 #[test]
-fn a_commitment_is_replayed_by_another_owner_model_or_epoch() {
+fn a_commitment_cannot_be_replayed_by_another_owner_model_or_epoch() {
     let release = Release::new("mine", axis(0));
     let mut world = World::with(|_| ());
     let Action::CommitWeights(action::CommitWeights {
@@ -251,7 +202,7 @@ fn a_commitment_is_replayed_by_another_owner_model_or_epoch() {
 }
 
 #[test]
-fn weights_are_swapped_in_the_middle_of_an_epoch() {
+fn weights_are_fixed_for_the_whole_epoch() {
     let release = Release::new("later", axis(5));
     let mut world = revealing(&release);
     world.go_to_compete();
@@ -279,7 +230,7 @@ fn weights_are_swapped_in_the_middle_of_an_epoch() {
 }
 
 #[test]
-fn slashed_stake_is_withdrawn_in_full() {
+fn slashed_stake_is_withdrawn_without_what_was_slashed() {
     let mut world = World::with(|genesis| genesis.params.missed_reveal_slash_bps = 2_500);
     let release = Release::new("unrevealed", axis(0));
     let stake = world.model(1).pool.stake;
@@ -302,7 +253,7 @@ fn slashed_stake_is_withdrawn_in_full() {
 }
 
 #[test]
-fn the_minimum_stake_is_bypassed_by_withdrawing_in_the_same_epoch() {
+fn withdrawing_in_the_same_epoch_does_not_bypass_the_minimum_stake() {
     let mut world = World::with(|_| ());
     let before = world.balance(OTHER);
     let model = world.register(OTHER, "fleeting");
@@ -341,7 +292,7 @@ fn the_minimum_stake_is_bypassed_by_withdrawing_in_the_same_epoch() {
 }
 
 #[test]
-fn a_model_slashed_below_the_minimum_stake_is_routed() {
+fn a_model_slashed_below_the_minimum_stake_is_not_routed() {
     let mut world = World::with(|genesis| {
         genesis.params.missed_reveal_slash_bps = 9_999;
         genesis.params.model_stake_min = Amount::soma(100);
@@ -360,7 +311,7 @@ fn a_model_slashed_below_the_minimum_stake_is_routed() {
 }
 
 #[test]
-fn paying_fee_and_stake_from_one_balance_creates_value() {
+fn paying_fee_and_stake_from_one_balance_creates_no_value() {
     let mut world = World::with(|_| ());
     let all = world.balance(OTHER);
     let register = |stake| {
@@ -391,7 +342,7 @@ fn paying_fee_and_stake_from_one_balance_creates_value() {
 }
 
 #[test]
-fn a_reward_is_minted_when_fraud_is_found() {
+fn no_reward_is_minted_when_fraud_is_found() {
     let mut world = World::with(|_| ());
     let target = world.win(SUBMITTER, &Data::new("fraud"));
     world.must(
@@ -450,7 +401,7 @@ fn paid(world: &World) -> Vec<Address> {
 }
 
 #[test]
-fn validators_are_paid_for_common_silence() {
+fn common_silence_of_validators_is_not_paid() {
     let mut world = World::with(|_| ());
     world.go_to_compete();
     let (epoch, value) = (world.epoch().next(), Hash([5; 32]));
@@ -470,7 +421,7 @@ fn validators_are_paid_for_common_silence() {
 }
 
 #[test]
-fn an_audit_that_nobody_runs_decides_for_those_who_did_not_run_it() {
+fn an_audit_that_nobody_runs_decides_nothing() {
     let mut world = World::with(|genesis| {
         genesis.validators = vec![
             validator(VALIDATOR, 2_000),
@@ -500,7 +451,7 @@ fn an_audit_that_nobody_runs_decides_for_those_who_did_not_run_it() {
 }
 
 #[test]
-fn a_lazy_auditor_is_paid() {
+fn an_auditor_that_guesses_is_not_paid() {
     let both = [VALIDATOR, SECOND_VALIDATOR].map(Person::address);
     let valid = verdict(Validity::Valid);
     let diligent = audited(|world, target| {
@@ -552,7 +503,7 @@ fn a_lazy_auditor_is_paid() {
 }
 
 #[test]
-fn an_unpaid_reward_leaks_to_validators() {
+fn an_unpaid_reward_returns_to_the_reserve() {
     let mut world = World::with(|_| ());
     let validator = world.balance(VALIDATOR);
     let given_away = world.holdings.reserve;
@@ -566,7 +517,7 @@ fn an_unpaid_reward_leaks_to_validators() {
 }
 
 #[test]
-fn a_fee_is_stuck_or_lost_by_integer_division() {
+fn no_fee_is_stuck_or_lost_by_integer_division() {
     for burn_bps in [0, 1, 3_333, 9_999, 10_000] {
         for fee in [1, 2, 3] {
             let mut world = World::with(|genesis| {
@@ -593,7 +544,7 @@ fn a_fee_is_stuck_or_lost_by_integer_division() {
 }
 
 #[test]
-fn one_proposer_grinds_the_beacon() {
+fn a_proposer_cannot_influence_the_beacon() {
     let draw = |proposer: Person, delay_ms: u64, noise: bool| {
         let mut world = World::with(|_| ());
         let value = Hash([3; 32]);
@@ -641,7 +592,7 @@ fn one_proposer_grinds_the_beacon() {
 }
 
 #[test]
-fn randomness_that_was_committed_to_is_changed_or_opened_twice() {
+fn a_committed_beacon_cannot_be_changed_or_revealed_twice() {
     let mut world = World::with(|_| ());
     let value = Hash([3; 32]);
     let commitment = commitment::beacon(&world.chain, &VALIDATOR.address(), Epoch(2), &value);
@@ -669,7 +620,7 @@ fn randomness_that_was_committed_to_is_changed_or_opened_twice() {
 }
 
 #[test]
-fn a_validator_hides_its_randomness_for_nothing() {
+fn a_validator_that_hides_its_beacon_is_slashed() {
     let mut world = World::with(|genesis| genesis.params.beacon_slash_bps = 100);
     let commitment = Hash([7; 32]);
     world.must(
@@ -700,7 +651,7 @@ fn a_validator_hides_its_randomness_for_nothing() {
 }
 
 #[test]
-fn a_submitter_chooses_the_next_target() {
+fn a_submitter_cannot_choose_the_next_target() {
     let tell = |submissions: u64| {
         let mut world = World::with(|_| ());
         world.go_to_compete();
@@ -716,7 +667,7 @@ fn a_submitter_chooses_the_next_target() {
 }
 
 #[test]
-fn fake_candidates_displace_honest_ones_for_dust() {
+fn displacing_honest_candidates_costs_a_bond_each() {
     let mut world = World::with(|genesis| genesis.params.bond_bps = 10_000);
     world.go_to_compete();
     let reward = world.target(1).reward;
@@ -739,7 +690,7 @@ fn fake_candidates_displace_honest_ones_for_dust() {
 }
 
 #[test]
-fn a_submission_is_copied_from_the_chain_by_somebody_else() {
+fn a_submission_copied_from_the_chain_cannot_be_published() {
     let mut world = World::with(|_| ());
     world.go_to_compete();
     let data = Data::new("mine");
@@ -771,7 +722,7 @@ fn a_submission_is_copied_from_the_chain_by_somebody_else() {
 }
 
 #[test]
-fn one_record_is_rewritten_by_every_transaction() {
+fn no_record_is_rewritten_by_every_transaction() {
     let world = World::with(|_| ());
     let block = BlockInfo {
         height: 1,
@@ -805,7 +756,7 @@ fn one_record_is_rewritten_by_every_transaction() {
 }
 
 #[test]
-fn a_model_blinks_inactive_while_it_refreshes_in_time() {
+fn a_model_that_refreshes_in_time_stays_active() {
     let mut world = World::with(|genesis| genesis.params.refresh_epochs = 1);
     let mut inactive = 0;
     for _ in 0..3 {

@@ -99,7 +99,7 @@ fn without_a_clock_time_changes_nothing() {
 }
 
 #[test]
-fn a_command_that_comes_twice_ends_one_phase() {
+fn a_command_sent_twice_ends_one_phase() {
     let mut world = World::with(|_| ());
     let action = Action::EndPhase(action::EndPhase {
         epoch: Epoch(1),
@@ -133,7 +133,7 @@ fn only_the_operator_ends_phases_and_a_real_network_has_none() {
 }
 
 #[test]
-fn by_command_ranks_that_nobody_waits_for_are_skipped() {
+fn by_command_ranks_without_candidates_are_skipped() {
     let mut world = World::with(|_| ());
     world.go_to_compete();
     world.must(SUBMITTER, world.submit(SUBMITTER, 1, &Data::new("one"), 5));
@@ -156,7 +156,7 @@ fn by_command_ranks_that_nobody_waits_for_are_skipped() {
 }
 
 #[test]
-fn events_of_a_turn_come_in_the_order_of_the_rules() {
+fn events_of_a_transition_are_in_the_order_of_the_rules() {
     let mut world = World::with(|_| ());
     world.end_phase();
     let names: Vec<String> = world

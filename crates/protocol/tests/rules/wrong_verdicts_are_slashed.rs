@@ -59,7 +59,7 @@ fn stake(world: &World, person: Person) -> Amount {
 }
 
 #[test]
-fn a_lie_about_a_loss_in_the_last_bit_costs_the_bond() {
+fn a_loss_that_is_wrong_in_the_last_bit_costs_the_bond() {
     let mut world = four();
     let target = world.win(SUBMITTER, &Data::new("almost true"));
     let bond = read::candidates(&world.state, TargetId(target))[0].bond;
@@ -80,7 +80,7 @@ fn a_lie_about_a_loss_in_the_last_bit_costs_the_bond() {
 }
 
 #[test]
-fn three_of_four_decide_and_the_fourth_is_slashed_for_finding_otherwise() {
+fn three_of_four_decide_and_the_fourth_is_slashed_for_another_verdict() {
     let mut world = four();
     let target = world.win(SUBMITTER, &Data::new("true"));
     let valid = verdict(Validity::Valid);
@@ -127,7 +127,7 @@ fn two_of_four_decide_nothing_and_nobody_is_slashed() {
 }
 
 #[test]
-fn a_finding_cannot_be_copied_changed_or_shown_early() {
+fn a_verdict_cannot_be_copied_changed_or_revealed_early() {
     let mut world = four();
     let target = world.win(SUBMITTER, &Data::new("secret"));
     world.go_to_compete();
