@@ -13,7 +13,7 @@ pub const BLOCK_BYTES_MAX: usize = 1 << 20;
 /// The most transactions in a block.
 pub const BLOCK_TRANSACTIONS_MAX: usize = 5_000;
 /// The largest committee; it bounds certificates.
-pub(crate) const SEATS_MAX: usize = 64;
+pub(crate) const SEATS_MAX: usize = soma_protocol::record::SEATS_MAX as usize;
 /// The most nodes that one node connects to, itself included. Mailboxes are allocated for all.
 pub const PEERS_MAX: usize = 128;
 

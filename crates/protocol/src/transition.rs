@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::read::ChainConfig;
 use crate::record::{Clock, Supply};
 use crate::state::Draft;
-use crate::{Address, Event};
+use crate::{Address, Amount, Event};
 
 /// The transition from one phase to the next.
 pub(crate) struct Transition<'a, 'b> {
@@ -19,6 +19,18 @@ pub(crate) struct Transition<'a, 'b> {
     /// Height of the block in which it happens.
     pub(crate) height: u64,
     pub(crate) now_ms: u64,
+}
+
+impl Transition<'_, '_> {
+    /// Burns money that nobody holds any more.
+    pub(crate) fn burn(&mut self, amount: Amount) {
+        self.supply.burned = self.supply.burned.plus(amount);
+    }
+
+    /// Returns money that nobody holds any more to the reserve.
+    pub(crate) fn return_to_reserve(&mut self, amount: Amount) {
+        self.supply.reserve = self.supply.reserve.plus(amount);
+    }
 }
 
 /// Results of the auditors of an epoch's targets.

@@ -2,8 +2,8 @@
 //! become inactive, stakes of retired ones return.
 
 use crate::event::LapseReason;
-use crate::money::{credit, save_share, slashing};
-use crate::record::{Model, ModelStatus, Validator, WeightsCommit};
+use crate::money::{credit, rent, save_share, slashing};
+use crate::record::{Model, ModelStatus, WeightsCommit};
 use crate::state::{Draft, Key};
 use crate::transition::Transition;
 use crate::{Amount, Epoch, Event, PoolId, read};
@@ -11,36 +11,14 @@ use crate::{Amount, Epoch, Event, PoolId, read};
 /// Judges the commits for `epoch`, which is about to begin: those whose file more than a third of
 /// the stake holds may be revealed, the others lapse and cost nothing.
 pub(crate) fn judge_commits(transition: &mut Transition<'_, '_>, epoch: Epoch) {
-    let validators = read::seated_validators(transition.state);
-    let total: Amount = validators
-        .iter()
-        .map(|validator| validator.pool.stake)
-        .sum();
+    let seated = read::seated_validators(transition.state);
     for (model, commit) in read::commits(transition.state, epoch) {
-        let key = Key::commit(model, epoch, commit.architecture);
-        let holds = |validator: &&Validator| commit.holders.contains(&validator.address);
-        let held: Amount = validators
-            .iter()
-            .filter(holds)
-            .map(|validator| validator.pool.stake)
-            .sum();
-        if held.exceeds_thirds(1, total) {
-            transition
-                .events
-                .push(Event::WeightsAvailable { model, epoch });
-            continue;
+        if commit.is_held(&seated) {
+            let event = Event::WeightsAvailable { model, epoch };
+            transition.events.push(event);
+        } else {
+            rent::refund(transition, model, &commit, LapseReason::NotHeld);
         }
-        transition.state.delete(key);
-        if let Some(record) = read::model(transition.state, model) {
-            credit(transition.state, &record.owner, commit.paid);
-        }
-        transition.events.push(Event::CommitLapsed {
-            model,
-            epoch,
-            reason: LapseReason::NotHeld,
-            returned: commit.paid,
-            burned: Amount::ZERO,
-        });
     }
 }
 
@@ -85,7 +63,7 @@ fn lapse_one(transition: &mut Transition<'_, '_>, model: &mut Model, commit: &We
     transition
         .state
         .delete(Key::commit(model.id, epoch, commit.architecture));
-    transition.supply.burned = transition.supply.burned.plus(commit.paid);
+    transition.burn(commit.paid);
     transition.events.push(Event::CommitLapsed {
         model: model.id,
         epoch,

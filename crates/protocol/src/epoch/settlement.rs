@@ -37,7 +37,7 @@ pub(crate) fn forfeit_silent(transition: &mut Transition<'_, '_>, rank: u32) {
         };
         let bond = std::mem::take(&mut candidate.bond);
         let submitter = candidate.submitter;
-        transition.supply.burned = transition.supply.burned.plus(bond);
+        transition.burn(bond);
         transition.state.save(Key::candidates(target), &candidates);
         transition.events.push(Event::SubmissionForfeited {
             target,
@@ -244,7 +244,7 @@ fn pay(
 fn pay_model(transition: &mut Transition<'_, '_>, claim: &Candidate, half: Amount) -> Amount {
     let key = Key::model(claim.model);
     let Some(mut model) = load::<Model>(transition.state, &key) else {
-        transition.supply.reserve = transition.supply.reserve.plus(half);
+        transition.return_to_reserve(half);
         return Amount::ZERO;
     };
     let commission = half.bps(model.commission_bps);
@@ -265,7 +265,7 @@ fn give_back(
     reason: ReturnReason,
     claim: Option<&Candidate>,
 ) -> TargetStatus {
-    transition.supply.reserve = transition.supply.reserve.plus(target.reward);
+    transition.return_to_reserve(target.reward);
     let bond = claim.map_or(Amount::ZERO, |claim| claim.bond);
     let burned = if reason == ReturnReason::Invalid {
         bond
@@ -273,7 +273,7 @@ fn give_back(
         Amount::ZERO
     };
     let returned = bond.less(burned);
-    transition.supply.burned = transition.supply.burned.plus(burned);
+    transition.burn(burned);
     if let Some(claim) = claim {
         credit(transition.state, &claim.submitter, returned);
     }

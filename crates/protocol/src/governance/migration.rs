@@ -3,10 +3,10 @@
 
 use crate::event::LapseReason;
 use crate::money::{credit, rent};
-use crate::record::{Migration, Model, ModelStatus, Network, PastArchitecture, WeightsCommit};
+use crate::record::{Migration, Model, ModelStatus, Network, PastArchitecture};
 use crate::state::{Key, load};
 use crate::transition::Transition;
-use crate::{Amount, Epoch, Event, ModelId, read};
+use crate::{Epoch, Event, read};
 
 /// Switches to the next architecture when its time has come and `models_per_target` models are
 /// ready; with fewer the time is extended, so that there are always models to route.
@@ -30,7 +30,10 @@ pub(crate) fn switch(transition: &mut Transition<'_, '_>, beginning: Epoch) {
     let network = read::network(transition.state);
     let old = network.architecture_number;
     for id in read::model_ids(transition.state) {
-        lapse(transition, id, beginning, old);
+        // A commit for the old architecture can no longer be revealed; the owner is not at fault.
+        if let Some(commit) = load(transition.state, &Key::commit(id, beginning, old)) {
+            rent::refund(transition, id, &commit, LapseReason::OldArchitecture);
+        }
         if let Some(model) = read::model(transition.state, id) {
             move_model(transition, model, old, beginning);
         }
@@ -65,26 +68,6 @@ fn ready<'a>(transition: &'a Transition<'_, '_>, number: u32) -> impl Iterator<I
         );
         !gone && model.pool.stake >= stake_min && model.is_ready_for(number)
     })
-}
-
-/// A commit for the old architecture that could be revealed in the epoch that begins: the
-/// owner is not at fault, so what was paid returns.
-fn lapse(transition: &mut Transition<'_, '_>, model: ModelId, epoch: Epoch, old: u32) {
-    let key = Key::commit(model, epoch, old);
-    let Some(commit) = load::<WeightsCommit>(transition.state, &key) else {
-        return;
-    };
-    transition.state.delete(key);
-    if let Some(record) = read::model(transition.state, model) {
-        credit(transition.state, &record.owner, commit.paid);
-    }
-    transition.events.push(Event::CommitLapsed {
-        model,
-        epoch,
-        reason: LapseReason::OldArchitecture,
-        returned: commit.paid,
-        burned: Amount::ZERO,
-    });
 }
 
 /// A model leaves the old architecture: with its new weights, or inactive until it has some.

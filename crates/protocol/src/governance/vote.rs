@@ -157,17 +157,18 @@ fn decide(transition: &mut Transition<'_, '_>, proposal: &mut Proposal, status: 
     transition.state.save(Key::proposal(proposal.id), proposal);
     let passed = matches!(status, ProposalStatus::Passed { .. });
     let (id, proposer) = (proposal.id, proposal.proposer);
-    transition.events.push(if passed {
+    let event = if passed {
         credit(transition.state, &proposer, deposit);
         Event::ProposalPassed {
             proposal: id,
             deposit,
         }
     } else {
-        transition.supply.burned = transition.supply.burned.plus(deposit);
+        transition.burn(deposit);
         Event::ProposalLapsed {
             proposal: id,
             deposit,
         }
-    });
+    };
+    transition.events.push(event);
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::event::LapseReason;
 use crate::money::credit;
 use crate::record::{Params, Rent, RentPrice, WeightsCommit};
 use crate::state::{Draft, Key, StateRead, load};
@@ -113,10 +114,7 @@ pub(crate) fn pay(transition: &mut Transition<'_, '_>) {
             let sum = paid.entry(*holder).or_default();
             *sum = sum.plus(part);
         }
-        transition.supply.reserve = transition
-            .supply
-            .reserve
-            .plus(total.less(part.times(holders)));
+        transition.return_to_reserve(total.less(part.times(holders)));
     }
     let epoch = transition.clock.epoch;
     for (validator, amount) in paid {
@@ -129,6 +127,28 @@ pub(crate) fn pay(transition: &mut Transition<'_, '_>) {
             });
         }
     }
+}
+
+/// Lets a commit lapse that nobody is at fault for: what it paid returns to the owner.
+pub(crate) fn refund(
+    transition: &mut Transition<'_, '_>,
+    model: ModelId,
+    commit: &WeightsCommit,
+    reason: LapseReason,
+) {
+    let epoch = commit.epoch;
+    let key = Key::commit(model, epoch, commit.architecture);
+    transition.state.delete(key);
+    if let Some(record) = read::model(transition.state, model) {
+        credit(transition.state, &record.owner, commit.paid);
+    }
+    transition.events.push(Event::CommitLapsed {
+        model,
+        epoch,
+        reason,
+        returned: commit.paid,
+        burned: Amount::ZERO,
+    });
 }
 
 /// Takes a model's rent for an architecture out of the state; returns what was left of it.

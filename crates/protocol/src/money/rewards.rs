@@ -69,7 +69,7 @@ pub(crate) fn pay_validators(transition: &mut Transition<'_, '_>) {
             });
         }
     }
-    transition.supply.reserve = transition.supply.reserve.plus(unearned);
+    transition.return_to_reserve(unearned);
 }
 
 /// The earned part of a share: the fraction of published targets with the decided verdict.

@@ -13,7 +13,7 @@ pub(crate) fn model(transition: &mut Transition<'_, '_>, model: &mut Model, bps:
     if amount == Amount::ZERO {
         return;
     }
-    transition.supply.burned = transition.supply.burned.plus(amount);
+    transition.burn(amount);
     transition.events.push(Event::ModelSlashed {
         model: model.id,
         amount,
@@ -47,7 +47,7 @@ pub(crate) fn validator(transition: &mut Transition<'_, '_>, mut validator: Vali
     if amount == Amount::ZERO {
         return;
     }
-    transition.supply.burned = transition.supply.burned.plus(amount);
+    transition.burn(amount);
     transition.events.push(Event::ValidatorSlashed {
         validator: validator.address,
         amount,

@@ -5,8 +5,8 @@ mod params;
 mod chain;
 mod pool;
 mod model;
-mod weights;
 mod validator;
+mod weights;
 mod epoch;
 mod target;
 mod verdict;
@@ -15,7 +15,7 @@ mod proposal;
 pub use chain::{Account, Clock, Network, Supply};
 pub use epoch::{BeaconCommit, EpochRecord};
 pub use model::{Embedding, Model, ModelCount, ModelStatus, NextWeights};
-pub use params::{Bounds, Params};
+pub use params::{Bounds, Params, SEATS_MAX};
 pub use pool::{NextCommission, Pool, SHARES_MAX, Share, Withdrawal, WithdrawalCount};
 pub use proposal::{
     CastVote, Change, Migration, OPEN_MAX, OpenProposals, PastArchitecture, Proposal,

@@ -3,6 +3,7 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
+use super::Validator;
 use crate::{Address, Amount, Epoch, Hash, decimal, hex};
 
 /// How old a model's weights are: the earlier age wins a tie between losses.
@@ -71,6 +72,19 @@ pub struct WeightsCommit {
     pub index: u32,
     /// Validators that hold the encrypted file.
     pub holders: Vec<Address>,
+}
+
+impl WeightsCommit {
+    /// Whether more than a third of the stake of these validators, the seated ones, holds its file.
+    pub fn is_held(&self, seated: &[Validator]) -> bool {
+        let total: Amount = seated.iter().map(|validator| validator.pool.stake).sum();
+        let held: Amount = seated
+            .iter()
+            .filter(|validator| self.holders.contains(&validator.address))
+            .map(|validator| validator.pool.stake)
+            .sum();
+        held.exceeds_thirds(1, total)
+    }
 }
 
 impl WeightsAge {

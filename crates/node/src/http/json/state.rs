@@ -122,22 +122,9 @@ fn commit(state: &dyn StateRead, commit: &record::WeightsCommit) -> types::Commi
         ciphertext_hash: Text(commit.ciphertext_hash),
         size_bytes: Text(commit.size_bytes),
         holders: commit.holders.iter().copied().map(Text).collect(),
-        held: is_held(state, commit),
+        held: commit.is_held(&read::seated_validators(state)),
         rent: commit.rent.into(),
     }
-}
-
-/// Whether more than a third of the seated stake holds the committed file.
-fn is_held(state: &dyn StateRead, commit: &record::WeightsCommit) -> bool {
-    let (mut held, mut total) = (0, 0);
-    for validator in read::seated_validators(state) {
-        let stake = u128::from(validator.pool.stake.0);
-        total += stake;
-        if commit.holders.contains(&validator.address) {
-            held += stake;
-        }
-    }
-    3 * held > total
 }
 
 /// An epoch, if it has begun.
