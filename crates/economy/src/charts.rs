@@ -117,31 +117,34 @@ fn in_percent(_: usize, value: u64) -> f64 {
     f64::from(u32::try_from(value).unwrap_or(0)) / 100.0
 }
 
-/// One line of a sweep.
-fn sweep_line(
+/// The lines of a sweep, one for each kind.
+fn sweep_lines<const N: usize>(
     lines: &[sweep::Line],
     position: Position,
-    name: &str,
-    color: &'static str,
-    figure: impl Fn(&Report) -> f64,
-) -> Line {
-    let points = lines.iter().enumerate();
-    Line {
-        name: name.into(),
+    kinds: [(Kind, &'static str); N],
+    figure: fn(&Report, Kind) -> f64,
+) -> Vec<Line> {
+    let point = |kind, (index, line): (usize, &sweep::Line)| {
+        (position(index, line.value), figure(&line.report, kind))
+    };
+    let line = |(kind, color): (Kind, &'static str)| Line {
+        name: kind.label().into(),
         color,
-        points: points
-            .map(|(index, line)| (position(index, line.value), figure(&line.report)))
+        points: lines
+            .iter()
+            .enumerate()
+            .map(|line| point(kind, line))
             .collect(),
         dotted: true,
-    }
+    };
+    kinds.map(line).into()
 }
 
 /// The axis of a sweep, with a mark for each value.
 fn sweep_axis(lines: &[sweep::Line], position: Position, from: f64, name: &str) -> Axis {
-    let marked = lines.iter().enumerate();
-    let marks: Vec<(f64, String)> = marked
-        .map(|(index, line)| (position(index, line.value), line.label.clone()))
-        .collect();
+    let mark =
+        |(index, line): (usize, &sweep::Line)| (position(index, line.value), line.label.clone());
+    let marks: Vec<(f64, String)> = lines.iter().enumerate().map(mark).collect();
     Axis {
         name: name.into(),
         from,
@@ -151,80 +154,39 @@ fn sweep_axis(lines: &[sweep::Line], position: Position, from: f64, name: &str) 
 }
 
 fn margin(lines: &[sweep::Line]) -> Chart {
-    let pay = |kind: Kind| move |report: &Report| report.pay_to_stake(kind);
-    let lines_of_kinds = vec![
-        sweep_line(
-            lines,
-            equidistant,
-            Kind::NoisyCopier.label(),
-            GRAY,
-            pay(Kind::NoisyCopier),
-        ),
-        sweep_line(
-            lines,
-            equidistant,
-            Kind::Copier.label(),
-            ORANGE,
-            pay(Kind::Copier),
-        ),
-        sweep_line(
-            lines,
-            equidistant,
-            Kind::Trainer.label(),
-            BLUE,
-            pay(Kind::Trainer),
-        ),
+    let name = "margin, thousandths of a nat (each step doubles it)";
+    let x = sweep_axis(lines, equidistant, -0.25, name);
+    let kinds = [
+        (Kind::NoisyCopier, GRAY),
+        (Kind::Copier, ORANGE),
+        (Kind::Trainer, BLUE),
     ];
-    let axis = sweep_axis(
-        lines,
-        equidistant,
-        -0.25,
-        "margin, thousandths of a nat (each step doubles it)",
-    );
-    let end = axis.to;
     Chart {
         title: "Pay under different margins".into(),
         subtitle: "Rewards to models, as a multiple of their share of stake".into(),
-        x: axis,
-        y: Axis::stepped("pay / stake", [0.0, 1.5, 0.25], |at| format!("{at}")),
-        guides: vec![[(-0.25, 1.0), (end, 1.0)]],
-        lines: lines_of_kinds,
+        guides: vec![[(x.from, 1.0), (x.to, 1.0)]],
+        x,
+        y: Axis::stepped("pay / stake", [0.0, 1.5, 0.25], |at| at.to_string()),
+        lines: sweep_lines(lines, equidistant, kinds, Report::pay_to_stake),
         dots: Vec::new(),
     }
 }
 
 fn bond(lines: &[sweep::Line]) -> Chart {
-    let cost = |kind: Kind| move |report: &Report| report.griefing_cost(kind);
-    let drawn = vec![
-        sweep_line(
-            lines,
-            in_percent,
-            Kind::Silencer.label(),
-            ORANGE,
-            cost(Kind::Silencer),
-        ),
-        sweep_line(
-            lines,
-            in_percent,
-            Kind::Denier.label(),
-            RED,
-            cost(Kind::Denier),
-        ),
-    ];
-    let axis = sweep_axis(
+    let x = sweep_axis(
         lines,
         in_percent,
         0.0,
         "bond, as a share of the target's reward",
     );
-    let end = axis.to;
+    let kinds = [(Kind::Silencer, ORANGE), (Kind::Denier, RED)];
     Chart {
         title: "The cost of denying a target".into(),
         subtitle: "SOMA burned by the attacker per SOMA of reward denied".into(),
-        x: axis,
-        y: Axis::stepped("burned / denied", [0.0, 4.0, 1.0], |at| format!("{at}")),
-        guides: vec![[(0.0, 1.0), (end, 1.0)]],
-        lines: drawn,
+        guides: vec![[(x.from, 1.0), (x.to, 1.0)]],
+        x,
+        y: Axis::stepped("burned / denied", [0.0, 4.0, 1.0], |at| at.to_string()),
+        lines: sweep_lines(lines, in_percent, kinds, Report::griefing_cost),
         dots: Vec::new(),
     }
 }

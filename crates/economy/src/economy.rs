@@ -1,7 +1,7 @@
 //! An economy, epoch after epoch: the actors act, the rules decide, the ledger keeps the books.
 
 use serde::Serialize;
-use soma_protocol::{Event, Phase, read};
+use soma_protocol::{Phase, read};
 
 use crate::Error;
 use crate::actors::{self, Actor, Kind};
@@ -101,22 +101,27 @@ impl Economy {
         }
         Validators::reveal_beacons(&mut self.chain, &self.actors);
         self.publish(0);
-        let events = self.chain.block()?;
-        self.note(&events);
+        self.block()?;
         self.publish_phase()?;
         self.compete_phase()?;
         self.validators
             .reveal_verdicts(&mut self.chain, &self.actors);
-        let events = self.chain.next_phase()?;
-        self.note(&events);
-        let events = self.chain.next_phase()?;
-        self.note(&events);
+        self.next_phase()?;
+        self.next_phase()?;
         self.ledger.close_epoch(&self.actors, &self.chain.state);
         Ok(())
     }
 
-    fn note(&mut self, events: &[Event]) {
-        self.ledger.note(events, &self.submitters);
+    fn block(&mut self) -> Result<(), Error> {
+        let events = self.chain.block()?;
+        self.ledger.note(&events, &self.submitters);
+        Ok(())
+    }
+
+    fn next_phase(&mut self) -> Result<(), Error> {
+        let events = self.chain.next_phase()?;
+        self.ledger.note(&events, &self.submitters);
+        Ok(())
     }
 
     fn publish(&mut self, rank: usize) {
@@ -135,8 +140,7 @@ impl Economy {
             if next > 0 {
                 self.publish(next);
             }
-            let events = self.chain.next_phase()?;
-            self.note(&events);
+            self.next_phase()?;
         }
         self.ledger.note_publishers(&self.chain.state);
         Ok(())
@@ -151,8 +155,7 @@ impl Economy {
             self.ledger.spend(owner.index, spent);
         }
         self.commit();
-        let events = self.chain.block()?;
-        self.note(&events);
+        self.block()?;
         Validators::hold_and_answer(&mut self.chain, &self.actors);
         let spent = self.submitters.submit(
             &mut self.chain,
@@ -173,9 +176,7 @@ impl Economy {
             self.ledger.spend(index, soma);
         }
         delegators::delegate(&mut self.chain, &self.actors, &self.ledger);
-        let events = self.chain.block()?;
-        self.note(&events);
-        Ok(())
+        self.block()
     }
 
     /// Copiers commit first: what they copy is public since the reveal, while others still train.

@@ -4,6 +4,9 @@
 //!
 //! The default parameters were chosen with it; `docs/economics.md` explains how. It never needs
 //! consensus, and never changes a rule to get a result.
+//!
+//! Reading order: the chain and the model of weights, the actors by role, the books, one epoch
+//! after another ([`economy`]), results, and how they are drawn.
 
 pub mod error;
 pub mod rng;

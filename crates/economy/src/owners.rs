@@ -145,8 +145,8 @@ impl Owner {
         }
     }
 
-    /// A plain copy claims another specialization than its original, which is older and wins ties. A
-    /// noisy copy claims the same, to win the targets of its original.
+    /// A plain copy claims another specialization than its original, which is older and wins ties.
+    /// A noisy copy claims the same, to win the targets of its original.
     fn copy(&mut self, best: &Weights, margin_q32: u64, rng: &mut SimRng) {
         if !self.gains(&best.quality, margin_q32) {
             return;
@@ -256,7 +256,8 @@ fn effort(kind: Kind, index: usize) -> f64 {
     }
 }
 
-/// The share of documents on which a copy with `percent` of noise on every weight beats its original.
+/// The share of documents on which a copy with `percent` of noise on every weight beats its
+/// original.
 pub fn noise_wins(percent: f64, margin_q32: u64, rng: &mut SimRng) -> f64 {
     let original = Quality::first(0, rng);
     let wins = (0..TRIALS).filter(|_| {

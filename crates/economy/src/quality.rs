@@ -1,6 +1,6 @@
-//! How well weights predict, as a modeled number: forty real models cannot be trained for a thousand
-//! epochs. `docs/economics.md` states the model and its assumptions. Losses and embeddings are
-//! rounded to the integers of the rules before they enter a transaction.
+//! How well weights predict, as a modeled number: forty real models cannot be trained for a
+//! thousand epochs. `docs/economics.md` states the model and its assumptions. Losses and embeddings
+//! are rounded to the integers of the rules before they enter a transaction.
 
 use rand::RngExt as _;
 

@@ -29,8 +29,8 @@ impl Settings {
     }
 }
 
-/// The parameters of a real network with fewer targets. The price of rent is scaled so that the small
-/// files here cost as much as those of the full architecture.
+/// The parameters of a real network with fewer targets. The price of rent is scaled so that the
+/// small files here cost as much as those of the full architecture.
 fn params() -> Params {
     let network = Params::network();
     let scale = Architecture::v1().weights_bytes_max() / FILE_BYTES;

@@ -155,7 +155,7 @@ impl Validators {
                 };
                 let mut committer = &actor.address;
                 if let (Kind::Copycat, Some((_, honest))) = (actor.kind, honest) {
-                    // It can only copy the commitment of another, which binds the address of the other.
+                    // It can only copy a commitment, which binds the address of its author.
                     committer = &honest.address;
                 } else {
                     costs.push((index, cost));

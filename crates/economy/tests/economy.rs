@@ -6,16 +6,14 @@ use soma_economy::actors::Kind;
 use soma_economy::report::Report;
 use soma_economy::{Settings, run};
 
-fn played() -> &'static Report {
+fn report() -> &'static Report {
     static REPORT: OnceLock<Report> = OnceLock::new();
-    REPORT.get_or_init(|| {
-        run(&Settings::new(60, 1)).unwrap_or_else(|violation| panic!("{violation}"))
-    })
+    REPORT.get_or_init(|| run(&Settings::new(60, 1)).unwrap_or_else(|error| panic!("{error}")))
 }
 
 #[test]
-fn copying_the_best_weights_of_last_epoch_earns_less_than_training_further() {
-    let report = played();
+fn copying_the_best_weights_of_the_last_epoch_earns_less_than_training() {
+    let report = report();
     for copier in [Kind::Copier, Kind::NoisyCopier] {
         assert!(report.pay_to_stake(copier) < 0.8 * report.pay_to_stake(Kind::Trainer));
         assert!(report.net(copier) < report.net(Kind::Trainer));
@@ -24,9 +22,9 @@ fn copying_the_best_weights_of_last_epoch_earns_less_than_training_further() {
 }
 
 #[test]
-fn whoever_denies_a_target_burns_at_least_what_it_denies() {
-    let report = played();
-    assert!(report.griefing.iter().all(|one| one.denied > 0));
+fn an_attacker_burns_at_least_what_it_denies() {
+    let report = report();
+    assert!(report.griefing.iter().all(|row| row.denied > 0));
     assert!(report.griefing_cost(Kind::Denier) > 0.99);
     assert!(report.griefing_cost(Kind::Silencer) > 3.99);
     assert!(report.net(Kind::Liar) < 0.0);
@@ -34,7 +32,7 @@ fn whoever_denies_a_target_burns_at_least_what_it_denies() {
 
 #[test]
 fn only_validators_that_audit_are_paid_for_it() {
-    let report = played();
+    let report = report();
     let audits = report.net(Kind::Auditor);
     assert!(audits > 0.0);
     assert!(report.net(Kind::HalfAuditor) < 0.6 * audits);
@@ -45,22 +43,22 @@ fn only_validators_that_audit_are_paid_for_it() {
 }
 
 #[test]
-fn models_are_asked_as_often_as_their_share_of_the_stake() {
-    let report = played();
+fn models_are_routed_in_proportion_to_their_stake() {
+    let report = report();
     let trainers = report.models_of(Kind::Trainer).unwrap();
     let ratio = trainers.slot_share / trainers.stake_share;
     assert!((0.9..1.1).contains(&ratio), "{ratio}");
-    // Small stakes get a little more than their share here, but parts of one stake meet each other.
+    // Small stakes get a little more than their share, but the parts of one stake compete.
     let parts = report.models_of(Kind::Splitter).unwrap();
     assert!(parts.slot_share < 1.4 * parts.stake_share);
     assert!(report.pay_to_stake(Kind::Splitter) < report.pay_to_stake(Kind::Trainer));
 }
 
 #[test]
-fn nearly_every_target_is_won_in_spite_of_all_cheats() {
-    let report = played();
+fn nearly_every_target_is_won_in_spite_of_all_attacks() {
+    let report = report();
     assert!(report.settled > 40 * report.returned);
-    let denied: u64 = report.griefing.iter().map(|one| one.denied).sum();
+    let denied: u64 = report.griefing.iter().map(|row| row.denied).sum();
     assert!(
         report.returned < 3 * denied,
         "{} of {denied}",
@@ -69,11 +67,11 @@ fn nearly_every_target_is_won_in_spite_of_all_cheats() {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_economy_and_another_seed_another() {
-    let play = |seed| {
+fn the_same_seed_gives_the_same_economy_and_a_different_seed_a_different_one() {
+    let simulate = |seed| {
         let report = run(&Settings::new(5, seed)).unwrap();
         format!("{report:?}")
     };
-    assert_eq!(play(3), play(3));
-    assert_ne!(play(3), play(4));
+    assert_eq!(simulate(3), simulate(3));
+    assert_ne!(simulate(3), simulate(4));
 }

@@ -15,7 +15,7 @@ use crate::genesis::{NODES, USERS, VALIDATORS, consensus_key, embedding, node_ke
 pub const VALID_MS: u64 = 20_000;
 const DATA_BYTES: usize = 600;
 
-/// Everybody who sends transactions.
+/// All senders of transactions.
 #[derive(Debug)]
 pub struct Actors {
     chain: Hash,
@@ -106,7 +106,7 @@ impl Actors {
         }
     }
 
-    /// Validators register and leave, but never so many that one adversary has a third of the seats.
+    /// Registers or leaves, but never so that one adversary has a third of the seats.
     fn join_or_leave(&mut self, state: &dyn StateRead, node: usize, sender: &Address) -> Action {
         let seats = read::committee(state);
         let can_leave = seats.seats.len() > VALIDATORS && seats.seats_validator(sender);

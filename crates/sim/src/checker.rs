@@ -1,5 +1,5 @@
-//! Checks every block that an honest node finalizes. It executes the blocks itself, so it knows what
-//! the state must be; it never tells a node.
+//! Checks every block that an honest node finalizes. It executes the blocks itself, so it knows
+//! what the state must be; it never tells a node.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,4 @@
-//! `soma-sim`: runs histories of a whole network, seed after seed, and stops at the first violation.
+//! `soma-sim`: runs histories of a whole network, seed after seed, until the first violation.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a command")]
 
 use std::process::ExitCode;
