@@ -246,12 +246,10 @@ impl Cluster {
         self.repair_disks();
         self.partitioned_until_ms = None;
         self.quality = LinkQuality::GOOD;
-        let mut faults = self
+        *self
             .link_faults
             .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *faults = LinkFaults::default();
-        drop(faults);
+            .unwrap_or_else(PoisonError::into_inner) = LinkFaults::default();
         self.connect(|_, _| true).await;
     }
 }
