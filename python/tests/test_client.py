@@ -131,8 +131,8 @@ def test_64_bit_numbers_are_read_from_strings_and_unknown_fields_are_ignored():
 
 
 class Weights:
-    """A node's answers for one model with public weights, over a real transport interface; it
-    breaks off once in the middle of the file."""
+    """A node's answers for one model with public weights, over a real transport interface; the
+    first is interrupted inside the file."""
 
     def __init__(self, content, promised=None):
         self.content = content

@@ -174,7 +174,7 @@ impl KeyFolder {
         write_new(name, &path, &bytes)
     }
 
-    /// All keys of the folder, by name. Files that are no key files are passed over.
+    /// All keys of the folder, by name. Other files are skipped.
     ///
     /// # Errors
     /// [`SdkError::Io`] if the folder exists and cannot be read.

@@ -119,7 +119,7 @@ impl Spool {
 
     /// Where the encrypted file with this hash is, if it was encrypted into this spool.
     pub fn ciphertext(&self, ciphertext_hash: Hash) -> PathBuf {
-        self.path.join(format!("{ciphertext_hash}.sealed"))
+        self.path.join(format!("{ciphertext_hash}.encrypted"))
     }
 
     /// Encrypts a weights file into the spool, for a reveal. `progress` is called with the bytes
@@ -133,7 +133,7 @@ impl Spool {
         key: &Secret,
         progress: impl FnMut(u64),
     ) -> Result<(EncryptedFile, PathBuf), SdkError> {
-        let draft = self.path.join(format!("{}.sealed", std::process::id()));
+        let draft = self.path.join(format!("{}.encrypted", std::process::id()));
         let encrypted = cipher::encrypt(weights, &draft, key, progress)?;
         let path = self.ciphertext(encrypted.ciphertext_hash);
         soma_os::file::rename(&draft, &path).map_err(SdkError::io(&path))?;

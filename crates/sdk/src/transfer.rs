@@ -225,7 +225,7 @@ impl Client {
         let mut part = opening
             .await
             .map_err(|error| SdkError::io(&part_path)(error.into()))??;
-        // After resuming, the wrong bytes may be those that were here: once more from scratch.
+        // After resuming, the wrong bytes may be those that were here: try again from scratch.
         let resumed = part.received > 0;
         let mut outcome = self.receive(remote, &mut part, progress).await;
         if resumed && matches!(outcome, Err(SdkError::WrongHash { .. })) {

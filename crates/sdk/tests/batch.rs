@@ -32,7 +32,9 @@ fn transaction(nonce: u64, data: usize) -> SignedTransaction {
 
 proptest! {
     #[test]
-    fn a_batch_splits_into_the_transactions_pushed(sizes in prop::collection::vec(0usize..2_000, 0..20)) {
+    fn a_batch_splits_into_the_transactions_pushed(
+        sizes in prop::collection::vec(0usize..2_000, 0..20),
+    ) {
         let sized = sizes.iter().zip(0..);
         let sent: Vec<_> = sized.map(|(data, nonce)| transaction(nonce, *data)).collect();
         let mut batch = Vec::new();

@@ -22,7 +22,7 @@ use soma_sdk::{Client, SdkError, Sender, Sent};
 
 const CHAIN: Hash = Hash([7; 32]);
 
-/// A node that answers what the test tells it to, and remembers what it was sent.
+/// A node with the answers of the test, which records what it receives.
 #[derive(Default)]
 struct Node {
     /// Answers to `GET /v1/transactions/{hash}`, in order; the last one stays.
@@ -31,7 +31,7 @@ struct Node {
     refusals: VecDeque<(u16, Value)>,
     sent: Vec<SignedTransaction>,
     nonce: u64,
-    /// The account's nonce on chain, and the height at which it is so.
+    /// The account's nonce on chain, and the height of that state.
     used: (u64, u64),
     timestamp_ms: u64,
     /// One answer after the other to `GET /v1/events`.
@@ -86,7 +86,7 @@ async fn account(State(node): State<Shared>) -> Response {
     )
 }
 
-/// Blocks up to 5 are known, but for the first, which a proxy loses.
+/// Blocks up to 5 exist; a proxy fails for the first.
 async fn block(Path(height): Path<u64>) -> Response {
     let zero = Hash::default().to_string();
     let proposer = Address([1; 32]).to_string();

@@ -1,5 +1,5 @@
-//! Delivery of the spool, against a server on this machine in place of a node: ready obligations are
-//! sent, settled ones are removed, and all others are kept.
+//! Delivery of the spool, against a server on this machine in place of a node: ready obligations
+//! are sent, settled ones are removed, and all others are kept.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
@@ -23,7 +23,7 @@ use soma_sdk::{Client, Secret, Sender, Spool};
 
 const CHAIN: Hash = Hash([7; 32]);
 
-/// What the node says, and what it was sent.
+/// The answers of a node, and what it receives.
 #[derive(Clone)]
 struct Node {
     phase: &'static str,
@@ -110,8 +110,8 @@ async fn account() -> Json<Value> {
     }))
 }
 
-/// One delivery of `due` to a node that answers like `node`: what became of it, what was sent, and
-/// what is left in the spool.
+/// One delivery of an obligation to a node with the answers of `node`: the outcome, what was sent,
+/// and how many obligations are left.
 async fn deliver(node: Node, due: Obligation) -> (Outcome, Vec<SignedTransaction>, usize) {
     let shared = Arc::new(Mutex::new(node));
     let router = Router::new()

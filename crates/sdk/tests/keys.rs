@@ -136,7 +136,7 @@ fn a_missing_key_is_named_in_the_error_and_an_empty_folder_lists_nothing() {
     assert_eq!(error.exit(), Exit::Config);
 }
 
-/// Every change of a key file is found, and no message quotes the secret.
+/// Every change of a key file is detected, and no message quotes the secret.
 #[test]
 fn a_damaged_or_hostile_key_file_is_rejected_without_showing_the_secret() {
     let (_dir, keys) = folder();

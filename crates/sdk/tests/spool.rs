@@ -94,7 +94,7 @@ fn secrets_and_data_are_not_printed() {
     assert!(!shown.contains("0404") && !shown.contains("4, 4") && !shown.contains("private"));
 }
 
-/// A power failure leaves either no file, a temporary one, or the whole.
+/// A power failure leaves no file, a temporary one, or the complete one.
 #[test]
 fn an_interrupted_write_leaves_the_other_obligations_intact() {
     let folder = tempfile::tempdir().unwrap();
@@ -120,7 +120,7 @@ proptest! {
     // Each case waits for the disk.
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// What cannot be read is reported and left alone, never taken for something else.
+    /// A damaged file is reported and kept, and never read as another obligation.
     #[test]
     fn a_damaged_file_is_reported_and_kept(at in 0usize..10_000, flip in 1u8..=255, cut: bool) {
         let folder = tempfile::tempdir().unwrap();

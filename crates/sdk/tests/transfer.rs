@@ -20,17 +20,17 @@ use soma_sdk::protocol::{Hash, SecretKey};
 use soma_sdk::transfer::{Remote, Uploader};
 use soma_sdk::{Client, SdkError, Text};
 
-/// How the server behaves, and what it has seen.
+/// How the server behaves, and what it received.
 #[derive(Default)]
 struct Server {
     content: Vec<u8>,
-    /// Serve no more than this in one answer, then break off.
+    /// Serve no more than this in one answer, then interrupt it.
     break_after: Option<usize>,
     ignores_ranges: bool,
     requests: AtomicU32,
     received: Mutex<Vec<u8>>,
     expected: u64,
-    /// Break off this many uploads after taking half of their piece.
+    /// Interrupt this many uploads after half of their piece.
     breaks: AtomicU32,
 }
 
@@ -71,7 +71,7 @@ async fn download(State(server): State<Arc<Server>>, headers: HeaderMap) -> Resp
     response.body(body).unwrap()
 }
 
-/// Lets what was sent arrive before the line is cut.
+/// Lets what was sent arrive before the connection is closed.
 trait ThenSlowly: futures_util::Stream + Sized {
     fn then_slowly(self) -> impl futures_util::Stream<Item = Self::Item>
     where
@@ -117,7 +117,7 @@ fn uploader() -> Uploader<'static> {
     }
 }
 
-/// Whether the request may upload this file, by what it carries.
+/// Whether the request carries a permit for this file.
 fn permitted(headers: &HeaderMap, hash: &str) -> bool {
     let header = headers
         .get(header::AUTHORIZATION)

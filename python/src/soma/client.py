@@ -61,8 +61,8 @@ class _Model:
         return self._client._get(f"/v1/models/{id}/embedding", types.Vector)
 
     def pull(self, id: int, path: str | os.PathLike) -> Answer[Path]:
-        """Downloads a model's public weights to `path`, resuming an interrupted download, and checks
-        their hash. Raises `WrongHash`."""
+        """Downloads a model's public weights to `path` and checks their hash; resumes an
+        interrupted download. Raises `WrongHash`."""
         return self._client._pull(id, Path(path))
 
 
