@@ -35,6 +35,10 @@ const LOOK_FIRST: Duration = Duration::from_millis(20);
 const LOOK_LAST: Duration = Duration::from_millis(500);
 
 /// A connection to one node.
+///
+/// # Errors
+/// Unless a method says otherwise, a request fails with [`SdkError::Api`], [`SdkError::Network`],
+/// [`SdkError::Interrupted`], [`SdkError::Malformed`] or [`SdkError::TooLong`].
 #[derive(Clone, Debug)]
 pub struct Client {
     http: reqwest::Client,
@@ -115,97 +119,61 @@ impl Client {
     }
 
     /// The state of the chain and of the node.
-    ///
-    /// # Errors
-    /// Any [`SdkError`] of a request: no answer, an error, or a malformed answer.
     pub async fn status(&self) -> Result<Status, SdkError> {
         self.get(routes::STATUS).await
     }
 
     /// All validators, seated or not.
-    ///
-    /// # Errors
-    /// As [`Client::status`].
     pub async fn validators(&self) -> Result<Vec<Validator>, SdkError> {
         self.get(routes::VALIDATORS).await
     }
 
     /// An account's stakes in models and validators.
-    ///
-    /// # Errors
-    /// As [`Client::status`].
     pub async fn stakes(&self, address: Address) -> Result<Vec<Stake>, SdkError> {
         self.get(&routes::path(routes::STAKES, address)).await
     }
 
     /// Proposals, the running migration, and the rent price.
-    ///
-    /// # Errors
-    /// As [`Client::status`].
     pub async fn governance(&self) -> Result<Governance, SdkError> {
         self.get(routes::GOVERNANCE).await
     }
 
     /// The parameters in force.
-    ///
-    /// # Errors
-    /// As [`Client::status`].
     pub async fn params(&self) -> Result<Params, SdkError> {
         self.get(routes::PARAMS).await
     }
 
     /// The architecture in force.
-    ///
-    /// # Errors
-    /// As [`Client::status`].
     pub async fn architecture(&self) -> Result<Architecture, SdkError> {
         self.get(routes::ARCHITECTURE).await
     }
 
     /// An account; an unknown one is empty.
-    ///
-    /// # Errors
-    /// As [`Client::status`].
     pub async fn account(&self, address: Address) -> Result<Account, SdkError> {
         self.get(&routes::path(routes::ACCOUNT, address)).await
     }
 
     /// An epoch that has begun.
-    ///
-    /// # Errors
-    /// As [`Client::status`].
     pub async fn epoch(&self, epoch: EpochId) -> Result<Epoch, SdkError> {
         self.get(&routes::path(routes::EPOCH, epoch)).await
     }
 
     /// All models, by id.
-    ///
-    /// # Errors
-    /// As [`Client::status`].
     pub async fn models(&self) -> Result<Vec<Model>, SdkError> {
         self.all(routes::MODELS, "").await
     }
 
     /// A model.
-    ///
-    /// # Errors
-    /// As [`Client::status`].
     pub async fn model(&self, id: ModelId) -> Result<Model, SdkError> {
         self.get(&routes::path(routes::MODEL, id)).await
     }
 
     /// A model's specialization.
-    ///
-    /// # Errors
-    /// As [`Client::status`].
     pub async fn embedding(&self, id: ModelId) -> Result<Vector, SdkError> {
         self.get(&routes::path(routes::MODEL_EMBEDDING, id)).await
     }
 
     /// The targets of `epoch`, or of all epochs, by id.
-    ///
-    /// # Errors
-    /// As [`Client::status`].
     pub async fn targets(&self, epoch: Option<EpochId>) -> Result<Vec<Target>, SdkError> {
         let filter = epoch
             .map(|epoch| format!("epoch={epoch}&"))
@@ -214,17 +182,11 @@ impl Client {
     }
 
     /// A target.
-    ///
-    /// # Errors
-    /// As [`Client::status`].
     pub async fn target(&self, id: TargetId) -> Result<Target, SdkError> {
         self.get(&routes::path(routes::TARGET, id)).await
     }
 
     /// The direction of a target.
-    ///
-    /// # Errors
-    /// As [`Client::status`].
     pub async fn direction(&self, id: TargetId) -> Result<Vector, SdkError> {
         self.get(&routes::path(routes::TARGET_DIRECTION, id)).await
     }
@@ -232,7 +194,7 @@ impl Client {
     /// The data published for a target, while it is kept.
     ///
     /// # Errors
-    /// As [`Client::status`]; [`SdkError::WrongHash`] if it is not what `data_hash` promises.
+    /// As other requests; [`SdkError::WrongHash`] if it is not what `data_hash` promises.
     pub async fn target_data(&self, id: TargetId, data_hash: Hash) -> Result<Vec<u8>, SdkError> {
         let path = routes::path(routes::TARGET_DATA, id);
         let (_, bytes) = self
@@ -251,17 +213,11 @@ impl Client {
     }
 
     /// A block.
-    ///
-    /// # Errors
-    /// As [`Client::status`].
     pub async fn block(&self, height: u64) -> Result<Block, SdkError> {
         self.get(&routes::path(routes::BLOCK, height)).await
     }
 
     /// The last `limit` blocks, or the last below `below`, newest first.
-    ///
-    /// # Errors
-    /// As [`Client::status`].
     pub async fn blocks(&self, below: Option<u64>, limit: u32) -> Result<Page<Block>, SdkError> {
         let after = below
             .map(|height| format!("&after={height}"))
@@ -271,9 +227,6 @@ impl Client {
     }
 
     /// A transaction: pending in the node's pool, or finalized.
-    ///
-    /// # Errors
-    /// As [`Client::status`].
     pub async fn transaction(&self, hash: Hash) -> Result<Transaction, SdkError> {
         self.get(&routes::path(routes::TRANSACTION, hash)).await
     }
@@ -281,7 +234,7 @@ impl Client {
     /// Sends a transaction to the node's pool. Sending it again is harmless.
     ///
     /// # Errors
-    /// As [`Client::status`]: [`SdkError::Api`] with the pool's reason if it is refused.
+    /// As other requests: [`SdkError::Api`] with the pool's reason if it is refused.
     pub async fn send(&self, transaction: &SignedTransaction) -> Result<Hash, SdkError> {
         let request = self
             .request(Method::POST, routes::TRANSACTIONS)
@@ -296,7 +249,7 @@ impl Client {
     /// with [`batch::push`](crate::api::batch::push).
     ///
     /// # Errors
-    /// As [`Client::status`], if the node accepted none.
+    /// As other requests, if the node accepted none.
     pub async fn send_batch(&self, batch: Vec<u8>) -> Result<Vec<BatchAnswer>, SdkError> {
         let request = self
             .request(Method::POST, routes::TRANSACTIONS_BATCH)
@@ -312,7 +265,7 @@ impl Client {
     /// # Errors
     /// [`SdkError::Superseded`] if another transaction with its nonce is finalized;
     /// [`SdkError::Expired`] once block time has passed its expiry; [`SdkError::Timeout`] after
-    /// `limit`; otherwise as [`Client::status`].
+    /// `limit`; otherwise as other requests.
     pub async fn wait(&self, sent: &Sent, limit: Duration) -> Result<Receipt, SdkError> {
         let begun = Instant::now();
         let mut pause = LOOK_FIRST;

@@ -189,7 +189,7 @@ impl Spool {
     /// Call it again whenever a phase begins. Damaged files are in [`Spool::list`].
     ///
     /// # Errors
-    /// [`SdkError::Io`]; as [`Client::status`]. What concerns one obligation is in its [`Outcome`].
+    /// [`SdkError::Io`]; as requests of [`Client`]. What concerns one obligation is in its [`Outcome`].
     pub async fn deliver(&self, sender: &Sender) -> Result<Vec<(Obligation, Outcome)>, SdkError> {
         let mut outcomes = Vec::new();
         let listing = self.list()?;
@@ -279,7 +279,7 @@ async fn begin(sender: &Sender, clock: &Clock, obligation: &Obligation) -> Step 
 /// The status of an obligation by what the node reports. `slash_bps` is what a missed reveal costs.
 ///
 /// # Errors
-/// As [`Client::status`].
+/// As requests of [`Client`].
 pub async fn status(
     client: &Client,
     clock: &Clock,
