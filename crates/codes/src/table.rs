@@ -158,7 +158,7 @@ codes! {
         "The validator has already attested that it holds the file.",
         "nothing to do";
     BadHeldList = "bad_held_list", Rejected:
-        "The list of held files is empty, too long, or names a file twice.",
+        "The list of held files is empty or too long.",
         "name each file once; split a long list into several transactions";
     NotChallenged = "not_challenged", Rejected:
         "Storage challenges go to validators that are paid for holding a file; this one has none.",
