@@ -1,8 +1,8 @@
 //! Blocks: what validators vote on, and its bytes.
 //!
-//! A block is a [`Header`] and transactions. The encoding is strict, so a block has exactly one, and
-//! bounded before anything is allocated. The digest of a block is that of its header, which holds
-//! only the digest of the transactions: verifying committees needs nothing else. Nothing here
+//! A block is a [`Header`] and transactions. The encoding is strict, so a block has exactly one,
+//! and bounded before anything is allocated. The digest of a block is that of its header, which
+//! holds only the digest of the transactions: verifying committees needs nothing else. Nothing here
 //! executes anything.
 
 use commonware_codec::{

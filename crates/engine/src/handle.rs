@@ -75,8 +75,8 @@ impl Handle {
         self.node.joined
     }
 
-    /// The finalized blocks. It may be a block behind [`Handle::read`]; a crash never removes what it
-    /// returns.
+    /// The finalized blocks. It may be a block behind [`Handle::read`]; a crash never removes what
+    /// it returns.
     pub fn history(&self) -> &Arc<History> {
         &self.history
     }
@@ -204,7 +204,7 @@ pub fn start(
     let job = Job {
         folder,
         listen: host.listen,
-        directory: Directory::new(&host.peers)?,
+        directory: Directory::new(host.peers)?,
         settings,
         services: Services {
             pool,

@@ -5,8 +5,8 @@
 //! blocks in one order that a crash cannot change. It never interprets a transaction. The generics
 //! of the consensus library end here: [`start`] takes plain types, so no other crate compiles them.
 //!
-//! Modules in reading order, each using only those before it: what a node is made with (`calendar` to
-//! `links`), blocks and their archives, `consensus` (who decides blocks, what they
+//! Modules in reading order, each using only those before it: what a node is made with (`calendar`
+//! to `links`), blocks and their archives, `consensus` (who decides blocks, what they
 //! do, and when), `sync` (how a node obtains the state of others), `recorder` (finalized blocks to
 //! the history), `node` (all of it assembled, on any runtime), and what a process uses: `network`,
 //! `handle`, `verify`.

@@ -131,17 +131,17 @@ impl Directory {
     ///
     /// # Errors
     /// [`EngineError::PeerKey`] and [`EngineError::TooManyPeers`].
-    pub(crate) fn new(peers: &[Peer]) -> Result<Self, EngineError> {
+    pub(crate) fn new(peers: Vec<Peer>) -> Result<Self, EngineError> {
         if peers.len() >= PEERS_MAX {
             let peers = peers.len();
             return Err(EngineError::TooManyPeers { peers });
         }
-        let address = |peer: &Peer| {
+        let address = |peer: Peer| {
             let key = public_key(&peer.key).ok_or(EngineError::PeerKey { key: peer.key })?;
-            Ok((key, dialed(peer.address.as_ref())))
+            Ok((key, dialed(peer.address)))
         };
         peers
-            .iter()
+            .into_iter()
             .map(address)
             .collect::<Result<_, _>>()
             .map(Self)
@@ -175,9 +175,9 @@ fn ordered(peers: BTreeMap<PublicKey, Address>) -> Map<PublicKey, Address> {
 
 /// The address to dial. The library requires one for every peer: dialing port 0 fails at once, and
 /// a peer without an address is accepted when it connects.
-fn dialed(address: Option<&PeerAddress>) -> Address {
+fn dialed(address: Option<PeerAddress>) -> Address {
     let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let ingress = address.map_or(Ingress::Socket(nowhere), |address| address.0.clone());
+    let ingress = address.map_or(Ingress::Socket(nowhere), |address| address.0);
     let egress = nowhere;
     Address::Asymmetric { ingress, egress }
 }

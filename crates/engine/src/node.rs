@@ -1,8 +1,8 @@
 //! One validator, on any runtime and any network: assembles the components of the engine and runs
 //! them.
 //!
-//! A simulator and the binary start the same function. It assumes that nothing else uses the storage
-//! under its prefix.
+//! A simulator and the binary start the same function. It assumes that nothing else uses the
+//! storage under its prefix.
 
 use std::{future::poll_fn, sync::Arc, task::Poll};
 
@@ -136,16 +136,9 @@ where
     S: Sender<PublicKey = PublicKey>,
     R: Receiver<PublicKey = PublicKey>,
 {
-    let key = private_key(&settings.key);
-    let me = key.public_key();
+    let me = private_key(&settings.key).public_key();
     let page_cache = page_cache();
-    let rules = Rules::new::<E>(&settings.genesis, overrides.deviation.clone())?;
-    let core = Arc::new(Core {
-        committees: Committees::new(rules.chain, key, overrides.calendar),
-        rules,
-        state: SetOnce::new(),
-        pool: Arc::clone(&services.pool),
-    });
+    let core = Arc::new(core::<E>(&settings, &services, &overrides)?);
 
     let (resume, responses) = pause(links.block_requests.1);
     let fetcher = backfill::init(
@@ -168,8 +161,8 @@ where
         page_cache: &page_cache,
         core: &core,
     };
-    let handovers = HandoverStore::open(&context, &overrides.prefix, &page_cache).await?;
-    let handovers = Arc::new(handovers);
+    let prefix = &overrides.prefix;
+    let handovers = Arc::new(HandoverStore::open(&context, prefix, &page_cache).await?);
     let base = opening.base(&client, &handovers, &mut links.peers).await?;
     let joined = base.joined;
     let (ordering, deliveries) = opening.ordering(base).await;
@@ -209,11 +202,25 @@ where
             requests: links.certificate_requests,
         },
     };
-    let gossip = links.gossip;
-    let mut node = loaded.run(settings, services, overrides, voting, gossip)?;
+    let mut node = loaded.run(&settings, services, overrides, voting, links.gossip)?;
     node.joined = joined;
     node.redeliver().await?;
     Ok(node)
+}
+
+fn core<E: Spawner + StorageContext>(
+    settings: &Settings,
+    services: &Services,
+    overrides: &Overrides,
+) -> Result<Core, EngineError> {
+    let rules = Rules::new::<E>(&settings.genesis, overrides.deviation.clone())?;
+    let key = private_key(&settings.key);
+    Ok(Core {
+        committees: Committees::new(rules.chain, key, overrides.calendar),
+        rules,
+        state: SetOnce::new(),
+        pool: Arc::clone(&services.pool),
+    })
 }
 
 /// A node while it opens what is on disk.
@@ -300,12 +307,11 @@ where
         let executed = plan.completed().map(Height::get);
         // Once later blocks are executed, it is like any other block.
         let is_ahead = |floor: &Floor| executed.is_none_or(|executed| executed < floor.0);
-        let start = match base.floor.filter(is_ahead) {
-            Some((_, certificate)) => Start::Floor(certificate),
-            None => {
-                let genesis = &self.core.rules.genesis;
-                Start::Genesis(Digested::precomputed(genesis.clone(), genesis.digest()))
-            }
+        let start = if let Some((_, certificate)) = base.floor.filter(is_ahead) {
+            Start::Floor(certificate)
+        } else {
+            let genesis = &self.core.rules.genesis;
+            Start::Genesis(Digested::precomputed(genesis.clone(), genesis.digest()))
         };
         let committees = self.core.committees.clone();
         let (marshal_actor, marshal, floor) = MarshalActor::init(
@@ -340,26 +346,29 @@ where
     }
 }
 
-/// Finalized blocks on their way to the history, and the acknowledgements that the engine waits for.
+/// Finalized blocks on their way to the history, and the acknowledgements that the engine waits
+/// for.
 struct Deliveries {
     blocks: mpsc::UnboundedReceiver<FinalizedBlock>,
     acks: mpsc::UnboundedReceiver<(u64, Exact)>,
 }
+
+type Marshal<E> = MarshalActor<
+    E,
+    Variant,
+    Committees,
+    Archive<E, Certificate>,
+    Archive<E, Arc<Block>>,
+    FixedEpocher,
+    Sequential,
+>;
 
 /// The components that order and execute blocks, before they run.
 struct Ordering<E>
 where
     E: Rng + CryptoRng + Spawner + Storage + Clock + Metrics + Network,
 {
-    marshal_actor: MarshalActor<
-        E,
-        Variant,
-        Committees,
-        Archive<E, Certificate>,
-        Archive<E, Arc<Block>>,
-        FixedEpocher,
-        Sequential,
-    >,
+    marshal_actor: Marshal<E>,
     marshal: MarshalMailbox,
     stateful_actor: Stateful<E, Application, Variant, NoStateSync, Sequential>,
     stateful: StatefulMailbox<E>,
@@ -421,7 +430,7 @@ where
     /// Starts to gossip, to record and to vote.
     fn run<P, B, S, R>(
         self,
-        settings: Settings,
+        settings: &Settings,
         services: Services,
         overrides: Overrides,
         voting: Voting<P, B, S, R>,
@@ -531,8 +540,8 @@ async fn load<E: Spawner + StorageContext>(
 
 /// Brings the history up to the loaded state by executing the stored blocks from genesis again.
 ///
-/// Only a lost or older history needs this: one that is complete is never behind, because a block is
-/// acknowledged after it is written there.
+/// Only a lost or older history needs this: one that is complete is never behind, because a block
+/// is acknowledged after it is written there.
 async fn rebuild(
     rules: &Rules,
     marshal: &MarshalMailbox,

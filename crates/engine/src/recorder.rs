@@ -1,9 +1,9 @@
 //! Writes finalized blocks to the history, and from there reports them to the node.
 //!
 //! The engine counts a block as processed only when this has written it: a block that is finalized
-//! but missing from the history after a crash is delivered again, so the history is behind the state
-//! only until the next start. Order: the engine's own disk, the history, the [`Sink`]. The next
-//! term's committee is known before the last block of a term is acknowledged.
+//! but missing from the history after a crash is delivered again, so the history is behind the
+//! state only until the next start. Order: the engine's own disk, the history, the [`Sink`]. The
+//! next term's committee is known before the last block of a term is acknowledged.
 
 use std::{collections::VecDeque, sync::Arc};
 

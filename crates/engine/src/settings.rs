@@ -29,8 +29,8 @@ pub enum Join {
     Replay,
 }
 
-/// What a node runs with. Whether it votes is up to the chain: a node whose key has no seat follows,
-/// verifies every certificate and executes every block.
+/// What a node runs with. Whether it votes is up to the chain: a node whose key has no seat
+/// follows, verifies every certificate and executes every block.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The chain.
@@ -44,8 +44,8 @@ pub struct Settings {
     pub idle_block_ms: u64,
     /// How it obtains the state if it has no blocks.
     pub join: Join,
-    /// The number of blocks it keeps, at least [`KEEP_BLOCKS_MIN`](crate::KEEP_BLOCKS_MIN) on a real
-    /// network; all of them if `None`.
+    /// The number of blocks it keeps, at least [`KEEP_BLOCKS_MIN`](crate::KEEP_BLOCKS_MIN) on a
+    /// real network; all of them if `None`.
     pub keep_blocks: Option<u64>,
 }
 

@@ -1,4 +1,4 @@
-//! What a chain of one validator promises: order, speed, and that nothing final is ever lost.
+//! A chain of one validator: order, speed, and durability of finalized blocks.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -104,13 +104,13 @@ fn a_chain_of_one_orders_transfers_and_keeps_their_history() {
     assert_eq!(chain.balance(BOB), 5_010);
     let history = chain.handle.history();
     for (nonce, hash) in hashes.iter().enumerate() {
-        let found = history.transaction(hash).unwrap().expect("it is final");
+        let found = history.transaction(hash).unwrap().expect("it is finalized");
         assert_eq!(found.receipt.result, Ok(()));
         assert_eq!(found.transaction, pay(nonce as u64, 1_000 + nonce as u64));
         let block = history
             .block(found.height)
             .unwrap()
-            .expect("its block is there");
+            .expect("its block is stored");
         assert_eq!(history.block_by_digest(&block.digest).unwrap(), Some(block));
     }
     assert_eq!(
@@ -144,7 +144,7 @@ fn a_chain_of_one_orders_transfers_and_keeps_their_history() {
 }
 
 #[test]
-fn blocks_slow_down_when_there_is_no_work_and_a_transaction_ends_the_wait() {
+fn blocks_slow_down_without_transactions_and_a_transaction_ends_the_wait() {
     let dir = tempfile::tempdir().unwrap();
     let chain = Chain::start(dir.path(), 10, 3_000);
     chain.wait(chain.send(pay(0, 1)));
@@ -163,7 +163,7 @@ fn blocks_slow_down_when_there_is_no_work_and_a_transaction_ends_the_wait() {
 }
 
 #[test]
-fn an_idle_chain_still_makes_a_block_now_and_then() {
+fn an_idle_chain_still_makes_blocks() {
     let dir = tempfile::tempdir().unwrap();
     let chain = Chain::start(dir.path(), 10, 100);
     let heights: Vec<_> = chain
@@ -176,7 +176,7 @@ fn an_idle_chain_still_makes_a_block_now_and_then() {
 }
 
 #[test]
-fn a_whole_folder_is_verified_and_a_changed_one_is_not() {
+fn verification_accepts_a_complete_folder_and_rejects_a_changed_one() {
     let dir = tempfile::tempdir().unwrap();
     let chain = Chain::start(dir.path(), 5, 100);
     for nonce in 0..30 {
@@ -189,19 +189,19 @@ fn a_whole_folder_is_verified_and_a_changed_one_is_not() {
         "{refused:?}"
     );
     chain.handle.shutdown();
-    let found = verify_store(dir.path(), &genesis(1)).unwrap();
-    assert!(found.blocks >= height && found.history >= height && found.state <= found.blocks);
-    assert!(found.certificates > 0);
+    let verified = verify_store(dir.path(), &genesis(1)).unwrap();
+    assert!(verified.blocks >= height && verified.history >= height);
+    assert!(verified.state <= verified.blocks && verified.certificates > 0);
 
-    // One bit of a stored block.
+    // Flip one bit of a stored block.
     let blocks = dir.path().join("consensus").join("soma-blocks-values");
     let file = std::fs::read_dir(blocks).unwrap().next().unwrap().unwrap();
     let mut bytes = std::fs::read(file.path()).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     std::fs::write(file.path(), bytes).unwrap();
-    let found = verify_store(dir.path(), &genesis(1));
-    assert!(found.is_err(), "{found:?}");
+    let changed = verify_store(dir.path(), &genesis(1));
+    assert!(changed.is_err(), "{changed:?}");
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn a_second_process_on_the_same_folder_is_refused() {
 }
 
 #[test]
-fn a_folder_of_another_chain_and_a_taken_port_are_refused() {
+fn a_folder_of_another_chain_and_a_port_in_use_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     drop(Chain::start(dir.path(), 50, 1_000));
     let queue = Arc::new(Queue::default());
@@ -283,8 +283,8 @@ fn a_lost_history_is_rebuilt_from_the_blocks() {
     assert_eq!(chain.balance(BOB), 140);
 }
 
-/// The child of the next tests: a node under load that says what is final, until it is killed or
-/// cannot go on.
+/// The child process of the next tests: a node under load that prints what is finalized, until it
+/// is killed or cannot continue.
 #[test]
 fn child_under_load() {
     let Some(dir) = std::env::var_os(FOLDER) else {
@@ -304,7 +304,7 @@ fn child_under_load() {
     while let Ok(block) = chain.blocks.recv_timeout(Duration::from_secs(5)) {
         for receipt in &block.receipts {
             let FinalizedBlock { height, digest, .. } = block;
-            writeln!(stdout, "final {} {height} {digest}", receipt.hash).unwrap();
+            writeln!(stdout, "finalized {} {height} {digest}", receipt.hash).unwrap();
         }
         stdout.flush().unwrap();
         load(block.receipts.len());
@@ -314,30 +314,30 @@ fn child_under_load() {
     }
 }
 
-/// What children called final: transaction, height, block.
+/// What child processes reported as finalized: transaction, height, block.
 #[derive(Default)]
 struct Acknowledged(HashMap<String, (u64, String)>);
 
 impl Acknowledged {
-    /// Notes a line of a child; whether it is about a transaction.
+    /// Records a line of a child; returns whether it reports a transaction.
     fn note(&mut self, line: &str) -> bool {
         let words: Vec<_> = line.split_whitespace().collect();
-        let [.., "final", hash, height, digest] = words[..] else {
+        let [.., "finalized", hash, height, digest] = words[..] else {
             return false;
         };
         if !line.ends_with('\n') {
             return false;
         }
         let place = (height.parse().unwrap(), digest.to_owned());
-        let known = self.0.insert(hash.to_owned(), place.clone());
+        let earlier = self.0.insert(hash.to_owned(), place.clone());
         assert!(
-            known.is_none_or(|known| known == place),
-            "final twice, differently"
+            earlier.is_none_or(|earlier| earlier == place),
+            "finalized in two blocks"
         );
         true
     }
 
-    /// Starts the chain again and checks that all of it is still there and that it goes on.
+    /// Restarts the chain and checks that all of it is still stored and that blocks are made.
     fn check(&self, dir: &Path) {
         let chain = Chain::start(dir, 10, 100);
         let history = chain.handle.history();
@@ -345,7 +345,7 @@ impl Acknowledged {
             let found = history
                 .transaction(&hash.parse().unwrap())
                 .unwrap()
-                .expect("still there");
+                .expect("still stored");
             assert_eq!((found.height, Ok(())), (*height, found.receipt.result));
             assert_eq!(
                 history.block(*height).unwrap().unwrap().digest.to_string(),
@@ -372,7 +372,7 @@ fn spawn_child(mut command: Command, dir: &Path) -> (Child, BufReader<ChildStdou
 }
 
 #[test]
-fn killed_at_any_moment_a_chain_keeps_everything_it_called_final() {
+fn a_chain_killed_at_any_moment_keeps_everything_it_reported_as_finalized() {
     let dir = tempfile::tempdir().unwrap();
     let mut acknowledged = Acknowledged::default();
     let child = || {
@@ -394,7 +394,7 @@ fn killed_at_any_moment_a_chain_keeps_everything_it_called_final() {
     }
     for round in 0..6u64 {
         let (mut child, mut lines) = child();
-        // A kill at a moment that has nothing to do with what the node is doing.
+        // The moment of the kill does not depend on what the node is doing.
         let enough = 30 + 17 * round;
         let (mut line, mut seen) = (String::new(), 0);
         while lines.read_line(&mut line).unwrap() > 0 {

@@ -1,4 +1,4 @@
-//! A network whose committee changes while it works: who has stake comes, who leaves goes.
+//! A network whose committee changes under load: one validator joins with stake, one leaves.
 #![expect(clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod queue;
@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_mins(4);
 const NEWCOMER: u8 = 4;
 const NODES: u8 = 5;
 
-/// Four validators; a fifth has money, and so has the first. Alice ends phases.
+/// Four validators; the fifth and the first have balances. Alice ends phases.
 fn chain() -> Genesis {
     let mut genesis = genesis(NEWCOMER);
     genesis.operator = Some(address(ALICE));
@@ -72,7 +72,7 @@ impl Network {
         let genesis = chain();
         let (sender, blocks) = mpsc::channel();
         let nodes = (0..NODES).map(|node| {
-            // The last validator of genesis stays all the time: its blocks are looked at.
+            // The last genesis validator keeps its seat; its blocks are the ones observed.
             let queue = if node + 1 == NEWCOMER {
                 Queue::reporting(sender.clone())
             } else {
@@ -93,7 +93,7 @@ impl Network {
         }
     }
 
-    /// Everybody's pool gets it, as if it had been told around.
+    /// Adds it to all pools, as gossip would.
     fn send(&self, transaction: &SignedTransaction) {
         for (handle, queue) in &self.nodes {
             queue.add(transaction.clone());
@@ -122,7 +122,7 @@ impl Network {
         self.blocks.recv_timeout(left).unwrap()
     }
 
-    /// Ends the epoch of the competition, phase by phase.
+    /// Ends the current epoch, phase by phase.
     fn end_epoch(&mut self) {
         let clock = |network: &Self| network.witness().read(|state, _| read::clock(state));
         let epoch = clock(self).epoch;
@@ -143,7 +143,7 @@ impl Network {
 }
 
 #[test]
-fn a_fifth_validator_joins_by_stake_and_a_first_one_leaves_while_transfers_flow() {
+fn a_fifth_validator_takes_a_seat_and_the_first_one_leaves_under_load() {
     let dir = tempfile::tempdir().unwrap();
     let mut network = Network::start(dir.path());
     let chain = network.genesis.chain_id();
@@ -178,8 +178,7 @@ fn a_fifth_validator_joins_by_stake_and_a_first_one_leaves_while_transfers_flow(
         }
     }
     assert!(proposers.contains(&newcomer) && !proposers.contains(&first));
-    // One that has left and one that has not: three of the four that are left go on, and the
-    // newcomer is one of them.
+    // Stop one that left and one with a seat: three of four seats remain, the newcomer's included.
     network.nodes[0].0 = None;
     network.nodes[1].0 = None;
     let height = network.next().height;

@@ -1,4 +1,4 @@
-//! What joining costs, by state and by executing all blocks, in turns. A measurement, run by hand:
+//! The cost of joining by state sync and by replay, in turns. A measurement, run by hand:
 //! `cargo test --workspace --test join_cost -- --ignored --nocapture`.
 #![expect(clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
@@ -45,7 +45,7 @@ fn settings(node: u8, join: Join) -> Settings {
     }
 }
 
-/// A chain with so many blocks, each of which makes new accounts.
+/// A chain of `BLOCKS` blocks, each of which creates accounts.
 fn chain(dir: &Path, ports: &[SocketAddr]) -> (Handle, Arc<Queue>) {
     let (sender, blocks) = mpsc::channel();
     let queue = Queue::reporting(sender);
@@ -88,15 +88,15 @@ fn bytes_in(path: &Path) -> u64 {
 }
 
 #[test]
-#[ignore = "a measurement, of minutes"]
-fn joining_by_state_against_joining_by_replay() {
+#[ignore = "a measurement that takes minutes"]
+fn joining_by_state_sync_and_by_replay() {
     let dir = tempfile::tempdir().unwrap();
     let listeners: Vec<_> = (0..=FOLLOWERS)
         .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
         .collect();
     let ports: Vec<_> = listeners
         .iter()
-        .map(|one| one.local_addr().unwrap())
+        .map(|listener| listener.local_addr().unwrap())
         .collect();
     drop(listeners);
     let (validator, _queue) = chain(dir.path(), &ports);

@@ -1,5 +1,5 @@
-//! What a network of four validators promises when nodes are killed: real processes, real sockets
-//! on loopback, real disks.
+//! Four validators in processes of their own that are killed and restarted, with real sockets and
+//! disks.
 #![expect(clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod queue;
@@ -25,7 +25,7 @@ const FOLDER: &str = "SOMA_TEST_FOLDER";
 const NODE: &str = "SOMA_TEST_NODE";
 const PORTS: &str = "SOMA_TEST_PORTS";
 const VALIDATORS: u8 = 4;
-/// The one after the validators: a node without a seat.
+/// A node without a seat.
 const FOLLOWER: u8 = VALIDATORS;
 const PATIENCE: Duration = Duration::from_mins(3);
 
@@ -41,7 +41,7 @@ fn host(dir: &Path, node: u8, ports: &[u16]) -> Host {
     let at = |node: u8| SocketAddr::from(([127, 0, 0, 1], ports[usize::from(node)]));
     let peer = |other: u8| Peer {
         key: ConsensusSecret(validator(other)).public(),
-        // Nobody needs to know where a follower is.
+        // A follower connects to others and is not dialed.
         address: (other != FOLLOWER).then(|| at(other).into()),
     };
     Host {
@@ -58,8 +58,8 @@ fn settings(node: u8) -> Settings {
     queue::settings(genesis(VALIDATORS), node, 5, 1_000)
 }
 
-/// The child of the tests: one node, with the same load in its pool as in every other's. It says
-/// what is final until it is killed.
+/// The child process of the tests: one node, with the same load in its pool as all others. It
+/// prints what is finalized until it is killed.
 #[test]
 fn child_of_the_network() {
     let Some(dir) = std::env::var_os(FOLDER) else {
@@ -82,11 +82,11 @@ fn child_of_the_network() {
     .unwrap();
     let mut next = handle.read(|state, _| read::account(state, &address(ALICE)).nonce);
     let mut stdout = std::io::stdout();
-    // What was final before, in case it was killed before it could say so.
+    // It may have been killed before it printed its last blocks.
     let history = handle.history();
     for height in history.first().unwrap()..=history.height().unwrap() {
-        let block = history.block(height).unwrap().expect("no hole");
-        writeln!(stdout, "final {height} {}", block.digest).unwrap();
+        let block = history.block(height).unwrap().expect("no gap");
+        writeln!(stdout, "finalized {height} {}", block.digest).unwrap();
     }
     let mut load = |transactions: u64| {
         for _ in 0..transactions {
@@ -97,20 +97,20 @@ fn child_of_the_network() {
     };
     load(64);
     for block in blocks {
-        writeln!(stdout, "final {} {}", block.height, block.digest).unwrap();
+        writeln!(stdout, "finalized {} {}", block.height, block.digest).unwrap();
         stdout.flush().unwrap();
         load(block.receipts.len() as u64);
     }
 }
 
-/// What every incarnation of a node called final.
-type Final = Arc<Mutex<BTreeMap<u64, String>>>;
+/// What all processes of a node reported as finalized.
+type Finalized = Arc<Mutex<BTreeMap<u64, String>>>;
 
 struct Network {
     dir: tempfile::TempDir,
     ports: String,
     children: Vec<Option<Child>>,
-    finals: Vec<Final>,
+    finalized: Vec<Finalized>,
 }
 
 impl Network {
@@ -121,7 +121,7 @@ impl Network {
             dir: tempfile::tempdir().unwrap(),
             ports: ports.join(","),
             children: (0..nodes).map(|_| None).collect(),
-            finals: (0..nodes).map(|_| Final::default()).collect(),
+            finalized: (0..nodes).map(|_| Finalized::default()).collect(),
         }
     }
 
@@ -137,16 +137,16 @@ impl Network {
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let known = Arc::clone(&self.finals[usize::from(node)]);
+        let finalized = Arc::clone(&self.finalized[usize::from(node)]);
         thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 let words: Vec<_> = line.split_whitespace().collect();
-                if let [.., "final", height, digest] = words[..] {
-                    let mut known = known.lock().unwrap();
-                    let before = known.insert(height.parse().unwrap(), digest.to_owned());
+                if let [.., "finalized", height, digest] = words[..] {
+                    let mut finalized = finalized.lock().unwrap();
+                    let before = finalized.insert(height.parse().unwrap(), digest.to_owned());
                     assert!(
                         before.is_none_or(|before| before == digest),
-                        "final twice, differently"
+                        "two blocks finalized at one height"
                     );
                 }
             }
@@ -162,13 +162,13 @@ impl Network {
     }
 
     fn height(&self, node: u8) -> u64 {
-        let known = self.finals[usize::from(node)].lock().unwrap();
-        known.last_key_value().map_or(0, |(height, _)| *height)
+        let finalized = self.finalized[usize::from(node)].lock().unwrap();
+        finalized.last_key_value().map_or(0, |(height, _)| *height)
     }
 
     fn first(&self, node: u8) -> u64 {
-        let known = self.finals[usize::from(node)].lock().unwrap();
-        known.first_key_value().map_or(0, |(height, _)| *height)
+        let finalized = self.finalized[usize::from(node)].lock().unwrap();
+        finalized.first_key_value().map_or(0, |(height, _)| *height)
     }
 
     fn highest(&self) -> u64 {
@@ -188,14 +188,14 @@ impl Network {
         }
     }
 
-    /// One history: no two nodes differ anywhere, and nobody has a hole.
+    /// Checks that all nodes have the same history, without gaps.
     fn check(&self) {
         let mut agreed = BTreeMap::new();
-        for known in &self.finals {
-            let known = known.lock().unwrap();
-            let first = known.first_key_value().map_or(1, |(first, _)| *first);
-            for ((height, digest), expected) in known.iter().zip(first..) {
-                assert_eq!(*height, expected, "a hole");
+        for finalized in &self.finalized {
+            let finalized = finalized.lock().unwrap();
+            let first = finalized.first_key_value().map_or(1, |(first, _)| *first);
+            for ((height, digest), expected) in finalized.iter().zip(first..) {
+                assert_eq!(*height, expected, "a gap");
                 let first = agreed.entry(*height).or_insert_with(|| digest.clone());
                 assert_eq!(first, digest, "two histories at {height}");
             }
@@ -213,7 +213,7 @@ impl Drop for Network {
 }
 
 #[test]
-fn one_of_four_killed_under_load_stops_nothing_and_catches_up_when_it_is_back() {
+fn a_chain_continues_while_one_of_four_is_down_and_this_one_catches_up() {
     let mut network = Network::new();
     (0..VALIDATORS).for_each(|node| network.start(node));
     network.reach(&[0, 1, 2, 3], 20);
@@ -226,7 +226,7 @@ fn one_of_four_killed_under_load_stops_nothing_and_catches_up_when_it_is_back() 
 }
 
 #[test]
-fn two_of_four_killed_halt_the_chain_and_it_goes_on_when_one_is_back() {
+fn a_chain_halts_while_two_of_four_are_down_and_resumes_with_three() {
     let mut network = Network::new();
     (0..VALIDATORS).for_each(|node| network.start(node));
     network.reach(&[0, 1, 2, 3], 20);
@@ -242,7 +242,7 @@ fn two_of_four_killed_halt_the_chain_and_it_goes_on_when_one_is_back() {
 }
 
 #[test]
-fn a_node_without_a_seat_that_comes_late_gets_the_whole_history_and_follows() {
+fn a_late_follower_replays_the_history_of_a_short_chain() {
     let mut network = Network::new();
     (0..VALIDATORS).for_each(|node| network.start(node));
     network.reach(&[0, 1, 2, 3], TERM_BLOCKS + 10);
@@ -253,7 +253,7 @@ fn a_node_without_a_seat_that_comes_late_gets_the_whole_history_and_follows() {
 }
 
 #[test]
-fn a_node_that_comes_to_a_long_chain_takes_over_the_state_and_is_exactly_in_sync() {
+fn a_late_follower_syncs_the_state_of_a_long_chain() {
     let mut network = Network::new();
     (0..VALIDATORS).for_each(|node| network.start(node));
     network.reach(&[0, 1, 2, 3], 2 * TERM_BLOCKS + 5);
@@ -262,11 +262,11 @@ fn a_node_that_comes_to_a_long_chain_takes_over_the_state_and_is_exactly_in_sync
     network.check();
     let first = network.first(FOLLOWER);
     assert!(first >= 2 * TERM_BLOCKS, "it executed from block {first}");
-    // It goes on from its own disk like anybody, and all of it is whole.
+    // It restarts from its own disk like other nodes, and its folder is complete.
     network.kill(FOLLOWER);
     let dir = network.dir.path().join(FOLLOWER.to_string());
-    let whole = verify_store(&dir, &genesis(VALIDATORS)).unwrap();
-    assert_eq!(whole.first + 1, first, "{whole:?}");
+    let synced = verify_store(&dir, &genesis(VALIDATORS)).unwrap();
+    assert_eq!(synced.first + 1, first, "{synced:?}");
     network.start(FOLLOWER);
     network.reach(&[FOLLOWER], network.highest() + 20);
     network.check();
@@ -282,24 +282,25 @@ fn start_here(dir: &Path, node: u8, ports: &[u16]) -> Handle {
 }
 
 #[test]
-fn what_one_node_says_the_others_hear_and_they_know_who_said_it() {
+fn gossip_reaches_connected_nodes_with_its_sender() {
     let (dir, ports) = (tempfile::tempdir().unwrap(), free_ports());
     let start = |node: u8| start_here(&dir.path().join(node.to_string()), node, &ports);
-    let (one, follower) = (start(0), start(FOLLOWER));
-    let mut heard = follower.take_gossip().expect("nobody else listens");
+    let (validator, follower) = (start(0), start(FOLLOWER));
+    let mut messages = follower.take_gossip().expect("it was not taken");
     assert!(follower.take_gossip().is_none());
-    let key = |node: u8| ConsensusSecret(validator(node)).public();
+    let key = |node: u8| ConsensusSecret(queue::validator(node)).public();
     let began = Instant::now();
-    while one.connected() != [key(FOLLOWER)] || follower.connected() != [key(0)] {
-        assert!(began.elapsed() < PATIENCE, "{:?}", one.connected());
+    while validator.connected() != [key(FOLLOWER)] || follower.connected() != [key(0)] {
+        assert!(began.elapsed() < PATIENCE, "{:?}", validator.connected());
         thread::sleep(Duration::from_millis(50));
     }
-    assert!(one.gossip().send(b"hello".to_vec()));
+    assert!(validator.gossip().send(b"hello".to_vec()));
     assert!(
-        !one.gossip()
+        !validator
+            .gossip()
             .send(vec![0; soma_engine::GOSSIP_BYTES_MAX + 1])
     );
-    let message = heard.blocking_recv().unwrap();
+    let message = messages.blocking_recv().unwrap();
     assert_eq!(
         (message.from, message.bytes.as_slice()),
         (key(0), &b"hello"[..])

@@ -1,9 +1,10 @@
 //! The authenticated database: 32-byte key to value, with a root that the block header carries.
 //!
 //! It is an append-only log of updates with a Merkle mountain range over it. Every operation below
-//! the log's inactivity floor has been superseded, so reading the log from the floor to its end, with
-//! later operations taking precedence, yields the whole state: [`load`] fills the copy in memory this
-//! way, so the log is the only source of truth. Each commit carries the height of its block.
+//! the log's inactivity floor has been superseded, so reading the log from the floor to its end,
+//! with later operations taking precedence, yields the whole state: [`load`] fills the copy in
+//! memory this way, so the log is the only source of truth. Each commit carries the height of its
+//! block.
 
 use std::{num::NonZeroU64, sync::Arc};
 

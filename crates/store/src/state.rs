@@ -34,8 +34,8 @@ struct Inner {
     pending: HashMap<Hash, Pending>,
 }
 
-/// The finalized state and the tree of pending blocks. Every method holds the lock while it runs, so
-/// closures must be short and must not call other methods.
+/// The finalized state and the tree of pending blocks. Every method holds the lock while it runs,
+/// so closures must be short and must not call other methods.
 pub struct State {
     inner: RwLock<Inner>,
 }
@@ -137,8 +137,8 @@ impl State {
         }
     }
 
-    /// Finalizes `block` and returns its outcome; `None`, without effect, if it is unknown or is not
-    /// a child of the finalized block.
+    /// Finalizes `block` and returns its outcome; `None`, without effect, if it is unknown or is
+    /// not a child of the finalized block.
     pub fn finalize(&self, block: &Hash) -> Option<Arc<Outcome>> {
         let mut inner = self.exclusive();
         if inner.pending.get(block)?.parent != inner.tip.digest {
@@ -224,7 +224,8 @@ mod tests {
                 expected.push((height + 1, digest(at), memory));
             }
             let reads = |block: &Hash| {
-                state.after(block, |view| (0..KEYS).map(|key| view.get(&Key([key; 32]))).collect::<Vec<_>>())
+                let keys = (0..KEYS).map(|key| Key([key; 32]));
+                state.after(block, |view| keys.map(|key| view.get(&key)).collect::<Vec<_>>())
             };
             for (_, block, memory) in &expected {
                 let written = (0..KEYS).map(|key| memory.0.get(&Key([key; 32])).cloned()).collect();
@@ -241,7 +242,8 @@ mod tests {
             for at in path.iter().rev() {
                 prop_assert!(state.finalize(&expected[*at].1).is_some());
                 prop_assert!(state.equals(&expected[*at].2));
-                prop_assert_eq!(state.tip(), Tip { height: expected[*at].0, digest: expected[*at].1 });
+                let (height, digest, _) = expected[*at];
+                prop_assert_eq!(state.tip(), Tip { height, digest });
             }
             for (at, (height, block, _)) in expected.iter().enumerate() {
                 let is_finalized = at == blocks.len();

@@ -211,7 +211,7 @@ mod tests {
                 changed(|evidence| evidence.first.signature[0] ^= 1),
                 changed(|evidence| evidence.second.signature[63] ^= 1),
                 changed(|evidence| {
-                    std::mem::swap(&mut evidence.first.ballot, &mut evidence.second.ballot)
+                    std::mem::swap(&mut evidence.first.ballot, &mut evidence.second.ballot);
                 }),
             ];
             all.push(Evidence {

@@ -35,6 +35,7 @@ const IDLE_SHARED_MS: u64 = 1_000;
 
 /// How fast blocks come.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_field_names, reason = "a name ends with its unit")]
 pub(crate) struct Timing {
     /// The minimum time between two blocks while there are transactions, in milliseconds.
     pub(crate) block_ms: u64,

@@ -94,8 +94,8 @@ fn split<E: Spawner + Metrics, S: Sender, R: Receiver<PublicKey = S::PublicKey>>
     Split { running, elsewhere }
 }
 
-/// Waits until the history has reached `height`, and returns how far it is. If its writer has ended,
-/// this waits forever: the writer reports the reason, not consensus.
+/// Waits until the history has reached `height`, and returns how far it is. If its writer has
+/// ended, this waits forever: the writer reports the reason, not consensus.
 async fn recorded_up_to(recorded: &mut watch::Receiver<u64>, height: u64) -> u64 {
     let reached = recorded.wait_for(|recorded| *recorded >= height).await;
     match reached.map(|recorded| *recorded) {

@@ -3,8 +3,8 @@
 //! The header of the last block of a term commits to the seats decided so far; they take office two
 //! terms later. A [`Handover`] is this header, the certificate of the block, and the seats. A
 //! [`HandoverVerifier`] goes along handovers from genesis, each verified with the committee that
-//! the ones before name, so it trusts nothing but genesis. A [`HandoverStore`] keeps those of a node
-//! permanently. Nothing here knows the network.
+//! the ones before name, so it trusts nothing but genesis. A [`HandoverStore`] keeps those of a
+//! node permanently. Nothing here knows the network.
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -24,12 +24,12 @@ pub fn address(seed: [u8; 32]) -> Address {
     SecretKey::from_bytes(&seed).address()
 }
 
-/// The secret of a validator, for its account as well as for its votes.
+/// The secret of a validator, for its account and its votes.
 pub fn validator(index: u8) -> [u8; 32] {
     [100 + index; 32]
 }
 
-/// A chain of so many validators, on which Alice has money and only commands end a phase.
+/// A chain of `validators` validators, on which Alice has a balance and phases end by command.
 pub fn genesis(validators: u8) -> Genesis {
     let params = Params {
         epoch_ms: 0,
@@ -90,7 +90,7 @@ pub fn transfer(chain: Hash, nonce: u64, amount: u64) -> SignedTransaction {
     act(chain, ALICE, nonce, action)
 }
 
-/// Transactions by sender and nonce, dropped once they are final.
+/// Transactions by sender and nonce, removed once they are finalized.
 #[derive(Default)]
 pub struct Queue {
     waiting: Mutex<BTreeMap<(Address, u64), VerifiedTransaction>>,
@@ -123,18 +123,18 @@ fn place(transaction: &Transaction) -> (Address, u64) {
 
 impl Pool for Queue {
     fn select(&self, state: &dyn StateRead, _: u64, max_bytes: usize) -> Vec<VerifiedTransaction> {
-        let mut left = max_bytes;
+        let mut room = max_bytes;
         let mut next = BTreeMap::new();
         let waiting = self.waiting.lock().unwrap();
         let due = waiting.iter().filter(|((sender, nonce), _)| {
-            let known = || read::account(state, sender).nonce;
-            let next = next.entry(*sender).or_insert_with(known);
+            let nonce_of_state = || read::account(state, sender).nonce;
+            let next = next.entry(*sender).or_insert_with(nonce_of_state);
             let due = *next == *nonce;
             *next += u64::from(due);
             due
         });
         due.map_while(|(_, transaction)| {
-            left = left.checked_sub(transaction.size_bytes())?;
+            room = room.checked_sub(transaction.size_bytes())?;
             Some(transaction.clone())
         })
         .collect()

@@ -1,9 +1,9 @@
 //! The history: finalized blocks, their transactions with receipts, and events, for queries.
 //!
-//! A redb file written once per finalized block, in one transaction, in order. Nothing decides by it:
-//! if it is lost, executing the blocks that the consensus engine keeps restores it. It may start
-//! later than the chain: where the node synced, or where it was pruned. Lists are newest first, in
-//! pages.
+//! A redb file written once per finalized block, in one transaction, in order. Nothing decides by
+//! it: if it is lost, executing the blocks that the consensus engine keeps restores it. It may
+//! start later than the chain: where the node synced, or where it was pruned. Lists are newest
+//! first, in pages.
 
 mod record;
 mod blocks;
