@@ -284,7 +284,7 @@ mod tests {
     };
     use soma_store::database::StateCommitment;
 
-    use super::{BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX, Block, Digest, Location};
+    use super::{BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX, Block, Digest, Location, hash};
 
     fn transaction(nonce: u64) -> SignedTransaction {
         let key = SecretKey::from_bytes(&[5; 32]);
@@ -335,6 +335,14 @@ mod tests {
                 assert_ne!(other.digest(), block.digest(), "changed at {at}");
             }
         }
+    }
+
+    #[test]
+    fn a_block_has_the_recorded_digest_and_encoding() {
+        let block = block(3);
+        assert_eq!(hash(block.digest()).to_string(), "DIGEST");
+        let encoding = Hash::of_bytes(&block.encode());
+        assert_eq!(encoding.to_string(), "ENCODING");
     }
 
     #[test]

@@ -61,7 +61,7 @@ use crate::{
         checkpoint::{Floor, SyncCheckpoint},
         exchange::{self, RequestClient},
         handover::{HandoverStore, HandoverVerifier},
-        join::{Joiner, left_behind},
+        join::{Opening, left_behind},
         server::Server,
     },
 };
@@ -151,8 +151,10 @@ where
         components::broadcast(me, links.peers.clone()),
     );
     broadcaster.start(links.blocks);
-    let (client, responder) = exchange::start(context.child("exchange"), links.exchange);
+    let (client, server) = exchange::start(context.child("exchange"), links.exchange);
 
+    let prefix = &overrides.prefix;
+    let handovers = Arc::new(HandoverStore::open(&context, prefix, &page_cache).await?);
     let opening = Opening {
         context: &context,
         settings: &settings,
@@ -160,10 +162,10 @@ where
         overrides: &overrides,
         page_cache: &page_cache,
         core: &core,
+        client: &client,
+        handovers: &handovers,
     };
-    let prefix = &overrides.prefix;
-    let handovers = Arc::new(HandoverStore::open(&context, prefix, &page_cache).await?);
-    let base = opening.base(&client, &handovers, &mut links.peers).await?;
+    let base = opening.base(&mut links.peers).await?;
     let joined = base.joined;
     let (ordering, deliveries) = opening.ordering(base).await;
     let (marshal, stateful) = (ordering.marshal.clone(), ordering.stateful.clone());
@@ -173,7 +175,7 @@ where
     state.read(|memory, tip| core.committees.update(memory, tip.height));
     let _ = core.state.set(Arc::clone(&state));
     resume.resume();
-    let _ = responder.set(Server {
+    let _ = server.set(Server {
         calendar: overrides.calendar,
         marshal: marshal.clone(),
         databases,
@@ -223,16 +225,6 @@ fn core<E: Spawner + StorageContext>(
     })
 }
 
-/// A node while it opens what is on disk.
-struct Opening<'a, E: Spawner + StorageContext> {
-    context: &'a E,
-    settings: &'a Settings,
-    services: &'a Services,
-    overrides: &'a Overrides,
-    page_cache: &'a CacheRef,
-    core: &'a Arc<Core>,
-}
-
 /// The blocks that a node continues from.
 struct Base<E: StorageContext> {
     archives: Archives<E>,
@@ -246,12 +238,7 @@ where
     E: Rng + CryptoRng + Spawner + Storage + Clock + Metrics + Network,
 {
     /// Opens the archives, and syncs the state if the node should and can.
-    async fn base(
-        &self,
-        client: &RequestClient,
-        handovers: &HandoverStore<E>,
-        roster: &mut impl Roster,
-    ) -> Result<Base<E>, EngineError> {
+    async fn base(&self, roster: &mut impl Roster) -> Result<Base<E>, EngineError> {
         let (context, prefix) = (self.context, self.overrides.prefix.as_str());
         let committees = &self.core.committees;
         let section = self.overrides.section_blocks;
@@ -270,24 +257,14 @@ where
         if wanted || checkpoint.is_started() {
             committees.update(&self.core.rules.genesis_state(), 0);
             roster.track(0, committees.voters(0), committees.registered());
-            let joiner = Joiner {
-                context,
-                prefix,
-                join: self.settings.join,
-                services: self.services,
-                page_cache: self.page_cache,
-                core: self.core,
-                client,
-                handovers,
-            };
-            (checkpoint, archives, joined) = joiner.run(checkpoint, archives).await?;
+            (checkpoint, archives, joined) = self.sync(checkpoint, archives).await?;
         }
         let floor = checkpoint.floor();
         if let Some((height, _)) = &floor {
             // Its certificate is verified again, with the committee that the handovers lead to.
             let mut verifier = HandoverVerifier::new(committees.clone(), &genesis);
             let random = context.child("verifier");
-            verifier.verify_all(random, handovers).await?;
+            verifier.verify_all(random, self.handovers).await?;
             let term = committees.calendar().term_of(*height);
             if let Some(committee) = verifier.at(term) {
                 committees.insert(term, committee);

@@ -6,10 +6,14 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use commonware_cryptography::ed25519::PublicKey;
 use commonware_p2p::{Receiver, Recipients, Sender};
 use commonware_runtime::{Clock, Spawner};
+use commonware_storage::Context as StorageContext;
 use rand_core::Rng;
 use tokio::sync::{SetOnce, mpsc};
 
-use super::messages::{Message, Request, Response};
+use super::{
+    messages::{Message, Request, Response},
+    server::Server,
+};
 use crate::limits::RESPONSE_BYTES_MAX;
 
 /// How many requests of this node, and responses to one request, wait in a queue.
@@ -73,32 +77,27 @@ impl RequestClient {
     }
 }
 
-/// Responds to requests.
-pub(crate) trait Responder: Send + Sync + 'static {
-    /// The response, [`Response::Nothing`] included; `None` when the node is stopping.
-    fn respond(&self, request: Request) -> impl Future<Output = Option<Response>> + Send;
-}
-
-/// Starts the exchange; it responds to peers once the responder is set.
-pub(crate) fn start<S, R, V: Responder>(
-    mut context: impl Rng + Spawner,
+/// Starts the exchange; it responds to peers once the server is set.
+pub(crate) fn start<E, S, R>(
+    mut context: E,
     link: (S, R),
-) -> (RequestClient, Arc<SetOnce<V>>)
+) -> (RequestClient, Arc<SetOnce<Server<E>>>)
 where
+    E: Rng + Spawner + StorageContext,
     S: Sender<PublicKey = PublicKey>,
     R: Receiver<PublicKey = PublicKey>,
 {
     let (client, requests) = mpsc::channel(WAITING_MAX);
-    let responder = Arc::new(SetOnce::new());
+    let server = Arc::new(SetOnce::new());
     let exchange = Exchange {
-        responder: Arc::clone(&responder),
+        server: Arc::clone(&server),
         sender: link.0,
         // Random, so that a response to a request from before a restart matches none of this run.
         next: context.next_u64(),
         pending: BTreeMap::new(),
     };
     context.spawn(move |_| exchange.run(requests, link.1));
-    (RequestClient(client), responder)
+    (RequestClient(client), server)
 }
 
 /// A request that waits for responses.
@@ -107,14 +106,18 @@ struct Pending {
     responses: mpsc::Sender<PeerResponse>,
 }
 
-struct Exchange<S, V> {
-    responder: Arc<SetOnce<V>>,
+struct Exchange<E: Spawner + StorageContext, S> {
+    server: Arc<SetOnce<Server<E>>>,
     sender: S,
     next: u64,
     pending: BTreeMap<u64, Pending>,
 }
 
-impl<S: Sender<PublicKey = PublicKey>, V: Responder> Exchange<S, V> {
+impl<E, S> Exchange<E, S>
+where
+    E: Spawner + StorageContext,
+    S: Sender<PublicKey = PublicKey>,
+{
     async fn run<R>(mut self, mut requests: mpsc::Receiver<Outgoing>, mut receiver: R)
     where
         R: Receiver<PublicKey = PublicKey>,
@@ -175,14 +178,12 @@ impl<S: Sender<PublicKey = PublicKey>, V: Responder> Exchange<S, V> {
     }
 
     async fn respond(&mut self, from: PublicKey, number: u64, request: Request) {
-        let Some(responder) = self.responder.get() else {
+        let Some(server) = self.server.get() else {
             return;
         };
-        if let Some(response) = responder.respond(request).await {
-            let message = Message::Response(number, response).encode();
-            if message.len() <= RESPONSE_BYTES_MAX {
-                self.sender.send(Recipients::One(from), message, false);
-            }
+        let message = Message::Response(number, server.respond(request).await).encode();
+        if message.len() <= RESPONSE_BYTES_MAX {
+            self.sender.send(Recipients::One(from), message, false);
         }
     }
 }

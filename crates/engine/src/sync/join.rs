@@ -31,7 +31,7 @@ use crate::{
     block::{Block, hash},
     consensus::application::Core,
     keys::consensus_key,
-    settings::Services,
+    settings::{Overrides, Services, Settings},
 };
 
 /// How long the first offer is waited for, and others after it.
@@ -40,14 +40,14 @@ const MORE_RESPONSES: Duration = Duration::from_millis(500);
 /// How often a sync is attempted before it fails.
 const ATTEMPTS: u32 = 20;
 
-/// A node that syncs.
-pub(crate) struct Joiner<'a, E: StorageContext> {
+/// A node while it opens what is on disk, and syncs.
+pub(crate) struct Opening<'a, E: StorageContext> {
     pub(crate) context: &'a E,
-    pub(crate) prefix: &'a str,
-    pub(crate) join: Join,
+    pub(crate) settings: &'a Settings,
     pub(crate) services: &'a Services,
+    pub(crate) overrides: &'a Overrides,
     pub(crate) page_cache: &'a CacheRef,
-    pub(crate) core: &'a Core,
+    pub(crate) core: &'a Arc<Core>,
     pub(crate) client: &'a RequestClient,
     pub(crate) handovers: &'a HandoverStore<E>,
 }
@@ -68,13 +68,13 @@ struct Snapshot {
     events: u64,
 }
 
-impl<E: CryptoRng + Spawner + StorageContext> Joiner<'_, E> {
+impl<E: CryptoRng + Spawner + StorageContext> Opening<'_, E> {
     /// Syncs if there is something to sync; what is on disk afterwards is complete.
     ///
     /// # Errors
     /// [`EngineError::NoSnapshot`] when a sync has started and no peer provides what it needs.
-    pub(crate) async fn run(
-        self,
+    pub(crate) async fn sync(
+        &self,
         checkpoint: SyncCheckpoint<E>,
         archives: Archives<E>,
     ) -> Result<(SyncCheckpoint<E>, Archives<E>, Option<Joined>), EngineError> {
@@ -82,7 +82,7 @@ impl<E: CryptoRng + Spawner + StorageContext> Joiner<'_, E> {
         let offers = self.offers().await;
         let last = offers.values().map(|offer| offer.last).max().unwrap_or(0);
         let calendar = self.core.committees.calendar();
-        let least = match self.join {
+        let least = match self.settings.join {
             Join::State => calendar.last_of(0),
             Join::Auto | Join::Replay => calendar.last_of(1),
         };
@@ -225,7 +225,7 @@ impl<E: CryptoRng + Spawner + StorageContext> Joiner<'_, E> {
         );
         let context = self.context.child("state_sync");
         fetcher
-            .run(context, self.prefix, self.page_cache.clone())
+            .run(context, &self.overrides.prefix, self.page_cache.clone())
             .await
     }
 

@@ -3,8 +3,8 @@
 
 pub(crate) mod handover;
 pub(crate) mod messages;
-pub(crate) mod exchange;
 pub(crate) mod server;
+pub(crate) mod exchange;
 pub(crate) mod checkpoint;
 pub(crate) mod fetch;
 pub(crate) mod join;

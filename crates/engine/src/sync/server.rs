@@ -15,7 +15,6 @@ use soma_store::{
 };
 
 use super::{
-    exchange::Responder,
     handover::{Handover, HandoverStore},
     messages::{OPERATIONS_MAX, Offer, Request, Response, StatePart, StateRequest},
 };
@@ -93,10 +92,9 @@ impl<E: Spawner + StorageContext> Server<E> {
             last: self.history.height().ok()?,
         })
     }
-}
 
-impl<E: Spawner + StorageContext> Responder for Server<E> {
-    async fn respond(&self, request: Request) -> Option<Response> {
+    /// The response to a request.
+    pub(crate) async fn respond(&self, request: Request) -> Response {
         let response = match request {
             Request::Offer => self.offer().map(Response::Offer),
             Request::Handover(after) => {
@@ -114,11 +112,11 @@ impl<E: Spawner + StorageContext> Responder for Server<E> {
             Request::Events(height) => self.events(height).map(Response::Events),
         };
         let response = response.unwrap_or(Response::Nothing);
-        Some(if self.forges {
+        if self.forges {
             forge(response)
         } else {
             response
-        })
+        }
     }
 }
 

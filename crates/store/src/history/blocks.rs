@@ -25,19 +25,15 @@ pub(super) const FIRST: &str = "first";
 /// The sequence number of the last event.
 pub(super) const LAST_EVENT: &str = "last_event";
 
-pub(super) fn create_tables(write: &WriteTransaction) -> Result<(), StoreError> {
+/// Creates the tables, or empties them; counters stay.
+pub(super) fn empty_tables(write: &WriteTransaction) -> Result<(), StoreError> {
     write.open_table(META)?;
-    write.open_table(BLOCKS)?;
-    write.open_table(TRANSACTIONS)?;
-    write.open_table(EVENTS)?;
-    Ok(())
-}
-
-/// Deletes all blocks; the counters stay.
-pub(super) fn delete_tables(write: &WriteTransaction) -> Result<(), StoreError> {
     write.delete_table(BLOCKS)?;
+    write.open_table(BLOCKS)?;
     write.delete_table(TRANSACTIONS)?;
+    write.open_table(TRANSACTIONS)?;
     write.delete_table(EVENTS)?;
+    write.open_table(EVENTS)?;
     Ok(())
 }
 

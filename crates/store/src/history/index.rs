@@ -2,6 +2,7 @@
 //! subject's events are. It holds positions only, no data that the blocks do not.
 
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use soma_protocol::{Address, Event, ModelId, PoolId, TargetId};
 
@@ -24,19 +25,16 @@ pub(super) const SENDERS: TableDefinition<'_, (Id, u64, u32), ()> = TableDefinit
 pub(super) const SUBJECTS: TableDefinition<'_, (u8, Id, u64), ()> =
     TableDefinition::new("subjects");
 
-pub(super) fn create_tables(write: &WriteTransaction) -> Result<(), StoreError> {
-    write.open_table(DIGESTS)?;
-    write.open_table(HASHES)?;
-    write.open_table(SENDERS)?;
-    write.open_table(SUBJECTS)?;
-    Ok(())
-}
-
-pub(super) fn delete_tables(write: &WriteTransaction) -> Result<(), StoreError> {
+/// Creates the tables, or empties them.
+pub(super) fn empty_tables(write: &WriteTransaction) -> Result<(), StoreError> {
     write.delete_table(DIGESTS)?;
+    write.open_table(DIGESTS)?;
     write.delete_table(HASHES)?;
+    write.open_table(HASHES)?;
     write.delete_table(SENDERS)?;
+    write.open_table(SENDERS)?;
     write.delete_table(SUBJECTS)?;
+    write.open_table(SUBJECTS)?;
     Ok(())
 }
 
@@ -156,7 +154,6 @@ fn subjects_of(event: &Event) -> Result<Vec<Subject>, StoreError> {
     if let Event::Transferred { from, to, .. } = event {
         return Ok(vec![Subject::Account(*from), Subject::Account(*to)]);
     }
-    let damaged = |_| StoreError::Damaged { record: "event" };
     let Value::Object(fields) = serde_json::to_value(event).map_err(damaged)? else {
         return Ok(Vec::new());
     };
@@ -164,33 +161,28 @@ fn subjects_of(event: &Event) -> Result<Vec<Subject>, StoreError> {
     for (name, value) in fields {
         match name.as_str() {
             "from" | "to" | "owner" | "staker" | "proposer" | "submitter" | "validator" => {
-                subjects.push(Subject::Account(
-                    serde_json::from_value(value).map_err(damaged)?,
-                ));
+                subjects.push(Subject::Account(from_value(value)?));
             }
-            "model" => {
-                subjects.push(Subject::Model(
-                    serde_json::from_value(value).map_err(damaged)?,
-                ));
-            }
+            "model" => subjects.push(Subject::Model(from_value(value)?)),
             "models" => {
-                let models: Vec<ModelId> = serde_json::from_value(value).map_err(damaged)?;
+                let models: Vec<ModelId> = from_value(value)?;
                 subjects.extend(models.into_iter().map(Subject::Model));
             }
-            "pool" => {
-                let pool = serde_json::from_value(value).map_err(damaged)?;
-                subjects.push(match pool {
-                    PoolId::Model(model) => Subject::Model(model),
-                    PoolId::Validator(validator) => Subject::Account(validator),
-                });
-            }
-            "target" => {
-                subjects.push(Subject::Target(
-                    serde_json::from_value(value).map_err(damaged)?,
-                ));
-            }
+            "pool" => subjects.push(match from_value(value)? {
+                PoolId::Model(model) => Subject::Model(model),
+                PoolId::Validator(validator) => Subject::Account(validator),
+            }),
+            "target" => subjects.push(Subject::Target(from_value(value)?)),
             _ => {}
         }
     }
     Ok(subjects)
+}
+
+fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, StoreError> {
+    serde_json::from_value(value).map_err(damaged)
+}
+
+fn damaged(_: serde_json::Error) -> StoreError {
+    StoreError::Damaged { record: "event" }
 }

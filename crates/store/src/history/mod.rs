@@ -137,10 +137,8 @@ impl History {
     /// [`StoreError::History`] when the disk fails; then nothing is deleted.
     pub fn begin_after(&self, height: u64, last_event: u64) -> Result<(), StoreError> {
         let write = self.database.begin_write()?;
-        blocks::delete_tables(&write)?;
-        index::delete_tables(&write)?;
-        blocks::create_tables(&write)?;
-        index::create_tables(&write)?;
+        blocks::empty_tables(&write)?;
+        index::empty_tables(&write)?;
         let mut meta = write.open_table(META)?;
         meta.insert(HEIGHT, height)?;
         meta.insert(FIRST, height + 1)?;
@@ -307,8 +305,8 @@ fn is_damage(error: &DatabaseError) -> bool {
 
 fn create_tables(database: &Database) -> Result<(), StoreError> {
     let write = database.begin_write()?;
-    blocks::create_tables(&write)?;
-    index::create_tables(&write)?;
+    blocks::empty_tables(&write)?;
+    index::empty_tables(&write)?;
     write.commit()?;
     Ok(())
 }
