@@ -340,9 +340,15 @@ mod tests {
     #[test]
     fn a_block_has_the_recorded_digest_and_encoding() {
         let block = block(3);
-        assert_eq!(hash(block.digest()).to_string(), "DIGEST");
+        assert_eq!(
+            hash(block.digest()).to_string(),
+            "5f78a9e493eaad1fb83b22734606416cdfa6d91ecb2606bd706ffc2b2846f19d"
+        );
         let encoding = Hash::of_bytes(&block.encode());
-        assert_eq!(encoding.to_string(), "ENCODING");
+        assert_eq!(
+            encoding.to_string(),
+            "1ea5fcd48ca59aff81037f2911ead6abfe2ebcaa42775576365c6e2428be3a5c"
+        );
     }
 
     #[test]
