@@ -1,9 +1,9 @@
 //! What a validator does without being asked: it contributes to the beacon, attests the files it
 //! holds, answers storage challenges, audits published claims and reports equivocation.
 //!
-//! Everything follows from the finalized state, so a restart forgets nothing and repeats nothing: an
-//! action is due until the state shows it. It must never sign for a key that is not its own, nor a
-//! verdict that it did not compute.
+//! Everything follows from the finalized state, so a restart forgets nothing and repeats nothing:
+//! an action is due until the state shows it. It must never sign for another's key, nor a verdict
+//! that it did not compute.
 
 pub(crate) mod audit;
 mod equivocation;

@@ -165,7 +165,7 @@ pub enum NodeError {
         /// Hash of the weights.
         hash: Hash,
     },
-    /// The file is known but not on this node.
+    /// The chain names the file, but this node does not hold it.
     #[error("this node does not hold {hash}")]
     WeightsNotHeld {
         /// Hash of the ciphertext.

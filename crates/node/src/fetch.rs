@@ -1,6 +1,6 @@
-//! Downloads files that the chain needs and this node does not have from the nodes that do: an owner
-//! uploads to one validator, and the others get the file from there. It must never keep a file whose
-//! hash is wrong, whoever served it.
+//! Downloads files that the chain needs and this node does not have from the nodes that do: an
+//! owner uploads to one validator, and the others get the file from there. It must never keep a
+//! file whose hash is wrong, whoever served it.
 
 use std::sync::Arc;
 use std::time::Duration;

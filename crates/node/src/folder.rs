@@ -1,7 +1,7 @@
 //! A node's own folder: settings, genesis, keys, and the data it keeps.
 //!
-//! Operators edit `config.toml`; key files are readable by their owner only. It must never overwrite
-//! an existing folder, nor print a key.
+//! Operators edit `config.toml`; key files are readable by their owner only. It must never
+//! overwrite an existing folder, nor print a key.
 
 use std::fs;
 use std::io;
@@ -37,8 +37,8 @@ impl NodeFolder {
     /// Makes a folder with these settings and keys.
     ///
     /// # Errors
-    /// [`NodeError::NodeExists`] when the folder holds a node; invalid settings; an invalid genesis;
-    /// a file error.
+    /// [`NodeError::NodeExists`] when the folder holds a node; invalid settings; an invalid
+    /// genesis; a file error.
     pub fn create(
         dir: &Path,
         genesis: &Genesis,

@@ -26,7 +26,7 @@ impl Sink for Follower {
         self.metrics
             .transactions_final
             .inc_by(block.transactions.len() as u64);
-        // After a start the last blocks come again.
+        // After a start the last blocks are reported again.
         self.heights
             .send_modify(|height| *height = block.height.max(*height));
         self.duties.notify_one();

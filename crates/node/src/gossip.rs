@@ -21,7 +21,7 @@ const MESSAGE_INTERVAL: Duration = Duration::from_millis(20);
 /// Transactions that wait to be sent; what does not fit reaches the other nodes in blocks.
 pub(crate) const OUTBOX_MAX: usize = 32_768;
 
-/// Sends transactions from `outbox` until nobody can add any more.
+/// Sends transactions from `outbox` until it is closed.
 pub(crate) async fn send(
     gossip: Gossip,
     mut outbox: mpsc::Receiver<SignedTransaction>,

@@ -82,8 +82,9 @@ impl std::ops::Deref for Api {
 #[derive(OpenApi)]
 #[openapi(info(
     title = "Soma node",
-    description = "The state of the competition, its history and its files. Every integer of 64 bits or more is a decimal \
-                   string. Every answer that is not a success is an ApiError."
+    description = "The state of the competition, its history and its files. Every integer of \
+                   64 bits or more is a decimal string. Every answer that is not a success is an \
+                   ApiError."
 ))]
 struct Document;
 

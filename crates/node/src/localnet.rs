@@ -316,9 +316,9 @@ impl Localnet {
         })
     }
 
-    /// Folders of the nodes of a network of several, one for each validator, with free ports of this
-    /// machine; the first API listens on `api_port`, the others on the ports after it, unless that
-    /// is 0.
+    /// Folders of the nodes of a network of several, one for each validator, with free ports of
+    /// this machine; the first API listens on `api_port`, the others on the ports after it, unless
+    /// that is 0.
     ///
     /// # Errors
     /// When a port is taken, a key cannot be used, or a folder cannot be written.
@@ -458,8 +458,8 @@ fn free_addresses(ports: &[u16]) -> Result<Vec<SocketAddr>, NodeError> {
     taken.iter().map(address).collect()
 }
 
-/// The first difference of two networks. The genesis time counts only if phases wait for commands: a
-/// timed network starts when it is made.
+/// The first difference of two networks. The genesis time counts only if phases wait for commands:
+/// a timed network starts when it is made.
 fn difference(existing: &Genesis, wanted: &Genesis) -> Option<&'static str> {
     let timed = existing.params.epoch_ms > 0;
     [

@@ -1,10 +1,10 @@
 //! Transactions that wait for a block: bounded, in nonce order for each account, in fee order
 //! between accounts.
 //!
-//! Cheap checks come before signatures, and signatures are verified in batches. A waiting transaction
-//! has a valid signature, and its account could pay the fee limit on arrival; whether the rules
-//! accept it is decided in its block. The pool must never exceed its limits, never offer a
-//! transaction out of nonce order, and never drop a valid one except for one that pays more.
+//! Cheap checks come before signatures, and signatures are verified in batches. A waiting
+//! transaction has a valid signature, and its account could pay the fee limit on arrival; whether
+//! the rules accept it is decided in its block. The pool must never exceed its limits, never offer
+//! a transaction out of nonce order, and never drop a valid one except for one that pays more.
 
 mod refusal;
 mod queue;

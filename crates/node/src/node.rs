@@ -1,7 +1,7 @@
 //! A running validator: its parts are assembled, started and stopped here.
 //!
-//! Data flows one way: transactions enter the pool, the engine orders them, and finalized blocks wake
-//! those who follow. It must never lose what was finalized, however it is stopped.
+//! Data flows one way: transactions enter the pool, the engine orders them, and finalized blocks
+//! wake what follows them. It must never lose what was finalized, however it is stopped.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! The settings of a node: what `config.toml` says, and all that a node is started with. They must
-//! never be read from a global place: who starts a node passes them.
+//! never be read from a global place: the caller passes them.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -164,8 +164,8 @@ const COMMENTS: [(&str, &str); 11] = [
     ),
     (
         "join",
-        "How a node without blocks obtains the state: \"auto\", \"state\" (state sync) or \"replay\" \
-         (execute all blocks).",
+        "How a node without blocks obtains the state: \"auto\", \"state\" (state sync) or \
+         \"replay\" (execute all blocks).",
     ),
     (
         "[[peers]]",

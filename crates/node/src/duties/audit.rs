@@ -56,10 +56,10 @@ impl Audits {
     /// dropped.
     pub(crate) fn follow(&self, due: Vec<Subject>) {
         let mut subjects = self.subjects.lock();
-        let known = std::mem::take(&mut *subjects);
+        let previous = std::mem::take(&mut *subjects);
         subjects.extend(
             due.into_iter()
-                .map(|subject| (subject, known.get(&subject).cloned().flatten())),
+                .map(|subject| (subject, previous.get(&subject).cloned().flatten())),
         );
         let waiting = subjects.values().any(Option::is_none);
         drop(subjects);
@@ -217,8 +217,8 @@ impl Auditor {
             return Ok(());
         }
         let path = match files.plain_file(weights_hash) {
-            // The owner's file does not decrypt to what was revealed, so it has no score. But if the
-            // copy on this disk is damaged, the audit waits for a good one.
+            // The owner's file does not decrypt to what was revealed, so it has no score. But if
+            // the copy on this disk is damaged, the audit waits for a good one.
             Err(NodeError::WeightsMismatch { .. }) => return files.check_ciphertext(weights_hash),
             path => path?,
         };

@@ -1,8 +1,11 @@
-//! Who asks, and how much they may ask: requests, transactions and connections of each client are bounded, so that one that
-//! is greedy or slow cannot keep the others out.
+//! The clients of the API: requests, transactions and connections of each are limited, so that a
+//! greedy or slow client cannot keep the others out.
 //!
-//! A client is an IPv4 address or a /64 of IPv6. This machine is not limited, unless a proxy on it says for whom it asks. The
-//! table is bounded too; it must never remember what was asked.
+//! A client is an IPv4 address or a /64 of IPv6. This machine is not limited, unless a proxy on it
+//! names the client. The table of clients is bounded, and must never record what a client requests.
+//!
+//! The buckets are not `governor`'s: its keyed limiter cannot tell whether it knows a client, so a
+//! full table would refuse the clients in it too.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -17,11 +20,11 @@ use parking_lot::{Mutex, MutexGuard};
 use super::{Api, Problem};
 use crate::settings::ClientLimits;
 
-/// Clients remembered. A client whose allowance is whole again is forgotten first.
+/// Clients in the table. Those with a full allowance are removed first.
 const CLIENTS_MAX: usize = 16_384;
 const MILLI: u64 = 1_000;
 
-/// An allowance that fills with time: thousandths, so that whole numbers do.
+/// An allowance that refills with time, in thousandths so that integers are exact.
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
     milli: u64,
@@ -36,7 +39,7 @@ impl Bucket {
         }
     }
 
-    /// What is there now.
+    /// Adds what was gained since the last time.
     fn refill(&mut self, per_second: u32, now: Instant) {
         let elapsed = now.saturating_duration_since(self.at).as_millis();
         let gained = u64::try_from(elapsed)
@@ -49,13 +52,13 @@ impl Bucket {
         self.at = now;
     }
 
-    /// Takes `count`, or says how long it takes until that many are there.
+    /// Takes `count`, or returns the time until that many are available.
     fn take(&mut self, count: u64, per_second: u32, now: Instant) -> Result<(), Duration> {
         self.refill(per_second, now);
         let wanted = count.saturating_mul(MILLI);
         match self.milli.checked_sub(wanted) {
-            Some(left) => {
-                self.milli = left;
+            Some(remaining) => {
+                self.milli = remaining;
                 Ok(())
             }
             None => Err(Duration::from_millis(
@@ -80,7 +83,7 @@ pub(super) struct Clients {
     accounts: Arc<Mutex<HashMap<IpAddr, Account>>>,
 }
 
-/// One use of a client's bounded number of something; given back when dropped.
+/// One of a client's connections or running requests; released when dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     clients: Clients,
@@ -98,8 +101,8 @@ impl Drop for Place {
     }
 }
 
-/// One client: all addresses that one subscriber is given.
-fn subscriber(address: IpAddr) -> IpAddr {
+/// The address of a client: all addresses of a /64 belong to one.
+fn client_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let mut segments = address.segments();
@@ -122,22 +125,22 @@ impl Clients {
         self.accounts.lock()
     }
 
-    /// Who asks; `None` for this machine, which is not limited.
-    fn who(&self, peer: SocketAddr, headers: Option<&HeaderMap>) -> Option<IpAddr> {
+    /// The client behind a connection; `None` for this machine, which is not limited.
+    fn identify(&self, peer: SocketAddr, headers: Option<&HeaderMap>) -> Option<IpAddr> {
         let local = peer.ip().to_canonical().is_loopback();
         if !local {
-            return Some(subscriber(peer.ip()));
+            return Some(client_of(peer.ip()));
         }
         let forwarded = headers
             .filter(|_| self.limits.trust_proxy)?
             .get("x-forwarded-for")?;
-        // The last entry is the one that the proxy itself has seen; those before it anybody can write.
+        // The proxy wrote the last entry; the client can forge those before it.
         let last = forwarded.to_str().ok()?.rsplit(',').next()?.trim();
-        last.parse().ok().map(subscriber)
+        last.parse().ok().map(client_of)
     }
 
-    /// Asks the account of a client; a table that is full of busy clients takes no new ones.
-    fn ask<T>(
+    /// Runs `question` on the account of a client. A table full of busy clients takes no new ones.
+    fn with_account<T>(
         &self,
         address: IpAddr,
         question: impl FnOnce(&mut Account, Instant) -> Result<T, Problem>,
@@ -169,11 +172,11 @@ impl Clients {
         of: fn(&mut Account) -> &mut u32,
     ) -> Result<Place, Problem> {
         if let Some(address) = address {
-            self.ask(address, |account, _| {
+            self.with_account(address, |account, _| {
                 let count = of(account);
                 if *count >= self.limits.concurrent {
                     return Err(Problem::rate_limited(
-                        format!("this client has {count} requests running, the most it may have"),
+                        format!("this client has {count} running requests, the maximum"),
                         Duration::from_secs(1),
                     ));
                 }
@@ -192,24 +195,26 @@ impl Clients {
     /// Takes one of the client's connections.
     ///
     /// # Errors
-    /// `rate_limited` if it has as many as it may.
+    /// `rate_limited` at the maximum.
     pub(super) fn connect(&self, peer: SocketAddr) -> Result<Place, Problem> {
-        self.take_use(self.who(peer, None), |account| &mut account.connections)
+        self.take_use(self.identify(peer, None), |account| {
+            &mut account.connections
+        })
     }
 
-    /// Counts a request of a client; it runs until the answer is dropped.
+    /// Counts a request of a client; it runs until the result is dropped.
     ///
     /// # Errors
-    /// `rate_limited` if it asks too often or too much at once.
+    /// `rate_limited` above its rate or at its maximum.
     pub(super) fn request(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<Place, Problem> {
-        let address = self.who(peer, Some(headers));
+        let address = self.identify(peer, Some(headers));
         if let Some(address) = address {
             let per_second = self.limits.requests_per_second;
-            self.ask(address, |account, now| {
+            self.with_account(address, |account, now| {
                 let taken = account.requests.take(1, per_second, now);
                 taken.map_err(|wait| {
                     Problem::rate_limited(
-                        format!("this client asks more than {per_second} times a second"),
+                        format!("this client exceeds {per_second} requests per second"),
                         wait,
                     )
                 })
@@ -219,7 +224,7 @@ impl Clients {
     }
 }
 
-/// Where a request came from; set by the server for each connection.
+/// The address of a connection; set by the server.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(pub(super) SocketAddr);
 
@@ -238,7 +243,7 @@ impl FromRequestParts<Api> for Client {
         let peer = peer.ok_or_else(|| Problem::busy("the connection has no address"))?;
         Ok(Self {
             clients: api.clients.clone(),
-            address: api.clients.who(peer.0, Some(&parts.headers)),
+            address: api.clients.identify(peer.0, Some(&parts.headers)),
         })
     }
 }
@@ -247,17 +252,17 @@ impl Client {
     /// Takes `count` of the client's transactions.
     ///
     /// # Errors
-    /// `rate_limited` if it sends too many.
+    /// `rate_limited` above its rate.
     pub(super) fn may_send(&self, count: usize) -> Result<(), Problem> {
         let Some(address) = self.address else {
             return Ok(());
         };
         let per_second = self.clients.limits.transactions_per_second;
-        self.clients.ask(address, |account, now| {
+        self.clients.with_account(address, |account, now| {
             let taken = account.transactions.take(count as u64, per_second, now);
             taken.map_err(|wait| {
                 Problem::rate_limited(
-                    format!("this client sends more than {per_second} transactions a second"),
+                    format!("this client exceeds {per_second} transactions per second"),
                     wait,
                 )
             })
@@ -290,23 +295,23 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_asks_too_often_waits_and_others_do_not() {
+    fn a_client_above_its_rate_is_refused_and_others_are_not() {
         let clients = clients(false);
-        let ask = |address: &str| clients.request(peer(address), &HeaderMap::new()).is_ok();
-        assert_eq!((0..9).filter(|_| ask("192.0.2.1")).count(), 6);
-        assert!(ask("192.0.2.2"));
+        let is_allowed = |address: &str| clients.request(peer(address), &HeaderMap::new()).is_ok();
+        assert_eq!((0..9).filter(|_| is_allowed("192.0.2.1")).count(), 6);
+        assert!(is_allowed("192.0.2.2"));
         assert_eq!(
-            (0..9).filter(|_| ask("127.0.0.1")).count(),
+            (0..9).filter(|_| is_allowed("127.0.0.1")).count(),
             9,
             "this machine is not limited"
         );
         let within_64 = ["2001:db8::1", "2001:db8::2:0:0:1"];
-        let asked = (0..8).filter(|at| ask(within_64[at % 2])).count();
-        assert_eq!(asked, 6, "a /64 is one client");
+        let allowed = (0..8).filter(|at| is_allowed(within_64[at % 2])).count();
+        assert_eq!(allowed, 6, "a /64 is one client");
     }
 
     #[test]
-    fn what_runs_at_once_is_bounded_and_given_back() {
+    fn concurrent_requests_are_limited_and_released() {
         let clients = clients(false);
         let connect = || clients.connect(peer("192.0.2.1"));
         let (first, second) = (connect().unwrap(), connect().unwrap());
@@ -323,10 +328,17 @@ mod tests {
             "x-forwarded-for",
             HeaderValue::from_static("198.51.100.7, 192.0.2.9"),
         );
-        let who = |trust, address: &str| clients(trust).who(peer(address), Some(&headers));
-        assert_eq!(who(true, "127.0.0.1"), Some("192.0.2.9".parse().unwrap()));
-        assert_eq!(who(false, "127.0.0.1"), None);
-        assert_eq!(who(true, "192.0.2.1"), Some("192.0.2.1".parse().unwrap()));
+        let identify =
+            |trust, address: &str| clients(trust).identify(peer(address), Some(&headers));
+        assert_eq!(
+            identify(true, "127.0.0.1"),
+            Some("192.0.2.9".parse().unwrap())
+        );
+        assert_eq!(identify(false, "127.0.0.1"), None);
+        assert_eq!(
+            identify(true, "192.0.2.1"),
+            Some("192.0.2.1".parse().unwrap())
+        );
     }
 
     #[test]
@@ -341,17 +353,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nobody_gets_more_than_the_rate_and_one_burst(per_second in 1u32..50, asks in prop::collection::vec((0u64..500, 1u64..5), 1..100)) {
+        fn a_client_gets_at_most_its_rate_and_one_burst(
+            per_second in 1u32..50,
+            requests in prop::collection::vec((0u64..500, 1u64..5), 1..100),
+        ) {
             let mut now = Instant::now();
             let (begun, mut bucket) = (now, Bucket::full(per_second, now));
             let mut taken = 0;
-            for (pause_ms, count) in asks {
+            for (pause_ms, count) in requests {
                 now += Duration::from_millis(pause_ms);
                 match bucket.take(count, per_second, now) {
                     Ok(()) => taken += count,
                     Err(wait) if count <= 2 * u64::from(per_second) => {
                         let mut later = bucket;
-                        prop_assert!(later.take(count, per_second, now + wait).is_ok(), "it is right about the wait");
+                        let taken = later.take(count, per_second, now + wait);
+                        prop_assert!(taken.is_ok(), "the wait was enough");
                     }
                     Err(_) => {}
                 }

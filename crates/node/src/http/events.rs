@@ -27,9 +27,12 @@ pub(super) struct From {
 
 /// Events as their blocks are finalized
 #[utoipa::path(get, path = soma_sdk::api::routes::EVENTS, tag = "history",
-    params(("after" = Option<String>, Query, description = "a cursor `HEIGHT-INDEX`; `0-0` is the beginning; without it, from now on"),
-        ("Last-Event-ID" = Option<String>, Header, description = "the cursor of the last event received; wins over `after`")),
-    responses((status = 200, body = Event, content_type = "text/event-stream"), (status = 400, body = ApiError)))]
+    params(("after" = Option<String>, Query,
+        description = "a cursor `HEIGHT-INDEX`; `0-0` is the beginning; without it, from now on"),
+        ("Last-Event-ID" = Option<String>, Header,
+        description = "the cursor of the last event received; wins over `after`")),
+    responses((status = 200, body = Event, content_type = "text/event-stream"),
+        (status = 400, body = ApiError)))]
 pub(super) async fn events(
     State(api): State<Api>,
     Query(from): Query<From>,

@@ -110,8 +110,10 @@ fn uploader(api: &Api, hash: &Hash, headers: &HeaderMap) -> Result<Address, Node
 /// Progress of an upload of an encrypted file
 #[utoipa::path(get, path = soma_sdk::api::routes::UPLOAD, tag = "files",
     params(("hash" = String, Path, description = "BLAKE3 of the encrypted file, as committed"),
-        ("Authorization" = String, Header, description = "`Soma ADDRESS VALID_UNTIL_MS SIGNATURE` of the account that committed")),
-    responses((status = 200, body = UploadState), (status = 403, body = ApiError), (status = 404, body = ApiError)))]
+        ("Authorization" = String, Header,
+        description = "`Soma ADDRESS VALID_UNTIL_MS SIGNATURE` of the account that committed")),
+    responses((status = 200, body = UploadState), (status = 403, body = ApiError),
+        (status = 404, body = ApiError)))]
 pub(super) async fn upload_progress(
     State(api): State<Api>,
     Path(hash): Path<Text<Hash>>,
@@ -127,11 +129,15 @@ pub(super) async fn upload_progress(
 /// Upload the encrypted file of a commit, or resume the upload
 #[utoipa::path(put, path = soma_sdk::api::routes::UPLOAD, tag = "files",
     params(("hash" = String, Path, description = "BLAKE3 of the encrypted file, as committed"),
-        ("Authorization" = String, Header, description = "`Soma ADDRESS VALID_UNTIL_MS SIGNATURE` of the account that committed"),
-        ("Content-Range" = Option<String>, Header, description = "`bytes FROM-LAST/SIZE`; without it, the whole file")),
+        ("Authorization" = String, Header,
+        description = "`Soma ADDRESS VALID_UNTIL_MS SIGNATURE` of the account that committed"),
+        ("Content-Range" = Option<String>, Header,
+        description = "`bytes FROM-LAST/SIZE`; without it, the whole file")),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, body = UploadState), (status = 400, body = ApiError), (status = 403, body = ApiError), (status = 404, body = ApiError),
-        (status = 408, body = ApiError), (status = 409, body = ApiError), (status = 413, body = ApiError),
+    responses((status = 200, body = UploadState), (status = 400, body = ApiError),
+        (status = 403, body = ApiError), (status = 404, body = ApiError),
+        (status = 408, body = ApiError), (status = 409, body = ApiError),
+        (status = 413, body = ApiError),
         (status = 422, body = ApiError), (status = 507, body = ApiError)))]
 pub(super) async fn upload(
     State(api): State<Api>,
@@ -218,7 +224,8 @@ fn upload_offset(headers: &HeaderMap, size_bytes: u64) -> Result<u64, Problem> {
 #[utoipa::path(get, path = soma_sdk::api::routes::CIPHERTEXT, tag = "files",
     params(("hash" = String, Path, description = "BLAKE3 of the encrypted file"),
         ("Range" = Option<String>, Header, description = "one range: `bytes=FROM-LAST`")),
-    responses((status = 200, content_type = "application/octet-stream"), (status = 206, content_type = "application/octet-stream"),
+    responses((status = 200, content_type = "application/octet-stream"),
+        (status = 206, content_type = "application/octet-stream"),
         (status = 404, body = ApiError), (status = 416, body = ApiError)))]
 pub(super) async fn ciphertext(
     State(api): State<Api>,
@@ -234,7 +241,8 @@ pub(super) async fn ciphertext(
 #[utoipa::path(get, path = soma_sdk::api::routes::WEIGHTS, tag = "files",
     params(("hash" = String, Path, description = "BLAKE3 of the weights file"),
         ("Range" = Option<String>, Header, description = "one range: `bytes=FROM-LAST`")),
-    responses((status = 200, content_type = "application/octet-stream"), (status = 206, content_type = "application/octet-stream"),
+    responses((status = 200, content_type = "application/octet-stream"),
+        (status = 206, content_type = "application/octet-stream"),
         (status = 404, body = ApiError), (status = 416, body = ApiError)))]
 pub(super) async fn weights(
     State(api): State<Api>,
@@ -246,8 +254,8 @@ pub(super) async fn weights(
     serve(file, &hash, &headers)
 }
 
-/// The half-open range of a `Range: bytes=FROM-LAST`; `None` without one, or with a form that may be
-/// ignored.
+/// The half-open range of a `Range: bytes=FROM-LAST`; `None` without one, or with a form that may
+/// be ignored.
 fn requested(headers: &HeaderMap, size_bytes: u64) -> Result<Option<(u64, u64)>, Problem> {
     let Some(text) = headers
         .get(header::RANGE)

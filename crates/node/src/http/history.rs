@@ -13,14 +13,15 @@ use super::state::{page, page_size};
 use super::{Api, Path, Problem, Query, json};
 use crate::error::NodeError;
 
-/// A transaction and what became of it
-#[utoipa::path(get, path = routes::TRANSACTION, tag = "transactions", params(("hash" = String, Path)),
+/// A transaction and its outcome
+#[utoipa::path(get, path = routes::TRANSACTION, tag = "transactions",
+    params(("hash" = String, Path)),
     responses((status = 200, body = types::Transaction), (status = 404, body = ApiError)))]
 pub(super) async fn transaction(
     State(api): State<Api>,
     Path(hash): Path<Text<Hash>>,
 ) -> Result<Json<types::Transaction>, Problem> {
-    // The pool first: what becomes final between the two questions is then found by the second.
+    // The pool first: a transaction finalized in between is then found in the history.
     let pending = api.pool.get(&hash);
     if let Some(record) = api
         .chain
@@ -47,7 +48,8 @@ pub(super) struct Below {
 
 /// Blocks, newest first
 #[utoipa::path(get, path = routes::BLOCKS, tag = "history",
-    params(("after" = Option<String>, Query, description = "height of the last one seen"), ("limit" = Option<u32>, Query, description = "1 to 500")),
+    params(("after" = Option<String>, Query, description = "height of the last one seen"),
+        ("limit" = Option<u32>, Query, description = "1 to 500")),
     responses((status = 200, body = Page<types::Block>), (status = 400, body = ApiError)))]
 pub(super) async fn blocks(
     State(api): State<Api>,
@@ -70,7 +72,8 @@ pub(super) async fn blocks(
 
 /// A block
 #[utoipa::path(get, path = routes::BLOCK, tag = "history", params(("height" = String, Path)),
-    responses((status = 200, body = types::Block), (status = 404, body = ApiError), (status = 410, body = ApiError)))]
+    responses((status = 200, body = types::Block), (status = 404, body = ApiError),
+        (status = 410, body = ApiError)))]
 pub(super) async fn block(
     State(api): State<Api>,
     Path(height): Path<Text<u64>>,

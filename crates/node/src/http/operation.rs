@@ -13,13 +13,14 @@ use crate::metrics::Gauges;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// 200 while the process lives
-#[utoipa::path(get, path = routes::HEALTH, tag = "operation", responses((status = 200, content_type = "text/plain")))]
+/// 200 while the process runs
+#[utoipa::path(get, path = routes::HEALTH, tag = "operation",
+    responses((status = 200, content_type = "text/plain")))]
 pub(super) async fn health() -> &'static str {
     "ok\n"
 }
 
-/// 200 when the node can serve; else 503 and why not
+/// 200 when the node is ready; else 503 and the reason
 #[utoipa::path(get, path = routes::READY, tag = "operation",
     responses((status = 200, content_type = "text/plain"), (status = 503, body = ApiError)))]
 pub(super) async fn ready(State(api): State<Api>) -> Result<&'static str, Problem> {
@@ -29,8 +30,9 @@ pub(super) async fn ready(State(api): State<Api>) -> Result<&'static str, Proble
     }
 }
 
-/// What the node counts, for Prometheus
-#[utoipa::path(get, path = routes::METRICS, tag = "operation", responses((status = 200, content_type = "text/plain")))]
+/// Metrics of the node and its engine, for Prometheus
+#[utoipa::path(get, path = routes::METRICS, tag = "operation",
+    responses((status = 200, content_type = "text/plain")))]
 pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
     let (height, clock) = api.chain.read(|state, height| (height, read::clock(state)));
     let gauges = Gauges {

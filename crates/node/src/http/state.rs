@@ -36,8 +36,9 @@ pub(super) fn page<T>(items: Vec<T>, limit: usize, id: impl Fn(&T) -> String) ->
     Json(Page { items, next })
 }
 
-/// What the node knows about the chain and about itself
-#[utoipa::path(get, path = routes::STATUS, tag = "state", responses((status = 200, body = types::Status)))]
+/// The chain and this node at a glance
+#[utoipa::path(get, path = routes::STATUS, tag = "state",
+    responses((status = 200, body = types::Status)))]
 pub(super) async fn status(State(api): State<Api>) -> Result<Json<types::Status>, Problem> {
     let totals = api.totals.get(&api.chain);
     let mut status = api.chain.read(|state, height| {
@@ -95,7 +96,8 @@ fn audits(api: &Api) -> types::Audits {
 }
 
 /// The genesis of the chain
-#[utoipa::path(get, path = routes::GENESIS, tag = "state", responses((status = 200, body = Object)))]
+#[utoipa::path(get, path = routes::GENESIS, tag = "state",
+    responses((status = 200, body = Object)))]
 pub(super) async fn genesis(State(api): State<Api>) -> impl IntoResponse {
     Json(api.chain.genesis.clone())
 }
@@ -107,12 +109,13 @@ pub(super) async fn params(State(api): State<Api>) -> impl IntoResponse {
 }
 
 /// The architecture in force
-#[utoipa::path(get, path = routes::ARCHITECTURE, tag = "state", responses((status = 200, body = Object)))]
+#[utoipa::path(get, path = routes::ARCHITECTURE, tag = "state",
+    responses((status = 200, body = Object)))]
 pub(super) async fn architecture(State(api): State<Api>) -> impl IntoResponse {
     Json(api.chain.read(|state, _| read::network(state).architecture))
 }
 
-/// An epoch, its randomness and its targets
+/// An epoch, its beacon and its targets
 #[utoipa::path(get, path = routes::EPOCH, tag = "state",
     params(("epoch" = u32, Path, description = "its number, from 1")),
     responses((status = 200, body = types::Epoch), (status = 404, body = ApiError)))]
@@ -142,12 +145,13 @@ pub(super) async fn account(
 }
 
 /// The validators
-#[utoipa::path(get, path = routes::VALIDATORS, tag = "state", responses((status = 200, body = [types::Validator])))]
+#[utoipa::path(get, path = routes::VALIDATORS, tag = "state",
+    responses((status = 200, body = [types::Validator])))]
 pub(super) async fn validators(State(api): State<Api>) -> Json<Vec<types::Validator>> {
     Json(api.chain.read(|state, _| json::validators(state)))
 }
 
-/// What an account has behind models and validators
+/// The stakes of an account on models and validators
 #[utoipa::path(get, path = routes::STAKES, tag = "state",
     params(("address" = String, Path, description = "soma1...")),
     responses((status = 200, body = [types::Stake]), (status = 400, body = ApiError)))]
@@ -158,8 +162,9 @@ pub(super) async fn stakes(
     Json(api.chain.read(|state, _| json::stakes(state, &address)))
 }
 
-/// Proposals, the migration under way, and the price of keeping files
-#[utoipa::path(get, path = routes::GOVERNANCE, tag = "state", responses((status = 200, body = types::Governance)))]
+/// Proposals, the current migration and the rent price
+#[utoipa::path(get, path = routes::GOVERNANCE, tag = "state",
+    responses((status = 200, body = types::Governance)))]
 pub(super) async fn governance(State(api): State<Api>) -> Json<types::Governance> {
     Json(api.chain.read(|state, _| json::governance(state)))
 }
@@ -172,7 +177,8 @@ pub(super) struct After {
 
 /// Models, by id
 #[utoipa::path(get, path = routes::MODELS, tag = "models",
-    params(("after" = Option<u32>, Query, description = "id of the last one seen"), ("limit" = Option<u32>, Query, description = "1 to 500")),
+    params(("after" = Option<u32>, Query, description = "id of the last one seen"),
+        ("limit" = Option<u32>, Query, description = "1 to 500")),
     responses((status = 200, body = Page<types::Model>), (status = 400, body = ApiError)))]
 pub(super) async fn models(
     State(api): State<Api>,
@@ -230,7 +236,8 @@ pub(super) struct TargetsQuery {
 
 /// Targets, by id
 #[utoipa::path(get, path = routes::TARGETS, tag = "targets",
-    params(("epoch" = Option<u32>, Query, description = "of this epoch alone"), ("after" = Option<u32>, Query, description = "id of the last one seen"),
+    params(("epoch" = Option<u32>, Query, description = "of this epoch alone"),
+        ("after" = Option<u32>, Query, description = "id of the last one seen"),
         ("limit" = Option<u32>, Query, description = "1 to 500")),
     responses((status = 200, body = Page<types::Target>), (status = 400, body = ApiError)))]
 pub(super) async fn targets(
@@ -262,7 +269,7 @@ pub(super) async fn targets(
     }))
 }
 
-/// A target, its candidates and what became of it
+/// A target, its candidates and its outcome
 #[utoipa::path(get, path = routes::TARGET, tag = "targets", params(("id" = u32, Path)),
     responses((status = 200, body = types::Target), (status = 404, body = ApiError)))]
 pub(super) async fn target(
@@ -292,7 +299,8 @@ pub(super) async fn target_direction(
 
 /// The data published for a target, while it is kept
 #[utoipa::path(get, path = routes::TARGET_DATA, tag = "targets", params(("id" = u32, Path)),
-    responses((status = 200, content_type = "application/octet-stream"), (status = 404, body = ApiError)))]
+    responses((status = 200, content_type = "application/octet-stream"),
+        (status = 404, body = ApiError)))]
 pub(super) async fn target_data(
     State(api): State<Api>,
     Path(id): Path<u32>,

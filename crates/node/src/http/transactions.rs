@@ -16,9 +16,9 @@ use super::{Api, Problem};
 use crate::error::NodeError;
 use crate::mempool::Refusal;
 
-/// Bytes of a request with one transaction, or with none.
+/// Bytes of a request that is not a batch or an upload.
 pub(super) const BODY_BYTES_MAX: usize = TRANSACTION_BYTES_MAX;
-/// The answer to the client: a transaction that is sent again after it was finalized is not refused.
+/// The answer to the client. A finalized transaction that is sent again is not refused.
 fn answer_of(api: &Api, hash: Hash, answer: Result<Hash, Refusal>) -> Result<Hash, Problem> {
     match answer {
         Err(Refusal::NonceTooLow { .. })
@@ -38,8 +38,10 @@ fn answer_of(api: &Api, hash: Hash, answer: Result<Hash, Refusal>) -> Result<Has
 /// Send a signed transaction
 #[utoipa::path(post, path = soma_sdk::api::routes::TRANSACTIONS, tag = "transactions",
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 202, body = Submitted), (status = 400, body = ApiError), (status = 403, body = ApiError),
-        (status = 409, body = ApiError), (status = 413, body = ApiError), (status = 422, body = ApiError),
+    responses((status = 202, body = Submitted), (status = 400, body = ApiError),
+        (status = 403, body = ApiError),
+        (status = 409, body = ApiError), (status = 413, body = ApiError),
+        (status = 422, body = ApiError),
         (status = 429, body = ApiError), (status = 503, body = ApiError)))]
 pub(super) async fn send_transaction(
     State(api): State<Api>,
@@ -62,7 +64,8 @@ pub(super) async fn send_transaction(
     request_body(content = Vec<u8>, content_type = "application/octet-stream",
         description = "each transaction as its length in 4 little-endian bytes, then its bytes; \
                        at most 1024 and 1 MiB"),
-    responses((status = 200, body = Batch), (status = 400, body = ApiError), (status = 413, body = ApiError),
+    responses((status = 200, body = Batch), (status = 400, body = ApiError),
+        (status = 413, body = ApiError),
         (status = 429, body = ApiError), (status = 503, body = ApiError)))]
 pub(super) async fn send_batch(
     State(api): State<Api>,

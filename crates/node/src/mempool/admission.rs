@@ -89,7 +89,7 @@ pub(crate) enum QueueError {
 
 struct Arrival {
     transactions: Vec<SignedTransaction>,
-    /// Who waits for the answers; nobody for gossip.
+    /// Waits for the answers; `None` for gossip.
     client: Option<oneshot::Sender<Answers>>,
     _room: OwnedSemaphorePermit,
 }
@@ -115,7 +115,7 @@ impl AdmissionQueue {
                     batch.push(arrival);
                 }
                 let admission = Arc::clone(&admission);
-                // Fails only when the runtime ends, and nobody waits for the answer then.
+                // Fails only when the runtime ends; no client waits for the answer then.
                 let _ended =
                     tokio::task::spawn_blocking(move || admit_batch(&admission, batch)).await;
             }

@@ -99,8 +99,8 @@ impl Mempool {
         Some(entry.transaction.signed().clone())
     }
 
-    /// The first nonce of an account from `next` (its nonce on chain) on that no waiting transaction
-    /// uses.
+    /// The first nonce of an account from `next` (its nonce on chain) on that no waiting
+    /// transaction uses.
     pub(crate) fn next_nonce(&self, address: &Address, next: u64) -> u64 {
         let queue = self.lock();
         let waiting = queue.accounts.get(address);
@@ -130,8 +130,8 @@ impl Mempool {
         transactions.into_iter().map(screen).collect()
     }
 
-    /// The second half of admission: signatures and places; answers in the same order. A transaction
-    /// that is already waiting is accepted again.
+    /// The second half of admission: signatures and places; answers in the same order. A
+    /// transaction that is already waiting is accepted again.
     pub(crate) fn enter(&self, screened: Vec<Screened>) -> Vec<Result<Hash, Refusal>> {
         let mut unverified = Vec::new();
         let answers: Vec<Option<Result<Hash, Refusal>>> = screened
@@ -251,8 +251,8 @@ impl Mempool {
         Ok(hash)
     }
 
-    /// Removes what a finalized block settles: its transactions, others with their nonces, and expired
-    /// ones.
+    /// Removes what a finalized block settles: its transactions, others with their nonces, and
+    /// expired ones.
     pub(crate) fn finalized(&self, transactions: &[SignedTransaction], timestamp_ms: u64) {
         let mut queue = self.lock();
         for signed in transactions {

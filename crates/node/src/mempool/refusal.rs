@@ -31,8 +31,8 @@ pub enum Refusal {
     },
     /// Another transaction with this nonce is waiting, and this one does not pay a tenth more.
     #[error(
-        "another transaction with nonce {nonce} is waiting; to replace it, the fee limit must be at \
-         least {fee_limit}"
+        "another transaction with nonce {nonce} is waiting; to replace it, the fee limit must be \
+         at least {fee_limit}"
     )]
     ReplacementUnderpriced {
         /// The nonce of both.

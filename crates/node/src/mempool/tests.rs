@@ -321,7 +321,8 @@ proptest! {
 
     #[test]
     fn the_pool_stays_within_its_limits_and_selects_only_transactions_that_can_run(
-        traffic in prop::collection::vec((1u8..=4, 0u64..6, 1u64..5, 0u64..3, any::<bool>()), 1..60),
+        traffic in prop::collection::vec(
+            (1u8..=4, 0u64..6, 1u64..5, 0u64..3, any::<bool>()), 1..60),
         entries in 1usize..8,
         max_bytes in 0usize..2_000,
     ) {
@@ -342,12 +343,16 @@ proptest! {
             prop_assert!(bytes <= max_bytes);
             for number in 1..=4u8 {
                 let address = key(number).address();
-                let mine = selected.iter().map(VerifiedTransaction::transaction).filter(|one| one.sender == address);
-                let nonces: Vec<u64> = mine.map(|one| one.nonce).collect();
+                let selected = selected.iter().map(VerifiedTransaction::transaction);
+                let own = selected.filter(|transaction| transaction.sender == address);
+                let nonces: Vec<u64> = own.map(|transaction| transaction.nonce).collect();
                 let next = read::account(&state, &address).nonce;
                 prop_assert!(nonces.iter().copied().eq(next..next + nonces.len() as u64));
             }
-            prop_assert!(selected.iter().all(|one| one.transaction().valid_until_ms > NOW_MS));
+            let unexpired = |selected: &VerifiedTransaction| {
+                selected.transaction().valid_until_ms > NOW_MS
+            };
+            prop_assert!(selected.iter().all(unexpired));
             if is_final {
                 pool.finalized(std::slice::from_ref(&transaction), NOW_MS);
                 prop_assert_eq!(pool.get(&transaction.hash()), None);
@@ -355,8 +360,10 @@ proptest! {
         }
         let queue = pool.lock();
         let counted: usize = queue.accounts.values().map(std::collections::BTreeMap::len).sum();
-        prop_assert_eq!([queue.places.len(), queue.by_bid.len(), queue.by_expiry.len()], [counted; 3]);
-        let bytes: usize = queue.accounts.values().flat_map(|waiting| waiting.values()).map(|entry| entry.bytes).sum();
+        let indexed = [queue.places.len(), queue.by_bid.len(), queue.by_expiry.len()];
+        prop_assert_eq!(indexed, [counted; 3]);
+        let entries = queue.accounts.values().flat_map(|waiting| waiting.values());
+        let bytes: usize = entries.map(|entry| entry.bytes).sum();
         prop_assert_eq!(queue.bytes, bytes);
     }
 }

@@ -16,7 +16,7 @@ pub(super) struct Revealed {
 #[derive(Debug, Default)]
 pub(super) struct Ciphertext {
     pub(super) size_bytes: u64,
-    /// Owners of the models that it belongs to: who may upload it.
+    /// Owners of its models: they may upload it.
     pub(super) owners: BTreeSet<Address>,
 }
 
@@ -30,8 +30,9 @@ pub(super) struct Needed {
 }
 
 impl Needed {
-    /// Needed are the files of commits that may still be revealed, of models that may be routed, and
-    /// of the targets of this epoch and the last, which are scored with the weights fixed for them.
+    /// Needed are the files of commits that may still be revealed, of models that may be routed,
+    /// and of the targets of this epoch and the last, which are scored with the weights fixed for
+    /// them.
     pub(super) fn of(state: &dyn StateRead) -> Self {
         let mut needed = Self::default();
         let Epoch(epoch) = read::clock(state).epoch;

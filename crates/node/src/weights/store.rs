@@ -1,9 +1,9 @@
 //! Weights files on disk: what is held, what is read, what is dropped.
 //!
-//! `ciphertexts/` holds complete files, verified by BLAKE3, synced and renamed into place; `partial/`
-//! holds uploads and downloads that can resume; `plain/` caches decrypted files that the auditor maps
-//! into memory. Plaintext is never stored for serving: revealed weights are ciphertext plus a key
-//! from the chain, and ranges are decrypted as they are read.
+//! `ciphertexts/` holds complete files, verified by BLAKE3, synced and renamed into place;
+//! `partial/` holds uploads and downloads that can resume; `plain/` caches decrypted files that the
+//! auditor maps into memory. Plaintext is never stored for serving: revealed weights are ciphertext
+//! plus a key from the chain, and ranges are decrypted as they are read.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -140,9 +140,9 @@ impl WeightsStore {
         chain: &Chain,
         ciphertext_hash: &Hash,
     ) -> Result<u64, NodeError> {
-        let known = self.size_bytes(ciphertext_hash);
+        let listed = self.size_bytes(ciphertext_hash);
         // A commit that was finalized a moment ago may not be in the list yet.
-        let size_bytes = known.or_else(|| {
+        let size_bytes = listed.or_else(|| {
             self.refresh(chain);
             self.size_bytes(ciphertext_hash)
         });

@@ -165,8 +165,8 @@ impl Upload {
     /// Ends this upload: verifies and keeps a complete file, keeps a partial one to resume.
     ///
     /// # Errors
-    /// [`NodeError::CiphertextMismatch`] when the complete file does not have the committed hash; it
-    /// is removed then.
+    /// [`NodeError::CiphertextMismatch`] when the complete file does not have the committed hash;
+    /// it is removed then.
     pub(crate) fn finish(self) -> Result<Progress, NodeError> {
         let Self {
             slot,

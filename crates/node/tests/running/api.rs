@@ -1,4 +1,5 @@
-//! The API keeps its contract: every route of its document answers, every error has a code and a hint, streams resume.
+//! The API keeps its contract: every route of its document answers, every error has a code and a
+//! hint, streams resume.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -54,9 +55,9 @@ async fn every_route_of_the_document_answers_and_every_error_has_a_code_and_a_hi
             };
             let response = request.send().await.unwrap();
             let status = response.status().as_u16().to_string();
-            let known = &document["paths"][path][method]["responses"];
+            let documented = &document["paths"][path][method]["responses"];
             assert!(
-                known.get(&status).is_some(),
+                documented.get(&status).is_some(),
                 "{method} {path} answers {status}, which is not in the document"
             );
             if !response.status().is_success() {
@@ -77,7 +78,7 @@ async fn every_route_of_the_document_answers_and_every_error_has_a_code_and_a_hi
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_that_make_no_sense_are_refused_with_a_word_for_why() {
+async fn invalid_requests_are_refused_with_a_code() {
     let network = Network::start();
     let http = reqwest::Client::new();
     let too_long = vec![0; soma_protocol::TRANSACTION_BYTES_MAX + 1];
@@ -139,7 +140,7 @@ async fn requests_that_make_no_sense_are_refused_with_a_word_for_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn transactions_that_cannot_run_are_refused_at_the_door() {
+async fn transactions_that_cannot_run_are_refused_by_the_pool() {
     let network = Network::start();
     let (client, alice) = (&network.client, network.sender("account-1").await);
     let action = || {
@@ -178,7 +179,7 @@ async fn transactions_that_cannot_run_are_refused_at_the_door() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_transaction_sent_twice_is_one_transaction_before_and_after_it_is_final() {
+async fn a_transaction_sent_twice_is_one_transaction_before_and_after_it_is_finalized() {
     let network = Network::start();
     let (alice, bob) = (
         network.sender("account-1").await,
@@ -221,7 +222,7 @@ async fn a_transaction_sent_twice_is_one_transaction_before_and_after_it_is_fina
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_transactions_with_one_nonce_at_two_nodes_one_runs_and_the_other_is_told() {
+async fn of_two_transactions_with_one_nonce_at_two_nodes_one_runs_and_the_other_fails() {
     let dir = tempfile::tempdir().unwrap();
     let plan = Plan {
         validators: 2,
@@ -252,15 +253,15 @@ async fn of_two_transactions_with_one_nonce_at_two_nodes_one_runs_and_the_other_
             sender.client().wait(&Sent::from(&signed), limit).await
         });
         let outcomes = futures_util::future::join_all(outcomes).await;
-        let (run, told): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
-        assert_eq!((run.len(), told.len()), (1, 1), "{told:?}");
+        let (run, failed): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
+        assert_eq!((run.len(), failed.len()), (1, 1), "{failed:?}");
         // Which of them, depends on how far the other one has come.
         let codes = [
             "transaction_superseded",
             "replacement_underpriced",
             "nonce_too_low",
         ];
-        let code = told[0].as_ref().unwrap_err().code().as_str();
+        let code = failed[0].as_ref().unwrap_err().code().as_str();
         assert!(codes.contains(&code), "{code}");
     }
 }
@@ -317,7 +318,7 @@ async fn a_batch_is_answered_transaction_by_transaction() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_greedy_client_is_told_when_to_come_back_and_the_others_are_served() {
+async fn a_client_above_its_rate_gets_retry_after_and_others_are_served() {
     let network = Network::start();
     let http = reqwest::Client::new();
     let ask = async |client: &str| {
@@ -350,7 +351,7 @@ async fn a_greedy_client_is_told_when_to_come_back_and_the_others_are_served() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_stream_goes_on_where_it_broke_off_even_over_a_restart() {
+async fn an_event_stream_resumes_where_it_was_interrupted_even_after_a_restart() {
     let mut network = Network::start();
     network.go_to(2, Phase::Reveal).await;
     let mut all = network.client.events(Some(Cursor::default()));
@@ -385,7 +386,7 @@ async fn an_event_stream_goes_on_where_it_broke_off_even_over_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_taken_port_is_named_and_a_state_in_use_is_left_alone() {
+async fn a_port_in_use_and_a_state_in_use_are_reported() {
     let network = Network::start();
     let other = tempfile::tempdir().unwrap();
     let local = Localnet::create(other.path(), &Plan::manual([8; 32])).unwrap();

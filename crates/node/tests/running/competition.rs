@@ -1,5 +1,6 @@
-//! The whole competition against a running node, through the same API as everyone: weights are committed, uploaded, held,
-//! revealed and routed; data wins a target, is published, audited and paid. Then the node is stopped and started again.
+//! The whole competition against a running node, through the same API as everyone: weights are
+//! committed, uploaded, held, revealed and routed; data wins a target, is published, audited and
+//! paid. Then the node is stopped and started again.
 
 use crate::network::{Network, wait_until};
 use soma_codes::Coded as _;
@@ -154,7 +155,8 @@ pub(crate) async fn enter(network: &Network) -> [Reveal; 2] {
     reveals
 }
 
-/// Reveals what is committed for an epoch, once the validator holds it, and goes on to the epoch's compete phase.
+/// Reveals what is committed for an epoch, once the validator holds it, and goes on to the epoch's
+/// compete phase.
 pub(crate) async fn reveal(network: &Network, owners: &[Sender], reveals: &[Reveal], epoch: u32) {
     for reveal in reveals {
         let held = async || network.client.model(reveal.model).await.unwrap().commits[0].held;

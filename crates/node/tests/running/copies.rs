@@ -1,5 +1,5 @@
-//! A copy of a model wins nothing against its original, byte for byte or with noise on every weight: measured on real
-//! weights of a trained model, and shown on a running node.
+//! A copy of a model wins nothing against its original, byte for byte or with noise on every
+//! weight: measured on real weights of a trained model, and shown on a running node.
 
 use std::path::Path;
 
@@ -62,7 +62,8 @@ fn noisy(weights: &Weights, noise: f32, seed: u64, path: &Path) -> Weights {
     Weights::open(path, None).unwrap()
 }
 
-/// Data that no text is like, on which noise does most: one byte again and again, and bytes at random.
+/// Data that no text is like, on which noise does most: one byte again and again, and bytes at
+/// random.
 fn junk(architecture: &Architecture) -> Vec<Vec<u8>> {
     let mut random = vec![0; 64 * architecture.positions as usize];
     blake3::Hasher::new().finalize_xof().fill(&mut random);
@@ -114,7 +115,7 @@ fn noise_on_every_weight_changes_a_loss_by_far_less_than_the_margin() {
     let mean = expected[..texts.len()].iter().sum::<i64>() / i64::try_from(texts.len()).unwrap();
     assert!(
         mean < 4 << 32,
-        "5.6 nat is what one knows who has learned nothing"
+        "a model without training has a loss of 5.6 nat"
     );
 
     let margin_q32 = Params::network().loss_margin_q32;
@@ -178,9 +179,9 @@ async fn copies_of_a_winning_model_are_routed_with_it_and_win_nothing() {
     let targets = network.client.targets(Some(Epoch(3))).await.unwrap();
     let mut claims = Vec::new();
     let truths = [Claim::True; 3].into_iter();
-    let told = truths.chain([0, 3].map(|at| Claim::Winner(copies[at].model)));
+    let expected = truths.chain([0, 3].map(|at| Claim::Winner(copies[at].model)));
     let lines = UNSEEN[0].lines().filter(|line| line.len() > 60);
-    for ((target, claim), line) in targets.iter().zip(told).zip(lines) {
+    for ((target, claim), line) in targets.iter().zip(expected).zip(lines) {
         assert_eq!(target.routed.len(), 5, "all on one target");
         claims.push(submit(&network, &submitter, target, line, claim).await);
     }

@@ -1,5 +1,5 @@
-//! A validator whose files are gone, and whose way to other copies fails: it waits and tries again, and never holds it
-//! against a submitter.
+//! A validator that lost its files and cannot download them at first: it retries, and no submitter
+//! is blamed.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::competition::{Claim, enter, submit};
 use crate::network::{Network, wait_until};
 
-/// Another node's API, as bad as the test wants it: it has nothing, then it breaks off the first answer, then it serves.
+/// Another node's API: it has no file, then interrupts the first response, then serves.
 #[derive(Default)]
 struct OtherNode {
     files: Mutex<BTreeMap<String, Vec<u8>>>,
@@ -83,8 +83,7 @@ fn lose_files(network: &Network, other: &OtherNode) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_audit_whose_weights_cannot_be_fetched_at_first_waits_for_them_and_is_decided_by_the_bits()
- {
+async fn an_audit_waits_for_weights_that_cannot_be_downloaded_and_then_decides() {
     let (other, url) = OtherNode::start().await;
     let dead = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let dead_url = format!("http://{}", dead.local_addr().unwrap());
@@ -101,7 +100,7 @@ async fn an_audit_whose_weights_cannot_be_fetched_at_first_waits_for_them_and_is
     submitter.run(claim.publish()).await.unwrap();
     network.go_to(3, Phase::Compete).await;
     let audits = async || network.client.status().await.unwrap().audits;
-    wait_until("the audit is put off", async || {
+    wait_until("the audit is postponed", async || {
         audits().await.put_off.0 > 1
     })
     .await;

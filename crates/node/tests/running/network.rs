@@ -14,14 +14,14 @@ use soma_sdk::transfer::Remote;
 use soma_sdk::{Client, SdkError, Sender};
 use tempfile::TempDir;
 
-/// Time after which something that should happen is taken for something that does not.
+/// Time after which a test fails.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Asks until the answer is yes.
 pub(crate) async fn wait_until(what: &str, mut question: impl AsyncFnMut() -> bool) {
     let begun = Instant::now();
     while !question().await {
-        assert!(begun.elapsed() < PATIENCE, "in vain: {what}");
+        assert!(begun.elapsed() < PATIENCE, "timed out: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -168,7 +168,7 @@ impl Network {
                 return;
             }
             assert!(clock.epoch <= epoch, "epoch {epoch} is over");
-            self.wait_for_randomness(clock.epoch).await;
+            self.wait_for_beacon(clock.epoch).await;
             if *clock.phase == Phase::Attest {
                 let shown = async || self.client.status().await.unwrap().duties == 0;
                 wait_until("the validator shows what it found", shown).await;
@@ -177,8 +177,8 @@ impl Network {
         }
     }
 
-    /// Waits until the validator has committed to the next epoch's randomness and opened this one's.
-    async fn wait_for_randomness(&self, epoch: u32) {
+    /// Waits until the validator has committed to the next epoch's beacon and revealed this one's.
+    async fn wait_for_beacon(&self, epoch: u32) {
         self.wait_for_events(|event, of| event == "beacon_committed" && of == u64::from(epoch) + 1)
             .await;
         if epoch > 1 {
