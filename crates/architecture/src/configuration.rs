@@ -248,7 +248,7 @@ mod tests {
             let error = change(field, value).unwrap_err();
             assert!(error.to_string().starts_with(field), "{error}");
         }
-        for (field, value) in [("num_layers", json!("two")), ("colour", json!("red"))] {
+        for (field, value) in [("num_layers", json!("two")), ("color", json!("red"))] {
             let error = change(field, value).unwrap_err();
             assert_eq!(error.code(), Code::ArchitectureNotJson);
         }

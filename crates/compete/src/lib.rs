@@ -3,7 +3,7 @@
 //! Owns what a competitor does between the model's arithmetic and the network: which documents
 //! qualify, which of them to submit for which target, the caches of weights and scores, and the
 //! order of commit, upload and reveal. It never prints, never asks a person anything (an
-//! [`Observer`] hears how far things are), and never needs a validator.
+//! [`Observer`] receives the progress), and never needs a validator.
 //!
 //! Reading order is the order of the modules: each uses only those above it.
 

@@ -29,7 +29,7 @@ pub struct Offer<'a> {
 
 /// An encrypted weights file, ready to be committed to.
 struct Encrypted {
-    sealed: EncryptedFile,
+    encrypted: EncryptedFile,
     key: Secret,
     path: PathBuf,
 }
@@ -72,7 +72,11 @@ impl Competitor<'_> {
                 signer: self.sender.address(),
             });
         }
-        let Encrypted { sealed, key, path } = self.encrypt(&model, &offer)?;
+        let Encrypted {
+            encrypted,
+            key,
+            path,
+        } = self.encrypt(&model, &offer)?;
         let reveal = Reveal {
             chain: self.sender.chain(),
             model: offer.model,
@@ -80,20 +84,20 @@ impl Competitor<'_> {
             owner: self.sender.address(),
             epoch: Epoch(client.status().await?.clock.epoch + 1),
             key,
-            weights_hash: sealed.weights_hash,
-            ciphertext_hash: sealed.ciphertext_hash,
-            size_bytes: sealed.size_bytes,
+            weights_hash: encrypted.weights_hash,
+            ciphertext_hash: encrypted.ciphertext_hash,
+            size_bytes: encrypted.size_bytes,
             embedding: offer.embedding,
             ciphertext: path.clone(),
         };
         let (epoch, action) = (reveal.epoch, reveal.commit());
         self.send(Obligation::Reveal(reveal), action).await?;
-        let mut advance = self.observer.start("uploading", Some(sealed.size_bytes));
+        let mut advance = self.observer.start("uploading", Some(encrypted.size_bytes));
         let progress = &mut |done, _| advance(done);
         self.sender
-            .upload(&path, sealed.ciphertext_hash, progress)
+            .upload(&path, encrypted.ciphertext_hash, progress)
             .await?;
-        self.held(offer.model, sealed.ciphertext_hash, epoch)
+        self.held(offer.model, encrypted.ciphertext_hash, epoch)
             .await?;
         Ok(epoch)
     }
@@ -104,15 +108,19 @@ impl Competitor<'_> {
         let mut public = model.weights.iter().chain(&model.next);
         let public = public.find(|weights| weights.hash.0 == offer.weights_hash);
         if let Some(weights) = public {
-            let sealed = EncryptedFile {
+            let encrypted = EncryptedFile {
                 weights_hash: offer.weights_hash,
                 ciphertext_hash: weights.ciphertext_hash.0,
                 size_bytes: weights.size_bytes.0,
             };
-            let path = self.spool.ciphertext(sealed.ciphertext_hash);
+            let path = self.spool.ciphertext(encrypted.ciphertext_hash);
             let key = Secret::from_bytes(weights.key.0.0);
             if path.is_file() {
-                return Ok(Encrypted { sealed, key, path });
+                return Ok(Encrypted {
+                    encrypted,
+                    key,
+                    path,
+                });
             }
             return self.encrypt_with(key, offer);
         }
@@ -125,12 +133,16 @@ impl Competitor<'_> {
             .map_err(CompeteError::file(offer.file, "read"))?
             .len();
         let advance = self.observer.start("encrypting", Some(bytes));
-        let (sealed, path) = self.spool.encrypt(offer.file, &key, advance)?;
-        if sealed.weights_hash != offer.weights_hash {
+        let (encrypted, path) = self.spool.encrypt(offer.file, &key, advance)?;
+        if encrypted.weights_hash != offer.weights_hash {
             let path = offer.file.to_owned();
             return Err(CompeteError::Modified { path });
         }
-        Ok(Encrypted { sealed, key, path })
+        Ok(Encrypted {
+            encrypted,
+            key,
+            path,
+        })
     }
 
     /// Waits until enough validators have attested that they hold the file.

@@ -1,4 +1,4 @@
-//! A model's specialization: the mean of its embeddings of the data it is meant for.
+//! A model's specialization: the mean of its embeddings of the data it is for.
 
 use std::path::PathBuf;
 

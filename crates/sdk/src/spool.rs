@@ -189,7 +189,8 @@ impl Spool {
     /// Call it again whenever a phase begins. Damaged files are in [`Spool::list`].
     ///
     /// # Errors
-    /// [`SdkError::Io`]; as requests of [`Client`]. What concerns one obligation is in its [`Outcome`].
+    /// [`SdkError::Io`]; as requests of [`Client`]. What concerns one obligation is in its
+    /// [`Outcome`].
     pub async fn deliver(&self, sender: &Sender) -> Result<Vec<(Obligation, Outcome)>, SdkError> {
         let mut outcomes = Vec::new();
         let listing = self.list()?;

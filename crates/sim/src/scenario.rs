@@ -303,7 +303,7 @@ impl Scenario {
         let timeout_ms = HEALED_TIMEOUT_MS + missing * JOIN_BLOCK_TIMEOUT_MS;
         let healed = height.max(self.join_height);
         let deadline_ms = cluster.now_ms() + timeout_ms;
-        // A newcomer that starts only now crashes once more, most likely while it joins.
+        // A newcomer that starts only now crashes again, most likely while it joins.
         let waits = self.must_wait(NEWCOMER);
         let mut steps_to_crash = waits.then(|| self.rng.random_range(1..40));
         loop {

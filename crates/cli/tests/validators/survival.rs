@@ -38,7 +38,7 @@ async fn four_validators_survive_one_crash_halt_at_two_and_agree_when_all_are_ba
         "two of four decided something"
     );
     let ready = nodes[0].client.status().await;
-    assert!(ready.is_ok(), "what is final can still be read");
+    assert!(ready.is_ok(), "finalized state can still be read");
 
     // One of them is back: the network continues, with everything that was finalized.
     let _second = nodes[2].run(home.path());

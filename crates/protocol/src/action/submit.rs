@@ -1,5 +1,5 @@
 //! Claiming a target. The claim reveals neither data nor embedding, so that losers give nothing
-//! away, and carries a bond, so that a claim which cannot be honoured costs its submitter.
+//! away, and carries a bond, so that a claim which cannot be honored costs its submitter.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! Which models compete for a target: exact stake-weighted nearest neighbours, in integers.
+//! Which models compete for a target: exact stake-weighted nearest neighbors, in integers.
 //!
 //! A model's rank value is `3 * isqrt(dim) * 65536 * distance^2 - U * log2(stake)`, U = 2 *
 //! 32767^2, log2 in 1/65536. In many dimensions all distances to a random target are alike, so

@@ -1,4 +1,4 @@
-//! Which model predicted best: the lowest loss, with a small margin in favour of older weights.
+//! Which model predicted best: the lowest loss, with a small margin in favor of older weights.
 //! Submitters and auditors call this one function.
 
 use crate::record::WeightsAge;

@@ -33,7 +33,7 @@ pub trait Record: BorshSerialize + BorshDeserialize {
 /// The record at `key`.
 #[expect(
     clippy::expect_used,
-    reason = "a state that these rules did not write must not go on"
+    reason = "a state that these rules did not write must not be used"
 )]
 pub(crate) fn load<R: Record>(state: &dyn StateRead, key: &Key) -> Option<R> {
     let bytes = state.get(key)?;

@@ -1,5 +1,5 @@
 //! Money in base units, and the only arithmetic on it that the rules use.
-//! It never rounds up in favour of a recipient and never wraps.
+//! It never rounds up in favor of a recipient and never wraps.
 
 use std::fmt;
 use std::str::FromStr;

@@ -375,9 +375,9 @@ fn the_rent_of_a_replaced_file_is_credited_once() {
 #[test]
 fn only_the_owner_commits_and_only_for_the_next_epoch() {
     let (mut world, model, release) = committed();
-    let stranger = world.commit(OTHER, model, &release);
+    let outsider = world.commit(OTHER, model, &release);
     assert_eq!(
-        world.act(RIVAL, stranger),
+        world.act(RIVAL, outsider),
         Err(Rejection::NotModelOwner { model })
     );
     for (found, code) in [(Epoch(1), "wrong_epoch"), (Epoch(3), "wrong_epoch")] {

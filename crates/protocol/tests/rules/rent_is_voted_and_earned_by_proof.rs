@@ -67,13 +67,13 @@ fn only_a_validator_that_answers_its_storage_challenge_is_paid() {
         world.act(VALIDATOR, right),
         Err(Rejection::AlreadyAnswered { epoch })
     );
-    let stranger = world.answer(&asked, &release());
-    assert_eq!(world.act(OWNER, stranger), Err(Rejection::NotValidator));
+    let outsider = world.answer(&asked, &release());
+    assert_eq!(world.act(OWNER, outsider), Err(Rejection::NotValidator));
     let due = read::rent(&world.state, ModelId(1)).unwrap();
     world.go_to_next_epoch();
     let installment = due.prepaid.over(due.epochs_left.into());
     assert_eq!(rent_paid(&world), [(VALIDATOR.address(), installment)]);
-    // Nobody answers: the rent of the epoch goes to the reserve, and the next one is asked anew.
+    // Nobody answers: the rent of the epoch goes to the reserve, and the next one is asked again.
     world.go_to_compete();
     let next = storage::challenge(&world.state, &VALIDATOR.address()).unwrap();
     assert!(next.chunk < 6);

@@ -390,8 +390,8 @@ fn votes_that_an_honest_validator_signs_are_no_evidence() {
         unreachable!()
     };
     evidence.consensus_key = consensus_key(99);
-    let stranger = Action::ReportEquivocation(action::ReportEquivocation { evidence });
-    assert_eq!(world.act(RIVAL, stranger), Err(Rejection::NoSuchKey));
+    let outsider = Action::ReportEquivocation(action::ReportEquivocation { evidence });
+    assert_eq!(world.act(RIVAL, outsider), Err(Rejection::NoSuchKey));
     evidence.consensus_key = consensus_key(100);
     evidence.second = ballot(&world, 99, notarize(2));
     let forged = Action::ReportEquivocation(action::ReportEquivocation { evidence });

@@ -79,7 +79,7 @@ impl Release {
         release
     }
 
-    /// The bytes of the encrypted file, as far as these stories know.
+    /// The bytes of the encrypted file, made up for these tests.
     pub(crate) fn file(&self) -> Vec<u8> {
         let size = usize::try_from(self.size_bytes).unwrap();
         self.name.bytes().cycle().take(size).collect()
@@ -398,7 +398,7 @@ impl World {
         })
     }
 
-    /// Commits and holds a release, goes on to the next epoch and reveals it.
+    /// Commits and holds a release, moves to the next epoch and reveals it.
     pub(crate) fn publish_weights(&mut self, owner: Person, model: ModelId, release: &Release) {
         self.must(owner, self.commit(owner, model, release));
         self.must(VALIDATOR, self.hold(model, release));
@@ -480,7 +480,7 @@ pub(crate) fn publish(target: u32, data: &Data) -> Action {
     })
 }
 
-/// What a validator of these stories finds: it has run the models as far as these stories know.
+/// The verdict of a validator in these tests, which never runs a model.
 pub(crate) fn verdict(validity: Validity) -> Verdict {
     Verdict {
         validity,
