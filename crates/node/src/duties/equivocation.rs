@@ -123,11 +123,11 @@ mod tests {
             view: 6,
             ..evidence
         };
-        let stranger = Evidence {
+        let outsider = Evidence {
             consensus_key: ConsensusKey([9; 32]),
             ..evidence
         };
-        for evidence in [evidence, again, stranger] {
+        for evidence in [evidence, again, outsider] {
             found.try_send(evidence).unwrap();
         }
         let due = equivocations.due(&state);

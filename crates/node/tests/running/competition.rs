@@ -40,7 +40,7 @@ pub(crate) async fn commit(
     );
     weights.save(&plain).unwrap();
     let key = Secret::derive(&[1; 32], name);
-    let sealed = cipher::encrypt(&plain, &ciphertext, &key, |_| ()).unwrap();
+    let encrypted = cipher::encrypt(&plain, &ciphertext, &key, |_| ()).unwrap();
     let reveal = Reveal {
         chain: owner.chain(),
         model: ModelId(model),
@@ -48,17 +48,17 @@ pub(crate) async fn commit(
         owner: owner.address(),
         epoch: Epoch(network.client.status().await.unwrap().clock.epoch + 1),
         key,
-        weights_hash: sealed.weights_hash,
-        ciphertext_hash: sealed.ciphertext_hash,
-        size_bytes: sealed.size_bytes,
+        weights_hash: encrypted.weights_hash,
+        ciphertext_hash: encrypted.ciphertext_hash,
+        size_bytes: encrypted.size_bytes,
         embedding: network
             .score(weights, [0; 32], b"what the model is good at")
             .embedding,
         ciphertext,
     };
     owner.run(reveal.commit()).await.unwrap();
-    let stranger = network.sender("account-8").await;
-    let refused = stranger
+    let outsider = network.sender("account-8").await;
+    let refused = outsider
         .upload(&reveal.ciphertext, reveal.ciphertext_hash, &mut |_, _| ())
         .await;
     assert_eq!(refused.unwrap_err().code().as_str(), "upload_not_permitted");
@@ -155,7 +155,7 @@ pub(crate) async fn enter(network: &Network) -> [Reveal; 2] {
     reveals
 }
 
-/// Reveals what is committed for an epoch, once the validator holds it, and goes on to the epoch's
+/// Reveals what is committed for an epoch, once the validator holds it, and moves to the epoch's
 /// compete phase.
 pub(crate) async fn reveal(network: &Network, owners: &[Sender], reveals: &[Reveal], epoch: u32) {
     for reveal in reveals {
