@@ -209,7 +209,7 @@ fn held(pool: &Pool, key: Key) -> Result<Amount, Violation> {
     }
 }
 
-/// Whether a record without money is valid and stored under the right key, if its content tells.
+/// Whether a record without money has the right key, if its content tells.
 fn moneyless(tag: u8, key: Key, value: &[u8]) -> Result<bool, Violation> {
     Ok(match tag {
         Network::TAG => decode::<Network>(key, value).map(|_| key == Key::network())?,

@@ -97,11 +97,11 @@ impl Pool {
     /// Adds what the pool has earned, for all shares alike. Returns whether there is a staker to
     /// earn it.
     pub(crate) fn earn(&mut self, amount: Amount) -> bool {
-        let somebody = self.shares > 0 && !self.is_closed();
-        if somebody {
+        let has_stakers = self.shares > 0 && !self.is_closed();
+        if has_stakers {
             self.stake = self.stake.plus(amount);
         }
-        somebody
+        has_stakers
     }
 
     /// Moves `shares` to the leaving part; what they are worth and the shares in that part.

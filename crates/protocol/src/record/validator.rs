@@ -89,7 +89,7 @@ pub struct KeyHolder(pub Address);
 pub struct Seat {
     /// The key that votes.
     pub consensus_key: ConsensusKey,
-    /// The validator behind it.
+    /// Its validator.
     pub validator: Address,
 }
 

@@ -111,7 +111,7 @@ impl Key {
         Self::of("last committee", &[])
     }
 
-    /// [`Share`](crate::record::Share) of somebody in a pool.
+    /// [`Share`](crate::record::Share) of a staker in a pool.
     pub fn share(pool: PoolId, staker: &Address) -> Self {
         match pool {
             PoolId::Model(id) => Self::of("model share", &[&id.0.to_le_bytes(), &staker.0]),

@@ -109,7 +109,7 @@ mod tests {
     use super::Address;
 
     #[test]
-    fn an_address_with_any_one_letter_changed_is_refused() {
+    fn an_address_with_any_one_letter_changed_is_rejected() {
         let address = Address([7; 32]);
         let text = address.to_string();
         assert!(text.starts_with("soma1"));

@@ -1,4 +1,4 @@
-//! A whole competition, told with balances: weights are published, targets drawn, data submitted,
+//! A whole competition, checked by balances: weights are published, targets drawn, data submitted,
 //! published and audited, and the books balance to the base unit.
 
 use crate::world::{Data, OTHER, OWNER, Release, SUBMITTER, VALIDATOR, World, axis, publish};
@@ -43,7 +43,7 @@ fn first_epoch(world: &mut World, third: &Release) -> Amount {
     bond
 }
 
-/// Epoch 2: weights are revealed, randomness is opened, the closest candidate publishes and is
+/// Epoch 2: weights are revealed, the beacon is revealed, the closest candidate publishes and is
 /// audited.
 fn second_epoch(world: &mut World, third: &Release, bond: Amount) {
     reveal_beacon(world, Hash([5; 32]));
@@ -124,14 +124,14 @@ fn a_win_pays_half_to_the_submitter_and_half_to_the_model() {
 
 #[test]
 fn the_same_history_gives_the_same_state_and_events() {
-    let tell = || {
+    let run = || {
         let mut world = World::with(|_| ());
-        let target = world.win(SUBMITTER, &Data::new("told twice"));
+        let target = world.win(SUBMITTER, &Data::new("run twice"));
         world.must(VALIDATOR, world.attest(VALIDATOR, target, Validity::Valid));
         world.go_to_next_epoch();
         (world.state.clone(), world.events.clone())
     };
-    assert_eq!(tell(), tell());
+    assert_eq!(run(), run());
 }
 
 #[test]

@@ -76,7 +76,7 @@ proptest! {
             ages.push(age(3));
         }
         let won = winner(&losses, &ages, 1 << 22);
-        // The copy wins only where its original is beaten by somebody else's clearly lower loss.
+        // The copy wins only where its original is beaten by another model's clearly lower loss.
         let lowest = losses.iter().flatten().min().unwrap();
         prop_assert!(won != Some(1) || loss - lowest > 1 << 22);
     }

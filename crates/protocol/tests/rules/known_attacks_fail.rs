@@ -54,7 +54,7 @@ fn a_short_embedding_is_rejected() {
         let mut world = revealing(&release);
         let rejection = world.act(OWNER, release.reveal(ModelId(1)));
         let code = rejection.err().map(|rejection| rejection.code().as_str());
-        // -32768 is within rounding of 32767; everything clearly shorter is refused.
+        // -32768 is within rounding of 32767; everything clearly shorter is rejected.
         assert_eq!(
             code,
             (component != i16::MIN).then_some("bad_embedding_length")
@@ -356,12 +356,12 @@ fn no_reward_is_minted_when_fraud_is_found() {
     assert_eq!(
         (after, world.holdings.model_stakes),
         (people, stakes),
-        "nobody gains anything"
+        "nobody gains"
     );
 }
 
 /// Two validators open their randomness in an epoch with a win. The first, which is enough of the
-/// stake to decide, audits; the second takes the steps that it is told.
+/// stake to decide, audits; the second takes the given steps.
 fn audited(second: impl FnOnce(&mut World, TargetId)) -> World {
     let mut world = World::with(|genesis| {
         genesis.validators.push(validator(SECOND_VALIDATOR, 400));
@@ -391,7 +391,7 @@ fn audited(second: impl FnOnce(&mut World, TargetId)) -> World {
     world
 }
 
-/// Who was paid for auditing in the last block.
+/// Validators paid for auditing in the last block.
 fn paid(world: &World) -> Vec<Address> {
     let paid = |event: &Event| match event {
         Event::ValidatorRewarded { validator, .. } => Some(*validator),
@@ -510,7 +510,7 @@ fn an_unpaid_reward_returns_to_the_reserve() {
     for _ in 0..3 {
         world.go_to_next_epoch();
     }
-    // The validator opened no randomness, and nobody won: all of it is back but what is under way.
+    // The validator revealed no beacon, and nobody won: all of it is back but the running epoch's.
     assert_eq!(world.balance(VALIDATOR), validator);
     let under_way = world.holdings.rewards.plus(world.holdings.validator_pots);
     assert_eq!(world.holdings.reserve.plus(under_way), given_away);

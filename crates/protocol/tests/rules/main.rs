@@ -1,5 +1,5 @@
-//! What the rules promise, as sentences. Every block of every story is followed by a check of the
-//! whole state (`world.rs`).
+//! What the rules promise, as sentences. After every block of every test the invariants of the
+//! whole state are checked (`world.rs`).
 
 #[cfg(test)]
 mod a_competition_over_three_epochs;

@@ -1,4 +1,4 @@
-//! Random histories: people do sensible and senseless things in any order, blocks come at any time.
+//! Random histories: participants take valid and invalid actions in any order, at any time.
 //! After every block the whole state is legal and not one base unit has appeared or vanished.
 
 use crate::validators_and_seats::{evidence, notarize, register, rotate};
@@ -32,7 +32,7 @@ const DATA: u8 = 3;
 const MODELS: u32 = 4;
 const SOMA: u64 = 1_000_000_000;
 
-/// What somebody does next; small numbers choose among what there is.
+/// The next step of a participant; small numbers choose among what exists.
 #[derive(Clone, Debug)]
 enum Step {
     Transfer(usize, u64),
@@ -173,7 +173,7 @@ fn data(person: Person, number: u8) -> Data {
     ))
 }
 
-/// Who has an address.
+/// The participant with an address.
 fn person(address: Address) -> Option<Person> {
     let at = ADDRESSES.iter().position(|one| *one == address)?;
     Some(PEOPLE[at])
@@ -209,7 +209,7 @@ fn commit(world: &World, model: u32, number: u8) -> (Person, Action) {
 }
 
 /// The actions of a step, each with who takes it.
-fn actions(world: &World, somebody: Person, step: &Step) -> Vec<(Person, Action)> {
+fn actions(world: &World, actor: Person, step: &Step) -> Vec<(Person, Action)> {
     let id = ModelId;
     let action = match *step {
         Step::Transfer(to, amount) => Action::Transfer(action::Transfer {
@@ -243,22 +243,22 @@ fn actions(world: &World, somebody: Person, step: &Step) -> Vec<(Person, Action)
         Step::RevealAll => {
             return (1..=MODELS)
                 .flat_map(|model| (0..RELEASES).map(move |number| (model, number)))
-                .map(|(model, number)| (somebody, release(number).reveal(id(model))))
+                .map(|(model, number)| (actor, release(number).reveal(id(model))))
                 .collect();
         }
-        _ => return actions_on_targets(world, somebody, step),
+        _ => return actions_on_targets(world, actor, step),
     };
-    vec![(somebody, action)]
+    vec![(actor, action)]
 }
 
 /// As [`actions`], for the steps that concern targets and the duties of validators.
-fn actions_on_targets(world: &World, somebody: Person, step: &Step) -> Vec<(Person, Action)> {
+fn actions_on_targets(world: &World, actor: Person, step: &Step) -> Vec<(Person, Action)> {
     let nth = |at: u32| targets(world).get(at as usize).copied();
     let found = |target: u32, at: usize| verdicts(&world.target(target))[at].clone();
     let action = match *step {
         Step::CommitBeacon(value) => {
             let (epoch, value) = (world.epoch().next(), Hash([value; 32]));
-            let all = validators(world).into_iter().chain([somebody]);
+            let all = validators(world).into_iter().chain([actor]);
             let commit =
                 |one: Person| commitment::beacon(&world.chain, &one.address(), epoch, &value);
             return all
@@ -274,7 +274,7 @@ fn actions_on_targets(world: &World, somebody: Person, step: &Step) -> Vec<(Pers
         Step::RevealBeacon(value) => {
             let (epoch, value) = (world.epoch(), Hash([value; 32]));
             let open = Action::RevealBeacon(action::RevealBeacon { epoch, value });
-            return vec![(VALIDATOR, open.clone()), (somebody, open)];
+            return vec![(VALIDATOR, open.clone()), (actor, open)];
         }
         Step::PublishAll => return due_publications(world),
         Step::OpenAll => return world.due_reveals(),
@@ -292,13 +292,14 @@ fn actions_on_targets(world: &World, somebody: Person, step: &Step) -> Vec<(Pers
                 .map(|(one, target)| (one, world.attest_verdict(one, target, &found(target, at))))
                 .collect();
         }
-        Step::Submit(target, number, distance) => nth(target)
-            .map(|target| world.submit(somebody, target, &data(somebody, number), distance)),
+        Step::Submit(target, number, distance) => {
+            nth(target).map(|target| world.submit(actor, target, &data(actor, number), distance))
+        }
         Step::Publish(target, number) => {
-            nth(target).map(|target| publish(target, &data(somebody, number)))
+            nth(target).map(|target| publish(target, &data(actor, number)))
         }
         Step::Attest(target, at) => {
-            nth(target).map(|target| world.attest_verdict(somebody, target, &found(target, at)))
+            nth(target).map(|target| world.attest_verdict(actor, target, &found(target, at)))
         }
         Step::Open(target, at) => nth(target).map(|target| {
             Action::RevealVerdict(action::RevealVerdict {
@@ -311,15 +312,15 @@ fn actions_on_targets(world: &World, somebody: Person, step: &Step) -> Vec<(Pers
             chunk: vec![7; bytes],
             path: vec![Hash([7; 32]); bytes],
         })),
-        _ => return actions_with_stake(world, somebody, step),
+        _ => return actions_with_stake(world, actor, step),
     };
     let action = action.into_iter();
-    action.map(|action| (somebody, action)).collect()
+    action.map(|action| (actor, action)).collect()
 }
 
 /// As [`actions`], for the steps with stake.
-fn actions_with_stake(world: &World, somebody: Person, step: &Step) -> Vec<(Person, Action)> {
-    let prover = |own: bool| if own { somebody } else { OPERATOR };
+fn actions_with_stake(world: &World, actor: Person, step: &Step) -> Vec<(Person, Action)> {
+    let prover = |own: bool| if own { actor } else { OPERATOR };
     let action = match *step {
         Step::AddStake(pool, amount) => Action::AddStake(action::AddStake {
             pool,
@@ -336,15 +337,15 @@ fn actions_with_stake(world: &World, somebody: Person, step: &Step) -> Vec<(Pers
             });
             let holder = match pool {
                 PoolId::Model(model) => owner(world, model.0),
-                PoolId::Validator(address) => person(address).unwrap_or(somebody),
+                PoolId::Validator(address) => person(address).unwrap_or(actor),
             };
-            return vec![(holder, set.clone()), (somebody, set)];
+            return vec![(holder, set.clone()), (actor, set)];
         }
         Step::RegisterValidator(key, soma, own) => register(world, prover(own), key, soma),
         Step::RotateKey(key, own) => rotate(world, prover(own), key),
         Step::Leave => Action::LeaveValidator(action::LeaveValidator {}),
         Step::Return => {
-            let all = validators(world).into_iter().chain([somebody]);
+            let all = validators(world).into_iter().chain([actor]);
             return all
                 .map(|one| (one, Action::ReturnValidator(action::ReturnValidator {})))
                 .collect();
@@ -354,7 +355,7 @@ fn actions_with_stake(world: &World, somebody: Person, step: &Step) -> Vec<(Pers
         }
         Step::Propose(at, value) => {
             let propose = parameter(Params::BOUNDS[at].name, value);
-            return vec![(VALIDATOR, propose.clone()), (somebody, propose)];
+            return vec![(VALIDATOR, propose.clone()), (actor, propose)];
         }
         Step::ProposeArchitecture(heads) => {
             let architecture = Architecture { heads, ..larger() };
@@ -364,7 +365,7 @@ fn actions_with_stake(world: &World, somebody: Person, step: &Step) -> Vec<(Pers
         Step::Vote(number, approve) => vote(number, approve),
         Step::VoteRentPrice(price) => {
             let price = Amount(price);
-            let all = validators(world).into_iter().chain([somebody]);
+            let all = validators(world).into_iter().chain([actor]);
             return all
                 .map(|one| (one, Action::VoteRentPrice(action::VoteRentPrice { price })))
                 .collect();
@@ -378,10 +379,11 @@ fn actions_with_stake(world: &World, somebody: Person, step: &Step) -> Vec<(Pers
         }
         _ => unreachable!("{step:?} is a step of another kind"),
     };
-    vec![(somebody, action)]
+    vec![(actor, action)]
 }
 
-/// What the candidates whose turn it is may publish; one of a person's data is the right one.
+/// What the candidates of the current rank may publish; one of a participant's data is the right
+/// one.
 fn due_publications(world: &World) -> Vec<(Person, Action)> {
     let rank = world.clock().1.publishing_rank().unwrap_or(0) as usize;
     let mut due = Vec::new();
@@ -447,7 +449,7 @@ fn pool(world: &World, id: PoolId) -> Option<soma_protocol::record::Pool> {
     }
 }
 
-/// All shares of a pool are somebody's, and nobody has a share in nothing.
+/// Every share of a pool has a holder, and nobody holds a share of an empty pool.
 fn check_shares(world: &World) {
     for id in pools() {
         let (mut standing, mut leaving) = (0, 0);
@@ -467,7 +469,7 @@ fn check_shares(world: &World) {
 
 /// An epoch in which everybody does what is due, but that some do not open their randomness. Two
 /// models commit, for the architecture to come if there is one.
-fn take_epoch(world: &mut World, somebody: usize, found: usize) -> BTreeSet<String> {
+fn take_epoch(world: &mut World, actor: usize, found: usize) -> BTreeSet<String> {
     let first = if read::migration(&world.state).is_some() {
         2
     } else {
@@ -476,7 +478,7 @@ fn take_epoch(world: &mut World, somebody: usize, found: usize) -> BTreeSet<Stri
     let mut seen = BTreeSet::new();
     let mut all = |world: &mut World, steps: &[Step]| {
         for step in steps {
-            seen.extend(take(world, somebody, step));
+            seen.extend(take(world, actor, step));
         }
     };
     let commits = [(1, first), (2, first + 1)];
@@ -498,19 +500,19 @@ fn take_epoch(world: &mut World, somebody: usize, found: usize) -> BTreeSet<Stri
 }
 
 /// Takes a step; returns the names of the events, and of the actions with what became of them.
-fn take(world: &mut World, somebody: usize, step: &Step) -> BTreeSet<String> {
+fn take(world: &mut World, actor: usize, step: &Step) -> BTreeSet<String> {
     if let Step::Epoch(found) = *step {
-        return take_epoch(world, somebody, found);
+        return take_epoch(world, actor, found);
     }
     let mut seen = BTreeSet::new();
-    for (person, action) in actions(world, PEOPLE[somebody], step) {
+    for (person, action) in actions(world, PEOPLE[actor], step) {
         let name = action.name();
         // Whether it succeeds does not matter here: the world checks every state.
-        let fate = match world.act(person, action) {
+        let outcome = match world.act(person, action) {
             Ok(()) => "accepted",
-            Err(_) => "refused",
+            Err(_) => "rejected",
         };
-        seen.insert(format!("{name} {fate}"));
+        seen.insert(format!("{name} {outcome}"));
         let names = world
             .events
             .iter()
@@ -540,13 +542,13 @@ proptest! {
     fn any_history_conserves_the_supply_and_keeps_states_legal(
         mut world in any_world(), steps in history(0..100),
     ) {
-        for (somebody, step) in &steps {
-            take(&mut world, *somebody, step);
+        for (actor, step) in &steps {
+            take(&mut world, *actor, step);
         }
         // Whatever was under way comes to an end, and all stake can be had back.
         for id in pools() {
-            for somebody in 0..PEOPLE.len() {
-                take(&mut world, somebody, &Step::WithdrawStake(id, u64::MAX));
+            for actor in 0..PEOPLE.len() {
+                take(&mut world, actor, &Step::WithdrawStake(id, u64::MAX));
             }
         }
         let unbonding_epochs = world.params().unbonding_epochs;
@@ -571,8 +573,8 @@ fn random_histories_reach_every_outcome() {
     for _ in 0..40 {
         let mut world = any_world().new_tree(&mut runner).unwrap().current();
         let steps = history(150..151).new_tree(&mut runner).unwrap().current();
-        for (somebody, step) in &steps {
-            seen.extend(take(&mut world, *somebody, step));
+        for (actor, step) in &steps {
+            seen.extend(take(&mut world, *actor, step));
             bytes.update(&borsh::to_vec(&world.events).unwrap());
         }
         for (key, value) in world.state.iter() {
@@ -620,7 +622,7 @@ fn random_histories_reach_every_outcome() {
     ];
     let fates = action_names()
         .into_iter()
-        .flat_map(|name| ["accepted", "refused"].map(|fate| format!("{name} {fate}")));
+        .flat_map(|name| ["accepted", "rejected"].map(|outcome| format!("{name} {outcome}")));
     let missing: Vec<String> = outcomes
         .into_iter()
         .map(str::to_owned)
@@ -630,6 +632,6 @@ fn random_histories_reach_every_outcome() {
     assert_eq!(
         missing,
         Vec::<String>::new(),
-        "never happened: the histories prove too little"
+        "the histories do not reach these outcomes"
     );
 }

@@ -1,5 +1,4 @@
-//! Phases end when block time says so, or when the operator of a local network does; never twice
-//! for one reason, and never so fast that somebody misses his turn.
+//! When phases end: by block time or by the operator's command, one per block, each for one reason.
 
 use crate::world::{Data, OPERATOR, OTHER, OWNER, START_MS, SUBMITTER, World};
 use soma_protocol::{

@@ -1,4 +1,5 @@
-//! What keeping files costs is the validators' median; who is paid has to show that it keeps them.
+//! The price of keeping files is the validators' median vote; a validator is paid for storage
+//! proofs.
 
 use crate::world::{OWNER, Release, SECOND_VALIDATOR, VALIDATOR, World, axis, validator};
 use soma_codes::Coded as _;
@@ -73,7 +74,8 @@ fn only_a_validator_that_answers_its_storage_challenge_is_paid() {
     world.go_to_next_epoch();
     let installment = due.prepaid.over(due.epochs_left.into());
     assert_eq!(rent_paid(&world), [(VALIDATOR.address(), installment)]);
-    // Nobody answers: the rent of the epoch goes to the reserve, and the next one is asked again.
+    // Nobody answers: the rent of the epoch goes to the reserve, and the next epoch has a new
+    // challenge.
     world.go_to_compete();
     let next = storage::challenge(&world.state, &VALIDATOR.address()).unwrap();
     assert!(next.chunk < 6);

@@ -15,7 +15,7 @@ fn withdraw(pool: PoolId, amount: Amount) -> Action {
     Action::WithdrawStake(action::WithdrawStake { pool, amount })
 }
 
-/// What somebody's standing shares are worth.
+/// Value of a staker's active shares.
 fn worth(world: &World, person: Person, model: u32) -> Amount {
     let share = read::share(
         &world.state,
@@ -186,7 +186,7 @@ fn a_commission_changes_as_late_as_a_withdrawal_is_paid() {
     let paid = |event: &Event| matches!(event, Event::WithdrawalPaid { .. });
     assert!(
         world.events.iter().any(paid),
-        "whoever left is gone by then"
+        "stakers that leave are paid before"
     );
 }
 

@@ -10,7 +10,7 @@ use soma_protocol::{
     Action, Amount, Event, ModelId, Phase, Rejection, TargetId, Validity, action, read,
 };
 
-/// Somebody with next to no money.
+/// An account with almost no money.
 const POOR: Person = Person(77);
 
 fn competing() -> World {
@@ -316,7 +316,7 @@ fn two_targets_of_one_epoch_may_be_won_with_the_same_data() {
 }
 
 #[test]
-fn a_claim_found_invalid_burns_the_bond_and_pays_nobody() {
+fn a_claim_judged_invalid_burns_the_bond_and_pays_nobody() {
     let mut world = World::with(|_| ());
     let target = world.win(SUBMITTER, &Data::new("a lie"));
     world.go_to_compete();

@@ -1,5 +1,5 @@
 //! A transaction does all that it says and pays for it, or nothing but use up its nonce and the
-//! base fee; one that could not have been meant for this moment costs nothing.
+//! base fee; one for another chain, time or nonce costs nothing.
 
 use crate::world::{OPERATOR, OTHER, OWNER, VALIDATOR, World};
 use soma_codes::Coded as _;
@@ -54,7 +54,7 @@ fn sending_everything_fails_because_the_fee_is_paid_from_the_same_balance() {
         all.less(world.params().base_fee),
         "the base fee is kept"
     );
-    // What leaves too little for the bytes is refused as a whole.
+    // An action that leaves too little for the fee of its bytes is rejected as a whole.
     let rest = world
         .balance(OWNER)
         .less(world.params().base_fee)

@@ -42,7 +42,7 @@ fn funded(person: Person) -> GenesisAccount {
     }
 }
 
-/// Who has a seat, in the order of seats.
+/// The seated validators, in the order of seats.
 fn seated(world: &World) -> Vec<Person> {
     let people = [
         VALIDATOR,
@@ -154,7 +154,7 @@ fn seats_go_to_the_most_stake_and_the_rest_wait() {
     assert_eq!(
         seated(&world),
         [VALIDATOR, SECOND_VALIDATOR],
-        "of equals, who was there first"
+        "of equals, the first to register"
     );
     let pool = soma_protocol::PoolId::Validator(OWNER.address());
     let amount = Amount(1);
@@ -174,7 +174,7 @@ fn a_consensus_key_serves_one_validator_and_must_be_held() {
         stake: Amount::soma(500),
     });
     assert_eq!(world.act(OWNER, taken), Err(Rejection::ConsensusKeyTaken));
-    // Somebody else's proof does not serve, nor does one for another chain.
+    // Neither another validator's proof nor one for another chain is valid.
     let copied = register(&world, RIVAL, 100, 500);
     assert_eq!(world.act(OWNER, copied), Err(Rejection::BadProof));
     world.must(OWNER, register(&world, OWNER, 100, 500));
@@ -184,8 +184,8 @@ fn a_consensus_key_serves_one_validator_and_must_be_held() {
     assert_eq!(world.act(OWNER, twice), Err(Rejection::AlreadyValidator));
     let poor = register(&world, RIVAL, 102, 99);
     let (stake, minimum) = (Amount::soma(99), Amount::soma(100));
-    let refused = Err(Rejection::StakeTooLow { stake, minimum });
-    assert_eq!(world.act(RIVAL, poor), refused);
+    let rejected = Err(Rejection::StakeTooLow { stake, minimum });
+    assert_eq!(world.act(RIVAL, poor), rejected);
 }
 
 #[test]

@@ -140,8 +140,8 @@ fn the_clock_cannot_be_voted_away_on_a_network_without_an_operator() {
         genesis.operator = None;
         genesis.params.epoch_ms = 1_000_000;
     });
-    let refused = world.act(VALIDATOR, parameter("epoch_ms", 0));
-    assert_eq!(refused.unwrap_err().code().as_str(), "out_of_bounds");
+    let rejected = world.act(VALIDATOR, parameter("epoch_ms", 0));
+    assert_eq!(rejected.unwrap_err().code().as_str(), "out_of_bounds");
 }
 
 pub(crate) fn larger() -> Architecture {
@@ -245,9 +245,9 @@ fn a_network_votes_itself_to_a_larger_architecture_while_models_earn() {
 fn weights_are_accepted_for_one_future_architecture_and_only_after_the_vote() {
     let mut world = World::with(|_| {});
     let early = larger_release("too early", 0);
-    let refused = world.act(OWNER, world.commit_for(2, OWNER, ModelId(1), &early));
+    let rejected = world.act(OWNER, world.commit_for(2, OWNER, ModelId(1), &early));
     assert_eq!(
-        refused,
+        rejected,
         Err(Rejection::NoSuchArchitecture { architecture: 2 })
     );
     pass_larger(&mut world);
@@ -288,7 +288,8 @@ fn a_model_that_did_not_migrate_is_inactive_until_it_reveals_again() {
     world.must(VALIDATOR, world.hold(ModelId(1), &release));
     world.go_to_next_epoch();
     world.must(OWNER, release.reveal(ModelId(1)));
-    // The other one commits for the architecture that is about to end: nobody's fault.
+    // The other one commits for the architecture that is about to end, through no fault of its
+    // owner.
     let old = Release::new("two, refreshed", axis(1));
     world.must(RIVAL, world.commit(RIVAL, ModelId(2), &old));
     world.must(VALIDATOR, world.hold(ModelId(2), &old));

@@ -79,7 +79,7 @@ impl Release {
         release
     }
 
-    /// The bytes of the encrypted file, made up for these tests.
+    /// The bytes of the encrypted file, a stand-in for a real one.
     pub(crate) fn file(&self) -> Vec<u8> {
         let size = usize::try_from(self.size_bytes).unwrap();
         self.name.bytes().cycle().take(size).collect()
@@ -368,7 +368,7 @@ impl World {
         release: &Release,
     ) -> Action {
         let epoch = self.epoch().next();
-        let opening = CommittedWeights {
+        let content = CommittedWeights {
             model,
             owner: &owner.address(),
             epoch,
@@ -380,7 +380,7 @@ impl World {
             model,
             architecture,
             epoch,
-            commitment: commitment::weights(&self.chain, &opening),
+            commitment: commitment::weights(&self.chain, &content),
             ciphertext_hash: release.ciphertext_hash,
             size_bytes: release.size_bytes,
         })
@@ -398,7 +398,7 @@ impl World {
         })
     }
 
-    /// Commits and holds a release, moves to the next epoch and reveals it.
+    /// Commits and holds a release, continues to the next epoch and reveals it.
     pub(crate) fn publish_weights(&mut self, owner: Person, model: ModelId, release: &Release) {
         self.must(owner, self.commit(owner, model, release));
         self.must(VALIDATOR, self.hold(model, release));
@@ -480,7 +480,7 @@ pub(crate) fn publish(target: u32, data: &Data) -> Action {
     })
 }
 
-/// The verdict of a validator in these tests, which never runs a model.
+/// A verdict with the trace that all honest validators of these tests have.
 pub(crate) fn verdict(validity: Validity) -> Verdict {
     Verdict {
         validity,
@@ -489,7 +489,7 @@ pub(crate) fn verdict(validity: Validity) -> Verdict {
     }
 }
 
-/// Everything that these stories find of a target: the claim is true, is false, or is true although
+/// All verdicts of these tests on a target: the claim is true, is false, or is true although
 /// the first model's file is broken.
 pub(crate) fn verdicts(target: &Target) -> [Verdict; 3] {
     let broken = Verdict {

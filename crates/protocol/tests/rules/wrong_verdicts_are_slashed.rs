@@ -1,5 +1,5 @@
-//! Four validators audit: nobody can copy a verdict, two thirds decide, and whoever found otherwise
-//! or nothing pays for it or goes without.
+//! Four validators audit: a verdict cannot be copied, two thirds decide, and validators with
+//! another verdict are slashed.
 
 use crate::world::{
     Data, OTHER, Person, SECOND_VALIDATOR, SUBMITTER, THIRD_VALIDATOR, VALIDATOR, World, validator,
@@ -159,7 +159,7 @@ fn a_verdict_cannot_be_copied_changed_or_revealed_early() {
     let third = world.attest_verdict(THIRD_VALIDATOR, target, &valid);
     assert_eq!(world.act(THIRD_VALIDATOR, third), late);
     world.must(VALIDATOR, open(target, &valid));
-    // Whoever copied a commitment cannot open it, even knowing now what is in it.
+    // A copied commitment cannot be revealed, even when its content is known.
     let mismatch = Err(Rejection::CommitmentMismatch);
     assert_eq!(world.act(SECOND_VALIDATOR, open(target, &valid)), mismatch);
     let nothing = Err(Rejection::VerdictNotCommitted { target: id });
