@@ -1,6 +1,8 @@
-//! The kernels one by one: `cargo bench -p soma-model [FILTER]`. `soma bench engine` says what share of the machine they reach.
+//! The kernels one by one: `cargo bench -p soma-model [FILTER]`. `soma bench engine` says what
+//! share of the machine they reach.
 //!
-//! On one thread, so that figures depend on the kernel and not on who else uses the machine's other cores.
+//! On one thread, so that figures depend on the kernel and not on who else uses the machine's other
+//! cores.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the benchmark")]
 
 use divan::Bencher;
@@ -9,7 +11,8 @@ use soma_model::bench::Product;
 use soma_model::train::{Corpus, Recipe, Trainer};
 use soma_model::{Architecture, Directions, Engine, KernelChoice, KernelKind, Weights, score};
 
-/// Rows, depth and columns: products of a V1 layer, of a `nano` batch, of the gradient of its weights, and of one byte.
+/// Rows, depth and columns: products of a V1 layer, of a `nano` batch, of the gradient of its
+/// weights, and of one byte.
 const SHAPES: [[usize; 3]; 5] = [
     [256, 2048, 2048],
     [101, 2048, 2048],

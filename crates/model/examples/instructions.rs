@@ -1,4 +1,5 @@
-//! Runs one kernel a number of times and does nothing else: `.ci/instructions` counts what it executes.
+//! Runs one kernel a number of times and does nothing else: `.ci/instructions` counts what it
+//! executes.
 //!
 //! `instructions product|score TIMES`; the difference of two counts is free of what starting costs.
 
@@ -9,7 +10,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let (work, times) = (arguments.next(), arguments.next());
     let times: usize = times.ok_or("how many times?")?.parse()?;
-    // Valgrind's fma is not exact, so the start-up test refuses the kernel there; its instructions are the same.
+    // Valgrind's fma is not exact, so the start-up test refuses the kernel there; its instructions
+    // are the same.
     let engine = bench::untested_engine(KernelKind::Avx2)?;
     match work.as_deref() {
         Some("product") => {

@@ -1,4 +1,5 @@
-//! Trains `nano` on the files given, holds out the last tenth of their bytes, and prints what it did.
+//! Trains `nano` on the files given, holds out the last tenth of their bytes, and prints what it
+//! did.
 //!
 //! `cargo run --release -p soma-model --example train_nano -- [--steps N] [--threads N] FILE...`
 //!
@@ -43,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     let seconds = start.elapsed().as_secs_f64();
-    #[expect(clippy::cast_precision_loss, reason = "a speed for people")]
+    #[expect(clippy::cast_precision_loss, reason = "an approximate speed")]
     let speed = tokens as f64 / seconds;
     println!(
         "{seconds:.1} s on {} threads, {speed:.0} tokens/s",

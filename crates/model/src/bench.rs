@@ -1,10 +1,10 @@
-//! What this machine can do and what the kernels make of it: the measurements behind `soma bench engine`.
+//! The peak of this machine and what the kernels reach: the measurements of `soma bench engine`.
 //!
 //! Wall time is read here and nowhere else in this crate; no score may ever depend on it.
 
 #![expect(
     clippy::cast_precision_loss,
-    reason = "speeds are for people, and counts are far below 2^53"
+    reason = "speeds are approximate, and counts are far below 2^53"
 )]
 
 use std::fmt;
@@ -14,7 +14,8 @@ use std::time::Instant;
 
 use crate::error::Error;
 use crate::forward::{Forward, logits};
-use crate::kernels::{Engine, Epilogue, KernelKind, Matrix, MatrixMut, matmul};
+use crate::kernels::{Engine, Epilogue, Matrix, MatrixMut, matmul};
+use crate::simd::KernelKind;
 use crate::simd::{LANES, Operation, Simd};
 use crate::sizes::Sizes;
 use crate::train::{Corpus, Recipe, Trainer};
@@ -45,14 +46,15 @@ impl fmt::Debug for Meter<'_> {
 /// The best of some rounds of the same work.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Measured {
-    /// Seconds on the wall's clock.
+    /// Wall-clock seconds.
     pub seconds: f64,
-    /// Seconds that all threads were on a CPU in that round; none where the system does not say. On a machine that
-    /// others use too, it tells more than the wall's.
+    /// Seconds that all threads were on a CPU in that round; none where the system does not tell.
+    /// On a shared machine it is more meaningful than wall-clock time.
     pub cpu_seconds: Option<f64>,
     /// Instructions that all threads retired in that round, if they were counted.
     pub instructions: Option<u64>,
-    /// Floating-point operations that the result needs, in units of 10^9; what causality hides is not among them.
+    /// Floating-point operations that the result needs, in units of 10^9; pairs that causality
+    /// hides do not count.
     pub useful_gflop: f64,
 }
 
@@ -105,7 +107,8 @@ fn chains<S: Simd, const N: usize>(simd: S) -> usize {
     N * STEPS
 }
 
-/// The fma peak of the engine's kernel on all its threads, in GFLOP/s: the best of the meter's rounds.
+/// The fma peak of the engine's kernel on all its threads, in GFLOP/s: the best of the meter's
+/// rounds.
 pub fn peak_gflops(engine: &Engine, meter: Meter<'_>) -> f64 {
     let threads = engine.threads();
     let flops = 2.0 * 16.0 * (engine.run(Peak) * threads) as f64;
@@ -138,7 +141,8 @@ impl Operation for Read<'_> {
     }
 }
 
-/// How fast all threads together read memory that no cache holds, in GB/s: the best of the meter's rounds.
+/// How fast all threads together read memory that no cache holds, in GB/s: the best of the meter's
+/// rounds.
 pub fn memory_gb_per_second(engine: &Engine, meter: Meter<'_>) -> f64 {
     let memory = vec![1.0_f32; MEMORY_ELEMENTS];
     let share = engine.share(memory.len()).next_multiple_of(4 * LANES);
@@ -150,8 +154,8 @@ pub fn memory_gb_per_second(engine: &Engine, meter: Meter<'_>) -> f64 {
     (MEMORY_ELEMENTS * size_of::<f32>()) as f64 * 1e-9 / measured.seconds
 }
 
-/// An engine of one thread for counting instructions under an emulator, whose arithmetic may be inexact: its kernel is not
-/// compared with the reference, and what it computes is worth nothing.
+/// An engine of one thread for counting instructions under an emulator, whose arithmetic may be
+/// inexact: its kernel is not compared with the reference, and its results are meaningless.
 ///
 /// # Errors
 /// [`Error::Unavailable`] if this CPU cannot run the kernel.
@@ -251,8 +255,8 @@ fn text(bytes: usize) -> Vec<u8> {
     (0..bytes).map(|i| (i * i / 7).to_le_bytes()[0]).collect()
 }
 
-/// Floating-point operations that the logits of one chunk need: two for each weight of a matrix and position, and the pairs
-/// of positions that causality allows.
+/// Floating-point operations that the logits of one chunk need: two for each weight of a matrix and
+/// position, and the pairs of positions that causality allows.
 fn forward_flops(sizes: Sizes, positions: usize) -> f64 {
     let (dim, ffn) = (sizes.dim as f64, sizes.ffn as f64);
     let layers = sizes.layers as f64;
@@ -286,7 +290,8 @@ fn best(meter: Meter<'_>, flops: f64, mut run: impl FnMut()) -> Measured {
     best
 }
 
-/// Seconds that the threads of this process were on a CPU so far; `None` where the system does not say.
+/// Seconds that the threads of this process were on a CPU so far; `None` where the system does not
+/// say.
 fn cpu_seconds() -> Option<f64> {
     let mut nanoseconds = 0;
     for thread in fs::read_dir("/proc/self/task").ok()? {

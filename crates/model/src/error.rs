@@ -1,21 +1,20 @@
-//! Everything that can go wrong in this crate, in one place.
+//! Every error of this crate.
 //!
-//! It must never hold a text alone: what an error is about is a field.
+//! Every value that an error is about is a field; no variant is a bare text.
 
 use std::io;
 use std::path::PathBuf;
 
 use soma_codes::{Code, Coded};
 
-use crate::kernels::KernelKind;
-use crate::train::CheckpointFault;
+use crate::simd::KernelKind;
 
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// No kernel has this name.
-    #[error("there is no kernel `{name}`; there are auto, reference, avx2, avx512 and neon")]
+    #[error("unknown kernel `{name}`; the kernels are auto, reference, avx2, avx512 and neon")]
     UnknownKernel {
         /// The name asked for.
         name: String,
@@ -27,13 +26,13 @@ pub enum Error {
         kind: KernelKind,
     },
     /// The kernel does not give the bits of the reference on this machine.
-    #[error("the kernel `{kind}` does not equal the reference on this machine")]
+    #[error("the kernel `{kind}` does not match the reference on this machine")]
     Unequal {
         /// The kernel that failed.
         kind: KernelKind,
     },
     /// The threads could not be started.
-    #[error("the threads could not be started: {0}")]
+    #[error("cannot start threads: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
     /// Numbers or a text are not an architecture that this software runs.
     #[error(transparent)]
@@ -43,16 +42,16 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// There are not even the eight bytes of the header's length.
+    /// The file is shorter than the eight bytes of the header's length.
     #[error("not a safetensors file: it has {bytes} bytes")]
     TooShort {
         /// Length of the file.
         bytes: usize,
     },
-    /// The header is longer than any honest one, or this is another kind of file.
+    /// The header is longer than the limit, or this is another kind of file.
     #[error("not a safetensors file: its header would have {bytes} bytes, more than 1 MiB")]
     HeaderTooLong {
         /// Length that the file gives.
@@ -70,15 +69,15 @@ pub enum Error {
     #[error("the header is not that of a safetensors file: {0}")]
     HeaderNotJson(#[source] serde_json::Error),
     /// Neither the caller nor the file says which architecture this is.
-    #[error("the file does not say which architecture it has")]
+    #[error("the file does not name its architecture")]
     NoArchitecture,
-    /// A tensor is there twice.
-    #[error("tensor `{tensor}` is there twice")]
+    /// A tensor occurs twice.
+    #[error("duplicate tensor `{tensor}`")]
     Duplicate {
         /// Its name.
         tensor: String,
     },
-    /// A tensor of the architecture is not there.
+    /// A tensor of the architecture is missing.
     #[error("tensor `{tensor}` is missing")]
     Missing {
         /// Its name.
@@ -134,7 +133,7 @@ pub enum Error {
         /// One past the last byte.
         end: usize,
     },
-    /// There is something behind the last tensor.
+    /// Bytes follow the last tensor.
     #[error("{bytes} bytes follow the last tensor")]
     TrailingBytes {
         /// How many.
@@ -148,26 +147,26 @@ pub enum Error {
         /// Which element, row by row.
         index: usize,
     },
-    /// There is nothing to score.
+    /// The data is empty.
     #[error("the data is empty")]
     EmptyData,
     /// A representation, a logit or the loss is NaN or infinite, or the loss is 2^20 nats or more.
-    #[error("the model gives numbers that are not finite on this data")]
+    #[error("the model computes numbers that are not finite on this data")]
     NonFinite,
     /// The mean representation is zero and has no direction.
     #[error("the mean representation is zero")]
     ZeroEmbedding,
     /// The directions are those of another architecture.
-    #[error("the directions belong to another architecture")]
+    #[error("the directions were made for another architecture")]
     OtherDirections,
     /// A recipe cannot be followed.
-    #[error("the recipe cannot be followed: {field} is out of bounds")]
+    #[error("invalid recipe: {field} is out of bounds")]
     Recipe {
         /// The field.
         field: &'static str,
     },
     /// A file is not a checkpoint of this training run, or a damaged one.
-    #[error("{} is not a checkpoint to go on from: {fault}", path.display())]
+    #[error("{} is not a checkpoint to resume from: {fault}", path.display())]
     Checkpoint {
         /// The file.
         path: PathBuf,
@@ -208,4 +207,28 @@ impl Coded for Error {
             Self::Checkpoint { .. } => Code::Checkpoint,
         }
     }
+}
+
+/// What is wrong with a checkpoint.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckpointFault {
+    /// It starts differently.
+    #[error("it is another kind of file, or of another version")]
+    Format,
+    /// Bytes are missing or changed.
+    #[error("it is truncated or damaged")]
+    Damaged,
+    /// Its state cannot be read.
+    #[error("its state is malformed: {0}")]
+    State(#[from] serde_json::Error),
+    /// More steps or epochs than any run has.
+    #[error("it claims more steps than any run has")]
+    Count,
+    /// Its lists of numbers have another length than its architecture needs.
+    #[error("the number of its values is not that of its architecture")]
+    Length,
+    /// It was made with other data.
+    #[error("it was made with other data, or with the same in another order")]
+    OtherData,
 }

@@ -1,12 +1,13 @@
 //! Tokens to representations and logits: pre-norm layers, several chunks at once.
 //!
-//! Rows of different chunks meet in the matrix products only, where every output has its own chain: what is computed
-//! together never changes a bit.
+//! Rows of different chunks share only the matrix products, where every output has its own chain:
+//! batching never changes a bit.
 
-use crate::attention::{Heads, attend};
-use crate::kernels::{Engine, Epilogue, Matrix, MatrixMut, matmul};
-use crate::norm::{RowStatistics, layer_norm};
-use crate::weights::{Layer, Linear, Norm, Weight, Weights, matmul_half};
+use crate::kernels::{Engine, Epilogue};
+use crate::layers::attention::{Heads, attend};
+use crate::layers::linear::{linear, linear_residual, product};
+use crate::layers::norm::layer_norm;
+use crate::weights::{Layer, Norm, Weights};
 
 /// Buffers of a forward pass, kept from call to call.
 #[derive(Debug, Default)]
@@ -21,7 +22,6 @@ pub(crate) struct Forward {
     value: Vec<f32>,
     mixed: Vec<f32>,
     hidden: Vec<f32>,
-    statistics: Vec<RowStatistics>,
 }
 
 /// Keys and values of the positions that a chunk has had so far, layer by layer.
@@ -96,7 +96,7 @@ impl Forward {
             self.finish_layer(engine, &layer);
         }
         if let Some(cache) = cache {
-            cache.positions += self.statistics.len();
+            cache.positions += lengths[0];
         }
         self.norm(engine, weights.final_norm());
         &self.normed
@@ -111,7 +111,6 @@ impl Forward {
                 .extend_from_slice(&embedding.data()[row..row + embedding.columns()]);
         }
         let rows = self.x.len() / embedding.columns();
-        self.statistics.resize(rows, RowStatistics::default());
         for buffer in [
             &mut self.next,
             &mut self.normed,
@@ -126,13 +125,7 @@ impl Forward {
     }
 
     fn norm(&mut self, engine: &Engine, norm: Norm<'_>) {
-        layer_norm(
-            engine,
-            &self.x,
-            norm,
-            &mut self.normed,
-            &mut self.statistics,
-        );
+        layer_norm(engine, &self.x, norm, &mut self.normed);
     }
 
     fn project(&mut self, engine: &Engine, layer: &Layer<'_>) {
@@ -230,33 +223,4 @@ pub(crate) fn logits(
     let sizes = weights.sizes();
     out.resize(representations.len() / sizes.dim * sizes.vocabulary, 0.0);
     linear(engine, representations, weights.predictor(), out);
-}
-
-/// `out = x weight + bias`
-fn linear(engine: &Engine, x: &[f32], map: Linear<'_>, out: &mut [f32]) {
-    product(engine, x, map, out, Epilogue::Bias(map.bias));
-}
-
-/// `out = residual + (x weight + bias)`
-fn linear_residual(engine: &Engine, x: &[f32], map: Linear<'_>, residual: &[f32], out: &mut [f32]) {
-    let outputs = map.bias.len();
-    let residual = Matrix::new(residual, residual.len() / outputs, outputs);
-    product(
-        engine,
-        x,
-        map,
-        out,
-        Epilogue::BiasResidual(map.bias, residual),
-    );
-}
-
-fn product(engine: &Engine, x: &[f32], map: Linear<'_>, out: &mut [f32], epilogue: Epilogue<'_>) {
-    let inputs = map.weight.inputs();
-    let rows = x.len() / inputs;
-    let x = Matrix::new(x, rows, inputs);
-    let out = MatrixMut::new(out, rows, map.bias.len());
-    match map.weight {
-        Weight::Float(weight) => matmul(engine, x, weight, out, false, epilogue),
-        Weight::Half(weight) => matmul_half(engine, x, weight, out, epilogue),
-    }
 }

@@ -1,7 +1,7 @@
 //! Continues bytes with a model: one pass over the weights per byte, keys and values kept.
 //!
-//! The bits are those of the whole forward pass. When the positions of a chunk are used up, the second half of it
-//! starts a new chunk.
+//! The bits are those of the whole forward pass. When the positions of a chunk are used up, the
+//! second half of it starts a new chunk.
 
 use std::ops::ControlFlow;
 
@@ -46,8 +46,8 @@ impl Operation for Likelihoods<'_> {
 
 /// Calls `on_byte` with up to `count` bytes that continue `prompt`; stops at EOS or when it breaks.
 ///
-/// Returns the number of bytes. An empty prompt is [`Error::EmptyData`]; logits that are not finite are
-/// [`Error::NonFinite`].
+/// Returns the number of bytes. An empty prompt is [`Error::EmptyData`]; logits that are not finite
+/// are [`Error::NonFinite`].
 pub fn generate(
     engine: &Engine,
     weights: &Weights,

@@ -1,33 +1,37 @@
-//! Bytes in, integers out, the same bits everywhere: the transformer, its kernels, its score, its training.
+//! Bytes in, integers out, the same bits everywhere: the transformer, its kernels, its score and
+//! its training.
 //!
-//! The way of the data: [`tokenizer`] cuts bytes into chunks, `forward` turns them into representations and logits with
-//! the products of `kernels`, `loss` and [`sigreg`](Directions) judge them, [`score`] lets only integers out.
-//! docs/numerics.md defines every bit of it.
+//! Owns all float arithmetic; floats leave it only for display. It never lets threads,
+//! kernels, batches or the machine reach a result. `docs/numerics.md` and `docs/training.md` define
+//! every bit.
+//!
+//! Reading order, bottom to top: lanes (`simd`), functions (`math`, `math64`), matrix products
+//! (`kernels`); bytes to tokens ([`tokenizer`]); the weights file (`weights`); each layer with its
+//! forward and backward (`layers`); a forward pass (`forward`), the [`score()`] made from it, and
+//! bytes sampled from it (`generate`); training ([`train`]); measurements ([`bench`]).
 
-mod attention;
-pub mod bench;
+mod simd;
 mod error;
-mod forward;
-mod generate;
-mod kernels;
-mod loss;
+mod sizes;
 mod math;
 mod math64;
-mod norm;
-mod rope;
-mod score;
-mod sigreg;
-mod simd;
-mod sizes;
+mod kernels;
 pub mod tokenizer;
-pub mod train;
+mod rope;
 mod weights;
+mod layers;
+mod forward;
+mod score;
+mod generate;
+pub mod train;
+pub mod bench;
 
 pub use error::Error;
 pub use generate::{Sampling, generate};
-pub use kernels::{Engine, KernelChoice, KernelKind};
+pub use kernels::{Engine, KernelChoice};
+pub use layers::sigreg::Directions;
 pub use rope::Rope;
 pub use score::{Dump, Report, Score, mean_embedding, score, score_all, score_with_dump};
-pub use sigreg::Directions;
+pub use simd::KernelKind;
 pub use soma_architecture::{Architecture, TensorSpec};
 pub use weights::Weights;

@@ -1,7 +1,8 @@
-//! exp, ln, erf, GELU, sin and cos: our own, from range reduction and a polynomial in a fixed order of operations.
+//! exp, ln, erf, GELU, sin and cos: our own, from range reduction and a polynomial in a fixed order
+//! of operations.
 //!
-//! Nothing here may call the platform's mathematics library. Constants are given by their bits; docs/numerics.md lists
-//! them with every order of operations, and the measured errors.
+//! Nothing here may call the platform's mathematics library. Constants are given by their bits;
+//! docs/numerics.md lists them with every order of operations, and the measured errors.
 #![expect(
     clippy::inline_always,
     reason = "lane operations must be inlined into the function that enables their CPU features"
@@ -108,7 +109,8 @@ pub(crate) fn exp<S: Simd>(simd: S, x: S::F) -> S::F {
     let r = simd.fnma(n, simd.splat(LN2_HIGH), x);
     let r = simd.fnma(n, simd.splat(LN2_LOW), r);
     let q = polynomial(simd, r, EXP);
-    // 1 + r with what its rounding lost: below 1, where a unit is half as large, that decides the last bit.
+    // 1 + r with what its rounding lost: below 1, where a unit is half as large, that decides the
+    // last bit.
     let sum = simd.add(simd.splat(1.0), r);
     let lost = simd.sub(r, simd.sub(sum, simd.splat(1.0)));
     let p = simd.add(sum, simd.fma(simd.mul(r, r), q, lost));
@@ -181,7 +183,8 @@ pub(crate) fn gelu<S: Simd>(simd: S, x: S::F) -> S::F {
     simd.mul(simd.mul(simd.splat(0.5), x), simd.add(simd.splat(1.0), e))
 }
 
-/// The derivative of [`gelu`]: `fma(x, density, 0.5 * (1 + erf(x * c)))`, `density = exp((-0.5 * x) * x) / sqrt(2 pi)`.
+/// The derivative of [`gelu`]: `fma(x, density, 0.5 * (1 + erf(x * c)))`, `density = exp((-0.5 * x)
+/// * x) / sqrt(2 pi)`.
 #[inline(always)]
 pub(crate) fn gelu_derivative<S: Simd>(simd: S, x: S::F) -> S::F {
     let e = erf(simd, simd.mul(x, simd.splat(SQRT_HALF_VALUE)));
@@ -200,7 +203,8 @@ pub(crate) fn sin_cos_turn<S: Simd>(simd: S, turn: S::F) -> (S::F, S::F) {
     let square = simd.mul(g, g);
     let sin = simd.mul(g, polynomial(simd, square, SIN));
     let cos = polynomial(simd, square, COS);
-    // The low two bits count quarter turns: the first exchanges sin and cos, the second gives the signs.
+    // The low two bits count quarter turns: the first exchanges sin and cos, the second gives the
+    // signs.
     let count = simd.bits(shifted);
     let one = simd.splat_bits(1);
     let straight = simd.sub_bits(simd.and_bits(count, one), one);
@@ -217,7 +221,8 @@ pub(crate) fn sin_cos_turn<S: Simd>(simd: S, turn: S::F) -> (S::F, S::F) {
     )
 }
 
-/// `bits` with its sign bit flipped where `sign` has one (adding the sign bit wraps around into a flip).
+/// `bits` with its sign bit flipped where `sign` has one (adding the sign bit wraps around into a
+/// flip).
 #[inline(always)]
 fn flip_sign<S: Simd>(simd: S, bits: S::U, sign: S::U) -> S::F {
     simd.with_bits(simd.add_bits(bits, sign))
@@ -253,8 +258,8 @@ pub(crate) fn gelu_row<S: Simd>(simd: S, row: &mut [f32]) {
     }
 }
 
-/// Sum of a row in 16 strided lanes: lane l adds elements l, l + 16, ... from `+0.0` on; a tail touches only its own
-/// lanes; then the lanes are folded 8, 4, 2, 1.
+/// Sum of a row in 16 strided lanes: lane l adds elements l, l + 16, ... from `+0.0` on; a tail
+/// touches only its own lanes; then the lanes are folded 8, 4, 2, 1.
 #[inline(always)]
 pub(crate) fn sum_row<S: Simd>(simd: S, row: &[f32]) -> f32 {
     let (chunks, tail) = row.as_chunks::<LANES>();
@@ -269,8 +274,8 @@ pub(crate) fn sum_row<S: Simd>(simd: S, row: &[f32]) -> f32 {
     simd.fold(sum)
 }
 
-/// Largest element of a row, found with `max(largest, x) = largest < x ? x : largest` in 16 strided lanes from minus
-/// infinity on, folded the same way.
+/// Largest element of a row, found with `max(largest, x) = largest < x ? x : largest` in 16 strided
+/// lanes from minus infinity on, folded the same way.
 #[inline(always)]
 pub(crate) fn max_row<S: Simd>(simd: S, row: &[f32]) -> f32 {
     let (chunks, tail) = row.as_chunks::<LANES>();
@@ -286,7 +291,8 @@ pub(crate) fn max_row<S: Simd>(simd: S, row: &[f32]) -> f32 {
     fold_lanes(lanes, |a, b| if a < b { b } else { a })
 }
 
-/// The softmax of a row without its division: `row[i] = exp(row[i] - max)`; returns (max, sum of the row).
+/// The softmax of a row without its division: `row[i] = exp(row[i] - max)`; returns (max, sum of
+/// the row).
 #[inline(always)]
 pub(crate) fn softmax_row<S: Simd>(simd: S, row: &mut [f32]) -> (f32, f32) {
     let max = max_row(simd, row);

@@ -1,6 +1,7 @@
 //! Rotary position embedding: tables from float64, applied to queries and keys in half-split form.
 //!
-//! Angle of pair i at position p: `p / 10000^(2i / head_dim)`, the power as `exp((2i / head_dim) * ln 10000)`.
+//! Angle of pair i at position p: `p / 10000^(2i / head_dim)`, the power as `exp((2i / head_dim) *
+//! ln 10000)`.
 #![expect(
     clippy::inline_always,
     reason = "lane operations must be inlined into the function that enables their CPU features"
@@ -54,7 +55,8 @@ impl Rope {
         tables
     }
 
-    /// BLAKE3 of the tables: for every position, for every pair, cos and sin as little-endian float32.
+    /// BLAKE3 of the tables: for every position, for every pair, cos and sin as little-endian
+    /// float32.
     pub fn hash(&self) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();
         for (cos, sin) in self.cos.iter().zip(&self.sin) {
@@ -63,7 +65,8 @@ impl Rope {
         hasher.finalize().into()
     }
 
-    /// Rotates one row of all heads at this position: forward, or back (by the negated angle) for gradients.
+    /// Rotates one row of all heads at this position: forward, or back (by the negated angle) for
+    /// gradients.
     pub(crate) fn rotate<'a>(
         &'a self,
         row: &'a mut [f32],
@@ -80,7 +83,8 @@ impl Rope {
     }
 }
 
-/// The rotation of one row: `a' = fma(-b, sin, a * cos)`, `b' = fma(a, sin, b * cos)` for the two halves of a head.
+/// The rotation of one row: `a' = fma(-b, sin, a * cos)`, `b' = fma(a, sin, b * cos)` for the two
+/// halves of a head.
 pub(crate) struct Rotate<'a> {
     row: &'a mut [f32],
     cos: &'a [f32],

@@ -1,12 +1,13 @@
 //! The score of a model on data: the last place where a float exists. Only integers leave.
 //!
-//! It must never let a non-finite number become a score, nor anything depend on how the data was batched.
+//! It must never let a non-finite number become a score, nor anything depend on how the data was
+//! batched.
 
 mod passes;
 
 use crate::error::Error;
 use crate::kernels::Engine;
-use crate::sigreg::Directions;
+use crate::layers::sigreg::Directions;
 use crate::weights::Weights;
 use passes::{Passes, embedding};
 
@@ -17,7 +18,8 @@ pub struct Score {
     pub loss_q32: i64,
     /// The mean representation, scaled to length 32767.
     pub embedding: Vec<i16>,
-    /// BLAKE3 over every nll (float32) and the embedding, little-endian: proof that one did the work.
+    /// BLAKE3 over every nll (float32) and the embedding, little-endian: evidence that the work was
+    /// done.
     pub trace: [u8; 32],
 }
 
@@ -32,7 +34,7 @@ impl Score {
     }
 }
 
-/// A score with the floats behind it, for people.
+/// A score and the floats it was made from, for display.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// What enters the protocol.
@@ -75,11 +77,13 @@ pub fn score(
 
 /// Scores documents with a model, each as [`score`] does; small ones share a forward pass.
 ///
-/// `done` is called with the number of bytes of every chunk that is computed (or that its document's failure spares).
-/// Scores are in the order of the documents. Memory beyond them is that of one pass, whatever their number and size.
+/// `done` is called with the number of bytes of every chunk that is computed (or that its
+/// document's failure spares). Scores are in the order of the documents. Memory beyond them is that
+/// of one pass, whatever their number and size.
 ///
 /// # Errors
-/// [`Error::OtherDirections`]. What one document lacks is its own error and nobody else's.
+/// [`Error::OtherDirections`]. A document without a score has its own error and does not affect the
+/// others.
 pub fn score_all(
     engine: &Engine,
     weights: &Weights,
@@ -160,10 +164,11 @@ impl Dump {
     }
 }
 
-/// The direction that lies amid these embeddings: what a model that embeds its own domain is special in.
+/// The direction that lies amid these embeddings: what a model that embeds its own domain is
+/// special in.
 ///
-/// Their mean, scaled as an embedding is; embeddings of another length than the first's count for nothing. None given, or
-/// a mean of zero, is [`Error::ZeroEmbedding`].
+/// Their mean, scaled as an embedding is; embeddings of another length than the first's count for
+/// nothing. None given, or a mean of zero, is [`Error::ZeroEmbedding`].
 pub fn mean_embedding<'a>(
     embeddings: impl IntoIterator<Item = &'a [i16]>,
 ) -> Result<Vec<i16>, Error> {

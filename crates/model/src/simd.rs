@@ -1,8 +1,10 @@
-//! Sixteen float32 lanes, one trait: elementwise code is written once and is bit-equal on every CPU by construction.
+//! Sixteen float32 lanes, one trait: elementwise code is written once and is equal to the bit on
+//! every CPU by construction.
 //!
-//! Every operation here is one IEEE-754 operation per lane (or a bit operation), so an implementation has no freedom.
-//! It must never hold an operation whose result differs between CPUs: no reciprocal estimates, no horizontal sums,
-//! no platform `min`/`max` (theirs differ for NaN and for zeros; see [`Simd::max`]).
+//! Every operation here is one IEEE-754 operation per lane (or a bit operation), so an
+//! implementation has no freedom. It must never hold an operation whose result differs between
+//! CPUs: no reciprocal estimates, no horizontal sums, no platform `min`/`max` (theirs differ for
+//! NaN and for zeros; see [`Simd::max`]).
 #![expect(
     clippy::inline_always,
     reason = "lane operations must be inlined into the function that enables their CPU features"
@@ -10,10 +12,12 @@
 
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod kind;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub use kind::KernelKind;
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::Neon;
 pub(crate) use portable::{Portable, fused_multiply_add};
@@ -75,7 +79,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn first(self, n: usize) -> Self::M;
     /// `a` where the mask is true, else `b`.
     fn select(self, m: Self::M, a: Self::F, b: Self::F) -> Self::F;
-    /// `u = p * scale` in float64, `f = u - rint(u)`, rounded to float32: the fractional part of a phase in turns.
+    /// `u = p * scale` in float64, `f = u - rint(u)`, rounded to float32: the fractional part of a
+    /// phase in turns.
     fn turn(self, p: Self::F, scale: f64) -> Self::F;
 
     /// The bits of the lanes.
@@ -97,7 +102,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Arithmetic shift right by a constant.
     fn sar_bits<const N: u32>(self, a: Self::U) -> Self::U;
 
-    /// Asks for the memory at an address, which need not be mapped, to be brought near. A hint: it never changes a value.
+    /// Asks for the memory at an address, which need not be mapped, to be brought near. A hint: it
+    /// never changes a value.
     #[inline(always)]
     fn prefetch(self, _: *const f32) {}
 
@@ -170,4 +176,22 @@ pub(crate) fn fold_lanes(lanes: [f32; LANES], combine: impl Fn(f32, f32) -> f32)
     let eight: [f32; 8] = core::array::from_fn(|i| combine(lanes[i], lanes[i + 8]));
     let four: [f32; 4] = core::array::from_fn(|i| combine(eight[i], eight[i + 4]));
     combine(combine(four[0], four[2]), combine(four[1], four[3]))
+}
+
+/// Up to sixteen numbers from the front of a slice; missing ones are zero.
+#[inline(always)]
+pub(crate) fn load_lanes<S: Simd>(simd: S, x: &[f32]) -> S::F {
+    match x.first_chunk() {
+        Some(whole) => simd.load(whole),
+        None => simd.load_partial(x, 0.0),
+    }
+}
+
+/// Writes sixteen numbers to the front of a slice, or as many as there is room for.
+#[inline(always)]
+pub(crate) fn store_lanes<S: Simd>(simd: S, v: S::F, to: &mut [f32]) {
+    match to.first_chunk_mut() {
+        Some(whole) => simd.store(v, whole),
+        None => simd.store_partial(v, to),
+    }
 }

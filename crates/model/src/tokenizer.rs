@@ -1,8 +1,8 @@
-//! Bytes to tokens: chunks of at most `positions` bytes that never see each other.
+//! Bytes to tokens: independent chunks of at most `positions` bytes.
 //!
 //! There is no padding here or anywhere else: a short chunk simply has fewer positions.
 
-/// Id of the padding token, which is in the vocabulary and never computed.
+/// Id of the padding token, which is in the vocabulary and never an input.
 pub const PAD: u16 = 256;
 /// Id of the token that ends a short chunk.
 pub const EOS: u16 = 257;
@@ -36,7 +36,8 @@ impl Chunk<'_> {
     }
 }
 
-/// Cuts data into chunks of `positions` bytes; a last one that is short gets EOS. Empty data has no chunks.
+/// Cuts data into chunks of `positions` bytes; a last one that is short gets EOS. Empty data has no
+/// chunks.
 pub fn chunks(data: &[u8], positions: usize) -> impl Iterator<Item = Chunk<'_>> {
     data.chunks(positions.max(1)).map(move |bytes| Chunk {
         bytes,

@@ -1,6 +1,8 @@
-//! Weights: a safetensors file mapped into memory, or tensors of our own; read strictly, written reproducibly.
+//! Weights: a safetensors file mapped into memory, or tensors in memory; read strictly, written
+//! reproducibly.
 //!
-//! It must never copy matrices that can be used where they lie, and never let a value that is not finite through.
+//! It never copies matrices that can be used in place, and never accepts a value that is not
+//! finite.
 #![expect(
     unsafe_code,
     reason = "the weights file is mapped and its bytes are read as numbers"
@@ -103,7 +105,8 @@ pub struct Weights {
 impl Weights {
     /// Maps a weights file and checks all of it.
     ///
-    /// Without an architecture, the file's metadata must name one. The file must not change while it is in use.
+    /// Without an architecture, the file's metadata must name one. The file must not change while
+    /// it is in use.
     pub fn open(path: &Path, architecture: Option<&Architecture>) -> Result<Self, Error> {
         let io = |source| Error::Io {
             path: path.to_owned(),
@@ -116,8 +119,8 @@ impl Weights {
                 bytes: usize::try_from(bytes).unwrap_or(0),
             });
         }
-        // Copy on write: subnormal weights are zeroed in the map, which copies their pages alone and not the file.
-        // SAFETY: the documentation asks the caller to leave the file as it is.
+        // Copy on write: subnormal weights are zeroed in the map, which copies their pages alone
+        // and not the file. SAFETY: the documentation asks the caller to leave the file as it is.
         let map = unsafe { MmapOptions::new().no_reserve_swap().map_copy(&file) }.map_err(io)?;
         Self::from_map(map, architecture)
     }
@@ -160,9 +163,10 @@ impl Weights {
 
     /// Random weights: the same for the same architecture and seed.
     ///
-    /// Biases and betas are 0, gammas 1. The others are uniform between -a and a, from a BLAKE3 stream over the seed and
-    /// the tensor's name, with a standard deviation of 1 / sqrt(inputs) for linear maps (over sqrt(2 layers) more for those
-    /// that write to the residual stream) and 0.02 for the embedding and the predictor.
+    /// Biases and betas are 0, gammas 1. The others are uniform between -a and a, from a BLAKE3
+    /// stream over the seed and the tensor's name, with a standard deviation of 1 / sqrt(inputs)
+    /// for linear maps (over sqrt(2 layers) more for those that write to the residual stream) and
+    /// 0.02 for the embedding and the predictor.
     pub fn init(architecture: &Architecture, seed: [u8; 32]) -> Result<Self, Error> {
         architecture.check()?;
         let specs = architecture.tensors();
@@ -180,7 +184,7 @@ impl Weights {
         })
     }
 
-    /// Tensors of the caller's, in the order of [`Architecture::tensors`].
+    /// Weights of these tensors, in the order of [`Architecture::tensors`].
     ///
     /// # Panics
     /// If their number or a length is not that of the architecture.
@@ -214,7 +218,8 @@ impl Weights {
         self.architecture.parameters()
     }
 
-    /// The tensors with their names and shapes, in the order of a file; those of half precision are widened.
+    /// The tensors with their names and shapes, in the order of a file; those of half precision are
+    /// widened.
     pub fn tensors(&self) -> impl ExactSizeIterator<Item = (&TensorSpec, Cow<'_, [f32]>)> {
         self.specs
             .iter()
@@ -231,7 +236,8 @@ impl Weights {
         })
     }
 
-    /// Writes a safetensors file in float32, with the architecture in its metadata; it appears whole or not at all.
+    /// Writes a safetensors file in float32, with the architecture in its metadata; the write is
+    /// atomic.
     pub fn save(&self, path: &Path) -> Result<(), Error> {
         let write = || {
             let file = AtomicFile::create(path)?;
@@ -266,13 +272,14 @@ impl Weights {
         }
     }
 
-    /// A tensor that is float32 in memory; nothing of one that is not.
+    /// A tensor that is float32 in memory; empty if it is not.
     fn floats(&self, index: usize) -> &[f32] {
         match &self.elements[index] {
             Elements::Owned(values) => values,
             Elements::Mapped { begin, len } => {
                 let bytes = self.mapped(*begin, len * 4);
-                // SAFETY: the length was checked, the address is aligned (`read_elements`), and any bits are a float32.
+                // SAFETY: the length was checked, the address is aligned (`read_elements`), and any
+                // bits are a float32.
                 unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), *len) }
             }
             Elements::MappedHalf { .. } => &[],
@@ -285,7 +292,8 @@ impl Weights {
             return None;
         };
         let bytes = self.mapped(begin, len * 2);
-        // SAFETY: the length was checked, the address is aligned (`read_elements`), and any bits are a u16.
+        // SAFETY: the length was checked, the address is aligned (`read_elements`), and any bits
+        // are a u16.
         let bits = unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), len) };
         Some((bits, kind))
     }
@@ -296,7 +304,8 @@ impl Weights {
         &bytes[..len]
     }
 
-    /// Zeroes subnormal float32 values; an error is the index of the first value that is not finite.
+    /// Zeroes subnormal float32 values; an error is the index of the first value that is not
+    /// finite.
     fn check(&mut self, index: usize) -> Result<(), usize> {
         match self.half(index) {
             Some((bits, kind)) => find_not_finite(bits, kind),
@@ -395,7 +404,8 @@ impl Weights {
     }
 }
 
-/// Takes float32 where it lies, and halves of linear maps, if they are aligned there; widens everything else.
+/// Takes float32 where it lies, and halves of linear maps, if they are aligned there; widens
+/// everything else.
 fn read_elements(map: &[u8], location: Location, spec: &TensorSpec) -> Elements {
     let Location {
         element,
@@ -421,7 +431,7 @@ fn read_elements(map: &[u8], location: Location, spec: &TensorSpec) -> Elements 
     let mut values = vec![0.0; len];
     match kind {
         None => widen(bytes, &mut values, f32::from_le_bytes),
-        // What is not finite must be found later, so it may not be widened to a number.
+        // A value that is not finite must be found later, so it may not be widened to a finite one.
         Some(kind) => widen(bytes, &mut values, |bytes| {
             let bits = u16::from_le_bytes(bytes);
             if kind.is_finite(bits) {
@@ -472,7 +482,8 @@ fn flush_subnormals(values: &mut [f32]) -> Result<(), usize> {
         .par_chunks_mut(SCAN_BLOCK)
         .enumerate()
         .find_map_first(|(block, values)| {
-            // Two passes without branches, so that they run at the speed of memory; what they find is rare.
+            // Two passes without branches, so that they run at the speed of memory; what they find
+            // is rare.
             if !values
                 .iter()
                 .fold(true, |all, value| all & is_finite(value))

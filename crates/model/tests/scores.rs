@@ -1,4 +1,5 @@
-//! What a score promises: the same bits on every kernel, thread count and batch, and an error instead of nonsense.
+//! What a score promises: the same bits on every kernel, thread count and batch, and an error
+//! instead of nonsense.
 #![expect(
     clippy::unwrap_used,
     clippy::cast_precision_loss,

@@ -1,4 +1,5 @@
-//! What training promises: the weights follow from architecture, recipe, seed and data, and from nothing else.
+//! What training promises: the weights follow from architecture, recipe, seed and data, and from
+//! nothing else.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use proptest::prelude::*;

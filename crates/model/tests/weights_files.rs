@@ -1,4 +1,5 @@
-//! Weights files: what is written is read back, and every malformed one is refused with its fault named.
+//! Weights files: what is written is read back, and every malformed one is refused with its fault
+//! named.
 #![expect(
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
@@ -168,7 +169,8 @@ fn half_precision_is_widened_exactly_and_subnormals_are_zero() {
     assert_eq!(values("embedding.weight")[0].to_bits(), 0);
 }
 
-/// A file of random weights whose tensors are of these types, one after the other; `pad` bytes move all of them.
+/// A file of random weights whose tensors are of these types, one after the other; `pad` bytes move
+/// all of them.
 fn mixed(architecture: &Architecture, types: &[&str], seed: [u8; 32], pad: usize) -> Vec<u8> {
     let weights = Weights::init(architecture, seed).unwrap();
     let (mut header, mut data) = (serde_json::Map::new(), Vec::new());

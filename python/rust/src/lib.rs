@@ -1,6 +1,6 @@
-//! `soma._native`: the engine for Python. It translates types and errors and must never compute.
+//! `soma._native`: the engine for Python. It converts types and errors and never computes.
 //!
-//! Its classes are wrapped by `soma/native.py`, which says what they do.
+//! `soma/native.py` wraps its classes and documents them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use soma_codes::Coded as _;
 use soma_model::train::{Corpus, Recipe};
 use soma_model::{Architecture, Directions, Engine, Error, KernelChoice, Weights};
 
@@ -23,14 +24,14 @@ fn exception(error: Error) -> PyErr {
         Error::ZeroEmbedding => ZeroEmbedding::new_err(text),
         Error::NoArchitecture => WeightsError::new_err(text),
         Error::Io { path, source } => {
-            // With a number, Python picks the class: FileNotFoundError and its kin.
+            // With an error number, Python picks the class, such as FileNotFoundError.
             let path = path.display().to_string();
             match source.raw_os_error() {
                 Some(number) => PyOSError::new_err((number, source.to_string(), path)),
                 None => PyOSError::new_err(text),
             }
         }
-        error if error.is_malformed_weights() => WeightsError::new_err(text),
+        error if error.code().as_str().starts_with("weights_") => WeightsError::new_err(text),
         _ => PyValueError::new_err(text),
     }
 }
@@ -58,7 +59,7 @@ fn seed_bytes(seed: &[u8]) -> PyResult<[u8; 32]> {
 }
 
 fn architecture(json: &str) -> PyResult<Architecture> {
-    Architecture::from_json(json).map_err(exception)
+    Architecture::from_json(json).map_err(|error| exception(error.into()))
 }
 
 /// Writes random weights.

@@ -1,6 +1,6 @@
-//! Aligned room for a computation, kept by each thread, so that nothing is allocated after the first call.
+//! Aligned scratch buffers, kept by each thread, so that nothing is allocated after the first call.
 //!
-//! What is in a buffer is left over from its last use: whoever takes one writes before reading.
+//! A buffer holds what its last use left in it: its user writes before reading.
 #![expect(
     unsafe_code,
     reason = "a buffer of aligned lines is read as the floats it is made of"
@@ -16,8 +16,8 @@ use crate::simd::LANES;
 #[repr(C, align(64))]
 pub(crate) struct Line([f32; LANES]);
 
-/// Where a thread keeps a buffer from call to call.
-pub(crate) type Home = LocalKey<Cell<Vec<Line>>>;
+/// Where a thread keeps a buffer between calls.
+pub(crate) type ScratchCell = LocalKey<Cell<Vec<Line>>>;
 
 thread_local! {
     /// Packed rows of A.
@@ -30,24 +30,24 @@ thread_local! {
     pub(crate) static SCORES: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
 }
 
-/// Room that the thread keeps from call to call; taken twice at once, the second is new.
+/// A buffer that the thread keeps between calls. While it is taken, a second one is allocated.
 #[derive(Debug)]
 pub(crate) struct Buffer {
     lines: Vec<Line>,
-    home: &'static Home,
+    cell: &'static ScratchCell,
 }
 
 impl Buffer {
-    /// At least `len` floats of anything.
-    pub(crate) fn take(home: &'static Home, len: usize) -> Self {
-        let mut lines = home.take();
+    /// At least `len` floats with unspecified values.
+    pub(crate) fn take(cell: &'static ScratchCell, len: usize) -> Self {
+        let mut lines = cell.take();
         if lines.len() * LANES < len {
             lines.resize(len.div_ceil(LANES), Line([0.0; LANES]));
         }
-        Self { lines, home }
+        Self { lines, cell }
     }
 
-    /// All of it.
+    /// The whole buffer.
     pub(crate) fn floats(&mut self) -> &mut [f32] {
         let (start, len) = (
             self.lines.as_mut_ptr().cast::<f32>(),
@@ -60,6 +60,6 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        self.home.set(std::mem::take(&mut self.lines));
+        self.cell.set(std::mem::take(&mut self.lines));
     }
 }

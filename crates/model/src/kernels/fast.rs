@@ -1,11 +1,13 @@
-//! The matrix product at the machine's speed: packed panels and a register tile, vectors across columns.
+//! The matrix product at the machine's speed: packed panels and a register tile, vectors across
+//! columns.
 //!
-//! Every output keeps the one chain of the reference: depth is cut into slabs with the accumulator stored and taken up again,
-//! never summed in parts, and never padded. Packing pads rows and columns only; what those compute is not stored.
+//! Every output keeps the one chain of the reference: depth is cut into slabs with the accumulator
+//! stored and resumed, never summed in parts, and never padded. Packing pads rows and columns only,
+//! and their outputs are not stored.
 //!
-//! Rows of A are packed once for all columns. Of B a thread holds two panels: while the tiles of one run down the rows,
-//! they pack the next piece by piece. So B is read once, straight from a weights file, and its way from memory is hidden
-//! behind the arithmetic.
+//! Rows of A are packed once for all columns. Of B a thread holds two panels: while the tiles of
+//! one run down the rows, they pack the next piece by piece. So B is read once, straight from a
+//! weights file, and the latency of memory is hidden behind the arithmetic.
 #![expect(unsafe_code, reason = "tiles are given as pointers into panels and C")]
 #![expect(
     clippy::inline_always,
@@ -14,21 +16,24 @@
 
 use super::buffer::{Buffer, PACKED_A, PACKED_B};
 use super::pack::{PackRows, pack};
-use super::tile::{Freight, Tile};
+use super::tile::{Prefetch, Tile};
 use super::{Engine, Epilogue, Lanes, Matrix, MatrixMut, Triangle, run_on};
 use crate::math;
 use crate::simd::{LANES, Operation, Simd};
 
-/// Depth of a slab: two groups of panels of B and one panel of A of this depth fit a second-level cache.
+/// Depth of a slab: two groups of panels of B and one panel of A of this depth fit a second-level
+/// cache.
 const SLAB: usize = 1024;
-/// Panels of B that a tile of rows meets one after the other, so that A is read from afar once for all of them.
+/// Panels of B that a tile of rows meets one after the other, so that A is read from the outer
+/// cache once for all of them.
 const GROUP: usize = 2;
 /// Columns of a task.
 const COLUMN_BLOCK: usize = 512;
 /// Elements of A that are packed at once (12 MiB): they stay in the last-level cache.
 const PACKED_ELEMENTS: usize = 3 << 20;
 
-/// Elements that are read where they lie, because they fit a second-level cache beside what else a product needs (512 KiB).
+/// Elements that are read where they lie, because they fit a second-level cache beside what else a
+/// product needs (512 KiB).
 const NEAR_ELEMENTS: usize = 128 << 10;
 
 /// Rows of A as the tiles read them.
@@ -77,7 +82,7 @@ struct Block<'a> {
     c: MatrixMut<'a>,
     /// Depth at which the slab starts.
     first: usize,
-    /// Whether the chains go on from what C holds.
+    /// Whether the chains continue from what C holds.
     resume: bool,
     triangle: Triangle,
     epilogue: Epilogue<'a>,
@@ -129,7 +134,7 @@ impl Block<'_> {
             let steps = index * depth / tiles..(index + 1) * depth / tiles;
             for (panel, column) in (first..columns).step_by(width).take(GROUP).enumerate() {
                 let upcoming = column + GROUP * width;
-                let freight = if self.carries::<S>(upcoming) && !steps.is_empty() {
+                let prefetch = if self.carries::<S>(upcoming) && !steps.is_empty() {
                     let at = panel * depth * width;
                     let to = &mut next[at + steps.start * width..at + steps.end * width];
                     let b = self
@@ -139,13 +144,13 @@ impl Block<'_> {
                     // SAFETY: these rows of B and their places are `width` columns wide.
                     unsafe {
                         let (from, stride) = (b.data().as_ptr(), b.row_stride());
-                        Freight::new(from, stride, to.as_mut_ptr(), steps.len(), depth)
+                        Prefetch::new(from, stride, to.as_mut_ptr(), steps.len(), depth)
                     }
                 } else {
-                    Freight::none()
+                    Prefetch::none()
                 };
                 let b = packed[panel * depth * width..].as_ptr();
-                self.tile(simd, row, column, b, width, freight);
+                self.tile(simd, row, column, b, width, prefetch);
             }
         }
         let upcoming = (first + GROUP * width..columns).step_by(width).take(GROUP);
@@ -157,8 +162,8 @@ impl Block<'_> {
         }
     }
 
-    /// Whether the tiles themselves can pack the panel at this column: it is whole, its rows lie without gaps, and every
-    /// tile takes all steps.
+    /// Whether the tiles themselves can pack the panel at this column: it is whole, its rows lie
+    /// without gaps, and every tile takes all steps.
     #[inline(always)]
     fn carries<S: Simd>(&self, column: usize) -> bool {
         column + S::TILE_VECTORS * LANES <= self.b.columns()
@@ -166,13 +171,14 @@ impl Block<'_> {
             && self.triangle == Triangle::Full
     }
 
-    /// All rows of a whole panel of columns that is read where it lies, because it is near or needed once.
+    /// All rows of a whole panel of columns that is read where it lies, because it is near or
+    /// needed once.
     #[inline(always)]
     fn direct<S: Simd>(&mut self, simd: S, column: usize) {
         let part = self.b.columns_from(column, S::TILE_VECTORS * LANES);
         let (b, stride) = (part.data().as_ptr(), part.row_stride());
         for row in (0..self.c.rows()).step_by(S::TILE_ROWS) {
-            self.tile(simd, row, column, b, stride, Freight::none());
+            self.tile(simd, row, column, b, stride, Prefetch::none());
         }
     }
 
@@ -185,7 +191,7 @@ impl Block<'_> {
         column: usize,
         b: *const f32,
         b_stride: usize,
-        freight: Freight,
+        prefetch: Prefetch,
     ) {
         let depth = self.b.rows();
         let rows = S::TILE_ROWS.min(self.c.rows() - row);
@@ -206,7 +212,7 @@ impl Block<'_> {
             stride,
             rows,
             columns,
-            freight,
+            prefetch,
         };
         tile.part(simd, self.triangle, row, self.first, depth, self.resume);
         for row in row..row + rows {
@@ -247,7 +253,8 @@ impl Operation for TileRows {
     }
 }
 
-/// The slabs of a depth as (first, count); one even if there is no depth, because its chains are the zeros they start from.
+/// The slabs of a depth as (first, count); one even if there is no depth, because its chains are
+/// the zeros they start from.
 fn slabs(depth: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..depth.max(1))
         .step_by(SLAB)
@@ -342,12 +349,14 @@ pub(super) fn matmul_here(
     mut c: MatrixMut<'_>,
     accumulate: bool,
     triangle: Triangle,
+    epilogue: Epilogue<'_>,
 ) {
     let panel_rows = run_on(lanes, TileRows);
     for (first, count) in slabs(a.columns()) {
         let elements = a.rows().next_multiple_of(panel_rows) * count;
         let mut buffer = Buffer::take(&PACKED_A, elements);
         let panels = &mut buffer.floats()[..elements];
+        let last = first + count == a.columns();
         let a = a.columns_from(first, count);
         let a = Rows::near(a, panel_rows).unwrap_or_else(|| {
             run_on(lanes, PackRows { a, panels });
@@ -362,7 +371,7 @@ pub(super) fn matmul_here(
                 first,
                 resume: accumulate || first > 0,
                 triangle,
-                epilogue: Epilogue::None,
+                epilogue: if last { epilogue } else { Epilogue::None },
             },
         );
     }

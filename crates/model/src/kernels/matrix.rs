@@ -1,4 +1,5 @@
-//! Views of matrices: strided to read, row-major to write, and cut into disjoint blocks for threads.
+//! Views of matrices: strided to read, row-major to write, and cut into disjoint blocks for
+//! threads.
 //!
 //! A view must never reach outside the slice it was made from; the constructors check it once.
 #![expect(
@@ -218,7 +219,8 @@ impl<'a> MatrixMut<'a> {
         }
     }
 
-    /// Disjoint blocks of at most `rows` x `columns`, row by row; they know their coordinates in this matrix.
+    /// Disjoint blocks of at most `rows` x `columns`, row by row; they know their coordinates in
+    /// this matrix.
     pub(crate) fn into_grid(self, rows: usize, columns: usize) -> Vec<Self> {
         let mut blocks = Vec::new();
         for first_row in (0..self.rows).step_by(rows.clamp(1, self.rows.max(1))) {

@@ -1,7 +1,7 @@
 //! Matrix products and the engine that runs them: which kernel, how many threads.
 //!
-//! The reference kernel is the definition and every other one equals it bit for bit. Results must never depend on the
-//! kernel, the thread count, the blocking or the batch.
+//! The reference kernel is the definition and every other one equals it bit for bit. Results must
+//! never depend on the kernel, the thread count, the blocking or the batch.
 
 mod buffer;
 mod fast;
@@ -26,49 +26,16 @@ use crate::error::Error;
 use crate::simd::Neon;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
-use crate::simd::{Operation, Portable, Simd};
-
-/// A way to compute; all give the same bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum KernelKind {
-    /// Plain readable Rust, the definition. Slow.
-    Reference,
-    /// x86-64 with AVX2 and FMA.
-    Avx2,
-    /// x86-64 with AVX-512F.
-    Avx512,
-    /// 64-bit ARM.
-    Neon,
-}
+use crate::simd::{KernelKind, Operation, Portable, Simd};
 
 impl KernelKind {
-    /// Every kind, slowest first.
-    pub const ALL: [Self; 4] = [Self::Reference, Self::Avx2, Self::Neon, Self::Avx512];
-
-    /// The name used in commands and reports.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Reference => "reference",
-            Self::Avx2 => "avx2",
-            Self::Avx512 => "avx512",
-            Self::Neon => "neon",
-        }
-    }
-
     /// Whether this CPU can run it.
     pub fn is_available(self) -> bool {
         Lanes::detect(self).is_some()
     }
 }
 
-impl fmt::Display for KernelKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// What the caller asks for.
+/// The kernel that the caller asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KernelChoice {
     /// The fastest kernel this CPU can run.
@@ -142,7 +109,7 @@ pub struct Engine {
 impl Engine {
     /// An engine on `threads` threads (0: one for each CPU).
     ///
-    /// The kernel is compared with the reference first; `Auto` passes over one that is not equal.
+    /// The kernel is compared with the reference first; `Auto` skips one that is not equal.
     pub fn new(choice: KernelChoice, threads: usize) -> Result<Self, Error> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -166,8 +133,8 @@ impl Engine {
         Ok(Self { kind, lanes, pool })
     }
 
-    /// An engine on one thread whose kernel was not compared with the reference: to count its instructions under an emulator
-    /// that is inexact. What it computes is worth nothing.
+    /// An engine on one thread whose kernel was not compared with the reference: to count its
+    /// instructions under an inexact emulator. Its results are meaningless.
     pub(crate) fn untested(kind: KernelKind) -> Result<Self, Error> {
         let lanes = Lanes::detect(kind).ok_or(Error::Unavailable { kind })?;
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
@@ -189,7 +156,8 @@ impl Engine {
         run_on(self.lanes, operation)
     }
 
-    /// Calls `task` for every item, on all threads. The order is not defined: items must not share what they write.
+    /// Calls `task` for every item, on all threads. The order is not defined: items must not share
+    /// what they write.
     pub(crate) fn for_each<T: Send>(&self, items: Vec<T>, task: impl Fn(T) + Send + Sync) {
         if self.threads() == 1 || items.len() < 2 {
             items.into_iter().for_each(task);
@@ -235,7 +203,8 @@ pub(crate) enum Epilogue<'a> {
     BiasResidual(&'a [f32], Matrix<'a>),
 }
 
-/// Which part of a product exists. `shift` moves the diagonal: element (m, j) is on or below it if `j <= m + shift`.
+/// Which part of a product exists. `shift` moves the diagonal: element (m, j) is on or below it if
+/// `j <= m + shift`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Triangle {
     /// All of it.
@@ -246,16 +215,19 @@ pub(crate) enum Triangle {
         /// Offset of the diagonal.
         shift: usize,
     },
-    /// A is lower triangular: the chain of row m takes `k <= m + shift` and A above the diagonal is never read.
+    /// A is lower triangular: the chain of row m takes `k <= m + shift` and A above the diagonal is
+    /// never read.
     LowerDepth {
         /// Offset of the diagonal.
         shift: usize,
     },
-    /// A is upper triangular: the chain of row m takes `k >= m` and A below the diagonal is never read.
+    /// A is upper triangular: the chain of row m takes `k >= m` and A below the diagonal is never
+    /// read.
     UpperDepth,
 }
 
-/// `C[m][n] = chain over k ascending of fma(A[m][k], B[k][n], acc)`, then the epilogue, on all threads.
+/// `C[m][n] = chain over k ascending of fma(A[m][k], B[k][n], acc)`, then the epilogue, on all
+/// threads.
 ///
 /// The chain starts at `+0.0`, or at C when `accumulate`.
 pub(crate) fn matmul(
@@ -289,31 +261,13 @@ pub(crate) fn matmul_here(
     c: MatrixMut<'_>,
     accumulate: bool,
     triangle: Triangle,
+    epilogue: Epilogue<'_>,
 ) {
     check_shapes(a, b, &c);
-    matmul_on(
-        engine.kind,
-        engine.lanes,
-        a,
-        b,
-        c.at_origin(),
-        accumulate,
-        triangle,
-    );
-}
-
-fn matmul_on(
-    kind: KernelKind,
-    lanes: Lanes,
-    a: Matrix<'_>,
-    b: Matrix<'_>,
-    c: MatrixMut<'_>,
-    accumulate: bool,
-    triangle: Triangle,
-) {
-    match kind {
-        KernelKind::Reference => reference::matmul(a, b, c, accumulate, triangle, Epilogue::None),
-        _ => fast::matmul_here(lanes, a, b, c, accumulate, triangle),
+    let c = c.at_origin();
+    match engine.kind {
+        KernelKind::Reference => reference::matmul(a, b, c, accumulate, triangle, epilogue),
+        _ => fast::matmul_here(engine.lanes, a, b, c, accumulate, triangle, epilogue),
     }
 }
 

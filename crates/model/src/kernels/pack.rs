@@ -1,7 +1,8 @@
 //! Copies of A and B in the order in which the register tile reads them.
 //!
-//! A panel holds, step after step of the depth, the rows of A (or columns of B) of one tile: `panel[k * width + lane]`.
-//! Packing moves bits and never computes. Lanes that do not exist are filled with zeros, and nobody stores what they give.
+//! A panel holds, step after step of the depth, the rows of A (or columns of B) of one tile:
+//! `panel[k * width + lane]`. Packing moves bits and never computes. Missing lanes are filled with
+//! zeros, and their outputs are not stored.
 #![expect(
     clippy::inline_always,
     reason = "packing must be inlined into the function that enables the CPU features"
@@ -12,7 +13,8 @@ use std::ops::Range;
 use super::Matrix;
 use crate::simd::{LANES, Operation, Simd};
 
-/// Packs panels of `TILE_ROWS` rows of A: panel p, depth k, row r is at `(p * depth + k) * TILE_ROWS + r`.
+/// Packs panels of `TILE_ROWS` rows of A: panel p, depth k, row r is at `(p * depth + k) *
+/// TILE_ROWS + r`.
 pub(super) struct PackRows<'a, 'b> {
     pub(super) a: Matrix<'a>,
     pub(super) panels: &'b mut [f32],

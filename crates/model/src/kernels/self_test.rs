@@ -1,6 +1,7 @@
 //! The start-up comparison of a kernel with the reference, once for each kernel and process.
 //!
-//! It must never be skipped: a compiler or emulator that gets an instruction wrong would split the network.
+//! It must never be skipped: a compiler or emulator that gets an instruction wrong would split the
+//! network.
 
 use std::sync::OnceLock;
 
@@ -22,7 +23,8 @@ pub(super) fn passes(kind: KernelKind, lanes: Lanes) -> bool {
     *once.get_or_init(|| products_equal(lanes) && functions_equal(lanes))
 }
 
-/// Values whose bits repeat nowhere, with zeros of both signs, subnormals and huge values among them.
+/// Values whose bits repeat nowhere, with zeros of both signs, subnormals and huge values among
+/// them.
 fn values(seed: u8, count: usize) -> Vec<f32> {
     let mut bytes = vec![0; count * 4];
     blake3::Hasher::new()
@@ -75,7 +77,7 @@ fn products_equal(lanes: Lanes) -> bool {
         let c = MatrixMut::new(&mut expected, rows, columns);
         reference::matmul(a, b, c, true, triangle, Epilogue::None);
         let c = MatrixMut::new(&mut got, rows, columns);
-        fast::matmul_here(lanes, a, b, c, true, triangle);
+        fast::matmul_here(lanes, a, b, c, true, triangle, Epilogue::None);
         (0..rows).all(|m| {
             let needed = match triangle {
                 Triangle::LowerOutput { shift } => columns.min(m + shift + 1),

@@ -1,10 +1,11 @@
-//! Every kernel of this CPU against the reference, on shapes and values that are drawn afresh.
+//! Every kernel of this CPU against the reference, on random shapes and values.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// Values of every kind: zeros of both signs, subnormals, ordinary, tiny and huge ones; never NaN or infinite.
+/// Values of every kind: zeros of both signs, subnormals, ordinary, tiny and huge ones; never NaN
+/// or infinite.
 fn values(seed: u64, count: usize) -> Vec<f32> {
     let mut bytes = vec![0; count * 5];
     blake3::Hasher::new()
@@ -49,7 +50,7 @@ fn reference() -> Engine {
 }
 
 fn bits(values: &[f32]) -> Vec<u32> {
-    // All NaN are one: their payload is not defined and never leaves.
+    // All NaN compare equal: their payload is not defined and never becomes visible.
     values
         .iter()
         .map(|v| {
@@ -133,6 +134,7 @@ fn triangle(engine: &Engine, case: Case, triangle: Triangle) -> Vec<f32> {
         MatrixMut::new(&mut c, m, n),
         case.accumulate,
         triangle,
+        Epilogue::None,
     );
     if let Triangle::LowerOutput { shift } = triangle {
         for (row, c) in c.chunks_exact_mut(n).enumerate() {
@@ -212,7 +214,8 @@ fn a_triangle_never_reads_what_is_hidden() {
             let run = |a: &[f32]| {
                 let mut c = vec![0.0; m * n];
                 let (a, b) = (Matrix::new(a, m, k), Matrix::new(&b, k, n));
-                matmul_here(engine, a, b, MatrixMut::new(&mut c, m, n), false, triangle);
+                let out = MatrixMut::new(&mut c, m, n);
+                matmul_here(engine, a, b, out, false, triangle, Epilogue::None);
                 bits(&c)
             };
             assert_eq!(run(&clean), run(&poisoned), "{}", engine.kernel());

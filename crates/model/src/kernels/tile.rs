@@ -1,6 +1,7 @@
-//! The register tile: some rows times one or two vectors of columns of C, all their chains in registers at once.
+//! The register tile: some rows times one or two vectors of columns of C, all their chains in
+//! registers at once.
 //!
-//! A chain takes its steps in ascending order and is stored and taken up again, never summed in parts.
+//! A chain takes its steps in ascending order and is stored and resumed, never summed in parts.
 #![expect(
     unsafe_code,
     reason = "the register tile reads packed panels through pointers"
@@ -15,16 +16,16 @@ use crate::simd::{LANES, Operation, Simd};
 
 /// Rows of B that are copied at a time.
 const LOAD: usize = 4;
-/// How far ahead of the row that is copied another is asked for.
+/// Rows between the one that is copied and the one that is prefetched into the cache.
 const ROWS_AHEAD: usize = 4 * LOAD;
 
-/// Rows of B that a tile carries into the next packed panel on its way, a few at a time between its steps.
-///
-/// Rows are asked for some loads before they are copied, so their way from memory is hidden behind the arithmetic; and the
-/// copy itself runs in the shadow of the multiply-adds, where a loop of its own would wait for the caches.
+/// Rows of B that a tile copies into the next packed panel, a few at a time between its steps.
+/// Rows are prefetched some loads before they are copied, which hides the latency of memory behind
+/// the arithmetic, and the copies run beside the multiply-adds, where a separate loop would wait
+/// for the caches.
 #[derive(Clone, Copy)]
-pub(super) struct Freight {
-    /// The first row to carry.
+pub(super) struct Prefetch {
+    /// The first row to copy.
     from: *const f32,
     /// Distance between rows, in elements.
     stride: usize,
@@ -36,11 +37,12 @@ pub(super) struct Freight {
     gap: usize,
 }
 
-impl Freight {
+impl Prefetch {
     /// `rows` rows in `steps` steps.
     ///
     /// # Safety
-    /// All rows can be read at `from` and written at `to`, as many vectors wide as the tile that carries them.
+    /// All rows can be read at `from` and written at `to`, as many vectors wide as the tile that
+    /// copies them.
     pub(super) unsafe fn new(
         from: *const f32,
         stride: usize,
@@ -58,7 +60,7 @@ impl Freight {
         }
     }
 
-    /// For tiles that have nothing to carry.
+    /// For tiles that have nothing to copy.
     pub(super) fn none() -> Self {
         Self {
             from: std::ptr::null(),
@@ -71,15 +73,16 @@ impl Freight {
 
     /// Copies the rows from `first` on that belong to one load.
     #[inline(always)]
-    fn carry<S: Simd, const V: usize>(self, simd: S, first: usize) {
+    fn copy<S: Simd, const V: usize>(self, simd: S, first: usize) {
         for row in first..self.rows.min(first.wrapping_add(LOAD)) {
-            // Nothing here can overflow, and a check between the steps would keep the accumulators out of registers.
+            // Nothing here can overflow, and a check between the steps would keep the accumulators
+            // out of registers.
             let from = self.from.wrapping_add(row.wrapping_mul(self.stride));
             let ahead = from.wrapping_add(self.stride.wrapping_mul(ROWS_AHEAD));
             let to = self.to.wrapping_add(row.wrapping_mul(V * LANES));
             for v in 0..V {
                 simd.prefetch(ahead.wrapping_add(v * LANES));
-                // SAFETY: whoever made this says that the row can be read and written.
+                // SAFETY: the caller of `new` promised that the row can be read and written.
                 unsafe {
                     let line = simd.load(&*from.wrapping_add(v * LANES).cast());
                     simd.store(line, &mut *to.wrapping_add(v * LANES).cast());
@@ -106,7 +109,7 @@ pub(super) struct Tile {
     pub(super) stride: usize,
     pub(super) rows: usize,
     pub(super) columns: usize,
-    pub(super) freight: Freight,
+    pub(super) prefetch: Prefetch,
 }
 
 impl Tile {
@@ -184,7 +187,8 @@ impl Tile {
     /// The tile itself: `R` x `V` accumulators in registers.
     ///
     /// # Safety
-    /// The panels hold `count` depths, and C has `R` rows here and `V` vectors of columns, the last one perhaps in part.
+    /// The panels hold `count` depths, and C has `R` rows here and `V` vectors of columns, the last
+    /// one perhaps in part.
     #[inline(always)]
     unsafe fn fixed<S: Simd, const R: usize, const V: usize>(
         self,
@@ -211,9 +215,9 @@ impl Tile {
         let (mut a, mut b) = (self.a, self.b);
         let (mut left, mut carried) = (count, 0);
         while left > 0 {
-            self.freight.carry::<S, V>(simd, carried);
+            self.prefetch.copy::<S, V>(simd, carried);
             carried = carried.wrapping_add(LOAD);
-            let steps = left.min(self.freight.gap);
+            let steps = left.min(self.prefetch.gap);
             left = left.wrapping_sub(steps);
             // SAFETY: the panels hold `count` depths.
             (acc, a, b) = unsafe { self.steps(simd, acc, a, b, steps) };
@@ -226,7 +230,7 @@ impl Tile {
         }
     }
 
-    /// Some steps of all chains; returns them with where A and B go on.
+    /// Some steps of all chains; returns them with the places in A and B that follow.
     ///
     /// # Safety
     /// `count` steps of A and B can be read.
@@ -296,7 +300,8 @@ impl Tile {
     }
 }
 
-/// `count` steps of the chains of a tile. An operation of its own, so that the code of all tiles exists once.
+/// `count` steps of the chains of a tile. An operation of its own, so that the code of all tiles
+/// exists once.
 struct Chain {
     tile: Tile,
     count: usize,
@@ -324,7 +329,7 @@ impl Chain {
             ($($rows:literal)+) => {
                 match self.tile.rows {
                     $($rows if $rows <= S::TILE_ROWS => {
-                        // SAFETY: whoever made the tile says what its pointers point to.
+                        // SAFETY: the caller promised that the pointers of the tile are valid.
                         unsafe { self.tile.fixed::<S, $rows, V>(simd, self.count, self.resume) }
                     })+
                     _ => unreachable!("a tile has 1 to {} rows", S::TILE_ROWS),

@@ -1,4 +1,5 @@
-//! The functions against float64, and every lane implementation of this CPU against the portable one.
+//! The functions against float64, and every lane implementation of this CPU against the portable
+//! one.
 #![expect(
     clippy::float_cmp,
     clippy::cast_possible_truncation,
@@ -9,7 +10,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::kernels::{Engine, KernelChoice, KernelKind};
+use crate::kernels::{Engine, KernelChoice};
+use crate::simd::KernelKind;
 use crate::simd::{Operation, fused_multiply_add};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,7 +24,8 @@ enum Function {
 const FUNCTIONS: [Function; 3] = [Function::Exp, Function::Ln, Function::Erf];
 
 impl Function {
-    /// The value in float64, from an implementation with an error below one unit of float64: 2^-29 ulp of float32.
+    /// The value in float64, from an implementation with an error below one unit of float64: 2^-29
+    /// ulp of float32.
     fn exact(self, x: f32) -> f64 {
         let x = f64::from(x);
         match self {
@@ -58,7 +61,8 @@ fn ulp(exact: f64) -> f64 {
     f64::from_bits((exponent + 1023 - 126 - 23) << 52)
 }
 
-/// Error in units in the last place; 0 where both are the same infinity, NaN or the documented flush to zero.
+/// Error in units in the last place; 0 where both are the same infinity, NaN or the documented
+/// flush to zero.
 fn error(function: Function, x: f32, y: f32) -> f64 {
     let exact = function.exact(x);
     let flushed = function == Function::Exp && exact < f64::from(f32::MIN_POSITIVE);
@@ -245,7 +249,7 @@ fn the_portable_fma_rounds_once() {
     for (a, b, c) in cases {
         #[expect(
             clippy::disallowed_methods,
-            reason = "the library's fma is the other opinion"
+            reason = "the library's fma is the independent reference"
         )]
         let expected = f32::mul_add(a, b, c);
         assert_eq!(

@@ -1,6 +1,8 @@
-//! Documents in forward passes: chunks of small ones together, of large ones one by one; every document adds up alone.
+//! Documents in forward passes: chunks of small ones together, of large ones one by one; every
+//! document adds up alone.
 //!
-//! What is computed together must never change a bit, and a document that fails must never touch another.
+//! What is computed together must never change a bit, and a document that fails must never touch
+//! another.
 
 use super::{Dump, Report, Score};
 use soma_architecture::architecture::PASS_POSITIONS;
@@ -8,8 +10,8 @@ use soma_architecture::architecture::PASS_POSITIONS;
 use crate::error::Error;
 use crate::forward::{Forward, logits};
 use crate::kernels::{Engine, Matrix};
-use crate::loss::negative_log_likelihood;
-use crate::sigreg::{Directions, Nodes, distance_from_normal, project};
+use crate::layers::loss::negative_log_likelihood;
+use crate::layers::sigreg::{Directions, Nodes, distance_from_normal, project};
 use crate::sizes::Sizes;
 use crate::tokenizer::{Chunk, chunks};
 use crate::weights::Weights;
@@ -180,7 +182,8 @@ impl Sums {
         }
     }
 
-    /// Two levels: float64 in the order of positions inside the chunk, then the chunks' sums in their order.
+    /// Two levels: float64 in the order of positions inside the chunk, then the chunks' sums in
+    /// their order.
     fn add_chunk(&mut self, nll: &[f32], representations: &[f32], distance: f64, cap: usize) {
         let dim = self.representation.len();
         let samples = representations.len() / dim;

@@ -1,6 +1,7 @@
 //! The lanes on 64-bit ARM: four NEON registers, which every such CPU has.
 //!
-//! It must never use the pairwise or estimating instructions: they are not one IEEE operation per lane.
+//! It must never use the pairwise or estimating instructions: they are not one IEEE operation per
+//! lane.
 #![expect(
     unsafe_code,
     reason = "vector instructions; NEON is part of the base instruction set"
@@ -21,7 +22,8 @@ use super::{LANES, Operation, Simd};
 /// Calls an instruction whose CPU feature the token type proves.
 macro_rules! proven {
     ($call:expr) => {
-        // SAFETY: NEON is part of the base instruction set of this target; pointers come from references.
+        // SAFETY: NEON is part of the base instruction set of this target; pointers come from
+        // references.
         unsafe { $call }
     };
 }

@@ -1,6 +1,7 @@
 //! The lanes on x86-64: two AVX2 registers with FMA, or one AVX-512 register.
 //!
-//! A value of [`Avx2`] or [`Avx512`] must never exist on a CPU without the features: `detect` is the only way to one.
+//! A value of [`Avx2`] or [`Avx512`] must never exist on a CPU without the features: `detect` is
+//! the only way to one.
 #![expect(
     unsafe_code,
     reason = "vector instructions; each token type proves that the CPU has them"
@@ -24,7 +25,8 @@ use super::{LANES, Operation, Simd};
 /// Calls an instruction whose CPU feature the token type proves.
 macro_rules! proven {
     ($call:expr) => {
-        // SAFETY: a token of this type exists only after its CPU features were detected; pointers come from references.
+        // SAFETY: a token of this type exists only after its CPU features were detected; pointers
+        // come from references.
         unsafe { $call }
     };
 }

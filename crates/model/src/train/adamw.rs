@@ -1,16 +1,15 @@
 //! AdamW and the clipping of gradients, in one written order.
 //!
-//! Moments and weights below the smallest normal number become zero: a weights file reads them so, and a checkpoint must
-//! not differ from the run that made it.
+//! Moments and weights below the smallest normal number become zero: a weights file reads them so,
+//! and a checkpoint must not differ from the run that made it.
 #![expect(
     clippy::inline_always,
     reason = "lane operations must be inlined into the function that enables their CPU features"
 )]
 
 use super::Recipe;
-use super::layers::{get, put};
 use crate::kernels::Engine;
-use crate::simd::{LANES, Operation, Simd};
+use crate::simd::{LANES, Operation, Simd, load_lanes, store_lanes};
 
 /// Elements of a task, and of a partial sum of the norm.
 const CHUNK: usize = 1 << 14;
@@ -69,7 +68,8 @@ impl AdamW {
         }
     }
 
-    /// One step. `tensors` gives, in file order, each tensor's length and whether it decays; `norm` is the gradient's.
+    /// One step. `tensors` gives, in file order, each tensor's length and whether it decays; `norm`
+    /// is the gradient's.
     pub(crate) fn step(
         &mut self,
         engine: &Engine,
@@ -152,11 +152,16 @@ impl Operation for Update<'_> {
                 .zip(self.second.chunks_mut(LANES)),
         );
         for ((w, g), (m, v)) in vectors {
-            let state = [get(s, w), get(s, g), get(s, m), get(s, v)];
+            let state = [
+                load_lanes(s, w),
+                load_lanes(s, g),
+                load_lanes(s, m),
+                load_lanes(s, v),
+            ];
             let [new_w, new_m, new_v] = update(s, factors, state);
-            put(s, new_w, w);
-            put(s, new_m, m);
-            put(s, new_v, v);
+            store_lanes(s, new_w, w);
+            store_lanes(s, new_m, m);
+            store_lanes(s, new_v, v);
         }
     }
 }
@@ -194,7 +199,8 @@ fn without_subnormals<S: Simd>(s: S, x: S::F) -> S::F {
     )
 }
 
-/// The global norm: float64 squares in 16 strided lanes per chunk of a tensor, the chunks added in file order.
+/// The global norm: float64 squares in 16 strided lanes per chunk of a tensor, the chunks added in
+/// file order.
 pub(crate) fn norm(
     engine: &Engine,
     mut gradients: &[f32],

@@ -1,8 +1,9 @@
-//! A training run on disk: resuming from it changes nothing. It must never hold what only this machine knows.
+//! A training run on disk: resuming from it changes nothing. It never holds anything specific to
+//! this machine.
 //!
-//! The file: a line that names the format; the length of the state in JSON as 8 bytes, and that JSON; the weights, the
-//! first and the second moments as float32, each in the order of a weights file; BLAKE3 of all that. Numbers are
-//! little-endian.
+//! The file: a line that names the format; the length of the state in JSON as 8 bytes, and that
+//! JSON; the weights, the first and the second moments as float32, each in the order of a weights
+//! file; BLAKE3 of all that. Numbers are little-endian.
 
 use std::fs;
 use std::io;
@@ -15,7 +16,7 @@ use soma_os::file;
 use super::adamw::AdamW;
 use super::layout::Layout;
 use super::{Corpus, Recipe, State, Trainer};
-use crate::error::Error;
+use crate::error::{CheckpointFault, Error};
 use crate::kernels::Engine;
 
 /// Says what the file is, and which version of training it belongs to.
@@ -23,30 +24,6 @@ const FORMAT: &[u8] = b"soma checkpoint 1\n";
 
 /// Steps and epochs stay below this, so that counting on from a checkpoint cannot overflow.
 const COUNT_MAX: u64 = 1 << 48;
-
-/// What is wrong with a checkpoint.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CheckpointFault {
-    /// It starts differently.
-    #[error("it is something else, or of another version")]
-    Format,
-    /// Bytes are missing or changed.
-    #[error("it is cut off or damaged")]
-    Damaged,
-    /// Its state cannot be read.
-    #[error("its state is malformed: {0}")]
-    State(#[from] serde_json::Error),
-    /// More steps or epochs than any run has.
-    #[error("it claims more steps than any run has")]
-    Count,
-    /// Its lists of numbers have another length than its architecture needs.
-    #[error("its numbers are not as many as its architecture needs")]
-    Length,
-    /// It was made with other data.
-    #[error("it was made with other data, or with the same in another order")]
-    OtherData,
-}
 
 /// What decides the rest of a run besides the numbers.
 #[derive(Debug, Serialize, Deserialize)]
@@ -61,7 +38,7 @@ struct Header {
 }
 
 impl<'e> Trainer<'e> {
-    /// Writes the state of the run; the file appears whole or not at all.
+    /// Writes the state of the run; the write is atomic.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be written.
@@ -91,10 +68,11 @@ impl<'e> Trainer<'e> {
         file::write(path, &content).map_err(|source| io_error(path, source))
     }
 
-    /// Goes on with a run exactly where [`Self::save_checkpoint`] left it, on the same data.
+    /// Resumes a run exactly where [`Self::save_checkpoint`] left it, on the same data.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be read, [`Error::Checkpoint`] if it is not a checkpoint of this data.
+    /// [`Error::Io`] if the file cannot be read, [`Error::Checkpoint`] if it is not a checkpoint of
+    /// this data.
     pub fn resume(engine: &'e Engine, path: &Path, corpus: Corpus) -> Result<Self, Error> {
         let file = fs::read(path).map_err(|source| io_error(path, source))?;
         let fault = |fault| Error::Checkpoint {

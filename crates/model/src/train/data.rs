@@ -1,15 +1,15 @@
-//! What a model is trained on: documents, their held-out part, and the order in which training sees them.
-//! The order is a pure function of the seed and the documents; it must never depend on threads, clocks or file names.
+//! What a model is trained on: documents, their held-out part, and the order in which training sees
+//! them. The order is a pure function of the seed and the documents; it must never depend on
+//! threads, clocks or file names.
 
 use std::ops::Range;
 
 use crate::error::Error;
+use crate::layers::loss::NO_TARGET;
 use crate::tokenizer::EOS;
 
-/// Stands for "this position predicts nothing" where a target is expected.
-pub(crate) const NO_TARGET: u16 = u16::MAX;
-
-/// The bytes of one or more documents. A document is what one file holds; windows never cross from one into the next.
+/// The bytes of one or more documents. A document is what one file holds; windows never cross from
+/// one into the next.
 #[derive(Clone, Debug, Default)]
 pub struct Corpus {
     bytes: Vec<u8>,
@@ -20,7 +20,8 @@ pub struct Corpus {
 #[derive(Clone, Debug)]
 struct Document {
     range: Range<usize>,
-    /// Whether the range ends where the file ends; what was cut off behind a split is not a place for EOS.
+    /// Whether the range ends where the file ends; what was cut off behind a split is not a place
+    /// for EOS.
     ends: bool,
 }
 
@@ -30,7 +31,7 @@ impl Corpus {
         Self::default()
     }
 
-    /// Appends a document. An empty one holds nothing to learn and is left out.
+    /// Appends a document. An empty one is left out.
     pub fn push(&mut self, document: &[u8]) {
         self.append(document, true);
     }
@@ -52,8 +53,8 @@ impl Corpus {
             .map(|document| &self.bytes[document.range.clone()])
     }
 
-    /// Cuts off the last tenth of the bytes, rounded up: `(for training, held out)`. A document on the border is
-    /// divided. Less than two bytes cannot be divided and leave the first part empty.
+    /// Cuts off the last tenth of the bytes, rounded up: `(for training, held out)`. A document on
+    /// the border is divided. Less than two bytes cannot be divided and leave the first part empty.
     pub fn hold_out(&self) -> (Self, Self) {
         let border = self.len() - self.len().div_ceil(10);
         let (mut kept, mut held_out) = (Self::new(), Self::new());
@@ -65,7 +66,8 @@ impl Corpus {
         (kept, held_out)
     }
 
-    /// Names the documents and their borders: a checkpoint continues on the corpus that it was made with.
+    /// Names the documents and their borders: a checkpoint continues on the corpus that it was made
+    /// with.
     pub(crate) fn hash(&self) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new_derive_key("soma train: corpus v1");
         for Document { range, ends } in &self.documents {
@@ -101,14 +103,15 @@ impl From<&[u8]> for Corpus {
 pub(crate) struct Window {
     start: usize,
     length: usize,
-    /// The document ends with this window, so that its last byte predicts EOS where the context has room for it.
+    /// The document ends with this window, so that its last byte predicts EOS where the context has
+    /// room for it.
     ends: bool,
     /// Another byte of the same document follows: the last position's target.
     continues: bool,
 }
 
-/// Walks the corpus in epochs. In each, every document is cut into windows from a fresh offset, so that borders move, and
-/// all windows are shuffled: every byte is seen exactly once per epoch.
+/// Walks the corpus in epochs. In each, every document is cut into windows from a fresh offset, so
+/// that borders move, and all windows are shuffled: every byte is seen exactly once per epoch.
 #[derive(Debug)]
 pub(crate) struct Order {
     corpus: Corpus,

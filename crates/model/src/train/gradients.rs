@@ -1,4 +1,5 @@
-//! The gradient of every parameter against finite differences of a naive float64 model, which shares no code with it.
+//! The gradient of every parameter against finite differences of a naive float64 model, which
+//! shares no code with it.
 #![expect(
     clippy::disallowed_methods,
     reason = "the naive model is only close, not equal"

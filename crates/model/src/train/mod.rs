@@ -1,43 +1,41 @@
 //! Training: a pure function of (architecture, recipe, seed, data), down to the last bit.
 //!
-//! A step is: the next windows of the data, forward and backward of each on its own, the gradients of the matrices as
-//! one chain over all positions of a micro-batch, micro-batches in order, then `AdamW`. Nothing that differs between
-//! machines, kernels or thread counts may ever reach the weights.
+//! A step is: the next windows of the data, forward and backward of each on its own, the gradients
+//! of the matrices as one chain over all positions of a micro-batch, micro-batches in order, then
+//! `AdamW`. Nothing that differs between machines, kernels or thread counts may ever reach the
+//! weights.
 #![expect(
     clippy::cast_precision_loss,
     reason = "widths, positions and steps are far below what a float cannot count"
 )]
 
-mod adamw;
-mod attention;
-mod checkpoint;
-mod data;
-#[cfg(test)]
-mod gradients;
-mod layers;
-mod layout;
-mod pass;
 mod recipe;
 mod schedule;
-mod sigreg;
+mod data;
+mod layout;
+mod pass;
+mod adamw;
+mod checkpoint;
+#[cfg(test)]
+mod gradients;
 
 use std::sync::Mutex;
 
 use soma_architecture::{Architecture, Tensor};
 
-pub use checkpoint::CheckpointFault;
 pub use data::Corpus;
 pub use recipe::Recipe;
 
 use self::adamw::AdamW;
-use self::data::{NO_TARGET, Order};
+use self::data::Order;
 use self::layout::{Layout, Place};
 use self::pass::{Model, Pass, Scratch};
-use self::sigreg::CharacteristicFunction;
+pub use crate::error::CheckpointFault;
 use crate::error::Error;
-use crate::kernels::{Engine, MatrixMut, Triangle, matmul_here};
+use crate::kernels::{Engine, Epilogue, MatrixMut, Triangle, matmul_here};
+use crate::layers::loss::NO_TARGET;
+use crate::layers::sigreg::{CharacteristicFunction, Directions};
 use crate::rope::Rope;
-use crate::sigreg::Directions;
 use crate::sizes::Sizes;
 use crate::tokenizer;
 use crate::weights::Weights;
@@ -45,7 +43,7 @@ use crate::weights::Weights;
 /// Rows of a weight's gradient that are one task.
 const GRADIENT_ROWS: usize = 128;
 
-/// What one step did.
+/// Result of one step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepReport {
     /// Steps done, this one included.
@@ -88,8 +86,8 @@ impl<'e> Trainer<'e> {
     /// A run from its first step, starting at `weights` (such as [`Weights::init`] gives).
     ///
     /// # Errors
-    /// [`Error::EmptyData`] if there is nothing to train on, [`Error::Recipe`] if the recipe cannot be
-    /// followed.
+    /// [`Error::EmptyData`] if there is nothing to train on, [`Error::Recipe`] if the recipe cannot
+    /// be followed.
     pub fn new(
         engine: &'e Engine,
         weights: &Weights,
@@ -167,11 +165,12 @@ impl<'e> Trainer<'e> {
         Weights::from_tensors(&self.architecture, tensors)
     }
 
-    /// Mean negative log likelihood in nats of other data under the weights as they are now: documents in chunks, as a
-    /// score computes it.
+    /// Mean negative log likelihood in nats of other data under the weights as they are now:
+    /// documents in chunks, as a score computes it.
     ///
     /// # Errors
-    /// [`Error::EmptyData`] if there is nothing to predict, [`Error::NonFinite`] if the mean is not finite.
+    /// [`Error::EmptyData`] if there is nothing to predict, [`Error::NonFinite`] if the mean is not
+    /// finite.
     pub fn evaluate(&mut self, corpus: &Corpus) -> Result<f64, Error> {
         let positions = self.sizes.positions;
         let documents = corpus.documents();
@@ -211,7 +210,8 @@ impl<'e> Trainer<'e> {
     /// One optimizer step.
     ///
     /// # Errors
-    /// [`Error::NonFinite`] if the loss or the gradient is not finite; the weights stay as they were.
+    /// [`Error::NonFinite`] if the loss or the gradient is not finite; the weights stay as they
+    /// were.
     pub fn step(&mut self) -> Result<StepReport, Error> {
         let mut report = StepReport {
             step: self.step + 1,
@@ -311,7 +311,8 @@ struct State {
     adamw: AdamW,
 }
 
-/// Adds the gradients of all windows, in order, to those of the micro-batches before (`add`) or to nothing.
+/// Adds the gradients of all windows, in order, to those of the micro-batches before (`add`) or to
+/// nothing.
 fn add_gradients(model: &Model<'_>, passes: &[Pass], mut gradients: &mut [f32], add: bool) {
     let mut tasks = Vec::new();
     for place in model.layout.places() {
@@ -340,7 +341,8 @@ fn add_gradients(model: &Model<'_>, passes: &[Pass], mut gradients: &mut [f32], 
                     let count = sums.len() / place.columns;
                     let inputs = inputs.columns_from(first, count).transposed();
                     let sums = MatrixMut::new(sums, count, place.columns);
-                    matmul_here(model.engine, inputs, d_outputs, sums, true, Triangle::Full);
+                    let (engine, full) = (model.engine, Triangle::Full);
+                    matmul_here(engine, inputs, d_outputs, sums, true, full, Epilogue::None);
                 }
             }
             Tensor::Embedding => {

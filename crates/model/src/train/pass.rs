@@ -1,24 +1,23 @@
-//! The forward and the backward pass of one window: what one thread does between two meetings of all threads.
+//! The forward and the backward pass of one window: what one thread does between two meetings of
+//! all threads.
 //!
-//! Gradients take the place of the activations they belong to as soon as those are no longer needed, so that the memory
-//! of a step is that of its activations: per position and layer `8 dim + 2 hidden` numbers, besides
-//! `2 dim + vocabulary + 2 slices` for the last layer's output.
+//! Gradients take the place of the activations they belong to as soon as those are no longer
+//! needed, so that the memory of a step is that of its activations: per position and layer `8 dim +
+//! 2 hidden` numbers, besides `2 dim + vocabulary + 2 slices` for the last layer's output.
 
 use soma_architecture::{Linear, Norm, Tensor};
 
-use super::attention::{AttentionBackward, HeadColumns, HeadScratch};
-use super::data::NO_TARGET;
-use super::layers::{
-    AddBias, AddBiasAndGelu, AddBiasAndResidual, ColumnSums, CrossEntropy, Multiply, NormBackward,
-    Normalize,
-};
 use super::layout::{Layout, Place};
-use super::sigreg::{CharacteristicFunction, DocumentSums};
-use crate::attention::{Heads, attend};
-use crate::kernels::{Engine, Matrix, MatrixMut, Triangle, matmul_here};
+use crate::kernels::{Engine, Epilogue, Matrix, MatrixMut, Triangle, matmul_here};
+use crate::layers::attention::{AttentionBackward, HeadColumns, HeadScratch, Heads, attend};
+use crate::layers::feed_forward::{BiasGelu, Multiply};
+use crate::layers::linear::ColumnSums;
+use crate::layers::loss::{CrossEntropy, NO_TARGET};
+use crate::layers::norm::{NormBackward, Normalize};
+use crate::layers::sigreg::{CharacteristicFunction, Directions, DocumentSums};
 use crate::rope::Rope;
-use crate::sigreg::Directions;
 use crate::sizes::Sizes;
+use crate::weights::Norm as NormWeights;
 
 /// What all windows of a micro-batch share.
 #[derive(Clone, Copy, Debug)]
@@ -45,29 +44,38 @@ impl Model<'_> {
         self.values(self.layout.linear(linear)[1])
     }
 
-    /// `outputs = inputs . weight`, without the bias.
+    /// `outputs = inputs . weight + bias`
     fn project(&self, linear: Linear, inputs: &[f32], outputs: &mut [f32]) {
-        self.product(inputs, self.weight(linear), outputs, false);
+        let epilogue = Epilogue::Bias(self.bias(linear));
+        self.product(inputs, self.weight(linear), outputs, false, epilogue);
+    }
+
+    /// `outputs = residual + (inputs . weight + bias)`
+    fn project_onto(&self, linear: Linear, inputs: &[f32], residual: &[f32], outputs: &mut [f32]) {
+        let bias = self.bias(linear);
+        let residual = Matrix::new(residual, residual.len() / bias.len(), bias.len());
+        let epilogue = Epilogue::BiasResidual(bias, residual);
+        self.product(inputs, self.weight(linear), outputs, false, epilogue);
     }
 
     /// `d_inputs (+)= d_outputs . weight^T`
     fn project_back(&self, linear: Linear, d_outputs: &[f32], d_inputs: &mut [f32], add: bool) {
-        self.product(d_outputs, self.weight(linear).transposed(), d_inputs, add);
+        let weight = self.weight(linear).transposed();
+        self.product(d_outputs, weight, d_inputs, add, Epilogue::None);
     }
 
-    fn product(&self, a: &[f32], b: Matrix<'_>, c: &mut [f32], add: bool) {
+    fn product(&self, a: &[f32], b: Matrix<'_>, c: &mut [f32], add: bool, last: Epilogue<'_>) {
         let rows = a.len() / b.rows();
         let a = Matrix::new(a, rows, b.rows());
         let c = MatrixMut::new(c, rows, b.columns());
-        matmul_here(self.engine, a, b, c, add, Triangle::Full);
+        matmul_here(self.engine, a, b, c, add, Triangle::Full, last);
     }
 
     fn normalize(&self, norm: Norm, rows: &[f32], outputs: &mut [f32]) {
         let [gamma, beta] = self.layout.norm(norm).map(|place| self.values(place));
         self.engine.run(Normalize {
             rows,
-            gamma,
-            beta,
+            norm: NormWeights { gamma, beta },
             outputs,
         });
     }
@@ -184,7 +192,8 @@ impl Pass {
         self.targets.push(NO_TARGET);
     }
 
-    /// Computes the likelihoods; `weight` is what one predicted position counts for in the gradient.
+    /// Computes the likelihoods; `weight` is what one predicted position counts for in the
+    /// gradient.
     pub(super) fn forward(&mut self, model: &Model<'_>, weight: f32) {
         let Sizes {
             dim, vocabulary, ..
@@ -205,10 +214,6 @@ impl Pass {
         model.normalize(Norm::Final, &self.residual[..n * dim], representations);
         let logits = &mut self.logits[..n * vocabulary];
         model.project(Linear::Predictor, representations, logits);
-        model.engine.run(AddBias {
-            rows: logits,
-            bias: model.bias(Linear::Predictor),
-        });
         let targets = &self.targets;
         self.nll = model.engine.run(CrossEntropy {
             logits,
@@ -223,7 +228,8 @@ impl Pass {
         let representations = &self.representations[..n * model.sizes.dim];
         let slices = n * model.sizes.slices;
         let (cosines, sines) = (&mut self.cosines[..slices], &mut self.sines[..slices]);
-        model.product(representations, model.directions.matrix(), cosines, false);
+        let directions = model.directions.matrix();
+        model.product(representations, directions, cosines, false, Epilogue::None);
         model
             .engine
             .run(sigreg.samples(cosines, sines, &mut self.sigreg_sums));
@@ -249,7 +255,8 @@ impl Pass {
             .engine
             .run(sigreg.gradient(&mut self.cosines[..slices], &self.sines[..slices]));
         let directions = model.directions.matrix().transposed();
-        model.product(&self.cosines[..slices], directions, d_representations, true);
+        let cosines = &self.cosines[..slices];
+        model.product(cosines, directions, d_representations, true, Epilogue::None);
         let residual = &mut self.residual[..n * dim];
         let (d_outputs, rows) = (&*d_representations, &mut scratch.rows);
         norm_backward(
@@ -267,7 +274,8 @@ impl Pass {
         }
     }
 
-    /// The two factors of a linear layer's weight gradient: its inputs, and the gradients of its outputs.
+    /// The two factors of a linear layer's weight gradient: its inputs, and the gradients of its
+    /// outputs.
     pub(super) fn factors(&self, linear: Linear, model: &Model<'_>) -> [Matrix<'_>; 2] {
         let (inputs, d_outputs) = match linear {
             Linear::Query(i) => (&self.layers[i].normed_1, &self.layers[i].queries),
@@ -311,12 +319,7 @@ impl LayerActivations {
             (Linear::Value(layer), &mut self.values),
         ];
         for (linear, rows) in projections {
-            let rows = &mut rows[..narrow];
-            model.project(linear, normed, rows);
-            engine.run(AddBias {
-                rows,
-                bias: model.bias(linear),
-            });
+            model.project(linear, normed, &mut rows[..narrow]);
         }
         model.rotate(&mut self.queries[..narrow], false);
         model.rotate(&mut self.keys[..narrow], false);
@@ -334,30 +337,19 @@ impl LayerActivations {
             attend(engine, task);
         }
         let middle = &mut self.middle[..narrow];
-        model.project(Linear::Output(layer), attended, middle);
-        let bias = model.bias(Linear::Output(layer));
-        engine.run(AddBiasAndResidual {
-            rows: middle,
-            bias,
-            residual: &self.input[..narrow],
-        });
+        let output_map = Linear::Output(layer);
+        model.project_onto(output_map, attended, &self.input[..narrow], middle);
         let normed = &mut self.normed_2[..narrow];
         model.normalize(Norm::Second(layer), middle, normed);
         let hidden = &mut self.hidden[..wide];
-        model.project(Linear::Inner(layer), normed, hidden);
-        let bias = model.bias(Linear::Inner(layer));
-        engine.run(AddBiasAndGelu {
+        let inner = Linear::Inner(layer);
+        model.product(normed, model.weight(inner), hidden, false, Epilogue::None);
+        engine.run(BiasGelu {
             rows: hidden,
-            bias,
+            bias: model.bias(inner),
             slopes: &mut self.slopes[..wide],
         });
-        model.project(Linear::Outer(layer), hidden, output);
-        let bias = model.bias(Linear::Outer(layer));
-        engine.run(AddBiasAndResidual {
-            rows: output,
-            bias,
-            residual: middle,
-        });
+        model.project_onto(Linear::Outer(layer), hidden, middle, output);
     }
 
     fn backward(

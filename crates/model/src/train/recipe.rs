@@ -1,17 +1,20 @@
 //! The recipe of a training run: everything beside architecture and data that decides the weights.
-//! Nothing that could differ between two machines (threads, kernel, time) may ever become part of it.
+//! Nothing that could differ between two machines (threads, kernel, time) may ever become part of
+//! it.
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 
-/// How a model is trained. Two runs of the same recipe on the same data give the same weights, to the last bit.
+/// How a model is trained. Two runs of the same recipe on the same data give the same weights, to
+/// the last bit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
     /// Optimizer steps; the schedule ends with the last of them.
     pub steps: u64,
-    /// Windows of one context each in a micro-batch. SIGReg's samples are the positions of one micro-batch.
+    /// Windows of one context each in a micro-batch. SIGReg's samples are the positions of one
+    /// micro-batch.
     pub batch: usize,
     /// Micro-batches whose gradients are added up, in order, for one step.
     pub micro_batches: usize,
@@ -21,7 +24,8 @@ pub struct Recipe {
     pub warmup: u64,
     /// What the cosine falls to at the last step, as a share of `learning_rate`.
     pub final_share: f64,
-    /// Decay of the matrices per step, as a share of the learning rate; biases and norms do not decay.
+    /// Decay of the matrices per step, as a share of the learning rate; biases and norms do not
+    /// decay.
     pub weight_decay: f64,
     /// Gradients of a greater global norm are scaled down to it.
     pub clip: f64,
@@ -40,8 +44,8 @@ pub struct Recipe {
 }
 
 impl Default for Recipe {
-    /// Made for `nano` on about a megabyte of text: many small steps learn most from the same number of bytes. Shorter
-    /// runs keep everything but `steps`.
+    /// Made for `nano` on about a megabyte of text: many small steps learn most from the same
+    /// number of bytes. Shorter runs keep everything but `steps`.
     ///
     /// `SIGReg` weighs less than in a score, because its factor reaches 256 here and only 16 there.
     fn default() -> Self {

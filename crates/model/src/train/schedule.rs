@@ -1,4 +1,5 @@
-//! The learning rate of every step: a linear rise, then half a cosine. Float64 and allowed operations alone.
+//! The learning rate of every step: a linear rise, then half a cosine. Float64 and allowed
+//! operations alone.
 
 use super::Recipe;
 use crate::math64;

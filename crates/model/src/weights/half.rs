@@ -1,6 +1,8 @@
-//! Weights of half the size, bfloat16 and IEEE binary16: used where they lie in the file, widened on the way to a product.
+//! Weights of half the size, bfloat16 and IEEE binary16: used where they lie in the file, widened
+//! on the way to a product.
 //!
-//! Widening is exact, and a subnormal float32 becomes `+0` as everywhere; a value that is not finite never gets this far.
+//! Widening is exact, and a subnormal float32 becomes `+0` as everywhere; values that are not
+//! finite were rejected before.
 #![expect(
     clippy::inline_always,
     reason = "widening must be inlined into the function that enables the CPU features"
@@ -9,7 +11,8 @@
 use crate::kernels::{Buffer, Engine, Epilogue, Matrix, MatrixMut, WIDENED, matmul};
 use crate::simd::{Operation, Simd};
 
-/// Elements that are widened at once (16 MiB of float32): they stay in the last-level cache until they are used.
+/// Elements that are widened at once (16 MiB of float32): they stay in the last-level cache until
+/// they are used.
 const SLAB_ELEMENTS: usize = 4 << 20;
 /// Elements that one task widens.
 const TASK_ELEMENTS: usize = 1 << 16;
@@ -44,7 +47,8 @@ impl HalfKind {
                 f32::from_bits(if subnormal { 0 } else { sign | rest << 16 })
             }
             Self::F16 => {
-                // Ten bits of mantissa under five of exponent, at float32's places: a power of two makes up for the bias.
+                // Ten bits of mantissa under five of exponent, at float32's places: a power of two
+                // makes up for the bias.
                 let scaled = f32::from_bits(rest << 13) * f32::from_bits((127 + 112) << 23);
                 f32::from_bits(sign | scaled.to_bits())
             }
@@ -81,9 +85,11 @@ impl Operation for Widen<'_> {
     }
 }
 
-/// [`matmul`] with a matrix of half precision: some rows of it at a time, so that only its own bytes come from memory.
+/// [`matmul`] with a matrix of half precision: some rows of it at a time, so that only its own
+/// bytes come from memory.
 ///
-/// Every chain is stored and taken up again, as within a product of float32: the same bits as widening all of it first.
+/// Every chain is stored and resumed, as within a product of float32: the same bits as
+/// widening all of it first.
 pub(crate) fn matmul_half(
     engine: &Engine,
     a: Matrix<'_>,

@@ -1,6 +1,8 @@
-//! The header of a safetensors file: read strictly, because it comes from strangers; written in one way only.
+//! The header of a safetensors file: read strictly, because it is untrusted input; written in one
+//! way only.
 //!
-//! It must never trust a number in the file: every offset is checked against the file and the expected shapes.
+//! It must never trust a number in the file: every offset is checked against the file and the
+//! expected shapes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -120,7 +122,8 @@ impl Header {
         Ok(json.map(|json| Architecture::from_json(json)).transpose()?)
     }
 
-    /// Where the tensors lie, in the order of `specs`; refuses anything but exactly these tensors without gaps.
+    /// Where the tensors lie, in the order of `specs`; rejects anything but exactly these tensors
+    /// without gaps.
     pub(super) fn locate(
         &self,
         specs: &[TensorSpec],
@@ -216,7 +219,8 @@ impl Header {
     }
 }
 
-/// The first bytes of a file with these tensors in float32: the same bytes for the same architecture.
+/// The first bytes of a file with these tensors in float32: the same bytes for the same
+/// architecture.
 pub(super) fn write(architecture: &Architecture) -> Vec<u8> {
     let metadata = serde_json::json!({ ARCHITECTURE_KEY: architecture.to_json(), "format": "pt" });
     let mut text = format!("{{\"__metadata__\":{metadata}");
@@ -238,4 +242,23 @@ pub(super) fn write(architecture: &Architecture) -> Vec<u8> {
     let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
     bytes.extend(text.into_bytes());
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_of_the_largest_architecture_is_not_too_long_to_be_read() {
+        let largest = Architecture {
+            layers: 256,
+            dim: 8192,
+            heads: 1,
+            ffn: 1 << 15,
+            ..Architecture::v1()
+        };
+        largest.check().unwrap();
+        let header = write(&largest);
+        assert!((header.len() as u64) < HEADER_BYTES_MAX);
+    }
 }

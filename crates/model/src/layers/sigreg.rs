@@ -1,11 +1,16 @@
-//! SIGReg (LeJEPA, arXiv 2511.08544): how far projections of the representations are from normally distributed.
+//! SIGReg (LeJEPA, arXiv 2511.08544): how far projections of the representations are from normally
+//! distributed.
 //!
-//! The mean of the characteristic function is over the samples of each direction, never over directions: that would
-//! reward collapse.
+//! The mean of the characteristic function is over the samples of each direction, never over
+//! directions: that would reward collapse.
 #![expect(
     clippy::inline_always,
     reason = "lane operations must be inlined into the function that enables their CPU features"
 )]
+
+mod training;
+
+pub(crate) use training::{CharacteristicFunction, DocumentSums};
 
 use soma_architecture::Architecture;
 
@@ -53,7 +58,8 @@ impl Directions {
         Self { values, slices }
     }
 
-    /// Directions of the caller's, `[dim, slices]` with columns of length 1; `None` if their number is another.
+    /// Directions `[dim, slices]`, columns of length 1; `None` if their number is not that of the
+    /// architecture.
     pub fn from_columns(architecture: &Architecture, values: Vec<f32>) -> Option<Self> {
         let Sizes { dim, slices, .. } = Sizes::from(architecture);
         (values.len() == dim * slices).then_some(Self { values, slices })
@@ -99,10 +105,18 @@ impl Nodes {
     }
 }
 
+/// Cosine and sine of the next node from those of this one and of the first, by complex
+/// multiplication: `c' = fma(-s, s1, c * c1)`, `s' = fma(c, s1, s * c1)`.
+#[inline(always)]
+fn next_node<S: Simd>(s: S, node: (S::F, S::F), first: (S::F, S::F)) -> (S::F, S::F) {
+    let cos = s.fnma(node.1, first.1, s.mul(node.0, first.0));
+    let sin = s.fma(node.0, first.1, s.mul(node.1, first.0));
+    (cos, sin)
+}
+
 /// Sums over samples of cos and sin of `t_j p`, for up to 16 directions.
 ///
-/// One chain of additions per node over the samples in order; node j by complex multiplication:
-/// `c' = fma(c, c1, -(s * s1))`, `s' = fma(c, s1, s * c1)`.
+/// One chain of additions per node over the samples in order.
 struct CharacteristicSums<'a> {
     /// `[samples, directions]`, starting at the first of these directions.
     projections: Matrix<'a>,
@@ -126,9 +140,7 @@ impl Operation for CharacteristicSums<'_> {
             for (cos_sum, sin_sum) in cos_sums.iter_mut().zip(sin_sums.iter_mut()) {
                 simd.store(simd.add(simd.load(cos_sum), cos), cos_sum);
                 simd.store(simd.add(simd.load(sin_sum), sin), sin_sum);
-                let next = simd.fnma(sin, sin_1, simd.mul(cos, cos_1));
-                sin = simd.fma(cos, sin_1, simd.mul(sin, cos_1));
-                cos = next;
+                (cos, sin) = next_node(simd, (cos, sin), (cos_1, sin_1));
             }
         }
     }
@@ -154,8 +166,9 @@ pub(crate) fn project(
     );
 }
 
-/// D of samples from their projections `[samples, slices]`: the mean over directions of the weighted squared distance
-/// between their characteristic function and that of the normal distribution. float64, nodes then directions in order.
+/// D of samples from their projections `[samples, slices]`: the mean over directions of the
+/// weighted squared distance between their characteristic function and that of the normal
+/// distribution. float64, nodes then directions in order.
 pub(crate) fn distance_from_normal(engine: &Engine, nodes: &Nodes, projections: Matrix<'_>) -> f64 {
     let samples = projections.rows();
     let mut distances = vec![0.0; projections.columns()];

@@ -1,20 +1,26 @@
 //! Causal attention of one chunk, head by head, in blocks of rows.
 //!
-//! Order: `score = chain(q . k) * scale`; `weight = exp(score - max)`; `out = chain(weight * v, keys ascending) / sum`.
-//! What causality hides is not computed: there is no large negative constant that weights could out-shout.
+//! Order: `score = chain(q . k) * scale`; `weight = exp(score - max)`; `out = chain(weight * v,
+//! keys ascending) / sum`. What causality hides is not computed: there is no large negative
+//! constant that a score could exceed.
 #![expect(
     clippy::inline_always,
     reason = "lane operations must be inlined into the function that enables their CPU features"
 )]
 
-use crate::kernels::{Buffer, Engine, Matrix, MatrixMut, SCORES, Triangle, matmul_here};
+mod backward;
+
+pub(crate) use backward::{AttentionBackward, HeadColumns, HeadScratch};
+
+use crate::kernels::{Buffer, Engine, Epilogue, Matrix, MatrixMut, SCORES, Triangle, matmul_here};
 use crate::math::softmax_row;
 use crate::simd::{LANES, Operation, Simd};
 
 /// Rows of queries that one task takes.
 const ROW_BLOCK: usize = 128;
 
-/// Queries, keys and values of all heads: row-major, `[positions, dim]`, a head is a block of columns.
+/// Queries, keys and values of all heads: row-major, `[positions, dim]`, a head is a block of
+/// columns.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Heads<'a> {
     /// Of the new positions.
@@ -45,7 +51,8 @@ impl<'a> Heads<'a> {
         1.0 / width.sqrt()
     }
 
-    /// The work of one chunk, to be given to [`Engine::for_each`] and [`attend`]; `out` is `[new positions, dim]`.
+    /// The work of one chunk, to be given to [`Engine::for_each`] and [`attend`]; `out` is `[new
+    /// positions, dim]`.
     pub(crate) fn tasks(self, out: &'a mut [f32]) -> Vec<Task<'a>> {
         let new = self.query.len() / self.dim;
         MatrixMut::new(out, new, self.dim)
@@ -64,24 +71,24 @@ pub(crate) struct Task<'a> {
     out: MatrixMut<'a>,
 }
 
-/// Scales one row of scores and makes softmax weights of them; returns (max, sum).
+/// Scales one row of scores and makes softmax weights of them; returns their sum.
 struct WeighRow<'a> {
     row: &'a mut [f32],
     scale: f32,
 }
 
 impl Operation for WeighRow<'_> {
-    type Output = (f32, f32);
+    type Output = f32;
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> (f32, f32) {
+    fn run<S: Simd>(self, simd: S) -> f32 {
         let scale = simd.splat(self.scale);
         for start in (0..self.row.len()).step_by(LANES) {
             let end = self.row.len().min(start + LANES);
             let part = &mut self.row[start..end];
             simd.store_partial(simd.mul(simd.load_partial(part, 0.0), scale), part);
         }
-        softmax_row(simd, self.row)
+        softmax_row(simd, self.row).1
     }
 }
 
@@ -105,36 +112,6 @@ impl Operation for DivideRow<'_> {
     }
 }
 
-/// Scores of a block of query rows, then their softmax weights without the division.
-///
-/// Row r of `weights` (`[rows, keys]`) sees the keys up to `shift + r`; what is beyond holds anything.
-/// `finished(r, max, sum)` is called for every row.
-pub(crate) fn weigh(
-    engine: &Engine,
-    query: Matrix<'_>,
-    key: Matrix<'_>,
-    scale: f32,
-    shift: usize,
-    weights: &mut [f32],
-    mut finished: impl FnMut(usize, f32, f32),
-) {
-    let (rows, keys) = (query.rows(), key.rows());
-    let scores = MatrixMut::new(weights, rows, keys);
-    matmul_here(
-        engine,
-        query,
-        key.transposed(),
-        scores,
-        false,
-        Triangle::LowerOutput { shift },
-    );
-    for (r, row) in weights.chunks_exact_mut(keys).enumerate() {
-        let row = &mut row[..keys.min(shift + r + 1)];
-        let (max, sum) = engine.run(WeighRow { row, scale });
-        finished(r, max, sum);
-    }
-}
-
 /// Runs one task.
 pub(crate) fn attend(engine: &Engine, task: Task<'_>) {
     let Task { heads, mut out } = task;
@@ -147,23 +124,20 @@ pub(crate) fn attend(engine: &Engine, task: Task<'_>) {
     let value = heads.of(heads.value, 0, keys, column);
     let mut buffer = Buffer::take(&SCORES, rows * keys);
     let weights = &mut buffer.floats()[..rows * keys];
+    let scores = MatrixMut::new(weights, rows, keys);
+    let hidden = Triangle::LowerOutput { shift };
+    let none = Epilogue::None;
+    matmul_here(engine, query, key.transposed(), scores, false, hidden, none);
     let mut sums = [0.0; ROW_BLOCK];
-    weigh(
-        engine,
-        query,
-        key,
-        heads.scale(),
-        shift,
-        weights,
-        |r, _, sum| sums[r] = sum,
-    );
+    for (r, row) in weights.chunks_exact_mut(keys).enumerate() {
+        let (row, scale) = (&mut row[..=shift + r], heads.scale());
+        sums[r] = engine.run(WeighRow { row, scale });
+    }
     let weights = Matrix::new(weights, rows, keys);
-    let triangle = Triangle::LowerDepth { shift };
-    matmul_here(engine, weights, value, out.reborrow(), false, triangle);
-    for (r, &sum) in sums[..rows].iter().enumerate() {
-        engine.run(DivideRow {
-            row: out.row_mut(r),
-            by: sum,
-        });
+    let hidden = Triangle::LowerDepth { shift };
+    matmul_here(engine, weights, value, out.reborrow(), false, hidden, none);
+    for (r, &by) in sums[..rows].iter().enumerate() {
+        let row = out.row_mut(r);
+        engine.run(DivideRow { row, by });
     }
 }

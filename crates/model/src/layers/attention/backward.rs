@@ -1,7 +1,8 @@
 //! Backward of causal attention, one head of one document at a time.
 //!
-//! The weights are computed again from queries and keys instead of being kept: a block of rows stays in the cache, a
-//! whole matrix of them would not. Masked pairs are never part of a chain, as in the forward pass.
+//! The weights are computed again from queries and keys instead of being kept: a block of rows
+//! stays in the cache, a whole matrix of them would not. Masked pairs are never part of a chain, as
+//! in the forward pass.
 #![expect(
     clippy::inline_always,
     reason = "lane operations must be inlined into the function that enables their CPU features"
@@ -11,16 +12,16 @@
     reason = "rows and vectors of a register tile are counted, so that the loops are unrolled"
 )]
 
-use super::layers::{dot, put};
+use crate::layers::dot;
 use crate::math::softmax_row;
-use crate::simd::{LANES, Operation, Simd};
+use crate::simd::{LANES, Operation, Simd, store_lanes};
 
 /// Query rows whose weights are held at once.
 const BLOCK: usize = 32;
 
 /// Room for one head; kept between steps.
 #[derive(Debug)]
-pub(super) struct HeadScratch {
+pub(crate) struct HeadScratch {
     /// `[positions / panel][head_dim][panel]`: columns are keys.
     keys_transposed: Vec<f32>,
     values_transposed: Vec<f32>,
@@ -41,7 +42,7 @@ const WIDEST: usize = 2 * LANES;
 const TALLEST: usize = 8;
 
 impl HeadScratch {
-    pub(super) fn new(positions: usize, head_dim: usize) -> Self {
+    pub(crate) fn new(positions: usize, head_dim: usize) -> Self {
         let across = positions.next_multiple_of(WIDEST);
         let deep = head_dim.next_multiple_of(WIDEST);
         let rows = positions.next_multiple_of(TALLEST);
@@ -62,10 +63,10 @@ impl HeadScratch {
 
 /// One head's columns within rows of `dim` numbers.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct HeadColumns {
-    pub(super) dim: usize,
-    pub(super) first: usize,
-    pub(super) width: usize,
+pub(crate) struct HeadColumns {
+    pub(crate) dim: usize,
+    pub(crate) first: usize,
+    pub(crate) width: usize,
 }
 
 impl HeadColumns {
@@ -80,18 +81,19 @@ impl HeadColumns {
     }
 }
 
-/// Replaces queries, keys and values (`[positions, dim]`, queries and keys rotated) by their gradients.
+/// Replaces queries, keys and values (`[positions, dim]`, queries and keys rotated) by their
+/// gradients.
 #[derive(Debug)]
-pub(super) struct AttentionBackward<'a> {
-    pub(super) positions: usize,
-    pub(super) columns: HeadColumns,
-    pub(super) scale: f32,
-    pub(super) outputs: &'a [f32],
-    pub(super) d_outputs: &'a [f32],
-    pub(super) queries: &'a mut [f32],
-    pub(super) keys: &'a mut [f32],
-    pub(super) values: &'a mut [f32],
-    pub(super) scratch: &'a mut HeadScratch,
+pub(crate) struct AttentionBackward<'a> {
+    pub(crate) positions: usize,
+    pub(crate) columns: HeadColumns,
+    pub(crate) scale: f32,
+    pub(crate) outputs: &'a [f32],
+    pub(crate) d_outputs: &'a [f32],
+    pub(crate) queries: &'a mut [f32],
+    pub(crate) keys: &'a mut [f32],
+    pub(crate) values: &'a mut [f32],
+    pub(crate) scratch: &'a mut HeadScratch,
 }
 
 impl Operation for AttentionBackward<'_> {
@@ -172,7 +174,8 @@ impl AttentionBackward<'_> {
         scratch.d_values.fill(0.0);
     }
 
-    /// Writes the gradients of keys and values over their columns; those of the queries are there already.
+    /// Writes the gradients of keys and values over their columns; those of the queries are there
+    /// already.
     #[inline(always)]
     fn unpack(&mut self, panel: usize) {
         let rows = self.positions.next_multiple_of(TALLEST);
@@ -190,7 +193,8 @@ impl AttentionBackward<'_> {
         }
     }
 
-    /// Scores, and the gradients of the weights, of `R` rows against all keys up to the last row's own.
+    /// Scores, and the gradients of the weights, of `R` rows against all keys up to the last row's
+    /// own.
     #[inline(always)]
     fn scores<S: Simd, const R: usize, const V: usize>(&mut self, s: S, start: usize, row: usize) {
         let (panel, depth) = (V * LANES, self.columns.width);
@@ -273,13 +277,14 @@ impl AttentionBackward<'_> {
             for (r, sum) in sums.iter().enumerate() {
                 let to = self.columns.row_mut(self.queries, start + row + r);
                 for (v, part) in to[first..].chunks_mut(LANES).take(V).enumerate() {
-                    put(s, sum[v], part);
+                    store_lanes(s, sum[v], part);
                 }
             }
         }
     }
 
-    /// Adds this block's rows to the gradients of `R` keys and values: a chain over the queries that see each.
+    /// Adds this block's rows to the gradients of `R` keys and values: a chain over the queries
+    /// that see each.
     #[inline(always)]
     fn key_gradients<S: Simd, const R: usize, const V: usize>(
         &mut self,
@@ -291,7 +296,8 @@ impl AttentionBackward<'_> {
         let panel = V * LANES;
         let across = self.positions.next_multiple_of(panel);
         let padded = self.positions.next_multiple_of(TALLEST);
-        // Below `partial` no row of the block sees any of the keys, from `all` on each row sees all of them.
+        // Below `partial` no row of the block sees any of the keys, from `all` on each row sees all
+        // of them.
         let partial = first_key.saturating_sub(start).min(rows);
         let all = (first_key + R - 1).saturating_sub(start).min(rows);
         let HeadScratch {

@@ -1,4 +1,5 @@
-//! SIGReg against its formula in float64, and the two cases that tell the right mean from the wrong one.
+//! SIGReg against its formula in float64, and the two cases that tell the right mean from the wrong
+//! one.
 #![expect(
     clippy::float_cmp,
     clippy::cast_possible_truncation,
@@ -47,7 +48,7 @@ fn sigreg(rows: &[f32], samples: usize) -> f64 {
 /// The definition, term by term.
 #[expect(
     clippy::disallowed_methods,
-    reason = "the library's functions are the other opinion"
+    reason = "the library's functions are the independent reference"
 )]
 fn sigreg_in_float64(rows: &[f32], samples: usize) -> f64 {
     let architecture = architecture();

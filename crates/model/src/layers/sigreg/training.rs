@@ -1,7 +1,7 @@
 //! `SIGReg` over all positions of a micro-batch, and its gradient.
 //!
-//! Samples are the positions of many documents together: that is what spreads documents apart. Sums run over the
-//! positions of a document in float32, then over the documents in order in float64.
+//! Samples are the positions of many documents together: that is what spreads documents apart. Sums
+//! run over the positions of a document in float32, then over the documents in order in float64.
 #![expect(
     clippy::inline_always,
     reason = "lane operations must be inlined into the function that enables their CPU features"
@@ -9,14 +9,14 @@
 
 use soma_architecture::Architecture;
 
-use super::layers::{get, put};
+use super::{Nodes, next_node};
 use crate::math::sin_cos_turn;
-use crate::sigreg::Nodes;
-use crate::simd::{LANES, Operation, Simd};
+use crate::simd::{LANES, Operation, Simd, load_lanes, store_lanes};
 
-/// The sums of the samples at the nodes of the integral, and what follows from them for the gradient.
+/// The sums of the samples at the nodes of the integral, and what follows from them for the
+/// gradient.
 #[derive(Debug)]
-pub(super) struct CharacteristicFunction {
+pub(crate) struct CharacteristicFunction {
     slices: usize,
     nodes: Nodes,
     /// Real and imaginary sums, `[nodes][slices]` each.
@@ -26,10 +26,10 @@ pub(super) struct CharacteristicFunction {
 }
 
 /// Sums of one document, `[nodes][slices]`, of cosines and of sines.
-pub(super) type DocumentSums = [Vec<f32>; 2];
+pub(crate) type DocumentSums = [Vec<f32>; 2];
 
 impl CharacteristicFunction {
-    pub(super) fn new(architecture: &Architecture) -> Self {
+    pub(crate) fn new(architecture: &Architecture) -> Self {
         let (slices, nodes) = (
             architecture.sig_reg_slices as usize,
             Nodes::new(architecture),
@@ -46,13 +46,13 @@ impl CharacteristicFunction {
     }
 
     /// Room for the sums of one document.
-    pub(super) fn document_sums(&self) -> DocumentSums {
+    pub(crate) fn document_sums(&self) -> DocumentSums {
         [vec![0.0; self.sums[0].len()], vec![0.0; self.sums[1].len()]]
     }
 
-    /// Turns projections (`[positions, slices]`, in `cosines`) into the cosine and sine of their first node, and adds
-    /// up all nodes over the positions.
-    pub(super) fn samples<'a>(
+    /// Turns projections (`[positions, slices]`, in `cosines`) into the cosine and sine of their
+    /// first node, and adds up all nodes over the positions.
+    pub(crate) fn samples<'a>(
         &self,
         cosines: &'a mut [f32],
         sines: &'a mut [f32],
@@ -69,12 +69,13 @@ impl CharacteristicFunction {
         }
     }
 
-    /// The distance D, averaged over directions, of `positions` samples; prepares the gradient of `weight * D`.
+    /// The distance D, averaged over directions, of `positions` samples; prepares the gradient of
+    /// `weight * D`.
     #[expect(
         clippy::cast_possible_truncation,
         reason = "coefficients are rounded once, here"
     )]
-    pub(super) fn distance<'a>(
+    pub(crate) fn distance<'a>(
         &mut self,
         documents: impl Iterator<Item = &'a DocumentSums>,
         positions: usize,
@@ -108,7 +109,7 @@ impl CharacteristicFunction {
     }
 
     /// Replaces the cosines of a document's samples by the gradient of its projections.
-    pub(super) fn gradient<'a>(&'a self, cosines: &'a mut [f32], sines: &'a [f32]) -> Gradient<'a> {
+    pub(crate) fn gradient<'a>(&'a self, cosines: &'a mut [f32], sines: &'a [f32]) -> Gradient<'a> {
         Gradient {
             slices: self.slices,
             coefficients: &self.coefficients,
@@ -120,7 +121,7 @@ impl CharacteristicFunction {
 
 /// See [`CharacteristicFunction::samples`].
 #[derive(Debug)]
-pub(super) struct Samples<'a> {
+pub(crate) struct Samples<'a> {
     slices: usize,
     nodes: usize,
     turns: f64,
@@ -147,20 +148,18 @@ impl Operation for Samples<'_> {
                 .zip(sines.chunks_mut(LANES))
                 .enumerate()
             {
-                let turn = s.turn(get(s, cosine), self.turns);
+                let turn = s.turn(load_lanes(s, cosine), self.turns);
                 let (d, c) = sin_cos_turn(s, turn);
-                put(s, c, cosine);
-                put(s, d, sine);
+                store_lanes(s, c, cosine);
+                store_lanes(s, d, sine);
                 let (mut real, mut imaginary) = (c, d);
                 for node in 0..self.nodes {
                     let at = node * self.slices + p * LANES;
                     let sum = &mut cosine_sums[at..][..cosine.len()];
-                    put(s, s.add(get(s, sum), real), sum);
+                    store_lanes(s, s.add(load_lanes(s, sum), real), sum);
                     let sum = &mut sine_sums[at..][..cosine.len()];
-                    put(s, s.add(get(s, sum), imaginary), sum);
-                    let next = s.fnma(imaginary, d, s.mul(real, c));
-                    imaginary = s.fma(real, d, s.mul(imaginary, c));
-                    real = next;
+                    store_lanes(s, s.add(load_lanes(s, sum), imaginary), sum);
+                    (real, imaginary) = next_node(s, (real, imaginary), (c, d));
                 }
             }
         }
@@ -169,7 +168,7 @@ impl Operation for Samples<'_> {
 
 /// See [`CharacteristicFunction::gradient`].
 #[derive(Debug)]
-pub(super) struct Gradient<'a> {
+pub(crate) struct Gradient<'a> {
     slices: usize,
     coefficients: &'a [Vec<f32>; 2],
     cosines: &'a mut [f32],
@@ -179,7 +178,8 @@ pub(super) struct Gradient<'a> {
 impl Operation for Gradient<'_> {
     type Output = ();
 
-    /// The real part of `sum_j (b_j + i a_j) z^j` by Horner's rule, `z` the sample's point on the unit circle.
+    /// The real part of `sum_j (b_j + i a_j) z^j` by Horner's rule, `z` the sample's point on the
+    /// unit circle.
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let nodes = self.coefficients[0].len() / self.slices;
@@ -193,17 +193,17 @@ impl Operation for Gradient<'_> {
                 .zip(sines.chunks(LANES))
                 .enumerate()
             {
-                let (c, d) = (get(s, cosine), get(s, sine));
+                let (c, d) = (load_lanes(s, cosine), load_lanes(s, sine));
                 let (mut real, mut imaginary) = (s.splat(0.0), s.splat(0.0));
                 for node in (0..nodes).rev() {
                     let at = node * self.slices + p * LANES;
-                    let b = get(s, &self.coefficients[0][at..][..sine.len()]);
-                    let a = get(s, &self.coefficients[1][at..][..sine.len()]);
+                    let b = load_lanes(s, &self.coefficients[0][at..][..sine.len()]);
+                    let a = load_lanes(s, &self.coefficients[1][at..][..sine.len()]);
                     let (x, y) = (s.add(real, b), s.add(imaginary, a));
                     real = s.fnma(y, d, s.mul(x, c));
                     imaginary = s.fma(x, d, s.mul(y, c));
                 }
-                put(s, real, cosine);
+                store_lanes(s, real, cosine);
             }
         }
     }
