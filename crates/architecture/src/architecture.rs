@@ -161,9 +161,10 @@ impl Architecture {
     /// The last two keep a file below 1 TiB and a buffer of the forward pass below 1 GiB: each size
     /// alone may be large, but not all at once.
     fn bounds(&self) -> [(&'static str, u64, u64, u64); 14] {
-        let name_length = match self.name.is_ascii() {
-            true => u64::try_from(self.name.len()).unwrap_or(u64::MAX),
-            false => 0,
+        let name_length = if self.name.is_ascii() {
+            u64::try_from(self.name.len()).unwrap_or(u64::MAX)
+        } else {
+            0
         };
         let t_max = self.sig_reg_t_max_thousandths;
         let coefficient = self.sig_reg_coefficient_millionths;

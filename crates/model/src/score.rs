@@ -8,7 +8,7 @@ mod passes;
 use crate::error::Error;
 use crate::kernels::Engine;
 use crate::layers::sigreg::Directions;
-use crate::weights::Weights;
+use crate::weights::{Weights, framed};
 use passes::{Passes, embedding};
 
 /// What enters the protocol.
@@ -152,13 +152,7 @@ impl Dump {
             header.insert(name.to_owned(), entry);
             data.extend(bytes);
         }
-        let mut header = serde_json::Value::Object(header).to_string();
-        header.extend(std::iter::repeat_n(
-            ' ',
-            header.len().next_multiple_of(8) - header.len(),
-        ));
-        let mut file = (header.len() as u64).to_le_bytes().to_vec();
-        file.extend(header.into_bytes());
+        let mut file = framed(serde_json::Value::Object(header).to_string());
         file.extend(data);
         file
     }

@@ -27,6 +27,7 @@ use crate::kernels::Matrix;
 use crate::rope::Rope;
 use crate::sizes::Sizes;
 pub(crate) use half::{HalfKind, HalfMatrix, matmul_half};
+pub(crate) use header::framed;
 use header::{ElementType, Header, Location};
 
 /// Elements that one task checks.

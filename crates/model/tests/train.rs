@@ -190,7 +190,8 @@ fn an_evaluation_gives_the_cross_entropy_of_a_score() {
     let weights = Weights::init(&tiny(), [3; 32]).unwrap();
     let mut trainer = Trainer::new(&engine, &weights, recipe(), corpus()).unwrap();
     trainer.step().unwrap();
-    let data = b"Two chunks and a part of a third, so that the borders between them and the end of the data count too.";
+    let data = b"Two chunks and a part of a third, so that the borders between them \
+        and the end of the data count too.";
     let evaluated = trainer.evaluate(&Corpus::from(data.as_slice())).unwrap();
     let directions = Directions::new(&tiny(), [0; 32]);
     let report = soma_model::score(&engine, &trainer.weights(), data, &directions).unwrap();

@@ -137,7 +137,8 @@ fn half_precision_is_widened_exactly_and_subnormals_are_zero() {
         ("final_norm.gamma", "F16", 0),
         ("final_norm.beta", "BF16", 32),
     ] {
-        parts.header[name] = json!({ "dtype": dtype, "shape": [16], "data_offsets": [begin + shift, begin + shift + 32] });
+        let offsets = [begin + shift, begin + shift + 32];
+        parts.header[name] = json!({ "dtype": dtype, "shape": [16], "data_offsets": offsets });
     }
     for name in ["predictor.weight", "predictor.bias"] {
         let [from, to] = parts.offsets(name);
@@ -326,9 +327,10 @@ fn a_tensor_that_is_missing_extra_or_twice_is_named() {
 fn a_tensor_of_another_shape_or_type_is_named() {
     let mut parts = Parts::new();
     parts.header[TENSOR]["shape"] = json!([8, 32]);
-    assert!(
-        matches!(parts.open(), Err(Error::Shape { tensor, found, .. }) if tensor == TENSOR && found == [8, 32])
-    );
+    assert!(matches!(
+        parts.open(),
+        Err(Error::Shape { tensor, found, .. }) if tensor == TENSOR && found == [8, 32]
+    ));
     parts.header[TENSOR]["shape"] = json!([16, 16]);
     parts.header[TENSOR]["dtype"] = json!("F64");
     assert!(matches!(parts.open(), Err(Error::ElementType { tensor, .. }) if tensor == TENSOR));

@@ -114,16 +114,25 @@ class Architecture:
             1 <= self.heads <= self.dim and self.dim % self.heads == 0 and self.head_dim % 2 == 0
         )
         bounds = [
-            ("dim", 1 <= self.dim <= 1 << 16, "1 to 65536"),
+            ("dim", 2 <= self.dim <= 1 << 16, "2 to 65536"),
             ("heads", even_heads, "a divisor of embedding_dim with an even quotient"),
-            ("layers", 1 <= self.layers <= 1024, "1 to 1024"),
+            ("layers", 1 <= self.layers <= 256, "1 to 256"),
             ("ffn", 1 <= self.ffn <= 1 << 18, "1 to 262144"),
             ("vocabulary", 258 <= self.vocabulary <= 1 << 16, "258 to 65536"),
             ("positions", 2 <= self.positions <= 1 << 16, "2 to 65536"),
             ("sigreg_slices", 1 <= self.sigreg_slices <= 1 << 14, "1 to 16384"),
             ("sigreg_points", 2 <= self.sigreg_points <= 1024, "2 to 1024"),
-            ("sigreg_t_max", 0 < self.sigreg_t_max <= 16, "more than 0, at most 16"),
-            ("sigreg_coefficient", 0 <= self.sigreg_coefficient <= 1000, "0 to 1000"),
+            (
+                "sigreg_t_max",
+                0 < self.sigreg_t_max <= 16 and _is_whole(self.sigreg_t_max, 1000),
+                "0.001 to 16 in whole thousandths",
+            ),
+            (
+                "sigreg_coefficient",
+                0 <= self.sigreg_coefficient <= 1000
+                and _is_whole(self.sigreg_coefficient, 1_000_000),
+                "0 to 1000 in whole millionths",
+            ),
             ("sigreg_cap", 1 <= self.sigreg_cap <= 1 << 16, "1 to 65536"),
         ]
         for name, holds, bound in bounds:
@@ -134,6 +143,11 @@ class Architecture:
 
 
 ArchitectureLike = Architecture | Mapping | str | os.PathLike
+
+
+def _is_whole(value: float, parts: int) -> bool:
+    """Whether `value` is exactly a whole number of 1 / `parts`."""
+    return round(value * parts) / parts == value
 
 
 def _norm(name: str, dim: int) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -151,7 +151,8 @@ proptest! {
     fn every_product_has_the_bits_of_the_reference(case in cases(70, 90), epilogue in 0_u8..4) {
         let expected = bits(&product(&reference(), case, epilogue));
         for engine in fast_engines(2) {
-            prop_assert_eq!(&bits(&product(&engine, case, epilogue)), &expected, "{}", engine.kernel());
+            let got = bits(&product(&engine, case, epilogue));
+            prop_assert_eq!(&got, &expected, "{}", engine.kernel());
         }
     }
 
@@ -176,17 +177,20 @@ proptest! {
         };
         let expected = bits(&triangle(&reference(), case, kind));
         for engine in fast_engines(1) {
-            prop_assert_eq!(&bits(&triangle(&engine, case, kind)), &expected, "{}", engine.kernel());
+            let got = bits(&triangle(&engine, case, kind));
+            prop_assert_eq!(&got, &expected, "{}", engine.kernel());
         }
     }
 
     #[test]
     fn one_two_three_and_seven_threads_give_the_same_bits(seed: u64, wide in 1_usize..700) {
-        let case = Case { shape: (150, 40, wide), transposed: (false, false), accumulate: false, seed };
+        let (shape, transposed) = ((150, 40, wide), (false, false));
+        let case = Case { shape, transposed, accumulate: false, seed };
         let expected = bits(&product(&reference(), case, 2));
         for threads in [1, 2, 3, 7] {
             for engine in fast_engines(threads) {
-                prop_assert_eq!(&bits(&product(&engine, case, 2)), &expected, "{}", engine.kernel());
+                let got = bits(&product(&engine, case, 2));
+                prop_assert_eq!(&got, &expected, "{}", engine.kernel());
             }
         }
     }

@@ -128,7 +128,7 @@ impl Tile {
         match triangle {
             Triangle::Full | Triangle::LowerOutput { .. } => self.chain(simd, 0, count, resume),
             Triangle::LowerDepth { shift } => {
-                // All rows together as far as the first one goes, then each on its own.
+                // All rows together up to the depth of the first one, then each on its own.
                 let common = (row + shift + 1).clamp(first, end);
                 self.chain(simd, 0, common - first, resume);
                 for r in 0..self.rows {

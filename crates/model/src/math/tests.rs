@@ -222,7 +222,8 @@ proptest! {
             let got = engine.run(Everything(&input));
             for (index, (e, g)) in expected.iter().zip(&got).enumerate() {
                 for lane in 0..LANES {
-                    prop_assert!(same(e[lane], g[lane]), "{kind}, operation {index}: {} {}", e[lane], g[lane]);
+                    let (e, g) = (e[lane], g[lane]);
+                    prop_assert!(same(e, g), "{kind}, operation {index}: {e} {g}");
                 }
             }
         }

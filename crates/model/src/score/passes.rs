@@ -70,7 +70,7 @@ impl<'a> Passes<'a> {
         })
     }
 
-    /// Scores of documents, in their order; `done` hears the bytes of every chunk.
+    /// Scores of documents, in their order; `done` receives the bytes of every chunk.
     pub(super) fn run(
         &mut self,
         documents: &[&[u8]],

@@ -25,7 +25,7 @@ pub(crate) struct AdamW {
 
 /// The factors of one step, the same for every element.
 #[derive(Clone, Copy, Debug)]
-struct Factors {
+pub(crate) struct Factors {
     clip: f32,
     betas: [f32; 2],
     /// `1 - beta`
@@ -68,17 +68,16 @@ impl AdamW {
         }
     }
 
-    /// One step. `tensors` gives, in file order, each tensor's length and whether it decays; `norm`
-    /// is the gradient's.
-    pub(crate) fn step(
+    /// Updates the values by one step with these factors. `tensors` gives, in file order, each
+    /// tensor's length and whether it decays.
+    pub(crate) fn update(
         &mut self,
         engine: &Engine,
-        recipe: &Recipe,
-        (learning_rate, norm): (f32, f64),
+        mut factors: Factors,
         tensors: impl Iterator<Item = (usize, bool)>,
-        (mut values, mut gradients): (&mut [f32], &[f32]),
+        mut values: &mut [f32],
+        mut gradients: &[f32],
     ) {
-        let mut factors = self.factors(recipe, learning_rate, norm);
         let keep = factors.keep;
         let (mut first, mut second) = (&mut *self.first_moments, &mut *self.second_moments);
         let mut tasks = Vec::new();
@@ -100,11 +99,17 @@ impl AdamW {
         engine.for_each(tasks, |task| engine.run(task));
     }
 
+    /// The factors of the next step; `norm` is that of the gradient.
     #[expect(
         clippy::cast_possible_truncation,
         reason = "each factor is rounded once, here"
     )]
-    fn factors(&mut self, recipe: &Recipe, learning_rate: f32, norm: f64) -> Factors {
+    pub(crate) fn next_factors(
+        &mut self,
+        recipe: &Recipe,
+        learning_rate: f32,
+        norm: f64,
+    ) -> Factors {
         let betas = [recipe.beta_1, recipe.beta_2];
         for (power, beta) in self.powers.iter_mut().zip(betas) {
             *power *= beta;

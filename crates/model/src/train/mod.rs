@@ -237,12 +237,14 @@ impl<'e> Trainer<'e> {
             return Err(Error::NonFinite);
         }
         let places = self.layout.places().iter();
-        self.adamw.step(
+        let (rate, norm) = (report.learning_rate, report.gradient_norm);
+        let factors = self.adamw.next_factors(&self.recipe, rate, norm);
+        self.adamw.update(
             self.engine,
-            &self.recipe,
-            (report.learning_rate, report.gradient_norm),
+            factors,
             places.map(|place| (place.len(), place.tensor.is_matrix())),
-            (&mut self.values, &self.gradients),
+            &mut self.values,
+            &self.gradients,
         );
         self.step += 1;
         Ok(report)

@@ -259,13 +259,8 @@ impl Pass {
         model.product(cosines, directions, d_representations, true, Epilogue::None);
         let residual = &mut self.residual[..n * dim];
         let (d_outputs, rows) = (&*d_representations, &mut scratch.rows);
-        norm_backward(
-            model,
-            Norm::Final,
-            (residual, None, d_outputs),
-            &mut self.vectors,
-            rows,
-        );
+        let vectors = &mut self.vectors;
+        norm_backward(model, Norm::Final, residual, None, d_outputs, vectors, rows);
         for index in (0..self.layers.len()).rev() {
             let (before, after) = self.layers.split_at_mut(index + 1);
             let d_output = after.first().map_or(&self.residual, |next| &next.input);
@@ -375,8 +370,15 @@ impl LayerActivations {
         bias_gradient(model, Linear::Inner(layer), slopes, vectors);
         model.project_back(Linear::Inner(layer), slopes, d_normed, false);
         let middle = &mut self.middle[..narrow];
-        let rows = (&mut *middle, Some(d_output), &*d_normed);
-        norm_backward(model, Norm::Second(layer), rows, vectors, &mut scratch.rows);
+        norm_backward(
+            model,
+            Norm::Second(layer),
+            middle,
+            Some(d_output),
+            d_normed,
+            vectors,
+            &mut scratch.rows,
+        );
 
         bias_gradient(model, Linear::Output(layer), middle, vectors);
         model.project_back(Linear::Output(layer), middle, d_normed, false);
@@ -391,12 +393,15 @@ impl LayerActivations {
             bias_gradient(model, linear, &d_rows[..narrow], vectors);
             model.project_back(linear, &d_rows[..narrow], d_normed, index > 0);
         }
-        let rows = (
+        norm_backward(
+            model,
+            Norm::First(layer),
             &mut self.input[..narrow],
             Some(&self.middle[..narrow]),
-            &*d_normed,
+            d_normed,
+            vectors,
+            &mut scratch.rows,
         );
-        norm_backward(model, Norm::First(layer), rows, vectors, &mut scratch.rows);
     }
 
     fn attention_backward(
@@ -440,13 +445,14 @@ fn bias_gradient(model: &Model<'_>, linear: Linear, d_outputs: &[f32], vectors: 
     });
 }
 
-/// `(input that becomes its gradient, gradient along the residual, gradient of the output)`
-type NormRows<'a> = (&'a mut [f32], Option<&'a [f32]>, &'a [f32]);
-
+/// Turns the rows, the input of a norm, into their gradient: that along the residual, if any, plus
+/// that of the norm.
 fn norm_backward(
     model: &Model<'_>,
     norm: Norm,
-    (rows, gradient, d_outputs): NormRows<'_>,
+    rows: &mut [f32],
+    gradient: Option<&[f32]>,
+    d_outputs: &[f32],
     vectors: &mut [f32],
     scratch: &mut [f32],
 ) {

@@ -1,8 +1,9 @@
-//! Weights of half the size, bfloat16 and IEEE binary16: used where they lie in the file, widened
-//! on the way to a product.
+//! Weights of half the size, bfloat16 and IEEE binary16: used in place in the file, widened on the
+//! way to a product.
 //!
 //! Widening is exact, and a subnormal float32 becomes `+0` as everywhere; values that are not
-//! finite were rejected before.
+//! finite were rejected before. It is written here, not taken from a library, because it flushes
+//! subnormals and runs on the lanes of the kernel.
 #![expect(
     clippy::inline_always,
     reason = "widening must be inlined into the function that enables the CPU features"
@@ -17,7 +18,7 @@ const SLAB_ELEMENTS: usize = 4 << 20;
 /// Elements that one task widens.
 const TASK_ELEMENTS: usize = 1 << 16;
 
-/// What the sixteen bits mean.
+/// The format of the sixteen bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HalfKind {
     /// The upper half of a float32.

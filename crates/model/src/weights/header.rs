@@ -2,7 +2,8 @@
 //! way only.
 //!
 //! It must never trust a number in the file: every offset is checked against the file and the
-//! expected shapes.
+//! expected shapes. The library for this format neither fixes the bytes that are written nor
+//! rejects duplicate tensors, so both directions are written here.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -236,7 +237,12 @@ pub(super) fn write(architecture: &Architecture) -> Vec<u8> {
         begin = end;
     }
     text.push('}');
-    // Spaces up to a multiple of eight, so that the data can be mapped as float32.
+    framed(text)
+}
+
+/// A header as the first bytes of a file: its length, then its text with spaces up to a multiple of
+/// eight, so that the data can be mapped as float32.
+pub(crate) fn framed(mut text: String) -> Vec<u8> {
     let padded = text.len().next_multiple_of(8);
     text.extend(std::iter::repeat_n(' ', padded - text.len()));
     let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
