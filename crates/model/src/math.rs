@@ -183,8 +183,8 @@ pub(crate) fn gelu<S: Simd>(simd: S, x: S::F) -> S::F {
     simd.mul(simd.mul(simd.splat(0.5), x), simd.add(simd.splat(1.0), e))
 }
 
-/// The derivative of [`gelu`]: `fma(x, density, 0.5 * (1 + erf(x * c)))`, `density = exp((-0.5 * x)
-/// * x) / sqrt(2 pi)`.
+/// The derivative of [`gelu`]: `fma(x, density, 0.5 * (1 + erf(x * c)))` with
+/// `density = exp((-0.5 * x) * x) / sqrt(2 pi)`.
 #[inline(always)]
 pub(crate) fn gelu_derivative<S: Simd>(simd: S, x: S::F) -> S::F {
     let e = erf(simd, simd.mul(x, simd.splat(SQRT_HALF_VALUE)));

@@ -118,6 +118,10 @@ impl Operation for NormBackward<'_> {
                 let [d, g] = part(s, i, [d_output, self.gamma]);
                 store_lanes(s, s.mul(d, g), w);
             }
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "a width is at most 65536, which is exact"
+            )]
             let share = 1.0 / width as f32;
             let mean = s.splat(sum_row(s, weighted) * share);
             let slope = s.splat(dot(s, weighted, normal) * share);

@@ -3,6 +3,10 @@
 //! Samples are the positions of many documents together: that is what spreads documents apart. Sums
 //! run over the positions of a document in float32, then over the documents in order in float64.
 #![expect(
+    clippy::cast_precision_loss,
+    reason = "positions, directions and nodes are far below 2^53"
+)]
+#![expect(
     clippy::inline_always,
     reason = "lane operations must be inlined into the function that enables their CPU features"
 )]
