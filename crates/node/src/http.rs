@@ -7,6 +7,7 @@ mod problem;
 mod clients;
 mod json;
 mod totals;
+mod api;
 mod state;
 mod history;
 mod transactions;
@@ -19,7 +20,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::{DefaultBodyLimit, Extension, FromRequestParts, Request, State};
+use axum::extract::{DefaultBodyLimit, Extension, Request, State};
 use axum::http::{Method, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -30,54 +31,19 @@ use utoipa::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
+use self::api::Api;
 use self::clients::{Clients, Peer};
 use self::problem::Problem;
 use self::totals::TotalsCache;
-use crate::chain::Chain;
-use crate::duties::Duties;
-use crate::duties::audit::Audits;
 use crate::error::NodeError;
-use crate::health::Health;
-use crate::mempool::{AdmissionQueue, Mempool};
-use crate::metrics::Metrics;
 use crate::settings::ClientLimits;
-use crate::shutdown::Shutdown;
-use crate::weights::WeightsStore;
+
+pub(crate) use self::api::Parts;
 
 /// Time a request may take, streams aside.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Requests served at once, streams included.
 const REQUESTS_MAX: usize = 1024;
-
-/// What the handlers answer from.
-#[derive(Clone)]
-pub(crate) struct Parts {
-    pub(crate) chain: Arc<Chain>,
-    pub(crate) pool: Mempool,
-    pub(crate) admission: AdmissionQueue,
-    pub(crate) weights: Arc<WeightsStore>,
-    pub(crate) audits: Arc<Audits>,
-    pub(crate) duties: Arc<Duties>,
-    pub(crate) health: Arc<Health>,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) shutdown: Shutdown,
-}
-
-/// What every handler sees.
-#[derive(Clone)]
-struct Api {
-    parts: Parts,
-    totals: TotalsCache,
-    clients: Clients,
-    requests: Arc<Semaphore>,
-}
-
-impl std::ops::Deref for Api {
-    type Target = Parts;
-    fn deref(&self) -> &Parts {
-        &self.parts
-    }
-}
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -187,16 +153,6 @@ async fn limit(
     // Held until the last byte of the body is sent: a stream counts as long as it runs.
     response.map(|body| axum::body::Body::new(files::Guarded::new(body, (permit, place))))
 }
-
-/// `axum`'s path parameters, rejected as a [`Problem`].
-#[derive(FromRequestParts)]
-#[from_request(via(axum::extract::Path), rejection(Problem))]
-struct Path<T>(T);
-
-/// `axum`'s query parameters, rejected as a [`Problem`].
-#[derive(FromRequestParts)]
-#[from_request(via(axum::extract::Query), rejection(Problem))]
-struct Query<T>(T);
 
 /// Binds the port, so that a port in use is reported before anything else starts.
 ///

@@ -12,12 +12,10 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
-use axum::http::request::Parts;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::{Api, Problem};
+use super::problem::Problem;
 use crate::settings::ClientLimits;
 
 /// Clients in the table. Those with a full allowance are removed first.
@@ -235,20 +233,14 @@ pub(super) struct Client {
     address: Option<IpAddr>,
 }
 
-impl FromRequestParts<Api> for Client {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
-        let peer = parts.extensions.get::<Peer>().copied();
-        let peer = peer.ok_or_else(|| Problem::busy("the connection has no address"))?;
-        Ok(Self {
-            clients: api.clients.clone(),
-            address: api.clients.identify(peer.0, Some(&parts.headers)),
-        })
-    }
-}
-
 impl Client {
+    pub(super) fn new(clients: &Clients, peer: SocketAddr, headers: &HeaderMap) -> Self {
+        Self {
+            clients: clients.clone(),
+            address: clients.identify(peer, Some(headers)),
+        }
+    }
+
     /// Takes `count` of the client's transactions.
     ///
     /// # Errors

@@ -13,7 +13,9 @@ use soma_sdk::api::cursor::Cursor;
 use soma_sdk::api::text::Text;
 use soma_sdk::api::{ApiError, Event};
 
-use super::{Api, Parts, Problem, Query, json};
+use super::api::{Api, Parts, Query};
+use super::json;
+use super::problem::Problem;
 
 /// Events read from the history at a time.
 const PAGE: usize = 256;

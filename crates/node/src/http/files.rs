@@ -23,8 +23,9 @@ use soma_sdk::api::text::Text;
 use soma_sdk::api::{ApiError, Upload as UploadState};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
+use super::api::{Api, Path};
 use super::clients;
-use super::{Api, Path, Problem};
+use super::problem::Problem;
 use crate::error::NodeError;
 use crate::weights::{CHUNK_BYTES, Progress, Upload, WeightsFile};
 

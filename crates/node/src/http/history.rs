@@ -9,8 +9,10 @@ use soma_sdk::api::routes;
 use soma_sdk::api::text::Text;
 use soma_sdk::api::{self as types, ApiError, Page};
 
+use super::api::{Api, Path, Query};
+use super::json;
+use super::problem::Problem;
 use super::state::{page, page_size};
-use super::{Api, Path, Problem, Query, json};
 use crate::error::NodeError;
 
 /// A transaction and its outcome

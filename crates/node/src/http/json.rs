@@ -1,11 +1,11 @@
 //! The state and the history in the JSON of the API. It must never compute a rule: what is not in
 //! the records, or asked of the protocol, is not in the answers.
 
-mod history;
+mod validators;
 mod state;
+mod history;
 #[cfg(test)]
 mod tests;
-mod validators;
 
 pub(super) use history::{block, events, finalized_transaction};
 pub(super) use state::{

@@ -8,7 +8,8 @@ use soma_protocol::{Phase, read};
 use soma_sdk::api::ApiError;
 use soma_sdk::api::routes;
 
-use super::{Api, Problem};
+use super::api::Api;
+use super::problem::Problem;
 use crate::metrics::Gauges;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

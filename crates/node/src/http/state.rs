@@ -11,7 +11,9 @@ use soma_sdk::api::routes;
 use soma_sdk::api::text::Text;
 use soma_sdk::api::{self as types, ApiError, Page, Vector};
 
-use super::{Api, Path, Problem, Query, json};
+use super::api::{Api, Path, Query};
+use super::json;
+use super::problem::Problem;
 use crate::error::NodeError;
 
 /// Items of a page, from the query's `limit`.

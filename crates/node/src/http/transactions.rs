@@ -11,8 +11,9 @@ use soma_sdk::api::batch::{self, BATCH_BYTES_MAX};
 use soma_sdk::api::text::Text;
 use soma_sdk::api::{ApiError, Batch, BatchAnswer, Submitted};
 
+use super::api::Api;
 use super::clients::Client;
-use super::{Api, Problem};
+use super::problem::Problem;
 use crate::error::NodeError;
 use crate::mempool::Refusal;
 

@@ -1,0 +1,69 @@
+//! What every handler sees, and how it takes its parameters.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::request;
+use tokio::sync::Semaphore;
+
+use super::clients::{Client, Clients, Peer};
+use super::problem::Problem;
+use super::totals::TotalsCache;
+use crate::chain::Chain;
+use crate::duties::Duties;
+use crate::duties::audit::Audits;
+use crate::health::Health;
+use crate::mempool::{AdmissionQueue, Mempool};
+use crate::metrics::Metrics;
+use crate::shutdown::Shutdown;
+use crate::weights::WeightsStore;
+
+/// What the handlers answer from.
+#[derive(Clone)]
+pub(crate) struct Parts {
+    pub(crate) chain: Arc<Chain>,
+    pub(crate) pool: Mempool,
+    pub(crate) admission: AdmissionQueue,
+    pub(crate) weights: Arc<WeightsStore>,
+    pub(crate) audits: Arc<Audits>,
+    pub(crate) duties: Arc<Duties>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) shutdown: Shutdown,
+}
+
+/// What every handler sees.
+#[derive(Clone)]
+pub(super) struct Api {
+    pub(super) parts: Parts,
+    pub(super) totals: TotalsCache,
+    pub(super) clients: Clients,
+    pub(super) requests: Arc<Semaphore>,
+}
+
+impl std::ops::Deref for Api {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
+/// `axum`'s path parameters, rejected as a [`Problem`].
+#[derive(FromRequestParts)]
+#[from_request(via(axum::extract::Path), rejection(Problem))]
+pub(super) struct Path<T>(pub(super) T);
+
+/// `axum`'s query parameters, rejected as a [`Problem`].
+#[derive(FromRequestParts)]
+#[from_request(via(axum::extract::Query), rejection(Problem))]
+pub(super) struct Query<T>(pub(super) T);
+
+impl FromRequestParts<Api> for Client {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut request::Parts, api: &Api) -> Result<Self, Problem> {
+        let peer = parts.extensions.get::<Peer>().copied();
+        let Peer(peer) = peer.ok_or_else(|| Problem::busy("the connection has no address"))?;
+        Ok(Self::new(&api.clients, peer, &parts.headers))
+    }
+}
