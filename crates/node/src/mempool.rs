@@ -13,6 +13,6 @@ mod admission;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::admission::{Admission, AdmissionQueue, QueueError};
+pub(crate) use self::admission::{Admission, AdmissionQueue, Arrivals, QueueError};
 pub(crate) use self::pool::{Mempool, Screened};
 pub use self::refusal::Refusal;

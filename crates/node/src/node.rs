@@ -12,7 +12,7 @@ use soma_engine::Sink;
 use soma_model::KernelChoice;
 use soma_protocol::SignedTransaction;
 use soma_sdk::Client;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::chain::Chain;
@@ -24,7 +24,7 @@ use crate::follower::{Follower, JoinLog};
 use crate::gossip::{self, OUTBOX_MAX};
 use crate::health::Health;
 use crate::http::{self, Parts};
-use crate::mempool::{Admission, AdmissionQueue, Mempool};
+use crate::mempool::{Admission, AdmissionQueue, Arrivals, Mempool};
 use crate::metrics::Metrics;
 use crate::settings::{ClientLimits, NodeConfig};
 use crate::shutdown::Shutdown;
@@ -95,12 +95,9 @@ impl Node {
         name: &str,
         work: impl FnOnce() -> F + Send + 'static,
     ) -> Result<(), NodeError> {
-        let runtime = Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(NodeError::Thread)?;
         let shutdown = self.shutdown.clone();
         self.spawn(name, move || {
-            runtime.block_on(shutdown.interrupt(work()));
-            runtime.shutdown_background();
+            run(Builder::new_current_thread(), shutdown.interrupt(work()));
         })
     }
 }
@@ -131,14 +128,8 @@ pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
     let peers: Vec<Client> = urls
         .map(|url| Client::new(url).map(Client::without_retries))
         .collect::<Result<_, _>>()?;
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name("soma-api")
-        .enable_all()
-        .build()
-        .map_err(NodeError::Thread)?;
     let (outbox, outgoing) = mpsc::channel(OUTBOX_MAX);
-    let parts = assemble(config, &runtime, outbox)?;
+    let (parts, arrivals) = assemble(config, outbox)?;
     let mut node = Node {
         url: format!("http://{}", reachable(api)),
         api,
@@ -163,18 +154,32 @@ pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
         node.spawn_loop("soma-fetch", move || fetch::run(weights, metrics, peers))?;
     }
     node.spawn("soma-api", move || {
-        runtime.block_on(serve(listener, parts, limits, outgoing));
-        runtime.shutdown_timeout(GRACE);
+        let mut threads = Builder::new_multi_thread();
+        threads.worker_threads(2).thread_name("soma-api");
+        run(threads, async {
+            tokio::spawn(arrivals.run());
+            serve(listener, parts, limits, outgoing).await;
+        });
     })?;
     Ok(node)
+}
+
+/// Runs `work` on a runtime of the calling thread, which may block.
+fn run(mut runtime: Builder, work: impl Future<Output = ()>) {
+    match runtime.enable_all().build() {
+        Ok(runtime) => {
+            runtime.block_on(work);
+            runtime.shutdown_timeout(GRACE);
+        }
+        Err(error) => tracing::error!(%error, "cannot start a runtime"),
+    }
 }
 
 /// Starts the engine and puts the parts together that the API answers from.
 fn assemble(
     config: NodeConfig,
-    runtime: &Runtime,
     outbox: mpsc::Sender<SignedTransaction>,
-) -> Result<Parts, NodeError> {
+) -> Result<(Parts, Arrivals), NodeError> {
     let pool = Mempool::new(config.genesis.chain_id(), config.settings.pool);
     let metrics = Arc::new(Metrics::default());
     let wake = Arc::new(Notify::new());
@@ -210,8 +215,9 @@ fn assemble(
         outbox: Some(outbox).filter(|_| peers_named > 0),
     });
     let shutdown = Shutdown::default();
-    Ok(Parts {
-        admission: AdmissionQueue::start(runtime, Arc::clone(&admission)),
+    let (queue, arrivals) = AdmissionQueue::new(Arc::clone(&admission));
+    let parts = Parts {
+        admission: queue,
         duties: Arc::new(Duties {
             key: config.account,
             chain: Arc::clone(&chain),
@@ -231,7 +237,8 @@ fn assemble(
         audits,
         metrics,
         shutdown,
-    })
+    };
+    Ok((parts, arrivals))
 }
 
 /// Serves the API and gossip until the node stops.

@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use soma_protocol::{Hash, SignedTransaction};
-use tokio::runtime::Runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::{Mempool, Refusal, Screened};
@@ -102,28 +101,20 @@ pub(crate) struct AdmissionQueue {
 }
 
 impl AdmissionQueue {
-    pub(crate) fn start(runtime: &Runtime, admission: Arc<Admission>) -> Self {
-        let (sender, mut arrivals) = mpsc::channel::<Arrival>(WAITING_MAX);
-        runtime.spawn(async move {
-            while let Some(first) = arrivals.recv().await {
-                let mut count = first.transactions.len();
-                let mut batch = vec![first];
-                while count < BATCH_MAX
-                    && let Ok(arrival) = arrivals.try_recv()
-                {
-                    count += arrival.transactions.len();
-                    batch.push(arrival);
-                }
-                let admission = Arc::clone(&admission);
-                // Fails only when the runtime ends; no client waits for the answer then.
-                let _ended =
-                    tokio::task::spawn_blocking(move || admit_batch(&admission, batch)).await;
-            }
-        });
-        Self {
+    /// A queue, and what arrives in it: nothing is admitted until that runs.
+    pub(crate) fn new(admission: Arc<Admission>) -> (Self, Arrivals) {
+        let (sender, receiver) = mpsc::channel(WAITING_MAX);
+        let queue = Self {
             arrivals: sender,
             room: Arc::new(Semaphore::new(WAITING_BYTES_MAX)),
-        }
+        };
+        (
+            queue,
+            Arrivals {
+                receiver,
+                admission,
+            },
+        )
     }
 
     /// Admits transactions of a client, of `bytes` in all.
@@ -161,6 +152,31 @@ impl AdmissionQueue {
         self.arrivals
             .try_send(arrival)
             .map_err(|_| QueueError::Full)
+    }
+}
+
+/// The other end of an [`AdmissionQueue`].
+pub(crate) struct Arrivals {
+    receiver: mpsc::Receiver<Arrival>,
+    admission: Arc<Admission>,
+}
+
+impl Arrivals {
+    /// Admits what arrives until the queue closes.
+    pub(crate) async fn run(mut self) {
+        while let Some(first) = self.receiver.recv().await {
+            let mut count = first.transactions.len();
+            let mut batch = vec![first];
+            while count < BATCH_MAX
+                && let Ok(arrival) = self.receiver.try_recv()
+            {
+                count += arrival.transactions.len();
+                batch.push(arrival);
+            }
+            let admission = Arc::clone(&self.admission);
+            // Fails only when the runtime ends; no client waits for the answer then.
+            let _ended = tokio::task::spawn_blocking(move || admit_batch(&admission, batch)).await;
+        }
     }
 }
 
