@@ -423,7 +423,8 @@ where
         services.gossip.start(context.child("gossip"), gossip);
         let committees = self.core.committees.clone();
         let faults = Faults::new(self.core.rules.chain, services.faults);
-        let (height, recorded) = watch::channel(services.history.height()?);
+        // The history may be ahead of the state: those blocks are delivered again.
+        let (height, recorded) = watch::channel(self.state.tip().height);
         let recorder = Recorder {
             history: services.history,
             keep_blocks: settings.keep_blocks,

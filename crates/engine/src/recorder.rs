@@ -65,7 +65,7 @@ pub(crate) struct Recorder<E: StorageContext> {
     pub(crate) sink: Arc<dyn Sink>,
     pub(crate) blocks: UnboundedReceiver<FinalizedBlock>,
     pub(crate) acks: UnboundedReceiver<(u64, Exact)>,
-    /// The height of the history, as it grows.
+    /// The last block that is in the state and in the history.
     pub(crate) height: watch::Sender<u64>,
 }
 

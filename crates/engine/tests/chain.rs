@@ -304,7 +304,7 @@ fn child_under_load() {
     while let Ok(block) = chain.blocks.recv_timeout(Duration::from_secs(5)) {
         for receipt in &block.receipts {
             let FinalizedBlock { height, digest, .. } = block;
-            writeln!(stdout, "finalized {} {height} {digest}", receipt.hash).unwrap();
+            writeln!(stdout, "delivered {} {height} {digest}", receipt.hash).unwrap();
         }
         stdout.flush().unwrap();
         load(block.receipts.len());
@@ -322,7 +322,7 @@ impl Acknowledged {
     /// Records a line of a child; returns whether it reports a transaction.
     fn note(&mut self, line: &str) -> bool {
         let words: Vec<_> = line.split_whitespace().collect();
-        let [.., "finalized", hash, height, digest] = words[..] else {
+        let [.., "delivered", hash, height, digest] = words[..] else {
             return false;
         };
         if !line.ends_with('\n') {
