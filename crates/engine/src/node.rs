@@ -204,7 +204,7 @@ where
             requests: links.certificate_requests,
         },
     };
-    let mut node = loaded.run(&settings, services, overrides, voting, links.gossip)?;
+    let mut node = loaded.run(&settings, services, overrides, voting, links.gossip);
     node.joined = joined;
     node.redeliver().await?;
     Ok(node)
@@ -412,7 +412,7 @@ where
         overrides: Overrides,
         voting: Voting<P, B, S, R>,
         gossip: (S, R),
-    ) -> Result<Node, EngineError>
+    ) -> Node
     where
         P: Roster,
         B: Blocker<PublicKey = PublicKey>,
@@ -475,7 +475,7 @@ where
             faults,
         };
         let height = self.state.tip().height;
-        Ok(Node {
+        Node {
             consensus: terms.start(height, recorded.clone(), voting.channels),
             state: self.state,
             joined: None,
@@ -483,7 +483,7 @@ where
             left_behind,
             marshal: self.marshal,
             recorded,
-        })
+        }
     }
 }
 
