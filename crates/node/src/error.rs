@@ -10,7 +10,7 @@ use soma_os::disk::is_disk_full;
 use soma_protocol::Hash;
 use soma_store::StoreError;
 
-use crate::mempool::Refusal;
+use crate::refusal::Refusal;
 
 /// Every failure of this crate.
 #[derive(Debug, thiserror::Error)]

@@ -7,6 +7,7 @@
 //!
 //! Modules are listed from bottom to top: later ones use earlier ones. `node` puts them together.
 
+mod refusal;
 mod error;
 pub mod settings;
 pub mod folder;
@@ -27,7 +28,7 @@ mod node;
 pub use error::NodeError;
 pub use folder::NodeFolder;
 pub use http::openapi;
-pub use mempool::Refusal;
 pub use node::{Node, start};
+pub use refusal::Refusal;
 pub use settings::{ClientLimits, NodeConfig, Settings};
 pub use soma_engine::Join;

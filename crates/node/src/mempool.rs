@@ -6,7 +6,6 @@
 //! the rules accept it is decided in its block. The pool must never exceed its limits, never offer
 //! a transaction out of nonce order, and never drop a valid one except for one that pays more.
 
-mod refusal;
 mod queue;
 mod pool;
 mod admission;
@@ -15,4 +14,3 @@ mod tests;
 
 pub(crate) use self::admission::{Admission, AdmissionQueue, Arrivals, QueueError};
 pub(crate) use self::pool::{Mempool, Screened};
-pub use self::refusal::Refusal;

@@ -328,7 +328,7 @@ mod tests {
     fn unknown_settings_and_impossible_values_are_refused() {
         let refusal = |text: &str| Settings::parse(text).unwrap_err().to_string();
         let text = settings(Vec::new()).render();
-        assert!(refusal(&(text.clone() + "\n[colours]\nred = 1\n")).contains("colours"));
+        assert!(refusal(&(text.clone() + "\n[colors]\nred = 1\n")).contains("colors"));
         let few = text.replace("[history]", "[history]\nkeep_blocks = 1");
         assert!(refusal(&few).contains("keep_blocks"));
         let nowhere = settings(vec![peer("nowhere", None)]).render();

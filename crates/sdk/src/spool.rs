@@ -177,9 +177,9 @@ impl Spool {
             return Ok(());
         };
         let others = self.list()?.obligations;
-        let needs = |other: &Obligation| {
-            matches!(other, Obligation::Reveal(reveal) if reveal.ciphertext == removed.ciphertext)
-        };
+        let file = &removed.ciphertext;
+        let needs =
+            |other: &Obligation| matches!(other, Obligation::Reveal(r) if r.ciphertext == *file);
         if others.iter().any(needs) {
             Ok(())
         } else {

@@ -1,6 +1,6 @@
 //! The configuration of each component of the consensus library: sizes, times and partition names.
 //!
-//! Only numbers and names, no behaviour. What is allocated up front is kept small, because a node
+//! Only numbers and names, no behavior. What is allocated up front is kept small, because a node
 //! may be a laptop; the network's quota bounds memory under attack.
 
 use std::{

@@ -11,7 +11,8 @@ use soma_sdk::Text;
 use soma_sdk::api::ApiError;
 
 use crate::error::NodeError;
-use crate::mempool::{QueueError, Refusal};
+use crate::mempool::QueueError;
+use crate::refusal::Refusal;
 
 /// An answer that is not a success.
 #[derive(Debug)]

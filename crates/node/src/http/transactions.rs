@@ -15,7 +15,7 @@ use super::api::Api;
 use super::clients::Client;
 use super::problem::Problem;
 use crate::error::NodeError;
-use crate::mempool::Refusal;
+use crate::refusal::Refusal;
 
 /// Bytes of a request that is not a batch or an upload.
 pub(super) const BODY_BYTES_MAX: usize = TRANSACTION_BYTES_MAX;

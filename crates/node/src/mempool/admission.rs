@@ -9,9 +9,10 @@ use std::sync::Arc;
 use soma_protocol::{Hash, SignedTransaction};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::{Mempool, Refusal, Screened};
+use super::{Mempool, Screened};
 use crate::chain::Chain;
 use crate::metrics::Metrics;
+use crate::refusal::Refusal;
 
 /// Bytes of transactions that wait for verification.
 const WAITING_BYTES_MAX: usize = 16 << 20;

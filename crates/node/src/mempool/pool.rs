@@ -12,7 +12,7 @@ use soma_protocol::{
 };
 
 use super::queue::{Bid, Entry, Queue, Selection};
-use super::refusal::Refusal;
+use crate::refusal::Refusal;
 use crate::settings::PoolLimits;
 
 /// Hashes of the last [`VERIFIED_MAX`] transactions whose signatures are valid: one that was in the

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 
 use soma_protocol::{Address, Hash, StateRead, VerifiedTransaction, read};
 
-use super::refusal::Refusal;
+use crate::refusal::Refusal;
 use crate::settings::PoolLimits;
 
 /// The order between accounts: duties of validators first, then the fee per byte, then arrival.

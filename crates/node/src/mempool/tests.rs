@@ -10,8 +10,9 @@ use soma_protocol::{
     Phase, SecretKey, SignedTransaction, Transaction, VerifiedTransaction, action, execute, read,
 };
 
-use super::{Mempool, Refusal};
+use super::Mempool;
 use crate::localnet::{OPERATOR, Plan};
+use crate::refusal::Refusal;
 use crate::settings::PoolLimits;
 
 const NOW_MS: u64 = 1_000_000;
