@@ -177,3 +177,37 @@ pub fn mean_embedding<'a>(
     }
     embedding(&sum, count)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Directions, score};
+    use crate::kernels::{Engine, KernelChoice};
+    use crate::simd::KernelKind;
+    use crate::weights::Weights;
+    use soma_architecture::Architecture;
+
+    #[test]
+    fn every_kernel_that_runs_here_gives_the_score_of_the_reference() {
+        let architecture = Architecture {
+            layers: 2,
+            ..Architecture::nano()
+        };
+        let weights = Weights::init(&architecture, [7; 32]).unwrap();
+        let directions = Directions::new(&architecture, [9; 32]);
+        let data: Vec<u8> = (0..300_u32).map(|i| (i * i % 251) as u8).collect();
+        let scores = KernelKind::ALL.map(|kind| {
+            kind.is_available().then(|| {
+                let engine = Engine::new(KernelChoice::Kind(kind), 1).unwrap();
+                score(&engine, &weights, &data, &directions).unwrap().score
+            })
+        });
+        let [reference, neon, ..] = &scores;
+        assert!(
+            neon.is_some(),
+            "NEON runs everywhere in tests, emulated if need be"
+        );
+        for score in scores.iter().flatten() {
+            assert_eq!(Some(score), reference.as_ref());
+        }
+    }
+}

@@ -10,7 +10,7 @@
     reason = "lane operations must be inlined into the function that enables their CPU features"
 )]
 
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", test))]
 mod neon;
 mod kind;
 mod portable;
@@ -18,7 +18,7 @@ mod portable;
 mod x86;
 
 pub use kind::KernelKind;
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", test))]
 pub(crate) use neon::Neon;
 pub(crate) use portable::{Portable, fused_multiply_add};
 #[cfg(target_arch = "x86_64")]

@@ -22,7 +22,7 @@ pub(crate) use buffer::{Buffer, SCORES, WIDENED};
 pub(crate) use matrix::{Matrix, MatrixMut};
 
 use crate::error::Error;
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", test))]
 use crate::simd::Neon;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
@@ -79,7 +79,7 @@ enum Lanes {
     Avx2(Avx2),
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
-    #[cfg(target_arch = "aarch64")]
+    #[cfg(any(target_arch = "aarch64", test))]
     Neon(Neon),
 }
 
@@ -91,9 +91,12 @@ impl Lanes {
             KernelKind::Avx2 => Avx2::detect().map(Self::Avx2),
             #[cfg(target_arch = "x86_64")]
             KernelKind::Avx512 => Avx512::detect().map(Self::Avx512),
-            #[cfg(target_arch = "aarch64")]
+            #[cfg(any(target_arch = "aarch64", test))]
             KernelKind::Neon => Neon::detect().map(Self::Neon),
-            _ => None,
+            #[cfg(not(target_arch = "x86_64"))]
+            KernelKind::Avx2 | KernelKind::Avx512 => None,
+            #[cfg(not(any(target_arch = "aarch64", test)))]
+            KernelKind::Neon => None,
         }
     }
 }
@@ -184,7 +187,7 @@ fn run_on<O: Operation>(lanes: Lanes, operation: O) -> O::Output {
         Lanes::Avx2(simd) => simd.dispatch(operation),
         #[cfg(target_arch = "x86_64")]
         Lanes::Avx512(simd) => simd.dispatch(operation),
-        #[cfg(target_arch = "aarch64")]
+        #[cfg(any(target_arch = "aarch64", test))]
         Lanes::Neon(simd) => simd.dispatch(operation),
     }
 }

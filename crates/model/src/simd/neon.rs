@@ -1,4 +1,5 @@
-//! The lanes on 64-bit ARM: four NEON registers, which every such CPU has.
+//! The lanes on 64-bit ARM: four NEON registers, which every such CPU has. Tests on other CPUs run
+//! the same code on emulated instructions.
 //!
 //! It must never use the pairwise or estimating instructions: they are not one IEEE operation per
 //! lane.
@@ -6,16 +7,28 @@
     unsafe_code,
     reason = "vector instructions; NEON is part of the base instruction set"
 )]
+#![cfg_attr(
+    not(target_arch = "aarch64"),
+    expect(unused_unsafe, reason = "emulated, only loads and stores are unsafe")
+)]
 #![expect(
     clippy::inline_always,
     reason = "lane operations must be inlined into the function that enables their CPU features"
 )]
 
+#[cfg(not(target_arch = "aarch64"))]
+mod emulated;
+
+#[cfg(target_arch = "aarch64")]
 #[expect(
     clippy::wildcard_imports,
     reason = "a hundred instructions, all with the prefix of their set"
 )]
 use core::arch::aarch64::*;
+
+#[cfg(not(target_arch = "aarch64"))]
+#[expect(clippy::wildcard_imports, reason = "the same instructions")]
+use emulated::*;
 
 use super::{LANES, Operation, Simd};
 
@@ -62,14 +75,14 @@ macro_rules! quarters {
 }
 
 #[inline]
-#[target_feature(enable = "neon")]
+#[cfg_attr(target_arch = "aarch64", target_feature(enable = "neon"))]
 fn turn_two(p: float64x2_t, scale: f64) -> float64x2_t {
     let turns = vmulq_f64(p, vdupq_n_f64(scale));
     vsubq_f64(turns, vrndnq_f64(turns))
 }
 
 #[inline]
-#[target_feature(enable = "neon")]
+#[cfg_attr(target_arch = "aarch64", target_feature(enable = "neon"))]
 fn turn_four(p: float32x4_t, scale: f64) -> float32x4_t {
     let low = turn_two(vcvt_f64_f32(vget_low_f32(p)), scale);
     let high = turn_two(vcvt_high_f64_f32(p), scale);
