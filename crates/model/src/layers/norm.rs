@@ -57,8 +57,8 @@ fn mean_and_inverse<S: Simd>(s: S, row: &[f32]) -> (f32, f32) {
     let shift = s.splat(mean);
     let mut sum = s.splat(0.0);
     for x in row.chunks(LANES) {
-        let centred = s.sub(load_lanes(s, x), shift);
-        let longer = s.fma(centred, centred, sum);
+        let centered = s.sub(load_lanes(s, x), shift);
+        let longer = s.fma(centered, centered, sum);
         sum = s.select(s.first(x.len()), longer, sum);
     }
     let variance = s.fold(sum) / width;
@@ -127,8 +127,8 @@ impl Operation for NormBackward<'_> {
             let slope = s.splat(dot(s, weighted, normal) * share);
             for (i, x) in row.chunks_mut(LANES).enumerate() {
                 let [w, z] = part(s, i, [weighted, normal]);
-                let centred = s.sub(s.sub(w, mean), s.mul(z, slope));
-                let gradient = s.mul(inverse, centred);
+                let centered = s.sub(s.sub(w, mean), s.mul(z, slope));
+                let gradient = s.mul(inverse, centered);
                 let total = match self.gradient {
                     Some(other) => s.add(part(s, i, [&other[n * width..][..width]])[0], gradient),
                     None => gradient,

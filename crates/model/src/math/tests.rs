@@ -53,7 +53,7 @@ impl Operation for Apply<'_> {
     }
 }
 
-/// Distance between float32 neighbours around a value.
+/// Distance between float32 neighbors around a value.
 fn ulp(exact: f64) -> f64 {
     let exponent = (exact.abs().to_bits() >> 52)
         .saturating_sub(1023 - 126)

@@ -1,4 +1,4 @@
-//! The NEON instructions that `neon.rs` uses, in plain Rust, so that its kernels are tested on every
+//! The NEON instructions that `neon.rs` uses, in plain Rust, so that tests run its kernels on every
 //! CPU. Each function does what the Arm reference defines for the instruction of its name.
 //!
 //! It must never be compiled outside tests.
