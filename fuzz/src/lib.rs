@@ -8,8 +8,11 @@ pub mod blocks;
 pub mod rules;
 pub mod api;
 
+/// Checks one input; panics if a promise is broken.
+pub type Check = fn(&[u8]);
+
 /// Every target: its name, which is that of its folder in `corpus/`, and its check.
-pub const TARGETS: [(&str, fn(&[u8])); 4] = [
+pub const TARGETS: [(&str, Check); 4] = [
     ("transactions", transactions::check),
     ("blocks", blocks::check),
     ("rules", rules::check),

@@ -1,4 +1,9 @@
 //! Replays the corpus: every input that once reached new code, and every one that once failed.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a failed unwrap fails the test, and the last path printed names the input"
+)]
 
 use std::path::{Path, PathBuf};
 

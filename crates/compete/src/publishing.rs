@@ -29,7 +29,7 @@ pub struct Offer<'a> {
 
 /// An encrypted weights file, ready to be committed to.
 struct Encrypted {
-    encrypted: EncryptedFile,
+    file: EncryptedFile,
     key: Secret,
     path: PathBuf,
 }
@@ -73,7 +73,7 @@ impl Competitor<'_> {
             });
         }
         let Encrypted {
-            encrypted,
+            file: encrypted,
             key,
             path,
         } = self.encrypt(&model, &offer)?;
@@ -117,7 +117,7 @@ impl Competitor<'_> {
             let key = Secret::from_bytes(weights.key.0.0);
             if path.is_file() {
                 return Ok(Encrypted {
-                    encrypted,
+                    file: encrypted,
                     key,
                     path,
                 });
@@ -139,7 +139,7 @@ impl Competitor<'_> {
             return Err(CompeteError::Modified { path });
         }
         Ok(Encrypted {
-            encrypted,
+            file: encrypted,
             key,
             path,
         })

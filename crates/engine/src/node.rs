@@ -136,8 +136,7 @@ where
     S: Sender<PublicKey = PublicKey>,
     R: Receiver<PublicKey = PublicKey>,
 {
-    let me = private_key(&settings.key).public_key();
-    let page_cache = page_cache();
+    let (me, page_cache) = (private_key(&settings.key).public_key(), page_cache());
     let core = Arc::new(core::<E>(&settings, &services, &overrides)?);
 
     let (resume, responses) = pause(links.block_requests.1);
@@ -153,8 +152,8 @@ where
     broadcaster.start(links.blocks);
     let (client, server) = exchange::start(context.child("exchange"), links.exchange);
 
-    let prefix = &overrides.prefix;
-    let handovers = Arc::new(HandoverStore::open(&context, prefix, &page_cache).await?);
+    let handovers = HandoverStore::open(&context, &overrides.prefix, &page_cache).await?;
+    let handovers = Arc::new(handovers);
     let opening = Opening {
         context: &context,
         settings: &settings,
@@ -172,8 +171,7 @@ where
     let databases = ordering.start(proposed, fetcher).await;
     let state = Arc::new(load(&core, &databases, &marshal).await?);
     rebuild(&core.rules, &marshal, &services.history, &state).await?;
-    state.read(|memory, tip| core.committees.update(memory, tip.height));
-    let _ = core.state.set(Arc::clone(&state));
+    core.execute_on(&state);
     resume.resume();
     let _ = server.set(Server {
         calendar: overrides.calendar,

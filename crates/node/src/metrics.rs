@@ -153,7 +153,7 @@ impl Metrics {
         self.audit_ms.inc_by(milliseconds(time));
     }
 
-    /// The metrics in the OpenMetrics text format, without its end: the engine's follow.
+    /// The metrics in the `OpenMetrics` text format, without its end: the engine's follow.
     pub(crate) fn encode(&self, gauges: &Gauges<u64>) -> String {
         self.gauges.set(gauges);
         let mut text = String::new();

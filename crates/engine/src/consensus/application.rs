@@ -51,6 +51,13 @@ pub(crate) struct Core {
 }
 
 impl Core {
+    /// Blocks are executed on this state from now on.
+    pub(crate) fn execute_on(&self, state: &Arc<State>) {
+        state.read(|memory, tip| self.committees.update(memory, tip.height));
+        // The state is set once, by the one start of this node.
+        let _ = self.state.set(Arc::clone(state));
+    }
+
     /// The committee that decides this height.
     pub(crate) fn committee(&self, height: u64) -> Option<Arc<Committee>> {
         let calendar = self.committees.calendar();

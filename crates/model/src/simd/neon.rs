@@ -27,7 +27,6 @@ mod emulated;
 use core::arch::aarch64::*;
 
 #[cfg(not(target_arch = "aarch64"))]
-#[expect(clippy::wildcard_imports, reason = "the same instructions")]
 use emulated::*;
 
 use super::{LANES, Operation, Simd};
@@ -47,6 +46,10 @@ pub(crate) struct Neon(());
 
 impl Neon {
     /// The token; every 64-bit ARM CPU has NEON.
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "the signature of every lane implementation"
+    )]
     pub(crate) fn detect() -> Option<Self> {
         Some(Self(()))
     }

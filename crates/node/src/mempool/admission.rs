@@ -39,7 +39,7 @@ impl Admission {
         let screened = self.screen(transactions);
         let unverified = |screened: &Screened| match screened {
             Screened::Unverified(transaction) => Some(transaction.clone()),
-            _ => None,
+            Screened::Answered(_) => None,
         };
         let unverified: Vec<_> = screened.iter().map(unverified).collect();
         let answers = self.enter(screened);

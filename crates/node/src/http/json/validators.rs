@@ -14,10 +14,12 @@ use soma_sdk::api::{
 pub(crate) fn validators(state: &dyn StateRead) -> Vec<Validator> {
     let seats = read::committee(state).seats;
     let registered = read::validators(state).into_iter();
-    registered.map(|record| validator(record, &seats)).collect()
+    registered
+        .map(|record| validator(&record, &seats))
+        .collect()
 }
 
-fn validator(record: record::Validator, seats: &[Seat]) -> Validator {
+fn validator(record: &record::Validator, seats: &[Seat]) -> Validator {
     let seat = seats
         .iter()
         .position(|seat| seat.validator == record.address);
