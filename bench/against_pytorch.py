@@ -39,7 +39,7 @@ TITLES = {
 
 
 def main() -> None:
-    """Measures in turns and prints."""
+    """Measures each in turn and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2, help="of both [default: 2]")
     parser.add_argument("--turns", type=int, default=5, help="A B A B ... [default: 5]")

@@ -10,7 +10,7 @@ use soma_protocol::{
 };
 use soma_sdk::Secret;
 
-/// The most blocks of one input.
+/// The most blocks in one input.
 const BLOCKS_MAX: u64 = 64;
 
 /// What every input starts from: a local network with funded keys; the last is the validator's.

@@ -361,7 +361,7 @@ codes! {
         "More bytes were sent than the commit names.",
         "upload the committed file";
     UploadStalled = "upload_stalled", Network, 408:
-        "The upload stopped before its end.",
+        "The upload stalled before it was complete.",
         "continue where it stopped";
     CiphertextMismatch = "ciphertext_mismatch", Rejected, 422:
         "The uploaded file is not the committed one.",

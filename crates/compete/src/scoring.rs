@@ -200,8 +200,8 @@ impl Scores {
     }
 }
 
-/// How many documents are scored at once. Without a limit all of them; with one as many as there
-/// is time for, in growing batches.
+/// How many documents are scored at once: all of them without a time limit; with one, as many as
+/// there is time for, in growing batches.
 struct Pace {
     until: Option<Instant>,
     begun: Instant,

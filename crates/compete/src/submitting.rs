@@ -104,7 +104,7 @@ impl Submitter<'_> {
     /// Scores documents, until `until` at most, and submits the closest for every target where it
     /// would be a candidate. All targets are of one epoch: one seed and one score serve them all.
     /// Returns how many documents there was time for, the first ones. What the chain has accepted
-    /// is in `submissions` also when an error ends the work early.
+    /// is in `submissions` even when an error ends the work early.
     ///
     /// # Errors
     /// As [`Scoring::score`]; those of the network. A submission that the rules reject is a notice.

@@ -23,7 +23,7 @@ pub enum Join {
     /// validator executes all blocks: the chain begins with it.
     #[default]
     Auto,
-    /// By state sync, also if the node has blocks but is far behind.
+    /// By state sync; a node that has blocks but is far behind uses it too.
     State,
     /// By executing all blocks.
     Replay,

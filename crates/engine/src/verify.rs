@@ -84,7 +84,7 @@ impl Check {
         genesis: &Genesis,
         history: History,
     ) -> Result<Self, EngineError> {
-        // Nothing is signed; committees need some key to tell whether it has a seat.
+        // Nothing is signed; `Committees` only needs a key to look up whether it has a seat.
         let unused = private_key(&ConsensusSecret(genesis.chain_id().0));
         let committees = Committees::new(genesis.chain_id(), unused, Calendar::default());
         let cache = page_cache();

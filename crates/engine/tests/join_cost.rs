@@ -1,4 +1,4 @@
-//! The cost of joining by state sync and by replay, in turns. A measurement, run by hand:
+//! The cost of joining by state sync and by replay, in turn. A measurement, run by hand:
 //! `cargo test --workspace --test join_cost -- --ignored --nocapture`.
 #![expect(clippy::unwrap_used, reason = "a failed expectation fails the test")]
 

@@ -41,7 +41,7 @@ fn host(dir: &Path, node: u8, ports: &[u16]) -> Host {
     let at = |node: u8| SocketAddr::from(([127, 0, 0, 1], ports[usize::from(node)]));
     let peer = |other: u8| Peer {
         key: ConsensusSecret(validator(other)).public(),
-        // A follower connects to others and is not dialed.
+        // A follower dials the others; nobody dials it.
         address: (other != FOLLOWER).then(|| at(other).into()),
     };
     Host {

@@ -54,13 +54,13 @@ pub enum Error {
     /// The header is longer than the limit, or this is another kind of file.
     #[error("not a safetensors file: its header would have {bytes} bytes, more than 1 MiB")]
     HeaderTooLong {
-        /// Length that the file gives.
+        /// Length stated in the file.
         bytes: u64,
     },
     /// The file ends inside its header.
     #[error("the file ends inside its header: {present} of {bytes} bytes")]
     HeaderCutOff {
-        /// Length that the file gives.
+        /// Length stated in the file.
         bytes: u64,
         /// Bytes that are there.
         present: usize,

@@ -141,7 +141,7 @@ pub enum NodeError {
         size_bytes: u64,
     },
     /// The client was silent for too long during an upload.
-    #[error("the upload stalled before its end")]
+    #[error("the upload stalled before it was complete")]
     UploadStalled,
     /// The uploaded file is not the committed one.
     #[error("the uploaded file has the hash {found}; the commit names {expected}")]

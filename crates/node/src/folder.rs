@@ -145,7 +145,7 @@ impl NodeFolder {
         soma_engine::verify_store(&self.chain_dir(), &self.genesis).map_err(NodeError::engine)
     }
 
-    /// All that the node is started with.
+    /// Everything that the node is started with.
     ///
     /// # Errors
     /// When a key file cannot be used.

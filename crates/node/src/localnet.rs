@@ -285,7 +285,7 @@ impl Localnet {
         KeyFolder::of(&self.dir)
     }
 
-    /// A key by its name.
+    /// The key with this name.
     ///
     /// # Errors
     /// When there is none, or its file is damaged.
@@ -302,7 +302,7 @@ impl Localnet {
         self.dir.join(format!("node-{number}"))
     }
 
-    /// All that the validator of a network of one is started with; its API listens on `api`.
+    /// Everything that the validator of a network of one is started with; its API listens on `api`.
     ///
     /// # Errors
     /// When a key file cannot be used.

@@ -13,7 +13,7 @@ use crate::error::NodeError;
 
 /// The least time between two blocks, in milliseconds.
 pub const BLOCK_MS: u64 = 500;
-/// The most time between two blocks while nothing happens, in milliseconds.
+/// The longest time between two blocks while nothing happens, in milliseconds.
 pub const IDLE_BLOCK_MS: u64 = 5_000;
 /// The port of the API, unless another is given.
 pub const API_PORT: u16 = 8645;
@@ -29,7 +29,7 @@ pub struct Settings {
     /// The least time between two blocks, in milliseconds.
     #[serde(default = "block_ms")]
     pub block_ms: u64,
-    /// The most time between two blocks while nothing happens, in milliseconds.
+    /// The longest time between two blocks while nothing happens, in milliseconds.
     #[serde(default = "idle_block_ms")]
     pub idle_block_ms: u64,
     /// Threads of an audit; 0 for one per CPU.
@@ -236,7 +236,7 @@ impl PeerSettings {
     }
 }
 
-/// All that a node is started with.
+/// Everything that a node is started with.
 #[derive(Clone)]
 pub struct NodeConfig {
     /// The node's own folder: chain, history, weights.

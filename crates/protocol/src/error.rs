@@ -76,10 +76,10 @@ pub enum Error {
         #[source]
         reason: crate::Rejection,
     },
-    /// Genesis gives away more than there will ever be.
-    #[error("genesis gives away {found} SOMA, there are {limit}")]
+    /// Genesis allocates more than the cap.
+    #[error("genesis allocates {found} SOMA; the cap is {limit}")]
     GenesisSupply {
-        /// Sum of what genesis gives away.
+        /// Sum of what genesis allocates.
         found: Amount,
         /// All there is.
         limit: Amount,

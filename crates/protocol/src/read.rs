@@ -90,7 +90,7 @@ pub fn open_architectures(state: &dyn StateRead) -> impl Iterator<Item = u32> + 
     std::iter::once(architecture_number(state)).chain(next)
 }
 
-/// An architecture by its number: in force, to come, or past.
+/// The architecture with this number: in force, to come, or past.
 pub fn architecture(state: &dyn StateRead, number: u32) -> Option<Architecture> {
     let network = network(state);
     if network.architecture_number == number {
@@ -195,7 +195,7 @@ pub fn committee(state: &dyn StateRead) -> Committee {
         .expect("every state since genesis has a committee")
 }
 
-/// A committee by its number. All are kept, so that a node that joins later can verify each
+/// The committee with this number. All are kept, so that a node that joins later can verify each
 /// handover.
 pub fn committee_by_number(state: &dyn StateRead, number: u32) -> Option<Committee> {
     load(state, &Key::committee(number))

@@ -30,7 +30,7 @@ pub struct Transaction {
     /// The sender's count of transactions so far.
     #[serde(with = "decimal")]
     pub nonce: u64,
-    /// The most that the fee may be.
+    /// The highest fee that the sender accepts.
     pub fee_limit: Amount,
     /// Last block time at which it may be executed, ms since 1970.
     #[serde(with = "decimal")]

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use crate::error::SdkError;
 use crate::secret::Secret;
 
-/// Most bytes that one key encrypts: the block counter has 32 bits and must not wrap around.
+/// The most bytes that one key encrypts: the block counter has 32 bits and must not wrap around.
 pub const LIMIT_BYTES: u64 = 64 * (u32::MAX as u64);
 
 const PIECE_BYTES: usize = 1 << 20;

@@ -24,7 +24,7 @@ use crate::retry::RETRIES;
 
 /// How long a node may take to accept a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// How long it may send nothing; keep-alives of event streams come more often.
+/// How long a node may stay silent; event streams send keep-alives more often than this.
 const SILENCE_LIMIT: Duration = Duration::from_secs(45);
 /// How long a complete small answer may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
@@ -194,7 +194,7 @@ impl Client {
     /// The data published for a target, while it is kept.
     ///
     /// # Errors
-    /// As other requests; [`SdkError::WrongHash`] if it is not what `data_hash` promises.
+    /// As for other requests; [`SdkError::WrongHash`] if it is not what `data_hash` promises.
     pub async fn target_data(&self, id: TargetId, data_hash: Hash) -> Result<Vec<u8>, SdkError> {
         let path = routes::path(routes::TARGET_DATA, id);
         let (_, bytes) = self
@@ -234,7 +234,7 @@ impl Client {
     /// Sends a transaction to the node's pool. Sending it again is harmless.
     ///
     /// # Errors
-    /// As other requests: [`SdkError::Api`] with the pool's reason if it is refused.
+    /// As for other requests: [`SdkError::Api`] with the pool's reason if it is refused.
     pub async fn send(&self, transaction: &SignedTransaction) -> Result<Hash, SdkError> {
         let request = self
             .request(Method::POST, routes::TRANSACTIONS)
@@ -249,7 +249,7 @@ impl Client {
     /// with [`batch::push`](crate::api::batch::push).
     ///
     /// # Errors
-    /// As other requests, if the node accepted none.
+    /// As for other requests, if the node accepted none.
     pub async fn send_batch(&self, batch: Vec<u8>) -> Result<Vec<BatchAnswer>, SdkError> {
         let request = self
             .request(Method::POST, routes::TRANSACTIONS_BATCH)
@@ -265,7 +265,7 @@ impl Client {
     /// # Errors
     /// [`SdkError::Superseded`] if another transaction with its nonce is finalized;
     /// [`SdkError::Expired`] once block time has passed its expiry; [`SdkError::Timeout`] after
-    /// `limit`; otherwise as other requests.
+    /// `limit`; otherwise as for other requests.
     pub async fn wait(&self, sent: &Sent, limit: Duration) -> Result<Receipt, SdkError> {
         let begun = Instant::now();
         let mut pause = LOOK_FIRST;

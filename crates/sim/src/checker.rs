@@ -21,7 +21,7 @@ pub struct Counts {
     pub accepted: u64,
     /// Nodes that have joined by state sync.
     pub joins: u64,
-    /// Peers whose state was refused in a join.
+    /// Peers whose state was refused during a join.
     pub refused: u64,
 }
 

@@ -53,7 +53,7 @@ fn ratio(part: u64, whole: u64) -> Probability {
 
 enum Slot {
     Running(RunningNode),
-    /// Down, to be restarted at a time.
+    /// Down until a given time, then restarted.
     Down {
         until_ms: u64,
     },

@@ -24,7 +24,7 @@ pub fn is_expelled(state: &dyn StateRead, node: usize) -> bool {
 }
 
 impl EvidencePool {
-    /// Keeps evidence that a node has found.
+    /// Keeps evidence that a node found.
     ///
     /// # Errors
     /// [`Violation::Accused`] if it is against an honest node.

@@ -89,7 +89,7 @@ pub struct RunningNode {
     pub mempool: Arc<Mempool>,
     /// Notified when the pool has new transactions.
     pub work: Arc<Notify>,
-    /// Evidence that its consensus has found.
+    /// Evidence of equivocation that its consensus engine found.
     pub faults: mpsc::Receiver<Evidence>,
 }
 

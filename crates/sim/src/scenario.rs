@@ -68,7 +68,7 @@ pub struct Report {
     pub power_losses: u64,
     /// Nodes that joined by state sync.
     pub joins: u64,
-    /// Peers whose state was refused in a join.
+    /// Peers whose state was refused during a join.
     pub refused: u64,
     /// What the adversary did.
     pub adversary: Adversary,
@@ -274,7 +274,7 @@ impl Scenario {
         self.checker.counts().blocks < self.join_height && !self.checker.read(has_seat)
     }
 
-    /// Honest nodes report the equivocation that their consensus has found.
+    /// Honest nodes report the equivocation that their consensus engine found.
     fn report_equivocation(&mut self, cluster: &mut Cluster) {
         let is_honest = |node: usize| self.nodes[node].is_honest();
         for (node, running) in cluster.running() {

@@ -2,13 +2,13 @@
 
 use crate::tree::File;
 
-/// Most columns of a line of source.
+/// The most columns in a line of source.
 const SOURCE_COLUMNS: usize = 100;
 
-/// Most columns of a line of a document, unless it is a table or carries a link.
+/// The most columns in a line of a document, unless it is part of a table or contains a link.
 const DOCUMENT_COLUMNS: usize = 120;
 
-/// Most lines of a source file before its tests.
+/// The most lines in a source file before its tests.
 const LINES_MAX: usize = 800;
 
 /// Crates in which no float may appear.

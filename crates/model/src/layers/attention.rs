@@ -29,7 +29,7 @@ pub(crate) struct Heads<'a> {
     pub(crate) key: &'a [f32],
     /// As the keys.
     pub(crate) value: &'a [f32],
-    /// Width of all heads together.
+    /// Total width of all heads.
     pub(crate) dim: usize,
     /// Width of one head.
     pub(crate) head_dim: usize,

@@ -104,5 +104,5 @@ pub(super) async fn send_batch(
     Ok(Json(Batch { answers: batch }))
 }
 
-/// The most bytes of a batch's request.
+/// The most bytes in a request that carries a batch.
 pub(super) const BATCH_BODY_BYTES_MAX: usize = BATCH_BYTES_MAX;

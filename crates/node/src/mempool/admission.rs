@@ -18,7 +18,7 @@ use crate::refusal::Refusal;
 const WAITING_BYTES_MAX: usize = 16 << 20;
 /// Requests that wait for verification.
 const WAITING_MAX: usize = 4_096;
-/// Signatures verified together; the state is locked while they are screened.
+/// The most signatures verified together; the state is locked while they are screened.
 const BATCH_MAX: usize = 512;
 
 /// What was decided about each transaction, in their order.

@@ -307,7 +307,7 @@ impl WeightsFile {
     /// Fills `buffer` from `offset` on.
     ///
     /// # Errors
-    /// A file error, also when the range exceeds the file.
+    /// A file error, including when the range exceeds the file.
     pub(crate) fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), NodeError> {
         let mut fill = || -> io::Result<()> {
             self.file.seek(SeekFrom::Start(offset))?;

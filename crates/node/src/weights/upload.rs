@@ -23,7 +23,7 @@ pub(crate) struct Progress {
 }
 
 impl WeightsStore {
-    /// Progress of an upload of `size_bytes`, also of one that was not begun.
+    /// Progress of an upload of `size_bytes`, including one that has not begun.
     pub(crate) fn progress(
         &self,
         ciphertext_hash: &Hash,

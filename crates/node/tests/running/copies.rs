@@ -44,7 +44,7 @@ fn trained(architecture: &Architecture, steps: u64) -> Weights {
     trainer.weights()
 }
 
-/// A copy in which every weight is more or less by this part of itself, each by the toss of a coin.
+/// A copy with every weight scaled by `1 + noise` or `1 - noise`, as a coin toss decides.
 fn noisy(weights: &Weights, noise: f32, seed: u64, path: &Path) -> Weights {
     weights.save(path).unwrap();
     let mut bytes = std::fs::read(path).unwrap();

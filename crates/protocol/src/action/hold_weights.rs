@@ -10,7 +10,7 @@ use crate::record::Rent;
 use crate::state::{Key, load};
 use crate::{Address, Epoch, Event, Hash, ModelId, Rejection, read};
 
-/// Most held files in one transaction.
+/// The most held files in one transaction.
 pub const HELD_FILES_MAX: usize = 1_024;
 
 /// A file that a validator holds.

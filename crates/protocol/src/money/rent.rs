@@ -52,7 +52,7 @@ fn median(votes: &[(Amount, Amount)]) -> Option<Amount> {
     })
 }
 
-/// Discount on the rent in an epoch: `bootstrap_discount_bps` in the first, then linearly less.
+/// Discount on the rent in an epoch: `bootstrap_discount_bps` in the first, then falling linearly.
 fn discount_bps(epoch: Epoch, params: &Params) -> u16 {
     let left = params.bootstrap_epochs.saturating_sub(epoch.previous().0);
     let discount = u64::from(params.bootstrap_discount_bps).saturating_mul(left.into());

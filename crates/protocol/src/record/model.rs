@@ -54,7 +54,7 @@ pub struct Model {
     pub activated: Epoch,
     /// Targets it has won.
     pub wins: u32,
-    /// All that it has earned, commission included.
+    /// Everything that it has earned, commission included.
     pub earned: Amount,
 }
 

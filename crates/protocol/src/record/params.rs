@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::value::BPS;
 use crate::{Amount, Error, decimal};
 
-/// Most seats in the committee, the bound of `seats_max`. The consensus engine sizes its buffers
-/// for as many.
+/// The most seats in the committee: the bound of `seats_max`. The consensus engine sizes its
+/// buffers for this many.
 pub const SEATS_MAX: u32 = 64;
 
 /// Name and bounds of a parameter. Amounts are in base units.
@@ -149,7 +149,7 @@ params! {
     model_stake_min: Amount = Amount::soma(10), Amount::soma(1), 1 => 1_000_000_000_000_000;
     /// Least stake behind a validator; a seat in the committee is one key with at least this stake.
     validator_stake_min: Amount = Amount::soma(1_000), Amount::soma(1), 1 => 1_000_000_000_000_000;
-    /// Most seats in the committee.
+    /// The most seats in the committee.
     seats_max: u32 = SEATS_MAX, 16, 1 => SEATS_MAX as u64;
     /// Epochs in a row without a revealed beacon after which a validator is jailed.
     absence_epochs: u32 = 3, 100, 2 => 1_000_000;

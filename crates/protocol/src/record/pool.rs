@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Address, Amount, Epoch, PoolId, decimal};
 
-/// Most shares of one part of a pool: the product with any amount fits 128 bits.
+/// The most shares in one part of a pool: their product with any amount fits 128 bits.
 pub const SHARES_MAX: u128 = 10_u128.pow(22);
 
 /// Stake on a model or validator, and the shares in it.

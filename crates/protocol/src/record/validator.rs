@@ -101,7 +101,7 @@ pub struct Committee {
     /// Height of the block that decided it.
     #[serde(with = "decimal")]
     pub height: u64,
-    /// The epoch that it begins with.
+    /// The first epoch in which it serves.
     pub epoch: Epoch,
     /// Its seats; a seat's number is its place in this list.
     pub seats: Vec<Seat>,

@@ -5,9 +5,9 @@
 
 use soma_protocol::{SignedTransaction, TRANSACTION_BYTES_MAX};
 
-/// Most transactions of one batch.
+/// The most transactions in one batch.
 pub const BATCH_MAX: usize = 1_024;
-/// Most bytes of one batch.
+/// The most bytes in one batch.
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
 /// Bytes before each transaction.
 pub const LENGTH_BYTES: usize = 4;
@@ -48,7 +48,7 @@ pub fn push_bytes(batch: &mut Vec<u8>, transaction: &[u8]) -> bool {
 /// The bytes of each transaction, in order.
 ///
 /// # Errors
-/// [`MalformedBatch`], also if only the end of the batch is malformed.
+/// [`MalformedBatch`], even if only the end of the batch is malformed.
 pub fn split(mut batch: &[u8]) -> Result<Vec<&[u8]>, MalformedBatch> {
     if batch.len() > BATCH_BYTES_MAX {
         return Err(MalformedBatch::TooLarge);

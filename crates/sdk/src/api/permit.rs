@@ -57,7 +57,7 @@ impl fmt::Display for UploadPermit {
     }
 }
 
-/// The header is not a permit.
+/// The header does not contain a well-formed permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an upload permit has the form: Soma ADDRESS VALID_UNTIL_MS SIGNATURE")]
 pub struct MalformedPermit;

@@ -73,7 +73,7 @@ pub const OPENAPI: &str = "/openapi.json";
 
 /// Items of a page if the request names no limit.
 pub const PAGE_DEFAULT: u32 = 50;
-/// Most items of a page.
+/// The most items on one page.
 pub const PAGE_MAX: u32 = 500;
 /// Bytes of an upload that the client sends in one request.
 pub const UPLOAD_PIECE_BYTES: u64 = 8 << 20;

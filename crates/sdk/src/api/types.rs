@@ -438,7 +438,7 @@ pub struct Transaction {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Receipt {
-    /// The fee charged, in base units, also if it was rejected.
+    /// The fee charged, in base units, even if it was rejected.
     pub fee: U64,
     /// Why the rules rejected it; null if it took effect.
     pub rejection: Option<Rejection>,

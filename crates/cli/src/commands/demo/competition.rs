@@ -1,5 +1,5 @@
 //! The demo's competition: owners publish, targets are drawn, submitters compete, validators audit.
-//! It must never compete otherwise than `soma model publish` and `soma submit` do.
+//! It must never compete in any other way than `soma model publish` and `soma submit` do.
 
 use std::fmt::Display;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -38,7 +38,7 @@ pub(crate) struct HeadScratch {
 
 /// The widest panel of any lane implementation.
 const WIDEST: usize = 2 * LANES;
-/// The most rows of any tile.
+/// The most rows in any tile.
 const TALLEST: usize = 8;
 
 impl HeadScratch {
