@@ -456,7 +456,7 @@ codes! {
         "The file ends inside its header.",
         "download the file again";
     WeightsHeaderNotJson = "weights_header_not_json", Verification:
-        "The header is not that of a safetensors file.",
+        "The header is not a safetensors header.",
         "check the path, or write the file again";
     WeightsDuplicateTensor = "weights_duplicate_tensor", Verification:
         "A tensor appears twice.",
@@ -471,7 +471,7 @@ codes! {
         "Weights are F32, BF16 or F16.",
         "convert the file";
     WeightsShape = "weights_shape", Verification:
-        "A tensor's shape is not that of the architecture.",
+        "A tensor's shape does not match the architecture.",
         "check that --arch names the file's architecture";
     WeightsOffsets = "weights_offsets", Verification:
         "A tensor's offsets do not fit its elements.",
@@ -521,7 +521,7 @@ codes! {
         "The node cannot be reached, or the connection was interrupted.",
         "check that the node is running and that the URL is right";
     NotANode = "not_a_node", Network:
-        "The answer is not that of a soma node.",
+        "The answer does not come from a soma node.",
         "check the URL";
     BadUrl = "bad_url", Usage:
         "The text is not the URL of a node.",

@@ -54,7 +54,7 @@ impl Competitor<'_> {
     /// Looks once at everything that is due and sends what can be sent now.
     ///
     /// # Errors
-    /// As [`Spool::deliver`].
+    /// Same as [`Spool::deliver`].
     pub async fn deliver_once(&self) -> Result<Vec<(Obligation, Outcome)>> {
         let outcomes = self.spool.deliver(&self.sender).await?;
         for (due, outcome) in &outcomes {

@@ -4,7 +4,7 @@
 
 use std::fmt::Display;
 
-/// Takes how many bytes of a task are done in total; dropped when the task ends.
+/// Called with the total number of bytes done so far in a task; dropped when the task ends.
 pub type Advance = Box<dyn FnMut(u64) + Send>;
 
 /// Follows long work.

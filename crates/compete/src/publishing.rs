@@ -38,7 +38,7 @@ impl Competitor<'_> {
     /// Registers a model and returns its number.
     ///
     /// # Errors
-    /// As [`soma_sdk::Sender::run`].
+    /// Same as [`soma_sdk::Sender::run`].
     pub async fn register(
         &self,
         name: String,
@@ -61,7 +61,7 @@ impl Competitor<'_> {
     ///
     /// # Errors
     /// [`CompeteError::NotOwner`]; [`CompeteError::CommitLapsed`]; [`CompeteError::Modified`];
-    /// those of the network and of files.
+    /// network and file errors.
     pub async fn commit(&self, offer: Offer<'_>) -> Result<Epoch> {
         let client = self.client();
         let model = client.model(offer.model).await?;

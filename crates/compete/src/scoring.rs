@@ -78,7 +78,7 @@ impl Scoring<'_> {
     /// there is time for until `until`, each with every model.
     ///
     /// # Errors
-    /// As [`WeightsCache::open`] for other failures than unusable weights, and
+    /// Same as [`WeightsCache::open`] for other failures than unusable weights, and
     /// [`ScoreCache::score_all`].
     pub async fn score(
         self,

@@ -72,7 +72,7 @@ impl Submitter<'_> {
     /// The documents that the rules accept: not too small, and not published before.
     ///
     /// # Errors
-    /// [`CompeteError::TooLittleData`] if all are too small; those of the network.
+    /// [`CompeteError::TooLittleData`] if all are too small; network errors.
     pub async fn qualifying(
         &self,
         mut documents: Vec<Document>,
@@ -107,7 +107,7 @@ impl Submitter<'_> {
     /// is in `submissions` even when an error ends the work early.
     ///
     /// # Errors
-    /// As [`Scoring::score`]; those of the network. A submission that the rules reject is a notice.
+    /// Same as [`Scoring::score`]; network errors. A submission that the rules reject is a notice.
     pub async fn enter(
         &self,
         targets: &[Target],

@@ -28,7 +28,7 @@ impl WeightsCache {
     /// the file here is damaged.
     ///
     /// # Errors
-    /// As [`download`] and [`open`].
+    /// Same as [`download`] and [`open`].
     pub async fn open(
         &self,
         client: &Client,
@@ -56,7 +56,7 @@ impl WeightsCache {
 /// Downloads a file, resuming an interrupted attempt; what arrives is verified.
 ///
 /// # Errors
-/// As [`Client::download`].
+/// Same as [`Client::download`].
 pub async fn download(
     client: &Client,
     remote: &Remote,

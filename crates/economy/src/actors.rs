@@ -32,7 +32,7 @@ pub enum Kind {
     Liar,
     /// Fills a target with false claims and publishes no data.
     Silencer,
-    /// Fills a target with false claims and publishes data for the first.
+    /// Fills a target with false claims and publishes data for only the first of them.
     Denier,
     /// Validator that performs all duties.
     Auditor,

@@ -145,8 +145,8 @@ impl Owner {
         }
     }
 
-    /// A plain copy claims another specialization than its original, which is older and wins ties.
-    /// A noisy copy claims the same, to win the targets of its original.
+    /// A plain copy claims a different specialization from its original, which is older and wins
+    /// ties. A noisy copy claims the same, to win the targets of its original.
     fn copy(&mut self, best: &Weights, margin_q32: u64, rng: &mut SimRng) {
         if !self.gains(&best.quality, margin_q32) {
             return;

@@ -76,7 +76,7 @@ impl<E: StorageContext> Archives<E> {
     /// Opens both archives; `section` blocks share a file.
     ///
     /// # Errors
-    /// As [`open_archive`].
+    /// Same as [`open_archive`].
     pub(crate) async fn open(
         context: &E,
         prefix: &str,

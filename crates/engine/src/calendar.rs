@@ -1,4 +1,4 @@
-//! Terms: fixed ranges of heights, each decided by one committee. Nothing here reads a state.
+//! Terms: fixed ranges of heights, each decided by one committee. Nothing here reads the state.
 
 use std::num::NonZeroU64;
 

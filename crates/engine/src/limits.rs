@@ -24,7 +24,7 @@ pub(crate) const RESPONSE_BYTES_MAX: usize = 5 << 18;
 /// The most messages per second and peer on one channel. Mailboxes are allocated for this many
 /// messages of every peer.
 pub const QUOTA: Quota = Quota::per_second(NZU32!(256));
-/// As [`QUOTA`], for gossip, whose messages are longer.
+/// Like [`QUOTA`], for gossip, whose messages are longer.
 pub const GOSSIP_QUOTA: Quota = Quota::per_second(NZU32!(64));
 
 /// The number of finalized blocks in one file. All files stay open, so there must be few; a file is

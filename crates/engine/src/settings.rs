@@ -108,7 +108,7 @@ pub enum Deviation {
     /// Not at all.
     #[default]
     None,
-    /// It executes every block wrongly: a planted bug, if all nodes have it.
+    /// It executes every block incorrectly. If all nodes do, this is a planted bug.
     Bug(Distortion),
     /// It proposes blocks with a false outcome, and verifies others correctly.
     Lies(Distortion),

@@ -66,7 +66,7 @@ pub enum Error {
         present: usize,
     },
     /// The header is not what safetensors says.
-    #[error("the header is not that of a safetensors file: {0}")]
+    #[error("the header is not a safetensors header: {0}")]
     HeaderNotJson(#[source] serde_json::Error),
     /// Neither the caller nor the file says which architecture this is.
     #[error("the file does not name its architecture")]
@@ -225,8 +225,8 @@ pub enum CheckpointFault {
     /// More steps or epochs than any run has.
     #[error("it claims more steps than any run has")]
     Count,
-    /// Its lists of numbers have another length than its architecture needs.
-    #[error("the number of its values is not that of its architecture")]
+    /// Its lists of numbers are not as long as its architecture requires.
+    #[error("the number of its values does not match its architecture")]
     Length,
     /// It was made with other data.
     #[error("it was made with other data, or with the same in another order")]

@@ -161,8 +161,8 @@ impl Dump {
 /// The direction that lies amid these embeddings: what a model that embeds its own domain is
 /// special in.
 ///
-/// Their mean, scaled as an embedding is; embeddings of another length than the first's count for
-/// nothing. None given, or a mean of zero, is [`Error::ZeroEmbedding`].
+/// Their mean, scaled as an embedding is; embeddings whose length differs from the first's count
+/// for nothing. None given, or a mean of zero, is [`Error::ZeroEmbedding`].
 pub fn mean_embedding<'a>(
     embeddings: impl IntoIterator<Item = &'a [i16]>,
 ) -> Result<Vec<i16>, Error> {

@@ -188,7 +188,7 @@ impl Weights {
     /// Weights of these tensors, in the order of [`Architecture::tensors`].
     ///
     /// # Panics
-    /// If their number or a length is not that of the architecture.
+    /// If their number or a length does not match the architecture.
     pub(crate) fn from_tensors(architecture: &Architecture, tensors: Vec<Vec<f32>>) -> Self {
         let specs = architecture.tensors();
         assert_eq!(

@@ -23,7 +23,7 @@ impl Shutdown {
         let _without_sender = receiver.wait_for(|begun| *begun).await;
     }
 
-    /// Runs `work` until it ends or the node shuts down: then it stops where it waits next.
+    /// Runs `work` until it ends, or drops it at an await point when the node shuts down.
     pub(crate) async fn interrupt(&self, work: impl Future<Output = ()>) {
         tokio::select! {
             () = work => {}

@@ -30,7 +30,7 @@ impl AtomicFile {
     /// Starts an empty file that only this user can read.
     ///
     /// # Errors
-    /// As [`AtomicFile::create`].
+    /// Same as [`AtomicFile::create`].
     pub fn create_private(target: &Path) -> io::Result<Self> {
         Self::create_with_mode(target, 0o600)
     }
@@ -77,17 +77,17 @@ impl Write for AtomicFile {
 /// returns.
 ///
 /// # Errors
-/// As [`AtomicFile::create`] and [`AtomicFile::commit`].
+/// Same as [`AtomicFile::create`] and [`AtomicFile::commit`].
 pub fn write(target: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = AtomicFile::create(target)?;
     file.write_all(bytes)?;
     file.commit()
 }
 
-/// As [`write`], but only this user can read the file.
+/// Like [`write`], but only this user can read the file.
 ///
 /// # Errors
-/// As [`write`].
+/// Same as [`write`].
 pub fn write_private(target: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = AtomicFile::create_private(target)?;
     file.write_all(bytes)?;
@@ -107,7 +107,7 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
 /// Makes the creation, renaming or removal of `path` durable.
 ///
 /// # Errors
-/// As [`sync_dir`].
+/// Same as [`sync_dir`].
 pub fn sync_parent(path: &Path) -> io::Result<()> {
     sync_dir(folder_of(path))
 }

@@ -36,7 +36,7 @@ pub struct GenesisAccount {
 pub struct GenesisValidator {
     /// Its account.
     pub address: Address,
-    /// Its key in consensus.
+    /// Its consensus key.
     pub consensus_key: ConsensusKey,
     /// Its stake.
     pub stake: Amount,

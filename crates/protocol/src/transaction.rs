@@ -201,7 +201,7 @@ pub fn verify_batch(
     verify_batch_unless(transactions, chain, |_| false)
 }
 
-/// As [`verify_batch`], but skips the signatures of transactions that `is_verified` says were
+/// Like [`verify_batch`], but skips the signatures of transactions that `is_verified` says were
 /// verified before. A hash covers the signature, so the same hash has the same result.
 pub fn verify_batch_unless(
     transactions: Vec<SignedTransaction>,

@@ -64,7 +64,7 @@ pub enum SdkError {
         url: String,
     },
     /// The answer is not what the API specifies.
-    #[error("the answer of {url} is not that of a soma node")]
+    #[error("the answer from {url} does not come from a soma node")]
     Malformed {
         /// Where the request went.
         url: String,

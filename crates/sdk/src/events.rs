@@ -50,7 +50,7 @@ impl Events {
     /// starts now.
     ///
     /// # Errors
-    /// As [`Events::next`].
+    /// Same as [`Events::next`].
     pub async fn connect(&mut self) -> Result<(), SdkError> {
         if self.response.is_none() {
             self.parser = Parser::default();

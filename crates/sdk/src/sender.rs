@@ -104,7 +104,7 @@ impl Sender {
     /// Signs `action` and sends it, in order after everything that this sender sent before.
     ///
     /// # Errors
-    /// As [`Client::send`].
+    /// Same as [`Client::send`].
     pub async fn send(&self, action: Action) -> Result<Sent, SdkError> {
         // Locked until the node has it, so that the node gets them in the order of their nonces.
         let mut next = self.next.lock().await;
@@ -167,7 +167,7 @@ impl Sender {
     /// Uploads the encrypted file of a commit of this account. As [`Client::upload`].
     ///
     /// # Errors
-    /// As [`Client::upload`].
+    /// Same as [`Client::upload`].
     pub async fn upload(
         &self,
         path: &Path,

@@ -126,7 +126,7 @@ impl Spool {
     /// done so far. Returns its hashes and where it is.
     ///
     /// # Errors
-    /// As [`cipher::encrypt`].
+    /// Same as [`cipher::encrypt`].
     pub fn encrypt(
         &self,
         weights: &Path,

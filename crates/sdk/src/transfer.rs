@@ -154,7 +154,7 @@ impl Client {
             let sent = self.send_pieces(&mut local, &mut offset, progress);
             match sent.await {
                 Ok(()) => return Ok(()),
-                // The node has another offset than we believed: ask it, and continue from there.
+                // The node has a different offset than we believed: ask it and continue from there.
                 Err(error @ SdkError::Api { status: 409, .. }) => {
                     retries.progress(offset);
                     if !retries.pause().await {
@@ -209,8 +209,8 @@ impl Client {
     /// received is kept in `to` with `.part` after its name, and a later call continues from it.
     ///
     /// # Errors
-    /// [`SdkError::WrongHash`] or [`SdkError::WrongSize`] if the node serves something else, and
-    /// then nothing is kept; [`SdkError::InUse`] if another process downloads it;
+    /// [`SdkError::WrongHash`] or [`SdkError::WrongSize`] if the node serves something else
+    /// (nothing is kept then); [`SdkError::InUse`] if another process downloads it;
     /// [`SdkError::Network`] after several attempts; [`SdkError::Api`]; [`SdkError::Io`].
     pub async fn download(
         &self,

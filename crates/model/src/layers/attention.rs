@@ -23,11 +23,11 @@ const ROW_BLOCK: usize = 128;
 /// columns.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Heads<'a> {
-    /// Of the new positions.
+    /// Queries of the new positions.
     pub(crate) query: &'a [f32],
-    /// Of all positions so far, the new ones last.
+    /// Keys of all positions so far, the new ones last.
     pub(crate) key: &'a [f32],
-    /// As the keys.
+    /// Values of the same positions.
     pub(crate) value: &'a [f32],
     /// Total width of all heads.
     pub(crate) dim: usize,

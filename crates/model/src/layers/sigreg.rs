@@ -58,8 +58,8 @@ impl Directions {
         Self { values, slices }
     }
 
-    /// Directions `[dim, slices]`, columns of length 1; `None` if their number is not that of the
-    /// architecture.
+    /// Directions `[dim, slices]`, columns of length 1; `None` if their number does not match
+    /// the architecture.
     pub fn from_columns(architecture: &Architecture, values: Vec<f32>) -> Option<Self> {
         let Sizes { dim, slices, .. } = Sizes::from(architecture);
         (values.len() == dim * slices).then_some(Self { values, slices })

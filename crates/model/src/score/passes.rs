@@ -170,7 +170,7 @@ impl<'a> Passes<'a> {
 }
 
 impl Sums {
-    /// Of no chunk yet, for representations of this width.
+    /// The sums of no chunk yet, for representations of this width.
     fn new(dim: usize) -> Self {
         Self {
             nll: 0.0,

@@ -100,7 +100,7 @@ impl Audits {
 
 /// Everything an audit compares, from one state.
 struct Case {
-    /// Of the epoch that drew the target.
+    /// The architecture of the epoch that drew the target.
     architecture: Architecture,
     seed: Hash,
     direction: Vec<i16>,

@@ -48,7 +48,7 @@ impl WeightsStore {
     /// Progress of an upload; one that was interrupted after its last byte is finished first.
     ///
     /// # Errors
-    /// As [`Upload::finish`].
+    /// Same as [`Upload::finish`].
     pub(crate) fn finish_upload(
         self: &Arc<Self>,
         ciphertext_hash: Hash,

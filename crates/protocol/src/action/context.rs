@@ -84,7 +84,7 @@ impl Context<'_> {
     }
 }
 
-/// Rejects what is for another epoch than `expected`.
+/// Rejects an action for an epoch other than `expected`.
 pub(super) fn check_epoch(found: Epoch, expected: Epoch) -> Result<(), Rejection> {
     if found == expected {
         Ok(())

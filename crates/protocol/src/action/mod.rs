@@ -1,5 +1,5 @@
 //! What a transaction can do: one file for each action, with its fields, what it checks and what it
-//! changes. Here is only the table of them.
+//! changes. This file holds only their table.
 
 mod context;
 mod transfer;

@@ -1,4 +1,4 @@
-//! Registering a validator: a consensus key that it proves to hold, and a stake. It gets a seat at
+//! Registering a validator: a consensus key that it proves it holds, and a stake. It gets a seat at
 //! the end of the epoch, if one is free or it has more stake than a seated validator.
 
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -15,7 +15,7 @@ use crate::{Amount, ConsensusKey, Event, PoolId, Rejection, hex, read};
 /// Registers a validator.
 #[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct RegisterValidator {
-    /// Its key in consensus, which no other validator has ever had.
+    /// Its consensus key, which no other validator has ever had.
     pub consensus_key: ConsensusKey,
     /// [`crate::SecretKey::prove_possession`] with that key.
     #[serde(with = "hex::array")]

@@ -10,7 +10,7 @@ use crate::record::KeyHolder;
 use crate::state::{Draft, Key};
 use crate::{Address, ConsensusKey, Event, Rejection, hex, read};
 
-/// A validator changes its key in consensus.
+/// A validator changes its consensus key.
 #[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct RotateKey {
     /// The new key.
@@ -36,8 +36,8 @@ impl Apply for RotateKey {
     }
 }
 
-/// Checks that a validator may take a key: it proves to hold it, and no other validator ever had
-/// it.
+/// Checks that a validator may take a key: it proves that it holds the key, and no other
+/// validator ever had it.
 pub(super) fn check_key(
     context: &Context<'_>,
     address: &Address,

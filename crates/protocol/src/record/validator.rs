@@ -38,7 +38,7 @@ pub enum ValidatorStatus {
 pub struct Validator {
     /// Its account.
     pub address: Address,
-    /// Its key in consensus.
+    /// Its consensus key.
     pub consensus_key: ConsensusKey,
     /// The key that replaces it as soon as its seat may change.
     pub next_key: Option<ConsensusKey>,

@@ -251,7 +251,7 @@ fn actions(world: &World, actor: Person, step: &Step) -> Vec<(Person, Action)> {
     vec![(actor, action)]
 }
 
-/// As [`actions`], for the steps that concern targets and the duties of validators.
+/// Like [`actions`], for the steps that concern targets and the duties of validators.
 fn actions_on_targets(world: &World, actor: Person, step: &Step) -> Vec<(Person, Action)> {
     let nth = |at: u32| targets(world).get(at as usize).copied();
     let found = |target: u32, at: usize| verdicts(&world.target(target))[at].clone();
@@ -318,7 +318,7 @@ fn actions_on_targets(world: &World, actor: Person, step: &Step) -> Vec<(Person,
     action.map(|action| (actor, action)).collect()
 }
 
-/// As [`actions`], for the steps with stake.
+/// Like [`actions`], for the steps with stake.
 fn actions_with_stake(world: &World, actor: Person, step: &Step) -> Vec<(Person, Action)> {
     let prover = |own: bool| if own { actor } else { OPERATOR };
     let action = match *step {

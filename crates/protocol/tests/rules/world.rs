@@ -118,9 +118,9 @@ pub(crate) struct World {
     pub(crate) chain: Hash,
     pub(crate) height: u64,
     pub(crate) now_ms: u64,
-    /// Of the last block.
+    /// Events of the last block.
     pub(crate) events: Vec<Event>,
-    /// After the last block.
+    /// Holdings after the last block.
     pub(crate) holdings: Holdings,
 }
 
@@ -237,7 +237,7 @@ impl World {
         self.send(person, transaction).result
     }
 
-    /// As [`Self::act`], for actions that must succeed.
+    /// Like [`Self::act`], for actions that must succeed.
     #[track_caller]
     pub(crate) fn must(&mut self, person: Person, action: Action) {
         let name = action.name();
@@ -303,7 +303,7 @@ impl World {
         self.attest_verdict(person, target, &verdict(validity))
     }
 
-    /// As [`Self::attest`], for any verdict.
+    /// Like [`Self::attest`], for any verdict.
     pub(crate) fn attest_verdict(&self, person: Person, target: u32, found: &Verdict) -> Action {
         let target = TargetId(target);
         Action::CommitVerdict(action::CommitVerdict {
@@ -359,7 +359,7 @@ impl World {
         self.commit_for(1, owner, model, release)
     }
 
-    /// As [`Self::commit`], for an architecture by its number.
+    /// Like [`Self::commit`], for an architecture by its number.
     pub(crate) fn commit_for(
         &self,
         architecture: u32,

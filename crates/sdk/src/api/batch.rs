@@ -32,7 +32,7 @@ pub fn push(batch: &mut Vec<u8>, transaction: &SignedTransaction) -> bool {
     push_bytes(batch, transaction.bytes())
 }
 
-/// As [`push`], for a transaction's bytes.
+/// Like [`push`], for a transaction's bytes.
 pub fn push_bytes(batch: &mut Vec<u8>, transaction: &[u8]) -> bool {
     let Ok(length) = u32::try_from(transaction.len()) else {
         return false;

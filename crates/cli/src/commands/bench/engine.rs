@@ -79,10 +79,10 @@ struct Report {
 #[derive(Serialize)]
 struct Figures {
     seconds: f64,
-    /// Of all threads; absent where the system does not provide it.
+    /// Total of all threads; absent where the system does not provide it.
     #[serde(skip_serializing_if = "Option::is_none")]
     cpu_seconds: Option<f64>,
-    /// Of all threads; absent where the system does not count them.
+    /// Total of all threads; absent where the system does not count them.
     #[serde(skip_serializing_if = "Option::is_none")]
     instructions: Option<u64>,
     useful_gflop: f64,
