@@ -20,7 +20,7 @@ pub fn is_unit_length(length_squared: u64, dim: u32) -> bool {
     length_squared.abs_diff(UNIT.saturating_pow(2)) <= rounding(dim)
 }
 
-/// Greatest squared distance of two embeddings: the greatest length, in opposite directions.
+/// Greatest squared distance between two embeddings: the greatest length, in opposite directions.
 pub fn distance_squared_max(dim: u32) -> u64 {
     UNIT.saturating_pow(2)
         .saturating_add(rounding(dim))

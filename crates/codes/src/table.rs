@@ -474,7 +474,7 @@ codes! {
         "A tensor's shape does not match the architecture.",
         "check that --arch names the file's architecture";
     WeightsOffsets = "weights_offsets", Verification:
-        "A tensor's offsets do not fit its elements.",
+        "A tensor's offsets do not match its number of elements.",
         "write the file again";
     WeightsTruncated = "weights_truncated", Verification:
         "The file ends inside a tensor.",

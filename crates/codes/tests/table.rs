@@ -56,7 +56,7 @@ fn an_answers_exit_status_follows_from_its_http_status() {
     }
 }
 
-/// All Rust sources of the crates but this one, tests left out.
+/// All Rust sources of the crates except this one, without tests.
 fn sources() -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     let mut folders = vec![root().join("crates")];

@@ -58,7 +58,7 @@ impl Submitter<'_> {
     /// The architecture and the parameters now.
     ///
     /// # Errors
-    /// Those of the network; an architecture that this software cannot compute.
+    /// Network errors; an architecture that this software cannot compute.
     pub async fn rules(&self) -> Result<Rules> {
         let client = self.competitor.client();
         let architecture = client.architecture().await?;

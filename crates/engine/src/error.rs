@@ -39,7 +39,7 @@ pub enum EngineError {
         text: String,
     },
     /// More peers are configured than one node connects to.
-    #[error("{peers} peers are configured, the maximum is {max}", max = PEERS_MAX - 1)]
+    #[error("{peers} peers are configured; the maximum is {max}", max = PEERS_MAX - 1)]
     TooManyPeers {
         /// The number of configured peers.
         peers: usize,

@@ -270,7 +270,7 @@ impl Job {
     /// Runs the node until it is stopped; returns the error if it cannot continue.
     ///
     /// The consensus library reports a failing disk by a panic whose text is all that is left of
-    /// the error. Text is no basis for a decision: the disk is tested instead.
+    /// the error. Text is not a basis for a decision: the disk is tested instead.
     fn run(self, started: &Started) -> Option<EngineError> {
         let dir = self.folder.path().to_owned();
         let runtime = RuntimeConfig::new()

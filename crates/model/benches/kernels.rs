@@ -65,7 +65,7 @@ fn product(bencher: Bencher<'_, '_>, Named { kind, shape, .. }: &Named) {
         .bench_local(|| product.run(&engine));
 }
 
-/// A kernel and a shape under the name that stands in the table.
+/// A kernel and a shape, with their name in the table.
 struct Named {
     name: String,
     kind: KernelKind,

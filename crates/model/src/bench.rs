@@ -77,7 +77,7 @@ impl Operation for Peak {
     )]
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> usize {
-        // As many chains as hide the latency and still fit the registers.
+        // As many chains as hide the latency and still fit in the registers.
         if S::TILE_VECTORS == 2 {
             chains::<S, 12>(simd)
         } else {

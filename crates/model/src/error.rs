@@ -107,8 +107,8 @@ pub enum Error {
         /// The shape in the file.
         found: Vec<usize>,
     },
-    /// The offsets of a tensor do not hold its elements.
-    #[error("tensor `{tensor}`: the offsets {begin} to {end} do not hold its elements")]
+    /// The offsets of a tensor do not match its number of elements.
+    #[error("tensor `{tensor}`: the offsets {begin} to {end} do not match its size")]
     Offsets {
         /// Its name.
         tensor: String,

@@ -14,7 +14,7 @@ const fn f(bits: u32) -> f32 {
     f32::from_bits(bits)
 }
 
-/// 1.5 * 2^23: adding it rounds to an integer that then stands in the low bits.
+/// 1.5 * 2^23: adding it rounds to an integer, which is then in the low bits.
 const ROUNDER: f32 = f(0x4b40_0000);
 /// log2(e)
 const LOG2_E: f32 = f(0x3fb8_aa3b);
@@ -114,7 +114,7 @@ pub(crate) fn exp<S: Simd>(simd: S, x: S::F) -> S::F {
     let sum = simd.add(simd.splat(1.0), r);
     let lost = simd.sub(r, simd.sub(sum, simd.splat(1.0)));
     let p = simd.add(sum, simd.fma(simd.mul(r, r), q, lost));
-    // 2^n in two factors, because 2^128 is no float32.
+    // 2^n in two factors, because 2^128 is not a float32.
     let n = simd.sub_bits(simd.bits(shifted), simd.splat_bits(0x4b40_0000));
     let half = simd.sar_bits::<1>(n);
     let result = simd.mul(p, power_of_two(simd, half));

@@ -342,7 +342,7 @@ fn offsets_that_overlap_leave_gaps_or_lie_outside_are_refused() {
     let [begin, end] = parts.offsets(TENSOR);
     parts.header[TENSOR]["data_offsets"] = json!([begin, end - 4]);
     assert!(matches!(parts.open(), Err(Error::Offsets { tensor, .. }) if tensor == TENSOR));
-    // An odd number of bytes is no number of weights.
+    // An odd number of bytes does not hold a whole number of weights.
     parts.header[TENSOR]["data_offsets"] = json!([begin, end - 1]);
     assert!(matches!(parts.open(), Err(Error::Offsets { tensor, .. }) if tensor == TENSOR));
     parts.header[TENSOR]["data_offsets"] = json!([end, begin]);

@@ -140,7 +140,7 @@ impl NodeFolder {
     /// Checks the chain's folder while no process uses it: blocks, certificates, state and history.
     ///
     /// # Errors
-    /// What is damaged or missing, or that the folder is in use.
+    /// If anything is damaged or missing, or the folder is in use.
     pub fn verify_store(&self) -> Result<Verified, NodeError> {
         soma_engine::verify_store(&self.chain_dir(), &self.genesis).map_err(NodeError::engine)
     }

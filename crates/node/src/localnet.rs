@@ -458,8 +458,8 @@ fn free_addresses(ports: &[u16]) -> Result<Vec<SocketAddr>, NodeError> {
     taken.iter().map(address).collect()
 }
 
-/// The first difference of two networks. The genesis time counts only if phases wait for commands:
-/// a timed network starts when it is made.
+/// The first difference between two networks. The genesis time counts only if phases wait for
+/// commands: a timed network starts when it is made.
 fn difference(existing: &Genesis, wanted: &Genesis) -> Option<&'static str> {
     let timed = existing.params.epoch_ms > 0;
     [

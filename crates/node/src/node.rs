@@ -175,7 +175,7 @@ fn run(mut runtime: Builder, work: impl Future<Output = ()>) {
     }
 }
 
-/// Starts the engine and puts the parts together that the API answers from.
+/// Starts the engine and assembles the parts from which the API answers.
 fn assemble(
     config: NodeConfig,
     outbox: mpsc::Sender<SignedTransaction>,

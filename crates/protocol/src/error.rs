@@ -30,7 +30,7 @@ pub enum Error {
     #[error("the signature is not the sender's")]
     Signature,
     /// A parameter is outside its bounds.
-    #[error("parameter {name} is {found}, it must be from {min} to {max}")]
+    #[error("parameter {name} is {found}, but must be from {min} to {max}")]
     Parameter {
         /// Name of the parameter.
         name: &'static str,

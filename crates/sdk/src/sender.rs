@@ -49,7 +49,7 @@ impl Sender {
     /// The account of `key`, sending to `client`'s node.
     ///
     /// # Errors
-    /// As requests of [`Client`].
+    /// Same as the requests of [`Client`].
     pub async fn new(client: Client, key: SecretKey) -> Result<Self, SdkError> {
         let chain = client.status().await?.chain_id.0;
         let params = client.params().await?;

@@ -279,10 +279,11 @@ async fn begin(sender: &Sender, clock: &Clock, obligation: &Obligation) -> Step 
     }
 }
 
-/// The status of an obligation by what the node reports. `slash_bps` is what a missed reveal costs.
+/// The status of an obligation, from what the node reports. `slash_bps` is what a missed reveal
+/// costs.
 ///
 /// # Errors
-/// As requests of [`Client`].
+/// Same as the requests of [`Client`].
 pub async fn status(
     client: &Client,
     clock: &Clock,

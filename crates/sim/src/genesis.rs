@@ -11,7 +11,7 @@ use soma_protocol::{
 pub const VALIDATORS: usize = 4;
 /// All nodes.
 pub const NODES: usize = VALIDATORS + 1;
-/// Accounts that are no node's.
+/// Accounts that belong to no node.
 pub const USERS: u8 = 6;
 /// Time of genesis, in milliseconds since 1970.
 pub const GENESIS_MS: u64 = 1_767_225_600_000;

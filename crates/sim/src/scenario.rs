@@ -333,7 +333,7 @@ impl Scenario {
     }
 }
 
-/// Whether a node that cannot start shows a bug. That a disk fails is no bug.
+/// Whether a node that cannot start shows a bug. A failing disk is not a bug.
 fn is_contradiction(error: &EngineError) -> bool {
     matches!(
         error,

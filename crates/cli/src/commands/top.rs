@@ -43,11 +43,11 @@ fn pause(text: &str) -> std::result::Result<Duration, String> {
     Ok(pause)
 }
 
-/// What is shown of one sample.
+/// What is shown for one sample.
 #[derive(Debug, Serialize)]
 struct View<'a> {
     url: &'a str,
-    /// Over the last ten seconds at most; `None` in the first sample.
+    /// Averaged over at most the last ten seconds; `None` in the first sample.
     transactions_per_second: Option<f64>,
     blocks_per_second: Option<f64>,
     /// Block time until the phase ends; `None` if phases are ended manually.

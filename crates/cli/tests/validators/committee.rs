@@ -27,7 +27,7 @@ fn seat(network: &Network, address: &str) -> Value {
         .map_or(Value::Null, |one| one["seat"].clone())
 }
 
-/// A fifth node, registered as a validator and running, by the steps of docs/guides/run-a-node.md.
+/// A fifth node, registered as a validator and running, as docs/guides/run-a-node.md describes.
 struct Newcomer {
     client: Client,
     address: String,

@@ -21,8 +21,8 @@ use super::{Engine, Epilogue, Lanes, Matrix, MatrixMut, Triangle, run_on};
 use crate::math;
 use crate::simd::{LANES, Operation, Simd};
 
-/// Depth of a slab: two groups of panels of B and one panel of A of this depth fit a second-level
-/// cache.
+/// Depth of a slab: two groups of panels of B and one panel of A of this depth fit in a
+/// second-level cache.
 const SLAB: usize = 1024;
 /// Panels of B that a tile of rows meets one after the other, so that A is read from the outer
 /// cache once for all of them.
@@ -32,7 +32,7 @@ const COLUMN_BLOCK: usize = 512;
 /// Elements of A that are packed at once (12 MiB): they stay in the last-level cache.
 const PACKED_ELEMENTS: usize = 3 << 20;
 
-/// Elements that are read where they lie, because they fit a second-level cache beside what else a
+/// Elements that are read in place, because they fit in a second-level cache beside all else that a
 /// product needs (512 KiB).
 const NEAR_ELEMENTS: usize = 128 << 10;
 
@@ -124,7 +124,7 @@ impl Block<'_> {
         self.b.columns_from(column, count).transposed()
     }
 
-    /// All rows of a group of panels; on their way they pack the next group.
+    /// All rows of a group of panels; along the way, they pack the next group.
     #[inline(always)]
     fn group<S: Simd>(&mut self, simd: S, first: usize, packed: &[f32], next: &mut [f32]) {
         let width = S::TILE_VECTORS * LANES;

@@ -16,7 +16,7 @@ use crate::sizes::Sizes;
 use crate::tokenizer::{Chunk, chunks};
 use crate::weights::Weights;
 
-/// A loss of this many nats or more is no loss but an overflow.
+/// A loss of this many nats or more is not a loss but an overflow.
 const LOSS_LIMIT: f64 = 1_048_576.0;
 
 /// One model on its way through documents, with the buffers of a pass.

@@ -12,7 +12,7 @@ use soma_sdk::api::Supply;
 use super::json;
 use crate::chain::Chain;
 
-/// A count may take one part in this many of a node's time.
+/// Counting may take one part in this many of a node's time.
 const TIME_SHARE: u32 = 50;
 
 #[derive(Clone)]

@@ -30,7 +30,7 @@ impl Apply for WithdrawStake {
         if amount == Amount::ZERO || whole == Amount::ZERO {
             return Err(Rejection::ZeroAmount);
         }
-        // Any amount that is not less withdraws everything: nobody can know the last base unit.
+        // The whole or more withdraws everything: nobody knows the whole to the last base unit.
         let shares = if amount >= whole {
             share.shares
         } else {

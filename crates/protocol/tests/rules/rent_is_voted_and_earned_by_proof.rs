@@ -31,7 +31,7 @@ fn two_holders() -> World {
     world.must(VALIDATOR, world.hold(model, &release));
     world.go_to_next_epoch();
     world.must(OWNER, release.reveal(model));
-    // Who comes later says the same of a file that is in use.
+    // A validator that comes later attests a file that is already in use.
     world.must(SECOND_VALIDATOR, world.hold(model, &release));
     let again = world.act(SECOND_VALIDATOR, world.hold(model, &release));
     assert_eq!(again, Err(Rejection::AlreadyHeld { model }));

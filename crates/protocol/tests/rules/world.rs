@@ -489,8 +489,8 @@ pub(crate) fn verdict(validity: Validity) -> Verdict {
     }
 }
 
-/// All verdicts of these tests on a target: the claim is true, is false, or is true although
-/// the first model's file is broken.
+/// Every verdict that these tests give on a target: the claim is true, is false, or is true
+/// although the first model's file is broken.
 pub(crate) fn verdicts(target: &Target) -> [Verdict; 3] {
     let broken = Verdict {
         broken: vec![target.routed[0].model],
