@@ -58,6 +58,6 @@ pub fn check(input: &[u8]) {
     let text = String::from_utf8_lossy(&answer);
     assert!(
         text.starts_with("HTTP/1.1 200"),
-        "not ready any more: {text}"
+        "no longer ready: {text}"
     );
 }

@@ -1,4 +1,4 @@
-"""Importing the package costs nothing that one does not use."""
+"""Importing the package does not load what the caller does not use."""
 
 import subprocess
 import sys

@@ -150,7 +150,7 @@ codes! {
     CommitNotFound = "commit_not_found", NotFound, 404:
         "There is no such commit. A commit lapses if validators with a third of the stake do not \
          hold its file, and when its reveal phase ends.",
-        "commit in the epoch before, and wait until the commit is finalized";
+        "commit one epoch ahead, and wait until the commit is finalized";
     OtherFileCommitted = "other_file_committed", Rejected:
         "The model's commit was replaced and names another file.",
         "fetch the new file and attest that one";
@@ -208,7 +208,7 @@ codes! {
         "reveal it in that epoch's reveal phase";
     BeaconNotCommitted = "beacon_not_committed", Rejected:
         "The validator committed no beacon for this epoch.",
-        "commit in the epoch before";
+        "commit one epoch ahead";
     BeaconAlreadyRevealed = "beacon_already_revealed", Rejected:
         "The validator has already revealed its beacon for this epoch.",
         "nothing to do";
@@ -370,7 +370,7 @@ codes! {
         "The decrypted file is not the revealed one.",
         "ask the model's owner for a new reveal";
     WeightsNotFound = "weights_not_found", NotFound, 404:
-        "No model has revealed these weights, or nothing needs them any more.",
+        "No model has revealed these weights, or they are no longer needed.",
         "wait for the reveal; see `soma model list`";
     WeightsNotHeld = "weights_not_held", NotFound, 404:
         "The node does not hold the file.",

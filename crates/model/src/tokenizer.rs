@@ -36,8 +36,8 @@ impl Chunk<'_> {
     }
 }
 
-/// Cuts data into chunks of `positions` bytes; if the last one is short, it gets EOS. Empty data has
-/// no chunks.
+/// Cuts data into chunks of `positions` bytes; if the last one is short, it gets EOS. Empty data
+/// has no chunks.
 pub fn chunks(data: &[u8], positions: usize) -> impl Iterator<Item = Chunk<'_>> {
     data.chunks(positions.max(1)).map(move |bytes| Chunk {
         bytes,

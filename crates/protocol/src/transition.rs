@@ -22,12 +22,12 @@ pub(crate) struct Transition<'a, 'b> {
 }
 
 impl Transition<'_, '_> {
-    /// Burns money that nobody holds any more.
+    /// Burns money that nobody holds anymore.
     pub(crate) fn burn(&mut self, amount: Amount) {
         self.supply.burned = self.supply.burned.plus(amount);
     }
 
-    /// Returns money that nobody holds any more to the reserve.
+    /// Returns money that nobody holds anymore to the reserve.
     pub(crate) fn return_to_reserve(&mut self, amount: Amount) {
         self.supply.reserve = self.supply.reserve.plus(amount);
     }

@@ -64,7 +64,7 @@ pub enum SdkError {
         url: String,
     },
     /// The answer is not what the API specifies.
-    #[error("the answer from {url} does not come from a soma node")]
+    #[error("{url} does not answer like a soma node")]
     Malformed {
         /// Where the request went.
         url: String,

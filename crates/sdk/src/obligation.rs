@@ -38,7 +38,7 @@ pub enum ObligationStatus {
         /// What is lost if it is not sent in time, in base units.
         at_risk: Amount,
     },
-    /// Nothing is due any more: it is done, or was displaced or replaced.
+    /// Nothing is due anymore: it is done, or was displaced or replaced.
     Settled,
     /// Its time has passed.
     Missed,
@@ -166,7 +166,7 @@ impl Reveal {
         commitment::weights(&self.chain, &opening)
     }
 
-    /// The commit, sent in the epoch before.
+    /// The commit, sent one epoch ahead.
     pub fn commit(&self) -> Action {
         Action::CommitWeights(action::CommitWeights {
             model: self.model,

@@ -142,7 +142,7 @@ impl Sender {
             receipt,
             Err(SdkError::Expired { .. } | SdkError::Superseded { .. })
         ) {
-            // The transactions sent after it cannot be included any more.
+            // The transactions sent after it can no longer be included.
             *self.next.lock().await = None;
         }
         let receipt = receipt?;

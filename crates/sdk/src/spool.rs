@@ -77,7 +77,7 @@ pub enum Outcome {
     },
     /// It was sent and accepted, and is removed.
     Sent,
-    /// Nothing was due any more; it is removed.
+    /// Nothing was due anymore; it is removed.
     Settled,
     /// Its time had passed; it is removed.
     Missed,
@@ -255,7 +255,7 @@ enum Step {
     Stays(Outcome),
     /// Its time has not come; an upload may have to be resumed.
     Waits { at_risk: Amount },
-    /// Nothing is due any more.
+    /// Nothing is due anymore.
     Over(Outcome),
     /// The node has its transaction.
     Sent(Sent),

@@ -121,7 +121,7 @@ impl State {
         inner.after(block).map(|view| f(&view))
     }
 
-    /// Keeps the outcome of `block` until it is finalized or cannot be any more. Keeping it twice
+    /// Keeps the outcome of `block` until it is finalized or no longer can be. Keeping it twice
     /// is harmless.
     pub fn keep(&self, block: Hash, parent: Hash, height: u64, outcome: Arc<Outcome>) {
         let mut inner = self.exclusive();

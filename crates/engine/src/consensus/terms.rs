@@ -255,7 +255,7 @@ where
         format!("{}-votes-{term}", self.prefix)
     }
 
-    /// Removes the votes of the term before `ended`: nobody requests them any more.
+    /// Removes the votes of the term before `ended`: nobody requests them anymore.
     async fn remove_votes_before(&mut self, ended: u64) {
         if let Some(past) = ended.checked_sub(1) {
             // They may not exist: nodes that catch up pass through terms without a vote.

@@ -264,7 +264,7 @@ impl WeightsStore {
         })
     }
 
-    /// Removes every file that no rule needs any more.
+    /// Removes every file that no rule needs anymore.
     ///
     /// # Errors
     /// The first file error; the next sweep tries again.

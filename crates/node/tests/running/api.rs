@@ -255,7 +255,7 @@ async fn of_two_transactions_with_one_nonce_at_two_nodes_one_runs_and_the_other_
         let outcomes = futures_util::future::join_all(outcomes).await;
         let (run, failed): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
         assert_eq!((run.len(), failed.len()), (1, 1), "{failed:?}");
-        // Which of them, depends on how far the other one has come.
+        // Which of them depends on how far the other one has come.
         let codes = [
             "transaction_superseded",
             "replacement_underpriced",

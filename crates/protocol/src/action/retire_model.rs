@@ -1,4 +1,4 @@
-//! Retiring a model: it is not routed any more, and its stake returns once it can no longer be
+//! Retiring a model: it is no longer routed, and its stake returns once it can no longer be
 //! slashed.
 
 use borsh::{BorshDeserialize, BorshSerialize};

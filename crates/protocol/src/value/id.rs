@@ -65,7 +65,7 @@ impl Epoch {
         Self(self.0.saturating_add(count))
     }
 
-    /// The epoch before; saturates at 0, the epoch before the first.
+    /// The previous epoch; saturates at 0, the epoch before the first.
     #[must_use]
     pub const fn previous(self) -> Self {
         Self(self.0.saturating_sub(1))

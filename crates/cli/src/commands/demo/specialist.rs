@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::output::{Output, Unit};
 use crate::seed::Seed;
 
-/// Default number of training steps. It is no time limit, so that one seed gives one result.
+/// Default number of training steps. It is not a time limit, so that one seed gives one result.
 pub(super) const STEPS: u64 = 1000;
 
 /// A trained model on disk.
