@@ -1,4 +1,4 @@
-"""SIGReg is what LeJEPA defines, with the engine's directions, and its gradient is its own."""
+"""SIGReg is what LeJEPA defines, with the engine's directions, and its gradient matches it."""
 
 from dataclasses import replace
 

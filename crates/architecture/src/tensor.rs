@@ -140,7 +140,7 @@ const fn place(layer: usize, tensor: usize) -> usize {
 }
 
 impl Tensor {
-    /// Its place in the order of a file of a model with so many layers, from 0 on.
+    /// Its place in the order of a file of a model with this many layers, from 0.
     pub const fn index(self, layers: usize) -> usize {
         match self {
             Self::Embedding => 0,

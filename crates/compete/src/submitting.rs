@@ -101,10 +101,10 @@ impl Submitter<'_> {
         Ok(hashes.collect())
     }
 
-    /// Scores documents, until `until` at most, and submits the closest for every target where it
-    /// would be a candidate. All targets are of one epoch: one seed and one score serve them all.
-    /// Returns how many documents there was time for, the first ones. What the chain has accepted
-    /// is in `submissions` even when an error ends the work early.
+    /// Scores documents, until `until` at the latest, and submits the closest for every target
+    /// where it would be a candidate. All targets are of one epoch: one seed and one score serve
+    /// them all. Returns how many documents there was time for, the first ones. What the chain has
+    /// accepted is in `submissions` even when an error ends the work early.
     ///
     /// # Errors
     /// Same as [`Scoring::score`]; network errors. A submission that the rules reject is a notice.

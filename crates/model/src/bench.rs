@@ -207,7 +207,7 @@ impl Product {
     }
 }
 
-/// Logits of a chunk of so many positions: embedding, layers, last norm and predictor.
+/// Logits of a chunk of this many positions: embedding, layers, last norm and predictor.
 pub fn forward(engine: &Engine, weights: &Weights, positions: usize, meter: Meter<'_>) -> Measured {
     let chunk = [text(positions).into_iter().map(u16::from).collect()];
     let (mut forward, mut out) = (Forward::default(), Vec::new());

@@ -133,7 +133,7 @@ fn power_of_two<S: Simd>(simd: S, n: S::U) -> S::F {
     simd.with_bits(simd.shl_bits::<23>(simd.add_bits(n, simd.splat_bits(127))))
 }
 
-/// The natural logarithm within 1 ulp, of subnormals as well.
+/// The natural logarithm within 1 ulp, including for subnormals.
 #[inline(always)]
 pub(crate) fn ln<S: Simd>(simd: S, x: S::F) -> S::F {
     let tiny = simd.less(x, simd.splat(f32::MIN_POSITIVE));

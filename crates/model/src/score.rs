@@ -158,7 +158,7 @@ impl Dump {
     }
 }
 
-/// The direction that lies amid these embeddings: what a model that embeds its own domain is
+/// The direction in the middle of these embeddings: what a model that embeds its own domain is
 /// special in.
 ///
 /// Their mean, scaled as an embedding is; embeddings whose length differs from the first's count

@@ -1,4 +1,4 @@
-//! Files that are complete or absent, also after a crash or power loss. Nothing here overwrites a
+//! Files that are complete or absent, even after a crash or power loss. Nothing here overwrites a
 //! file in place.
 //!
 //! Data goes to a temporary file in the target's folder, `NAME.XXXXXX.tmp`, with a random part so

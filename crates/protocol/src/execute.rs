@@ -42,7 +42,7 @@ struct Executor<'a> {
     events: Vec<Event>,
 }
 
-/// Executes a block on a state that genesis or earlier blocks made.
+/// Executes a block on a state that genesis or earlier blocks produced.
 ///
 /// # Panics
 /// If `base` is not such a state.
@@ -70,7 +70,7 @@ pub fn execute(
 /// are its effects, without fees.
 ///
 /// # Panics
-/// If `base` is not a state that genesis or blocks made.
+/// If `base` is not a state that genesis or blocks produced.
 pub fn check(
     base: &dyn StateRead,
     block: &BlockInfo,

@@ -93,7 +93,7 @@ pub fn direction(state: &dyn StateRead, target: &Target) -> Option<Vec<i16>> {
 /// Block time from which the running phase may end; `None` if only the operator ends phases.
 ///
 /// # Panics
-/// If `base` is not a state that genesis or blocks made.
+/// If `base` is not a state that genesis or blocks produced.
 pub fn next_deadline_ms(base: &dyn StateRead) -> Option<u64> {
     epoch::deadline_ms(&read::clock(base), &read::params(base))
 }

@@ -30,7 +30,7 @@ impl ChainConfig {
 /// Name, chain id, architecture, operator.
 ///
 /// # Panics
-/// If `state` is not one that genesis or blocks made.
+/// If `state` is not one that genesis or blocks produced.
 #[expect(clippy::expect_used, reason = "every state since genesis has one")]
 pub fn network(state: &dyn StateRead) -> Network {
     load(state, &Key::network()).expect("every state since genesis has a network")
@@ -39,7 +39,7 @@ pub fn network(state: &dyn StateRead) -> Network {
 /// The parameters in force.
 ///
 /// # Panics
-/// If `state` is not one that genesis or blocks made.
+/// If `state` is not one that genesis or blocks produced.
 #[expect(clippy::expect_used, reason = "every state since genesis has them")]
 pub fn params(state: &dyn StateRead) -> Params {
     load(state, &Key::params()).expect("every state since genesis has parameters")
@@ -48,7 +48,7 @@ pub fn params(state: &dyn StateRead) -> Params {
 /// Epoch and phase.
 ///
 /// # Panics
-/// If `state` is not one that genesis or blocks made.
+/// If `state` is not one that genesis or blocks produced.
 #[expect(clippy::expect_used, reason = "every state since genesis has one")]
 pub fn clock(state: &dyn StateRead) -> Clock {
     load(state, &Key::clock()).expect("every state since genesis has a clock")
@@ -57,7 +57,7 @@ pub fn clock(state: &dyn StateRead) -> Clock {
 /// The reserve, and what is burned.
 ///
 /// # Panics
-/// If `state` is not one that genesis or blocks made.
+/// If `state` is not one that genesis or blocks produced.
 #[expect(clippy::expect_used, reason = "every state since genesis has one")]
 pub fn supply(state: &dyn StateRead) -> Supply {
     load(state, &Key::supply()).expect("every state since genesis has a supply")
@@ -187,7 +187,7 @@ pub fn challenge_answers(state: &dyn StateRead, epoch: Epoch) -> Vec<Address> {
 /// The committee that was decided last.
 ///
 /// # Panics
-/// If `state` is not one that genesis or blocks made.
+/// If `state` is not one that genesis or blocks produced.
 #[expect(clippy::expect_used, reason = "every state since genesis has one")]
 pub fn committee(state: &dyn StateRead) -> Committee {
     let last: Option<LastCommittee> = load(state, &Key::last_committee());
@@ -210,7 +210,7 @@ pub fn committee_at(state: &dyn StateRead, height: u64) -> Option<Committee> {
         .find(|committee| committee.height <= height)
 }
 
-/// A validator, also one that has left.
+/// A validator, including one that has left.
 pub fn validator(state: &dyn StateRead, address: &Address) -> Option<Validator> {
     load(state, &Key::validator(address))
 }

@@ -111,7 +111,7 @@ class Commit:
 
 @dataclass(frozen=True)
 class NextCommission:
-    """An announced commission, and the epoch that begins with it."""
+    """An announced commission, and the first epoch in which it applies."""
 
     bps: int
     epoch: int

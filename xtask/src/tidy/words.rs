@@ -90,7 +90,7 @@ fn faults(file: &File) -> Vec<String> {
     let mut faults = Vec::new();
     for (number, line) in file.text.lines().enumerate() {
         let line = if file.extension() == "md" {
-            // Code spans quote identifiers, old ones as well.
+            // Code spans quote identifiers, including old ones.
             line.split('`')
                 .step_by(2)
                 .collect::<String>()

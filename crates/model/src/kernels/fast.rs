@@ -65,7 +65,7 @@ impl<'a> Rows<'a> {
         })
     }
 
-    /// The rows after so many tiles.
+    /// The rows after this many tiles.
     fn skip_tiles(self, tiles: usize) -> Self {
         let start = (tiles * self.panel).min(self.data.len());
         Self {

@@ -205,7 +205,7 @@ impl Sums {
         }
     }
 
-    /// The score of a document of so many bytes.
+    /// The score of a document of this many bytes.
     fn finish(self, bytes: usize, sigreg_coefficient: f64) -> Result<Report, Error> {
         let sums = self;
         if sums.predicted == 0 {

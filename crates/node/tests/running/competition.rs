@@ -89,11 +89,11 @@ async fn scores(network: &Network, target: &Target, data: &[u8]) -> Vec<Score> {
 /// What a submitter says about its data.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Claim {
-    /// What is so.
+    /// The truth.
     True,
-    /// What is so, but for a loss that is too low by one.
+    /// The truth, except for a loss that is too low by one.
     Loss,
-    /// That this model won, with its own loss and distance.
+    /// This model is said to have won, with its own loss and distance.
     Winner(ModelId),
 }
 

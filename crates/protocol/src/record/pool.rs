@@ -190,7 +190,7 @@ pub struct Withdrawal {
 pub struct NextCommission {
     /// The new one.
     pub bps: u16,
-    /// The epoch that begins with it.
+    /// The first epoch in which it applies.
     pub epoch: Epoch,
 }
 

@@ -360,7 +360,7 @@ fn no_reward_is_minted_when_fraud_is_found() {
     );
 }
 
-/// Two validators open their randomness in an epoch with a win. The first, which is enough of the
+/// Two validators reveal their randomness in an epoch with a win. The first, which is enough of the
 /// stake to decide, audits; the second takes the given steps.
 fn audited(second: impl FnOnce(&mut World, TargetId)) -> World {
     let mut world = World::with(|genesis| {

@@ -467,8 +467,8 @@ fn check_shares(world: &World) {
     }
 }
 
-/// An epoch in which everybody does what is due, but that some do not open their randomness. Two
-/// models commit, for the architecture to come if there is one.
+/// An epoch in which everybody does what is due, except that some do not reveal their randomness.
+/// Two models commit, for the architecture to come if there is one.
 fn take_epoch(world: &mut World, actor: usize, found: usize) -> BTreeSet<String> {
     let first = if read::migration(&world.state).is_some() {
         2
@@ -545,7 +545,7 @@ proptest! {
         for (actor, step) in &steps {
             take(&mut world, *actor, step);
         }
-        // Whatever was under way comes to an end, and all stake can be had back.
+        // Whatever was under way comes to an end, and all stake can be taken back.
         for id in pools() {
             for actor in 0..PEOPLE.len() {
                 take(&mut world, actor, &Step::WithdrawStake(id, u64::MAX));

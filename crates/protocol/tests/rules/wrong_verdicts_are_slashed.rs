@@ -190,7 +190,7 @@ fn rewards(world: &World) -> Vec<(Person, Amount)> {
 fn silence_earns_nothing_and_its_share_returns_to_the_reserve() {
     let mut world = four();
     let value = Hash([5; 32]);
-    // A win to audit in epoch 2, in which all four open their randomness.
+    // A win to audit in epoch 2, in which all four reveal their randomness.
     world.go_to_compete();
     let epoch = world.epoch().next();
     for one in ALL {

@@ -164,7 +164,7 @@ pub struct Model {
     pub rent: Option<Rent>,
     /// Stake that is being withdrawn and can still be slashed, in base units.
     pub leaving: U64,
-    /// A commission that was announced, and the epoch that begins with it.
+    /// A commission that was announced, and the first epoch in which it applies.
     pub next_commission: Option<NextCommission>,
     /// Commits that are not revealed yet, for this epoch and the next.
     pub commits: Vec<Commit>,

@@ -45,7 +45,7 @@ pub struct Validator {
     pub leaving: U64,
     /// The operator's share of its earnings.
     pub commission_bps: u16,
-    /// A commission that was announced, and the epoch that begins with it.
+    /// A commission that was announced, and the first epoch in which it applies.
     pub next_commission: Option<NextCommission>,
     /// Epochs in a row in which it did not reveal its beacon.
     pub missed: u32,
@@ -59,7 +59,7 @@ pub struct Validator {
 pub struct NextCommission {
     /// The new commission.
     pub bps: u16,
-    /// The epoch that begins with it.
+    /// The first epoch in which it applies.
     pub epoch: u32,
 }
 
