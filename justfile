@@ -1,4 +1,4 @@
-# Short names for what CONTRIBUTING.md describes; every recipe is one command that also works alone.
+# Short names for what CONTRIBUTING.md describes; every recipe calls commands that also work alone.
 
 # List the recipes.
 default:

@@ -1,5 +1,5 @@
-//! Submitting: the closest qualifying document for each target. The data stays on this machine
-//! unless it wins.
+//! Submitting the documents that `scoring` has chosen. The data stays on this machine unless it
+//! wins.
 
 use std::collections::BTreeSet;
 use std::time::Instant;

@@ -62,6 +62,27 @@ fn architecture(json: &str) -> PyResult<Architecture> {
     Architecture::from_json(json).map_err(|error| exception(error.into()))
 }
 
+/// The JSON of a preset.
+#[pyfunction]
+fn preset(name: &str) -> PyResult<String> {
+    let preset = Architecture::preset(name);
+    let preset = preset.ok_or_else(|| PyValueError::new_err(format!("no preset {name}")))?;
+    Ok(preset.to_json())
+}
+
+/// Checks the JSON of an architecture.
+#[pyfunction]
+fn check_architecture(json: &str) -> PyResult<()> {
+    architecture(json).map(|_| ())
+}
+
+/// Name and shape of every tensor, in the order of a weights file.
+#[pyfunction]
+fn tensors(json: &str) -> PyResult<Vec<(String, Vec<usize>)>> {
+    let tensors = architecture(json)?.tensors().into_iter();
+    Ok(tensors.map(|tensor| (tensor.name, tensor.shape)).collect())
+}
+
 /// Writes random weights.
 #[pyfunction]
 fn init(py: Python<'_>, architecture_json: &str, seed: &[u8], path: PathBuf) -> PyResult<()> {
@@ -201,6 +222,9 @@ impl Trainer {
 
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(preset, module)?)?;
+    module.add_function(wrap_pyfunction!(check_architecture, module)?)?;
+    module.add_function(wrap_pyfunction!(tensors, module)?)?;
     module.add_function(wrap_pyfunction!(init, module)?)?;
     module.add_function(wrap_pyfunction!(default_recipe, module)?)?;
     module.add_class::<Model>()?;

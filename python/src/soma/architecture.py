@@ -1,6 +1,7 @@
 """The hyperparameters that a weights file, a score and a training run must agree on.
 
-Nothing here may depend on the machine (threads, devices, batch sizes).
+Presets, bounds and tensors come from the native engine. Nothing here may depend on the machine
+(threads, devices, batch sizes).
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
+
+from soma import _native
 
 _JSON_NAMES = {
     "dim": "embedding_dim",
@@ -95,69 +98,16 @@ class Architecture:
     def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Name and shape of every tensor of a weights file, in the order in which they are
         written; the weights of linear maps are `[in, out]`."""
-        dim, ffn, vocabulary = self.dim, self.ffn, self.vocabulary
-        yield "embedding.weight", (vocabulary, dim)
-        for layer in range(self.layers):
-            prefix = f"encoder.layers.{layer}"
-            yield from _norm(f"{prefix}.norm_1", dim)
-            for linear in ("query", "key", "value", "output"):
-                yield from _linear(f"{prefix}.attention.{linear}", dim, dim)
-            yield from _norm(f"{prefix}.norm_2", dim)
-            yield from _linear(f"{prefix}.pwff.linear_inner", dim, ffn)
-            yield from _linear(f"{prefix}.pwff.linear_outer", ffn, dim)
-        yield from _norm("final_norm", dim)
-        yield from _linear("predictor", dim, vocabulary)
+        for name, shape in _native.tensors(self.to_json()):
+            yield name, tuple(shape)
 
     def validate(self) -> Architecture:
         """Returns `self`. Raises `ValueError` if a value is out of bounds."""
-        even_heads = (
-            1 <= self.heads <= self.dim and self.dim % self.heads == 0 and self.head_dim % 2 == 0
-        )
-        bounds = [
-            ("dim", 2 <= self.dim <= 1 << 16, "2 to 65536"),
-            ("heads", even_heads, "a divisor of embedding_dim with an even quotient"),
-            ("layers", 1 <= self.layers <= 256, "1 to 256"),
-            ("ffn", 1 <= self.ffn <= 1 << 18, "1 to 262144"),
-            ("vocabulary", 258 <= self.vocabulary <= 1 << 16, "258 to 65536"),
-            ("positions", 2 <= self.positions <= 1 << 16, "2 to 65536"),
-            ("sigreg_slices", 1 <= self.sigreg_slices <= 1 << 14, "1 to 16384"),
-            ("sigreg_points", 2 <= self.sigreg_points <= 1024, "2 to 1024"),
-            (
-                "sigreg_t_max",
-                0 < self.sigreg_t_max <= 16 and _is_whole(self.sigreg_t_max, 1000),
-                "0.001 to 16 in whole thousandths",
-            ),
-            (
-                "sigreg_coefficient",
-                0 <= self.sigreg_coefficient <= 1000
-                and _is_whole(self.sigreg_coefficient, 1_000_000),
-                "0 to 1000 in whole millionths",
-            ),
-            ("sigreg_cap", 1 <= self.sigreg_cap <= 1 << 16, "1 to 65536"),
-        ]
-        for name, holds, bound in bounds:
-            if not holds:
-                value = getattr(self, name)
-                raise ValueError(f"{_JSON_NAMES[name]} is {value}, but must be {bound}")
+        _native.check_architecture(self.to_json())
         return self
 
 
 ArchitectureLike = Architecture | Mapping | str | os.PathLike
-
-
-def _is_whole(value: float, parts: int) -> bool:
-    """Whether `value` is exactly a whole number of 1 / `parts`."""
-    return round(value * parts) / parts == value
-
-
-def _norm(name: str, dim: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield f"{name}.gamma", (dim,)
-    yield f"{name}.beta", (dim,)
-
-
-def _linear(name: str, inputs: int, outputs: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield f"{name}.weight", (inputs, outputs)
-    yield f"{name}.bias", (outputs,)
 
 
 def _from_mapping(values: Mapping) -> Architecture:
@@ -181,18 +131,8 @@ def _from_mapping(values: Mapping) -> Architecture:
     return Architecture(**numbers).validate()
 
 
-V1 = Architecture(
-    dim=2048,
-    heads=8,
-    layers=24,
-    ffn=8192,
-    vocabulary=264,
-    positions=1024,
-    sigreg_slices=256,
-    sigreg_points=17,
-    sigreg_t_max=3.0,
-)
+V1 = Architecture.from_json(_native.preset("v1"))
 """The architecture of the network: 1,209,684,232 parameters."""
 
-NANO = replace(V1, dim=128, heads=4, layers=4, ffn=512, positions=256)
+NANO = Architecture.from_json(_native.preset("nano"))
 """Small enough to train on a CPU in minutes: 0.86 M parameters."""

@@ -1,4 +1,4 @@
-//! Weights files over HTTP: uploads that resume where they stopped, downloads in ranges. It must
+//! Weights files over HTTP: parts of uploads for `weights/upload`, downloads in ranges. It must
 //! never hold a whole file in memory, nor trust a length or a hash that the chain does not name.
 //!
 //! The two range headers are parsed here: one form of each is served, and a crate for them would
