@@ -1,7 +1,7 @@
 //! Runs one kernel a number of times and does nothing else: `.ci/instructions` counts what it
 //! executes.
 //!
-//! `instructions product|score TIMES`; the difference between two counts excludes the cost of starting.
+//! `instructions product|score TIMES`; the difference of two counts excludes the cost of starting.
 
 use soma_model::bench::{self, Product};
 use soma_model::{Architecture, Directions, KernelKind, Weights, score};
