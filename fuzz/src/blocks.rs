@@ -3,7 +3,7 @@
 /// Whatever decodes has one encoding.
 ///
 /// # Panics
-/// If a block encodes to other bytes than it was decoded from.
+/// If a block encodes to bytes other than those it was decoded from.
 pub fn check(input: &[u8]) {
     if let Some(encoded) = soma_engine::recode_block(input) {
         assert_eq!(encoded, input, "a second encoding of a block");

@@ -6,7 +6,7 @@ use soma_sdk::api::batch;
 /// Whatever decodes has one encoding.
 ///
 /// # Panics
-/// If a transaction or a batch encodes to other bytes than it was decoded from.
+/// If a transaction or a batch encodes to bytes other than those it was decoded from.
 pub fn check(input: &[u8]) {
     if let Ok(transaction) = SignedTransaction::decode(input) {
         let (content, signature) = (transaction.transaction().clone(), *transaction.signature());

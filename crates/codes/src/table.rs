@@ -641,7 +641,7 @@ codes! {
         "The file is not a JSON list of 16-bit integers.",
         "write the embedding with `soma run --embed FILE`";
     NothingDue = "nothing_due", NotFound:
-        "No commit of this key waits for its reveal.",
+        "No commit of this key is waiting to be revealed.",
         "commit first with `soma model commit`";
     CommitLapsed = "commit_lapsed", Rejected:
         "Too few validators held the file when the epoch began. The rent was returned.",

@@ -142,7 +142,7 @@ impl<E: StorageContext> Recorder<E> {
         Ok(())
     }
 
-    /// Prunes the history, in few and small steps.
+    /// Prunes the history, in few, small steps.
     fn prune(&self, height: u64) -> Result<(), StoreError> {
         let Some(keep) = self.keep_blocks else {
             return Ok(());

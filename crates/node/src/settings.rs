@@ -1,5 +1,5 @@
-//! The settings of a node: what `config.toml` says, and all that a node is started with. They must
-//! never be read from a global place: the caller passes them.
+//! The settings of a node: what `config.toml` says, and everything that a node is started with.
+//! They must never be read from a global place: the caller passes them.
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -1,7 +1,7 @@
 //! What is still due from an account after a commit or a submission: a reveal or a publication.
 //!
-//! An obligation knows its commitment, the transactions that create and settle it, and its status
-//! by what a node reports. Nothing here sends or stores anything.
+//! An obligation knows its commitment and the transactions that create and settle it, and derives
+//! its status from what a node reports. Nothing here sends or stores anything.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -195,7 +195,7 @@ impl Reveal {
         commits.find(|commit| commit.epoch == epoch && commit.commitment.0 == commitment)
     }
 
-    /// Its status by what a node reports. A missed reveal costs the rent and `slash_bps` of the
+    /// Its status, from what a node reports. A missed reveal costs the rent and `slash_bps` of the
     /// model's stake.
     pub fn status(&self, clock: &Clock, model: &Model, slash_bps: u16) -> ObligationStatus {
         let mut weights = model.weights.iter().chain(&model.next);
@@ -264,7 +264,7 @@ impl Publication {
         Action::PublishData(action::PublishData { target, data, salt })
     }
 
-    /// Its status by what a node reports.
+    /// Its status, from what a node reports.
     pub fn status(&self, clock: &Clock, target: &Target) -> ObligationStatus {
         if target.status != TargetStatus::Open {
             return ObligationStatus::Settled;

@@ -150,7 +150,8 @@ impl Localnet {
         ended
     }
 
-    /// The network of the folder, or a new one. Flags of a new network are an error for an old one.
+    /// The network of the folder, or a new one. Flags for a new network are an error for an
+    /// existing one.
     fn open(&self, dir: &Path) -> Result<Network> {
         let changes = self.epoch.is_some()
             || self.seed.is_some()

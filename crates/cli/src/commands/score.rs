@@ -327,7 +327,7 @@ impl Entry<'_> {
     }
 }
 
-/// Index of the lowest loss, the first of equals. (On a network, the age of the weights decides
+/// Index of the lowest loss, the first among equals. (On a network, the age of the weights decides
 /// near ties.)
 fn winner(scores: &[Entry<'_>]) -> Option<usize> {
     let losses = scores.iter().enumerate();

@@ -38,7 +38,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 fn pause(text: &str) -> std::result::Result<Duration, String> {
     let pause = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     if pause < PAUSE_MIN {
-        return Err("the shortest time is 100ms".to_owned());
+        return Err("the shortest interval is 100ms".to_owned());
     }
     Ok(pause)
 }

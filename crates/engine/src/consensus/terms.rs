@@ -48,7 +48,7 @@ use crate::{archives::BUFFER, links::Roster};
 /// How long building a proposal may take, beyond the longest wait for transactions.
 const PROPOSAL_MARGIN: Duration = Duration::from_secs(1);
 const CERTIFICATION_MARGIN: Duration = Duration::from_secs(1);
-/// How long a silent leader is waited for before its turns are skipped.
+/// How long to wait for a silent leader before its turns are skipped.
 const ABSENT_LEADER: Duration = Duration::from_secs(1);
 
 /// The configuration of one instance of consensus.

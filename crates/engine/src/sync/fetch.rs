@@ -35,7 +35,7 @@ use crate::{
     keys::consensus_key,
 };
 
-/// How long one response is waited for.
+/// How long to wait for one response.
 pub(crate) const RESPONSE_LIMIT: Duration = Duration::from_secs(2);
 /// The pause before all peers are asked again.
 pub(crate) const RETRY: Duration = Duration::from_millis(500);

@@ -34,7 +34,7 @@ use crate::{
     settings::{Overrides, Services, Settings},
 };
 
-/// How long the first offer is waited for, and others after it.
+/// How long to wait for the first offer, and for others after it.
 const FIRST_OFFER: Duration = Duration::from_secs(10);
 const MORE_RESPONSES: Duration = Duration::from_millis(500);
 /// How often a sync is attempted before it fails.

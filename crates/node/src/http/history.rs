@@ -1,4 +1,4 @@
-//! Questions about transactions and blocks.
+//! Queries about transactions and blocks.
 
 use axum::Json;
 use axum::extract::State;

@@ -1,4 +1,4 @@
-//! Questions about the finalized state.
+//! Queries about the finalized state.
 
 use axum::Json;
 use axum::extract::State;

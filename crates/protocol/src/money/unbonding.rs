@@ -6,7 +6,7 @@ use crate::state::{Key, load};
 use crate::transition::Transition;
 use crate::{Epoch, Event, PoolId, read};
 
-/// Pays out the withdrawals that are due as `epoch` begins, less what was slashed of them.
+/// Pays out the withdrawals that are due as `epoch` begins, less what was slashed from them.
 pub(crate) fn release(transition: &mut Transition<'_, '_>, epoch: Epoch) {
     let key = Key::release_count(epoch);
     let Some(WithdrawalCount(count)) = load(transition.state, &key) else {

@@ -37,12 +37,12 @@ pub enum ProposalStatus {
     Open,
     /// More than two thirds of the stake approved.
     Passed {
-        /// The epoch that began with it.
+        /// The epoch at whose beginning it took effect.
         epoch: Epoch,
     },
     /// It did not pass in time, or could no longer be carried out.
     Lapsed {
-        /// The epoch that began without it.
+        /// The epoch at whose beginning it lapsed.
         epoch: Epoch,
     },
 }

@@ -126,7 +126,7 @@ fn step_of_anybody() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// With what stands behind models and validators, and with what that gives a right to.
+/// The steps with stake, and those that stake entitles to: validators, proposals and votes.
 fn step_with_stake() -> impl Strategy<Value = Step> {
     let pool = prop_oneof![
         (1..=MODELS).prop_map(|model| PoolId::Model(ModelId(model))),

@@ -86,7 +86,7 @@ fn the_closest_are_kept_and_a_displaced_bond_returns_at_once() {
     assert_eq!(
         world.act(SUBMITTER, farther),
         Err(full),
-        "of equals the earlier stays"
+        "among equals, the earlier stays"
     );
     let before = world.balance(OTHER);
     world.must(SUBMITTER, world.submit(SUBMITTER, 1, &Data::new("d"), 30));

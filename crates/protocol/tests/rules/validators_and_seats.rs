@@ -154,7 +154,7 @@ fn seats_go_to_the_most_stake_and_the_rest_wait() {
     assert_eq!(
         seated(&world),
         [VALIDATOR, SECOND_VALIDATOR],
-        "of equals, the first to register"
+        "among equals, the first to register"
     );
     let pool = soma_protocol::PoolId::Validator(OWNER.address());
     let amount = Amount(1);
@@ -206,7 +206,7 @@ fn a_key_is_rotated_as_one_change_of_seat() {
     assert_eq!(world.act(OWNER, back), Err(Rejection::ConsensusKeyTaken));
 }
 
-/// Opens the randomness of these validators in every epoch from the next on, for `epochs` epochs.
+/// Reveals the randomness of these validators in every epoch from the next on, for `epochs` epochs.
 fn run(world: &mut World, present: &[Person], epochs: u32) {
     let value = Hash([5; 32]);
     for _ in 0..epochs {

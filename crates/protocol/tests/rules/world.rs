@@ -50,7 +50,7 @@ pub(crate) fn axis(at: usize) -> Vec<i16> {
         .collect()
 }
 
-/// Weights of a model, with all that its commit and reveal need.
+/// Weights of a model, with everything that its commit and reveal need.
 #[derive(Clone, Debug)]
 pub(crate) struct Release {
     pub(crate) name: String,
