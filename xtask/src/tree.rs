@@ -113,7 +113,7 @@ impl<'a> Manifest<'a> {
     }
 }
 
-/// The name at the begin of a dependency's line.
+/// The name at the beginning of a dependency's line.
 pub(crate) fn dependency_name(line: &str) -> &str {
     line.split(['.', ' ', '=']).next().unwrap_or_default()
 }

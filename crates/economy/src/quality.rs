@@ -21,7 +21,7 @@ const SPECIAL: f64 = 0.05;
 const LUCK: f64 = 0.02;
 /// The share of the quirks of weights that remains after an epoch of training.
 const KEPT: f64 = 0.99;
-/// How far an epoch of training turns the specialization towards the one its owner wants.
+/// How far an epoch of training turns the specialization toward the one its owner wants.
 const TURN: f64 = 0.3;
 /// Nats by which text sampled from weights is easier for them.
 pub const OWN_TEXT: f64 = 0.1;
@@ -69,7 +69,7 @@ impl Quality {
         }
     }
 
-    /// The weights after an epoch of training with this effort, towards `focus`.
+    /// The weights after an epoch of training with this effort, toward `focus`.
     #[must_use]
     pub fn trained(&self, effort: f64, focus: &[f64], voice: usize, rng: &mut SimRng) -> Self {
         let new = (1.0 - KEPT * KEPT).sqrt();

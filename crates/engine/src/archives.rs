@@ -24,7 +24,7 @@ use crate::{
 
 /// The write and replay buffer of one file, in bytes.
 pub(crate) const BUFFER: NonZeroUsize = NZUsize!(1 << 16);
-/// With its checksum, a page of the disk.
+/// Together with its checksum, it fills one page of the disk.
 const PAGE_BYTES: NonZeroU16 = NZU16!(4_084);
 const PAGES: NonZeroUsize = NZUsize!(2_048);
 

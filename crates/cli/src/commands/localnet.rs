@@ -176,7 +176,7 @@ impl Localnet {
     }
 }
 
-/// Deletes the state folder of a local network, and nothing that is not one.
+/// Deletes the state folder of a local network; refuses to delete anything else.
 fn reset(dir: &Path) -> Result {
     if !dir.exists() {
         return Ok(());

@@ -1,5 +1,5 @@
 //! The task that carries state sync between nodes: it responds to peers once the node is up, and
-//! brings the responses to this node's own requests. It never judges a response.
+//! delivers the responses to this node's own requests. It never judges a response.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

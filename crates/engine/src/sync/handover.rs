@@ -112,7 +112,7 @@ pub(crate) enum InvalidHandover {
     OutOfPlace { height: u64 },
     #[error("the certificate of block {height} is not signed by the committee of its term")]
     Certificate { height: u64 },
-    #[error("the header of block {height} commits to other seats")]
+    #[error("the header of block {height} commits to different seats")]
     Seats { height: u64 },
 }
 

@@ -56,7 +56,7 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// As they lie, if the rows of a step lie side by side and all is near.
+    /// In place, if the rows of a step are adjacent and everything is near.
     fn near(a: Matrix<'a>, panel_rows: usize) -> Option<Self> {
         (a.row_stride() == 1 && a.columns() * a.column_stride() <= NEAR_ELEMENTS).then(|| Self {
             data: a.data(),

@@ -213,7 +213,7 @@ pub(crate) enum Triangle {
     /// All of it.
     #[default]
     Full,
-    /// Only outputs `n <= m + shift` are needed. The others hold anything afterwards.
+    /// Only outputs `n <= m + shift` are needed. The others are unspecified.
     LowerOutput {
         /// Offset of the diagonal.
         shift: usize,

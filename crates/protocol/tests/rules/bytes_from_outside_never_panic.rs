@@ -1,5 +1,5 @@
-//! Bytes, text and documents from outside are read or rejected, never a panic; what is written
-//! reads back as itself, in exactly one way.
+//! Bytes, text and documents from outside are read or rejected and never cause a panic; what is
+//! written reads back as itself, in exactly one way.
 
 use crate::world::{self, World};
 use proptest::prelude::*;
