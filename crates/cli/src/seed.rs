@@ -1,4 +1,4 @@
-//! The value of `--seed`: 64 hex digits are the 32 bytes themselves, an integer is hashed.
+//! The value of `--seed`: 64 hex digits are the 32 bytes themselves; an integer is hashed.
 
 use std::str::FromStr;
 

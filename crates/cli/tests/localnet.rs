@@ -451,7 +451,7 @@ fn two_models_compete_from_registration_to_payment_by_commands_alone() {
     // Fees of eight transactions are all that is missing of the submitter's half.
     let gained = balance() - balance_before;
     assert!(gained < paid_submitter && paid_submitter - gained < 10_000_000);
-    // A tenth of the model's half is its owners' commission, the rest joined the stakes.
+    // A tenth of the model's half is its owners' commission; the rest joined the stakes.
     let staked = stake("1") + stake("2") - stakes_before;
     assert!(staked.abs_diff(paid_model / 10 * 9) < 100);
     assert_eq!(network.json(&["status"])["supply"]["conserved"], true);

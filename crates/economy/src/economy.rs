@@ -1,4 +1,4 @@
-//! An economy, epoch after epoch: the actors act, the rules decide, the ledger keeps the books.
+//! An economy, epoch after epoch: the actors act, the rules decide, and the ledger keeps the books.
 
 use serde::Serialize;
 use soma_protocol::{Phase, read};

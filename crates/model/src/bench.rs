@@ -43,7 +43,7 @@ impl fmt::Debug for Meter<'_> {
     }
 }
 
-/// The best of some rounds of the same work.
+/// The best of several rounds of the same work.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Measured {
     /// Wall-clock seconds.

@@ -232,7 +232,7 @@ mod tests {
                 prop_assert_eq!(reads(block), Some(written));
             }
 
-            // Finalize the path to the last block: its descendants stay, all others are gone.
+            // Finalize the path to the last block: its descendants stay; all others are dropped.
             let mut path = Vec::new();
             let mut at = blocks.len();
             while at != 0 {

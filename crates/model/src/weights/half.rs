@@ -23,7 +23,7 @@ const TASK_ELEMENTS: usize = 1 << 16;
 pub(crate) enum HalfKind {
     /// The upper half of a float32.
     Bf16,
-    /// IEEE binary16: every value is a float32, its subnormals are normal there.
+    /// IEEE binary16: every value is a float32, and its subnormals are normal there.
     F16,
 }
 

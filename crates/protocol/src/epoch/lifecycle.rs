@@ -9,7 +9,7 @@ use crate::transition::Transition;
 use crate::{Amount, Epoch, Event, PoolId, read};
 
 /// Judges the commits for `epoch`, which is about to begin: those whose file more than a third of
-/// the stake holds may be revealed, the others lapse and cost nothing.
+/// the stake holds may be revealed; the others lapse and cost nothing.
 pub(crate) fn judge_commits(transition: &mut Transition<'_, '_>, epoch: Epoch) {
     let seated = read::seated_validators(transition.state);
     for (model, commit) in read::commits(transition.state, epoch) {

@@ -15,7 +15,7 @@ use crate::output::{Output, Unit};
 /// Measure the model engine as a share of the processor's peak.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example: soma bench engine --threads 2\n\nThe best of some rounds counts. \
+    after_help = "Example: soma bench engine --threads 2\n\nThe best of several rounds counts. \
                   Useful work is what the result needs: of attention, the pairs of positions \
                   that causality allows."
 )]
