@@ -10,7 +10,7 @@ mod manifests;
 mod text;
 mod words;
 
-/// All faults of the tree below `root`.
+/// All faults in the tree below `root`.
 pub(crate) fn check(root: &Path) -> Result<Vec<String>, String> {
     let files = tree::files(root)?;
     let manifests = Manifest::all(&files);

@@ -408,7 +408,7 @@ codes! {
         "The chain's scores use a numerics version that this software does not know.",
         "install a newer version";
     InexactArchitecture = "inexact_architecture", Usage:
-        "The chain states `sig_reg_t_max` in thousandths, `sig_reg_coefficient` in millionths.",
+        "The chain gives `sig_reg_t_max` in thousandths and `sig_reg_coefficient` in millionths.",
         "give sig_reg_t_max at most 3 decimals, sig_reg_coefficient at most 6";
     EngineError = "engine_error", Failed:
         "The consensus engine did not start, or stopped. Finalized data is safe.",

@@ -15,7 +15,7 @@ use crate::weights::WeightsStore;
 /// Time between two looks at what is missing.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Downloads what is missing, again and again.
+/// Downloads what is missing, in endless rounds.
 pub(crate) async fn run(weights: Arc<WeightsStore>, metrics: Arc<Metrics>, peers: Vec<Client>) {
     for round in 0_usize.. {
         for (hash, size_bytes) in weights.missing() {

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::mempool::AdmissionQueue;
 use crate::metrics::Metrics;
 
-/// Least time between two messages; the engine carries 64 a second to each peer.
+/// The shortest time between two messages; the engine carries 64 a second to each peer.
 const MESSAGE_INTERVAL: Duration = Duration::from_millis(20);
 /// Transactions that wait to be sent; what does not fit reaches the other nodes in blocks.
 pub(crate) const OUTBOX_MAX: usize = 32_768;

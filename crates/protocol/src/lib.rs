@@ -4,10 +4,10 @@
 //! or output, reads a clock, computes with floats, iterates over an unordered map, or panics on the
 //! content of a transaction. `docs/protocol.md` says what the rules are and why.
 //!
-//! Modules are listed from bottom to top; each uses only those before it. [`execute`] is the entry:
-//! it runs a block through `action` (what a transaction does) and `epoch` (what the end of a phase
-//! does). [`read`] is for everyone; [`query`] and [`invariants`] are for APIs, commands and tests,
-//! and no rule uses them.
+//! Modules are listed from bottom to top; each uses only those before it. [`execute`] is the entry
+//! point: it runs a block through `action` (what a transaction does) and `epoch` (what the end of a
+//! phase does). [`read`] is for everyone; [`query`] and [`invariants`] are for APIs, commands and
+//! tests, and no rule uses them.
 
 #![forbid(unsafe_code)]
 #![deny(

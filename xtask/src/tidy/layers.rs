@@ -91,7 +91,7 @@ const OUTSIDE: [&str; 2] = ["workspace-hack", "xtask"];
 /// The only crates that may name the consensus engine.
 const ENGINE_USERS: [&str; 3] = ["soma-store", "soma-engine", "soma-sim"];
 
-/// Faults of the dependencies between crates.
+/// Faults in the dependencies between crates.
 pub(super) fn check(manifests: &[Manifest<'_>]) -> Vec<String> {
     manifests.iter().flat_map(dependencies).collect()
 }

@@ -66,7 +66,7 @@ impl StakeCommand {
             Self::Add { pool, amount } => Action::AddStake(action::AddStake { pool, amount }),
             Self::Withdraw { pool, amount, .. } => Action::WithdrawStake(action::WithdrawStake {
                 pool,
-                // The rules pay out what there is, at most.
+                // The rules pay out at most what there is.
                 amount: amount.unwrap_or(Amount(u64::MAX)),
             }),
         };

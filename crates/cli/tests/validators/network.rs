@@ -122,7 +122,7 @@ impl Network {
         json(&self.home, &[arguments, &["--url", url]].concat())
     }
 
-    /// Runs a command without a result against the first node.
+    /// Runs a command against the first node and ignores its output.
     pub(crate) fn run(&self, arguments: &[&str]) {
         let url = self.nodes[0].client.url();
         let output = soma(&self.home, &[arguments, &["--url", url]].concat());

@@ -104,7 +104,7 @@ impl Pool {
         has_stakers
     }
 
-    /// Moves `shares` to the leaving part; what they are worth and the shares in that part.
+    /// Moves `shares` to the leaving part; returns what they are worth and the shares in that part.
     pub(crate) fn leave(&mut self, shares: u128) -> Option<(Amount, u128)> {
         let amount = self.value(shares);
         let minted = bought(amount, self.leaving, self.leaving_shares)?;
@@ -114,7 +114,7 @@ impl Pool {
         Some((amount, minted))
     }
 
-    /// Takes `shares` out of the active part at once; what they are worth.
+    /// Takes `shares` out of the active part at once; returns what they are worth.
     pub(crate) fn withdraw(&mut self, shares: u128) -> Amount {
         let amount = self.value(shares);
         self.take(shares, amount);
@@ -126,7 +126,7 @@ impl Pool {
         self.shares = self.shares.saturating_sub(shares);
     }
 
-    /// Takes `shares` out of the leaving part; what they are worth.
+    /// Takes `shares` out of the leaving part; returns what they are worth.
     pub(crate) fn release(&mut self, shares: u128) -> Amount {
         let amount = self.leaving_value(shares);
         self.leaving = self.leaving.less(amount);

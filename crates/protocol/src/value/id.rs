@@ -42,7 +42,7 @@ macro_rules! sequence_number {
 }
 
 sequence_number! {
-    /// A model, whatever its weights, until it is retired and after.
+    /// A model, whatever its weights, before and after it is retired.
     ModelId
 }
 sequence_number! {

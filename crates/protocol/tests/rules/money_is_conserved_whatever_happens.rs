@@ -51,12 +51,12 @@ enum Step {
     AddStake(PoolId, u64),
     WithdrawStake(PoolId, u64),
     SetCommission(PoolId, u16),
-    /// Whose proof of possession it shows, its own or another's.
+    /// Whether the proof of possession is its own or another's.
     RegisterValidator(u8, u64, bool),
     RotateKey(u8, bool),
     Leave,
     Return,
-    /// Against whom holds a key, with two votes that contradict each other or are the same.
+    /// The key whose holder is accused, with two votes that contradict each other or are equal.
     Report(u8, bool),
     Propose(usize, u64),
     ProposeArchitecture(u32),
