@@ -99,7 +99,7 @@ pub struct Report {
     pub places: Vec<Place>,
     /// Attackers.
     pub griefing: Vec<Griefing>,
-    /// Share of documents on which a copy with 0.1 % of noise beats its original, and with 1 %.
+    /// Shares of documents on which copies with 0.1 % and with 1 % of noise beat their original.
     pub noise_wins: [f64; 2],
     /// Net worth over time.
     pub samples: Vec<Sample>,

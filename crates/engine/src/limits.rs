@@ -22,7 +22,7 @@ pub const GOSSIP_BYTES_MAX: usize = 1 << 18;
 /// The longest response of the sync protocol: a block with its framing.
 pub(crate) const RESPONSE_BYTES_MAX: usize = 5 << 18;
 /// The most messages per second and peer on one channel. Mailboxes are allocated for this many
-/// messages of every peer.
+/// messages from every peer.
 pub const QUOTA: Quota = Quota::per_second(NZU32!(256));
 /// Like [`QUOTA`], for gossip, whose messages are longer.
 pub const GOSSIP_QUOTA: Quota = Quota::per_second(NZU32!(64));

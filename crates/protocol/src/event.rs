@@ -223,7 +223,7 @@ pub enum Event {
         reward: Amount,
         models: Vec<ModelId>,
     },
-    /// A submission is among the closest of its target.
+    /// A submission is among the closest to its target.
     SubmissionAccepted {
         target: TargetId,
         rank: u32,

@@ -180,7 +180,7 @@ class Routed:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A submission among the closest of its target."""
+    """A submission among the closest to its target."""
 
     rank: int
     submitter: str

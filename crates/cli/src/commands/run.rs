@@ -47,7 +47,7 @@ pub(crate) struct Run {
 fn temperature(text: &str) -> std::result::Result<f32, String> {
     match text.parse::<f32>() {
         Ok(value) if value.is_finite() && value >= 0.0 => Ok(value),
-        _ => Err("a temperature is a number of 0 or more".to_owned()),
+        _ => Err("a temperature must be a number, 0 or greater".to_owned()),
     }
 }
 

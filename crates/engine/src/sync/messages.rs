@@ -1,4 +1,4 @@
-//! The messages of state sync: requests, and the responses of a peer.
+//! The messages of state sync: requests, and the responses from a peer.
 //!
 //! Decoding bounds every response. Nothing that arrives is trusted: the node that sent the request
 //! verifies the response.

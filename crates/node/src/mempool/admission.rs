@@ -52,7 +52,7 @@ impl Admission {
         answers
     }
 
-    /// Admits transactions of another node: every node receives them from there.
+    /// Admits transactions from another node: every node receives them from there.
     pub(crate) fn admit_gossip(&self, transactions: Vec<SignedTransaction>) {
         if !transactions.is_empty() {
             self.enter(self.screen(transactions));
@@ -118,7 +118,7 @@ impl AdmissionQueue {
         )
     }
 
-    /// Admits transactions of a client, of `bytes` in all.
+    /// Admits transactions from a client, of `bytes` in all.
     ///
     /// # Errors
     /// [`QueueError`] when too much waits, or the node stops.
@@ -132,7 +132,7 @@ impl AdmissionQueue {
         answers.await.map_err(|_| QueueError::Stopping)
     }
 
-    /// Admits transactions of another node; drops them when too much waits.
+    /// Admits transactions from another node; drops them when too much waits.
     pub(crate) fn admit_gossip(&self, transactions: Vec<SignedTransaction>, bytes: usize) {
         let _full = self.push(transactions, bytes, None);
     }

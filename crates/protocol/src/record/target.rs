@@ -84,7 +84,7 @@ pub enum ReturnReason {
     NoQuorum,
 }
 
-/// A submission among the closest of its target.
+/// A submission among the closest to its target.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
 )]
@@ -107,7 +107,7 @@ pub struct Candidate {
     pub bond: Amount,
 }
 
-/// The closest submissions of a target, closest first.
+/// The submissions closest to a target, the closest first.
 #[derive(
     Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
 )]

@@ -314,7 +314,7 @@ impl From<Age> for soma_protocol::record::WeightsAge {
     }
 }
 
-/// A submission among the closest of its target.
+/// A submission among the closest to its target.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Candidate {
