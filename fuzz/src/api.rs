@@ -56,8 +56,5 @@ pub fn check(input: &[u8]) {
     let ready = b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     let answer = exchange(ready, ANSWER_TIMEOUT).expect("a connection");
     let text = String::from_utf8_lossy(&answer);
-    assert!(
-        text.starts_with("HTTP/1.1 200"),
-        "no longer ready: {text}"
-    );
+    assert!(text.starts_with("HTTP/1.1 200"), "no longer ready: {text}");
 }

@@ -55,7 +55,7 @@ impl Calendar {
     }
 
     /// The last height whose decisions count for a term: its committee takes office at the second
-    /// boundary after the block that decided it, so that all nodes have a term to connect.
+    /// boundary after the block that decided it, so that all nodes have one term to connect.
     pub(crate) const fn decided_by(self, term: u64) -> u64 {
         match term {
             0 | 1 => 0,

@@ -506,7 +506,7 @@ fn flush_subnormals(values: &mut [f32]) -> Result<(), usize> {
     not_finite.map_or(Ok(()), Err)
 }
 
-/// The first values of a tensor, see [`Weights::init`].
+/// The initial values of a tensor; see [`Weights::init`].
 fn initial_values(architecture: &Architecture, spec: &TensorSpec, seed: [u8; 32]) -> Vec<f32> {
     let elements = spec.elements();
     let bound = match spec.tensor {

@@ -177,7 +177,7 @@ pub(crate) fn prune(calendar: Calendar, keep_blocks: u64) -> PruneConfig {
 
 /// The source of the state for the library's own state sync, which this crate does not use: it
 /// takes only values of one fixed size, and executes blocks before it hands out the database. A
-/// node syncs before the engine starts, see [`sync`](crate::sync).
+/// node syncs before the engine starts; see [`sync`](crate::sync).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NoStateSync;
 

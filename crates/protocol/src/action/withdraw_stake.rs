@@ -30,7 +30,7 @@ impl Apply for WithdrawStake {
         if amount == Amount::ZERO || whole == Amount::ZERO {
             return Err(Rejection::ZeroAmount);
         }
-        // The whole or more withdraws everything: nobody knows the whole to the last base unit.
+        // At least the whole withdraws everything: nobody can know it to the last base unit.
         let shares = if amount >= whole {
             share.shares
         } else {
