@@ -153,7 +153,7 @@ codes! {
         "commit one epoch ahead, and wait until the commit is finalized";
     OtherFileCommitted = "other_file_committed", Rejected:
         "The model's commit was replaced and names another file.",
-        "fetch the new file and attest that one";
+        "fetch the new file and attest it instead";
     AlreadyHeld = "already_held", Rejected:
         "The validator has already attested that it holds the file.",
         "nothing to do";

@@ -33,7 +33,7 @@ pub enum Violation {
         node: usize,
         /// Height that it had reported.
         reported: u64,
-        /// Height that it restarts at.
+        /// The height at which it restarts.
         found: u64,
     },
     /// A node's state violates an invariant of the rules.

@@ -111,7 +111,7 @@ pub(crate) struct Run {
 enum Join {
     /// State sync if it has no blocks and the chain is long; else replay.
     Auto,
-    /// State sync from its peers, even if it has blocks and is far behind.
+    /// State sync from its peers, even if it has blocks but is far behind.
     State,
     /// Execute all blocks.
     Replay,
