@@ -8,7 +8,7 @@
 //! Reading order, bottom to top: lanes (`simd`), functions (`math`, `math64`), matrix products
 //! (`kernels`); bytes to tokens ([`tokenizer`]); the weights file (`weights`); each layer with its
 //! forward and backward (`layers`); a forward pass (`forward`), the [`score()`] made from it, and
-//! bytes sampled from it (`generate`); training ([`train`]); measurements ([`bench`]).
+//! bytes sampled from it (`generate`); training ([`train`]); measurements (`bench`).
 
 mod simd;
 mod error;

@@ -84,10 +84,10 @@ pub fn write(target: &Path, bytes: &[u8]) -> io::Result<()> {
     file.commit()
 }
 
-/// Like [`write`], but only this user can read the file.
+/// Like [`write()`], but only this user can read the file.
 ///
 /// # Errors
-/// Same as [`write`].
+/// Same as [`write()`].
 pub fn write_private(target: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = AtomicFile::create_private(target)?;
     file.write_all(bytes)?;

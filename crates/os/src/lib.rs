@@ -2,7 +2,7 @@
 //! and files that are written atomically.
 //!
 //! This crate knows nothing of Soma. It never retries, logs or chooses a path. Reading order:
-//! [`clock`], [`disk`], [`file`].
+//! `clock`, `disk`, `file`.
 
 pub mod clock;
 pub mod disk;
