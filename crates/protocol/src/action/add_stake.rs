@@ -1,5 +1,5 @@
-//! Staking on a model or a validator. The stake can be slashed at once; it counts from the next
-//! draw of targets and the next committee on.
+//! Staking on a model or a validator. The stake can be slashed immediately; it counts from the next
+//! draw of targets and the next committee onward.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -9,12 +9,12 @@ use crate::money::{PoolOwner, debit, save_share};
 use crate::record::{ModelStatus, ValidatorStatus};
 use crate::{Amount, Event, PoolId, Rejection, read};
 
-/// Stakes on a model or validator.
+/// Adds stake to a model or validator.
 #[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct AddStake {
     /// The model's or validator's pool.
     pub pool: PoolId,
-    /// How much.
+    /// The amount to stake.
     pub amount: Amount,
 }
 

@@ -18,7 +18,7 @@ pub struct AnswerChallenge {
     /// The chunk.
     #[serde(with = "hex")]
     pub chunk: Vec<u8>,
-    /// The other half of the file's tree at every level, from the top down.
+    /// The sibling subtree at every level of the file's tree, from the top down.
     pub path: Vec<Hash>,
 }
 

@@ -15,15 +15,15 @@ use crate::{Epoch, Event, Hash, ModelId, Rejection, decimal, read};
 pub struct CommitWeights {
     /// The model; the sender owns it.
     pub model: ModelId,
-    /// Number of the architecture that they are for: in force, or to come.
+    /// Number of the architecture that the weights are for, current or upcoming.
     pub architecture: u32,
-    /// The epoch of the reveal: the next one.
+    /// The epoch of the reveal, which is the next one.
     pub epoch: Epoch,
     /// [`crate::commitment::weights`].
     pub commitment: Hash,
     /// BLAKE3 of the encrypted file.
     pub ciphertext_hash: Hash,
-    /// Its length in bytes.
+    /// Length of the encrypted file in bytes.
     #[serde(with = "decimal")]
     pub size_bytes: u64,
 }
@@ -43,7 +43,7 @@ impl CommitWeights {
         Ok(())
     }
 
-    /// Whether a commit is for the same file, so that its holders hold this one too.
+    /// Whether a commit is for the same file, in which case its holders hold this one too.
     fn has_file_of(&self, commit: &WeightsCommit) -> bool {
         (self.architecture, self.ciphertext_hash, self.size_bytes)
             == (

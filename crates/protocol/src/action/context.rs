@@ -5,7 +5,7 @@ use crate::record::{Clock, Model, ModelStatus, Target, Validator};
 use crate::state::Draft;
 use crate::{Address, BlockInfo, Epoch, Event, ModelId, Rejection, TargetId, read};
 
-/// State, configuration and sender for an action.
+/// The state, configuration and sender of an action.
 pub(crate) struct Context<'a> {
     pub(crate) state: Draft<'a>,
     pub(crate) config: &'a ChainConfig,
@@ -17,12 +17,12 @@ pub(crate) struct Context<'a> {
     pub(crate) events: Vec<Event>,
 }
 
-/// What every action has.
+/// What every action implements.
 pub(super) trait Apply {
-    /// Whether it costs no fee.
+    /// Whether the action is free of charge.
     const FREE: bool = false;
 
-    /// Checks the action, then makes its changes. What it wrote before a rejection is discarded.
+    /// Checks the action, then makes its changes. Anything written before a rejection is discarded.
     fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection>;
 }
 

@@ -1,5 +1,5 @@
-//! The operator of a local network ends a phase by command. It names the phase, so that a command
-//! that is sent twice ends only one.
+//! The operator of a local network ends a phase by command. The command names the phase, so that
+//! sending it twice ends only one.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::context::{Apply, Context};
 use crate::{Epoch, Phase, Rejection, epoch};
 
-/// The operator of a local network ends a phase. Free; harmless if the phase has ended.
+/// The operator of a local network ends a phase. Free; harmless if the phase has already ended.
 #[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct EndPhase {
     /// The running epoch.

@@ -1,6 +1,6 @@
-//! A validator attests that it holds committed files. A commit needs attestations of more than a
-//! third of the stake, so of at least one honest holder, before its epoch begins. A validator may
-//! also attest files in use, and is paid rent from then on.
+//! A validator attests that it holds committed files. A commit needs attestations from more than a
+//! third of the stake, hence from at least one honest holder, before its epoch begins. A validator
+//! may also attest to files already in use, and is paid rent from then on.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use crate::record::Rent;
 use crate::state::{Key, load};
 use crate::{Address, Epoch, Event, Hash, ModelId, Rejection, read};
 
-/// The most held files in one transaction.
+/// Maximum number of held files in one transaction.
 pub const HELD_FILES_MAX: usize = 1_024;
 
 /// A file that a validator holds.
@@ -27,9 +27,9 @@ pub struct HeldFile {
 /// A validator attests that it holds committed files. Free.
 #[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct HoldWeights {
-    /// The epoch of the reveals: the next one.
+    /// The epoch of the reveals, which is the next one.
     pub epoch: Epoch,
-    /// The files; at most [`HELD_FILES_MAX`].
+    /// The files, at most [`HELD_FILES_MAX`].
     pub held: Vec<HeldFile>,
 }
 
@@ -59,7 +59,7 @@ impl Apply for HoldWeights {
     }
 }
 
-/// Adds the validator to the holders of a committed file, or of the file that is in use.
+/// Adds the validator to the holders of a committed file, or of the file in use.
 fn hold(
     context: &mut Context<'_>,
     file: &HeldFile,

@@ -1,5 +1,5 @@
 //! What a transaction can do: one file for each action, with its fields, what it checks and what it
-//! changes. This file holds only their table.
+//! changes. This file holds only the table of actions.
 
 mod context;
 mod transfer;
@@ -39,7 +39,7 @@ pub use hold_weights::{HELD_FILES_MAX, HeldFile};
 
 use crate::Rejection;
 
-/// The actions by their names in JSON, in the order of their encoding: new ones come last.
+/// The actions with their JSON names, in the order of their encoding: new ones come last.
 macro_rules! actions {
     ($($module:ident: $name:ident,)*) => {
         $(pub use $module::$name;)*
@@ -52,17 +52,17 @@ macro_rules! actions {
         }
 
         impl Action {
-            /// Name of the action, as in JSON.
+            /// The action's name in JSON.
             pub const fn name(&self) -> &'static str {
                 match self { $(Self::$name(_) => stringify!($module),)* }
             }
 
-            /// Whether it costs no fee: the duties of validators, and the operator's command.
+            /// Whether the action is free: the duties of validators and the operator's command are.
             pub const fn is_free(&self) -> bool {
                 match self { $(Self::$name(_) => $name::FREE,)* }
             }
 
-            /// Applies the action, or says why not. What it wrote before a rejection is discarded.
+            /// Applies the action or rejects it. Anything written before a rejection is discarded.
             pub(crate) fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
                 match self { $(Self::$name(action) => action.apply(context),)* }
             }
@@ -75,7 +75,7 @@ macro_rules! actions {
         }
 
         impl fmt::Debug for $name {
-            /// The name alone: some actions hold kilobytes, some hold keys.
+            /// Prints only the name: some actions hold kilobytes, and some hold keys.
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(stringify!($module))
             }

@@ -1,4 +1,4 @@
-//! A validator proposes a change. The deposit returns if it passes.
+//! A validator proposes a change. The deposit is returned if the proposal passes.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use crate::{Event, ProposalId, Rejection, read};
 /// A validator proposes a change.
 #[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct Propose {
-    /// What would change.
+    /// The proposed change.
     #[serde(flatten)]
     pub change: Change,
 }

@@ -1,5 +1,5 @@
-//! Publishing a candidate's data, in the part of the publish phase of its rank. From then on the
-//! claim can be audited, and no other candidate of the target can win.
+//! Publishing a candidate's data, in its rank's part of the publish phase. From then on, the claim
+//! can be audited, and no other candidate for the target can win.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -46,7 +46,7 @@ impl Apply for PublishData {
         if revealed != candidate.commitment || size_bytes != candidate.size_bytes {
             return Err(Rejection::CommitmentMismatch);
         }
-        // Wins of the target's own epoch were not known when it was submitted.
+        // Wins in the target's own epoch were not yet known when the data was submitted.
         if let Some(WinningData(epoch)) = load(&context.state, &Key::won(&data_hash))
             && epoch < target.epoch
         {

@@ -10,7 +10,7 @@ use crate::record::{Model, ModelCount, Params, Pool, Share};
 use crate::state::Key;
 use crate::{Amount, BPS, Event, ModelId, PoolId, Rejection, read};
 
-/// Greatest length of a model's name, in bytes.
+/// Maximum length of a model's name, in bytes.
 const NAME_BYTES_MAX: usize = 64;
 
 /// Registers a model.
@@ -18,14 +18,14 @@ const NAME_BYTES_MAX: usize = 64;
 pub struct RegisterModel {
     /// 1 to 64 bytes of printable ASCII without a space at either end.
     pub name: String,
-    /// The owner's share of what the stake earns, in ten-thousandths.
+    /// The owner's share of the stake's earnings, in ten-thousandths.
     pub commission_bps: u16,
-    /// Locked until the model is retired.
+    /// The stake, locked until the model is retired.
     pub stake: Amount,
 }
 
 impl RegisterModel {
-    /// Checks what the rules demand of a model, here and in genesis.
+    /// Checks what the rules require of a model, both here and in genesis.
     pub(crate) fn check(&self, params: &Params) -> Result<(), Rejection> {
         let name = &self.name;
         let printable = name
@@ -43,7 +43,7 @@ impl RegisterModel {
     }
 }
 
-/// Rejects a commission of more than the whole.
+/// Rejects a commission of more than 100%.
 pub(super) fn check_commission(bps: u16) -> Result<(), Rejection> {
     if bps > BPS {
         return Err(Rejection::BadCommission { bps });

@@ -1,5 +1,5 @@
-//! Registering a validator: a consensus key that it proves it holds, and a stake. It gets a seat at
-//! the end of the epoch, if one is free or it has more stake than a seated validator.
+//! Registering a validator, with a consensus key that it proves it holds, and a stake. It gets a
+//! seat at the end of the epoch if one is free or if it has more stake than a seated validator.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ pub struct RegisterValidator {
     /// [`crate::SecretKey::prove_possession`] with that key.
     #[serde(with = "hex::array")]
     pub proof: [u8; 64],
-    /// The operator's share of what the stake earns, in ten-thousandths.
+    /// The operator's share of the stake's earnings, in ten-thousandths.
     pub commission_bps: u16,
     /// Its stake.
     pub stake: Amount,

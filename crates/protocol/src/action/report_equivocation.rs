@@ -1,5 +1,5 @@
-//! Proving that a validator signed conflicting votes: its stake, including what is being
-//! withdrawn, is slashed, and it never has a seat again.
+//! Proving that a validator signed conflicting votes. Its stake, including what is being
+//! withdrawn, is slashed, and it can never hold a seat again.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};

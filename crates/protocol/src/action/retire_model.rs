@@ -1,4 +1,4 @@
-//! Retiring a model: it is no longer routed, and its stake returns once it can no longer be
+//! Retiring a model. It is no longer routed, and its stake is returned once it can no longer be
 //! slashed.
 
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -9,7 +9,7 @@ use crate::record::ModelStatus;
 use crate::state::Key;
 use crate::{Event, ModelId, Rejection};
 
-/// Retires a model; its stake returns after `unbonding_epochs`.
+/// Retires a model; its stake is returned after `unbonding_epochs`.
 #[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct RetireModel {
     /// The model; the sender owns it.

@@ -8,7 +8,7 @@ use crate::record::ValidatorStatus;
 use crate::state::Key;
 use crate::{Event, Rejection};
 
-/// A validator that was jailed, or is leaving, wants a seat again. Free.
+/// A validator that was jailed, or is leaving, asks for a seat again. Free.
 #[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct ReturnValidator {}
 

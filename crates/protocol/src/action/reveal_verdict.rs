@@ -1,5 +1,5 @@
-//! A validator reveals its verdict, in the last part of the epoch, when no more can be committed.
-//! Stake is counted when the target is settled.
+//! A validator reveals its verdict in the last part of the epoch, when no more verdicts can be
+//! committed. Stake is counted when the target is settled.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,5 @@
-//! Revealing the weights that a model was committed to. Anyone may send it: only the commitment
-//! counts.
+//! Revealing the weights that a model was committed to. Anyone may send the reveal: only the
+//! commitment counts.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use crate::record::{
 use crate::state::{Key, load};
 use crate::{Amount, Event, Hash, ModelId, Rejection, hex, read};
 
-/// Reveals the weights that a model was committed to. Anyone may send it.
+/// Reveals the weights that a model was committed to. Anyone may send this.
 #[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct RevealWeights {
     /// The model.
@@ -24,7 +24,7 @@ pub struct RevealWeights {
     pub key: [u8; 32],
     /// BLAKE3 of the weights file.
     pub weights_hash: Hash,
-    /// Specialization: exactly `dim` components, length 32767 within rounding.
+    /// The specialization: exactly `dim` components, of length 32767 within rounding.
     pub embedding: Vec<i16>,
 }
 
@@ -74,7 +74,7 @@ impl RevealWeights {
         }
     }
 
-    /// Weights keep the age of their first reveal by this model, whatever it revealed in between.
+    /// Saves the weights. They keep the age of their first reveal by this model, despite later reveals.
     fn save_weights(&self, context: &mut Context<'_>, commit: &WeightsCommit) {
         let earlier = read::weights(&context.state, self.model, &self.weights_hash);
         let weights = Weights {
@@ -132,8 +132,8 @@ impl Apply for RevealWeights {
     }
 }
 
-/// The new file's rent: what is left of the old file's, and what the commit paid. What exceeds the
-/// rent that is due returns to the owner.
+/// Sets the new file's rent: what is left of the old file's, plus what the commit paid. Anything
+/// beyond the rent due is returned to the owner.
 fn replace_rent(context: &mut Context<'_>, model: &Model, commit: WeightsCommit) {
     let key = Key::rent(model.id, commit.architecture);
     let old = load::<Rent>(&context.state, &key).map_or(Amount::ZERO, |rent| rent.prepaid);

@@ -1,5 +1,5 @@
-//! A validator changes its consensus key. A seat takes the new key when it may change, at the end
-//! of an epoch; until then the old key votes.
+//! A validator changes its consensus key. A seat takes the new key at the end of an epoch, when
+//! seats may change; until then, the old key votes.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -36,8 +36,8 @@ impl Apply for RotateKey {
     }
 }
 
-/// Checks that a validator may take a key: it proves that it holds the key, and no other
-/// validator ever had it.
+/// Checks that a validator may take a key: it must prove that it holds the key, and no other
+/// validator may ever have had it.
 pub(super) fn check_key(
     context: &Context<'_>,
     address: &Address,
@@ -55,7 +55,7 @@ pub(super) fn check_key(
     }
 }
 
-/// Records permanently whose key it is.
+/// Permanently records whose key it is.
 pub(super) fn save_key_holder(state: &mut Draft<'_>, address: &Address, key: &ConsensusKey) {
     state.save(Key::key_holder(key), &KeyHolder(*address));
 }

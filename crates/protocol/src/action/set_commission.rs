@@ -1,5 +1,5 @@
-//! An owner or operator changes its commission. It takes effect only after a withdrawal would be
-//! paid out, so that stakers who disagree can leave before.
+//! An owner or operator changes its commission. The change takes effect only once a withdrawal made
+//! now would be paid out, so that stakers who disagree can leave first.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use crate::{Event, PoolId, Rejection};
 pub struct SetCommission {
     /// The sender's model, or the sender itself as a validator.
     pub pool: PoolId,
-    /// The new share of the owner or operator, in ten-thousandths.
+    /// The owner's or operator's new share, in ten-thousandths.
     pub commission_bps: u16,
 }
 

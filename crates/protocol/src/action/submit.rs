@@ -1,5 +1,5 @@
 //! Claiming a target. The claim reveals neither data nor embedding, so that losers give nothing
-//! away, and carries a bond, so that a claim which cannot be honored costs its submitter.
+//! away, and it carries a bond, so that a claim that cannot be honored costs its submitter.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use crate::record::{Candidate, Candidates, Target};
 use crate::state::Key;
 use crate::{Event, Hash, ModelId, Rejection, TargetId, decimal, read};
 
-/// Losses from here on are errors of the scorer: 2^20 nats.
+/// Losses of 2^20 nats or more are errors of the scorer.
 const LOSS_Q32_END: i64 = 1 << 52;
 
 /// Claims a target without revealing the data.
@@ -24,7 +24,7 @@ pub struct Submit {
     /// Its loss, in 2^-32 nat.
     #[serde(with = "decimal")]
     pub loss_q32: i64,
-    /// Squared distance of its embedding of the data to the target.
+    /// Squared distance from the model's embedding of the data to the target.
     #[serde(with = "decimal")]
     pub distance: u64,
     /// Length of the data.

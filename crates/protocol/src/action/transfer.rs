@@ -1,4 +1,4 @@
-//! Sending money. It creates the recipient's account if there is none.
+//! Sending money. The recipient's account is created if it does not exist.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -10,9 +10,9 @@ use crate::{Address, Amount, Event, Rejection};
 /// Sends money.
 #[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct Transfer {
-    /// Recipient.
+    /// The recipient.
     pub to: Address,
-    /// How much; more than nothing.
+    /// The amount, which must not be zero.
     pub amount: Amount,
 }
 

@@ -1,5 +1,5 @@
-//! A validator votes on a proposal. Its last vote counts, with the stake that it has when votes are
-//! counted.
+//! A validator votes on a proposal. Only its last vote counts, with the stake that it has when
+//! votes are counted.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use crate::{Event, ProposalId, Rejection, read};
 pub struct Vote {
     /// The proposal.
     pub proposal: ProposalId,
-    /// Whether it approves.
+    /// Whether the validator approves.
     pub approve: bool,
 }
 

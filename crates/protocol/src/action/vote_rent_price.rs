@@ -1,5 +1,5 @@
-//! A validator's standing vote on the price of keeping files. The median by stake is the price,
-//! from the next epoch on.
+//! A validator's standing vote on the price of keeping files. The stake-weighted median becomes the
+//! price from the next epoch on.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};

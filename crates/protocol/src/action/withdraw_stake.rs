@@ -1,6 +1,6 @@
 //! Withdrawing stake from a model or a validator. It is paid out `unbonding_epochs` later; until
-//! then it earns nothing, counts for nothing and can be slashed. Stake of a retired model is paid
-//! at once.
+//! then it earns nothing, counts for nothing and can be slashed. Stake on a retired model is paid
+//! out at once.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use crate::{Amount, Epoch, Event, PoolId, Rejection, read};
 pub struct WithdrawStake {
     /// The model's or validator's pool.
     pub pool: PoolId,
-    /// How much; everything, if it is more than that.
+    /// The amount to withdraw; if it exceeds the stake, everything is withdrawn.
     pub amount: Amount,
 }
 
@@ -30,7 +30,7 @@ impl Apply for WithdrawStake {
         if amount == Amount::ZERO || whole == Amount::ZERO {
             return Err(Rejection::ZeroAmount);
         }
-        // At least the whole withdraws everything: nobody can know it to the last base unit.
+        // Too large an amount withdraws everything: nobody can know the stake to the last base unit.
         let shares = if amount >= whole {
             share.shares
         } else {
@@ -66,7 +66,7 @@ impl Apply for WithdrawStake {
     }
 }
 
-/// Adds a withdrawal to those of the epoch in which it is paid out; returns that epoch.
+/// Queues a withdrawal for the epoch in which it is paid out; returns that epoch.
 fn queue(context: &mut Context<'_>, withdrawal: &Withdrawal) -> Result<Epoch, Rejection> {
     let wait = context.config.params.unbonding_epochs;
     let epoch = context.clock.epoch.after(wait);

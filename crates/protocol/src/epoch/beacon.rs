@@ -1,5 +1,5 @@
-//! An epoch's randomness, made of what validators committed to before it began. A validator that
-//! does not reveal loses the epoch's reward and a little stake: it pays for one bit of influence.
+//! An epoch's randomness, made from what validators committed to before it began. A validator that
+//! does not reveal loses the epoch's reward and a little stake: the price of one bit of influence.
 
 use crate::money::slashing;
 use crate::record::BeaconCommit;
@@ -7,7 +7,7 @@ use crate::state::{Key, load};
 use crate::transition::Transition;
 use crate::{Address, Event, Hash, read};
 
-/// Draws the running epoch's randomness. Returns it and who contributed.
+/// Draws the running epoch's randomness. Returns it along with the validators that contributed.
 pub(crate) fn draw(transition: &mut Transition<'_, '_>) -> (Hash, Vec<Address>) {
     let epoch = transition.clock.epoch;
     let mut values = Vec::new();

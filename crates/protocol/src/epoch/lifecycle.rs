@@ -1,5 +1,5 @@
 //! What transitions do to models: commits become available or lapse, models that were not refreshed
-//! become inactive, stakes of retired ones return.
+//! become inactive, and the stakes of retired models are returned.
 
 use crate::event::LapseReason;
 use crate::money::{credit, rent, save_share, slashing};
@@ -8,8 +8,8 @@ use crate::state::{Draft, Key};
 use crate::transition::Transition;
 use crate::{Amount, Epoch, Event, PoolId, read};
 
-/// Judges the commits for `epoch`, which is about to begin: those whose file more than a third of
-/// the stake holds may be revealed; the others lapse and cost nothing.
+/// Judges the commits for `epoch`, which is about to begin: those whose file is held by more than a
+/// third of the stake may be revealed; the others lapse and cost nothing.
 pub(crate) fn judge_commits(transition: &mut Transition<'_, '_>, epoch: Epoch) {
     let seated = read::seated_validators(transition.state);
     for (model, commit) in read::commits(transition.state, epoch) {
@@ -22,9 +22,9 @@ pub(crate) fn judge_commits(transition: &mut Transition<'_, '_>, epoch: Epoch) {
     }
 }
 
-/// At the end of the reveal phase: commits that were not revealed lapse, what they paid is burned,
-/// and their models are slashed. Then models that were not refreshed in time become inactive: only
-/// now, so that a model that refreshes in its last epoch stays active.
+/// Ends the reveal phase for models: unrevealed commits lapse, what they paid is burned, and their
+/// models are slashed. Then models that were not refreshed in time become inactive. This happens
+/// only now, so that a model that refreshes in its last epoch stays active.
 pub(crate) fn lapse_and_refresh(transition: &mut Transition<'_, '_>) {
     let epoch = transition.clock.epoch;
     for id in read::model_ids(transition.state) {
@@ -75,7 +75,7 @@ fn lapse_one(transition: &mut Transition<'_, '_>, model: &mut Model, commit: &We
     slashing::model(transition, model, bps);
 }
 
-/// Returns stake and left-over rent of the retiring models that are due as `epoch` begins.
+/// Returns the stake and leftover rent of the retiring models that are due as `epoch` begins.
 pub(crate) fn release_stakes(transition: &mut Transition<'_, '_>, epoch: Epoch) {
     for id in read::model_ids(transition.state) {
         let Some(mut model) = read::model(transition.state, id) else {
@@ -101,7 +101,7 @@ pub(crate) fn release_stakes(transition: &mut Transition<'_, '_>, epoch: Epoch) 
     }
 }
 
-/// Takes the owner's whole stake out of a model's pool. Other stakers withdraw theirs themselves.
+/// Takes the owner's whole stake out of a model's pool. Other stakers must withdraw their own.
 fn withdraw_all(state: &mut Draft<'_>, model: &mut Model) -> Amount {
     let id = PoolId::Model(model.id);
     let mut share = read::share(state, id, &model.owner);

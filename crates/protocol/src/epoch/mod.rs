@@ -1,5 +1,5 @@
-//! What happens as phases end: beacon, targets, settlement, status of models and validators.
-//! `schedule.rs` lists all steps in order.
+//! What happens as phases end: the beacon, targets, settlement, and the status of models and
+//! validators. `schedule.rs` lists all steps in order.
 
 pub mod winner;
 pub mod routing;

@@ -1,15 +1,15 @@
 //! Which models compete for a target: exact stake-weighted nearest neighbors, in integers.
 //!
-//! A model's rank value is `3 * isqrt(dim) * 65536 * distance^2 - U * log2(stake)`, U = 2 *
-//! 32767^2, log2 in 1/65536. In many dimensions all distances to a random target are alike, so
-//! dividing by a power of stake would route by stake alone; here a doubling of stake is worth a
+//! A model's rank value is `3 * isqrt(dim) * 65536 * distance^2 - U * log2(stake)`, where U = 2 *
+//! 32767^2 and log2 is in 1/65536. In high dimensions all distances to a random target are alike,
+//! so dividing by a power of stake would route by stake alone; here doubling the stake is worth a
 //! third of a standard deviation, and a model's share of targets follows its share of stake.
 
 use soma_architecture::embedding::{UNIT, distance_squared_given_lengths, length_squared};
 
 use crate::{Amount, Epoch, ModelId};
 
-/// Fractions of a doubling in which the logarithm of stake is counted.
+/// Units per doubling of stake in the fixed-point logarithm.
 const LOG2_ONE: u32 = 65_536;
 
 /// A model that may be routed.
@@ -21,11 +21,11 @@ pub struct RoutableModel<'a> {
     pub activated: Epoch,
     /// Its stake, at least one base unit.
     pub stake: Amount,
-    /// Its specialization, as long as the directions.
+    /// Its specialization, with as many components as the directions.
     pub embedding: &'a [i16],
 }
 
-/// The order of routing: rank value, then earlier activation, then lower id.
+/// The routing order: by rank value, then earlier activation, then lower id.
 type Rank = (i128, Epoch, ModelId);
 
 /// The nearest models found so far for each of several targets.
@@ -35,7 +35,7 @@ pub struct Routing {
     models_per_target: usize,
 }
 
-/// A direction, and what has been found near it.
+/// A direction and the models found near it.
 #[derive(Clone, Debug)]
 struct Target {
     direction: Vec<i16>,
@@ -44,7 +44,7 @@ struct Target {
 }
 
 impl Routing {
-    /// Routing for targets with these directions, at most `models_per_target` models each.
+    /// Routing for targets with these directions, with at most `models_per_target` models each.
     pub fn new(directions: Vec<Vec<i16>>, models_per_target: usize) -> Self {
         let targets = directions.into_iter().map(|direction| Target {
             length_squared: length_squared(&direction),
@@ -94,8 +94,8 @@ fn stake_term(stake: Amount) -> i128 {
     i128::from(UNIT.saturating_pow(2).saturating_mul(2)).saturating_mul(log2_q16(stake.0).into())
 }
 
-/// log2 of a positive integer in 1/65536: place of the leading bit, and the bits below it as a
-/// linear fraction. 0 for 0 and 1.
+/// log2 of a positive integer in 1/65536: the position of the leading bit, and the bits below it as
+/// a linear fraction. 0 for 0 and 1.
 pub fn log2_q16(value: u64) -> u32 {
     let Some(leading) = value.checked_ilog2() else {
         return 0;

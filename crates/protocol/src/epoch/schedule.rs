@@ -1,5 +1,5 @@
-//! What happens when a phase ends, in order. This file is the list; the work is in the files it
-//! names.
+//! What happens when a phase ends, in order. This file only lists the steps; the work is done in
+//! the files it names.
 
 use crate::epoch::{beacon, lifecycle, seats, settlement, targets};
 use crate::governance::{migration, vote};
@@ -58,7 +58,7 @@ pub(crate) fn end_phase(
 }
 
 impl Transition<'_, '_> {
-    /// End of epoch e, beginning of e + 1.
+    /// Ends epoch e and begins epoch e + 1.
     fn end_epoch(&mut self) {
         let (ending, beginning) = (self.clock.epoch, self.clock.epoch.next());
         settlement::settle(self, ending.previous());
@@ -77,7 +77,7 @@ impl Transition<'_, '_> {
         self.begin(Phase::Reveal);
     }
 
-    /// End of the reveal phase with all its parts: from here on weights and targets are fixed.
+    /// Ends the reveal phase and all its parts: from here on, weights and targets are fixed.
     fn end_reveals(&mut self) {
         lifecycle::lapse_and_refresh(self);
         let (beacon, revealed) = beacon::draw(self);
@@ -85,8 +85,8 @@ impl Transition<'_, '_> {
         self.begin(Phase::Compete);
     }
 
-    /// Begins the publish part of a rank. By the clock every rank has its part, because reveals are
-    /// accepted meanwhile; by command, ranks without a pending candidate are skipped.
+    /// Begins a rank's part of the publish phase. By the clock, every rank gets its part, because
+    /// reveals are accepted meanwhile; by command, ranks without a pending candidate are skipped.
     fn publish_or_compete(&mut self, rank: u32) {
         let has_part = if self.config.params.epoch_ms == 0 {
             settlement::awaits(self.state, self.clock.epoch.previous(), rank)
@@ -100,7 +100,7 @@ impl Transition<'_, '_> {
         }
     }
 
-    /// Begins the attest phase. By command it is skipped when no verdict is pending.
+    /// Begins the attest phase. By command, it is skipped when no verdict is pending.
     fn attest_or_end(&mut self) {
         let by_command = self.config.params.epoch_ms == 0;
         if by_command && !settlement::awaits_verdicts(self.state, self.clock.epoch.previous()) {

@@ -1,6 +1,6 @@
 //! Elects the committee as an epoch begins. Whatever happens to stakes, at most a third of the
-//! seats change at once (one, if there are fewer than six), so that most of every committee was in
-//! the one before it; and the last seat is never empty.
+//! seats change at once (one if there are fewer than six), so that most of every committee was in
+//! the one before it; and the last seat is never left empty.
 
 use crate::record::{Committee, LastCommittee, Seat, Validator, ValidatorStatus, Validators};
 use crate::state::Key;
@@ -62,7 +62,7 @@ fn mark_absent(transition: &mut Transition<'_, '_>, beginning: Epoch) {
     }
 }
 
-/// Seats that may change at one boundary.
+/// Number of seats that may change at one epoch boundary.
 pub(crate) const fn changes_max(seats: usize) -> usize {
     match seats.checked_div(3) {
         None | Some(0) => 1,
@@ -70,9 +70,9 @@ pub(crate) const fn changes_max(seats: usize) -> usize {
     }
 }
 
-/// The seats after this boundary: first seats of ineligible validators are given up, then keys are
-/// rotated, then the validators with the most stake take free seats or those of validators with
-/// less.
+/// The seats after this boundary: first, ineligible validators give up their seats; then keys are
+/// rotated; then the validators with the most stake take free seats, or the seats of validators
+/// with less.
 fn next_seats(transition: &mut Transition<'_, '_>, old: &[Seat]) -> Vec<Seat> {
     let params = &transition.config.params;
     let seats_max = usize::try_from(params.seats_max).unwrap_or(usize::MAX);
@@ -91,7 +91,7 @@ fn next_seats(transition: &mut Transition<'_, '_>, old: &[Seat]) -> Vec<Seat> {
 
     let mut changes = SeatChanges::new(changes_max(old.len()));
     let mut seats = old.to_vec();
-    // Ineligible validators leave, but never the last one.
+    // Ineligible validators leave, except the last one.
     for seat in old.iter().filter(|seat| !is_eligible(&seat.validator)) {
         if changes.may_leave() && seats.len() > 1 {
             seats.retain(|other| other != seat);
@@ -136,7 +136,7 @@ fn next_seats(transition: &mut Transition<'_, '_>, old: &[Seat]) -> Vec<Seat> {
     seats
 }
 
-/// Gives up seats beyond a voted maximum, those with the least stake.
+/// Gives up the seats beyond a voted maximum, starting with those that have the least stake.
 fn shrink(seats: &mut Vec<Seat>, seats_max: usize, wanted: &[Address], changes: &mut SeatChanges) {
     while seats.len() > seats_max.max(1) && changes.may_leave() {
         let unwanted = |seat: &Seat| !wanted.contains(&seat.validator);
@@ -148,7 +148,7 @@ fn shrink(seats: &mut Vec<Seat>, seats_max: usize, wanted: &[Address], changes: 
     }
 }
 
-/// The only seat of a committee stays until another can take over; then it goes.
+/// Keeps a committee's only seat until another can take over; then it goes.
 fn replace_a_lone_seat(
     seats: &mut Vec<Seat>,
     changes: &mut SeatChanges,
@@ -163,7 +163,7 @@ fn replace_a_lone_seat(
     }
 }
 
-/// New keys replace old ones: at once without a seat, else as one change of a seat.
+/// Replaces old keys with new ones: at once without a seat, otherwise as one seat change.
 fn rotate(
     transition: &mut Transition<'_, '_>,
     rotating: Vec<Validator>,

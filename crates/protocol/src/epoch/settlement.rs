@@ -1,5 +1,5 @@
-//! Settling candidates and targets after their epoch: silent candidates lose their bonds,
-//! valid wins are paid half and half, everything else returns to the reserve.
+//! Settling candidates and targets after their epoch: silent candidates lose their bonds, valid
+//! wins are split half and half, and everything else returns to the reserve.
 
 use crate::money::{credit, slashing};
 use crate::record::{
@@ -48,7 +48,7 @@ pub(crate) fn forfeit_silent(transition: &mut Transition<'_, '_>, rank: u32) {
     }
 }
 
-/// Returns the bonds of all candidates but the one that published. Used when it publishes.
+/// Returns the bonds of all candidates except the one that publishes, at the time it does.
 pub(crate) fn release_others(
     state: &mut Draft<'_>,
     events: &mut Vec<Event>,
@@ -126,7 +126,7 @@ pub(crate) fn awaits_verdicts(state: &dyn StateRead, epoch: Epoch) -> bool {
         .any(|target| !read::verdicts(state, target.id).0.is_empty())
 }
 
-/// The verdict of more than two thirds of all stake. Validators with another verdict are slashed.
+/// The verdict of more than two thirds of all stake. Validators that differ from it are slashed.
 fn decide(transition: &mut Transition<'_, '_>, target: &Target) -> Option<Verdict> {
     let verdicts = read::verdicts(transition.state, target.id).0;
     let validators = read::seated_validators(transition.state);
@@ -178,7 +178,7 @@ fn decide(transition: &mut Transition<'_, '_>, target: &Target) -> Option<Verdic
     Some(decided.clone())
 }
 
-/// Models whose published file auditors could not run are slashed, and not routed until their
+/// Slashes models whose published file the auditors could not run; they are not routed until their
 /// next reveal.
 fn punish_broken(transition: &mut Transition<'_, '_>, target: &Target, verdict: &Verdict) {
     for routed in &target.routed {
@@ -188,7 +188,7 @@ fn punish_broken(transition: &mut Transition<'_, '_>, target: &Target, verdict: 
         let Some(mut model) = read::model(transition.state, routed.model) else {
             continue;
         };
-        // Only once, and not for weights that were replaced in the meantime.
+        // A model is punished only once, and not for weights that have since been replaced.
         if model.status != ModelStatus::Active || model.weights != Some(routed.weights_hash) {
             continue;
         }
@@ -203,7 +203,7 @@ fn punish_broken(transition: &mut Transition<'_, '_>, target: &Target, verdict: 
     }
 }
 
-/// Pays a win: half of the reward and the bond to the submitter, half to the model.
+/// Pays a win: half of the reward, plus the bond, to the submitter; the other half to the model.
 fn pay(
     transition: &mut Transition<'_, '_>,
     target: &Target,
@@ -239,8 +239,8 @@ fn pay(
     }
 }
 
-/// The model's half: commission to the owner, the rest onto the stake, so that better prediction
-/// brings more routing. Returns the commission.
+/// Pays the model's half: commission to the owner, the rest into the stake, so that better
+/// prediction brings more routing. Returns the commission.
 fn pay_model(transition: &mut Transition<'_, '_>, claim: &Candidate, half: Amount) -> Amount {
     let key = Key::model(claim.model);
     let Some(mut model) = load::<Model>(transition.state, &key) else {
@@ -258,7 +258,7 @@ fn pay_model(transition: &mut Transition<'_, '_>, claim: &Candidate, half: Amoun
     commission
 }
 
-/// Returns the reward to the reserve. The bond is burned if the claim was wrong, else returned.
+/// Returns the reward to the reserve. The bond is burned if the claim was wrong, or else returned.
 fn give_back(
     transition: &mut Transition<'_, '_>,
     target: &Target,

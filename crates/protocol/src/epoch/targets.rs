@@ -1,5 +1,5 @@
 //! Targets: directions drawn uniformly from an epoch's randomness. Nobody can choose, buy or
-//! predict them, and everyone computes the same.
+//! predict them, and everyone computes the same ones.
 
 use soma_architecture::embedding::UNIT;
 
@@ -32,7 +32,7 @@ pub(crate) fn direction(beacon: &Hash, target: TargetId, dim: u32) -> Vec<i16> {
     scaled(&raw)
 }
 
-/// `raw` scaled to length 32767. (A zero vector, which never comes up, becomes the first axis.)
+/// `raw` scaled to length 32767. (A zero vector, which never occurs, becomes the first axis.)
 fn scaled(raw: &[i16]) -> Vec<i16> {
     let square = |component: i16| u64::from(component.unsigned_abs()).saturating_pow(2);
     let norm_squared = raw
@@ -60,7 +60,7 @@ fn scaled(raw: &[i16]) -> Vec<i16> {
 }
 
 /// Draws the running epoch's targets, routes models to them and takes their rewards from the
-/// reserve. Without a model that can be routed there are no targets, and nothing is minted.
+/// reserve. If no model can be routed, there are no targets, and nothing is minted.
 pub(crate) fn draw(transition: &mut Transition<'_, '_>, beacon: Hash, revealed: Vec<Address>) {
     let epoch = transition.clock.epoch;
     let routable = routable(transition);
@@ -108,7 +108,7 @@ pub(crate) fn draw(transition: &mut Transition<'_, '_>, beacon: Hash, revealed: 
     }
 }
 
-/// Active models with enough stake, in the order of ids.
+/// Active models with enough stake, in order of id.
 fn routable(transition: &Transition<'_, '_>) -> Vec<Model> {
     read::models(transition.state, 1..=u32::MAX)
         .filter(|model| model.status == ModelStatus::Active)
@@ -142,7 +142,7 @@ fn route(
     routing.finish().collect()
 }
 
-/// The model with the weights that it competes with from now on, whatever it reveals later.
+/// The model, with the weights that it competes with from now on, whatever it reveals later.
 fn competitor(state: &dyn StateRead, id: ModelId) -> Option<Routed> {
     let weights_hash = read::model(state, id)?.weights?;
     let age = read::weights(state, id, &weights_hash)?.age;

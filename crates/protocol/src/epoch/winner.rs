@@ -1,13 +1,13 @@
-//! Which model predicted best: the lowest loss, with a small margin in favor of older weights.
-//! Submitters and auditors call this one function.
+//! Which model predicted best: the one with the lowest loss, with a small margin in favor of older
+//! weights. Submitters and auditors call the same function.
 
 use crate::record::WeightsAge;
 
-/// Place of the winner among the routed models, or `None` if none could be scored.
+/// Index of the winner among the routed models, or `None` if none could be scored.
 ///
 /// `losses` are in 2^-32 nat, in routed order; `None` for a model whose file is missing, malformed
 /// or not finite. Of the models whose loss is within [`margin`] of the lowest, the oldest weights
-/// win: a copy never beats its original, nor does a copy with a little noise.
+/// win: a copy never beats its original, not even with a little noise added.
 pub fn winner(losses: &[Option<i64>], ages: &[WeightsAge], margin_q32: u64) -> Option<usize> {
     let scored = || {
         let places = losses.iter().zip(ages).enumerate();
@@ -21,8 +21,8 @@ pub fn winner(losses: &[Option<i64>], ages: &[WeightsAge], margin_q32: u64) -> O
         .map(|(at, _, _)| at)
 }
 
-/// The margin at a lowest loss of l nat: `margin_q32 * (1 + l^2 / 4)`, rounded down, both in 2^-32
-/// nat. Noise on the weights changes a loss in proportion to its square.
+/// The margin for a lowest loss of l nat: `margin_q32 * (1 + l^2 / 4)`, rounded down, both in 2^-32
+/// nat. Noise in the weights changes a loss in proportion to its square.
 pub fn margin(lowest_q32: i64, margin_q32: u64) -> u64 {
     let lowest = u128::from(u64::try_from(lowest_q32).unwrap_or(0));
     let square_q32 = lowest.saturating_mul(lowest) >> 32;
