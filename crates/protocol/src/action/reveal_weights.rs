@@ -74,7 +74,7 @@ impl RevealWeights {
         }
     }
 
-    /// Saves the weights. They keep the age of their first reveal by this model, despite later reveals.
+    /// Saves the weights, which keep the age of their first reveal by this model.
     fn save_weights(&self, context: &mut Context<'_>, commit: &WeightsCommit) {
         let earlier = read::weights(&context.state, self.model, &self.weights_hash);
         let weights = Weights {

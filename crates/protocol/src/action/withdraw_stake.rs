@@ -30,7 +30,7 @@ impl Apply for WithdrawStake {
         if amount == Amount::ZERO || whole == Amount::ZERO {
             return Err(Rejection::ZeroAmount);
         }
-        // Too large an amount withdraws everything: nobody can know the stake to the last base unit.
+        // A larger amount withdraws everything: nobody can know the stake to the last base unit.
         let shares = if amount >= whole {
             share.shares
         } else {
