@@ -24,7 +24,7 @@ use crate::{
 
 /// The write and replay buffer of one file, in bytes.
 pub(crate) const BUFFER: NonZeroUsize = NZUsize!(1 << 16);
-/// Together with its checksum, it fills one page of the disk.
+/// The size of a cached page; together with its checksum, it fills one disk page.
 const PAGE_BYTES: NonZeroU16 = NZU16!(4_084);
 const PAGES: NonZeroUsize = NZUsize!(2_048);
 
@@ -36,7 +36,7 @@ pub(crate) fn page_cache() -> CacheRef {
 /// Finalized items by height or term, many of them in one file.
 pub(crate) type Archive<E, V> = prunable::Archive<EightCap, E, Digest, V>;
 
-/// Opens an archive; `section` items share a file.
+/// Opens an archive in which `section` items share a file.
 ///
 /// # Errors
 /// [`EngineError::Stopped`] if the disk fails.
@@ -73,7 +73,7 @@ pub(crate) struct Archives<E: StorageContext> {
 }
 
 impl<E: StorageContext> Archives<E> {
-    /// Opens both archives; `section` blocks share a file.
+    /// Opens both archives, in which `section` blocks share a file.
     ///
     /// # Errors
     /// Same as [`open_archive`].

@@ -1,9 +1,9 @@
-//! Blocks: what validators vote on, and its bytes.
+//! Blocks, which validators vote on, and their encoding.
 //!
-//! A block is a [`Header`] and transactions. The encoding is strict, so a block has exactly one,
-//! and bounded before anything is allocated. The digest of a block is that of its header, which
-//! holds only the digest of the transactions: verifying committees needs nothing else. Nothing here
-//! executes anything.
+//! A block is a [`Header`] and transactions. The encoding is strict, so each block has exactly one,
+//! and sizes are checked before anything is allocated. The digest of a block is that of its header,
+//! which holds only the digest of the transactions: verifying committees requires nothing else.
+//! Nothing here executes anything.
 
 use commonware_codec::{
     Buf, Copying, DecodeExt as _, Encode as _, EncodeSize, Error as CodecError, FixedSize,
@@ -33,10 +33,10 @@ use crate::limits::{BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX};
 /// The round in which a block was proposed, its proposer's key, and its parent.
 pub(crate) type Context = SimplexContext<Digest, PublicKey>;
 
-/// Two thirds of a committee's signatures that finalize a block.
+/// Signatures of more than two thirds of a committee, which finalize a block.
 pub(crate) type Certificate = Finalization<Scheme, Digest>;
 
-/// A digest as a hash of the protocol.
+/// A digest as the protocol's hash type.
 pub(crate) fn hash(digest: Digest) -> Hash {
     Hash(digest.0)
 }
@@ -54,16 +54,17 @@ pub(crate) struct Header {
     pub(crate) timestamp_ms: u64,
     /// The account of the validator that proposed it.
     pub(crate) proposer: Address,
-    /// The root and the range of the state after it.
+    /// The root of the state after it, and the log range that holds that state.
     pub(crate) state: StateCommitment,
-    /// The digest of the seats that were decided last, by this block or one before it.
+    /// The digest of the most recently decided seats, decided by this block or an earlier one.
     pub(crate) seats: Digest,
     /// The digest of its transactions.
     pub(crate) transactions: Digest,
 }
 
 impl Header {
-    /// All fields but the digest of the transactions: what a block's encoding begins with.
+    /// Writes all fields except the digest of the transactions; a block's encoding begins with
+    /// them.
     fn write_start(&self, buf: &mut impl BufMut) {
         self.context.write(buf);
         self.parent.write(buf);
@@ -75,7 +76,7 @@ impl Header {
         self.seats.write(buf);
     }
 
-    /// What [`Header::write_start`] wrote, with an empty digest of the transactions.
+    /// Reads what [`Header::write_start`] wrote, leaving the digest of the transactions empty.
     fn read_start(buf: &mut impl Buf) -> Result<Self, CodecError> {
         Ok(Self {
             context: Context::read(buf)?,
@@ -134,7 +135,7 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    /// The block of a header and these transactions, whose digest replaces the header's.
+    /// A block of this header and these transactions, whose digest replaces the one in the header.
     pub(crate) fn new(mut header: Header, transactions: Vec<SignedTransaction>) -> Self {
         let mut bytes = Vec::new();
         for transaction in &transactions {

@@ -8,7 +8,7 @@ use commonware_utils::NZU64;
 /// The length of a term in blocks. Changing it is a fork.
 pub const TERM_BLOCKS: u64 = 128;
 
-/// Which heights belong to which term. The consensus library calls a term an epoch.
+/// Maps heights to terms. The consensus library calls a term an epoch.
 #[derive(Clone, Copy, Debug)]
 pub struct Calendar(NonZeroU64);
 
@@ -20,7 +20,7 @@ impl Default for Calendar {
 }
 
 impl Calendar {
-    /// Terms of another length, for simulations: at least two blocks.
+    /// Terms of a different length, for simulations: at least two blocks.
     pub const fn of_blocks(length: NonZeroU64) -> Self {
         Self(length)
     }
@@ -49,13 +49,14 @@ impl Calendar {
         self.last_of(self.term_of(height)) == height
     }
 
-    /// The height that a term builds on: the last one of the term before, or genesis.
+    /// The height that a term builds on: the last one of the previous term, or genesis.
     pub(crate) const fn root_of(self, term: u64) -> u64 {
         (term * self.0.get()).saturating_sub(1)
     }
 
     /// The last height whose decisions count for a term: its committee takes office at the second
-    /// boundary after the block that decided it, so that all nodes have one term to connect.
+    /// boundary after the block that decided it, so that all nodes have one term in which to
+    /// connect.
     pub(crate) const fn decided_by(self, term: u64) -> u64 {
         match term {
             0 | 1 => 0,

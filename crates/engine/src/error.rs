@@ -1,4 +1,5 @@
-//! Why a node cannot start or stopped. Messages name values; nothing here decides what to do.
+//! Why a node cannot start, or why it stopped. Messages name values; nothing here decides what to
+//! do.
 
 use std::net::SocketAddr;
 
@@ -7,7 +8,7 @@ use soma_store::StoreError;
 
 use crate::limits::PEERS_MAX;
 
-/// Why a node cannot start, or stopped.
+/// Why a node cannot start, or why it stopped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EngineError {
@@ -64,7 +65,7 @@ pub enum EngineError {
         /// The block that the stored state belongs to.
         height: u64,
     },
-    /// A block does not name the block before it as its parent.
+    /// A block does not name the previous block as its parent.
     #[error("the parent of block {height} is not the block before it")]
     Unlinked {
         /// The block.
@@ -102,8 +103,8 @@ pub enum EngineError {
         /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The engine met a condition that it cannot continue from. Finalized data is safe; the node
-    /// can be restarted.
+    /// The engine reached a condition from which it cannot continue. Finalized data is safe; the
+    /// node can be restarted.
     #[error("the node stopped: {reason}")]
     Stopped {
         /// What the engine reported.

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::{keys::consensus_key, limits::GOSSIP_BYTES_MAX};
 
-/// How many messages wait in either direction before more are dropped.
+/// How many messages may wait in either direction before further ones are dropped.
 pub const GOSSIP_WAITING_MAX: usize = 64;
 
 /// A message from another node.
@@ -60,7 +60,7 @@ pub fn gossip_channel() -> (Gossip, mpsc::Receiver<GossipMessage>, GossipRelay) 
 }
 
 impl GossipRelay {
-    /// Starts to carry messages, until the network closes.
+    /// Starts carrying messages, until the network closes.
     pub(crate) fn start<S, R>(self, context: impl Spawner, link: (S, R))
     where
         S: Sender<PublicKey = PublicKey>,

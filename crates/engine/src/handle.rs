@@ -1,4 +1,4 @@
-//! Starts a node on threads of its own, and gives the rest of the process access to it.
+//! Starts a node on its own threads, and gives the rest of the process access to it.
 
 use std::{
     any::Any,
@@ -59,7 +59,7 @@ impl Handle {
         self.node.state.read(|state, tip| f(state, tip.height))
     }
 
-    /// Reads all of the state after the last finalized block, to count records. As with
+    /// Reads the whole state after the last finalized block, to count records. As with
     /// [`Handle::read`], no block is finalized meanwhile.
     pub fn inspect<T>(&self, f: impl FnOnce(&MemoryState, u64) -> T) -> T {
         self.node.state.read(|state, tip| f(state, tip.height))
@@ -81,7 +81,7 @@ impl Handle {
         &self.history
     }
 
-    /// Tells the engine that the pool has new transactions: ends its wait for work at once.
+    /// Tells the engine that the pool has new transactions, which ends its wait for work at once.
     pub fn wake(&self) {
         self.work.notify_one();
     }
@@ -161,7 +161,7 @@ struct Running {
     metrics: Box<dyn Fn() -> String + Send + Sync>,
 }
 
-/// The network library panics when it cannot listen, so this is tested before.
+/// The network library panics when it cannot listen, so this is tested first.
 fn check_listen(address: SocketAddr) -> Result<(), EngineError> {
     let listener = TcpListener::bind(address);
     listener
@@ -174,10 +174,10 @@ fn check_listen(address: SocketAddr) -> Result<(), EngineError> {
 pub struct Host {
     /// The state folder; created if it does not exist.
     pub dir: PathBuf,
-    /// Where other nodes connect. A committee of one listens as well.
+    /// Where other nodes connect. A node that is the only validator listens as well.
     pub listen: SocketAddr,
-    /// The other nodes: validators, and followers that may connect. With this node at most
-    /// [`PEERS_MAX`](crate::PEERS_MAX).
+    /// The other nodes: validators, and followers that may connect. At most
+    /// [`PEERS_MAX`](crate::PEERS_MAX), this node included.
     pub peers: Vec<Peer>,
 }
 
@@ -256,7 +256,7 @@ pub fn start(
 
 type Started = mpsc::SyncSender<Result<Running, EngineError>>;
 
-/// What the engine's thread works with.
+/// Everything that the engine's thread needs.
 struct Job {
     folder: StateFolder,
     listen: SocketAddr,
@@ -269,8 +269,8 @@ struct Job {
 impl Job {
     /// Runs the node until it is stopped; returns the error if it cannot continue.
     ///
-    /// The consensus library reports a failing disk by a panic whose text is all that is left of
-    /// the error. Text is not a basis for a decision: the disk is tested instead.
+    /// The consensus library reports a failing disk by a panic that preserves only the error's
+    /// text. Decisions must not depend on text, so the disk is tested instead.
     fn run(self, started: &Started) -> Option<EngineError> {
         let dir = self.folder.path().to_owned();
         let runtime = RuntimeConfig::new()

@@ -1,4 +1,4 @@
-//! What the engine asks of the rest of a node, and what it reports to it.
+//! What the engine requires from the rest of a node, and what it reports back.
 
 use soma_protocol::{Error, Hash, SignedTransaction, StateRead, VerifiedTransaction, verify_batch};
 use soma_store::history::FinalizedBlock;
@@ -7,7 +7,7 @@ use soma_store::history::FinalizedBlock;
 pub trait Pool: Send + Sync + 'static {
     /// The next transactions in order that are valid on `state` in a block with this timestamp, of
     /// at most `max_bytes` in total. It must be quick: the state is locked while it runs. It may
-    /// take the pool's lock, so a caller that holds this lock must not call
+    /// take the pool's lock, so a caller that holds that lock must not call
     /// [`Handle::read`](crate::Handle::read).
     fn select(
         &self,
@@ -17,7 +17,7 @@ pub trait Pool: Send + Sync + 'static {
     ) -> Vec<VerifiedTransaction>;
 
     /// Verifies the signatures of a block's transactions; results come in the same order. A pool
-    /// may skip signatures that it has verified before: the results equal those of
+    /// may skip signatures that it has already verified: the results equal those of
     /// [`verify_batch`].
     fn verify(
         &self,
@@ -31,10 +31,10 @@ pub trait Pool: Send + Sync + 'static {
     fn is_empty(&self) -> bool;
 }
 
-/// Where finalized blocks go.
+/// Receives finalized blocks.
 pub trait Sink: Send + Sync + 'static {
-    /// Receives a block that is finalized, durable, and in the history. Called in the order of
-    /// heights, at least once for each block: after a crash the last ones are repeated.
+    /// Receives a block that is finalized, durable, and in the history. Called in order of height,
+    /// at least once for each block: after a crash, the last blocks are repeated.
     fn finalized(&self, block: FinalizedBlock);
 
     /// Receives the progress of a state sync, often.
@@ -50,7 +50,7 @@ pub trait Sink: Send + Sync + 'static {
 pub enum JoinProgress {
     /// The node asks its peers what they have.
     Asking,
-    /// It verifies handovers, and knows the committee of this term.
+    /// It verifies handovers.
     Committees {
         /// Handovers whose certificates were verified.
         handovers: u64,
@@ -70,7 +70,7 @@ pub enum JoinProgress {
     },
 }
 
-/// A completed state sync: what was received, and what it was checked against.
+/// A completed state sync: what was received, and what that was checked against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Joined {
     /// The block whose state it is.

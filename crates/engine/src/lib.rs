@@ -1,14 +1,15 @@
 //! Orders blocks by consensus: proposes, verifies and finalizes them, and syncs the state of nodes
 //! that join.
 //!
-//! The protocol decides what a transaction does and the [`Pool`] what is proposed; this crate puts
-//! blocks in one order that a crash cannot change. It never interprets a transaction. The generics
-//! of the consensus library end here: [`start`] takes plain types, so no other crate compiles them.
+//! The protocol decides what a transaction does, and the [`Pool`] decides what is proposed; this
+//! crate puts blocks in one order that no crash can change. It never interprets a transaction. The
+//! generics of the consensus library end here: [`start`] takes plain types, so no other crate
+//! compiles them.
 //!
-//! Modules in reading order, each using only those before it: what a node is made with (`calendar`
-//! to `links`), blocks and their archives, `consensus` (who decides blocks, what they
-//! do, and when), `sync` (how a node obtains the state of others), `recorder` (finalized blocks to
-//! the history), `node` (all of it assembled, on any runtime), and what a process uses: `network`,
+//! Modules in reading order, each using only those before it: what a node is built from (`calendar`
+//! to `links`), blocks and their archives, `consensus` (who decides blocks, what they do, and
+//! when), `sync` (how a node obtains the state of others), `recorder` (writes finalized blocks to
+//! the history), `node` (assembles all of it, on any runtime), and what a process uses: `network`,
 //! `handle`, `verify`.
 
 mod calendar;

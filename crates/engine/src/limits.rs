@@ -1,5 +1,5 @@
-//! Bounds that more than one module relies on. Only numbers; sizes of single components stand
-//! where they are used.
+//! Bounds that more than one module relies on. Only numbers; the sizes of single components are
+//! defined where they are used.
 
 use std::num::NonZeroU64;
 
@@ -14,14 +14,15 @@ pub const BLOCK_BYTES_MAX: usize = 1 << 20;
 pub const BLOCK_TRANSACTIONS_MAX: usize = 5_000;
 /// The largest committee; it bounds certificates.
 pub(crate) const SEATS_MAX: usize = soma_protocol::record::SEATS_MAX as usize;
-/// The most nodes that one node connects to, itself included. Mailboxes are allocated for all.
+/// The most nodes that one node connects to, itself included. Mailboxes are allocated for all of
+/// them.
 pub const PEERS_MAX: usize = 128;
 
 /// The longest gossip message: 256 KiB.
 pub const GOSSIP_BYTES_MAX: usize = 1 << 18;
 /// The longest response of the sync protocol: a block with its framing.
 pub(crate) const RESPONSE_BYTES_MAX: usize = 5 << 18;
-/// The most messages per second and peer on one channel. Mailboxes are allocated for this many
+/// The most messages per second from one peer on one channel. Mailboxes are allocated for this many
 /// messages from every peer.
 pub const QUOTA: Quota = Quota::per_second(NZU32!(256));
 /// Like [`QUOTA`], for gossip, whose messages are longer.

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use commonware_cryptography::ed25519::PublicKey;
 use commonware_p2p::Provider;
 
-/// Knows the peers, and learns at each term who they are.
+/// Knows the peers, and is told at each term who they are.
 pub trait Roster: Provider<PublicKey = PublicKey> + Sync {
     /// From now on this node connects to `voters`, and to `others` if there is room.
     fn track(&mut self, term: u64, voters: BTreeSet<PublicKey>, others: BTreeSet<PublicKey>);

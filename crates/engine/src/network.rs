@@ -1,6 +1,6 @@
 //! The network of a real node: authenticated and encrypted connections to the other nodes.
 //!
-//! A committee of one runs on it as well, without peers: the same code path at the price of one
+//! A committee of one runs on it too, without peers: this keeps one code path, at the cost of one
 //! listening socket. It decides nothing about blocks.
 
 use std::{
@@ -147,7 +147,7 @@ impl Directory {
             .map(Self)
     }
 
-    /// All peers by role. Every voter is included; the rest of the room goes to configured peers
+    /// All peers by role. Every voter is included; the remaining places go to configured peers
     /// first, then to `others`.
     fn peers(
         &self,
@@ -188,7 +188,7 @@ type Receiver = lookup::Receiver<PublicKey>;
 /// The links of a node to its peers.
 pub(crate) type PeerLinks = Links<Peers, Oracle<PublicKey>, Sender, Receiver>;
 
-/// Listens on `listen`. The [`Roster`] decides whom the node connects to; the second value is who
+/// Listens on `listen`. The [`Roster`] decides whom the node connects to; the second value says who
 /// is connected.
 pub(crate) fn connect(
     context: &Context,
@@ -216,7 +216,7 @@ pub(crate) fn connect(
     );
     config.tracked_peer_sets = NZUsize!(1);
     // Peers are authenticated by key, not by address: nodes sit behind address translation, and
-    // names move.
+    // host names change address.
     config.bypass_ip_check = true;
     let (mut network, oracle) = lookup::Network::new(context.child("network"), config);
     let mut channel = |number| network.register(number, QUOTA);

@@ -1,7 +1,7 @@
 //! One validator, on any runtime and any network: assembles the components of the engine and runs
 //! them.
 //!
-//! A simulator and the binary start the same function. It assumes that nothing else uses the
+//! The simulator and the binary call the same function. It assumes that nothing else uses the
 //! storage under its prefix.
 
 use std::{future::poll_fn, sync::Arc, task::Poll};
@@ -99,7 +99,7 @@ impl Node {
     }
 
     /// Waits until the blocks that were finalized before the node stopped have been delivered
-    /// again: queries must not return less than was reported then.
+    /// again: queries must not return less than was reported before.
     async fn redeliver(&mut self) -> Result<(), EngineError> {
         let mut recorded = self.recorded.clone();
         let mut stored = self.state.tip().height;
@@ -115,13 +115,13 @@ impl Node {
 }
 
 /// Starts a node. Returns once its state is loaded and all blocks that were finalized before it
-/// stopped are delivered again.
+/// stopped have been delivered again.
 ///
 /// # Errors
-/// [`EngineError`] when genesis is unusable or what is on disk is inconsistent.
+/// [`EngineError`] when genesis is unusable or the data on disk is inconsistent.
 ///
 /// # Panics
-/// When the disk fails, as the consensus library does.
+/// When the disk fails: the consensus library panics.
 pub async fn start<E, P, B, S, R>(
     context: E,
     settings: Settings,
@@ -235,7 +235,7 @@ impl<E> Opening<'_, E>
 where
     E: Rng + CryptoRng + Spawner + Storage + Clock + Metrics + Network,
 {
-    /// Opens the archives, and syncs the state if the node should and can.
+    /// Opens the archives, and syncs the state if the node should do so and can.
     async fn base(&self, roster: &mut impl Roster) -> Result<Base<E>, EngineError> {
         let (context, prefix) = (self.context, self.overrides.prefix.as_str());
         let committees = &self.core.committees;
@@ -280,7 +280,7 @@ where
         let prefix = self.overrides.prefix.as_str();
         let plan = SyncPlan::init(self.context.child("plan"), prefix).await;
         let executed = plan.completed().map(Height::get);
-        // Once later blocks are executed, it is like any other block.
+        // Once later blocks have been executed, it is like any other block.
         let is_ahead = |floor: &Floor| executed.is_none_or(|executed| executed < floor.0);
         let start = if let Some((_, certificate)) = base.floor.filter(is_ahead) {
             Start::Floor(certificate)
@@ -402,7 +402,7 @@ impl<E> Loaded<E>
 where
     E: Rng + CryptoRng + Spawner + Storage + Clock + Metrics + Network,
 {
-    /// Starts to gossip, to record and to vote.
+    /// Starts gossiping, recording and voting.
     fn run<P, B, S, R>(
         self,
         settings: &Settings,
@@ -516,8 +516,8 @@ async fn load<E: Spawner + StorageContext>(
 
 /// Brings the history up to the loaded state by executing the stored blocks from genesis again.
 ///
-/// Only a lost or older history needs this: one that is complete is never behind, because a block
-/// is acknowledged after it is written there.
+/// Only a lost or outdated history needs this: a complete one is never behind, because a block is
+/// acknowledged only after it is written there.
 async fn rebuild(
     rules: &Rules,
     marshal: &MarshalMailbox,

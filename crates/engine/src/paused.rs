@@ -1,7 +1,7 @@
 //! A receiver that delivers nothing until it is resumed.
 //!
 //! Certificates are verified with committees that are read from the state. Responses that arrive
-//! before would be discarded as unverifiable, so they wait in the network's queue.
+//! earlier would be discarded as unverifiable, so they wait in the network's queue.
 
 use std::num::NonZeroUsize;
 

@@ -1,9 +1,9 @@
-//! Writes finalized blocks to the history, and from there reports them to the node.
+//! Writes finalized blocks to the history, then reports them to the node.
 //!
-//! The engine counts a block as processed only when this has written it: a block that is finalized
-//! but missing from the history after a crash is delivered again, so the history is behind the
-//! state only until the next start. Order: the engine's own disk, the history, the [`Sink`]. The
-//! next term's committee is known before the last block of a term is acknowledged.
+//! The engine counts a block as processed only once the recorder has written it: a block that is
+//! finalized but missing from the history after a crash is delivered again, so the history is
+//! behind the state only until the next start. Order: the engine's own disk, the history, the
+//! [`Sink`]. The next term's committee is known before the last block of a term is acknowledged.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -33,7 +33,7 @@ use crate::{
 
 /// The most blocks written to the history in one transaction.
 const BLOCKS_PER_WRITE: usize = 64;
-/// The fewest and the most blocks pruned from it in one transaction.
+/// The fewest and the most blocks pruned from the history in one transaction.
 const BLOCKS_PER_PRUNING: std::ops::Range<u64> = 64..256;
 
 /// Collects the engine's acknowledgements, which are given once the block is in the history.
@@ -114,7 +114,8 @@ impl<E: StorageContext> Recorder<E> {
         }
     }
 
-    /// A term ends with block `reached`: learns the next committee, and keeps the handover to it.
+    /// Called when block `reached` ends a term: learns the next committee, and keeps the handover
+    /// to it.
     async fn end_term(&self, reached: u64) -> Result<(), EngineError> {
         self.state
             .read(|state, _| self.committees.update(state, reached));
@@ -128,7 +129,7 @@ impl<E: StorageContext> Recorder<E> {
         };
         if decided(calendar.root_of(term)) != decided(reached) {
             let handover = Handover::at(&self.marshal, &self.state, reached).await;
-            // Without it this node cannot serve handovers from here on; peers ask another one.
+            // Without it, this node cannot serve handovers from here on; peers ask another node.
             if let Some(handover) = handover {
                 self.handovers.insert(term, &handover).await?;
             } else {
@@ -142,7 +143,7 @@ impl<E: StorageContext> Recorder<E> {
         Ok(())
     }
 
-    /// Prunes the history, in few, small steps.
+    /// Prunes the history in a few small steps.
     fn prune(&self, height: u64) -> Result<(), StoreError> {
         let Some(keep) = self.keep_blocks else {
             return Ok(());

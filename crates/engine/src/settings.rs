@@ -23,7 +23,7 @@ pub enum Join {
     /// validator executes all blocks: the chain begins with it.
     #[default]
     Auto,
-    /// By state sync; a node that has blocks but is far behind uses it too.
+    /// By state sync; a node that has blocks but is far behind also syncs.
     State,
     /// By executing all blocks.
     Replay,
@@ -40,7 +40,7 @@ pub struct Settings {
     /// The minimum time between two blocks while there are transactions, in milliseconds.
     pub block_ms: u64,
     /// The maximum time between two blocks while there are none, in milliseconds. With more than
-    /// one validator it is at most a second, so that an absent one is noticed soon.
+    /// one validator it is at most one second, so that an absent one is noticed soon.
     pub idle_block_ms: u64,
     /// How it obtains the state if it has no blocks.
     pub join: Join,
@@ -49,7 +49,7 @@ pub struct Settings {
     pub keep_blocks: Option<u64>,
 }
 
-/// What a node works with besides its disk and network.
+/// What a node uses besides its disk and network.
 #[expect(
     missing_debug_implementations,
     reason = "trait objects have nothing to show"
@@ -108,7 +108,7 @@ pub enum Deviation {
     /// Not at all.
     #[default]
     None,
-    /// It executes every block incorrectly. If all nodes do, this is a planted bug.
+    /// It executes every block incorrectly. If all nodes do so, this is a planted bug.
     Bug(Distortion),
     /// It proposes blocks with a false outcome, and verifies others correctly.
     Lies(Distortion),

@@ -2,8 +2,8 @@
 //! replay from genesis, the stored state, the history. It changes nothing.
 //!
 //! A folder that starts later than genesis, because the node synced or pruned, is checked from its
-//! first block on: the committees are those that the handovers from genesis lead to, and the state
-//! is the one whose root a certified block commits to.
+//! first block: its committees are those that the handovers from genesis lead to, and its state is
+//! the one whose root a certified block commits to.
 
 use std::{path::Path, sync::Arc};
 
@@ -36,7 +36,7 @@ use crate::{
 pub struct Verified {
     /// The first block: 1 unless the node synced or pruned.
     pub first: u64,
-    /// The last block; all from the first on are present.
+    /// The last block; every block from the first to this one is present.
     pub blocks: u64,
     /// How many of them have their own certificate; the others are certified by a later one.
     pub certificates: u64,
@@ -116,7 +116,7 @@ impl Check {
     }
 
     async fn run(mut self) -> Result<Verified, EngineError> {
-        // Blocks below a gap are being pruned.
+        // Blocks below a gap were being pruned.
         let ranges = self.archives.blocks.ranges();
         let first = ranges.last().map_or(0, |(start, _)| start);
         if first > 1 {

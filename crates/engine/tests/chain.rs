@@ -337,7 +337,7 @@ impl Acknowledged {
         true
     }
 
-    /// Restarts the chain and checks that all of it is still stored and that blocks are made.
+    /// Restarts the chain and checks that all of it is still stored and that new blocks are made.
     fn check(&self, dir: &Path) {
         let chain = Chain::start(dir, 10, 100);
         let history = chain.handle.history();
@@ -380,7 +380,7 @@ fn a_chain_killed_at_any_moment_keeps_everything_it_reported_as_finalized() {
         command.args(["child_under_load", "--exact", "--nocapture"]);
         spawn_child(command, dir.path())
     };
-    // While it starts for the first time, and starts again.
+    // Kill it during its first start and during restarts.
     for round in 0..8 {
         let (mut child, mut lines) = child();
         std::thread::sleep(Duration::from_millis(23 * round));
@@ -416,7 +416,7 @@ fn a_chain_killed_at_any_moment_keeps_everything_it_reported_as_finalized() {
 fn a_full_disk_stops_the_node_with_the_reason_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut acknowledged = Acknowledged::default();
-    // A limit on the size of files is a full disk that only this process sees.
+    // A limit on file size looks like a full disk, and affects only this process.
     let mut command = Command::new("sh");
     command
         .args(["-c", "trap '' XFSZ; ulimit -f 5000; exec \"$0\" \"$@\""])

@@ -178,7 +178,8 @@ fn a_fifth_validator_takes_a_seat_and_the_first_one_leaves_under_load() {
         }
     }
     assert!(proposers.contains(&newcomer) && !proposers.contains(&first));
-    // Stop one that left and one with a seat: three of four seats remain, the newcomer's included.
+    // Stop one that has left and one with a seat: three of four seats remain, including the
+    // newcomer's.
     network.nodes[0].0 = None;
     network.nodes[1].0 = None;
     let height = network.next().height;

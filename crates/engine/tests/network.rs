@@ -1,4 +1,4 @@
-//! Four validators in processes of their own that are killed and restarted, with real sockets and
+//! Four validators, each in its own process, that are killed and restarted, with real sockets and
 //! disks.
 #![expect(clippy::unwrap_used, reason = "a failed expectation fails the test")]
 

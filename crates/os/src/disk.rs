@@ -1,12 +1,12 @@
-//! Whether a disk accepts data. Decides by the kind of an error, never by its text.
+//! Tests whether a disk accepts data. Decisions rest on an error's kind, never on its text.
 
 use std::{
     io::{self, Error, ErrorKind, Write as _},
     path::Path,
 };
 
-/// Whether a write failed for lack of space: the disk is full or a quota is reached. A read-only
-/// file system is not full: freeing space does not help.
+/// Whether a write failed for lack of space: the disk is full or a quota has been reached. A
+/// read-only file system is not full: freeing space does not help.
 pub fn is_disk_full(error: &Error) -> bool {
     matches!(
         error.kind(),
@@ -14,10 +14,11 @@ pub fn is_disk_full(error: &Error) -> bool {
     )
 }
 
-/// Tests whether a folder's disk accepts data: writes a file of `bytes`, syncs and deletes it.
+/// Tests whether a folder's disk accepts data: writes a file of `bytes` bytes, syncs it, deletes
+/// it.
 ///
 /// # Errors
-/// The error of the first step that fails.
+/// The error from the first step that fails.
 pub fn check_writable(folder: &Path, bytes: usize) -> io::Result<()> {
     let mut file = tempfile::tempfile_in(folder)?;
     file.write_all(&vec![0; bytes])?;

@@ -3,7 +3,7 @@
 //!
 //! Data goes to a temporary file in the target's folder, `NAME.XXXXXX.tmp`, with a random part so
 //! that two processes never write to the same one. [`AtomicFile::commit`] syncs it, renames it over
-//! the target, and syncs the folder. A process that is killed before leaves the temporary file.
+//! the target, and syncs the folder. A process killed before then leaves the temporary file behind.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::{Builder, NamedTempFile};
 
-/// A file on its way to its path; dropping it without [`AtomicFile::commit`] deletes it.
+/// A file not yet at its final path; dropping it without [`AtomicFile::commit`] deletes it.
 #[derive(Debug)]
 pub struct AtomicFile {
     temporary: NamedTempFile,
@@ -54,7 +54,7 @@ impl AtomicFile {
     /// Makes the content durable, then visible under the target's path.
     ///
     /// # Errors
-    /// If syncing or renaming fails. After an error of the rename, or before it, the target is
+    /// If syncing or renaming fails. If the rename or an earlier step fails, the target is
     /// unchanged.
     pub fn commit(self) -> io::Result<()> {
         self.temporary.as_file().sync_all()?;
@@ -73,8 +73,8 @@ impl Write for AtomicFile {
     }
 }
 
-/// Replaces `target` by a file of these bytes with this user's default permissions; durable when it
-/// returns.
+/// Replaces `target` with a file of these bytes and this user's default permissions; durable on
+/// return.
 ///
 /// # Errors
 /// Same as [`AtomicFile::create`] and [`AtomicFile::commit`].
@@ -94,8 +94,8 @@ pub fn write_private(target: &Path, bytes: &[u8]) -> io::Result<()> {
     file.commit()
 }
 
-/// Renames within one file system and makes the rename durable. The caller has synced the content
-/// of `from`.
+/// Renames within one file system and makes the rename durable. The caller must already have synced
+/// the content of `from`.
 ///
 /// # Errors
 /// If renaming or syncing the folder fails.

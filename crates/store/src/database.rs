@@ -1,9 +1,9 @@
-//! The authenticated database: 32-byte key to value, with a root that the block header carries.
+//! The authenticated database: maps 32-byte keys to values; the block header carries its root.
 //!
 //! It is an append-only log of updates with a Merkle mountain range over it. Every operation below
 //! the log's inactivity floor has been superseded, so reading the log from the floor to its end,
-//! with later operations taking precedence, yields the whole state: [`load`] fills the copy in
-//! memory this way, so the log is the only source of truth. Each commit carries the height of its
+//! with later operations taking precedence, yields the whole state: [`load`] fills the in-memory
+//! copy this way, so the log is the only source of truth. Each commit carries the height of its
 //! block.
 
 use std::{num::NonZeroU64, sync::Arc};
@@ -29,7 +29,7 @@ use soma_protocol::{Changes, Key, MemoryState};
 
 use crate::StoreError;
 
-/// The longest value the database takes: the largest published data and its record.
+/// The longest value that the database accepts: the largest published data with its record.
 pub const VALUE_BYTES_MAX: usize = 1 << 18;
 
 /// The number of operations in one read of the log.
@@ -37,18 +37,18 @@ pub const OPERATIONS_PER_READ: NonZeroU64 = NZU64!(16);
 
 const LOAD_CHUNK: NonZeroU64 = NZU64!(4096);
 
-/// The database itself, on a runtime `E`.
+/// The database itself, on runtime `E`.
 pub type Qmdb<E> =
     variable::Db<mmr::Family, E, FixedBytes<32>, Vec<u8>, Blake3, EightCap, Sequential>;
-/// One operation of its log.
+/// One operation in its log.
 pub type Operation = variable::Operation<mmr::Family, FixedBytes<32>, Vec<u8>>;
 /// The database as the engine shares it between tasks.
 pub type Databases<E> = Shared<Qmdb<E>>;
-/// Changes on top of a block's state, without a root.
+/// Changes on top of a block's state, before their root is computed.
 pub type Batch<E> = <Databases<E> as DatabaseSet<E>>::Unmerkleized;
 /// Changes with their root.
 pub type Merkleized<E> = <Databases<E> as DatabaseSet<E>>::Merkleized;
-/// The root of a state and the range of the log that holds it; a header carries both.
+/// The root of a state and the log range that holds it; a header carries both.
 pub type StateCommitment = sync::Target<mmr::Family, Digest>;
 /// The configuration of the database.
 pub type Config = VariableConfig<EightCap, ((), (RangeCfg<usize>, ())), Sequential>;

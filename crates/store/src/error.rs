@@ -13,7 +13,7 @@ pub enum StoreError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// The error of the operating system.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// Another process holds the state folder.
@@ -22,7 +22,7 @@ pub enum StoreError {
         /// The state folder.
         path: PathBuf,
     },
-    /// The folder belongs to a chain with another genesis.
+    /// The folder belongs to a chain with a different genesis.
     #[error("{} belongs to chain {found}, not to chain {expected}", path.display())]
     OtherChain {
         /// The state folder.
@@ -35,10 +35,10 @@ pub enum StoreError {
     /// The authenticated database failed.
     #[error("state database: {0}")]
     Database(#[from] qmdb::Error<mmr::Family>),
-    /// The history's file failed.
+    /// Reading or writing the history's file failed.
     #[error("history: {0}")]
     History(#[source] Box<redb::Error>),
-    /// A record of the history or the database does not decode.
+    /// A record in the history or the database cannot be decoded.
     #[error("a stored {record} is damaged")]
     Damaged {
         /// The kind of record.
@@ -47,7 +47,7 @@ pub enum StoreError {
     /// A block was written out of order.
     #[error("the history ends at block {height}; block {next} does not follow it")]
     Gap {
-        /// The last height of the history.
+        /// The last height in the history.
         height: u64,
         /// The height of the block.
         next: u64,

@@ -1,7 +1,7 @@
 //! The state folder: its lock, its chain, and its layout.
 //!
-//! One process at a time may use it. The lock is the operating system's, so a killed process leaves
-//! none.
+//! Only one process may use it at a time. The operating system holds the lock, so a killed process
+//! leaves none behind.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -30,7 +30,7 @@ impl StateFolder {
     ///
     /// # Errors
     /// [`StoreError::InUse`] when another process holds it, [`StoreError::OtherChain`] when it
-    /// belongs to another genesis, [`StoreError::Io`] when the disk fails.
+    /// belongs to a different genesis, [`StoreError::Io`] when the disk fails.
     pub fn open(path: &Path, chain: &Hash) -> Result<Self, StoreError> {
         let io = |path: &Path| {
             let path = path.to_path_buf();
@@ -80,12 +80,12 @@ impl StateFolder {
         })
     }
 
-    /// The folder of votes, blocks and the authenticated state.
+    /// The folder that holds votes, blocks and the authenticated state.
     pub fn consensus(&self) -> PathBuf {
         self.path.join(CONSENSUS)
     }
 
-    /// The file of the history.
+    /// The history's file.
     pub fn history(&self) -> PathBuf {
         self.path.join(HISTORY)
     }

@@ -3,7 +3,7 @@
 //!
 //! Pending blocks form a tree rooted at the finalized block. Finalizing one applies its changes to
 //! the copy and drops blocks that can no longer be finalized, so memory is bounded by the views in
-//! flight. This never touches a disk.
+//! flight. Nothing here touches a disk.
 
 use std::{
     collections::HashMap,
@@ -152,8 +152,8 @@ impl State {
             height,
             digest: *block,
         };
-        // Other blocks at this height are dropped now; their descendants when their own height is
-        // finalized.
+        // Other blocks at this height are dropped now; their descendants go when their own height
+        // is finalized.
         inner.pending.retain(|_, pending| pending.height > height);
         Some(outcome)
     }
@@ -199,7 +199,7 @@ mod tests {
         }
     }
 
-    /// A tree of blocks: each with the block below it (any earlier one, or genesis) and its writes.
+    /// A tree of blocks: each has a parent (any earlier block, or genesis) and its writes.
     fn blocks() -> impl Strategy<Value = Vec<(usize, Writes)>> {
         let writes = prop::collection::vec((0..KEYS, prop::option::of(any::<u8>())), 0..4);
         prop::collection::vec((any::<prop::sample::Index>(), writes), 1..30).prop_map(|blocks| {
@@ -232,7 +232,8 @@ mod tests {
                 prop_assert_eq!(reads(block), Some(written));
             }
 
-            // Finalize the path to the last block: its descendants stay; all others are dropped.
+            // Finalize the path to the last block: its descendants stay, all other blocks are
+            // dropped.
             let mut path = Vec::new();
             let mut at = blocks.len();
             while at != 0 {

@@ -1,8 +1,8 @@
 //! The protocol as the engine's state machine: builds blocks, verifies them, and finalizes them.
 //!
 //! [`Application`] executes a block on its parent's state; nothing else decides whether a block is
-//! valid. It never waits: the engine finalizes nothing while a block is being built. It never
-//! rejects a block for a local reason.
+//! valid. It never waits, because the engine finalizes nothing while a block is being built, and it
+//! never rejects a block for a local reason.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ use crate::{
     settings::Deviation,
 };
 
-/// The contents of a proposal; the block follows from them and its parent.
+/// The contents of a proposal; these and the parent determine the block.
 pub(crate) struct Draft {
     pub(crate) timestamp_ms: u64,
     pub(crate) transactions: Vec<VerifiedTransaction>,
@@ -54,7 +54,7 @@ impl Core {
     /// Blocks are executed on this state from now on.
     pub(crate) fn execute_on(&self, state: &Arc<State>) {
         state.read(|memory, tip| self.committees.update(memory, tip.height));
-        // The state is set once, by the one start of this node.
+        // The state is set only once, when this node starts.
         let _ = self.state.set(Arc::clone(state));
     }
 
@@ -83,7 +83,7 @@ impl Application {
         Self { core, finalized }
     }
 
-    /// Whether the block keeps every rule that does not need its parent's state.
+    /// Whether the block obeys every rule that does not depend on its parent's state.
     fn is_admissible(&self, block: &Header, parent: &Header) -> bool {
         self.core.account(block.height.get(), &block.context.leader) == Some(block.proposer)
             && block.timestamp_ms > parent.timestamp_ms
@@ -214,7 +214,7 @@ impl<E: Spawner + StorageContext> StatefulApplication<E> for Application {
             reason = "the engine finalizes only blocks that it has processed"
         )]
         let outcome = outcome.expect("a finalized block was executed on its parent before");
-        // Only fails when the node is stopping; the block is delivered again after a restart.
+        // Fails only when the node is stopping; the block is delivered again after a restart.
         let _ = self
             .finalized
             .send(finalized_block(block, digest, &outcome));

@@ -1,7 +1,7 @@
 //! Which keys decide which blocks.
 //!
 //! A committee takes office at the second term boundary after the block that decided it. Committees
-//! follow from the state alone: nodes that hold the same state know the same committees.
+//! depend on the state alone: nodes with the same state know the same committees.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -94,7 +94,7 @@ impl Committees {
     }
 
     /// Adds the committees that the state after block `height` decides, and removes past ones.
-    /// `state` may be a later one: it still holds these decisions.
+    /// `state` may be a later state, which still holds these decisions.
     pub(crate) fn update(&self, state: &dyn StateRead, height: u64) {
         let calendar = self.0.calendar;
         let current = calendar.term_of(height + 1);
@@ -134,7 +134,7 @@ impl Committees {
         by_term.insert(term, committee);
     }
 
-    /// The committee of a term, unless it is unknown or past.
+    /// The committee of a term, unless the term is unknown or past.
     pub(crate) fn at(&self, term: u64) -> Option<Arc<Committee>> {
         let by_term = self
             .0

@@ -42,9 +42,9 @@ use crate::{
     limits::{GOSSIP_BYTES_MAX, RESPONSE_BYTES_MAX, SNAPSHOT_TERMS},
 };
 
-/// Messages that wait in the mailbox of one component.
+/// How many messages can wait in the mailbox of one component.
 pub(super) const MAILBOX: NonZeroUsize = NZUsize!(256);
-/// Views whose votes are kept behind the last finalized one.
+/// How many views behind the last finalized one have their votes kept.
 pub(super) const VIEWS_KEPT: ViewDelta = ViewDelta::new(256);
 pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) const RETRY: Duration = Duration::from_millis(500);
@@ -62,7 +62,7 @@ pub(crate) type StatefulMailbox<E> = stateful::Mailbox<E, Application>;
 /// The application as consensus sees it.
 pub(crate) type Automaton<E> = Deferred<E, Scheme, Pacer<E>, Block, FixedEpocher>;
 
-/// The longest message of a node in a committee of this size, in bytes.
+/// The longest message that a node sends in a committee of this size, in bytes.
 pub fn message_bytes_max(validators: NonZeroU32) -> u32 {
     let validators = validators.get();
     max_message_size(&[
@@ -163,7 +163,7 @@ pub(crate) fn stateful<E: Spawner + StorageContext>(
     }
 }
 
-/// Prunes blocks, and state that was superseded, once per term.
+/// Prunes blocks and superseded state, once per term.
 pub(crate) fn prune(calendar: Calendar, keep_blocks: u64) -> PruneConfig {
     let blocks = |count: u64| usize::try_from(count).unwrap_or(usize::MAX / 2);
     let term = calendar.term_blocks();

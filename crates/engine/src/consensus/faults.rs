@@ -1,8 +1,8 @@
 //! Proof of equivocation, from the votes that consensus reports.
 //!
 //! Consensus detects two contradicting votes and disconnects their sender, but does not verify the
-//! signatures. They are verified here, by the same rule by which the protocol will judge them:
-//! nobody is accused without proof.
+//! signatures. They are verified here, by the rule that the protocol will judge them by: nobody is
+//! accused without proof.
 
 use commonware_actor::Feedback;
 use commonware_codec::{Encode, Read, ReadExt as _};
@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 
 use crate::{block::hash, keys::consensus_key};
 
-/// How many proofs wait before more are dropped: a validator that equivocates once does it again.
+/// How many proofs wait before more are dropped: a validator that equivocates once does so again.
 pub const FAULTS_WAITING_MAX: usize = 16;
 
 /// Where proof of equivocation goes.
@@ -153,7 +153,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     const CHAIN: Hash = Hash([7; 32]);
-    /// Both take more than a byte as LEB128.
+    /// Both numbers take more than one byte as LEB128.
     const ROUND: Round = Round::new(Epoch::new(300), View::new(20_000));
 
     /// The scheme of one of four validators.
@@ -255,7 +255,7 @@ mod tests {
         let yes = notarize(&Notarize::sign(&scheme, proposal(1)).unwrap()).unwrap();
         let last = finalize(&Finalize::sign(&scheme, proposal(1)).unwrap()).unwrap();
         let none = nullify(&Nullify::sign::<Digest>(&scheme, ROUND).unwrap()).unwrap();
-        // A validator that notarized may still nullify the round when it takes too long.
+        // A validator that notarized may still nullify the round if it takes too long.
         for (first, second) in [(yes, last), (yes, none), (yes, yes), (last, last)] {
             assert!(!both(first, second).proves(&CHAIN));
         }

@@ -29,11 +29,11 @@ use crate::{
     limits::{BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX},
 };
 
-/// The longest wait for transactions where several validators take turns: the others cannot tell a
+/// The longest wait for transactions when several validators take turns: the others cannot tell a
 /// waiting leader from an absent one.
 const IDLE_SHARED_MS: u64 = 1_000;
 
-/// How fast blocks come.
+/// How often blocks are made.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::struct_field_names, reason = "a name ends with its unit")]
 pub(crate) struct Timing {

@@ -74,7 +74,8 @@ impl Rules {
             distort(info, &mut outcome);
         }
         if info.height == 1 {
-            // Genesis is not committed by itself; what block 1 changed takes precedence.
+            // Genesis has no commit of its own; block 1 writes its changes, and those of block 1
+            // take precedence.
             let mut changes = self.genesis_changes.clone();
             changes.0.extend(std::mem::take(&mut outcome.changes.0));
             outcome.changes = changes;
@@ -111,7 +112,7 @@ fn memory_of(changes: &Changes) -> MemoryState {
     memory
 }
 
-/// What the protocol needs to know of a block besides its transactions.
+/// What the protocol needs to know about a block besides its transactions.
 pub(crate) fn info_of(block: &Block) -> BlockInfo {
     let header = block.header();
     BlockInfo {

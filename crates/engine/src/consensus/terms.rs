@@ -1,8 +1,8 @@
 //! Runs consensus, one instance per term, each with the committee that the state names for it.
 //!
-//! A term starts when the last block of the one before is in the history; this block is its root. A
-//! node that is behind receives votes of later terms, which it cannot verify. It takes them as a
-//! hint that the sender has the last block of the current term, and requests it.
+//! A term starts when the last block of the previous one, its root, is in the history. A node that
+//! is behind receives votes for later terms, which it cannot verify. It takes them as a hint that
+//! the sender has the last block of the current term, and requests it.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ use super::{
 };
 use crate::{archives::BUFFER, links::Roster};
 
-/// How long building a proposal may take, beyond the longest wait for transactions.
+/// How long building a proposal may take, in addition to the longest wait for transactions.
 const PROPOSAL_MARGIN: Duration = Duration::from_secs(1);
 const CERTIFICATION_MARGIN: Duration = Duration::from_secs(1);
 /// How long to wait for a silent leader before its turns are skipped.
@@ -94,7 +94,7 @@ fn split<E: Spawner + Metrics, S: Sender, R: Receiver<PublicKey = S::PublicKey>>
     Split { running, elsewhere }
 }
 
-/// Waits until the history has reached `height`, and returns how far it is. If its writer has
+/// Waits until the history has reached `height`, and returns its current height. If its writer has
 /// ended, this waits forever: the writer reports the reason, not consensus.
 async fn recorded_up_to(recorded: &mut watch::Receiver<u64>, height: u64) -> u64 {
     let reached = recorded.wait_for(|recorded| *recorded >= height).await;
@@ -258,7 +258,7 @@ where
     /// Removes the votes of the term before `ended`: nobody requests them anymore.
     async fn remove_votes_before(&mut self, ended: u64) {
         if let Some(past) = ended.checked_sub(1) {
-            // They may not exist: nodes that catch up pass through terms without a vote.
+            // They may not exist: nodes that catch up pass through terms without voting.
             let _ = self.context.remove(&self.votes_partition(past), None).await;
         }
     }

@@ -29,7 +29,7 @@ impl<E: StorageContext> SyncCheckpoint<E> {
         metadata.map(Self).map_err(EngineError::stopped)
     }
 
-    /// Whether a sync started and is not complete.
+    /// Whether a sync was started and is not complete.
     pub(crate) fn is_started(&self) -> bool {
         self.0.get(&KEY).is_some_and(Option::is_none)
     }

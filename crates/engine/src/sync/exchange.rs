@@ -16,7 +16,7 @@ use super::{
 };
 use crate::limits::RESPONSE_BYTES_MAX;
 
-/// How many requests of this node, and responses to one request, wait in a queue.
+/// How many of this node's requests, and responses to one request, may wait in a queue.
 const WAITING_MAX: usize = 64;
 
 /// The value of a future, or `None` if it takes longer than `limit`.
@@ -92,7 +92,7 @@ where
     let exchange = Exchange {
         server: Arc::clone(&server),
         sender: link.0,
-        // Random, so that a response to a request from before a restart matches none of this run.
+        // Random, so that a response to a request made before a restart matches none from this run.
         next: context.next_u64(),
         pending: BTreeMap::new(),
     };

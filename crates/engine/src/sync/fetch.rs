@@ -1,5 +1,5 @@
 //! Downloads the state after one block from several peers, every part with its proof. A peer that
-//! sends a part without a valid proof is asked no more.
+//! sends a part without a valid proof is not asked again.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -61,7 +61,7 @@ impl<T: Into<EngineError>> From<T> for SyncFailure {
 /// What a download has received so far.
 #[derive(Default)]
 pub(crate) struct Received {
-    /// The peers that are still asked.
+    /// The peers that may still be asked.
     pub(crate) peers: Vec<PublicKey>,
     /// The last peer that forged a part, and how.
     forged: Option<(PublicKey, String)>,
@@ -174,7 +174,7 @@ impl<E: Clock> StateFetcher<E> {
         self.sink.joining(progress);
     }
 
-    /// Whether a part is what was requested, and part of the state.
+    /// Whether a part is what was requested and is proved to belong to the state.
     fn proves(&self, request: StateRequest, part: &StatePart) -> bool {
         let (start, root) = (request.start(), &self.commitment.root);
         part.proof().leaves == request.size()

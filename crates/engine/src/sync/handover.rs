@@ -1,10 +1,10 @@
-//! Handovers: how a node learns which committee decides which blocks, without the blocks.
+//! Handovers: how a node learns which committee decides which blocks, without having the blocks.
 //!
 //! The header of the last block of a term commits to the seats decided so far; they take office two
 //! terms later. A [`Handover`] is this header, the certificate of the block, and the seats. A
-//! [`HandoverVerifier`] goes along handovers from genesis, each verified with the committee that
-//! the ones before name, so it trusts nothing but genesis. A [`HandoverStore`] keeps those of a
-//! node permanently. Nothing here knows the network.
+//! [`HandoverVerifier`] follows handovers from genesis, verifying each with the committee that
+//! earlier ones name, so it trusts nothing but genesis. A [`HandoverStore`] keeps a node's
+//! handovers permanently. Nothing here uses the network.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -147,7 +147,7 @@ impl HandoverVerifier {
         self.reached
     }
 
-    /// The digest of the seats that were decided last.
+    /// The digest of the most recently decided seats.
     pub(crate) fn decided(&self) -> Option<Digest> {
         let (_, (digest, _)) = self.by_term.last_key_value()?;
         Some(*digest)
@@ -208,8 +208,8 @@ impl HandoverVerifier {
 
 /// The handovers of a node that change the committee, by term.
 ///
-/// Writing consumes the archive and returns it, so the slot is empty while a write runs and after
-/// one that failed.
+/// Writing consumes the archive and returns it, so the slot is empty during a write and after a
+/// failed one.
 pub(crate) struct HandoverStore<E: StorageContext>(Mutex<Option<Archive<E, Handover>>>);
 
 impl<E: StorageContext> HandoverStore<E> {
@@ -233,7 +233,7 @@ impl<E: StorageContext> HandoverStore<E> {
         Ok(())
     }
 
-    /// The first one after a term, or the first of all.
+    /// The first handover after a term, or the first of all.
     pub(crate) async fn after(&self, term: Option<u64>) -> Result<Option<Handover>, EngineError> {
         let slot = self.0.lock().await;
         let archive = slot.as_ref().ok_or_else(write_failed)?;
@@ -287,7 +287,7 @@ mod tests {
         of.map(seat).collect()
     }
 
-    /// The end of a term, signed by some of a committee, with these seats.
+    /// The handover at the end of a term, signed by some members of a committee, with these seats.
     fn handover(
         term: u64,
         committee: std::ops::Range<u64>,

@@ -1,10 +1,10 @@
-//! How a node without blocks, or far behind, obtains the state without executing all blocks.
+//! How a node that has no blocks or is far behind obtains the state without executing all blocks.
 //!
-//! It verifies handovers from genesis, each with the committee that the ones before name, up to the
-//! last block of the last term; downloads the state after this block, every part with a proof
-//! against the root in the certified header; and continues as if it had executed the blocks before.
-//! A peer that forges anything is excluded. The checkpoint marks a sync as started until all of it
-//! is on disk: a node never continues from half a state.
+//! It verifies handovers from genesis, each with the committee that earlier ones name, up to the
+//! last block of the last term; downloads the state after this block, each part with a proof
+//! against the root in the certified header; and continues as if it had executed the earlier
+//! blocks. A peer that forges anything is excluded. The checkpoint marks a sync as started until
+//! all of it is on disk: a node never continues from an incomplete state.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,13 +34,13 @@ use crate::{
     settings::{Overrides, Services, Settings},
 };
 
-/// How long to wait for the first offer, and for others after it.
+/// How long to wait for the first offer, and then for others.
 const FIRST_OFFER: Duration = Duration::from_secs(10);
 const MORE_RESPONSES: Duration = Duration::from_millis(500);
 /// How often a sync is attempted before it fails.
 const ATTEMPTS: u32 = 20;
 
-/// A node while it opens what is on disk, and syncs.
+/// A node while it opens the data on disk and syncs.
 pub(crate) struct Opening<'a, E: StorageContext> {
     pub(crate) context: &'a E,
     pub(crate) settings: &'a Settings,
@@ -54,7 +54,7 @@ pub(crate) struct Opening<'a, E: StorageContext> {
 
 type Offers = BTreeMap<PublicKey, Offer>;
 
-/// How far the handovers are verified. It is kept across attempts.
+/// How far the handovers have been verified. This is kept across attempts.
 struct Verified {
     verifier: HandoverVerifier,
     handovers: u64,
@@ -69,7 +69,7 @@ struct Snapshot {
 }
 
 impl<E: CryptoRng + Spawner + StorageContext> Opening<'_, E> {
-    /// Syncs if there is something to sync; what is on disk afterwards is complete.
+    /// Syncs if there is something to sync; afterwards, the data on disk is complete.
     ///
     /// # Errors
     /// [`EngineError::NoSnapshot`] when a sync has started and no peer provides what it needs.
@@ -247,8 +247,8 @@ impl<E: CryptoRng + Spawner + StorageContext> Opening<'_, E> {
         Err(SyncFailure::Unavailable(why))
     }
 
-    /// The number of events up to a block, as most peers report it: only the numbering of events
-    /// depends on it.
+    /// The number of events up to a block, as most peers report it; nothing but the numbering of
+    /// events depends on it.
     async fn events(&self, height: u64) -> u64 {
         let mut counts = BTreeMap::<u64, u32>::new();
         let request = Request::Events(height);
@@ -288,7 +288,7 @@ impl<E: CryptoRng + Spawner + StorageContext> Opening<'_, E> {
         })
     }
 
-    /// What the peers have. It waits [`FIRST_OFFER`] for the first offer.
+    /// Asks the peers what they have. It waits up to [`FIRST_OFFER`] for the first offer.
     async fn offers(&self) -> Offers {
         let mut offers = Offers::new();
         let deadline = self.context.current() + FIRST_OFFER;

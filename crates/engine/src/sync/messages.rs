@@ -46,9 +46,9 @@ pub(crate) enum Request {
 /// The blocks that a node has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Offer {
-    /// The first one.
+    /// The first block.
     pub(crate) first: u64,
-    /// The last one.
+    /// The last block.
     pub(crate) last: u64,
 }
 

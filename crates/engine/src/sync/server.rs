@@ -1,7 +1,7 @@
 //! What a node gives to peers that sync: handovers, its state at the end of a term, blocks.
 //!
 //! It reads only what the node keeps anyway and handles one request at a time, so a peer that sends
-//! requests without pause costs no more than one that waits. It changes nothing.
+//! requests without a pause costs no more than one that waits. It changes nothing.
 
 use std::{num::NonZeroU64, sync::Arc};
 
@@ -25,7 +25,7 @@ use crate::{
     limits::RESPONSE_BYTES_MAX,
 };
 
-/// The longest state part: a response without its framing.
+/// The most bytes in a part of the state: a response without its framing.
 const PART_BYTES_MAX: usize = RESPONSE_BYTES_MAX - 64;
 
 /// Responds from a running node.

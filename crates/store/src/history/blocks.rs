@@ -10,10 +10,10 @@ use crate::StoreError;
 pub(super) type Bytes = &'static [u8];
 
 pub(super) const BLOCKS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("blocks");
-/// By height and index.
+/// Transactions, by height and index.
 pub(super) const TRANSACTIONS: TableDefinition<'_, (u64, u32), Bytes> =
     TableDefinition::new("transactions");
-/// By sequence number.
+/// Events, by sequence number.
 pub(super) const EVENTS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("events");
 
 /// Counters, by name.
@@ -25,7 +25,7 @@ pub(super) const FIRST: &str = "first";
 /// The sequence number of the last event.
 pub(super) const LAST_EVENT: &str = "last_event";
 
-/// Creates the tables, or empties them; counters stay.
+/// Creates the tables, or empties them; counters are kept.
 pub(super) fn empty_tables(write: &WriteTransaction) -> Result<(), StoreError> {
     write.open_table(META)?;
     write.delete_table(BLOCKS)?;

@@ -1,5 +1,5 @@
 //! The index of the history: where a digest, a transaction hash, a sender's transactions and a
-//! subject's events are. It holds positions only, no data that the blocks do not.
+//! subject's events are. It holds only positions, and no data that is not in the blocks.
 
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::de::DeserializeOwned;
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::StoreError;
 
-/// Compared as a whole; an array by value would be compared byte by byte.
+/// Compared as a whole; an array held by value would be compared byte by byte.
 type Id = &'static [u8; 32];
 
 /// Heights of blocks, by digest.
@@ -64,7 +64,7 @@ impl Subject {
     }
 }
 
-/// Indexes a block that was inserted.
+/// Indexes a block that has been inserted.
 pub(super) fn insert(
     write: &WriteTransaction,
     block: &FinalizedBlock,
@@ -82,8 +82,8 @@ pub(super) fn insert(
             (&transaction.transaction().sender.0, block.height, index),
             (),
         )?;
-        // A transaction that was rejected can be included again and succeed; the one that succeeded
-        // is the one to find.
+        // A rejected transaction can be included again and succeed; the inclusion that succeeded is
+        // the one to find.
         let known = hashes.get(&receipt.hash.0)?.map(|place| place.value());
         let known = match known {
             Some(place) => transactions.get(place)?,
@@ -125,7 +125,7 @@ pub(super) fn remove(write: &WriteTransaction, block: &BlockRecord) -> Result<()
         let sender = record.transaction.transaction().sender.0;
         senders.remove((&sender, block.height, index))?;
         let hash = record.receipt.hash.0;
-        // The hash may lead to a later inclusion of the same transaction.
+        // The hash may point to a later inclusion of the same transaction.
         let leads_here = hashes
             .get(&hash)?
             .is_some_and(|found| found.value() == place);

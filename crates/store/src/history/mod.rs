@@ -1,9 +1,9 @@
 //! The history: finalized blocks, their transactions with receipts, and events, for queries.
 //!
-//! A redb file written once per finalized block, in one transaction, in order. Nothing decides by
-//! it: if it is lost, executing the blocks that the consensus engine keeps restores it. It may
-//! start later than the chain: where the node synced, or where it was pruned. Lists are newest
-//! first, in pages.
+//! It is a redb file, written once per finalized block, in one transaction, in order. No decision
+//! depends on it: if it is lost, executing the blocks that the consensus engine keeps restores it.
+//! It may start later than the chain: where the node synced, or where the history was pruned. Lists
+//! are newest first, in pages.
 
 mod record;
 mod blocks;
@@ -56,7 +56,8 @@ impl History {
                 Err(error) => return Err(error.into()),
             }
         }
-        // Created under another name, so that a crash leaves no half-made file under this one.
+        // Created under a temporary name, so that a crash leaves no incomplete file under the final
+        // one.
         let draft = path.with_extension("new");
         let io = |source| StoreError::Io {
             path: draft.clone(),
@@ -82,7 +83,7 @@ impl History {
         Ok(Self { database })
     }
 
-    /// Writes finalized blocks in one transaction, skipping those that it holds.
+    /// Writes finalized blocks in one transaction, skipping those that it already holds.
     ///
     /// # Errors
     /// [`StoreError::Gap`] when a new block does not follow the last one,
