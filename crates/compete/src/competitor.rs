@@ -1,4 +1,4 @@
-//! An account that competes: it signs, and keeps its obligations in a spool.
+//! An account that competes: it signs transactions, and keeps its obligations in a spool.
 //!
 //! An obligation is on disk before the transaction that creates it is sent, so an interrupted
 //! command loses nothing: it continues when it is run again.
@@ -14,7 +14,7 @@ use crate::error::{CompeteError, Result};
 use crate::observer::{Advance, Level, Observer};
 use crate::watch::Watch;
 
-/// An account, its obligations, and who follows what it does.
+/// An account, its obligations, and the observer of what it does.
 pub struct Competitor<'a> {
     /// Signs and sends.
     pub sender: Sender,
@@ -71,7 +71,7 @@ impl Competitor<'_> {
         Ok(outcomes)
     }
 
-    /// Sends what is due when its phase comes, until nothing that `wanted` selects is left.
+    /// Sends each due obligation when its phase comes, until none that `wanted` selects is left.
     ///
     /// # Errors
     /// [`CompeteError::TooLate`]; as [`Competitor::deliver_once`].
@@ -118,7 +118,7 @@ impl Competitor<'_> {
     }
 }
 
-/// Whether the chain will certainly never run it; after any other error it may still be included.
+/// Whether the chain will certainly never run the action; after other errors it may be included.
 fn never_takes_effect(error: &SdkError) -> bool {
     match error {
         SdkError::Rejected { .. } | SdkError::Expired { .. } | SdkError::Superseded { .. } => true,

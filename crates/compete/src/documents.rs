@@ -1,4 +1,4 @@
-//! Files as the competition sees them: documents within the bounds of size.
+//! Files as the competition sees them: documents within the size bounds.
 
 use std::path::{Path, PathBuf};
 
@@ -56,8 +56,8 @@ pub fn read_all(paths: &[PathBuf], bytes_max: usize) -> Result<Vec<Document>> {
     Ok(documents)
 }
 
-/// The file itself, or the regular files below a folder in the order of their paths, without hidden
-/// and ignored ones.
+/// The file itself, or the regular files below a folder in order of path, without hidden and
+/// ignored ones.
 ///
 /// # Errors
 /// [`CompeteError::File`]; [`CompeteError::List`].

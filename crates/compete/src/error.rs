@@ -36,7 +36,7 @@ pub enum CompeteError {
         path: PathBuf,
         /// What was attempted: `read`, `write`, `create`, `delete`.
         action: &'static str,
-        /// What the system says.
+        /// The operating system's error.
         source: io::Error,
     },
     /// A folder that cannot be listed.

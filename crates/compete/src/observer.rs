@@ -1,6 +1,6 @@
 //! How a caller follows long work: the progress of tasks, and notices worth a line.
 //!
-//! Nothing here may decide what a terminal shows; that is the caller's.
+//! Nothing here may decide what a terminal shows; that is up to the caller.
 
 use std::fmt::Display;
 

@@ -23,7 +23,7 @@ pub struct Offer<'a> {
     pub weights_hash: Hash,
     /// The model's specialization.
     pub embedding: Vec<i16>,
-    /// Number of the architecture that they are for.
+    /// Number of the architecture that the weights are for.
     pub architecture: u32,
 }
 
@@ -102,8 +102,8 @@ impl Competitor<'_> {
         Ok(epoch)
     }
 
-    /// Encrypts the file, unless its very bytes are public already: those are committed to again
-    /// as they are, so nobody stores or downloads them twice.
+    /// Encrypts the file, unless the same bytes are already public: then the existing ciphertext is
+    /// committed to again, so nobody stores or downloads it twice.
     fn encrypt(&self, model: &Model, offer: &Offer<'_>) -> Result<Encrypted> {
         let mut public = model.weights.iter().chain(&model.next);
         let public = public.find(|weights| weights.hash.0 == offer.weights_hash);

@@ -1,9 +1,9 @@
 //! The score cache: a folder of small files, each named by everything that a score depends on.
 //!
-//! A hit must equal what computing would give: a file that is damaged or has another name is a
-//! miss. Validators' audits must never read it. Several processes share the folder (`soma submit
-//! --watch` beside `soma score --cache`): a file appears whole, and one that another process
-//! deletes is a miss. This is why it is no redb database: redb locks its file for one process.
+//! A hit must equal what computing would give: a damaged or misnamed file is a miss. Validators'
+//! audits must never read it. Several processes share the folder (`soma submit --watch` beside
+//! `soma score --cache`): a file appears whole, and one that another process deletes is a miss.
+//! This is why the cache is not a redb database: redb locks its file for one process.
 
 use std::fs::{self, File};
 use std::io;
@@ -16,10 +16,10 @@ use soma_model::{Architecture, Directions, Engine, Report, Score, Weights};
 
 use crate::error::Result;
 
-/// Limit of a folder; there is one for each first byte of a name, so 256 MiB in all.
+/// Size limit of a folder; each first byte of a name has its own folder, so 256 MiB in all.
 const FOLDER_BYTES_MAX: u64 = 1 << 20;
 
-/// Where scores are cached, if at all.
+/// Where scores are cached, if they are.
 #[derive(Clone, Debug)]
 pub struct ScoreCache {
     folder: Option<PathBuf>,
@@ -149,7 +149,7 @@ fn path(folder: &Path, key: &str) -> PathBuf {
     folder.join(&key[..2]).join(key)
 }
 
-/// The report in this file, if it exists and is whole; the file counts as just used.
+/// The report in this file, if it exists and is intact; the file then counts as just used.
 fn get(path: &Path) -> Option<Report> {
     let text = fs::read_to_string(path).ok()?;
     let (hash, json) = text.split_once('\n')?;
@@ -287,7 +287,7 @@ mod tests {
         large.score.embedding = vec![1; 20_000];
         for index in 0..20 {
             put(&name(index), &large).unwrap();
-            // Modification times of some file systems are no finer than this.
+            // On some file systems, modification times are no finer than this.
             std::thread::sleep(std::time::Duration::from_millis(12));
             assert!(get(&name(0)).is_some(), "{index}");
         }

@@ -53,7 +53,7 @@ impl ModelSet {
     }
 }
 
-/// Scores of documents with every model of a set; none where a model fails.
+/// Scores of documents with every model of a set; there is no score where a model fails.
 #[derive(Debug, Default)]
 pub struct Scores {
     reports: BTreeMap<(usize, Hash), Option<Report>>,
@@ -75,11 +75,10 @@ pub struct Choice {
 
 impl Scoring<'_> {
     /// Downloads the weights and scores documents with each model: all documents, or as many as
-    /// there is time for until `until`, each with every model.
+    /// there is time for before `until`, each with every model.
     ///
     /// # Errors
-    /// Same as [`WeightsCache::open`] for other failures than unusable weights, and
-    /// [`ScoreCache::score_all`].
+    /// Same as [`WeightsCache::open`], except for unusable weights, and [`ScoreCache::score_all`].
     pub async fn score(
         self,
         client: &Client,
@@ -160,8 +159,8 @@ impl Scores {
         self.reports.get(&(document, weights_hash))?.as_ref()
     }
 
-    /// What a document would be submitted as: the routed model with the lowest loss decides, and
-    /// below a difference of `margin_q32` the older weights.
+    /// What a document would be submitted as: the routed model with the lowest loss decides or,
+    /// within a difference of `margin_q32`, the one with the older weights.
     pub fn choice(
         &self,
         document: usize,

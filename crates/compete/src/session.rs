@@ -1,4 +1,4 @@
-//! A run of submissions over one epoch or many: submit, publish what must be published, report
+//! A run of submissions over one epoch or many: submit, publish what must be published, and report
 //! what became of each submission.
 
 use std::path::PathBuf;
@@ -20,9 +20,9 @@ use crate::watch::Watch;
 pub struct Plan {
     /// Files, or folders of files.
     pub paths: Vec<PathBuf>,
-    /// For this target only.
+    /// The only target to submit for; `None` for all.
     pub target: Option<u32>,
-    /// In every epoch, without an end.
+    /// Whether to submit in every epoch, without end.
     pub every_epoch: bool,
 }
 
@@ -53,7 +53,7 @@ pub struct Session<'a> {
     submitter: Submitter<'a>,
     plan: Plan,
     last_epoch: u32,
-    /// Documents that earlier epochs had time for: the next epoch starts after them.
+    /// How many documents earlier epochs had time for: the next epoch starts after them.
     scored: usize,
     pending: Vec<Submission>,
     decided: Vec<Submitted>,
@@ -72,8 +72,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Runs until every submission is decided, forever if the plan is for every epoch. `decided` is
-    /// called with each submission's result. Failures of the network are retried: giving up on
+    /// Runs until every submission is decided, or forever if the plan is for every epoch. `decided`
+    /// is called with each submission's result. Failures of the network are retried: giving up on
     /// what must be published would cost its bond.
     ///
     /// # Errors

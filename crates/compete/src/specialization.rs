@@ -8,9 +8,9 @@ use crate::documents::{self, Document};
 use crate::error::{CompeteError, Result};
 use crate::observer::Observer;
 
-/// Documents that a specialization is computed from; more hardly move the mean.
+/// The most documents that a specialization is computed from; more would hardly move the mean.
 const DOCUMENTS_MAX: usize = 64;
-/// Documents of files are at most this long.
+/// The longest document that is made from a file.
 const DOCUMENT_BYTES_MAX: usize = 16 << 10;
 
 /// The specialization on the files of `paths`, including those below folders.

@@ -18,12 +18,12 @@ use crate::error::{CompeteError, Result};
 use crate::observer::Level;
 use crate::scoring::{Choice, ModelSet, Scores, Scoring};
 
-/// A squared distance as a share of that at right angles: 0 is a hit.
+/// A squared distance as a fraction of the one at right angles: 0 is a hit.
 pub fn relative_distance(distance: u64) -> f64 {
     distance as f64 / (2 * UNIT * UNIT) as f64
 }
 
-/// What the network asks for now; votes change it between two epochs.
+/// What the network asks for now; votes can change it between epochs.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// The architecture of all models.
@@ -45,7 +45,7 @@ pub struct Submission {
     pub choice: Choice,
 }
 
-/// A competitor with what it scores with.
+/// A competitor, with what it needs for scoring.
 #[derive(Clone, Copy, Debug)]
 pub struct Submitter<'a> {
     /// The account.
@@ -101,10 +101,10 @@ impl Submitter<'_> {
         Ok(hashes.collect())
     }
 
-    /// Scores documents, until `until` at the latest, and submits the closest for every target
-    /// where it would be a candidate. All targets are of one epoch: one seed and one score serve
-    /// them all. Returns how many documents there was time for, the first ones. What the chain has
-    /// accepted is in `submissions` even when an error ends the work early.
+    /// Scores documents, stopping at `until` at the latest, and submits the closest for every
+    /// target where it would be a candidate. All targets are of one epoch: one seed and one score
+    /// serve them all. Returns how many documents there was time for, the first ones. What the
+    /// chain has accepted is in `submissions` even when an error ends the work early.
     ///
     /// # Errors
     /// Same as [`Scoring::score`]; network errors. A submission that the rules reject is a notice.

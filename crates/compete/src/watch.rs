@@ -1,6 +1,6 @@
-//! Waiting for the chain to move: on the node's events, and by polling where they fail.
+//! Waiting for the chain to move: by the node's events, or by polling where they fail.
 //!
-//! An event only says when to look; what is true is read from the API.
+//! An event only says when to look; the facts are read from the API.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use soma_sdk::client::Client;
 use soma_sdk::events::Events;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-/// Shortest time between two looks, however many events arrive.
+/// Shortest time between two checks, however many events arrive.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
-/// Longest time between two looks while events arrive or are silent.
+/// Longest time between two checks while the event stream works, even if it is silent.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
-/// Time between two looks at a node without events.
+/// Time between two checks of a node without events.
 const POLL: Duration = Duration::from_millis(250);
 
 /// Wakes its owner when something may have changed on the chain.

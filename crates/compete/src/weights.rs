@@ -69,13 +69,14 @@ pub async fn download(
         .await?)
 }
 
-/// Opens and checks a weights file; without an architecture, the one that its metadata names.
+/// Opens and checks a weights file; without a given architecture, as one of the architecture that
+/// its metadata names.
 ///
 /// # Errors
 /// [`CompeteError::Weights`]; [`CompeteError::Model`] if the file cannot be read.
 pub fn open(path: &Path, architecture: Option<&Architecture>) -> Result<Weights> {
     Weights::open(path, architecture).map_err(|source| match source {
-        // It names the file itself.
+        // This error already names the file.
         soma_model::Error::Io { .. } => source.into(),
         source => CompeteError::Weights {
             path: path.to_owned(),

@@ -16,35 +16,35 @@ pub enum Kind {
     Idle,
     /// Owner: publishes the best public weights of the last epoch, byte for byte.
     Copier,
-    /// Owner: the same with 1 % of noise, claiming the specialization of the original.
+    /// Owner: a copier that adds 1 % of noise and claims the specialization of the original.
     NoisyCopier,
     /// Owner: a trainer with four times the stake, split over eight models with the same weights.
     Splitter,
     /// Owner: a trainer with four times the stake behind one model.
     Large,
-    /// Owner who also submits: text sampled from its own model where that model is routed.
+    /// Owner that also submits text sampled from its own model where that model is routed.
     Colluder,
-    /// Submitter: searches data, submits the closest, publishes what it claimed.
+    /// Submitter: searches documents, submits the closest, publishes what it claimed.
     Submitter,
-    /// Submitter that misses one publication in twenty.
+    /// Submitter: misses one publication in twenty.
     Forgetful,
-    /// Submitter that claims a wrong winner.
+    /// Submitter: claims the wrong winner.
     Liar,
-    /// Fills a target with false claims and publishes no data.
+    /// Attacker: fills a target with false claims and publishes no data.
     Silencer,
-    /// Fills a target with false claims and publishes data for only the first of them.
+    /// Attacker: fills a target with false claims and publishes data for only the first.
     Denier,
-    /// Validator that performs all duties.
+    /// Validator: performs all duties.
     Auditor,
-    /// Validator that performs them on a machine that is wrong in one epoch of a hundred.
+    /// Validator: performs all duties, on a machine that is wrong in one epoch out of a hundred.
     Faulty,
-    /// Validator that audits every other target.
+    /// Validator: audits every other target.
     HalfAuditor,
-    /// Validator that calls every claim valid without an audit.
+    /// Validator: calls every claim valid without an audit.
     Guesser,
-    /// Validator that copies the commitment of another.
+    /// Validator: copies the commitment of another.
     Copycat,
-    /// Validator that holds files and never audits.
+    /// Validator: holds files and never audits.
     Silent,
     /// Delegator: stakes on the models with the best recent yield.
     YieldDelegator,

@@ -1,5 +1,5 @@
 //! The real rules without consensus: actions are queued, and each block executes the whole queue. A
-//! block at the end of a phase ends that phase first, as the clock of the rules demands.
+//! block at the end of a phase ends that phase first, as the clock of the rules requires.
 
 use std::collections::BTreeMap;
 
@@ -125,7 +125,7 @@ impl Chain {
         read::account(&self.state, address).balance
     }
 
-    /// Checks every invariant on every record. Returns who holds how much.
+    /// Checks every invariant on every record. Returns how much is held, and where.
     ///
     /// # Errors
     /// The first invariant that is violated.

@@ -1,4 +1,4 @@
-//! The charts of an economy and of a sweep: which lines they show, and their texts.
+//! The charts of an economy and of a sweep: the lines that they show, and their text.
 
 use crate::actors::Kind;
 use crate::plot::{Axis, BLUE, Chart, Dots, GRAY, GREEN, INK, Line, ORANGE, RED};
@@ -104,15 +104,15 @@ fn routing(report: &Report) -> Chart {
     }
 }
 
-/// The position of a value of a sweep on the axis, from its index and itself.
+/// The position of a sweep's value on the axis, from its index and the value itself.
 type Position = fn(usize, u64) -> f64;
 
-/// Equidistant, for values that double.
+/// Evenly spaced, for values that double.
 fn equidistant(index: usize, _: u64) -> f64 {
     f64::from(u32::try_from(index).unwrap_or(0))
 }
 
-/// Linear, in percent of values in hundredths of a percent.
+/// Linear, in percent, for values in hundredths of a percent.
 fn in_percent(_: usize, value: u64) -> f64 {
     f64::from(u32::try_from(value).unwrap_or(0)) / 100.0
 }

@@ -21,10 +21,10 @@ const CHECK_EVERY: u32 = 50;
 /// Points of a line in a chart.
 const SAMPLES: u32 = 125;
 
-/// The net worth of all kinds at one time.
+/// The net worth of each kind at one time.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Sample {
-    /// After which epoch.
+    /// The epoch after which it was taken.
     pub epoch: u32,
     /// Worth less spending, as a multiple of the worth at genesis.
     pub worth: Vec<(Kind, f64)>,

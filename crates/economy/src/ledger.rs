@@ -107,12 +107,12 @@ impl Ledger {
         ledger
     }
 
-    /// Books spending outside the network.
+    /// Records spending outside the network.
     pub fn spend(&mut self, actor: usize, soma: f64) {
         self.accounts[actor].spent += soma;
     }
 
-    /// Remembers who published for each target, which the state soon forgets.
+    /// Records who published for each target, which the state soon forgets.
     pub fn note_publishers(&mut self, state: &MemoryState) {
         self.publishers.clear();
         let epoch = read::clock(state).epoch.previous();
@@ -123,7 +123,7 @@ impl Ledger {
         }
     }
 
-    /// Books the events of a block.
+    /// Records the events of a block.
     pub fn note(&mut self, events: &[Event], submitters: &Submitters) {
         for event in events {
             match event {

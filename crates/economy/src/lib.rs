@@ -2,8 +2,8 @@
 //! copy, submit, audit, cheat and stake. One seed gives one history. How well weights predict is a
 //! modeled number ([`quality`]); everything else follows from real transactions.
 //!
-//! The default parameters were chosen with it; `docs/economics.md` explains how. It never needs
-//! consensus, and never changes a rule to get a result.
+//! The default parameters were chosen with this simulation; `docs/economics.md` explains how. It
+//! never needs consensus, and never changes a rule to get a result.
 //!
 //! Reading order: the chain and the model of weights, the actors by role, the books, one epoch
 //! after another ([`economy`]), results, and how they are drawn.

@@ -13,17 +13,17 @@ use crate::weights::{FILE_BYTES, File, Library, Weights};
 
 /// Cost of an epoch of training with an effort of one, in SOMA.
 pub const TRAINING_SOMA: f64 = 4.0;
-/// An owner with a balance below this withdraws as much stake from a model.
+/// An owner whose balance is below this withdraws the same amount of stake from a model.
 const LOW: Amount = Amount::soma(100);
-/// Change of the loss on a document by 1 % of noise on every weight, in nats, as measured on small
-/// networks. It is proportional to the noise.
+/// How much 1 % of noise on every weight changes the loss on a document, in nats, as measured on
+/// small networks. It is proportional to the noise.
 const NOISE_NATS: f64 = 0.002_2;
 /// Documents on which noisy copies are compared with their original.
 const TRIALS: u32 = 4_000;
 /// 2^32, the unit of the margin.
 const Q32: f64 = 4_294_967_296.0;
 
-/// Weights that are committed and not yet revealed.
+/// Weights that are committed but not yet revealed.
 #[derive(Clone, Debug)]
 pub struct Release {
     /// The model.
@@ -47,7 +47,7 @@ pub struct Owner {
     models: Vec<ModelId>,
     /// The specialization that it wants.
     aim: Vec<f64>,
-    /// Effort of an epoch of training.
+    /// Effort put into an epoch of training.
     effort: f64,
     /// Its latest weights, published or not.
     latest: Quality,

@@ -1,5 +1,5 @@
 //! Charts as SVG: lines and dots, labeled beside their last point instead of in a legend. Plotting
-//! libraries place no labels so that they do not overlap, and these files are smaller.
+//! libraries do not keep such labels from overlapping, and these files are smaller.
 
 use std::fmt::Write as _;
 
@@ -22,7 +22,7 @@ const LEFT: f64 = 70.0;
 const RIGHT: f64 = 190.0;
 const TOP: f64 = 100.0;
 const BOTTOM: f64 = 62.0;
-/// Least distance between two labels.
+/// The smallest distance between two labels.
 const LABEL_DISTANCE: f64 = 18.0;
 
 /// An axis.
@@ -39,7 +39,7 @@ pub struct Axis {
 }
 
 impl Axis {
-    /// An axis from `from` to `to` with equidistant marks.
+    /// An axis from `from` to `to` with evenly spaced marks.
     pub fn stepped(name: &str, [from, to, step]: [f64; 3], text: impl Fn(f64) -> String) -> Self {
         let mut marks = Vec::new();
         let mut at = from;
@@ -244,7 +244,7 @@ fn dot(svg: &mut String, (x, y): (f64, f64), radius: f64, color: &str) {
     );
 }
 
-/// Sorted positions, moved apart to the least distance.
+/// Sorted positions, moved apart until they keep the smallest distance.
 fn spread(places: &[f64]) -> Vec<f64> {
     let mut moved = places.to_vec();
     for _ in 0..200 {

@@ -1,5 +1,5 @@
-//! How well weights predict, as a modeled number: forty real models cannot be trained for a
-//! thousand epochs. `docs/economics.md` states the model and its assumptions. Losses and embeddings
+//! How well weights predict, as a modeled number: training forty real models for a thousand epochs
+//! is not feasible. `docs/economics.md` states the model and its assumptions. Losses and embeddings
 //! are rounded to the integers of the rules before they enter a transaction.
 
 use rand::RngExt as _;
@@ -8,14 +8,14 @@ use crate::rng::SimRng;
 
 /// Dimensions of directions and embeddings: a 32nd of the full architecture's.
 pub const DIM: usize = 64;
-/// Dimensions of the chance by which one document is easier for some weights than for others.
+/// Dimensions of the random part of a loss, which makes a document easier for some weights.
 const QUIRKS: usize = 16;
 
 /// The irreducible loss, in nats per byte.
 const FLOOR: f64 = 0.8;
 /// The loss above the floor is `GAIN / effort^(1/4)`, a power law as in language models.
 const GAIN: f64 = 1.2;
-/// Nats between a document along the specialization and one orthogonal to it.
+/// Nats between the losses of a document along the specialization and one orthogonal to it.
 const SPECIAL: f64 = 0.05;
 /// Standard deviation, in nats, of the loss of unrelated weights on one document.
 const LUCK: f64 = 0.02;
@@ -23,7 +23,7 @@ const LUCK: f64 = 0.02;
 const KEPT: f64 = 0.99;
 /// How far an epoch of training turns the specialization toward the one its owner wants.
 const TURN: f64 = 0.3;
-/// Nats by which text sampled from weights is easier for them.
+/// By how many nats text sampled from weights is easier for those weights.
 pub const OWN_TEXT: f64 = 0.1;
 
 /// 2^32, the unit of a loss in the rules.
@@ -35,7 +35,7 @@ const UNIT: f64 = soma_architecture::embedding::UNIT as f64;
 /// How well weights predict.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Quality {
-    /// Training of them and their ancestors, in epochs of one trainer.
+    /// Training of the weights and their ancestors, in epochs of one trainer.
     pub effort: f64,
     /// The direction in which they predict best, of unit length.
     pub focus: Vec<f64>,
@@ -49,7 +49,7 @@ pub struct Quality {
 pub struct Document {
     /// Its direction, of unit length; all models embed it there.
     pub direction: Vec<f64>,
-    /// The same in the integers of the rules.
+    /// The same direction in the integers of the rules.
     pub embedding: Vec<i16>,
     quirks: Vec<f64>,
     /// The owner whose model it was sampled from, if it was.

@@ -80,7 +80,7 @@ pub struct Griefing {
     pub denied_soma: f64,
     /// Bonds that the attacker lost.
     pub burned_soma: f64,
-    /// Lost per SOMA denied.
+    /// SOMA lost per SOMA denied.
     pub cost: f64,
 }
 
@@ -117,7 +117,7 @@ pub struct Report {
     pub reserve: f64,
     /// Transactions executed.
     pub transactions: u64,
-    /// Those of them that were rejected, by error code.
+    /// How many of them were rejected, by error code.
     pub rejected: BTreeMap<&'static str, u64>,
 }
 

@@ -1,4 +1,4 @@
-//! What to simulate: how long, from which seed, under which parameters.
+//! What to simulate: how long, from which seed, and under which parameters.
 
 use soma_protocol::{Architecture, Params};
 
@@ -18,7 +18,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The default parameters of a network.
+    /// Settings with the default parameters of a network.
     pub fn new(epochs: u32, seed: u64) -> Self {
         Self {
             epochs,

@@ -1,4 +1,4 @@
-//! Submitters: they search documents for targets, or claim what they do not have.
+//! Submitters: they search for documents close to targets, or claim data that they do not have.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ use crate::weights::Library;
 const DOCUMENTS: usize = 60;
 /// Cost of scoring one document, in SOMA.
 pub const DOCUMENT_SOMA: f64 = 0.05;
-/// Attackers attack in one epoch of this many.
+/// Attackers attack in one epoch out of this many.
 const ATTACK_EVERY: u32 = 10;
 
 /// The data of a claim, until it is published.
@@ -69,7 +69,7 @@ pub fn prediction(
 }
 
 impl Submitters {
-    /// All submitters submit their claims. Returns the cost of searching of each, in SOMA.
+    /// All submitters submit their claims. Returns what each spent on searching, in SOMA.
     pub fn submit(
         &mut self,
         chain: &mut Chain,
@@ -275,7 +275,7 @@ impl Submitters {
     }
 }
 
-/// The targets of an epoch with their directions.
+/// The targets of an epoch, with their directions.
 struct Field {
     targets: Vec<(Target, Vec<i16>)>,
     margin_q32: u64,

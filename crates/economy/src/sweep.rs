@@ -1,4 +1,4 @@
-//! Simulates the same economy for several values of one number: how a default is chosen.
+//! Simulates the same economy for several values of one number, which is how a default is chosen.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! Validators: their duties, and the ways to avoid them: not to audit, to guess, to copy.
+//! Validators: their duties, and the ways to avoid them: not auditing, guessing, copying.
 
 use std::collections::BTreeMap;
 
@@ -17,10 +17,10 @@ use crate::weights::{Library, current_file};
 /// Cost of one audit, in SOMA.
 const AUDIT_SOMA: f64 = 0.1;
 
-/// A faulty machine is wrong in one epoch of this many, on every target.
+/// A faulty machine is wrong in one epoch out of this many, on every target.
 const FAULT_EVERY: u32 = 100;
 
-/// Verdicts that are committed and not yet revealed.
+/// Verdicts that are committed but not yet revealed.
 #[derive(Debug, Default)]
 pub struct Validators {
     verdicts: BTreeMap<(usize, TargetId), Verdict>,
@@ -42,7 +42,7 @@ fn randomness(actor: &Actor, epoch: Epoch) -> Hash {
     )
 }
 
-/// The verdict of an audit: whether loss, winner and distance are as claimed.
+/// The verdict of an audit: whether the loss, winner and distance are as claimed.
 fn audit(
     state: &MemoryState,
     library: &Library,
@@ -123,7 +123,7 @@ impl Validators {
         }
     }
 
-    /// Audits published claims and commits verdicts. Returns the cost of each, in SOMA.
+    /// Audits published claims and commits verdicts. Returns each validator's cost, in SOMA.
     pub fn commit_verdicts(
         &mut self,
         chain: &mut Chain,

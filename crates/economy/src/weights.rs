@@ -1,4 +1,4 @@
-//! Weights that are public, and the encrypted files that hold them.
+//! Public weights, and the encrypted files that hold them.
 
 use std::collections::BTreeMap;
 

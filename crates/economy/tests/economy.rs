@@ -1,4 +1,4 @@
-//! What the economy promises, on sixty epochs of the default rules.
+//! What the economy promises, over sixty epochs under the default rules.
 
 use std::sync::OnceLock;
 

@@ -1,4 +1,4 @@
-//! The users of a simulated network: owners of models, submitters, validators at their duties. They
+//! The users of a simulated network: owners of models, submitters, and validators with duties. They
 //! act at random on what the state shows, validly or not, and remember nothing: every secret is
 //! derived from its purpose.
 
@@ -15,7 +15,7 @@ use crate::genesis::{NODES, USERS, VALIDATORS, consensus_key, embedding, node_ke
 pub const VALID_MS: u64 = 20_000;
 const DATA_BYTES: usize = 600;
 
-/// All senders of transactions.
+/// Everyone who sends transactions.
 #[derive(Debug)]
 pub struct Actors {
     chain: Hash,
@@ -28,7 +28,7 @@ impl Actors {
         Self { chain, rng }
     }
 
-    /// The next transaction of anybody, allowed by the rules or not.
+    /// The next transaction, by any sender, allowed by the rules or not.
     pub fn act(&mut self, state: &dyn StateRead, now_ms: u64) -> SignedTransaction {
         let (key, action) = if self.rng.random_ratio(45, 100) {
             let node = self.rng.random_range(0..NODES);
@@ -106,7 +106,7 @@ impl Actors {
         }
     }
 
-    /// Registers or leaves, but never so that one adversary has a third of the seats.
+    /// Registers or leaves, but never in a way that gives one adversary a third of the seats.
     fn join_or_leave(&mut self, state: &dyn StateRead, node: usize, sender: &Address) -> Action {
         let seats = read::committee(state);
         let can_leave = seats.seats.len() > VALIDATORS && seats.seats_validator(sender);
@@ -225,7 +225,7 @@ impl Actors {
     }
 }
 
-/// A value that depends on its purpose alone.
+/// A value that depends only on its purpose.
 fn secret(purpose: &str, parts: &[&[u8]]) -> Hash {
     Hash::of_parts(purpose, parts)
 }
@@ -258,7 +258,7 @@ fn data(target: TargetId, submitter: &Address) -> Vec<u8> {
     data
 }
 
-/// The verdict of all validators: nine of ten claims are valid.
+/// The verdict that every validator reaches: nine out of ten claims are valid.
 fn verdict(target: TargetId) -> Verdict {
     let validity = if target.0.is_multiple_of(10) {
         Validity::Invalid

@@ -16,7 +16,7 @@ pub enum Adversary {
     None,
     /// It votes for two chains: two nodes run with its key, each connected to some of the others.
     Equivocates,
-    /// It sends its blocks and votes to some of the others only.
+    /// It sends its blocks and votes only to some of the others.
     Withholds,
     /// It proposes blocks that violate the rules.
     Lies,
@@ -53,7 +53,7 @@ fn counterfeit(when: impl Fn(&BlockInfo) -> bool + Send + Sync + 'static) -> Dis
     })
 }
 
-/// The planted bug: one unit too much in one account, in one block of twenty.
+/// The planted bug: one unit too many in one account, in one block out of twenty.
 pub fn planted_bug() -> Distortion {
     counterfeit(|block| block.height % 20 == 7)
 }

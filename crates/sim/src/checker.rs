@@ -1,5 +1,5 @@
 //! Checks every block that an honest node finalizes. It executes the blocks itself, so it knows
-//! what the state must be; it never tells a node.
+//! what the state must be, but it never tells a node.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -97,7 +97,7 @@ impl Checker {
         query(&self.observed().expected)
     }
 
-    /// A node has started: it must have every block that it had finalized.
+    /// Called when a node has started: it must have every block that it had finalized.
     pub fn started(&self, node: usize, state: Arc<State>) {
         let found = state.tip().height;
         let mut observed = self.observed();
@@ -112,7 +112,7 @@ impl Checker {
         }
     }
 
-    /// A node has stopped.
+    /// Called when a node has stopped.
     pub fn stopped(&self, node: usize) {
         self.observed().states[node] = None;
     }

@@ -70,7 +70,7 @@ pub struct Cluster {
     link_faults: SharedLinkFaults,
     quality: LinkQuality,
     slots: Vec<Slot>,
-    /// When the current partition ends, and the current disk faults.
+    /// When the current partition ends, and when the current disk faults end.
     partitioned_until_ms: Option<u64>,
     disks_fail_until_ms: Option<u64>,
 }
@@ -184,7 +184,7 @@ impl Cluster {
         for from in 0..NODES {
             for to in (0..NODES).filter(|to| *to != from) {
                 let (sender, receiver) = (peer_key(from), peer_key(to));
-                // Fails if there was no link; an existing link is replaced.
+                // Fails if there was no link; an existing one is replaced.
                 let _ = self
                     .oracle
                     .remove_link(sender.clone(), receiver.clone())
@@ -202,7 +202,7 @@ impl Cluster {
         self.partitioned_until_ms.is_some()
     }
 
-    /// Splits the nodes in two groups by the bits of `sides`, for a while.
+    /// Splits the nodes into two groups by the bits of `sides`, for a while.
     pub async fn partition(&mut self, sides: u64, duration_ms: u64) {
         self.partitioned_until_ms = Some(self.now_ms() + duration_ms);
         let side = |node: usize| (sides >> node) & 1;
@@ -228,7 +228,7 @@ impl Cluster {
         *self.context.storage_fault_config().write() = FaultConfig::default().write(writes);
     }
 
-    /// Ends the faults whose time is over.
+    /// Ends the faults whose time is up.
     pub async fn end_faults(&mut self) {
         let now = self.now_ms();
         let is_over = |until: Option<u64>| until.is_some_and(|until| now >= until);
@@ -254,7 +254,7 @@ impl Cluster {
     }
 }
 
-/// Failing writes; at a power loss, part of what was written and not synced is kept.
+/// Writes that fail at this rate; at a power loss, part of what was written but not synced is kept.
 fn write_faults(failure_rate: Probability) -> WriteConfig {
     WriteConfig {
         failure_rate,

@@ -12,7 +12,7 @@ use crate::Violation;
 use crate::actors::VALID_MS;
 use crate::genesis::{NODES, consensus_key, node_key};
 
-/// Evidence by the key that it is against, each with the node that has it.
+/// Evidence, by the key that it is against, each with the node that has it.
 #[derive(Clone, Debug, Default)]
 pub struct EvidencePool(BTreeMap<ConsensusKey, (usize, Evidence)>);
 
@@ -43,7 +43,7 @@ impl EvidencePool {
         Ok(())
     }
 
-    /// Transactions that report what has not been judged.
+    /// Transactions that report the evidence that has not been judged.
     pub fn reports(
         &self,
         state: &dyn StateRead,

@@ -13,7 +13,7 @@ use crate::network::LinkFaults;
 pub struct Faults {
     rng: Xoshiro256PlusPlus,
     checker: Checker,
-    /// Nodes crashed.
+    /// The number of node crashes.
     pub crashes: u64,
 }
 
@@ -48,7 +48,7 @@ impl Faults {
         }
     }
 
-    /// Draws what fails in the next step.
+    /// Draws and applies what fails in the next step.
     pub async fn inject(&mut self, cluster: &mut Cluster) {
         if self.rng.random_ratio(25, 1_000) {
             let node = self.rng.random_range(0..NODES);

@@ -16,7 +16,7 @@ pub const USERS: u8 = 6;
 /// Time of genesis, in milliseconds since 1970.
 pub const GENESIS_MS: u64 = 1_767_225_600_000;
 
-/// The seed of a node's keys: of its account, and the one it votes with.
+/// The seed of a node's two keys: its account's, and the one it votes with.
 #[expect(clippy::cast_possible_truncation, reason = "few nodes")]
 const fn node_seed(node: usize) -> [u8; 32] {
     [100 + node as u8; 32]

@@ -1,5 +1,5 @@
-//! A whole network in one process: validators as they really run, on a simulated network, with
-//! simulated disks and a simulated clock. One seed gives one history, bit for bit.
+//! A whole network in one process: the real validators, on a simulated network, with simulated
+//! disks and a simulated clock. One seed gives one history, bit for bit.
 //!
 //! A history is full of faults, drawn from its seed: messages are lost, delayed, duplicated and
 //! reordered; the network is partitioned; nodes crash, lose power, and get errors from their disks;

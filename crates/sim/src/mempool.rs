@@ -18,7 +18,7 @@ impl Mempool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a transaction if there is room; it replaces another with the same sender and nonce.
+    /// Adds a transaction if there is room, replacing any other with the same sender and nonce.
     pub fn add(&self, verified: VerifiedTransaction) {
         let mut pending = self.pending();
         let tx = verified.transaction();

@@ -1,6 +1,6 @@
 //! What happens to messages between nodes: some arrive twice, some out of order, and an adversary
-//! sends them to chosen peers only. Loss and delay are the simulated network's. No message is ever
-//! invented.
+//! sends them to chosen peers only. Loss and delay come from the simulated network. No message is
+//! ever invented.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +9,7 @@ use commonware_cryptography::ed25519::PublicKey;
 use commonware_p2p::{Message, Receiver, Recipients, simulated};
 use rand::{RngExt as _, rngs::Xoshiro256PlusPlus};
 
-/// How links distort the order of messages, in messages per thousand.
+/// How links duplicate and reorder messages, in messages per thousand.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LinkFaults {
     /// Messages that arrive twice.
@@ -77,7 +77,7 @@ impl Receiver for LossyLink {
 /// the first, which is connected to all.
 #[derive(Clone, Debug, Default)]
 pub struct Interfaces {
-    /// Peers of the first interface; `None` is all.
+    /// Peers of the first interface; `None` means all.
     pub first: Option<Vec<PublicKey>>,
     /// Peers of the second interface.
     pub second: Vec<PublicKey>,

@@ -32,7 +32,7 @@ use crate::network::{Interfaces, LossyLink, SharedLinkFaults};
 
 /// Terms of the engine are short here, so that every history has many boundaries.
 const TERM_BLOCKS: NonZeroU64 = NZU64!(12);
-/// Files are short as well, so that pruned blocks are really deleted.
+/// Files hold few blocks too, so that pruned blocks are really deleted.
 const SECTION_BLOCKS: NonZeroU64 = NZU64!(24);
 const BLOCK_MS: u64 = 150;
 const IDLE_BLOCK_MS: u64 = 600;
@@ -72,9 +72,9 @@ pub struct NodeSpec {
     pub keep_blocks: Option<u64>,
     /// The peers that it is connected to.
     pub interfaces: Interfaces,
-    /// How far its clock is ahead.
+    /// How far its clock is ahead, in milliseconds.
     pub skew_ms: i64,
-    /// Checks it, if it is honest.
+    /// The checker of an honest node.
     pub checker: Option<Checker>,
     /// Its history, and that of the node on its second interface.
     pub histories: [Arc<History>; 2],
@@ -213,7 +213,7 @@ impl NodeSpec {
         }
     }
 
-    /// Runs until the node stops: by a panic, by a failing disk, or not at all.
+    /// Runs until the node stops, by a panic or a failing disk, if it ever does.
     async fn run<S: commonware_p2p::Sender<PublicKey = PublicKey>>(
         self,
         context: Context,

@@ -54,13 +54,13 @@ pub struct Settings {
 pub struct Report {
     /// The seed.
     pub seed: u64,
-    /// Finalized blocks.
+    /// The number of finalized blocks.
     pub blocks: u64,
     /// Transactions in them.
     pub transactions: u64,
-    /// Those of them that the rules accepted.
+    /// How many of them the rules accepted.
     pub accepted: u64,
-    /// Nodes crashed.
+    /// The number of node crashes.
     pub crashes: u64,
     /// Nodes that stopped because their disk failed.
     pub disk_failures: u64,
@@ -199,7 +199,7 @@ fn nodes(
     (0..NODES).map(spec).collect()
 }
 
-/// What lasts over power losses.
+/// What survives power losses.
 struct Scenario {
     chain: Hash,
     checker: Checker,
@@ -208,7 +208,7 @@ struct Scenario {
     rng: Xoshiro256PlusPlus,
     /// The height from which the newcomer may start.
     join_height: u64,
-    /// How often a node was started.
+    /// How many times a node was started.
     incarnations: u64,
     disk_failures: u64,
     evidence: EvidencePool,
@@ -303,7 +303,7 @@ impl Scenario {
         let timeout_ms = HEALED_TIMEOUT_MS + missing * JOIN_BLOCK_TIMEOUT_MS;
         let healed = height.max(self.join_height);
         let deadline_ms = cluster.now_ms() + timeout_ms;
-        // A newcomer that starts only now crashes again, most likely while it joins.
+        // A newcomer that starts only now is crashed again, most likely while it joins.
         let waits = self.must_wait(NEWCOMER);
         let mut steps_to_crash = waits.then(|| self.rng.random_range(1..40));
         loop {

@@ -1,4 +1,4 @@
-//! What no history may do.
+//! Promises that no history may break.
 
 /// The first promise that a history breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -62,7 +62,7 @@ pub enum Violation {
         /// Its error.
         reason: String,
     },
-    /// A node has evidence of equivocation against an honest one.
+    /// A node has evidence of equivocation against an honest node.
     #[error("node {by} has evidence that node {node}, which is honest, equivocated")]
     Accused {
         /// The honest node.
@@ -73,7 +73,7 @@ pub enum Violation {
     /// All faults have stopped and the network makes no progress.
     #[error("{seconds} s after all faults stopped at height {healed}, heights are {heights:?}")]
     Halted {
-        /// The highest block when the faults stopped.
+        /// Height of the highest block when the faults stopped.
         healed: u64,
         /// Simulated seconds since then.
         seconds: u64,

@@ -1,4 +1,4 @@
-//! What is promised to a node that joins when its peers have pruned the first blocks.
+//! What a node is promised if it joins after its peers have pruned the first blocks.
 
 use soma_sim::{Settings, adversary::Adversary, run};
 

@@ -66,7 +66,7 @@ impl StateRead for View<'_> {
 }
 
 impl Inner {
-    /// The state after `block`, or `None` when the block does not descend from the finalized one.
+    /// The state after `block`; `None` if the block does not descend from the finalized one.
     fn after(&self, block: &Hash) -> Option<View<'_>> {
         let mut newest_first = Vec::new();
         let mut at = *block;
