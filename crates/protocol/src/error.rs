@@ -7,7 +7,7 @@ use crate::{Amount, Hash};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// More bytes than a transaction may have.
+    /// A transaction has more bytes than allowed.
     #[error("a transaction of {found} bytes, at most {limit} are allowed")]
     TransactionTooLarge {
         /// Bytes found.
@@ -44,7 +44,7 @@ pub enum Error {
     /// A number of the architecture is outside its bounds.
     #[error("architecture: {0}")]
     Architecture(#[source] soma_architecture::Error),
-    /// The name of the chain is not allowed.
+    /// The chain's name is not allowed.
     #[error("the chain's name must have 1 to 64 printable ASCII characters")]
     ChainName,
     /// Genesis names an account or validator twice.
@@ -61,13 +61,13 @@ pub enum Error {
         /// Validators allowed.
         limit: usize,
     },
-    /// A validator with less stake than a seat needs.
+    /// A validator has less stake than a seat requires.
     #[error("validator {address} has less stake than validator_stake_min")]
     GenesisStake {
         /// The validator.
         address: crate::Address,
     },
-    /// A model of genesis breaks a rule.
+    /// A genesis model breaks a rule.
     #[error("genesis model {name:?}: {reason}")]
     GenesisModel {
         /// Name of the model.
@@ -79,9 +79,9 @@ pub enum Error {
     /// Genesis allocates more than the cap.
     #[error("genesis allocates {found} SOMA; the cap is {limit}")]
     GenesisSupply {
-        /// Sum of what genesis allocates.
+        /// The total that genesis allocates.
         found: Amount,
-        /// All there is.
+        /// The whole supply.
         limit: Amount,
     },
 }

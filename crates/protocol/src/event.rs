@@ -1,5 +1,5 @@
-//! Events: what a block did, for people and programs that watch. They are in the order in which the
-//! rules act; the `event` tags and field names are stable.
+//! Events: what a block did, for people and programs that watch. They come in the order in which
+//! the rules act; the `event` tags and field names are stable.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use crate::{
 )]
 #[serde(rename_all = "snake_case")]
 pub enum LapseReason {
-    /// At most a third of the stake held its file; what was paid is returned.
+    /// Its file was held by at most a third of the stake; what was paid is returned.
     NotHeld,
     /// It was not revealed in time; what was paid is burned.
     NotRevealed,
@@ -57,9 +57,9 @@ pub enum Event {
         ciphertext_hash: Hash,
         #[serde(with = "decimal")]
         size_bytes: u64,
-        /// Rent due for the time until the next refresh.
+        /// The rent due until the next refresh.
         rent: Amount,
-        /// What the owner paid of it.
+        /// The part of the rent that the owner paid.
         paid: Amount,
     },
     /// A validator holds a committed file.
@@ -68,7 +68,7 @@ pub enum Event {
         epoch: Epoch,
         validator: Address,
     },
-    /// Enough stake holds a committed file: it may be revealed.
+    /// A committed file is held by enough stake, so it may be revealed.
     WeightsAvailable { model: ModelId, epoch: Epoch },
     /// A commit lapsed.
     CommitLapsed {
@@ -78,7 +78,7 @@ pub enum Event {
         returned: Amount,
         burned: Amount,
     },
-    /// A model's weights are public now.
+    /// A model's weights are now public.
     WeightsRevealed {
         model: ModelId,
         epoch: Epoch,
@@ -100,7 +100,7 @@ pub enum Event {
     ModelInactive { model: ModelId, epoch: Epoch },
     /// A model was retired; its stake is released later.
     ModelRetired { model: ModelId, release: Epoch },
-    /// A retired model's stake and left-over rent returned to its owner.
+    /// A retired model's stake and leftover rent were returned to its owner.
     StakeReleased {
         model: ModelId,
         owner: Address,
@@ -148,23 +148,23 @@ pub enum Event {
         validator: Address,
         approve: bool,
     },
-    /// A proposal passed; its deposit returned.
+    /// A proposal passed; its deposit was returned.
     ProposalPassed {
         proposal: ProposalId,
         deposit: Amount,
     },
-    /// A proposal did not pass; its deposit is burned.
+    /// A proposal did not pass; its deposit was burned.
     ProposalLapsed {
         proposal: ProposalId,
         deposit: Amount,
     },
-    /// A parameter has a new value; amounts in base units.
+    /// A parameter has a new value; amounts are in base units.
     ParameterChanged {
         name: String,
         #[serde(with = "decimal")]
         value: u64,
     },
-    /// Models may commit for another architecture, until the network switches to it.
+    /// Models may now commit for another architecture, until the network switches to it.
     MigrationBegan {
         architecture: u32,
         name: String,
@@ -172,7 +172,7 @@ pub enum Event {
     },
     /// Too few models were ready for the next architecture.
     MigrationExtended { architecture: u32, ends: Epoch },
-    /// All models are of another architecture now.
+    /// The network has switched all models to another architecture.
     ArchitectureSwitched { architecture: u32, name: String },
     /// A validator was registered.
     ValidatorRegistered {
@@ -196,7 +196,7 @@ pub enum Event {
     ValidatorReturned { validator: Address },
     /// A validator was absent too long.
     ValidatorJailed { validator: Address, until: Epoch },
-    /// A validator signed conflicting votes; what it lost is burned.
+    /// A validator signed conflicting votes; what it lost was burned.
     ValidatorExpelled { validator: Address, amount: Amount },
     /// A validator has a seat in the committee of an epoch.
     SeatTaken { validator: Address, epoch: Epoch },
@@ -235,20 +235,20 @@ pub enum Event {
         distance: u64,
         bond: Amount,
     },
-    /// A closer submission displaced this one; its bond returned.
+    /// A closer submission displaced this one; its bond was returned.
     SubmissionDisplaced {
         target: TargetId,
         submitter: Address,
         bond: Amount,
     },
-    /// A closer candidate published; this one's bond returned.
+    /// A closer candidate published; this one's bond was returned.
     SubmissionReleased {
         target: TargetId,
         rank: u32,
         submitter: Address,
         bond: Amount,
     },
-    /// A candidate did not publish in its part; its bond is burned.
+    /// A candidate did not publish in its part of the phase; its bond was burned.
     SubmissionForfeited {
         target: TargetId,
         rank: u32,
@@ -275,7 +275,7 @@ pub enum Event {
         validity: Validity,
         trace: Hash,
     },
-    /// More than two thirds of the stake have the same verdict.
+    /// More than two thirds of the stake has the same verdict.
     TargetDecided {
         target: TargetId,
         validity: Validity,
@@ -287,9 +287,9 @@ pub enum Event {
         /// Validators that committed to a verdict and did not reveal it.
         silent: u32,
     },
-    /// A model's published file is not what was revealed, or malformed; the model is inactive now.
+    /// A model's published file is malformed or not what was revealed; the model is now inactive.
     ModelBroken { model: ModelId, target: TargetId },
-    /// A model has lost all its stake and is retired; what was left of its rent returned.
+    /// A model has lost all its stake and is retired; what was left of its rent was returned.
     ModelClosed { model: ModelId, rent: Amount },
     /// A target was won and paid.
     TargetSettled {
@@ -310,7 +310,7 @@ pub enum Event {
         /// The submitter's bond, returned.
         bond: Amount,
     },
-    /// A target was not won; its reward returned to the reserve.
+    /// A target was not won; its reward went back to the reserve.
     TargetReturned {
         target: TargetId,
         epoch: Epoch,

@@ -1,5 +1,5 @@
-//! One block: the end of a phase whose time is over, then its transactions in order, then their
-//! fees. A transaction has all its effects, or none but its sender's nonce and base fee.
+//! Executes one block: the end of a phase whose time is up, then the transactions in order, then
+//! their fees. A transaction has all its effects, or none but its sender's nonce and base fee.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -14,11 +14,11 @@ use crate::{Amount, BlockInfo, Event, Hash, Rejection, epoch, money, read};
 /// The result of a block.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// Changes of the state.
+    /// Changes to the state.
     pub changes: Changes,
-    /// Receipts of its transactions, in their order.
+    /// Receipts of its transactions, in order.
     pub receipts: Vec<Receipt>,
-    /// Events in their order.
+    /// Events, in order.
     pub events: Vec<Event>,
 }
 
@@ -42,7 +42,7 @@ struct Executor<'a> {
     events: Vec<Event>,
 }
 
-/// Executes a block on a state that genesis or earlier blocks produced.
+/// Executes a block on a state produced by genesis or earlier blocks.
 ///
 /// # Panics
 /// If `base` is not such a state.
@@ -66,11 +66,11 @@ pub fn execute(
     }
 }
 
-/// The result of a transaction if it came next, in a block at that time; for mempools. The changes
-/// are its effects, without fees.
+/// The result that a transaction would have if it came next, in a block at that time; for mempools.
+/// The changes are its effects, without fees.
 ///
 /// # Panics
-/// If `base` is not a state that genesis or blocks produced.
+/// If `base` is not a state produced by genesis or blocks.
 pub fn check(
     base: &dyn StateRead,
     block: &BlockInfo,
@@ -93,8 +93,8 @@ impl<'a> Executor<'a> {
         }
     }
 
-    /// Ends the running phase if its time is over. A halt of the chain ends no phase: a gap between
-    /// two blocks counts as `halt_ms` at most, and at most one phase ends in a block.
+    /// Ends the running phase if its time is up. A halt of the chain ends no phase: a gap between
+    /// two blocks counts as at most `halt_ms`, and at most one phase ends in a block.
     fn begin(&mut self) {
         if self.config.params.epoch_ms > 0 {
             let now_ms = self.block.timestamp_ms;
@@ -131,7 +131,7 @@ impl<'a> Executor<'a> {
         Receipt { hash, fee, result }
     }
 
-    /// The sender's account with nonce and base fee taken, and that fee. Nothing is written yet.
+    /// The sender's account after taking nonce and base fee, and that fee. Nothing is written yet.
     fn admit(&self, transaction: &Transaction) -> Result<(Account, Amount), Rejection> {
         let block_ms = self.block.timestamp_ms;
         let valid_until_ms = transaction.valid_until_ms;
@@ -212,8 +212,8 @@ impl<'a> Executor<'a> {
         }
     }
 
-    /// Fees of the whole block enter the supply at once, so that no two transactions write one
-    /// record.
+    /// Adds the fees of the whole block to the supply at once, so that no two transactions write
+    /// the same record.
     fn settle_fees(&mut self) {
         if self.fees == Amount::ZERO {
             return;
@@ -226,7 +226,7 @@ impl<'a> Executor<'a> {
     }
 }
 
-/// Takes the fee for what the action has written; returns the whole fee.
+/// Takes the fee for what the action has written; returns the total fee.
 fn charge_bytes(
     context: &mut Context<'_>,
     transaction: &Transaction,

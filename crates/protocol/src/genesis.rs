@@ -1,5 +1,5 @@
 //! The first state of a network, as a document that people can read.
-//! Its chain id is a hash of all that it says; every transaction and commitment names it.
+//! The chain id is a hash of its entire content; every transaction and commitment names that id.
 
 use std::collections::BTreeSet;
 
@@ -50,7 +50,7 @@ pub struct GenesisModel {
     pub owner: Address,
     /// Its name.
     pub name: String,
-    /// The owner's share of what its stake earns.
+    /// The owner's share of its stake's earnings, in ten-thousandths.
     pub commission_bps: u16,
     /// Its stake.
     pub stake: Amount,
@@ -74,10 +74,10 @@ pub struct GenesisModel {
 pub struct Genesis {
     /// Name of the network.
     pub chain: String,
-    /// Its beginning, ms since 1970.
+    /// The time at which it begins, in ms since 1970.
     #[serde(with = "decimal")]
     pub timestamp_ms: u64,
-    /// The numbers that tune its rules.
+    /// The parameters of its rules.
     pub params: Params,
     /// The architecture of its models.
     pub architecture: Architecture,
@@ -85,21 +85,21 @@ pub struct Genesis {
     pub accounts: Vec<GenesisAccount>,
     /// The first validators.
     pub validators: Vec<GenesisValidator>,
-    /// The first models; ids are places in this list, from 1.
+    /// The first models; a model's id is its place in this list, counted from 1.
     pub models: Vec<GenesisModel>,
-    /// Who may end phases by command: local networks only.
+    /// Who may end phases by command; on local networks only.
     pub operator: Option<Address>,
 }
 
 impl Genesis {
-    /// Id of the chain: a hash of the whole document's content.
+    /// The id of the chain: a hash of the document's whole content.
     #[expect(clippy::expect_used, reason = "writing to a vector cannot fail")]
     pub fn chain_id(&self) -> Hash {
         let bytes = borsh::to_vec(self).expect("writing to a vector cannot fail");
         Hash::of_parts("soma genesis", &[&bytes])
     }
 
-    /// The first state. What is not allocated is the reserve.
+    /// The first state. Whatever is not allocated becomes the reserve.
     ///
     /// # Errors
     /// If a number is outside its bounds, an address is named twice, or more than the supply is
@@ -152,8 +152,8 @@ impl Genesis {
         Ok(draft.into_changes())
     }
 
-    /// Its validators have the first seats, and keep all that they earn until they set a
-    /// commission.
+    /// Saves the validators. They hold the first seats, and keep all that they earn until they set
+    /// a commission.
     fn save_validators(&self, draft: &mut Draft<'_>) {
         let mut seats = Vec::new();
         for one in &self.validators {
@@ -322,7 +322,7 @@ impl Genesis {
     }
 }
 
-/// The first staker of a pool holds all its shares.
+/// Saves the stake of a pool's first staker, who holds all its shares.
 fn save_stake(draft: &mut Draft<'_>, pool: PoolId, staker: &Address, stake: Amount) {
     let share = Share {
         shares: stake.0.into(),

@@ -18,9 +18,9 @@ pub enum Violation {
     /// Money appeared or vanished.
     #[error("{found} SOMA are held, in reserve or burned; there are {expected}")]
     Supply {
-        /// What was counted.
+        /// The money that was counted.
         found: Amount,
-        /// What there is.
+        /// The money that there should be.
         expected: Amount,
     },
     /// A value is malformed.
@@ -37,19 +37,19 @@ pub enum Violation {
         /// Where.
         key: Key,
     },
-    /// A model in an unreachable status.
+    /// A model has an unreachable status.
     #[error("model {model} has an invalid status")]
     Model {
         /// The model.
         model: ModelId,
     },
-    /// A pool in which nobody has a share of the money, or somebody has too many.
+    /// A pool has money but no shares, or too many shares.
     #[error("the pool at {key:?} is invalid")]
     Pool {
         /// Where.
         key: Key,
     },
-    /// A target in an unreachable status.
+    /// A target has an unreachable status.
     #[error("target {target} has an invalid status")]
     Target {
         /// The target.
@@ -68,7 +68,7 @@ pub struct Holdings {
     pub validator_stakes: Amount,
     /// Bonds of candidates.
     pub bonds: Amount,
-    /// Rent, paid ahead or with a commit.
+    /// Rent, prepaid or paid with a commit.
     pub rent: Amount,
     /// Rewards of targets that are not settled.
     pub rewards: Amount,
@@ -76,14 +76,14 @@ pub struct Holdings {
     pub deposits: Amount,
     /// Rewards that validators may yet earn.
     pub validator_pots: Amount,
-    /// Not minted.
+    /// Money not minted.
     pub reserve: Amount,
-    /// Burned.
+    /// Money burned.
     pub burned: Amount,
 }
 
 impl Holdings {
-    /// The sum of all.
+    /// The sum of all holdings.
     pub fn total(&self) -> Amount {
         [
             self.balances,
@@ -102,7 +102,7 @@ impl Holdings {
     }
 }
 
-/// Checks a whole state. Returns who holds the money.
+/// Checks a whole state. Returns the holdings.
 ///
 /// # Errors
 /// The first [`Violation`].
@@ -129,7 +129,7 @@ fn decode<R: Record>(key: Key, value: &[u8]) -> Result<R, Violation> {
     })
 }
 
-/// Reads one value, adds its money to `sum`, and checks what can be checked of it alone.
+/// Reads one value, adds its money to `sum`, and checks what can be checked on its own.
 fn count(state: &MemoryState, key: Key, value: &[u8], sum: &mut Holdings) -> Result<(), Violation> {
     let belongs = match value.first().copied().unwrap_or(0) {
         Account::TAG => {
@@ -195,7 +195,7 @@ fn count(state: &MemoryState, key: Key, value: &[u8], sum: &mut Holdings) -> Res
     }
 }
 
-/// What a pool holds. Money in it always has shares, and shares have their bound.
+/// What a pool holds. Its money must always have shares, and the shares must be within their bound.
 fn held(pool: &Pool, key: Key) -> Result<Amount, Violation> {
     let owned = |amount: Amount, shares: u128| amount == Amount::ZERO || shares > 0;
     let legal = owned(pool.stake, pool.shares)
@@ -209,7 +209,7 @@ fn held(pool: &Pool, key: Key) -> Result<Amount, Violation> {
     }
 }
 
-/// Whether a record without money has the right key, if its content tells.
+/// Whether a record without money has the right key, where its content determines the key.
 fn moneyless(tag: u8, key: Key, value: &[u8]) -> Result<bool, Violation> {
     Ok(match tag {
         Network::TAG => decode::<Network>(key, value).map(|_| key == Key::network())?,
@@ -251,7 +251,7 @@ fn moneyless(tag: u8, key: Key, value: &[u8]) -> Result<bool, Violation> {
     })
 }
 
-/// A model has weights exactly if it has ever been active, and all that a target needs of them.
+/// A model must have weights, and all that a target needs of them, exactly if it was ever active.
 fn check_model(state: &MemoryState, model: &Model) -> Result<(), Violation> {
     let embedding = read::embedding(state, model.id);
     let dim = read::network(state).architecture.dim;
@@ -261,7 +261,7 @@ fn check_model(state: &MemoryState, model: &Model) -> Result<(), Violation> {
         .is_some_and(|hash| read::weights(state, model.id, &hash).is_some());
     let legal = match model.status {
         ModelStatus::Registered => model.weights.is_none() && model.revealed == Epoch(0),
-        // What did not migrate has no weights of the architecture in force.
+        // A model that did not migrate has no weights for the architecture in force.
         ModelStatus::Inactive if model.weights.is_none() => true,
         ModelStatus::Active | ModelStatus::Inactive => {
             embedding_fits && has_weights && read::rent(state, model.id).is_some()
@@ -276,7 +276,7 @@ fn check_model(state: &MemoryState, model: &Model) -> Result<(), Violation> {
     }
 }
 
-/// The reward that a target still holds. Targets before the last epoch are settled and forgotten.
+/// The reward that a target still holds. Targets from before the last epoch are already settled.
 fn check_target(state: &MemoryState, target: &Target) -> Result<Amount, Violation> {
     let running = read::clock(state).epoch;
     let published = read::publication(state, target.id).map(|publication| publication.rank);

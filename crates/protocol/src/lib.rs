@@ -2,7 +2,7 @@
 //!
 //! Owns transactions, the records of the state and everything that changes them. Never does input
 //! or output, reads a clock, computes with floats, iterates over an unordered map, or panics on the
-//! content of a transaction. `docs/protocol.md` says what the rules are and why.
+//! content of a transaction. `docs/protocol.md` explains what the rules are and why.
 //!
 //! Modules are listed from bottom to top; each uses only those before it. [`execute`] is the entry
 //! point: it runs a block through `action` (what a transaction does) and `epoch` (what the end of a

@@ -61,7 +61,7 @@ pub fn chain(state: &dyn StateRead) -> Chain {
 }
 
 /// What committing a file of `size_bytes` for the next epoch would cost: the rent that is due, and
-/// what of it the owner would pay now.
+/// the part of it that the owner would pay now.
 pub fn commit_cost(
     state: &dyn StateRead,
     id: ModelId,
@@ -93,7 +93,7 @@ pub fn direction(state: &dyn StateRead, target: &Target) -> Option<Vec<i16>> {
 /// Block time from which the running phase may end; `None` if only the operator ends phases.
 ///
 /// # Panics
-/// If `base` is not a state that genesis or blocks produced.
+/// If `base` is not a state produced by genesis or blocks.
 pub fn next_deadline_ms(base: &dyn StateRead) -> Option<u64> {
     epoch::deadline_ms(&read::clock(base), &read::params(base))
 }

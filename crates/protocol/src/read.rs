@@ -1,5 +1,5 @@
-//! Typed reads of a state: what is there, nothing computed from several rules. The rules, the API
-//! and commands all use them; none of them changes anything.
+//! Typed reads of a state: only what is stored, nothing derived from several rules. The rules, the
+//! API and commands all use them; none of them changes anything.
 
 use crate::record::{
     Account, BeaconCommit, Candidate, Candidates, ChallengeAnswers, Clock, Committee, Embedding,
@@ -12,7 +12,7 @@ use crate::{
     Address, Amount, Architecture, ConsensusKey, Epoch, Hash, ModelId, PoolId, ProposalId, TargetId,
 };
 
-/// What every rule asks for: it changes only between blocks and as epochs begin.
+/// What every rule needs; it changes only between blocks and as epochs begin.
 pub(crate) struct ChainConfig {
     pub(crate) network: Network,
     pub(crate) params: Params,
@@ -90,7 +90,7 @@ pub fn open_architectures(state: &dyn StateRead) -> impl Iterator<Item = u32> + 
     std::iter::once(architecture_number(state)).chain(next)
 }
 
-/// The architecture with this number: in force, to come, or past.
+/// The architecture with this number, whether current, upcoming or past.
 pub fn architecture(state: &dyn StateRead, number: u32) -> Option<Architecture> {
     let network = network(state);
     if network.architecture_number == number {
@@ -116,7 +116,7 @@ pub fn model(state: &dyn StateRead, id: ModelId) -> Option<Model> {
     load(state, &Key::model(id))
 }
 
-/// All models with ids in a range, in their order.
+/// All models with ids in a range, in order.
 pub fn models(
     state: &dyn StateRead,
     ids: std::ops::RangeInclusive<u32>,
@@ -136,7 +136,7 @@ pub fn weights(state: &dyn StateRead, id: ModelId, weights_hash: &Hash) -> Optio
     load(state, &Key::weights(id, weights_hash))
 }
 
-/// The weights of a model for an architecture, in force or to come, once revealed.
+/// The weights of a model for an architecture, current or upcoming, once revealed.
 pub fn weights_for(state: &dyn StateRead, model: &Model, architecture: u32) -> Option<Weights> {
     let next = model.next.filter(|next| next.architecture == architecture);
     let hash = match next {
@@ -152,14 +152,14 @@ pub fn commit(state: &dyn StateRead, id: ModelId, epoch: Epoch) -> Option<Weight
     load(state, &Key::commit(id, epoch, architecture_number(state)))
 }
 
-/// A model's commits for an epoch: for the architecture in force, then for the one to come.
+/// A model's commits for an epoch: for the architecture in force, then for the upcoming one.
 pub fn commits_of(state: &dyn StateRead, id: ModelId, epoch: Epoch) -> Vec<WeightsCommit> {
     open_architectures(state)
         .filter_map(|number| load(state, &Key::commit(id, epoch, number)))
         .collect()
 }
 
-/// Commits of all models for an epoch, in the order of ids.
+/// Commits of all models for an epoch, in order of id.
 pub fn commits(state: &dyn StateRead, epoch: Epoch) -> Vec<(ModelId, WeightsCommit)> {
     model_ids(state)
         .flat_map(|id| {
@@ -169,12 +169,12 @@ pub fn commits(state: &dyn StateRead, epoch: Epoch) -> Vec<(ModelId, WeightsComm
         .collect()
 }
 
-/// Rent paid ahead for a model's file of the architecture in force.
+/// Prepaid rent for a model's file for the architecture in force.
 pub fn rent(state: &dyn StateRead, id: ModelId) -> Option<Rent> {
     load(state, &Key::rent(id, architecture_number(state)))
 }
 
-/// Price of keeping one MiB for one epoch: the median by stake of the validators' votes.
+/// Price of keeping one MiB for one epoch: the stake-weighted median of the validators' votes.
 pub fn rent_price(state: &dyn StateRead) -> Amount {
     load(state, &Key::rent_price()).map_or(Amount::ZERO, |RentPrice(price)| price)
 }
@@ -201,7 +201,7 @@ pub fn committee_by_number(state: &dyn StateRead, number: u32) -> Option<Committ
     load(state, &Key::committee(number))
 }
 
-/// The last committee that a block up to `height` has decided.
+/// The last committee decided by a block up to `height`.
 pub fn committee_at(state: &dyn StateRead, height: u64) -> Option<Committee> {
     let LastCommittee(last) = load(state, &Key::last_committee())?;
     (0..=last)
@@ -215,7 +215,7 @@ pub fn validator(state: &dyn StateRead, address: &Address) -> Option<Validator> 
     load(state, &Key::validator(address))
 }
 
-/// The registered validators in their order, with a seat or without.
+/// The registered validators in their fixed order, with or without a seat.
 pub fn validators(state: &dyn StateRead) -> Vec<Validator> {
     let Validators(addresses) = load(state, &Key::validators()).unwrap_or_default();
     addresses
@@ -224,7 +224,7 @@ pub fn validators(state: &dyn StateRead) -> Vec<Validator> {
         .collect()
 }
 
-/// The validators with a seat, in the order of seats: those whose stake votes and audits.
+/// The validators with a seat, in seat order: those whose stake votes and audits.
 pub fn seated_validators(state: &dyn StateRead) -> Vec<Validator> {
     committee(state)
         .seats
@@ -238,7 +238,7 @@ pub fn key_holder(state: &dyn StateRead, key: &ConsensusKey) -> Option<Address> 
     load(state, &Key::key_holder(key)).map(|KeyHolder(address)| address)
 }
 
-/// A validator's randomness for an epoch.
+/// A validator's contribution to an epoch's randomness.
 pub fn beacon_commit(
     state: &dyn StateRead,
     epoch: Epoch,
@@ -257,7 +257,7 @@ pub fn target(state: &dyn StateRead, id: TargetId) -> Option<Target> {
     load(state, &Key::target(id))
 }
 
-/// The targets of an epoch in the order of ids; none before they are drawn.
+/// The targets of an epoch in order of id; none before they are drawn.
 pub fn targets(state: &dyn StateRead, id: Epoch) -> Vec<Target> {
     epoch(state, id)
         .iter()
@@ -271,7 +271,7 @@ pub fn candidates(state: &dyn StateRead, id: TargetId) -> Vec<Candidate> {
     load(state, &Key::candidates(id)).map_or(Vec::new(), |Candidates(list)| list)
 }
 
-/// Data published for a target; `None` before, and once it is settled.
+/// Data published for a target; `None` before publication and once the target is settled.
 pub fn publication(state: &dyn StateRead, id: TargetId) -> Option<Publication> {
     load(state, &Key::publication(id))
 }
@@ -286,7 +286,7 @@ pub fn proposal(state: &dyn StateRead, id: ProposalId) -> Option<Proposal> {
     load(state, &Key::proposal(id))
 }
 
-/// How many proposals have ever been made; their ids are 1 to this.
+/// Number of proposals ever made; their ids are 1 to this.
 pub fn proposal_count(state: &dyn StateRead) -> u32 {
     load(state, &Key::proposal_count()).map_or(0, |ProposalCount(count)| count)
 }

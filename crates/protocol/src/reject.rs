@@ -1,5 +1,5 @@
 //! Why the rules reject a transaction: what is wrong, with the values. What each code means and
-//! what to do about it is in [`soma_codes`].
+//! what to do about it are explained in [`soma_codes`].
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use crate::{Address, Amount, Epoch, Hash, ModelId, PoolId, TargetId, decimal};
 macro_rules! rejections {
     ($($name:ident $({ $($(#[$field_meta:meta])* $field:ident: $type:ty),* $(,)? })?
         = $message:literal;)*) => {
-        /// Why the rules rejected a transaction. JSON: its fields beside `code`.
+        /// Why the rules rejected a transaction. JSON: its fields alongside `code`.
         #[derive(
             Clone,
             Debug,

@@ -15,7 +15,7 @@ use crate::proof::SecretKey;
 use crate::value::parts_hasher;
 use crate::{Address, Amount, Error, Hash, decimal, hex};
 
-/// Greatest length of an encoded transaction.
+/// Maximum length of an encoded transaction.
 pub const TRANSACTION_BYTES_MAX: usize = 131_072;
 
 const SIGNING_DOMAIN: &[u8] = b"soma transaction 1";
@@ -25,9 +25,9 @@ const SIGNING_DOMAIN: &[u8] = b"soma transaction 1";
 pub struct Transaction {
     /// Id of the chain it is for.
     pub chain: Hash,
-    /// Who signs and pays.
+    /// The account that signs and pays.
     pub sender: Address,
-    /// The sender's count of transactions so far.
+    /// The number of transactions that the sender has made so far.
     #[serde(with = "decimal")]
     pub nonce: u64,
     /// The highest fee that the sender accepts.
@@ -89,7 +89,7 @@ impl SignedTransaction {
         Self(Arc::new(Encoded { parts, bytes, hash }))
     }
 
-    /// Reads a transaction from exactly its bytes.
+    /// Reads a transaction from its exact bytes.
     ///
     /// # Errors
     /// [`Error::TransactionTooLarge`], [`Error::TransactionBytes`].
@@ -138,7 +138,7 @@ impl SignedTransaction {
         Ok(VerifiedTransaction(self))
     }
 
-    /// What is checked beside the signature.
+    /// Checks everything except the signature.
     fn check(&self, chain: &Hash) -> Result<(), Error> {
         let found = self.transaction().chain;
         if found != *chain {
@@ -192,8 +192,8 @@ impl BorshDeserialize for SignedTransaction {
     }
 }
 
-/// Verifies many transactions at once, about twice as fast as one by one; every answer is the one
-/// that [`SignedTransaction::verify`] gives.
+/// Verifies many transactions at once, about twice as fast as one by one; every result is the same
+/// as that of [`SignedTransaction::verify`].
 pub fn verify_batch(
     transactions: Vec<SignedTransaction>,
     chain: &Hash,
@@ -201,8 +201,8 @@ pub fn verify_batch(
     verify_batch_unless(transactions, chain, |_| false)
 }
 
-/// Like [`verify_batch`], but skips the signatures of transactions that `is_verified` says were
-/// verified before. A hash covers the signature, so the same hash has the same result.
+/// Like [`verify_batch`], but skips the signatures of transactions that `is_verified` reports as
+/// already verified. A hash covers the signature, so the same hash has the same result.
 pub fn verify_batch_unless(
     transactions: Vec<SignedTransaction>,
     chain: &Hash,
@@ -241,8 +241,8 @@ pub fn verify_batch_unless(
         .collect()
 }
 
-/// The coefficients of a batch: output of a hash over all its transactions, so nobody can choose
-/// signatures for them, and no source of randomness is needed.
+/// The coefficients of a batch: the output of a hash over all its transactions, so nobody can
+/// choose signatures to suit them, and no source of randomness is needed.
 struct Coefficients(blake3::OutputReader);
 
 impl rand_core::TryRng for Coefficients {

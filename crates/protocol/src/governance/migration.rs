@@ -1,5 +1,5 @@
 //! Models move to another architecture under the same id and stake: for a time they may commit and
-//! reveal weights for both, then the network switches, if enough of them are ready.
+//! reveal weights for both; then the network switches, if enough of them are ready.
 
 use crate::event::LapseReason;
 use crate::money::{credit, rent};
@@ -9,7 +9,7 @@ use crate::transition::Transition;
 use crate::{Epoch, Event, read};
 
 /// Switches to the next architecture when its time has come and `models_per_target` models are
-/// ready; with fewer the time is extended, so that there are always models to route.
+/// ready; with fewer, the time is extended, so that there are always models to route.
 pub(crate) fn switch(transition: &mut Transition<'_, '_>, beginning: Epoch) {
     let Some(mut migration) = read::migration(transition.state) else {
         return;
@@ -70,7 +70,7 @@ fn ready<'a>(transition: &'a Transition<'_, '_>, number: u32) -> impl Iterator<I
     })
 }
 
-/// A model leaves the old architecture: with its new weights, or inactive until it has some.
+/// Moves a model off the old architecture, with its new weights, or inactive until it has some.
 fn move_model(transition: &mut Transition<'_, '_>, mut model: Model, old: u32, beginning: Epoch) {
     if model.status == ModelStatus::Retired {
         return;

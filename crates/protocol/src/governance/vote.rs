@@ -31,7 +31,7 @@ pub(crate) fn check(state: &dyn StateRead, change: &Change) -> Result<(), Reject
     }
 }
 
-/// The parameters with one of them changed, if that is allowed.
+/// The parameters with one of them changed, if the change is allowed.
 fn changed(state: &dyn StateRead, name: &str, value: u64) -> Result<Params, Rejection> {
     let bounds = Params::bounds(name).ok_or_else(|| Rejection::NoSuchParameter {
         name: name.to_owned(),
@@ -47,7 +47,7 @@ fn changed(state: &dyn StateRead, name: &str, value: u64) -> Result<Params, Reje
         .filter(|params| params.check().is_ok())
         .ok_or_else(refusal)?;
     let network = read::network(state);
-    // With neither a clock nor an operator no phase would ever end.
+    // With neither a clock nor an operator, no phase would ever end.
     let stuck = params.epoch_ms == 0 && network.operator.is_none();
     let migrating = read::migration(state).map_or(0, |one| one.architecture.data_bytes_min());
     let needed = network.architecture.data_bytes_min().max(migrating);
@@ -70,7 +70,7 @@ pub(crate) fn tally(transition: &mut Transition<'_, '_>, beginning: Epoch) {
         };
         let approved = approved(transition.state, &proposal);
         let executed = approved && carry_out(transition, &proposal, beginning);
-        // A second architecture waits for the first, as long as its vote lasts.
+        // A second architecture waits for the first for as long as its own vote lasts.
         if executed {
             decide(
                 transition,
@@ -114,7 +114,7 @@ pub(crate) fn stakes(state: &dyn StateRead, proposal: &Proposal) -> (Amount, Amo
     )
 }
 
-/// Carries a change out; returns whether it could.
+/// Carries out a change; returns whether that was possible.
 fn carry_out(transition: &mut Transition<'_, '_>, proposal: &Proposal, beginning: Epoch) -> bool {
     match &proposal.change {
         Change::Parameter { name, value } => {
@@ -150,7 +150,7 @@ fn carry_out(transition: &mut Transition<'_, '_>, proposal: &Proposal, beginning
     true
 }
 
-/// The deposit returns if it passed; else it is burned, so that spam has a price.
+/// Returns the deposit if the proposal passed, or else burns it, so that spam has a price.
 fn decide(transition: &mut Transition<'_, '_>, proposal: &mut Proposal, status: ProposalStatus) {
     proposal.status = status;
     let deposit = std::mem::take(&mut proposal.deposit);

@@ -12,7 +12,7 @@ use crate::{Address, Amount, Epoch, Event, ModelId, read};
 
 const MIB: u128 = 1 << 20;
 
-/// Rent due for a file of `size_bytes` that is committed for `epoch`, until its next refresh;
+/// Rent due until the next refresh for a file of `size_bytes` that is committed for `epoch`;
 /// rounded up, so that nothing is kept for free.
 pub fn due(size_bytes: u64, epoch: Epoch, price: Amount, params: &Params) -> Amount {
     let bps = u128::from(BPS.saturating_sub(discount_bps(epoch, params)));
@@ -24,8 +24,8 @@ pub fn due(size_bytes: u64, epoch: Epoch, price: Amount, params: &Params) -> Amo
     Amount(u64::try_from(rent).unwrap_or(u64::MAX))
 }
 
-/// Sets the price for the epoch that begins: the median by stake of the validators' standing votes.
-/// A validator that has not voted counts as a vote for the parameter.
+/// Sets the price for the epoch that begins: the stake-weighted median of the validators' standing
+/// votes. A validator that has not voted counts as voting for the parameter's value.
 pub(crate) fn count_votes(transition: &mut Transition<'_, '_>) {
     let default = transition.config.params.rent_price_per_mib_epoch;
     let mut votes: Vec<(Amount, Amount)> = read::seated_validators(transition.state)
@@ -42,7 +42,7 @@ pub(crate) fn count_votes(transition: &mut Transition<'_, '_>) {
     }
 }
 
-/// The least price that, with all below it, has at least half of the stake. `votes` are in order.
+/// The lowest price that, with all below it, has at least half of the stake. `votes` are sorted.
 fn median(votes: &[(Amount, Amount)]) -> Option<Amount> {
     let total: Amount = votes.iter().map(|(_, stake)| *stake).sum();
     let mut below = Amount::ZERO;
@@ -62,13 +62,13 @@ fn discount_bps(epoch: Epoch, params: &Params) -> u16 {
     u16::try_from(discount).unwrap_or(params.bootstrap_discount_bps)
 }
 
-/// What of the rent paid ahead will be left when the file is replaced in the next epoch.
+/// The part of the prepaid rent that will be left when the file is replaced in the next epoch.
 fn left_over(rent: &Rent) -> Amount {
     rent.prepaid.less(installment(rent))
 }
 
-/// Rent of the present file that will be left when a commit replaces it. While a commit for the
-/// running epoch waits for its reveal, it belongs to that one: nothing is credited twice.
+/// The current file's rent that will be left when a commit replaces it. While a commit for the
+/// running epoch awaits its reveal, that rent belongs to it: nothing is credited twice.
 pub(crate) fn carried_over(state: &dyn StateRead, id: ModelId, number: u32) -> Amount {
     if load::<WeightsCommit>(state, &Key::commit(id, read::clock(state).epoch, number)).is_some() {
         return Amount::ZERO;
@@ -81,7 +81,7 @@ fn installment(rent: &Rent) -> Amount {
     rent.prepaid.over(rent.epochs_left.into())
 }
 
-/// Pays the epoch's rent of every file in equal parts to those of its holders that answered the
+/// Pays every file's rent for the epoch in equal parts to those of its holders that answered the
 /// epoch's challenge; if none did, to the reserve.
 pub(crate) fn pay(transition: &mut Transition<'_, '_>) {
     let mut paid: BTreeMap<Address, Amount> = BTreeMap::new();
@@ -129,7 +129,7 @@ pub(crate) fn pay(transition: &mut Transition<'_, '_>) {
     }
 }
 
-/// Lets a commit lapse that nobody is at fault for: what it paid returns to the owner.
+/// Lets a commit lapse through nobody's fault: what it paid is returned to the owner.
 pub(crate) fn refund(
     transition: &mut Transition<'_, '_>,
     model: ModelId,

@@ -10,9 +10,9 @@ use crate::{Address, Amount, Event, read};
 /// What an epoch pays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Emission {
-    /// For each target: even, so that its halves are exact.
+    /// The reward of each target, an even amount so that its halves are exact.
     pub(crate) target_reward: Amount,
-    /// For all validators together.
+    /// The total for all validators together.
     pub(crate) validator_pot: Amount,
 }
 
@@ -39,10 +39,10 @@ pub(crate) fn emit(transition: &mut Transition<'_, '_>) -> Emission {
     }
 }
 
-/// Pays the running epoch's pot by stake to the validators that revealed their beacon, in
-/// proportion to the published targets on which their verdict is the decided one. Everything else
-/// returns to the reserve, all of it if too few revealed a verdict to decide any: common silence
-/// pays nobody.
+/// Pays the running epoch's pot, by stake, to the validators that revealed their beacon, in
+/// proportion to the published targets on which their verdict is the decided one. The rest returns
+/// to the reserve, and so does the whole pot if too few revealed verdicts to decide any target:
+/// collective silence pays nobody.
 pub(crate) fn pay_validators(transition: &mut Transition<'_, '_>) {
     let epoch = transition.clock.epoch;
     let Some(mut record) = read::epoch(transition.state, epoch) else {
@@ -86,7 +86,7 @@ fn audited(transition: &Transition<'_, '_>, validator: &Address, share: Amount) 
     }
 }
 
-/// The operator's commission to its account, the rest to all that stake behind the validator.
+/// Pays the commission to the operator's account, the rest to everyone who staked on the validator.
 fn pay(transition: &mut Transition<'_, '_>, validator: &Validator, amount: Amount) {
     let mut validator = validator.clone();
     let commission = amount.bps(validator.commission_bps);

@@ -29,7 +29,7 @@ pub(crate) fn model(transition: &mut Transition<'_, '_>, model: &mut Model, bps:
     }
 }
 
-/// Deletes rent and specialization of a retired model; returns the rent that is left.
+/// Deletes a retired model's rent and specialization; returns the rent that is left.
 pub(crate) fn forget_files(state: &mut Draft<'_>, id: ModelId) -> Amount {
     let numbers = read::open_architectures(state);
     for number in numbers.clone() {

@@ -41,7 +41,7 @@ pub(crate) fn release(transition: &mut Transition<'_, '_>, epoch: Epoch) {
     }
 }
 
-/// Commissions that were announced for `epoch` take effect.
+/// Puts the commissions that were announced for `epoch` into effect.
 pub(crate) fn change_commissions(transition: &mut Transition<'_, '_>, epoch: Epoch) {
     let is_due = |next: Option<NextCommission>| next.filter(|next| next.epoch <= epoch);
     for id in read::model_ids(transition.state) {

@@ -1,5 +1,5 @@
-//! Commitments: hashes of what participants reveal later. Each names chain, participant, subject
-//! and epoch, so it cannot be replayed, copied or inherited.
+//! Commitments: hashes of what participants reveal later. Each names its chain, participant,
+//! subject and epoch, so it cannot be replayed, copied or inherited.
 
 use crate::record::{Validity, Verdict};
 use crate::{Address, ConsensusKey, Epoch, Hash, ModelId, TargetId};
@@ -35,7 +35,7 @@ pub struct CommittedWeights<'a> {
     pub embedding: &'a [i16],
 }
 
-/// Commitment to weights, of `Action::CommitWeights`.
+/// Commitment to weights, for `Action::CommitWeights`.
 pub fn weights(chain: &Hash, content: &CommittedWeights<'_>) -> Hash {
     Hash::of_parts(
         "soma commit weights",
@@ -51,7 +51,7 @@ pub fn weights(chain: &Hash, content: &CommittedWeights<'_>) -> Hash {
     )
 }
 
-/// Commitment to data, of `Action::Submit`. `data_hash` is BLAKE3 of the data.
+/// Commitment to data, for `Action::Submit`. `data_hash` is BLAKE3 of the data.
 pub fn data(
     chain: &Hash,
     submitter: &Address,
@@ -73,8 +73,8 @@ pub fn data(
     )
 }
 
-/// Proof that an audit ran all routed models: a hash over the traces of their scores in routed
-/// order. A model that has no score has a fixed mark in its place.
+/// Proof that an audit ran all routed models: a hash over the traces of their scores, in routed
+/// order. A model without a score is represented by a fixed mark.
 pub fn trace(traces: &[Option<[u8; 32]>]) -> Hash {
     let parts: Vec<&[u8]> = traces
         .iter()
@@ -83,8 +83,8 @@ pub fn trace(traces: &[Option<[u8; 32]>]) -> Hash {
     Hash::of_parts("soma audit trace", &parts)
 }
 
-/// Commitment to a verdict, of `Action::CommitVerdict`. Without having run the models nobody knows
-/// the trace, so nobody can guess what another validator has committed to.
+/// Commitment to a verdict, for `Action::CommitVerdict`. Nobody knows the trace without having run
+/// the models, so nobody can guess what another validator has committed to.
 pub fn verdict(chain: &Hash, validator: &Address, target: TargetId, verdict: &Verdict) -> Hash {
     let broken: Vec<u8> = verdict
         .broken
@@ -108,7 +108,7 @@ pub fn verdict(chain: &Hash, validator: &Address, target: TargetId, verdict: &Ve
     )
 }
 
-/// Commitment to a part of the beacon, of `Action::CommitBeacon`.
+/// Commitment to a part of the beacon, for `Action::CommitBeacon`.
 pub fn beacon(chain: &Hash, validator: &Address, epoch: Epoch, value: &Hash) -> Hash {
     Hash::of_parts(
         "soma commit beacon",
@@ -116,7 +116,7 @@ pub fn beacon(chain: &Hash, validator: &Address, epoch: Epoch, value: &Hash) -> 
     )
 }
 
-/// What a consensus key signs to prove that its holder gives it to a validator.
+/// What a consensus key signs to prove that its holder assigns it to a validator.
 pub fn possession(chain: &Hash, validator: &Address, key: &ConsensusKey) -> Hash {
     Hash::of_parts("soma consensus key", &[&chain.0, &validator.0, &key.0])
 }

@@ -1,8 +1,8 @@
-//! Evidence that a consensus key signed conflicting votes. Anyone may send it: only the signatures
-//! count.
+//! Evidence that a consensus key signed conflicting votes. Anyone may submit it: only the
+//! signatures count.
 //!
 //! The bytes that validators sign are defined by the consensus engine and rebuilt here from their
-//! parts: the length of a namespace and the namespace, then round, parent and digest. Integers are
+//! parts: the length of the namespace, the namespace, then round, parent and digest. Integers are
 //! LEB128. `docs/engine.md` documents them, and a test of the engine compares the two.
 
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -44,12 +44,12 @@ pub enum Ballot {
 pub struct SignedBallot {
     /// The vote.
     pub ballot: Ballot,
-    /// The signature of the evidence's key.
+    /// Its signature by the evidence's key.
     #[serde(with = "hex::array")]
     pub signature: [u8; 64],
 }
 
-/// Two votes of one key in one round that contradict each other.
+/// Two votes by one key in one round that contradict each other.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
 )]
@@ -62,9 +62,9 @@ pub struct Evidence {
     /// View in that term.
     #[serde(with = "decimal")]
     pub view: u64,
-    /// One vote.
+    /// The first vote.
     pub first: SignedBallot,
-    /// The other.
+    /// The second vote.
     pub second: SignedBallot,
 }
 
@@ -105,7 +105,7 @@ fn leb128(mut number: u64, bytes: &mut Vec<u8>) {
 }
 
 impl Ballot {
-    /// Whether no honest validator votes for both in one round.
+    /// Whether no honest validator would cast both in one round.
     const fn is_contradicted_by(&self, other: &Self) -> bool {
         matches!(
             (self, other),
@@ -118,7 +118,7 @@ impl Ballot {
 }
 
 impl Evidence {
-    /// Whether both signatures are the key's and the votes contradict each other.
+    /// Whether both signatures are by the key and the votes contradict each other.
     pub fn proves(&self, chain: &Hash) -> bool {
         self.first.ballot != self.second.ballot
             && self.first.ballot.is_contradicted_by(&self.second.ballot)
@@ -129,7 +129,7 @@ impl Evidence {
     }
 }
 
-/// Whether a signature is a consensus key's, by the rule of ZIP 215.
+/// Whether a signature was made by a consensus key, by the rule of ZIP 215.
 pub(crate) fn verifies(key: &ConsensusKey, signature: &[u8; 64], bytes: &[u8]) -> bool {
     VerificationKey::try_from(key.0)
         .and_then(|key| key.verify(&Signature::from(*signature), bytes))

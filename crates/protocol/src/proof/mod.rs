@@ -1,5 +1,5 @@
-//! What participants sign, commit to and prove, outside of any state except `storage.rs`, which
-//! asks the state what a validator has to prove.
+//! What participants sign, commit to and prove. Nothing here uses a state except `storage.rs`,
+//! which asks it what a validator has to prove.
 
 pub mod commitment;
 pub mod evidence;

@@ -17,7 +17,7 @@ impl SecretKey {
         Self(SigningKey::from_bytes(bytes))
     }
 
-    /// The secret bytes, for the file that keeps them.
+    /// The secret bytes, for the file that stores them.
     pub fn to_bytes(&self) -> [u8; 32] {
         self.0.to_bytes()
     }

@@ -10,10 +10,10 @@ use crate::record::{EpochRecord, Rent, Weights};
 use crate::state::{Key, StateRead, load};
 use crate::{Address, Epoch, Hash, ModelId, read};
 
-/// Bytes of a chunk of BLAKE3.
+/// Number of bytes in a BLAKE3 chunk.
 pub const CHUNK_BYTES: u64 = 1_024;
 
-/// Longest path: of a file of 2^64 bytes.
+/// Length of the longest path, that of a file of 2^64 bytes.
 pub const PATH_MAX: usize = 54;
 
 /// The chunk that a validator has to show.
@@ -23,7 +23,7 @@ pub struct Challenge {
     pub model: ModelId,
     /// BLAKE3 of the encrypted file.
     pub ciphertext_hash: Hash,
-    /// Its length in bytes.
+    /// Length of the encrypted file in bytes.
     pub size_bytes: u64,
     /// The chunk, counted from 0.
     pub chunk: u64,
@@ -81,8 +81,8 @@ pub fn has_answered(state: &dyn StateRead, epoch: Epoch, validator: &Address) ->
     read::challenge_answers(state, epoch).contains(validator)
 }
 
-/// Whether a chunk and its path prove the challenged chunk. `path` has the other half of the tree
-/// at every level, from the top down.
+/// Whether a chunk and its path answer the challenge. `path` has the sibling subtree at every
+/// level, from the top down.
 pub fn verifies(challenge: &Challenge, chunk: &[u8], path: &[Hash]) -> bool {
     let start = challenge.chunk.saturating_mul(CHUNK_BYTES);
     let expected = challenge.size_bytes.saturating_sub(start).min(CHUNK_BYTES);
@@ -132,8 +132,8 @@ impl Tree<'_> {
     }
 }
 
-/// The path of a chunk of a file of `size_bytes`. `subtree` gives the chaining value of a part of
-/// the file from its offset and length, which is `blake3::Hasher` with that input offset, not
+/// The path of a chunk in a file of `size_bytes`. `subtree` returns the chaining value of the part
+/// of the file at an offset and of a length: that of a `blake3::Hasher` with that input offset, not
 /// finalized as a root.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use crate::{Address, Hash};
 
 const UPLOAD_DOMAIN: &[u8] = b"soma upload 1";
 
-/// The bytes that allow the upload of one encrypted file to the nodes of one chain, for some time.
+/// The signed bytes that permit uploading one encrypted file to one chain's nodes for a while.
 fn upload_bytes(chain: &Hash, ciphertext_hash: &Hash, valid_until_ms: u64) -> Vec<u8> {
     [
         UPLOAD_DOMAIN,

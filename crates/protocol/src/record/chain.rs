@@ -1,4 +1,4 @@
-//! The chain as a whole: its network, its clock, its money, its accounts.
+//! The chain as a whole: its network, its clock, its money and its accounts.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -44,9 +44,9 @@ pub struct Clock {
     Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
 )]
 pub struct Supply {
-    /// Not yet minted, or returned.
+    /// Money not yet minted, or returned.
     pub reserve: Amount,
-    /// Burned permanently.
+    /// Money burned permanently.
     pub burned: Amount,
 }
 

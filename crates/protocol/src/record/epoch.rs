@@ -23,7 +23,7 @@ pub struct EpochRecord {
     pub epoch: Epoch,
     /// Number of the architecture of its models.
     pub architecture: u32,
-    /// Its randomness: seed of targets and of the scores' directions.
+    /// Its randomness, the seed of its targets and of the scores' directions.
     pub beacon: Hash,
     /// Id of its first target.
     pub first_target: TargetId,
@@ -31,7 +31,7 @@ pub struct EpochRecord {
     pub targets: u32,
     /// Reward of each target.
     pub target_reward: Amount,
-    /// What its validators can earn together; zero once paid.
+    /// The total that its validators can earn; zero once paid.
     pub validator_pot: Amount,
     /// Validators that revealed their part of the beacon.
     pub revealed: Vec<Address>,

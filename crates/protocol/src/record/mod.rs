@@ -1,5 +1,5 @@
-//! The records of the state: what each key holds, by noun. Records that money or votes depend on
-//! are separate, so that no record is rewritten by every transaction.
+//! The records of the state: what each key holds, one file per subject. Records that money or votes
+//! depend on are separate, so that no record is rewritten by every transaction.
 
 mod params;
 mod chain;

@@ -20,7 +20,7 @@ pub enum ModelStatus {
     Inactive,
     /// Its owner has retired it; its stake is released at the beginning of `release`.
     Retiring {
-        /// The epoch at whose beginning the stake returns.
+        /// The epoch at whose beginning the stake is returned.
         release: Epoch,
     },
     /// Permanently retired; its stake has been returned.
@@ -32,13 +32,13 @@ pub enum ModelStatus {
 pub struct Model {
     /// Its id.
     pub id: ModelId,
-    /// Who registered it.
+    /// The account that registered it.
     pub owner: Address,
     /// Its name; names need not be unique.
     pub name: String,
-    /// The owner's share of what its stake earns, in ten-thousandths.
+    /// The owner's share of its stake's earnings, in ten-thousandths.
     pub commission_bps: u16,
-    /// Replaces the commission in a later epoch.
+    /// The commission that applies from a later epoch on.
     pub next_commission: Option<NextCommission>,
     /// Its stake.
     pub pool: Pool,
@@ -46,19 +46,19 @@ pub struct Model {
     pub status: ModelStatus,
     /// Hash of its current weights.
     pub weights: Option<Hash>,
-    /// Weights that it has revealed for the architecture to come.
+    /// Weights that it has revealed for the upcoming architecture.
     pub next: Option<NextWeights>,
     /// Epoch in which the current weights were last revealed.
     pub revealed: Epoch,
     /// Epoch since which it has been active without interruption.
     pub activated: Epoch,
-    /// Targets it has won.
+    /// Number of targets that it has won.
     pub wins: u32,
     /// Everything that it has earned, commission included.
     pub earned: Amount,
 }
 
-/// Weights for the architecture to which the network migrates.
+/// Weights for the architecture to which the network is migrating.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
 )]
@@ -97,7 +97,7 @@ impl Model {
         }
     }
 
-    /// Whether it has revealed weights for an architecture to come.
+    /// Whether it has revealed weights for an upcoming architecture.
     pub fn is_ready_for(&self, architecture: u32) -> bool {
         self.next
             .is_some_and(|next| next.architecture == architecture)

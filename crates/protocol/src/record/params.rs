@@ -1,5 +1,5 @@
-//! Parameters of the rules, with their bounds. The unit is in the name; money is [`Amount`].
-//! A value outside its bounds never enters a state, at genesis or by vote.
+//! Parameters of the rules, with their bounds. The unit is in the name; money is an [`Amount`].
+//! A value outside its bounds never enters a state, neither at genesis nor by vote.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -98,8 +98,8 @@ macro_rules! params {
                 Self { $($name: $local),* }
             }
 
-            /// These with one parameter changed; `None` if there is no such parameter or its type
-            /// has no such value.
+            /// These parameters with one of them changed; `None` if there is no such parameter or
+            /// its type has no such value.
             #[must_use]
             pub fn with(mut self, name: &str, value: u64) -> Option<Self> {
                 match name {
@@ -127,31 +127,31 @@ params! {
     halt_ms: u64 = 60_000, 10_000, 1_000 => 86_400_000;
     /// Share of an epoch reserved for reveals.
     reveal_bps: u16 = 1_000, 2_000, 1 => 4_000;
-    /// Share of an epoch that follows it for publication, in equal parts for each rank.
+    /// Share of an epoch, after the reveals, for publication; divided equally among the ranks.
     publish_bps: u16 = 2_000, 3_000, 1 => 3_000;
     /// Share of an epoch at its end in which validators reveal their verdicts.
     attest_bps: u16 = 2_500, 2_000, 1 => 2_500;
     /// Targets drawn in an epoch.
     targets_per_epoch: u32 = 100, 4, 1 => 10_000;
-    /// Models routed to a target, if there are as many.
+    /// Models routed to a target, if there are that many.
     models_per_target: u32 = 4, 2, 1 => 16;
     /// Candidates kept per target.
     candidates_per_target: u32 = 4, 3, 1 => 64;
-    /// Greatest length of submitted data. The least is one full chunk of the architecture.
+    /// Maximum length of submitted data. The minimum is one full chunk of the architecture.
     data_bytes_max: u32 = 65_536, 65_536, 1 => 98_304;
     /// A submission's bond, as a share of the target's reward.
     bond_bps: u16 = 10_000, 1_000, 1 => 10_000;
-    /// Losses within this margin of the lowest, l nat, count as equal to it; in 2^-32 nat, times
-    /// `1 + l^2 / 4`.
+    /// Losses within this margin of the lowest loss, l nat, count as equal to it. The margin is in
+    /// 2^-32 nat, times `1 + l^2 / 4`.
     #[serde(with = "decimal")]
     loss_margin_q32: u64 = 1 << 22, 1 << 22, 0 => 1 << 32;
     /// Least stake of a model.
     model_stake_min: Amount = Amount::soma(10), Amount::soma(1), 1 => 1_000_000_000_000_000;
     /// Least stake behind a validator; a seat in the committee is one key with at least this stake.
     validator_stake_min: Amount = Amount::soma(1_000), Amount::soma(1), 1 => 1_000_000_000_000_000;
-    /// The most seats in the committee.
+    /// Maximum number of seats in the committee.
     seats_max: u32 = SEATS_MAX, 16, 1 => SEATS_MAX as u64;
-    /// Epochs in a row without a revealed beacon after which a validator is jailed.
+    /// Consecutive epochs without a revealed beacon after which a validator is jailed.
     absence_epochs: u32 = 3, 100, 2 => 1_000_000;
     /// Epochs that a jailed validator waits before it may return.
     jail_epochs: u32 = 1, 1, 1 => 1_000_000;
@@ -163,13 +163,13 @@ params! {
     bootstrap_discount_bps: u16 = 9_000, 0, 0 => 10_000;
     /// Epochs over which that discount shrinks.
     bootstrap_epochs: u32 = 365, 0, 0 => 1_000_000;
-    /// Epochs for which a reveal keeps a model active and its rent is paid.
+    /// Epochs for which a reveal keeps a model active, and for which its rent is paid.
     refresh_epochs: u32 = 7, 8_640, 1 => 1_000_000;
-    /// Epochs from retiring a model to the return of its stake. Its last win is settled after two.
+    /// Epochs from retiring a model until its stake is returned. Its last win is settled after two.
     unbonding_epochs: u32 = 7, 3, 2 => 1_000_000;
     /// Share of a model's stake that is burned for a missed reveal.
     missed_reveal_slash_bps: u16 = 500, 0, 0 => 10_000;
-    /// Share of a validator's stake that is burned for a beacon it does not reveal.
+    /// Share of a validator's stake that is burned for a beacon that it does not reveal.
     beacon_slash_bps: u16 = 10, 10, 0 => 10_000;
     /// Share of a validator's stake that is burned for a verdict that two thirds of the stake
     /// contradict.
@@ -183,7 +183,7 @@ params! {
     proposal_deposit: Amount = Amount::soma(100), Amount::soma(1), 0 => 1_000_000_000_000_000;
     /// Epochs for which validators vote on a proposal.
     voting_epochs: u32 = 7, 30, 1 => 1_000_000;
-    /// Epochs for which models migrate to another architecture, extended until enough are ready.
+    /// Epochs that a migration of the architecture takes, extended until enough models are ready.
     migration_epochs: u32 = 14, 3, 2 => 1_000_000;
     /// Fee of every transaction that is not free.
     base_fee: Amount = Amount(1_000), Amount(1_000), 0 => 1_000_000_000;
@@ -194,7 +194,7 @@ params! {
 }
 
 impl Params {
-    /// Name and bounds of a parameter, if there is one of that name.
+    /// Name and bounds of a parameter, if there is one with that name.
     pub fn bounds(name: &str) -> Option<&'static Bounds> {
         Self::BOUNDS.iter().find(|bounds| bounds.name == name)
     }
@@ -223,7 +223,7 @@ impl Params {
         self.share_of_epoch_ms(self.reveal_bps)
     }
 
-    /// Length of the part of the publish phase that each rank has, in ms.
+    /// Length of each rank's part of the publish phase, in ms.
     pub fn publish_part_ms(&self) -> u64 {
         let ranks = u64::from(self.candidates_per_target);
         self.share_of_epoch_ms(self.publish_bps)

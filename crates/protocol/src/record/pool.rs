@@ -1,7 +1,7 @@
 //! Staking pools: stake of many accounts on one model or validator. Stakers hold shares, so rewards
-//! and slashes change the value of a share and touch no staker's record.
+//! and slashes change the value of a share without touching any staker's record.
 //!
-//! A pool has two parts: the active stake, which earns, votes and is routed, and what is being
+//! A pool has two parts: the active stake, which earns, votes and is routed, and the stake being
 //! withdrawn, which does none of that but can still be slashed.
 
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Address, Amount, Epoch, PoolId, decimal};
 
-/// The most shares in one part of a pool: their product with any amount fits 128 bits.
+/// Maximum shares in one part of a pool, so that their product with any amount fits in 128 bits.
 pub const SHARES_MAX: u128 = 10_u128.pow(22);
 
 /// Stake on a model or validator, and the shares in it.
@@ -31,14 +31,14 @@ pub struct Pool {
     /// Shares in that.
     #[serde(with = "decimal")]
     pub shares: u128,
-    /// What is being withdrawn; it can still be slashed.
+    /// The stake being withdrawn, which can still be slashed.
     pub leaving: Amount,
     /// Shares in that.
     #[serde(with = "decimal")]
     pub leaving_shares: u128,
 }
 
-/// Shares that `amount` buys of a part that holds `stake`; none if it would buy less than one, or
+/// Shares that `amount` buys in a part that holds `stake`; `None` if it would buy less than one, or
 /// if the part was slashed to nothing.
 fn bought(amount: Amount, stake: Amount, shares: u128) -> Option<u128> {
     let minted = if shares == 0 {
@@ -72,7 +72,7 @@ impl Pool {
         self.stake.of(shares, self.shares)
     }
 
-    /// Shares worth `amount`, rounded up: less than the whole stake.
+    /// Shares worth `amount`, which is less than the whole stake; rounded up.
     pub(crate) fn shares_of(&self, amount: Amount) -> u128 {
         let product = u128::from(amount.0).saturating_mul(self.shares);
         match self.stake.0 {
@@ -86,7 +86,7 @@ impl Pool {
         self.leaving.of(shares, self.leaving_shares)
     }
 
-    /// Adds `amount`; the new shares, or `None` if it would buy none.
+    /// Adds `amount`; returns the new shares, or `None` if it would buy none.
     pub(crate) fn deposit(&mut self, amount: Amount) -> Option<u128> {
         let minted = bought(amount, self.stake, self.shares)?;
         self.stake = self.stake.plus(amount);
@@ -95,7 +95,7 @@ impl Pool {
     }
 
     /// Adds what the pool has earned, for all shares alike. Returns whether there is a staker to
-    /// earn it.
+    /// receive it.
     pub(crate) fn earn(&mut self, amount: Amount) -> bool {
         let has_stakers = self.shares > 0 && !self.is_closed();
         if has_stakers {
@@ -174,9 +174,9 @@ pub struct WithdrawalCount(pub u32);
     Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
 )]
 pub struct Withdrawal {
-    /// From this pool.
+    /// The pool it comes from.
     pub pool: PoolId,
-    /// For this account.
+    /// The account it goes to.
     pub staker: Address,
     /// Shares of the leaving part.
     #[serde(with = "decimal")]
@@ -188,7 +188,7 @@ pub struct Withdrawal {
     Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
 )]
 pub struct NextCommission {
-    /// The new one.
+    /// The new commission.
     pub bps: u16,
     /// The first epoch in which it applies.
     pub epoch: Epoch,

@@ -20,9 +20,9 @@ pub enum Change {
         #[serde(with = "decimal")]
         value: u64,
     },
-    /// The architecture of all models, after a migration period.
+    /// The architecture of all models, changed after a migration period.
     Architecture {
-        /// The new one.
+        /// The new architecture.
         architecture: Architecture,
     },
 }
@@ -33,7 +33,7 @@ pub enum Change {
 )]
 #[serde(rename_all = "snake_case", tag = "status")]
 pub enum ProposalStatus {
-    /// Validators vote.
+    /// Validators are voting.
     Open,
     /// More than two thirds of the stake approved.
     Passed {
@@ -96,7 +96,7 @@ pub struct Migration {
     pub architecture: Architecture,
     /// The proposal that began it.
     pub proposal: ProposalId,
-    /// The epoch whose beginning switches, if enough models are ready.
+    /// The epoch at whose beginning the network switches, if enough models are ready.
     pub ends: Epoch,
 }
 

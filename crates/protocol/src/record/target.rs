@@ -1,4 +1,4 @@
-//! Targets, the submissions to them, and the data that won.
+//! Targets, the submissions for them, and the data that won.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ pub struct Target {
     pub id: TargetId,
     /// Its epoch.
     pub epoch: Epoch,
-    /// What winning it pays: half to the submitter, half to the model.
+    /// The reward for winning it: half to the submitter, half to the model.
     pub reward: Amount,
     /// The models that compete for it, nearest first.
     pub routed: Vec<Routed>,
@@ -21,7 +21,7 @@ pub struct Target {
     pub status: TargetStatus,
 }
 
-/// A model that competes for a target, with the weights it competes with.
+/// A model that competes for a target, and the weights it competes with.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
 )]
@@ -51,9 +51,9 @@ pub enum TargetStatus {
     Settled {
         /// The model that predicted the data best.
         model: ModelId,
-        /// Who submitted it.
+        /// The submitter.
         submitter: Address,
-        /// Squared distance of its embedding to the target.
+        /// Squared distance from its embedding to the target.
         #[serde(with = "decimal")]
         distance: u64,
         /// BLAKE3 of the data.
@@ -65,7 +65,7 @@ pub enum TargetStatus {
     },
     /// Not won: the reward went back to the reserve.
     Returned {
-        /// Why.
+        /// The reason.
         reason: ReturnReason,
     },
 }
@@ -89,14 +89,14 @@ pub enum ReturnReason {
     Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
 )]
 pub struct Candidate {
-    /// Who submitted it.
+    /// The submitter.
     pub submitter: Address,
     /// The model with the lowest loss on the data.
     pub model: ModelId,
     /// Its loss, in 2^-32 nat.
     #[serde(with = "decimal")]
     pub loss_q32: i64,
-    /// Squared distance of its embedding to the target.
+    /// Squared distance from its embedding to the target.
     #[serde(with = "decimal")]
     pub distance: u64,
     /// Length of the data.
@@ -107,14 +107,14 @@ pub struct Candidate {
     pub bond: Amount,
 }
 
-/// The submissions closest to a target, the closest first.
+/// The submissions closest to a target, closest first.
 #[derive(
     Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
 )]
 pub struct Candidates(pub Vec<Candidate>);
 
 impl Candidates {
-    /// The candidate of a rank, from 0.
+    /// The candidate with this rank, from 0.
     pub(crate) fn of_rank(&self, rank: u32) -> Option<&Candidate> {
         self.0.get(usize::try_from(rank).ok()?)
     }

@@ -1,7 +1,7 @@
-//! Validators and the committee: who may take part in consensus, and who does.
+//! Validators and the committee: who may take part in consensus, and who actually does.
 //!
 //! A seat is one consensus key with a stake of at least `validator_stake_min`. Consensus counts
-//! seats, everything else counts stake.
+//! seats; everything else counts stake.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::record::{NextCommission, Pool};
 use crate::{Address, Amount, ConsensusKey, Epoch, decimal};
 
-/// Maximum number of registered validators, in genesis too.
+/// Maximum number of registered validators, including in genesis.
 pub const VALIDATORS_MAX: usize = 1_024;
 
 /// Whether a validator wants a seat and may have one.
@@ -20,7 +20,7 @@ pub const VALIDATORS_MAX: usize = 1_024;
 pub enum ValidatorStatus {
     /// It gets a seat as soon as one is free, if it has enough stake.
     Ready,
-    /// It was absent; from this epoch on it may return.
+    /// It was absent; it may return from this epoch on.
     Jailed {
         /// The first epoch in which it may ask for a seat again.
         until: Epoch,
@@ -46,7 +46,7 @@ pub struct Validator {
     pub pool: Pool,
     /// The operator's share of what it earns, in ten-thousandths.
     pub commission_bps: u16,
-    /// Replaces the commission in a later epoch.
+    /// The commission that applies from a later epoch on.
     pub next_commission: Option<NextCommission>,
     /// Its standing vote on the price of keeping files, per MiB and epoch.
     pub rent_price: Option<Amount>,
@@ -54,7 +54,7 @@ pub struct Validator {
     pub status: ValidatorStatus,
     /// Epoch since which it has been registered.
     pub since: Epoch,
-    /// Epochs in a row, up to the last, in which it had a seat and did not reveal its beacon.
+    /// Consecutive epochs, up to the last, in which it had a seat but did not reveal its beacon.
     pub missed: u32,
 }
 
@@ -73,7 +73,7 @@ impl Validator {
     }
 }
 
-/// The registered validators in their fixed order; those that have left are not among them.
+/// The registered validators in their fixed order, without those that have left.
 #[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Validators(pub Vec<Address>);
 
@@ -96,7 +96,7 @@ pub struct Seat {
 /// A committee and when it was decided. It takes over consensus at a fixed later height.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct Committee {
-    /// Its number, from 0, which is the one of genesis.
+    /// Its number, from 0, which is that of the genesis committee.
     pub number: u32,
     /// Height of the block that decided it.
     #[serde(with = "decimal")]
@@ -114,6 +114,6 @@ impl Committee {
     }
 }
 
-/// Number of the last committee decided.
+/// Number of the most recently decided committee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct LastCommittee(pub u32);

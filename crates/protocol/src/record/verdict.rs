@@ -1,4 +1,4 @@
-//! Verdicts: the results of validators that score a published claim again.
+//! Verdicts: the results of validators that rescore a published claim.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,7 @@ pub struct Verdict {
     pub validity: Validity,
     /// [`crate::commitment::trace`] of the routed models' scores: proof that they were run.
     pub trace: Hash,
-    /// Routed models whose published file is not what was revealed or malformed, in routed order.
+    /// Routed models whose published file is malformed or not what was revealed, in routed order.
     pub broken: Vec<ModelId>,
 }
 
@@ -46,7 +46,7 @@ pub struct VerdictCommit {
 pub struct Verdicts(pub Vec<VerdictCommit>);
 
 impl Verdicts {
-    /// The commit of a validator.
+    /// A validator's commit.
     pub fn of(&self, validator: &Address) -> Option<&VerdictCommit> {
         self.0.iter().find(|commit| commit.validator == *validator)
     }

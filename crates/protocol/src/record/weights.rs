@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::Validator;
 use crate::{Address, Amount, Epoch, Hash, decimal, hex};
 
-/// How old a model's weights are: the earlier age wins a tie between losses.
+/// How old a model's weights are: the older weights win a tie between losses.
 #[derive(
     Clone,
     Copy,
@@ -26,11 +26,11 @@ pub struct WeightsAge {
     /// Height of the block with the commit.
     #[serde(with = "decimal")]
     pub height: u64,
-    /// Place of the commit in its block.
+    /// Position of the commit in its block.
     pub index: u32,
 }
 
-/// Weights that a model has revealed. Kept permanently, for their age.
+/// Weights that a model has revealed. Kept permanently, to preserve their age.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct Weights {
     /// BLAKE3 of the weights file.
@@ -63,19 +63,19 @@ pub struct WeightsCommit {
     pub size_bytes: u64,
     /// Rent due for `refresh_epochs`.
     pub rent: Amount,
-    /// What the owner paid of it; the rest is rent left over from the file it replaces.
+    /// The part that the owner paid; the rest is left over from the rent of the replaced file.
     pub paid: Amount,
     /// Height of the block with the commit.
     #[serde(with = "decimal")]
     pub height: u64,
-    /// Place of the commit in its block.
+    /// Position of the commit in its block.
     pub index: u32,
     /// Validators that hold the encrypted file.
     pub holders: Vec<Address>,
 }
 
 impl WeightsCommit {
-    /// Whether more than a third of the stake of these validators, the seated ones, holds its file.
+    /// Whether its file is held by more than a third of the stake of these seated validators.
     pub fn is_held(&self, seated: &[Validator]) -> bool {
         let total: Amount = seated.iter().map(|validator| validator.pool.stake).sum();
         let held: Amount = seated
@@ -98,18 +98,18 @@ impl WeightsAge {
     }
 }
 
-/// Rent paid ahead for a model's file.
+/// Prepaid rent for a model's file.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct Rent {
-    /// What is left of it.
+    /// The amount that is left.
     pub prepaid: Amount,
-    /// Epochs that it is for.
+    /// Number of epochs that it still covers.
     pub epochs_left: u32,
     /// Validators that hold the file.
     pub holders: Vec<Address>,
 }
 
-/// Price of keeping one MiB for one epoch, in force in the running epoch.
+/// The running epoch's price of keeping one MiB for one epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct RentPrice(pub Amount);
 

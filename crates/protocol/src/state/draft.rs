@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::state::{Key, Record, StateRead};
 
-/// What a block changes, in the order of keys; `None` deletes.
+/// What a block changes, in key order; `None` deletes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes(pub BTreeMap<Key, Option<Arc<[u8]>>>);
 
@@ -46,7 +46,7 @@ impl<'a> Draft<'a> {
         self.changes.0.insert(key, None);
     }
 
-    /// Applies changes on top of those so far.
+    /// Applies changes on top of those made so far.
     pub fn extend(&mut self, later: Changes) {
         self.changes.extend(later);
     }

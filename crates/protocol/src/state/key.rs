@@ -1,4 +1,4 @@
-//! Keys of the state: a hash of a record's kind and of its id.
+//! Keys of the state: each is a hash of a record's kind and id.
 //! Every kind appears here exactly once, so that no two records can share a key.
 
 use borsh::{BorshDeserialize, BorshSerialize};

@@ -20,7 +20,7 @@ impl MemoryState {
         }
     }
 
-    /// All keys and values in the order of keys.
+    /// All keys and values, in key order.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &[u8])> {
         self.0.iter().map(|(key, value)| (key, &**value))
     }

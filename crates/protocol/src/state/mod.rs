@@ -1,5 +1,5 @@
 //! State as keys and values: what the rules read and write, independent of how it is stored. The
-//! meaning of values is defined in `record/`.
+//! meaning of the values is defined in `record/`.
 
 mod key;
 mod read;

@@ -1,5 +1,5 @@
-//! Typed values: a tag byte and the record in borsh, so that a whole state can be read without its
-//! keys.
+//! Typed values: a tag byte and the record in borsh, so that a whole state can be read without
+//! knowing its keys.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 

@@ -52,7 +52,7 @@ impl FromStr for Address {
             .try_into()
             .map(Self)
             .map_err(|_| ParseError::Address)?;
-        // Padding bits could be set: only the text that we would write is the address.
+        // Padding bits could be set, so only the text that we would write ourselves is accepted.
         if address.to_string() == text {
             Ok(address)
         } else {
@@ -75,7 +75,7 @@ impl<'de> Deserialize<'de> for Address {
     }
 }
 
-/// The key with which a validator takes part in consensus (ed25519 public key). It may differ
+/// The key with which a validator takes part in consensus (an ed25519 public key). It may differ
 /// from the key of its account. Text and JSON: hexadecimal.
 #[derive(
     Clone,

@@ -35,20 +35,20 @@ pub const BPS: u16 = 10_000;
 pub struct Amount(pub u64);
 
 impl Amount {
-    /// Nothing.
+    /// No money.
     pub const ZERO: Self = Self(0);
 
-    /// Whole SOMA.
+    /// An amount of whole SOMA.
     pub const fn soma(whole: u64) -> Self {
         Self(whole.saturating_mul(SOMA))
     }
 
-    /// Base units.
+    /// The amount in base units.
     pub const fn base_units(self) -> u64 {
         self.0
     }
 
-    /// The sum. Amounts are parts of one supply of 10^16 base units, so it cannot reach the bound
+    /// The sum. Amounts are parts of one supply of 10^16 base units, so it cannot reach the limit
     /// of `u64`, at which it would saturate.
     #[must_use]
     pub const fn plus(self, other: Self) -> Self {
@@ -99,13 +99,13 @@ impl Amount {
         }
     }
 
-    /// `self * count`; saturates at the bound of `u64`.
+    /// `self * count`; saturates at the limit of `u64`.
     #[must_use]
     pub const fn times(self, count: u64) -> Self {
         Self(self.0.saturating_mul(count))
     }
 
-    /// Whether it is more than `numerator / 3` of `whole`, exact.
+    /// Whether it is more than `numerator / 3` of `whole`, computed exactly.
     pub fn exceeds_thirds(self, numerator: u64, whole: Self) -> bool {
         let part = u128::from(self.0).saturating_mul(3);
         part > u128::from(whole.0).saturating_mul(numerator.into())

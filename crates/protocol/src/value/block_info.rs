@@ -1,4 +1,4 @@
-//! The part of a block that consensus decides, beside its transactions.
+//! The part of a block that consensus decides besides its transactions.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};

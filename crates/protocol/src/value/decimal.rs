@@ -1,5 +1,5 @@
-//! 64-bit integers as decimal strings in JSON, because JavaScript rounds larger numbers than 2^53.
-//! For `#[serde(with = "decimal")]`; never used for bytes, which are borsh.
+//! 64-bit integers as decimal strings in JSON, because JavaScript rounds numbers larger than 2^53.
+//! For `#[serde(with = "decimal")]`; never used for the binary encoding, which is borsh.
 
 use std::fmt::Display;
 use std::str::FromStr;

@@ -32,8 +32,8 @@ impl Hash {
         Self(*blake3::hash(bytes).as_bytes())
     }
 
-    /// BLAKE3 of a domain and parts; every piece is preceded by its length, so no two lists of
-    /// parts have the same input.
+    /// BLAKE3 of a domain and parts; each piece is preceded by its length, so no two lists of
+    /// parts yield the same input.
     pub fn of_parts(domain: &str, parts: &[&[u8]]) -> Self {
         Self(*parts_hasher(domain, parts).finalize().as_bytes())
     }

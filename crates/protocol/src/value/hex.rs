@@ -1,5 +1,5 @@
 //! Bytes as lower-case hexadecimal text, for JSON and for people. Upper case and prefixes are
-//! rejected, so that one value has one text. (`const-hex` accepts both.)
+//! rejected, so that each value has exactly one text. (`const-hex` accepts both.)
 
 use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
 

@@ -1,5 +1,5 @@
-//! Sequence numbers of models, targets and epochs. They start at 1, are short enough to
-//! say aloud, and cannot be ground like hashes.
+//! Sequence numbers of models, targets, proposals and epochs. They start at 1, are short enough
+//! to say aloud, and cannot be ground like hashes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,7 +18,7 @@ macro_rules! sequence_number {
         pub struct $name(pub u32);
 
         impl $name {
-            /// The next number; saturates.
+            /// The next number, saturating.
             #[must_use]
             pub const fn next(self) -> Self {
                 Self(self.0.saturating_add(1))

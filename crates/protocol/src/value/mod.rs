@@ -1,5 +1,5 @@
-//! Values: numbers, hashes, names and money, with their text and JSON. They do not depend on a
-//! state.
+//! Values: numbers, hashes, names and money, with their text and JSON forms. They do not depend on
+//! any state.
 
 mod parse_error;
 pub mod hex;

@@ -1,6 +1,6 @@
-//! Why a text is malformed.
+//! Why text is malformed.
 
-/// Why a text could not be read. Each variant names what was expected.
+/// Why text could not be parsed. Each variant names what was expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseError {

@@ -1,4 +1,4 @@
-//! The phases of an epoch, in their order.
+//! The phases of an epoch, in order.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,11 +13,11 @@ use super::ParseError;
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize,
 )]
 pub enum Phase {
-    /// Models reveal, validators reveal their beacon, the closest candidates may already publish.
+    /// Models and validators reveal; the closest candidates may already publish.
     Reveal,
     /// Candidates of this rank publish (0 is the closest); reveals are still accepted.
     Publish(u32),
-    /// Targets are drawn: submitters compete, validators audit.
+    /// Targets are drawn; submitters compete and validators audit.
     Compete,
     /// Submitters still compete; validators reveal their verdicts.
     Attest,

@@ -13,9 +13,9 @@ use super::{Address, ModelId, ParseError};
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize,
 )]
 pub enum PoolId {
-    /// A model's.
+    /// A model's pool.
     Model(ModelId),
-    /// A validator's.
+    /// A validator's pool.
     Validator(Address),
 }
 
