@@ -1,5 +1,5 @@
 //! The chain as this node has finalized it: genesis, state and history, for everything that reads
-//! them. It must never show what is not finalized.
+//! them. It must never expose anything that is not finalized.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ impl Chain {
         self.engine.read(question)
     }
 
-    /// The same for questions about all records.
+    /// Like [`Self::read`], for questions about all records.
     pub(crate) fn inspect<T>(&self, question: impl FnOnce(&MemoryState, u64) -> T) -> T {
         self.engine.inspect(question)
     }

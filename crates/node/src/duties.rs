@@ -2,8 +2,8 @@
 //! holds, answers storage challenges, audits published claims and reports equivocation.
 //!
 //! Everything follows from the finalized state, so a restart forgets nothing and repeats nothing:
-//! an action is due until the state shows it. It must never sign for another's key, nor a verdict
-//! that it did not compute.
+//! an action is due until the state shows it. It must never sign with another's key, nor sign a
+//! verdict that it did not compute.
 
 pub(crate) mod audit;
 mod equivocation;
@@ -32,7 +32,7 @@ use crate::weights::WeightsStore;
 
 /// Looks at the state at least this often, in case a file was put in place by hand.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// Time after which an action that the state still does not show is sent again.
+/// Time after which an action is sent again if the state still does not show it.
 const RESEND_AFTER: Duration = Duration::from_secs(10);
 /// How long an action may wait for a block, in milliseconds.
 const VALID_MS: u64 = 60_000;
@@ -48,7 +48,7 @@ pub(crate) struct Duties {
     pub(crate) wake: Arc<Notify>,
 }
 
-/// Does what is due, again and again. `evidence` is what consensus finds against validators.
+/// Performs what is due, again and again. `evidence` is what consensus finds against validators.
 pub(crate) async fn run(duties: Arc<Duties>, evidence: Option<mpsc::Receiver<Evidence>>) {
     let mut sent = Sent::default();
     let mut swept = Epoch(0);
@@ -73,12 +73,12 @@ pub(crate) async fn run(duties: Arc<Duties>, evidence: Option<mpsc::Receiver<Evi
     }
 }
 
-/// The answer to the epoch's storage challenge, computed once: it takes reading a whole file.
+/// The answer to the epoch's storage challenge, computed once because a whole file must be read.
 #[derive(Default)]
 struct Challenged(Option<(Epoch, Challenge, Action)>);
 
 impl Challenged {
-    /// The answer that is due, if one is. A file that cannot be read is tried again the next time.
+    /// The answer that is due, if one is. A file that cannot be read is tried again next time.
     fn answer(&mut self, duties: &Duties) -> Option<Action> {
         let (epoch, challenge) = duties.chain.read(|state, _| duties.unanswered(state))?;
         if let Some((_, _, action)) = self
@@ -106,7 +106,7 @@ impl Challenged {
 struct Sent(BTreeMap<Hash, Instant>);
 
 impl Sent {
-    /// Sends what was not sent lately.
+    /// Sends the actions that were not sent recently.
     fn send(&mut self, duties: &Duties, due: Vec<Action>) {
         self.0.retain(|_, at| at.elapsed() < RESEND_AFTER);
         for action in due {
@@ -161,7 +161,7 @@ impl Duties {
         }
     }
 
-    /// The running epoch's challenge to this validator, if it is not answered yet and can be.
+    /// The current epoch's challenge to this validator, if it is unanswered and can be answered.
     fn unanswered(&self, state: &dyn StateRead) -> Option<(Epoch, Challenge)> {
         let (epoch, me) = (read::clock(state).epoch, self.address());
         let challenge = storage::challenge(state, &me)?;
@@ -169,7 +169,7 @@ impl Duties {
         (open && self.weights.holds(&challenge.ciphertext_hash)).then_some((epoch, challenge))
     }
 
-    /// How many transactions are due at this state, for running audits too.
+    /// How many transactions are due at this state, including those for running audits.
     pub(crate) fn outstanding(&self, state: &dyn StateRead) -> usize {
         let me = &self.address();
         let attested = |subject: &&Subject| verdict_commit(state, subject.target, me).is_some();
@@ -186,8 +186,8 @@ impl Duties {
         answers + audits + due(state, &self.key, |hash| self.weights.holds(hash)).len()
     }
 
-    /// Verdicts that are computed and not on chain: committed before the attest phase, revealed in
-    /// it.
+    /// Verdicts that are computed but not on chain: they are committed before the attest phase and
+    /// revealed in it.
     fn verdicts(&self, state: &dyn StateRead) -> Vec<Action> {
         let (chain, me) = (query::chain(state), self.address());
         let attests = match chain.clock.phase {
@@ -251,7 +251,7 @@ fn due(state: &dyn StateRead, key: &SecretKey, holds: impl Fn(&Hash) -> bool) ->
             .filter(|beacon| beacon.commitment == commitment::beacon(&id, &me, epoch, &value));
         due.extend(ours.map(|_| Action::RevealBeacon(action::RevealBeacon { epoch, value })));
     }
-    // A validator that was absent returns on its own.
+    // A validator that was jailed for absence returns by itself.
     if matches!(validator.status, ValidatorStatus::Jailed { until } if epoch >= until) {
         due.push(Action::ReturnValidator(action::ReturnValidator {}));
     }
@@ -276,7 +276,7 @@ fn due(state: &dyn StateRead, key: &SecretKey, holds: impl Fn(&Hash) -> bool) ->
     due
 }
 
-/// Files in use that earn this validator rent once it attests that it holds them.
+/// Files in use that earn this validator rent once it attests to holding them.
 fn paid_files(
     state: &dyn StateRead,
     me: &Address,

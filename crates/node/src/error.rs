@@ -22,7 +22,7 @@ pub enum NodeError {
         /// The address.
         address: SocketAddr,
     },
-    /// Listening fails for another reason.
+    /// Listening failed for another reason.
     #[error("cannot listen on {address}: {source}")]
     Listen {
         /// The address.

@@ -19,8 +19,8 @@ const INTERVAL: Duration = Duration::from_secs(2);
 pub(crate) async fn run(weights: Arc<WeightsStore>, metrics: Arc<Metrics>, peers: Vec<Client>) {
     for round in 0_usize.. {
         for (hash, size_bytes) in weights.missing() {
-            // Each file starts at another node, in each round at the next one: a node that hangs
-            // delays one round in several.
+            // A file's hash chooses its first node, and each round starts at the next one, so a
+            // node that hangs delays only one round in several.
             let first = usize::from(hash.0[0]).wrapping_add(round) % peers.len().max(1);
             let (before, after) = peers.split_at(first);
             if fetch(&weights, after.iter().chain(before), hash, size_bytes).await {
@@ -50,7 +50,7 @@ async fn fetch(
                     return false;
                 }
             },
-            // Most often it has not arrived there either.
+            // Usually the file has not arrived there either.
             Err(error) => tracing::debug!(%hash, url = peer.url(), %error, "download failed"),
         }
     }

@@ -34,7 +34,7 @@ impl NodeFolder {
         settings_file(dir).is_file()
     }
 
-    /// Makes a folder with these settings and keys.
+    /// Creates a folder with these settings and keys.
     ///
     /// # Errors
     /// [`NodeError::NodeExists`] when the folder holds a node; invalid settings; an invalid
@@ -74,7 +74,7 @@ impl NodeFolder {
     /// Opens the folder.
     ///
     /// # Errors
-    /// [`NodeError::NotANode`] when it holds none; what is wrong with its files.
+    /// [`NodeError::NotANode`] when it holds no node; otherwise the error in one of its files.
     pub fn open(dir: &Path) -> Result<Self, NodeError> {
         let path = settings_file(dir);
         let text = match fs::read_to_string(&path) {
@@ -145,7 +145,7 @@ impl NodeFolder {
         soma_engine::verify_store(&self.chain_dir(), &self.genesis).map_err(NodeError::engine)
     }
 
-    /// Everything that the node is started with.
+    /// The configuration that the node is started with.
     ///
     /// # Errors
     /// When a key file cannot be used.

@@ -1,5 +1,6 @@
-//! What a node does when the engine reports: a finalized block leaves the pool, is counted, and
-//! wakes whoever waits for it; a join is logged. It must never block the engine.
+//! What a node does when the engine reports: a finalized block's transactions leave the pool, the
+//! block is counted and wakes whoever waits for it; a join is logged. Nothing here may block the
+//! engine.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,7 +27,7 @@ impl Sink for Follower {
         self.metrics
             .transactions_final
             .inc_by(block.transactions.len() as u64);
-        // After a start the last blocks are reported again.
+        // After a start, the last blocks are reported again.
         self.heights
             .send_modify(|height| *height = block.height.max(*height));
         self.duties.notify_one();

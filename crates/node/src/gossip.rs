@@ -1,8 +1,9 @@
 //! Transactions between the pools of connected nodes, in batches.
 //!
-//! A node sends what its clients sent and what it signed itself, once, and never what it received
-//! from a node: every node is connected to every other. Nothing depends on delivery: the node that
-//! admitted a transaction also proposes it. It must never wait for a peer, nor trust one.
+//! A node sends what its clients sent and what it signed itself, once. It never passes on what
+//! another node sent, because every node is connected to every other. Nothing depends on delivery:
+//! the node that admitted a transaction also proposes it. It must never wait for a peer or trust
+//! one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::metrics::Metrics;
 
 /// The shortest time between two messages; the engine carries 64 a second to each peer.
 const MESSAGE_INTERVAL: Duration = Duration::from_millis(20);
-/// Transactions that wait to be sent; what does not fit reaches the other nodes in blocks.
+/// How many transactions may wait to be sent; the rest reach the other nodes in blocks.
 pub(crate) const OUTBOX_MAX: usize = 32_768;
 
 /// Sends transactions from `outbox` until it is closed.
@@ -57,7 +58,7 @@ pub(crate) async fn send(
     }
 }
 
-/// Admits what other nodes send to the pool.
+/// Admits to the pool what other nodes send.
 pub(crate) async fn receive(
     mut received: mpsc::Receiver<GossipMessage>,
     queue: AdmissionQueue,

@@ -16,7 +16,7 @@ pub(crate) struct Health {
 }
 
 impl Health {
-    /// Why the node has stopped, once it has.
+    /// Why the node stopped, once it has.
     pub(crate) fn stopped(&self) -> Option<String> {
         if self.shutdown.has_begun() {
             return Some("the node is stopping".to_owned());

@@ -1,7 +1,7 @@
 //! The HTTP API: routes, limits, the `OpenAPI` document made from the handlers, and the server.
 //!
-//! It must never answer from anything but the finalized state and the pool, sign, or let a slow or
-//! greedy client take the node's memory, its threads or its time.
+//! It must never answer from anything but the finalized state and the pool, never sign, and never
+//! let a slow or greedy client use up the node's memory, threads or time.
 
 mod problem;
 mod clients;
@@ -123,7 +123,7 @@ async fn no_method(method: Method, uri: Uri) -> Problem {
 
 /// Bounds how many requests run and how long each may take; a stream's time is bounded where it is
 /// served. `tower`'s limits do not fit: they let requests wait instead of refusing them, release a
-/// place before the body is sent, and answer without this API's error codes.
+/// place before the body is sent, and refuse without this API's error codes.
 async fn limit(
     State(api): State<Api>,
     Extension(Peer(peer)): Extension<Peer>,

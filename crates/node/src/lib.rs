@@ -1,9 +1,9 @@
 //! A running validator: pool, HTTP API, weights files, duties.
 //!
-//! [`start`] runs one in this process; [`localnet`] makes the files of a local network. The node
-//! reads what is finalized and never decides a rule; it signs only with its own keys. To disk
-//! write: [`folder`] and [`localnet`] (settings, keys, genesis), `weights` (files of models) and,
-//! below this crate, the engine and the history in the chain's folder.
+//! [`start`] runs one in this process; [`localnet`] creates the files of a local network. The node
+//! reads what is finalized and never decides a rule; it signs only with its own keys. These modules
+//! write to disk: [`folder`] and [`localnet`] (settings, keys, genesis) and `weights` (files of
+//! models); below this crate, the engine and the history write to the chain's folder.
 //!
 //! Modules are listed from bottom to top: later ones use earlier ones. `node` puts them together.
 

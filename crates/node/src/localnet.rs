@@ -1,7 +1,7 @@
 //! The state folder of a local network: its genesis, its keys and its nodes' folders.
 //!
-//! Everything follows from one seed: the same seed and the same settings give the same keys and the
-//! same chain. Its keys are unencrypted and worth nothing. It must never overwrite an existing
+//! Everything is derived from one seed: the same seed and the same settings give the same keys and
+//! the same chain. Its keys are unencrypted and worth nothing. It must never overwrite an existing
 //! network.
 
 use std::collections::BTreeMap;
@@ -24,15 +24,15 @@ use crate::error::NodeError;
 use crate::folder::{NodeFolder, genesis_file, read_genesis, write_json};
 use crate::settings::{NodeConfig, PeerSettings, Settings, chain_dir};
 
-/// Genesis time of networks whose phases are ended by command, so that one seed gives one chain:
+/// Genesis time of networks whose phases end by command, fixed so that one seed gives one chain:
 /// 2026-01-01, in milliseconds since 1970.
 pub const MANUAL_GENESIS_MS: u64 = 1_767_225_600_000;
 /// Name of the key that may end phases.
 pub const OPERATOR: &str = "operator";
-/// Name of the key with money to give away.
+/// Name of the key that has money to give away.
 pub const FAUCET: &str = "faucet";
 
-/// Validators that a local network can have.
+/// The most validators that a local network can have.
 pub const VALIDATORS_MAX: u8 = 16;
 
 const FAUCET_BALANCE: Amount = Amount::soma(1_000_000);
@@ -44,7 +44,7 @@ const VALIDATOR_STAKE: Amount = Amount::soma(100_000);
 pub struct Plan {
     /// Its name.
     pub chain: String,
-    /// What its keys are made from.
+    /// The seed that its keys are derived from.
     pub seed: [u8; 32],
     /// Its genesis time, in milliseconds since 1970: [`MANUAL_GENESIS_MS`] or now.
     pub timestamp_ms: u64,
@@ -54,7 +54,7 @@ pub struct Plan {
     pub architecture: Architecture,
     /// How many validators it has, with equal stakes.
     pub validators: u8,
-    /// Accounts with money, named `account-1` and so on.
+    /// How many accounts have money; they are named `account-1` and so on.
     pub accounts: u32,
     /// Models that are active from the start.
     pub models: Vec<GenesisModel>,
@@ -78,7 +78,7 @@ impl Plan {
         }
     }
 
-    /// The same with epochs of `epoch_ms`, starting now.
+    /// The same network, with epochs of `epoch_ms`, starting now.
     pub fn timed(seed: [u8; 32], epoch_ms: u64) -> Self {
         let params = Params {
             epoch_ms,
@@ -162,9 +162,9 @@ pub struct Info {
     pub state: PathBuf,
     /// The genesis file.
     pub genesis: PathBuf,
-    /// The process that runs the nodes, or started theirs.
+    /// The process that runs the nodes, or that started their processes.
     pub pid: u32,
-    /// Its nodes, when each has its own process.
+    /// Its nodes, if each has its own process.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<NodeEntry>,
     /// Its keys by name.
@@ -182,7 +182,7 @@ pub struct KeyEntry {
     pub funded: Amount,
 }
 
-/// A node of a local network of several.
+/// A node in a local network of several nodes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NodeEntry {
     /// Where its API answers.
@@ -217,7 +217,7 @@ impl Localnet {
         })
     }
 
-    /// Makes the network of a plan in the folder, or opens it if it already exists.
+    /// Creates the network of a plan in the folder, or opens it if it already exists.
     ///
     /// # Errors
     /// [`NodeError::OtherNetwork`] when the folder holds the network of another plan.
@@ -258,7 +258,7 @@ impl Localnet {
     /// Deletes the network in the folder, unless a process runs it.
     ///
     /// # Errors
-    /// [`NodeError::StateInUse`]; when there is none; a file error.
+    /// [`NodeError::StateInUse`]; if there is no network in the folder; a file error.
     pub fn delete(dir: &Path) -> Result<(), NodeError> {
         let network = Self::open(dir)?;
         let chain = network.genesis.chain_id();
@@ -302,7 +302,7 @@ impl Localnet {
         self.dir.join(format!("node-{number}"))
     }
 
-    /// Everything that the validator of a network of one is started with; its API listens on `api`.
+    /// The configuration of the only validator in a network of one; its API listens on `api`.
     ///
     /// # Errors
     /// When a key file cannot be used.
@@ -316,9 +316,9 @@ impl Localnet {
         })
     }
 
-    /// Folders of the nodes of a network of several, one for each validator, with free ports of
-    /// this machine; the first API listens on `api_port`, the others on the ports after it, unless
-    /// that is 0.
+    /// Creates the folders of the nodes of a larger network, one for each validator, with free
+    /// ports of this machine; the first API listens on `api_port`, the others on the ports after
+    /// it, unless that is 0.
     ///
     /// # Errors
     /// When a port is taken, a key cannot be used, or a folder cannot be written.
@@ -377,8 +377,8 @@ impl Localnet {
         Ok(folders)
     }
 
-    /// Where the APIs of a network of several answer; empty for one, whose port is chosen when it
-    /// starts.
+    /// Where the APIs of a larger network answer; empty for a network of one, whose port is chosen
+    /// when it starts.
     ///
     /// # Errors
     /// When a node's settings cannot be read.
@@ -439,7 +439,7 @@ impl Info {
     }
 }
 
-/// Addresses of this machine with these ports, or free ones for 0. All are bound before one is
+/// Addresses of this machine with these ports, or free ones for 0. All are bound before any is
 /// released, so that no two are equal.
 fn free_addresses(ports: &[u16]) -> Result<Vec<SocketAddr>, NodeError> {
     let take = |port: &u16| {
@@ -459,7 +459,7 @@ fn free_addresses(ports: &[u16]) -> Result<Vec<SocketAddr>, NodeError> {
 }
 
 /// The first difference between two networks. The genesis time counts only if phases wait for
-/// commands: a timed network starts when it is made.
+/// commands: a timed network starts when it is created.
 fn difference(existing: &Genesis, wanted: &Genesis) -> Option<&'static str> {
     let timed = existing.params.epoch_ms > 0;
     [

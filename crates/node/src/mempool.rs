@@ -2,9 +2,10 @@
 //! between accounts.
 //!
 //! Cheap checks come before signatures, and signatures are verified in batches. A waiting
-//! transaction has a valid signature, and its account could pay the fee limit on arrival; whether
-//! the rules accept it is decided in its block. The pool must never exceed its limits, never offer
-//! a transaction out of nonce order, and never drop a valid one except for one that pays more.
+//! transaction has a valid signature, and its account could pay the fee limit when it arrived;
+//! whether the rules accept it is decided in its block. The pool must never exceed its limits,
+//! never offer a transaction out of nonce order, and never drop a valid one except for one that
+//! pays more.
 
 mod queue;
 mod pool;

@@ -1,5 +1,5 @@
-//! What a node counts, for Prometheus: every metric once, with its help. Counting must never take a
-//! lock on a path that serves a request.
+//! What a node counts, for Prometheus: every metric is listed once, with its help text. Counting
+//! must never take a lock on a path that serves a request.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-/// Counted where it happens.
+/// Metrics that are counted where things happen.
 pub(crate) struct Metrics {
     registry: Registry,
     gauges: Gauges<Gauge>,
@@ -34,7 +34,7 @@ pub(crate) struct Metrics {
     pub(crate) audit_ms: Counter,
 }
 
-/// Read when `/metrics` is requested.
+/// Metrics that are read when `/metrics` is requested.
 #[derive(Default)]
 pub(crate) struct Gauges<T> {
     pub(crate) height: T,
@@ -153,7 +153,7 @@ impl Metrics {
         self.audit_ms.inc_by(milliseconds(time));
     }
 
-    /// The metrics in the `OpenMetrics` text format, without its end: the engine's follow.
+    /// The metrics in the `OpenMetrics` text format, without its end, because the engine's follow.
     pub(crate) fn encode(&self, gauges: &Gauges<u64>) -> String {
         self.gauges.set(gauges);
         let mut text = String::new();

@@ -1,7 +1,7 @@
 //! A running validator: its parts are assembled, started and stopped here.
 //!
 //! Data flows one way: transactions enter the pool, the engine orders them, and finalized blocks
-//! wake what follows them. It must never lose what was finalized, however it is stopped.
+//! wake whatever waits for them. A node must never lose what was finalized, however it is stopped.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -38,7 +38,7 @@ pub struct Node {
     url: String,
     api: SocketAddr,
     shutdown: Shutdown,
-    /// It holds the engine; `None` once the node was stopped.
+    /// Holds the engine; `None` once the node has been stopped.
     health: Option<Arc<Health>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -79,7 +79,8 @@ impl Node {
                 tracing::error!("a thread of the node panicked");
             }
         }
-        // The threads were its other holders: this stops the engine and waits for it.
+        // The threads held the other references: dropping this one stops the engine and waits for
+        // it.
         drop(self.health.take());
     }
 
@@ -89,7 +90,7 @@ impl Node {
         Ok(())
     }
 
-    /// Runs `work` on a thread and runtime of its own until the node stops: it may block.
+    /// Runs `work` on its own thread and runtime until the node stops, so it may block.
     fn spawn_loop<F: Future<Output = ()>>(
         &mut self,
         name: &str,
@@ -108,8 +109,8 @@ impl Drop for Node {
     }
 }
 
-/// Starts a node; returns once its state is loaded and its API answers. Whether it votes is decided
-/// by the chain.
+/// Starts a node; returns once its state is loaded and its API answers. The chain decides whether
+/// it votes.
 ///
 /// # Errors
 /// [`NodeError::PortInUse`] before anything else is touched; an invalid state folder or genesis;
@@ -164,7 +165,7 @@ pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
     Ok(node)
 }
 
-/// Runs `work` on a runtime of the calling thread, which may block.
+/// Runs `work` on a runtime in the calling thread, which may block.
 fn run(mut runtime: Builder, work: impl Future<Output = ()>) {
     match runtime.enable_all().build() {
         Ok(runtime) => {
@@ -175,7 +176,7 @@ fn run(mut runtime: Builder, work: impl Future<Output = ()>) {
     }
 }
 
-/// Starts the engine and assembles the parts from which the API answers.
+/// Starts the engine and assembles the parts that the API answers from.
 fn assemble(
     config: NodeConfig,
     outbox: mpsc::Sender<SignedTransaction>,

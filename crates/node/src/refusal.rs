@@ -10,7 +10,7 @@ pub enum Refusal {
     /// The pool is full of transactions that pay at least as much.
     #[error("the pool is full")]
     MempoolFull,
-    /// The account has as many waiting transactions as it may.
+    /// The account has as many waiting transactions as it may have.
     #[error("the account has {0} waiting transactions, the maximum")]
     AccountFull(usize),
     /// The nonce was used by a finalized transaction.

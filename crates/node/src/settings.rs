@@ -1,5 +1,5 @@
 //! The settings of a node: what `config.toml` says, and everything that a node is started with.
-//! They must never be read from a global place: the caller passes them.
+//! They must never be read from a global location: the caller passes them.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -192,7 +192,7 @@ impl Settings {
     /// Reads the text of a `config.toml`.
     ///
     /// # Errors
-    /// What is wrong with it, with its line if it is the form.
+    /// What is wrong with it, with the line if the text is malformed.
     pub fn parse(text: &str) -> Result<Self, toml::de::Error> {
         let settings: Self = toml::from_str(text)?;
         let keep_blocks = settings.history.keep_blocks;
@@ -211,7 +211,7 @@ impl Settings {
         let mut text = "# Settings of a soma node, read when it starts.\n".to_owned();
         let mut comments = COMMENTS.into_iter().peekable();
         let mut in_table = false;
-        // Strings, numbers and tables of them always have a TOML form.
+        // Strings, numbers and tables of these always have a TOML form.
         for line in toml::to_string(self).unwrap_or_default().lines() {
             in_table |= line.starts_with('[');
             let name = line.split(" = ").next();

@@ -1,4 +1,4 @@
-//! The signal by which all parts of a node stop together. It is given once and never taken back.
+//! The signal that stops all parts of a node together. It is given once and never withdrawn.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ impl Shutdown {
     /// Waits until the node shuts down.
     pub(crate) async fn begun(&self) {
         let mut receiver = self.0.subscribe();
-        // It fails only without a sender, and this is one.
+        // It fails only when there is no sender, and `self` is one.
         let _without_sender = receiver.wait_for(|begun| *begun).await;
     }
 

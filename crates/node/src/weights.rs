@@ -1,7 +1,7 @@
 //! The weights files that the chain needs: which ones, on disk, and their uploads.
 //!
-//! It must never accept a byte that no commitment on chain asks for, nor call a file held before it
-//! was hashed. All of it blocks: call it from a thread that may.
+//! It must never accept a byte that no commitment on chain asks for, nor count a file as held
+//! before it has been hashed. Everything here blocks: call it from a thread that may block.
 
 mod needed;
 mod store;

@@ -1,8 +1,8 @@
 //! Audits: published data is scored again with every model routed to its target, and the claim is
 //! compared bit for bit.
 //!
-//! A file that is missing or unreadable on this node says nothing about the submitter: the audit is
-//! postponed, never decided. Scoring runs on its own thread and must never delay a block.
+//! A file that is missing or unreadable on this node says nothing about the submitter, so the audit
+//! is postponed, not decided. Scoring runs on its own thread and must never delay a block.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::error::NodeError;
 use crate::metrics::Metrics;
 use crate::weights::WeightsStore;
 
-/// Time before a failed audit is tried again.
+/// How long to wait before a failed audit is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// Models kept open between audits.
 const OPEN_MAX: usize = 16;
@@ -257,7 +257,7 @@ pub(crate) async fn run(queue: AuditQueue, mut auditor: Auditor) {
         let mut failed = false;
         for subject in queue.audits.list_due() {
             failed |= queue.audit(&mut auditor, subject).is_err();
-            // Between two audits the node may shut down.
+            // Lets the node shut down between two audits.
             tokio::task::yield_now().await;
         }
         if failed {

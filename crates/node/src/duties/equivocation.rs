@@ -1,6 +1,7 @@
-//! Proof that validators voted for two histories, kept until the state shows that it was judged.
+//! Proof that validators voted for two histories, kept until the state shows that it has been
+//! judged.
 //!
-//! Every node that saw both votes reports them and the first report counts; the others find the
+//! Every node that saw both votes reports them, and the first report counts; the others find the
 //! offender expelled and drop theirs. It must never hold more than one proof for a key.
 
 use std::collections::BTreeMap;
@@ -10,14 +11,14 @@ use soma_protocol::record::ValidatorStatus;
 use soma_protocol::{Action, ConsensusKey, StateRead, action, read};
 use tokio::sync::mpsc::Receiver;
 
-/// Proofs that are not judged yet.
+/// Proofs that have not been judged.
 pub(super) struct Equivocations {
     found: Option<Receiver<Evidence>>,
     open: BTreeMap<ConsensusKey, Evidence>,
 }
 
 impl Equivocations {
-    /// Follows what the engine finds; nothing, if its receiver was taken before.
+    /// Collects what the engine finds; collects nothing if its receiver was already taken.
     pub(super) const fn new(found: Option<Receiver<Evidence>>) -> Self {
         Self {
             found,
@@ -41,7 +42,7 @@ impl Equivocations {
     }
 }
 
-/// Whether the key belongs to a validator that is not expelled yet.
+/// Whether the key belongs to a validator that has not been expelled.
 fn is_open(state: &dyn StateRead, key: &ConsensusKey) -> bool {
     read::key_holder(state, key)
         .and_then(|holder| read::validator(state, &holder))

@@ -1,5 +1,5 @@
 //! The answer to an epoch's storage challenge: one chunk of one encrypted file and its path in the
-//! file's BLAKE3 tree. It must never read a whole file into memory: files have gigabytes.
+//! file's BLAKE3 tree. It must never read a whole file into memory: files are gigabytes long.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};

@@ -1,11 +1,11 @@
-//! The clients of the API: requests, transactions and connections of each are limited, so that a
-//! greedy or slow client cannot keep the others out.
+//! The clients of the API: the requests, transactions and connections of each are limited, so that
+//! a greedy or slow client cannot keep the others out.
 //!
 //! A client is an IPv4 address or a /64 of IPv6. This machine is not limited, unless a proxy on it
 //! names the client. The table of clients is bounded, and must never record what a client requests.
 //!
 //! The buckets are not `governor`'s: its keyed limiter cannot tell whether it knows a client, so a
-//! full table would refuse the clients in it too.
+//! full table would also refuse the clients in it.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -37,7 +37,7 @@ impl Bucket {
         }
     }
 
-    /// Adds what was gained since the last time.
+    /// Adds what has accrued since the last call.
     fn refill(&mut self, per_second: u32, now: Instant) {
         let elapsed = now.saturating_duration_since(self.at).as_millis();
         let gained = u64::try_from(elapsed)
@@ -137,7 +137,7 @@ impl Clients {
         last.parse().ok().map(client_of)
     }
 
-    /// Runs `question` on the account of a client. A table full of busy clients takes no new ones.
+    /// Runs `question` on a client's account. A table full of busy clients accepts no new ones.
     fn with_account<T>(
         &self,
         address: IpAddr,
@@ -193,17 +193,17 @@ impl Clients {
     /// Takes one of the client's connections.
     ///
     /// # Errors
-    /// `rate_limited` at the maximum.
+    /// `rate_limited` if the client has as many connections as it may have.
     pub(super) fn connect(&self, peer: SocketAddr) -> Result<Place, Problem> {
         self.take_use(self.identify(peer, None), |account| {
             &mut account.connections
         })
     }
 
-    /// Counts a request of a client; it runs until the result is dropped.
+    /// Counts a client's request, which counts as running until the result is dropped.
     ///
     /// # Errors
-    /// `rate_limited` above its rate or at its maximum.
+    /// `rate_limited` if the client is above its rate or at its maximum.
     pub(super) fn request(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<Place, Problem> {
         let address = self.identify(peer, Some(headers));
         if let Some(address) = address {
@@ -244,7 +244,7 @@ impl Client {
     /// Takes `count` of the client's transactions.
     ///
     /// # Errors
-    /// `rate_limited` above its rate.
+    /// `rate_limited` if the client is above its rate.
     pub(super) fn may_send(&self, count: usize) -> Result<(), Problem> {
         let Some(address) = self.address else {
             return Ok(());

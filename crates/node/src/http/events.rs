@@ -1,5 +1,6 @@
-//! The stream of events of finalized blocks, in order, from any cursor on. It reads the history and
-//! is only woken by new blocks, so a slow client costs a cursor and must never miss an event.
+//! The stream of events of finalized blocks, in order, from any cursor on. It reads the history,
+//! and new blocks only wake it, so a slow client costs no more than a cursor. No client may ever
+//! miss an event.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -66,11 +67,11 @@ pub(super) async fn events(
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(HEARTBEAT).text("heartbeat")))
 }
 
-/// One client's place in the history.
+/// One client's position in the history.
 struct Follower {
     parts: Parts,
     cursor: Cursor,
-    /// Read ahead, last first.
+    /// Events read ahead, in reverse order.
     page: Vec<Event>,
 }
 
@@ -85,7 +86,7 @@ impl Follower {
             heights.borrow_and_update();
             match json::events(&self.parts.chain.history, self.cursor, PAGE) {
                 Ok(page) if !page.is_empty() => self.page = page.into_iter().rev().collect(),
-                // When the node stops, the client resumes elsewhere with its cursor.
+                // When the node stops, the client can resume elsewhere with its cursor.
                 Ok(_) => tokio::select! {
                     changed = heights.changed() => changed.ok()?,
                     () = self.parts.shutdown.begun() => return None,

@@ -2,7 +2,7 @@
 //! never hold a whole file in memory, nor trust a length or a hash that the chain does not name.
 //!
 //! The two range headers are parsed here: one form of each is served, and a crate for them would
-//! bring six others.
+//! bring in six others.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,10 +31,10 @@ use crate::weights::{CHUNK_BYTES, Progress, Upload, WeightsFile};
 
 /// Time an uploader may stay silent before its upload is interrupted.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
-/// Pieces read from the network before they are written to disk.
+/// How many pieces may be read from the network before they are written to disk.
 const PIECES_AHEAD: usize = 8;
 
-/// A body that holds its request's place until it is sent.
+/// A body that holds its request's place until it has been sent.
 pub(super) struct Guarded {
     body: Body,
     _places: Places,
@@ -72,7 +72,7 @@ impl HttpBody for Guarded {
     }
 }
 
-/// Runs file work where it may block.
+/// Runs work on files on a thread that may block.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, NodeError> + Send + 'static,
 ) -> Result<T, Problem> {
@@ -92,7 +92,7 @@ impl From<Progress> for UploadState {
     }
 }
 
-/// Who uploads: an account whose commit names the file, by its signature in the header.
+/// The uploader: an account whose commit names the file, proved by its signature in the header.
 fn uploader(api: &Api, hash: &Hash, headers: &HeaderMap) -> Result<Address, NodeError> {
     let refused = || NodeError::UploadNotPermitted { hash: *hash };
     let header = headers.get(header::AUTHORIZATION).ok_or_else(refused)?;
@@ -312,8 +312,8 @@ fn serve(file: WeightsFile, hash: &Hash, headers: &HeaderMap) -> Result<Response
     Ok(response)
 }
 
-/// The bytes from `from` to `to`, one chunk in memory at a time, read when the client has taken the
-/// one before.
+/// The bytes from `from` to `to`, with one chunk in memory at a time, read once the client has
+/// taken the previous one.
 fn pieces(
     file: WeightsFile,
     from: u64,

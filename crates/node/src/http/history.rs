@@ -23,7 +23,7 @@ pub(super) async fn transaction(
     State(api): State<Api>,
     Path(hash): Path<Text<Hash>>,
 ) -> Result<Json<types::Transaction>, Problem> {
-    // The pool first: a transaction finalized in between is then found in the history.
+    // The pool is asked first: a transaction finalized in between is then found in the history.
     let pending = api.pool.get(&hash);
     if let Some(record) = api
         .chain
@@ -89,7 +89,7 @@ pub(super) async fn block(
     ))
 }
 
-/// Why there is no such block here.
+/// Why this node does not have the block.
 fn no_block(api: &Api, height: u64) -> Result<Problem, NodeError> {
     let first = api.chain.history.first()?;
     Ok(if (1..first).contains(&height) {

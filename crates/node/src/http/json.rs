@@ -1,5 +1,5 @@
-//! The state and the history in the JSON of the API. It must never compute a rule: what is not in
-//! the records, or asked of the protocol, is not in the answers.
+//! The state and the history in the JSON of the API. It must never reimplement a rule: answers
+//! contain only what the records hold or the protocol computes.
 
 mod validators;
 mod state;

@@ -52,7 +52,7 @@ pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
         peers: api.health.peers_connected() as u64,
         ready: api.health.not_ready().is_none().into(),
     };
-    // The engine's text has the end of the document.
+    // The engine's text contains the end of the document.
     let text = api.metrics.encode(&gauges) + &api.chain.engine().metrics();
     ([(header::CONTENT_TYPE, OPEN_METRICS)], text)
 }

@@ -19,7 +19,7 @@ use crate::refusal::Refusal;
 pub(super) struct Problem {
     status: StatusCode,
     body: ApiError,
-    /// When it is worth asking again, if the condition passes.
+    /// How long to wait before asking again, if the condition is temporary.
     retry: Duration,
 }
 
@@ -47,7 +47,7 @@ impl Problem {
         Self::new(Code::Busy, message)
     }
 
-    /// The client exceeds its rate; it is below it again after `wait`.
+    /// The client exceeds its rate, and is below it again after `wait`.
     pub(super) fn rate_limited(message: impl Into<String>, wait: Duration) -> Self {
         Self {
             retry: wait,
@@ -96,7 +96,7 @@ impl From<NodeError> for Problem {
     fn from(error: NodeError) -> Self {
         let code = error.code();
         match code {
-            // Where the node keeps its files is private.
+            // The location of the node's files is private.
             Code::DiskFull => Self::new(code, "the node's disk is full"),
             _ if code.http_status().is_some() => Self::new(code, error.to_string()),
             _ => {

@@ -23,11 +23,11 @@ use crate::shutdown::Shutdown;
 
 /// Connections served at once; more wait to be accepted.
 const CONNECTIONS_MAX: usize = 4_096;
-/// Time for the headers of a request, the pause between two requests included.
+/// Time limit for the headers of a request, including the pause before it.
 const HEADER_TIMEOUT: Duration = Duration::from_mins(1);
-/// Bytes of headers.
+/// The most bytes of headers in a request.
 const HEADER_BYTES_MAX: usize = 32 << 10;
-/// Pause after a connection could not be accepted: the system is out of files.
+/// Pause after a connection could not be accepted because the system is out of file handles.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves until the node shuts down and its open requests have ended.
@@ -50,7 +50,7 @@ pub(super) async fn serve(
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        // Closed without an answer: that would cost what the limit saves.
+        // Closed without an answer, which would cost what the limit saves.
         let Ok(client_place) = clients.connect(peer) else {
             continue;
         };
@@ -85,7 +85,7 @@ async fn accept(
     let place = Arc::clone(places).acquire_owned().await.ok()?;
     match listener.accept().await {
         Ok((stream, peer)) => {
-            // Responses are small and awaited, so they are sent at once. Only a hint.
+            // Responses are small and awaited, so they are sent at once. A failure does no harm.
             let _unsupported = stream.set_nodelay(true);
             Some((stream, peer, place))
         }

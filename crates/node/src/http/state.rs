@@ -16,7 +16,7 @@ use super::json;
 use super::problem::Problem;
 use crate::error::NodeError;
 
-/// Items of a page, from the query's `limit`.
+/// How many items a page has, from the query's `limit`.
 pub(super) fn page_size(limit: Option<u32>) -> Result<usize, Problem> {
     let limit = limit.unwrap_or(routes::PAGE_DEFAULT);
     if (1..=routes::PAGE_MAX).contains(&limit) {
@@ -28,7 +28,7 @@ pub(super) fn page_size(limit: Option<u32>) -> Result<usize, Problem> {
     )))
 }
 
-/// A page of ascending ids; there may be more after it when it is full.
+/// A page in ascending order of id; if it is full, there may be more after it.
 pub(super) fn page<T>(items: Vec<T>, limit: usize, id: impl Fn(&T) -> String) -> Json<Page<T>> {
     let next = if items.len() < limit {
         None

@@ -1,5 +1,5 @@
-//! What is counted over the whole state: supply and active models. No block is finalized while it
-//! is counted, so the count is cached.
+//! What is counted over the whole state: supply and active models. No block is finalized during a
+//! count, so the result is cached.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use soma_sdk::api::Supply;
 use super::json;
 use crate::chain::Chain;
 
-/// Counting may take one part in this many of a node's time.
+/// Counting may take one part out of this many of a node's time.
 const TIME_SHARE: u32 = 50;
 
 #[derive(Clone)]

@@ -17,7 +17,7 @@ use super::problem::Problem;
 use crate::error::NodeError;
 use crate::refusal::Refusal;
 
-/// Bytes of a request that is not a batch or an upload.
+/// The most bytes in a request that is not a batch or an upload.
 pub(super) const BODY_BYTES_MAX: usize = TRANSACTION_BYTES_MAX;
 /// The answer to the client. A finalized transaction that is sent again is not refused.
 fn answer_of(api: &Api, hash: Hash, answer: Result<Hash, Refusal>) -> Result<Hash, Problem> {

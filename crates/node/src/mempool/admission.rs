@@ -1,8 +1,9 @@
-//! The way into the pool: what arrives while one batch of signatures is verified is verified
-//! together in the next, so batches grow with the load and a single transaction does not wait.
+//! The way into the pool: whatever arrives while one batch of signatures is being verified forms
+//! the next batch, so batches grow with the load and a single transaction does not wait.
 //!
 //! Transactions from clients and this node's own are passed on to the other nodes, once; those from
-//! other nodes never are. What waits is bounded in bytes; beyond that, admission fails at once.
+//! other nodes never are. The bytes that wait are bounded; beyond the bound, admission fails at
+//! once.
 
 use std::sync::Arc;
 
@@ -14,14 +15,14 @@ use crate::chain::Chain;
 use crate::metrics::Metrics;
 use crate::refusal::Refusal;
 
-/// Bytes of transactions that wait for verification.
+/// The most bytes of transactions that may wait for verification.
 const WAITING_BYTES_MAX: usize = 16 << 20;
-/// Requests that wait for verification.
+/// The most requests that may wait for verification.
 const WAITING_MAX: usize = 4_096;
 /// The most signatures verified together; the state is locked while they are screened.
 const BATCH_MAX: usize = 512;
 
-/// What was decided about each transaction, in their order.
+/// What was decided about each transaction, in the order of the request.
 pub(crate) type Answers = Vec<Result<Hash, Refusal>>;
 
 /// Admits transactions at once, on the calling thread.
@@ -45,14 +46,14 @@ impl Admission {
         let answers = self.enter(screened);
         for (answer, transaction) in answers.iter().zip(unverified) {
             if let (Ok(_), Some(outbox), Some(transaction)) = (answer, &self.outbox, transaction) {
-                // When too many wait, the other nodes get it in a block.
+                // If too many wait, the other nodes get this one in a block.
                 let _full = outbox.try_send(transaction);
             }
         }
         answers
     }
 
-    /// Admits transactions from another node: every node receives them from there.
+    /// Admits transactions from another node, which sends them to every other node itself.
     pub(crate) fn admit_gossip(&self, transactions: Vec<SignedTransaction>) {
         if !transactions.is_empty() {
             self.enter(self.screen(transactions));
@@ -65,7 +66,7 @@ impl Admission {
             .read(|state, _| self.pool.screen(transactions, state, now_ms))
     }
 
-    /// Signatures are verified while the state is free: blocks are finalized meanwhile.
+    /// Signatures are verified without holding the state, so blocks can be finalized meanwhile.
     fn enter(&self, screened: Vec<Screened>) -> Answers {
         let answers = self.pool.enter(screened);
         let admitted = answers.iter().filter(|answer| answer.is_ok()).count() as u64;
@@ -102,7 +103,7 @@ pub(crate) struct AdmissionQueue {
 }
 
 impl AdmissionQueue {
-    /// A queue, and what arrives in it: nothing is admitted until that runs.
+    /// A queue and its other end: nothing is admitted until that runs.
     pub(crate) fn new(admission: Arc<Admission>) -> (Self, Arrivals) {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
         let queue = Self {
@@ -118,7 +119,7 @@ impl AdmissionQueue {
         )
     }
 
-    /// Admits transactions from a client, of `bytes` in all.
+    /// Admits transactions from a client, `bytes` long in all.
     ///
     /// # Errors
     /// [`QueueError`] when too much waits, or the node stops.
@@ -194,7 +195,7 @@ fn admit_batch(admission: &Admission, batch: Vec<Arrival>) {
     }
     let mut answers = admission.admit(sent).into_iter();
     for (count, client) in clients {
-        // A client may have disconnected; its transactions stay.
+        // The client may have disconnected; its transactions stay.
         let _gone = client.send(answers.by_ref().take(count).collect());
     }
     admission.admit_gossip(gossip);

@@ -17,7 +17,7 @@ use crate::settings::PoolLimits;
 
 /// Hashes of the last [`VERIFIED_MAX`] transactions whose signatures are valid: one that was in the
 /// pool is not verified again in a block, nor when another node sends it. First in, first out: an
-/// LRU cache would keep no better ones, and every look-up would reorder it.
+/// LRU cache would not keep more useful ones, and every look-up would reorder it.
 #[derive(Default)]
 struct Verified {
     hashes: HashSet<Hash>,
@@ -40,7 +40,7 @@ impl Verified {
     }
 }
 
-/// A transaction after the checks that need the state and no arithmetic.
+/// A transaction after the checks that need the state but no cryptography.
 #[derive(Debug)]
 pub(crate) enum Screened {
     /// The answer is known.
@@ -99,8 +99,8 @@ impl Mempool {
         Some(entry.transaction.signed().clone())
     }
 
-    /// The first nonce of an account from `next` (its nonce on chain) on that no waiting
-    /// transaction uses.
+    /// The first nonce of an account that no waiting transaction uses, starting at `next`, its
+    /// nonce on chain.
     pub(crate) fn next_nonce(&self, address: &Address, next: u64) -> u64 {
         let queue = self.lock();
         let waiting = queue.accounts.get(address);
@@ -130,7 +130,7 @@ impl Mempool {
         transactions.into_iter().map(screen).collect()
     }
 
-    /// The second half of admission: signatures and places; answers in the same order. A
+    /// The second half of admission: signatures and places in the pool. Answers keep the order. A
     /// transaction that is already waiting is accepted again.
     pub(crate) fn enter(&self, screened: Vec<Screened>) -> Vec<Result<Hash, Refusal>> {
         let mut unverified = Vec::new();
@@ -233,7 +233,7 @@ impl Mempool {
         }
         let rival = queue.remove(place);
         if let Err(refusal) = queue.make_room(&self.limits, place.0, bid, bytes) {
-            // The rival had room before, so putting it back cannot exceed a limit.
+            // The rival fitted before, so putting it back cannot exceed a limit.
             if let Some(rival) = rival {
                 queue.insert(place, rival);
             }

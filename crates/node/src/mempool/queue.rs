@@ -17,7 +17,7 @@ pub(super) struct Bid {
 }
 
 impl Bid {
-    /// Strictly better, arrival aside: only then may it evict the other.
+    /// Whether this bid is strictly better, arrival aside: only then may it evict the other.
     pub(super) fn beats(&self, other: &Self) -> bool {
         (self.duty, self.fee_per_kilobyte) > (other.duty, other.fee_per_kilobyte)
     }
@@ -125,7 +125,7 @@ impl Queue {
 }
 
 /// Waiting transactions in the order in which they may run: best bid first, each account in the
-/// order of its nonces. It looks only at what a block takes, and at what comes before that.
+/// order of its nonces. It looks only at what a block takes and at what precedes that.
 pub(super) struct Selection<'a> {
     queue: &'a Queue,
     state: &'a dyn StateRead,
@@ -133,7 +133,7 @@ pub(super) struct Selection<'a> {
     places: std::iter::Rev<std::collections::btree_set::Iter<'a, (Bid, Place)>>,
     /// Places that were passed before their account reached them.
     ready: BinaryHeap<(Bid, Place)>,
-    /// The next nonce of each account that was looked at.
+    /// The next nonce of each account that was examined.
     nonces: HashMap<Address, u64>,
     /// The best place that has not been passed.
     ahead: Option<(Bid, Place)>,
@@ -180,7 +180,8 @@ impl<'a> Selection<'a> {
         self.nonces.insert(address, nonce);
         let waiting = self.queue.accounts.get(&address);
         if let Some(next) = waiting.and_then(|waiting| waiting.get(&nonce)) {
-            // Its place by bid may be ahead or passed; taken from here, it must not be found there.
+            // Its place by bid may be ahead or passed; once taken from here, it must not be found
+            // there again.
             let place = (next.bid, (address, nonce));
             if self.ahead.is_none_or(|ahead| place > ahead) {
                 self.ready.push(place);

@@ -260,7 +260,7 @@ fn a_forged_signature_is_refused_in_any_batch() {
     assert_eq!(codes, [None, None, Some("bad_signature"), None]);
 }
 
-/// The order by definition: always the best bid among all accounts' next transactions.
+/// The order as defined: always the best bid among all accounts' next transactions.
 fn by_the_book(pool: &Mempool, state: &MemoryState) -> Vec<Hash> {
     let queue = pool.lock();
     let next = |address: &Address| read::account(state, address).nonce;

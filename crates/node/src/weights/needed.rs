@@ -23,16 +23,15 @@ pub(super) struct Ciphertext {
 /// The files that some rule needs.
 #[derive(Default)]
 pub(super) struct Needed {
-    /// By hash of the ciphertext.
+    /// Ciphertexts, by their hash.
     pub(super) files: BTreeMap<Hash, Ciphertext>,
-    /// By hash of the weights.
+    /// Revealed weights, by their hash.
     pub(super) revealed: BTreeMap<Hash, Revealed>,
 }
 
 impl Needed {
-    /// Needed are the files of commits that may still be revealed, of models that may be routed,
-    /// and of the targets of this epoch and the last, which are scored with the weights fixed for
-    /// them.
+    /// The files of commits that may still be revealed, of models that may be routed, and of the
+    /// targets of this epoch and the last, which are scored with the weights fixed for them.
     pub(super) fn of(state: &dyn StateRead) -> Self {
         let mut needed = Self::default();
         let Epoch(epoch) = read::clock(state).epoch;

@@ -1,4 +1,4 @@
-//! Weights files on disk: what is held, what is read, what is dropped.
+//! Weights files on disk: which are held, how they are read, and when they are removed.
 //!
 //! `ciphertexts/` holds complete files, verified by BLAKE3, synced and renamed into place;
 //! `partial/` holds uploads and downloads that can resume; `plain/` caches decrypted files that the
@@ -27,7 +27,7 @@ pub(crate) const CHUNK_BYTES: usize = 256 * 1024;
 /// The folder of weights of one node. All methods block; call them from a blocking thread.
 pub(crate) struct WeightsStore {
     dir: PathBuf,
-    /// Uploads that are running: one for each file and account.
+    /// Running uploads: at most one for each file and account.
     pub(super) uploads: Mutex<BTreeSet<(Hash, Address)>>,
     needed: RwLock<Needed>,
     /// Notified when a file is complete.
@@ -75,7 +75,7 @@ impl WeightsStore {
         Ok(files.into_iter().map(|(hash, _)| hash).collect())
     }
 
-    /// The files of a part of the folder, and the hash that each is named after.
+    /// The files in one part of the folder, each with the hash that it is named after.
     pub(super) fn files(&self, part: &str) -> Result<Vec<(Hash, PathBuf)>, NodeError> {
         let dir = self.dir.join(part);
         let entries = fs::read_dir(&dir).map_err(|error| NodeError::io(&dir, error))?;
@@ -90,12 +90,12 @@ impl WeightsStore {
         Ok(files)
     }
 
-    /// Whether the whole ciphertext is here and was verified.
+    /// Whether the whole ciphertext is here and verified.
     pub(crate) fn holds(&self, ciphertext_hash: &Hash) -> bool {
         self.path("ciphertexts", ciphertext_hash).is_file()
     }
 
-    /// Hash and length in bytes of each file that is needed and not here.
+    /// Hash and length in bytes of each file that is needed but not here.
     pub(crate) fn missing(&self) -> Vec<(Hash, u64)> {
         let needed = self.needed.read();
         let missing = needed.files.iter().filter(|(hash, _)| !self.holds(hash));

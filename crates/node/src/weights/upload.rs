@@ -1,5 +1,5 @@
-//! Uploads of ciphertexts, in pieces that resume where they stopped. An upload must never write a
-//! byte beyond the committed length, nor into the file of another account.
+//! Uploads of ciphertexts, in pieces; an interrupted upload resumes where it stopped. An upload
+//! must never write a byte beyond the committed length, nor into the file of another account.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
@@ -152,7 +152,7 @@ impl Upload {
             });
         }
         if let Err(error) = self.file.write_all(piece) {
-            // A piece that was written in part must not shift what follows.
+            // A partially written piece must not shift what follows.
             self.file
                 .set_len(self.received_bytes)
                 .map_err(|error| NodeError::io(&self.path, error))?;

@@ -43,7 +43,7 @@ pub(crate) fn events(
             block.first_event + u64::from(cursor.index.min(block.events - 1))
         }
         Some(block) => block.first_event.saturating_sub(1),
-        // Before the first block, or after the last one: no event of it exists, so none is skipped.
+        // Before the first block, or after the last one: it has no events, so none is skipped.
         None if cursor.height == 0 => 0,
         None => history.last_event()?,
     };
@@ -69,7 +69,7 @@ pub(crate) fn events(
     Ok(events)
 }
 
-/// An event and its place.
+/// An event and its position.
 ///
 /// # Errors
 /// If the event has no JSON form, which does not happen for an event of the protocol.

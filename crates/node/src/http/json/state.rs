@@ -11,7 +11,7 @@ use soma_sdk::api::text::Text;
 
 use super::validators::{next_commission, rent};
 
-/// Where the competition stands.
+/// The current epoch and phase of the competition.
 pub(crate) fn clock(state: &dyn StateRead) -> types::Clock {
     let chain = query::chain(state);
     let epoch = read::epoch(state, chain.clock.epoch);
@@ -36,8 +36,8 @@ pub(crate) fn supply(state: &dyn StateRead, held: Amount) -> types::Supply {
     }
 }
 
-/// An account after the block at `height`. The pool knows `next_nonce`: the first one that no
-/// waiting transaction uses.
+/// An account after the block at `height`. `next_nonce` comes from the pool: the first nonce that
+/// no waiting transaction uses.
 pub(crate) fn account(
     state: &dyn StateRead,
     height: u64,
@@ -255,7 +255,7 @@ pub(crate) fn direction(state: &dyn StateRead, id: TargetId) -> Option<types::Ve
     query::direction(state, &target).map(|components| types::Vector { components })
 }
 
-/// A transaction, and the height and receipt that finalize it; without them, it is pending.
+/// A transaction, with its height and receipt if it is finalized; without them, it is pending.
 pub(crate) fn transaction(
     signed: &SignedTransaction,
     finalized: Option<(u64, &soma_protocol::Receipt)>,

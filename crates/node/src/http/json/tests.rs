@@ -1,5 +1,5 @@
-//! The JSON of the API, from a state that the rules made. Clients parse it: fields are added, never
-//! changed.
+//! The JSON of the API, from a state that the rules produced. Clients parse it, so fields may be
+//! added but never changed.
 
 use serde_json::{Value, json};
 use soma_codes::Coded as _;
@@ -95,7 +95,7 @@ fn hex(byte: &str) -> String {
     byte.repeat(32)
 }
 
-/// `value` as JSON; what the JSON reads back as is the same.
+/// `value` as JSON, which must read back as the same value.
 fn json_of<T>(value: &T) -> Value
 where
     T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug,
