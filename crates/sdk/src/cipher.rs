@@ -1,8 +1,8 @@
-//! The encryption of committed weights: `XChaCha20` under a key that is used once, then public.
+//! The encryption of committed weights: `XChaCha20` under a key that is used once, then revealed.
 //!
 //! The stream is seekable, so a node serves any range of the plaintext from the encrypted file.
-//! There is no tag: the revealed weights hash proves that the plaintext is the committed one.
-//! A key must never encrypt two different files.
+//! There is no tag: the revealed weights hash proves that the plaintext is the one committed to. A
+//! key must never encrypt two different files.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -21,12 +21,12 @@ pub const LIMIT_BYTES: u64 = 64 * (u32::MAX as u64);
 
 const PIECE_BYTES: usize = 1 << 20;
 
-/// Encrypts or decrypts, in place, the `bytes` that lie at `offset` of the file under `key`.
+/// Encrypts or decrypts `bytes` in place under `key`; they lie at `offset` in the file.
 ///
 /// # Errors
-/// [`SdkError::TooLarge`] if they reach beyond [`LIMIT_BYTES`]; `bytes` are then undefined.
+/// [`SdkError::TooLarge`] if they reach beyond [`LIMIT_BYTES`]; `bytes` is then undefined.
 pub fn apply(key: &Secret, offset: u64, bytes: &mut [u8]) -> Result<(), SdkError> {
-    // The key is used once, so the nonce need not differ.
+    // The key is used only once, so the nonce can be constant.
     let mut stream = XChaCha20::new(key.bytes().into(), &[0; 24].into());
     let too_large = |_| SdkError::TooLarge {
         limit_bytes: LIMIT_BYTES,
@@ -42,7 +42,7 @@ pub struct EncryptedFile {
     pub weights_hash: Hash,
     /// BLAKE3 of the ciphertext.
     pub ciphertext_hash: Hash,
-    /// Bytes of either.
+    /// The size of either file in bytes.
     pub size_bytes: u64,
 }
 
@@ -89,7 +89,7 @@ pub fn decrypt(
     part.commit().map_err(SdkError::io(to))
 }
 
-/// Size, hash of what was read, hash of what was written, and the file that was written.
+/// Returns the size, the hash of what was read, the hash of what was written, and the written file.
 fn translate(
     from: &Path,
     to: &Path,

@@ -1,7 +1,7 @@
 //! The HTTP client of a node: one method for each route.
 //!
-//! It holds no key, and signs nothing. It checks only the form of an answer; files are checked by
-//! hash in [`crate::transfer`].
+//! It holds no key and signs nothing. It checks only the form of an answer; [`crate::transfer`]
+//! checks files by hash.
 
 use std::time::{Duration, Instant};
 
@@ -26,11 +26,11 @@ use crate::retry::RETRIES;
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How long a node may stay silent; event streams send keep-alives more often than this.
 const SILENCE_LIMIT: Duration = Duration::from_secs(45);
-/// How long a complete small answer may take.
+/// How long a small answer may take in all.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
-/// Limit of a JSON answer: a page of 500 targets with their candidates has about 2 MB.
+/// Size limit of a JSON answer: a page of 500 targets with their candidates has about 2 MB.
 const ANSWER_BYTES_MAX: usize = 32 << 20;
-/// Pauses between two requests for a transaction's state: the first, the longest.
+/// The pauses between requests for a transaction's state: the first one, and the longest one.
 const LOOK_FIRST: Duration = Duration::from_millis(20);
 const LOOK_LAST: Duration = Duration::from_millis(500);
 
@@ -73,10 +73,10 @@ impl From<&SignedTransaction> for Sent {
 
 impl Client {
     /// A client of the node at `url`, as in `http://127.0.0.1:8645`. Nothing is sent yet. It speaks
-    /// plain HTTP: all that it sends is signed, and all files are checked by hash.
+    /// plain HTTP: everything that it sends is signed, and every file is checked by hash.
     ///
     /// # Errors
-    /// [`SdkError::Url`] if it is not one.
+    /// [`SdkError::Url`] if `url` is not a valid URL.
     pub fn new(url: &str) -> Result<Self, SdkError> {
         let bad = || SdkError::Url {
             url: url.to_owned(),
@@ -102,13 +102,14 @@ impl Client {
         })
     }
 
-    /// The same client, but transfers fail at the first error: for callers with other nodes to ask.
+    /// The same client, but transfers fail at the first error, for callers that can ask other
+    /// nodes.
     #[must_use]
     pub fn without_retries(self) -> Self {
         Self { retries: 0, ..self }
     }
 
-    /// Failures in a row that a transfer retries.
+    /// How many failures in a row a transfer retries.
     pub(crate) fn retries(&self) -> u32 {
         self.retries
     }
@@ -217,7 +218,7 @@ impl Client {
         self.get(&routes::path(routes::BLOCK, height)).await
     }
 
-    /// The last `limit` blocks, or the last below `below`, newest first.
+    /// The last `limit` blocks, or the last ones below height `below`, newest first.
     pub async fn blocks(&self, below: Option<u64>, limit: u32) -> Result<Page<Block>, SdkError> {
         let after = below
             .map(|height| format!("&after={height}"))
@@ -245,8 +246,8 @@ impl Client {
         Ok(submitted.hash.0)
     }
 
-    /// Sends many transactions to the node's pool; one answer for each in order. `batch` is built
-    /// with [`batch::push`](crate::api::batch::push).
+    /// Sends many transactions to the node's pool; returns one answer for each, in order. `batch`
+    /// is built with [`batch::push`](crate::api::batch::push).
     ///
     /// # Errors
     /// As for other requests, if the node accepted none.
@@ -260,7 +261,7 @@ impl Client {
     }
 
     /// Waits until a transaction that was sent is finalized; transient errors are ignored. A
-    /// receipt with a rejection is an answer, not an error.
+    /// receipt with a rejection is a result, not an error.
     ///
     /// # Errors
     /// [`SdkError::Superseded`] if another transaction with its nonce is finalized;
@@ -295,13 +296,13 @@ impl Client {
             return Ok(transaction.receipt);
         }
         let account = self.account(sent.sender).await?;
-        // The history says which transaction used the nonce once it has the block.
+        // Once the history has the block, it says which transaction used the nonce.
         let superseded = account.nonce.0 > nonce && self.has_block(account.height.0).await?;
         let expired = self.status().await?.timestamp_ms.0 > sent.valid_until_ms;
         if !superseded && !expired {
             return Ok(None);
         }
-        // It may have been finalized between the answers.
+        // It may have been finalized between the two answers.
         match self.find(hash).await? {
             Some(transaction) => Ok(transaction.receipt),
             None if superseded => Err(SdkError::Superseded { hash, nonce }),
@@ -348,7 +349,7 @@ impl Client {
             .await
     }
 
-    /// A request to this node, without a limit on its time.
+    /// A request to this node, without a time limit.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("{}{path}", self.url))
     }
@@ -373,7 +374,7 @@ impl Client {
         Err(refusal(status, &url, &bytes))
     }
 
-    /// A failure of the network, without the query of the URL.
+    /// A network failure, without the URL's query.
     pub(crate) fn network(&self, source: reqwest::Error) -> SdkError {
         let url = source
             .url()
@@ -389,7 +390,7 @@ impl Client {
         self.read(response).await
     }
 
-    /// The URL that answered and its whole answer, within bounds.
+    /// The URL that answered, and its whole answer, up to the size limit.
     async fn read(&self, mut response: Response) -> Result<(String, Vec<u8>), SdkError> {
         let url = response.url().to_string();
         let mut bytes = Vec::new();

@@ -7,7 +7,7 @@ use soma_protocol::Hash;
 
 use crate::api::{ApiError, Rejection};
 
-/// Everything this crate can fail with.
+/// Every failure of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SdkError {
@@ -49,7 +49,7 @@ pub enum SdkError {
         /// How long, in milliseconds.
         limit_ms: u64,
     },
-    /// No answer, or an interrupted one.
+    /// There was no answer, or an interrupted one.
     #[error("no answer from {url}")]
     Network {
         /// Where the request went.
@@ -79,7 +79,7 @@ pub enum SdkError {
         /// The limit.
         limit_bytes: u64,
     },
-    /// Not the address of a node.
+    /// The text is not the address of a node.
     #[error("`{url}` is not the URL of a node")]
     Url {
         /// What was given.
@@ -122,13 +122,13 @@ pub enum SdkError {
     /// The system's random source cannot be read.
     #[error("cannot read from the system's random source")]
     Randomness,
-    /// Longer than one key may encrypt.
+    /// The file is longer than one key may encrypt.
     #[error("a file of more than {limit_bytes} bytes cannot be encrypted under one key")]
     TooLarge {
         /// The limit.
         limit_bytes: u64,
     },
-    /// A key name with characters that are not allowed, or too many.
+    /// A key name is too long or has characters that are not allowed.
     #[error("`{name}` is not a valid key name")]
     KeyName {
         /// What was given.
@@ -145,7 +145,7 @@ pub enum SdkError {
     KeyMissing {
         /// Its name.
         name: String,
-        /// Where it was looked for.
+        /// The folder that was searched.
         dir: PathBuf,
     },
     /// Other users can read the key file.
@@ -156,7 +156,7 @@ pub enum SdkError {
         /// Its permission bits.
         mode: u32,
     },
-    /// Not a key file, or a damaged one.
+    /// The file is not a key file, or is damaged.
     #[error("{} is not a key file: {reason}", path.display())]
     KeyFile {
         /// The file.
@@ -214,7 +214,7 @@ impl Coded for SdkError {
         }
     }
 
-    /// A transaction that the protocol rejected is [`Exit::Rejected`], whatever its code.
+    /// [`Exit::Rejected`] for a transaction that the protocol rejected, whatever its code.
     fn exit(&self) -> Exit {
         match self {
             Self::Rejected { .. } => Exit::Rejected,
@@ -227,7 +227,7 @@ impl Coded for SdkError {
         }
     }
 
-    /// The node's own hint, where an answer carries one.
+    /// The node's own hint, if the answer carries one.
     fn hint(&self) -> &str {
         match self {
             Self::Api { error, .. } => error.hint.as_deref().unwrap_or(error.code.hint()),
@@ -238,7 +238,7 @@ impl Coded for SdkError {
 }
 
 impl SdkError {
-    /// Whether the same request may succeed in a moment: nothing about it is wrong.
+    /// Whether the same request may succeed in a moment, because nothing is wrong with it.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Api { status, .. } => matches!(status, 408 | 425 | 429 | 500..),

@@ -14,12 +14,12 @@ use crate::client::Client;
 use crate::error::SdkError;
 use crate::retry::{RETRIES, Retries};
 
-/// Before a stream that ended is opened again.
+/// Pause before a stream that ended is opened again.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Limit of an event.
+/// Size limit of an event.
 const EVENT_BYTES_MAX: usize = 4 << 20;
 
-/// Events in their order, from [`Client::events`].
+/// Events in order, from [`Client::events`].
 #[derive(Debug)]
 pub struct Events {
     client: Client,
@@ -29,7 +29,8 @@ pub struct Events {
 }
 
 impl Client {
-    /// Events from `after` on, or from now on. The stream reconnects by itself and misses nothing.
+    /// Events after the cursor `after`, or from now on. The stream reconnects by itself and misses
+    /// nothing.
     pub fn events(&self, after: Option<Cursor>) -> Events {
         Events {
             client: self.clone(),

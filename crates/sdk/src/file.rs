@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::SdkError;
 
-/// `path` with `.ending` after its full name, in the same folder.
+/// `path` with `.` and `ending` appended to its full name, in the same folder.
 pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".");

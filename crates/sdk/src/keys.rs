@@ -30,9 +30,9 @@ pub fn generate() -> Result<SecretKey, SdkError> {
 /// How a new key file protects its secret.
 #[derive(Clone, Copy)]
 pub enum Protection<'a> {
-    /// Encrypted: Argon2id on this passphrase, then `XChaCha20-Poly1305`.
+    /// Encrypted with `XChaCha20-Poly1305` under a key that Argon2id derives from this passphrase.
     Passphrase(&'a str),
-    /// Not at all: for worthless keys of local networks.
+    /// Not at all, for worthless keys of local networks.
     Local,
 }
 
@@ -45,14 +45,14 @@ impl fmt::Debug for Protection<'_> {
     }
 }
 
-/// What is readable in a key file without its passphrase.
+/// What can be read in a key file without its passphrase.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyInfo {
     /// Its name: the file's name without `.json`.
     pub name: String,
     /// Its address.
     pub address: Address,
-    /// The secret is encrypted; false for keys of local networks.
+    /// Whether the secret is encrypted; false for keys of local networks.
     pub encrypted: bool,
 }
 
@@ -117,7 +117,7 @@ const FILE_MAX_BYTES: u64 = 16 << 10;
 const MEMORY_KIB: u32 = 64 << 10;
 const PASSES: u32 = 3;
 const LANES: u32 = 4;
-/// Bounds of a file from elsewhere: it must not exhaust memory or time.
+/// Bounds for a file from elsewhere, which must not exhaust memory or time.
 const MEMORY_KIB_MAX: u32 = 1 << 20;
 const PASSES_MAX: u32 = 64;
 
@@ -174,7 +174,7 @@ impl KeyFolder {
         write_new(name, &path, &bytes)
     }
 
-    /// All keys of the folder, by name. Other files are skipped.
+    /// All keys in the folder, by name. Other files are skipped.
     ///
     /// # Errors
     /// [`SdkError::Io`] if the folder exists and cannot be read.
@@ -276,7 +276,7 @@ impl KeyFolder {
             return Err(bad(&path, "it is too large"));
         }
         let bytes = Zeroizing::new(std::fs::read(&path).map_err(SdkError::io(&path))?);
-        // The parser's own message could quote the secret.
+        // The parser's own message is dropped, because it could quote the secret.
         let content: KeyFile = serde_json::from_slice(&bytes)
             .map_err(|_| bad(&path, "it is not the JSON of a key file"))?;
         if content.schema == SCHEMA {

@@ -2,10 +2,10 @@
 //!
 //! It must never depend on the model, the node or the engine, and never print a secret.
 //!
-//! Reading order: [`api`] is the HTTP API as data; [`error`] what can fail; `file`, [`secret`],
-//! [`keys`] and [`cipher`] keep secrets; [`client`] calls a node, with [`events`] and [`transfer`];
-//! [`sender`] signs and sends for one account; [`obligation`] is what an account still has to send,
-//! and [`spool`] keeps it on disk until it is settled.
+//! Reading order: [`api`] is the HTTP API as data; [`error`] lists what can fail; `file`,
+//! [`secret`], [`keys`] and [`cipher`] keep secrets; [`client`] calls a node, with [`events`] and
+//! [`transfer`]; [`sender`] signs and sends for one account; [`obligation`] is what an account
+//! still has to send, and [`spool`] keeps it on disk until it is settled.
 
 #![forbid(unsafe_code)]
 

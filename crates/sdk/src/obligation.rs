@@ -1,7 +1,7 @@
 //! What is still due from an account after a commit or a submission: a reveal or a publication.
 //!
 //! An obligation knows its commitment and the transactions that create and settle it, and derives
-//! its status from what a node reports. Nothing here sends or stores anything.
+//! its status from what a node reports. Nothing here is sent or stored.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -28,19 +28,19 @@ pub enum Obligation {
 /// Whether an obligation can be settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ObligationStatus {
-    /// Its time has not come.
+    /// It cannot be sent yet.
     Waiting {
         /// What is lost if it is never settled, in base units: a bond, or rent and a slash.
         at_risk: Amount,
     },
-    /// Send it now.
+    /// It can be sent now.
     Ready {
         /// What is lost if it is not sent in time, in base units.
         at_risk: Amount,
     },
-    /// Nothing is due anymore: it is done, or was displaced or replaced.
+    /// Nothing is due anymore: it was sent, displaced or replaced.
     Settled,
-    /// Its time has passed.
+    /// It can no longer be sent.
     Missed,
 }
 
@@ -81,7 +81,7 @@ pub struct Publication {
     pub submitter: Address,
     /// The target.
     pub target: TargetId,
-    /// The target's epoch; publication is in the next.
+    /// The target's epoch; publication is in the next epoch.
     pub epoch: Epoch,
     /// Salt of the commitment.
     pub salt: Secret,
@@ -153,7 +153,7 @@ impl Reveal {
         }
     }
 
-    /// The commitment of the commit, which the reveal must match.
+    /// The commitment in the commit, which the reveal must match.
     pub fn commitment(&self) -> Hash {
         let opening = commitment::CommittedWeights {
             model: self.model,
@@ -232,7 +232,7 @@ impl Publication {
         Hash::of_bytes(&self.data)
     }
 
-    /// The commitment of the submission, which the publication must match.
+    /// The commitment in the submission, which the publication must match.
     pub fn commitment(&self) -> Hash {
         let (data_hash, size_bytes) = (self.data_hash(), self.size_bytes());
         let salt = self.salt.bytes();
@@ -292,7 +292,7 @@ impl Publication {
 }
 
 impl fmt::Debug for Publication {
-    /// Without the data, which is private until it is published.
+    /// Omits the data, which is private until it is published.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,

@@ -1,19 +1,19 @@
-//! Retries of what failed for a transient reason, with pauses that double up to a limit.
+//! Retries what failed for a transient reason, with pauses that double up to a limit.
 //!
 //! `backon` retries a function that starts from scratch each time. Transfers and event streams
-//! continue instead, and count failures only while nothing arrives, so the count is kept here. It
-//! must never retry an error that is not transient.
+//! continue where they stopped, and count failures only while nothing arrives, so the count is kept
+//! here. It must never retry an error that is not transient.
 
 use std::time::Duration;
 
 use crate::error::SdkError;
 
-/// Failures in a row, without progress, that a transfer or an event stream retries.
+/// How many failures in a row, without progress, a transfer or an event stream retries.
 pub(crate) const RETRIES: u32 = 8;
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// Failures in a row, and how many are retried.
+/// Counts failures in a row, of which a limited number are retried.
 pub(crate) struct Retries {
     limit: u32,
     failures: u32,
@@ -29,14 +29,14 @@ impl Retries {
         }
     }
 
-    /// Counts from zero if a transfer has got further than ever before.
+    /// Resets the count if a transfer has got further than ever before.
     pub(crate) fn progress(&mut self, reached: u64) {
         if reached > self.reached {
             (self.reached, self.failures) = (reached, 0);
         }
     }
 
-    /// Pauses before the next attempt. False, at once, if there have been too many failures.
+    /// Pauses before the next attempt. Returns false at once if there have been too many failures.
     pub(crate) async fn pause(&mut self) -> bool {
         if self.failures >= self.limit {
             return false;

@@ -23,20 +23,20 @@ impl Secret {
         Ok(secret)
     }
 
-    /// These bytes.
+    /// A secret of these bytes.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(Zeroizing::new(bytes))
     }
 
-    /// Bytes derived from `seed` and `label`, which reveal nothing of `seed` or of other labels.
-    /// For reproducible local networks.
+    /// Bytes derived from `seed` and `label`, which reveal nothing about `seed` or about the bytes
+    /// of other labels. For reproducible local networks.
     pub fn derive(seed: &[u8; 32], label: &str) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("soma local secret 1");
         hasher.update(seed).update(label.as_bytes());
         Self::from_bytes(*hasher.finalize().as_bytes())
     }
 
-    /// The bytes, as secret as this.
+    /// The bytes, which must be kept as secret as this value.
     pub fn bytes(&self) -> &[u8; 32] {
         &self.0
     }

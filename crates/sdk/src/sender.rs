@@ -1,4 +1,4 @@
-//! Builds, signs and sends transactions of one account, several at a time if needed. It never
+//! Builds, signs and sends the transactions of one account, several at a time if needed. It never
 //! prints its key.
 
 use std::path::Path;
@@ -20,7 +20,7 @@ use crate::transfer::{Progress, Uploader};
 const VALID: Duration = Duration::from_mins(10);
 /// State bytes beyond a transaction's own length that the default fee limit covers.
 const STATE_BYTES: u64 = 16 << 10;
-/// Failures in a row that sending a transaction retries.
+/// How many failures in a row are retried when a transaction is sent.
 const RETRIES: u32 = 4;
 /// Codes for a nonce that is not the account's next.
 const WRONG_NONCE: [Code; 3] = [Code::WrongNonce, Code::NonceTooLow, Code::NonceTooHigh];
@@ -32,7 +32,7 @@ pub struct Sender {
     key: Key,
     chain: Hash,
     params: Params,
-    /// Nonce of the next transaction; `None` if the node must be asked.
+    /// Nonce of the next transaction; `None` if it must be read from the node.
     next: Mutex<Option<u64>>,
 }
 
@@ -77,7 +77,7 @@ impl Sender {
         self.chain
     }
 
-    /// The parameters when this sender was created.
+    /// The parameters at the time this sender was created.
     pub fn params(&self) -> &Params {
         &self.params
     }
@@ -142,7 +142,7 @@ impl Sender {
             receipt,
             Err(SdkError::Expired { .. } | SdkError::Superseded { .. })
         ) {
-            // The transactions sent after it can no longer be included.
+            // Transactions that were sent after it can no longer be included.
             *self.next.lock().await = None;
         }
         let receipt = receipt?;
@@ -164,7 +164,7 @@ impl Sender {
         self.wait(sent).await
     }
 
-    /// Uploads the encrypted file of a commit of this account. As [`Client::upload`].
+    /// Uploads the encrypted file that a commit of this account names, like [`Client::upload`].
     ///
     /// # Errors
     /// Same as [`Client::upload`].
@@ -183,8 +183,8 @@ impl Sender {
             .await
     }
 
-    /// Ends the current phase of a local network, of which this account must be the operator.
-    /// Returns the status after it.
+    /// Ends the current phase of a local network whose operator is this account. Returns the status
+    /// afterwards.
     ///
     /// # Errors
     /// Those of [`Sender::run`].
@@ -196,7 +196,8 @@ impl Sender {
         self.client.status().await
     }
 
-    /// Sends it, again while the network fails: to the node it is one transaction.
+    /// Sends the transaction, repeatedly while the network fails: to the node it is one
+    /// transaction.
     async fn submit(&self, signed: &SignedTransaction) -> Result<Hash, SdkError> {
         let mut retries = Retries::new(RETRIES);
         loop {
@@ -208,8 +209,8 @@ impl Sender {
     }
 }
 
-/// Ten minutes from now, by the chain's clock or ours, whichever is ahead: an idle chain's clock
-/// does not advance.
+/// Ten minutes from now, by the chain's clock or this machine's, whichever is ahead: the clock of
+/// an idle chain does not advance.
 fn valid_until_ms(status: &Status) -> u64 {
     let now_ms = soma_os::clock::now_ms();
     let valid_ms = u64::try_from(VALID.as_millis()).unwrap_or(u64::MAX);

@@ -22,7 +22,7 @@ use crate::sender::Sender;
 
 const ENDING: &str = "json";
 
-/// Rejections that no retry fixes: what was committed can never be accepted.
+/// Rejections that no retry can fix: what was committed can never be accepted.
 const PERMANENT: &[Code] = &[
     Code::CommitmentMismatch,
     Code::DataAlreadyWon,
@@ -70,7 +70,7 @@ pub struct Listing {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// It waits.
+    /// It cannot be sent yet.
     Waiting {
         /// What is lost if it is never sent, in base units.
         at_risk: Amount,
@@ -79,7 +79,7 @@ pub enum Outcome {
     Sent,
     /// Nothing was due anymore; it is removed.
     Settled,
-    /// Its time had passed; it is removed.
+    /// It could no longer be sent; it is removed.
     Missed,
     /// It was rejected, and stays unless the rejection is permanent.
     Refused(SdkError),
@@ -90,7 +90,7 @@ pub enum Outcome {
 }
 
 impl Spool {
-    /// The spool in the folder `path`, created for this user only unless it exists.
+    /// Opens the spool in the folder `path`, creating it for this user only if it does not exist.
     ///
     /// # Errors
     /// [`SdkError::Io`].
@@ -117,7 +117,7 @@ impl Spool {
         soma_os::file::write_private(&path, &bytes).map_err(SdkError::io(&path))
     }
 
-    /// Where the encrypted file with this hash is, if it was encrypted into this spool.
+    /// The path of the encrypted file with this hash, if it was encrypted into this spool.
     pub fn ciphertext(&self, ciphertext_hash: Hash) -> PathBuf {
         self.path.join(format!("{ciphertext_hash}.encrypted"))
     }
@@ -191,8 +191,8 @@ impl Spool {
     /// Call it again whenever a phase begins. Damaged files are in [`Spool::list`].
     ///
     /// # Errors
-    /// [`SdkError::Io`]; as requests of [`Client`]. What concerns one obligation is in its
-    /// [`Outcome`].
+    /// [`SdkError::Io`]; errors of [`Client`]'s requests. An error that concerns one obligation is
+    /// in its [`Outcome`].
     pub async fn deliver(&self, sender: &Sender) -> Result<Vec<(Obligation, Outcome)>, SdkError> {
         let mut outcomes = Vec::new();
         let listing = self.list()?;
@@ -200,7 +200,7 @@ impl Spool {
             return Ok(outcomes);
         }
         let clock = sender.client().status().await?.clock;
-        // All are sent before waiting for the first: a phase may be short.
+        // All are sent before the first is awaited, because a phase may be short.
         let mut begun = Vec::new();
         for obligation in listing.obligations {
             let step = begin(sender, &clock, &obligation).await;
@@ -251,9 +251,9 @@ impl Spool {
 
 /// What was begun for an obligation.
 enum Step {
-    /// Nothing to do now.
+    /// There is nothing to do now.
     Stays(Outcome),
-    /// Its time has not come; an upload may have to be resumed.
+    /// It cannot be sent yet; an upload may have to be resumed.
     Waits { at_risk: Amount },
     /// Nothing is due anymore.
     Over(Outcome),
@@ -300,8 +300,8 @@ pub async fn status(
     })
 }
 
-/// Resumes the upload of a committed file that too few validators hold: unless they do before the
-/// epoch begins, the commit lapses.
+/// Resumes the upload of a committed file that too few validators hold: unless enough hold it
+/// before the epoch begins, the commit lapses.
 async fn finish_upload(sender: &Sender, obligation: &Obligation) -> Result<(), SdkError> {
     let Obligation::Reveal(reveal) = obligation else {
         return Ok(());

@@ -1,5 +1,5 @@
-//! Uploads and downloads of large files: resumed where they were interrupted, and kept only if
-//! their hash is right.
+//! Uploads and downloads of large files: resumed where they were interrupted, and files kept only
+//! if their hash is right.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -18,17 +18,17 @@ use crate::error::SdkError;
 use crate::file;
 use crate::retry::Retries;
 
-/// How long a piece of an upload may take, at 64 KiB a second.
+/// How long a piece of an upload may take: enough for 64 KiB a second.
 const PIECE_LIMIT: Duration = Duration::from_secs(routes::UPLOAD_PIECE_BYTES >> 16);
 const READ_BYTES: usize = 1 << 20;
 
-/// Called during a transfer with the bytes done and the bytes in all.
+/// Called during a transfer with the bytes done so far and the total.
 pub type Progress<'a> = &'a mut (dyn FnMut(u64, u64) + Send);
 
 /// A file that a node serves, with its expected hash and size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remote {
-    /// Its path at the node.
+    /// Its path on the node.
     pub path: String,
     /// BLAKE3 of its bytes.
     pub hash: Hash,
@@ -56,7 +56,7 @@ impl Remote {
     }
 }
 
-/// Who uploads: a node accepts a file only from an account whose commit names it.
+/// The uploader: a node accepts a file only from an account whose commit names it.
 #[expect(missing_debug_implementations, reason = "a secret is never printed")]
 pub struct Uploader<'a> {
     /// The key of the account that committed.
@@ -66,7 +66,7 @@ pub struct Uploader<'a> {
 }
 
 impl Uploader<'_> {
-    /// A permit that is valid from now: each piece gets its own.
+    /// A permit that is valid from now on: each piece gets its own.
     fn permit(&self, ciphertext_hash: &Hash) -> String {
         let until_ms = soma_os::clock::now_ms().saturating_add(PERMIT_MS);
         UploadPermit::sign(self.key, &self.chain, ciphertext_hash, until_ms).to_string()
@@ -84,7 +84,7 @@ struct LocalFile<'a> {
 }
 
 impl LocalFile<'_> {
-    /// The next bytes from `offset`; at least one.
+    /// The next bytes from `offset` on; at least one.
     fn piece(&mut self, offset: u64) -> Result<Vec<u8>, SdkError> {
         let length = routes::UPLOAD_PIECE_BYTES.min(self.size_bytes.saturating_sub(offset));
         let mut piece = Vec::new();
@@ -154,7 +154,8 @@ impl Client {
             let sent = self.send_pieces(&mut local, &mut offset, progress);
             match sent.await {
                 Ok(()) => return Ok(()),
-                // The node has a different offset than we believed: ask it and continue from there.
+                // The node is at a different offset than expected: ask for it and continue from
+                // there.
                 Err(error @ SdkError::Api { status: 409, .. }) => {
                     retries.progress(offset);
                     if !retries.pause().await {
@@ -176,7 +177,7 @@ impl Client {
         self.json(request.timeout(PIECE_LIMIT)).await
     }
 
-    /// Sends the file from `offset`, piece by piece; `offset` follows what the node has.
+    /// Sends the file from `offset`, piece by piece, updating `offset` to what the node has.
     async fn send_pieces(
         &self,
         local: &mut LocalFile<'_>,
@@ -205,12 +206,12 @@ impl Client {
         }
     }
 
-    /// Downloads `remote` to the file `to`, which appears only if its hash is right. What was
-    /// received is kept in `to` with `.part` after its name, and a later call continues from it.
+    /// Downloads `remote` to the file `to`, which appears only if its hash is right. The received
+    /// bytes are kept in `to` with `.part` after its name, and a later call continues from there.
     ///
     /// # Errors
     /// [`SdkError::WrongHash`] or [`SdkError::WrongSize`] if the node serves something else
-    /// (nothing is kept then); [`SdkError::InUse`] if another process downloads it;
+    /// (nothing is kept then); [`SdkError::InUse`] if another process is downloading it;
     /// [`SdkError::Network`] after several attempts; [`SdkError::Api`]; [`SdkError::Io`].
     pub async fn download(
         &self,
@@ -219,13 +220,14 @@ impl Client {
         progress: Progress<'_>,
     ) -> Result<(), SdkError> {
         let part_path = file::beside(to, "part");
-        // Hashing the part that an earlier attempt left takes seconds for gigabytes.
+        // Hashing gigabytes left by an earlier attempt takes seconds.
         let (path, size_bytes) = (part_path.clone(), remote.size_bytes);
         let opening = tokio::task::spawn_blocking(move || PartialFile::open(path, size_bytes));
         let mut part = opening
             .await
             .map_err(|error| SdkError::io(&part_path)(error.into()))??;
-        // After resuming, the wrong bytes may be those that were here: try again from scratch.
+        // After resuming, the wrong bytes may be the ones that were already here: start from
+        // scratch.
         let resumed = part.received > 0;
         let mut outcome = self.receive(remote, &mut part, progress).await;
         if resumed && matches!(outcome, Err(SdkError::WrongHash { .. })) {
@@ -245,7 +247,7 @@ impl Client {
         }
     }
 
-    /// Fetches what is missing of `part` and checks the hash.
+    /// Fetches what is missing from `part`, and checks the hash.
     async fn receive(
         &self,
         remote: &Remote,
@@ -277,7 +279,7 @@ impl Client {
         Ok(())
     }
 
-    /// Appends what one request from `part.received` on returns.
+    /// Appends what a single request for the bytes from `part.received` on returns.
     async fn receive_some(
         &self,
         remote: &Remote,

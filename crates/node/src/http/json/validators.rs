@@ -10,7 +10,7 @@ use soma_sdk::api::{
     ValidatorStatus,
 };
 
-/// All registered validators, in the order of their addresses.
+/// All registered validators, in the order in which the state lists them.
 pub(crate) fn validators(state: &dyn StateRead) -> Vec<Validator> {
     let seats = read::committee(state).seats;
     let registered = read::validators(state).into_iter();
