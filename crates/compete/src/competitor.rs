@@ -16,11 +16,11 @@ use crate::watch::Watch;
 
 /// An account, its obligations, and the observer of what it does.
 pub struct Competitor<'a> {
-    /// Signs and sends.
+    /// Signs and sends transactions.
     pub sender: Sender,
-    /// What is still due.
+    /// The obligations that are still due.
     pub spool: Spool,
-    /// Follows long work.
+    /// Observes long-running work.
     pub observer: &'a dyn Observer,
 }
 
@@ -51,7 +51,7 @@ impl Competitor<'_> {
         }
     }
 
-    /// Looks once at everything that is due and sends what can be sent now.
+    /// Checks everything that is due once, and sends what can be sent now.
     ///
     /// # Errors
     /// Same as [`Spool::deliver`].
@@ -74,7 +74,7 @@ impl Competitor<'_> {
     /// Sends each due obligation when its phase comes, until none that `wanted` selects is left.
     ///
     /// # Errors
-    /// [`CompeteError::TooLate`]; as [`Competitor::deliver_once`].
+    /// [`CompeteError::TooLate`]; those of [`Competitor::deliver_once`].
     pub async fn deliver(&self, wanted: impl Fn(&Obligation) -> bool) -> Result {
         let mut watch = Watch::start(self.client()).await;
         let mut task: Option<(String, Advance)> = None;

@@ -1,6 +1,6 @@
 //! Taking part in the competition: score data, submit it, publish weights and winning data.
 //!
-//! Owns what a competitor does between the model's arithmetic and the network: which documents
+//! Covers what a competitor does between the model's arithmetic and the network: which documents
 //! qualify, which of them to submit for which target, the caches of weights and scores, and the
 //! order of commit, upload and reveal. It never prints, never asks a person anything (an
 //! [`Observer`] receives the progress), and never needs a validator.

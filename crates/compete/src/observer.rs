@@ -1,4 +1,4 @@
-//! How a caller follows long work: the progress of tasks, and notices worth a line.
+//! How a caller follows long-running work: the progress of tasks, and notices worth a line.
 //!
 //! Nothing here may decide what a terminal shows; that is up to the caller.
 
@@ -7,7 +7,7 @@ use std::fmt::Display;
 /// Called with the total number of bytes done so far in a task; dropped when the task ends.
 pub type Advance = Box<dyn FnMut(u64) + Send>;
 
-/// Follows long work.
+/// Follows long-running work.
 pub trait Observer: Send + Sync {
     /// A task begins: `scoring`, `waiting for targets`. `bytes` is its length; `None` if unknown.
     fn start(&self, task: &str, bytes: Option<u64>) -> Advance;

@@ -28,7 +28,7 @@ pub struct ScoreCache {
 /// A model, and the regularizer's directions that it is scored under.
 #[derive(Clone, Copy, Debug)]
 pub struct Scorer<'a> {
-    /// What computes.
+    /// The engine that computes scores.
     pub engine: &'a Engine,
     /// The model.
     pub weights: &'a Weights,

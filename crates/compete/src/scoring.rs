@@ -18,10 +18,10 @@ use crate::weights::WeightsCache;
 /// Bytes of documents in the first batch, which shows how long scoring takes.
 const FIRST_BYTES: usize = 8 << 10;
 
-/// What scores: an engine, and caches of weights and scores.
+/// The means of scoring: an engine, and caches of weights and scores.
 #[derive(Clone, Copy, Debug)]
 pub struct Scoring<'a> {
-    /// What computes.
+    /// The engine that computes scores.
     pub engine: &'a Engine,
     /// Where weights are kept.
     pub weights: &'a WeightsCache,

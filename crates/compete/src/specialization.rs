@@ -16,7 +16,7 @@ const DOCUMENT_BYTES_MAX: usize = 16 << 10;
 /// The specialization on the files of `paths`, including those below folders.
 ///
 /// # Errors
-/// [`CompeteError::EmptyDomain`]; as [`of_documents`] and [`documents::read_all`].
+/// [`CompeteError::EmptyDomain`]; those of [`of_documents`] and [`documents::read_all`].
 pub fn of_files(
     engine: &Engine,
     weights: &Weights,

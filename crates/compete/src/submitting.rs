@@ -50,7 +50,7 @@ pub struct Submission {
 pub struct Submitter<'a> {
     /// The account.
     pub competitor: &'a Competitor<'a>,
-    /// What scores.
+    /// The means of scoring.
     pub scoring: Scoring<'a>,
 }
 

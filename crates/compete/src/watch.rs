@@ -34,7 +34,7 @@ impl Watch {
     pub async fn changed(&mut self) {
         let earliest = Instant::now() + PAUSE_MIN;
         match timeout(PAUSE_MAX, self.events.next()).await {
-            // The events of a block arrive together, and one look sees them all.
+            // The events of a block arrive together, and one check sees them all.
             Ok(Ok(_)) => while let Ok(Ok(_)) = timeout_at(earliest, self.events.next()).await {},
             Ok(Err(_)) => sleep(POLL).await,
             Err(_) => {}

@@ -1,4 +1,4 @@
-//! Delegators: they stake on the models of others.
+//! Delegators, who stake on the models of others.
 
 use soma_protocol::record::ModelStatus;
 use soma_protocol::{Action, Amount, ModelId, PoolId, action, read};
@@ -7,12 +7,12 @@ use crate::actors::{Actor, Kind};
 use crate::chain::Chain;
 use crate::ledger::Ledger;
 
-/// Epochs after which yield delegators choose again.
+/// How many epochs pass before yield delegators choose again.
 const CHOOSE_EVERY: u32 = 30;
-/// Models that they stake on at one time.
+/// How many models they stake on at a time.
 const BACKED: usize = 3;
 
-/// All delegators stake their balance, and withdraw from models that they no longer choose.
+/// Lets all delegators stake their balance, and withdraw from models that they no longer choose.
 pub fn delegate(chain: &mut Chain, actors: &[Actor], ledger: &Ledger) {
     let epoch = read::clock(&chain.state).epoch;
     let trainers: Vec<ModelId> = actors

@@ -1,4 +1,4 @@
-//! Owners of models: they train, copy, or do nothing. Each publishes new weights when they beat its
+//! Owners of models, who train, copy, or do nothing. Each publishes new weights when they beat its
 //! published ones by more than the margin, and refreshes them in time.
 
 use soma_protocol::commitment::{self, CommittedWeights};

@@ -1,4 +1,4 @@
-//! Submitters: they search for documents close to targets, or claim data that they do not have.
+//! Submitters, who search for documents close to targets, or claim data that they do not have.
 
 use std::collections::BTreeMap;
 
@@ -69,7 +69,7 @@ pub fn prediction(
 }
 
 impl Submitters {
-    /// All submitters submit their claims. Returns what each spent on searching, in SOMA.
+    /// Lets all submitters submit their claims. Returns what each spent on searching, in SOMA.
     pub fn submit(
         &mut self,
         chain: &mut Chain,
@@ -233,7 +233,7 @@ impl Submitters {
         self.claims.insert(commitment, claim);
     }
 
-    /// Candidates of this rank publish their data, unless they withhold or forget it.
+    /// Publishes the data of the candidates of this rank, unless they withhold or forget it.
     pub fn publish(&mut self, chain: &mut Chain, actors: &[Actor], rank: usize, rng: &mut SimRng) {
         let epoch = read::clock(&chain.state).epoch.previous();
         if rank == 0 {

@@ -95,7 +95,7 @@ impl Validators {
         }
     }
 
-    /// All validators attest which committed files they hold, and answer their storage challenges.
+    /// Lets all validators attest which committed files they hold, and answer storage challenges.
     pub fn hold_and_answer(chain: &mut Chain, actors: &[Actor]) {
         let epoch = read::clock(&chain.state).epoch;
         let held: Vec<HeldFile> = read::commits(&chain.state, epoch.next())

@@ -1,5 +1,5 @@
 //! Finalized blocks and their certificates on disk, and the page cache that all files of a node
-//! share. Nothing here prunes by itself.
+//! share. Nothing here prunes on its own.
 
 use std::{
     num::{NonZeroU16, NonZeroU64, NonZeroUsize},

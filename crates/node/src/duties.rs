@@ -30,7 +30,7 @@ use crate::chain::Chain;
 use crate::mempool::Admission;
 use crate::weights::WeightsStore;
 
-/// Looks at the state at least this often, in case a file was put in place by hand.
+/// The longest time between two checks of the state, in case a file was put in place by hand.
 const INTERVAL: Duration = Duration::from_secs(2);
 /// Time after which an action is sent again if the state still does not show it.
 const RESEND_AFTER: Duration = Duration::from_secs(10);

@@ -12,10 +12,10 @@ use soma_sdk::transfer::Remote;
 use crate::metrics::Metrics;
 use crate::weights::WeightsStore;
 
-/// Time between two looks at what is missing.
+/// Time between two checks for missing files.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Downloads what is missing, in endless rounds.
+/// Downloads missing files, in endless rounds.
 pub(crate) async fn run(weights: Arc<WeightsStore>, metrics: Arc<Metrics>, peers: Vec<Client>) {
     for round in 0_usize.. {
         for (hash, size_bytes) in weights.missing() {

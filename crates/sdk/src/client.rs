@@ -235,7 +235,8 @@ impl Client {
     /// Sends a transaction to the node's pool. Sending it again is harmless.
     ///
     /// # Errors
-    /// As for other requests: [`SdkError::Api`] with the pool's reason if it is refused.
+    /// As for other requests: [`SdkError::Api`] with the pool's reason if it refuses the
+    /// transaction.
     pub async fn send(&self, transaction: &SignedTransaction) -> Result<Hash, SdkError> {
         let request = self
             .request(Method::POST, routes::TRANSACTIONS)

@@ -13,7 +13,7 @@ pub(crate) const RETRIES: u32 = 8;
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// Counts failures in a row, of which a limited number are retried.
+/// Counts failures in a row, and limits how many are retried.
 pub(crate) struct Retries {
     limit: u32,
     failures: u32,

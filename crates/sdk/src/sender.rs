@@ -135,7 +135,7 @@ impl Sender {
     /// Waits for the receipt of a transaction. A rejection is an error.
     ///
     /// # Errors
-    /// [`SdkError::Rejected`] with the rule's code; otherwise as [`Client::wait`].
+    /// [`SdkError::Rejected`] with the rule's code; otherwise those of [`Client::wait`].
     pub async fn wait(&self, sent: Sent) -> Result<Receipt, SdkError> {
         let receipt = self.client.wait(&sent, VALID + VALID).await;
         if matches!(

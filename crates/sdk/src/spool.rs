@@ -100,7 +100,7 @@ impl Spool {
         Ok(Self { path })
     }
 
-    /// Keeps an obligation until it is settled; on disk when this returns. Call it before the
+    /// Keeps an obligation until it is settled; it is on disk when this returns. Call it before the
     /// commit or the submission is sent.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
-//! Evidence of equivocation: kept until it has been judged, and reported by the node that has it,
-//! as validators do. There must never be evidence against an honest node, whatever its faults.
+//! Evidence of equivocation: kept until it has been judged, and reported by the node that holds it,
+//! as real validators do. There must never be evidence against an honest node, whatever its faults.
 
 use std::collections::BTreeMap;
 

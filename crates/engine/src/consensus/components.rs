@@ -55,9 +55,9 @@ const BLOCKS_PER_PEER: usize = 16;
 
 /// Blocks travel whole, not in coded pieces.
 pub(crate) type Variant = Standard<Block>;
-/// Asks for finalized blocks and certificates.
+/// The mailbox of the component that stores finalized blocks and their certificates.
 pub(crate) type MarshalMailbox = CoreMailbox<Scheme, Variant>;
-/// Asks for the execution of blocks.
+/// The mailbox of the component that executes blocks.
 pub(crate) type StatefulMailbox<E> = stateful::Mailbox<E, Application>;
 /// The application as consensus sees it.
 pub(crate) type Automaton<E> = Deferred<E, Scheme, Pacer<E>, Block, FixedEpocher>;

@@ -1,5 +1,5 @@
-//! The index of the history: where a digest, a transaction hash, a sender's transactions and a
-//! subject's events are. It holds only positions, and no data that is not in the blocks.
+//! The index of the history, which locates blocks by digest, transactions by hash and by sender,
+//! and events by subject. It holds only positions, and no data that is not in the blocks.
 
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::de::DeserializeOwned;
