@@ -1,17 +1,17 @@
-//! The hyperparameters that all models of a network share: bounds, presets, number of parameters.
+//! The hyperparameters that all models of a network share: bounds, presets and parameter count.
 //!
-//! It must never hold what a single machine may choose (threads, kernels, batch sizes).
+//! It must never hold anything that a single machine may choose (threads, kernels, batch sizes).
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
-/// Version of the arithmetic that defines the scores: `docs/numerics.md`.
+/// Version of the arithmetic that defines the scores; see `docs/numerics.md`.
 pub const NUMERICS_VERSION: u32 = 1;
-/// Longest header of a weights file, in bytes.
+/// Maximum length of a weights file's header, in bytes.
 pub const HEADER_BYTES_MAX: u64 = 1 << 20;
-/// Positions of a forward pass, at most; a chunk that is longer has a pass to itself.
+/// Maximum positions of a forward pass; a longer chunk has a pass to itself.
 pub const PASS_POSITIONS: u32 = 1024;
 
 /// A model architecture: a pre-norm byte transformer.
@@ -23,23 +23,23 @@ pub const PASS_POSITIONS: u32 = 1024;
 pub struct Architecture {
     /// Name, 1 to 64 ASCII characters.
     pub name: String,
-    /// Version of the arithmetic that defines the scores: [`NUMERICS_VERSION`].
+    /// Version of the arithmetic that defines the scores; see [`NUMERICS_VERSION`].
     pub numerics_version: u32,
-    /// Transformer layers.
+    /// Number of transformer layers.
     pub layers: u32,
     /// Width of the residual stream and length of an embedding.
     pub dim: u32,
-    /// Attention heads, each `dim / heads` wide.
+    /// Number of attention heads, each `dim / heads` wide.
     pub heads: u32,
     /// Hidden width of the feed-forward network.
     pub ffn: u32,
-    /// Token ids in the softmax: 256 bytes, PAD, EOS and reserved ones.
+    /// Number of token ids in the softmax: 256 bytes, PAD, EOS and reserved ones.
     pub vocabulary: u32,
-    /// Bytes of a chunk, which is also the number of positions.
+    /// Bytes in a chunk, which is also its number of positions.
     pub positions: u32,
-    /// Directions that `SIGReg` projects on.
+    /// Number of directions that `SIGReg` projects onto.
     pub sig_reg_slices: u32,
-    /// Nodes of `SIGReg`'s integral, both ends included.
+    /// Number of nodes in `SIGReg`'s integral, both ends included.
     pub sig_reg_points: u32,
     /// Upper end of `SIGReg`'s integral, in thousandths.
     pub sig_reg_t_max_thousandths: u32,
@@ -69,7 +69,7 @@ impl Architecture {
         }
     }
 
-    /// Small enough to train on a CPU in minutes: 0.86 million parameters.
+    /// An architecture small enough to train on a CPU in minutes: 0.86 million parameters.
     pub fn nano() -> Self {
         Self {
             name: "nano".into(),
@@ -82,7 +82,7 @@ impl Architecture {
         }
     }
 
-    /// The preset of this name.
+    /// The preset with this name.
     pub fn preset(name: &str) -> Option<Self> {
         [Self::nano(), Self::v1()]
             .into_iter()
@@ -114,22 +114,22 @@ impl Architecture {
         .fold(0, u64::saturating_add)
     }
 
-    /// Greatest length of a weights file: its parameters in f32 and a header.
+    /// Maximum length of a weights file: its parameters in f32 and a header.
     pub fn weights_bytes_max(&self) -> u64 {
         self.parameters()
             .saturating_mul(4)
             .saturating_add(HEADER_BYTES_MAX)
     }
 
-    /// Least length of submitted data: one full chunk.
+    /// Minimum length of submitted data: one full chunk.
     pub const fn data_bytes_min(&self) -> u32 {
         self.positions
     }
 
-    /// Checks that the numbers make a model that the engine can run.
+    /// Checks that the numbers describe a model that the engine can run.
     ///
     /// # Errors
-    /// [`Error::UnknownNumerics`], or [`Error::OutOfBounds`] naming the first field at fault.
+    /// [`Error::UnknownNumerics`], or [`Error::OutOfBounds`] naming the first invalid field.
     pub fn check(&self) -> Result<(), Error> {
         if self.numerics_version != NUMERICS_VERSION {
             return Err(Error::UnknownNumerics {
@@ -156,7 +156,7 @@ impl Architecture {
         Ok(())
     }
 
-    /// Every bounded number: its name, its value, the least and the greatest value allowed.
+    /// Every bounded number: its name, its value, and the minimum and maximum allowed.
     ///
     /// The last two keep a file below 1 TiB and a buffer of the forward pass below 1 GiB: each size
     /// alone may be large, but not all at once.

@@ -1,7 +1,7 @@
 //! The JSON form of an architecture in weights files, checkpoints and `--arch` files: the field
 //! names are those of the public V1 configuration.
 //!
-//! Its decimals become the integers of [`Architecture`] exactly, or are refused; never rounded.
+//! Its decimals become the integers of [`Architecture`] exactly or are refused, never rounded.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
@@ -13,7 +13,7 @@ const THOUSANDTHS: u32 = 3;
 /// Decimal places of `sig_reg_coefficient`.
 const MILLIONTHS: u32 = 6;
 
-/// An architecture as its JSON says it; unchecked.
+/// An architecture as stated in JSON, unchecked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Configuration {
@@ -62,8 +62,8 @@ impl From<&Architecture> for Configuration {
 }
 
 impl Configuration {
-    /// The architecture with these numbers, checked. Its name is that of the preset with these
-    /// numbers, else `custom`.
+    /// The architecture with these numbers, checked. Its name is that of the preset with the same
+    /// numbers, or else `custom`.
     ///
     /// # Errors
     /// [`Error::Inexact`] and [`Error::OutOfBounds`], with the field's name in this form.
@@ -124,7 +124,7 @@ impl Architecture {
     /// Reads and checks the JSON of a [`Configuration`].
     ///
     /// # Errors
-    /// [`Error::NotJson`], or what is wrong with the numbers.
+    /// [`Error::NotJson`], or the error for an invalid number.
     pub fn from_json(text: &str) -> Result<Self, Error> {
         let configuration: Configuration =
             serde_json::from_str(text).map_err(|error| Error::NotJson {
@@ -139,7 +139,7 @@ impl Architecture {
     }
 }
 
-/// The name in this form of a field of [`Architecture`].
+/// The name that a field of [`Architecture`] has in this form.
 fn name_here(field: &'static str) -> &'static str {
     match field {
         "dim" => "embedding_dim",
@@ -165,7 +165,7 @@ fn decimal(count: u32, places: u32) -> Number {
         .unwrap_or_else(|_| Number::from(whole))
 }
 
-/// A decimal as a number of units of `10^-places`; nothing if it is negative, too large or finer.
+/// A decimal as a number of units of `10^-places`; `None` if it is negative, too large or finer.
 fn parts(number: &Number, places: u32) -> Option<u32> {
     let text = number.to_string();
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));

@@ -1,7 +1,7 @@
 //! Embeddings: directions as integers, of length [`UNIT`] up to rounding, and their distances.
 //!
-//! Distances decide who is routed and paid, so there is one body of this arithmetic, and it is
-//! exact.
+//! Distances decide who is routed and paid, so this arithmetic is implemented only once, and it
+//! is exact.
 
 /// Length of an embedding and of a target's direction.
 pub const UNIT: u64 = 32_767;
@@ -15,12 +15,12 @@ pub fn length_squared(embedding: &[i16]) -> u64 {
 }
 
 /// Whether a vector of this squared length has the length [`UNIT`], up to the rounding of its `dim`
-/// components. A shorter one would be nearer to every target than an honest one.
+/// components. A shorter vector would be nearer to every target than an honest one.
 pub fn is_unit_length(length_squared: u64, dim: u32) -> bool {
     length_squared.abs_diff(UNIT.saturating_pow(2)) <= rounding(dim)
 }
 
-/// Greatest squared distance between two embeddings: the greatest length, in opposite directions.
+/// Maximum squared distance between two embeddings: both of maximum length, in opposite directions.
 pub fn distance_squared_max(dim: u32) -> u64 {
     UNIT.saturating_pow(2)
         .saturating_add(rounding(dim))
@@ -34,8 +34,8 @@ fn rounding(dim: u32) -> u64 {
         .saturating_add(dim)
 }
 
-/// Squared distance, exact. Vectors of different lengths are farther apart than any others:
-/// [`u64::MAX`].
+/// Squared distance, exact. Vectors with different numbers of components count as farther apart
+/// than any others: [`u64::MAX`].
 pub fn distance_squared(a: &[i16], b: &[i16]) -> u64 {
     distance_squared_given_lengths(a, b, [length_squared(a), length_squared(b)])
 }
@@ -46,8 +46,8 @@ pub fn distance_squared_given_lengths(
     b: &[i16],
     [a_squared, b_squared]: [u64; 2],
 ) -> u64 {
-    /// Lengths that multiply to no more than this leave all sums of products, in any order, within
-    /// an i32 (Cauchy and Schwarz). Processors add such products sixteen at a time, and all
+    /// If the squared lengths multiply to no more than this, all sums of products, in any order,
+    /// fit in an i32 (Cauchy-Schwarz). Processors add such products sixteen at a time, and all
     /// embeddings and directions are that short.
     const SHORT: u128 = (i32::MAX as u128).pow(2);
     if a.len() != b.len() {

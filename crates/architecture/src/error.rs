@@ -1,8 +1,8 @@
-//! Why numbers or a text are not an architecture.
+//! Why numbers or text are not an architecture.
 
 use soma_codes::{Code, Coded};
 
-/// Why numbers or a text are not an architecture that this software runs.
+/// Why numbers or text are not an architecture that this software can run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -16,7 +16,7 @@ pub enum Error {
         /// The values allowed.
         bounds: String,
     },
-    /// The scores of such models are defined by another version of the numerics.
+    /// The scores of such models are defined by an unknown version of the numerics.
     #[error("numerics version {version} is unknown")]
     UnknownNumerics {
         /// The version.

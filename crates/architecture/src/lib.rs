@@ -1,8 +1,8 @@
-//! What a model is, in integers: the one definition that the rules, the engine and all tools share.
+//! What a model is, in integers: the one definition shared by the rules, the engine and all tools.
 //!
 //! Owns the hyperparameters with their bounds and presets, the version of the numerics, the names,
 //! shapes and order of the tensors, and the arithmetic of embeddings. Whatever
-//! [`Architecture::check`] accepts, `soma-model` can run. No float, no input or output, no panic.
+//! [`Architecture::check`] accepts, `soma-model` can run. No floats, no input or output, no panics.
 //!
 //! Reading order: [`architecture`], [`configuration`] (its JSON form), [`tensor`], [`embedding`].
 

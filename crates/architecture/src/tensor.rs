@@ -8,37 +8,37 @@ use crate::Architecture;
 /// A layer norm; the number is the layer it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Norm {
-    /// Before attention.
+    /// The norm before attention.
     First(usize),
-    /// Before the feed-forward network.
+    /// The norm before the feed-forward network.
     Second(usize),
-    /// After the last layer.
+    /// The norm after the last layer.
     Final,
 }
 
 /// A linear map; the number is the layer it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Linear {
-    /// Attention's queries.
+    /// The map to attention's queries.
     Query(usize),
-    /// Attention's keys.
+    /// The map to attention's keys.
     Key(usize),
-    /// Attention's values.
+    /// The map to attention's values.
     Value(usize),
-    /// From the attended values to the residual stream.
+    /// The map from the attended values to the residual stream.
     Output(usize),
-    /// Into the hidden layer of the feed-forward network.
+    /// The map into the hidden layer of the feed-forward network.
     Inner(usize),
-    /// From the hidden layer to the residual stream.
+    /// The map from the hidden layer to the residual stream.
     Outer(usize),
-    /// From representations to logits.
+    /// The map from representations to logits.
     Predictor,
 }
 
 /// What a tensor is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tensor {
-    /// A row for each token, `[vocabulary, dim]`.
+    /// One row for each token, `[vocabulary, dim]`.
     Embedding,
     /// Gain of a layer norm, `[dim]`.
     Gamma(Norm),
@@ -57,7 +57,7 @@ pub struct TensorSpec {
     pub tensor: Tensor,
     /// Name, as in `encoder.layers.0.attention.query.weight`.
     pub name: String,
-    /// Extent of each axis.
+    /// Length of each axis.
     pub shape: Vec<usize>,
 }
 
@@ -70,13 +70,13 @@ impl TensorSpec {
     }
 }
 
-/// Tensors before the first layer: the embedding.
+/// Number of tensors before the first layer: the embedding.
 const BEFORE_LAYERS: usize = 1;
-/// Tensors of a layer.
+/// Number of tensors in a layer.
 const PER_LAYER: usize = 16;
 
 impl Norm {
-    /// Place of its gamma, behind which its beta lies.
+    /// Index of its gamma, which is followed by its beta.
     const fn index(self, layers: usize) -> usize {
         match self {
             Self::First(layer) => place(layer, 0),
@@ -95,7 +95,7 @@ impl Norm {
 }
 
 impl Linear {
-    /// Place of its weights, behind which its bias lies.
+    /// Index of its weights, which are followed by its bias.
     const fn index(self, layers: usize) -> usize {
         match self {
             Self::Query(layer) => place(layer, 2),
@@ -120,7 +120,7 @@ impl Linear {
         }
     }
 
-    /// Inputs and outputs.
+    /// Number of inputs and outputs.
     fn shape(self, architecture: &Architecture) -> [u32; 2] {
         let (dim, ffn) = (architecture.dim, architecture.ffn);
         match self {
@@ -132,7 +132,7 @@ impl Linear {
     }
 }
 
-/// Place of a layer's tensor in the order of a file.
+/// Index of a layer's tensor in file order.
 const fn place(layer: usize, tensor: usize) -> usize {
     BEFORE_LAYERS
         .saturating_add(layer.saturating_mul(PER_LAYER))
@@ -140,7 +140,7 @@ const fn place(layer: usize, tensor: usize) -> usize {
 }
 
 impl Tensor {
-    /// Its place in the order of a file of a model with this many layers, from 0.
+    /// Its index, from 0, in the file order of a model with this many layers.
     pub const fn index(self, layers: usize) -> usize {
         match self {
             Self::Embedding => 0,

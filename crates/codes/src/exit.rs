@@ -20,7 +20,7 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// The exit status for an answer with this HTTP status and no code of ours.
+    /// The exit status for a response with this HTTP status and none of our codes.
     pub const fn of_http(status: u16) -> Self {
         match status {
             404 | 410 => Self::NotFound,

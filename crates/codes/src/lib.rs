@@ -1,8 +1,8 @@
-//! Every error code of the protocol, the node, the client and the commands, once.
+//! Every error code of the protocol, the node, the client and the commands, listed once.
 //!
 //! A [`Code`] is the word in `error[code]`, in the API's answers and in `soma explain`. Errors name
 //! theirs by implementing [`Coded`], so no program can emit a code that is not in the table. This
-//! crate never holds a message: what is wrong with which value is said by the error itself.
+//! crate never holds a message: the error itself says what is wrong with which value.
 //!
 //! Reading order: [`Exit`], then the table of codes.
 
@@ -22,7 +22,7 @@ pub trait Coded: std::error::Error {
     /// Its code.
     fn code(&self) -> Code;
 
-    /// The status with which a command that meets it exits.
+    /// The status with which a command exits on this error.
     fn exit(&self) -> Exit {
         self.code().exit()
     }

@@ -1,8 +1,8 @@
 //! The table: one entry for each code. A code's text, once released, never changes.
 //!
-//! An entry reads: variant, text, exit status, HTTP status (where a node answers with the code),
-//! explanation, hint. The hint is an instruction that goes with the error; `soma explain` shows
-//! both.
+//! An entry consists of variant, text, exit status, HTTP status (where a node answers with the
+//! code), explanation and hint. The hint is an instruction that goes with the error; `soma explain`
+//! shows both.
 
 use crate::Exit;
 

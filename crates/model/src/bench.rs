@@ -1,6 +1,6 @@
-//! The peak of this machine and what the kernels reach: the measurements of `soma bench engine`.
+//! This machine's peak and what the kernels reach of it: the measurements of `soma bench engine`.
 //!
-//! Wall time is read here and nowhere else in this crate; no score may ever depend on it.
+//! Wall-clock time is read only here in this crate; no score may ever depend on it.
 
 #![expect(
     clippy::cast_precision_loss,
@@ -21,15 +21,15 @@ use crate::sizes::Sizes;
 use crate::train::{Corpus, Recipe, Trainer};
 use crate::weights::Weights;
 
-/// Multiply-adds of a chain in one measurement of the peak.
+/// Multiply-adds per chain in one measurement of the peak.
 const STEPS: usize = 1 << 20;
-/// Elements of the buffer that measures the memory: 256 MiB, more than caches hold.
+/// Elements of the buffer for measuring memory: 256 MiB, more than caches hold.
 const MEMORY_ELEMENTS: usize = 64 << 20;
 
 /// How to measure.
 #[derive(Clone, Copy)]
 pub struct Meter<'a> {
-    /// Rounds of the same work; the best counts.
+    /// Rounds of the same work, of which the best counts.
     pub rounds: usize,
     /// Instructions that all threads have retired so far, if something counts them.
     pub instructions: &'a dyn Fn() -> Option<u64>,
@@ -48,24 +48,24 @@ impl fmt::Debug for Meter<'_> {
 pub struct Measured {
     /// Wall-clock seconds.
     pub seconds: f64,
-    /// Seconds that all threads were on a CPU in that round; none where the system does not tell.
-    /// On a shared machine it is more meaningful than wall-clock time.
+    /// CPU seconds of all threads in that round; `None` where the system does not report them.
+    /// On a shared machine, they are more meaningful than wall-clock time.
     pub cpu_seconds: Option<f64>,
     /// Instructions that all threads retired in that round, if they were counted.
     pub instructions: Option<u64>,
-    /// Floating-point operations that the result needs, in units of 10^9; pairs that causality
-    /// hides do not count.
+    /// Floating-point operations that the result needs, in units of 10^9, not counting pairs that
+    /// causality hides.
     pub useful_gflop: f64,
 }
 
 impl Measured {
-    /// Useful work per second of the wall's clock, in GFLOP/s.
+    /// Useful work per wall-clock second, in GFLOP/s.
     pub fn gflops(&self) -> f64 {
         self.useful_gflop / self.seconds
     }
 }
 
-/// Chains of fma that touch no memory; returns how many multiply-adds of 16 lanes it did.
+/// Runs chains of fma that touch no memory; returns how many multiply-adds of 16 lanes it did.
 struct Peak;
 
 impl Operation for Peak {
@@ -77,7 +77,7 @@ impl Operation for Peak {
     )]
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> usize {
-        // As many chains as hide the latency and still fit in the registers.
+        // Enough chains to hide the latency, but few enough to fit in the registers.
         if S::TILE_VECTORS == 2 {
             chains::<S, 12>(simd)
         } else {
@@ -107,7 +107,7 @@ fn chains<S: Simd, const N: usize>(simd: S) -> usize {
     N * STEPS
 }
 
-/// The fma peak of the engine's kernel on all its threads, in GFLOP/s: the best of the meter's
+/// The fma peak of the engine's kernel on all its threads, in GFLOP/s, as the best of the meter's
 /// rounds.
 pub fn peak_gflops(engine: &Engine, meter: Meter<'_>) -> f64 {
     let threads = engine.threads();
@@ -141,8 +141,8 @@ impl Operation for Read<'_> {
     }
 }
 
-/// How fast all threads together read memory that no cache holds, in GB/s: the best of the meter's
-/// rounds.
+/// How fast all threads together read memory that no cache holds, in GB/s, as the best of the
+/// meter's rounds.
 pub fn memory_gb_per_second(engine: &Engine, meter: Meter<'_>) -> f64 {
     let memory = vec![1.0_f32; MEMORY_ELEMENTS];
     let share = engine.share(memory.len()).next_multiple_of(4 * LANES);
@@ -163,7 +163,7 @@ pub fn untested_engine(kind: KernelKind) -> Result<Engine, Error> {
     Engine::untested(kind)
 }
 
-/// A product of matrices, ready to be computed again and again.
+/// A product of matrices, ready to be computed repeatedly.
 #[derive(Debug)]
 pub struct Product {
     shape: [usize; 3],
@@ -173,7 +173,7 @@ pub struct Product {
 }
 
 impl Product {
-    /// `rows` x `depth` with `depth` x `columns`.
+    /// The product of `rows` x `depth` and `depth` x `columns`.
     pub fn new(shape: [usize; 3]) -> Self {
         let [rows, depth, columns] = shape;
         let fill = |len: usize| (0..len).map(|i| (i % 251) as f32 * 0.01 - 1.0).collect();
@@ -185,7 +185,7 @@ impl Product {
         }
     }
 
-    /// Computes it.
+    /// Computes the product.
     pub fn run(&mut self, engine: &Engine) {
         let [rows, depth, columns] = self.shape;
         let a = Matrix::new(&self.a, rows, depth);
@@ -195,7 +195,7 @@ impl Product {
         black_box(&mut self.c);
     }
 
-    /// Measures it.
+    /// Measures the product.
     pub fn measure(&mut self, engine: &Engine, meter: Meter<'_>) -> Measured {
         let flops = 2.0
             * self
@@ -207,7 +207,7 @@ impl Product {
     }
 }
 
-/// Logits of a chunk of this many positions: embedding, layers, last norm and predictor.
+/// Measures the logits of a chunk of this length: embedding, layers, last norm and predictor.
 pub fn forward(engine: &Engine, weights: &Weights, positions: usize, meter: Meter<'_>) -> Measured {
     let chunk = [text(positions).into_iter().map(u16::from).collect()];
     let (mut forward, mut out) = (Forward::default(), Vec::new());
@@ -219,7 +219,7 @@ pub fn forward(engine: &Engine, weights: &Weights, positions: usize, meter: Mete
     })
 }
 
-/// An optimizer step on `batch` whole windows: forward, backward, SIGReg, clipping, `AdamW`.
+/// Measures an optimizer step on `batch` full windows: forward, backward, SIGReg, clip and `AdamW`.
 ///
 /// # Errors
 /// [`Error::NonFinite`] if the weights cannot be trained.
@@ -239,7 +239,7 @@ pub fn training_step(
     let bytes = batch * sizes.positions * 4;
     corpus.push(&text(bytes));
     let mut trainer = Trainer::new(engine, weights, recipe, corpus)?;
-    // Backward is twice forward: one product for the inputs' gradient, one for the weights'.
+    // Backward costs twice forward: one product for the inputs' gradient, one for the weights'.
     let flops = 3.0 * batch as f64 * forward_flops(sizes, sizes.positions);
     let mut outcome = Ok(());
     let measured = best(meter, flops, || {
@@ -255,8 +255,8 @@ fn text(bytes: usize) -> Vec<u8> {
     (0..bytes).map(|i| (i * i / 7).to_le_bytes()[0]).collect()
 }
 
-/// Floating-point operations that the logits of one chunk need: two for each weight of a matrix and
-/// position, and the pairs of positions that causality allows.
+/// Floating-point operations that the logits of one chunk need: two per matrix weight and position,
+/// plus those for the pairs of positions that causality allows.
 fn forward_flops(sizes: Sizes, positions: usize) -> f64 {
     let (dim, ffn) = (sizes.dim as f64, sizes.ffn as f64);
     let layers = sizes.layers as f64;
@@ -266,7 +266,7 @@ fn forward_flops(sizes: Sizes, positions: usize) -> f64 {
     2.0 * (weights * positions + layers * 2.0 * dim * pairs)
 }
 
-/// The quickest of the meter's runs, after one that does not count.
+/// The fastest of the meter's runs, after a warm-up run that does not count.
 fn best(meter: Meter<'_>, flops: f64, mut run: impl FnMut()) -> Measured {
     run();
     let mut best = Measured {
@@ -290,12 +290,12 @@ fn best(meter: Meter<'_>, flops: f64, mut run: impl FnMut()) -> Measured {
     best
 }
 
-/// Seconds that the threads of this process were on a CPU so far; `None` where the system does not
-/// say.
+/// CPU seconds that the threads of this process have used so far; `None` where the system does not
+/// report them.
 fn cpu_seconds() -> Option<f64> {
     let mut nanoseconds = 0;
     for thread in fs::read_dir("/proc/self/task").ok()? {
-        // Nanoseconds on a CPU come first.
+        // The first field is the nanoseconds on a CPU.
         let times = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
         nanoseconds += times.split(' ').next()?.parse::<u64>().ok()?;
     }

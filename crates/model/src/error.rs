@@ -1,6 +1,6 @@
 //! Every error of this crate.
 //!
-//! Every value that an error is about is a field; no variant is a bare text.
+//! Every value that an error is about is a field; no variant is bare text.
 
 use std::io;
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ pub enum Error {
         /// The kernel asked for.
         kind: KernelKind,
     },
-    /// The kernel does not give the bits of the reference on this machine.
+    /// The kernel does not produce the bits of the reference on this machine.
     #[error("the kernel `{kind}` does not match the reference on this machine")]
     Unequal {
         /// The kernel that failed.
@@ -34,7 +34,7 @@ pub enum Error {
     /// The threads could not be started.
     #[error("cannot start threads: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
-    /// Numbers or a text are not an architecture that this software runs.
+    /// Numbers or text are not an architecture that this software can run.
     #[error(transparent)]
     Architecture(#[from] soma_architecture::Error),
     /// The file cannot be read or written.
@@ -62,13 +62,13 @@ pub enum Error {
     HeaderCutOff {
         /// Length stated in the file.
         bytes: u64,
-        /// Bytes that are there.
+        /// Bytes that are present.
         present: usize,
     },
-    /// The header is not what safetensors says.
+    /// The header does not follow the safetensors format.
     #[error("the header is not a safetensors header: {0}")]
     HeaderNotJson(#[source] serde_json::Error),
-    /// Neither the caller nor the file says which architecture this is.
+    /// Neither the caller nor the file specifies the architecture.
     #[error("the file does not name its architecture")]
     NoArchitecture,
     /// A tensor occurs twice.
@@ -136,7 +136,7 @@ pub enum Error {
     /// Bytes follow the last tensor.
     #[error("{bytes} bytes follow the last tensor")]
     TrailingBytes {
-        /// How many.
+        /// Number of extra bytes.
         bytes: usize,
     },
     /// A weight is NaN or infinite.
@@ -144,7 +144,7 @@ pub enum Error {
     NonFiniteWeight {
         /// Its name.
         tensor: String,
-        /// Which element, row by row.
+        /// Index of the element, in row-major order.
         index: usize,
     },
     /// The data is empty.
@@ -156,7 +156,7 @@ pub enum Error {
     /// The mean representation is zero and has no direction.
     #[error("the mean representation is zero")]
     ZeroEmbedding,
-    /// The directions are those of another architecture.
+    /// The directions were made for another architecture.
     #[error("the directions were made for another architecture")]
     OtherDirections,
     /// A recipe cannot be followed.
@@ -165,7 +165,7 @@ pub enum Error {
         /// The field.
         field: &'static str,
     },
-    /// A file is not a checkpoint of this training run, or a damaged one.
+    /// A file is damaged, or is not a checkpoint of this training run.
     #[error("{} is not a checkpoint to resume from: {fault}", path.display())]
     Checkpoint {
         /// The file.
@@ -213,10 +213,10 @@ impl Coded for Error {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckpointFault {
-    /// It starts differently.
+    /// It does not start like a checkpoint.
     #[error("it is another kind of file, or of another version")]
     Format,
-    /// Bytes are missing or changed.
+    /// Bytes are missing or have changed.
     #[error("it is truncated or damaged")]
     Damaged,
     /// Its state cannot be read.
@@ -225,7 +225,7 @@ pub enum CheckpointFault {
     /// More steps or epochs than any run has.
     #[error("it claims more steps than any run has")]
     Count,
-    /// Its lists of numbers are not as long as its architecture requires.
+    /// Its lists of numbers do not have the lengths that its architecture requires.
     #[error("the number of its values does not match its architecture")]
     Length,
     /// It was made with other data.

@@ -1,4 +1,4 @@
-//! Tokens to representations and logits: pre-norm layers, several chunks at once.
+//! From tokens to representations and logits: pre-norm layers, several chunks at once.
 //!
 //! Rows of different chunks share only the matrix products, where every output has its own chain:
 //! batching never changes a bit.
@@ -14,7 +14,7 @@ use crate::weights::{Layer, Norm, Weights};
 pub(crate) struct Forward {
     /// Residual stream, `[rows, dim]`.
     x: Vec<f32>,
-    /// Where the next residual stream is written.
+    /// Buffer for the next residual stream.
     next: Vec<f32>,
     normed: Vec<f32>,
     query: Vec<f32>,
@@ -24,7 +24,7 @@ pub(crate) struct Forward {
     hidden: Vec<f32>,
 }
 
-/// Keys and values of the positions that a chunk has had so far, layer by layer.
+/// Keys and values of a chunk's positions so far, layer by layer.
 #[derive(Clone, Debug)]
 pub(crate) struct Cache {
     positions: usize,
@@ -38,7 +38,7 @@ struct KeysValues {
 }
 
 impl Cache {
-    /// For a chunk without any positions yet.
+    /// The cache of a chunk that has no positions yet.
     pub(crate) fn new(weights: &Weights) -> Self {
         Self {
             positions: 0,
@@ -46,7 +46,7 @@ impl Cache {
         }
     }
 
-    /// Positions so far.
+    /// Number of positions so far.
     pub(crate) fn positions(&self) -> usize {
         self.positions
     }
@@ -63,7 +63,7 @@ impl Forward {
         self.run(engine, weights, chunks, None)
     }
 
-    /// Representations of the positions that follow those in the cache, which takes them in.
+    /// Representations of the positions that follow those in the cache, to which they are added.
     pub(crate) fn continue_chunk(
         &mut self,
         engine: &Engine,

@@ -1,7 +1,7 @@
-//! Continues bytes with a model: one pass over the weights per byte, keys and values kept.
+//! Continues bytes with a model: one pass over the weights per byte, with keys and values cached.
 //!
-//! The bits are those of the whole forward pass. When the positions of a chunk are used up, the
-//! second half of it starts a new chunk.
+//! The bits are those of the whole forward pass. When the positions of a chunk are used up, its
+//! second half starts a new chunk.
 
 use std::ops::ControlFlow;
 
@@ -16,9 +16,9 @@ use crate::weights::Weights;
 /// How the next byte is chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
-    /// Divides the logits; at 0 the most likely byte is taken.
+    /// Divides the logits; at 0, the most likely byte is taken.
     pub temperature: f32,
-    /// The same seed makes the same choices.
+    /// The seed of the choices: the same seed gives the same choices.
     pub seed: [u8; 32],
 }
 
@@ -44,7 +44,7 @@ impl Operation for Likelihoods<'_> {
     }
 }
 
-/// Calls `on_byte` with up to `count` bytes that continue `prompt`; stops at EOS or when it breaks.
+/// Calls `on_byte` for up to `count` bytes that continue `prompt`; stops at EOS or when it breaks.
 ///
 /// Returns the number of bytes. An empty prompt is [`Error::EmptyData`]; logits that are not finite
 /// are [`Error::NonFinite`].

@@ -1,6 +1,6 @@
-//! Aligned scratch buffers, kept by each thread, so that nothing is allocated after the first call.
+//! Aligned scratch buffers, kept per thread, so that nothing is allocated after the first call.
 //!
-//! A buffer holds what its last use left in it: its user writes before reading.
+//! A buffer holds whatever its last use left in it, so its user must write before reading.
 #![expect(
     unsafe_code,
     reason = "a buffer of aligned lines is read as the floats it is made of"
@@ -24,7 +24,7 @@ thread_local! {
     pub(crate) static PACKED_A: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
     /// Packed columns of B.
     pub(crate) static PACKED_B: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
-    /// Rows of a matrix of half precision, widened.
+    /// Widened rows of a half-precision matrix.
     pub(crate) static WIDENED: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
     /// Scores of a block of queries with its keys.
     pub(crate) static SCORES: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };

@@ -1,12 +1,12 @@
-//! The matrix product at the machine's speed: packed panels and a register tile, vectors across
-//! columns.
+//! The matrix product at the machine's full speed: packed panels and a register tile, with vectors
+//! across columns.
 //!
-//! Every output keeps the one chain of the reference: depth is cut into slabs with the accumulator
-//! stored and resumed, never summed in parts, and never padded. Packing pads rows and columns only,
-//! and their outputs are not stored.
+//! Every output keeps the single chain of the reference: depth is cut into slabs between which the
+//! accumulator is stored and resumed; it is never summed in parts and never padded. Packing pads
+//! only rows and columns, whose outputs are not stored.
 //!
-//! Rows of A are packed once for all columns. Of B a thread holds two panels: while the tiles of
-//! one run down the rows, they pack the next piece by piece. So B is read once, straight from a
+//! Rows of A are packed once for all columns. A thread holds two panels of B: while the tiles of
+//! one run down the rows, they pack the next one piece by piece. So B is read once, straight from a
 //! weights file, and the latency of memory is hidden behind the arithmetic.
 #![expect(unsafe_code, reason = "tiles are given as pointers into panels and C")]
 #![expect(
@@ -24,7 +24,7 @@ use crate::simd::{LANES, Operation, Simd};
 /// Depth of a slab: two groups of panels of B and one panel of A of this depth fit in a
 /// second-level cache.
 const SLAB: usize = 1024;
-/// Panels of B that a tile of rows meets one after the other, so that A is read from the outer
+/// Panels of B that a tile of rows is multiplied by in succession, so that A is read from the outer
 /// cache once for all of them.
 const GROUP: usize = 2;
 /// Columns of a task.
@@ -32,8 +32,8 @@ const COLUMN_BLOCK: usize = 512;
 /// Elements of A that are packed at once (12 MiB): they stay in the last-level cache.
 const PACKED_ELEMENTS: usize = 3 << 20;
 
-/// Elements that are read in place, because they fit in a second-level cache beside all else that a
-/// product needs (512 KiB).
+/// Elements that are read in place (512 KiB), because they fit in a second-level cache along with
+/// everything else that a product needs.
 const NEAR_ELEMENTS: usize = 128 << 10;
 
 /// Rows of A as the tiles read them.
@@ -47,7 +47,7 @@ struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// Packed: panel p, step k, row r is at `(p * depth + k) * panel_rows + r`.
+    /// Packed rows: panel p, step k, row r is at `(p * depth + k) * panel_rows + r`.
     fn packed(panels: &'a [f32], depth: usize, panel_rows: usize) -> Self {
         Self {
             data: panels,
@@ -56,7 +56,7 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// In place, if the rows of a step are adjacent and everything is near.
+    /// Rows read in place, if the rows of a step are adjacent and everything is near.
     fn near(a: Matrix<'a>, panel_rows: usize) -> Option<Self> {
         (a.row_stride() == 1 && a.columns() * a.column_stride() <= NEAR_ELEMENTS).then(|| Self {
             data: a.data(),
@@ -118,13 +118,13 @@ impl Operation for Block<'_> {
 }
 
 impl Block<'_> {
-    /// Up to `width` columns of B, a row for each.
+    /// Up to `width` columns of B, one row for each.
     fn lanes(&self, column: usize, width: usize) -> Matrix<'_> {
         let count = width.min(self.b.columns() - column);
         self.b.columns_from(column, count).transposed()
     }
 
-    /// All rows of a group of panels; along the way, they pack the next group.
+    /// Computes all rows of a group of panels, packing the next group along the way.
     #[inline(always)]
     fn group<S: Simd>(&mut self, simd: S, first: usize, packed: &[f32], next: &mut [f32]) {
         let width = S::TILE_VECTORS * LANES;
@@ -162,8 +162,8 @@ impl Block<'_> {
         }
     }
 
-    /// Whether the tiles themselves can pack the panel at this column: it is whole, its rows lie
-    /// without gaps, and every tile takes all steps.
+    /// Whether the tiles themselves can pack the panel at this column: it is whole, its rows have
+    /// no gaps, and every tile takes all steps.
     #[inline(always)]
     fn carries<S: Simd>(&self, column: usize) -> bool {
         column + S::TILE_VECTORS * LANES <= self.b.columns()
@@ -171,8 +171,8 @@ impl Block<'_> {
             && self.triangle == Triangle::Full
     }
 
-    /// All rows of a whole panel of columns that is read where it lies, because it is near or
-    /// needed once.
+    /// Computes all rows of a whole panel of columns that is read in place, because it is near or
+    /// needed only once.
     #[inline(always)]
     fn direct<S: Simd>(&mut self, simd: S, column: usize) {
         let part = self.b.columns_from(column, S::TILE_VECTORS * LANES);
@@ -182,7 +182,7 @@ impl Block<'_> {
         }
     }
 
-    /// The tile at (row, column), finished if this is the last slab.
+    /// Computes the tile at (row, column), and finishes it if this is the last slab.
     #[inline(always)]
     fn tile<S: Simd>(
         &mut self,
@@ -220,7 +220,7 @@ impl Block<'_> {
         }
     }
 
-    /// The epilogue of a piece of a row.
+    /// Applies the epilogue to a piece of a row.
     #[inline(always)]
     fn finish<S: Simd>(&mut self, simd: S, row: usize, column: usize, columns: usize) {
         let (m, n) = (self.c.first_row() + row, self.c.first_column() + column);
@@ -253,7 +253,7 @@ impl Operation for TileRows {
     }
 }
 
-/// The slabs of a depth as (first, count); one even if there is no depth, because its chains are
+/// The slabs of a depth as (first, count); a depth of zero has one too, because its chains are
 /// the zeros they start from.
 fn slabs(depth: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..depth.max(1))

@@ -25,7 +25,7 @@ impl<'a> Matrix<'a> {
         Self::strided(data, rows, columns, columns, 1)
     }
 
-    /// Any strides.
+    /// A matrix with any strides.
     pub(crate) fn strided(
         data: &'a [f32],
         rows: usize,
@@ -132,7 +132,7 @@ impl<'a> MatrixMut<'a> {
         Self::strided(data, rows, columns, columns)
     }
 
-    /// Rows `row_stride` apart.
+    /// A matrix whose rows are `row_stride` apart.
     pub(crate) fn strided(
         data: &'a mut [f32],
         rows: usize,
@@ -201,7 +201,7 @@ impl<'a> MatrixMut<'a> {
         unsafe { std::slice::from_raw_parts_mut(self.start.add(m * self.row_stride), self.columns) }
     }
 
-    /// The same matrix, its coordinates counted from zero.
+    /// The same matrix, with its coordinates counted from zero.
     #[must_use]
     pub(crate) fn at_origin(self) -> Self {
         Self {
@@ -211,7 +211,7 @@ impl<'a> MatrixMut<'a> {
         }
     }
 
-    /// The same matrix for a shorter time.
+    /// The same matrix, borrowed for a shorter time.
     pub(crate) fn reborrow(&mut self) -> MatrixMut<'_> {
         MatrixMut {
             lifetime: PhantomData,

@@ -1,7 +1,7 @@
-//! Matrix products and the engine that runs them: which kernel, how many threads.
+//! Matrix products and the engine that runs them, with its kernel and its threads.
 //!
-//! The reference kernel is the definition and every other one equals it bit for bit. Results must
-//! never depend on the kernel, the thread count, the blocking or the batch.
+//! The reference kernel is the definition, and every other kernel equals it bit for bit. Results
+//! must never depend on the kernel, the thread count, the blocking or the batch.
 
 mod buffer;
 mod fast;
@@ -29,7 +29,7 @@ use crate::simd::{Avx2, Avx512};
 use crate::simd::{KernelKind, Operation, Portable, Simd};
 
 impl KernelKind {
-    /// Whether this CPU can run it.
+    /// Whether this CPU can run the kernel.
     pub fn is_available(self) -> bool {
         Lanes::detect(self).is_some()
     }
@@ -41,7 +41,7 @@ pub enum KernelChoice {
     /// The fastest kernel this CPU can run.
     #[default]
     Auto,
-    /// This one or an error.
+    /// This kernel, or an error.
     Kind(KernelKind),
 }
 
@@ -112,7 +112,7 @@ pub struct Engine {
 impl Engine {
     /// An engine on `threads` threads (0: one for each CPU).
     ///
-    /// The kernel is compared with the reference first; `Auto` skips one that is not equal.
+    /// The kernel is first compared with the reference; `Auto` skips a kernel that differs from it.
     pub fn new(choice: KernelChoice, threads: usize) -> Result<Self, Error> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -159,8 +159,8 @@ impl Engine {
         run_on(self.lanes, operation)
     }
 
-    /// Calls `task` for every item, on all threads. The order is not defined: items must not share
-    /// what they write.
+    /// Calls `task` for every item, on all threads. The order is not defined, so items must not
+    /// share anything that they write.
     pub(crate) fn for_each<T: Send>(&self, items: Vec<T>, task: impl Fn(T) + Send + Sync) {
         if self.threads() == 1 || items.len() < 2 {
             items.into_iter().for_each(task);
@@ -170,7 +170,7 @@ impl Engine {
         }
     }
 
-    /// How many rows (or elements) one task should take so that every thread gets several.
+    /// How many rows (or elements) one task should take so that every thread gets several tasks.
     pub(crate) fn share(&self, items: usize) -> usize {
         if self.threads() == 1 {
             items.max(1)
@@ -206,8 +206,8 @@ pub(crate) enum Epilogue<'a> {
     BiasResidual(&'a [f32], Matrix<'a>),
 }
 
-/// Which part of a product exists. `shift` moves the diagonal: element (m, j) is on or below it if
-/// `j <= m + shift`.
+/// Which part of a product is computed. `shift` moves the diagonal: element (m, j) is on or below
+/// it if `j <= m + shift`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Triangle {
     /// All of it.
@@ -256,7 +256,7 @@ pub(crate) fn matmul(
     }
 }
 
-/// [`matmul`] of a triangle, on the calling thread: for use inside a task of [`Engine::for_each`].
+/// [`matmul`] of a triangle on the calling thread, for use inside a task of [`Engine::for_each`].
 pub(crate) fn matmul_here(
     engine: &Engine,
     a: Matrix<'_>,

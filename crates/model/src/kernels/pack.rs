@@ -1,6 +1,6 @@
-//! Copies of A and B in the order in which the register tile reads them.
+//! Copying A and B into the order in which the register tile reads them.
 //!
-//! A panel holds, step after step of the depth, the rows of A (or columns of B) of one tile:
+//! A panel holds, one depth step after another, the rows of A (or columns of B) of one tile:
 //! `panel[k * width + lane]`. Packing moves bits and never computes. Missing lanes are filled with
 //! zeros, and their outputs are not stored.
 #![expect(
@@ -61,7 +61,7 @@ pub(super) fn pack<S: Simd>(
     }
 }
 
-/// The lanes of a step lie side by side.
+/// Packs when the lanes of a step lie side by side.
 #[inline(always)]
 fn copy<S: Simd>(simd: S, part: Matrix<'_>, width: usize, panel: &mut [f32]) {
     let (lanes, stride) = (part.rows(), part.column_stride());
@@ -85,7 +85,7 @@ fn copy<S: Simd>(simd: S, part: Matrix<'_>, width: usize, panel: &mut [f32]) {
     }
 }
 
-/// Writes `wide` lanes, and perhaps more of the next steps, which are written after it.
+/// Writes `wide` lanes and possibly beyond, into the next steps, which are written afterwards.
 #[inline(always)]
 fn put<S: Simd>(simd: S, line: S::F, wide: usize, width: usize, to: &mut [f32]) {
     match to.first_chunk_mut() {
@@ -94,7 +94,7 @@ fn put<S: Simd>(simd: S, line: S::F, wide: usize, width: usize, to: &mut [f32]) 
     }
 }
 
-/// The steps of a lane lie side by side: blocks of 16 lanes x 16 steps are turned in registers.
+/// Packs when a lane's steps lie side by side, transposing blocks of 16 x 16 in registers.
 #[inline(always)]
 fn transpose<S: Simd>(simd: S, part: Matrix<'_>, width: usize, panel: &mut [f32]) {
     let steps = part.columns();
@@ -117,7 +117,7 @@ fn transpose<S: Simd>(simd: S, part: Matrix<'_>, width: usize, panel: &mut [f32]
     }
 }
 
-/// Strides of any kind.
+/// Packs with any strides.
 #[inline(always)]
 fn gather(part: Matrix<'_>, width: usize, panel: &mut [f32]) {
     for (k, to) in panel.chunks_exact_mut(width).enumerate() {

@@ -1,4 +1,4 @@
-//! The definition of the matrix product: one chain per output, `k` ascending. Slow on purpose.
+//! The definition of the matrix product: one chain per output, `k` ascending. Deliberately slow.
 //!
 //! It must never be reordered, blocked or vectorized by hand.
 

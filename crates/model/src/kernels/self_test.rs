@@ -1,4 +1,4 @@
-//! The start-up comparison of a kernel with the reference, once for each kernel and process.
+//! The start-up comparison of a kernel with the reference, once per kernel and process.
 //!
 //! It must never be skipped: a compiler or emulator that gets an instruction wrong would split the
 //! network.
@@ -9,7 +9,7 @@ use super::{Epilogue, KernelKind, Lanes, Matrix, MatrixMut, Triangle, fast, refe
 use crate::math;
 use crate::simd::{LANES, Operation, Simd};
 
-/// Whether the kernel gives the bits of the reference.
+/// Whether the kernel produces the bits of the reference.
 pub(super) fn passes(kind: KernelKind, lanes: Lanes) -> bool {
     static AVX2: OnceLock<bool> = OnceLock::new();
     static AVX512: OnceLock<bool> = OnceLock::new();
@@ -23,8 +23,7 @@ pub(super) fn passes(kind: KernelKind, lanes: Lanes) -> bool {
     *once.get_or_init(|| products_equal(lanes) && functions_equal(lanes))
 }
 
-/// Values whose bits repeat nowhere, with zeros of both signs, subnormals and huge values among
-/// them.
+/// Values whose bits never repeat, including zeros of both signs, subnormals and huge values.
 fn values(seed: u8, count: usize) -> Vec<f32> {
     let mut bytes = vec![0; count * 4];
     blake3::Hasher::new()

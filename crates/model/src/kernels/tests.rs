@@ -1,10 +1,10 @@
-//! Every kernel of this CPU against the reference, on random shapes and values.
+//! Compares every kernel of this CPU with the reference, on random shapes and values.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// Values of every kind: zeros of both signs, subnormals, ordinary, tiny and huge ones; never NaN
+/// Values of every kind: zeros of both signs, subnormal, ordinary, tiny and huge values; never NaN
 /// or infinite.
 fn values(seed: u64, count: usize) -> Vec<f32> {
     let mut bytes = vec![0; count * 5];
@@ -50,7 +50,7 @@ fn reference() -> Engine {
 }
 
 fn bits(values: &[f32]) -> Vec<u32> {
-    // All NaN compare equal: their payload is not defined and never becomes visible.
+    // All NaNs compare equal: their payload is not defined and never becomes visible.
     values
         .iter()
         .map(|v| {

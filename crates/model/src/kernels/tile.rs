@@ -1,4 +1,4 @@
-//! The register tile: some rows times one or two vectors of columns of C, all their chains in
+//! The register tile: some rows times one or two vectors of columns of C, with all their chains in
 //! registers at once.
 //!
 //! A chain takes its steps in ascending order and is stored and resumed, never summed in parts.
@@ -14,15 +14,15 @@
 use super::Triangle;
 use crate::simd::{LANES, Operation, Simd};
 
-/// Rows of B that are copied at a time.
+/// Number of rows of B that are copied at a time.
 const LOAD: usize = 4;
-/// Rows between the one that is copied and the one that is prefetched into the cache.
+/// Number of rows between the one being copied and the one being prefetched into the cache.
 const ROWS_AHEAD: usize = 4 * LOAD;
 
 /// Rows of B that a tile copies into the next packed panel, a few at a time between its steps.
 /// Rows are prefetched some loads before they are copied, which hides the latency of memory behind
-/// the arithmetic, and the copies run beside the multiply-adds, where a separate loop would wait
-/// for the caches.
+/// the arithmetic, and the copies run alongside the multiply-adds, whereas a separate loop would
+/// wait for the caches.
 #[derive(Clone, Copy)]
 pub(super) struct Prefetch {
     /// The first row to copy.
@@ -31,14 +31,14 @@ pub(super) struct Prefetch {
     stride: usize,
     /// Where the first row goes; the others follow without gaps.
     to: *mut f32,
-    /// How many rows.
+    /// Number of rows.
     rows: usize,
-    /// Steps between two loads.
+    /// Number of steps between two loads.
     gap: usize,
 }
 
 impl Prefetch {
-    /// `rows` rows in `steps` steps.
+    /// Copies `rows` rows in the course of `steps` steps.
     ///
     /// # Safety
     /// All rows can be read at `from` and written at `to`, as many vectors wide as the tile that
@@ -113,7 +113,7 @@ pub(super) struct Tile {
 }
 
 impl Tile {
-    /// Depths `first..first + count`, less what the triangle takes away from the rows `row..`.
+    /// Runs depths `first..first + count`, less what the triangle removes from the rows `row..`.
     #[inline(always)]
     pub(super) fn part<S: Simd>(
         self,
@@ -128,7 +128,7 @@ impl Tile {
         match triangle {
             Triangle::Full | Triangle::LowerOutput { .. } => self.chain(simd, 0, count, resume),
             Triangle::LowerDepth { shift } => {
-                // All rows together up to the depth of the first one, then each on its own.
+                // All rows run together up to the depth of the first one, then each on its own.
                 let common = (row + shift + 1).clamp(first, end);
                 self.chain(simd, 0, common - first, resume);
                 for r in 0..self.rows {
@@ -137,7 +137,7 @@ impl Tile {
                 }
             }
             Triangle::UpperDepth => {
-                // Each row on its own until the last one starts, then all together.
+                // Each row runs on its own until the last one starts, then all run together.
                 let common = (row + self.rows - 1).clamp(first, end);
                 for r in 0..self.rows {
                     let own = (row + r).clamp(first, common);
@@ -148,7 +148,7 @@ impl Tile {
         }
     }
 
-    /// Row r alone.
+    /// Runs row r alone.
     #[inline(always)]
     fn row(self, r: usize) -> Self {
         debug_assert!(r < self.rows, "a row of the tile");
@@ -163,7 +163,7 @@ impl Tile {
         }
     }
 
-    /// `count` steps of the chains from `skip` on.
+    /// Runs `count` steps of the chains, from `skip` on.
     #[inline(always)]
     fn chain<S: Simd>(self, simd: S, skip: usize, count: usize, resume: bool) {
         if count == 0 && resume {
@@ -187,8 +187,8 @@ impl Tile {
     /// The tile itself: `R` x `V` accumulators in registers.
     ///
     /// # Safety
-    /// The panels hold `count` depths, and C has `R` rows here and `V` vectors of columns, the last
-    /// one perhaps in part.
+    /// The panels hold `count` depths, and C has `R` rows and `V` vectors of columns here, the last
+    /// one possibly only in part.
     #[inline(always)]
     unsafe fn fixed<S: Simd, const R: usize, const V: usize>(
         self,
@@ -205,7 +205,7 @@ impl Tile {
                 }
             }
         }
-        // The next tile lies below.
+        // The next tile is the one below.
         let below = self.c.wrapping_add(S::TILE_ROWS * self.stride);
         for r in 0..R {
             for v in 0..V {
@@ -230,7 +230,7 @@ impl Tile {
         }
     }
 
-    /// Some steps of all chains; returns them with the places in A and B that follow.
+    /// Runs some steps of all chains; returns the chains and the positions in A and B that follow.
     ///
     /// # Safety
     /// `count` steps of A and B can be read.
@@ -300,8 +300,8 @@ impl Tile {
     }
 }
 
-/// `count` steps of the chains of a tile. An operation of its own, so that the code of all tiles
-/// exists once.
+/// `count` steps of the chains of a tile. It is an operation of its own, so that the code of all
+/// tiles exists only once.
 struct Chain {
     tile: Tile,
     count: usize,
