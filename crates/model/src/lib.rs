@@ -1,5 +1,5 @@
-//! Bytes in, integers out, the same bits everywhere: the transformer, its kernels, its score and
-//! its training.
+//! Bytes in, integers out, with the same bits everywhere: the transformer, its kernels, its score
+//! and its training.
 //!
 //! Owns all float arithmetic; floats leave it only for display. It never lets threads,
 //! kernels, batches or the machine reach a result. `docs/numerics.md` and `docs/training.md` define

@@ -1,5 +1,5 @@
-//! exp, ln, erf, GELU, sin and cos: our own, from range reduction and a polynomial in a fixed order
-//! of operations.
+//! Our own exp, ln, erf, GELU, sin and cos, made of range reduction and a polynomial in a fixed
+//! order of operations.
 //!
 //! Nothing here may call the platform's mathematics library. Constants are given by their bits;
 //! docs/numerics.md lists them with every order of operations, and the measured errors.
@@ -14,7 +14,7 @@ const fn f(bits: u32) -> f32 {
     f32::from_bits(bits)
 }
 
-/// 1.5 * 2^23: adding it rounds to an integer, which is then in the low bits.
+/// 1.5 * 2^23: adding it rounds to an integer, which ends up in the low bits.
 const ROUNDER: f32 = f(0x4b40_0000);
 /// log2(e)
 const LOG2_E: f32 = f(0x3fb8_aa3b);
@@ -109,7 +109,7 @@ pub(crate) fn exp<S: Simd>(simd: S, x: S::F) -> S::F {
     let r = simd.fnma(n, simd.splat(LN2_HIGH), x);
     let r = simd.fnma(n, simd.splat(LN2_LOW), r);
     let q = polynomial(simd, r, EXP);
-    // 1 + r with what its rounding lost: below 1, where a unit is half as large, that decides the
+    // 1 + r and what its rounding lost: below 1, where a unit is half as large, that decides the
     // last bit.
     let sum = simd.add(simd.splat(1.0), r);
     let lost = simd.sub(r, simd.sub(sum, simd.splat(1.0)));
@@ -151,7 +151,7 @@ pub(crate) fn ln<S: Simd>(simd: S, x: S::F) -> S::F {
     let y = simd.fnma(simd.splat(0.5), square, y);
     let y = simd.add(r, y);
     let y = simd.fma(e, simd.splat(LN2_HIGH), y);
-    // Where x is NaN, negative or infinite: x - x is NaN for the last, so infinity is put back.
+    // Handles NaN, negative and infinite x: x - x is NaN for the last, so infinity is restored.
     let zero = simd.splat(0.0);
     let y = simd.select(simd.less(zero, x), y, simd.splat(f32::NEG_INFINITY));
     let y = simd.select(simd.less(x, zero), simd.splat(f32::NAN), y);
@@ -194,7 +194,7 @@ pub(crate) fn gelu_derivative<S: Simd>(simd: S, x: S::F) -> S::F {
     simd.fma(x, density, below)
 }
 
-/// (sin, cos) of 2 pi f for |f| <= 1/2, as [`Simd::turn`] gives it.
+/// (sin, cos) of 2 pi f for |f| <= 1/2, where f comes from [`Simd::turn`].
 #[inline(always)]
 pub(crate) fn sin_cos_turn<S: Simd>(simd: S, turn: S::F) -> (S::F, S::F) {
     let shifted = simd.fma(turn, simd.splat(4.0), simd.splat(ROUNDER));
@@ -221,14 +221,14 @@ pub(crate) fn sin_cos_turn<S: Simd>(simd: S, turn: S::F) -> (S::F, S::F) {
     )
 }
 
-/// `bits` with its sign bit flipped where `sign` has one (adding the sign bit wraps around into a
-/// flip).
+/// `bits` with its sign bit flipped where that of `sign` is set (adding the sign bit wraps around,
+/// which flips it).
 #[inline(always)]
 fn flip_sign<S: Simd>(simd: S, bits: S::U, sign: S::U) -> S::F {
     simd.with_bits(simd.add_bits(bits, sign))
 }
 
-/// [`gelu`] of one number, by the portable lanes.
+/// [`gelu`] of one number, on the portable lanes.
 pub(crate) fn gelu_scalar(x: f32) -> f32 {
     gelu(Portable, [x; LANES])[0]
 }
@@ -258,8 +258,8 @@ pub(crate) fn gelu_row<S: Simd>(simd: S, row: &mut [f32]) {
     }
 }
 
-/// Sum of a row in 16 strided lanes: lane l adds elements l, l + 16, ... from `+0.0` on; a tail
-/// touches only its own lanes; then the lanes are folded 8, 4, 2, 1.
+/// Sum of a row in 16 strided lanes: lane l starts at `+0.0` and adds elements l, l + 16, ...; a
+/// tail touches only its own lanes; then the lanes are folded 8, 4, 2, 1.
 #[inline(always)]
 pub(crate) fn sum_row<S: Simd>(simd: S, row: &[f32]) -> f32 {
     let (chunks, tail) = row.as_chunks::<LANES>();
@@ -275,7 +275,7 @@ pub(crate) fn sum_row<S: Simd>(simd: S, row: &[f32]) -> f32 {
 }
 
 /// Largest element of a row, found with `max(largest, x) = largest < x ? x : largest` in 16 strided
-/// lanes from minus infinity on, folded the same way.
+/// lanes that start at minus infinity and are folded the same way.
 #[inline(always)]
 pub(crate) fn max_row<S: Simd>(simd: S, row: &[f32]) -> f32 {
     let (chunks, tail) = row.as_chunks::<LANES>();

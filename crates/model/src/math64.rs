@@ -1,9 +1,9 @@
-//! float64 exp, sin and cos for tables and constants, in `+ - * /` alone, each rounded by itself.
+//! float64 exp, sin and cos for tables and constants, using only `+ - * /`, each rounded by itself.
 //!
-//! They run once for a table, so they are short rather than fast; nothing here may use a fused
+//! They run once per table, so they are short rather than fast; nothing here may use a fused
 //! operation.
 
-/// 1.5 * 2^52: adding it rounds to an integer, which is then in the low bits.
+/// 1.5 * 2^52: adding it rounds to an integer, which ends up in the low bits.
 const ROUNDER: f64 = f64::from_bits(0x4338_0000_0000_0000);
 /// 1 / ln(2)
 const LOG2_E: f64 = f64::from_bits(0x3ff7_1547_652b_82fe);

@@ -1,7 +1,7 @@
 //! Rotary position embedding: tables from float64, applied to queries and keys in half-split form.
 //!
-//! Angle of pair i at position p: `p / 10000^(2i / head_dim)`, the power as `exp((2i / head_dim) *
-//! ln 10000)`.
+//! The angle of pair i at position p is `p / 10000^(2i / head_dim)`, with the power computed as
+//! `exp((2i / head_dim) * ln 10000)`.
 #![expect(
     clippy::inline_always,
     reason = "lane operations must be inlined into the function that enables their CPU features"
@@ -65,8 +65,8 @@ impl Rope {
         hasher.finalize().into()
     }
 
-    /// Rotates one row of all heads at this position: forward, or back (by the negated angle) for
-    /// gradients.
+    /// Rotates one row of all heads at this position: forward, or backward (by the negated angle)
+    /// for gradients.
     pub(crate) fn rotate<'a>(
         &'a self,
         row: &'a mut [f32],

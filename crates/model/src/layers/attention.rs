@@ -1,8 +1,8 @@
 //! Causal attention of one chunk, head by head, in blocks of rows.
 //!
 //! Order: `score = chain(q . k) * scale`; `weight = exp(score - max)`; `out = chain(weight * v,
-//! keys ascending) / sum`. What causality hides is not computed: there is no large negative
-//! constant that a score could exceed.
+//! keys ascending) / sum`. Pairs that causality hides are not computed, so there is no large
+//! negative constant that a score could exceed.
 #![expect(
     clippy::inline_always,
     reason = "lane operations must be inlined into the function that enables their CPU features"
@@ -16,10 +16,10 @@ use crate::kernels::{Buffer, Engine, Epilogue, Matrix, MatrixMut, SCORES, Triang
 use crate::math::softmax_row;
 use crate::simd::{LANES, Operation, Simd};
 
-/// Rows of queries that one task takes.
+/// Number of query rows that one task takes.
 const ROW_BLOCK: usize = 128;
 
-/// Queries, keys and values of all heads: row-major, `[positions, dim]`, a head is a block of
+/// Queries, keys and values of all heads: row-major, `[positions, dim]`, where a head is a block of
 /// columns.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Heads<'a> {
@@ -71,7 +71,7 @@ pub(crate) struct Task<'a> {
     out: MatrixMut<'a>,
 }
 
-/// Scales one row of scores and makes softmax weights of them; returns their sum.
+/// Scales one row of scores and turns them into softmax weights; returns the sum of the weights.
 struct WeighRow<'a> {
     row: &'a mut [f32],
     scale: f32,

@@ -1,6 +1,6 @@
 //! What lies between the two maps of the feed-forward network: GELU.
 //!
-//! A score needs the value alone, and takes it in the epilogue of the product.
+//! A score needs only the value, and computes it in the epilogue of the product.
 #![expect(
     clippy::inline_always,
     reason = "lane operations must be inlined into the function that enables their CPU features"
@@ -37,7 +37,7 @@ impl Operation for BiasGelu<'_> {
     }
 }
 
-/// Backward: `rows = rows * factors`, the slopes times the gradient of the outputs.
+/// Backward pass: `rows = rows * factors`, the slopes times the gradient of the outputs.
 pub(crate) struct Multiply<'a> {
     pub(crate) rows: &'a mut [f32],
     pub(crate) factors: &'a [f32],

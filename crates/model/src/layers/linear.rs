@@ -1,6 +1,6 @@
-//! Linear maps: `y = x weight + bias`, the weight `[in, out]`.
+//! Linear maps: `y = x weight + bias`, where the weight is `[in, out]`.
 //!
-//! The gradients of inputs and weights are products as well (`train::pass`, `train`); that of the
+//! The gradients of inputs and weights are also products (`train::pass`, `train`); that of the
 //! bias is [`ColumnSums`].
 #![expect(
     clippy::inline_always,

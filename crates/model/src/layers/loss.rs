@@ -11,10 +11,10 @@ use crate::kernels::Engine;
 use crate::math::{ln, softmax_row};
 use crate::simd::{LANES, Operation, Simd, load_lanes, store_lanes};
 
-/// Stands for "this position predicts nothing" where a target is expected.
+/// Means "this position predicts nothing" where a target is expected.
 pub(crate) const NO_TARGET: u16 = u16::MAX;
 
-/// nll of one row and the sum of `exp(logit - max)`, which takes the logits' place.
+/// The nll of one row and the sum of `exp(logit - max)`, whose terms replace the logits.
 #[inline(always)]
 fn likelihood<S: Simd>(s: S, logits: &mut [f32], target: usize) -> (f32, f32) {
     let logit = logits[target];
@@ -44,8 +44,8 @@ impl Operation for Likelihoods<'_> {
     }
 }
 
-/// nll in nats of every target; `logits` is `[targets.len(), vocabulary]` and is overwritten by
-/// `exp(logit - max)`.
+/// The nll of every target, in nats; `logits` is `[targets.len(), vocabulary]` and is overwritten
+/// with `exp(logit - max)`.
 pub(crate) fn negative_log_likelihood(
     engine: &Engine,
     logits: &mut [f32],
@@ -71,7 +71,7 @@ pub(crate) fn negative_log_likelihood(
     });
 }
 
-/// Replaces logits by the gradient of `weight` times the sum of the negative log likelihoods, and
+/// Replaces logits with the gradient of `weight` times the sum of the negative log likelihoods, and
 /// returns that sum.
 pub(crate) struct CrossEntropy<'a> {
     pub(crate) logits: &'a mut [f32],

@@ -1,6 +1,6 @@
-//! The layers of a model, one file each: forward and backward side by side.
+//! The layers of a model, one file each, with forward and backward side by side.
 //!
-//! A score and a training step use the same layers in two arrangements. A score keeps nothing: it
+//! Scores and training steps use the same layers in two arrangements. A score keeps nothing: it
 //! runs the products of many chunks together on all threads, straight from the weights file
 //! (`forward`). Training keeps what the backward pass needs: one window on one thread
 //! (`train::pass`). The bits of both are the same up to the loss, whose sum over windows training
@@ -19,7 +19,7 @@ pub(crate) mod sigreg;
 
 use crate::simd::{LANES, Simd, load_lanes};
 
-/// The i-th 16 elements of some rows; missing ones are zero.
+/// The i-th 16 elements of each of some rows; missing ones are zero.
 #[inline(always)]
 fn part<S: Simd, const N: usize>(s: S, i: usize, rows: [&[f32]; N]) -> [S::F; N] {
     let mut parts = [s.splat(0.0); N];

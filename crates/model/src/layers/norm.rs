@@ -17,7 +17,7 @@ use crate::weights::Norm;
 /// Added to the variance.
 const EPSILON: f32 = 1e-5;
 
-/// LayerNorm of rows, `[rows, width]` as the outputs.
+/// LayerNorm of rows, `[rows, width]` like the outputs.
 pub(crate) struct Normalize<'a> {
     pub(crate) rows: &'a [f32],
     pub(crate) norm: Norm<'a>,
@@ -79,17 +79,17 @@ pub(crate) fn layer_norm(engine: &Engine, x: &[f32], norm: Norm<'_>, out: &mut [
     });
 }
 
-/// Backward of a layer norm: `rows`, its input, becomes `gradient` plus the gradient of that input.
+/// Backward pass of a layer norm: replaces its input, `rows`, with its gradient plus `gradient`.
 pub(crate) struct NormBackward<'a> {
     pub(crate) rows: &'a mut [f32],
-    /// What else flows into the same rows: the gradient along the residual. Nothing for the last
+    /// The gradient along the residual, which flows into the same rows. `None` for the last
     /// norm.
     pub(crate) gradient: Option<&'a [f32]>,
     pub(crate) d_outputs: &'a [f32],
     pub(crate) gamma: &'a [f32],
     pub(crate) d_gamma: &'a mut [f32],
     pub(crate) d_beta: &'a mut [f32],
-    /// Two rows of room.
+    /// Room for two rows.
     pub(crate) scratch: &'a mut [f32],
 }
 

@@ -1,8 +1,8 @@
-//! SIGReg (LeJEPA, arXiv 2511.08544): how far projections of the representations are from normally
-//! distributed.
+//! SIGReg (LeJEPA, arXiv 2511.08544): how far projections of the representations are from being
+//! normally distributed.
 //!
-//! The mean of the characteristic function is over the samples of each direction, never over
-//! directions: that would reward collapse.
+//! The mean of the characteristic function is taken over the samples of each direction, never over
+//! directions, which would reward collapse.
 #![expect(
     clippy::inline_always,
     reason = "lane operations must be inlined into the function that enables their CPU features"
@@ -23,7 +23,7 @@ use crate::sizes::Sizes;
 /// 1 / (2 pi)
 const TURNS_PER_RADIAN: f64 = f64::from_bits(0x3fc4_5f30_6dc9_c883);
 
-/// The unit directions of a seed, `[dim, slices]`.
+/// The unit directions derived from a seed, `[dim, slices]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Directions {
     values: Vec<f32>,
@@ -31,9 +31,9 @@ pub struct Directions {
 }
 
 impl Directions {
-    /// Components +-1 from the bits of BLAKE3's stream over the seed, times 1 / sqrt(dim).
+    /// Components are +-1, from the bits of BLAKE3's stream over the seed, times 1 / sqrt(dim).
     ///
-    /// Bit `row * slices + column`, least significant first; a set bit is +1.
+    /// Each is given by bit `row * slices + column`, least significant first; a set bit is +1.
     pub fn new(architecture: &Architecture, seed: [u8; 32]) -> Self {
         let Sizes { dim, slices, .. } = Sizes::from(architecture);
         let mut bits = vec![0; (dim * slices).div_ceil(8)];
@@ -76,7 +76,7 @@ impl Directions {
 pub(crate) struct Nodes {
     /// Turns of the phase at the first node, for a projection of 1: `dt / 2 pi`.
     pub(crate) turns: f64,
-    /// `exp(-t^2 / 2)` of the nodes from the second on.
+    /// `exp(-t^2 / 2)` of the nodes, from the second on.
     pub(crate) phi: Vec<f64>,
     /// `phi * dt * (2 inside, 1 at the end)`.
     pub(crate) weights: Vec<f64>,
@@ -166,9 +166,9 @@ pub(crate) fn project(
     );
 }
 
-/// D of samples from their projections `[samples, slices]`: the mean over directions of the
+/// D of samples, from their projections `[samples, slices]`: the mean over directions of the
 /// weighted squared distance between their characteristic function and that of the normal
-/// distribution. float64, nodes then directions in order.
+/// distribution. In float64, over nodes and then directions, in order.
 pub(crate) fn distance_from_normal(engine: &Engine, nodes: &Nodes, projections: Matrix<'_>) -> f64 {
     let samples = projections.rows();
     let mut distances = vec![0.0; projections.columns()];

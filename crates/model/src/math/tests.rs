@@ -1,5 +1,5 @@
-//! The functions against float64, and every lane implementation of this CPU against the portable
-//! one.
+//! Compares the functions with float64, and every lane implementation of this CPU with the
+//! portable one.
 #![expect(
     clippy::float_cmp,
     clippy::cast_possible_truncation,
@@ -90,7 +90,7 @@ fn best_engine() -> Engine {
     Engine::new(KernelChoice::Auto, 1).unwrap()
 }
 
-/// The largest error over inputs `start, start + step, ...` of all bit patterns, and where it is.
+/// The largest error over the bit patterns `start, start + step, ...`, and where it occurs.
 fn worst(engine: &Engine, function: Function, start: u32, step: u32, end: u64) -> (f64, f32) {
     let mut worst = (0.0, 0.0);
     let mut bits = u64::from(start);
@@ -213,7 +213,7 @@ proptest! {
         input in prop::array::uniform3(prop::array::uniform16(any::<u32>())),
         near in any::<bool>(),
     ) {
-        // Any bits at all, or (for more ordinary sums) exponents around zero.
+        // Arbitrary bits or, for more ordinary sums, exponents around zero.
         let narrow = |bits: u32| if near { bits & 0x81ff_ffff | 0x3e00_0000 } else { bits };
         let input = input.map(|lanes| lanes.map(|bits| f32::from_bits(narrow(bits))));
         let expected = Everything(&input).run(Portable);
@@ -232,7 +232,7 @@ proptest! {
 
 #[test]
 fn the_portable_fma_rounds_once() {
-    // One ulp above 1, squared, plus something that decides a tie of the final rounding.
+    // One ulp above 1, squared, plus something that breaks a tie in the final rounding.
     let x = 1.0 + f32::EPSILON;
     let cases = [
         (x, x, f32::EPSILON * f32::EPSILON / 4.0),

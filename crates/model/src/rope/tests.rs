@@ -1,4 +1,4 @@
-//! The tables, to the bit, and against the platform's sin and cos.
+//! Tests the tables to the bit, and against the platform's sin and cos.
 
 use super::*;
 

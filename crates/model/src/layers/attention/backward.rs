@@ -1,8 +1,8 @@
-//! Backward of causal attention, one head of one document at a time.
+//! Backward pass of causal attention, one head of one document at a time.
 //!
-//! The weights are computed again from queries and keys instead of being kept: a block of rows
-//! stays in the cache, a whole matrix of them would not. Masked pairs are never part of a chain, as
-//! in the forward pass.
+//! The weights are recomputed from queries and keys instead of being kept: a block of rows fits in
+//! the cache, whereas a whole matrix would not. As in the forward pass, masked pairs are never part
+//! of a chain.
 #![expect(
     clippy::inline_always,
     reason = "lane operations must be inlined into the function that enables their CPU features"
@@ -16,10 +16,10 @@ use crate::layers::dot;
 use crate::math::softmax_row;
 use crate::simd::{LANES, Operation, Simd, store_lanes};
 
-/// Query rows whose weights are held at once.
+/// Number of query rows whose weights are held at once.
 const BLOCK: usize = 32;
 
-/// Room for one head; kept between steps.
+/// Buffers for one head, kept between steps.
 #[derive(Debug)]
 pub(crate) struct HeadScratch {
     /// `[positions / panel][head_dim][panel]`: columns are keys.
@@ -38,7 +38,7 @@ pub(crate) struct HeadScratch {
 
 /// The widest panel of any lane implementation.
 const WIDEST: usize = 2 * LANES;
-/// The most rows in any tile.
+/// The largest number of rows in any tile.
 const TALLEST: usize = 8;
 
 impl HeadScratch {
@@ -81,7 +81,7 @@ impl HeadColumns {
     }
 }
 
-/// Replaces queries, keys and values (`[positions, dim]`, queries and keys rotated) by their
+/// Replaces queries, keys and values (`[positions, dim]`, queries and keys rotated) with their
 /// gradients.
 #[derive(Debug)]
 pub(crate) struct AttentionBackward<'a> {
@@ -174,8 +174,8 @@ impl AttentionBackward<'_> {
         scratch.d_values.fill(0.0);
     }
 
-    /// Writes the gradients of keys and values over their columns; those of the queries are there
-    /// already.
+    /// Writes the gradients of keys and values over their columns; those of the queries are already
+    /// there.
     #[inline(always)]
     fn unpack(&mut self, panel: usize) {
         let rows = self.positions.next_multiple_of(TALLEST);
@@ -193,8 +193,8 @@ impl AttentionBackward<'_> {
         }
     }
 
-    /// Scores, and the gradients of the weights, of `R` rows against all keys up to the last row's
-    /// own.
+    /// Scores and weight gradients of `R` rows against all keys, up to and including the last row's
+    /// own key.
     #[inline(always)]
     fn scores<S: Simd, const R: usize, const V: usize>(&mut self, s: S, start: usize, row: usize) {
         let (panel, depth) = (V * LANES, self.columns.width);
@@ -224,7 +224,7 @@ impl AttentionBackward<'_> {
         }
     }
 
-    /// Turns one row of scores into weights, and the weights' gradients into the scores'.
+    /// Turns a row of scores into weights, and the weights' gradients into those of the scores.
     #[inline(always)]
     fn softmax<S: Simd>(&mut self, s: S, start: usize, row: usize, panel: usize) {
         let across = self.positions.next_multiple_of(panel);
@@ -247,7 +247,7 @@ impl AttentionBackward<'_> {
         }
     }
 
-    /// Gradients of `R` queries: a chain over the keys that each may see.
+    /// Gradients of `R` queries: a chain over the keys that each query may see.
     #[inline(always)]
     fn query_gradients<S: Simd, const R: usize, const V: usize>(
         &mut self,
@@ -284,7 +284,7 @@ impl AttentionBackward<'_> {
     }
 
     /// Adds this block's rows to the gradients of `R` keys and values: a chain over the queries
-    /// that see each.
+    /// that see each key.
     #[inline(always)]
     fn key_gradients<S: Simd, const R: usize, const V: usize>(
         &mut self,
@@ -296,8 +296,8 @@ impl AttentionBackward<'_> {
         let panel = V * LANES;
         let across = self.positions.next_multiple_of(panel);
         let padded = self.positions.next_multiple_of(TALLEST);
-        // Below `partial` no row of the block sees any of the keys, from `all` on each row sees all
-        // of them.
+        // Below `partial`, no row of the block sees any of the keys; from `all` on, each row sees
+        // all of them.
         let partial = first_key.saturating_sub(start).min(rows);
         let all = (first_key + R - 1).saturating_sub(start).min(rows);
         let HeadScratch {
@@ -387,7 +387,7 @@ fn chain_columns<S: Simd, const R: usize, const V: usize>(
     acc
 }
 
-/// No closure: one would not be compiled for the lanes' CPU features.
+/// Not a closure, because that would not be compiled for the lanes' CPU features.
 #[inline(always)]
 fn load_panel_row<S: Simd, const V: usize>(s: S, x: &[f32]) -> [S::F; V] {
     let mut row = [s.splat(0.0); V];

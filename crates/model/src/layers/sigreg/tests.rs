@@ -1,5 +1,5 @@
-//! SIGReg against its formula in float64, and the two cases that tell the right mean from the wrong
-//! one.
+//! Compares SIGReg with its formula in float64, and tests the two cases that tell the right mean
+//! from the wrong one.
 #![expect(
     clippy::float_cmp,
     clippy::cast_possible_truncation,
@@ -19,7 +19,7 @@ fn architecture() -> Architecture {
     }
 }
 
-/// Independent normal numbers by adding twelve uniform ones.
+/// Independent, approximately normal numbers, each the sum of twelve uniform ones.
 fn normal(seed: u8, count: usize) -> Vec<f32> {
     let mut bytes = vec![0; count * 48];
     blake3::Hasher::new()

@@ -1,7 +1,7 @@
 //! `SIGReg` over all positions of a micro-batch, and its gradient.
 //!
-//! Samples are the positions of many documents together: that is what spreads documents apart. Sums
-//! run over the positions of a document in float32, then over the documents in order in float64.
+//! Samples are the positions of many documents together, which is what spreads documents apart.
+//! Sums run over the positions of a document in float32, then over documents in order in float64.
 #![expect(
     clippy::cast_precision_loss,
     reason = "positions, directions and nodes are far below 2^53"
@@ -17,8 +17,8 @@ use super::{Nodes, next_node};
 use crate::math::sin_cos_turn;
 use crate::simd::{LANES, Operation, Simd, load_lanes, store_lanes};
 
-/// The sums of the samples at the nodes of the integral, and what follows from them for the
-/// gradient.
+/// The sums of the samples at the nodes of the integral, and the gradient coefficients derived
+/// from them.
 #[derive(Debug)]
 pub(crate) struct CharacteristicFunction {
     slices: usize,
@@ -112,7 +112,7 @@ impl CharacteristicFunction {
         total / self.slices as f64
     }
 
-    /// Replaces the cosines of a document's samples by the gradient of its projections.
+    /// Replaces the cosines of a document's samples with the gradient of its projections.
     pub(crate) fn gradient<'a>(&'a self, cosines: &'a mut [f32], sines: &'a [f32]) -> Gradient<'a> {
         Gradient {
             slices: self.slices,
@@ -182,8 +182,8 @@ pub(crate) struct Gradient<'a> {
 impl Operation for Gradient<'_> {
     type Output = ();
 
-    /// The real part of `sum_j (b_j + i a_j) z^j` by Horner's rule, `z` the sample's point on the
-    /// unit circle.
+    /// The real part of `sum_j (b_j + i a_j) z^j` by Horner's rule, where `z` is the sample's point
+    /// on the unit circle.
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let nodes = self.coefficients[0].len() / self.slices;
