@@ -1,7 +1,7 @@
-//! The score of a model on data: the last place where a float exists. Only integers leave.
+//! The score of a model on data: the last place where floats exist. Only integers leave it.
 //!
-//! It must never let a non-finite number become a score, nor anything depend on how the data was
-//! batched.
+//! It must never let a non-finite number become a score, nor let anything depend on how the data
+//! was batched.
 
 mod passes;
 
@@ -11,15 +11,15 @@ use crate::layers::sigreg::Directions;
 use crate::weights::{Weights, framed};
 use passes::{Passes, embedding};
 
-/// What enters the protocol.
+/// The result that enters the protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Score {
     /// The loss in units of 2^-32 nat.
     pub loss_q32: i64,
     /// The mean representation, scaled to length 32767.
     pub embedding: Vec<i16>,
-    /// BLAKE3 over every nll (float32) and the embedding, little-endian: evidence that the work was
-    /// done.
+    /// BLAKE3 over every nll (float32) and the embedding, little-endian, as evidence that the work
+    /// was done.
     pub trace: [u8; 32],
 }
 
@@ -37,13 +37,13 @@ impl Score {
 /// A score and the floats it was made from, for display.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
-    /// What enters the protocol.
+    /// The result that enters the protocol.
     pub score: Score,
     /// Cross-entropy plus the coefficient times SIGReg, in nats.
     pub loss: f64,
     /// Mean nll over the predicted positions, in nats.
     pub cross_entropy: f64,
-    /// SIGReg before its coefficient.
+    /// SIGReg before multiplication by its coefficient.
     pub sigreg: f64,
     /// The cross-entropy in bits.
     pub bits_per_byte: f64,
@@ -75,11 +75,11 @@ pub fn score(
     only(passes.run(&[data], None, |_| ()))
 }
 
-/// Scores documents with a model, each as [`score`] does; small ones share a forward pass.
+/// Scores documents with a model, each as in [`score`]; small ones share a forward pass.
 ///
-/// `done` is called with the number of bytes of every chunk that is computed (or that its
-/// document's failure spares). Scores are in the order of the documents. Memory beyond them is that
-/// of one pass, whatever their number and size.
+/// `done` is called with the number of bytes of every chunk that is computed (or skipped because
+/// its document failed). Scores are in document order. Beyond the scores, only the memory of one
+/// pass is needed, whatever the number and size of the documents.
 ///
 /// # Errors
 /// [`Error::OtherDirections`]. A document without a score has its own error and does not affect the
@@ -94,7 +94,7 @@ pub fn score_all(
     Ok(Passes::new(engine, weights, directions)?.run(documents, None, done))
 }
 
-/// Scores data with a model and keeps what was computed on the way.
+/// Scores data with a model and keeps the intermediate results.
 pub fn score_with_dump(
     engine: &Engine,
     weights: &Weights,
@@ -113,7 +113,7 @@ fn only(scores: Vec<Result<Report, Error>>) -> Result<Report, Error> {
 }
 
 impl Dump {
-    /// The safetensors file of the dump with the embedding of its report.
+    /// The safetensors file of the dump, including the embedding of its report.
     pub fn to_safetensors(&self, report: &Report) -> Vec<u8> {
         let floats = |values: &[f32]| {
             values
@@ -158,11 +158,11 @@ impl Dump {
     }
 }
 
-/// The direction in the middle of these embeddings: what a model that embeds its own domain is
-/// special in.
+/// The mean direction of these embeddings: the specialization of a model that embeds its own
+/// domain.
 ///
-/// Their mean, scaled as an embedding is; embeddings whose length differs from the first's count
-/// for nothing. None given, or a mean of zero, is [`Error::ZeroEmbedding`].
+/// It is scaled as an embedding is; embeddings with a different number of components from the first
+/// are ignored. No embeddings, or a mean of zero, is [`Error::ZeroEmbedding`].
 pub fn mean_embedding<'a>(
     embeddings: impl IntoIterator<Item = &'a [i16]>,
 ) -> Result<Vec<i16>, Error> {

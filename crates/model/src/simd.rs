@@ -1,5 +1,5 @@
-//! Sixteen float32 lanes, one trait: elementwise code is written once and is equal to the bit on
-//! every CPU by construction.
+//! Sixteen float32 lanes behind one trait: elementwise code is written once and is, by
+//! construction, equal to the bit on every CPU.
 //!
 //! Every operation here is one IEEE-754 operation per lane (or a bit operation), so an
 //! implementation has no freedom. It must never hold an operation whose result differs between
@@ -24,12 +24,12 @@ pub(crate) use portable::{Portable, fused_multiply_add};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86::{Avx2, Avx512};
 
-/// Lanes of a vector, on every CPU: the row sums of the numerics are defined with this width.
+/// Lanes of a vector on every CPU: the numerics define row sums with this width.
 pub(crate) const LANES: usize = 16;
 
 /// A computation that runs on any lane implementation.
 pub(crate) trait Operation {
-    /// What it returns.
+    /// The type of its result.
     type Output;
     /// The computation itself; implementations are marked `#[inline(always)]`.
     fn run<S: Simd>(self, simd: S) -> Self::Output;
@@ -37,7 +37,7 @@ pub(crate) trait Operation {
 
 /// Sixteen float32 lanes. A value of an implementing type is proof that this CPU has its features.
 pub(crate) trait Simd: Copy + Send + Sync + 'static {
-    /// Sixteen float32.
+    /// Sixteen float32 values.
     type F: Copy;
     /// Sixteen 32-bit patterns.
     type U: Copy;
@@ -53,9 +53,9 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
 
     /// The same value in every lane.
     fn splat(self, x: f32) -> Self::F;
-    /// The lanes of an array.
+    /// Loads the lanes from an array.
     fn load(self, x: &[f32; LANES]) -> Self::F;
-    /// The array of the lanes.
+    /// Stores the lanes in an array.
     fn store(self, v: Self::F, to: &mut [f32; LANES]);
 
     /// `a + b`
@@ -77,15 +77,15 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn less(self, a: Self::F, b: Self::F) -> Self::M;
     /// True in the first `n` lanes.
     fn first(self, n: usize) -> Self::M;
-    /// `a` where the mask is true, else `b`.
+    /// `a` where the mask is true, otherwise `b`.
     fn select(self, m: Self::M, a: Self::F, b: Self::F) -> Self::F;
-    /// `u = p * scale` in float64, `f = u - rint(u)`, rounded to float32: the fractional part of a
+    /// With `u = p * scale` in float64, `u - rint(u)` rounded to float32: the fractional part of a
     /// phase in turns.
     fn turn(self, p: Self::F, scale: f64) -> Self::F;
 
     /// The bits of the lanes.
     fn bits(self, a: Self::F) -> Self::U;
-    /// The lanes that have these bits.
+    /// The lanes with these bits.
     fn with_bits(self, a: Self::U) -> Self::F;
     /// The same bits in every lane.
     fn splat_bits(self, x: u32) -> Self::U;
@@ -102,12 +102,12 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Arithmetic shift right by a constant.
     fn sar_bits<const N: u32>(self, a: Self::U) -> Self::U;
 
-    /// Asks for the memory at an address, which need not be mapped, to be brought near. A hint: it
-    /// never changes a value.
+    /// Asks for the memory at an address, which need not be mapped, to be prefetched. This is only
+    /// a hint that never changes a value.
     #[inline(always)]
     fn prefetch(self, _: *const f32) {}
 
-    /// Sixteen vectors as a square matrix, turned over: bits move, nothing is computed.
+    /// Transposes sixteen vectors as a square matrix: bits move, but nothing is computed.
     #[inline(always)]
     fn transpose(self, rows: [Self::F; LANES]) -> [Self::F; LANES] {
         let mut from = [[0.0; LANES]; LANES];
@@ -117,7 +117,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         core::array::from_fn(|column| self.load(&core::array::from_fn(|row| from[row][column])))
     }
 
-    /// The larger one; `b` where neither is larger (so also where either is NaN).
+    /// The larger of the two; `b` where neither is larger (and hence where either is NaN).
     #[inline(always)]
     fn max(self, a: Self::F, b: Self::F) -> Self::F {
         self.select(self.less(b, a), a, b)
@@ -161,7 +161,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         to[..n].copy_from_slice(&lanes[..n]);
     }
 
-    /// The lanes folded by halves: 8, 4, 2, 1, `lane[i] += lane[i + h]`.
+    /// The lanes folded in halves of h = 8, 4, 2, 1: `lane[i] += lane[i + h]`.
     #[inline(always)]
     fn fold(self, v: Self::F) -> f32 {
         let mut lanes = [0.0; LANES];
@@ -170,7 +170,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     }
 }
 
-/// The lanes folded by halves: 8, 4, 2, 1, lane i with lane `i + half`.
+/// The lanes folded in halves of 8, 4, 2, 1: lane i with lane `i + half`.
 #[inline(always)]
 pub(crate) fn fold_lanes(lanes: [f32; LANES], combine: impl Fn(f32, f32) -> f32) -> f32 {
     let eight: [f32; 8] = core::array::from_fn(|i| combine(lanes[i], lanes[i + 8]));

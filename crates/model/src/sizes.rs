@@ -11,7 +11,7 @@ pub(crate) struct Sizes {
     pub(crate) ffn: usize,
     pub(crate) vocabulary: usize,
     pub(crate) positions: usize,
-    /// Directions of SIGReg.
+    /// Number of SIGReg's directions.
     pub(crate) slices: usize,
 }
 

@@ -1,8 +1,8 @@
-//! Bytes to tokens: independent chunks of at most `positions` bytes.
+//! From bytes to tokens: independent chunks of at most `positions` bytes.
 //!
 //! There is no padding here or anywhere else: a short chunk simply has fewer positions.
 
-/// Id of the padding token, which is in the vocabulary and never an input.
+/// Id of the padding token, which is in the vocabulary but never an input.
 pub const PAD: u16 = 256;
 /// Id of the token that ends a short chunk.
 pub const EOS: u16 = 257;
@@ -12,7 +12,7 @@ pub const EOS: u16 = 257;
 pub struct Chunk<'a> {
     /// Its bytes, at least one.
     pub bytes: &'a [u8],
-    /// Whether EOS follows the last byte: only in a chunk that is short.
+    /// Whether EOS follows the last byte, which it does only in a short chunk.
     pub ends: bool,
 }
 
@@ -36,8 +36,8 @@ impl Chunk<'_> {
     }
 }
 
-/// Cuts data into chunks of `positions` bytes; if the last one is short, it gets EOS. Empty data
-/// has no chunks.
+/// Cuts data into chunks of `positions` bytes; if the last one is short, EOS is appended. Empty
+/// data has no chunks.
 pub fn chunks(data: &[u8], positions: usize) -> impl Iterator<Item = Chunk<'_>> {
     data.chunks(positions.max(1)).map(move |bytes| Chunk {
         bytes,

@@ -36,7 +36,7 @@ const SCAN_BLOCK: usize = 1 << 18;
 /// The elements of a tensor.
 #[derive(Debug)]
 enum Elements {
-    /// In the map: first byte and number of elements.
+    /// In the map, as first byte and number of elements.
     Mapped { begin: usize, len: usize },
     /// In the map, two bytes each.
     MappedHalf {
@@ -72,7 +72,7 @@ impl Weight<'_> {
     }
 }
 
-/// `y = x weight + bias`, the weight `[in, out]`.
+/// `y = x weight + bias`, where the weight is `[in, out]`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Linear<'a> {
     pub(crate) weight: Weight<'a>,
@@ -287,7 +287,7 @@ impl Weights {
         }
     }
 
-    /// A tensor that is of half precision in memory.
+    /// A tensor that has half precision in memory.
     fn half(&self, index: usize) -> Option<(&[u16], HalfKind)> {
         let Elements::MappedHalf { begin, len, kind } = self.elements[index] else {
             return None;
@@ -365,7 +365,7 @@ impl Weights {
         }
     }
 
-    /// The last LayerNorm, whose output are the representations.
+    /// The last LayerNorm, whose outputs are the representations.
     pub(crate) fn final_norm(&self) -> Norm<'_> {
         self.norm(NormId::Final)
     }
@@ -405,7 +405,7 @@ impl Weights {
     }
 }
 
-/// Takes float32 where it lies, and halves of linear maps, if they are aligned there; widens
+/// Uses float32 tensors, and half-precision linear maps, in place if they are aligned; widens
 /// everything else.
 fn read_elements(map: &[u8], location: Location, spec: &TensorSpec) -> Elements {
     let Location {
@@ -420,7 +420,7 @@ fn read_elements(map: &[u8], location: Location, spec: &TensorSpec) -> Elements 
         ElementType::Bf16 => Some(HalfKind::Bf16),
         ElementType::F16 => Some(HalfKind::F16),
     };
-    // Rows of the embedding are copied and not multiplied.
+    // Rows of the embedding are copied, not multiplied.
     let is_map = matches!(spec.tensor, Tensor::Weight(_));
     let address = bytes.as_ptr().addr();
     let lies_well = address.is_multiple_of(element.bytes()) && cfg!(target_endian = "little");
@@ -432,7 +432,7 @@ fn read_elements(map: &[u8], location: Location, spec: &TensorSpec) -> Elements 
     let mut values = vec![0.0; len];
     match kind {
         None => widen(bytes, &mut values, f32::from_le_bytes),
-        // A value that is not finite must be found later, so it may not be widened to a finite one.
+        // A value that is not finite must be found later, so it must not become a finite one here.
         Some(kind) => widen(bytes, &mut values, |bytes| {
             let bits = u16::from_le_bytes(bytes);
             if kind.is_finite(bits) {
@@ -449,7 +449,7 @@ fn read_elements(map: &[u8], location: Location, spec: &TensorSpec) -> Elements 
 fn find_not_finite(bits: &[u16], kind: HalfKind) -> Result<(), usize> {
     let found = bits.par_chunks(SCAN_BLOCK).enumerate();
     let found = found.find_map_first(|(block, bits)| {
-        // Without branches, so that it runs at the speed of memory; what it finds is rare.
+        // This has no branches, so that it runs at the speed of memory; what it finds is rare.
         let finite = bits
             .iter()
             .fold(true, |all, &bits| all & kind.is_finite(bits));
@@ -483,8 +483,8 @@ fn flush_subnormals(values: &mut [f32]) -> Result<(), usize> {
         .par_chunks_mut(SCAN_BLOCK)
         .enumerate()
         .find_map_first(|(block, values)| {
-            // Two passes without branches, so that they run at the speed of memory; what they find
-            // is rare.
+            // These two passes have no branches, so that they run at the speed of memory; what they
+            // find is rare.
             if !values
                 .iter()
                 .fold(true, |all, value| all & is_finite(value))

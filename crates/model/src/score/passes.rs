@@ -1,7 +1,7 @@
-//! Documents in forward passes: chunks of small ones together, of large ones one by one; every
-//! document adds up alone.
+//! Documents in forward passes: chunks of small ones run together, of large ones one by one; each
+//! document is summed separately.
 //!
-//! What is computed together must never change a bit, and a document that fails must never touch
+//! Computing chunks together must never change a bit, and a document that fails must never affect
 //! another.
 
 use super::{Dump, Report, Score};
@@ -16,10 +16,10 @@ use crate::sizes::Sizes;
 use crate::tokenizer::{Chunk, chunks};
 use crate::weights::Weights;
 
-/// A loss of this many nats or more is not a loss but an overflow.
+/// A loss of this many nats or more is an overflow, not a loss.
 const LOSS_LIMIT: f64 = 1_048_576.0;
 
-/// One model on its way through documents, with the buffers of a pass.
+/// A model working its way through documents, with the buffers of a pass.
 pub(super) struct Passes<'a> {
     engine: &'a Engine,
     weights: &'a Weights,
@@ -30,13 +30,13 @@ pub(super) struct Passes<'a> {
     projections: Vec<f32>,
 }
 
-/// A chunk and the place of its document in the list.
+/// A chunk and the index of its document in the list.
 type Placed<'d> = (usize, Chunk<'d>);
 
-/// What a document adds up to so far, or why it has no score.
+/// A document's sums so far, or why it has no score.
 type Partial = Result<Sums, Error>;
 
-/// Sums over the chunks so far, in their order.
+/// Sums over the chunks so far, in order.
 struct Sums {
     nll: f64,
     predicted: usize,
@@ -70,7 +70,7 @@ impl<'a> Passes<'a> {
         })
     }
 
-    /// Scores of documents, in their order; `done` receives the bytes of every chunk.
+    /// Scores of documents, in order; `done` receives the number of bytes of every chunk.
     pub(super) fn run(
         &mut self,
         documents: &[&[u8]],
@@ -105,7 +105,7 @@ impl<'a> Passes<'a> {
             .collect()
     }
 
-    /// One forward pass over chunks, which are then added up one by one.
+    /// Runs one forward pass over chunks, which are then added up one by one.
     fn compute(
         &mut self,
         pass: &[Placed<'_>],
@@ -170,7 +170,7 @@ impl<'a> Passes<'a> {
 }
 
 impl Sums {
-    /// The sums of no chunk yet, for representations of this width.
+    /// The sums before any chunk, for representations of this width.
     fn new(dim: usize) -> Self {
         Self {
             nll: 0.0,
@@ -182,8 +182,8 @@ impl Sums {
         }
     }
 
-    /// Two levels: float64 in the order of positions inside the chunk, then the chunks' sums in
-    /// their order.
+    /// Adds up in two levels: float64 in position order within the chunk, then the chunks' sums
+    /// in order.
     fn add_chunk(&mut self, nll: &[f32], representations: &[f32], distance: f64, cap: usize) {
         let dim = self.representation.len();
         let samples = representations.len() / dim;
@@ -244,7 +244,7 @@ impl Sums {
     }
 }
 
-/// `rint(mean / |mean| * 32767)`, all in float64, the squares of the length summed in order.
+/// `rint(mean / |mean| * 32767)`, all in float64, with the squares of the length summed in order.
 pub(super) fn embedding(sum: &[f64], positions: usize) -> Result<Vec<i16>, Error> {
     let mean: Vec<f64> = sum.iter().map(|sum| sum / float(positions)).collect();
     let length = mean

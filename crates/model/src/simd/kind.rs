@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-/// A way to compute; all give the same bits.
+/// A way to compute; all kinds give the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KernelKind {
-    /// Plain readable Rust, the definition. Slow.
+    /// Plain, readable Rust: the definition. Slow.
     Reference,
     /// x86-64 with AVX2 and FMA.
     Avx2,
@@ -17,7 +17,7 @@ pub enum KernelKind {
 }
 
 impl KernelKind {
-    /// Every kind; of those that a CPU has, the fastest comes last.
+    /// Every kind; of those that a CPU supports, the fastest comes last.
     pub const ALL: [Self; 4] = [Self::Reference, Self::Neon, Self::Avx2, Self::Avx512];
 
     /// The name used in commands and reports.

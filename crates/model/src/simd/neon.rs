@@ -1,7 +1,7 @@
 //! The lanes on 64-bit ARM: four NEON registers, which every such CPU has. Tests on other CPUs run
 //! the same code on emulated instructions.
 //!
-//! It must never use the pairwise or estimating instructions: they are not one IEEE operation per
+//! It must never use the pairwise or estimate instructions, which are not one IEEE operation per
 //! lane.
 #![expect(
     unsafe_code,

@@ -10,9 +10,9 @@ use super::{LANES, Operation, Simd};
 
 /// `a * b + c` with one rounding, on any CPU.
 ///
-/// The product of two float32 is exact in float64. The sum is rounded to odd in float64, which has
-/// more than two bits to spare, so that the final rounding to float32 is the only one (Boldo and
-/// Melquiond, 2008).
+/// The product of two float32 values is exact in float64. The sum is rounded to odd in float64,
+/// which has more than two bits to spare, so that the final rounding to float32 is the only one
+/// (Boldo and Melquiond, 2008).
 #[inline(always)]
 pub(crate) fn fused_multiply_add(a: f32, b: f32, c: f32) -> f32 {
     let product = f64::from(a) * f64::from(b);

@@ -1,7 +1,7 @@
 //! The lanes on x86-64: two AVX2 registers with FMA, or one AVX-512 register.
 //!
 //! A value of [`Avx2`] or [`Avx512`] must never exist on a CPU without the features: `detect` is
-//! the only way to one.
+//! the only way to obtain one.
 #![expect(
     unsafe_code,
     reason = "vector instructions; each token type proves that the CPU has them"
@@ -68,13 +68,13 @@ fn turn_half(p: __m256, scale: f64) -> __m256 {
     _mm256_set_m128(high, low)
 }
 
-/// Sixteen rows of eight columns, turned over: column c as its first and its second eight rows.
+/// Transposes sixteen rows of eight columns: column c as its first eight and its last eight rows.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 fn transpose_halves(rows: &[__m256; LANES]) -> [Pair<__m256>; 8] {
     let mut columns = [Pair(_mm256_setzero_ps(), _mm256_setzero_ps()); 8];
     for (half, rows) in rows.as_chunks::<8>().0.iter().enumerate() {
-        // Four rows become four vectors that hold columns j and j + 4 of them.
+        // Four rows become four vectors that hold their columns j and j + 4.
         let four = |r: [__m256; 4]| {
             let (a, b) = (
                 _mm256_unpacklo_ps(r[0], r[1]),
@@ -268,7 +268,7 @@ impl Simd for Avx2 {
     }
 }
 
-/// AVX-512 (the foundation subset is all that is used).
+/// AVX-512 (only the foundation subset is used).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Avx512(());
 
@@ -300,11 +300,11 @@ fn turn_sixteen(p: __m512, scale: f64) -> __m512 {
     _mm512_castpd_ps(_mm512_insertf64x4::<1>(low, _mm256_castps_pd(high)))
 }
 
-/// Sixteen rows of sixteen columns, turned over.
+/// Transposes sixteen rows of sixteen columns.
 #[inline]
 #[target_feature(enable = "avx512f,avx2")]
 fn transpose_square(rows: &[__m512; LANES]) -> [__m512; LANES] {
-    // Four rows become four vectors that hold columns j, j + 4, j + 8 and j + 12 of them.
+    // Four rows become four vectors that hold their columns j, j + 4, j + 8 and j + 12.
     let four = |r: &[__m512; 4]| {
         let (a, b) = (
             _mm512_unpacklo_ps(r[0], r[1]),

@@ -1,7 +1,7 @@
-//! AdamW and the clipping of gradients, in one written order.
+//! AdamW and the clipping of gradients, in one fixed order of operations.
 //!
-//! Moments and weights below the smallest normal number become zero: a weights file reads them so,
-//! and a checkpoint must not differ from the run that made it.
+//! Moments and weights below the smallest normal number become zero: that is how a weights file is
+//! read, and a checkpoint must not differ from the run that made it.
 #![expect(
     clippy::inline_always,
     reason = "lane operations must be inlined into the function that enables their CPU features"
@@ -11,7 +11,7 @@ use super::Recipe;
 use crate::kernels::Engine;
 use crate::simd::{LANES, Operation, Simd, load_lanes, store_lanes};
 
-/// Elements of a task, and of a partial sum of the norm.
+/// Number of elements in a task and in a partial sum of the norm.
 const CHUNK: usize = 1 << 14;
 
 /// Running means of every parameter's gradient and squared gradient, flat, in file order.
@@ -99,7 +99,7 @@ impl AdamW {
         engine.for_each(tasks, |task| engine.run(task));
     }
 
-    /// The factors of the next step; `norm` is that of the gradient.
+    /// The factors of the next step; `norm` is the norm of the gradient.
     #[expect(
         clippy::cast_possible_truncation,
         reason = "each factor is rounded once, here"
@@ -171,7 +171,7 @@ impl Operation for Update<'_> {
     }
 }
 
-/// Weight, gradient and moments to weight and moments.
+/// From weight, gradient and moments to the new weight and moments.
 #[inline(always)]
 fn update<S: Simd>(s: S, factors: Factors, [w, g, m, v]: [S::F; 4]) -> [S::F; 3] {
     let g = s.mul(g, s.splat(factors.clip));
@@ -204,8 +204,8 @@ fn without_subnormals<S: Simd>(s: S, x: S::F) -> S::F {
     )
 }
 
-/// The global norm: float64 squares in 16 strided lanes per chunk of a tensor, the chunks added in
-/// file order.
+/// The global norm: float64 squares in 16 strided lanes per chunk of a tensor, with the chunks
+/// added in file order.
 pub(crate) fn norm(
     engine: &Engine,
     mut gradients: &[f32],

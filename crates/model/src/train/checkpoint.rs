@@ -19,13 +19,13 @@ use super::{Corpus, Recipe, State, Trainer};
 use crate::error::{CheckpointFault, Error};
 use crate::kernels::Engine;
 
-/// Says what the file is, and which version of training it belongs to.
+/// States what the file is and which version of training it belongs to.
 const FORMAT: &[u8] = b"soma checkpoint 1\n";
 
 /// Steps and epochs stay below this, so that counting on from a checkpoint cannot overflow.
 const COUNT_MAX: u64 = 1 << 48;
 
-/// What decides the rest of a run besides the numbers.
+/// What determines the rest of a run besides the numbers.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Header {

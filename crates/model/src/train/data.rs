@@ -8,8 +8,8 @@ use crate::error::Error;
 use crate::layers::loss::NO_TARGET;
 use crate::tokenizer::EOS;
 
-/// The bytes of one or more documents. A document is what one file holds; windows never cross from
-/// one into the next.
+/// The bytes of one or more documents. A document is the content of one file; windows never cross
+/// from one document into the next.
 #[derive(Clone, Debug, Default)]
 pub struct Corpus {
     bytes: Vec<u8>,
@@ -20,7 +20,7 @@ pub struct Corpus {
 #[derive(Clone, Debug)]
 struct Document {
     range: Range<usize>,
-    /// Whether the range ends where the file ends; what was cut off behind a split is not a place
+    /// Whether the range ends where the file ends; the point where a document was split is no place
     /// for EOS.
     ends: bool,
 }
@@ -36,7 +36,7 @@ impl Corpus {
         self.append(document, true);
     }
 
-    /// All bytes, of all documents together.
+    /// Number of bytes in all documents together.
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
@@ -54,7 +54,7 @@ impl Corpus {
     }
 
     /// Cuts off the last tenth of the bytes, rounded up: `(for training, held out)`. A document on
-    /// the border is divided. Less than two bytes cannot be divided and leave the first part empty.
+    /// the border is split. Fewer than two bytes cannot be split and leave the first part empty.
     pub fn hold_out(&self) -> (Self, Self) {
         let border = self.len() - self.len().div_ceil(10);
         let (mut kept, mut held_out) = (Self::new(), Self::new());
@@ -66,8 +66,8 @@ impl Corpus {
         (kept, held_out)
     }
 
-    /// Names the documents and their borders: a checkpoint continues on the corpus that it was made
-    /// with.
+    /// Identifies the documents and their borders: a checkpoint resumes on the corpus that it was
+    /// made with.
     pub(crate) fn hash(&self) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new_derive_key("soma train: corpus v1");
         for Document { range, ends } in &self.documents {
@@ -103,15 +103,15 @@ impl From<&[u8]> for Corpus {
 pub(crate) struct Window {
     start: usize,
     length: usize,
-    /// The document ends with this window, so that its last byte predicts EOS where the context has
-    /// room for it.
+    /// Whether the document ends with this window, so that its last byte predicts EOS where the
+    /// context has room for it.
     ends: bool,
-    /// Another byte of the same document follows: the last position's target.
+    /// Whether another byte of the same document follows, as the last position's target.
     continues: bool,
 }
 
-/// Walks the corpus in epochs. In each, every document is cut into windows from a fresh offset, so
-/// that borders move, and all windows are shuffled: every byte is seen exactly once per epoch.
+/// Walks the corpus in epochs. In each, every document is cut into windows from a new offset, so
+/// that borders move, and all windows are shuffled; every byte is seen exactly once per epoch.
 #[derive(Debug)]
 pub(crate) struct Order {
     corpus: Corpus,

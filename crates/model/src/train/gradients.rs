@@ -1,5 +1,5 @@
-//! The gradient of every parameter against finite differences of a naive float64 model, which
-//! shares no code with it.
+//! Compares the gradient of every parameter with finite differences of a naive float64 model, which
+//! shares no code with the real one.
 #![expect(
     clippy::disallowed_methods,
     reason = "the naive model is only close, not equal"
@@ -188,7 +188,7 @@ fn gelu(x: f64) -> f64 {
     x * (0.5 + integral)
 }
 
-/// No width is a whole number of vectors, and windows are longer than a block of attention rows.
+/// An architecture in which no width is a whole number of vectors and windows exceed a row block.
 fn awkward_architecture() -> Architecture {
     Architecture {
         dim: 20,
@@ -264,7 +264,7 @@ fn the_gradient_of_every_parameter_equals_finite_differences() {
     );
     for place in trainer.layout.places() {
         for pick in 0..4 {
-            // The embedding's rows of letters that occur, elsewhere anything.
+            // For the embedding, rows of letters that occur; for other tensors, any element.
             let element = match place.tensor {
                 Tensor::Embedding => usize::from(b't') * place.columns + pick * 5,
                 _ => place.len() * (2 * pick + 1) / 8,

@@ -1,5 +1,5 @@
-//! Where every tensor of a model lies in one flat list of numbers: parameters, gradients and
-//! moments share it.
+//! Where every tensor of a model lies in one flat list of numbers; parameters, gradients and
+//! moments share this layout.
 
 use std::ops::Range;
 
@@ -54,12 +54,12 @@ impl Layout {
         }
     }
 
-    /// Numbers in all tensors.
+    /// Count of numbers in all tensors.
     pub(crate) fn len(&self) -> usize {
         self.places.last().map_or(0, |place| place.range.end)
     }
 
-    /// Numbers in all vectors.
+    /// Count of numbers in all vectors.
     pub(crate) fn vectors_len(&self) -> usize {
         self.places.last().map_or(0, |place| place.vector_range.end)
     }

@@ -1,9 +1,9 @@
 //! Training: a pure function of (architecture, recipe, seed, data), down to the last bit.
 //!
-//! A step is: the next windows of the data, forward and backward of each on its own, the gradients
-//! of the matrices as one chain over all positions of a micro-batch, micro-batches in order, then
-//! `AdamW`. Nothing that differs between machines, kernels or thread counts may ever reach the
-//! weights.
+//! A step takes the next windows of the data, runs each forward and backward on its own, computes
+//! the gradients of the matrices as one chain over all positions of a micro-batch, adds the
+//! micro-batches in order, and applies `AdamW`. Nothing that differs between machines, kernels or
+//! thread counts may ever reach the weights.
 #![expect(
     clippy::cast_precision_loss,
     reason = "widths, positions and steps are far below what a float cannot count"
@@ -40,7 +40,7 @@ use crate::sizes::Sizes;
 use crate::tokenizer;
 use crate::weights::Weights;
 
-/// Rows of a weight's gradient that are one task.
+/// Rows of a weight's gradient that make up one task.
 const GRADIENT_ROWS: usize = 128;
 
 /// Result of one step.
@@ -50,7 +50,7 @@ pub struct StepReport {
     pub step: u64,
     /// Mean negative log likelihood in nats, before the step.
     pub cross_entropy: f64,
-    /// `SIGReg` with its factor, before its coefficient.
+    /// `SIGReg` including its factor, but not its coefficient.
     pub sigreg: f64,
     /// `cross_entropy + coefficient * sigreg`
     pub loss: f64,
@@ -83,7 +83,7 @@ pub struct Trainer<'e> {
 }
 
 impl<'e> Trainer<'e> {
-    /// A run from its first step, starting at `weights` (such as [`Weights::init`] gives).
+    /// A run from its first step, starting at `weights` (such as those of [`Weights::init`]).
     ///
     /// # Errors
     /// [`Error::EmptyData`] if there is nothing to train on, [`Error::Recipe`] if the recipe cannot
@@ -165,8 +165,8 @@ impl<'e> Trainer<'e> {
         Weights::from_tensors(&self.architecture, tensors)
     }
 
-    /// Mean negative log likelihood in nats of other data under the weights as they are now:
-    /// documents in chunks, as a score computes it.
+    /// Mean negative log likelihood, in nats, of other data under the current weights: documents
+    /// in chunks, as in a score.
     ///
     /// # Errors
     /// [`Error::EmptyData`] if there is nothing to predict, [`Error::NonFinite`] if the mean is not
@@ -207,7 +207,7 @@ impl<'e> Trainer<'e> {
         }
     }
 
-    /// One optimizer step.
+    /// Performs one optimizer step.
     ///
     /// # Errors
     /// [`Error::NonFinite`] if the loss or the gradient is not finite; the weights stay as they
@@ -313,8 +313,8 @@ struct State {
     adamw: AdamW,
 }
 
-/// Adds the gradients of all windows, in order, to those of the micro-batches before (`add`) or to
-/// nothing.
+/// Adds the gradients of all windows, in order, to those of the previous micro-batches (`add`), or
+/// starts from zero.
 fn add_gradients(model: &Model<'_>, passes: &[Pass], mut gradients: &mut [f32], add: bool) {
     let mut tasks = Vec::new();
     for place in model.layout.places() {

@@ -1,5 +1,5 @@
-//! The forward and the backward pass of one window: what one thread does between two meetings of
-//! all threads.
+//! The forward and the backward pass of one window: what one thread does between two points where
+//! all threads meet.
 //!
 //! Gradients take the place of the activations they belong to as soon as those are no longer
 //! needed, so that the memory of a step is that of its activations: per position and layer `8 dim +
@@ -80,7 +80,7 @@ impl Model<'_> {
         });
     }
 
-    /// Rotates queries or keys by their positions, or gradients back.
+    /// Rotates queries or keys by their positions, or their gradients back.
     fn rotate(&self, rows: &mut [f32], back: bool) {
         for (position, row) in rows.chunks_exact_mut(self.sizes.dim).enumerate() {
             self.engine.run(self.rope.rotate(row, position, back));
@@ -125,7 +125,7 @@ pub(super) struct Pass {
     pub(super) vectors: Vec<f32>,
 }
 
-/// Room that a pass needs only while it runs.
+/// Buffers that a pass needs only while it runs.
 #[derive(Debug)]
 pub(super) struct Scratch {
     narrow: Vec<f32>,
@@ -182,7 +182,7 @@ impl Pass {
         self.tokens.len()
     }
 
-    /// Takes over tokens of which each predicts the next.
+    /// Takes in tokens, each of which predicts the next.
     pub(super) fn fill(&mut self, tokens: impl Iterator<Item = u16>) {
         self.tokens.clear();
         self.tokens.extend(tokens);
@@ -235,7 +235,7 @@ impl Pass {
             .run(sigreg.samples(cosines, sines, &mut self.sigreg_sums));
     }
 
-    /// Puts the gradients of the loss in the place of the activations.
+    /// Replaces the activations with the gradients of the loss.
     pub(super) fn backward(
         &mut self,
         model: &Model<'_>,
@@ -445,8 +445,8 @@ fn bias_gradient(model: &Model<'_>, linear: Linear, d_outputs: &[f32], vectors: 
     });
 }
 
-/// Turns the rows, the input of a norm, into their gradient: that along the residual, if any, plus
-/// that of the norm.
+/// Turns the rows, which are the input of a norm, into their gradient: the one along the residual,
+/// if any, plus that of the norm.
 fn norm_backward(
     model: &Model<'_>,
     norm: Norm,

@@ -1,6 +1,6 @@
-//! The recipe of a training run: everything beside architecture and data that decides the weights.
-//! Nothing that could differ between two machines (threads, kernel, time) may ever become part of
-//! it.
+//! The recipe of a training run: everything besides architecture and data that determines the
+//! weights. Nothing that could differ between two machines (threads, kernel, time) may ever become
+//! part of it.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,12 +22,12 @@ pub struct Recipe {
     pub learning_rate: f64,
     /// Steps over which the learning rate rises linearly.
     pub warmup: u64,
-    /// What the cosine falls to at the last step, as a share of `learning_rate`.
+    /// The value to which the cosine falls at the last step, as a share of `learning_rate`.
     pub final_share: f64,
     /// Decay of the matrices per step, as a share of the learning rate; biases and norms do not
     /// decay.
     pub weight_decay: f64,
-    /// Gradients of a greater global norm are scaled down to it.
+    /// The greatest global norm of the gradient; a larger gradient is scaled down to it.
     pub clip: f64,
     /// Decay of the gradient's running mean.
     pub beta_1: f64,
@@ -39,12 +39,12 @@ pub struct Recipe {
     pub sigreg_coefficient: f64,
     /// SIGReg's factor is the number of its samples, but at most this.
     pub sigreg_cap: usize,
-    /// Decides the initial weights, the order of the data and SIGReg's directions.
+    /// Determines the initial weights, the order of the data and SIGReg's directions.
     pub seed: [u8; 32],
 }
 
 impl Default for Recipe {
-    /// Made for `nano` on about a megabyte of text: many small steps learn most from the same
+    /// Meant for `nano` on about a megabyte of text: many small steps learn the most from the same
     /// number of bytes. Shorter runs keep everything but `steps`.
     ///
     /// `SIGReg` weighs less than in a score, because its factor reaches 256 here and only 16 there.

@@ -1,5 +1,5 @@
-//! The learning rate of every step: a linear rise, then half a cosine. Float64 and allowed
-//! operations alone.
+//! The learning rate of every step: a linear rise, then half a cosine. Uses only float64 and the
+//! allowed operations.
 
 use super::Recipe;
 use crate::math64;

@@ -1,8 +1,8 @@
-//! Weights of half the size, bfloat16 and IEEE binary16: used in place in the file, widened on the
-//! way to a product.
+//! Weights of half the size, bfloat16 and IEEE binary16: used in place in the file, and widened on
+//! the way to a product.
 //!
-//! Widening is exact, and a subnormal float32 becomes `+0` as everywhere; values that are not
-//! finite were rejected before. It is written here, not taken from a library, because it flushes
+//! Widening is exact, and a subnormal float32 becomes `+0` as everywhere else; values that are not
+//! finite were rejected earlier. It is written here, not taken from a library, because it flushes
 //! subnormals and runs on the lanes of the kernel.
 #![expect(
     clippy::inline_always,
@@ -37,7 +37,7 @@ pub(crate) struct HalfMatrix<'a> {
 }
 
 impl HalfKind {
-    /// The float32 of a finite value, subnormal ones as `+0`.
+    /// The float32 of a finite value, with subnormal ones as `+0`.
     #[inline(always)]
     pub(crate) fn widen(self, bits: u16) -> f32 {
         let sign = u32::from(bits >> 15) << 31;
@@ -48,8 +48,8 @@ impl HalfKind {
                 f32::from_bits(if subnormal { 0 } else { sign | rest << 16 })
             }
             Self::F16 => {
-                // Ten bits of mantissa under five of exponent, at float32's places: a power of two
-                // makes up for the bias.
+                // Ten bits of mantissa below five of exponent, moved to float32's places; a power
+                // of two makes up for the bias.
                 let scaled = f32::from_bits(rest << 13) * f32::from_bits((127 + 112) << 23);
                 f32::from_bits(sign | scaled.to_bits())
             }
@@ -66,7 +66,7 @@ impl HalfKind {
     }
 }
 
-/// Widens elements one by one; the compiler makes vectors of it.
+/// Widens elements one by one; the compiler vectorizes it.
 struct Widen<'a> {
     from: &'a [u16],
     to: &'a mut [f32],
@@ -86,11 +86,11 @@ impl Operation for Widen<'_> {
     }
 }
 
-/// [`matmul`] with a matrix of half precision: some rows of it at a time, so that only its own
-/// bytes come from memory.
+/// [`matmul`] with a half-precision matrix, some rows of it at a time, so that only its own bytes
+/// come from memory.
 ///
-/// Every chain is stored and resumed, as within a product of float32: the same bits as
-/// widening all of it first.
+/// Every chain is stored and resumed, as within a float32 product, which gives the same bits as
+/// widening the whole matrix first.
 pub(crate) fn matmul_half(
     engine: &Engine,
     a: Matrix<'_>,
@@ -125,7 +125,7 @@ pub(crate) fn matmul_half(
 mod tests {
     use super::*;
 
-    /// The value by its definition: sign, exponent, mantissa.
+    /// The value by definition: sign, exponent and mantissa.
     fn defined(kind: HalfKind, bits: u16) -> f64 {
         let (exponent_bits, mantissa_bits, bias) = match kind {
             HalfKind::Bf16 => (8, 7, 127),

@@ -1,5 +1,5 @@
-//! The header of a safetensors file: read strictly, because it is untrusted input; written in one
-//! way only.
+//! The header of a safetensors file: read strictly, because it is untrusted input, and written in
+//! only one way.
 //!
 //! It must never trust a number in the file: every offset is checked against the file and the
 //! expected shapes. The library for this format neither fixes the bytes that are written nor
@@ -17,7 +17,7 @@ use crate::error::Error;
 /// The metadata entry that carries the architecture.
 const ARCHITECTURE_KEY: &str = "architecture";
 
-/// Element types that are read.
+/// The element types that can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ElementType {
     F32,
@@ -61,7 +61,7 @@ struct TensorEntry {
     data_offsets: [usize; 2],
 }
 
-/// A header with the order and the repetitions that a map would hide.
+/// A header that keeps the order and repetitions of its entries, which a map would hide.
 #[derive(Debug, Default)]
 pub(super) struct Header {
     metadata: BTreeMap<String, String>,
@@ -117,7 +117,7 @@ impl Header {
         Ok(header)
     }
 
-    /// The architecture that the file says it has.
+    /// The architecture that the file claims to have.
     pub(super) fn architecture(&self) -> Result<Option<Architecture>, Error> {
         let json = self.metadata.get(ARCHITECTURE_KEY);
         Ok(json.map(|json| Architecture::from_json(json)).transpose()?)

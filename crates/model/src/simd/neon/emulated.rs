@@ -1,5 +1,5 @@
 //! The NEON instructions that `neon.rs` uses, in plain Rust, so that tests run its kernels on every
-//! CPU. Each function does what the Arm reference defines for the instruction of its name.
+//! CPU. Each function does what the Arm reference defines for the instruction of the same name.
 //!
 //! It must never be compiled outside tests.
 #![expect(
