@@ -20,10 +20,7 @@ struct Api {
     _dir: tempfile::TempDir,
 }
 
-#[expect(
-    clippy::expect_used,
-    reason = "without a node there is nothing to fuzz"
-)]
+#[expect(clippy::expect_used, reason = "without a node there is nothing to fuzz")]
 static API: LazyLock<Api> = LazyLock::new(|| {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let network = Localnet::create(&dir.path().join("network"), &Plan::manual([0; 32]));

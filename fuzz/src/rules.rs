@@ -20,10 +20,7 @@ struct Start {
     keys: Vec<SecretKey>,
 }
 
-#[expect(
-    clippy::expect_used,
-    reason = "the genesis of a local network is valid"
-)]
+#[expect(clippy::expect_used, reason = "the genesis of a local network is valid")]
 static START: LazyLock<Start> = LazyLock::new(|| {
     let plan = Plan::manual([0; 32]);
     let genesis = plan.genesis();
@@ -33,11 +30,7 @@ static START: LazyLock<Start> = LazyLock::new(|| {
     let names = accounts.chain([OPERATOR.to_owned(), "validator-1".to_owned()]);
     let secret = |name: String| Secret::derive(&plan.seed, &name);
     let keys = names.map(|name| SecretKey::from_bytes(secret(name).bytes()));
-    Start {
-        genesis,
-        state,
-        keys: keys.collect(),
-    }
+    Start { genesis, state, keys: keys.collect() }
 });
 
 /// How far the clock advances before a block.
@@ -46,9 +39,7 @@ fn advance_ms(state: &MemoryState, now_ms: u64, choice: u8) -> u64 {
         0 => now_ms + 1,
         1 => now_ms + 1_000,
         2 => now_ms + 3_600_000,
-        _ => query::next_deadline_ms(state)
-            .unwrap_or(now_ms)
-            .max(now_ms + 1),
+        _ => query::next_deadline_ms(state).unwrap_or(now_ms).max(now_ms + 1),
     }
 }
 
@@ -70,23 +61,12 @@ pub fn check(mut input: &[u8]) {
             return;
         };
         now_ms = advance_ms(&state, now_ms, choice);
-        let block = BlockInfo {
-            height,
-            timestamp_ms: now_ms,
-            proposer: validator,
-        };
+        let block = BlockInfo { height, timestamp_ms: now_ms, proposer: validator };
         let key = &start.keys[usize::from(choice / 4) % start.keys.len()];
         let signed = sign(&state, key, action);
-        let transactions: Vec<_> = signed
-            .verify(&start.genesis.chain_id())
-            .into_iter()
-            .collect();
+        let transactions: Vec<_> = signed.verify(&start.genesis.chain_id()).into_iter().collect();
         let outcome = execute(&state, &block, &transactions);
-        assert_eq!(
-            outcome.receipts.len(),
-            transactions.len(),
-            "a missing receipt"
-        );
+        assert_eq!(outcome.receipts.len(), transactions.len(), "a missing receipt");
         state.apply(&outcome.changes);
         if let Err(violation) = invariants::check(&state) {
             panic!("block {height}: {violation}");

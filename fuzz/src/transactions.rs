@@ -23,10 +23,7 @@ pub fn check(input: &[u8]) {
     for part in parts {
         // Batches are split before they are decoded, so that one bad transaction spoils no other.
         drop(SignedTransaction::decode(part));
-        assert!(
-            batch::push_bytes(&mut encoded, part),
-            "a part exceeds its batch"
-        );
+        assert!(batch::push_bytes(&mut encoded, part), "a part exceeds its batch");
     }
     assert_eq!(encoded, input, "a second encoding of a batch");
 }

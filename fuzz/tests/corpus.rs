@@ -12,10 +12,7 @@ fn corpus() -> PathBuf {
 }
 
 fn replay(target: &str) {
-    let (_, check) = soma_fuzz::TARGETS
-        .iter()
-        .find(|(name, _)| *name == target)
-        .unwrap();
+    let (_, check) = soma_fuzz::TARGETS.iter().find(|(name, _)| *name == target).unwrap();
     let mut inputs = 0;
     for entry in std::fs::read_dir(corpus().join(target)).unwrap() {
         let path = entry.unwrap().path();

@@ -45,22 +45,13 @@ pub(crate) fn check(root: &Path) -> Result<Vec<String>, String> {
         }
     }
     let differing = packages.iter().filter(|(_, variants)| variants.len() > 1);
-    Ok(differing
-        .map(|(package, variants)| describe(package, variants))
-        .collect())
+    Ok(differing.map(|(package, variants)| describe(package, variants)).collect())
 }
 
 fn cargo_tree(root: &Path, selection: &[&str], edges: &str) -> Result<String, String> {
     output(
         Command::new(env!("CARGO"))
-            .args([
-                "tree",
-                "--locked",
-                "--charset=ascii",
-                "--format={p}|{f}",
-                "--edges",
-                edges,
-            ])
+            .args(["tree", "--locked", "--charset=ascii", "--format={p}|{f}", "--edges", edges])
             .args(selection)
             .current_dir(root),
     )
@@ -106,11 +97,7 @@ fn describe((name, host): &Package, variants: &Variants) -> String {
         missing.map(|feature| feature.as_str()).collect()
     };
     let mut text = format!("features: {name} differs; add what is missing to crates/{HACK}, ");
-    text += if *host {
-        "[build-dependencies]"
-    } else {
-        "[dependencies]"
-    };
+    text += if *host { "[build-dependencies]" } else { "[dependencies]" };
     for (features, selection) in variants {
         let missing = lacks(features);
         if !missing.is_empty() {

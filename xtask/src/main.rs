@@ -21,9 +21,7 @@ usage: cargo xtask COMMAND
   features  check that third-party features do not depend on which crate is built";
 
 fn main() -> ExitCode {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap_or(Path::new("."));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
     let faults = match std::env::args().nth(1).as_deref() {
         Some("tidy") => tidy::check(root),
         Some("features") => features::check(root),

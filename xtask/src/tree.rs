@@ -15,10 +15,7 @@ pub(crate) struct File {
 impl File {
     /// The file's extension; empty if it has none.
     pub(crate) fn extension(&self) -> &str {
-        self.path
-            .extension()
-            .and_then(|extension| extension.to_str())
-            .unwrap_or_default()
+        self.path.extension().and_then(|extension| extension.to_str()).unwrap_or_default()
     }
 
     /// True for an executable script, with an extension or without.
@@ -64,12 +61,8 @@ impl<'a> Manifest<'a> {
     /// The manifests of all crates of the workspace.
     pub(crate) fn all(files: &'a [File]) -> Vec<Self> {
         let is_member = |file: &&File| {
-            file.path
-                .file_name()
-                .is_some_and(|name| name == "Cargo.toml")
-                && ["crates", "fuzz", "xtask"]
-                    .iter()
-                    .any(|folder| file.path.starts_with(folder))
+            file.path.file_name().is_some_and(|name| name == "Cargo.toml")
+                && ["crates", "fuzz", "xtask"].iter().any(|folder| file.path.starts_with(folder))
         };
         files.iter().filter(is_member).map(Self::read).collect()
     }

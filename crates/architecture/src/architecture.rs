@@ -84,9 +84,7 @@ impl Architecture {
 
     /// The preset with this name.
     pub fn preset(name: &str) -> Option<Self> {
-        [Self::nano(), Self::v1()]
-            .into_iter()
-            .find(|preset| preset.name == name)
+        [Self::nano(), Self::v1()].into_iter().find(|preset| preset.name == name)
     }
 
     /// Number of parameters.
@@ -103,10 +101,7 @@ impl Architecture {
         ];
         [
             vocabulary.saturating_mul(dim),
-            layer
-                .into_iter()
-                .fold(0, u64::saturating_add)
-                .saturating_mul(layers),
+            layer.into_iter().fold(0, u64::saturating_add).saturating_mul(layers),
             norm,
             linear(dim, vocabulary),
         ]
@@ -116,9 +111,7 @@ impl Architecture {
 
     /// Maximum length of a weights file: its parameters in f32 and a header.
     pub fn weights_bytes_max(&self) -> u64 {
-        self.parameters()
-            .saturating_mul(4)
-            .saturating_add(HEADER_BYTES_MAX)
+        self.parameters().saturating_mul(4).saturating_add(HEADER_BYTES_MAX)
     }
 
     /// Minimum length of submitted data: one full chunk.
@@ -132,18 +125,12 @@ impl Architecture {
     /// [`Error::UnknownNumerics`], or [`Error::OutOfBounds`] naming the first invalid field.
     pub fn check(&self) -> Result<(), Error> {
         if self.numerics_version != NUMERICS_VERSION {
-            return Err(Error::UnknownNumerics {
-                version: self.numerics_version,
-            });
+            return Err(Error::UnknownNumerics { version: self.numerics_version });
         }
         for (field, value, min, max) in self.bounds() {
             if !(min..=max).contains(&value) {
                 let bounds = format!("{min} to {max}");
-                return Err(Error::OutOfBounds {
-                    field,
-                    value,
-                    bounds,
-                });
+                return Err(Error::OutOfBounds { field, value, bounds });
             }
         }
         if !self.dim.is_multiple_of(self.heads.saturating_mul(2)) {
@@ -180,12 +167,7 @@ impl Architecture {
             ("sig_reg_points", self.sig_reg_points.into(), 2, 1 << 10),
             ("sig_reg_t_max_thousandths", t_max.into(), 1, 16_000),
             ("sig_reg_cap", self.sig_reg_cap.into(), 1, 1 << 16),
-            (
-                "sig_reg_coefficient_millionths",
-                coefficient.into(),
-                0,
-                1_000_000_000,
-            ),
+            ("sig_reg_coefficient_millionths", coefficient.into(), 0, 1_000_000_000),
             ("parameters", self.parameters(), 1, 1 << 38),
             ("buffer_elements", self.buffer_elements(), 1, 1 << 28),
         ]
@@ -215,11 +197,7 @@ mod tests {
     #[test]
     fn heads_of_odd_width_are_refused() {
         for (dim, heads) in [(128, 3), (6, 2), (0, 4)] {
-            let architecture = Architecture {
-                dim,
-                heads,
-                ..Architecture::nano()
-            };
+            let architecture = Architecture { dim, heads, ..Architecture::nano() };
             assert!(architecture.check().is_err(), "{dim} {heads}");
         }
     }
@@ -227,10 +205,7 @@ mod tests {
     #[test]
     fn every_number_has_a_least_and_a_greatest_value_and_is_named_beyond_them() {
         fn named(change: impl Fn(&mut Architecture, u32), value: u32) -> Option<&'static str> {
-            let mut architecture = Architecture {
-                heads: 1,
-                ..Architecture::nano()
-            };
+            let mut architecture = Architecture { heads: 1, ..Architecture::nano() };
             change(&mut architecture, value);
             match architecture.check() {
                 Ok(()) => None,
@@ -245,18 +220,8 @@ mod tests {
             ("ffn", |a, value| a.ffn = value, 1, 1 << 18),
             ("vocabulary", |a, value| a.vocabulary = value, 258, 1 << 16),
             ("positions", |a, value| a.positions = value, 2, 1 << 16),
-            (
-                "sig_reg_slices",
-                |a, value| a.sig_reg_slices = value,
-                1,
-                1 << 14,
-            ),
-            (
-                "sig_reg_points",
-                |a, value| a.sig_reg_points = value,
-                2,
-                1 << 10,
-            ),
+            ("sig_reg_slices", |a, value| a.sig_reg_slices = value, 1, 1 << 14),
+            ("sig_reg_points", |a, value| a.sig_reg_points = value, 2, 1 << 10),
             (
                 "sig_reg_t_max_thousandths",
                 |a, value| a.sig_reg_t_max_thousandths = value,
@@ -272,11 +237,7 @@ mod tests {
             ),
         ];
         for (field, change, min, max) in fields {
-            assert_eq!(
-                (named(change, min), named(change, max)),
-                (None, None),
-                "{field}"
-            );
+            assert_eq!((named(change, min), named(change, max)), (None, None), "{field}");
             assert_eq!(named(change, max + 1), Some(field));
             if min > 0 {
                 assert_eq!(named(change, min - 1), Some(field));
@@ -286,37 +247,21 @@ mod tests {
 
     #[test]
     fn sizes_that_are_too_large_together_are_refused() {
-        let long = Architecture {
-            positions: 1 << 16,
-            ..Architecture::nano()
-        };
+        let long = Architecture { positions: 1 << 16, ..Architecture::nano() };
         long.check().unwrap();
-        let wide = Architecture {
-            ffn: 1 << 18,
-            ..long.clone()
-        };
+        let wide = Architecture { ffn: 1 << 18, ..long.clone() };
         assert!(wide.check().is_err());
-        let deep = Architecture {
-            layers: 256,
-            dim: 1 << 16,
-            ..Architecture::nano()
-        };
+        let deep = Architecture { layers: 256, dim: 1 << 16, ..Architecture::nano() };
         assert!(deep.check().is_err());
     }
 
     #[test]
     fn a_name_is_short_ascii_and_another_numerics_version_is_unknown() {
         for name in [String::new(), "x".repeat(65), "\u{e9}".to_owned()] {
-            let architecture = Architecture {
-                name,
-                ..Architecture::nano()
-            };
+            let architecture = Architecture { name, ..Architecture::nano() };
             assert!(architecture.check().is_err());
         }
-        let newer = Architecture {
-            numerics_version: 2,
-            ..Architecture::nano()
-        };
+        let newer = Architecture { numerics_version: 2, ..Architecture::nano() };
         assert_eq!(newer.check(), Err(Error::UnknownNumerics { version: 2 }));
     }
 }

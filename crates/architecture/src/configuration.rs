@@ -33,10 +33,7 @@ pub struct Configuration {
 }
 
 fn default_coefficient() -> Number {
-    decimal(
-        Architecture::v1().sig_reg_coefficient_millionths,
-        MILLIONTHS,
-    )
+    decimal(Architecture::v1().sig_reg_coefficient_millionths, MILLIONTHS)
 }
 
 fn default_cap() -> u32 {
@@ -68,19 +65,12 @@ impl Configuration {
     /// # Errors
     /// [`Error::Inexact`] and [`Error::OutOfBounds`], with the field's name in this form.
     pub fn architecture(&self) -> Result<Architecture, Error> {
-        let inexact = |field, value: &Number, unit| Error::Inexact {
-            field,
-            value: value.to_string(),
-            unit,
-        };
+        let inexact =
+            |field, value: &Number, unit| Error::Inexact { field, value: value.to_string(), unit };
         let t_max = parts(&self.sig_reg_t_max, THOUSANDTHS)
             .ok_or_else(|| inexact("sig_reg_t_max", &self.sig_reg_t_max, "thousandths"))?;
         let coefficient = parts(&self.sig_reg_coefficient, MILLIONTHS).ok_or_else(|| {
-            inexact(
-                "sig_reg_coefficient",
-                &self.sig_reg_coefficient,
-                "millionths",
-            )
+            inexact("sig_reg_coefficient", &self.sig_reg_coefficient, "millionths")
         })?;
         let mut architecture = Architecture {
             name: "custom".to_owned(),
@@ -98,15 +88,9 @@ impl Configuration {
             sig_reg_coefficient_millionths: coefficient,
         };
         architecture.check().map_err(|error| match error {
-            Error::OutOfBounds {
-                field,
-                value,
-                bounds,
-            } => Error::OutOfBounds {
-                field: name_here(field),
-                value,
-                bounds,
-            },
+            Error::OutOfBounds { field, value, bounds } => {
+                Error::OutOfBounds { field: name_here(field), value, bounds }
+            }
             error => error,
         })?;
         for preset in [Architecture::nano(), Architecture::v1()] {
@@ -126,10 +110,8 @@ impl Architecture {
     /// # Errors
     /// [`Error::NotJson`], or the error for an invalid number.
     pub fn from_json(text: &str) -> Result<Self, Error> {
-        let configuration: Configuration =
-            serde_json::from_str(text).map_err(|error| Error::NotJson {
-                reason: error.to_string(),
-            })?;
+        let configuration: Configuration = serde_json::from_str(text)
+            .map_err(|error| Error::NotJson { reason: error.to_string() })?;
         configuration.architecture()
     }
 
@@ -160,9 +142,7 @@ fn decimal(count: u32, places: u32) -> Number {
     let (whole, fraction) = (count.checked_div(unit), count.checked_rem(unit));
     let (whole, fraction) = (whole.unwrap_or(0), fraction.unwrap_or(0));
     let width = usize::try_from(places).unwrap_or(0);
-    format!("{whole}.{fraction:0width$}")
-        .parse()
-        .unwrap_or_else(|_| Number::from(whole))
+    format!("{whole}.{fraction:0width$}").parse().unwrap_or_else(|_| Number::from(whole))
 }
 
 /// A decimal as a number of units of `10^-places`; `None` if it is negative, too large or finer.
@@ -194,11 +174,7 @@ mod tests {
         for preset in [Architecture::nano(), Architecture::v1()] {
             assert_eq!(Architecture::from_json(&preset.to_json()), Ok(preset));
         }
-        let smaller = Architecture {
-            name: "custom".to_owned(),
-            layers: 3,
-            ..Architecture::nano()
-        };
+        let smaller = Architecture { name: "custom".to_owned(), layers: 3, ..Architecture::nano() };
         assert_eq!(Architecture::from_json(&smaller.to_json()), Ok(smaller));
     }
 

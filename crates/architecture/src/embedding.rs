@@ -22,16 +22,13 @@ pub fn is_unit_length(length_squared: u64, dim: u32) -> bool {
 
 /// Maximum squared distance between two embeddings: both of maximum length, in opposite directions.
 pub fn distance_squared_max(dim: u32) -> u64 {
-    UNIT.saturating_pow(2)
-        .saturating_add(rounding(dim))
-        .saturating_mul(4)
+    UNIT.saturating_pow(2).saturating_add(rounding(dim)).saturating_mul(4)
 }
 
 /// How far rounding to integers can move the squared length of a vector of length [`UNIT`].
 fn rounding(dim: u32) -> u64 {
     let dim = u64::from(dim);
-    UNIT.saturating_mul(dim.isqrt().saturating_add(1))
-        .saturating_add(dim)
+    UNIT.saturating_mul(dim.isqrt().saturating_add(1)).saturating_add(dim)
 }
 
 /// Squared distance, exact. Vectors with different numbers of components count as farther apart
@@ -53,10 +50,7 @@ pub fn distance_squared_given_lengths(
     if a.len() != b.len() {
         return u64::MAX;
     }
-    let products = a
-        .iter()
-        .zip(b)
-        .map(|(&a, &b)| i32::from(a).wrapping_mul(b.into()));
+    let products = a.iter().zip(b).map(|(&a, &b)| i32::from(a).wrapping_mul(b.into()));
     let dot = if u128::from(a_squared).saturating_mul(b_squared.into()) <= SHORT {
         i64::from(products.fold(0, i32::wrapping_add))
     } else {

@@ -64,9 +64,7 @@ pub struct TensorSpec {
 impl TensorSpec {
     /// Number of elements.
     pub fn elements(&self) -> usize {
-        self.shape
-            .iter()
-            .fold(1, |count, &extent| count.saturating_mul(extent))
+        self.shape.iter().fold(1, |count, &extent| count.saturating_mul(extent))
     }
 }
 
@@ -134,9 +132,7 @@ impl Linear {
 
 /// Index of a layer's tensor in file order.
 const fn place(layer: usize, tensor: usize) -> usize {
-    BEFORE_LAYERS
-        .saturating_add(layer.saturating_mul(PER_LAYER))
-        .saturating_add(tensor)
+    BEFORE_LAYERS.saturating_add(layer.saturating_mul(PER_LAYER)).saturating_add(tensor)
 }
 
 impl Tensor {

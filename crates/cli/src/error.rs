@@ -25,12 +25,7 @@ pub(crate) type Result<T = ()> = std::result::Result<T, Error>;
 impl Error {
     /// An error with the hint and the exit status of its code.
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            hint: code.hint().to_owned(),
-            exit: code.exit(),
-        }
+        Self { code, message: message.into(), hint: code.hint().to_owned(), exit: code.exit() }
     }
 
     /// Replaces the code's hint by a more specific one.

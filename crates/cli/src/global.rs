@@ -31,13 +31,7 @@ pub(crate) struct Global {
     )]
     pub(crate) url: String,
     /// The key to sign with: a name from `soma keys list`, or a file [default: `default`].
-    #[arg(
-        long,
-        global = true,
-        env = "SOMA_KEY",
-        hide_env_values = true,
-        value_name = "NAME"
-    )]
+    #[arg(long, global = true, env = "SOMA_KEY", hide_env_values = true, value_name = "NAME")]
     pub(crate) key: Option<String>,
     /// File with the passphrase of an encrypted key; `-` is standard input.
     #[arg(
@@ -49,13 +43,7 @@ pub(crate) struct Global {
     )]
     pub(crate) passphrase_file: Option<PathBuf>,
     /// Folder of keys, caches and local networks [default: the XDG data folder].
-    #[arg(
-        long,
-        global = true,
-        env = "SOMA_HOME",
-        hide_env_values = true,
-        value_name = "DIR"
-    )]
+    #[arg(long, global = true, env = "SOMA_HOME", hide_env_values = true, value_name = "DIR")]
     pub(crate) home: Option<PathBuf>,
 }
 

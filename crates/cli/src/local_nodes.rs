@@ -45,9 +45,7 @@ impl LocalNodes {
     /// Starts a node in each folder and waits until all answer.
     pub(crate) fn start(folders: Vec<NodeFolder>) -> Result<Self> {
         let nodes = folders.into_iter().map(Process::start);
-        let mut nodes = Self {
-            nodes: nodes.collect::<Result<_>>()?,
-        };
+        let mut nodes = Self { nodes: nodes.collect::<Result<_>>()? };
         network::block_on(nodes.answered())?;
         Ok(nodes)
     }
@@ -79,9 +77,7 @@ impl LocalNodes {
     /// Index and status of the nodes that have exited since the last call.
     pub(crate) fn ended(&mut self) -> Vec<(usize, ExitStatus)> {
         let nodes = self.nodes.iter_mut().enumerate();
-        nodes
-            .filter_map(|(number, process)| Some((number, process.ended()?)))
-            .collect()
+        nodes.filter_map(|(number, process)| Some((number, process.ended()?))).collect()
     }
 
     /// Whether every node has exited.

@@ -53,9 +53,5 @@ fn refuse(refusal: &clap::Error) -> ExitCode {
     } else if refusal.print().is_err() {
         return ExitCode::FAILURE;
     }
-    if refusal.use_stderr() {
-        soma_codes::Exit::Usage.into()
-    } else {
-        ExitCode::SUCCESS
-    }
+    if refusal.use_stderr() { soma_codes::Exit::Usage.into() } else { ExitCode::SUCCESS }
 }

@@ -21,9 +21,7 @@ impl FromStr for Arch {
         let json = std::fs::read_to_string(text).map_err(|error| {
             format!("neither `nano` nor `v1`, and not a readable file: {error}")
         })?;
-        Architecture::from_json(&json)
-            .map(Self)
-            .map_err(|error| error.to_string())
+        Architecture::from_json(&json).map(Self).map_err(|error| error.to_string())
     }
 }
 

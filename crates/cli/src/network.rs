@@ -53,11 +53,7 @@ pub(crate) async fn sender(global: &Global) -> Result<Sender> {
 pub(crate) async fn competitor<'a>(global: &Global, output: &'a Output) -> Result<Competitor<'a>> {
     let sender = sender(global).await?;
     let spool = Home::find(global)?.spool(&sender.chain().to_string());
-    Ok(Competitor {
-        sender,
-        spool: Spool::open(spool)?,
-        observer: output,
-    })
+    Ok(Competitor { sender, spool: Spool::open(spool)?, observer: output })
 }
 
 /// Where a key is: its folder and its name there.
@@ -69,24 +65,11 @@ pub(crate) struct Place {
 /// Finds the key of `--key`: a file, a key of this home, or one of the local network's.
 pub(crate) fn place(global: &Global) -> Result<Place> {
     let home = Home::find(global)?;
-    if let Some(path) = global
-        .key
-        .as_deref()
-        .filter(|key| key.contains(['/', '.']))
-        .map(Path::new)
+    if let Some(path) = global.key.as_deref().filter(|key| key.contains(['/', '.'])).map(Path::new)
     {
-        let folder = path
-            .parent()
-            .map_or_else(|| PathBuf::from("."), Path::to_owned);
-        let name = path
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        return Ok(Place {
-            folder: KeyFolder::new(folder),
-            name,
-        });
+        let folder = path.parent().map_or_else(|| PathBuf::from("."), Path::to_owned);
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        return Ok(Place { folder: KeyFolder::new(folder), name });
     }
     let user = home.keys();
     let local = KeyFolder::of(&home.localnet());
@@ -94,14 +77,9 @@ pub(crate) fn place(global: &Global) -> Result<Place> {
         Some(name) => vec![(user, name.as_str()), (local, name.as_str())],
         None => vec![(user, DEFAULT_KEY), (local, LOCAL_KEY)],
     };
-    let found = names
-        .iter()
-        .find(|(folder, name)| folder.path_of(name).is_file());
+    let found = names.iter().find(|(folder, name)| folder.path_of(name).is_file());
     let (folder, name) = found.unwrap_or(&names[0]);
-    Ok(Place {
-        folder: folder.clone(),
-        name: (*name).to_owned(),
-    })
+    Ok(Place { folder: folder.clone(), name: (*name).to_owned() })
 }
 
 /// Opens the key of `--key`, asking for its passphrase if it has one.

@@ -60,12 +60,7 @@ impl Output {
             Color::Auto => AutoStream::choice(&std::io::stderr()) != ColorChoice::Never,
         };
         let progress = terminal && !quiet && !no_progress && !set("SOMA_NO_PROGRESS");
-        Self {
-            json,
-            quiet,
-            bars: MultiProgress::with_draw_target(target(progress)),
-            color,
-        }
+        Self { json, quiet, bars: MultiProgress::with_draw_target(target(progress)), color }
     }
 
     /// True if results are JSON.
@@ -130,9 +125,7 @@ impl Output {
     /// A bar that shows `share` (0 to 1), as wide as a progress bar.
     pub(crate) fn share(&self, share: f64) -> String {
         const CELLS: usize = 32;
-        let full = (0..CELLS)
-            .filter(|cell| share * CELLS as f64 > *cell as f64 + 0.5)
-            .count();
+        let full = (0..CELLS).filter(|cell| share * CELLS as f64 > *cell as f64 + 0.5).count();
         let (full, rest) = ("\u{2501}".repeat(full), "\u{2500}".repeat(CELLS - full));
         format!("{}{}", self.paint(HINT, full), self.paint(FAINT, rest))
     }
@@ -176,11 +169,7 @@ impl Output {
     }
 
     fn paint(&self, style: Style, text: impl Display) -> String {
-        if self.color {
-            format!("{style}{text}{style:#}")
-        } else {
-            text.to_string()
-        }
+        if self.color { format!("{style}{text}{style:#}") } else { text.to_string() }
     }
 }
 
@@ -205,11 +194,7 @@ impl Observer for Output {
 
 /// Where bars are drawn, if at all.
 fn target(shown: bool) -> ProgressDrawTarget {
-    if shown {
-        ProgressDrawTarget::stderr_with_hz(8)
-    } else {
-        ProgressDrawTarget::hidden()
-    }
+    if shown { ProgressDrawTarget::stderr_with_hz(8) } else { ProgressDrawTarget::hidden() }
 }
 
 /// What a progress bar counts.
@@ -264,10 +249,7 @@ fn reader_is_there(written: std::io::Result<()>) -> Result<bool> {
     match written {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(Error::new(
-            Code::Stdout,
-            format!("cannot write the result: {error}"),
-        )),
+        Err(error) => Err(Error::new(Code::Stdout, format!("cannot write the result: {error}"))),
     }
 }
 

@@ -26,9 +26,8 @@ impl FromStr for Seed {
         if hex::decode_to_slice(text, &mut bytes).is_ok() {
             return Ok(Self(bytes));
         }
-        let integer = text
-            .parse()
-            .map_err(|_| "a seed is an integer or 64 hex digits".to_owned())?;
+        let integer =
+            text.parse().map_err(|_| "a seed is an integer or 64 hex digits".to_owned())?;
         Ok(Self::from_integer(integer))
     }
 }

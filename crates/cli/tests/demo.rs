@@ -10,11 +10,8 @@ use support::{fails, root, soma, stderr};
 /// Three domains so different that little training separates them.
 fn domains() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let sources = [
-        ("rules", "crates/protocol/src", ""),
-        ("prose", "docs", "md"),
-        ("numbers", "", ""),
-    ];
+    let sources =
+        [("rules", "crates/protocol/src", ""), ("prose", "docs", "md"), ("numbers", "", "")];
     for (name, source, extension) in sources {
         let to = folder.path().join(name);
         std::fs::create_dir(&to).unwrap();
@@ -41,13 +38,8 @@ fn demo(folder: &std::path::Path, seed: &str) -> Value {
     let home = tempfile::tempdir().unwrap();
     let data = |name: &str| folder.join(name).display().to_string();
     let [rules, prose, numbers] = ["rules", "prose", "numbers"].map(data);
-    let flags = [
-        "--data", &rules, "--data", &prose, "--data", &numbers, "--steps", "60",
-    ];
-    let output = soma(
-        home.path(),
-        &[&["demo", "--json", "--seed", seed][..], &flags].concat(),
-    );
+    let flags = ["--data", &rules, "--data", &prose, "--data", &numbers, "--steps", "60"];
+    let output = soma(home.path(), &[&["demo", "--json", "--seed", seed][..], &flags].concat());
     assert!(output.status.success(), "{}", stderr(&output));
     serde_json::from_slice(&output.stdout).unwrap()
 }
@@ -62,34 +54,16 @@ fn one_seed_gives_one_result_that_conserves_the_supply_and_pays_exact_halves() {
     assert_eq!(report["supply_conserved"], true);
     assert!(report["epochs"].as_u64() >= Some(3));
     let files = report["files"].as_array().unwrap();
-    let own = files
-        .iter()
-        .filter(|file| file["winner_domain"] == file["domain"])
-        .count();
-    assert!(
-        files.len() >= 6 && own * 10 >= files.len() * 7,
-        "{own} of {}",
-        files.len()
-    );
+    let own = files.iter().filter(|file| file["winner_domain"] == file["domain"]).count();
+    assert!(files.len() >= 6 && own * 10 >= files.len() * 7, "{own} of {}", files.len());
     let targets = report["targets"].as_array().unwrap();
-    let paid: Vec<_> = targets
-        .iter()
-        .filter(|target| !target["winner_model"].is_null())
-        .collect();
+    let paid: Vec<_> = targets.iter().filter(|target| !target["winner_model"].is_null()).collect();
     assert!(!paid.is_empty());
     for target in paid {
         let units = |field: &str| -> u64 { target[field].as_str().unwrap().parse().unwrap() };
         assert_eq!(units("paid_submitter"), units("paid_model"));
-        assert_eq!(
-            units("paid_submitter") + units("paid_model"),
-            units("reward")
-        );
-        assert!(
-            target["routed"]
-                .as_array()
-                .unwrap()
-                .contains(&target["winner_model"])
-        );
+        assert_eq!(units("paid_submitter") + units("paid_model"), units("reward"));
+        assert!(target["routed"].as_array().unwrap().contains(&target["winner_model"]));
     }
 }
 
@@ -98,11 +72,8 @@ fn a_demo_with_one_domain_says_what_to_do() {
     let home = tempfile::tempdir().unwrap();
     let one = home.path().to_str().unwrap();
     fails(&soma(home.path(), &["demo", "--data", one]), 2, "usage");
-    let output = support::command(home.path())
-        .arg("demo")
-        .current_dir(home.path())
-        .output()
-        .unwrap();
+    let output =
+        support::command(home.path()).arg("demo").current_dir(home.path()).output().unwrap();
     let said = fails(&output, 2, "no_demo_data");
     assert!(said.contains("--data"), "{said}");
 }

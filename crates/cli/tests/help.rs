@@ -30,12 +30,7 @@ and never the content; 64-bit integers are strings in JSON. Errors read `error[c
 fn help(arguments: &[&str]) -> String {
     let home = tempfile::tempdir().unwrap();
     let mut command = support::command(home.path());
-    let output = command
-        .args(arguments)
-        .arg("--help")
-        .env("COLUMNS", "100")
-        .output()
-        .unwrap();
+    let output = command.args(arguments).arg("--help").env("COLUMNS", "100").output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     String::from_utf8(output.stdout).unwrap()
 }
@@ -45,25 +40,13 @@ fn subcommands(help: &str) -> Vec<String> {
     let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);
     let listed = listed.take_while(|line| !line.is_empty());
     let names = listed.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
-    names
-        .filter_map(|line| line.split_whitespace().next())
-        .map(str::to_owned)
-        .collect()
+    names.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
 }
 
 fn write_page(page: &mut String, path: &[&str]) {
     let help = help(path);
-    let own: String = help
-        .split("\nGlobal options:")
-        .next()
-        .unwrap()
-        .trim_end()
-        .to_owned();
-    let text = if path.is_empty() {
-        help.trim_end()
-    } else {
-        &own
-    };
+    let own: String = help.split("\nGlobal options:").next().unwrap().trim_end().to_owned();
+    let text = if path.is_empty() { help.trim_end() } else { &own };
     let title = [&["soma"], path].concat().join(" ");
     write!(page, "\n## `{title}`\n```text\n{text}\n```\n").unwrap();
     for name in subcommands(&help) {
@@ -92,10 +75,7 @@ fn every_shell_gets_its_completions() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let output = soma(home.path(), &["completions", shell]);
         assert!(output.status.success());
-        assert!(
-            String::from_utf8_lossy(&output.stdout).contains("soma"),
-            "{shell}"
-        );
+        assert!(String::from_utf8_lossy(&output.stdout).contains("soma"), "{shell}");
     }
 }
 
@@ -109,9 +89,5 @@ fn every_code_is_explained_and_an_unknown_one_is_an_error() {
         let help = entry["help"].as_str().unwrap();
         assert!(help.len() > 10, "{entry}");
     }
-    fails(
-        &soma(home.path(), &["explain", "nonsense"]),
-        4,
-        "unknown_code",
-    );
+    fails(&soma(home.path(), &["explain", "nonsense"]), 4, "unknown_code");
 }

@@ -35,23 +35,13 @@ impl Network {
             .unwrap();
         let begun = Instant::now();
         while !info.is_file() {
-            assert!(
-                child.try_wait().unwrap().is_none(),
-                "the network did not start"
-            );
-            assert!(
-                begun.elapsed() < PATIENCE,
-                "the network took too long to start"
-            );
+            assert!(child.try_wait().unwrap().is_none(), "the network did not start");
+            assert!(begun.elapsed() < PATIENCE, "the network took too long to start");
             std::thread::sleep(Duration::from_millis(50));
         }
         let info: Value = serde_json::from_slice(&std::fs::read(&info).unwrap()).unwrap();
         let url = info["urls"][0].as_str().unwrap().to_owned();
-        Self {
-            child,
-            home: home.to_owned(),
-            url,
-        }
+        Self { child, home: home.to_owned(), url }
     }
 
     fn kill(mut self) {
@@ -98,10 +88,7 @@ fn units(value: &Value) -> u64 {
 fn a_network_that_is_killed_during_an_epoch_continues_where_it_stopped() {
     let home = home();
     let network = Network::start(home.path(), &["--epoch", "manual"]);
-    let to = network.json(&["keys", "show", "account-2"])["address"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let to = network.json(&["keys", "show", "account-2"])["address"].as_str().unwrap().to_owned();
     network.turn_to("compete");
     network.json(&["send", &to, "12.5", "--key", "account-1"]);
     let sent = network.json(&["balance", "--key", "account-1"]);
@@ -131,13 +118,7 @@ fn epochs_end_by_themselves_and_a_stopped_network_exits_with_success() {
         assert!(begun.elapsed() < PATIENCE);
     }
     let pid = network.child.id().to_string();
-    assert!(
-        std::process::Command::new("kill")
-            .args(["-TERM", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     assert_eq!(network.child.wait().unwrap().code(), Some(0));
 }
 
@@ -169,19 +150,14 @@ fn top_prints_lines_until_a_signal_or_until_the_pipe_is_closed() {
     };
     assert!(lines.by_ref().take(100).any(sees), "the transfer is seen");
     let pid = top.id().to_string();
-    let interrupted = std::process::Command::new("kill")
-        .args(["-INT", &pid])
-        .status();
+    let interrupted = std::process::Command::new("kill").args(["-INT", &pid]).status();
     assert!(interrupted.unwrap().success());
     assert_eq!(top.wait().unwrap().code(), Some(0));
     assert!(lines.all(|line| serde_json::from_str::<Value>(&line).is_ok()));
 
     let (mut top, mut lines) = watch(&[]);
     let line = lines.next().unwrap();
-    assert!(
-        line.contains("epoch 1 reveal") && !line.contains('\u{1b}'),
-        "{line}"
-    );
+    assert!(line.contains("epoch 1 reveal") && !line.contains('\u{1b}'), "{line}");
     drop(lines);
     assert_eq!(top.wait().unwrap().code(), Some(0), "the pipe is closed");
 
@@ -197,15 +173,10 @@ fn the_doctor_accepts_a_healthy_node_and_names_each_problem_of_an_unhealthy_one(
     let named = |checks: &Value, name: &str| -> Vec<(bool, String)> {
         let all = checks.as_array().unwrap().iter();
         let wanted = all.filter(|check| check["name"] == name);
-        wanted
-            .map(|check| (check["ok"] == true, check["found"].to_string()))
-            .collect()
+        wanted.map(|check| (check["ok"] == true, check["found"].to_string())).collect()
     };
     for name in ["kernels", "keys", "disk", "clock"] {
-        assert!(
-            matches!(&named(&checks, name)[..], [(true, _)]),
-            "{name}: {checks}"
-        );
+        assert!(matches!(&named(&checks, name)[..], [(true, _)]), "{name}: {checks}");
     }
     assert!(named(&checks, "clock")[0].1.contains("not behind block"));
 
@@ -213,49 +184,26 @@ fn the_doctor_accepts_a_healthy_node_and_names_each_problem_of_an_unhealthy_one(
     let dir = dir.to_str().unwrap();
     let genesis = home.path().join("localnet/genesis.json");
     let peer = format!("{}@127.0.0.1:1", "ab".repeat(32));
-    let mut init = vec![
-        "node",
-        "init",
-        "--dir",
-        dir,
-        "--genesis",
-        genesis.to_str().unwrap(),
-    ];
-    init.extend([
-        "--api",
-        "127.0.0.1:0",
-        "--listen",
-        "127.0.0.1:0",
-        "--peer",
-        &peer,
-    ]);
+    let mut init = vec!["node", "init", "--dir", dir, "--genesis", genesis.to_str().unwrap()];
+    init.extend(["--api", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--peer", &peer]);
     json(home.path(), &init);
     let sick = network.run(&["doctor", "--dir", dir, "--json"]);
     assert_eq!(sick.status.code(), Some(1));
     let checks = last_line(&sick);
-    assert!(
-        matches!(&named(&checks, "peer")[..], [(false, _)]),
-        "nobody listens there: {checks}"
-    );
+    assert!(matches!(&named(&checks, "peer")[..], [(false, _)]), "nobody listens there: {checks}");
     assert!(matches!(&named(&checks, "folder")[..], [(true, _)]));
     assert!(stderr(&sick).contains("unhealthy"));
 
     std::fs::write(home.path().join("node/config.toml"), "api = 5\n").unwrap();
     let sick = network.run(&["doctor", "--dir", dir, "--json"]);
-    assert!(matches!(
-        &named(&last_line(&sick), "folder")[..],
-        [(false, _)]
-    ));
+    assert!(matches!(&named(&last_line(&sick), "folder")[..], [(false, _)]));
     #[cfg(unix)]
     {
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o644);
         std::fs::set_permissions(home.path().join("node/keys/consensus.json"), open).unwrap();
         let sick = network.run(&["doctor", "--dir", dir, "--json"]);
         let found = named(&last_line(&sick), "keys");
-        assert!(
-            found.iter().any(|(ok, _)| !ok),
-            "others can read a key: {found:?}"
-        );
+        assert!(found.iter().any(|(ok, _)| !ok), "others can read a key: {found:?}");
     }
 }
 
@@ -264,42 +212,27 @@ fn a_used_port_another_network_s_folder_and_an_absent_node_are_clear_errors() {
     let home = home();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    let said = fails(
-        &soma(home.path(), &["localnet", "--port", &port]),
-        1,
-        "port_in_use",
-    );
+    let said = fails(&soma(home.path(), &["localnet", "--port", &port]), 1, "port_in_use");
     assert!(said.contains(&port) && said.contains("hint: "), "{said}");
 
     let other = soma(home.path(), &["localnet", "--port", &port, "--seed", "5"]);
     assert_ne!(other.status.code(), Some(0));
-    let said = fails(
-        &soma(home.path(), &["localnet", "--port", "0", "--seed", "6"]),
-        3,
-        "other_network",
-    );
+    let said =
+        fails(&soma(home.path(), &["localnet", "--port", "0", "--seed", "6"]), 3, "other_network");
     assert!(said.contains("--reset"), "{said}");
 
     let folder = home.path().join("precious");
     std::fs::create_dir(&folder).unwrap();
     std::fs::write(folder.join("file"), "data").unwrap();
     let folder = folder.to_str().unwrap();
-    fails(
-        &soma(home.path(), &["localnet", "--state", folder, "--reset"]),
-        3,
-        "not_a_localnet",
-    );
+    fails(&soma(home.path(), &["localnet", "--state", folder, "--reset"]), 3, "not_a_localnet");
     assert!(Path::new(folder).join("file").exists());
 
     drop(taken);
     let url = format!("http://127.0.0.1:{port}");
     let said = fails(&soma(home.path(), &["status", "--url", &url]), 6, "network");
     assert!(said.contains("hint: "), "{said}");
-    fails(
-        &soma(home.path(), &["status", "--url", "nonsense"]),
-        2,
-        "bad_url",
-    );
+    fails(&soma(home.path(), &["status", "--url", "nonsense"]), 2, "bad_url");
 }
 
 #[test]
@@ -319,24 +252,12 @@ fn keys_are_encrypted_never_overwritten_and_never_printed() {
         assert_eq!(mode & 0o777, 0o600);
     }
     let before = std::fs::read(file).unwrap();
-    fails(
-        &soma(home.path(), &[&["keys", "new"][..], &flags].concat()),
-        3,
-        "key_exists",
-    );
+    fails(&soma(home.path(), &[&["keys", "new"][..], &flags].concat()), 3, "key_exists");
     assert_eq!(std::fs::read(file).unwrap(), before);
-    fails(
-        &soma(home.path(), &["keys", "new", "other"]),
-        3,
-        "passphrase_needed",
-    );
+    fails(&soma(home.path(), &["keys", "new", "other"]), 3, "passphrase_needed");
     let listed = json(home.path(), &["keys", "list"]);
     assert_eq!(listed[0]["address"], made["address"]);
-    fails(
-        &soma(home.path(), &["keys", "show", "nobody"]),
-        3,
-        "key_missing",
-    );
+    fails(&soma(home.path(), &["keys", "show", "nobody"]), 3, "key_missing");
 }
 
 /// Small enough for a debug build, large enough to compete.
@@ -350,23 +271,16 @@ impl Network {
         for (owner, seed) in [("account-1", "1"), ("account-2", "2")] {
             let weights = self.home.join(format!("{seed}.safetensors"));
             let weights = weights.to_str().unwrap();
-            self.json(&[
-                "model", "init", "--arch", arch, "--seed", seed, "-o", weights,
-            ]);
+            self.json(&["model", "init", "--arch", arch, "--seed", seed, "-o", weights]);
             self.json(&["model", "register", "owl", "--stake", "10", "--key", owner]);
-            let committed = self.json(&[
-                "model", "commit", weights, "--domain", domain, "--key", owner,
-            ]);
+            let committed =
+                self.json(&["model", "commit", weights, "--domain", domain, "--key", owner]);
             assert_eq!(committed["reveal_epoch"], 2);
         }
         self.turn_to("compete");
         self.next();
         for owner in ["account-1", "account-2"] {
-            assert!(
-                self.run(&["model", "reveal", "--key", owner])
-                    .status
-                    .success()
-            );
+            assert!(self.run(&["model", "reveal", "--key", owner]).status.success());
         }
         self.turn_to("compete");
     }
@@ -374,21 +288,8 @@ impl Network {
     /// Submits in epoch 2, and ends phases until its targets are settled. The waiting command sends
     /// publications in the reveal phase of epoch 3.
     fn submit_until_settled(&self, data: &str) -> Value {
-        let submit = [
-            "submit",
-            data,
-            "--key",
-            "account-3",
-            "--json",
-            "-q",
-            "--url",
-            &self.url,
-        ];
-        let submitting = command(&self.home)
-            .args(submit)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let submit = ["submit", data, "--key", "account-3", "--json", "-q", "--url", &self.url];
+        let submitting = command(&self.home).args(submit).stdout(Stdio::piped()).spawn().unwrap();
         let begun = Instant::now();
         let targets = || self.json(&["target", "list", "--epoch", "2"]);
         while targets()[3]["candidates"][0].is_null() {
@@ -401,11 +302,7 @@ impl Network {
                 break;
             }
             let targets = targets();
-            let awaited = targets
-                .as_array()
-                .unwrap()
-                .iter()
-                .any(|t| t["publication"].is_null());
+            let awaited = targets.as_array().unwrap().iter().any(|t| t["publication"].is_null());
             if !(clock["epoch"] == 3 && clock["phase"] == "reveal" && awaited) {
                 self.next();
             }
@@ -431,10 +328,7 @@ fn two_models_compete_from_registration_to_payment_by_commands_alone() {
     let entered = network.submit_until_settled(&style);
     let entered = entered.as_array().unwrap();
     assert_eq!(entered.len(), 4);
-    assert!(
-        entered.iter().all(|target| target["outcome"] == "won"),
-        "{entered:?}"
-    );
+    assert!(entered.iter().all(|target| target["outcome"] == "won"), "{entered:?}");
 
     let targets = network.json(&["target", "list", "--epoch", "2"]);
     let targets = targets.as_array().unwrap();
@@ -444,10 +338,7 @@ fn two_models_compete_from_registration_to_payment_by_commands_alone() {
     let paid_submitter = sum(&|target| target["payment"]["paid_submitter"].clone());
     let paid_model = sum(&|target| target["payment"]["paid_model"].clone());
     assert_eq!(paid_submitter, paid_model);
-    assert_eq!(
-        paid_submitter + paid_model,
-        sum(&|target| target["reward"].clone())
-    );
+    assert_eq!(paid_submitter + paid_model, sum(&|target| target["reward"].clone()));
     // Fees of eight transactions are all that is missing of the submitter's half.
     let gained = balance() - balance_before;
     assert!(gained < paid_submitter && paid_submitter - gained < 10_000_000);

@@ -14,12 +14,7 @@ use serde_json::Value;
 use support::{fails, json, root, soma};
 
 fn vector(name: &str, file: &str) -> String {
-    root()
-        .join("vectors")
-        .join(name)
-        .join(file)
-        .display()
-        .to_string()
+    root().join("vectors").join(name).join(file).display().to_string()
 }
 
 fn home() -> tempfile::TempDir {
@@ -32,44 +27,29 @@ fn at(home: &tempfile::TempDir, name: &str) -> String {
 
 fn f32s(bytes: &[u8]) -> Vec<f64> {
     let words = bytes.chunks_exact(4).map(|word| word.try_into().unwrap());
-    words
-        .map(|word| f64::from(f32::from_le_bytes(word)))
-        .collect()
+    words.map(|word| f64::from(f32::from_le_bytes(word))).collect()
 }
 
 fn f64s(bytes: &[u8]) -> Vec<f64> {
-    bytes
-        .chunks_exact(8)
-        .map(|word| f64::from_le_bytes(word.try_into().unwrap()))
-        .collect()
+    bytes.chunks_exact(8).map(|word| f64::from_le_bytes(word.try_into().unwrap())).collect()
 }
 
 #[test]
 fn the_dump_agrees_with_the_public_implementation_on_every_golden_vector() {
     let home = home();
     for name in ["tiny_text", "tiny_binary", "tiny_one_byte"] {
-        let (arch, weights) = (
-            vector(name, "config.json"),
-            vector(name, "weights.safetensors"),
-        );
+        let (arch, weights) = (vector(name, "config.json"), vector(name, "weights.safetensors"));
         let (data, dump) = (vector(name, "data.bin"), at(&home, name));
-        let arguments = [
-            "score", &data, "--model", &weights, "--arch", &arch, "--dump", &dump,
-        ];
+        let arguments = ["score", &data, "--model", &weights, "--arch", &arch, "--dump", &dump];
         let line = json(home.path(), &arguments);
 
-        let (ours, expected) = (
-            std::fs::read(&dump).unwrap(),
-            vector(name, "expected.safetensors"),
-        );
+        let (ours, expected) =
+            (std::fs::read(&dump).unwrap(), vector(name, "expected.safetensors"));
         let expected = std::fs::read(expected).unwrap();
         let ours = SafeTensors::deserialize(&ours).unwrap();
         let expected = SafeTensors::deserialize(&expected).unwrap();
         for tensor in ["representations", "logits"] {
-            let (a, b) = (
-                ours.tensor(tensor).unwrap(),
-                expected.tensor(tensor).unwrap(),
-            );
+            let (a, b) = (ours.tensor(tensor).unwrap(), expected.tensor(tensor).unwrap());
             assert_eq!(a.shape(), b.shape());
             let (a, b) = (f32s(a.data()), f64s(b.data()));
             let error: f64 = a.iter().zip(&b).map(|(a, b)| (a - b).powi(2)).sum();
@@ -79,15 +59,9 @@ fn the_dump_agrees_with_the_public_implementation_on_every_golden_vector() {
         let cross_entropy = f64s(expected.tensor("cross_entropy").unwrap().data())[0];
         let nll = f32s(ours.tensor("nll").unwrap().data());
         let mean = nll.iter().sum::<f64>() / nll.len() as f64;
-        assert!(
-            (mean - cross_entropy).abs() < 1e-5,
-            "{name}: {mean} {cross_entropy}"
-        );
+        assert!((mean - cross_entropy).abs() < 1e-5, "{name}: {mean} {cross_entropy}");
         let reported = line["scores"][0]["cross_entropy"].as_f64().unwrap();
-        assert!(
-            (reported - cross_entropy).abs() < 1e-5,
-            "{name}: {reported} {cross_entropy}"
-        );
+        assert!((reported - cross_entropy).abs() < 1e-5, "{name}: {reported} {cross_entropy}");
     }
 }
 
@@ -95,34 +69,18 @@ fn the_dump_agrees_with_the_public_implementation_on_every_golden_vector() {
 fn every_kernel_and_thread_count_gives_the_same_integers() {
     let home = home();
     let weights = at(&home, "nano.safetensors");
-    json(
-        home.path(),
-        &[
-            "model", "init", "--arch", "nano", "--seed", "3", "-o", &weights,
-        ],
-    );
+    json(home.path(), &["model", "init", "--arch", "nano", "--seed", "3", "-o", &weights]);
     let data = root().join("STYLE.md").display().to_string();
     let facts = |flags: &[&str]| {
-        let line = json(
-            home.path(),
-            &[&["score", &data, "--model", &weights], flags].concat(),
-        );
+        let line = json(home.path(), &[&["score", &data, "--model", &weights], flags].concat());
         let score = &line["scores"][0];
         ["loss_q32", "embedding_hash", "trace"].map(|field| score[field].clone())
     };
     let expected = facts(&["--kernel", "reference"]);
     for threads in ["1", "2", "3"] {
-        assert_eq!(
-            facts(&["--threads", threads]),
-            expected,
-            "{threads} threads"
-        );
+        assert_eq!(facts(&["--threads", threads]), expected, "{threads} threads");
     }
-    assert_ne!(
-        facts(&["--seed", "1"])[0],
-        expected[0],
-        "the seed of the directions counts"
-    );
+    assert_ne!(facts(&["--seed", "1"])[0], expected[0], "the seed of the directions counts");
 }
 
 #[test]
@@ -130,23 +88,14 @@ fn the_lowest_loss_wins_and_every_file_gets_a_line() {
     let home = home();
     let model = |seed: &str| {
         let path = at(&home, &format!("{seed}.safetensors"));
-        json(
-            home.path(),
-            &[
-                "model", "init", "--arch", "nano", "--seed", seed, "-o", &path,
-            ],
-        );
+        json(home.path(), &["model", "init", "--arch", "nano", "--seed", seed, "-o", &path]);
         path
     };
     let (one, two) = (model("1"), model("2"));
     let (first, second) = (root().join("STYLE.md"), root().join("README.md"));
     let (first, second) = (first.display().to_string(), second.display().to_string());
-    let output = soma(
-        home.path(),
-        &[
-            "score", &first, &second, "--model", &one, "--model", &two, "--json",
-        ],
-    );
+    let output =
+        soma(home.path(), &["score", &first, &second, "--model", &one, "--model", &two, "--json"]);
     let lines: Vec<Value> = String::from_utf8(output.stdout)
         .unwrap()
         .lines()
@@ -156,11 +105,7 @@ fn the_lowest_loss_wins_and_every_file_gets_a_line() {
     for line in lines {
         assert_eq!(line["schema"], "score/1");
         let loss = |index: usize| -> i64 {
-            line["scores"][index]["loss_q32"]
-                .as_str()
-                .unwrap()
-                .parse()
-                .unwrap()
+            line["scores"][index]["loss_q32"].as_str().unwrap().parse().unwrap()
         };
         assert_eq!(line["winner"], usize::from(loss(1) < loss(0)));
     }
@@ -170,9 +115,7 @@ fn the_lowest_loss_wins_and_every_file_gets_a_line() {
 fn files_of_a_folder_get_a_line_each_in_order_with_the_scores_they_have_alone() {
     let home = home();
     let weights = at(&home, "nano.safetensors");
-    let init = [
-        "model", "init", "--arch", "nano", "--seed", "4", "-o", &weights,
-    ];
+    let init = ["model", "init", "--arch", "nano", "--seed", "4", "-o", &weights];
     json(home.path(), &init);
     let folder = home.path().join("folder");
     std::fs::create_dir(&folder).unwrap();
@@ -181,16 +124,11 @@ fn files_of_a_folder_get_a_line_each_in_order_with_the_scores_they_have_alone() 
     for (index, name) in names.iter().enumerate() {
         let bytes = [100, 3, 700, 2000, 1][index % 5] + index % 3;
         let bytes = if index == 1 { 0 } else { bytes };
-        let text: Vec<u8> = (0..bytes)
-            .map(|i| b"the quick brown fox "[(i * index) % 20])
-            .collect();
+        let text: Vec<u8> = (0..bytes).map(|i| b"the quick brown fox "[(i * index) % 20]).collect();
         std::fs::write(folder.join(name), text).unwrap();
     }
     let folder = folder.display().to_string();
-    let output = soma(
-        home.path(),
-        &["score", &folder, "--model", &weights, "--json"],
-    );
+    let output = soma(home.path(), &["score", &folder, "--model", &weights, "--json"]);
     assert_eq!(output.status.code(), Some(0));
     let said = support::stderr(&output);
     assert!(said.contains("skipping empty file"), "{said}");
@@ -199,10 +137,7 @@ fn files_of_a_folder_get_a_line_each_in_order_with_the_scores_they_have_alone() 
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    let listed: Vec<_> = lines
-        .iter()
-        .map(|line| line["file"].as_str().unwrap())
-        .collect();
+    let listed: Vec<_> = lines.iter().map(|line| line["file"].as_str().unwrap()).collect();
     let expected: Vec<_> = names
         .iter()
         .filter(|name| *name != "01.txt")
@@ -213,10 +148,7 @@ fn files_of_a_folder_get_a_line_each_in_order_with_the_scores_they_have_alone() 
         let file = line["file"].as_str().unwrap();
         let alone = json(home.path(), &["score", file, "--model", &weights]);
         for field in ["loss_q32", "loss", "embedding_hash", "trace", "bytes"] {
-            assert_eq!(
-                alone["scores"][0][field], line["scores"][0][field],
-                "{file}"
-            );
+            assert_eq!(alone["scores"][0][field], line["scores"][0][field], "{file}");
         }
     }
 }
@@ -225,16 +157,11 @@ fn files_of_a_folder_get_a_line_each_in_order_with_the_scores_they_have_alone() 
 fn a_cached_score_is_the_same_and_says_so_and_another_seed_is_computed() {
     let home = home();
     let weights = at(&home, "nano.safetensors");
-    let init = [
-        "model", "init", "--arch", "nano", "--seed", "5", "-o", &weights,
-    ];
+    let init = ["model", "init", "--arch", "nano", "--seed", "5", "-o", &weights];
     json(home.path(), &init);
     let data = root().join("STYLE.md").display().to_string();
     let score = |flags: &[&str]| {
-        let line = json(
-            home.path(),
-            &[&["score", &data, "--model", &weights], flags].concat(),
-        );
+        let line = json(home.path(), &[&["score", &data, "--model", &weights], flags].concat());
         let mut entry = line["scores"][0].clone();
         let cached = entry.as_object_mut().unwrap().remove("cached");
         entry.as_object_mut().unwrap().remove("seconds");
@@ -282,32 +209,19 @@ fn the_engine_s_measurements_are_shares_of_the_machine_s_peak() {
 fn the_same_seed_makes_the_same_file_and_check_accepts_it() {
     let home = home();
     let (one, two) = (at(&home, "one"), at(&home, "two"));
-    let made = json(
-        home.path(),
-        &["model", "init", "--arch", "nano", "--seed", "7", "-o", &one],
-    );
-    json(
-        home.path(),
-        &["model", "init", "--arch", "nano", "--seed", "7", "-o", &two],
-    );
+    let made = json(home.path(), &["model", "init", "--arch", "nano", "--seed", "7", "-o", &one]);
+    json(home.path(), &["model", "init", "--arch", "nano", "--seed", "7", "-o", &two]);
     assert_eq!(std::fs::read(&one).unwrap(), std::fs::read(&two).unwrap());
     let checked = json(home.path(), &["model", "check", &one, "--arch", "nano"]);
     assert_eq!(checked["weights_hash"], made["weights_hash"]);
     assert_eq!(checked["parameters"], made["parameters"]);
-    let hash = blake3::hash(&std::fs::read(&one).unwrap())
-        .to_hex()
-        .to_string();
+    let hash = blake3::hash(&std::fs::read(&one).unwrap()).to_hex().to_string();
     assert_eq!(checked["weights_hash"], hash);
 }
 
 /// A safetensors file from its header and its data.
 fn file(header: &str, data: &[u8]) -> Vec<u8> {
-    [
-        &(header.len() as u64).to_le_bytes(),
-        header.as_bytes(),
-        data,
-    ]
-    .concat()
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
 }
 
 fn broken(home: &Path, name: &str, bytes: &[u8]) -> PathBuf {
@@ -326,37 +240,19 @@ fn a_malformed_weights_file_is_refused_with_exit_7_and_the_tensor_s_name() {
     let data = &good[8 + length..];
     let mut nan = good.clone();
     nan[8 + length..12 + length].copy_from_slice(&f32::NAN.to_le_bytes());
-    let extra = header.replacen(
-        '{',
-        r#"{"extra":{"dtype":"F32","shape":[0],"data_offsets":[0,0]},"#,
-        1,
-    );
+    let extra =
+        header.replacen('{', r#"{"extra":{"dtype":"F32","shape":[0],"data_offsets":[0,0]},"#, 1);
     let cases: [(&str, Vec<u8>, &str); 7] = [
-        (
-            "truncated",
-            good[..good.len() - 4].to_vec(),
-            "predictor.weight",
-        ),
-        (
-            "shape",
-            file(&header.replacen("[264,64]", "[264,32]", 1), data),
-            "embedding.weight",
-        ),
+        ("truncated", good[..good.len() - 4].to_vec(), "predictor.weight"),
+        ("shape", file(&header.replacen("[264,64]", "[264,32]", 1), data), "embedding.weight"),
         (
             "missing",
-            file(
-                &header.replacen("final_norm.beta", "final_norm.zeta", 1),
-                data,
-            ),
+            file(&header.replacen("final_norm.beta", "final_norm.zeta", 1), data),
             "final_norm",
         ),
         ("extra", file(&extra, data), "extra"),
         ("nan", nan, "embedding.weight"),
-        (
-            "huge_header",
-            [&u64::MAX.to_le_bytes()[..], b"{}"].concat(),
-            "header",
-        ),
+        ("huge_header", [&u64::MAX.to_le_bytes()[..], b"{}"].concat(), "header"),
         ("not_safetensors", b"hello, world".to_vec(), "header"),
     ];
     for (name, bytes, named) in cases {
@@ -370,13 +266,7 @@ fn a_malformed_weights_file_is_refused_with_exit_7_and_the_tensor_s_name() {
             let said = support::stderr(&output);
             assert_eq!(output.status.code(), Some(7), "{name}: {said}");
             assert!(said.contains(named), "{name}: {said}");
-            assert_eq!(
-                said.lines()
-                    .filter(|line| line.starts_with("error["))
-                    .count(),
-                1,
-                "{said}"
-            );
+            assert_eq!(said.lines().filter(|line| line.starts_with("error[")).count(), 1, "{said}");
         }
     }
 }
@@ -385,41 +275,18 @@ fn a_malformed_weights_file_is_refused_with_exit_7_and_the_tensor_s_name() {
 fn data_that_cannot_be_scored_is_an_error_with_its_own_status() {
     let home = home();
     let weights = at(&home, "nano.safetensors");
-    json(
-        home.path(),
-        &[
-            "model", "init", "--arch", "nano", "--seed", "1", "-o", &weights,
-        ],
-    );
+    json(home.path(), &["model", "init", "--arch", "nano", "--seed", "1", "-o", &weights]);
     let empty = broken(home.path(), "empty", b"");
     let empty = empty.to_str().unwrap();
-    fails(
-        &soma(home.path(), &["score", empty, "--model", &weights]),
-        1,
-        "empty_data",
-    );
+    fails(&soma(home.path(), &["score", empty, "--model", &weights]), 1, "empty_data");
     let absent = at(&home, "absent");
-    fails(
-        &soma(home.path(), &["score", &absent, "--model", &weights]),
-        4,
-        "file_not_found",
-    );
-    fails(
-        &soma(home.path(), &["score", &weights, "--model", &absent]),
-        4,
-        "file_not_found",
-    );
+    fails(&soma(home.path(), &["score", &absent, "--model", &weights]), 4, "file_not_found");
+    fails(&soma(home.path(), &["score", &weights, "--model", &absent]), 4, "file_not_found");
     let unnamed = vector("tiny_text", "weights.safetensors");
-    let said = fails(
-        &soma(home.path(), &["score", &weights, "--model", &unnamed]),
-        2,
-        "no_architecture",
-    );
+    let said =
+        fails(&soma(home.path(), &["score", &weights, "--model", &unnamed]), 2, "no_architecture");
     assert!(said.contains("hint: "), "{said}");
-    let output = soma(
-        home.path(),
-        &["score", &weights, "--model", &weights, "--kernel", "abacus"],
-    );
+    let output = soma(home.path(), &["score", &weights, "--model", &weights, "--kernel", "abacus"]);
     assert_eq!(output.status.code(), Some(2));
 }
 
@@ -427,10 +294,7 @@ fn data_that_cannot_be_scored_is_an_error_with_its_own_status() {
 fn an_error_in_json_is_one_line_on_stderr() {
     let home = home();
     let absent = at(&home, "absent");
-    let output = soma(
-        home.path(),
-        &["score", &absent, "--model", &absent, "--json"],
-    );
+    let output = soma(home.path(), &["score", &absent, "--model", &absent, "--json"]);
     let error: Value = serde_json::from_slice(&output.stderr).unwrap();
     assert_eq!(error["error"]["code"], "file_not_found");
     assert_eq!(error["error"]["exit"], 4);

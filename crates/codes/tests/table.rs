@@ -37,10 +37,7 @@ fn a_code_is_its_variant_in_snake_case_and_read_back() {
 fn every_code_has_an_explanation_and_an_instruction() {
     for code in Code::ALL {
         let (explanation, hint) = (code.explanation(), code.hint());
-        assert!(
-            explanation.ends_with('.') && explanation.len() > 10,
-            "{code}"
-        );
+        assert!(explanation.ends_with('.') && explanation.len() > 10, "{code}");
         assert!(!hint.is_empty() && !hint.ends_with('.'), "{code}");
         assert!(!hint.starts_with(char::is_uppercase), "{code}: {hint}");
     }
@@ -70,11 +67,7 @@ fn sources() -> Vec<(PathBuf, String)> {
                 && name != "tests.rs"
             {
                 let text = std::fs::read_to_string(&path).unwrap();
-                let code = text
-                    .split("#[cfg(test)]\nmod tests {")
-                    .next()
-                    .unwrap()
-                    .to_owned();
+                let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap().to_owned();
                 found.push((path, code));
             }
         }

@@ -32,11 +32,7 @@ pub fn read(file: &Path, name: &Path, bytes_max: usize) -> Result<Vec<Document>>
     let whole = bytes.len() <= bytes_max;
     let pieces = bytes.chunks(bytes_max.max(1)).enumerate();
     let document = |(index, bytes): (usize, &[u8])| Document {
-        path: if whole {
-            name.to_string()
-        } else {
-            format!("{name}#{}", index + 1)
-        },
+        path: if whole { name.to_string() } else { format!("{name}#{}", index + 1) },
         bytes: bytes.to_owned(),
     };
     Ok(pieces.map(document).collect())
@@ -67,14 +63,9 @@ pub fn files_below(path: &Path) -> Result<Vec<PathBuf>> {
         return Ok(vec![path.to_owned()]);
     }
     let mut files = Vec::new();
-    let walk = ignore::WalkBuilder::new(path)
-        .sort_by_file_path(Ord::cmp)
-        .build();
+    let walk = ignore::WalkBuilder::new(path).sort_by_file_path(Ord::cmp).build();
     for entry in walk {
-        let entry = entry.map_err(|source| CompeteError::List {
-            path: path.to_owned(),
-            source,
-        })?;
+        let entry = entry.map_err(|source| CompeteError::List { path: path.to_owned(), source })?;
         if entry.file_type().is_some_and(|kind| kind.is_file()) {
             files.push(entry.into_path());
         }

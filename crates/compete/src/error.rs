@@ -112,11 +112,7 @@ fn no_target(target: Option<u32>, epoch: u32) -> String {
 impl CompeteError {
     /// A failure to do `action` with the file or folder at `path`.
     pub(crate) fn file(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::File {
-            path: path.to_owned(),
-            action,
-            source,
-        }
+        move |source| Self::File { path: path.to_owned(), action, source }
     }
 
     /// Whether the bytes are not a weights file of the architecture, whoever opens them.

@@ -8,10 +8,7 @@
 //! Reading order is the order of the modules: each uses only those above it.
 
 #![forbid(unsafe_code)]
-#![expect(
-    clippy::cast_precision_loss,
-    reason = "floats here are estimates of time and figures"
-)]
+#![expect(clippy::cast_precision_loss, reason = "floats here are estimates of time and figures")]
 
 mod error;
 mod observer;

@@ -45,11 +45,7 @@ impl Competitor<'_> {
         stake: Amount,
         commission_bps: u16,
     ) -> Result<ModelId> {
-        let action = Action::RegisterModel(action::RegisterModel {
-            name,
-            commission_bps,
-            stake,
-        });
+        let action = Action::RegisterModel(action::RegisterModel { name, commission_bps, stake });
         self.sender.run(action).await?;
         let account = self.client().account(self.sender.address()).await?;
         let id = account.models.last().copied().map(ModelId);
@@ -72,11 +68,7 @@ impl Competitor<'_> {
                 signer: self.sender.address(),
             });
         }
-        let Encrypted {
-            file: encrypted,
-            key,
-            path,
-        } = self.encrypt(&model, &offer)?;
+        let Encrypted { file: encrypted, key, path } = self.encrypt(&model, &offer)?;
         let reveal = Reveal {
             chain: self.sender.chain(),
             model: offer.model,
@@ -94,11 +86,8 @@ impl Competitor<'_> {
         self.send(Obligation::Reveal(reveal), action).await?;
         let mut advance = self.observer.start("uploading", Some(encrypted.size_bytes));
         let progress = &mut |done, _| advance(done);
-        self.sender
-            .upload(&path, encrypted.ciphertext_hash, progress)
-            .await?;
-        self.held(offer.model, encrypted.ciphertext_hash, epoch)
-            .await?;
+        self.sender.upload(&path, encrypted.ciphertext_hash, progress).await?;
+        self.held(offer.model, encrypted.ciphertext_hash, epoch).await?;
         Ok(epoch)
     }
 
@@ -116,11 +105,7 @@ impl Competitor<'_> {
             let path = self.spool.ciphertext(encrypted.ciphertext_hash);
             let key = Secret::from_bytes(weights.key.0.0);
             if path.is_file() {
-                return Ok(Encrypted {
-                    file: encrypted,
-                    key,
-                    path,
-                });
+                return Ok(Encrypted { file: encrypted, key, path });
             }
             return self.encrypt_with(key, offer);
         }
@@ -129,28 +114,20 @@ impl Competitor<'_> {
 
     fn encrypt_with(&self, key: Secret, offer: &Offer<'_>) -> Result<Encrypted> {
         let metadata = std::fs::metadata(offer.file);
-        let bytes = metadata
-            .map_err(CompeteError::file(offer.file, "read"))?
-            .len();
+        let bytes = metadata.map_err(CompeteError::file(offer.file, "read"))?.len();
         let advance = self.observer.start("encrypting", Some(bytes));
         let (encrypted, path) = self.spool.encrypt(offer.file, &key, advance)?;
         if encrypted.weights_hash != offer.weights_hash {
             let path = offer.file.to_owned();
             return Err(CompeteError::Modified { path });
         }
-        Ok(Encrypted {
-            file: encrypted,
-            key,
-            path,
-        })
+        Ok(Encrypted { file: encrypted, key, path })
     }
 
     /// Waits until enough validators have attested that they hold the file.
     async fn held(&self, id: ModelId, ciphertext_hash: Hash, epoch: Epoch) -> Result {
         let mut watch = Watch::start(self.client()).await;
-        let _task = self
-            .observer
-            .start("waiting for validators to hold the file", None);
+        let _task = self.observer.start("waiting for validators to hold the file", None);
         loop {
             let model = self.client().model(id).await?;
             let ours = |commit: &&Commit| {

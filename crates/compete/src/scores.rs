@@ -67,9 +67,7 @@ struct Entry {
 impl ScoreCache {
     /// The cache in `folder`, which is created when something is stored.
     pub fn new(folder: PathBuf) -> Self {
-        Self {
-            folder: Some(folder),
-        }
+        Self { folder: Some(folder) }
     }
 
     /// No cache: everything is computed.
@@ -102,12 +100,7 @@ impl ScoreCache {
                 None => missing.push(*document),
             }
         }
-        let Scorer {
-            engine,
-            weights,
-            directions,
-            ..
-        } = scorer;
+        let Scorer { engine, weights, directions, .. } = scorer;
         let computed = soma_model::score_all(engine, weights, &missing, directions, done)?;
         let mut computed = computed.into_iter();
         let mut scored = Vec::new();
@@ -189,11 +182,7 @@ fn put(path: &Path, report: &Report) -> io::Result<()> {
     let entry = Entry {
         key: key.to_string_lossy().into_owned(),
         loss_q32: report.score.loss_q32,
-        embedding: hex::encode(
-            embedding
-                .flat_map(|value| value.to_le_bytes())
-                .collect::<Vec<_>>(),
-        ),
+        embedding: hex::encode(embedding.flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>()),
         trace: hex::encode(report.score.trace),
         loss: report.loss,
         cross_entropy: report.cross_entropy,
@@ -239,11 +228,7 @@ mod tests {
 
     fn report(loss_q32: i64) -> Report {
         Report {
-            score: Score {
-                loss_q32,
-                embedding: vec![-3, 32767, 0],
-                trace: [9; 32],
-            },
+            score: Score { loss_q32, embedding: vec![-3, 32767, 0], trace: [9; 32] },
             loss: 0.1 + 0.2,
             cross_entropy: 1.0 / 3.0,
             sigreg: 5e-324,
@@ -293,13 +278,8 @@ mod tests {
         }
         let folder = name(0).parent().unwrap().to_owned();
         let bytes = fs::read_dir(&folder).unwrap();
-        let bytes: u64 = bytes
-            .map(|file| file.unwrap().metadata().unwrap().len())
-            .sum();
-        assert!(
-            bytes <= FOLDER_BYTES_MAX && bytes > FOLDER_BYTES_MAX / 2,
-            "{bytes}"
-        );
+        let bytes: u64 = bytes.map(|file| file.unwrap().metadata().unwrap().len()).sum();
+        assert!(bytes <= FOLDER_BYTES_MAX && bytes > FOLDER_BYTES_MAX / 2, "{bytes}");
         assert!(get(&name(1)).is_none());
         assert!(get(&name(19)).is_some());
     }

@@ -45,11 +45,7 @@ impl ModelSet {
     pub fn routed(targets: &[Target], architecture: Architecture) -> Option<Self> {
         let routed = targets.iter().flat_map(|target| &target.routed);
         let files = routed.map(|routed| (routed.weights_hash.0, routed.size_bytes.0));
-        Some(Self {
-            architecture,
-            seed: targets.first()?.seed.0,
-            files: files.collect(),
-        })
+        Some(Self { architecture, seed: targets.first()?.seed.0, files: files.collect() })
     }
 }
 
@@ -90,9 +86,7 @@ impl Scoring<'_> {
         let architecture = &models.architecture;
         let mut opened = Vec::new();
         for (hash, bytes) in &models.files {
-            let weights = self
-                .weights
-                .open(client, *hash, *bytes, architecture, observer);
+            let weights = self.weights.open(client, *hash, *bytes, architecture, observer);
             match weights.await {
                 Ok(weights) => opened.push((*hash, weights)),
                 // It has no score and ranks last, for auditors as well.
@@ -113,10 +107,8 @@ impl Scoring<'_> {
             if count == 0 {
                 break;
             }
-            let data: Vec<&[u8]> = rest[..count]
-                .iter()
-                .map(|document| &document.bytes[..])
-                .collect();
+            let data: Vec<&[u8]> =
+                rest[..count].iter().map(|document| &document.bytes[..]).collect();
             for (hash, weights) in &opened {
                 let scorer = Scorer {
                     engine: self.engine,
@@ -138,10 +130,7 @@ impl Scoring<'_> {
             scores.documents += count;
         }
         if cached > 0 {
-            let text = format!(
-                "{cached} of {} scores came from the cache",
-                scores.reports.len()
-            );
+            let text = format!("{cached} of {} scores came from the cache", scores.reports.len());
             observer.notice(Level::Info, &text);
         }
         Ok(scores)
@@ -169,18 +158,11 @@ impl Scores {
         margin_q32: u64,
     ) -> Option<Choice> {
         let routed = target.routed.iter();
-        let reports: Vec<_> = routed
-            .map(|routed| self.get(document, routed.weights_hash.0))
-            .collect();
-        let losses: Vec<_> = reports
-            .iter()
-            .map(|report| Some(report.as_ref()?.score.loss_q32))
-            .collect();
-        let ages: Vec<_> = target
-            .routed
-            .iter()
-            .map(|routed| routed.age.into())
-            .collect();
+        let reports: Vec<_> =
+            routed.map(|routed| self.get(document, routed.weights_hash.0)).collect();
+        let losses: Vec<_> =
+            reports.iter().map(|report| Some(report.as_ref()?.score.loss_q32)).collect();
+        let ages: Vec<_> = target.routed.iter().map(|routed| routed.age.into()).collect();
         let winner = winner(&losses, &ages, margin_q32)?;
         let score = &reports.get(winner)?.as_ref()?.score;
         Some(Choice {
@@ -209,11 +191,7 @@ struct Pace {
 
 impl Pace {
     fn new(until: Option<Instant>) -> Self {
-        Self {
-            until,
-            begun: Instant::now(),
-            bytes: 0,
-        }
+        Self { until, begun: Instant::now(), bytes: 0 }
     }
 
     /// How many of the remaining documents to score next; 0 if there is no time for one.
@@ -251,10 +229,7 @@ mod tests {
     use crate::documents::Document;
 
     fn documents(sizes: &[usize]) -> Vec<Document> {
-        let document = |size: &usize| Document {
-            path: String::new(),
-            bytes: vec![0; *size],
-        };
+        let document = |size: &usize| Document { path: String::new(), bytes: vec![0; *size] };
         sizes.iter().map(document).collect()
     }
 
@@ -268,22 +243,15 @@ mod tests {
     fn with_a_limit_batches_grow_and_nothing_is_scored_when_time_is_up() {
         let all = documents(&[FIRST_BYTES / 2; 20]);
         let begun = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
-        let mut pace = Pace {
-            until: Some(Instant::now() + Duration::from_mins(10)),
-            begun,
-            bytes: 0,
-        };
+        let mut pace =
+            Pace { until: Some(Instant::now() + Duration::from_mins(10)), begun, bytes: 0 };
         assert_eq!(pace.next(&all), 2);
         assert_eq!(pace.next(&all[2..]), 4);
         assert_eq!(pace.next(&all[6..]), 12);
         pace.until = Some(Instant::now());
         assert_eq!(pace.next(&all[18..]), 0);
         let large = documents(&[FIRST_BYTES * 3]);
-        assert_eq!(
-            Pace::new(Some(Instant::now())).next(&large),
-            1,
-            "one is always tried"
-        );
+        assert_eq!(Pace::new(Some(Instant::now())).next(&large), 1, "one is always tried");
         assert_eq!(Pace::new(Some(Instant::now())).next(&[]), 0);
     }
 }

@@ -62,14 +62,7 @@ pub struct Session<'a> {
 impl<'a> Session<'a> {
     /// A run that has not begun.
     pub fn new(submitter: Submitter<'a>, plan: Plan) -> Self {
-        Self {
-            submitter,
-            plan,
-            last_epoch: 0,
-            scored: 0,
-            pending: Vec::new(),
-            decided: Vec::new(),
-        }
+        Self { submitter, plan, last_epoch: 0, scored: 0, pending: Vec::new(), decided: Vec::new() }
     }
 
     /// Runs until every submission is decided, or forever if the plan is for every epoch. `decided`
@@ -132,11 +125,7 @@ impl<'a> Session<'a> {
         let submitter = &self.submitter;
         let epoch = status.clock.epoch;
         let target = self.plan.target;
-        let mut targets = submitter
-            .competitor
-            .client()
-            .targets(Some(Epoch(epoch)))
-            .await?;
+        let mut targets = submitter.competitor.client().targets(Some(Epoch(epoch))).await?;
         targets.retain(|open| target.is_none_or(|id| open.id == id));
         if targets.is_empty() {
             return Err(CompeteError::NoTarget { target, epoch });
@@ -149,9 +138,7 @@ impl<'a> Session<'a> {
         documents.rotate_left(skipped);
         let until = scoring_ends(status, &rules.params);
         let pending = &mut self.pending;
-        let scored = submitter
-            .enter(&targets, &documents, &rules, until, pending)
-            .await?;
+        let scored = submitter.enter(&targets, &documents, &rules, until, pending).await?;
         if scored < documents.len() {
             self.scored = skipped + scored;
             let text = format!(
@@ -170,10 +157,7 @@ impl<'a> Session<'a> {
         while let Some(submission) = self.pending.get(index) {
             let client = self.submitter.competitor.client();
             let target = client.target(TargetId(submission.target)).await?;
-            if matches!(
-                target.status,
-                TargetStatus::Settled | TargetStatus::Returned
-            ) {
+            if matches!(target.status, TargetStatus::Settled | TargetStatus::Returned) {
                 let submission = self.pending.remove(index);
                 self.decided.push(self.result(submission, &target));
             } else {

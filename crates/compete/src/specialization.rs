@@ -56,13 +56,9 @@ pub fn of_documents(
 ) -> Result<Vec<i16>> {
     // The directions only change the loss, so any seed gives the same embeddings.
     let directions = Directions::new(weights.architecture(), [0; 32]);
-    let data: Vec<&[u8]> = sample(documents)
-        .map(|document| &document.bytes[..])
-        .collect();
+    let data: Vec<&[u8]> = sample(documents).map(|document| &document.bytes[..]).collect();
     let reports = score_all(engine, weights, &data, &directions, done)?;
-    let reports = reports
-        .into_iter()
-        .collect::<std::result::Result<Vec<_>, _>>()?;
+    let reports = reports.into_iter().collect::<std::result::Result<Vec<_>, _>>()?;
     let embeddings = reports.iter().map(|report| &report.score.embedding[..]);
     Ok(mean_embedding(embeddings)?)
 }

@@ -63,10 +63,7 @@ impl Submitter<'_> {
         let client = self.competitor.client();
         let architecture = client.architecture().await?;
         architecture.check()?;
-        Ok(Rules {
-            architecture,
-            params: client.params().await?,
-        })
+        Ok(Rules { architecture, params: client.params().await? })
     }
 
     /// The documents that the rules accept: not too small, and not published before.
@@ -81,10 +78,7 @@ impl Submitter<'_> {
         let (all, bytes_min) = (documents.len(), rules.architecture.positions as usize);
         documents.retain(|document| document.bytes.len() >= bytes_min);
         if documents.is_empty() {
-            return Err(CompeteError::TooLittleData {
-                documents: all,
-                bytes_min,
-            });
+            return Err(CompeteError::TooLittleData { documents: all, bytes_min });
         }
         let taken = self.taken().await?;
         documents.retain(|document| !taken.contains(&document.hash()));
@@ -121,10 +115,7 @@ impl Submitter<'_> {
             return Ok(0);
         };
         let client = self.competitor.client();
-        let scores = self
-            .scoring
-            .score(client, &models, documents, until, observer)
-            .await?;
+        let scores = self.scoring.score(client, &models, documents, until, observer).await?;
         for target in targets {
             let Some(choice) = self.closest(&scores, target, &rules.params).await? else {
                 continue;
@@ -164,17 +155,10 @@ impl Submitter<'_> {
         target: &Target,
         params: &Params,
     ) -> Result<Option<Choice>> {
-        let direction = self
-            .competitor
-            .client()
-            .direction(TargetId(target.id))
-            .await?;
+        let direction = self.competitor.client().direction(TargetId(target.id)).await?;
         let best = scores.closest(target, &direction.components, params.loss_margin_q32);
         let full = target.candidates.len() >= params.candidates_per_target as usize;
-        let worst = target
-            .candidates
-            .last()
-            .map(|candidate| candidate.distance.0);
+        let worst = target.candidates.last().map(|candidate| candidate.distance.0);
         let worst = worst.unwrap_or(u64::MAX);
         Ok(best.filter(|choice| !full || choice.distance < worst))
     }
@@ -192,8 +176,6 @@ impl Submitter<'_> {
         };
         let model = ModelId(choice.model);
         let action = publication.submit(model, choice.loss_q32, choice.distance);
-        self.competitor
-            .send(Obligation::Publication(publication), action)
-            .await
+        self.competitor.send(Obligation::Publication(publication), action).await
     }
 }

@@ -64,9 +64,7 @@ pub async fn download(
     observer: &dyn Observer,
 ) -> Result {
     let mut advance = observer.start("downloading", Some(remote.size_bytes));
-    Ok(client
-        .download(remote, path, &mut |done, _| advance(done))
-        .await?)
+    Ok(client.download(remote, path, &mut |done, _| advance(done)).await?)
 }
 
 /// Opens and checks a weights file; without a given architecture, as one of the architecture that
@@ -78,9 +76,6 @@ pub fn open(path: &Path, architecture: Option<&Architecture>) -> Result<Weights>
     Weights::open(path, architecture).map_err(|source| match source {
         // This error already names the file.
         soma_model::Error::Io { .. } => source.into(),
-        source => CompeteError::Weights {
-            path: path.to_owned(),
-            source,
-        },
+        source => CompeteError::Weights { path: path.to_owned(), source },
     })
 }

@@ -37,10 +37,7 @@ impl Chain {
     pub fn new(genesis: &Genesis) -> Result<Self, Error> {
         let mut state = MemoryState::default();
         state.apply(&genesis.state()?);
-        let proposer = genesis
-            .validators
-            .first()
-            .map(|validator| validator.address);
+        let proposer = genesis.validators.first().map(|validator| validator.address);
         Ok(Self {
             state,
             id: genesis.chain_id(),
@@ -63,10 +60,8 @@ impl Chain {
     pub fn act(&mut self, key: &SecretKey, action: Action) {
         let sender = key.address();
         let state = &self.state;
-        let nonce = self
-            .nonces
-            .entry(sender)
-            .or_insert_with(|| read::account(state, &sender).nonce);
+        let nonce =
+            self.nonces.entry(sender).or_insert_with(|| read::account(state, &sender).nonce);
         let transaction = Transaction {
             chain: self.id,
             sender,
@@ -96,14 +91,10 @@ impl Chain {
         self.height += 1;
         self.nonces.clear();
         let queue = std::mem::take(&mut self.queue);
-        let verified: Vec<_> = verify_batch(queue, &self.id)
-            .into_iter()
-            .collect::<Result<_, _>>()?;
-        let block = BlockInfo {
-            height: self.height,
-            timestamp_ms: self.now_ms,
-            proposer: self.proposer,
-        };
+        let verified: Vec<_> =
+            verify_batch(queue, &self.id).into_iter().collect::<Result<_, _>>()?;
+        let block =
+            BlockInfo { height: self.height, timestamp_ms: self.now_ms, proposer: self.proposer };
         let outcome = execute(&self.state, &block, &verified);
         self.state.apply(&outcome.changes);
         for receipt in &outcome.receipts {

@@ -7,10 +7,7 @@ use crate::sweep::{self, Sweep};
 
 /// File names and charts of one economy.
 pub fn of_report(report: &Report) -> Vec<(&'static str, Chart)> {
-    vec![
-        ("economy-worth.svg", worth(report)),
-        ("economy-routing.svg", routing(report)),
-    ]
+    vec![("economy-worth.svg", worth(report)), ("economy-routing.svg", routing(report))]
 }
 
 /// File name and chart of a sweep, if it has one.
@@ -55,9 +52,7 @@ fn worth(report: &Report) -> Chart {
         title: "Net worth of each kind of actor".into(),
         subtitle: "Balance, stakes and bonds, less spending on training, searching and auditing"
             .into(),
-        x: Axis::stepped("epoch (one day)", [0.0, epochs, epochs / 5.0], |at| {
-            format!("{at:.0}")
-        }),
+        x: Axis::stepped("epoch (one day)", [0.0, epochs, epochs / 5.0], |at| format!("{at:.0}")),
         y: Axis::stepped("multiple of the worth at genesis", [0.0, top, 0.5], times),
         guides: vec![[(0.0, 1.0), (epochs, 1.0)]],
         lines,
@@ -69,11 +64,7 @@ fn worth(report: &Report) -> Chart {
 fn routing(report: &Report) -> Chart {
     let shown: [(&[Kind], &'static str, &str); 4] = [
         (&[Kind::Trainer], BLUE, "trainers"),
-        (
-            &[Kind::Idle, Kind::Copier, Kind::NoisyCopier],
-            GRAY,
-            "copiers and idle",
-        ),
+        (&[Kind::Idle, Kind::Copier, Kind::NoisyCopier], GRAY, "copiers and idle"),
         (&[Kind::Splitter], ORANGE, "split stake"),
         (&[Kind::Large], INK, "large stake"),
     ];
@@ -88,9 +79,7 @@ fn routing(report: &Report) -> Chart {
             .collect(),
     });
     let points = dots.iter().flat_map(|dots| &dots.points);
-    let top = points
-        .fold(1.0, |top: f64, (x, y)| top.max(*x).max(*y))
-        .ceil();
+    let top = points.fold(1.0, |top: f64, (x, y)| top.max(*x).max(*y)).ceil();
     let percent = |at: f64| format!("{at} %");
     Chart {
         title: "Routing follows stake".into(),
@@ -130,11 +119,7 @@ fn sweep_lines<const N: usize>(
     let line = |(kind, color): (Kind, &'static str)| Line {
         name: kind.label().into(),
         color,
-        points: lines
-            .iter()
-            .enumerate()
-            .map(|line| point(kind, line))
-            .collect(),
+        points: lines.iter().enumerate().map(|line| point(kind, line)).collect(),
         dotted: true,
     };
     kinds.map(line).into()
@@ -145,22 +130,13 @@ fn sweep_axis(lines: &[sweep::Line], position: Position, from: f64, name: &str) 
     let mark =
         |(index, line): (usize, &sweep::Line)| (position(index, line.value), line.label.clone());
     let marks: Vec<(f64, String)> = lines.iter().enumerate().map(mark).collect();
-    Axis {
-        name: name.into(),
-        from,
-        to: marks.last().map_or(1.0, |(end, _)| *end),
-        marks,
-    }
+    Axis { name: name.into(), from, to: marks.last().map_or(1.0, |(end, _)| *end), marks }
 }
 
 fn margin(lines: &[sweep::Line]) -> Chart {
     let name = "margin, thousandths of a nat (each step doubles it)";
     let x = sweep_axis(lines, equidistant, -0.25, name);
-    let kinds = [
-        (Kind::NoisyCopier, GRAY),
-        (Kind::Copier, ORANGE),
-        (Kind::Trainer, BLUE),
-    ];
+    let kinds = [(Kind::NoisyCopier, GRAY), (Kind::Copier, ORANGE), (Kind::Trainer, BLUE)];
     Chart {
         title: "Pay under different margins".into(),
         subtitle: "Rewards to models, as a multiple of their share of stake".into(),
@@ -173,12 +149,7 @@ fn margin(lines: &[sweep::Line]) -> Chart {
 }
 
 fn bond(lines: &[sweep::Line]) -> Chart {
-    let x = sweep_axis(
-        lines,
-        in_percent,
-        0.0,
-        "bond, as a share of the target's reward",
-    );
+    let x = sweep_axis(lines, in_percent, 0.0, "bond, as a share of the target's reward");
     let kinds = [(Kind::Silencer, ORANGE), (Kind::Denier, RED)];
     Chart {
         title: "The cost of denying a target".into(),

@@ -43,10 +43,7 @@ fn withdraw_others(chain: &mut Chain, actor: &Actor, chosen: &[ModelId]) {
         let pool = PoolId::Model(model);
         if read::share(&chain.state, pool, &actor.address).shares > 0 {
             let amount = Amount(u64::MAX);
-            chain.act(
-                &actor.key,
-                Action::WithdrawStake(action::WithdrawStake { pool, amount }),
-            );
+            chain.act(&actor.key, Action::WithdrawStake(action::WithdrawStake { pool, amount }));
         }
     }
 }
@@ -63,10 +60,7 @@ fn stake(chain: &mut Chain, actor: &Actor, models: &[ModelId]) {
             .is_some_and(|model| model.status == ModelStatus::Active);
         if active {
             let pool = PoolId::Model(model);
-            chain.act(
-                &actor.key,
-                Action::AddStake(action::AddStake { pool, amount }),
-            );
+            chain.act(&actor.key, Action::AddStake(action::AddStake { pool, amount }));
         }
     }
 }

@@ -67,13 +67,9 @@ impl Economy {
     fn new(settings: &Settings) -> Result<Self, Error> {
         let actors = actors::cast(settings.silent);
         let mut training = stream(settings.seed, "training");
-        let owning = actors
-            .iter()
-            .enumerate()
-            .filter(|(_, actor)| actor.kind.owns());
-        let owners: Vec<Owner> = owning
-            .map(|(index, actor)| Owner::new(index, actor, &mut training))
-            .collect();
+        let owning = actors.iter().enumerate().filter(|(_, actor)| actor.kind.owns());
+        let owners: Vec<Owner> =
+            owning.map(|(index, actor)| Owner::new(index, actor, &mut training)).collect();
         let mut library = Library::default();
         for owner in &owners {
             library.add(owner.published().clone());
@@ -104,8 +100,7 @@ impl Economy {
         self.block()?;
         self.publish_phase()?;
         self.compete_phase()?;
-        self.validators
-            .reveal_verdicts(&mut self.chain, &self.actors);
+        self.validators.reveal_verdicts(&mut self.chain, &self.actors);
         self.next_phase()?;
         self.next_phase()?;
         self.ledger.close_epoch(&self.actors, &self.chain.state);
@@ -126,8 +121,7 @@ impl Economy {
 
     fn publish(&mut self, rank: usize) {
         let (chain, actors) = (&mut self.chain, &self.actors);
-        self.submitters
-            .publish(chain, actors, rank, &mut self.searching);
+        self.submitters.publish(chain, actors, rank, &mut self.searching);
     }
 
     /// The publish phase: the candidates of each rank in turn; then targets are drawn.
@@ -198,10 +192,7 @@ impl Economy {
         let worth = |kind| {
             let accounts: Vec<_> = self.ledger.accounts_of(&self.actors, kind).collect();
             let first: f64 = accounts.iter().map(|account| account.first).sum();
-            let net: f64 = accounts
-                .iter()
-                .map(|account| account.worth - account.spent)
-                .sum();
+            let net: f64 = accounts.iter().map(|account| account.worth - account.spent).sum();
             (kind, if first > 0.0 { net / first } else { 1.0 })
         };
         let worth = Kind::ALL.map(worth).to_vec();

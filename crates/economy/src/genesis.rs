@@ -54,10 +54,7 @@ pub fn genesis(settings: &Settings, actors: &[Actor], owners: &[Owner]) -> Genes
         },
         accounts: actors.iter().map(account).collect(),
         validators: validators.map(validator).collect(),
-        models: owners
-            .iter()
-            .flat_map(|owner| first_models(&actors[owner.index], owner))
-            .collect(),
+        models: owners.iter().flat_map(|owner| first_models(&actors[owner.index], owner)).collect(),
         operator: None,
     }
 }

@@ -11,10 +11,7 @@ use crate::submitters::{Submitters, publisher};
 const YIELD_KEPT: f64 = 0.95;
 
 /// An amount in SOMA, for tables and charts.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "the supply is below 2^54 base units"
-)]
+#[expect(clippy::cast_precision_loss, reason = "the supply is below 2^54 base units")]
 pub fn soma(amount: Amount) -> f64 {
     amount.0 as f64 / SOMA as f64
 }
@@ -90,15 +87,11 @@ pub struct Ledger {
 impl Ledger {
     /// The books at genesis.
     pub fn new(actors: &[Actor], state: &MemoryState) -> Self {
-        let mut ledger = Self {
-            accounts: vec![Account::default(); actors.len()],
-            ..Self::default()
-        };
+        let mut ledger =
+            Self { accounts: vec![Account::default(); actors.len()], ..Self::default() };
         for (index, actor) in actors.iter().enumerate() {
             ledger.indices.insert(actor.address, index);
-            ledger
-                .owners
-                .extend(actor.models.iter().map(|id| (*id, index)));
+            ledger.owners.extend(actor.models.iter().map(|id| (*id, index)));
         }
         ledger.count_worth(actors, state);
         for account in &mut ledger.accounts {
@@ -118,8 +111,7 @@ impl Ledger {
         let epoch = read::clock(state).epoch.previous();
         for target in read::targets(state, epoch) {
             let index = publisher(state, &target).and_then(|address| self.indices.get(&address));
-            self.publishers
-                .extend(index.map(|index| (target.id, *index)));
+            self.publishers.extend(index.map(|index| (target.id, *index)));
         }
     }
 
@@ -132,12 +124,7 @@ impl Ledger {
                         self.models.entry(*model).or_default().slots += 1;
                     }
                 }
-                Event::TargetSettled {
-                    model,
-                    paid_model,
-                    paid_submitter,
-                    ..
-                } => {
+                Event::TargetSettled { model, paid_model, paid_submitter, .. } => {
                     let record = self.models.entry(*model).or_default();
                     record.wins += 1;
                     record.earned += soma(*paid_model);
@@ -145,18 +132,10 @@ impl Ledger {
                     self.settled += 1;
                     self.paid_targets += soma(paid_model.plus(*paid_submitter));
                 }
-                Event::TargetReturned {
-                    target,
-                    reward,
-                    bond_burned,
-                    ..
-                } => self.note_returned(*target, *reward, *bond_burned, submitters),
-                Event::SubmissionForfeited {
-                    target,
-                    submitter,
-                    bond,
-                    ..
-                } => {
+                Event::TargetReturned { target, reward, bond_burned, .. } => {
+                    self.note_returned(*target, *reward, *bond_burned, submitters)
+                }
+                Event::SubmissionForfeited { target, submitter, bond, .. } => {
                     if let Some(&actor) = self.indices.get(submitter) {
                         self.burn(actor, *target, *bond, submitters);
                     }
@@ -228,11 +207,8 @@ impl Ledger {
 
     /// The models with the best recent yield.
     pub fn best_yields(&self, count: usize) -> Vec<ModelId> {
-        let mut models: Vec<(f64, ModelId)> = self
-            .models
-            .iter()
-            .map(|(id, record)| (record.yields, *id))
-            .collect();
+        let mut models: Vec<(f64, ModelId)> =
+            self.models.iter().map(|(id, record)| (record.yields, *id)).collect();
         models.sort_by(|(a, _), (b, _)| b.total_cmp(a));
         models.into_iter().take(count).map(|(_, id)| id).collect()
     }
@@ -271,9 +247,8 @@ impl Ledger {
 fn bonds(state: &MemoryState) -> BTreeMap<Address, Amount> {
     let mut bonds: BTreeMap<Address, Amount> = BTreeMap::new();
     let epoch = read::clock(state).epoch;
-    for target in [epoch.previous(), epoch]
-        .into_iter()
-        .flat_map(|epoch| read::targets(state, epoch))
+    for target in
+        [epoch.previous(), epoch].into_iter().flat_map(|epoch| read::targets(state, epoch))
     {
         for candidate in read::candidates(state, target.id) {
             let sum = bonds.entry(candidate.submitter).or_default();

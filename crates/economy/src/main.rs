@@ -58,11 +58,8 @@ fn simulate(arguments: &Arguments) -> Result<String, Box<dyn Error>> {
         (text, chart.into_iter().collect())
     } else {
         let report = run(&settings)?;
-        let text = if arguments.json {
-            serde_json::to_string(&report)?
-        } else {
-            report.to_string()
-        };
+        let text =
+            if arguments.json { serde_json::to_string(&report)? } else { report.to_string() };
         (text, charts::of_report(&report))
     };
     if let Some(folder) = &arguments.plots {

@@ -89,10 +89,7 @@ impl Owner {
     fn next_hash(&mut self) -> Hash {
         self.versions += 1;
         let (index, version) = (self.index as u64, self.versions);
-        Hash::of_parts(
-            "economy weights",
-            &[&index.to_le_bytes(), &version.to_le_bytes()],
-        )
+        Hash::of_parts("economy weights", &[&index.to_le_bytes(), &version.to_le_bytes()])
     }
 
     /// The next release of one of its models.
@@ -158,10 +155,7 @@ impl Owner {
                 claimed: best.claimed.clone(),
             }
         } else {
-            Weights {
-                claimed: self.aim.clone(),
-                ..best.clone()
-            }
+            Weights { claimed: self.aim.clone(), ..best.clone() }
         };
     }
 
@@ -175,10 +169,7 @@ impl Owner {
         let published = &self.published.quality;
         let (before, after) = match self.kind {
             Kind::Copier | Kind::NoisyCopier => (published.general_loss(), new.general_loss()),
-            _ => (
-                published.expected_loss(&self.aim),
-                new.expected_loss(&self.aim),
-            ),
+            _ => (published.expected_loss(&self.aim), new.expected_loss(&self.aim)),
         };
         before - after > margin((after * Q32) as i64, margin_q32) as f64 / Q32
     }
@@ -227,10 +218,7 @@ impl Owner {
             && let Some(model) = self.models.first()
         {
             let (pool, amount) = (PoolId::Model(*model), LOW);
-            chain.act(
-                &actor.key,
-                Action::WithdrawStake(action::WithdrawStake { pool, amount }),
-            );
+            chain.act(&actor.key, Action::WithdrawStake(action::WithdrawStake { pool, amount }));
         }
     }
 

@@ -47,12 +47,7 @@ impl Axis {
             marks.push((at, text(at)));
             at += step;
         }
-        Self {
-            name: name.into(),
-            from,
-            to,
-            marks,
-        }
+        Self { name: name.into(), from, to, marks }
     }
 }
 
@@ -100,18 +95,11 @@ pub struct Chart {
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 fn text(at: (f64, f64), style: &str, label: &str) -> String {
-    format!(
-        "<text x=\"{:.1}\" y=\"{:.1}\" {style}>{}</text>\n",
-        at.0,
-        at.1,
-        escaped(label)
-    )
+    format!("<text x=\"{:.1}\" y=\"{:.1}\" {style}>{}</text>\n", at.0, at.1, escaped(label))
 }
 
 impl Chart {
@@ -162,11 +150,7 @@ impl Chart {
         }
         for (at, label) in &self.x.marks {
             let (x, y) = self.position((*at, self.y.from));
-            *svg += &text(
-                (x, y + 20.0),
-                "text-anchor=\"middle\" fill=\"#667085\"",
-                label,
-            );
+            *svg += &text((x, y + 20.0), "text-anchor=\"middle\" fill=\"#667085\"", label);
         }
         let (x, y) = self.position((self.x.from, self.y.from));
         let end = WIDTH - RIGHT;
@@ -181,15 +165,9 @@ impl Chart {
 
     fn draw_lines(&self, svg: &mut String) {
         for line in &self.lines {
-            let points: Vec<(f64, f64)> = line
-                .points
-                .iter()
-                .map(|point| self.position(*point))
-                .collect();
-            let path: Vec<String> = points
-                .iter()
-                .map(|(x, y)| format!("{x:.1},{y:.1}"))
-                .collect();
+            let points: Vec<(f64, f64)> =
+                line.points.iter().map(|point| self.position(*point)).collect();
+            let path: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
             let _ = writeln!(
                 svg,
                 "<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"2.2\" \
@@ -202,11 +180,7 @@ impl Chart {
             }
         }
         let ends = self.lines.iter().filter_map(|line| {
-            Some((
-                self.position(*line.points.last()?),
-                line.name.as_str(),
-                line.color,
-            ))
+            Some((self.position(*line.points.last()?), line.name.as_str(), line.color))
         });
         labels(svg, ends.collect());
     }
@@ -266,11 +240,7 @@ mod tests {
     #[test]
     fn labels_do_not_overlap_and_keep_their_order() {
         let places = spread(&[10.0, 11.0, 12.0, 100.0]);
-        assert!(
-            places
-                .windows(2)
-                .all(|pair| pair[1] - pair[0] > LABEL_DISTANCE - 0.1)
-        );
+        assert!(places.windows(2).all(|pair| pair[1] - pair[0] > LABEL_DISTANCE - 0.1));
         assert!((places[3] - 100.0).abs() < 0.1);
     }
 }

@@ -61,12 +61,7 @@ pub struct Document {
 impl Quality {
     /// Weights at genesis: all owners have trained equally long.
     pub fn first(voice: usize, rng: &mut SimRng) -> Self {
-        Self {
-            effort: 16.0,
-            focus: direction(rng),
-            quirks: normals(QUIRKS, rng),
-            voice,
-        }
+        Self { effort: 16.0, focus: direction(rng), quirks: normals(QUIRKS, rng), voice }
     }
 
     /// The weights after an epoch of training with this effort, toward `focus`.
@@ -87,10 +82,7 @@ impl Quality {
     #[must_use]
     pub fn noisy(&self, nats: f64, rng: &mut SimRng) -> Self {
         let noise = normals(QUIRKS, rng);
-        Self {
-            quirks: mixed(&self.quirks, 1.0, &noise, nats / LUCK),
-            ..self.clone()
-        }
+        Self { quirks: mixed(&self.quirks, 1.0, &noise, nats / LUCK), ..self.clone() }
     }
 
     /// Mean loss in nats on documents along the specialization.
@@ -107,11 +99,7 @@ impl Quality {
     #[expect(clippy::cast_possible_truncation, reason = "a loss is a few nats")]
     pub fn loss_q32(&self, document: &Document) -> i64 {
         let luck = LUCK * dot(&self.quirks, &document.quirks);
-        let own = if document.voice == Some(self.voice) {
-            OWN_TEXT
-        } else {
-            0.0
-        };
+        let own = if document.voice == Some(self.voice) { OWN_TEXT } else { 0.0 };
         let loss = self.expected_loss(&document.direction) + luck - own;
         (loss.max(0.0) * Q32).round() as i64
     }
@@ -156,22 +144,13 @@ fn mixed(a: &[f64], of_a: f64, b: &[f64], of_b: f64) -> Vec<f64> {
 
 fn scaled(vector: Vec<f64>) -> Vec<f64> {
     let length = dot(&vector, &vector).sqrt();
-    vector
-        .into_iter()
-        .map(|component| component / length)
-        .collect()
+    vector.into_iter().map(|component| component / length).collect()
 }
 
 /// A direction of unit length in the integers of the rules.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "components of a vector of unit length"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "components of a vector of unit length")]
 pub fn embedding(vector: &[f64]) -> Vec<i16> {
-    vector
-        .iter()
-        .map(|component| (component * UNIT).round() as i16)
-        .collect()
+    vector.iter().map(|component| (component * UNIT).round() as i16).collect()
 }
 
 #[cfg(test)]
@@ -189,9 +168,7 @@ mod tests {
         let document = Document::random(None, &mut rng);
         assert_eq!(first.clone().loss_q32(&document), first.loss_q32(&document));
         let noisy = first.noisy(0.001, &mut rng);
-        let difference = noisy
-            .loss_q32(&document)
-            .abs_diff(first.loss_q32(&document));
+        let difference = noisy.loss_q32(&document).abs_diff(first.loss_q32(&document));
         assert!(difference > 0 && difference < 1 << 25, "{difference}");
     }
 

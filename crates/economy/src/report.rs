@@ -181,8 +181,7 @@ impl Report {
     /// What a kind of attacker lost per SOMA denied.
     pub fn griefing_cost(&self, kind: Kind) -> f64 {
         let mut rows = self.griefing.iter();
-        rows.find(|row| row.kind == kind)
-            .map_or(0.0, |row| row.cost)
+        rows.find(|row| row.kind == kind).map_or(0.0, |row| row.cost)
     }
 }
 
@@ -267,12 +266,7 @@ fn places(economy: &Economy) -> Vec<Place> {
 fn griefing(economy: &Economy, kind: Kind) -> Griefing {
     let is_attacker = |index: &usize| economy.actors[*index].kind == kind;
     let mut total = Attack::default();
-    for (_, attack) in economy
-        .ledger
-        .attacks
-        .iter()
-        .filter(|(index, _)| is_attacker(index))
-    {
+    for (_, attack) in economy.ledger.attacks.iter().filter(|(index, _)| is_attacker(index)) {
         total.denied += attack.denied;
         total.denied_soma += attack.denied_soma;
         total.burned_soma += attack.burned_soma;

@@ -20,12 +20,7 @@ pub struct Settings {
 impl Settings {
     /// Settings with the default parameters of a network.
     pub fn new(epochs: u32, seed: u64) -> Self {
-        Self {
-            epochs,
-            seed,
-            params: params(),
-            silent: 1,
-        }
+        Self { epochs, seed, params: params(), silent: 1 }
     }
 }
 

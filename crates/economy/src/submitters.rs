@@ -56,11 +56,7 @@ pub fn prediction(
     document: &Document,
     margin_q32: u64,
 ) -> Option<(ModelId, i64)> {
-    let quality = |weights| {
-        library
-            .get(weights)
-            .map(|quality| quality.loss_q32(document))
-    };
+    let quality = |weights| library.get(weights).map(|quality| quality.loss_q32(document));
     let routed = || target.routed.iter();
     let losses: Vec<Option<i64>> = routed().map(|entry| quality(&entry.weights_hash)).collect();
     let ages: Vec<WeightsAge> = routed().map(|entry| entry.age).collect();
@@ -83,11 +79,7 @@ impl Submitters {
         let field = Field::of(&chain.state, epoch, now.params.loss_margin_q32);
         let places = now.params.candidates_per_target;
         let mut costs = Vec::new();
-        for (index, actor) in actors
-            .iter()
-            .enumerate()
-            .filter(|(_, actor)| actor.kind.submits())
-        {
+        for (index, actor) in actors.iter().enumerate().filter(|(_, actor)| actor.kind.submits()) {
             let attacks = epoch.0.is_multiple_of(ATTACK_EVERY);
             match actor.kind {
                 Kind::Silencer | Kind::Denier | Kind::Liar if !attacks => {}
@@ -140,23 +132,11 @@ impl Submitters {
             let mut others = target.routed.iter().map(|entry| entry.model);
             let wrong = others.find(|other| *other != model).unwrap_or(model);
             let statement = Statement {
-                model: if actor.kind == Kind::Liar {
-                    wrong
-                } else {
-                    model
-                },
+                model: if actor.kind == Kind::Liar { wrong } else { model },
                 loss_q32,
                 distance,
             };
-            self.claim(
-                chain,
-                index,
-                actor,
-                target,
-                document.clone(),
-                &statement,
-                rng,
-            );
+            self.claim(chain, index, actor, target, document.clone(), &statement, rng);
         }
     }
 
@@ -179,20 +159,13 @@ impl Submitters {
         }
         self.attacks.insert(target.id, index);
         for _ in 0..places {
-            let statement = Statement {
-                model: target.routed[0].model,
-                loss_q32: 0,
-                distance: 0,
-            };
+            let statement = Statement { model: target.routed[0].model, loss_q32: 0, distance: 0 };
             let document = Document::random(None, rng);
             self.claim(chain, index, actor, target, document, &statement, rng);
         }
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "all of them are parts of a claim"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "all of them are parts of a claim")]
     fn claim(
         &mut self,
         chain: &mut Chain,
@@ -206,14 +179,8 @@ impl Submitters {
         let salt = rng.random();
         let hash = Hash::of_bytes(&document.bytes);
         let size_bytes = u32::try_from(document.bytes.len()).unwrap_or(u32::MAX);
-        let commitment = commitment::data(
-            chain.id(),
-            &actor.address,
-            target.id,
-            &hash,
-            size_bytes,
-            &salt,
-        );
+        let commitment =
+            commitment::data(chain.id(), &actor.address, target.id, &hash, size_bytes, &salt);
         let action = Action::Submit(action::Submit {
             target: target.id,
             model: statement.model,
@@ -223,13 +190,8 @@ impl Submitters {
             commitment,
         });
         chain.act(&actor.key, action);
-        let claim = Claim {
-            submitter: index,
-            target: target.id,
-            document,
-            salt,
-            epoch: target.epoch,
-        };
+        let claim =
+            Claim { submitter: index, target: target.id, document, salt, epoch: target.epoch };
         self.claims.insert(commitment, claim);
     }
 
@@ -244,9 +206,8 @@ impl Submitters {
                 continue;
             }
             let candidates = read::candidates(&chain.state, target.id);
-            let claim = candidates
-                .get(rank)
-                .and_then(|candidate| self.claims.get(&candidate.commitment));
+            let claim =
+                candidates.get(rank).and_then(|candidate| self.claims.get(&candidate.commitment));
             let Some(claim) = claim.filter(|claim| claim.target == target.id) else {
                 continue;
             };
@@ -288,10 +249,7 @@ impl Field {
             let direction = query::direction(state, &target)?;
             Some((target, direction))
         });
-        Self {
-            targets: targets.collect(),
-            margin_q32,
-        }
+        Self { targets: targets.collect(), margin_q32 }
     }
 }
 
@@ -301,7 +259,5 @@ pub fn publisher(state: &MemoryState, target: &Target) -> Option<Address> {
         return None;
     };
     let candidates = read::candidates(state, target.id);
-    candidates
-        .get(usize::try_from(rank).ok()?)
-        .map(|candidate| candidate.submitter)
+    candidates.get(usize::try_from(rank).ok()?).map(|candidate| candidate.submitter)
 }

@@ -49,39 +49,23 @@ type Column = (&'static str, &'static str, fn(&Report) -> f64);
 /// The first columns of every table.
 const COMMON: [Column; 3] = [
     ("trainer", "net/1000", |report| report.net(Kind::Trainer)),
-    ("submitter", "net/1000", |report| {
-        report.net(Kind::Submitter)
-    }),
+    ("submitter", "net/1000", |report| report.net(Kind::Submitter)),
     ("auditor", "net/1000", |report| report.net(Kind::Auditor)),
 ];
 
 const MARGIN: [Column; 6] = [
-    ("trainer", "pay/stake", |report| {
-        report.pay_to_stake(Kind::Trainer)
-    }),
-    ("copier", "pay/stake", |report| {
-        report.pay_to_stake(Kind::Copier)
-    }),
-    ("noisy copy", "pay/stake", |report| {
-        report.pay_to_stake(Kind::NoisyCopier)
-    }),
+    ("trainer", "pay/stake", |report| report.pay_to_stake(Kind::Trainer)),
+    ("copier", "pay/stake", |report| report.pay_to_stake(Kind::Copier)),
+    ("noisy copy", "pay/stake", |report| report.pay_to_stake(Kind::NoisyCopier)),
     ("copier", "net/1000", |report| report.net(Kind::Copier)),
-    ("0.1% noise", "wins %", |report| {
-        100.0 * report.noise_wins[0]
-    }),
+    ("0.1% noise", "wins %", |report| 100.0 * report.noise_wins[0]),
     ("1% noise", "wins %", |report| 100.0 * report.noise_wins[1]),
 ];
 
 const BOND: [Column; 4] = [
-    ("silent", "per denied", |report| {
-        report.griefing_cost(Kind::Silencer)
-    }),
-    ("false", "per denied", |report| {
-        report.griefing_cost(Kind::Denier)
-    }),
-    ("forgetful", "net/1000", |report| {
-        report.net(Kind::Forgetful)
-    }),
+    ("silent", "per denied", |report| report.griefing_cost(Kind::Silencer)),
+    ("false", "per denied", |report| report.griefing_cost(Kind::Denier)),
+    ("forgetful", "net/1000", |report| report.net(Kind::Forgetful)),
     ("false win", "net/1000", |report| report.net(Kind::Liar)),
 ];
 
@@ -117,16 +101,7 @@ impl Sweep {
     pub const fn values(self) -> &'static [u64] {
         match self {
             Self::Bond => &[500, 1_000, 2_500, 5_000, 7_500, 10_000],
-            Self::Margin => &[
-                0,
-                1 << 20,
-                1 << 21,
-                1 << 22,
-                1 << 23,
-                1 << 24,
-                1 << 25,
-                1 << 26,
-            ],
+            Self::Margin => &[0, 1 << 20, 1 << 21, 1 << 22, 1 << 23, 1 << 24, 1 << 25, 1 << 26],
             Self::Models => &[1, 2, 3, 4, 6, 8],
             Self::Candidates => &[1, 2, 4, 8],
             Self::Slash => &[0, 1, 10, 30, 100],
@@ -188,11 +163,7 @@ impl Sweep {
     /// Those of [`run`].
     pub fn run(self, base: &Settings) -> Result<Vec<Line>, Error> {
         let line = |&value: &u64| {
-            Ok(Line {
-                value,
-                label: self.label(value),
-                report: run(&self.settings(base, value))?,
-            })
+            Ok(Line { value, label: self.label(value), report: run(&self.settings(base, value))? })
         };
         self.values().iter().map(line).collect()
     }

@@ -36,10 +36,7 @@ fn seated<'a>(chain: &Chain, actors: &'a [Actor]) -> Vec<(usize, &'a Actor)> {
 }
 
 fn randomness(actor: &Actor, epoch: Epoch) -> Hash {
-    Hash::of_parts(
-        "economy beacon",
-        &[&actor.address.0, &epoch.0.to_le_bytes()],
-    )
+    Hash::of_parts("economy beacon", &[&actor.address.0, &epoch.0.to_le_bytes()])
 }
 
 /// The verdict of an audit: whether the loss, winner and distance are as claimed.
@@ -65,11 +62,7 @@ fn audit(
         Validity::Invalid
     };
     let trace = Hash::of_parts("economy trace", &[&id.0.to_le_bytes(), &document.bytes]);
-    Some(Verdict {
-        validity,
-        trace,
-        broken: Vec::new(),
-    })
+    Some(Verdict { validity, trace, broken: Vec::new() })
 }
 
 impl Validators {
@@ -79,18 +72,12 @@ impl Validators {
         for actor in actors.iter().filter(|actor| actor.kind.validates()) {
             if read::beacon_commit(&chain.state, epoch, &actor.address).is_some() {
                 let value = randomness(actor, epoch);
-                chain.act(
-                    &actor.key,
-                    Action::RevealBeacon(action::RevealBeacon { epoch, value }),
-                );
+                chain.act(&actor.key, Action::RevealBeacon(action::RevealBeacon { epoch, value }));
             }
             let next = epoch.next();
             let value = randomness(actor, next);
             let commitment = commitment::beacon(chain.id(), &actor.address, next, &value);
-            let action = Action::CommitBeacon(action::CommitBeacon {
-                epoch: next,
-                commitment,
-            });
+            let action = Action::CommitBeacon(action::CommitBeacon { epoch: next, commitment });
             chain.act(&actor.key, action);
         }
     }
@@ -100,10 +87,7 @@ impl Validators {
         let epoch = read::clock(&chain.state).epoch;
         let held: Vec<HeldFile> = read::commits(&chain.state, epoch.next())
             .into_iter()
-            .map(|(model, commit)| HeldFile {
-                model,
-                ciphertext_hash: commit.ciphertext_hash,
-            })
+            .map(|(model, commit)| HeldFile { model, ciphertext_hash: commit.ciphertext_hash })
             .collect();
         for (_, actor) in seated(chain, actors) {
             if !held.is_empty() {
@@ -162,10 +146,8 @@ impl Validators {
                     self.verdicts.insert((index, id), verdict.clone());
                 }
                 let commitment = commitment::verdict(chain.id(), committer, id, &verdict);
-                let action = Action::CommitVerdict(action::CommitVerdict {
-                    target: id,
-                    commitment,
-                });
+                let action =
+                    Action::CommitVerdict(action::CommitVerdict { target: id, commitment });
                 chain.act(&actor.key, action);
             }
         }
@@ -185,9 +167,5 @@ impl Validators {
 
 /// A verdict without an audit: nobody can guess the trace.
 fn guess() -> Verdict {
-    Verdict {
-        validity: Validity::Valid,
-        trace: Hash([0; 32]),
-        broken: Vec::new(),
-    }
+    Verdict { validity: Validity::Valid, trace: Hash([0; 32]), broken: Vec::new() }
 }

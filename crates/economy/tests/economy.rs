@@ -59,11 +59,7 @@ fn nearly_every_target_is_won_in_spite_of_all_attacks() {
     let report = report();
     assert!(report.settled > 40 * report.returned);
     let denied: u64 = report.griefing.iter().map(|row| row.denied).sum();
-    assert!(
-        report.returned < 3 * denied,
-        "{} of {denied}",
-        report.returned
-    );
+    assert!(report.returned < 3 * denied, "{} of {denied}", report.returned);
 }
 
 #[test]

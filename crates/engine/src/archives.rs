@@ -61,9 +61,7 @@ pub(crate) async fn open_archive<E: StorageContext, V: CodecShared>(
         value_write_buffer: BUFFER,
         replay_buffer: BUFFER,
     };
-    prunable::Archive::init(context.child(name), config)
-        .await
-        .map_err(EngineError::stopped)
+    prunable::Archive::init(context.child(name), config).await.map_err(EngineError::stopped)
 }
 
 /// Finalized blocks and their certificates.
@@ -87,10 +85,7 @@ impl<E: StorageContext> Archives<E> {
         let certificates =
             open_archive(context, prefix, "certificates", page_cache, section, codec).await?;
         let blocks = open_archive(context, prefix, "blocks", page_cache, section, ()).await?;
-        Ok(Self {
-            certificates,
-            blocks,
-        })
+        Ok(Self { certificates, blocks })
     }
 
     /// The block at a height.
@@ -99,8 +94,6 @@ impl<E: StorageContext> Archives<E> {
     /// [`EngineError::MissingBlock`], or [`EngineError::Stopped`] if the disk fails.
     pub(crate) async fn block(&self, height: u64) -> Result<Arc<Block>, EngineError> {
         let block = self.blocks.get(Identifier::Index(height)).await;
-        block
-            .map_err(EngineError::stopped)?
-            .ok_or(EngineError::MissingBlock { height })
+        block.map_err(EngineError::stopped)?.ok_or(EngineError::MissingBlock { height })
     }
 }

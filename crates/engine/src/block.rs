@@ -142,10 +142,7 @@ impl Block {
             transaction.bytes().write(&mut bytes);
         }
         header.transactions = Blake3::hash(&[&bytes]);
-        Self {
-            header,
-            transactions,
-        }
+        Self { header, transactions }
     }
 
     /// The block at height 0. It holds no state: its parent is the chain id, which commits to the
@@ -295,10 +292,7 @@ mod tests {
             nonce,
             fee_limit: Amount(1),
             valid_until_ms: 9,
-            action: Action::Transfer(action::Transfer {
-                to: Address([8; 32]),
-                amount: Amount(2),
-            }),
+            action: Action::Transfer(action::Transfer { to: Address([8; 32]), amount: Amount(2) }),
         };
         transaction.sign(&key)
     }
@@ -309,14 +303,8 @@ mod tests {
             non_empty_range!(Location::new(3), Location::new(70)),
         );
         let leader = PrivateKey::from_seed(1).public_key();
-        let block = Block::genesis(
-            Hash([3; 32]),
-            leader,
-            Address([7; 32]),
-            1_234,
-            state,
-            Digest([6; 32]),
-        );
+        let block =
+            Block::genesis(Hash([3; 32]), leader, Address([7; 32]), 1_234, state, Digest([6; 32]));
         Block::new(block.header, (0..transactions).map(transaction).collect())
     }
 

@@ -115,8 +115,6 @@ pub enum EngineError {
 impl EngineError {
     /// A failure that the engine reports only as text.
     pub(crate) fn stopped(reason: impl std::fmt::Display) -> Self {
-        Self::Stopped {
-            reason: reason.to_string(),
-        }
+        Self::Stopped { reason: reason.to_string() }
     }
 }

@@ -46,9 +46,7 @@ pub struct Handle {
 
 impl std::fmt::Debug for Handle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Handle")
-            .field("tip", &self.tip())
-            .finish_non_exhaustive()
+        f.debug_struct("Handle").field("tip", &self.tip()).finish_non_exhaustive()
     }
 }
 
@@ -164,9 +162,7 @@ struct Running {
 /// The network library panics when it cannot listen, so this is tested first.
 fn check_listen(address: SocketAddr) -> Result<(), EngineError> {
     let listener = TcpListener::bind(address);
-    listener
-        .map(drop)
-        .map_err(|source| EngineError::Listen { address, source })
+    listener.map(drop).map_err(|source| EngineError::Listen { address, source })
 }
 
 /// Where a node runs: its folder and its place in the network.
@@ -281,8 +277,7 @@ impl Job {
         let ended = catch_unwind(AssertUnwindSafe(|| {
             Runner::new(runtime).start(|context| async move {
                 let node = context.spawn(move |context| self.live(context, started));
-                node.await
-                    .unwrap_or_else(|error| Err(EngineError::stopped(error)))
+                node.await.unwrap_or_else(|error| Err(EngineError::stopped(error)))
             })
         }));
         let error = match ended {
@@ -331,8 +326,7 @@ fn panic_message(payload: &(dyn Any + Send)) -> String {
     if let Some(text) = payload.downcast_ref::<&str>() {
         return (*text).to_owned();
     }
-    payload.downcast_ref::<String>().map_or_else(
-        || "the engine panicked without a message".into(),
-        Clone::clone,
-    )
+    payload
+        .downcast_ref::<String>()
+        .map_or_else(|| "the engine panicked without a message".into(), Clone::clone)
 }

@@ -140,11 +140,7 @@ impl Directory {
             let key = public_key(&peer.key).ok_or(EngineError::PeerKey { key: peer.key })?;
             Ok((key, dialed(peer.address)))
         };
-        peers
-            .into_iter()
-            .map(address)
-            .collect::<Result<_, _>>()
-            .map(Self)
+        peers.into_iter().map(address).collect::<Result<_, _>>().map(Self)
     }
 
     /// All peers by role. Every voter is included; the remaining places go to configured peers
@@ -221,10 +217,7 @@ pub(crate) fn connect(
     let (mut network, oracle) = lookup::Network::new(context.child("network"), config);
     let mut channel = |number| network.register(number, QUOTA);
     let links = Links {
-        peers: Peers {
-            oracle: oracle.clone(),
-            directory,
-        },
+        peers: Peers { oracle: oracle.clone(), directory },
         blocker: oracle,
         votes: channel(0),
         certificates: channel(1),

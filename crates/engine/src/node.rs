@@ -268,11 +268,7 @@ where
                 committees.insert(term, committee);
             }
         }
-        Ok(Base {
-            archives,
-            floor,
-            joined,
-        })
+        Ok(Base { archives, floor, joined })
     }
 
     /// Creates the components that order and execute blocks, and the queues that they fill.
@@ -310,13 +306,8 @@ where
                 keep.map(|keep| components::prune(self.overrides.calendar, keep)),
             ),
         );
-        let ordering = Ordering {
-            marshal_actor,
-            marshal,
-            stateful_actor,
-            stateful,
-            acks: Acks(ack_sender),
-        };
+        let ordering =
+            Ordering { marshal_actor, marshal, stateful_actor, stateful, acks: Acks(ack_sender) };
         (ordering, Deliveries { blocks, acks })
     }
 }
@@ -351,10 +342,7 @@ where
 }
 
 /// Requests for missing blocks, and the responses.
-type Fetcher = (
-    handler::Receiver<Digest>,
-    backfill::Mailbox<Digest, PublicKey>,
-);
+type Fetcher = (handler::Receiver<Digest>, backfill::Mailbox<Digest, PublicKey>);
 
 impl<E> Ordering<E>
 where
@@ -435,10 +423,7 @@ where
             acks: self.deliveries.acks,
             height,
         };
-        let recorder = context
-            .child("recorder")
-            .dedicated()
-            .spawn(move |_| recorder.run());
+        let recorder = context.child("recorder").dedicated().spawn(move |_| recorder.run());
         let (client, progress) = (self.client, recorded.clone());
         let left_behind = context.child("progress").spawn(move |clock| async move {
             left_behind(&clock, &client, || *progress.borrow()).await
@@ -448,12 +433,7 @@ where
             idle_block_ms: settings.idle_block_ms,
             skew_ms: overrides.skew_ms,
         };
-        let pacer = Pacer {
-            core: self.core,
-            timing,
-            work: services.work,
-            stateful: self.stateful,
-        };
+        let pacer = Pacer { core: self.core, timing, work: services.work, stateful: self.stateful };
         let automaton = Deferred::new(
             context.child("deferred"),
             pacer,

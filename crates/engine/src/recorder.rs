@@ -102,10 +102,7 @@ impl<E: StorageContext> Recorder<E> {
                 },
             }
             let height = *self.height.borrow();
-            while unacknowledged
-                .front()
-                .is_some_and(|(block, _)| *block <= height)
-            {
+            while unacknowledged.front().is_some_and(|(block, _)| *block <= height) {
                 if let Some((_, ack)) = unacknowledged.pop_front() {
                     ack.acknowledge();
                 }
@@ -117,14 +114,11 @@ impl<E: StorageContext> Recorder<E> {
     /// Called when block `reached` ends a term: learns the next committee, and keeps the handover
     /// to it.
     async fn end_term(&self, reached: u64) -> Result<(), EngineError> {
-        self.state
-            .read(|state, _| self.committees.update(state, reached));
+        self.state.read(|state, _| self.committees.update(state, reached));
         let calendar = self.committees.calendar();
         let term = calendar.term_of(reached);
         let decided = |height| {
-            let committee = self
-                .state
-                .read(|state, _| read::committee_at(state, height));
+            let committee = self.state.read(|state, _| read::committee_at(state, height));
             committee.map(|committee| digest_of(&committee.seats))
         };
         if decided(calendar.root_of(term)) != decided(reached) {
@@ -137,8 +131,7 @@ impl<E: StorageContext> Recorder<E> {
             }
         }
         if let Some(keep) = self.keep_blocks {
-            self.marshal
-                .prune(Height::new(reached.saturating_sub(keep)));
+            self.marshal.prune(Height::new(reached.saturating_sub(keep)));
         }
         Ok(())
     }

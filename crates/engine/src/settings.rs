@@ -50,10 +50,7 @@ pub struct Settings {
 }
 
 /// What a node uses besides its disk and network.
-#[expect(
-    missing_debug_implementations,
-    reason = "trait objects have nothing to show"
-)]
+#[expect(missing_debug_implementations, reason = "trait objects have nothing to show")]
 pub struct Services {
     /// Where its blocks get their transactions from.
     pub pool: Arc<dyn Pool>,

@@ -91,9 +91,8 @@ impl Check {
         let archives = Archives::open(context, PREFIX, &cache, SECTION_BLOCKS).await?;
         let handovers = HandoverStore::open(context, PREFIX, &cache).await?;
         let config = database::config(PREFIX, cache);
-        let database = Qmdb::init(context.child("state"), config, None)
-            .await
-            .map_err(StoreError::from)?;
+        let database =
+            Qmdb::init(context.child("state"), config, None).await.map_err(StoreError::from)?;
         let stored = database::load(&database).await?;
         let root = database.root();
         let rules = Rules::new::<Context>(genesis, Deviation::None)?;
@@ -104,11 +103,7 @@ impl Check {
             rules,
             committees,
             archives,
-            stored: stored.map(|(height, memory)| Stored {
-                height,
-                memory,
-                root,
-            }),
+            stored: stored.map(|(height, memory)| Stored { height, memory, root }),
             history,
             verifier,
             context: context.child("check"),
@@ -209,22 +204,12 @@ impl Check {
         if height > last {
             return Err(EngineError::MissingBlock { height });
         }
-        Ok(Verified {
-            first,
-            blocks: last,
-            certificates,
-            state,
-            history,
-        })
+        Ok(Verified { first, blocks: last, certificates, state, history })
     }
 
     /// Whether a block has its own certificate, which must be valid.
     async fn certified(&mut self, height: u64, digest: Digest) -> Result<bool, EngineError> {
-        let certificate = self
-            .archives
-            .certificates
-            .get(Identifier::Index(height))
-            .await;
+        let certificate = self.archives.certificates.get(Identifier::Index(height)).await;
         let Some(certificate) = certificate.map_err(EngineError::stopped)? else {
             return Ok(false);
         };
@@ -233,8 +218,6 @@ impl Check {
         let valid = committee.is_some_and(|committee| {
             committee.certifies(&mut self.context, &certificate, digest, term)
         });
-        valid
-            .then_some(true)
-            .ok_or(EngineError::Certificate { height })
+        valid.then_some(true).ok_or(EngineError::Certificate { height })
     }
 }

@@ -1,9 +1,5 @@
 //! A chain of one validator: order, speed, and durability of finalized blocks.
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a failed expectation fails the test"
-)]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation fails the test")]
 
 mod queue;
 
@@ -48,18 +44,9 @@ impl Chain {
         let queue = Queue::reporting(sender);
         let pool = Arc::clone(&queue) as Arc<dyn Pool>;
         let sink = Arc::clone(&queue) as Arc<dyn Sink>;
-        let handle = start(
-            host(dir),
-            settings(genesis(1), 0, block_ms, idle_block_ms),
-            pool,
-            sink,
-        )
-        .unwrap();
-        Self {
-            handle,
-            queue,
-            blocks,
-        }
+        let handle =
+            start(host(dir), settings(genesis(1), 0, block_ms, idle_block_ms), pool, sink).unwrap();
+        Self { handle, queue, blocks }
     }
 
     fn send(&self, transaction: SignedTransaction) -> Hash {
@@ -71,10 +58,7 @@ impl Chain {
     /// Waits for the block with this transaction.
     fn wait(&self, hash: Hash) -> FinalizedBlock {
         loop {
-            let block = self
-                .blocks
-                .recv_timeout(Duration::from_secs(20))
-                .expect("a block in time");
+            let block = self.blocks.recv_timeout(Duration::from_secs(20)).expect("a block in time");
             if block.receipts.iter().any(|receipt| receipt.hash == hash) {
                 return block;
             }
@@ -82,13 +66,11 @@ impl Chain {
     }
 
     fn nonce(&self) -> u64 {
-        self.handle
-            .read(|state, _| read::account(state, &address(ALICE)).nonce)
+        self.handle.read(|state, _| read::account(state, &address(ALICE)).nonce)
     }
 
     fn balance(&self, of: [u8; 32]) -> u64 {
-        self.handle
-            .read(|state, _| read::account(state, &address(of)).balance.0)
+        self.handle.read(|state, _| read::account(state, &address(of)).balance.0)
     }
 }
 
@@ -97,9 +79,7 @@ fn a_chain_of_one_orders_transfers_and_keeps_their_history() {
     let dir = tempfile::tempdir().unwrap();
     let chain = Chain::start(dir.path(), 10, 1_000);
     assert_eq!(chain.balance(ALICE), Amount::soma(1_000).0);
-    let hashes: Vec<_> = (0..5)
-        .map(|nonce| chain.send(pay(nonce, 1_000 + nonce)))
-        .collect();
+    let hashes: Vec<_> = (0..5).map(|nonce| chain.send(pay(nonce, 1_000 + nonce))).collect();
     let last = chain.wait(hashes[4]);
     assert_eq!(chain.balance(BOB), 5_010);
     let history = chain.handle.history();
@@ -107,38 +87,21 @@ fn a_chain_of_one_orders_transfers_and_keeps_their_history() {
         let found = history.transaction(hash).unwrap().expect("it is finalized");
         assert_eq!(found.receipt.result, Ok(()));
         assert_eq!(found.transaction, pay(nonce as u64, 1_000 + nonce as u64));
-        let block = history
-            .block(found.height)
-            .unwrap()
-            .expect("its block is stored");
+        let block = history.block(found.height).unwrap().expect("its block is stored");
         assert_eq!(history.block_by_digest(&block.digest).unwrap(), Some(block));
     }
+    assert_eq!(history.block(last.height).unwrap().unwrap().digest, last.digest);
+    let page = history.transactions_of_sender(&address(ALICE), None, 2).unwrap();
     assert_eq!(
-        history.block(last.height).unwrap().unwrap().digest,
-        last.digest
-    );
-    let page = history
-        .transactions_of_sender(&address(ALICE), None, 2)
-        .unwrap();
-    assert_eq!(
-        page.iter()
-            .map(|found| found.receipt.hash)
-            .collect::<Vec<_>>(),
+        page.iter().map(|found| found.receipt.hash).collect::<Vec<_>>(),
         [hashes[4], hashes[3]]
     );
     let before = Some((page[1].height, page[1].index));
-    let next = history
-        .transactions_of_sender(&address(ALICE), before, 10)
-        .unwrap();
+    let next = history.transactions_of_sender(&address(ALICE), before, 10).unwrap();
     assert_eq!(next.len(), 3);
     let events = history.events(1.., 1_000).unwrap();
-    assert_eq!(
-        events.last().unwrap().sequence,
-        history.last_event().unwrap()
-    );
-    let bobs = history
-        .events_of(Subject::Account(address(BOB)), None, 1_000)
-        .unwrap();
+    assert_eq!(events.last().unwrap().sequence, history.last_event().unwrap());
+    let bobs = history.events_of(Subject::Account(address(BOB)), None, 1_000).unwrap();
     assert_eq!(bobs.len(), 5, "{bobs:?}");
     assert!(bobs.is_sorted_by(|a, b| a.sequence > b.sequence));
 }
@@ -149,29 +112,17 @@ fn blocks_slow_down_without_transactions_and_a_transaction_ends_the_wait() {
     let chain = Chain::start(dir.path(), 10, 3_000);
     chain.wait(chain.send(pay(0, 1)));
     std::thread::sleep(Duration::from_millis(700));
-    assert!(
-        chain.blocks.try_iter().count() <= 1,
-        "an idle chain makes few blocks"
-    );
+    assert!(chain.blocks.try_iter().count() <= 1, "an idle chain makes few blocks");
     let began = Instant::now();
     chain.wait(chain.send(pay(1, 1)));
-    assert!(
-        began.elapsed() < Duration::from_millis(1_500),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() < Duration::from_millis(1_500), "{:?}", began.elapsed());
 }
 
 #[test]
 fn an_idle_chain_still_makes_blocks() {
     let dir = tempfile::tempdir().unwrap();
     let chain = Chain::start(dir.path(), 10, 100);
-    let heights: Vec<_> = chain
-        .blocks
-        .iter()
-        .take(5)
-        .map(|block| block.height)
-        .collect();
+    let heights: Vec<_> = chain.blocks.iter().take(5).map(|block| block.height).collect();
     assert_eq!(heights, [1, 2, 3, 4, 5]);
 }
 
@@ -184,10 +135,7 @@ fn verification_accepts_a_complete_folder_and_rejects_a_changed_one() {
     }
     let height = chain.handle.history().height().unwrap();
     let refused = verify_store(dir.path(), &genesis(1));
-    assert!(
-        matches!(refused, Err(EngineError::Store(StoreError::InUse { .. }))),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(EngineError::Store(StoreError::InUse { .. }))), "{refused:?}");
     chain.handle.shutdown();
     let verified = verify_store(dir.path(), &genesis(1)).unwrap();
     assert!(verified.blocks >= height && verified.history >= height);
@@ -215,10 +163,7 @@ fn a_second_process_on_the_same_folder_is_refused() {
         Arc::clone(&queue) as Arc<dyn Pool>,
         queue,
     );
-    assert!(
-        matches!(second, Err(EngineError::Store(StoreError::InUse { .. }))),
-        "{second:?}"
-    );
+    assert!(matches!(second, Err(EngineError::Store(StoreError::InUse { .. }))), "{second:?}");
     drop(chain);
     Chain::start(dir.path(), 50, 1_000);
 }
@@ -237,10 +182,7 @@ fn a_folder_of_another_chain_and_a_port_in_use_are_refused() {
         Arc::clone(&queue) as Arc<dyn Sink>,
     );
     assert!(
-        matches!(
-            refused,
-            Err(EngineError::Store(StoreError::OtherChain { .. }))
-        ),
+        matches!(refused, Err(EngineError::Store(StoreError::OtherChain { .. }))),
         "{refused:?}"
     );
 
@@ -249,10 +191,7 @@ fn a_folder_of_another_chain_and_a_port_in_use_are_refused() {
     host.listen = taken.local_addr().unwrap();
     let pool = Arc::clone(&queue) as Arc<dyn Pool>;
     let refused = start(host, settings(genesis(1), 0, 50, 1_000), pool, queue);
-    assert!(
-        matches!(refused, Err(EngineError::Listen { .. })),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(EngineError::Listen { .. })), "{refused:?}");
 }
 
 #[test]
@@ -263,23 +202,17 @@ fn a_lost_history_is_rebuilt_from_the_blocks() {
         chain.wait(chain.send(pay(nonce, 7)));
     }
     let height = chain.handle.history().height().unwrap();
-    let before: Vec<_> = (1..=height)
-        .map(|height| chain.handle.history().block(height).unwrap())
-        .collect();
+    let before: Vec<_> =
+        (1..=height).map(|height| chain.handle.history().block(height).unwrap()).collect();
     let events = chain.handle.history().events(1.., usize::MAX).unwrap();
     chain.handle.shutdown();
     std::fs::remove_file(dir.path().join("history.redb")).unwrap();
 
     let chain = Chain::start(dir.path(), 10, 200);
     let history = chain.handle.history();
-    let after: Vec<_> = (1..=height)
-        .map(|height| history.block(height).unwrap())
-        .collect();
+    let after: Vec<_> = (1..=height).map(|height| history.block(height).unwrap()).collect();
     assert_eq!(before, after);
-    assert_eq!(
-        history.events(1..=events.len() as u64, usize::MAX).unwrap(),
-        events
-    );
+    assert_eq!(history.events(1..=events.len() as u64, usize::MAX).unwrap(), events);
     assert_eq!(chain.balance(BOB), 140);
 }
 
@@ -330,10 +263,7 @@ impl Acknowledged {
         }
         let place = (height.parse().unwrap(), digest.to_owned());
         let earlier = self.0.insert(hash.to_owned(), place.clone());
-        assert!(
-            earlier.is_none_or(|earlier| earlier == place),
-            "finalized in two blocks"
-        );
+        assert!(earlier.is_none_or(|earlier| earlier == place), "finalized in two blocks");
         true
     }
 
@@ -342,15 +272,9 @@ impl Acknowledged {
         let chain = Chain::start(dir, 10, 100);
         let history = chain.handle.history();
         for (hash, (height, digest)) in &self.0 {
-            let found = history
-                .transaction(&hash.parse().unwrap())
-                .unwrap()
-                .expect("still stored");
+            let found = history.transaction(&hash.parse().unwrap()).unwrap().expect("still stored");
             assert_eq!((found.height, Ok(())), (*height, found.receipt.result));
-            assert_eq!(
-                history.block(*height).unwrap().unwrap().digest.to_string(),
-                *digest
-            );
+            assert_eq!(history.block(*height).unwrap().unwrap().digest.to_string(), *digest);
         }
         // Every transfer moved one unit, and every nonce moved once.
         let nonce = chain.nonce();
@@ -362,10 +286,7 @@ impl Acknowledged {
 }
 
 fn spawn_child(mut command: Command, dir: &Path) -> (Child, BufReader<ChildStdout>) {
-    command
-        .env(FOLDER, dir)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
+    command.env(FOLDER, dir).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap());
     (child, lines)

@@ -52,22 +52,16 @@ fn host(dir: &Path, node: u8, ports: &[SocketAddr]) -> Host {
     Host {
         dir: dir.join(node.to_string()),
         listen: ports[usize::from(node)],
-        peers: (0..NODES)
-            .filter(|other| *other != node)
-            .map(peer)
-            .collect(),
+        peers: (0..NODES).filter(|other| *other != node).map(peer).collect(),
     }
 }
 
 impl Network {
     fn start(dir: &Path) -> Self {
-        let listeners: Vec<_> = (0..NODES)
-            .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-            .collect();
-        let ports: Vec<_> = listeners
-            .iter()
-            .map(|listener| listener.local_addr().unwrap())
-            .collect();
+        let listeners: Vec<_> =
+            (0..NODES).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let ports: Vec<_> =
+            listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
         drop(listeners);
         let genesis = chain();
         let (sender, blocks) = mpsc::channel();
@@ -84,13 +78,7 @@ impl Network {
             let handle = start(host(dir, node, &ports), settings, pool, sink).unwrap();
             (Some(handle), queue)
         });
-        Self {
-            nodes: nodes.collect(),
-            genesis,
-            blocks,
-            nonce: 0,
-            began: Instant::now(),
-        }
+        Self { nodes: nodes.collect(), genesis, blocks, nonce: 0, began: Instant::now() }
     }
 
     /// Adds it to all pools, as gossip would.
@@ -156,12 +144,7 @@ fn a_fifth_validator_takes_a_seat_and_the_first_one_leaves_under_load() {
         stake: Amount::soma(500),
     });
     network.send(&act(chain, validator(NEWCOMER), 0, join));
-    network.send(&act(
-        chain,
-        validator(0),
-        0,
-        Action::LeaveValidator(action::LeaveValidator {}),
-    ));
+    network.send(&act(chain, validator(0), 0, Action::LeaveValidator(action::LeaveValidator {})));
     let decided = loop {
         network.end_epoch();
         let now = network.witness().read(|state, _| read::committee(state));

@@ -31,18 +31,12 @@ fn host(dir: &Path, node: u8, ports: &[SocketAddr]) -> Host {
     Host {
         dir: dir.join(node.to_string()),
         listen: ports[usize::from(node)],
-        peers: (0..=FOLLOWERS)
-            .filter(|other| *other != node)
-            .map(peer)
-            .collect(),
+        peers: (0..=FOLLOWERS).filter(|other| *other != node).map(peer).collect(),
     }
 }
 
 fn settings(node: u8, join: Join) -> Settings {
-    Settings {
-        join,
-        ..queue::settings(genesis(1), node, 1, 500)
-    }
+    Settings { join, ..queue::settings(genesis(1), node, 1, 500) }
 }
 
 /// A chain of `BLOCKS` blocks, each of which creates accounts.
@@ -58,10 +52,7 @@ fn chain(dir: &Path, ports: &[SocketAddr]) -> (Handle, Arc<Queue>) {
         for _ in 0..TRANSFERS_PER_BLOCK {
             let mut to = [7; 32];
             to[..8].copy_from_slice(&nonce.to_be_bytes());
-            let pay = Action::Transfer(action::Transfer {
-                to: Address(to),
-                amount: Amount(1),
-            });
+            let pay = Action::Transfer(action::Transfer { to: Address(to), amount: Amount(1) });
             queue.add(act(id, ALICE, nonce, pay));
             nonce += 1;
         }
@@ -78,11 +69,7 @@ fn bytes_in(path: &Path) -> u64 {
     let entries = fs::read_dir(path).unwrap().map(Result::unwrap);
     let size = |entry: fs::DirEntry| {
         let data = entry.metadata().unwrap();
-        if data.is_dir() {
-            bytes_in(&entry.path())
-        } else {
-            data.len()
-        }
+        if data.is_dir() { bytes_in(&entry.path()) } else { data.len() }
     };
     entries.map(size).sum()
 }
@@ -91,13 +78,9 @@ fn bytes_in(path: &Path) -> u64 {
 #[ignore = "a measurement that takes minutes"]
 fn joining_by_state_sync_and_by_replay() {
     let dir = tempfile::tempdir().unwrap();
-    let listeners: Vec<_> = (0..=FOLLOWERS)
-        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-        .collect();
-    let ports: Vec<_> = listeners
-        .iter()
-        .map(|listener| listener.local_addr().unwrap())
-        .collect();
+    let listeners: Vec<_> =
+        (0..=FOLLOWERS).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let ports: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
     drop(listeners);
     let (validator, _queue) = chain(dir.path(), &ports);
     let tip = validator.tip();
@@ -117,11 +100,7 @@ fn joining_by_state_sync_and_by_replay() {
             let joined = follower.joined();
             drop(follower);
             let disk = bytes_in(&dir.path().join(node.to_string()).join("consensus"));
-            writeln!(
-                out,
-                "{join:?}: {seconds:.1} s, {disk} bytes on disk, {joined:?}"
-            )
-            .unwrap();
+            writeln!(out, "{join:?}: {seconds:.1} s, {disk} bytes on disk, {joined:?}").unwrap();
         }
     }
 }

@@ -30,9 +30,8 @@ const FOLLOWER: u8 = VALIDATORS;
 const PATIENCE: Duration = Duration::from_mins(3);
 
 fn free_ports() -> Vec<u16> {
-    let listeners: Vec<_> = (0..=VALIDATORS)
-        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-        .collect();
+    let listeners: Vec<_> =
+        (0..=VALIDATORS).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
     let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
     listeners.iter().map(port).collect()
 }
@@ -47,10 +46,7 @@ fn host(dir: &Path, node: u8, ports: &[u16]) -> Host {
     Host {
         dir: dir.to_path_buf(),
         listen: at(node),
-        peers: (0..=FOLLOWER)
-            .filter(|other| *other != node)
-            .map(peer)
-            .collect(),
+        peers: (0..=FOLLOWER).filter(|other| *other != node).map(peer).collect(),
     }
 }
 
@@ -73,13 +69,7 @@ fn child_of_the_network() {
     let queue = Queue::reporting(sender);
     let pool = Arc::clone(&queue) as Arc<dyn Pool>;
     let sink = Arc::clone(&queue) as Arc<dyn Sink>;
-    let handle = start(
-        host(Path::new(&dir), node, &ports),
-        settings(node),
-        pool,
-        sink,
-    )
-    .unwrap();
+    let handle = start(host(Path::new(&dir), node, &ports), settings(node), pool, sink).unwrap();
     let mut next = handle.read(|state, _| read::account(state, &address(ALICE)).nonce);
     let mut stdout = std::io::stdout();
     // It may have been killed before it printed its last blocks.
@@ -180,10 +170,7 @@ impl Network {
         let began = Instant::now();
         while nodes.iter().any(|node| self.height(*node) < height) {
             let heights: Vec<_> = (0..=FOLLOWER).map(|node| self.height(node)).collect();
-            assert!(
-                began.elapsed() < PATIENCE,
-                "not at {height} in time: {heights:?}"
-            );
+            assert!(began.elapsed() < PATIENCE, "not at {height} in time: {heights:?}");
             thread::sleep(Duration::from_millis(20));
         }
     }
@@ -295,14 +282,7 @@ fn gossip_reaches_connected_nodes_with_its_sender() {
         thread::sleep(Duration::from_millis(50));
     }
     assert!(validator.gossip().send(b"hello".to_vec()));
-    assert!(
-        !validator
-            .gossip()
-            .send(vec![0; soma_engine::GOSSIP_BYTES_MAX + 1])
-    );
+    assert!(!validator.gossip().send(vec![0; soma_engine::GOSSIP_BYTES_MAX + 1]));
     let message = messages.blocking_recv().unwrap();
-    assert_eq!(
-        (message.from, message.bytes.as_slice()),
-        (key(0), &b"hello"[..])
-    );
+    assert_eq!((message.from, message.bytes.as_slice()), (key(0), &b"hello"[..]));
 }

@@ -13,13 +13,8 @@ use soma_model::{Architecture, Directions, Engine, KernelChoice, KernelKind, Wei
 
 /// Rows, depth and columns: products of a V1 layer, of a `nano` batch, of the gradient of its
 /// weights, and of one byte.
-const SHAPES: [[usize; 3]; 5] = [
-    [256, 2048, 2048],
-    [101, 2048, 2048],
-    [4096, 128, 512],
-    [128, 4096, 512],
-    [1, 2048, 8192],
-];
+const SHAPES: [[usize; 3]; 5] =
+    [[256, 2048, 2048], [101, 2048, 2048], [4096, 128, 512], [128, 4096, 512], [1, 2048, 8192]];
 
 fn main() {
     divan::main();
@@ -36,23 +31,12 @@ fn engine(kind: KernelKind) -> Engine {
 }
 
 fn text(bytes: usize) -> Vec<u8> {
-    b"The quick brown fox jumps over the lazy dog. "
-        .iter()
-        .copied()
-        .cycle()
-        .take(bytes)
-        .collect()
+    b"The quick brown fox jumps over the lazy dog. ".iter().copied().cycle().take(bytes).collect()
 }
 
 fn products() -> impl Iterator<Item = (String, KernelKind, [usize; 3])> {
     kinds().flat_map(|kind| {
-        SHAPES.map(|shape| {
-            (
-                format!("{kind} {}x{}x{}", shape[0], shape[1], shape[2]),
-                kind,
-                shape,
-            )
-        })
+        SHAPES.map(|shape| (format!("{kind} {}x{}x{}", shape[0], shape[1], shape[2]), kind, shape))
     })
 }
 

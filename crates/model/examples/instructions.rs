@@ -19,10 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             (0..times).for_each(|_| product.run(&engine));
         }
         Some("score") => {
-            let architecture = Architecture {
-                layers: 1,
-                ..Architecture::nano()
-            };
+            let architecture = Architecture { layers: 1, ..Architecture::nano() };
             let weights = Weights::init(&architecture, [0; 32])?;
             let directions = Directions::new(&architecture, [0; 32]);
             let data: Vec<u8> = (0..=255).collect();

@@ -46,17 +46,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let seconds = start.elapsed().as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "an approximate speed")]
     let speed = tokens as f64 / seconds;
-    println!(
-        "{seconds:.1} s on {} threads, {speed:.0} tokens/s",
-        engine.threads()
-    );
-    println!(
-        "held out      {:.4} nats per byte",
-        trainer.evaluate(&held_out)?
-    );
-    println!(
-        "weights hash  {}",
-        blake3::Hash::from(trainer.weights().hash())
-    );
+    println!("{seconds:.1} s on {} threads, {speed:.0} tokens/s", engine.threads());
+    println!("held out      {:.4} nats per byte", trainer.evaluate(&held_out)?);
+    println!("weights hash  {}", blake3::Hash::from(trainer.weights().hash()));
     Ok(())
 }

@@ -37,9 +37,7 @@ pub struct Meter<'a> {
 
 impl fmt::Debug for Meter<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Meter")
-            .field("rounds", &self.rounds)
-            .finish_non_exhaustive()
+        f.debug_struct("Meter").field("rounds", &self.rounds).finish_non_exhaustive()
     }
 }
 
@@ -78,18 +76,11 @@ impl Operation for Peak {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> usize {
         // Enough chains to hide the latency, but few enough to fit in the registers.
-        if S::TILE_VECTORS == 2 {
-            chains::<S, 12>(simd)
-        } else {
-            chains::<S, 6>(simd)
-        }
+        if S::TILE_VECTORS == 2 { chains::<S, 12>(simd) } else { chains::<S, 6>(simd) }
     }
 }
 
-#[expect(
-    clippy::inline_always,
-    reason = "inlined into the function that enables the CPU features"
-)]
+#[expect(clippy::inline_always, reason = "inlined into the function that enables the CPU features")]
 #[inline(always)]
 fn chains<S: Simd, const N: usize>(simd: S) -> usize {
     let (x, y) = (simd.splat(black_box(0.999)), simd.splat(black_box(0.001)));
@@ -197,12 +188,7 @@ impl Product {
 
     /// Measures the product.
     pub fn measure(&mut self, engine: &Engine, meter: Meter<'_>) -> Measured {
-        let flops = 2.0
-            * self
-                .shape
-                .iter()
-                .map(|&extent| extent as f64)
-                .product::<f64>();
+        let flops = 2.0 * self.shape.iter().map(|&extent| extent as f64).product::<f64>();
         best(meter, flops, || self.run(engine))
     }
 }
@@ -230,11 +216,7 @@ pub fn training_step(
     meter: Meter<'_>,
 ) -> Result<Measured, Error> {
     let sizes = weights.sizes();
-    let recipe = Recipe {
-        batch,
-        micro_batches: 1,
-        ..Recipe::default()
-    };
+    let recipe = Recipe { batch, micro_batches: 1, ..Recipe::default() };
     let mut corpus = Corpus::new();
     let bytes = batch * sizes.positions * 4;
     corpus.push(&text(bytes));

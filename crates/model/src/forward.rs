@@ -40,10 +40,7 @@ struct KeysValues {
 impl Cache {
     /// The cache of a chunk that has no positions yet.
     pub(crate) fn new(weights: &Weights) -> Self {
-        Self {
-            positions: 0,
-            layers: vec![KeysValues::default(); weights.sizes().layers],
-        }
+        Self { positions: 0, layers: vec![KeysValues::default(); weights.sizes().layers] }
     }
 
     /// Number of positions so far.
@@ -107,8 +104,7 @@ impl Forward {
         self.x.clear();
         for &token in chunks.iter().flatten() {
             let row = usize::from(token) * embedding.columns();
-            self.x
-                .extend_from_slice(&embedding.data()[row..row + embedding.columns()]);
+            self.x.extend_from_slice(&embedding.data()[row..row + embedding.columns()]);
         }
         let rows = self.x.len() / embedding.columns();
         for buffer in [
@@ -140,11 +136,7 @@ impl Forward {
         let (rope, dim) = (weights.rope(), weights.sizes().dim);
         let positions = lengths.iter().flat_map(|&length| past..past + length);
         let rows: Vec<_> = positions
-            .zip(
-                self.query
-                    .chunks_exact_mut(dim)
-                    .zip(self.key.chunks_exact_mut(dim)),
-            )
+            .zip(self.query.chunks_exact_mut(dim).zip(self.key.chunks_exact_mut(dim)))
             .collect();
         engine.for_each(rows, |(position, (query, key))| {
             engine.run(rope.rotate(query, position, false));
@@ -155,28 +147,14 @@ impl Forward {
     fn attend_chunks(&mut self, engine: &Engine, weights: &Weights, lengths: &[usize]) {
         let (dim, head_dim) = (weights.sizes().dim, weights.sizes().head_dim());
         let mut tasks = Vec::new();
-        let mut rest = (
-            &self.query[..],
-            &self.key[..],
-            &self.value[..],
-            &mut self.mixed[..],
-        );
+        let mut rest = (&self.query[..], &self.key[..], &self.value[..], &mut self.mixed[..]);
         for &length in lengths {
             let (query, query_rest) = rest.0.split_at(length * dim);
             let (key, key_rest) = rest.1.split_at(length * dim);
             let (value, value_rest) = rest.2.split_at(length * dim);
             let (mixed, mixed_rest) = rest.3.split_at_mut(length * dim);
             rest = (query_rest, key_rest, value_rest, mixed_rest);
-            tasks.extend(
-                Heads {
-                    query,
-                    key,
-                    value,
-                    dim,
-                    head_dim,
-                }
-                .tasks(mixed),
-            );
+            tasks.extend(Heads { query, key, value, dim, head_dim }.tasks(mixed));
         }
         engine.for_each(tasks, |task| attend(engine, task));
     }
@@ -186,14 +164,7 @@ impl Forward {
         past.keys.extend_from_slice(&self.key);
         past.values.extend_from_slice(&self.value);
         let (query, key, value) = (&self.query[..], &past.keys[..], &past.values[..]);
-        let tasks = Heads {
-            query,
-            key,
-            value,
-            dim,
-            head_dim,
-        }
-        .tasks(&mut self.mixed);
+        let tasks = Heads { query, key, value, dim, head_dim }.tasks(&mut self.mixed);
         engine.for_each(tasks, |task| attend(engine, task));
     }
 

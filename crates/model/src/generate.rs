@@ -37,9 +37,7 @@ impl Operation for Likelihoods<'_> {
     )]
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        self.logits
-            .iter_mut()
-            .for_each(|logit| *logit /= self.temperature);
+        self.logits.iter_mut().for_each(|logit| *logit /= self.temperature);
         softmax_row(simd, self.logits);
     }
 }
@@ -61,9 +59,8 @@ pub fn generate(
     if history.is_empty() {
         return Err(Error::EmptyData);
     }
-    let mut stream = blake3::Hasher::new_keyed(&sampling.seed)
-        .update(b"soma generate")
-        .finalize_xof();
+    let mut stream =
+        blake3::Hasher::new_keyed(&sampling.seed).update(b"soma generate").finalize_xof();
     let (mut forward, mut row) = (Forward::default(), Vec::new());
     let mut cache = Cache::new(weights);
     let mut unseen = history.split_off(history.len() - history.len().min(positions));
@@ -103,18 +100,11 @@ fn choose(
     let candidates = || (0..=EOS).filter(|&token| token < 256 || token == EOS);
     if temperature <= 0.0 {
         let better = |best: u16, token: u16| {
-            if row[usize::from(token)] > row[usize::from(best)] {
-                token
-            } else {
-                best
-            }
+            if row[usize::from(token)] > row[usize::from(best)] { token } else { best }
         };
         return Ok(candidates().fold(0, better));
     }
-    engine.run(Likelihoods {
-        logits: row,
-        temperature,
-    });
+    engine.run(Likelihoods { logits: row, temperature });
     let weight = |token: u16| f64::from(row[usize::from(token)]);
     let total = candidates().fold(0.0, |sum, token| sum + weight(token));
     let mut bytes = [0; 8];

@@ -27,13 +27,8 @@ const EXP_MIN: f32 = f(0xc2ae_ac4f);
 /// The largest float32 whose exponential is finite.
 const EXP_MAX: f32 = f(0x42b1_7217);
 /// (e^r - 1 - r) / r^2 on |r| <= ln(2) / 2, highest power first.
-const EXP: [f32; 5] = [
-    f(0x3ab5_61b6),
-    f(0x3c09_1ed3),
-    f(0x3d2a_ac2c),
-    f(0x3e2a_aa46),
-    f(0x3eff_fffe),
-];
+const EXP: [f32; 5] =
+    [f(0x3ab5_61b6), f(0x3c09_1ed3), f(0x3d2a_ac2c), f(0x3e2a_aa46), f(0x3eff_fffe)];
 /// (ln(1 + r) - r + r^2 / 2) / r^3 on sqrt(1/2) - 1 <= r < sqrt(2) - 1.
 const LN: [f32; 9] = [
     f(0x3d5a_e9c5),
@@ -75,21 +70,11 @@ const SQRT_HALF_VALUE: f32 = f(0x3f35_04f3);
 /// 1 / sqrt(2 pi)
 const NORMAL_DENSITY: f32 = f(0x3ecc_422a);
 /// sin(2 pi g) / g as a polynomial in g^2 for |g| <= 1/8.
-const SIN: [f32; 5] = [
-    f(0x42f5_0833),
-    f(0xc29f_22be),
-    f(0x42a3_4736),
-    f(0xc225_5e0e),
-    f(0x40c9_0fdb),
-];
+const SIN: [f32; 5] =
+    [f(0x42f5_0833), f(0xc29f_22be), f(0x42a3_4736), f(0xc225_5e0e), f(0x40c9_0fdb)];
 /// cos(2 pi g) as a polynomial in g^2 for |g| <= 1/8.
-const COS: [f32; 5] = [
-    f(0x426a_3ea3),
-    f(0xc2aa_d8a3),
-    f(0x4281_e0d7),
-    f(0xc19d_e9e6),
-    f(0x3f80_0000),
-];
+const COS: [f32; 5] =
+    [f(0x426a_3ea3), f(0xc2aa_d8a3), f(0x4281_e0d7), f(0xc19d_e9e6), f(0x3f80_0000)];
 
 /// Horner's rule with fma, highest power first.
 #[inline(always)]
@@ -120,11 +105,7 @@ pub(crate) fn exp<S: Simd>(simd: S, x: S::F) -> S::F {
     let result = simd.mul(p, power_of_two(simd, half));
     let result = simd.mul(result, power_of_two(simd, simd.sub_bits(n, half)));
     let result = simd.select(simd.less(x, simd.splat(EXP_MIN)), simd.splat(0.0), result);
-    simd.select(
-        simd.less(simd.splat(EXP_MAX), x),
-        simd.splat(f32::INFINITY),
-        result,
-    )
+    simd.select(simd.less(simd.splat(EXP_MAX), x), simd.splat(f32::INFINITY), result)
 }
 
 /// 2^n for -126 <= n <= 127.
@@ -215,10 +196,7 @@ pub(crate) fn sin_cos_turn<S: Simd>(simd: S, turn: S::F) -> (S::F, S::F) {
     let (s, c) = (simd.bits(sin), simd.bits(cos));
     let sin = simd.or_bits(simd.and_bits(s, straight), simd.and_bits(c, crossed));
     let cos = simd.or_bits(simd.and_bits(c, straight), simd.and_bits(s, crossed));
-    (
-        flip_sign(simd, sin, sin_sign),
-        flip_sign(simd, cos, cos_sign),
-    )
+    (flip_sign(simd, sin, sin_sign), flip_sign(simd, cos, cos_sign))
 }
 
 /// `bits` with its sign bit flipped where that of `sign` is set (adding the sign bit wraps around,

@@ -31,10 +31,7 @@ pub(crate) fn exp(x: f64) -> f64 {
     for k in (1..=15_u32).rev() {
         p = 1.0 + (r * p) / f64::from(k);
     }
-    let exponent = shifted
-        .to_bits()
-        .wrapping_sub(ROUNDER.to_bits())
-        .wrapping_add(1023);
+    let exponent = shifted.to_bits().wrapping_sub(ROUNDER.to_bits()).wrapping_add(1023);
     p * f64::from_bits(exponent << 52)
 }
 

@@ -36,11 +36,7 @@ impl Rope {
                 math64::exp(exponent * LN_BASE)
             })
             .collect();
-        let mut tables = Self {
-            half,
-            cos: Vec::new(),
-            sin: Vec::new(),
-        };
+        let mut tables = Self { half, cos: Vec::new(), sin: Vec::new() };
         for position in 0..sizes.positions {
             for power in &powers {
                 #[expect(clippy::cast_precision_loss, reason = "positions are at most 65536")]
@@ -74,12 +70,7 @@ impl Rope {
         back: bool,
     ) -> Rotate<'a> {
         let at = position * self.half..(position + 1) * self.half;
-        Rotate {
-            row,
-            cos: &self.cos[at.clone()],
-            sin: &self.sin[at],
-            back,
-        }
+        Rotate { row, cos: &self.cos[at.clone()], sin: &self.sin[at], back }
     }
 }
 

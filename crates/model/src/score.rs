@@ -27,9 +27,7 @@ impl Score {
     /// BLAKE3 of the embedding as little-endian i16.
     pub fn embedding_hash(&self) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();
-        self.embedding
-            .iter()
-            .for_each(|value| _ = hasher.update(&value.to_le_bytes()));
+        self.embedding.iter().for_each(|value| _ = hasher.update(&value.to_le_bytes()));
         hasher.finalize().into()
     }
 }
@@ -115,12 +113,8 @@ fn only(scores: Vec<Result<Report, Error>>) -> Result<Report, Error> {
 impl Dump {
     /// The safetensors file of the dump, including the embedding of its report.
     pub fn to_safetensors(&self, report: &Report) -> Vec<u8> {
-        let floats = |values: &[f32]| {
-            values
-                .iter()
-                .flat_map(|v| v.to_le_bytes())
-                .collect::<Vec<_>>()
-        };
+        let floats =
+            |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>();
         let embedding = &report.score.embedding;
         let rows = report.positions.max(1);
         let tensors = [
@@ -130,12 +124,7 @@ impl Dump {
                 vec![rows, self.representations.len() / rows],
                 floats(&self.representations),
             ),
-            (
-                "logits",
-                "F32",
-                vec![rows, self.logits.len() / rows],
-                floats(&self.logits),
-            ),
+            ("logits", "F32", vec![rows, self.logits.len() / rows], floats(&self.logits)),
             ("nll", "F32", vec![self.nll.len()], floats(&self.nll)),
             (
                 "embedding",
@@ -188,10 +177,7 @@ mod tests {
 
     #[test]
     fn every_kernel_that_runs_here_gives_the_score_of_the_reference() {
-        let architecture = Architecture {
-            layers: 2,
-            ..Architecture::nano()
-        };
+        let architecture = Architecture { layers: 2, ..Architecture::nano() };
         let weights = Weights::init(&architecture, [7; 32]).unwrap();
         let directions = Directions::new(&architecture, [9; 32]);
         let data: Vec<u8> = (0..300_u32).map(|i| (i * i % 251) as u8).collect();
@@ -202,10 +188,7 @@ mod tests {
             })
         });
         let [reference, neon, ..] = &scores;
-        assert!(
-            neon.is_some(),
-            "NEON runs everywhere in tests, emulated if need be"
-        );
+        assert!(neon.is_some(), "NEON runs everywhere in tests, emulated if need be");
         for score in scores.iter().flatten() {
             assert_eq!(Some(score), reference.as_ref());
         }

@@ -29,18 +29,12 @@ impl Chunk<'_> {
 
     /// Its tokens.
     pub fn tokens(&self) -> impl Iterator<Item = u16> + '_ {
-        self.bytes
-            .iter()
-            .map(|&byte| u16::from(byte))
-            .chain(self.ends.then_some(EOS))
+        self.bytes.iter().map(|&byte| u16::from(byte)).chain(self.ends.then_some(EOS))
     }
 }
 
 /// Cuts data into chunks of `positions` bytes; if the last one is short, EOS is appended. Empty
 /// data has no chunks.
 pub fn chunks(data: &[u8], positions: usize) -> impl Iterator<Item = Chunk<'_>> {
-    data.chunks(positions.max(1)).map(move |bytes| Chunk {
-        bytes,
-        ends: bytes.len() < positions,
-    })
+    data.chunks(positions.max(1)).map(move |bytes| Chunk { bytes, ends: bytes.len() < positions })
 }

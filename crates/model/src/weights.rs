@@ -3,10 +3,7 @@
 //!
 //! It never copies matrices that can be used in place, and never accepts a value that is not
 //! finite.
-#![expect(
-    unsafe_code,
-    reason = "the weights file is mapped and its bytes are read as numbers"
-)]
+#![expect(unsafe_code, reason = "the weights file is mapped and its bytes are read as numbers")]
 
 mod half;
 mod header;
@@ -39,11 +36,7 @@ enum Elements {
     /// In the map, as first byte and number of elements.
     Mapped { begin: usize, len: usize },
     /// In the map, two bytes each.
-    MappedHalf {
-        begin: usize,
-        len: usize,
-        kind: HalfKind,
-    },
+    MappedHalf { begin: usize, len: usize, kind: HalfKind },
     /// On the heap.
     Owned(Vec<f32>),
 }
@@ -109,16 +102,11 @@ impl Weights {
     /// Without an architecture, the file's metadata must name one. The file must not change while
     /// it is in use.
     pub fn open(path: &Path, architecture: Option<&Architecture>) -> Result<Self, Error> {
-        let io = |source| Error::Io {
-            path: path.to_owned(),
-            source,
-        };
+        let io = |source| Error::Io { path: path.to_owned(), source };
         let file = File::open(path).map_err(io)?;
         if file.metadata().map_err(io)?.len() < 8 {
             let bytes = file.metadata().map_err(io)?.len();
-            return Err(Error::TooShort {
-                bytes: usize::try_from(bytes).unwrap_or(0),
-            });
+            return Err(Error::TooShort { bytes: usize::try_from(bytes).unwrap_or(0) });
         }
         // Copy on write: subnormal weights are zeroed in the map, which copies their pages alone
         // and not the file. SAFETY: the documentation asks the caller to leave the file as it is.
@@ -137,26 +125,16 @@ impl Weights {
         let locations = header.locate(&specs, map.len())?;
         let file_hash = blake3::Hasher::new().update_rayon(&map).finalize().into();
         let elements = locations.iter().zip(&specs);
-        let elements = elements
-            .map(|(&location, spec)| read_elements(&map, location, spec))
-            .collect();
+        let elements =
+            elements.map(|(&location, spec)| read_elements(&map, location, spec)).collect();
         let file_hash = Some(file_hash);
         let map = Some(map);
-        let mut weights = Self {
-            architecture,
-            specs,
-            elements,
-            map,
-            file_hash,
-            rope: OnceLock::new(),
-        };
+        let mut weights =
+            Self { architecture, specs, elements, map, file_hash, rope: OnceLock::new() };
         for index in 0..weights.elements.len() {
             if let Err(element) = weights.check(index) {
                 let tensor = weights.specs[index].name.clone();
-                return Err(Error::NonFiniteWeight {
-                    tensor,
-                    index: element,
-                });
+                return Err(Error::NonFiniteWeight { tensor, index: element });
             }
         }
         Ok(weights)
@@ -191,11 +169,7 @@ impl Weights {
     /// If their number or a length does not match the architecture.
     pub(crate) fn from_tensors(architecture: &Architecture, tensors: Vec<Vec<f32>>) -> Self {
         let specs = architecture.tensors();
-        assert_eq!(
-            specs.len(),
-            tensors.len(),
-            "one tensor for each of the architecture's"
-        );
+        assert_eq!(specs.len(), tensors.len(), "one tensor for each of the architecture's");
         for (spec, tensor) in specs.iter().zip(&tensors) {
             assert_eq!(spec.elements(), tensor.len(), "the length of a tensor");
         }
@@ -222,18 +196,14 @@ impl Weights {
     /// The tensors with their names and shapes, in the order of a file; those of half precision are
     /// widened.
     pub fn tensors(&self) -> impl ExactSizeIterator<Item = (&TensorSpec, Cow<'_, [f32]>)> {
-        self.specs
-            .iter()
-            .enumerate()
-            .map(|(index, spec)| (spec, self.tensor(index)))
+        self.specs.iter().enumerate().map(|(index, spec)| (spec, self.tensor(index)))
     }
 
     /// BLAKE3 of the file's bytes; of the bytes that [`Self::save`] writes if there is no file.
     pub fn hash(&self) -> [u8; 32] {
         self.file_hash.unwrap_or_else(|| {
             let mut hasher = blake3::Hasher::new();
-            self.write_to(&mut hasher)
-                .map_or([0; 32], |()| hasher.finalize().into())
+            self.write_to(&mut hasher).map_or([0; 32], |()| hasher.finalize().into())
         })
     }
 
@@ -246,10 +216,7 @@ impl Weights {
             self.write_to(&mut writer)?;
             writer.into_inner()?.commit()
         };
-        write().map_err(|source| Error::Io {
-            path: path.to_owned(),
-            source,
-        })
+        write().map_err(|source| Error::Io { path: path.to_owned(), source })
     }
 
     fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
@@ -318,14 +285,8 @@ impl Weights {
         match &mut self.elements[index] {
             Elements::Owned(values) => values,
             Elements::Mapped { begin, len } => {
-                let bytes = self
-                    .map
-                    .as_deref_mut()
-                    .map_or(&mut [][..], |map| &mut map[*begin..]);
-                assert!(
-                    bytes.len() >= *len * 4,
-                    "a mapped tensor lies inside the map"
-                );
+                let bytes = self.map.as_deref_mut().map_or(&mut [][..], |map| &mut map[*begin..]);
+                assert!(bytes.len() >= *len * 4, "a mapped tensor lies inside the map");
                 // SAFETY: as in `floats`, and `&mut self` makes the borrow exclusive.
                 unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), *len) }
             }
@@ -345,9 +306,7 @@ impl Weights {
 
     /// The embedding, `[vocabulary, dim]`.
     pub(crate) fn embedding(&self) -> Matrix<'_> {
-        let Sizes {
-            vocabulary, dim, ..
-        } = self.sizes();
+        let Sizes { vocabulary, dim, .. } = self.sizes();
         Matrix::new(self.floats(self.index(Tensor::Embedding)), vocabulary, dim)
     }
 
@@ -390,29 +349,19 @@ impl Weights {
         let index = self.index(Tensor::Weight(linear));
         let [inputs, outputs] = [self.specs[index].shape[0], self.specs[index].shape[1]];
         let weight = match self.half(index) {
-            Some((bits, kind)) => Weight::Half(HalfMatrix {
-                bits,
-                kind,
-                rows: inputs,
-                columns: outputs,
-            }),
+            Some((bits, kind)) => {
+                Weight::Half(HalfMatrix { bits, kind, rows: inputs, columns: outputs })
+            }
             None => Weight::Float(Matrix::new(self.floats(index), inputs, outputs)),
         };
-        Linear {
-            weight,
-            bias: self.floats(self.index(Tensor::Bias(linear))),
-        }
+        Linear { weight, bias: self.floats(self.index(Tensor::Bias(linear))) }
     }
 }
 
 /// Uses float32 tensors, and half-precision linear maps, in place if they are aligned; widens
 /// everything else.
 fn read_elements(map: &[u8], location: Location, spec: &TensorSpec) -> Elements {
-    let Location {
-        element,
-        begin,
-        end,
-    } = location;
+    let Location { element, begin, end } = location;
     let bytes = &map[begin..end];
     let len = bytes.len() / element.bytes();
     let kind = match element {
@@ -435,11 +384,7 @@ fn read_elements(map: &[u8], location: Location, spec: &TensorSpec) -> Elements 
         // A value that is not finite must be found later, so it must not become a finite one here.
         Some(kind) => widen(bytes, &mut values, |bytes| {
             let bits = u16::from_le_bytes(bytes);
-            if kind.is_finite(bits) {
-                kind.widen(bits)
-            } else {
-                f32::NAN
-            }
+            if kind.is_finite(bits) { kind.widen(bits) } else { f32::NAN }
         }),
     }
     Elements::Owned(values)
@@ -450,9 +395,7 @@ fn find_not_finite(bits: &[u16], kind: HalfKind) -> Result<(), usize> {
     let found = bits.par_chunks(SCAN_BLOCK).enumerate();
     let found = found.find_map_first(|(block, bits)| {
         // This has no branches, so that it runs at the speed of memory; what it finds is rare.
-        let finite = bits
-            .iter()
-            .fold(true, |all, &bits| all & kind.is_finite(bits));
+        let finite = bits.iter().fold(true, |all, &bits| all & kind.is_finite(bits));
         if finite {
             return None;
         }
@@ -464,14 +407,13 @@ fn find_not_finite(bits: &[u16], kind: HalfKind) -> Result<(), usize> {
 
 fn widen<const N: usize>(bytes: &[u8], values: &mut [f32], to_f32: impl Fn([u8; N]) -> f32 + Sync) {
     let (elements, _) = bytes.as_chunks::<N>();
-    values
-        .par_chunks_mut(SCAN_BLOCK)
-        .zip(elements.par_chunks(SCAN_BLOCK))
-        .for_each(|(to, from)| {
+    values.par_chunks_mut(SCAN_BLOCK).zip(elements.par_chunks(SCAN_BLOCK)).for_each(
+        |(to, from)| {
             for (to, from) in to.iter_mut().zip(from) {
                 *to = to_f32(*from);
             }
-        });
+        },
+    );
 }
 
 /// Replaces subnormal values by `+0`; an error is the index of the first value that is not finite.
@@ -479,23 +421,15 @@ fn flush_subnormals(values: &mut [f32]) -> Result<(), usize> {
     let is_finite = |value: &f32| value.to_bits() & 0x7f80_0000 != 0x7f80_0000;
     let is_subnormal =
         |value: &f32| value.to_bits() & 0x7fff_ffff != 0 && value.to_bits() & 0x7f80_0000 == 0;
-    let not_finite = values
-        .par_chunks_mut(SCAN_BLOCK)
-        .enumerate()
-        .find_map_first(|(block, values)| {
+    let not_finite =
+        values.par_chunks_mut(SCAN_BLOCK).enumerate().find_map_first(|(block, values)| {
             // These two passes have no branches, so that they run at the speed of memory; what they
             // find is rare.
-            if !values
-                .iter()
-                .fold(true, |all, value| all & is_finite(value))
-            {
+            if !values.iter().fold(true, |all, value| all & is_finite(value)) {
                 let index = values.iter().position(|value| !is_finite(value))?;
                 return Some(block * SCAN_BLOCK + index);
             }
-            if values
-                .iter()
-                .fold(false, |any, value| any | is_subnormal(value))
-            {
+            if values.iter().fold(false, |any, value| any | is_subnormal(value)) {
                 values
                     .iter_mut()
                     .filter(|value| is_subnormal(value))
@@ -514,9 +448,7 @@ fn initial_values(architecture: &Architecture, spec: &TensorSpec, seed: [u8; 32]
         Tensor::Beta(_) | Tensor::Bias(_) => return vec![0.0; elements],
         Tensor::Embedding | Tensor::Weight(_) => initial_bound(architecture, spec),
     };
-    let mut stream = blake3::Hasher::new_keyed(&seed)
-        .update(spec.name.as_bytes())
-        .finalize_xof();
+    let mut stream = blake3::Hasher::new_keyed(&seed).update(spec.name.as_bytes()).finalize_xof();
     let mut bytes = [0; 4096];
     let mut values = Vec::with_capacity(elements);
     while values.len() < elements {
@@ -534,10 +466,7 @@ fn initial_values(architecture: &Architecture, spec: &TensorSpec, seed: [u8; 32]
 
 /// sqrt(3) times the standard deviation: the bound of a uniform distribution.
 fn initial_bound(architecture: &Architecture, spec: &TensorSpec) -> f32 {
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "extents are at most 2^18, which is exact"
-    )]
+    #[expect(clippy::cast_precision_loss, reason = "extents are at most 2^18, which is exact")]
     let (inputs, layers) = (spec.shape[0] as f32, architecture.layers as f32);
     match spec.tensor {
         Tensor::Embedding | Tensor::Weight(LinearId::Predictor) => 3.0_f32.sqrt() * 0.02,

@@ -9,14 +9,7 @@ use soma_model::{
 };
 
 fn small() -> Architecture {
-    Architecture {
-        dim: 32,
-        heads: 2,
-        layers: 2,
-        ffn: 48,
-        positions: 24,
-        ..Architecture::nano()
-    }
+    Architecture { dim: 32, heads: 2, layers: 2, ffn: 48, positions: 24, ..Architecture::nano() }
 }
 
 fn engine() -> Engine {
@@ -37,10 +30,7 @@ fn continuation(weights: &Weights, prompt: &[u8], count: usize, sampling: Sampli
 #[test]
 fn the_most_likely_byte_is_that_of_the_whole_forward_pass() {
     let weights = Weights::init(&small(), [4; 32]).unwrap();
-    let greedy = Sampling {
-        temperature: 0.0,
-        seed: [0; 32],
-    };
+    let greedy = Sampling { temperature: 0.0, seed: [0; 32] };
     let directions = Directions::new(&small(), [0; 32]);
     let mut text = b"once upon".to_vec();
     let generated = continuation(&weights, &text, 12, greedy);
@@ -48,9 +38,8 @@ fn the_most_likely_byte_is_that_of_the_whole_forward_pass() {
         // The last position of the dump is EOS; the one before it predicts the next byte.
         let (_, dump) = score_with_dump(&engine(), &weights, &text, &directions).unwrap();
         let logits = &dump.logits[(text.len() - 1) * 264..text.len() * 264];
-        let best = (0..258)
-            .filter(|&id| id != 256)
-            .max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
+        let best =
+            (0..258).filter(|&id| id != 256).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
         assert_eq!(Some(usize::from(byte)), best);
         text.push(byte);
     }
@@ -61,23 +50,12 @@ fn the_most_likely_byte_is_that_of_the_whole_forward_pass() {
 fn one_seed_makes_one_text_and_the_window_moves_on() {
     let weights = Weights::init(&small(), [4; 32]).unwrap();
     let text = |seed| {
-        continuation(
-            &weights,
-            b"once",
-            100,
-            Sampling {
-                temperature: 1.0,
-                seed: [seed; 32],
-            },
-        )
+        continuation(&weights, b"once", 100, Sampling { temperature: 1.0, seed: [seed; 32] })
     };
     assert_eq!(text(1), text(1));
     assert_ne!(text(1), text(2));
     // A prompt longer than the window is possible.
-    let greedy = Sampling {
-        temperature: 0.0,
-        seed: [0; 32],
-    };
+    let greedy = Sampling { temperature: 0.0, seed: [0; 32] };
     let prompt = [b'x'; 100];
     assert_eq!(
         continuation(&weights, &prompt, 3, greedy),
@@ -88,16 +66,9 @@ fn one_seed_makes_one_text_and_the_window_moves_on() {
 #[test]
 fn generation_stops_when_it_is_told_to_and_needs_a_prompt() {
     let weights = Weights::init(&small(), [4; 32]).unwrap();
-    let sampling = Sampling {
-        temperature: 0.0,
-        seed: [0; 32],
-    };
-    let made = generate(&engine(), &weights, b"once", 50, sampling, |_| {
-        ControlFlow::Break(())
-    });
+    let sampling = Sampling { temperature: 0.0, seed: [0; 32] };
+    let made = generate(&engine(), &weights, b"once", 50, sampling, |_| ControlFlow::Break(()));
     assert_eq!(made.unwrap(), 1);
-    let made = generate(&engine(), &weights, b"", 50, sampling, |_| {
-        ControlFlow::Continue(())
-    });
+    let made = generate(&engine(), &weights, b"", 50, sampling, |_| ControlFlow::Continue(()));
     assert!(matches!(made, Err(Error::EmptyData)));
 }

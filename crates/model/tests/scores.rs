@@ -41,12 +41,7 @@ fn auto() -> Engine {
 }
 
 fn text(bytes: usize) -> Vec<u8> {
-    b"The quick brown fox jumps over the lazy dog. "
-        .iter()
-        .copied()
-        .cycle()
-        .take(bytes)
-        .collect()
+    b"The quick brown fox jumps over the lazy dog. ".iter().copied().cycle().take(bytes).collect()
 }
 
 fn judge(engine: &Engine, weights: &Weights, data: &[u8]) -> Report {
@@ -56,13 +51,7 @@ fn judge(engine: &Engine, weights: &Weights, data: &[u8]) -> Report {
 
 #[test]
 fn every_kernel_and_thread_count_gives_the_same_score() {
-    for architecture in [
-        odd(),
-        Architecture {
-            layers: 1,
-            ..Architecture::nano()
-        },
-    ] {
+    for architecture in [odd(), Architecture { layers: 1, ..Architecture::nano() }] {
         let weights = Weights::init(&architecture, [7; 32]).unwrap();
         let data = text(architecture.positions as usize + 11);
         let expected = judge(&engine(KernelKind::Reference, 2), &weights, &data);
@@ -89,11 +78,7 @@ fn scores_have_the_recorded_bits() {
     let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../vectors");
     let mut lines = Vec::new();
     for (name, seed) in [("nano", 1), ("odd", 2)] {
-        let architecture = if name == "nano" {
-            Architecture::nano()
-        } else {
-            odd()
-        };
+        let architecture = if name == "nano" { Architecture::nano() } else { odd() };
         let weights = Weights::init(&architecture, [seed; 32]).unwrap();
         for bytes in [1, 100, 256, 1000] {
             let report = judge(&auto(), &weights, &text(bytes));
@@ -117,12 +102,7 @@ fn scores_have_the_recorded_bits() {
 fn line(name: &str, report: &Report) -> String {
     let hex = |bytes: [u8; 32]| blake3::Hash::from(bytes).to_hex();
     let score = &report.score;
-    format!(
-        "{name} {} {} {}",
-        score.loss_q32,
-        hex(score.embedding_hash()),
-        hex(score.trace)
-    )
+    format!("{name} {} {} {}", score.loss_q32, hex(score.embedding_hash()), hex(score.trace))
 }
 
 /// Architectures that are a multiple of nothing, and documents of every size beside their chunks.
@@ -206,11 +186,7 @@ fn a_position_depends_on_nothing_after_it_and_nothing_in_other_chunks() {
     let architecture = odd();
     let weights = Weights::init(&architecture, [3; 32]).unwrap();
     let directions = Directions::new(&architecture, [0; 32]);
-    let dump = |data: &[u8]| {
-        score_with_dump(&auto(), &weights, data, &directions)
-            .unwrap()
-            .1
-    };
+    let dump = |data: &[u8]| score_with_dump(&auto(), &weights, data, &directions).unwrap().1;
     let data = text(2 * 37 + 20);
     let whole = dump(&data);
     let row = |p: usize| p * 42..(p + 1) * 42;
@@ -219,25 +195,14 @@ fn a_position_depends_on_nothing_after_it_and_nothing_in_other_chunks() {
     changed[37 + 12] ^= 1;
     let changed = dump(&changed);
     for p in (0..37 + 12).chain(2 * 37..2 * 37 + 21) {
-        assert_eq!(
-            changed.representations[row(p)],
-            whole.representations[row(p)],
-            "{p}"
-        );
+        assert_eq!(changed.representations[row(p)], whole.representations[row(p)], "{p}");
     }
     for p in 37 + 12..2 * 37 {
-        assert_ne!(
-            changed.representations[row(p)],
-            whole.representations[row(p)],
-            "{p}"
-        );
+        assert_ne!(changed.representations[row(p)], whole.representations[row(p)], "{p}");
     }
 
     let last = dump(&data[2 * 37..]);
-    assert_eq!(
-        last.representations[..],
-        whole.representations[2 * 37 * 42..]
-    );
+    assert_eq!(last.representations[..], whole.representations[2 * 37 * 42..]);
     assert_eq!(last.nll[..], whole.nll[2 * 36..]);
 }
 
@@ -245,38 +210,23 @@ fn a_position_depends_on_nothing_after_it_and_nothing_in_other_chunks() {
 fn a_chunk_that_is_full_has_no_end_and_a_short_one_has() {
     let weights = Weights::init(&odd(), [3; 32]).unwrap();
     let directions = Directions::new(&odd(), [0; 32]);
-    for (bytes, positions, predicted) in [
-        (1, 2, 1),
-        (36, 37, 36),
-        (37, 37, 36),
-        (38, 39, 37),
-        (74, 74, 72),
-    ] {
+    for (bytes, positions, predicted) in
+        [(1, 2, 1), (36, 37, 36), (37, 37, 36), (38, 39, 37), (74, 74, 72)]
+    {
         let (report, dump) = score_with_dump(&auto(), &weights, &text(bytes), &directions).unwrap();
-        assert_eq!(
-            (report.positions, dump.nll.len()),
-            (positions, predicted),
-            "{bytes} bytes"
-        );
+        assert_eq!((report.positions, dump.nll.len()), (positions, predicted), "{bytes} bytes");
         let mean = dump.nll.iter().map(|&nll| f64::from(nll)).sum::<f64>() / predicted as f64;
         assert!((report.cross_entropy - mean).abs() < 1e-12);
         let loss = report.cross_entropy + 0.02 * report.sigreg;
         assert_eq!(report.loss.to_bits(), loss.to_bits());
-        assert_eq!(
-            report.score.loss_q32,
-            (loss * 4_294_967_296.0).round_ties_even() as i64
-        );
+        assert_eq!(report.score.loss_q32, (loss * 4_294_967_296.0).round_ties_even() as i64);
     }
 }
 
 #[test]
 fn a_file_of_a_tenth_costs_a_tenth() {
     // Positions are the cost: there is no padding to compute.
-    let architecture = Architecture {
-        positions: 1024,
-        layers: 1,
-        ..Architecture::nano()
-    };
+    let architecture = Architecture { positions: 1024, layers: 1, ..Architecture::nano() };
     let weights = Weights::init(&architecture, [3; 32]).unwrap();
     assert_eq!(judge(&auto(), &weights, &text(100)).positions, 101);
     assert_eq!(judge(&auto(), &weights, &text(1024)).positions, 1024);
@@ -287,9 +237,7 @@ fn a_file_of_a_tenth_costs_a_tenth() {
         start.elapsed().as_secs_f64()
     };
     // The smaller is timed several times, so that a busy machine does not decide.
-    let small = (0..5)
-        .map(|_| seconds(100))
-        .fold(f64::INFINITY, |a, b| if b < a { b } else { a });
+    let small = (0..5).map(|_| seconds(100)).fold(f64::INFINITY, |a, b| if b < a { b } else { a });
     assert!(small < seconds(1024) / 4.0);
 }
 
@@ -315,11 +263,7 @@ fn numbers_that_are_not_finite_are_an_error_and_never_a_score() {
     // A bias of the predictor that makes every other token's loss more than 2^20 nats.
     let bias = 1e30_f32.to_le_bytes();
     let error = attempt(&|data| {
-        data.as_chunks_mut::<4>()
-            .0
-            .last_mut()
-            .unwrap()
-            .copy_from_slice(&bias);
+        data.as_chunks_mut::<4>().0.last_mut().unwrap().copy_from_slice(&bias);
     });
     assert!(matches!(error, Error::NonFinite), "{error}");
     // No gain and no offset in the last LayerNorm: representations of zero.
@@ -335,15 +279,9 @@ fn numbers_that_are_not_finite_are_an_error_and_never_a_score() {
 fn empty_data_and_foreign_directions_are_errors() {
     let weights = Weights::init(&odd(), [3; 32]).unwrap();
     let directions = Directions::new(&odd(), [0; 32]);
-    assert!(matches!(
-        score(&auto(), &weights, b"", &directions),
-        Err(Error::EmptyData)
-    ));
+    assert!(matches!(score(&auto(), &weights, b"", &directions), Err(Error::EmptyData)));
     let foreign = Directions::new(&Architecture::nano(), [0; 32]);
-    assert!(matches!(
-        score(&auto(), &weights, b"x", &foreign),
-        Err(Error::OtherDirections)
-    ));
+    assert!(matches!(score(&auto(), &weights, b"x", &foreign), Err(Error::OtherDirections)));
 }
 
 #[test]
@@ -352,9 +290,6 @@ fn an_embedding_has_length_32767_and_distances_are_exact() {
     let embedding = judge(&auto(), &weights, &text(50)).score.embedding;
     let length = (distance_squared(&embedding, &[0; 42]) as f64).sqrt();
     assert!((length - 32767.0).abs() < 4.0, "{length}");
-    assert_eq!(
-        distance_squared(&[i16::MIN, 3], &[i16::MAX, 5]),
-        65535 * 65535 + 4
-    );
+    assert_eq!(distance_squared(&[i16::MIN, 3], &[i16::MAX, 5]), 65535 * 65535 + 4);
     assert_eq!(distance_squared(&[1], &[1, 2]), u64::MAX);
 }

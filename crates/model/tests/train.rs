@@ -29,12 +29,7 @@ fn corpus() -> Corpus {
 }
 
 fn recipe() -> Recipe {
-    Recipe {
-        steps: 6,
-        batch: 5,
-        warmup: 2,
-        ..Recipe::default()
-    }
+    Recipe { steps: 6, batch: 5, warmup: 2, ..Recipe::default() }
 }
 
 fn train(engine: &Engine, recipe: Recipe, corpus: Corpus) -> [u8; 32] {
@@ -117,11 +112,7 @@ fn a_checkpoint_goes_on_with_its_own_data_only() {
     let weights = Weights::init(&tiny(), [0; 32]).unwrap();
     let trainer = Trainer::new(&engine, &weights, recipe(), corpus()).unwrap();
     trainer.save_checkpoint(file.path()).unwrap();
-    let refused = Trainer::resume(
-        &engine,
-        file.path(),
-        Corpus::from(b"something else".as_slice()),
-    );
+    let refused = Trainer::resume(&engine, file.path(), Corpus::from(b"something else".as_slice()));
     let fault = CheckpointFault::OtherData.to_string();
     assert!(refused.unwrap_err().to_string().ends_with(&fault));
 }
@@ -133,31 +124,10 @@ fn the_seed_the_data_and_the_recipe_each_change_the_weights() {
     more.push(b"one more document");
     let hashes = [
         train(&engine, recipe(), corpus()),
-        train(
-            &engine,
-            Recipe {
-                seed: [1; 32],
-                ..recipe()
-            },
-            corpus(),
-        ),
+        train(&engine, Recipe { seed: [1; 32], ..recipe() }, corpus()),
         train(&engine, recipe(), more),
-        train(
-            &engine,
-            Recipe {
-                weight_decay: 0.2,
-                ..recipe()
-            },
-            corpus(),
-        ),
-        train(
-            &engine,
-            Recipe {
-                sigreg_coefficient: 0.0,
-                ..recipe()
-            },
-            corpus(),
-        ),
+        train(&engine, Recipe { weight_decay: 0.2, ..recipe() }, corpus()),
+        train(&engine, Recipe { sigreg_coefficient: 0.0, ..recipe() }, corpus()),
     ];
     for (i, hash) in hashes.iter().enumerate() {
         assert!(!hashes[..i].contains(hash), "run {i}");
@@ -167,13 +137,8 @@ fn the_seed_the_data_and_the_recipe_each_change_the_weights() {
 #[test]
 fn the_loss_falls_far_on_a_corpus_that_repeats_itself() {
     let engine = Engine::new(KernelChoice::Auto, 2).unwrap();
-    let recipe = Recipe {
-        steps: 150,
-        batch: 4,
-        warmup: 10,
-        learning_rate: 1e-2,
-        ..Recipe::default()
-    };
+    let recipe =
+        Recipe { steps: 150, batch: 4, warmup: 10, learning_rate: 1e-2, ..Recipe::default() };
     let weights = Weights::init(&tiny(), [0; 32]).unwrap();
     let mut trainer = Trainer::new(&engine, &weights, recipe, corpus()).unwrap();
     let before = trainer.evaluate(&corpus()).unwrap();
@@ -203,23 +168,11 @@ fn what_cannot_be_trained_is_refused() {
     let engine = Engine::new(KernelChoice::Auto, 1).unwrap();
     let weights = Weights::init(&tiny(), [0; 32]).unwrap();
     let new = |recipe, corpus| Trainer::new(&engine, &weights, recipe, corpus).map(|_| ());
-    assert!(matches!(
-        new(recipe(), Corpus::new()),
-        Err(Error::EmptyData)
-    ));
+    assert!(matches!(new(recipe(), Corpus::new()), Err(Error::EmptyData)));
     for recipe in [
-        Recipe {
-            batch: 0,
-            ..recipe()
-        },
-        Recipe {
-            learning_rate: f64::NAN,
-            ..recipe()
-        },
-        Recipe {
-            beta_2: 1.0,
-            ..recipe()
-        },
+        Recipe { batch: 0, ..recipe() },
+        Recipe { learning_rate: f64::NAN, ..recipe() },
+        Recipe { beta_2: 1.0, ..recipe() },
     ] {
         assert!(matches!(new(recipe, corpus()), Err(Error::Recipe { .. })));
     }

@@ -1,8 +1,5 @@
 //! A step needs no more memory than the steps before it.
-#![expect(
-    unsafe_code,
-    reason = "an allocator that counts can only be declared so"
-)]
+#![expect(unsafe_code, reason = "an allocator that counts can only be declared so")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -38,20 +35,10 @@ static ALLOCATOR: Counting = Counting;
 #[test]
 fn steps_after_the_first_keep_nothing_and_need_little_for_a_moment() {
     let engine = Engine::new(KernelChoice::Auto, 2).unwrap();
-    let architecture = Architecture {
-        layers: 2,
-        ..Architecture::nano()
-    };
+    let architecture = Architecture { layers: 2, ..Architecture::nano() };
     let weights = Weights::init(&architecture, [0; 32]).unwrap();
-    let corpus = Corpus::from(
-        "some text to learn, again and again; "
-            .repeat(400)
-            .as_bytes(),
-    );
-    let recipe = Recipe {
-        batch: 4,
-        ..Recipe::default()
-    };
+    let corpus = Corpus::from("some text to learn, again and again; ".repeat(400).as_bytes());
+    let recipe = Recipe { batch: 4, ..Recipe::default() };
     let mut trainer = Trainer::new(&engine, &weights, recipe, corpus).unwrap();
     for _ in 0..3 {
         trainer.step().unwrap();

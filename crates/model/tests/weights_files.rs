@@ -38,18 +38,11 @@ impl Parts {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("original.safetensors");
-        Weights::init(&small(), [1; 32])
-            .unwrap()
-            .save(&path)
-            .unwrap();
+        Weights::init(&small(), [1; 32]).unwrap().save(&path).unwrap();
         let bytes = std::fs::read(path).unwrap();
         let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
         let header = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
-        Self {
-            folder,
-            header,
-            data: bytes[8 + length..].to_vec(),
-        }
+        Self { folder, header, data: bytes[8 + length..].to_vec() }
     }
 
     fn write(&self, bytes: &[u8]) -> PathBuf {
@@ -106,11 +99,8 @@ fn one_seed_gives_one_file_and_another_seed_another() {
     let hash = |seed| Weights::init(&small(), [seed; 32]).unwrap().hash();
     assert_eq!(hash(1), hash(1));
     assert_ne!(hash(1), hash(2));
-    let parameters: usize = Weights::init(&small(), [1; 32])
-        .unwrap()
-        .tensors()
-        .map(|(_, values)| values.len())
-        .sum();
+    let parameters: usize =
+        Weights::init(&small(), [1; 32]).unwrap().tensors().map(|(_, values)| values.len()).sum();
     assert_eq!(parameters as u64, small().parameters());
     assert_eq!(Architecture::v1().parameters(), 1_209_684_232);
 }
@@ -119,24 +109,14 @@ fn one_seed_gives_one_file_and_another_seed_another() {
 fn half_precision_is_widened_exactly_and_subnormals_are_zero() {
     let mut parts = Parts::new();
     // All finite 16-bit patterns with a subnormal, in a tensor of each type.
-    let patterns = [
-        0x0000_u16, 0x8000, 0x3c00, 0xbc01, 0x0001, 0x83ff, 0x7bff, 0x3f80,
-    ];
+    let patterns = [0x0000_u16, 0x8000, 0x3c00, 0xbc01, 0x0001, 0x83ff, 0x7bff, 0x3f80];
     let [begin, _] = parts.offsets("final_norm.gamma");
     let tail = parts.data.split_off(begin);
-    let half: Vec<u8> = patterns
-        .iter()
-        .cycle()
-        .take(16)
-        .flat_map(|p| p.to_le_bytes())
-        .collect();
+    let half: Vec<u8> = patterns.iter().cycle().take(16).flat_map(|p| p.to_le_bytes()).collect();
     parts.data.extend(&half);
     parts.data.extend(&half);
     parts.data.extend(&tail[2 * 64..]);
-    for (name, dtype, shift) in [
-        ("final_norm.gamma", "F16", 0),
-        ("final_norm.beta", "BF16", 32),
-    ] {
+    for (name, dtype, shift) in [("final_norm.gamma", "F16", 0), ("final_norm.beta", "BF16", 32)] {
         let offsets = [begin + shift, begin + shift + 32];
         parts.header[name] = json!({ "dtype": dtype, "shape": [16], "data_offsets": offsets });
     }
@@ -266,35 +246,14 @@ fn files_that_are_not_safetensors_are_refused() {
     let open = |bytes: &[u8]| Weights::open(&parts.write(bytes), None).unwrap_err();
     assert!(matches!(open(b""), Error::TooShort { bytes: 0 }));
     assert!(matches!(open(b"soma"), Error::TooShort { bytes: 4 }));
-    assert!(matches!(
-        open(b"PK\x03\x04 this is a zip file"),
-        Error::HeaderTooLong { .. }
-    ));
-    assert!(matches!(
-        open(&(1_u64 << 21).to_le_bytes()),
-        Error::HeaderTooLong { .. }
-    ));
-    assert!(matches!(
-        open(&with_header("not json", b"")),
-        Error::HeaderNotJson(_)
-    ));
-    assert!(matches!(
-        open(&with_header("[1, 2]", b"")),
-        Error::HeaderNotJson(_)
-    ));
-    assert!(matches!(
-        open(&parts.put_together()[..100]),
-        Error::HeaderCutOff { .. }
-    ));
-    assert!(matches!(
-        open(&with_header("{}", b"")),
-        Error::NoArchitecture
-    ));
+    assert!(matches!(open(b"PK\x03\x04 this is a zip file"), Error::HeaderTooLong { .. }));
+    assert!(matches!(open(&(1_u64 << 21).to_le_bytes()), Error::HeaderTooLong { .. }));
+    assert!(matches!(open(&with_header("not json", b"")), Error::HeaderNotJson(_)));
+    assert!(matches!(open(&with_header("[1, 2]", b"")), Error::HeaderNotJson(_)));
+    assert!(matches!(open(&parts.put_together()[..100]), Error::HeaderCutOff { .. }));
+    assert!(matches!(open(&with_header("{}", b"")), Error::NoArchitecture));
     let missing = parts.folder.path().join("nothing");
-    assert!(matches!(
-        Weights::open(&missing, None),
-        Err(Error::Io { .. })
-    ));
+    assert!(matches!(Weights::open(&missing, None), Err(Error::Io { .. })));
 }
 
 #[test]
@@ -306,17 +265,11 @@ fn a_tensor_that_is_missing_extra_or_twice_is_named() {
     parts.header[TENSOR] = entry.clone();
     parts.header["encoder.layers.1.norm_1.beta"] = entry.clone();
     let error = parts.open().unwrap_err();
-    assert!(
-        error.to_string().contains("encoder.layers.1.norm_1.beta"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("encoder.layers.1.norm_1.beta"), "{error}");
     assert!(matches!(error, Error::Unexpected { .. }));
 
     let parts = Parts::new();
-    let twice = parts
-        .header
-        .to_string()
-        .replacen('{', &format!("{{\"{TENSOR}\":{entry},"), 1);
+    let twice = parts.header.to_string().replacen('{', &format!("{{\"{TENSOR}\":{entry},"), 1);
     let path = parts.write(&with_header(&twice, &parts.data));
     assert!(
         matches!(Weights::open(&path, None), Err(Error::Duplicate { tensor }) if tensor == TENSOR)
@@ -355,10 +308,7 @@ fn offsets_that_overlap_leave_gaps_or_lie_outside_are_refused() {
     parts.header[TENSOR]["data_offsets"] = json!([begin, end]);
     assert!(parts.open().is_ok());
     parts.data.extend([0; 4]);
-    assert!(matches!(
-        parts.open(),
-        Err(Error::TrailingBytes { bytes: 4 })
-    ));
+    assert!(matches!(parts.open(), Err(Error::TrailingBytes { bytes: 4 })));
     parts.data.truncate(parts.data.len() - 8);
     assert!(matches!(parts.open(), Err(Error::Truncated { tensor }) if tensor == "predictor.bias"));
 }

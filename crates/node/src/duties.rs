@@ -81,10 +81,8 @@ impl Challenged {
     /// The answer that is due, if one is. A file that cannot be read is tried again next time.
     fn answer(&mut self, duties: &Duties) -> Option<Action> {
         let (epoch, challenge) = duties.chain.read(|state, _| duties.unanswered(state))?;
-        if let Some((_, _, action)) = self
-            .0
-            .as_ref()
-            .filter(|answered| (answered.0, answered.1) == (epoch, challenge))
+        if let Some((_, _, action)) =
+            self.0.as_ref().filter(|answered| (answered.0, answered.1) == (epoch, challenge))
         {
             return Some(action.clone());
         }
@@ -139,10 +137,7 @@ impl Duties {
     fn send(&self, action: Action) {
         let sender = self.address();
         let (nonce, phase_started_ms) = self.chain.read(|state, _| {
-            (
-                read::account(state, &sender).nonce,
-                read::clock(state).phase_started_ms,
-            )
+            (read::account(state, &sender).nonce, read::clock(state).phase_started_ms)
         });
         let transaction = Transaction {
             chain: self.chain.id,
@@ -175,10 +170,7 @@ impl Duties {
         let attested = |subject: &&Subject| verdict_commit(state, subject.target, me).is_some();
         let published = published(state, me);
         let audits = match read::clock(state).phase {
-            Phase::Compete => published
-                .iter()
-                .filter(|subject| !attested(subject))
-                .count(),
+            Phase::Compete => published.iter().filter(|subject| !attested(subject)).count(),
             Phase::Attest => published.iter().filter(attested).count(),
             _ => 0,
         };
@@ -201,15 +193,11 @@ impl Duties {
             let verdict = self.audits.verdict(&subject)?;
             let commitment = commitment::verdict(&chain.network.chain_id, &me, target, &verdict);
             match verdict_commit(state, target, &me) {
-                None if !attests => Some(Action::CommitVerdict(action::CommitVerdict {
-                    target,
-                    commitment,
-                })),
+                None if !attests => {
+                    Some(Action::CommitVerdict(action::CommitVerdict { target, commitment }))
+                }
                 Some(ours) if attests && ours.commitment == commitment => {
-                    Some(Action::RevealVerdict(action::RevealVerdict {
-                        target,
-                        verdict,
-                    }))
+                    Some(Action::RevealVerdict(action::RevealVerdict { target, verdict }))
                 }
                 _ => None,
             }
@@ -221,10 +209,7 @@ impl Duties {
 /// This validator's contribution to the beacon of an epoch: unpredictable, and the same after a
 /// restart.
 fn beacon_value(key: &SecretKey, chain: &Hash, epoch: Epoch) -> Hash {
-    Hash::of_parts(
-        "soma beacon value",
-        &[&key.to_bytes(), &chain.0, &epoch.0.to_le_bytes()],
-    )
+    Hash::of_parts("soma beacon value", &[&key.to_bytes(), &chain.0, &epoch.0.to_le_bytes()])
 }
 
 /// What a validator has to send at this state, verdicts aside; nothing for other accounts.
@@ -238,10 +223,7 @@ fn due(state: &dyn StateRead, key: &SecretKey, holds: impl Fn(&Hash) -> bool) ->
     let mut due = Vec::new();
     if read::beacon_commit(state, next, &me).is_none() {
         let commitment = commitment::beacon(&id, &me, next, &beacon_value(key, &id, next));
-        due.push(Action::CommitBeacon(action::CommitBeacon {
-            epoch: next,
-            commitment,
-        }));
+        due.push(Action::CommitBeacon(action::CommitBeacon { epoch: next, commitment }));
     }
     if chain.clock.phase.reveals() {
         let value = beacon_value(key, &id, epoch);
@@ -261,18 +243,14 @@ fn due(state: &dyn StateRead, key: &SecretKey, holds: impl Fn(&Hash) -> bool) ->
     let mut held: Vec<HeldFile> = read::commits(state, next)
         .into_iter()
         .filter(|(_, commit)| !commit.holders.contains(&me) && holds(&commit.ciphertext_hash))
-        .map(|(model, commit)| HeldFile {
-            model,
-            ciphertext_hash: commit.ciphertext_hash,
-        })
+        .map(|(model, commit)| HeldFile { model, ciphertext_hash: commit.ciphertext_hash })
         .collect();
     held.extend(paid_files(state, &me, &holds));
-    due.extend(held.chunks(HELD_FILES_MAX).map(|held| {
-        Action::HoldWeights(action::HoldWeights {
-            epoch: next,
-            held: held.to_vec(),
-        })
-    }));
+    due.extend(
+        held.chunks(HELD_FILES_MAX).map(|held| {
+            Action::HoldWeights(action::HoldWeights { epoch: next, held: held.to_vec() })
+        }),
+    );
     due
 }
 
@@ -286,10 +264,8 @@ fn paid_files(
         let rent = read::rent(state, model.id)?;
         let paid = rent.prepaid > Amount::ZERO && !rent.holders.contains(me);
         let weights = read::weights(state, model.id, &model.weights.filter(|_| paid)?)?;
-        holds(&weights.ciphertext_hash).then_some(HeldFile {
-            model: model.id,
-            ciphertext_hash: weights.ciphertext_hash,
-        })
+        holds(&weights.ciphertext_hash)
+            .then_some(HeldFile { model: model.id, ciphertext_hash: weights.ciphertext_hash })
     });
     held.collect()
 }
@@ -309,10 +285,7 @@ fn published(state: &dyn StateRead, me: &Address) -> Vec<Subject> {
     open.filter(|target| !revealed(target.id))
         .filter_map(|target| {
             let data_hash = read::publication(state, target.id)?.data_hash;
-            Some(Subject {
-                target: target.id,
-                data_hash,
-            })
+            Some(Subject { target: target.id, data_hash })
         })
         .collect()
 }
@@ -320,7 +293,5 @@ fn published(state: &dyn StateRead, me: &Address) -> Vec<Subject> {
 /// This validator's attestation on a target.
 fn verdict_commit(state: &dyn StateRead, target: TargetId, me: &Address) -> Option<VerdictCommit> {
     let verdicts = read::verdicts(state, target).0;
-    verdicts
-        .into_iter()
-        .find(|verdict_commit| verdict_commit.validator == *me)
+    verdicts.into_iter().find(|verdict_commit| verdict_commit.validator == *me)
 }

@@ -177,21 +177,16 @@ impl NodeError {
     /// The error for a failed file operation.
     pub(crate) fn io(path: &Path, source: io::Error) -> Self {
         let path = path.to_path_buf();
-        if is_disk_full(&source) {
-            Self::DiskFull { path }
-        } else {
-            Self::File { path, source }
-        }
+        if is_disk_full(&source) { Self::DiskFull { path } } else { Self::File { path, source } }
     }
 
     /// The error for an engine that did not start.
     pub(crate) fn engine(error: EngineError) -> Self {
         match error {
             EngineError::Store(StoreError::InUse { path }) => Self::StateInUse { dir: path },
-            EngineError::Store(StoreError::OtherChain { path, .. }) => Self::OtherNetwork {
-                dir: path,
-                what: "genesis",
-            },
+            EngineError::Store(StoreError::OtherChain { path, .. }) => {
+                Self::OtherNetwork { dir: path, what: "genesis" }
+            }
             EngineError::Store(error) => Self::Store(error),
             EngineError::Listen { address, source }
                 if source.kind() == io::ErrorKind::AddrInUse =>

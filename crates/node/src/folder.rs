@@ -47,9 +47,7 @@ impl NodeFolder {
         consensus: &SecretKey,
     ) -> Result<Self, NodeError> {
         if Self::exists(dir) {
-            return Err(NodeError::NodeExists {
-                dir: dir.to_path_buf(),
-            });
+            return Err(NodeError::NodeExists { dir: dir.to_path_buf() });
         }
         genesis.state()?;
         let text = settings.render();
@@ -58,9 +56,7 @@ impl NodeFolder {
         let keys = KeyFolder::of(dir);
         for (name, key) in [(ACCOUNT, account), (CONSENSUS, consensus)] {
             // An earlier attempt may have been interrupted after the first key.
-            let exists = keys
-                .info(name)
-                .is_ok_and(|info| info.address == key.address());
+            let exists = keys.info(name).is_ok_and(|info| info.address == key.address());
             if !exists {
                 keys.create(name, key, Protection::Local)?;
             }
@@ -80,18 +76,12 @@ impl NodeFolder {
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(NodeError::NotANode {
-                    dir: dir.to_path_buf(),
-                });
+                return Err(NodeError::NotANode { dir: dir.to_path_buf() });
             }
             Err(error) => return Err(NodeError::io(&path, error)),
         };
         let settings = parse(&path, &text)?;
-        Ok(Self {
-            dir: dir.to_path_buf(),
-            settings,
-            genesis: read_genesis(&genesis_file(dir))?,
-        })
+        Ok(Self { dir: dir.to_path_buf(), settings, genesis: read_genesis(&genesis_file(dir))? })
     }
 
     /// Replaces the settings.
@@ -181,21 +171,16 @@ pub(crate) fn genesis_file(dir: &Path) -> PathBuf {
 /// When it cannot be read, is malformed, or breaks its own rules.
 pub fn read_genesis(path: &Path) -> Result<Genesis, NodeError> {
     let bytes = fs::read(path).map_err(|error| NodeError::io(path, error))?;
-    let genesis: Genesis =
-        serde_json::from_slice(&bytes).map_err(|source| NodeError::Malformed {
-            path: path.to_path_buf(),
-            source,
-        })?;
+    let genesis: Genesis = serde_json::from_slice(&bytes)
+        .map_err(|source| NodeError::Malformed { path: path.to_path_buf(), source })?;
     genesis.state()?;
     Ok(genesis)
 }
 
 /// Writes a JSON file atomically.
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), NodeError> {
-    let text = serde_json::to_string_pretty(value).map_err(|source| NodeError::Malformed {
-        path: path.to_path_buf(),
-        source,
-    })?;
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|source| NodeError::Malformed { path: path.to_path_buf(), source })?;
     write_text(path, &(text + "\n"))
 }
 

@@ -24,12 +24,9 @@ impl Sink for Follower {
     fn finalized(&self, block: FinalizedBlock) {
         self.pool.finalized(&block.transactions, block.timestamp_ms);
         self.metrics.blocks_final.inc();
-        self.metrics
-            .transactions_final
-            .inc_by(block.transactions.len() as u64);
+        self.metrics.transactions_final.inc_by(block.transactions.len() as u64);
         // After a start, the last blocks are reported again.
-        self.heights
-            .send_modify(|height| *height = block.height.max(*height));
+        self.heights.send_modify(|height| *height = block.height.max(*height));
         self.duties.notify_one();
     }
 
@@ -80,12 +77,7 @@ fn describe(joining: JoinProgress) -> String {
         JoinProgress::Committees { handovers, term } => {
             format!("joining: verified {handovers} handover certificates, up to term {term}")
         }
-        JoinProgress::State {
-            height,
-            operations,
-            of,
-            bytes,
-        } => {
+        JoinProgress::State { height, operations, of, bytes } => {
             let percent = operations.saturating_mul(100) / of.max(1);
             let total = u128::from(bytes) * u128::from(of) / u128::from(operations.max(1));
             let (received, total) = (bytes / 1_000_000, total / 1_000_000);

@@ -29,9 +29,7 @@ impl Health {
         if let Some(reason) = self.stopped() {
             return Some(reason);
         }
-        let age_ms = self
-            .block_age_ms()
-            .filter(|age_ms| *age_ms > BLOCK_AGE_MAX_MS)?;
+        let age_ms = self.block_age_ms().filter(|age_ms| *age_ms > BLOCK_AGE_MAX_MS)?;
         let seconds = age_ms / 1000;
         let reason = match (self.peers_named, self.peers_connected()) {
             (0, _) => "it cannot produce blocks; see its log".to_owned(),
@@ -41,9 +39,7 @@ impl Health {
                  node is catching up"
             ),
         };
-        Some(format!(
-            "the last finalized block is {seconds} s old: {reason}"
-        ))
+        Some(format!("the last finalized block is {seconds} s old: {reason}"))
     }
 
     /// Age of the last finalized block by this machine's clock; `None` before the first block.

@@ -98,10 +98,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 fn router(api: Api) -> Router {
     let (router, document) = described().split_for_parts();
     router
-        .route(
-            soma_sdk::api::routes::OPENAPI,
-            axum::routing::get(|| async { Json(document) }),
-        )
+        .route(soma_sdk::api::routes::OPENAPI, axum::routing::get(|| async { Json(document) }))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(DefaultBodyLimit::max(transactions::BODY_BYTES_MAX))
@@ -110,10 +107,7 @@ fn router(api: Api) -> Router {
 }
 
 async fn no_route(uri: Uri) -> Problem {
-    Problem::new(
-        Code::NoSuchRoute,
-        format!("nothing is served at {}", uri.path()),
-    )
+    Problem::new(Code::NoSuchRoute, format!("nothing is served at {}", uri.path()))
 }
 
 async fn no_method(method: Method, uri: Uri) -> Problem {
@@ -148,8 +142,7 @@ async fn limit(
             Err(_) => Problem::busy("the request took too long").into_response(),
         }
     };
-    api.metrics
-        .responded(response.status().as_u16(), begun.elapsed());
+    api.metrics.responded(response.status().as_u16(), begun.elapsed());
     // Held until the last byte of the body is sent: a stream counts as long as it runs.
     response.map(|body| axum::body::Body::new(files::Guarded::new(body, (permit, place))))
 }

@@ -67,10 +67,7 @@ impl Plan {
             chain: "local".to_owned(),
             seed,
             timestamp_ms: MANUAL_GENESIS_MS,
-            params: Params {
-                epoch_ms: 0,
-                ..Params::local()
-            },
+            params: Params { epoch_ms: 0, ..Params::local() },
             architecture: Architecture::nano(),
             validators: 1,
             accounts: 8,
@@ -80,15 +77,8 @@ impl Plan {
 
     /// The same network, with epochs of `epoch_ms`, starting now.
     pub fn timed(seed: [u8; 32], epoch_ms: u64) -> Self {
-        let params = Params {
-            epoch_ms,
-            ..Params::local()
-        };
-        Self {
-            timestamp_ms: soma_os::clock::now_ms(),
-            params,
-            ..Self::manual(seed)
-        }
+        let params = Params { epoch_ms, ..Params::local() };
+        Self { timestamp_ms: soma_os::clock::now_ms(), params, ..Self::manual(seed) }
     }
 
     /// The secret of a key of this network.
@@ -107,10 +97,8 @@ impl Plan {
 
     /// The genesis that follows from the plan.
     pub fn genesis(&self) -> Genesis {
-        let funded = |name: &str, balance| GenesisAccount {
-            address: self.key(name).address(),
-            balance,
-        };
+        let funded =
+            |name: &str, balance| GenesisAccount { address: self.key(name).address(), balance };
         let mut accounts = vec![funded(FAUCET, FAUCET_BALANCE)];
         accounts.extend(
             (1..=self.accounts).map(|number| funded(&account_name(number), ACCOUNT_BALANCE)),
@@ -211,10 +199,7 @@ impl Localnet {
     /// # Errors
     /// When there is none, or its genesis cannot be read.
     pub fn open(dir: &Path) -> Result<Self, NodeError> {
-        Ok(Self {
-            dir: dir.to_path_buf(),
-            genesis: read_genesis(&genesis_file(dir))?,
-        })
+        Ok(Self { dir: dir.to_path_buf(), genesis: read_genesis(&genesis_file(dir))? })
     }
 
     /// Creates the network of a plan in the folder, or opens it if it already exists.
@@ -229,10 +214,7 @@ impl Localnet {
             let what = difference(&existing.genesis, &genesis);
             return match what {
                 None => Ok(existing),
-                Some(what) => Err(NodeError::OtherNetwork {
-                    dir: dir.to_path_buf(),
-                    what,
-                }),
+                Some(what) => Err(NodeError::OtherNetwork { dir: dir.to_path_buf(), what }),
             };
         }
         fs::create_dir_all(dir).map_err(|error| NodeError::io(dir, error))?;
@@ -240,19 +222,14 @@ impl Localnet {
         for name in plan.names() {
             let key = plan.key(&name);
             // An earlier attempt may have been interrupted after some keys.
-            let exists = keys
-                .info(&name)
-                .is_ok_and(|info| info.address == key.address());
+            let exists = keys.info(&name).is_ok_and(|info| info.address == key.address());
             if !exists {
                 keys.create(&name, &key, Protection::Local)?;
             }
         }
         // Written last: a folder with a genesis is complete.
         write_json(&genesis_file(dir), &genesis)?;
-        Ok(Self {
-            dir: dir.to_path_buf(),
-            genesis,
-        })
+        Ok(Self { dir: dir.to_path_buf(), genesis })
     }
 
     /// Deletes the network in the folder, unless a process runs it.
@@ -266,9 +243,7 @@ impl Localnet {
         for number in 1..=network.validators() {
             let held = soma_store::StateFolder::open(&chain_dir(&network.node_dir(number)), &chain);
             locks.push(held.map_err(|error| match error {
-                StoreError::InUse { .. } => NodeError::StateInUse {
-                    dir: dir.to_path_buf(),
-                },
+                StoreError::InUse { .. } => NodeError::StateInUse { dir: dir.to_path_buf() },
                 error => error.into(),
             })?);
         }
@@ -327,21 +302,13 @@ impl Localnet {
         let ports: Vec<u16> = numbers
             .clone()
             .flat_map(|number| {
-                [
-                    api_port
-                        .checked_add(u16::from(number) - 1)
-                        .filter(|_| api_port > 0),
-                    None,
-                ]
+                [api_port.checked_add(u16::from(number) - 1).filter(|_| api_port > 0), None]
             })
             .map(|port| port.unwrap_or(0))
             .collect();
         let addresses = free_addresses(&ports)?;
         let keys = |name: fn(u8) -> String| -> Result<Vec<SecretKey>, NodeError> {
-            numbers
-                .clone()
-                .map(|number| self.key(&name(number)))
-                .collect()
+            numbers.clone().map(|number| self.key(&name(number))).collect()
         };
         let (accounts, consensus) = (keys(validator_name)?, keys(consensus_name)?);
         let peers: Vec<PeerSettings> = consensus
@@ -365,13 +332,7 @@ impl Localnet {
                 folder.write(settings)?;
                 folder
             } else {
-                NodeFolder::create(
-                    &dir,
-                    &self.genesis,
-                    &settings,
-                    &accounts[at],
-                    &consensus[at],
-                )?
+                NodeFolder::create(&dir, &self.genesis, &settings, &accounts[at], &consensus[at])?
             });
         }
         Ok(folders)
@@ -397,23 +358,12 @@ impl Localnet {
     pub fn info(&self, urls: Vec<String>) -> Result<Info, NodeError> {
         let keys = self.keys();
         let funded = |address| {
-            let account = self
-                .genesis
-                .accounts
-                .iter()
-                .find(|account| account.address == address);
+            let account = self.genesis.accounts.iter().find(|account| account.address == address);
             account.map_or(Amount::ZERO, |account| account.balance)
         };
         let entry = |info: soma_sdk::keys::KeyInfo| {
             let file = keys.path_of(&info.name);
-            (
-                info.name,
-                KeyEntry {
-                    address: info.address,
-                    file,
-                    funded: funded(info.address),
-                },
-            )
+            (info.name, KeyEntry { address: info.address, file, funded: funded(info.address) })
         };
         Ok(Info {
             schema: "localnet/1".to_owned(),
@@ -464,22 +414,13 @@ fn difference(existing: &Genesis, wanted: &Genesis) -> Option<&'static str> {
     let timed = existing.params.epoch_ms > 0;
     [
         ("name", existing.chain != wanted.chain),
-        (
-            "number of validators",
-            existing.validators.len() != wanted.validators.len(),
-        ),
-        (
-            "seed",
-            existing.validators != wanted.validators || existing.operator != wanted.operator,
-        ),
+        ("number of validators", existing.validators.len() != wanted.validators.len()),
+        ("seed", existing.validators != wanted.validators || existing.operator != wanted.operator),
         ("parameters", existing.params != wanted.params),
         ("architecture", existing.architecture != wanted.architecture),
         ("accounts", existing.accounts != wanted.accounts),
         ("models", existing.models != wanted.models),
-        (
-            "genesis time",
-            existing.timestamp_ms != wanted.timestamp_ms && !timed,
-        ),
+        ("genesis time", existing.timestamp_ms != wanted.timestamp_ms && !timed),
     ]
     .into_iter()
     .find_map(|(what, differs)| differs.then_some(what))

@@ -78,18 +78,12 @@ impl Default for Metrics {
             gossip_malformed: counter("gossip_malformed", "Malformed batches of other nodes"),
             audits_valid: counter("audits_valid", "Claims found valid"),
             audits_invalid: counter("audits_invalid", "Claims found invalid"),
-            audits_failed: counter(
-                "audits_failed",
-                "Audits postponed by a failure on this node",
-            ),
+            audits_failed: counter("audits_failed", "Audits postponed by a failure on this node"),
             audit_scores: counter(
                 "audit_scores",
                 "Scores computed for audits: one for each model of each claim",
             ),
-            audit_bytes: counter(
-                "audit_bytes",
-                "Bytes scored for audits, once for each model",
-            ),
+            audit_bytes: counter("audit_bytes", "Bytes scored for audits, once for each model"),
             audit_ms: counter("audit_ms", "Milliseconds spent on audits"),
             gauges,
             registry,
@@ -111,10 +105,7 @@ impl Gauges<Gauge> {
             pool_transactions: gauge("pool_transactions", "Transactions waiting in the pool"),
             pool_bytes: gauge("pool_bytes", "Bytes of transactions waiting in the pool"),
             audits_waiting: gauge("audits_waiting", "Published claims not audited yet"),
-            block_age_ms: gauge(
-                "block_age_ms",
-                "Age of the last finalized block in milliseconds",
-            ),
+            block_age_ms: gauge("block_age_ms", "Age of the last finalized block in milliseconds"),
             peers: gauge("peers", "Connected nodes"),
             ready: gauge("ready", "1 when /readyz answers 200, else 0"),
         }
@@ -180,10 +171,7 @@ mod tests {
             .filter(|line| !line.starts_with('#'))
             .map(|line| line.split(' ').next().unwrap())
             .collect();
-        let end = |text: &str| {
-            text.find(|c: char| !c.is_ascii_lowercase() && c != '_')
-                .unwrap()
-        };
+        let end = |text: &str| text.find(|c: char| !c.is_ascii_lowercase() && c != '_').unwrap();
         let shown: Vec<&str> = dashboard
             .match_indices("soma_")
             .map(|(at, _)| &dashboard[at..][..end(&dashboard[at..])])
@@ -201,10 +189,7 @@ mod tests {
     fn every_metric_has_help_a_type_and_one_value() {
         let metrics = Metrics::default();
         metrics.upload_bytes.inc_by(7);
-        let text = metrics.encode(&Gauges {
-            height: 3,
-            ..Gauges::default()
-        });
+        let text = metrics.encode(&Gauges { height: 3, ..Gauges::default() });
         let values: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
         assert_eq!(text.matches("# HELP soma_").count(), values.len());
         assert_eq!(text.matches("# TYPE soma_").count(), values.len());

@@ -45,9 +45,7 @@ pub struct Node {
 
 impl std::fmt::Debug for Node {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Node")
-            .field("url", &self.url)
-            .finish_non_exhaustive()
+        out.debug_struct("Node").field("url", &self.url).finish_non_exhaustive()
     }
 }
 
@@ -119,16 +117,14 @@ pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
     config.genesis.architecture.check()?;
     let settings = &config.settings;
     let listener = http::listen(settings.api)?;
-    let api = listener.local_addr().map_err(|source| NodeError::Listen {
-        address: settings.api,
-        source,
-    })?;
+    let api = listener
+        .local_addr()
+        .map_err(|source| NodeError::Listen { address: settings.api, source })?;
     let auditor = Auditor::new(KernelChoice::Auto, settings.audit_threads)?;
     let limits = settings.clients;
     let urls = settings.peers.iter().filter_map(|peer| peer.url.as_deref());
-    let peers: Vec<Client> = urls
-        .map(|url| Client::new(url).map(Client::without_retries))
-        .collect::<Result<_, _>>()?;
+    let peers: Vec<Client> =
+        urls.map(|url| Client::new(url).map(Client::without_retries)).collect::<Result<_, _>>()?;
     let (outbox, outgoing) = mpsc::channel(OUTBOX_MAX);
     let (parts, arrivals) = assemble(config, outbox)?;
     let mut node = Node {
@@ -138,10 +134,7 @@ pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
         health: Some(Arc::clone(&parts.health)),
         threads: Vec::new(),
     };
-    let (duties, evidence) = (
-        Arc::clone(&parts.duties),
-        parts.chain.engine().take_faults(),
-    );
+    let (duties, evidence) = (Arc::clone(&parts.duties), parts.chain.engine().take_faults());
     node.spawn_loop("soma-duties", move || duties::run(duties, evidence))?;
     let queue = AuditQueue {
         chain: Arc::clone(&parts.chain),
@@ -200,9 +193,7 @@ fn assemble(
     );
     let engine = engine.map_err(NodeError::engine)?;
     let stored = engine.history().height()?;
-    follower
-        .heights
-        .send_modify(|height| *height = stored.max(*height));
+    follower.heights.send_modify(|height| *height = stored.max(*height));
     let heights = follower.heights.subscribe();
     let chain = Arc::new(Chain::new(config.genesis, engine, heights));
     let weights = WeightsStore::open(&config.dir.join("weights"), Arc::clone(&wake))?;

@@ -96,11 +96,7 @@ pub struct PoolLimits {
 
 impl Default for PoolLimits {
     fn default() -> Self {
-        Self {
-            bytes: 64 << 20,
-            entries: 100_000,
-            per_account: 256,
-        }
+        Self { bytes: 64 << 20, entries: 100_000, per_account: 256 }
     }
 }
 
@@ -133,35 +129,14 @@ const COMMENTS: [(&str, &str); 11] = [
         "Where the HTTP API listens. It speaks plain HTTP: to publish it, put a proxy with TLS in \
          front of it.",
     ),
-    (
-        "listen",
-        "Where other nodes connect; they are identified by their keys.",
-    ),
-    (
-        "block_ms",
-        "The least time between two blocks, in milliseconds; the same on all nodes.",
-    ),
-    (
-        "idle_block_ms",
-        "The most time between two blocks, in milliseconds; the same on all nodes.",
-    ),
+    ("listen", "Where other nodes connect; they are identified by their keys."),
+    ("block_ms", "The least time between two blocks, in milliseconds; the same on all nodes."),
+    ("idle_block_ms", "The most time between two blocks, in milliseconds; the same on all nodes."),
     ("audit_threads", "Threads of an audit; 0 for one per CPU."),
-    (
-        "[clients]",
-        "Limits for each client of the API; this machine itself is not limited.",
-    ),
-    (
-        "trust_proxy",
-        "Whether a proxy on this machine names the client in X-Forwarded-For.",
-    ),
-    (
-        "[pool]",
-        "Limits of waiting transactions: bytes, transactions, transactions of one account.",
-    ),
-    (
-        "[history]",
-        "To keep only the last blocks, 100000 for example: keep_blocks = 100000",
-    ),
+    ("[clients]", "Limits for each client of the API; this machine itself is not limited."),
+    ("trust_proxy", "Whether a proxy on this machine names the client in X-Forwarded-For."),
+    ("[pool]", "Limits of waiting transactions: bytes, transactions, transactions of one account."),
+    ("[history]", "To keep only the last blocks, 100000 for example: keep_blocks = 100000"),
     (
         "join",
         "How a node without blocks obtains the state: \"auto\", \"state\" (state sync) or \
@@ -229,10 +204,7 @@ impl Settings {
 impl PeerSettings {
     fn peer(&self) -> Result<Peer, soma_engine::EngineError> {
         let address = self.address.as_deref().map(str::parse::<PeerAddress>);
-        Ok(Peer {
-            key: self.key,
-            address: address.transpose()?,
-        })
+        Ok(Peer { key: self.key, address: address.transpose()? })
     }
 }
 

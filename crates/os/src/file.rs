@@ -45,10 +45,7 @@ impl AtomicFile {
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
         #[cfg(not(unix))]
         let _ = mode;
-        Ok(Self {
-            temporary: builder.tempfile_in(folder_of(target))?,
-            target: target.to_owned(),
-        })
+        Ok(Self { temporary: builder.tempfile_in(folder_of(target))?, target: target.to_owned() })
     }
 
     /// Makes the content durable, then visible under the target's path.
@@ -149,11 +146,7 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"old");
         write(&path, b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
-        assert_eq!(
-            fs::read_dir(folder.path()).unwrap().count(),
-            1,
-            "no temporary file remains"
-        );
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file remains");
     }
 
     #[cfg(unix)]

@@ -28,28 +28,16 @@ pub enum LapseReason {
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
-#[expect(
-    missing_docs,
-    reason = "fields are named after what they are; amounts are in base units"
-)]
+#[expect(missing_docs, reason = "fields are named after what they are; amounts are in base units")]
 pub enum Event {
     /// An epoch began.
     EpochBegan { epoch: Epoch },
     /// A phase of an epoch began.
     PhaseBegan { epoch: Epoch, phase: Phase },
     /// Money was sent.
-    Transferred {
-        from: Address,
-        to: Address,
-        amount: Amount,
-    },
+    Transferred { from: Address, to: Address, amount: Amount },
     /// A model was registered.
-    ModelRegistered {
-        model: ModelId,
-        owner: Address,
-        name: String,
-        stake: Amount,
-    },
+    ModelRegistered { model: ModelId, owner: Address, name: String, stake: Amount },
     /// A model was committed to weights.
     WeightsCommitted {
         model: ModelId,
@@ -63,11 +51,7 @@ pub enum Event {
         paid: Amount,
     },
     /// A validator holds a committed file.
-    WeightsHeld {
-        model: ModelId,
-        epoch: Epoch,
-        validator: Address,
-    },
+    WeightsHeld { model: ModelId, epoch: Epoch, validator: Address },
     /// A committed file is held by enough stake, so it may be revealed.
     WeightsAvailable { model: ModelId, epoch: Epoch },
     /// A commit lapsed.
@@ -87,11 +71,7 @@ pub enum Event {
         architecture: u32,
     },
     /// A validator answered its storage challenge.
-    ChallengeAnswered {
-        epoch: Epoch,
-        validator: Address,
-        model: ModelId,
-    },
+    ChallengeAnswered { epoch: Epoch, validator: Address, model: ModelId },
     /// A validator voted on the price of keeping files.
     RentPriceVoted { validator: Address, price: Amount },
     /// The price of keeping files has changed, per MiB and epoch.
@@ -101,63 +81,27 @@ pub enum Event {
     /// A model was retired; its stake is released later.
     ModelRetired { model: ModelId, release: Epoch },
     /// A retired model's stake and leftover rent were returned to its owner.
-    StakeReleased {
-        model: ModelId,
-        owner: Address,
-        stake: Amount,
-        rent: Amount,
-    },
+    StakeReleased { model: ModelId, owner: Address, stake: Amount, rent: Amount },
     /// A model was slashed for a missed reveal or a broken file.
     ModelSlashed { model: ModelId, amount: Amount },
     /// Stake was added to a model or validator.
-    StakeAdded {
-        pool: PoolId,
-        staker: Address,
-        amount: Amount,
-    },
+    StakeAdded { pool: PoolId, staker: Address, amount: Amount },
     /// Stake was withdrawn from a model or validator; it is paid out as `release` begins.
-    StakeWithdrawn {
-        pool: PoolId,
-        staker: Address,
-        amount: Amount,
-        release: Epoch,
-    },
+    StakeWithdrawn { pool: PoolId, staker: Address, amount: Amount, release: Epoch },
     /// A withdrawal was paid out.
-    WithdrawalPaid {
-        pool: PoolId,
-        staker: Address,
-        amount: Amount,
-    },
+    WithdrawalPaid { pool: PoolId, staker: Address, amount: Amount },
     /// A commission will change as `epoch` begins.
-    CommissionAnnounced {
-        pool: PoolId,
-        commission_bps: u16,
-        epoch: Epoch,
-    },
+    CommissionAnnounced { pool: PoolId, commission_bps: u16, epoch: Epoch },
     /// A commission has changed.
     CommissionChanged { pool: PoolId, commission_bps: u16 },
     /// A change was proposed.
-    ProposalMade {
-        proposal: ProposalId,
-        proposer: Address,
-        ends: Epoch,
-    },
+    ProposalMade { proposal: ProposalId, proposer: Address, ends: Epoch },
     /// A validator voted on a proposal.
-    VoteCast {
-        proposal: ProposalId,
-        validator: Address,
-        approve: bool,
-    },
+    VoteCast { proposal: ProposalId, validator: Address, approve: bool },
     /// A proposal passed; its deposit was returned.
-    ProposalPassed {
-        proposal: ProposalId,
-        deposit: Amount,
-    },
+    ProposalPassed { proposal: ProposalId, deposit: Amount },
     /// A proposal did not pass; its deposit was burned.
-    ProposalLapsed {
-        proposal: ProposalId,
-        deposit: Amount,
-    },
+    ProposalLapsed { proposal: ProposalId, deposit: Amount },
     /// A parameter has a new value; amounts are in base units.
     ParameterChanged {
         name: String,
@@ -165,31 +109,17 @@ pub enum Event {
         value: u64,
     },
     /// Models may now commit for another architecture, until the network switches to it.
-    MigrationBegan {
-        architecture: u32,
-        name: String,
-        ends: Epoch,
-    },
+    MigrationBegan { architecture: u32, name: String, ends: Epoch },
     /// Too few models were ready for the next architecture.
     MigrationExtended { architecture: u32, ends: Epoch },
     /// The network has switched all models to another architecture.
     ArchitectureSwitched { architecture: u32, name: String },
     /// A validator was registered.
-    ValidatorRegistered {
-        validator: Address,
-        consensus_key: ConsensusKey,
-        stake: Amount,
-    },
+    ValidatorRegistered { validator: Address, consensus_key: ConsensusKey, stake: Amount },
     /// A validator will change its consensus key.
-    KeyAnnounced {
-        validator: Address,
-        consensus_key: ConsensusKey,
-    },
+    KeyAnnounced { validator: Address, consensus_key: ConsensusKey },
     /// A validator has changed its consensus key.
-    KeyRotated {
-        validator: Address,
-        consensus_key: ConsensusKey,
-    },
+    KeyRotated { validator: Address, consensus_key: ConsensusKey },
     /// A validator is giving up its seat.
     ValidatorLeaving { validator: Address },
     /// A validator wants a seat again.
@@ -211,18 +141,9 @@ pub enum Event {
     /// The beacon of an epoch was drawn.
     BeaconDrawn { epoch: Epoch, beacon: Hash },
     /// An epoch's emission left the reserve.
-    EmissionTaken {
-        epoch: Epoch,
-        targets: Amount,
-        validators: Amount,
-    },
+    EmissionTaken { epoch: Epoch, targets: Amount, validators: Amount },
     /// A target was drawn, and models routed to it, nearest first.
-    TargetDrawn {
-        target: TargetId,
-        epoch: Epoch,
-        reward: Amount,
-        models: Vec<ModelId>,
-    },
+    TargetDrawn { target: TargetId, epoch: Epoch, reward: Amount, models: Vec<ModelId> },
     /// A submission is among the closest to its target.
     SubmissionAccepted {
         target: TargetId,
@@ -236,25 +157,11 @@ pub enum Event {
         bond: Amount,
     },
     /// A closer submission displaced this one; its bond was returned.
-    SubmissionDisplaced {
-        target: TargetId,
-        submitter: Address,
-        bond: Amount,
-    },
+    SubmissionDisplaced { target: TargetId, submitter: Address, bond: Amount },
     /// A closer candidate published; this one's bond was returned.
-    SubmissionReleased {
-        target: TargetId,
-        rank: u32,
-        submitter: Address,
-        bond: Amount,
-    },
+    SubmissionReleased { target: TargetId, rank: u32, submitter: Address, bond: Amount },
     /// A candidate did not publish in its part of the phase; its bond was burned.
-    SubmissionForfeited {
-        target: TargetId,
-        rank: u32,
-        submitter: Address,
-        bond: Amount,
-    },
+    SubmissionForfeited { target: TargetId, rank: u32, submitter: Address, bond: Amount },
     /// A candidate published its data.
     DataPublished {
         target: TargetId,
@@ -264,17 +171,9 @@ pub enum Event {
         size_bytes: u32,
     },
     /// A validator committed to its verdict on a published claim.
-    VerdictCommitted {
-        target: TargetId,
-        validator: Address,
-    },
+    VerdictCommitted { target: TargetId, validator: Address },
     /// A validator revealed its verdict on a published claim.
-    VerdictRevealed {
-        target: TargetId,
-        validator: Address,
-        validity: Validity,
-        trace: Hash,
-    },
+    VerdictRevealed { target: TargetId, validator: Address, validity: Validity, trace: Hash },
     /// More than two thirds of the stake has the same verdict.
     TargetDecided {
         target: TargetId,
@@ -320,15 +219,7 @@ pub enum Event {
         bond_burned: Amount,
     },
     /// A validator was paid for an epoch.
-    ValidatorRewarded {
-        epoch: Epoch,
-        validator: Address,
-        amount: Amount,
-    },
+    ValidatorRewarded { epoch: Epoch, validator: Address, amount: Amount },
     /// A validator was paid for the files that it holds.
-    RentPaid {
-        epoch: Epoch,
-        validator: Address,
-        amount: Amount,
-    },
+    RentPaid { epoch: Epoch, validator: Address, amount: Amount },
 }

@@ -59,11 +59,7 @@ pub fn execute(
         .collect();
     executor.settle_fees();
     let Executor { state, events, .. } = executor;
-    Outcome {
-        changes: state.into_changes(),
-        receipts,
-        events,
-    }
+    Outcome { changes: state.into_changes(), receipts, events }
 }
 
 /// The result that a transaction would have if it came next, in a block at that time; for mempools.
@@ -136,15 +132,10 @@ impl<'a> Executor<'a> {
         let block_ms = self.block.timestamp_ms;
         let valid_until_ms = transaction.valid_until_ms;
         if transaction.chain != self.config.network.chain_id {
-            return Err(Rejection::WrongChain {
-                found: transaction.chain,
-            });
+            return Err(Rejection::WrongChain { found: transaction.chain });
         }
         if valid_until_ms < block_ms {
-            return Err(Rejection::Expired {
-                valid_until_ms,
-                block_ms,
-            });
+            return Err(Rejection::Expired { valid_until_ms, block_ms });
         }
         let mut account = read::account(&self.state, &transaction.sender);
         if transaction.nonce != account.nonce {
@@ -154,23 +145,13 @@ impl<'a> Executor<'a> {
             });
         }
         let free = transaction.action.is_free();
-        let fee = if free {
-            Amount::ZERO
-        } else {
-            self.config.params.base_fee
-        };
+        let fee = if free { Amount::ZERO } else { self.config.params.base_fee };
         if fee > transaction.fee_limit {
-            return Err(Rejection::FeeLimit {
-                fee,
-                limit: transaction.fee_limit,
-            });
+            return Err(Rejection::FeeLimit { fee, limit: transaction.fee_limit });
         }
         let available = account.balance;
         let rest = available.minus(fee);
-        account.balance = rest.ok_or(Rejection::InsufficientBalance {
-            needed: fee,
-            available,
-        })?;
+        account.balance = rest.ok_or(Rejection::InsufficientBalance { needed: fee, available })?;
         account.nonce = account.nonce.saturating_add(1);
         Ok((account, fee))
     }
@@ -235,21 +216,12 @@ fn charge_bytes(
     if transaction.action.is_free() {
         return Ok(Amount::ZERO);
     }
-    let written = context
-        .state
-        .changes()
-        .0
-        .values()
-        .flatten()
-        .map(|value| value.len());
+    let written = context.state.changes().0.values().flatten().map(|value| value.len());
     let bytes = u64::try_from(written.fold(0, usize::saturating_add)).unwrap_or(u64::MAX);
     let byte_fee = context.config.params.byte_fee.times(bytes);
     let fee = base_fee.plus(byte_fee);
     if fee > transaction.fee_limit {
-        return Err(Rejection::FeeLimit {
-            fee,
-            limit: transaction.fee_limit,
-        });
+        return Err(Rejection::FeeLimit { fee, limit: transaction.fee_limit });
     }
     money::debit(&mut context.state, &transaction.sender, byte_fee)?;
     Ok(fee)

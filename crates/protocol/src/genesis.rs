@@ -128,10 +128,7 @@ impl Genesis {
             },
         );
         for account in &self.accounts {
-            let record = Account {
-                balance: account.balance,
-                nonce: 0,
-            };
+            let record = Account { balance: account.balance, nonce: 0 };
             draft.save(Key::account(&account.address), &record);
         }
         self.save_validators(&mut draft);
@@ -142,13 +139,7 @@ impl Genesis {
         }
         draft.save(Key::model_count(), &count);
         let reserve = SUPPLY.less(self.allocated());
-        draft.save(
-            Key::supply(),
-            &Supply {
-                reserve,
-                burned: Amount::ZERO,
-            },
-        );
+        draft.save(Key::supply(), &Supply { reserve, burned: Amount::ZERO });
         Ok(draft.into_changes())
     }
 
@@ -171,25 +162,12 @@ impl Genesis {
             };
             draft.save(Key::validator(&one.address), &record);
             draft.save(Key::key_holder(&one.consensus_key), &KeyHolder(one.address));
-            save_stake(
-                draft,
-                PoolId::Validator(one.address),
-                &one.address,
-                one.stake,
-            );
-            seats.push(Seat {
-                consensus_key: one.consensus_key,
-                validator: one.address,
-            });
+            save_stake(draft, PoolId::Validator(one.address), &one.address, one.stake);
+            seats.push(Seat { consensus_key: one.consensus_key, validator: one.address });
         }
         let addresses = self.validators.iter().map(|one| one.address).collect();
         draft.save(Key::validators(), &Validators(addresses));
-        let committee = Committee {
-            number: 0,
-            height: 0,
-            epoch: Epoch(1),
-            seats,
-        };
+        let committee = Committee { number: 0, height: 0, epoch: Epoch(1), seats };
         draft.save(Key::committee(0), &committee);
         draft.save(Key::last_committee(), &LastCommittee(0));
         let price = self.params.rent_price_per_mib_epoch;
@@ -218,11 +196,7 @@ impl Genesis {
             ciphertext_hash: model.ciphertext_hash,
             size_bytes: model.size_bytes,
             key: model.key,
-            age: WeightsAge {
-                epoch: Epoch(0),
-                height: 0,
-                index: id.0,
-            },
+            age: WeightsAge { epoch: Epoch(0), height: 0, index: id.0 },
         };
         draft.save(Key::weights(id, &model.weights_hash), &weights);
         let rent = Rent {
@@ -236,10 +210,7 @@ impl Genesis {
     fn allocated(&self) -> Amount {
         let balances = self.accounts.iter().map(|account| account.balance);
         let stakes = self.validators.iter().map(|validator| validator.stake);
-        balances
-            .chain(stakes)
-            .chain(self.models.iter().map(|model| model.stake))
-            .sum()
+        balances.chain(stakes).chain(self.models.iter().map(|model| model.stake)).sum()
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -260,17 +231,11 @@ impl Genesis {
         self.check_participants()?;
         for model in &self.models {
             self.check_model(model)
-                .map_err(|reason| Error::GenesisModel {
-                    name: model.name.clone(),
-                    reason,
-                })?;
+                .map_err(|reason| Error::GenesisModel { name: model.name.clone(), reason })?;
         }
         let found = self.allocated();
         if found > SUPPLY {
-            return Err(Error::GenesisSupply {
-                found,
-                limit: SUPPLY,
-            });
+            return Err(Error::GenesisSupply { found, limit: SUPPLY });
         }
         Ok(())
     }
@@ -278,29 +243,19 @@ impl Genesis {
     fn check_participants(&self) -> Result<(), Error> {
         let found = self.validators.len();
         if found == 0 || found > VALIDATORS_MAX {
-            return Err(Error::GenesisValidators {
-                found,
-                limit: VALIDATORS_MAX,
-            });
+            return Err(Error::GenesisValidators { found, limit: VALIDATORS_MAX });
         }
         let mut accounts = BTreeSet::new();
         let mut validators = BTreeSet::new();
         let mut keys = BTreeSet::new();
-        let account_names = self
-            .accounts
-            .iter()
-            .map(|one| (one.address, accounts.insert(one.address)));
+        let account_names =
+            self.accounts.iter().map(|one| (one.address, accounts.insert(one.address)));
         for (address, new) in account_names {
             if !new {
                 return Err(Error::GenesisDuplicate { address });
             }
         }
-        for &GenesisValidator {
-            address,
-            consensus_key,
-            stake,
-        } in &self.validators
-        {
+        for &GenesisValidator { address, consensus_key, stake } in &self.validators {
             if !validators.insert(address) || !keys.insert(consensus_key) {
                 return Err(Error::GenesisDuplicate { address });
             }
@@ -324,9 +279,6 @@ impl Genesis {
 
 /// Saves the stake of a pool's first staker, who holds all its shares.
 fn save_stake(draft: &mut Draft<'_>, pool: PoolId, staker: &Address, stake: Amount) {
-    let share = Share {
-        shares: stake.0.into(),
-        leaving_shares: 0,
-    };
+    let share = Share { shares: stake.0.into(), leaving_shares: 0 };
     save_share(draft, pool, staker, share);
 }

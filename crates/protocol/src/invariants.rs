@@ -112,21 +112,11 @@ pub fn check(state: &MemoryState) -> Result<Holdings, Violation> {
         count(state, *key, value, &mut holdings)?;
     }
     let found = holdings.total();
-    if found == SUPPLY {
-        Ok(holdings)
-    } else {
-        Err(Violation::Supply {
-            found,
-            expected: SUPPLY,
-        })
-    }
+    if found == SUPPLY { Ok(holdings) } else { Err(Violation::Supply { found, expected: SUPPLY }) }
 }
 
 fn decode<R: Record>(key: Key, value: &[u8]) -> Result<R, Violation> {
-    R::from_bytes(value).ok_or(Violation::Undecodable {
-        key,
-        tag: value.first().copied(),
-    })
+    R::from_bytes(value).ok_or(Violation::Undecodable { key, tag: value.first().copied() })
 }
 
 /// Reads one value, adds its money to `sum`, and checks what can be checked on its own.
@@ -165,9 +155,7 @@ fn count(state: &MemoryState, key: Key, value: &[u8], sum: &mut Holdings) -> Res
         }
         Candidates::TAG => {
             let Candidates(candidates) = decode(key, value)?;
-            sum.bonds = sum
-                .bonds
-                .plus(candidates.iter().map(|candidate| candidate.bond).sum());
+            sum.bonds = sum.bonds.plus(candidates.iter().map(|candidate| candidate.bond).sum());
             candidates.is_sorted_by_key(|candidate| candidate.distance)
         }
         Target::TAG => {
@@ -188,11 +176,7 @@ fn count(state: &MemoryState, key: Key, value: &[u8], sum: &mut Holdings) -> Res
         }
         tag => moneyless(tag, key, value)?,
     };
-    if belongs {
-        Ok(())
-    } else {
-        Err(Violation::Misplaced { key })
-    }
+    if belongs { Ok(()) } else { Err(Violation::Misplaced { key }) }
 }
 
 /// What a pool holds. Its money must always have shares, and the shares must be within their bound.
@@ -202,11 +186,7 @@ fn held(pool: &Pool, key: Key) -> Result<Amount, Violation> {
         && owned(pool.leaving, pool.leaving_shares)
         && pool.shares <= SHARES_MAX
         && pool.leaving_shares <= SHARES_MAX;
-    if legal {
-        Ok(pool.stake.plus(pool.leaving))
-    } else {
-        Err(Violation::Pool { key })
-    }
+    if legal { Ok(pool.stake.plus(pool.leaving)) } else { Err(Violation::Pool { key }) }
 }
 
 /// Whether a record without money has the right key, where its content determines the key.
@@ -243,10 +223,7 @@ fn moneyless(tag: u8, key: Key, value: &[u8]) -> Result<bool, Violation> {
             decode::<LastCommittee>(key, value).map(|_| key == Key::last_committee())?
         }
         tag => {
-            return Err(Violation::Undecodable {
-                key,
-                tag: Some(tag),
-            });
+            return Err(Violation::Undecodable { key, tag: Some(tag) });
         }
     })
 }
@@ -256,9 +233,8 @@ fn check_model(state: &MemoryState, model: &Model) -> Result<(), Violation> {
     let embedding = read::embedding(state, model.id);
     let dim = read::network(state).architecture.dim;
     let embedding_fits = embedding.is_some_and(|one| u32::try_from(one.len()) == Ok(dim));
-    let has_weights = model
-        .weights
-        .is_some_and(|hash| read::weights(state, model.id, &hash).is_some());
+    let has_weights =
+        model.weights.is_some_and(|hash| read::weights(state, model.id, &hash).is_some());
     let legal = match model.status {
         ModelStatus::Registered => model.weights.is_none() && model.revealed == Epoch(0),
         // A model that did not migrate has no weights for the architecture in force.
@@ -269,11 +245,7 @@ fn check_model(state: &MemoryState, model: &Model) -> Result<(), Violation> {
         ModelStatus::Retiring { release } => release > read::clock(state).epoch,
         ModelStatus::Retired => read::rent(state, model.id).is_none(),
     };
-    if legal {
-        Ok(())
-    } else {
-        Err(Violation::Model { model: model.id })
-    }
+    if legal { Ok(()) } else { Err(Violation::Model { model: model.id }) }
 }
 
 /// The reward that a target still holds. Targets from before the last epoch are already settled.
@@ -300,9 +272,5 @@ fn check_target(state: &MemoryState, target: &Target) -> Result<Amount, Violatio
     if !legal || !even || target.routed.is_empty() {
         return Err(Violation::Target { target: target.id });
     }
-    Ok(if unsettled {
-        target.reward
-    } else {
-        Amount::ZERO
-    })
+    Ok(if unsettled { target.reward } else { Amount::ZERO })
 }

@@ -42,8 +42,7 @@ mod optional_decimal {
         deserializer: D,
     ) -> Result<Option<u64>, D::Error> {
         let text = Option::<String>::deserialize(deserializer)?;
-        text.map(|text| text.parse().map_err(D::Error::custom))
-            .transpose()
+        text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
     }
 }
 
@@ -69,12 +68,7 @@ pub fn commit_cost(
     size_bytes: u64,
 ) -> (Amount, Amount) {
     let next = read::clock(state).epoch.next();
-    let due = rent::due(
-        size_bytes,
-        next,
-        read::rent_price(state),
-        &read::params(state),
-    );
+    let due = rent::due(size_bytes, next, read::rent_price(state), &read::params(state));
     (due, due.less(rent::carried_over(state, id, architecture)))
 }
 

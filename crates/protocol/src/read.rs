@@ -20,10 +20,7 @@ pub(crate) struct ChainConfig {
 
 impl ChainConfig {
     pub(crate) fn read(state: &dyn StateRead) -> Self {
-        Self {
-            network: network(state),
-            params: params(state),
-        }
+        Self { network: network(state), params: params(state) }
     }
 }
 
@@ -218,19 +215,12 @@ pub fn validator(state: &dyn StateRead, address: &Address) -> Option<Validator> 
 /// The registered validators in their fixed order, with or without a seat.
 pub fn validators(state: &dyn StateRead) -> Vec<Validator> {
     let Validators(addresses) = load(state, &Key::validators()).unwrap_or_default();
-    addresses
-        .iter()
-        .filter_map(|address| validator(state, address))
-        .collect()
+    addresses.iter().filter_map(|address| validator(state, address)).collect()
 }
 
 /// The validators with a seat, in seat order: those whose stake votes and audits.
 pub fn seated_validators(state: &dyn StateRead) -> Vec<Validator> {
-    committee(state)
-        .seats
-        .iter()
-        .filter_map(|seat| validator(state, &seat.validator))
-        .collect()
+    committee(state).seats.iter().filter_map(|seat| validator(state, &seat.validator)).collect()
 }
 
 /// The validator that has or had a consensus key.

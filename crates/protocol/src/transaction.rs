@@ -72,10 +72,7 @@ struct Parts {
 impl SignedTransaction {
     /// A transaction with an ed25519 signature that may be wrong.
     pub fn new(transaction: Transaction, signature: [u8; 64]) -> Self {
-        Self::from_parts(Parts {
-            transaction,
-            signature,
-        })
+        Self::from_parts(Parts { transaction, signature })
     }
 
     fn from_parts(parts: Parts) -> Self {
@@ -142,10 +139,7 @@ impl SignedTransaction {
     fn check(&self, chain: &Hash) -> Result<(), Error> {
         let found = self.transaction().chain;
         if found != *chain {
-            return Err(Error::WrongChain {
-                expected: *chain,
-                found,
-            });
+            return Err(Error::WrongChain { expected: *chain, found });
         }
         check_length(self.bytes().len())
     }
@@ -225,9 +219,7 @@ pub fn verify_batch_unless(
             Ok((signed, Some(item)))
         })
         .collect();
-    let all_valid = verifier
-        .verify(Coefficients(coefficients.finalize_xof()))
-        .is_ok();
+    let all_valid = verifier.verify(Coefficients(coefficients.finalize_xof())).is_ok();
     items
         .into_iter()
         .map(|checked| {
@@ -301,17 +293,12 @@ impl VerifiedTransaction {
 
 fn check_length(found: usize) -> Result<(), Error> {
     if found > TRANSACTION_BYTES_MAX {
-        return Err(Error::TransactionTooLarge {
-            found,
-            limit: TRANSACTION_BYTES_MAX,
-        });
+        return Err(Error::TransactionTooLarge { found, limit: TRANSACTION_BYTES_MAX });
     }
     Ok(())
 }
 
 #[expect(clippy::expect_used, reason = "writing to a vector cannot fail")]
 fn write_to<T: BorshSerialize>(value: &T, bytes: &mut Vec<u8>) {
-    value
-        .serialize(bytes)
-        .expect("writing to a vector cannot fail");
+    value.serialize(bytes).expect("writing to a vector cannot fail");
 }

@@ -28,9 +28,7 @@ const PIECE_BYTES: usize = 1 << 20;
 pub fn apply(key: &Secret, offset: u64, bytes: &mut [u8]) -> Result<(), SdkError> {
     // The key is used only once, so the nonce can be constant.
     let mut stream = XChaCha20::new(key.bytes().into(), &[0; 24].into());
-    let too_large = |_| SdkError::TooLarge {
-        limit_bytes: LIMIT_BYTES,
-    };
+    let too_large = |_| SdkError::TooLarge { limit_bytes: LIMIT_BYTES };
     stream.try_seek(offset).map_err(too_large)?;
     stream.try_apply_keystream(bytes).map_err(too_large)
 }
@@ -59,11 +57,7 @@ pub fn encrypt(
 ) -> Result<EncryptedFile, SdkError> {
     let (size_bytes, weights_hash, ciphertext_hash, part) = translate(from, to, key, progress)?;
     part.commit().map_err(SdkError::io(to))?;
-    Ok(EncryptedFile {
-        weights_hash,
-        ciphertext_hash,
-        size_bytes,
-    })
+    Ok(EncryptedFile { weights_hash, ciphertext_hash, size_bytes })
 }
 
 /// Decrypts the file `from` into the file `to`, which appears only if it hashes to `weights_hash`.
@@ -80,11 +74,7 @@ pub fn decrypt(
     let (_, _, found, part) = translate(from, to, key, progress)?;
     if found != weights_hash {
         let what = format!("the plaintext of {}", from.display());
-        return Err(SdkError::WrongHash {
-            what,
-            expected: weights_hash,
-            found,
-        });
+        return Err(SdkError::WrongHash { what, expected: weights_hash, found });
     }
     part.commit().map_err(SdkError::io(to))
 }

@@ -78,9 +78,7 @@ impl Client {
     /// # Errors
     /// [`SdkError::Url`] if `url` is not a valid URL.
     pub fn new(url: &str) -> Result<Self, SdkError> {
-        let bad = || SdkError::Url {
-            url: url.to_owned(),
-        };
+        let bad = || SdkError::Url { url: url.to_owned() };
         let parsed = reqwest::Url::parse(url).map_err(|_| bad())?;
         if parsed.scheme() != "http" || parsed.host_str().is_none() {
             return Err(bad());
@@ -91,15 +89,8 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("soma-sdk/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|source| SdkError::Network {
-                url: url.to_owned(),
-                source,
-            })?;
-        Ok(Self {
-            http,
-            url: url.trim_end_matches('/').to_owned(),
-            retries: RETRIES,
-        })
+            .map_err(|source| SdkError::Network { url: url.to_owned(), source })?;
+        Ok(Self { http, url: url.trim_end_matches('/').to_owned(), retries: RETRIES })
     }
 
     /// The same client, but transfers fail at the first error, for callers that can ask other
@@ -176,9 +167,7 @@ impl Client {
 
     /// The targets of `epoch`, or of all epochs, by id.
     pub async fn targets(&self, epoch: Option<EpochId>) -> Result<Vec<Target>, SdkError> {
-        let filter = epoch
-            .map(|epoch| format!("epoch={epoch}&"))
-            .unwrap_or_default();
+        let filter = epoch.map(|epoch| format!("epoch={epoch}&")).unwrap_or_default();
         self.all(routes::TARGETS, &filter).await
     }
 
@@ -198,17 +187,12 @@ impl Client {
     /// As for other requests; [`SdkError::WrongHash`] if it is not what `data_hash` promises.
     pub async fn target_data(&self, id: TargetId, data_hash: Hash) -> Result<Vec<u8>, SdkError> {
         let path = routes::path(routes::TARGET_DATA, id);
-        let (_, bytes) = self
-            .answer(self.request(Method::GET, &path).timeout(ANSWER_LIMIT))
-            .await?;
+        let (_, bytes) =
+            self.answer(self.request(Method::GET, &path).timeout(ANSWER_LIMIT)).await?;
         let found = Hash::of_bytes(&bytes);
         if found != data_hash {
             let what = format!("the data of target {id}");
-            return Err(SdkError::WrongHash {
-                what,
-                expected: data_hash,
-                found,
-            });
+            return Err(SdkError::WrongHash { what, expected: data_hash, found });
         }
         Ok(bytes)
     }
@@ -220,11 +204,8 @@ impl Client {
 
     /// The last `limit` blocks, or the last ones below height `below`, newest first.
     pub async fn blocks(&self, below: Option<u64>, limit: u32) -> Result<Page<Block>, SdkError> {
-        let after = below
-            .map(|height| format!("&after={height}"))
-            .unwrap_or_default();
-        self.get(&format!("{}?limit={limit}{after}", routes::BLOCKS))
-            .await
+        let after = below.map(|height| format!("&after={height}")).unwrap_or_default();
+        self.get(&format!("{}?limit={limit}{after}", routes::BLOCKS)).await
     }
 
     /// A transaction: pending in the node's pool, or finalized.
@@ -280,10 +261,7 @@ impl Client {
             }
             if begun.elapsed() + pause > limit {
                 let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-                return Err(SdkError::Timeout {
-                    what: "a transaction's inclusion",
-                    limit_ms,
-                });
+                return Err(SdkError::Timeout { what: "a transaction's inclusion", limit_ms });
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 5 / 4).min(LOOK_LAST);
@@ -333,9 +311,7 @@ impl Client {
         let mut after = String::new();
         loop {
             let limit = routes::PAGE_MAX;
-            let page: Page<T> = self
-                .get(&format!("{path}?{filter}limit={limit}{after}"))
-                .await?;
+            let page: Page<T> = self.get(&format!("{path}?{filter}limit={limit}{after}")).await?;
             let empty = page.items.is_empty();
             items.extend(page.items);
             match page.next {
@@ -346,8 +322,7 @@ impl Client {
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, SdkError> {
-        self.json(self.request(Method::GET, path).timeout(ANSWER_LIMIT))
-            .await
+        self.json(self.request(Method::GET, path).timeout(ANSWER_LIMIT)).await
     }
 
     /// A request to this node, without a time limit.
@@ -377,13 +352,8 @@ impl Client {
 
     /// A network failure, without the URL's query.
     pub(crate) fn network(&self, source: reqwest::Error) -> SdkError {
-        let url = source
-            .url()
-            .map_or_else(|| self.url.clone(), ToString::to_string);
-        SdkError::Network {
-            url,
-            source: source.without_url(),
-        }
+        let url = source.url().map_or_else(|| self.url.clone(), ToString::to_string);
+        SdkError::Network { url, source: source.without_url() }
     }
 
     async fn answer(&self, request: RequestBuilder) -> Result<(String, Vec<u8>), SdkError> {
@@ -395,16 +365,9 @@ impl Client {
     async fn read(&self, mut response: Response) -> Result<(String, Vec<u8>), SdkError> {
         let url = response.url().to_string();
         let mut bytes = Vec::new();
-        while let Some(piece) = response
-            .chunk()
-            .await
-            .map_err(|error| self.network(error))?
-        {
+        while let Some(piece) = response.chunk().await.map_err(|error| self.network(error))? {
             if bytes.len() + piece.len() > ANSWER_BYTES_MAX {
-                return Err(SdkError::TooLong {
-                    url,
-                    limit_bytes: ANSWER_BYTES_MAX as u64,
-                });
+                return Err(SdkError::TooLong { url, limit_bytes: ANSWER_BYTES_MAX as u64 });
             }
             bytes.extend_from_slice(&piece);
         }
@@ -419,8 +382,5 @@ fn refusal(status: StatusCode, url: &str, bytes: &[u8]) -> SdkError {
         message: format!("{url} answers {status}"),
         hint: None,
     });
-    SdkError::Api {
-        status: status.as_u16(),
-        error,
-    }
+    SdkError::Api { status: status.as_u16(), error }
 }

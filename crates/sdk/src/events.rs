@@ -32,12 +32,7 @@ impl Client {
     /// Events after the cursor `after`, or from now on. The stream reconnects by itself and misses
     /// nothing.
     pub fn events(&self, after: Option<Cursor>) -> Events {
-        Events {
-            client: self.clone(),
-            after,
-            response: None,
-            parser: Parser::default(),
-        }
+        Events { client: self.clone(), after, response: None, parser: Parser::default() }
     }
 }
 
@@ -92,17 +87,10 @@ impl Events {
             let Some(response) = &mut self.response else {
                 continue;
             };
-            match response
-                .chunk()
-                .await
-                .map_err(|error| self.client.network(error))?
-            {
+            match response.chunk().await.map_err(|error| self.client.network(error))? {
                 Some(piece) if self.parser.held_bytes() + piece.len() > EVENT_BYTES_MAX => {
                     let url = self.client.url().to_owned();
-                    return Err(SdkError::TooLong {
-                        url,
-                        limit_bytes: EVENT_BYTES_MAX as u64,
-                    });
+                    return Err(SdkError::TooLong { url, limit_bytes: EVENT_BYTES_MAX as u64 });
                 }
                 Some(piece) => self.parser.push(&piece),
                 None => {

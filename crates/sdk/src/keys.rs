@@ -155,20 +155,12 @@ impl KeyFolder {
         let path = self.checked_path(name)?;
         let secret = match protection {
             Protection::Passphrase(passphrase) => encrypt(key, passphrase)?,
-            Protection::Local => StoredSecret::Local {
-                seed: Secret::from_bytes(key.to_bytes()),
-            },
+            Protection::Local => StoredSecret::Local { seed: Secret::from_bytes(key.to_bytes()) },
         };
-        let content = KeyFile {
-            schema: SCHEMA.to_owned(),
-            address: key.address(),
-            secret,
-        };
+        let content = KeyFile { schema: SCHEMA.to_owned(), address: key.address(), secret };
         let mut bytes = Zeroizing::new(Vec::with_capacity(1024));
-        serde_json::to_writer_pretty(&mut *bytes, &content).map_err(|error| SdkError::Io {
-            path: path.clone(),
-            source: error.into(),
-        })?;
+        serde_json::to_writer_pretty(&mut *bytes, &content)
+            .map_err(|error| SdkError::Io { path: path.clone(), source: error.into() })?;
         bytes.push(b'\n');
         file::private_folder(&self.path)?;
         write_new(name, &path, &bytes)
@@ -203,11 +195,7 @@ impl KeyFolder {
     pub fn info(&self, name: &str) -> Result<KeyInfo, SdkError> {
         let content = self.read(name)?;
         let encrypted = matches!(content.secret, StoredSecret::Encrypted { .. });
-        Ok(KeyInfo {
-            name: name.to_owned(),
-            address: content.address,
-            encrypted,
-        })
+        Ok(KeyInfo { name: name.to_owned(), address: content.address, encrypted })
     }
 
     /// Checks that no other user can read the file of the key `name`, which is not opened.
@@ -229,26 +217,15 @@ impl KeyFolder {
         check_mode(&path)?;
         let seed = match &content.secret {
             StoredSecret::Local { seed } => seed.clone(),
-            StoredSecret::Encrypted {
-                kdf,
-                nonce,
-                ciphertext,
-                ..
-            } => {
-                let passphrase = passphrase.ok_or_else(|| SdkError::PassphraseNeeded {
-                    name: name.to_owned(),
-                })?;
+            StoredSecret::Encrypted { kdf, nonce, ciphertext, .. } => {
+                let passphrase = passphrase
+                    .ok_or_else(|| SdkError::PassphraseNeeded { name: name.to_owned() })?;
                 let cipher = stretch(kdf, passphrase)
                     .ok_or_else(|| bad(&path, "its key derivation parameters are out of bounds"))?;
-                let payload = Payload {
-                    msg: ciphertext,
-                    aad: &content.address.0,
-                };
+                let payload = Payload { msg: ciphertext, aad: &content.address.0 };
                 let plain = cipher
                     .decrypt(&XNonce::from(*nonce), payload)
-                    .map_err(|_| SdkError::PassphraseWrong {
-                        name: name.to_owned(),
-                    })?;
+                    .map_err(|_| SdkError::PassphraseWrong { name: name.to_owned() })?;
                 let plain = Zeroizing::new(plain);
                 let seed = plain.as_slice().try_into();
                 Secret::from_bytes(seed.map_err(|_| bad(&path, "its secret is not 32 bytes"))?)
@@ -279,60 +256,35 @@ impl KeyFolder {
         // The parser's own message is dropped, because it could quote the secret.
         let content: KeyFile = serde_json::from_slice(&bytes)
             .map_err(|_| bad(&path, "it is not the JSON of a key file"))?;
-        if content.schema == SCHEMA {
-            Ok(content)
-        } else {
-            Err(bad(&path, "unknown schema"))
-        }
+        if content.schema == SCHEMA { Ok(content) } else { Err(bad(&path, "unknown schema")) }
     }
 
     fn checked_path(&self, name: &str) -> Result<PathBuf, SdkError> {
         let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-' || c == b'_';
         if name.is_empty() || name.len() > NAME_MAX || !name.bytes().all(plain) {
-            return Err(SdkError::KeyName {
-                name: name.to_owned(),
-            });
+            return Err(SdkError::KeyName { name: name.to_owned() });
         }
         Ok(self.path_of(name))
     }
 }
 
 fn bad(path: &Path, reason: &'static str) -> SdkError {
-    SdkError::KeyFile {
-        path: path.to_owned(),
-        reason,
-    }
+    SdkError::KeyFile { path: path.to_owned(), reason }
 }
 
 fn encrypt(key: &SecretKey, passphrase: &str) -> Result<StoredSecret, SdkError> {
     let (mut salt, mut nonce) = ([0; 16], [0; 24]);
     fill_random(&mut salt)?;
     fill_random(&mut nonce)?;
-    let kdf = Kdf {
-        name: KdfName::Argon2id,
-        memory_kib: MEMORY_KIB,
-        passes: PASSES,
-        lanes: LANES,
-        salt,
-    };
+    let kdf =
+        Kdf { name: KdfName::Argon2id, memory_kib: MEMORY_KIB, passes: PASSES, lanes: LANES, salt };
     let seed = Secret::from_bytes(key.to_bytes());
-    let payload = Payload {
-        msg: seed.bytes(),
-        aad: &key.address().0,
-    };
-    #[expect(
-        clippy::expect_used,
-        reason = "constants within bounds, and 32 bytes to encrypt"
-    )]
+    let payload = Payload { msg: seed.bytes(), aad: &key.address().0 };
+    #[expect(clippy::expect_used, reason = "constants within bounds, and 32 bytes to encrypt")]
     let ciphertext = stretch(&kdf, passphrase)
         .and_then(|cipher| cipher.encrypt(&XNonce::from(nonce), payload).ok())
         .expect("our own parameters are valid");
-    Ok(StoredSecret::Encrypted {
-        kdf,
-        cipher: Cipher::XChaCha20Poly1305,
-        nonce,
-        ciphertext,
-    })
+    Ok(StoredSecret::Encrypted { kdf, cipher: Cipher::XChaCha20Poly1305, nonce, ciphertext })
 }
 
 /// The cipher keyed by `passphrase`; `None` if the parameters are out of bounds.
@@ -354,20 +306,17 @@ fn write_new(name: &str, path: &Path, bytes: &[u8]) -> Result<(), SdkError> {
     let mut created = match file::private(options.write(true).create_new(true)).open(path) {
         Ok(created) => created,
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            return Err(SdkError::KeyExists {
-                name: name.to_owned(),
-            });
+            return Err(SdkError::KeyExists { name: name.to_owned() });
         }
         Err(error) => return Err(SdkError::io(path)(error)),
     };
     let written = created.write_all(bytes).and_then(|()| created.sync_all());
-    written
-        .and_then(|()| soma_os::file::sync_parent(path))
-        .map_err(SdkError::io(path))
-        .inspect_err(|_| {
+    written.and_then(|()| soma_os::file::sync_parent(path)).map_err(SdkError::io(path)).inspect_err(
+        |_| {
             // The first error is the one to report.
             let _ = std::fs::remove_file(path);
-        })
+        },
+    )
 }
 
 /// Rejects a file that other users may have read.
@@ -377,10 +326,7 @@ fn check_mode(path: &Path) -> Result<(), SdkError> {
         let metadata = std::fs::metadata(path).map_err(SdkError::io(path))?;
         let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o7777;
         if mode & 0o077 != 0 {
-            return Err(SdkError::KeyMode {
-                path: path.to_owned(),
-                mode,
-            });
+            return Err(SdkError::KeyMode { path: path.to_owned(), mode });
         }
     }
     Ok(())

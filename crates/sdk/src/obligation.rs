@@ -140,17 +140,8 @@ impl fmt::Display for Obligation {
 impl Reveal {
     /// The hashes and size of its file.
     pub fn encrypted_file(&self) -> EncryptedFile {
-        let Self {
-            weights_hash,
-            ciphertext_hash,
-            size_bytes,
-            ..
-        } = *self;
-        EncryptedFile {
-            weights_hash,
-            ciphertext_hash,
-            size_bytes,
-        }
+        let Self { weights_hash, ciphertext_hash, size_bytes, .. } = *self;
+        EncryptedFile { weights_hash, ciphertext_hash, size_bytes }
     }
 
     /// The commitment in the commit, which the reveal must match.
@@ -236,14 +227,7 @@ impl Publication {
     pub fn commitment(&self) -> Hash {
         let (data_hash, size_bytes) = (self.data_hash(), self.size_bytes());
         let salt = self.salt.bytes();
-        commitment::data(
-            &self.chain,
-            &self.submitter,
-            self.target,
-            &data_hash,
-            size_bytes,
-            salt,
-        )
+        commitment::data(&self.chain, &self.submitter, self.target, &data_hash, size_bytes, salt)
     }
 
     /// The submission: `model` predicts the data best, with this loss and squared distance.
@@ -270,10 +254,7 @@ impl Publication {
             return ObligationStatus::Settled;
         }
         let commitment = self.commitment();
-        let candidate = target
-            .candidates
-            .iter()
-            .find(|c| c.commitment.0 == commitment);
+        let candidate = target.candidates.iter().find(|c| c.commitment.0 == commitment);
         let at_risk = Amount(candidate.map_or(0, |candidate| candidate.bond.0));
         if clock.epoch <= self.epoch.0 {
             // The submission may not be finalized yet, or may have been displaced.
@@ -294,11 +275,6 @@ impl Publication {
 impl fmt::Debug for Publication {
     /// Omits the data, which is private until it is published.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Publication({} bytes for target {})",
-            self.data.len(),
-            self.target
-        )
+        write!(f, "Publication({} bytes for target {})", self.data.len(), self.target)
     }
 }

@@ -22,11 +22,7 @@ pub(crate) struct Retries {
 
 impl Retries {
     pub(crate) fn new(limit: u32) -> Self {
-        Self {
-            limit,
-            failures: 0,
-            reached: 0,
-        }
+        Self { limit, failures: 0, reached: 0 }
     }
 
     /// Resets the count if a transfer has got further than ever before.
@@ -50,10 +46,6 @@ impl Retries {
     /// Pauses before the next attempt, or returns the error if there have been too many failures
     /// or it is not transient.
     pub(crate) async fn pause_or_fail(&mut self, error: SdkError) -> Result<(), SdkError> {
-        if error.is_transient() && self.pause().await {
-            Ok(())
-        } else {
-            Err(error)
-        }
+        if error.is_transient() && self.pause().await { Ok(()) } else { Err(error) }
     }
 }

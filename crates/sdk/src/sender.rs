@@ -53,13 +53,7 @@ impl Sender {
     pub async fn new(client: Client, key: SecretKey) -> Result<Self, SdkError> {
         let chain = client.status().await?.chain_id.0;
         let params = client.params().await?;
-        Ok(Self {
-            client,
-            key: Key(key),
-            chain,
-            params,
-            next: Mutex::new(None),
-        })
+        Ok(Self { client, key: Key(key), chain, params, next: Mutex::new(None) })
     }
 
     /// The account's address.
@@ -94,10 +88,7 @@ impl Sender {
         };
         let draft = transaction(Amount::ZERO, action.clone()).sign(&self.key.0);
         let state_bytes = STATE_BYTES.saturating_add(draft.bytes().len() as u64);
-        let limit = self
-            .params
-            .base_fee
-            .plus(self.params.byte_fee.times(state_bytes));
+        let limit = self.params.base_fee.plus(self.params.byte_fee.times(state_bytes));
         transaction(limit, action).sign(&self.key.0)
     }
 
@@ -138,19 +129,13 @@ impl Sender {
     /// [`SdkError::Rejected`] with the rule's code; otherwise those of [`Client::wait`].
     pub async fn wait(&self, sent: Sent) -> Result<Receipt, SdkError> {
         let receipt = self.client.wait(&sent, VALID + VALID).await;
-        if matches!(
-            receipt,
-            Err(SdkError::Expired { .. } | SdkError::Superseded { .. })
-        ) {
+        if matches!(receipt, Err(SdkError::Expired { .. } | SdkError::Superseded { .. })) {
             // Transactions that were sent after it can no longer be included.
             *self.next.lock().await = None;
         }
         let receipt = receipt?;
         match receipt.rejection {
-            Some(rejection) => Err(SdkError::Rejected {
-                hash: sent.hash,
-                rejection,
-            }),
+            Some(rejection) => Err(SdkError::Rejected { hash: sent.hash, rejection }),
             None => Ok(receipt),
         }
     }
@@ -174,13 +159,8 @@ impl Sender {
         ciphertext_hash: Hash,
         progress: Progress<'_>,
     ) -> Result<(), SdkError> {
-        let uploader = Uploader {
-            key: &self.key.0,
-            chain: self.chain,
-        };
-        self.client
-            .upload(path, ciphertext_hash, &uploader, progress)
-            .await
+        let uploader = Uploader { key: &self.key.0, chain: self.chain };
+        self.client.upload(path, ciphertext_hash, &uploader, progress).await
     }
 
     /// Ends the current phase of a local network whose operator is this account. Returns the status
@@ -191,8 +171,7 @@ impl Sender {
     pub async fn end_phase(&self) -> Result<Status, SdkError> {
         let clock = self.client.status().await?.clock;
         let (epoch, phase): (_, Phase) = (soma_protocol::Epoch(clock.epoch), clock.phase.0);
-        self.run(Action::EndPhase(action::EndPhase { epoch, phase }))
-            .await?;
+        self.run(Action::EndPhase(action::EndPhase { epoch, phase })).await?;
         self.client.status().await
     }
 

@@ -50,10 +50,7 @@ struct Item {
 impl Item {
     fn new(obligation: Obligation) -> Result<Self, serde_json::Error> {
         let json = Zeroizing::new(serde_json::to_vec(&obligation)?);
-        Ok(Self {
-            hash: Hash::of_bytes(&json),
-            obligation,
-        })
+        Ok(Self { hash: Hash::of_bytes(&json), obligation })
     }
 }
 
@@ -107,13 +104,9 @@ impl Spool {
     /// [`SdkError::Io`].
     pub fn put(&self, obligation: Obligation) -> Result<(), SdkError> {
         let path = self.path_of(&obligation);
-        let bytes = Item::new(obligation)
-            .and_then(|item| serde_json::to_vec(&item))
-            .map(Zeroizing::new);
-        let bytes = bytes.map_err(|source| SdkError::Spool {
-            path: path.clone(),
-            source,
-        })?;
+        let bytes =
+            Item::new(obligation).and_then(|item| serde_json::to_vec(&item)).map(Zeroizing::new);
+        let bytes = bytes.map_err(|source| SdkError::Spool { path: path.clone(), source })?;
         soma_os::file::write_private(&path, &bytes).map_err(SdkError::io(&path))
     }
 
@@ -180,11 +173,7 @@ impl Spool {
         let file = &removed.ciphertext;
         let needs =
             |other: &Obligation| matches!(other, Obligation::Reveal(r) if r.ciphertext == *file);
-        if others.iter().any(needs) {
-            Ok(())
-        } else {
-            remove_file(&removed.ciphertext)
-        }
+        if others.iter().any(needs) { Ok(()) } else { remove_file(&removed.ciphertext) }
     }
 
     /// Sends all obligations of `sender` that can be sent now, and resumes interrupted uploads.
@@ -244,8 +233,7 @@ impl Spool {
             Obligation::Reveal(reveal) => format!("reveal-{}-{}", reveal.model, reveal.epoch),
             Obligation::Publication(publication) => format!("publication-{}", publication.target),
         };
-        self.path
-            .join(format!("{name}-{}.{ENDING}", obligation.commitment()))
+        self.path.join(format!("{name}-{}.{ENDING}", obligation.commitment()))
     }
 }
 
@@ -310,9 +298,7 @@ async fn finish_upload(sender: &Sender, obligation: &Obligation) -> Result<(), S
     match reveal.commit_in(&model) {
         Some(commit) if !commit.held && reveal.ciphertext.exists() => {
             let ignore = &mut |_, _| {};
-            sender
-                .upload(&reveal.ciphertext, reveal.ciphertext_hash, ignore)
-                .await
+            sender.upload(&reveal.ciphertext, reveal.ciphertext_hash, ignore).await
         }
         _ => Ok(()),
     }
@@ -329,20 +315,13 @@ fn remove_file(path: &Path) -> Result<(), SdkError> {
 }
 
 fn read(path: &Path) -> Result<Obligation, SdkError> {
-    let damaged = |source| SdkError::Spool {
-        path: path.to_owned(),
-        source,
-    };
-    let bytes = std::fs::read(path)
-        .map(Zeroizing::new)
-        .map_err(SdkError::io(path))?;
+    let damaged = |source| SdkError::Spool { path: path.to_owned(), source };
+    let bytes = std::fs::read(path).map(Zeroizing::new).map_err(SdkError::io(path))?;
     let Item { hash, obligation } = serde_json::from_slice(&bytes).map_err(damaged)?;
     let item = Item::new(obligation).map_err(damaged)?;
     if item.hash == hash {
         Ok(item.obligation)
     } else {
-        Err(damaged(serde::de::Error::custom(
-            "its content does not match its hash",
-        )))
+        Err(damaged(serde::de::Error::custom("its content does not match its hash")))
     }
 }

@@ -39,20 +39,12 @@ pub struct Remote {
 impl Remote {
     /// The plaintext of revealed weights.
     pub fn weights(hash: Hash, size_bytes: u64) -> Self {
-        Self {
-            path: routes::path(routes::WEIGHTS, hash),
-            hash,
-            size_bytes,
-        }
+        Self { path: routes::path(routes::WEIGHTS, hash), hash, size_bytes }
     }
 
     /// An encrypted weights file.
     pub fn ciphertext(hash: Hash, size_bytes: u64) -> Self {
-        Self {
-            path: routes::path(routes::CIPHERTEXT, hash),
-            hash,
-            size_bytes,
-        }
+        Self { path: routes::path(routes::CIPHERTEXT, hash), hash, size_bytes }
     }
 }
 
@@ -121,14 +113,8 @@ impl Client {
         let file = File::open(path).map_err(SdkError::io(path))?;
         let size_bytes = file.metadata().map_err(SdkError::io(path))?.len();
         let route = routes::path(routes::UPLOAD, ciphertext_hash);
-        let mut local = LocalFile {
-            path,
-            file,
-            size_bytes,
-            hash: ciphertext_hash,
-            route,
-            uploader,
-        };
+        let mut local =
+            LocalFile { path, file, size_bytes, hash: ciphertext_hash, route, uploader };
         let mut retries = Retries::new(self.retries());
         loop {
             let state = match self.upload_state(&local).await {
@@ -140,11 +126,7 @@ impl Client {
             };
             if state.size_bytes.0 != size_bytes {
                 let (what, expected) = (path.display().to_string(), state.size_bytes.0);
-                return Err(SdkError::WrongSize {
-                    what,
-                    expected,
-                    found: size_bytes,
-                });
+                return Err(SdkError::WrongSize { what, expected, found: size_bytes });
             }
             progress(state.received.0, size_bytes);
             if state.complete {
@@ -191,10 +173,7 @@ impl Client {
                 .request(Method::PUT, &local.route)
                 .header("content-type", "application/octet-stream")
                 .header("authorization", local.uploader.permit(&local.hash))
-                .header(
-                    "content-range",
-                    format!("bytes {offset}-{last}/{size_bytes}"),
-                )
+                .header("content-range", format!("bytes {offset}-{last}/{size_bytes}"))
                 .body(piece)
                 .timeout(PIECE_LIMIT);
             let state: Upload = self.json(request).await?;
@@ -223,9 +202,7 @@ impl Client {
         // Hashing gigabytes left by an earlier attempt takes seconds.
         let (path, size_bytes) = (part_path.clone(), remote.size_bytes);
         let opening = tokio::task::spawn_blocking(move || PartialFile::open(path, size_bytes));
-        let mut part = opening
-            .await
-            .map_err(|error| SdkError::io(&part_path)(error.into()))??;
+        let mut part = opening.await.map_err(|error| SdkError::io(&part_path)(error.into()))??;
         // After resuming, the wrong bytes may be the ones that were already here: start from
         // scratch.
         let resumed = part.received > 0;
@@ -258,9 +235,7 @@ impl Client {
         while part.received < remote.size_bytes {
             let result = self.receive_some(remote, part, progress).await;
             if part.received < remote.size_bytes {
-                let interrupted = || SdkError::Interrupted {
-                    url: self.url().to_owned(),
-                };
+                let interrupted = || SdkError::Interrupted { url: self.url().to_owned() };
                 retries.progress(part.received);
                 let error = result.err().unwrap_or_else(interrupted);
                 retries.pause_or_fail(error).await?;
@@ -270,11 +245,7 @@ impl Client {
         let found = digest(&part.hasher);
         if found != remote.hash {
             let what = format!("{}{}", self.url(), remote.path);
-            return Err(SdkError::WrongHash {
-                what,
-                expected: remote.hash,
-                found,
-            });
+            return Err(SdkError::WrongHash { what, expected: remote.hash, found });
         }
         Ok(())
     }
@@ -294,11 +265,7 @@ impl Client {
             Err(SdkError::Api { status: 416, .. }) => {
                 let what = format!("{}{}", self.url(), remote.path);
                 let (expected, found) = (remote.size_bytes, part.received);
-                return Err(SdkError::WrongSize {
-                    what,
-                    expected,
-                    found,
-                });
+                return Err(SdkError::WrongSize { what, expected, found });
             }
             response => response?,
         };
@@ -308,19 +275,11 @@ impl Client {
                 return Ok(());
             }
         }
-        while let Some(piece) = response
-            .chunk()
-            .await
-            .map_err(|error| self.network(error))?
-        {
+        while let Some(piece) = response.chunk().await.map_err(|error| self.network(error))? {
             let found = part.received + piece.len() as u64;
             if found > remote.size_bytes {
                 let what = format!("{}{}", self.url(), remote.path);
-                return Err(SdkError::WrongSize {
-                    what,
-                    expected: remote.size_bytes,
-                    found,
-                });
+                return Err(SdkError::WrongSize { what, expected: remote.size_bytes, found });
             }
             part.append(&piece)?;
             progress(part.received, remote.size_bytes);
@@ -331,10 +290,7 @@ impl Client {
 
 /// Whether the response is the rest of the file from `offset` on.
 fn continues(response: &Response, offset: u64) -> bool {
-    let range = response
-        .headers()
-        .get("content-range")
-        .and_then(|value| value.to_str().ok());
+    let range = response.headers().get("content-range").and_then(|value| value.to_str().ok());
     response.status() == StatusCode::PARTIAL_CONTENT
         && range.is_some_and(|range| range.starts_with(&format!("bytes {offset}-")))
 }
@@ -357,12 +313,7 @@ impl PartialFile {
             std::fs::TryLockError::WouldBlock => SdkError::InUse { path: path.clone() },
             std::fs::TryLockError::Error(error) => SdkError::io(&path)(error),
         })?;
-        let mut part = Self {
-            file,
-            path,
-            hasher: blake3::Hasher::new(),
-            received: 0,
-        };
+        let mut part = Self { file, path, hasher: blake3::Hasher::new(), received: 0 };
         part.hash_existing()?;
         if part.received > size_bytes {
             part.restart()?;
@@ -374,10 +325,7 @@ impl PartialFile {
     fn hash_existing(&mut self) -> Result<(), SdkError> {
         let mut piece = vec![0; READ_BYTES];
         loop {
-            let length = self
-                .file
-                .read(&mut piece)
-                .map_err(SdkError::io(&self.path))?;
+            let length = self.file.read(&mut piece).map_err(SdkError::io(&self.path))?;
             if length == 0 {
                 return Ok(());
             }
@@ -387,9 +335,7 @@ impl PartialFile {
     }
 
     fn append(&mut self, piece: &[u8]) -> Result<(), SdkError> {
-        self.file
-            .write_all(piece)
-            .map_err(SdkError::io(&self.path))?;
+        self.file.write_all(piece).map_err(SdkError::io(&self.path))?;
         self.hasher.update(piece);
         self.received += piece.len() as u64;
         Ok(())

@@ -9,10 +9,7 @@ use soma_sdk::api::batch::{BATCH_BYTES_MAX, BATCH_MAX, MalformedBatch, push, spl
 fn transaction(nonce: u64, data: usize) -> SignedTransaction {
     let key = SecretKey::from_bytes(&[1; 32]);
     let action = match data {
-        0 => Action::Transfer(action::Transfer {
-            to: Address([2; 32]),
-            amount: Amount(1),
-        }),
+        0 => Action::Transfer(action::Transfer { to: Address([2; 32]), amount: Amount(1) }),
         data => Action::PublishData(action::PublishData {
             target: soma_protocol::TargetId(1),
             data: vec![7; data],
@@ -70,12 +67,6 @@ fn a_batch_beyond_its_limits_is_malformed() {
     let large = transaction(0, 60_000);
     while push(&mut batch, &large) {}
     assert!(batch.len() <= BATCH_BYTES_MAX && split(&batch).is_ok());
-    assert_eq!(
-        split(&[0; 4 * (BATCH_MAX + 1)]),
-        Err(MalformedBatch::TooLarge)
-    );
-    assert_eq!(
-        split(&vec![0; BATCH_BYTES_MAX + 1]),
-        Err(MalformedBatch::TooLarge)
-    );
+    assert_eq!(split(&[0; 4 * (BATCH_MAX + 1)]), Err(MalformedBatch::TooLarge));
+    assert_eq!(split(&vec![0; BATCH_BYTES_MAX + 1]), Err(MalformedBatch::TooLarge));
 }

@@ -14,9 +14,7 @@ const KEYSTREAM: &str = "6407955444c48a749c83df25b07114f81a16598d7d75c930c20012c
     33b297b04239b557007fc4040a655da4eee8a3d9b258a34ad4db347a7fe5188e";
 
 fn pattern(length: usize) -> Vec<u8> {
-    (0..length)
-        .map(|at| (at * 31 + at / 256).to_le_bytes()[0])
-        .collect()
+    (0..length).map(|at| (at * 31 + at / 256).to_le_bytes()[0]).collect()
 }
 
 proptest! {
@@ -55,14 +53,7 @@ fn an_encrypted_file_decrypts_to_the_same_bytes_and_both_hashes_are_those_of_the
     assert_eq!(encrypted.weights_hash, Hash::of_bytes(&plain));
     assert_eq!(encrypted.ciphertext_hash, Hash::of_bytes(&cipher));
 
-    decrypt(
-        &path("cipher"),
-        &path("opened"),
-        &key,
-        encrypted.weights_hash,
-        |_| {},
-    )
-    .unwrap();
+    decrypt(&path("cipher"), &path("opened"), &key, encrypted.weights_hash, |_| {}).unwrap();
     assert_eq!(std::fs::read(path("opened")).unwrap(), plain);
 }
 
@@ -75,20 +66,12 @@ fn a_wrong_key_leaves_no_file_and_is_a_failed_verification() {
     let encrypted = encrypt(&path("plain"), &path("cipher"), &key, |_| {}).unwrap();
 
     let wrong = Secret::from_bytes([8; 32]);
-    let outcome = decrypt(
-        &path("cipher"),
-        &path("opened"),
-        &wrong,
-        encrypted.weights_hash,
-        |_| {},
-    );
+    let outcome = decrypt(&path("cipher"), &path("opened"), &wrong, encrypted.weights_hash, |_| {});
     let error = outcome.unwrap_err();
     assert!(matches!(error, SdkError::WrongHash { .. }));
     assert_eq!(error.exit(), Exit::Verification);
-    let mut left: Vec<_> = std::fs::read_dir(folder.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
+    let mut left: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
     assert_eq!(left, ["cipher", "plain"]);
 }
@@ -104,10 +87,7 @@ fn the_stream_is_xchacha20_with_a_nonce_of_zero() {
 fn a_file_longer_than_one_key_encrypts_is_rejected() {
     let key = Secret::from_bytes(KEY);
     assert!(apply(&key, LIMIT_BYTES - 64, &mut [0; 64]).is_ok());
-    assert!(matches!(
-        apply(&key, LIMIT_BYTES, &mut [0; 1]),
-        Err(SdkError::TooLarge { .. })
-    ));
+    assert!(matches!(apply(&key, LIMIT_BYTES, &mut [0; 1]), Err(SdkError::TooLarge { .. })));
 }
 
 #[test]

@@ -116,20 +116,16 @@ async fn send(State(node): State<Shared>, body: Bytes) -> Response {
 
 async fn look(State(node): State<Shared>) -> Response {
     let mut node = node.lock().unwrap();
-    let (status, body) = if node.looks.len() > 1 {
-        node.looks.pop_front()
-    } else {
-        node.looks.front().cloned()
-    }
-    .unwrap();
+    let (status, body) =
+        if node.looks.len() > 1 { node.looks.pop_front() } else { node.looks.front().cloned() }
+            .unwrap();
     answer(status, body)
 }
 
 async fn events(State(node): State<Shared>, request: Request) -> Response {
     let mut node = node.lock().unwrap();
     let resumed = request.headers().get("last-event-id");
-    node.resumed_at
-        .push(resumed.map(|id| id.to_str().unwrap().to_owned()));
+    node.resumed_at.push(resumed.map(|id| id.to_str().unwrap().to_owned()));
     match node.streams.pop_front() {
         Some(stream) => ([(header::CONTENT_TYPE, "text/event-stream")], stream).into_response(),
         None => Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>())
@@ -140,10 +136,7 @@ async fn events(State(node): State<Shared>, request: Request) -> Response {
 async fn models(Query(query): Query<std::collections::BTreeMap<String, String>>) -> Response {
     let after: u32 = query.get("after").map_or(0, |after| after.parse().unwrap());
     let next = (after < 2).then(|| (after + 1).to_string());
-    answer(
-        200,
-        json!({ "items": [model_json(after + 1)], "next": next }),
-    )
+    answer(200, json!({ "items": [model_json(after + 1)], "next": next }))
 }
 
 fn model_json(id: u32) -> Value {
@@ -165,10 +158,7 @@ async fn serve(node: Node) -> (Shared, Client) {
         .route(routes::TRANSACTION, get(look))
         .route(routes::EVENTS, get(events))
         .route(routes::MODELS, get(models))
-        .route(
-            routes::TARGET,
-            get(async || answer(404, error("target_not_found"))),
-        )
+        .route(routes::TARGET, get(async || answer(404, error("target_not_found"))))
         .route(routes::TARGET_DATA, get(async || "the data"))
         .route(routes::BLOCK, get(block))
         .route(routes::EPOCH, get(async || "<html>"))
@@ -180,11 +170,7 @@ async fn serve(node: Node) -> (Shared, Client) {
 }
 
 fn transaction(receipt: &Value) -> Value {
-    let state = if receipt.is_null() {
-        "pending"
-    } else {
-        "final"
-    };
+    let state = if receipt.is_null() { "pending" } else { "final" };
     json!({
         "hash": Hash::default().to_string(), "state": state, "height": null, "receipt": receipt,
         "sender": Address([1; 32]).to_string(), "nonce": "0", "action": "transfer",
@@ -193,25 +179,15 @@ fn transaction(receipt: &Value) -> Value {
 }
 
 fn sent(valid_until_ms: u64) -> Sent {
-    Sent {
-        hash: Hash::default(),
-        sender: Address([1; 32]),
-        nonce: 0,
-        valid_until_ms,
-    }
+    Sent { hash: Hash::default(), sender: Address([1; 32]), nonce: 0, valid_until_ms }
 }
 
 fn transfer() -> Action {
-    Action::Transfer(action::Transfer {
-        to: Address([2; 32]),
-        amount: Amount(1),
-    })
+    Action::Transfer(action::Transfer { to: Address([2; 32]), amount: Amount(1) })
 }
 
 async fn sender(client: &Client) -> Sender {
-    Sender::new(client.clone(), SecretKey::from_bytes(&[1; 32]))
-        .await
-        .unwrap()
+    Sender::new(client.clone(), SecretKey::from_bytes(&[1; 32])).await.unwrap()
 }
 
 #[tokio::test]
@@ -225,13 +201,7 @@ async fn numbers_of_64_bits_survive_and_unknown_fields_are_ignored() {
 #[tokio::test]
 async fn lists_are_read_to_their_end() {
     let (_, client) = serve(Node::default()).await;
-    let ids: Vec<u32> = client
-        .models()
-        .await
-        .unwrap()
-        .iter()
-        .map(|model| model.id)
-        .collect();
+    let ids: Vec<u32> = client.models().await.unwrap().iter().map(|model| model.id).collect();
     assert_eq!(ids, [1, 2, 3]);
 }
 
@@ -239,86 +209,43 @@ async fn lists_are_read_to_their_end() {
 async fn errors_carry_code_hint_and_exit_class() {
     let (_, client) = serve(Node::default()).await;
     let missing = client.target(TargetId(1)).await.unwrap_err();
-    assert_eq!(
-        (missing.code().as_str(), missing.exit()),
-        ("target_not_found", Exit::NotFound)
-    );
+    assert_eq!((missing.code().as_str(), missing.exit()), ("target_not_found", Exit::NotFound));
     assert_eq!(
         (missing.to_string().as_str(), missing.hint()),
         ("the message of target_not_found", "do this")
     );
 
     let gateway = client.block(1).await.unwrap_err();
-    assert_eq!(
-        (gateway.code().as_str(), gateway.exit()),
-        ("http_error", Exit::Network)
-    );
-    let page = client
-        .epoch(soma_sdk::protocol::Epoch(1))
-        .await
-        .unwrap_err();
-    assert_eq!(
-        (page.code().as_str(), page.exit()),
-        ("not_a_node", Exit::Network)
-    );
+    assert_eq!((gateway.code().as_str(), gateway.exit()), ("http_error", Exit::Network));
+    let page = client.epoch(soma_sdk::protocol::Epoch(1)).await.unwrap_err();
+    assert_eq!((page.code().as_str(), page.exit()), ("not_a_node", Exit::Network));
 
-    let nobody = Client::new("http://127.0.0.1:1")
-        .unwrap()
-        .status()
-        .await
-        .unwrap_err();
-    assert_eq!(
-        (nobody.code().as_str(), nobody.exit()),
-        ("network", Exit::Network)
-    );
-    for url in [
-        "",
-        "127.0.0.1:80",
-        "ftp://a",
-        "https://a",
-        "file:///etc/passwd",
-        "http://",
-    ] {
+    let nobody = Client::new("http://127.0.0.1:1").unwrap().status().await.unwrap_err();
+    assert_eq!((nobody.code().as_str(), nobody.exit()), ("network", Exit::Network));
+    for url in ["", "127.0.0.1:80", "ftp://a", "https://a", "file:///etc/passwd", "http://"] {
         let error = Client::new(url).unwrap_err();
-        assert_eq!(
-            (error.code().as_str(), error.exit()),
-            ("bad_url", Exit::Usage),
-            "{url}"
-        );
+        assert_eq!((error.code().as_str(), error.exit()), ("bad_url", Exit::Usage), "{url}");
     }
 }
 
 #[tokio::test]
 async fn published_data_is_checked_against_its_hash() {
     let (_, client) = serve(Node::default()).await;
-    let data = client
-        .target_data(TargetId(1), Hash::of_bytes(b"the data"))
-        .await
-        .unwrap();
+    let data = client.target_data(TargetId(1), Hash::of_bytes(b"the data")).await.unwrap();
     assert_eq!(data, b"the data");
-    let error = client
-        .target_data(TargetId(1), Hash::of_bytes(b"other data"))
-        .await
-        .unwrap_err();
+    let error = client.target_data(TargetId(1), Hash::of_bytes(b"other data")).await.unwrap_err();
     assert_eq!(error.exit(), Exit::Verification);
 }
 
 #[tokio::test]
 async fn several_pending_transactions_have_consecutive_nonces_and_valid_signatures() {
-    let (node, client) = serve(Node {
-        nonce: 5,
-        ..Node::default()
-    })
-    .await;
+    let (node, client) = serve(Node { nonce: 5, ..Node::default() }).await;
     let sender = sender(&client).await;
     for _ in 0..3 {
         sender.send(transfer()).await.unwrap();
     }
     let sent = std::mem::take(&mut node.lock().unwrap().sent);
-    let nonces: Vec<u64> = sent
-        .iter()
-        .map(|signed| signed.transaction().nonce)
-        .collect();
+    let nonces: Vec<u64> = sent.iter().map(|signed| signed.transaction().nonce).collect();
     assert_eq!(nonces, [5, 6, 7]);
     for signed in sent {
         let verified = signed.verify(&CHAIN).unwrap();
@@ -330,19 +257,11 @@ async fn several_pending_transactions_have_consecutive_nonces_and_valid_signatur
 #[tokio::test]
 async fn a_transaction_is_sent_again_unchanged_while_the_network_fails() {
     let refusals = [(503, error("pool_full")), (502, json!(null))].into();
-    let (node, client) = serve(Node {
-        refusals,
-        ..Node::default()
-    })
-    .await;
+    let (node, client) = serve(Node { refusals, ..Node::default() }).await;
     sender(&client).await.send(transfer()).await.unwrap();
     let node = node.lock().unwrap();
     assert_eq!(node.sent.len(), 3);
-    assert!(
-        node.sent
-            .iter()
-            .all(|signed| signed.hash() == node.sent[0].hash())
-    );
+    assert!(node.sent.iter().all(|signed| signed.hash() == node.sent[0].hash()));
 }
 
 #[tokio::test]
@@ -358,11 +277,7 @@ async fn the_next_nonce_is_requested_again_once_if_another_program_used_it() {
     sender.send(transfer()).await.unwrap();
     sender.send(transfer()).await.unwrap();
     let node = node.lock().unwrap();
-    let nonces: Vec<u64> = node
-        .sent
-        .iter()
-        .map(|signed| signed.transaction().nonce)
-        .collect();
+    let nonces: Vec<u64> = node.sent.iter().map(|signed| signed.transaction().nonce).collect();
     assert_eq!(nonces, [0, 1, 9, 10]);
 }
 
@@ -375,31 +290,16 @@ async fn waiting_ignores_transient_errors_until_the_receipt() {
         (200, transaction(&json!(null))),
         (200, done),
     ];
-    let (_, client) = serve(Node {
-        looks: looks.into(),
-        ..Node::default()
-    })
-    .await;
-    let receipt = client
-        .wait(&sent(1), Duration::from_secs(10))
-        .await
-        .unwrap();
+    let (_, client) = serve(Node { looks: looks.into(), ..Node::default() }).await;
+    let receipt = client.wait(&sent(1), Duration::from_secs(10)).await.unwrap();
     assert_eq!(receipt.fee.0, 12);
 }
 
 #[tokio::test]
 async fn a_rejection_is_an_error_with_the_rules_code_and_hint() {
     let rejection = json!({ "code": "wrong_phase", "message": "not now", "help": "later" });
-    let looks = [(
-        200,
-        transaction(&json!({ "fee": "12", "rejection": rejection })),
-    )]
-    .into();
-    let (_, client) = serve(Node {
-        looks,
-        ..Node::default()
-    })
-    .await;
+    let looks = [(200, transaction(&json!({ "fee": "12", "rejection": rejection })))].into();
+    let (_, client) = serve(Node { looks, ..Node::default() }).await;
     let error = sender(&client).await.run(transfer()).await.unwrap_err();
     assert_eq!(
         (error.code().as_str(), error.hint(), error.exit()),
@@ -411,21 +311,11 @@ async fn a_rejection_is_an_error_with_the_rules_code_and_hint() {
 #[tokio::test]
 async fn waiting_ends_when_the_transaction_expires_or_at_the_time_limit() {
     let looks: VecDeque<_> = [(404, error("transaction_not_found"))].into();
-    let node = Node {
-        looks: looks.clone(),
-        timestamp_ms: 100,
-        ..Node::default()
-    };
+    let node = Node { looks: looks.clone(), timestamp_ms: 100, ..Node::default() };
     let (_, client) = serve(node).await;
-    let expired = client
-        .wait(&sent(99), Duration::from_secs(10))
-        .await
-        .unwrap_err();
+    let expired = client.wait(&sent(99), Duration::from_secs(10)).await.unwrap_err();
     assert!(matches!(expired, SdkError::Expired { .. }));
-    let late = client
-        .wait(&sent(100), Duration::from_millis(50))
-        .await
-        .unwrap_err();
+    let late = client.wait(&sent(100), Duration::from_millis(50)).await.unwrap_err();
     assert!(matches!(late, SdkError::Timeout { .. }));
     assert_eq!(late.exit(), Exit::Network);
 }
@@ -442,17 +332,9 @@ async fn waiting_ends_when_a_finalized_block_used_the_nonce_for_another_transact
         let limit = Duration::from_millis(300);
         client.wait(&sent(100), limit).await.unwrap_err()
     };
-    assert_eq!(
-        wait().await.code().as_str(),
-        "timeout",
-        "block 8 is on its way"
-    );
+    assert_eq!(wait().await.code().as_str(), "timeout", "block 8 is on its way");
     node.lock().unwrap().used = (0, 5);
-    assert_eq!(
-        wait().await.code().as_str(),
-        "timeout",
-        "nonce 0 is not used"
-    );
+    assert_eq!(wait().await.code().as_str(), "timeout", "nonce 0 is not used");
     node.lock().unwrap().used = (1, 5);
     let superseded = wait().await;
     assert_eq!(
@@ -471,26 +353,17 @@ async fn an_interrupted_stream_resumes_without_gap_or_repetition() {
     let first = event("1-0") + &event("1-1") + "id: 2-0\ndata: {\"cut off";
     let second = event("1-1") + &event("2-0");
     let streams = [first, second, event("10-0")].into();
-    let (node, client) = serve(Node {
-        streams,
-        ..Node::default()
-    })
-    .await;
+    let (node, client) = serve(Node { streams, ..Node::default() }).await;
     let mut events = client.events(None);
     let mut seen = Vec::new();
     for _ in 0..4 {
         let event = events.next().await.unwrap();
         assert_eq!(event.fields["epoch"], 4);
-        let typed = soma_sdk::protocol::Event::EpochBegan {
-            epoch: soma_sdk::protocol::Epoch(4),
-        };
+        let typed = soma_sdk::protocol::Event::EpochBegan { epoch: soma_sdk::protocol::Epoch(4) };
         assert_eq!(event.typed(), Some(typed));
         seen.push(event.cursor.to_string());
     }
     assert_eq!(seen, ["1-0", "1-1", "2-0", "10-0"]);
     let resumed: Vec<_> = node.lock().unwrap().resumed_at.clone();
-    assert_eq!(
-        resumed,
-        [None, Some("1-1".to_owned()), Some("2-0".to_owned())]
-    );
+    assert_eq!(resumed, [None, Some("1-1".to_owned()), Some("2-0".to_owned())]);
 }

@@ -159,18 +159,12 @@ async fn a_ready_obligation_is_sent_and_removed_once_it_is_finalized() {
     else {
         panic!()
     };
-    assert_eq!(
-        (*target, data.as_slice(), *salt),
-        (TargetId(9), b"data".as_slice(), [4; 32])
-    );
+    assert_eq!((*target, data.as_slice(), *salt), (TargetId(9), b"data".as_slice(), [4; 32]));
 }
 
 #[tokio::test]
 async fn a_settled_obligation_is_removed_without_a_second_transaction() {
-    let published = Node {
-        target_status: "published",
-        ..node()
-    };
+    let published = Node { target_status: "published", ..node() };
     let (outcome, sent, left) = deliver(published, ours()).await;
     assert!(matches!(outcome, Outcome::Settled));
     assert_eq!((sent.len(), left), (0, 0));
@@ -178,45 +172,20 @@ async fn a_settled_obligation_is_removed_without_a_second_transaction() {
 
 #[tokio::test]
 async fn an_obligation_whose_phase_has_passed_is_reported_as_missed() {
-    let (outcome, sent, left) = deliver(
-        Node {
-            phase: "compete",
-            ..node()
-        },
-        ours(),
-    )
-    .await;
+    let (outcome, sent, left) = deliver(Node { phase: "compete", ..node() }, ours()).await;
     assert!(matches!(outcome, Outcome::Missed));
     assert_eq!((sent.len(), left), (0, 0));
 }
 
 #[tokio::test]
 async fn a_temporary_rejection_keeps_the_obligation_and_a_permanent_one_removes_it() {
-    for (code, kept) in [
-        ("not_publisher", 1),
-        ("wrong_phase", 1),
-        ("data_already_won", 0),
-    ] {
+    for (code, kept) in [("not_publisher", 1), ("wrong_phase", 1), ("data_already_won", 0)] {
         let rejection = json!({ "code": code, "message": "m", "help": "h" });
-        let (outcome, _, left) = deliver(
-            Node {
-                rejection,
-                ..node()
-            },
-            ours(),
-        )
-        .await;
+        let (outcome, _, left) = deliver(Node { rejection, ..node() }, ours()).await;
         assert!(matches!(&outcome, Outcome::Refused(error) if error.code().as_str() == code));
         assert_eq!(left, kept, "{code}");
     }
-    let (outcome, _, left) = deliver(
-        Node {
-            refuses: true,
-            ..node()
-        },
-        ours(),
-    )
-    .await;
+    let (outcome, _, left) = deliver(Node { refuses: true, ..node() }, ours()).await;
     assert!(matches!(outcome, Outcome::Failed(_)));
     assert_eq!(left, 1);
 }
@@ -224,10 +193,8 @@ async fn a_temporary_rejection_keeps_the_obligation_and_a_permanent_one_removes_
 #[tokio::test]
 async fn obligations_of_another_account_or_chain_are_not_touched() {
     let other_account = Obligation::Publication(publication(&SecretKey::from_bytes(&[2; 32])));
-    let other_chain = Obligation::Publication(Publication {
-        chain: Hash([8; 32]),
-        ..publication(&key())
-    });
+    let other_chain =
+        Obligation::Publication(Publication { chain: Hash([8; 32]), ..publication(&key()) });
     for due in [other_account, other_chain] {
         let (outcome, sent, left) = deliver(node(), due).await;
         assert!(matches!(outcome, Outcome::Foreign));

@@ -17,20 +17,13 @@ fn folder() -> (tempfile::TempDir, KeyFolder) {
 fn an_encrypted_key_loads_with_its_passphrase_only() {
     let (_dir, keys) = folder();
     let key = generate().unwrap();
-    keys.create("alice", &key, Protection::Passphrase("correct horse"))
-        .unwrap();
+    keys.create("alice", &key, Protection::Passphrase("correct horse")).unwrap();
 
     let loaded = keys.load("alice", Some("correct horse")).unwrap();
     assert_eq!(loaded.to_bytes(), key.to_bytes());
-    let wrong = keys
-        .load("alice", Some("correct house"))
-        .map(|key| key.address())
-        .unwrap_err();
+    let wrong = keys.load("alice", Some("correct house")).map(|key| key.address()).unwrap_err();
     assert!(matches!(wrong, SdkError::PassphraseWrong { .. }));
-    let none = keys
-        .load("alice", None)
-        .map(|key| key.address())
-        .unwrap_err();
+    let none = keys.load("alice", None).map(|key| key.address()).unwrap_err();
     assert!(matches!(none, SdkError::PassphraseNeeded { .. }));
     for error in [wrong, none] {
         assert_eq!(error.exit(), Exit::Config);
@@ -42,10 +35,8 @@ fn an_encrypted_key_loads_with_its_passphrase_only() {
 fn the_address_is_readable_without_the_passphrase_and_the_secret_is_not() {
     let (_dir, keys) = folder();
     let key = generate().unwrap();
-    keys.create("alice", &key, Protection::Passphrase("x"))
-        .unwrap();
-    keys.create("bob", &generate().unwrap(), Protection::Local)
-        .unwrap();
+    keys.create("alice", &key, Protection::Passphrase("x")).unwrap();
+    keys.create("bob", &generate().unwrap(), Protection::Local).unwrap();
 
     let listed = keys.list().unwrap();
     let names: Vec<&str> = listed.iter().map(|info| info.name.as_str()).collect();
@@ -63,14 +54,9 @@ fn a_key_is_never_overwritten() {
     let (_dir, keys) = folder();
     let first = generate().unwrap();
     keys.create("alice", &first, Protection::Local).unwrap();
-    let error = keys
-        .create("alice", &generate().unwrap(), Protection::Local)
-        .unwrap_err();
+    let error = keys.create("alice", &generate().unwrap(), Protection::Local).unwrap_err();
     assert!(matches!(error, SdkError::KeyExists { .. }));
-    assert_eq!(
-        keys.load("alice", None).unwrap().to_bytes(),
-        first.to_bytes()
-    );
+    assert_eq!(keys.load("alice", None).unwrap().to_bytes(), first.to_bytes());
 }
 
 #[cfg(unix)]
@@ -78,8 +64,7 @@ fn a_key_is_never_overwritten() {
 fn only_the_user_can_read_a_key_and_a_key_that_others_can_read_is_rejected() {
     use std::os::unix::fs::PermissionsExt;
     let (_dir, keys) = folder();
-    keys.create("alice", &generate().unwrap(), Protection::Local)
-        .unwrap();
+    keys.create("alice", &generate().unwrap(), Protection::Local).unwrap();
     let path = keys.path_of("alice");
     let mode =
         |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -87,10 +72,7 @@ fn only_the_user_can_read_a_key_and_a_key_that_others_can_read_is_rejected() {
     assert_eq!(mode(path.parent().unwrap()), 0o700);
 
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
-    let error = keys
-        .load("alice", None)
-        .map(|key| key.address())
-        .unwrap_err();
+    let error = keys.load("alice", None).map(|key| key.address()).unwrap_err();
     assert!(matches!(error, SdkError::KeyMode { mode: 0o640, .. }));
     let error = keys.check("alice").unwrap_err();
     assert!(matches!(error, SdkError::KeyMode { mode: 0o640, .. }));
@@ -107,20 +89,8 @@ fn the_same_seed_and_label_give_the_same_secret() {
 #[test]
 fn key_names_cannot_leave_the_folder() {
     let (_dir, keys) = folder();
-    for name in [
-        "",
-        ".",
-        "..",
-        "../alice",
-        "a/b",
-        "a.b",
-        "Alice",
-        "a b",
-        &"a".repeat(65),
-    ] {
-        let error = keys
-            .create(name, &generate().unwrap(), Protection::Local)
-            .unwrap_err();
+    for name in ["", ".", "..", "../alice", "a/b", "a.b", "Alice", "a b", &"a".repeat(65)] {
+        let error = keys.create(name, &generate().unwrap(), Protection::Local).unwrap_err();
         assert!(matches!(error, SdkError::KeyName { .. }), "{name}");
         let error = keys.load(name, None).map(|key| key.address()).unwrap_err();
         assert!(matches!(error, SdkError::KeyName { .. }), "{name}");
@@ -158,10 +128,7 @@ fn a_damaged_or_hostile_key_file_is_rejected_without_showing_the_secret() {
     ];
     for content in hostile {
         std::fs::write(&path, &content).unwrap();
-        let error = keys
-            .load("alice", None)
-            .map(|key| key.address())
-            .unwrap_err();
+        let error = keys.load("alice", None).map(|key| key.address()).unwrap_err();
         assert!(matches!(error, SdkError::KeyFile { .. }), "{content}");
         let shown = format!("{error} {error:?}");
         assert!(!shown.contains(&secret[1..]) && !shown.contains(&other_secret));
@@ -171,12 +138,7 @@ fn a_damaged_or_hostile_key_file_is_rejected_without_showing_the_secret() {
 #[test]
 fn a_key_file_cannot_exhaust_memory() {
     let (_dir, keys) = folder();
-    keys.create(
-        "alice",
-        &SecretKey::from_bytes(&[3; 32]),
-        Protection::Passphrase("x"),
-    )
-    .unwrap();
+    keys.create("alice", &SecretKey::from_bytes(&[3; 32]), Protection::Passphrase("x")).unwrap();
     let path = keys.path_of("alice");
     let text = std::fs::read_to_string(&path).unwrap();
     for (honest, hostile) in [
@@ -186,10 +148,7 @@ fn a_key_file_cannot_exhaust_memory() {
     ] {
         assert!(text.contains(honest));
         std::fs::write(&path, text.replace(honest, hostile)).unwrap();
-        let error = keys
-            .load("alice", Some("x"))
-            .map(|key| key.address())
-            .unwrap_err();
+        let error = keys.load("alice", Some("x")).map(|key| key.address()).unwrap_err();
         assert!(matches!(error, SdkError::KeyFile { .. }), "{hostile}");
     }
 }

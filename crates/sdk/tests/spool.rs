@@ -40,10 +40,7 @@ fn publication() -> Publication {
 #[test]
 fn an_obligation_is_listed_by_another_process_until_it_is_removed() {
     let folder = tempfile::tempdir().unwrap();
-    let due = [
-        Obligation::Publication(publication()),
-        Obligation::Reveal(reveal()),
-    ];
+    let due = [Obligation::Publication(publication()), Obligation::Reveal(reveal())];
     let spool = Spool::open(folder.path()).unwrap();
     for item in &due {
         spool.put(item.clone()).unwrap();
@@ -60,10 +57,7 @@ fn an_obligation_is_listed_by_another_process_until_it_is_removed() {
 fn a_second_commit_does_not_replace_the_obligation_of_the_first() {
     let folder = tempfile::tempdir().unwrap();
     let spool = Spool::open(folder.path()).unwrap();
-    let second = Reveal {
-        weights_hash: Hash([9; 32]),
-        ..reveal()
-    };
+    let second = Reveal { weights_hash: Hash([9; 32]), ..reveal() };
     spool.put(Obligation::Reveal(reveal())).unwrap();
     spool.put(Obligation::Reveal(second)).unwrap();
     assert_eq!(spool.list().unwrap().obligations.len(), 2);
@@ -86,11 +80,8 @@ fn only_the_user_can_read_the_spool() {
 
 #[test]
 fn secrets_and_data_are_not_printed() {
-    let shown = format!(
-        "{:?} {:?}",
-        Obligation::Reveal(reveal()),
-        Obligation::Publication(publication())
-    );
+    let shown =
+        format!("{:?} {:?}", Obligation::Reveal(reveal()), Obligation::Publication(publication()));
     assert!(!shown.contains("0404") && !shown.contains("4, 4") && !shown.contains("private"));
 }
 
@@ -100,12 +91,7 @@ fn an_interrupted_write_leaves_the_other_obligations_intact() {
     let folder = tempfile::tempdir().unwrap();
     let spool = Spool::open(folder.path()).unwrap();
     spool.put(Obligation::Reveal(reveal())).unwrap();
-    let whole = std::fs::read_dir(folder.path())
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path();
+    let whole = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
     let bytes = std::fs::read(&whole).unwrap();
     let torn = folder.path().join("publication-9-00.json.123.tmp");
     for length in [0, 1, bytes.len() / 2, bytes.len() - 1] {
@@ -151,21 +137,15 @@ fn commit_and_reveal_share_a_commitment_and_so_do_submission_and_publication() {
         key: due.key.bytes(),
         embedding: &due.embedding,
     };
-    let Action::CommitWeights(action::CommitWeights {
-        commitment: committed,
-        ..
-    }) = due.commit()
+    let Action::CommitWeights(action::CommitWeights { commitment: committed, .. }) = due.commit()
     else {
         panic!()
     };
     assert_eq!(committed, commitment::weights(&due.chain, &opening));
 
     let due = publication();
-    let Action::Submit(action::Submit {
-        commitment,
-        size_bytes,
-        ..
-    }) = due.submit(ModelId(1), 5, 6)
+    let Action::Submit(action::Submit { commitment, size_bytes, .. }) =
+        due.submit(ModelId(1), 5, 6)
     else {
         panic!()
     };
@@ -184,12 +164,7 @@ fn commit_and_reveal_share_a_commitment_and_so_do_submission_and_publication() {
 }
 
 fn clock(epoch: u32, phase: Phase) -> Clock {
-    Clock {
-        epoch,
-        phase: Text(phase),
-        ends_ms: None,
-        beacon: None,
-    }
+    Clock { epoch, phase: Text(phase), ends_ms: None, beacon: None }
 }
 
 fn model(commit: Option<Commit>, weights: Option<Weights>) -> Model {
@@ -246,32 +221,14 @@ fn a_reveal_is_ready_only_in_its_epochs_reveal_and_publish_phases() {
     };
     // Rent 3 and five hundredths of the stake of 10,000.
     let at_risk = Amount(503);
-    assert_eq!(
-        at(6, Phase::Compete, ours(), None),
-        ObligationStatus::Waiting { at_risk }
-    );
-    assert_eq!(
-        at(7, Phase::Reveal, ours(), None),
-        ObligationStatus::Ready { at_risk }
-    );
-    assert_eq!(
-        at(7, Phase::Publish(1), ours(), None),
-        ObligationStatus::Ready { at_risk }
-    );
-    assert_eq!(
-        at(7, Phase::Compete, ours(), None),
-        ObligationStatus::Missed
-    );
+    assert_eq!(at(6, Phase::Compete, ours(), None), ObligationStatus::Waiting { at_risk });
+    assert_eq!(at(7, Phase::Reveal, ours(), None), ObligationStatus::Ready { at_risk });
+    assert_eq!(at(7, Phase::Publish(1), ours(), None), ObligationStatus::Ready { at_risk });
+    assert_eq!(at(7, Phase::Compete, ours(), None), ObligationStatus::Missed);
     assert_eq!(at(8, Phase::Reveal, None, None), ObligationStatus::Missed);
-    assert_eq!(
-        at(7, Phase::Compete, None, Some(weights(7))),
-        ObligationStatus::Settled
-    );
+    assert_eq!(at(7, Phase::Compete, None, Some(weights(7))), ObligationStatus::Settled);
     // The same weights, revealed in an earlier epoch, are not this reveal.
-    assert_eq!(
-        at(7, Phase::Reveal, ours(), Some(weights(3))),
-        ObligationStatus::Ready { at_risk }
-    );
+    assert_eq!(at(7, Phase::Reveal, ours(), Some(weights(3))), ObligationStatus::Ready { at_risk });
 }
 
 #[test]
@@ -281,10 +238,7 @@ fn a_reveal_whose_commit_is_not_finalized_yet_is_kept() {
     for other in [None, Some(commit(Hash([8; 32])))] {
         let status =
             |epoch, phase| due.status(&clock(epoch, phase), &model(other.clone(), None), 500);
-        assert_eq!(
-            status(6, Phase::Compete),
-            ObligationStatus::Waiting { at_risk: nothing }
-        );
+        assert_eq!(status(6, Phase::Compete), ObligationStatus::Waiting { at_risk: nothing });
         // From the epoch's beginning on, no commit can follow: this one lapsed or was replaced.
         assert_eq!(status(7, Phase::Reveal), ObligationStatus::Settled);
     }
@@ -313,9 +267,7 @@ fn target(status: TargetStatus, ours: Option<u32>) -> Target {
         reward: Text(100),
         seed: Text(Hash::default()),
         routed: Vec::new(),
-        candidates: (0..3)
-            .map(|rank| candidate(rank, commitment(rank)))
-            .collect(),
+        candidates: (0..3).map(|rank| candidate(rank, commitment(rank))).collect(),
         publication: None,
         payment: None,
     }
@@ -327,27 +279,12 @@ fn a_publication_is_ready_only_in_the_publish_part_of_its_rank() {
         publication().status(&clock(epoch, phase), &target(TargetStatus::Open, rank))
     };
     let (first, second) = (Amount(40), Amount(41));
-    assert_eq!(
-        at(7, Phase::Compete, Some(0)),
-        ObligationStatus::Waiting { at_risk: first }
-    );
-    assert_eq!(
-        at(8, Phase::Reveal, Some(0)),
-        ObligationStatus::Ready { at_risk: first }
-    );
-    assert_eq!(
-        at(8, Phase::Publish(0), Some(0)),
-        ObligationStatus::Ready { at_risk: first }
-    );
+    assert_eq!(at(7, Phase::Compete, Some(0)), ObligationStatus::Waiting { at_risk: first });
+    assert_eq!(at(8, Phase::Reveal, Some(0)), ObligationStatus::Ready { at_risk: first });
+    assert_eq!(at(8, Phase::Publish(0), Some(0)), ObligationStatus::Ready { at_risk: first });
     assert_eq!(at(8, Phase::Publish(1), Some(0)), ObligationStatus::Missed);
-    assert_eq!(
-        at(8, Phase::Reveal, Some(1)),
-        ObligationStatus::Waiting { at_risk: second }
-    );
-    assert_eq!(
-        at(8, Phase::Publish(1), Some(1)),
-        ObligationStatus::Ready { at_risk: second }
-    );
+    assert_eq!(at(8, Phase::Reveal, Some(1)), ObligationStatus::Waiting { at_risk: second });
+    assert_eq!(at(8, Phase::Publish(1), Some(1)), ObligationStatus::Ready { at_risk: second });
     assert_eq!(at(8, Phase::Compete, Some(1)), ObligationStatus::Missed);
     assert_eq!(at(9, Phase::Reveal, Some(0)), ObligationStatus::Missed);
 }
@@ -356,18 +293,9 @@ fn a_publication_is_ready_only_in_the_publish_part_of_its_rank() {
 fn a_pending_submission_is_kept_and_a_displaced_one_is_settled_in_the_next_epoch() {
     let open = target(TargetStatus::Open, None);
     let status = |epoch, phase| publication().status(&clock(epoch, phase), &open);
-    assert_eq!(
-        status(7, Phase::Compete),
-        ObligationStatus::Waiting {
-            at_risk: Amount::ZERO
-        }
-    );
+    assert_eq!(status(7, Phase::Compete), ObligationStatus::Waiting { at_risk: Amount::ZERO });
     assert_eq!(status(8, Phase::Reveal), ObligationStatus::Settled);
-    for status in [
-        TargetStatus::Published,
-        TargetStatus::Settled,
-        TargetStatus::Returned,
-    ] {
+    for status in [TargetStatus::Published, TargetStatus::Settled, TargetStatus::Returned] {
         let status = publication().status(&clock(8, Phase::Publish(1)), &target(status, Some(0)));
         assert_eq!(status, ObligationStatus::Settled);
     }

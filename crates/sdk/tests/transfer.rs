@@ -36,9 +36,7 @@ struct Server {
 
 async fn download(State(server): State<Arc<Server>>, headers: HeaderMap) -> Response {
     server.requests.fetch_add(1, Ordering::SeqCst);
-    let range = headers
-        .get(header::RANGE)
-        .filter(|_| !server.ignores_ranges);
+    let range = headers.get(header::RANGE).filter(|_| !server.ignores_ranges);
     let from = range.map_or(0, |range| {
         let range = range.to_str().unwrap().strip_prefix("bytes=").unwrap();
         range.strip_suffix('-').unwrap().parse::<usize>().unwrap()
@@ -47,16 +45,11 @@ async fn download(State(server): State<Arc<Server>>, headers: HeaderMap) -> Resp
     if from >= size {
         return refusal(StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable");
     }
-    let to = server
-        .break_after
-        .map_or(size, |limit| size.min(from + limit));
+    let to = server.break_after.map_or(size, |limit| size.min(from + limit));
     let promised = size - from;
     let body = server.content[from..to].to_vec();
     let pieces: Vec<Result<Bytes, std::io::Error>> = if to < size {
-        vec![
-            Ok(body.into()),
-            Err(std::io::Error::other("the line is cut")),
-        ]
+        vec![Ok(body.into()), Err(std::io::Error::other("the line is cut"))]
     } else {
         vec![Ok(body.into())]
     };
@@ -64,9 +57,8 @@ async fn download(State(server): State<Arc<Server>>, headers: HeaderMap) -> Resp
     let mut response = Response::builder().header(header::CONTENT_LENGTH, promised);
     if range.is_some() {
         let range = format!("bytes {from}-{}/{size}", size - 1);
-        response = response
-            .status(StatusCode::PARTIAL_CONTENT)
-            .header(header::CONTENT_RANGE, range);
+        response =
+            response.status(StatusCode::PARTIAL_CONTENT).header(header::CONTENT_RANGE, range);
     }
     response.body(body).unwrap()
 }
@@ -87,22 +79,15 @@ trait ThenSlowly: futures_util::Stream + Sized {
 impl<S: futures_util::Stream> ThenSlowly for S {}
 
 fn refusal(status: StatusCode, code: &str) -> Response {
-    let error = ApiError {
-        code: Text(code.parse().unwrap()),
-        message: code.to_owned(),
-        hint: None,
-    };
+    let error =
+        ApiError { code: Text(code.parse().unwrap()), message: code.to_owned(), hint: None };
     (status, axum::Json(error)).into_response()
 }
 
 fn upload_state(server: &Server) -> Upload {
     let received = server.received.lock().unwrap().len() as u64;
     let complete = received == server.expected;
-    Upload {
-        received: Text(received),
-        size_bytes: Text(server.expected),
-        complete,
-    }
+    Upload { received: Text(received), size_bytes: Text(server.expected), complete }
 }
 
 async fn look(State(server): State<Arc<Server>>, Path(_): Path<String>) -> Response {
@@ -111,17 +96,12 @@ async fn look(State(server): State<Arc<Server>>, Path(_): Path<String>) -> Respo
 
 fn uploader() -> Uploader<'static> {
     static KEY: LazyLock<SecretKey> = LazyLock::new(|| SecretKey::from_bytes(&[1; 32]));
-    Uploader {
-        key: &KEY,
-        chain: Hash([2; 32]),
-    }
+    Uploader { key: &KEY, chain: Hash([2; 32]) }
 }
 
 /// Whether the request carries a permit for this file.
 fn permitted(headers: &HeaderMap, hash: &str) -> bool {
-    let header = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok());
+    let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let permit: Option<UploadPermit> = header.and_then(|text| text.parse().ok());
     permit.is_some_and(|permit| permit.permits(&Hash([2; 32]), &hash.parse().unwrap(), 0))
 }
@@ -135,22 +115,13 @@ async fn take(
     server.requests.fetch_add(1, Ordering::SeqCst);
     assert!(permitted(&headers, &hash), "every piece is signed");
     let range = headers[header::CONTENT_RANGE].to_str().unwrap().to_owned();
-    let from = range
-        .strip_prefix("bytes ")
-        .unwrap()
-        .split('-')
-        .next()
-        .unwrap();
+    let from = range.strip_prefix("bytes ").unwrap().split('-').next().unwrap();
     let mut received = server.received.lock().unwrap();
     if from.parse::<usize>().unwrap() != received.len() {
         return refusal(StatusCode::CONFLICT, "upload_offset");
     }
     let breaks = |left: u32| left.checked_sub(1);
-    if server
-        .breaks
-        .fetch_update(Ordering::SeqCst, Ordering::SeqCst, breaks)
-        .is_ok()
-    {
+    if server.breaks.fetch_update(Ordering::SeqCst, Ordering::SeqCst, breaks).is_ok() {
         received.extend_from_slice(&body[..body.len() / 2]);
         return refusal(StatusCode::BAD_GATEWAY, "http_error");
     }
@@ -173,9 +144,7 @@ async fn serve(server: Server) -> (Arc<Server>, Client) {
 }
 
 fn content(length: usize) -> Vec<u8> {
-    (0..length)
-        .map(|at| u8::try_from((at * 7 + at / 256) % 256).unwrap())
-        .collect()
+    (0..length).map(|at| u8::try_from((at * 7 + at / 256) % 256).unwrap()).collect()
 }
 
 fn remote(content: &[u8]) -> Remote {
@@ -185,20 +154,14 @@ fn remote(content: &[u8]) -> Remote {
 #[tokio::test]
 async fn an_interrupted_download_is_resumed() {
     let content = content(200_000);
-    let server = Server {
-        content: content.clone(),
-        break_after: Some(70_000),
-        ..Server::default()
-    };
+    let server =
+        Server { content: content.clone(), break_after: Some(70_000), ..Server::default() };
     let (server, client) = serve(server).await;
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().join("weights");
     let mut steps = Vec::new();
     let progress = &mut |done, total| steps.push((done, total));
-    client
-        .download(&remote(&content), &to, progress)
-        .await
-        .unwrap();
+    client.download(&remote(&content), &to, progress).await.unwrap();
     assert_eq!(std::fs::read(&to).unwrap(), content);
     assert_eq!(server.requests.load(Ordering::SeqCst), 3);
     assert!(steps.is_sorted(), "nothing is fetched twice");
@@ -209,20 +172,13 @@ async fn an_interrupted_download_is_resumed() {
 #[tokio::test]
 async fn a_download_of_an_earlier_process_is_resumed() {
     let content = content(50_000);
-    let (server, client) = serve(Server {
-        content: content.clone(),
-        ..Server::default()
-    })
-    .await;
+    let (server, client) = serve(Server { content: content.clone(), ..Server::default() }).await;
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().join("weights");
     std::fs::write(folder.path().join("weights.part"), &content[..20_000]).unwrap();
     let mut first = None;
     let progress = &mut |done, _| first = first.or(Some(done));
-    client
-        .download(&remote(&content), &to, progress)
-        .await
-        .unwrap();
+    client.download(&remote(&content), &to, progress).await.unwrap();
     assert_eq!(std::fs::read(&to).unwrap(), content);
     assert!(first.unwrap() > 20_000);
     assert_eq!(server.requests.load(Ordering::SeqCst), 1);
@@ -231,19 +187,12 @@ async fn a_download_of_an_earlier_process_is_resumed() {
 #[tokio::test]
 async fn a_damaged_part_is_downloaded_again_from_the_start() {
     let content = content(50_000);
-    let (_, client) = serve(Server {
-        content: content.clone(),
-        ..Server::default()
-    })
-    .await;
+    let (_, client) = serve(Server { content: content.clone(), ..Server::default() }).await;
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().join("weights");
     for damaged in [vec![1; 20_000], vec![1; 50_000], vec![1; 60_000]] {
         std::fs::write(folder.path().join("weights.part"), damaged).unwrap();
-        client
-            .download(&remote(&content), &to, &mut |_, _| {})
-            .await
-            .unwrap();
+        client.download(&remote(&content), &to, &mut |_, _| {}).await.unwrap();
         assert_eq!(std::fs::read(&to).unwrap(), content);
     }
 }
@@ -251,46 +200,30 @@ async fn a_damaged_part_is_downloaded_again_from_the_start() {
 #[tokio::test]
 async fn a_server_without_ranges_is_read_from_the_start() {
     let content = content(50_000);
-    let server = Server {
-        content: content.clone(),
-        ignores_ranges: true,
-        ..Server::default()
-    };
+    let server = Server { content: content.clone(), ignores_ranges: true, ..Server::default() };
     let (_, client) = serve(server).await;
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().join("weights");
     std::fs::write(folder.path().join("weights.part"), &content[..20_000]).unwrap();
-    client
-        .download(&remote(&content), &to, &mut |_, _| {})
-        .await
-        .unwrap();
+    client.download(&remote(&content), &to, &mut |_, _| {}).await.unwrap();
     assert_eq!(std::fs::read(&to).unwrap(), content);
 }
 
 #[tokio::test]
 async fn a_client_without_retries_fails_at_the_first_error_and_keeps_the_part() {
     let content = content(50_000);
-    let (server, client) = serve(Server {
-        content: content.clone(),
-        break_after: Some(20_000),
-        ..Server::default()
-    })
-    .await;
+    let (server, client) =
+        serve(Server { content: content.clone(), break_after: Some(20_000), ..Server::default() })
+            .await;
     let client = client.without_retries();
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().join("weights");
     for requests in 1..=2 {
-        let error = client
-            .download(&remote(&content), &to, &mut |_, _| {})
-            .await
-            .unwrap_err();
+        let error = client.download(&remote(&content), &to, &mut |_, _| {}).await.unwrap_err();
         assert!(error.is_transient(), "{error:?}");
         assert_eq!(server.requests.load(Ordering::SeqCst), requests);
     }
-    client
-        .download(&remote(&content), &to, &mut |_, _| {})
-        .await
-        .unwrap();
+    client.download(&remote(&content), &to, &mut |_, _| {}).await.unwrap();
     assert_eq!(std::fs::read(&to).unwrap(), content);
 }
 
@@ -299,17 +232,10 @@ async fn corrupted_bytes_are_rejected_and_nothing_is_kept() {
     let honest = content(50_000);
     let mut corrupted = honest.clone();
     corrupted[40_000] ^= 1;
-    let (_, client) = serve(Server {
-        content: corrupted,
-        ..Server::default()
-    })
-    .await;
+    let (_, client) = serve(Server { content: corrupted, ..Server::default() }).await;
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().join("weights");
-    let error = client
-        .download(&remote(&honest), &to, &mut |_, _| {})
-        .await
-        .unwrap_err();
+    let error = client.download(&remote(&honest), &to, &mut |_, _| {}).await.unwrap_err();
     assert!(matches!(error, SdkError::WrongHash { .. }));
     assert_eq!(error.exit(), Exit::Verification);
     assert_eq!(error.exit().number(), 7);
@@ -320,17 +246,10 @@ async fn corrupted_bytes_are_rejected_and_nothing_is_kept() {
 async fn a_file_longer_or_shorter_than_expected_is_rejected() {
     let honest = content(50_000);
     for served in [content(60_000), content(40_000)] {
-        let (_, client) = serve(Server {
-            content: served,
-            ..Server::default()
-        })
-        .await;
+        let (_, client) = serve(Server { content: served, ..Server::default() }).await;
         let folder = tempfile::tempdir().unwrap();
         let to = folder.path().join("weights");
-        let error = client
-            .download(&remote(&honest), &to, &mut |_, _| {})
-            .await
-            .unwrap_err();
+        let error = client.download(&remote(&honest), &to, &mut |_, _| {}).await.unwrap_err();
         assert!(matches!(error, SdkError::WrongSize { .. }), "{error:?}");
         assert_eq!(error.exit(), Exit::Verification);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
@@ -340,19 +259,12 @@ async fn a_file_longer_or_shorter_than_expected_is_rejected() {
 #[tokio::test]
 async fn two_downloads_of_one_file_do_not_mix() {
     let content = content(50_000);
-    let (_, client) = serve(Server {
-        content: content.clone(),
-        ..Server::default()
-    })
-    .await;
+    let (_, client) = serve(Server { content: content.clone(), ..Server::default() }).await;
     let folder = tempfile::tempdir().unwrap();
     let part = std::fs::File::create(folder.path().join("weights.part")).unwrap();
     part.lock().unwrap();
     let to = folder.path().join("weights");
-    let error = client
-        .download(&remote(&content), &to, &mut |_, _| {})
-        .await
-        .unwrap_err();
+    let error = client.download(&remote(&content), &to, &mut |_, _| {}).await.unwrap_err();
     assert!(matches!(error, SdkError::InUse { .. }));
 }
 
@@ -372,46 +284,23 @@ async fn an_upload_continues_from_the_bytes_that_the_node_has() {
     std::fs::write(&path, &content).unwrap();
     let mut last = 0;
     let hash = Hash::of_bytes(&content);
-    client
-        .upload(&path, hash, &uploader(), &mut |done, _| last = done)
-        .await
-        .unwrap();
+    client.upload(&path, hash, &uploader(), &mut |done, _| last = done).await.unwrap();
     assert!(*server.received.lock().unwrap() == content);
     assert_eq!(last, content.len() as u64);
 
     let requests = server.requests.load(Ordering::SeqCst);
-    client
-        .upload(&path, hash, &uploader(), &mut |_, _| {})
-        .await
-        .unwrap();
-    assert_eq!(
-        server.requests.load(Ordering::SeqCst),
-        requests,
-        "what is there is not sent again"
-    );
+    client.upload(&path, hash, &uploader(), &mut |_, _| {}).await.unwrap();
+    assert_eq!(server.requests.load(Ordering::SeqCst), requests, "what is there is not sent again");
 }
 
 #[tokio::test]
 async fn a_file_of_another_length_than_committed_is_not_uploaded() {
-    let (server, client) = serve(Server {
-        expected: 10,
-        ..Server::default()
-    })
-    .await;
+    let (server, client) = serve(Server { expected: 10, ..Server::default() }).await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cipher");
     std::fs::write(&path, b"too long by far").unwrap();
-    let error = client
-        .upload(&path, Hash::default(), &uploader(), &mut |_, _| {})
-        .await
-        .unwrap_err();
-    assert!(matches!(
-        error,
-        SdkError::WrongSize {
-            expected: 10,
-            found: 15,
-            ..
-        }
-    ));
+    let error =
+        client.upload(&path, Hash::default(), &uploader(), &mut |_, _| {}).await.unwrap_err();
+    assert!(matches!(error, SdkError::WrongSize { expected: 10, found: 15, .. }));
     assert_eq!(server.requests.load(Ordering::SeqCst), 0);
 }

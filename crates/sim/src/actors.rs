@@ -74,20 +74,14 @@ impl Actors {
                 epoch: next,
                 commitment: commitment::beacon(&self.chain, sender, next, &value(next)),
             }),
-            3..=5 => Action::RevealBeacon(action::RevealBeacon {
-                epoch,
-                value: value(epoch),
-            }),
+            3..=5 => Action::RevealBeacon(action::RevealBeacon { epoch, value: value(epoch) }),
             6 | 7 => {
                 let models = 1..=read::model_count(state);
                 let held = models.map(|id| HeldFile {
                     model: ModelId(id),
                     ciphertext_hash: ciphertext(ModelId(id), next),
                 });
-                Action::HoldWeights(action::HoldWeights {
-                    epoch: next,
-                    held: held.collect(),
-                })
+                Action::HoldWeights(action::HoldWeights { epoch: next, held: held.collect() })
             }
             8 => {
                 let target = self.target(state);
@@ -146,9 +140,7 @@ impl Actors {
                 pool: PoolId::Model(self.model(state)),
                 amount: Amount::soma(self.rng.random_range(0..20)),
             }),
-            11 => Action::RetireModel(action::RetireModel {
-                model: self.model(state),
-            }),
+            11 => Action::RetireModel(action::RetireModel { model: self.model(state) }),
             12 => Action::SetCommission(action::SetCommission {
                 pool: PoolId::Model(self.model(state)),
                 commission_bps: 3_000,
@@ -173,9 +165,7 @@ impl Actors {
         let model = self.model(state);
         let owner = read::model(state, model).map(|model| model.owner);
         let mut users = (0..USERS).map(user_key);
-        let key = users
-            .find(|user| Some(user.address()) == owner)
-            .unwrap_or(key);
+        let key = users.find(|user| Some(user.address()) == owner).unwrap_or(key);
         let epoch = Epoch(read::clock(state).epoch.0 + 1);
         let opening = commitment::CommittedWeights {
             model,
@@ -239,10 +229,7 @@ fn weights_key(model: ModelId) -> [u8; 32] {
 }
 
 fn ciphertext(model: ModelId, epoch: Epoch) -> Hash {
-    secret(
-        "ciphertext",
-        &[&model.0.to_le_bytes(), &epoch.0.to_le_bytes()],
-    )
+    secret("ciphertext", &[&model.0.to_le_bytes(), &epoch.0.to_le_bytes()])
 }
 
 fn salt(target: TargetId, submitter: &Address) -> [u8; 32] {
@@ -260,14 +247,6 @@ fn data(target: TargetId, submitter: &Address) -> Vec<u8> {
 
 /// The verdict that every validator reaches: nine out of ten claims are valid.
 fn verdict(target: TargetId) -> Verdict {
-    let validity = if target.0.is_multiple_of(10) {
-        Validity::Invalid
-    } else {
-        Validity::Valid
-    };
-    Verdict {
-        validity,
-        trace: secret("trace", &[&target.0.to_le_bytes()]),
-        broken: Vec::new(),
-    }
+    let validity = if target.0.is_multiple_of(10) { Validity::Invalid } else { Validity::Valid };
+    Verdict { validity, trace: secret("trace", &[&target.0.to_le_bytes()]), broken: Vec::new() }
 }

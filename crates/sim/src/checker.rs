@@ -43,9 +43,7 @@ pub struct Checker(Arc<Mutex<Observed>>);
 
 impl std::fmt::Debug for Checker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Checker")
-            .field("counts", &self.counts())
-            .finish_non_exhaustive()
+        f.debug_struct("Checker").field("counts", &self.counts()).finish_non_exhaustive()
     }
 }
 
@@ -104,11 +102,7 @@ impl Checker {
         let reported = observed.heights[node];
         observed.states[node] = Some(state);
         if found < reported {
-            observed.violation.get_or_insert(Violation::Lost {
-                node,
-                reported,
-                found,
-            });
+            observed.violation.get_or_insert(Violation::Lost { node, reported, found });
         }
     }
 
@@ -167,17 +161,10 @@ impl Observed {
                 height,
                 reason: format!("a finalized transaction is forged: {error}"),
             })?;
-        let info = BlockInfo {
-            height,
-            timestamp_ms: block.timestamp_ms,
-            proposer: block.proposer,
-        };
+        let info = BlockInfo { height, timestamp_ms: block.timestamp_ms, proposer: block.proposer };
         let outcome = execute(&self.expected, &info, &transactions);
         self.expected.apply(&outcome.changes);
-        let accepted = outcome
-            .receipts
-            .iter()
-            .filter(|receipt| receipt.result.is_ok());
+        let accepted = outcome.receipts.iter().filter(|receipt| receipt.result.is_ok());
         self.counts.blocks = height;
         self.counts.transactions += block.receipts.len() as u64;
         self.counts.accepted += accepted.count() as u64;

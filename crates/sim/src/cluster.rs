@@ -33,10 +33,7 @@ pub struct LinkQuality {
 
 impl LinkQuality {
     /// Fast and without loss.
-    pub const GOOD: Self = Self {
-        latency_ms: 5,
-        lost_percent: 0,
-    };
+    pub const GOOD: Self = Self { latency_ms: 5, lost_percent: 0 };
 
     fn link(self) -> Link {
         Link {
@@ -60,10 +57,7 @@ enum Slot {
 }
 
 /// All nodes on one network.
-#[expect(
-    missing_debug_implementations,
-    reason = "a context has nothing to show"
-)]
+#[expect(missing_debug_implementations, reason = "a context has nothing to show")]
 pub struct Cluster {
     context: Context,
     oracle: Oracle<PublicKey, Context>,
@@ -185,10 +179,7 @@ impl Cluster {
             for to in (0..NODES).filter(|to| *to != from) {
                 let (sender, receiver) = (peer_key(from), peer_key(to));
                 // Fails if there was no link; an existing one is replaced.
-                let _ = self
-                    .oracle
-                    .remove_link(sender.clone(), receiver.clone())
-                    .await;
+                let _ = self.oracle.remove_link(sender.clone(), receiver.clone()).await;
                 if connected(from, to) {
                     let link = self.quality.link();
                     let _ = self.oracle.add_link(sender, receiver, link).await;
@@ -246,19 +237,12 @@ impl Cluster {
         self.repair_disks();
         self.partitioned_until_ms = None;
         self.quality = LinkQuality::GOOD;
-        *self
-            .link_faults
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = LinkFaults::default();
+        *self.link_faults.lock().unwrap_or_else(PoisonError::into_inner) = LinkFaults::default();
         self.connect(|_, _| true).await;
     }
 }
 
 /// Writes that fail at this rate; at a power loss, part of what was written but not synced is kept.
 fn write_faults(failure_rate: Probability) -> WriteConfig {
-    WriteConfig {
-        failure_rate,
-        retention_rate: ratio(1, 2),
-        mode: PartialWriteMode::Prefix,
-    }
+    WriteConfig { failure_rate, retention_rate: ratio(1, 2), mode: PartialWriteMode::Prefix }
 }

@@ -20,11 +20,7 @@ pub struct Faults {
 impl Faults {
     /// Faults drawn from `rng`; the checker is told of each crash.
     pub const fn new(rng: Xoshiro256PlusPlus, checker: Checker) -> Self {
-        Self {
-            rng,
-            checker,
-            crashes: 0,
-        }
+        Self { rng, checker, crashes: 0 }
     }
 
     /// How often the whole network loses power.

@@ -57,10 +57,7 @@ pub fn embedding(axis: usize) -> Vec<i16> {
 
 /// Genesis: four validators, six users, two models.
 pub fn genesis() -> Genesis {
-    let funded = |address| GenesisAccount {
-        address,
-        balance: Amount::soma(5_000),
-    };
+    let funded = |address| GenesisAccount { address, balance: Amount::soma(5_000) };
     let users = (0..USERS).map(|user| user_key(user).address());
     let nodes = (0..NODES).map(|node| node_key(node).address());
     let validator = |node| GenesisValidator {

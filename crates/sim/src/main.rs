@@ -30,11 +30,7 @@ fn main() -> ExitCode {
     // Nodes panic when their disk fails; violations are printed below.
     std::panic::set_hook(Box::new(|_| {}));
     for seed in arguments.seed..arguments.seed.saturating_add(arguments.seeds) {
-        let settings = Settings {
-            seed,
-            bug,
-            join_height: None,
-        };
+        let settings = Settings { seed, bug, join_height: None };
         let report = match run(settings) {
             Ok(report) => report,
             Err(violation) => {

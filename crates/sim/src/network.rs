@@ -37,12 +37,7 @@ impl LossyLink {
         faults: SharedLinkFaults,
         rng: Xoshiro256PlusPlus,
     ) -> Self {
-        Self {
-            receiver,
-            faults,
-            rng,
-            delayed: Vec::new(),
-        }
+        Self { receiver, faults, rng, delayed: Vec::new() }
     }
 }
 

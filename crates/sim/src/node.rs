@@ -155,10 +155,7 @@ impl NodeSpec {
     ///
     /// # Panics
     /// Never: the simulated network outlives its nodes.
-    #[expect(
-        clippy::expect_used,
-        reason = "the simulated network outlives its nodes"
-    )]
+    #[expect(clippy::expect_used, reason = "the simulated network outlives its nodes")]
     pub async fn start(
         &self,
         context: &Context,
@@ -170,11 +167,7 @@ impl NodeSpec {
         let control = oracle.control(peer_key(self.node));
         let (mut first, mut second) = (Channels::new(), Channels::new());
         for channel in 0..CHANNELS {
-            let quota: Quota = if channel == GOSSIP {
-                GOSSIP_QUOTA
-            } else {
-                QUOTA
-            };
+            let quota: Quota = if channel == GOSSIP { GOSSIP_QUOTA } else { QUOTA };
             let registered = control.register(channel, quota).await;
             let (sender, receiver) = registered.expect("the network runs");
             let interfaces = self.interfaces.clone();
@@ -193,11 +186,7 @@ impl NodeSpec {
             second.push((second_sender, lossy(second_receiver)));
         }
         let (sender, faults) = mpsc::channel(FAULTS_WAITING_MAX);
-        let shared = Shared {
-            mempool: Arc::default(),
-            work: Arc::default(),
-            faults: sender,
-        };
+        let shared = Shared { mempool: Arc::default(), work: Arc::default(), faults: sender };
         let (mempool, work) = (Arc::clone(&shared.mempool), Arc::clone(&shared.work));
         let (spec, oracle) = (self.clone(), oracle.clone());
         let context = context
@@ -205,12 +194,7 @@ impl NodeSpec {
             .with_attribute("index", self.node)
             .with_attribute("life", incarnation);
         let run = move |context| spec.run(context, oracle, first, second, shared);
-        RunningNode {
-            task: context.spawn(run),
-            mempool,
-            work,
-            faults,
-        }
+        RunningNode { task: context.spawn(run), mempool, work, faults }
     }
 
     /// Runs until the node stops, by a panic or a failing disk, if it ever does.

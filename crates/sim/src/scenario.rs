@@ -158,11 +158,7 @@ fn nodes(
     rng: &mut Xoshiro256PlusPlus,
 ) -> Result<Vec<NodeSpec>, StoreError> {
     let spec = |node: usize| {
-        let adversary = if node == ADVERSARY {
-            adversary
-        } else {
-            Adversary::None
-        };
+        let adversary = if node == ADVERSARY { adversary } else { Adversary::None };
         let deviation = match adversary {
             _ if settings.bug => Deviation::Bug(planted_bug()),
             Adversary::Lies => Deviation::Lies(invalid_proposals(node)),
@@ -172,14 +168,10 @@ fn nodes(
         let others: Vec<_> = (0..NODES).filter(|other| *other != node).collect();
         let peers = |which: &[usize]| which.iter().map(|at| peer_key(others[*at])).collect();
         let interfaces = match adversary {
-            Adversary::Equivocates => Interfaces {
-                first: Some(peers(&[0, 1, 3])),
-                second: peers(&[1, 2]),
-            },
-            Adversary::Withholds => Interfaces {
-                first: Some(peers(&[0, 2])),
-                second: Vec::new(),
-            },
+            Adversary::Equivocates => {
+                Interfaces { first: Some(peers(&[0, 1, 3])), second: peers(&[1, 2]) }
+            }
+            Adversary::Withholds => Interfaces { first: Some(peers(&[0, 2])), second: Vec::new() },
             _ => Interfaces::default(),
         };
         Ok(NodeSpec {
@@ -190,10 +182,7 @@ fn nodes(
             interfaces,
             skew_ms: rng.random_range(-200..200),
             checker: (adversary == Adversary::None).then(|| checker.clone()),
-            histories: [
-                Arc::new(History::in_memory()?),
-                Arc::new(History::in_memory()?),
-            ],
+            histories: [Arc::new(History::in_memory()?), Arc::new(History::in_memory()?)],
         })
     };
     (0..NODES).map(spec).collect()
@@ -251,9 +240,7 @@ impl Scenario {
             } else if cluster.is_due(node) && !self.must_wait(node) {
                 self.incarnations += 1;
                 let rng = self.rng.fork();
-                cluster
-                    .start(&self.nodes[node], self.incarnations, rng)
-                    .await;
+                cluster.start(&self.nodes[node], self.incarnations, rng).await;
             }
         }
         self.report_equivocation(cluster);
@@ -335,8 +322,5 @@ impl Scenario {
 
 /// Whether a node that cannot start shows a bug. A failing disk is not a bug.
 fn is_contradiction(error: &EngineError) -> bool {
-    matches!(
-        error,
-        EngineError::StateMismatch { .. } | EngineError::MissingBlock { .. }
-    )
+    matches!(error, EngineError::StateMismatch { .. } | EngineError::MissingBlock { .. })
 }

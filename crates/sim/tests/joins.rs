@@ -9,11 +9,7 @@ const JOIN_HEIGHT: u64 = 130;
 fn a_late_node_syncs_in_spite_of_a_power_loss_and_a_peer_that_forges_state() {
     let (mut joins, mut refused) = (0, 0);
     for seed in 1_001..1_040 {
-        let settings = Settings {
-            seed,
-            bug: false,
-            join_height: Some(JOIN_HEIGHT),
-        };
+        let settings = Settings { seed, bug: false, join_height: Some(JOIN_HEIGHT) };
         let report = run(settings).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
         joins += report.joins;
         refused += report.refused;

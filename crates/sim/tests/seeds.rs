@@ -5,11 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use soma_sim::{Report, Settings, adversary::Adversary, run};
 
 fn settings(seed: u64) -> Settings {
-    Settings {
-        seed,
-        bug: false,
-        join_height: None,
-    }
+    Settings { seed, bug: false, join_height: None }
 }
 
 fn simulate(seed: u64) -> Report {
@@ -39,10 +35,7 @@ fn a_validator_that_equivocates_is_caught_and_loses_its_seat() {
 #[test]
 fn a_planted_bug_is_found_within_a_hundred_seeds_and_again_from_its_seed() {
     let found = (0..100).find_map(|seed| {
-        let settings = Settings {
-            bug: true,
-            ..settings(seed)
-        };
+        let settings = Settings { bug: true, ..settings(seed) };
         Some((settings, run(settings).err()?))
     });
     let (settings, violation) = found.unwrap();

@@ -101,10 +101,7 @@ pub async fn merkleize<E: Spawner + Context>(
     for (key, value) in &changes.0 {
         batch = batch.write(FixedBytes::new(key.0), value.as_deref().map(<[u8]>::to_vec));
     }
-    Ok(batch
-        .with_metadata(height.to_le_bytes().to_vec())
-        .merkleize()
-        .await?)
+    Ok(batch.with_metadata(height.to_le_bytes().to_vec()).merkleize().await?)
 }
 
 /// The commitment to a state.
@@ -127,9 +124,8 @@ pub async fn load<E: Spawner + Context>(
     let Some(metadata) = database.get_metadata().await? else {
         return Ok(None);
     };
-    let height = <[u8; 8]>::try_from(metadata.as_slice()).map_err(|_| StoreError::Damaged {
-        record: "state height",
-    })?;
+    let height = <[u8; 8]>::try_from(metadata.as_slice())
+        .map_err(|_| StoreError::Damaged { record: "state height" })?;
     let mut changes = Changes::default();
     let (mut at, end) = (database.sync_boundary(), database.bounds().end);
     while at < end {
@@ -156,7 +152,5 @@ pub async fn load<E: Spawner + Context>(
 fn key(bytes: &FixedBytes<32>) -> Result<Key, StoreError> {
     <[u8; 32]>::try_from(bytes.as_ref())
         .map(Key)
-        .map_err(|_| StoreError::Damaged {
-            record: "state key",
-        })
+        .map_err(|_| StoreError::Damaged { record: "state key" })
 }

@@ -45,10 +45,7 @@ impl StateFolder {
                 return Err(StoreError::InUse { path: path.into() });
             }
             Err(TryLockError::Error(source)) => {
-                return Err(StoreError::Io {
-                    path: lock_path,
-                    source,
-                });
+                return Err(StoreError::Io { path: lock_path, source });
             }
         }
         let expected = chain.to_string();
@@ -57,27 +54,17 @@ impl StateFolder {
             Ok(found) if found.trim() == expected => {}
             Ok(found) => {
                 let found = found.trim().to_owned();
-                return Err(StoreError::OtherChain {
-                    path: path.into(),
-                    expected,
-                    found,
-                });
+                return Err(StoreError::OtherChain { path: path.into(), expected, found });
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let text = format!("{expected}\n");
                 soma_os::file::write(&chain_path, text.as_bytes()).map_err(io(&chain_path))?;
             }
             Err(source) => {
-                return Err(StoreError::Io {
-                    path: chain_path,
-                    source,
-                });
+                return Err(StoreError::Io { path: chain_path, source });
             }
         }
-        Ok(Self {
-            path: path.into(),
-            _lock: lock,
-        })
+        Ok(Self { path: path.into(), _lock: lock })
     }
 
     /// The folder that holds votes, blocks and the authenticated state.

@@ -42,9 +42,7 @@ pub struct State {
 
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("State")
-            .field("tip", &self.tip())
-            .finish_non_exhaustive()
+        f.debug_struct("State").field("tip", &self.tip()).finish_non_exhaustive()
     }
 }
 
@@ -75,23 +73,14 @@ impl Inner {
             newest_first.push(&pending.outcome.changes);
             at = pending.parent;
         }
-        Some(View {
-            finalized: &self.finalized,
-            newest_first,
-        })
+        Some(View { finalized: &self.finalized, newest_first })
     }
 }
 
 impl State {
     /// Starts from a finalized state.
     pub fn new(finalized: MemoryState, tip: Tip) -> Self {
-        Self {
-            inner: RwLock::new(Inner {
-                finalized,
-                tip,
-                pending: HashMap::new(),
-            }),
-        }
+        Self { inner: RwLock::new(Inner { finalized, tip, pending: HashMap::new() }) }
     }
 
     // A panic while the lock is held comes from a reader's closure; the data is consistent.
@@ -126,14 +115,7 @@ impl State {
     pub fn keep(&self, block: Hash, parent: Hash, height: u64, outcome: Arc<Outcome>) {
         let mut inner = self.exclusive();
         if height > inner.tip.height {
-            inner.pending.insert(
-                block,
-                Pending {
-                    parent,
-                    height,
-                    outcome,
-                },
-            );
+            inner.pending.insert(block, Pending { parent, height, outcome });
         }
     }
 
@@ -144,14 +126,9 @@ impl State {
         if inner.pending.get(block)?.parent != inner.tip.digest {
             return None;
         }
-        let Pending {
-            height, outcome, ..
-        } = inner.pending.remove(block)?;
+        let Pending { height, outcome, .. } = inner.pending.remove(block)?;
         inner.finalized.apply(&outcome.changes);
-        inner.tip = Tip {
-            height,
-            digest: *block,
-        };
+        inner.tip = Tip { height, digest: *block };
         // Other blocks at this height are dropped now; their descendants go when their own height
         // is finalized.
         inner.pending.retain(|_, pending| pending.height > height);
@@ -193,10 +170,7 @@ mod tests {
             let value = value.map(|value| Arc::from([value]));
             changes.0.insert(Key([*key; 32]), value);
         }
-        Outcome {
-            changes,
-            ..Outcome::default()
-        }
+        Outcome { changes, ..Outcome::default() }
     }
 
     /// A tree of blocks: each has a parent (any earlier block, or genesis) and its writes.
@@ -255,13 +229,7 @@ mod tests {
 
     #[test]
     fn only_one_block_of_a_height_is_finalized() {
-        let state = State::new(
-            MemoryState::default(),
-            Tip {
-                height: 0,
-                digest: GENESIS,
-            },
-        );
+        let state = State::new(MemoryState::default(), Tip { height: 0, digest: GENESIS });
         let (won, lost) = (digest(0), digest(1));
         state.keep(won, GENESIS, 1, Arc::new(outcome(&[(0, Some(1))])));
         state.keep(lost, GENESIS, 1, Arc::new(outcome(&[(0, Some(2))])));

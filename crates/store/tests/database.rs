@@ -54,12 +54,7 @@ fn a_reopened_database_loads_what_was_committed_under_the_same_root() {
                 DatabaseSet::<Context>::apply(&databases, merkleized).await;
                 last = Some(height);
             }
-            assert!(
-                DatabaseSet::<Context>::finalize(&databases)
-                    .await
-                    .durable()
-                    .await
-            );
+            assert!(DatabaseSet::<Context>::finalize(&databases).await.durable().await);
             root
         });
         on(dir.path()).start(async |context| {
@@ -67,10 +62,7 @@ fn a_reopened_database_loads_what_was_committed_under_the_same_root() {
             let database = databases.read().await;
             let (height, memory) = load(&database).await.unwrap().expect("it has commits");
             assert_eq!((Some(height), &memory), (last, &expected));
-            assert_eq!(
-                Some(database.root()),
-                root.map(|commitment| commitment.root)
-            );
+            assert_eq!(Some(database.root()), root.map(|commitment| commitment.root));
         });
     }
 }
@@ -82,9 +74,6 @@ fn a_new_database_is_empty_and_has_the_root_of_the_genesis_header() {
         let databases = open(&context).await;
         let database = databases.read().await;
         assert!(load(&database).await.unwrap().is_none());
-        assert_eq!(
-            database.root(),
-            soma_store::database::empty_commitment::<Context>().root
-        );
+        assert_eq!(database.root(), soma_store::database::empty_commitment::<Context>().root);
     });
 }

@@ -54,8 +54,7 @@ fn engine(threads: usize) -> PyResult<&'static Engine> {
 }
 
 fn seed_bytes(seed: &[u8]) -> PyResult<[u8; 32]> {
-    seed.try_into()
-        .map_err(|_| PyValueError::new_err("a seed is 32 bytes"))
+    seed.try_into().map_err(|_| PyValueError::new_err("a seed is 32 bytes"))
 }
 
 fn architecture(json: &str) -> PyResult<Architecture> {
@@ -87,8 +86,7 @@ fn tensors(json: &str) -> PyResult<Vec<(String, Vec<usize>)>> {
 #[pyfunction]
 fn init(py: Python<'_>, architecture_json: &str, seed: &[u8], path: PathBuf) -> PyResult<()> {
     let (architecture, seed) = (architecture(architecture_json)?, seed_bytes(seed)?);
-    py.detach(|| Weights::init(&architecture, seed)?.save(&path))
-        .map_err(exception)
+    py.detach(|| Weights::init(&architecture, seed)?.save(&path)).map_err(exception)
 }
 
 /// The default recipe as JSON.
@@ -117,13 +115,9 @@ impl Model {
         threads: usize,
     ) -> PyResult<Self> {
         let architecture = architecture_json.map(architecture).transpose()?;
-        let weights = py
-            .detach(|| Weights::open(&path, architecture.as_ref()))
-            .map_err(exception)?;
-        Ok(Self {
-            weights,
-            engine: engine(threads)?,
-        })
+        let weights =
+            py.detach(|| Weights::open(&path, architecture.as_ref())).map_err(exception)?;
+        Ok(Self { weights, engine: engine(threads)? })
     }
 
     fn score<'py>(&self, py: Python<'py>, data: &[u8], seed: &[u8]) -> PyResult<ScoreParts<'py>> {
@@ -134,12 +128,8 @@ impl Model {
                 soma_model::score(self.engine, &self.weights, data, &directions)
             })
             .map_err(exception)?;
-        let embedding: Vec<u8> = report
-            .score
-            .embedding
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect();
+        let embedding: Vec<u8> =
+            report.score.embedding.iter().flat_map(|value| value.to_le_bytes()).collect();
         Ok((
             report.score.loss_q32,
             PyBytes::new(py, &embedding),
@@ -191,9 +181,7 @@ impl Trainer {
             let weights = Weights::open(&weights, Some(&architecture))?;
             soma_model::train::Trainer::new(engine, &weights, recipe, corpus)
         });
-        Ok(Self {
-            trainer: trainer.map_err(exception)?,
-        })
+        Ok(Self { trainer: trainer.map_err(exception)? })
     }
 
     fn step(&mut self, py: Python<'_>) -> PyResult<StepParts> {
@@ -210,13 +198,11 @@ impl Trainer {
     }
 
     fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
-        py.detach(|| self.trainer.weights().save(&path))
-            .map_err(exception)
+        py.detach(|| self.trainer.weights().save(&path)).map_err(exception)
     }
 
     fn save_checkpoint(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
-        py.detach(|| self.trainer.save_checkpoint(&path))
-            .map_err(exception)
+        py.detach(|| self.trainer.save_checkpoint(&path)).map_err(exception)
     }
 }
 

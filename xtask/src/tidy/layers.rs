@@ -10,34 +10,13 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ("soma-os", &[]),
     ("soma-architecture", &["soma-codes"]),
     ("soma-protocol", &["soma-codes", "soma-architecture"]),
-    (
-        "soma-model",
-        &["soma-codes", "soma-os", "soma-architecture"],
-    ),
+    ("soma-model", &["soma-codes", "soma-os", "soma-architecture"]),
     ("soma-store", &["soma-codes", "soma-os", "soma-protocol"]),
-    (
-        "soma-engine",
-        &["soma-codes", "soma-os", "soma-protocol", "soma-store"],
-    ),
-    (
-        "soma-sdk",
-        &[
-            "soma-codes",
-            "soma-os",
-            "soma-architecture",
-            "soma-protocol",
-        ],
-    ),
+    ("soma-engine", &["soma-codes", "soma-os", "soma-protocol", "soma-store"]),
+    ("soma-sdk", &["soma-codes", "soma-os", "soma-architecture", "soma-protocol"]),
     (
         "soma-compete",
-        &[
-            "soma-codes",
-            "soma-os",
-            "soma-architecture",
-            "soma-protocol",
-            "soma-model",
-            "soma-sdk",
-        ],
+        &["soma-codes", "soma-os", "soma-architecture", "soma-protocol", "soma-model", "soma-sdk"],
     ),
     (
         "soma-node",
@@ -65,24 +44,9 @@ const LAYERS: [(&str, &[&str]); 14] = [
             "soma-node",
         ],
     ),
-    (
-        "soma-sim",
-        &[
-            "soma-codes",
-            "soma-os",
-            "soma-protocol",
-            "soma-store",
-            "soma-engine",
-        ],
-    ),
-    (
-        "soma-economy",
-        &["soma-codes", "soma-architecture", "soma-protocol"],
-    ),
-    (
-        "soma-fuzz",
-        &["soma-protocol", "soma-engine", "soma-sdk", "soma-node"],
-    ),
+    ("soma-sim", &["soma-codes", "soma-os", "soma-protocol", "soma-store", "soma-engine"]),
+    ("soma-economy", &["soma-codes", "soma-architecture", "soma-protocol"]),
+    ("soma-fuzz", &["soma-protocol", "soma-engine", "soma-sdk", "soma-node"]),
 ];
 
 /// Crates outside the layers: the first has no code, the second checks the others.
@@ -102,11 +66,7 @@ fn dependencies(manifest: &Manifest<'_>) -> Vec<String> {
         return Vec::new();
     }
     let Some((_, allowed)) = LAYERS.iter().find(|(layer, _)| *layer == name) else {
-        return vec![
-            manifest
-                .file
-                .fault(1, "has no place in LAYERS of xtask/src/tidy/layers.rs"),
-        ];
+        return vec![manifest.file.fault(1, "has no place in LAYERS of xtask/src/tidy/layers.rs")];
     };
     let mut faults = Vec::new();
     for dependency in manifest.dependencies() {
@@ -126,11 +86,10 @@ fn dependencies(manifest: &Manifest<'_>) -> Vec<String> {
 /// declares after it.
 pub(super) fn reading_order(files: &[File]) -> Vec<String> {
     let mut faults = Vec::new();
-    for library in files.iter().filter(|file| {
-        ["src/lib.rs", "src/main.rs"]
-            .iter()
-            .any(|root| file.path.ends_with(root))
-    }) {
+    for library in files
+        .iter()
+        .filter(|file| ["src/lib.rs", "src/main.rs"].iter().any(|root| file.path.ends_with(root)))
+    {
         let Some(folder) = library.path.parent() else {
             continue;
         };
@@ -143,9 +102,7 @@ pub(super) fn reading_order(files: &[File]) -> Vec<String> {
             if path.ends_with("tests.rs") || path.iter().any(|part| part == "tests") {
                 continue;
             }
-            let own = modules
-                .iter()
-                .position(|module| *module == first_part(path));
+            let own = modules.iter().position(|module| *module == first_part(path));
             let Some(own) = own else {
                 continue;
             };
@@ -169,9 +126,7 @@ fn declared(text: &str) -> Vec<&str> {
             .len();
         Some(start)
     };
-    text.lines()
-        .filter_map(|line| module(line).map(|start| &line[start..line.len() - 1]))
-        .collect()
+    text.lines().filter_map(|line| module(line).map(|start| &line[start..line.len() - 1])).collect()
 }
 
 /// The module of the crate that a path below `src` belongs to.
@@ -193,9 +148,7 @@ fn uses(text: &str) -> Vec<(usize, &str)> {
         }
         let line = code[..start].matches('\n').count() + 1;
         let rest = &code[start + prefix.len()..];
-        let names = rest
-            .strip_prefix('{')
-            .map_or_else(|| vec![word(rest)], members);
+        let names = rest.strip_prefix('{').map_or_else(|| vec![word(rest)], members);
         found.extend(names.into_iter().map(|name| (line, name)));
     }
     found

@@ -31,11 +31,7 @@ fn document(file: &File, files: &[File], paths: &HashSet<&Path>) -> Vec<String> 
             continue;
         }
         let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
-        let path = if path.is_empty() {
-            file.path.clone()
-        } else {
-            plain(&folder.join(path))
-        };
+        let path = if path.is_empty() { file.path.clone() } else { plain(&folder.join(path)) };
         let is_folder = paths.iter().any(|other| other.starts_with(&path));
         if !paths.contains(path.as_path()) && !is_folder {
             faults.push(file.fault(line, &format!("links to {target}, which does not exist")));
@@ -44,10 +40,7 @@ fn document(file: &File, files: &[File], paths: &HashSet<&Path>) -> Vec<String> 
             && page.extension() == "md"
             && !anchors(&page.text).contains(anchor)
         {
-            faults.push(file.fault(
-                line,
-                &format!("links to {target}, which has no such heading"),
-            ));
+            faults.push(file.fault(line, &format!("links to {target}, which has no such heading")));
         }
     }
     faults
@@ -80,9 +73,8 @@ fn unlisted(files: &[File]) -> Vec<String> {
     let Some(summary) = files.iter().find(|file| file.path == Path::new(SUMMARY)) else {
         return vec![format!("{SUMMARY}: does not exist")];
     };
-    let listed: HashSet<PathBuf> = targets(&summary.text)
-        .map(|(_, target)| Path::new("docs").join(target))
-        .collect();
+    let listed: HashSet<PathBuf> =
+        targets(&summary.text).map(|(_, target)| Path::new("docs").join(target)).collect();
     files
         .iter()
         .filter(|file| file.path.starts_with("docs") && file.extension() == "md")
@@ -118,13 +110,7 @@ fn anchors(text: &str) -> HashSet<String> {
                 .trim()
                 .chars()
                 .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
-                .map(|c| {
-                    if c == ' ' {
-                        '-'
-                    } else {
-                        c.to_ascii_lowercase()
-                    }
-                })
+                .map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() })
                 .collect()
         })
         .collect()
@@ -165,9 +151,6 @@ mod tests {
 
     #[test]
     fn a_relative_path_is_resolved() {
-        assert_eq!(
-            plain(Path::new("guides/x/../a.md")),
-            Path::new("guides/a.md")
-        );
+        assert_eq!(plain(Path::new("guides/x/../a.md")), Path::new("guides/a.md"));
     }
 }

@@ -27,23 +27,14 @@ fn manifest(manifest: &Manifest<'_>) -> Vec<String> {
             faults.push(manifest.file.fault(1, &format!("[package] lacks `{line}`")));
         }
     }
-    if !package
-        .iter()
-        .any(|line| line.starts_with("description = "))
-    {
+    if !package.iter().any(|line| line.starts_with("description = ")) {
         faults.push(manifest.file.fault(1, "[package] lacks a description"));
     }
-    if !manifest
-        .section("lints")
-        .any(|line| line == "workspace = true")
-    {
+    if !manifest.section("lints").any(|line| line == "workspace = true") {
         faults.push(manifest.file.fault(1, "lacks `[lints] workspace = true`"));
     }
     if manifest.name != OWN_VERSIONS {
-        for line in DEPENDENCIES
-            .iter()
-            .flat_map(|section| manifest.section(section))
-        {
+        for line in DEPENDENCIES.iter().flat_map(|section| manifest.section(section)) {
             if !line.contains("workspace = true") {
                 let name = dependency_name(line);
                 let what = format!("{name} needs its version in [workspace.dependencies]");

@@ -12,12 +12,8 @@ const DOCUMENT_COLUMNS: usize = 120;
 const LINES_MAX: usize = 800;
 
 /// Crates in which no float may appear.
-const FLOATLESS: [&str; 4] = [
-    "crates/codes/src",
-    "crates/architecture/src",
-    "crates/protocol/src",
-    "crates/store/src",
-];
+const FLOATLESS: [&str; 4] =
+    ["crates/codes/src", "crates/architecture/src", "crates/protocol/src", "crates/store/src"];
 
 /// Names that say nothing about a file's content.
 const EMPTY_NAMES: [&str; 4] = ["utils", "common", "helpers", "misc"];
@@ -53,17 +49,10 @@ fn rust(file: &File) -> Vec<String> {
         faults.push(file.fault(1, "does not begin with `//!`: say what the file is for"));
     }
     let path = file.path.with_extension("");
-    if path
-        .iter()
-        .any(|part| EMPTY_NAMES.iter().any(|name| part == *name))
-    {
+    if path.iter().any(|part| EMPTY_NAMES.iter().any(|name| part == *name)) {
         faults.push(file.fault(1, "needs a name that says what it contains"));
     }
-    let lines = file
-        .text
-        .lines()
-        .take_while(|line| !line.starts_with("#[cfg(test)]"))
-        .count();
+    let lines = file.text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).count();
     if lines > LINES_MAX {
         let what = format!("has {lines} lines before its tests, the limit is {LINES_MAX}");
         faults.push(file.fault(lines, &what));

@@ -91,10 +91,7 @@ fn faults(file: &File) -> Vec<String> {
     for (number, line) in file.text.lines().enumerate() {
         let line = if file.extension() == "md" {
             // Code spans quote identifiers, including old ones.
-            line.split('`')
-                .step_by(2)
-                .collect::<String>()
-                .to_ascii_lowercase()
+            line.split('`').step_by(2).collect::<String>().to_ascii_lowercase()
         } else {
             line.to_ascii_lowercase()
         };

@@ -18,11 +18,9 @@ impl Completions {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, soma, "soma", &mut script);
         match std::io::Write::write_all(&mut std::io::stdout(), &script) {
-            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::file(
-                std::path::Path::new("standard output"),
-                "write",
-                &error,
-            )),
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                Err(Error::file(std::path::Path::new("standard output"), "write", &error))
+            }
             _ => Ok(()),
         }
     }

@@ -46,35 +46,17 @@ struct Check {
 
 impl Check {
     fn ok(name: impl Into<String>, found: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            ok: true,
-            found: found.into(),
-            hint: None,
-        }
+        Self { name: name.into(), ok: true, found: found.into(), hint: None }
     }
 
     fn problem(name: impl Into<String>, found: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            ok: false,
-            found: found.into(),
-            hint: Some(hint.into()),
-        }
+        Self { name: name.into(), ok: false, found: found.into(), hint: Some(hint.into()) }
     }
 
     fn line(&self) -> String {
         let word = if self.ok { "ok      " } else { "problem " };
-        let hint = self
-            .hint
-            .as_ref()
-            .map(|hint| format!("\n                  hint: {hint}"));
-        format!(
-            "{word} {:<8} {}{}",
-            self.name,
-            self.found,
-            hint.unwrap_or_default()
-        )
+        let hint = self.hint.as_ref().map(|hint| format!("\n                  hint: {hint}"));
+        format!("{word} {:<8} {}{}", self.name, self.found, hint.unwrap_or_default())
     }
 }
 
@@ -105,11 +87,9 @@ impl Doctor {
 fn kernels() -> Check {
     match soma_model::Engine::new(KernelChoice::Auto, 1) {
         Ok(_) => Check::ok("kernels", "kernels match the reference bit for bit"),
-        Err(error) => Check::problem(
-            "kernels",
-            error.to_string(),
-            "do not validate or score on this machine",
-        ),
+        Err(error) => {
+            Check::problem("kernels", error.to_string(), "do not validate or score on this machine")
+        }
     }
 }
 
@@ -121,11 +101,7 @@ fn keys(folder: &KeyFolder) -> Check {
     match listed {
         Ok(keys) => Check::ok(
             "keys",
-            format!(
-                "{} in {}, readable only by this user",
-                keys.len(),
-                folder.path().display()
-            ),
+            format!("{} in {}, readable only by this user", keys.len(), folder.path().display()),
         ),
         Err(error) => Check::problem("keys", error.to_string(), error.hint()),
     }
@@ -134,10 +110,9 @@ fn keys(folder: &KeyFolder) -> Check {
 fn disk(dir: &Path) -> Check {
     let space = rustix::fs::statvfs(dir).map(|space| space.f_bavail.saturating_mul(space.f_frsize));
     match space {
-        Ok(bytes) if bytes >= DISK_BYTES_MIN => Check::ok(
-            "disk",
-            format!("{} GiB free at {}", bytes >> 30, dir.display()),
-        ),
+        Ok(bytes) if bytes >= DISK_BYTES_MIN => {
+            Check::ok("disk", format!("{} GiB free at {}", bytes >> 30, dir.display()))
+        }
         Ok(bytes) => Check::problem(
             "disk",
             format!("{} MiB free at {}", bytes >> 20, dir.display()),
@@ -161,10 +136,7 @@ fn node(dir: &Path) -> Vec<Check> {
             return checks;
         }
     };
-    checks.push(Check::ok(
-        "folder",
-        format!("a node of {}", folder.genesis().chain),
-    ));
+    checks.push(Check::ok("folder", format!("a node of {}", folder.genesis().chain)));
     let settings = folder.settings();
     checks.push(port("api", settings.api));
     checks.push(port("listen", settings.listen));
@@ -179,10 +151,9 @@ fn node(dir: &Path) -> Vec<Check> {
 fn port(name: &str, address: SocketAddr) -> Check {
     match TcpListener::bind(address) {
         Ok(_) => Check::ok(name, format!("{address} is free")),
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Check::ok(
-            name,
-            format!("{address} is in use (by this node, if it is running)"),
-        ),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            Check::ok(name, format!("{address} is in use (by this node, if it is running)"))
+        }
         Err(error) => Check::problem(
             name,
             format!("{address}: {error}"),
@@ -214,15 +185,9 @@ fn clock(global: &Global) -> Check {
     let status =
         client.and_then(|client: Client| network::block_on(async { Ok(client.status().await?) }));
     let Ok(status) = status else {
-        return Check::ok(
-            "clock",
-            format!("not checked: no node answers at {}", global.url),
-        );
+        return Check::ok("clock", format!("not checked: no node answers at {}", global.url));
     };
-    let behind_ms = status
-        .timestamp_ms
-        .0
-        .saturating_sub(soma_os::clock::now_ms());
+    let behind_ms = status.timestamp_ms.0.saturating_sub(soma_os::clock::now_ms());
     if behind_ms <= CLOCK_MS_MAX {
         Check::ok("clock", format!("not behind block {}", status.height))
     } else {

@@ -40,22 +40,13 @@ impl Explain {
         let Some(text) = self.code else {
             let mut codes = Code::ALL.to_vec();
             codes.sort_by_key(|code| code.as_str());
-            let width = codes
-                .iter()
-                .map(|code| code.as_str().len())
-                .max()
-                .unwrap_or(0);
-            let lines = codes
-                .iter()
-                .map(|code| format!("{code:width$}  {}\n", code.explanation()));
+            let width = codes.iter().map(|code| code.as_str().len()).max().unwrap_or(0);
+            let lines = codes.iter().map(|code| format!("{code:width$}  {}\n", code.explanation()));
             let explanations: Vec<Explanation> = codes.iter().copied().map(Into::into).collect();
             return output.result(lines.collect::<String>(), &explanations);
         };
         let code: Code = text.parse().map_err(|_| {
-            Error::new(
-                Code::UnknownCode,
-                format!("there is no error code `{text}`"),
-            )
+            Error::new(Code::UnknownCode, format!("there is no error code `{text}`"))
         })?;
         output.result(
             format!(

@@ -66,10 +66,7 @@ impl Keys {
                 output.result(all.iter().map(line).collect::<String>(), &all)
             }
             Self::Show { name } => {
-                let named = Global {
-                    key: name.or_else(|| global.key.clone()),
-                    ..global.clone()
-                };
+                let named = Global { key: name.or_else(|| global.key.clone()), ..global.clone() };
                 let Place { folder, name } = network::place(&named)?;
                 let shown = describe(&folder, vec![folder.info(&name)?]).remove(0);
                 output.say(format_args!("{} in {}", shown.name, shown.file));

@@ -126,25 +126,19 @@ impl Localnet {
         let entries = nodes.entries();
         let urls: Vec<String> = entries.iter().map(|node| node.url.clone()).collect();
         let text = urls.join(" ");
-        let info = Info {
-            nodes: entries,
-            ..network.info(urls)?
-        };
+        let info = Info { nodes: entries, ..network.info(urls)? };
         if let Some(path) = &self.info_out {
             info.write(path)?;
         }
         banner(&info, network, output);
         for (number, node) in (1..).zip(&info.nodes) {
             let (url, pid) = (&node.url, node.pid);
-            output.say(format_args!(
-                "  node {number}  {url}  process {pid}  {}",
-                node.dir.display()
-            ));
+            output
+                .say(format_args!("  node {number}  {url}  process {pid}  {}", node.dir.display()));
         }
         output.result(text, &info)?;
-        let ended = network::block_on(watch(&info.urls, output, || {
-            check_nodes(&mut nodes, &info, output)
-        }));
+        let ended =
+            network::block_on(watch(&info.urls, output, || check_nodes(&mut nodes, &info, output)));
         output.say("stopping");
         nodes.stop();
         ended
@@ -167,10 +161,7 @@ impl Localnet {
         };
         plan.validators = self.validators.unwrap_or(1);
         if let Some(Arch(architecture)) = &self.arch {
-            plan.architecture = Architecture {
-                name: "custom".to_owned(),
-                ..architecture.clone()
-            };
+            plan.architecture = Architecture { name: "custom".to_owned(), ..architecture.clone() };
         }
         Ok(Network::create(dir, &plan)?)
     }
@@ -183,10 +174,8 @@ fn reset(dir: &Path) -> Result {
     }
     let empty = std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none());
     if !Network::exists(dir) && !empty {
-        let message = format!(
-            "{} is not the state of a local network; nothing was deleted",
-            dir.display()
-        );
+        let message =
+            format!("{} is not the state of a local network; nothing was deleted", dir.display());
         return Err(Error::new(Code::NotALocalnet, message)
             .hint("name another folder with --state, or delete this one yourself"));
     }
@@ -199,30 +188,17 @@ fn reset(dir: &Path) -> Result {
 fn banner(info: &Info, network: &Network, output: &Output) {
     output.heading(format_args!("Local network {}", info.chain));
     output.say(format_args!("  API     {}", info.urls.join(" ")));
-    output.say(format_args!(
-        "  docs    {}/openapi.json",
-        info.urls.join(" ")
-    ));
+    output.say(format_args!("  docs    {}/openapi.json", info.urls.join(" ")));
     output.say(format_args!("  state   {}", info.state.display()));
     let length = network.genesis().params.epoch_ms;
     let epochs = match length {
         0 => "manual (soma localnet next)".to_owned(),
-        ms => format!(
-            "{} each",
-            humantime::format_duration(Duration::from_millis(ms))
-        ),
+        ms => format!("{} each", humantime::format_duration(Duration::from_millis(ms))),
     };
     output.say(format_args!("  epochs  {epochs}"));
     output.say("  keys");
-    for (name, key) in info
-        .keys
-        .iter()
-        .filter(|(_, key)| key.funded > Amount::ZERO)
-    {
-        output.say(format_args!(
-            "    {name:12} {:>9} SOMA  {}",
-            key.funded, key.address
-        ));
+    for (name, key) in info.keys.iter().filter(|(_, key)| key.funded > Amount::ZERO) {
+        output.say(format_args!("    {name:12} {:>9} SOMA  {}", key.funded, key.address));
     }
     output.say(
         "  Try: soma status | soma model register owl | soma target list.  Ctrl-C stops it.\n",

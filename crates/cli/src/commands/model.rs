@@ -126,11 +126,7 @@ struct Committed {
 impl ModelCommand {
     pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
         match self {
-            Self::Init {
-                arch,
-                seed,
-                output: path,
-            } => {
+            Self::Init { arch, seed, output: path } => {
                 let weights = Weights::init(&arch.0, seed.0)?;
                 weights.save(&path)?;
                 checked(&path, &weights, output)
@@ -145,11 +141,7 @@ impl ModelCommand {
 
     async fn run_networked(self, global: &Global, output: &Output) -> Result {
         match self {
-            Self::Register {
-                name,
-                stake,
-                commission,
-            } => {
+            Self::Register { name, stake, commission } => {
                 let competitor = network::competitor(global, output).await?;
                 let id = competitor.register(name, stake, commission).await?;
                 let model = competitor.client().model(id).await?;
@@ -176,11 +168,7 @@ impl ModelCommand {
             Self::Pull { id, output: path } => pull(global, ModelId(id), path, output).await,
             Self::Retire { id } => {
                 let sender = network::sender(global).await?;
-                sender
-                    .run(Action::RetireModel(action::RetireModel {
-                        model: ModelId(id),
-                    }))
-                    .await?;
+                sender.run(Action::RetireModel(action::RetireModel { model: ModelId(id) })).await?;
                 let model = sender.client().model(ModelId(id)).await?;
                 output.done(format_args!("{} is retiring", model.name));
                 output.result(describe(&model), &model)
@@ -196,10 +184,7 @@ fn checked(path: &std::path::Path, weights: &Weights, output: &Output) -> Result
         weights_hash: hex::encode(weights.hash()),
         parameters: weights.parameters(),
     };
-    let text = format!(
-        "{}  {} parameters",
-        checked.weights_hash, checked.parameters
-    );
+    let text = format!("{}  {} parameters", checked.weights_hash, checked.parameters);
     output.result(text, &checked)
 }
 
@@ -215,13 +200,8 @@ impl Publish {
         let weights = model_flags::open(&self.file, Some(&Arch(spec)))?;
         let embedding = self.specialization(&weights, output)?;
         let weights_hash = Hash(weights.hash());
-        let offer = Offer {
-            model: id,
-            file: &self.file,
-            weights_hash,
-            embedding,
-            architecture: number,
-        };
+        let offer =
+            Offer { model: id, file: &self.file, weights_hash, embedding, architecture: number };
         let epoch = competitor.commit(offer).await?;
         output.done(format_args!(
             "committed; validators hold the file; the reveal is due in epoch {epoch}"
@@ -252,10 +232,7 @@ impl Publish {
                 let message = "the network is not migrating to another architecture";
                 Err(Error::new(Code::NoMigration, message).hint("see `soma vote list`"))
             }
-            _ => Ok((
-                governance.architecture,
-                sender.client().architecture().await?,
-            )),
+            _ => Ok((governance.architecture, sender.client().architecture().await?)),
         }
     }
 
@@ -269,10 +246,8 @@ impl Publish {
             [id] => Ok(ModelId(*id)),
             [] => Err(Error::new(Code::NoModel, "this key has no model")
                 .hint("register one: soma model register NAME")),
-            _ => Err(
-                Error::usage(format!("this key has several models: {models:?}"))
-                    .hint("choose one: --model ID"),
-            ),
+            _ => Err(Error::usage(format!("this key has several models: {models:?}"))
+                .hint("choose one: --model ID")),
         }
     }
 
@@ -285,10 +260,8 @@ impl Publish {
         };
         let json = std::fs::read(path).map_err(|error| Error::file(path, "read", &error))?;
         serde_json::from_slice(&json).map_err(|error| {
-            let message = format!(
-                "{} is not a JSON list of 16-bit integers: {error}",
-                path.display()
-            );
+            let message =
+                format!("{} is not a JSON list of 16-bit integers: {error}", path.display());
             Error::new(Code::BadEmbedding, message)
         })
     }
@@ -328,10 +301,7 @@ async fn pull(global: &Global, id: ModelId, path: Option<PathBuf>, output: &Outp
     }
     let remote = Remote::weights(weights.hash.0, weights.size_bytes.0);
     soma_compete::download(&client, &remote, &path, output).await?;
-    output.done(format_args!(
-        "{} of epoch {}, verified",
-        model.name, weights.revealed_epoch
-    ));
+    output.done(format_args!("{} of epoch {}, verified", model.name, weights.revealed_epoch));
     let spec = client.architecture().await?;
     let opened = model_flags::open(&path, Some(&Arch(spec)))?;
     let checked = Checked {
@@ -345,11 +315,7 @@ async fn pull(global: &Global, id: ModelId, path: Option<PathBuf>, output: &Outp
 /// A model's name as a file name, which cannot leave the current folder.
 fn file_name(name: &str) -> String {
     let plain = |c: char| {
-        if c.is_ascii_alphanumeric() || c == '-' {
-            c
-        } else {
-            '_'
-        }
+        if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }
     };
     name.chars().map(plain).collect()
 }
@@ -417,10 +383,8 @@ fn describe(model: &Model) -> String {
     }
     for commit in &model.commits {
         let held = if commit.held { "held" } else { "not held yet" };
-        text += &format!(
-            "commit   for epoch {}: {} bytes, {held}\n",
-            commit.epoch, commit.size_bytes
-        );
+        text +=
+            &format!("commit   for epoch {}: {} bytes, {held}\n", commit.epoch, commit.size_bytes);
     }
     text.trim_end().to_owned()
 }

@@ -70,9 +70,8 @@ impl FromStr for PeerArgument {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let (key, place) = text
-            .split_once('@')
-            .ok_or("expected KEY@HOST:PORT or KEY@HOST:PORT=URL")?;
+        let (key, place) =
+            text.split_once('@').ok_or("expected KEY@HOST:PORT or KEY@HOST:PORT=URL")?;
         let (address, url) = match place.split_once('=') {
             Some((address, url)) => (address, Some(url.to_owned())),
             None => (place, None),
@@ -225,10 +224,7 @@ impl Init {
         output.say(
             "  Add its consensus key to the settings of the other nodes, so that it can connect.",
         );
-        output.say(format_args!(
-            "  Run it with: soma node run --dir {}",
-            self.dir.display()
-        ));
+        output.say(format_args!("  Run it with: soma node run --dir {}", self.dir.display()));
         output.result(identity.describe(), &identity)
     }
 }
@@ -245,13 +241,7 @@ impl Run {
         let node = soma_node::start(config)?;
         let (url, address) = (node.url(), identity.address);
         tracing::info!(url, chain = identity.chain, %address, "the node is running");
-        output.result(
-            node.url(),
-            &Running {
-                url: node.url(),
-                identity,
-            },
-        )?;
+        output.result(node.url(), &Running { url: node.url(), identity })?;
         let until_stdin_ends = self.until_stdin_ends;
         let ended = network::block_on(async {
             tokio::select! {

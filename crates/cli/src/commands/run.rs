@@ -14,10 +14,8 @@ use crate::seed::Seed;
 
 /// Continue a text with a model, or embed a file.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Example: soma run --model owl.safetensors \"To be, or\" \
-                  --bytes 200 --temperature 0.8"
-)]
+#[command(after_help = "Example: soma run --model owl.safetensors \"To be, or\" \
+                  --bytes 200 --temperature 0.8")]
 pub(crate) struct Run {
     /// The weights file.
     #[arg(short, long, value_name = "WEIGHTS")]
@@ -79,18 +77,11 @@ impl Run {
             let embedding = report.score.embedding;
             let text: Vec<String> = embedding.iter().map(ToString::to_string).collect();
             let weights_hash = hex::encode(weights.hash());
-            let embedded = Embedded {
-                schema: "embed/1",
-                weights_hash,
-                embedding,
-            };
+            let embedded = Embedded { schema: "embed/1", weights_hash, embedding };
             return output.result(text.join(" "), &embedded);
         }
         let prompt = self.text.unwrap_or_default();
-        let sampling = Sampling {
-            temperature: self.temperature,
-            seed: self.seed.0,
-        };
+        let sampling = Sampling { temperature: self.temperature, seed: self.seed.0 };
         let mut generated = Vec::new();
         let mut stdout = std::io::stdout().lock();
         let streamed = !output.is_json();
@@ -98,34 +89,21 @@ impl Run {
             // A closed pipe ends the generation below.
             let _ = stdout.write_all(prompt.as_bytes());
         }
-        generate(
-            &engine,
-            &weights,
-            prompt.as_bytes(),
-            self.bytes,
-            sampling,
-            |byte| {
-                generated.push(byte);
-                let shown =
-                    streamed.then(|| stdout.write_all(&[byte]).and_then(|()| stdout.flush()));
-                match shown {
-                    Some(Err(_)) => ControlFlow::Break(()),
-                    _ => ControlFlow::Continue(()),
-                }
-            },
-        )?;
+        generate(&engine, &weights, prompt.as_bytes(), self.bytes, sampling, |byte| {
+            generated.push(byte);
+            let shown = streamed.then(|| stdout.write_all(&[byte]).and_then(|()| stdout.flush()));
+            match shown {
+                Some(Err(_)) => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        })?;
         if streamed {
             let _ = stdout.write_all(b"\n");
             return Ok(());
         }
         drop(stdout);
         let text = String::from_utf8_lossy(&generated).into_owned();
-        let continued = Continued {
-            schema: "run/1",
-            prompt,
-            text,
-            bytes: hex::encode(&generated),
-        };
+        let continued = Continued { schema: "run/1", prompt, text, bytes: hex::encode(&generated) };
         output.result("", &continued)
     }
 }

@@ -187,17 +187,10 @@ impl Model {
         };
         let scores = cache.score_all(scorer, &documents, |bytes| done(bytes as u64))?;
         let seconds = started.elapsed().as_secs_f64();
-        let computed = documents
-            .iter()
-            .zip(&scores)
-            .filter(|(_, scored)| !scored.cached);
+        let computed = documents.iter().zip(&scores).filter(|(_, scored)| !scored.cached);
         let bytes: usize = computed.map(|(data, _)| data.len()).sum();
         let entry = |(data, scored): (&&[u8], Scored)| {
-            let share = if scored.cached {
-                0.0
-            } else {
-                data.len() as f64 / bytes as f64
-            };
+            let share = if scored.cached { 0.0 } else { data.len() as f64 / bytes as f64 };
             self.entry(data, seconds * share, scored)
         };
         Ok(documents.iter().zip(scores).map(entry).collect())
@@ -214,10 +207,7 @@ impl Model {
             }
             Err(error) => Err(error),
         };
-        let scored = Scored {
-            report,
-            cached: false,
-        };
+        let scored = Scored { report, cached: false };
         Ok(self.entry(data, started.elapsed().as_secs_f64(), scored))
     }
 
@@ -300,10 +290,7 @@ impl From<std::result::Result<Report, soma_model::Error>> for Outcome {
             },
             Err(error) => {
                 let Error { code, message, .. } = error.into();
-                Self::Failed {
-                    error: code.as_str(),
-                    message,
-                }
+                Self::Failed { error: code.as_str(), message }
             }
         }
     }
@@ -312,11 +299,7 @@ impl From<std::result::Result<Report, soma_model::Error>> for Outcome {
 impl Entry<'_> {
     /// What it took, as text.
     fn effort(&self) -> String {
-        if self.cached {
-            "cached".to_owned()
-        } else {
-            format!("{:.2} s", self.seconds)
-        }
+        if self.cached { "cached".to_owned() } else { format!("{:.2} s", self.seconds) }
     }
 
     fn loss_q32(&self) -> Option<i64> {
@@ -342,19 +325,9 @@ fn print(output: &Output, file: &Path, seed: Seed, scores: Vec<Entry<'_>>) -> Re
     let mut text = format!("{}\n", output.strong(file.display()));
     for (index, entry) in scores.iter().enumerate() {
         let name = entry.model.display();
-        let mark = if Some(index) == winner {
-            output.good("best")
-        } else {
-            "    ".into()
-        };
+        let mark = if Some(index) == winner { output.good("best") } else { "    ".into() };
         text += &match &entry.outcome {
-            Outcome::Scored {
-                loss,
-                cross_entropy,
-                sigreg,
-                bits_per_byte,
-                ..
-            } => format!(
+            Outcome::Scored { loss, cross_entropy, sigreg, bits_per_byte, .. } => format!(
                 "  {mark}  loss {loss:.4}  = cross-entropy {cross_entropy:.4} + \
                  sigreg {sigreg:.3}  ({bits_per_byte:.3} bits/byte, {})  {name}\n",
                 entry.effort()
@@ -362,12 +335,6 @@ fn print(output: &Output, file: &Path, seed: Seed, scores: Vec<Entry<'_>>) -> Re
             Outcome::Failed { error, message } => format!("  {mark}  {error}: {message}  {name}\n"),
         };
     }
-    let line = Line {
-        schema: "score/1",
-        file,
-        seed: seed.to_hex(),
-        winner,
-        scores,
-    };
+    let line = Line { schema: "score/1", file, seed: seed.to_hex(), winner, scores };
     output.result(text.trim_end(), &line)
 }

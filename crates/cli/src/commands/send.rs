@@ -30,16 +30,11 @@ impl Send {
         let Self { to, amount } = self;
         network::block_on(async {
             let sender = network::sender(global).await?;
-            let sent = sender
-                .send(Action::Transfer(action::Transfer { to, amount }))
-                .await?;
+            let sent = sender.send(Action::Transfer(action::Transfer { to, amount })).await?;
             let receipt = sender.wait(sent).await?;
             let fee = Amount(receipt.fee.0);
             output.done(format_args!("sent {amount} SOMA to {to}, fee {fee}"));
-            let transfer = Transfer {
-                hash: sent.hash.to_string(),
-                fee: receipt.fee.to_string(),
-            };
+            let transfer = Transfer { hash: sent.hash.to_string(), fee: receipt.fee.to_string() };
             output.result(sent.hash, &transfer)
         })
     }

@@ -57,11 +57,7 @@ impl StakeCommand {
                     Ok::<_, crate::error::Error>(place.folder.info(&place.name)?.address)
                 };
                 let address = address.map_or_else(signer, Ok)?;
-                return show(
-                    network::client(global)?.stakes(address).await?,
-                    address,
-                    output,
-                );
+                return show(network::client(global)?.stakes(address).await?, address, output);
             }
             Self::Add { pool, amount } => Action::AddStake(action::AddStake { pool, amount }),
             Self::Withdraw { pool, amount, .. } => Action::WithdrawStake(action::WithdrawStake {
@@ -96,9 +92,6 @@ fn show(stakes: Vec<Stake>, address: Address, output: &Output) -> Result {
         )
     };
     let text: String = stakes.iter().map(line).collect();
-    let held = Held {
-        address: address.to_string(),
-        stakes,
-    };
+    let held = Held { address: address.to_string(), stakes };
     output.result(text.trim_end(), &held)
 }

@@ -25,13 +25,7 @@ pub(crate) fn run(global: &Global, output: &Output) -> Result {
     let client = network::client(global)?;
     let status = network::block_on(async { Ok(client.status().await?) })?;
     let text = describe(&status);
-    output.result(
-        text,
-        &NodeStatus {
-            url: client.url().to_owned(),
-            status,
-        },
-    )
+    output.result(text, &NodeStatus { url: client.url().to_owned(), status })
 }
 
 fn describe(status: &types::Status) -> String {
@@ -46,11 +40,7 @@ fn describe(status: &types::Status) -> String {
         },
     );
     let supply = &status.supply;
-    let conserved = if supply.conserved {
-        "conserved"
-    } else {
-        "NOT CONSERVED"
-    };
+    let conserved = if supply.conserved { "conserved" } else { "NOT CONSERVED" };
     format!(
         "chain    {} ({})\nheight   {}\nepoch    {}, phase {}, {left}\nmodels   {} active\n\
          targets  {} open\npool     {} transactions\npeers    {} connected\naudits   {}\n\

@@ -39,31 +39,17 @@ impl Submit {
         let home = Home::find(global)?;
         let engine = self.engine.build()?;
         let weights = WeightsCache::new(home.weights());
-        let scores = if self.no_cache {
-            ScoreCache::off()
-        } else {
-            ScoreCache::new(home.scores())
-        };
+        let scores = if self.no_cache { ScoreCache::off() } else { ScoreCache::new(home.scores()) };
         network::block_on(async {
             let competitor = network::competitor(global, output).await?;
             let submitter = Submitter {
                 competitor: &competitor,
-                scoring: Scoring {
-                    engine: &engine,
-                    weights: &weights,
-                    scores: &scores,
-                },
+                scoring: Scoring { engine: &engine, weights: &weights, scores: &scores },
             };
-            let plan = Plan {
-                paths: self.paths,
-                target: self.target,
-                every_epoch: self.watch,
-            };
+            let plan = Plan { paths: self.paths, target: self.target, every_epoch: self.watch };
             let session = Session::new(submitter, plan);
             if self.watch {
-                return session
-                    .run(|submitted| output.result(line(&submitted), &submitted))
-                    .await;
+                return session.run(|submitted| output.result(line(&submitted), &submitted)).await;
             }
             let mut all = Vec::new();
             session
@@ -78,9 +64,7 @@ impl Submit {
 }
 
 fn line(submitted: &Submitted) -> String {
-    let paid = submitted
-        .paid
-        .map(|paid| format!(", paid {} SOMA", Amount(paid.0)));
+    let paid = submitted.paid.map(|paid| format!(", paid {} SOMA", Amount(paid.0)));
     format!(
         "target {}: {}{}  {} with model {}\n",
         submitted.target,

@@ -59,14 +59,11 @@ fn state(target: &Target) -> String {
 }
 
 fn line(target: &Target) -> String {
-    let routed: Vec<String> = target
-        .routed
-        .iter()
-        .map(|routed| routed.model.to_string())
-        .collect();
-    let best = target.candidates.first().map_or("-".into(), |best| {
-        format!("{:.4}", relative_distance(best.distance.0))
-    });
+    let routed: Vec<String> = target.routed.iter().map(|routed| routed.model.to_string()).collect();
+    let best = target
+        .candidates
+        .first()
+        .map_or("-".into(), |best| format!("{:.4}", relative_distance(best.distance.0)));
     format!(
         "target {:<5} reward {:<14} models {:<10} best distance {best:<8} {}\n",
         target.id,
@@ -86,10 +83,7 @@ fn describe(target: &Target) -> String {
         target.seed
     );
     for routed in &target.routed {
-        text += &format!(
-            "routed   model {} with weights {}\n",
-            routed.model, routed.weights_hash
-        );
+        text += &format!("routed   model {} with weights {}\n", routed.model, routed.weights_hash);
     }
     for candidate in &target.candidates {
         text += &format!(

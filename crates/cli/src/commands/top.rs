@@ -73,30 +73,18 @@ impl Rates {
     /// node.
     fn after(&mut self, now: Sample) -> Option<(f64, f64)> {
         // A restarted node counts from zero.
-        if self
-            .0
-            .back()
-            .is_some_and(|last| last.transactions > now.transactions)
-        {
+        if self.0.back().is_some_and(|last| last.transactions > now.transactions) {
             self.0.clear();
         }
         self.0.push_back(now);
-        while self
-            .0
-            .get(1)
-            .is_some_and(|sample| now.at - sample.at >= WINDOW)
-        {
+        while self.0.get(1).is_some_and(|sample| now.at - sample.at >= WINDOW) {
             self.0.pop_front();
         }
         let first = self.0.front()?;
         let seconds = (now.at - first.at).as_secs_f64();
         let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
-        (seconds > 0.0).then(|| {
-            (
-                rate(now.transactions, first.transactions),
-                rate(now.height, first.height),
-            )
-        })
+        (seconds > 0.0)
+            .then(|| (rate(now.transactions, first.transactions), rate(now.height, first.height)))
     }
 }
 
@@ -158,10 +146,7 @@ impl Monitor<'_> {
             height: status.height.0,
             transactions: status.transactions_final.0,
         });
-        let left_ms = status
-            .clock
-            .ends_ms
-            .map(|ends| ends.0.saturating_sub(status.timestamp_ms.0));
+        let left_ms = status.clock.ends_ms.map(|ends| ends.0.saturating_sub(status.timestamp_ms.0));
         let view = View {
             url: self.client.url(),
             transactions_per_second: rates.map(|rates| rates.0),
@@ -257,11 +242,7 @@ mod tests {
         let mut rates = Rates::default();
         let mut sample = |second: u64, height, transactions| {
             let at = begun + Duration::from_secs(second);
-            rates.after(Sample {
-                at,
-                height,
-                transactions,
-            })
+            rates.after(Sample { at, height, transactions })
         };
         assert_eq!(sample(0, 5, 100), None);
         assert_eq!(sample(2, 9, 150), Some((25.0, 2.0)));

@@ -106,11 +106,7 @@ impl Train {
         if let Some(path) = &self.output {
             weights.save(path)?;
         }
-        let val = if held_out.is_empty() {
-            None
-        } else {
-            Some(trainer.evaluate(&held_out)?)
-        };
+        let val = if held_out.is_empty() { None } else { Some(trainer.evaluate(&held_out)?) };
         let summary = Summary {
             schema: "train/1",
             weights_hash: hex::encode(weights.hash()),
@@ -206,10 +202,7 @@ struct Log<'a> {
 impl<'a> Log<'a> {
     fn create(path: &'a Path) -> Result<Self> {
         let file = File::create(path).map_err(|error| Error::file(path, "create", &error))?;
-        Ok(Self {
-            path,
-            file: BufWriter::new(file),
-        })
+        Ok(Self { path, file: BufWriter::new(file) })
     }
 
     fn write(&mut self, report: &StepReport, seconds: f64) -> Result {
@@ -233,12 +226,9 @@ impl<'a> Log<'a> {
 
 impl Summary {
     fn text(&self, path: Option<&Path>) -> String {
-        let val = self
-            .val_cross_entropy
-            .map_or("-".into(), |val| format!("{val:.4}"));
-        let path = path.map_or_else(String::new, |path| {
-            format!("\nweights        {}", path.display())
-        });
+        let val = self.val_cross_entropy.map_or("-".into(), |val| format!("{val:.4}"));
+        let path =
+            path.map_or_else(String::new, |path| format!("\nweights        {}", path.display()));
         format!(
             "cross-entropy  {:.4} nats per byte while training\nheld out       {val}\n\
              steps          {} in {:.1} s, {:.0} tokens/s\nweights hash   {}{path}",

@@ -65,11 +65,7 @@ impl ValidatorCommand {
         let address = sender.address();
         let action = match self {
             Self::List => return Ok(()),
-            Self::Register {
-                consensus_key,
-                stake,
-                commission,
-            } => {
+            Self::Register { consensus_key, stake, commission } => {
                 let key = consensus_secret(global, consensus_key)?;
                 Action::RegisterValidator(action::RegisterValidator {
                     consensus_key: public(&key),
@@ -101,10 +97,7 @@ impl ValidatorCommand {
 
 /// A consensus key, found as `--key` finds one.
 fn consensus_secret(global: &Global, name: String) -> Result<SecretKey> {
-    network::key(&Global {
-        key: Some(name),
-        ..global.clone()
-    })
+    network::key(&Global { key: Some(name), ..global.clone() })
 }
 
 fn public(key: &SecretKey) -> ConsensusKey {
@@ -113,9 +106,7 @@ fn public(key: &SecretKey) -> ConsensusKey {
 
 async fn registered(sender: &Sender) -> Result<Validator> {
     let all = sender.client().validators().await?;
-    let validator = all
-        .into_iter()
-        .find(|validator| validator.address.0 == sender.address());
+    let validator = all.into_iter().find(|validator| validator.address.0 == sender.address());
     validator.ok_or_else(|| {
         let message = "the node does not list this validator";
         Error::new(Code::NotANode, message)
@@ -123,9 +114,7 @@ async fn registered(sender: &Sender) -> Result<Validator> {
 }
 
 fn line(validator: &Validator) -> String {
-    let seat = validator
-        .seat
-        .map_or_else(|| "-".to_owned(), |seat| seat.to_string());
+    let seat = validator.seat.map_or_else(|| "-".to_owned(), |seat| seat.to_string());
     let status = match (validator.status, validator.jailed_until) {
         (ValidatorStatus::Jailed, Some(until)) => format!("jailed until epoch {until}"),
         (status, _) => format!("{status:?}").to_lowercase(),

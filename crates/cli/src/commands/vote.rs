@@ -68,9 +68,9 @@ impl Vote {
                 let governance = network::client(global)?.governance().await?;
                 return output.result(describe(&governance), &governance);
             }
-            Self::Propose(propose) => Action::Propose(action::Propose {
-                change: propose.change()?,
-            }),
+            Self::Propose(propose) => {
+                Action::Propose(action::Propose { change: propose.change()? })
+            }
             Self::Cast { proposal, vote } => Action::Vote(action::Vote {
                 proposal: ProposalId(proposal),
                 approve: vote == Answer::Yes,
@@ -116,10 +116,7 @@ impl Propose {
 }
 
 fn describe(governance: &Governance) -> String {
-    let mut text = format!(
-        "rent     {} SOMA per MiB and epoch\n",
-        Amount(governance.rent_price.0)
-    );
+    let mut text = format!("rent     {} SOMA per MiB and epoch\n", Amount(governance.rent_price.0));
     if let Some(migration) = &governance.migration {
         text += &describe_migration(migration);
     }
@@ -146,9 +143,7 @@ fn line(proposal: &Proposal) -> String {
         Change::Architecture { architecture } => format!("architecture {}", architecture.name),
     };
     let approved = u128::from(proposal.approved.0) * 10_000;
-    let share = approved
-        .checked_div(proposal.total.0.into())
-        .unwrap_or_default();
+    let share = approved.checked_div(proposal.total.0.into()).unwrap_or_default();
     let status = match proposal.decided_epoch {
         None => format!(
             "{}.{:02} % approve, open until epoch {}",

@@ -1,10 +1,6 @@
 //! Runs the binary as a user does and reads what it prints.
 
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a failed expectation fails the test"
-)]
+#![expect(clippy::expect_used, clippy::panic, reason = "a failed expectation fails the test")]
 #![allow(
     dead_code,
     clippy::allow_attributes,
@@ -24,38 +20,22 @@ pub(crate) fn root() -> PathBuf {
 /// The binary, separated from the user's settings.
 pub(crate) fn command(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_soma"));
-    for name in [
-        "SOMA_URL",
-        "SOMA_KEY",
-        "SOMA_PASSPHRASE_FILE",
-        "NO_COLOR",
-        "FORCE_COLOR",
-    ] {
+    for name in ["SOMA_URL", "SOMA_KEY", "SOMA_PASSPHRASE_FILE", "NO_COLOR", "FORCE_COLOR"] {
         command.env_remove(name);
     }
-    command
-        .env("SOMA_HOME", home)
-        .env("TERM", "dumb")
-        .current_dir(root());
+    command.env("SOMA_HOME", home).env("TERM", "dumb").current_dir(root());
     command
 }
 
 /// Runs until it exits.
 pub(crate) fn soma(home: &Path, arguments: &[&str]) -> Output {
-    command(home)
-        .args(arguments)
-        .output()
-        .expect("the binary starts")
+    command(home).args(arguments).output().expect("the binary starts")
 }
 
 /// Runs until it succeeds, and reads the last line of stdout as JSON.
 pub(crate) fn json(home: &Path, arguments: &[&str]) -> Value {
     let output = soma(home, &[arguments, &["--json"]].concat());
-    assert!(
-        output.status.success(),
-        "soma {arguments:?} failed:\n{}",
-        stderr(&output)
-    );
+    assert!(output.status.success(), "soma {arguments:?} failed:\n{}", stderr(&output));
     last_line(&output)
 }
 

@@ -34,27 +34,18 @@ impl Competition {
         std::fs::write(&arch, ARCH).unwrap();
         let flags = ["--epoch", "manual", "--arch", &arch, "--block-ms", "50"];
         let network = Network::start(home, &flags).await;
-        let competition = Self {
-            network,
-            home: home.to_owned(),
-        };
+        let competition = Self { network, home: home.to_owned() };
         let domain = root().join("STYLE.md").display().to_string();
         for (owner, seed) in [("account-1", "1"), ("account-2", "2")] {
             let weights = competition.weights(seed).display().to_string();
             let json = |arguments: &[&str]| competition.network.json(arguments);
-            json(&[
-                "model", "init", "--arch", &arch, "--seed", seed, "-o", &weights,
-            ]);
+            json(&["model", "init", "--arch", &arch, "--seed", seed, "-o", &weights]);
             json(&["model", "register", "owl", "--key", owner]);
-            json(&[
-                "model", "commit", &weights, "--domain", &domain, "--key", owner,
-            ]);
+            json(&["model", "commit", &weights, "--domain", &domain, "--key", owner]);
         }
         competition.network.turn_to(2, "reveal").await;
         for owner in ["account-1", "account-2"] {
-            competition
-                .network
-                .run(&["model", "reveal", "--key", owner]);
+            competition.network.run(&["model", "reveal", "--key", owner]);
         }
         competition.network.turn_to(2, "compete").await;
         competition
@@ -70,19 +61,13 @@ impl Competition {
         let score = |model: u32| -> Score {
             let weights = Weights::open(&self.weights(&model.to_string()), None).unwrap();
             let directions = Directions::new(weights.architecture(), target.seed.0.0);
-            soma_model::score(&engine, &weights, &data, &directions)
-                .unwrap()
-                .score
+            soma_model::score(&engine, &weights, &data, &directions).unwrap().score
         };
         let scores: Vec<Score> = target.routed.iter().map(|one| score(one.model)).collect();
         let losses: Vec<_> = scores.iter().map(|score| Some(score.loss_q32)).collect();
         let ages: Vec<_> = target.routed.iter().map(|one| one.age.into()).collect();
         let best = winner(&losses, &ages, sender.params().loss_margin_q32).unwrap();
-        let direction = sender
-            .client()
-            .direction(TargetId(target.id))
-            .await
-            .unwrap();
+        let direction = sender.client().direction(TargetId(target.id)).await.unwrap();
         let distance = soma_architecture::embedding::distance_squared(
             &scores[best].embedding,
             &direction.components,
@@ -134,11 +119,7 @@ async fn a_loss_that_is_false_in_its_last_bit_costs_the_bond_and_an_honest_one_i
     let client = &network.nodes[0].client;
     for node in &network.nodes {
         let held = std::fs::read_dir(node.dir.join("weights/ciphertexts")).unwrap();
-        assert_eq!(
-            held.count(),
-            2,
-            "each validator fetched what it was not given"
-        );
+        assert_eq!(held.count(), 2, "each validator fetched what it was not given");
     }
 
     let targets = client.targets(Some(Epoch(2))).await.unwrap();
@@ -159,10 +140,7 @@ async fn a_loss_that_is_false_in_its_last_bit_costs_the_bond_and_an_honest_one_i
 
     network.turn_to(3, "reveal").await;
     liar.run(lie.publish()).await.unwrap();
-    until("the honest claim is published", async || {
-        competition.published(honest.id).await
-    })
-    .await;
+    until("the honest claim is published", async || competition.published(honest.id).await).await;
     network.turn_to(4, "reveal").await;
 
     let lost = client.target(lie.target).await.unwrap();
@@ -180,17 +158,11 @@ async fn a_loss_that_is_false_in_its_last_bit_costs_the_bond_and_an_honest_one_i
     let decided = competition.decided(2).await;
     for (event, verdict) in decided.iter().zip(["valid", "invalid"]) {
         assert_eq!(event["validity"], verdict);
-        assert_eq!(
-            (&event["agreed"], &event["disagreed"]),
-            (&4.into(), &0.into())
-        );
+        assert_eq!((&event["agreed"], &event["disagreed"]), (&4.into(), &0.into()));
     }
     for node in &network.nodes {
         let audits = node.client.status().await.unwrap().audits;
-        assert_eq!(
-            (audits.valid.0, audits.invalid.0, audits.waiting),
-            (1, 1, 0)
-        );
+        assert_eq!((audits.valid.0, audits.invalid.0, audits.waiting), (1, 1, 0));
         assert_eq!(audits.scores.0, 4, "two claims with two models each");
     }
     assert!(client.status().await.unwrap().supply.conserved);

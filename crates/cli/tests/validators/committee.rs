@@ -20,11 +20,7 @@ const TURNS: u64 = 40;
 fn seat(network: &Network, address: &str) -> Value {
     let all = network.json(&["validator", "list"]);
     let one = |one: &&Value| one["address"] == address;
-    all.as_array()
-        .unwrap()
-        .iter()
-        .find(one)
-        .map_or(Value::Null, |one| one["seat"].clone())
+    all.as_array().unwrap().iter().find(one).map_or(Value::Null, |one| one["seat"].clone())
 }
 
 /// A fifth node, registered as a validator and running, as docs/guides/run-a-node.md describes.
@@ -42,11 +38,7 @@ impl Newcomer {
         let genesis = genesis.to_str().unwrap();
         let mut init = vec!["node", "init", "--dir", dir, "--genesis", genesis];
         init.extend(["--api", "127.0.0.1:0", "--listen", "127.0.0.1:0"]);
-        let peers: Vec<String> = network
-            .nodes
-            .iter()
-            .map(|node| node.as_peer(home))
-            .collect();
+        let peers: Vec<String> = network.nodes.iter().map(|node| node.as_peer(home)).collect();
         for peer in &peers {
             init.extend(["--peer", peer]);
         }
@@ -87,10 +79,7 @@ impl Newcomer {
 /// Proposers of the next committee's first blocks; it takes office when a term begins.
 async fn next_proposers(node: &Node) -> Vec<Address> {
     let office = (node.height().await / TERM_BLOCKS + 2) * TERM_BLOCKS;
-    until("the committee takes office", async || {
-        node.height().await >= office + TURNS
-    })
-    .await;
+    until("the committee takes office", async || node.height().await >= office + TURNS).await;
     let mut proposers = Vec::new();
     for height in office..office + TURNS {
         proposers.push(node.client.block(height).await.unwrap().proposer.0);

@@ -42,10 +42,7 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) async fn height(&self) -> u64 {
-        self.client
-            .status()
-            .await
-            .map_or(0, |status| status.height.0)
+        self.client.status().await.map_or(0, |status| status.height.0)
     }
 
     pub(crate) async fn hash(&self, height: u64) -> Hash {
@@ -54,9 +51,7 @@ impl Node {
 
     pub(crate) fn kill(&self) {
         let pid = self.pid.to_string();
-        let killed = std::process::Command::new("kill")
-            .args(["-9", &pid])
-            .status();
+        let killed = std::process::Command::new("kill").args(["-9", &pid]).status();
         assert!(killed.unwrap().success());
     }
 
@@ -108,12 +103,7 @@ impl Network {
         };
         let nodes: Vec<Node> = info["nodes"].as_array().unwrap().iter().map(node).collect();
         assert_eq!(nodes.len(), 4);
-        Self {
-            _localnet: localnet,
-            home: home.to_owned(),
-            state,
-            nodes,
-        }
+        Self { _localnet: localnet, home: home.to_owned(), state, nodes }
     }
 
     /// Runs a command against the first node; returns its result.
@@ -164,18 +154,13 @@ impl Network {
     pub(crate) async fn load(&self, account: &str, node: usize) -> Load {
         let keys = KeyFolder::of(&self.state);
         let key = keys.load(account, None).unwrap();
-        let sender = Sender::new(self.nodes[node].client.clone(), key)
-            .await
-            .unwrap();
+        let sender = Sender::new(self.nodes[node].client.clone(), key).await.unwrap();
         let load = Load::default();
         let (ends, done) = (Arc::clone(&load.ends), Arc::clone(&load.done));
         tokio::spawn(async move {
             let to = sender.address();
             while !ends.load(Ordering::Relaxed) {
-                let action = Action::Transfer(action::Transfer {
-                    to,
-                    amount: Amount(1),
-                });
+                let action = Action::Transfer(action::Transfer { to, amount: Amount(1) });
                 if sender.run(action).await.is_ok() {
                     done.fetch_add(1, Ordering::Relaxed);
                 }
@@ -207,10 +192,8 @@ impl Load {
     /// Waits until `count` more transactions are finalized.
     pub(crate) async fn progresses(&self, count: u64) {
         let wanted = self.done.load(Ordering::Relaxed) + count;
-        until("transactions become final", async || {
-            self.done.load(Ordering::Relaxed) >= wanted
-        })
-        .await;
+        until("transactions become final", async || self.done.load(Ordering::Relaxed) >= wanted)
+            .await;
     }
 }
 

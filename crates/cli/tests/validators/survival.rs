@@ -32,11 +32,7 @@ async fn four_validators_survive_one_crash_halt_at_two_and_agree_when_all_are_ba
     tokio::time::sleep(Duration::from_secs(1)).await;
     let halted = nodes[0].height().await;
     tokio::time::sleep(STILL).await;
-    assert_eq!(
-        nodes[0].height().await,
-        halted,
-        "two of four decided something"
-    );
+    assert_eq!(nodes[0].height().await, halted, "two of four decided something");
     let ready = nodes[0].client.status().await;
     assert!(ready.is_ok(), "finalized state can still be read");
 
@@ -48,15 +44,9 @@ async fn four_validators_survive_one_crash_halt_at_two_and_agree_when_all_are_ba
     let _first = nodes[3].run(home.path());
     let now = nodes[0].height().await;
     assert!(now > halted && halted > before);
-    until("the restarted node catches up", async || {
-        nodes[3].height().await >= now
-    })
-    .await;
+    until("the restarted node catches up", async || nodes[3].height().await >= now).await;
     assert_eq!(nodes[3].hash(before).await, known);
-    until("all nodes are there", async || {
-        nodes[2].height().await >= now
-    })
-    .await;
+    until("all nodes are there", async || nodes[2].height().await >= now).await;
     for height in 1..=now {
         let wanted = nodes[0].hash(height).await;
         for node in &nodes[1..] {
@@ -81,11 +71,7 @@ async fn a_node_without_a_seat_follows_the_network_and_serves_finalized_blocks()
     let mut arguments = vec!["node", "init", "--dir", dir.to_str().unwrap()];
     arguments.extend(["--genesis", genesis.to_str().unwrap()]);
     arguments.extend(["--api", "127.0.0.1:0", "--listen", "127.0.0.1:0"]);
-    let peers: Vec<String> = network
-        .nodes
-        .iter()
-        .map(|node| node.as_peer(home.path()))
-        .collect();
+    let peers: Vec<String> = network.nodes.iter().map(|node| node.as_peer(home.path())).collect();
     for peer in &peers {
         arguments.extend(["--peer", peer]);
     }
@@ -94,10 +80,7 @@ async fn a_node_without_a_seat_follows_the_network_and_serves_finalized_blocks()
     for name in ["account", "consensus"] {
         let file = KeyFolder::of(&dir).path_of(name);
         let mode = std::fs::metadata(file).unwrap().permissions();
-        assert_eq!(
-            std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777,
-            0o600
-        );
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600);
     }
     let key = made["consensus_key"].as_str().unwrap();
     let mut restarted = Vec::new();
@@ -127,10 +110,7 @@ async fn a_node_without_a_seat_follows_the_network_and_serves_finalized_blocks()
     load.progresses(3).await;
     let height = network.nodes[0].height().await;
     until("the follower catches up", async || {
-        follower
-            .status()
-            .await
-            .is_ok_and(|status| status.height.0 >= height)
+        follower.status().await.is_ok_and(|status| status.height.0 >= height)
     })
     .await;
     for height in 1..=height {
@@ -140,9 +120,6 @@ async fn a_node_without_a_seat_follows_the_network_and_serves_finalized_blocks()
 
     // Its files are valid.
     drop((running, load));
-    let verified = json(
-        home.path(),
-        &["node", "verify-store", "--dir", dir.to_str().unwrap()],
-    );
+    let verified = json(home.path(), &["node", "verify-store", "--dir", dir.to_str().unwrap()]);
     assert!(verified["blocks"].as_str().unwrap().parse::<u64>().unwrap() >= height);
 }

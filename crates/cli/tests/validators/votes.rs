@@ -43,12 +43,8 @@ impl<'a> Course<'a> {
         for owner in OWNERS {
             let weights = self.path(&format!("{owner}{}.safetensors", flags.len()));
             let seed = &owner[owner.len() - 1..];
-            self.network.json(&[
-                "model", "init", "--arch", arch, "--seed", seed, "-o", &weights,
-            ]);
-            let commit = [
-                "model", "commit", &weights, "--domain", &domain, "--key", owner,
-            ];
+            self.network.json(&["model", "init", "--arch", arch, "--seed", seed, "-o", &weights]);
+            let commit = ["model", "commit", &weights, "--domain", &domain, "--key", owner];
             self.network.json(&[&commit[..], flags].concat());
         }
     }
@@ -62,11 +58,7 @@ impl<'a> Course<'a> {
     /// A small file with unique words: the rules accept no data twice.
     fn document(&self, word: &str) -> String {
         let path = self.path(word);
-        std::fs::write(
-            &path,
-            format!("what the {word} said to everybody. ").repeat(12),
-        )
-        .unwrap();
+        std::fs::write(&path, format!("what the {word} said to everybody. ").repeat(12)).unwrap();
         path
     }
 
@@ -88,9 +80,7 @@ impl<'a> Course<'a> {
         self.network.turn_to(epoch + 1, "reveal").await;
         until("the data is published", async || {
             let targets = self.targets(epoch).await;
-            targets
-                .iter()
-                .all(|target| target.status == TargetStatus::Published)
+            targets.iter().all(|target| target.status == TargetStatus::Published)
         })
         .await;
     }
@@ -102,10 +92,7 @@ impl<'a> Course<'a> {
 
     async fn models(&self) -> [Model; 2] {
         let client = &self.network.nodes[0].client;
-        [
-            client.model(ModelId(1)).await.unwrap(),
-            client.model(ModelId(2)).await.unwrap(),
-        ]
+        [client.model(ModelId(1)).await.unwrap(), client.model(ModelId(2)).await.unwrap()]
     }
 
     /// Three of four validators propose and approve the larger architecture.
@@ -114,30 +101,15 @@ impl<'a> Course<'a> {
             let key = format!("validator-{number}");
             let address = self.network.json(&["keys", "show", &key])["address"].clone();
             let address = address.as_str().unwrap();
-            self.network
-                .json(&["send", address, "10", "--key", "account-8"]);
+            self.network.json(&["send", address, "10", "--key", "account-8"]);
         }
-        let propose = [
-            "vote",
-            "propose",
-            "architecture",
-            larger,
-            "--name",
-            "larger",
-        ];
-        let proposal = self
-            .network
-            .json(&[&propose[..], &["--key", "validator-1"]].concat());
+        let propose = ["vote", "propose", "architecture", larger, "--name", "larger"];
+        let proposal = self.network.json(&[&propose[..], &["--key", "validator-1"]].concat());
         let id = proposal["id"].to_string();
         for number in 1..=3 {
             let key = format!("validator-{number}");
-            let cast = self
-                .network
-                .json(&["vote", "cast", &id, "yes", "--key", &key]);
-            assert_eq!(
-                cast["status"], "open",
-                "it is counted as the next epoch begins"
-            );
+            let cast = self.network.json(&["vote", "cast", &id, "yes", "--key", &key]);
+            assert_eq!(cast["status"], "open", "it is counted as the next epoch begins");
         }
     }
 }
@@ -161,10 +133,7 @@ fn assert_moved(before: &[Model; 2], after: &[Model; 2]) {
         assert!(new.stake.0 >= old.stake.0 && new.next.is_none());
     }
     let stakes: u64 = after.iter().map(|model| model.stake.0).sum();
-    assert!(
-        stakes > 2 * STAKE,
-        "what they earned before the switch stands behind them"
-    );
+    assert!(stakes > 2 * STAKE, "what they earned before the switch stands behind them");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -190,17 +159,10 @@ async fn a_network_votes_from_nano_to_a_larger_architecture_and_its_models_earn_
     course.published(2).await;
     course.reveal();
     let governance = course.network.json(&["vote", "list"]);
-    assert_eq!(
-        governance["migration"]["ready"].as_array().unwrap().len(),
-        2
-    );
+    assert_eq!(governance["migration"]["ready"].as_array().unwrap().len(), 2);
     let second = course.submit(3, "account-4").await;
     let before = course.models().await;
-    assert!(
-        before
-            .iter()
-            .all(|model| model.weights.is_some() && model.next.is_some())
-    );
+    assert!(before.iter().all(|model| model.weights.is_some() && model.next.is_some()));
     course.published(3).await;
     assert!(won(&first.result()));
     let third = course.submit(4, "account-5").await;
@@ -211,10 +173,7 @@ async fn a_network_votes_from_nano_to_a_larger_architecture_and_its_models_earn_
     course.published(4).await;
     assert!(won(&second.result()));
     let architecture = course.network.nodes[0].client.architecture().await.unwrap();
-    assert_eq!(
-        (architecture.name.as_str(), architecture.dim),
-        ("larger", 192)
-    );
+    assert_eq!((architecture.name.as_str(), architecture.dim), ("larger", 192));
     let after = course.models().await;
     assert_moved(&before, &after);
     let fourth = course.submit(5, "account-6").await;

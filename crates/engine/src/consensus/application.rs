@@ -115,17 +115,10 @@ impl<E: Spawner + StorageContext> StatefulApplication<E> for Application {
         input: Input<Draft, ()>,
     ) -> Option<Proposed<Self, E>> {
         let parent = ancestry.next().await?;
-        let Draft {
-            timestamp_ms,
-            transactions,
-        } = input.upstream;
+        let Draft { timestamp_ms, transactions } = input.upstream;
         let height = parent.height().next();
         let proposer = self.core.account(height.get(), &context.leader)?;
-        let info = BlockInfo {
-            height: height.get(),
-            timestamp_ms,
-            proposer,
-        };
+        let info = BlockInfo { height: height.get(), timestamp_ms, proposer };
         let state = self.core.state.wait().await;
         let (outcome, seats) = state.after(&hash(parent.digest()), |base| {
             let mut outcome = self.core.rules.execute(base, &info, &transactions);
@@ -148,12 +141,7 @@ impl<E: Spawner + StorageContext> StatefulApplication<E> for Application {
         };
         let transactions = transactions.iter().map(|tx| tx.signed().clone()).collect();
         let block = Block::new(header, transactions);
-        state.keep(
-            hash(block.digest()),
-            hash(parent.digest()),
-            info.height,
-            Arc::new(outcome),
-        );
+        state.keep(hash(block.digest()), hash(parent.digest()), info.height, Arc::new(outcome));
         Some(Proposed { block, merkleized })
     }
 
@@ -215,9 +203,7 @@ impl<E: Spawner + StorageContext> StatefulApplication<E> for Application {
         )]
         let outcome = outcome.expect("a finalized block was executed on its parent before");
         // Fails only when the node is stopping; the block is delivered again after a restart.
-        let _ = self
-            .finalized
-            .send(finalized_block(block, digest, &outcome));
+        let _ = self.finalized.send(finalized_block(block, digest, &outcome));
     }
 }
 
@@ -244,10 +230,7 @@ async fn merkleize<E: Spawner + StorageContext>(
     height: u64,
     changes: &Changes,
 ) -> <Databases<E> as DatabaseSet<E>>::Merkleized {
-    #[expect(
-        clippy::panic,
-        reason = "the engine's contract: a node whose disk fails must stop"
-    )]
+    #[expect(clippy::panic, reason = "the engine's contract: a node whose disk fails must stop")]
     match database::merkleize::<E>(batches, height, changes).await {
         Ok(merkleized) => merkleized,
         Err(error) => panic!("{error}"),

@@ -98,11 +98,7 @@ impl Committees {
     pub(crate) fn update(&self, state: &dyn StateRead, height: u64) {
         let calendar = self.0.calendar;
         let current = calendar.term_of(height + 1);
-        let mut by_term = self
-            .0
-            .by_term
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut by_term = self.0.by_term.write().unwrap_or_else(PoisonError::into_inner);
         for term in current.saturating_sub(1)..=current + 1 {
             if by_term.contains_key(&term) {
                 continue;
@@ -113,42 +109,26 @@ impl Committees {
         }
         by_term.retain(|term, _| term + 1 >= current);
         let validators = read::validators(state);
-        let keys = validators
-            .iter()
-            .filter_map(|validator| public_key(&validator.consensus_key));
-        let mut registered = self
-            .0
-            .registered
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let keys = validators.iter().filter_map(|validator| public_key(&validator.consensus_key));
+        let mut registered = self.0.registered.write().unwrap_or_else(PoisonError::into_inner);
         *registered = keys.collect();
     }
 
     /// Adds a committee that handovers lead to.
     pub(crate) fn insert(&self, term: u64, committee: Arc<Committee>) {
-        let mut by_term = self
-            .0
-            .by_term
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut by_term = self.0.by_term.write().unwrap_or_else(PoisonError::into_inner);
         by_term.insert(term, committee);
     }
 
     /// The committee of a term, unless the term is unknown or past.
     pub(crate) fn at(&self, term: u64) -> Option<Arc<Committee>> {
-        let by_term = self
-            .0
-            .by_term
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+        let by_term = self.0.by_term.read().unwrap_or_else(PoisonError::into_inner);
         by_term.get(&term).cloned()
     }
 
     /// The validators that vote in a term or the next one.
     pub(crate) fn voters(&self, term: u64) -> BTreeSet<PublicKey> {
-        let committees = [term, term + 1]
-            .into_iter()
-            .filter_map(|term| self.at(term));
+        let committees = [term, term + 1].into_iter().filter_map(|term| self.at(term));
         committees
             .flat_map(|committee| committee.validators.keys().cloned().collect::<Vec<_>>())
             .collect()

@@ -43,11 +43,7 @@ impl Faults {
 
     /// Observes what consensus reports to `reporter` in a term whose votes `scheme` verifies.
     pub(crate) fn observe<R>(&self, scheme: Scheme, reporter: R) -> FaultReporter<R> {
-        FaultReporter {
-            reporter,
-            scheme,
-            faults: self.clone(),
-        }
+        FaultReporter { reporter, scheme, faults: self.clone() }
     }
 }
 
@@ -127,10 +123,7 @@ fn parent_and_block(proposal: &Proposal<Digest>) -> (u64, Hash) {
 
 fn signed(ballot: Ballot, attestation: &Attestation<Scheme>) -> Option<SignedBallot> {
     let signature = attestation.signature.encode();
-    Some(SignedBallot {
-        ballot,
-        signature: signature.as_ref().try_into().ok()?,
-    })
+    Some(SignedBallot { ballot, signature: signature.as_ref().try_into().ok()? })
 }
 
 #[cfg(test)]
@@ -214,26 +207,16 @@ mod tests {
                     std::mem::swap(&mut evidence.first.ballot, &mut evidence.second.ballot);
                 }),
             ];
-            all.push(Evidence {
-                consensus_key: key.consensus_key,
-                ..found
-            });
+            all.push(Evidence { consensus_key: key.consensus_key, ..found });
             for vote in [Ballot::Nullify, found.first.ballot] {
                 let ballot = match vote {
                     Ballot::Notarize { parent, block } => Ballot::Finalize { parent, block },
-                    Ballot::Finalize { parent, block } => Ballot::Finalize {
-                        parent: parent + 1,
-                        block,
-                    },
-                    Ballot::Nullify => Ballot::Notarize {
-                        parent: 19_000,
-                        block: CHAIN,
-                    },
+                    Ballot::Finalize { parent, block } => {
+                        Ballot::Finalize { parent: parent + 1, block }
+                    }
+                    Ballot::Nullify => Ballot::Notarize { parent: 19_000, block: CHAIN },
                 };
-                let first = SignedBallot {
-                    ballot,
-                    ..found.first
-                };
+                let first = SignedBallot { ballot, ..found.first };
                 all.push(Evidence { first, ..found });
             }
             assert!(all.iter().all(|evidence| !evidence.proves(&CHAIN)));
@@ -246,11 +229,7 @@ mod tests {
         let scheme = scheme(2);
         let both = |first: SignedBallot, second: SignedBallot| {
             let activity = &contradictions(&scheme)[0];
-            Evidence {
-                first,
-                second,
-                ..evidence(&scheme, activity).unwrap()
-            }
+            Evidence { first, second, ..evidence(&scheme, activity).unwrap() }
         };
         let yes = notarize(&Notarize::sign(&scheme, proposal(1)).unwrap()).unwrap();
         let last = finalize(&Finalize::sign(&scheme, proposal(1)).unwrap()).unwrap();
@@ -285,9 +264,7 @@ mod tests {
             reporter.report(activity);
         }
         // The signature of another vote proves nothing.
-        let Activity::ConflictingNotarize(_) = &all[0] else {
-            unreachable!()
-        };
+        let Activity::ConflictingNotarize(_) = &all[0] else { unreachable!() };
         let real = Notarize::sign(&scheme(3), proposal(1)).unwrap();
         let forged = Notarize {
             proposal: proposal(2),

@@ -48,11 +48,7 @@ pub(crate) struct Timing {
 impl Timing {
     /// The longest wait for transactions, for a committee of one (`alone`) or of several.
     pub(crate) fn idle_ms(&self, alone: bool) -> u64 {
-        if alone {
-            self.idle_block_ms
-        } else {
-            self.idle_block_ms.min(IDLE_SHARED_MS)
-        }
+        if alone { self.idle_block_ms } else { self.idle_block_ms.min(IDLE_SHARED_MS) }
     }
 
     /// The time of this node's clock, in milliseconds since 1970.
@@ -110,10 +106,7 @@ impl<E: Spawner + StorageContext> Pacer<E> {
             let timestamp_ms = now_ms.max(parent_ms + 1);
             let transactions = self.select(state, &digest, timestamp_ms);
             if !transactions.is_empty() || now_ms >= latest_ms {
-                return Draft {
-                    timestamp_ms,
-                    transactions,
-                };
+                return Draft { timestamp_ms, transactions };
             }
             tokio::select! {
                 biased;
@@ -128,9 +121,7 @@ impl<E: Spawner + StorageContext> Pacer<E> {
         if pool.is_empty() {
             return Vec::new();
         }
-        let selected = state.after(parent, |base| {
-            pool.select(base, timestamp_ms, BLOCK_BYTES_MAX)
-        });
+        let selected = state.after(parent, |base| pool.select(base, timestamp_ms, BLOCK_BYTES_MAX));
         // Other nodes refuse to decode a larger block, so the pool is not trusted with the limit.
         let mut room = BLOCK_BYTES_MAX;
         let fits = |transaction: &VerifiedTransaction| {
@@ -139,10 +130,7 @@ impl<E: Spawner + StorageContext> Pacer<E> {
             rest.is_some()
         };
         let selected = selected.unwrap_or_default().into_iter();
-        selected
-            .take(BLOCK_TRANSACTIONS_MAX)
-            .take_while(fits)
-            .collect()
+        selected.take(BLOCK_TRANSACTIONS_MAX).take_while(fits).collect()
     }
 }
 

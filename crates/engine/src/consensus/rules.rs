@@ -97,9 +97,7 @@ impl Rules {
         let transactions: Vec<_> = verify_batch(block.transactions().to_vec(), &self.chain)
             .into_iter()
             .collect::<Result<_, _>>()
-            .map_err(|_| EngineError::StateMismatch {
-                height: info.height,
-            })?;
+            .map_err(|_| EngineError::StateMismatch { height: info.height })?;
         let outcome = self.execute(memory, &info, &transactions);
         memory.apply(&outcome.changes);
         Ok(finalized_block(block, digest, &outcome))
@@ -141,14 +139,10 @@ pub(crate) fn finalized_block(block: &Block, digest: Hash, outcome: &Outcome) ->
 /// The validator that the genesis block names: the one with the lowest key. All keys are checked.
 fn first_validator(genesis: &Genesis) -> Result<(PublicKey, Address), EngineError> {
     let validators = genesis.validators.iter().map(|validator| {
-        let key = public_key(&validator.consensus_key).ok_or(EngineError::ValidatorKey {
-            validator: validator.address,
-        })?;
+        let key = public_key(&validator.consensus_key)
+            .ok_or(EngineError::ValidatorKey { validator: validator.address })?;
         Ok::<_, EngineError>((key, validator.address))
     });
     let validators: BTreeMap<_, _> = validators.collect::<Result<_, _>>()?;
-    validators
-        .into_iter()
-        .next()
-        .ok_or(EngineError::NoValidators)
+    validators.into_iter().next().ok_or(EngineError::NoValidators)
 }

@@ -87,9 +87,8 @@ fn split<E: Spawner + Metrics, S: Sender, R: Receiver<PublicKey = S::PublicKey>>
     context: E,
     (sender, receiver): (S, R),
 ) -> Split<S> {
-    let (muxer, running, elsewhere) = Muxer::builder(context, sender, receiver)
-        .with_backup()
-        .build();
+    let (muxer, running, elsewhere) =
+        Muxer::builder(context, sender, receiver).with_backup().build();
     muxer.start();
     Split { running, elsewhere }
 }
@@ -202,8 +201,7 @@ where
         let root = self.marshal.get_block(Identifier::Height(root)).await?;
         let committee = self.committees.at(term)?;
         let voters = self.committees.voters(term);
-        self.roster
-            .track(term, voters, self.committees.registered());
+        self.roster.track(term, voters, self.committees.registered());
         tracing::info!(term, seats = committee.validators.len(), "term begins");
         let config = self.config(term, committee.scheme.clone(), root.digest());
         let votes = channels.votes.running.register(term).await.ok()?;

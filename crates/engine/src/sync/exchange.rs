@@ -53,11 +53,7 @@ impl RequestClient {
         request: Request,
     ) -> mpsc::Receiver<PeerResponse> {
         let (responses, received) = mpsc::channel(WAITING_MAX);
-        let outgoing = Outgoing {
-            to,
-            request,
-            responses,
-        };
+        let outgoing = Outgoing { to, request, responses };
         // If the exchange has ended, so has the node.
         let _ = self.0.send(outgoing).await;
         received
@@ -149,13 +145,8 @@ where
     }
 
     fn send(&mut self, outgoing: Outgoing) {
-        let Outgoing {
-            to,
-            request,
-            responses,
-        } = outgoing;
-        self.pending
-            .retain(|_, pending| !pending.responses.is_closed());
+        let Outgoing { to, request, responses } = outgoing;
+        self.pending.retain(|_, pending| !pending.responses.is_closed());
         self.next = self.next.wrapping_add(1);
         let message = Message::Request(self.next, request).encode();
         self.sender.send(to.clone(), message, false);

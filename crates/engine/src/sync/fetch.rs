@@ -130,9 +130,7 @@ impl<E: Spawner + StorageContext> StateFetcher<E> {
         let received = std::mem::take(&mut *lock(&received));
         match synced {
             Ok(database) if database.root() == commitment.root => Ok(received),
-            Ok(_) => Err(SyncFailure::Unavailable(
-                "the downloaded state has another root".into(),
-            )),
+            Ok(_) => Err(SyncFailure::Unavailable("the downloaded state has another root".into())),
             Err(SyncError::Database(error)) => Err(StoreError::from(error).into()),
             Err(error) => Err(match received.forged {
                 Some((peer, why)) => SyncFailure::Forged(peer, why),
@@ -189,11 +187,7 @@ impl<E: Clock> StateFetcher<E> {
                 }
                 (
                     StateRequest::Boundary { .. },
-                    StatePart::Boundary {
-                        proof,
-                        op,
-                        pinned_nodes,
-                    },
+                    StatePart::Boundary { proof, op, pinned_nodes },
                 ) => qmdb::verify_proof_and_pinned_nodes::<Blake3, _, _>(
                     proof,
                     start,
@@ -225,10 +219,8 @@ impl<E: Clock> Source for StateFetcher<E> {
             let turn = usize::try_from(start / OPERATIONS_MAX).unwrap_or(0) % peers.len().max(1);
             for peer in peers.iter().cycle().skip(turn).take(peers.len()) {
                 let request_state = Request::State(request);
-                let response = self
-                    .client
-                    .request_one(&self.clock, RESPONSE_LIMIT, peer, request_state)
-                    .await;
+                let response =
+                    self.client.request_one(&self.clock, RESPONSE_LIMIT, peer, request_state).await;
                 match response {
                     Some(Response::State(part)) if self.proves(request, &part) => {
                         self.count(&part);

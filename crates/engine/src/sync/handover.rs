@@ -49,11 +49,7 @@ impl Handover {
         let block = marshal.get_block(BlockId::Height(block_height)).await?;
         let certificate = marshal.get_finalization(block_height).await?;
         let committee = state.read(|state, _| read::committee_at(state, height))?;
-        Some(Self {
-            header: block.inner().header().clone(),
-            certificate,
-            seats: committee.seats,
-        })
+        Some(Self { header: block.inner().header().clone(), certificate, seats: committee.seats })
     }
 
     /// The height of its block.
@@ -97,11 +93,7 @@ impl Read for Handover {
                 validator: Address(<[u8; 32]>::read(buf)?),
             });
         }
-        Ok(Self {
-            header,
-            certificate,
-            seats,
-        })
+        Ok(Self { header, certificate, seats })
     }
 }
 
@@ -199,8 +191,7 @@ impl HandoverVerifier {
     ) -> Result<(), EngineError> {
         while let Some(next) = handovers.after(self.reached).await? {
             let height = next.height();
-            self.verify(&mut random, &next)
-                .map_err(|_| EngineError::Certificate { height })?;
+            self.verify(&mut random, &next).map_err(|_| EngineError::Certificate { height })?;
         }
         Ok(())
     }
@@ -312,11 +303,7 @@ mod tests {
             seats: digest_of(&seats(named.clone())),
             transactions: Digest([5; 32]),
         };
-        let proposal = Proposal {
-            round,
-            parent: View::new(8),
-            payload: header.digest(),
-        };
+        let proposal = Proposal { round, parent: View::new(8), payload: header.digest() };
         let all = seats(committee);
         let votes: Vec<_> = signers
             .map(|signer| {
@@ -327,11 +314,7 @@ mod tests {
         let scheme = committees(99).committee(&all).scheme;
         let certificate =
             Finalization::from_finalizes(&scheme, non_empty![@votes.iter()], &Sequential).unwrap();
-        Handover {
-            header,
-            certificate,
-            seats: seats(named),
-        }
+        Handover { header, certificate, seats: seats(named) }
     }
 
     #[test]
@@ -350,12 +333,8 @@ mod tests {
                 verifier.verify(&mut random, &usurper),
                 Err(InvalidHandover::Certificate { height })
             );
-            verifier
-                .verify(&mut random, &handover(3, 1..5, 1..4, 2..6))
-                .unwrap();
-            verifier
-                .verify(&mut random, &handover(9, 2..6, 3..6, 2..6))
-                .unwrap();
+            verifier.verify(&mut random, &handover(3, 1..5, 1..4, 2..6)).unwrap();
+            verifier.verify(&mut random, &handover(9, 2..6, 3..6, 2..6)).unwrap();
             assert_eq!(verifier.reached(), Some(9));
 
             let again = verifier.verify(&mut random, &first);

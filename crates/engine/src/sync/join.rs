@@ -167,11 +167,7 @@ impl<E: CryptoRng + Spawner + StorageContext> Opening<'_, E> {
             bytes: received.bytes,
             refused: (peers.len() - received.peers.len()) as u64,
         };
-        let snapshot = Snapshot {
-            handover,
-            block,
-            events,
-        };
+        let snapshot = Snapshot { handover, block, events };
         Ok((snapshot, joined))
     }
 
@@ -202,10 +198,9 @@ impl<E: CryptoRng + Spawner + StorageContext> Opening<'_, E> {
             }
             verified.handovers += 1;
             verified.last = Some(next);
-            self.services.sink.joining(JoinProgress::Committees {
-                handovers: verified.handovers,
-                term,
-            });
+            self.services
+                .sink
+                .joining(JoinProgress::Committees { handovers: verified.handovers, term });
         }
     }
 
@@ -224,9 +219,7 @@ impl<E: CryptoRng + Spawner + StorageContext> Opening<'_, E> {
             peers,
         );
         let context = self.context.child("state_sync");
-        fetcher
-            .run(context, &self.overrides.prefix, self.page_cache.clone())
-            .await
+        fetcher.run(context, &self.overrides.prefix, self.page_cache.clone()).await
     }
 
     async fn block(&self, handover: &Handover, peers: &[PublicKey]) -> Result<Block, SyncFailure> {
@@ -272,10 +265,7 @@ impl<E: CryptoRng + Spawner + StorageContext> Opening<'_, E> {
         snapshot: &Snapshot,
         joined: &Joined,
     ) -> Result<Archives<E>, EngineError> {
-        let Archives {
-            certificates,
-            blocks,
-        } = archives;
+        let Archives { certificates, blocks } = archives;
         let (height, digest) = (joined.height, snapshot.handover.header.digest());
         let certificate = &snapshot.handover.certificate;
         let certificates = certificates.put_sync(height, digest, certificate).await;
@@ -307,10 +297,7 @@ impl<E: CryptoRng + Spawner + StorageContext> Opening<'_, E> {
     }
 
     async fn request(&self, peer: &PublicKey, request: Request) -> Result<Response, SyncFailure> {
-        let response = self
-            .client
-            .request_one(self.context, RESPONSE_LIMIT, peer, request)
-            .await;
+        let response = self.client.request_one(self.context, RESPONSE_LIMIT, peer, request).await;
         response.ok_or_else(|| {
             SyncFailure::Unavailable(format!("{} does not respond", consensus_key(peer)))
         })
@@ -339,9 +326,8 @@ pub(crate) async fn left_behind(
         }
         let mut responses = client.request(Recipients::All, Request::Offer).await;
         let mut first: Option<u64> = None;
-        while let Some((_, response)) = within(clock, RESPONSE_LIMIT, responses.recv())
-            .await
-            .flatten()
+        while let Some((_, response)) =
+            within(clock, RESPONSE_LIMIT, responses.recv()).await.flatten()
         {
             if let Response::Offer(offer) = response {
                 first = Some(first.map_or(offer.first, |first| first.min(offer.first)));

@@ -122,10 +122,7 @@ impl Read for Response {
     fn read_cfg(buf: &mut impl Buf, (): &Self::Cfg) -> Result<Self, CodecError> {
         Ok(match u8::read(buf)? {
             0 => Self::Nothing,
-            1 => Self::Offer(Offer {
-                first: u64::read(buf)?,
-                last: u64::read(buf)?,
-            }),
+            1 => Self::Offer(Offer { first: u64::read(buf)?, last: u64::read(buf)? }),
             2 => Self::Handover(Box::new(Handover::read(buf)?)),
             3 => {
                 let operations = usize::try_from(OPERATIONS_MAX.get()).unwrap_or(usize::MAX);

@@ -59,11 +59,9 @@ impl<E: Spawner + StorageContext> Server<E> {
         let mut max_ops = request.max_ops().min(OPERATIONS_MAX);
         loop {
             let request = match request {
-                StateRequest::Operations { size, start, .. } => StateRequest::Operations {
-                    size,
-                    start,
-                    max_ops,
-                },
+                StateRequest::Operations { size, start, .. } => {
+                    StateRequest::Operations { size, start, max_ops }
+                }
                 boundary @ StateRequest::Boundary { .. } => boundary,
             };
             let (part, _) = self.databases.serve(request).await.ok()?;
@@ -87,10 +85,7 @@ impl<E: Spawner + StorageContext> Server<E> {
     }
 
     fn offer(&self) -> Option<Offer> {
-        Some(Offer {
-            first: self.history.first().ok()?,
-            last: self.history.height().ok()?,
-        })
+        Some(Offer { first: self.history.first().ok()?, last: self.history.height().ok()? })
     }
 
     /// The response to a request.
@@ -112,11 +107,7 @@ impl<E: Spawner + StorageContext> Server<E> {
             Request::Events(height) => self.events(height).map(Response::Events),
         };
         let response = response.unwrap_or(Response::Nothing);
-        if self.forges {
-            forge(response)
-        } else {
-            response
-        }
+        if self.forges { forge(response) } else { response }
     }
 }
 

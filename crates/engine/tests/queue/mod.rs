@@ -31,10 +31,7 @@ pub fn validator(index: u8) -> [u8; 32] {
 
 /// A chain of `validators` validators, on which Alice has a balance and phases end by command.
 pub fn genesis(validators: u8) -> Genesis {
-    let params = Params {
-        epoch_ms: 0,
-        ..Params::local()
-    };
+    let params = Params { epoch_ms: 0, ..Params::local() };
     let seat = |index| GenesisValidator {
         address: address(validator(index)),
         consensus_key: ConsensusSecret(validator(index)).public(),
@@ -45,10 +42,7 @@ pub fn genesis(validators: u8) -> Genesis {
         timestamp_ms: 1_767_225_600_000,
         params,
         architecture: Architecture::nano(),
-        accounts: vec![GenesisAccount {
-            address: address(ALICE),
-            balance: Amount::soma(1_000),
-        }],
+        accounts: vec![GenesisAccount { address: address(ALICE), balance: Amount::soma(1_000) }],
         validators: (0..validators).map(seat).collect(),
         models: Vec::new(),
         operator: None,
@@ -83,10 +77,7 @@ pub fn act(chain: Hash, seed: [u8; 32], nonce: u64, action: Action) -> SignedTra
 
 /// Alice pays Bob.
 pub fn transfer(chain: Hash, nonce: u64, amount: u64) -> SignedTransaction {
-    let action = Action::Transfer(action::Transfer {
-        to: address(BOB),
-        amount: Amount(amount),
-    });
+    let action = Action::Transfer(action::Transfer { to: address(BOB), amount: Amount(amount) });
     act(chain, ALICE, nonce, action)
 }
 
@@ -99,20 +90,14 @@ pub struct Queue {
 
 impl Queue {
     pub fn reporting(sender: mpsc::Sender<FinalizedBlock>) -> Arc<Self> {
-        Arc::new(Self {
-            finalized: Mutex::new(Some(sender)),
-            ..Self::default()
-        })
+        Arc::new(Self { finalized: Mutex::new(Some(sender)), ..Self::default() })
     }
 
     pub fn add(&self, transaction: SignedTransaction) -> Hash {
         let chain = transaction.transaction().chain;
         let verified = transaction.verify(&chain).unwrap();
         let hash = verified.hash();
-        self.waiting
-            .lock()
-            .unwrap()
-            .insert(place(verified.transaction()), verified);
+        self.waiting.lock().unwrap().insert(place(verified.transaction()), verified);
         hash
     }
 }
@@ -148,10 +133,7 @@ impl Pool for Queue {
 impl Sink for Queue {
     fn finalized(&self, block: FinalizedBlock) {
         for transaction in &block.transactions {
-            self.waiting
-                .lock()
-                .unwrap()
-                .remove(&place(transaction.transaction()));
+            self.waiting.lock().unwrap().remove(&place(transaction.transaction()));
         }
         if let Some(finalized) = &*self.finalized.lock().unwrap() {
             let _ = finalized.send(block);

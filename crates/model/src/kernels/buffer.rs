@@ -1,10 +1,7 @@
 //! Aligned scratch buffers, kept per thread, so that nothing is allocated after the first call.
 //!
 //! A buffer holds whatever its last use left in it, so its user must write before reading.
-#![expect(
-    unsafe_code,
-    reason = "a buffer of aligned lines is read as the floats it is made of"
-)]
+#![expect(unsafe_code, reason = "a buffer of aligned lines is read as the floats it is made of")]
 
 use std::cell::Cell;
 use std::thread::LocalKey;
@@ -49,10 +46,7 @@ impl Buffer {
 
     /// The whole buffer.
     pub(crate) fn floats(&mut self) -> &mut [f32] {
-        let (start, len) = (
-            self.lines.as_mut_ptr().cast::<f32>(),
-            self.lines.len() * LANES,
-        );
+        let (start, len) = (self.lines.as_mut_ptr().cast::<f32>(), self.lines.len() * LANES);
         // SAFETY: a `Line` is exactly 16 floats without padding.
         unsafe { std::slice::from_raw_parts_mut(start, len) }
     }

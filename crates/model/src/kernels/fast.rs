@@ -49,11 +49,7 @@ struct Rows<'a> {
 impl<'a> Rows<'a> {
     /// Packed rows: panel p, step k, row r is at `(p * depth + k) * panel_rows + r`.
     fn packed(panels: &'a [f32], depth: usize, panel_rows: usize) -> Self {
-        Self {
-            data: panels,
-            panel: depth * panel_rows,
-            stride: panel_rows,
-        }
+        Self { data: panels, panel: depth * panel_rows, stride: panel_rows }
     }
 
     /// Rows read in place, if the rows of a step are adjacent and everything is near.
@@ -68,10 +64,7 @@ impl<'a> Rows<'a> {
     /// The rows after this many tiles.
     fn skip_tiles(self, tiles: usize) -> Self {
         let start = (tiles * self.panel).min(self.data.len());
-        Self {
-            data: &self.data[start..],
-            ..self
-        }
+        Self { data: &self.data[start..], ..self }
     }
 }
 
@@ -137,10 +130,8 @@ impl Block<'_> {
                 let prefetch = if self.carries::<S>(upcoming) && !steps.is_empty() {
                     let at = panel * depth * width;
                     let to = &mut next[at + steps.start * width..at + steps.end * width];
-                    let b = self
-                        .b
-                        .columns_from(upcoming, width)
-                        .rows_from(steps.start, steps.len());
+                    let b =
+                        self.b.columns_from(upcoming, width).rows_from(steps.start, steps.len());
                     // SAFETY: these rows of B and their places are `width` columns wide.
                     unsafe {
                         let (from, stride) = (b.data().as_ptr(), b.row_stride());
@@ -256,9 +247,7 @@ impl Operation for TileRows {
 /// The slabs of a depth as (first, count); a depth of zero has one too, because its chains are
 /// the zeros they start from.
 fn slabs(depth: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..depth.max(1))
-        .step_by(SLAB)
-        .map(move |first| (first, SLAB.min(depth - first)))
+    (0..depth.max(1)).step_by(SLAB).map(move |first| (first, SLAB.min(depth - first)))
 }
 
 /// The whole product on all threads.
@@ -312,10 +301,7 @@ pub(super) fn matmul(
 fn pack_rows(engine: &Engine, a: Matrix<'_>, panels: &mut [f32], panel_rows: usize) {
     let share = engine.share(a.rows()).next_multiple_of(panel_rows);
     let depth = a.columns();
-    let tasks = panels
-        .chunks_mut((share * depth).max(1))
-        .enumerate()
-        .collect();
+    let tasks = panels.chunks_mut((share * depth).max(1)).enumerate().collect();
     engine.for_each(tasks, |(index, panels)| {
         let first = index * share;
         let a = a.rows_from(first, share.min(a.rows() - first));
@@ -325,19 +311,11 @@ fn pack_rows(engine: &Engine, a: Matrix<'_>, panels: &mut [f32], panel_rows: usi
 
 /// Rows and columns of a task: whole columns if there are enough of them for all threads.
 fn task_shape(engine: &Engine, rows: usize, columns: usize, panel_rows: usize) -> (usize, usize) {
-    let wanted = if engine.threads() == 1 {
-        1
-    } else {
-        engine.threads() * 4
-    };
-    let width = COLUMN_BLOCK
-        .min(columns.div_ceil(wanted).next_multiple_of(2 * LANES))
-        .max(2 * LANES);
+    let wanted = if engine.threads() == 1 { 1 } else { engine.threads() * 4 };
+    let width =
+        COLUMN_BLOCK.min(columns.div_ceil(wanted).next_multiple_of(2 * LANES)).max(2 * LANES);
     let strips = columns.div_ceil(width).max(1);
-    let groups = wanted
-        .div_ceil(strips)
-        .min(rows.div_ceil(8 * panel_rows))
-        .max(1);
+    let groups = wanted.div_ceil(strips).min(rows.div_ceil(8 * panel_rows)).max(1);
     (rows.div_ceil(groups).next_multiple_of(panel_rows), width)
 }
 

@@ -2,10 +2,7 @@
 //! threads.
 //!
 //! A view must never reach outside the slice it was made from; the constructors check it once.
-#![expect(
-    unsafe_code,
-    reason = "disjoint blocks of one matrix are written by different threads"
-)]
+#![expect(unsafe_code, reason = "disjoint blocks of one matrix are written by different threads")]
 
 use std::marker::PhantomData;
 
@@ -39,13 +36,7 @@ impl<'a> Matrix<'a> {
             (rows - 1) * row_stride + (columns - 1) * column_stride + 1
         };
         assert!(needed <= data.len(), "a matrix must lie inside its slice");
-        Self {
-            data,
-            rows,
-            columns,
-            row_stride,
-            column_stride,
-        }
+        Self { data, rows, columns, row_stride, column_stride }
     }
 
     /// The transpose, for free.
@@ -65,11 +56,7 @@ impl<'a> Matrix<'a> {
     pub(crate) fn rows_from(self, first: usize, count: usize) -> Self {
         assert!(first + count <= self.rows, "rows outside the matrix");
         let data = &self.data[(first * self.row_stride).min(self.data.len())..];
-        Self {
-            data,
-            rows: count,
-            ..self
-        }
+        Self { data, rows: count, ..self }
     }
 
     /// `count` columns from `first` on.
@@ -139,11 +126,7 @@ impl<'a> MatrixMut<'a> {
         columns: usize,
         row_stride: usize,
     ) -> Self {
-        let needed = if rows == 0 || columns == 0 {
-            0
-        } else {
-            (rows - 1) * row_stride + columns
-        };
+        let needed = if rows == 0 || columns == 0 { 0 } else { (rows - 1) * row_stride + columns };
         assert!(needed <= data.len(), "a matrix must lie inside its slice");
         assert!(columns <= row_stride || rows < 2, "rows must not overlap");
         Self {
@@ -204,19 +187,12 @@ impl<'a> MatrixMut<'a> {
     /// The same matrix, with its coordinates counted from zero.
     #[must_use]
     pub(crate) fn at_origin(self) -> Self {
-        Self {
-            first_row: 0,
-            first_column: 0,
-            ..self
-        }
+        Self { first_row: 0, first_column: 0, ..self }
     }
 
     /// The same matrix, borrowed for a shorter time.
     pub(crate) fn reborrow(&mut self) -> MatrixMut<'_> {
-        MatrixMut {
-            lifetime: PhantomData,
-            ..*self
-        }
+        MatrixMut { lifetime: PhantomData, ..*self }
     }
 
     /// Disjoint blocks of at most `rows` x `columns`, row by row; they know their coordinates in

@@ -56,9 +56,7 @@ impl FromStr for KernelChoice {
             .into_iter()
             .find(|kind| kind.name() == name)
             .map(Self::Kind)
-            .ok_or_else(|| Error::UnknownKernel {
-                name: name.to_owned(),
-            })
+            .ok_or_else(|| Error::UnknownKernel { name: name.to_owned() })
     }
 }
 
@@ -165,18 +163,13 @@ impl Engine {
         if self.threads() == 1 || items.len() < 2 {
             items.into_iter().for_each(task);
         } else {
-            self.pool
-                .install(|| items.into_par_iter().with_max_len(1).for_each(task));
+            self.pool.install(|| items.into_par_iter().with_max_len(1).for_each(task));
         }
     }
 
     /// How many rows (or elements) one task should take so that every thread gets several tasks.
     pub(crate) fn share(&self, items: usize) -> usize {
-        if self.threads() == 1 {
-            items.max(1)
-        } else {
-            items.div_ceil(self.threads() * 4).max(1)
-        }
+        if self.threads() == 1 { items.max(1) } else { items.div_ceil(self.threads() * 4).max(1) }
     }
 }
 

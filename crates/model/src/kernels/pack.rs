@@ -122,11 +122,7 @@ fn transpose<S: Simd>(simd: S, part: Matrix<'_>, width: usize, panel: &mut [f32]
 fn gather(part: Matrix<'_>, width: usize, panel: &mut [f32]) {
     for (k, to) in panel.chunks_exact_mut(width).enumerate() {
         for (lane, to) in to.iter_mut().enumerate() {
-            *to = if lane < part.rows() {
-                part.at(lane, k)
-            } else {
-                0.0
-            };
+            *to = if lane < part.rows() { part.at(lane, k) } else { 0.0 };
         }
     }
 }

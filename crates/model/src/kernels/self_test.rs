@@ -26,10 +26,7 @@ pub(super) fn passes(kind: KernelKind, lanes: Lanes) -> bool {
 /// Values whose bits never repeat, including zeros of both signs, subnormals and huge values.
 fn values(seed: u8, count: usize) -> Vec<f32> {
     let mut bytes = vec![0; count * 4];
-    blake3::Hasher::new()
-        .update(&[seed])
-        .finalize_xof()
-        .fill(&mut bytes);
+    blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut bytes);
     let (words, _) = bytes.as_chunks::<4>();
     words
         .iter()
@@ -47,9 +44,7 @@ fn values(seed: u8, count: usize) -> Vec<f32> {
 }
 
 fn same_bits(a: &[f32], b: &[f32]) -> bool {
-    a.iter()
-        .zip(b)
-        .all(|(x, y)| x.to_bits() == y.to_bits() || (x.is_nan() && y.is_nan()))
+    a.iter().zip(b).all(|(x, y)| x.to_bits() == y.to_bits() || (x.is_nan() && y.is_nan()))
 }
 
 fn products_equal(lanes: Lanes) -> bool {
@@ -63,13 +58,8 @@ fn products_equal(lanes: Lanes) -> bool {
         Triangle::LowerDepth { shift: 5 },
         Triangle::UpperDepth,
     ];
-    let layouts = [
-        Matrix::new(&b, depth, columns),
-        Matrix::new(&b, columns, depth).transposed(),
-    ];
-    let cases = triangles
-        .into_iter()
-        .flat_map(|triangle| layouts.map(|b| (triangle, b)));
+    let layouts = [Matrix::new(&b, depth, columns), Matrix::new(&b, columns, depth).transposed()];
+    let cases = triangles.into_iter().flat_map(|triangle| layouts.map(|b| (triangle, b)));
     cases.into_iter().all(|(triangle, b)| {
         let (mut expected, mut got) = (start.clone(), start.clone());
         let a = Matrix::new(&a, rows, depth);

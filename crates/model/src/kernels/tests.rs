@@ -8,10 +8,7 @@ use super::*;
 /// or infinite.
 fn values(seed: u64, count: usize) -> Vec<f32> {
     let mut bytes = vec![0; count * 5];
-    blake3::Hasher::new()
-        .update(&seed.to_le_bytes())
-        .finalize_xof()
-        .fill(&mut bytes);
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
     bytes
         .as_chunks::<5>()
         .0
@@ -33,9 +30,8 @@ fn values(seed: u64, count: usize) -> Vec<f32> {
 
 /// The fast kernels of this CPU; says which ones it cannot try.
 fn fast_engines(threads: usize) -> Vec<Engine> {
-    let (here, absent): (Vec<_>, Vec<_>) = KernelKind::ALL
-        .into_iter()
-        .partition(|kind| kind.is_available());
+    let (here, absent): (Vec<_>, Vec<_>) =
+        KernelKind::ALL.into_iter().partition(|kind| kind.is_available());
     for kind in absent {
         println!("skipped: this CPU cannot run the kernel `{kind}`");
     }
@@ -51,16 +47,7 @@ fn reference() -> Engine {
 
 fn bits(values: &[f32]) -> Vec<u32> {
     // All NaNs compare equal: their payload is not defined and never becomes visible.
-    values
-        .iter()
-        .map(|v| {
-            if v.is_nan() {
-                f32::NAN.to_bits()
-            } else {
-                v.to_bits()
-            }
-        })
-        .collect()
+    values.iter().map(|v| if v.is_nan() { f32::NAN.to_bits() } else { v.to_bits() }).collect()
 }
 
 fn view(data: &[f32], rows: usize, columns: usize, transposed: bool) -> Matrix<'_> {
@@ -82,12 +69,7 @@ struct Case {
 fn cases(most: usize, deepest: usize) -> impl Strategy<Value = Case> {
     let shape = (1..=most, 0..=deepest, 1..=most);
     (shape, any::<(bool, bool)>(), any::<bool>(), any::<u64>()).prop_map(
-        |(shape, transposed, accumulate, seed)| Case {
-            shape,
-            transposed,
-            accumulate,
-            seed,
-        },
+        |(shape, transposed, accumulate, seed)| Case { shape, transposed, accumulate, seed },
     )
 }
 
@@ -103,18 +85,8 @@ fn product(engine: &Engine, case: Case, epilogue: u8) -> Vec<f32> {
         2 => Epilogue::BiasGelu(&bias),
         _ => Epilogue::BiasResidual(&bias, Matrix::new(&residual, m, n)),
     };
-    let (a, b) = (
-        view(&a, m, k, case.transposed.0),
-        view(&b, k, n, case.transposed.1),
-    );
-    matmul(
-        engine,
-        a,
-        b,
-        MatrixMut::new(&mut c, m, n),
-        case.accumulate,
-        epilogue,
-    );
+    let (a, b) = (view(&a, m, k, case.transposed.0), view(&b, k, n, case.transposed.1));
+    matmul(engine, a, b, MatrixMut::new(&mut c, m, n), case.accumulate, epilogue);
     c
 }
 
@@ -123,10 +95,7 @@ fn triangle(engine: &Engine, case: Case, triangle: Triangle) -> Vec<f32> {
     let (m, k, n) = case.shape;
     let (a, b) = (values(case.seed, m * k), values(case.seed ^ 1, k * n));
     let mut c = values(case.seed ^ 4, m * n);
-    let (a, b) = (
-        view(&a, m, k, case.transposed.0),
-        view(&b, k, n, case.transposed.1),
-    );
+    let (a, b) = (view(&a, m, k, case.transposed.0), view(&b, k, n, case.transposed.1));
     matmul_here(
         engine,
         a,
@@ -200,10 +169,7 @@ proptest! {
 fn a_triangle_never_reads_what_is_hidden() {
     let (m, k, n) = (37, 37, 19);
     for (triangle, hidden) in [
-        (
-            Triangle::LowerDepth { shift: 0 },
-            (|m, k| k > m) as fn(usize, usize) -> bool,
-        ),
+        (Triangle::LowerDepth { shift: 0 }, (|m, k| k > m) as fn(usize, usize) -> bool),
         (Triangle::UpperDepth, |m, k| k < m),
     ] {
         let clean = values(7, m * k);
@@ -230,14 +196,8 @@ fn a_triangle_never_reads_what_is_hidden() {
 #[test]
 fn a_kernel_has_one_name_and_unknown_ones_are_refused() {
     for kind in KernelKind::ALL {
-        assert_eq!(
-            kind.name().parse::<KernelChoice>().unwrap(),
-            KernelChoice::Kind(kind)
-        );
+        assert_eq!(kind.name().parse::<KernelChoice>().unwrap(), KernelChoice::Kind(kind));
     }
     assert_eq!("auto".parse::<KernelChoice>().unwrap(), KernelChoice::Auto);
-    assert!(matches!(
-        "cuda".parse::<KernelChoice>(),
-        Err(Error::UnknownKernel { .. })
-    ));
+    assert!(matches!("cuda".parse::<KernelChoice>(), Err(Error::UnknownKernel { .. })));
 }

@@ -2,10 +2,7 @@
 //! registers at once.
 //!
 //! A chain takes its steps in ascending order and is stored and resumed, never summed in parts.
-#![expect(
-    unsafe_code,
-    reason = "the register tile reads packed panels through pointers"
-)]
+#![expect(unsafe_code, reason = "the register tile reads packed panels through pointers")]
 #![expect(
     clippy::inline_always,
     reason = "the tile must be inlined into the function that enables the CPU features"
@@ -51,13 +48,7 @@ impl Prefetch {
         steps: usize,
     ) -> Self {
         let gap = (steps * LOAD / rows.max(1)).max(1);
-        Self {
-            from,
-            stride,
-            to,
-            rows,
-            gap,
-        }
+        Self { from, stride, to, rows, gap }
     }
 
     /// For tiles that have nothing to copy.
@@ -153,14 +144,7 @@ impl Tile {
     fn row(self, r: usize) -> Self {
         debug_assert!(r < self.rows, "a row of the tile");
         // SAFETY: row r of the panel and of C exist.
-        unsafe {
-            Self {
-                a: self.a.add(r),
-                c: self.c.add(r * self.stride),
-                rows: 1,
-                ..self
-            }
-        }
+        unsafe { Self { a: self.a.add(r), c: self.c.add(r * self.stride), rows: 1, ..self } }
     }
 
     /// Runs `count` steps of the chains, from `skip` on.
@@ -177,11 +161,7 @@ impl Tile {
                 ..self
             }
         };
-        simd.dispatch(Chain {
-            tile,
-            count,
-            resume,
-        });
+        simd.dispatch(Chain { tile, count, resume });
     }
 
     /// The tile itself: `R` x `V` accumulators in registers.

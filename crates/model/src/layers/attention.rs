@@ -43,10 +43,7 @@ impl<'a> Heads<'a> {
 
     /// `1 / sqrt(head_dim)`
     pub(crate) fn scale(self) -> f32 {
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a width is at most 65536, which is exact"
-        )]
+        #[expect(clippy::cast_precision_loss, reason = "a width is at most 65536, which is exact")]
         let width = self.head_dim as f32;
         1.0 / width.sqrt()
     }

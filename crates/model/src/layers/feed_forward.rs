@@ -22,10 +22,7 @@ impl Operation for BiasGelu<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let width = self.bias.len();
-        let rows = self
-            .rows
-            .chunks_exact_mut(width)
-            .zip(self.slopes.chunks_exact_mut(width));
+        let rows = self.rows.chunks_exact_mut(width).zip(self.slopes.chunks_exact_mut(width));
         for (row, slopes) in rows {
             let parts = row.chunks_mut(LANES).zip(slopes.chunks_mut(LANES));
             for ((x, slope), bias) in parts.zip(self.bias.chunks(LANES)) {

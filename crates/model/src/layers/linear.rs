@@ -26,13 +26,7 @@ pub(crate) fn linear_residual(
 ) {
     let outputs = map.bias.len();
     let residual = Matrix::new(residual, residual.len() / outputs, outputs);
-    product(
-        engine,
-        x,
-        map,
-        out,
-        Epilogue::BiasResidual(map.bias, residual),
-    );
+    product(engine, x, map, out, Epilogue::BiasResidual(map.bias, residual));
 }
 
 /// The map with any epilogue.

@@ -63,11 +63,7 @@ pub(crate) fn negative_log_likelihood(
         .zip(nll.chunks_mut(share))
         .collect();
     engine.for_each(tasks, |((logits, targets), nll)| {
-        engine.run(Likelihoods {
-            logits,
-            targets,
-            nll,
-        });
+        engine.run(Likelihoods { logits, targets, nll });
     });
 }
 

@@ -48,10 +48,7 @@ impl Operation for Normalize<'_> {
 /// Mean of a row, and `1 / sqrt(variance + epsilon)`.
 #[inline(always)]
 fn mean_and_inverse<S: Simd>(s: S, row: &[f32]) -> (f32, f32) {
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a width is at most 65536, which is exact"
-    )]
+    #[expect(clippy::cast_precision_loss, reason = "a width is at most 65536, which is exact")]
     let width = row.len() as f32;
     let mean = sum_row(s, row) / width;
     let shift = s.splat(mean);
@@ -71,11 +68,7 @@ pub(crate) fn layer_norm(engine: &Engine, x: &[f32], norm: Norm<'_>, out: &mut [
     let share = engine.share(x.len() / width) * width;
     let tasks = x.chunks(share).zip(out.chunks_mut(share)).collect();
     engine.for_each(tasks, |(rows, outputs)| {
-        engine.run(Normalize {
-            rows,
-            norm,
-            outputs,
-        });
+        engine.run(Normalize { rows, norm, outputs });
     });
 }
 
@@ -102,10 +95,7 @@ impl Operation for NormBackward<'_> {
         let (normal, weighted) = self.scratch[..2 * width].split_at_mut(width);
         self.d_gamma.fill(0.0);
         self.d_beta.fill(0.0);
-        let rows = self
-            .rows
-            .chunks_exact_mut(width)
-            .zip(self.d_outputs.chunks_exact(width));
+        let rows = self.rows.chunks_exact_mut(width).zip(self.d_outputs.chunks_exact(width));
         for (n, (row, d_output)) in rows.enumerate() {
             let (mean, inverse) = mean_and_inverse(s, row);
             let (mean, inverse) = (s.splat(mean), s.splat(inverse));
@@ -145,11 +135,7 @@ fn add_products<S: Simd>(s: S, a: &[f32], b: &[f32], sums: &mut [f32]) {
     for (i, sum) in sums.chunks_mut(LANES).enumerate() {
         let [x] = part(s, i, [a]);
         let old = load_lanes(s, sum);
-        let new = if b.is_empty() {
-            s.add(old, x)
-        } else {
-            s.fma(x, part(s, i, [b])[0], old)
-        };
+        let new = if b.is_empty() { s.add(old, x) } else { s.fma(x, part(s, i, [b])[0], old) };
         store_lanes(s, new, sum);
     }
 }

@@ -37,23 +37,11 @@ impl Directions {
     pub fn new(architecture: &Architecture, seed: [u8; 32]) -> Self {
         let Sizes { dim, slices, .. } = Sizes::from(architecture);
         let mut bits = vec![0; (dim * slices).div_ceil(8)];
-        blake3::Hasher::new()
-            .update(&seed)
-            .finalize_xof()
-            .fill(&mut bits);
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a width is at most 65536, which is exact"
-        )]
+        blake3::Hasher::new().update(&seed).finalize_xof().fill(&mut bits);
+        #[expect(clippy::cast_precision_loss, reason = "a width is at most 65536, which is exact")]
         let component = 1.0 / (dim as f32).sqrt();
         let values = (0..dim * slices)
-            .map(|bit| {
-                if bits[bit / 8] >> (bit % 8) & 1 == 1 {
-                    component
-                } else {
-                    -component
-                }
-            })
+            .map(|bit| if bits[bit / 8] >> (bit % 8) & 1 == 1 { component } else { -component })
             .collect();
         Self { values, slices }
     }
@@ -97,11 +85,7 @@ impl Nodes {
             phi.push(value);
             weights.push(value * step * ends);
         }
-        Self {
-            turns: step * TURNS_PER_RADIAN,
-            phi,
-            weights,
-        }
+        Self { turns: step * TURNS_PER_RADIAN, phi, weights }
     }
 }
 
@@ -176,11 +160,7 @@ pub(crate) fn distance_from_normal(engine: &Engine, nodes: &Nodes, projections: 
     engine.for_each(tasks, |(group, distances): (usize, &mut [f64])| {
         let mut sums = vec![[0.0; LANES]; 2 * nodes.phi.len()];
         let projections = projections.columns_from(group * LANES, distances.len());
-        engine.run(CharacteristicSums {
-            projections,
-            turns: nodes.turns,
-            sums: &mut sums,
-        });
+        engine.run(CharacteristicSums { projections, turns: nodes.turns, sums: &mut sums });
         for (lane, distance) in distances.iter_mut().enumerate() {
             *distance = weighted_distance(nodes, &sums, lane, samples);
         }

@@ -55,9 +55,7 @@ impl Operation for Apply<'_> {
 
 /// Distance between float32 neighbors around a value.
 fn ulp(exact: f64) -> f64 {
-    let exponent = (exact.abs().to_bits() >> 52)
-        .saturating_sub(1023 - 126)
-        .max(1);
+    let exponent = (exact.abs().to_bits() >> 52).saturating_sub(1023 - 126).max(1);
     f64::from_bits((exponent + 1023 - 126 - 23) << 52)
 }
 
@@ -74,11 +72,7 @@ fn error(function: Function, x: f32, y: f32) -> f64 {
         return if y.to_bits() == 0 { 0.0 } else { f64::INFINITY };
     }
     if overflows || exact.is_infinite() {
-        return if f64::from(y) == exact.signum() * f64::INFINITY {
-            0.0
-        } else {
-            f64::INFINITY
-        };
+        return if f64::from(y) == exact.signum() * f64::INFINITY { 0.0 } else { f64::INFINITY };
     }
     if exact == 0.0 {
         return if y == 0.0 { 0.0 } else { f64::INFINITY };
@@ -130,20 +124,9 @@ fn exp_ln_and_erf_are_within_one_ulp_on_all_float32() {
         let blocks = 0..1_u64 << 12;
         let (error, x) = blocks
             .into_par_iter()
-            .map(|block| {
-                worst(
-                    &engine,
-                    function,
-                    (block << 20) as u32,
-                    1,
-                    (block + 1) << 20,
-                )
-            })
+            .map(|block| worst(&engine, function, (block << 20) as u32, 1, (block + 1) << 20))
             .reduce(|| (0.0, 0.0), |a, b| if b.0 > a.0 { b } else { a });
-        println!(
-            "{function:?}: at most {error:.4} ulp, at {x:e} ({:#010x})",
-            x.to_bits()
-        );
+        println!("{function:?}: at most {error:.4} ulp, at {x:e} ({:#010x})", x.to_bits());
         assert!(error <= 1.0);
     }
 }
@@ -264,9 +247,8 @@ fn the_portable_fma_rounds_once() {
 #[test]
 fn sums_of_rows_add_strided_lanes_and_fold_by_halves() {
     for len in [1, 7, 16, 17, 40, 129] {
-        let row: Vec<f32> = (0..len)
-            .map(|i| (i as f32 * 0.37).fract() * 1e3_f32.powi_of(i % 5))
-            .collect();
+        let row: Vec<f32> =
+            (0..len).map(|i| (i as f32 * 0.37).fract() * 1e3_f32.powi_of(i % 5)).collect();
         let mut lanes = [0.0_f32; LANES];
         for (i, x) in row.iter().enumerate() {
             lanes[i % LANES] += x;
@@ -276,16 +258,9 @@ fn sums_of_rows_add_strided_lanes_and_fold_by_halves() {
                 lanes[i] += lanes[i + half];
             }
         }
-        for kind in KernelKind::ALL
-            .into_iter()
-            .filter(|kind| kind.is_available())
-        {
+        for kind in KernelKind::ALL.into_iter().filter(|kind| kind.is_available()) {
             let engine = Engine::new(KernelChoice::Kind(kind), 1).unwrap();
-            assert_eq!(
-                engine.run(SumRow(&row)).to_bits(),
-                lanes[0].to_bits(),
-                "{kind}, {len}"
-            );
+            assert_eq!(engine.run(SumRow(&row)).to_bits(), lanes[0].to_bits(), "{kind}, {len}");
         }
     }
 }

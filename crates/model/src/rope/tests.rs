@@ -11,11 +11,7 @@ fn the_tables_have_the_hashes_that_the_numerics_page_prints() {
     let page = include_str!("../../../../docs/numerics.md");
     for architecture in [Architecture::nano(), Architecture::v1()] {
         let hash = hex(&architecture);
-        assert!(
-            page.contains(&hash),
-            "{hash} of {} positions",
-            architecture.positions
-        );
+        assert!(page.contains(&hash), "{hash} of {} positions", architecture.positions);
     }
 }
 
@@ -29,16 +25,11 @@ fn the_tables_are_within_one_ulp_of_cos_and_sin() {
             let (p, exponent) = (position as f64, 2.0 * i as f64 / 256.0);
             let angle = p / libm::pow(10000.0, exponent);
             let at = position * rope.half + i;
-            for (got, exact) in [
-                (rope.cos[at], libm::cos(angle)),
-                (rope.sin[at], libm::sin(angle)),
-            ] {
+            for (got, exact) in [(rope.cos[at], libm::cos(angle)), (rope.sin[at], libm::sin(angle))]
+            {
                 // The error of the angle itself counts where the value is near zero.
                 let limit = exact.abs() * f64::from(f32::EPSILON) / 2.0 + 1e-13;
-                assert!(
-                    (f64::from(got) - exact).abs() <= limit,
-                    "{position} {i}: {got} {exact}"
-                );
+                assert!((f64::from(got) - exact).abs() <= limit, "{position} {i}: {got} {exact}");
             }
         }
     }

@@ -100,9 +100,7 @@ impl<'a> Passes<'a> {
         let architecture = self.weights.architecture();
         let coefficient = f64::from(architecture.sig_reg_coefficient_millionths) / 1e6;
         let ended = partial.into_iter().zip(documents);
-        ended
-            .map(|(sums, data)| sums?.finish(data.len(), coefficient))
-            .collect()
+        ended.map(|(sums, data)| sums?.finish(data.len(), coefficient)).collect()
     }
 
     /// Runs one forward pass over chunks, which are then added up one by one.
@@ -116,26 +114,12 @@ impl<'a> Passes<'a> {
         if pass.is_empty() {
             return;
         }
-        let Sizes {
-            dim,
-            vocabulary,
-            slices,
-            ..
-        } = self.weights.sizes();
-        let tokens: Vec<Vec<u16>> = pass
-            .iter()
-            .map(|(_, chunk)| chunk.tokens().collect())
-            .collect();
-        let representations = self
-            .forward
-            .representations(self.engine, self.weights, &tokens);
+        let Sizes { dim, vocabulary, slices, .. } = self.weights.sizes();
+        let tokens: Vec<Vec<u16>> =
+            pass.iter().map(|(_, chunk)| chunk.tokens().collect()).collect();
+        let representations = self.forward.representations(self.engine, self.weights, &tokens);
         logits(self.engine, self.weights, representations, &mut self.logits);
-        project(
-            self.engine,
-            representations,
-            self.directions,
-            &mut self.projections,
-        );
+        project(self.engine, representations, self.directions, &mut self.projections);
         if let Some(dump) = dump.as_deref_mut() {
             dump.representations.extend_from_slice(representations);
             dump.logits.extend_from_slice(&self.logits);
@@ -227,11 +211,7 @@ impl Sums {
             reason = "below 2^52 after the check of the loss"
         )]
         let loss_q32 = (loss * 4_294_967_296.0).round_ties_even() as i64;
-        let score = Score {
-            loss_q32,
-            embedding,
-            trace: trace.finalize().into(),
-        };
+        let score = Score { loss_q32, embedding, trace: trace.finalize().into() };
         Ok(Report {
             score,
             loss,
@@ -247,30 +227,20 @@ impl Sums {
 /// `rint(mean / |mean| * 32767)`, all in float64, with the squares of the length summed in order.
 pub(super) fn embedding(sum: &[f64], positions: usize) -> Result<Vec<i16>, Error> {
     let mean: Vec<f64> = sum.iter().map(|sum| sum / float(positions)).collect();
-    let length = mean
-        .iter()
-        .fold(0.0, |sum, value| sum + value * value)
-        .sqrt();
+    let length = mean.iter().fold(0.0, |sum, value| sum + value * value).sqrt();
     if !length.is_finite() {
         return Err(Error::NonFinite);
     }
     if length == 0.0 {
         return Err(Error::ZeroEmbedding);
     }
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "at most 32767 in magnitude"
-    )]
-    let scaled = mean
-        .iter()
-        .map(|value| (value / length * 32767.0).round_ties_even() as i16);
+    #[expect(clippy::cast_possible_truncation, reason = "at most 32767 in magnitude")]
+    let scaled = mean.iter().map(|value| (value / length * 32767.0).round_ties_even() as i16);
     Ok(scaled.collect())
 }
 
 fn all_finite(values: &[f32]) -> bool {
-    values
-        .iter()
-        .fold(true, |all, value| all & value.is_finite())
+    values.iter().fold(true, |all, value| all & value.is_finite())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]

@@ -3,10 +3,7 @@
 //!
 //! It must never use the pairwise or estimate instructions, which are not one IEEE operation per
 //! lane.
-#![expect(
-    unsafe_code,
-    reason = "vector instructions; NEON is part of the base instruction set"
-)]
+#![expect(unsafe_code, reason = "vector instructions; NEON is part of the base instruction set")]
 #![cfg_attr(
     not(target_arch = "aarch64"),
     expect(unused_unsafe, reason = "emulated, only loads and stores are unsafe")
@@ -46,10 +43,7 @@ pub(crate) struct Neon(());
 
 impl Neon {
     /// The token; every 64-bit ARM CPU has NEON.
-    #[expect(
-        clippy::unnecessary_wraps,
-        reason = "the signature of every lane implementation"
-    )]
+    #[expect(clippy::unnecessary_wraps, reason = "the signature of every lane implementation")]
     pub(crate) fn detect() -> Option<Self> {
         Some(Self(()))
     }
@@ -60,12 +54,7 @@ macro_rules! quarters {
         proven!([$f($a[0]), $f($a[1]), $f($a[2]), $f($a[3])])
     };
     ($f:ident, $a:expr, $b:expr) => {
-        proven!([
-            $f($a[0], $b[0]),
-            $f($a[1], $b[1]),
-            $f($a[2], $b[2]),
-            $f($a[3], $b[3])
-        ])
+        proven!([$f($a[0], $b[0]), $f($a[1], $b[1]), $f($a[2], $b[2]), $f($a[3], $b[3])])
     };
     ($f:ident, $a:expr, $b:expr, $c:expr) => {
         proven!([
@@ -110,12 +99,7 @@ impl Simd for Neon {
     #[inline(always)]
     fn load(self, x: &[f32; LANES]) -> Self::F {
         let p = x.as_ptr();
-        proven!([
-            vld1q_f32(p),
-            vld1q_f32(p.add(4)),
-            vld1q_f32(p.add(8)),
-            vld1q_f32(p.add(12))
-        ])
+        proven!([vld1q_f32(p), vld1q_f32(p.add(4)), vld1q_f32(p.add(8)), vld1q_f32(p.add(12))])
     }
     #[inline(always)]
     fn store(self, v: Self::F, to: &mut [f32; LANES]) {
@@ -166,12 +150,7 @@ impl Simd for Neon {
             *lane = u32::MAX;
         }
         let p = lanes.as_ptr();
-        proven!([
-            vld1q_u32(p),
-            vld1q_u32(p.add(4)),
-            vld1q_u32(p.add(8)),
-            vld1q_u32(p.add(12))
-        ])
+        proven!([vld1q_u32(p), vld1q_u32(p.add(4)), vld1q_u32(p.add(8)), vld1q_u32(p.add(12))])
     }
     #[inline(always)]
     fn select(self, m: Self::M, a: Self::F, b: Self::F) -> Self::F {

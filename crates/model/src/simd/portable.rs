@@ -24,11 +24,7 @@ pub(crate) fn fused_multiply_add(a: f32, b: f32, c: f32) -> f32 {
     let bits = sum.to_bits();
     let inexact = error != 0.0 && sum.is_finite();
     let toward_zero = (error > 0.0) != (sum > 0.0);
-    let truncated = if inexact && toward_zero {
-        bits.wrapping_sub(1)
-    } else {
-        bits
-    };
+    let truncated = if inexact && toward_zero { bits.wrapping_sub(1) } else { bits };
     let odd = if inexact { truncated | 1 } else { bits };
     #[expect(
         clippy::cast_possible_truncation,

@@ -76,14 +76,8 @@ fn transpose_halves(rows: &[__m256; LANES]) -> [Pair<__m256>; 8] {
     for (half, rows) in rows.as_chunks::<8>().0.iter().enumerate() {
         // Four rows become four vectors that hold their columns j and j + 4.
         let four = |r: [__m256; 4]| {
-            let (a, b) = (
-                _mm256_unpacklo_ps(r[0], r[1]),
-                _mm256_unpackhi_ps(r[0], r[1]),
-            );
-            let (c, d) = (
-                _mm256_unpacklo_ps(r[2], r[3]),
-                _mm256_unpackhi_ps(r[2], r[3]),
-            );
+            let (a, b) = (_mm256_unpacklo_ps(r[0], r[1]), _mm256_unpackhi_ps(r[0], r[1]));
+            let (c, d) = (_mm256_unpacklo_ps(r[2], r[3]), _mm256_unpackhi_ps(r[2], r[3]));
             [
                 _mm256_shuffle_ps::<0x44>(a, c),
                 _mm256_shuffle_ps::<0xee>(a, c),
@@ -130,13 +124,7 @@ impl Simd for Avx2 {
         proven!({
             let near = transpose_halves(&rows.map(|row| row.0));
             let far = transpose_halves(&rows.map(|row| row.1));
-            core::array::from_fn(|column| {
-                if column < 8 {
-                    near[column]
-                } else {
-                    far[column - 8]
-                }
-            })
+            core::array::from_fn(|column| if column < 8 { near[column] } else { far[column - 8] })
         })
     }
     #[inline(always)]
@@ -145,10 +133,7 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn load(self, x: &[f32; LANES]) -> Self::F {
-        proven!(Pair(
-            _mm256_loadu_ps(x.as_ptr()),
-            _mm256_loadu_ps(x.as_ptr().add(8))
-        ))
+        proven!(Pair(_mm256_loadu_ps(x.as_ptr()), _mm256_loadu_ps(x.as_ptr().add(8))))
     }
     #[inline(always)]
     fn store(self, v: Self::F, to: &mut [f32; LANES]) {
@@ -187,10 +172,7 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn less(self, a: Self::F, b: Self::F) -> Self::M {
-        proven!(Pair(
-            _mm256_cmp_ps::<_CMP_LT_OQ>(a.0, b.0),
-            _mm256_cmp_ps::<_CMP_LT_OQ>(a.1, b.1)
-        ))
+        proven!(Pair(_mm256_cmp_ps::<_CMP_LT_OQ>(a.0, b.0), _mm256_cmp_ps::<_CMP_LT_OQ>(a.1, b.1)))
     }
     #[inline(always)]
     fn first(self, n: usize) -> Self::M {
@@ -210,10 +192,7 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn select(self, m: Self::M, a: Self::F, b: Self::F) -> Self::F {
-        proven!(Pair(
-            _mm256_blendv_ps(b.0, a.0, m.0),
-            _mm256_blendv_ps(b.1, a.1, m.1)
-        ))
+        proven!(Pair(_mm256_blendv_ps(b.0, a.0, m.0), _mm256_blendv_ps(b.1, a.1, m.1)))
     }
     #[inline(always)]
     fn turn(self, p: Self::F, scale: f64) -> Self::F {
@@ -292,9 +271,8 @@ fn turn_eight(p: __m256, scale: f64) -> __m256 {
 #[target_feature(enable = "avx512f,avx2")]
 fn turn_sixteen(p: __m512, scale: f64) -> __m512 {
     let low = turn_eight(_mm512_castps512_ps256(p), scale);
-    let upper = _mm512_castpd_ps(_mm512_castpd256_pd512(_mm512_extractf64x4_pd::<1>(
-        _mm512_castps_pd(p),
-    )));
+    let upper =
+        _mm512_castpd_ps(_mm512_castpd256_pd512(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(p))));
     let high = turn_eight(_mm512_castps512_ps256(upper), scale);
     let low = _mm512_castps_pd(_mm512_castps256_ps512(low));
     _mm512_castpd_ps(_mm512_insertf64x4::<1>(low, _mm256_castps_pd(high)))
@@ -306,14 +284,8 @@ fn turn_sixteen(p: __m512, scale: f64) -> __m512 {
 fn transpose_square(rows: &[__m512; LANES]) -> [__m512; LANES] {
     // Four rows become four vectors that hold their columns j, j + 4, j + 8 and j + 12.
     let four = |r: &[__m512; 4]| {
-        let (a, b) = (
-            _mm512_unpacklo_ps(r[0], r[1]),
-            _mm512_unpackhi_ps(r[0], r[1]),
-        );
-        let (c, d) = (
-            _mm512_unpacklo_ps(r[2], r[3]),
-            _mm512_unpackhi_ps(r[2], r[3]),
-        );
+        let (a, b) = (_mm512_unpacklo_ps(r[0], r[1]), _mm512_unpackhi_ps(r[0], r[1]));
+        let (c, d) = (_mm512_unpacklo_ps(r[2], r[3]), _mm512_unpackhi_ps(r[2], r[3]));
         [
             _mm512_shuffle_ps::<0x44>(a, c),
             _mm512_shuffle_ps::<0xee>(a, c),
@@ -323,21 +295,12 @@ fn transpose_square(rows: &[__m512; LANES]) -> [__m512; LANES] {
     };
     let mut columns = [_mm512_setzero_ps(); LANES];
     let (groups, _) = rows.as_chunks::<4>();
-    let [p, q, r, s] = [
-        four(&groups[0]),
-        four(&groups[1]),
-        four(&groups[2]),
-        four(&groups[3]),
-    ];
+    let [p, q, r, s] = [four(&groups[0]), four(&groups[1]), four(&groups[2]), four(&groups[3])];
     for j in 0..4 {
-        let near = (
-            _mm512_shuffle_f32x4::<0x44>(p[j], q[j]),
-            _mm512_shuffle_f32x4::<0x44>(r[j], s[j]),
-        );
-        let far = (
-            _mm512_shuffle_f32x4::<0xee>(p[j], q[j]),
-            _mm512_shuffle_f32x4::<0xee>(r[j], s[j]),
-        );
+        let near =
+            (_mm512_shuffle_f32x4::<0x44>(p[j], q[j]), _mm512_shuffle_f32x4::<0x44>(r[j], s[j]));
+        let far =
+            (_mm512_shuffle_f32x4::<0xee>(p[j], q[j]), _mm512_shuffle_f32x4::<0xee>(r[j], s[j]));
         columns[j] = _mm512_shuffle_f32x4::<0x88>(near.0, near.1);
         columns[j + 4] = _mm512_shuffle_f32x4::<0xdd>(near.0, near.1);
         columns[j + 8] = _mm512_shuffle_f32x4::<0x88>(far.0, far.1);
@@ -415,10 +378,7 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn first(self, n: usize) -> Self::M {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "the low 16 bits are the mask"
-        )]
+        #[expect(clippy::cast_possible_truncation, reason = "the low 16 bits are the mask")]
         {
             ((1_u32 << n.min(LANES)) - 1) as __mmask16
         }

@@ -40,12 +40,7 @@ pub(crate) struct Factors {
 
 impl AdamW {
     pub(crate) fn new(parameters: usize) -> Self {
-        Self::resume(
-            vec![0.0; parameters],
-            vec![0.0; parameters],
-            0,
-            &Recipe::default(),
-        )
+        Self::resume(vec![0.0; parameters], vec![0.0; parameters], 0, &Recipe::default())
     }
 
     /// The state after `steps` steps that left these moments.
@@ -61,11 +56,7 @@ impl AdamW {
             }
             power
         });
-        Self {
-            first_moments: first,
-            second_moments: second,
-            powers,
-        }
+        Self { first_moments: first, second_moments: second, powers }
     }
 
     /// Updates the values by one step with these factors. `tensors` gives, in file order, each
@@ -100,10 +91,7 @@ impl AdamW {
     }
 
     /// The factors of the next step; `norm` is the norm of the gradient.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "each factor is rounded once, here"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "each factor is rounded once, here")]
     pub(crate) fn next_factors(
         &mut self,
         recipe: &Recipe,
@@ -117,11 +105,7 @@ impl AdamW {
         let clip = recipe.clip;
         let decay = f64::from(learning_rate) * recipe.weight_decay;
         Factors {
-            clip: if norm > clip {
-                (clip / norm) as f32
-            } else {
-                1.0
-            },
+            clip: if norm > clip { (clip / norm) as f32 } else { 1.0 },
             betas: betas.map(|beta| beta as f32),
             rests: betas.map(|beta| (1.0 - beta) as f32),
             corrections: self.powers.map(|power| (1.0 / (1.0 - power)) as f32),
@@ -147,22 +131,10 @@ impl Operation for Update<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let factors = self.factors;
-        let vectors = (self
-            .values
-            .chunks_mut(LANES)
-            .zip(self.gradients.chunks(LANES)))
-        .zip(
-            self.first
-                .chunks_mut(LANES)
-                .zip(self.second.chunks_mut(LANES)),
-        );
+        let vectors = (self.values.chunks_mut(LANES).zip(self.gradients.chunks(LANES)))
+            .zip(self.first.chunks_mut(LANES).zip(self.second.chunks_mut(LANES)));
         for ((w, g), (m, v)) in vectors {
-            let state = [
-                load_lanes(s, w),
-                load_lanes(s, g),
-                load_lanes(s, m),
-                load_lanes(s, v),
-            ];
+            let state = [load_lanes(s, w), load_lanes(s, g), load_lanes(s, m), load_lanes(s, v)];
             let [new_w, new_m, new_v] = update(s, factors, state);
             store_lanes(s, new_w, w);
             store_lanes(s, new_m, m);
@@ -175,17 +147,9 @@ impl Operation for Update<'_> {
 #[inline(always)]
 fn update<S: Simd>(s: S, factors: Factors, [w, g, m, v]: [S::F; 4]) -> [S::F; 3] {
     let g = s.mul(g, s.splat(factors.clip));
-    let m = s.fma(
-        s.splat(factors.betas[0]),
-        m,
-        s.mul(s.splat(factors.rests[0]), g),
-    );
+    let m = s.fma(s.splat(factors.betas[0]), m, s.mul(s.splat(factors.rests[0]), g));
     let square = s.mul(g, g);
-    let v = s.fma(
-        s.splat(factors.betas[1]),
-        v,
-        s.mul(s.splat(factors.rests[1]), square),
-    );
+    let v = s.fma(s.splat(factors.betas[1]), v, s.mul(s.splat(factors.rests[1]), square));
     let (m, v) = (without_subnormals(s, m), without_subnormals(s, v));
     let mean = s.mul(m, s.splat(factors.corrections[0]));
     let root = s.sqrt(s.mul(v, s.splat(factors.corrections[1])));
@@ -197,11 +161,7 @@ fn update<S: Simd>(s: S, factors: Factors, [w, g, m, v]: [S::F; 4]) -> [S::F; 3]
 
 #[inline(always)]
 fn without_subnormals<S: Simd>(s: S, x: S::F) -> S::F {
-    s.select(
-        s.less(s.abs(x), s.splat(f32::MIN_POSITIVE)),
-        s.splat(0.0),
-        x,
-    )
+    s.select(s.less(s.abs(x), s.splat(f32::MIN_POSITIVE)), s.splat(0.0), x)
 }
 
 /// The global norm: float64 squares in 16 strided lanes per chunk of a tensor, with the chunks

@@ -56,11 +56,7 @@ impl<'e> Trainer<'e> {
         let mut content = FORMAT.to_vec();
         content.extend((header.len() as u64).to_le_bytes());
         content.extend(header.as_bytes());
-        for list in [
-            &self.values,
-            &self.adamw.first_moments,
-            &self.adamw.second_moments,
-        ] {
+        for list in [&self.values, &self.adamw.first_moments, &self.adamw.second_moments] {
             content.extend(list.iter().flat_map(|number| number.to_le_bytes()));
         }
         let hash = blake3::hash(&content);
@@ -75,10 +71,7 @@ impl<'e> Trainer<'e> {
     /// this data.
     pub fn resume(engine: &'e Engine, path: &Path, corpus: Corpus) -> Result<Self, Error> {
         let file = fs::read(path).map_err(|source| io_error(path, source))?;
-        let fault = |fault| Error::Checkpoint {
-            path: path.to_owned(),
-            fault,
-        };
+        let fault = |fault| Error::Checkpoint { path: path.to_owned(), fault };
         let (header, lists) = read(&file).map_err(fault)?;
         let architecture = header.architecture.architecture()?;
         header.recipe.check()?;
@@ -91,51 +84,27 @@ impl<'e> Trainer<'e> {
             return Err(fault(CheckpointFault::Length));
         }
         let mut lists = numbers.chunks_exact(parameters);
-        let mut list = || {
-            lists
-                .next()
-                .into_iter()
-                .flatten()
-                .copied()
-                .map(f32::from_le_bytes)
-                .collect()
-        };
-        let Header {
-            recipe,
-            step,
-            epoch,
-            cursor,
-            ..
-        } = header;
+        let mut list =
+            || lists.next().into_iter().flatten().copied().map(f32::from_le_bytes).collect();
+        let Header { recipe, step, epoch, cursor, .. } = header;
         let values = list();
         let adamw = AdamW::resume(list(), list(), step, &recipe);
-        let state = State {
-            step,
-            place: (epoch, cursor),
-            values,
-            adamw,
-        };
+        let state = State { step, place: (epoch, cursor), values, adamw };
         Self::assemble(engine, architecture, recipe, corpus, state)
     }
 }
 
 /// The state and the bytes of the three lists.
 fn read(file: &[u8]) -> Result<(Header, &[u8]), CheckpointFault> {
-    let (content, hash) = file
-        .split_last_chunk::<32>()
-        .ok_or(CheckpointFault::Damaged)?;
-    let rest = content
-        .strip_prefix(FORMAT)
-        .ok_or(CheckpointFault::Format)?;
+    let (content, hash) = file.split_last_chunk::<32>().ok_or(CheckpointFault::Damaged)?;
+    let rest = content.strip_prefix(FORMAT).ok_or(CheckpointFault::Format)?;
     if blake3::hash(content) != *hash {
         return Err(CheckpointFault::Damaged);
     }
     let (length, rest) = rest.split_first_chunk().ok_or(CheckpointFault::Damaged)?;
     let length =
         usize::try_from(u64::from_le_bytes(*length)).map_err(|_| CheckpointFault::Damaged)?;
-    let (header, lists) = rest
-        .split_at_checked(length)
-        .ok_or(CheckpointFault::Damaged)?;
+    let (header, lists) = rest.split_at_checked(length).ok_or(CheckpointFault::Damaged)?;
     let header: Header = serde_json::from_slice(header)?;
     if header.step > COUNT_MAX || header.epoch > COUNT_MAX {
         return Err(CheckpointFault::Count);
@@ -144,8 +113,5 @@ fn read(file: &[u8]) -> Result<(Header, &[u8]), CheckpointFault> {
 }
 
 fn io_error(path: &Path, source: io::Error) -> Error {
-    Error::Io {
-        path: path.to_owned(),
-        source,
-    }
+    Error::Io { path: path.to_owned(), source }
 }

@@ -48,9 +48,7 @@ impl Corpus {
 
     /// The documents' bytes, in the order in which they were pushed.
     pub fn documents(&self) -> impl Iterator<Item = &[u8]> {
-        self.documents
-            .iter()
-            .map(|document| &self.bytes[document.range.clone()])
+        self.documents.iter().map(|document| &self.bytes[document.range.clone()])
     }
 
     /// Cuts off the last tenth of the bytes, rounded up: `(for training, held out)`. A document on
@@ -81,10 +79,7 @@ impl Corpus {
         if !document.is_empty() {
             let start = self.bytes.len();
             self.bytes.extend_from_slice(document);
-            self.documents.push(Document {
-                range: start..self.bytes.len(),
-                ends,
-            });
+            self.documents.push(Document { range: start..self.bytes.len(), ends });
         }
     }
 }
@@ -137,19 +132,9 @@ impl Order {
             return Err(Error::EmptyData);
         }
         // An offset adds at most one window to each document.
-        let most = corpus
-            .documents()
-            .map(|d| d.len().div_ceil(context) + 1)
-            .sum();
+        let most = corpus.documents().map(|d| d.len().div_ceil(context) + 1).sum();
         let windows = Vec::with_capacity(most);
-        let mut order = Self {
-            corpus,
-            seed,
-            context,
-            windows,
-            epoch,
-            cursor,
-        };
+        let mut order = Self { corpus, seed, context, windows, epoch, cursor };
         order.cut_and_shuffle();
         order.cursor = cursor.min(order.windows.len());
         Ok(order)
@@ -171,12 +156,7 @@ impl Order {
             self.cursor = 0;
             self.cut_and_shuffle();
         }
-        let Window {
-            start,
-            length,
-            ends,
-            continues,
-        } = self.windows[self.cursor];
+        let Window { start, length, ends, continues } = self.windows[self.cursor];
         self.cursor += 1;
         tokens.clear();
         targets.clear();
@@ -206,12 +186,7 @@ impl Order {
                 end = end.min(range.end);
                 let last = end == range.end;
                 let (ends, continues) = (last && *ends, !last);
-                self.windows.push(Window {
-                    start,
-                    length: end - start,
-                    ends,
-                    continues,
-                });
+                self.windows.push(Window { start, length: end - start, ends, continues });
                 (start, end) = (end, end + self.context);
             }
         }
@@ -227,12 +202,7 @@ struct Random(blake3::OutputReader);
 impl Random {
     fn new(seed: &[u8; 32], epoch: u64) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("soma train: data order v1");
-        Self(
-            hasher
-                .update(seed)
-                .update(&epoch.to_le_bytes())
-                .finalize_xof(),
-        )
+        Self(hasher.update(seed).update(&epoch.to_le_bytes()).finalize_xof())
     }
 
     /// A number below `bound`, which is not zero: the high half of a 64-bit draw times the bound.
@@ -240,10 +210,7 @@ impl Random {
         let mut draw = [0; 8];
         self.0.fill(&mut draw);
         let product = u128::from(u64::from_le_bytes(draw)) * bound as u128;
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "the high half is below the bound"
-        )]
+        #[expect(clippy::cast_possible_truncation, reason = "the high half is below the bound")]
         let number = (product >> 64) as usize;
         number
     }
@@ -268,11 +235,7 @@ mod tests {
         assert_eq!((kept.len(), held_out.len()), (94, 11));
         assert_eq!(held_out.documents().next(), Some(&all[94..96]));
         let ends: Vec<_> = kept.documents.iter().map(|d| d.ends).collect();
-        assert_eq!(
-            ends,
-            [true, false],
-            "a cut document must not teach EOS at the cut"
-        );
+        assert_eq!(ends, [true, false], "a cut document must not teach EOS at the cut");
     }
 
     #[test]

@@ -1,9 +1,6 @@
 //! Compares the gradient of every parameter with finite differences of a naive float64 model, which
 //! shares no code with the real one.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the naive model is only close, not equal"
-)]
+#![expect(clippy::disallowed_methods, reason = "the naive model is only close, not equal")]
 
 use super::*;
 use crate::kernels::KernelChoice;
@@ -28,28 +25,18 @@ impl Naive<'_> {
     }
 
     fn linear(&self, name: &str, rows: &Rows) -> Rows {
-        let (weight, bias) = (
-            self.tensor(&format!("{name}.weight")),
-            self.tensor(&format!("{name}.bias")),
-        );
+        let (weight, bias) =
+            (self.tensor(&format!("{name}.weight")), self.tensor(&format!("{name}.bias")));
         let width = bias.len();
         let output = |row: &Vec<f64>, n: usize| -> f64 {
-            row.iter()
-                .enumerate()
-                .map(|(k, x)| x * weight[k * width + n])
-                .sum::<f64>()
-                + bias[n]
+            row.iter().enumerate().map(|(k, x)| x * weight[k * width + n]).sum::<f64>() + bias[n]
         };
-        rows.iter()
-            .map(|row| (0..width).map(|n| output(row, n)).collect())
-            .collect()
+        rows.iter().map(|row| (0..width).map(|n| output(row, n)).collect()).collect()
     }
 
     fn norm(&self, name: &str, rows: &Rows) -> Rows {
-        let (gamma, beta) = (
-            self.tensor(&format!("{name}.gamma")),
-            self.tensor(&format!("{name}.beta")),
-        );
+        let (gamma, beta) =
+            (self.tensor(&format!("{name}.gamma")), self.tensor(&format!("{name}.beta")));
         let normalize = |row: &Vec<f64>| {
             let width = row.len() as f64;
             let mean = row.iter().sum::<f64>() / width;
@@ -111,17 +98,11 @@ impl Naive<'_> {
         for layer in 0..self.sizes.layers {
             let name = format!("encoder.layers.{layer}");
             let normed = self.norm(&format!("{name}.norm_1"), &residual);
-            add(
-                &mut residual,
-                &self.attention(&format!("{name}.attention"), &normed),
-            );
+            add(&mut residual, &self.attention(&format!("{name}.attention"), &normed));
             let normed = self.norm(&format!("{name}.norm_2"), &residual);
             let mut hidden = self.linear(&format!("{name}.pwff.linear_inner"), &normed);
             hidden.iter_mut().flatten().for_each(|x| *x = gelu(*x));
-            add(
-                &mut residual,
-                &self.linear(&format!("{name}.pwff.linear_outer"), &hidden),
-            );
+            add(&mut residual, &self.linear(&format!("{name}.pwff.linear_outer"), &hidden));
         }
         self.norm("final_norm", &residual)
     }
@@ -150,10 +131,7 @@ impl Naive<'_> {
         let mut total = 0.0;
         for slice in 0..slices {
             let project = |row: &Vec<f64>| -> f64 {
-                row.iter()
-                    .enumerate()
-                    .map(|(k, z)| z * self.directions[k * slices + slice])
-                    .sum()
+                row.iter().enumerate().map(|(k, z)| z * self.directions[k * slices + slice]).sum()
             };
             let projections: Vec<f64> = samples.iter().map(project).collect();
             for j in 0..=last {
@@ -172,10 +150,7 @@ impl Naive<'_> {
 }
 
 fn add(to: &mut Rows, rows: &Rows) {
-    to.iter_mut()
-        .flatten()
-        .zip(rows.iter().flatten())
-        .for_each(|(x, y)| *x += y);
+    to.iter_mut().flatten().zip(rows.iter().flatten()).for_each(|(x, y)| *x += y);
 }
 
 /// GELU with erf by Simpson's rule.
@@ -218,23 +193,15 @@ fn trainer<'e>(engine: &'e Engine, architecture: &Architecture, recipe: Recipe) 
     let weights = Weights::init(architecture, [1; 32]).unwrap();
     let mut trainer = Trainer::new(engine, &weights, recipe, corpus).unwrap();
     let noise = noise(trainer.values.len(), 0.3);
-    trainer
-        .values
-        .iter_mut()
-        .zip(noise)
-        .for_each(|(value, noise)| *value += noise);
+    trainer.values.iter_mut().zip(noise).for_each(|(value, noise)| *value += noise);
     trainer
 }
 
 #[test]
 fn the_gradient_of_every_parameter_equals_finite_differences() {
     let architecture = awkward_architecture();
-    let recipe = Recipe {
-        batch: 3,
-        micro_batches: 1,
-        sigreg_coefficient: 0.1,
-        ..Recipe::default()
-    };
+    let recipe =
+        Recipe { batch: 3, micro_batches: 1, sigreg_coefficient: 0.1, ..Recipe::default() };
     let engine = Engine::new(KernelChoice::Auto, 2).unwrap();
     let mut trainer = trainer(&engine, &architecture, recipe.clone());
     let before = trainer.values.clone();
@@ -246,22 +213,11 @@ fn the_gradient_of_every_parameter_equals_finite_differences() {
         sizes: Sizes::from(&architecture),
         layout: &trainer.layout,
         values: before.iter().copied().map(f64::from).collect(),
-        directions: trainer
-            .directions
-            .matrix()
-            .data()
-            .iter()
-            .copied()
-            .map(f64::from)
-            .collect(),
+        directions: trainer.directions.matrix().data().iter().copied().map(f64::from).collect(),
         recipe: &recipe,
     };
     let loss = cross_entropy + recipe.sigreg_coefficient * sigreg;
-    assert!(
-        (loss - naive.loss(&windows)).abs() < 1e-5,
-        "{loss} {}",
-        naive.loss(&windows)
-    );
+    assert!((loss - naive.loss(&windows)).abs() < 1e-5, "{loss} {}", naive.loss(&windows));
     for place in trainer.layout.places() {
         for pick in 0..4 {
             // For the embedding, rows of letters that occur; for other tensors, any element.

@@ -48,10 +48,7 @@ impl Layout {
             });
             (start, vector_start) = (end, vector_start + in_vectors);
         }
-        Self {
-            places,
-            layers: architecture.layers as usize,
-        }
+        Self { places, layers: architecture.layers as usize }
     }
 
     /// Count of numbers in all tensors.

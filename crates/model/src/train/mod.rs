@@ -100,19 +100,8 @@ impl<'e> Trainer<'e> {
             values.extend_from_slice(&tensor);
         }
         let adamw = AdamW::new(values.len());
-        let state = State {
-            step: 0,
-            place: (0, 0),
-            values,
-            adamw,
-        };
-        Self::assemble(
-            engine,
-            weights.architecture().clone(),
-            recipe,
-            corpus,
-            state,
-        )
+        let state = State { step: 0, place: (0, 0), values, adamw };
+        Self::assemble(engine, weights.architecture().clone(), recipe, corpus, state)
     }
 
     fn assemble(
@@ -126,9 +115,7 @@ impl<'e> Trainer<'e> {
         let sizes = Sizes::from(&architecture);
         let order = Order::new(corpus, recipe.seed, sizes.positions, state.place)?;
         let sigreg = CharacteristicFunction::new(&architecture);
-        let passes = (0..recipe.batch)
-            .map(|_| Pass::new(sizes, &layout, &sigreg))
-            .collect();
+        let passes = (0..recipe.batch).map(|_| Pass::new(sizes, &layout, &sigreg)).collect();
         Ok(Self {
             gradients: vec![0.0; layout.len()],
             directions: Directions::new(&architecture, recipe.seed),
@@ -174,9 +161,8 @@ impl<'e> Trainer<'e> {
     pub fn evaluate(&mut self, corpus: &Corpus) -> Result<f64, Error> {
         let positions = self.sizes.positions;
         let documents = corpus.documents();
-        let mut chunks = documents
-            .flat_map(|document| tokenizer::chunks(document, positions))
-            .peekable();
+        let mut chunks =
+            documents.flat_map(|document| tokenizer::chunks(document, positions)).peekable();
         let model = Model {
             engine: self.engine,
             sizes: self.sizes,
@@ -194,11 +180,8 @@ impl<'e> Trainer<'e> {
                 filled.push(pass);
             }
             let last = filled.len();
-            self.engine
-                .for_each(filled, |pass| pass.forward(&model, 0.0));
-            nll = self.passes[..last]
-                .iter()
-                .fold(nll, |sum, pass| sum + pass.nll);
+            self.engine.for_each(filled, |pass| pass.forward(&model, 0.0));
+            nll = self.passes[..last].iter().fold(nll, |sum, pass| sum + pass.nll);
         }
         match nll / predicted as f64 {
             _ if predicted == 0 => Err(Error::EmptyData),
@@ -251,20 +234,14 @@ impl<'e> Trainer<'e> {
     }
 
     /// Adds the gradients of the next micro-batch; returns its cross-entropy and its `SIGReg`.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the weight is rounded once, here"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "the weight is rounded once, here")]
     fn micro_batch(&mut self, index: usize, tokens: &mut usize) -> [f64; 2] {
         for pass in &mut self.passes {
             self.order.next(&mut pass.tokens, &mut pass.targets);
         }
         let positions: usize = self.passes.iter().map(|pass| pass.tokens.len()).sum();
         let targets = self.passes.iter().flat_map(|pass| &pass.targets);
-        let predicted = targets
-            .filter(|&&target| target != NO_TARGET)
-            .count()
-            .max(1);
+        let predicted = targets.filter(|&&target| target != NO_TARGET).count().max(1);
         *tokens += positions;
         let share = 1.0 / self.recipe.micro_batches as f64;
         let weight = (share / predicted as f64) as f32;
@@ -319,16 +296,11 @@ fn add_gradients(model: &Model<'_>, passes: &[Pass], mut gradients: &mut [f32], 
     let mut tasks = Vec::new();
     for place in model.layout.places() {
         let mut rows = gradients.split_off_mut(..place.len()).unwrap_or_default();
-        let height = if matches!(place.tensor, Tensor::Weight(_)) {
-            GRADIENT_ROWS
-        } else {
-            place.rows
-        };
+        let height =
+            if matches!(place.tensor, Tensor::Weight(_)) { GRADIENT_ROWS } else { place.rows };
         for first in (0..place.rows).step_by(height) {
             let count = height.min(place.rows - first);
-            let part = rows
-                .split_off_mut(..count * place.columns)
-                .unwrap_or_default();
+            let part = rows.split_off_mut(..count * place.columns).unwrap_or_default();
             tasks.push((place, first, part));
         }
     }

@@ -73,11 +73,7 @@ impl Model<'_> {
 
     fn normalize(&self, norm: Norm, rows: &[f32], outputs: &mut [f32]) {
         let [gamma, beta] = self.layout.norm(norm).map(|place| self.values(place));
-        self.engine.run(Normalize {
-            rows,
-            norm: NormWeights { gamma, beta },
-            outputs,
-        });
+        self.engine.run(Normalize { rows, norm: NormWeights { gamma, beta }, outputs });
     }
 
     /// Rotates queries or keys by their positions, or their gradients back.
@@ -187,17 +183,14 @@ impl Pass {
         self.tokens.clear();
         self.tokens.extend(tokens);
         self.targets.clear();
-        self.targets
-            .extend_from_slice(self.tokens.get(1..).unwrap_or_default());
+        self.targets.extend_from_slice(self.tokens.get(1..).unwrap_or_default());
         self.targets.push(NO_TARGET);
     }
 
     /// Computes the likelihoods; `weight` is what one predicted position counts for in the
     /// gradient.
     pub(super) fn forward(&mut self, model: &Model<'_>, weight: f32) {
-        let Sizes {
-            dim, vocabulary, ..
-        } = model.sizes;
+        let Sizes { dim, vocabulary, .. } = model.sizes;
         let n = self.positions();
         let embedding = model.values(model.layout.place(Tensor::Embedding));
         for (row, &token) in self.layers[0].input.chunks_exact_mut(dim).zip(&self.tokens) {
@@ -205,9 +198,7 @@ impl Pass {
         }
         for index in 0..self.layers.len() {
             let (before, after) = self.layers.split_at_mut(index + 1);
-            let output = after
-                .first_mut()
-                .map_or(&mut self.residual, |next| &mut next.input);
+            let output = after.first_mut().map_or(&mut self.residual, |next| &mut next.input);
             before[index].forward(model, index, n, &mut output[..n * dim]);
         }
         let representations = &mut self.representations[..n * dim];
@@ -215,11 +206,7 @@ impl Pass {
         let logits = &mut self.logits[..n * vocabulary];
         model.project(Linear::Predictor, representations, logits);
         let targets = &self.targets;
-        self.nll = model.engine.run(CrossEntropy {
-            logits,
-            targets,
-            weight,
-        });
+        self.nll = model.engine.run(CrossEntropy { logits, targets, weight });
     }
 
     /// Adds up the samples of SIGReg.
@@ -230,9 +217,7 @@ impl Pass {
         let (cosines, sines) = (&mut self.cosines[..slices], &mut self.sines[..slices]);
         let directions = model.directions.matrix();
         model.product(representations, directions, cosines, false, Epilogue::None);
-        model
-            .engine
-            .run(sigreg.samples(cosines, sines, &mut self.sigreg_sums));
+        model.engine.run(sigreg.samples(cosines, sines, &mut self.sigreg_sums));
     }
 
     /// Replaces the activations with the gradients of the loss.
@@ -242,18 +227,14 @@ impl Pass {
         sigreg: &CharacteristicFunction,
         scratch: &mut Scratch,
     ) {
-        let Sizes {
-            dim, vocabulary, ..
-        } = model.sizes;
+        let Sizes { dim, vocabulary, .. } = model.sizes;
         let n = self.positions();
         let slices = n * model.sizes.slices;
         let logits = &self.logits[..n * vocabulary];
         let d_representations = &mut scratch.narrow[..n * dim];
         bias_gradient(model, Linear::Predictor, logits, &mut self.vectors);
         model.project_back(Linear::Predictor, logits, d_representations, false);
-        model
-            .engine
-            .run(sigreg.gradient(&mut self.cosines[..slices], &self.sines[..slices]));
+        model.engine.run(sigreg.gradient(&mut self.cosines[..slices], &self.sines[..slices]));
         let directions = model.directions.matrix().transposed();
         let cosines = &self.cosines[..slices];
         model.product(cosines, directions, d_representations, true, Epilogue::None);
@@ -279,10 +260,7 @@ impl Pass {
             Linear::Output(i) => (&self.layers[i].attended, &self.layers[i].middle),
             Linear::Inner(i) => (&self.layers[i].normed_2, &self.layers[i].slopes),
             Linear::Outer(i) => {
-                let d_output = self
-                    .layers
-                    .get(i + 1)
-                    .map_or(&self.residual, |next| &next.input);
+                let d_output = self.layers.get(i + 1).map_or(&self.residual, |next| &next.input);
                 (&self.layers[i].hidden, d_output)
             }
             Linear::Predictor => (&self.representations, &self.logits),
@@ -321,13 +299,7 @@ impl LayerActivations {
         let attended = &mut self.attended[..narrow];
         let [query, key, value] =
             [&self.queries, &self.keys, &self.values].map(|rows| &rows[..narrow]);
-        let heads = Heads {
-            query,
-            key,
-            value,
-            dim,
-            head_dim: model.sizes.head_dim(),
-        };
+        let heads = Heads { query, key, value, dim, head_dim: model.sizes.head_dim() };
         for task in heads.tasks(attended) {
             attend(engine, task);
         }
@@ -363,10 +335,7 @@ impl LayerActivations {
         bias_gradient(model, Linear::Outer(layer), d_output, vectors);
         model.project_back(Linear::Outer(layer), d_output, d_hidden, false);
         let slopes = &mut self.slopes[..wide];
-        model.engine.run(Multiply {
-            rows: slopes,
-            factors: d_hidden,
-        });
+        model.engine.run(Multiply { rows: slopes, factors: d_hidden });
         bias_gradient(model, Linear::Inner(layer), slopes, vectors);
         model.project_back(Linear::Inner(layer), slopes, d_normed, false);
         let middle = &mut self.middle[..narrow];
@@ -417,11 +386,7 @@ impl LayerActivations {
         for head in 0..heads {
             model.engine.run(AttentionBackward {
                 positions: n,
-                columns: HeadColumns {
-                    dim,
-                    first: head * width,
-                    width,
-                },
+                columns: HeadColumns { dim, first: head * width, width },
                 scale,
                 outputs: &self.attended,
                 d_outputs,
@@ -439,10 +404,7 @@ impl LayerActivations {
 fn bias_gradient(model: &Model<'_>, linear: Linear, d_outputs: &[f32], vectors: &mut [f32]) {
     let [_, bias] = model.layout.linear(linear);
     let sums = &mut vectors[bias.vector_range.clone()];
-    model.engine.run(ColumnSums {
-        rows: d_outputs,
-        sums,
-    });
+    model.engine.run(ColumnSums { rows: d_outputs, sums });
 }
 
 /// Turns the rows, which are the input of a norm, into their gradient: the one along the residual,
@@ -460,13 +422,5 @@ fn norm_backward(
     let vectors = &mut vectors[gamma.vector_range.start..beta.vector_range.end];
     let (d_gamma, d_beta) = vectors.split_at_mut(gamma.len());
     let gamma = model.values(gamma);
-    model.engine.run(NormBackward {
-        rows,
-        gradient,
-        d_outputs,
-        gamma,
-        d_gamma,
-        d_beta,
-        scratch,
-    });
+    model.engine.run(NormBackward { rows, gradient, d_outputs, gamma, d_gamma, d_beta, scratch });
 }

@@ -74,15 +74,9 @@ impl Recipe {
         let checks = [
             ("batch", (1..=4096).contains(&self.batch)),
             ("micro_batches", (1..=4096).contains(&self.micro_batches)),
-            (
-                "learning_rate",
-                self.learning_rate.is_finite() && self.learning_rate >= 0.0,
-            ),
+            ("learning_rate", self.learning_rate.is_finite() && self.learning_rate >= 0.0),
             ("final_share", (0.0..=1.0).contains(&self.final_share)),
-            (
-                "weight_decay",
-                self.weight_decay.is_finite() && self.weight_decay >= 0.0,
-            ),
+            ("weight_decay", self.weight_decay.is_finite() && self.weight_decay >= 0.0),
             ("clip", self.clip > 0.0),
             ("beta_1", (0.0..=0.999_999).contains(&self.beta_1)),
             ("beta_2", (0.0..=0.999_999).contains(&self.beta_2)),
@@ -102,9 +96,6 @@ impl Recipe {
     pub(crate) fn directions_seed(&self, step: u64, micro_batch: usize) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new_derive_key("soma train: directions v1");
         hasher.update(&self.seed).update(&step.to_le_bytes());
-        hasher
-            .update(&(micro_batch as u64).to_le_bytes())
-            .finalize()
-            .into()
+        hasher.update(&(micro_batch as u64).to_le_bytes()).finalize().into()
     }
 }

@@ -5,10 +5,7 @@ use super::Recipe;
 use crate::math64;
 
 /// The learning rate of `step`, counted from 0.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the schedule rounds once, here"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "the schedule rounds once, here")]
 pub(crate) fn learning_rate(recipe: &Recipe, step: u64) -> f32 {
     let peak = recipe.learning_rate;
     if step < recipe.warmup {

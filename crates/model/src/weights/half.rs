@@ -110,11 +110,7 @@ pub(crate) fn matmul_half(
         engine.for_each(tasks.collect(), |(from, to)| {
             engine.run(Widen { from, to, kind });
         });
-        let epilogue = if first + count == b.rows {
-            epilogue
-        } else {
-            Epilogue::None
-        };
+        let epilogue = if first + count == b.rows { epilogue } else { Epilogue::None };
         let a = a.columns_from(first, count);
         let b = Matrix::new(to, count, b.columns);
         matmul(engine, a, b, c.reborrow(), first > 0, epilogue);
@@ -139,11 +135,7 @@ mod tests {
         } else {
             (1.0 + mantissa) * power(exponent - bias)
         };
-        if bits >> 15 == 1 {
-            -magnitude
-        } else {
-            magnitude
-        }
+        if bits >> 15 == 1 { -magnitude } else { magnitude }
     }
 
     #[test]
@@ -154,11 +146,7 @@ mod tests {
                     HalfKind::Bf16 => bits >> 7 & 0xff == 0xff,
                     HalfKind::F16 => bits >> 10 & 0x1f == 0x1f,
                 };
-                assert_eq!(
-                    kind.is_finite(bits),
-                    !exponent_is_full,
-                    "{kind:?} {bits:04x}"
-                );
+                assert_eq!(kind.is_finite(bits), !exponent_is_full, "{kind:?} {bits:04x}");
                 if exponent_is_full {
                     continue;
                 }

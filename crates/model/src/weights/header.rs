@@ -108,10 +108,7 @@ impl Header {
         let text = usize::try_from(length)
             .ok()
             .and_then(|length| rest.get(..length))
-            .ok_or(Error::HeaderCutOff {
-                bytes: length,
-                present: rest.len(),
-            })?;
+            .ok_or(Error::HeaderCutOff { bytes: length, present: rest.len() })?;
         let mut header: Self = serde_json::from_slice(text).map_err(Error::HeaderNotJson)?;
         header.data_start = 8 + text.len();
         Ok(header)
@@ -133,24 +130,18 @@ impl Header {
         let mut entries = BTreeMap::new();
         for (name, entry) in &self.tensors {
             if entries.insert(name.as_str(), entry).is_some() {
-                return Err(Error::Duplicate {
-                    tensor: name.clone(),
-                });
+                return Err(Error::Duplicate { tensor: name.clone() });
             }
         }
         let mut locations = Vec::with_capacity(specs.len());
         for spec in specs {
             let entry = entries
                 .remove(spec.name.as_str())
-                .ok_or_else(|| Error::Missing {
-                    tensor: spec.name.clone(),
-                })?;
+                .ok_or_else(|| Error::Missing { tensor: spec.name.clone() })?;
             locations.push(self.location(spec, entry, file_len)?);
         }
         if let Some(name) = entries.keys().next() {
-            return Err(Error::Unexpected {
-                tensor: (*name).to_owned(),
-            });
+            return Err(Error::Unexpected { tensor: (*name).to_owned() });
         }
         self.check_gaps(specs, &locations, file_len)?;
         Ok(locations)
@@ -163,10 +154,8 @@ impl Header {
         file_len: usize,
     ) -> Result<Location, Error> {
         let tensor = || spec.name.clone();
-        let element = ElementType::from_name(&entry.dtype).ok_or_else(|| Error::ElementType {
-            tensor: tensor(),
-            found: entry.dtype.clone(),
-        })?;
+        let element = ElementType::from_name(&entry.dtype)
+            .ok_or_else(|| Error::ElementType { tensor: tensor(), found: entry.dtype.clone() })?;
         if entry.shape != spec.shape {
             return Err(Error::Shape {
                 tensor: tensor(),
@@ -176,21 +165,11 @@ impl Header {
         }
         let [begin, end] = entry.data_offsets;
         if end.checked_sub(begin) != Some(spec.elements() * element.bytes()) {
-            return Err(Error::Offsets {
-                tensor: tensor(),
-                begin,
-                end,
-            });
+            return Err(Error::Offsets { tensor: tensor(), begin, end });
         }
-        let within = end
-            .checked_add(self.data_start)
-            .filter(|&end| end <= file_len);
+        let within = end.checked_add(self.data_start).filter(|&end| end <= file_len);
         let end = within.ok_or_else(|| Error::Truncated { tensor: tensor() })?;
-        Ok(Location {
-            element,
-            begin: begin + self.data_start,
-            end,
-        })
+        Ok(Location { element, begin: begin + self.data_start, end })
     }
 
     fn check_gaps(
@@ -212,9 +191,7 @@ impl Header {
             expected = end;
         }
         if expected != file_len {
-            return Err(Error::TrailingBytes {
-                bytes: file_len - expected,
-            });
+            return Err(Error::TrailingBytes { bytes: file_len - expected });
         }
         Ok(())
     }
@@ -256,13 +233,8 @@ mod tests {
 
     #[test]
     fn the_header_of_the_largest_architecture_is_not_too_long_to_be_read() {
-        let largest = Architecture {
-            layers: 256,
-            dim: 8192,
-            heads: 1,
-            ffn: 1 << 15,
-            ..Architecture::v1()
-        };
+        let largest =
+            Architecture { layers: 256, dim: 8192, heads: 1, ffn: 1 << 15, ..Architecture::v1() };
         largest.check().unwrap();
         let header = write(&largest);
         assert!((header.len() as u64) < HEADER_BYTES_MAX);

@@ -46,10 +46,7 @@ pub(crate) struct Audits {
 
 impl Audits {
     pub(crate) fn new(done: Arc<Notify>) -> Self {
-        Self {
-            done,
-            ..Self::default()
-        }
+        Self { done, ..Self::default() }
     }
 
     /// Replaces the list of what is due: new subjects wait for the auditor, settled ones are
@@ -58,8 +55,7 @@ impl Audits {
         let mut subjects = self.subjects.lock();
         let previous = std::mem::take(&mut *subjects);
         subjects.extend(
-            due.into_iter()
-                .map(|subject| (subject, previous.get(&subject).cloned().flatten())),
+            due.into_iter().map(|subject| (subject, previous.get(&subject).cloned().flatten())),
         );
         let waiting = subjects.values().any(Option::is_none);
         drop(subjects);
@@ -70,11 +66,7 @@ impl Audits {
 
     /// How many audits are not done.
     pub(crate) fn waiting(&self) -> usize {
-        self.subjects
-            .lock()
-            .values()
-            .filter(|verdict| verdict.is_none())
-            .count()
+        self.subjects.lock().values().filter(|verdict| verdict.is_none()).count()
     }
 
     pub(crate) fn verdict(&self, subject: &Subject) -> Option<Verdict> {
@@ -117,9 +109,7 @@ impl Case {
         let TargetStatus::Published { rank } = target.status else {
             return None;
         };
-        let claim = read::candidates(state, target.id)
-            .get(usize::try_from(rank).ok()?)
-            .copied()?;
+        let claim = read::candidates(state, target.id).get(usize::try_from(rank).ok()?).copied()?;
         let publication = read::publication(state, target.id)?;
         let epoch = read::epoch(state, target.epoch)?;
         Some(Self {
@@ -146,10 +136,7 @@ impl Auditor {
     /// # Errors
     /// When this machine cannot run the kernel.
     pub(crate) fn new(kernel: KernelChoice, threads: usize) -> Result<Self, NodeError> {
-        Ok(Self {
-            engine: Engine::new(kernel, threads)?,
-            open: BTreeMap::new(),
-        })
+        Ok(Self { engine: Engine::new(kernel, threads)?, open: BTreeMap::new() })
     }
 
     /// Compares a claim with the scores of the routed models.
@@ -174,10 +161,8 @@ impl Auditor {
             metrics.audit_bytes.inc_by(case.data.len() as u64);
             scores.push(report.map(|report| report.score));
         }
-        let losses: Vec<_> = scores
-            .iter()
-            .map(|score| score.as_ref().map(|score| score.loss_q32))
-            .collect();
+        let losses: Vec<_> =
+            scores.iter().map(|score| score.as_ref().map(|score| score.loss_q32)).collect();
         let ages: Vec<_> = case.routed.iter().map(|routed| routed.age).collect();
         let winner = soma_protocol::winner(&losses, &ages, case.margin_q32);
         let valid = winner
@@ -188,15 +173,9 @@ impl Auditor {
                 && distance_squared(&score.embedding, &case.direction) == case.claim.distance
                 && case.data.len() as u64 == u64::from(case.claim.size_bytes)
         });
-        let validity = if valid {
-            Validity::Valid
-        } else {
-            Validity::Invalid
-        };
-        let traces: Vec<_> = scores
-            .iter()
-            .map(|score| score.as_ref().map(|score| score.trace))
-            .collect();
+        let validity = if valid { Validity::Valid } else { Validity::Invalid };
+        let traces: Vec<_> =
+            scores.iter().map(|score| score.as_ref().map(|score| score.trace)).collect();
         let broken = case.routed.iter().zip(&scores);
         let broken = broken.filter(|(_, score)| score.is_none());
         Ok(Verdict {

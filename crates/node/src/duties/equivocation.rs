@@ -20,10 +20,7 @@ pub(super) struct Equivocations {
 impl Equivocations {
     /// Collects what the engine finds; collects nothing if its receiver was already taken.
     pub(super) const fn new(found: Option<Receiver<Evidence>>) -> Self {
-        Self {
-            found,
-            open: BTreeMap::new(),
-        }
+        Self { found, open: BTreeMap::new() }
     }
 
     /// The reports that are due at this state.
@@ -34,9 +31,7 @@ impl Equivocations {
         self.open.retain(|key, _| is_open(state, key));
         let open = self.open.values();
         open.map(|evidence| {
-            Action::ReportEquivocation(action::ReportEquivocation {
-                evidence: *evidence,
-            })
+            Action::ReportEquivocation(action::ReportEquivocation { evidence: *evidence })
         })
         .collect()
     }
@@ -62,20 +57,14 @@ mod tests {
 
     /// A network of four.
     fn plan() -> Plan {
-        Plan {
-            validators: 4,
-            ..Plan::manual([3; 32])
-        }
+        Plan { validators: 4, ..Plan::manual([3; 32]) }
     }
 
     /// Proof that the second validator signed two histories.
     fn proof(genesis: &Genesis) -> Evidence {
         let key = SigningKey::from_bytes(&plan().key(&consensus_name(2)).to_bytes());
         let vote = |block| {
-            let ballot = Ballot::Notarize {
-                parent: 4,
-                block: Hash([block; 32]),
-            };
+            let ballot = Ballot::Notarize { parent: 4, block: Hash([block; 32]) };
             let bytes = signed_bytes(&genesis.chain_id(), 0, 5, &ballot);
             let signature = key.sign(&bytes).to_bytes();
             SignedBallot { ballot, signature }
@@ -103,11 +92,8 @@ mod tests {
             action,
         };
         let signed = transaction.sign(&key).verify(&genesis.chain_id()).unwrap();
-        let block = BlockInfo {
-            height: 1,
-            timestamp_ms: genesis.timestamp_ms + 1,
-            proposer: sender,
-        };
+        let block =
+            BlockInfo { height: 1, timestamp_ms: genesis.timestamp_ms + 1, proposer: sender };
         execute(state, &block, &[signed])
     }
 
@@ -120,24 +106,13 @@ mod tests {
         let mut equivocations = Equivocations::new(Some(queue));
         assert!(equivocations.due(&state).is_empty());
         let evidence = proof(&genesis);
-        let again = Evidence {
-            view: 6,
-            ..evidence
-        };
-        let outsider = Evidence {
-            consensus_key: ConsensusKey([9; 32]),
-            ..evidence
-        };
+        let again = Evidence { view: 6, ..evidence };
+        let outsider = Evidence { consensus_key: ConsensusKey([9; 32]), ..evidence };
         for evidence in [evidence, again, outsider] {
             found.try_send(evidence).unwrap();
         }
         let due = equivocations.due(&state);
-        assert_eq!(
-            due,
-            [Action::ReportEquivocation(action::ReportEquivocation {
-                evidence
-            })]
-        );
+        assert_eq!(due, [Action::ReportEquivocation(action::ReportEquivocation { evidence })]);
         assert_eq!(equivocations.due(&state), due, "until it is judged");
 
         let outcome = report(&genesis, &state, due[0].clone());

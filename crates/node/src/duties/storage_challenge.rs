@@ -23,11 +23,7 @@ pub(super) fn answer(
     let mut weights = files.ciphertext(&challenge.ciphertext_hash)?;
     let proof = prove(&mut weights.file, challenge);
     let (chunk, path) = proof.map_err(|error| NodeError::io(&weights.path, error))?;
-    Ok(Action::AnswerChallenge(action::AnswerChallenge {
-        epoch,
-        chunk,
-        path,
-    }))
+    Ok(Action::AnswerChallenge(action::AnswerChallenge { epoch, chunk, path }))
 }
 
 fn prove(

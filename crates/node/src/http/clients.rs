@@ -31,22 +31,14 @@ struct Bucket {
 
 impl Bucket {
     fn full(per_second: u32, now: Instant) -> Self {
-        Self {
-            milli: 2 * u64::from(per_second) * MILLI,
-            at: now,
-        }
+        Self { milli: 2 * u64::from(per_second) * MILLI, at: now }
     }
 
     /// Adds what has accrued since the last call.
     fn refill(&mut self, per_second: u32, now: Instant) {
         let elapsed = now.saturating_duration_since(self.at).as_millis();
-        let gained = u64::try_from(elapsed)
-            .unwrap_or(u64::MAX)
-            .saturating_mul(per_second.into());
-        self.milli = self
-            .milli
-            .saturating_add(gained)
-            .min(2 * u64::from(per_second) * MILLI);
+        let gained = u64::try_from(elapsed).unwrap_or(u64::MAX).saturating_mul(per_second.into());
+        self.milli = self.milli.saturating_add(gained).min(2 * u64::from(per_second) * MILLI);
         self.at = now;
     }
 
@@ -113,10 +105,7 @@ fn client_of(address: IpAddr) -> IpAddr {
 
 impl Clients {
     pub(crate) fn new(limits: ClientLimits) -> Self {
-        Self {
-            limits,
-            accounts: Arc::default(),
-        }
+        Self { limits, accounts: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Account>> {
@@ -129,9 +118,7 @@ impl Clients {
         if !local {
             return Some(client_of(peer.ip()));
         }
-        let forwarded = headers
-            .filter(|_| self.limits.trust_proxy)?
-            .get("x-forwarded-for")?;
+        let forwarded = headers.filter(|_| self.limits.trust_proxy)?.get("x-forwarded-for")?;
         // The proxy wrote the last entry; the client can forge those before it.
         let last = forwarded.to_str().ok()?.rsplit(',').next()?.trim();
         last.parse().ok().map(client_of)
@@ -183,11 +170,7 @@ impl Clients {
             })?;
         }
         let clients = self.clone();
-        Ok(Place {
-            clients,
-            address,
-            of,
-        })
+        Ok(Place { clients, address, of })
     }
 
     /// Takes one of the client's connections.
@@ -195,9 +178,7 @@ impl Clients {
     /// # Errors
     /// `rate_limited` if the client has as many connections as it may have.
     pub(super) fn connect(&self, peer: SocketAddr) -> Result<Place, Problem> {
-        self.take_use(self.identify(peer, None), |account| {
-            &mut account.connections
-        })
+        self.take_use(self.identify(peer, None), |account| &mut account.connections)
     }
 
     /// Counts a client's request, which counts as running until the result is dropped.
@@ -235,10 +216,7 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(clients: &Clients, peer: SocketAddr, headers: &HeaderMap) -> Self {
-        Self {
-            clients: clients.clone(),
-            address: clients.identify(peer, Some(headers)),
-        }
+        Self { clients: clients.clone(), address: clients.identify(peer, Some(headers)) }
     }
 
     /// Takes `count` of the client's transactions.
@@ -316,21 +294,12 @@ mod tests {
     #[test]
     fn only_a_trusted_proxy_on_this_machine_names_another_client() {
         let mut headers = HeaderMap::new();
-        headers.insert(
-            "x-forwarded-for",
-            HeaderValue::from_static("198.51.100.7, 192.0.2.9"),
-        );
+        headers.insert("x-forwarded-for", HeaderValue::from_static("198.51.100.7, 192.0.2.9"));
         let identify =
             |trust, address: &str| clients(trust).identify(peer(address), Some(&headers));
-        assert_eq!(
-            identify(true, "127.0.0.1"),
-            Some("192.0.2.9".parse().unwrap())
-        );
+        assert_eq!(identify(true, "127.0.0.1"), Some("192.0.2.9".parse().unwrap()));
         assert_eq!(identify(false, "127.0.0.1"), None);
-        assert_eq!(
-            identify(true, "192.0.2.1"),
-            Some("192.0.2.1".parse().unwrap())
-        );
+        assert_eq!(identify(true, "192.0.2.1"), Some("192.0.2.1".parse().unwrap()));
     }
 
     #[test]

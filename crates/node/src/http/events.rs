@@ -43,25 +43,15 @@ pub(super) async fn events(
 ) -> Result<Sse<impl Stream<Item = Result<Message, Infallible>>>, Problem> {
     let last = match headers.get("last-event-id") {
         Some(value) => {
-            let cursor = value
-                .to_str()
-                .ok()
-                .and_then(|text| text.parse::<Cursor>().ok());
+            let cursor = value.to_str().ok().and_then(|text| text.parse::<Cursor>().ok());
             let refuse = || Problem::bad_request("Last-Event-ID must be a cursor, HEIGHT-INDEX");
             Some(cursor.ok_or_else(refuse)?)
         }
         None => from.after.map(|cursor| *cursor),
     };
-    let cursor = last.unwrap_or(Cursor {
-        height: api.chain.height(),
-        index: u32::MAX,
-    });
+    let cursor = last.unwrap_or(Cursor { height: api.chain.height(), index: u32::MAX });
     let stream = stream::unfold(
-        Follower {
-            parts: api.parts.clone(),
-            cursor,
-            page: Vec::new(),
-        },
+        Follower { parts: api.parts.clone(), cursor, page: Vec::new() },
         Follower::next,
     );
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(HEARTBEAT).text("heartbeat")))
@@ -101,9 +91,7 @@ impl Follower {
 }
 
 fn message(event: &Event) -> Message {
-    let message = Message::default()
-        .id(event.cursor.to_string())
-        .event(&event.event);
+    let message = Message::default().id(event.cursor.to_string()).event(&event.event);
     // An event is made of strings and numbers, so it always has a JSON form.
     message.json_data(event).unwrap_or_default()
 }

@@ -45,10 +45,7 @@ type Places = (OwnedSemaphorePermit, clients::Place);
 
 impl Guarded {
     pub(super) fn new(body: Body, places: Places) -> Self {
-        Self {
-            body,
-            _places: places,
-        }
+        Self { body, _places: places }
     }
 }
 
@@ -187,14 +184,8 @@ async fn receive(api: &Api, mut upload: Upload, body: Body) -> Result<Progress, 
         }
     }
     drop(sender);
-    let progress = writer
-        .await
-        .map_err(|_| Problem::busy("the node is stopping"))??;
-    if stalled && !progress.complete {
-        Err(NodeError::UploadStalled.into())
-    } else {
-        Ok(progress)
-    }
+    let progress = writer.await.map_err(|_| Problem::busy("the node is stopping"))??;
+    if stalled && !progress.complete { Err(NodeError::UploadStalled.into()) } else { Ok(progress) }
 }
 
 /// The first byte of a `Content-Range: bytes FROM-LAST/SIZE`, whose size must be the committed one.
@@ -203,11 +194,7 @@ fn upload_offset(headers: &HeaderMap, size_bytes: u64) -> Result<u64, Problem> {
         return Ok(0);
     };
     let parse = || -> Option<(u64, u64)> {
-        let (range, size) = value
-            .to_str()
-            .ok()?
-            .strip_prefix("bytes ")?
-            .split_once('/')?;
+        let (range, size) = value.to_str().ok()?.strip_prefix("bytes ")?.split_once('/')?;
         Some((range.split_once('-')?.0.parse().ok()?, size.parse().ok()?))
     };
     match parse() {
@@ -215,9 +202,7 @@ fn upload_offset(headers: &HeaderMap, size_bytes: u64) -> Result<u64, Problem> {
         Some((_, size)) => Err(Problem::bad_request(format!(
             "the commit names {size_bytes} bytes, the request {size}"
         ))),
-        None => Err(Problem::bad_request(
-            "Content-Range must read `bytes FROM-LAST/SIZE`",
-        )),
+        None => Err(Problem::bad_request("Content-Range must read `bytes FROM-LAST/SIZE`")),
     }
 }
 
@@ -258,15 +243,10 @@ pub(super) async fn weights(
 /// The half-open range of a `Range: bytes=FROM-LAST`; `None` without one, or with a form that may
 /// be ignored.
 fn requested(headers: &HeaderMap, size_bytes: u64) -> Result<Option<(u64, u64)>, Problem> {
-    let Some(text) = headers
-        .get(header::RANGE)
-        .and_then(|value| value.to_str().ok())
-    else {
+    let Some(text) = headers.get(header::RANGE).and_then(|value| value.to_str().ok()) else {
         return Ok(None);
     };
-    let Some((from, last)) = text
-        .strip_prefix("bytes=")
-        .and_then(|range| range.split_once('-'))
+    let Some((from, last)) = text.strip_prefix("bytes=").and_then(|range| range.split_once('-'))
     else {
         return Ok(None);
     };
@@ -298,15 +278,9 @@ fn serve(file: WeightsFile, hash: &Hash, headers: &HeaderMap) -> Result<Response
     set(header::CONTENT_LENGTH, (to - from).to_string());
     set(header::ACCEPT_RANGES, "bytes".to_owned());
     set(header::ETAG, format!("\"{hash}\""));
-    set(
-        header::CACHE_CONTROL,
-        "public, max-age=31536000, immutable".to_owned(),
-    );
+    set(header::CACHE_CONTROL, "public, max-age=31536000, immutable".to_owned());
     if range.is_some() {
-        set(
-            header::CONTENT_RANGE,
-            format!("bytes {from}-{}/{size_bytes}", to - 1),
-        );
+        set(header::CONTENT_RANGE, format!("bytes {from}-{}/{size_bytes}", to - 1));
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     }
     Ok(response)
@@ -321,9 +295,7 @@ fn pieces(
 ) -> impl stream::Stream<Item = Result<Bytes, std::io::Error>> + Send {
     stream::try_unfold((file, from), move |(mut file, at)| {
         read_piece(move || {
-            let left = usize::try_from(to - at)
-                .unwrap_or(CHUNK_BYTES)
-                .min(CHUNK_BYTES);
+            let left = usize::try_from(to - at).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
             if left == 0 {
                 return Ok(None);
             }
@@ -337,9 +309,7 @@ fn pieces(
 async fn read_piece<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, NodeError> + Send + 'static,
 ) -> Result<T, std::io::Error> {
-    let done = tokio::task::spawn_blocking(work)
-        .await
-        .map_err(std::io::Error::other)?;
+    let done = tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?;
     done.map_err(|error| {
         tracing::error!(%error, "a download was interrupted");
         std::io::Error::other(error)

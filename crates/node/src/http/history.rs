@@ -25,19 +25,11 @@ pub(super) async fn transaction(
 ) -> Result<Json<types::Transaction>, Problem> {
     // The pool is asked first: a transaction finalized in between is then found in the history.
     let pending = api.pool.get(&hash);
-    if let Some(record) = api
-        .chain
-        .history
-        .transaction(&hash)
-        .map_err(NodeError::from)?
-    {
+    if let Some(record) = api.chain.history.transaction(&hash).map_err(NodeError::from)? {
         return Ok(Json(json::finalized_transaction(&record)));
     }
     let pending = pending.ok_or_else(|| {
-        Problem::new(
-            Code::TransactionNotFound,
-            format!("there is no transaction {hash}"),
-        )
+        Problem::new(Code::TransactionNotFound, format!("there is no transaction {hash}"))
     })?;
     Ok(Json(json::transaction(&pending, None)))
 }
@@ -58,18 +50,11 @@ pub(super) async fn blocks(
     Query(Below { after, limit }): Query<Below>,
 ) -> Result<Json<Page<types::Block>>, Problem> {
     let limit = page_size(limit)?;
-    let records = api
-        .chain
-        .history
-        .blocks(after.map(|height| *height), limit)
-        .map_err(NodeError::from)?;
-    let items: Result<Vec<_>, _> = records
-        .into_iter()
-        .map(|record| json::block(&api.chain.history, &record))
-        .collect();
-    Ok(page(items.map_err(NodeError::from)?, limit, |block| {
-        block.height.to_string()
-    }))
+    let records =
+        api.chain.history.blocks(after.map(|height| *height), limit).map_err(NodeError::from)?;
+    let items: Result<Vec<_>, _> =
+        records.into_iter().map(|record| json::block(&api.chain.history, &record)).collect();
+    Ok(page(items.map_err(NodeError::from)?, limit, |block| block.height.to_string()))
 }
 
 /// A block
@@ -84,9 +69,7 @@ pub(super) async fn block(
     let Some(record) = record else {
         return Err(no_block(&api, *height)?);
     };
-    Ok(Json(
-        json::block(&api.chain.history, &record).map_err(NodeError::from)?,
-    ))
+    Ok(Json(json::block(&api.chain.history, &record).map_err(NodeError::from)?))
 }
 
 /// Why this node does not have the block.

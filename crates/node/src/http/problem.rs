@@ -25,9 +25,7 @@ pub(super) struct Problem {
 
 impl Problem {
     pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
-        let status = code
-            .http_status()
-            .and_then(|status| StatusCode::from_u16(status).ok());
+        let status = code.http_status().and_then(|status| StatusCode::from_u16(status).ok());
         Self {
             status: status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
             body: ApiError {
@@ -49,10 +47,7 @@ impl Problem {
 
     /// The client exceeds its rate, and is below it again after `wait`.
     pub(super) fn rate_limited(message: impl Into<String>, wait: Duration) -> Self {
-        Self {
-            retry: wait,
-            ..Self::new(Code::RateLimited, message)
-        }
+        Self { retry: wait, ..Self::new(Code::RateLimited, message) }
     }
 
     /// The body, without the status.
@@ -66,15 +61,10 @@ impl IntoResponse for Problem {
         let mut response = (self.status, axum::Json(self.body)).into_response();
         let kind = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
-        if matches!(
-            self.status,
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
-        ) {
+        if matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             let seconds = self.retry.as_millis().div_ceil(1000).max(1);
             let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

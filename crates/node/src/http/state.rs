@@ -22,19 +22,12 @@ pub(super) fn page_size(limit: Option<u32>) -> Result<usize, Problem> {
     if (1..=routes::PAGE_MAX).contains(&limit) {
         return Ok(limit as usize);
     }
-    Err(Problem::bad_request(format!(
-        "limit must be from 1 to {}",
-        routes::PAGE_MAX
-    )))
+    Err(Problem::bad_request(format!("limit must be from 1 to {}", routes::PAGE_MAX)))
 }
 
 /// A page in ascending order of id; if it is full, there may be more after it.
 pub(super) fn page<T>(items: Vec<T>, limit: usize, id: impl Fn(&T) -> String) -> Json<Page<T>> {
-    let next = if items.len() < limit {
-        None
-    } else {
-        items.last().map(id)
-    };
+    let next = if items.len() < limit { None } else { items.last().map(id) };
     Json(Page { items, next })
 }
 
@@ -71,12 +64,7 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<types::Status>
         }
     });
     status.history_from = Text(api.chain.history.first().map_err(NodeError::from)?);
-    if let Some(block) = api
-        .chain
-        .history
-        .block(*status.height)
-        .map_err(NodeError::from)?
-    {
+    if let Some(block) = api.chain.history.block(*status.height).map_err(NodeError::from)? {
         status.block = Text(block.digest);
         status.state_root = Text(block.state_root);
         status.timestamp_ms = Text(block.timestamp_ms);
@@ -190,12 +178,9 @@ pub(super) async fn models(
     let first = after.unwrap_or(0).saturating_add(1);
     let items = api.chain.read(|state, _| {
         let ids = (first..=read::model_count(state)).take(limit);
-        ids.filter_map(|id| json::model(state, ModelId(id)))
-            .collect()
+        ids.filter_map(|id| json::model(state, ModelId(id))).collect()
     });
-    Ok(page(items, limit, |model: &types::Model| {
-        model.id.to_string()
-    }))
+    Ok(page(items, limit, |model: &types::Model| model.id.to_string()))
 }
 
 /// A model
@@ -218,14 +203,9 @@ pub(super) async fn model_embedding(
     State(api): State<Api>,
     Path(id): Path<u32>,
 ) -> Result<Json<Vector>, Problem> {
-    let found = api
-        .chain
-        .read(|state, _| json::embedding(state, ModelId(id)));
+    let found = api.chain.read(|state, _| json::embedding(state, ModelId(id)));
     found.map(Json).ok_or_else(|| {
-        Problem::new(
-            Code::EmbeddingNotFound,
-            format!("there is no embedding of model {id}"),
-        )
+        Problem::new(Code::EmbeddingNotFound, format!("there is no embedding of model {id}"))
     })
 }
 
@@ -244,31 +224,21 @@ pub(super) struct TargetsQuery {
     responses((status = 200, body = Page<types::Target>), (status = 400, body = ApiError)))]
 pub(super) async fn targets(
     State(api): State<Api>,
-    Query(TargetsQuery {
-        epoch,
-        after,
-        limit,
-    }): Query<TargetsQuery>,
+    Query(TargetsQuery { epoch, after, limit }): Query<TargetsQuery>,
 ) -> Result<Json<Page<types::Target>>, Problem> {
     let limit = page_size(limit)?;
     let after = after.unwrap_or(0);
     let items = api.chain.read(|state, _| {
         let (first, end) = match epoch {
             Some(epoch) => read::epoch(state, Epoch(epoch)).map_or((1, 1), |drawn| {
-                (
-                    drawn.first_target.0,
-                    drawn.first_target.0.saturating_add(drawn.targets),
-                )
+                (drawn.first_target.0, drawn.first_target.0.saturating_add(drawn.targets))
             }),
             None => (1, read::clock(state).next_target.0),
         };
         let ids = (first.max(after.saturating_add(1))..end).take(limit);
-        ids.filter_map(|id| json::target(state, TargetId(id)))
-            .collect()
+        ids.filter_map(|id| json::target(state, TargetId(id))).collect()
     });
-    Ok(page(items, limit, |target: &types::Target| {
-        target.id.to_string()
-    }))
+    Ok(page(items, limit, |target: &types::Target| target.id.to_string()))
 }
 
 /// A target, its candidates and its outcome
@@ -291,9 +261,7 @@ pub(super) async fn target_direction(
     State(api): State<Api>,
     Path(id): Path<u32>,
 ) -> Result<Json<Vector>, Problem> {
-    let found = api
-        .chain
-        .read(|state, _| json::direction(state, TargetId(id)));
+    let found = api.chain.read(|state, _| json::direction(state, TargetId(id)));
     found
         .map(Json)
         .ok_or_else(|| Problem::new(Code::TargetNotFound, format!("there is no target {id}")))
@@ -307,17 +275,9 @@ pub(super) async fn target_data(
     State(api): State<Api>,
     Path(id): Path<u32>,
 ) -> Result<impl IntoResponse, Problem> {
-    let found = api
-        .chain
-        .read(|state, _| read::publication(state, TargetId(id)));
+    let found = api.chain.read(|state, _| read::publication(state, TargetId(id)));
     let found = found.ok_or_else(|| {
-        Problem::new(
-            Code::DataNotFound,
-            format!("there is no data for target {id}"),
-        )
+        Problem::new(Code::DataNotFound, format!("there is no data for target {id}"))
     })?;
-    Ok((
-        [(header::CONTENT_TYPE, "application/octet-stream")],
-        found.data,
-    ))
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], found.data))
 }

@@ -45,10 +45,7 @@ fn count(chain: &Chain) -> Totals {
     let begun = Instant::now();
     let (height, supply, models_active) = chain.inspect(|state, height| {
         let held = invariants::check(state).map_or(Amount::ZERO, |holdings| {
-            holdings
-                .total()
-                .less(holdings.reserve)
-                .less(holdings.burned)
+            holdings.total().less(holdings.reserve).less(holdings.burned)
         });
         let active = read::models(state, 1..=u32::MAX)
             .filter(|model| model.status == ModelStatus::Active)

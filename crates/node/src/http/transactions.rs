@@ -23,12 +23,7 @@ pub(super) const BODY_BYTES_MAX: usize = TRANSACTION_BYTES_MAX;
 fn answer_of(api: &Api, hash: Hash, answer: Result<Hash, Refusal>) -> Result<Hash, Problem> {
     match answer {
         Err(Refusal::NonceTooLow { .. })
-            if api
-                .chain
-                .history
-                .transaction(&hash)
-                .map_err(NodeError::from)?
-                .is_some() =>
+            if api.chain.history.transaction(&hash).map_err(NodeError::from)?.is_some() =>
         {
             Ok(hash)
         }
@@ -81,10 +76,8 @@ pub(super) async fn send_batch(
         .into_iter()
         .map(|part| SignedTransaction::decode(part).map_err(Refusal::from))
         .collect();
-    let hashes: Vec<_> = decoded
-        .iter()
-        .map(|decoded| decoded.as_ref().ok().map(SignedTransaction::hash))
-        .collect();
+    let hashes: Vec<_> =
+        decoded.iter().map(|decoded| decoded.as_ref().ok().map(SignedTransaction::hash)).collect();
     let sent = decoded.iter().flatten().cloned().collect();
     let mut answers = api.admission.admit(sent, body.len()).await?.into_iter();
     let mut batch = Vec::with_capacity(hashes.len());

@@ -62,8 +62,7 @@ impl Admission {
 
     fn screen(&self, transactions: Vec<SignedTransaction>) -> Vec<Screened> {
         let now_ms = soma_os::clock::now_ms();
-        self.chain
-            .read(|state, _| self.pool.screen(transactions, state, now_ms))
+        self.chain.read(|state, _| self.pool.screen(transactions, state, now_ms))
     }
 
     /// Signatures are verified without holding the state, so blocks can be finalized meanwhile.
@@ -71,9 +70,7 @@ impl Admission {
         let answers = self.pool.enter(screened);
         let admitted = answers.iter().filter(|answer| answer.is_ok()).count() as u64;
         self.metrics.transactions_admitted.inc_by(admitted);
-        self.metrics
-            .transactions_refused
-            .inc_by(answers.len() as u64 - admitted);
+        self.metrics.transactions_refused.inc_by(answers.len() as u64 - admitted);
         self.chain.engine().wake();
         answers
     }
@@ -106,17 +103,8 @@ impl AdmissionQueue {
     /// A queue and its other end: nothing is admitted until that runs.
     pub(crate) fn new(admission: Arc<Admission>) -> (Self, Arrivals) {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
-        let queue = Self {
-            arrivals: sender,
-            room: Arc::new(Semaphore::new(WAITING_BYTES_MAX)),
-        };
-        (
-            queue,
-            Arrivals {
-                receiver,
-                admission,
-            },
-        )
+        let queue = Self { arrivals: sender, room: Arc::new(Semaphore::new(WAITING_BYTES_MAX)) };
+        (queue, Arrivals { receiver, admission })
     }
 
     /// Admits transactions from a client, `bytes` long in all.
@@ -146,14 +134,8 @@ impl AdmissionQueue {
     ) -> Result<(), QueueError> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.room).try_acquire_many_owned(bytes);
-        let arrival = Arrival {
-            transactions,
-            client,
-            _room: room.map_err(|_| QueueError::Full)?,
-        };
-        self.arrivals
-            .try_send(arrival)
-            .map_err(|_| QueueError::Full)
+        let arrival = Arrival { transactions, client, _room: room.map_err(|_| QueueError::Full)? };
+        self.arrivals.try_send(arrival).map_err(|_| QueueError::Full)
     }
 }
 

@@ -60,21 +60,14 @@ pub(crate) struct Mempool {
 
 impl std::fmt::Debug for Mempool {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Mempool")
-            .field("limits", &self.limits)
-            .finish_non_exhaustive()
+        out.debug_struct("Mempool").field("limits", &self.limits).finish_non_exhaustive()
     }
 }
 
 impl Mempool {
     /// An empty pool for transactions of `chain`.
     pub(crate) fn new(chain: Hash, limits: PoolLimits) -> Self {
-        Self {
-            chain,
-            limits,
-            queue: Arc::default(),
-            verified: Arc::default(),
-        }
+        Self { chain, limits, queue: Arc::default(), verified: Arc::default() }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -164,10 +157,7 @@ impl Mempool {
         let account = read::account(state, &transaction.sender);
         let (nonce, next) = (transaction.nonce, account.nonce);
         if transaction.valid_until_ms < now_ms {
-            return Err(Refusal::Expired {
-                valid_until_ms: transaction.valid_until_ms,
-                now_ms,
-            });
+            return Err(Refusal::Expired { valid_until_ms: transaction.valid_until_ms, now_ms });
         }
         if nonce < next {
             return Err(Refusal::NonceTooLow { nonce, next });
@@ -180,25 +170,15 @@ impl Mempool {
                 Action::EndPhase(_) => rules.network.operator == Some(transaction.sender),
                 _ => read::validator(state, &transaction.sender).is_some(),
             };
-            return if entitled {
-                Ok(())
-            } else {
-                Err(Refusal::NotEntitled)
-            };
+            return if entitled { Ok(()) } else { Err(Refusal::NotEntitled) };
         }
         let (fee_limit, fee_min) = (transaction.fee_limit, rules.params.base_fee);
         if fee_limit < fee_min {
-            return Err(Refusal::FeeTooLow {
-                fee_limit: fee_limit.0,
-                fee_min: fee_min.0,
-            });
+            return Err(Refusal::FeeTooLow { fee_limit: fee_limit.0, fee_min: fee_min.0 });
         }
         if account.balance < fee_limit {
             let balance = account.balance.0;
-            return Err(Refusal::InsufficientBalance {
-                balance,
-                fee_limit: fee_limit.0,
-            });
+            return Err(Refusal::InsufficientBalance { balance, fee_limit: fee_limit.0 });
         }
         Ok(())
     }
@@ -223,10 +203,7 @@ impl Mempool {
             let held = rival.transaction.transaction().fee_limit.0;
             let fee_limit = held.saturating_add(held / 10).saturating_add(1);
             if transaction.fee_limit.0 < fee_limit {
-                return Err(Refusal::ReplacementUnderpriced {
-                    nonce: place.1,
-                    fee_limit,
-                });
+                return Err(Refusal::ReplacementUnderpriced { nonce: place.1, fee_limit });
             }
         } else if waiting.is_some_and(|waiting| waiting.len() >= self.limits.per_account) {
             return Err(Refusal::AccountFull(self.limits.per_account));
@@ -239,15 +216,7 @@ impl Mempool {
             }
             return Err(refusal);
         }
-        queue.insert(
-            place,
-            Entry {
-                transaction: verified,
-                hash,
-                bid,
-                bytes,
-            },
-        );
+        queue.insert(place, Entry { transaction: verified, hash, bid, bytes });
         Ok(hash)
     }
 

@@ -79,10 +79,7 @@ impl Queue {
         self.by_bid.insert((entry.bid, place));
         self.by_expiry.insert((entry.valid_until_ms(), place));
         self.bytes += entry.bytes;
-        self.accounts
-            .entry(place.0)
-            .or_default()
-            .insert(place.1, entry);
+        self.accounts.entry(place.0).or_default().insert(place.1, entry);
     }
 
     pub(super) fn finalized(&mut self, (address, nonce): Place) {

@@ -24,10 +24,8 @@ fn key(number: u8) -> SecretKey {
 
 /// A state with four funded accounts, and its chain.
 fn state() -> (MemoryState, Hash) {
-    let accounts = (1..=4).map(|number| GenesisAccount {
-        address: key(number).address(),
-        balance: Amount::soma(1),
-    });
+    let accounts = (1..=4)
+        .map(|number| GenesisAccount { address: key(number).address(), balance: Amount::soma(1) });
     let genesis = Genesis {
         accounts: accounts.collect(),
         params: Params::local(),
@@ -46,20 +44,10 @@ fn signed(
     valid_until_ms: u64,
 ) -> SignedTransaction {
     let sender = key(sender);
-    let action = Action::Transfer(action::Transfer {
-        to: key(9).address(),
-        amount: Amount(1),
-    });
+    let action = Action::Transfer(action::Transfer { to: key(9).address(), amount: Amount(1) });
     let fee_limit = Amount(fee_limit);
-    Transaction {
-        chain,
-        sender: sender.address(),
-        nonce,
-        fee_limit,
-        valid_until_ms,
-        action,
-    }
-    .sign(&sender)
+    Transaction { chain, sender: sender.address(), nonce, fee_limit, valid_until_ms, action }
+        .sign(&sender)
 }
 
 fn admit(
@@ -79,30 +67,20 @@ fn admit_all(
 }
 
 fn places(selected: &[VerifiedTransaction]) -> Vec<(u64, u64)> {
-    selected
-        .iter()
-        .map(|one| (one.transaction().fee_limit.0, one.transaction().nonce))
-        .collect()
+    selected.iter().map(|one| (one.transaction().fee_limit.0, one.transaction().nonce)).collect()
 }
 
 #[test]
 fn accounts_that_pay_more_come_first_and_each_account_in_nonce_order() {
     let (state, chain) = state();
     let pool = Mempool::new(chain, PoolLimits::default());
-    for (sender, nonce, fee) in [
-        (1, 1, 9 * FEE),
-        (1, 0, 2 * FEE),
-        (2, 0, 3 * FEE),
-        (3, 0, FEE),
-        (4, 1, 9 * FEE),
-    ] {
+    for (sender, nonce, fee) in
+        [(1, 1, 9 * FEE), (1, 0, 2 * FEE), (2, 0, 3 * FEE), (3, 0, FEE), (4, 1, 9 * FEE)]
+    {
         admit(&pool, &state, signed(chain, sender, nonce, fee, u64::MAX)).unwrap();
     }
     let selected = pool.select(&state, NOW_MS, usize::MAX);
-    assert_eq!(
-        places(&selected),
-        [(3 * FEE, 0), (2 * FEE, 0), (9 * FEE, 1), (FEE, 0)]
-    );
+    assert_eq!(places(&selected), [(3 * FEE, 0), (2 * FEE, 0), (9 * FEE, 1), (FEE, 0)]);
 }
 
 #[test]
@@ -112,12 +90,7 @@ fn a_waiting_transaction_is_replaced_only_by_one_that_pays_a_tenth_more() {
     admit(&pool, &state, signed(chain, 1, 0, FEE, u64::MAX)).unwrap();
     let refused = admit(&pool, &state, signed(chain, 1, 0, FEE + FEE / 10, u64::MAX)).unwrap_err();
     assert_eq!(refused.code().as_str(), "replacement_underpriced");
-    admit(
-        &pool,
-        &state,
-        signed(chain, 1, 0, FEE + FEE / 10 + 1, u64::MAX),
-    )
-    .unwrap();
+    admit(&pool, &state, signed(chain, 1, 0, FEE + FEE / 10 + 1, u64::MAX)).unwrap();
     assert_eq!(pool.len(), 1);
     assert_eq!(pool.next_nonce(&key(1).address(), 0), 1);
 }
@@ -125,13 +98,7 @@ fn a_waiting_transaction_is_replaced_only_by_one_that_pays_a_tenth_more() {
 #[test]
 fn a_full_pool_keeps_the_best_paying_transactions_and_refuses_the_others() {
     let (state, chain) = state();
-    let pool = Mempool::new(
-        chain,
-        PoolLimits {
-            entries: 3,
-            ..PoolLimits::default()
-        },
-    );
+    let pool = Mempool::new(chain, PoolLimits { entries: 3, ..PoolLimits::default() });
     for nonce in 0..2 {
         admit(&pool, &state, signed(chain, 1, nonce, 2 * FEE, u64::MAX)).unwrap();
     }
@@ -153,10 +120,7 @@ fn a_validators_duty_is_never_outbid_and_free_actions_are_refused_from_other_acc
     let plan = Plan::manual([0; 32]);
     let operator = plan.key(OPERATOR);
     let end = |sender: &SecretKey| {
-        let action = Action::EndPhase(action::EndPhase {
-            epoch: Epoch(1),
-            phase: Phase::Reveal,
-        });
+        let action = Action::EndPhase(action::EndPhase { epoch: Epoch(1), phase: Phase::Reveal });
         let transaction = Transaction {
             chain,
             sender: sender.address(),
@@ -167,17 +131,8 @@ fn a_validators_duty_is_never_outbid_and_free_actions_are_refused_from_other_acc
         };
         transaction.sign(sender)
     };
-    let pool = Mempool::new(
-        chain,
-        PoolLimits {
-            entries: 1,
-            ..PoolLimits::default()
-        },
-    );
-    assert_eq!(
-        admit(&pool, &state, end(&key(1))).unwrap_err(),
-        Refusal::NotEntitled
-    );
+    let pool = Mempool::new(chain, PoolLimits { entries: 1, ..PoolLimits::default() });
+    assert_eq!(admit(&pool, &state, end(&key(1))).unwrap_err(), Refusal::NotEntitled);
     admit(&pool, &state, signed(chain, 1, 0, 900 * FEE, u64::MAX)).unwrap();
     admit(&pool, &state, end(&operator)).unwrap();
     assert_eq!(
@@ -198,10 +153,7 @@ fn finalized_and_expired_transactions_leave_the_pool() {
     pool.finalized(&[first], NOW_MS + 2);
     assert_eq!((pool.len(), pool.get(&hash)), (1, None));
     let early = signed(chain, 3, 0, FEE, NOW_MS - 1);
-    assert_eq!(
-        admit(&pool, &state, early).unwrap_err().code().as_str(),
-        "expired"
-    );
+    assert_eq!(admit(&pool, &state, early).unwrap_err().code().as_str(), "expired");
 }
 
 #[test]
@@ -219,16 +171,8 @@ fn of_two_transactions_with_one_nonce_the_loser_leaves_its_pool_and_later_nonces
         admit(&pools[0], &state, winner.clone()).unwrap_err(),
         admit(&pools[1], &state, loser.clone()).unwrap_err(),
     ];
-    assert!(
-        answers
-            .iter()
-            .all(|refusal| refusal.code().as_str() == "replacement_underpriced")
-    );
-    let info = BlockInfo {
-        height: 1,
-        timestamp_ms: NOW_MS,
-        proposer: key(9).address(),
-    };
+    assert!(answers.iter().all(|refusal| refusal.code().as_str() == "replacement_underpriced"));
+    let info = BlockInfo { height: 1, timestamp_ms: NOW_MS, proposer: key(9).address() };
     let block = [winner.clone().verify(&chain).unwrap()];
     state.apply(&execute(&state, &info, &block).changes);
     for pool in &pools {
@@ -248,9 +192,7 @@ fn of_two_transactions_with_one_nonce_the_loser_leaves_its_pool_and_later_nonces
 fn a_forged_signature_is_refused_in_any_batch() {
     let (state, chain) = state();
     let pool = Mempool::new(chain, PoolLimits::default());
-    let mut batch: Vec<_> = (1..=4)
-        .map(|sender| signed(chain, sender, 0, FEE, u64::MAX))
-        .collect();
+    let mut batch: Vec<_> = (1..=4).map(|sender| signed(chain, sender, 0, FEE, u64::MAX)).collect();
     batch[2] = forge(&batch[2]);
     let answers = admit_all(&pool, &state, batch);
     let codes: Vec<_> = answers
@@ -264,11 +206,8 @@ fn a_forged_signature_is_refused_in_any_batch() {
 fn by_the_book(pool: &Mempool, state: &MemoryState) -> Vec<Hash> {
     let queue = pool.lock();
     let next = |address: &Address| read::account(state, address).nonce;
-    let mut nonces: BTreeMap<Address, u64> = queue
-        .accounts
-        .keys()
-        .map(|address| (*address, next(address)))
-        .collect();
+    let mut nonces: BTreeMap<Address, u64> =
+        queue.accounts.keys().map(|address| (*address, next(address))).collect();
     let mut order = Vec::new();
     loop {
         let heads = nonces.iter().filter_map(|(address, nonce)| {
@@ -311,10 +250,7 @@ fn a_verified_transaction_is_not_verified_again_and_a_forged_one_always_is() {
         assert!(answers[0].is_ok() && answers[1] == Err(soma_protocol::Error::Signature));
     }
     let other = Hash([1; 32]);
-    assert!(
-        pool.verify(vec![good], &other)[0].is_err(),
-        "of another chain"
-    );
+    assert!(pool.verify(vec![good], &other)[0].is_err(), "of another chain");
 }
 
 proptest! {

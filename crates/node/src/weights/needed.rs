@@ -60,28 +60,14 @@ impl Needed {
     fn file(&mut self, state: &dyn StateRead, model: ModelId, hash: Hash, size_bytes: u64) {
         let file = self.files.entry(hash).or_default();
         file.size_bytes = size_bytes;
-        file.owners
-            .extend(read::model(state, model).map(|model| model.owner));
+        file.owners.extend(read::model(state, model).map(|model| model.owner));
     }
 
     fn reveal(&mut self, state: &dyn StateRead, model: ModelId, weights_hash: Option<&Hash>) {
         let weights = weights_hash.and_then(|hash| read::weights(state, model, hash));
-        if let Some(Weights {
-            weights_hash,
-            ciphertext_hash,
-            size_bytes,
-            key,
-            ..
-        }) = weights
-        {
+        if let Some(Weights { weights_hash, ciphertext_hash, size_bytes, key, .. }) = weights {
             self.file(state, model, ciphertext_hash, size_bytes);
-            self.revealed.insert(
-                weights_hash,
-                Revealed {
-                    ciphertext_hash,
-                    key,
-                },
-            );
+            self.revealed.insert(weights_hash, Revealed { ciphertext_hash, key });
         }
     }
 }

@@ -36,9 +36,7 @@ pub(crate) struct WeightsStore {
 
 impl std::fmt::Debug for WeightsStore {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("WeightsStore")
-            .field("dir", &self.dir)
-            .finish_non_exhaustive()
+        out.debug_struct("WeightsStore").field("dir", &self.dir).finish_non_exhaustive()
     }
 }
 
@@ -99,16 +97,12 @@ impl WeightsStore {
     pub(crate) fn missing(&self) -> Vec<(Hash, u64)> {
         let needed = self.needed.read();
         let missing = needed.files.iter().filter(|(hash, _)| !self.holds(hash));
-        missing
-            .map(|(hash, file)| (*hash, file.size_bytes))
-            .collect()
+        missing.map(|(hash, file)| (*hash, file.size_bytes)).collect()
     }
 
     /// Where to download a file from another node.
     pub(crate) fn download_path(&self, ciphertext_hash: &Hash) -> PathBuf {
-        self.dir
-            .join("partial")
-            .join(format!("{ciphertext_hash}-fetched"))
+        self.dir.join("partial").join(format!("{ciphertext_hash}-fetched"))
     }
 
     /// Moves a complete file, whose hash was verified, to its place.
@@ -146,9 +140,7 @@ impl WeightsStore {
             self.refresh(chain);
             self.size_bytes(ciphertext_hash)
         });
-        size_bytes.ok_or(NodeError::CommitNotFound {
-            hash: *ciphertext_hash,
-        })
+        size_bytes.ok_or(NodeError::CommitNotFound { hash: *ciphertext_hash })
     }
 
     fn size_bytes(&self, ciphertext_hash: &Hash) -> Option<u64> {
@@ -172,17 +164,10 @@ impl WeightsStore {
         let open = || -> io::Result<WeightsFile> {
             let file = File::open(&path)?;
             let size_bytes = file.metadata()?.len();
-            Ok(WeightsFile {
-                file,
-                path: path.clone(),
-                size_bytes,
-                key: None,
-            })
+            Ok(WeightsFile { file, path: path.clone(), size_bytes, key: None })
         };
         open().map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => NodeError::WeightsNotHeld {
-                hash: *ciphertext_hash,
-            },
+            io::ErrorKind::NotFound => NodeError::WeightsNotHeld { hash: *ciphertext_hash },
             _ => NodeError::io(&path, error),
         })
     }
@@ -213,16 +198,14 @@ impl WeightsStore {
         let revealed = self.revealed(weights_hash)?;
         let source = self.path("ciphertexts", &revealed.ciphertext_hash);
         if !source.is_file() {
-            return Err(NodeError::WeightsNotHeld {
-                hash: revealed.ciphertext_hash,
-            });
+            return Err(NodeError::WeightsNotHeld { hash: revealed.ciphertext_hash });
         }
         let key = Secret::from_bytes(revealed.key);
         cipher::decrypt(&source, &path, &key, *weights_hash, |_| ()).map_err(
             |error| match error {
-                SdkError::WrongHash {
-                    expected, found, ..
-                } => NodeError::WeightsMismatch { expected, found },
+                SdkError::WrongHash { expected, found, .. } => {
+                    NodeError::WeightsMismatch { expected, found }
+                }
                 SdkError::Io { path, source } => NodeError::io(&path, source),
                 error => error.into(),
             },
@@ -248,20 +231,13 @@ impl WeightsStore {
 
     /// Removes a decrypted copy whose hash is wrong, and returns that error.
     pub(crate) fn remove_plain(&self, weights_hash: &Hash, found: Hash) -> NodeError {
-        let mismatch = NodeError::WeightsMismatch {
-            expected: *weights_hash,
-            found,
-        };
-        remove(&self.path("plain", weights_hash))
-            .err()
-            .unwrap_or(mismatch)
+        let mismatch = NodeError::WeightsMismatch { expected: *weights_hash, found };
+        remove(&self.path("plain", weights_hash)).err().unwrap_or(mismatch)
     }
 
     fn revealed(&self, weights_hash: &Hash) -> Result<Revealed, NodeError> {
         let revealed = self.needed.read().revealed.get(weights_hash).copied();
-        revealed.ok_or(NodeError::WeightsNotFound {
-            hash: *weights_hash,
-        })
+        revealed.ok_or(NodeError::WeightsNotFound { hash: *weights_hash })
     }
 
     /// Removes every file that no rule needs anymore.

@@ -31,12 +31,7 @@ impl Fixture {
         blake3::Hasher::new().finalize_xof().fill(&mut plain);
         let mut ciphertext = plain.clone();
         cipher::apply(&Secret::from_bytes([3; 32]), 0, &mut ciphertext).unwrap();
-        let fixture = Self {
-            dir,
-            store,
-            plain,
-            ciphertext,
-        };
+        let fixture = Self { dir, store, plain, ciphertext };
         fixture.store.set_needed(fixture.needed());
         fixture
     }
@@ -50,17 +45,11 @@ impl Fixture {
     }
 
     fn file(&self) -> Ciphertext {
-        Ciphertext {
-            size_bytes: self.size_bytes(),
-            owners: BTreeSet::from([OWNER]),
-        }
+        Ciphertext { size_bytes: self.size_bytes(), owners: BTreeSet::from([OWNER]) }
     }
 
     fn needed(&self) -> Needed {
-        let revealed = Revealed {
-            ciphertext_hash: self.hash(),
-            key: [3; 32],
-        };
+        let revealed = Revealed { ciphertext_hash: self.hash(), key: [3; 32] };
         Needed {
             files: BTreeMap::from([(self.hash(), self.file())]),
             revealed: BTreeMap::from([(Hash::of_bytes(&self.plain), revealed)]),
@@ -68,12 +57,8 @@ impl Fixture {
     }
 
     fn send(&self, offset: usize, bytes: &[u8]) -> Result<Progress, NodeError> {
-        let mut upload = self
-            .store
-            .upload(self.hash(), OWNER, self.size_bytes(), offset as u64)?;
-        bytes
-            .chunks(1_000)
-            .try_for_each(|piece| upload.write(piece))?;
+        let mut upload = self.store.upload(self.hash(), OWNER, self.size_bytes(), offset as u64)?;
+        bytes.chunks(1_000).try_for_each(|piece| upload.write(piece))?;
         upload.finish()
     }
 
@@ -88,28 +73,10 @@ fn an_upload_resumes_where_it_stopped_even_after_a_restart() {
     let progress = fixture.send(0, &fixture.ciphertext[..4_321]).unwrap();
     assert_eq!((progress.received_bytes, progress.complete), (4_321, false));
     fixture.store = Arc::new(WeightsStore::open(fixture.dir.path(), Arc::default()).unwrap());
-    assert_eq!(
-        fixture
-            .store
-            .progress(&fixture.hash(), &OWNER, 10_000)
-            .received_bytes,
-        4_321
-    );
-    let wrong = fixture
-        .send(4_000, &fixture.ciphertext[4_000..])
-        .unwrap_err();
-    assert!(matches!(
-        wrong,
-        NodeError::UploadOffset {
-            received_bytes: 4_321
-        }
-    ));
-    assert!(
-        fixture
-            .send(4_321, &fixture.ciphertext[4_321..])
-            .unwrap()
-            .complete
-    );
+    assert_eq!(fixture.store.progress(&fixture.hash(), &OWNER, 10_000).received_bytes, 4_321);
+    let wrong = fixture.send(4_000, &fixture.ciphertext[4_000..]).unwrap_err();
+    assert!(matches!(wrong, NodeError::UploadOffset { received_bytes: 4_321 }));
+    assert!(fixture.send(4_321, &fixture.ciphertext[4_321..]).unwrap().complete);
     assert!(fixture.store.holds(&fixture.hash()));
 }
 
@@ -129,17 +96,10 @@ fn more_bytes_than_committed_are_refused() {
     let fixture = Fixture::new(5_000);
     let mut long = fixture.ciphertext.clone();
     long.extend([0; 1_000]);
-    assert_eq!(
-        fixture.send(0, &long).unwrap_err().code().as_str(),
-        "upload_too_long"
-    );
+    assert_eq!(fixture.send(0, &long).unwrap_err().code().as_str(), "upload_too_long");
     assert!(!fixture.store.holds(&fixture.hash()), "it was not finished");
     assert!(
-        fixture
-            .store
-            .finish_upload(fixture.hash(), OWNER, 5_000)
-            .unwrap()
-            .complete,
+        fixture.store.finish_upload(fixture.hash(), OWNER, 5_000).unwrap().complete,
         "the bytes that fitted were kept"
     );
 }
@@ -147,14 +107,8 @@ fn more_bytes_than_committed_are_refused() {
 #[test]
 fn two_uploads_of_one_file_never_mix() {
     let fixture = Fixture::new(5_000);
-    let first = fixture
-        .store
-        .upload(fixture.hash(), OWNER, 5_000, 0)
-        .unwrap();
-    assert!(matches!(
-        fixture.send(0, &fixture.ciphertext),
-        Err(NodeError::UploadBusy { .. })
-    ));
+    let first = fixture.store.upload(fixture.hash(), OWNER, 5_000, 0).unwrap();
+    assert!(matches!(fixture.send(0, &fixture.ciphertext), Err(NodeError::UploadBusy { .. })));
     drop(first);
     fixture.upload_all();
 }
@@ -165,10 +119,7 @@ fn an_account_that_names_the_same_file_cannot_block_the_upload_of_its_owner() {
     let other = Address([2; 32]);
     assert!(fixture.store.may_upload(&fixture.hash(), &OWNER));
     assert!(!fixture.store.may_upload(&fixture.hash(), &other));
-    let mut begun = fixture
-        .store
-        .upload(fixture.hash(), other, 5_000, 0)
-        .unwrap();
+    let mut begun = fixture.store.upload(fixture.hash(), other, 5_000, 0).unwrap();
     begun.write(b"junk").unwrap();
     fixture.upload_all();
     drop(begun);
@@ -183,21 +134,12 @@ fn a_wrong_key_gives_an_error_and_no_file() {
     fixture.upload_all();
     let weights_hash = Hash::of_bytes(&fixture.plain);
     let mut needed = fixture.needed();
-    needed.revealed.insert(
-        weights_hash,
-        Revealed {
-            ciphertext_hash: fixture.hash(),
-            key: [4; 32],
-        },
-    );
+    needed
+        .revealed
+        .insert(weights_hash, Revealed { ciphertext_hash: fixture.hash(), key: [4; 32] });
     fixture.store.set_needed(needed);
     assert_eq!(
-        fixture
-            .store
-            .plain_file(&weights_hash)
-            .unwrap_err()
-            .code()
-            .as_str(),
+        fixture.store.plain_file(&weights_hash).unwrap_err().code().as_str(),
         "weights_mismatch"
     );
     fixture.store.set_needed(fixture.needed());
@@ -236,13 +178,7 @@ fn files_that_no_rule_needs_are_removed_and_no_others() {
     fixture.store.sweep().unwrap();
     assert!(!fixture.store.holds(&fixture.hash()) && !plain.exists());
     assert_eq!(
-        fixture
-            .store
-            .plaintext(&weights_hash)
-            .err()
-            .unwrap()
-            .code()
-            .as_str(),
+        fixture.store.plaintext(&weights_hash).err().unwrap().code().as_str(),
         "weights_not_found"
     );
 }

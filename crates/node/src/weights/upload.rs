@@ -33,16 +33,8 @@ impl WeightsStore {
         let complete = self.holds(ciphertext_hash);
         let path = self.partial(ciphertext_hash, uploader);
         let partial = || fs::metadata(path).map_or(0, |file| file.len());
-        let received_bytes = if complete {
-            size_bytes
-        } else {
-            partial().min(size_bytes)
-        };
-        Progress {
-            size_bytes,
-            received_bytes,
-            complete,
-        }
+        let received_bytes = if complete { size_bytes } else { partial().min(size_bytes) };
+        Progress { size_bytes, received_bytes, complete }
     }
 
     /// Progress of an upload; one that was interrupted after its last byte is finished first.
@@ -89,13 +81,7 @@ impl WeightsStore {
             .append(true)
             .open(&path)
             .map_err(|error| NodeError::io(&path, error))?;
-        Ok(Upload {
-            slot,
-            path,
-            file,
-            size_bytes,
-            received_bytes,
-        })
+        Ok(Upload { slot, path, file, size_bytes, received_bytes })
     }
 }
 
@@ -109,11 +95,7 @@ struct Slot {
 impl Slot {
     fn take(store: &Arc<WeightsStore>, hash: Hash, uploader: Address) -> Result<Self, NodeError> {
         if store.uploads.lock().insert((hash, uploader)) {
-            Ok(Self {
-                store: Arc::clone(store),
-                hash,
-                uploader,
-            })
+            Ok(Self { store: Arc::clone(store), hash, uploader })
         } else {
             Err(NodeError::UploadBusy { hash })
         }
@@ -122,10 +104,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.store
-            .uploads
-            .lock()
-            .remove(&(self.hash, self.uploader));
+        self.store.uploads.lock().remove(&(self.hash, self.uploader));
     }
 }
 
@@ -147,9 +126,7 @@ impl Upload {
     pub(crate) fn write(&mut self, piece: &[u8]) -> Result<(), NodeError> {
         let after = self.received_bytes + piece.len() as u64;
         if after > self.size_bytes {
-            return Err(NodeError::UploadTooLong {
-                size_bytes: self.size_bytes,
-            });
+            return Err(NodeError::UploadTooLong { size_bytes: self.size_bytes });
         }
         if let Err(error) = self.file.write_all(piece) {
             // A partially written piece must not shift what follows.
@@ -168,31 +145,17 @@ impl Upload {
     /// [`NodeError::CiphertextMismatch`] when the complete file does not have the committed hash;
     /// it is removed then.
     pub(crate) fn finish(self) -> Result<Progress, NodeError> {
-        let Self {
-            slot,
-            path,
-            file,
-            size_bytes,
-            received_bytes,
-        } = self;
+        let Self { slot, path, file, size_bytes, received_bytes } = self;
         let complete = received_bytes == size_bytes;
         if complete && !slot.store.holds(&slot.hash) {
-            file.sync_all()
-                .map_err(|error| NodeError::io(&path, error))?;
+            file.sync_all().map_err(|error| NodeError::io(&path, error))?;
             let found = hash_file(&path)?;
             if found != slot.hash {
                 remove(&path)?;
-                return Err(NodeError::CiphertextMismatch {
-                    expected: slot.hash,
-                    found,
-                });
+                return Err(NodeError::CiphertextMismatch { expected: slot.hash, found });
             }
             slot.store.keep(&slot.hash, &path)?;
         }
-        Ok(Progress {
-            size_bytes,
-            received_bytes,
-            complete,
-        })
+        Ok(Progress { size_bytes, received_bytes, complete })
     }
 }

@@ -31,14 +31,7 @@ async fn every_route_of_the_document_answers_and_every_error_has_a_code_and_a_hi
     let http = reqwest::Client::new();
     let url = |path: &str| format!("{}{path}", network.url());
     let document: serde_json::Value = serde_json::from_str(
-        &http
-            .get(url("/openapi.json"))
-            .send()
-            .await
-            .unwrap()
-            .text()
-            .await
-            .unwrap(),
+        &http.get(url("/openapi.json")).send().await.unwrap().text().await.unwrap(),
     )
     .unwrap();
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
@@ -68,10 +61,7 @@ async fn every_route_of_the_document_answers_and_every_error_has_a_code_and_a_hi
                 );
                 let error: ApiError =
                     serde_json::from_str(&response.text().await.unwrap()).unwrap();
-                assert!(
-                    !error.message.is_empty() && error.hint.is_some(),
-                    "{error:?}"
-                );
+                assert!(!error.message.is_empty() && error.hint.is_some(), "{error:?}");
             }
         }
     }
@@ -83,50 +73,20 @@ async fn invalid_requests_are_refused_with_a_code() {
     let http = reqwest::Client::new();
     let too_long = vec![0; soma_protocol::TRANSACTION_BYTES_MAX + 1];
     let cases = [
+        (http.get(format!("{}/v1/nothing", network.url())), 404, "no_such_route"),
+        (http.delete(format!("{}/v1/status", network.url())), 405, "method_not_allowed"),
+        (http.get(format!("{}/v1/models/17", network.url())), 404, "model_not_found"),
+        (http.get(format!("{}/v1/models/x", network.url())), 400, "bad_request"),
+        (http.get(format!("{}/v1/models?limit=0", network.url())), 400, "bad_request"),
+        (http.get(format!("{}/v1/accounts/soma1x", network.url())), 400, "bad_request"),
+        (http.get(format!("{}/v1/events?after=soon", network.url())), 400, "bad_request"),
         (
-            http.get(format!("{}/v1/nothing", network.url())),
-            404,
-            "no_such_route",
-        ),
-        (
-            http.delete(format!("{}/v1/status", network.url())),
-            405,
-            "method_not_allowed",
-        ),
-        (
-            http.get(format!("{}/v1/models/17", network.url())),
-            404,
-            "model_not_found",
-        ),
-        (
-            http.get(format!("{}/v1/models/x", network.url())),
-            400,
-            "bad_request",
-        ),
-        (
-            http.get(format!("{}/v1/models?limit=0", network.url())),
-            400,
-            "bad_request",
-        ),
-        (
-            http.get(format!("{}/v1/accounts/soma1x", network.url())),
-            400,
-            "bad_request",
-        ),
-        (
-            http.get(format!("{}/v1/events?after=soon", network.url())),
-            400,
-            "bad_request",
-        ),
-        (
-            http.post(format!("{}/v1/transactions", network.url()))
-                .body("x"),
+            http.post(format!("{}/v1/transactions", network.url())).body("x"),
             400,
             "malformed_transaction",
         ),
         (
-            http.post(format!("{}/v1/transactions", network.url()))
-                .body(too_long),
+            http.post(format!("{}/v1/transactions", network.url())).body(too_long),
             413,
             "body_too_large",
         ),
@@ -143,16 +103,8 @@ async fn invalid_requests_are_refused_with_a_code() {
 async fn transactions_that_cannot_run_are_refused_by_the_pool() {
     let network = Network::start();
     let (client, alice) = (&network.client, network.sender("account-1").await);
-    let action = || {
-        Action::Transfer(action::Transfer {
-            to: alice.address(),
-            amount: Amount(1),
-        })
-    };
-    let far = client
-        .send(&alice.sign(action(), 1_000_000, u64::MAX))
-        .await
-        .unwrap_err();
+    let action = || Action::Transfer(action::Transfer { to: alice.address(), amount: Amount(1) });
+    let far = client.send(&alice.sign(action(), 1_000_000, u64::MAX)).await.unwrap_err();
     assert_eq!(far.code().as_str(), "nonce_too_high");
     let late = client.send(&alice.sign(action(), 0, 1)).await.unwrap_err();
     assert_eq!(late.code().as_str(), "expired");
@@ -160,46 +112,25 @@ async fn transactions_that_cannot_run_are_refused_by_the_pool() {
     let mut signature = *forged.signature();
     signature[0] ^= 1;
     let forged = SignedTransaction::new(forged.transaction().clone(), signature);
-    assert_eq!(
-        client.send(&forged).await.unwrap_err().code().as_str(),
-        "bad_signature"
-    );
+    assert_eq!(client.send(&forged).await.unwrap_err().code().as_str(), "bad_signature");
     let meddler = alice.sign(
-        Action::EndPhase(action::EndPhase {
-            epoch: Epoch(1),
-            phase: Phase::Reveal,
-        }),
+        Action::EndPhase(action::EndPhase { epoch: Epoch(1), phase: Phase::Reveal }),
         0,
         u64::MAX,
     );
-    assert_eq!(
-        client.send(&meddler).await.unwrap_err().code().as_str(),
-        "not_entitled"
-    );
+    assert_eq!(client.send(&meddler).await.unwrap_err().code().as_str(), "not_entitled");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_sent_twice_is_one_transaction_before_and_after_it_is_finalized() {
     let network = Network::start();
-    let (alice, bob) = (
-        network.sender("account-1").await,
-        network.sender("account-2").await,
-    );
+    let (alice, bob) = (network.sender("account-1").await, network.sender("account-2").await);
     let signed = alice.sign(
-        Action::Transfer(action::Transfer {
-            to: bob.address(),
-            amount: Amount(5),
-        }),
+        Action::Transfer(action::Transfer { to: bob.address(), amount: Amount(5) }),
         0,
         u64::MAX,
     );
-    let before = network
-        .client
-        .account(bob.address())
-        .await
-        .unwrap()
-        .balance
-        .0;
+    let before = network.client.account(bob.address()).await.unwrap().balance.0;
     let hash = network.client.send(&signed).await.unwrap();
     assert_eq!(network.client.send(&signed).await.unwrap(), hash);
     let receipt = network
@@ -209,26 +140,13 @@ async fn a_transaction_sent_twice_is_one_transaction_before_and_after_it_is_fina
         .unwrap();
     assert_eq!(receipt.rejection, None);
     assert_eq!(network.client.send(&signed).await.unwrap(), hash);
-    assert_eq!(
-        network
-            .client
-            .account(bob.address())
-            .await
-            .unwrap()
-            .balance
-            .0,
-        before + 5
-    );
+    assert_eq!(network.client.account(bob.address()).await.unwrap().balance.0, before + 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_transactions_with_one_nonce_at_two_nodes_one_runs_and_the_other_fails() {
     let dir = tempfile::tempdir().unwrap();
-    let plan = Plan {
-        validators: 2,
-        accounts: 8,
-        ..Plan::timed([7; 32], 3_600_000)
-    };
+    let plan = Plan { validators: 2, accounts: 8, ..Plan::timed([7; 32], 3_600_000) };
     let local = Localnet::create(dir.path(), &plan).unwrap();
     let nodes: Vec<_> = local
         .folders(0, 20)
@@ -243,11 +161,8 @@ async fn of_two_transactions_with_one_nonce_at_two_nodes_one_runs_and_the_other_
             let sender = Sender::new(client, key.clone()).await.unwrap();
             let to = sender.address();
             let amount = Amount(amount);
-            let signed = sender.sign(
-                Action::Transfer(action::Transfer { to, amount }),
-                0,
-                u64::MAX,
-            );
+            let signed =
+                sender.sign(Action::Transfer(action::Transfer { to, amount }), 0, u64::MAX);
             sender.client().send(&signed).await?;
             let limit = std::time::Duration::from_secs(30);
             sender.client().wait(&Sent::from(&signed), limit).await
@@ -256,11 +171,7 @@ async fn of_two_transactions_with_one_nonce_at_two_nodes_one_runs_and_the_other_
         let (run, failed): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
         assert_eq!((run.len(), failed.len()), (1, 1), "{failed:?}");
         // Which of them depends on how far the other one has come.
-        let codes = [
-            "transaction_superseded",
-            "replacement_underpriced",
-            "nonce_too_low",
-        ];
+        let codes = ["transaction_superseded", "replacement_underpriced", "nonce_too_low"];
         let code = failed[0].as_ref().unwrap_err().code().as_str();
         assert!(codes.contains(&code), "{code}");
     }
@@ -270,22 +181,15 @@ async fn of_two_transactions_with_one_nonce_at_two_nodes_one_runs_and_the_other_
 async fn a_batch_is_answered_transaction_by_transaction() {
     let network = Network::start();
     let alice = network.sender("account-1").await;
-    let action = |amount| {
-        Action::Transfer(action::Transfer {
-            to: alice.address(),
-            amount: Amount(amount),
-        })
-    };
+    let action =
+        |amount| Action::Transfer(action::Transfer { to: alice.address(), amount: Amount(amount) });
     let forged = alice.sign(action(3), 2, u64::MAX);
     let mut signature = *forged.signature();
     signature[1] ^= 1;
     let forged = SignedTransaction::new(forged.transaction().clone(), signature);
     let mut batch = Vec::new();
-    let transactions = [
-        alice.sign(action(1), 0, u64::MAX),
-        forged,
-        alice.sign(action(2), 1, u64::MAX),
-    ];
+    let transactions =
+        [alice.sign(action(1), 0, u64::MAX), forged, alice.sign(action(2), 1, u64::MAX)];
     for transaction in &transactions {
         assert!(soma_sdk::api::batch::push(&mut batch, transaction));
     }
@@ -295,12 +199,7 @@ async fn a_batch_is_answered_transaction_by_transaction() {
         .iter()
         .map(|answer| answer.error.as_ref().map(|error| error.code.as_str()))
         .collect();
-    let expected = [
-        None,
-        Some("bad_signature"),
-        None,
-        Some("malformed_transaction"),
-    ];
+    let expected = [None, Some("bad_signature"), None, Some("malformed_transaction")];
     assert_eq!(codes, expected);
     assert!(answers[3].hash.is_none());
     for at in [0, 2] {
@@ -334,19 +233,14 @@ async fn a_client_above_its_rate_gets_retry_after_and_others_are_served() {
         }
     }
     let refused = refused.expect("the client is greedy");
-    let seconds = refused.headers()["retry-after"]
-        .to_str()
-        .unwrap()
-        .to_owned();
+    let seconds = refused.headers()["retry-after"].to_str().unwrap().to_owned();
     assert!(seconds.parse::<u32>().unwrap() >= 1);
     let error: ApiError = serde_json::from_str(&refused.text().await.unwrap()).unwrap();
     assert_eq!(error.code.as_str(), "rate_limited");
     assert_eq!(ask("192.0.2.2").await.status(), 200);
     let batch = [0; 4 * 21];
     let request = http.post(format!("{}/v1/transactions/batch", network.url()));
-    let request = request
-        .header("x-forwarded-for", "192.0.2.3")
-        .body(batch.to_vec());
+    let request = request.header("x-forwarded-for", "192.0.2.3").body(batch.to_vec());
     assert_eq!(request.send().await.unwrap().status(), 429);
 }
 
@@ -369,18 +263,12 @@ async fn an_event_stream_resumes_where_it_was_interrupted_even_after_a_restart()
     new.connect().await.unwrap();
     let alice = network.sender("account-1").await;
     alice
-        .run(Action::Transfer(action::Transfer {
-            to: alice.address(),
-            amount: Amount(1),
-        }))
+        .run(Action::Transfer(action::Transfer { to: alice.address(), amount: Amount(1) }))
         .await
         .unwrap();
     let mut event = new.next().await.unwrap();
     while event.event != "transferred" {
-        assert!(
-            event.cursor.height > *now,
-            "a stream without a cursor begins now"
-        );
+        assert!(event.cursor.height > *now, "a stream without a cursor begins now");
         event = new.next().await.unwrap();
     }
 }

@@ -28,16 +28,9 @@ pub(crate) async fn commit(
         stake: STAKE,
     });
     owner.run(action).await.unwrap();
-    let model = network
-        .client
-        .account(owner.address())
-        .await
-        .unwrap()
-        .models[0];
-    let (plain, ciphertext) = (
-        network.path(&format!("{name}.plain")),
-        network.path(&format!("{name}.cipher")),
-    );
+    let model = network.client.account(owner.address()).await.unwrap().models[0];
+    let (plain, ciphertext) =
+        (network.path(&format!("{name}.plain")), network.path(&format!("{name}.cipher")));
     weights.save(&plain).unwrap();
     let key = Secret::derive(&[1; 32], name);
     let encrypted = cipher::encrypt(&plain, &ciphertext, &key, |_| ()).unwrap();
@@ -51,21 +44,14 @@ pub(crate) async fn commit(
         weights_hash: encrypted.weights_hash,
         ciphertext_hash: encrypted.ciphertext_hash,
         size_bytes: encrypted.size_bytes,
-        embedding: network
-            .score(weights, [0; 32], b"what the model is good at")
-            .embedding,
+        embedding: network.score(weights, [0; 32], b"what the model is good at").embedding,
         ciphertext,
     };
     owner.run(reveal.commit()).await.unwrap();
     let outsider = network.sender("account-8").await;
-    let refused = outsider
-        .upload(&reveal.ciphertext, reveal.ciphertext_hash, &mut |_, _| ())
-        .await;
+    let refused = outsider.upload(&reveal.ciphertext, reveal.ciphertext_hash, &mut |_, _| ()).await;
     assert_eq!(refused.unwrap_err().code().as_str(), "upload_not_permitted");
-    owner
-        .upload(&reveal.ciphertext, reveal.ciphertext_hash, &mut |_, _| ())
-        .await
-        .unwrap();
+    owner.upload(&reveal.ciphertext, reveal.ciphertext_hash, &mut |_, _| ()).await.unwrap();
     reveal
 }
 
@@ -75,11 +61,7 @@ async fn scores(network: &Network, target: &Target, data: &[u8]) -> Vec<Score> {
     for routed in &target.routed {
         let path = network.path(&format!("{}.pulled", routed.weights_hash));
         let remote = Remote::weights(*routed.weights_hash, *routed.size_bytes);
-        network
-            .client
-            .download(&remote, &path, &mut |_, _| ())
-            .await
-            .unwrap();
+        network.client.download(&remote, &path, &mut |_, _| ()).await.unwrap();
         let weights = soma_model::Weights::open(&path, Some(&network.architecture())).unwrap();
         scores.push(network.score(&weights, target.seed.0.0, data));
     }
@@ -108,11 +90,7 @@ pub(crate) async fn submit(
     let data = text.repeat(100).into_bytes();
     let scores = scores(network, target, &data).await;
     let losses: Vec<_> = scores.iter().map(|score| Some(score.loss_q32)).collect();
-    let ages: Vec<_> = target
-        .routed
-        .iter()
-        .map(|routed| routed.age.into())
-        .collect();
+    let ages: Vec<_> = target.routed.iter().map(|routed| routed.age.into()).collect();
     let best = match claim {
         Claim::Winner(model) => target.routed.iter().position(|one| one.model == model.0),
         _ => winner(&losses, &ages, sender.params().loss_margin_q32),
@@ -133,19 +111,13 @@ pub(crate) async fn submit(
     };
     let loss_q32 = scores[best].loss_q32 - i64::from(matches!(claim, Claim::Loss));
     let model = ModelId(target.routed[best].model);
-    sender
-        .run(publication.submit(model, loss_q32, distance))
-        .await
-        .unwrap();
+    sender.run(publication.submit(model, loss_q32, distance)).await.unwrap();
     publication
 }
 
 /// Two models enter the competition: committed and held in epoch 1, revealed and active in epoch 2.
 pub(crate) async fn enter(network: &Network) -> [Reveal; 2] {
-    let owners = [
-        network.sender("account-1").await,
-        network.sender("account-2").await,
-    ];
+    let owners = [network.sender("account-1").await, network.sender("account-2").await];
     let weights = [1, 2].map(|seed| Weights::init(&network.architecture(), [seed; 32]).unwrap());
     let reveals = [
         commit(network, &owners[0], "one", &weights[0]).await,
@@ -163,11 +135,7 @@ pub(crate) async fn reveal(network: &Network, owners: &[Sender], reveals: &[Reve
         wait_until("the validator attests the file it holds", held).await;
         if epoch == 2 {
             let early = network.pull(reveal).await.unwrap_err();
-            assert_eq!(
-                early.code().as_str(),
-                "weights_not_found",
-                "secret until revealed"
-            );
+            assert_eq!(early.code().as_str(), "weights_not_found", "secret until revealed");
         }
     }
     network.go_to(epoch, Phase::Reveal).await;
@@ -187,11 +155,7 @@ pub(crate) async fn publish(network: &Network, sender: &Sender, claims: &[&Publi
     let epoch = network.client.status().await.unwrap().clock.epoch;
     for claim in claims {
         fees += sender.run(claim.publish()).await.unwrap().fee.0;
-        let data = network
-            .client
-            .target_data(claim.target, claim.data_hash())
-            .await
-            .unwrap();
+        let data = network.client.target_data(claim.target, claim.data_hash()).await.unwrap();
         assert_eq!(data, claim.data);
     }
     network.go_to(epoch, Phase::Compete).await;
@@ -206,22 +170,11 @@ async fn a_win_is_published_audited_and_paid_in_halves_and_survives_a_restart() 
     let reveals = enter(&network).await;
     let targets = network.client.targets(Some(Epoch(2))).await.unwrap();
     let submitter = network.sender("account-3").await;
-    let honest = submit(
-        &network,
-        &submitter,
-        &targets[0],
-        "a text that nobody has seen ",
-        Claim::True,
-    )
-    .await;
-    let liar = submit(
-        &network,
-        &submitter,
-        &targets[1],
-        "another one, well claimed ",
-        Claim::Loss,
-    )
-    .await;
+    let honest =
+        submit(&network, &submitter, &targets[0], "a text that nobody has seen ", Claim::True)
+            .await;
+    let liar =
+        submit(&network, &submitter, &targets[1], "another one, well claimed ", Claim::Loss).await;
     let before = network.balance(&submitter).await;
     let stakes = network.stakes().await;
     network.go_to(3, Phase::Reveal).await;
@@ -234,24 +187,13 @@ async fn a_win_is_published_audited_and_paid_in_halves_and_survives_a_restart() 
     let halves = [payment.paid_submitter.0, payment.paid_model.0];
     assert_eq!(halves, [won.reward.0 / 2; 2]);
     let lost = network.client.target(liar.target).await.unwrap();
-    assert_eq!(
-        (lost.status, lost.returned),
-        (TargetStatus::Returned, Some(Returned::Invalid))
-    );
+    assert_eq!((lost.status, lost.returned), (TargetStatus::Returned, Some(Returned::Invalid)));
     let bond = Amount(won.reward.0).bps(submitter.params().bond_bps).0;
     let after = network.balance(&submitter).await;
-    assert_eq!(
-        after,
-        before - fees + payment.paid_submitter.0 + bond,
-        "its half, and one bond"
-    );
+    assert_eq!(after, before - fees + payment.paid_submitter.0 + bond, "its half, and one bond");
     let grown = network.stakes().await.iter().sum::<u64>() - stakes.iter().sum::<u64>();
     let commission = Amount(payment.paid_model.0).bps(COMMISSION_BPS).0;
-    assert_eq!(
-        grown,
-        payment.paid_model.0 - commission,
-        "the rest joins the stake"
-    );
+    assert_eq!(grown, payment.paid_model.0 - commission, "the rest joins the stake");
     let status = network.client.status().await.unwrap();
     assert!(status.supply.conserved);
 
@@ -259,17 +201,11 @@ async fn a_win_is_published_audited_and_paid_in_halves_and_survives_a_restart() 
     let again = network.client.status().await.unwrap();
     assert!(again.height.0 >= status.height.0 && again.supply.conserved);
     assert_eq!(network.balance(&submitter).await, after);
-    assert_eq!(
-        network.client.block(status.height.0).await.unwrap().hash,
-        status.block
-    );
+    assert_eq!(network.client.block(status.height.0).await.unwrap().hash, status.block);
     network.pull(&reveals[1]).await.unwrap();
     let alice = network.sender("account-1").await;
     alice
-        .run(Action::Transfer(action::Transfer {
-            to: submitter.address(),
-            amount: Amount(1),
-        }))
+        .run(Action::Transfer(action::Transfer { to: submitter.address(), amount: Amount(1) }))
         .await
         .unwrap();
 }

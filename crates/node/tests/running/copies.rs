@@ -12,10 +12,8 @@ use soma_protocol::winner::margin;
 use soma_protocol::{Epoch, Params, Phase, winner};
 use soma_sdk::api::{Returned, TargetStatus};
 
-const LEARNED: [&str; 2] = [
-    include_str!("../../../../docs/protocol.md"),
-    include_str!("../../../../docs/engine.md"),
-];
+const LEARNED: [&str; 2] =
+    [include_str!("../../../../docs/protocol.md"), include_str!("../../../../docs/engine.md")];
 const UNSEEN: [&str; 3] = [
     include_str!("../../../../docs/numerics.md"),
     include_str!("../../../../docs/adr/0008-age-belongs-to-weights-hashes.md"),
@@ -27,11 +25,7 @@ const NOISE: [f32; 3] = [1e-6, 1e-5, 1e-4];
 /// A model that has learned something.
 fn trained(architecture: &Architecture, steps: u64) -> Weights {
     let engine = Engine::new(KernelChoice::Auto, 1).unwrap();
-    let recipe = Recipe {
-        steps,
-        warmup: 10,
-        ..Recipe::default()
-    };
+    let recipe = Recipe { steps, warmup: 10, ..Recipe::default() };
     let mut corpus = Corpus::new();
     for text in LEARNED {
         corpus.push(text.as_bytes());
@@ -67,45 +61,29 @@ fn noisy(weights: &Weights, noise: f32, seed: u64, path: &Path) -> Weights {
 fn junk(architecture: &Architecture) -> Vec<Vec<u8>> {
     let mut random = vec![0; 64 * architecture.positions as usize];
     blake3::Hasher::new().finalize_xof().fill(&mut random);
-    let random = random
-        .chunks(architecture.positions as usize)
-        .map(<[u8]>::to_vec);
-    (0..=u8::MAX)
-        .map(|byte| vec![byte; architecture.positions as usize])
-        .chain(random)
-        .collect()
+    let random = random.chunks(architecture.positions as usize).map(<[u8]>::to_vec);
+    (0..=u8::MAX).map(|byte| vec![byte; architecture.positions as usize]).chain(random).collect()
 }
 
 /// Pieces of texts that the model has and has not learned from, from a chunk to sixteen.
 fn pieces(architecture: &Architecture) -> Vec<&'static [u8]> {
     let texts = LEARNED.into_iter().chain(UNSEEN);
     let pieces = texts.flat_map(|text| {
-        [1, 4, 16].map(|chunks| {
-            text.as_bytes()
-                .chunks_exact(chunks * architecture.positions as usize)
-        })
+        [1, 4, 16]
+            .map(|chunks| text.as_bytes().chunks_exact(chunks * architecture.positions as usize))
     });
     pieces.flat_map(|pieces| pieces.take(4)).collect()
 }
 
 #[test]
 fn noise_on_every_weight_changes_a_loss_by_far_less_than_the_margin() {
-    let architecture = Architecture {
-        dim: 32,
-        layers: 2,
-        ffn: 64,
-        positions: 64,
-        ..Architecture::nano()
-    };
+    let architecture =
+        Architecture { dim: 32, layers: 2, ffn: 64, positions: 64, ..Architecture::nano() };
     let original = trained(&architecture, 400);
     let engine = Engine::new(KernelChoice::Auto, 1).unwrap();
     let directions = Directions::new(&architecture, [3; 32]);
     let (texts, junk) = (pieces(&architecture), junk(&architecture));
-    let all: Vec<&[u8]> = texts
-        .iter()
-        .copied()
-        .chain(junk.iter().map(Vec::as_slice))
-        .collect();
+    let all: Vec<&[u8]> = texts.iter().copied().chain(junk.iter().map(Vec::as_slice)).collect();
     let losses = |weights: &Weights| -> Vec<i64> {
         let scores = score_all(&engine, weights, &all, &directions, |_| ()).unwrap();
         let scores = scores.into_iter();
@@ -113,35 +91,21 @@ fn noise_on_every_weight_changes_a_loss_by_far_less_than_the_margin() {
     };
     let expected = losses(&original);
     let mean = expected[..texts.len()].iter().sum::<i64>() / i64::try_from(texts.len()).unwrap();
-    assert!(
-        mean < 4 << 32,
-        "a model without training has a loss of 5.6 nat"
-    );
+    assert!(mean < 4 << 32, "a model without training has a loss of 5.6 nat");
 
     let margin_q32 = Params::network().loss_margin_q32;
-    let age = |epoch| WeightsAge {
-        epoch: Epoch(epoch),
-        height: 1,
-        index: 0,
-    };
+    let age = |epoch| WeightsAge { epoch: Epoch(epoch), height: 1, index: 0 };
     let folder = tempfile::tempdir().unwrap();
     for noise in NOISE {
         for seed in 0..4 {
             let copy = noisy(&original, noise, seed, &folder.path().join("copy"));
             assert_ne!(copy.hash(), original.hash());
             for (at, (original, copy)) in expected.iter().zip(losses(&copy)).enumerate() {
-                let won = winner(
-                    &[Some(copy), Some(*original)],
-                    &[age(2), age(1)],
-                    margin_q32,
-                );
+                let won = winner(&[Some(copy), Some(*original)], &[age(2), age(1)], margin_q32);
                 assert_eq!(won, Some(1), "noise {noise}, seed {seed}, data {at}");
                 let (change, margin) = (original.abs_diff(copy), margin(copy, margin_q32));
                 let times = if at < texts.len() { 8 } else { 2 };
-                assert!(
-                    change * times < margin,
-                    "{change} of {margin}, noise {noise}, data {at}"
-                );
+                assert!(change * times < margin, "{change} of {margin}, noise {noise}, data {at}");
             }
         }
     }
@@ -169,10 +133,7 @@ async fn copies_of_a_winning_model_are_routed_with_it_and_win_nothing() {
         copies.push(commit(&network, &owner, &format!("copy {at}"), &copy).await);
         owners.push(owner);
     }
-    assert_eq!(
-        copies[0].weights_hash, original.weights_hash,
-        "byte for byte"
-    );
+    assert_eq!(copies[0].weights_hash, original.weights_hash, "byte for byte");
     reveal(&network, &owners, &copies, 3).await;
 
     let submitter = network.sender("account-6").await;

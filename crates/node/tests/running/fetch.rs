@@ -100,19 +100,10 @@ async fn an_audit_waits_for_weights_that_cannot_be_downloaded_and_then_decides()
     submitter.run(claim.publish()).await.unwrap();
     network.go_to(3, Phase::Compete).await;
     let audits = async || network.client.status().await.unwrap().audits;
-    wait_until("the audit is postponed", async || {
-        audits().await.put_off.0 > 1
-    })
-    .await;
-    wait_until("the other node is asked", async || {
-        other.refused.load(Ordering::SeqCst) > 2
-    })
-    .await;
+    wait_until("the audit is postponed", async || audits().await.put_off.0 > 1).await;
+    wait_until("the other node is asked", async || other.refused.load(Ordering::SeqCst) > 2).await;
     let waiting = audits().await;
-    assert_eq!(
-        (waiting.waiting, waiting.valid.0, waiting.invalid.0),
-        (1, 0, 0)
-    );
+    assert_eq!((waiting.waiting, waiting.valid.0, waiting.invalid.0), (1, 0, 0));
     assert!(network.client.status().await.unwrap().duties > 0);
 
     other.has_them.store(true, Ordering::SeqCst);

@@ -58,16 +58,8 @@ impl Network {
             sig_reg_slices: 16,
             ..plan.architecture.clone()
         };
-        let params = Params {
-            targets_per_epoch: 2,
-            models_per_target: 2,
-            ..plan.params.clone()
-        };
-        Plan {
-            architecture,
-            params,
-            ..plan
-        }
+        let params = Params { targets_per_epoch: 2, models_per_target: 2, ..plan.params.clone() };
+        Plan { architecture, params, ..plan }
     }
 
     pub(crate) fn start() -> Self {
@@ -94,13 +86,7 @@ impl Network {
         let node = soma_node::start(config).unwrap();
         let client = Client::new(node.url()).unwrap();
         let engine = Engine::new(KernelChoice::Auto, 1).unwrap();
-        Self {
-            client,
-            local,
-            node: Some(node),
-            engine,
-            dir,
-        }
+        Self { client, local, node: Some(node), engine, dir }
     }
 
     pub(crate) fn config(local: &Localnet) -> NodeConfig {
@@ -122,9 +108,7 @@ impl Network {
     /// Stops the node and starts it on the same state, on another port.
     pub(crate) async fn restart(&mut self) {
         let node = self.node.take().unwrap();
-        tokio::task::spawn_blocking(move || node.shutdown())
-            .await
-            .unwrap();
+        tokio::task::spawn_blocking(move || node.shutdown()).await.unwrap();
         let node = soma_node::start(Self::config(&self.local)).unwrap();
         self.client = Client::new(node.url()).unwrap();
         self.node = Some(node);
@@ -148,15 +132,11 @@ impl Network {
 
     pub(crate) fn score(&self, weights: &Weights, seed: [u8; 32], data: &[u8]) -> Score {
         let directions = Directions::new(weights.architecture(), seed);
-        soma_model::score(&self.engine, weights, data, &directions)
-            .unwrap()
-            .score
+        soma_model::score(&self.engine, weights, data, &directions).unwrap().score
     }
 
     pub(crate) async fn sender(&self, name: &str) -> Sender {
-        Sender::new(self.client.clone(), self.local.key(name).unwrap())
-            .await
-            .unwrap()
+        Sender::new(self.client.clone(), self.local.key(name).unwrap()).await.unwrap()
     }
 
     /// Ends phases until this one runs, each when the validator has done what it owes in it.
@@ -188,45 +168,31 @@ impl Network {
     }
 
     async fn wait_for_events(&self, wanted: impl Fn(&str, u64) -> bool) {
-        let mut events = self
-            .client
-            .events(Some(soma_sdk::api::cursor::Cursor::default()));
+        let mut events = self.client.events(Some(soma_sdk::api::cursor::Cursor::default()));
         let found = async {
             loop {
                 let event = events.next().await.unwrap();
-                let of = event
-                    .fields
-                    .get("epoch")
-                    .and_then(serde_json::Value::as_u64);
+                let of = event.fields.get("epoch").and_then(serde_json::Value::as_u64);
                 if wanted(&event.event, of.unwrap_or(0)) {
                     return;
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, found)
-            .await
-            .expect("the validator does its duty");
+        tokio::time::timeout(PATIENCE, found).await.expect("the validator does its duty");
     }
 
     /// Waits until the validator has attested these targets.
     pub(crate) async fn wait_for_attestations(&self, targets: &[TargetId]) {
-        let mut events = self
-            .client
-            .events(Some(soma_sdk::api::cursor::Cursor::default()));
+        let mut events = self.client.events(Some(soma_sdk::api::cursor::Cursor::default()));
         let mut open: Vec<u64> = targets.iter().map(|target| target.0.into()).collect();
         let found = async {
             while !open.is_empty() {
                 let event = events.next().await.unwrap();
-                let of = event
-                    .fields
-                    .get("target")
-                    .and_then(serde_json::Value::as_u64);
+                let of = event.fields.get("target").and_then(serde_json::Value::as_u64);
                 open.retain(|target| event.event != "verdict_committed" || of != Some(*target));
             }
         };
-        tokio::time::timeout(PATIENCE, found)
-            .await
-            .expect("the validator audits");
+        tokio::time::timeout(PATIENCE, found).await.expect("the validator audits");
     }
 
     /// Downloads the weights of a reveal.
@@ -241,12 +207,6 @@ impl Network {
     }
 
     pub(crate) async fn stakes(&self) -> Vec<u64> {
-        self.client
-            .models()
-            .await
-            .unwrap()
-            .iter()
-            .map(|model| model.stake.0)
-            .collect()
+        self.client.models().await.unwrap().iter().map(|model| model.stake.0).collect()
     }
 }

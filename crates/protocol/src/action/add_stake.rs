@@ -45,11 +45,7 @@ impl Apply for AddStake {
         let mut share = read::share(&context.state, pool, &staker);
         share.shares = share.shares.saturating_add(minted);
         save_share(&mut context.state, pool, &staker, share);
-        context.events.push(Event::StakeAdded {
-            pool,
-            staker,
-            amount,
-        });
+        context.events.push(Event::StakeAdded { pool, staker, amount });
         Ok(())
     }
 }

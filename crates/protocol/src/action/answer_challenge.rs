@@ -42,11 +42,7 @@ impl Apply for AnswerChallenge {
         answers.push(validator);
         let answers = ChallengeAnswers(answers);
         context.state.save(Key::answers(epoch), &answers);
-        context.events.push(Event::ChallengeAnswered {
-            epoch,
-            validator,
-            model,
-        });
+        context.events.push(Event::ChallengeAnswered { epoch, validator, model });
         Ok(())
     }
 }

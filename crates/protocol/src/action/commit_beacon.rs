@@ -28,10 +28,7 @@ impl Apply for CommitBeacon {
         if context.state.contains(&key) {
             return Err(Rejection::BeaconAlreadyCommitted { epoch });
         }
-        let commit = BeaconCommit {
-            commitment: self.commitment,
-            value: None,
-        };
+        let commit = BeaconCommit { commitment: self.commitment, value: None };
         context.state.save(key, &commit);
         let event = Event::BeaconCommitted { epoch, validator };
         context.events.push(event);

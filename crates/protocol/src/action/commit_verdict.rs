@@ -36,16 +36,9 @@ impl Apply for CommitVerdict {
         if verdicts.of(&validator).is_some() {
             return Err(Rejection::AlreadyAttested { target: id });
         }
-        verdicts.0.push(VerdictCommit {
-            validator,
-            commitment: self.commitment,
-            verdict: None,
-        });
+        verdicts.0.push(VerdictCommit { validator, commitment: self.commitment, verdict: None });
         context.state.save(Key::verdicts(id), &verdicts);
-        context.events.push(Event::VerdictCommitted {
-            target: id,
-            validator,
-        });
+        context.events.push(Event::VerdictCommitted { target: id, validator });
         Ok(())
     }
 }

@@ -46,11 +46,7 @@ impl CommitWeights {
     /// Whether a commit is for the same file, in which case its holders hold this one too.
     fn has_file_of(&self, commit: &WeightsCommit) -> bool {
         (self.architecture, self.ciphertext_hash, self.size_bytes)
-            == (
-                commit.architecture,
-                commit.ciphertext_hash,
-                commit.size_bytes,
-            )
+            == (commit.architecture, commit.ciphertext_hash, commit.size_bytes)
     }
 }
 

@@ -30,9 +30,7 @@ impl Context<'_> {
     /// The sender as a registered validator.
     pub(super) fn validator(&self) -> Result<Validator, Rejection> {
         let validator = read::validator(&self.state, &self.sender);
-        validator
-            .filter(Validator::is_registered)
-            .ok_or(Rejection::NotValidator)
+        validator.filter(Validator::is_registered).ok_or(Rejection::NotValidator)
     }
 
     /// The sender as a validator with a seat.
@@ -76,19 +74,12 @@ impl Context<'_> {
         if target.epoch == epoch {
             Ok(target)
         } else {
-            Err(Rejection::TargetClosed {
-                target: id,
-                epoch: target.epoch,
-            })
+            Err(Rejection::TargetClosed { target: id, epoch: target.epoch })
         }
     }
 }
 
 /// Rejects an action for an epoch other than `expected`.
 pub(super) fn check_epoch(found: Epoch, expected: Epoch) -> Result<(), Rejection> {
-    if found == expected {
-        Ok(())
-    } else {
-        Err(Rejection::WrongEpoch { expected, found })
-    }
+    if found == expected { Ok(()) } else { Err(Rejection::WrongEpoch { expected, found }) }
 }

@@ -49,11 +49,7 @@ impl Apply for HoldWeights {
         }
         for file in &self.held {
             hold(context, file, epoch, validator)?;
-            context.events.push(Event::WeightsHeld {
-                model: file.model,
-                epoch,
-                validator,
-            });
+            context.events.push(Event::WeightsHeld { model: file.model, epoch, validator });
         }
         Ok(())
     }
@@ -66,15 +62,10 @@ fn hold(
     epoch: Epoch,
     validator: Address,
 ) -> Result<(), Rejection> {
-    let HeldFile {
-        model,
-        ciphertext_hash,
-    } = *file;
+    let HeldFile { model, ciphertext_hash } = *file;
     let commits = read::commits_of(&context.state, model, epoch);
     let has_file = |hash: &Hash| *hash == ciphertext_hash;
-    let commit = commits
-        .iter()
-        .find(|commit| has_file(&commit.ciphertext_hash));
+    let commit = commits.iter().find(|commit| has_file(&commit.ciphertext_hash));
     if let Some(mut commit) = commit.cloned() {
         add_holder(&mut commit.holders, model, validator)?;
         let key = Key::commit(model, epoch, commit.architecture);
@@ -83,9 +74,8 @@ fn hold(
     }
     let record = read::model(&context.state, model);
     let is_in_use = |number: &u32| {
-        let weights = record
-            .as_ref()
-            .and_then(|record| read::weights_for(&context.state, record, *number));
+        let weights =
+            record.as_ref().and_then(|record| read::weights_for(&context.state, record, *number));
         weights.is_some_and(|weights| has_file(&weights.ciphertext_hash))
     };
     let number = read::open_architectures(&context.state).find(is_in_use);

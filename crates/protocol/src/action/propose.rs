@@ -48,11 +48,7 @@ impl Apply for Propose {
         state.save(Key::proposal(id), &proposal);
         state.save(Key::proposal_count(), &ProposalCount(count));
         state.save(Key::open_proposals(), &open);
-        context.events.push(Event::ProposalMade {
-            proposal: id,
-            proposer,
-            ends,
-        });
+        context.events.push(Event::ProposalMade { proposal: id, proposer, ends });
         Ok(())
     }
 }

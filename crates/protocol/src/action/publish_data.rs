@@ -62,11 +62,7 @@ impl Apply for PublishData {
         context.state.save(Key::candidates(id), &candidates);
         target.status = TargetStatus::Published { rank };
         context.state.save(Key::target(id), &target);
-        let publication = Publication {
-            rank,
-            data_hash,
-            data: self.data.clone(),
-        };
+        let publication = Publication { rank, data_hash, data: self.data.clone() };
         context.state.save(Key::publication(id), &publication);
         context.events.push(Event::DataPublished {
             target: id,

@@ -28,9 +28,7 @@ impl RegisterModel {
     /// Checks what the rules require of a model, both here and in genesis.
     pub(crate) fn check(&self, params: &Params) -> Result<(), Rejection> {
         let name = &self.name;
-        let printable = name
-            .bytes()
-            .all(|byte| byte == b' ' || byte.is_ascii_graphic());
+        let printable = name.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
         if name.is_empty() || name.len() > NAME_BYTES_MAX || !printable || name.trim() != name {
             return Err(Rejection::BadName);
         }
@@ -61,10 +59,7 @@ impl Apply for RegisterModel {
         let pool = Pool::begin(self.stake);
         let model = Model::new(id, owner, self.name.clone(), self.commission_bps, pool);
         context.state.save(Key::model(id), &model);
-        let share = Share {
-            shares: pool.shares,
-            leaving_shares: 0,
-        };
+        let share = Share { shares: pool.shares, leaving_shares: 0 };
         save_share(&mut context.state, PoolId::Model(id), &owner, share);
         context.state.save(Key::model_count(), &ModelCount(count));
         context.events.push(Event::ModelRegistered {
@@ -84,11 +79,7 @@ mod tests {
 
     fn check(name: &str, commission_bps: u16, stake: Amount) -> Result<(), Rejection> {
         let name = name.to_owned();
-        let action = RegisterModel {
-            name,
-            commission_bps,
-            stake,
-        };
+        let action = RegisterModel { name, commission_bps, stake };
         action.check(&Params::local())
     }
 
@@ -98,16 +89,7 @@ mod tests {
         for good in ["a", "rust specialist", "v1.2/final (best)", &"x".repeat(64)] {
             assert_eq!(check(good), Ok(()), "{good}");
         }
-        for bad in [
-            "",
-            " a",
-            "a ",
-            "a\nb",
-            "caf\u{e9}",
-            "a\u{202e}b",
-            "\u{7f}",
-            &"x".repeat(65),
-        ] {
+        for bad in ["", " a", "a ", "a\nb", "caf\u{e9}", "a\u{202e}b", "\u{7f}", &"x".repeat(65)] {
             assert_eq!(check(bad), Err(Rejection::BadName), "{bad}");
         }
     }

@@ -36,9 +36,7 @@ impl Apply for RegisterValidator {
             Some(ValidatorStatus::Expelled) => return Err(Rejection::Expelled),
             Some(_) => return Err(Rejection::AlreadyValidator),
         }
-        let pool = former
-            .as_ref()
-            .map_or(Pool::default(), |former| former.pool);
+        let pool = former.as_ref().map_or(Pool::default(), |former| former.pool);
         let minimum = context.config.params.validator_stake_min;
         let stake = pool.stake.plus(self.stake);
         if stake < minimum {

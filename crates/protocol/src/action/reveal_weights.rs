@@ -32,10 +32,7 @@ pub struct RevealWeights {
 pub(crate) fn check_embedding(embedding: &[i16], dim: u32) -> Result<(), Rejection> {
     let found = u32::try_from(embedding.len()).unwrap_or(u32::MAX);
     if found != dim {
-        return Err(Rejection::BadEmbeddingDimension {
-            found,
-            expected: dim,
-        });
+        return Err(Rejection::BadEmbeddingDimension { found, expected: dim });
     }
     let norm_squared = length_squared(embedding);
     if !is_unit_length(norm_squared, dim) {
@@ -61,10 +58,7 @@ impl RevealWeights {
         let mut candidates = commits.iter();
         let commit = candidates.find(|commit| commit.commitment == commitment);
         let commit = commit.or(commits.first()).cloned();
-        let commit = commit.ok_or(Rejection::CommitNotFound {
-            model: model.id,
-            epoch,
-        })?;
+        let commit = commit.ok_or(Rejection::CommitNotFound { model: model.id, epoch })?;
         let architecture = read::architecture(&context.state, commit.architecture);
         check_embedding(&self.embedding, architecture.map_or(0, |spec| spec.dim))?;
         if commit.commitment == commitment {
@@ -105,21 +99,15 @@ impl Apply for RevealWeights {
         self.save_weights(context, &commit);
         replace_rent(context, &model, commit);
         if number == context.config.network.architecture_number {
-            if matches!(
-                model.status,
-                ModelStatus::Registered | ModelStatus::Inactive
-            ) {
+            if matches!(model.status, ModelStatus::Registered | ModelStatus::Inactive) {
                 model.status = ModelStatus::Active;
                 model.activated = epoch;
             }
             model.weights = Some(weights_hash);
             model.revealed = epoch;
         } else {
-            model.next = Some(NextWeights {
-                architecture: number,
-                weights: weights_hash,
-                revealed: epoch,
-            });
+            model.next =
+                Some(NextWeights { architecture: number, weights: weights_hash, revealed: epoch });
         }
         context.state.save(Key::model(id), &model);
         context.events.push(Event::WeightsRevealed {

@@ -28,10 +28,7 @@ impl Apply for RotateKey {
         save_key_holder(&mut context.state, &address, &key);
         validator.next_key = (key != validator.consensus_key).then_some(key);
         context.state.save(Key::validator(&address), &validator);
-        context.events.push(Event::KeyAnnounced {
-            validator: address,
-            consensus_key: key,
-        });
+        context.events.push(Event::KeyAnnounced { validator: address, consensus_key: key });
         Ok(())
     }
 }
@@ -48,11 +45,7 @@ pub(super) fn check_key(
         return Err(Rejection::ConsensusKeyTaken);
     }
     let bytes = commitment::possession(&context.config.network.chain_id, address, key);
-    if evidence::verifies(key, proof, &bytes.0) {
-        Ok(())
-    } else {
-        Err(Rejection::BadProof)
-    }
+    if evidence::verifies(key, proof, &bytes.0) { Ok(()) } else { Err(Rejection::BadProof) }
 }
 
 /// Permanently records whose key it is.

@@ -21,17 +21,11 @@ pub struct SetCommission {
 
 impl Apply for SetCommission {
     fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
-        let Self {
-            pool,
-            commission_bps,
-        } = *self;
+        let Self { pool, commission_bps } = *self;
         check_commission(commission_bps)?;
         let wait = context.config.params.unbonding_epochs;
         let epoch = context.clock.epoch.after(wait);
-        let next = Some(NextCommission {
-            bps: commission_bps,
-            epoch,
-        });
+        let next = Some(NextCommission { bps: commission_bps, epoch });
         let owner = match pool {
             PoolId::Model(model) => {
                 let mut model = context.own_model(model)?;
@@ -46,11 +40,7 @@ impl Apply for SetCommission {
             PoolId::Validator(_) => return Err(Rejection::NotValidator),
         };
         owner.save(&mut context.state);
-        context.events.push(Event::CommissionAnnounced {
-            pool,
-            commission_bps,
-            epoch,
-        });
+        context.events.push(Event::CommissionAnnounced { pool, commission_bps, epoch });
         Ok(())
     }
 }

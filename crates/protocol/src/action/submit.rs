@@ -35,18 +35,9 @@ pub struct Submit {
 
 impl Submit {
     fn check(&self, context: &Context<'_>, target: &Target) -> Result<(), Rejection> {
-        let Self {
-            model,
-            loss_q32,
-            distance,
-            size_bytes,
-            ..
-        } = *self;
+        let Self { model, loss_q32, distance, size_bytes, .. } = *self;
         if !target.routed.iter().any(|routed| routed.model == model) {
-            return Err(Rejection::ModelNotRouted {
-                model,
-                target: target.id,
-            });
+            return Err(Rejection::ModelNotRouted { model, target: target.id });
         }
         if !(0..LOSS_Q32_END).contains(&loss_q32) {
             return Err(Rejection::BadLoss { loss_q32 });
@@ -58,11 +49,7 @@ impl Submit {
         let min = architecture.data_bytes_min();
         let max = context.config.params.data_bytes_max;
         if size_bytes < min || size_bytes > max {
-            return Err(Rejection::BadDataSize {
-                size_bytes,
-                min,
-                max,
-            });
+            return Err(Rejection::BadDataSize { size_bytes, min, max });
         }
         Ok(())
     }
@@ -91,9 +78,7 @@ impl Apply for Submit {
         if others.any(|other| other.commitment == candidate.commitment) {
             return Err(Rejection::DuplicateSubmission { target: id });
         }
-        let at = candidates
-            .0
-            .partition_point(|other| other.distance <= candidate.distance);
+        let at = candidates.0.partition_point(|other| other.distance <= candidate.distance);
         let limit = context.config.params.candidates_per_target;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         if at >= limit {

@@ -24,11 +24,7 @@ impl Apply for Transfer {
         }
         debit(&mut context.state, &context.sender, amount)?;
         credit(&mut context.state, &to, amount);
-        context.events.push(Event::Transferred {
-            from: context.sender,
-            to,
-            amount,
-        });
+        context.events.push(Event::Transferred { from: context.sender, to, amount });
         Ok(())
     }
 }

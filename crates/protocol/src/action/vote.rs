@@ -34,11 +34,7 @@ impl Apply for Vote {
             None => proposal.votes.push(vote),
         }
         context.state.save(Key::proposal(id), &proposal);
-        context.events.push(Event::VoteCast {
-            proposal: id,
-            validator,
-            approve,
-        });
+        context.events.push(Event::VoteCast { proposal: id, validator, approve });
         Ok(())
     }
 }

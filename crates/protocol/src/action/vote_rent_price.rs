@@ -32,10 +32,7 @@ impl Apply for VoteRentPrice {
         validator.rent_price = Some(price);
         let address = validator.address;
         context.state.save(Key::validator(&address), &validator);
-        context.events.push(Event::RentPriceVoted {
-            validator: address,
-            price,
-        });
+        context.events.push(Event::RentPriceVoted { validator: address, price });
         Ok(())
     }
 }

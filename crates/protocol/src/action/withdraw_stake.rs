@@ -31,11 +31,7 @@ impl Apply for WithdrawStake {
             return Err(Rejection::ZeroAmount);
         }
         // A larger amount withdraws everything: nobody can know the stake to the last base unit.
-        let shares = if amount >= whole {
-            share.shares
-        } else {
-            owner.pool().shares_of(amount)
-        };
+        let shares = if amount >= whole { share.shares } else { owner.pool().shares_of(amount) };
         share.shares = share.shares.saturating_sub(shares);
         let retired =
             matches!(&owner, PoolOwner::Model(model) if model.status == ModelStatus::Retired);
@@ -47,21 +43,12 @@ impl Apply for WithdrawStake {
             let leaving = owner.pool().leave(shares);
             let (amount, leaving) = leaving.ok_or(Rejection::NoShare { pool })?;
             share.leaving_shares = share.leaving_shares.saturating_add(leaving);
-            let withdrawal = Withdrawal {
-                pool,
-                staker,
-                shares: leaving,
-            };
+            let withdrawal = Withdrawal { pool, staker, shares: leaving };
             (amount, queue(context, &withdrawal)?)
         };
         owner.save(&mut context.state);
         save_share(&mut context.state, pool, &staker, share);
-        context.events.push(Event::StakeWithdrawn {
-            pool,
-            staker,
-            amount,
-            release,
-        });
+        context.events.push(Event::StakeWithdrawn { pool, staker, amount, release });
         Ok(())
     }
 }

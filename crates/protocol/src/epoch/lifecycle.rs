@@ -32,15 +32,11 @@ pub(crate) fn lapse_and_refresh(transition: &mut Transition<'_, '_>) {
             continue;
         };
         let mut changed = lapse(transition, &mut model);
-        let due = model
-            .revealed
-            .after(transition.config.params.refresh_epochs);
+        let due = model.revealed.after(transition.config.params.refresh_epochs);
         if model.status == ModelStatus::Active && epoch >= due {
             model.status = ModelStatus::Inactive;
             changed = true;
-            transition
-                .events
-                .push(Event::ModelInactive { model: id, epoch });
+            transition.events.push(Event::ModelInactive { model: id, epoch });
         }
         if changed {
             transition.state.save(Key::model(id), &model);
@@ -60,9 +56,7 @@ fn lapse(transition: &mut Transition<'_, '_>, model: &mut Model) -> bool {
 
 fn lapse_one(transition: &mut Transition<'_, '_>, model: &mut Model, commit: &WeightsCommit) {
     let epoch = transition.clock.epoch;
-    transition
-        .state
-        .delete(Key::commit(model.id, epoch, commit.architecture));
+    transition.state.delete(Key::commit(model.id, epoch, commit.architecture));
     transition.burn(commit.paid);
     transition.events.push(Event::CommitLapsed {
         model: model.id,
@@ -92,12 +86,7 @@ pub(crate) fn release_stakes(transition: &mut Transition<'_, '_>, epoch: Epoch) 
         model.status = ModelStatus::Retired;
         transition.state.save(Key::model(id), &model);
         credit(transition.state, &model.owner, stake.plus(rent));
-        transition.events.push(Event::StakeReleased {
-            model: id,
-            owner: model.owner,
-            stake,
-            rent,
-        });
+        transition.events.push(Event::StakeReleased { model: id, owner: model.owner, stake, rent });
     }
 }
 

@@ -51,10 +51,7 @@ impl Routing {
             direction,
             nearest: Vec::new(),
         });
-        Self {
-            targets: targets.collect(),
-            models_per_target,
-        }
+        Self { targets: targets.collect(), models_per_target }
     }
 
     /// Offers a model to all targets. The order of offers does not matter.
@@ -102,9 +99,7 @@ pub fn log2_q16(value: u64) -> u32 {
     };
     let normalized = value.wrapping_shl(63_u32.wrapping_sub(leading));
     let fraction = normalized.wrapping_shl(1).wrapping_shr(48);
-    leading
-        .wrapping_mul(LOG2_ONE)
-        .wrapping_add(u32::try_from(fraction).unwrap_or(0))
+    leading.wrapping_mul(LOG2_ONE).wrapping_add(u32::try_from(fraction).unwrap_or(0))
 }
 
 #[cfg(test)]

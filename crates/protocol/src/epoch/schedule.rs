@@ -113,9 +113,6 @@ impl Transition<'_, '_> {
     fn begin(&mut self, phase: Phase) {
         self.clock.phase = phase;
         self.clock.phase_started_ms = self.now_ms;
-        self.events.push(Event::PhaseBegan {
-            epoch: self.clock.epoch,
-            phase,
-        });
+        self.events.push(Event::PhaseBegan { epoch: self.clock.epoch, phase });
     }
 }

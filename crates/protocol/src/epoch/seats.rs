@@ -22,9 +22,7 @@ pub(crate) fn elect(transition: &mut Transition<'_, '_>, beginning: Epoch) {
         };
         announce(transition, &old, &new);
         transition.state.save(Key::committee(new.number), &new);
-        transition
-            .state
-            .save(Key::last_committee(), &LastCommittee(new.number));
+        transition.state.save(Key::last_committee(), &LastCommittee(new.number));
     }
     forget_gone(transition, beginning);
 }
@@ -49,15 +47,10 @@ fn mark_absent(transition: &mut Transition<'_, '_>, beginning: Epoch) {
             let until = beginning.after(transition.config.params.jail_epochs);
             validator.status = ValidatorStatus::Jailed { until };
             validator.missed = 0;
-            transition.events.push(Event::ValidatorJailed {
-                validator: validator.address,
-                until,
-            });
+            transition.events.push(Event::ValidatorJailed { validator: validator.address, until });
         }
         if (validator.missed, validator.status) != before {
-            transition
-                .state
-                .save(Key::validator(&validator.address), &validator);
+            transition.state.save(Key::validator(&validator.address), &validator);
         }
     }
 }
@@ -77,17 +70,11 @@ fn next_seats(transition: &mut Transition<'_, '_>, old: &[Seat]) -> Vec<Seat> {
     let params = &transition.config.params;
     let seats_max = usize::try_from(params.seats_max).unwrap_or(usize::MAX);
     let all = read::validators(transition.state);
-    let mut eligible: Vec<&Validator> = all
-        .iter()
-        .filter(|validator| validator.is_eligible(params.validator_stake_min))
-        .collect();
+    let mut eligible: Vec<&Validator> =
+        all.iter().filter(|validator| validator.is_eligible(params.validator_stake_min)).collect();
     eligible.sort_by_key(|one| (std::cmp::Reverse(one.pool.stake), one.since, one.address));
     let is_eligible = |address: &Address| eligible.iter().any(|one| one.address == *address);
-    let wanted: Vec<Address> = eligible
-        .iter()
-        .take(seats_max)
-        .map(|one| one.address)
-        .collect();
+    let wanted: Vec<Address> = eligible.iter().take(seats_max).map(|one| one.address).collect();
 
     let mut changes = SeatChanges::new(changes_max(old.len()));
     let mut seats = old.to_vec();
@@ -98,19 +85,13 @@ fn next_seats(transition: &mut Transition<'_, '_>, old: &[Seat]) -> Vec<Seat> {
             changes.record_leave();
         }
     }
-    let rotating: Vec<Validator> = all
-        .iter()
-        .filter(|one| one.next_key.is_some())
-        .cloned()
-        .collect();
+    let rotating: Vec<Validator> =
+        all.iter().filter(|one| one.next_key.is_some()).cloned().collect();
     let joining: Vec<Seat> = eligible
         .iter()
         .filter(|one| wanted.contains(&one.address))
         .filter(|one| old.iter().all(|seat| seat.validator != one.address))
-        .map(|one| Seat {
-            consensus_key: one.consensus_key,
-            validator: one.address,
-        })
+        .map(|one| Seat { consensus_key: one.consensus_key, validator: one.address })
         .collect();
     rotate(transition, rotating, &mut seats, &mut changes);
     shrink(&mut seats, seats_max, &wanted, &mut changes);
@@ -120,9 +101,7 @@ fn next_seats(transition: &mut Transition<'_, '_>, old: &[Seat]) -> Vec<Seat> {
         }
         if seats.len() >= seats_max {
             // The last unwanted seat makes room.
-            let out = seats
-                .iter()
-                .rposition(|seat| !wanted.contains(&seat.validator));
+            let out = seats.iter().rposition(|seat| !wanted.contains(&seat.validator));
             let Some(at) = out.filter(|_| changes.may_leave()) else {
                 break;
             };
@@ -174,9 +153,7 @@ fn rotate(
         let Some(key) = validator.next_key else {
             continue;
         };
-        let seat = seats
-            .iter_mut()
-            .find(|seat| seat.validator == validator.address);
+        let seat = seats.iter_mut().find(|seat| seat.validator == validator.address);
         if let Some(seat) = seat {
             if !(changes.may_join() && changes.may_leave()) {
                 continue;
@@ -187,13 +164,10 @@ fn rotate(
         }
         validator.consensus_key = key;
         validator.next_key = None;
+        transition.state.save(Key::validator(&validator.address), &validator);
         transition
-            .state
-            .save(Key::validator(&validator.address), &validator);
-        transition.events.push(Event::KeyRotated {
-            validator: validator.address,
-            consensus_key: key,
-        });
+            .events
+            .push(Event::KeyRotated { validator: validator.address, consensus_key: key });
     }
 }
 
@@ -205,10 +179,7 @@ struct SeatChanges {
 
 impl SeatChanges {
     const fn new(changes: usize) -> Self {
-        Self {
-            leaving: changes,
-            joining: changes,
-        }
+        Self { leaving: changes, joining: changes }
     }
 
     const fn may_leave(&self) -> bool {
@@ -231,18 +202,14 @@ impl SeatChanges {
 fn announce(transition: &mut Transition<'_, '_>, old: &Committee, new: &Committee) {
     for seat in &old.seats {
         if !new.seats_validator(&seat.validator) {
-            transition.events.push(Event::SeatLost {
-                validator: seat.validator,
-                epoch: new.epoch,
-            });
+            transition.events.push(Event::SeatLost { validator: seat.validator, epoch: new.epoch });
         }
     }
     for seat in &new.seats {
         if !old.seats_validator(&seat.validator) {
-            transition.events.push(Event::SeatTaken {
-                validator: seat.validator,
-                epoch: new.epoch,
-            });
+            transition
+                .events
+                .push(Event::SeatTaken { validator: seat.validator, epoch: new.epoch });
         }
     }
 }
@@ -253,10 +220,8 @@ fn forget_gone(transition: &mut Transition<'_, '_>, beginning: Epoch) {
     let mut stay = Vec::new();
     let all = read::validators(transition.state);
     for mut validator in all.iter().cloned() {
-        let leaves = matches!(
-            validator.status,
-            ValidatorStatus::Leaving | ValidatorStatus::Expelled
-        );
+        let leaves =
+            matches!(validator.status, ValidatorStatus::Leaving | ValidatorStatus::Expelled);
         if !leaves || committee.seats_validator(&validator.address) {
             stay.push(validator.address);
             continue;
@@ -267,9 +232,7 @@ fn forget_gone(transition: &mut Transition<'_, '_>, beginning: Epoch) {
         }
         if validator.status == ValidatorStatus::Leaving {
             validator.status = ValidatorStatus::Left;
-            transition
-                .state
-                .save(Key::validator(&validator.address), &validator);
+            transition.state.save(Key::validator(&validator.address), &validator);
         }
     }
     if stay.len() < all.len() {

@@ -13,18 +13,13 @@ use crate::{Amount, Epoch, Event, Hash, TargetId, read};
 /// Targets of an epoch for which nothing has been published.
 fn unpublished(state: &dyn StateRead, epoch: Epoch) -> Vec<TargetId> {
     let targets = read::targets(state, epoch).into_iter();
-    targets
-        .filter(|target| target.status == TargetStatus::Open)
-        .map(|target| target.id)
-        .collect()
+    targets.filter(|target| target.status == TargetStatus::Open).map(|target| target.id).collect()
 }
 
 /// Whether a target of the epoch still waits for a candidate of this rank.
 pub(crate) fn awaits(state: &dyn StateRead, epoch: Epoch, rank: u32) -> bool {
     let at = usize::try_from(rank).unwrap_or(usize::MAX);
-    unpublished(state, epoch)
-        .into_iter()
-        .any(|id| read::candidates(state, id).len() > at)
+    unpublished(state, epoch).into_iter().any(|id| read::candidates(state, id).len() > at)
 }
 
 /// Burns the bonds of candidates of this rank that did not publish.
@@ -39,12 +34,7 @@ pub(crate) fn forfeit_silent(transition: &mut Transition<'_, '_>, rank: u32) {
         let submitter = candidate.submitter;
         transition.burn(bond);
         transition.state.save(Key::candidates(target), &candidates);
-        transition.events.push(Event::SubmissionForfeited {
-            target,
-            rank,
-            submitter,
-            bond,
-        });
+        transition.events.push(Event::SubmissionForfeited { target, rank, submitter, bond });
     }
 }
 
@@ -64,12 +54,7 @@ pub(crate) fn release_others(
         candidate.bond = Amount::ZERO;
         let submitter = candidate.submitter;
         credit(state, &submitter, bond);
-        events.push(Event::SubmissionReleased {
-            target,
-            rank,
-            submitter,
-            bond,
-        });
+        events.push(Event::SubmissionReleased { target, rank, submitter, bond });
     }
 }
 
@@ -96,13 +81,7 @@ fn settle_one(transition: &mut Transition<'_, '_>, target: &Target) -> TargetSta
         TargetStatus::Published { rank } => Some(rank),
         _ => None,
     };
-    release_others(
-        transition.state,
-        transition.events,
-        target.id,
-        &mut candidates,
-        published,
-    );
+    release_others(transition.state, transition.events, target.id, &mut candidates, published);
     let claim = published.and_then(|rank| candidates.0.get(usize::try_from(rank).ok()?).copied());
     let publication = read::publication(transition.state, target.id);
     let (Some(claim), Some(publication)) = (claim, publication) else {
@@ -121,9 +100,7 @@ fn settle_one(transition: &mut Transition<'_, '_>, target: &Target) -> TargetSta
 
 /// Whether a validator has committed to a verdict on a target of the epoch.
 pub(crate) fn awaits_verdicts(state: &dyn StateRead, epoch: Epoch) -> bool {
-    read::targets(state, epoch)
-        .iter()
-        .any(|target| !read::verdicts(state, target.id).0.is_empty())
+    read::targets(state, epoch).iter().any(|target| !read::verdicts(state, target.id).0.is_empty())
 }
 
 /// The verdict of more than two thirds of all stake. Validators that differ from it are slashed.
@@ -133,29 +110,20 @@ fn decide(transition: &mut Transition<'_, '_>, target: &Target) -> Option<Verdic
     let total: Amount = validators.iter().map(|one| one.pool.stake).sum();
     let found = |validator: &Validator| {
         let mut theirs = verdicts.iter();
-        theirs
-            .find(|one| one.validator == validator.address)
-            .and_then(|one| one.verdict.as_ref())
+        theirs.find(|one| one.validator == validator.address).and_then(|one| one.verdict.as_ref())
     };
     let decided = validators.iter().find_map(|one| {
         let verdict = found(one)?;
         let agrees = |other: &&Validator| found(other) == Some(verdict);
         let stake = validators.iter().filter(agrees).map(|one| one.pool.stake);
-        stake
-            .sum::<Amount>()
-            .exceeds_thirds(2, total)
-            .then_some(verdict)
+        stake.sum::<Amount>().exceeds_thirds(2, total).then_some(verdict)
     })?;
     let (mut agreed, mut disagreed) = (0_u32, 0_u32);
     for validator in &validators {
         match found(validator) {
             Some(verdict) if verdict == decided => {
                 agreed = agreed.saturating_add(1);
-                let count = transition
-                    .audits
-                    .agreed
-                    .entry(validator.address)
-                    .or_default();
+                let count = transition.audits.agreed.entry(validator.address).or_default();
                 *count = count.saturating_add(1);
             }
             Some(_) => {
@@ -193,10 +161,7 @@ fn punish_broken(transition: &mut Transition<'_, '_>, target: &Target, verdict: 
             continue;
         }
         model.status = ModelStatus::Inactive;
-        transition.events.push(Event::ModelBroken {
-            model: model.id,
-            target: target.id,
-        });
+        transition.events.push(Event::ModelBroken { model: model.id, target: target.id });
         let bps = transition.config.params.missed_reveal_slash_bps;
         slashing::model(transition, &mut model, bps);
         transition.state.save(Key::model(model.id), &model);
@@ -267,11 +232,7 @@ fn give_back(
 ) -> TargetStatus {
     transition.return_to_reserve(target.reward);
     let bond = claim.map_or(Amount::ZERO, |claim| claim.bond);
-    let burned = if reason == ReturnReason::Invalid {
-        bond
-    } else {
-        Amount::ZERO
-    };
+    let burned = if reason == ReturnReason::Invalid { bond } else { Amount::ZERO };
     let returned = bond.less(burned);
     transition.burn(burned);
     if let Some(claim) = claim {

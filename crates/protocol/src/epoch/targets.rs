@@ -22,10 +22,7 @@ pub(crate) fn direction(beacon: &Hash, target: TargetId, dim: u32) -> Vec<i16> {
         .map(|_| {
             let mut bits = [0; 32];
             stream.fill(&mut bits);
-            let ones: u32 = bits
-                .iter()
-                .map(|byte| byte.count_ones())
-                .fold(0, u32::saturating_add);
+            let ones: u32 = bits.iter().map(|byte| byte.count_ones()).fold(0, u32::saturating_add);
             i16::try_from(ones).unwrap_or(0).saturating_sub(128)
         })
         .collect();
@@ -35,20 +32,13 @@ pub(crate) fn direction(beacon: &Hash, target: TargetId, dim: u32) -> Vec<i16> {
 /// `raw` scaled to length 32767. (A zero vector, which never occurs, becomes the first axis.)
 fn scaled(raw: &[i16]) -> Vec<i16> {
     let square = |component: i16| u64::from(component.unsigned_abs()).saturating_pow(2);
-    let norm_squared = raw
-        .iter()
-        .map(|&one| square(one))
-        .fold(0, u64::saturating_add);
+    let norm_squared = raw.iter().map(|&one| square(one)).fold(0, u64::saturating_add);
     if norm_squared == 0 {
-        return (0..raw.len())
-            .map(|at| if at == 0 { i16::MAX } else { 0 })
-            .collect();
+        return (0..raw.len()).map(|at| if at == 0 { i16::MAX } else { 0 }).collect();
     }
     // |component| * UNIT / norm, rounded to nearest: half of (the floor of its double, plus one).
     let doubled = |component: i16| {
-        let numerator = square(component)
-            .saturating_mul(UNIT.saturating_pow(2))
-            .saturating_mul(4);
+        let numerator = square(component).saturating_mul(UNIT.saturating_pow(2)).saturating_mul(4);
         numerator.checked_div(norm_squared).unwrap_or(0).isqrt()
     };
     raw.iter()
@@ -67,10 +57,7 @@ pub(crate) fn draw(transition: &mut Transition<'_, '_>, beacon: Hash, revealed: 
     let (count, emission) = if routable.is_empty() {
         (0, Emission::default())
     } else {
-        (
-            transition.config.params.targets_per_epoch,
-            rewards::emit(transition),
-        )
+        (transition.config.params.targets_per_epoch, rewards::emit(transition))
     };
     let record = EpochRecord {
         epoch,
@@ -86,25 +73,11 @@ pub(crate) fn draw(transition: &mut Transition<'_, '_>, beacon: Hash, revealed: 
     let routed = route(transition, &record, &routable);
     for (id, models) in record.target_ids().zip(routed) {
         let reward = emission.target_reward;
-        let routed = models
-            .iter()
-            .filter_map(|&id| competitor(transition.state, id))
-            .collect();
-        let target = Target {
-            id,
-            epoch,
-            reward,
-            routed,
-            status: TargetStatus::Open,
-        };
+        let routed = models.iter().filter_map(|&id| competitor(transition.state, id)).collect();
+        let target = Target { id, epoch, reward, routed, status: TargetStatus::Open };
         transition.state.save(Key::target(id), &target);
         transition.clock.next_target = id.next();
-        transition.events.push(Event::TargetDrawn {
-            target: id,
-            epoch,
-            reward,
-            models,
-        });
+        transition.events.push(Event::TargetDrawn { target: id, epoch, reward, models });
     }
 }
 
@@ -122,10 +95,7 @@ fn route(
     routable: &[Model],
 ) -> Vec<Vec<ModelId>> {
     let dim = transition.config.network.architecture.dim;
-    let directions = record
-        .target_ids()
-        .map(|id| direction(&record.beacon, id, dim))
-        .collect();
+    let directions = record.target_ids().map(|id| direction(&record.beacon, id, dim)).collect();
     let per_target =
         usize::try_from(transition.config.params.models_per_target).unwrap_or(usize::MAX);
     let mut routing = Routing::new(directions, per_target);
@@ -146,11 +116,7 @@ fn route(
 fn competitor(state: &dyn StateRead, id: ModelId) -> Option<Routed> {
     let weights_hash = read::model(state, id)?.weights?;
     let age = read::weights(state, id, &weights_hash)?.age;
-    Some(Routed {
-        model: id,
-        weights_hash,
-        age,
-    })
+    Some(Routed { model: id, weights_hash, age })
 }
 
 #[cfg(test)]

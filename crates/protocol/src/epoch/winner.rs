@@ -37,11 +37,7 @@ mod tests {
     use crate::record::WeightsAge;
 
     fn age(epoch: u32, height: u64) -> WeightsAge {
-        WeightsAge {
-            epoch: Epoch(epoch),
-            height,
-            index: 0,
-        }
+        WeightsAge { epoch: Epoch(epoch), height, index: 0 }
     }
 
     #[test]
@@ -53,22 +49,13 @@ mod tests {
 
     #[test]
     fn of_equal_losses_the_earlier_epoch_wins_then_the_earlier_commit() {
-        assert_eq!(
-            winner(&[Some(5), Some(5)], &[age(2, 1), age(1, 9)], 0),
-            Some(1)
-        );
-        assert_eq!(
-            winner(&[Some(5), Some(5)], &[age(1, 9), age(1, 8)], 0),
-            Some(1)
-        );
+        assert_eq!(winner(&[Some(5), Some(5)], &[age(2, 1), age(1, 9)], 0), Some(1));
+        assert_eq!(winner(&[Some(5), Some(5)], &[age(1, 9), age(1, 8)], 0), Some(1));
     }
 
     #[test]
     fn a_model_that_failed_ranks_last_and_none_wins_if_all_failed() {
-        assert_eq!(
-            winner(&[None, Some(i64::MAX)], &[age(1, 1), age(2, 2)], 10),
-            Some(1)
-        );
+        assert_eq!(winner(&[None, Some(i64::MAX)], &[age(1, 1), age(2, 2)], 10), Some(1));
         assert_eq!(winner(&[None, None], &[age(1, 1), age(2, 2)], 10), None);
         assert_eq!(winner(&[], &[], 10), None);
     }

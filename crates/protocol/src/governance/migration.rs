@@ -41,20 +41,12 @@ pub(crate) fn switch(transition: &mut Transition<'_, '_>, beginning: Epoch) {
     let past = PastArchitecture(network.architecture.clone());
     transition.state.save(Key::architecture(old), &past);
     transition.state.delete(Key::migration());
-    let Migration {
-        number,
-        architecture,
-        ..
-    } = migration;
+    let Migration { number, architecture, .. } = migration;
     transition.events.push(Event::ArchitectureSwitched {
         architecture: number,
         name: architecture.name.clone(),
     });
-    let network = Network {
-        architecture,
-        architecture_number: number,
-        ..network
-    };
+    let network = Network { architecture, architecture_number: number, ..network };
     transition.state.save(Key::network(), &network);
 }
 
@@ -62,10 +54,7 @@ pub(crate) fn switch(transition: &mut Transition<'_, '_>, beginning: Epoch) {
 fn ready<'a>(transition: &'a Transition<'_, '_>, number: u32) -> impl Iterator<Item = Model> + 'a {
     let stake_min = transition.config.params.model_stake_min;
     read::models(transition.state, 1..=u32::MAX).filter(move |model| {
-        let gone = matches!(
-            model.status,
-            ModelStatus::Retiring { .. } | ModelStatus::Retired
-        );
+        let gone = matches!(model.status, ModelStatus::Retiring { .. } | ModelStatus::Retired);
         !gone && model.pool.stake >= stake_min && model.is_ready_for(number)
     })
 }
@@ -82,10 +71,7 @@ fn move_model(transition: &mut Transition<'_, '_>, mut model: Model, old: u32, b
         transition.state.delete(embedding);
     }
     let active = model.status == ModelStatus::Active;
-    let waits = matches!(
-        model.status,
-        ModelStatus::Registered | ModelStatus::Inactive
-    );
+    let waits = matches!(model.status, ModelStatus::Registered | ModelStatus::Inactive);
     if let Some(next) = model.next.take() {
         model.weights = Some(next.weights);
         model.revealed = next.revealed;
@@ -97,10 +83,7 @@ fn move_model(transition: &mut Transition<'_, '_>, mut model: Model, old: u32, b
         model.weights = None;
         if active {
             model.status = ModelStatus::Inactive;
-            transition.events.push(Event::ModelInactive {
-                model: model.id,
-                epoch: beginning,
-            });
+            transition.events.push(Event::ModelInactive { model: model.id, epoch: beginning });
         }
     }
     transition.state.save(Key::model(model.id), &model);

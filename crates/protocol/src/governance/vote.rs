@@ -23,9 +23,7 @@ pub(crate) fn check(state: &dyn StateRead, change: &Change) -> Result<(), Reject
             let too_long = architecture.data_bytes_min() > longest;
             match field.or(too_long.then_some("positions")) {
                 None => Ok(()),
-                Some(field) => Err(Rejection::BadArchitecture {
-                    field: field.to_owned(),
-                }),
+                Some(field) => Err(Rejection::BadArchitecture { field: field.to_owned() }),
             }
         }
     }
@@ -33,9 +31,8 @@ pub(crate) fn check(state: &dyn StateRead, change: &Change) -> Result<(), Reject
 
 /// The parameters with one of them changed, if the change is allowed.
 fn changed(state: &dyn StateRead, name: &str, value: u64) -> Result<Params, Rejection> {
-    let bounds = Params::bounds(name).ok_or_else(|| Rejection::NoSuchParameter {
-        name: name.to_owned(),
-    })?;
+    let bounds =
+        Params::bounds(name).ok_or_else(|| Rejection::NoSuchParameter { name: name.to_owned() })?;
     let refusal = || Rejection::OutOfBounds {
         name: name.to_owned(),
         value,
@@ -43,9 +40,7 @@ fn changed(state: &dyn StateRead, name: &str, value: u64) -> Result<Params, Reje
         max: bounds.max,
     };
     let params = read::params(state).with(name, value);
-    let params = params
-        .filter(|params| params.check().is_ok())
-        .ok_or_else(refusal)?;
+    let params = params.filter(|params| params.check().is_ok()).ok_or_else(refusal)?;
     let network = read::network(state);
     // With neither a clock nor an operator, no phase would ever end.
     let stuck = params.epoch_ms == 0 && network.operator.is_none();
@@ -72,25 +67,15 @@ pub(crate) fn tally(transition: &mut Transition<'_, '_>, beginning: Epoch) {
         let executed = approved && carry_out(transition, &proposal, beginning);
         // A second architecture waits for the first for as long as its own vote lasts.
         if executed {
-            decide(
-                transition,
-                &mut proposal,
-                ProposalStatus::Passed { epoch: beginning },
-            );
+            decide(transition, &mut proposal, ProposalStatus::Passed { epoch: beginning });
         } else if beginning >= proposal.ends {
-            decide(
-                transition,
-                &mut proposal,
-                ProposalStatus::Lapsed { epoch: beginning },
-            );
+            decide(transition, &mut proposal, ProposalStatus::Lapsed { epoch: beginning });
         } else {
             still_open.push(id);
         }
     }
     if still_open.len() < open.len() {
-        transition
-            .state
-            .save(Key::open_proposals(), &OpenProposals(still_open));
+        transition.state.save(Key::open_proposals(), &OpenProposals(still_open));
     }
 }
 
@@ -108,10 +93,7 @@ pub(crate) fn stakes(state: &dyn StateRead, proposal: &Proposal) -> (Amount, Amo
         votes.any(|vote| vote.validator == address && vote.approve)
     };
     let yes = seated.iter().filter(|one| approves(one.address));
-    (
-        yes.map(|one| one.pool.stake).sum(),
-        seated.iter().map(|one| one.pool.stake).sum(),
-    )
+    (yes.map(|one| one.pool.stake).sum(), seated.iter().map(|one| one.pool.stake).sum())
 }
 
 /// Carries out a change; returns whether that was possible.
@@ -122,10 +104,7 @@ fn carry_out(transition: &mut Transition<'_, '_>, proposal: &Proposal, beginning
                 return false;
             };
             transition.state.save(Key::params(), &params);
-            transition.events.push(Event::ParameterChanged {
-                name: name.clone(),
-                value: *value,
-            });
+            transition.events.push(Event::ParameterChanged { name: name.clone(), value: *value });
         }
         Change::Architecture { architecture } => {
             if check(transition.state, &proposal.change).is_err() {
@@ -159,16 +138,10 @@ fn decide(transition: &mut Transition<'_, '_>, proposal: &mut Proposal, status: 
     let (id, proposer) = (proposal.id, proposal.proposer);
     let event = if passed {
         credit(transition.state, &proposer, deposit);
-        Event::ProposalPassed {
-            proposal: id,
-            deposit,
-        }
+        Event::ProposalPassed { proposal: id, deposit }
     } else {
         transition.burn(deposit);
-        Event::ProposalLapsed {
-            proposal: id,
-            deposit,
-        }
+        Event::ProposalLapsed { proposal: id, deposit }
     };
     transition.events.push(event);
 }

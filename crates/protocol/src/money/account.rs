@@ -23,10 +23,7 @@ pub(crate) fn debit(
     let mut account = read::account(state, address);
     let available = account.balance;
     let rest = available.minus(amount);
-    account.balance = rest.ok_or(Rejection::InsufficientBalance {
-        needed: amount,
-        available,
-    })?;
+    account.balance = rest.ok_or(Rejection::InsufficientBalance { needed: amount, available })?;
     state.save(Key::account(address), &account);
     Ok(())
 }

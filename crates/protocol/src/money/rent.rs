@@ -36,9 +36,7 @@ pub(crate) fn count_votes(transition: &mut Transition<'_, '_>) {
     let median = median(&votes).unwrap_or(default);
     if median != read::rent_price(transition.state) {
         transition.state.save(Key::rent_price(), &RentPrice(median));
-        transition
-            .events
-            .push(Event::RentPriceChanged { price: median });
+        transition.events.push(Event::RentPriceChanged { price: median });
     }
 }
 
@@ -56,9 +54,7 @@ fn median(votes: &[(Amount, Amount)]) -> Option<Amount> {
 fn discount_bps(epoch: Epoch, params: &Params) -> u16 {
     let left = params.bootstrap_epochs.saturating_sub(epoch.previous().0);
     let discount = u64::from(params.bootstrap_discount_bps).saturating_mul(left.into());
-    let discount = discount
-        .checked_div(params.bootstrap_epochs.into())
-        .unwrap_or(0);
+    let discount = discount.checked_div(params.bootstrap_epochs.into()).unwrap_or(0);
     u16::try_from(discount).unwrap_or(params.bootstrap_discount_bps)
 }
 
@@ -87,9 +83,7 @@ pub(crate) fn pay(transition: &mut Transition<'_, '_>) {
     let mut paid: BTreeMap<Address, Amount> = BTreeMap::new();
     let answered = read::challenge_answers(transition.state, transition.clock.epoch);
     if !answered.is_empty() {
-        transition
-            .state
-            .delete(Key::answers(transition.clock.epoch));
+        transition.state.delete(Key::answers(transition.clock.epoch));
     }
     let files: Vec<Key> = read::model_ids(transition.state)
         .flat_map(|id| {
@@ -120,11 +114,7 @@ pub(crate) fn pay(transition: &mut Transition<'_, '_>) {
     for (validator, amount) in paid {
         if amount > Amount::ZERO {
             credit(transition.state, &validator, amount);
-            transition.events.push(Event::RentPaid {
-                epoch,
-                validator,
-                amount,
-            });
+            transition.events.push(Event::RentPaid { epoch, validator, amount });
         }
     }
 }
@@ -169,14 +159,8 @@ mod tests {
 
     #[test]
     fn rent_is_rounded_up_and_grows_with_the_file() {
-        let params = Params {
-            bootstrap_discount_bps: 0,
-            ..Params::network()
-        };
-        assert_eq!(
-            due(1 << 20, Epoch(1), Amount(100_000), &params),
-            Amount(7 * 100_000)
-        );
+        let params = Params { bootstrap_discount_bps: 0, ..Params::network() };
+        assert_eq!(due(1 << 20, Epoch(1), Amount(100_000), &params), Amount(7 * 100_000));
         assert_eq!(due(1, Epoch(1), Amount(100_000), &params), Amount(1));
         assert_eq!(due(0, Epoch(1), Amount(100_000), &params), Amount(0));
     }
@@ -185,58 +169,32 @@ mod tests {
     fn the_price_is_the_median_by_stake() {
         let votes = |list: &[(u64, u64)]| -> Vec<(Amount, Amount)> {
             let pairs = list.iter();
-            pairs
-                .map(|(price, stake)| (Amount(*price), Amount(*stake)))
-                .collect()
+            pairs.map(|(price, stake)| (Amount(*price), Amount(*stake))).collect()
         };
         assert_eq!(median(&[]), None);
         assert_eq!(median(&votes(&[(5, 1)])), Some(Amount(5)));
-        assert_eq!(
-            median(&votes(&[(1, 1), (2, 1), (1_000, 1)])),
-            Some(Amount(2))
-        );
-        assert_eq!(
-            median(&votes(&[(1, 1), (2, 1), (1_000, 3)])),
-            Some(Amount(1_000))
-        );
+        assert_eq!(median(&votes(&[(1, 1), (2, 1), (1_000, 1)])), Some(Amount(2)));
+        assert_eq!(median(&votes(&[(1, 1), (2, 1), (1_000, 3)])), Some(Amount(1_000)));
         assert_eq!(median(&votes(&[(1, 2), (9, 2)])), Some(Amount(1)));
     }
 
     #[test]
     fn the_discount_shrinks_from_all_to_nothing() {
-        let params = Params {
-            bootstrap_discount_bps: 8_000,
-            bootstrap_epochs: 4,
-            ..Params::network()
-        };
+        let params =
+            Params { bootstrap_discount_bps: 8_000, bootstrap_epochs: 4, ..Params::network() };
         let discounts = [1, 2, 3, 4, 5, 99].map(|epoch| discount_bps(Epoch(epoch), &params));
         assert_eq!(discounts, [8_000, 6_000, 4_000, 2_000, 0, 0]);
-        let none = Params {
-            bootstrap_epochs: 0,
-            ..params
-        };
+        let none = Params { bootstrap_epochs: 0, ..params };
         assert_eq!(discount_bps(Epoch(1), &none), 0);
     }
 
     #[test]
     fn what_is_left_over_excludes_the_epoch_that_still_runs() {
-        let rent = Rent {
-            prepaid: Amount(10),
-            epochs_left: 3,
-            holders: Vec::new(),
-        };
+        let rent = Rent { prepaid: Amount(10), epochs_left: 3, holders: Vec::new() };
         assert_eq!(left_over(&rent), Amount(7));
-        let rent = Rent {
-            prepaid: Amount(10),
-            epochs_left: 1,
-            holders: Vec::new(),
-        };
+        let rent = Rent { prepaid: Amount(10), epochs_left: 1, holders: Vec::new() };
         assert_eq!(left_over(&rent), Amount(0));
-        let rent = Rent {
-            prepaid: Amount(0),
-            epochs_left: 0,
-            holders: Vec::new(),
-        };
+        let rent = Rent { prepaid: Amount(0), epochs_left: 0, holders: Vec::new() };
         assert_eq!(left_over(&rent), Amount(0));
     }
 }

@@ -21,22 +21,13 @@ pub(crate) fn emit(transition: &mut Transition<'_, '_>) -> Emission {
     let params = &transition.config.params;
     let emission = transition.supply.reserve.over(params.emission_divisor);
     let validator_pot = emission.bps(params.validator_reward_bps);
-    let each = emission
-        .less(validator_pot)
-        .over(params.targets_per_epoch.into());
+    let each = emission.less(validator_pot).over(params.targets_per_epoch.into());
     let target_reward = each.over(2).times(2);
     let targets = target_reward.times(params.targets_per_epoch.into());
     transition.supply.reserve = transition.supply.reserve.less(targets).less(validator_pot);
     let epoch = transition.clock.epoch;
-    transition.events.push(Event::EmissionTaken {
-        epoch,
-        targets,
-        validators: validator_pot,
-    });
-    Emission {
-        target_reward,
-        validator_pot,
-    }
+    transition.events.push(Event::EmissionTaken { epoch, targets, validators: validator_pot });
+    Emission { target_reward, validator_pot }
 }
 
 /// Pays the running epoch's pot, by stake, to the validators that revealed their beacon, in
@@ -51,10 +42,7 @@ pub(crate) fn pay_validators(transition: &mut Transition<'_, '_>) {
     let pot = std::mem::take(&mut record.validator_pot);
     transition.state.save(Key::epoch(epoch), &record);
     let validators = read::seated_validators(transition.state);
-    let total: Amount = validators
-        .iter()
-        .map(|validator| validator.pool.stake)
-        .sum();
+    let total: Amount = validators.iter().map(|validator| validator.pool.stake).sum();
     let mut unearned = pot;
     for validator in &validators {
         let share = pot.of(validator.pool.stake.0.into(), total.0.into());
@@ -74,12 +62,7 @@ pub(crate) fn pay_validators(transition: &mut Transition<'_, '_>) {
 
 /// The earned part of a share: the fraction of published targets with the decided verdict.
 fn audited(transition: &Transition<'_, '_>, validator: &Address, share: Amount) -> Amount {
-    let agreed = transition
-        .audits
-        .agreed
-        .get(validator)
-        .copied()
-        .unwrap_or(0);
+    let agreed = transition.audits.agreed.get(validator).copied().unwrap_or(0);
     match transition.audits.published {
         0 => share,
         published => share.of(agreed.into(), published.into()),
@@ -91,13 +74,7 @@ fn pay(transition: &mut Transition<'_, '_>, validator: &Validator, amount: Amoun
     let mut validator = validator.clone();
     let commission = amount.bps(validator.commission_bps);
     let rest = amount.less(commission);
-    let cash = if validator.pool.earn(rest) {
-        commission
-    } else {
-        amount
-    };
-    transition
-        .state
-        .save(Key::validator(&validator.address), &validator);
+    let cash = if validator.pool.earn(rest) { commission } else { amount };
+    transition.state.save(Key::validator(&validator.address), &validator);
     credit(transition.state, &validator.address, cash);
 }

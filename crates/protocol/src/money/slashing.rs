@@ -14,18 +14,12 @@ pub(crate) fn model(transition: &mut Transition<'_, '_>, model: &mut Model, bps:
         return;
     }
     transition.burn(amount);
-    transition.events.push(Event::ModelSlashed {
-        model: model.id,
-        amount,
-    });
+    transition.events.push(Event::ModelSlashed { model: model.id, amount });
     if model.pool.is_closed() {
         let rent = forget_files(transition.state, model.id);
         credit(transition.state, &model.owner, rent);
         model.status = ModelStatus::Retired;
-        transition.events.push(Event::ModelClosed {
-            model: model.id,
-            rent,
-        });
+        transition.events.push(Event::ModelClosed { model: model.id, rent });
     }
 }
 
@@ -48,14 +42,9 @@ pub(crate) fn validator(transition: &mut Transition<'_, '_>, mut validator: Vali
         return;
     }
     transition.burn(amount);
-    transition.events.push(Event::ValidatorSlashed {
-        validator: validator.address,
-        amount,
-    });
+    transition.events.push(Event::ValidatorSlashed { validator: validator.address, amount });
     if validator.pool.is_closed() {
         validator.status = ValidatorStatus::Expelled;
     }
-    transition
-        .state
-        .save(Key::validator(&validator.address), &validator);
+    transition.state.save(Key::validator(&validator.address), &validator);
 }

@@ -15,12 +15,7 @@ pub(crate) fn release(transition: &mut Transition<'_, '_>, epoch: Epoch) {
     transition.state.delete(key);
     for number in 0..count {
         let key = Key::release(epoch, number);
-        let Some(Withdrawal {
-            pool,
-            staker,
-            shares,
-        }) = load(transition.state, &key)
-        else {
+        let Some(Withdrawal { pool, staker, shares }) = load(transition.state, &key) else {
             continue;
         };
         transition.state.delete(key);
@@ -33,11 +28,7 @@ pub(crate) fn release(transition: &mut Transition<'_, '_>, epoch: Epoch) {
         share.leaving_shares = share.leaving_shares.saturating_sub(shares);
         save_share(transition.state, pool, &staker, share);
         credit(transition.state, &staker, amount);
-        transition.events.push(Event::WithdrawalPaid {
-            pool,
-            staker,
-            amount,
-        });
+        transition.events.push(Event::WithdrawalPaid { pool, staker, amount });
     }
 }
 
@@ -62,16 +53,11 @@ pub(crate) fn change_commissions(transition: &mut Transition<'_, '_>, epoch: Epo
         };
         validator.commission_bps = next.bps;
         validator.next_commission = None;
-        transition
-            .state
-            .save(Key::validator(&validator.address), &validator);
+        transition.state.save(Key::validator(&validator.address), &validator);
         changed(transition, PoolId::Validator(validator.address), next.bps);
     }
 }
 
 fn changed(transition: &mut Transition<'_, '_>, pool: PoolId, commission_bps: u16) {
-    transition.events.push(Event::CommissionChanged {
-        pool,
-        commission_bps,
-    });
+    transition.events.push(Event::CommissionChanged { pool, commission_bps });
 }

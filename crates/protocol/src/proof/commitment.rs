@@ -11,10 +11,7 @@ pub fn key_hash(key: &[u8; 32]) -> Hash {
 
 /// Hash of an embedding: its components as little-endian i16.
 pub fn embedding_hash(embedding: &[i16]) -> Hash {
-    let bytes: Vec<u8> = embedding
-        .iter()
-        .flat_map(|component| component.to_le_bytes())
-        .collect();
+    let bytes: Vec<u8> = embedding.iter().flat_map(|component| component.to_le_bytes()).collect();
     Hash::of_parts("soma embedding", &[&bytes])
 }
 
@@ -76,35 +73,22 @@ pub fn data(
 /// Proof that an audit ran all routed models: a hash over the traces of their scores, in routed
 /// order. A model without a score is represented by a fixed mark.
 pub fn trace(traces: &[Option<[u8; 32]>]) -> Hash {
-    let parts: Vec<&[u8]> = traces
-        .iter()
-        .map(|trace| trace.as_ref().map_or(&b"none"[..], |trace| trace))
-        .collect();
+    let parts: Vec<&[u8]> =
+        traces.iter().map(|trace| trace.as_ref().map_or(&b"none"[..], |trace| trace)).collect();
     Hash::of_parts("soma audit trace", &parts)
 }
 
 /// Commitment to a verdict, for `Action::CommitVerdict`. Nobody knows the trace without having run
 /// the models, so nobody can guess what another validator has committed to.
 pub fn verdict(chain: &Hash, validator: &Address, target: TargetId, verdict: &Verdict) -> Hash {
-    let broken: Vec<u8> = verdict
-        .broken
-        .iter()
-        .flat_map(|model| model.0.to_le_bytes())
-        .collect();
+    let broken: Vec<u8> = verdict.broken.iter().flat_map(|model| model.0.to_le_bytes()).collect();
     let validity: &[u8] = match verdict.validity {
         Validity::Valid => b"valid",
         Validity::Invalid => b"invalid",
     };
     Hash::of_parts(
         "soma commit verdict",
-        &[
-            &chain.0,
-            &validator.0,
-            &target.0.to_le_bytes(),
-            validity,
-            &verdict.trace.0,
-            &broken,
-        ],
+        &[&chain.0, &validator.0, &target.0.to_le_bytes(), validity, &verdict.trace.0, &broken],
     )
 }
 

@@ -38,12 +38,8 @@ pub fn challenge(state: &dyn StateRead, validator: &Address) -> Option<Challenge
     let models = read::model_ids(state);
     let files = models.flat_map(|id| numbers.clone().map(move |number| (id, number)));
     let ticket = |id: ModelId, number: u32| {
-        let parts: [&[u8]; 4] = [
-            &beacon.0,
-            &validator.0,
-            &id.0.to_le_bytes(),
-            &number.to_le_bytes(),
-        ];
+        let parts: [&[u8]; 4] =
+            [&beacon.0, &validator.0, &id.0.to_le_bytes(), &number.to_le_bytes()];
         Hash::of_parts("soma challenge", &parts)
     };
     let (ticket, model, file) = files
@@ -170,9 +166,7 @@ mod tests {
     use std::convert::Infallible;
 
     fn file(size: usize) -> Vec<u8> {
-        (0..size)
-            .map(|at| u8::try_from(at * 7 % 251).unwrap())
-            .collect()
+        (0..size).map(|at| u8::try_from(at * 7 % 251).unwrap()).collect()
     }
 
     fn answer(file: &[u8], chunk: u64) -> (Challenge, Vec<u8>, Vec<Hash>) {
@@ -209,15 +203,8 @@ mod tests {
                 wrong[0] ^= 1;
                 assert!(!verifies(&challenge, &wrong, &path));
                 assert!(!verifies(&challenge, &bytes[1..], &path));
-                assert!(!verifies(
-                    &challenge,
-                    &bytes,
-                    &[&path[..], &[Hash([0; 32])]].concat()
-                ));
-                let other = Challenge {
-                    chunk: chunk + 1,
-                    ..challenge
-                };
+                assert!(!verifies(&challenge, &bytes, &[&path[..], &[Hash([0; 32])]].concat()));
+                let other = Challenge { chunk: chunk + 1, ..challenge };
                 assert!(!verifies(&other, &bytes, &path));
                 if let Some((_, short)) = path.split_last() {
                     assert!(!verifies(&challenge, &bytes, short));

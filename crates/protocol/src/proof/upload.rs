@@ -10,13 +10,7 @@ const UPLOAD_DOMAIN: &[u8] = b"soma upload 1";
 
 /// The signed bytes that permit uploading one encrypted file to one chain's nodes for a while.
 fn upload_bytes(chain: &Hash, ciphertext_hash: &Hash, valid_until_ms: u64) -> Vec<u8> {
-    [
-        UPLOAD_DOMAIN,
-        &chain.0,
-        &ciphertext_hash.0,
-        &valid_until_ms.to_le_bytes(),
-    ]
-    .concat()
+    [UPLOAD_DOMAIN, &chain.0, &ciphertext_hash.0, &valid_until_ms.to_le_bytes()].concat()
 }
 
 /// Signs that the key's owner may upload the file with this hash, until `valid_until_ms` (ms since
@@ -51,46 +45,13 @@ mod tests {
 
     #[test]
     fn the_right_to_upload_holds_for_one_signer_chain_file_and_time() {
-        let (key, other) = (
-            SecretKey::from_bytes(&[1; 32]),
-            SecretKey::from_bytes(&[2; 32]),
-        );
+        let (key, other) = (SecretKey::from_bytes(&[1; 32]), SecretKey::from_bytes(&[2; 32]));
         let (chain, file) = (Hash([3; 32]), Hash([4; 32]));
         let signature = sign_upload(&key, &chain, &file, 5);
-        assert!(upload_is_signed(
-            &key.address(),
-            &chain,
-            &file,
-            5,
-            &signature
-        ));
-        assert!(!upload_is_signed(
-            &other.address(),
-            &chain,
-            &file,
-            5,
-            &signature
-        ));
-        assert!(!upload_is_signed(
-            &key.address(),
-            &file,
-            &file,
-            5,
-            &signature
-        ));
-        assert!(!upload_is_signed(
-            &key.address(),
-            &chain,
-            &chain,
-            5,
-            &signature
-        ));
-        assert!(!upload_is_signed(
-            &key.address(),
-            &chain,
-            &file,
-            6,
-            &signature
-        ));
+        assert!(upload_is_signed(&key.address(), &chain, &file, 5, &signature));
+        assert!(!upload_is_signed(&other.address(), &chain, &file, 5, &signature));
+        assert!(!upload_is_signed(&key.address(), &file, &file, 5, &signature));
+        assert!(!upload_is_signed(&key.address(), &chain, &chain, 5, &signature));
+        assert!(!upload_is_signed(&key.address(), &chain, &file, 6, &signature));
     }
 }

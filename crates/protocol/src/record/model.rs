@@ -99,8 +99,7 @@ impl Model {
 
     /// Whether it has revealed weights for an upcoming architecture.
     pub fn is_ready_for(&self, architecture: u32) -> bool {
-        self.next
-            .is_some_and(|next| next.architecture == architecture)
+        self.next.is_some_and(|next| next.architecture == architecture)
     }
 }
 

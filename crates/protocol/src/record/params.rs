@@ -207,12 +207,7 @@ impl Params {
         for (bounds, found) in Self::BOUNDS.iter().zip(self.values()) {
             let &Bounds { name, min, max } = bounds;
             if found < min || found > max {
-                return Err(Error::Parameter {
-                    name,
-                    found,
-                    min,
-                    max,
-                });
+                return Err(Error::Parameter { name, found, min, max });
             }
         }
         Ok(())
@@ -226,17 +221,13 @@ impl Params {
     /// Length of each rank's part of the publish phase, in ms.
     pub fn publish_part_ms(&self) -> u64 {
         let ranks = u64::from(self.candidates_per_target);
-        self.share_of_epoch_ms(self.publish_bps)
-            .checked_div(ranks)
-            .unwrap_or(0)
+        self.share_of_epoch_ms(self.publish_bps).checked_div(ranks).unwrap_or(0)
     }
 
     /// Length of the compete phase in ms.
     pub fn compete_ms(&self) -> u64 {
-        let others = self
-            .reveal_bps
-            .saturating_add(self.publish_bps)
-            .saturating_add(self.attest_bps);
+        let others =
+            self.reveal_bps.saturating_add(self.publish_bps).saturating_add(self.attest_bps);
         self.share_of_epoch_ms(BPS.saturating_sub(others))
     }
 
@@ -265,19 +256,9 @@ mod tests {
 
     #[test]
     fn a_value_outside_its_bounds_is_named() {
-        let params = Params {
-            refresh_epochs: 0,
-            ..Params::local()
-        };
+        let params = Params { refresh_epochs: 0, ..Params::local() };
         let error = params.check().unwrap_err();
-        assert!(matches!(
-            error,
-            Error::Parameter {
-                name: "refresh_epochs",
-                found: 0,
-                ..
-            }
-        ));
+        assert!(matches!(error, Error::Parameter { name: "refresh_epochs", found: 0, .. }));
     }
 
     #[test]

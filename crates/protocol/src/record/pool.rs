@@ -44,9 +44,7 @@ fn bought(amount: Amount, stake: Amount, shares: u128) -> Option<u128> {
     let minted = if shares == 0 {
         amount.0.into()
     } else {
-        u128::from(amount.0)
-            .checked_mul(shares)?
-            .checked_div(stake.0.into())?
+        u128::from(amount.0).checked_mul(shares)?.checked_div(stake.0.into())?
     };
     let fits = shares.checked_add(minted)? <= SHARES_MAX;
     (minted > 0 && fits).then_some(minted)
@@ -55,11 +53,7 @@ fn bought(amount: Amount, stake: Amount, shares: u128) -> Option<u128> {
 impl Pool {
     /// A pool whose first staker holds all shares.
     pub(crate) fn begin(stake: Amount) -> Self {
-        Self {
-            stake,
-            shares: stake.0.into(),
-            ..Self::default()
-        }
+        Self { stake, shares: stake.0.into(), ..Self::default() }
     }
 
     /// Whether it was slashed to nothing: its shares are worthless, and nothing can be added.
@@ -202,20 +196,10 @@ mod tests {
 
     #[test]
     fn text_of_a_pool_is_read_back() {
-        for id in [
-            PoolId::Model(ModelId(7)),
-            PoolId::Validator(Address([3; 32])),
-        ] {
+        for id in [PoolId::Model(ModelId(7)), PoolId::Validator(Address([3; 32]))] {
             assert_eq!(id.to_string().parse::<PoolId>().unwrap(), id);
         }
-        for bad in [
-            "",
-            "model",
-            "model:",
-            "model:x",
-            "target:1",
-            "validator:soma1",
-        ] {
+        for bad in ["", "model", "model:", "model:x", "target:1", "validator:soma1"] {
             assert!(bad.parse::<PoolId>().is_err(), "{bad}");
         }
     }

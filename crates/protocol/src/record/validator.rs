@@ -61,10 +61,7 @@ pub struct Validator {
 impl Validator {
     /// Whether it is registered: it has neither left nor been expelled.
     pub const fn is_registered(&self) -> bool {
-        !matches!(
-            self.status,
-            ValidatorStatus::Left | ValidatorStatus::Expelled
-        )
+        !matches!(self.status, ValidatorStatus::Left | ValidatorStatus::Expelled)
     }
 
     /// Whether it may have a seat.

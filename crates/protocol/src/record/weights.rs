@@ -90,11 +90,7 @@ impl WeightsCommit {
 impl WeightsAge {
     /// The age of weights that were committed to for the first time.
     pub(crate) const fn of(commit: &WeightsCommit) -> Self {
-        Self {
-            epoch: commit.epoch,
-            height: commit.height,
-            index: commit.index,
-        }
+        Self { epoch: commit.epoch, height: commit.height, index: commit.index }
     }
 }
 

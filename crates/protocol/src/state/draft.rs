@@ -25,10 +25,7 @@ pub struct Draft<'a> {
 impl<'a> Draft<'a> {
     /// A draft over `base` that changes nothing yet.
     pub const fn new(base: &'a dyn StateRead) -> Self {
-        Self {
-            base,
-            changes: Changes(BTreeMap::new()),
-        }
+        Self { base, changes: Changes(BTreeMap::new()) }
     }
 
     /// Whether there is a value at `key`.
@@ -77,8 +74,6 @@ impl StateRead for Draft<'_> {
 
 impl std::fmt::Debug for Draft<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Draft")
-            .field("changes", &self.changes)
-            .finish_non_exhaustive()
+        f.debug_struct("Draft").field("changes", &self.changes).finish_non_exhaustive()
     }
 }

@@ -64,10 +64,7 @@ impl Key {
 
     /// [`Embedding`](crate::record::Embedding) of a model for an architecture.
     pub fn embedding(id: ModelId, architecture: u32) -> Self {
-        Self::of(
-            "embedding",
-            &[&id.0.to_le_bytes(), &architecture.to_le_bytes()],
-        )
+        Self::of("embedding", &[&id.0.to_le_bytes(), &architecture.to_le_bytes()])
     }
 
     /// [`Weights`](crate::record::Weights) that a model has revealed.

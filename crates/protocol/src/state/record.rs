@@ -14,27 +14,19 @@ pub trait Record: BorshSerialize + BorshDeserialize {
     #[expect(clippy::expect_used, reason = "writing to a vector cannot fail")]
     fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = vec![Self::TAG];
-        self.serialize(&mut bytes)
-            .expect("writing to a vector cannot fail");
+        self.serialize(&mut bytes).expect("writing to a vector cannot fail");
         bytes
     }
 
     /// The record in `bytes`, if they hold one of this type.
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (tag, record) = bytes.split_first()?;
-        if *tag == Self::TAG {
-            Self::try_from_slice(record).ok()
-        } else {
-            None
-        }
+        if *tag == Self::TAG { Self::try_from_slice(record).ok() } else { None }
     }
 }
 
 /// The record at `key`.
-#[expect(
-    clippy::expect_used,
-    reason = "a state that these rules did not write must not be used"
-)]
+#[expect(clippy::expect_used, reason = "a state that these rules did not write must not be used")]
 pub(crate) fn load<R: Record>(state: &dyn StateRead, key: &Key) -> Option<R> {
     let bytes = state.get(key)?;
     Some(R::from_bytes(&bytes).expect("the state was written by these rules"))

@@ -48,16 +48,9 @@ impl FromStr for Address {
             return Err(ParseError::Address);
         }
         let bytes: Vec<u8> = checked.byte_iter().collect();
-        let address = bytes
-            .try_into()
-            .map(Self)
-            .map_err(|_| ParseError::Address)?;
+        let address = bytes.try_into().map(Self).map_err(|_| ParseError::Address)?;
         // Padding bits could be set, so only the text that we would write ourselves is accepted.
-        if address.to_string() == text {
-            Ok(address)
-        } else {
-            Err(ParseError::Address)
-        }
+        if address.to_string() == text { Ok(address) } else { Err(ParseError::Address) }
     }
 }
 
@@ -69,9 +62,7 @@ impl Serialize for Address {
 
 impl<'de> Deserialize<'de> for Address {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        <String as Deserialize>::deserialize(deserializer)?
-            .parse()
-            .map_err(D::Error::custom)
+        <String as Deserialize>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 
@@ -118,13 +109,7 @@ mod tests {
         for at in 0..text.len() {
             let mut letters: Vec<char> = text.chars().collect();
             letters[at] = if letters[at] == 'q' { 'p' } else { 'q' };
-            assert!(
-                letters
-                    .into_iter()
-                    .collect::<String>()
-                    .parse::<Address>()
-                    .is_err()
-            );
+            assert!(letters.into_iter().collect::<String>().parse::<Address>().is_err());
         }
     }
 }

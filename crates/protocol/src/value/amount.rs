@@ -82,12 +82,7 @@ impl Amount {
             return self;
         }
         let product = u128::from(self.0).saturating_mul(part);
-        Self(
-            product
-                .checked_div(whole)
-                .and_then(|part| u64::try_from(part).ok())
-                .unwrap_or(0),
-        )
+        Self(product.checked_div(whole).and_then(|part| u64::try_from(part).ok()).unwrap_or(0))
     }
 
     /// One of `count` equal parts, rounded down; nothing if `count` is 0.
@@ -138,17 +133,9 @@ impl FromStr for Amount {
         if !digits(whole) || !digits(part) || part.len() > 9 {
             return Err(ParseError::Amount);
         }
-        let part = format!("{part:0<9}")
-            .parse::<u64>()
-            .map_err(|_| ParseError::Amount)?;
-        let whole = whole
-            .parse::<u64>()
-            .ok()
-            .and_then(|whole| whole.checked_mul(SOMA));
-        whole
-            .and_then(|whole| whole.checked_add(part))
-            .map(Self)
-            .ok_or(ParseError::Amount)
+        let part = format!("{part:0<9}").parse::<u64>().map_err(|_| ParseError::Amount)?;
+        let whole = whole.parse::<u64>().ok().and_then(|whole| whole.checked_mul(SOMA));
+        whole.and_then(|whole| whole.checked_add(part)).map(Self).ok_or(ParseError::Amount)
     }
 }
 
@@ -176,16 +163,7 @@ mod tests {
             let json = serde_json::to_string(&Amount(base_units)).unwrap();
             assert_eq!(json, format!("\"{base_units}\""));
         }
-        for bad in [
-            "",
-            ".",
-            "1.",
-            ".5",
-            "-1",
-            "1e3",
-            "1.0000000001",
-            "99999999999999999999",
-        ] {
+        for bad in ["", ".", "1.", ".5", "-1", "1e3", "1.0000000001", "99999999999999999999"] {
             assert!(bad.parse::<Amount>().is_err(), "{bad}");
         }
     }

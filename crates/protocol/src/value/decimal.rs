@@ -22,6 +22,5 @@ where
     D: Deserializer<'de>,
 {
     let text = String::deserialize(deserializer)?;
-    text.parse()
-        .map_err(|error: T::Err| D::Error::custom(error))
+    text.parse().map_err(|error: T::Err| D::Error::custom(error))
 }

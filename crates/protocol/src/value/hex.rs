@@ -6,10 +6,7 @@ use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
 /// Lower-case hexadecimal text of `bytes`.
 pub fn encode(bytes: &[u8]) -> String {
     let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
-    bytes
-        .iter()
-        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
-        .collect()
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// The bytes of lower-case hexadecimal text; `None` if it is anything else.

@@ -80,8 +80,6 @@ impl Serialize for Phase {
 
 impl<'de> Deserialize<'de> for Phase {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        <String as Deserialize>::deserialize(deserializer)?
-            .parse()
-            .map_err(D::Error::custom)
+        <String as Deserialize>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }

@@ -48,8 +48,6 @@ impl Serialize for PoolId {
 
 impl<'de> Deserialize<'de> for PoolId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        <String as Deserialize>::deserialize(deserializer)?
-            .parse()
-            .map_err(D::Error::custom)
+        <String as Deserialize>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }

@@ -33,10 +33,7 @@ fn any_action_on_models() -> impl Strategy<Value = Action> {
     let embedding = prop::collection::vec(any::<i16>(), 0..20);
     prop_oneof![
         (any::<[u8; 32]>(), any::<u64>()).prop_map(|(to, amount)| Action::Transfer(
-            action::Transfer {
-                to: Address(to),
-                amount: Amount(amount)
-            }
+            action::Transfer { to: Address(to), amount: Amount(amount) }
         )),
         (".{0,80}", any::<u16>(), any::<u64>()).prop_map(|(name, commission_bps, stake)| {
             Action::RegisterModel(action::RegisterModel {
@@ -65,41 +62,28 @@ fn any_action_on_models() -> impl Strategy<Value = Action> {
                 embedding,
             })
         ),
-        any::<u32>().prop_map(|model| Action::RetireModel(action::RetireModel {
-            model: ModelId(model)
-        })),
+        any::<u32>()
+            .prop_map(|model| Action::RetireModel(action::RetireModel { model: ModelId(model) })),
     ]
 }
 
 fn any_action_on_targets() -> impl Strategy<Value = Action> {
     let data = prop::collection::vec(any::<u8>(), 0..100);
     prop_oneof![
-        (
-            any::<u32>(),
-            any::<u32>(),
-            any::<i64>(),
-            any::<u64>(),
-            any::<u32>(),
-            hash()
-        )
-            .prop_map(
-                |(target, model, loss_q32, distance, size_bytes, commitment)| Action::Submit(
-                    action::Submit {
-                        target: TargetId(target),
-                        model: ModelId(model),
-                        loss_q32,
-                        distance,
-                        size_bytes,
-                        commitment,
-                    }
-                )
-            ),
+        (any::<u32>(), any::<u32>(), any::<i64>(), any::<u64>(), any::<u32>(), hash()).prop_map(
+            |(target, model, loss_q32, distance, size_bytes, commitment)| Action::Submit(
+                action::Submit {
+                    target: TargetId(target),
+                    model: ModelId(model),
+                    loss_q32,
+                    distance,
+                    size_bytes,
+                    commitment,
+                }
+            )
+        ),
         (any::<u32>(), data, any::<[u8; 32]>()).prop_map(|(target, data, salt)| {
-            Action::PublishData(action::PublishData {
-                target: TargetId(target),
-                data,
-                salt,
-            })
+            Action::PublishData(action::PublishData { target: TargetId(target), data, salt })
         }),
     ]
 }
@@ -110,17 +94,12 @@ fn any_duty() -> impl Strategy<Value = Action> {
         any::<u32>().prop_map(Phase::Publish),
         Just(Phase::Compete)
     ];
-    let held = (any::<u32>(), hash()).prop_map(|(model, ciphertext_hash)| HeldFile {
-        model: ModelId(model),
-        ciphertext_hash,
-    });
+    let held = (any::<u32>(), hash())
+        .prop_map(|(model, ciphertext_hash)| HeldFile { model: ModelId(model), ciphertext_hash });
     let validity = prop_oneof![Just(Validity::Valid), Just(Validity::Invalid)];
     prop_oneof![
         (any::<u32>(), prop::collection::vec(held, 0..4)).prop_map(|(epoch, held)| {
-            Action::HoldWeights(action::HoldWeights {
-                epoch: Epoch(epoch),
-                held,
-            })
+            Action::HoldWeights(action::HoldWeights { epoch: Epoch(epoch), held })
         }),
         (
             any::<u32>(),
@@ -128,46 +107,27 @@ fn any_duty() -> impl Strategy<Value = Action> {
             prop::collection::vec(hash(), 0..70)
         )
             .prop_map(|(epoch, chunk, path)| Action::AnswerChallenge(
-                action::AnswerChallenge {
-                    epoch: Epoch(epoch),
-                    chunk,
-                    path,
-                }
+                action::AnswerChallenge { epoch: Epoch(epoch), chunk, path }
             )),
         (any::<u32>(), hash()).prop_map(|(epoch, commitment)| Action::CommitBeacon(
-            action::CommitBeacon {
-                epoch: Epoch(epoch),
-                commitment
-            }
+            action::CommitBeacon { epoch: Epoch(epoch), commitment }
         )),
         (any::<u32>(), hash()).prop_map(|(epoch, value)| Action::RevealBeacon(
-            action::RevealBeacon {
-                epoch: Epoch(epoch),
-                value
-            }
+            action::RevealBeacon { epoch: Epoch(epoch), value }
         )),
         (any::<u32>(), hash()).prop_map(|(target, commitment)| Action::CommitVerdict(
-            action::CommitVerdict {
-                target: TargetId(target),
-                commitment
-            }
+            action::CommitVerdict { target: TargetId(target), commitment }
         )),
-        (
-            any::<u32>(),
-            validity,
-            hash(),
-            proptest::collection::vec(any::<u32>(), 0..3)
-        )
-            .prop_map(|(target, validity, trace, broken)| Action::RevealVerdict(
-                action::RevealVerdict {
-                    target: TargetId(target),
-                    verdict: Verdict {
-                        validity,
-                        trace,
-                        broken: broken.into_iter().map(ModelId).collect(),
-                    }
+        (any::<u32>(), validity, hash(), proptest::collection::vec(any::<u32>(), 0..3)).prop_map(
+            |(target, validity, trace, broken)| Action::RevealVerdict(action::RevealVerdict {
+                target: TargetId(target),
+                verdict: Verdict {
+                    validity,
+                    trace,
+                    broken: broken.into_iter().map(ModelId).collect(),
                 }
-            )),
+            })
+        ),
         (any::<u32>(), phase).prop_map(|(epoch, phase)| Action::EndPhase(action::EndPhase {
             epoch: Epoch(epoch),
             phase
@@ -193,10 +153,7 @@ fn any_action_with_stake() -> impl Strategy<Value = Action> {
             action::WithdrawStake { pool, amount }
         )),
         (pool(), any::<u16>()).prop_map(|(pool, commission_bps)| Action::SetCommission(
-            action::SetCommission {
-                pool,
-                commission_bps,
-            }
+            action::SetCommission { pool, commission_bps }
         )),
     ]
 }
@@ -233,22 +190,13 @@ fn any_action_of_validators() -> impl Strategy<Value = Action> {
             )
         ),
         (consensus_key(), bytes_64()).prop_map(|(consensus_key, proof)| Action::RotateKey(
-            action::RotateKey {
-                consensus_key,
-                proof,
-            }
+            action::RotateKey { consensus_key, proof }
         )),
         Just(Action::LeaveValidator(action::LeaveValidator {})),
         Just(Action::ReturnValidator(action::ReturnValidator {})),
         evidence.prop_map(|(consensus_key, [term, view], first, second)| {
             Action::ReportEquivocation(action::ReportEquivocation {
-                evidence: Evidence {
-                    consensus_key,
-                    term,
-                    view,
-                    first,
-                    second,
-                },
+                evidence: Evidence { consensus_key, term, view, first, second },
             })
         }),
     ]
@@ -262,16 +210,7 @@ fn any_action_on_rules() -> impl Strategy<Value = Action> {
     let parameter =
         (name, any::<u64>()).prop_map(|(name, value)| Change::Parameter { name, value });
     let architecture = (".{0,80}", any::<[u32; 12]>()).prop_map(|(name, numbers)| {
-        let [
-            numerics_version,
-            layers,
-            dim,
-            heads,
-            ffn,
-            vocabulary,
-            positions,
-            rest @ ..,
-        ] = numbers;
+        let [numerics_version, layers, dim, heads, ffn, vocabulary, positions, rest @ ..] = numbers;
         let [slices, points, t_max, cap, coefficient] = rest;
         Change::Architecture {
             architecture: Architecture {
@@ -305,30 +244,14 @@ fn any_action_on_rules() -> impl Strategy<Value = Action> {
 }
 
 fn any_transaction() -> impl Strategy<Value = SignedTransaction> {
-    (
-        hash(),
-        any::<[u8; 32]>(),
-        any::<u64>(),
-        any::<u64>(),
-        any::<u64>(),
-        any_action(),
+    (hash(), any::<[u8; 32]>(), any::<u64>(), any::<u64>(), any::<u64>(), any_action()).prop_map(
+        |(chain, secret, nonce, fee_limit, valid_until_ms, action)| {
+            let key = SecretKey::from_bytes(&secret);
+            let fee_limit = Amount(fee_limit);
+            let sender = key.address();
+            Transaction { chain, sender, nonce, fee_limit, valid_until_ms, action }.sign(&key)
+        },
     )
-        .prop_map(
-            |(chain, secret, nonce, fee_limit, valid_until_ms, action)| {
-                let key = SecretKey::from_bytes(&secret);
-                let fee_limit = Amount(fee_limit);
-                let sender = key.address();
-                Transaction {
-                    chain,
-                    sender,
-                    nonce,
-                    fee_limit,
-                    valid_until_ms,
-                    action,
-                }
-                .sign(&key)
-            },
-        )
 }
 
 proptest! {
@@ -423,30 +346,18 @@ fn every_action_is_among_those_from_outside() {
 #[test]
 fn an_overlong_transaction_is_rejected_before_it_is_decoded() {
     let found = TRANSACTION_BYTES_MAX + 1;
-    let error = Error::TransactionTooLarge {
-        found,
-        limit: TRANSACTION_BYTES_MAX,
-    };
+    let error = Error::TransactionTooLarge { found, limit: TRANSACTION_BYTES_MAX };
     assert_eq!(SignedTransaction::decode(&vec![0; found]), Err(error));
 }
 
 #[test]
 fn the_longest_data_fits_into_a_transaction() {
-    let longest = Params::BOUNDS
-        .iter()
-        .find(|bounds| bounds.name == "data_bytes_max")
-        .unwrap()
-        .max;
+    let longest = Params::BOUNDS.iter().find(|bounds| bounds.name == "data_bytes_max").unwrap().max;
     let data = vec![7; usize::try_from(longest).unwrap()];
     let world = World::with(|_| ());
-    let action = Action::PublishData(action::PublishData {
-        target: TargetId(1),
-        data,
-        salt: [0; 32],
-    });
-    let signed = world
-        .transaction(world::OWNER, action)
-        .sign(&world::OWNER.key());
+    let action =
+        Action::PublishData(action::PublishData { target: TargetId(1), data, salt: [0; 32] });
+    let signed = world.transaction(world::OWNER, action).sign(&world::OWNER.key());
     assert!(SignedTransaction::decode(signed.bytes()).is_ok());
 }
 

@@ -9,11 +9,7 @@ use soma_protocol::{ModelId, action, read, winner};
 /// Ages of the routed models of the running epoch's first target, by model.
 fn ages(world: &World) -> Vec<(ModelId, WeightsAge)> {
     let targets = read::targets(&world.state, world.epoch());
-    targets[0]
-        .routed
-        .iter()
-        .map(|routed| (routed.model, routed.age))
-        .collect()
+    targets[0].routed.iter().map(|routed| (routed.model, routed.age)).collect()
 }
 
 /// Which of two models wins if their losses differ by at most the margin.
@@ -21,15 +17,10 @@ fn wins(world: &World, one: ModelId, other: ModelId) -> bool {
     let ages = ages(world);
     let age = |id| ages.iter().find(|(model, _)| *model == id).unwrap().1;
     let margin = i64::try_from(world.params().loss_margin_q32).unwrap();
-    [(5 << 32, 5 << 32), ((5 << 32) + margin, 5 << 32)]
-        .into_iter()
-        .all(|(loss, other_loss)| {
-            winner(
-                &[Some(other_loss), Some(loss)],
-                &[age(other), age(one)],
-                margin.unsigned_abs(),
-            ) == Some(1)
-        })
+    [(5 << 32, 5 << 32), ((5 << 32) + margin, 5 << 32)].into_iter().all(|(loss, other_loss)| {
+        winner(&[Some(other_loss), Some(loss)], &[age(other), age(one)], margin.unsigned_abs())
+            == Some(1)
+    })
 }
 
 #[test]
@@ -52,10 +43,7 @@ fn a_byte_for_byte_copy_loses_to_its_original_in_every_later_epoch() {
     world.must(OWNER, release.reveal(original));
     for model in [ModelId(1), ModelId(2)] {
         let owner = [OWNER, crate::world::RIVAL][model.0 as usize - 1];
-        world.must(
-            owner,
-            soma_protocol::Action::RetireModel(action::RetireModel { model }),
-        );
+        world.must(owner, soma_protocol::Action::RetireModel(action::RetireModel { model }));
     }
     world.go_to_compete();
     assert!(wins(&world, original, copy));

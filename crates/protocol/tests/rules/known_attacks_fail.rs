@@ -25,10 +25,7 @@ fn revealing(release: &Release) -> World {
 
 fn directions(world: &World) -> Vec<Vec<i16>> {
     let targets = read::targets(&world.state, world.epoch());
-    targets
-        .iter()
-        .map(|target| query::direction(&world.state, target).unwrap())
-        .collect()
+    targets.iter().map(|target| query::direction(&world.state, target).unwrap()).collect()
 }
 
 #[test]
@@ -46,19 +43,14 @@ fn an_embedding_of_the_wrong_length_is_rejected() {
 #[test]
 fn a_short_embedding_is_rejected() {
     for component in [0, 1, 100, 26_213, i16::MIN] {
-        let embedding = axis(0)
-            .into_iter()
-            .map(|one| if one == 0 { 0 } else { component })
-            .collect();
+        let embedding =
+            axis(0).into_iter().map(|one| if one == 0 { 0 } else { component }).collect();
         let release = Release::new("short", embedding);
         let mut world = revealing(&release);
         let rejection = world.act(OWNER, release.reveal(ModelId(1)));
         let code = rejection.err().map(|rejection| rejection.code().as_str());
         // -32768 is within rounding of 32767; everything clearly shorter is rejected.
-        assert_eq!(
-            code,
-            (component != i16::MIN).then_some("bad_embedding_length")
-        );
+        assert_eq!(code, (component != i16::MIN).then_some("bad_embedding_length"));
     }
 }
 
@@ -68,28 +60,15 @@ fn a_distance_or_loss_that_is_not_a_number_or_negative_is_rejected() {
     world.go_to_compete();
     let good = world.submit(SUBMITTER, 1, &Data::new("good"), 5);
     let json = serde_json::to_value(&good).unwrap();
-    assert_eq!(
-        serde_json::from_value::<Action>(json.clone()).unwrap(),
-        good
-    );
+    assert_eq!(serde_json::from_value::<Action>(json.clone()).unwrap(), good);
     for bad in ["-1", "NaN", "1.5", "1e9", "", "18446744073709551616"] {
         for field in ["distance", "size_bytes"] {
             let mut json = json.clone();
             json[field] = bad.into();
-            assert!(
-                serde_json::from_value::<Action>(json).is_err(),
-                "{field} {bad}"
-            );
+            assert!(serde_json::from_value::<Action>(json).is_err(), "{field} {bad}");
         }
     }
-    let Action::Submit(action::Submit {
-        target,
-        model,
-        size_bytes,
-        commitment,
-        ..
-    }) = good
-    else {
+    let Action::Submit(action::Submit { target, model, size_bytes, commitment, .. }) = good else {
         unreachable!()
     };
     for (loss_q32, distance) in [(i64::MIN, 5), (-1, 5), (i64::MAX, 5), (1, u64::MAX)] {
@@ -112,9 +91,7 @@ fn a_claim_that_nobody_recomputes_is_not_paid() {
     let before = world.balance(SUBMITTER);
     let bond = world.target(target).reward.bps(world.params().bond_bps);
     world.go_to_next_epoch();
-    let no_quorum = TargetStatus::Returned {
-        reason: ReturnReason::NoQuorum,
-    };
+    let no_quorum = TargetStatus::Returned { reason: ReturnReason::NoQuorum };
     assert_eq!(world.target(target).status, no_quorum);
     assert_eq!(world.balance(SUBMITTER), before.plus(bond));
 }
@@ -134,18 +111,9 @@ fn an_embedding_of_an_odd_number_of_bytes_does_not_decode() {
 fn a_reveal_that_does_not_match_its_commitment_is_rejected() {
     let release = Release::new("committed", axis(0));
     let wrong = [
-        Release {
-            weights_hash: Hash([1; 32]),
-            ..release.clone()
-        },
-        Release {
-            key: [1; 32],
-            ..release.clone()
-        },
-        Release {
-            embedding: axis(1),
-            ..release.clone()
-        },
+        Release { weights_hash: Hash([1; 32]), ..release.clone() },
+        Release { key: [1; 32], ..release.clone() },
+        Release { embedding: axis(1), ..release.clone() },
     ];
     let mut world = revealing(&release);
     for wrong in wrong {
@@ -186,19 +154,11 @@ fn a_commitment_cannot_be_replayed_by_another_owner_model_or_epoch() {
     world.go_to_next_epoch();
     world.must(OWNER, release.reveal(ModelId(1)));
     let mismatch = Err(Rejection::CommitmentMismatch);
-    assert_eq!(
-        world.act(RIVAL, release.reveal(ModelId(2))),
-        mismatch,
-        "copied by a rival"
-    );
+    assert_eq!(world.act(RIVAL, release.reveal(ModelId(2))), mismatch, "copied by a rival");
     world.must(OWNER, copy(ModelId(1), Epoch(3)));
     world.must(VALIDATOR, world.hold(ModelId(1), &release));
     world.go_to_next_epoch();
-    assert_eq!(
-        world.act(OWNER, release.reveal(ModelId(1))),
-        mismatch,
-        "replayed in another epoch"
-    );
+    assert_eq!(world.act(OWNER, release.reveal(ModelId(1))), mismatch, "replayed in another epoch");
 }
 
 #[test]
@@ -207,12 +167,7 @@ fn weights_are_fixed_for_the_whole_epoch() {
     let mut world = revealing(&release);
     world.go_to_compete();
     let rejection = world.act(OWNER, release.reveal(ModelId(1))).unwrap_err();
-    assert_eq!(
-        rejection,
-        Rejection::WrongPhase {
-            phase: Phase::Compete
-        }
-    );
+    assert_eq!(rejection, Rejection::WrongPhase { phase: Phase::Compete });
     // A target keeps the weights that it was drawn with, and their key, while the model moves on.
     let drawn = read::targets(&world.state, world.epoch());
     let data = Data::new("audited later");
@@ -237,19 +192,13 @@ fn slashed_stake_is_withdrawn_without_what_was_slashed() {
     world.must(OWNER, world.commit(OWNER, ModelId(1), &release));
     world.must(VALIDATOR, world.hold(ModelId(1), &release));
     world.go_to_next_epoch();
-    world.must(
-        OWNER,
-        Action::RetireModel(action::RetireModel { model: ModelId(1) }),
-    );
+    world.must(OWNER, Action::RetireModel(action::RetireModel { model: ModelId(1) }));
     world.go_to_next_epoch();
     let before = world.balance(OWNER);
     while world.model(1).status != ModelStatus::Retired {
         world.go_to_next_epoch();
     }
-    assert_eq!(
-        world.balance(OWNER),
-        before.plus(stake).less(stake.bps(2_500))
-    );
+    assert_eq!(world.balance(OWNER), before.plus(stake).less(stake.bps(2_500)));
 }
 
 #[test]
@@ -258,20 +207,11 @@ fn withdrawing_in_the_same_epoch_does_not_bypass_the_minimum_stake() {
     let before = world.balance(OTHER);
     let model = world.register(OTHER, "fleeting");
     world.must(OTHER, Action::RetireModel(action::RetireModel { model }));
-    assert!(
-        world.balance(OTHER) <= before.less(Amount::soma(50)),
-        "the stake stays locked"
-    );
+    assert!(world.balance(OTHER) <= before.less(Amount::soma(50)), "the stake stays locked");
     let (pool, amount) = (PoolId::Model(ModelId(2)), Amount::soma(100));
     let before = world.balance(RIVAL);
-    world.must(
-        RIVAL,
-        Action::WithdrawStake(action::WithdrawStake { pool, amount }),
-    );
-    assert!(
-        world.balance(RIVAL) < before,
-        "and so does what is withdrawn"
-    );
+    world.must(RIVAL, Action::WithdrawStake(action::WithdrawStake { pool, amount }));
+    assert!(world.balance(RIVAL) < before, "and so does what is withdrawn");
     world.go_to_compete();
     assert!(
         read::targets(&world.state, world.epoch())
@@ -279,16 +219,10 @@ fn withdrawing_in_the_same_epoch_does_not_bypass_the_minimum_stake() {
             .all(|target| target.routed.iter().all(|one| one.model == ModelId(1)))
     );
     world.must(RIVAL, Action::AddStake(action::AddStake { pool, amount }));
-    world.must(
-        OWNER,
-        Action::RetireModel(action::RetireModel { model: ModelId(1) }),
-    );
+    world.must(OWNER, Action::RetireModel(action::RetireModel { model: ModelId(1) }));
     world.go_to_compete();
     let targets = read::targets(&world.state, world.epoch());
-    assert!(
-        targets.iter().all(|target| target.routed.len() == 1),
-        "and it is routed no more"
-    );
+    assert!(targets.iter().all(|target| target.routed.len() == 1), "and it is routed no more");
 }
 
 #[test]
@@ -303,11 +237,7 @@ fn a_model_slashed_below_the_minimum_stake_is_not_routed() {
     world.go_to_next_epoch();
     world.go_to_compete();
     let targets = read::targets(&world.state, world.epoch());
-    assert!(
-        targets
-            .iter()
-            .all(|target| target.routed.iter().all(|one| one.model == ModelId(2)))
-    );
+    assert!(targets.iter().all(|target| target.routed.iter().all(|one| one.model == ModelId(2))));
 }
 
 #[test]
@@ -322,17 +252,9 @@ fn paying_fee_and_stake_from_one_balance_creates_no_value() {
         })
     };
     let base = world.params().base_fee;
-    for stake in [
-        all,
-        all.less(base),
-        all.less(base).less(base).less(Amount(1)),
-    ] {
+    for stake in [all, all.less(base), all.less(base).less(base).less(Amount(1))] {
         assert_eq!(
-            world
-                .act(OTHER, register(stake))
-                .unwrap_err()
-                .code()
-                .as_str(),
+            world.act(OTHER, register(stake)).unwrap_err().code().as_str(),
             "insufficient_balance"
         );
     }
@@ -345,19 +267,12 @@ fn paying_fee_and_stake_from_one_balance_creates_no_value() {
 fn no_reward_is_minted_when_fraud_is_found() {
     let mut world = World::with(|_| ());
     let target = world.win(SUBMITTER, &Data::new("fraud"));
-    world.must(
-        VALIDATOR,
-        world.attest(VALIDATOR, target, Validity::Invalid),
-    );
+    world.must(VALIDATOR, world.attest(VALIDATOR, target, Validity::Invalid));
     let people = [SUBMITTER, OWNER, RIVAL, OTHER, VALIDATOR].map(|person| world.balance(person));
     let stakes = world.holdings.model_stakes;
     world.go_to_next_epoch();
     let after = [SUBMITTER, OWNER, RIVAL, OTHER, VALIDATOR].map(|person| world.balance(person));
-    assert_eq!(
-        (after, world.holdings.model_stakes),
-        (people, stakes),
-        "nobody gains"
-    );
+    assert_eq!((after, world.holdings.model_stakes), (people, stakes), "nobody gains");
 }
 
 /// Two validators reveal their randomness in an epoch with a win. The first, which is enough of the
@@ -370,17 +285,11 @@ fn audited(second: impl FnOnce(&mut World, TargetId)) -> World {
     let (epoch, value) = (world.epoch().next(), Hash([5; 32]));
     for one in [VALIDATOR, SECOND_VALIDATOR] {
         let commitment = commitment::beacon(&world.chain, &one.address(), epoch, &value);
-        world.must(
-            one,
-            Action::CommitBeacon(action::CommitBeacon { epoch, commitment }),
-        );
+        world.must(one, Action::CommitBeacon(action::CommitBeacon { epoch, commitment }));
     }
     let target = world.win(SUBMITTER, &Data::new("audited by one"));
     for one in [VALIDATOR, SECOND_VALIDATOR] {
-        world.must(
-            one,
-            Action::RevealBeacon(action::RevealBeacon { epoch, value }),
-        );
+        world.must(one, Action::RevealBeacon(action::RevealBeacon { epoch, value }));
     }
     world.go_to_compete();
     world.must(VALIDATOR, world.attest(VALIDATOR, target, Validity::Valid));
@@ -407,15 +316,9 @@ fn common_silence_of_validators_is_not_paid() {
     let (epoch, value) = (world.epoch().next(), Hash([5; 32]));
     let who = VALIDATOR.address();
     let commitment = commitment::beacon(&world.chain, &who, epoch, &value);
-    world.must(
-        VALIDATOR,
-        Action::CommitBeacon(action::CommitBeacon { epoch, commitment }),
-    );
+    world.must(VALIDATOR, Action::CommitBeacon(action::CommitBeacon { epoch, commitment }));
     world.win(SUBMITTER, &Data::new("audited by nobody"));
-    world.must(
-        VALIDATOR,
-        Action::RevealBeacon(action::RevealBeacon { epoch, value }),
-    );
+    world.must(VALIDATOR, Action::RevealBeacon(action::RevealBeacon { epoch, value }));
     world.go_to_next_epoch();
     assert_eq!(paid(&world), []);
 }
@@ -423,10 +326,7 @@ fn common_silence_of_validators_is_not_paid() {
 #[test]
 fn an_audit_that_nobody_runs_decides_nothing() {
     let mut world = World::with(|genesis| {
-        genesis.validators = vec![
-            validator(VALIDATOR, 2_000),
-            validator(SECOND_VALIDATOR, 1_000),
-        ];
+        genesis.validators = vec![validator(VALIDATOR, 2_000), validator(SECOND_VALIDATOR, 1_000)];
     });
     let target = world.win(SUBMITTER, &Data::new("audited by too few"));
     world.go_to_compete();
@@ -435,19 +335,9 @@ fn an_audit_that_nobody_runs_decides_nothing() {
     let balance = world.balance(SUBMITTER);
     world.go_to_next_epoch();
     let reason = ReturnReason::NoQuorum;
-    assert_eq!(
-        world.target(target).status,
-        TargetStatus::Returned { reason }
-    );
-    assert_eq!(
-        world.holdings.model_stakes, models,
-        "two thirds are not more"
-    );
-    assert_eq!(
-        world.balance(SUBMITTER),
-        balance.plus(bonds),
-        "the bond alone"
-    );
+    assert_eq!(world.target(target).status, TargetStatus::Returned { reason });
+    assert_eq!(world.holdings.model_stakes, models, "two thirds are not more");
+    assert_eq!(world.balance(SUBMITTER), balance.plus(bonds), "the bond alone");
 }
 
 #[test]
@@ -480,10 +370,7 @@ fn an_auditor_that_guesses_is_not_paid() {
     // The verdict is guessed, and the trace of scores that were never computed is invented.
     let guessed = audited(|world, target| {
         let trace = Hash([9; 32]);
-        let verdict = Verdict {
-            trace,
-            ..valid.clone()
-        };
+        let verdict = Verdict { trace, ..valid.clone() };
         let attest = world.attest_verdict(SECOND_VALIDATOR, target.0, &verdict);
         world.must(SECOND_VALIDATOR, attest);
         world.end_phase();
@@ -495,11 +382,7 @@ fn an_auditor_that_guesses_is_not_paid() {
     assert_eq!(paid(&guessed), both[..1], "guessed");
     let stake = |world: &World| read::validator(&world.state, &both[1]).unwrap().pool.stake;
     assert_eq!(stake(&silent), Amount::soma(400));
-    assert_eq!(
-        stake(&guessed),
-        Amount::soma(400).less(Amount::soma(400).bps(10)),
-        "and slashed"
-    );
+    assert_eq!(stake(&guessed), Amount::soma(400).less(Amount::soma(400).bps(10)), "and slashed");
 }
 
 #[test]
@@ -531,10 +414,7 @@ fn no_fee_is_stuck_or_lost_by_integer_division() {
             let (reserve, burned) = (world.holdings.reserve, world.holdings.burned);
             world.must(
                 OWNER,
-                Action::Transfer(action::Transfer {
-                    to: OTHER.address(),
-                    amount: Amount(1),
-                }),
+                Action::Transfer(action::Transfer { to: OTHER.address(), amount: Amount(1) }),
             );
             let gone = world.holdings.burned.less(burned);
             assert_eq!(gone, Amount(fee).bps(burn_bps));
@@ -551,28 +431,19 @@ fn a_proposer_cannot_influence_the_beacon() {
         let commitment = commitment::beacon(&world.chain, &VALIDATOR.address(), Epoch(2), &value);
         world.must(
             VALIDATOR,
-            Action::CommitBeacon(action::CommitBeacon {
-                epoch: Epoch(2),
-                commitment,
-            }),
+            Action::CommitBeacon(action::CommitBeacon { epoch: Epoch(2), commitment }),
         );
         world.go_to_next_epoch();
         world.now_ms += delay_ms;
         if noise {
             world.must(
                 OWNER,
-                Action::Transfer(action::Transfer {
-                    to: OTHER.address(),
-                    amount: Amount(1),
-                }),
+                Action::Transfer(action::Transfer { to: OTHER.address(), amount: Amount(1) }),
             );
         }
         let open = world.transaction(
             VALIDATOR,
-            Action::RevealBeacon(action::RevealBeacon {
-                epoch: Epoch(2),
-                value,
-            }),
+            Action::RevealBeacon(action::RevealBeacon { epoch: Epoch(2), value }),
         );
         let open = open.sign(&VALIDATOR.key()).verify(&world.chain).unwrap();
         let block = BlockInfo {
@@ -596,24 +467,13 @@ fn a_committed_beacon_cannot_be_changed_or_revealed_twice() {
     let mut world = World::with(|_| ());
     let value = Hash([3; 32]);
     let commitment = commitment::beacon(&world.chain, &VALIDATOR.address(), Epoch(2), &value);
-    let commit = Action::CommitBeacon(action::CommitBeacon {
-        epoch: Epoch(2),
-        commitment,
-    });
+    let commit = Action::CommitBeacon(action::CommitBeacon { epoch: Epoch(2), commitment });
     world.must(VALIDATOR, commit.clone());
     let again = Rejection::BeaconAlreadyCommitted { epoch: Epoch(2) };
     assert_eq!(world.act(VALIDATOR, commit), Err(again));
     world.go_to_next_epoch();
-    let open = |value| {
-        Action::RevealBeacon(action::RevealBeacon {
-            epoch: Epoch(2),
-            value,
-        })
-    };
-    assert_eq!(
-        world.act(VALIDATOR, open(Hash([4; 32]))),
-        Err(Rejection::CommitmentMismatch)
-    );
+    let open = |value| Action::RevealBeacon(action::RevealBeacon { epoch: Epoch(2), value });
+    assert_eq!(world.act(VALIDATOR, open(Hash([4; 32]))), Err(Rejection::CommitmentMismatch));
     world.must(VALIDATOR, open(value));
     let twice = Rejection::BeaconAlreadyRevealed { epoch: Epoch(2) };
     assert_eq!(world.act(VALIDATOR, open(value)), Err(twice));
@@ -625,29 +485,17 @@ fn a_validator_that_hides_its_beacon_is_slashed() {
     let commitment = Hash([7; 32]);
     world.must(
         VALIDATOR,
-        Action::CommitBeacon(action::CommitBeacon {
-            epoch: Epoch(2),
-            commitment,
-        }),
+        Action::CommitBeacon(action::CommitBeacon { epoch: Epoch(2), commitment }),
     );
     world.go_to_next_epoch();
-    let stake = read::validator(&world.state, &VALIDATOR.address())
-        .unwrap()
-        .pool
-        .stake;
+    let stake = read::validator(&world.state, &VALIDATOR.address()).unwrap().pool.stake;
     world.go_to_compete();
-    let slashed = Event::ValidatorSlashed {
-        validator: VALIDATOR.address(),
-        amount: stake.bps(100),
-    };
+    let slashed =
+        Event::ValidatorSlashed { validator: VALIDATOR.address(), amount: stake.bps(100) };
     assert!(world.events.contains(&slashed));
     let before = world.balance(VALIDATOR);
     world.go_to_next_epoch();
-    assert_eq!(
-        world.balance(VALIDATOR),
-        before,
-        "nor is it paid for the epoch"
-    );
+    assert_eq!(world.balance(VALIDATOR), before, "nor is it paid for the epoch");
 }
 
 #[test]
@@ -676,10 +524,7 @@ fn displacing_honest_candidates_costs_a_bond_each() {
         let data = Data::new(&format!("fake {fake}"));
         world.must(RIVAL, world.submit(RIVAL, 1, &data, 0));
     }
-    assert!(
-        world.balance(RIVAL) < before.less(reward.times(3)),
-        "each costs a whole reward"
-    );
+    assert!(world.balance(RIVAL) < before.less(reward.times(3)), "each costs a whole reward");
     world.go_to_next_epoch();
     world.go_to_compete();
     assert_eq!(world.holdings.bonds, Amount::ZERO);
@@ -695,14 +540,8 @@ fn a_submission_copied_from_the_chain_cannot_be_published() {
     world.go_to_compete();
     let data = Data::new("mine");
     let mine = world.submit(SUBMITTER, 1, &data, 5);
-    let Action::Submit(action::Submit {
-        target,
-        model,
-        loss_q32,
-        size_bytes,
-        commitment,
-        ..
-    }) = mine.clone()
+    let Action::Submit(action::Submit { target, model, loss_q32, size_bytes, commitment, .. }) =
+        mine.clone()
     else {
         unreachable!()
     };
@@ -724,34 +563,19 @@ fn a_submission_copied_from_the_chain_cannot_be_published() {
 #[test]
 fn no_record_is_rewritten_by_every_transaction() {
     let world = World::with(|_| ());
-    let block = BlockInfo {
-        height: 1,
-        timestamp_ms: world.now_ms + 500,
-        proposer: VALIDATOR.address(),
-    };
+    let block =
+        BlockInfo { height: 1, timestamp_ms: world.now_ms + 500, proposer: VALIDATOR.address() };
     let verify = |person: Person, action: Action| -> VerifiedTransaction {
-        world
-            .transaction(person, action)
-            .sign(&person.key())
-            .verify(&world.chain)
-            .unwrap()
+        world.transaction(person, action).sign(&person.key()).verify(&world.chain).unwrap()
     };
-    let transfer = |to: Person| {
-        Action::Transfer(action::Transfer {
-            to: to.address(),
-            amount: Amount(1),
-        })
-    };
+    let transfer =
+        |to: Person| Action::Transfer(action::Transfer { to: to.address(), amount: Amount(1) });
     let (one, one_changes) = check(&world.state, &block, &verify(OWNER, transfer(OTHER)));
     let (two, two_changes) = check(&world.state, &block, &verify(RIVAL, transfer(SUBMITTER)));
     assert_eq!((one.result, two.result), (Ok(()), Ok(())));
     let written =
         |changes: &soma_protocol::Changes| changes.0.keys().copied().collect::<Vec<Key>>();
-    assert!(
-        written(&one_changes)
-            .iter()
-            .all(|key| !written(&two_changes).contains(key))
-    );
+    assert!(written(&one_changes).iter().all(|key| !written(&two_changes).contains(key)));
     assert_eq!(written(&one_changes).len(), 2);
 }
 
@@ -768,10 +592,7 @@ fn a_model_that_refreshes_in_time_stays_active() {
         world.go_to_next_epoch();
         for (owner, model, at) in [(OWNER, 1, 0), (RIVAL, 2, 1)] {
             assert_eq!(world.model(model).status, ModelStatus::Active);
-            world.must(
-                owner,
-                Release::new("the same again", axis(at)).reveal(ModelId(model)),
-            );
+            world.must(owner, Release::new("the same again", axis(at)).reveal(ModelId(model)));
         }
         world.go_to_compete();
         inactive += world
@@ -779,10 +600,7 @@ fn a_model_that_refreshes_in_time_stays_active() {
             .iter()
             .filter(|event| matches!(event, Event::ModelInactive { .. }))
             .count();
-        assert_eq!(
-            read::targets(&world.state, world.epoch())[0].routed.len(),
-            2
-        );
+        assert_eq!(read::targets(&world.state, world.epoch())[0].routed.len(), 2);
     }
     assert_eq!((inactive, world.model(1).activated), (0, Epoch(1)));
 }

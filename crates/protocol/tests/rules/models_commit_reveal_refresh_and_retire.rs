@@ -13,12 +13,7 @@ use soma_protocol::{
 
 fn lapse(world: &World) -> Option<(LapseReason, Amount, Amount)> {
     world.events.iter().find_map(|event| match event {
-        Event::CommitLapsed {
-            reason,
-            returned,
-            burned,
-            ..
-        } => Some((*reason, *returned, *burned)),
+        Event::CommitLapsed { reason, returned, burned, .. } => Some((*reason, *returned, *burned)),
         _ => None,
     })
 }
@@ -41,37 +36,20 @@ fn a_revealed_model_is_active_and_routed_in_the_same_epoch() {
     // Anyone may carry a reveal.
     world.must(RIVAL, release.reveal(model));
     let record = world.model(3);
-    assert_eq!(
-        (record.status, record.weights),
-        (ModelStatus::Active, Some(release.weights_hash))
-    );
+    assert_eq!((record.status, record.weights), (ModelStatus::Active, Some(release.weights_hash)));
     let weights = read::weights(&world.state, model, &release.weights_hash).unwrap();
-    assert_eq!(
-        (weights.key, weights.ciphertext_hash),
-        (release.key, release.ciphertext_hash)
-    );
-    world.must(
-        OWNER,
-        Action::RetireModel(action::RetireModel { model: ModelId(1) }),
-    );
+    assert_eq!((weights.key, weights.ciphertext_hash), (release.key, release.ciphertext_hash));
+    world.must(OWNER, Action::RetireModel(action::RetireModel { model: ModelId(1) }));
     world.go_to_compete();
     let targets = read::targets(&world.state, Epoch(2));
-    assert!(
-        targets
-            .iter()
-            .all(|target| target.routed.iter().any(|one| one.model == model))
-    );
+    assert!(targets.iter().all(|target| target.routed.iter().any(|one| one.model == model)));
 }
 
 #[test]
 fn a_commit_pays_its_rent_ahead_and_a_refresh_only_what_is_used_up() {
     let (mut world, model, release) = committed();
-    let due = rent::due(
-        release.size_bytes,
-        Epoch(2),
-        read::rent_price(&world.state),
-        &world.params(),
-    );
+    let due =
+        rent::due(release.size_bytes, Epoch(2), read::rent_price(&world.state), &world.params());
     assert!(due > Amount::ZERO);
     let commit = read::commit(&world.state, model, Epoch(2)).unwrap();
     assert_eq!((commit.rent, commit.paid), (due, due));
@@ -80,41 +58,26 @@ fn a_commit_pays_its_rent_ahead_and_a_refresh_only_what_is_used_up() {
     world.must(OTHER, release.reveal(model));
     let epochs = u64::from(world.params().refresh_epochs);
     for _ in 0..3 {
-        assert_eq!(
-            query::commit_cost(&world.state, model, 1, release.size_bytes).0,
-            due
-        );
+        assert_eq!(query::commit_cost(&world.state, model, 1, release.size_bytes).0, due);
         let holders = world.balance(VALIDATOR);
         world.go_to_compete();
         let files = std::slice::from_ref(&release);
         world.must(VALIDATOR, world.due_answer(VALIDATOR, files).unwrap());
         world.go_to_next_epoch();
-        assert!(
-            world.balance(VALIDATOR) > holders,
-            "holders are paid every epoch"
-        );
+        assert!(world.balance(VALIDATOR) > holders, "holders are paid every epoch");
     }
     let (rent, paid) = query::commit_cost(&world.state, model, 1, release.size_bytes);
     assert_eq!(rent, due);
     let used = due.over(epochs).times(4);
-    assert!(
-        paid.0.abs_diff(used.0) <= epochs,
-        "three epochs and the one that runs: {paid:?}"
-    );
+    assert!(paid.0.abs_diff(used.0) <= epochs, "three epochs and the one that runs: {paid:?}");
     let before = world.balance(OTHER);
-    let receipt = world.send(
-        OTHER,
-        world.transaction(OTHER, world.commit(OTHER, model, &release)),
-    );
+    let receipt = world.send(OTHER, world.transaction(OTHER, world.commit(OTHER, model, &release)));
     assert_eq!(world.balance(OTHER), before.less(receipt.fee).less(paid));
     world.must(VALIDATOR, world.hold(model, &release));
     world.go_to_next_epoch();
     world.must(OTHER, release.reveal(model));
     let record = read::rent(&world.state, model).unwrap();
-    assert_eq!(
-        (record.prepaid, record.epochs_left),
-        (due, world.params().refresh_epochs)
-    );
+    assert_eq!((record.prepaid, record.epochs_left), (due, world.params().refresh_epochs));
 }
 
 #[test]
@@ -123,30 +86,16 @@ fn a_smaller_file_returns_the_rent_that_it_does_not_need() {
     world.must(VALIDATOR, world.hold(model, &release));
     world.go_to_next_epoch();
     world.must(OTHER, release.reveal(model));
-    let smaller = Release {
-        size_bytes: 1_000,
-        ..Release::new("smaller", axis(5))
-    };
+    let smaller = Release { size_bytes: 1_000, ..Release::new("smaller", axis(5)) };
     world.must(OTHER, world.commit(OTHER, model, &smaller));
-    assert_eq!(
-        read::commit(&world.state, model, Epoch(3)).unwrap().paid,
-        Amount::ZERO
-    );
+    assert_eq!(read::commit(&world.state, model, Epoch(3)).unwrap().paid, Amount::ZERO);
     world.must(VALIDATOR, world.hold(model, &smaller));
     world.go_to_next_epoch();
     let before = world.balance(OTHER);
     let left = read::rent(&world.state, model).unwrap().prepaid;
     world.must(RIVAL, smaller.reveal(model));
     let rent = read::rent(&world.state, model).unwrap().prepaid;
-    assert_eq!(
-        rent,
-        rent::due(
-            1_000,
-            Epoch(3),
-            read::rent_price(&world.state),
-            &world.params()
-        )
-    );
+    assert_eq!(rent, rent::due(1_000, Epoch(3), read::rent_price(&world.state), &world.params()));
     assert_eq!(world.balance(OTHER), before.plus(left).less(rent));
 }
 
@@ -156,38 +105,18 @@ fn a_later_commit_for_the_same_epoch_replaces_the_earlier_one() {
     world.must(VALIDATOR, world.hold(model, &release));
     let before = world.balance(OTHER);
     // The same file again: nothing more to pay, and it is still held.
-    let receipt = world.send(
-        OTHER,
-        world.transaction(OTHER, world.commit(OTHER, model, &release)),
-    );
+    let receipt = world.send(OTHER, world.transaction(OTHER, world.commit(OTHER, model, &release)));
     assert_eq!(world.balance(OTHER), before.less(receipt.fee));
-    assert_eq!(
-        read::commit(&world.state, model, Epoch(2))
-            .unwrap()
-            .holders
-            .len(),
-        1
-    );
+    assert_eq!(read::commit(&world.state, model, Epoch(2)).unwrap().holders.len(), 1);
     // Another file is held by nobody yet.
     let other = Release::new("other", axis(6));
     world.must(OTHER, world.commit(OTHER, model, &other));
-    assert!(
-        read::commit(&world.state, model, Epoch(2))
-            .unwrap()
-            .holders
-            .is_empty()
-    );
+    assert!(read::commit(&world.state, model, Epoch(2)).unwrap().holders.is_empty());
     let stale = Rejection::OtherFileCommitted { model };
-    assert_eq!(
-        world.act(VALIDATOR, world.hold(model, &release)),
-        Err(stale)
-    );
+    assert_eq!(world.act(VALIDATOR, world.hold(model, &release)), Err(stale));
     world.must(VALIDATOR, world.hold(model, &other));
     world.go_to_next_epoch();
-    assert_eq!(
-        world.act(OTHER, release.reveal(model)),
-        Err(Rejection::CommitmentMismatch)
-    );
+    assert_eq!(world.act(OTHER, release.reveal(model)), Err(Rejection::CommitmentMismatch));
     world.must(OTHER, other.reveal(model));
 }
 
@@ -197,20 +126,10 @@ fn a_commit_that_no_third_holds_lapses_and_its_rent_returns() {
     let paid = read::commit(&world.state, model, Epoch(2)).unwrap().paid;
     let before = world.balance(OTHER);
     world.go_to_next_epoch();
-    assert_eq!(
-        lapse(&world),
-        Some((LapseReason::NotHeld, paid, Amount::ZERO))
-    );
+    assert_eq!(lapse(&world), Some((LapseReason::NotHeld, paid, Amount::ZERO)));
     assert_eq!(world.balance(OTHER), before.plus(paid));
-    assert_eq!(
-        world.model(3).pool.stake,
-        Amount::soma(50),
-        "nobody is slashed"
-    );
-    let missing = Rejection::CommitNotFound {
-        model,
-        epoch: Epoch(2),
-    };
+    assert_eq!(world.model(3).pool.stake, Amount::soma(50), "nobody is slashed");
+    let missing = Rejection::CommitNotFound { model, epoch: Epoch(2) };
     assert_eq!(world.act(OTHER, release.reveal(model)), Err(missing));
 }
 
@@ -228,10 +147,7 @@ fn exactly_a_third_of_the_stake_is_not_enough_to_hold_a_file() {
         world.must(OWNER, world.commit(OWNER, ModelId(1), &release));
         world.must(VALIDATOR, world.hold(ModelId(1), &release));
         world.go_to_next_epoch();
-        assert_eq!(
-            world.act(OWNER, release.reveal(ModelId(1))).is_ok(),
-            reveals
-        );
+        assert_eq!(world.act(OWNER, release.reveal(ModelId(1))).is_ok(), reveals);
     }
 }
 
@@ -244,10 +160,7 @@ fn a_missed_reveal_loses_the_rent_and_a_part_of_the_stake() {
     let burned = world.holdings.burned;
     world.go_to_compete();
     let slashed = Amount::soma(50).bps(500);
-    assert_eq!(
-        lapse(&world),
-        Some((LapseReason::NotRevealed, Amount::ZERO, paid))
-    );
+    assert_eq!(lapse(&world), Some((LapseReason::NotRevealed, Amount::ZERO, paid)));
     assert_eq!(world.model(3).pool.stake, Amount::soma(50).less(slashed));
     assert_eq!(world.holdings.burned, burned.plus(paid).plus(slashed));
     let too_late = world.act(OTHER, release.reveal(model)).unwrap_err();
@@ -271,11 +184,7 @@ fn a_model_that_is_not_refreshed_is_inactive_until_its_next_reveal() {
     let mut world = World::with(|genesis| genesis.params.refresh_epochs = 2);
     world.go_to_next_epoch();
     world.go_to_compete();
-    assert_eq!(
-        world.model(1).status,
-        ModelStatus::Active,
-        "revealed in 1, good for 1 and 2"
-    );
+    assert_eq!(world.model(1).status, ModelStatus::Active, "revealed in 1, good for 1 and 2");
     world.go_to_next_epoch();
     world.go_to_compete();
     assert_eq!(world.model(1).status, ModelStatus::Inactive);
@@ -291,18 +200,12 @@ fn a_model_that_is_not_refreshed_is_inactive_until_its_next_reveal() {
 fn a_retired_model_gets_its_stake_back_after_its_last_win_and_commit_are_settled() {
     let mut world = World::with(|_| ());
     let stake = world.model(1).pool.stake;
-    world.must(
-        OWNER,
-        Action::RetireModel(action::RetireModel { model: ModelId(1) }),
-    );
+    world.must(OWNER, Action::RetireModel(action::RetireModel { model: ModelId(1) }));
     let release = Epoch(1 + world.params().unbonding_epochs);
     assert_eq!(world.model(1).status, ModelStatus::Retiring { release });
     let retired = Rejection::ModelRetired { model: ModelId(1) };
     assert_eq!(
-        world.act(
-            OWNER,
-            Action::RetireModel(action::RetireModel { model: ModelId(1) })
-        ),
+        world.act(OWNER, Action::RetireModel(action::RetireModel { model: ModelId(1) })),
         Err(retired.clone())
     );
     let commit = world.commit(OWNER, ModelId(1), &Release::new("late", axis(0)));
@@ -311,11 +214,7 @@ fn a_retired_model_gets_its_stake_back_after_its_last_win_and_commit_are_settled
         assert_eq!(world.model(1).pool.stake, stake);
         let before = world.balance(OWNER);
         world.go_to_next_epoch();
-        let returned = if world.epoch() == release {
-            stake
-        } else {
-            Amount::ZERO
-        };
+        let returned = if world.epoch() == release { stake } else { Amount::ZERO };
         assert_eq!(world.balance(OWNER), before.plus(returned));
     }
     assert_eq!(
@@ -331,10 +230,7 @@ fn retiring_does_not_escape_the_slash_for_a_missed_reveal() {
     world.must(OTHER, Action::RetireModel(action::RetireModel { model }));
     world.go_to_next_epoch();
     world.go_to_compete();
-    assert_eq!(
-        world.model(3).pool.stake,
-        Amount::soma(50).less(Amount::soma(50).bps(500))
-    );
+    assert_eq!(world.model(3).pool.stake, Amount::soma(50).less(Amount::soma(50).bps(500)));
 }
 
 #[test]
@@ -356,10 +252,7 @@ fn the_rent_of_a_replaced_file_is_credited_once() {
     world.must(VALIDATOR, world.hold(model, &release));
     world.go_to_next_epoch();
     world.must(OTHER, release.reveal(model));
-    let small = Release {
-        size_bytes: 1_000,
-        ..Release::new("small", axis(5))
-    };
+    let small = Release { size_bytes: 1_000, ..Release::new("small", axis(5)) };
     world.must(OTHER, world.commit(OTHER, model, &small));
     world.must(VALIDATOR, world.hold(model, &small));
     world.go_to_next_epoch();
@@ -376,10 +269,7 @@ fn the_rent_of_a_replaced_file_is_credited_once() {
 fn only_the_owner_commits_and_only_for_the_next_epoch() {
     let (mut world, model, release) = committed();
     let outsider = world.commit(OTHER, model, &release);
-    assert_eq!(
-        world.act(RIVAL, outsider),
-        Err(Rejection::NotModelOwner { model })
-    );
+    assert_eq!(world.act(RIVAL, outsider), Err(Rejection::NotModelOwner { model }));
     for (found, code) in [(Epoch(1), "wrong_epoch"), (Epoch(3), "wrong_epoch")] {
         let Action::CommitWeights(action::CommitWeights {
             commitment,
@@ -401,18 +291,8 @@ fn only_the_owner_commits_and_only_for_the_next_epoch() {
         assert_eq!(world.act(OTHER, action).unwrap_err().code().as_str(), code);
     }
     for size_bytes in [0, u64::MAX] {
-        let action = world.commit(
-            OTHER,
-            model,
-            &Release {
-                size_bytes,
-                ..release.clone()
-            },
-        );
-        assert_eq!(
-            world.act(OTHER, action).unwrap_err().code().as_str(),
-            "bad_weights_size"
-        );
+        let action = world.commit(OTHER, model, &Release { size_bytes, ..release.clone() });
+        assert_eq!(world.act(OTHER, action).unwrap_err().code().as_str(), "bad_weights_size");
     }
 }
 
@@ -422,26 +302,14 @@ fn only_validators_hold_files_and_attest_each_once() {
     let hold = world.hold(model, &release);
     assert_eq!(world.act(OTHER, hold.clone()), Err(Rejection::NotValidator));
     world.must(VALIDATOR, hold.clone());
-    assert_eq!(
-        world.act(VALIDATOR, hold),
-        Err(Rejection::AlreadyHeld { model })
-    );
-    let twice = HeldFile {
-        model: ModelId(9),
-        ciphertext_hash: release.ciphertext_hash,
-    };
+    assert_eq!(world.act(VALIDATOR, hold), Err(Rejection::AlreadyHeld { model }));
+    let twice = HeldFile { model: ModelId(9), ciphertext_hash: release.ciphertext_hash };
     for (held, code) in [
         (vec![], "bad_held_list"),
         (vec![twice; 2_000], "bad_held_list"),
         (vec![twice], "commit_not_found"),
     ] {
-        let action = Action::HoldWeights(action::HoldWeights {
-            epoch: Epoch(2),
-            held,
-        });
-        assert_eq!(
-            world.act(VALIDATOR, action).unwrap_err().code().as_str(),
-            code
-        );
+        let action = Action::HoldWeights(action::HoldWeights { epoch: Epoch(2), held });
+        assert_eq!(world.act(VALIDATOR, action).unwrap_err().code().as_str(), code);
     }
 }

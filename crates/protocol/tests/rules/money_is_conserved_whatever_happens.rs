@@ -15,15 +15,7 @@ use soma_protocol::{
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-const PEOPLE: [Person; 7] = [
-    OPERATOR,
-    VALIDATOR,
-    OWNER,
-    RIVAL,
-    SUBMITTER,
-    OTHER,
-    SECOND_VALIDATOR,
-];
+const PEOPLE: [Person; 7] = [OPERATOR, VALIDATOR, OWNER, RIVAL, SUBMITTER, OTHER, SECOND_VALIDATOR];
 static ADDRESSES: LazyLock<[Address; 7]> = LazyLock::new(|| PEOPLE.map(Person::address));
 
 /// Two for the first architecture, then two for the next.
@@ -168,9 +160,7 @@ fn release(number: u8) -> Release {
 }
 
 fn data(person: Person, number: u8) -> Data {
-    Data::new(&format!(
-        "{person:?} data {number}, long enough for any architecture"
-    ))
+    Data::new(&format!("{person:?} data {number}, long enough for any architecture"))
 }
 
 /// The participant with an address.
@@ -194,10 +184,8 @@ fn owner(world: &World, model: u32) -> Person {
 /// Ids of the targets of the last two epochs, the running one first.
 fn targets(world: &World) -> Vec<u32> {
     let epoch = world.epoch();
-    let targets = [
-        read::targets(&world.state, epoch),
-        read::targets(&world.state, epoch.previous()),
-    ];
+    let targets =
+        [read::targets(&world.state, epoch), read::targets(&world.state, epoch.previous())];
     targets.concat().iter().map(|target| target.id.0).collect()
 }
 
@@ -212,10 +200,9 @@ fn commit(world: &World, model: u32, number: u8) -> (Person, Action) {
 fn actions(world: &World, actor: Person, step: &Step) -> Vec<(Person, Action)> {
     let id = ModelId;
     let action = match *step {
-        Step::Transfer(to, amount) => Action::Transfer(action::Transfer {
-            to: ADDRESSES[to],
-            amount: Amount(amount),
-        }),
+        Step::Transfer(to, amount) => {
+            Action::Transfer(action::Transfer { to: ADDRESSES[to], amount: Amount(amount) })
+        }
         Step::Register(stake, commission_bps) => Action::RegisterModel(action::RegisterModel {
             name: "m".into(),
             commission_bps,
@@ -264,10 +251,7 @@ fn actions_on_targets(world: &World, actor: Person, step: &Step) -> Vec<(Person,
             return all
                 .map(|one| (one, commit(one)))
                 .map(|(one, commitment)| {
-                    (
-                        one,
-                        Action::CommitBeacon(action::CommitBeacon { epoch, commitment }),
-                    )
+                    (one, Action::CommitBeacon(action::CommitBeacon { epoch, commitment }))
                 })
                 .collect();
         }
@@ -281,9 +265,7 @@ fn actions_on_targets(world: &World, actor: Person, step: &Step) -> Vec<(Person,
         Step::AnswerAll => {
             let files: Vec<Release> = (0..RELEASES).map(release).collect();
             let due = validators(world).into_iter();
-            return due
-                .filter_map(|one| Some((one, world.due_answer(one, &files)?)))
-                .collect();
+            return due.filter_map(|one| Some((one, world.due_answer(one, &files)?))).collect();
         }
         Step::AttestAll(at) => {
             let all = targets(world).into_iter();
@@ -322,19 +304,14 @@ fn actions_on_targets(world: &World, actor: Person, step: &Step) -> Vec<(Person,
 fn actions_with_stake(world: &World, actor: Person, step: &Step) -> Vec<(Person, Action)> {
     let prover = |own: bool| if own { actor } else { OPERATOR };
     let action = match *step {
-        Step::AddStake(pool, amount) => Action::AddStake(action::AddStake {
-            pool,
-            amount: Amount(amount),
-        }),
-        Step::WithdrawStake(pool, amount) => Action::WithdrawStake(action::WithdrawStake {
-            pool,
-            amount: Amount(amount),
-        }),
+        Step::AddStake(pool, amount) => {
+            Action::AddStake(action::AddStake { pool, amount: Amount(amount) })
+        }
+        Step::WithdrawStake(pool, amount) => {
+            Action::WithdrawStake(action::WithdrawStake { pool, amount: Amount(amount) })
+        }
         Step::SetCommission(pool, commission_bps) => {
-            let set = Action::SetCommission(action::SetCommission {
-                pool,
-                commission_bps,
-            });
+            let set = Action::SetCommission(action::SetCommission { pool, commission_bps });
             let holder = match pool {
                 PoolId::Model(model) => owner(world, model.0),
                 PoolId::Validator(address) => person(address).unwrap_or(actor),
@@ -389,12 +366,9 @@ fn due_publications(world: &World) -> Vec<(Person, Action)> {
     let mut due = Vec::new();
     for target in targets(world) {
         let candidates = read::candidates(&world.state, TargetId(target));
-        let submitter = candidates
-            .get(rank)
-            .and_then(|candidate| person(candidate.submitter));
-        let all = submitter
-            .into_iter()
-            .flat_map(|person| (0..DATA).map(move |number| (person, number)));
+        let submitter = candidates.get(rank).and_then(|candidate| person(candidate.submitter));
+        let all =
+            submitter.into_iter().flat_map(|person| (0..DATA).map(move |number| (person, number)));
         due.extend(all.map(|(person, number)| (person, publish(target, &data(person, number)))));
     }
     due
@@ -408,28 +382,26 @@ fn any_world() -> impl Strategy<Value = World> {
         prop_oneof![Just(0), Just(10_000), 0..=10_000_u16],
         any::<bool>(),
     )
-        .prop_map(
-            |(clock, refresh_epochs, few_epochs, slash_bps, two_validators)| {
-                World::with(|genesis| {
-                    // By the clock an epoch is some tens of blocks long.
-                    genesis.params.epoch_ms = if clock { 20_000 } else { 0 };
-                    genesis.params.refresh_epochs = refresh_epochs;
-                    genesis.params.unbonding_epochs = few_epochs;
-                    genesis.params.absence_epochs = few_epochs;
-                    genesis.params.voting_epochs = few_epochs;
-                    genesis.params.migration_epochs = few_epochs;
-                    genesis.params.missed_reveal_slash_bps = slash_bps;
-                    genesis.params.beacon_slash_bps = slash_bps;
-                    genesis.params.verdict_slash_bps = slash_bps;
-                    genesis.params.equivocation_slash_bps = slash_bps.max(1);
-                    genesis.params.candidates_per_target = 2;
-                    genesis.params.targets_per_epoch = 2;
-                    if two_validators {
-                        genesis.validators.push(validator(SECOND_VALIDATOR, 499));
-                    }
-                })
-            },
-        )
+        .prop_map(|(clock, refresh_epochs, few_epochs, slash_bps, two_validators)| {
+            World::with(|genesis| {
+                // By the clock an epoch is some tens of blocks long.
+                genesis.params.epoch_ms = if clock { 20_000 } else { 0 };
+                genesis.params.refresh_epochs = refresh_epochs;
+                genesis.params.unbonding_epochs = few_epochs;
+                genesis.params.absence_epochs = few_epochs;
+                genesis.params.voting_epochs = few_epochs;
+                genesis.params.migration_epochs = few_epochs;
+                genesis.params.missed_reveal_slash_bps = slash_bps;
+                genesis.params.beacon_slash_bps = slash_bps;
+                genesis.params.verdict_slash_bps = slash_bps;
+                genesis.params.equivocation_slash_bps = slash_bps.max(1);
+                genesis.params.candidates_per_target = 2;
+                genesis.params.targets_per_epoch = 2;
+                if two_validators {
+                    genesis.validators.push(validator(SECOND_VALIDATOR, 499));
+                }
+            })
+        })
 }
 
 fn history(steps: std::ops::Range<usize>) -> impl Strategy<Value = Vec<(usize, Step)>> {
@@ -459,22 +431,14 @@ fn check_shares(world: &World) {
             leaving += share.leaving_shares;
         }
         let pool = pool(world, id).unwrap_or_default();
-        assert_eq!(
-            (pool.shares, pool.leaving_shares),
-            (standing, leaving),
-            "{id}"
-        );
+        assert_eq!((pool.shares, pool.leaving_shares), (standing, leaving), "{id}");
     }
 }
 
 /// An epoch in which everybody does what is due, except that some do not reveal their randomness.
 /// Two models commit, for the architecture to come if there is one.
 fn take_epoch(world: &mut World, actor: usize, found: usize) -> BTreeSet<String> {
-    let first = if read::migration(&world.state).is_some() {
-        2
-    } else {
-        0
-    };
+    let first = if read::migration(&world.state).is_some() { 2 } else { 0 };
     let mut seen = BTreeSet::new();
     let mut all = |world: &mut World, steps: &[Step]| {
         for step in steps {
@@ -513,10 +477,7 @@ fn take(world: &mut World, actor: usize, step: &Step) -> BTreeSet<String> {
             Err(_) => "rejected",
         };
         seen.insert(format!("{name} {outcome}"));
-        let names = world
-            .events
-            .iter()
-            .map(|event| serde_json::to_value(event).unwrap());
+        let names = world.events.iter().map(|event| serde_json::to_value(event).unwrap());
         seen.extend(names.map(|event| event["event"].as_str().unwrap().to_owned()));
     }
     check_shares(world);
@@ -629,9 +590,5 @@ fn random_histories_reach_every_outcome() {
         .chain(fates)
         .filter(|outcome| !seen.contains(outcome))
         .collect();
-    assert_eq!(
-        missing,
-        Vec::<String>::new(),
-        "the histories do not reach these outcomes"
-    );
+    assert_eq!(missing, Vec::<String>::new(), "the histories do not reach these outcomes");
 }

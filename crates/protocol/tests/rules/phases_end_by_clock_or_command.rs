@@ -6,12 +6,7 @@ use soma_protocol::{
 };
 
 fn by_clock() -> World {
-    World::with(|genesis| {
-        genesis.params = Params {
-            epoch_ms: 10_000,
-            ..Params::local()
-        }
-    })
+    World::with(|genesis| genesis.params = Params { epoch_ms: 10_000, ..Params::local() })
 }
 
 /// An empty block at a time.
@@ -29,11 +24,7 @@ fn an_epoch_by_the_clock_reveals_publishes_and_competes() {
         phases.push((world.clock().1, time - START_MS));
         time = query::next_deadline_ms(&world.state).unwrap();
         block_at(&mut world, time - 1);
-        assert_eq!(
-            world.clock().1,
-            phases.last().unwrap().0,
-            "not a moment too early"
-        );
+        assert_eq!(world.clock().1, phases.last().unwrap().0, "not a moment too early");
         block_at(&mut world, time);
     }
     let publish = |rank| Phase::Publish(rank);
@@ -48,20 +39,13 @@ fn an_epoch_by_the_clock_reveals_publishes_and_competes() {
             (Phase::Attest, 8_000)
         ]
     );
-    assert_eq!(
-        (world.clock(), time),
-        ((Epoch(2), Phase::Reveal), START_MS + 10_000)
-    );
+    assert_eq!((world.clock(), time), ((Epoch(2), Phase::Reveal), START_MS + 10_000));
 }
 
 #[test]
 fn a_halt_of_the_chain_ends_no_phase() {
     let mut world = World::with(|genesis| {
-        genesis.params = Params {
-            epoch_ms: 100_000,
-            halt_ms: 5_000,
-            ..Params::local()
-        }
+        genesis.params = Params { epoch_ms: 100_000, halt_ms: 5_000, ..Params::local() }
     });
     block_at(&mut world, START_MS + 4_000);
     let day = 86_400_000;
@@ -81,11 +65,7 @@ fn at_most_one_phase_ends_in_a_block() {
     block_at(&mut world, START_MS + 10_000);
     assert_eq!(world.clock(), (Epoch(1), Phase::Publish(0)));
     let deadline = query::next_deadline_ms(&world.state).unwrap();
-    assert_eq!(
-        deadline,
-        START_MS + 11_000,
-        "the next phase has its full length"
-    );
+    assert_eq!(deadline, START_MS + 11_000, "the next phase has its full length");
 }
 
 #[test]
@@ -100,31 +80,19 @@ fn without_a_clock_time_changes_nothing() {
 #[test]
 fn a_command_sent_twice_ends_one_phase() {
     let mut world = World::with(|_| ());
-    let action = Action::EndPhase(action::EndPhase {
-        epoch: Epoch(1),
-        phase: Phase::Reveal,
-    });
+    let action = Action::EndPhase(action::EndPhase { epoch: Epoch(1), phase: Phase::Reveal });
     world.must(OPERATOR, action.clone());
     assert_eq!(world.clock(), (Epoch(1), Phase::Compete));
     world.must(OPERATOR, action);
     assert_eq!(world.clock(), (Epoch(1), Phase::Compete));
-    let ahead = Action::EndPhase(action::EndPhase {
-        epoch: Epoch(2),
-        phase: Phase::Reveal,
-    });
-    let rejection = Rejection::PhaseNotBegun {
-        epoch: Epoch(2),
-        phase: Phase::Reveal,
-    };
+    let ahead = Action::EndPhase(action::EndPhase { epoch: Epoch(2), phase: Phase::Reveal });
+    let rejection = Rejection::PhaseNotBegun { epoch: Epoch(2), phase: Phase::Reveal };
     assert_eq!(world.act(OPERATOR, ahead), Err(rejection));
 }
 
 #[test]
 fn only_the_operator_ends_phases_and_a_real_network_has_none() {
-    let end = Action::EndPhase(action::EndPhase {
-        epoch: Epoch(1),
-        phase: Phase::Reveal,
-    });
+    let end = Action::EndPhase(action::EndPhase { epoch: Epoch(1), phase: Phase::Reveal });
     let mut world = World::with(|_| ());
     assert_eq!(world.act(OWNER, end.clone()), Err(Rejection::NotOperator));
     let mut world = World::with(|genesis| genesis.operator = None);
@@ -143,15 +111,7 @@ fn by_command_ranks_without_candidates_are_skipped() {
         world.end_phase();
         phases.push(world.clock().1);
     }
-    assert_eq!(
-        phases,
-        [
-            Phase::Reveal,
-            Phase::Publish(0),
-            Phase::Publish(1),
-            Phase::Compete
-        ]
-    );
+    assert_eq!(phases, [Phase::Reveal, Phase::Publish(0), Phase::Publish(1), Phase::Compete]);
 }
 
 #[test]
@@ -161,26 +121,13 @@ fn events_of_a_transition_are_in_the_order_of_the_rules() {
     let names: Vec<String> = world
         .events
         .iter()
-        .map(|event| {
-            serde_json::to_value(event).unwrap()["event"]
-                .as_str()
-                .unwrap()
-                .to_owned()
-        })
+        .map(|event| serde_json::to_value(event).unwrap()["event"].as_str().unwrap().to_owned())
         .collect();
     let drawn = vec!["target_drawn"; 4];
-    let expected = [
-        vec!["beacon_drawn", "emission_taken"],
-        drawn,
-        vec!["phase_began"],
-    ]
-    .concat();
+    let expected = [vec!["beacon_drawn", "emission_taken"], drawn, vec!["phase_began"]].concat();
     assert_eq!(names, expected);
     let json = serde_json::to_string(&world.events).unwrap();
-    assert_eq!(
-        serde_json::from_str::<Vec<Event>>(&json).unwrap(),
-        world.events
-    );
+    assert_eq!(serde_json::from_str::<Vec<Event>>(&json).unwrap(), world.events);
 }
 
 #[test]
@@ -196,13 +143,6 @@ fn without_an_active_model_nothing_is_drawn_and_nothing_minted() {
 #[test]
 fn a_block_can_be_executed_again_with_the_same_outcome() {
     let world = by_clock();
-    let block = BlockInfo {
-        height: 1,
-        timestamp_ms: START_MS + 5_000,
-        proposer: OWNER.address(),
-    };
-    assert_eq!(
-        execute(&world.state, &block, &[]),
-        execute(&world.state, &block, &[])
-    );
+    let block = BlockInfo { height: 1, timestamp_ms: START_MS + 5_000, proposer: OWNER.address() };
+    assert_eq!(execute(&world.state, &block, &[]), execute(&world.state, &block, &[]));
 }

@@ -17,14 +17,10 @@ fn release() -> Release {
 fn two_holders() -> World {
     let mut world = World::with(|genesis| {
         genesis.params.rent_price_per_mib_epoch = Amount(1_000_000_000);
-        genesis.validators = vec![
-            validator(VALIDATOR, 1_000),
-            validator(SECOND_VALIDATOR, 900),
-        ];
-        genesis.accounts.push(GenesisAccount {
-            address: SECOND_VALIDATOR.address(),
-            balance: Amount::soma(1),
-        });
+        genesis.validators = vec![validator(VALIDATOR, 1_000), validator(SECOND_VALIDATOR, 900)];
+        genesis
+            .accounts
+            .push(GenesisAccount { address: SECOND_VALIDATOR.address(), balance: Amount::soma(1) });
     });
     let (model, release) = (ModelId(1), release());
     world.must(OWNER, world.commit(OWNER, model, &release));
@@ -40,9 +36,7 @@ fn two_holders() -> World {
 
 fn rent_paid(world: &World) -> Vec<(soma_protocol::Address, Amount)> {
     let paid = |event: &Event| match event {
-        Event::RentPaid {
-            validator, amount, ..
-        } => Some((*validator, *amount)),
+        Event::RentPaid { validator, amount, .. } => Some((*validator, *amount)),
         _ => None,
     };
     world.events.iter().filter_map(paid).collect()
@@ -56,18 +50,12 @@ fn only_a_validator_that_answers_its_storage_challenge_is_paid() {
     let asked = storage::challenge(&world.state, &VALIDATOR.address()).unwrap();
     assert_eq!(asked.ciphertext_hash, release().ciphertext_hash);
     let right = world.answer(&asked, &release());
-    let other = Challenge {
-        chunk: (asked.chunk + 1) % 6,
-        ..asked
-    };
+    let other = Challenge { chunk: (asked.chunk + 1) % 6, ..asked };
     let wrong = world.act(VALIDATOR, world.answer(&other, &release()));
     assert_eq!(wrong, Err(Rejection::WrongAnswer { model: ModelId(1) }));
     world.must(VALIDATOR, right.clone());
     let epoch = world.epoch();
-    assert_eq!(
-        world.act(VALIDATOR, right),
-        Err(Rejection::AlreadyAnswered { epoch })
-    );
+    assert_eq!(world.act(VALIDATOR, right), Err(Rejection::AlreadyAnswered { epoch }));
     let outsider = world.answer(&asked, &release());
     assert_eq!(world.act(OWNER, outsider), Err(Rejection::NotValidator));
     let due = read::rent(&world.state, ModelId(1)).unwrap();
@@ -93,23 +81,12 @@ fn the_price_follows_the_median_of_standing_votes() {
     let vote = |price| Action::VoteRentPrice(action::VoteRentPrice { price });
     let high = world.act(VALIDATOR, vote(Amount(1_000_000_001)));
     assert_eq!(high.unwrap_err().code().as_str(), "out_of_bounds");
-    assert_eq!(
-        world.act(OWNER, vote(Amount(1))),
-        Err(Rejection::NotValidator)
-    );
+    assert_eq!(world.act(OWNER, vote(Amount(1))), Err(Rejection::NotValidator));
     world.must(SECOND_VALIDATOR, vote(Amount(3)));
     world.go_to_next_epoch();
-    assert_eq!(
-        read::rent_price(&world.state),
-        price,
-        "less than half of the stake"
-    );
+    assert_eq!(read::rent_price(&world.state), price, "less than half of the stake");
     world.must(VALIDATOR, vote(Amount(7)));
-    assert_eq!(
-        read::rent_price(&world.state),
-        price,
-        "from the next epoch on"
-    );
+    assert_eq!(read::rent_price(&world.state), price, "from the next epoch on");
     world.go_to_next_epoch();
     assert_eq!(read::rent_price(&world.state), Amount(7));
     world.go_to_next_epoch();

@@ -44,11 +44,7 @@ fn naive_route(direction: &[i16], models: &[Candidate], k: usize) -> Vec<ModelId
         })
         .collect();
     ranked.sort_unstable();
-    ranked
-        .into_iter()
-        .take(k)
-        .map(|(_, _, id)| ModelId(id))
-        .collect()
+    ranked.into_iter().take(k).map(|(_, _, id)| ModelId(id)).collect()
 }
 
 fn routed(direction: &[i16], models: &[Candidate], k: usize, backwards: bool) -> Vec<ModelId> {
@@ -72,13 +68,8 @@ fn models(dim: usize) -> impl Strategy<Value = Vec<Candidate>> {
     // Few distinct values, so that ties of every kind come up; and any values at all.
     let component = prop_oneof![Just(0), Just(1), Just(-1), any::<i16>()];
     let stake = prop_oneof![Just(1), Just(2), Just(3), 1..=u64::MAX];
-    let model = (0..3_u32, stake, prop::collection::vec(component, dim)).prop_map(
-        |(activated, stake, embedding)| Candidate {
-            activated,
-            stake,
-            embedding,
-        },
-    );
+    let model = (0..3_u32, stake, prop::collection::vec(component, dim))
+        .prop_map(|(activated, stake, embedding)| Candidate { activated, stake, embedding });
     prop::collection::vec(model, 0..40)
 }
 
@@ -118,11 +109,7 @@ proptest! {
 
 #[test]
 fn of_equal_models_the_one_active_longer_ranks_first_then_the_lower_id() {
-    let model = |activated| Candidate {
-        activated,
-        stake: 5,
-        embedding: vec![3, 4],
-    };
+    let model = |activated| Candidate { activated, stake: 5, embedding: vec![3, 4] };
     let models = [model(2), model(1), model(1), model(3)];
     assert_eq!(routed(&[7, 7], &models, 3, true), [2, 3, 1].map(ModelId));
 }
@@ -138,24 +125,11 @@ fn a_doubling_of_stake_is_worth_a_third_of_a_deviation_and_no_more() {
         vec![i16::try_from(component).unwrap(); dim]
     };
     let third = unit / 45 / 3;
-    let near = Candidate {
-        activated: 1,
-        stake: 1_000,
-        embedding: at(unit / 2),
-    };
-    let farther = |by: u64| Candidate {
-        stake: 2_000,
-        embedding: at(unit / 2 + by),
-        ..near.clone()
-    };
+    let near = Candidate { activated: 1, stake: 1_000, embedding: at(unit / 2) };
+    let farther =
+        |by: u64| Candidate { stake: 2_000, embedding: at(unit / 2 + by), ..near.clone() };
     let target = vec![0; dim];
-    assert_eq!(
-        routed(&target, &[near.clone(), farther(third / 2)], 1, false),
-        [ModelId(2)]
-    );
-    assert_eq!(
-        routed(&target, &[near.clone(), farther(third * 3 / 2)], 1, false),
-        [ModelId(1)]
-    );
+    assert_eq!(routed(&target, &[near.clone(), farther(third / 2)], 1, false), [ModelId(2)]);
+    assert_eq!(routed(&target, &[near.clone(), farther(third * 3 / 2)], 1, false), [ModelId(1)]);
     assert!(distance_squared(&near.embedding, &target).abs_diff(unit / 2) < third / 5);
 }

@@ -17,11 +17,7 @@ fn withdraw(pool: PoolId, amount: Amount) -> Action {
 
 /// Value of a staker's active shares.
 fn worth(world: &World, person: Person, model: u32) -> Amount {
-    let share = read::share(
-        &world.state,
-        PoolId::Model(ModelId(model)),
-        &person.address(),
-    );
+    let share = read::share(&world.state, PoolId::Model(ModelId(model)), &person.address());
     world.model(model).pool.value(share.shares)
 }
 
@@ -81,10 +77,7 @@ fn a_model_withdrawn_below_the_minimum_is_not_routed_and_can_be_staked_again() {
     add(&mut world, RIVAL, FIRST, Amount(1));
     world.go_to_next_epoch();
     world.go_to_compete();
-    assert!(
-        routed(&world).contains(&ModelId(1)),
-        "a stake is never stuck"
-    );
+    assert!(routed(&world).contains(&ModelId(1)), "a stake is never stuck");
 }
 
 #[test]
@@ -119,14 +112,8 @@ fn a_model_that_lost_everything_is_closed() {
     assert_eq!(world.model(1).status, ModelStatus::Retired);
     assert!(world.model(1).pool.is_closed());
     let model = ModelId(1);
-    let late = Action::AddStake(action::AddStake {
-        pool: FIRST,
-        amount: Amount::soma(1),
-    });
-    assert_eq!(
-        world.act(OTHER, late),
-        Err(Rejection::ModelRetired { model })
-    );
+    let late = Action::AddStake(action::AddStake { pool: FIRST, amount: Amount::soma(1) });
+    assert_eq!(world.act(OTHER, late), Err(Rejection::ModelRetired { model }));
     let nothing = world.act(OTHER, withdraw(FIRST, Amount(1)));
     assert_eq!(nothing, Err(Rejection::ZeroAmount));
 }
@@ -135,19 +122,12 @@ fn a_model_that_lost_everything_is_closed() {
 fn stake_of_a_retired_model_is_paid_at_once() {
     let mut world = World::with(|_| {});
     add(&mut world, OTHER, FIRST, Amount::soma(5));
-    world.must(
-        OWNER,
-        Action::RetireModel(action::RetireModel { model: ModelId(1) }),
-    );
+    world.must(OWNER, Action::RetireModel(action::RetireModel { model: ModelId(1) }));
     for _ in 0..3 {
         world.go_to_next_epoch();
     }
     assert_eq!(world.model(1).status, ModelStatus::Retired);
-    assert_eq!(
-        world.model(1).pool.stake,
-        Amount::soma(5),
-        "the owner's is back"
-    );
+    assert_eq!(world.model(1).pool.stake, Amount::soma(5), "the owner's is back");
     let before = world.balance(OTHER);
     world.must(OTHER, withdraw(FIRST, Amount::soma(5)));
     assert!(world.balance(OTHER) > before.plus(Amount::soma(4)));
@@ -158,23 +138,14 @@ fn stake_of_a_retired_model_is_paid_at_once() {
 fn a_commission_changes_as_late_as_a_withdrawal_is_paid() {
     let mut world = World::with(|_| {});
     let change = |pool, commission_bps| {
-        Action::SetCommission(action::SetCommission {
-            pool,
-            commission_bps,
-        })
+        Action::SetCommission(action::SetCommission { pool, commission_bps })
     };
     let foreign = world.act(RIVAL, change(FIRST, 5));
     assert_eq!(foreign, Err(Rejection::NotModelOwner { model: ModelId(1) }));
     let all = world.act(OWNER, change(FIRST, 10_001));
     assert_eq!(all, Err(Rejection::BadCommission { bps: 10_001 }));
     world.must(OWNER, change(FIRST, 9_000));
-    world.must(
-        OTHER,
-        Action::AddStake(action::AddStake {
-            pool: FIRST,
-            amount: Amount::soma(1),
-        }),
-    );
+    world.must(OTHER, Action::AddStake(action::AddStake { pool: FIRST, amount: Amount::soma(1) }));
     world.must(OTHER, withdraw(FIRST, Amount::soma(1)));
     let waits = world.params().unbonding_epochs;
     for _ in 1..waits {
@@ -184,10 +155,7 @@ fn a_commission_changes_as_late_as_a_withdrawal_is_paid() {
     world.go_to_next_epoch();
     assert_eq!(world.model(1).commission_bps, 9_000);
     let paid = |event: &Event| matches!(event, Event::WithdrawalPaid { .. });
-    assert!(
-        world.events.iter().any(paid),
-        "stakers that leave are paid before"
-    );
+    assert!(world.events.iter().any(paid), "stakers that leave are paid before");
 }
 
 #[test]
@@ -195,13 +163,7 @@ fn a_validators_reward_is_shared_after_its_commission() {
     let mut world = World::with(|_| {});
     let pool = PoolId::Validator(VALIDATOR.address());
     let commission_bps = 2_500;
-    world.must(
-        VALIDATOR,
-        Action::SetCommission(action::SetCommission {
-            pool,
-            commission_bps,
-        }),
-    );
+    world.must(VALIDATOR, Action::SetCommission(action::SetCommission { pool, commission_bps }));
     for _ in 0..3 {
         world.go_to_next_epoch();
     }
@@ -209,15 +171,9 @@ fn a_validators_reward_is_shared_after_its_commission() {
     let value = soma_protocol::Hash([5; 32]);
     let commitment =
         soma_protocol::commitment::beacon(&world.chain, &VALIDATOR.address(), epoch, &value);
-    world.must(
-        VALIDATOR,
-        Action::CommitBeacon(action::CommitBeacon { epoch, commitment }),
-    );
+    world.must(VALIDATOR, Action::CommitBeacon(action::CommitBeacon { epoch, commitment }));
     world.go_to_next_epoch();
-    world.must(
-        VALIDATOR,
-        Action::RevealBeacon(action::RevealBeacon { epoch, value }),
-    );
+    world.must(VALIDATOR, Action::RevealBeacon(action::RevealBeacon { epoch, value }));
     let stake = |world: &World| {
         let validator = read::validator(&world.state, &VALIDATOR.address());
         validator.unwrap().pool.stake

@@ -8,10 +8,7 @@ use soma_protocol::{
 };
 
 fn transfer(amount: Amount) -> Action {
-    Action::Transfer(action::Transfer {
-        to: OTHER.address(),
-        amount,
-    })
+    Action::Transfer(action::Transfer { to: OTHER.address(), amount })
 }
 
 #[test]
@@ -22,10 +19,7 @@ fn a_transfer_moves_money_and_pays_its_fee() {
     let receipt = world.send(OWNER, world.transaction(OWNER, transfer(Amount::soma(7))));
     assert_eq!(receipt.result, Ok(()));
     assert!(receipt.fee > world.params().base_fee);
-    assert_eq!(
-        world.balance(OWNER),
-        from.less(Amount::soma(7)).less(receipt.fee)
-    );
+    assert_eq!(world.balance(OWNER), from.less(Amount::soma(7)).less(receipt.fee));
     assert_eq!(world.balance(OTHER), to.plus(Amount::soma(7)));
     let half = receipt.fee.bps(world.params().burn_bps);
     assert_eq!(world.holdings.burned, burned.plus(half));
@@ -45,25 +39,12 @@ fn sending_everything_fails_because_the_fee_is_paid_from_the_same_balance() {
     let mut world = World::with(|_| ());
     let all = world.balance(OWNER);
     let receipt = world.send(OWNER, world.transaction(OWNER, transfer(all)));
-    assert!(matches!(
-        receipt.result,
-        Err(Rejection::InsufficientBalance { .. })
-    ));
-    assert_eq!(
-        world.balance(OWNER),
-        all.less(world.params().base_fee),
-        "the base fee is kept"
-    );
+    assert!(matches!(receipt.result, Err(Rejection::InsufficientBalance { .. })));
+    assert_eq!(world.balance(OWNER), all.less(world.params().base_fee), "the base fee is kept");
     // An action that leaves too little for the fee of its bytes is rejected as a whole.
-    let rest = world
-        .balance(OWNER)
-        .less(world.params().base_fee)
-        .less(Amount(1));
+    let rest = world.balance(OWNER).less(world.params().base_fee).less(Amount(1));
     let receipt = world.send(OWNER, world.transaction(OWNER, transfer(rest)));
-    assert!(matches!(
-        receipt.result,
-        Err(Rejection::InsufficientBalance { .. })
-    ));
+    assert!(matches!(receipt.result, Err(Rejection::InsufficientBalance { .. })));
     assert_eq!(world.balance(OTHER), Amount::soma(10_000));
 }
 
@@ -78,11 +59,7 @@ fn a_transaction_for_another_chain_time_or_nonce_costs_nothing() {
     future.nonce = 1;
     let mut stingy = good.clone();
     stingy.fee_limit = Amount(world.params().base_fee.0 - 1);
-    for (transaction, code) in [
-        (late, "expired"),
-        (future, "wrong_nonce"),
-        (stingy, "fee_limit"),
-    ] {
+    for (transaction, code) in [(late, "expired"), (future, "wrong_nonce"), (stingy, "fee_limit")] {
         let receipt = world.send(OWNER, transaction);
         assert_eq!(
             (receipt.fee, receipt.result.unwrap_err().code().as_str()),
@@ -91,10 +68,7 @@ fn a_transaction_for_another_chain_time_or_nonce_costs_nothing() {
         assert_eq!(world.state, before);
     }
     let signed = good.sign(&OWNER.key());
-    let wrong = Error::WrongChain {
-        expected: Hash([1; 32]),
-        found: world.chain,
-    };
+    let wrong = Error::WrongChain { expected: Hash([1; 32]), found: world.chain };
     assert_eq!(signed.verify(&Hash([1; 32])), Err(wrong));
 }
 
@@ -116,13 +90,7 @@ fn a_transaction_is_executed_once() {
         .unwrap();
     let receipts = world.execute(&[verified.clone(), verified]);
     assert_eq!(receipts[0].result, Ok(()));
-    assert_eq!(
-        receipts[1].result,
-        Err(Rejection::WrongNonce {
-            expected: 1,
-            found: 0
-        })
-    );
+    assert_eq!(receipts[1].result, Err(Rejection::WrongNonce { expected: 1, found: 0 }));
 }
 
 #[test]
@@ -134,12 +102,7 @@ fn an_account_may_follow_itself_in_one_block() {
         transaction.nonce = nonce;
         transactions.push(transaction.sign(&OWNER.key()).verify(&world.chain).unwrap());
     }
-    assert!(
-        world
-            .execute(&transactions)
-            .iter()
-            .all(|receipt| receipt.result.is_ok())
-    );
+    assert!(world.execute(&transactions).iter().all(|receipt| receipt.result.is_ok()));
     assert_eq!(read::account(&world.state, &OWNER.address()).nonce, 5);
 }
 
@@ -155,10 +118,8 @@ fn a_signature_of_another_key_is_rejected() {
 fn the_duties_of_validators_and_the_operator_are_free() {
     let mut world = World::with(|_| ());
     let before = world.balance(VALIDATOR);
-    let action = Action::CommitBeacon(action::CommitBeacon {
-        epoch: Epoch(2),
-        commitment: Hash([1; 32]),
-    });
+    let action =
+        Action::CommitBeacon(action::CommitBeacon { epoch: Epoch(2), commitment: Hash([1; 32]) });
     let receipt = world.send(VALIDATOR, world.transaction(VALIDATOR, action));
     assert_eq!((receipt.fee, receipt.result), (Amount::ZERO, Ok(())));
     assert_eq!(world.balance(VALIDATOR), before);
@@ -166,10 +127,7 @@ fn the_duties_of_validators_and_the_operator_are_free() {
     assert_eq!(world.balance(OPERATOR), Amount::ZERO);
     world.must(
         OPERATOR,
-        Action::EndPhase(action::EndPhase {
-            epoch: Epoch(1),
-            phase: Phase::Reveal,
-        }),
+        Action::EndPhase(action::EndPhase { epoch: Epoch(1), phase: Phase::Reveal }),
     );
 }
 

@@ -36,37 +36,21 @@ pub(crate) fn rotate(world: &World, person: Person, key: u8) -> Action {
 }
 
 fn funded(person: Person) -> GenesisAccount {
-    GenesisAccount {
-        address: person.address(),
-        balance: Amount::soma(10),
-    }
+    GenesisAccount { address: person.address(), balance: Amount::soma(10) }
 }
 
 /// The seated validators, in the order of seats.
 fn seated(world: &World) -> Vec<Person> {
-    let people = [
-        VALIDATOR,
-        SECOND_VALIDATOR,
-        THIRD_VALIDATOR,
-        OWNER,
-        RIVAL,
-        SUBMITTER,
-        OTHER,
-    ];
+    let people = [VALIDATOR, SECOND_VALIDATOR, THIRD_VALIDATOR, OWNER, RIVAL, SUBMITTER, OTHER];
     let seats = read::committee(&world.state).seats;
     let find = |seat: &soma_protocol::Seat| {
-        people
-            .into_iter()
-            .find(|person| person.address() == seat.validator)
-            .unwrap()
+        people.into_iter().find(|person| person.address() == seat.validator).unwrap()
     };
     seats.iter().map(find).collect()
 }
 
 fn status(world: &World, person: Person) -> ValidatorStatus {
-    read::validator(&world.state, &person.address())
-        .unwrap()
-        .status
+    read::validator(&world.state, &person.address()).unwrap().status
 }
 
 #[test]
@@ -82,11 +66,7 @@ fn a_network_of_one_validator_grows_to_many() {
         world.go_to_next_epoch();
         sizes.push(seated(&world).len());
     }
-    assert_eq!(
-        sizes,
-        [2, 3, 4, 5, 5],
-        "one seat at a time while there are few"
-    );
+    assert_eq!(sizes, [2, 3, 4, 5, 5], "one seat at a time while there are few");
     let committee = read::committee(&world.state);
     assert_eq!(committee.number, 4);
     for number in 0..=4 {
@@ -94,12 +74,7 @@ fn a_network_of_one_validator_grows_to_many() {
         assert_eq!(one.number, number);
         assert_eq!(read::committee_at(&world.state, one.height), Some(one));
     }
-    assert_eq!(
-        read::committee_at(&world.state, committee.height - 1)
-            .unwrap()
-            .number,
-        3
-    );
+    assert_eq!(read::committee_at(&world.state, committee.height - 1).unwrap().number, 3);
     assert_eq!(read::committee_at(&world.state, u64::MAX), Some(committee));
 }
 
@@ -144,10 +119,7 @@ fn the_last_seat_is_never_empty_and_is_handed_over() {
 fn seats_go_to_the_most_stake_and_the_rest_wait() {
     let mut world = World::with(|genesis| {
         genesis.params.seats_max = 2;
-        genesis.validators = vec![
-            validator(VALIDATOR, 1_000),
-            validator(SECOND_VALIDATOR, 200),
-        ];
+        genesis.validators = vec![validator(VALIDATOR, 1_000), validator(SECOND_VALIDATOR, 200)];
     });
     world.must(OWNER, register(&world, OWNER, 100, 200));
     world.go_to_next_epoch();
@@ -193,11 +165,7 @@ fn a_key_is_rotated_as_one_change_of_seat() {
     let mut world = World::with(|_| {});
     world.must(VALIDATOR, rotate(&world, VALIDATOR, 100));
     let old = read::committee(&world.state).seats[0].consensus_key;
-    assert_eq!(
-        old,
-        ConsensusKey([VALIDATOR.0; 32]),
-        "the old key votes until then"
-    );
+    assert_eq!(old, ConsensusKey([VALIDATOR.0; 32]), "the old key votes until then");
     world.go_to_next_epoch();
     let seat = read::committee(&world.state).seats[0];
     assert_eq!(seat.consensus_key, consensus_key(100));
@@ -214,18 +182,15 @@ fn run(world: &mut World, present: &[Person], epochs: u32) {
         for person in present {
             let commitment = commitment::beacon(&world.chain, &person.address(), next, &value);
             let epoch = next;
-            drop(world.act(
-                *person,
-                Action::CommitBeacon(action::CommitBeacon { epoch, commitment }),
-            ));
+            drop(
+                world
+                    .act(*person, Action::CommitBeacon(action::CommitBeacon { epoch, commitment })),
+            );
         }
         world.go_to_next_epoch();
         for person in present {
             let epoch = next;
-            drop(world.act(
-                *person,
-                Action::RevealBeacon(action::RevealBeacon { epoch, value }),
-            ));
+            drop(world.act(*person, Action::RevealBeacon(action::RevealBeacon { epoch, value })));
         }
     }
 }
@@ -235,51 +200,24 @@ fn an_absent_validator_is_jailed_and_may_return() {
     let mut world = World::with(|genesis| {
         genesis.params.absence_epochs = 2;
         genesis.params.jail_epochs = 2;
-        genesis.validators = vec![
-            validator(VALIDATOR, 1_000),
-            validator(SECOND_VALIDATOR, 900),
-        ];
+        genesis.validators = vec![validator(VALIDATOR, 1_000), validator(SECOND_VALIDATOR, 900)];
     });
-    let pool = read::validator(&world.state, &SECOND_VALIDATOR.address())
-        .unwrap()
-        .pool;
+    let pool = read::validator(&world.state, &SECOND_VALIDATOR.address()).unwrap().pool;
     run(&mut world, &[VALIDATOR], 2);
     let until = world.epoch().after(2);
-    assert_eq!(
-        status(&world, SECOND_VALIDATOR),
-        ValidatorStatus::Ready,
-        "missed one"
-    );
+    assert_eq!(status(&world, SECOND_VALIDATOR), ValidatorStatus::Ready, "missed one");
     world.go_to_next_epoch();
     let jailed = status(&world, SECOND_VALIDATOR);
-    assert_eq!(
-        jailed,
-        ValidatorStatus::Jailed {
-            until: until.next()
-        }
-    );
+    assert_eq!(jailed, ValidatorStatus::Jailed { until: until.next() });
     assert_eq!(seated(&world), [VALIDATOR]);
-    let early = world.act(
-        SECOND_VALIDATOR,
-        Action::ReturnValidator(action::ReturnValidator {}),
-    );
-    assert_eq!(
-        early,
-        Err(Rejection::StillJailed {
-            until: until.next()
-        })
-    );
+    let early = world.act(SECOND_VALIDATOR, Action::ReturnValidator(action::ReturnValidator {}));
+    assert_eq!(early, Err(Rejection::StillJailed { until: until.next() }));
     world.go_to_next_epoch();
     world.go_to_next_epoch();
-    world.must(
-        SECOND_VALIDATOR,
-        Action::ReturnValidator(action::ReturnValidator {}),
-    );
+    world.must(SECOND_VALIDATOR, Action::ReturnValidator(action::ReturnValidator {}));
     world.go_to_next_epoch();
     assert_eq!(seated(&world), [VALIDATOR, SECOND_VALIDATOR]);
-    let after = read::validator(&world.state, &SECOND_VALIDATOR.address())
-        .unwrap()
-        .pool;
+    let after = read::validator(&world.state, &SECOND_VALIDATOR.address()).unwrap().pool;
     assert_eq!(after, pool, "absence alone costs no stake");
 }
 
@@ -295,10 +233,7 @@ fn nobody_is_jailed_for_an_epoch_in_which_nobody_revealed() {
 fn ballot(world: &World, key: u8, ballot: Ballot) -> SignedBallot {
     let bytes = signed_bytes(&world.chain, 3, 9, &ballot);
     let key = ed25519_zebra::SigningKey::from_bytes(&[key; 32]);
-    SignedBallot {
-        ballot,
-        signature: key.sign(&bytes).to_bytes(),
-    }
+    SignedBallot { ballot, signature: key.sign(&bytes).to_bytes() }
 }
 
 pub(crate) fn evidence(world: &World, key: u8, first: Ballot, second: Ballot) -> Action {
@@ -313,17 +248,11 @@ pub(crate) fn evidence(world: &World, key: u8, first: Ballot, second: Ballot) ->
 }
 
 pub(crate) fn notarize(block: u8) -> Ballot {
-    Ballot::Notarize {
-        parent: 8,
-        block: Hash([block; 32]),
-    }
+    Ballot::Notarize { parent: 8, block: Hash([block; 32]) }
 }
 
 fn finalize(block: u8) -> Ballot {
-    Ballot::Finalize {
-        parent: 8,
-        block: Hash([block; 32]),
-    }
+    Ballot::Finalize { parent: 8, block: Hash([block; 32]) }
 }
 
 #[test]
@@ -334,26 +263,15 @@ fn a_validator_that_equivocates_is_slashed_and_never_returns() {
     assert_eq!(seated(&world), [VALIDATOR, OWNER]);
     let pool = soma_protocol::PoolId::Validator(OWNER.address());
     let amount = Amount::soma(200);
-    world.must(
-        OWNER,
-        Action::WithdrawStake(action::WithdrawStake { pool, amount }),
-    );
+    world.must(OWNER, Action::WithdrawStake(action::WithdrawStake { pool, amount }));
     // It rotates its key away; the old one still speaks against it.
     world.must(OWNER, rotate(&world, OWNER, 101));
     let burned = world.holdings.burned;
     world.must(RIVAL, evidence(&world, 100, notarize(1), notarize(2)));
     let record = read::validator(&world.state, &OWNER.address()).unwrap();
     assert_eq!(record.status, ValidatorStatus::Expelled);
-    assert_eq!(
-        record.pool.stake,
-        Amount::soma(270),
-        "a tenth of what stands"
-    );
-    assert_eq!(
-        record.pool.leaving,
-        Amount::soma(180),
-        "and of what is leaving"
-    );
+    assert_eq!(record.pool.stake, Amount::soma(270), "a tenth of what stands");
+    assert_eq!(record.pool.leaving, Amount::soma(180), "and of what is leaving");
     assert!(world.holdings.burned >= burned.plus(Amount::soma(50)));
     let again = evidence(&world, 100, finalize(1), finalize(2));
     assert_eq!(world.act(RIVAL, again), Err(Rejection::Expelled));
@@ -362,10 +280,7 @@ fn a_validator_that_equivocates_is_slashed_and_never_returns() {
     let back = register(&world, OWNER, 102, 500);
     assert_eq!(world.act(OWNER, back), Err(Rejection::Expelled));
     let amount = Amount::soma(9_999);
-    world.must(
-        OWNER,
-        Action::WithdrawStake(action::WithdrawStake { pool, amount }),
-    );
+    world.must(OWNER, Action::WithdrawStake(action::WithdrawStake { pool, amount }));
 }
 
 #[test]

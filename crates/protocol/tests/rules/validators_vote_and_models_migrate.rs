@@ -15,32 +15,23 @@ use soma_protocol::{
 
 pub(crate) fn parameter(name: &str, value: u64) -> Action {
     let name = name.to_owned();
-    Action::Propose(action::Propose {
-        change: Change::Parameter { name, value },
-    })
+    Action::Propose(action::Propose { change: Change::Parameter { name, value } })
 }
 
 pub(crate) fn vote(number: u32, approve: bool) -> Action {
-    Action::Vote(action::Vote {
-        proposal: ProposalId(number),
-        approve,
-    })
+    Action::Vote(action::Vote { proposal: ProposalId(number), approve })
 }
 
 fn status(world: &World, number: u32) -> ProposalStatus {
-    read::proposal(&world.state, ProposalId(number))
-        .unwrap()
-        .status
+    read::proposal(&world.state, ProposalId(number)).unwrap().status
 }
 
 fn three() -> World {
     World::with(|genesis| {
         let people = [VALIDATOR, SECOND_VALIDATOR, THIRD_VALIDATOR];
         genesis.validators = people.map(|one| validator(one, 1_000)).to_vec();
-        let poor = [SECOND_VALIDATOR, THIRD_VALIDATOR].map(|one| GenesisAccount {
-            address: one.address(),
-            balance: Amount::soma(100),
-        });
+        let poor = [SECOND_VALIDATOR, THIRD_VALIDATOR]
+            .map(|one| GenesisAccount { address: one.address(), balance: Amount::soma(100) });
         genesis.accounts.extend(poor);
         genesis.params.voting_epochs = 3;
     })
@@ -55,21 +46,14 @@ fn more_than_two_thirds_of_the_stake_change_a_parameter_as_an_epoch_begins() {
     world.must(VALIDATOR, vote(1, true));
     world.must(SECOND_VALIDATOR, vote(1, true));
     world.go_to_next_epoch();
-    assert_eq!(
-        status(&world, 1),
-        ProposalStatus::Open,
-        "two thirds are not more than two thirds"
-    );
+    assert_eq!(status(&world, 1), ProposalStatus::Open, "two thirds are not more than two thirds");
     world.must(THIRD_VALIDATOR, vote(1, true));
     assert_eq!(world.params().targets_per_epoch, 4);
     world.go_to_next_epoch();
     assert_eq!(world.params().targets_per_epoch, 7);
     let epoch = world.epoch();
     assert_eq!(status(&world, 1), ProposalStatus::Passed { epoch });
-    assert!(
-        world.balance(VALIDATOR) > before.less(Amount::soma(1)),
-        "the deposit returns"
-    );
+    assert!(world.balance(VALIDATOR) > before.less(Amount::soma(1)), "the deposit returns");
     world.go_to_compete();
     assert_eq!(read::targets(&world.state, world.epoch()).len(), 7);
     let late = world.act(THIRD_VALIDATOR, vote(1, false));
@@ -110,27 +94,12 @@ fn a_change_that_breaks_its_bounds_or_the_network_cannot_be_proposed() {
         ("happiness", 1, "no_such_parameter"),
     ];
     for (name, value, expected) in all {
-        assert_eq!(
-            code(&mut world, VALIDATOR, parameter(name, value)),
-            expected,
-            "{name}"
-        );
+        assert_eq!(code(&mut world, VALIDATOR, parameter(name, value)), expected, "{name}");
     }
-    assert_eq!(
-        code(&mut world, OWNER, parameter("burn_bps", 1)),
-        "not_validator"
-    );
-    assert_eq!(
-        code(&mut world, VALIDATOR, vote(9, true)),
-        "proposal_not_found"
-    );
-    let architecture = Architecture {
-        heads: 3,
-        ..larger()
-    };
-    let odd = Action::Propose(action::Propose {
-        change: Change::Architecture { architecture },
-    });
+    assert_eq!(code(&mut world, OWNER, parameter("burn_bps", 1)), "not_validator");
+    assert_eq!(code(&mut world, VALIDATOR, vote(9, true)), "proposal_not_found");
+    let architecture = Architecture { heads: 3, ..larger() };
+    let odd = Action::Propose(action::Propose { change: Change::Architecture { architecture } });
     assert_eq!(code(&mut world, VALIDATOR, odd), "bad_architecture");
 }
 
@@ -164,9 +133,7 @@ pub(crate) fn larger_release(name: &str, at: usize) -> Release {
 }
 
 fn pass_larger(world: &mut World) {
-    let change = Change::Architecture {
-        architecture: larger(),
-    };
+    let change = Change::Architecture { architecture: larger() };
     world.must(VALIDATOR, Action::Propose(action::Propose { change }));
     world.must(VALIDATOR, vote(1, true));
     world.go_to_next_epoch();
@@ -184,10 +151,7 @@ fn a_network_votes_itself_to_a_larger_architecture_while_models_earn() {
     let third = world.register(OWNER, "stays behind");
     pass_larger(&mut world);
     // Both models commit and reveal for the new architecture; the first refreshes the old one too.
-    let releases = [
-        larger_release("one, larger", 0),
-        larger_release("two, larger", 1),
-    ];
+    let releases = [larger_release("one, larger", 0), larger_release("two, larger", 1)];
     let refreshed = Release::new("one, refreshed", axis(0));
     let owners = [(OWNER, ModelId(1)), (RIVAL, ModelId(2))];
     for ((owner, model), release) in owners.iter().zip(&releases) {
@@ -202,11 +166,7 @@ fn a_network_votes_itself_to_a_larger_architecture_while_models_earn() {
     }
     world.must(OWNER, refreshed.reveal(ModelId(1)));
     let one = world.model(1);
-    assert_eq!(
-        one.weights,
-        Some(refreshed.weights_hash),
-        "it competes with its old kind"
-    );
+    assert_eq!(one.weights, Some(refreshed.weights_hash), "it competes with its old kind");
     assert!(one.is_ready_for(2));
 
     // A target of the last epoch before the switch is won and paid after it.
@@ -216,11 +176,7 @@ fn a_network_votes_itself_to_a_larger_architecture_while_models_earn() {
     let target = world.win(SUBMITTER, &Data::new("won before the switch"));
     assert_eq!(architecture(&world), "larger");
     let direction = query::direction(&world.state, &world.target(target)).unwrap();
-    assert_eq!(
-        direction.len(),
-        DIM as usize,
-        "it is judged by the architecture it was drawn in"
-    );
+    assert_eq!(direction.len(), DIM as usize, "it is judged by the architecture it was drawn in");
     world.must(VALIDATOR, world.attest(VALIDATOR, target, Validity::Valid));
     for (model, release) in [(1, &releases[0]), (2, &releases[1])] {
         let moved = world.model(model);
@@ -246,20 +202,12 @@ fn weights_are_accepted_for_one_future_architecture_and_only_after_the_vote() {
     let mut world = World::with(|_| {});
     let early = larger_release("too early", 0);
     let rejected = world.act(OWNER, world.commit_for(2, OWNER, ModelId(1), &early));
-    assert_eq!(
-        rejected,
-        Err(Rejection::NoSuchArchitecture { architecture: 2 })
-    );
+    assert_eq!(rejected, Err(Rejection::NoSuchArchitecture { architecture: 2 }));
     pass_larger(&mut world);
     let again = Action::Propose(action::Propose {
-        change: Change::Architecture {
-            architecture: larger(),
-        },
+        change: Change::Architecture { architecture: larger() },
     });
-    assert_eq!(
-        world.act(VALIDATOR, again),
-        Err(Rejection::MigrationRunning)
-    );
+    assert_eq!(world.act(VALIDATOR, again), Err(Rejection::MigrationRunning));
 }
 
 #[test]

@@ -45,9 +45,7 @@ impl Person {
 
 /// An embedding along one axis.
 pub(crate) fn axis(at: usize) -> Vec<i16> {
-    (0..DIM as usize)
-        .map(|one| if one == at { i16::MAX } else { 0 })
-        .collect()
+    (0..DIM as usize).map(|one| if one == at { i16::MAX } else { 0 }).collect()
 }
 
 /// Weights of a model, with everything that its commit and reveal need.
@@ -105,10 +103,7 @@ pub(crate) struct Data {
 impl Data {
     pub(crate) fn new(text: &str) -> Self {
         let bytes = text.bytes().cycle().take(CHUNK.max(text.len())).collect();
-        Self {
-            bytes,
-            salt: [4; 32],
-        }
+        Self { bytes, salt: [4; 32] }
     }
 }
 
@@ -147,11 +142,7 @@ pub(crate) fn genesis() -> Genesis {
     Genesis {
         chain: "test".into(),
         timestamp_ms: START_MS,
-        params: Params {
-            epoch_ms: 0,
-            refresh_epochs: 100,
-            ..Params::local()
-        },
+        params: Params { epoch_ms: 0, refresh_epochs: 100, ..Params::local() },
         architecture: Architecture {
             name: "tiny".into(),
             layers: 1,
@@ -161,9 +152,7 @@ pub(crate) fn genesis() -> Genesis {
             positions: u32::try_from(CHUNK).unwrap(),
             ..Architecture::nano()
         },
-        accounts: [VALIDATOR, OWNER, RIVAL, SUBMITTER, OTHER]
-            .map(account)
-            .to_vec(),
+        accounts: [VALIDATOR, OWNER, RIVAL, SUBMITTER, OTHER].map(account).to_vec(),
         validators: vec![validator(VALIDATOR, 1_000)],
         models: vec![model(OWNER, "first", 0), model(RIVAL, "second", 1)],
         operator: Some(OPERATOR.address()),
@@ -259,10 +248,7 @@ impl World {
     #[track_caller]
     pub(crate) fn end_phase(&mut self) {
         let (epoch, phase) = self.clock();
-        self.must(
-            OPERATOR,
-            Action::EndPhase(action::EndPhase { epoch, phase }),
-        );
+        self.must(OPERATOR, Action::EndPhase(action::EndPhase { epoch, phase }));
         if self.clock().1 == Phase::Attest {
             let (events, holdings) = (self.events.clone(), self.holdings);
             for (person, action) in self.due_reveals() {
@@ -277,9 +263,8 @@ impl World {
         let mut due = Vec::new();
         for target in read::targets(&self.state, self.epoch().previous()) {
             for verdict_commit in read::verdicts(&self.state, target.id).0 {
-                let person = (1..=64)
-                    .map(Person)
-                    .find(|one| one.address() == verdict_commit.validator);
+                let person =
+                    (1..=64).map(Person).find(|one| one.address() == verdict_commit.validator);
                 let verdict = verdicts(&target).into_iter().find(|one| {
                     let (who, chain) = (&verdict_commit.validator, &self.chain);
                     commitment::verdict(chain, who, target.id, one) == verdict_commit.commitment
@@ -388,14 +373,8 @@ impl World {
 
     /// A validator's word that it holds a release.
     pub(crate) fn hold(&self, model: ModelId, release: &Release) -> Action {
-        let held = vec![HeldFile {
-            model,
-            ciphertext_hash: release.ciphertext_hash,
-        }];
-        Action::HoldWeights(action::HoldWeights {
-            epoch: self.epoch().next(),
-            held,
-        })
+        let held = vec![HeldFile { model, ciphertext_hash: release.ciphertext_hash }];
+        Action::HoldWeights(action::HoldWeights { epoch: self.epoch().next(), held })
     }
 
     /// Commits and holds a release, continues to the next epoch and reveals it.
@@ -482,20 +461,13 @@ pub(crate) fn publish(target: u32, data: &Data) -> Action {
 
 /// A verdict with the trace that all honest validators of these tests have.
 pub(crate) fn verdict(validity: Validity) -> Verdict {
-    Verdict {
-        validity,
-        trace: Hash([1; 32]),
-        broken: Vec::new(),
-    }
+    Verdict { validity, trace: Hash([1; 32]), broken: Vec::new() }
 }
 
 /// Every verdict that these tests give on a target: the claim is true, is false, or is true
 /// although the first model's file is broken.
 pub(crate) fn verdicts(target: &Target) -> [Verdict; 3] {
-    let broken = Verdict {
-        broken: vec![target.routed[0].model],
-        ..verdict(Validity::Valid)
-    };
+    let broken = Verdict { broken: vec![target.routed[0].model], ..verdict(Validity::Valid) };
     [verdict(Validity::Valid), verdict(Validity::Invalid), broken]
 }
 

@@ -12,12 +12,7 @@ use soma_protocol::{
 };
 
 const FOURTH_VALIDATOR: Person = Person(9);
-const ALL: [Person; 4] = [
-    VALIDATOR,
-    SECOND_VALIDATOR,
-    THIRD_VALIDATOR,
-    FOURTH_VALIDATOR,
-];
+const ALL: [Person; 4] = [VALIDATOR, SECOND_VALIDATOR, THIRD_VALIDATOR, FOURTH_VALIDATOR];
 
 fn four() -> World {
     World::with(|genesis| {
@@ -40,10 +35,7 @@ fn audit(world: &mut World, target: u32, verdicts: &[(Person, Verdict)]) {
         world.must(*person, world.attest_verdict(*person, target, verdict));
     }
     let (epoch, phase) = world.clock();
-    world.must(
-        crate::world::OPERATOR,
-        Action::EndPhase(action::EndPhase { epoch, phase }),
-    );
+    world.must(crate::world::OPERATOR, Action::EndPhase(action::EndPhase { epoch, phase }));
     assert_eq!(world.clock().1, Phase::Attest);
     for (person, verdict) in verdicts {
         world.must(*person, open(target, verdict));
@@ -52,10 +44,7 @@ fn audit(world: &mut World, target: u32, verdicts: &[(Person, Verdict)]) {
 }
 
 fn stake(world: &World, person: Person) -> Amount {
-    read::validator(&world.state, &person.address())
-        .unwrap()
-        .pool
-        .stake
+    read::validator(&world.state, &person.address()).unwrap().pool.stake
 }
 
 #[test]
@@ -67,15 +56,8 @@ fn a_loss_that_is_wrong_in_the_last_bit_costs_the_bond() {
     let invalid = verdict(Validity::Invalid);
     audit(&mut world, target, &ALL.map(|one| (one, invalid.clone())));
     let reason = ReturnReason::Invalid;
-    assert_eq!(
-        world.target(target).status,
-        TargetStatus::Returned { reason }
-    );
-    assert_eq!(
-        world.balance(SUBMITTER),
-        balance,
-        "the bond does not return"
-    );
+    assert_eq!(world.target(target).status, TargetStatus::Returned { reason });
+    assert_eq!(world.balance(SUBMITTER), balance, "the bond does not return");
     assert!(world.holdings.burned >= burned.plus(bond));
 }
 
@@ -85,10 +67,7 @@ fn three_of_four_decide_and_the_fourth_is_slashed_for_another_verdict() {
     let target = world.win(SUBMITTER, &Data::new("true"));
     let valid = verdict(Validity::Valid);
     // The verdict is right and the trace is not: it did not run the models.
-    let invented = Verdict {
-        trace: Hash([9; 32]),
-        ..valid.clone()
-    };
+    let invented = Verdict { trace: Hash([9; 32]), ..valid.clone() };
     let verdicts = [
         (VALIDATOR, valid.clone()),
         (SECOND_VALIDATOR, valid.clone()),
@@ -116,10 +95,7 @@ fn two_of_four_decide_nothing_and_nobody_is_slashed() {
     ];
     audit(&mut world, target, &verdicts);
     let reason = ReturnReason::NoQuorum;
-    assert_eq!(
-        world.target(target).status,
-        TargetStatus::Returned { reason }
-    );
+    assert_eq!(world.target(target).status, TargetStatus::Returned { reason });
     assert_eq!(world.balance(SUBMITTER), balance.plus(bond));
     for one in ALL {
         assert_eq!(stake(&world, one), Amount::soma(1_000));
@@ -139,23 +115,13 @@ fn a_verdict_cannot_be_copied_changed_or_revealed_early() {
     };
     world.must(VALIDATOR, world.attest_verdict(VALIDATOR, target, &valid));
     let id = TargetId(target);
-    let copied = Action::CommitVerdict(action::CommitVerdict {
-        target: id,
-        commitment,
-    });
+    let copied = Action::CommitVerdict(action::CommitVerdict { target: id, commitment });
     world.must(SECOND_VALIDATOR, copied);
-    let early = Err(Rejection::WrongPhase {
-        phase: Phase::Compete,
-    });
+    let early = Err(Rejection::WrongPhase { phase: Phase::Compete });
     assert_eq!(world.act(VALIDATOR, open(target, &valid)), early);
     let (epoch, phase) = world.clock();
-    world.must(
-        crate::world::OPERATOR,
-        Action::EndPhase(action::EndPhase { epoch, phase }),
-    );
-    let late = Err(Rejection::WrongPhase {
-        phase: Phase::Attest,
-    });
+    world.must(crate::world::OPERATOR, Action::EndPhase(action::EndPhase { epoch, phase }));
+    let late = Err(Rejection::WrongPhase { phase: Phase::Attest });
     let third = world.attest_verdict(THIRD_VALIDATOR, target, &valid);
     assert_eq!(world.act(THIRD_VALIDATOR, third), late);
     world.must(VALIDATOR, open(target, &valid));
@@ -166,21 +132,15 @@ fn a_verdict_cannot_be_copied_changed_or_revealed_early() {
     assert_eq!(world.act(THIRD_VALIDATOR, open(target, &valid)), nothing);
     let twice = Err(Rejection::AlreadyAttested { target: id });
     assert_eq!(world.act(VALIDATOR, open(target, &valid)), twice);
-    assert_eq!(
-        world.act(OTHER, open(target, &valid)),
-        Err(Rejection::NotValidator)
-    );
+    assert_eq!(world.act(OTHER, open(target, &valid)), Err(Rejection::NotValidator));
 }
 
 /// What each validator was paid in the last block.
 fn rewards(world: &World) -> Vec<(Person, Amount)> {
     let paid = |event: &Event| match event {
-        Event::ValidatorRewarded {
-            validator, amount, ..
-        } => Some((
-            ALL.into_iter().find(|one| one.address() == *validator)?,
-            *amount,
-        )),
+        Event::ValidatorRewarded { validator, amount, .. } => {
+            Some((ALL.into_iter().find(|one| one.address() == *validator)?, *amount))
+        }
         _ => None,
     };
     world.events.iter().filter_map(paid).collect()
@@ -195,17 +155,11 @@ fn silence_earns_nothing_and_its_share_returns_to_the_reserve() {
     let epoch = world.epoch().next();
     for one in ALL {
         let commitment = commitment::beacon(&world.chain, &one.address(), epoch, &value);
-        world.must(
-            one,
-            Action::CommitBeacon(action::CommitBeacon { epoch, commitment }),
-        );
+        world.must(one, Action::CommitBeacon(action::CommitBeacon { epoch, commitment }));
     }
     let target = world.win(SUBMITTER, &Data::new("audited by three"));
     for one in ALL {
-        world.must(
-            one,
-            Action::RevealBeacon(action::RevealBeacon { epoch, value }),
-        );
+        world.must(one, Action::RevealBeacon(action::RevealBeacon { epoch, value }));
     }
     world.go_to_compete();
     let valid = verdict(Validity::Valid);
@@ -217,11 +171,7 @@ fn silence_earns_nothing_and_its_share_returns_to_the_reserve() {
     let who: Vec<Person> = paid.iter().map(|(one, _)| *one).collect();
     assert_eq!(who, &ALL[..3]);
     assert!(paid.iter().all(|(_, amount)| *amount == paid[0].1));
-    assert_eq!(
-        stake(&world, FOURTH_VALIDATOR),
-        Amount::soma(1_000),
-        "silence is not a fault"
-    );
+    assert_eq!(stake(&world, FOURTH_VALIDATOR), Amount::soma(1_000), "silence is not a fault");
 }
 
 #[test]
@@ -229,10 +179,7 @@ fn a_model_whose_file_is_not_what_was_revealed_is_slashed_and_inactive() {
     let mut world = four();
     let target = world.win(SUBMITTER, &Data::new("only one model runs"));
     let broken = world.target(target).routed[1].model;
-    let found = Verdict {
-        broken: vec![broken],
-        ..verdict(Validity::Valid)
-    };
+    let found = Verdict { broken: vec![broken], ..verdict(Validity::Valid) };
     audit(&mut world, target, &ALL.map(|one| (one, found.clone())));
     let model = world.model(broken.0);
     assert_eq!(model.status, ModelStatus::Inactive);

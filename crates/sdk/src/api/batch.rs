@@ -59,9 +59,8 @@ pub fn split(mut batch: &[u8]) -> Result<Vec<&[u8]>, MalformedBatch> {
         if index == BATCH_MAX {
             return Err(MalformedBatch::TooLarge);
         }
-        let (length, rest) = batch
-            .split_first_chunk::<LENGTH_BYTES>()
-            .ok_or(MalformedBatch::Truncated { index })?;
+        let (length, rest) =
+            batch.split_first_chunk::<LENGTH_BYTES>().ok_or(MalformedBatch::Truncated { index })?;
         let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
         if length > TRANSACTION_BYTES_MAX || length > rest.len() {
             return Err(MalformedBatch::Truncated { index });

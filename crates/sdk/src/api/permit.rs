@@ -49,11 +49,7 @@ impl UploadPermit {
 impl fmt::Display for UploadPermit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let signature = hex::encode(&self.signature);
-        write!(
-            f,
-            "{SCHEME} {} {} {signature}",
-            self.uploader, self.valid_until_ms
-        )
+        write!(f, "{SCHEME} {} {} {signature}", self.uploader, self.valid_until_ms)
     }
 }
 

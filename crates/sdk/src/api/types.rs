@@ -306,11 +306,7 @@ pub struct Age {
 
 impl From<Age> for soma_protocol::record::WeightsAge {
     fn from(age: Age) -> Self {
-        Self {
-            epoch: soma_protocol::Epoch(age.epoch),
-            height: age.height.0,
-            index: age.index,
-        }
+        Self { epoch: soma_protocol::Epoch(age.epoch), height: age.height.0, index: age.index }
     }
 }
 

@@ -95,9 +95,7 @@ pub(super) fn get(
     height: u64,
 ) -> Result<Option<BlockRecord>, StoreError> {
     let record = blocks.get(height)?;
-    record
-        .map(|bytes| decode(bytes.value(), "block"))
-        .transpose()
+    record.map(|bytes| decode(bytes.value(), "block")).transpose()
 }
 
 /// Removes a block with its contents.

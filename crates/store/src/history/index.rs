@@ -78,10 +78,7 @@ pub(super) fn insert(
     let contents = block.transactions.iter().zip(&block.receipts);
     for (index, (transaction, receipt)) in (0u32..).zip(contents) {
         let place = (block.height, index);
-        senders.insert(
-            (&transaction.transaction().sender.0, block.height, index),
-            (),
-        )?;
+        senders.insert((&transaction.transaction().sender.0, block.height, index), ())?;
         // A rejected transaction can be included again and succeed; the inclusion that succeeded is
         // the one to find.
         let known = hashes.get(&receipt.hash.0)?.map(|place| place.value());
@@ -90,10 +87,9 @@ pub(super) fn insert(
             None => None,
         };
         let replace = match known {
-            Some(bytes) => decode::<TransactionRecord>(bytes.value(), "transaction")?
-                .receipt
-                .result
-                .is_err(),
+            Some(bytes) => {
+                decode::<TransactionRecord>(bytes.value(), "transaction")?.receipt.result.is_err()
+            }
             None => true,
         };
         if replace {
@@ -126,9 +122,7 @@ pub(super) fn remove(write: &WriteTransaction, block: &BlockRecord) -> Result<()
         senders.remove((&sender, block.height, index))?;
         let hash = record.receipt.hash.0;
         // The hash may point to a later inclusion of the same transaction.
-        let leads_here = hashes
-            .get(&hash)?
-            .is_some_and(|found| found.value() == place);
+        let leads_here = hashes.get(&hash)?.is_some_and(|found| found.value() == place);
         if leads_here {
             hashes.remove(&hash)?;
         }

@@ -32,9 +32,7 @@ pub struct History {
 
 impl std::fmt::Debug for History {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("History")
-            .field("height", &self.height().ok())
-            .finish_non_exhaustive()
+        f.debug_struct("History").field("height", &self.height().ok()).finish_non_exhaustive()
     }
 }
 
@@ -49,28 +47,20 @@ impl History {
             match Database::open(path) {
                 Ok(database) => return Ok(Self { database }),
                 Err(error) if is_damage(&error) => fs::rename(path, path.with_extension("damaged"))
-                    .map_err(|source| StoreError::Io {
-                        path: path.into(),
-                        source,
-                    })?,
+                    .map_err(|source| StoreError::Io { path: path.into(), source })?,
                 Err(error) => return Err(error.into()),
             }
         }
         // Created under a temporary name, so that a crash leaves no incomplete file under the final
         // one.
         let draft = path.with_extension("new");
-        let io = |source| StoreError::Io {
-            path: draft.clone(),
-            source,
-        };
+        let io = |source| StoreError::Io { path: draft.clone(), source };
         match fs::remove_file(&draft) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(io(error)),
             _ => create_tables(&Database::create(&draft)?)?,
         }
         soma_os::file::rename(&draft, path).map_err(io)?;
-        Ok(Self {
-            database: Database::open(path)?,
-        })
+        Ok(Self { database: Database::open(path)? })
     }
 
     /// A history in memory, for simulations.
@@ -96,10 +86,7 @@ impl History {
                 continue;
             }
             if block.height != height + 1 {
-                return Err(StoreError::Gap {
-                    height,
-                    next: block.height,
-                });
+                return Err(StoreError::Gap { height, next: block.height });
             }
             let record = blocks::insert(&write, block)?;
             index::insert(&write, block, &record)?;
@@ -182,10 +169,7 @@ impl History {
     /// One block, by its digest.
     pub fn block_by_digest(&self, digest: &Hash) -> Result<Option<BlockRecord>, StoreError> {
         let read = self.database.begin_read()?;
-        let height = read
-            .open_table(DIGESTS)?
-            .get(&digest.0)?
-            .map(|height| height.value());
+        let height = read.open_table(DIGESTS)?.get(&digest.0)?.map(|height| height.value());
         height.map_or(Ok(None), |height| self.block(height))
     }
 
@@ -198,25 +182,16 @@ impl History {
         let read = self.database.begin_read()?;
         let table = read.open_table(BLOCKS)?;
         let range = table.range(..before.unwrap_or(u64::MAX))?;
-        range
-            .rev()
-            .take(limit)
-            .map(|entry| decode(entry?.1.value(), "block"))
-            .collect()
+        range.rev().take(limit).map(|entry| decode(entry?.1.value(), "block")).collect()
     }
 
     /// One transaction with its receipt.
     pub fn transaction(&self, hash: &Hash) -> Result<Option<TransactionRecord>, StoreError> {
         let read = self.database.begin_read()?;
-        let place = read
-            .open_table(HASHES)?
-            .get(&hash.0)?
-            .map(|place| place.value());
+        let place = read.open_table(HASHES)?.get(&hash.0)?.map(|place| place.value());
         let Some(place) = place else { return Ok(None) };
         let record = read.open_table(TRANSACTIONS)?.get(place)?;
-        record
-            .map(|bytes| decode(bytes.value(), "transaction"))
-            .transpose()
+        record.map(|bytes| decode(bytes.value(), "transaction")).transpose()
     }
 
     /// The transactions of one block, in order.
@@ -224,9 +199,7 @@ impl History {
         let read = self.database.begin_read()?;
         let table = read.open_table(TRANSACTIONS)?;
         let range = table.range((height, 0)..=(height, u32::MAX))?;
-        range
-            .map(|entry| decode(entry?.1.value(), "transaction"))
-            .collect()
+        range.map(|entry| decode(entry?.1.value(), "transaction")).collect()
     }
 
     /// Up to `limit` transactions of `sender`, newest first, before the position `before` (height
@@ -246,9 +219,7 @@ impl History {
         for entry in senders.range(range)?.rev().take(limit) {
             let (_, height, index) = entry?.0.value();
             let bytes = transactions.get((height, index))?;
-            let bytes = bytes.ok_or(StoreError::Damaged {
-                record: "transaction",
-            })?;
+            let bytes = bytes.ok_or(StoreError::Damaged { record: "transaction" })?;
             page.push(decode(bytes.value(), "transaction")?);
         }
         Ok(page)
@@ -264,10 +235,7 @@ impl History {
         let read = self.database.begin_read()?;
         let table = read.open_table(EVENTS)?;
         let range = table.range((numbers.start_bound().cloned(), numbers.end_bound().cloned()))?;
-        range
-            .take(limit)
-            .map(|entry| decode(entry?.1.value(), "event"))
-            .collect()
+        range.take(limit).map(|entry| decode(entry?.1.value(), "event")).collect()
     }
 
     /// Up to `limit` events that concern `subject`, newest first, below the number `before` if one
@@ -296,10 +264,9 @@ impl History {
 fn is_damage(error: &DatabaseError) -> bool {
     match error {
         DatabaseError::Storage(StorageError::Corrupted(_)) => true,
-        DatabaseError::Storage(StorageError::Io(error)) => matches!(
-            error.kind(),
-            ErrorKind::InvalidData | ErrorKind::UnexpectedEof
-        ),
+        DatabaseError::Storage(StorageError::Io(error)) => {
+            matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof)
+        }
         _ => false,
     }
 }
@@ -355,29 +322,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let history = History::open(&dir.path().join("history.redb")).unwrap();
         history.append(&[block(1), block(2)]).unwrap();
-        let before = (
-            history.blocks(None, 9).unwrap(),
-            history.events(.., 99).unwrap(),
-        );
+        let before = (history.blocks(None, 9).unwrap(), history.events(.., 99).unwrap());
         history.append(&[block(1), block(2)]).unwrap();
         history.append(&[block(2)]).unwrap();
-        assert_eq!(
-            (
-                history.blocks(None, 9).unwrap(),
-                history.events(.., 99).unwrap()
-            ),
-            before
-        );
+        assert_eq!((history.blocks(None, 9).unwrap(), history.events(.., 99).unwrap()), before);
         let gap = history.append(&[block(3), block(5)]);
-        assert!(
-            matches!(gap, Err(StoreError::Gap { height: 3, next: 5 })),
-            "{gap:?}"
-        );
-        assert_eq!(
-            history.height().unwrap(),
-            2,
-            "a rejected write changes nothing"
-        );
+        assert!(matches!(gap, Err(StoreError::Gap { height: 3, next: 5 })), "{gap:?}");
+        assert_eq!(history.height().unwrap(), 2, "a rejected write changes nothing");
     }
 
     #[test]
@@ -391,10 +342,7 @@ mod tests {
             assert_eq!(history.height().unwrap(), 0);
             history.append(&[block(1)]).unwrap();
             drop(history);
-            assert_eq!(
-                std::fs::read(dir.path().join("history.damaged")).unwrap(),
-                garbage
-            );
+            assert_eq!(std::fs::read(dir.path().join("history.damaged")).unwrap(), garbage);
             assert_eq!(History::open(&path).unwrap().height().unwrap(), 1);
         }
     }
@@ -402,18 +350,13 @@ mod tests {
     #[test]
     fn pruned_blocks_are_gone_from_every_query_and_the_rest_is_unchanged() {
         let history = History::in_memory().unwrap();
-        history
-            .append(&(1..=20).map(block).collect::<Vec<_>>())
-            .unwrap();
+        history.append(&(1..=20).map(block).collect::<Vec<_>>()).unwrap();
         let expected: Vec<_> = (9..=20).map(|at| history.block(at).unwrap()).collect();
         let events = history.events(25.., 99).unwrap();
         assert_eq!(history.prune(9, 5).unwrap(), 5, "in steps");
         assert_eq!(history.prune(9, 5).unwrap(), 3);
         assert_eq!(history.prune(9, 5).unwrap(), 0);
-        assert_eq!(
-            (history.first().unwrap(), history.height().unwrap()),
-            (9, 20)
-        );
+        assert_eq!((history.first().unwrap(), history.height().unwrap()), (9, 20));
         assert!(history.block(8).unwrap().is_none());
         let digest = block(8).digest;
         assert!(history.block_by_digest(&digest).unwrap().is_none());
@@ -432,10 +375,7 @@ mod tests {
         let history = History::in_memory().unwrap();
         history.append(&[block(1), block(2)]).unwrap();
         history.begin_after(7, 14).unwrap();
-        assert_eq!(
-            (history.first().unwrap(), history.height().unwrap()),
-            (8, 7)
-        );
+        assert_eq!((history.first().unwrap(), history.height().unwrap()), (8, 7));
         assert!(history.block(1).unwrap().is_none());
         assert!(history.append(&[block(9)]).is_err(), "a gap");
         history.append(&[block(8)]).unwrap();
@@ -446,10 +386,7 @@ mod tests {
     fn pages_of_blocks_and_events_contain_everything_once() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("history.redb");
-        History::open(&path)
-            .unwrap()
-            .append(&(1..=20).map(block).collect::<Vec<_>>())
-            .unwrap();
+        History::open(&path).unwrap().append(&(1..=20).map(block).collect::<Vec<_>>()).unwrap();
         let history = History::open(&path).unwrap();
 
         let mut heights = Vec::new();
@@ -475,13 +412,8 @@ mod tests {
         assert_eq!(pages, all);
         let named = |event: &Event| format!("{event:?}").contains(&Address([1; 32]).to_string());
         let events = history.events(1.., 99).unwrap();
-        assert_eq!(
-            all.len(),
-            events.iter().filter(|record| named(&record.event)).count()
-        );
-        let model = history
-            .events_of(Subject::Model(ModelId(7)), None, 9)
-            .unwrap();
+        assert_eq!(all.len(), events.iter().filter(|record| named(&record.event)).count());
+        let model = history.events_of(Subject::Model(ModelId(7)), None, 9).unwrap();
         assert_eq!(
             model.iter().map(|record| record.height).collect::<Vec<_>>(),
             [7, 7],

@@ -89,9 +89,7 @@ pub struct EventRecord {
 }
 
 pub(super) fn encode(record: &impl BorshSerialize) -> Result<Vec<u8>, StoreError> {
-    borsh::to_vec(record).map_err(|_| StoreError::Damaged {
-        record: "history record",
-    })
+    borsh::to_vec(record).map_err(|_| StoreError::Damaged { record: "history record" })
 }
 
 pub(super) fn decode<T: BorshDeserialize>(

@@ -61,10 +61,7 @@ struct Report {
 impl Chain {
     pub(crate) fn run(self, output: &Output) -> Result {
         let home = tempfile::tempdir().map_err(|error| {
-            Error::new(
-                Code::FileError,
-                format!("cannot create a temporary folder: {error}"),
-            )
+            Error::new(Code::FileError, format!("cannot create a temporary folder: {error}"))
         })?;
         let plan = Plan {
             validators: self.validators,
@@ -79,10 +76,7 @@ impl Chain {
         let exited = nodes.ended();
         nodes.stop();
         if let Some((number, status)) = exited.first() {
-            let message = format!(
-                "node {} exited during the measurement: {status}",
-                number + 1
-            );
+            let message = format!("node {} exited during the measurement: {status}", number + 1);
             return Err(Error::new(Code::NodeStopped, message));
         }
         let report = measured?;

@@ -182,10 +182,7 @@ impl BenchEngine {
 
     /// Some layers of V1 with random weights.
     fn layers_of_v1(&self) -> Result<Weights> {
-        let architecture = Architecture {
-            layers: self.layers.into(),
-            ..Architecture::v1()
-        };
+        let architecture = Architecture { layers: self.layers.into(), ..Architecture::v1() };
         Ok(Weights::init(&architecture, [0; 32])?)
     }
 }
@@ -223,12 +220,7 @@ impl Report {
 fn product(engine: &Engine, shape: [usize; 3], meter: Meter<'_>) -> Product {
     let [rows, depth, columns] = shape;
     let measured = bench::Product::new(shape).measure(engine, meter);
-    Product {
-        rows,
-        depth,
-        columns,
-        figures: measured.into(),
-    }
+    Product { rows, depth, columns, figures: measured.into() }
 }
 
 fn forward(engine: &Engine, weights: &Weights, positions: usize, meter: Meter<'_>) -> Forward {
@@ -307,10 +299,7 @@ fn text(report: &Report, output: &Output) -> String {
     });
     section("forward", forward.collect());
     let train = report.train.iter().map(|train| {
-        let name = format!(
-            "{}, {} x {} bytes",
-            train.arch, train.batch, train.positions
-        );
+        let name = format!("{}, {} x {} bytes", train.arch, train.batch, train.positions);
         train.figures.line(&name, output)
     });
     section("training step", train.collect());

@@ -14,10 +14,7 @@ impl Instructions {
     /// Starts counting; `None` without such a counter or the permission to use it.
     #[cfg(target_os = "linux")]
     pub(super) fn count() -> Option<Self> {
-        let mut counter = Builder::new(Hardware::INSTRUCTIONS)
-            .inherit(true)
-            .build()
-            .ok()?;
+        let mut counter = Builder::new(Hardware::INSTRUCTIONS).inherit(true).build().ok()?;
         counter.enable().ok()?;
         Some(Self(RefCell::new(counter)))
     }

@@ -197,9 +197,7 @@ async fn send(client: Client, in_flight: Arc<InFlight>, assigned: Vec<usize>) ->
                     None => {}
                 }
             }
-            Err(soma_sdk::SdkError::Api {
-                status: 429 | 503, ..
-            }) => {
+            Err(soma_sdk::SdkError::Api { status: 429 | 503, .. }) => {
                 tokio::time::sleep(POLL).await;
             }
             Err(error) => return Err(error.into()),
@@ -226,10 +224,7 @@ impl InFlight {
             Some(rate) => (self.begun.elapsed().as_secs_f64() * rate) as usize,
             None => self.done.load(Ordering::Relaxed) + IN_FLIGHT_MAX,
         };
-        next.iter()
-            .take(BATCH)
-            .take_while(|number| **number < until)
-            .count()
+        next.iter().take(BATCH).take_while(|number| **number < until).count()
     }
 }
 
@@ -245,10 +240,8 @@ async fn watch(client: Client, in_flight: Arc<InFlight>, mut height: u64) -> Res
             Ok(block) => block,
             Err(soma_sdk::SdkError::Api { status: 404, .. }) => {
                 if last.elapsed() > HALT_LIMIT {
-                    let message = format!(
-                        "no transaction was finalized for {} s",
-                        HALT_LIMIT.as_secs()
-                    );
+                    let message =
+                        format!("no transaction was finalized for {} s", HALT_LIMIT.as_secs());
                     return Err(Error::new(Code::NetworkHalted, message));
                 }
                 tokio::time::sleep(POLL).await;
@@ -267,9 +260,5 @@ async fn watch(client: Client, in_flight: Arc<InFlight>, mut height: u64) -> Res
         in_flight.done.store(latencies.len(), Ordering::Relaxed);
     }
     latencies.sort_unstable();
-    Ok(Measured {
-        begun: in_flight.begun,
-        ended: last,
-        latencies,
-    })
+    Ok(Measured { begun: in_flight.begun, ended: last, latencies })
 }

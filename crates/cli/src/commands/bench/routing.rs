@@ -85,15 +85,9 @@ impl BenchRouting {
 /// `count` vectors with random components, about as long as a unit vector of the network.
 fn vectors(name: &str, count: u32, dim: usize) -> Vec<i16> {
     let mut bytes = vec![0; count as usize * dim];
-    blake3::Hasher::new()
-        .update(name.as_bytes())
-        .finalize_xof()
-        .fill(&mut bytes);
+    blake3::Hasher::new().update(name.as_bytes()).finalize_xof().fill(&mut bytes);
     // A random byte is 74 long on average, and all of them together are to be 32767 long.
     let factor = (443 / dim.isqrt()).clamp(1, 255);
     let factor = i16::try_from(factor).unwrap_or(1);
-    bytes
-        .into_iter()
-        .map(|byte| i16::from(byte.cast_signed()).saturating_mul(factor))
-        .collect()
+    bytes.into_iter().map(|byte| i16::from(byte.cast_signed()).saturating_mul(factor)).collect()
 }

@@ -84,11 +84,7 @@ pub(crate) async fn run(
     let observer = Quiet(output);
     let mut people = Vec::new();
     for number in 1..=2 * domains.len() {
-        let role = if number <= domains.len() {
-            "owner"
-        } else {
-            "submitter"
-        };
+        let role = if number <= domains.len() { "owner" } else { "submitter" };
         let name = format!("{} {role}", domains[(number - 1) % domains.len()].name);
         let account = account_name(u32::try_from(number).unwrap_or(u32::MAX));
         let sender = Sender::new(client.clone(), network.key(&account)?).await?;
@@ -127,11 +123,7 @@ pub(crate) async fn run(
 
 fn start(seed: Seed, domains: usize, folder: &Path) -> Result<(Node, Localnet)> {
     let accounts = u32::try_from(2 * domains).unwrap_or(u32::MAX);
-    let plan = Plan {
-        chain: "demo".to_owned(),
-        accounts,
-        ..Plan::manual(seed.0)
-    };
+    let plan = Plan { chain: "demo".to_owned(), accounts, ..Plan::manual(seed.0) };
     let network = Localnet::create(&folder.join("network"), &plan)?;
     let mut config = network.node(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
     config.settings.block_ms = BLOCK_MS;
@@ -191,22 +183,13 @@ impl Competition<'_> {
         }
         let mut submissions = Vec::new();
         for (domain, person) in self.domains.iter().zip(&self.submitters) {
-            let submitter = Submitter {
-                competitor: &person.competitor,
-                scoring: self.scoring(),
-            };
+            let submitter = Submitter { competitor: &person.competitor, scoring: self.scoring() };
             let rules = submitter.rules().await?;
-            let documents = submitter
-                .qualifying(domain.held_out.clone(), &rules)
-                .await?;
+            let documents = submitter.qualifying(domain.held_out.clone(), &rules).await?;
             let entered = submitter.enter(&targets, &documents, &rules, None, &mut submissions);
             entered.await?;
         }
-        let documents: usize = self
-            .domains
-            .iter()
-            .map(|domain| domain.held_out.len())
-            .sum();
+        let documents: usize = self.domains.iter().map(|domain| domain.held_out.len()).sum();
         self.output.done(format_args!(
             "epoch {epoch}: {} targets, {documents} files scored by {} models, {} submissions",
             targets.len(),
@@ -217,11 +200,7 @@ impl Competition<'_> {
     }
 
     fn scoring(&self) -> Scoring<'_> {
-        Scoring {
-            engine: self.engine,
-            weights: &self.weights,
-            scores: &self.scores,
-        }
+        Scoring { engine: self.engine, weights: &self.weights, scores: &self.scores }
     }
 
     /// Scores every held-out file with every model, for the report.
@@ -233,9 +212,7 @@ impl Competition<'_> {
         let models = ModelSet {
             architecture: Architecture::nano(),
             seed,
-            files: weights
-                .map(|file| (file.hash.0, file.size_bytes.0))
-                .collect(),
+            files: weights.map(|file| (file.hash.0, file.size_bytes.0)).collect(),
         };
         let observer = Quiet(self.output);
         let scoring = self.scoring();
@@ -246,44 +223,29 @@ impl Competition<'_> {
     /// Every held-out file with every model's loss on it.
     async fn file_lines(&self, documents: &[Document], scores: &Scores) -> Result<Vec<FileLine>> {
         let models = self.client.models().await?;
-        let domains = self
-            .domains
-            .iter()
-            .flat_map(|domain| domain.held_out.iter().map(|_| &domain.name));
+        let domains =
+            self.domains.iter().flat_map(|domain| domain.held_out.iter().map(|_| &domain.name));
         let line = |(index, (document, domain)): (usize, (&Document, &String))| {
             let reports = models.iter().filter_map(|model| {
                 let hash = model.weights.as_ref()?.hash.0;
                 Some((model.name.clone(), scores.get(index, hash)?))
             });
             let reports: Vec<_> = reports.collect();
-            let best = reports
-                .iter()
-                .min_by_key(|(_, report)| report.score.loss_q32)?;
+            let best = reports.iter().min_by_key(|(_, report)| report.score.loss_q32)?;
             Some(FileLine {
                 path: document.path.clone(),
                 domain: domain.clone(),
                 winner_domain: best.0.clone(),
-                losses: reports
-                    .iter()
-                    .map(|(name, report)| (name.clone(), report.loss))
-                    .collect(),
+                losses: reports.iter().map(|(name, report)| (name.clone(), report.loss)).collect(),
             })
         };
-        Ok(documents
-            .iter()
-            .zip(domains)
-            .enumerate()
-            .filter_map(line)
-            .collect())
+        Ok(documents.iter().zip(domains).enumerate().filter_map(line).collect())
     }
 
     async fn report(self, specialists: &[Specialist], status: &Status) -> Result<Report> {
         let models = self.client.models().await?;
-        let models = models
-            .iter()
-            .zip(specialists)
-            .zip(1..)
-            .map(|((model, specialist), place)| ModelLine {
+        let models =
+            models.iter().zip(specialists).zip(1..).map(|((model, specialist), place)| ModelLine {
                 id: model.id,
                 name: model.name.clone(),
                 domain: specialist.domain.clone(),
@@ -295,11 +257,7 @@ impl Competition<'_> {
             });
         let mut accounts = Vec::new();
         for person in self.owners.iter().chain(&self.submitters) {
-            let after = self
-                .client
-                .account(person.competitor.sender.address())
-                .await?
-                .balance;
+            let after = self.client.account(person.competitor.sender.address()).await?.balance;
             accounts.push(AccountLine {
                 name: person.name.clone(),
                 address: person.competitor.sender.address().to_string(),
@@ -309,10 +267,7 @@ impl Competition<'_> {
         }
         let targets = self.client.targets(None).await?;
         let decided = targets.iter().filter(|target| {
-            matches!(
-                target.status,
-                TargetStatus::Settled | TargetStatus::Returned
-            )
+            matches!(target.status, TargetStatus::Settled | TargetStatus::Returned)
         });
         Ok(Report {
             schema: "demo/1",
@@ -330,10 +285,8 @@ impl Competition<'_> {
         let documents = || self.domains.iter().flat_map(|domain| &domain.held_out);
         let file = |hash: Hash| documents().find(|document| document.hash() == hash);
         let name = |address| {
-            let person = self
-                .submitters
-                .iter()
-                .find(|person| person.competitor.sender.address() == address);
+            let person =
+                self.submitters.iter().find(|person| person.competitor.sender.address() == address);
             person.map(|person| person.name.clone())
         };
         TargetLine {

@@ -32,11 +32,8 @@ const HELD_OUT_ONE_IN: usize = 5;
 const TRAINING_BYTES_MAX: usize = 4 << 20;
 
 /// Three kinds of files in this repository, by extension.
-const REPOSITORY: [(&str, &[&str]); 3] = [
-    ("rust", &["rs"]),
-    ("markdown", &["md"]),
-    ("data", &["lock", "json"]),
-];
+const REPOSITORY: [(&str, &[&str]); 3] =
+    [("rust", &["rs"]), ("markdown", &["md"]), ("data", &["lock", "json"])];
 
 /// The domains of `folders`, or of the repository around the current folder if there are none,
 /// without documents below `bytes_min`, which the network would reject.
@@ -52,8 +49,7 @@ pub(crate) fn gather(
             .iter()
             .map(|(name, extensions)| {
                 let of_kind = |file: &&PathBuf| {
-                    file.extension()
-                        .is_some_and(|is| extensions.iter().any(|ext| is == *ext))
+                    file.extension().is_some_and(|is| extensions.iter().any(|ext| is == *ext))
                 };
                 let files: Vec<&PathBuf> = files.iter().filter(of_kind).collect();
                 domain(name, &root, &files, bytes_min, seed)
@@ -63,20 +59,13 @@ pub(crate) fn gather(
     folders
         .iter()
         .map(|folder| {
-            let name = folder
-                .canonicalize()
-                .map_err(|error| Error::file(folder, "read", &error))?;
+            let name =
+                folder.canonicalize().map_err(|error| Error::file(folder, "read", &error))?;
             let name = name
                 .file_name()
                 .map_or("data".into(), |name| name.to_string_lossy().to_lowercase());
             let files = files_below(folder)?;
-            domain(
-                &name,
-                folder,
-                &files.iter().collect::<Vec<_>>(),
-                bytes_min,
-                seed,
-            )
+            domain(&name, folder, &files.iter().collect::<Vec<_>>(), bytes_min, seed)
         })
         .collect()
 }
@@ -85,9 +74,7 @@ pub(crate) fn gather(
 fn repository() -> Result<PathBuf> {
     let here =
         std::env::current_dir().map_err(|error| Error::file(Path::new("."), "read", &error))?;
-    let root = here
-        .ancestors()
-        .find(|folder| folder.join("crates/cli/src/commands/demo").is_dir());
+    let root = here.ancestors().find(|folder| folder.join("crates/cli/src/commands/demo").is_dir());
     root.map(Path::to_owned).ok_or_else(|| {
         Error::new(
             Code::NoDemoData,
@@ -132,11 +119,7 @@ fn domain(
         total += document.bytes.len();
         total <= TRAINING_BYTES_MAX
     });
-    Ok(Domain {
-        name: name.to_owned(),
-        training,
-        held_out,
-    })
+    Ok(Domain { name: name.to_owned(), training, held_out })
 }
 
 /// Training and held-out documents. With enough files, no piece of a held-out file is trained on;
@@ -182,18 +165,11 @@ mod tests {
         let same = gather(&folders, 256, &[1; 32]).unwrap().remove(0);
         let reseeded = gather(&folders, 256, &[2; 32]).unwrap().remove(0);
         let paths = |documents: &[soma_compete::Document]| {
-            documents
-                .iter()
-                .map(|document| document.path.clone())
-                .collect::<Vec<_>>()
+            documents.iter().map(|document| document.path.clone()).collect::<Vec<_>>()
         };
         assert_eq!(domain.held_out.len(), 4);
         assert_eq!(domain.training.len(), 16);
-        assert!(
-            paths(&domain.held_out)
-                .iter()
-                .all(|path| !paths(&domain.training).contains(path))
-        );
+        assert!(paths(&domain.held_out).iter().all(|path| !paths(&domain.training).contains(path)));
         assert_eq!(paths(&domain.held_out), paths(&same.held_out));
         assert_ne!(paths(&domain.held_out), paths(&reseeded.held_out));
     }
@@ -202,16 +178,9 @@ mod tests {
     fn a_large_file_is_cut_into_pieces_and_a_small_one_is_left_out() {
         let data = folder(1, DOCUMENT_BYTES_MAX * 5 + 1);
         std::fs::write(data.path().join("small.txt"), "small").unwrap();
-        let domain = gather(&[data.path().to_owned()], 256, &[1; 32])
-            .unwrap()
-            .remove(0);
+        let domain = gather(&[data.path().to_owned()], 256, &[1; 32]).unwrap().remove(0);
         assert_eq!(domain.held_out.len() + domain.training.len(), 5);
-        assert!(
-            domain
-                .held_out
-                .iter()
-                .all(|document| document.path.contains('#'))
-        );
+        assert!(domain.held_out.iter().all(|document| document.path.contains('#')));
     }
 
     #[test]

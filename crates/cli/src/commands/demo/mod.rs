@@ -56,14 +56,7 @@ impl Demo {
         let specialists = domains
             .iter()
             .map(|domain| {
-                specialist::train(
-                    &engine,
-                    domain,
-                    self.seed,
-                    self.steps,
-                    folder.path(),
-                    output,
-                )
+                specialist::train(&engine, domain, self.seed, self.steps, folder.path(), output)
             })
             .collect::<Result<Vec<_>>>()?;
 

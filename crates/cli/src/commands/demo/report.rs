@@ -79,29 +79,19 @@ pub(crate) struct AccountLine {
 impl Report {
     /// Number of files won by the specialist of their domain, and of all files.
     pub(crate) fn domain_wins(&self) -> (usize, usize) {
-        let wins = self
-            .files
-            .iter()
-            .filter(|file| file.winner_domain == file.domain)
-            .count();
+        let wins = self.files.iter().filter(|file| file.winner_domain == file.domain).count();
         (wins, self.files.len())
     }
 
     /// The result as text.
     pub(crate) fn tables(&self, output: &Output) -> String {
         let sections = [
-            (
-                "Losses on held-out documents (nats per byte; lower is better)",
-                self.losses(output),
-            ),
+            ("Losses on held-out documents (nats per byte; lower is better)", self.losses(output)),
             (
                 "Targets: the lowest loss picks the model, the closest embedding wins",
                 self.target_table(output),
             ),
-            (
-                "Balances: a win pays half to the submitter and half to the model",
-                self.balances(),
-            ),
+            ("Balances: a win pays half to the submitter and half to the model", self.balances()),
         ];
         let mut text = String::new();
         for (heading, table) in sections {
@@ -112,39 +102,21 @@ impl Report {
 
     fn losses(&self, output: &Output) -> String {
         let domains: Vec<&String> = self.models.iter().map(|model| &model.domain).collect();
-        let width = self
-            .files
-            .iter()
-            .map(|file| file.path.len())
-            .max()
-            .unwrap_or(4)
-            .min(48);
+        let width = self.files.iter().map(|file| file.path.len()).max().unwrap_or(4).min(48);
         let mut text = format!("  {:width$}  {:10}", "file", "domain");
         for domain in &domains {
             let _ = write!(text, " {domain:>10}");
         }
         text += "   winner\n";
         for file in &self.files {
-            let _ = write!(
-                text,
-                "  {:width$}  {:10}",
-                tail(&file.path, width),
-                file.domain
-            );
+            let _ = write!(text, "  {:width$}  {:10}", tail(&file.path, width), file.domain);
             for domain in &domains {
-                let loss = file
-                    .losses
-                    .get(*domain)
-                    .map_or("-".into(), |loss| format!("{loss:.3}"));
+                let loss = file.losses.get(*domain).map_or("-".into(), |loss| format!("{loss:.3}"));
                 let cell = format!("{loss:>10}");
                 let best = **domain == file.winner_domain;
                 let _ = write!(text, " {}", if best { output.good(cell) } else { cell });
             }
-            let mark = if file.winner_domain == file.domain {
-                ""
-            } else {
-                "  (other domain)"
-            };
+            let mark = if file.winner_domain == file.domain { "" } else { "  (other domain)" };
             let _ = writeln!(text, "   {}{mark}", file.winner_domain);
         }
         let (wins, all) = self.domain_wins();
@@ -185,10 +157,7 @@ impl Report {
     }
 
     fn balances(&self) -> String {
-        let mut text = format!(
-            "  {:20} {:>18} {:>18} {:>18}\n",
-            "", "before", "after", "change"
-        );
+        let mut text = format!("  {:20} {:>18} {:>18} {:>18}\n", "", "before", "after", "change");
         let mut line = |name: &str, before: &str, after: &str| {
             let _ = writeln!(
                 text,
@@ -199,26 +168,14 @@ impl Report {
             );
         };
         for account in &self.accounts {
-            line(
-                &account.name,
-                &account.balance_before,
-                &account.balance_after,
-            );
+            line(&account.name, &account.balance_before, &account.balance_after);
         }
         for model in &self.models {
-            line(
-                &format!("{} stake", model.name),
-                &model.stake_before,
-                &model.stake_after,
-            );
+            line(&format!("{} stake", model.name), &model.stake_before, &model.stake_after);
         }
         text +=
             "  An owner pays its model's stake and earns a commission on the model's rewards.\n";
-        let supply = if self.supply_conserved {
-            "conserved exactly"
-        } else {
-            "NOT CONSERVED"
-        };
+        let supply = if self.supply_conserved { "conserved exactly" } else { "NOT CONSERVED" };
         let _ = writeln!(text, "  {} epochs. Supply: {supply}.", self.epochs);
         text
     }
@@ -226,9 +183,7 @@ impl Report {
 
 /// Base units as SOMA.
 fn amount(base_units: &str) -> String {
-    base_units
-        .parse()
-        .map_or_else(|_| base_units.to_owned(), |units| Amount(units).to_string())
+    base_units.parse().map_or_else(|_| base_units.to_owned(), |units| Amount(units).to_string())
 }
 
 fn change(before: &str, after: &str) -> String {

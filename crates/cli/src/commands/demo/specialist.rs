@@ -35,17 +35,10 @@ pub(crate) fn train(
     output: &Output,
 ) -> Result<Specialist> {
     let mut corpus = Corpus::new();
-    domain
-        .training
-        .iter()
-        .for_each(|document| corpus.push(&document.bytes));
+    domain.training.iter().for_each(|document| corpus.push(&document.bytes));
     let bytes = corpus.len();
     let start = Weights::init(&Architecture::nano(), seed.0)?;
-    let recipe = Recipe {
-        steps,
-        seed: seed.0,
-        ..Recipe::default()
-    };
+    let recipe = Recipe { steps, seed: seed.0, ..Recipe::default() };
     let mut trainer = Trainer::new(engine, &start, recipe, corpus)?;
     let bar = output.bar(steps, &domain.name, Unit::Items);
     while trainer.steps_done() < steps {
@@ -55,10 +48,7 @@ pub(crate) fn train(
     }
     bar.finish_and_clear();
     let mut held_out = Corpus::new();
-    domain
-        .held_out
-        .iter()
-        .for_each(|document| held_out.push(&document.bytes));
+    domain.held_out.iter().for_each(|document| held_out.push(&document.bytes));
     let loss = trainer.evaluate(&held_out)?;
     let weights = trainer.weights();
     let file = folder.join(format!("{}.safetensors", domain.name));

@@ -141,12 +141,7 @@ impl AttentionBackward<'_> {
     /// Lays the head out in panels.
     #[inline(always)]
     fn pack(&mut self, panel: usize) {
-        let Self {
-            positions,
-            columns,
-            scratch,
-            ..
-        } = self;
+        let Self { positions, columns, scratch, .. } = self;
         let n = *positions;
         for position in 0..n {
             let transposed = [
@@ -214,10 +209,7 @@ impl AttentionBackward<'_> {
                 let to = (row + r) * across + first;
                 for v in 0..V {
                     let at = to + v * LANES;
-                    s.store(
-                        s.mul(scores[r][v], scale),
-                        vector_mut(&mut scratch.weights, at),
-                    );
+                    s.store(s.mul(scores[r][v], scale), vector_mut(&mut scratch.weights, at));
                     s.store(d_weights[r][v], vector_mut(&mut scratch.d_scores, at));
                 }
             }
@@ -300,20 +292,11 @@ impl AttentionBackward<'_> {
         // all of them.
         let partial = first_key.saturating_sub(start).min(rows);
         let all = (first_key + R - 1).saturating_sub(start).min(rows);
-        let HeadScratch {
-            weights,
-            d_scores,
-            queries,
-            d_outputs,
-            d_keys,
-            d_values,
-            ..
-        } = &mut *self.scratch;
+        let HeadScratch { weights, d_scores, queries, d_outputs, d_keys, d_values, .. } =
+            &mut *self.scratch;
         for first in (0..self.columns.width).step_by(panel) {
-            let products = [
-                (&*weights, &*d_outputs, &mut *d_values),
-                (&*d_scores, &*queries, &mut *d_keys),
-            ];
+            let products =
+                [(&*weights, &*d_outputs, &mut *d_values), (&*d_scores, &*queries, &mut *d_keys)];
             for (factors, rows_of_b, sums) in products {
                 let b = &rows_of_b[first * self.positions + start * panel..][..rows * panel];
                 let c = &mut sums[first * padded + first_key * panel..][..R * panel];

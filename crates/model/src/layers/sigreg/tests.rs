@@ -11,21 +11,13 @@ use super::*;
 use crate::kernels::KernelChoice;
 
 fn architecture() -> Architecture {
-    Architecture {
-        dim: 64,
-        heads: 4,
-        sig_reg_slices: 256,
-        ..Architecture::nano()
-    }
+    Architecture { dim: 64, heads: 4, sig_reg_slices: 256, ..Architecture::nano() }
 }
 
 /// Independent, approximately normal numbers, each the sum of twelve uniform ones.
 fn normal(seed: u8, count: usize) -> Vec<f32> {
     let mut bytes = vec![0; count * 48];
-    blake3::Hasher::new()
-        .update(&[seed])
-        .finalize_xof()
-        .fill(&mut bytes);
+    blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut bytes);
     let unit = |b: &[u8; 4]| f64::from(u32::from_le_bytes(*b)) / 4_294_967_296.0;
     bytes
         .as_chunks::<48>()
@@ -62,10 +54,7 @@ fn sigreg_in_float64(rows: &[f32], samples: usize) -> f64 {
                 .map(|(k, &z)| f64::from(z) * f64::from(matrix.at(k, column)))
                 .sum()
         };
-        let projections: Vec<f64> = rows
-            .chunks(architecture.dim as usize)
-            .map(project)
-            .collect();
+        let projections: Vec<f64> = rows.chunks(architecture.dim as usize).map(project).collect();
         for j in 0..=16 {
             let t = 3.0 * f64::from(j) / 16.0;
             let phi = (-t * t / 2.0).exp();
@@ -83,10 +72,7 @@ fn sigreg_equals_its_formula() {
     for samples in [1, 5, 64] {
         let rows = normal(1, samples * 64);
         let (got, expected) = (sigreg(&rows, samples), sigreg_in_float64(&rows, samples));
-        assert!(
-            (got / expected - 1.0).abs() < 1e-5,
-            "{samples} samples: {got} {expected}"
-        );
+        assert!((got / expected - 1.0).abs() < 1e-5, "{samples} samples: {got} {expected}");
     }
 }
 
@@ -105,19 +91,13 @@ fn directions_are_the_bits_of_the_seed_and_have_length_one() {
     let architecture = architecture();
     let Sizes { dim, slices, .. } = Sizes::from(&architecture);
     let mut bits = vec![0; dim * slices / 8];
-    blake3::Hasher::new()
-        .update(&[9; 32])
-        .finalize_xof()
-        .fill(&mut bits);
+    blake3::Hasher::new().update(&[9; 32]).finalize_xof().fill(&mut bits);
     let directions = Directions::new(&architecture, [9; 32]);
     for row in 0..dim {
         for column in 0..slices {
             let bit = row * slices + column;
             let set = bits[bit / 8] >> (bit % 8) & 1 == 1;
-            assert_eq!(
-                directions.matrix().at(row, column),
-                if set { 0.125 } else { -0.125 }
-            );
+            assert_eq!(directions.matrix().at(row, column), if set { 0.125 } else { -0.125 });
         }
     }
     assert_ne!(directions, Directions::new(&architecture, [8; 32]));

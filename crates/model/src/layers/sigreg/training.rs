@@ -34,19 +34,11 @@ pub(crate) type DocumentSums = [Vec<f32>; 2];
 
 impl CharacteristicFunction {
     pub(crate) fn new(architecture: &Architecture) -> Self {
-        let (slices, nodes) = (
-            architecture.sig_reg_slices as usize,
-            Nodes::new(architecture),
-        );
+        let (slices, nodes) = (architecture.sig_reg_slices as usize, Nodes::new(architecture));
         let size = nodes.phi.len() * slices;
         let sums = [vec![0.0; size], vec![0.0; size]];
         let coefficients = [vec![0.0; size], vec![0.0; size]];
-        Self {
-            slices,
-            nodes,
-            sums,
-            coefficients,
-        }
+        Self { slices, nodes, sums, coefficients }
     }
 
     /// Room for the sums of one document.
@@ -63,22 +55,12 @@ impl CharacteristicFunction {
         sums: &'a mut DocumentSums,
     ) -> Samples<'a> {
         let Nodes { turns, ref phi, .. } = self.nodes;
-        Samples {
-            slices: self.slices,
-            nodes: phi.len(),
-            turns,
-            cosines,
-            sines,
-            sums,
-        }
+        Samples { slices: self.slices, nodes: phi.len(), turns, cosines, sines, sums }
     }
 
     /// The distance D, averaged over directions, of `positions` samples; prepares the gradient of
     /// `weight * D`.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "coefficients are rounded once, here"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "coefficients are rounded once, here")]
     pub(crate) fn distance<'a>(
         &mut self,
         documents: impl Iterator<Item = &'a DocumentSums>,
@@ -114,12 +96,7 @@ impl CharacteristicFunction {
 
     /// Replaces the cosines of a document's samples with the gradient of its projections.
     pub(crate) fn gradient<'a>(&'a self, cosines: &'a mut [f32], sines: &'a [f32]) -> Gradient<'a> {
-        Gradient {
-            slices: self.slices,
-            coefficients: &self.coefficients,
-            cosines,
-            sines,
-        }
+        Gradient { slices: self.slices, coefficients: &self.coefficients, cosines, sines }
     }
 }
 
@@ -142,15 +119,10 @@ impl Operation for Samples<'_> {
         let [cosine_sums, sine_sums] = self.sums;
         cosine_sums.fill(0.0);
         sine_sums.fill(0.0);
-        let rows = self
-            .cosines
-            .chunks_mut(self.slices)
-            .zip(self.sines.chunks_mut(self.slices));
+        let rows = self.cosines.chunks_mut(self.slices).zip(self.sines.chunks_mut(self.slices));
         for (cosines, sines) in rows {
-            for (p, (cosine, sine)) in cosines
-                .chunks_mut(LANES)
-                .zip(sines.chunks_mut(LANES))
-                .enumerate()
+            for (p, (cosine, sine)) in
+                cosines.chunks_mut(LANES).zip(sines.chunks_mut(LANES)).enumerate()
             {
                 let turn = s.turn(load_lanes(s, cosine), self.turns);
                 let (d, c) = sin_cos_turn(s, turn);
@@ -187,15 +159,10 @@ impl Operation for Gradient<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let nodes = self.coefficients[0].len() / self.slices;
-        let rows = self
-            .cosines
-            .chunks_mut(self.slices)
-            .zip(self.sines.chunks(self.slices));
+        let rows = self.cosines.chunks_mut(self.slices).zip(self.sines.chunks(self.slices));
         for (cosines, sines) in rows {
-            for (p, (cosine, sine)) in cosines
-                .chunks_mut(LANES)
-                .zip(sines.chunks(LANES))
-                .enumerate()
+            for (p, (cosine, sine)) in
+                cosines.chunks_mut(LANES).zip(sines.chunks(LANES)).enumerate()
             {
                 let (c, d) = (load_lanes(s, cosine), load_lanes(s, sine));
                 let (mut real, mut imaginary) = (s.splat(0.0), s.splat(0.0));

@@ -80,10 +80,7 @@ pub(super) fn vcvt_high_f64_f32(a: float32x4_t) -> float64x2_t {
     vcvt_f64_f32([a[2], a[3]])
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the rounding of the instruction"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "the rounding of the instruction")]
 pub(super) fn vcvt_f32_f64(a: float64x2_t) -> float32x2_t {
     a.map(|x| x as f32)
 }

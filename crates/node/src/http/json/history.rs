@@ -21,10 +21,7 @@ pub(crate) fn block(history: &History, record: &BlockRecord) -> Result<Block, St
         timestamp_ms: Text(record.timestamp_ms),
         proposer: Text(record.proposer),
         state_root: Text(record.state_root),
-        transactions: transactions
-            .iter()
-            .map(|record| Text(record.receipt.hash))
-            .collect(),
+        transactions: transactions.iter().map(|record| Text(record.receipt.hash)).collect(),
     })
 }
 
@@ -53,16 +50,10 @@ pub(crate) fn events(
     for record in records {
         if first.0 != record.height {
             let block = history.block(record.height)?;
-            first = (
-                record.height,
-                block.map_or(record.sequence, |block| block.first_event),
-            );
+            first = (record.height, block.map_or(record.sequence, |block| block.first_event));
         }
         let index = u32::try_from(record.sequence.saturating_sub(first.1)).unwrap_or(u32::MAX);
-        let cursor = Cursor {
-            height: record.height,
-            index,
-        };
+        let cursor = Cursor { height: record.height, index };
         let event = event(cursor, record.timestamp_ms, &record.event);
         events.push(event.map_err(|_| StoreError::Damaged { record: "event" })?);
     }
@@ -85,10 +76,5 @@ pub(super) fn event(
         fields: Map<String, Value>,
     }
     let Parts { event, fields } = serde_json::from_value(serde_json::to_value(event)?)?;
-    Ok(Event {
-        cursor: Text(cursor),
-        timestamp_ms: Text(timestamp_ms),
-        event,
-        fields,
-    })
+    Ok(Event { cursor: Text(cursor), timestamp_ms: Text(timestamp_ms), event, fields })
 }

@@ -74,9 +74,7 @@ pub(crate) fn model(state: &dyn StateRead, id: ModelId) -> Option<types::Model> 
         }
         record::ModelStatus::Retired => (types::ModelStatus::Retired, None),
     };
-    let current = model
-        .weights
-        .and_then(|hash| read::weights(state, id, &hash));
+    let current = model.weights.and_then(|hash| read::weights(state, id, &hash));
     let next = model.next.and_then(|next| {
         let record = read::weights(state, id, &next.weights)?;
         Some(weights(&record, next.revealed, refresh_epochs))
@@ -88,9 +86,7 @@ pub(crate) fn model(state: &dyn StateRead, id: ModelId) -> Option<types::Model> 
         status,
         release_epoch,
         stake: model.pool.stake.into(),
-        rent: current
-            .as_ref()
-            .and_then(|weights| rent(state, id, weights.size_bytes)),
+        rent: current.as_ref().and_then(|weights| rent(state, id, weights.size_bytes)),
         weights: current.map(|record| weights(&record, model.revealed, refresh_epochs)),
         next,
         leaving: model.pool.leaving.into(),
@@ -136,14 +132,8 @@ pub(crate) fn epoch(state: &dyn StateRead, id: Epoch) -> Option<types::Epoch> {
     Some(types::Epoch {
         epoch: id.0,
         beacon: record.as_ref().map(|epoch| Text(epoch.beacon)),
-        targets: record
-            .iter()
-            .flat_map(record::EpochRecord::target_ids)
-            .map(|id| id.0)
-            .collect(),
-        target_reward: record
-            .map_or(Amount::ZERO, |epoch| epoch.target_reward)
-            .into(),
+        targets: record.iter().flat_map(record::EpochRecord::target_ids).map(|id| id.0).collect(),
+        target_reward: record.map_or(Amount::ZERO, |epoch| epoch.target_reward).into(),
     })
 }
 
@@ -160,15 +150,8 @@ pub(crate) fn target(state: &dyn StateRead, id: TargetId) -> Option<types::Targe
         returned,
         reward: target.reward.into(),
         seed: Text(seed),
-        routed: target
-            .routed
-            .iter()
-            .map(|record| routed(state, record))
-            .collect(),
-        candidates: (0..)
-            .zip(&candidates)
-            .map(|(rank, record)| candidate(rank, record))
-            .collect(),
+        routed: target.routed.iter().map(|record| routed(state, record)).collect(),
+        candidates: (0..).zip(&candidates).map(|(rank, record)| candidate(rank, record)).collect(),
         publication: read::publication(state, id).map(|publication| types::Publication {
             rank: publication.rank,
             data_hash: Text(publication.data_hash),
@@ -180,22 +163,11 @@ pub(crate) fn target(state: &dyn StateRead, id: TargetId) -> Option<types::Targe
 
 fn outcome(
     status: &Fate,
-) -> (
-    types::TargetStatus,
-    Option<types::Returned>,
-    Option<types::Payment>,
-) {
+) -> (types::TargetStatus, Option<types::Returned>, Option<types::Payment>) {
     match *status {
         Fate::Open => (types::TargetStatus::Open, None, None),
         Fate::Published { .. } => (types::TargetStatus::Published, None, None),
-        Fate::Settled {
-            model,
-            submitter,
-            distance,
-            data_hash,
-            paid_submitter,
-            paid_model,
-        } => {
+        Fate::Settled { model, submitter, distance, data_hash, paid_submitter, paid_model } => {
             let payment = types::Payment {
                 submitter: Text(submitter),
                 paid_submitter: paid_submitter.into(),

@@ -23,15 +23,9 @@ fn genesis() -> Genesis {
     Genesis {
         chain: "test".into(),
         timestamp_ms: 1_000,
-        params: Params {
-            epoch_ms: 0,
-            ..Params::local()
-        },
+        params: Params { epoch_ms: 0, ..Params::local() },
         architecture,
-        accounts: vec![GenesisAccount {
-            address: key().address(),
-            balance: Amount::soma(5),
-        }],
+        accounts: vec![GenesisAccount { address: key().address(), balance: Amount::soma(5) }],
         validators: vec![GenesisValidator {
             address: Address([2; 32]),
             consensus_key: ConsensusKey([3; 32]),
@@ -64,10 +58,7 @@ fn competing() -> (MemoryState, Vec<Event>) {
         if clock.phase == Phase::Compete {
             return (state, events);
         }
-        let action = Action::EndPhase(action::EndPhase {
-            epoch: clock.epoch,
-            phase: clock.phase,
-        });
+        let action = Action::EndPhase(action::EndPhase { epoch: clock.epoch, phase: clock.phase });
         let transaction = Transaction {
             chain,
             sender: key().address(),
@@ -78,11 +69,7 @@ fn competing() -> (MemoryState, Vec<Event>) {
         };
         let verified = transaction.sign(&key()).verify(&chain).unwrap();
         let proposer = Address([2; 32]);
-        let block = BlockInfo {
-            height,
-            timestamp_ms: 1_000 + height,
-            proposer,
-        };
+        let block = BlockInfo { height, timestamp_ms: 1_000 + height, proposer };
         let outcome = execute(&state, &block, &[verified]);
         assert_eq!(outcome.receipts[0].result, Ok(()));
         state.apply(&outcome.changes);
@@ -166,10 +153,7 @@ fn the_clock_and_the_epoch_follow_the_phases() {
     let (after, _) = competing();
     assert_eq!(api::clock(&after).phase.0, Phase::Compete);
     let epoch = api::epoch(&after, Epoch(1)).unwrap();
-    assert_eq!(
-        epoch.targets.len(),
-        Params::local().targets_per_epoch as usize
-    );
+    assert_eq!(epoch.targets.len(), Params::local().targets_per_epoch as usize);
     assert_eq!(api::clock(&after).beacon, epoch.beacon);
 }
 
@@ -205,9 +189,7 @@ fn every_event_has_its_fields_beside_its_cursor_and_name() {
         assert_eq!(json["cursor"], format!("4-{index}"));
         assert_eq!(json["timestamp_ms"], "1004");
         assert_eq!(shown.typed(), Some(event.clone()));
-        let Value::Object(fields) = serde_json::to_value(&event).unwrap() else {
-            panic!()
-        };
+        let Value::Object(fields) = serde_json::to_value(&event).unwrap() else { panic!() };
         for (name, value) in fields {
             assert_eq!(json[&name], value);
         }
@@ -216,15 +198,8 @@ fn every_event_has_its_fields_beside_its_cursor_and_name() {
 
 #[test]
 fn a_rejected_transaction_says_code_message_and_help() {
-    let rejection = Rejection::WrongNonce {
-        expected: 4,
-        found: u64::MAX,
-    };
-    let receipt = Receipt {
-        hash: Hash::default(),
-        fee: Amount(7),
-        result: Err(rejection.clone()),
-    };
+    let rejection = Rejection::WrongNonce { expected: 4, found: u64::MAX };
+    let receipt = Receipt { hash: Hash::default(), fee: Amount(7), result: Err(rejection.clone()) };
     let json = json_of(&api::receipt(&receipt));
     assert_eq!(json["fee"], "7");
     assert_eq!(json["rejection"]["code"], "wrong_nonce");

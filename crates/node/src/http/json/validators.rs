@@ -14,15 +14,11 @@ use soma_sdk::api::{
 pub(crate) fn validators(state: &dyn StateRead) -> Vec<Validator> {
     let seats = read::committee(state).seats;
     let registered = read::validators(state).into_iter();
-    registered
-        .map(|record| validator(&record, &seats))
-        .collect()
+    registered.map(|record| validator(&record, &seats)).collect()
 }
 
 fn validator(record: &record::Validator, seats: &[Seat]) -> Validator {
-    let seat = seats
-        .iter()
-        .position(|seat| seat.validator == record.address);
+    let seat = seats.iter().position(|seat| seat.validator == record.address);
     let (status, jailed_until) = match record.status {
         Standing::Ready => (ValidatorStatus::Ready, None),
         Standing::Jailed { until } => (ValidatorStatus::Jailed, Some(until.0)),
@@ -48,10 +44,7 @@ fn validator(record: &record::Validator, seats: &[Seat]) -> Validator {
 }
 
 pub(super) fn next_commission(next: record::NextCommission) -> NextCommission {
-    NextCommission {
-        bps: next.bps,
-        epoch: next.epoch.0,
-    }
+    NextCommission { bps: next.bps, epoch: next.epoch.0 }
 }
 
 /// What an account has staked on models and validators.
