@@ -133,7 +133,7 @@ impl Ledger {
                     self.paid_targets += soma(paid_model.plus(*paid_submitter));
                 }
                 Event::TargetReturned { target, reward, bond_burned, .. } => {
-                    self.note_returned(*target, *reward, *bond_burned, submitters)
+                    self.note_returned(*target, *reward, *bond_burned, submitters);
                 }
                 Event::SubmissionForfeited { target, submitter, bond, .. } => {
                     if let Some(&actor) = self.indices.get(submitter) {
