@@ -69,10 +69,6 @@ struct Peak;
 impl Operation for Peak {
     type Output = usize;
 
-    #[expect(
-        clippy::inline_always,
-        reason = "inlined into the function that enables the CPU features"
-    )]
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> usize {
         // Enough chains to hide the latency, but few enough to fit in the registers.
@@ -115,10 +111,6 @@ struct Read<'a>(&'a [f32]);
 impl Operation for Read<'_> {
     type Output = f32;
 
-    #[expect(
-        clippy::inline_always,
-        reason = "inlined into the function that enables the CPU features"
-    )]
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> f32 {
         let mut sums = [simd.splat(0.0); 4];

@@ -31,10 +31,6 @@ struct Likelihoods<'a> {
 impl Operation for Likelihoods<'_> {
     type Output = ();
 
-    #[expect(
-        clippy::inline_always,
-        reason = "inlined into the function that enables the CPU features"
-    )]
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         self.logits.iter_mut().for_each(|logit| *logit /= self.temperature);

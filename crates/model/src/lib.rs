@@ -10,6 +10,11 @@
 //! forward and backward (`layers`); a forward pass (`forward`), the [`score()`] made from it, and
 //! bytes sampled from it (`generate`); training ([`train`]); measurements (`bench`).
 
+#![expect(
+    clippy::inline_always,
+    reason = "lane operations must be inlined into the function that enables their CPU features"
+)]
+
 mod simd;
 mod error;
 mod sizes;

@@ -3,10 +3,6 @@
 //!
 //! Nothing here may call the platform's mathematics library. Constants are given by their bits;
 //! docs/numerics.md lists them with every order of operations, and the measured errors.
-#![expect(
-    clippy::inline_always,
-    reason = "lane operations must be inlined into the function that enables their CPU features"
-)]
 
 use crate::simd::{LANES, Portable, Simd, fold_lanes};
 

@@ -2,10 +2,6 @@
 //!
 //! The angle of pair i at position p is `p / 10000^(2i / head_dim)`, with the power computed as
 //! `exp((2i / head_dim) * ln 10000)`.
-#![expect(
-    clippy::inline_always,
-    reason = "lane operations must be inlined into the function that enables their CPU features"
-)]
 
 use soma_architecture::Architecture;
 

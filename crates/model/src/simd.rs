@@ -5,10 +5,16 @@
 //! implementation has no freedom. It must never hold an operation whose result differs between
 //! CPUs: no reciprocal estimates, no horizontal sums, no platform `min`/`max` (theirs differ for
 //! NaN and for zeros; see [`Simd::max`]).
-#![expect(
-    clippy::inline_always,
-    reason = "lane operations must be inlined into the function that enables their CPU features"
-)]
+
+/// Operations that are one expression: each is inlined, with its signature in [`Simd`].
+macro_rules! operations {
+    ($($name:ident($($x:ident: $from:ty),+) -> $to:ty = $value:expr;)+) => {$(
+        #[inline(always)]
+        fn $name(self, $($x: $from),+) -> $to {
+            $value
+        }
+    )+};
+}
 
 #[cfg(any(target_arch = "aarch64", test))]
 mod neon;

@@ -9,10 +9,6 @@
 //! one run down the rows, they pack the next one piece by piece. So B is read once, straight from a
 //! weights file, and the latency of memory is hidden behind the arithmetic.
 #![expect(unsafe_code, reason = "tiles are given as pointers into panels and C")]
-#![expect(
-    clippy::inline_always,
-    reason = "the product must be inlined into the function that enables the CPU features"
-)]
 
 use super::buffer::{Buffer, PACKED_A, PACKED_B};
 use super::pack::{PackRows, pack};

@@ -3,10 +3,6 @@
 //! A panel holds, one depth step after another, the rows of A (or columns of B) of one tile:
 //! `panel[k * width + lane]`. Packing moves bits and never computes. Missing lanes are filled with
 //! zeros, and their outputs are not stored.
-#![expect(
-    clippy::inline_always,
-    reason = "packing must be inlined into the function that enables the CPU features"
-)]
 
 use std::ops::Range;
 

@@ -84,10 +84,6 @@ struct Functions<'a>(&'a [f32; LANES]);
 impl Operation for Functions<'_> {
     type Output = [[f32; LANES]; 7];
 
-    #[expect(
-        clippy::inline_always,
-        reason = "inlined into the function that enables the CPU features"
-    )]
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Self::Output {
         let x = simd.load(self.0);

@@ -3,10 +3,6 @@
 //!
 //! A chain takes its steps in ascending order and is stored and resumed, never summed in parts.
 #![expect(unsafe_code, reason = "the register tile reads packed panels through pointers")]
-#![expect(
-    clippy::inline_always,
-    reason = "the tile must be inlined into the function that enables the CPU features"
-)]
 
 use super::Triangle;
 use crate::simd::{LANES, Operation, Simd};

@@ -3,10 +3,6 @@
 //! Order: `score = chain(q . k) * scale`; `weight = exp(score - max)`; `out = chain(weight * v,
 //! keys ascending) / sum`. Pairs that causality hides are not computed, so there is no large
 //! negative constant that a score could exceed.
-#![expect(
-    clippy::inline_always,
-    reason = "lane operations must be inlined into the function that enables their CPU features"
-)]
 
 mod backward;
 

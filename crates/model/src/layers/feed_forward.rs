@@ -1,10 +1,6 @@
 //! What lies between the two maps of the feed-forward network: GELU.
 //!
 //! A score needs only the value, and computes it in the epilogue of the product.
-#![expect(
-    clippy::inline_always,
-    reason = "lane operations must be inlined into the function that enables their CPU features"
-)]
 
 use crate::math::{gelu, gelu_derivative};
 use crate::simd::{LANES, Operation, Simd, load_lanes, store_lanes};

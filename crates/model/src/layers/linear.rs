@@ -2,10 +2,6 @@
 //!
 //! The gradients of inputs and weights are also products (`train::pass`, `train`); that of the
 //! bias is [`ColumnSums`].
-#![expect(
-    clippy::inline_always,
-    reason = "lane operations must be inlined into the function that enables their CPU features"
-)]
 
 use crate::kernels::{Engine, Epilogue, Matrix, MatrixMut, matmul};
 use crate::simd::{LANES, Operation, Simd, load_lanes, store_lanes};

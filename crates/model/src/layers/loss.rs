@@ -2,10 +2,6 @@
 //!
 //! Order: `nll = ln(sum) - (logit - max)`, with max and sum of `exp(logit - max)` over the whole
 //! vocabulary as in `math::softmax_row`.
-#![expect(
-    clippy::inline_always,
-    reason = "lane operations must be inlined into the function that enables their CPU features"
-)]
 
 use crate::kernels::Engine;
 use crate::math::{ln, softmax_row};

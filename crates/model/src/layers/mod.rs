@@ -5,10 +5,6 @@
 //! (`forward`). Training keeps what the backward pass needs: one window on one thread
 //! (`train::pass`). The bits of both are the same up to the loss, whose sum over windows training
 //! defines on its own (`docs/training.md`).
-#![expect(
-    clippy::inline_always,
-    reason = "lane operations must be inlined into the function that enables their CPU features"
-)]
 
 pub(crate) mod attention;
 pub(crate) mod feed_forward;

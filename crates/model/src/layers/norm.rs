@@ -3,10 +3,6 @@
 //! Order: `mean = sum / d`; `c = x - mean`; `variance = (lanes of fma(c, c, lane), folded) / d`;
 //! `inverse = 1 / sqrt(variance + 1e-5)`; `y = fma(c * inverse, gamma, beta)`. Sums are the 16
 //! lanes of `math::sum_row`.
-#![expect(
-    clippy::inline_always,
-    reason = "lane operations must be inlined into the function that enables their CPU features"
-)]
 
 use super::{dot, part};
 use crate::kernels::Engine;

@@ -3,10 +3,6 @@
 //!
 //! The mean of the characteristic function is taken over the samples of each direction, never over
 //! directions, which would reward collapse.
-#![expect(
-    clippy::inline_always,
-    reason = "lane operations must be inlined into the function that enables their CPU features"
-)]
 
 mod training;
 

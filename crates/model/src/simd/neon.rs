@@ -8,10 +8,6 @@
     not(target_arch = "aarch64"),
     expect(unused_unsafe, reason = "emulated, only loads and stores are unsafe")
 )]
-#![expect(
-    clippy::inline_always,
-    reason = "lane operations must be inlined into the function that enables their CPU features"
-)]
 
 #[cfg(not(target_arch = "aarch64"))]
 mod emulated;
@@ -93,10 +89,6 @@ impl Simd for Neon {
         operation.run(self)
     }
     #[inline(always)]
-    fn splat(self, x: f32) -> Self::F {
-        proven!([vdupq_n_f32(x); 4])
-    }
-    #[inline(always)]
     fn load(self, x: &[f32; LANES]) -> Self::F {
         let p = x.as_ptr();
         proven!([vld1q_f32(p), vld1q_f32(p.add(4)), vld1q_f32(p.add(8)), vld1q_f32(p.add(12))])
@@ -111,37 +103,17 @@ impl Simd for Neon {
             vst1q_f32(p.add(12), v[3]);
         });
     }
-    #[inline(always)]
-    fn add(self, a: Self::F, b: Self::F) -> Self::F {
-        quarters!(vaddq_f32, a, b)
-    }
-    #[inline(always)]
-    fn sub(self, a: Self::F, b: Self::F) -> Self::F {
-        quarters!(vsubq_f32, a, b)
-    }
-    #[inline(always)]
-    fn mul(self, a: Self::F, b: Self::F) -> Self::F {
-        quarters!(vmulq_f32, a, b)
-    }
-    #[inline(always)]
-    fn div(self, a: Self::F, b: Self::F) -> Self::F {
-        quarters!(vdivq_f32, a, b)
-    }
-    #[inline(always)]
-    fn sqrt(self, a: Self::F) -> Self::F {
-        quarters!(vsqrtq_f32, a)
-    }
-    #[inline(always)]
-    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
-        quarters!(vfmaq_f32, c, a, b)
-    }
-    #[inline(always)]
-    fn fnma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
-        quarters!(vfmsq_f32, c, a, b)
-    }
-    #[inline(always)]
-    fn less(self, a: Self::F, b: Self::F) -> Self::M {
-        quarters!(vcltq_f32, a, b)
+    operations! {
+        splat(x: f32) -> Self::F = proven!([vdupq_n_f32(x); 4]);
+        add(a: Self::F, b: Self::F) -> Self::F = quarters!(vaddq_f32, a, b);
+        sub(a: Self::F, b: Self::F) -> Self::F = quarters!(vsubq_f32, a, b);
+        mul(a: Self::F, b: Self::F) -> Self::F = quarters!(vmulq_f32, a, b);
+        div(a: Self::F, b: Self::F) -> Self::F = quarters!(vdivq_f32, a, b);
+        sqrt(a: Self::F) -> Self::F = quarters!(vsqrtq_f32, a);
+        fma(a: Self::F, b: Self::F, c: Self::F) -> Self::F = quarters!(vfmaq_f32, c, a, b);
+        fnma(a: Self::F, b: Self::F, c: Self::F) -> Self::F = quarters!(vfmsq_f32, c, a, b);
+        less(a: Self::F, b: Self::F) -> Self::M = quarters!(vcltq_f32, a, b);
+        select(m: Self::M, a: Self::F, b: Self::F) -> Self::F = quarters!(vbslq_f32, m, a, b);
     }
     #[inline(always)]
     fn first(self, n: usize) -> Self::M {
@@ -153,10 +125,6 @@ impl Simd for Neon {
         proven!([vld1q_u32(p), vld1q_u32(p.add(4)), vld1q_u32(p.add(8)), vld1q_u32(p.add(12))])
     }
     #[inline(always)]
-    fn select(self, m: Self::M, a: Self::F, b: Self::F) -> Self::F {
-        quarters!(vbslq_f32, m, a, b)
-    }
-    #[inline(always)]
     fn turn(self, p: Self::F, scale: f64) -> Self::F {
         proven!([
             turn_four(p[0], scale),
@@ -165,33 +133,14 @@ impl Simd for Neon {
             turn_four(p[3], scale)
         ])
     }
-    #[inline(always)]
-    fn bits(self, a: Self::F) -> Self::U {
-        quarters!(vreinterpretq_u32_f32, a)
-    }
-    #[inline(always)]
-    fn with_bits(self, a: Self::U) -> Self::F {
-        quarters!(vreinterpretq_f32_u32, a)
-    }
-    #[inline(always)]
-    fn splat_bits(self, x: u32) -> Self::U {
-        proven!([vdupq_n_u32(x); 4])
-    }
-    #[inline(always)]
-    fn add_bits(self, a: Self::U, b: Self::U) -> Self::U {
-        quarters!(vaddq_u32, a, b)
-    }
-    #[inline(always)]
-    fn sub_bits(self, a: Self::U, b: Self::U) -> Self::U {
-        quarters!(vsubq_u32, a, b)
-    }
-    #[inline(always)]
-    fn and_bits(self, a: Self::U, b: Self::U) -> Self::U {
-        quarters!(vandq_u32, a, b)
-    }
-    #[inline(always)]
-    fn or_bits(self, a: Self::U, b: Self::U) -> Self::U {
-        quarters!(vorrq_u32, a, b)
+    operations! {
+        bits(a: Self::F) -> Self::U = quarters!(vreinterpretq_u32_f32, a);
+        with_bits(a: Self::U) -> Self::F = quarters!(vreinterpretq_f32_u32, a);
+        splat_bits(x: u32) -> Self::U = proven!([vdupq_n_u32(x); 4]);
+        add_bits(a: Self::U, b: Self::U) -> Self::U = quarters!(vaddq_u32, a, b);
+        sub_bits(a: Self::U, b: Self::U) -> Self::U = quarters!(vsubq_u32, a, b);
+        and_bits(a: Self::U, b: Self::U) -> Self::U = quarters!(vandq_u32, a, b);
+        or_bits(a: Self::U, b: Self::U) -> Self::U = quarters!(vorrq_u32, a, b);
     }
     #[inline(always)]
     fn shl_bits<const N: u32>(self, a: Self::U) -> Self::U {

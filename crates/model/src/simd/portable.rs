@@ -1,10 +1,6 @@
 //! The lanes in plain Rust: the definition that the other implementations must equal.
 //!
 //! It must never use a CPU feature or a function of the platform's mathematics library.
-#![expect(
-    clippy::inline_always,
-    reason = "lane operations must be inlined into the function that enables their CPU features"
-)]
 
 use super::{LANES, Operation, Simd};
 
@@ -74,57 +70,28 @@ impl Simd for Portable {
     fn dispatch<O: Operation>(self, operation: O) -> O::Output {
         operation.run(self)
     }
-    #[inline(always)]
-    fn splat(self, x: f32) -> Self::F {
-        [x; LANES]
-    }
-    #[inline(always)]
-    fn load(self, x: &[f32; LANES]) -> Self::F {
-        *x
+    operations! {
+        splat(x: f32) -> Self::F = [x; LANES];
+        load(x: &[f32; LANES]) -> Self::F = *x;
     }
     #[inline(always)]
     fn store(self, v: Self::F, to: &mut [f32; LANES]) {
         *to = v;
     }
-    #[inline(always)]
-    fn add(self, a: Self::F, b: Self::F) -> Self::F {
-        lanes!(i => a[i] + b[i])
-    }
-    #[inline(always)]
-    fn sub(self, a: Self::F, b: Self::F) -> Self::F {
-        lanes!(i => a[i] - b[i])
-    }
-    #[inline(always)]
-    fn mul(self, a: Self::F, b: Self::F) -> Self::F {
-        lanes!(i => a[i] * b[i])
-    }
-    #[inline(always)]
-    fn div(self, a: Self::F, b: Self::F) -> Self::F {
-        lanes!(i => a[i] / b[i])
-    }
-    #[inline(always)]
-    fn sqrt(self, a: Self::F) -> Self::F {
-        lanes!(i => a[i].sqrt())
-    }
-    #[inline(always)]
-    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
-        lanes!(i => fused_multiply_add(a[i], b[i], c[i]))
-    }
-    #[inline(always)]
-    fn fnma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
-        lanes!(i => fused_multiply_add(-a[i], b[i], c[i]))
-    }
-    #[inline(always)]
-    fn less(self, a: Self::F, b: Self::F) -> Self::M {
-        lanes!(i => a[i] < b[i])
-    }
-    #[inline(always)]
-    fn first(self, n: usize) -> Self::M {
-        lanes!(i => i < n)
-    }
-    #[inline(always)]
-    fn select(self, m: Self::M, a: Self::F, b: Self::F) -> Self::F {
-        lanes!(i => if m[i] { a[i] } else { b[i] })
+    operations! {
+        add(a: Self::F, b: Self::F) -> Self::F = lanes!(i => a[i] + b[i]);
+        sub(a: Self::F, b: Self::F) -> Self::F = lanes!(i => a[i] - b[i]);
+        mul(a: Self::F, b: Self::F) -> Self::F = lanes!(i => a[i] * b[i]);
+        div(a: Self::F, b: Self::F) -> Self::F = lanes!(i => a[i] / b[i]);
+        sqrt(a: Self::F) -> Self::F = lanes!(i => a[i].sqrt());
+        fma(a: Self::F, b: Self::F, c: Self::F) -> Self::F
+            = lanes!(i => fused_multiply_add(a[i], b[i], c[i]));
+        fnma(a: Self::F, b: Self::F, c: Self::F) -> Self::F
+            = lanes!(i => fused_multiply_add(-a[i], b[i], c[i]));
+        less(a: Self::F, b: Self::F) -> Self::M = lanes!(i => a[i] < b[i]);
+        first(n: usize) -> Self::M = lanes!(i => i < n);
+        select(m: Self::M, a: Self::F, b: Self::F) -> Self::F
+            = lanes!(i => if m[i] { a[i] } else { b[i] });
     }
     #[inline(always)]
     fn turn(self, p: Self::F, scale: f64) -> Self::F {
@@ -134,33 +101,14 @@ impl Simd for Portable {
             { (turns - round_to_integer(turns)) as f32 }
         })
     }
-    #[inline(always)]
-    fn bits(self, a: Self::F) -> Self::U {
-        lanes!(i => a[i].to_bits())
-    }
-    #[inline(always)]
-    fn with_bits(self, a: Self::U) -> Self::F {
-        lanes!(i => f32::from_bits(a[i]))
-    }
-    #[inline(always)]
-    fn splat_bits(self, x: u32) -> Self::U {
-        [x; LANES]
-    }
-    #[inline(always)]
-    fn add_bits(self, a: Self::U, b: Self::U) -> Self::U {
-        lanes!(i => a[i].wrapping_add(b[i]))
-    }
-    #[inline(always)]
-    fn sub_bits(self, a: Self::U, b: Self::U) -> Self::U {
-        lanes!(i => a[i].wrapping_sub(b[i]))
-    }
-    #[inline(always)]
-    fn and_bits(self, a: Self::U, b: Self::U) -> Self::U {
-        lanes!(i => a[i] & b[i])
-    }
-    #[inline(always)]
-    fn or_bits(self, a: Self::U, b: Self::U) -> Self::U {
-        lanes!(i => a[i] | b[i])
+    operations! {
+        bits(a: Self::F) -> Self::U = lanes!(i => a[i].to_bits());
+        with_bits(a: Self::U) -> Self::F = lanes!(i => f32::from_bits(a[i]));
+        splat_bits(x: u32) -> Self::U = [x; LANES];
+        add_bits(a: Self::U, b: Self::U) -> Self::U = lanes!(i => a[i].wrapping_add(b[i]));
+        sub_bits(a: Self::U, b: Self::U) -> Self::U = lanes!(i => a[i].wrapping_sub(b[i]));
+        and_bits(a: Self::U, b: Self::U) -> Self::U = lanes!(i => a[i] & b[i]);
+        or_bits(a: Self::U, b: Self::U) -> Self::U = lanes!(i => a[i] | b[i]);
     }
     #[inline(always)]
     fn shl_bits<const N: u32>(self, a: Self::U) -> Self::U {

@@ -6,10 +6,6 @@
     unsafe_code,
     reason = "vector instructions; each token type proves that the CPU has them"
 )]
-#![expect(
-    clippy::inline_always,
-    reason = "lane operations must be inlined into the function that enables their CPU features"
-)]
 
 #[cfg_attr(
     not(test),
@@ -47,7 +43,7 @@ impl Avx2 {
 pub(crate) struct Pair<T>(T, T);
 
 macro_rules! halves {
-    ($f:ident, $($x:expr),+) => {
+    ($f:path, $($x:expr),+) => {
         proven!(Pair($f($($x.0),+), $f($($x.1),+)))
     };
 }
@@ -127,13 +123,10 @@ impl Simd for Avx2 {
             core::array::from_fn(|column| if column < 8 { near[column] } else { far[column - 8] })
         })
     }
-    #[inline(always)]
-    fn splat(self, x: f32) -> Self::F {
-        proven!(Pair(_mm256_set1_ps(x), _mm256_set1_ps(x)))
-    }
-    #[inline(always)]
-    fn load(self, x: &[f32; LANES]) -> Self::F {
-        proven!(Pair(_mm256_loadu_ps(x.as_ptr()), _mm256_loadu_ps(x.as_ptr().add(8))))
+    operations! {
+        splat(x: f32) -> Self::F = proven!(Pair(_mm256_set1_ps(x), _mm256_set1_ps(x)));
+        load(x: &[f32; LANES]) -> Self::F
+            = proven!(Pair(_mm256_loadu_ps(x.as_ptr()), _mm256_loadu_ps(x.as_ptr().add(8))));
     }
     #[inline(always)]
     fn store(self, v: Self::F, to: &mut [f32; LANES]) {
@@ -142,37 +135,15 @@ impl Simd for Avx2 {
             _mm256_storeu_ps(to.as_mut_ptr().add(8), v.1);
         });
     }
-    #[inline(always)]
-    fn add(self, a: Self::F, b: Self::F) -> Self::F {
-        halves!(_mm256_add_ps, a, b)
-    }
-    #[inline(always)]
-    fn sub(self, a: Self::F, b: Self::F) -> Self::F {
-        halves!(_mm256_sub_ps, a, b)
-    }
-    #[inline(always)]
-    fn mul(self, a: Self::F, b: Self::F) -> Self::F {
-        halves!(_mm256_mul_ps, a, b)
-    }
-    #[inline(always)]
-    fn div(self, a: Self::F, b: Self::F) -> Self::F {
-        halves!(_mm256_div_ps, a, b)
-    }
-    #[inline(always)]
-    fn sqrt(self, a: Self::F) -> Self::F {
-        halves!(_mm256_sqrt_ps, a)
-    }
-    #[inline(always)]
-    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
-        halves!(_mm256_fmadd_ps, a, b, c)
-    }
-    #[inline(always)]
-    fn fnma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
-        halves!(_mm256_fnmadd_ps, a, b, c)
-    }
-    #[inline(always)]
-    fn less(self, a: Self::F, b: Self::F) -> Self::M {
-        proven!(Pair(_mm256_cmp_ps::<_CMP_LT_OQ>(a.0, b.0), _mm256_cmp_ps::<_CMP_LT_OQ>(a.1, b.1)))
+    operations! {
+        add(a: Self::F, b: Self::F) -> Self::F = halves!(_mm256_add_ps, a, b);
+        sub(a: Self::F, b: Self::F) -> Self::F = halves!(_mm256_sub_ps, a, b);
+        mul(a: Self::F, b: Self::F) -> Self::F = halves!(_mm256_mul_ps, a, b);
+        div(a: Self::F, b: Self::F) -> Self::F = halves!(_mm256_div_ps, a, b);
+        sqrt(a: Self::F) -> Self::F = halves!(_mm256_sqrt_ps, a);
+        fma(a: Self::F, b: Self::F, c: Self::F) -> Self::F = halves!(_mm256_fmadd_ps, a, b, c);
+        fnma(a: Self::F, b: Self::F, c: Self::F) -> Self::F = halves!(_mm256_fnmadd_ps, a, b, c);
+        less(a: Self::F, b: Self::F) -> Self::M = halves!(_mm256_cmp_ps::<_CMP_LT_OQ>, a, b);
     }
     #[inline(always)]
     fn first(self, n: usize) -> Self::M {
@@ -190,42 +161,24 @@ impl Simd for Avx2 {
             )
         })
     }
-    #[inline(always)]
-    fn select(self, m: Self::M, a: Self::F, b: Self::F) -> Self::F {
-        proven!(Pair(_mm256_blendv_ps(b.0, a.0, m.0), _mm256_blendv_ps(b.1, a.1, m.1)))
-    }
-    #[inline(always)]
-    fn turn(self, p: Self::F, scale: f64) -> Self::F {
-        proven!(Pair(turn_half(p.0, scale), turn_half(p.1, scale)))
-    }
-    #[inline(always)]
-    fn bits(self, a: Self::F) -> Self::U {
-        halves!(_mm256_castps_si256, a)
-    }
-    #[inline(always)]
-    fn with_bits(self, a: Self::U) -> Self::F {
-        halves!(_mm256_castsi256_ps, a)
+    operations! {
+        select(m: Self::M, a: Self::F, b: Self::F) -> Self::F
+            = halves!(_mm256_blendv_ps, b, a, m);
+        turn(p: Self::F, scale: f64) -> Self::F
+            = proven!(Pair(turn_half(p.0, scale), turn_half(p.1, scale)));
+        bits(a: Self::F) -> Self::U = halves!(_mm256_castps_si256, a);
+        with_bits(a: Self::U) -> Self::F = halves!(_mm256_castsi256_ps, a);
     }
     #[inline(always)]
     fn splat_bits(self, x: u32) -> Self::U {
         let x = x.cast_signed();
         proven!(Pair(_mm256_set1_epi32(x), _mm256_set1_epi32(x)))
     }
-    #[inline(always)]
-    fn add_bits(self, a: Self::U, b: Self::U) -> Self::U {
-        halves!(_mm256_add_epi32, a, b)
-    }
-    #[inline(always)]
-    fn sub_bits(self, a: Self::U, b: Self::U) -> Self::U {
-        halves!(_mm256_sub_epi32, a, b)
-    }
-    #[inline(always)]
-    fn and_bits(self, a: Self::U, b: Self::U) -> Self::U {
-        halves!(_mm256_and_si256, a, b)
-    }
-    #[inline(always)]
-    fn or_bits(self, a: Self::U, b: Self::U) -> Self::U {
-        halves!(_mm256_or_si256, a, b)
+    operations! {
+        add_bits(a: Self::U, b: Self::U) -> Self::U = halves!(_mm256_add_epi32, a, b);
+        sub_bits(a: Self::U, b: Self::U) -> Self::U = halves!(_mm256_sub_epi32, a, b);
+        and_bits(a: Self::U, b: Self::U) -> Self::U = halves!(_mm256_and_si256, a, b);
+        or_bits(a: Self::U, b: Self::U) -> Self::U = halves!(_mm256_or_si256, a, b);
     }
     #[inline(always)]
     fn shl_bits<const N: u32>(self, a: Self::U) -> Self::U {
@@ -328,53 +281,24 @@ impl Simd for Avx512 {
     fn prefetch(self, at: *const f32) {
         proven!(_mm_prefetch::<_MM_HINT_T0>(at.cast()));
     }
-    #[inline(always)]
-    fn transpose(self, rows: [Self::F; LANES]) -> [Self::F; LANES] {
-        proven!(transpose_square(&rows))
-    }
-    #[inline(always)]
-    fn splat(self, x: f32) -> Self::F {
-        proven!(_mm512_set1_ps(x))
-    }
-    #[inline(always)]
-    fn load(self, x: &[f32; LANES]) -> Self::F {
-        proven!(_mm512_loadu_ps(x.as_ptr()))
+    operations! {
+        transpose(rows: [Self::F; LANES]) -> [Self::F; LANES] = proven!(transpose_square(&rows));
+        splat(x: f32) -> Self::F = proven!(_mm512_set1_ps(x));
+        load(x: &[f32; LANES]) -> Self::F = proven!(_mm512_loadu_ps(x.as_ptr()));
     }
     #[inline(always)]
     fn store(self, v: Self::F, to: &mut [f32; LANES]) {
         proven!(_mm512_storeu_ps(to.as_mut_ptr(), v));
     }
-    #[inline(always)]
-    fn add(self, a: Self::F, b: Self::F) -> Self::F {
-        proven!(_mm512_add_ps(a, b))
-    }
-    #[inline(always)]
-    fn sub(self, a: Self::F, b: Self::F) -> Self::F {
-        proven!(_mm512_sub_ps(a, b))
-    }
-    #[inline(always)]
-    fn mul(self, a: Self::F, b: Self::F) -> Self::F {
-        proven!(_mm512_mul_ps(a, b))
-    }
-    #[inline(always)]
-    fn div(self, a: Self::F, b: Self::F) -> Self::F {
-        proven!(_mm512_div_ps(a, b))
-    }
-    #[inline(always)]
-    fn sqrt(self, a: Self::F) -> Self::F {
-        proven!(_mm512_sqrt_ps(a))
-    }
-    #[inline(always)]
-    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
-        proven!(_mm512_fmadd_ps(a, b, c))
-    }
-    #[inline(always)]
-    fn fnma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
-        proven!(_mm512_fnmadd_ps(a, b, c))
-    }
-    #[inline(always)]
-    fn less(self, a: Self::F, b: Self::F) -> Self::M {
-        proven!(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b))
+    operations! {
+        add(a: Self::F, b: Self::F) -> Self::F = proven!(_mm512_add_ps(a, b));
+        sub(a: Self::F, b: Self::F) -> Self::F = proven!(_mm512_sub_ps(a, b));
+        mul(a: Self::F, b: Self::F) -> Self::F = proven!(_mm512_mul_ps(a, b));
+        div(a: Self::F, b: Self::F) -> Self::F = proven!(_mm512_div_ps(a, b));
+        sqrt(a: Self::F) -> Self::F = proven!(_mm512_sqrt_ps(a));
+        fma(a: Self::F, b: Self::F, c: Self::F) -> Self::F = proven!(_mm512_fmadd_ps(a, b, c));
+        fnma(a: Self::F, b: Self::F, c: Self::F) -> Self::F = proven!(_mm512_fnmadd_ps(a, b, c));
+        less(a: Self::F, b: Self::F) -> Self::M = proven!(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b));
     }
     #[inline(always)]
     fn first(self, n: usize) -> Self::M {
@@ -383,41 +307,17 @@ impl Simd for Avx512 {
             ((1_u32 << n.min(LANES)) - 1) as __mmask16
         }
     }
-    #[inline(always)]
-    fn select(self, m: Self::M, a: Self::F, b: Self::F) -> Self::F {
-        proven!(_mm512_mask_blend_ps(m, b, a))
-    }
-    #[inline(always)]
-    fn turn(self, p: Self::F, scale: f64) -> Self::F {
-        proven!(turn_sixteen(p, scale))
-    }
-    #[inline(always)]
-    fn bits(self, a: Self::F) -> Self::U {
-        proven!(_mm512_castps_si512(a))
-    }
-    #[inline(always)]
-    fn with_bits(self, a: Self::U) -> Self::F {
-        proven!(_mm512_castsi512_ps(a))
-    }
-    #[inline(always)]
-    fn splat_bits(self, x: u32) -> Self::U {
-        proven!(_mm512_set1_epi32(x.cast_signed()))
-    }
-    #[inline(always)]
-    fn add_bits(self, a: Self::U, b: Self::U) -> Self::U {
-        proven!(_mm512_add_epi32(a, b))
-    }
-    #[inline(always)]
-    fn sub_bits(self, a: Self::U, b: Self::U) -> Self::U {
-        proven!(_mm512_sub_epi32(a, b))
-    }
-    #[inline(always)]
-    fn and_bits(self, a: Self::U, b: Self::U) -> Self::U {
-        proven!(_mm512_and_si512(a, b))
-    }
-    #[inline(always)]
-    fn or_bits(self, a: Self::U, b: Self::U) -> Self::U {
-        proven!(_mm512_or_si512(a, b))
+    operations! {
+        select(m: Self::M, a: Self::F, b: Self::F) -> Self::F
+            = proven!(_mm512_mask_blend_ps(m, b, a));
+        turn(p: Self::F, scale: f64) -> Self::F = proven!(turn_sixteen(p, scale));
+        bits(a: Self::F) -> Self::U = proven!(_mm512_castps_si512(a));
+        with_bits(a: Self::U) -> Self::F = proven!(_mm512_castsi512_ps(a));
+        splat_bits(x: u32) -> Self::U = proven!(_mm512_set1_epi32(x.cast_signed()));
+        add_bits(a: Self::U, b: Self::U) -> Self::U = proven!(_mm512_add_epi32(a, b));
+        sub_bits(a: Self::U, b: Self::U) -> Self::U = proven!(_mm512_sub_epi32(a, b));
+        and_bits(a: Self::U, b: Self::U) -> Self::U = proven!(_mm512_and_si512(a, b));
+        or_bits(a: Self::U, b: Self::U) -> Self::U = proven!(_mm512_or_si512(a, b));
     }
     #[inline(always)]
     fn shl_bits<const N: u32>(self, a: Self::U) -> Self::U {

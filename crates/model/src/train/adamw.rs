@@ -2,10 +2,6 @@
 //!
 //! Moments and weights below the smallest normal number become zero: that is how a weights file is
 //! read, and a checkpoint must not differ from the run that made it.
-#![expect(
-    clippy::inline_always,
-    reason = "lane operations must be inlined into the function that enables their CPU features"
-)]
 
 use super::Recipe;
 use crate::kernels::Engine;

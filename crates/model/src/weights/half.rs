@@ -4,10 +4,6 @@
 //! Widening is exact, and a subnormal float32 becomes `+0` as everywhere else; values that are not
 //! finite were rejected earlier. It is written here, not taken from a library, because it flushes
 //! subnormals and runs on the lanes of the kernel.
-#![expect(
-    clippy::inline_always,
-    reason = "widening must be inlined into the function that enables the CPU features"
-)]
 
 use crate::kernels::{Buffer, Engine, Epilogue, Matrix, MatrixMut, WIDENED, matmul};
 use crate::simd::{Operation, Simd};

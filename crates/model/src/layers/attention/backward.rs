@@ -4,10 +4,6 @@
 //! the cache, whereas a whole matrix would not. As in the forward pass, masked pairs are never part
 //! of a chain.
 #![expect(
-    clippy::inline_always,
-    reason = "lane operations must be inlined into the function that enables their CPU features"
-)]
-#![expect(
     clippy::needless_range_loop,
     reason = "rows and vectors of a register tile are counted, so that the loops are unrolled"
 )]

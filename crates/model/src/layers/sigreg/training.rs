@@ -6,10 +6,6 @@
     clippy::cast_precision_loss,
     reason = "positions, directions and nodes are far below 2^53"
 )]
-#![expect(
-    clippy::inline_always,
-    reason = "lane operations must be inlined into the function that enables their CPU features"
-)]
 
 use soma_architecture::Architecture;
 
