@@ -60,22 +60,33 @@ fn view(data: &[f32], rows: usize, columns: usize, transposed: bool) -> Matrix<'
 
 #[derive(Clone, Copy, Debug)]
 struct Case {
-    shape: (usize, usize, usize),
-    transposed: (bool, bool),
+    m: usize,
+    k: usize,
+    n: usize,
+    a_transposed: bool,
+    b_transposed: bool,
     accumulate: bool,
     seed: u64,
 }
 
 fn cases(most: usize, deepest: usize) -> impl Strategy<Value = Case> {
     let shape = (1..=most, 0..=deepest, 1..=most);
-    (shape, any::<(bool, bool)>(), any::<bool>(), any::<u64>()).prop_map(
-        |(shape, transposed, accumulate, seed)| Case { shape, transposed, accumulate, seed },
+    (shape, any::<[bool; 3]>(), any::<u64>()).prop_map(
+        |((m, k, n), [a_transposed, b_transposed, accumulate], seed)| Case {
+            m,
+            k,
+            n,
+            a_transposed,
+            b_transposed,
+            accumulate,
+            seed,
+        },
     )
 }
 
 /// The product of a case with one kind of epilogue.
 fn product(engine: &Engine, case: Case, epilogue: u8) -> Vec<f32> {
-    let (m, k, n) = case.shape;
+    let Case { m, k, n, .. } = case;
     let (a, b) = (values(case.seed, m * k), values(case.seed ^ 1, k * n));
     let (bias, residual) = (values(case.seed ^ 2, n), values(case.seed ^ 3, m * n));
     let mut c = values(case.seed ^ 4, m * n);
@@ -85,17 +96,17 @@ fn product(engine: &Engine, case: Case, epilogue: u8) -> Vec<f32> {
         2 => Epilogue::BiasGelu(&bias),
         _ => Epilogue::BiasResidual(&bias, Matrix::new(&residual, m, n)),
     };
-    let (a, b) = (view(&a, m, k, case.transposed.0), view(&b, k, n, case.transposed.1));
+    let (a, b) = (view(&a, m, k, case.a_transposed), view(&b, k, n, case.b_transposed));
     matmul(engine, a, b, MatrixMut::new(&mut c, m, n), case.accumulate, epilogue);
     c
 }
 
 /// The part of a triangular product that is defined.
 fn triangle(engine: &Engine, case: Case, triangle: Triangle) -> Vec<f32> {
-    let (m, k, n) = case.shape;
+    let Case { m, k, n, .. } = case;
     let (a, b) = (values(case.seed, m * k), values(case.seed ^ 1, k * n));
     let mut c = values(case.seed ^ 4, m * n);
-    let (a, b) = (view(&a, m, k, case.transposed.0), view(&b, k, n, case.transposed.1));
+    let (a, b) = (view(&a, m, k, case.a_transposed), view(&b, k, n, case.b_transposed));
     matmul_here(
         engine,
         a,
@@ -153,8 +164,9 @@ proptest! {
 
     #[test]
     fn one_two_three_and_seven_threads_give_the_same_bits(seed: u64, wide in 1_usize..700) {
-        let (shape, transposed) = ((150, 40, wide), (false, false));
-        let case = Case { shape, transposed, accumulate: false, seed };
+        let (a_transposed, b_transposed) = (false, false);
+        let accumulate = false;
+        let case = Case { m: 150, k: 40, n: wide, a_transposed, b_transposed, accumulate, seed };
         let expected = bits(&product(&reference(), case, 2));
         for threads in [1, 2, 3, 7] {
             for engine in fast_engines(threads) {
