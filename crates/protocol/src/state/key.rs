@@ -18,95 +18,6 @@ impl Key {
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
-}
-
-impl std::fmt::Debug for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&crate::hex::encode(&self.0))
-    }
-}
-
-impl Key {
-    /// [`Network`](crate::record::Network).
-    pub fn network() -> Self {
-        Self::of("network", &[])
-    }
-
-    /// [`Params`](crate::record::Params).
-    pub fn params() -> Self {
-        Self::of("params", &[])
-    }
-
-    /// [`Clock`](crate::record::Clock).
-    pub fn clock() -> Self {
-        Self::of("clock", &[])
-    }
-
-    /// [`Supply`](crate::record::Supply).
-    pub fn supply() -> Self {
-        Self::of("supply", &[])
-    }
-
-    /// [`ModelCount`](crate::record::ModelCount).
-    pub fn model_count() -> Self {
-        Self::of("model count", &[])
-    }
-
-    /// [`Account`](crate::record::Account).
-    pub fn account(address: &Address) -> Self {
-        Self::of("account", &[&address.0])
-    }
-
-    /// [`Model`](crate::record::Model).
-    pub fn model(id: ModelId) -> Self {
-        Self::of("model", &[&id.0.to_le_bytes()])
-    }
-
-    /// [`Embedding`](crate::record::Embedding) of a model for an architecture.
-    pub fn embedding(id: ModelId, architecture: u32) -> Self {
-        Self::of("embedding", &[&id.0.to_le_bytes(), &architecture.to_le_bytes()])
-    }
-
-    /// [`Weights`](crate::record::Weights) that a model has revealed.
-    pub fn weights(id: ModelId, weights_hash: &Hash) -> Self {
-        Self::of("weights", &[&id.0.to_le_bytes(), &weights_hash.0])
-    }
-
-    /// [`WeightsCommit`](crate::record::WeightsCommit) of a model for an epoch and an architecture.
-    pub fn commit(id: ModelId, epoch: Epoch, architecture: u32) -> Self {
-        let parts = [id.0, epoch.0, architecture].map(u32::to_le_bytes);
-        Self::of("commit", &[&parts[0], &parts[1], &parts[2]])
-    }
-
-    /// [`Rent`](crate::record::Rent) of a model's file for an architecture.
-    pub fn rent(id: ModelId, architecture: u32) -> Self {
-        Self::of("rent", &[&id.0.to_le_bytes(), &architecture.to_le_bytes()])
-    }
-
-    /// [`Validators`](crate::record::Validators).
-    pub fn validators() -> Self {
-        Self::of("validators", &[])
-    }
-
-    /// [`Validator`](crate::record::Validator).
-    pub fn validator(address: &Address) -> Self {
-        Self::of("validator", &[&address.0])
-    }
-
-    /// [`KeyHolder`](crate::record::KeyHolder) of a consensus key.
-    pub fn key_holder(key: &ConsensusKey) -> Self {
-        Self::of("key holder", &[&key.0])
-    }
-
-    /// [`Committee`](crate::record::Committee) by its number.
-    pub fn committee(number: u32) -> Self {
-        Self::of("committee", &[&number.to_le_bytes()])
-    }
-
-    /// [`LastCommittee`](crate::record::LastCommittee).
-    pub fn last_committee() -> Self {
-        Self::of("last committee", &[])
-    }
 
     /// [`Share`](crate::record::Share) of a staker in a pool.
     pub fn share(pool: PoolId, staker: &Address) -> Self {
@@ -115,84 +26,94 @@ impl Key {
             PoolId::Validator(address) => Self::of("validator share", &[&address.0, &staker.0]),
         }
     }
+}
 
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&crate::hex::encode(&self.0))
+    }
+}
+
+/// Kinds of records: the function that makes a key, the kind, and the bytes of each part of the id.
+macro_rules! kinds {
+    ($(
+        $(#[$meta:meta])*
+        $name:ident($($id:ident: $type:ty),*) = $kind:literal, [$($part:expr),*];
+    )*) => {
+        impl Key {$(
+            $(#[$meta])*
+            pub fn $name($($id: $type),*) -> Self {
+                Self::of($kind, &[$(&$part),*])
+            }
+        )*}
+    };
+}
+
+kinds! {
+    /// [`Network`](crate::record::Network).
+    network() = "network", [];
+    /// [`Params`](crate::record::Params).
+    params() = "params", [];
+    /// [`Clock`](crate::record::Clock).
+    clock() = "clock", [];
+    /// [`Supply`](crate::record::Supply).
+    supply() = "supply", [];
+    /// [`ModelCount`](crate::record::ModelCount).
+    model_count() = "model count", [];
+    /// [`Account`](crate::record::Account).
+    account(address: &Address) = "account", [address.0];
+    /// [`Model`](crate::record::Model).
+    model(id: ModelId) = "model", [id.0.to_le_bytes()];
+    /// [`Embedding`](crate::record::Embedding) of a model for an architecture.
+    embedding(id: ModelId, architecture: u32)
+        = "embedding", [id.0.to_le_bytes(), architecture.to_le_bytes()];
+    /// [`Weights`](crate::record::Weights) that a model has revealed.
+    weights(id: ModelId, weights_hash: &Hash) = "weights", [id.0.to_le_bytes(), weights_hash.0];
+    /// [`WeightsCommit`](crate::record::WeightsCommit) of a model for an epoch and an architecture.
+    commit(id: ModelId, epoch: Epoch, architecture: u32)
+        = "commit", [id.0.to_le_bytes(), epoch.0.to_le_bytes(), architecture.to_le_bytes()];
+    /// [`Rent`](crate::record::Rent) of a model's file for an architecture.
+    rent(id: ModelId, architecture: u32) = "rent", [id.0.to_le_bytes(), architecture.to_le_bytes()];
+    /// [`Validators`](crate::record::Validators).
+    validators() = "validators", [];
+    /// [`Validator`](crate::record::Validator).
+    validator(address: &Address) = "validator", [address.0];
+    /// [`KeyHolder`](crate::record::KeyHolder) of a consensus key.
+    key_holder(key: &ConsensusKey) = "key holder", [key.0];
+    /// [`Committee`](crate::record::Committee) by its number.
+    committee(number: u32) = "committee", [number.to_le_bytes()];
+    /// [`LastCommittee`](crate::record::LastCommittee).
+    last_committee() = "last committee", [];
     /// [`WithdrawalCount`](crate::record::WithdrawalCount) of an epoch.
-    pub fn release_count(epoch: Epoch) -> Self {
-        Self::of("release count", &[&epoch.0.to_le_bytes()])
-    }
-
+    release_count(epoch: Epoch) = "release count", [epoch.0.to_le_bytes()];
     /// [`Withdrawal`](crate::record::Withdrawal) of an epoch by its number, from 0.
-    pub fn release(epoch: Epoch, number: u32) -> Self {
-        Self::of("release", &[&epoch.0.to_le_bytes(), &number.to_le_bytes()])
-    }
-
+    release(epoch: Epoch, number: u32) = "release", [epoch.0.to_le_bytes(), number.to_le_bytes()];
     /// [`Proposal`](crate::record::Proposal).
-    pub fn proposal(id: ProposalId) -> Self {
-        Self::of("proposal", &[&id.0.to_le_bytes()])
-    }
-
+    proposal(id: ProposalId) = "proposal", [id.0.to_le_bytes()];
     /// [`ProposalCount`](crate::record::ProposalCount).
-    pub fn proposal_count() -> Self {
-        Self::of("proposal count", &[])
-    }
-
+    proposal_count() = "proposal count", [];
     /// [`OpenProposals`](crate::record::OpenProposals).
-    pub fn open_proposals() -> Self {
-        Self::of("open proposals", &[])
-    }
-
+    open_proposals() = "open proposals", [];
     /// [`Migration`](crate::record::Migration).
-    pub fn migration() -> Self {
-        Self::of("migration", &[])
-    }
-
+    migration() = "migration", [];
     /// [`PastArchitecture`](crate::record::PastArchitecture) by its number.
-    pub fn architecture(number: u32) -> Self {
-        Self::of("architecture", &[&number.to_le_bytes()])
-    }
-
+    architecture(number: u32) = "architecture", [number.to_le_bytes()];
     /// [`ChallengeAnswers`](crate::record::ChallengeAnswers) of an epoch.
-    pub fn answers(epoch: Epoch) -> Self {
-        Self::of("answers", &[&epoch.0.to_le_bytes()])
-    }
-
+    answers(epoch: Epoch) = "answers", [epoch.0.to_le_bytes()];
     /// [`RentPrice`](crate::record::RentPrice).
-    pub fn rent_price() -> Self {
-        Self::of("rent price", &[])
-    }
-
+    rent_price() = "rent price", [];
     /// [`BeaconCommit`](crate::record::BeaconCommit) of a validator for an epoch.
-    pub fn beacon(epoch: Epoch, validator: &Address) -> Self {
-        Self::of("beacon", &[&epoch.0.to_le_bytes(), &validator.0])
-    }
-
+    beacon(epoch: Epoch, validator: &Address) = "beacon", [epoch.0.to_le_bytes(), validator.0];
     /// [`EpochRecord`](crate::record::EpochRecord).
-    pub fn epoch(epoch: Epoch) -> Self {
-        Self::of("epoch", &[&epoch.0.to_le_bytes()])
-    }
-
+    epoch(epoch: Epoch) = "epoch", [epoch.0.to_le_bytes()];
     /// [`Target`](crate::record::Target).
-    pub fn target(id: TargetId) -> Self {
-        Self::of("target", &[&id.0.to_le_bytes()])
-    }
-
+    target(id: TargetId) = "target", [id.0.to_le_bytes()];
     /// [`Candidates`](crate::record::Candidates) of a target.
-    pub fn candidates(id: TargetId) -> Self {
-        Self::of("candidates", &[&id.0.to_le_bytes()])
-    }
-
+    candidates(id: TargetId) = "candidates", [id.0.to_le_bytes()];
     /// [`Publication`](crate::record::Publication) of a target.
-    pub fn publication(id: TargetId) -> Self {
-        Self::of("publication", &[&id.0.to_le_bytes()])
-    }
-
+    publication(id: TargetId) = "publication", [id.0.to_le_bytes()];
     /// [`Verdicts`](crate::record::Verdicts) on a target.
-    pub fn verdicts(id: TargetId) -> Self {
-        Self::of("verdicts", &[&id.0.to_le_bytes()])
-    }
-
+    verdicts(id: TargetId) = "verdicts", [id.0.to_le_bytes()];
     /// [`WinningData`](crate::record::WinningData) of data.
-    pub fn won(data_hash: &Hash) -> Self {
-        Self::of("won", &[&data_hash.0])
-    }
+    won(data_hash: &Hash) = "won", [data_hash.0];
 }
