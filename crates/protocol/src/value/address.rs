@@ -7,9 +7,9 @@ use std::str::FromStr;
 use bech32::primitives::decode::CheckedHrpstring;
 use bech32::{Bech32m, Hrp};
 use borsh::{BorshDeserialize, BorshSerialize};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use super::{ParseError, hex};
+use super::ParseError;
+use super::text::{debug_is_text, hex_bytes, json_is_text};
 
 /// The human-readable part of an address.
 pub const ADDRESS_PREFIX: &str = "soma";
@@ -32,11 +32,8 @@ impl fmt::Display for Address {
     }
 }
 
-impl fmt::Debug for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
+debug_is_text!(Address);
+json_is_text!(Address);
 
 impl FromStr for Address {
     type Err = ParseError;
@@ -54,45 +51,10 @@ impl FromStr for Address {
     }
 }
 
-impl Serialize for Address {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Address {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        <String as Deserialize>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
-    }
-}
-
-/// The key with which a validator takes part in consensus (an ed25519 public key). It may differ
-/// from the key of its account. Text and JSON: hexadecimal.
-#[derive(
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    BorshSerialize,
-    BorshDeserialize,
-    Serialize,
-    Deserialize,
-)]
-pub struct ConsensusKey(#[serde(with = "hex::array")] pub [u8; 32]);
-
-impl fmt::Display for ConsensusKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&hex::encode(&self.0))
-    }
-}
-
-impl fmt::Debug for ConsensusKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
+hex_bytes! {
+    /// The key with which a validator takes part in consensus (an ed25519 public key). It may
+    /// differ from the key of its account. Text and JSON: hexadecimal.
+    ConsensusKey
 }
 
 #[cfg(test)]

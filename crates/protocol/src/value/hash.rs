@@ -1,29 +1,15 @@
 //! BLAKE3 hashes, always with a domain, so that a hash made for one purpose never serves another.
 
-use std::fmt;
 use std::str::FromStr;
 
-use borsh::{BorshDeserialize, BorshSerialize};
-use serde::{Deserialize, Serialize};
-
+use super::text::hex_bytes;
 use super::{ParseError, hex};
 
-/// A 32-byte BLAKE3 hash. Text and JSON: 64 lower-case hexadecimal digits.
-#[derive(
-    Clone,
-    Copy,
-    Default,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    BorshSerialize,
-    BorshDeserialize,
-    Serialize,
-    Deserialize,
-)]
-pub struct Hash(#[serde(with = "hex::array")] pub [u8; 32]);
+hex_bytes! {
+    /// A 32-byte BLAKE3 hash. Text and JSON: 64 lower-case hexadecimal digits.
+    #[derive(Default)]
+    Hash
+}
 
 impl Hash {
     /// BLAKE3 of the bytes of a file or message, without a domain: `weights_hash`,
@@ -52,18 +38,6 @@ pub(crate) fn parts_hasher(domain: &str, parts: &[&[u8]]) -> blake3::Hasher {
         hasher.update(piece);
     }
     hasher
-}
-
-impl fmt::Display for Hash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&hex::encode(&self.0))
-    }
-}
-
-impl fmt::Debug for Hash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
 }
 
 impl FromStr for Hash {

@@ -4,6 +4,7 @@
 mod parse_error;
 pub mod hex;
 pub mod decimal;
+mod text;
 mod hash;
 mod id;
 mod address;

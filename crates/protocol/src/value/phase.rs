@@ -4,9 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use super::ParseError;
+use super::text::json_is_text;
 
 /// A phase of an epoch. Text and JSON: `reveal`, `publish:0` (and so on), `compete`, `attest`.
 #[derive(
@@ -72,14 +72,4 @@ impl FromStr for Phase {
     }
 }
 
-impl Serialize for Phase {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Phase {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        <String as Deserialize>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
-    }
-}
+json_is_text!(Phase);

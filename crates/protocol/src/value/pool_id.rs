@@ -4,8 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
+use super::text::json_is_text;
 use super::{Address, ModelId, ParseError};
 
 /// The model or validator whose pool it is. Text and JSON: `model:3`, `validator:soma1...`.
@@ -40,14 +40,4 @@ impl FromStr for PoolId {
     }
 }
 
-impl Serialize for PoolId {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for PoolId {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        <String as Deserialize>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
-    }
-}
+json_is_text!(PoolId);
