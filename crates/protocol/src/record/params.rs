@@ -27,35 +27,21 @@ trait Tunable: Copy {
     fn of(value: u64) -> Option<Self>;
 }
 
-impl Tunable for u64 {
-    fn value(self) -> u64 {
-        self
-    }
+macro_rules! tunable {
+    ($($integer:ty),*) => {$(
+        impl Tunable for $integer {
+            fn value(self) -> u64 {
+                self.into()
+            }
 
-    fn of(value: u64) -> Option<Self> {
-        Some(value)
-    }
+            fn of(value: u64) -> Option<Self> {
+                value.try_into().ok()
+            }
+        }
+    )*};
 }
 
-impl Tunable for u32 {
-    fn value(self) -> u64 {
-        self.into()
-    }
-
-    fn of(value: u64) -> Option<Self> {
-        value.try_into().ok()
-    }
-}
-
-impl Tunable for u16 {
-    fn value(self) -> u64 {
-        self.into()
-    }
-
-    fn of(value: u64) -> Option<Self> {
-        value.try_into().ok()
-    }
-}
+tunable!(u16, u32, u64);
 
 impl Tunable for Amount {
     fn value(self) -> u64 {
