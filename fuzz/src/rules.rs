@@ -39,7 +39,7 @@ fn advance_ms(state: &MemoryState, now_ms: u64, choice: u8) -> u64 {
         0 => now_ms + 1,
         1 => now_ms + 1_000,
         2 => now_ms + 3_600_000,
-        _ => query::next_deadline_ms(state).unwrap_or(now_ms).max(now_ms + 1),
+        _ => query::deadline_ms(state).unwrap_or(now_ms).max(now_ms + 1),
     }
 }
 

@@ -79,7 +79,7 @@ impl Chain {
     /// # Errors
     /// If a signature is invalid.
     pub fn next_phase(&mut self) -> Result<Vec<Event>, Error> {
-        self.now_ms = query::next_deadline_ms(&self.state).unwrap_or(self.now_ms);
+        self.now_ms = query::deadline_ms(&self.state).unwrap_or(self.now_ms);
         self.block()
     }
 

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::epoch::targets;
 use crate::governance::vote;
 use crate::money::rent;
-use crate::record::{Clock, Network, Params, Proposal, Supply, Target};
+use crate::record::{Clock, Network, Params, Proposal, Supply, Target, ValidatorStatus};
 use crate::state::StateRead;
-use crate::{Amount, ModelId, epoch, read};
+use crate::{Amount, ConsensusKey, ModelId, epoch, read};
 
 /// Summary of a chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,12 +48,11 @@ mod optional_decimal {
 
 /// Summary of the chain.
 pub fn chain(state: &dyn StateRead) -> Chain {
-    let (clock, params) = (read::clock(state), read::params(state));
     Chain {
         network: read::network(state),
-        deadline_ms: epoch::deadline_ms(&clock, &params),
-        params,
-        clock,
+        deadline_ms: deadline_ms(state),
+        params: read::params(state),
+        clock: read::clock(state),
         supply: read::supply(state),
         models: read::model_count(state),
     }
@@ -87,7 +86,14 @@ pub fn direction(state: &dyn StateRead, target: &Target) -> Option<Vec<i16>> {
 /// Block time from which the running phase may end; `None` if only the operator ends phases.
 ///
 /// # Panics
-/// If `base` is not a state produced by genesis or blocks.
-pub fn next_deadline_ms(base: &dyn StateRead) -> Option<u64> {
-    epoch::deadline_ms(&read::clock(base), &read::params(base))
+/// If `state` is not a state produced by genesis or blocks.
+pub fn deadline_ms(state: &dyn StateRead) -> Option<u64> {
+    epoch::deadline_ms(&read::clock(state), &read::params(state))
+}
+
+/// Whether evidence against a consensus key can be reported: its validator is not expelled yet.
+pub fn is_reportable(state: &dyn StateRead, key: &ConsensusKey) -> bool {
+    read::key_holder(state, key)
+        .and_then(|holder| read::validator(state, &holder))
+        .is_some_and(|validator| validator.status != ValidatorStatus::Expelled)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use soma_protocol::{
     Action, Amount, ConsensusKey, Hash, SignedTransaction, StateRead, Transaction, action,
-    evidence::Evidence, read, record::ValidatorStatus,
+    evidence::Evidence, query, read, record::ValidatorStatus,
 };
 
 use crate::Violation;
@@ -50,12 +50,7 @@ impl EvidencePool {
         chain: Hash,
         now_ms: u64,
     ) -> Vec<SignedTransaction> {
-        let is_open = |key: &ConsensusKey| {
-            let holder = read::key_holder(state, key);
-            let offender = holder.and_then(|holder| read::validator(state, &holder));
-            offender.is_some_and(|validator| validator.status != ValidatorStatus::Expelled)
-        };
-        let open = self.0.iter().filter(|(key, _)| is_open(key));
+        let open = self.0.iter().filter(|(key, _)| query::is_reportable(state, key));
         open.map(|(_, (by, evidence))| {
             let key = node_key(*by);
             let transaction = Transaction {

@@ -97,7 +97,7 @@ impl<E: Spawner + StorageContext> Pacer<E> {
         let committee = self.core.committee(parent.height().get() + 1);
         let alone = committee.is_some_and(|committee| committee.validators.len() == 1);
         let idle_ms = parent_ms + self.timing.idle_ms(alone);
-        let deadline_ms = state.after(&digest, query::next_deadline_ms).flatten();
+        let deadline_ms = state.after(&digest, query::deadline_ms).flatten();
         let soonest_ms = parent_ms + self.timing.block_ms.max(1);
         let latest_ms = deadline_ms.unwrap_or(idle_ms).min(idle_ms).max(soonest_ms);
         self.timing.sleep_until(clock, soonest_ms).await;

@@ -7,8 +7,7 @@
 use std::collections::BTreeMap;
 
 use soma_protocol::evidence::Evidence;
-use soma_protocol::record::ValidatorStatus;
-use soma_protocol::{Action, ConsensusKey, StateRead, action, read};
+use soma_protocol::{Action, ConsensusKey, StateRead, action, query};
 use tokio::sync::mpsc::Receiver;
 
 /// Proofs that have not been judged.
@@ -28,7 +27,7 @@ impl Equivocations {
         while let Some(evidence) = self.found.as_mut().and_then(|found| found.try_recv().ok()) {
             self.open.entry(evidence.consensus_key).or_insert(evidence);
         }
-        self.open.retain(|key, _| is_open(state, key));
+        self.open.retain(|key, _| query::is_reportable(state, key));
         let open = self.open.values();
         open.map(|evidence| {
             Action::ReportEquivocation(action::ReportEquivocation { evidence: *evidence })
@@ -37,21 +36,15 @@ impl Equivocations {
     }
 }
 
-/// Whether the key belongs to a validator that has not been expelled.
-fn is_open(state: &dyn StateRead, key: &ConsensusKey) -> bool {
-    read::key_holder(state, key)
-        .and_then(|holder| read::validator(state, &holder))
-        .is_some_and(|validator| validator.status != ValidatorStatus::Expelled)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Action, ConsensusKey, Equivocations, Evidence, ValidatorStatus, read};
+    use super::{Action, ConsensusKey, Equivocations, Evidence};
     use crate::localnet::{Plan, consensus_name, validator_name};
     use ed25519_zebra::SigningKey;
     use soma_protocol::evidence::{Ballot, SignedBallot, signed_bytes};
+    use soma_protocol::record::ValidatorStatus;
     use soma_protocol::{
-        Amount, BlockInfo, Genesis, Hash, MemoryState, Transaction, action, execute,
+        Amount, BlockInfo, Genesis, Hash, MemoryState, Transaction, action, execute, read,
     };
     use tokio::sync::mpsc;
 

@@ -22,7 +22,7 @@ fn an_epoch_by_the_clock_reveals_publishes_and_competes() {
     let mut time = START_MS;
     while world.epoch() == Epoch(1) {
         phases.push((world.clock().1, time - START_MS));
-        time = query::next_deadline_ms(&world.state).unwrap();
+        time = query::deadline_ms(&world.state).unwrap();
         block_at(&mut world, time - 1);
         assert_eq!(world.clock().1, phases.last().unwrap().0, "not a moment too early");
         block_at(&mut world, time);
@@ -51,7 +51,7 @@ fn a_halt_of_the_chain_ends_no_phase() {
     let day = 86_400_000;
     block_at(&mut world, START_MS + day);
     assert_eq!(world.clock(), (Epoch(1), Phase::Reveal));
-    let deadline = query::next_deadline_ms(&world.state).unwrap();
+    let deadline = query::deadline_ms(&world.state).unwrap();
     assert_eq!(
         deadline,
         START_MS + day + 20_000 - 4_000 - 5_000,
@@ -64,14 +64,14 @@ fn at_most_one_phase_ends_in_a_block() {
     let mut world = by_clock();
     block_at(&mut world, START_MS + 10_000);
     assert_eq!(world.clock(), (Epoch(1), Phase::Publish(0)));
-    let deadline = query::next_deadline_ms(&world.state).unwrap();
+    let deadline = query::deadline_ms(&world.state).unwrap();
     assert_eq!(deadline, START_MS + 11_000, "the next phase has its full length");
 }
 
 #[test]
 fn without_a_clock_time_changes_nothing() {
     let mut world = World::with(|_| ());
-    assert_eq!(query::next_deadline_ms(&world.state), None);
+    assert_eq!(query::deadline_ms(&world.state), None);
     let before = world.state.clone();
     block_at(&mut world, START_MS + 1_000_000_000);
     assert_eq!(world.state, before);
