@@ -147,12 +147,12 @@ impl Genesis {
     /// a commission.
     fn save_validators(&self, draft: &mut Draft<'_>) {
         let mut seats = Vec::new();
-        for one in &self.validators {
+        for &GenesisValidator { address, consensus_key, stake } in &self.validators {
             let record = Validator {
-                address: one.address,
-                consensus_key: one.consensus_key,
+                address,
+                consensus_key,
                 next_key: None,
-                pool: Pool::begin(one.stake),
+                pool: Pool::begin(stake),
                 commission_bps: BPS,
                 next_commission: None,
                 rent_price: None,
@@ -160,12 +160,12 @@ impl Genesis {
                 since: Epoch(1),
                 missed: 0,
             };
-            draft.save(Key::validator(&one.address), &record);
-            draft.save(Key::key_holder(&one.consensus_key), &KeyHolder(one.address));
-            save_stake(draft, PoolId::Validator(one.address), &one.address, one.stake);
-            seats.push(Seat { consensus_key: one.consensus_key, validator: one.address });
+            draft.save(Key::validator(&address), &record);
+            draft.save(Key::key_holder(&consensus_key), &KeyHolder(address));
+            save_stake(draft, PoolId::Validator(address), &address, stake);
+            seats.push(Seat { consensus_key, validator: address });
         }
-        let addresses = self.validators.iter().map(|one| one.address).collect();
+        let addresses = self.validators.iter().map(|validator| validator.address).collect();
         draft.save(Key::validators(), &Validators(addresses));
         let committee = Committee { number: 0, height: 0, epoch: Epoch(1), seats };
         draft.save(Key::committee(0), &committee);
@@ -248,10 +248,8 @@ impl Genesis {
         let mut accounts = BTreeSet::new();
         let mut validators = BTreeSet::new();
         let mut keys = BTreeSet::new();
-        let account_names =
-            self.accounts.iter().map(|one| (one.address, accounts.insert(one.address)));
-        for (address, new) in account_names {
-            if !new {
+        for &GenesisAccount { address, .. } in &self.accounts {
+            if !accounts.insert(address) {
                 return Err(Error::GenesisDuplicate { address });
             }
         }

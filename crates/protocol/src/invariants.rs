@@ -218,7 +218,8 @@ fn moneyless(tag: u8, key: Key, value: &[u8]) -> Result<bool, Violation> {
         RentPrice::TAG => decode::<RentPrice>(key, value).map(|_| key == Key::rent_price())?,
         KeyHolder::TAG => decode::<KeyHolder>(key, value).map(|_| true)?,
         Committee::TAG => decode::<Committee>(key, value)
-            .map(|one| !one.seats.is_empty() && key == Key::committee(one.number))?,
+            .map(|committee| (committee.number, committee.seats))
+            .map(|(number, seats)| !seats.is_empty() && key == Key::committee(number))?,
         LastCommittee::TAG => {
             decode::<LastCommittee>(key, value).map(|_| key == Key::last_committee())?
         }
@@ -232,7 +233,8 @@ fn moneyless(tag: u8, key: Key, value: &[u8]) -> Result<bool, Violation> {
 fn check_model(state: &MemoryState, model: &Model) -> Result<(), Violation> {
     let embedding = read::embedding(state, model.id);
     let dim = read::network(state).architecture.dim;
-    let embedding_fits = embedding.is_some_and(|one| u32::try_from(one.len()) == Ok(dim));
+    let embedding_fits =
+        embedding.is_some_and(|components| u32::try_from(components.len()) == Ok(dim));
     let has_weights =
         model.weights.is_some_and(|hash| read::weights(state, model.id, &hash).is_some());
     let legal = match model.status {

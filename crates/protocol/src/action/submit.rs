@@ -74,11 +74,11 @@ impl Apply for Submit {
             bond: target.reward.bps(context.config.params.bond_bps),
         };
         let mut candidates = Candidates(read::candidates(&context.state, id));
-        let mut others = candidates.0.iter();
-        if others.any(|other| other.commitment == candidate.commitment) {
+        let mut present = candidates.0.iter();
+        if present.any(|present| present.commitment == candidate.commitment) {
             return Err(Rejection::DuplicateSubmission { target: id });
         }
-        let at = candidates.0.partition_point(|other| other.distance <= candidate.distance);
+        let at = candidates.0.partition_point(|present| present.distance <= candidate.distance);
         let limit = context.config.params.candidates_per_target;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         if at >= limit {

@@ -65,7 +65,7 @@ impl Routing {
             let value = distance_term(distance, direction.len()).saturating_sub(weight);
             let rank = (value, entrant.activated, entrant.model);
             let nearest = &mut target.nearest;
-            let at = nearest.partition_point(|other| *other < rank);
+            let at = nearest.partition_point(|nearer| *nearer < rank);
             if at < self.models_per_target {
                 nearest.insert(at, rank);
                 nearest.truncate(self.models_per_target);

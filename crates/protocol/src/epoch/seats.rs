@@ -72,26 +72,32 @@ fn next_seats(transition: &mut Transition<'_, '_>, old: &[Seat]) -> Vec<Seat> {
     let all = read::validators(transition.state);
     let mut eligible: Vec<&Validator> =
         all.iter().filter(|validator| validator.is_eligible(params.validator_stake_min)).collect();
-    eligible.sort_by_key(|one| (std::cmp::Reverse(one.pool.stake), one.since, one.address));
-    let is_eligible = |address: &Address| eligible.iter().any(|one| one.address == *address);
-    let wanted: Vec<Address> = eligible.iter().take(seats_max).map(|one| one.address).collect();
+    eligible.sort_by_key(|validator| {
+        (std::cmp::Reverse(validator.pool.stake), validator.since, validator.address)
+    });
+    let ranking: Vec<Address> = eligible.iter().map(|validator| validator.address).collect();
+    let is_eligible = |address: &Address| ranking.contains(address);
+    let wanted: Vec<Address> = ranking.iter().copied().take(seats_max).collect();
 
     let mut changes = SeatChanges::new(changes_max(old.len()));
     let mut seats = old.to_vec();
     // Ineligible validators leave, except the last one.
     for seat in old.iter().filter(|seat| !is_eligible(&seat.validator)) {
         if changes.may_leave() && seats.len() > 1 {
-            seats.retain(|other| other != seat);
+            seats.retain(|kept| kept != seat);
             changes.record_leave();
         }
     }
     let rotating: Vec<Validator> =
-        all.iter().filter(|one| one.next_key.is_some()).cloned().collect();
+        all.iter().filter(|validator| validator.next_key.is_some()).cloned().collect();
     let joining: Vec<Seat> = eligible
         .iter()
-        .filter(|one| wanted.contains(&one.address))
-        .filter(|one| old.iter().all(|seat| seat.validator != one.address))
-        .map(|one| Seat { consensus_key: one.consensus_key, validator: one.address })
+        .map(|validator| Seat {
+            consensus_key: validator.consensus_key,
+            validator: validator.address,
+        })
+        .filter(|new| wanted.contains(&new.validator))
+        .filter(|new| old.iter().all(|seat| seat.validator != new.validator))
         .collect();
     rotate(transition, rotating, &mut seats, &mut changes);
     shrink(&mut seats, seats_max, &wanted, &mut changes);

@@ -107,16 +107,15 @@ pub(crate) fn awaits_verdicts(state: &dyn StateRead, epoch: Epoch) -> bool {
 fn decide(transition: &mut Transition<'_, '_>, target: &Target) -> Option<Verdict> {
     let verdicts = read::verdicts(transition.state, target.id).0;
     let validators = read::seated_validators(transition.state);
-    let total: Amount = validators.iter().map(|one| one.pool.stake).sum();
+    let total: Amount = validators.iter().map(|validator| validator.pool.stake).sum();
     let found = |validator: &Validator| {
-        let mut theirs = verdicts.iter();
-        theirs.find(|one| one.validator == validator.address).and_then(|one| one.verdict.as_ref())
+        let mut commits = verdicts.iter();
+        commits.find(|commit| commit.validator == validator.address)?.verdict.as_ref()
     };
-    let decided = validators.iter().find_map(|one| {
-        let verdict = found(one)?;
-        let agrees = |other: &&Validator| found(other) == Some(verdict);
-        let stake = validators.iter().filter(agrees).map(|one| one.pool.stake);
-        stake.sum::<Amount>().exceeds_thirds(2, total).then_some(verdict)
+    let decided = validators.iter().filter_map(found).find(|verdict| {
+        let agrees = |validator: &&Validator| found(validator) == Some(*verdict);
+        let stake = validators.iter().filter(agrees).map(|validator| validator.pool.stake);
+        stake.sum::<Amount>().exceeds_thirds(2, total)
     })?;
     let (mut agreed, mut disagreed) = (0_u32, 0_u32);
     for validator in &validators {
@@ -134,7 +133,7 @@ fn decide(transition: &mut Transition<'_, '_>, target: &Target) -> Option<Verdic
             None => {}
         }
     }
-    let silent = verdicts.iter().filter(|one| one.verdict.is_none()).count();
+    let silent = verdicts.iter().filter(|commit| commit.verdict.is_none()).count();
     transition.events.push(Event::TargetDecided {
         target: target.id,
         validity: decided.validity,

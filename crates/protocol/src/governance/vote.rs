@@ -1,7 +1,9 @@
 //! Counting votes as an epoch begins, and carrying out proposals that passed.
 
 use crate::money::credit;
-use crate::record::{Change, Migration, OpenProposals, Params, Proposal, ProposalStatus};
+use crate::record::{
+    Change, Migration, OpenProposals, Params, Proposal, ProposalStatus, Validator,
+};
 use crate::state::{Key, StateRead, load};
 use crate::transition::Transition;
 use crate::{Amount, Epoch, Event, Rejection, read};
@@ -44,7 +46,8 @@ fn changed(state: &dyn StateRead, name: &str, value: u64) -> Result<Params, Reje
     let network = read::network(state);
     // With neither a clock nor an operator, no phase would ever end.
     let stuck = params.epoch_ms == 0 && network.operator.is_none();
-    let migrating = read::migration(state).map_or(0, |one| one.architecture.data_bytes_min());
+    let migrating = read::migration(state);
+    let migrating = migrating.map_or(0, |migration| migration.architecture.data_bytes_min());
     let needed = network.architecture.data_bytes_min().max(migrating);
     if stuck || params.data_bytes_max < needed {
         return Err(refusal());
@@ -92,8 +95,9 @@ pub(crate) fn stakes(state: &dyn StateRead, proposal: &Proposal) -> (Amount, Amo
         let mut votes = proposal.votes.iter();
         votes.any(|vote| vote.validator == address && vote.approve)
     };
-    let yes = seated.iter().filter(|one| approves(one.address));
-    (yes.map(|one| one.pool.stake).sum(), seated.iter().map(|one| one.pool.stake).sum())
+    let stake = |validator: &Validator| validator.pool.stake;
+    let yes = seated.iter().filter(|validator| approves(validator.address));
+    (yes.map(stake).sum(), seated.iter().map(stake).sum())
 }
 
 /// Carries out a change; returns whether that was possible.

@@ -25,7 +25,9 @@ impl PoolOwner {
     pub(crate) fn save(&self, state: &mut Draft<'_>) {
         match self {
             Self::Model(model) => state.save(Key::model(model.id), model),
-            Self::Validator(one) => state.save(Key::validator(&one.address), one),
+            Self::Validator(validator) => {
+                state.save(Key::validator(&validator.address), validator);
+            }
         }
     }
 

@@ -30,7 +30,7 @@ pub(crate) fn count_votes(transition: &mut Transition<'_, '_>) {
     let default = transition.config.params.rent_price_per_mib_epoch;
     let mut votes: Vec<(Amount, Amount)> = read::seated_validators(transition.state)
         .iter()
-        .map(|one| (one.rent_price.unwrap_or(default), one.pool.stake))
+        .map(|validator| (validator.rent_price.unwrap_or(default), validator.pool.stake))
         .collect();
     votes.sort_unstable();
     let median = median(&votes).unwrap_or(default);
@@ -101,7 +101,7 @@ pub(crate) fn pay(transition: &mut Transition<'_, '_>) {
         rent.prepaid = rent.prepaid.less(total);
         rent.epochs_left = rent.epochs_left.saturating_sub(1);
         transition.state.save(key, &rent);
-        let earners = rent.holders.iter().filter(|one| answered.contains(one));
+        let earners = rent.holders.iter().filter(|holder| answered.contains(holder));
         let holders = u64::try_from(earners.clone().count()).unwrap_or(u64::MAX);
         let part = total.over(holders);
         for holder in earners {
