@@ -34,7 +34,8 @@ pub trait Coded: std::error::Error {
 }
 
 impl Code {
-    /// The code of a failed file operation.
+    /// The code of a failed file operation. A disk is full when a quota has been reached, too, but
+    /// not when it is read-only: freeing space does not help.
     pub fn of_io(error: &std::io::Error) -> Self {
         match error.kind() {
             std::io::ErrorKind::NotFound => Self::FileNotFound,

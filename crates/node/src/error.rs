@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use soma_codes::{Code, Coded, Exit};
 use soma_engine::EngineError;
-use soma_os::disk::is_disk_full;
 use soma_protocol::Hash;
 use soma_store::StoreError;
 
@@ -177,7 +176,10 @@ impl NodeError {
     /// The error for a failed file operation.
     pub(crate) fn io(path: &Path, source: io::Error) -> Self {
         let path = path.to_path_buf();
-        if is_disk_full(&source) { Self::DiskFull { path } } else { Self::File { path, source } }
+        match Code::of_io(&source) {
+            Code::DiskFull => Self::DiskFull { path },
+            _ => Self::File { path, source },
+        }
     }
 
     /// The error for an engine that did not start.

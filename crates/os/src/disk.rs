@@ -1,15 +1,9 @@
 //! Tests whether a disk accepts data. Decisions rest on an error's kind, never on its text.
 
 use std::{
-    io::{self, Error, ErrorKind, Write as _},
+    io::{self, Write as _},
     path::Path,
 };
-
-/// Whether a write failed for lack of space: the disk is full or a quota has been reached. A
-/// read-only file system is not full: freeing space does not help.
-pub fn is_disk_full(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
-}
 
 /// Tests whether a folder's disk accepts data: writes a file of `bytes` bytes, syncs it, deletes
 /// it.

@@ -1,5 +1,5 @@
-//! What every crate needs from the operating system: the wall clock in milliseconds, disk errors,
-//! and files that are written atomically.
+//! What every crate needs from the operating system: the wall clock in milliseconds, a test of a
+//! disk, and files that are written atomically.
 //!
 //! This crate knows nothing of Soma. It never retries, logs or chooses a path. Reading order:
 //! `clock`, `disk`, `file`.
