@@ -1,5 +1,7 @@
 //! Queries about the finalized state.
 
+use std::fmt::Display;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::header;
@@ -29,6 +31,11 @@ pub(super) fn page_size(limit: Option<u32>) -> Result<usize, Problem> {
 pub(super) fn page<T>(items: Vec<T>, limit: usize, id: impl Fn(&T) -> String) -> Json<Page<T>> {
     let next = if items.len() < limit { None } else { items.last().map(id) };
     Json(Page { items, next })
+}
+
+/// The answer, or a problem that names what there is none of.
+fn found<T>(item: Option<T>, code: Code, what: impl Display) -> Result<Json<T>, Problem> {
+    item.map(Json).ok_or_else(|| Problem::new(code, format!("there is no {what}")))
 }
 
 /// The chain and this node at a glance
@@ -113,10 +120,8 @@ pub(super) async fn epoch(
     State(api): State<Api>,
     Path(epoch): Path<u32>,
 ) -> Result<Json<types::Epoch>, Problem> {
-    let found = api.chain.read(|state, _| json::epoch(state, Epoch(epoch)));
-    found
-        .map(Json)
-        .ok_or_else(|| Problem::new(Code::EpochNotFound, format!("there is no epoch {epoch}")))
+    let record = api.chain.read(|state, _| json::epoch(state, Epoch(epoch)));
+    found(record, Code::EpochNotFound, format_args!("epoch {epoch}"))
 }
 
 /// An account
@@ -190,10 +195,8 @@ pub(super) async fn model(
     State(api): State<Api>,
     Path(id): Path<u32>,
 ) -> Result<Json<types::Model>, Problem> {
-    let found = api.chain.read(|state, _| json::model(state, ModelId(id)));
-    found
-        .map(Json)
-        .ok_or_else(|| Problem::new(Code::ModelNotFound, format!("there is no model {id}")))
+    let model = api.chain.read(|state, _| json::model(state, ModelId(id)));
+    found(model, Code::ModelNotFound, format_args!("model {id}"))
 }
 
 /// A model's specialization
@@ -203,10 +206,8 @@ pub(super) async fn model_embedding(
     State(api): State<Api>,
     Path(id): Path<u32>,
 ) -> Result<Json<Vector>, Problem> {
-    let found = api.chain.read(|state, _| json::embedding(state, ModelId(id)));
-    found.map(Json).ok_or_else(|| {
-        Problem::new(Code::EmbeddingNotFound, format!("there is no embedding of model {id}"))
-    })
+    let embedding = api.chain.read(|state, _| json::embedding(state, ModelId(id)));
+    found(embedding, Code::EmbeddingNotFound, format_args!("embedding of model {id}"))
 }
 
 #[derive(Deserialize)]
@@ -248,10 +249,8 @@ pub(super) async fn target(
     State(api): State<Api>,
     Path(id): Path<u32>,
 ) -> Result<Json<types::Target>, Problem> {
-    let found = api.chain.read(|state, _| json::target(state, TargetId(id)));
-    found
-        .map(Json)
-        .ok_or_else(|| Problem::new(Code::TargetNotFound, format!("there is no target {id}")))
+    let target = api.chain.read(|state, _| json::target(state, TargetId(id)));
+    found(target, Code::TargetNotFound, format_args!("target {id}"))
 }
 
 /// A target's direction
@@ -261,10 +260,8 @@ pub(super) async fn target_direction(
     State(api): State<Api>,
     Path(id): Path<u32>,
 ) -> Result<Json<Vector>, Problem> {
-    let found = api.chain.read(|state, _| json::direction(state, TargetId(id)));
-    found
-        .map(Json)
-        .ok_or_else(|| Problem::new(Code::TargetNotFound, format!("there is no target {id}")))
+    let direction = api.chain.read(|state, _| json::direction(state, TargetId(id)));
+    found(direction, Code::TargetNotFound, format_args!("target {id}"))
 }
 
 /// The data published for a target, while it is kept
@@ -275,9 +272,8 @@ pub(super) async fn target_data(
     State(api): State<Api>,
     Path(id): Path<u32>,
 ) -> Result<impl IntoResponse, Problem> {
-    let found = api.chain.read(|state, _| read::publication(state, TargetId(id)));
-    let found = found.ok_or_else(|| {
-        Problem::new(Code::DataNotFound, format!("there is no data for target {id}"))
-    })?;
-    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], found.data))
+    let publication = api.chain.read(|state, _| read::publication(state, TargetId(id)));
+    let Json(publication) =
+        found(publication, Code::DataNotFound, format_args!("data for target {id}"))?;
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], publication.data))
 }

@@ -141,7 +141,7 @@ pub(crate) fn epoch(state: &dyn StateRead, id: Epoch) -> Option<types::Epoch> {
 pub(crate) fn target(state: &dyn StateRead, id: TargetId) -> Option<types::Target> {
     let target = read::target(state, id)?;
     let seed = read::epoch(state, target.epoch)?.beacon;
-    let (status, returned, payment) = outcome(&target.status);
+    let Outcome { status, returned, payment } = Outcome::of(&target.status);
     let candidates = read::candidates(state, id);
     Some(types::Target {
         id: id.0,
@@ -161,30 +161,40 @@ pub(crate) fn target(state: &dyn StateRead, id: TargetId) -> Option<types::Targe
     })
 }
 
-fn outcome(
-    status: &Fate,
-) -> (types::TargetStatus, Option<types::Returned>, Option<types::Payment>) {
-    match *status {
-        Fate::Open => (types::TargetStatus::Open, None, None),
-        Fate::Published { .. } => (types::TargetStatus::Published, None, None),
-        Fate::Settled { model, submitter, distance, data_hash, paid_submitter, paid_model } => {
-            let payment = types::Payment {
-                submitter: Text(submitter),
-                paid_submitter: paid_submitter.into(),
-                model: model.0,
-                paid_model: paid_model.into(),
-                distance: Text(distance),
-                data_hash: Text(data_hash),
-            };
-            (types::TargetStatus::Settled, None, Some(payment))
-        }
-        Fate::Returned { reason } => {
-            let reason = match reason {
-                record::ReturnReason::Unclaimed => types::Returned::Unclaimed,
-                record::ReturnReason::Invalid => types::Returned::Invalid,
-                record::ReturnReason::NoQuorum => types::Returned::NoQuorum,
-            };
-            (types::TargetStatus::Returned, Some(reason), None)
+/// What became of a target, in the fields of the API.
+struct Outcome {
+    status: types::TargetStatus,
+    returned: Option<types::Returned>,
+    payment: Option<types::Payment>,
+}
+
+impl Outcome {
+    fn of(fate: &Fate) -> Self {
+        let undecided = |status| Self { status, returned: None, payment: None };
+        match *fate {
+            Fate::Open => undecided(types::TargetStatus::Open),
+            Fate::Published { .. } => undecided(types::TargetStatus::Published),
+            Fate::Settled { model, submitter, distance, data_hash, paid_submitter, paid_model } => {
+                let payment = types::Payment {
+                    submitter: Text(submitter),
+                    paid_submitter: paid_submitter.into(),
+                    model: model.0,
+                    paid_model: paid_model.into(),
+                    distance: Text(distance),
+                    data_hash: Text(data_hash),
+                };
+                let status = types::TargetStatus::Settled;
+                Self { status, returned: None, payment: Some(payment) }
+            }
+            Fate::Returned { reason } => {
+                let reason = match reason {
+                    record::ReturnReason::Unclaimed => types::Returned::Unclaimed,
+                    record::ReturnReason::Invalid => types::Returned::Invalid,
+                    record::ReturnReason::NoQuorum => types::Returned::NoQuorum,
+                };
+                let status = types::TargetStatus::Returned;
+                Self { status, returned: Some(reason), payment: None }
+            }
         }
     }
 }
