@@ -1,7 +1,7 @@
 //! The history's blocks by height, their transactions and events by position, and its counters.
 //! Writing a block here does not index it.
 
-use redb::{ReadableTable, TableDefinition, WriteTransaction};
+use redb::{Key, ReadableTable, TableDefinition, Value, WriteTransaction};
 
 use super::record::{BlockRecord, EventRecord, FinalizedBlock, TransactionRecord, decode, encode};
 use crate::StoreError;
@@ -28,12 +28,18 @@ pub(super) const LAST_EVENT: &str = "last_event";
 /// Creates the tables, or empties them; counters are kept.
 pub(super) fn empty_tables(write: &WriteTransaction) -> Result<(), StoreError> {
     write.open_table(META)?;
-    write.delete_table(BLOCKS)?;
-    write.open_table(BLOCKS)?;
-    write.delete_table(TRANSACTIONS)?;
-    write.open_table(TRANSACTIONS)?;
-    write.delete_table(EVENTS)?;
-    write.open_table(EVENTS)?;
+    empty(write, BLOCKS)?;
+    empty(write, TRANSACTIONS)?;
+    empty(write, EVENTS)
+}
+
+/// Creates a table, or empties it.
+pub(super) fn empty<K: Key + 'static, V: Value + 'static>(
+    write: &WriteTransaction,
+    table: TableDefinition<'_, K, V>,
+) -> Result<(), StoreError> {
+    write.delete_table(table)?;
+    write.open_table(table)?;
     Ok(())
 }
 

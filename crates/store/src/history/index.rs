@@ -7,7 +7,7 @@ use serde_json::Value;
 use soma_protocol::{Address, Event, ModelId, PoolId, TargetId};
 
 use super::{
-    blocks::{EVENTS, TRANSACTIONS},
+    blocks::{EVENTS, TRANSACTIONS, empty},
     record::{BlockRecord, EventRecord, FinalizedBlock, TransactionRecord, decode},
 };
 use crate::StoreError;
@@ -27,15 +27,10 @@ pub(super) const SUBJECTS: TableDefinition<'_, (u8, Id, u64), ()> =
 
 /// Creates the tables, or empties them.
 pub(super) fn empty_tables(write: &WriteTransaction) -> Result<(), StoreError> {
-    write.delete_table(DIGESTS)?;
-    write.open_table(DIGESTS)?;
-    write.delete_table(HASHES)?;
-    write.open_table(HASHES)?;
-    write.delete_table(SENDERS)?;
-    write.open_table(SENDERS)?;
-    write.delete_table(SUBJECTS)?;
-    write.open_table(SUBJECTS)?;
-    Ok(())
+    empty(write, DIGESTS)?;
+    empty(write, HASHES)?;
+    empty(write, SENDERS)?;
+    empty(write, SUBJECTS)
 }
 
 /// What an event can be looked up by.
