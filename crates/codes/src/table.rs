@@ -650,8 +650,8 @@ codes! {
         "The phase ended before the reveal or publication was sent.",
         "commit or submit again, and let a soma command run through the reveal phase";
     NotALocalnet = "not_a_localnet", Config:
-        "The folder is not the state of a local network, so --reset does not delete it.",
-        "name another folder with --state, or delete this one yourself";
+        "The folder is not the state of a local network.",
+        "start one with `soma localnet`, or name its folder with --state";
     Unhealthy = "unhealthy", Failed:
         "`soma doctor` found a problem.",
         "follow the hint of each problem";

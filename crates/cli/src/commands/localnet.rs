@@ -266,6 +266,10 @@ fn glance(status: &Status) -> String {
 
 /// Ends the current phase once all validators of the folder have done their duties in it.
 fn next(dir: &Path, global: &Global, output: &Output) -> Result {
+    if !Network::exists(dir) {
+        let message = format!("there is no local network in {}", dir.display());
+        return Err(Error::new(Code::NotALocalnet, message));
+    }
     let network = Network::open(dir)?;
     let key = network.key(OPERATOR)?;
     let urls = network.urls()?;
