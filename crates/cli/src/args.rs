@@ -16,8 +16,8 @@ use crate::output::Output;
     version,
     propagate_version = true,
     disable_help_subcommand = true,
-    after_help = "Start with `soma demo`: a complete competition on this machine in about a \
-                  minute."
+    after_help = "Start with `soma demo`: a complete competition on this machine in one to three \
+                  minutes."
 )]
 pub(crate) struct Args {
     #[command(flatten)]
