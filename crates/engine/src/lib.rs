@@ -56,7 +56,7 @@ pub mod generic {
         gossip::gossip_channel,
         keys::private_key,
         limits::{GOSSIP_QUOTA, QUOTA},
-        links::{Links, Roster},
+        links::{Links, Roster, Runtime},
         node::{Node, start},
         settings::{Deviation, Distortion, Overrides, Services},
     };

@@ -1,10 +1,17 @@
-//! The network that a node runs on, real or simulated: one sender and receiver per channel, and who
-//! the peers are.
+//! What a node runs on, real or simulated: the runtime, and the network, with one sender and
+//! receiver per channel and who the peers are.
 
 use std::collections::BTreeSet;
 
 use commonware_cryptography::ed25519::PublicKey;
 use commonware_p2p::Provider;
+use commonware_runtime::{Clock, Metrics, Network, Spawner, Storage};
+use rand_core::{CryptoRng, Rng};
+
+/// Tasks, time, random numbers, files and sockets.
+pub trait Runtime: Rng + CryptoRng + Spawner + Storage + Clock + Metrics + Network {}
+
+impl<E: Rng + CryptoRng + Spawner + Storage + Clock + Metrics + Network> Runtime for E {}
 
 /// Knows the peers, and is told at each term who they are.
 pub trait Roster: Provider<PublicKey = PublicKey> + Sync {

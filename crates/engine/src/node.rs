@@ -23,15 +23,12 @@ use commonware_cryptography::{
 use commonware_glue::stateful::{Stateful, SyncPlan};
 use commonware_p2p::{Blocker, Receiver, Sender};
 use commonware_parallel::Sequential;
-use commonware_runtime::{
-    Clock, Handle as Task, Metrics, Network, Spawner, Storage, buffer::paged::CacheRef,
-};
+use commonware_runtime::{Handle as Task, Spawner, buffer::paged::CacheRef};
 use commonware_storage::{Context as StorageContext, archive::Archive as _};
 use commonware_utils::{
     acknowledgement::Exact,
     channel::{mpsc, watch},
 };
-use rand_core::{CryptoRng, Rng};
 use soma_store::{
     History, State, Tip,
     database::{self, Databases},
@@ -53,7 +50,7 @@ use crate::{
         terms::{Channels, Terms},
     },
     keys::private_key,
-    links::{Links, Roster},
+    links::{Links, Roster, Runtime},
     paused::pause,
     recorder::{Acks, Recorder},
     settings::{Deviation, Overrides, Services, Settings},
@@ -130,7 +127,7 @@ pub async fn start<E, P, B, S, R>(
     mut links: Links<P, B, S, R>,
 ) -> Result<Node, EngineError>
 where
-    E: Rng + CryptoRng + Spawner + Storage + Clock + Metrics + Network,
+    E: Runtime,
     P: Roster,
     B: Blocker<PublicKey = PublicKey>,
     S: Sender<PublicKey = PublicKey>,
@@ -231,10 +228,7 @@ struct Base<E: StorageContext> {
     joined: Option<Joined>,
 }
 
-impl<E> Opening<'_, E>
-where
-    E: Rng + CryptoRng + Spawner + Storage + Clock + Metrics + Network,
-{
+impl<E: Runtime> Opening<'_, E> {
     /// Opens the archives, and syncs the state if the node should do so and can.
     async fn base(&self, roster: &mut impl Roster) -> Result<Base<E>, EngineError> {
         let (context, prefix) = (self.context, self.overrides.prefix.as_str());
@@ -330,10 +324,7 @@ type Marshal<E> = MarshalActor<
 >;
 
 /// The components that order and execute blocks, before they run.
-struct Ordering<E>
-where
-    E: Rng + CryptoRng + Spawner + Storage + Clock + Metrics + Network,
-{
+struct Ordering<E: Runtime> {
     marshal_actor: Marshal<E>,
     marshal: MarshalMailbox,
     stateful_actor: Stateful<E, Application, Variant, NoStateSync, Sequential>,
@@ -344,10 +335,7 @@ where
 /// Requests for missing blocks, and the responses.
 type Fetcher = (handler::Receiver<Digest>, backfill::Mailbox<Digest, PublicKey>);
 
-impl<E> Ordering<E>
-where
-    E: Rng + CryptoRng + Spawner + Storage + Clock + Metrics + Network,
-{
+impl<E: Runtime> Ordering<E> {
     /// Starts both, and returns the database once it is open.
     async fn start(
         self,
@@ -386,10 +374,7 @@ struct Voting<P, B, S, R> {
     channels: Channels<S, R>,
 }
 
-impl<E> Loaded<E>
-where
-    E: Rng + CryptoRng + Spawner + Storage + Clock + Metrics + Network,
-{
+impl<E: Runtime> Loaded<E> {
     /// Starts gossiping, recording and voting.
     fn run<P, B, S, R>(
         self,

@@ -27,15 +27,12 @@ use commonware_p2p::{
     utils::mux::{Builder as _, MuxHandle, Muxer},
 };
 use commonware_parallel::Sequential;
-use commonware_runtime::{
-    Clock, Handle as Task, Metrics, Network, Spawner, Storage, buffer::paged::CacheRef,
-};
+use commonware_runtime::{Handle as Task, Metrics, Spawner, buffer::paged::CacheRef};
 use commonware_utils::{
     NZDuration,
     channel::{mpsc, watch},
     vec::NonEmptyVec,
 };
-use rand_core::{CryptoRng, Rng};
 
 use super::{
     committees::Committees,
@@ -43,7 +40,10 @@ use super::{
     faults::{FaultReporter, Faults},
     pacer::Timing,
 };
-use crate::{archives::BUFFER, links::Roster};
+use crate::{
+    archives::BUFFER,
+    links::{Roster, Runtime},
+};
 
 /// How long building a proposal may take, in addition to the longest wait for transactions.
 const PROPOSAL_MARGIN: Duration = Duration::from_secs(1);
@@ -122,7 +122,7 @@ where
 
 impl<E, P, B> Terms<E, P, B>
 where
-    E: Rng + CryptoRng + Spawner + Storage + Clock + Metrics + Network,
+    E: Runtime,
     P: Roster,
     B: Blocker<PublicKey = PublicKey>,
 {
