@@ -62,8 +62,11 @@ codes! {
         "Another transaction of the account came first, or an earlier one is missing.",
         "ask for the account's next nonce and sign again";
     FeeLimit = "fee_limit", Rejected:
-        "The fee is a base fee and a fee for each byte of state written; it exceeds the limit.",
+        "The fee is for the transaction, its weight, its tip and what it writes; see the limit.",
         "raise the fee limit";
+    DutyNotFree = "duty_not_free", Rejected, 422:
+        "What validators owe the network is free: nonce, tip and fee limit must be 0.",
+        "set all three to 0 and sign again";
     InsufficientBalance = "insufficient_balance", Rejected, 422:
         "Fees, stakes, bonds and rent are paid from the account's balance, which is too low.",
         "fund the account, or use a smaller amount or fee limit";

@@ -1,5 +1,6 @@
-//! Executes one block: the end of a phase whose time is up, then the transactions in order, then
-//! their fees. A transaction has all its effects, or none but its sender's nonce and base fee.
+//! Executes or builds one block: the end of a phase whose time is up, then the transactions in
+//! order, then their fees. A payment has all its effects, or none but its sender's nonce and the fee
+//! for itself; a duty has all its effects, or no place in a block.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -7,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::action::{Action, Context};
 use crate::read::ChainConfig;
 use crate::record::{Account, Clock};
+use crate::room::Room;
 use crate::state::{Changes, Draft, Key, StateRead};
 use crate::transaction::{Transaction, VerifiedTransaction};
 use crate::{Amount, BlockInfo, Event, Hash, Rejection, epoch, money, read};
@@ -33,16 +35,64 @@ pub struct Receipt {
     pub result: Result<(), Rejection>,
 }
 
-struct Executor<'a> {
-    state: Draft<'a>,
-    block: &'a BlockInfo,
-    config: ChainConfig,
-    clock: Clock,
-    fees: Amount,
-    events: Vec<Event>,
+/// Why a block is invalid: whoever proposed it could have known.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidBlock {
+    /// A payment that cannot pay, or a duty that the rules reject.
+    #[error("transaction {hash} does not belong into the block: {rejection}")]
+    Inadmissible {
+        /// The transaction.
+        hash: Hash,
+        /// What is wrong with it.
+        #[source]
+        rejection: Rejection,
+    },
+    /// The block holds too much.
+    #[error("transaction {hash} exceeds the room of the block")]
+    NoRoom {
+        /// The first transaction that has no room.
+        hash: Hash,
+    },
+}
+
+/// A block that was built from candidates.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Built {
+    /// Its transactions, in order.
+    pub included: Vec<VerifiedTransaction>,
+    /// Candidates that cannot be part of such a block, or that no block will ever include.
+    pub refused: Vec<Refused>,
+    /// The result of the block.
+    pub outcome: Outcome,
+}
+
+/// A candidate that cannot be part of the block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Its hash.
+    pub hash: Hash,
+    /// Why.
+    pub rejection: Rejection,
+}
+
+/// Offers transactions to a block that is being built.
+pub trait Candidates {
+    /// The next transaction, given the state after those that the block includes so far, and the
+    /// room that is left. One that does not fit is left out. Each is offered at most once.
+    fn offer(&mut self, state: &dyn StateRead, room: &Room) -> Option<VerifiedTransaction>;
+}
+
+impl<I: Iterator<Item = VerifiedTransaction>> Candidates for I {
+    fn offer(&mut self, _: &dyn StateRead, _: &Room) -> Option<VerifiedTransaction> {
+        self.next()
+    }
 }
 
 /// Executes a block on a state produced by genesis or earlier blocks.
+///
+/// # Errors
+/// [`InvalidBlock`]: no such block may be part of the chain.
 ///
 /// # Panics
 /// If `base` is not such a state.
@@ -50,20 +100,47 @@ pub fn execute(
     base: &dyn StateRead,
     block: &BlockInfo,
     transactions: &[VerifiedTransaction],
-) -> Outcome {
+) -> Result<Outcome, InvalidBlock> {
     let mut executor = Executor::new(base, block);
     executor.begin();
-    let receipts = (0..)
-        .zip(transactions)
-        .map(|(index, transaction)| executor.run(index, transaction))
-        .collect();
-    executor.settle_fees();
-    let Executor { state, events, .. } = executor;
-    Outcome { changes: state.into_changes(), receipts, events }
+    for transaction in transactions {
+        let hash = transaction.hash();
+        if !executor.has_room(transaction) {
+            return Err(InvalidBlock::NoRoom { hash });
+        }
+        executor
+            .include(transaction)
+            .map_err(|rejection| InvalidBlock::Inadmissible { hash, rejection })?;
+    }
+    Ok(executor.finish())
+}
+
+/// Builds a block from candidates, until there are no more. What was included is a valid block, and
+/// [`execute`] has the same outcome.
+///
+/// # Panics
+/// If `base` is not a state produced by genesis or blocks.
+pub fn build(base: &dyn StateRead, block: &BlockInfo, candidates: &mut dyn Candidates) -> Built {
+    let mut executor = Executor::new(base, block);
+    executor.begin();
+    let (mut included, mut refused) = (Vec::new(), Vec::new());
+    while let Some(candidate) = candidates.offer(&executor.state, &executor.room) {
+        if !executor.has_room(&candidate) {
+            continue;
+        }
+        match executor.include(&candidate) {
+            Ok(()) => included.push(candidate),
+            Err(rejection) => refused.push(Refused { hash: candidate.hash(), rejection }),
+        }
+    }
+    Built { included, refused, outcome: executor.finish() }
 }
 
 /// The result that a transaction would have if it came next, in a block at that time; for mempools.
-/// The changes are its effects, without fees.
+/// The changes are its effects, fees included.
+///
+/// # Errors
+/// Why no block at that time could include it.
 ///
 /// # Panics
 /// If `base` is not a state produced by genesis or blocks.
@@ -71,10 +148,31 @@ pub fn check(
     base: &dyn StateRead,
     block: &BlockInfo,
     transaction: &VerifiedTransaction,
-) -> (Receipt, Changes) {
+) -> Result<(Receipt, Changes), Rejection> {
     let mut executor = Executor::new(base, block);
-    let receipt = executor.run(0, transaction);
-    (receipt, executor.state.into_changes())
+    executor.include(transaction)?;
+    let Executor { state, mut receipts, .. } = executor;
+    let hash = transaction.hash();
+    let receipt = receipts.pop().unwrap_or(Receipt { hash, fee: Amount::ZERO, result: Ok(()) });
+    Ok((receipt, state.into_changes()))
+}
+
+/// What an action does.
+struct Effects {
+    changes: Changes,
+    events: Vec<Event>,
+    fee: Amount,
+}
+
+struct Executor<'a> {
+    state: Draft<'a>,
+    block: &'a BlockInfo,
+    config: ChainConfig,
+    clock: Clock,
+    room: Room,
+    fees: Amount,
+    receipts: Vec<Receipt>,
+    events: Vec<Event>,
 }
 
 impl<'a> Executor<'a> {
@@ -84,7 +182,9 @@ impl<'a> Executor<'a> {
             block,
             config: ChainConfig::read(base),
             clock: read::clock(base),
+            room: Room::new(),
             fees: Amount::ZERO,
+            receipts: Vec::new(),
             events: Vec::new(),
         }
     }
@@ -113,22 +213,35 @@ impl<'a> Executor<'a> {
         self.config.network = read::network(&self.state);
     }
 
-    fn run(&mut self, index: u32, verified: &VerifiedTransaction) -> Receipt {
-        let hash = verified.hash();
-        let transaction = verified.transaction();
-        let (fee, result) = match self.admit(transaction) {
-            Err(rejection) => (Amount::ZERO, Err(rejection)),
-            Ok((sender, base_fee)) => self.act(index, transaction, sender, base_fee),
-        };
-        self.fees = self.fees.plus(fee);
-        if result.is_ok() && matches!(transaction.action, Action::EndPhase(_)) {
-            self.refresh();
-        }
-        Receipt { hash, fee, result }
+    fn has_room(&self, verified: &VerifiedTransaction) -> bool {
+        self.room.without(verified.signed()).is_some()
     }
 
-    /// The sender's account after taking nonce and base fee, and that fee. Nothing is written yet.
-    fn admit(&self, transaction: &Transaction) -> Result<(Account, Amount), Rejection> {
+    /// Executes a transaction that has room.
+    ///
+    /// # Errors
+    /// Why no block may include it. Nothing has changed then.
+    fn include(&mut self, verified: &VerifiedTransaction) -> Result<(), Rejection> {
+        let transaction = verified.transaction();
+        self.check_validity(transaction)?;
+        let (fee, result) = if transaction.action.is_duty() {
+            check_duty(transaction)?;
+            let effects = self.act(transaction, Amount::ZERO)?;
+            self.keep(effects);
+            (Amount::ZERO, Ok(()))
+        } else {
+            self.pay(verified)?
+        };
+        self.room = self.room.without(verified.signed()).unwrap_or(self.room);
+        self.fees = self.fees.plus(fee);
+        self.receipts.push(Receipt { hash: verified.hash(), fee, result });
+        if matches!(transaction.action, Action::EndPhase(_)) {
+            self.refresh();
+        }
+        Ok(())
+    }
+
+    fn check_validity(&self, transaction: &Transaction) -> Result<(), Rejection> {
         let block_ms = self.block.timestamp_ms;
         let valid_until_ms = transaction.valid_until_ms;
         if transaction.chain != self.config.network.chain_id {
@@ -137,6 +250,31 @@ impl<'a> Executor<'a> {
         if valid_until_ms < block_ms {
             return Err(Rejection::Expired { valid_until_ms, block_ms });
         }
+        Ok(())
+    }
+
+    /// Charges a payment for itself, then lets it act. It pays whatever comes of that, so that
+    /// nobody can use the room of a block for nothing. Returns fee and result.
+    fn pay(
+        &mut self,
+        verified: &VerifiedTransaction,
+    ) -> Result<(Amount, Result<(), Rejection>), Rejection> {
+        let transaction = verified.transaction();
+        let fee = verified.signed().admission_fee(&self.config.params);
+        let account = self.charged(transaction, fee)?;
+        self.state.save(Key::account(&transaction.sender), &account);
+        Ok(match self.act(transaction, fee) {
+            Ok(effects) => {
+                let total = fee.plus(effects.fee);
+                self.keep(effects);
+                (total, Ok(()))
+            }
+            Err(rejection) => (fee, Err(rejection)),
+        })
+    }
+
+    /// The sender's account after taking nonce and fee.
+    fn charged(&self, transaction: &Transaction, fee: Amount) -> Result<Account, Rejection> {
         let mut account = read::account(&self.state, &transaction.sender);
         if transaction.nonce != account.nonce {
             return Err(Rejection::WrongNonce {
@@ -144,8 +282,6 @@ impl<'a> Executor<'a> {
                 found: transaction.nonce,
             });
         }
-        let free = transaction.action.is_free();
-        let fee = if free { Amount::ZERO } else { self.config.params.base_fee };
         if fee > transaction.fee_limit {
             return Err(Rejection::FeeLimit { fee, limit: transaction.fee_limit });
         }
@@ -153,44 +289,44 @@ impl<'a> Executor<'a> {
         let rest = available.minus(fee);
         account.balance = rest.ok_or(Rejection::InsufficientBalance { needed: fee, available })?;
         account.nonce = account.nonce.saturating_add(1);
-        Ok((account, fee))
+        Ok(account)
     }
 
-    fn act(
-        &mut self,
-        index: u32,
-        transaction: &Transaction,
-        sender: Account,
-        base_fee: Amount,
-    ) -> (Amount, Result<(), Rejection>) {
+    /// The effects of an action whose sender has been charged `paid`, and has paid for them.
+    fn act(&self, transaction: &Transaction, paid: Amount) -> Result<Effects, Rejection> {
         let mut context = Context {
             state: Draft::new(&self.state),
             config: &self.config,
             block: self.block,
-            index,
+            index: u32::try_from(self.receipts.len()).unwrap_or(u32::MAX),
             sender: transaction.sender,
             clock: self.clock,
             events: Vec::new(),
         };
-        let account = Key::account(&transaction.sender);
-        context.state.save(account, &sender);
-        let charged = transaction
-            .action
-            .apply(&mut context)
-            .and_then(|()| charge_bytes(&mut context, transaction, base_fee));
-        match charged {
-            Ok(fee) => {
-                let Context { state, events, .. } = context;
-                let changes = state.into_changes();
-                self.state.extend(changes);
-                self.events.extend(events);
-                (fee, Ok(()))
+        transaction.action.apply(&mut context)?;
+        let mut fee = Amount::ZERO;
+        if !transaction.action.is_duty() {
+            let changes = context.state.changes();
+            fee = money::fee::for_records(&self.state, changes, &self.config.params);
+            let total = paid.plus(fee);
+            if total > transaction.fee_limit {
+                return Err(Rejection::FeeLimit { fee: total, limit: transaction.fee_limit });
             }
-            Err(rejection) => {
-                self.state.save(account, &sender);
-                (base_fee, Err(rejection))
-            }
+            money::debit(&mut context.state, &transaction.sender, fee)?;
         }
+        let Context { state, events, .. } = context;
+        Ok(Effects { changes: state.into_changes(), events, fee })
+    }
+
+    fn keep(&mut self, effects: Effects) {
+        self.state.extend(effects.changes);
+        self.events.extend(effects.events);
+    }
+
+    fn finish(mut self) -> Outcome {
+        self.settle_fees();
+        let Executor { state, receipts, events, .. } = self;
+        Outcome { changes: state.into_changes(), receipts, events }
     }
 
     /// Adds the fees of the whole block to the supply at once, so that no two transactions write
@@ -207,22 +343,13 @@ impl<'a> Executor<'a> {
     }
 }
 
-/// Takes the fee for what the action has written; returns the total fee.
-fn charge_bytes(
-    context: &mut Context<'_>,
-    transaction: &Transaction,
-    base_fee: Amount,
-) -> Result<Amount, Rejection> {
-    if transaction.action.is_free() {
-        return Ok(Amount::ZERO);
+/// A duty has no fee, and no nonce: it can succeed only once, because the state shows that it was
+/// done. The account of its sender is neither read nor written.
+fn check_duty(transaction: &Transaction) -> Result<(), Rejection> {
+    let Transaction { nonce, tip, fee_limit, .. } = *transaction;
+    if (nonce, tip, fee_limit) == (0, Amount::ZERO, Amount::ZERO) {
+        Ok(())
+    } else {
+        Err(Rejection::DutyNotFree)
     }
-    let written = context.state.changes().0.values().flatten().map(|value| value.len());
-    let bytes = u64::try_from(written.fold(0, usize::saturating_add)).unwrap_or(u64::MAX);
-    let byte_fee = context.config.params.byte_fee.times(bytes);
-    let fee = base_fee.plus(byte_fee);
-    if fee > transaction.fee_limit {
-        return Err(Rejection::FeeLimit { fee, limit: transaction.fee_limit });
-    }
-    money::debit(&mut context.state, &transaction.sender, byte_fee)?;
-    Ok(fee)
 }

@@ -33,6 +33,7 @@ mod epoch;
 pub mod action;
 pub mod genesis;
 pub mod transaction;
+pub mod room;
 mod execute;
 pub mod query;
 pub mod invariants;
@@ -42,12 +43,16 @@ pub use epoch::winner::winner;
 pub use epoch::{routing, winner};
 pub use error::Error;
 pub use event::Event;
-pub use execute::{Outcome, Receipt, check, execute};
+pub use execute::{
+    Built, Candidates, InvalidBlock, Outcome, Receipt, Refused, build, check, execute,
+};
 pub use genesis::{Genesis, GenesisAccount, GenesisModel, GenesisValidator};
+pub use money::fee::RECORD_OVERHEAD_BYTES;
 pub use money::rent;
 pub use proof::{SecretKey, commitment, evidence, storage, upload};
 pub use record::{Change, Committee, Params, Proposal, Seat, Validity, Verdict};
 pub use reject::Rejection;
+pub use room::{BLOCK_TRANSACTIONS_MAX, BLOCK_WEIGHT_MAX, Room};
 pub use soma_architecture::Architecture;
 pub use state::{Changes, Draft, Key, MemoryState, StateRead};
 pub use transaction::{

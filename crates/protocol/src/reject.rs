@@ -139,4 +139,5 @@ rejections! {
     VerdictNotCommitted { target: TargetId }
         = "the validator has not committed a verdict on target {target}";
     Full = "there is no room for more";
+    DutyNotFree = "a duty is free: its nonce, tip and fee limit must be 0";
 }

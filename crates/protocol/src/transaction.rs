@@ -12,13 +12,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::action::Action;
 use crate::proof::SecretKey;
+use crate::record::Params;
 use crate::value::parts_hasher;
 use crate::{Address, Amount, Error, Hash, decimal, hex};
 
 /// Maximum length of an encoded transaction.
 pub const TRANSACTION_BYTES_MAX: usize = 131_072;
 
-const SIGNING_DOMAIN: &[u8] = b"soma transaction 1";
+const SIGNING_DOMAIN: &[u8] = b"soma transaction 2";
 
 /// What a sender signs.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
@@ -27,10 +28,12 @@ pub struct Transaction {
     pub chain: Hash,
     /// The account that signs and pays.
     pub sender: Address,
-    /// The number of transactions that the sender has made so far.
+    /// The number of payments that the sender has made so far; 0 in a duty.
     #[serde(with = "decimal")]
     pub nonce: u64,
-    /// The highest fee that the sender accepts.
+    /// What the sender adds to the fee to come earlier; 0 in a duty.
+    pub tip: Amount,
+    /// The highest fee that the sender accepts, tip included; 0 in a duty.
     pub fee_limit: Amount,
     /// Last block time at which it may be executed, ms since 1970.
     #[serde(with = "decimal")]
@@ -114,6 +117,23 @@ impl SignedTransaction {
     /// Its id: BLAKE3 of its bytes, signature included.
     pub fn hash(&self) -> Hash {
         self.0.hash
+    }
+
+    /// What it takes of a block's room, in bytes: its length, and the work of its action in units
+    /// that cost as much as a byte.
+    pub fn weight(&self) -> u64 {
+        let bytes = u64::try_from(self.bytes().len()).unwrap_or(u64::MAX);
+        bytes.saturating_add(self.transaction().action.work())
+    }
+
+    /// What a payment is charged whatever becomes of its action: the base fee, the fee for its
+    /// weight, and the tip. Records that the action writes cost extra. A duty is free.
+    pub fn admission_fee(&self, params: &Params) -> Amount {
+        let transaction = self.transaction();
+        if transaction.action.is_duty() {
+            return Amount::ZERO;
+        }
+        params.base_fee.plus(params.byte_fee.times(self.weight())).plus(transaction.tip)
     }
 
     /// The bytes that are signed: a domain, and the encoding without the signature.
@@ -288,6 +308,11 @@ impl VerifiedTransaction {
     /// Length of its encoding.
     pub fn size_bytes(&self) -> usize {
         self.0.bytes().len()
+    }
+
+    /// See [`SignedTransaction::weight`].
+    pub fn weight(&self) -> u64 {
+        self.0.weight()
     }
 }
 

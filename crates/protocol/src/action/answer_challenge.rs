@@ -10,7 +10,7 @@ use crate::record::ChallengeAnswers;
 use crate::state::Key;
 use crate::{Epoch, Event, Hash, Rejection, hex, read};
 
-/// A validator answers its storage challenge. Free.
+/// A validator answers its storage challenge. A duty.
 #[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct AnswerChallenge {
     /// The running epoch.
@@ -23,7 +23,12 @@ pub struct AnswerChallenge {
 }
 
 impl Apply for AnswerChallenge {
-    const FREE: bool = true;
+    const DUTY: bool = true;
+
+    // Finding the challenge, and a hash tree.
+    fn work(&self) -> u64 {
+        1_000
+    }
 
     fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
         let epoch = self.epoch;

@@ -8,7 +8,7 @@ use crate::record::BeaconCommit;
 use crate::state::Key;
 use crate::{Epoch, Event, Hash, Rejection};
 
-/// A validator commits to its randomness for the next epoch. Free.
+/// A validator commits to its randomness for the next epoch. A duty.
 #[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct CommitBeacon {
     /// The next epoch.
@@ -18,7 +18,7 @@ pub struct CommitBeacon {
 }
 
 impl Apply for CommitBeacon {
-    const FREE: bool = true;
+    const DUTY: bool = true;
 
     fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
         let epoch = self.epoch;

@@ -9,7 +9,7 @@ use crate::record::{TargetStatus, VerdictCommit};
 use crate::state::Key;
 use crate::{Event, Hash, Phase, Rejection, TargetId, read};
 
-/// A validator commits to its verdict on a published claim. Free.
+/// A validator commits to its verdict on a published claim. A duty.
 #[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct CommitVerdict {
     /// The target.
@@ -19,7 +19,7 @@ pub struct CommitVerdict {
 }
 
 impl Apply for CommitVerdict {
-    const FREE: bool = true;
+    const DUTY: bool = true;
 
     fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
         let id = self.target;

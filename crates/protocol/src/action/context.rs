@@ -19,8 +19,16 @@ pub(crate) struct Context<'a> {
 
 /// What every action implements.
 pub(super) trait Apply {
-    /// Whether the action is free of charge.
-    const FREE: bool = false;
+    /// Whether the action is a duty: what validators owe the network, evidence against them, and
+    /// the operator's command. A duty is free and has no nonce, so it must be one that the rules
+    /// accept once and no more.
+    const DUTY: bool = false;
+
+    /// What the action costs every node beyond reading its bytes, in units that cost as much as a
+    /// byte of a transaction: 0.2 us.
+    fn work(&self) -> u64 {
+        0
+    }
 
     /// Checks the action, then makes its changes. Anything written before a rejection is discarded.
     fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection>;

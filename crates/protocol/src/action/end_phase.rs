@@ -1,13 +1,13 @@
 //! The operator of a local network ends a phase by command. The command names the phase, so that
-//! sending it twice ends only one.
+//! a second copy is rejected.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
-use super::context::{Apply, Context};
+use super::context::{Apply, Context, check_epoch};
 use crate::{Epoch, Phase, Rejection, epoch};
 
-/// The operator of a local network ends a phase. Free; harmless if the phase has already ended.
+/// The operator of a local network ends a phase. A duty.
 #[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct EndPhase {
     /// The running epoch.
@@ -17,7 +17,7 @@ pub struct EndPhase {
 }
 
 impl Apply for EndPhase {
-    const FREE: bool = true;
+    const DUTY: bool = true;
 
     fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
         let Self { epoch, phase } = *self;
@@ -28,14 +28,11 @@ impl Apply for EndPhase {
         if (epoch, phase) > running {
             return Err(Rejection::PhaseNotBegun { epoch, phase });
         }
-        if (epoch, phase) == running {
-            epoch::end_phase(
-                &mut context.state,
-                context.config,
-                context.block,
-                &mut context.events,
-            );
+        check_epoch(epoch, running.0)?;
+        if phase != running.1 {
+            return Err(Rejection::WrongPhase { phase: running.1 });
         }
+        epoch::end_phase(&mut context.state, context.config, context.block, &mut context.events);
         Ok(())
     }
 }

@@ -24,7 +24,7 @@ pub struct HeldFile {
     pub ciphertext_hash: Hash,
 }
 
-/// A validator attests that it holds committed files. Free.
+/// A validator attests that it holds committed files. A duty.
 #[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct HoldWeights {
     /// The epoch of the reveals, which is the next one.
@@ -34,7 +34,12 @@ pub struct HoldWeights {
 }
 
 impl Apply for HoldWeights {
-    const FREE: bool = true;
+    const DUTY: bool = true;
+
+    // Looking up and rewriting the holders of each file.
+    fn work(&self) -> u64 {
+        u64::try_from(self.held.len()).unwrap_or(u64::MAX).saturating_mul(60)
+    }
 
     fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
         let epoch = self.epoch;

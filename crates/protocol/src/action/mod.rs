@@ -57,9 +57,16 @@ macro_rules! actions {
                 match self { $(Self::$name(_) => stringify!($module),)* }
             }
 
-            /// Whether the action is free: the duties of validators and the operator's command are.
-            pub const fn is_free(&self) -> bool {
-                match self { $(Self::$name(_) => $name::FREE,)* }
+            /// Whether the action is a duty: what validators owe the network, evidence against
+            /// them, and the operator's command. Every other action is a payment.
+            pub const fn is_duty(&self) -> bool {
+                match self { $(Self::$name(_) => $name::DUTY,)* }
+            }
+
+            /// What the action costs every node beyond reading its bytes, in bytes that cost as
+            /// much.
+            pub fn work(&self) -> u64 {
+                match self { $(Self::$name(action) => action.work(),)* }
             }
 
             /// Applies the action or rejects it. Anything written before a rejection is discarded.

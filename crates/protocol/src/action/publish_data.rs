@@ -25,6 +25,11 @@ pub struct PublishData {
 }
 
 impl Apply for PublishData {
+    // The bonds of all other candidates are returned.
+    fn work(&self) -> u64 {
+        300
+    }
+
     fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
         let (id, phase) = (self.target, context.clock.phase);
         let rank = phase.publishing_rank();

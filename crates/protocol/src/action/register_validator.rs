@@ -27,6 +27,11 @@ pub struct RegisterValidator {
 }
 
 impl Apply for RegisterValidator {
+    // A signature, and the list of validators is rewritten.
+    fn work(&self) -> u64 {
+        400
+    }
+
     fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
         let address = context.sender;
         check_commission(self.commission_bps)?;

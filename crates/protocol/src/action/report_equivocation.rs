@@ -10,7 +10,7 @@ use crate::record::ValidatorStatus;
 use crate::state::Key;
 use crate::{Event, Rejection, read};
 
-/// Proves that a validator signed conflicting votes. Anyone may send it. Free.
+/// Proves that a validator signed conflicting votes. Anyone may send it. A duty.
 #[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct ReportEquivocation {
     /// The two votes.
@@ -18,7 +18,12 @@ pub struct ReportEquivocation {
 }
 
 impl Apply for ReportEquivocation {
-    const FREE: bool = true;
+    const DUTY: bool = true;
+
+    // Two signatures.
+    fn work(&self) -> u64 {
+        600
+    }
 
     fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
         let holder = read::key_holder(&context.state, &self.evidence.consensus_key);

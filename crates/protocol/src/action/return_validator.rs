@@ -8,13 +8,11 @@ use crate::record::ValidatorStatus;
 use crate::state::Key;
 use crate::{Event, Rejection};
 
-/// A validator that was jailed, or is leaving, asks for a seat again. Free.
+/// A validator that was jailed, or is leaving, asks for a seat again.
 #[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct ReturnValidator {}
 
 impl Apply for ReturnValidator {
-    const FREE: bool = true;
-
     fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
         let mut validator = context.validator()?;
         match validator.status {

@@ -9,7 +9,7 @@ use crate::proof::commitment;
 use crate::state::Key;
 use crate::{Epoch, Event, Hash, Rejection, read};
 
-/// A validator reveals its randomness. Free.
+/// A validator reveals its randomness. A duty.
 #[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct RevealBeacon {
     /// The running epoch.
@@ -19,7 +19,7 @@ pub struct RevealBeacon {
 }
 
 impl Apply for RevealBeacon {
-    const FREE: bool = true;
+    const DUTY: bool = true;
 
     fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
         let Self { epoch, value } = *self;

@@ -10,7 +10,7 @@ use crate::record::Verdict;
 use crate::state::Key;
 use crate::{Event, Phase, Rejection, TargetId, read};
 
-/// A validator reveals the verdict that it committed to. Free.
+/// A validator reveals the verdict that it committed to. A duty.
 #[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct RevealVerdict {
     /// The target.
@@ -20,7 +20,7 @@ pub struct RevealVerdict {
 }
 
 impl Apply for RevealVerdict {
-    const FREE: bool = true;
+    const DUTY: bool = true;
 
     fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
         let (id, verdict) = (self.target, &self.verdict);

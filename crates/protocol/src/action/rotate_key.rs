@@ -21,6 +21,11 @@ pub struct RotateKey {
 }
 
 impl Apply for RotateKey {
+    // A signature.
+    fn work(&self) -> u64 {
+        300
+    }
+
     fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
         let mut validator = context.validator()?;
         let (address, key) = (validator.address, self.consensus_key);

@@ -56,6 +56,11 @@ impl Submit {
 }
 
 impl Apply for Submit {
+    // The list of candidates is rewritten.
+    fn work(&self) -> u64 {
+        100
+    }
+
     fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
         let (id, phase) = (self.target, context.clock.phase);
         if !phase.submits() {

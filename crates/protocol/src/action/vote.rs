@@ -19,6 +19,11 @@ pub struct Vote {
 }
 
 impl Apply for Vote {
+    // The list of votes is rewritten.
+    fn work(&self) -> u64 {
+        100
+    }
+
     fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
         let (id, approve) = (self.proposal, self.approve);
         let validator = context.validator()?.address;

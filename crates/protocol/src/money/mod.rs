@@ -3,6 +3,7 @@
 
 mod account;
 mod pool;
+pub(crate) mod fee;
 pub mod rent;
 pub(crate) mod slashing;
 pub(crate) mod rewards;

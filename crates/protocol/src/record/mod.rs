@@ -34,17 +34,32 @@ pub use weights::{ChallengeAnswers, Rent, RentPrice, Weights, WeightsAge, Weight
 use crate::state::Record;
 
 macro_rules! records {
-    ($($name:ident = $tag:literal),* $(,)?) => {
-        $(impl Record for $name { const TAG: u8 = $tag; })*
+    (@permanent) => { false };
+    (@permanent permanent) => { true };
+    ($($name:ident = $tag:literal $($permanent:ident)?),* $(,)?) => {
+        $(impl Record for $name {
+            const TAG: u8 = $tag;
+            const PERMANENT: bool = records!(@permanent $($permanent)?);
+        })*
+
+        /// Whether a value holds a record that [stays](Record::PERMANENT).
+        pub(crate) fn is_permanent(value: &[u8]) -> bool {
+            match value.first().copied() {
+                $(Some($name::TAG) => $name::PERMANENT,)*
+                _ => false,
+            }
+        }
     };
 }
 
+// Each type has its own tag. `permanent` ones are paid for by whoever creates them.
 records! {
-    Network = 1, Params = 2, Clock = 3, Supply = 4, ModelCount = 5, Account = 6, Model = 7,
-    Embedding = 8, Weights = 9, WeightsCommit = 10, Rent = 11, Validators = 12, Validator = 13,
+    Network = 1, Params = 2, Clock = 3, Supply = 4, ModelCount = 5, Account = 6 permanent,
+    Model = 7 permanent, Embedding = 8, Weights = 9 permanent, WeightsCommit = 10, Rent = 11,
+    Validators = 12, Validator = 13 permanent,
     BeaconCommit = 14, EpochRecord = 15, Target = 16, Candidates = 17, Publication = 18,
-    Verdicts = 19, WinningData = 20, Share = 21, WithdrawalCount = 22, Withdrawal = 23,
-    KeyHolder = 24, Committee = 25, LastCommittee = 26, ChallengeAnswers = 27, RentPrice = 28,
-    Proposal = 29, ProposalCount = 30, OpenProposals = 31, Migration = 32,
+    Verdicts = 19, WinningData = 20, Share = 21 permanent, WithdrawalCount = 22, Withdrawal = 23,
+    KeyHolder = 24 permanent, Committee = 25, LastCommittee = 26, ChallengeAnswers = 27,
+    RentPrice = 28, Proposal = 29 permanent, ProposalCount = 30, OpenProposals = 31, Migration = 32,
     PastArchitecture = 33,
 }

@@ -171,10 +171,12 @@ params! {
     voting_epochs: u32 = 7, 30, 1 => 1_000_000;
     /// Epochs that a migration of the architecture takes, extended until enough models are ready.
     migration_epochs: u32 = 14, 3, 2 => 1_000_000;
-    /// Fee of every transaction that is not free.
+    /// Fee of every payment: of every transaction that is no duty.
     base_fee: Amount = Amount(1_000), Amount(1_000), 0 => 1_000_000_000;
-    /// Fee for every byte of state that a transaction writes.
-    byte_fee: Amount = Amount(10), Amount(10), 0 => 1_000_000;
+    /// Fee for every byte of a payment's weight, and of the records that it writes.
+    byte_fee: Amount = Amount(100), Amount(10), 0 => 1_000_000;
+    /// Fee for every byte of a permanent record that a payment creates; each counts 128 more.
+    room_fee: Amount = Amount(100_000), Amount(100), 0 => 1_000_000_000;
     /// Share of the fees that is burned; the rest goes to the reserve.
     burn_bps: u16 = 5_000, 5_000, 0 => 10_000;
 }

@@ -10,6 +10,10 @@ pub trait Record: BorshSerialize + BorshDeserialize {
     /// First byte of the value, one for each type.
     const TAG: u8;
 
+    /// Whether a transaction that creates such a record pays for room that may never be freed:
+    /// no rule deletes it, or only its holder decides when.
+    const PERMANENT: bool;
+
     /// The value's bytes.
     #[expect(clippy::expect_used, reason = "writing to a vector cannot fail")]
     fn to_bytes(&self) -> Vec<u8> {

@@ -244,12 +244,12 @@ fn any_action_on_rules() -> impl Strategy<Value = Action> {
 }
 
 fn any_transaction() -> impl Strategy<Value = SignedTransaction> {
-    (hash(), any::<[u8; 32]>(), any::<u64>(), any::<u64>(), any::<u64>(), any_action()).prop_map(
-        |(chain, secret, nonce, fee_limit, valid_until_ms, action)| {
+    (hash(), any::<[u8; 32]>(), any::<[u64; 4]>(), any_action()).prop_map(
+        |(chain, secret, [nonce, tip, fee_limit, valid_until_ms], action)| {
             let key = SecretKey::from_bytes(&secret);
-            let fee_limit = Amount(fee_limit);
+            let (tip, fee_limit) = (Amount(tip), Amount(fee_limit));
             let sender = key.address();
-            Transaction { chain, sender, nonce, fee_limit, valid_until_ms, action }.sign(&key)
+            Transaction { chain, sender, nonce, tip, fee_limit, valid_until_ms, action }.sign(&key)
         },
     )
 }

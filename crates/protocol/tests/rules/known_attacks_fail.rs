@@ -251,15 +251,16 @@ fn paying_fee_and_stake_from_one_balance_creates_no_value() {
             stake,
         })
     };
-    let base = world.params().base_fee;
-    for stake in [all, all.less(base), all.less(base).less(base).less(Amount(1))] {
+    let signed = world.transaction(OTHER, register(all)).sign(&OTHER.key());
+    let fee = signed.admission_fee(&world.params());
+    for stake in [all, all.less(fee), all.less(fee).less(fee).less(Amount(1))] {
         assert_eq!(
             world.act(OTHER, register(stake)).unwrap_err().code().as_str(),
             "insufficient_balance"
         );
     }
     // The world checks after every block that the supply is conserved.
-    assert_eq!(world.balance(OTHER), all.less(base.times(3)));
+    assert_eq!(world.balance(OTHER), all.less(fee.times(3)));
     assert_eq!(read::model_count(&world.state), 2);
 }
 
@@ -451,7 +452,7 @@ fn a_proposer_cannot_influence_the_beacon() {
             timestamp_ms: world.now_ms + 1,
             proposer: proposer.address(),
         };
-        let outcome = execute(&world.state, &block, &[open]);
+        let outcome = execute(&world.state, &block, &[open]).unwrap();
         world.state.apply(&outcome.changes);
         world.go_to_compete();
         directions(&world)
@@ -570,8 +571,9 @@ fn no_record_is_rewritten_by_every_transaction() {
     };
     let transfer =
         |to: Person| Action::Transfer(action::Transfer { to: to.address(), amount: Amount(1) });
-    let (one, one_changes) = check(&world.state, &block, &verify(OWNER, transfer(OTHER)));
-    let (two, two_changes) = check(&world.state, &block, &verify(RIVAL, transfer(SUBMITTER)));
+    let (one, one_changes) = check(&world.state, &block, &verify(OWNER, transfer(OTHER))).unwrap();
+    let (two, two_changes) =
+        check(&world.state, &block, &verify(RIVAL, transfer(SUBMITTER))).unwrap();
     assert_eq!((one.result, two.result), (Ok(()), Ok(())));
     let written =
         |changes: &soma_protocol::Changes| changes.0.keys().copied().collect::<Vec<Key>>();

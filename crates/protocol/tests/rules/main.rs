@@ -34,4 +34,6 @@ mod validators_vote_and_models_migrate;
 #[cfg(test)]
 mod known_attacks_fail;
 #[cfg(test)]
+mod hold_under_attack;
+#[cfg(test)]
 mod world;

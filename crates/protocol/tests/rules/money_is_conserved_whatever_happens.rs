@@ -545,7 +545,7 @@ fn random_histories_reach_every_outcome() {
     }
     assert_eq!(
         bytes.finalize().to_hex().as_str(),
-        "e241e86eb98362a6bb2202ded87561997960d70e866e61c2a882762432677864",
+        "0163db66345a9ad2f2a4b36aa48bdc4202f8842a0eee150c45fb2ef467bf3f12",
         "the bytes of states or events have changed"
     );
     let outcomes = [

@@ -1,5 +1,5 @@
-//! A transaction does all that it says and pays for it, or nothing but use up its nonce and the
-//! base fee; one for another chain, time or nonce costs nothing.
+//! A payment does all that it says and pays for it, or nothing but use up its nonce and the fee for
+//! itself; one for another chain, time or nonce is no part of a block, and costs nothing.
 
 use crate::world::{OPERATOR, OTHER, OWNER, VALIDATOR, World};
 use soma_codes::Coded as _;
@@ -38,11 +38,13 @@ fn sending_to_oneself_changes_only_the_fee() {
 fn sending_everything_fails_because_the_fee_is_paid_from_the_same_balance() {
     let mut world = World::with(|_| ());
     let all = world.balance(OWNER);
-    let receipt = world.send(OWNER, world.transaction(OWNER, transfer(all)));
+    let transaction = world.transaction(OWNER, transfer(all));
+    let fee = transaction.clone().sign(&OWNER.key()).admission_fee(&world.params());
+    let receipt = world.send(OWNER, transaction);
     assert!(matches!(receipt.result, Err(Rejection::InsufficientBalance { .. })));
-    assert_eq!(world.balance(OWNER), all.less(world.params().base_fee), "the base fee is kept");
-    // An action that leaves too little for the fee of its bytes is rejected as a whole.
-    let rest = world.balance(OWNER).less(world.params().base_fee).less(Amount(1));
+    assert_eq!(world.balance(OWNER), all.less(fee), "the fee for the transaction is kept");
+    // An action that leaves too little for the fee of what it writes is rejected as a whole.
+    let rest = world.balance(OWNER).less(fee).less(Amount(1));
     let receipt = world.send(OWNER, world.transaction(OWNER, transfer(rest)));
     assert!(matches!(receipt.result, Err(Rejection::InsufficientBalance { .. })));
     assert_eq!(world.balance(OTHER), Amount::soma(10_000));
@@ -145,7 +147,7 @@ fn a_check_predicts_execution_and_changes_nothing() {
             .sign(&OWNER.key())
             .verify(&world.chain)
             .unwrap();
-        let (receipt, _) = check(&world.state, &block, &verified);
+        let (receipt, _) = check(&world.state, &block, &verified).unwrap();
         assert_eq!(world.execute(&[verified]), [receipt]);
     }
 }

@@ -202,6 +202,8 @@ fn an_absent_validator_is_jailed_and_may_return() {
         genesis.params.jail_epochs = 2;
         genesis.validators = vec![validator(VALIDATOR, 1_000), validator(SECOND_VALIDATOR, 900)];
     });
+    let (to, amount) = (SECOND_VALIDATOR.address(), Amount::soma(1));
+    world.must(OTHER, Action::Transfer(action::Transfer { to, amount }));
     let pool = read::validator(&world.state, &SECOND_VALIDATOR.address()).unwrap().pool;
     run(&mut world, &[VALIDATOR], 2);
     let until = world.epoch().after(2);

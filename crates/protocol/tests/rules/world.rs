@@ -13,7 +13,7 @@ use soma_protocol::{
     Action, Address, Amount, Architecture, BlockInfo, ConsensusKey, Epoch, Event, Genesis,
     GenesisAccount, GenesisModel, GenesisValidator, Hash, HeldFile, MemoryState, ModelId, Params,
     Phase, Receipt, Rejection, SecretKey, TargetId, Transaction, Validity, Verdict,
-    VerifiedTransaction, action, execute, read,
+    VerifiedTransaction, action, build, execute, read,
 };
 
 /// A person: a key made of one byte.
@@ -189,30 +189,45 @@ impl World {
     }
 
     pub(crate) fn transaction(&self, person: Person, action: Action) -> Transaction {
+        let is_duty = action.is_duty();
+        let nonce = read::account(&self.state, &person.address()).nonce;
         Transaction {
             chain: self.chain,
             sender: person.address(),
-            nonce: read::account(&self.state, &person.address()).nonce,
-            fee_limit: Amount::soma(1),
+            nonce: if is_duty { 0 } else { nonce },
+            tip: Amount::ZERO,
+            fee_limit: if is_duty { Amount::ZERO } else { Amount::soma(1) },
             valid_until_ms: u64::MAX,
             action,
         }
     }
 
-    /// Executes a block of verified transactions half a second after the last.
-    pub(crate) fn execute(&mut self, transactions: &[VerifiedTransaction]) -> Vec<Receipt> {
-        self.height += 1;
-        self.now_ms += 500;
-        let block = BlockInfo {
-            height: self.height,
-            timestamp_ms: self.now_ms,
+    /// The next block: half a second after the last.
+    pub(crate) fn next_block(&self) -> BlockInfo {
+        BlockInfo {
+            height: self.height + 1,
+            timestamp_ms: self.now_ms + 500,
             proposer: VALIDATOR.address(),
-        };
-        let outcome = execute(&self.state, &block, transactions);
-        self.state.apply(&outcome.changes);
+        }
+    }
+
+    /// Builds a block from verified transactions half a second after the last, and executes it, with
+    /// the same outcome. One that the block could not include has a receipt without a fee.
+    pub(crate) fn execute(&mut self, transactions: &[VerifiedTransaction]) -> Vec<Receipt> {
+        let block = self.next_block();
+        let built = build(&self.state, &block, &mut transactions.iter().cloned());
+        let outcome = execute(&self.state, &block, &built.included);
+        assert_eq!(outcome.as_ref(), Ok(&built.outcome));
+        self.height = block.height;
+        self.now_ms = block.timestamp_ms;
+        self.state.apply(&built.outcome.changes);
         self.holdings = invariants::check(&self.state).unwrap();
-        self.events = outcome.events;
-        outcome.receipts
+        self.events = built.outcome.events;
+        let refused = built.refused.into_iter().map(|refused| {
+            let result = Err(refused.rejection);
+            Receipt { hash: refused.hash, fee: Amount::ZERO, result }
+        });
+        built.outcome.receipts.into_iter().chain(refused).collect()
     }
 
     pub(crate) fn send(&mut self, person: Person, transaction: Transaction) -> Receipt {

@@ -1,0 +1,3 @@
+//! What nobody can do to the network, whatever they are willing to lose: one file for each subject.
+
+mod payments_and_duties;
