@@ -69,7 +69,7 @@ impl Validators {
     /// Reveals the beacon values for this epoch and commits those for the next.
     pub fn reveal_beacons(chain: &mut Chain, actors: &[Actor]) {
         let epoch = read::clock(&chain.state).epoch;
-        for actor in actors.iter().filter(|actor| actor.kind.validates()) {
+        for (_, actor) in seated(chain, actors) {
             if read::beacon_commit(&chain.state, epoch, &actor.address).is_some() {
                 let value = randomness(actor, epoch);
                 chain.act(&actor.key, Action::RevealBeacon(action::RevealBeacon { epoch, value }));

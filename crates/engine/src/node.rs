@@ -238,7 +238,7 @@ impl<E: Runtime> Opening<'_, E> {
         let mut checkpoint = SyncCheckpoint::open(context, prefix).await?;
         let mut joined = None;
         let is_new = archives.blocks.last_index().is_none_or(|last| last == 0);
-        let genesis = self.core.rules.genesis_seats();
+        let genesis = self.core.rules.genesis_voters();
         let me = self.settings.key.public();
         let in_genesis = genesis.iter().any(|seat| seat.consensus_key == me);
         let wanted = match self.settings.join {

@@ -25,7 +25,7 @@ use crate::{
     EngineError, Sink,
     block::Block,
     consensus::{
-        committees::{Committees, digest_of},
+        committees::{Committees, digest_of, voters},
         components::MarshalMailbox,
     },
     sync::handover::{Handover, HandoverStore},
@@ -119,7 +119,7 @@ impl<E: StorageContext> Recorder<E> {
         let term = calendar.term_of(reached);
         let decided = |height| {
             let committee = self.state.read(|state, _| read::committee_at(state, height));
-            committee.map(|committee| digest_of(&committee.seats))
+            committee.map(|committee| digest_of(&voters(&committee.seats)))
         };
         if decided(calendar.root_of(term)) != decided(reached) {
             let handover = Handover::at(&self.marshal, &self.state, reached).await;

@@ -22,7 +22,7 @@ use crate::{
     block::{Block, hash},
     calendar::Calendar,
     consensus::{
-        committees::{Committees, digest_of},
+        committees::{Committees, digest_of, voters},
         rules::Rules,
     },
     keys::private_key,
@@ -96,7 +96,7 @@ impl Check {
         let stored = database::load(&database).await?;
         let root = database.root();
         let rules = Rules::new::<Context>(genesis, Deviation::None)?;
-        let mut verifier = HandoverVerifier::new(committees.clone(), &rules.genesis_seats());
+        let mut verifier = HandoverVerifier::new(committees.clone(), &rules.genesis_voters());
         let random = context.child("verifier");
         verifier.verify_all(random, &handovers).await?;
         Ok(Self {
@@ -161,9 +161,9 @@ impl Check {
                 certificates += 1;
                 certified = height;
             }
+            let decided = || digest_of(&voters(&read::committee(&stored.memory).seats));
             if height == stored.height
-                && (block.header().state.root != stored.root
-                    || block.header().seats != digest_of(&read::committee(&stored.memory).seats))
+                && (block.header().state.root != stored.root || block.header().seats != decided())
             {
                 return Err(EngineError::StateMismatch { height });
             }

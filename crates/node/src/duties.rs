@@ -220,8 +220,9 @@ fn due(state: &dyn StateRead, key: &SecretKey, holds: impl Fn(&Hash) -> bool) ->
     };
     let (id, epoch) = (chain.network.chain_id, chain.clock.epoch);
     let next = Epoch(epoch.0.saturating_add(1));
+    let has_seat = read::committee(state).seats_validator(&me);
     let mut due = Vec::new();
-    if read::beacon_commit(state, next, &me).is_none() {
+    if has_seat && read::beacon_commit(state, next, &me).is_none() {
         let commitment = commitment::beacon(&id, &me, next, &beacon_value(key, &id, next));
         due.push(Action::CommitBeacon(action::CommitBeacon { epoch: next, commitment }));
     }
@@ -234,10 +235,10 @@ fn due(state: &dyn StateRead, key: &SecretKey, holds: impl Fn(&Hash) -> bool) ->
         due.extend(ours.map(|_| Action::RevealBeacon(action::RevealBeacon { epoch, value })));
     }
     // A validator that was jailed for absence returns by itself.
-    if matches!(validator.status, ValidatorStatus::Jailed { until } if epoch >= until) {
+    if validator.status == ValidatorStatus::Jailed && epoch >= validator.jailed_until {
         due.push(Action::ReturnValidator(action::ReturnValidator {}));
     }
-    if !read::committee(state).seats_validator(&me) {
+    if !has_seat {
         return due;
     }
     let mut held: Vec<HeldFile> = read::commits(state, next)

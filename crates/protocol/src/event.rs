@@ -132,6 +132,9 @@ pub enum Event {
     SeatTaken { validator: Address, epoch: Epoch },
     /// A validator lost its seat.
     SeatLost { validator: Address, epoch: Epoch },
+    /// A validator is no longer registered: it has left, was expelled or replaced, or has too
+    /// little stake and no seat.
+    ValidatorUnregistered { validator: Address },
     /// A validator was slashed for a beacon that it did not reveal or for a wrong verdict.
     ValidatorSlashed { validator: Address, amount: Amount },
     /// A validator committed to its part of the beacon.

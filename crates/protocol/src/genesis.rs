@@ -7,10 +7,11 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
 use crate::action::{RegisterModel, reveal_weights};
+use crate::epoch::seats;
 use crate::money::save_share;
 use crate::record::{
     Account, Clock, Committee, Embedding, KeyHolder, LastCommittee, Model, ModelCount, ModelStatus,
-    Network, Params, Pool, Rent, RentPrice, Seat, Share, Supply, VALIDATORS_MAX, Validator,
+    Network, Params, Pool, Rent, RentPrice, Share, Supply, VALIDATORS_MAX, Validator,
     ValidatorStatus, Validators, Weights, WeightsAge,
 };
 use crate::state::{Changes, Draft, Key, MemoryState};
@@ -143,10 +144,10 @@ impl Genesis {
         Ok(draft.into_changes())
     }
 
-    /// Saves the validators. They hold the first seats, and keep all that they earn until they set
-    /// a commission.
+    /// Saves the validators and elects the first committee among them. They keep all that they earn
+    /// until they set a commission.
     fn save_validators(&self, draft: &mut Draft<'_>) {
-        let mut seats = Vec::new();
+        let mut validators = Vec::new();
         for &GenesisValidator { address, consensus_key, stake } in &self.validators {
             let record = Validator {
                 address,
@@ -159,12 +160,14 @@ impl Genesis {
                 status: ValidatorStatus::Ready,
                 since: Epoch(1),
                 missed: 0,
+                jailed_until: Epoch(0),
             };
             draft.save(Key::validator(&address), &record);
             draft.save(Key::key_holder(&consensus_key), &KeyHolder(address));
             save_stake(draft, PoolId::Validator(address), &address, stake);
-            seats.push(Seat { consensus_key, validator: address });
+            validators.push(record);
         }
+        let seats = seats::first(&validators, &self.params);
         let addresses = self.validators.iter().map(|validator| validator.address).collect();
         draft.save(Key::validators(), &Validators(addresses));
         let committee = Committee { number: 0, height: 0, epoch: Epoch(1), seats };

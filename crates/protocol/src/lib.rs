@@ -40,7 +40,7 @@ pub mod invariants;
 
 pub use action::{Action, HeldFile};
 pub use epoch::winner::winner;
-pub use epoch::{routing, winner};
+pub use epoch::{routing, seat_stake, winner};
 pub use error::Error;
 pub use event::Event;
 pub use execute::{

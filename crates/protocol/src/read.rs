@@ -218,9 +218,11 @@ pub fn validators(state: &dyn StateRead) -> Vec<Validator> {
     addresses.iter().filter_map(|address| validator(state, address)).collect()
 }
 
-/// The validators with a seat, in seat order: those whose stake votes and audits.
-pub fn seated_validators(state: &dyn StateRead) -> Vec<Validator> {
-    committee(state).seats.iter().filter_map(|seat| validator(state, &seat.validator)).collect()
+/// The committee that served in an epoch, with the stake that each seat counted then.
+pub fn committee_in(state: &dyn StateRead, epoch: Epoch) -> Option<Committee> {
+    let LastCommittee(last) = load(state, &Key::last_committee())?;
+    let mut committees = (0..=last).rev().filter_map(|number| committee_by_number(state, number));
+    committees.find(|committee| committee.epoch <= epoch)
 }
 
 /// The validator that has or had a consensus key.

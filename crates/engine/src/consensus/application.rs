@@ -26,7 +26,7 @@ use soma_store::{
 use tokio::sync::SetOnce;
 
 use super::{
-    committees::{Committee, Committees, digest_of},
+    committees::{Committee, Committees, digest_of, voters},
     rules::{Rules, finalized_block, info_of},
 };
 use crate::{
@@ -222,7 +222,7 @@ impl StateRead for After<'_> {
 
 /// The digest of the seats that are decided once a block has made its changes.
 fn decided_seats(base: &dyn StateRead, changes: &Changes) -> Digest {
-    digest_of(&read::committee(&After { base, changes }).seats)
+    digest_of(&voters(&read::committee(&After { base, changes }).seats))
 }
 
 async fn merkleize<E: Spawner + StorageContext>(

@@ -18,16 +18,33 @@ use commonware_cryptography::{
 use commonware_parallel::Sequential;
 use commonware_utils::ordered::Set;
 use rand_core::CryptoRng;
-use soma_protocol::{Address, Hash, Seat, StateRead, evidence, read};
+use soma_protocol::{Address, ConsensusKey, Hash, Seat, StateRead, evidence, read};
 
 use crate::{block::Certificate, calendar::Calendar, keys::public_key};
 
-/// The digest of seats that a header carries.
-pub(crate) fn digest_of(seats: &[Seat]) -> Digest {
-    let mut bytes = Vec::with_capacity(64 * seats.len());
-    for seat in seats {
-        bytes.extend_from_slice(&seat.consensus_key.0);
-        bytes.extend_from_slice(&seat.validator.0);
+/// What consensus needs of a seat. It counts seats: their stakes, which change in every epoch, are
+/// neither in headers nor in handovers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Voter {
+    /// The key that votes.
+    pub(crate) consensus_key: ConsensusKey,
+    /// The account behind it.
+    pub(crate) validator: Address,
+}
+
+/// What consensus needs of these seats.
+pub(crate) fn voters(seats: &[Seat]) -> Vec<Voter> {
+    let voter =
+        |seat: &Seat| Voter { consensus_key: seat.consensus_key, validator: seat.validator };
+    seats.iter().map(voter).collect()
+}
+
+/// The digest of a committee that a header carries.
+pub(crate) fn digest_of(voters: &[Voter]) -> Digest {
+    let mut bytes = Vec::with_capacity(64 * voters.len());
+    for voter in voters {
+        bytes.extend_from_slice(&voter.consensus_key.0);
+        bytes.extend_from_slice(&voter.validator.0);
     }
     Blake3::hash(&[b"soma seats", &bytes])
 }
@@ -82,10 +99,10 @@ impl Committees {
         self.0.calendar
     }
 
-    /// The committee of these seats. A seat whose key is invalid has no vote.
-    pub(crate) fn committee(&self, seats: &[Seat]) -> Committee {
-        let seat = |seat: &Seat| Some((public_key(&seat.consensus_key)?, seat.validator));
-        let validators: BTreeMap<_, _> = seats.iter().filter_map(seat).collect();
+    /// The committee of these voters. One whose key is invalid has no vote.
+    pub(crate) fn committee(&self, voters: &[Voter]) -> Committee {
+        let voter = |voter: &Voter| Some((public_key(&voter.consensus_key)?, voter.validator));
+        let validators: BTreeMap<_, _> = voters.iter().filter_map(voter).collect();
         let keys = Set::from_iter_dedup(validators.keys().cloned());
         let namespace = evidence::namespace(&self.0.chain);
         let scheme = Scheme::signer(&namespace, keys.clone(), self.0.key.clone())
@@ -104,7 +121,7 @@ impl Committees {
                 continue;
             }
             if let Some(decided) = read::committee_at(state, calendar.decided_by(term)) {
-                by_term.insert(term, Arc::new(self.committee(&decided.seats)));
+                by_term.insert(term, Arc::new(self.committee(&voters(&decided.seats))));
             }
         }
         by_term.retain(|term, _| term + 1 >= current);

@@ -7,12 +7,12 @@ use commonware_cryptography::ed25519::PublicKey;
 use commonware_runtime::Spawner;
 use commonware_storage::Context as StorageContext;
 use soma_protocol::{
-    Address, BlockInfo, Changes, Genesis, Hash, MemoryState, Outcome, Seat, StateRead,
+    Address, BlockInfo, Changes, Genesis, Hash, MemoryState, Outcome, StateRead,
     VerifiedTransaction, execute, read, verify_batch,
 };
 use soma_store::{database, history::FinalizedBlock};
 
-use super::committees::digest_of;
+use super::committees::{Voter, digest_of, voters};
 use crate::{
     EngineError,
     block::{Block, hash},
@@ -42,7 +42,7 @@ impl Rules {
         let (leader, proposer) = first_validator(genesis)?;
         let empty = database::empty_commitment::<E>();
         let genesis_changes = genesis.state()?;
-        let seats = digest_of(&read::committee(&memory_of(&genesis_changes)).seats);
+        let seats = digest_of(&voters(&read::committee(&memory_of(&genesis_changes)).seats));
         let timestamp_ms = genesis.timestamp_ms;
         Ok(Self {
             chain,
@@ -57,9 +57,9 @@ impl Rules {
         memory_of(&self.genesis_changes)
     }
 
-    /// The seats at genesis.
-    pub(crate) fn genesis_seats(&self) -> Vec<Seat> {
-        read::committee(&self.genesis_state()).seats
+    /// Who votes from the first block on.
+    pub(crate) fn genesis_voters(&self) -> Vec<Voter> {
+        voters(&read::committee(&self.genesis_state()).seats)
     }
 
     /// Executes the transactions of a block and everything else that happens at its height.

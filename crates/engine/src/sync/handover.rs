@@ -19,7 +19,7 @@ use commonware_storage::{
     archive::{Archive as _, Identifier},
 };
 use rand_core::CryptoRng;
-use soma_protocol::{Address, ConsensusKey, Seat, read};
+use soma_protocol::{Address, ConsensusKey, read};
 use soma_store::State;
 use tokio::sync::Mutex;
 
@@ -28,18 +28,18 @@ use crate::{
     archives::{Archive, open_archive},
     block::{Certificate, Header},
     consensus::{
-        committees::{Committee, Committees, digest_of},
+        committees::{Committee, Committees, Voter, digest_of, voters},
         components::MarshalMailbox,
     },
     limits::{SEATS_MAX, SECTION_BLOCKS},
 };
 
-/// The last header of a term, its certificate, and the seats it commits to.
+/// The last header of a term, its certificate, and the committee it commits to.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Handover {
     pub(crate) header: Header,
     pub(crate) certificate: Certificate,
-    pub(crate) seats: Vec<Seat>,
+    pub(crate) voters: Vec<Voter>,
 }
 
 impl Handover {
@@ -49,7 +49,8 @@ impl Handover {
         let block = marshal.get_block(BlockId::Height(block_height)).await?;
         let certificate = marshal.get_finalization(block_height).await?;
         let committee = state.read(|state, _| read::committee_at(state, height))?;
-        Some(Self { header: block.inner().header().clone(), certificate, seats: committee.seats })
+        let voters = voters(&committee.seats);
+        Some(Self { header: block.inner().header().clone(), certificate, voters })
     }
 
     /// The height of its block.
@@ -62,10 +63,10 @@ impl Write for Handover {
     fn write(&self, buf: &mut impl BufMut) {
         self.header.write(buf);
         self.certificate.write(buf);
-        self.seats.len().write(buf);
-        for seat in &self.seats {
-            seat.consensus_key.0.write(buf);
-            seat.validator.0.write(buf);
+        self.voters.len().write(buf);
+        for voter in &self.voters {
+            voter.consensus_key.0.write(buf);
+            voter.validator.0.write(buf);
         }
     }
 }
@@ -74,8 +75,8 @@ impl EncodeSize for Handover {
     fn encode_size(&self) -> usize {
         self.header.encode_size()
             + self.certificate.encode_size()
-            + self.seats.len().encode_size()
-            + self.seats.len() * 2 * <[u8; 32]>::SIZE
+            + self.voters.len().encode_size()
+            + self.voters.len() * 2 * <[u8; 32]>::SIZE
     }
 }
 
@@ -86,14 +87,14 @@ impl Read for Handover {
         let header = Header::read(buf)?;
         let certificate = Certificate::read_cfg(buf, &SEATS_MAX)?;
         let count = usize::read_cfg(buf, &RangeCfg::from(1..=SEATS_MAX))?;
-        let mut seats = Vec::with_capacity(count);
+        let mut voters = Vec::with_capacity(count);
         for _ in 0..count {
-            seats.push(Seat {
+            voters.push(Voter {
                 consensus_key: ConsensusKey(<[u8; 32]>::read(buf)?),
                 validator: Address(<[u8; 32]>::read(buf)?),
             });
         }
-        Ok(Self { header, certificate, seats })
+        Ok(Self { header, certificate, voters })
     }
 }
 
@@ -118,8 +119,8 @@ pub(crate) struct HandoverVerifier {
 }
 
 impl HandoverVerifier {
-    /// Starts with the seats of genesis; `committees` turns seats into committees.
-    pub(crate) fn new(committees: Committees, genesis: &[Seat]) -> Self {
+    /// Starts with the voters of genesis; `committees` turns voters into committees.
+    pub(crate) fn new(committees: Committees, genesis: &[Voter]) -> Self {
         let first = Arc::new(committees.committee(genesis));
         Self {
             committees,
@@ -168,13 +169,13 @@ impl HandoverVerifier {
         if !certified {
             return Err(InvalidHandover::Certificate { height });
         }
-        let seats = digest_of(&next.seats);
+        let seats = digest_of(&next.voters);
         if seats != next.header.seats {
             return Err(InvalidHandover::Seats { height });
         }
         self.reached = Some(term);
         if self.decided() != Some(seats) {
-            let committee = Arc::new(self.committees.committee(&next.seats));
+            let committee = Arc::new(self.committees.committee(&next.voters));
             self.by_term.insert(term + 2, (seats, committee));
         }
         Ok(())
@@ -257,7 +258,7 @@ mod tests {
     use commonware_parallel::Sequential;
 
     use super::{
-        Address, Committees, Digest, Handover, HandoverVerifier, Header, InvalidHandover, Seat,
+        Address, Committees, Digest, Handover, HandoverVerifier, Header, InvalidHandover, Voter,
         digest_of,
     };
     use crate::{calendar::Calendar, keys::consensus_key};
@@ -270,12 +271,12 @@ mod tests {
         Committees::new(Hash([1; 32]), key(me), Calendar::default())
     }
 
-    fn seats(of: std::ops::Range<u64>) -> Vec<Seat> {
-        let seat = |seed| Seat {
+    fn voters(of: std::ops::Range<u64>) -> Vec<Voter> {
+        let voter = |seed| Voter {
             consensus_key: consensus_key(&key(seed).public_key()),
             validator: Address([u8::try_from(seed).unwrap(); 32]),
         };
-        of.map(seat).collect()
+        of.map(voter).collect()
     }
 
     /// The handover at the end of a term, signed by some members of a committee, with these seats.
@@ -300,11 +301,11 @@ mod tests {
                 Digest([4; 32]),
                 non_empty_range!(3_u64.into(), 70_u64.into()),
             ),
-            seats: digest_of(&seats(named.clone())),
+            seats: digest_of(&voters(named.clone())),
             transactions: Digest([5; 32]),
         };
         let proposal = Proposal { round, parent: View::new(8), payload: header.digest() };
-        let all = seats(committee);
+        let all = voters(committee);
         let votes: Vec<_> = signers
             .map(|signer| {
                 let scheme = committees(signer).committee(&all).scheme;
@@ -314,14 +315,14 @@ mod tests {
         let scheme = committees(99).committee(&all).scheme;
         let certificate =
             Finalization::from_finalizes(&scheme, non_empty![@votes.iter()], &Sequential).unwrap();
-        Handover { header, certificate, seats: seats(named) }
+        Handover { header, certificate, voters: voters(named) }
     }
 
     #[test]
     fn only_handovers_signed_by_the_committee_of_their_term_are_valid() {
         deterministic::Runner::default().start(|context| async move {
             let mut random = context.child("verifier");
-            let mut verifier = HandoverVerifier::new(committees(99), &seats(0..4));
+            let mut verifier = HandoverVerifier::new(committees(99), &voters(0..4));
             let first = handover(1, 0..4, 0..3, 1..5);
             verifier.verify(&mut random, &first).unwrap();
             // The old committee is in office in term 2, the new one from term 3 on.
@@ -341,11 +342,11 @@ mod tests {
             let height = first.height();
             assert_eq!(again, Err(InvalidHandover::OutOfPlace { height }));
             let mut other = handover(12, 2..6, 2..5, 2..6);
-            other.seats.pop();
+            other.voters.pop();
             let height = other.height();
             let named = verifier.verify(&mut random, &other);
             assert_eq!(named, Err(InvalidHandover::Seats { height }));
-            other.header.seats = digest_of(&other.seats);
+            other.header.seats = digest_of(&other.voters);
             let forged = verifier.verify(&mut random, &other);
             assert_eq!(forged, Err(InvalidHandover::Certificate { height }));
         });

@@ -101,7 +101,7 @@ impl<E: CryptoRng + Spawner + StorageContext> Opening<'_, E> {
 
     /// Attempts the sync with all peers that have not forged anything.
     async fn retry(&self, mut offers: Offers) -> Result<(Snapshot, Joined), EngineError> {
-        let genesis = self.core.rules.genesis_seats();
+        let genesis = self.core.rules.genesis_voters();
         let mut verified = Verified {
             verifier: HandoverVerifier::new(self.core.committees.clone(), &genesis),
             handovers: 0,

@@ -115,8 +115,8 @@ impl<E: Spawner + StorageContext> Server<E> {
 fn forge(response: Response) -> Response {
     match response {
         Response::Handover(mut handover) => {
-            handover.seats.pop();
-            handover.header.seats = digest_of(&handover.seats);
+            handover.voters.pop();
+            handover.header.seats = digest_of(&handover.voters);
             Response::Handover(handover)
         }
         Response::State(mut part) => {

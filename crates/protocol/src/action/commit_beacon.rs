@@ -1,4 +1,5 @@
-//! A validator commits to its part of the next epoch's randomness, once.
+//! A seated validator commits to its part of the next epoch's randomness, once. If it loses its seat
+//! before that epoch, the commit is deleted.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,7 @@ use crate::record::BeaconCommit;
 use crate::state::Key;
 use crate::{Epoch, Event, Hash, Rejection};
 
-/// A validator commits to its randomness for the next epoch. A duty.
+/// A seated validator commits to its randomness for the next epoch. A duty.
 #[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct CommitBeacon {
     /// The next epoch.
@@ -22,7 +23,7 @@ impl Apply for CommitBeacon {
 
     fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
         let epoch = self.epoch;
-        let validator = context.validator()?.address;
+        let validator = context.seated()?;
         check_epoch(epoch, context.clock.epoch.next())?;
         let key = Key::beacon(epoch, &validator);
         if context.state.contains(&key) {

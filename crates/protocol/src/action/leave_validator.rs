@@ -1,5 +1,5 @@
 //! A validator gives up its seat. It keeps working until the seat is gone; its stake stays in
-//! place, and can be slashed, until it is withdrawn.
+//! place, and can be slashed, until it is withdrawn. A jail that it is in does not end.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};

@@ -1,10 +1,11 @@
-//! A validator that was jailed for absence, or was leaving, asks for a seat again.
+//! A validator that was jailed for absence, or was leaving, asks for a seat again. It has to wait
+//! for the end of its jail even if it has left in between.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
 use super::context::{Apply, Context};
-use crate::record::ValidatorStatus;
+use crate::record::{Validator, ValidatorStatus};
 use crate::state::Key;
 use crate::{Event, Rejection};
 
@@ -15,19 +16,24 @@ pub struct ReturnValidator {}
 impl Apply for ReturnValidator {
     fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
         let mut validator = context.validator()?;
-        match validator.status {
-            ValidatorStatus::Jailed { until } if context.clock.epoch < until => {
-                return Err(Rejection::StillJailed { until });
-            }
-            ValidatorStatus::Jailed { .. } | ValidatorStatus::Leaving => {}
-            _ => return Err(Rejection::AlreadyValidator),
+        if !matches!(validator.status, ValidatorStatus::Jailed | ValidatorStatus::Leaving) {
+            return Err(Rejection::AlreadyValidator);
         }
+        check_jail(context, &validator)?;
         validator.status = ValidatorStatus::Ready;
-        validator.missed = 0;
         let address = validator.address;
         context.state.save(Key::validator(&address), &validator);
         let event = Event::ValidatorReturned { validator: address };
         context.events.push(event);
         Ok(())
     }
+}
+
+/// Rejects a validator that is still in jail.
+pub(super) const fn check_jail(
+    context: &Context<'_>,
+    validator: &Validator,
+) -> Result<(), Rejection> {
+    let until = validator.jailed_until;
+    if context.clock.epoch.0 < until.0 { Err(Rejection::StillJailed { until }) } else { Ok(()) }
 }

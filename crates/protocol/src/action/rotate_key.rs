@@ -1,5 +1,5 @@
 //! A validator changes its consensus key. A seat takes the new key at the end of an epoch, when
-//! seats may change; until then, the old key votes.
+//! keys may change; until then, the old key votes. Without a seat, any election changes it.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};

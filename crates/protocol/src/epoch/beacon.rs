@@ -1,5 +1,6 @@
-//! An epoch's randomness, made from what validators committed to before it began. A validator that
-//! does not reveal loses the epoch's reward and a little stake: the price of one bit of influence.
+//! An epoch's randomness, made from what seated validators committed to before it began. One that
+//! does not reveal loses the epoch's reward and some stake: the price of one bit of influence. Only
+//! seats contribute, so that every bit has that price.
 
 use crate::money::slashing;
 use crate::record::BeaconCommit;
@@ -7,24 +8,25 @@ use crate::state::{Key, load};
 use crate::transition::Transition;
 use crate::{Address, Event, Hash, read};
 
-/// Draws the running epoch's randomness. Returns it along with the validators that contributed.
+/// Draws the running epoch's randomness. Returns it along with the validators that contributed, in
+/// the order of seats.
 pub(crate) fn draw(transition: &mut Transition<'_, '_>) -> (Hash, Vec<Address>) {
     let epoch = transition.clock.epoch;
     let mut values = Vec::new();
     let mut revealed = Vec::new();
-    for validator in read::validators(transition.state) {
-        let key = Key::beacon(epoch, &validator.address);
+    for seat in read::committee(transition.state).seats {
+        let key = Key::beacon(epoch, &seat.validator);
         let Some(commit) = load::<BeaconCommit>(transition.state, &key) else {
             continue;
         };
         transition.state.delete(key);
         if let Some(value) = commit.value {
             values.extend(value.0);
-            revealed.push(validator.address);
+            revealed.push(seat.validator);
             continue;
         }
         let bps = transition.config.params.beacon_slash_bps;
-        slashing::validator(transition, validator, bps);
+        slashing::validator(transition, &seat.validator, bps);
     }
     let chain = &transition.config.network.chain_id;
     let previous =

@@ -9,11 +9,11 @@ use crate::transition::Transition;
 use crate::{Amount, Epoch, Event, PoolId, read};
 
 /// Judges the commits for `epoch`, which is about to begin: those whose file is held by more than a
-/// third of the stake may be revealed; the others lapse and cost nothing.
+/// third of the seated stake may be revealed; the others lapse and cost nothing.
 pub(crate) fn judge_commits(transition: &mut Transition<'_, '_>, epoch: Epoch) {
-    let seated = read::seated_validators(transition.state);
+    let committee = read::committee(transition.state);
     for (model, commit) in read::commits(transition.state, epoch) {
-        if commit.is_held(&seated) {
+        if commit.is_held(&committee) {
             let event = Event::WeightsAvailable { model, epoch };
             transition.events.push(event);
         } else {

@@ -7,6 +7,7 @@ pub(crate) mod targets;
 pub(crate) mod beacon;
 pub(crate) mod settlement;
 pub(crate) mod lifecycle;
+pub mod seat_stake;
 pub(crate) mod seats;
 mod schedule;
 

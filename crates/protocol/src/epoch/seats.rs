@@ -1,41 +1,58 @@
-//! Elects the committee as an epoch begins. Whatever happens to stakes, at most a third of the
-//! seats change at once (one if there are fewer than six), so that most of every committee was in
-//! the one before it; and the last seat is never left empty.
+//! Elects the committee as an epoch begins. A seat needs about as much stake as the others have, so
+//! that no part of the committee is much cheaper than its votes; `seat_stake.rs` says how much.
+//! Whatever happens to stakes, at most a third of the seats changes at once (one if there are fewer
+//! than six), so that most of every committee was in the one before it; and the last seat is never
+//! left empty.
 
-use crate::record::{Committee, LastCommittee, Seat, Validator, ValidatorStatus, Validators};
+use std::cmp::Reverse;
+
+use crate::epoch::seat_stake::{self, Needed};
+use crate::record::{
+    Committee, LastCommittee, Params, Seat, Validator, ValidatorStatus, Validators,
+};
 use crate::state::Key;
 use crate::transition::Transition;
-use crate::{Address, Epoch, Event, read};
+use crate::{Address, Amount, Epoch, Event, read};
+
+/// In every election of this many, keys of seats are changed before seats are given to others;
+/// in the rest, afterwards. So neither can be kept waiting by the other.
+const KEYS_FIRST_EVERY: u32 = 3;
 
 /// Jails validators that were absent too long, elects the committee of the epoch that begins, and
-/// unregisters validators that have left.
+/// unregisters validators that have left or have too little stake.
 pub(crate) fn elect(transition: &mut Transition<'_, '_>, beginning: Epoch) {
-    mark_absent(transition, beginning);
     let old = read::committee(transition.state);
-    let seats = next_seats(transition, &old.seats);
-    if seats != old.seats {
-        let new = Committee {
-            number: old.number.saturating_add(1),
-            height: transition.height,
-            epoch: beginning,
-            seats,
-        };
+    mark_absent(transition, &old, beginning);
+    let mut validators = read::validators(transition.state);
+    change_keys_without_seat(transition, &mut validators, &old);
+    let seats = next_seats(transition, &mut validators, &old, beginning);
+    let new = Committee {
+        number: old.number.saturating_add(1),
+        height: transition.height,
+        epoch: beginning,
+        seats,
+    };
+    if new.seats != old.seats {
         announce(transition, &old, &new);
         transition.state.save(Key::committee(new.number), &new);
         transition.state.save(Key::last_committee(), &LastCommittee(new.number));
     }
-    forget_gone(transition, beginning);
+    unlist(transition, validators, &new);
 }
 
-/// Counts the epochs that a seat has missed. If nobody revealed, no validator is at fault.
-fn mark_absent(transition: &mut Transition<'_, '_>, beginning: Epoch) {
-    let revealed = read::epoch(transition.state, transition.clock.epoch)
-        .map(|record| record.revealed)
-        .unwrap_or_default();
+/// Counts the epochs that a seat has missed, except the first, for which its validator could not
+/// yet commit. If nobody revealed, no validator is at fault.
+fn mark_absent(transition: &mut Transition<'_, '_>, committee: &Committee, beginning: Epoch) {
+    let ending = transition.clock.epoch;
+    let revealed =
+        read::epoch(transition.state, ending).map(|record| record.revealed).unwrap_or_default();
     if revealed.is_empty() {
         return;
     }
-    for mut validator in read::seated_validators(transition.state) {
+    for seat in committee.seats.iter().filter(|seat| seat.since < ending) {
+        let Some(mut validator) = read::validator(transition.state, &seat.validator) else {
+            continue;
+        };
         let before = (validator.missed, validator.status);
         validator.missed = if revealed.contains(&validator.address) {
             0
@@ -45,7 +62,8 @@ fn mark_absent(transition: &mut Transition<'_, '_>, beginning: Epoch) {
         let absent = validator.missed >= transition.config.params.absence_epochs;
         if absent && validator.status == ValidatorStatus::Ready {
             let until = beginning.after(transition.config.params.jail_epochs);
-            validator.status = ValidatorStatus::Jailed { until };
+            validator.status = ValidatorStatus::Jailed;
+            validator.jailed_until = until;
             validator.missed = 0;
             transition.events.push(Event::ValidatorJailed { validator: validator.address, until });
         }
@@ -55,159 +73,262 @@ fn mark_absent(transition: &mut Transition<'_, '_>, beginning: Epoch) {
     }
 }
 
-/// Number of seats that may change at one epoch boundary.
-pub(crate) const fn changes_max(seats: usize) -> usize {
+/// Number of seats that may be given up, and of keys that may be new, at one epoch boundary.
+const fn changes_max(seats: usize) -> usize {
     match seats.checked_div(3) {
         None | Some(0) => 1,
         Some(third) => third,
     }
 }
 
-/// The seats after this boundary: first, ineligible validators give up their seats; then keys are
-/// rotated; then the validators with the most stake take free seats, or the seats of validators
-/// with less.
-fn next_seats(transition: &mut Transition<'_, '_>, old: &[Seat]) -> Vec<Seat> {
-    let params = &transition.config.params;
-    let seats_max = usize::try_from(params.seats_max).unwrap_or(usize::MAX);
-    let all = read::validators(transition.state);
-    let mut eligible: Vec<&Validator> =
-        all.iter().filter(|validator| validator.is_eligible(params.validator_stake_min)).collect();
-    eligible.sort_by_key(|validator| {
-        (std::cmp::Reverse(validator.pool.stake), validator.since, validator.address)
-    });
-    let ranking: Vec<Address> = eligible.iter().map(|validator| validator.address).collect();
-    let is_eligible = |address: &Address| ranking.contains(address);
-    let wanted: Vec<Address> = ranking.iter().copied().take(seats_max).collect();
+/// The validators among which a committee is elected.
+struct Candidates<'a> {
+    /// At most `seats_max`, those with the most stake first; among equals, the one that registered
+    /// first.
+    all: Vec<&'a Validator>,
+    needed: Needed,
+}
 
-    let mut changes = SeatChanges::new(changes_max(old.len()));
-    let mut seats = old.to_vec();
-    // Ineligible validators leave, except the last one.
-    for seat in old.iter().filter(|seat| !is_eligible(&seat.validator)) {
-        if changes.may_leave() && seats.len() > 1 {
-            seats.retain(|kept| kept != seat);
-            changes.record_leave();
-        }
+impl<'a> Candidates<'a> {
+    fn among(validators: &'a [Validator], params: &Params) -> Self {
+        let seats_max = usize::try_from(params.seats_max).unwrap_or(usize::MAX);
+        let is_eligible =
+            |validator: &&Validator| validator.is_eligible(params.validator_stake_min);
+        let mut all: Vec<&Validator> = validators.iter().filter(is_eligible).collect();
+        all.sort_by_key(|validator| {
+            (Reverse(validator.pool.stake), validator.since, validator.address)
+        });
+        all.truncate(seats_max);
+        let stakes: Vec<Amount> = all.iter().map(|validator| validator.pool.stake).collect();
+        Self { all, needed: seat_stake::needed(&stakes) }
     }
-    let rotating: Vec<Validator> =
-        all.iter().filter(|validator| validator.next_key.is_some()).cloned().collect();
-    let joining: Vec<Seat> = eligible
-        .iter()
-        .map(|validator| Seat {
-            consensus_key: validator.consensus_key,
-            validator: validator.address,
-        })
-        .filter(|new| wanted.contains(&new.validator))
-        .filter(|new| old.iter().all(|seat| seat.validator != new.validator))
-        .collect();
-    rotate(transition, rotating, &mut seats, &mut changes);
-    shrink(&mut seats, seats_max, &wanted, &mut changes);
-    for seat in joining {
-        if !changes.may_join() {
-            break;
-        }
-        if seats.len() >= seats_max {
-            // The last unwanted seat makes room.
-            let out = seats.iter().rposition(|seat| !wanted.contains(&seat.validator));
-            let Some(at) = out.filter(|_| changes.may_leave()) else {
-                break;
-            };
-            seats.remove(at);
-            changes.record_leave();
-        }
-        seats.push(seat);
-        changes.record_join();
+
+    /// Those that may take a seat.
+    fn takers(&self) -> impl Iterator<Item = &'a Validator> + '_ {
+        let to_take = self.needed.to_take;
+        self.all.iter().copied().filter(move |validator| validator.pool.stake >= to_take)
     }
-    replace_a_lone_seat(&mut seats, &mut changes, is_eligible);
+
+    /// Whether one that has a seat may keep it.
+    fn may_keep(&self, validator: &Address) -> bool {
+        let candidate = self.all.iter().find(|validator| validator.address == *validator);
+        candidate.is_some_and(|validator| validator.pool.stake >= self.needed.to_keep)
+    }
+}
+
+/// The first seats of a network, in the order of its validators.
+pub(crate) fn first(validators: &[Validator], params: &Params) -> Vec<Seat> {
+    let takers: Vec<Address> =
+        Candidates::among(validators, params).takers().map(|validator| validator.address).collect();
+    let seated = validators.iter().filter(|validator| takers.contains(&validator.address));
+    let mut seats: Vec<Seat> =
+        seated.map(|validator| new_seat(validator, validator.since)).collect();
+    limit_stakes(&mut seats);
     seats
 }
 
-/// Gives up the seats beyond a voted maximum, starting with those that have the least stake.
-fn shrink(seats: &mut Vec<Seat>, seats_max: usize, wanted: &[Address], changes: &mut SeatChanges) {
-    while seats.len() > seats_max.max(1) && changes.may_leave() {
-        let unwanted = |seat: &Seat| !wanted.contains(&seat.validator);
-        let Some(at) = seats.iter().rposition(unwanted) else {
-            return;
-        };
-        seats.remove(at);
-        changes.record_leave();
-    }
-}
-
-/// Keeps a committee's only seat until another can take over; then it goes.
-fn replace_a_lone_seat(
-    seats: &mut Vec<Seat>,
-    changes: &mut SeatChanges,
-    is_eligible: impl Fn(&Address) -> bool,
-) {
-    while seats.len() > 1 && changes.may_leave() {
-        let Some(at) = seats.iter().position(|seat| !is_eligible(&seat.validator)) else {
-            return;
-        };
-        seats.remove(at);
-        changes.record_leave();
-    }
-}
-
-/// Replaces old keys with new ones: at once without a seat, otherwise as one seat change.
-fn rotate(
+/// The seats after this boundary: validators that should not have one give it up; those that should
+/// have one take one, most stake first; and seats get the new keys of their validators.
+fn next_seats(
     transition: &mut Transition<'_, '_>,
-    rotating: Vec<Validator>,
-    seats: &mut [Seat],
-    changes: &mut SeatChanges,
-) {
-    for mut validator in rotating {
-        let Some(key) = validator.next_key else {
+    validators: &mut [Validator],
+    old: &Committee,
+    beginning: Epoch,
+) -> Vec<Seat> {
+    let candidates = Candidates::among(validators, &transition.config.params);
+    let comers: Vec<Seat> = candidates
+        .takers()
+        .filter(|validator| !old.seats_validator(&validator.address))
+        .map(|validator| new_seat(validator, beginning))
+        .collect();
+    let unwanted = unwanted(validators, old, &candidates);
+    let mut changes = SeatChanges::new(old.seats.len());
+    let mut seats = old.seats.clone();
+    give_up(&mut seats, &unwanted, &mut changes);
+    let seats_max = transition.config.params.seats_max;
+    if beginning.0.is_multiple_of(KEYS_FIRST_EVERY) {
+        change_keys(transition, validators, &mut seats, &mut changes, beginning);
+        take(&mut seats, &comers, seats_max, &mut changes);
+    } else {
+        take(&mut seats, &comers, seats_max, &mut changes);
+        change_keys(transition, validators, &mut seats, &mut changes, beginning);
+    }
+    // A committee's only seat was kept until another could take over.
+    give_up(&mut seats, &unwanted, &mut changes);
+    count_stakes(validators, &mut seats, transition.config.params.validator_stake_min);
+    seats
+}
+
+/// Validators that should give up their seats, the most urgent first: those that may have none at
+/// all, then those with the least stake.
+fn unwanted(
+    validators: &[Validator],
+    old: &Committee,
+    candidates: &Candidates<'_>,
+) -> Vec<Address> {
+    let mut unwanted: Vec<&Validator> = validators
+        .iter()
+        .filter(|validator| {
+            old.seats_validator(&validator.address) && !candidates.may_keep(&validator.address)
+        })
+        .collect();
+    unwanted.sort_by_key(|validator| {
+        (validator.status == ValidatorStatus::Ready, validator.pool.stake, validator.address)
+    });
+    unwanted.iter().map(|validator| validator.address).collect()
+}
+
+/// Gives up seats while seats may change, but not the last.
+fn give_up(seats: &mut Vec<Seat>, unwanted: &[Address], changes: &mut SeatChanges) {
+    for validator in unwanted {
+        let place = seats.iter().position(|seat| seat.validator == *validator);
+        let Some(place) = place.filter(|_| seats.len() > 1) else {
             continue;
         };
-        let seat = seats.iter_mut().find(|seat| seat.validator == validator.address);
-        if let Some(seat) = seat {
-            if !(changes.may_join() && changes.may_leave()) {
-                continue;
-            }
-            changes.record_join();
-            changes.record_leave();
-            seat.consensus_key = key;
+        if !changes.may_give_up() {
+            return;
         }
-        validator.consensus_key = key;
-        validator.next_key = None;
-        transition.state.save(Key::validator(&validator.address), &validator);
-        transition
-            .events
-            .push(Event::KeyRotated { validator: validator.address, consensus_key: key });
+        seats.remove(place);
+    }
+}
+
+/// Gives free seats to validators that have none, while keys may change. A committee's only seat,
+/// if unwanted, waits beside the one that replaces it.
+fn take(seats: &mut Vec<Seat>, comers: &[Seat], seats_max: u32, changes: &mut SeatChanges) {
+    let room = usize::try_from(seats_max.max(2)).unwrap_or(usize::MAX);
+    for comer in comers {
+        if seats.len() >= room || !changes.may_take_key() {
+            return;
+        }
+        seats.push(*comer);
+    }
+}
+
+/// What a new seat looks like before its stake is counted.
+const fn new_seat(validator: &Validator, since: Epoch) -> Seat {
+    Seat {
+        consensus_key: validator.consensus_key,
+        validator: validator.address,
+        stake: validator.pool.stake,
+        since,
+    }
+}
+
+/// Changes the keys of validators without a seat at once: they sign nothing that counts.
+fn change_keys_without_seat(
+    transition: &mut Transition<'_, '_>,
+    validators: &mut [Validator],
+    old: &Committee,
+) {
+    for validator in
+        validators.iter_mut().filter(|validator| !old.seats_validator(&validator.address))
+    {
+        change_key(transition, validator);
+    }
+}
+
+/// Gives seats the new keys of their validators, while keys may change. Every election starts at
+/// another seat, so that nobody who changes keys often keeps others waiting.
+fn change_keys(
+    transition: &mut Transition<'_, '_>,
+    validators: &mut [Validator],
+    seats: &mut [Seat],
+    changes: &mut SeatChanges,
+    beginning: Epoch,
+) {
+    let waits = |seat: &&mut Seat| {
+        let validator = validators.iter().find(|validator| validator.address == seat.validator);
+        validator.is_some_and(|validator| validator.next_key.is_some())
+    };
+    let mut waiting: Vec<&mut Seat> = seats.iter_mut().filter(waits).collect();
+    let epoch = usize::try_from(beginning.0).unwrap_or(0);
+    let first = epoch.checked_rem(waiting.len()).unwrap_or(0);
+    waiting.rotate_left(first);
+    for seat in waiting {
+        let validator = validators.iter_mut().find(|validator| validator.address == seat.validator);
+        if let Some(validator) = validator.filter(|_| changes.may_take_key()) {
+            change_key(transition, validator);
+            seat.consensus_key = validator.consensus_key;
+        }
+    }
+}
+
+/// Replaces a validator's key with its next validator, if it has announced validator.
+fn change_key(transition: &mut Transition<'_, '_>, validator: &mut Validator) {
+    let Some(consensus_key) = validator.next_key.take() else {
+        return;
+    };
+    validator.consensus_key = consensus_key;
+    transition.state.save(Key::validator(&validator.address), validator);
+    let event = Event::KeyRotated { validator: validator.address, consensus_key };
+    transition.events.push(event);
+}
+
+/// Sets what each seat counts in the epoch that begins.
+fn count_stakes(validators: &[Validator], seats: &mut [Seat], stake_min: Amount) {
+    let at_stake = |seat: &Seat| {
+        let validator = validators.iter().find(|validator| validator.address == seat.validator);
+        validator.map_or(Amount::ZERO, |validator| match validator.is_eligible(stake_min) {
+            true => validator.pool.stake,
+            // It may no longer have its seat and waits to give it up: until then, all that it can
+            // lose stands behind it.
+            false => validator.pool.stake.plus(validator.pool.leaving),
+        })
+    };
+    for seat in seats.iter_mut() {
+        seat.stake = at_stake(seat);
+    }
+    limit_stakes(seats);
+}
+
+/// Limits what each seat counts, given the stakes of their validators.
+fn limit_stakes(seats: &mut [Seat]) {
+    let mut stakes: Vec<Amount> = seats.iter().map(|seat| seat.stake).collect();
+    stakes.sort_unstable_by_key(|stake| Reverse(*stake));
+    let limit = seat_stake::limit(&stakes);
+    for seat in seats {
+        seat.stake = seat.stake.min(limit);
     }
 }
 
 /// How many more seats may change at this boundary.
 struct SeatChanges {
-    leaving: usize,
-    joining: usize,
+    /// Seats that may be given up.
+    given_up: usize,
+    /// Keys that may enter the committee, by a new seat or in place of an old key.
+    keys: usize,
 }
 
 impl SeatChanges {
-    const fn new(changes: usize) -> Self {
-        Self { leaving: changes, joining: changes }
+    const fn new(seats: usize) -> Self {
+        Self { given_up: changes_max(seats), keys: changes_max(seats) }
     }
 
-    const fn may_leave(&self) -> bool {
-        self.leaving > 0
+    /// Whether one more seat may be given up; then it counts.
+    const fn may_give_up(&mut self) -> bool {
+        Self::may(&mut self.given_up)
     }
 
-    const fn may_join(&self) -> bool {
-        self.joining > 0
+    /// Whether one more key may enter the committee; then it counts.
+    const fn may_take_key(&mut self) -> bool {
+        Self::may(&mut self.keys)
     }
 
-    const fn record_leave(&mut self) {
-        self.leaving = self.leaving.saturating_sub(1);
-    }
-
-    const fn record_join(&mut self) {
-        self.joining = self.joining.saturating_sub(1);
+    const fn may(left: &mut usize) -> bool {
+        let may = *left > 0;
+        *left = left.saturating_sub(1);
+        may
     }
 }
 
 fn announce(transition: &mut Transition<'_, '_>, old: &Committee, new: &Committee) {
     for seat in &old.seats {
         if !new.seats_validator(&seat.validator) {
+            // Nobody else has revealed anything yet, so this gives it nothing to choose.
+            let randomness = Key::beacon(new.epoch, &seat.validator);
+            if transition.state.contains(&randomness) {
+                transition.state.delete(randomness);
+            }
             transition.events.push(Event::SeatLost { validator: seat.validator, epoch: new.epoch });
         }
     }
@@ -220,28 +341,32 @@ fn announce(transition: &mut Transition<'_, '_>, old: &Committee, new: &Committe
     }
 }
 
-/// Unregisters validators that are leaving or expelled and have lost their seat.
-fn forget_gone(transition: &mut Transition<'_, '_>, beginning: Epoch) {
-    let committee = read::committee(transition.state);
-    let mut stay = Vec::new();
-    let all = read::validators(transition.state);
-    for mut validator in all.iter().cloned() {
-        let leaves =
-            matches!(validator.status, ValidatorStatus::Leaving | ValidatorStatus::Expelled);
-        if !leaves || committee.seats_validator(&validator.address) {
+/// Unregisters validators without a seat that are leaving, are expelled or have too little stake
+/// for a seat, so that no place in the list is held for free.
+fn unlist(transition: &mut Transition<'_, '_>, validators: Vec<Validator>, new: &Committee) {
+    let stake_min = transition.config.params.validator_stake_min;
+    let listed = validators.len();
+    let mut stay = Vec::with_capacity(listed);
+    for validator in validators {
+        let goes = match validator.status {
+            ValidatorStatus::Ready | ValidatorStatus::Jailed => validator.pool.stake < stake_min,
+            ValidatorStatus::Leaving | ValidatorStatus::Left | ValidatorStatus::Expelled => true,
+        };
+        if goes && !new.seats_validator(&validator.address) {
+            leave(transition, validator);
+        } else {
             stay.push(validator.address);
-            continue;
-        }
-        let randomness = Key::beacon(beginning, &validator.address);
-        if transition.state.contains(&randomness) {
-            transition.state.delete(randomness);
-        }
-        if validator.status == ValidatorStatus::Leaving {
-            validator.status = ValidatorStatus::Left;
-            transition.state.save(Key::validator(&validator.address), &validator);
         }
     }
-    if stay.len() < all.len() {
+    if stay.len() < listed {
         transition.state.save(Key::validators(), &Validators(stay));
     }
+}
+
+fn leave(transition: &mut Transition<'_, '_>, mut validator: Validator) {
+    if validator.status != ValidatorStatus::Expelled {
+        validator.status = ValidatorStatus::Left;
+        transition.state.save(Key::validator(&validator.address), &validator);
+    }
+    transition.events.push(Event::ValidatorUnregistered { validator: validator.address });
 }

@@ -4,11 +4,11 @@
 use crate::money::{credit, slashing};
 use crate::record::{
     Candidate, Candidates, EpochRecord, Model, ModelStatus, ReturnReason, Target, TargetStatus,
-    Validator, Validity, Verdict, WinningData,
+    Validity, Verdict, WinningData,
 };
 use crate::state::{Draft, Key, StateRead, load};
 use crate::transition::Transition;
-use crate::{Amount, Epoch, Event, Hash, TargetId, read};
+use crate::{Address, Amount, Epoch, Event, Hash, TargetId, read};
 
 /// Targets of an epoch for which nothing has been published.
 fn unpublished(state: &dyn StateRead, epoch: Epoch) -> Vec<TargetId> {
@@ -103,32 +103,32 @@ pub(crate) fn awaits_verdicts(state: &dyn StateRead, epoch: Epoch) -> bool {
     read::targets(state, epoch).iter().any(|target| !read::verdicts(state, target.id).0.is_empty())
 }
 
-/// The verdict of more than two thirds of all stake. Validators that differ from it are slashed.
+/// The verdict of more than two thirds of all seated stake. Validators that differ from it are
+/// slashed.
 fn decide(transition: &mut Transition<'_, '_>, target: &Target) -> Option<Verdict> {
     let verdicts = read::verdicts(transition.state, target.id).0;
-    let validators = read::seated_validators(transition.state);
-    let total: Amount = validators.iter().map(|validator| validator.pool.stake).sum();
-    let found = |validator: &Validator| {
+    let committee = read::committee(transition.state);
+    let found = |validator: &Address| {
         let mut commits = verdicts.iter();
-        commits.find(|commit| commit.validator == validator.address)?.verdict.as_ref()
+        commits.find(|commit| commit.validator == *validator)?.verdict.as_ref()
     };
-    let decided = validators.iter().filter_map(found).find(|verdict| {
-        let agrees = |validator: &&Validator| found(validator) == Some(*verdict);
-        let stake = validators.iter().filter(agrees).map(|validator| validator.pool.stake);
-        stake.sum::<Amount>().exceeds_thirds(2, total)
+    let decided = committee.seats.iter().find_map(|seat| {
+        let verdict = found(&seat.validator)?;
+        let agreeing = committee.stake_where(|other| found(other) == Some(verdict));
+        agreeing.exceeds_thirds(2, committee.stake()).then_some(verdict)
     })?;
     let (mut agreed, mut disagreed) = (0_u32, 0_u32);
-    for validator in &validators {
-        match found(validator) {
+    for seat in &committee.seats {
+        match found(&seat.validator) {
             Some(verdict) if verdict == decided => {
                 agreed = agreed.saturating_add(1);
-                let count = transition.audits.agreed.entry(validator.address).or_default();
+                let count = transition.audits.agreed.entry(seat.validator).or_default();
                 *count = count.saturating_add(1);
             }
             Some(_) => {
                 disagreed = disagreed.saturating_add(1);
                 let bps = transition.config.params.verdict_slash_bps;
-                slashing::validator(transition, validator.clone(), bps);
+                slashing::validator(transition, &seat.validator, bps);
             }
             None => {}
         }

@@ -1,12 +1,10 @@
 //! Counting votes as an epoch begins, and carrying out proposals that passed.
 
 use crate::money::credit;
-use crate::record::{
-    Change, Migration, OpenProposals, Params, Proposal, ProposalStatus, Validator,
-};
+use crate::record::{Change, Migration, OpenProposals, Params, Proposal, ProposalStatus};
 use crate::state::{Key, StateRead, load};
 use crate::transition::Transition;
-use crate::{Amount, Epoch, Event, Rejection, read};
+use crate::{Address, Amount, Epoch, Event, Rejection, read};
 
 /// Whether a change could be carried out now.
 pub(crate) fn check(state: &dyn StateRead, change: &Change) -> Result<(), Rejection> {
@@ -90,14 +88,12 @@ fn approved(state: &dyn StateRead, proposal: &Proposal) -> bool {
 
 /// The seated stake that approves, and all of it.
 pub(crate) fn stakes(state: &dyn StateRead, proposal: &Proposal) -> (Amount, Amount) {
-    let seated = read::seated_validators(state);
-    let approves = |address| {
+    let committee = read::committee(state);
+    let approves = |address: &Address| {
         let mut votes = proposal.votes.iter();
-        votes.any(|vote| vote.validator == address && vote.approve)
+        votes.any(|vote| vote.validator == *address && vote.approve)
     };
-    let stake = |validator: &Validator| validator.pool.stake;
-    let yes = seated.iter().filter(|validator| approves(validator.address));
-    (yes.map(stake).sum(), seated.iter().map(stake).sum())
+    (committee.stake_where(approves), committee.stake())
 }
 
 /// Carries out a change; returns whether that was possible.

@@ -28,10 +28,13 @@ pub fn due(size_bytes: u64, epoch: Epoch, price: Amount, params: &Params) -> Amo
 /// votes. A validator that has not voted counts as voting for the parameter's value.
 pub(crate) fn count_votes(transition: &mut Transition<'_, '_>) {
     let default = transition.config.params.rent_price_per_mib_epoch;
-    let mut votes: Vec<(Amount, Amount)> = read::seated_validators(transition.state)
-        .iter()
-        .map(|validator| (validator.rent_price.unwrap_or(default), validator.pool.stake))
-        .collect();
+    let price = |address| {
+        let validator = read::validator(transition.state, address);
+        validator.and_then(|validator| validator.rent_price).unwrap_or(default)
+    };
+    let seats = read::committee(transition.state).seats;
+    let mut votes: Vec<(Amount, Amount)> =
+        seats.iter().map(|seat| (price(&seat.validator), seat.stake)).collect();
     votes.sort_unstable();
     let median = median(&votes).unwrap_or(default);
     if median != read::rent_price(transition.state) {

@@ -2,7 +2,7 @@
 //! returns to the reserve.
 
 use crate::money::credit;
-use crate::record::Validator;
+use crate::record::{Validator, ValidatorStatus};
 use crate::state::Key;
 use crate::transition::Transition;
 use crate::{Address, Amount, Event, read};
@@ -30,8 +30,8 @@ pub(crate) fn emit(transition: &mut Transition<'_, '_>) -> Emission {
     Emission { target_reward, validator_pot }
 }
 
-/// Pays the running epoch's pot, by stake, to the validators that revealed their beacon, in
-/// proportion to the published targets on which their verdict is the decided one. The rest returns
+/// Pays the running epoch's pot, by the stake that each seat counts, to the validators that revealed
+/// their beacon, in proportion to the published targets on which their verdict is the decided one. The rest returns
 /// to the reserve, and so does the whole pot if too few revealed verdicts to decide any target:
 /// collective silence pays nobody.
 pub(crate) fn pay_validators(transition: &mut Transition<'_, '_>) {
@@ -41,15 +41,20 @@ pub(crate) fn pay_validators(transition: &mut Transition<'_, '_>) {
     };
     let pot = std::mem::take(&mut record.validator_pot);
     transition.state.save(Key::epoch(epoch), &record);
-    let validators = read::seated_validators(transition.state);
-    let total: Amount = validators.iter().map(|validator| validator.pool.stake).sum();
+    let committee = read::committee(transition.state);
+    let total = committee.stake();
     let mut unearned = pot;
-    for validator in &validators {
-        let share = pot.of(validator.pool.stake.0.into(), total.0.into());
-        let amount = audited(transition, &validator.address, share);
-        if record.revealed.contains(&validator.address) && amount > Amount::ZERO {
+    for seat in &committee.seats {
+        let share = pot.of(seat.stake.0.into(), total.0.into());
+        let amount = audited(transition, &seat.validator, share);
+        let revealed = record.revealed.contains(&seat.validator);
+        let Some(validator) = read::validator(transition.state, &seat.validator) else {
+            continue;
+        };
+        let expelled = validator.status == ValidatorStatus::Expelled;
+        if revealed && !expelled && amount > Amount::ZERO {
             unearned = unearned.less(amount);
-            pay(transition, validator, amount);
+            pay(transition, &validator, amount);
             transition.events.push(Event::ValidatorRewarded {
                 epoch,
                 validator: validator.address,

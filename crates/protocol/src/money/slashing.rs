@@ -2,10 +2,10 @@
 //! earns from another's fault.
 
 use crate::money::{credit, rent};
-use crate::record::{Model, ModelStatus, Validator, ValidatorStatus};
+use crate::record::{Model, ModelStatus, ValidatorStatus};
 use crate::state::{Draft, Key};
 use crate::transition::Transition;
-use crate::{Amount, Event, ModelId, read};
+use crate::{Address, Amount, Event, ModelId, read};
 
 /// Slashes a model. One that has lost everything is closed: it is retired at once.
 pub(crate) fn model(transition: &mut Transition<'_, '_>, model: &mut Model, bps: u16) {
@@ -36,7 +36,10 @@ pub(crate) fn forget_files(state: &mut Draft<'_>, id: ModelId) -> Amount {
 }
 
 /// Slashes a validator and saves it. One that has lost everything is expelled.
-pub(crate) fn validator(transition: &mut Transition<'_, '_>, mut validator: Validator, bps: u16) {
+pub(crate) fn validator(transition: &mut Transition<'_, '_>, address: &Address, bps: u16) {
+    let Some(mut validator) = read::validator(transition.state, address) else {
+        return;
+    };
     let amount = validator.pool.slash(bps);
     if amount == Amount::ZERO {
         return;

@@ -133,7 +133,8 @@ params! {
     loss_margin_q32: u64 = 1 << 22, 1 << 22, 0 => 1 << 32;
     /// Least stake of a model.
     model_stake_min: Amount = Amount::soma(10), Amount::soma(1), 1 => 1_000_000_000_000_000;
-    /// Least stake behind a validator; a seat in the committee is one key with at least this stake.
+    /// Least stake behind a validator; what a seat needs depends on what others have, but is never
+    /// less.
     validator_stake_min: Amount = Amount::soma(1_000), Amount::soma(1), 1 => 1_000_000_000_000_000;
     /// Maximum number of seats in the committee.
     seats_max: u32 = SEATS_MAX, 16, 1 => SEATS_MAX as u64;
@@ -156,7 +157,7 @@ params! {
     /// Share of a model's stake that is burned for a missed reveal.
     missed_reveal_slash_bps: u16 = 500, 0, 0 => 10_000;
     /// Share of a validator's stake that is burned for a beacon that it does not reveal.
-    beacon_slash_bps: u16 = 10, 10, 0 => 10_000;
+    beacon_slash_bps: u16 = 100, 10, 0 => 10_000;
     /// Share of a validator's stake that is burned for a verdict that two thirds of the stake
     /// contradict.
     verdict_slash_bps: u16 = 10, 10, 0 => 10_000;

@@ -1,7 +1,7 @@
 //! Validators and the committee: who may take part in consensus, and who actually does.
 //!
-//! A seat is one consensus key with a stake of at least `validator_stake_min`. Consensus counts
-//! seats; everything else counts stake.
+//! A seat is one consensus key with a stake. Consensus counts seats; everything else counts the
+//! stake that a seat counts, which an election keeps near that of the other seats.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -20,14 +20,11 @@ pub const VALIDATORS_MAX: usize = 1_024;
 pub enum ValidatorStatus {
     /// It gets a seat as soon as one is free, if it has enough stake.
     Ready,
-    /// It was absent; it may return from this epoch on.
-    Jailed {
-        /// The first epoch in which it may ask for a seat again.
-        until: Epoch,
-    },
+    /// It was absent; it may return from [`Validator::jailed_until`] on.
+    Jailed,
     /// It is leaving; it has left once its seat is gone.
     Leaving,
-    /// It has left; it may register again.
+    /// It has left, or has no seat and too little stake for one; it may register again.
     Left,
     /// It has signed conflicting votes; it never returns.
     Expelled,
@@ -56,6 +53,9 @@ pub struct Validator {
     pub since: Epoch,
     /// Consecutive epochs, up to the last, in which it had a seat but did not reveal its beacon.
     pub missed: u32,
+    /// The first epoch in which it may ask for a seat after its last jail, whatever it has done
+    /// since; 0 if it never was in jail.
+    pub jailed_until: Epoch,
 }
 
 impl Validator {
@@ -64,7 +64,7 @@ impl Validator {
         !matches!(self.status, ValidatorStatus::Left | ValidatorStatus::Expelled)
     }
 
-    /// Whether it may have a seat.
+    /// Whether it may have a seat, if others do not have much more stake.
     pub fn is_eligible(&self, stake_min: Amount) -> bool {
         self.status == ValidatorStatus::Ready && self.pool.stake >= stake_min
     }
@@ -88,9 +88,15 @@ pub struct Seat {
     pub consensus_key: ConsensusKey,
     /// Its validator.
     pub validator: Address,
+    /// The stake that it counts in this epoch, in all votes and for pay: what its validator had
+    /// staked as the epoch began, and no more than [`crate::seat_stake::limit`] allows.
+    pub stake: Amount,
+    /// The epoch since which its validator has had a seat.
+    pub since: Epoch,
 }
 
-/// A committee and when it was decided. It takes over consensus at a fixed later height.
+/// A committee, with the stake that each seat counts, and when it was decided. It takes over
+/// consensus at a fixed later height; the stakes count at once.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct Committee {
     /// Its number, from 0, which is that of the genesis committee.
@@ -98,7 +104,7 @@ pub struct Committee {
     /// Height of the block that decided it.
     #[serde(with = "decimal")]
     pub height: u64,
-    /// The first epoch in which it serves.
+    /// The epoch that began with it.
     pub epoch: Epoch,
     /// Its seats; a seat's number is its place in this list.
     pub seats: Vec<Seat>,
@@ -107,7 +113,23 @@ pub struct Committee {
 impl Committee {
     /// Whether a validator has a seat.
     pub fn seats_validator(&self, address: &Address) -> bool {
-        self.seats.iter().any(|seat| seat.validator == *address)
+        self.seat_of(address).is_some()
+    }
+
+    /// The seat of a validator.
+    pub fn seat_of(&self, address: &Address) -> Option<&Seat> {
+        self.seats.iter().find(|seat| seat.validator == *address)
+    }
+
+    /// All seated stake.
+    pub fn stake(&self) -> Amount {
+        self.seats.iter().map(|seat| seat.stake).sum()
+    }
+
+    /// The seated stake of the validators for which `is_counted` holds.
+    pub fn stake_where(&self, is_counted: impl Fn(&Address) -> bool) -> Amount {
+        let counted = self.seats.iter().filter(|seat| is_counted(&seat.validator));
+        counted.map(|seat| seat.stake).sum()
     }
 }
 

@@ -3,7 +3,7 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
-use super::Validator;
+use super::Committee;
 use crate::{Address, Amount, Epoch, Hash, decimal, hex};
 
 /// How old a model's weights are: the older weights win a tie between losses.
@@ -75,15 +75,10 @@ pub struct WeightsCommit {
 }
 
 impl WeightsCommit {
-    /// Whether its file is held by more than a third of the stake of these seated validators.
-    pub fn is_held(&self, seated: &[Validator]) -> bool {
-        let total: Amount = seated.iter().map(|validator| validator.pool.stake).sum();
-        let held: Amount = seated
-            .iter()
-            .filter(|validator| self.holders.contains(&validator.address))
-            .map(|validator| validator.pool.stake)
-            .sum();
-        held.exceeds_thirds(1, total)
+    /// Whether its file is held by more than a third of this committee's stake.
+    pub fn is_held(&self, committee: &Committee) -> bool {
+        let held = committee.stake_where(|validator| self.holders.contains(validator));
+        held.exceeds_thirds(1, committee.stake())
     }
 }
 

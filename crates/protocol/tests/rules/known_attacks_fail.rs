@@ -9,9 +9,9 @@ use soma_codes::Coded as _;
 use soma_protocol::commitment;
 use soma_protocol::record::{ModelStatus, ReturnReason, TargetStatus};
 use soma_protocol::{
-    Action, Address, Amount, BlockInfo, Epoch, Event, Hash, Key, ModelId, Params, Phase, PoolId,
-    Rejection, SignedTransaction, TargetId, Validity, Verdict, VerifiedTransaction, action, check,
-    execute, query, read,
+    Action, Address, Amount, BlockInfo, Epoch, Event, GenesisAccount, Hash, Key, ModelId, Params,
+    Phase, PoolId, Rejection, SignedTransaction, TargetId, Validity, Verdict, VerifiedTransaction,
+    action, check, execute, query, read,
 };
 
 /// A world in the reveal phase in which OWNER's first model has a held commit.
@@ -280,8 +280,13 @@ fn no_reward_is_minted_when_fraud_is_found() {
 /// stake to decide, audits; the second takes the given steps.
 fn audited(second: impl FnOnce(&mut World, TargetId)) -> World {
     let mut world = World::with(|genesis| {
-        genesis.validators.push(validator(SECOND_VALIDATOR, 400));
+        genesis.validators.push(validator(SECOND_VALIDATOR, 500));
+        let (address, balance) = (SECOND_VALIDATOR.address(), Amount::soma(1));
+        genesis.accounts.push(GenesisAccount { address, balance });
     });
+    let pool = PoolId::Validator(SECOND_VALIDATOR.address());
+    let withdraw = action::WithdrawStake { pool, amount: Amount::soma(100) };
+    world.must(SECOND_VALIDATOR, Action::WithdrawStake(withdraw));
     world.go_to_compete();
     let (epoch, value) = (world.epoch().next(), Hash([5; 32]));
     for one in [VALIDATOR, SECOND_VALIDATOR] {

@@ -249,8 +249,8 @@ fn a_claim_judged_invalid_burns_the_bond_and_pays_nobody() {
 
 #[test]
 fn more_than_two_thirds_of_the_stake_decide_and_one_unit_less_does_not() {
-    // 666 + 1 of 1001 is 66.6 %, 668 of 1001 is 66.7 %.
-    for (stakes, decided) in [([600, 67, 334], false), ([600, 68, 333], true)] {
+    // 667 of 1001 are 66.63 %, 668 of 1001 are 66.73 %.
+    for (stakes, decided) in [([334, 333, 334], false), ([334, 334, 333], true)] {
         let mut world = World::with(|genesis| {
             let people = [VALIDATOR, SECOND_VALIDATOR, THIRD_VALIDATOR];
             genesis.params.validator_stake_min = Amount(1);

@@ -68,13 +68,13 @@ fn a_network_of_one_validator_grows_to_many() {
     }
     assert_eq!(sizes, [2, 3, 4, 5, 5], "one seat at a time while there are few");
     let committee = read::committee(&world.state);
-    assert_eq!(committee.number, 4);
-    for number in 0..=4 {
+    for number in 0..=committee.number {
         let one = read::committee_by_number(&world.state, number).unwrap();
         assert_eq!(one.number, number);
         assert_eq!(read::committee_at(&world.state, one.height), Some(one));
     }
-    assert_eq!(read::committee_at(&world.state, committee.height - 1).unwrap().number, 3);
+    let before = read::committee_at(&world.state, committee.height - 1).unwrap();
+    assert_eq!(before.number, committee.number - 1);
     assert_eq!(read::committee_at(&world.state, u64::MAX), Some(committee));
 }
 
@@ -119,9 +119,9 @@ fn the_last_seat_is_never_empty_and_is_handed_over() {
 fn seats_go_to_the_most_stake_and_the_rest_wait() {
     let mut world = World::with(|genesis| {
         genesis.params.seats_max = 2;
-        genesis.validators = vec![validator(VALIDATOR, 1_000), validator(SECOND_VALIDATOR, 200)];
+        genesis.validators = vec![validator(VALIDATOR, 1_000), validator(SECOND_VALIDATOR, 900)];
     });
-    world.must(OWNER, register(&world, OWNER, 100, 200));
+    world.must(OWNER, register(&world, OWNER, 100, 900));
     world.go_to_next_epoch();
     assert_eq!(
         seated(&world),
@@ -210,7 +210,7 @@ fn an_absent_validator_is_jailed_and_may_return() {
     assert_eq!(status(&world, SECOND_VALIDATOR), ValidatorStatus::Ready, "missed one");
     world.go_to_next_epoch();
     let jailed = status(&world, SECOND_VALIDATOR);
-    assert_eq!(jailed, ValidatorStatus::Jailed { until: until.next() });
+    assert_eq!(jailed, ValidatorStatus::Jailed);
     assert_eq!(seated(&world), [VALIDATOR]);
     let early = world.act(SECOND_VALIDATOR, Action::ReturnValidator(action::ReturnValidator {}));
     assert_eq!(early, Err(Rejection::StillJailed { until: until.next() }));

@@ -118,7 +118,7 @@ fn commit(state: &dyn StateRead, commit: &record::WeightsCommit) -> types::Commi
         ciphertext_hash: Text(commit.ciphertext_hash),
         size_bytes: Text(commit.size_bytes),
         holders: commit.holders.iter().copied().map(Text).collect(),
-        held: commit.is_held(&read::seated_validators(state)),
+        held: commit.is_held(&read::committee(state)),
         rent: commit.rent.into(),
     }
 }

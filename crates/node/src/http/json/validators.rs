@@ -18,10 +18,10 @@ pub(crate) fn validators(state: &dyn StateRead) -> Vec<Validator> {
 }
 
 fn validator(record: &record::Validator, seats: &[Seat]) -> Validator {
-    let seat = seats.iter().position(|seat| seat.validator == record.address);
+    let seat = (0..).zip(seats).find(|(_, seat)| seat.validator == record.address);
     let (status, jailed_until) = match record.status {
         Standing::Ready => (ValidatorStatus::Ready, None),
-        Standing::Jailed { until } => (ValidatorStatus::Jailed, Some(until.0)),
+        Standing::Jailed => (ValidatorStatus::Jailed, Some(record.jailed_until.0)),
         Standing::Leaving => (ValidatorStatus::Leaving, None),
         Standing::Left => (ValidatorStatus::Left, None),
         Standing::Expelled => (ValidatorStatus::Expelled, None),
@@ -31,7 +31,8 @@ fn validator(record: &record::Validator, seats: &[Seat]) -> Validator {
         address: Text(record.address),
         consensus_key: key(record.consensus_key),
         next_key: record.next_key.map(key),
-        seat: seat.and_then(|seat| u32::try_from(seat).ok()),
+        seat: seat.map(|(number, _)| number),
+        seat_stake: seat.map(|(_, seat)| seat.stake.into()),
         status,
         jailed_until,
         stake: record.pool.stake.into(),

@@ -1,3 +1,4 @@
 //! What nobody can do to the network, whatever they are willing to lose: one file for each subject.
 
+mod consensus_costs_stake;
 mod payments_and_duties;
