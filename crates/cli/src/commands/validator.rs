@@ -115,12 +115,14 @@ async fn registered(sender: &Sender) -> Result<Validator> {
 
 fn line(validator: &Validator) -> String {
     let seat = validator.seat.map_or_else(|| "-".to_owned(), |seat| seat.to_string());
+    let counts =
+        validator.seat_stake.map_or_else(|| "-".to_owned(), |stake| Amount(stake.0).to_string());
     let status = match (validator.status, validator.jailed_until) {
         (ValidatorStatus::Jailed, Some(until)) => format!("jailed until epoch {until}"),
         (status, _) => format!("{status:?}").to_lowercase(),
     };
     format!(
-        "seat {seat:>3}  {}  stake {:<14} commission {}.{:02} %  {status}\n",
+        "seat {seat:>3}  {}  stake {:<14} counts {counts:<14} commission {}.{:02} %  {status}\n",
         validator.address,
         Amount(validator.stake.0),
         validator.commission_bps / 100,

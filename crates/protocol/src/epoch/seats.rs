@@ -110,8 +110,8 @@ impl<'a> Candidates<'a> {
     }
 
     /// Whether one that has a seat may keep it.
-    fn may_keep(&self, validator: &Address) -> bool {
-        let candidate = self.all.iter().find(|validator| validator.address == *validator);
+    fn may_keep(&self, address: &Address) -> bool {
+        let candidate = self.all.iter().find(|validator| validator.address == *address);
         candidate.is_some_and(|validator| validator.pool.stake >= self.needed.to_keep)
     }
 }

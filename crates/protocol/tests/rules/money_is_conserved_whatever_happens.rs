@@ -545,7 +545,7 @@ fn random_histories_reach_every_outcome() {
     }
     assert_eq!(
         bytes.finalize().to_hex().as_str(),
-        "529108af3a587e0be3370afd851a99f5d0e9f8d5c17a848acf0ed44afa309f7a",
+        "c6680068680f2afa092c6adadf7f059fa381a6cd3db2a129ffeebf1207248e67",
         "the bytes of states or events have changed"
     );
     let outcomes = [

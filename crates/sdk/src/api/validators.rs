@@ -17,7 +17,7 @@ pub enum ValidatorStatus {
     Jailed,
     /// Giving up its seat when the epoch ends.
     Leaving,
-    /// Without a seat by its own choice.
+    /// Without a seat, by its own choice or for lack of stake.
     Left,
     /// Signed conflicting votes; never seated again.
     Expelled,
@@ -35,6 +35,8 @@ pub struct Validator {
     pub next_key: Option<HashText>,
     /// Its seat in the committee, from 0; null without a seat.
     pub seat: Option<u32>,
+    /// The stake that its seat counts in this epoch, in base units; null without a seat.
+    pub seat_stake: Option<U64>,
     /// Its state.
     pub status: ValidatorStatus,
     /// While it is jailed: the epoch from which it may return.
