@@ -5,10 +5,11 @@ use std::sync::LazyLock;
 use borsh::BorshDeserialize as _;
 use soma_node::localnet::{OPERATOR, Plan, account_name};
 use soma_protocol::{
-    Action, Amount, BlockInfo, Genesis, MemoryState, SecretKey, SignedTransaction, Transaction,
-    execute, invariants, query, read,
+    Action, Amount, BlockInfo, Genesis, MemoryState, SecretKey, SignedTransaction, build, execute,
+    invariants, query, read,
 };
 use soma_sdk::Secret;
+use soma_sdk::signing::{self, Terms};
 
 /// The most blocks in one input.
 const BLOCKS_MAX: u64 = 64;
@@ -44,7 +45,8 @@ fn advance_ms(state: &MemoryState, now_ms: u64, choice: u8) -> u64 {
 }
 
 /// Reads the input as blocks of one transaction: a byte for the sender and the clock, then an
-/// action. Every transaction gets a receipt, and the invariants hold after each block.
+/// action. Every transaction is included or refused, a built block is valid, and the invariants hold
+/// after each block.
 ///
 /// # Panics
 /// If they do not.
@@ -65,9 +67,12 @@ pub fn check(mut input: &[u8]) {
         let key = &start.keys[usize::from(choice / 4) % start.keys.len()];
         let signed = sign(&state, key, action);
         let transactions: Vec<_> = signed.verify(&start.genesis.chain_id()).into_iter().collect();
-        let outcome = execute(&state, &block, &transactions);
-        assert_eq!(outcome.receipts.len(), transactions.len(), "a missing receipt");
-        state.apply(&outcome.changes);
+        let built = build(&state, &block, &mut transactions.iter().cloned());
+        let answers = built.included.len() + built.refused.len();
+        assert_eq!(answers, transactions.len(), "a transaction without an answer");
+        let outcome = execute(&state, &block, &built.included);
+        assert_eq!(outcome.as_ref(), Ok(&built.outcome), "execution differs from building");
+        state.apply(&built.outcome.changes);
         if let Err(violation) = invariants::check(&state) {
             panic!("block {height}: {violation}");
         }
@@ -75,13 +80,11 @@ pub fn check(mut input: &[u8]) {
 }
 
 fn sign(state: &MemoryState, key: &SecretKey, action: Action) -> SignedTransaction {
-    Transaction {
+    let terms = Terms {
         chain: START.genesis.chain_id(),
-        sender: key.address(),
         nonce: read::account(state, &key.address()).nonce,
-        fee_limit: Amount(1_000_000_000),
+        tip: Amount::ZERO,
         valid_until_ms: u64::MAX,
-        action,
-    }
-    .sign(key)
+    };
+    signing::sign(action, &terms, &read::params(state), key)
 }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use soma_protocol::Amount;
+
 use crate::output::Color;
 
 /// Flags that mean the same for every command.
@@ -42,6 +44,9 @@ pub(crate) struct Global {
         value_name = "FILE"
     )]
     pub(crate) passphrase_file: Option<PathBuf>,
+    /// What to add to the fee of each transaction, in SOMA, to come earlier.
+    #[arg(long, global = true, default_value_t, hide_default_value = true, value_name = "SOMA")]
+    pub(crate) tip: Amount,
     /// Folder of keys, caches and local networks [default: the XDG data folder].
     #[arg(long, global = true, env = "SOMA_HOME", hide_env_values = true, value_name = "DIR")]
     pub(crate) home: Option<PathBuf>,

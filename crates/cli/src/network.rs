@@ -46,7 +46,7 @@ pub(crate) fn client(global: &Global) -> Result<Client> {
 /// The account of `--key` at the node of `--url`.
 pub(crate) async fn sender(global: &Global) -> Result<Sender> {
     let key = key(global)?;
-    Ok(Sender::new(client(global)?, key).await?)
+    Ok(Sender::new(client(global)?, key).await?.with_tip(global.tip))
 }
 
 /// The account of `--key` with its obligations on the node's chain.

@@ -62,7 +62,7 @@ codes! {
         "Another transaction of the account came first, or an earlier one is missing.",
         "ask for the account's next nonce and sign again";
     FeeLimit = "fee_limit", Rejected:
-        "The fee is for the transaction, its weight, its tip and what it writes; see the limit.",
+        "The fee consists of parts for weight, tip and records; their sum exceeds the limit.",
         "raise the fee limit";
     DutyNotFree = "duty_not_free", Rejected, 422:
         "What validators owe the network is free: nonce, tip and fee limit must be 0.",
@@ -264,7 +264,7 @@ codes! {
     // A node's pool.
     MempoolFull = "mempool_full", Network, 503:
         "The pool is full of transactions that pay at least as much.",
-        "wait a few blocks and send it again, or raise the fee limit";
+        "wait a few blocks and send it again, or offer a higher tip";
     AccountFull = "account_full", Network, 429:
         "The account has as many pending transactions as the pool accepts.",
         "wait until some of them are finalized";
@@ -272,17 +272,20 @@ codes! {
         "A finalized transaction of the account has used this nonce.",
         "sign it again with the account's next nonce";
     NonceTooHigh = "nonce_too_high", Rejected, 409:
-        "The nonce is too far ahead: earlier transactions of the account are missing.",
+        "Earlier transactions of the account are missing.",
         "send the earlier transactions first";
     ReplacementUnderpriced = "replacement_underpriced", Rejected, 409:
-        "A pending transaction has this nonce, and the fee limit is too low to replace it.",
-        "wait for the first one, or offer more";
+        "A pending transaction has this nonce, and the fee does not exceed its by a tenth.",
+        "wait for the first one, or offer a higher tip";
     FeeTooLow = "fee_too_low", Rejected, 422:
         "The fee limit is below the least that the transaction costs.",
         "raise the fee limit; only the actual fee is charged";
     NotEntitled = "not_entitled", Rejected, 403:
-        "The action is free: only a validator, or a local network's operator, may send it.",
+        "The action is a duty: only a validator, or a local network's operator, may send it.",
         "send it from a validator's key";
+    DutyWaiting = "duty_waiting", Rejected, 409:
+        "The validator has sent this duty, and it waits for a block.",
+        "nothing to do";
     BadSignature = "bad_signature", Rejected, 400:
         "The signature is not the sender's signature of these bytes.",
         "sign the transaction again";

@@ -1,13 +1,15 @@
-//! The real rules without consensus: actions are queued, and each block executes the whole queue. A
-//! block at the end of a phase ends that phase first, as the clock of the rules requires.
+//! The real rules without consensus: actions are queued, and as many blocks as it takes execute the
+//! whole queue. A block at the end of a phase ends that phase first, as the clock of the rules
+//! requires.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use soma_codes::Coded as _;
 use soma_protocol::invariants::{self, Holdings};
 use soma_protocol::{
-    Action, Address, Amount, BlockInfo, Event, Genesis, Hash, MemoryState, Phase, SecretKey,
-    SignedTransaction, Transaction, execute, query, read, verify_batch,
+    Action, Address, Amount, BlockInfo, Built, Event, Genesis, Hash, InTurn, MemoryState, Phase,
+    SecretKey, SignedTransaction, Transaction, VerifiedTransaction, build, query, read,
+    verify_batch,
 };
 
 use crate::Error;
@@ -59,22 +61,28 @@ impl Chain {
     /// Signs an action and queues it for the next block.
     pub fn act(&mut self, key: &SecretKey, action: Action) {
         let sender = key.address();
-        let state = &self.state;
-        let nonce =
-            self.nonces.entry(sender).or_insert_with(|| read::account(state, &sender).nonce);
+        let is_duty = action.is_duty();
         let transaction = Transaction {
             chain: self.id,
             sender,
-            nonce: *nonce,
-            fee_limit: Amount::soma(1),
+            nonce: if is_duty { 0 } else { self.take_nonce(sender) },
+            tip: Amount::ZERO,
+            fee_limit: if is_duty { Amount::ZERO } else { Amount::soma(1) },
             valid_until_ms: u64::MAX,
             action,
         };
-        *nonce += 1;
         self.queue.push(transaction.sign(key));
     }
 
-    /// Executes the queue in a block at the end of the current phase. Returns its events.
+    fn take_nonce(&mut self, sender: Address) -> u64 {
+        let state = &self.state;
+        let nonce =
+            self.nonces.entry(sender).or_insert_with(|| read::account(state, &sender).nonce);
+        *nonce += 1;
+        *nonce - 1
+    }
+
+    /// Executes the queue in blocks at the end of the current phase. Returns their events.
     ///
     /// # Errors
     /// If a signature is invalid.
@@ -83,27 +91,45 @@ impl Chain {
         self.block()
     }
 
-    /// Executes the queue in a block of the current phase. Returns its events.
+    /// Executes the queue in blocks of the current phase. Returns their events.
     ///
     /// # Errors
     /// If a signature is invalid.
     pub fn block(&mut self) -> Result<Vec<Event>, Error> {
-        self.height += 1;
         self.nonces.clear();
         let queue = std::mem::take(&mut self.queue);
-        let verified: Vec<_> =
+        let mut waiting: Vec<_> =
             verify_batch(queue, &self.id).into_iter().collect::<Result<_, _>>()?;
-        let block =
-            BlockInfo { height: self.height, timestamp_ms: self.now_ms, proposer: self.proposer };
-        let outcome = execute(&self.state, &block, &verified);
-        self.state.apply(&outcome.changes);
-        for receipt in &outcome.receipts {
-            self.transactions += 1;
-            if let Err(rejection) = &receipt.result {
-                *self.rejected.entry(rejection.code().as_str()).or_default() += 1;
+        let mut events = Vec::new();
+        loop {
+            let built = self.build(&waiting);
+            let included = built.included.iter().map(VerifiedTransaction::hash);
+            let refused = built.refused.iter().map(|refused| refused.hash);
+            let done: BTreeSet<Hash> = included.chain(refused).collect();
+            waiting.retain(|verified| !done.contains(&verified.hash()));
+            events.extend(built.outcome.events);
+            // What follows a payment that could not be made is never in turn.
+            if waiting.is_empty() || done.is_empty() {
+                return Ok(events);
             }
         }
-        Ok(outcome.events)
+    }
+
+    /// Executes one block of the transactions that fit and are in turn.
+    fn build(&mut self, waiting: &[VerifiedTransaction]) -> Built {
+        self.height += 1;
+        let block =
+            BlockInfo { height: self.height, timestamp_ms: self.now_ms, proposer: self.proposer };
+        let built = build(&self.state, &block, &mut InTurn(waiting.iter().cloned()));
+        self.state.apply(&built.outcome.changes);
+        let receipts = built.outcome.receipts.iter();
+        let rejected = receipts.filter_map(|receipt| receipt.result.as_ref().err());
+        let refused = built.refused.iter().map(|refused| &refused.rejection);
+        for rejection in rejected.chain(refused) {
+            *self.rejected.entry(rejection.code().as_str()).or_default() += 1;
+        }
+        self.transactions += (built.included.len() + built.refused.len()) as u64;
+        built
     }
 
     /// The current phase.

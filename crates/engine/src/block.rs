@@ -290,6 +290,7 @@ mod tests {
             chain: Hash([3; 32]),
             sender: key.address(),
             nonce,
+            tip: Amount::ZERO,
             fee_limit: Amount(1),
             valid_until_ms: 9,
             action: Action::Transfer(action::Transfer { to: Address([8; 32]), amount: Amount(2) }),
@@ -331,12 +332,12 @@ mod tests {
         let block = block(3);
         assert_eq!(
             hash(block.digest()).to_string(),
-            "5f78a9e493eaad1fb83b22734606416cdfa6d91ecb2606bd706ffc2b2846f19d"
+            "38cd8c65b944a095ecd12b30ed96ae78a6052869a749bea79fa87122931f8e96"
         );
         let encoding = Hash::of_bytes(&block.encode());
         assert_eq!(
             encoding.to_string(),
-            "1ea5fcd48ca59aff81037f2911ead6abfe2ebcaa42775576365c6e2428be3a5c"
+            "c21e95d2516b4df33f8af82d7e68a64544d0dc1e1140aa1528f0392abd4d1791"
         );
     }
 

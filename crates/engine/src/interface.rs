@@ -1,20 +1,19 @@
 //! What the engine requires from the rest of a node, and what it reports back.
 
-use soma_protocol::{Error, Hash, SignedTransaction, StateRead, VerifiedTransaction, verify_batch};
+use soma_protocol::{
+    Candidates, Error, Hash, Refused, SignedTransaction, VerifiedTransaction, verify_batch,
+};
 use soma_store::history::FinalizedBlock;
 
 /// Where blocks get their transactions from.
 pub trait Pool: Send + Sync + 'static {
-    /// The next transactions in order that are valid on `state` in a block with this timestamp, of
-    /// at most `max_bytes` in total. It must be quick: the state is locked while it runs. It may
-    /// take the pool's lock, so a caller that holds that lock must not call
+    /// Offers its transactions to one block, best first. It must be quick: the state is locked
+    /// meanwhile. It may take the pool's lock, so a caller that holds that lock must not call
     /// [`Handle::read`](crate::Handle::read).
-    fn select(
-        &self,
-        state: &dyn StateRead,
-        timestamp_ms: u64,
-        max_bytes: usize,
-    ) -> Vec<VerifiedTransaction>;
+    fn candidates(&self) -> Box<dyn Candidates + '_>;
+
+    /// Receives the candidates that a block could not include.
+    fn refused(&self, _: &[Refused]) {}
 
     /// Verifies the signatures of a block's transactions; results come in the same order. A pool
     /// may skip signatures that it has already verified: the results equal those of

@@ -8,10 +8,11 @@ use commonware_utils::{NZU32, NZU64};
 
 use crate::calendar::TERM_BLOCKS;
 
-/// The most bytes of transactions in a block: 1 MiB.
+/// The most bytes of transactions in a block: 1 MiB, the most weight that the rules allow.
 pub const BLOCK_BYTES_MAX: usize = 1 << 20;
+const _: () = assert!(BLOCK_BYTES_MAX as u64 == soma_protocol::BLOCK_WEIGHT_MAX);
 /// The most transactions in a block.
-pub const BLOCK_TRANSACTIONS_MAX: usize = 5_000;
+pub const BLOCK_TRANSACTIONS_MAX: usize = soma_protocol::BLOCK_TRANSACTIONS_MAX as usize;
 /// The largest committee; it bounds certificates.
 pub(crate) const SEATS_MAX: usize = soma_protocol::record::SEATS_MAX as usize;
 /// The most nodes that one node connects to, itself included. Mailboxes are allocated for all of

@@ -92,8 +92,9 @@ impl Network {
     }
 
     fn send_as_alice(&mut self, action: Action) {
+        let is_payment = !action.is_duty();
         let transaction = act(self.genesis.chain_id(), ALICE, self.nonce, action);
-        self.nonce += 1;
+        self.nonce += u64::from(is_payment);
         self.send(&transaction);
     }
 

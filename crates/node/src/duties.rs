@@ -19,15 +19,17 @@ use soma_protocol::evidence::Evidence;
 use soma_protocol::record::{TargetStatus, Validator, ValidatorStatus, VerdictCommit};
 use soma_protocol::storage::{self, Challenge};
 use soma_protocol::{
-    Action, Address, Amount, Epoch, Hash, HeldFile, Phase, SecretKey, StateRead, TargetId,
-    Transaction, action, commitment, query, read,
+    Action, Address, Amount, Epoch, Hash, HeldFile, Phase, SecretKey, StateRead, TargetId, action,
+    commitment, query, read,
 };
+use soma_sdk::signing::{Terms, sign};
 use tokio::sync::{Notify, mpsc};
 
 use self::audit::{Audits, Subject};
 use self::equivocation::Equivocations;
 use crate::chain::Chain;
 use crate::mempool::Admission;
+use crate::refusal::Refusal;
 use crate::weights::WeightsStore;
 
 /// The longest time between two checks of the state, in case a file was put in place by hand.
@@ -109,8 +111,8 @@ impl Sent {
         self.0.retain(|_, at| at.elapsed() < RESEND_AFTER);
         for action in due {
             let id = Hash::of_bytes(&borsh::to_vec(&action).unwrap_or_default());
-            if self.0.insert(id, Instant::now()).is_none() {
-                duties.send(action);
+            if !self.0.contains_key(&id) && duties.send(action) {
+                self.0.insert(id, Instant::now());
             }
         }
     }
@@ -134,26 +136,28 @@ impl Duties {
         })
     }
 
-    fn send(&self, action: Action) {
-        let sender = self.address();
-        let (nonce, phase_started_ms) = self.chain.read(|state, _| {
-            (read::account(state, &sender).nonce, read::clock(state).phase_started_ms)
+    /// Sends an action; false if another one of its kind must be executed first.
+    fn send(&self, action: Action) -> bool {
+        let (sender, name) = (self.address(), action.name());
+        let (nonce, phase_started_ms, params) = self.chain.read(|state, _| {
+            let nonce = read::account(state, &sender).nonce;
+            (nonce, read::clock(state).phase_started_ms, read::params(state))
         });
-        let transaction = Transaction {
+        let terms = Terms {
             chain: self.chain.id,
-            sender,
             nonce: self.admission.pool.next_nonce(&sender, nonce),
-            fee_limit: Amount::ZERO,
+            tip: Amount::ZERO,
             valid_until_ms: now_ms().max(phase_started_ms).saturating_add(VALID_MS),
-            action,
         };
-        let duty = transaction.action.name();
-        for answer in self.admission.admit(vec![transaction.sign(&self.key)]) {
+        let answers = self.admission.admit(vec![sign(action, &terms, &params, &self.key)]);
+        for answer in answers {
             match answer {
-                Ok(hash) => tracing::debug!(duty, %hash, "duty sent"),
-                Err(refusal) => tracing::warn!(duty, %refusal, "duty not sent; retrying"),
+                Ok(hash) => tracing::debug!(name, %hash, "sent"),
+                Err(Refusal::DutyWaiting) => return false,
+                Err(refusal) => tracing::warn!(name, %refusal, "not sent; retrying"),
             }
         }
+        true
     }
 
     /// The current epoch's challenge to this validator, if it is unanswered and can be answered.
@@ -234,7 +238,7 @@ fn due(state: &dyn StateRead, key: &SecretKey, holds: impl Fn(&Hash) -> bool) ->
             .filter(|beacon| beacon.commitment == commitment::beacon(&id, &me, epoch, &value));
         due.extend(ours.map(|_| Action::RevealBeacon(action::RevealBeacon { epoch, value })));
     }
-    // A validator that was jailed for absence returns by itself.
+    // A validator that was jailed for absence returns by itself, if its account can pay for that.
     if validator.status == ValidatorStatus::Jailed && epoch >= validator.jailed_until {
         due.push(Action::ReturnValidator(action::ReturnValidator {}));
     }

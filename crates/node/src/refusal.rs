@@ -1,7 +1,7 @@
 //! Why the pool refuses a transaction, each with its code.
 
 use soma_codes::{Code, Coded};
-use soma_protocol::Error;
+use soma_protocol::{Error, Rejection};
 
 /// Why the pool refuses a transaction.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,24 +21,24 @@ pub enum Refusal {
         /// The account's next nonce on chain.
         next: u64,
     },
-    /// The nonce is too far ahead of the chain.
+    /// Transactions of the account are missing before this one.
     #[error("nonce {nonce} is too far ahead; the next one is {next}")]
     NonceTooHigh {
         /// The transaction's nonce.
         nonce: u64,
-        /// The account's next nonce on chain.
+        /// The account's next nonce, after those that wait.
         next: u64,
     },
     /// Another transaction with this nonce is waiting, and this one does not pay a tenth more.
     #[error(
-        "another transaction with nonce {nonce} is waiting; to replace it, the fee limit must be \
-         at least {fee_limit}"
+        "another transaction with nonce {nonce} is waiting; to replace it, the fee with the tip \
+         must be at least {fee_min}"
     )]
     ReplacementUnderpriced {
         /// The nonce of both.
         nonce: u64,
-        /// The least fee limit of a replacement, in base units.
-        fee_limit: u64,
+        /// The least fee of a replacement, tip included, in base units.
+        fee_min: u64,
     },
     /// The transaction has expired.
     #[error("the transaction expired at {valid_until_ms}; it is {now_ms} now")]
@@ -48,7 +48,7 @@ pub enum Refusal {
         /// The time now, in milliseconds since 1970.
         now_ms: u64,
     },
-    /// The fee limit is below what any transaction costs.
+    /// The fee limit is below what the transaction costs, whatever comes of it.
     #[error("the fee limit is {fee_limit} base units; the minimum is {fee_min}")]
     FeeTooLow {
         /// The transaction's fee limit.
@@ -56,19 +56,25 @@ pub enum Refusal {
         /// The minimum.
         fee_min: u64,
     },
-    /// The account cannot pay the fee limit.
-    #[error("the balance is {balance} base units; the fee limit is {fee_limit}")]
+    /// The account cannot pay for its waiting transactions and this one.
+    #[error(
+        "the balance is {balance} base units; this transaction and those that wait cost {needed}"
+    )]
     InsufficientBalance {
         /// The account's balance.
         balance: u64,
-        /// The transaction's fee limit.
-        fee_limit: u64,
+        /// The fees of the account's waiting transactions and this one.
+        needed: u64,
     },
-    /// Free actions are reserved for validators and the operator of a local network.
-    #[error(
-        "this action is free and reserved for validators and the operator; the sender is neither"
-    )]
+    /// Duties are those of validators and of the operator of a local network.
+    #[error("this is a duty of validators or of the operator, and the sender is neither")]
     NotEntitled,
+    /// The same duty of the same validator is waiting.
+    #[error("a transaction with this duty is waiting")]
+    DutyWaiting,
+    /// The rules would not accept the duty in the next block.
+    #[error(transparent)]
+    Rejected(Rejection),
     /// The bytes, the chain or the signature are invalid.
     #[error(transparent)]
     Invalid(#[from] Error),
@@ -86,6 +92,8 @@ impl Coded for Refusal {
             Self::FeeTooLow { .. } => Code::FeeTooLow,
             Self::InsufficientBalance { .. } => Code::InsufficientBalance,
             Self::NotEntitled => Code::NotEntitled,
+            Self::DutyWaiting => Code::DutyWaiting,
+            Self::Rejected(rejection) => rejection.code(),
             Self::Invalid(Error::Signature) => Code::BadSignature,
             Self::Invalid(Error::WrongChain { .. }) => Code::WrongChain,
             Self::Invalid(Error::TransactionTooLarge { .. }) => Code::TransactionTooLarge,

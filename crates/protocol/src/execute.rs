@@ -6,6 +6,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
 use crate::action::{Action, Context};
+use crate::candidates::Candidates;
 use crate::read::ChainConfig;
 use crate::record::{Account, Clock};
 use crate::room::Room;
@@ -74,19 +75,6 @@ pub struct Refused {
     pub hash: Hash,
     /// Why.
     pub rejection: Rejection,
-}
-
-/// Offers transactions to a block that is being built.
-pub trait Candidates {
-    /// The next transaction, given the state after those that the block includes so far, and the
-    /// room that is left. One that does not fit is left out. Each is offered at most once.
-    fn offer(&mut self, state: &dyn StateRead, room: &Room) -> Option<VerifiedTransaction>;
-}
-
-impl<I: Iterator<Item = VerifiedTransaction>> Candidates for I {
-    fn offer(&mut self, _: &dyn StateRead, _: &Room) -> Option<VerifiedTransaction> {
-        self.next()
-    }
 }
 
 /// Executes a block on a state produced by genesis or earlier blocks.

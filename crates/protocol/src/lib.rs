@@ -34,18 +34,18 @@ pub mod action;
 pub mod genesis;
 pub mod transaction;
 pub mod room;
+mod candidates;
 mod execute;
 pub mod query;
 pub mod invariants;
 
 pub use action::{Action, HeldFile};
+pub use candidates::{Candidates, InTurn};
 pub use epoch::winner::winner;
 pub use epoch::{routing, seat_stake, winner};
 pub use error::Error;
 pub use event::Event;
-pub use execute::{
-    Built, Candidates, InvalidBlock, Outcome, Receipt, Refused, build, check, execute,
-};
+pub use execute::{Built, InvalidBlock, Outcome, Receipt, Refused, build, check, execute};
 pub use genesis::{Genesis, GenesisAccount, GenesisModel, GenesisValidator};
 pub use money::fee::RECORD_OVERHEAD_BYTES;
 pub use money::rent;

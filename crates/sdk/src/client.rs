@@ -53,8 +53,8 @@ pub struct Sent {
     pub hash: Hash,
     /// Who signed it.
     pub sender: Address,
-    /// Its number among the sender's transactions, from 0.
-    pub nonce: u64,
+    /// Its number among the sender's payments, from 0; a duty has none.
+    pub nonce: Option<u64>,
     /// Block time after which it can no longer be included.
     pub valid_until_ms: u64,
 }
@@ -65,7 +65,7 @@ impl From<&SignedTransaction> for Sent {
         Self {
             hash: signed.hash(),
             sender: transaction.sender,
-            nonce: transaction.nonce,
+            nonce: Some(transaction.nonce).filter(|_| !transaction.action.is_duty()),
             valid_until_ms: transaction.valid_until_ms,
         }
     }
@@ -274,19 +274,26 @@ impl Client {
         if let Some(transaction) = self.find(hash).await? {
             return Ok(transaction.receipt);
         }
-        let account = self.account(sent.sender).await?;
-        // Once the history has the block, it says which transaction used the nonce.
-        let superseded = account.nonce.0 > nonce && self.has_block(account.height.0).await?;
+        let superseded = match nonce {
+            Some(nonce) => self.is_used(sent.sender, nonce).await?.then_some(nonce),
+            None => None,
+        };
         let expired = self.status().await?.timestamp_ms.0 > sent.valid_until_ms;
-        if !superseded && !expired {
+        if superseded.is_none() && !expired {
             return Ok(None);
         }
         // It may have been finalized between the two answers.
-        match self.find(hash).await? {
-            Some(transaction) => Ok(transaction.receipt),
-            None if superseded => Err(SdkError::Superseded { hash, nonce }),
-            None => Err(SdkError::Expired { hash }),
+        match (self.find(hash).await?, superseded) {
+            (Some(transaction), _) => Ok(transaction.receipt),
+            (None, Some(nonce)) => Err(SdkError::Superseded { hash, nonce }),
+            (None, None) => Err(SdkError::Expired { hash }),
         }
+    }
+
+    /// Whether a payment with this nonce is in a block that the history has.
+    async fn is_used(&self, sender: Address, nonce: u64) -> Result<bool, SdkError> {
+        let account = self.account(sender).await?;
+        Ok(account.nonce.0 > nonce && self.has_block(account.height.0).await?)
     }
 
     async fn has_block(&self, height: u64) -> Result<bool, SdkError> {

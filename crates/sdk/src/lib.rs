@@ -4,7 +4,7 @@
 //!
 //! Reading order: [`api`] is the HTTP API as data; [`error`] lists what can fail; `file`,
 //! [`secret`], [`keys`] and [`cipher`] keep secrets; [`client`] calls a node, with [`events`] and
-//! [`transfer`]; [`sender`] signs and sends for one account; [`obligation`] is what an account
+//! [`transfer`]; [`signing`] makes transactions, and [`sender`] sends them for one account; [`obligation`] is what an account
 //! still has to send, and [`spool`] keeps it on disk until it is settled.
 
 #![forbid(unsafe_code)]
@@ -24,6 +24,8 @@ mod retry;
 pub mod client;
 pub mod events;
 pub mod transfer;
+
+pub mod signing;
 
 pub mod sender;
 

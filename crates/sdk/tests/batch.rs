@@ -20,6 +20,7 @@ fn transaction(nonce: u64, data: usize) -> SignedTransaction {
         chain: Hash([9; 32]),
         sender: key.address(),
         nonce,
+        tip: Amount(0),
         fee_limit: Amount(1),
         valid_until_ms: 1,
         action,

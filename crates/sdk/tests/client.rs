@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use soma_codes::{Coded as _, Exit};
 use soma_sdk::api::routes;
 use soma_sdk::protocol::{
-    Action, Address, Amount, Hash, Params, SecretKey, SignedTransaction, TargetId, action,
+    Action, Address, Amount, Epoch, Hash, Params, SecretKey, SignedTransaction, TargetId, action,
 };
 use soma_sdk::{Client, SdkError, Sender, Sent};
 
@@ -179,7 +179,7 @@ fn transaction(receipt: &Value) -> Value {
 }
 
 fn sent(valid_until_ms: u64) -> Sent {
-    Sent { hash: Hash::default(), sender: Address([1; 32]), nonce: 0, valid_until_ms }
+    Sent { hash: Hash::default(), sender: Address([1; 32]), nonce: Some(0), valid_until_ms }
 }
 
 fn transfer() -> Action {
@@ -249,9 +249,27 @@ async fn several_pending_transactions_have_consecutive_nonces_and_valid_signatur
     assert_eq!(nonces, [5, 6, 7]);
     for signed in sent {
         let verified = signed.verify(&CHAIN).unwrap();
-        assert!(verified.transaction().fee_limit >= Params::local().base_fee);
+        let least = verified.signed().admission_fee(&Params::local());
+        assert!(verified.transaction().fee_limit >= least);
         assert_eq!(verified.transaction().sender, sender.address());
     }
+}
+
+#[tokio::test]
+async fn a_tip_is_added_to_payments_and_a_duty_has_neither_nonce_nor_fee() {
+    let (node, client) = serve(Node { nonce: 5, ..Node::default() }).await;
+    let sender = sender(&client).await.with_tip(Amount(77));
+    let (epoch, commitment) = (Epoch(2), Hash([1; 32]));
+    let duty = Action::CommitBeacon(action::CommitBeacon { epoch, commitment });
+    for action in [transfer(), duty, transfer()] {
+        sender.send(action).await.unwrap();
+    }
+    let sent = std::mem::take(&mut node.lock().unwrap().sent);
+    let terms = sent.iter().map(|signed| {
+        let transaction = signed.transaction();
+        (transaction.nonce, transaction.tip.0, transaction.fee_limit.0 > 0)
+    });
+    assert_eq!(terms.collect::<Vec<_>>(), [(5, 77, true), (0, 0, false), (6, 77, true)]);
 }
 
 #[tokio::test]

@@ -40,11 +40,13 @@ impl Actors {
         };
         let nonce = read::account(state, &key.address()).nonce;
         let ahead = u64::from(self.rng.random_ratio(15, 100));
+        let is_duty = action.is_duty();
         let transaction = Transaction {
             chain: self.chain,
             sender: key.address(),
-            nonce: nonce + ahead,
-            fee_limit: Amount::soma(1),
+            nonce: if is_duty { 0 } else { nonce + ahead },
+            tip: Amount::ZERO,
+            fee_limit: if is_duty { Amount::ZERO } else { Amount::soma(1) },
             valid_until_ms: now_ms + VALID_MS,
             action,
         };

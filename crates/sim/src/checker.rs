@@ -162,7 +162,8 @@ impl Observed {
                 reason: format!("a finalized transaction is forged: {error}"),
             })?;
         let info = BlockInfo { height, timestamp_ms: block.timestamp_ms, proposer: block.proposer };
-        let outcome = execute(&self.expected, &info, &transactions);
+        let outcome = execute(&self.expected, &info, &transactions)
+            .map_err(|invalid| Violation::State { node, height, reason: invalid.to_string() })?;
         self.expected.apply(&outcome.changes);
         let accepted = outcome.receipts.iter().filter(|receipt| receipt.result.is_ok());
         self.counts.blocks = height;

@@ -56,7 +56,8 @@ impl EvidencePool {
             let transaction = Transaction {
                 chain,
                 sender: key.address(),
-                nonce: read::account(state, &key.address()).nonce,
+                nonce: 0,
+                tip: Amount::ZERO,
                 fee_limit: Amount::ZERO,
                 valid_until_ms: now_ms + VALID_MS,
                 action: Action::ReportEquivocation(action::ReportEquivocation {

@@ -17,7 +17,7 @@ use commonware_runtime::Spawner;
 use commonware_storage::Context as StorageContext;
 use commonware_utils::channel::mpsc::UnboundedSender;
 use futures_util::StreamExt as _;
-use soma_protocol::{Address, BlockInfo, Changes, Key, StateRead, VerifiedTransaction, read};
+use soma_protocol::{Address, BlockInfo, Built, Changes, Key, StateRead, read};
 use soma_store::{
     State,
     database::{self, Databases, StateCommitment},
@@ -35,10 +35,9 @@ use crate::{
     settings::Deviation,
 };
 
-/// The contents of a proposal; these and the parent determine the block.
+/// A proposal that is due; its parent and the pool determine the rest.
 pub(crate) struct Draft {
     pub(crate) timestamp_ms: u64,
-    pub(crate) transactions: Vec<VerifiedTransaction>,
 }
 
 /// The chain and its state, shared by all that build and verify blocks.
@@ -115,19 +114,20 @@ impl<E: Spawner + StorageContext> StatefulApplication<E> for Application {
         input: Input<Draft, ()>,
     ) -> Option<Proposed<Self, E>> {
         let parent = ancestry.next().await?;
-        let Draft { timestamp_ms, transactions } = input.upstream;
+        let Draft { timestamp_ms } = input.upstream;
         let height = parent.height().next();
         let proposer = self.core.account(height.get(), &context.leader)?;
         let info = BlockInfo { height: height.get(), timestamp_ms, proposer };
         let state = self.core.state.wait().await;
-        let (outcome, seats) = state.after(&hash(parent.digest()), |base| {
-            let mut outcome = self.core.rules.execute(base, &info, &transactions);
+        let (built, seats) = state.after(&hash(parent.digest()), |base| {
+            let mut built = self.core.rules.build(base, &info, &*self.core.pool);
             if let Deviation::Lies(distort) = &self.core.rules.deviation {
-                distort(&info, &mut outcome);
+                distort(&info, &mut built.outcome);
             }
-            let seats = decided_seats(base, &outcome.changes);
-            (outcome, seats)
+            let seats = decided_seats(base, &built.outcome.changes);
+            (built, seats)
         })?;
+        let Built { included, outcome, .. } = built;
         let merkleized = merkleize::<E>(batches, info.height, &outcome.changes).await;
         let header = Header {
             context,
@@ -139,7 +139,7 @@ impl<E: Spawner + StorageContext> StatefulApplication<E> for Application {
             seats,
             transactions: Digest::EMPTY,
         };
-        let transactions = transactions.iter().map(|tx| tx.signed().clone()).collect();
+        let transactions = included.into_iter().map(|tx| tx.into_signed()).collect();
         let block = Block::new(header, transactions);
         state.keep(hash(block.digest()), hash(parent.digest()), info.height, Arc::new(outcome));
         Some(Proposed { block, merkleized })
@@ -167,10 +167,10 @@ impl<E: Spawner + StorageContext> StatefulApplication<E> for Application {
         let state = self.core.state.wait().await;
         let parent = hash(block.header().parent);
         let (outcome, seats) = state.after(&parent, |base| {
-            let outcome = self.core.rules.execute(base, &info, &transactions);
+            let outcome = self.core.rules.execute(base, &info, &transactions).ok()?;
             let seats = decided_seats(base, &outcome.changes);
-            (outcome, seats)
-        })?;
+            Some((outcome, seats))
+        })??;
         if seats != block.header().seats {
             return None;
         }

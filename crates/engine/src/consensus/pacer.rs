@@ -19,15 +19,12 @@ use commonware_runtime::{Clock, Spawner};
 use commonware_storage::Context as StorageContext;
 use futures_util::StreamExt as _;
 use soma_os::clock::unix_ms;
-use soma_protocol::{Hash, VerifiedTransaction, query};
+use soma_protocol::{Hash, Room, query};
 use soma_store::State;
 use tokio::sync::Notify;
 
 use super::application::{Application, Core, Draft};
-use crate::{
-    block::{Block, Context, hash},
-    limits::{BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX},
-};
+use crate::block::{Block, Context, hash};
 
 /// The longest wait for transactions when several validators take turns: the others cannot tell a
 /// waiting leader from an absent one.
@@ -89,7 +86,7 @@ impl<E: Spawner + StorageContext> Clone for Pacer<E> {
 }
 
 impl<E: Spawner + StorageContext> Pacer<E> {
-    /// Waits until a block on top of `parent` is due, and selects its contents.
+    /// Waits until a block on top of `parent` is due.
     async fn draft(&self, clock: &E, parent: &Digested<Block>) -> Draft {
         let state = self.core.state.wait().await;
         let digest = hash(parent.digest());
@@ -104,9 +101,8 @@ impl<E: Spawner + StorageContext> Pacer<E> {
         loop {
             let now_ms = self.timing.now_ms(clock);
             let timestamp_ms = now_ms.max(parent_ms + 1);
-            let transactions = self.select(state, &digest, timestamp_ms);
-            if !transactions.is_empty() || now_ms >= latest_ms {
-                return Draft { timestamp_ms, transactions };
+            if now_ms >= latest_ms || self.has_work(state, &digest) {
+                return Draft { timestamp_ms };
             }
             tokio::select! {
                 biased;
@@ -116,21 +112,14 @@ impl<E: Spawner + StorageContext> Pacer<E> {
         }
     }
 
-    fn select(&self, state: &State, parent: &Hash, timestamp_ms: u64) -> Vec<VerifiedTransaction> {
+    /// Whether the pool has a candidate for a block on top of `parent`.
+    fn has_work(&self, state: &State, parent: &Hash) -> bool {
         let pool = &self.core.pool;
         if pool.is_empty() {
-            return Vec::new();
+            return false;
         }
-        let selected = state.after(parent, |base| pool.select(base, timestamp_ms, BLOCK_BYTES_MAX));
-        // Other nodes refuse to decode a larger block, so the pool is not trusted with the limit.
-        let mut room = BLOCK_BYTES_MAX;
-        let fits = |transaction: &VerifiedTransaction| {
-            let rest = room.checked_sub(transaction.size_bytes());
-            room = rest.unwrap_or(room);
-            rest.is_some()
-        };
-        let selected = selected.unwrap_or_default().into_iter();
-        selected.take(BLOCK_TRANSACTIONS_MAX).take_while(fits).collect()
+        let first = state.after(parent, |base| pool.candidates().offer(base, &Room::new()));
+        first.flatten().is_some()
     }
 }
 

@@ -7,14 +7,14 @@ use commonware_cryptography::ed25519::PublicKey;
 use commonware_runtime::Spawner;
 use commonware_storage::Context as StorageContext;
 use soma_protocol::{
-    Address, BlockInfo, Changes, Genesis, Hash, MemoryState, Outcome, StateRead,
-    VerifiedTransaction, execute, read, verify_batch,
+    Address, BlockInfo, Built, Changes, Genesis, Hash, InvalidBlock, MemoryState, Outcome,
+    StateRead, VerifiedTransaction, build, execute, read, verify_batch,
 };
 use soma_store::{database, history::FinalizedBlock};
 
 use super::committees::{Voter, digest_of, voters};
 use crate::{
-    EngineError,
+    EngineError, Pool,
     block::{Block, hash},
     keys::public_key,
     settings::Deviation,
@@ -63,13 +63,30 @@ impl Rules {
     }
 
     /// Executes the transactions of a block and everything else that happens at its height.
+    ///
+    /// # Errors
+    /// [`InvalidBlock`]: the block must not be part of the chain.
     pub(crate) fn execute(
         &self,
         base: &dyn StateRead,
         info: &BlockInfo,
         transactions: &[VerifiedTransaction],
-    ) -> Outcome {
-        let mut outcome = execute(base, info, transactions);
+    ) -> Result<Outcome, InvalidBlock> {
+        execute(base, info, transactions).map(|outcome| self.complete(info, outcome))
+    }
+
+    /// Builds a block from the pool, with everything else that happens at its height.
+    pub(crate) fn build(&self, base: &dyn StateRead, info: &BlockInfo, pool: &dyn Pool) -> Built {
+        let mut built = build(base, info, &mut *pool.candidates());
+        if !built.refused.is_empty() {
+            pool.refused(&built.refused);
+        }
+        built.outcome = self.complete(info, built.outcome);
+        built
+    }
+
+    /// Adds to the outcome of a block what the rules do not know.
+    fn complete(&self, info: &BlockInfo, mut outcome: Outcome) -> Outcome {
         if let Deviation::Bug(distort) = &self.deviation {
             distort(info, &mut outcome);
         }
@@ -86,7 +103,7 @@ impl Rules {
     /// Executes a stored block on the state before it.
     ///
     /// # Errors
-    /// [`EngineError::StateMismatch`] if a signature is invalid.
+    /// [`EngineError::StateMismatch`] if a signature or the block is invalid.
     pub(crate) fn replay(
         &self,
         memory: &mut MemoryState,
@@ -98,7 +115,9 @@ impl Rules {
             .into_iter()
             .collect::<Result<_, _>>()
             .map_err(|_| EngineError::StateMismatch { height: info.height })?;
-        let outcome = self.execute(memory, &info, &transactions);
+        let outcome = self
+            .execute(memory, &info, &transactions)
+            .map_err(|_| EngineError::StateMismatch { height: info.height })?;
         memory.apply(&outcome.changes);
         Ok(finalized_block(block, digest, &outcome))
     }

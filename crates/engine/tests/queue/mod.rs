@@ -13,8 +13,8 @@ use std::{
 
 use soma_engine::{ConsensusSecret, FinalizedBlock, Join, Pool, Settings, Sink};
 use soma_protocol::{
-    Action, Address, Amount, Architecture, Genesis, GenesisAccount, GenesisValidator, Hash, Params,
-    SecretKey, SignedTransaction, StateRead, Transaction, VerifiedTransaction, action, read,
+    Action, Address, Amount, Architecture, Candidates, Genesis, GenesisAccount, GenesisValidator,
+    Hash, InTurn, Params, SecretKey, SignedTransaction, Transaction, VerifiedTransaction, action,
 };
 
 pub const ALICE: [u8; 32] = [2; 32];
@@ -61,14 +61,16 @@ pub fn settings(genesis: Genesis, node: u8, block_ms: u64, idle_block_ms: u64) -
     }
 }
 
-/// A signed action with a sufficient fee limit.
+/// A signed action with a sufficient fee limit; a duty has neither limit nor nonce.
 pub fn act(chain: Hash, seed: [u8; 32], nonce: u64, action: Action) -> SignedTransaction {
     let key = SecretKey::from_bytes(&seed);
+    let is_duty = action.is_duty();
     let transaction = Transaction {
         chain,
         sender: key.address(),
-        nonce,
-        fee_limit: Amount::soma(1),
+        nonce: if is_duty { 0 } else { nonce },
+        tip: Amount::ZERO,
+        fee_limit: if is_duty { Amount::ZERO } else { Amount::soma(1) },
         valid_until_ms: u64::MAX,
         action,
     };
@@ -84,7 +86,7 @@ pub fn transfer(chain: Hash, nonce: u64, amount: u64) -> SignedTransaction {
 /// Transactions by sender and nonce, removed once they are finalized.
 #[derive(Default)]
 pub struct Queue {
-    waiting: Mutex<BTreeMap<(Address, u64), VerifiedTransaction>>,
+    waiting: Mutex<BTreeMap<Place, VerifiedTransaction>>,
     finalized: Mutex<Option<mpsc::Sender<FinalizedBlock>>>,
 }
 
@@ -97,32 +99,24 @@ impl Queue {
         let chain = transaction.transaction().chain;
         let verified = transaction.verify(&chain).unwrap();
         let hash = verified.hash();
-        self.waiting.lock().unwrap().insert(place(verified.transaction()), verified);
+        self.waiting.lock().unwrap().insert(place(verified.signed()), verified);
         hash
     }
 }
 
-fn place(transaction: &Transaction) -> (Address, u64) {
-    (transaction.sender, transaction.nonce)
+/// The sender and the nonce of a payment; a duty has its hash instead of a nonce.
+type Place = (Address, u64, Option<Hash>);
+
+fn place(signed: &SignedTransaction) -> Place {
+    let transaction = signed.transaction();
+    let is_duty = transaction.action.is_duty();
+    (transaction.sender, transaction.nonce, is_duty.then(|| signed.hash()))
 }
 
 impl Pool for Queue {
-    fn select(&self, state: &dyn StateRead, _: u64, max_bytes: usize) -> Vec<VerifiedTransaction> {
-        let mut room = max_bytes;
-        let mut next = BTreeMap::new();
-        let waiting = self.waiting.lock().unwrap();
-        let due = waiting.iter().filter(|((sender, nonce), _)| {
-            let nonce_of_state = || read::account(state, sender).nonce;
-            let next = next.entry(*sender).or_insert_with(nonce_of_state);
-            let due = *next == *nonce;
-            *next += u64::from(due);
-            due
-        });
-        due.map_while(|(_, transaction)| {
-            room = room.checked_sub(transaction.size_bytes())?;
-            Some(transaction.clone())
-        })
-        .collect()
+    fn candidates(&self) -> Box<dyn Candidates + '_> {
+        let waiting: Vec<_> = self.waiting.lock().unwrap().values().cloned().collect();
+        Box::new(InTurn(waiting.into_iter()))
     }
 
     fn is_empty(&self) -> bool {
@@ -133,7 +127,7 @@ impl Pool for Queue {
 impl Sink for Queue {
     fn finalized(&self, block: FinalizedBlock) {
         for transaction in &block.transactions {
-            self.waiting.lock().unwrap().remove(&place(transaction.transaction()));
+            self.waiting.lock().unwrap().remove(&place(transaction));
         }
         if let Some(finalized) = &*self.finalized.lock().unwrap() {
             let _ = finalized.send(block);

@@ -80,6 +80,7 @@ mod tests {
             chain: genesis.chain_id(),
             sender,
             nonce: 0,
+            tip: Amount::ZERO,
             fee_limit: Amount::ZERO,
             valid_until_ms: u64::MAX,
             action,
@@ -87,7 +88,7 @@ mod tests {
         let signed = transaction.sign(&key).verify(&genesis.chain_id()).unwrap();
         let block =
             BlockInfo { height: 1, timestamp_ms: genesis.timestamp_ms + 1, proposer: sender };
-        execute(state, &block, &[signed])
+        execute(state, &block, &[signed]).unwrap()
     }
 
     #[test]

@@ -72,7 +72,12 @@ impl IntoResponse for Problem {
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        Self::new(refusal.code(), refusal.to_string())
+        let problem = Self::new(refusal.code(), refusal.to_string());
+        match refusal {
+            // The codes of the rules are otherwise found in receipts, which have no status.
+            Refusal::Rejected(_) => Self { status: StatusCode::UNPROCESSABLE_ENTITY, ..problem },
+            _ => problem,
+        }
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) const BODY_BYTES_MAX: usize = TRANSACTION_BYTES_MAX;
 /// The answer to the client. A finalized transaction that is sent again is not refused.
 fn answer_of(api: &Api, hash: Hash, answer: Result<Hash, Refusal>) -> Result<Hash, Problem> {
     match answer {
-        Err(Refusal::NonceTooLow { .. })
+        Err(Refusal::NonceTooLow { .. } | Refusal::Rejected(_))
             if api.chain.history.transaction(&hash).map_err(NodeError::from)?.is_some() =>
         {
             Ok(hash)

@@ -40,7 +40,7 @@ impl Admission {
         let screened = self.screen(transactions);
         let unverified = |screened: &Screened| match screened {
             Screened::Unverified(transaction) => Some(transaction.clone()),
-            Screened::Answered(_) => None,
+            _ => None,
         };
         let unverified: Vec<_> = screened.iter().map(unverified).collect();
         let answers = self.enter(screened);
@@ -67,7 +67,9 @@ impl Admission {
 
     /// Signatures are verified without holding the state, so blocks can be finalized meanwhile.
     fn enter(&self, screened: Vec<Screened>) -> Answers {
-        let answers = self.pool.enter(screened);
+        let verified = self.pool.verify_screened(screened);
+        let now_ms = soma_os::clock::now_ms();
+        let answers = self.chain.read(|state, _| self.pool.enter(verified, state, now_ms));
         let admitted = answers.iter().filter(|answer| answer.is_ok()).count() as u64;
         self.metrics.transactions_admitted.inc_by(admitted);
         self.metrics.transactions_refused.inc_by(answers.len() as u64 - admitted);

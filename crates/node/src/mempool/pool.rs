@@ -1,17 +1,19 @@
-//! The pool itself: admission in two halves, selection for a block, removal of what is finalized.
+//! The pool itself: admission in three steps, candidates for a block, removal of what is finalized.
 
-use std::cmp::Reverse;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 use soma_engine::Pool;
 use soma_protocol::{
-    Action, Address, Error, Hash, SignedTransaction, StateRead, VerifiedTransaction, query, read,
+    Action, Address, BlockInfo, Candidates, Error, Hash, Params, Refused, Rejection,
+    SignedTransaction, StateRead, Transaction, VerifiedTransaction, check, read,
     verify_batch_unless,
 };
 
-use super::queue::{Bid, Entry, Queue, Selection};
+use super::duties::{Duties, DutyId};
+use super::queue::Queue;
+use super::selection::Selection;
 use crate::refusal::Refusal;
 use crate::settings::PoolLimits;
 
@@ -40,21 +42,24 @@ impl Verified {
     }
 }
 
-/// A transaction after the checks that need the state but no cryptography.
+/// A transaction on its way into the pool.
 #[derive(Debug)]
 pub(crate) enum Screened {
     /// The answer is known.
     Answered(Result<Hash, Refusal>),
     /// It may enter if its signature is good.
     Unverified(SignedTransaction),
+    /// It may enter if there is room, and if it is a duty, if the rules accept it.
+    Verified(VerifiedTransaction),
 }
 
-/// The pool of one node; clones share it.
+/// The pool of one node; clones share it. Where both are locked, duties come first.
 #[derive(Clone)]
 pub(crate) struct Mempool {
     chain: Hash,
     limits: PoolLimits,
-    queue: Arc<Mutex<Queue>>,
+    payments: Arc<Mutex<Queue>>,
+    duties: Arc<Mutex<Duties>>,
     verified: Arc<Mutex<Verified>>,
 }
 
@@ -65,57 +70,67 @@ impl std::fmt::Debug for Mempool {
 }
 
 impl Mempool {
-    /// An empty pool for transactions of `chain`.
+    /// An empty pool for transactions of `chain`. The limits are for payments; duties have their
+    /// own.
     pub(crate) fn new(chain: Hash, limits: PoolLimits) -> Self {
-        Self { chain, limits, queue: Arc::default(), verified: Arc::default() }
+        Self {
+            chain,
+            limits,
+            payments: Arc::default(),
+            duties: Arc::default(),
+            verified: Arc::default(),
+        }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock()
+    pub(super) fn payments(&self) -> MutexGuard<'_, Queue> {
+        self.payments.lock()
+    }
+
+    pub(super) fn duties(&self) -> MutexGuard<'_, Duties> {
+        self.duties.lock()
     }
 
     /// Transactions waiting.
     pub(crate) fn len(&self) -> usize {
-        self.lock().places.len()
+        self.duties().len() + self.payments().places.len()
     }
 
     /// Bytes waiting.
     pub(crate) fn bytes(&self) -> usize {
-        self.lock().bytes
+        self.duties().bytes + self.payments().bytes
     }
 
     /// A waiting transaction.
     pub(crate) fn get(&self, hash: &Hash) -> Option<SignedTransaction> {
-        let queue = self.lock();
-        let (address, nonce) = queue.places.get(hash)?;
-        let entry = queue.accounts.get(address)?.get(nonce)?;
-        Some(entry.transaction.signed().clone())
+        if let Some(duty) = self.duties().get(hash) {
+            return Some(duty.signed().clone());
+        }
+        let payments = self.payments();
+        let place = payments.places.get(hash)?;
+        Some(payments.get(*place)?.transaction.signed().clone())
     }
 
     /// The first nonce of an account that no waiting transaction uses, starting at `next`, its
     /// nonce on chain.
     pub(crate) fn next_nonce(&self, address: &Address, next: u64) -> u64 {
-        let queue = self.lock();
-        let waiting = queue.accounts.get(address);
-        let used = |nonce: &u64| waiting.is_some_and(|waiting| waiting.contains_key(nonce));
-        (next..=u64::MAX).find(|nonce| !used(nonce)).unwrap_or(next)
+        self.payments().next_nonce(address, next)
     }
 
-    /// The first half of admission: all checks that need the state. It is quick, because no
-    /// block is finalized while the state is read.
+    /// The first step of admission: all checks of one transaction that need the state but no
+    /// cryptography. It is quick, because no block is finalized while the state is read.
     pub(crate) fn screen(
         &self,
         transactions: Vec<SignedTransaction>,
         state: &dyn StateRead,
         now_ms: u64,
     ) -> Vec<Screened> {
-        let rules = query::chain(state);
+        let params = read::params(state);
         let screen = |transaction: SignedTransaction| {
             let hash = transaction.hash();
-            if self.lock().places.contains_key(&hash) {
+            if self.contains(&hash) {
                 return Screened::Answered(Ok(hash));
             }
-            match self.precheck(&transaction, state, &rules, now_ms) {
+            match self.precheck(&transaction, state, &params, now_ms) {
                 Ok(()) => Screened::Unverified(transaction),
                 Err(refusal) => Screened::Answered(Err(refusal)),
             }
@@ -123,26 +138,46 @@ impl Mempool {
         transactions.into_iter().map(screen).collect()
     }
 
-    /// The second half of admission: signatures and places in the pool. Answers keep the order. A
-    /// transaction that is already waiting is accepted again.
-    pub(crate) fn enter(&self, screened: Vec<Screened>) -> Vec<Result<Hash, Refusal>> {
-        let mut unverified = Vec::new();
-        let answers: Vec<Option<Result<Hash, Refusal>>> = screened
-            .into_iter()
-            .map(|screened| match screened {
-                Screened::Answered(answer) => Some(answer),
-                Screened::Unverified(transaction) => {
-                    unverified.push(transaction);
-                    None
-                }
-            })
-            .collect();
+    /// The second step: signatures, which take most of the time, without the state.
+    pub(crate) fn verify_screened(&self, screened: Vec<Screened>) -> Vec<Screened> {
+        let unverified = |screened: &Screened| match screened {
+            Screened::Unverified(transaction) => Some(transaction.clone()),
+            _ => None,
+        };
+        let unverified = screened.iter().filter_map(unverified).collect();
         let mut verified = self.verify(unverified, &self.chain).into_iter();
-        answers
-            .into_iter()
-            .map(|answer| answer.or_else(|| verified.next().map(|verified| self.take(verified?))))
-            .map(|answer| answer.unwrap_or(Err(Refusal::MempoolFull)))
-            .collect()
+        let verify = |screened| match screened {
+            Screened::Unverified(_) => match verified.next() {
+                Some(Ok(transaction)) => Screened::Verified(transaction),
+                Some(Err(error)) => Screened::Answered(Err(error.into())),
+                None => Screened::Answered(Err(Refusal::MempoolFull)),
+            },
+            answered => answered,
+        };
+        screened.into_iter().map(verify).collect()
+    }
+
+    /// The third step: places in the pool. Answers keep the order. A transaction that is already
+    /// waiting is accepted again.
+    pub(crate) fn enter(
+        &self,
+        screened: Vec<Screened>,
+        state: &dyn StateRead,
+        now_ms: u64,
+    ) -> Vec<Result<Hash, Refusal>> {
+        self.tidy(state, now_ms);
+        let params = read::params(state);
+        let enter = |screened| match screened {
+            Screened::Answered(answer) => answer,
+            Screened::Verified(verified) => self.take(verified, state, &params, now_ms),
+            Screened::Unverified(_) => Err(Refusal::Invalid(Error::Signature)),
+        };
+        screened.into_iter().map(enter).collect()
+    }
+
+    fn contains(&self, hash: &Hash) -> bool {
+        let is_payment = self.payments().places.contains_key(hash);
+        is_payment || self.duties().get(hash).is_some()
     }
 
     /// Everything that is cheaper than a signature check.
@@ -150,91 +185,132 @@ impl Mempool {
         &self,
         signed: &SignedTransaction,
         state: &dyn StateRead,
-        rules: &query::Chain,
+        params: &Params,
         now_ms: u64,
     ) -> Result<(), Refusal> {
         let transaction = signed.transaction();
+        let valid_until_ms = transaction.valid_until_ms;
+        if valid_until_ms < now_ms {
+            return Err(Refusal::Expired { valid_until_ms, now_ms });
+        }
+        if transaction.action.is_duty() {
+            return self.precheck_duty(transaction, state);
+        }
         let account = read::account(state, &transaction.sender);
         let (nonce, next) = (transaction.nonce, account.nonce);
-        if transaction.valid_until_ms < now_ms {
-            return Err(Refusal::Expired { valid_until_ms: transaction.valid_until_ms, now_ms });
-        }
         if nonce < next {
             return Err(Refusal::NonceTooLow { nonce, next });
         }
         if nonce - next >= self.limits.per_account as u64 {
             return Err(Refusal::NonceTooHigh { nonce, next });
         }
-        if transaction.action.is_free() {
-            let entitled = match transaction.action {
-                Action::EndPhase(_) => rules.network.operator == Some(transaction.sender),
-                _ => read::validator(state, &transaction.sender).is_some(),
-            };
-            return if entitled { Ok(()) } else { Err(Refusal::NotEntitled) };
-        }
-        let (fee_limit, fee_min) = (transaction.fee_limit, rules.params.base_fee);
+        let (fee_limit, fee_min) = (transaction.fee_limit.0, signed.admission_fee(params).0);
         if fee_limit < fee_min {
-            return Err(Refusal::FeeTooLow { fee_limit: fee_limit.0, fee_min: fee_min.0 });
+            return Err(Refusal::FeeTooLow { fee_limit, fee_min });
         }
-        if account.balance < fee_limit {
-            let balance = account.balance.0;
-            return Err(Refusal::InsufficientBalance { balance, fee_limit: fee_limit.0 });
+        let balance = account.balance.0;
+        if balance < fee_min {
+            return Err(Refusal::InsufficientBalance { balance, needed: fee_min });
         }
         Ok(())
     }
 
-    fn take(&self, verified: VerifiedTransaction) -> Result<Hash, Refusal> {
-        let transaction = verified.transaction();
-        let place = (transaction.sender, transaction.nonce);
-        let bytes = verified.size_bytes();
+    fn precheck_duty(
+        &self,
+        transaction: &Transaction,
+        state: &dyn StateRead,
+    ) -> Result<(), Refusal> {
+        let sender = &transaction.sender;
+        let is_entitled = match transaction.action {
+            Action::EndPhase(_) => read::network(state).operator == Some(*sender),
+            Action::ReportEquivocation(_) => true,
+            _ => read::validator(state, sender).is_some(),
+        };
+        if !is_entitled {
+            return Err(Refusal::NotEntitled);
+        }
+        if self.duties().contains(&DutyId::of(transaction)) {
+            return Err(Refusal::DutyWaiting);
+        }
+        Ok(())
+    }
+
+    fn take(
+        &self,
+        verified: VerifiedTransaction,
+        state: &dyn StateRead,
+        params: &Params,
+        now_ms: u64,
+    ) -> Result<Hash, Refusal> {
         let hash = verified.hash();
-        let mut queue = self.lock();
-        if queue.places.contains_key(&hash) {
+        if self.contains(&hash) {
             return Ok(hash);
         }
-        queue.arrivals += 1;
-        let bid = Bid {
-            duty: transaction.action.is_free(),
-            fee_per_kilobyte: transaction.fee_limit.0.saturating_mul(1000) / bytes as u64,
-            arrival: Reverse(queue.arrivals),
-        };
-        let waiting = queue.accounts.get(&place.0);
-        if let Some(rival) = waiting.and_then(|waiting| waiting.get(&place.1)) {
-            let held = rival.transaction.transaction().fee_limit.0;
-            let fee_limit = held.saturating_add(held / 10).saturating_add(1);
-            if transaction.fee_limit.0 < fee_limit {
-                return Err(Refusal::ReplacementUnderpriced { nonce: place.1, fee_limit });
-            }
-        } else if waiting.is_some_and(|waiting| waiting.len() >= self.limits.per_account) {
-            return Err(Refusal::AccountFull(self.limits.per_account));
+        let transaction = verified.transaction();
+        if transaction.action.is_duty() {
+            judge(&verified, state, now_ms)?;
+            self.duties().add(verified)?;
+            return Ok(hash);
         }
-        let rival = queue.remove(place);
-        if let Err(refusal) = queue.make_room(&self.limits, place.0, bid, bytes) {
-            // The rival fitted before, so putting it back cannot exceed a limit.
-            if let Some(rival) = rival {
-                queue.insert(place, rival);
-            }
-            return Err(refusal);
+        let fee = verified.signed().admission_fee(params);
+        let account = read::account(state, &transaction.sender);
+        let (nonce, next) = (transaction.nonce, account.nonce);
+        if nonce < next {
+            return Err(Refusal::NonceTooLow { nonce, next });
         }
-        queue.insert(place, Entry { transaction: verified, hash, bid, bytes });
+        self.payments().add(verified, fee, &account, &self.limits)?;
         Ok(hash)
+    }
+
+    /// Removes payments that their accounts can no longer pay for, and, once in each phase, duties
+    /// that the rules no longer accept.
+    fn tidy(&self, state: &dyn StateRead, now_ms: u64) {
+        let mut payments = self.payments();
+        for address in std::mem::take(&mut payments.charged) {
+            payments.limit_to(address, &read::account(state, &address));
+        }
+        drop(payments);
+        let clock = read::clock(state);
+        let phase = Some((clock.epoch, clock.phase));
+        let mut duties = self.duties();
+        if duties.judged != phase {
+            duties.judged = phase;
+            duties.retain(|verified| judge(verified, state, now_ms).is_ok());
+        }
     }
 
     /// Removes what a finalized block settles: its transactions, others with their nonces, and
     /// expired ones.
     pub(crate) fn finalized(&self, transactions: &[SignedTransaction], timestamp_ms: u64) {
-        let mut queue = self.lock();
+        let (mut duties, mut payments) = (self.duties(), self.payments());
         for signed in transactions {
             let transaction = signed.transaction();
-            queue.finalized((transaction.sender, transaction.nonce));
+            if transaction.action.is_duty() {
+                duties.remove(&signed.hash());
+            } else {
+                payments.finalized((transaction.sender, transaction.nonce));
+            }
         }
-        queue.expire(timestamp_ms);
+        duties.expire(timestamp_ms);
+        payments.expire(timestamp_ms);
     }
 }
 
-/// No transaction is shorter: 32 bytes of chain, 32 of sender, 24 of numbers, one of the action, 64
-/// of signature.
-const TRANSACTION_BYTES_MIN: usize = 153;
+/// Whether the rules accept a duty after the last block.
+fn judge(
+    verified: &VerifiedTransaction,
+    state: &dyn StateRead,
+    now_ms: u64,
+) -> Result<(), Refusal> {
+    let next = BlockInfo { height: 0, timestamp_ms: now_ms, proposer: Address([0; 32]) };
+    match check(state, &next, verified) {
+        Ok(_) => Ok(()),
+        Err(Rejection::Expired { valid_until_ms, .. }) => {
+            Err(Refusal::Expired { valid_until_ms, now_ms })
+        }
+        Err(rejection) => Err(Refusal::Rejected(rejection)),
+    }
+}
 
 impl Pool for Mempool {
     fn verify(
@@ -252,28 +328,18 @@ impl Pool for Mempool {
         answers
     }
 
-    fn select(
-        &self,
-        state: &dyn StateRead,
-        timestamp_ms: u64,
-        max_bytes: usize,
-    ) -> Vec<VerifiedTransaction> {
-        let queue = self.lock();
-        let mut selection = Selection::new(&queue, state);
-        let (mut selected, mut bytes) = (Vec::new(), 0);
-        while let Some(entry) = selection.next() {
-            // Its account's next transactions cannot run before this one, so they wait too.
-            if bytes + entry.bytes > max_bytes || entry.valid_until_ms() < timestamp_ms {
-                if max_bytes - bytes < TRANSACTION_BYTES_MIN {
-                    break;
-                }
-                continue;
+    fn candidates(&self) -> Box<dyn Candidates + '_> {
+        Box::new(Selection::new(self.clone()))
+    }
+
+    fn refused(&self, refused: &[Refused]) {
+        let (mut duties, mut payments) = (self.duties(), self.payments());
+        for Refused { hash, .. } in refused {
+            duties.remove(hash);
+            if let Some(place) = payments.places.get(hash).copied() {
+                payments.remove_from(place);
             }
-            bytes += entry.bytes;
-            selected.push(entry.transaction.clone());
-            selection.follow(entry);
         }
-        selected
     }
 
     fn is_empty(&self) -> bool {

@@ -1,33 +1,61 @@
-//! The waiting transactions, in the orders in which they leave: by bid, by nonce, by expiry.
+//! The waiting payments, in the orders in which they leave: by bid, by nonce, by expiry.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use soma_protocol::{Address, Hash, StateRead, VerifiedTransaction, read};
+use soma_protocol::record::Account;
+use soma_protocol::{Address, Amount, Hash, VerifiedTransaction};
 
 use crate::refusal::Refusal;
 use crate::settings::PoolLimits;
 
-/// The order between accounts: duties of validators first, then the fee per byte, then arrival.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// The order between accounts: the tip for each unit of weight, then arrival. Only what is charged
+/// counts.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Bid {
-    pub(super) duty: bool,
-    pub(super) fee_per_kilobyte: u64,
+    pub(super) tip: u64,
+    pub(super) weight: u64,
     pub(super) arrival: Reverse<u64>,
 }
 
 impl Bid {
+    /// Compares tips for each unit of weight, exactly.
+    fn by_rate(&self, other: &Self) -> Ordering {
+        let product = |tip: u64, weight: u64| u128::from(tip) * u128::from(weight);
+        product(self.tip, other.weight).cmp(&product(other.tip, self.weight))
+    }
+
     /// Whether this bid is strictly better, arrival aside: only then may it evict the other.
     pub(super) fn beats(&self, other: &Self) -> bool {
-        (self.duty, self.fee_per_kilobyte) > (other.duty, other.fee_per_kilobyte)
+        self.by_rate(other).is_gt()
     }
 }
 
+impl Ord for Bid {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.by_rate(other).then_with(|| self.arrival.cmp(&other.arrival))
+    }
+}
+
+impl PartialOrd for Bid {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Bid {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Bid {}
+
 pub(super) struct Entry {
     pub(super) transaction: VerifiedTransaction,
-    pub(super) hash: Hash,
     pub(super) bid: Bid,
-    pub(super) bytes: usize,
+    /// What it is charged in any case.
+    pub(super) fee: Amount,
 }
 
 impl Entry {
@@ -38,71 +66,108 @@ impl Entry {
 
 pub(super) type Place = (Address, u64);
 
+/// The waiting payments of an account: their nonces follow each other, starting at the account's
+/// next, so each of them can run once those before it have.
+#[derive(Default)]
+pub(super) struct Waiting {
+    pub(super) by_nonce: BTreeMap<u64, Entry>,
+    /// The sum of their fees.
+    pub(super) fees: Amount,
+}
+
+impl Waiting {
+    /// The first nonce, starting at `next`, that none of them has.
+    fn next_nonce(&self, next: u64) -> u64 {
+        let mut nonce = next;
+        while self.by_nonce.contains_key(&nonce) {
+            nonce += 1;
+        }
+        nonce
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Queue {
-    /// Waiting transactions of each account by nonce; no account is empty.
-    pub(super) accounts: BTreeMap<Address, BTreeMap<u64, Entry>>,
+    /// No account is empty.
+    pub(super) accounts: BTreeMap<Address, Waiting>,
     pub(super) places: HashMap<Hash, Place>,
     pub(super) by_bid: BTreeSet<(Bid, Place)>,
     pub(super) by_expiry: BTreeSet<(u64, Place)>,
     pub(super) bytes: usize,
-    pub(super) arrivals: u64,
+    arrivals: u64,
+    /// Accounts of finalized payments, whose balances have not been compared with fees since.
+    pub(super) charged: BTreeSet<Address>,
 }
 
 impl Queue {
-    pub(super) fn remove(&mut self, place: Place) -> Option<Entry> {
-        let waiting = self.accounts.get_mut(&place.0)?;
-        let entry = waiting.remove(&place.1)?;
-        if waiting.is_empty() {
-            self.accounts.remove(&place.0);
-        }
-        self.places.remove(&entry.hash);
-        self.by_bid.remove(&(entry.bid, place));
-        self.by_expiry.remove(&(entry.valid_until_ms(), place));
-        self.bytes -= entry.bytes;
-        Some(entry)
+    pub(super) fn get(&self, (address, nonce): Place) -> Option<&Entry> {
+        self.accounts.get(&address)?.by_nonce.get(&nonce)
     }
 
-    /// Removes a transaction and those of the same account that cannot run without it.
-    pub(super) fn remove_from(&mut self, (address, nonce): Place) {
-        let Some(waiting) = self.accounts.get(&address) else {
-            return;
-        };
-        let nonces: Vec<u64> = waiting.range(nonce..).map(|(nonce, _)| *nonce).collect();
-        for nonce in nonces {
-            self.remove((address, nonce));
-        }
+    /// The first nonce of an account, starting at `next`, that no waiting payment has.
+    pub(super) fn next_nonce(&self, address: &Address, next: u64) -> u64 {
+        self.accounts.get(address).map_or(next, |waiting| waiting.next_nonce(next))
     }
 
-    pub(super) fn insert(&mut self, place: Place, entry: Entry) {
-        self.places.insert(entry.hash, place);
-        self.by_bid.insert((entry.bid, place));
-        self.by_expiry.insert((entry.valid_until_ms(), place));
-        self.bytes += entry.bytes;
-        self.accounts.entry(place.0).or_default().insert(place.1, entry);
-    }
-
-    pub(super) fn finalized(&mut self, (address, nonce): Place) {
-        let Some(waiting) = self.accounts.get(&address) else {
-            return;
-        };
-        let done: Vec<u64> = waiting.range(..=nonce).map(|(nonce, _)| *nonce).collect();
-        for nonce in done {
-            self.remove((address, nonce));
-        }
-    }
-
-    pub(super) fn expire(&mut self, now_ms: u64) {
-        while let Some((valid_until_ms, place)) = self.by_expiry.first().copied() {
-            if valid_until_ms >= now_ms {
-                return;
+    /// Adds a payment of an account that is as given after the last block.
+    pub(super) fn add(
+        &mut self,
+        verified: VerifiedTransaction,
+        fee: Amount,
+        account: &Account,
+        limits: &PoolLimits,
+    ) -> Result<(), Refusal> {
+        let transaction = verified.transaction();
+        let place = (transaction.sender, transaction.nonce);
+        self.admits(place, fee, account, limits)?;
+        let (tip, weight) = (transaction.tip.0, verified.weight());
+        self.arrivals += 1;
+        let bid = Bid { tip, weight, arrival: Reverse(self.arrivals) };
+        let rival = self.remove(place);
+        if let Err(refusal) = self.make_room(limits, place.0, bid, verified.size_bytes()) {
+            // The rival fitted before, so putting it back cannot exceed a limit.
+            if let Some(rival) = rival {
+                self.insert(place, rival);
             }
-            self.remove(place);
+            return Err(refusal);
         }
+        self.insert(place, Entry { transaction: verified, bid, fee });
+        Ok(())
+    }
+
+    /// Whether the account can pay for one more payment, and it follows those that wait or replaces
+    /// one of them.
+    fn admits(
+        &self,
+        (address, nonce): Place,
+        fee: Amount,
+        account: &Account,
+        limits: &PoolLimits,
+    ) -> Result<(), Refusal> {
+        let none = Waiting::default();
+        let waiting = self.accounts.get(&address).unwrap_or(&none);
+        let next = waiting.next_nonce(account.nonce);
+        let mut fees = waiting.fees;
+        if let Some(rival) = waiting.by_nonce.get(&nonce) {
+            let fee_min = rival.fee.0.saturating_add(rival.fee.0 / 10).saturating_add(1);
+            if fee.0 < fee_min {
+                return Err(Refusal::ReplacementUnderpriced { nonce, fee_min });
+            }
+            fees = fees.less(rival.fee);
+        } else if nonce > next {
+            return Err(Refusal::NonceTooHigh { nonce, next });
+        } else if waiting.by_nonce.len() >= limits.per_account {
+            return Err(Refusal::AccountFull(limits.per_account));
+        }
+        let (balance, needed) = (account.balance.0, fees.plus(fee).0);
+        if balance < needed {
+            return Err(Refusal::InsufficientBalance { balance, needed });
+        }
+        Ok(())
     }
 
     /// Makes room for `bytes` more by evicting worse bids of other accounts.
-    pub(super) fn make_room(
+    fn make_room(
         &mut self,
         limits: &PoolLimits,
         sender: Address,
@@ -119,70 +184,70 @@ impl Queue {
         }
         Ok(())
     }
-}
 
-/// Waiting transactions in the order in which they may run: best bid first, each account in the
-/// order of its nonces. It looks only at what a block takes and at what precedes that.
-pub(super) struct Selection<'a> {
-    queue: &'a Queue,
-    state: &'a dyn StateRead,
-    /// All places, best bid first.
-    places: std::iter::Rev<std::collections::btree_set::Iter<'a, (Bid, Place)>>,
-    /// Places that were passed before their account reached them.
-    ready: BinaryHeap<(Bid, Place)>,
-    /// The next nonce of each account that was examined.
-    nonces: HashMap<Address, u64>,
-    /// The best place that has not been passed.
-    ahead: Option<(Bid, Place)>,
-}
+    fn insert(&mut self, place: Place, entry: Entry) {
+        self.places.insert(entry.transaction.hash(), place);
+        self.by_bid.insert((entry.bid, place));
+        self.by_expiry.insert((entry.valid_until_ms(), place));
+        self.bytes += entry.transaction.size_bytes();
+        let waiting = self.accounts.entry(place.0).or_default();
+        waiting.fees = waiting.fees.plus(entry.fee);
+        waiting.by_nonce.insert(place.1, entry);
+    }
 
-impl<'a> Selection<'a> {
-    pub(super) fn new(queue: &'a Queue, state: &'a dyn StateRead) -> Self {
-        let mut selection = Self {
-            queue,
-            state,
-            places: queue.by_bid.iter().rev(),
-            ready: BinaryHeap::new(),
-            nonces: HashMap::new(),
-            ahead: None,
+    fn remove(&mut self, place: Place) -> Option<Entry> {
+        let waiting = self.accounts.get_mut(&place.0)?;
+        let entry = waiting.by_nonce.remove(&place.1)?;
+        waiting.fees = waiting.fees.less(entry.fee);
+        if waiting.by_nonce.is_empty() {
+            self.accounts.remove(&place.0);
+        }
+        self.places.remove(&entry.transaction.hash());
+        self.by_bid.remove(&(entry.bid, place));
+        self.by_expiry.remove(&(entry.valid_until_ms(), place));
+        self.bytes -= entry.transaction.size_bytes();
+        Some(entry)
+    }
+
+    /// Removes a payment and those of the same account that cannot run without it.
+    pub(super) fn remove_from(&mut self, (address, nonce): Place) {
+        let Some(waiting) = self.accounts.get(&address) else {
+            return;
         };
-        selection.advance();
-        selection
+        let nonces: Vec<u64> = waiting.by_nonce.range(nonce..).map(|(nonce, _)| *nonce).collect();
+        for nonce in nonces {
+            self.remove((address, nonce));
+        }
     }
 
-    /// Finds the next place by bid that its account has reached.
-    pub(super) fn advance(&mut self) {
-        self.ahead = self.places.by_ref().copied().find(|(_, (address, nonce))| {
-            let next = self.nonces.entry(*address);
-            *next.or_insert_with(|| read::account(self.state, address).nonce) == *nonce
-        });
-    }
-
-    pub(super) fn next(&mut self) -> Option<&'a Entry> {
-        let place = if self.ready.peek() > self.ahead.as_ref() {
-            self.ready.pop()
-        } else {
-            let place = self.ahead;
-            self.advance();
-            place
+    /// Removes the payments of an account up to one that is finalized.
+    pub(super) fn finalized(&mut self, (address, nonce): Place) {
+        let Some(waiting) = self.accounts.get(&address) else {
+            return;
         };
-        let (address, nonce) = place?.1;
-        self.queue.accounts.get(&address)?.get(&nonce)
+        let done: Vec<u64> = waiting.by_nonce.range(..=nonce).map(|(nonce, _)| *nonce).collect();
+        for nonce in done {
+            self.remove((address, nonce));
+        }
+        self.charged.insert(address);
     }
 
-    /// Marks `entry` as taken: the account's next one may run.
-    pub(super) fn follow(&mut self, entry: &Entry) {
-        let transaction = entry.transaction.transaction();
-        let (address, nonce) = (transaction.sender, transaction.nonce + 1);
-        self.nonces.insert(address, nonce);
-        let waiting = self.queue.accounts.get(&address);
-        if let Some(next) = waiting.and_then(|waiting| waiting.get(&nonce)) {
-            // Its place by bid may be ahead or passed; once taken from here, it must not be found
-            // there again.
-            let place = (next.bid, (address, nonce));
-            if self.ahead.is_none_or(|ahead| place > ahead) {
-                self.ready.push(place);
+    /// Removes the last payments of an account that it can no longer pay for.
+    pub(super) fn limit_to(&mut self, address: Address, account: &Account) {
+        while let Some(waiting) = self.accounts.get(&address)
+            && waiting.fees > account.balance
+            && let Some(nonce) = waiting.by_nonce.keys().next_back()
+        {
+            self.remove((address, *nonce));
+        }
+    }
+
+    pub(super) fn expire(&mut self, now_ms: u64) {
+        while let Some((valid_until_ms, place)) = self.by_expiry.first().copied() {
+            if valid_until_ms >= now_ms {
+                return;
             }
+            self.remove_from(place);
         }
     }
 }

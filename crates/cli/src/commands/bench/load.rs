@@ -117,6 +117,7 @@ impl Load {
                 chain: self.chain,
                 sender: addresses[sender],
                 nonce: (number / senders) as u64,
+                tip: Amount::ZERO,
                 fee_limit: FEE_LIMIT,
                 valid_until_ms: self.valid_until_ms,
                 action: Action::Transfer(action::Transfer {

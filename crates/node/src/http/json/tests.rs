@@ -62,7 +62,8 @@ fn competing() -> (MemoryState, Vec<Event>) {
         let transaction = Transaction {
             chain,
             sender: key().address(),
-            nonce: read::account(&state, &key().address()).nonce,
+            nonce: 0,
+            tip: Amount::ZERO,
             fee_limit: Amount::ZERO,
             valid_until_ms: u64::MAX,
             action,
@@ -70,7 +71,7 @@ fn competing() -> (MemoryState, Vec<Event>) {
         let verified = transaction.sign(&key()).verify(&chain).unwrap();
         let proposer = Address([2; 32]);
         let block = BlockInfo { height, timestamp_ms: 1_000 + height, proposer };
-        let outcome = execute(&state, &block, &[verified]);
+        let outcome = execute(&state, &block, &[verified]).unwrap();
         assert_eq!(outcome.receipts[0].result, Ok(()));
         state.apply(&outcome.changes);
         events.extend(outcome.events);

@@ -1,0 +1,130 @@
+//! The waiting duties, in the order of their arrival. They are free, so nothing ranks them, and
+//! only those enter that the rules accept after the last block: one of each kind from each
+//! validator, or for each target or offender.
+
+use std::collections::{BTreeMap, HashMap};
+
+use soma_protocol::{Action, Address, Epoch, Hash, Phase, Transaction, VerifiedTransaction};
+
+use crate::refusal::Refusal;
+
+/// The most bytes of duties of one sender: verdicts on a thousand targets, and the rest.
+const BYTES_OF_SENDER_MAX: usize = 512 << 10;
+/// The most bytes of duties in all: those of a whole committee.
+const BYTES_MAX: usize = 64 * BYTES_OF_SENDER_MAX;
+
+/// What a duty is, and from whom; at most one of each waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct DutyId {
+    /// All zeros if it does not matter who sends it.
+    sender: Address,
+    kind: &'static str,
+    /// The target or the offender, if there can be several.
+    about: [u8; 32],
+}
+
+impl DutyId {
+    pub(super) fn of(transaction: &Transaction) -> Self {
+        let (mut sender, mut about) = (transaction.sender, [0; 32]);
+        let target = match &transaction.action {
+            Action::CommitVerdict(action) => action.target.0,
+            Action::RevealVerdict(action) => action.target.0,
+            Action::ReportEquivocation(action) => {
+                sender = Address([0; 32]);
+                about = action.evidence.consensus_key.0;
+                return Self { sender, kind: transaction.action.name(), about };
+            }
+            _ => 0,
+        };
+        about[..4].copy_from_slice(&target.to_le_bytes());
+        Self { sender, kind: transaction.action.name(), about }
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Duties {
+    waiting: BTreeMap<DutyId, (u64, VerifiedTransaction)>,
+    by_arrival: BTreeMap<u64, DutyId>,
+    ids: HashMap<Hash, DutyId>,
+    bytes_of: HashMap<Address, usize>,
+    pub(super) bytes: usize,
+    arrivals: u64,
+    /// The epoch and phase in which the rules accepted all that wait.
+    pub(super) judged: Option<(Epoch, Phase)>,
+}
+
+impl Duties {
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(super) fn contains(&self, id: &DutyId) -> bool {
+        self.waiting.contains_key(id)
+    }
+
+    pub(super) fn get(&self, hash: &Hash) -> Option<&VerifiedTransaction> {
+        self.waiting.get(self.ids.get(hash)?).map(|(_, transaction)| transaction)
+    }
+
+    /// The first duty that arrived as number `from` or later and has at most this weight, and its
+    /// number.
+    pub(super) fn next(&self, from: u64, weight_max: u64) -> Option<(u64, &VerifiedTransaction)> {
+        self.by_arrival
+            .range(from..)
+            .filter_map(|(arrival, id)| Some((*arrival, &self.waiting.get(id)?.1)))
+            .find(|(_, transaction)| transaction.weight() <= weight_max)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &VerifiedTransaction> {
+        self.waiting.values().map(|(_, transaction)| transaction)
+    }
+
+    /// Adds a duty that the rules accept.
+    pub(super) fn add(&mut self, verified: VerifiedTransaction) -> Result<(), Refusal> {
+        let id = DutyId::of(verified.transaction());
+        if self.contains(&id) {
+            return Err(Refusal::DutyWaiting);
+        }
+        let bytes = verified.size_bytes();
+        let of_sender = self.bytes_of.get(&id.sender).copied().unwrap_or(0);
+        if of_sender + bytes > BYTES_OF_SENDER_MAX || self.bytes + bytes > BYTES_MAX {
+            return Err(Refusal::MempoolFull);
+        }
+        self.bytes += bytes;
+        self.bytes_of.insert(id.sender, of_sender + bytes);
+        self.arrivals += 1;
+        self.by_arrival.insert(self.arrivals, id);
+        self.ids.insert(verified.hash(), id);
+        self.waiting.insert(id, (self.arrivals, verified));
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, hash: &Hash) {
+        let Some((arrival, verified, sender)) = self.ids.remove(hash).and_then(|id| {
+            let (arrival, verified) = self.waiting.remove(&id)?;
+            Some((arrival, verified, id.sender))
+        }) else {
+            return;
+        };
+        self.by_arrival.remove(&arrival);
+        let bytes = verified.size_bytes();
+        self.bytes -= bytes;
+        let rest = self.bytes_of.remove(&sender).unwrap_or(bytes) - bytes;
+        if rest > 0 {
+            self.bytes_of.insert(sender, rest);
+        }
+    }
+
+    /// Removes those that `keeps` does not keep.
+    pub(super) fn retain(&mut self, keeps: impl Fn(&VerifiedTransaction) -> bool) {
+        let gone = self.iter().filter(|verified| !keeps(verified));
+        let gone: Vec<Hash> = gone.map(VerifiedTransaction::hash).collect();
+        for hash in gone {
+            self.remove(&hash);
+        }
+    }
+
+    pub(super) fn expire(&mut self, now_ms: u64) {
+        self.retain(|verified| verified.transaction().valid_until_ms >= now_ms);
+    }
+}
