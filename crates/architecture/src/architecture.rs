@@ -11,6 +11,9 @@ use crate::Error;
 pub const NUMERICS_VERSION: u32 = 1;
 /// Maximum length of a weights file's header, in bytes.
 pub const HEADER_BYTES_MAX: u64 = 1 << 20;
+/// The largest `dim`, and so the most components of an embedding.
+pub const DIM_MAX: u32 = 1 << 16;
+
 /// Maximum positions of a forward pass; a longer chunk has a pass to itself.
 pub const PASS_POSITIONS: u32 = 1024;
 
@@ -158,7 +161,7 @@ impl Architecture {
         [
             ("name", name_length, 1, 64),
             ("layers", self.layers.into(), 1, 256),
-            ("dim", self.dim.into(), 2, 1 << 16),
+            ("dim", self.dim.into(), 2, DIM_MAX.into()),
             ("heads", self.heads.into(), 1, self.dim.into()),
             ("ffn", self.ffn.into(), 1, 1 << 18),
             ("vocabulary", self.vocabulary.into(), 258, 1 << 16),

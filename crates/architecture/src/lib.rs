@@ -22,7 +22,7 @@ pub mod tensor;
 
 mod error;
 
-pub use architecture::{Architecture, HEADER_BYTES_MAX, NUMERICS_VERSION};
+pub use architecture::{Architecture, DIM_MAX, HEADER_BYTES_MAX, NUMERICS_VERSION};
 pub use configuration::Configuration;
 pub use error::Error;
 pub use tensor::{Linear, Norm, Tensor, TensorSpec};

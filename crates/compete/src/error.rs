@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use soma_codes::{Code, Coded, Exit};
-use soma_protocol::{Address, ModelId};
+use soma_protocol::{Address, Hash, ModelId};
 use soma_sdk::SdkError;
 use soma_sdk::obligation::Obligation;
 
@@ -28,6 +28,14 @@ pub enum CompeteError {
         path: PathBuf,
         /// What is wrong with it.
         source: soma_model::Error,
+    },
+    /// A model's file is not what the model revealed; the file itself is the one on chain.
+    #[error("the file {ciphertext_hash} does not decrypt to the revealed weights {weights_hash}")]
+    BrokenFile {
+        /// The encrypted file.
+        ciphertext_hash: Hash,
+        /// What it should decrypt to.
+        weights_hash: Hash,
     },
     /// A file or folder that cannot be used.
     #[error("cannot {action} {}: {source}", path.display())]
@@ -115,9 +123,14 @@ impl CompeteError {
         move |source| Self::File { path: path.to_owned(), action, source }
     }
 
-    /// Whether the bytes are not a weights file of the architecture, whoever opens them.
-    pub fn is_malformed_weights(&self) -> bool {
-        matches!(self, Self::Weights { source, .. } if source.exit() == Exit::Verification)
+    /// Whether a model's published file has no score, whoever opens it: it is not a weights file of
+    /// the architecture, or not what the model revealed.
+    pub fn is_broken_file(&self) -> bool {
+        match self {
+            Self::Weights { source, .. } => source.exit() == Exit::Verification,
+            Self::BrokenFile { .. } => true,
+            _ => false,
+        }
     }
 
     /// Whether the same call may succeed later: the network failed, not the request.
@@ -132,6 +145,7 @@ impl Coded for CompeteError {
             Self::Sdk(error) => error.code(),
             Self::Model(error) | Self::Weights { source: error, .. } => error.code(),
             Self::Architecture(error) => error.code(),
+            Self::BrokenFile { .. } => Code::WeightsMismatch,
             Self::File { source, .. } => Code::of_io(source),
             Self::List { .. } => Code::FileError,
             Self::Modified { .. } => Code::WrongHash,

@@ -33,4 +33,4 @@ pub use scoring::{Choice, ModelSet, Scores, Scoring};
 pub use session::{Plan, Session, Submitted};
 pub use submitting::{Rules, Submission, Submitter, relative_distance};
 pub use watch::Watch;
-pub use weights::{WeightsCache, download, open};
+pub use weights::{ModelFile, WeightsCache, download, open};

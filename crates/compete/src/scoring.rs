@@ -1,6 +1,6 @@
 //! Scores of documents with the models that targets ask for, and the best choice for a target.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use soma_architecture::embedding::distance_squared;
@@ -13,7 +13,7 @@ use crate::documents::Document;
 use crate::error::Result;
 use crate::observer::{Level, Observer};
 use crate::scores::{ScoreCache, Scorer};
-use crate::weights::WeightsCache;
+use crate::weights::{ModelFile, WeightsCache};
 
 /// Bytes of documents in the first batch, which shows how long scoring takes.
 const FIRST_BYTES: usize = 8 << 10;
@@ -36,23 +36,23 @@ pub struct ModelSet {
     pub architecture: Architecture,
     /// Seed of the regularizer's directions: the beacon of the targets' epoch.
     pub seed: Hash,
-    /// Hash and size in bytes of each weights file.
-    pub files: BTreeMap<Hash, u64>,
+    /// The models' files.
+    pub files: BTreeSet<ModelFile>,
 }
 
 impl ModelSet {
     /// The models that are routed to `targets`, which are all of one epoch; `None` without targets.
     pub fn routed(targets: &[Target], architecture: Architecture) -> Option<Self> {
         let routed = targets.iter().flat_map(|target| &target.routed);
-        let files = routed.map(|routed| (routed.weights_hash.0, routed.size_bytes.0));
-        Some(Self { architecture, seed: targets.first()?.seed.0, files: files.collect() })
+        let files = routed.map(ModelFile::from).collect();
+        Some(Self { architecture, seed: targets.first()?.seed.0, files })
     }
 }
 
 /// Scores of documents with every model of a set; there is no score where a model fails.
 #[derive(Debug, Default)]
 pub struct Scores {
-    reports: BTreeMap<(usize, Hash), Option<Report>>,
+    reports: BTreeMap<(usize, ModelFile), Option<Report>>,
     documents: usize,
 }
 
@@ -85,12 +85,12 @@ impl Scoring<'_> {
     ) -> Result<Scores> {
         let architecture = &models.architecture;
         let mut opened = Vec::new();
-        for (hash, bytes) in &models.files {
-            let weights = self.weights.open(client, *hash, *bytes, architecture, observer);
-            match weights.await {
-                Ok(weights) => opened.push((*hash, weights)),
+        for file in &models.files {
+            match self.weights.open(client, file, architecture, observer).await {
+                Ok(weights) => opened.push((*file, weights)),
                 // It has no score and ranks last, for auditors as well.
-                Err(error) if error.is_malformed_weights() => {
+                Err(error) if error.is_broken_file() => {
+                    let hash = file.weights_hash;
                     observer.notice(Level::Warning, &format_args!("weights {hash}: {error}"));
                 }
                 Err(error) => return Err(error),
@@ -109,7 +109,7 @@ impl Scoring<'_> {
             }
             let data: Vec<&[u8]> =
                 rest[..count].iter().map(|document| &document.bytes[..]).collect();
-            for (hash, weights) in &opened {
+            for (file, weights) in &opened {
                 let scorer = Scorer {
                     engine: self.engine,
                     weights,
@@ -124,7 +124,7 @@ impl Scoring<'_> {
                 })?;
                 for (document, scored) in (scores.documents..).zip(scored) {
                     cached += usize::from(scored.cached);
-                    scores.reports.insert((document, *hash), scored.report.ok());
+                    scores.reports.insert((document, *file), scored.report.ok());
                 }
             }
             scores.documents += count;
@@ -143,9 +143,9 @@ impl Scores {
         self.documents
     }
 
-    /// A document's score with these weights.
-    pub fn get(&self, document: usize, weights_hash: Hash) -> Option<&Report> {
-        self.reports.get(&(document, weights_hash))?.as_ref()
+    /// A document's score with this model's file.
+    pub fn get(&self, document: usize, file: ModelFile) -> Option<&Report> {
+        self.reports.get(&(document, file))?.as_ref()
     }
 
     /// What a document would be submitted as: the routed model with the lowest loss decides or,
@@ -158,8 +158,7 @@ impl Scores {
         margin_q32: u64,
     ) -> Option<Choice> {
         let routed = target.routed.iter();
-        let reports: Vec<_> =
-            routed.map(|routed| self.get(document, routed.weights_hash.0)).collect();
+        let reports: Vec<_> = routed.map(|routed| self.get(document, routed.into())).collect();
         let losses: Vec<_> =
             reports.iter().map(|report| Some(report.as_ref()?.score.loss_q32)).collect();
         let ages: Vec<_> = target.routed.iter().map(|routed| routed.age.into()).collect();

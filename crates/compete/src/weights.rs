@@ -1,18 +1,96 @@
-//! Weights files on this machine: opened, and downloaded once by hash.
+//! Weights files on this machine: opened, and downloaded once.
 //!
-//! A file whose hash is wrong must never be scored with: a wrong score would cost a bond.
+//! A file whose hash is wrong must never be scored with: a wrong score would cost a bond. Whether a
+//! model has a score depends on its own file, as it does for auditors: the encrypted file that the
+//! chain names is downloaded, verified and decrypted here, so no node can make a model look broken.
 
 use std::path::{Path, PathBuf};
 
 use soma_model::{Architecture, Weights};
 use soma_protocol::Hash;
+use soma_sdk::SdkError;
+use soma_sdk::api;
+use soma_sdk::cipher::{self, EncryptedFile};
 use soma_sdk::client::Client;
+use soma_sdk::secret::Secret;
 use soma_sdk::transfer::Remote;
 
 use crate::error::{CompeteError, Result};
 use crate::observer::Observer;
 
-/// A folder of weights files named by their hashes.
+/// The file with which a model competes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ModelFile {
+    /// BLAKE3 of the weights that the model has revealed.
+    pub weights_hash: Hash,
+    /// BLAKE3 of its encrypted file.
+    pub ciphertext_hash: Hash,
+    /// Size of either file in bytes.
+    pub size_bytes: u64,
+    /// The revealed key of the encrypted file.
+    pub key: [u8; 32],
+}
+
+impl std::fmt::Debug for ModelFile {
+    /// Omits the key, like everything that holds one.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ModelFile({} in {})", self.weights_hash, self.ciphertext_hash)
+    }
+}
+
+impl From<&api::Routed> for ModelFile {
+    fn from(routed: &api::Routed) -> Self {
+        Self {
+            weights_hash: routed.weights_hash.0,
+            ciphertext_hash: routed.ciphertext_hash.0,
+            size_bytes: routed.size_bytes.0,
+            key: routed.key.0.0,
+        }
+    }
+}
+
+impl From<&api::Weights> for ModelFile {
+    fn from(weights: &api::Weights) -> Self {
+        Self {
+            weights_hash: weights.hash.0,
+            ciphertext_hash: weights.ciphertext_hash.0,
+            size_bytes: weights.size_bytes.0,
+            key: weights.key.0.0,
+        }
+    }
+}
+
+impl ModelFile {
+    /// Names the file with all that decides whether it is broken.
+    fn id(&self) -> Hash {
+        let Self { weights_hash, ciphertext_hash, size_bytes, key } = self;
+        let size_bytes = size_bytes.to_le_bytes();
+        let parts: [&[u8]; 4] = [&weights_hash.0, &ciphertext_hash.0, &size_bytes, key];
+        Hash::of_parts("soma model file", &parts)
+    }
+
+    /// Decrypts a complete download into `to`.
+    ///
+    /// # Errors
+    /// [`CompeteError::BrokenFile`] if it is the model's file but not what the model revealed.
+    fn decrypt(&self, from: &Path, to: &Path, progress: impl FnMut(u64)) -> Result {
+        let key = Secret::from_bytes(self.key);
+        match cipher::decrypt(from, to, &key, self.weights_hash, progress) {
+            Err(error @ SdkError::WrongHash { .. }) => {
+                // Unless this disk has damaged it since it was verified.
+                let EncryptedFile { ciphertext_hash, .. } = cipher::inspect(from, &key)?;
+                if ciphertext_hash != self.ciphertext_hash {
+                    return Err(error.into());
+                }
+                let weights_hash = self.weights_hash;
+                Err(CompeteError::BrokenFile { ciphertext_hash, weights_hash })
+            }
+            done => Ok(done?),
+        }
+    }
+}
+
+/// A folder of weights files.
 #[derive(Clone, Debug)]
 pub struct WeightsCache {
     folder: PathBuf,
@@ -24,33 +102,57 @@ impl WeightsCache {
         Self { folder }
     }
 
-    /// Opens the weights `remote`, downloading them first if they are not here yet, and again if
-    /// the file here is damaged.
+    /// Opens a model's weights, downloading them first if they are not here yet, and again if the
+    /// file here is damaged. A file that is broken is downloaded only once, too.
     ///
     /// # Errors
-    /// Same as [`download`] and [`open`].
+    /// [`CompeteError::BrokenFile`]; same as [`download`] and [`open`].
     pub async fn open(
         &self,
         client: &Client,
-        hash: Hash,
-        size_bytes: u64,
+        file: &ModelFile,
         architecture: &Architecture,
         observer: &dyn Observer,
     ) -> Result<Weights> {
-        let path = self.folder.join(format!("{hash}.safetensors"));
-        let remote = Remote::weights(hash, size_bytes);
+        let ModelFile { weights_hash, ciphertext_hash, size_bytes, .. } = *file;
+        let in_folder = |name: String| self.folder.join(name);
+        let path = in_folder(format!("{}.safetensors", file.id()));
+        let broken = in_folder(format!("{}.broken", file.id()));
+        if broken.is_file() {
+            return Err(CompeteError::BrokenFile { ciphertext_hash, weights_hash });
+        }
         if path.is_file() {
-            let weights = open(&path, Some(architecture))?;
-            if weights.hash() == hash.0 {
-                return Ok(weights);
+            match open(&path, Some(architecture)) {
+                Ok(weights) if weights.hash() == weights_hash.0 => return Ok(weights),
+                Err(error) if hash_of(&path)? == weights_hash => return Err(error),
+                Ok(_) | Err(_) => delete(&path)?,
             }
-            std::fs::remove_file(&path).map_err(CompeteError::file(&path, "delete"))?;
         }
         let folder = &self.folder;
         std::fs::create_dir_all(folder).map_err(CompeteError::file(folder, "create"))?;
-        download(client, &remote, &path, observer).await?;
+        let encrypted = in_folder(format!("{ciphertext_hash}.encrypted"));
+        let remote = Remote::ciphertext(ciphertext_hash, size_bytes);
+        download(client, &remote, &encrypted, observer).await?;
+        let advance = observer.start("decrypting", Some(size_bytes));
+        let decrypted = tokio::task::block_in_place(|| file.decrypt(&encrypted, &path, advance));
+        delete(&encrypted)?;
+        if matches!(decrypted, Err(CompeteError::BrokenFile { .. })) {
+            std::fs::write(&broken, []).map_err(CompeteError::file(&broken, "write"))?;
+        }
+        decrypted?;
         open(&path, Some(architecture))
     }
+}
+
+fn delete(path: &Path) -> Result {
+    std::fs::remove_file(path).map_err(CompeteError::file(path, "delete"))
+}
+
+fn hash_of(path: &Path) -> Result<Hash> {
+    let mut hasher = blake3::Hasher::new();
+    let hashed = std::fs::File::open(path).and_then(|file| hasher.update_reader(file).map(drop));
+    hashed.map_err(CompeteError::file(path, "read"))?;
+    Ok(Hash(*hasher.finalize().as_bytes()))
 }
 
 /// Downloads a file, resuming an interrupted attempt; what arrives is verified.
@@ -78,4 +180,46 @@ pub fn open(path: &Path, architecture: Option<&Architecture>) -> Result<Weights>
         soma_model::Error::Io { .. } => source.into(),
         source => CompeteError::Weights { path: path.to_owned(), source },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use soma_protocol::Hash;
+    use soma_sdk::cipher;
+    use soma_sdk::secret::Secret;
+
+    use super::ModelFile;
+    use crate::error::CompeteError;
+
+    #[test]
+    fn a_model_is_broken_only_if_its_own_file_is_not_what_it_revealed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("weights"), [5; 3_000]).unwrap();
+        let key = Secret::from_bytes([3; 32]);
+        let file = cipher::encrypt(&path("weights"), &path("file"), &key, |_| ()).unwrap();
+        let right = ModelFile {
+            weights_hash: file.weights_hash,
+            ciphertext_hash: file.ciphertext_hash,
+            size_bytes: file.size_bytes,
+            key: [3; 32],
+        };
+        right.decrypt(&path("file"), &path("copy"), |_| ()).unwrap();
+        assert_eq!(fs::read(path("copy")).unwrap(), [5; 3_000]);
+        for wrong in [
+            ModelFile { key: [4; 32], ..right },
+            ModelFile { weights_hash: Hash([1; 32]), ..right },
+        ] {
+            assert_ne!(wrong.id(), right.id());
+            let error = wrong.decrypt(&path("file"), &path("none"), |_| ()).unwrap_err();
+            assert!(matches!(error, CompeteError::BrokenFile { .. }) && error.is_broken_file());
+            assert!(!path("none").exists());
+        }
+        // A file that this disk has damaged says nothing about the model.
+        fs::write(path("file"), [6; 3_000]).unwrap();
+        let error = right.decrypt(&path("file"), &path("none"), |_| ()).unwrap_err();
+        assert!(!error.is_broken_file());
+    }
 }

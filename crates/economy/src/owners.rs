@@ -196,6 +196,8 @@ impl Owner {
                 owner: &actor.address,
                 epoch: epoch.next(),
                 weights_hash: &release.weights,
+                ciphertext_hash: &ciphertext_hash,
+                size_bytes: FILE_BYTES,
                 key: &release.key,
                 embedding: &release.embedding,
             };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use soma_architecture::embedding::distance_squared;
-use soma_protocol::record::TargetStatus;
+use soma_protocol::record::{Broken, TargetStatus, WeightsCommit};
 use soma_protocol::{
     Action, Epoch, Hash, HeldFile, MemoryState, TargetId, Validity, Verdict, action, commitment,
     query, read, storage,
@@ -62,7 +62,7 @@ fn audit(
         Validity::Invalid
     };
     let trace = Hash::of_parts("economy trace", &[&id.0.to_le_bytes(), &document.bytes]);
-    Some(Verdict { validity, trace, broken: Vec::new() })
+    Some(Verdict { validity, trace, broken: Broken::default() })
 }
 
 impl Validators {
@@ -87,7 +87,11 @@ impl Validators {
         let epoch = read::clock(&chain.state).epoch;
         let held: Vec<HeldFile> = read::commits(&chain.state, epoch.next())
             .into_iter()
-            .map(|(model, commit)| HeldFile { model, ciphertext_hash: commit.ciphertext_hash })
+            .map(|(model, WeightsCommit { ciphertext_hash, size_bytes, .. })| HeldFile {
+                model,
+                ciphertext_hash,
+                size_bytes,
+            })
             .collect();
         for (_, actor) in seated(chain, actors) {
             if !held.is_empty() {
@@ -167,5 +171,5 @@ impl Validators {
 
 /// A verdict without an audit: nobody can guess the trace.
 fn guess() -> Verdict {
-    Verdict { validity: Validity::Valid, trace: Hash([0; 32]), broken: Vec::new() }
+    Verdict { validity: Validity::Valid, trace: Hash([0; 32]), broken: Broken::default() }
 }

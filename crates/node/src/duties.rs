@@ -9,17 +9,17 @@ pub(crate) mod audit;
 mod equivocation;
 mod storage_challenge;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use soma_os::clock::now_ms;
 use soma_protocol::action::HELD_FILES_MAX;
 use soma_protocol::evidence::Evidence;
-use soma_protocol::record::{TargetStatus, Validator, ValidatorStatus, VerdictCommit};
+use soma_protocol::record::{TargetStatus, Validator, ValidatorStatus};
 use soma_protocol::storage::{self, Challenge};
 use soma_protocol::{
-    Action, Address, Amount, Epoch, Hash, HeldFile, Phase, SecretKey, StateRead, TargetId, action,
+    Action, Address, Amount, Epoch, Hash, HeldFile, ModelId, Phase, SecretKey, StateRead, action,
     commitment, query, read,
 };
 use soma_sdk::signing::{Terms, sign};
@@ -30,7 +30,7 @@ use self::equivocation::Equivocations;
 use crate::chain::Chain;
 use crate::mempool::Admission;
 use crate::refusal::Refusal;
-use crate::weights::WeightsStore;
+use crate::weights::{Ciphertext, WeightsStore};
 
 /// The longest time between two checks of the state, in case a file was put in place by hand.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -126,7 +126,7 @@ impl Duties {
     /// What this validator has to send at this state, storage challenges aside.
     fn due(&self, equivocations: &mut Equivocations) -> Vec<Action> {
         self.chain.read(|state, _| {
-            let mut due = due(state, &self.key, |hash| self.weights.holds(hash));
+            let mut due = due(state, &self.key, |file| self.weights.holds(file));
             due.extend(self.verdicts(state));
             let reports = equivocations.due(state);
             if read::validator(state, &self.address()).is_some() {
@@ -165,13 +165,15 @@ impl Duties {
         let (epoch, me) = (read::clock(state).epoch, self.address());
         let challenge = storage::challenge(state, &me)?;
         let open = !storage::has_answered(state, epoch, &me);
-        (open && self.weights.holds(&challenge.ciphertext_hash)).then_some((epoch, challenge))
+        let (hash, size_bytes) = (challenge.ciphertext_hash, challenge.size_bytes);
+        let held = self.weights.holds(&Ciphertext { hash, size_bytes });
+        (open && held).then_some((epoch, challenge))
     }
 
     /// How many transactions are due at this state, including those for running audits.
     pub(crate) fn outstanding(&self, state: &dyn StateRead) -> usize {
         let me = &self.address();
-        let attested = |subject: &&Subject| verdict_commit(state, subject.target, me).is_some();
+        let attested = |subject: &&Subject| read::verdict(state, subject.target, me).is_some();
         let published = published(state, me);
         let audits = match read::clock(state).phase {
             Phase::Compete => published.iter().filter(|subject| !attested(subject)).count(),
@@ -179,7 +181,7 @@ impl Duties {
             _ => 0,
         };
         let answers = usize::from(self.unanswered(state).is_some());
-        answers + audits + due(state, &self.key, |hash| self.weights.holds(hash)).len()
+        answers + audits + due(state, &self.key, |file| self.weights.holds(file)).len()
     }
 
     /// Verdicts that are computed but not on chain: they are committed before the attest phase and
@@ -196,7 +198,7 @@ impl Duties {
             let target = subject.target;
             let verdict = self.audits.verdict(&subject)?;
             let commitment = commitment::verdict(&chain.network.chain_id, &me, target, &verdict);
-            match verdict_commit(state, target, &me) {
+            match read::verdict(state, target, &me) {
                 None if !attests => {
                     Some(Action::CommitVerdict(action::CommitVerdict { target, commitment }))
                 }
@@ -217,7 +219,7 @@ fn beacon_value(key: &SecretKey, chain: &Hash, epoch: Epoch) -> Hash {
 }
 
 /// What a validator has to send at this state, verdicts aside; nothing for other accounts.
-fn due(state: &dyn StateRead, key: &SecretKey, holds: impl Fn(&Hash) -> bool) -> Vec<Action> {
+fn due(state: &dyn StateRead, key: &SecretKey, holds: impl Fn(&Ciphertext) -> bool) -> Vec<Action> {
     let (me, chain) = (key.address(), query::chain(state));
     let Some(validator) = read::validator(state, &me).filter(Validator::is_registered) else {
         return Vec::new();
@@ -245,12 +247,24 @@ fn due(state: &dyn StateRead, key: &SecretKey, holds: impl Fn(&Hash) -> bool) ->
     if !has_seat {
         return due;
     }
-    let mut held: Vec<HeldFile> = read::commits(state, next)
+    let mut held: BTreeSet<(ModelId, Ciphertext)> = read::commits(state, next)
         .into_iter()
-        .filter(|(_, commit)| !commit.holders.contains(&me) && holds(&commit.ciphertext_hash))
-        .map(|(model, commit)| HeldFile { model, ciphertext_hash: commit.ciphertext_hash })
+        .filter(|(_, commit)| !commit.holders.contains(&me))
+        .map(|(model, commit)| {
+            let (hash, size_bytes) = (commit.ciphertext_hash, commit.size_bytes);
+            (model, Ciphertext { hash, size_bytes })
+        })
         .collect();
-    held.extend(paid_files(state, &me, &holds));
+    held.extend(paid_files(state, &me));
+    held.retain(|(_, file)| holds(file));
+    let held: Vec<HeldFile> = held
+        .into_iter()
+        .map(|(model, Ciphertext { hash: ciphertext_hash, size_bytes })| HeldFile {
+            model,
+            ciphertext_hash,
+            size_bytes,
+        })
+        .collect();
     due.extend(
         held.chunks(HELD_FILES_MAX).map(|held| {
             Action::HoldWeights(action::HoldWeights { epoch: next, held: held.to_vec() })
@@ -260,17 +274,13 @@ fn due(state: &dyn StateRead, key: &SecretKey, holds: impl Fn(&Hash) -> bool) ->
 }
 
 /// Files in use that earn this validator rent once it attests to holding them.
-fn paid_files(
-    state: &dyn StateRead,
-    me: &Address,
-    holds: &impl Fn(&Hash) -> bool,
-) -> Vec<HeldFile> {
+fn paid_files(state: &dyn StateRead, me: &Address) -> Vec<(ModelId, Ciphertext)> {
     let held = read::models(state, 1..=u32::MAX).filter_map(|model| {
         let rent = read::rent(state, model.id)?;
         let paid = rent.prepaid > Amount::ZERO && !rent.holders.contains(me);
         let weights = read::weights(state, model.id, &model.weights.filter(|_| paid)?)?;
-        holds(&weights.ciphertext_hash)
-            .then_some(HeldFile { model: model.id, ciphertext_hash: weights.ciphertext_hash })
+        let (hash, size_bytes) = (weights.ciphertext_hash, weights.size_bytes);
+        Some((model.id, Ciphertext { hash, size_bytes }))
     });
     held.collect()
 }
@@ -286,17 +296,11 @@ fn published(state: &dyn StateRead, me: &Address) -> Vec<Subject> {
         .into_iter()
         .filter(|target| matches!(target.status, TargetStatus::Published { .. }));
     let revealed =
-        |target| verdict_commit(state, target, me).is_some_and(|commit| commit.verdict.is_some());
+        |target| read::verdict(state, target, me).is_some_and(|commit| commit.verdict.is_some());
     open.filter(|target| !revealed(target.id))
         .filter_map(|target| {
             let data_hash = read::publication(state, target.id)?.data_hash;
             Some(Subject { target: target.id, data_hash })
         })
         .collect()
-}
-
-/// This validator's attestation on a target.
-fn verdict_commit(state: &dyn StateRead, target: TargetId, me: &Address) -> Option<VerdictCommit> {
-    let verdicts = read::verdicts(state, target).0;
-    verdicts.into_iter().find(|verdict_commit| verdict_commit.validator == *me)
 }

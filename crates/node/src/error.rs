@@ -110,10 +110,12 @@ pub enum NodeError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// No commit on chain names this file.
-    #[error("no commit on chain names the ciphertext {hash}")]
+    #[error("no commit on chain names the ciphertext {hash} of {size_bytes} bytes")]
     CommitNotFound {
         /// Hash of the ciphertext.
         hash: Hash,
+        /// Its length in bytes.
+        size_bytes: u64,
     },
     /// The request is not signed by an account whose commit names the file.
     #[error("the upload of {hash} is not signed by an account whose commit names it")]

@@ -5,12 +5,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use soma_protocol::Hash;
 use soma_sdk::Client;
 use soma_sdk::transfer::Remote;
 
 use crate::metrics::Metrics;
-use crate::weights::WeightsStore;
+use crate::weights::{Ciphertext, WeightsStore};
 
 /// Time between two checks for missing files.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -18,12 +17,12 @@ const INTERVAL: Duration = Duration::from_secs(2);
 /// Downloads missing files, in endless rounds.
 pub(crate) async fn run(weights: Arc<WeightsStore>, metrics: Arc<Metrics>, peers: Vec<Client>) {
     for round in 0_usize.. {
-        for (hash, size_bytes) in weights.missing() {
+        for file in weights.missing() {
             // A file's hash chooses its first node, and each round starts at the next one, so a
             // node that hangs delays only one round in several.
-            let first = usize::from(hash.0[0]).wrapping_add(round) % peers.len().max(1);
+            let first = usize::from(file.hash.0[0]).wrapping_add(round) % peers.len().max(1);
             let (before, after) = peers.split_at(first);
-            if fetch(&weights, after.iter().chain(before), hash, size_bytes).await {
+            if fetch(&weights, after.iter().chain(before), &file).await {
                 metrics.files_fetched.inc();
             }
         }
@@ -36,11 +35,11 @@ pub(crate) async fn run(weights: Arc<WeightsStore>, metrics: Arc<Metrics>, peers
 async fn fetch(
     weights: &WeightsStore,
     peers: impl Iterator<Item = &Client>,
-    hash: Hash,
-    size_bytes: u64,
+    file: &Ciphertext,
 ) -> bool {
-    let remote = Remote::ciphertext(hash, size_bytes);
-    let path = weights.download_path(&hash);
+    let hash = file.hash;
+    let remote = Remote::ciphertext(hash, file.size_bytes);
+    let path = weights.download_path(file);
     for peer in peers {
         match peer.download(&remote, &path, &mut |_, _| ()).await {
             Ok(()) => match weights.keep(&hash, &path) {

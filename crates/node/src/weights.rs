@@ -9,5 +9,6 @@ mod store;
 mod tests;
 mod upload;
 
+pub(crate) use needed::{Ciphertext, Revealed};
 pub(crate) use store::{CHUNK_BYTES, WeightsFile, WeightsStore};
 pub(crate) use upload::{Progress, Upload};

@@ -292,6 +292,7 @@ impl<'a> Executor<'a> {
             events: Vec::new(),
         };
         transaction.action.apply(&mut context)?;
+        check_lengths(&context)?;
         let mut fee = Amount::ZERO;
         if !transaction.action.is_duty() {
             let changes = context.state.changes();
@@ -340,4 +341,10 @@ fn check_duty(transaction: &Transaction) -> Result<(), Rejection> {
     } else {
         Err(Rejection::DutyNotFree)
     }
+}
+
+/// Rejects what no store could read again. The bounds of records exclude it; see
+/// [`Record::BYTES_MAX`](crate::state::Record::BYTES_MAX).
+fn check_lengths(context: &Context<'_>) -> Result<(), Rejection> {
+    if context.state.is_too_long() { Err(Rejection::Full) } else { Ok(()) }
 }

@@ -200,6 +200,7 @@ impl Genesis {
             size_bytes: model.size_bytes,
             key: model.key,
             age: WeightsAge { epoch: Epoch(0), height: 0, index: id.0 },
+            replaced: None,
         };
         draft.save(Key::weights(id, &model.weights_hash), &weights);
         let rent = Rent {

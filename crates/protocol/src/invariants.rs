@@ -5,8 +5,8 @@ use crate::record::{
     Account, BeaconCommit, Candidates, ChallengeAnswers, Clock, Committee, Embedding, EpochRecord,
     KeyHolder, LastCommittee, Migration, Model, ModelCount, ModelStatus, Network, OpenProposals,
     Params, PastArchitecture, Pool, Proposal, ProposalCount, ProposalStatus, Publication, Rent,
-    RentPrice, SHARES_MAX, Share, Supply, Target, TargetStatus, Validator, Validators, Verdicts,
-    Weights, WeightsCommit, WinningData, Withdrawal, WithdrawalCount,
+    RentPrice, SHARES_MAX, Share, Supply, Target, TargetStatus, Validator, Validators,
+    VerdictCommit, Weights, WeightsCommit, WinningData, Withdrawal, WithdrawalCount,
 };
 use crate::state::{Key, MemoryState, Record, StateRead};
 use crate::{Amount, Epoch, ModelId, SUPPLY, TargetId, read};
@@ -30,6 +30,16 @@ pub enum Violation {
         key: Key,
         /// Its first byte.
         tag: Option<u8>,
+    },
+    /// A value is longer than a record of its type can become.
+    #[error("the value at {key:?} has {bytes} bytes; its type has at most {max}")]
+    TooLong {
+        /// Where.
+        key: Key,
+        /// Its length in bytes.
+        bytes: usize,
+        /// The bound of its type.
+        max: usize,
     },
     /// A record has the wrong key.
     #[error("the record at {key:?} has the wrong key")]
@@ -116,6 +126,9 @@ pub fn check(state: &MemoryState) -> Result<Holdings, Violation> {
 }
 
 fn decode<R: Record>(key: Key, value: &[u8]) -> Result<R, Violation> {
+    if value.len() > R::BYTES_MAX {
+        return Err(Violation::TooLong { key, bytes: value.len(), max: R::BYTES_MAX });
+    }
     R::from_bytes(value).ok_or(Violation::Undecodable { key, tag: value.first().copied() })
 }
 
@@ -168,6 +181,11 @@ fn count(state: &MemoryState, key: Key, value: &[u8], sum: &mut Holdings) -> Res
             sum.validator_pots = sum.validator_pots.plus(record.validator_pot);
             key == Key::epoch(record.epoch)
         }
+        VerdictCommit::TAG => {
+            let commit: VerdictCommit = decode(key, value)?;
+            check_verdict(state, &commit)?;
+            key == Key::verdict(commit.target, &commit.validator)
+        }
         Proposal::TAG => {
             let proposal: Proposal = decode(key, value)?;
             sum.deposits = sum.deposits.plus(proposal.deposit);
@@ -201,7 +219,6 @@ fn moneyless(tag: u8, key: Key, value: &[u8]) -> Result<bool, Violation> {
         Weights::TAG => decode::<Weights>(key, value).map(|_| true)?,
         BeaconCommit::TAG => decode::<BeaconCommit>(key, value).map(|_| true)?,
         Publication::TAG => decode::<Publication>(key, value).map(|_| true)?,
-        Verdicts::TAG => decode::<Verdicts>(key, value).map(|_| true)?,
         WinningData::TAG => decode::<WinningData>(key, value).map(|_| true)?,
         Share::TAG => decode::<Share>(key, value).map(|share| share != Share::default())?,
         WithdrawalCount::TAG => decode::<WithdrawalCount>(key, value).map(|count| count.0 > 0)?,
@@ -250,6 +267,21 @@ fn check_model(state: &MemoryState, model: &Model) -> Result<(), Violation> {
     if legal { Ok(()) } else { Err(Violation::Model { model: model.id }) }
 }
 
+/// A verdict is on a published claim and is gone once the target is settled. It is found through the
+/// committee that audits the target.
+fn check_verdict(state: &MemoryState, commit: &VerdictCommit) -> Result<(), Violation> {
+    let target = read::target(state, commit.target);
+    let target = target.filter(|target| matches!(target.status, TargetStatus::Published { .. }));
+    let is_found = |target: &Target| {
+        read::verdicts(state, target).iter().any(|found| found.validator == commit.validator)
+    };
+    if target.as_ref().is_some_and(is_found) {
+        Ok(())
+    } else {
+        Err(Violation::Target { target: commit.target })
+    }
+}
+
 /// The reward that a target still holds. Targets from before the last epoch are already settled.
 fn check_target(state: &MemoryState, target: &Target) -> Result<Amount, Violation> {
     let running = read::clock(state).epoch;
@@ -264,10 +296,7 @@ fn check_target(state: &MemoryState, target: &Target) -> Result<Amount, Violatio
                 && usize::try_from(rank).is_ok_and(|rank| rank < kept)
         }
         TargetStatus::Settled { .. } | TargetStatus::Returned { .. } => {
-            !unsettled
-                && published.is_none()
-                && state.get(&Key::candidates(target.id)).is_none()
-                && state.get(&Key::verdicts(target.id)).is_none()
+            !unsettled && published.is_none() && state.get(&Key::candidates(target.id)).is_none()
         }
     };
     let even = target.reward.0.is_multiple_of(2);

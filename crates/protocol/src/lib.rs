@@ -54,7 +54,7 @@ pub use record::{Change, Committee, Params, Proposal, Seat, Validity, Verdict};
 pub use reject::Rejection;
 pub use room::{BLOCK_TRANSACTIONS_MAX, BLOCK_WEIGHT_MAX, Room};
 pub use soma_architecture::Architecture;
-pub use state::{Changes, Draft, Key, MemoryState, StateRead};
+pub use state::{Changes, Draft, Key, MemoryState, StateRead, VALUE_BYTES_MAX};
 pub use transaction::{
     SignedTransaction, TRANSACTION_BYTES_MAX, Transaction, VerifiedTransaction, verify_batch,
     verify_batch_unless,

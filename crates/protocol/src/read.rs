@@ -4,8 +4,8 @@
 use crate::record::{
     Account, BeaconCommit, Candidate, Candidates, ChallengeAnswers, Clock, Committee, Embedding,
     EpochRecord, KeyHolder, LastCommittee, Migration, Model, ModelCount, Network, Params,
-    PastArchitecture, Proposal, ProposalCount, Publication, Rent, RentPrice, Share, Supply, Target,
-    Validator, Validators, Verdicts, Weights, WeightsCommit,
+    PastArchitecture, Proposal, ProposalCount, Publication, Rent, RentPrice, RevealedFile, Routed,
+    Share, Supply, Target, Validator, Validators, VerdictCommit, Weights, WeightsCommit,
 };
 use crate::state::{Key, StateRead, load};
 use crate::{
@@ -133,6 +133,16 @@ pub fn weights(state: &dyn StateRead, id: ModelId, weights_hash: &Hash) -> Optio
     load(state, &Key::weights(id, weights_hash))
 }
 
+/// The encrypted file with which a model competes for a target of the running epoch or the one
+/// before: whatever the model reveals later, its scores for the target stay the same.
+pub fn routed_file(
+    state: &dyn StateRead,
+    target: &Target,
+    routed: &Routed,
+) -> Option<RevealedFile> {
+    weights(state, routed.model, &routed.weights_hash).map(|weights| weights.file_for(target.epoch))
+}
+
 /// The weights of a model for an architecture, current or upcoming, once revealed.
 pub fn weights_for(state: &dyn StateRead, model: &Model, architecture: u32) -> Option<Weights> {
     let next = model.next.filter(|next| next.architecture == architecture);
@@ -196,6 +206,19 @@ pub fn committee(state: &dyn StateRead) -> Committee {
 /// handover.
 pub fn committee_by_number(state: &dyn StateRead, number: u32) -> Option<Committee> {
     load(state, &Key::committee(number))
+}
+
+/// The committee that serves in an epoch: the last one that was decided for it or before it.
+pub fn committee_in(state: &dyn StateRead, epoch: Epoch) -> Committee {
+    let mut committee = committee(state);
+    while committee.epoch > epoch {
+        let before = committee.number.checked_sub(1);
+        let Some(before) = before.and_then(|number| committee_by_number(state, number)) else {
+            break;
+        };
+        committee = before;
+    }
+    committee
 }
 
 /// The last committee decided by a block up to `height`.
@@ -268,9 +291,16 @@ pub fn publication(state: &dyn StateRead, id: TargetId) -> Option<Publication> {
     load(state, &Key::publication(id))
 }
 
-/// Verdicts on a target; none once it is settled.
-pub fn verdicts(state: &dyn StateRead, id: TargetId) -> Verdicts {
-    load(state, &Key::verdicts(id)).unwrap_or_default()
+/// A validator's verdict on a target, committed or revealed; none once the target is settled.
+pub fn verdict(state: &dyn StateRead, id: TargetId, validator: &Address) -> Option<VerdictCommit> {
+    load(state, &Key::verdict(id, validator))
+}
+
+/// The verdicts on a target, in the order of their validators' seats; none once it is settled. Only
+/// the committee of the epoch after the target's gives any.
+pub fn verdicts(state: &dyn StateRead, target: &Target) -> Vec<VerdictCommit> {
+    let auditors = committee_in(state, target.epoch.next()).seats.into_iter();
+    auditors.filter_map(|seat| verdict(state, target.id, &seat.validator)).collect()
 }
 
 /// A proposal.

@@ -79,6 +79,17 @@ pub fn decrypt(
     part.commit().map_err(SdkError::io(to))
 }
 
+/// The hashes and size of the encrypted file at `path` and of what it decrypts to, which is written
+/// nowhere.
+///
+/// # Errors
+/// [`SdkError::Io`]; [`SdkError::TooLarge`].
+pub fn inspect(path: &Path, key: &Secret) -> Result<EncryptedFile, SdkError> {
+    let nothing = |_: &[u8]| Ok(());
+    let (size_bytes, ciphertext_hash, weights_hash) = apply_to_file(path, key, nothing)?;
+    Ok(EncryptedFile { weights_hash, ciphertext_hash, size_bytes })
+}
+
 /// Returns the size, the hash of what was read, the hash of what was written, and the written file.
 fn translate(
     from: &Path,
@@ -86,8 +97,26 @@ fn translate(
     key: &Secret,
     mut progress: impl FnMut(u64),
 ) -> Result<(u64, Hash, Hash, AtomicFile), SdkError> {
-    let mut source = std::fs::File::open(from).map_err(SdkError::io(from))?;
     let mut part = AtomicFile::create_private(to).map_err(SdkError::io(to))?;
+    let mut written = 0;
+    let write = |bytes: &[u8]| {
+        part.write_all(bytes).map_err(SdkError::io(to))?;
+        written += bytes.len() as u64;
+        progress(written);
+        Ok(())
+    };
+    let (size_bytes, before, after) = apply_to_file(from, key, write)?;
+    Ok((size_bytes, before, after, part))
+}
+
+/// Applies the key to the file `from`, one piece at a time. Returns the size, the hash of what was
+/// read, and the hash of what was passed to `take`.
+fn apply_to_file(
+    from: &Path,
+    key: &Secret,
+    mut take: impl FnMut(&[u8]) -> Result<(), SdkError>,
+) -> Result<(u64, Hash, Hash), SdkError> {
+    let mut source = std::fs::File::open(from).map_err(SdkError::io(from))?;
     let (mut before, mut after) = (blake3::Hasher::new(), blake3::Hasher::new());
     let mut piece = Zeroizing::new(vec![0; PIECE_BYTES]);
     let mut offset = 0;
@@ -100,11 +129,10 @@ fn translate(
         before.update(bytes);
         apply(key, offset, bytes)?;
         after.update(bytes);
-        part.write_all(bytes).map_err(SdkError::io(to))?;
+        take(bytes)?;
         offset += length as u64;
-        progress(offset);
     }
-    Ok((offset, digest(&before), digest(&after), part))
+    Ok((offset, digest(&before), digest(&after)))
 }
 
 /// The hasher's result as the protocol's hash.

@@ -11,7 +11,7 @@ use soma_protocol::{
     Action, Address, Amount, Epoch, Hash, ModelId, TargetId, action, commitment, hex,
 };
 
-use crate::api::{Clock, Commit, Model, Target, TargetStatus};
+use crate::api::{Candidate, Clock, Commit, Model, Target, TargetStatus};
 use crate::cipher::EncryptedFile;
 use crate::secret::Secret;
 
@@ -151,6 +151,8 @@ impl Reveal {
             owner: &self.owner,
             epoch: self.epoch,
             weights_hash: &self.weights_hash,
+            ciphertext_hash: &self.ciphertext_hash,
+            size_bytes: self.size_bytes,
             key: self.key.bytes(),
             embedding: &self.embedding,
         };
@@ -254,7 +256,11 @@ impl Publication {
             return ObligationStatus::Settled;
         }
         let commitment = self.commitment();
-        let candidate = target.candidates.iter().find(|c| c.commitment.0 == commitment);
+        // Others may have copied the commitment, but can do nothing with it.
+        let ours = |candidate: &&Candidate| {
+            (candidate.submitter.0, candidate.commitment.0) == (self.submitter, commitment)
+        };
+        let candidate = target.candidates.iter().find(ours);
         let at_risk = Amount(candidate.map_or(0, |candidate| candidate.bond.0));
         if clock.epoch <= self.epoch.0 {
             // The submission may not be finalized yet, or may have been displaced.

@@ -113,6 +113,7 @@ impl Client {
         let file = File::open(path).map_err(SdkError::io(path))?;
         let size_bytes = file.metadata().map_err(SdkError::io(path))?.len();
         let route = routes::path(routes::UPLOAD, ciphertext_hash);
+        let route = format!("{route}?size_bytes={size_bytes}");
         let mut local =
             LocalFile { path, file, size_bytes, hash: ciphertext_hash, route, uploader };
         let mut retries = Retries::new(self.retries());

@@ -134,6 +134,8 @@ fn commit_and_reveal_share_a_commitment_and_so_do_submission_and_publication() {
         owner: &due.owner,
         epoch: due.epoch,
         weights_hash: &due.weights_hash,
+        ciphertext_hash: &due.ciphertext_hash,
+        size_bytes: due.size_bytes,
         key: due.key.bytes(),
         embedding: &due.embedding,
     };

@@ -4,6 +4,7 @@
 
 use commonware_cryptography::{Hasher as _, blake3::Blake3};
 use rand::{RngExt as _, SeedableRng as _, rngs::Xoshiro256PlusPlus, seq::IndexedRandom as _};
+use soma_protocol::record::Broken;
 use soma_protocol::{
     Action, Address, Amount, Epoch, Hash, HeldFile, ModelId, PoolId, SecretKey, SignedTransaction,
     StateRead, TargetId, Transaction, Validity, Verdict, action, commitment, read,
@@ -14,6 +15,7 @@ use crate::genesis::{NODES, USERS, VALIDATORS, consensus_key, embedding, node_ke
 /// How long a transaction is valid, in milliseconds.
 pub const VALID_MS: u64 = 20_000;
 const DATA_BYTES: usize = 600;
+const FILE_BYTES: u64 = 1 << 20;
 
 /// Everyone who sends transactions.
 #[derive(Debug)]
@@ -82,6 +84,7 @@ impl Actors {
                 let held = models.map(|id| HeldFile {
                     model: ModelId(id),
                     ciphertext_hash: ciphertext(ModelId(id), next),
+                    size_bytes: FILE_BYTES,
                 });
                 Action::HoldWeights(action::HoldWeights { epoch: next, held: held.collect() })
             }
@@ -174,6 +177,8 @@ impl Actors {
             owner: &key.address(),
             epoch,
             weights_hash: &weights(model),
+            ciphertext_hash: &ciphertext(model, epoch),
+            size_bytes: FILE_BYTES,
             key: &weights_key(model),
             embedding: &embedding(model.0 as usize),
         };
@@ -183,7 +188,7 @@ impl Actors {
             epoch,
             commitment: commitment::weights(&self.chain, &opening),
             ciphertext_hash: ciphertext(model, epoch),
-            size_bytes: 1 << 20,
+            size_bytes: FILE_BYTES,
         });
         (key, action)
     }
@@ -250,5 +255,6 @@ fn data(target: TargetId, submitter: &Address) -> Vec<u8> {
 /// The verdict that every validator reaches: nine out of ten claims are valid.
 fn verdict(target: TargetId) -> Verdict {
     let validity = if target.0.is_multiple_of(10) { Validity::Invalid } else { Validity::Valid };
-    Verdict { validity, trace: secret("trace", &[&target.0.to_le_bytes()]), broken: Vec::new() }
+    let trace = secret("trace", &[&target.0.to_le_bytes()]);
+    Verdict { validity, trace, broken: Broken::default() }
 }

@@ -29,8 +29,9 @@ use soma_protocol::{Changes, Key, MemoryState};
 
 use crate::StoreError;
 
-/// The longest value that the database accepts: the largest published data with its record.
-pub const VALUE_BYTES_MAX: usize = 1 << 18;
+/// The longest value that the database reads, and so the longest that it accepts. The rules bound
+/// every record to this length.
+pub const VALUE_BYTES_MAX: usize = soma_protocol::VALUE_BYTES_MAX;
 
 /// The number of operations in one read of the log.
 pub const OPERATIONS_PER_READ: NonZeroU64 = NZU64!(16);
@@ -92,13 +93,18 @@ pub fn empty_commitment<E: Spawner + Context>() -> StateCommitment {
 /// Adds a block's changes to its parent's state and computes the root.
 ///
 /// # Errors
-/// [`StoreError::Database`] when the disk fails.
+/// [`StoreError::Database`] when the disk fails; [`StoreError::TooLong`] for a value that could not
+/// be read again, in which case nothing is written.
 pub async fn merkleize<E: Spawner + Context>(
     mut batch: Batch<E>,
     height: u64,
     changes: &Changes,
 ) -> Result<Merkleized<E>, StoreError> {
     for (key, value) in &changes.0 {
+        let bytes = value.as_ref().map_or(0, |value| value.len());
+        if bytes > VALUE_BYTES_MAX {
+            return Err(StoreError::TooLong { bytes, max: VALUE_BYTES_MAX });
+        }
         batch = batch.write(FixedBytes::new(key.0), value.as_deref().map(<[u8]>::to_vec));
     }
     Ok(batch.with_metadata(height.to_le_bytes().to_vec()).merkleize().await?)

@@ -44,6 +44,14 @@ pub enum StoreError {
         /// The kind of record.
         record: &'static str,
     },
+    /// A value is longer than the database reads.
+    #[error("a value of {bytes} bytes; the database reads at most {max}")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+        /// The longest that is accepted.
+        max: usize,
+    },
     /// A block was written out of order.
     #[error("the history ends at block {height}; block {next} does not follow it")]
     Gap {

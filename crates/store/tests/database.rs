@@ -11,7 +11,8 @@ use commonware_runtime::{
 };
 use commonware_utils::{NZU16, NZUsize};
 use soma_protocol::{Changes, Key, MemoryState};
-use soma_store::database::{Databases, commitment, config, load, merkleize};
+use soma_store::StoreError;
+use soma_store::database::{Databases, VALUE_BYTES_MAX, commitment, config, load, merkleize};
 
 /// The changes of block `height`: keys written and deleted, with values of many lengths.
 fn changes(height: u64) -> Changes {
@@ -65,6 +66,33 @@ fn a_reopened_database_loads_what_was_committed_under_the_same_root() {
             assert_eq!(Some(database.root()), root.map(|commitment| commitment.root));
         });
     }
+}
+
+#[test]
+fn the_longest_value_is_read_again_and_a_longer_one_is_never_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let longest = |bytes: usize| {
+        let mut changes = Changes::default();
+        changes.0.insert(Key([1; 32]), Some(Arc::from(vec![7; bytes])));
+        changes
+    };
+    on(dir.path()).start(async |context| {
+        let databases = open(&context).await;
+        let batch = async || DatabaseSet::<Context>::new_batches(&databases).await;
+        let changes = longest(VALUE_BYTES_MAX + 1);
+        let refused = merkleize::<Context>(batch().await, 1, &changes).await;
+        assert!(matches!(refused, Err(StoreError::TooLong { .. })));
+        let changes = longest(VALUE_BYTES_MAX);
+        let merkleized = merkleize::<Context>(batch().await, 1, &changes).await.unwrap();
+        DatabaseSet::<Context>::apply(&databases, merkleized).await;
+        assert!(DatabaseSet::<Context>::finalize(&databases).await.durable().await);
+    });
+    on(dir.path()).start(async |context| {
+        let databases = open(&context).await;
+        let database = databases.read().await;
+        let (_, memory) = load(&database).await.unwrap().expect("it has a commit");
+        assert_eq!(memory.0[&Key([1; 32])].len(), VALUE_BYTES_MAX);
+    });
 }
 
 #[test]

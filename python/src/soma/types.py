@@ -175,6 +175,8 @@ class Routed:
     model: int
     weights_hash: str
     size_bytes: int
+    ciphertext_hash: str
+    key: str
     age: Age
 
 

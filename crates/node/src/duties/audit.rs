@@ -12,14 +12,16 @@ use parking_lot::Mutex;
 use soma_architecture::Architecture;
 use soma_architecture::embedding::distance_squared;
 use soma_model::{Directions, Engine, KernelChoice, Weights};
-use soma_protocol::record::{Candidate, Routed, TargetStatus};
-use soma_protocol::{Hash, StateRead, TargetId, Validity, Verdict, commitment, query, read};
+use soma_protocol::record::{Candidate, TargetStatus, WeightsAge};
+use soma_protocol::{
+    Hash, ModelId, StateRead, TargetId, Validity, Verdict, commitment, query, read,
+};
 use tokio::sync::Notify;
 
 use crate::chain::Chain;
 use crate::error::NodeError;
 use crate::metrics::Metrics;
-use crate::weights::WeightsStore;
+use crate::weights::{Revealed, WeightsStore};
 
 /// How long to wait before a failed audit is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -98,8 +100,16 @@ struct Case {
     direction: Vec<i16>,
     data: Vec<u8>,
     claim: Candidate,
-    routed: Vec<Routed>,
+    routed: Vec<Contender>,
     margin_q32: u64,
+}
+
+/// A routed model with the file that is fixed for the target. Each is judged by its own file, even
+/// if others have revealed the same weights.
+struct Contender {
+    model: ModelId,
+    revealed: Revealed,
+    age: WeightsAge,
 }
 
 impl Case {
@@ -112,13 +122,19 @@ impl Case {
         let claim = read::candidates(state, target.id).get(usize::try_from(rank).ok()?).copied()?;
         let publication = read::publication(state, target.id)?;
         let epoch = read::epoch(state, target.epoch)?;
+        let contender = |routed| {
+            let file = read::routed_file(state, &target, routed)?;
+            let revealed = Revealed { weights_hash: routed.weights_hash, file };
+            Some(Contender { model: routed.model, revealed, age: routed.age })
+        };
+        let routed = target.routed.iter().map(contender).collect::<Option<_>>()?;
         Some(Self {
             architecture: read::architecture(state, epoch.architecture)?,
             seed: epoch.beacon,
             direction: query::direction(state, &target)?,
             data: publication.data,
             claim,
-            routed: target.routed,
+            routed,
             margin_q32: read::params(state).loss_margin_q32,
         })
     }
@@ -127,6 +143,7 @@ impl Case {
 /// Scores published data again with its own model engine.
 pub(crate) struct Auditor {
     engine: Engine,
+    /// By [`Revealed::id`].
     open: BTreeMap<Hash, Weights>,
 }
 
@@ -151,9 +168,12 @@ impl Auditor {
     ) -> Result<Verdict, NodeError> {
         let directions = Directions::new(&case.architecture, case.seed.0);
         let mut scores = Vec::with_capacity(case.routed.len());
-        for routed in &case.routed {
-            self.open(files, &routed.weights_hash, &case.architecture)?;
-            let weights = self.open.get(&routed.weights_hash);
+        let mut broken = Vec::new();
+        for (place, routed) in case.routed.iter().enumerate() {
+            self.open(files, &routed.revealed, &case.architecture)?;
+            let weights = self.open.get(&routed.revealed.id());
+            // Weights that have no finite score on this data are not the owner's fault.
+            broken.extend(weights.is_none().then_some(place));
             let report = weights.and_then(|weights| {
                 soma_model::score(&self.engine, weights, &case.data, &directions).ok()
             });
@@ -176,45 +196,41 @@ impl Auditor {
         let validity = if valid { Validity::Valid } else { Validity::Invalid };
         let traces: Vec<_> =
             scores.iter().map(|score| score.as_ref().map(|score| score.trace)).collect();
-        let broken = case.routed.iter().zip(&scores);
-        let broken = broken.filter(|(_, score)| score.is_none());
-        Ok(Verdict {
-            validity,
-            trace: commitment::trace(&traces),
-            broken: broken.map(|(routed, _)| routed.model).collect(),
-        })
+        let trace = commitment::trace(&traces);
+        Ok(Verdict { validity, trace, broken: broken.into_iter().collect() })
     }
 
-    /// Opens the weights of a routed model, unless its owner published a malformed file.
+    /// Opens the weights of a routed model, unless its owner published a malformed file, or one that
+    /// is not what was revealed. A damaged copy on this disk is neither.
     fn open(
         &mut self,
         files: &WeightsStore,
-        weights_hash: &Hash,
+        revealed: &Revealed,
         architecture: &Architecture,
     ) -> Result<(), NodeError> {
-        if self.open.contains_key(weights_hash) {
+        let (id, weights_hash) = (revealed.id(), revealed.weights_hash);
+        if self.open.contains_key(&id) {
             return Ok(());
         }
-        let path = match files.plain_file(weights_hash) {
-            // The owner's file does not decrypt to what was revealed, so it has no score. But if
-            // the copy on this disk is damaged, the audit waits for a good one.
-            Err(NodeError::WeightsMismatch { .. }) => return files.check_ciphertext(weights_hash),
-            path => path?,
+        let Some(path) = files.plain_file(revealed)? else {
+            tracing::warn!(%weights_hash, "a published file is not what was revealed");
+            return Ok(());
         };
         match Weights::open(&path, Some(architecture)) {
             Ok(weights) if weights.hash() != weights_hash.0 => {
-                return Err(files.remove_plain(weights_hash, Hash(weights.hash())));
+                return Err(files.remove_plain(revealed, Hash(weights.hash())));
             }
             Ok(weights) => {
                 if self.open.len() >= OPEN_MAX {
                     self.open.clear();
                 }
-                self.open.insert(*weights_hash, weights);
+                self.open.insert(id, weights);
             }
             Err(soma_model::Error::Io { path, source }) => {
                 return Err(NodeError::io(&path, source));
             }
             Err(error) => {
+                files.check_plain(revealed)?;
                 tracing::warn!(%weights_hash, %error, "published weights are malformed");
             }
         }

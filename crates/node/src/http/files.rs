@@ -15,6 +15,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt as _, stream};
+use serde::Deserialize;
 use soma_codes::Code;
 use soma_os::clock::now_ms;
 use soma_protocol::{Address, Hash};
@@ -23,11 +24,11 @@ use soma_sdk::api::text::Text;
 use soma_sdk::api::{ApiError, Upload as UploadState};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::api::{Api, Path};
+use super::api::{Api, Path, Query};
 use super::clients;
 use super::problem::Problem;
 use crate::error::NodeError;
-use crate::weights::{CHUNK_BYTES, Progress, Upload, WeightsFile};
+use crate::weights::{CHUNK_BYTES, Ciphertext, Progress, Upload, WeightsFile};
 
 /// Time an uploader may stay silent before its upload is interrupted.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
@@ -89,15 +90,22 @@ impl From<Progress> for UploadState {
     }
 }
 
+/// The size that, with its hash, names a file.
+#[derive(Deserialize)]
+pub(super) struct Size {
+    size_bytes: u64,
+}
+
 /// The uploader: an account whose commit names the file, proved by its signature in the header.
-fn uploader(api: &Api, hash: &Hash, headers: &HeaderMap) -> Result<Address, NodeError> {
-    let refused = || NodeError::UploadNotPermitted { hash: *hash };
+fn uploader(api: &Api, file: &Ciphertext, headers: &HeaderMap) -> Result<Address, NodeError> {
+    let hash = file.hash;
+    let refused = || NodeError::UploadNotPermitted { hash };
     let header = headers.get(header::AUTHORIZATION).ok_or_else(refused)?;
     let permit: Result<UploadPermit, _> = header.to_str().map_err(|_| refused())?.parse();
     let permit = permit.map_err(|_| refused())?;
     // The signature comes last: verifying it costs more than sending it.
-    if api.weights.may_upload(hash, &permit.uploader)
-        && permit.permits(&api.chain.id, hash, now_ms())
+    if api.weights.may_upload(file, &permit.uploader)
+        && permit.permits(&api.chain.id, &hash, now_ms())
     {
         Ok(permit.uploader)
     } else {
@@ -108,6 +116,7 @@ fn uploader(api: &Api, hash: &Hash, headers: &HeaderMap) -> Result<Address, Node
 /// Progress of an upload of an encrypted file
 #[utoipa::path(get, path = soma_sdk::api::routes::UPLOAD, tag = "files",
     params(("hash" = String, Path, description = "BLAKE3 of the encrypted file, as committed"),
+        ("size_bytes" = u64, Query, description = "bytes of the encrypted file, as committed"),
         ("Authorization" = String, Header,
         description = "`Soma ADDRESS VALID_UNTIL_MS SIGNATURE` of the account that committed")),
     responses((status = 200, body = UploadState), (status = 403, body = ApiError),
@@ -115,18 +124,21 @@ fn uploader(api: &Api, hash: &Hash, headers: &HeaderMap) -> Result<Address, Node
 pub(super) async fn upload_progress(
     State(api): State<Api>,
     Path(hash): Path<Text<Hash>>,
+    Query(Size { size_bytes }): Query<Size>,
     headers: HeaderMap,
 ) -> Result<Json<UploadState>, Problem> {
-    let size_bytes = api.weights.committed_bytes(&api.chain, &hash)?;
-    let uploader = uploader(&api, &hash, &headers)?;
+    let file = Ciphertext { hash: *hash, size_bytes };
+    api.weights.check_needed(&api.chain, &file)?;
+    let uploader = uploader(&api, &file, &headers)?;
     let weights = Arc::clone(&api.weights);
-    let progress = blocking(move || weights.finish_upload(*hash, uploader, size_bytes)).await?;
+    let progress = blocking(move || weights.finish_upload(file, uploader)).await?;
     Ok(Json(progress.into()))
 }
 
 /// Upload the encrypted file of a commit, or resume the upload
 #[utoipa::path(put, path = soma_sdk::api::routes::UPLOAD, tag = "files",
     params(("hash" = String, Path, description = "BLAKE3 of the encrypted file, as committed"),
+        ("size_bytes" = u64, Query, description = "bytes of the encrypted file, as committed"),
         ("Authorization" = String, Header,
         description = "`Soma ADDRESS VALID_UNTIL_MS SIGNATURE` of the account that committed"),
         ("Content-Range" = Option<String>, Header,
@@ -140,18 +152,20 @@ pub(super) async fn upload_progress(
 pub(super) async fn upload(
     State(api): State<Api>,
     Path(hash): Path<Text<Hash>>,
+    Query(Size { size_bytes }): Query<Size>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<UploadState>, Problem> {
-    let size_bytes = api.weights.committed_bytes(&api.chain, &hash)?;
-    let uploader = uploader(&api, &hash, &headers)?;
+    let file = Ciphertext { hash: *hash, size_bytes };
+    api.weights.check_needed(&api.chain, &file)?;
+    let uploader = uploader(&api, &file, &headers)?;
     let offset = upload_offset(&headers, size_bytes)?;
-    let progress = api.weights.progress(&hash, &uploader, size_bytes);
+    let progress = api.weights.progress(&file, &uploader);
     if progress.complete {
         return Ok(Json(progress.into()));
     }
     let weights = Arc::clone(&api.weights);
-    let upload = blocking(move || weights.upload(*hash, uploader, size_bytes, offset)).await?;
+    let upload = blocking(move || weights.upload(file, uploader, offset)).await?;
     let progress = receive(&api, upload, body).await?;
     Ok(Json(progress.into()))
 }
@@ -235,6 +249,7 @@ pub(super) async fn weights(
     Path(hash): Path<Text<Hash>>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let _turn = api.weights.turn(&hash).await;
     let weights = Arc::clone(&api.weights);
     let file = blocking(move || weights.plaintext(&hash)).await?;
     serve(file, &hash, &headers)

@@ -1,73 +1,116 @@
 //! Which files some rule needs now, read from the state.
+//!
+//! A file is known by its hash and size together, and revealed weights by their own file: what one
+//! model commits or reveals never changes what is kept, served or run for another.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
-use soma_protocol::record::{ModelStatus, Weights};
+use soma_protocol::record::{ModelStatus, RevealedFile};
 use soma_protocol::{Address, Epoch, Hash, ModelId, StateRead, read};
+use soma_sdk::Secret;
 
-/// Weights that a model has revealed: a ciphertext and the key that decrypts it.
-#[derive(Clone, Copy)]
-pub(super) struct Revealed {
-    pub(super) ciphertext_hash: Hash,
-    pub(super) key: [u8; 32],
+/// A ciphertext. A hash named with a size that its file does not have is a file that nobody holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Ciphertext {
+    pub(crate) hash: Hash,
+    pub(crate) size_bytes: u64,
 }
 
-/// A ciphertext that the chain needs.
-#[derive(Debug, Default)]
-pub(super) struct Ciphertext {
-    pub(super) size_bytes: u64,
-    /// Owners of its models: they may upload it.
-    pub(super) owners: BTreeSet<Address>,
+impl fmt::Display for Ciphertext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.hash, self.size_bytes)
+    }
+}
+
+/// Weights that a model has revealed: a file, and what it must decrypt to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Revealed {
+    pub(crate) weights_hash: Hash,
+    pub(crate) file: RevealedFile,
+}
+
+impl Revealed {
+    pub(crate) fn ciphertext(&self) -> Ciphertext {
+        Ciphertext { hash: self.file.ciphertext_hash, size_bytes: self.file.size_bytes }
+    }
+
+    pub(super) fn key(&self) -> Secret {
+        Secret::from_bytes(self.file.key)
+    }
+
+    /// Names the file together with its key and what it must decrypt to: whether it does depends on
+    /// nothing else.
+    pub(crate) fn id(&self) -> Hash {
+        let RevealedFile { ciphertext_hash, size_bytes, key } = &self.file;
+        let size_bytes = size_bytes.to_le_bytes();
+        let parts: [&[u8]; 4] = [&self.weights_hash.0, &ciphertext_hash.0, &size_bytes, key];
+        Hash::of_parts("soma revealed file", &parts)
+    }
 }
 
 /// The files that some rule needs.
 #[derive(Default)]
 pub(super) struct Needed {
-    /// Ciphertexts, by their hash.
-    pub(super) files: BTreeMap<Hash, Ciphertext>,
-    /// Revealed weights, by their hash.
-    pub(super) revealed: BTreeMap<Hash, Revealed>,
+    /// Ciphertexts with the owners of their models, who may upload them.
+    pub(super) files: BTreeMap<Ciphertext, BTreeSet<Address>>,
+    /// Revealed weights by their hash, then by their [`Revealed::id`].
+    pub(super) revealed: BTreeMap<Hash, BTreeMap<Hash, Revealed>>,
 }
 
 impl Needed {
     /// The files of commits that may still be revealed, of models that may be routed, and of the
-    /// targets of this epoch and the last, which are scored with the weights fixed for them.
+    /// targets of this epoch and the last, which are scored with the files fixed for them.
     pub(super) fn of(state: &dyn StateRead) -> Self {
         let mut needed = Self::default();
         let Epoch(epoch) = read::clock(state).epoch;
         for epoch in [epoch, epoch.saturating_add(1)] {
             for (model, commit) in read::commits(state, Epoch(epoch)) {
-                needed.file(state, model, commit.ciphertext_hash, commit.size_bytes);
+                let (hash, size_bytes) = (commit.ciphertext_hash, commit.size_bytes);
+                needed.file(state, model, Ciphertext { hash, size_bytes });
             }
         }
         for model in read::models(state, 1..=u32::MAX) {
-            if model.status == ModelStatus::Active {
-                needed.reveal(state, model.id, model.weights.as_ref());
-            }
+            let current = model.weights.filter(|_| model.status == ModelStatus::Active);
             let next = model.next.map(|next| next.weights);
-            needed.reveal(state, model.id, next.as_ref());
+            for weights_hash in current.into_iter().chain(next) {
+                let weights = read::weights(state, model.id, &weights_hash);
+                let file = weights.map(|weights| weights.file());
+                needed.reveal(state, model.id, weights_hash, file);
+            }
         }
         for epoch in [epoch.saturating_sub(1), epoch] {
             for target in read::targets(state, Epoch(epoch)) {
                 for routed in &target.routed {
-                    needed.reveal(state, routed.model, Some(&routed.weights_hash));
+                    let file = read::routed_file(state, &target, routed);
+                    needed.reveal(state, routed.model, routed.weights_hash, file);
                 }
             }
         }
         needed
     }
 
-    fn file(&mut self, state: &dyn StateRead, model: ModelId, hash: Hash, size_bytes: u64) {
-        let file = self.files.entry(hash).or_default();
-        file.size_bytes = size_bytes;
-        file.owners.extend(read::model(state, model).map(|model| model.owner));
+    fn file(&mut self, state: &dyn StateRead, model: ModelId, file: Ciphertext) {
+        let owner = read::model(state, model).map(|model| model.owner);
+        self.files.entry(file).or_default().extend(owner);
     }
 
-    fn reveal(&mut self, state: &dyn StateRead, model: ModelId, weights_hash: Option<&Hash>) {
-        let weights = weights_hash.and_then(|hash| read::weights(state, model, hash));
-        if let Some(Weights { weights_hash, ciphertext_hash, size_bytes, key, .. }) = weights {
-            self.file(state, model, ciphertext_hash, size_bytes);
-            self.revealed.insert(weights_hash, Revealed { ciphertext_hash, key });
+    fn reveal(
+        &mut self,
+        state: &dyn StateRead,
+        model: ModelId,
+        weights_hash: Hash,
+        file: Option<RevealedFile>,
+    ) {
+        if let Some(file) = file {
+            let revealed = Revealed { weights_hash, file };
+            self.file(state, model, revealed.ciphertext());
+            self.revealed.entry(weights_hash).or_default().insert(revealed.id(), revealed);
         }
+    }
+
+    /// The [`Revealed::id`]s of all revealed weights.
+    pub(super) fn ids(&self) -> BTreeSet<Hash> {
+        self.revealed.values().flat_map(BTreeMap::keys).copied().collect()
     }
 }

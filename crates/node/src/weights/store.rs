@@ -4,8 +4,11 @@
 //! `partial/` holds uploads and downloads that can resume; `plain/` caches decrypted files that the
 //! auditor maps into memory. Plaintext is never stored for serving: revealed weights are ciphertext
 //! plus a key from the chain, and ranges are decrypted as they are read.
+//!
+//! Whether a file decrypts to what was revealed is a question about one [`Revealed`], key included.
+//! It must never be answered from the file of another model, which names the same weights.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -17,7 +20,7 @@ use soma_protocol::{Address, Hash, hex};
 use soma_sdk::{SdkError, Secret, cipher};
 use tokio::sync::Notify;
 
-use super::needed::{Needed, Revealed};
+use super::needed::{Ciphertext, Needed, Revealed};
 use crate::chain::Chain;
 use crate::error::NodeError;
 
@@ -28,8 +31,12 @@ pub(crate) const CHUNK_BYTES: usize = 256 * 1024;
 pub(crate) struct WeightsStore {
     dir: PathBuf,
     /// Running uploads: at most one for each file and account.
-    pub(super) uploads: Mutex<BTreeSet<(Hash, Address)>>,
+    pub(super) uploads: Mutex<BTreeSet<(Ciphertext, Address)>>,
     needed: RwLock<Needed>,
+    /// The hash of what revealed files decrypt to, by [`Revealed::id`]: a file is read for it once.
+    decrypted: Mutex<BTreeMap<Hash, Hash>>,
+    /// Held by whoever serves weights that are not checked yet.
+    checking: tokio::sync::Mutex<()>,
     /// Notified when a file is complete.
     completed: Arc<Notify>,
 }
@@ -54,6 +61,8 @@ impl WeightsStore {
             dir: dir.to_path_buf(),
             uploads: Mutex::default(),
             needed: RwLock::default(),
+            decrypted: Mutex::default(),
+            checking: tokio::sync::Mutex::default(),
             completed,
         })
     }
@@ -63,9 +72,8 @@ impl WeightsStore {
     }
 
     /// What one account has uploaded so far: each account has its own file.
-    pub(super) fn partial(&self, ciphertext_hash: &Hash, uploader: &Address) -> PathBuf {
-        let name = format!("{ciphertext_hash}-{}", hex::encode(&uploader.0));
-        self.dir.join("partial").join(name)
+    pub(super) fn partial(&self, file: &Ciphertext, uploader: &Address) -> PathBuf {
+        self.dir.join("partial").join(format!("{file}-{}", hex::encode(&uploader.0)))
     }
 
     fn listed(&self, part: &str) -> Result<Vec<Hash>, NodeError> {
@@ -88,21 +96,27 @@ impl WeightsStore {
         Ok(files)
     }
 
-    /// Whether the whole ciphertext is here and verified.
-    pub(crate) fn holds(&self, ciphertext_hash: &Hash) -> bool {
-        self.path("ciphertexts", ciphertext_hash).is_file()
+    /// The length of the complete and verified file with this hash, if it is here.
+    fn held_bytes(&self, ciphertext_hash: &Hash) -> Option<u64> {
+        let metadata = fs::metadata(self.path("ciphertexts", ciphertext_hash)).ok()?;
+        metadata.is_file().then(|| metadata.len())
     }
 
-    /// Hash and length in bytes of each file that is needed but not here.
-    pub(crate) fn missing(&self) -> Vec<(Hash, u64)> {
+    /// Whether the whole ciphertext is here and verified.
+    pub(crate) fn holds(&self, file: &Ciphertext) -> bool {
+        self.held_bytes(&file.hash) == Some(file.size_bytes)
+    }
+
+    /// The files that are needed but not here. One that is here with another size does not exist.
+    pub(crate) fn missing(&self) -> Vec<Ciphertext> {
         let needed = self.needed.read();
-        let missing = needed.files.iter().filter(|(hash, _)| !self.holds(hash));
-        missing.map(|(hash, file)| (*hash, file.size_bytes)).collect()
+        let missing = needed.files.keys().filter(|file| self.held_bytes(&file.hash).is_none());
+        missing.copied().collect()
     }
 
     /// Where to download a file from another node.
-    pub(crate) fn download_path(&self, ciphertext_hash: &Hash) -> PathBuf {
-        self.dir.join("partial").join(format!("{ciphertext_hash}-fetched"))
+    pub(crate) fn download_path(&self, file: &Ciphertext) -> PathBuf {
+        self.dir.join("partial").join(format!("{file}-fetched"))
     }
 
     /// Moves a complete file, whose hash was verified, to its place.
@@ -125,34 +139,30 @@ impl WeightsStore {
         *self.needed.write() = needed;
     }
 
-    /// The length in bytes of a ciphertext that the chain needs.
+    /// Checks that the chain needs a ciphertext of this hash and size.
     ///
     /// # Errors
-    /// [`NodeError::CommitNotFound`] when it needs no such file.
-    pub(crate) fn committed_bytes(
-        &self,
-        chain: &Chain,
-        ciphertext_hash: &Hash,
-    ) -> Result<u64, NodeError> {
-        let listed = self.size_bytes(ciphertext_hash);
+    /// [`NodeError::CommitNotFound`] when it does not.
+    pub(crate) fn check_needed(&self, chain: &Chain, file: &Ciphertext) -> Result<(), NodeError> {
         // A commit that was finalized a moment ago may not be in the list yet.
-        let size_bytes = listed.or_else(|| {
+        if !self.needs(file) {
             self.refresh(chain);
-            self.size_bytes(ciphertext_hash)
-        });
-        size_bytes.ok_or(NodeError::CommitNotFound { hash: *ciphertext_hash })
+        }
+        if self.needs(file) {
+            return Ok(());
+        }
+        let Ciphertext { hash, size_bytes } = *file;
+        Err(NodeError::CommitNotFound { hash, size_bytes })
     }
 
-    fn size_bytes(&self, ciphertext_hash: &Hash) -> Option<u64> {
-        let needed = self.needed.read();
-        Some(needed.files.get(ciphertext_hash)?.size_bytes)
+    fn needs(&self, file: &Ciphertext) -> bool {
+        self.needed.read().files.contains_key(file)
     }
 
     /// Whether the chain names this account as an owner of the file.
-    pub(crate) fn may_upload(&self, ciphertext_hash: &Hash, uploader: &Address) -> bool {
+    pub(crate) fn may_upload(&self, file: &Ciphertext, uploader: &Address) -> bool {
         let needed = self.needed.read();
-        let file = needed.files.get(ciphertext_hash);
-        file.is_some_and(|file| file.owners.contains(uploader))
+        needed.files.get(file).is_some_and(|owners| owners.contains(uploader))
     }
 
     /// Opens a complete ciphertext for reading.
@@ -172,72 +182,130 @@ impl WeightsStore {
         })
     }
 
-    /// Opens revealed weights for reading; bytes are decrypted as they are read.
+    /// Opens revealed weights for reading; bytes are decrypted as they are read. Several models may
+    /// have revealed these weights: the file is one that was checked.
     ///
     /// # Errors
     /// [`NodeError::WeightsNotFound`] when nothing with this hash was revealed,
-    /// [`NodeError::WeightsNotHeld`] when the ciphertext is not here.
+    /// [`NodeError::WeightsNotHeld`] when the ciphertext is not here, [`NodeError::WeightsMismatch`]
+    /// when it does not decrypt to these weights; file errors.
     pub(crate) fn plaintext(&self, weights_hash: &Hash) -> Result<WeightsFile, NodeError> {
-        let revealed = self.revealed(weights_hash)?;
-        let mut file = self.ciphertext(&revealed.ciphertext_hash)?;
-        file.key = Some(Secret::from_bytes(revealed.key));
-        Ok(file)
+        let mut candidates = self.revealed(weights_hash);
+        candidates.sort_by_key(|revealed| !self.is_known(revealed));
+        let mut refused = NodeError::WeightsNotFound { hash: *weights_hash };
+        for revealed in candidates {
+            match self.decrypts(&revealed) {
+                Ok(found) if found == *weights_hash => {
+                    let mut file = self.ciphertext(&revealed.file.ciphertext_hash)?;
+                    file.key = Some(revealed.key());
+                    return Ok(file);
+                }
+                Ok(found) => {
+                    refused = NodeError::WeightsMismatch { expected: *weights_hash, found }
+                }
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
+    }
+
+    /// Waits for the turn to check weights, if a file of theirs must be read for it. Only one is
+    /// checked at a time: whoever asks for many must not occupy the threads that others need.
+    pub(crate) async fn turn(
+        &self,
+        weights_hash: &Hash,
+    ) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        let candidates = self.revealed(weights_hash);
+        if candidates.is_empty() || candidates.iter().any(|revealed| self.is_known(revealed)) {
+            return None;
+        }
+        Some(self.checking.lock().await)
+    }
+
+    /// Whether a revealed file is known to decrypt to what was revealed.
+    fn is_known(&self, revealed: &Revealed) -> bool {
+        let found = self.decrypted.lock().get(&revealed.id()).copied();
+        found == Some(revealed.weights_hash) || self.plain_path(revealed).is_file()
+    }
+
+    /// The hash of what a revealed file decrypts to. A ciphertext that was damaged on this disk is
+    /// removed, so that it is fetched or uploaded again: it says nothing about the model.
+    ///
+    /// # Errors
+    /// [`NodeError::WeightsNotHeld`]; [`NodeError::CiphertextMismatch`] when it was damaged; file
+    /// errors.
+    fn decrypts(&self, revealed: &Revealed) -> Result<Hash, NodeError> {
+        let (id, ciphertext) = (revealed.id(), revealed.ciphertext());
+        if !self.holds(&ciphertext) {
+            return Err(NodeError::WeightsNotHeld { hash: ciphertext.hash });
+        }
+        let known = self.decrypted.lock().get(&id).copied();
+        if let Some(found) = known {
+            return Ok(found);
+        }
+        if self.plain_path(revealed).is_file() {
+            return Ok(revealed.weights_hash);
+        }
+        let path = self.path("ciphertexts", &ciphertext.hash);
+        let file = cipher::inspect(&path, &revealed.key()).map_err(cipher_error)?;
+        if file.ciphertext_hash != ciphertext.hash {
+            remove(&path)?;
+            let (expected, found) = (ciphertext.hash, file.ciphertext_hash);
+            return Err(NodeError::CiphertextMismatch { expected, found });
+        }
+        self.decrypted.lock().insert(id, file.weights_hash);
+        Ok(file.weights_hash)
+    }
+
+    /// Where the decrypted and verified copy of a revealed file is.
+    fn plain_path(&self, revealed: &Revealed) -> PathBuf {
+        self.path("plain", &revealed.id())
     }
 
     /// The path of a decrypted and verified copy, made when it is missing: an audit maps it into
-    /// memory.
+    /// memory. `None` if the model's file does not decrypt to what it revealed, which everyone who
+    /// has the file finds.
     ///
     /// # Errors
-    /// [`NodeError::WeightsMismatch`] when the decrypted bytes do not hash to `weights_hash`; file
-    /// errors.
-    pub(crate) fn plain_file(&self, weights_hash: &Hash) -> Result<PathBuf, NodeError> {
-        let path = self.path("plain", weights_hash);
+    /// [`NodeError::WeightsNotHeld`]; [`NodeError::CiphertextMismatch`] when the file was damaged on
+    /// this disk; file errors.
+    pub(crate) fn plain_file(&self, revealed: &Revealed) -> Result<Option<PathBuf>, NodeError> {
+        let path = self.plain_path(revealed);
         if path.is_file() {
-            return Ok(path);
+            return Ok(Some(path));
         }
-        let revealed = self.revealed(weights_hash)?;
-        let source = self.path("ciphertexts", &revealed.ciphertext_hash);
-        if !source.is_file() {
-            return Err(NodeError::WeightsNotHeld { hash: revealed.ciphertext_hash });
+        let expected = revealed.weights_hash;
+        if self.decrypts(revealed)? != expected {
+            return Ok(None);
         }
-        let key = Secret::from_bytes(revealed.key);
-        cipher::decrypt(&source, &path, &key, *weights_hash, |_| ()).map_err(
-            |error| match error {
-                SdkError::WrongHash { expected, found, .. } => {
-                    NodeError::WeightsMismatch { expected, found }
-                }
-                SdkError::Io { path, source } => NodeError::io(&path, source),
-                error => error.into(),
-            },
-        )?;
-        Ok(path)
+        let source = self.path("ciphertexts", &revealed.file.ciphertext_hash);
+        cipher::decrypt(&source, &path, &revealed.key(), expected, |_| ()).map_err(cipher_error)?;
+        Ok(Some(path))
     }
 
-    /// Verifies the ciphertext of revealed weights again. A damaged one is removed, so that it is
-    /// fetched or uploaded again.
+    /// Verifies a decrypted copy again: damage on this disk must not be taken for a fault of the
+    /// model's owner. A damaged copy is removed.
     ///
     /// # Errors
-    /// [`NodeError::CiphertextMismatch`] when it was damaged; file errors.
-    pub(crate) fn check_ciphertext(&self, weights_hash: &Hash) -> Result<(), NodeError> {
-        let expected = self.revealed(weights_hash)?.ciphertext_hash;
-        let path = self.path("ciphertexts", &expected);
-        let found = hash_file(&path)?;
-        if found == expected {
+    /// [`NodeError::WeightsMismatch`] when it was damaged; file errors.
+    pub(crate) fn check_plain(&self, revealed: &Revealed) -> Result<(), NodeError> {
+        let found = hash_file(&self.plain_path(revealed))?;
+        if found == revealed.weights_hash {
             return Ok(());
         }
-        remove(&path)?;
-        Err(NodeError::CiphertextMismatch { expected, found })
+        Err(self.remove_plain(revealed, found))
     }
 
     /// Removes a decrypted copy whose hash is wrong, and returns that error.
-    pub(crate) fn remove_plain(&self, weights_hash: &Hash, found: Hash) -> NodeError {
-        let mismatch = NodeError::WeightsMismatch { expected: *weights_hash, found };
-        remove(&self.path("plain", weights_hash)).err().unwrap_or(mismatch)
+    pub(crate) fn remove_plain(&self, revealed: &Revealed, found: Hash) -> NodeError {
+        let mismatch = NodeError::WeightsMismatch { expected: revealed.weights_hash, found };
+        remove(&self.plain_path(revealed)).err().unwrap_or(mismatch)
     }
 
-    fn revealed(&self, weights_hash: &Hash) -> Result<Revealed, NodeError> {
-        let revealed = self.needed.read().revealed.get(weights_hash).copied();
-        revealed.ok_or(NodeError::WeightsNotFound { hash: *weights_hash })
+    /// Every file that a model has revealed for these weights.
+    fn revealed(&self, weights_hash: &Hash) -> Vec<Revealed> {
+        let needed = self.needed.read();
+        needed.revealed.get(weights_hash).into_iter().flat_map(BTreeMap::values).copied().collect()
     }
 
     /// Removes every file that no rule needs anymore.
@@ -246,23 +314,43 @@ impl WeightsStore {
     /// The first file error; the next sweep tries again.
     pub(crate) fn sweep(&self) -> Result<(), NodeError> {
         for hash in self.listed("ciphertexts")? {
-            if self.size_bytes(&hash).is_none() {
+            let held = self.held_bytes(&hash).map(|size_bytes| Ciphertext { hash, size_bytes });
+            if held.is_some_and(|file| !self.needs(&file)) {
                 remove(&self.path("ciphertexts", &hash))?;
             }
         }
         for (hash, path) in self.files("partial")? {
             // A running upload owns its file; once the file is complete, no part of it is needed.
-            let runs = self.uploads.lock().iter().any(|(busy, _)| *busy == hash);
-            if !runs && (self.size_bytes(&hash).is_none() || self.holds(&hash)) {
+            let runs = self.uploads.lock().iter().any(|(busy, _)| busy.hash == hash);
+            let needed = size_in_name(&path)
+                .is_some_and(|size_bytes| self.needs(&Ciphertext { hash, size_bytes }));
+            if !runs && (!needed || self.held_bytes(&hash).is_some()) {
                 remove(&path)?;
             }
         }
-        for hash in self.listed("plain")? {
-            if !self.needed.read().revealed.contains_key(&hash) {
-                remove(&self.path("plain", &hash))?;
+        let ids = self.needed.read().ids();
+        for id in self.listed("plain")? {
+            if !ids.contains(&id) {
+                remove(&self.path("plain", &id))?;
             }
         }
+        self.decrypted.lock().retain(|id, _| ids.contains(id));
         Ok(())
+    }
+}
+
+/// The size of the whole file, from the name of a part of it.
+fn size_in_name(path: &Path) -> Option<u64> {
+    path.file_name()?.to_str()?.split('-').nth(1)?.parse().ok()
+}
+
+fn cipher_error(error: SdkError) -> NodeError {
+    match error {
+        SdkError::WrongHash { expected, found, .. } => {
+            NodeError::WeightsMismatch { expected, found }
+        }
+        SdkError::Io { path, source } => NodeError::io(&path, source),
+        error => error.into(),
     }
 }
 

@@ -1,11 +1,12 @@
 //! Uploads, reads and removal of weights files.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Arc;
 
 use proptest::prelude::*;
 use soma_codes::Coded as _;
+use soma_protocol::record::RevealedFile;
 use soma_protocol::{Address, Hash};
 use soma_sdk::{Secret, cipher};
 use tempfile::TempDir;
@@ -40,24 +41,34 @@ impl Fixture {
         Hash::of_bytes(&self.ciphertext)
     }
 
-    fn size_bytes(&self) -> u64 {
-        self.ciphertext.len() as u64
+    fn file(&self) -> Ciphertext {
+        Ciphertext { hash: self.hash(), size_bytes: self.ciphertext.len() as u64 }
     }
 
-    fn file(&self) -> Ciphertext {
-        Ciphertext { size_bytes: self.size_bytes(), owners: BTreeSet::from([OWNER]) }
+    fn weights_hash(&self) -> Hash {
+        Hash::of_bytes(&self.plain)
+    }
+
+    /// The weights as their owner reveals them.
+    fn revealed(&self) -> Revealed {
+        let Ciphertext { hash: ciphertext_hash, size_bytes } = self.file();
+        let file = RevealedFile { ciphertext_hash, size_bytes, key: [3; 32] };
+        Revealed { weights_hash: self.weights_hash(), file }
+    }
+
+    /// The same weights as revealed by a model with a file of its own: these bytes.
+    fn revealed_by_another(&self, file: &[u8]) -> Revealed {
+        let (ciphertext_hash, size_bytes) = (Hash::of_bytes(file), file.len() as u64);
+        let file = RevealedFile { ciphertext_hash, size_bytes, key: [7; 32] };
+        Revealed { weights_hash: self.weights_hash(), file }
     }
 
     fn needed(&self) -> Needed {
-        let revealed = Revealed { ciphertext_hash: self.hash(), key: [3; 32] };
-        Needed {
-            files: BTreeMap::from([(self.hash(), self.file())]),
-            revealed: BTreeMap::from([(Hash::of_bytes(&self.plain), revealed)]),
-        }
+        needed(&[self.revealed()])
     }
 
     fn send(&self, offset: usize, bytes: &[u8]) -> Result<Progress, NodeError> {
-        let mut upload = self.store.upload(self.hash(), OWNER, self.size_bytes(), offset as u64)?;
+        let mut upload = self.store.upload(self.file(), OWNER, offset as u64)?;
         bytes.chunks(1_000).try_for_each(|piece| upload.write(piece))?;
         upload.finish()
     }
@@ -67,17 +78,28 @@ impl Fixture {
     }
 }
 
+/// What is needed if exactly these are revealed.
+fn needed(revealed: &[Revealed]) -> Needed {
+    let mut needed = Needed::default();
+    for revealed in revealed {
+        needed.files.insert(revealed.ciphertext(), BTreeSet::from([OWNER]));
+        let of_weights = needed.revealed.entry(revealed.weights_hash).or_default();
+        of_weights.insert(revealed.id(), *revealed);
+    }
+    needed
+}
+
 #[test]
 fn an_upload_resumes_where_it_stopped_even_after_a_restart() {
     let mut fixture = Fixture::new(10_000);
     let progress = fixture.send(0, &fixture.ciphertext[..4_321]).unwrap();
     assert_eq!((progress.received_bytes, progress.complete), (4_321, false));
     fixture.store = Arc::new(WeightsStore::open(fixture.dir.path(), Arc::default()).unwrap());
-    assert_eq!(fixture.store.progress(&fixture.hash(), &OWNER, 10_000).received_bytes, 4_321);
+    assert_eq!(fixture.store.progress(&fixture.file(), &OWNER).received_bytes, 4_321);
     let wrong = fixture.send(4_000, &fixture.ciphertext[4_000..]).unwrap_err();
     assert!(matches!(wrong, NodeError::UploadOffset { received_bytes: 4_321 }));
     assert!(fixture.send(4_321, &fixture.ciphertext[4_321..]).unwrap().complete);
-    assert!(fixture.store.holds(&fixture.hash()));
+    assert!(fixture.store.holds(&fixture.file()));
 }
 
 #[test]
@@ -87,7 +109,7 @@ fn a_file_with_the_wrong_hash_is_removed_and_the_right_one_is_still_accepted() {
     wrong[4_999] ^= 1;
     let error = fixture.send(0, &wrong).unwrap_err();
     assert_eq!(error.code().as_str(), "ciphertext_mismatch");
-    assert!(!fixture.store.holds(&fixture.hash()));
+    assert!(!fixture.store.holds(&fixture.file()));
     fixture.upload_all();
 }
 
@@ -97,9 +119,9 @@ fn more_bytes_than_committed_are_refused() {
     let mut long = fixture.ciphertext.clone();
     long.extend([0; 1_000]);
     assert_eq!(fixture.send(0, &long).unwrap_err().code().as_str(), "upload_too_long");
-    assert!(!fixture.store.holds(&fixture.hash()), "it was not finished");
+    assert!(!fixture.store.holds(&fixture.file()), "it was not finished");
     assert!(
-        fixture.store.finish_upload(fixture.hash(), OWNER, 5_000).unwrap().complete,
+        fixture.store.finish_upload(fixture.file(), OWNER).unwrap().complete,
         "the bytes that fitted were kept"
     );
 }
@@ -107,7 +129,7 @@ fn more_bytes_than_committed_are_refused() {
 #[test]
 fn two_uploads_of_one_file_never_mix() {
     let fixture = Fixture::new(5_000);
-    let first = fixture.store.upload(fixture.hash(), OWNER, 5_000, 0).unwrap();
+    let first = fixture.store.upload(fixture.file(), OWNER, 0).unwrap();
     assert!(matches!(fixture.send(0, &fixture.ciphertext), Err(NodeError::UploadBusy { .. })));
     drop(first);
     fixture.upload_all();
@@ -117,68 +139,126 @@ fn two_uploads_of_one_file_never_mix() {
 fn an_account_that_names_the_same_file_cannot_block_the_upload_of_its_owner() {
     let fixture = Fixture::new(5_000);
     let other = Address([2; 32]);
-    assert!(fixture.store.may_upload(&fixture.hash(), &OWNER));
-    assert!(!fixture.store.may_upload(&fixture.hash(), &other));
-    let mut begun = fixture.store.upload(fixture.hash(), other, 5_000, 0).unwrap();
+    assert!(fixture.store.may_upload(&fixture.file(), &OWNER));
+    assert!(!fixture.store.may_upload(&fixture.file(), &other));
+    let mut begun = fixture.store.upload(fixture.file(), other, 0).unwrap();
     begun.write(b"junk").unwrap();
     fixture.upload_all();
     drop(begun);
     fixture.store.sweep().unwrap();
-    assert!(fixture.store.holds(&fixture.hash()));
+    assert!(fixture.store.holds(&fixture.file()));
     assert!(fixture.store.files("partial").unwrap().is_empty());
 }
 
 #[test]
-fn a_wrong_key_gives_an_error_and_no_file() {
+fn a_wrong_key_is_a_broken_file_and_leaves_no_copy() {
     let fixture = Fixture::new(5_000);
     fixture.upload_all();
-    let weights_hash = Hash::of_bytes(&fixture.plain);
-    let mut needed = fixture.needed();
-    needed
-        .revealed
-        .insert(weights_hash, Revealed { ciphertext_hash: fixture.hash(), key: [4; 32] });
-    fixture.store.set_needed(needed);
-    assert_eq!(
-        fixture.store.plain_file(&weights_hash).unwrap_err().code().as_str(),
-        "weights_mismatch"
-    );
+    let mut wrong = fixture.revealed();
+    wrong.file.key = [4; 32];
+    fixture.store.set_needed(needed(&[wrong]));
+    assert_eq!(fixture.store.plain_file(&wrong).unwrap(), None);
+    let served = fixture.store.plaintext(&fixture.weights_hash());
+    assert_eq!(served.err().unwrap().code().as_str(), "weights_mismatch");
     fixture.store.set_needed(fixture.needed());
-    let path = fixture.store.plain_file(&weights_hash).unwrap();
+    let path = fixture.store.plain_file(&fixture.revealed()).unwrap().unwrap();
     assert_eq!(fs::read(path).unwrap(), fixture.plain);
+    assert_eq!(fixture.store.plain_file(&wrong).unwrap(), None, "whatever else is known");
 }
 
 #[test]
 fn a_ciphertext_that_was_damaged_on_this_disk_is_removed_and_can_be_uploaded_again() {
     let fixture = Fixture::new(5_000);
     fixture.upload_all();
-    let weights_hash = Hash::of_bytes(&fixture.plain);
-    fixture.store.check_ciphertext(&weights_hash).unwrap();
     let path = fixture.store.path("ciphertexts", &fixture.hash());
     let mut damaged = fixture.ciphertext.clone();
     damaged[100] ^= 1;
     fs::write(&path, &damaged).unwrap();
-    let plain = fixture.store.plain_file(&weights_hash);
-    assert_eq!(plain.unwrap_err().code().as_str(), "weights_mismatch");
-    let checked = fixture.store.check_ciphertext(&weights_hash);
-    assert_eq!(checked.unwrap_err().code().as_str(), "ciphertext_mismatch");
+    let plain = fixture.store.plain_file(&fixture.revealed());
+    assert_eq!(plain.unwrap_err().code().as_str(), "ciphertext_mismatch");
     assert!(!path.exists(), "there is room for a good one");
     fixture.upload_all();
-    fixture.store.plain_file(&weights_hash).unwrap();
+    assert!(fixture.store.plain_file(&fixture.revealed()).unwrap().is_some());
+}
+
+#[test]
+fn a_copy_that_was_damaged_on_this_disk_is_removed_and_made_again() {
+    let fixture = Fixture::new(5_000);
+    fixture.upload_all();
+    let revealed = fixture.revealed();
+    let path = fixture.store.plain_file(&revealed).unwrap().unwrap();
+    fixture.store.check_plain(&revealed).unwrap();
+    fs::write(&path, b"junk").unwrap();
+    let damaged = fixture.store.check_plain(&revealed).unwrap_err();
+    assert_eq!(damaged.code().as_str(), "weights_mismatch");
+    let path = fixture.store.plain_file(&revealed).unwrap().unwrap();
+    assert_eq!(fs::read(path).unwrap(), fixture.plain);
+}
+
+/// The bytes that the store serves as weights.
+fn served(store: &WeightsStore, weights_hash: &Hash) -> Result<Vec<u8>, NodeError> {
+    let mut file = store.plaintext(weights_hash)?;
+    let mut bytes = vec![0; usize::try_from(file.size_bytes()).unwrap()];
+    file.read_at(0, &mut bytes)?;
+    Ok(bytes)
+}
+
+#[test]
+fn a_model_that_reveals_anothers_weights_with_its_own_broken_file_changes_nothing_for_it() {
+    let fixture = Fixture::new(5_000);
+    let junk = fixture.revealed_by_another(b"x");
+    fixture.store.set_needed(needed(&[fixture.revealed(), junk]));
+    assert_eq!(fixture.store.missing().len(), 2);
+    let mut upload = fixture.store.upload(junk.ciphertext(), OWNER, 0).unwrap();
+    upload.write(b"x").unwrap();
+    assert!(upload.finish().unwrap().complete);
+    // Only the broken file is here: no weights are served.
+    let refused = served(&fixture.store, &fixture.weights_hash()).unwrap_err();
+    assert!(matches!(refused.code().as_str(), "weights_mismatch" | "weights_not_held"));
+    fixture.upload_all();
+    for _ in 0..2 {
+        let bytes = served(&fixture.store, &fixture.weights_hash()).unwrap();
+        assert_eq!(Hash::of_bytes(&bytes), fixture.weights_hash());
+        assert_eq!(fixture.store.plain_file(&junk).unwrap(), None, "its own file is broken");
+        assert!(fixture.store.plain_file(&fixture.revealed()).unwrap().is_some());
+    }
+    // Without the honest file, the copy that was made of it is still right, and still its own.
+    fs::remove_file(fixture.store.path("ciphertexts", &fixture.hash())).unwrap();
+    assert!(fixture.store.plain_file(&fixture.revealed()).unwrap().is_some());
+    assert_eq!(fixture.store.plain_file(&junk).unwrap(), None);
+}
+
+#[test]
+fn a_commit_that_names_a_file_with_another_size_blocks_no_upload() {
+    let fixture = Fixture::new(5_000);
+    let lie = Ciphertext { size_bytes: 1, ..fixture.file() };
+    let other = Address([2; 32]);
+    let mut needed = fixture.needed();
+    needed.files.insert(lie, BTreeSet::from([other]));
+    fixture.store.set_needed(needed);
+    assert!(fixture.store.may_upload(&lie, &other) && !fixture.store.may_upload(&lie, &OWNER));
+    let mut upload = fixture.store.upload(lie, other, 0).unwrap();
+    upload.write(&fixture.ciphertext[..1]).unwrap();
+    assert_eq!(upload.finish().unwrap_err().code().as_str(), "ciphertext_mismatch");
+    fixture.upload_all();
+    assert!(fixture.store.holds(&fixture.file()) && !fixture.store.holds(&lie));
+    assert!(fixture.store.missing().is_empty(), "there is no such file to be fetched");
+    fixture.store.sweep().unwrap();
+    assert!(fixture.store.holds(&fixture.file()));
 }
 
 #[test]
 fn files_that_no_rule_needs_are_removed_and_no_others() {
     let fixture = Fixture::new(5_000);
     fixture.upload_all();
-    let weights_hash = Hash::of_bytes(&fixture.plain);
-    let plain = fixture.store.plain_file(&weights_hash).unwrap();
+    let plain = fixture.store.plain_file(&fixture.revealed()).unwrap().unwrap();
     fixture.store.sweep().unwrap();
-    assert!(fixture.store.holds(&fixture.hash()) && plain.is_file());
+    assert!(fixture.store.holds(&fixture.file()) && plain.is_file());
     fixture.store.set_needed(Needed::default());
     fixture.store.sweep().unwrap();
-    assert!(!fixture.store.holds(&fixture.hash()) && !plain.exists());
+    assert!(!fixture.store.holds(&fixture.file()) && !plain.exists());
     assert_eq!(
-        fixture.store.plaintext(&weights_hash).err().unwrap().code().as_str(),
+        fixture.store.plaintext(&fixture.weights_hash()).err().unwrap().code().as_str(),
         "weights_not_found"
     );
 }

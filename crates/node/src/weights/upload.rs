@@ -6,8 +6,9 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use soma_protocol::{Address, Hash};
+use soma_protocol::Address;
 
+use super::needed::Ciphertext;
 use super::store::{WeightsStore, hash_file, remove};
 use crate::error::NodeError;
 
@@ -23,15 +24,11 @@ pub(crate) struct Progress {
 }
 
 impl WeightsStore {
-    /// Progress of an upload of `size_bytes`, including one that has not begun.
-    pub(crate) fn progress(
-        &self,
-        ciphertext_hash: &Hash,
-        uploader: &Address,
-        size_bytes: u64,
-    ) -> Progress {
-        let complete = self.holds(ciphertext_hash);
-        let path = self.partial(ciphertext_hash, uploader);
+    /// Progress of an upload, including one that has not begun.
+    pub(crate) fn progress(&self, file: &Ciphertext, uploader: &Address) -> Progress {
+        let size_bytes = file.size_bytes;
+        let complete = self.holds(file);
+        let path = self.partial(file, uploader);
         let partial = || fs::metadata(path).map_or(0, |file| file.len());
         let received_bytes = if complete { size_bytes } else { partial().min(size_bytes) };
         Progress { size_bytes, received_bytes, complete }
@@ -43,15 +40,14 @@ impl WeightsStore {
     /// Same as [`Upload::finish`].
     pub(crate) fn finish_upload(
         self: &Arc<Self>,
-        ciphertext_hash: Hash,
+        ciphertext: Ciphertext,
         uploader: Address,
-        size_bytes: u64,
     ) -> Result<Progress, NodeError> {
-        let progress = self.progress(&ciphertext_hash, &uploader, size_bytes);
-        if progress.complete || progress.received_bytes < size_bytes {
+        let progress = self.progress(&ciphertext, &uploader);
+        if progress.complete || progress.received_bytes < ciphertext.size_bytes {
             return Ok(progress);
         }
-        match self.upload(ciphertext_hash, uploader, size_bytes, size_bytes) {
+        match self.upload(ciphertext, uploader, ciphertext.size_bytes) {
             Err(NodeError::UploadBusy { .. }) => Ok(progress),
             upload => upload?.finish(),
         }
@@ -64,47 +60,50 @@ impl WeightsStore {
     /// [`NodeError::UploadOffset`] at any other offset, or a file error.
     pub(crate) fn upload(
         self: &Arc<Self>,
-        ciphertext_hash: Hash,
+        ciphertext: Ciphertext,
         uploader: Address,
-        size_bytes: u64,
         offset: u64,
     ) -> Result<Upload, NodeError> {
-        let slot = Slot::take(self, ciphertext_hash, uploader)?;
-        let progress = self.progress(&ciphertext_hash, &uploader, size_bytes);
+        let slot = Slot::take(self, ciphertext, uploader)?;
+        let progress = self.progress(&ciphertext, &uploader);
         let received_bytes = progress.received_bytes;
         if offset != received_bytes {
             return Err(NodeError::UploadOffset { received_bytes });
         }
-        let path = self.partial(&ciphertext_hash, &uploader);
+        let path = self.partial(&ciphertext, &uploader);
         let file = OpenOptions::new()
             .create(true)
             .append(true)
             .open(&path)
             .map_err(|error| NodeError::io(&path, error))?;
-        Ok(Upload { slot, path, file, size_bytes, received_bytes })
+        Ok(Upload { slot, path, file, received_bytes })
     }
 }
 
 /// The right to write one partial file; released when dropped.
 struct Slot {
     store: Arc<WeightsStore>,
-    hash: Hash,
+    ciphertext: Ciphertext,
     uploader: Address,
 }
 
 impl Slot {
-    fn take(store: &Arc<WeightsStore>, hash: Hash, uploader: Address) -> Result<Self, NodeError> {
-        if store.uploads.lock().insert((hash, uploader)) {
-            Ok(Self { store: Arc::clone(store), hash, uploader })
+    fn take(
+        store: &Arc<WeightsStore>,
+        ciphertext: Ciphertext,
+        uploader: Address,
+    ) -> Result<Self, NodeError> {
+        if store.uploads.lock().insert((ciphertext, uploader)) {
+            Ok(Self { store: Arc::clone(store), ciphertext, uploader })
         } else {
-            Err(NodeError::UploadBusy { hash })
+            Err(NodeError::UploadBusy { hash: ciphertext.hash })
         }
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.store.uploads.lock().remove(&(self.hash, self.uploader));
+        self.store.uploads.lock().remove(&(self.ciphertext, self.uploader));
     }
 }
 
@@ -113,7 +112,6 @@ pub(crate) struct Upload {
     slot: Slot,
     path: PathBuf,
     file: File,
-    size_bytes: u64,
     received_bytes: u64,
 }
 
@@ -125,8 +123,9 @@ impl Upload {
     /// disk is full; the bytes accepted before stay, so that the upload can resume.
     pub(crate) fn write(&mut self, piece: &[u8]) -> Result<(), NodeError> {
         let after = self.received_bytes + piece.len() as u64;
-        if after > self.size_bytes {
-            return Err(NodeError::UploadTooLong { size_bytes: self.size_bytes });
+        let size_bytes = self.slot.ciphertext.size_bytes;
+        if after > size_bytes {
+            return Err(NodeError::UploadTooLong { size_bytes });
         }
         if let Err(error) = self.file.write_all(piece) {
             // A partially written piece must not shift what follows.
@@ -145,16 +144,17 @@ impl Upload {
     /// [`NodeError::CiphertextMismatch`] when the complete file does not have the committed hash;
     /// it is removed then.
     pub(crate) fn finish(self) -> Result<Progress, NodeError> {
-        let Self { slot, path, file, size_bytes, received_bytes } = self;
+        let Self { slot, path, file, received_bytes } = self;
+        let Ciphertext { hash, size_bytes } = slot.ciphertext;
         let complete = received_bytes == size_bytes;
-        if complete && !slot.store.holds(&slot.hash) {
+        if complete && !slot.store.holds(&slot.ciphertext) {
             file.sync_all().map_err(|error| NodeError::io(&path, error))?;
             let found = hash_file(&path)?;
-            if found != slot.hash {
+            if found != hash {
                 remove(&path)?;
-                return Err(NodeError::CiphertextMismatch { expected: slot.hash, found });
+                return Err(NodeError::CiphertextMismatch { expected: hash, found });
             }
-            slot.store.keep(&slot.hash, &path)?;
+            slot.store.keep(&hash, &path)?;
         }
         Ok(Progress { size_bytes, received_bytes, complete })
     }

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod api;
 #[cfg(test)]
+mod broken_files;
+#[cfg(test)]
 mod competition;
 #[cfg(test)]
 mod copies;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::context::{Apply, Context, check_epoch};
 use crate::proof::storage;
-use crate::record::ChallengeAnswers;
+use crate::record::{ChallengeAnswers, VALIDATORS_MAX};
 use crate::state::Key;
 use crate::{Epoch, Event, Hash, Rejection, hex, read};
 
@@ -43,6 +43,9 @@ impl Apply for AnswerChallenge {
         let model = challenge.model;
         if !storage::verifies(&challenge, &self.chunk, &self.path) {
             return Err(Rejection::WrongAnswer { model });
+        }
+        if answers.len() >= VALIDATORS_MAX {
+            return Err(Rejection::Full);
         }
         answers.push(validator);
         let answers = ChallengeAnswers(answers);

@@ -32,12 +32,12 @@ impl Apply for CommitVerdict {
         if !matches!(target.status, TargetStatus::Published { .. }) {
             return Err(Rejection::NotPublished { target: id });
         }
-        let mut verdicts = read::verdicts(&context.state, id);
-        if verdicts.of(&validator).is_some() {
+        if read::verdict(&context.state, id, &validator).is_some() {
             return Err(Rejection::AlreadyAttested { target: id });
         }
-        verdicts.0.push(VerdictCommit { validator, commitment: self.commitment, verdict: None });
-        context.state.save(Key::verdicts(id), &verdicts);
+        let commitment = self.commitment;
+        let commit = VerdictCommit { target: id, validator, commitment, verdict: None };
+        context.state.save(Key::verdict(id, &validator), &commit);
         context.events.push(Event::VerdictCommitted { target: id, validator });
         Ok(())
     }

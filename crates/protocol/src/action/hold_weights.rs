@@ -1,17 +1,21 @@
 //! A validator attests that it holds committed files. A commit needs attestations from more than a
 //! third of the stake, hence from at least one honest holder, before its epoch begins. A validator
-//! may also attest to files already in use, and is paid rent from then on.
+//! may also attest to files already in use, and is paid rent from then on. Entries that name nothing
+//! new are skipped, so that no commit can veto a validator's word on the others.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
 use super::context::{Apply, Context, check_epoch};
-use crate::record::Rent;
-use crate::state::{Key, load};
-use crate::{Address, Epoch, Event, Hash, ModelId, Rejection, read};
+use crate::record::{Committee, Rent, SEATS_MAX};
+use crate::state::{Key, StateRead, load};
+use crate::{Address, Epoch, Event, Hash, ModelId, Rejection, decimal, read};
 
 /// Maximum number of held files in one transaction.
 pub const HELD_FILES_MAX: usize = 1_024;
+
+/// Number of holders of a file beyond which those without a seat are dropped from its list.
+const HOLDERS_KEPT: usize = SEATS_MAX as usize;
 
 /// A file that a validator holds.
 #[derive(
@@ -22,6 +26,10 @@ pub struct HeldFile {
     pub model: ModelId,
     /// BLAKE3 of the encrypted file that its commit names.
     pub ciphertext_hash: Hash,
+    /// Length of that file in bytes, as its commit names it: a validator that holds the file attests
+    /// to its true size, so a commit with another size is held by nobody.
+    #[serde(with = "decimal")]
+    pub size_bytes: u64,
 }
 
 /// A validator attests that it holds committed files. A duty.
@@ -52,60 +60,118 @@ impl Apply for HoldWeights {
                 max: count(HELD_FILES_MAX),
             });
         }
+        let committee = read::committee(&context.state);
+        let (mut is_new, mut refused) = (false, None);
         for file in &self.held {
-            hold(context, file, epoch, validator)?;
-            context.events.push(Event::WeightsHeld { model: file.model, epoch, validator });
+            match hold(context, &committee, file, epoch, validator) {
+                Ok(()) => {
+                    is_new = true;
+                    let event = Event::WeightsHeld { model: file.model, epoch, validator };
+                    context.events.push(event);
+                }
+                Err(rejection) => refused = refused.or(Some(rejection)),
+            }
         }
-        Ok(())
+        // One entry must not veto the others: whoever commits decides what is in the list.
+        match refused {
+            Some(rejection) if !is_new => Err(rejection),
+            _ => Ok(()),
+        }
     }
 }
 
-/// Adds the validator to the holders of a committed file, or of the file in use.
+/// Adds the validator to the holders of a file in every record that names it: the model's commits
+/// for the epoch, and the rent of the files in use. Rejected if nothing is new.
 fn hold(
     context: &mut Context<'_>,
+    committee: &Committee,
     file: &HeldFile,
     epoch: Epoch,
     validator: Address,
 ) -> Result<(), Rejection> {
-    let HeldFile { model, ciphertext_hash } = *file;
+    let model = file.model;
+    let (mut is_named, mut is_new) = (false, false);
     let commits = read::commits_of(&context.state, model, epoch);
-    let has_file = |hash: &Hash| *hash == ciphertext_hash;
-    let commit = commits.iter().find(|commit| has_file(&commit.ciphertext_hash));
-    if let Some(mut commit) = commit.cloned() {
-        add_holder(&mut commit.holders, model, validator)?;
-        let key = Key::commit(model, epoch, commit.architecture);
-        context.state.save(key, &commit);
-        return Ok(());
+    let others = !commits.is_empty();
+    for mut commit in commits {
+        if file.is(&commit.ciphertext_hash, commit.size_bytes) {
+            is_named = true;
+            if add_holder(&mut commit.holders, committee, validator) {
+                is_new = true;
+                let key = Key::commit(model, epoch, commit.architecture);
+                context.state.save(key, &commit);
+            }
+        }
     }
-    let record = read::model(&context.state, model);
-    let is_in_use = |number: &u32| {
-        let weights =
-            record.as_ref().and_then(|record| read::weights_for(&context.state, record, *number));
-        weights.is_some_and(|weights| has_file(&weights.ciphertext_hash))
-    };
-    let number = read::open_architectures(&context.state).find(is_in_use);
-    let key = number.map(|number| Key::rent(model, number));
-    let rent = key.and_then(|key| Some((key, load::<Rent>(&context.state, &key)?)));
-    let Some((key, mut rent)) = rent else {
-        return Err(if commits.is_empty() {
-            Rejection::CommitNotFound { model, epoch }
-        } else {
-            Rejection::OtherFileCommitted { model }
-        });
-    };
-    add_holder(&mut rent.holders, model, validator)?;
-    context.state.save(key, &rent);
-    Ok(())
+    for number in used_by(&context.state, file) {
+        let key = Key::rent(model, number);
+        if let Some(mut rent) = load::<Rent>(&context.state, &key) {
+            is_named = true;
+            if add_holder(&mut rent.holders, committee, validator) {
+                is_new = true;
+                context.state.save(key, &rent);
+            }
+        }
+    }
+    if is_new {
+        Ok(())
+    } else if is_named {
+        Err(Rejection::AlreadyHeld { model })
+    } else if others {
+        Err(Rejection::OtherFileCommitted { model })
+    } else {
+        Err(Rejection::CommitNotFound { model, epoch })
+    }
 }
 
-fn add_holder(
-    holders: &mut Vec<Address>,
-    model: ModelId,
-    validator: Address,
-) -> Result<(), Rejection> {
+/// The architectures for which the model competes with the file, or will.
+fn used_by(state: &dyn StateRead, file: &HeldFile) -> Vec<u32> {
+    let Some(model) = read::model(state, file.model) else {
+        return Vec::new();
+    };
+    let is_used = |number: &u32| {
+        read::weights_for(state, &model, *number)
+            .is_some_and(|weights| file.is(&weights.ciphertext_hash, weights.size_bytes))
+    };
+    read::open_architectures(state).filter(is_used).collect()
+}
+
+impl HeldFile {
+    /// Whether it is the file with this hash and size.
+    fn is(&self, ciphertext_hash: &Hash, size_bytes: u64) -> bool {
+        (&self.ciphertext_hash, self.size_bytes) == (ciphertext_hash, size_bytes)
+    }
+}
+
+/// Adds a seated validator; returns whether it is new. In a full list, those that have lost their
+/// seats make room.
+fn add_holder(holders: &mut Vec<Address>, committee: &Committee, validator: Address) -> bool {
     if holders.contains(&validator) {
-        return Err(Rejection::AlreadyHeld { model });
+        return false;
+    }
+    if holders.len() >= HOLDERS_KEPT {
+        holders.retain(|holder| committee.seats_validator(holder));
     }
     holders.push(validator);
-    Ok(())
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HOLDERS_KEPT, add_holder};
+    use crate::record::{Committee, Seat};
+    use crate::{Address, ConsensusKey, Epoch};
+
+    #[test]
+    fn those_that_lost_their_seats_make_room_in_a_full_list() {
+        let address = |at: usize| Address([u8::try_from(at).unwrap_or(0); 32]);
+        let seat = |at| Seat { consensus_key: ConsensusKey([0; 32]), validator: address(at) };
+        let seats = (100..150).map(seat).collect();
+        let committee = Committee { number: 1, height: 1, epoch: Epoch(2), seats };
+        let mut holders: Vec<Address> = (1..=HOLDERS_KEPT).map(address).collect();
+        holders[5] = address(100);
+        assert!(add_holder(&mut holders, &committee, address(101)));
+        assert_eq!(holders, [100, 101].map(address));
+        assert!(!add_holder(&mut holders, &committee, address(101)));
+    }
 }

@@ -30,12 +30,8 @@ impl Apply for RevealVerdict {
             return Err(Rejection::WrongPhase { phase });
         }
         context.target_of(id, context.clock.epoch.previous())?;
-        let mut verdicts = read::verdicts(&context.state, id);
-        let commit = verdicts
-            .0
-            .iter_mut()
-            .find(|commit| commit.validator == validator)
-            .ok_or(Rejection::VerdictNotCommitted { target: id })?;
+        let commit = read::verdict(&context.state, id, &validator);
+        let mut commit = commit.ok_or(Rejection::VerdictNotCommitted { target: id })?;
         if commit.verdict.is_some() {
             return Err(Rejection::AlreadyAttested { target: id });
         }
@@ -44,7 +40,7 @@ impl Apply for RevealVerdict {
             return Err(Rejection::CommitmentMismatch);
         }
         commit.verdict = Some(verdict.clone());
-        context.state.save(Key::verdicts(id), &verdicts);
+        context.state.save(Key::verdict(id, &validator), &commit);
         context.events.push(Event::VerdictRevealed {
             target: id,
             validator,

@@ -9,7 +9,8 @@ use super::context::{Apply, Context};
 use crate::money::credit;
 use crate::proof::commitment::{self, CommittedWeights};
 use crate::record::{
-    Embedding, Model, ModelStatus, NextWeights, Rent, Weights, WeightsAge, WeightsCommit,
+    Embedding, Model, ModelStatus, NextWeights, Rent, RevealedFile, Weights, WeightsAge,
+    WeightsCommit,
 };
 use crate::state::{Key, load};
 use crate::{Amount, Event, Hash, ModelId, Rejection, hex, read};
@@ -45,38 +46,47 @@ impl RevealWeights {
     /// The commit that this reveals.
     fn commit(&self, context: &Context<'_>, model: &Model) -> Result<WeightsCommit, Rejection> {
         let epoch = context.clock.epoch;
-        let committed = CommittedWeights {
-            model: model.id,
-            owner: &model.owner,
-            epoch,
-            weights_hash: &self.weights_hash,
-            key: &self.key,
-            embedding: &self.embedding,
+        let reveals = |commit: &WeightsCommit| {
+            let committed = CommittedWeights {
+                model: model.id,
+                owner: &model.owner,
+                epoch,
+                weights_hash: &self.weights_hash,
+                ciphertext_hash: &commit.ciphertext_hash,
+                size_bytes: commit.size_bytes,
+                key: &self.key,
+                embedding: &self.embedding,
+            };
+            let chain = &context.config.network.chain_id;
+            commitment::weights(chain, &committed) == commit.commitment
         };
-        let commitment = commitment::weights(&context.config.network.chain_id, &committed);
         let commits = read::commits_of(&context.state, model.id, epoch);
-        let mut candidates = commits.iter();
-        let commit = candidates.find(|commit| commit.commitment == commitment);
-        let commit = commit.or(commits.first()).cloned();
+        let revealed = commits.iter().find(|commit| reveals(commit));
+        let commit = revealed.or(commits.first()).cloned();
         let commit = commit.ok_or(Rejection::CommitNotFound { model: model.id, epoch })?;
         let architecture = read::architecture(&context.state, commit.architecture);
         check_embedding(&self.embedding, architecture.map_or(0, |spec| spec.dim))?;
-        if commit.commitment == commitment {
-            Ok(commit)
-        } else {
-            Err(Rejection::CommitmentMismatch)
-        }
+        if revealed.is_some() { Ok(commit) } else { Err(Rejection::CommitmentMismatch) }
     }
 
-    /// Saves the weights, which keep the age of their first reveal by this model.
+    /// Saves the weights, which keep the age of their first reveal by this model. If they come in
+    /// another file than before, that one stays with the targets drawn under it.
     fn save_weights(&self, context: &mut Context<'_>, commit: &WeightsCommit) {
         let earlier = read::weights(&context.state, self.model, &self.weights_hash);
-        let weights = Weights {
-            weights_hash: self.weights_hash,
+        let file = RevealedFile {
             ciphertext_hash: commit.ciphertext_hash,
             size_bytes: commit.size_bytes,
             key: self.key,
+        };
+        let replaced =
+            earlier.as_ref().and_then(|earlier| earlier.replaced_by(&file, commit.epoch));
+        let weights = Weights {
+            weights_hash: self.weights_hash,
+            ciphertext_hash: file.ciphertext_hash,
+            size_bytes: file.size_bytes,
+            key: file.key,
             age: earlier.map_or_else(|| WeightsAge::of(commit), |earlier| earlier.age),
+            replaced,
         };
         let key = Key::weights(self.model, &self.weights_hash);
         context.state.save(key, &weights);

@@ -80,7 +80,11 @@ impl Apply for Submit {
         };
         let mut candidates = Candidates(read::candidates(&context.state, id));
         let mut present = candidates.0.iter();
-        if present.any(|present| present.commitment == candidate.commitment) {
+        // Whoever copies a commitment cannot publish for it, and must not keep its maker out.
+        let same = |present: &Candidate| {
+            (present.submitter, present.commitment) == (submitter, candidate.commitment)
+        };
+        if present.any(same) {
             return Err(Rejection::DuplicateSubmission { target: id });
         }
         let at = candidates.0.partition_point(|present| present.distance <= candidate.distance);

@@ -5,8 +5,8 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
 use super::context::{Apply, Context};
-use crate::record::{CastVote, ProposalStatus};
-use crate::state::Key;
+use crate::record::{CastVote, ProposalStatus, VALIDATORS_MAX};
+use crate::state::{Key, StateRead};
 use crate::{Event, ProposalId, Rejection, read};
 
 /// A validator votes on a proposal.
@@ -36,10 +36,23 @@ impl Apply for Vote {
         let mut votes = proposal.votes.iter_mut();
         match votes.find(|vote| vote.validator == validator) {
             Some(earlier) => *earlier = vote,
-            None => proposal.votes.push(vote),
+            None => {
+                make_room(&context.state, &mut proposal.votes);
+                proposal.votes.push(vote);
+            }
         }
         context.state.save(Key::proposal(id), &proposal);
         context.events.push(Event::VoteCast { proposal: id, validator, approve });
         Ok(())
+    }
+}
+
+/// Drops the votes of validators that are gone when the list is full. At most [`VALIDATORS_MAX`]
+/// are registered, the one that votes now included, so there is room then.
+fn make_room(state: &dyn StateRead, votes: &mut Vec<CastVote>) {
+    if votes.len() >= VALIDATORS_MAX {
+        votes.retain(|vote| {
+            read::validator(state, &vote.validator).is_some_and(|one| one.is_registered())
+        });
     }
 }

@@ -67,7 +67,9 @@ pub(crate) fn settle(transition: &mut Transition<'_, '_>, epoch: Epoch) {
         };
         target.status = settle_one(transition, &target);
         transition.state.save(Key::target(id), &target);
-        for key in [Key::candidates(id), Key::publication(id), Key::verdicts(id)] {
+        let verdicts = read::verdicts(transition.state, &target).into_iter();
+        let verdicts = verdicts.map(|commit| Key::verdict(id, &commit.validator));
+        for key in [Key::candidates(id), Key::publication(id)].into_iter().chain(verdicts) {
             if transition.state.contains(&key) {
                 transition.state.delete(key);
             }
@@ -100,14 +102,14 @@ fn settle_one(transition: &mut Transition<'_, '_>, target: &Target) -> TargetSta
 
 /// Whether a validator has committed to a verdict on a target of the epoch.
 pub(crate) fn awaits_verdicts(state: &dyn StateRead, epoch: Epoch) -> bool {
-    read::targets(state, epoch).iter().any(|target| !read::verdicts(state, target.id).0.is_empty())
+    read::targets(state, epoch).iter().any(|target| !read::verdicts(state, target).is_empty())
 }
 
 /// The verdict of more than two thirds of all seated stake. Validators that differ from it are
 /// slashed.
 fn decide(transition: &mut Transition<'_, '_>, target: &Target) -> Option<Verdict> {
-    let verdicts = read::verdicts(transition.state, target.id).0;
-    let committee = read::committee(transition.state);
+    let verdicts = read::verdicts(transition.state, target);
+    let committee = read::committee_in(transition.state, target.epoch.next());
     let found = |validator: &Address| {
         let mut commits = verdicts.iter();
         commits.find(|commit| commit.validator == *validator)?.verdict.as_ref()
@@ -145,21 +147,28 @@ fn decide(transition: &mut Transition<'_, '_>, target: &Target) -> Option<Verdic
     Some(decided.clone())
 }
 
-/// Slashes models whose published file the auditors could not run; they are not routed until their
-/// next reveal.
+/// Slashes models whose published file the auditors could not run: each for its own file, whatever
+/// other models reveal. They are not routed until their next reveal.
 fn punish_broken(transition: &mut Transition<'_, '_>, target: &Target, verdict: &Verdict) {
-    for routed in &target.routed {
-        if !verdict.broken.contains(&routed.model) {
+    for (place, routed) in target.routed.iter().enumerate() {
+        if !verdict.broken.contains(place) {
             continue;
         }
         let Some(mut model) = read::model(transition.state, routed.model) else {
             continue;
         };
-        // A model is punished only once, and not for weights that have since been replaced.
-        if model.status != ModelStatus::Active || model.weights != Some(routed.weights_hash) {
+        // One punishment for all targets of an epoch, and for those that were drawn before the
+        // verdict was known. Revealing other weights in time is no way out of it.
+        let judged = model.broken >= target.epoch || model.broken >= model.revealed;
+        if judged || model.status == ModelStatus::Retired {
             continue;
         }
-        model.status = ModelStatus::Inactive;
+        model.broken = target.epoch;
+        let is_replaced =
+            model.weights != Some(routed.weights_hash) || model.revealed > target.epoch;
+        if model.status == ModelStatus::Active && !is_replaced {
+            model.status = ModelStatus::Inactive;
+        }
         transition.events.push(Event::ModelBroken { model: model.id, target: target.id });
         let bps = transition.config.params.missed_reveal_slash_bps;
         slashing::model(transition, &mut model, bps);

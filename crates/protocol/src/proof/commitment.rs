@@ -26,6 +26,10 @@ pub struct CommittedWeights<'a> {
     pub epoch: Epoch,
     /// BLAKE3 of the weights file.
     pub weights_hash: &'a Hash,
+    /// BLAKE3 of the encrypted file.
+    pub ciphertext_hash: &'a Hash,
+    /// Length of the encrypted file in bytes.
+    pub size_bytes: u64,
     /// Key of the encrypted file.
     pub key: &'a [u8; 32],
     /// The model's specialization.
@@ -42,6 +46,8 @@ pub fn weights(chain: &Hash, content: &CommittedWeights<'_>) -> Hash {
             &content.owner.0,
             &content.epoch.0.to_le_bytes(),
             &content.weights_hash.0,
+            &content.ciphertext_hash.0,
+            &content.size_bytes.to_le_bytes(),
             &key_hash(content.key).0,
             &embedding_hash(content.embedding).0,
         ],
@@ -81,7 +87,7 @@ pub fn trace(traces: &[Option<[u8; 32]>]) -> Hash {
 /// Commitment to a verdict, for `Action::CommitVerdict`. Nobody knows the trace without having run
 /// the models, so nobody can guess what another validator has committed to.
 pub fn verdict(chain: &Hash, validator: &Address, target: TargetId, verdict: &Verdict) -> Hash {
-    let broken: Vec<u8> = verdict.broken.iter().flat_map(|model| model.0.to_le_bytes()).collect();
+    let broken = verdict.broken.0.to_le_bytes();
     let validity: &[u8] = match verdict.validity {
         Validity::Valid => b"valid",
         Validity::Invalid => b"invalid",

@@ -15,7 +15,7 @@ mod proposal;
 pub use chain::{Account, Clock, Network, Supply};
 pub use epoch::{BeaconCommit, EpochRecord};
 pub use model::{Embedding, Model, ModelCount, ModelStatus, NextWeights};
-pub use params::{Bounds, Params, SEATS_MAX};
+pub use params::{Bounds, CANDIDATES_MAX, DATA_BYTES_MAX, Params, ROUTED_MAX, SEATS_MAX};
 pub use pool::{NextCommission, Pool, SHARES_MAX, Share, Withdrawal, WithdrawalCount};
 pub use proposal::{
     CastVote, Change, Migration, OPEN_MAX, OpenProposals, PastArchitecture, Proposal,
@@ -28,19 +28,30 @@ pub use validator::{
     Committee, KeyHolder, LastCommittee, Seat, VALIDATORS_MAX, Validator, ValidatorStatus,
     Validators,
 };
-pub use verdict::{Validity, Verdict, VerdictCommit, Verdicts};
-pub use weights::{ChallengeAnswers, Rent, RentPrice, Weights, WeightsAge, WeightsCommit};
+pub use verdict::{Broken, Validity, Verdict, VerdictCommit};
+pub use weights::{
+    ChallengeAnswers, Rent, RentPrice, ReplacedFile, RevealedFile, Weights, WeightsAge,
+    WeightsCommit,
+};
 
-use crate::state::Record;
+use soma_architecture::DIM_MAX;
+
+use crate::state::{FIXED_BYTES_MAX, Record, VALUE_BYTES_MAX};
+use crate::{Address, ProposalId};
 
 macro_rules! records {
     (@permanent) => { false };
     (@permanent permanent) => { true };
-    ($($name:ident = $tag:literal $($permanent:ident)?),* $(,)?) => {
-        $(impl Record for $name {
-            const TAG: u8 = $tag;
-            const PERMANENT: bool = records!(@permanent $($permanent)?);
-        })*
+    ($($name:ident = $tag:literal $($permanent:ident)? $([$lists:expr])?),* $(,)?) => {
+        $(
+            impl Record for $name {
+                const TAG: u8 = $tag;
+                const PERMANENT: bool = records!(@permanent $($permanent)?);
+                const BYTES_MAX: usize = FIXED_BYTES_MAX $(+ $lists)?;
+            }
+
+            const _: () = assert!($name::BYTES_MAX <= VALUE_BYTES_MAX);
+        )*
 
         /// Whether a value holds a record that [stays](Record::PERMANENT).
         pub(crate) fn is_permanent(value: &[u8]) -> bool {
@@ -52,14 +63,27 @@ macro_rules! records {
     };
 }
 
-// Each type has its own tag. `permanent` ones are paid for by whoever creates them.
+/// The most bytes of a list: a value of fixed size takes no more bytes in borsh than in memory.
+const fn list<T>(length_max: usize) -> usize {
+    length_max.saturating_mul(size_of::<T>())
+}
+
+/// The most holders of a file, seats, answers and votes: one for each registered validator.
+const ADDRESSES: usize = list::<Address>(VALIDATORS_MAX);
+
+// Each type has its own tag. `permanent` ones are paid for by whoever creates them. In brackets is
+// the most bytes of the lists or data in a record.
 records! {
     Network = 1, Params = 2, Clock = 3, Supply = 4, ModelCount = 5, Account = 6 permanent,
-    Model = 7 permanent, Embedding = 8, Weights = 9 permanent, WeightsCommit = 10, Rent = 11,
-    Validators = 12, Validator = 13 permanent,
-    BeaconCommit = 14, EpochRecord = 15, Target = 16, Candidates = 17, Publication = 18,
-    Verdicts = 19, WinningData = 20, Share = 21 permanent, WithdrawalCount = 22, Withdrawal = 23,
-    KeyHolder = 24 permanent, Committee = 25, LastCommittee = 26, ChallengeAnswers = 27,
-    RentPrice = 28, Proposal = 29 permanent, ProposalCount = 30, OpenProposals = 31, Migration = 32,
-    PastArchitecture = 33,
+    Model = 7 permanent, Embedding = 8 [list::<i16>(DIM_MAX as usize)], Weights = 9 permanent,
+    WeightsCommit = 10 [ADDRESSES], Rent = 11 [ADDRESSES], Validators = 12 [ADDRESSES],
+    Validator = 13 permanent, BeaconCommit = 14, EpochRecord = 15 [ADDRESSES],
+    Target = 16 [list::<Routed>(ROUTED_MAX as usize)],
+    Candidates = 17 [list::<Candidate>(CANDIDATES_MAX as usize)],
+    Publication = 18 [DATA_BYTES_MAX as usize], VerdictCommit = 19, WinningData = 20,
+    Share = 21 permanent, WithdrawalCount = 22, Withdrawal = 23, KeyHolder = 24 permanent,
+    Committee = 25 [list::<Seat>(VALIDATORS_MAX)], LastCommittee = 26,
+    ChallengeAnswers = 27 [ADDRESSES], RentPrice = 28,
+    Proposal = 29 permanent [list::<CastVote>(VALIDATORS_MAX)], ProposalCount = 30,
+    OpenProposals = 31 [list::<ProposalId>(OPEN_MAX)], Migration = 32, PastArchitecture = 33,
 }

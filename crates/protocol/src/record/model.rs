@@ -52,6 +52,8 @@ pub struct Model {
     pub revealed: Epoch,
     /// Epoch since which it has been active without interruption.
     pub activated: Epoch,
+    /// Epoch of the last targets for which its file was found to be broken; 0 for none.
+    pub broken: Epoch,
     /// Number of targets that it has won.
     pub wins: u32,
     /// Everything that it has earned, commission included.
@@ -92,6 +94,7 @@ impl Model {
             next: None,
             revealed: Epoch(0),
             activated: Epoch(0),
+            broken: Epoch(0),
             wins: 0,
             earned: Amount::ZERO,
         }

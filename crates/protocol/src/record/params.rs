@@ -11,6 +11,15 @@ use crate::{Amount, Error, decimal};
 /// buffers for this many.
 pub const SEATS_MAX: u32 = 64;
 
+/// The most models routed to a target: the bound of `models_per_target`.
+pub const ROUTED_MAX: u32 = 16;
+
+/// The most candidates kept for a target: the bound of `candidates_per_target`.
+pub const CANDIDATES_MAX: u32 = 64;
+
+/// The longest data that can be published: the bound of `data_bytes_max`.
+pub const DATA_BYTES_MAX: u32 = 98_304;
+
 /// Name and bounds of a parameter. Amounts are in base units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Bounds {
@@ -120,11 +129,11 @@ params! {
     /// Targets drawn in an epoch.
     targets_per_epoch: u32 = 100, 4, 1 => 10_000;
     /// Models routed to a target, if there are that many.
-    models_per_target: u32 = 4, 2, 1 => 16;
+    models_per_target: u32 = 4, 2, 1 => ROUTED_MAX as u64;
     /// Candidates kept per target.
-    candidates_per_target: u32 = 4, 3, 1 => 64;
+    candidates_per_target: u32 = 4, 3, 1 => CANDIDATES_MAX as u64;
     /// Maximum length of submitted data. The minimum is one full chunk of the architecture.
-    data_bytes_max: u32 = 65_536, 65_536, 1 => 98_304;
+    data_bytes_max: u32 = 65_536, 65_536, 1 => DATA_BYTES_MAX as u64;
     /// A submission's bond, as a share of the target's reward.
     bond_bps: u16 = 10_000, 1_000, 1 => 10_000;
     /// Losses within this margin of the lowest loss, l nat, count as equal to it. The margin is in

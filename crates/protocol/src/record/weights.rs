@@ -45,6 +45,58 @@ pub struct Weights {
     pub key: [u8; 32],
     /// How old they are.
     pub age: WeightsAge,
+    /// The file that these weights had before, if the model has revealed them in another file.
+    pub replaced: Option<ReplacedFile>,
+}
+
+/// The encrypted file of revealed weights. A file is known by its hash and size together, so nobody
+/// can name it with another size; the key belongs to the model that revealed it.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+pub struct RevealedFile {
+    /// BLAKE3 of the encrypted file.
+    pub ciphertext_hash: Hash,
+    /// Length of the encrypted file in bytes.
+    #[serde(with = "decimal")]
+    pub size_bytes: u64,
+    /// Key that decrypts it.
+    #[serde(with = "hex::array")]
+    pub key: [u8; 32],
+}
+
+/// A file whose place another one has taken.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+pub struct ReplacedFile {
+    /// The epoch in which the other file was revealed.
+    pub epoch: Epoch,
+    /// The file that was in use until then.
+    pub file: RevealedFile,
+}
+
+impl Weights {
+    /// The file that is in use now.
+    pub const fn file(&self) -> RevealedFile {
+        let Self { ciphertext_hash, size_bytes, key, .. } = *self;
+        RevealedFile { ciphertext_hash, size_bytes, key }
+    }
+
+    /// What becomes of the file in use when `file` is revealed in `epoch`. Of two reveals in one
+    /// epoch, for two architectures, both come after the targets of the epoch before.
+    pub(crate) fn replaced_by(&self, file: &RevealedFile, epoch: Epoch) -> Option<ReplacedFile> {
+        let earlier = self.replaced.filter(|replaced| replaced.epoch == epoch);
+        let changes = self.file() != *file;
+        earlier.or_else(|| changes.then(|| ReplacedFile { epoch, file: self.file() }))
+    }
+
+    /// The file with which the model competes for the targets of an epoch, the running one or the
+    /// one before: whatever it reveals later, its scores for them stay the same.
+    pub fn file_for(&self, drawn: Epoch) -> RevealedFile {
+        let replaced = self.replaced.filter(|replaced| replaced.epoch > drawn);
+        replaced.map_or_else(|| self.file(), |replaced| replaced.file)
+    }
 }
 
 /// A commit that is not revealed yet.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::state::{Key, Record, StateRead};
+use crate::state::{Key, Record, StateRead, VALUE_BYTES_MAX};
 
 /// What a block changes, in key order; `None` deletes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,6 +56,11 @@ impl<'a> Draft<'a> {
     /// The changes.
     pub fn into_changes(self) -> Changes {
         self.changes
+    }
+
+    /// Whether a value is too long to be stored: it must not leave the draft.
+    pub(crate) fn is_too_long(&self) -> bool {
+        self.changes.0.values().flatten().any(|value| value.len() > VALUE_BYTES_MAX)
     }
 
     pub(crate) fn save<R: Record>(&mut self, key: Key, record: &R) {

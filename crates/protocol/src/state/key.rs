@@ -112,8 +112,8 @@ kinds! {
     candidates(id: TargetId) = "candidates", [id.0.to_le_bytes()];
     /// [`Publication`](crate::record::Publication) of a target.
     publication(id: TargetId) = "publication", [id.0.to_le_bytes()];
-    /// [`Verdicts`](crate::record::Verdicts) on a target.
-    verdicts(id: TargetId) = "verdicts", [id.0.to_le_bytes()];
+    /// [`VerdictCommit`](crate::record::VerdictCommit) of a validator on a target.
+    verdict(id: TargetId, validator: &Address) = "verdict", [id.0.to_le_bytes(), validator.0];
     /// [`WinningData`](crate::record::WinningData) of data.
     won(data_hash: &Hash) = "won", [data_hash.0];
 }

@@ -11,5 +11,5 @@ pub use draft::{Changes, Draft};
 pub use key::Key;
 pub use memory::MemoryState;
 pub use read::StateRead;
-pub use record::Record;
-pub(crate) use record::load;
+pub(crate) use record::{FIXED_BYTES_MAX, load};
+pub use record::{Record, VALUE_BYTES_MAX};

@@ -5,6 +5,12 @@ use borsh::{BorshDeserialize, BorshSerialize};
 
 use crate::state::{Key, StateRead};
 
+/// The longest value of a state. A store reads no longer one, so none may ever be written.
+pub const VALUE_BYTES_MAX: usize = 1 << 18;
+
+/// Bytes that suffice for any record without lists or data, its tag included.
+pub(crate) const FIXED_BYTES_MAX: usize = 1_024;
+
 /// A typed value of the state.
 pub trait Record: BorshSerialize + BorshDeserialize {
     /// First byte of the value, one for each type.
@@ -13,6 +19,9 @@ pub trait Record: BorshSerialize + BorshDeserialize {
     /// Whether a transaction that creates such a record pays for room that may never be freed:
     /// no rule deletes it, or only its holder decides when.
     const PERMANENT: bool;
+
+    /// The longest value of this type, its tag included: at most [`VALUE_BYTES_MAX`].
+    const BYTES_MAX: usize;
 
     /// The value's bytes.
     #[expect(clippy::expect_used, reason = "writing to a vector cannot fail")]

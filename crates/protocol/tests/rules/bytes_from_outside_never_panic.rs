@@ -7,6 +7,7 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 use soma_codes::Coded as _;
 use soma_protocol::evidence::{Ballot, Evidence, SignedBallot};
+use soma_protocol::record::Broken;
 use soma_protocol::{
     Action, Address, Amount, Architecture, Change, ConsensusKey, Epoch, Error, Genesis, Hash,
     HeldFile, ModelId, Params, Phase, PoolId, ProposalId, Rejection, SecretKey, SignedTransaction,
@@ -94,8 +95,10 @@ fn any_duty() -> impl Strategy<Value = Action> {
         any::<u32>().prop_map(Phase::Publish),
         Just(Phase::Compete)
     ];
-    let held = (any::<u32>(), hash())
-        .prop_map(|(model, ciphertext_hash)| HeldFile { model: ModelId(model), ciphertext_hash });
+    let held =
+        (any::<u32>(), hash(), any::<u64>()).prop_map(|(model, ciphertext_hash, size_bytes)| {
+            HeldFile { model: ModelId(model), ciphertext_hash, size_bytes }
+        });
     let validity = prop_oneof![Just(Validity::Valid), Just(Validity::Invalid)];
     prop_oneof![
         (any::<u32>(), prop::collection::vec(held, 0..4)).prop_map(|(epoch, held)| {
@@ -118,14 +121,10 @@ fn any_duty() -> impl Strategy<Value = Action> {
         (any::<u32>(), hash()).prop_map(|(target, commitment)| Action::CommitVerdict(
             action::CommitVerdict { target: TargetId(target), commitment }
         )),
-        (any::<u32>(), validity, hash(), proptest::collection::vec(any::<u32>(), 0..3)).prop_map(
+        (any::<u32>(), validity, hash(), any::<u16>()).prop_map(
             |(target, validity, trace, broken)| Action::RevealVerdict(action::RevealVerdict {
                 target: TargetId(target),
-                verdict: Verdict {
-                    validity,
-                    trace,
-                    broken: broken.into_iter().map(ModelId).collect(),
-                }
+                verdict: Verdict { validity, trace, broken: Broken(broken) }
             })
         ),
         (any::<u32>(), phase).prop_map(|(epoch, phase)| Action::EndPhase(action::EndPhase {

@@ -360,7 +360,7 @@ fn an_auditor_that_guesses_is_not_paid() {
     assert_eq!(paid(&silent), both[..1], "silent");
 
     let copied = audited(|world, target| {
-        let commitment = read::verdicts(&world.state, target).0[0].commitment;
+        let commitment = read::verdicts(&world.state, &world.target(target.0))[0].commitment;
         world.must(
             SECOND_VALIDATOR,
             Action::CommitVerdict(action::CommitVerdict { target, commitment }),

@@ -7,9 +7,7 @@ use crate::world::{
 use soma_codes::Coded as _;
 use soma_protocol::event::LapseReason;
 use soma_protocol::record::ModelStatus;
-use soma_protocol::{
-    Action, Amount, Epoch, Event, HeldFile, ModelId, Rejection, action, query, read, rent,
-};
+use soma_protocol::{Action, Amount, Epoch, Event, ModelId, Rejection, action, query, read, rent};
 
 fn lapse(world: &World) -> Option<(LapseReason, Amount, Amount)> {
     world.events.iter().find_map(|event| match event {
@@ -303,7 +301,7 @@ fn only_validators_hold_files_and_attest_each_once() {
     assert_eq!(world.act(OTHER, hold.clone()), Err(Rejection::NotValidator));
     world.must(VALIDATOR, hold.clone());
     assert_eq!(world.act(VALIDATOR, hold), Err(Rejection::AlreadyHeld { model }));
-    let twice = HeldFile { model: ModelId(9), ciphertext_hash: release.ciphertext_hash };
+    let twice = release.held_by(ModelId(9));
     for (held, code) in [
         (vec![], "bad_held_list"),
         (vec![twice; 2_000], "bad_held_list"),

@@ -241,7 +241,7 @@ fn actions(world: &World, actor: Person, step: &Step) -> Vec<(Person, Action)> {
 /// Like [`actions`], for the steps that concern targets and the duties of validators.
 fn actions_on_targets(world: &World, actor: Person, step: &Step) -> Vec<(Person, Action)> {
     let nth = |at: u32| targets(world).get(at as usize).copied();
-    let found = |target: u32, at: usize| verdicts(&world.target(target))[at].clone();
+    let found = |at: usize| verdicts()[at].clone();
     let action = match *step {
         Step::CommitBeacon(value) => {
             let (epoch, value) = (world.epoch().next(), Hash([value; 32]));
@@ -271,7 +271,7 @@ fn actions_on_targets(world: &World, actor: Person, step: &Step) -> Vec<(Person,
             let all = targets(world).into_iter();
             return all
                 .flat_map(|target| validators(world).into_iter().map(move |one| (one, target)))
-                .map(|(one, target)| (one, world.attest_verdict(one, target, &found(target, at))))
+                .map(|(one, target)| (one, world.attest_verdict(one, target, &found(at))))
                 .collect();
         }
         Step::Submit(target, number, distance) => {
@@ -281,12 +281,12 @@ fn actions_on_targets(world: &World, actor: Person, step: &Step) -> Vec<(Person,
             nth(target).map(|target| publish(target, &data(actor, number)))
         }
         Step::Attest(target, at) => {
-            nth(target).map(|target| world.attest_verdict(actor, target, &found(target, at)))
+            nth(target).map(|target| world.attest_verdict(actor, target, &found(at)))
         }
         Step::Open(target, at) => nth(target).map(|target| {
             Action::RevealVerdict(action::RevealVerdict {
                 target: TargetId(target),
-                verdict: found(target, at),
+                verdict: found(at),
             })
         }),
         Step::Answer(bytes) => Some(Action::AnswerChallenge(action::AnswerChallenge {

@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use blake3::hazmat::HasherExt as _;
 use soma_protocol::commitment::{self, CommittedWeights};
 use soma_protocol::invariants::{self, Holdings};
-use soma_protocol::record::Target;
+use soma_protocol::record::{Broken, Target};
 use soma_protocol::storage::{self, CHUNK_BYTES, Challenge};
 use soma_protocol::{
     Action, Address, Amount, Architecture, BlockInfo, ConsensusKey, Epoch, Event, Genesis,
@@ -81,6 +81,12 @@ impl Release {
     pub(crate) fn file(&self) -> Vec<u8> {
         let size = usize::try_from(self.size_bytes).unwrap();
         self.name.bytes().cycle().take(size).collect()
+    }
+
+    /// Its file as a validator that holds it names it: with its true size.
+    pub(crate) fn held_by(&self, model: ModelId) -> HeldFile {
+        let size_bytes = self.file().len() as u64;
+        HeldFile { model, ciphertext_hash: self.ciphertext_hash, size_bytes }
     }
 
     pub(crate) fn reveal(&self, model: ModelId) -> Action {
@@ -277,10 +283,10 @@ impl World {
     pub(crate) fn due_reveals(&self) -> Vec<(Person, Action)> {
         let mut due = Vec::new();
         for target in read::targets(&self.state, self.epoch().previous()) {
-            for verdict_commit in read::verdicts(&self.state, target.id).0 {
+            for verdict_commit in read::verdicts(&self.state, &target) {
                 let person =
                     (1..=64).map(Person).find(|one| one.address() == verdict_commit.validator);
-                let verdict = verdicts(&target).into_iter().find(|one| {
+                let verdict = verdicts().into_iter().find(|one| {
                     let (who, chain) = (&verdict_commit.validator, &self.chain);
                     commitment::verdict(chain, who, target.id, one) == verdict_commit.commitment
                 });
@@ -373,6 +379,8 @@ impl World {
             owner: &owner.address(),
             epoch,
             weights_hash: &release.weights_hash,
+            ciphertext_hash: &release.ciphertext_hash,
+            size_bytes: release.size_bytes,
             key: &release.key,
             embedding: &release.embedding,
         };
@@ -388,7 +396,7 @@ impl World {
 
     /// A validator's word that it holds a release.
     pub(crate) fn hold(&self, model: ModelId, release: &Release) -> Action {
-        let held = vec![HeldFile { model, ciphertext_hash: release.ciphertext_hash }];
+        let held = vec![release.held_by(model)];
         Action::HoldWeights(action::HoldWeights { epoch: self.epoch().next(), held })
     }
 
@@ -476,13 +484,13 @@ pub(crate) fn publish(target: u32, data: &Data) -> Action {
 
 /// A verdict with the trace that all honest validators of these tests have.
 pub(crate) fn verdict(validity: Validity) -> Verdict {
-    Verdict { validity, trace: Hash([1; 32]), broken: Vec::new() }
+    Verdict { validity, trace: Hash([1; 32]), broken: Broken::default() }
 }
 
-/// Every verdict that these tests give on a target: the claim is true, is false, or is true
+/// Every verdict that these tests give: the claim is true, is false, or is true
 /// although the first model's file is broken.
-pub(crate) fn verdicts(target: &Target) -> [Verdict; 3] {
-    let broken = Verdict { broken: vec![target.routed[0].model], ..verdict(Validity::Valid) };
+pub(crate) fn verdicts() -> [Verdict; 3] {
+    let broken = Verdict { broken: Broken(1), ..verdict(Validity::Valid) };
     [verdict(Validity::Valid), verdict(Validity::Invalid), broken]
 }
 

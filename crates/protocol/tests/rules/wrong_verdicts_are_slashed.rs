@@ -5,7 +5,7 @@ use crate::world::{
     Data, OTHER, Person, SECOND_VALIDATOR, SUBMITTER, THIRD_VALIDATOR, VALIDATOR, World, validator,
     verdict,
 };
-use soma_protocol::record::{ModelStatus, ReturnReason, TargetStatus};
+use soma_protocol::record::{Broken, ModelStatus, ReturnReason, TargetStatus};
 use soma_protocol::{
     Action, Amount, Event, Hash, ModelId, Phase, Rejection, TargetId, Validity, Verdict, action,
     commitment, read,
@@ -179,7 +179,7 @@ fn a_model_whose_file_is_not_what_was_revealed_is_slashed_and_inactive() {
     let mut world = four();
     let target = world.win(SUBMITTER, &Data::new("only one model runs"));
     let broken = world.target(target).routed[1].model;
-    let found = Verdict { broken: vec![broken], ..verdict(Validity::Valid) };
+    let found = Verdict { broken: Broken(0b10), ..verdict(Validity::Valid) };
     audit(&mut world, target, &ALL.map(|one| (one, found.clone())));
     let model = world.model(broken.0);
     assert_eq!(model.status, ModelStatus::Inactive);

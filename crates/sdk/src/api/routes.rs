@@ -55,7 +55,8 @@ pub const BLOCK: &str = "/v1/blocks/{height}";
 pub const EVENTS: &str = "/v1/events";
 /// `GET`: the encrypted file, with ranges.
 pub const CIPHERTEXT: &str = "/v1/ciphertexts/{hash}";
-/// `GET`: [`Upload`](crate::api::Upload), 404 unless a commit names the hash. `PUT`, body: bytes
+/// `?size_bytes=N`. `GET`: [`Upload`](crate::api::Upload), 404 unless a commit names a file with
+/// this hash and size. `PUT`, body: bytes
 /// of the encrypted file from `Content-Range: bytes FROM-LAST/SIZE` on (without it, all of them):
 /// [`Upload`](crate::api::Upload), or 409 `upload_offset` if FROM is not what was received. Both
 /// need an `Authorization` header with an [`UploadPermit`](crate::api::permit::UploadPermit).

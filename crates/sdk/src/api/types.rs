@@ -286,8 +286,13 @@ pub struct Routed {
     pub model: u32,
     /// The weights that score this target, even if the model reveals others later.
     pub weights_hash: HashText,
-    /// Bytes of the weights file.
+    /// Bytes of the weights file, encrypted or not.
     pub size_bytes: U64,
+    /// BLAKE3 of the model's encrypted file. If it does not decrypt to the weights, the model has no
+    /// score, even if other models have revealed the same weights.
+    pub ciphertext_hash: HashText,
+    /// The key that decrypts that file.
+    pub key: HashText,
     /// Age of the weights: of two nearly equal losses, the older weights win.
     pub age: Age,
 }

@@ -6,8 +6,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use soma_compete::{
-    Advance, Competitor, Document, Level, ModelSet, Observer, Offer, ScoreCache, Scores, Scoring,
-    Submitter, WeightsCache,
+    Advance, Competitor, Document, Level, ModelFile, ModelSet, Observer, Offer, ScoreCache, Scores,
+    Scoring, Submitter, WeightsCache,
 };
 use soma_model::{Architecture, Engine};
 use soma_node::Node;
@@ -212,7 +212,7 @@ impl Competition<'_> {
         let models = ModelSet {
             architecture: Architecture::nano(),
             seed,
-            files: weights.map(|file| (file.hash.0, file.size_bytes.0)).collect(),
+            files: weights.map(ModelFile::from).collect(),
         };
         let observer = Quiet(self.output);
         let scoring = self.scoring();
@@ -227,8 +227,8 @@ impl Competition<'_> {
             self.domains.iter().flat_map(|domain| domain.held_out.iter().map(|_| &domain.name));
         let line = |(index, (document, domain)): (usize, (&Document, &String))| {
             let reports = models.iter().filter_map(|model| {
-                let hash = model.weights.as_ref()?.hash.0;
-                Some((model.name.clone(), scores.get(index, hash)?))
+                let file = model.weights.as_ref()?.into();
+                Some((model.name.clone(), scores.get(index, file)?))
             });
             let reports: Vec<_> = reports.collect();
             let best = reports.iter().min_by_key(|(_, report)| report.score.loss_q32)?;

@@ -150,7 +150,7 @@ pub(crate) fn target(state: &dyn StateRead, id: TargetId) -> Option<types::Targe
         returned,
         reward: target.reward.into(),
         seed: Text(seed),
-        routed: target.routed.iter().map(|record| routed(state, record)).collect(),
+        routed: target.routed.iter().map(|record| routed(state, &target, record)).collect(),
         candidates: (0..).zip(&candidates).map(|(rank, record)| candidate(rank, record)).collect(),
         publication: read::publication(state, id).map(|publication| types::Publication {
             rank: publication.rank,
@@ -199,12 +199,19 @@ impl Outcome {
     }
 }
 
-fn routed(state: &dyn StateRead, routed: &record::Routed) -> types::Routed {
-    let weights = read::weights(state, routed.model, &routed.weights_hash);
+/// A routed model. Every model has revealed the weights that it is routed with.
+fn routed(
+    state: &dyn StateRead,
+    target: &record::Target,
+    routed: &record::Routed,
+) -> types::Routed {
+    let file = read::routed_file(state, target, routed);
     types::Routed {
         model: routed.model.0,
         weights_hash: Text(routed.weights_hash),
-        size_bytes: Text(weights.map_or(0, |weights| weights.size_bytes)),
+        size_bytes: Text(file.map_or(0, |file| file.size_bytes)),
+        ciphertext_hash: Text(file.map_or(Hash::default(), |file| file.ciphertext_hash)),
+        key: Text(Hash(file.map_or([0; 32], |file| file.key))),
         age: types::Age {
             epoch: routed.age.epoch.0,
             height: Text(routed.age.height),
