@@ -208,19 +208,6 @@ pub fn committee_by_number(state: &dyn StateRead, number: u32) -> Option<Committ
     load(state, &Key::committee(number))
 }
 
-/// The committee that serves in an epoch: the last one that was decided for it or before it.
-pub fn committee_in(state: &dyn StateRead, epoch: Epoch) -> Committee {
-    let mut committee = committee(state);
-    while committee.epoch > epoch {
-        let before = committee.number.checked_sub(1);
-        let Some(before) = before.and_then(|number| committee_by_number(state, number)) else {
-            break;
-        };
-        committee = before;
-    }
-    committee
-}
-
 /// The last committee decided by a block up to `height`.
 pub fn committee_at(state: &dyn StateRead, height: u64) -> Option<Committee> {
     let LastCommittee(last) = load(state, &Key::last_committee())?;
@@ -299,7 +286,8 @@ pub fn verdict(state: &dyn StateRead, id: TargetId, validator: &Address) -> Opti
 /// The verdicts on a target, in the order of their validators' seats; none once it is settled. Only
 /// the committee of the epoch after the target's gives any.
 pub fn verdicts(state: &dyn StateRead, target: &Target) -> Vec<VerdictCommit> {
-    let auditors = committee_in(state, target.epoch.next()).seats.into_iter();
+    let committee = committee_in(state, target.epoch.next());
+    let auditors = committee.into_iter().flat_map(|committee| committee.seats);
     auditors.filter_map(|seat| verdict(state, target.id, &seat.validator)).collect()
 }
 

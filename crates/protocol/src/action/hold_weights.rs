@@ -160,12 +160,17 @@ fn add_holder(holders: &mut Vec<Address>, committee: &Committee, validator: Addr
 mod tests {
     use super::{HOLDERS_KEPT, add_holder};
     use crate::record::{Committee, Seat};
-    use crate::{Address, ConsensusKey, Epoch};
+    use crate::{Address, Amount, ConsensusKey, Epoch};
 
     #[test]
     fn those_that_lost_their_seats_make_room_in_a_full_list() {
         let address = |at: usize| Address([u8::try_from(at).unwrap_or(0); 32]);
-        let seat = |at| Seat { consensus_key: ConsensusKey([0; 32]), validator: address(at) };
+        let seat = |at| Seat {
+            consensus_key: ConsensusKey([0; 32]),
+            validator: address(at),
+            stake: Amount(1),
+            since: Epoch(1),
+        };
         let seats = (100..150).map(seat).collect();
         let committee = Committee { number: 1, height: 1, epoch: Epoch(2), seats };
         let mut holders: Vec<Address> = (1..=HOLDERS_KEPT).map(address).collect();

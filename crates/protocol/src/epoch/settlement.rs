@@ -109,7 +109,7 @@ pub(crate) fn awaits_verdicts(state: &dyn StateRead, epoch: Epoch) -> bool {
 /// slashed.
 fn decide(transition: &mut Transition<'_, '_>, target: &Target) -> Option<Verdict> {
     let verdicts = read::verdicts(transition.state, target);
-    let committee = read::committee_in(transition.state, target.epoch.next());
+    let committee = read::committee_in(transition.state, target.epoch.next())?;
     let found = |validator: &Address| {
         let mut commits = verdicts.iter();
         commits.find(|commit| commit.validator == *validator)?.verdict.as_ref()

@@ -6,8 +6,6 @@ mod a_competition_over_three_epochs;
 #[cfg(test)]
 mod wrong_verdicts_are_slashed;
 #[cfg(test)]
-mod hold_under_attack;
-#[cfg(test)]
 mod bytes_from_outside_never_panic;
 #[cfg(test)]
 mod copies_never_win;

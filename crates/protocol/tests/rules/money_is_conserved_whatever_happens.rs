@@ -545,7 +545,7 @@ fn random_histories_reach_every_outcome() {
     }
     assert_eq!(
         bytes.finalize().to_hex().as_str(),
-        "c6680068680f2afa092c6adadf7f059fa381a6cd3db2a129ffeebf1207248e67",
+        "d6624302670cea4c56a8309519737b616baf2f16f5ff224dc90dc8c316a01b7b",
         "the bytes of states or events have changed"
     );
     let outcomes = [

@@ -132,7 +132,12 @@ fn the_longest_record_of_every_kind_can_be_read_again() {
         commitment: Hash([1; 32]),
         bond: Amount(1),
     };
-    let seat = Seat { consensus_key: ConsensusKey([1; 32]), validator: VALIDATOR.address() };
+    let seat = Seat {
+        consensus_key: ConsensusKey([1; 32]),
+        validator: VALIDATOR.address(),
+        stake: Amount(1),
+        since: Epoch(1),
+    };
     let cast = CastVote { validator: VALIDATOR.address(), approve: true };
     let bounds = [
         longest(&Validators(addresses.clone())),

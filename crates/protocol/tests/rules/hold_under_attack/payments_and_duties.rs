@@ -237,6 +237,7 @@ fn duties_leave_a_quarter_of_every_block_to_payments() {
     let file = |model: u32| soma_protocol::HeldFile {
         model: soma_protocol::ModelId(model),
         ciphertext_hash: Hash::default(),
+        size_bytes: 1,
     };
     let held: Vec<_> = (1..=1_000).map(file).collect();
     let hold = Action::HoldWeights(action::HoldWeights { epoch: world.epoch().next(), held });
