@@ -37,7 +37,7 @@ pub const VALIDATORS_MAX: u8 = 16;
 
 const FAUCET_BALANCE: Amount = Amount::soma(1_000_000);
 const ACCOUNT_BALANCE: Amount = Amount::soma(10_000);
-const VALIDATOR_STAKE: Amount = Amount::soma(100_000);
+const VALIDATOR_STAKE: Amount = Amount::soma(1_000);
 
 /// The plan of a new local network.
 #[derive(Clone, Debug)]

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::epoch::targets;
+use crate::epoch::seat_stake::Needed;
+use crate::epoch::{seats, targets};
 use crate::governance::vote;
 use crate::money::rent;
 use crate::record::{Clock, Network, Params, Proposal, Supply, Target, ValidatorStatus};
@@ -74,6 +75,12 @@ pub fn commit_cost(
 /// The seated stake that approves a proposal now, and all seated stake.
 pub fn approval(state: &dyn StateRead, proposal: &Proposal) -> (Amount, Amount) {
     vote::stakes(state, proposal)
+}
+
+/// The stake that a seat needs at present: what the next election would demand of a validator with
+/// and without one.
+pub fn seat_needs(state: &dyn StateRead) -> Needed {
+    seats::needed(&read::validators(state), &read::params(state))
 }
 
 /// A target's direction.

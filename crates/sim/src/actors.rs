@@ -119,7 +119,7 @@ impl Actors {
             consensus_key: consensus_key(node),
             proof: node_key(node).prove_possession(&self.chain, sender),
             commission_bps: 500,
-            stake: Amount::soma(self.rng.random_range(100..300)),
+            stake: Amount::soma(self.rng.random_range(160..300)),
         })
     }
 

@@ -1,5 +1,5 @@
 //! A validator that was jailed for absence, or was leaving, asks for a seat again. It has to wait
-//! for the end of its jail even if it has left in between.
+//! for the end of its jail even if it has left in between, and behind those that wait already.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,7 @@ impl Apply for ReturnValidator {
         }
         check_jail(context, &validator)?;
         validator.status = ValidatorStatus::Ready;
+        validator.since = context.clock.epoch;
         let address = validator.address;
         context.state.save(Key::validator(&address), &validator);
         let event = Event::ValidatorReturned { validator: address };

@@ -116,6 +116,13 @@ impl<'a> Candidates<'a> {
     }
 }
 
+/// The stake that the next election would demand of a seat; never less than any seat must have.
+pub(crate) fn needed(validators: &[Validator], params: &Params) -> Needed {
+    let Needed { to_take, to_keep } = Candidates::among(validators, params).needed;
+    let least = params.validator_stake_min;
+    Needed { to_take: to_take.max(least), to_keep: to_keep.max(least) }
+}
+
 /// The first seats of a network, in the order of its validators.
 pub(crate) fn first(validators: &[Validator], params: &Params) -> Vec<Seat> {
     let takers: Vec<Address> =
@@ -128,7 +135,8 @@ pub(crate) fn first(validators: &[Validator], params: &Params) -> Vec<Seat> {
 }
 
 /// The seats after this boundary: validators that should not have one give it up; those that should
-/// have one take one, most stake first; and seats get the new keys of their validators.
+/// have one take one, those first that have waited longest, so that nobody who comes and goes keeps
+/// others waiting; and seats get the new keys of their validators.
 fn next_seats(
     transition: &mut Transition<'_, '_>,
     validators: &mut [Validator],
@@ -136,8 +144,10 @@ fn next_seats(
     beginning: Epoch,
 ) -> Vec<Seat> {
     let candidates = Candidates::among(validators, &transition.config.params);
-    let comers: Vec<Seat> = candidates
-        .takers()
+    let mut takers: Vec<&Validator> = candidates.takers().collect();
+    takers.sort_by_key(|validator| validator.since);
+    let comers: Vec<Seat> = takers
+        .iter()
         .filter(|validator| !old.seats_validator(&validator.address))
         .map(|validator| new_seat(validator, beginning))
         .collect();

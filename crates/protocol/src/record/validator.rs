@@ -49,7 +49,7 @@ pub struct Validator {
     pub rent_price: Option<Amount>,
     /// Whether it wants a seat and may have one.
     pub status: ValidatorStatus,
-    /// Epoch since which it has been registered.
+    /// Epoch since which it has been registered, or has been back after it was jailed or leaving.
     pub since: Epoch,
     /// Consecutive epochs, up to the last, in which it had a seat but did not reveal its beacon.
     pub missed: u32,

@@ -374,6 +374,25 @@ fn comers_in_every_epoch_keep_nobody_from_a_new_key() {
 }
 
 #[test]
+fn validators_that_come_and_go_keep_nobody_from_a_seat() {
+    let mut world = network(&[1_000; 4]);
+    let restless = [RIVAL, SUBMITTER];
+    for (key, person) in (60..).zip(restless) {
+        world.must(person, register(&world, person, key, 2_000));
+    }
+    world.go_to_next_epoch();
+    world.must(OWNER, register(&world, OWNER, 70, 1_000));
+    for _ in 0..6 {
+        for person in restless {
+            let gone = record(&world, person).status == ValidatorStatus::Leaving;
+            drop(world.act(person, if gone { come_back() } else { leave() }));
+        }
+        elect(&mut world);
+    }
+    assert!(has_seat(&world, OWNER), "though they have more stake");
+}
+
+#[test]
 fn leaving_does_not_end_a_jail() {
     let all = people(4);
     let mut world = World::with(|genesis| {
