@@ -264,6 +264,8 @@ class Validator:
     """`ready`, `jailed`, `leaving`, `left` or `expelled`."""
     jailed_until: int | None
     seat: int | None
+    seat_stake: int | None
+    """What its seat counts in this epoch."""
     stake: int
     leaving: int
     commission_bps: int
@@ -306,6 +308,9 @@ class Governance:
 
     architecture: int
     rent_price: int
+    seat_to_take: int
+    """The stake with which a validator would get a seat now."""
+    seat_to_keep: int
     migration: Migration | None
     proposals: list[Proposal]
 

@@ -58,7 +58,14 @@ impl ValidatorCommand {
 
     async fn run_networked(self, global: &Global, output: &Output) -> Result {
         if matches!(self, Self::List) {
-            let all = network::client(global)?.validators().await?;
+            let client = network::client(global)?;
+            let all = client.validators().await?;
+            let governance = client.governance().await?;
+            output.say(format_args!(
+                "a validator takes a seat with {} SOMA and keeps it with {}",
+                Amount(governance.seat_to_take.0),
+                Amount(governance.seat_to_keep.0),
+            ));
             return output.result(all.iter().map(line).collect::<String>(), &all);
         }
         let sender = network::sender(global).await?;

@@ -118,9 +118,14 @@ impl<'a> Candidates<'a> {
 
 /// The stake that the next election would demand of a seat; never less than any seat must have.
 pub(crate) fn needed(validators: &[Validator], params: &Params) -> Needed {
-    let Needed { to_take, to_keep } = Candidates::among(validators, params).needed;
+    let candidates = Candidates::among(validators, params);
+    let Needed { to_take, to_keep } = candidates.needed;
+    let full = candidates.all.len() >= usize::try_from(params.seats_max).unwrap_or(usize::MAX);
+    let last = candidates.all.last().filter(|_| full);
+    // A candidate more replaces the last one.
+    let more = last.map_or(Amount::ZERO, |last| last.pool.stake.plus(Amount(1)));
     let least = params.validator_stake_min;
-    Needed { to_take: to_take.max(least), to_keep: to_keep.max(least) }
+    Needed { to_take: to_take.max(least).max(more), to_keep: to_keep.max(least) }
 }
 
 /// The first seats of a network, in the order of its validators.

@@ -545,7 +545,7 @@ fn random_histories_reach_every_outcome() {
     }
     assert_eq!(
         bytes.finalize().to_hex().as_str(),
-        "d6624302670cea4c56a8309519737b616baf2f16f5ff224dc90dc8c316a01b7b",
+        "8f6b3e0f250ab450b2238c604fdff3f87b621e05e04f2845e8fd493b9722973b",
         "the bytes of states or events have changed"
     );
     let outcomes = [

@@ -146,6 +146,10 @@ pub struct Governance {
     pub migration: Option<Migration>,
     /// Rent price of one MiB for one epoch, in base units.
     pub rent_price: U64,
+    /// The stake with which a validator would get a seat if an epoch began now, in base units.
+    pub seat_to_take: U64,
+    /// The stake with which a seated validator would keep its seat, in base units.
+    pub seat_to_keep: U64,
     /// All proposals, by id.
     pub proposals: Vec<Proposal>,
 }

@@ -75,6 +75,7 @@ pub(crate) fn stakes(state: &dyn StateRead, staker: &Address) -> Vec<Stake> {
 /// What validators decide together: architecture, rent price, proposals.
 pub(crate) fn governance(state: &dyn StateRead) -> Governance {
     let chain = query::chain(state);
+    let needed = query::seat_needs(state);
     let migration = read::migration(state).map(|migration| {
         let ready = read::models(state, 1..=u32::MAX)
             .filter(|model| model.is_ready_for(migration.number))
@@ -92,6 +93,8 @@ pub(crate) fn governance(state: &dyn StateRead) -> Governance {
         architecture: chain.network.architecture_number,
         migration,
         rent_price: read::rent_price(state).into(),
+        seat_to_take: needed.to_take.into(),
+        seat_to_keep: needed.to_keep.into(),
         proposals: proposals
             .filter_map(|id| read::proposal(state, id))
             .map(|record| proposal(state, record))
