@@ -174,7 +174,7 @@ fn transaction(receipt: &Value) -> Value {
     json!({
         "hash": Hash::default().to_string(), "state": state, "height": null, "receipt": receipt,
         "sender": Address([1; 32]).to_string(), "nonce": "0", "action": "transfer",
-        "valid_until_ms": "1",
+        "tip": "0", "valid_until_ms": "1",
     })
 }
 

@@ -98,7 +98,8 @@ async fn transaction(State(node): State<Shared>) -> Json<Value> {
     Json(json!({
         "hash": Hash::default().to_string(), "state": "final",
         "sender": key().address().to_string(), "nonce": "0", "action": "publish_data",
-        "valid_until_ms": "1", "height": "2", "receipt": { "fee": "1", "rejection": rejection },
+        "tip": "0", "valid_until_ms": "1", "height": "2",
+        "receipt": { "fee": "1", "rejection": rejection },
     }))
 }
 

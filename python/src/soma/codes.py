@@ -56,6 +56,8 @@ class Code(StrEnum):
     DATA_NOT_FOUND = "data_not_found"
     DISK_FULL = "disk_full"
     DUPLICATE_SUBMISSION = "duplicate_submission"
+    DUTY_NOT_FREE = "duty_not_free"
+    DUTY_WAITING = "duty_waiting"
     EMBEDDING_NOT_FOUND = "embedding_not_found"
     EMPTY_DATA = "empty_data"
     ENGINE_ERROR = "engine_error"

@@ -354,6 +354,7 @@ class Transaction:
     """`pending` or `final`."""
     sender: str
     nonce: int
+    tip: int
     action: str
     valid_until_ms: int
     height: int | None

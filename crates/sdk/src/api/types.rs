@@ -423,8 +423,10 @@ pub struct Transaction {
     pub state: TransactionState,
     /// Who signed it.
     pub sender: AddressText,
-    /// Its number among the sender's transactions, from 0.
+    /// Its number among the sender's payments, from 0; 0 if it is a duty.
     pub nonce: U64,
+    /// What its sender adds to the fee to come earlier, in base units.
+    pub tip: U64,
     /// Name of its action: `transfer`, `submit`, ...
     pub action: String,
     /// Block time after which it can no longer be included.

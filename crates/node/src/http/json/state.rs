@@ -258,6 +258,7 @@ pub(crate) fn transaction(
         },
         sender: Text(transaction.sender),
         nonce: Text(transaction.nonce),
+        tip: transaction.tip.into(),
         action: transaction.action.name().to_owned(),
         valid_until_ms: Text(transaction.valid_until_ms),
         height: finalized.map(|(height, _)| Text(height)),
