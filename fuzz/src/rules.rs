@@ -45,8 +45,8 @@ fn advance_ms(state: &MemoryState, now_ms: u64, choice: u8) -> u64 {
 }
 
 /// Reads the input as blocks of one transaction: a byte for the sender and the clock, then an
-/// action. Every transaction is included or refused, a built block is valid, and the invariants hold
-/// after each block.
+/// action. Every transaction is included or refused, a built block is valid, and the invariants
+/// hold after each block.
 ///
 /// # Panics
 /// If they do not.

@@ -1,6 +1,6 @@
 //! Executes or builds one block: the end of a phase whose time is up, then the transactions in
-//! order, then their fees. A payment has all its effects, or none but its sender's nonce and the fee
-//! for itself; a duty has all its effects, or no place in a block.
+//! order, then their fees. A payment has all its effects, or none but its sender's nonce and the
+//! fee for itself; a duty has all its effects, or no place in a block.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};

@@ -4,8 +4,9 @@
 //!
 //! Reading order: [`api`] is the HTTP API as data; [`error`] lists what can fail; `file`,
 //! [`secret`], [`keys`] and [`cipher`] keep secrets; [`client`] calls a node, with [`events`] and
-//! [`transfer`]; [`signing`] makes transactions, and [`sender`] sends them for one account; [`obligation`] is what an account
-//! still has to send, and [`spool`] keeps it on disk until it is settled.
+//! [`transfer`]; [`signing`] makes transactions, and [`sender`] sends them for one account;
+//! [`obligation`] is what an account still has to send, and [`spool`] keeps it on disk until it is
+//! settled.
 
 #![forbid(unsafe_code)]
 

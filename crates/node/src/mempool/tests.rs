@@ -239,8 +239,8 @@ fn duties_are_refused_from_others_if_the_rules_reject_them_and_while_one_like_it
     let pool = Mempool::new(chain, PoolLimits::default());
     let meddler = admit(&pool, &state, duty(chain, &key(1), end(Phase::Reveal))).unwrap_err();
     assert_eq!(meddler, Refusal::NotEntitled);
-    let stranger = admit(&pool, &state, duty(chain, &key(1), commit_beacon(2, 1))).unwrap_err();
-    assert_eq!(stranger, Refusal::NotEntitled);
+    let outsider = admit(&pool, &state, duty(chain, &key(1), commit_beacon(2, 1))).unwrap_err();
+    assert_eq!(outsider, Refusal::NotEntitled);
     let early = admit(&pool, &state, duty(chain, &operator, end(Phase::Compete))).unwrap_err();
     assert_eq!(early.code().as_str(), "phase_not_begun");
     let late = admit(&pool, &state, duty(chain, &validator, commit_beacon(9, 1))).unwrap_err();

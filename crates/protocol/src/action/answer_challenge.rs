@@ -25,7 +25,7 @@ pub struct AnswerChallenge {
 impl Apply for AnswerChallenge {
     const DUTY: bool = true;
 
-    // Finding the challenge, and a hash tree.
+    // Looking for the challenge, and a hash tree.
     fn work(&self) -> u64 {
         1_000
     }

@@ -181,7 +181,7 @@ params! {
     voting_epochs: u32 = 7, 30, 1 => 1_000_000;
     /// Epochs that a migration of the architecture takes, extended until enough models are ready.
     migration_epochs: u32 = 14, 3, 2 => 1_000_000;
-    /// Fee of every payment: of every transaction that is no duty.
+    /// Fee of every payment: of every transaction that is not a duty.
     base_fee: Amount = Amount(1_000), Amount(1_000), 0 => 1_000_000_000;
     /// Fee for every byte of a payment's weight, and of the records that it writes.
     byte_fee: Amount = Amount(100), Amount(10), 0 => 1_000_000;

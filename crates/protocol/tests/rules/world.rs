@@ -217,8 +217,8 @@ impl World {
         }
     }
 
-    /// Builds a block from verified transactions half a second after the last, and executes it, with
-    /// the same outcome. One that the block could not include has a receipt without a fee.
+    /// Builds a block from verified transactions half a second after the last, and executes it,
+    /// with the same outcome. One that the block could not include has a receipt without a fee.
     pub(crate) fn execute(&mut self, transactions: &[VerifiedTransaction]) -> Vec<Receipt> {
         let block = self.next_block();
         let built = build(&self.state, &block, &mut transactions.iter().cloned());

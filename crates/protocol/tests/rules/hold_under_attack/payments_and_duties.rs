@@ -99,9 +99,9 @@ fn a_tip_is_charged_in_full() {
 #[test]
 fn who_opens_an_account_pays_for_its_room_and_the_next_transfer_does_not() {
     let mut world = World::with(|genesis| genesis.params.room_fee = Amount(100_000));
-    let stranger = Person(200);
-    let first = world.send(OWNER, world.transaction(OWNER, transfer(stranger, 1)));
-    let next = world.send(OWNER, world.transaction(OWNER, transfer(stranger, 1)));
+    let outsider = Person(200);
+    let first = world.send(OWNER, world.transaction(OWNER, transfer(outsider, 1)));
+    let next = world.send(OWNER, world.transaction(OWNER, transfer(outsider, 1)));
     assert_eq!((&first.result, &next.result), (&Ok(()), &Ok(())));
     let account_bytes = 17;
     let room = Amount(100_000).times(account_bytes + RECORD_OVERHEAD_BYTES);
@@ -112,27 +112,27 @@ fn who_opens_an_account_pays_for_its_room_and_the_next_transfer_does_not() {
 #[test]
 fn a_transfer_to_a_new_account_is_rejected_if_the_limit_does_not_cover_its_room() {
     let mut world = World::with(|genesis| genesis.params.room_fee = Amount(100_000));
-    let stranger = Person(200);
+    let outsider = Person(200);
     let cheap = Transaction {
         fee_limit: Amount(1_000_000),
-        ..world.transaction(OWNER, transfer(stranger, 1))
+        ..world.transaction(OWNER, transfer(outsider, 1))
     };
     let receipt = world.send(OWNER, cheap);
     assert_eq!(receipt.result.unwrap_err().code().as_str(), "fee_limit");
     assert!(receipt.fee > Amount::ZERO);
-    assert_eq!(world.balance(stranger), Amount::ZERO);
+    assert_eq!(world.balance(outsider), Amount::ZERO);
 }
 
 #[test]
-fn strangers_make_no_records_for_nothing() {
+fn outsiders_make_no_records_for_nothing() {
     let mut world = World::with(|_| ());
     let before = world.state.clone();
-    let strangers = (100..200).map(Person);
-    let attempts: Vec<_> = strangers
-        .flat_map(|stranger| {
+    let outsiders = (100..200).map(Person);
+    let attempts: Vec<_> = outsiders
+        .flat_map(|outsider| {
             let paying = Action::ReturnValidator(action::ReturnValidator {});
             let free = commit_beacon(&world, 1);
-            [paying, free].map(|action| sign(&world, stranger, world.transaction(stranger, action)))
+            [paying, free].map(|action| sign(&world, outsider, world.transaction(outsider, action)))
         })
         .collect();
     let receipts = world.execute(&attempts);
@@ -320,8 +320,8 @@ proptest! {
 #[test]
 fn an_address_without_money_cannot_send_a_payment() {
     let mut world = World::with(|_| ());
-    let stranger = Person(200);
-    let receipt = world.send(stranger, world.transaction(stranger, transfer(OTHER, 1)));
+    let outsider = Person(200);
+    let receipt = world.send(outsider, world.transaction(outsider, transfer(OTHER, 1)));
     assert_eq!(receipt.result.unwrap_err().code().as_str(), "insufficient_balance");
-    assert_eq!(read::account(&world.state, &Address(stranger.address().0)).nonce, 0);
+    assert_eq!(read::account(&world.state, &Address(outsider.address().0)).nonce, 0);
 }
