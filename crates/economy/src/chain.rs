@@ -104,7 +104,7 @@ impl Chain {
         loop {
             let built = self.build(&waiting);
             let included = built.included.iter().map(VerifiedTransaction::hash);
-            let refused = built.refused.iter().map(|refused| refused.hash);
+            let refused = built.refused.iter().map(|refused| refused.transaction.hash());
             let done: BTreeSet<Hash> = included.chain(refused).collect();
             waiting.retain(|verified| !done.contains(&verified.hash()));
             events.extend(built.outcome.events);

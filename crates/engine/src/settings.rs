@@ -109,6 +109,9 @@ pub enum Deviation {
     Bug(Distortion),
     /// It proposes blocks with a false outcome, and verifies others correctly.
     Lies(Distortion),
+    /// It proposes blocks with the transactions that they must not include, and verifies others
+    /// correctly.
+    Stuffs,
     /// It forges what it sends to nodes that sync.
     Forges,
 }
@@ -119,6 +122,7 @@ impl fmt::Debug for Deviation {
             Self::None => "None",
             Self::Bug(_) => "Bug",
             Self::Lies(_) => "Lies",
+            Self::Stuffs => "Stuffs",
             Self::Forges => "Forges",
         })
     }

@@ -71,8 +71,8 @@ pub struct Built {
 /// A candidate that cannot be part of the block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Its hash.
-    pub hash: Hash,
+    /// The candidate.
+    pub transaction: VerifiedTransaction,
     /// Why.
     pub rejection: Rejection,
 }
@@ -118,7 +118,7 @@ pub fn build(base: &dyn StateRead, block: &BlockInfo, candidates: &mut dyn Candi
         }
         match executor.include(&candidate) {
             Ok(()) => included.push(candidate),
-            Err(rejection) => refused.push(Refused { hash: candidate.hash(), rejection }),
+            Err(rejection) => refused.push(Refused { transaction: candidate, rejection }),
         }
     }
     Built { included, refused, outcome: executor.finish() }

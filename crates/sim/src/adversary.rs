@@ -20,6 +20,8 @@ pub enum Adversary {
     Withholds,
     /// It proposes blocks that violate the rules.
     Lies,
+    /// It proposes blocks with payments that cannot pay and duties that the rules reject.
+    Stuffs,
     /// It forges the state that it serves to joining nodes.
     Forges,
 }
@@ -27,11 +29,12 @@ pub enum Adversary {
 impl Adversary {
     /// Draws the adversary of a history.
     pub fn draw(rng: &mut Xoshiro256PlusPlus) -> Self {
-        match rng.random_range(0..5) {
+        match rng.random_range(0..6) {
             0 => Self::None,
             1 => Self::Equivocates,
             2 => Self::Withholds,
             3 => Self::Lies,
+            4 => Self::Stuffs,
             _ => Self::Forges,
         }
     }

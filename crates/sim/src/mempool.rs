@@ -54,7 +54,8 @@ impl Pool for Mempool {
     }
 
     fn refused(&self, refused: &[Refused]) {
-        let is_refused = |hash: &Hash| refused.iter().any(|refused| refused.hash == *hash);
+        let is_refused =
+            |hash: &Hash| refused.iter().any(|refused| refused.transaction.hash() == *hash);
         self.pending().retain(|_, verified| !is_refused(&verified.hash()));
     }
 

@@ -162,6 +162,7 @@ fn nodes(
         let deviation = match adversary {
             _ if settings.bug => Deviation::Bug(planted_bug()),
             Adversary::Lies => Deviation::Lies(invalid_proposals(node)),
+            Adversary::Stuffs => Deviation::Stuffs,
             Adversary::Forges => Deviation::Forges,
             _ => Deviation::None,
         };

@@ -33,6 +33,14 @@ fn a_validator_that_equivocates_is_caught_and_loses_its_seat() {
 }
 
 #[test]
+fn blocks_with_what_cannot_pay_are_not_finalized_and_stop_nothing() {
+    let stuffs = |seed: &u64| settings(*seed).adversary() == Adversary::Stuffs;
+    for seed in (0..).filter(stuffs).take(2) {
+        assert!(simulate(seed).blocks > 0);
+    }
+}
+
+#[test]
 fn a_planted_bug_is_found_within_a_hundred_seeds_and_again_from_its_seed() {
     let found = (0..100).find_map(|seed| {
         let settings = Settings { bug: true, ..settings(seed) };

@@ -127,7 +127,10 @@ impl<E: Spawner + StorageContext> StatefulApplication<E> for Application {
             let seats = decided_seats(base, &built.outcome.changes);
             (built, seats)
         })?;
-        let Built { included, outcome, .. } = built;
+        let Built { mut included, refused, outcome } = built;
+        if matches!(self.core.rules.deviation, Deviation::Stuffs) {
+            included.extend(refused.into_iter().map(|refused| refused.transaction));
+        }
         let merkleized = merkleize::<E>(batches, info.height, &outcome.changes).await;
         let header = Header {
             context,

@@ -334,9 +334,10 @@ impl Pool for Mempool {
 
     fn refused(&self, refused: &[Refused]) {
         let (mut duties, mut payments) = (self.duties(), self.payments());
-        for Refused { hash, .. } in refused {
-            duties.remove(hash);
-            if let Some(place) = payments.places.get(hash).copied() {
+        for Refused { transaction, .. } in refused {
+            let hash = transaction.hash();
+            duties.remove(&hash);
+            if let Some(place) = payments.places.get(&hash).copied() {
                 payments.remove_from(place);
             }
         }

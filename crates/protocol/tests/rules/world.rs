@@ -231,7 +231,7 @@ impl World {
         self.events = built.outcome.events;
         let refused = built.refused.into_iter().map(|refused| {
             let result = Err(refused.rejection);
-            Receipt { hash: refused.hash, fee: Amount::ZERO, result }
+            Receipt { hash: refused.transaction.hash(), fee: Amount::ZERO, result }
         });
         built.outcome.receipts.into_iter().chain(refused).collect()
     }
