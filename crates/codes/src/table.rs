@@ -257,6 +257,12 @@ codes! {
     VerdictNotCommitted = "verdict_not_committed", Rejected:
         "The validator has not committed a verdict on the target.",
         "commit verdicts before the attest phase, and reveal them in it";
+    NotAvailable = "not_available", Rejected:
+        "A commit may be revealed if more than a third of the stake held its file in time.",
+        "commit again, and upload the file before the epoch ends";
+    TasksPending = "tasks_pending", Rejected:
+        "The end of a phase left work to the next blocks; no phase ends before it is done.",
+        "send it again after a few blocks";
     Full = "full", Rejected:
         "All ids or places are in use.",
         "wait until a proposal is decided, a validator leaves or an epoch ends, and try again";

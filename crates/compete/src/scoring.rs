@@ -173,7 +173,8 @@ impl Scores {
     }
 
     /// The document closest to the target; `None` if no routed model can score any.
-    pub fn closest(&self, target: &Target, direction: &[i16], margin_q32: u64) -> Option<Choice> {
+    pub fn closest(&self, target: &Target, direction: &[i16]) -> Option<Choice> {
+        let margin_q32 = target.loss_margin_q32.0;
         (0..self.documents)
             .filter_map(|document| self.choice(document, target, direction, margin_q32))
             .min_by_key(|choice| choice.distance)

@@ -156,7 +156,7 @@ impl Submitter<'_> {
         params: &Params,
     ) -> Result<Option<Choice>> {
         let direction = self.competitor.client().direction(TargetId(target.id)).await?;
-        let best = scores.closest(target, &direction.components, params.loss_margin_q32);
+        let best = scores.closest(target, &direction.components);
         let full = target.candidates.len() >= params.candidates_per_target as usize;
         let worst = target.candidates.last().map(|candidate| candidate.distance.0);
         let worst = worst.unwrap_or(u64::MAX);

@@ -87,8 +87,15 @@ impl Chain {
     /// # Errors
     /// If a signature is invalid.
     pub fn next_phase(&mut self) -> Result<Vec<Event>, Error> {
-        self.now_ms = query::deadline_ms(&self.state).unwrap_or(self.now_ms);
-        self.block()
+        let ending = self.phase();
+        let mut events = Vec::new();
+        // A phase waits until the work of the last one is done.
+        while self.phase() == ending {
+            let deadline_ms = query::deadline_ms(&self.state).unwrap_or(0);
+            self.now_ms = self.now_ms.max(deadline_ms);
+            events.extend(self.block()?);
+        }
+        Ok(events)
     }
 
     /// Executes the queue in blocks of the current phase. Returns their events.

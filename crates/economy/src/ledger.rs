@@ -193,9 +193,8 @@ impl Ledger {
         for account in &mut self.accounts {
             account.worth_epochs += account.worth;
         }
-        let stakes: Vec<(ModelId, f64)> = read::models(state, 1..=u32::MAX)
-            .map(|model| (model.id, soma(model.pool.stake)))
-            .collect();
+        let stakes: Vec<(ModelId, f64)> =
+            read::living_models(state).map(|model| (model.id, soma(model.pool.stake))).collect();
         let total: f64 = stakes.iter().map(|(_, stake)| stake).sum();
         for (model, stake) in stakes {
             let record = self.models.entry(model).or_default();
@@ -221,8 +220,10 @@ impl Ledger {
             for model in read::models(state, 1..=u32::MAX) {
                 if actor.kind.delegates() || actor.models.contains(&model.id) {
                     let share = read::share(state, PoolId::Model(model.id), &actor.address);
-                    let leaving = model.pool.leaving_value(share.leaving_shares);
-                    worth = worth.plus(model.pool.value(share.shares)).plus(leaving);
+                    worth = worth
+                        .plus(model.pool.value(share.shares))
+                        .plus(model.pool.joining_value(share.joining_shares))
+                        .plus(model.pool.leaving_value(share.leaving_shares));
                 }
             }
             if actor.kind.validates()

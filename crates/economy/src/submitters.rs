@@ -76,7 +76,7 @@ impl Submitters {
         let now = query::chain(&chain.state);
         let epoch = now.clock.epoch;
         self.claims.retain(|_, claim| claim.epoch.next() >= epoch);
-        let field = Field::of(&chain.state, epoch, now.params.loss_margin_q32);
+        let field = Field::of(&chain.state, epoch);
         let places = now.params.candidates_per_target;
         let mut costs = Vec::new();
         for (index, actor) in actors.iter().enumerate().filter(|(_, actor)| actor.kind.submits()) {
@@ -243,7 +243,8 @@ struct Field {
 }
 
 impl Field {
-    fn of(state: &MemoryState, epoch: Epoch, margin_q32: u64) -> Self {
+    fn of(state: &MemoryState, epoch: Epoch) -> Self {
+        let margin_q32 = read::epoch(state, epoch).map_or(0, |record| record.loss_margin_q32);
         let targets = read::targets(state, epoch).into_iter();
         let targets = targets.filter_map(|target| {
             let direction = query::direction(state, &target)?;

@@ -45,9 +45,9 @@ fn audit(
     library: &Library,
     submitters: &Submitters,
     id: TargetId,
-    margin_q32: u64,
 ) -> Option<Verdict> {
     let target = read::target(state, id)?;
+    let margin_q32 = read::epoch(state, target.epoch)?.loss_margin_q32;
     let TargetStatus::Published { rank } = target.status else {
         return None;
     };
@@ -120,13 +120,12 @@ impl Validators {
         submitters: &Submitters,
     ) -> Vec<(usize, f64)> {
         let now = query::chain(&chain.state);
-        let margin_q32 = now.params.loss_margin_q32;
         let seated = seated(chain, actors);
         let mut costs = Vec::new();
         self.verdicts.clear();
         for target in read::targets(&chain.state, now.clock.epoch.previous()) {
             let id = target.id;
-            let truth = audit(&chain.state, library, submitters, id, margin_q32);
+            let truth = audit(&chain.state, library, submitters, id);
             let Some(truth) = truth else {
                 continue;
             };

@@ -40,7 +40,7 @@ impl Library {
 
     /// The best weights of an active model.
     pub fn best(&self, state: &MemoryState) -> Option<&Weights> {
-        let models = read::models(state, 1..=u32::MAX);
+        let models = read::living_models(state);
         let active = models.filter(|model| model.status == ModelStatus::Active);
         active
             .filter_map(|model| self.0.get(&model.weights?))

@@ -275,7 +275,7 @@ fn due(state: &dyn StateRead, key: &SecretKey, holds: impl Fn(&Ciphertext) -> bo
 
 /// Files in use that earn this validator rent once it attests to holding them.
 fn paid_files(state: &dyn StateRead, me: &Address) -> Vec<(ModelId, Ciphertext)> {
-    let held = read::models(state, 1..=u32::MAX).filter_map(|model| {
+    let held = read::living_models(state).filter_map(|model| {
         let rent = read::rent(state, model.id)?;
         let paid = rent.prepaid > Amount::ZERO && !rent.holders.contains(me);
         let weights = read::weights(state, model.id, &model.weights.filter(|_| paid)?)?;

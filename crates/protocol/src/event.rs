@@ -84,8 +84,8 @@ pub enum Event {
     StakeReleased { model: ModelId, owner: Address, stake: Amount, rent: Amount },
     /// A model was slashed for a missed reveal or a broken file.
     ModelSlashed { model: ModelId, amount: Amount },
-    /// Stake was added to a model or validator.
-    StakeAdded { pool: PoolId, staker: Address, amount: Amount },
+    /// Stake was added to a model or validator; it becomes active as `joins` begins.
+    StakeAdded { pool: PoolId, staker: Address, amount: Amount, joins: Epoch },
     /// Stake was withdrawn from a model or validator; it is paid out as `release` begins.
     StakeWithdrawn { pool: PoolId, staker: Address, amount: Amount, release: Epoch },
     /// A withdrawal was paid out.
@@ -225,4 +225,8 @@ pub enum Event {
     ValidatorRewarded { epoch: Epoch, validator: Address, amount: Amount },
     /// A validator was paid for the files that it holds.
     RentPaid { epoch: Epoch, validator: Address, amount: Amount },
+    /// Added stake became active.
+    StakeJoined { pool: PoolId, staker: Address, amount: Amount },
+    /// Added stake went back to the staker: the model was retired, or it would buy too few shares.
+    StakeReturned { pool: PoolId, staker: Address, amount: Amount },
 }

@@ -177,8 +177,9 @@ impl<'a> Executor<'a> {
         }
     }
 
-    /// Ends the running phase if its time is up. A halt of the chain ends no phase: a gap between
-    /// two blocks counts as at most `halt_ms`, and at most one phase ends in a block.
+    /// Works on waiting tasks, and ends the running phase if its time is up and none is left. A halt
+    /// of the chain ends no phase: a gap between two blocks counts as at most `halt_ms`, and at most
+    /// one phase ends in a block.
     fn begin(&mut self) {
         if self.config.params.epoch_ms > 0 {
             let now_ms = self.block.timestamp_ms;
@@ -189,8 +190,8 @@ impl<'a> Executor<'a> {
             self.state.save(Key::clock(), &self.clock);
         }
         let deadline = epoch::deadline_ms(&self.clock, &self.config.params);
-        if deadline.is_some_and(|deadline| self.block.timestamp_ms >= deadline) {
-            epoch::end_phase(&mut self.state, &self.config, self.block, &mut self.events);
+        let due = deadline.is_some_and(|deadline| self.block.timestamp_ms >= deadline);
+        if epoch::begin_block(&mut self.state, self.block, due, &mut self.events) {
             self.refresh();
         }
     }

@@ -10,9 +10,9 @@ use crate::action::{RegisterModel, reveal_weights};
 use crate::epoch::seats;
 use crate::money::save_share;
 use crate::record::{
-    Account, Clock, Committee, Embedding, KeyHolder, LastCommittee, Model, ModelCount, ModelStatus,
-    Network, Params, Pool, Rent, RentPrice, Share, Supply, VALIDATORS_MAX, Validator,
-    ValidatorStatus, Validators, Weights, WeightsAge,
+    Account, Clock, Committee, Embedding, KeyHolder, LastCommittee, LivingCount, LivingModel,
+    Model, ModelCount, ModelStatus, Network, Params, Pool, Rent, RentPrice, Share, Supply,
+    VALIDATORS_MAX, Validator, ValidatorStatus, Validators, Weights, WeightsAge,
 };
 use crate::state::{Changes, Draft, Key, MemoryState};
 use crate::value::BPS;
@@ -135,10 +135,12 @@ impl Genesis {
         self.save_validators(&mut draft);
         let mut count = ModelCount(0);
         for model in &self.models {
+            let place = count.0;
             count.0 = count.0.saturating_add(1);
-            self.save_model(&mut draft, ModelId(count.0), model);
+            self.save_model(&mut draft, ModelId(count.0), place, model);
         }
         draft.save(Key::model_count(), &count);
+        draft.save(Key::living_count(), &LivingCount(count.0));
         let reserve = SUPPLY.less(self.allocated());
         draft.save(Key::supply(), &Supply { reserve, burned: Amount::ZERO });
         Ok(draft.into_changes())
@@ -177,8 +179,10 @@ impl Genesis {
         draft.save(Key::rent_price(), &RentPrice(price));
     }
 
-    fn save_model(&self, draft: &mut Draft<'_>, id: ModelId, model: &GenesisModel) {
+    fn save_model(&self, draft: &mut Draft<'_>, id: ModelId, place: u32, model: &GenesisModel) {
+        draft.save(Key::living_model(place), &LivingModel(id));
         let record = Model {
+            place,
             status: ModelStatus::Active,
             weights: Some(model.weights_hash),
             revealed: Epoch(1),
@@ -189,6 +193,7 @@ impl Genesis {
                 model.name.clone(),
                 model.commission_bps,
                 Pool::begin(model.stake),
+                1,
             )
         };
         draft.save(Key::model(id), &record);
@@ -281,6 +286,6 @@ impl Genesis {
 
 /// Saves the stake of a pool's first staker, who holds all its shares.
 fn save_stake(draft: &mut Draft<'_>, pool: PoolId, staker: &Address, stake: Amount) {
-    let share = Share { shares: stake.0.into(), leaving_shares: 0 };
+    let share = Share { shares: stake.0.into(), ..Share::default() };
     save_share(draft, pool, staker, share);
 }

@@ -3,10 +3,11 @@
 
 use crate::record::{
     Account, BeaconCommit, Candidates, ChallengeAnswers, Clock, Committee, Embedding, EpochRecord,
-    KeyHolder, LastCommittee, Migration, Model, ModelCount, ModelStatus, Network, OpenProposals,
-    Params, PastArchitecture, Pool, Proposal, ProposalCount, ProposalStatus, Publication, Rent,
-    RentPrice, SHARES_MAX, Share, Supply, Target, TargetStatus, Validator, Validators,
-    VerdictCommit, Weights, WeightsCommit, WinningData, Withdrawal, WithdrawalCount,
+    KeyHolder, LastCommittee, LivingCount, LivingModel, Migration, Model, ModelCount, ModelStatus,
+    Network, OpenProposals, Params, PastArchitecture, Pool, Proposal, ProposalCount,
+    ProposalStatus, Publication, QueuedStaker, Rent, RentPrice, SHARES_MAX, SHARES_MIN, Share,
+    StakeChange, StakeChangeCount, Supply, Target, TargetStatus, Task, Tasks, Validator,
+    Validators, VerdictCommit, Weights, WeightsCommit, WinningData,
 };
 use crate::state::{Key, MemoryState, Record, StateRead};
 use crate::{Amount, Epoch, ModelId, SUPPLY, TargetId, read};
@@ -159,7 +160,11 @@ fn count(state: &MemoryState, key: Key, value: &[u8], sum: &mut Holdings) -> Res
             let commit: WeightsCommit = decode(key, value)?;
             sum.rent = sum.rent.plus(commit.paid);
             let epoch = read::clock(state).epoch;
-            commit.paid <= commit.rent && (commit.epoch == epoch || commit.epoch == epoch.next())
+            let tasks = read::tasks(state).0;
+            let ended = tasks.iter().any(|task| matches!(task, Task::Models(_)))
+                && commit.epoch.next() == epoch;
+            let legal = ended || commit.epoch == epoch || commit.epoch == epoch.next();
+            commit.paid <= commit.rent && legal
         }
         Rent::TAG => {
             let rent: Rent = decode(key, value)?;
@@ -179,6 +184,7 @@ fn count(state: &MemoryState, key: Key, value: &[u8], sum: &mut Holdings) -> Res
         EpochRecord::TAG => {
             let record: EpochRecord = decode(key, value)?;
             sum.validator_pots = sum.validator_pots.plus(record.validator_pot);
+            sum.rewards = sum.rewards.plus(undrawn(state, &record));
             key == Key::epoch(record.epoch)
         }
         VerdictCommit::TAG => {
@@ -192,7 +198,7 @@ fn count(state: &MemoryState, key: Key, value: &[u8], sum: &mut Holdings) -> Res
             key == Key::proposal(proposal.id)
                 && (proposal.status == ProposalStatus::Open || proposal.deposit == Amount::ZERO)
         }
-        tag => moneyless(tag, key, value)?,
+        tag => moneyless(state, tag, key, value)?,
     };
     if belongs { Ok(()) } else { Err(Violation::Misplaced { key }) }
 }
@@ -202,13 +208,26 @@ fn held(pool: &Pool, key: Key) -> Result<Amount, Violation> {
     let owned = |amount: Amount, shares: u128| amount == Amount::ZERO || shares > 0;
     let legal = owned(pool.stake, pool.shares)
         && owned(pool.leaving, pool.leaving_shares)
+        && owned(pool.joining, pool.joining_shares)
+        && (pool.shares == 0 || pool.shares >= SHARES_MIN)
         && pool.shares <= SHARES_MAX
-        && pool.leaving_shares <= SHARES_MAX;
-    if legal { Ok(pool.stake.plus(pool.leaving)) } else { Err(Violation::Pool { key }) }
+        && pool.leaving_shares <= SHARES_MAX
+        && pool.joining_shares <= SHARES_MAX;
+    if legal { Ok(pool.total()) } else { Err(Violation::Pool { key }) }
+}
+
+/// The rewards of targets whose drawing still waits.
+fn undrawn(state: &MemoryState, record: &EpochRecord) -> Amount {
+    let clock = read::clock(state);
+    if record.epoch != clock.epoch {
+        return Amount::ZERO;
+    }
+    let end = record.first_target.0.saturating_add(record.targets);
+    record.target_reward.times(end.saturating_sub(clock.next_target.0).into())
 }
 
 /// Whether a record without money has the right key, where its content determines the key.
-fn moneyless(tag: u8, key: Key, value: &[u8]) -> Result<bool, Violation> {
+fn moneyless(state: &MemoryState, tag: u8, key: Key, value: &[u8]) -> Result<bool, Violation> {
     Ok(match tag {
         Network::TAG => decode::<Network>(key, value).map(|_| key == Key::network())?,
         Params::TAG => decode::<Params>(key, value)?.check().is_ok() && key == Key::params(),
@@ -220,9 +239,27 @@ fn moneyless(tag: u8, key: Key, value: &[u8]) -> Result<bool, Violation> {
         BeaconCommit::TAG => decode::<BeaconCommit>(key, value).map(|_| true)?,
         Publication::TAG => decode::<Publication>(key, value).map(|_| true)?,
         WinningData::TAG => decode::<WinningData>(key, value).map(|_| true)?,
-        Share::TAG => decode::<Share>(key, value).map(|share| share != Share::default())?,
-        WithdrawalCount::TAG => decode::<WithdrawalCount>(key, value).map(|count| count.0 > 0)?,
-        Withdrawal::TAG => decode::<Withdrawal>(key, value).map(|release| release.shares > 0)?,
+        Share::TAG => decode::<Share>(key, value).map(|share| {
+            share != Share::default() && (share.shares == 0 || share.shares >= SHARES_MIN)
+        })?,
+        StakeChangeCount::TAG => decode::<StakeChangeCount>(key, value).map(|count| count.0 > 0)?,
+        StakeChange::TAG => {
+            decode::<StakeChange>(key, value).map(|change| change != StakeChange::default())?
+        }
+        QueuedStaker::TAG => decode::<QueuedStaker>(key, value).map(|_| true)?,
+        LivingCount::TAG => {
+            let LivingCount(count) = decode(key, value)?;
+            let listed = (0..count).all(|place| read::living_model(state, place).is_some());
+            listed && key == Key::living_count()
+        }
+        LivingModel::TAG => {
+            let LivingModel(id) = decode(key, value)?;
+            let model = read::model(state, id);
+            model.is_some_and(|model| key == Key::living_model(model.place) && is_living(&model))
+        }
+        Tasks::TAG => {
+            decode::<Tasks>(key, value).map(|tasks| !tasks.0.is_empty() && key == Key::tasks())?
+        }
         ProposalCount::TAG => {
             decode::<ProposalCount>(key, value).map(|_| key == Key::proposal_count())?
         }
@@ -246,6 +283,17 @@ fn moneyless(tag: u8, key: Key, value: &[u8]) -> Result<bool, Violation> {
     })
 }
 
+fn is_living(model: &Model) -> bool {
+    model.status != ModelStatus::Retired
+}
+
+/// Whether a model is at its place in the list of living models exactly if it is not retired.
+fn has_place(state: &MemoryState, model: &Model) -> bool {
+    let listed = model.place < read::living_count(state)
+        && read::living_model(state, model.place) == Some(model.id);
+    listed == is_living(model)
+}
+
 /// A model must have weights, and all that a target needs of them, exactly if it was ever active.
 fn check_model(state: &MemoryState, model: &Model) -> Result<(), Violation> {
     let embedding = read::embedding(state, model.id);
@@ -254,17 +302,25 @@ fn check_model(state: &MemoryState, model: &Model) -> Result<(), Violation> {
         embedding.is_some_and(|components| u32::try_from(components.len()) == Ok(dim));
     let has_weights =
         model.weights.is_some_and(|hash| read::weights(state, model.id, &hash).is_some());
+    // What the end of an epoch does to a model waits until the pass over all models visits it.
+    let visited = !read::tasks(state).will_visit(model);
+    let moved = model.architecture == read::architecture_number(state);
     let legal = match model.status {
+        ModelStatus::Active | ModelStatus::Inactive if !moved => !visited,
         ModelStatus::Registered => model.weights.is_none() && model.revealed == Epoch(0),
         // A model that did not migrate has no weights for the architecture in force.
         ModelStatus::Inactive if model.weights.is_none() => true,
         ModelStatus::Active | ModelStatus::Inactive => {
             embedding_fits && has_weights && read::rent(state, model.id).is_some()
         }
-        ModelStatus::Retiring { release } => release > read::clock(state).epoch,
+        ModelStatus::Retiring { release } => !visited || release > read::clock(state).epoch,
         ModelStatus::Retired => read::rent(state, model.id).is_none(),
     };
-    if legal { Ok(()) } else { Err(Violation::Model { model: model.id }) }
+    if legal && has_place(state, model) {
+        Ok(())
+    } else {
+        Err(Violation::Model { model: model.id })
+    }
 }
 
 /// A verdict is on a published claim and is gone once the target is settled. It is found through the
@@ -287,11 +343,15 @@ fn check_target(state: &MemoryState, target: &Target) -> Result<Amount, Violatio
     let running = read::clock(state).epoch;
     let published = read::publication(state, target.id).map(|publication| publication.rank);
     let kept = read::candidates(state, target.id).len();
-    let unsettled = target.epoch == running || target.epoch.next() == running;
+    let waits = read::tasks(state).0.iter().any(|task| match task {
+        Task::Settle(task) => task.awaits(target.id),
+        _ => false,
+    });
+    let unsettled = waits || target.epoch == running || target.epoch.next() == running;
     let legal = match target.status {
         TargetStatus::Open => unsettled && published.is_none(),
         TargetStatus::Published { rank } => {
-            target.epoch.next() == running
+            (waits || target.epoch.next() == running)
                 && published == Some(rank)
                 && usize::try_from(rank).is_ok_and(|rank| rank < kept)
         }

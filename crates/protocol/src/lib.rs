@@ -27,6 +27,7 @@ pub mod event;
 pub mod read;
 mod proof;
 mod transition;
+mod living;
 mod money;
 mod governance;
 mod epoch;
@@ -59,6 +60,7 @@ pub use transaction::{
     SignedTransaction, TRANSACTION_BYTES_MAX, Transaction, VerifiedTransaction, verify_batch,
     verify_batch_unless,
 };
+pub use transition::TASK_WORK_MAX;
 pub use value::{
     ADDRESS_PREFIX, Address, Amount, BPS, BlockInfo, ConsensusKey, Epoch, Hash, ModelId,
     ParseError, Phase, PoolId, ProposalId, SOMA, SUPPLY, TargetId, decimal, hex,

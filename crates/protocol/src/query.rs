@@ -90,12 +90,18 @@ pub fn direction(state: &dyn StateRead, target: &Target) -> Option<Vec<i16>> {
     Some(targets::direction(&record.beacon, target.id, dim))
 }
 
-/// Block time from which the running phase may end; `None` if only the operator ends phases.
+/// Block time from which the next block has something to do even without transactions: the running
+/// phase may end, or a task waits, and then the time is already past. `None` if only the operator
+/// ends phases.
 ///
 /// # Panics
 /// If `state` is not a state produced by genesis or blocks.
 pub fn deadline_ms(state: &dyn StateRead) -> Option<u64> {
-    epoch::deadline_ms(&read::clock(state), &read::params(state))
+    let clock = read::clock(state);
+    if !read::tasks(state).0.is_empty() {
+        return Some(clock.block_ms);
+    }
+    epoch::deadline_ms(&clock, &read::params(state))
 }
 
 /// Whether evidence against a consensus key can be reported: its validator is not expelled yet.

@@ -3,9 +3,10 @@
 
 use crate::record::{
     Account, BeaconCommit, Candidate, Candidates, ChallengeAnswers, Clock, Committee, Embedding,
-    EpochRecord, KeyHolder, LastCommittee, Migration, Model, ModelCount, Network, Params,
-    PastArchitecture, Proposal, ProposalCount, Publication, Rent, RentPrice, RevealedFile, Routed,
-    Share, Supply, Target, Validator, Validators, VerdictCommit, Weights, WeightsCommit,
+    EpochRecord, KeyHolder, LastCommittee, LivingCount, LivingModel, Migration, Model, ModelCount,
+    Network, Params, PastArchitecture, Proposal, ProposalCount, Publication, Rent, RentPrice,
+    RevealedFile, Routed, Share, Supply, Target, Tasks, Validator, Validators, VerdictCommit,
+    Weights, WeightsCommit,
 };
 use crate::state::{Key, StateRead, load};
 use crate::{
@@ -108,6 +109,22 @@ pub fn model_ids(state: &dyn StateRead) -> impl Iterator<Item = ModelId> + use<>
     (1..=model_count(state)).map(ModelId)
 }
 
+/// Number of living models: those that are not retired.
+pub fn living_count(state: &dyn StateRead) -> u32 {
+    load(state, &Key::living_count()).map_or(0, |LivingCount(count)| count)
+}
+
+/// The living model at a place of their list.
+pub fn living_model(state: &dyn StateRead, place: u32) -> Option<ModelId> {
+    load(state, &Key::living_model(place)).map(|LivingModel(id)| id)
+}
+
+/// The living models, in the order of their list.
+pub fn living_models(state: &dyn StateRead) -> impl Iterator<Item = Model> + '_ {
+    let ids = (0..living_count(state)).filter_map(|place| living_model(state, place));
+    ids.filter_map(|id| model(state, id))
+}
+
 /// A model.
 pub fn model(state: &dyn StateRead, id: ModelId) -> Option<Model> {
     load(state, &Key::model(id))
@@ -148,7 +165,7 @@ pub fn weights_for(state: &dyn StateRead, model: &Model, architecture: u32) -> O
     let next = model.next.filter(|next| next.architecture == architecture);
     let hash = match next {
         Some(next) => next.weights,
-        None if architecture == architecture_number(state) => model.weights?,
+        None if architecture == model.architecture => model.weights?,
         None => return None,
     };
     weights(state, model.id, &hash)
@@ -166,9 +183,10 @@ pub fn commits_of(state: &dyn StateRead, id: ModelId, epoch: Epoch) -> Vec<Weigh
         .collect()
 }
 
-/// Commits of all models for an epoch, in order of id.
+/// Commits of all living models for an epoch, in the order of their list.
 pub fn commits(state: &dyn StateRead, epoch: Epoch) -> Vec<(ModelId, WeightsCommit)> {
-    model_ids(state)
+    (0..living_count(state))
+        .filter_map(|place| living_model(state, place))
         .flat_map(|id| {
             let commits = commits_of(state, id, epoch).into_iter();
             commits.map(move |commit| (id, commit))
@@ -247,6 +265,11 @@ pub fn beacon_commit(
     validator: &Address,
 ) -> Option<BeaconCommit> {
     load(state, &Key::beacon(epoch, validator))
+}
+
+/// The tasks that wait, in the order in which they run.
+pub fn tasks(state: &dyn StateRead) -> Tasks {
+    load(state, &Key::tasks()).unwrap_or_default()
 }
 
 /// What an epoch fixed when its targets were drawn; `None` before.

@@ -140,4 +140,7 @@ rejections! {
         = "the validator has not committed a verdict on target {target}";
     Full = "there is no room for more";
     DutyNotFree = "a duty is free: its nonce, tip and fee limit must be 0";
+    NotAvailable { model: ModelId }
+        = "too little stake held the file of model {model} before the epoch began";
+    TasksPending = "work of the last phase is not finished";
 }

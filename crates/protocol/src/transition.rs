@@ -1,13 +1,33 @@
-//! The transition from one phase to the next: what all its steps read and write.
+//! The transition from one phase to the next and the tasks that it leaves: what all their steps
+//! read and write, and how much of it a block may do.
 
-use std::collections::BTreeMap;
+use crate::read::{self, ChainConfig};
+use crate::record::{Audits, Clock, Supply};
+use crate::state::{Draft, Key};
+use crate::{Amount, BlockInfo, Event};
 
-use crate::read::ChainConfig;
-use crate::record::{Clock, Supply};
-use crate::state::Draft;
-use crate::{Address, Amount, Event};
+/// The work that a block may spend on tasks, in units of about a microsecond on one core.
+pub const TASK_WORK_MAX: u64 = 100_000;
 
-/// The transition from one phase to the next.
+/// The work that is left in a block.
+pub(crate) struct Work(u64);
+
+impl Work {
+    /// The work of one block.
+    pub(crate) const fn of_a_block() -> Self {
+        Self(TASK_WORK_MAX)
+    }
+
+    /// Takes the cost of a step, if there is enough left; otherwise the step waits for the next
+    /// block. A step that costs more than a whole block has it to itself.
+    pub(crate) fn take(&mut self, cost: u64) -> bool {
+        let rest = self.0.checked_sub(cost.min(TASK_WORK_MAX));
+        self.0 = rest.unwrap_or(self.0);
+        rest.is_some()
+    }
+}
+
+/// The transition from one phase to the next, or the tasks that it has left.
 pub(crate) struct Transition<'a, 'b> {
     pub(crate) state: &'a mut Draft<'b>,
     pub(crate) config: &'a ChainConfig,
@@ -21,7 +41,28 @@ pub(crate) struct Transition<'a, 'b> {
     pub(crate) now_ms: u64,
 }
 
-impl Transition<'_, '_> {
+impl<'a, 'b> Transition<'a, 'b> {
+    pub(crate) fn begin(
+        state: &'a mut Draft<'b>,
+        config: &'a ChainConfig,
+        block: &BlockInfo,
+        events: &'a mut Vec<Event>,
+    ) -> Self {
+        let (clock, supply) = (read::clock(state), read::supply(state));
+        let (height, now_ms) = (block.height, block.timestamp_ms);
+        Self { state, config, events, clock, supply, audits: Audits::default(), height, now_ms }
+    }
+
+    /// Saves the clock and the supply, if they have changed.
+    pub(crate) fn finish(self) {
+        if self.clock != read::clock(self.state) {
+            self.state.save(Key::clock(), &self.clock);
+        }
+        if self.supply != read::supply(self.state) {
+            self.state.save(Key::supply(), &self.supply);
+        }
+    }
+
     /// Burns money that nobody holds anymore.
     pub(crate) fn burn(&mut self, amount: Amount) {
         self.supply.burned = self.supply.burned.plus(amount);
@@ -31,13 +72,4 @@ impl Transition<'_, '_> {
     pub(crate) fn return_to_reserve(&mut self, amount: Amount) {
         self.supply.reserve = self.supply.reserve.plus(amount);
     }
-}
-
-/// Results of the auditors of an epoch's targets.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Audits {
-    /// Targets with a published claim to audit.
-    pub(crate) published: u32,
-    /// Number of them on which each validator had the verdict of more than two thirds of the stake.
-    pub(crate) agreed: BTreeMap<Address, u32>,
 }

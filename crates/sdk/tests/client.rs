@@ -142,7 +142,8 @@ async fn models(Query(query): Query<std::collections::BTreeMap<String, String>>)
 fn model_json(id: u32) -> Value {
     json!({
         "id": id, "name": "m", "owner": Address([1; 32]).to_string(), "commission_bps": 100,
-        "status": "active", "release_epoch": null, "stake": "1", "leaving": "0", "weights": null,
+        "status": "active", "release_epoch": null, "stake": "1", "leaving": "0",
+        "joining": "0", "weights": null,
         "commits": [],
         "wins": 0, "earned": "0",
     })

@@ -143,6 +143,8 @@ class Model:
     stake: int
     leaving: int
     """Stake that is being withdrawn and can still be slashed, in base units."""
+    joining: int
+    """Added stake that is not active yet but can be slashed, in base units."""
     weights: Weights | None
     next: Weights | None
     """Weights revealed for the architecture to which the network migrates."""
@@ -226,6 +228,8 @@ class Target:
     returned: str | None
     reward: int
     seed: str
+    loss_margin_q32: int
+    """The margin by which claims are made and judged, in 2^-32 nat."""
     routed: list[Routed]
     candidates: list[Candidate]
     publication: Publication | None
@@ -240,6 +244,7 @@ class Epoch:
     beacon: str | None
     targets: list[int]
     target_reward: int
+    loss_margin_q32: int | None
 
 
 @dataclass(frozen=True)
@@ -249,6 +254,7 @@ class Stake:
     pool: str
     stake: int
     leaving: int
+    joining: int
     pool_stake: int
     commission_bps: int
 
@@ -268,6 +274,7 @@ class Validator:
     """What its seat counts in this epoch."""
     stake: int
     leaving: int
+    joining: int
     commission_bps: int
     next_commission: NextCommission | None
     missed: int

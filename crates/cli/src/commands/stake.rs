@@ -84,9 +84,10 @@ fn show(stakes: Vec<Stake>, address: Address, output: &Output) -> Result {
     }
     let line = |stake: &Stake| {
         format!(
-            "{:24} stake {:<14} leaving {:<14} of {}\n",
+            "{:24} stake {:<14} joining {:<14} leaving {:<14} of {}\n",
             stake.pool,
             Amount(stake.stake.0),
+            Amount(stake.joining.0),
             Amount(stake.leaving.0),
             Amount(stake.pool_stake.0),
         )

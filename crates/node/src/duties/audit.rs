@@ -135,7 +135,7 @@ impl Case {
             data: publication.data,
             claim,
             routed,
-            margin_q32: read::params(state).loss_margin_q32,
+            margin_q32: epoch.loss_margin_q32,
         })
     }
 }

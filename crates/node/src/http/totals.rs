@@ -47,9 +47,8 @@ fn count(chain: &Chain) -> Totals {
         let held = invariants::check(state).map_or(Amount::ZERO, |holdings| {
             holdings.total().less(holdings.reserve).less(holdings.burned)
         });
-        let active = read::models(state, 1..=u32::MAX)
-            .filter(|model| model.status == ModelStatus::Active)
-            .count();
+        let active =
+            read::living_models(state).filter(|model| model.status == ModelStatus::Active).count();
         (height, json::supply(state, held), active)
     });
     Totals {

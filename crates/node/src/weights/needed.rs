@@ -70,7 +70,7 @@ impl Needed {
                 needed.file(state, model, Ciphertext { hash, size_bytes });
             }
         }
-        for model in read::models(state, 1..=u32::MAX) {
+        for model in read::living_models(state) {
             let current = model.weights.filter(|_| model.status == ModelStatus::Active);
             let next = model.next.map(|next| next.weights);
             for weights_hash in current.into_iter().chain(next) {

@@ -1,12 +1,13 @@
-//! Staking on a model or a validator. The stake can be slashed immediately; it counts from the next
-//! draw of targets and the next committee onward.
+//! Staking on a model or a validator. The stake can be slashed immediately. It earns and counts once
+//! every win is settled that was known when it was added, and not before.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
 use super::context::{Apply, Context};
+use crate::money::stake_queue::{self, JOINING_EPOCHS};
 use crate::money::{PoolOwner, debit, save_share};
-use crate::record::{ModelStatus, ValidatorStatus};
+use crate::record::{ModelStatus, SHARES_MIN, StakeChange, ValidatorStatus};
 use crate::{Amount, Event, PoolId, Rejection, read};
 
 /// Adds stake to a model or validator.
@@ -39,13 +40,19 @@ impl Apply for AddStake {
         }
         let staker = context.sender;
         debit(&mut context.state, &staker, amount)?;
-        let minted = owner.pool().deposit(amount);
-        let minted = minted.ok_or(Rejection::NoShare { pool })?;
-        owner.save(&mut context.state);
         let mut share = read::share(&context.state, pool, &staker);
-        share.shares = share.shares.saturating_add(minted);
+        let price = owner.pool().price(amount).ok_or(Rejection::NoShare { pool })?;
+        if price.saturating_add(share.shares) < SHARES_MIN {
+            return Err(Rejection::NoShare { pool });
+        }
+        let joining_shares = owner.pool().join(amount).ok_or(Rejection::NoShare { pool })?;
+        owner.save(&mut context.state);
+        share.joining_shares = share.joining_shares.saturating_add(joining_shares);
         save_share(&mut context.state, pool, &staker, share);
-        context.events.push(Event::StakeAdded { pool, staker, amount });
+        let joins = context.clock.epoch.after(JOINING_EPOCHS);
+        let change = StakeChange { joining_shares, ..StakeChange::default() };
+        stake_queue::add(&mut context.state, joins, pool, &staker, change)?;
+        context.events.push(Event::StakeAdded { pool, staker, amount, joins });
         Ok(())
     }
 }

@@ -34,12 +34,12 @@ impl Apply for AnswerChallenge {
         let epoch = self.epoch;
         let validator = context.validator()?.address;
         check_epoch(epoch, context.clock.epoch)?;
-        let challenge = storage::challenge(&context.state, &validator);
-        let challenge = challenge.ok_or(Rejection::NotChallenged)?;
         let mut answers = read::challenge_answers(&context.state, epoch);
         if answers.contains(&validator) {
             return Err(Rejection::AlreadyAnswered { epoch });
         }
+        let challenge = storage::challenge(&context.state, &validator);
+        let challenge = challenge.ok_or(Rejection::NotChallenged)?;
         let model = challenge.model;
         if !storage::verifies(&challenge, &self.chunk, &self.path) {
             return Err(Rejection::WrongAnswer { model });

@@ -54,6 +54,7 @@ impl Apply for CommitWeights {
     fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
         let model = context.own_model(self.model)?;
         self.check(context)?;
+        context.check_visited(&model)?;
         let key = Key::commit(model.id, self.epoch, self.architecture);
         let replaced: Option<WeightsCommit> = load(&context.state, &key);
         if let Some(replaced) = &replaced {
@@ -64,6 +65,7 @@ impl Apply for CommitWeights {
         let carried_over = rent::carried_over(&context.state, model.id, self.architecture);
         let paid = rent.less(carried_over);
         debit(&mut context.state, &model.owner, paid)?;
+        let kept = replaced.filter(|commit| self.has_file_of(commit));
         let commit = WeightsCommit {
             epoch: self.epoch,
             architecture: self.architecture,
@@ -74,9 +76,8 @@ impl Apply for CommitWeights {
             paid,
             height: context.block.height,
             index: context.index,
-            holders: replaced
-                .filter(|commit| self.has_file_of(commit))
-                .map_or(Vec::new(), |commit| commit.holders),
+            available: kept.as_ref().is_some_and(|commit| commit.available),
+            holders: kept.map_or(Vec::new(), |commit| commit.holders),
         };
         context.state.save(key, &commit);
         context.events.push(Event::WeightsCommitted {

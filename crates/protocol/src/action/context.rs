@@ -75,6 +75,13 @@ impl Context<'_> {
         }
     }
 
+    /// Rejects an action that depends on what the end of the last epoch does to a model, until the
+    /// pass over all models has visited it.
+    pub(super) fn check_visited(&self, model: &Model) -> Result<(), Rejection> {
+        let tasks = read::tasks(&self.state);
+        if tasks.will_visit(model) { Err(Rejection::TasksPending) } else { Ok(()) }
+    }
+
     /// A target that belongs to `epoch`.
     pub(super) fn target_of(&self, id: TargetId, epoch: Epoch) -> Result<Target, Rejection> {
         let target = read::target(&self.state, id);

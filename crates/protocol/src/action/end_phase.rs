@@ -32,7 +32,6 @@ impl Apply for EndPhase {
         if phase != running.1 {
             return Err(Rejection::WrongPhase { phase: running.1 });
         }
-        epoch::end_phase(&mut context.state, context.config, context.block, &mut context.events);
-        Ok(())
+        epoch::end_phase(&mut context.state, context.block, &mut context.events)
     }
 }

@@ -1,7 +1,8 @@
 //! A validator attests that it holds committed files. A commit needs attestations from more than a
-//! third of the stake, hence from at least one honest holder, before its epoch begins. A validator
-//! may also attest to files already in use, and is paid rent from then on. Entries that name nothing
-//! new are skipped, so that no commit can veto a validator's word on the others.
+//! third of the stake, hence from at least one honest holder, before its epoch begins; the one that
+//! brings it there makes the commit available. A validator may also attest to files already in use,
+//! and is paid rent from then on. Entries that name nothing new are skipped, so that no commit can
+//! veto a validator's word on the others.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -98,6 +99,10 @@ fn hold(
             is_named = true;
             if add_holder(&mut commit.holders, committee, validator) {
                 is_new = true;
+                if !commit.available && commit.is_held(committee) {
+                    commit.available = true;
+                    context.events.push(Event::WeightsAvailable { model, epoch });
+                }
                 let key = Key::commit(model, epoch, commit.architecture);
                 context.state.save(key, &commit);
             }

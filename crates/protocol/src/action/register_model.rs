@@ -1,5 +1,5 @@
-//! Registering a model: a name, a commission, and a stake that is locked until the model is
-//! retired.
+//! Registering a model: a name, a commission, and a stake, of which the minimum is locked until the
+//! model is retired.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use super::context::{Apply, Context};
 use crate::money::{debit, save_share};
 use crate::record::{Model, ModelCount, Params, Pool, Share};
 use crate::state::Key;
-use crate::{Amount, BPS, Event, ModelId, PoolId, Rejection, read};
+use crate::{Amount, BPS, Event, ModelId, PoolId, Rejection, living, read};
 
 /// Maximum length of a model's name, in bytes.
 const NAME_BYTES_MAX: usize = 64;
@@ -20,7 +20,7 @@ pub struct RegisterModel {
     pub name: String,
     /// The owner's share of the stake's earnings, in ten-thousandths.
     pub commission_bps: u16,
-    /// The stake, locked until the model is retired.
+    /// The stake; the minimum of it is locked until the model is retired.
     pub stake: Amount,
 }
 
@@ -57,9 +57,12 @@ impl Apply for RegisterModel {
         debit(&mut context.state, &context.sender, self.stake)?;
         let (id, owner) = (ModelId(count), context.sender);
         let pool = Pool::begin(self.stake);
-        let model = Model::new(id, owner, self.name.clone(), self.commission_bps, pool);
+        let architecture = context.config.network.architecture_number;
+        let mut model =
+            Model::new(id, owner, self.name.clone(), self.commission_bps, pool, architecture);
+        living::add(&mut context.state, &mut model)?;
         context.state.save(Key::model(id), &model);
-        let share = Share { shares: pool.shares, leaving_shares: 0 };
+        let share = Share { shares: pool.shares, ..Share::default() };
         save_share(&mut context.state, PoolId::Model(id), &owner, share);
         context.state.save(Key::model_count(), &ModelCount(count));
         context.events.push(Event::ModelRegistered {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::context::{Apply, Context};
 use crate::record::ModelStatus;
 use crate::state::Key;
-use crate::{Event, ModelId, Rejection};
+use crate::{Event, ModelId, Rejection, living};
 
 /// Retires a model; its stake is returned after `unbonding_epochs`.
 #[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
@@ -22,7 +22,9 @@ impl Apply for RetireModel {
         let mut model = context.own_model(id)?;
         let wait = context.config.params.unbonding_epochs;
         let release = context.clock.epoch.after(wait);
+        let before = model.clone();
         model.status = ModelStatus::Retiring { release };
+        living::count_ready(&mut context.state, &before, &model);
         context.state.save(Key::model(id), &model);
         let event = Event::ModelRetired { model: id, release };
         context.events.push(event);

@@ -13,7 +13,7 @@ use crate::record::{
     WeightsCommit,
 };
 use crate::state::{Key, load};
-use crate::{Amount, Event, Hash, ModelId, Rejection, hex, read};
+use crate::{Amount, Event, Hash, ModelId, Rejection, hex, living, read};
 
 /// Reveals the weights that a model was committed to. Anyone may send this.
 #[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
@@ -66,7 +66,13 @@ impl RevealWeights {
         let commit = commit.ok_or(Rejection::CommitNotFound { model: model.id, epoch })?;
         let architecture = read::architecture(&context.state, commit.architecture);
         check_embedding(&self.embedding, architecture.map_or(0, |spec| spec.dim))?;
-        if revealed.is_some() { Ok(commit) } else { Err(Rejection::CommitmentMismatch) }
+        if revealed.is_none() {
+            return Err(Rejection::CommitmentMismatch);
+        }
+        if !commit.available {
+            return Err(Rejection::NotAvailable { model: model.id });
+        }
+        Ok(commit)
     }
 
     /// Saves the weights, which keep the age of their first reveal by this model. If they come in
@@ -101,6 +107,7 @@ impl Apply for RevealWeights {
         if !phase.reveals() {
             return Err(Rejection::WrongPhase { phase });
         }
+        context.check_visited(&model)?;
         let commit = self.commit(context, &model)?;
         let number = commit.architecture;
         context.state.delete(Key::commit(id, epoch, number));
@@ -108,6 +115,7 @@ impl Apply for RevealWeights {
         context.state.save(Key::embedding(id, number), &embedding);
         self.save_weights(context, &commit);
         replace_rent(context, &model, commit);
+        let before = model.clone();
         if number == context.config.network.architecture_number {
             if matches!(model.status, ModelStatus::Registered | ModelStatus::Inactive) {
                 model.status = ModelStatus::Active;
@@ -119,6 +127,7 @@ impl Apply for RevealWeights {
             model.next =
                 Some(NextWeights { architecture: number, weights: weights_hash, revealed: epoch });
         }
+        living::count_ready(&mut context.state, &before, &model);
         context.state.save(Key::model(id), &model);
         context.events.push(Event::WeightsRevealed {
             model: id,

@@ -9,6 +9,7 @@ pub(crate) mod settlement;
 pub(crate) mod lifecycle;
 pub mod seat_stake;
 pub(crate) mod seats;
+pub(crate) mod tasks;
 mod schedule;
 
-pub(crate) use schedule::{deadline_ms, end_phase};
+pub(crate) use schedule::{begin_block, deadline_ms, end_phase};

@@ -7,6 +7,7 @@
 
 use soma_architecture::embedding::{UNIT, distance_squared_given_lengths, length_squared};
 
+use crate::record::Rank;
 use crate::{Amount, Epoch, ModelId};
 
 /// Units per doubling of stake in the fixed-point logarithm.
@@ -24,9 +25,6 @@ pub struct RoutableModel<'a> {
     /// Its specialization, with as many components as the directions.
     pub embedding: &'a [i16],
 }
-
-/// The routing order: by rank value, then earlier activation, then lower id.
-type Rank = (i128, Epoch, ModelId);
 
 /// The nearest models found so far for each of several targets.
 #[derive(Clone, Debug)]
@@ -46,12 +44,28 @@ struct Target {
 impl Routing {
     /// Routing for targets with these directions, with at most `models_per_target` models each.
     pub fn new(directions: Vec<Vec<i16>>, models_per_target: usize) -> Self {
-        let targets = directions.into_iter().map(|direction| Target {
+        Self::resume(directions, models_per_target, Vec::new())
+    }
+
+    /// Like [`Self::new`], with the nearest models that an earlier part of the same routing found:
+    /// what [`Self::into_nearest`] returned, or nothing.
+    pub(crate) fn resume(
+        directions: Vec<Vec<i16>>,
+        models_per_target: usize,
+        nearest: Vec<Vec<Rank>>,
+    ) -> Self {
+        let nearest = nearest.into_iter().chain(std::iter::repeat_with(Vec::new));
+        let targets = directions.into_iter().zip(nearest).map(|(direction, nearest)| Target {
             length_squared: length_squared(&direction),
             direction,
-            nearest: Vec::new(),
+            nearest,
         });
         Self { targets: targets.collect(), models_per_target }
+    }
+
+    /// The nearest models found so far, for each target.
+    pub(crate) fn into_nearest(self) -> Vec<Vec<Rank>> {
+        self.targets.into_iter().map(|target| target.nearest).collect()
     }
 
     /// Offers a model to all targets. The order of offers does not matter.
@@ -63,7 +77,7 @@ impl Routing {
             let lengths = [target.length_squared, length];
             let distance = distance_squared_given_lengths(direction, entrant.embedding, lengths);
             let value = distance_term(distance, direction.len()).saturating_sub(weight);
-            let rank = (value, entrant.activated, entrant.model);
+            let rank = Rank { value, activated: entrant.activated, model: entrant.model };
             let nearest = &mut target.nearest;
             let at = nearest.partition_point(|nearer| *nearer < rank);
             if at < self.models_per_target {
@@ -77,7 +91,7 @@ impl Routing {
     pub fn finish(self) -> impl Iterator<Item = Vec<ModelId>> {
         self.targets
             .into_iter()
-            .map(|target| target.nearest.into_iter().map(|(_, _, id)| id).collect())
+            .map(|target| target.nearest.into_iter().map(|rank| rank.model).collect())
     }
 }
 

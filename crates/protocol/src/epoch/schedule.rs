@@ -1,14 +1,14 @@
 //! What happens when a phase ends, in order. This file only lists the steps; the work is done in
-//! the files it names.
+//! the files it names. A step that takes longer the more models or stakers there are is a task.
 
-use crate::epoch::{beacon, lifecycle, seats, settlement, targets};
+use crate::epoch::{beacon, lifecycle, seats, settlement, targets, tasks};
 use crate::governance::{migration, vote};
-use crate::money::{rent, rewards, unbonding};
+use crate::money::rent;
 use crate::read::ChainConfig;
-use crate::record::{Clock, Params};
-use crate::state::{Draft, Key};
-use crate::transition::{Audits, Transition};
-use crate::{BlockInfo, Event, Phase, read};
+use crate::record::{Clock, Params, StakeTask, Task};
+use crate::state::Draft;
+use crate::transition::{Transition, Work};
+use crate::{BlockInfo, Event, Phase, Rejection};
 
 /// Block time from which the running phase may end; `None` if only the operator ends phases.
 pub(crate) fn deadline_ms(clock: &Clock, params: &Params) -> Option<u64> {
@@ -24,25 +24,50 @@ pub(crate) fn deadline_ms(clock: &Clock, params: &Params) -> Option<u64> {
     Some(clock.phase_started_ms.saturating_add(length))
 }
 
-/// Ends the running phase and begins the next.
+/// Begins a block: works on the tasks that wait, ends the running phase if it is `due` and none is
+/// left, and begins with what that leaves. Returns whether there was anything to do.
+pub(crate) fn begin_block(
+    state: &mut Draft<'_>,
+    block: &BlockInfo,
+    due: bool,
+    events: &mut Vec<Event>,
+) -> bool {
+    let waiting = tasks::are_waiting(state);
+    if !due && !waiting {
+        return false;
+    }
+    let mut work = Work::of_a_block();
+    if waiting {
+        run_tasks(state, block, &mut work, events);
+    }
+    if due && !tasks::are_waiting(state) {
+        end_phase_within(state, block, &mut work, events);
+    }
+    true
+}
+
+/// Ends the running phase by command and begins the next.
 pub(crate) fn end_phase(
     state: &mut Draft<'_>,
-    config: &ChainConfig,
     block: &BlockInfo,
     events: &mut Vec<Event>,
+) -> Result<(), Rejection> {
+    if tasks::are_waiting(state) {
+        return Err(Rejection::TasksPending);
+    }
+    end_phase_within(state, block, &mut Work::of_a_block(), events);
+    Ok(())
+}
+
+fn end_phase_within(
+    state: &mut Draft<'_>,
+    block: &BlockInfo,
+    work: &mut Work,
+    events: &mut Vec<Event>,
 ) {
-    let (clock, supply) = (read::clock(state), read::supply(state));
-    let mut transition = Transition {
-        state,
-        config,
-        events,
-        clock,
-        supply,
-        audits: Audits::default(),
-        height: block.height,
-        now_ms: block.timestamp_ms,
-    };
-    match clock.phase {
+    let config = ChainConfig::read(state);
+    let mut transition = Transition::begin(state, &config, block, events);
+    match transition.clock.phase {
         Phase::Reveal => transition.publish_or_compete(0),
         Phase::Publish(rank) => {
             settlement::forfeit_silent(&mut transition, rank);
@@ -51,38 +76,43 @@ pub(crate) fn end_phase(
         Phase::Compete => transition.attest_or_end(),
         Phase::Attest => transition.end_epoch(),
     }
-    transition.state.save(Key::clock(), &transition.clock);
-    if transition.supply != supply {
-        transition.state.save(Key::supply(), &transition.supply);
-    }
+    transition.finish();
+    // Tasks may follow other parameters, or another architecture, from here on.
+    run_tasks(state, block, work, events);
+}
+
+fn run_tasks(state: &mut Draft<'_>, block: &BlockInfo, work: &mut Work, events: &mut Vec<Event>) {
+    let config = ChainConfig::read(state);
+    let mut transition = Transition::begin(state, &config, block, events);
+    tasks::run(&mut transition, work);
+    transition.finish();
 }
 
 impl Transition<'_, '_> {
-    /// Ends epoch e and begins epoch e + 1.
+    /// Ends epoch e and begins epoch e + 1. What takes longer the more models and stakers there are
+    /// is left to tasks: settling e - 1, visiting all models, and stake changes.
     fn end_epoch(&mut self) {
-        let (ending, beginning) = (self.clock.epoch, self.clock.epoch.next());
-        settlement::settle(self, ending.previous());
-        rewards::pay_validators(self);
-        rent::pay(self);
+        let beginning = self.clock.epoch.next();
+        let settle = settlement::task(self);
+        let visit = lifecycle::task(self);
         rent::count_votes(self);
-        lifecycle::judge_commits(self, beginning);
-        lifecycle::release_stakes(self, beginning);
         migration::switch(self, beginning);
-        unbonding::release(self, beginning);
-        unbonding::change_commissions(self, beginning);
         vote::tally(self, beginning);
         seats::elect(self, beginning);
         self.clock.epoch = beginning;
         self.events.push(Event::EpochBegan { epoch: beginning });
-        self.begin(Phase::Reveal);
+        self.begin_phase(Phase::Reveal);
+        let change = StakeTask { epoch: beginning, next: 0 };
+        tasks::add(self, [Task::Settle(settle), Task::Models(visit), Task::Stakes(change)]);
     }
 
-    /// Ends the reveal phase and all its parts: from here on, weights and targets are fixed.
+    /// Ends the reveal phase and all its parts: from here on, weights and targets are fixed, though
+    /// it may take some blocks until the targets are known.
     fn end_reveals(&mut self) {
-        lifecycle::lapse_and_refresh(self);
         let (beacon, revealed) = beacon::draw(self);
-        targets::draw(self, beacon, revealed);
-        self.begin(Phase::Compete);
+        let route = targets::begin(self, beacon, revealed);
+        self.begin_phase(Phase::Compete);
+        tasks::add(self, [Task::Route(route)]);
     }
 
     /// Begins a rank's part of the publish phase. By the clock, every rank gets its part, because
@@ -94,7 +124,7 @@ impl Transition<'_, '_> {
             rank < self.config.params.candidates_per_target
         };
         if has_part {
-            self.begin(Phase::Publish(rank));
+            self.begin_phase(Phase::Publish(rank));
         } else {
             self.end_reveals();
         }
@@ -106,11 +136,11 @@ impl Transition<'_, '_> {
         if by_command && !settlement::awaits_verdicts(self.state, self.clock.epoch.previous()) {
             self.end_epoch();
         } else {
-            self.begin(Phase::Attest);
+            self.begin_phase(Phase::Attest);
         }
     }
 
-    fn begin(&mut self, phase: Phase) {
+    fn begin_phase(&mut self, phase: Phase) {
         self.clock.phase = phase;
         self.clock.phase_started_ms = self.now_ms;
         self.events.push(Event::PhaseBegan { epoch: self.clock.epoch, phase });

@@ -1,14 +1,21 @@
 //! Settling candidates and targets after their epoch: silent candidates lose their bonds, valid
 //! wins are split half and half, and everything else returns to the reserve.
 
-use crate::money::{credit, slashing};
+use crate::money::{credit, rewards, slashing};
 use crate::record::{
-    Candidate, Candidates, EpochRecord, Model, ModelStatus, ReturnReason, Target, TargetStatus,
-    Validity, Verdict, WinningData,
+    Audits, Candidate, Candidates, Committee, EpochRecord, Model, ModelStatus, ReturnReason,
+    SettleTask, Target, TargetStatus, Validity, Verdict, WinningData,
 };
 use crate::state::{Draft, Key, StateRead, load};
-use crate::transition::Transition;
+use crate::transition::{Transition, Work};
 use crate::{Address, Amount, Epoch, Event, Hash, TargetId, read};
+
+/// Work of settling a target: counting the verdicts of a full committee, returning the bonds of all
+/// candidates and deleting the data.
+const TARGET_WORK: u64 = 400;
+
+/// Work of paying a full committee and changing the commissions of all validators.
+const PAY_WORK: u64 = 10_000;
 
 /// Targets of an epoch for which nothing has been published.
 fn unpublished(state: &dyn StateRead, epoch: Epoch) -> Vec<TargetId> {
@@ -58,26 +65,59 @@ pub(crate) fn release_others(
     }
 }
 
-/// Settles all targets of an epoch and deletes their candidates, data and verdicts.
-pub(crate) fn settle(transition: &mut Transition<'_, '_>, epoch: Epoch) {
-    let record: Option<EpochRecord> = read::epoch(transition.state, epoch);
-    for id in record.iter().flat_map(EpochRecord::target_ids) {
-        let Some(mut target) = read::target(transition.state, id) else {
-            continue;
-        };
-        target.status = settle_one(transition, &target);
-        transition.state.save(Key::target(id), &target);
-        let verdicts = read::verdicts(transition.state, &target).into_iter();
-        let verdicts = verdicts.map(|commit| Key::verdict(id, &commit.validator));
-        for key in [Key::candidates(id), Key::publication(id)].into_iter().chain(verdicts) {
-            if transition.state.contains(&key) {
-                transition.state.delete(key);
-            }
+/// The task of settling the targets of the epoch before the one that ends now.
+pub(crate) fn task(transition: &Transition<'_, '_>) -> SettleTask {
+    let ended = transition.clock.epoch;
+    let record: Option<EpochRecord> = read::epoch(transition.state, ended.previous());
+    let (next, count) = record.map_or((TargetId(1), 0), |one| (one.first_target, one.targets));
+    let end = TargetId(next.0.saturating_add(count));
+    SettleTask { ended, next, end, audits: Audits::default() }
+}
+
+/// Settles the targets that are left and deletes their candidates, data and verdicts; then pays the
+/// validators. Returns whether all of that is done.
+pub(crate) fn settle(
+    transition: &mut Transition<'_, '_>,
+    task: &mut SettleTask,
+    work: &mut Work,
+) -> bool {
+    // Those that have audited, whoever has been elected since.
+    let Some(committee) = read::committee_in(transition.state, task.ended) else {
+        return true;
+    };
+    transition.audits = std::mem::take(&mut task.audits);
+    while task.next < task.end && work.take(TARGET_WORK) {
+        settle_target(transition, task.next, &committee);
+        task.next = task.next.next();
+    }
+    if task.next < task.end || !work.take(PAY_WORK) {
+        task.audits = std::mem::take(&mut transition.audits);
+        return false;
+    }
+    rewards::pay_validators(transition, task.ended, &committee);
+    rewards::change_commissions(transition, task.ended.next());
+    true
+}
+
+fn settle_target(transition: &mut Transition<'_, '_>, id: TargetId, committee: &Committee) {
+    let Some(mut target) = read::target(transition.state, id) else {
+        return;
+    };
+    target.status = settle_one(transition, &target, committee);
+    transition.state.save(Key::target(id), &target);
+    let verdicts = committee.seats.iter().map(|seat| Key::verdict(id, &seat.validator));
+    for key in [Key::candidates(id), Key::publication(id)].into_iter().chain(verdicts) {
+        if transition.state.contains(&key) {
+            transition.state.delete(key);
         }
     }
 }
 
-fn settle_one(transition: &mut Transition<'_, '_>, target: &Target) -> TargetStatus {
+fn settle_one(
+    transition: &mut Transition<'_, '_>,
+    target: &Target,
+    committee: &Committee,
+) -> TargetStatus {
     let mut candidates = Candidates(read::candidates(transition.state, target.id));
     let published = match target.status {
         TargetStatus::Published { rank } => Some(rank),
@@ -90,7 +130,7 @@ fn settle_one(transition: &mut Transition<'_, '_>, target: &Target) -> TargetSta
         return give_back(transition, target, ReturnReason::Unclaimed, None);
     };
     transition.audits.published = transition.audits.published.saturating_add(1);
-    let Some(verdict) = decide(transition, target) else {
+    let Some(verdict) = decide(transition, target, committee) else {
         return give_back(transition, target, ReturnReason::NoQuorum, Some(&claim));
     };
     punish_broken(transition, target, &verdict);
@@ -105,11 +145,14 @@ pub(crate) fn awaits_verdicts(state: &dyn StateRead, epoch: Epoch) -> bool {
     read::targets(state, epoch).iter().any(|target| !read::verdicts(state, target).is_empty())
 }
 
-/// The verdict of more than two thirds of all seated stake. Validators that differ from it are
-/// slashed.
-fn decide(transition: &mut Transition<'_, '_>, target: &Target) -> Option<Verdict> {
+/// The verdict of more than two thirds of the stake that the committee counts. Validators that
+/// differ from it are slashed.
+fn decide(
+    transition: &mut Transition<'_, '_>,
+    target: &Target,
+    committee: &Committee,
+) -> Option<Verdict> {
     let verdicts = read::verdicts(transition.state, target);
-    let committee = read::committee_in(transition.state, target.epoch.next())?;
     let found = |validator: &Address| {
         let mut commits = verdicts.iter();
         commits.find(|commit| commit.validator == *validator)?.verdict.as_ref()

@@ -6,12 +6,13 @@ use soma_architecture::embedding::UNIT;
 use super::routing::{RoutableModel, Routing};
 
 use crate::money::rewards;
-use crate::money::rewards::Emission;
-use crate::record::{EpochRecord, Model, ModelStatus, Routed, Target, TargetStatus};
+use crate::record::{
+    EpochRecord, Model, ModelStatus, RouteTask, Routed, TARGETS_PER_PASS_MAX, Target, TargetStatus,
+};
 use crate::state::{Key, StateRead};
-use crate::transition::Transition;
+use crate::transition::{TASK_WORK_MAX, Transition, Work};
 use crate::value::parts_hasher;
-use crate::{Address, Event, Hash, ModelId, TargetId, read};
+use crate::{Address, Amount, Event, Hash, ModelId, TargetId, read};
 
 /// Direction of a target, of length 32767: `dim` components `popcount(256 bits) - 128` from
 /// BLAKE3's output stream over the beacon, scaled and rounded to nearest (halves away from zero).
@@ -49,67 +50,144 @@ fn scaled(raw: &[i16]) -> Vec<i16> {
         .collect()
 }
 
-/// Draws the running epoch's targets, routes models to them and takes their rewards from the
-/// reserve. If no model can be routed, there are no targets, and nothing is minted.
-pub(crate) fn draw(transition: &mut Transition<'_, '_>, beacon: Hash, revealed: Vec<Address>) {
+/// Fixes what the running epoch's targets depend on. Drawing them and routing models to them is a
+/// task, because it takes as long as there are models.
+pub(crate) fn begin(
+    transition: &mut Transition<'_, '_>,
+    beacon: Hash,
+    revealed: Vec<Address>,
+) -> RouteTask {
     let epoch = transition.clock.epoch;
-    let routable = routable(transition);
-    let (count, emission) = if routable.is_empty() {
-        (0, Emission::default())
-    } else {
-        (transition.config.params.targets_per_epoch, rewards::emit(transition))
-    };
+    let living = read::living_count(transition.state);
     let record = EpochRecord {
         epoch,
         architecture: transition.config.network.architecture_number,
         beacon,
         first_target: transition.clock.next_target,
-        targets: count,
-        target_reward: emission.target_reward,
-        validator_pot: emission.validator_pot,
+        targets: 0,
+        target_reward: Amount::ZERO,
+        validator_pot: Amount::ZERO,
         revealed,
+        living,
+        loss_margin_q32: transition.config.params.loss_margin_q32,
     };
     transition.state.save(Key::epoch(epoch), &record);
-    let routed = route(transition, &record, &routable);
-    for (id, models) in record.target_ids().zip(routed) {
-        let reward = emission.target_reward;
-        let routed = models.iter().filter_map(|&id| competitor(transition.state, id)).collect();
-        let target = Target { id, epoch, reward, routed, status: TargetStatus::Open };
-        transition.state.save(Key::target(id), &target);
-        transition.clock.next_target = id.next();
-        transition.events.push(Event::TargetDrawn { target: id, epoch, reward, models });
+    RouteTask { left: living, nearest: Vec::new() }
+}
+
+/// Draws targets, some at a time, and routes models to them, in as many blocks as it takes. Returns
+/// whether all are drawn. If no model can be routed, there are none, and nothing is minted.
+pub(crate) fn route(
+    transition: &mut Transition<'_, '_>,
+    task: &mut RouteTask,
+    work: &mut Work,
+) -> bool {
+    let Some(mut record) = read::epoch(transition.state, transition.clock.epoch) else {
+        return true;
+    };
+    let all = transition.config.params.targets_per_epoch;
+    loop {
+        let drawn = transition.clock.next_target.0.saturating_sub(record.first_target.0);
+        let batch = all.saturating_sub(drawn).min(batch_max(transition));
+        if batch == 0 {
+            return true;
+        }
+        let Some(routed) = route_batch(transition, &record, task, batch, work) else {
+            return false;
+        };
+        if record.targets == 0 {
+            if routed.iter().all(Vec::is_empty) {
+                return true;
+            }
+            let emission = rewards::emit(transition);
+            record.targets = all;
+            record.target_reward = emission.target_reward;
+            record.validator_pot = emission.validator_pot;
+            transition.state.save(Key::epoch(record.epoch), &record);
+        }
+        for models in routed {
+            draw_one(transition, &record, models);
+        }
     }
 }
 
-/// Active models with enough stake, in order of id.
-fn routable(transition: &Transition<'_, '_>) -> Vec<Model> {
-    read::models(transition.state, 1..=u32::MAX)
-        .filter(|model| model.status == ModelStatus::Active)
-        .filter(|model| model.pool.stake >= transition.config.params.model_stake_min)
-        .collect()
-}
-
-fn route(
+/// Passes over the living models with as many targets at a time as are computed in a small part of
+/// a block. Returns the models of each, or `None` if the block has no work left.
+fn route_batch(
     transition: &Transition<'_, '_>,
     record: &EpochRecord,
-    routable: &[Model],
-) -> Vec<Vec<ModelId>> {
+    task: &mut RouteTask,
+    batch: u32,
+    work: &mut Work,
+) -> Option<Vec<Vec<ModelId>>> {
     let dim = transition.config.network.architecture.dim;
-    let directions = record.target_ids().map(|id| direction(&record.beacon, id, dim)).collect();
-    let per_target =
-        usize::try_from(transition.config.params.models_per_target).unwrap_or(usize::MAX);
-    let mut routing = Routing::new(directions, per_target);
-    for model in routable {
-        let embedding = read::embedding(transition.state, model.id).unwrap_or_default();
-        let entrant = RoutableModel {
-            model: model.id,
-            activated: model.activated,
-            stake: model.pool.stake,
-            embedding: &embedding,
-        };
-        routing.offer(&entrant);
+    if !work.take(direction_work(dim).saturating_mul(batch.into())) {
+        return None;
     }
-    routing.finish().collect()
+    let first = transition.clock.next_target.0;
+    let ids = (first..first.saturating_add(batch)).map(TargetId);
+    let directions = ids.map(|id| direction(&record.beacon, id, dim)).collect();
+    let per_target = transition.config.params.models_per_target;
+    let per_target = usize::try_from(per_target).unwrap_or(usize::MAX);
+    let mut routing = Routing::resume(directions, per_target, std::mem::take(&mut task.nearest));
+    let offer_work = offer_work(dim, batch);
+    while let Some(place) = task.left.checked_sub(1) {
+        if !work.take(offer_work) {
+            task.nearest = routing.into_nearest();
+            return None;
+        }
+        task.left = place;
+        if let Some(model) = routable(transition, place) {
+            let embedding = read::embedding(transition.state, model.id).unwrap_or_default();
+            routing.offer(&RoutableModel {
+                model: model.id,
+                activated: model.activated,
+                stake: model.pool.stake,
+                embedding: &embedding,
+            });
+        }
+    }
+    task.left = record.living;
+    Some(routing.finish().collect())
+}
+
+/// The living model at a place, if it may be routed: active, refreshed and with enough stake.
+fn routable(transition: &Transition<'_, '_>, place: u32) -> Option<Model> {
+    let params = &transition.config.params;
+    let model = read::model(transition.state, read::living_model(transition.state, place)?)?;
+    let refreshed = transition.clock.epoch < model.refresh_due(params.refresh_epochs);
+    let routable = model.status == ModelStatus::Active
+        && refreshed
+        && model.pool.stake >= params.model_stake_min;
+    routable.then_some(model)
+}
+
+/// Saves the next target, with the models that compete for it.
+fn draw_one(transition: &mut Transition<'_, '_>, record: &EpochRecord, models: Vec<ModelId>) {
+    let (id, epoch, reward) = (transition.clock.next_target, record.epoch, record.target_reward);
+    let routed = models.iter().filter_map(|&id| competitor(transition.state, id)).collect();
+    let target = Target { id, epoch, reward, routed, status: TargetStatus::Open };
+    transition.state.save(Key::target(id), &target);
+    transition.clock.next_target = id.next();
+    transition.events.push(Event::TargetDrawn { target: id, epoch, reward, models });
+}
+
+/// How many targets are routed in one pass over the models.
+fn batch_max(transition: &Transition<'_, '_>) -> u32 {
+    let each = direction_work(transition.config.network.architecture.dim);
+    let fits = (TASK_WORK_MAX / 4).checked_div(each).unwrap_or(1);
+    u32::try_from(fits).unwrap_or(u32::MAX).clamp(1, TARGETS_PER_PASS_MAX)
+}
+
+/// Work of computing a direction: eight components take a microsecond.
+fn direction_work(dim: u32) -> u64 {
+    u64::from(dim.div_ceil(8))
+}
+
+/// Work of loading a model and offering it to each target of a batch.
+fn offer_work(dim: u32, batch: u32) -> u64 {
+    let products = u64::from(dim).saturating_add(100).saturating_mul(batch.into());
+    u64::from(dim).div_ceil(500).saturating_add(3).saturating_add(products.div_ceil(6_000))
 }
 
 /// The model, with the weights that it competes with from now on, whatever it reveals later.

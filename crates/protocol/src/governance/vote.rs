@@ -117,6 +117,7 @@ fn carry_out(transition: &mut Transition<'_, '_>, proposal: &Proposal, beginning
                 architecture: architecture.clone(),
                 proposal: proposal.id,
                 ends,
+                ready: 0,
             };
             transition.state.save(Key::migration(), &migration);
             transition.events.push(Event::MigrationBegan {

@@ -7,7 +7,7 @@ pub(crate) mod fee;
 pub mod rent;
 pub(crate) mod slashing;
 pub(crate) mod rewards;
-pub(crate) mod unbonding;
+pub(crate) mod stake_queue;
 
 pub(crate) use account::{credit, debit};
 pub(crate) use pool::{PoolOwner, save_share};

@@ -1,10 +1,10 @@
 //! Rent: what a commit pays for keeping its file, and which validators are paid for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::LapseReason;
 use crate::money::credit;
-use crate::record::{Params, Rent, RentPrice, WeightsCommit};
+use crate::record::{Model, Params, Rent, RentPrice, WeightsCommit};
 use crate::state::{Draft, Key, StateRead, load};
 use crate::transition::Transition;
 use crate::value::BPS;
@@ -69,7 +69,9 @@ fn left_over(rent: &Rent) -> Amount {
 /// The current file's rent that will be left when a commit replaces it. While a commit for the
 /// running epoch awaits its reveal, that rent belongs to it: nothing is credited twice.
 pub(crate) fn carried_over(state: &dyn StateRead, id: ModelId, number: u32) -> Amount {
-    if load::<WeightsCommit>(state, &Key::commit(id, read::clock(state).epoch, number)).is_some() {
+    let clock = read::clock(state);
+    let commit = load::<WeightsCommit>(state, &Key::commit(id, clock.epoch, number));
+    if clock.phase.reveals() && commit.is_some() {
         return Amount::ZERO;
     }
     load::<Rent>(state, &Key::rent(id, number)).map_or(Amount::ZERO, |rent| left_over(&rent))
@@ -80,41 +82,41 @@ fn installment(rent: &Rent) -> Amount {
     rent.prepaid.over(rent.epochs_left.into())
 }
 
-/// Pays every file's rent for the epoch in equal parts to those of its holders that answered the
-/// epoch's challenge; if none did, to the reserve.
-pub(crate) fn pay(transition: &mut Transition<'_, '_>) {
-    let mut paid: BTreeMap<Address, Amount> = BTreeMap::new();
-    let answered = read::challenge_answers(transition.state, transition.clock.epoch);
-    if !answered.is_empty() {
-        transition.state.delete(Key::answers(transition.clock.epoch));
+/// Takes a file's rent for an epoch and adds it, in equal parts, to what those of its holders have
+/// earned that answered the epoch's challenge. What nobody earns goes to the reserve.
+pub(crate) fn pay_installment(
+    transition: &mut Transition<'_, '_>,
+    key: Key,
+    answered: &BTreeSet<Address>,
+    earned: &mut BTreeMap<Address, Amount>,
+) {
+    let Some(mut rent) = load::<Rent>(transition.state, &key) else {
+        return;
+    };
+    if rent.epochs_left == 0 {
+        return;
     }
-    let files: Vec<Key> = read::model_ids(transition.state)
-        .flat_map(|id| {
-            read::open_architectures(transition.state).map(move |number| Key::rent(id, number))
-        })
-        .collect();
-    for key in files {
-        let Some(mut rent) = load::<Rent>(transition.state, &key) else {
-            continue;
-        };
-        if rent.epochs_left == 0 {
-            continue;
-        }
-        let total = installment(&rent);
-        rent.prepaid = rent.prepaid.less(total);
-        rent.epochs_left = rent.epochs_left.saturating_sub(1);
-        transition.state.save(key, &rent);
-        let earners = rent.holders.iter().filter(|holder| answered.contains(holder));
-        let holders = u64::try_from(earners.clone().count()).unwrap_or(u64::MAX);
-        let part = total.over(holders);
-        for holder in earners {
-            let sum = paid.entry(*holder).or_default();
-            *sum = sum.plus(part);
-        }
-        transition.return_to_reserve(total.less(part.times(holders)));
+    let total = installment(&rent);
+    rent.prepaid = rent.prepaid.less(total);
+    rent.epochs_left = rent.epochs_left.saturating_sub(1);
+    transition.state.save(key, &rent);
+    let earners = rent.holders.iter().filter(|one| answered.contains(one));
+    let holders = u64::try_from(earners.clone().count()).unwrap_or(u64::MAX);
+    let part = total.over(holders);
+    for holder in earners {
+        let sum = earned.entry(*holder).or_default();
+        *sum = sum.plus(part);
     }
-    let epoch = transition.clock.epoch;
-    for (validator, amount) in paid {
+    transition.return_to_reserve(total.less(part.times(holders)));
+}
+
+/// Pays what validators have earned in an epoch by holding files.
+pub(crate) fn pay(
+    transition: &mut Transition<'_, '_>,
+    epoch: Epoch,
+    earned: &BTreeMap<Address, Amount>,
+) {
+    for (&validator, &amount) in earned {
         if amount > Amount::ZERO {
             credit(transition.state, &validator, amount);
             transition.events.push(Event::RentPaid { epoch, validator, amount });
@@ -125,18 +127,16 @@ pub(crate) fn pay(transition: &mut Transition<'_, '_>) {
 /// Lets a commit lapse through nobody's fault: what it paid is returned to the owner.
 pub(crate) fn refund(
     transition: &mut Transition<'_, '_>,
-    model: ModelId,
+    model: &Model,
     commit: &WeightsCommit,
     reason: LapseReason,
 ) {
     let epoch = commit.epoch;
-    let key = Key::commit(model, epoch, commit.architecture);
+    let key = Key::commit(model.id, epoch, commit.architecture);
     transition.state.delete(key);
-    if let Some(record) = read::model(transition.state, model) {
-        credit(transition.state, &record.owner, commit.paid);
-    }
+    credit(transition.state, &model.owner, commit.paid);
     transition.events.push(Event::CommitLapsed {
-        model,
+        model: model.id,
         epoch,
         reason,
         returned: commit.paid,

@@ -2,10 +2,10 @@
 //! returns to the reserve.
 
 use crate::money::credit;
-use crate::record::{Validator, ValidatorStatus};
+use crate::record::{Committee, Validator, ValidatorStatus};
 use crate::state::Key;
 use crate::transition::Transition;
-use crate::{Address, Amount, Event, read};
+use crate::{Address, Amount, Epoch, Event, PoolId, read};
 
 /// What an epoch pays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,18 +30,20 @@ pub(crate) fn emit(transition: &mut Transition<'_, '_>) -> Emission {
     Emission { target_reward, validator_pot }
 }
 
-/// Pays the running epoch's pot, by the stake that each seat counts, to the validators that revealed
+/// Pays an epoch's pot, by the stake that each seat of its committee counts, to those that revealed
 /// their beacon, in proportion to the published targets on which their verdict is the decided one. The rest returns
 /// to the reserve, and so does the whole pot if too few revealed verdicts to decide any target:
 /// collective silence pays nobody.
-pub(crate) fn pay_validators(transition: &mut Transition<'_, '_>) {
-    let epoch = transition.clock.epoch;
+pub(crate) fn pay_validators(
+    transition: &mut Transition<'_, '_>,
+    epoch: Epoch,
+    committee: &Committee,
+) {
     let Some(mut record) = read::epoch(transition.state, epoch) else {
         return;
     };
     let pot = std::mem::take(&mut record.validator_pot);
     transition.state.save(Key::epoch(epoch), &record);
-    let committee = read::committee(transition.state);
     let total = committee.stake();
     let mut unearned = pot;
     for seat in &committee.seats {
@@ -63,6 +65,21 @@ pub(crate) fn pay_validators(transition: &mut Transition<'_, '_>) {
         }
     }
     transition.return_to_reserve(unearned);
+}
+
+/// Puts the commissions of validators into effect that were announced for `epoch`.
+pub(crate) fn change_commissions(transition: &mut Transition<'_, '_>, epoch: Epoch) {
+    for mut validator in read::validators(transition.state) {
+        let next = validator.next_commission.filter(|next| next.epoch <= epoch);
+        let Some(next) = next else {
+            continue;
+        };
+        validator.commission_bps = next.bps;
+        validator.next_commission = None;
+        transition.state.save(Key::validator(&validator.address), &validator);
+        let pool = PoolId::Validator(validator.address);
+        transition.events.push(Event::CommissionChanged { pool, commission_bps: next.bps });
+    }
 }
 
 /// The earned part of a share: the fraction of published targets with the decided verdict.

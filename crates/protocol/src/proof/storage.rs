@@ -29,34 +29,43 @@ pub struct Challenge {
     pub chunk: u64,
 }
 
+/// The most tickets that are drawn to find a file that a validator is paid for. One that is paid
+/// for one in twenty finds one with all but certainty.
+const TICKETS: u32 = 256;
+
 /// A validator's challenge in the running epoch; `None` before the beacon is drawn, and for a
-/// validator that is not paid for any file.
+/// validator that is paid for so few files that no ticket hits one.
 pub fn challenge(state: &dyn StateRead, validator: &Address) -> Option<Challenge> {
     let epoch = read::clock(state).epoch;
-    let beacon = load::<EpochRecord>(state, &Key::epoch(epoch))?.beacon;
-    let numbers = read::open_architectures(state);
-    let models = read::model_ids(state);
-    let files = models.flat_map(|id| numbers.clone().map(move |number| (id, number)));
-    let ticket = |id: ModelId, number: u32| {
-        let parts: [&[u8]; 4] =
-            [&beacon.0, &validator.0, &id.0.to_le_bytes(), &number.to_le_bytes()];
-        Hash::of_parts("soma challenge", &parts)
-    };
-    let (ticket, model, file) = files
-        .filter_map(|(id, number)| {
-            let file = paid_file(state, id, number, validator)?;
-            Some((ticket(id, number), id, file))
-        })
-        .min_by_key(|(ticket, id, _)| (*ticket, *id))?;
-    let [a, b, c, d, e, f, g, h, ..] = ticket.0;
-    let chunks = file.size_bytes.div_ceil(CHUNK_BYTES).max(1);
-    let chunk = u64::from_le_bytes([a, b, c, d, e, f, g, h]).checked_rem(chunks)?;
-    Some(Challenge {
-        model,
-        ciphertext_hash: file.ciphertext_hash,
-        size_bytes: file.size_bytes,
-        chunk,
+    let record = load::<EpochRecord>(state, &Key::epoch(epoch))?;
+    let architectures: Vec<u32> = read::open_architectures(state).collect();
+    (0..TICKETS).find_map(|number| {
+        let parts: [&[u8]; 3] = [&record.beacon.0, &validator.0, &number.to_le_bytes()];
+        let ticket = Hash::of_parts("soma challenge", &parts);
+        let id = read::living_model(state, place(&ticket, record.living)?)?;
+        let mut files: Vec<Weights> = architectures
+            .iter()
+            .filter_map(|&number| paid_file(state, id, number, validator))
+            .collect();
+        let count = u64::try_from(files.len()).unwrap_or(u64::MAX);
+        let at = word(&ticket, 1).checked_rem(count)?;
+        let file = files.swap_remove(usize::try_from(at).unwrap_or(0));
+        let chunks = file.size_bytes.div_ceil(CHUNK_BYTES).max(1);
+        let chunk = word(&ticket, 2).checked_rem(chunks)?;
+        let (ciphertext_hash, size_bytes) = (file.ciphertext_hash, file.size_bytes);
+        Some(Challenge { model: id, ciphertext_hash, size_bytes, chunk })
     })
+}
+
+/// The place in the list of living models that a ticket selects.
+fn place(ticket: &Hash, living: u32) -> Option<u32> {
+    u32::try_from(word(ticket, 0).checked_rem(living.into())?).ok()
+}
+
+/// One of the four integers of eight bytes in a ticket.
+fn word(ticket: &Hash, at: usize) -> u64 {
+    let (words, _) = ticket.0.as_chunks::<8>();
+    words.get(at).map_or(0, |word| u64::from_le_bytes(*word))
 }
 
 /// The file of a model that the validator is paid for.

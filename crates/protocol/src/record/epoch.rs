@@ -3,7 +3,7 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
-use crate::{Address, Amount, Epoch, Hash, TargetId};
+use crate::{Address, Amount, Epoch, Hash, TargetId, decimal};
 
 /// A validator's contribution to an epoch's beacon.
 #[derive(
@@ -35,6 +35,11 @@ pub struct EpochRecord {
     pub validator_pot: Amount,
     /// Validators that revealed their part of the beacon.
     pub revealed: Vec<Address>,
+    /// Number of living models as the beacon was drawn; storage challenges choose among them.
+    pub living: u32,
+    /// The margin by which its claims are made and judged, in 2^-32 nat.
+    #[serde(with = "decimal")]
+    pub loss_margin_q32: u64,
 }
 
 impl EpochRecord {

@@ -11,18 +11,25 @@ mod epoch;
 mod target;
 mod verdict;
 mod proposal;
+mod task;
 
 pub use chain::{Account, Clock, Network, Supply};
 pub use epoch::{BeaconCommit, EpochRecord};
-pub use model::{Embedding, Model, ModelCount, ModelStatus, NextWeights};
+pub use model::{Embedding, LivingCount, LivingModel, Model, ModelCount, ModelStatus, NextWeights};
 pub use params::{Bounds, CANDIDATES_MAX, DATA_BYTES_MAX, Params, ROUTED_MAX, SEATS_MAX};
-pub use pool::{NextCommission, Pool, SHARES_MAX, Share, Withdrawal, WithdrawalCount};
+pub use pool::{
+    NextCommission, Pool, QueuedStaker, SHARES_MAX, SHARES_MIN, Share, StakeChange,
+    StakeChangeCount,
+};
 pub use proposal::{
     CastVote, Change, Migration, OPEN_MAX, OpenProposals, PastArchitecture, Proposal,
     ProposalCount, ProposalStatus,
 };
 pub use target::{
     Candidate, Candidates, Publication, ReturnReason, Routed, Target, TargetStatus, WinningData,
+};
+pub use task::{
+    Audits, ModelTask, Rank, RouteTask, SettleTask, StakeTask, TARGETS_PER_PASS_MAX, Task, Tasks,
 };
 pub use validator::{
     Committee, KeyHolder, LastCommittee, Seat, VALIDATORS_MAX, Validator, ValidatorStatus,
@@ -71,6 +78,13 @@ const fn list<T>(length_max: usize) -> usize {
 /// The most holders of a file, seats, answers and votes: one for each registered validator.
 const ADDRESSES: usize = list::<Address>(VALIDATORS_MAX);
 
+/// The nearest models of a pass over all models.
+const NEAREST: usize = list::<[Rank; ROUTED_MAX as usize]>(TARGETS_PER_PASS_MAX as usize)
+    + list::<u32>(TARGETS_PER_PASS_MAX as usize);
+
+/// What auditors have earned so far.
+const AUDITED: usize = list::<(Address, u32)>(VALIDATORS_MAX);
+
 // Each type has its own tag. `permanent` ones are paid for by whoever creates them. In brackets is
 // the most bytes of the lists or data in a record.
 records! {
@@ -81,9 +95,10 @@ records! {
     Target = 16 [list::<Routed>(ROUTED_MAX as usize)],
     Candidates = 17 [list::<Candidate>(CANDIDATES_MAX as usize)],
     Publication = 18 [DATA_BYTES_MAX as usize], VerdictCommit = 19, WinningData = 20,
-    Share = 21 permanent, WithdrawalCount = 22, Withdrawal = 23, KeyHolder = 24 permanent,
+    Share = 21 permanent, StakeChangeCount = 22, StakeChange = 23, KeyHolder = 24 permanent,
     Committee = 25 [list::<Seat>(VALIDATORS_MAX)], LastCommittee = 26,
     ChallengeAnswers = 27 [ADDRESSES], RentPrice = 28,
     Proposal = 29 permanent [list::<CastVote>(VALIDATORS_MAX)], ProposalCount = 30,
     OpenProposals = 31 [list::<ProposalId>(OPEN_MAX)], Migration = 32, PastArchitecture = 33,
+    QueuedStaker = 34, LivingCount = 35, LivingModel = 36, Tasks = 37 [NEAREST + AUDITED],
 }

@@ -58,6 +58,10 @@ pub struct Model {
     pub wins: u32,
     /// Everything that it has earned, commission included.
     pub earned: Amount,
+    /// Number of the architecture of its current weights.
+    pub architecture: u32,
+    /// Its place in the list of living models, until it is retired.
+    pub place: u32,
 }
 
 /// Weights for the architecture to which the network is migrating.
@@ -81,6 +85,7 @@ impl Model {
         name: String,
         commission_bps: u16,
         pool: Pool,
+        architecture: u32,
     ) -> Self {
         Self {
             id,
@@ -97,7 +102,14 @@ impl Model {
             broken: Epoch(0),
             wins: 0,
             earned: Amount::ZERO,
+            architecture,
+            place: 0,
         }
+    }
+
+    /// The first epoch in which it is inactive unless it reveals again.
+    pub fn refresh_due(&self, refresh_epochs: u32) -> Epoch {
+        self.revealed.after(refresh_epochs)
     }
 
     /// Whether it has revealed weights for an upcoming architecture.
@@ -109,6 +121,14 @@ impl Model {
 /// How many models have been registered; their ids are 1 to this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct ModelCount(pub u32);
+
+/// Number of living models: those that are not retired.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct LivingCount(pub u32);
+
+/// The living model at a place of their list, which has no gaps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct LivingModel(pub ModelId);
 
 /// A model's specialization: components of a vector of length 32767.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]

@@ -127,7 +127,7 @@ params! {
     /// Share of an epoch at its end in which validators reveal their verdicts.
     attest_bps: u16 = 2_500, 2_000, 1 => 2_500;
     /// Targets drawn in an epoch.
-    targets_per_epoch: u32 = 100, 4, 1 => 10_000;
+    targets_per_epoch: u32 = 100, 4, 1 => 1_024;
     /// Models routed to a target, if there are that many.
     models_per_target: u32 = 4, 2, 1 => ROUTED_MAX as u64;
     /// Candidates kept per target.
@@ -141,10 +141,12 @@ params! {
     #[serde(with = "decimal")]
     loss_margin_q32: u64 = 1 << 22, 1 << 22, 0 => 1 << 32;
     /// Least stake of a model.
-    model_stake_min: Amount = Amount::soma(10), Amount::soma(1), 1 => 1_000_000_000_000_000;
+    model_stake_min: Amount =
+        Amount::soma(10), Amount::soma(1), 1_000_000 => 1_000_000_000_000_000;
     /// Least stake behind a validator; what a seat needs depends on what others have, but is never
     /// less.
-    validator_stake_min: Amount = Amount::soma(1_000), Amount::soma(1), 1 => 1_000_000_000_000_000;
+    validator_stake_min: Amount =
+        Amount::soma(1_000), Amount::soma(1), 1_000_000 => 1_000_000_000_000_000;
     /// Maximum number of seats in the committee.
     seats_max: u32 = SEATS_MAX, 16, 1 => SEATS_MAX as u64;
     /// Consecutive epochs without a revealed beacon after which a validator is jailed.

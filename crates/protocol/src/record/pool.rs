@@ -1,8 +1,8 @@
 //! Staking pools: stake of many accounts on one model or validator. Stakers hold shares, so rewards
 //! and slashes change the value of a share without touching any staker's record.
 //!
-//! A pool has two parts: the active stake, which earns, votes and is routed, and the stake being
-//! withdrawn, which does none of that but can still be slashed.
+//! A pool has three parts: the active stake, which earns, votes and is routed; the stake that joins
+//! it later; and the stake being withdrawn. The last two do none of that but can be slashed.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,10 @@ use crate::{Address, Amount, Epoch, PoolId, decimal};
 
 /// Maximum shares in one part of a pool, so that their product with any amount fits in 128 bits.
 pub const SHARES_MAX: u128 = 10_u128.pow(22);
+
+/// Minimum shares of a staker in the active part, unless it has none: shares are never so few that
+/// rounding to one of them takes a noticeable part of somebody's stake.
+pub const SHARES_MIN: u128 = 1_000_000;
 
 /// Stake on a model or validator, and the shares in it.
 #[derive(
@@ -36,6 +40,11 @@ pub struct Pool {
     /// Shares in that.
     #[serde(with = "decimal")]
     pub leaving_shares: u128,
+    /// The stake that is not active yet, but can be slashed.
+    pub joining: Amount,
+    /// Shares in that.
+    #[serde(with = "decimal")]
+    pub joining_shares: u128,
 }
 
 /// Shares that `amount` buys in a part that holds `stake`; `None` if it would buy less than one, or
@@ -78,6 +87,32 @@ impl Pool {
     /// What `shares` of the leaving part are worth.
     pub fn leaving_value(&self, shares: u128) -> Amount {
         self.leaving.of(shares, self.leaving_shares)
+    }
+
+    /// What `shares` of the joining part are worth.
+    pub fn joining_value(&self, shares: u128) -> Amount {
+        self.joining.of(shares, self.joining_shares)
+    }
+
+    /// The shares that `amount` would buy in the active part now, if any.
+    pub(crate) fn price(&self, amount: Amount) -> Option<u128> {
+        bought(amount, self.stake, self.shares)
+    }
+
+    /// Adds `amount` to the joining part; returns the new shares, or `None` if it would buy none.
+    pub(crate) fn join(&mut self, amount: Amount) -> Option<u128> {
+        let minted = bought(amount, self.joining, self.joining_shares)?;
+        self.joining = self.joining.plus(amount);
+        self.joining_shares = self.joining_shares.saturating_add(minted);
+        Some(minted)
+    }
+
+    /// Takes `shares` out of the joining part; returns what they are worth.
+    pub(crate) fn end_joining(&mut self, shares: u128) -> Amount {
+        let amount = self.joining_value(shares);
+        self.joining = self.joining.less(amount);
+        self.joining_shares = self.joining_shares.saturating_sub(shares);
+        amount
     }
 
     /// Adds `amount`; returns the new shares, or `None` if it would buy none.
@@ -128,12 +163,20 @@ impl Pool {
         amount
     }
 
-    /// Burns a share of both parts; returns what the supply must record as burned.
+    /// Burns a share of all parts; returns what the supply must record as burned.
     pub(crate) fn slash(&mut self, bps: u16) -> Amount {
-        let (standing, leaving) = (self.stake.bps(bps), self.leaving.bps(bps));
-        self.stake = self.stake.less(standing);
-        self.leaving = self.leaving.less(leaving);
-        standing.plus(leaving)
+        let mut burned = Amount::ZERO;
+        for part in [&mut self.stake, &mut self.leaving, &mut self.joining] {
+            let lost = part.bps(bps);
+            *part = part.less(lost);
+            burned = burned.plus(lost);
+        }
+        burned
+    }
+
+    /// All that can be slashed.
+    pub fn total(&self) -> Amount {
+        self.stake.plus(self.leaving).plus(self.joining)
     }
 }
 
@@ -157,24 +200,31 @@ pub struct Share {
     /// Shares of the leaving part.
     #[serde(with = "decimal")]
     pub leaving_shares: u128,
+    /// Shares of the joining part.
+    #[serde(with = "decimal")]
+    pub joining_shares: u128,
 }
 
-/// Number of withdrawals that are paid out as an epoch begins.
+/// Number of stakers whose stake in some pool changes as an epoch begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-pub struct WithdrawalCount(pub u32);
+pub struct StakeChangeCount(pub u32);
 
-/// A pending withdrawal.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
-)]
-pub struct Withdrawal {
-    /// The pool it comes from.
+/// One of them. Each staker is queued once for a pool and an epoch, however often it acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct QueuedStaker {
+    /// The pool.
     pub pool: PoolId,
-    /// The account it goes to.
+    /// The staker.
     pub staker: Address,
-    /// Shares of the leaving part.
-    #[serde(with = "decimal")]
-    pub shares: u128,
+}
+
+/// What changes for a staker of a pool as an epoch begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct StakeChange {
+    /// Shares of the joining part, whose stake becomes active.
+    pub joining_shares: u128,
+    /// Shares of the leaving part, whose stake is paid out.
+    pub leaving_shares: u128,
 }
 
 /// A pending change of a commission.

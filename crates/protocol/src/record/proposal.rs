@@ -98,6 +98,8 @@ pub struct Migration {
     pub proposal: ProposalId,
     /// The epoch at whose beginning the network switches, if enough models are ready.
     pub ends: Epoch,
+    /// Number of living models with weights for it that are not retiring.
+    pub ready: u32,
 }
 
 /// An architecture that was in force, kept for the targets that were drawn under it.

@@ -124,6 +124,9 @@ pub struct WeightsCommit {
     pub index: u32,
     /// Validators that hold the encrypted file.
     pub holders: Vec<Address>,
+    /// Whether more than a third of the stake held the file before the epoch began, so that the
+    /// commit may be revealed.
+    pub available: bool,
 }
 
 impl WeightsCommit {

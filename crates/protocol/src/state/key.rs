@@ -26,6 +26,19 @@ impl Key {
             PoolId::Validator(address) => Self::of("validator share", &[&address.0, &staker.0]),
         }
     }
+
+    /// [`StakeChange`](crate::record::StakeChange) of a staker of a pool as an epoch begins.
+    pub fn stake_change(epoch: Epoch, pool: PoolId, staker: &Address) -> Self {
+        let epoch = epoch.0.to_le_bytes();
+        match pool {
+            PoolId::Model(id) => {
+                Self::of("model stake change", &[&epoch, &id.0.to_le_bytes(), &staker.0])
+            }
+            PoolId::Validator(address) => {
+                Self::of("validator stake change", &[&epoch, &address.0, &staker.0])
+            }
+        }
+    }
 }
 
 impl std::fmt::Debug for Key {
@@ -60,6 +73,12 @@ kinds! {
     supply() = "supply", [];
     /// [`ModelCount`](crate::record::ModelCount).
     model_count() = "model count", [];
+    /// [`LivingCount`](crate::record::LivingCount).
+    living_count() = "living count", [];
+    /// [`LivingModel`](crate::record::LivingModel) by its place, from 0.
+    living_model(place: u32) = "living model", [place.to_le_bytes()];
+    /// [`Tasks`](crate::record::Tasks).
+    tasks() = "tasks", [];
     /// [`Account`](crate::record::Account).
     account(address: &Address) = "account", [address.0];
     /// [`Model`](crate::record::Model).
@@ -84,10 +103,11 @@ kinds! {
     committee(number: u32) = "committee", [number.to_le_bytes()];
     /// [`LastCommittee`](crate::record::LastCommittee).
     last_committee() = "last committee", [];
-    /// [`WithdrawalCount`](crate::record::WithdrawalCount) of an epoch.
-    release_count(epoch: Epoch) = "release count", [epoch.0.to_le_bytes()];
-    /// [`Withdrawal`](crate::record::Withdrawal) of an epoch by its number, from 0.
-    release(epoch: Epoch, number: u32) = "release", [epoch.0.to_le_bytes(), number.to_le_bytes()];
+    /// [`StakeChangeCount`](crate::record::StakeChangeCount) of an epoch.
+    stake_change_count(epoch: Epoch) = "stake change count", [epoch.0.to_le_bytes()];
+    /// [`QueuedStaker`](crate::record::QueuedStaker) of an epoch by its number, from 0.
+    queued_staker(epoch: Epoch, number: u32)
+        = "queued staker", [epoch.0.to_le_bytes(), number.to_le_bytes()];
     /// [`Proposal`](crate::record::Proposal).
     proposal(id: ProposalId) = "proposal", [id.0.to_le_bytes()];
     /// [`ProposalCount`](crate::record::ProposalCount).

@@ -208,17 +208,14 @@ fn withdrawing_in_the_same_epoch_does_not_bypass_the_minimum_stake() {
     let model = world.register(OTHER, "fleeting");
     world.must(OTHER, Action::RetireModel(action::RetireModel { model }));
     assert!(world.balance(OTHER) <= before.less(Amount::soma(50)), "the stake stays locked");
-    let (pool, amount) = (PoolId::Model(ModelId(2)), Amount::soma(100));
+    let pool = PoolId::Model(ModelId(2));
+    let withdraw = |amount| Action::WithdrawStake(action::WithdrawStake { pool, amount });
+    let (stake, minimum) = (Amount::ZERO, world.params().model_stake_min);
+    let all = world.act(RIVAL, withdraw(Amount::soma(100)));
+    assert_eq!(all, Err(Rejection::StakeTooLow { stake, minimum }));
     let before = world.balance(RIVAL);
-    world.must(RIVAL, Action::WithdrawStake(action::WithdrawStake { pool, amount }));
-    assert!(world.balance(RIVAL) < before, "and so does what is withdrawn");
-    world.go_to_compete();
-    assert!(
-        read::targets(&world.state, world.epoch())
-            .iter()
-            .all(|target| target.routed.iter().all(|one| one.model == ModelId(1)))
-    );
-    world.must(RIVAL, Action::AddStake(action::AddStake { pool, amount }));
+    world.must(RIVAL, withdraw(Amount::soma(99)));
+    assert!(world.balance(RIVAL) < before, "what is withdrawn stays locked as well");
     world.must(OWNER, Action::RetireModel(action::RetireModel { model: ModelId(1) }));
     world.go_to_compete();
     let targets = read::targets(&world.state, world.epoch());
@@ -234,6 +231,7 @@ fn a_model_slashed_below_the_minimum_stake_is_not_routed() {
     let release = Release::new("unrevealed", axis(0));
     world.must(OWNER, world.commit(OWNER, ModelId(1), &release));
     world.must(VALIDATOR, world.hold(ModelId(1), &release));
+    world.go_to_next_epoch();
     world.go_to_next_epoch();
     world.go_to_compete();
     let targets = read::targets(&world.state, world.epoch());

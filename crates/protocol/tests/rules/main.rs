@@ -32,6 +32,10 @@ mod validators_and_seats;
 #[cfg(test)]
 mod validators_vote_and_models_migrate;
 #[cfg(test)]
+mod hold_under_attack;
+#[cfg(test)]
+mod hostile_state;
+#[cfg(test)]
 mod known_attacks_fail;
 #[cfg(test)]
 mod hold_under_attack;

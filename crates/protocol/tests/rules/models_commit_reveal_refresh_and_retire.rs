@@ -155,14 +155,15 @@ fn a_missed_reveal_loses_the_rent_and_a_part_of_the_stake() {
     let paid = read::commit(&world.state, model, Epoch(2)).unwrap().paid;
     world.must(VALIDATOR, world.hold(model, &release));
     world.go_to_next_epoch();
-    let burned = world.holdings.burned;
     world.go_to_compete();
+    let too_late = world.act(OTHER, release.reveal(model)).unwrap_err();
+    assert_eq!(too_late.code().as_str(), "wrong_phase");
+    let burned = world.holdings.burned;
+    world.go_to_next_epoch();
     let slashed = Amount::soma(50).bps(500);
     assert_eq!(lapse(&world), Some((LapseReason::NotRevealed, Amount::ZERO, paid)));
     assert_eq!(world.model(3).pool.stake, Amount::soma(50).less(slashed));
     assert_eq!(world.holdings.burned, burned.plus(paid).plus(slashed));
-    let too_late = world.act(OTHER, release.reveal(model)).unwrap_err();
-    assert_eq!(too_late.code().as_str(), "wrong_phase");
 }
 
 #[test]
@@ -172,9 +173,12 @@ fn after_a_missed_reveal_the_old_weights_stay_until_they_are_due() {
     world.must(OWNER, world.commit(OWNER, ModelId(1), &release));
     world.must(VALIDATOR, world.hold(ModelId(1), &release));
     let before = world.model(1);
-    world.go_to_next_epoch();
-    world.go_to_compete();
-    assert_eq!(world.model(1), before);
+    for _ in 0..2 {
+        world.go_to_next_epoch();
+        world.go_to_compete();
+        assert_eq!(world.model(1), before);
+        assert!(!read::targets(&world.state, world.epoch()).is_empty());
+    }
 }
 
 #[test]
@@ -185,9 +189,13 @@ fn a_model_that_is_not_refreshed_is_inactive_until_its_next_reveal() {
     assert_eq!(world.model(1).status, ModelStatus::Active, "revealed in 1, good for 1 and 2");
     world.go_to_next_epoch();
     world.go_to_compete();
+    assert!(read::targets(&world.state, Epoch(3)).is_empty(), "nobody is routed any more");
+    let again = Release::new("again", axis(0));
+    world.must(OWNER, world.commit(OWNER, ModelId(1), &again));
+    world.must(VALIDATOR, world.hold(ModelId(1), &again));
+    world.go_to_next_epoch();
     assert_eq!(world.model(1).status, ModelStatus::Inactive);
-    assert!(read::targets(&world.state, Epoch(3)).is_empty());
-    world.publish_weights(OWNER, ModelId(1), &Release::new("again", axis(0)));
+    world.must(OWNER, again.reveal(ModelId(1)));
     assert_eq!(world.model(1).status, ModelStatus::Active);
     assert_eq!(world.model(1).activated, Epoch(4));
     world.go_to_compete();
@@ -227,7 +235,7 @@ fn retiring_does_not_escape_the_slash_for_a_missed_reveal() {
     world.must(VALIDATOR, world.hold(model, &release));
     world.must(OTHER, Action::RetireModel(action::RetireModel { model }));
     world.go_to_next_epoch();
-    world.go_to_compete();
+    world.go_to_next_epoch();
     assert_eq!(world.model(3).pool.stake, Amount::soma(50).less(Amount::soma(50).bps(500)));
 }
 
@@ -238,7 +246,7 @@ fn a_retiring_model_may_reveal_what_it_committed_to_and_keeps_its_stake() {
     world.must(OTHER, Action::RetireModel(action::RetireModel { model }));
     world.go_to_next_epoch();
     world.must(OTHER, release.reveal(model));
-    world.go_to_compete();
+    world.go_to_next_epoch();
     let record = world.model(3);
     assert_eq!(record.pool.stake, Amount::soma(50));
     assert!(matches!(record.status, ModelStatus::Retiring { .. }));

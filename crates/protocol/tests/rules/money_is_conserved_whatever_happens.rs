@@ -424,14 +424,16 @@ fn pool(world: &World, id: PoolId) -> Option<soma_protocol::record::Pool> {
 /// Every share of a pool has a holder, and nobody holds a share of an empty pool.
 fn check_shares(world: &World) {
     for id in pools() {
-        let (mut standing, mut leaving) = (0, 0);
+        let mut held = [0; 3];
         for address in ADDRESSES.iter() {
             let share = read::share(&world.state, id, address);
-            standing += share.shares;
-            leaving += share.leaving_shares;
+            let parts = [share.shares, share.leaving_shares, share.joining_shares];
+            for (sum, part) in held.iter_mut().zip(parts) {
+                *sum += part;
+            }
         }
         let pool = pool(world, id).unwrap_or_default();
-        assert_eq!((pool.shares, pool.leaving_shares), (standing, leaving), "{id}");
+        assert_eq!([pool.shares, pool.leaving_shares, pool.joining_shares], held, "{id}");
     }
 }
 
@@ -521,6 +523,7 @@ proptest! {
         prop_assert_eq!(world.holdings.bonds, Amount::ZERO);
         for pool in pools().filter_map(|id| pool(&world, id)) {
             prop_assert_eq!((pool.leaving, pool.leaving_shares), (Amount::ZERO, 0));
+            prop_assert_eq!((pool.joining, pool.joining_shares), (Amount::ZERO, 0));
         }
     }
 }
@@ -573,6 +576,8 @@ fn random_histories_reach_every_outcome() {
         "target_settled",
         "target_returned",
         "withdrawal_paid",
+        "stake_joined",
+        "stake_returned",
         "commission_changed",
         "proposal_passed",
         "proposal_lapsed",

@@ -15,6 +15,14 @@ fn withdraw(pool: PoolId, amount: Amount) -> Action {
     Action::WithdrawStake(action::WithdrawStake { pool, amount })
 }
 
+/// Adds stake and waits until it is active.
+fn stake(world: &mut World, person: Person, pool: PoolId, amount: Amount) {
+    add(world, person, pool, amount);
+    for _ in 0..2 {
+        world.go_to_next_epoch();
+    }
+}
+
 /// Value of a staker's active shares.
 fn worth(world: &World, person: Person, model: u32) -> Amount {
     let share = read::share(&world.state, PoolId::Model(ModelId(model)), &person.address());
@@ -24,7 +32,7 @@ fn worth(world: &World, person: Person, model: u32) -> Amount {
 #[test]
 fn a_win_is_shared_by_all_who_stake() {
     let mut world = World::with(|_| {});
-    add(&mut world, OTHER, FIRST, Amount::soma(100));
+    stake(&mut world, OTHER, FIRST, Amount::soma(100));
     let target = world.win(SUBMITTER, &Data::new("shared by two"));
     let winner = world.target(target).routed[0].model.0;
     world.must(VALIDATOR, world.attest(VALIDATOR, target, Validity::Valid));
@@ -42,7 +50,7 @@ fn a_win_is_shared_by_all_who_stake() {
 #[test]
 fn a_withdrawal_waits_is_slashed_and_is_paid_automatically() {
     let mut world = World::with(|genesis| genesis.params.missed_reveal_slash_bps = 1_000);
-    add(&mut world, OTHER, FIRST, Amount::soma(100));
+    stake(&mut world, OTHER, FIRST, Amount::soma(100));
     world.must(OTHER, withdraw(FIRST, Amount::soma(60)));
     assert_eq!(world.model(1).pool.stake, Amount::soma(140));
     assert_eq!(world.model(1).pool.leaving, Amount::soma(60));
@@ -64,9 +72,17 @@ fn a_withdrawal_waits_is_slashed_and_is_paid_automatically() {
 }
 
 #[test]
-fn a_model_withdrawn_below_the_minimum_is_not_routed_and_can_be_staked_again() {
-    let mut world = World::with(|_| {});
-    world.must(OWNER, withdraw(FIRST, Amount(Amount::soma(99).0 + 1)));
+fn a_model_slashed_below_the_minimum_is_not_routed_and_can_be_staked_again() {
+    let mut world = World::with(|genesis| {
+        genesis.params.missed_reveal_slash_bps = 9_950;
+    });
+    let release = Release::new("never revealed", axis(0));
+    world.must(OWNER, world.commit(OWNER, ModelId(1), &release));
+    world.must(VALIDATOR, world.hold(ModelId(1), &release));
+    for _ in 0..2 {
+        world.go_to_next_epoch();
+    }
+    assert_eq!(world.model(1).pool.stake, Amount(500_000_000));
     let routed = |world: &World| {
         let targets = read::targets(&world.state, world.epoch());
         let all = targets.iter().flat_map(|target| &target.routed);
@@ -74,8 +90,7 @@ fn a_model_withdrawn_below_the_minimum_is_not_routed_and_can_be_staked_again() {
     };
     world.go_to_compete();
     assert!(!routed(&world).contains(&ModelId(1)));
-    add(&mut world, RIVAL, FIRST, Amount(1));
-    world.go_to_next_epoch();
+    stake(&mut world, RIVAL, FIRST, Amount(500_000_000));
     world.go_to_compete();
     assert!(routed(&world).contains(&ModelId(1)), "a stake is never stuck");
 }
@@ -83,7 +98,7 @@ fn a_model_withdrawn_below_the_minimum_is_not_routed_and_can_be_staked_again() {
 #[test]
 fn everything_is_withdrawn_by_any_amount_that_is_not_less() {
     let mut world = World::with(|_| {});
-    add(&mut world, OTHER, FIRST, Amount::soma(7));
+    stake(&mut world, OTHER, FIRST, Amount::soma(7));
     world.must(OTHER, withdraw(FIRST, Amount(u64::MAX)));
     let share = read::share(&world.state, FIRST, &OTHER.address());
     assert_eq!(share.shares, 0);
@@ -103,12 +118,12 @@ fn everything_is_withdrawn_by_any_amount_that_is_not_less() {
 #[test]
 fn a_model_that_lost_everything_is_closed() {
     let mut world = World::with(|genesis| genesis.params.missed_reveal_slash_bps = 10_000);
-    add(&mut world, OTHER, FIRST, Amount::soma(5));
+    stake(&mut world, OTHER, FIRST, Amount::soma(5));
     let release = Release::new("never revealed", axis(0));
     world.must(OWNER, world.commit(OWNER, ModelId(1), &release));
     world.must(VALIDATOR, world.hold(ModelId(1), &release));
     world.go_to_next_epoch();
-    world.go_to_compete();
+    world.go_to_next_epoch();
     assert_eq!(world.model(1).status, ModelStatus::Retired);
     assert!(world.model(1).pool.is_closed());
     let model = ModelId(1);
@@ -144,8 +159,8 @@ fn a_commission_changes_as_late_as_a_withdrawal_is_paid() {
     assert_eq!(foreign, Err(Rejection::NotModelOwner { model: ModelId(1) }));
     let all = world.act(OWNER, change(FIRST, 10_001));
     assert_eq!(all, Err(Rejection::BadCommission { bps: 10_001 }));
+    stake(&mut world, OTHER, FIRST, Amount::soma(1));
     world.must(OWNER, change(FIRST, 9_000));
-    world.must(OTHER, Action::AddStake(action::AddStake { pool: FIRST, amount: Amount::soma(1) }));
     world.must(OTHER, withdraw(FIRST, Amount::soma(1)));
     let waits = world.params().unbonding_epochs;
     for _ in 1..waits {

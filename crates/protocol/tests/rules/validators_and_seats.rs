@@ -129,9 +129,12 @@ fn seats_go_to_the_most_stake_and_the_rest_wait() {
         "among equals, the first to register"
     );
     let pool = soma_protocol::PoolId::Validator(OWNER.address());
-    let amount = Amount(1);
+    let amount = Amount(1_000_000);
     world.must(RIVAL, Action::AddStake(action::AddStake { pool, amount }));
-    world.go_to_next_epoch();
+    for _ in 0..3 {
+        assert_eq!(seated(&world), [VALIDATOR, SECOND_VALIDATOR], "it is not active yet");
+        world.go_to_next_epoch();
+    }
     assert_eq!(seated(&world), [VALIDATOR, OWNER]);
     assert_eq!(status(&world, SECOND_VALIDATOR), ValidatorStatus::Ready);
 }

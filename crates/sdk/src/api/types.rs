@@ -164,6 +164,8 @@ pub struct Model {
     pub rent: Option<Rent>,
     /// Stake that is being withdrawn and can still be slashed, in base units.
     pub leaving: U64,
+    /// Added stake that is not active yet but can be slashed, in base units.
+    pub joining: U64,
     /// A commission that was announced, and the first epoch in which it applies.
     pub next_commission: Option<NextCommission>,
     /// Commits that are not revealed yet, for this epoch and the next.
@@ -268,6 +270,8 @@ pub struct Target {
     pub reward: U64,
     /// Seed of the scoring directions: the epoch's beacon.
     pub seed: HashText,
+    /// The margin by which claims are made and judged, in 2^-32 nat.
+    pub loss_margin_q32: U64,
     /// The models that score its data, in routed order, with the weights fixed for it.
     pub routed: Vec<Routed>,
     /// The closest submissions, closest first.
@@ -379,6 +383,9 @@ pub struct Epoch {
     pub targets: Vec<u32>,
     /// The reward of each, in base units.
     pub target_reward: U64,
+    /// The margin by which claims for its targets are made and judged, in 2^-32 nat; null before
+    /// its compete phase.
+    pub loss_margin_q32: Option<U64>,
 }
 
 /// A finalized block.

@@ -45,6 +45,8 @@ pub struct Validator {
     pub stake: U64,
     /// Stake that is being withdrawn and can still be slashed, in base units.
     pub leaving: U64,
+    /// Added stake that is not active yet but can be slashed, in base units.
+    pub joining: U64,
     /// The operator's share of its earnings.
     pub commission_bps: u16,
     /// A commission that was announced, and the first epoch in which it applies.
@@ -75,6 +77,8 @@ pub struct Stake {
     pub stake: U64,
     /// Stake that is being withdrawn, in base units, after slashes so far.
     pub leaving: U64,
+    /// Added stake that is not active yet, in base units, after slashes so far.
+    pub joining: U64,
     /// The whole stake of the pool, in base units.
     pub pool_stake: U64,
     /// The owner's or operator's share of its earnings.

@@ -281,7 +281,7 @@ fn create_tables(database: &Database) -> Result<(), StoreError> {
 
 #[cfg(test)]
 mod tests {
-    use soma_protocol::{Address, Amount, Event, Hash, ModelId, PoolId};
+    use soma_protocol::{Address, Amount, Epoch, Event, Hash, ModelId, PoolId};
 
     use super::{FinalizedBlock, History, Subject};
     use crate::StoreError;
@@ -303,6 +303,7 @@ mod tests {
             pool: PoolId::Model(ModelId(u32::try_from(height).unwrap())),
             staker: account(height + 2),
             amount: Amount(1),
+            joins: Epoch(3),
         };
         FinalizedBlock {
             height,

@@ -45,7 +45,7 @@ pub(crate) fn account(
     next_nonce: u64,
 ) -> types::Account {
     let record::Account { balance, nonce } = read::account(state, &address);
-    let models = read::models(state, 1..=u32::MAX).filter(|model| model.owner == address);
+    let models = read::living_models(state).filter(|model| model.owner == address);
     types::Account {
         address: Text(address),
         balance: balance.into(),
@@ -64,7 +64,7 @@ pub(crate) fn model(state: &dyn StateRead, id: ModelId) -> Option<types::Model> 
     let commits = [now, now.next()]
         .into_iter()
         .flat_map(|epoch| read::commits_of(state, id, epoch))
-        .map(|record| commit(state, &record));
+        .map(|record| commit(&record));
     let (status, release_epoch) = match model.status {
         record::ModelStatus::Registered => (types::ModelStatus::Registered, None),
         record::ModelStatus::Active => (types::ModelStatus::Active, None),
@@ -90,6 +90,7 @@ pub(crate) fn model(state: &dyn StateRead, id: ModelId) -> Option<types::Model> 
         weights: current.map(|record| weights(&record, model.revealed, refresh_epochs)),
         next,
         leaving: model.pool.leaving.into(),
+        joining: model.pool.joining.into(),
         next_commission: model.next_commission.map(next_commission),
         commits: commits.collect(),
         wins: model.wins,
@@ -110,7 +111,7 @@ fn weights(weights: &record::Weights, revealed: Epoch, refresh_epochs: u32) -> t
     }
 }
 
-fn commit(state: &dyn StateRead, commit: &record::WeightsCommit) -> types::Commit {
+fn commit(commit: &record::WeightsCommit) -> types::Commit {
     types::Commit {
         epoch: commit.epoch.0,
         architecture: commit.architecture,
@@ -118,7 +119,7 @@ fn commit(state: &dyn StateRead, commit: &record::WeightsCommit) -> types::Commi
         ciphertext_hash: Text(commit.ciphertext_hash),
         size_bytes: Text(commit.size_bytes),
         holders: commit.holders.iter().copied().map(Text).collect(),
-        held: commit.is_held(&read::committee(state)),
+        held: commit.available,
         rent: commit.rent.into(),
     }
 }
@@ -133,6 +134,7 @@ pub(crate) fn epoch(state: &dyn StateRead, id: Epoch) -> Option<types::Epoch> {
         epoch: id.0,
         beacon: record.as_ref().map(|epoch| Text(epoch.beacon)),
         targets: record.iter().flat_map(record::EpochRecord::target_ids).map(|id| id.0).collect(),
+        loss_margin_q32: record.as_ref().map(|epoch| Text(epoch.loss_margin_q32)),
         target_reward: record.map_or(Amount::ZERO, |epoch| epoch.target_reward).into(),
     })
 }
@@ -140,7 +142,7 @@ pub(crate) fn epoch(state: &dyn StateRead, id: Epoch) -> Option<types::Epoch> {
 /// A target, if there is one.
 pub(crate) fn target(state: &dyn StateRead, id: TargetId) -> Option<types::Target> {
     let target = read::target(state, id)?;
-    let seed = read::epoch(state, target.epoch)?.beacon;
+    let epoch = read::epoch(state, target.epoch)?;
     let Outcome { status, returned, payment } = Outcome::of(&target.status);
     let candidates = read::candidates(state, id);
     Some(types::Target {
@@ -149,7 +151,8 @@ pub(crate) fn target(state: &dyn StateRead, id: TargetId) -> Option<types::Targe
         status,
         returned,
         reward: target.reward.into(),
-        seed: Text(seed),
+        seed: Text(epoch.beacon),
+        loss_margin_q32: Text(epoch.loss_margin_q32),
         routed: target.routed.iter().map(|record| routed(state, &target, record)).collect(),
         candidates: (0..).zip(&candidates).map(|(rank, record)| candidate(rank, record)).collect(),
         publication: read::publication(state, id).map(|publication| types::Publication {

@@ -100,7 +100,7 @@ fn a_model_says_what_it_is_and_what_it_competes_with() {
     let expected = json!({
         "id": 1, "name": "owl", "owner": key().address().to_string(), "commission_bps": 500,
         "status": "active", "release_epoch": null, "stake": "10000000000", "leaving": "0",
-        "commits": [], "next": null, "next_commission": null,
+        "joining": "0", "commits": [], "next": null, "next_commission": null,
         "rent": {
             "prepaid": "0", "epochs_left": 8640, "refresh_cost": "2848306366", "holders": []
         },

@@ -37,6 +37,7 @@ fn validator(record: &record::Validator, seats: &[Seat]) -> Validator {
         jailed_until,
         stake: record.pool.stake.into(),
         leaving: record.pool.leaving.into(),
+        joining: record.pool.joining.into(),
         commission_bps: record.commission_bps,
         next_commission: record.next_commission.map(next_commission),
         missed: record.missed,
@@ -60,11 +61,11 @@ pub(crate) fn stakes(state: &dyn StateRead, staker: &Address) -> Vec<Stake> {
         .chain(validators)
         .filter_map(|(id, pool, commission_bps)| {
             let share = read::share(state, id, staker);
-            let anything = share.shares > 0 || share.leaving_shares > 0;
-            anything.then(|| Stake {
+            (share != record::Share::default()).then(|| Stake {
                 pool: id.to_string(),
                 stake: pool.value(share.shares).into(),
                 leaving: pool.leaving_value(share.leaving_shares).into(),
+                joining: pool.joining_value(share.joining_shares).into(),
                 pool_stake: pool.stake.into(),
                 commission_bps,
             })
@@ -77,7 +78,7 @@ pub(crate) fn governance(state: &dyn StateRead) -> Governance {
     let chain = query::chain(state);
     let needed = query::seat_needs(state);
     let migration = read::migration(state).map(|migration| {
-        let ready = read::models(state, 1..=u32::MAX)
+        let ready = read::living_models(state)
             .filter(|model| model.is_ready_for(migration.number))
             .map(|model| model.id.0);
         Migration {
