@@ -23,6 +23,7 @@ const FULL: Size = Size {
     accounts: 1_000_000,
     validators: 1_024,
     targets: 1_024,
+    candidates: 64,
     data_bytes: 65_536,
     dim: 2_048,
 };
@@ -89,6 +90,7 @@ fn size(arguments: Vec<String>) -> Size {
         ("--accounts", &mut size.accounts),
         ("--validators", &mut size.validators),
         ("--targets", &mut size.targets),
+        ("--candidates", &mut size.candidates),
         ("--dim", &mut size.dim),
     ] {
         *value = named(name).unwrap_or(*value);

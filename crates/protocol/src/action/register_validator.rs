@@ -108,7 +108,10 @@ impl RegisterValidator {
             let pool = PoolId::Validator(former.address);
             read::share(&context.state, pool, &former.address)
         };
-        let staked = former.filter(|former| former.pool.shares > own(former).shares);
+        let staked = former.filter(|former| {
+            let (pool, own) = (former.pool, own(former));
+            pool.shares > own.shares || pool.joining_shares > own.joining_shares
+        });
         match staked.map(|former| former.commission_bps) {
             Some(known) if known < self.commission_bps => {
                 let epoch = context.clock.epoch.after(context.config.params.unbonding_epochs);

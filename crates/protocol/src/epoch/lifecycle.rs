@@ -76,6 +76,8 @@ fn visit(transition: &mut Transition<'_, '_>, pass: &mut Pass<'_>, mut model: Mo
     if model.status != ModelStatus::Retired {
         migration::follow(transition, &mut model);
         release(transition, &mut model, pass.ended);
+    }
+    if model.status != ModelStatus::Retired {
         miss_refresh(transition, &mut model, pass.ended);
         change_commission(transition, &mut model, pass.ended);
     }

@@ -29,6 +29,8 @@ pub(crate) struct Size {
     pub(crate) validators: u32,
     /// Targets of an epoch, at most 1,024.
     pub(crate) targets: u32,
+    /// Candidates of each target, at most 64.
+    pub(crate) candidates: u32,
     /// Length of the published data.
     pub(crate) data_bytes: usize,
     /// Components of an embedding.
@@ -193,18 +195,17 @@ impl Maker<'_> {
         }
     }
 
-    /// Targets of the last epoch, all published and judged by all, and the epochs' records.
+    /// Targets of the last epoch, all published and judged by all, and those of the running one,
+    /// for which all candidates will stay silent; and the epochs' records.
     fn targets(&mut self) {
         let count = self.size.targets;
-        for (epoch, first_target, targets) in
-            [(NOW.previous(), TargetId(1), count), (NOW, TargetId(count + 1), 0)]
-        {
+        for (epoch, first) in [(NOW.previous(), 1), (NOW, count + 1)] {
             let record = EpochRecord {
                 epoch,
                 architecture: 1,
                 beacon: hash("beacon", epoch.0),
-                first_target,
-                targets,
+                first_target: TargetId(first),
+                targets: count,
                 target_reward: Amount::soma(2),
                 validator_pot: Amount::soma(100),
                 revealed: self.seated.clone(),
@@ -212,15 +213,20 @@ impl Maker<'_> {
                 loss_margin_q32: 0,
             };
             self.save(Key::epoch(epoch), &record);
-        }
-        for id in (1..=count).map(TargetId) {
-            self.target(id);
+            for id in (first..first + count).map(TargetId) {
+                let target = self.target(id, epoch);
+                if epoch < NOW {
+                    self.verdicts(id);
+                }
+                self.save(Key::target(id), &target);
+            }
         }
         let answered = self.seated.clone();
         self.save(Key::answers(NOW), &ChallengeAnswers(answered));
     }
 
-    fn target(&mut self, id: TargetId) {
+    /// A target with as many candidates as there may be.
+    fn target(&mut self, id: TargetId, epoch: Epoch) -> Target {
         let living = self.living();
         let routed = (0..self.params.models_per_target).map(|at| {
             let model = ModelId((id.0 + at) % living + 1);
@@ -241,8 +247,17 @@ impl Maker<'_> {
             bond: Amount(1_000),
         };
         let candidates = (0..self.params.candidates_per_target).map(candidate).collect();
+        self.save(Key::candidates(id), &Candidates(candidates));
+        let status =
+            if epoch < NOW { TargetStatus::Published { rank: 0 } } else { TargetStatus::Open };
+        Target { id, epoch, reward: Amount::soma(2), routed, status }
+    }
+
+    /// What was published for a target, and the verdicts on it.
+    fn verdicts(&mut self, id: TargetId) {
         let data = vec![7; self.size.data_bytes];
         let data_hash = hash("data", id.0);
+        self.save(Key::publication(id), &Publication { rank: 0, data_hash, data });
         let verdict = |number: usize| VerdictCommit {
             validator: self.seated[number],
             commitment: Hash([3; 32]),
@@ -254,17 +269,7 @@ impl Maker<'_> {
             }),
         };
         let verdicts = (0..self.seated.len()).map(verdict).collect();
-        self.save(Key::candidates(id), &Candidates(candidates));
-        self.save(Key::publication(id), &Publication { rank: 0, data_hash, data });
         self.save(Key::verdicts(id), &Verdicts(verdicts));
-        let target = Target {
-            id,
-            epoch: NOW.previous(),
-            reward: Amount::soma(2),
-            routed,
-            status: TargetStatus::Published { rank: 0 },
-        };
-        self.save(Key::target(id), &target);
     }
 }
 
@@ -281,7 +286,7 @@ fn genesis(size: &Size) -> Genesis {
         params: Params {
             targets_per_epoch: size.targets,
             models_per_target: 16,
-            candidates_per_target: 64,
+            candidates_per_target: size.candidates,
             ..Params::network()
         },
         architecture: Architecture { dim: size.dim, ..Architecture::v1() },
@@ -309,7 +314,7 @@ pub(crate) fn hostile_state(size: &Size) -> MemoryState {
         phase: Phase::Attest,
         phase_started_ms: START_MS,
         block_ms: START_MS,
-        next_target: TargetId(size.targets + 1),
+        next_target: TargetId(2 * size.targets + 1),
     };
     maker.save(Key::clock(), &clock);
     maker.models();

@@ -32,8 +32,6 @@ mod validators_and_seats;
 #[cfg(test)]
 mod validators_vote_and_models_migrate;
 #[cfg(test)]
-mod hold_under_attack;
-#[cfg(test)]
 mod hostile_state;
 #[cfg(test)]
 mod known_attacks_fail;

@@ -125,7 +125,7 @@ fn events_of_a_transition_are_in_the_order_of_the_rules() {
         .map(|event| serde_json::to_value(event).unwrap()["event"].as_str().unwrap().to_owned())
         .collect();
     let drawn = vec!["target_drawn"; 4];
-    let expected = [vec!["beacon_drawn", "emission_taken"], drawn, vec!["phase_began"]].concat();
+    let expected = [vec!["beacon_drawn", "phase_began", "emission_taken"], drawn].concat();
     assert_eq!(names, expected);
     let json = serde_json::to_string(&world.events).unwrap();
     assert_eq!(serde_json::from_str::<Vec<Event>>(&json).unwrap(), world.events);

@@ -253,7 +253,7 @@ fn more_than_two_thirds_of_the_stake_decide_and_one_unit_less_does_not() {
     for (stakes, decided) in [([334, 333, 334], false), ([334, 334, 333], true)] {
         let mut world = World::with(|genesis| {
             let people = [VALIDATOR, SECOND_VALIDATOR, THIRD_VALIDATOR];
-            genesis.params.validator_stake_min = Amount(1);
+            genesis.params.validator_stake_min = Amount(1_000_000);
             genesis.validators = people
                 .into_iter()
                 .zip(stakes)
