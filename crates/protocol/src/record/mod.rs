@@ -78,12 +78,8 @@ const fn list<T>(length_max: usize) -> usize {
 /// The most holders of a file, seats, answers and votes: one for each registered validator.
 const ADDRESSES: usize = list::<Address>(VALIDATORS_MAX);
 
-/// The nearest models of a pass over all models.
-const NEAREST: usize = list::<[Rank; ROUTED_MAX as usize]>(TARGETS_PER_PASS_MAX as usize)
-    + list::<u32>(TARGETS_PER_PASS_MAX as usize);
-
-/// What auditors have earned so far.
-const AUDITED: usize = list::<(Address, u32)>(VALIDATORS_MAX);
+/// The nearest models of a pass over all models, 24 bytes each; no task has longer lists.
+const NEAREST: usize = list::<[u8; 24]>((TARGETS_PER_PASS_MAX * ROUTED_MAX) as usize);
 
 // Each type has its own tag. `permanent` ones are paid for by whoever creates them. In brackets is
 // the most bytes of the lists or data in a record.
@@ -100,5 +96,5 @@ records! {
     ChallengeAnswers = 27 [ADDRESSES], RentPrice = 28,
     Proposal = 29 permanent [list::<CastVote>(VALIDATORS_MAX)], ProposalCount = 30,
     OpenProposals = 31 [list::<ProposalId>(OPEN_MAX)], Migration = 32, PastArchitecture = 33,
-    QueuedStaker = 34, LivingCount = 35, LivingModel = 36, Tasks = 37 [NEAREST + AUDITED],
+    QueuedStaker = 34, LivingCount = 35, LivingModel = 36, Tasks = 37 [NEAREST],
 }

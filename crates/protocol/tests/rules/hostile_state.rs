@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use soma_protocol::record::{
-    Account, Candidate, Candidates, ChallengeAnswers, Clock, Embedding, EpochRecord, LivingCount,
-    LivingModel, Model, ModelCount, ModelStatus, NextCommission, Pool, Publication, QueuedStaker,
-    Rent, Routed, Share, StakeChange, StakeChangeCount, Supply, Target, TargetStatus,
-    VerdictCommit, Verdicts, Weights, WeightsAge, WeightsCommit,
+    Account, Broken, Candidate, Candidates, ChallengeAnswers, Clock, Embedding, EpochRecord,
+    LivingCount, LivingModel, Model, ModelCount, ModelStatus, NextCommission, Pool, Publication,
+    QueuedStaker, Rent, Routed, Share, StakeChange, StakeChangeCount, Supply, Target, TargetStatus,
+    VerdictCommit, Weights, WeightsAge, WeightsCommit,
 };
 use soma_protocol::state::Record;
 use soma_protocol::{
@@ -109,6 +109,7 @@ impl Maker<'_> {
             next: None,
             revealed,
             activated: Epoch(1),
+            broken: Epoch(0),
             wins: 0,
             earned: Amount::ZERO,
             architecture: 1,
@@ -128,6 +129,7 @@ impl Maker<'_> {
             size_bytes: 1 << 30,
             key: [1; 32],
             age: WeightsAge { epoch: Epoch(1), height: 1, index: id.0 },
+            replaced: None,
         };
         self.save(Key::weights(id, &weights_hash), &weights);
         let component = |at: u32| {
@@ -258,18 +260,17 @@ impl Maker<'_> {
         let data = vec![7; self.size.data_bytes];
         let data_hash = hash("data", id.0);
         self.save(Key::publication(id), &Publication { rank: 0, data_hash, data });
-        let verdict = |number: usize| VerdictCommit {
-            validator: self.seated[number],
-            commitment: Hash([3; 32]),
-            verdict: Some(Verdict {
+        for (number, validator) in self.seated.clone().into_iter().enumerate() {
+            let verdict = Verdict {
                 validity: Validity::Valid,
                 // A fourth of the committee is wrong each time, and slashed.
                 trace: Hash([u8::from(number.is_multiple_of(4)); 32]),
-                broken: Vec::new(),
-            }),
-        };
-        let verdicts = (0..self.seated.len()).map(verdict).collect();
-        self.save(Key::verdicts(id), &Verdicts(verdicts));
+                broken: Broken::default(),
+            };
+            let (target, commitment) = (id, Hash([3; 32]));
+            let commit = VerdictCommit { target, validator, commitment, verdict: Some(verdict) };
+            self.save(Key::verdict(id, &validator), &commit);
+        }
     }
 }
 

@@ -9,8 +9,9 @@ use crate::world::{
 use soma_protocol::record::{
     Broken, Candidate, Candidates, CastVote, ChallengeAnswers, Committee, DATA_BYTES_MAX,
     Embedding, EpochRecord, ModelStatus, Network, OPEN_MAX, OpenProposals, Proposal,
-    ProposalStatus, Publication, ROUTED_MAX, Rent, RevealedFile, Routed, Seat, Target,
-    TargetStatus, VALIDATORS_MAX, Validators, VerdictCommit, WeightsAge, WeightsCommit,
+    ProposalStatus, Publication, ROUTED_MAX, Rank, Rent, RevealedFile, RouteTask, Routed, Seat,
+    TARGETS_PER_PASS_MAX, Target, TargetStatus, Task, Tasks, VALIDATORS_MAX, Validators,
+    VerdictCommit, WeightsAge, WeightsCommit,
 };
 use soma_protocol::state::Record;
 use soma_protocol::{
@@ -154,6 +155,7 @@ fn the_longest_record_of_every_kind_can_be_read_again() {
             height: 1,
             index: 1,
             holders: addresses.clone(),
+            available: true,
         }),
         longest(&EpochRecord { revealed: addresses, ..read_epoch(&world) }),
         longest(&Embedding(vec![1; 1 << 16])),
@@ -194,12 +196,20 @@ fn the_longest_record_of_every_kind_can_be_read_again() {
             architecture: longest_architecture(),
             ..read::network(&world.state)
         }),
+        longest(&Tasks(vec![Task::Route(longest_routing())])),
         longest(&world.params()),
         longest(&world.model(1)),
     ];
     for (tag, max) in bounds {
         assert!(max <= VALUE_BYTES_MAX, "tag {tag}");
     }
+}
+
+/// Routing in the middle of a pass, with all places taken.
+fn longest_routing() -> RouteTask {
+    let rank = Rank { value: i128::MIN, activated: Epoch(1), model: ModelId(1) };
+    let nearest = vec![vec![rank; ROUTED_MAX as usize]; TARGETS_PER_PASS_MAX as usize];
+    RouteTask { left: u32::MAX, nearest }
 }
 
 fn read_epoch(world: &World) -> EpochRecord {
