@@ -165,8 +165,7 @@ impl Duties {
         let (epoch, me) = (read::clock(state).epoch, self.address());
         let challenge = storage::challenge(state, &me)?;
         let open = !storage::has_answered(state, epoch, &me);
-        let (hash, size_bytes) = (challenge.ciphertext_hash, challenge.size_bytes);
-        let held = self.weights.holds(&Ciphertext { hash, size_bytes });
+        let held = self.weights.holds(&Ciphertext::from(&challenge));
         (open && held).then_some((epoch, challenge))
     }
 
@@ -248,23 +247,13 @@ fn due(state: &dyn StateRead, key: &SecretKey, holds: impl Fn(&Ciphertext) -> bo
         return due;
     }
     let mut held: BTreeSet<(ModelId, Ciphertext)> = read::commits(state, next)
-        .into_iter()
+        .iter()
         .filter(|(_, commit)| !commit.holders.contains(&me))
-        .map(|(model, commit)| {
-            let (hash, size_bytes) = (commit.ciphertext_hash, commit.size_bytes);
-            (model, Ciphertext { hash, size_bytes })
-        })
+        .map(|(model, commit)| (*model, Ciphertext::from(commit)))
         .collect();
     held.extend(paid_files(state, &me));
-    held.retain(|(_, file)| holds(file));
-    let held: Vec<HeldFile> = held
-        .into_iter()
-        .map(|(model, Ciphertext { hash: ciphertext_hash, size_bytes })| HeldFile {
-            model,
-            ciphertext_hash,
-            size_bytes,
-        })
-        .collect();
+    let held = held.into_iter().filter(|(_, file)| holds(file));
+    let held: Vec<HeldFile> = held.map(|(model, file)| file.held_for(model)).collect();
     due.extend(
         held.chunks(HELD_FILES_MAX).map(|held| {
             Action::HoldWeights(action::HoldWeights { epoch: next, held: held.to_vec() })
@@ -279,8 +268,7 @@ fn paid_files(state: &dyn StateRead, me: &Address) -> Vec<(ModelId, Ciphertext)>
         let rent = read::rent(state, model.id)?;
         let paid = rent.prepaid > Amount::ZERO && !rent.holders.contains(me);
         let weights = read::weights(state, model.id, &model.weights.filter(|_| paid)?)?;
-        let (hash, size_bytes) = (weights.ciphertext_hash, weights.size_bytes);
-        Some((model.id, Ciphertext { hash, size_bytes }))
+        Some((model.id, Ciphertext::from(&weights.file())))
     });
     held.collect()
 }

@@ -294,6 +294,16 @@ fn a_publication_is_ready_only_in_the_publish_part_of_its_rank() {
 }
 
 #[test]
+fn a_copy_of_a_commitment_by_somebody_else_changes_nothing_for_its_maker() {
+    let mut copied = target(TargetStatus::Open, Some(1));
+    copied.candidates[0].commitment = Text(publication().commitment());
+    copied.candidates[0].submitter = Text(Address([9; 32]));
+    let at = |phase| publication().status(&clock(8, phase), &copied);
+    assert_eq!(at(Phase::Publish(0)), ObligationStatus::Waiting { at_risk: Amount(41) });
+    assert_eq!(at(Phase::Publish(1)), ObligationStatus::Ready { at_risk: Amount(41) });
+}
+
+#[test]
 fn a_pending_submission_is_kept_and_a_displaced_one_is_settled_in_the_next_epoch() {
     let open = target(TargetStatus::Open, None);
     let status = |epoch, phase| publication().status(&clock(epoch, phase), &open);

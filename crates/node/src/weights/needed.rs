@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use soma_protocol::record::{ModelStatus, RevealedFile};
-use soma_protocol::{Address, Epoch, Hash, ModelId, StateRead, read};
+use soma_protocol::record::{ModelStatus, RevealedFile, WeightsCommit};
+use soma_protocol::storage::Challenge;
+use soma_protocol::{Address, Epoch, Hash, HeldFile, ModelId, StateRead, read};
 use soma_sdk::Secret;
 
 /// A ciphertext. A hash named with a size that its file does not have is a file that nobody holds.
@@ -15,6 +16,31 @@ use soma_sdk::Secret;
 pub(crate) struct Ciphertext {
     pub(crate) hash: Hash,
     pub(crate) size_bytes: u64,
+}
+
+impl From<&WeightsCommit> for Ciphertext {
+    fn from(commit: &WeightsCommit) -> Self {
+        Self { hash: commit.ciphertext_hash, size_bytes: commit.size_bytes }
+    }
+}
+
+impl From<&RevealedFile> for Ciphertext {
+    fn from(file: &RevealedFile) -> Self {
+        Self { hash: file.ciphertext_hash, size_bytes: file.size_bytes }
+    }
+}
+
+impl From<&Challenge> for Ciphertext {
+    fn from(challenge: &Challenge) -> Self {
+        Self { hash: challenge.ciphertext_hash, size_bytes: challenge.size_bytes }
+    }
+}
+
+impl Ciphertext {
+    /// The word of a validator that holds it for a model.
+    pub(crate) fn held_for(self, model: ModelId) -> HeldFile {
+        HeldFile { model, ciphertext_hash: self.hash, size_bytes: self.size_bytes }
+    }
 }
 
 impl fmt::Display for Ciphertext {
@@ -32,7 +58,7 @@ pub(crate) struct Revealed {
 
 impl Revealed {
     pub(crate) fn ciphertext(&self) -> Ciphertext {
-        Ciphertext { hash: self.file.ciphertext_hash, size_bytes: self.file.size_bytes }
+        Ciphertext::from(&self.file)
     }
 
     pub(super) fn key(&self) -> Secret {
@@ -66,8 +92,7 @@ impl Needed {
         let Epoch(epoch) = read::clock(state).epoch;
         for epoch in [epoch, epoch.saturating_add(1)] {
             for (model, commit) in read::commits(state, Epoch(epoch)) {
-                let (hash, size_bytes) = (commit.ciphertext_hash, commit.size_bytes);
-                needed.file(state, model, Ciphertext { hash, size_bytes });
+                needed.file(state, model, Ciphertext::from(&commit));
             }
         }
         for model in read::living_models(state) {
