@@ -375,6 +375,9 @@ codes! {
     UploadStalled = "upload_stalled", Network, 408:
         "The upload stalled before it was complete.",
         "continue where it stopped";
+    UploadQuota = "upload_quota", Rejected, 403:
+        "Before it reveals them, a model may bring four files of the largest size in an epoch.",
+        "commit less often, and upload again in the next epoch";
     CiphertextMismatch = "ciphertext_mismatch", Rejected, 422:
         "The uploaded file is not the committed one.",
         "upload the committed file from its first byte";
@@ -538,6 +541,9 @@ codes! {
     BadUrl = "bad_url", Usage:
         "The text is not the URL of a node.",
         "give a URL such as http://127.0.0.1:8645; for TLS, go through a local proxy";
+    NodesDisagree = "nodes_disagree", Verification:
+        "Two nodes tell different things about the chain. Nothing was submitted.",
+        "find out which node is wrong or behind, and use others";
     WrongHash = "wrong_hash", Verification:
         "The file was damaged or replaced. It was not kept.",
         "try again, or use another node";
@@ -564,6 +570,9 @@ codes! {
     KeyReadableByOthers = "key_readable_by_others", Config:
         "Other users can read the key file.",
         "chmod 600 the file, and consider whether the key was read";
+    FolderOpenToOthers = "folder_open_to_others", Config:
+        "Other users can read or change a folder that holds secrets.",
+        "chmod 700 the folder, and consider whether its files were read or replaced";
     BadKeyFile = "bad_key_file", Config:
         "The file is not a key file, or it is damaged.",
         "restore it from a backup";

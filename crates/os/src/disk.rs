@@ -5,6 +5,23 @@ use std::{
     path::Path,
 };
 
+/// Space on the disk of a folder that this user can fill, in bytes; `None` where the system does
+/// not tell.
+///
+/// # Errors
+/// If the folder does not exist or its file system cannot be asked.
+pub fn free_bytes(folder: &Path) -> io::Result<Option<u64>> {
+    #[cfg(unix)]
+    {
+        let space = rustix::fs::statvfs(folder)?;
+        Ok(Some(space.f_bavail.saturating_mul(space.f_frsize)))
+    }
+    #[cfg(not(unix))]
+    {
+        folder.metadata().map(|_| None)
+    }
+}
+
 /// Tests whether a folder's disk accepts data: writes a file of `bytes` bytes, syncs it, deletes
 /// it.
 ///
@@ -20,7 +37,14 @@ pub fn check_writable(folder: &Path, bytes: usize) -> io::Result<()> {
 mod tests {
     use std::io::ErrorKind;
 
-    use super::check_writable;
+    use super::{check_writable, free_bytes};
+
+    #[test]
+    fn the_free_space_of_a_folder_is_known_and_of_a_missing_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(free_bytes(folder.path()).unwrap().is_none_or(|bytes| bytes > 0));
+        assert!(free_bytes(&folder.path().join("missing")).is_err());
+    }
 
     #[test]
     fn a_writable_folder_is_left_as_it_was() {

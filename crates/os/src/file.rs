@@ -91,6 +91,56 @@ pub fn write_private(target: &Path, bytes: &[u8]) -> io::Result<()> {
     file.commit()
 }
 
+/// Opens a file that this user can go on writing, or creates an empty one, for reading and writing
+/// from its start. A name that can be guessed is no danger then: it never opens a link, nor
+/// anything but a regular file that belongs to this user and has no other name.
+///
+/// # Errors
+/// [`io::ErrorKind::PermissionDenied`] for anything else of that name; other file errors.
+pub fn open_own(path: &Path) -> io::Result<File> {
+    match File::options().read(true).write(true).create_new(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open_existing(path),
+        created => created,
+    }
+}
+
+fn open_existing(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true);
+    #[cfg(unix)]
+    {
+        // Without waiting, should it be a pipe.
+        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, flags.bits().cast_signed());
+    }
+    let file = match options.open(path) {
+        Err(_) if fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) => {
+            return Err(not_own("it is a link"));
+        }
+        opened => opened?,
+    };
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(not_own("it is not a regular file"));
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        // A new file shows who this user is on this file system.
+        if metadata.uid() != tempfile::tempfile_in(folder_of(path))?.metadata()?.uid() {
+            return Err(not_own("it belongs to another user"));
+        }
+        if metadata.nlink() > 1 {
+            return Err(not_own("it has another name"));
+        }
+    }
+    Ok(file)
+}
+
+fn not_own(reason: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, reason)
+}
+
 /// Renames within one file system and makes the rename durable. The caller must already have synced
 /// the content of `from`.
 ///
@@ -133,7 +183,7 @@ mod tests {
     use std::fs;
     use std::io::Write;
 
-    use super::{AtomicFile, write, write_private};
+    use super::{AtomicFile, open_own, write, write_private};
 
     #[test]
     fn a_target_holds_its_old_or_its_new_content() {
@@ -147,6 +197,37 @@ mod tests {
         write(&path, b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file remains");
+    }
+
+    #[test]
+    fn a_file_of_this_user_is_continued() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.part");
+        open_own(&path).unwrap().write_all(b"half").unwrap();
+        assert_eq!(std::io::read_to_string(open_own(&path).unwrap()).unwrap(), "half");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_guessed_name_leads_to_no_other_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let [precious, path] = ["precious", "x.part"].map(|name| folder.path().join(name));
+        fs::write(&precious, b"mine").unwrap();
+        let refused = || {
+            let refusal = open_own(&path).unwrap_err();
+            fs::remove_file(&path).unwrap();
+            assert_eq!(refusal.kind(), std::io::ErrorKind::PermissionDenied, "{refusal}");
+        };
+        std::os::unix::fs::symlink(&precious, &path).unwrap();
+        refused();
+        std::os::unix::fs::symlink(folder.path().join("missing"), &path).unwrap();
+        refused();
+        fs::hard_link(&precious, &path).unwrap();
+        refused();
+        assert_eq!(fs::read(&precious).unwrap(), b"mine");
+        assert!(!folder.path().join("missing").exists());
+        fs::create_dir(&path).unwrap();
+        assert!(open_own(&path).is_err());
     }
 
     #[cfg(unix)]
