@@ -4,7 +4,11 @@
 //! let a slow or greedy client use up the node's memory, threads or time.
 
 mod problem;
+mod lane;
 mod clients;
+mod connections;
+mod patience;
+mod answer;
 mod json;
 mod totals;
 mod api;
@@ -18,7 +22,7 @@ mod server;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::extract::{DefaultBodyLimit, Extension, Request, State};
 use axum::http::{Method, Uri};
@@ -31,8 +35,11 @@ use utoipa::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
+use self::answer::{Answer, Held};
 use self::api::Api;
 use self::clients::{Clients, Peer};
+use self::connections::{Connection, Connections};
+use self::lane::{Lane, Lanes};
 use self::problem::Problem;
 use self::totals::TotalsCache;
 use crate::error::NodeError;
@@ -40,10 +47,10 @@ use crate::settings::ClientLimits;
 
 pub(crate) use self::api::Parts;
 
-/// Time a request may take, streams aside.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// Requests served at once, streams included.
-const REQUESTS_MAX: usize = 1024;
+/// Connections at once.
+const CONNECTIONS_MAX: usize = 4_096;
+/// Questions about the state that are answered at once; more wait for their turn.
+const TURNS: usize = 4;
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -121,30 +128,48 @@ async fn no_method(method: Method, uri: Uri) -> Problem {
 async fn limit(
     State(api): State<Api>,
     Extension(Peer(peer)): Extension<Peer>,
+    Extension(connection): Extension<Arc<Connection>>,
     request: Request,
     next: Next,
 ) -> Response {
-    let place = match api.clients.request(peer, request.headers()) {
+    let busy = connection.busy();
+    let lane = Lane::of(request.method(), request.uri().path());
+    let place = match api.clients.request(peer, request.headers(), lane) {
         Ok(place) => place,
         Err(refused) => return refused.into_response(),
     };
-    let Ok(permit) = api.requests.clone().try_acquire_owned() else {
-        return Problem::busy("too many requests are running").into_response();
+    let Some(permit) = api.lanes.enter(lane) else {
+        return Problem::busy("too many requests of this kind are running").into_response();
     };
     api.metrics.requests.inc();
     let begun = Instant::now();
-    let uploads = request.method() == Method::PUT;
-    let response = if uploads {
-        next.run(request).await
-    } else {
-        match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
+    let time = lane.time(request.method());
+    let answered = answer(&api, lane, request, next);
+    let response = match time {
+        None => answered.await,
+        Some(time) => match tokio::time::timeout(time, answered).await {
             Ok(response) => response,
             Err(_) => Problem::busy("the request took too long").into_response(),
-        }
+        },
     };
     api.metrics.responded(response.status().as_u16(), begun.elapsed());
     // Held until the last byte of the body is sent: a stream counts as long as it runs.
-    response.map(|body| axum::body::Body::new(files::Guarded::new(body, (permit, place))))
+    let held = Held { _permit: permit, place, _busy: busy };
+    response.map(|body| axum::body::Body::new(Answer::new(body, held)))
+}
+
+/// Runs a handler. Those that read the state leave the threads that serve all clients, so that a
+/// long answer to one never delays the others.
+async fn answer(api: &Api, lane: Lane, request: Request, next: Next) -> Response {
+    if !lane.reads_state() {
+        return next.run(request).await;
+    }
+    // Operators need no turn: they ask when something is wrong.
+    let turn = if lane == Lane::Query { api.turns.acquire().await.ok() } else { None };
+    let answer = || tokio::runtime::Handle::current().block_on(next.run(request));
+    let response = tokio::task::block_in_place(answer);
+    drop(turn);
+    response
 }
 
 /// Binds the port, so that a port in use is reported before anything else starts.
@@ -174,8 +199,10 @@ pub(crate) async fn serve(
         parts,
         totals: TotalsCache::default(),
         clients: clients.clone(),
-        requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
+        lanes: Lanes::new(),
+        turns: Arc::new(Semaphore::new(TURNS)),
     };
-    server::serve(listener, router(api), clients, &shutdown).await;
+    let connections = Connections::new(CONNECTIONS_MAX);
+    server::serve(listener, router(api), clients, connections, &shutdown).await;
     Ok(())
 }

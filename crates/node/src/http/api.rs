@@ -7,6 +7,7 @@ use axum::http::request;
 use tokio::sync::Semaphore;
 
 use super::clients::{Client, Clients, Peer};
+use super::lane::Lanes;
 use super::problem::Problem;
 use super::totals::TotalsCache;
 use crate::chain::Chain;
@@ -38,7 +39,9 @@ pub(super) struct Api {
     pub(super) parts: Parts,
     pub(super) totals: TotalsCache,
     pub(super) clients: Clients,
-    pub(super) requests: Arc<Semaphore>,
+    pub(super) lanes: Lanes,
+    /// Turns of questions, so that those about much of the state leave processors to the others.
+    pub(super) turns: Arc<Semaphore>,
 }
 
 impl std::ops::Deref for Api {

@@ -1,61 +1,82 @@
-//! The clients of the API: the requests, transactions and connections of each are limited, so that
-//! a greedy or slow client cannot keep the others out.
+//! The clients of the API: the requests, transactions, connections and bytes of each are limited,
+//! so that a greedy or slow client cannot keep the others out.
 //!
-//! A client is an IPv4 address or a /64 of IPv6. This machine is not limited, unless a proxy on it
-//! names the client. The table of clients is bounded, and must never record what a client requests.
+//! A client is an IPv4 address or a /64 of IPv6. Addresses are cheap where one owner has many of
+//! them, so their surroundings, an IPv4 /24 or an IPv6 /48, are limited too, to what a few clients
+//! may have. This machine is not limited, unless a proxy on it names the client. The table of
+//! clients is bounded, and must never record what a client requests.
 //!
 //! The buckets are not `governor`'s: its keyed limiter cannot tell whether it knows a client, so a
 //! full table would also refuse the clients in it.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::http::HeaderMap;
 use parking_lot::{Mutex, MutexGuard};
 
+use super::lane::Lane;
 use super::problem::Problem;
 use crate::settings::ClientLimits;
 
-/// Clients in the table. Those with a full allowance are removed first.
-const CLIENTS_MAX: usize = 16_384;
-const MILLI: u64 = 1_000;
+/// Entries in the table. Those with a full allowance are removed first.
+const ENTRIES_MAX: usize = 32_768;
+/// Time between two searches for entries that can be removed: they cost what a table holds.
+const SWEEP_EVERY: Duration = Duration::from_millis(100);
+/// How many clients' allowance their surroundings have together.
+const SURROUNDINGS: u32 = 4;
+/// Bytes of answers that cost as much as a request.
+const BYTES_PER_REQUEST: u64 = 64 << 10;
+/// Seconds of its allowance that a client can owe at most.
+const DEBT_SECONDS: i64 = 30;
+const MILLI: i64 = 1_000;
 
-/// An allowance that refills with time, in thousandths so that integers are exact.
+/// An allowance that refills with time, in thousandths so that integers are exact. It is negative
+/// while the client owes for what it has already got.
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
-    milli: u64,
+    milli: i64,
     at: Instant,
 }
 
 impl Bucket {
     fn full(per_second: u32, now: Instant) -> Self {
-        Self { milli: 2 * u64::from(per_second) * MILLI, at: now }
+        Self { milli: 2 * i64::from(per_second) * MILLI, at: now }
     }
 
     /// Adds what has accrued since the last call.
     fn refill(&mut self, per_second: u32, now: Instant) {
         let elapsed = now.saturating_duration_since(self.at).as_millis();
-        let gained = u64::try_from(elapsed).unwrap_or(u64::MAX).saturating_mul(per_second.into());
-        self.milli = self.milli.saturating_add(gained).min(2 * u64::from(per_second) * MILLI);
+        let gained = i64::try_from(elapsed).unwrap_or(i64::MAX).saturating_mul(per_second.into());
+        self.milli = self.milli.saturating_add(gained).min(Self::full(per_second, now).milli);
         self.at = now;
     }
 
     /// Takes `count`, or returns the time until that many are available.
     fn take(&mut self, count: u64, per_second: u32, now: Instant) -> Result<(), Duration> {
         self.refill(per_second, now);
-        let wanted = count.saturating_mul(MILLI);
-        match self.milli.checked_sub(wanted) {
-            Some(remaining) => {
-                self.milli = remaining;
-                Ok(())
-            }
-            None => Err(Duration::from_millis(
-                (wanted - self.milli).div_ceil(u64::from(per_second).max(1)),
-            )),
+        let wanted = i64::try_from(count).unwrap_or(i64::MAX).saturating_mul(MILLI);
+        if wanted <= self.milli {
+            self.milli -= wanted;
+            return Ok(());
         }
+        Err(time_for(wanted.saturating_sub(self.milli), per_second))
     }
+
+    /// Takes what has already been used, and returns the time until nothing is owed.
+    fn owe(&mut self, milli: i64, per_second: u32, now: Instant) -> Option<Duration> {
+        self.refill(per_second, now);
+        let floor = -DEBT_SECONDS * i64::from(per_second) * MILLI;
+        self.milli = self.milli.saturating_sub(milli).max(floor);
+        (self.milli < 0).then(|| time_for(-self.milli, per_second))
+    }
+}
+
+/// The time in which this much accrues.
+fn time_for(milli: i64, per_second: u32) -> Duration {
+    Duration::from_millis(milli.unsigned_abs().div_ceil(u64::from(per_second).max(1)))
 }
 
 #[derive(Debug)]
@@ -63,114 +84,237 @@ struct Account {
     requests: Bucket,
     transactions: Bucket,
     connections: u32,
-    running: u32,
+    running: [u32; Lane::ALL.len()],
+}
+
+/// What a client can hold one of.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Connection,
+    Request(Lane),
+}
+
+impl Account {
+    fn count(&mut self, kind: Kind) -> &mut u32 {
+        match kind {
+            Kind::Connection => &mut self.connections,
+            Kind::Request(lane) => &mut self.running[lane as usize],
+        }
+    }
+
+    fn all_running(&self) -> u32 {
+        self.running.iter().sum()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.connections == 0 && self.all_running() == 0
+    }
+}
+
+/// An entry of the table: a client, or the surroundings of several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Origin {
+    address: IpAddr,
+    /// Whether it stands for more than one client.
+    is_wide: bool,
+}
+
+impl Origin {
+    /// The client with this address: all addresses of a /64 belong to one.
+    fn client(address: IpAddr) -> Self {
+        Self { address: masked(address, 32, 4), is_wide: false }
+    }
+
+    /// What surrounds a client.
+    fn surroundings(self) -> Self {
+        Self { address: masked(self.address, 24, 3), is_wide: true }
+    }
+
+    /// How many times a client's limits it may have.
+    fn times(self) -> u32 {
+        if self.is_wide { SURROUNDINGS } else { 1 }
+    }
+}
+
+/// The address with only the first bits (of IPv4) or 16-bit segments (of IPv6) kept.
+fn masked(address: IpAddr, bits: u32, segments: usize) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => {
+            let mask = u32::MAX.checked_shl(32 - bits).unwrap_or(u32::MAX);
+            IpAddr::V4(Ipv4Addr::from_bits(address.to_bits() & mask))
+        }
+        IpAddr::V6(address) => {
+            let mut all = address.segments();
+            all[segments..].fill(0);
+            IpAddr::V6(Ipv6Addr::from(all))
+        }
+    }
+}
+
+/// The accounts of all clients.
+#[derive(Debug, Default)]
+struct Table {
+    accounts: HashMap<Origin, Account>,
+    /// When entries were last removed.
+    swept: Option<Instant>,
 }
 
 /// All clients of this node.
 #[derive(Clone, Debug)]
 pub(super) struct Clients {
     limits: ClientLimits,
-    accounts: Arc<Mutex<HashMap<IpAddr, Account>>>,
+    table: Arc<Mutex<Table>>,
 }
 
 /// One of a client's connections or running requests; released when dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     clients: Clients,
-    address: Option<IpAddr>,
-    of: fn(&mut Account) -> &mut u32,
+    /// `None` for this machine, which is not limited.
+    client: Option<Origin>,
+    kind: Kind,
+}
+
+impl Place {
+    /// Charges the client for these bytes of an answer. Returns how long a stream has to wait.
+    pub(super) fn pay_for(&self, bytes: usize) -> Option<Duration> {
+        let client = self.client?;
+        let Kind::Request(lane) = self.kind else { return None };
+        if !lane.pays_for_bytes() {
+            return None;
+        }
+        let cost = (bytes as u64).saturating_mul(MILLI.unsigned_abs()) / BYTES_PER_REQUEST;
+        let cost = i64::try_from(cost).unwrap_or(i64::MAX);
+        let (now, per_second) = (Instant::now(), self.clients.limits.requests_per_second);
+        let mut table = self.clients.lock();
+        let mut owe = |origin: Origin| {
+            let rate = per_second.saturating_mul(origin.times());
+            table.accounts.get_mut(&origin)?.requests.owe(cost, rate, now)
+        };
+        let waits = [owe(client), owe(client.surroundings())];
+        waits.into_iter().max().flatten().filter(|_| lane == Lane::Stream)
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Some(address) = self.address else { return };
-        if let Some(account) = self.clients.lock().get_mut(&address) {
-            let count = (self.of)(account);
-            *count = count.saturating_sub(1);
+        let Some(client) = self.client else { return };
+        let mut table = self.clients.lock();
+        for origin in [client, client.surroundings()] {
+            if let Some(account) = table.accounts.get_mut(&origin) {
+                let count = account.count(self.kind);
+                *count = count.saturating_sub(1);
+            }
         }
-    }
-}
-
-/// The address of a client: all addresses of a /64 belong to one.
-fn client_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let mut segments = address.segments();
-            segments[4..].fill(0);
-            IpAddr::V6(Ipv6Addr::from(segments))
-        }
-        address @ IpAddr::V4(_) => address,
     }
 }
 
 impl Clients {
     pub(crate) fn new(limits: ClientLimits) -> Self {
-        Self { limits, accounts: Arc::default() }
+        Self { limits, table: Arc::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Account>> {
-        self.accounts.lock()
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock()
     }
 
     /// The client behind a connection; `None` for this machine, which is not limited.
-    fn identify(&self, peer: SocketAddr, headers: Option<&HeaderMap>) -> Option<IpAddr> {
+    fn identify(&self, peer: SocketAddr, headers: Option<&HeaderMap>) -> Option<Origin> {
         let local = peer.ip().to_canonical().is_loopback();
         if !local {
-            return Some(client_of(peer.ip()));
+            return Some(Origin::client(peer.ip()));
         }
-        let forwarded = headers.filter(|_| self.limits.trust_proxy)?.get("x-forwarded-for")?;
-        // The proxy wrote the last entry; the client can forge those before it.
-        let last = forwarded.to_str().ok()?.rsplit(',').next()?.trim();
-        last.parse().ok().map(client_of)
+        let headers = headers.filter(|_| self.limits.trust_proxy)?;
+        // A proxy appends to the header or adds a line, so the last entry of the last line is its
+        // own; the client can forge all others.
+        let line = headers.get_all("x-forwarded-for").into_iter().next_back()?;
+        let last = line.to_str().ok().and_then(|line| line.rsplit(',').next()).map(str::trim);
+        // Those whom the proxy does not name are one client: they must not count as this machine.
+        let named = last.and_then(named_address).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        Some(Origin::client(named))
     }
 
-    /// Runs `question` on a client's account. A table full of busy clients accepts no new ones.
-    fn with_account<T>(
+    /// Runs `question` on the surroundings of a client, then on the client itself, each with how
+    /// many times a client's limits it may have. A table full of busy clients accepts no new ones.
+    fn ask(
         &self,
-        address: IpAddr,
-        question: impl FnOnce(&mut Account, Instant) -> Result<T, Problem>,
-    ) -> Result<T, Problem> {
-        let (now, limits) = (Instant::now(), self.limits);
-        let mut accounts = self.lock();
-        if accounts.len() >= CLIENTS_MAX && !accounts.contains_key(&address) {
-            accounts.retain(|_, account| {
-                account.requests.refill(limits.requests_per_second, now);
-                account.connections + account.running > 0
-                    || account.requests.milli < Bucket::full(limits.requests_per_second, now).milli
-            });
-            if accounts.len() >= CLIENTS_MAX {
-                return Err(Problem::busy("too many clients at once"));
-            }
-        }
-        let account = accounts.entry(address).or_insert_with(|| Account {
-            requests: Bucket::full(limits.requests_per_second, now),
-            transactions: Bucket::full(limits.transactions_per_second, now),
-            connections: 0,
-            running: 0,
-        });
-        question(account, now)
-    }
-
-    fn take_use(
-        &self,
-        address: Option<IpAddr>,
-        of: fn(&mut Account) -> &mut u32,
-    ) -> Result<Place, Problem> {
-        if let Some(address) = address {
-            self.with_account(address, |account, _| {
-                let count = of(account);
-                if *count >= self.limits.concurrent {
-                    return Err(Problem::rate_limited(
-                        format!("this client has {count} running requests, the maximum"),
-                        Duration::from_secs(1),
-                    ));
+        table: &mut Table,
+        client: Origin,
+        mut question: impl FnMut(&mut Account, u32, Instant) -> Result<(), Problem>,
+    ) -> Result<(), Problem> {
+        let now = Instant::now();
+        // The surroundings come first: whoever exceeds those makes no entries.
+        for origin in [client.surroundings(), client] {
+            if table.accounts.len() >= ENTRIES_MAX && !table.accounts.contains_key(&origin) {
+                self.make_room(table, now);
+                if table.accounts.len() >= ENTRIES_MAX {
+                    return Err(Problem::busy("too many clients at once"));
                 }
-                *count += 1;
-                Ok(())
-            })?;
+            }
+            let times = origin.times();
+            let account = table.accounts.entry(origin).or_insert_with(|| self.account(times, now));
+            question(account, times, now)?;
         }
-        let clients = self.clone();
-        Ok(Place { clients, address, of })
+        Ok(())
+    }
+
+    fn account(&self, times: u32, now: Instant) -> Account {
+        let full = |per_second: u32| Bucket::full(per_second.saturating_mul(times), now);
+        Account {
+            requests: full(self.limits.requests_per_second),
+            transactions: full(self.limits.transactions_per_second),
+            connections: 0,
+            running: [0; Lane::ALL.len()],
+        }
+    }
+
+    /// Forgets the clients that hold nothing and have their whole allowance.
+    fn make_room(&self, table: &mut Table, now: Instant) {
+        if table.swept.is_some_and(|swept| now.saturating_duration_since(swept) < SWEEP_EVERY) {
+            return;
+        }
+        table.swept = Some(now);
+        let rate = self.limits.requests_per_second;
+        table.accounts.retain(|origin, account| {
+            let rate = rate.saturating_mul(origin.times());
+            account.requests.refill(rate, now);
+            !account.is_idle() || account.requests.milli < Bucket::full(rate, now).milli
+        });
+    }
+
+    /// Takes one of the places that a client may have of a kind.
+    fn take(&self, client: Option<Origin>, kind: Kind) -> Result<Place, Problem> {
+        let place = |client| Place { clients: self.clone(), client, kind };
+        let Some(client) = client else {
+            return Ok(place(None));
+        };
+        let all = self.limits.concurrent;
+        let most = match kind {
+            Kind::Connection => all,
+            Kind::Request(lane) => lane.places_of_client(&self.limits),
+        };
+        let too_many = |what: u32| {
+            let message = format!("this client has {what} running requests, the maximum");
+            Problem::rate_limited(message, Duration::from_secs(1))
+        };
+        // Both are asked before either counts, so that nothing has to be given back.
+        let mut table = self.lock();
+        self.ask(&mut table, client, |account, times, _| {
+            let (count, running) = (*account.count(kind), account.all_running());
+            let is_request = matches!(kind, Kind::Request(_));
+            if count >= most.saturating_mul(times) {
+                return Err(too_many(count));
+            }
+            if is_request && running >= all.saturating_mul(times) {
+                return Err(too_many(running));
+            }
+            Ok(())
+        })?;
+        self.ask(&mut table, client, |account, _, _| {
+            *account.count(kind) += 1;
+            Ok(())
+        })?;
+        Ok(place(Some(client)))
     }
 
     /// Takes one of the client's connections.
@@ -178,29 +322,39 @@ impl Clients {
     /// # Errors
     /// `rate_limited` if the client has as many connections as it may have.
     pub(super) fn connect(&self, peer: SocketAddr) -> Result<Place, Problem> {
-        self.take_use(self.identify(peer, None), |account| &mut account.connections)
+        self.take(self.identify(peer, None), Kind::Connection)
     }
 
     /// Counts a client's request, which counts as running until the result is dropped.
     ///
     /// # Errors
     /// `rate_limited` if the client is above its rate or at its maximum.
-    pub(super) fn request(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<Place, Problem> {
-        let address = self.identify(peer, Some(headers));
-        if let Some(address) = address {
+    pub(super) fn request(
+        &self,
+        peer: SocketAddr,
+        headers: &HeaderMap,
+        lane: Lane,
+    ) -> Result<Place, Problem> {
+        let client = self.identify(peer, Some(headers));
+        if let Some(client) = client {
             let per_second = self.limits.requests_per_second;
-            self.with_account(address, |account, now| {
-                let taken = account.requests.take(1, per_second, now);
+            self.ask(&mut self.lock(), client, |account, times, now| {
+                let taken = account.requests.take(1, per_second.saturating_mul(times), now);
                 taken.map_err(|wait| {
-                    Problem::rate_limited(
-                        format!("this client exceeds {per_second} requests per second"),
-                        wait,
-                    )
+                    let message = format!("this client exceeds {per_second} requests per second");
+                    Problem::rate_limited(message, wait)
                 })
             })?;
         }
-        self.take_use(address, |account| &mut account.running)
+        self.take(client, Kind::Request(lane))
     }
+}
+
+/// The address in an entry of `X-Forwarded-For`; some proxies add the port.
+fn named_address(entry: &str) -> Option<IpAddr> {
+    let bare = entry.strip_prefix('[').and_then(|entry| entry.strip_suffix(']')).unwrap_or(entry);
+    let with_port = || entry.parse::<SocketAddr>().ok().map(|address| address.ip());
+    bare.parse().ok().or_else(with_port)
 }
 
 /// The address of a connection; set by the server.
@@ -211,12 +365,12 @@ pub(super) struct Peer(pub(super) SocketAddr);
 #[derive(Debug)]
 pub(super) struct Client {
     clients: Clients,
-    address: Option<IpAddr>,
+    origin: Option<Origin>,
 }
 
 impl Client {
     pub(super) fn new(clients: &Clients, peer: SocketAddr, headers: &HeaderMap) -> Self {
-        Self { clients: clients.clone(), address: clients.identify(peer, Some(headers)) }
+        Self { clients: clients.clone(), origin: clients.identify(peer, Some(headers)) }
     }
 
     /// Takes `count` of the client's transactions.
@@ -224,17 +378,15 @@ impl Client {
     /// # Errors
     /// `rate_limited` if the client is above its rate.
     pub(super) fn may_send(&self, count: usize) -> Result<(), Problem> {
-        let Some(address) = self.address else {
+        let Some(origin) = self.origin else {
             return Ok(());
         };
         let per_second = self.clients.limits.transactions_per_second;
-        self.clients.with_account(address, |account, now| {
-            let taken = account.transactions.take(count as u64, per_second, now);
-            taken.map_err(|wait| {
-                Problem::rate_limited(
-                    format!("this client exceeds {per_second} transactions per second"),
-                    wait,
-                )
+        self.clients.ask(&mut self.clients.lock(), origin, |account, times, now| {
+            let rate = per_second.saturating_mul(times);
+            account.transactions.take(count as u64, rate, now).map_err(|wait| {
+                let message = format!("this client exceeds {per_second} transactions per second");
+                Problem::rate_limited(message, wait)
             })
         })
     }
@@ -248,7 +400,7 @@ mod tests {
     use axum::http::{HeaderMap, HeaderValue};
     use proptest::prelude::*;
 
-    use super::{Bucket, CLIENTS_MAX, Clients};
+    use super::{Bucket, Clients, ENTRIES_MAX, Lane, Origin};
     use crate::settings::ClientLimits;
 
     fn peer(text: &str) -> SocketAddr {
@@ -267,7 +419,8 @@ mod tests {
     #[test]
     fn a_client_above_its_rate_is_refused_and_others_are_not() {
         let clients = clients(false);
-        let is_allowed = |address: &str| clients.request(peer(address), &HeaderMap::new()).is_ok();
+        let is_allowed =
+            |address: &str| clients.request(peer(address), &HeaderMap::new(), Lane::Query).is_ok();
         assert_eq!((0..9).filter(|_| is_allowed("192.0.2.1")).count(), 6);
         assert!(is_allowed("192.0.2.2"));
         assert_eq!(
@@ -281,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn concurrent_requests_are_limited_and_released() {
+    fn one_client_cannot_hold_all_connections() {
         let clients = clients(false);
         let connect = || clients.connect(peer("192.0.2.1"));
         let (first, second) = (connect().unwrap(), connect().unwrap());
@@ -292,24 +445,83 @@ mod tests {
     }
 
     #[test]
+    fn the_kinds_of_requests_of_a_client_are_limited_each_and_together() {
+        let clients = Clients::new(ClientLimits { streams: 2, ..ClientLimits::default() });
+        let ask = |address: &str, lane| clients.request(peer(address), &HeaderMap::new(), lane);
+        let mut held = Vec::new();
+        while let Ok(place) = ask("192.0.2.1", Lane::Stream) {
+            held.push(place);
+        }
+        assert_eq!(held.len(), 2);
+        assert!(ask("192.0.2.1", Lane::Health).is_ok() && ask("192.0.2.1", Lane::Send).is_ok());
+        held.extend((0..70).filter_map(|_| ask("192.0.2.1", Lane::Query).ok()));
+        held.extend((0..70).filter_map(|_| ask("192.0.2.1", Lane::Send).ok()));
+        held.extend((0..70).filter_map(|_| ask("192.0.2.1", Lane::Health).ok()));
+        let most = clients.limits.concurrent as usize;
+        assert!(held.len() <= most, "{} of {most}", held.len());
+        assert!(ask("192.0.2.2", Lane::Stream).is_ok());
+    }
+
+    #[test]
+    fn the_addresses_around_a_client_have_no_more_than_a_few_clients_together() {
+        let clients = Clients::new(ClientLimits { concurrent: 2, ..ClientLimits::default() });
+        let connect = |address: String| clients.connect(peer(&address)).ok();
+        let in_24: Vec<_> = (1..=99).filter_map(|n| connect(format!("192.0.2.{n}"))).collect();
+        assert_eq!(in_24.len(), 8);
+        assert!(connect("192.0.3.1".to_owned()).is_some());
+        let in_48: Vec<_> = (1..99).filter_map(|n| connect(format!("2001:db8:1:{n}::1"))).collect();
+        assert_eq!(in_48.len(), 8);
+        assert!(connect("2001:db8:2::1".to_owned()).is_some());
+        drop(in_24);
+        assert!(connect("192.0.2.200".to_owned()).is_some(), "places are released");
+    }
+
+    #[test]
+    fn a_client_pays_for_the_bytes_of_its_answers_before_it_may_ask_again() {
+        let clients = clients(false);
+        let ask = |address: &str, lane| clients.request(peer(address), &HeaderMap::new(), lane);
+        let question = ask("192.0.2.1", Lane::Query).unwrap();
+        assert_eq!(question.pay_for(1 << 20), None, "its answer is complete already");
+        assert!(ask("192.0.2.1", Lane::Health).is_err());
+        let stream = ask("198.51.100.1", Lane::Stream).unwrap();
+        assert_eq!(stream.pay_for(1 << 10), None);
+        assert!(stream.pay_for(1 << 20).unwrap() > Duration::from_secs(1), "a stream waits");
+        let file = ask("203.0.113.1", Lane::Transfer).unwrap();
+        assert_eq!(file.pay_for(1 << 30), None);
+        assert!(ask("203.0.113.1", Lane::Query).is_ok(), "files are limited by their lane");
+    }
+
+    #[test]
     fn only_a_trusted_proxy_on_this_machine_names_another_client() {
-        let mut headers = HeaderMap::new();
-        headers.insert("x-forwarded-for", HeaderValue::from_static("198.51.100.7, 192.0.2.9"));
-        let identify =
-            |trust, address: &str| clients(trust).identify(peer(address), Some(&headers));
-        assert_eq!(identify(true, "127.0.0.1"), Some("192.0.2.9".parse().unwrap()));
-        assert_eq!(identify(false, "127.0.0.1"), None);
-        assert_eq!(identify(true, "192.0.2.1"), Some("192.0.2.1".parse().unwrap()));
+        let named = |trust, address: &str, lines: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append("x-forwarded-for", HeaderValue::from_static(line));
+            }
+            clients(trust).identify(peer(address), Some(&headers))
+        };
+        let client = |text: &str| Some(Origin::client(text.parse().unwrap()));
+        let forged = ["198.51.100.7, 192.0.2.9"];
+        assert_eq!(named(true, "127.0.0.1", &forged), client("192.0.2.9"));
+        assert_eq!(named(false, "127.0.0.1", &forged), None);
+        assert_eq!(named(true, "192.0.2.1", &forged), client("192.0.2.1"));
+        let lines = ["198.51.100.7", "203.0.113.5, 192.0.2.9"];
+        assert_eq!(named(true, "127.0.0.1", &lines), client("192.0.2.9"), "the proxy's own line");
+        assert_eq!(named(true, "127.0.0.1", &["192.0.2.9:4711"]), client("192.0.2.9"));
+        assert_eq!(named(true, "127.0.0.1", &["[2001:db8::1]:1"]), client("2001:db8::1"));
+        assert_eq!(named(true, "127.0.0.1", &["unknown"]), client("0.0.0.0"), "limited");
+        assert_eq!(named(true, "127.0.0.1", &[]), None, "not through the proxy");
     }
 
     #[test]
     fn the_table_of_clients_is_bounded() {
         let clients = clients(false);
-        for number in 0..u32::try_from(CLIENTS_MAX).unwrap() + 10 {
-            let address = SocketAddr::from((std::net::Ipv4Addr::from_bits(number + (1 << 28)), 1));
-            let _answer = clients.request(address, &HeaderMap::new());
+        for number in 0..u32::try_from(ENTRIES_MAX).unwrap() + 10 {
+            let address =
+                SocketAddr::from((std::net::Ipv4Addr::from_bits((number << 8) + (1 << 28)), 1));
+            let _answer = clients.request(address, &HeaderMap::new(), Lane::Query);
         }
-        assert!(clients.lock().len() <= CLIENTS_MAX);
+        assert!(clients.lock().accounts.len() <= ENTRIES_MAX);
     }
 
     proptest! {
@@ -320,7 +532,7 @@ mod tests {
         ) {
             let mut now = Instant::now();
             let (begun, mut bucket) = (now, Bucket::full(per_second, now));
-            let mut taken = 0;
+            let mut taken = 0_u64;
             for (pause_ms, count) in requests {
                 now += Duration::from_millis(pause_ms);
                 match bucket.take(count, per_second, now) {

@@ -4,13 +4,11 @@
 //! The two range headers are parsed here: one form of each is served, and a crate for them would
 //! bring in six others.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -22,53 +20,20 @@ use soma_protocol::{Address, Hash};
 use soma_sdk::api::permit::UploadPermit;
 use soma_sdk::api::text::Text;
 use soma_sdk::api::{ApiError, Upload as UploadState};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 
 use super::api::{Api, Path, Query};
-use super::clients;
 use super::problem::Problem;
 use crate::error::NodeError;
 use crate::weights::{CHUNK_BYTES, Ciphertext, Progress, Upload, WeightsFile};
 
 /// Time an uploader may stay silent before its upload is interrupted.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// The least rate of an upload in the long run; this client's software assumes eight times as much.
+const UPLOAD_BYTES_PER_SECOND: u64 = 8 << 10;
 /// How many pieces may be read from the network before they are written to disk.
 const PIECES_AHEAD: usize = 8;
-
-/// A body that holds its request's place until it has been sent.
-pub(super) struct Guarded {
-    body: Body,
-    _places: Places,
-}
-
-/// A request's place among those of the node, and among those of its client.
-type Places = (OwnedSemaphorePermit, clients::Place);
-
-impl Guarded {
-    pub(super) fn new(body: Body, places: Places) -> Self {
-        Self { body, _places: places }
-    }
-}
-
-impl HttpBody for Guarded {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
-    }
-}
 
 /// Runs work on files on a thread that may block.
 async fn blocking<T: Send + 'static>(
@@ -180,10 +145,15 @@ async fn receive(api: &Api, mut upload: Upload, body: Body) -> Result<Progress, 
         upload.finish()
     });
     let mut body = body.into_data_stream();
+    let (begun, mut received) = (Instant::now(), 0_u64);
     let mut stalled = false;
     loop {
-        match tokio::time::timeout(SILENCE_MAX, body.next()).await {
+        // A place is for a sender who sends: neither silence nor a trickle keeps it.
+        let earned = Duration::from_secs(received / UPLOAD_BYTES_PER_SECOND);
+        let until = (Instant::now() + SILENCE_MAX).min(begun + SILENCE_MAX + earned);
+        match timeout_at(until, body.next()).await {
             Ok(Some(Ok(piece))) => {
+                received = received.saturating_add(piece.len() as u64);
                 api.metrics.upload_bytes.inc_by(piece.len() as u64);
                 // The writer has stopped; its error says why.
                 if sender.send(piece).await.is_err() {

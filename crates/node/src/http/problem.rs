@@ -92,7 +92,7 @@ impl From<NodeError> for Problem {
         let code = error.code();
         match code {
             // The location of the node's files is private.
-            Code::DiskFull => Self::new(code, "the node's disk is full"),
+            Code::DiskFull => Self::new(code, "the node has no room on its disk"),
             _ if code.http_status().is_some() => Self::new(code, error.to_string()),
             _ => {
                 tracing::error!(%error, "request failed");

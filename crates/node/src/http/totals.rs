@@ -25,19 +25,44 @@ pub(super) struct Totals {
 }
 
 #[derive(Clone, Default)]
-pub(super) struct TotalsCache(Arc<Mutex<Option<Totals>>>);
+pub(super) struct TotalsCache(Arc<Cache>);
+
+#[derive(Default)]
+struct Cache {
+    last: Mutex<Option<Totals>>,
+    /// Held by whoever counts: the others get the last count, so that nobody waits for a long one.
+    counting: Mutex<()>,
+}
 
 impl TotalsCache {
     /// Counts again when the state has changed and [`TIME_SHARE`] times the cost of the last count
     /// has passed.
     pub(super) fn get(&self, chain: &Chain) -> Totals {
-        let mut cached = self.0.lock();
-        if let Some(last) = cached.as_ref()
-            && (last.height == chain.height() || last.counted_at.elapsed() < last.cost * TIME_SHARE)
+        let last = self.0.last.lock().clone();
+        let _counting = match &last {
+            None => self.0.counting.lock(),
+            Some(last) if last.is_good_at(chain.height()) => return last.clone(),
+            Some(last) => match self.0.counting.try_lock() {
+                Some(counting) => counting,
+                None => return last.clone(),
+            },
+        };
+        // Somebody else may have counted meanwhile.
+        if let Some(last) = self.0.last.lock().clone()
+            && last.is_good_at(chain.height())
         {
-            return last.clone();
+            return last;
         }
-        cached.insert(count(chain)).clone()
+        let counted = count(chain);
+        *self.0.last.lock() = Some(counted.clone());
+        counted
+    }
+}
+
+impl Totals {
+    /// Whether there is no reason to count again.
+    fn is_good_at(&self, height: u64) -> bool {
+        self.height == height || self.counted_at.elapsed() < self.cost * TIME_SHARE
     }
 }
 

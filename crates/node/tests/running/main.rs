@@ -9,6 +9,8 @@ mod competition;
 #[cfg(test)]
 mod copies;
 #[cfg(test)]
+mod edge;
+#[cfg(test)]
 mod fetch;
 #[cfg(test)]
 mod network;

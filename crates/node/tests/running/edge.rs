@@ -1,0 +1,73 @@
+//! The edge of a node under attack: strangers who hold what can be held keep out neither operators
+//! nor transactions.
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use soma_protocol::{Action, Amount, action};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::network::Network;
+
+/// Strangers in surroundings of their own, as a proxy on this machine names them.
+fn stranger(number: u32) -> Ipv4Addr {
+    Ipv4Addr::from_bits((198 << 24) + (number << 8) + 1)
+}
+
+/// Sends a request on a connection of its own, and reads the status of the answer.
+async fn ask(network: &Network, path: &str, client: Ipv4Addr) -> (TcpStream, u16) {
+    let mut stream = TcpStream::connect(network.api()).await.unwrap();
+    let head = format!("GET {path} HTTP/1.1\r\nhost: node\r\nx-forwarded-for: {client}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut begin = [0; 12];
+    stream.read_exact(&mut begin).await.unwrap();
+    let status = std::str::from_utf8(&begin[9..]).unwrap().parse().unwrap();
+    (stream, status)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_answers_while_a_stranger_holds_every_stream() {
+    let network = Network::start();
+    let mut held = Vec::new();
+    let mut first_refusal = None;
+    for number in 0..60 {
+        for _ in 0..8 {
+            let (stream, status) = ask(&network, "/v1/events", stranger(number)).await;
+            match status {
+                200 => held.push(stream),
+                503 => first_refusal = first_refusal.or(Some(held.len())),
+                429 => {}
+                other => panic!("{other}"),
+            }
+        }
+    }
+    assert_eq!(first_refusal, Some(256), "every stream is held");
+    for path in ["/healthz", "/readyz", "/v1/status", "/metrics", "/v1/models"] {
+        let begun = Instant::now();
+        let (_, status) = ask(&network, path, stranger(100)).await;
+        assert_eq!(status, 200, "{path}");
+        assert!(begun.elapsed() < Duration::from_secs(5), "{path}");
+    }
+    let alice = network.sender("account-1").await;
+    let pay = Action::Transfer(action::Transfer { to: alice.address(), amount: Amount(1) });
+    alice.run(pay).await.unwrap();
+    drop(held);
+    crate::network::wait_until("streams are free again", async || {
+        ask(&network, "/v1/events", stranger(200)).await.1 == 200
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_client_holds_no_more_streams_than_its_own() {
+    let network = Network::start();
+    let mut held = Vec::new();
+    for _ in 0..9 {
+        held.push(ask(&network, "/v1/events", stranger(1)).await);
+    }
+    let answered = held.iter().filter(|(_, status)| *status == 200).count();
+    assert_eq!(answered, 8);
+    assert_eq!(ask(&network, "/v1/events", stranger(2)).await.1, 200);
+    assert_eq!(ask(&network, "/healthz", stranger(1)).await.1, 200, "its health is its own");
+}
