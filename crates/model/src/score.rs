@@ -73,6 +73,23 @@ pub fn score(
     only(passes.run(&[data], None, |_| ()))
 }
 
+/// Scores data with a model as [`score`] does, or gives up: `None` once `proceed` is false, which it
+/// asks before every forward pass.
+///
+/// # Errors
+/// Same as [`score`].
+pub fn score_while(
+    engine: &Engine,
+    weights: &Weights,
+    data: &[u8],
+    directions: &Directions,
+    proceed: &dyn Fn() -> bool,
+) -> Result<Option<Report>, Error> {
+    let mut passes = Passes::new(engine, weights, directions)?.while_true(proceed);
+    let scores = passes.run(&[data], None, |_| ());
+    if passes.gave_up() { Ok(None) } else { only(scores).map(Some) }
+}
+
 /// Scores documents with a model, each as in [`score`]; small ones share a forward pass.
 ///
 /// `done` is called with the number of bytes of every chunk that is computed (or skipped because
@@ -169,11 +186,34 @@ pub fn mean_embedding<'a>(
 
 #[cfg(test)]
 mod tests {
-    use super::{Directions, score};
+    use std::cell::Cell;
+
+    use super::{Directions, score, score_while};
     use crate::kernels::{Engine, KernelChoice};
     use crate::simd::KernelKind;
     use crate::weights::Weights;
     use soma_architecture::Architecture;
+
+    #[test]
+    fn a_score_is_given_up_between_two_passes_and_is_the_same_otherwise() {
+        let architecture = Architecture { layers: 1, ..Architecture::nano() };
+        let weights = Weights::init(&architecture, [7; 32]).unwrap();
+        let directions = Directions::new(&architecture, [9; 32]);
+        let engine = Engine::new(KernelChoice::Auto, 1).unwrap();
+        let data = vec![b'x'; 4 * 1024];
+        let (asked, limit) = (Cell::new(0), Cell::new(u32::MAX));
+        let proceed = || {
+            asked.set(asked.get() + 1);
+            asked.get() <= limit.get()
+        };
+        let scored = score_while(&engine, &weights, &data, &directions, &proceed).unwrap();
+        assert_eq!(scored, Some(score(&engine, &weights, &data, &directions).unwrap()));
+        assert!(asked.get() >= 4);
+        asked.set(0);
+        limit.set(2);
+        assert_eq!(score_while(&engine, &weights, &data, &directions, &proceed).unwrap(), None);
+        assert_eq!(asked.get(), 3, "nothing is computed after that");
+    }
 
     #[test]
     fn every_kernel_that_runs_here_gives_the_score_of_the_reference() {

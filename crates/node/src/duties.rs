@@ -36,6 +36,8 @@ use crate::weights::{Ciphertext, WeightsStore};
 const INTERVAL: Duration = Duration::from_secs(2);
 /// Time after which an action is sent again if the state still does not show it.
 const RESEND_AFTER: Duration = Duration::from_secs(10);
+/// Time that is kept to bring a verdict onto the chain, in milliseconds; less if phases are short.
+const SPARE_MS: u64 = 30_000;
 /// How long an action may wait for a block, in milliseconds.
 const VALID_MS: u64 = 60_000;
 
@@ -57,17 +59,19 @@ pub(crate) async fn run(duties: Arc<Duties>, evidence: Option<mpsc::Receiver<Evi
     let mut challenged = Challenged::default();
     let mut equivocations = Equivocations::new(evidence);
     loop {
-        duties.weights.refresh(&duties.chain);
+        // A replaced or lapsed commit frees its file at once: it costs nothing to make.
+        let fewer = duties.weights.refresh(&duties.chain);
         let epoch = duties.chain.read(|state, _| read::clock(state).epoch);
-        if epoch != swept {
+        if fewer || epoch != swept {
             match duties.weights.sweep() {
                 Ok(()) => swept = epoch,
                 Err(error) => tracing::warn!(%error, "cannot remove unneeded files yet"),
             }
         }
         let me = duties.address();
-        let published = duties.chain.read(|state, _| published(state, &me));
-        duties.audits.follow(published);
+        let (published, ends_ms) =
+            duties.chain.read(|state, _| (published(state, &me), verdicts_end_ms(state)));
+        duties.audits.follow(published, ends_ms.map(instant_of));
         let mut due: Vec<Action> = challenged.answer(&duties).into_iter().collect();
         due.extend(duties.due(&mut equivocations));
         sent.send(&duties, due);
@@ -287,8 +291,28 @@ fn published(state: &dyn StateRead, me: &Address) -> Vec<Subject> {
         |target| read::verdict(state, target, me).is_some_and(|commit| commit.verdict.is_some());
     open.filter(|target| !revealed(target.id))
         .filter_map(|target| {
-            let data_hash = read::publication(state, target.id)?.data_hash;
-            Some(Subject { target: target.id, data_hash })
+            let publication = read::publication(state, target.id)?;
+            let (bytes, models) = (publication.data.len() as u64, target.routed.len() as u64);
+            let (data_hash, work) = (publication.data_hash, bytes.saturating_mul(models));
+            Some(Subject { target: target.id, data_hash, work })
         })
         .collect()
+}
+
+/// Block time until which a verdict that is computed now can reach the chain, with some time to
+/// spare; `None` if the operator ends phases.
+fn verdicts_end_ms(state: &dyn StateRead) -> Option<u64> {
+    let (clock, params) = (read::clock(state), read::params(state));
+    let ends_ms = query::next_deadline_ms(state)?;
+    let after_ms = match clock.phase {
+        Phase::Reveal | Phase::Publish(_) => params.compete_ms(),
+        Phase::Compete | Phase::Attest => 0,
+    };
+    let spare_ms = SPARE_MS.min(params.compete_ms() / 10);
+    Some(ends_ms.saturating_add(after_ms).saturating_sub(spare_ms))
+}
+
+/// When this machine's clock shows this time; now if it has passed.
+fn instant_of(time_ms: u64) -> Instant {
+    Instant::now() + Duration::from_millis(time_ms.saturating_sub(now_ms()))
 }

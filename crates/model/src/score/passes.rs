@@ -28,6 +28,9 @@ pub(super) struct Passes<'a> {
     forward: Forward,
     logits: Vec<f32>,
     projections: Vec<f32>,
+    /// Asked before every pass; false ends the work.
+    proceed: &'a dyn Fn() -> bool,
+    gave_up: bool,
 }
 
 /// A chunk and the index of its document in the list.
@@ -67,7 +70,19 @@ impl<'a> Passes<'a> {
             forward: Forward::default(),
             logits: Vec::new(),
             projections: Vec::new(),
+            proceed: &|| true,
+            gave_up: false,
         })
+    }
+
+    /// Asks `proceed` before every pass, and computes nothing more once it is false.
+    pub(super) fn while_true(self, proceed: &'a dyn Fn() -> bool) -> Self {
+        Self { proceed, ..self }
+    }
+
+    /// Whether passes are missing from the scores, which mean nothing then.
+    pub(super) fn gave_up(&self) -> bool {
+        self.gave_up
     }
 
     /// Scores of documents, in order; `done` receives the number of bytes of every chunk.
@@ -111,7 +126,8 @@ impl<'a> Passes<'a> {
         mut dump: Option<&mut Dump>,
         done: &mut impl FnMut(usize),
     ) {
-        if pass.is_empty() {
+        self.gave_up = self.gave_up || !(self.proceed)();
+        if pass.is_empty() || self.gave_up {
             return;
         }
         let Sizes { dim, vocabulary, slices, .. } = self.weights.sizes();

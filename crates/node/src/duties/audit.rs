@@ -2,44 +2,48 @@
 //! compared bit for bit.
 //!
 //! A file that is missing or unreadable on this node says nothing about the submitter, so the audit
-//! is postponed, not decided. Scoring runs on its own thread and must never delay a block.
+//! is postponed, not decided. Scoring runs on its own threads and must never delay a block. Several
+//! audits run at once; `schedule` decides which, and when one has to wait for the others.
 
-use std::collections::BTreeMap;
+mod models;
+mod schedule;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use soma_architecture::Architecture;
 use soma_architecture::embedding::distance_squared;
-use soma_model::{Directions, Engine, KernelChoice, Weights};
+use soma_model::{Directions, Engine, KernelChoice, Score, Weights};
 use soma_protocol::record::{Candidate, TargetStatus, WeightsAge};
 use soma_protocol::{
     Hash, ModelId, StateRead, TargetId, Validity, Verdict, commitment, query, read,
 };
 use tokio::sync::Notify;
 
+use self::models::{ModelFile, OpenModels, Opened};
+use self::schedule::{Next, Progress, Schedule};
 use crate::chain::Chain;
 use crate::error::NodeError;
 use crate::metrics::Metrics;
+use crate::shutdown::Shutdown;
 use crate::weights::{Revealed, WeightsStore};
 
-/// How long to wait before a failed audit is tried again.
-const RETRY: Duration = Duration::from_secs(1);
-/// Models kept open between audits.
-const OPEN_MAX: usize = 16;
+/// Audits that run at once, if there are as many threads. More would open more models.
+const WORKERS_MAX: usize = 4;
 
 /// What an audit is about: the data published for a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Subject {
     pub(crate) target: TargetId,
     pub(crate) data_hash: Hash,
+    /// Bytes of the data, once for each routed model: what an audit costs.
+    pub(crate) work: u64,
 }
 
 /// Audits that are due and the verdicts of those that are done.
-#[derive(Default)]
 pub(crate) struct Audits {
-    /// `None` until the verdict is computed.
-    subjects: Mutex<BTreeMap<Subject, Option<Verdict>>>,
+    schedule: Mutex<Schedule>,
     /// Notified when an audit is due.
     due: Notify,
     /// Notified when an audit is done.
@@ -47,48 +51,26 @@ pub(crate) struct Audits {
 }
 
 impl Audits {
-    pub(crate) fn new(done: Arc<Notify>) -> Self {
-        Self { done, ..Self::default() }
+    /// For this many audits at once; `done` is notified when one is done.
+    pub(crate) fn new(done: Arc<Notify>, workers: usize) -> Self {
+        Self { schedule: Mutex::new(Schedule::new(workers)), due: Notify::new(), done }
     }
 
-    /// Replaces the list of what is due: new subjects wait for the auditor, settled ones are
-    /// dropped.
-    pub(crate) fn follow(&self, due: Vec<Subject>) {
-        let mut subjects = self.subjects.lock();
-        let previous = std::mem::take(&mut *subjects);
-        subjects.extend(
-            due.into_iter().map(|subject| (subject, previous.get(&subject).cloned().flatten())),
-        );
-        let waiting = subjects.values().any(Option::is_none);
-        drop(subjects);
-        if waiting {
-            self.due.notify_one();
+    /// Replaces the list of what is due: new subjects wait for an auditor, settled ones are
+    /// dropped. `ends` is when the verdicts must be on the chain.
+    pub(crate) fn follow(&self, due: Vec<Subject>, ends: Option<Instant>) {
+        if self.schedule.lock().follow(due, ends) {
+            self.due.notify_waiters();
         }
     }
 
     /// How many audits are not done.
     pub(crate) fn waiting(&self) -> usize {
-        self.subjects.lock().values().filter(|verdict| verdict.is_none()).count()
+        self.schedule.lock().waiting()
     }
 
     pub(crate) fn verdict(&self, subject: &Subject) -> Option<Verdict> {
-        self.subjects.lock().get(subject).cloned().flatten()
-    }
-
-    fn list_due(&self) -> Vec<Subject> {
-        let subjects = self.subjects.lock();
-        subjects
-            .iter()
-            .filter(|(_, verdict)| verdict.is_none())
-            .map(|(subject, _)| *subject)
-            .collect()
-    }
-
-    fn found(&self, subject: Subject, verdict: Verdict) {
-        if let Some(place) = self.subjects.lock().get_mut(&subject) {
-            *place = Some(verdict);
-        }
-        self.done.notify_one();
+        self.schedule.lock().verdict(subject)
     }
 }
 
@@ -140,148 +122,253 @@ impl Case {
     }
 }
 
+/// What running a routed model on the data gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Outcome {
+    Scored(Score),
+    /// The weights have no finite score on this data, which is not their owner's fault.
+    NoScore,
+    /// The published file is malformed, or is not what was revealed.
+    Broken,
+}
+
+impl Outcome {
+    fn score(&self) -> Option<&Score> {
+        match self {
+            Self::Scored(score) => Some(score),
+            Self::NoScore | Self::Broken => None,
+        }
+    }
+}
+
+impl Case {
+    /// The file of a routed model, and the most memory that it can need.
+    fn file(&self, routed: &Contender) -> ModelFile {
+        ModelFile {
+            id: routed.revealed.id(),
+            architecture: Hash::of_bytes(self.architecture.to_json().as_bytes()),
+            bytes: self.architecture.parameters().saturating_mul(size_of::<f32>() as u64),
+        }
+    }
+
+    /// What a validator attests to, given what running each routed model gave.
+    fn judge(&self, outcomes: &[&Outcome]) -> Verdict {
+        let scores: Vec<_> = outcomes.iter().map(|outcome| outcome.score()).collect();
+        let losses: Vec<_> = scores.iter().map(|score| Some(score.as_ref()?.loss_q32)).collect();
+        let ages: Vec<_> = self.routed.iter().map(|routed| routed.age).collect();
+        let winner = soma_protocol::winner(&losses, &ages, self.margin_q32);
+        let valid = winner
+            .and_then(|winner| Some((self.routed.get(winner)?, scores.get(winner)?.as_ref()?)));
+        let valid = valid.is_some_and(|(routed, score)| {
+            routed.model == self.claim.model
+                && score.loss_q32 == self.claim.loss_q32
+                && distance_squared(&score.embedding, &self.direction) == self.claim.distance
+                && self.data.len() as u64 == u64::from(self.claim.size_bytes)
+        });
+        let validity = if valid { Validity::Valid } else { Validity::Invalid };
+        let traces: Vec<_> = scores.iter().map(|score| Some(score.as_ref()?.trace)).collect();
+        let broken = outcomes.iter().enumerate();
+        let broken = broken.filter(|(_, outcome)| matches!(outcome, Outcome::Broken));
+        Verdict {
+            validity,
+            trace: commitment::trace(&traces),
+            broken: broken.map(|(place, _)| place).collect(),
+        }
+    }
+}
+
 /// Scores published data again with its own model engine.
 pub(crate) struct Auditor {
     engine: Engine,
-    /// By [`Revealed::id`].
-    open: BTreeMap<Hash, Weights>,
 }
 
 impl Auditor {
-    /// An auditor on `threads` threads (0: one for each CPU).
+    /// Auditors that share `threads` threads (0: one for each CPU).
     ///
     /// # Errors
     /// When this machine cannot run the kernel.
-    pub(crate) fn new(kernel: KernelChoice, threads: usize) -> Result<Self, NodeError> {
-        Ok(Self { engine: Engine::new(kernel, threads)?, open: BTreeMap::new() })
-    }
-
-    /// Compares a claim with the scores of the routed models.
-    ///
-    /// # Errors
-    /// When a file is missing or unreadable on this node; the audit is tried again.
-    fn audit(
-        &mut self,
-        files: &WeightsStore,
-        case: &Case,
-        metrics: &Metrics,
-    ) -> Result<Verdict, NodeError> {
-        let directions = Directions::new(&case.architecture, case.seed.0);
-        let mut scores = Vec::with_capacity(case.routed.len());
-        let mut broken = Vec::new();
-        for (place, routed) in case.routed.iter().enumerate() {
-            self.open(files, &routed.revealed, &case.architecture)?;
-            let weights = self.open.get(&routed.revealed.id());
-            // Weights that have no finite score on this data are not the owner's fault.
-            broken.extend(weights.is_none().then_some(place));
-            let report = weights.and_then(|weights| {
-                soma_model::score(&self.engine, weights, &case.data, &directions).ok()
-            });
-            metrics.audit_scores.inc();
-            metrics.audit_bytes.inc_by(case.data.len() as u64);
-            scores.push(report.map(|report| report.score));
-        }
-        let losses: Vec<_> =
-            scores.iter().map(|score| score.as_ref().map(|score| score.loss_q32)).collect();
-        let ages: Vec<_> = case.routed.iter().map(|routed| routed.age).collect();
-        let winner = soma_protocol::winner(&losses, &ages, case.margin_q32);
-        let valid = winner
-            .and_then(|winner| Some((case.routed.get(winner)?, scores.get(winner)?.as_ref()?)));
-        let valid = valid.is_some_and(|(routed, score)| {
-            routed.model == case.claim.model
-                && score.loss_q32 == case.claim.loss_q32
-                && distance_squared(&score.embedding, &case.direction) == case.claim.distance
-                && case.data.len() as u64 == u64::from(case.claim.size_bytes)
-        });
-        let validity = if valid { Validity::Valid } else { Validity::Invalid };
-        let traces: Vec<_> =
-            scores.iter().map(|score| score.as_ref().map(|score| score.trace)).collect();
-        let trace = commitment::trace(&traces);
-        Ok(Verdict { validity, trace, broken: broken.into_iter().collect() })
-    }
-
-    /// Opens the weights of a routed model, unless its owner published a malformed file, or one that
-    /// is not what was revealed. A damaged copy on this disk is neither.
-    fn open(
-        &mut self,
-        files: &WeightsStore,
-        revealed: &Revealed,
-        architecture: &Architecture,
-    ) -> Result<(), NodeError> {
-        let (id, weights_hash) = (revealed.id(), revealed.weights_hash);
-        if self.open.contains_key(&id) {
-            return Ok(());
-        }
-        let Some(path) = files.plain_file(revealed)? else {
-            tracing::warn!(%weights_hash, "a published file is not what was revealed");
-            return Ok(());
-        };
-        match Weights::open(&path, Some(architecture)) {
-            Ok(weights) if weights.hash() != weights_hash.0 => {
-                return Err(files.remove_plain(revealed, Hash(weights.hash())));
-            }
-            Ok(weights) => {
-                if self.open.len() >= OPEN_MAX {
-                    self.open.clear();
-                }
-                self.open.insert(id, weights);
-            }
-            Err(soma_model::Error::Io { path, source }) => {
-                return Err(NodeError::io(&path, source));
-            }
-            Err(error) => {
-                files.check_plain(revealed)?;
-                tracing::warn!(%weights_hash, %error, "published weights are malformed");
-            }
-        }
-        Ok(())
+    pub(crate) fn crew(kernel: KernelChoice, threads: usize) -> Result<Vec<Self>, NodeError> {
+        let cpus = || std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = if threads == 0 { cpus() } else { threads };
+        let workers = threads.min(WORKERS_MAX);
+        let share = |worker| threads / workers + usize::from(worker < threads % workers);
+        let auditor = |worker| Ok(Self { engine: Engine::new(kernel, share(worker))? });
+        (0..workers).map(auditor).collect()
     }
 }
 
-/// What the auditor's thread works on.
+/// How an attempt at an audit ended.
+enum Attempt {
+    Done(Verdict),
+    /// Its time is up, or the node stops.
+    Interrupted,
+    /// A file is missing or unreadable on this node.
+    Failed(NodeError),
+}
+
+/// What the auditors work on.
 pub(crate) struct AuditQueue {
     pub(crate) chain: Arc<Chain>,
     pub(crate) weights: Arc<WeightsStore>,
     pub(crate) audits: Arc<Audits>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) shutdown: Shutdown,
+    models: OpenModels,
 }
 
 /// Audits what is due, again and again.
-pub(crate) async fn run(queue: AuditQueue, mut auditor: Auditor) {
+pub(crate) async fn run(queue: Arc<AuditQueue>, auditor: Auditor) {
     loop {
-        let mut failed = false;
-        for subject in queue.audits.list_due() {
-            failed |= queue.audit(&mut auditor, subject).is_err();
-            // Lets the node shut down between two audits.
-            tokio::task::yield_now().await;
-        }
-        if failed {
-            tokio::time::sleep(RETRY).await;
-        } else {
-            queue.audits.due.notified().await;
+        // From here on it misses no change.
+        let changed = queue.audits.due.notified();
+        let next = queue.audits.schedule.lock().next(Instant::now());
+        match next {
+            Next::Run { subject, progress, limit } => {
+                queue.audit(&auditor, &subject, progress, limit);
+                // Lets the node shut down between two audits.
+                tokio::task::yield_now().await;
+            }
+            Next::Rest(pause) => {
+                queue.rest();
+                let _elapsed = tokio::time::timeout(pause.unwrap_or(Duration::MAX), changed).await;
+            }
         }
     }
 }
 
 impl AuditQueue {
-    fn audit(&self, auditor: &mut Auditor, subject: Subject) -> Result<(), NodeError> {
-        let Some(case) = self.chain.read(|state, _| Case::read(state, &subject)) else {
-            return Ok(());
-        };
-        let target = subject.target.0;
+    /// A queue whose open models take at most about `memory_bytes`.
+    pub(crate) fn new(
+        chain: Arc<Chain>,
+        weights: Arc<WeightsStore>,
+        audits: Arc<Audits>,
+        metrics: Arc<Metrics>,
+        shutdown: Shutdown,
+        memory_bytes: u64,
+    ) -> Self {
+        let models = OpenModels::new(memory_bytes);
+        Self { chain, weights, audits, metrics, shutdown, models }
+    }
+
+    /// Frees what is of no use until something is due again.
+    fn rest(&self) {
+        if self.audits.waiting() == 0 {
+            self.models.close();
+        }
+    }
+
+    fn audit(&self, auditor: &Auditor, subject: &Subject, mut progress: Progress, limit: Duration) {
         let begun = Instant::now();
-        let audited = auditor.audit(&self.weights, &case, &self.metrics);
-        self.metrics.audited(begun.elapsed());
-        let verdict = audited.inspect_err(|error| {
-            self.metrics.audits_failed.inc();
-            tracing::warn!(target, %error, "audit postponed");
-        })?;
-        match verdict.validity {
-            Validity::Valid => self.metrics.audits_valid.inc(),
-            Validity::Invalid => self.metrics.audits_invalid.inc(),
+        let Some(case) = self.chain.read(|state, _| Case::read(state, subject)) else {
+            // It is settled, which the duties find out soon.
+            self.audits.schedule.lock().failed(subject, progress, begun);
+            return;
         };
-        tracing::info!(target, validity = ?verdict.validity, "audited");
-        self.audits.found(subject, verdict);
-        Ok(())
+        let proceed = || begun.elapsed() < limit && !self.shutdown.has_begun();
+        let attempt = self.attempt(auditor, &case, &mut progress, &proceed);
+        self.metrics.audited(begun.elapsed());
+        let (target, mut schedule) = (subject.target.0, self.audits.schedule.lock());
+        match attempt {
+            Attempt::Interrupted => {
+                if !self.shutdown.has_begun() {
+                    tracing::warn!(target, ?limit, "this audit takes long; others come first");
+                }
+                schedule.interrupted(subject, progress);
+            }
+            Attempt::Failed(error) => {
+                self.metrics.audits_failed.inc();
+                tracing::warn!(target, %error, "audit postponed");
+                schedule.failed(subject, progress, Instant::now());
+            }
+            Attempt::Done(verdict) => {
+                match verdict.validity {
+                    Validity::Valid => self.metrics.audits_valid.inc(),
+                    Validity::Invalid => self.metrics.audits_invalid.inc(),
+                };
+                tracing::info!(target, validity = ?verdict.validity, "audited");
+                schedule.found(subject, verdict, begun.elapsed());
+                self.audits.done.notify_one();
+            }
+        }
+    }
+
+    /// Compares a claim with the scores of the routed models. What is computed is in `progress`,
+    /// even if this is interrupted or a file is missing.
+    fn attempt(
+        &self,
+        auditor: &Auditor,
+        case: &Case,
+        progress: &mut Progress,
+        proceed: &impl Fn() -> bool,
+    ) -> Attempt {
+        let directions = Directions::new(&case.architecture, case.seed.0);
+        let mut failure = None;
+        let mut missing: Vec<(usize, &Contender)> = case.routed.iter().enumerate().collect();
+        missing.retain(|(place, _)| !progress.contains_key(place));
+        // Those that are open come first: opening the others may close them.
+        missing.sort_by_key(|(_, routed)| !self.models.is_open(&case.file(routed)));
+        for (place, routed) in missing {
+            let outcome = match self.open(case, routed, proceed) {
+                Ok(None) => return Attempt::Interrupted,
+                Ok(Some(None)) => Outcome::Broken,
+                Ok(Some(Some(weights))) => {
+                    let (engine, data) = (&auditor.engine, &case.data);
+                    match soma_model::score_while(engine, &weights, data, &directions, proceed) {
+                        Ok(None) => return Attempt::Interrupted,
+                        Ok(Some(report)) => Outcome::Scored(report.score),
+                        Err(_) => Outcome::NoScore,
+                    }
+                }
+                Err(error) => {
+                    failure = Some(error);
+                    continue;
+                }
+            };
+            self.metrics.audit_scores.inc();
+            self.metrics.audit_bytes.inc_by(case.data.len() as u64);
+            progress.insert(place, outcome);
+        }
+        match failure {
+            Some(error) => Attempt::Failed(error),
+            None => Attempt::Done(case.judge(&progress.values().collect::<Vec<_>>())),
+        }
+    }
+
+    /// Opens the weights of a routed model, unless its owner published a malformed file, or one that
+    /// is not what was revealed. `None` when `proceed` no longer agrees to wait.
+    fn open(
+        &self,
+        case: &Case,
+        routed: &Contender,
+        proceed: &impl Fn() -> bool,
+    ) -> Result<Option<Opened>, NodeError> {
+        let open = || self.read(&routed.revealed, &case.architecture);
+        self.models.get(case.file(routed), proceed, open)
+    }
+
+    /// The weights in a revealed file; `None` if it has none. A damaged copy on this disk is an
+    /// error.
+    fn read(
+        &self,
+        revealed: &Revealed,
+        architecture: &Architecture,
+    ) -> Result<Option<Weights>, NodeError> {
+        let (files, weights_hash) = (&self.weights, revealed.weights_hash);
+        let Some(path) = files.plain_file(revealed)? else {
+            tracing::warn!(%weights_hash, "a published file is not what was revealed");
+            return Ok(None);
+        };
+        match Weights::open(&path, Some(architecture)) {
+            Ok(weights) if weights.hash() != weights_hash.0 => {
+                Err(files.remove_plain(revealed, Hash(weights.hash())))
+            }
+            Ok(weights) => Ok(Some(weights)),
+            Err(soma_model::Error::Io { path, source }) => Err(NodeError::io(&path, source)),
+            Err(error) => {
+                files.check_plain(revealed)?;
+                tracing::warn!(%weights_hash, %error, "published weights are malformed");
+                Ok(None)
+            }
+        }
     }
 }
