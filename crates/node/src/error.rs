@@ -35,6 +35,12 @@ pub enum NodeError {
         /// The file that was being written.
         path: PathBuf,
     },
+    /// What is left of the disk is for the chain.
+    #[error("the last {} MiB of the disk are for the chain", reserved >> 20)]
+    DiskReserved {
+        /// Free space that weights files leave, in bytes.
+        reserved: u64,
+    },
     /// A file or folder cannot be used.
     #[error("{}: {source}", path.display())]
     File {
@@ -141,6 +147,12 @@ pub enum NodeError {
         /// The committed length.
         size_bytes: u64,
     },
+    /// The models of the uploader have brought as much as they may in this epoch.
+    #[error("the model has brought {bytes} bytes in this epoch, the most before a reveal")]
+    UploadQuota {
+        /// What a model may bring, in bytes.
+        bytes: u64,
+    },
     /// The client was silent for too long during an upload.
     #[error("the upload stalled before it was complete")]
     UploadStalled,
@@ -207,7 +219,7 @@ impl Coded for NodeError {
         match self {
             Self::PortInUse { .. } => Code::PortInUse,
             Self::Listen { .. } => Code::CannotListen,
-            Self::DiskFull { .. } => Code::DiskFull,
+            Self::DiskFull { .. } | Self::DiskReserved { .. } => Code::DiskFull,
             Self::File { source, .. } => Code::of_io(source),
             Self::Malformed { .. } => Code::MalformedFile,
             Self::NotANode { .. } => Code::NotANodeFolder,
@@ -231,6 +243,7 @@ impl Coded for NodeError {
             Self::UploadOffset { .. } => Code::UploadOffset,
             Self::UploadTooLong { .. } => Code::UploadTooLong,
             Self::UploadStalled => Code::UploadStalled,
+            Self::UploadQuota { .. } => Code::UploadQuota,
             Self::CiphertextMismatch { .. } => Code::CiphertextMismatch,
             Self::WeightsMismatch { .. } => Code::WeightsMismatch,
             Self::WeightsNotFound { .. } => Code::WeightsNotFound,

@@ -18,6 +18,10 @@ const INTERVAL: Duration = Duration::from_secs(2);
 pub(crate) async fn run(weights: Arc<WeightsStore>, metrics: Arc<Metrics>, peers: Vec<Client>) {
     for round in 0_usize.. {
         for file in weights.missing() {
+            if let Err(error) = weights.may_fetch(&file) {
+                tracing::debug!(hash = %file.hash, %error, "not downloaded");
+                continue;
+            }
             // A file's hash chooses its first node, and each round starts at the next one, so a
             // node that hangs delays only one round in several.
             let first = usize::from(file.hash.0[0]).wrapping_add(round) % peers.len().max(1);

@@ -22,7 +22,7 @@ use soma_store::StoreError;
 
 use crate::error::NodeError;
 use crate::folder::{NodeFolder, genesis_file, read_genesis, write_json};
-use crate::settings::{NodeConfig, PeerSettings, Settings, chain_dir};
+use crate::settings::{NodeConfig, PeerSettings, Settings, WeightsLimits, chain_dir};
 
 /// Genesis time of networks whose phases end by command, fixed so that one seed gives one chain:
 /// 2026-01-01, in milliseconds since 1970.
@@ -287,7 +287,7 @@ impl Localnet {
             genesis: self.genesis.clone(),
             account: self.key(&validator_name(1))?,
             consensus: ConsensusSecret(self.key(&consensus_name(1))?.to_bytes()),
-            settings: Settings::new(api, (Ipv4Addr::LOCALHOST, 0).into(), Vec::new()),
+            settings: local(Settings::new(api, (Ipv4Addr::LOCALHOST, 0).into(), Vec::new())),
         })
     }
 
@@ -324,7 +324,8 @@ impl Localnet {
         for (at, number) in numbers.enumerate() {
             let mut others = peers.clone();
             others.remove(at);
-            let mut settings = Settings::new(addresses[2 * at], addresses[2 * at + 1], others);
+            let mut settings =
+                local(Settings::new(addresses[2 * at], addresses[2 * at + 1], others));
             settings.block_ms = block_ms;
             let dir = self.node_dir(number);
             folders.push(if NodeFolder::exists(&dir) {
@@ -424,4 +425,9 @@ fn difference(existing: &Genesis, wanted: &Genesis) -> Option<&'static str> {
     ]
     .into_iter()
     .find_map(|(what, differs)| differs.then_some(what))
+}
+
+/// The settings for a network on one machine, whose chain and files are small.
+fn local(settings: Settings) -> Settings {
+    Settings { weights: WeightsLimits { free_bytes_min: 64 << 20 }, ..settings }
 }

@@ -120,13 +120,14 @@ pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
     let api = listener
         .local_addr()
         .map_err(|source| NodeError::Listen { address: settings.api, source })?;
-    let auditor = Auditor::new(KernelChoice::Auto, settings.audit_threads)?;
+    let auditors = Auditor::crew(KernelChoice::Auto, settings.audit_threads)?;
+    let memory_bytes = settings.audit_memory_bytes;
     let limits = settings.clients;
     let urls = settings.peers.iter().filter_map(|peer| peer.url.as_deref());
     let peers: Vec<Client> =
         urls.map(|url| Client::new(url).map(Client::without_retries)).collect::<Result<_, _>>()?;
     let (outbox, outgoing) = mpsc::channel(OUTBOX_MAX);
-    let (parts, arrivals) = assemble(config, outbox)?;
+    let (parts, arrivals) = assemble(config, outbox, auditors.len())?;
     let mut node = Node {
         url: format!("http://{}", reachable(api)),
         api,
@@ -136,13 +137,18 @@ pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
     };
     let (duties, evidence) = (Arc::clone(&parts.duties), parts.chain.engine().take_faults());
     node.spawn_loop("soma-duties", move || duties::run(duties, evidence))?;
-    let queue = AuditQueue {
-        chain: Arc::clone(&parts.chain),
-        weights: Arc::clone(&parts.weights),
-        audits: Arc::clone(&parts.audits),
-        metrics: Arc::clone(&parts.metrics),
-    };
-    node.spawn_loop("soma-auditor", move || audit::run(queue, auditor))?;
+    let queue = Arc::new(AuditQueue::new(
+        Arc::clone(&parts.chain),
+        Arc::clone(&parts.weights),
+        Arc::clone(&parts.audits),
+        Arc::clone(&parts.metrics),
+        parts.shutdown.clone(),
+        memory_bytes,
+    ));
+    for auditor in auditors {
+        let queue = Arc::clone(&queue);
+        node.spawn_loop("soma-auditor", move || audit::run(queue, auditor))?;
+    }
     if !peers.is_empty() {
         let (weights, metrics) = (Arc::clone(&parts.weights), Arc::clone(&parts.metrics));
         node.spawn_loop("soma-fetch", move || fetch::run(weights, metrics, peers))?;
@@ -173,6 +179,7 @@ fn run(mut runtime: Builder, work: impl Future<Output = ()>) {
 fn assemble(
     config: NodeConfig,
     outbox: mpsc::Sender<SignedTransaction>,
+    auditors: usize,
 ) -> Result<(Parts, Arrivals), NodeError> {
     let pool = Mempool::new(config.genesis.chain_id(), config.settings.pool);
     let metrics = Arc::new(Metrics::default());
@@ -196,10 +203,11 @@ fn assemble(
     follower.heights.send_modify(|height| *height = stored.max(*height));
     let heights = follower.heights.subscribe();
     let chain = Arc::new(Chain::new(config.genesis, engine, heights));
-    let weights = WeightsStore::open(&config.dir.join("weights"), Arc::clone(&wake))?;
+    let (dir, limits) = (config.dir.join("weights"), config.settings.weights);
+    let weights = WeightsStore::open(&dir, limits, Arc::clone(&wake))?;
     let weights = Arc::new(weights);
     weights.refresh(&chain);
-    let audits = Arc::new(Audits::new(Arc::clone(&wake)));
+    let audits = Arc::new(Audits::new(Arc::clone(&wake), auditors));
     let admission = Arc::new(Admission {
         pool: pool.clone(),
         chain: Arc::clone(&chain),

@@ -15,6 +15,8 @@ use crate::error::NodeError;
 pub const BLOCK_MS: u64 = 500;
 /// The longest time between two blocks while nothing happens, in milliseconds.
 pub const IDLE_BLOCK_MS: u64 = 5_000;
+/// Memory of models that audits have open, in bytes: two of `v1`.
+pub const AUDIT_MEMORY_BYTES: u64 = 12 << 30;
 /// The port of the API, unless another is given.
 pub const API_PORT: u16 = 8645;
 
@@ -32,15 +34,21 @@ pub struct Settings {
     /// The longest time between two blocks while nothing happens, in milliseconds.
     #[serde(default = "idle_block_ms")]
     pub idle_block_ms: u64,
-    /// Threads of an audit; 0 for one per CPU.
+    /// Threads of all audits; 0 for one per CPU.
     #[serde(default)]
     pub audit_threads: usize,
+    /// Memory of models that audits have open, in bytes; one model is always open.
+    #[serde(default = "audit_memory_bytes")]
+    pub audit_memory_bytes: u64,
     /// Limits for each client of the API.
     #[serde(default)]
     pub clients: ClientLimits,
     /// Limits of the transaction pool.
     #[serde(default)]
     pub pool: PoolLimits,
+    /// Limits of weights files.
+    #[serde(default)]
+    pub weights: WeightsLimits,
     /// The blocks and the state of this node.
     #[serde(default)]
     pub history: HistorySettings,
@@ -57,6 +65,10 @@ fn idle_block_ms() -> u64 {
     IDLE_BLOCK_MS
 }
 
+fn audit_memory_bytes() -> u64 {
+    AUDIT_MEMORY_BYTES
+}
+
 /// Limits for one client of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -67,6 +79,8 @@ pub struct ClientLimits {
     pub transactions_per_second: u32,
     /// Connections, and requests that run, event streams and uploads included.
     pub concurrent: u32,
+    /// Event streams, and transfers of files.
+    pub streams: u32,
     /// Whether a proxy on this machine names the client in `X-Forwarded-For`.
     pub trust_proxy: bool,
 }
@@ -77,6 +91,7 @@ impl Default for ClientLimits {
             requests_per_second: 100,
             transactions_per_second: 2_000,
             concurrent: 64,
+            streams: 8,
             trust_proxy: false,
         }
     }
@@ -97,6 +112,20 @@ pub struct PoolLimits {
 impl Default for PoolLimits {
     fn default() -> Self {
         Self { bytes: 64 << 20, entries: 100_000, per_account: 256 }
+    }
+}
+
+/// Limits of weights files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WeightsLimits {
+    /// Free space that they leave on the disk, in bytes: the chain needs it.
+    pub free_bytes_min: u64,
+}
+
+impl Default for WeightsLimits {
+    fn default() -> Self {
+        Self { free_bytes_min: 5 << 30 }
     }
 }
 
@@ -123,7 +152,7 @@ pub struct PeerSettings {
 }
 
 /// What the text of `config.toml` says about a setting or a table, in the order of the settings.
-const COMMENTS: [(&str, &str); 11] = [
+const COMMENTS: [(&str, &str); 14] = [
     (
         "api",
         "Where the HTTP API listens. It speaks plain HTTP: to publish it, put a proxy with TLS in \
@@ -132,10 +161,13 @@ const COMMENTS: [(&str, &str); 11] = [
     ("listen", "Where other nodes connect; they are identified by their keys."),
     ("block_ms", "The least time between two blocks, in milliseconds; the same on all nodes."),
     ("idle_block_ms", "The most time between two blocks, in milliseconds; the same on all nodes."),
-    ("audit_threads", "Threads of an audit; 0 for one per CPU."),
+    ("audit_threads", "Threads of all audits; 0 for one per CPU."),
+    ("audit_memory_bytes", "Memory of the models that audits have open, in bytes."),
     ("[clients]", "Limits for each client of the API; this machine itself is not limited."),
+    ("streams", "Event streams of a client, and its transfers of files."),
     ("trust_proxy", "Whether a proxy on this machine names the client in X-Forwarded-For."),
     ("[pool]", "Limits of waiting transactions: bytes, transactions, transactions of one account."),
+    ("[weights]", "Free space on the disk that weights files leave to the chain, in bytes."),
     ("[history]", "To keep only the last blocks, 100000 for example: keep_blocks = 100000"),
     (
         "join",
@@ -157,8 +189,10 @@ impl Settings {
             block_ms: BLOCK_MS,
             idle_block_ms: IDLE_BLOCK_MS,
             audit_threads: 0,
+            audit_memory_bytes: AUDIT_MEMORY_BYTES,
             clients: ClientLimits::default(),
             pool: PoolLimits::default(),
+            weights: WeightsLimits::default(),
             history: HistorySettings::default(),
             peers,
         }

@@ -4,7 +4,9 @@
 //! before it has been hashed. Everything here blocks: call it from a thread that may block.
 
 mod needed;
+mod quota;
 mod store;
+mod room;
 #[cfg(test)]
 mod tests;
 mod upload;

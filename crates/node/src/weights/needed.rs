@@ -11,6 +11,8 @@ use soma_protocol::storage::Challenge;
 use soma_protocol::{Address, Epoch, Hash, HeldFile, ModelId, StateRead, read};
 use soma_sdk::Secret;
 
+use crate::error::NodeError;
+
 /// A ciphertext. A hash named with a size that its file does not have is a file that nobody holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Ciphertext {
@@ -49,6 +51,23 @@ impl fmt::Display for Ciphertext {
     }
 }
 
+impl Ciphertext {
+    /// The error for a file that the chain does not need.
+    pub(super) fn not_found(&self) -> NodeError {
+        let Self { hash, size_bytes } = *self;
+        NodeError::CommitNotFound { hash, size_bytes }
+    }
+}
+
+/// Who names a ciphertext.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Named {
+    /// The models and their owners, who may upload it.
+    pub(super) models: BTreeMap<ModelId, Address>,
+    /// Whether it is revealed. Commits alone count towards a model's quota.
+    pub(super) is_revealed: bool,
+}
+
 /// Weights that a model has revealed: a file, and what it must decrypt to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Revealed {
@@ -78,18 +97,27 @@ impl Revealed {
 /// The files that some rule needs.
 #[derive(Default)]
 pub(super) struct Needed {
-    /// Ciphertexts with the owners of their models, who may upload them.
-    pub(super) files: BTreeMap<Ciphertext, BTreeSet<Address>>,
+    /// Ciphertexts, and who names them.
+    pub(super) files: BTreeMap<Ciphertext, Named>,
     /// Revealed weights by their hash, then by their [`Revealed::id`].
     pub(super) revealed: BTreeMap<Hash, BTreeMap<Hash, Revealed>>,
+    /// The current epoch.
+    pub(super) epoch: Epoch,
+    /// Length in bytes of the longest file that a model may commit to.
+    pub(super) bytes_max: u64,
 }
 
 impl Needed {
     /// The files of commits that may still be revealed, of models that may be routed, and of the
     /// targets of this epoch and the last, which are scored with the files fixed for them.
     pub(super) fn of(state: &dyn StateRead) -> Self {
-        let mut needed = Self::default();
         let Epoch(epoch) = read::clock(state).epoch;
+        let bytes_max = read::open_architectures(state)
+            .filter_map(|number| read::architecture(state, number))
+            .map(|architecture| architecture.weights_bytes_max())
+            .max();
+        let bytes_max = bytes_max.unwrap_or(0);
+        let mut needed = Self { epoch: Epoch(epoch), bytes_max, ..Self::default() };
         for epoch in [epoch, epoch.saturating_add(1)] {
             for (model, commit) in read::commits(state, Epoch(epoch)) {
                 needed.file(state, model, Ciphertext::from(&commit));
@@ -115,9 +143,10 @@ impl Needed {
         needed
     }
 
-    fn file(&mut self, state: &dyn StateRead, model: ModelId, file: Ciphertext) {
-        let owner = read::model(state, model).map(|model| model.owner);
-        self.files.entry(file).or_default().extend(owner);
+    fn file(&mut self, state: &dyn StateRead, model: ModelId, file: Ciphertext) -> &mut Named {
+        let named = self.files.entry(file).or_default();
+        named.models.extend(read::model(state, model).map(|owned| (model, owned.owner)));
+        named
     }
 
     fn reveal(
@@ -129,7 +158,7 @@ impl Needed {
     ) {
         if let Some(file) = file {
             let revealed = Revealed { weights_hash, file };
-            self.file(state, model, revealed.ciphertext());
+            self.file(state, model, revealed.ciphertext()).is_revealed = true;
             self.revealed.entry(weights_hash).or_default().insert(revealed.id(), revealed);
         }
     }

@@ -8,7 +8,7 @@
 //! Whether a file decrypts to what was revealed is a question about one [`Revealed`], key included.
 //! It must never be answered from the file of another model, which names the same weights.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -21,18 +21,23 @@ use soma_sdk::{SdkError, Secret, cipher};
 use tokio::sync::Notify;
 
 use super::needed::{Ciphertext, Needed, Revealed};
+use super::quota::Quota;
 use crate::chain::Chain;
 use crate::error::NodeError;
+use crate::settings::WeightsLimits;
 
 /// Bytes read at a time when a file is hashed, decrypted or served.
 pub(crate) const CHUNK_BYTES: usize = 256 * 1024;
 
 /// The folder of weights of one node. All methods block; call them from a blocking thread.
 pub(crate) struct WeightsStore {
-    dir: PathBuf,
-    /// Running uploads: at most one for each file and account.
-    pub(super) uploads: Mutex<BTreeSet<(Ciphertext, Address)>>,
-    needed: RwLock<Needed>,
+    pub(super) dir: PathBuf,
+    pub(super) limits: WeightsLimits,
+    /// Running uploads, at most one for each file and account, and the bytes that they may still
+    /// write.
+    pub(super) uploads: Mutex<BTreeMap<(Ciphertext, Address), u64>>,
+    pub(super) needed: RwLock<Needed>,
+    pub(super) quota: Mutex<Quota>,
     /// The hash of what revealed files decrypt to, by [`Revealed::id`]: a file is read for it once.
     decrypted: Mutex<BTreeMap<Hash, Hash>>,
     /// Held by whoever serves weights that are not checked yet.
@@ -52,15 +57,21 @@ impl WeightsStore {
     ///
     /// # Errors
     /// When the folder cannot be created or read.
-    pub(crate) fn open(dir: &Path, completed: Arc<Notify>) -> Result<Self, NodeError> {
+    pub(crate) fn open(
+        dir: &Path,
+        limits: WeightsLimits,
+        completed: Arc<Notify>,
+    ) -> Result<Self, NodeError> {
         for part in ["partial", "ciphertexts", "plain"] {
             let path = dir.join(part);
             fs::create_dir_all(&path).map_err(|error| NodeError::io(&path, error))?;
         }
         Ok(Self {
             dir: dir.to_path_buf(),
+            limits,
             uploads: Mutex::default(),
             needed: RwLock::default(),
+            quota: Mutex::default(),
             decrypted: Mutex::default(),
             checking: tokio::sync::Mutex::default(),
             completed,
@@ -76,7 +87,7 @@ impl WeightsStore {
         self.dir.join("partial").join(format!("{file}-{}", hex::encode(&uploader.0)))
     }
 
-    fn listed(&self, part: &str) -> Result<Vec<Hash>, NodeError> {
+    pub(super) fn listed(&self, part: &str) -> Result<Vec<Hash>, NodeError> {
         let files = self.files(part)?;
         Ok(files.into_iter().map(|(hash, _)| hash).collect())
     }
@@ -130,13 +141,17 @@ impl WeightsStore {
         Ok(())
     }
 
-    /// Reads from the state which files are needed now. The others stay until [`Self::sweep`].
-    pub(crate) fn refresh(&self, chain: &Chain) {
-        self.set_needed(chain.read(|state, _| Needed::of(state)));
+    /// Reads from the state which files are needed now. Returns whether some that were needed
+    /// before are not; they stay until [`Self::sweep`].
+    pub(crate) fn refresh(&self, chain: &Chain) -> bool {
+        self.set_needed(chain.read(|state, _| Needed::of(state)))
     }
 
-    pub(super) fn set_needed(&self, needed: Needed) {
-        *self.needed.write() = needed;
+    pub(super) fn set_needed(&self, needed: Needed) -> bool {
+        self.quota.lock().begin(needed.epoch);
+        let before = std::mem::replace(&mut *self.needed.write(), needed);
+        let now = self.needed.read();
+        before.files.keys().any(|file| !now.files.contains_key(file))
     }
 
     /// Checks that the chain needs a ciphertext of this hash and size.
@@ -148,11 +163,7 @@ impl WeightsStore {
         if !self.needs(file) {
             self.refresh(chain);
         }
-        if self.needs(file) {
-            return Ok(());
-        }
-        let Ciphertext { hash, size_bytes } = *file;
-        Err(NodeError::CommitNotFound { hash, size_bytes })
+        if self.needs(file) { Ok(()) } else { Err(file.not_found()) }
     }
 
     fn needs(&self, file: &Ciphertext) -> bool {
@@ -162,7 +173,8 @@ impl WeightsStore {
     /// Whether the chain names this account as an owner of the file.
     pub(crate) fn may_upload(&self, file: &Ciphertext, uploader: &Address) -> bool {
         let needed = self.needed.read();
-        needed.files.get(file).is_some_and(|owners| owners.contains(uploader))
+        let named = needed.files.get(file);
+        named.is_some_and(|named| named.models.values().any(|owner| owner == uploader))
     }
 
     /// Opens a complete ciphertext for reading.
@@ -278,6 +290,7 @@ impl WeightsStore {
         if self.decrypts(revealed)? != expected {
             return Ok(None);
         }
+        self.make_room_for_plain(revealed.file.size_bytes)?;
         let source = self.path("ciphertexts", &revealed.file.ciphertext_hash);
         cipher::decrypt(&source, &path, &revealed.key(), expected, |_| ()).map_err(cipher_error)?;
         Ok(Some(path))
@@ -321,7 +334,7 @@ impl WeightsStore {
         }
         for (hash, path) in self.files("partial")? {
             // A running upload owns its file; once the file is complete, no part of it is needed.
-            let runs = self.uploads.lock().iter().any(|(busy, _)| busy.hash == hash);
+            let runs = self.uploads.lock().keys().any(|(busy, _)| busy.hash == hash);
             let needed = size_in_name(&path)
                 .is_some_and(|size_bytes| self.needs(&Ciphertext { hash, size_bytes }));
             if !runs && (!needed || self.held_bytes(&hash).is_some()) {

@@ -1,21 +1,24 @@
 //! Uploads, reads and removal of weights files.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
 
 use proptest::prelude::*;
 use soma_codes::Coded as _;
 use soma_protocol::record::RevealedFile;
-use soma_protocol::{Address, Hash};
+use soma_protocol::{Address, Epoch, Hash, ModelId};
 use soma_sdk::{Secret, cipher};
 use tempfile::TempDir;
 
-use super::needed::{Ciphertext, Needed, Revealed};
+use super::needed::{Ciphertext, Named, Needed, Revealed};
 use super::{Progress, WeightsStore};
 use crate::error::NodeError;
+use crate::settings::WeightsLimits;
 
 const OWNER: Address = Address([1; 32]);
+const MODEL: ModelId = ModelId(1);
+const LIMITS: WeightsLimits = WeightsLimits { free_bytes_min: 0 };
 
 struct Fixture {
     dir: TempDir,
@@ -27,7 +30,7 @@ struct Fixture {
 impl Fixture {
     fn new(size_bytes: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Arc::new(WeightsStore::open(dir.path(), Arc::default()).unwrap());
+        let store = Arc::new(WeightsStore::open(dir.path(), LIMITS, Arc::default()).unwrap());
         let mut plain = vec![0; size_bytes];
         blake3::Hasher::new().finalize_xof().fill(&mut plain);
         let mut ciphertext = plain.clone();
@@ -78,11 +81,16 @@ impl Fixture {
     }
 }
 
+/// A file that one model names, in a commit.
+fn named(model: ModelId, owner: Address) -> Named {
+    Named { models: BTreeMap::from([(model, owner)]), is_revealed: false }
+}
+
 /// What is needed if exactly these are revealed.
 fn needed(revealed: &[Revealed]) -> Needed {
-    let mut needed = Needed::default();
+    let mut needed = Needed { epoch: Epoch(1), bytes_max: 5_000, ..Needed::default() };
     for revealed in revealed {
-        needed.files.insert(revealed.ciphertext(), BTreeSet::from([OWNER]));
+        needed.files.insert(revealed.ciphertext(), named(MODEL, OWNER));
         let of_weights = needed.revealed.entry(revealed.weights_hash).or_default();
         of_weights.insert(revealed.id(), *revealed);
     }
@@ -94,7 +102,9 @@ fn an_upload_resumes_where_it_stopped_even_after_a_restart() {
     let mut fixture = Fixture::new(10_000);
     let progress = fixture.send(0, &fixture.ciphertext[..4_321]).unwrap();
     assert_eq!((progress.received_bytes, progress.complete), (4_321, false));
-    fixture.store = Arc::new(WeightsStore::open(fixture.dir.path(), Arc::default()).unwrap());
+    fixture.store =
+        Arc::new(WeightsStore::open(fixture.dir.path(), LIMITS, Arc::default()).unwrap());
+    fixture.store.set_needed(Needed { bytes_max: 10_000, ..fixture.needed() });
     assert_eq!(fixture.store.progress(&fixture.file(), &OWNER).received_bytes, 4_321);
     let wrong = fixture.send(4_000, &fixture.ciphertext[4_000..]).unwrap_err();
     assert!(matches!(wrong, NodeError::UploadOffset { received_bytes: 4_321 }));
@@ -141,6 +151,11 @@ fn an_account_that_names_the_same_file_cannot_block_the_upload_of_its_owner() {
     let other = Address([2; 32]);
     assert!(fixture.store.may_upload(&fixture.file(), &OWNER));
     assert!(!fixture.store.may_upload(&fixture.file(), &other));
+    let mut needed = fixture.needed();
+    let named = needed.files.get_mut(&fixture.file()).unwrap();
+    named.models.insert(ModelId(2), other);
+    fixture.store.set_needed(needed);
+    assert!(fixture.store.may_upload(&fixture.file(), &other));
     let mut begun = fixture.store.upload(fixture.file(), other, 0).unwrap();
     begun.write(b"junk").unwrap();
     fixture.upload_all();
@@ -234,7 +249,7 @@ fn a_commit_that_names_a_file_with_another_size_blocks_no_upload() {
     let lie = Ciphertext { size_bytes: 1, ..fixture.file() };
     let other = Address([2; 32]);
     let mut needed = fixture.needed();
-    needed.files.insert(lie, BTreeSet::from([other]));
+    needed.files.insert(lie, named(ModelId(2), other));
     fixture.store.set_needed(needed);
     assert!(fixture.store.may_upload(&lie, &other) && !fixture.store.may_upload(&lie, &OWNER));
     let mut upload = fixture.store.upload(lie, other, 0).unwrap();
@@ -261,6 +276,75 @@ fn files_that_no_rule_needs_are_removed_and_no_others() {
         fixture.store.plaintext(&fixture.weights_hash()).err().unwrap().code().as_str(),
         "weights_not_found"
     );
+}
+
+#[test]
+fn a_commit_that_is_replaced_frees_its_file_at_once_even_while_it_is_uploaded() {
+    let fixture = Fixture::new(5_000);
+    fixture.upload_all();
+    assert!(!fixture.store.set_needed(fixture.needed()), "nothing has changed");
+    let replacement = Ciphertext { hash: Hash([9; 32]), size_bytes: 5_000 };
+    let mut replaced = needed(&[]);
+    replaced.files.insert(replacement, named(MODEL, OWNER));
+    assert!(fixture.store.set_needed(replaced), "a file is not needed any more");
+    fixture.store.sweep().unwrap();
+    assert!(!fixture.store.holds(&fixture.file()));
+
+    let mut upload = fixture.store.upload(replacement, OWNER, 0).unwrap();
+    upload.write(&[0; 1_000]).unwrap();
+    assert!(fixture.store.set_needed(fixture.needed()));
+    let error = upload.write(&[0; 1_000]).unwrap_err();
+    assert_eq!(error.code().as_str(), "commit_not_found");
+    assert!(fixture.store.files("partial").unwrap().is_empty());
+}
+
+#[test]
+fn a_model_that_replaces_its_commit_again_and_again_uses_up_its_quota_and_no_other() {
+    let fixture = Fixture::new(5_000);
+    let other = Address([2; 32]);
+    let (mut brought, mut refused) = (0, None);
+    for number in 0..10 {
+        let file = Ciphertext { hash: Hash([number; 32]), size_bytes: 5_000 };
+        let mut needed = needed(&[]);
+        needed.files.insert(file, named(MODEL, OWNER));
+        fixture.store.set_needed(needed);
+        fixture.store.sweep().unwrap();
+        let mut upload = fixture.store.upload(file, OWNER, 0).unwrap();
+        match upload.write(&[number; 4_999]) {
+            Ok(()) => brought += 4_999,
+            Err(error) => refused = Some(error),
+        }
+    }
+    assert_eq!(refused.unwrap().code().as_str(), "upload_quota");
+    assert!(brought <= 4 * 5_000);
+    let mut needed = fixture.needed();
+    let of_both = needed.files.get_mut(&fixture.file()).unwrap();
+    of_both.models.insert(ModelId(2), other);
+    fixture.store.set_needed(needed);
+    let mut upload = fixture.store.upload(fixture.file(), other, 0).unwrap();
+    upload.write(&fixture.ciphertext).unwrap();
+    assert!(upload.finish().unwrap().complete);
+    fixture.store.set_needed(Needed { epoch: Epoch(2), ..fixture.needed() });
+    fixture.store.count_upload(&fixture.file(), &OWNER, 5_000).unwrap();
+}
+
+#[test]
+fn weights_files_leave_the_chain_its_space_on_the_disk() {
+    let fixture = Fixture::new(5_000);
+    fixture.upload_all();
+    let limits = WeightsLimits { free_bytes_min: u64::MAX / 2 };
+    let full = WeightsStore::open(fixture.dir.path(), limits, Arc::default()).unwrap();
+    let full = Arc::new(full);
+    full.set_needed(fixture.needed());
+    let other = Ciphertext { hash: Hash([9; 32]), size_bytes: 1 };
+    assert_eq!(full.upload(other, OWNER, 0).err().unwrap().code().as_str(), "disk_full");
+    assert_eq!(full.may_fetch(&fixture.file()).unwrap_err().code().as_str(), "disk_full");
+    let revealed = fixture.revealed();
+    let plain = fixture.store.plain_file(&revealed).unwrap().unwrap();
+    assert_eq!(full.plain_file(&revealed).unwrap(), Some(plain.clone()), "it is there already");
+    fs::remove_file(plain).unwrap();
+    assert_eq!(full.plain_file(&revealed).unwrap_err().code().as_str(), "disk_full");
+    full.plaintext(&fixture.weights_hash()).unwrap();
 }
 
 proptest! {

@@ -1,9 +1,10 @@
 //! Uploads of ciphertexts, in pieces; an interrupted upload resumes where it stopped. An upload
 //! must never write a byte beyond the committed length, nor into the file of another account.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
-use std::path::PathBuf;
+use std::collections::btree_map::Entry;
+use std::fs::{self, File};
+use std::io::{Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use soma_protocol::Address;
@@ -57,24 +58,24 @@ impl WeightsStore {
     ///
     /// # Errors
     /// [`NodeError::UploadBusy`] while another upload of the same file by the same account runs,
-    /// [`NodeError::UploadOffset`] at any other offset, or a file error.
+    /// [`NodeError::UploadOffset`] at any other offset, [`NodeError::DiskReserved`] if the file
+    /// would take space that the chain needs, or a file error.
     pub(crate) fn upload(
         self: &Arc<Self>,
         ciphertext: Ciphertext,
         uploader: Address,
         offset: u64,
     ) -> Result<Upload, NodeError> {
-        let slot = Slot::take(self, ciphertext, uploader)?;
+        let mut slot = Slot::take(self, ciphertext, uploader)?;
         let progress = self.progress(&ciphertext, &uploader);
         let received_bytes = progress.received_bytes;
         if offset != received_bytes {
             return Err(NodeError::UploadOffset { received_bytes });
         }
+        slot.reserve(ciphertext.size_bytes.saturating_sub(received_bytes))?;
         let path = self.partial(&ciphertext, &uploader);
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
+        let file = soma_os::file::open_own(&path)
+            .and_then(|mut file| file.seek(SeekFrom::End(0)).map(|_| file))
             .map_err(|error| NodeError::io(&path, error))?;
         Ok(Upload { slot, path, file, received_bytes })
     }
@@ -93,11 +94,29 @@ impl Slot {
         ciphertext: Ciphertext,
         uploader: Address,
     ) -> Result<Self, NodeError> {
-        if store.uploads.lock().insert((ciphertext, uploader)) {
-            Ok(Self { store: Arc::clone(store), ciphertext, uploader })
-        } else {
-            Err(NodeError::UploadBusy { hash: ciphertext.hash })
+        match store.uploads.lock().entry((ciphertext, uploader)) {
+            Entry::Vacant(slot) => {
+                slot.insert(0);
+                Ok(Self { store: Arc::clone(store), ciphertext, uploader })
+            }
+            Entry::Occupied(_) => Err(NodeError::UploadBusy { hash: ciphertext.hash }),
         }
+    }
+
+    /// Reserves space on the disk for this many bytes.
+    fn reserve(&mut self, bytes: u64) -> Result<(), NodeError> {
+        self.store.check_room(bytes)?;
+        self.store.uploads.lock().insert((self.ciphertext, self.uploader), bytes);
+        Ok(())
+    }
+
+    /// Counts bytes of the upload. If the file is not needed any more, what is here is removed.
+    fn count(&self, path: &Path, bytes: u64) -> Result<(), NodeError> {
+        let counted = self.store.count_upload(&self.ciphertext, &self.uploader, bytes);
+        if matches!(counted, Err(NodeError::CommitNotFound { .. })) {
+            remove(path)?;
+        }
+        counted
     }
 }
 
@@ -119,14 +138,17 @@ impl Upload {
     /// Appends a piece.
     ///
     /// # Errors
-    /// [`NodeError::UploadTooLong`] beyond the committed length, [`NodeError::DiskFull`] when the
-    /// disk is full; the bytes accepted before stay, so that the upload can resume.
+    /// [`NodeError::UploadTooLong`] beyond the committed length, [`NodeError::UploadQuota`] beyond
+    /// what the uploader's model may bring, [`NodeError::DiskFull`] when the disk is full; the bytes
+    /// accepted before stay, so that the upload can resume. [`NodeError::CommitNotFound`] once the
+    /// commit is replaced or has lapsed; nothing stays then.
     pub(crate) fn write(&mut self, piece: &[u8]) -> Result<(), NodeError> {
         let after = self.received_bytes + piece.len() as u64;
         let size_bytes = self.slot.ciphertext.size_bytes;
         if after > size_bytes {
             return Err(NodeError::UploadTooLong { size_bytes });
         }
+        self.slot.count(&self.path, piece.len() as u64)?;
         if let Err(error) = self.file.write_all(piece) {
             // A partially written piece must not shift what follows.
             self.file
@@ -141,12 +163,13 @@ impl Upload {
     /// Ends this upload: verifies and keeps a complete file, keeps a partial one to resume.
     ///
     /// # Errors
-    /// [`NodeError::CiphertextMismatch`] when the complete file does not have the committed hash;
-    /// it is removed then.
+    /// [`NodeError::CiphertextMismatch`] when the complete file does not have the committed hash,
+    /// [`NodeError::CommitNotFound`] when no commit names it any more; it is removed then.
     pub(crate) fn finish(self) -> Result<Progress, NodeError> {
         let Self { slot, path, file, received_bytes } = self;
         let Ciphertext { hash, size_bytes } = slot.ciphertext;
         let complete = received_bytes == size_bytes;
+        slot.count(&path, 0)?;
         if complete && !slot.store.holds(&slot.ciphertext) {
             file.sync_all().map_err(|error| NodeError::io(&path, error))?;
             let found = hash_file(&path)?;
