@@ -36,15 +36,15 @@ impl Competitor<'_> {
         self.sender.client()
     }
 
-    /// Stores the obligation, then sends the action that creates it; forgets it only if the action
-    /// can certainly never take effect.
+    /// Stores the obligation, then sends the action that creates it; retires it only if, as the node
+    /// says, the action can never take effect.
     pub(crate) async fn send(&self, obligation: Obligation, action: Action) -> Result {
         self.spool.put(obligation.clone())?;
         match self.sender.run(action).await {
             Ok(_) => Ok(()),
             Err(error) => {
                 if never_takes_effect(&error) {
-                    self.spool.remove(&obligation)?;
+                    self.spool.retire(&obligation, false)?;
                 }
                 Err(error.into())
             }

@@ -102,6 +102,14 @@ pub enum CompeteError {
         /// The shortest that the network accepts.
         bytes_min: usize,
     },
+    /// Another node says something else about what a bond depends on.
+    #[error("{url} says something else about {what}")]
+    NodesDisagree {
+        /// The other node.
+        url: String,
+        /// What they disagree about.
+        what: &'static str,
+    },
     /// A specialization needs at least one document.
     #[error("there is no data to compute the specialization from")]
     EmptyDomain,
@@ -155,6 +163,7 @@ impl Coded for CompeteError {
             Self::TooLate { .. } => Code::TooLate,
             Self::NoTarget { .. } => Code::NoTarget,
             Self::TooLittleData { .. } => Code::TooLittleData,
+            Self::NodesDisagree { .. } => Code::NodesDisagree,
             Self::EmptyDomain => Code::EmptyData,
         }
     }

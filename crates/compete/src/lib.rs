@@ -13,6 +13,7 @@
 mod error;
 mod observer;
 mod watch;
+mod witness;
 pub mod documents;
 mod weights;
 mod scores;

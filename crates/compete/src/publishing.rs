@@ -91,19 +91,22 @@ impl Competitor<'_> {
         Ok(epoch)
     }
 
-    /// Encrypts the file, unless the same bytes are already public: then the existing ciphertext is
-    /// committed to again, so nobody stores or downloads it twice.
+    /// Encrypts the file, unless this machine has revealed the same bytes before: then the existing
+    /// ciphertext is committed to again, so nobody stores or downloads it twice. That weights are
+    /// public is never taken from the node: whoever knows a key could read them before the reveal.
     fn encrypt(&self, model: &Model, offer: &Offer<'_>) -> Result<Encrypted> {
         let mut public = model.weights.iter().chain(&model.next);
         let public = public.find(|weights| weights.hash.0 == offer.weights_hash);
-        if let Some(weights) = public {
+        if let Some(weights) = public
+            && let Some(key) =
+                self.spool.revealed_key(offer.weights_hash, weights.ciphertext_hash.0)?
+        {
             let encrypted = EncryptedFile {
                 weights_hash: offer.weights_hash,
                 ciphertext_hash: weights.ciphertext_hash.0,
                 size_bytes: weights.size_bytes.0,
             };
             let path = self.spool.ciphertext(encrypted.ciphertext_hash);
-            let key = Secret::from_bytes(weights.key.0.0);
             if path.is_file() {
                 return Ok(Encrypted { file: encrypted, key, path });
             }

@@ -53,6 +53,8 @@ impl ModelSet {
 #[derive(Debug, Default)]
 pub struct Scores {
     reports: BTreeMap<(usize, ModelFile), Option<Report>>,
+    /// Files that are malformed or not what was revealed.
+    broken: BTreeSet<ModelFile>,
     documents: usize,
 }
 
@@ -84,19 +86,21 @@ impl Scoring<'_> {
         observer: &dyn Observer,
     ) -> Result<Scores> {
         let architecture = &models.architecture;
-        let mut opened = Vec::new();
+        let (mut opened, mut broken) = (Vec::new(), BTreeSet::new());
         for file in &models.files {
             match self.weights.open(client, file, architecture, observer).await {
                 Ok(weights) => opened.push((*file, weights)),
-                // It has no score and ranks last, for auditors as well.
+                // It has no score and ranks last, for auditors as well, if the node told the truth
+                // about what the model has revealed and about the architecture.
                 Err(error) if error.is_broken_file() => {
                     let hash = file.weights_hash;
                     observer.notice(Level::Warning, &format_args!("weights {hash}: {error}"));
+                    broken.insert(*file);
                 }
                 Err(error) => return Err(error),
             }
         }
-        let (mut scores, mut cached, mut done) = (Scores::default(), 0, 0);
+        let (mut scores, mut cached, mut done) = (Scores { broken, ..Scores::default() }, 0, 0);
         let directions = Directions::new(architecture, models.seed.0);
         let bytes: usize = documents.iter().map(|document| document.bytes.len()).sum();
         let mut advance = observer.start("scoring", Some((opened.len() * bytes) as u64));
@@ -141,6 +145,11 @@ impl Scores {
     /// How many documents were scored; they are the first ones.
     pub fn documents(&self) -> usize {
         self.documents
+    }
+
+    /// Whether a model of this target has no score at all, because its file is broken.
+    pub fn lacks_model(&self, target: &Target) -> bool {
+        target.routed.iter().any(|routed| self.broken.contains(&routed.into()))
     }
 
     /// A document's score with this model's file.

@@ -157,7 +157,9 @@ impl<'a> Session<'a> {
         while let Some(submission) = self.pending.get(index) {
             let client = self.submitter.competitor.client();
             let target = client.target(TargetId(submission.target)).await?;
-            if matches!(target.status, TargetStatus::Settled | TargetStatus::Returned) {
+            if matches!(target.status, TargetStatus::Settled | TargetStatus::Returned)
+                && self.submitter.confirms(&target).await?
+            {
                 let submission = self.pending.remove(index);
                 self.decided.push(self.result(submission, &target));
             } else {

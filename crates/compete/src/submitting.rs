@@ -9,6 +9,7 @@ use soma_codes::{Coded, Exit};
 use soma_model::Architecture;
 use soma_protocol::{Epoch, Hash, ModelId, Params, TargetId};
 use soma_sdk::api::Target;
+use soma_sdk::client::Client;
 use soma_sdk::obligation::{Obligation, Publication};
 use soma_sdk::secret::Secret;
 
@@ -17,6 +18,7 @@ use crate::documents::Document;
 use crate::error::{CompeteError, Result};
 use crate::observer::Level;
 use crate::scoring::{Choice, ModelSet, Scores, Scoring};
+use crate::witness;
 
 /// A squared distance as a fraction of the one at right angles: 0 is a hit.
 pub fn relative_distance(distance: u64) -> f64 {
@@ -52,6 +54,8 @@ pub struct Submitter<'a> {
     pub competitor: &'a Competitor<'a>,
     /// The means of scoring.
     pub scoring: Scoring<'a>,
+    /// Other nodes, which must say the same about the targets and the rules.
+    pub witnesses: &'a [Client],
 }
 
 impl Submitter<'_> {
@@ -64,6 +68,39 @@ impl Submitter<'_> {
         let architecture = client.architecture().await?;
         architecture.check()?;
         Ok(Rules { architecture, params: client.params().await? })
+    }
+
+    /// Asks the witnesses about everything that decides a claim for these targets.
+    async fn confirm(&self, targets: &[Target], rules: &Rules) -> Result {
+        let (witnesses, chain) = (self.witnesses, self.competitor.sender.chain());
+        let ask = async |client: &Client| Ok(client.status().await?.chain_id.0);
+        witness::agree(witnesses, "the chain", &chain, ask).await?;
+        let ask = async |client: &Client| Ok(client.architecture().await?);
+        witness::agree(witnesses, "the architecture", &rules.architecture, ask).await?;
+        let ask = async |client: &Client| Ok(client.params().await?);
+        witness::agree(witnesses, "the parameters", &rules.params, ask).await?;
+        for target in targets {
+            let (id, expected) = (TargetId(target.id), witness::fixed(target.clone()));
+            let ask = async |client: &Client| Ok(witness::fixed(client.target(id).await?));
+            witness::agree(witnesses, "a target", &expected, ask).await?;
+            if !witnesses.is_empty() {
+                let direction = self.competitor.client().direction(id).await?;
+                let ask = async |client: &Client| Ok(client.direction(id).await?);
+                witness::agree(witnesses, "a target's direction", &direction, ask).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether all witnesses say the same about how a target was decided. One that is behind, or a
+    /// node that lies, must not end the work while data is still to be published.
+    pub(crate) async fn confirms(&self, target: &Target) -> Result<bool> {
+        for witness in self.witnesses {
+            if witness.target(TargetId(target.id)).await?.status != target.status {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The documents that the rules accept: not too small, and not published before.
@@ -114,9 +151,20 @@ impl Submitter<'_> {
         let Some(models) = ModelSet::routed(targets, rules.architecture.clone()) else {
             return Ok(0);
         };
+        self.confirm(targets, rules).await?;
         let client = self.competitor.client();
         let scores = self.scoring.score(client, &models, documents, until, observer).await?;
         for target in targets {
+            // Whether a file is malformed follows from answers of a single node.
+            if self.witnesses.is_empty() && scores.lacks_model(target) {
+                let text = format!(
+                    "target {}: skipped, because a model of it cannot be used; to submit for it, \
+                     name another node that confirms this",
+                    target.id
+                );
+                observer.notice(Level::Warning, &text);
+                continue;
+            }
             let Some(choice) = self.closest(&scores, target, &rules.params).await? else {
                 continue;
             };

@@ -186,12 +186,15 @@ pub fn open(path: &Path, architecture: Option<&Architecture>) -> Result<Weights>
 mod tests {
     use std::fs;
 
+    use soma_model::{Architecture, Weights};
     use soma_protocol::Hash;
     use soma_sdk::cipher;
+    use soma_sdk::client::Client;
     use soma_sdk::secret::Secret;
 
-    use super::ModelFile;
+    use super::{ModelFile, WeightsCache};
     use crate::error::CompeteError;
+    use crate::observer::{Advance, Level, Observer};
 
     #[test]
     fn a_model_is_broken_only_if_its_own_file_is_not_what_it_revealed() {
@@ -221,5 +224,46 @@ mod tests {
         fs::write(path("file"), [6; 3_000]).unwrap();
         let error = right.decrypt(&path("file"), &path("none"), |_| ()).unwrap_err();
         assert!(!error.is_broken_file());
+    }
+
+    struct Silent;
+
+    impl Observer for Silent {
+        fn start(&self, _: &str, _: Option<u64>) -> Advance {
+            Box::new(|_| ())
+        }
+
+        fn notice(&self, _: Level, _: &dyn std::fmt::Display) {}
+    }
+
+    #[tokio::test]
+    async fn a_damaged_copy_on_this_machine_says_nothing_about_the_model() {
+        let home = tempfile::tempdir().unwrap();
+        let cache = WeightsCache::new(home.path().to_owned());
+        let architecture = Architecture { layers: 1, ..Architecture::nano() };
+        let weights = Weights::init(&architecture, [1; 32]).unwrap();
+        let file = |weights_hash| ModelFile {
+            weights_hash,
+            ciphertext_hash: Hash([1; 32]),
+            size_bytes: 9,
+            key: [2; 32],
+        };
+        let of_model = file(Hash(weights.hash()));
+        let path = home.path().join(format!("{}.safetensors", of_model.id()));
+        weights.save(&path).unwrap();
+        let nowhere = Client::new("http://127.0.0.1:1").unwrap().without_retries();
+        let open = async |file| cache.open(&nowhere, file, &architecture, &Silent).await;
+        assert_eq!(open(&of_model).await.unwrap().hash(), weights.hash());
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        let error = open(&of_model).await.unwrap_err();
+        assert!(!error.is_broken_file(), "{error}");
+        assert!(!path.exists(), "it is downloaded again");
+
+        let malformed = b"not a weights file";
+        let of_another = file(Hash::of_bytes(malformed));
+        let path = home.path().join(format!("{}.safetensors", of_another.id()));
+        fs::write(path, malformed).unwrap();
+        assert!(open(&of_another).await.unwrap_err().is_broken_file(), "it was published so");
     }
 }

@@ -26,6 +26,11 @@ use crate::retry::RETRIES;
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How long a node may stay silent; event streams send keep-alives more often than this.
 const SILENCE_LIMIT: Duration = Duration::from_secs(45);
+/// How long an idle connection is kept: less than nodes wait for its next request.
+const IDLE_LIMIT: Duration = Duration::from_secs(10);
+/// How often a question that a node refuses for now is asked again, and the longest pause before.
+const PATIENCE: u32 = 8;
+const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// How long a small answer may take in all.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// Size limit of a JSON answer: a page of 500 targets with their candidates has about 2 MB.
@@ -86,6 +91,7 @@ impl Client {
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_LIMIT)
             .read_timeout(SILENCE_LIMIT)
+            .pool_idle_timeout(IDLE_LIMIT)
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("soma-sdk/", env!("CARGO_PKG_VERSION")))
             .build()
@@ -328,8 +334,19 @@ impl Client {
         }
     }
 
+    /// Asks a question, again after a pause while the node limits this client's rate.
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, SdkError> {
-        self.json(self.request(Method::GET, path).timeout(ANSWER_LIMIT)).await
+        let mut refusals = 0;
+        loop {
+            let answer = self.json(self.request(Method::GET, path).timeout(ANSWER_LIMIT)).await;
+            match answer {
+                Err(SdkError::Api { status: 429, .. }) if refusals < PATIENCE => {
+                    refusals += 1;
+                    tokio::time::sleep((LOOK_LAST * refusals).min(PAUSE_MAX)).await;
+                }
+                answer => return answer,
+            }
+        }
     }
 
     /// A request to this node, without a time limit.

@@ -156,6 +156,14 @@ pub enum SdkError {
         /// Its permission bits.
         mode: u32,
     },
+    /// Other users can use a folder of secrets.
+    #[error("{} can be used by other users (mode {mode:04o})", path.display())]
+    FolderMode {
+        /// The folder.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
     /// The file is not a key file, or is damaged.
     #[error("{} is not a key file: {reason}", path.display())]
     KeyFile {
@@ -207,6 +215,7 @@ impl Coded for SdkError {
             Self::KeyExists { .. } => Code::KeyExists,
             Self::KeyMissing { .. } => Code::KeyMissing,
             Self::KeyMode { .. } => Code::KeyReadableByOthers,
+            Self::FolderMode { .. } => Code::FolderOpenToOthers,
             Self::KeyFile { .. } => Code::BadKeyFile,
             Self::PassphraseNeeded { .. } => Code::PassphraseNeeded,
             Self::PassphraseWrong { .. } => Code::PassphraseWrong,

@@ -145,7 +145,8 @@ impl KeyFolder {
     /// Writes `key` to a new file.
     ///
     /// # Errors
-    /// [`SdkError::KeyExists`]; [`SdkError::KeyName`]; [`SdkError::Io`]; [`SdkError::Randomness`].
+    /// [`SdkError::KeyExists`]; [`SdkError::KeyName`]; [`SdkError::FolderMode`]; [`SdkError::Io`];
+    /// [`SdkError::Randomness`].
     pub fn create(
         &self,
         name: &str,
@@ -321,13 +322,8 @@ fn write_new(name: &str, path: &Path, bytes: &[u8]) -> Result<(), SdkError> {
 
 /// Rejects a file that other users may have read.
 fn check_mode(path: &Path) -> Result<(), SdkError> {
-    #[cfg(unix)]
-    {
-        let metadata = std::fs::metadata(path).map_err(SdkError::io(path))?;
-        let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o7777;
-        if mode & 0o077 != 0 {
-            return Err(SdkError::KeyMode { path: path.to_owned(), mode });
-        }
+    match file::mode_for_others(path)? {
+        Some(mode) => Err(SdkError::KeyMode { path: path.to_owned(), mode }),
+        None => Ok(()),
     }
-    Ok(())
 }

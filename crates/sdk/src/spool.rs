@@ -1,10 +1,14 @@
 //! A durable folder of obligations: reveals and publications that are still due.
 //!
-//! An obligation is on disk before its commit or submission is sent, and is removed only when the
-//! chain says that it is settled. A program that is killed at any moment and started again forgets
+//! An obligation is on disk before its commit or submission is sent, and is retired only when a node
+//! says that it is settled. A program that is killed at any moment and started again forgets
 //! nothing. The files hold secrets and are readable by this user only.
+//!
+//! A node may be wrong or lie, and what it says must never destroy what only this machine knows:
+//! a retired obligation stays on disk for [`KEPT`], under a name that is not listed.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use soma_codes::{Code, Coded as _};
@@ -20,7 +24,14 @@ use crate::obligation::{Obligation, ObligationStatus};
 use crate::secret::Secret;
 use crate::sender::Sender;
 
+/// Ending of an obligation that is due.
 const ENDING: &str = "json";
+/// Ending of one that this machine has settled, by a transaction that the node reports as final.
+const SENT: &str = "sent";
+/// Ending of one of which a node says that nothing is due anymore.
+const ENDED: &str = "ended";
+/// How long a retired obligation is kept.
+pub const KEPT: Duration = Duration::from_hours(14 * 24);
 
 /// Rejections that no retry can fix: what was committed can never be accepted.
 const PERMANENT: &[Code] = &[
@@ -72,11 +83,11 @@ pub enum Outcome {
         /// What is lost if it is never sent, in base units.
         at_risk: Amount,
     },
-    /// It was sent and accepted, and is removed.
+    /// It was sent and accepted, and is retired.
     Sent,
-    /// Nothing was due anymore; it is removed.
+    /// Nothing was due anymore; it is retired.
     Settled,
-    /// It could no longer be sent; it is removed.
+    /// It could no longer be sent; it is retired.
     Missed,
     /// It was rejected, and stays unless the rejection is permanent.
     Refused(SdkError),
@@ -138,15 +149,8 @@ impl Spool {
     /// # Errors
     /// [`SdkError::Io`] if the folder cannot be read.
     pub fn list(&self) -> Result<Listing, SdkError> {
-        let mut paths = Vec::new();
-        for entry in std::fs::read_dir(&self.path).map_err(SdkError::io(&self.path))? {
-            let path = entry.map_err(SdkError::io(&self.path))?.path();
-            // Other files are left over from writes that never completed.
-            if path.extension().is_some_and(|ending| ending == ENDING) {
-                paths.push(path);
-            }
-        }
-        paths.sort();
+        // Other files are retired, or left over from writes that never completed.
+        let paths = self.files(ENDING)?;
         let mut listing = Listing::default();
         for path in paths {
             match read(&path) {
@@ -157,15 +161,22 @@ impl Spool {
         Ok(listing)
     }
 
-    /// Removes an obligation, and the encrypted file of a reveal unless another reveal needs it.
-    /// Harmless if it does not exist.
+    /// Takes an obligation off the list, and removes the encrypted file of a reveal unless another
+    /// reveal needs it: it can be made again. The obligation is kept for [`KEPT`]; `was_sent` says
+    /// whether this machine has settled it. Harmless if it is not on the list.
     ///
     /// # Errors
     /// [`SdkError::Io`].
-    pub fn remove(&self, obligation: &Obligation) -> Result<(), SdkError> {
+    pub fn retire(&self, obligation: &Obligation, was_sent: bool) -> Result<(), SdkError> {
         let path = self.path_of(obligation);
-        remove_file(&path)?;
-        soma_os::file::sync_parent(&path).map_err(SdkError::io(&path))?;
+        let retired = path.with_extension(if was_sent { SENT } else { ENDED });
+        match soma_os::file::rename(&path, &retired) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(SdkError::io(&path)(error));
+            }
+            _ => {}
+        }
+        self.forget_old()?;
         let Obligation::Reveal(removed) = obligation else {
             return Ok(());
         };
@@ -174,6 +185,39 @@ impl Spool {
         let needs =
             |other: &Obligation| matches!(other, Obligation::Reveal(r) if r.ciphertext == *file);
         if others.iter().any(needs) { Ok(()) } else { remove_file(&removed.ciphertext) }
+    }
+
+    /// The key under which this machine has revealed these weights, if it still knows: it is public
+    /// then, whatever a node says.
+    ///
+    /// # Errors
+    /// [`SdkError::Io`] if the folder cannot be read.
+    pub fn revealed_key(
+        &self,
+        weights_hash: Hash,
+        ciphertext_hash: Hash,
+    ) -> Result<Option<Secret>, SdkError> {
+        for path in self.files(SENT)? {
+            if let Ok(Obligation::Reveal(reveal)) = read(&path)
+                && reveal.weights_hash == weights_hash
+                && reveal.ciphertext_hash == ciphertext_hash
+            {
+                return Ok(Some(reveal.key));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Removes obligations that were retired long ago.
+    fn forget_old(&self) -> Result<(), SdkError> {
+        for path in [self.files(SENT)?, self.files(ENDED)?].concat() {
+            let modified = std::fs::metadata(&path).and_then(|metadata| metadata.modified());
+            let age = modified.ok().and_then(|time| time.elapsed().ok());
+            if age.is_some_and(|age| age > KEPT) {
+                remove_file(&path)?;
+            }
+        }
+        Ok(())
     }
 
     /// Sends all obligations of `sender` that can be sent now, and resumes interrupted uploads.
@@ -202,7 +246,7 @@ impl Spool {
         Ok(outcomes)
     }
 
-    /// Waits for what was begun, and removes the obligation if it is settled.
+    /// Waits for what was begun, and retires the obligation if it is settled.
     async fn finish(
         &self,
         sender: &Sender,
@@ -223,8 +267,21 @@ impl Spool {
                 Err(error) => return Ok(Outcome::Failed(error)),
             },
         };
-        self.remove(obligation)?;
+        self.retire(obligation, matches!(outcome, Outcome::Sent))?;
         Ok(outcome)
+    }
+
+    /// The files with this ending, by name.
+    fn files(&self, ending: &str) -> Result<Vec<PathBuf>, SdkError> {
+        let mut paths = Vec::new();
+        for entry in std::fs::read_dir(&self.path).map_err(SdkError::io(&self.path))? {
+            let path = entry.map_err(SdkError::io(&self.path))?.path();
+            if path.extension().is_some_and(|found| found == ending) {
+                paths.push(path);
+            }
+        }
+        paths.sort();
+        Ok(paths)
     }
 
     /// One file for each commitment, so that a new commit never replaces what an older one needs.

@@ -1,7 +1,7 @@
 //! Uploads and downloads of large files: resumed where they were interrupted, and files kept only
 //! if their hash is right.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -178,10 +178,14 @@ impl Client {
                 .body(piece)
                 .timeout(PIECE_LIMIT);
             let state: Upload = self.json(request).await?;
-            *offset = state.received.0;
+            let before = std::mem::replace(offset, state.received.0);
             progress(*offset, size_bytes);
             if state.complete {
                 return Ok(());
+            }
+            // A node that has no more than before would be sent the same piece forever.
+            if *offset <= before {
+                return Err(SdkError::Interrupted { url: self.url().to_owned() });
             }
         }
     }
@@ -307,9 +311,8 @@ struct PartialFile {
 impl PartialFile {
     /// Continues with the file at `path`, if it exists. The lock ends with the file.
     fn open(path: PathBuf, size_bytes: u64) -> Result<Self, SdkError> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        let file = options.open(&path).map_err(SdkError::io(&path))?;
+        // Its name must be known to a later process, so others can guess it.
+        let file = soma_os::file::open_own(&path).map_err(SdkError::io(&path))?;
         file.try_lock().map_err(|error| match error {
             std::fs::TryLockError::WouldBlock => SdkError::InUse { path: path.clone() },
             std::fs::TryLockError::Error(error) => SdkError::io(&path)(error),

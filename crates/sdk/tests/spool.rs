@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use proptest::prelude::*;
+use soma_codes::Coded as _;
 use soma_sdk::api::{Candidate, Clock, Commit, Model, ModelStatus, Target, TargetStatus, Weights};
 use soma_sdk::obligation::{Obligation, ObligationStatus, Publication, Reveal};
 use soma_sdk::protocol::{
@@ -38,7 +39,7 @@ fn publication() -> Publication {
 }
 
 #[test]
-fn an_obligation_is_listed_by_another_process_until_it_is_removed() {
+fn an_obligation_is_listed_by_another_process_until_it_is_retired() {
     let folder = tempfile::tempdir().unwrap();
     let due = [Obligation::Publication(publication()), Obligation::Reveal(reveal())];
     let spool = Spool::open(folder.path()).unwrap();
@@ -48,9 +49,59 @@ fn an_obligation_is_listed_by_another_process_until_it_is_removed() {
     }
     let again = Spool::open(folder.path()).unwrap();
     assert_eq!(again.list().unwrap().obligations, due);
-    again.remove(&due[0]).unwrap();
-    again.remove(&due[0]).unwrap();
+    again.retire(&due[0], true).unwrap();
+    again.retire(&due[0], true).unwrap();
     assert_eq!(spool.list().unwrap().obligations, due[1..]);
+}
+
+#[test]
+fn what_a_node_says_never_destroys_a_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = Spool::open(folder.path()).unwrap();
+    let due = Obligation::Publication(publication());
+    spool.put(due.clone()).unwrap();
+    spool.retire(&due, false).unwrap();
+    assert!(spool.list().unwrap().obligations.is_empty());
+    let kept = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    assert_eq!(kept.extension().unwrap(), "ended");
+    std::fs::rename(&kept, kept.with_extension("json")).unwrap();
+    assert_eq!(spool.list().unwrap().obligations, [due.clone()], "it can be delivered again");
+    spool.retire(&due, false).unwrap();
+    let old = std::time::SystemTime::now() - soma_sdk::spool::KEPT * 2;
+    std::fs::File::options().write(true).open(&kept).unwrap().set_modified(old).unwrap();
+    spool.retire(&due, false).unwrap();
+    assert!(!kept.exists(), "but not for ever");
+}
+
+#[test]
+fn only_a_key_that_this_machine_has_revealed_is_used_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = Spool::open(folder.path()).unwrap();
+    let due = Obligation::Reveal(reveal());
+    let key = |spool: &Spool| spool.revealed_key(Hash([5; 32]), Hash([6; 32])).unwrap();
+    spool.put(due.clone()).unwrap();
+    assert_eq!(key(&spool), None, "not yet");
+    spool.retire(&due, false).unwrap();
+    assert_eq!(key(&spool), None, "a node said so");
+    spool.put(due.clone()).unwrap();
+    spool.retire(&due, true).unwrap();
+    assert_eq!(key(&spool), Some(Secret::from_bytes([4; 32])));
+    assert_eq!(spool.revealed_key(Hash([5; 32]), Hash([7; 32])).unwrap(), None);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_spool_that_others_can_use_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    for (mode, is_private) in [(0o700, true), (0o750, false), (0o707, false), (0o755, false)] {
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+        let opened = Spool::open(folder.path());
+        assert_eq!(opened.is_ok(), is_private, "{mode:o}");
+        if let Err(error) = opened {
+            assert_eq!(error.code().as_str(), "folder_open_to_others");
+        }
+    }
 }
 
 #[test]
