@@ -12,6 +12,7 @@ use clap::Parser;
 
 mod error;
 mod signals;
+mod harmless;
 mod output;
 mod global;
 mod seed;

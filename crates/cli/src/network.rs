@@ -14,6 +14,7 @@ use soma_sdk::client::Client;
 use soma_sdk::keys::KeyFolder;
 use soma_sdk::sender::Sender;
 use soma_sdk::spool::Spool;
+use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
 use crate::global::Global;
@@ -25,6 +26,8 @@ const DEFAULT_KEY: &str = "default";
 /// The funded key of a local network that signs when there is no default one.
 const LOCAL_KEY: &str = "account-1";
 
+/// Size limit of a passphrase.
+const PASSPHRASE_BYTES_MAX: usize = 4 << 10;
 /// Time between two requests for a node's duties.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -97,28 +100,40 @@ pub(crate) fn key(global: &Global) -> Result<SecretKey> {
     }
 }
 
-/// A passphrase from `--passphrase-file`, or asked for at the terminal.
-pub(crate) fn passphrase(global: &Global, question: &str) -> Result<String> {
+/// A passphrase from `--passphrase-file`, or asked for at the terminal. It is wiped from memory when
+/// it is dropped.
+pub(crate) fn passphrase(global: &Global, question: &str) -> Result<Zeroizing<String>> {
+    let read = |path: &Path, error: std::io::Error| Error::file(path, "read", &error);
     let text = match &global.passphrase_file {
-        Some(path) if path == Path::new("-") => {
-            let mut text = String::new();
-            std::io::stdin()
-                .read_to_string(&mut text)
-                .map_err(|error| Error::file(path, "read", &error))?;
-            text
-        }
+        Some(path) if path == Path::new("-") => first_bytes(std::io::stdin(), path)?,
         Some(path) => {
-            std::fs::read_to_string(path).map_err(|error| Error::file(path, "read", &error))?
+            let file = std::fs::File::open(path).map_err(|error| read(path, error))?;
+            first_bytes(file, path)?
         }
         None if std::io::stdin().is_terminal() => rpassword::prompt_password(question)
-            .map_err(|error| Error::file(Path::new("the terminal"), "read", &error))?,
+            .map(Zeroizing::new)
+            .map_err(|error| read(Path::new("the terminal"), error))?,
         None => {
             let message = "a passphrase is needed, but there is no terminal to ask for it";
             return Err(Error::new(Code::PassphraseNeeded, message)
                 .hint("pass a file with --passphrase-file FILE, or - for standard input"));
         }
     };
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+    Ok(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()))
+}
+
+/// All of a short text. Its buffer never grows, because that would leave a copy behind.
+fn first_bytes(source: impl Read, path: &Path) -> Result<Zeroizing<String>> {
+    let mut text = Zeroizing::new(String::with_capacity(PASSPHRASE_BYTES_MAX + 1));
+    let length = source
+        .take(PASSPHRASE_BYTES_MAX as u64 + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| Error::file(path, "read", &error))?;
+    if length > PASSPHRASE_BYTES_MAX {
+        let message = format!("{} is too long for a passphrase", path.display());
+        return Err(Error::usage(message));
+    }
+    Ok(text)
 }
 
 /// Ends the current phase of a local network, once the operator's node and those of `other_nodes`

@@ -1,4 +1,4 @@
-//! The only module that prints.
+//! The only module that prints, and so the only one that makes text harmless for the terminal.
 //!
 //! stdout carries the result and nothing else; everything else goes to stderr. `--json` changes the
 //! format and must never change the content.
@@ -16,14 +16,29 @@ use serde::Serialize;
 use soma_compete::{Advance, Level, Observer};
 
 use crate::error::{Error, Result};
+use crate::harmless::{self, Decoder};
 use soma_codes::Code;
 
-const STRONG: Style = Style::new().bold();
-const FAINT: Style = Style::new().dimmed();
-const GOOD: Style = AnsiColor::Green.on_default();
-const WARNING: Style = AnsiColor::Yellow.on_default();
-const ERROR: Style = AnsiColor::Red.on_default().bold();
-const HINT: Style = AnsiColor::Cyan.on_default();
+/// What a piece of text is, which decides its style.
+#[derive(Clone, Copy, Debug)]
+enum Role {
+    Strong,
+    Faint,
+    Good,
+    Warning,
+    Error,
+    Hint,
+}
+
+/// The styles of the roles, in their order.
+const STYLES: [Style; 6] = [
+    Style::new().bold(),
+    Style::new().dimmed(),
+    AnsiColor::Green.on_default(),
+    AnsiColor::Yellow.on_default(),
+    AnsiColor::Red.on_default().bold(),
+    AnsiColor::Cyan.on_default(),
+];
 
 /// How this run prints.
 #[derive(Clone, Debug)]
@@ -70,56 +85,53 @@ impl Output {
 
     /// The result: `text` for people, or `data` as one line of JSON.
     pub(crate) fn result(&self, text: impl Display, data: &impl Serialize) -> Result {
-        if self.json {
-            let line = serde_json::to_string(data)
-                .map_err(|error| Error::new(Code::Json, error.to_string()))?;
-            self.bars.suspend(|| write_stdout(&line))
-        } else {
-            self.bars.suspend(|| write_stdout(&text.to_string()))
-        }
+        let line = if self.json { json(data)? } else { shown(text) };
+        self.bars.suspend(|| write_stdout(&line))
     }
 
     /// One result of many, as [`Self::result`]; false once the reader has closed the pipe.
     pub(crate) fn line(&self, text: impl Display, data: &impl Serialize) -> Result<bool> {
-        let line = if self.json {
-            serde_json::to_string(data)
-                .map_err(|error| Error::new(Code::Json, error.to_string()))?
-        } else {
-            text.to_string()
-        };
+        let line = if self.json { json(data)? } else { shown(text) };
         self.bars.suspend(|| reader_is_there(write(&line)))
+    }
+
+    /// A result that arrives byte by byte: as it is for another program, harmless on a terminal.
+    pub(crate) fn bytes(&self) -> Bytes {
+        let stdout = std::io::stdout();
+        let decoder = stdout.is_terminal().then(Decoder::default);
+        Bytes { stdout, decoder }
     }
 
     /// A line of information.
     pub(crate) fn say(&self, text: impl Display) {
         if !self.quiet {
-            self.bars.suspend(|| eprintln!("{text}"));
+            self.bars.suspend(|| eprintln!("{}", shown(text)));
         }
     }
 
     /// A heading.
     pub(crate) fn heading(&self, text: impl Display) {
-        self.say(format_args!("\n{}", self.paint(STRONG, text)));
+        self.say(format_args!("\n{}", self.paint(Role::Strong, text)));
     }
 
     /// A warning.
     pub(crate) fn warn(&self, text: impl Display) {
-        self.say(format_args!("{} {text}", self.paint(WARNING, "warning:")));
+        self.say(format_args!("{} {text}", self.paint(Role::Warning, "warning:")));
     }
 
     /// Something was completed.
     pub(crate) fn done(&self, text: impl Display) {
-        self.say(format_args!("{} {text}", self.paint(GOOD, "\u{2713}")));
+        self.say(format_args!("{} {text}", self.paint(Role::Good, "\u{2713}")));
     }
 
     /// Emphasized text.
     pub(crate) fn strong(&self, text: impl Display) -> String {
-        self.paint(STRONG, text)
+        self.paint(Role::Strong, text)
     }
 
     /// Text that stands out as good.
     pub(crate) fn good(&self, text: impl Display) -> String {
-        self.paint(GOOD, text)
+        self.paint(Role::Good, text)
     }
 
     /// A bar that shows `share` (0 to 1), as wide as a progress bar.
@@ -127,7 +139,7 @@ impl Output {
         const CELLS: usize = 32;
         let full = (0..CELLS).filter(|cell| share * CELLS as f64 > *cell as f64 + 0.5).count();
         let (full, rest) = ("\u{2501}".repeat(full), "\u{2500}".repeat(CELLS - full));
-        format!("{}{}", self.paint(HINT, full), self.paint(FAINT, rest))
+        format!("{}{}", self.paint(Role::Hint, full), self.paint(Role::Faint, rest))
     }
 
     /// Prints an error.
@@ -137,12 +149,12 @@ impl Output {
                 "code": error.code.as_str(), "message": error.message, "hint": error.hint,
                 "exit": error.exit.number(),
             }});
-            eprintln!("{line}");
+            eprintln!("{}", harmless::harmless_json(line.to_string()));
             return;
         }
-        let head = self.paint(ERROR, format_args!("error[{}]", error.code));
-        eprintln!("{head}: {}", error.message);
-        eprintln!("{} {}", self.paint(HINT, "hint:"), error.hint);
+        let head = self.paint(Role::Error, format_args!("error[{}]", error.code));
+        eprintln!("{}", shown(format_args!("{head}: {}", error.message)));
+        eprintln!("{}", shown(format_args!("{} {}", self.paint(Role::Hint, "hint:"), error.hint)));
     }
 
     /// A progress bar for work of known length.
@@ -156,20 +168,53 @@ impl Output {
         if let Ok(style) = ProgressStyle::with_template(&template) {
             bar.set_style(style.progress_chars("\u{2501}\u{2578}\u{2500}"));
         }
-        bar.set_prefix(label.to_owned());
+        bar.set_prefix(shown(label));
         bar
     }
 
     /// A spinner for work of unknown length.
     pub(crate) fn spinner(&self, text: impl Into<String>) -> ProgressBar {
         let spinner = self.bars.add(ProgressBar::new_spinner());
-        spinner.set_message(text.into());
+        let text: String = text.into();
+        spinner.set_message(shown(text));
         spinner.enable_steady_tick(Duration::from_millis(120));
         spinner
     }
 
-    fn paint(&self, style: Style, text: impl Display) -> String {
-        if self.color { format!("{style}{text}{style:#}") } else { text.to_string() }
+    fn paint(&self, role: Role, text: impl Display) -> String {
+        let text = text.to_string();
+        if self.color { harmless::styled(role as u8, &text) } else { text }
+    }
+}
+
+/// Text for people as it is written: this is where everything becomes harmless.
+fn shown(text: impl Display) -> String {
+    harmless::render(&text.to_string(), &STYLES)
+}
+
+/// A line of JSON as it is written.
+fn json(data: &impl Serialize) -> Result<String> {
+    let line = serde_json::to_string(data);
+    let line = line.map_err(|error| Error::new(Code::Json, error.to_string()))?;
+    Ok(harmless::harmless_json(line))
+}
+
+/// Standard output for bytes that arrive one by one.
+#[derive(Debug)]
+pub(crate) struct Bytes {
+    stdout: std::io::Stdout,
+    /// `None` if another program reads.
+    decoder: Option<Decoder>,
+}
+
+impl Bytes {
+    /// Writes bytes at once; false once the reader has closed the pipe.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<bool> {
+        let written = match &mut self.decoder {
+            Some(decoder) => self.stdout.write_all(decoder.push(bytes).as_bytes()),
+            None => self.stdout.write_all(bytes),
+        };
+        reader_is_there(written.and_then(|()| self.stdout.flush()))
     }
 }
 
@@ -222,7 +267,7 @@ impl Screen {
     /// Redraws the page; false once the terminal is closed.
     pub(crate) fn draw(&mut self, text: &str) -> Result<bool> {
         // Overwrite, then clear the rest of each line and of the screen: this does not flicker.
-        let lines = text.replace('\n', "\u{1b}[K\n");
+        let lines = shown(text).replace('\n', "\u{1b}[K\n");
         reader_is_there(self.write(&format!("\u{1b}[H{lines}\u{1b}[K\u{1b}[J")))
     }
 

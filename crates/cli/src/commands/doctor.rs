@@ -108,12 +108,12 @@ fn keys(folder: &KeyFolder) -> Check {
 }
 
 fn disk(dir: &Path) -> Check {
-    let space = rustix::fs::statvfs(dir).map(|space| space.f_bavail.saturating_mul(space.f_frsize));
-    match space {
-        Ok(bytes) if bytes >= DISK_BYTES_MIN => {
+    match soma_os::disk::free_bytes(dir) {
+        Ok(None) => Check::ok("disk", format!("not checked: {}", dir.display())),
+        Ok(Some(bytes)) if bytes >= DISK_BYTES_MIN => {
             Check::ok("disk", format!("{} GiB free at {}", bytes >> 30, dir.display()))
         }
-        Ok(bytes) => Check::problem(
+        Ok(Some(bytes)) => Check::problem(
             "disk",
             format!("{} MiB free at {}", bytes >> 20, dir.display()),
             "free some space: a full disk stops the node",

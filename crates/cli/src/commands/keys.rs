@@ -3,6 +3,7 @@
 use serde::Serialize;
 use soma_codes::Code;
 use soma_sdk::keys::{self, KeyFolder, KeyInfo, Protection};
+use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
 use crate::global::Global;
@@ -97,7 +98,7 @@ impl New {
     }
 }
 
-fn new_passphrase(global: &Global) -> Result<String> {
+fn new_passphrase(global: &Global) -> Result<Zeroizing<String>> {
     let passphrase = network::passphrase(global, "New passphrase: ")?;
     if passphrase.chars().count() < PASSPHRASE_CHARS_MIN {
         let message = format!("a passphrase needs at least {PASSPHRASE_CHARS_MIN} characters");

@@ -1,6 +1,5 @@
 //! `soma run`: continues a text with a model, or embeds a file.
 
-use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
@@ -83,25 +82,22 @@ impl Run {
         let prompt = self.text.unwrap_or_default();
         let sampling = Sampling { temperature: self.temperature, seed: self.seed.0 };
         let mut generated = Vec::new();
-        let mut stdout = std::io::stdout().lock();
-        let streamed = !output.is_json();
-        if streamed {
+        let mut stdout = (!output.is_json()).then(|| output.bytes());
+        if let Some(stdout) = &mut stdout {
             // A closed pipe ends the generation below.
-            let _ = stdout.write_all(prompt.as_bytes());
+            let _closed = stdout.write(prompt.as_bytes())?;
         }
         generate(&engine, &weights, prompt.as_bytes(), self.bytes, sampling, |byte| {
             generated.push(byte);
-            let shown = streamed.then(|| stdout.write_all(&[byte]).and_then(|()| stdout.flush()));
-            match shown {
-                Some(Err(_)) => ControlFlow::Break(()),
+            match stdout.as_mut().map(|stdout| stdout.write(&[byte])) {
+                Some(Ok(false) | Err(_)) => ControlFlow::Break(()),
                 _ => ControlFlow::Continue(()),
             }
         })?;
-        if streamed {
-            let _ = stdout.write_all(b"\n");
+        if let Some(mut stdout) = stdout {
+            let _closed = stdout.write(b"\n")?;
             return Ok(());
         }
-        drop(stdout);
         let text = String::from_utf8_lossy(&generated).into_owned();
         let continued = Continued { schema: "run/1", prompt, text, bytes: hex::encode(&generated) };
         output.result("", &continued)

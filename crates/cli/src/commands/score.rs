@@ -201,7 +201,7 @@ impl Model {
         let started = Instant::now();
         let report = match score_with_dump(engine, &self.weights, data, &self.directions) {
             Ok((report, dump)) => {
-                std::fs::write(file, dump.to_safetensors(&report))
+                soma_os::file::write(file, &dump.to_safetensors(&report))
                     .map_err(|error| Error::file(file, "write", &error))?;
                 Ok(report)
             }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use soma_compete::{Plan, ScoreCache, Scoring, Session, Submitted, Submitter, WeightsCache};
 use soma_protocol::Amount;
+use soma_sdk::client::Client;
 
 use crate::error::Result;
 use crate::global::Global;
@@ -27,6 +28,9 @@ pub(crate) struct Submit {
     /// Continue in every epoch, until interrupted.
     #[arg(long, conflicts_with = "target")]
     watch: bool,
+    /// URL of another node, which must say the same about targets and rules; repeat for more.
+    #[arg(long, value_name = "URL")]
+    witness: Vec<String>,
     /// Compute every score, even if it is cached.
     #[arg(long)]
     no_cache: bool,
@@ -40,11 +44,14 @@ impl Submit {
         let engine = self.engine.build()?;
         let weights = WeightsCache::new(home.weights());
         let scores = if self.no_cache { ScoreCache::off() } else { ScoreCache::new(home.scores()) };
+        let witnesses = self.witness.iter().map(|url| Client::new(url));
+        let witnesses = witnesses.collect::<std::result::Result<Vec<_>, _>>()?;
         network::block_on(async {
             let competitor = network::competitor(global, output).await?;
             let submitter = Submitter {
                 competitor: &competitor,
                 scoring: Scoring { engine: &engine, weights: &weights, scores: &scores },
+                witnesses: &witnesses,
             };
             let plan = Plan { paths: self.paths, target: self.target, every_epoch: self.watch };
             let session = Session::new(submitter, plan);

@@ -183,7 +183,8 @@ impl Competition<'_> {
         }
         let mut submissions = Vec::new();
         for (domain, person) in self.domains.iter().zip(&self.submitters) {
-            let submitter = Submitter { competitor: &person.competitor, scoring: self.scoring() };
+            let (competitor, scoring) = (&person.competitor, self.scoring());
+            let submitter = Submitter { competitor, scoring, witnesses: &[] };
             let rules = submitter.rules().await?;
             let documents = submitter.qualifying(domain.held_out.clone(), &rules).await?;
             let entered = submitter.enter(&targets, &documents, &rules, None, &mut submissions);
