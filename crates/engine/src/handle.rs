@@ -19,7 +19,7 @@ use soma_store::{History, State, StateFolder, Tip};
 use tokio::sync::{Notify, mpsc as queue, watch};
 
 use crate::{
-    EngineError, FAULTS_WAITING_MAX, Gossip, GossipMessage, Joined, KEEP_BLOCKS_MIN, Peer, Pool,
+    EngineError, FAULTS_WAITING_MAX, Gossip, GossipReceiver, Joined, KEEP_BLOCKS_MIN, Peer, Pool,
     Settings, Sink, gossip,
     keys::private_key,
     network::{self, Directory},
@@ -39,7 +39,7 @@ pub struct Handle {
     stop: Arc<Notify>,
     failure: watch::Receiver<Option<Arc<EngineError>>>,
     gossip: Gossip,
-    messages: Mutex<Option<queue::Receiver<GossipMessage>>>,
+    messages: Mutex<Option<GossipReceiver>>,
     faults: Mutex<Option<queue::Receiver<Evidence>>>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -101,7 +101,7 @@ impl Handle {
     }
 
     /// Gossip from other nodes, for one receiver: `None` if it has been taken.
-    pub fn take_gossip(&self) -> Option<queue::Receiver<GossipMessage>> {
+    pub fn take_gossip(&self) -> Option<GossipReceiver> {
         let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
         messages.take()
     }

@@ -7,7 +7,7 @@
 //! compiles them.
 //!
 //! Modules in reading order, each using only those before it: what a node is built from (`calendar`
-//! to `links`), blocks and their archives, `consensus` (who decides blocks, what they do, and
+//! to `settings`), blocks and their archives, `consensus` (who decides blocks, what they do, and
 //! when), `sync` (how a node obtains the state of others), `recorder` (writes finalized blocks to
 //! the history), `node` (assembles all of it, on any runtime), and what a process uses: `network`,
 //! `handle`, `verify`.
@@ -17,9 +17,9 @@ mod limits;
 mod error;
 mod keys;
 mod interface;
+mod links;
 mod gossip;
 mod settings;
-mod links;
 mod block;
 mod archives;
 mod consensus;
@@ -35,12 +35,13 @@ pub use block::recode_block;
 pub use calendar::TERM_BLOCKS;
 pub use consensus::faults::FAULTS_WAITING_MAX;
 pub use error::EngineError;
-pub use gossip::{GOSSIP_WAITING_MAX, Gossip, GossipMessage};
+pub use gossip::{GOSSIP_WAITING_MAX, Gossip, GossipMessage, GossipReceiver};
 pub use handle::{Handle, Host, start};
 pub use interface::{JoinProgress, Joined, Pool, Sink};
 pub use keys::ConsensusSecret;
 pub use limits::{
-    BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX, GOSSIP_BYTES_MAX, KEEP_BLOCKS_MIN, PEERS_MAX,
+    BLOCK_BYTES_MAX, BLOCK_DURATION, BLOCK_TRANSACTIONS_MAX, GOSSIP_BYTES_MAX, KEEP_BLOCKS_MIN,
+    PEERS_MAX,
 };
 pub use network::{Peer, PeerAddress};
 pub use settings::{Join, Settings};

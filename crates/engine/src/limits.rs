@@ -1,7 +1,7 @@
 //! Bounds that more than one module relies on. Only numbers; the sizes of single components are
 //! defined where they are used.
 
-use std::num::NonZeroU64;
+use std::{num::NonZeroU64, time::Duration};
 
 use commonware_runtime::Quota;
 use commonware_utils::{NZU32, NZU64};
@@ -28,6 +28,9 @@ pub(crate) const RESPONSE_BYTES_MAX: usize = 5 << 18;
 pub const QUOTA: Quota = Quota::per_second(NZU32!(256));
 /// Like [`QUOTA`], for gossip, whose messages are longer.
 pub const GOSSIP_QUOTA: Quota = Quota::per_second(NZU32!(64));
+/// How long a peer is refused that broke the protocol: long enough that garbage costs nothing, short
+/// enough that nodes which block each other by mistake vote together again without an operator.
+pub const BLOCK_DURATION: Duration = Duration::from_mins(10);
 
 /// The number of finalized blocks in one file. All files stay open, so there must be few; a file is
 /// pruned as a whole.

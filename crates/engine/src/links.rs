@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use commonware_cryptography::ed25519::PublicKey;
+<<<<<<< HEAD
 use commonware_p2p::Provider;
 use commonware_runtime::{Clock, Metrics, Network, Spawner, Storage};
 use rand_core::{CryptoRng, Rng};
@@ -12,6 +13,11 @@ use rand_core::{CryptoRng, Rng};
 pub trait Runtime: Rng + CryptoRng + Spawner + Storage + Clock + Metrics + Network {}
 
 impl<E: Rng + CryptoRng + Spawner + Storage + Clock + Metrics + Network> Runtime for E {}
+=======
+use commonware_p2p::{Blocker, Provider};
+
+use crate::keys::consensus_key;
+>>>>>>> ed2efee (A peer that misbehaves costs its own share: gossip is fair, liars delay a join by seconds)
 
 /// Knows the peers, and is told at each term who they are.
 pub trait Roster: Provider<PublicKey = PublicKey> + Sync {
@@ -40,4 +46,14 @@ pub struct Links<P, B, S, R> {
     pub gossip: (S, R),
     /// State sync: requests, and responses.
     pub exchange: (S, R),
+}
+
+/// Disconnects a peer that broke the protocol, and refuses it for a while.
+pub(crate) fn block(
+    blocker: &mut impl Blocker<PublicKey = PublicKey>,
+    peer: PublicKey,
+    why: &'static str,
+) {
+    tracing::warn!(peer = %consensus_key(&peer), why, "blocking a peer");
+    blocker.block(peer);
 }

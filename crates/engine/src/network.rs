@@ -34,7 +34,7 @@ use crate::{
     EngineError,
     consensus::components::message_bytes_max,
     keys::{consensus_key, public_key},
-    limits::{GOSSIP_QUOTA, PEERS_MAX, QUOTA, SEATS_MAX},
+    limits::{BLOCK_DURATION, GOSSIP_QUOTA, PEERS_MAX, QUOTA, SEATS_MAX},
     links::{Links, Roster},
 };
 
@@ -214,6 +214,7 @@ pub(crate) fn connect(
     // Peers are authenticated by key, not by address: nodes sit behind address translation, and
     // host names change address.
     config.bypass_ip_check = true;
+    config.block_duration = BLOCK_DURATION;
     let (mut network, oracle) = lookup::Network::new(context.child("network"), config);
     let mut channel = |number| network.register(number, QUOTA);
     let links = Links {

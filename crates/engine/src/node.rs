@@ -53,7 +53,7 @@ use crate::{
     links::{Links, Roster, Runtime},
     paused::pause,
     recorder::{Acks, Recorder},
-    settings::{Deviation, Overrides, Services, Settings},
+    settings::{Overrides, Services, Settings},
     sync::{
         checkpoint::{Floor, SyncCheckpoint},
         exchange::{self, RequestClient},
@@ -147,7 +147,8 @@ where
         components::broadcast(me, links.peers.clone()),
     );
     broadcaster.start(links.blocks);
-    let (client, server) = exchange::start(context.child("exchange"), links.exchange);
+    let (client, server) =
+        exchange::start(context.child("exchange"), links.exchange, links.blocker.clone());
 
     let handovers = HandoverStore::open(&context, &overrides.prefix, &page_cache).await?;
     let handovers = Arc::new(handovers);
@@ -177,7 +178,7 @@ where
         state: Arc::clone(&state),
         history: Arc::clone(&services.history),
         handovers: Arc::clone(&handovers),
-        forges: matches!(overrides.deviation, Deviation::Forges),
+        deviation: overrides.deviation.clone(),
     });
     let loaded = Loaded {
         context,
@@ -391,7 +392,7 @@ impl<E: Runtime> Loaded<E> {
         R: Receiver<PublicKey = PublicKey>,
     {
         let context = self.context;
-        services.gossip.start(context.child("gossip"), gossip);
+        services.gossip.start(context.child("gossip"), gossip, voting.blocker.clone());
         let committees = self.core.committees.clone();
         let faults = Faults::new(self.core.rules.chain, services.faults);
         // The history may be ahead of the state: those blocks are delivered again.

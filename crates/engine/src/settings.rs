@@ -114,6 +114,8 @@ pub enum Deviation {
     Stuffs,
     /// It forges what it sends to nodes that sync.
     Forges,
+    /// It claims to have more blocks than the chain has, and gives none to nodes that sync.
+    Boasts,
 }
 
 impl fmt::Debug for Deviation {
@@ -124,6 +126,7 @@ impl fmt::Debug for Deviation {
             Self::Lies(_) => "Lies",
             Self::Stuffs => "Stuffs",
             Self::Forges => "Forges",
+            Self::Boasts => "Boasts",
         })
     }
 }

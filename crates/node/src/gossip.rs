@@ -4,23 +4,43 @@
 //! another node sent, because every node is connected to every other. Nothing depends on delivery:
 //! the node that admitted a transaction also proposes it. It must never wait for a peer or trust
 //! one.
+//!
+//! Before an honest node sends a transaction, it has decoded it and verified its signature. A peer
+//! that sends anything else is blocked at its first message. What an honest node could send is
+//! bounded by a rate, and peers take turns: one batch of all of them is verified at a time, and
+//! meanwhile their messages wait in the engine, each peer's in a queue of its own.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use soma_engine::{GOSSIP_BYTES_MAX, Gossip, GossipMessage};
-use soma_protocol::SignedTransaction;
+use soma_engine::{GOSSIP_BYTES_MAX, Gossip, GossipMessage, GossipReceiver, PEERS_MAX};
+use soma_protocol::{ConsensusKey, Error, Hash, SignedTransaction};
 use soma_sdk::api::batch;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::mempool::AdmissionQueue;
 use crate::metrics::Metrics;
+use crate::refusal::Refusal;
 
 /// The shortest time between two messages; the engine carries 64 a second to each peer.
 const MESSAGE_INTERVAL: Duration = Duration::from_millis(20);
 /// How many transactions may wait to be sent; the rest reach the other nodes in blocks.
 pub(crate) const OUTBOX_MAX: usize = 32_768;
+/// The most transactions that a node sends per second, and admits of one peer: more than a network
+/// finalizes. It bounds the signatures that a peer makes this node verify.
+const TRANSACTIONS_PER_SECOND: u64 = 16_384;
+/// How far a peer may be ahead of this rate, as messages do not arrive as evenly as they are sent.
+const BURST: Duration = Duration::from_secs(1);
+/// The most transactions that are verified together, apart from those of the last message.
+const TOGETHER_MAX: usize = 512;
+
+/// The time in which a node may send this many transactions.
+fn time_for(transactions: usize) -> Duration {
+    let nanos = (transactions as u64).saturating_mul(1_000_000_000) / TRANSACTIONS_PER_SECOND;
+    Duration::from_nanos(nanos)
+}
 
 /// Sends transactions from `outbox` until it is closed.
 pub(crate) async fn send(
@@ -40,38 +60,158 @@ pub(crate) async fn send(
         };
         let mut message = Vec::new();
         batch::push(&mut message, &first);
+        let mut count = 1;
         tokio::time::sleep_until(next).await;
-        while let Ok(transaction) = outbox.try_recv() {
+        while count < batch::BATCH_MAX
+            && let Ok(transaction) = outbox.try_recv()
+        {
             let fits =
                 message.len() + transaction.bytes().len() + batch::LENGTH_BYTES <= GOSSIP_BYTES_MAX;
             if !fits || !batch::push(&mut message, &transaction) {
                 left_over = Some(transaction);
                 break;
             }
+            count += 1;
         }
         if gossip.send(message) {
             metrics.gossip_sent.inc();
         } else {
             metrics.gossip_dropped.inc();
         }
-        next = Instant::now() + MESSAGE_INTERVAL;
+        next = Instant::now() + MESSAGE_INTERVAL.max(time_for(count));
     }
 }
 
+/// Up to when the peers have used their rate.
+#[derive(Debug, Default)]
+struct Rates(HashMap<ConsensusKey, Instant>);
+
+impl Rates {
+    /// Whether a peer may send this many transactions now.
+    fn allow(&mut self, peer: ConsensusKey, transactions: usize, now: Instant) -> bool {
+        if self.0.len() >= PEERS_MAX {
+            self.0.retain(|_, used_until| *used_until > now);
+        }
+        let used_until = self.0.entry(peer).or_insert(now);
+        let after = (*used_until).max(now) + time_for(transactions);
+        let allowed = after <= now + BURST;
+        if allowed {
+            *used_until = after;
+        }
+        allowed
+    }
+}
+
+/// The transactions in a batch.
+///
+/// # Errors
+/// Why no honest node sends this.
+fn decode(parts: &[&[u8]], chain: &Hash) -> Result<Vec<SignedTransaction>, &'static str> {
+    let decode = |part: &&[u8]| match SignedTransaction::decode(part) {
+        Ok(transaction) if transaction.transaction().chain == *chain => Ok(transaction),
+        Ok(_) => Err("it sent a transaction of another chain"),
+        Err(_) => Err("it sent a malformed transaction"),
+    };
+    parts.iter().map(decode).collect()
+}
+
 /// Admits to the pool what other nodes send.
-pub(crate) async fn receive(
-    mut received: mpsc::Receiver<GossipMessage>,
+pub(crate) struct Listener {
+    chain: Hash,
+    gossip: Gossip,
     queue: AdmissionQueue,
     metrics: Arc<Metrics>,
-) {
-    while let Some(GossipMessage { from, bytes }) = received.recv().await {
-        metrics.gossip_heard.inc();
-        let Ok(parts) = batch::split(&bytes) else {
-            metrics.gossip_malformed.inc();
-            tracing::debug!(%from, "ignoring a malformed batch of a peer");
-            continue;
+    rates: Rates,
+}
+
+impl Listener {
+    pub(crate) fn new(
+        chain: Hash,
+        gossip: Gossip,
+        queue: AdmissionQueue,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { chain, gossip, queue, metrics, rates: Rates::default() }
+    }
+
+    /// Admits what is received until the network is closed.
+    pub(crate) async fn run(mut self, mut received: GossipReceiver) {
+        while let Some(first) = received.recv().await {
+            let (mut transactions, mut senders) = (Vec::new(), Vec::new());
+            let mut next = Some(first);
+            while let Some(message) = next {
+                let decoded = self.read(&message);
+                senders.resize(senders.len() + decoded.len(), message.from);
+                transactions.extend(decoded);
+                let room = transactions.len() < TOGETHER_MAX;
+                next = if room { received.try_recv() } else { None };
+            }
+            if transactions.is_empty() {
+                continue;
+            }
+            let Ok(answers) = self.queue.admit_gossip(transactions).await else {
+                return;
+            };
+            for (from, answer) in senders.into_iter().zip(answers) {
+                if answer == Err(Refusal::Invalid(Error::Signature)) {
+                    self.block(from, "it sent a forged signature");
+                }
+            }
+        }
+    }
+
+    /// The transactions of a message; none if its sender is blocked for it or above its rate.
+    fn read(&mut self, message: &GossipMessage) -> Vec<SignedTransaction> {
+        self.metrics.gossip_heard.inc();
+        let Ok(parts) = batch::split(&message.bytes) else {
+            self.block(message.from, "it sent a malformed batch");
+            return Vec::new();
         };
-        let decoded = parts.into_iter().map(SignedTransaction::decode);
-        queue.admit_gossip(decoded.flatten().collect(), bytes.len());
+        if !self.rates.allow(message.from, parts.len(), Instant::now()) {
+            self.metrics.gossip_refused.inc();
+            return Vec::new();
+        }
+        decode(&parts, &self.chain).unwrap_or_else(|why| {
+            self.block(message.from, why);
+            Vec::new()
+        })
+    }
+
+    fn block(&self, peer: ConsensusKey, why: &'static str) {
+        self.metrics.gossip_blocked.inc();
+        self.gossip.block(peer, why);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use soma_protocol::ConsensusKey;
+    use soma_sdk::api::batch;
+    use tokio::time::Instant;
+
+    use super::{BURST, Rates, TRANSACTIONS_PER_SECOND, time_for};
+
+    #[test]
+    fn a_peer_is_held_to_the_rate_at_which_an_honest_node_sends() {
+        let begun = Instant::now();
+        let (honest, greedy) = (ConsensusKey([1; 32]), ConsensusKey([2; 32]));
+        let mut rates = Rates::default();
+        let (mut now, mut next, mut allowed) = (begun, begun, 0);
+        while now < begun + Duration::from_secs(10) {
+            for _ in 0..3 {
+                let count =
+                    if rates.allow(greedy, batch::BATCH_MAX, now) { batch::BATCH_MAX } else { 0 };
+                allowed += count as u64;
+            }
+            if now >= next {
+                assert!(rates.allow(honest, batch::BATCH_MAX, now));
+                next = now + time_for(batch::BATCH_MAX);
+            }
+            now += Duration::from_millis(10);
+        }
+        assert!(allowed <= TRANSACTIONS_PER_SECOND * (10 + BURST.as_secs()), "{allowed}");
+        assert!(allowed >= TRANSACTIONS_PER_SECOND * 10, "{allowed}");
     }
 }

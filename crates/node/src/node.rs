@@ -21,7 +21,7 @@ use crate::duties::{self, Duties};
 use crate::error::NodeError;
 use crate::fetch;
 use crate::follower::{Follower, JoinLog};
-use crate::gossip::{self, OUTBOX_MAX};
+use crate::gossip::{self, Listener, OUTBOX_MAX};
 use crate::health::Health;
 use crate::http::{self, Parts};
 use crate::mempool::{Admission, AdmissionQueue, Arrivals, Mempool};
@@ -252,7 +252,8 @@ async fn serve(
     tokio::spawn(gossip::send(engine.gossip(), outgoing, Arc::clone(metrics)));
     if let Some(received) = engine.take_gossip() {
         let (queue, metrics) = (parts.admission.clone(), Arc::clone(metrics));
-        tokio::spawn(gossip::receive(received, queue, metrics));
+        let listener = Listener::new(parts.chain.id, engine.gossip(), queue, metrics);
+        tokio::spawn(listener.run(received));
     }
     let shutdown = parts.shutdown.clone();
     let server = tokio::spawn(http::serve(listener, parts, limits));

@@ -24,6 +24,8 @@ pub enum Adversary {
     Stuffs,
     /// It forges the state that it serves to joining nodes.
     Forges,
+    /// It claims more blocks than there are and gives none to joining nodes.
+    Boasts,
 }
 
 impl Adversary {
@@ -36,6 +38,8 @@ impl Adversary {
             3 => Self::Lies,
             4 => Self::Stuffs,
             _ => Self::Forges,
+            4 => Self::Forges,
+            _ => Self::Boasts,
         }
     }
 }

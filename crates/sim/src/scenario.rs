@@ -164,6 +164,7 @@ fn nodes(
             Adversary::Lies => Deviation::Lies(invalid_proposals(node)),
             Adversary::Stuffs => Deviation::Stuffs,
             Adversary::Forges => Deviation::Forges,
+            Adversary::Boasts => Deviation::Boasts,
             _ => Deviation::None,
         };
         let others: Vec<_> = (0..NODES).filter(|other| *other != node).collect();

@@ -1,10 +1,15 @@
 //! The task that carries state sync between nodes: it responds to peers once the node is up, and
-//! delivers the responses to this node's own requests. It never judges a response.
+//! delivers the responses to this node's own requests. It never judges the content of a response,
+//! but blocks a peer that sends what cannot be decoded.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use commonware_cryptography::ed25519::PublicKey;
-use commonware_p2p::{Receiver, Recipients, Sender};
+use commonware_p2p::{Blocker, Receiver, Recipients, Sender};
 use commonware_runtime::{Clock, Spawner};
 use commonware_storage::Context as StorageContext;
 use rand_core::Rng;
@@ -13,8 +18,9 @@ use tokio::sync::{SetOnce, mpsc};
 use super::{
     messages::{Message, Request, Response},
     server::Server,
+    serving::{Due, Serving},
 };
-use crate::limits::RESPONSE_BYTES_MAX;
+use crate::{limits::RESPONSE_BYTES_MAX, links::block};
 
 /// How many of this node's requests, and responses to one request, may wait in a queue.
 const WAITING_MAX: usize = 64;
@@ -46,7 +52,7 @@ struct Outgoing {
 pub(crate) struct RequestClient(mpsc::Sender<Outgoing>);
 
 impl RequestClient {
-    /// Sends a request. Responses arrive until the receiver is dropped.
+    /// Sends a request. Responses arrive until the receiver is dropped, at most one of each peer.
     pub(crate) async fn request(
         &self,
         to: Recipients<PublicKey>,
@@ -71,48 +77,102 @@ impl RequestClient {
         let (_, response) = within(clock, limit, responses.recv()).await.flatten()?;
         Some(response)
     }
+
+    /// Sends a request to all peers. Returns the responses that arrive within `limit`, and, once
+    /// there is one, within `more` of it: no peer can draw this out.
+    pub(crate) async fn request_all(
+        &self,
+        clock: &impl Clock,
+        request: Request,
+        limit: Duration,
+        more: Duration,
+    ) -> Vec<PeerResponse> {
+        let mut received = Vec::new();
+        let mut responses = self.request(Recipients::All, request).await;
+        let mut until = clock.current() + limit;
+        loop {
+            let response = tokio::select! {
+                biased;
+                response = responses.recv() => response,
+                () = clock.sleep_until(until) => None,
+            };
+            let Some(response) = response else {
+                return received;
+            };
+            if received.is_empty() {
+                until = until.min(clock.current() + more);
+            }
+            received.push(response);
+        }
+    }
 }
 
 /// Starts the exchange; it responds to peers once the server is set.
-pub(crate) fn start<E, S, R>(
+pub(crate) fn start<E, S, R, B>(
     mut context: E,
     link: (S, R),
+    blocker: B,
 ) -> (RequestClient, Arc<SetOnce<Server<E>>>)
 where
     E: Rng + Spawner + StorageContext,
     S: Sender<PublicKey = PublicKey>,
     R: Receiver<PublicKey = PublicKey>,
+    B: Blocker<PublicKey = PublicKey>,
 {
     let (client, requests) = mpsc::channel(WAITING_MAX);
     let server = Arc::new(SetOnce::new());
-    let exchange = Exchange {
-        server: Arc::clone(&server),
-        sender: link.0,
-        // Random, so that a response to a request made before a restart matches none from this run.
-        next: context.next_u64(),
-        pending: BTreeMap::new(),
-    };
-    context.spawn(move |_| exchange.run(requests, link.1));
+    // Random, so that a response to a request made before a restart matches none from this run.
+    let next = context.next_u64();
+    let (respond_from, (sender, receiver)) = (Arc::clone(&server), link);
+    context.spawn(move |clock| {
+        let exchange = Exchange {
+            serving: Serving::new(clock.current()),
+            clock,
+            server: respond_from,
+            sender,
+            blocker,
+            next,
+            pending: BTreeMap::new(),
+        };
+        exchange.run(requests, receiver)
+    });
     (RequestClient(client), server)
 }
 
 /// A request that waits for responses.
 struct Pending {
     to: Recipients<PublicKey>,
+    /// The peers that have responded.
+    responded: BTreeSet<PublicKey>,
     responses: mpsc::Sender<PeerResponse>,
 }
 
-struct Exchange<E: Spawner + StorageContext, S> {
-    server: Arc<SetOnce<Server<E>>>,
-    sender: S,
-    next: u64,
-    pending: BTreeMap<u64, Pending>,
+impl Pending {
+    fn expects(&self, peer: &PublicKey) -> bool {
+        let asked = match &self.to {
+            Recipients::All => true,
+            Recipients::Some(peers) => peers.contains(peer),
+            Recipients::One(asked) => asked == peer,
+        };
+        asked && !self.responded.contains(peer)
+    }
 }
 
-impl<E, S> Exchange<E, S>
+struct Exchange<E: Spawner + StorageContext, S, B> {
+    clock: E,
+    server: Arc<SetOnce<Server<E>>>,
+    sender: S,
+    blocker: B,
+    next: u64,
+    pending: BTreeMap<u64, Pending>,
+    serving: Serving,
+}
+
+impl<E, S, B> Exchange<E, S, B>
 where
     E: Spawner + StorageContext,
     S: Sender<PublicKey = PublicKey>,
+    B: Blocker<PublicKey = PublicKey>,
 {
     async fn run<R>(mut self, mut requests: mpsc::Receiver<Outgoing>, mut receiver: R)
     where
@@ -120,6 +180,9 @@ where
     {
         let mut requests_open = true;
         loop {
+            let due_at = self.serving.due_at();
+            // Taking a message is quick and the network bounds their number, so those that come in
+            // cannot keep this node from responding.
             tokio::select! {
                 biased;
                 outgoing = requests.recv(), if requests_open => match outgoing {
@@ -130,14 +193,13 @@ where
                     let Ok((from, message)) = message else {
                         return;
                     };
-                    match Message::decode(message.as_ref()) {
-                        Some(Message::Request(number, request)) => {
-                            self.respond(from, number, request).await;
-                        }
-                        Some(Message::Response(number, response)) => {
-                            self.deliver(from, number, response);
-                        }
-                        None => tracing::debug!(?from, "ignoring a malformed sync message"),
+                    self.receive(from, message.as_ref());
+                }
+                () = self.clock.sleep_until(due_at.unwrap_or(std::time::UNIX_EPOCH)),
+                    if due_at.is_some() =>
+                {
+                    if let Some(due) = self.serving.next(self.clock.current()) {
+                        self.respond(due).await;
                     }
                 }
             }
@@ -148,32 +210,45 @@ where
         let Outgoing { to, request, responses } = outgoing;
         self.pending.retain(|_, pending| !pending.responses.is_closed());
         self.next = self.next.wrapping_add(1);
-        let message = Message::Request(self.next, request).encode();
-        self.sender.send(to.clone(), message, false);
-        self.pending.insert(self.next, Pending { to, responses });
+        self.sender.send(to.clone(), request.encode(self.next), false);
+        self.pending.insert(self.next, Pending { to, responded: BTreeSet::new(), responses });
     }
 
-    fn deliver(&mut self, from: PublicKey, number: u64, response: Response) {
-        let Some(pending) = self.pending.get(&number) else {
-            return;
-        };
-        let expected = match &pending.to {
-            Recipients::All => true,
-            Recipients::Some(peers) => peers.contains(&from),
-            Recipients::One(peer) => *peer == from,
-        };
-        if expected {
-            // The requester has dropped its receiver, or its queue is full.
-            let _ = pending.responses.try_send((from, response));
+    fn receive(&mut self, from: PublicKey, message: &[u8]) {
+        match Message::split(message) {
+            Some(Message::Request(number, content)) => match Request::decode(content) {
+                Some(request) if self.server.initialized() => {
+                    self.serving.add(self.clock.current(), from, number, request);
+                }
+                Some(_) => {}
+                None => block(&mut self.blocker, from, "its sync request is malformed"),
+            },
+            Some(Message::Response(number, content)) => self.deliver(from, number, content),
+            None => block(&mut self.blocker, from, "its sync message is malformed"),
         }
     }
 
-    async fn respond(&mut self, from: PublicKey, number: u64, request: Request) {
-        let Some(server) = self.server.get() else {
+    fn deliver(&mut self, from: PublicKey, number: u64, content: &[u8]) {
+        let Some(pending) = self.pending.get_mut(&number).filter(|it| it.expects(&from)) else {
+            // It came too late.
             return;
         };
-        let message = Message::Response(number, server.respond(request).await).encode();
-        if message.len() <= RESPONSE_BYTES_MAX {
+        let Some(response) = Response::decode(content) else {
+            return block(&mut self.blocker, from, "its sync response is malformed");
+        };
+        pending.responded.insert(from.clone());
+        // The requester has dropped its receiver, or its queue is full.
+        let _ = pending.responses.try_send((from, response));
+    }
+
+    async fn respond(&mut self, Due { from, number, request }: Due) {
+        let response = match self.server.get() {
+            Some(server) => server.respond(request).await,
+            None => None,
+        };
+        let message = response.map_or_else(Vec::new, |response| response.encode(number));
+        self.serving.charge(self.clock.current(), &from, message.len());
+        if (1..=RESPONSE_BYTES_MAX).contains(&message.len()) {
             self.sender.send(Recipients::One(from), message, false);
         }
     }

@@ -1,5 +1,5 @@
-//! Downloads the state after one block from several peers, every part with its proof. A peer that
-//! sends a part without a valid proof is not asked again.
+//! Downloads the state after one block from several peers, every part with its proof. The peer that
+//! is the least busy is asked first, so a slow one holds up only what it was asked for.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -7,10 +7,7 @@ use std::{
 };
 
 use commonware_codec::EncodeSize as _;
-use commonware_cryptography::{
-    blake3::{Blake3, Digest},
-    ed25519::PublicKey,
-};
+use commonware_cryptography::blake3::{Blake3, Digest};
 use commonware_runtime::{Clock, Spawner, buffer::paged::CacheRef};
 use commonware_storage::{
     Context as StorageContext, mmr,
@@ -26,19 +23,16 @@ use soma_store::{
 };
 
 use super::{
-    exchange::RequestClient,
     messages::{OPERATIONS_MAX, Request, Response, StatePart, StateRequest},
+    peers::Peers,
 };
 use crate::{
     EngineError,
     interface::{JoinProgress, Sink},
-    keys::consensus_key,
 };
 
-/// How long to wait for one response.
-pub(crate) const RESPONSE_LIMIT: Duration = Duration::from_secs(2);
 /// The pause before all peers are asked again.
-pub(crate) const RETRY: Duration = Duration::from_millis(500);
+const RETRY: Duration = Duration::from_millis(500);
 /// How often all peers are asked for one part of the state.
 const ROUNDS: u32 = 3;
 
@@ -46,8 +40,6 @@ const ROUNDS: u32 = 3;
 pub(crate) enum SyncFailure {
     /// This node cannot continue.
     Engine(EngineError),
-    /// A peer sent something that cannot be verified.
-    Forged(PublicKey, String),
     /// No peer has what is needed, or none responds.
     Unavailable(String),
 }
@@ -59,20 +51,16 @@ impl<T: Into<EngineError>> From<T> for SyncFailure {
 }
 
 /// What a download has received so far.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Received {
-    /// The peers that may still be asked.
-    pub(crate) peers: Vec<PublicKey>,
-    /// The last peer that forged a part, and how.
-    forged: Option<(PublicKey, String)>,
     pub(crate) operations: u64,
     pub(crate) bytes: u64,
 }
 
-/// Downloads parts of the state from peers in turn.
+/// Downloads parts of the state.
 pub(crate) struct StateFetcher<E> {
     clock: E,
-    client: RequestClient,
+    peers: Arc<Peers<E>>,
     sink: Arc<dyn Sink>,
     /// The block whose state it is.
     height: u64,
@@ -83,23 +71,12 @@ pub(crate) struct StateFetcher<E> {
 impl<E: Spawner + StorageContext> StateFetcher<E> {
     pub(crate) fn new(
         clock: E,
-        client: RequestClient,
+        peers: Arc<Peers<E>>,
         sink: Arc<dyn Sink>,
         height: u64,
         commitment: StateCommitment,
-        peers: &[PublicKey],
     ) -> Self {
-        Self {
-            clock,
-            client,
-            sink,
-            height,
-            commitment,
-            received: Arc::new(Mutex::new(Received {
-                peers: peers.to_vec(),
-                ..Received::default()
-            })),
-        }
+        Self { clock, peers, sink, height, commitment, received: Arc::default() }
     }
 
     /// Downloads the whole state into the database.
@@ -127,15 +104,12 @@ impl<E: Spawner + StorageContext> StateFetcher<E> {
             reached_target_tx: None,
         })
         .await;
-        let received = std::mem::take(&mut *lock(&received));
+        let received = *lock(&received);
         match synced {
             Ok(database) if database.root() == commitment.root => Ok(received),
             Ok(_) => Err(SyncFailure::Unavailable("the downloaded state has another root".into())),
             Err(SyncError::Database(error)) => Err(StoreError::from(error).into()),
-            Err(error) => Err(match received.forged {
-                Some((peer, why)) => SyncFailure::Forged(peer, why),
-                None => SyncFailure::Unavailable(error.to_string()),
-            }),
+            Err(error) => Err(SyncFailure::Unavailable(error.to_string())),
         }
     }
 }
@@ -145,14 +119,6 @@ fn lock(received: &Mutex<Received>) -> MutexGuard<'_, Received> {
 }
 
 impl<E: Clock> StateFetcher<E> {
-    fn exclude(&self, peer: &PublicKey) {
-        let why = format!("a part of the state of block {} without proof", self.height);
-        tracing::warn!(peer = %consensus_key(peer), why, "excluding a peer from the sync");
-        let mut received = lock(&self.received);
-        received.peers.retain(|remaining| remaining != peer);
-        received.forged = Some((peer.clone(), why));
-    }
-
     fn count(&self, part: &StatePart) {
         let operations = match part {
             StatePart::Operations { operations, .. } => operations.len() as u64,
@@ -214,20 +180,18 @@ impl<E: Clock> Source for StateFetcher<E> {
     async fn serve(&self, request: StateRequest) -> source::Result<Self> {
         let start = *request.start();
         for _ in 0..ROUNDS {
-            let peers = lock(&self.received).peers.clone();
-            // Different parts start with different peers, so that the load is shared.
-            let turn = usize::try_from(start / OPERATIONS_MAX).unwrap_or(0) % peers.len().max(1);
-            for peer in peers.iter().cycle().skip(turn).take(peers.len()) {
-                let request_state = Request::State(request);
-                let response =
-                    self.client.request_one(&self.clock, RESPONSE_LIMIT, peer, request_state).await;
-                match response {
+            for peer in self.peers.ranked() {
+                match self.peers.ask(&peer, Request::State(request)).await {
                     Some(Response::State(part)) if self.proves(request, &part) => {
                         self.count(&part);
                         return Ok((*part, None));
                     }
-                    Some(Response::Nothing) | None => {}
-                    Some(_) => self.exclude(peer),
+                    Some(_) => {
+                        let block = self.height;
+                        let why = format!("a part of the state of block {block} without proof");
+                        self.peers.refuse(&peer, &why);
+                    }
+                    None => {}
                 }
             }
             self.clock.sleep(RETRY).await;

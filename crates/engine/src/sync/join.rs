@@ -3,42 +3,46 @@
 //! It verifies handovers from genesis, each with the committee that earlier ones name, up to the
 //! last block of the last term; downloads the state after this block, each part with a proof
 //! against the root in the certified header; and continues as if it had executed the earlier
-//! blocks. A peer that forges anything is excluded. The checkpoint marks a sync as started until
-//! all of it is on disk: a node never continues from an incomplete state.
+//! blocks. What peers claim only decides whether to look: a sync starts once verified handovers
+//! prove that the chain is as long as a peer says. The checkpoint marks a sync as started until all
+//! of it is on disk: a node never continues from an incomplete state.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use commonware_cryptography::{Digestible as _, ed25519::PublicKey};
-use commonware_p2p::Recipients;
+use commonware_cryptography::Digestible as _;
 use commonware_runtime::{Clock, Spawner, buffer::paged::CacheRef};
 use commonware_storage::{Context as StorageContext, archive::Archive as _};
 use rand_core::CryptoRng;
 
 use super::{
     checkpoint::SyncCheckpoint,
-    exchange::{RequestClient, within},
-    fetch::{RESPONSE_LIMIT, RETRY, Received, StateFetcher, SyncFailure},
+    exchange::RequestClient,
+    fetch::{Received, StateFetcher, SyncFailure},
     handover::{Handover, HandoverStore, HandoverVerifier},
-    messages::{Offer, Request, Response},
+    messages::{Request, Response},
+    peers::{Peers, RESPONSE_LIMIT},
 };
 use crate::{
     EngineError, Join, JoinProgress, Joined,
     archives::Archives,
     block::{Block, hash},
     consensus::application::Core,
-    keys::consensus_key,
     settings::{Overrides, Services, Settings},
 };
 
-/// How long to wait for the first offer, and then for others.
+/// How long to wait for the first offer.
 const FIRST_OFFER: Duration = Duration::from_secs(10);
-const MORE_RESPONSES: Duration = Duration::from_millis(500);
-/// How often a sync is attempted before it fails.
+/// How long other peers have to connect, which takes a second or two, before the offers of those
+/// that are connected decide that there is nothing to sync.
+const ALL_OFFERS: Duration = Duration::from_secs(3);
+/// How long to wait for responses before the peers are asked again for their offers.
+const OFFER_INTERVAL: Duration = Duration::from_millis(500);
+/// How often a sync is attempted, and the pause between two attempts: a node looks for a minute or
+/// longer for a peer that proves what is claimed.
 const ATTEMPTS: u32 = 20;
+const PAUSE: Duration = Duration::from_secs(2);
+/// The most events that a chain has; a larger number could overflow when events are counted.
+const EVENTS_MAX: u64 = 1 << 52;
 
 /// A node while it opens the data on disk and syncs.
 pub(crate) struct Opening<'a, E: StorageContext> {
@@ -52,13 +56,18 @@ pub(crate) struct Opening<'a, E: StorageContext> {
     pub(crate) handovers: &'a HandoverStore<E>,
 }
 
-type Offers = BTreeMap<PublicKey, Offer>;
-
 /// How far the handovers have been verified. This is kept across attempts.
 struct Verified {
     verifier: HandoverVerifier,
     handovers: u64,
     last: Option<Handover>,
+}
+
+impl Verified {
+    /// The last block that is proved.
+    fn height(&self) -> u64 {
+        self.last.as_ref().map_or(0, Handover::height)
+    }
 }
 
 /// What was received from peers, besides the state.
@@ -68,17 +77,23 @@ struct Snapshot {
     events: u64,
 }
 
+/// The data on disk that a sync changes, and the sync if there was one.
+type Synced<E> = (SyncCheckpoint<E>, Archives<E>, Option<Joined>);
+
 impl<E: CryptoRng + Spawner + StorageContext> Opening<'_, E> {
-    /// Syncs if there is something to sync; afterwards, the data on disk is complete.
+    /// Syncs if there is something to sync; afterwards, the data on disk is complete. A node that
+    /// is free to execute all blocks does so if no peer proves that the chain is long.
     ///
     /// # Errors
-    /// [`EngineError::NoSnapshot`] when a sync has started and no peer provides what it needs.
+    /// [`EngineError::NoSnapshot`] when a sync has started or was asked for, and no peer provides
+    /// what it needs.
     pub(crate) async fn sync(
         &self,
-        checkpoint: SyncCheckpoint<E>,
+        mut checkpoint: SyncCheckpoint<E>,
         archives: Archives<E>,
-    ) -> Result<(SyncCheckpoint<E>, Archives<E>, Option<Joined>), EngineError> {
+    ) -> Result<Synced<E>, EngineError> {
         self.services.sink.joining(JoinProgress::Asking);
+<<<<<<< HEAD
         let offers = self.offers().await;
         let last = offers.values().map(|offer| offer.last).max().unwrap_or(0);
         let calendar = self.core.committees.calendar();
@@ -102,138 +117,180 @@ impl<E: CryptoRng + Spawner + StorageContext> Opening<'_, E> {
     /// Attempts the sync with all peers that have not forged anything.
     async fn retry(&self, mut offers: Offers) -> Result<(Snapshot, Joined), EngineError> {
         let genesis = self.core.rules.genesis_voters();
+=======
+        let clock = self.context.child("peers");
+        let peers = Arc::new(Peers::new(clock, self.client.clone()));
+        let genesis = self.core.rules.genesis_seats();
+>>>>>>> ed2efee (A peer that misbehaves costs its own share: gossip is fair, liars delay a join by seconds)
         let mut verified = Verified {
             verifier: HandoverVerifier::new(self.core.committees.clone(), &genesis),
             handovers: 0,
             last: None,
         };
-        let mut excluded = BTreeSet::new();
         let mut reason = String::from("no peer responds");
-        for _ in 0..ATTEMPTS {
-            let mut peers: Vec<_> = offers
-                .iter()
-                .filter(|(peer, _)| !excluded.contains(*peer))
-                .map(|(peer, offer)| (offer.last, peer.clone()))
-                .collect();
-            peers.sort();
-            let peers = peers.into_iter().rev().map(|(_, peer)| peer).collect();
-            match self.attempt(&mut verified, peers).await {
-                Ok((snapshot, mut joined)) => {
-                    joined.refused += excluded.len() as u64;
-                    return Ok((snapshot, joined));
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                self.context.sleep(PAUSE).await;
+            }
+            self.collect_offers(&peers).await?;
+            if !checkpoint.is_started() && !self.is_worthwhile(peers.claimed())? {
+                return Ok((checkpoint, archives, None));
+            }
+            self.follow_handovers(&mut verified, &peers).await?;
+            let proved = verified.height();
+            peers.contradict(|claim| self.end_of_terms(claim) > proved);
+            if !checkpoint.is_started() {
+                if peers.claimed().is_none() {
+                    reason = format!("no peer proves a block after {proved}");
+                    continue;
+                }
+                if !self.is_worthwhile(peers.claimed())? {
+                    return Ok((checkpoint, archives, None));
+                }
+                checkpoint = checkpoint.write(None).await?;
+            }
+            match self.download(&verified, &peers).await {
+                Ok((snapshot, joined)) => {
+                    return self.complete(checkpoint, archives, snapshot, joined).await;
                 }
                 Err(SyncFailure::Engine(error)) => return Err(error),
-                Err(SyncFailure::Forged(peer, why)) => {
-                    let key = consensus_key(&peer);
-                    reason = format!("{key} sent what cannot be verified: {why}");
-                    tracing::warn!(peer = %key, why, "excluding a peer from the sync");
-                    excluded.insert(peer);
-                }
                 Err(SyncFailure::Unavailable(why)) => {
                     tracing::info!(why, "retrying the sync");
                     reason = why;
                 }
             }
-            offers = self.offers().await;
+        }
+        if !checkpoint.is_started() && self.settings.join != Join::State {
+            tracing::warn!(reason, "executing all blocks instead of a sync");
+            return Ok((checkpoint, archives, None));
         }
         Err(EngineError::NoSnapshot { reason })
     }
 
-    async fn attempt(
+    /// Whether a chain that ends with this block should be synced, not executed.
+    fn is_worthwhile(&self, last: Option<u64>) -> Result<bool, EngineError> {
+        let calendar = self.core.committees.calendar();
+        let least = match self.settings.join {
+            Join::State => calendar.last_of(0),
+            Join::Auto | Join::Replay => calendar.last_of(1),
+        };
+        let behind_from = self.services.history.height()? + calendar.last_of(0);
+        Ok(last.is_some_and(|last| last >= least && last > behind_from))
+    }
+
+    /// The last block of the terms that are complete with this block.
+    fn end_of_terms(&self, last: u64) -> u64 {
+        let calendar = self.core.committees.calendar();
+        calendar.root_of(calendar.term_of(last + 1))
+    }
+
+    /// Asks the peers which blocks they have, until one claims enough to sync or all had the time
+    /// to connect.
+    async fn collect_offers(&self, peers: &Peers<E>) -> Result<(), EngineError> {
+        let begun = self.context.current();
+        loop {
+            peers.ask_for_offers(OFFER_INTERVAL).await;
+            let now = self.context.current();
+            let claimed = peers.claimed();
+            let limit = if claimed.is_some() { ALL_OFFERS } else { FIRST_OFFER };
+            if self.is_worthwhile(claimed)? || now >= begun + limit {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Verifies handovers until no peer has a later one.
+    async fn follow_handovers(
         &self,
         verified: &mut Verified,
-        peers: Vec<PublicKey>,
+        peers: &Peers<E>,
+    ) -> Result<(), EngineError> {
+        let mut random = self.context.child("verifier");
+        'next: loop {
+            let decided = verified.verifier.decided();
+            for group in peers.groups() {
+                let verifier = &mut verified.verifier;
+                let request = Request::Handover(verifier.reached());
+                let verify = |response| match response {
+                    Response::Handover(next) => match verifier.verify(&mut random, &next) {
+                        Ok(()) => Ok(next),
+                        Err(why) => Err(why.to_string()),
+                    },
+                    _ => Err(String::from("a response to another request")),
+                };
+                let Some((peer, next)) = peers.ask_group(&group, request, verify).await else {
+                    continue;
+                };
+                let changes_committee = verified.verifier.decided() != decided;
+                peers.gave_handover(&peer, changes_committee);
+                let term = self.core.committees.calendar().term_of(next.height());
+                if changes_committee {
+                    self.handovers.insert(term, &next).await?;
+                }
+                verified.handovers += 1;
+                verified.last = Some(*next);
+                let handovers = verified.handovers;
+                self.services.sink.joining(JoinProgress::Committees { handovers, term });
+                continue 'next;
+            }
+            return Ok(());
+        }
+    }
+
+    /// Downloads the state after the last handover, and the block.
+    async fn download(
+        &self,
+        verified: &Verified,
+        peers: &Arc<Peers<E>>,
     ) -> Result<(Snapshot, Joined), SyncFailure> {
-        let Some(best) = peers.first() else {
-            let why = "no peer is left to ask".into();
-            return Err(SyncFailure::Unavailable(why));
-        };
-        self.verify_handovers(verified, best).await?;
         let Some(handover) = verified.last.clone() else {
             let why = "no peer has a snapshot yet".into();
             return Err(SyncFailure::Unavailable(why));
         };
-        let received = self.state(&handover, &peers).await?;
-        let digest = handover.header.digest();
-        let block = self.block(&handover, &peers).await?;
+        let received = self.state(&handover, peers).await?;
+        let block = self.block(&handover, peers).await?;
         let height = handover.height();
-        let events = self.events(height).await;
+        let events = self.events(height, peers).await;
         let joined = Joined {
             height,
-            digest: hash(digest),
+            digest: hash(handover.header.digest()),
             state_root: hash(handover.header.state.root),
             handovers: verified.handovers,
             operations: received.operations,
             bytes: received.bytes,
-            refused: (peers.len() - received.peers.len()) as u64,
+            refused: peers.refused(),
         };
         let snapshot = Snapshot { handover, block, events };
         Ok((snapshot, joined))
-    }
-
-    /// Verifies all handovers that a peer has.
-    async fn verify_handovers(
-        &self,
-        verified: &mut Verified,
-        peer: &PublicKey,
-    ) -> Result<(), SyncFailure> {
-        let mut random = self.context.child("verifier");
-        loop {
-            let request = Request::Handover(verified.verifier.reached());
-            let next = match self.request(peer, request).await? {
-                Response::Handover(next) => *next,
-                Response::Nothing => return Ok(()),
-                _ => {
-                    let why = "a response to another request".into();
-                    return Err(SyncFailure::Forged(peer.clone(), why));
-                }
-            };
-            let decided = verified.verifier.decided();
-            if let Err(why) = verified.verifier.verify(&mut random, &next) {
-                return Err(SyncFailure::Forged(peer.clone(), why.to_string()));
-            }
-            let term = self.core.committees.calendar().term_of(next.height());
-            if verified.verifier.decided() != decided {
-                self.handovers.insert(term, &next).await?;
-            }
-            verified.handovers += 1;
-            verified.last = Some(next);
-            self.services
-                .sink
-                .joining(JoinProgress::Committees { handovers: verified.handovers, term });
-        }
     }
 
     /// Downloads the state into the database.
     async fn state(
         &self,
         handover: &Handover,
-        peers: &[PublicKey],
+        peers: &Arc<Peers<E>>,
     ) -> Result<Received, SyncFailure> {
         let fetcher = StateFetcher::new(
             self.context.child("fetch"),
-            self.client.clone(),
+            Arc::clone(peers),
             Arc::clone(&self.services.sink),
             handover.height(),
             handover.header.state.clone(),
-            peers,
         );
         let context = self.context.child("state_sync");
         fetcher.run(context, &self.overrides.prefix, self.page_cache.clone()).await
     }
 
-    async fn block(&self, handover: &Handover, peers: &[PublicKey]) -> Result<Block, SyncFailure> {
-        let height = handover.height();
-        for peer in peers {
-            match self.request(peer, Request::Block(height)).await {
-                Ok(Response::Block(block)) if block.digest() == handover.header.digest() => {
-                    return Ok(block.as_ref().clone());
-                }
-                Ok(Response::Block(_)) => {
-                    let why = format!("another block {height}");
-                    return Err(SyncFailure::Forged(peer.clone(), why));
-                }
-                _ => {}
+    async fn block(&self, handover: &Handover, peers: &Peers<E>) -> Result<Block, SyncFailure> {
+        let (height, digest) = (handover.height(), handover.header.digest());
+        let verify = |response| match response {
+            Response::Block(block) if block.digest() == digest => Ok(block.as_ref().clone()),
+            _ => Err(format!("another block {height}")),
+        };
+        for group in peers.groups() {
+            let found = peers.ask_group(&group, Request::Block(height), verify).await;
+            if let Some((_, block)) = found {
+                return Ok(block);
             }
         }
         let why = format!("no peer has block {height}");
@@ -242,69 +299,40 @@ impl<E: CryptoRng + Spawner + StorageContext> Opening<'_, E> {
 
     /// The number of events up to a block, as most peers report it; nothing but the numbering of
     /// events depends on it.
-    async fn events(&self, height: u64) -> u64 {
+    async fn events(&self, height: u64, peers: &Peers<E>) -> u64 {
         let mut counts = BTreeMap::<u64, u32>::new();
-        let request = Request::Events(height);
-        let mut responses = self.client.request(Recipients::All, request).await;
-        let mut limit = RESPONSE_LIMIT;
-        while let Some((_, response)) = self.within(limit, responses.recv()).await.flatten() {
+        for (_, response) in peers.ask_all(RESPONSE_LIMIT, Request::Events(height)).await {
             if let Response::Events(events) = response {
                 *counts.entry(events).or_default() += 1;
-                limit = MORE_RESPONSES;
             }
         }
         let most = counts.into_iter().max_by_key(|(_, peers)| *peers);
-        // A larger number could overflow when events are counted from it.
-        most.map_or(0, |(events, _)| events.min(1 << 52))
+        most.map_or(0, |(events, _)| events.min(EVENTS_MAX))
     }
 
-    /// Writes the block and starts the history after it; the state is already on disk.
-    async fn store(
+    /// Writes the block and starts the history after it, which ends the sync; the state is already
+    /// on disk.
+    async fn complete(
         &self,
+        checkpoint: SyncCheckpoint<E>,
         archives: Archives<E>,
-        snapshot: &Snapshot,
-        joined: &Joined,
-    ) -> Result<Archives<E>, EngineError> {
+        snapshot: Snapshot,
+        joined: Joined,
+    ) -> Result<Synced<E>, EngineError> {
         let Archives { certificates, blocks } = archives;
         let (height, digest) = (joined.height, snapshot.handover.header.digest());
-        let certificate = &snapshot.handover.certificate;
-        let certificates = certificates.put_sync(height, digest, certificate).await;
-        let block = Arc::new(snapshot.block.clone());
+        let certificate = snapshot.handover.certificate;
+        let certificates = certificates.put_sync(height, digest, &certificate).await;
+        let block = Arc::new(snapshot.block);
         let blocks = blocks.put_sync(height, digest, &block).await;
         self.services.history.begin_after(height, snapshot.events)?;
-        Ok(Archives {
+        let archives = Archives {
             certificates: certificates.map_err(EngineError::stopped)?,
             blocks: blocks.map_err(EngineError::stopped)?,
-        })
-    }
-
-    /// Asks the peers what they have. It waits up to [`FIRST_OFFER`] for the first offer.
-    async fn offers(&self) -> Offers {
-        let mut offers = Offers::new();
-        let deadline = self.context.current() + FIRST_OFFER;
-        while offers.is_empty() && self.context.current() < deadline {
-            let mut responses = self.client.request(Recipients::All, Request::Offer).await;
-            let mut limit = RETRY;
-            while let Some((peer, response)) = self.within(limit, responses.recv()).await.flatten()
-            {
-                if let Response::Offer(offer) = response {
-                    offers.insert(peer, offer);
-                    limit = MORE_RESPONSES;
-                }
-            }
-        }
-        offers
-    }
-
-    async fn request(&self, peer: &PublicKey, request: Request) -> Result<Response, SyncFailure> {
-        let response = self.client.request_one(self.context, RESPONSE_LIMIT, peer, request).await;
-        response.ok_or_else(|| {
-            SyncFailure::Unavailable(format!("{} does not respond", consensus_key(peer)))
-        })
-    }
-
-    async fn within<T>(&self, limit: Duration, future: impl Future<Output = T>) -> Option<T> {
-        within(self.context, limit, future).await
+        };
+        let checkpoint = checkpoint.write(Some((height, certificate))).await?;
+        self.services.sink.joined(&joined);
+        Ok((checkpoint, archives, Some(joined)))
     }
 }
 
@@ -324,15 +352,13 @@ pub(crate) async fn left_behind(
         if height != before {
             continue;
         }
-        let mut responses = client.request(Recipients::All, Request::Offer).await;
-        let mut first: Option<u64> = None;
-        while let Some((_, response)) =
-            within(clock, RESPONSE_LIMIT, responses.recv()).await.flatten()
-        {
-            if let Response::Offer(offer) = response {
-                first = Some(first.map_or(offer.first, |first| first.min(offer.first)));
-            }
-        }
+        let limit = RESPONSE_LIMIT;
+        let responses = client.request_all(clock, Request::Offer, limit, limit).await;
+        let offers = responses.into_iter().filter_map(|(_, response)| match response {
+            Response::Offer(offer) => Some(offer.first),
+            _ => None,
+        });
+        let first = offers.min();
         if let Some(first) = first.filter(|first| *first > height + 1) {
             return EngineError::TooFarBehind { height, first };
         }

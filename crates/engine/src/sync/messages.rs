@@ -23,6 +23,10 @@ use crate::block::Block;
 /// The most operations of the state in one response.
 pub(crate) const OPERATIONS_MAX: NonZeroU64 = NZU64!(256);
 
+/// The first byte of a message.
+const REQUEST: u8 = 0;
+const RESPONSE: u8 = 1;
+
 /// Asks for operations of the state.
 pub(crate) type StateRequest = OperationsRequest<mmr::Family>;
 /// Operations of the state with their proof.
@@ -137,40 +141,53 @@ impl Read for Response {
     }
 }
 
-/// A request or response with the number of the request.
-pub(crate) enum Message {
-    Request(u64, Request),
-    Response(u64, Response),
-}
-
-impl Message {
-    pub(crate) fn encode(&self) -> Vec<u8> {
+impl Request {
+    /// The message that asks a peer for this.
+    pub(crate) fn encode(&self, number: u64) -> Vec<u8> {
         let mut bytes = Vec::new();
-        match self {
-            Self::Request(number, request) => {
-                (0u8, *number).write(&mut bytes);
-                request.write(&mut bytes);
-            }
-            Self::Response(number, response) => {
-                (1u8, *number).write(&mut bytes);
-                response.write(&mut bytes);
-            }
-        }
+        (REQUEST, number).write(&mut bytes);
+        self.write(&mut bytes);
         bytes
     }
 
-    /// The message in these bytes; `None` if they are malformed.
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+    /// The request in the content of a message; `None` if it is malformed.
+    pub(crate) fn decode(content: &[u8]) -> Option<Self> {
+        Self::decode_cfg(Copying(content), &()).ok()
+    }
+}
+
+impl Response {
+    /// The message that answers the request with this number.
+    pub(crate) fn encode(&self, number: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        (RESPONSE, number).write(&mut bytes);
+        self.write(&mut bytes);
+        bytes
+    }
+
+    /// The response in the content of a message; `None` if it is malformed.
+    pub(crate) fn decode(content: &[u8]) -> Option<Self> {
+        Self::decode_cfg(Copying(content), &()).ok()
+    }
+}
+
+/// A message whose content is not decoded yet, with the number of its request. A response is
+/// decoded only if this node waits for it: nobody can make it decode what it did not ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Message<'a> {
+    Request(u64, &'a [u8]),
+    Response(u64, &'a [u8]),
+}
+
+impl<'a> Message<'a> {
+    /// Splits a message; `None` if it is malformed.
+    pub(crate) fn split(bytes: &'a [u8]) -> Option<Self> {
         let (kind, rest) = bytes.split_first()?;
-        let (number, rest) = rest.split_first_chunk::<8>()?;
+        let (number, content) = rest.split_first_chunk::<8>()?;
         let number = u64::from_be_bytes(*number);
-        match kind {
-            0 => Request::decode_cfg(Copying(rest), &())
-                .ok()
-                .map(|request| Self::Request(number, request)),
-            1 => Response::decode_cfg(Copying(rest), &())
-                .ok()
-                .map(|response| Self::Response(number, response)),
+        match *kind {
+            REQUEST => Some(Self::Request(number, content)),
+            RESPONSE => Some(Self::Response(number, content)),
             _ => None,
         }
     }

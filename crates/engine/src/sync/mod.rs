@@ -4,7 +4,9 @@
 pub(crate) mod handover;
 pub(crate) mod messages;
 pub(crate) mod server;
+pub(crate) mod serving;
 pub(crate) mod exchange;
+pub(crate) mod peers;
 pub(crate) mod checkpoint;
 pub(crate) mod fetch;
 pub(crate) mod join;

@@ -1,7 +1,7 @@
 //! What a node gives to peers that sync: handovers, its state at the end of a term, blocks.
 //!
-//! It reads only what the node keeps anyway and handles one request at a time, so a peer that sends
-//! requests without a pause costs no more than one that waits. It changes nothing.
+//! It reads only what the node keeps anyway and handles one request at a time; what each peer may
+//! ask of it is decided before. It changes nothing.
 
 use std::{num::NonZeroU64, sync::Arc};
 
@@ -23,6 +23,7 @@ use crate::{
     calendar::Calendar,
     consensus::{committees::digest_of, components::MarshalMailbox},
     limits::RESPONSE_BYTES_MAX,
+    settings::Deviation,
 };
 
 /// The most bytes in a part of the state: a response without its framing.
@@ -36,8 +37,8 @@ pub(crate) struct Server<E: Spawner + StorageContext> {
     pub(crate) state: Arc<State>,
     pub(crate) history: Arc<History>,
     pub(crate) handovers: Arc<HandoverStore<E>>,
-    /// Forges its responses, in simulations.
-    pub(crate) forges: bool,
+    /// How it deviates from the protocol, in simulations.
+    pub(crate) deviation: Deviation,
 }
 
 impl<E: Spawner + StorageContext> Server<E> {
@@ -88,8 +89,11 @@ impl<E: Spawner + StorageContext> Server<E> {
         Some(Offer { first: self.history.first().ok()?, last: self.history.height().ok()? })
     }
 
-    /// The response to a request.
-    pub(crate) async fn respond(&self, request: Request) -> Response {
+    /// The response to a request. An honest node has one to every request.
+    pub(crate) async fn respond(&self, request: Request) -> Option<Response> {
+        if matches!(self.deviation, Deviation::Boasts) {
+            return boast(&request);
+        }
         let response = match request {
             Request::Offer => self.offer().map(Response::Offer),
             Request::Handover(after) => {
@@ -107,8 +111,15 @@ impl<E: Spawner + StorageContext> Server<E> {
             Request::Events(height) => self.events(height).map(Response::Events),
         };
         let response = response.unwrap_or(Response::Nothing);
-        if self.forges { forge(response) } else { response }
+        let forges = matches!(self.deviation, Deviation::Forges);
+        Some(if forges { forge(response) } else { response })
     }
+}
+
+/// Claims more blocks than any chain has, and is silent when asked for them.
+fn boast(request: &Request) -> Option<Response> {
+    let offer = Offer { first: 1, last: u64::MAX };
+    matches!(request, Request::Offer).then_some(Response::Offer(offer))
 }
 
 /// Changes a response so that it cannot be verified.

@@ -54,10 +54,8 @@ impl Admission {
     }
 
     /// Admits transactions from another node, which sends them to every other node itself.
-    pub(crate) fn admit_gossip(&self, transactions: Vec<SignedTransaction>) {
-        if !transactions.is_empty() {
-            self.enter(self.screen(transactions));
-        }
+    fn admit_gossip(&self, transactions: Vec<SignedTransaction>) -> Answers {
+        self.enter(self.screen(transactions))
     }
 
     fn screen(&self, transactions: Vec<SignedTransaction>) -> Vec<Screened> {
@@ -89,9 +87,9 @@ pub(crate) enum QueueError {
 
 struct Arrival {
     transactions: Vec<SignedTransaction>,
-    /// Waits for the answers; `None` for gossip.
-    client: Option<oneshot::Sender<Answers>>,
-    _room: OwnedSemaphorePermit,
+    answers: oneshot::Sender<Answers>,
+    /// Room among the bytes of clients; `None` for gossip, of which one batch at a time arrives.
+    room: Option<OwnedSemaphorePermit>,
 }
 
 /// The queue in front of [`Admission`]; it closes when the last clone is dropped.
@@ -118,26 +116,28 @@ impl AdmissionQueue {
         transactions: Vec<SignedTransaction>,
         bytes: usize,
     ) -> Result<Answers, QueueError> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).try_acquire_many_owned(bytes);
+        let room = Some(room.map_err(|_| QueueError::Full)?);
         let (sender, answers) = oneshot::channel();
-        self.push(transactions, bytes, Some(sender))?;
+        let arrival = Arrival { transactions, answers: sender, room };
+        self.arrivals.try_send(arrival).map_err(|_| QueueError::Full)?;
         answers.await.map_err(|_| QueueError::Stopping)
     }
 
-    /// Admits transactions from another node; drops them when too much waits.
-    pub(crate) fn admit_gossip(&self, transactions: Vec<SignedTransaction>, bytes: usize) {
-        let _full = self.push(transactions, bytes, None);
-    }
-
-    fn push(
+    /// Admits transactions from other nodes. It waits for its place and its answers, so that the
+    /// rest of what they send cannot fill the queue: one batch at a time may be on its way.
+    ///
+    /// # Errors
+    /// [`QueueError::Stopping`].
+    pub(crate) async fn admit_gossip(
         &self,
         transactions: Vec<SignedTransaction>,
-        bytes: usize,
-        client: Option<oneshot::Sender<Answers>>,
-    ) -> Result<(), QueueError> {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room).try_acquire_many_owned(bytes);
-        let arrival = Arrival { transactions, client, _room: room.map_err(|_| QueueError::Full)? };
-        self.arrivals.try_send(arrival).map_err(|_| QueueError::Full)
+    ) -> Result<Answers, QueueError> {
+        let (sender, answers) = oneshot::channel();
+        let arrival = Arrival { transactions, answers: sender, room: None };
+        self.arrivals.send(arrival).await.map_err(|_| QueueError::Stopping)?;
+        answers.await.map_err(|_| QueueError::Stopping)
     }
 }
 
@@ -167,20 +167,25 @@ impl Arrivals {
 }
 
 fn admit_batch(admission: &Admission, batch: Vec<Arrival>) {
-    let (mut gossip, mut sent, mut clients) = (Vec::new(), Vec::new(), Vec::new());
-    for arrival in batch {
-        match arrival.client {
-            Some(client) => {
-                clients.push((arrival.transactions.len(), client));
-                sent.extend(arrival.transactions);
-            }
-            None => gossip.extend(arrival.transactions),
-        }
+    let (sent, gossip) = batch.into_iter().partition(|arrival| arrival.room.is_some());
+    answer(sent, |transactions| admission.admit(transactions));
+    answer(gossip, |transactions| admission.admit_gossip(transactions));
+}
+
+/// Admits transactions together and answers each arrival.
+fn answer(arrivals: Vec<Arrival>, admit: impl FnOnce(Vec<SignedTransaction>) -> Answers) {
+    if arrivals.is_empty() {
+        return;
     }
-    let mut answers = admission.admit(sent).into_iter();
-    for (count, client) in clients {
-        // The client may have disconnected; its transactions stay.
-        let _gone = client.send(answers.by_ref().take(count).collect());
+    let (mut transactions, mut waiting) = (Vec::new(), Vec::new());
+    for mut arrival in arrivals {
+        let count = arrival.transactions.len();
+        transactions.append(&mut arrival.transactions);
+        waiting.push((count, arrival));
     }
-    admission.admit_gossip(gossip);
+    let mut answers = admit(transactions).into_iter();
+    for (count, arrival) in waiting {
+        // A client may have disconnected; its transactions stay.
+        let _gone = arrival.answers.send(answers.by_ref().take(count).collect());
+    }
 }

@@ -13,4 +13,6 @@ mod edge;
 #[cfg(test)]
 mod fetch;
 #[cfg(test)]
+mod gossip;
+#[cfg(test)]
 mod network;
