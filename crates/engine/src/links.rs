@@ -4,20 +4,16 @@
 use std::collections::BTreeSet;
 
 use commonware_cryptography::ed25519::PublicKey;
-<<<<<<< HEAD
-use commonware_p2p::Provider;
+use commonware_p2p::{Blocker, Provider};
 use commonware_runtime::{Clock, Metrics, Network, Spawner, Storage};
 use rand_core::{CryptoRng, Rng};
+
+use crate::keys::consensus_key;
 
 /// Tasks, time, random numbers, files and sockets.
 pub trait Runtime: Rng + CryptoRng + Spawner + Storage + Clock + Metrics + Network {}
 
 impl<E: Rng + CryptoRng + Spawner + Storage + Clock + Metrics + Network> Runtime for E {}
-=======
-use commonware_p2p::{Blocker, Provider};
-
-use crate::keys::consensus_key;
->>>>>>> ed2efee (A peer that misbehaves costs its own share: gossip is fair, liars delay a join by seconds)
 
 /// Knows the peers, and is told at each term who they are.
 pub trait Roster: Provider<PublicKey = PublicKey> + Sync {

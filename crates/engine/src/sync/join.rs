@@ -93,35 +93,9 @@ impl<E: CryptoRng + Spawner + StorageContext> Opening<'_, E> {
         archives: Archives<E>,
     ) -> Result<Synced<E>, EngineError> {
         self.services.sink.joining(JoinProgress::Asking);
-<<<<<<< HEAD
-        let offers = self.offers().await;
-        let last = offers.values().map(|offer| offer.last).max().unwrap_or(0);
-        let calendar = self.core.committees.calendar();
-        let least = match self.settings.join {
-            Join::State => calendar.last_of(0),
-            Join::Auto | Join::Replay => calendar.last_of(1),
-        };
-        let is_behind = self.services.history.height()? + calendar.last_of(0) < last;
-        if !checkpoint.is_started() && (last < least || !is_behind) {
-            return Ok((checkpoint, archives, None));
-        }
-        let checkpoint = checkpoint.write(None).await?;
-        let (snapshot, joined) = self.retry(offers).await?;
-        let archives = self.store(archives, &snapshot, &joined).await?;
-        let floor = (joined.height, snapshot.handover.certificate);
-        let checkpoint = checkpoint.write(Some(floor)).await?;
-        self.services.sink.joined(&joined);
-        Ok((checkpoint, archives, Some(joined)))
-    }
-
-    /// Attempts the sync with all peers that have not forged anything.
-    async fn retry(&self, mut offers: Offers) -> Result<(Snapshot, Joined), EngineError> {
-        let genesis = self.core.rules.genesis_voters();
-=======
         let clock = self.context.child("peers");
         let peers = Arc::new(Peers::new(clock, self.client.clone()));
-        let genesis = self.core.rules.genesis_seats();
->>>>>>> ed2efee (A peer that misbehaves costs its own share: gossip is fair, liars delay a join by seconds)
+        let genesis = self.core.rules.genesis_voters();
         let mut verified = Verified {
             verifier: HandoverVerifier::new(self.core.committees.clone(), &genesis),
             handovers: 0,
