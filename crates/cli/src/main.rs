@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+mod panics;
 mod error;
 mod signals;
 mod harmless;
@@ -27,6 +28,7 @@ use args::Args;
 use output::Output;
 
 fn main() -> ExitCode {
+    panics::report_in_one_line();
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(refusal) => return refuse(&refusal),
