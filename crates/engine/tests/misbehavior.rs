@@ -209,7 +209,7 @@ fn a_peer_whose_message_is_too_long_or_that_the_node_blocks_is_disconnected() {
     stranger.send(vec![7; GOSSIP_BYTES_MAX + 1]);
     validator.gossip().block(key(3), "it is a test");
     wait_until("they are disconnected", || validator.connected() == [key(1)]);
-    assert!(blocked.connected().is_empty());
+    wait_until("it notices", || blocked.connected().is_empty());
     // They stay away, although they dial without a pause.
     thread::sleep(Duration::from_secs(3));
     assert_eq!(validator.connected(), [key(1)]);

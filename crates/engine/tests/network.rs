@@ -283,6 +283,7 @@ fn gossip_reaches_connected_nodes_with_its_sender() {
     }
     assert!(validator.gossip().send(b"hello".to_vec()));
     assert!(!validator.gossip().send(vec![0; soma_engine::GOSSIP_BYTES_MAX + 1]));
-    let message = messages.blocking_recv().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let message = runtime.block_on(messages.recv()).unwrap();
     assert_eq!((message.from, message.bytes.as_slice()), (key(0), &b"hello"[..]));
 }

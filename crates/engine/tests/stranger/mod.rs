@@ -23,7 +23,7 @@ use commonware_stream::{
 };
 use commonware_utils::{NZU32, NZUsize, TryCollect as _, ordered::Map};
 use soma_engine::{
-    ConsensusSecret, PEERS_MAX,
+    ConsensusSecret,
     generic::{message_bytes_max, private_key},
 };
 use soma_protocol::{ConsensusKey, Hash, record::SEATS_MAX};
@@ -32,29 +32,31 @@ use tokio::sync::mpsc;
 const CHANNELS: u64 = 8;
 const GOSSIP: usize = 5;
 const EXCHANGE: usize = 6;
-/// The stranger respects no quota of a channel.
-const QUOTA: Quota = Quota::per_second(NZU32!(10_000));
+/// The stranger sends more than the quota of any channel. Mailboxes are allocated for this many
+/// messages of every peer, so it has few.
+const QUOTA: Quota = Quota::per_second(NZU32!(1_000));
+const PEERS: usize = 8;
 
 /// What a stranger responds to the bytes of a sync request, if anything.
-pub type Respond = fn(&[u8]) -> Option<Vec<u8>>;
+pub(crate) type Respond = fn(&[u8]) -> Option<Vec<u8>>;
 
 /// Where the stranger listens, and whom it talks to.
 #[derive(Clone)]
-pub struct Place {
-    pub chain: Hash,
-    pub secret: [u8; 32],
-    pub listen: SocketAddr,
-    pub peers: Vec<(ConsensusKey, SocketAddr)>,
+pub(crate) struct Place {
+    pub(crate) chain: Hash,
+    pub(crate) secret: [u8; 32],
+    pub(crate) listen: SocketAddr,
+    pub(crate) peers: Vec<(ConsensusKey, SocketAddr)>,
 }
 
 /// A running stranger; it stops when dropped.
-pub struct Stranger {
+pub(crate) struct Stranger {
     gossip: Option<mpsc::UnboundedSender<Vec<u8>>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Stranger {
-    pub fn start(place: Place, respond: Respond) -> Self {
+    pub(crate) fn start(place: Place, respond: Respond) -> Self {
         let (gossip, outgoing) = mpsc::unbounded_channel();
         let thread = thread::spawn(move || {
             let dir = tempfile::tempdir().unwrap();
@@ -65,7 +67,7 @@ impl Stranger {
     }
 
     /// Sends gossip to all its peers.
-    pub fn send(&self, message: Vec<u8>) {
+    pub(crate) fn send(&self, message: Vec<u8>) {
         self.gossip.as_ref().unwrap().send(message).unwrap();
     }
 }
@@ -96,7 +98,7 @@ async fn run(
         handshake,
         &place.chain.0,
         place.listen,
-        NZUsize!(PEERS_MAX),
+        NZUsize!(PEERS),
         message_bytes_max(NonZeroU32::new(SEATS_MAX.into()).unwrap()),
         NZUsize!(256),
     );
