@@ -49,6 +49,24 @@ def test_twins_and_engine_agree_within_1e_4_on_data_of_any_length(twin, weights_
     assert np.abs(score.embedding * 32767 - engine.embedding).max() < 1
 
 
+def test_weights_below_2_to_the_minus_40_count_as_zero_everywhere(twin, weights_file, tmp_path):
+    zero = {name: values.copy() for name, values in weights.Weights(weights_file).items()}
+    zero["encoder.layers.0.norm_1.gamma"][:] = zero["encoder.layers.0.norm_1.beta"][:] = 0
+    # With a gain of 5e-13 instead of zero, this would make ordinary numbers.
+    zero["encoder.layers.0.attention.value.weight"][:] *= 1e12
+    weights.write(tmp_path / "zero", ARCHITECTURE, zero.__getitem__)
+    file = (tmp_path / "zero").read_bytes()
+    at = 8 + int.from_bytes(file[:8], "little") + 4 * ARCHITECTURE.vocabulary * ARCHITECTURE.dim
+    gains = np.full(ARCHITECTURE.dim, 5e-13, "<f4").tobytes()
+    assert not any(file[at : at + len(gains)])
+    (tmp_path / "small").write_bytes(file[:at] + gains + file[at + len(gains) :])
+    expected = soma.Model.from_file(tmp_path / "zero", threads=1).score(TEXT)
+    engine = soma.Model.from_file(tmp_path / "small", threads=1).score(TEXT)
+    assert engine.loss_q32 == expected.loss_q32
+    found = twin.Model.from_file(tmp_path / "small").score(TEXT)
+    assert found.loss == pytest.approx(engine.loss, abs=1e-4)
+
+
 def test_another_seed_gives_another_sigreg_and_the_same_cross_entropy(twin, weights_file):
     model = twin.Model.from_file(weights_file)
     first, second = model.score(TEXT, bytes(32)), model.score(TEXT, b"\x01" * 32)

@@ -31,9 +31,13 @@ def parts(tmp_path):
     return json.loads(file[8 : 8 + length]), bytearray(file[8 + length :])
 
 
+def padded(text):
+    return text + b" " * (-len(text) % 8)
+
+
 def refuse(path, header, data, naming, raw=None):
     """Both readers must refuse the file and name the fault."""
-    text = json.dumps(header).encode() if raw is None else raw
+    text = padded(json.dumps(header).encode()) if raw is None else raw
     path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(data))
     with pytest.raises(soma.WeightsError, match=naming):
         soma.Model.from_file(path, ARCHITECTURE)
@@ -63,7 +67,33 @@ def test_a_duplicate_tensor_is_named(parts, tmp_path):
     header, data = parts
     entry = json.dumps(header["predictor.bias"])
     text = json.dumps(header)[:-1] + f', "predictor.bias": {entry}}}'
-    refuse(tmp_path / "bad", header, data, "predictor.bias", text.encode())
+    refuse(tmp_path / "bad", header, data, "predictor.bias", padded(text.encode()))
+
+
+@pytest.mark.parametrize("shift", [1, 2, 3])
+def test_a_tensor_that_is_not_aligned_is_named(parts, tmp_path, shift):
+    header, data = parts
+    text = padded(json.dumps(header).encode()) + b" " * shift
+    refuse(tmp_path / "bad", header, data, "embedding.weight", text)
+
+
+def test_small_numbers_are_read_and_written_as_zero(parts, tmp_path):
+    header, data = parts
+    begin, _ = header["final_norm.gamma"]["data_offsets"]
+    edge = np.float32(2.0**-40)
+    small = [np.nextafter(edge, np.float32(0)), edge, -edge, np.float32(1e-44), np.float32(-0.0)]
+    data[begin : begin + 20] = np.array(small, "<f4").tobytes()
+    text = padded(json.dumps(header).encode())
+    path = tmp_path / "small"
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+    values = weights.Weights(path, ARCHITECTURE)["final_norm.gamma"][:5]
+    expected = np.array([0, edge, -edge, 0, 0], np.float32)
+    assert values.tobytes() == expected.tobytes()
+    file = dict(weights.Weights(path, ARCHITECTURE))
+    file["final_norm.gamma"][:5] = small
+    weights.write(tmp_path / "written", ARCHITECTURE, file.__getitem__)
+    assert expected.tobytes() in (tmp_path / "written").read_bytes()
+    soma.Model.from_file(tmp_path / "written", threads=1)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -96,7 +126,7 @@ def test_a_file_that_is_not_safetensors_is_rejected(tmp_path, content):
 def test_a_file_without_an_architecture_requires_one(parts, tmp_path):
     header, data = parts
     del header["__metadata__"]
-    refuse_without = json.dumps(header).encode()
+    refuse_without = padded(json.dumps(header).encode())
     path = tmp_path / "silent"
     path.write_bytes(len(refuse_without).to_bytes(8, "little") + refuse_without + data)
     for read in soma.Model.from_file, weights.Weights:

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 
 /// Version of the arithmetic that defines the scores; see `docs/numerics.md`.
-pub const NUMERICS_VERSION: u32 = 1;
+pub const NUMERICS_VERSION: u32 = 2;
 /// Maximum length of a weights file's header, in bytes.
 pub const HEADER_BYTES_MAX: u64 = 1 << 20;
 /// The largest `dim`, and so the most components of an embedding.
@@ -190,7 +190,7 @@ impl Architecture {
 
 #[cfg(test)]
 mod tests {
-    use super::{Architecture, Error};
+    use super::{Architecture, Error, NUMERICS_VERSION};
 
     #[test]
     fn the_full_architecture_has_the_published_number_of_parameters() {
@@ -267,7 +267,9 @@ mod tests {
             let architecture = Architecture { name, ..Architecture::nano() };
             assert!(architecture.check().is_err());
         }
-        let newer = Architecture { numerics_version: 2, ..Architecture::nano() };
-        assert_eq!(newer.check(), Err(Error::UnknownNumerics { version: 2 }));
+        for version in [0, NUMERICS_VERSION - 1, NUMERICS_VERSION + 1] {
+            let architecture = Architecture { numerics_version: version, ..Architecture::nano() };
+            assert_eq!(architecture.check(), Err(Error::UnknownNumerics { version }));
+        }
     }
 }

@@ -497,6 +497,9 @@ codes! {
     WeightsGapOrOverlap = "weights_gap_or_overlap", Verification:
         "Tensors must follow each other without gap or overlap.",
         "write the file again";
+    WeightsMisaligned = "weights_misaligned", Verification:
+        "A tensor does not begin at a multiple of its elements' size.",
+        "write the file again, with its header padded to 8 bytes and its widest elements first";
     WeightsTrailingBytes = "weights_trailing_bytes", Verification:
         "Bytes follow the last tensor.",
         "write the file again";

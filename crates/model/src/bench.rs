@@ -7,6 +7,8 @@
     reason = "speeds are approximate, and counts are far below 2^53"
 )]
 
+pub mod hostile;
+
 use std::fmt;
 use std::fs;
 use std::hint::black_box;
@@ -15,6 +17,8 @@ use std::time::Instant;
 use crate::error::Error;
 use crate::forward::{Forward, logits};
 use crate::kernels::{Engine, Epilogue, Matrix, MatrixMut, matmul};
+use crate::layers::sigreg::Directions;
+use crate::score::score;
 use crate::simd::KernelKind;
 use crate::simd::{LANES, Operation, Simd};
 use crate::sizes::Sizes;
@@ -222,6 +226,28 @@ pub fn training_step(
         }
     });
     outcome.map(|()| measured)
+}
+
+/// How many times as long as with the first weights a score of this many bytes takes with the
+/// second: CPU seconds where the system reports them, the best of alternating rounds. It does not
+/// matter whether there is a score.
+pub fn score_ratio(engine: &Engine, weights: [&Weights; 2], bytes: usize, rounds: usize) -> f64 {
+    let data = text(bytes);
+    let directions = Directions::new(weights[0].architecture(), [0; 32]);
+    let mut best = [f64::INFINITY; 2];
+    // The first round is a warm-up.
+    for round in 0..=rounds {
+        for (weights, best) in weights.iter().zip(&mut best) {
+            let (cpu, start) = (cpu_seconds(), Instant::now());
+            let _ = black_box(score(engine, weights, &data, &directions));
+            let elapsed = start.elapsed().as_secs_f64();
+            let seconds = cpu.and_then(|cpu| Some(cpu_seconds()? - cpu)).unwrap_or(elapsed);
+            if round > 0 && seconds < *best {
+                *best = seconds;
+            }
+        }
+    }
+    best[1] / best[0]
 }
 
 /// Bytes to compute with.

@@ -133,6 +133,17 @@ pub enum Error {
         /// One past the last byte.
         end: usize,
     },
+    /// A tensor cannot be read in place: its first byte, counted from the start of the file, is no
+    /// multiple of the size of its elements.
+    #[error(
+        "tensor `{tensor}` begins at byte {byte}, which is not a multiple of its elements' size"
+    )]
+    Misaligned {
+        /// Its name.
+        tensor: String,
+        /// First byte of its data, counted from the start of the file.
+        byte: usize,
+    },
     /// Bytes follow the last tensor.
     #[error("{bytes} bytes follow the last tensor")]
     TrailingBytes {
@@ -197,6 +208,7 @@ impl Coded for Error {
             Self::Offsets { .. } => Code::WeightsOffsets,
             Self::Truncated { .. } => Code::WeightsTruncated,
             Self::GapOrOverlap { .. } => Code::WeightsGapOrOverlap,
+            Self::Misaligned { .. } => Code::WeightsMisaligned,
             Self::TrailingBytes { .. } => Code::WeightsTrailingBytes,
             Self::NonFiniteWeight { .. } => Code::WeightsNonFinite,
             Self::EmptyData => Code::EmptyData,

@@ -5,8 +5,9 @@
 
 use crate::kernels::{Engine, Epilogue};
 use crate::layers::attention::{Heads, attend};
-use crate::layers::linear::{linear, linear_residual, product};
+use crate::layers::linear::{linear, linear_operand, linear_residual, product};
 use crate::layers::norm::layer_norm;
+use crate::simd::operand;
 use crate::weights::{Layer, Norm, Weights};
 
 /// Buffers of a forward pass, kept from call to call.
@@ -104,7 +105,11 @@ impl Forward {
         self.x.clear();
         for &token in chunks.iter().flatten() {
             let row = usize::from(token) * embedding.columns();
-            self.x.extend_from_slice(&embedding.data()[row..row + embedding.columns()]);
+            let row = &embedding.data()[row..row + embedding.columns()];
+            match embedding.is_raw() {
+                false => self.x.extend_from_slice(row),
+                true => self.x.extend(row.iter().map(|&x| operand(x))),
+            }
         }
         let rows = self.x.len() / embedding.columns();
         for buffer in [
@@ -126,9 +131,9 @@ impl Forward {
 
     fn project(&mut self, engine: &Engine, layer: &Layer<'_>) {
         self.norm(engine, layer.norm_1);
-        linear(engine, &self.normed, layer.query, &mut self.query);
-        linear(engine, &self.normed, layer.key, &mut self.key);
-        linear(engine, &self.normed, layer.value, &mut self.value);
+        linear_operand(engine, &self.normed, layer.query, &mut self.query);
+        linear_operand(engine, &self.normed, layer.key, &mut self.key);
+        linear_operand(engine, &self.normed, layer.value, &mut self.value);
     }
 
     /// Rotates queries and keys; every chunk starts at position `past`.

@@ -4,7 +4,7 @@
 //! Nothing here may call the platform's mathematics library. Constants are given by their bits;
 //! docs/numerics.md lists them with every order of operations, and the measured errors.
 
-use crate::simd::{LANES, Portable, Simd, fold_lanes};
+use crate::simd::{LANES, Portable, Simd, fold_lanes, load_lanes, store_lanes};
 
 const fn f(bits: u32) -> f32 {
     f32::from_bits(bits)
@@ -22,6 +22,9 @@ const LN2_LOW: f32 = f(0xb95e_8083);
 const EXP_MIN: f32 = f(0xc2ae_ac4f);
 /// The largest float32 whose exponential is finite.
 const EXP_MAX: f32 = f(0x42b1_7217);
+/// Arguments of a softmax's exponentials stop here, where the result is far below 2^-40 and counts
+/// as zero, but is not subnormal.
+const SOFTMAX_MIN: f32 = -64.0;
 /// (e^r - 1 - r) / r^2 on |r| <= ln(2) / 2, highest power first.
 const EXP: [f32; 5] =
     [f(0x3ab5_61b6), f(0x3c09_1ed3), f(0x3d2a_ac2c), f(0x3e2a_aa46), f(0x3eff_fffe)];
@@ -82,9 +85,9 @@ fn polynomial<S: Simd, const N: usize>(simd: S, x: S::F, coefficients: [f32; N])
     sum
 }
 
-/// e^x within 1 ulp; results below 2^-126 are `+0`.
+/// (p, n) with e^x = p * 2^n, for x whose exponential is a normal number; NaN gives NaN.
 #[inline(always)]
-pub(crate) fn exp<S: Simd>(simd: S, x: S::F) -> S::F {
+fn exp_parts<S: Simd>(simd: S, x: S::F) -> (S::F, S::U) {
     let shifted = simd.fma(x, simd.splat(LOG2_E), simd.splat(ROUNDER));
     let n = simd.sub(shifted, simd.splat(ROUNDER));
     let r = simd.fnma(n, simd.splat(LN2_HIGH), x);
@@ -95,8 +98,14 @@ pub(crate) fn exp<S: Simd>(simd: S, x: S::F) -> S::F {
     let sum = simd.add(simd.splat(1.0), r);
     let lost = simd.sub(r, simd.sub(sum, simd.splat(1.0)));
     let p = simd.add(sum, simd.fma(simd.mul(r, r), q, lost));
+    (p, simd.sub_bits(simd.bits(shifted), simd.splat_bits(0x4b40_0000)))
+}
+
+/// e^x within 1 ulp; results below 2^-126 are `+0`.
+#[inline(always)]
+pub(crate) fn exp<S: Simd>(simd: S, x: S::F) -> S::F {
+    let (p, n) = exp_parts(simd, x);
     // 2^n in two factors, because 2^128 is not a float32.
-    let n = simd.sub_bits(simd.bits(shifted), simd.splat_bits(0x4b40_0000));
     let half = simd.sar_bits::<1>(n);
     let result = simd.mul(p, power_of_two(simd, half));
     let result = simd.mul(result, power_of_two(simd, simd.sub_bits(n, half)));
@@ -202,6 +211,15 @@ fn flip_sign<S: Simd>(simd: S, bits: S::U, sign: S::U) -> S::F {
     simd.with_bits(simd.add_bits(bits, sign))
 }
 
+/// [`exp`] of x - max as an operand, a term of a softmax; x is at most max.
+#[inline(always)]
+fn softmax_term<S: Simd>(simd: S, x: S::F, max: S::F) -> S::F {
+    // The exponential of anything this small is 1, but its square could be subnormal.
+    let x = simd.operand(simd.sub(x, max));
+    let (p, n) = exp_parts(simd, simd.max(simd.splat(SOFTMAX_MIN), x));
+    simd.operand(simd.mul(p, power_of_two(simd, n)))
+}
+
 /// [`gelu`] of one number, on the portable lanes.
 pub(crate) fn gelu_scalar(x: f32) -> f32 {
     gelu(Portable, [x; LANES])[0]
@@ -220,15 +238,22 @@ pub(crate) fn add_row<S: Simd>(simd: S, row: &mut [f32], other: &[f32]) {
     }
 }
 
-/// `row[i] = gelu(row[i])`
+/// `row[i] = operand(row[i] + other[i])`
 #[inline(always)]
-pub(crate) fn gelu_row<S: Simd>(simd: S, row: &mut [f32]) {
-    let (chunks, tail) = row.as_chunks_mut::<LANES>();
-    for chunk in chunks {
-        simd.store(gelu(simd, simd.load(chunk)), chunk);
+pub(crate) fn add_row_operand<S: Simd>(simd: S, row: &mut [f32], other: &[f32]) {
+    for (x, y) in row.chunks_mut(LANES).zip(other.chunks(LANES)) {
+        let sum = simd.add(load_lanes(simd, x), load_lanes(simd, y));
+        store_lanes(simd, simd.operand(sum), x);
     }
-    if !tail.is_empty() {
-        simd.store_partial(gelu(simd, simd.load_partial(tail, 0.0)), tail);
+}
+
+/// `row[i] = operand(gelu(operand(row[i] + other[i])))`
+#[inline(always)]
+pub(crate) fn add_row_gelu<S: Simd>(simd: S, row: &mut [f32], other: &[f32]) {
+    for (x, y) in row.chunks_mut(LANES).zip(other.chunks(LANES)) {
+        let sum = simd.add(load_lanes(simd, x), load_lanes(simd, y));
+        let value = gelu(simd, simd.operand(sum));
+        store_lanes(simd, simd.operand(value), x);
     }
 }
 
@@ -260,30 +285,61 @@ pub(crate) fn max_row<S: Simd>(simd: S, row: &[f32]) -> f32 {
     if !tail.is_empty() {
         largest = simd.max(simd.load_partial(tail, f32::NEG_INFINITY), largest);
     }
+    fold_largest(simd, largest)
+}
+
+/// The largest of the lanes, found by folding them as a sum is.
+#[inline(always)]
+fn fold_largest<S: Simd>(simd: S, largest: S::F) -> f32 {
     let mut lanes = [0.0; LANES];
     simd.store(largest, &mut lanes);
     fold_lanes(lanes, |a, b| if a < b { b } else { a })
 }
 
-/// The softmax of a row without its division: `row[i] = exp(row[i] - max)`; returns (max, sum of
-/// the row).
+/// `row[i] = operand(row[i]) * scale`; returns the largest of them, as [`max_row`].
+#[inline(always)]
+pub(crate) fn scale_row<S: Simd>(simd: S, row: &mut [f32], scale: f32) -> f32 {
+    let scale = simd.splat(scale);
+    let (chunks, tail) = row.as_chunks_mut::<LANES>();
+    let mut largest = simd.splat(f32::NEG_INFINITY);
+    for chunk in chunks {
+        let scaled = simd.mul(simd.operand(simd.load(chunk)), scale);
+        largest = simd.max(scaled, largest);
+        simd.store(scaled, chunk);
+    }
+    if !tail.is_empty() {
+        let scaled = simd.mul(simd.operand(simd.load_partial(tail, 0.0)), scale);
+        largest = simd.select(simd.first(tail.len()), simd.max(scaled, largest), largest);
+        simd.store_partial(scaled, tail);
+    }
+    fold_largest(simd, largest)
+}
+
+/// The softmax of a row without its division: `row[i] = operand(exp(row[i] - max))`; returns (max,
+/// sum of the row).
 #[inline(always)]
 pub(crate) fn softmax_row<S: Simd>(simd: S, row: &mut [f32]) -> (f32, f32) {
     let max = max_row(simd, row);
+    (max, exponentials(simd, row, max))
+}
+
+/// `row[i] = operand(exp(row[i] - max))`; returns the sum of the row.
+#[inline(always)]
+pub(crate) fn exponentials<S: Simd>(simd: S, row: &mut [f32], max: f32) -> f32 {
     let shift = simd.splat(max);
     let (chunks, tail) = row.as_chunks_mut::<LANES>();
     let mut sum = simd.splat(0.0);
     for chunk in chunks {
-        let weight = exp(simd, simd.sub(simd.load(chunk), shift));
+        let weight = softmax_term(simd, simd.load(chunk), shift);
         sum = simd.add(sum, weight);
         simd.store(weight, chunk);
     }
     if !tail.is_empty() {
-        let weight = exp(simd, simd.sub(simd.load_partial(tail, max), shift));
+        let weight = softmax_term(simd, simd.load_partial(tail, max), shift);
         sum = simd.select(simd.first(tail.len()), simd.add(sum, weight), sum);
         simd.store_partial(weight, tail);
     }
-    (max, simd.fold(sum))
+    simd.fold(sum)
 }
 
 #[cfg(test)]

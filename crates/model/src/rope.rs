@@ -6,7 +6,7 @@
 use soma_architecture::Architecture;
 
 use crate::math64;
-use crate::simd::{LANES, Operation, Simd};
+use crate::simd::{LANES, Operation, Simd, operand};
 use crate::sizes::Sizes;
 
 /// ln(10000)
@@ -39,8 +39,8 @@ impl Rope {
                 let (sin, cos) = math64::sin_cos(position as f64 / power);
                 #[expect(clippy::cast_possible_truncation, reason = "the tables are float32")]
                 {
-                    tables.cos.push(cos as f32);
-                    tables.sin.push(sin as f32);
+                    tables.cos.push(operand(cos as f32));
+                    tables.sin.push(operand(sin as f32));
                 }
             }
         }
@@ -57,8 +57,8 @@ impl Rope {
         hasher.finalize().into()
     }
 
-    /// Rotates one row of all heads at this position: forward, or backward (by the negated angle)
-    /// for gradients.
+    /// Rotates one row of all heads at this position: forward, which gives operands, or backward
+    /// (by the negated angle) for gradients.
     pub(crate) fn rotate<'a>(
         &'a self,
         row: &'a mut [f32],
@@ -70,8 +70,8 @@ impl Rope {
     }
 }
 
-/// The rotation of one row: `a' = fma(-b, sin, a * cos)`, `b' = fma(a, sin, b * cos)` for the two
-/// halves of a head.
+/// The rotation of one row: `a' = operand(fma(-b, sin, a * cos))`, `b' = operand(fma(a, sin, b *
+/// cos))` for the two halves of a head.
 pub(crate) struct Rotate<'a> {
     row: &'a mut [f32],
     cos: &'a [f32],
@@ -97,7 +97,8 @@ impl Operation for Rotate<'_> {
                 let (x_new, y_new) = if self.back {
                     (simd.fma(y, sin, x_cos), simd.fnma(x, sin, y_cos))
                 } else {
-                    (simd.fnma(y, sin, x_cos), simd.fma(x, sin, y_cos))
+                    let (x_new, y_new) = (simd.fnma(y, sin, x_cos), simd.fma(x, sin, y_cos));
+                    (simd.operand(x_new), simd.operand(y_new))
                 };
                 simd.store_partial(x_new, a);
                 simd.store_partial(y_new, b);

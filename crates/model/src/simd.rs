@@ -3,8 +3,8 @@
 //!
 //! Every operation here is one IEEE-754 operation per lane (or a bit operation), so an
 //! implementation has no freedom. It must never hold an operation whose result differs between
-//! CPUs: no reciprocal estimates, no horizontal sums, no platform `min`/`max` (theirs differ for
-//! NaN and for zeros; see [`Simd::max`]).
+//! CPUs: no reciprocal estimates, no horizontal sums, no platform `min`/`max` but the one that does
+//! what [`Simd::max`] defines (others differ for NaN and for zeros).
 
 /// Operations that are one expression: each is inlined, with its signature in [`Simd`].
 macro_rules! operations {
@@ -20,18 +20,26 @@ macro_rules! operations {
 mod neon;
 mod kind;
 mod portable;
+#[cfg(test)]
+mod watched;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub use kind::KernelKind;
 #[cfg(any(target_arch = "aarch64", test))]
 pub(crate) use neon::Neon;
-pub(crate) use portable::{Portable, fused_multiply_add};
+pub(crate) use portable::{Portable, fused_multiply_add, operand};
+#[cfg(test)]
+pub(crate) use watched::{Watched, subnormals};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86::{Avx2, Avx512};
 
 /// Lanes of a vector on every CPU: the numerics define row sums with this width.
 pub(crate) const LANES: usize = 16;
+
+/// Bits of 2^-40: a number of smaller magnitude counts as `+0` where it is multiplied, so that no
+/// product meets a subnormal number (docs/numerics.md, section 1).
+pub(crate) const OPERAND_MIN: u32 = 0x2b80_0000;
 
 /// A computation that runs on any lane implementation.
 pub(crate) trait Operation {
@@ -78,6 +86,10 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
     /// `c - a * b` with one rounding.
     fn fnma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+
+    /// `a` as an operand of a product: `+0` where its magnitude is below 2^-40. It must be made of
+    /// bit operations, which cost the same for every number.
+    fn operand(self, a: Self::F) -> Self::F;
 
     /// `a < b`; false where either is NaN.
     fn less(self, a: Self::F, b: Self::F) -> Self::M;

@@ -1,8 +1,9 @@
 //! Weights: a safetensors file mapped into memory, or tensors in memory; read strictly, written
 //! reproducibly.
 //!
-//! It never copies matrices that can be used in place, and never accepts a value that is not
-//! finite.
+//! It never copies a matrix or writes to the map, and never accepts a value that is not finite.
+//! Numbers below 2^-40 in magnitude are read as `+0`: vectors are copied without them, and matrices
+//! that have some are marked as raw, so that they become zeros on their way to a product.
 #![expect(unsafe_code, reason = "the weights file is mapped and its bytes are read as numbers")]
 
 mod half;
@@ -14,7 +15,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::sync::OnceLock;
 
-use memmap2::{MmapMut, MmapOptions};
+use memmap2::Mmap;
 use rayon::prelude::*;
 use soma_architecture::{Architecture, Linear as LinearId, Norm as NormId, Tensor, TensorSpec};
 use soma_os::file::AtomicFile;
@@ -22,6 +23,7 @@ use soma_os::file::AtomicFile;
 use crate::error::Error;
 use crate::kernels::Matrix;
 use crate::rope::Rope;
+use crate::simd::{OPERAND_MIN, operand};
 use crate::sizes::Sizes;
 pub(crate) use half::{HalfKind, HalfMatrix, matmul_half};
 pub(crate) use header::framed;
@@ -33,12 +35,12 @@ const SCAN_BLOCK: usize = 1 << 18;
 /// The elements of a tensor.
 #[derive(Debug)]
 enum Elements {
-    /// In the map, as first byte and number of elements.
-    Mapped { begin: usize, len: usize },
+    /// In the map, as first byte and number of elements, and whether small ones count as zero.
+    Mapped { begin: usize, len: usize, raw: bool },
     /// In the map, two bytes each.
     MappedHalf { begin: usize, len: usize, kind: HalfKind },
     /// On the heap.
-    Owned(Vec<f32>),
+    Owned { values: Vec<f32>, raw: bool },
 }
 
 /// Gain and offset of a LayerNorm.
@@ -91,7 +93,7 @@ pub struct Weights {
     architecture: Architecture,
     specs: Vec<TensorSpec>,
     elements: Vec<Elements>,
-    map: Option<MmapMut>,
+    map: Option<Mmap>,
     file_hash: Option<[u8; 32]>,
     rope: OnceLock<Rope>,
 }
@@ -108,13 +110,12 @@ impl Weights {
             let bytes = file.metadata().map_err(io)?.len();
             return Err(Error::TooShort { bytes: usize::try_from(bytes).unwrap_or(0) });
         }
-        // Copy on write: subnormal weights are zeroed in the map, which copies their pages alone
-        // and not the file. SAFETY: the documentation asks the caller to leave the file as it is.
-        let map = unsafe { MmapOptions::new().no_reserve_swap().map_copy(&file) }.map_err(io)?;
+        // SAFETY: the documentation asks the caller to leave the file as it is.
+        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
         Self::from_map(map, architecture)
     }
 
-    fn from_map(map: MmapMut, architecture: Option<&Architecture>) -> Result<Self, Error> {
+    fn from_map(map: Mmap, architecture: Option<&Architecture>) -> Result<Self, Error> {
         let header = Header::read(&map)?;
         let architecture = match architecture {
             Some(architecture) => architecture.clone(),
@@ -124,20 +125,16 @@ impl Weights {
         let specs = architecture.tensors();
         let locations = header.locate(&specs, map.len())?;
         let file_hash = blake3::Hasher::new().update_rayon(&map).finalize().into();
-        let elements = locations.iter().zip(&specs);
-        let elements =
-            elements.map(|(&location, spec)| read_elements(&map, location, spec)).collect();
+        let mut elements = Vec::with_capacity(specs.len());
+        for (&location, spec) in locations.iter().zip(&specs) {
+            elements
+                .push(read_elements(&map, location, spec).map_err(|index| {
+                    Error::NonFiniteWeight { tensor: spec.name.clone(), index }
+                })?);
+        }
         let file_hash = Some(file_hash);
         let map = Some(map);
-        let mut weights =
-            Self { architecture, specs, elements, map, file_hash, rope: OnceLock::new() };
-        for index in 0..weights.elements.len() {
-            if let Err(element) = weights.check(index) {
-                let tensor = weights.specs[index].name.clone();
-                return Err(Error::NonFiniteWeight { tensor, index: element });
-            }
-        }
-        Ok(weights)
+        Ok(Self { architecture, specs, elements, map, file_hash, rope: OnceLock::new() })
     }
 
     /// Random weights: the same for the same architecture and seed.
@@ -151,7 +148,10 @@ impl Weights {
         let specs = architecture.tensors();
         let elements = specs
             .par_iter()
-            .map(|spec| Elements::Owned(initial_values(architecture, spec, seed)))
+            .map(|spec| Elements::Owned {
+                values: initial_values(architecture, spec, seed),
+                raw: false,
+            })
             .collect();
         Ok(Self {
             architecture: architecture.clone(),
@@ -163,7 +163,8 @@ impl Weights {
         })
     }
 
-    /// Weights of these tensors, in the order of [`Architecture::tensors`].
+    /// Weights of these tensors, in the order of [`Architecture::tensors`]; small numbers count as
+    /// zero, as in a file.
     ///
     /// # Panics
     /// If their number or a length does not match the architecture.
@@ -173,10 +174,11 @@ impl Weights {
         for (spec, tensor) in specs.iter().zip(&tensors) {
             assert_eq!(spec.elements(), tensor.len(), "the length of a tensor");
         }
+        let elements = specs.iter().zip(tensors).map(|(spec, values)| owned(values, spec));
         Self {
             architecture: architecture.clone(),
+            elements: elements.collect(),
             specs,
-            elements: tensors.into_iter().map(Elements::Owned).collect(),
             map: None,
             file_hash: None,
             rope: OnceLock::new(),
@@ -193,8 +195,8 @@ impl Weights {
         self.architecture.parameters()
     }
 
-    /// The tensors with their names and shapes, in the order of a file; those of half precision are
-    /// widened.
+    /// The tensors with their names and shapes, in the order of a file, as they are read: widened,
+    /// and without small numbers.
     pub fn tensors(&self) -> impl ExactSizeIterator<Item = (&TensorSpec, Cow<'_, [f32]>)> {
         self.specs.iter().enumerate().map(|(index, spec)| (spec, self.tensor(index)))
     }
@@ -236,22 +238,31 @@ impl Weights {
     fn tensor(&self, index: usize) -> Cow<'_, [f32]> {
         match self.half(index) {
             Some((bits, kind)) => bits.iter().map(|&bits| kind.widen(bits)).collect(),
-            None => Cow::Borrowed(self.floats(index)),
+            None => match self.floats(index) {
+                (floats, true) => floats.iter().map(|&value| operand(value)).collect(),
+                (floats, false) => Cow::Borrowed(floats),
+            },
         }
     }
 
-    /// A tensor that is float32 in memory; empty if it is not.
-    fn floats(&self, index: usize) -> &[f32] {
+    /// A tensor that is float32 in memory (empty if it is not), and whether its small elements count
+    /// as zero.
+    fn floats(&self, index: usize) -> (&[f32], bool) {
         match &self.elements[index] {
-            Elements::Owned(values) => values,
-            Elements::Mapped { begin, len } => {
-                let bytes = self.mapped(*begin, len * 4);
-                // SAFETY: the length was checked, the address is aligned (`read_elements`), and any
-                // bits are a float32.
-                unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), *len) }
+            Elements::Owned { values, raw } => (values, *raw),
+            Elements::Mapped { begin, len, raw } => {
+                let map = self.map.as_deref().unwrap_or_default();
+                (mapped_floats(&map[*begin..][..len * 4]), *raw)
             }
-            Elements::MappedHalf { .. } => &[],
+            Elements::MappedHalf { .. } => (&[], false),
         }
+    }
+
+    /// A vector.
+    fn vector(&self, tensor: Tensor) -> &[f32] {
+        let (values, raw) = self.floats(self.index(tensor));
+        debug_assert!(!raw, "vectors are copied without small elements");
+        values
     }
 
     /// A tensor that has half precision in memory.
@@ -259,39 +270,8 @@ impl Weights {
         let Elements::MappedHalf { begin, len, kind } = self.elements[index] else {
             return None;
         };
-        let bytes = self.mapped(begin, len * 2);
-        // SAFETY: the length was checked, the address is aligned (`read_elements`), and any bits
-        // are a u16.
-        let bits = unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), len) };
-        Some((bits, kind))
-    }
-
-    fn mapped(&self, begin: usize, len: usize) -> &[u8] {
-        let bytes = self.map.as_deref().map_or(&[][..], |map| &map[begin..]);
-        assert!(bytes.len() >= len, "a mapped tensor lies inside the map");
-        &bytes[..len]
-    }
-
-    /// Zeroes subnormal float32 values; an error is the index of the first value that is not
-    /// finite.
-    fn check(&mut self, index: usize) -> Result<(), usize> {
-        match self.half(index) {
-            Some((bits, kind)) => find_not_finite(bits, kind),
-            None => flush_subnormals(self.floats_mut(index)),
-        }
-    }
-
-    fn floats_mut(&mut self, index: usize) -> &mut [f32] {
-        match &mut self.elements[index] {
-            Elements::Owned(values) => values,
-            Elements::Mapped { begin, len } => {
-                let bytes = self.map.as_deref_mut().map_or(&mut [][..], |map| &mut map[*begin..]);
-                assert!(bytes.len() >= *len * 4, "a mapped tensor lies inside the map");
-                // SAFETY: as in `floats`, and `&mut self` makes the borrow exclusive.
-                unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), *len) }
-            }
-            Elements::MappedHalf { .. } => &mut [],
-        }
+        let map = self.map.as_deref().unwrap_or_default();
+        Some((mapped_halves(&map[begin..][..len * 2]), kind))
     }
 
     /// The rotary tables, made on first use.
@@ -307,7 +287,8 @@ impl Weights {
     /// The embedding, `[vocabulary, dim]`.
     pub(crate) fn embedding(&self) -> Matrix<'_> {
         let Sizes { vocabulary, dim, .. } = self.sizes();
-        Matrix::new(self.floats(self.index(Tensor::Embedding)), vocabulary, dim)
+        let (values, raw) = self.floats(self.index(Tensor::Embedding));
+        Matrix::new(values, vocabulary, dim).raw(raw)
     }
 
     /// The tensors of layer `index`.
@@ -339,10 +320,7 @@ impl Weights {
     }
 
     fn norm(&self, norm: NormId) -> Norm<'_> {
-        Norm {
-            gamma: self.floats(self.index(Tensor::Gamma(norm))),
-            beta: self.floats(self.index(Tensor::Beta(norm))),
-        }
+        Norm { gamma: self.vector(Tensor::Gamma(norm)), beta: self.vector(Tensor::Beta(norm)) }
     }
 
     fn linear(&self, linear: LinearId) -> Linear<'_> {
@@ -352,92 +330,128 @@ impl Weights {
             Some((bits, kind)) => {
                 Weight::Half(HalfMatrix { bits, kind, rows: inputs, columns: outputs })
             }
-            None => Weight::Float(Matrix::new(self.floats(index), inputs, outputs)),
+            None => {
+                let (values, raw) = self.floats(index);
+                Weight::Float(Matrix::new(values, inputs, outputs).raw(raw))
+            }
         };
-        Linear { weight, bias: self.floats(self.index(Tensor::Bias(linear))) }
+        Linear { weight, bias: self.vector(Tensor::Bias(linear)) }
     }
 }
 
-/// Uses float32 tensors, and half-precision linear maps, in place if they are aligned; widens
-/// everything else.
-fn read_elements(map: &[u8], location: Location, spec: &TensorSpec) -> Elements {
+/// The float32 numbers that these bytes of the map are.
+fn mapped_floats(bytes: &[u8]) -> &[f32] {
+    let start = bytes.as_ptr().cast::<f32>();
+    assert!(start.is_aligned(), "tensors are aligned in the file, and the map to a page");
+    // SAFETY: the address is aligned, the numbers lie inside the bytes, and any bits are a float32.
+    unsafe { std::slice::from_raw_parts(start, bytes.len() / 4) }
+}
+
+/// The half-precision numbers that these bytes of the map are.
+fn mapped_halves(bytes: &[u8]) -> &[u16] {
+    let start = bytes.as_ptr().cast::<u16>();
+    assert!(start.is_aligned(), "tensors are aligned in the file, and the map to a page");
+    // SAFETY: the address is aligned, the numbers lie inside the bytes, and any bits are a u16.
+    unsafe { std::slice::from_raw_parts(start, bytes.len() / 2) }
+}
+
+/// Checks all elements of a tensor. Matrices stay in the map, vectors with small elements and half
+/// precision outside linear maps are copied; an error is the index of the first element that is not
+/// finite.
+fn read_elements(map: &[u8], location: Location, spec: &TensorSpec) -> Result<Elements, usize> {
     let Location { element, begin, end } = location;
     let bytes = &map[begin..end];
     let len = bytes.len() / element.bytes();
+    if cfg!(target_endian = "big") {
+        return read_swapped(bytes, element, spec);
+    }
     let kind = match element {
-        ElementType::F32 => None,
-        ElementType::Bf16 => Some(HalfKind::Bf16),
-        ElementType::F16 => Some(HalfKind::F16),
-    };
-    // Rows of the embedding are copied, not multiplied.
-    let is_map = matches!(spec.tensor, Tensor::Weight(_));
-    let address = bytes.as_ptr().addr();
-    let lies_well = address.is_multiple_of(element.bytes()) && cfg!(target_endian = "little");
-    match kind {
-        None if lies_well => return Elements::Mapped { begin, len },
-        Some(kind) if lies_well && is_map => return Elements::MappedHalf { begin, len, kind },
-        _ => {}
-    }
-    let mut values = vec![0.0; len];
-    match kind {
-        None => widen(bytes, &mut values, f32::from_le_bytes),
-        // A value that is not finite must be found later, so it must not become a finite one here.
-        Some(kind) => widen(bytes, &mut values, |bytes| {
-            let bits = u16::from_le_bytes(bytes);
-            if kind.is_finite(bits) { kind.widen(bits) } else { f32::NAN }
-        }),
-    }
-    Elements::Owned(values)
-}
-
-/// An error is the index of the first half that is not finite.
-fn find_not_finite(bits: &[u16], kind: HalfKind) -> Result<(), usize> {
-    let found = bits.par_chunks(SCAN_BLOCK).enumerate();
-    let found = found.find_map_first(|(block, bits)| {
-        // This has no branches, so that it runs at the speed of memory; what it finds is rare.
-        let finite = bits.iter().fold(true, |all, &bits| all & kind.is_finite(bits));
-        if finite {
-            return None;
+        ElementType::F32 => {
+            let floats = mapped_floats(bytes);
+            let raw = scan(floats, |value| {
+                let bits = value.to_bits();
+                (bits & 0x7f80_0000 != 0x7f80_0000, is_small(bits))
+            })?;
+            return Ok(if raw && is_vector(spec) {
+                owned(floats.to_vec(), spec)
+            } else {
+                Elements::Mapped { begin, len, raw }
+            });
         }
-        let index = bits.iter().position(|&bits| !kind.is_finite(bits))?;
-        Some(block * SCAN_BLOCK + index)
-    });
-    found.map_or(Ok(()), Err)
+        ElementType::Bf16 => HalfKind::Bf16,
+        ElementType::F16 => HalfKind::F16,
+    };
+    let halves = mapped_halves(bytes);
+    scan(halves, |&bits| (kind.is_finite(bits), false))?;
+    // Rows of the embedding are copied, not multiplied.
+    if matches!(spec.tensor, Tensor::Weight(_)) {
+        return Ok(Elements::MappedHalf { begin, len, kind });
+    }
+    Ok(owned(halves.par_iter().map(|&bits| kind.widen(bits)).collect(), spec))
 }
 
-fn widen<const N: usize>(bytes: &[u8], values: &mut [f32], to_f32: impl Fn([u8; N]) -> f32 + Sync) {
-    let (elements, _) = bytes.as_chunks::<N>();
-    values.par_chunks_mut(SCAN_BLOCK).zip(elements.par_chunks(SCAN_BLOCK)).for_each(
-        |(to, from)| {
-            for (to, from) in to.iter_mut().zip(from) {
-                *to = to_f32(*from);
-            }
-        },
-    );
+/// A tensor on the heap. A vector loses its small elements, because it is used as it is.
+fn owned(mut values: Vec<f32>, spec: &TensorSpec) -> Elements {
+    let mut raw = values.par_iter().any(|value| is_small(value.to_bits()));
+    if raw && is_vector(spec) {
+        values.iter_mut().for_each(|value| *value = operand(*value));
+        raw = false;
+    }
+    Elements::Owned { values, raw }
 }
 
-/// Replaces subnormal values by `+0`; an error is the index of the first value that is not finite.
-fn flush_subnormals(values: &mut [f32]) -> Result<(), usize> {
-    let is_finite = |value: &f32| value.to_bits() & 0x7f80_0000 != 0x7f80_0000;
-    let is_subnormal =
-        |value: &f32| value.to_bits() & 0x7fff_ffff != 0 && value.to_bits() & 0x7f80_0000 == 0;
-    let not_finite =
-        values.par_chunks_mut(SCAN_BLOCK).enumerate().find_map_first(|(block, values)| {
-            // These two passes have no branches, so that they run at the speed of memory; what they
-            // find is rare.
-            if !values.iter().fold(true, |all, value| all & is_finite(value)) {
-                let index = values.iter().position(|value| !is_finite(value))?;
-                return Some(block * SCAN_BLOCK + index);
+fn is_vector(spec: &TensorSpec) -> bool {
+    !spec.tensor.is_matrix()
+}
+
+/// [`read_elements`] on a machine whose numbers lie the other way round: a copy of everything.
+fn read_swapped(bytes: &[u8], element: ElementType, spec: &TensorSpec) -> Result<Elements, usize> {
+    let half = |kind: HalfKind| {
+        bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|&bytes| u16::from_le_bytes(bytes))
+            .map(move |bits| if kind.is_finite(bits) { kind.widen(bits) } else { f32::NAN })
+    };
+    let values: Vec<f32> = match element {
+        ElementType::F32 => {
+            bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
+        }
+        ElementType::Bf16 => half(HalfKind::Bf16).collect(),
+        ElementType::F16 => half(HalfKind::F16).collect(),
+    };
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(index) => Err(index),
+        None => Ok(owned(values, spec)),
+    }
+}
+
+/// Whether a number is read as `+0` without being it: its magnitude is below 2^-40.
+fn is_small(bits: u32) -> bool {
+    (bits & 0x7fff_ffff < OPERAND_MIN) & (bits != 0)
+}
+
+/// Whether any element is small; an error is the index of the first one that is not finite.
+/// `look` tells of an element whether it is finite and whether it is small.
+fn scan<T: Sync>(elements: &[T], look: impl Fn(&T) -> (bool, bool) + Sync) -> Result<bool, usize> {
+    let blocks: Vec<Result<bool, usize>> = elements
+        .par_chunks(SCAN_BLOCK)
+        .enumerate()
+        .map(|(block, elements)| {
+            // This has no branches, so that it runs at the speed of memory; what it finds is rare.
+            let (finite, small) = elements.iter().fold((true, false), |(all, any), element| {
+                let (finite, small) = look(element);
+                (all & finite, any | small)
+            });
+            if finite {
+                return Ok(small);
             }
-            if values.iter().fold(false, |any, value| any | is_subnormal(value)) {
-                values
-                    .iter_mut()
-                    .filter(|value| is_subnormal(value))
-                    .for_each(|value| *value = 0.0);
-            }
-            None
-        });
-    not_finite.map_or(Ok(()), Err)
+            let index = elements.iter().position(|element| !look(element).0);
+            Err(block * SCAN_BLOCK + index.unwrap_or_default())
+        })
+        .collect();
+    blocks.into_iter().try_fold(false, |any, small| Ok(any | small?))
 }
 
 /// The initial values of a tensor; see [`Weights::init`].

@@ -195,6 +195,7 @@ class Code(StrEnum):
     WEIGHTS_OFFSETS = "weights_offsets"
     WEIGHTS_SHAPE = "weights_shape"
     WEIGHTS_TOO_SHORT = "weights_too_short"
+    WEIGHTS_MISALIGNED = "weights_misaligned"
     WEIGHTS_TRAILING_BYTES = "weights_trailing_bytes"
     WEIGHTS_TRUNCATED = "weights_truncated"
     WEIGHTS_UNEXPECTED_TENSOR = "weights_unexpected_tensor"

@@ -1,7 +1,7 @@
 """Weights files: safetensors in float32; BF16 and F16 are widened exactly when read.
 
-As in the native engine, a file is rejected unless it matches the architecture exactly. Tensors are
-read from a memory map one at a time.
+As in the native engine, numbers below 2^-40 in magnitude are read as zero, and a file is rejected
+unless it matches the architecture exactly. Tensors are read from a memory map one at a time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ METADATA_KEY = "architecture"
 """Metadata key of the architecture's JSON."""
 
 _DTYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
-_TINY = np.finfo(np.float32).tiny
+_SMALL = np.float32(2.0**-40)
+"""Numbers of smaller magnitude count as zero, so that no product is subnormal."""
 
 
 class WeightsError(ValueError):
@@ -39,7 +40,7 @@ class Weights(Mapping[str, np.ndarray]):
         Raises `WeightsError`, and `OSError` if the file cannot be read.
         """
         self.path = Path(path)
-        header, self._data = _read(self.path)
+        header, self._data, start = _read(self.path)
         metadata = header.pop("__metadata__", {})
         if arch is not None:
             self.architecture = Architecture.of(arch)
@@ -47,7 +48,7 @@ class Weights(Mapping[str, np.ndarray]):
             self.architecture = Architecture.from_json(metadata[METADATA_KEY])
         else:
             raise WeightsError("the file does not state its architecture; pass `arch`")
-        self._entries = _check(header, self.architecture, len(self._data))
+        self._entries = _check(header, self.architecture, len(self._data), start)
 
     def __getitem__(self, name: str) -> np.ndarray:
         """A tensor's values. Raises `WeightsError` if one of them is not finite."""
@@ -58,9 +59,7 @@ class Weights(Mapping[str, np.ndarray]):
         values = values.astype(np.float32)
         if not np.isfinite(values).all():
             raise WeightsError(f"{name} contains a value that is not finite")
-        # Arithmetic on subnormal values is up to a hundred times slower on some CPUs.
-        values[np.abs(values) < _TINY] = 0
-        return values
+        return _without_small(values)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -97,13 +96,17 @@ def write(
                 raise WeightsError(f"{name} has shape {values.shape}, not {shape}")
             if not np.isfinite(values).all():
                 raise WeightsError(f"{name} contains a value that is not finite")
-            file.write(values.data)
+            file.write(_without_small(values).data)
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
 
 
-def _read(path: Path) -> tuple[dict, np.ndarray]:
+def _without_small(values: np.ndarray) -> np.ndarray:
+    return np.where(np.abs(values) < _SMALL, np.float32(0), values)
+
+
+def _read(path: Path) -> tuple[dict, np.ndarray, int]:
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -121,8 +124,8 @@ def _read(path: Path) -> tuple[dict, np.ndarray]:
     if not isinstance(header, dict):
         raise WeightsError("not a safetensors file: its header is not an object")
     if size == 8 + length:
-        return header, np.empty(0, np.uint8)
-    return header, np.memmap(path, np.uint8, "r", offset=8 + length)
+        return header, np.empty(0, np.uint8), size
+    return header, np.memmap(path, np.uint8, "r", offset=8 + length), 8 + length
 
 
 def _without_duplicates(pairs: list[tuple[str, object]]) -> dict:
@@ -137,7 +140,7 @@ def _without_duplicates(pairs: list[tuple[str, object]]) -> dict:
 _Entry = tuple[str, tuple[int, ...], int, int]
 
 
-def _check(header: dict, architecture: Architecture, size: int) -> dict[str, _Entry]:
+def _check(header: dict, architecture: Architecture, size: int, start: int) -> dict[str, _Entry]:
     expected = dict(architecture.tensors())
     for name in expected:
         if name not in header:
@@ -147,6 +150,9 @@ def _check(header: dict, architecture: Architecture, size: int) -> dict[str, _En
         if name not in expected:
             raise WeightsError(f"{name} does not belong to the architecture")
         entries[name] = _entry(name, entry, expected[name])
+        dtype, _, begin, _ = entries[name]
+        if (start + begin) % _DTYPES[dtype].itemsize:
+            raise WeightsError(f"{name} begins at byte {start + begin}, which is not aligned")
     end = 0
     for name, (_, _, begin, stop) in sorted(entries.items(), key=lambda item: item[1][2]):
         if begin != end:

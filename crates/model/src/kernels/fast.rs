@@ -48,9 +48,11 @@ impl<'a> Rows<'a> {
         Self { data: panels, panel: depth * panel_rows, stride: panel_rows }
     }
 
-    /// Rows read in place, if the rows of a step are adjacent and everything is near.
+    /// Rows read in place, if the rows of a step are adjacent, everything is near, and small
+    /// numbers need not become zeros.
     fn near(a: Matrix<'a>, panel_rows: usize) -> Option<Self> {
-        (a.row_stride() == 1 && a.columns() * a.column_stride() <= NEAR_ELEMENTS).then(|| Self {
+        let near = a.columns() * a.column_stride() <= NEAR_ELEMENTS;
+        (a.row_stride() == 1 && near && !a.is_raw()).then(|| Self {
             data: a.data(),
             panel: panel_rows,
             stride: a.column_stride(),
@@ -87,7 +89,7 @@ impl Operation for Block<'_> {
         let mut start = 0;
         let once = self.c.rows() <= S::TILE_ROWS;
         let near = depth * self.b.row_stride() <= NEAR_ELEMENTS;
-        if self.b.column_stride() == 1 && (once || near) {
+        if self.b.column_stride() == 1 && (once || near) && !self.b.is_raw() {
             while start + width <= columns {
                 self.direct(simd, start);
                 start += width;
@@ -131,7 +133,8 @@ impl Block<'_> {
                     // SAFETY: these rows of B and their places are `width` columns wide.
                     unsafe {
                         let (from, stride) = (b.data().as_ptr(), b.row_stride());
-                        Prefetch::new(from, stride, to.as_mut_ptr(), steps.len(), depth)
+                        let (to, count) = (to.as_mut_ptr(), steps.len());
+                        Prefetch::new(from, stride, to, count, depth, b.is_raw())
                     }
                 } else {
                     Prefetch::none()
@@ -215,10 +218,8 @@ impl Block<'_> {
         match self.epilogue {
             Epilogue::None => {}
             Epilogue::Bias(bias) => math::add_row(simd, c, &bias[n..n + columns]),
-            Epilogue::BiasGelu(bias) => {
-                math::add_row(simd, c, &bias[n..n + columns]);
-                math::gelu_row(simd, c);
-            }
+            Epilogue::BiasOperand(bias) => math::add_row_operand(simd, c, &bias[n..n + columns]),
+            Epilogue::BiasGelu(bias) => math::add_row_gelu(simd, c, &bias[n..n + columns]),
             Epilogue::BiasResidual(bias, residual) => {
                 math::add_row(simd, c, &bias[n..n + columns]);
                 let at = m * residual.row_stride() + n;

@@ -6,6 +6,8 @@
 
 use std::marker::PhantomData;
 
+use crate::simd::operand;
+
 /// A matrix to read: element (m, n) is `data[m * row_stride + n * column_stride]`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Matrix<'a> {
@@ -14,6 +16,7 @@ pub(crate) struct Matrix<'a> {
     columns: usize,
     row_stride: usize,
     column_stride: usize,
+    raw: bool,
 }
 
 impl<'a> Matrix<'a> {
@@ -36,7 +39,19 @@ impl<'a> Matrix<'a> {
             (rows - 1) * row_stride + (columns - 1) * column_stride + 1
         };
         assert!(needed <= data.len(), "a matrix must lie inside its slice");
-        Self { data, rows, columns, row_stride, column_stride }
+        Self { data, rows, columns, row_stride, column_stride, raw: false }
+    }
+
+    /// The same matrix, of whose elements those below 2^-40 in magnitude count as `+0`, as they do
+    /// in products. Other matrices hold none, or are multiplied as they are.
+    #[must_use]
+    pub(crate) fn raw(self, raw: bool) -> Self {
+        Self { raw, ..self }
+    }
+
+    /// Whether small elements count as zero.
+    pub(crate) fn is_raw(self) -> bool {
+        self.raw
     }
 
     /// The transpose, for free.
@@ -48,6 +63,7 @@ impl<'a> Matrix<'a> {
             columns: self.rows,
             row_stride: self.column_stride,
             column_stride: self.row_stride,
+            raw: self.raw,
         }
     }
 
@@ -87,10 +103,11 @@ impl<'a> Matrix<'a> {
 
     /// Element (m, n).
     pub(crate) fn at(self, m: usize, n: usize) -> f32 {
-        self.data[m * self.row_stride + n * self.column_stride]
+        let element = self.data[m * self.row_stride + n * self.column_stride];
+        if self.raw { operand(element) } else { element }
     }
 
-    /// The slice, starting at element (0, 0).
+    /// The slice, starting at element (0, 0), with its small elements.
     pub(crate) fn data(self) -> &'a [f32] {
         self.data
     }

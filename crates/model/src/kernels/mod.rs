@@ -24,6 +24,8 @@ pub(crate) use matrix::{Matrix, MatrixMut};
 use crate::error::Error;
 #[cfg(any(target_arch = "aarch64", test))]
 use crate::simd::Neon;
+#[cfg(test)]
+use crate::simd::Watched;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
 use crate::simd::{KernelKind, Operation, Portable, Simd};
@@ -79,6 +81,8 @@ enum Lanes {
     Avx512(Avx512),
     #[cfg(any(target_arch = "aarch64", test))]
     Neon(Neon),
+    #[cfg(test)]
+    Watched(Watched),
 }
 
 impl Lanes {
@@ -142,6 +146,14 @@ impl Engine {
         Ok(Self { kind, lanes, pool })
     }
 
+    /// An engine on the calling thread that counts the subnormal numbers its lanes meet
+    /// ([`crate::simd::subnormals`]).
+    #[cfg(test)]
+    pub(crate) fn watched() -> Result<Self, Error> {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
+        Ok(Self { kind: KernelKind::Avx512, lanes: Lanes::Watched(Watched), pool })
+    }
+
     /// The kernel in use.
     pub fn kernel(&self) -> KernelKind {
         self.kind
@@ -182,6 +194,8 @@ fn run_on<O: Operation>(lanes: Lanes, operation: O) -> O::Output {
         Lanes::Avx512(simd) => simd.dispatch(operation),
         #[cfg(any(target_arch = "aarch64", test))]
         Lanes::Neon(simd) => simd.dispatch(operation),
+        #[cfg(test)]
+        Lanes::Watched(simd) => simd.dispatch(operation),
     }
 }
 
@@ -193,7 +207,9 @@ pub(crate) enum Epilogue<'a> {
     None,
     /// `c + bias[n]`
     Bias(&'a [f32]),
-    /// `gelu(c + bias[n])`
+    /// `operand(c + bias[n])`
+    BiasOperand(&'a [f32]),
+    /// `operand(gelu(operand(c + bias[n])))`
     BiasGelu(&'a [f32]),
     /// `residual[m][n] + (c + bias[n])`; the residual must not be C.
     BiasResidual(&'a [f32], Matrix<'a>),
@@ -225,7 +241,8 @@ pub(crate) enum Triangle {
 /// `C[m][n] = chain over k ascending of fma(A[m][k], B[k][n], acc)`, then the epilogue, on all
 /// threads.
 ///
-/// The chain starts at `+0.0`, or at C when `accumulate`.
+/// The chain starts at `+0.0`, or at C when `accumulate`. Of a raw matrix, small numbers count as
+/// zero ([`Matrix::raw`]).
 pub(crate) fn matmul(
     engine: &Engine,
     a: Matrix<'_>,

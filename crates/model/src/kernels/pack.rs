@@ -1,13 +1,14 @@
 //! Copying A and B into the order in which the register tile reads them.
 //!
 //! A panel holds, one depth step after another, the rows of A (or columns of B) of one tile:
-//! `panel[k * width + lane]`. Packing moves bits and never computes. Missing lanes are filled with
-//! zeros, and their outputs are not stored.
+//! `panel[k * width + lane]`. Packing moves bits and never computes; of a raw matrix, it turns small
+//! numbers into the zeros that they count as. Missing lanes are filled with zeros, and their outputs
+//! are not stored.
 
 use std::ops::Range;
 
 use super::Matrix;
-use crate::simd::{LANES, Operation, Simd};
+use crate::simd::{LANES, Operation, Simd, operand};
 
 /// Packs panels of `TILE_ROWS` rows of A: panel p, depth k, row r is at `(p * depth + k) *
 /// TILE_ROWS + r`.
@@ -64,6 +65,9 @@ fn copy<S: Simd>(simd: S, part: Matrix<'_>, width: usize, panel: &mut [f32]) {
     if lanes < width {
         for (k, to) in panel.chunks_exact_mut(width).enumerate() {
             to[..lanes].copy_from_slice(&part.data()[k * stride..][..lanes]);
+            if part.is_raw() {
+                to[..lanes].iter_mut().for_each(|x| *x = operand(*x));
+            }
             to[lanes..].fill(0.0);
         }
         return;
@@ -76,6 +80,7 @@ fn copy<S: Simd>(simd: S, part: Matrix<'_>, width: usize, panel: &mut [f32]) {
                 Some(from) => simd.load(from),
                 None => simd.load_partial(&from[..wide], 0.0),
             };
+            let line = if part.is_raw() { simd.operand(line) } else { line };
             put(simd, line, wide, width, &mut panel[k * width + first..]);
         }
     }
@@ -103,6 +108,9 @@ fn transpose<S: Simd>(simd: S, part: Matrix<'_>, width: usize, panel: &mut [f32]
             for (lane, row) in block.iter_mut().enumerate().take(present) {
                 let from = &part.data()[(first_lane + lane) * part.row_stride() + first..];
                 *row = simd.load_partial(&from[..count], 0.0);
+                if part.is_raw() {
+                    *row = simd.operand(*row);
+                }
             }
             let block = simd.transpose(block);
             for (k, step) in block.into_iter().enumerate().take(count) {

@@ -4,7 +4,7 @@
 
 use super::{Epilogue, Matrix, MatrixMut, Triangle};
 use crate::math;
-use crate::simd::fused_multiply_add;
+use crate::simd::{fused_multiply_add, operand};
 
 /// `C[m][n] = chain over k ascending of fma(A[m][k], B[k][n], acc)`, then the epilogue.
 pub(super) fn matmul(
@@ -38,7 +38,8 @@ fn finish(epilogue: Epilogue<'_>, chain: f32, m: usize, n: usize) -> f32 {
     match epilogue {
         Epilogue::None => chain,
         Epilogue::Bias(bias) => chain + bias[n],
-        Epilogue::BiasGelu(bias) => math::gelu_scalar(chain + bias[n]),
+        Epilogue::BiasOperand(bias) => operand(chain + bias[n]),
+        Epilogue::BiasGelu(bias) => operand(math::gelu_scalar(operand(chain + bias[n]))),
         Epilogue::BiasResidual(bias, residual) => residual.at(m, n) + (chain + bias[n]),
     }
 }

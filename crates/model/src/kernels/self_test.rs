@@ -23,7 +23,8 @@ pub(super) fn passes(kind: KernelKind, lanes: Lanes) -> bool {
     *once.get_or_init(|| products_equal(lanes) && functions_equal(lanes))
 }
 
-/// Values whose bits never repeat, including zeros of both signs, subnormals and huge values.
+/// Values whose bits never repeat, including zeros of both signs, subnormals, numbers about 2^-40
+/// and huge values.
 fn values(seed: u8, count: usize) -> Vec<f32> {
     let mut bytes = vec![0; count * 4];
     blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut bytes);
@@ -37,6 +38,8 @@ fn values(seed: u8, count: usize) -> Vec<f32> {
                 0..4 => f32::from_bits(word & 0x8000_0000),
                 4..8 => f32::from_bits(fraction),
                 8..10 => f32::from_bits(fraction | 250 << 23),
+                10..16 => f32::from_bits(fraction | 86 << 23),
+                16..22 => f32::from_bits(fraction | 87 << 23),
                 exponent => f32::from_bits(fraction | (119 + exponent % 16) << 23),
             }
         })
@@ -60,9 +63,10 @@ fn products_equal(lanes: Lanes) -> bool {
     ];
     let layouts = [Matrix::new(&b, depth, columns), Matrix::new(&b, columns, depth).transposed()];
     let cases = triangles.into_iter().flat_map(|triangle| layouts.map(|b| (triangle, b)));
-    cases.into_iter().all(|(triangle, b)| {
+    let cases = cases.flat_map(|(triangle, b)| [false, true].map(|raw| (triangle, b, raw)));
+    cases.into_iter().all(|(triangle, b, raw)| {
         let (mut expected, mut got) = (start.clone(), start.clone());
-        let a = Matrix::new(&a, rows, depth);
+        let (a, b) = (Matrix::new(&a, rows, depth).raw(raw), b.raw(raw));
         let c = MatrixMut::new(&mut expected, rows, columns);
         reference::matmul(a, b, c, true, triangle, Epilogue::None);
         let c = MatrixMut::new(&mut got, rows, columns);
@@ -82,7 +86,7 @@ fn products_equal(lanes: Lanes) -> bool {
 struct Functions<'a>(&'a [f32; LANES]);
 
 impl Operation for Functions<'_> {
-    type Output = [[f32; LANES]; 7];
+    type Output = [[f32; LANES]; 9];
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Self::Output {
@@ -98,8 +102,10 @@ impl Operation for Functions<'_> {
             sin,
             cos,
             simd.div(simd.sqrt(positive), simd.max(x, simd.splat(0.75))),
+            simd.operand(x),
+            simd.max(simd.mul(x, simd.splat(-0.0)), simd.sub(turn, turn)),
         ];
-        let mut out = [[0.0; LANES]; 7];
+        let mut out = [[0.0; LANES]; 9];
         for (row, result) in out.iter_mut().zip(results) {
             simd.store(result, row);
         }

@@ -3,10 +3,11 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::simd::{OPERAND_MIN, fused_multiply_add, operand};
 
-/// Values of every kind: zeros of both signs, subnormal, ordinary, tiny and huge values; never NaN
-/// or infinite.
-fn values(seed: u64, count: usize) -> Vec<f32> {
+/// Values of every kind: zeros of both signs, subnormal, ordinary, tiny and huge values, and many
+/// about 2^-40; where `wild`, a few that are infinite or NaN.
+fn values(seed: u64, count: usize, wild: bool) -> Vec<f32> {
     let mut bytes = vec![0; count * 5];
     blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
     bytes
@@ -21,6 +22,11 @@ fn values(seed: u64, count: usize) -> Vec<f32> {
                 8..16 => 0,
                 16..20 => 1 + (bits >> 23 & 0x1f),
                 20..24 => 222 + (bits >> 23 & 0x1f),
+                24..72 => 86 + (bits >> 23 & 1),
+                255 if wild && bits & 7 == 0 => {
+                    return f32::from_bits(bits & 0xff80_0000 | 255 << 23);
+                }
+                255 if wild && bits & 7 == 1 => return f32::NAN,
                 _ => 117 + (bits >> 23 & 0xf),
             };
             f32::from_bits(fraction | exponent << 23)
@@ -65,48 +71,67 @@ struct Case {
     n: usize,
     a_transposed: bool,
     b_transposed: bool,
+    raw: bool,
     accumulate: bool,
+    wild: bool,
     seed: u64,
 }
 
 fn cases(most: usize, deepest: usize) -> impl Strategy<Value = Case> {
     let shape = (1..=most, 0..=deepest, 1..=most);
-    (shape, any::<[bool; 3]>(), any::<u64>()).prop_map(
-        |((m, k, n), [a_transposed, b_transposed, accumulate], seed)| Case {
+    (shape, any::<[bool; 5]>(), any::<u64>()).prop_map(
+        |((m, k, n), [a_transposed, b_transposed, raw, accumulate, wild], seed)| Case {
             m,
             k,
             n,
             a_transposed,
             b_transposed,
+            raw,
             accumulate,
+            wild,
             seed,
         },
     )
 }
 
+/// The factors of a case.
+fn factors(case: Case) -> [Vec<f32>; 2] {
+    let Case { m, k, n, wild, seed, .. } = case;
+    [values(seed, m * k, wild), values(seed ^ 1, k * n, wild)]
+}
+
+/// The factors as the matrices of a case; both are raw or neither.
+fn views(case: Case, [a, b]: &[Vec<f32>; 2]) -> [Matrix<'_>; 2] {
+    let Case { m, k, n, .. } = case;
+    let a = view(a, m, k, case.a_transposed).raw(case.raw);
+    [a, view(b, k, n, case.b_transposed).raw(case.raw)]
+}
+
 /// The product of a case with one kind of epilogue.
 fn product(engine: &Engine, case: Case, epilogue: u8) -> Vec<f32> {
-    let Case { m, k, n, .. } = case;
-    let (a, b) = (values(case.seed, m * k), values(case.seed ^ 1, k * n));
-    let (bias, residual) = (values(case.seed ^ 2, n), values(case.seed ^ 3, m * n));
-    let mut c = values(case.seed ^ 4, m * n);
+    let Case { m, n, .. } = case;
+    let factors = factors(case);
+    let bias = values(case.seed ^ 2, n, case.wild);
+    let residual = values(case.seed ^ 3, m * n, case.wild);
+    let mut c = values(case.seed ^ 4, m * n, case.wild);
     let epilogue = match epilogue {
         0 => Epilogue::None,
         1 => Epilogue::Bias(&bias),
         2 => Epilogue::BiasGelu(&bias),
+        3 => Epilogue::BiasOperand(&bias),
         _ => Epilogue::BiasResidual(&bias, Matrix::new(&residual, m, n)),
     };
-    let (a, b) = (view(&a, m, k, case.a_transposed), view(&b, k, n, case.b_transposed));
+    let [a, b] = views(case, &factors);
     matmul(engine, a, b, MatrixMut::new(&mut c, m, n), case.accumulate, epilogue);
     c
 }
 
 /// The part of a triangular product that is defined.
 fn triangle(engine: &Engine, case: Case, triangle: Triangle) -> Vec<f32> {
-    let Case { m, k, n, .. } = case;
-    let (a, b) = (values(case.seed, m * k), values(case.seed ^ 1, k * n));
-    let mut c = values(case.seed ^ 4, m * n);
-    let (a, b) = (view(&a, m, k, case.a_transposed), view(&b, k, n, case.b_transposed));
+    let Case { m, n, .. } = case;
+    let factors = factors(case);
+    let mut c = values(case.seed ^ 4, m * n, case.wild);
+    let [a, b] = views(case, &factors);
     matmul_here(
         engine,
         a,
@@ -128,7 +153,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_product_has_the_bits_of_the_reference(case in cases(70, 90), epilogue in 0_u8..4) {
+    fn every_product_has_the_bits_of_the_reference(case in cases(70, 90), epilogue in 0_u8..5) {
         let expected = bits(&product(&reference(), case, epilogue));
         for engine in fast_engines(2) {
             let got = bits(&product(&engine, case, epilogue));
@@ -165,8 +190,9 @@ proptest! {
     #[test]
     fn one_two_three_and_seven_threads_give_the_same_bits(seed: u64, wide in 1_usize..700) {
         let (a_transposed, b_transposed) = (false, false);
-        let accumulate = false;
-        let case = Case { m: 150, k: 40, n: wide, a_transposed, b_transposed, accumulate, seed };
+        let (raw, accumulate, wild) = (seed % 2 == 0, false, false);
+        let (m, k, n) = (150, 40, wide);
+        let case = Case { m, k, n, a_transposed, b_transposed, raw, accumulate, wild, seed };
         let expected = bits(&product(&reference(), case, 2));
         for threads in [1, 2, 3, 7] {
             for engine in fast_engines(threads) {
@@ -177,6 +203,43 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn a_chain_of_operands_is_never_subnormal(
+        pairs in prop::collection::vec((any::<(u32, u32)>(), any::<bool>()), 1..200),
+    ) {
+        // Mostly the smallest operands, of either sign, so that chains cancel and stay small.
+        let number = |bits: u32, any: bool| {
+            let about = bits & 0x807f_ffff | (86 + (bits >> 23 & 3)) << 23;
+            operand(f32::from_bits(if any { bits } else { about }))
+        };
+        let mut chain = 0.0;
+        for ((a, b), any) in pairs {
+            let (a, b) = (number(a, any && a % 8 == 0), number(b, false));
+            chain = fused_multiply_add(a, b, chain);
+            prop_assert!(!chain.is_subnormal(), "{a:e} {b:e} {chain:e}");
+        }
+    }
+}
+
+#[test]
+fn the_smallest_product_of_operands_is_a_normal_number_and_smaller_numbers_count_as_zero() {
+    let least = f32::from_bits(OPERAND_MIN);
+    assert_eq!(f64::from(least).to_bits(), 0x3d70_0000_0000_0000, "2^-40");
+    assert_eq!(operand(least).to_bits(), least.to_bits());
+    assert_eq!(operand(-least).to_bits(), (-least).to_bits());
+    for small in [least.next_down(), -least.next_down(), f32::from_bits(1), 0.0, -0.0] {
+        assert_eq!(operand(small).to_bits(), 0);
+    }
+    assert!(operand(f32::NAN).is_nan() && operand(f32::NEG_INFINITY) < 0.0);
+    // The difference of neighboring products is a multiple of 2^-126, the least normal number.
+    let next = least.next_up();
+    let difference = fused_multiply_add(next, next, -(least * least));
+    assert!(difference >= f32::MIN_POSITIVE);
+    let difference = fused_multiply_add(next, next, -(next * next));
+    assert_eq!(difference.to_bits(), f32::MIN_POSITIVE.to_bits());
+}
+
 #[test]
 fn a_triangle_never_reads_what_is_hidden() {
     let (m, k, n) = (37, 37, 19);
@@ -184,14 +247,14 @@ fn a_triangle_never_reads_what_is_hidden() {
         (Triangle::LowerDepth { shift: 0 }, (|m, k| k > m) as fn(usize, usize) -> bool),
         (Triangle::UpperDepth, |m, k| k < m),
     ] {
-        let clean = values(7, m * k);
+        let clean = values(7, m * k, false);
         let mut poisoned = clean.clone();
         for (i, value) in poisoned.iter_mut().enumerate() {
             if hidden(i / k, i % k) {
                 *value = f32::NAN;
             }
         }
-        let b = values(8, k * n);
+        let b = values(8, k * n, false);
         for engine in fast_engines(1).iter().chain([&reference()]) {
             let run = |a: &[f32]| {
                 let mut c = vec![0.0; m * n];

@@ -1,15 +1,16 @@
 //! Causal attention of one chunk, head by head, in blocks of rows.
 //!
-//! Order: `score = chain(q . k) * scale`; `weight = exp(score - max)`; `out = chain(weight * v,
-//! keys ascending) / sum`. Pairs that causality hides are not computed, so there is no large
-//! negative constant that a score could exceed.
+//! Order: `score = operand(chain(q . k)) * scale`; `weight = operand(exp(score - max))`; `out =
+//! operand(operand(chain(weight * v, keys ascending)) / sum)`; queries, keys and values are operands
+//! already. Pairs that causality hides are not computed, so there is no large negative constant that
+//! a score could exceed.
 
 mod backward;
 
 pub(crate) use backward::{AttentionBackward, HeadColumns, HeadScratch};
 
 use crate::kernels::{Buffer, Engine, Epilogue, Matrix, MatrixMut, SCORES, Triangle, matmul_here};
-use crate::math::softmax_row;
+use crate::math::{exponentials, scale_row};
 use crate::simd::{LANES, Operation, Simd};
 
 /// Number of query rows that one task takes.
@@ -75,17 +76,12 @@ impl Operation for WeighRow<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> f32 {
-        let scale = simd.splat(self.scale);
-        for start in (0..self.row.len()).step_by(LANES) {
-            let end = self.row.len().min(start + LANES);
-            let part = &mut self.row[start..end];
-            simd.store_partial(simd.mul(simd.load_partial(part, 0.0), scale), part);
-        }
-        softmax_row(simd, self.row).1
+        let max = scale_row(simd, self.row, self.scale);
+        exponentials(simd, self.row, max)
     }
 }
 
-/// Divides a row by a number.
+/// `row[i] = operand(operand(row[i]) / by)`
 struct DivideRow<'a> {
     row: &'a mut [f32],
     by: f32,
@@ -100,7 +96,8 @@ impl Operation for DivideRow<'_> {
         for start in (0..self.row.len()).step_by(LANES) {
             let end = self.row.len().min(start + LANES);
             let part = &mut self.row[start..end];
-            simd.store_partial(simd.div(simd.load_partial(part, 0.0), by), part);
+            let quotient = simd.div(simd.operand(simd.load_partial(part, 0.0)), by);
+            simd.store_partial(simd.operand(quotient), part);
         }
     }
 }

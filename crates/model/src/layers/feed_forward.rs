@@ -5,7 +5,7 @@
 use crate::math::{gelu, gelu_derivative};
 use crate::simd::{LANES, Operation, Simd, load_lanes, store_lanes};
 
-/// `slopes = gelu'(rows + bias)`, then `rows = gelu(rows + bias)`
+/// `x = operand(rows + bias)`, `slopes = gelu'(x)`, `rows = operand(gelu(x))`
 pub(crate) struct BiasGelu<'a> {
     pub(crate) rows: &'a mut [f32],
     pub(crate) bias: &'a [f32],
@@ -22,9 +22,9 @@ impl Operation for BiasGelu<'_> {
         for (row, slopes) in rows {
             let parts = row.chunks_mut(LANES).zip(slopes.chunks_mut(LANES));
             for ((x, slope), bias) in parts.zip(self.bias.chunks(LANES)) {
-                let sum = s.add(load_lanes(s, x), load_lanes(s, bias));
+                let sum = s.operand(s.add(load_lanes(s, x), load_lanes(s, bias)));
                 store_lanes(s, gelu_derivative(s, sum), slope);
-                store_lanes(s, gelu(s, sum), x);
+                store_lanes(s, s.operand(gelu(s, sum)), x);
             }
         }
     }

@@ -12,6 +12,11 @@ pub(crate) fn linear(engine: &Engine, x: &[f32], map: Linear<'_>, out: &mut [f32
     product(engine, x, map, out, Epilogue::Bias(map.bias));
 }
 
+/// `out = operand(x weight + bias)`, for what the next products take.
+pub(crate) fn linear_operand(engine: &Engine, x: &[f32], map: Linear<'_>, out: &mut [f32]) {
+    product(engine, x, map, out, Epilogue::BiasOperand(map.bias));
+}
+
 /// `out = residual + (x weight + bias)`
 pub(crate) fn linear_residual(
     engine: &Engine,

@@ -1,13 +1,13 @@
 //! LayerNorm of rows.
 //!
-//! Order: `mean = sum / d`; `c = x - mean`; `variance = (lanes of fma(c, c, lane), folded) / d`;
-//! `inverse = 1 / sqrt(variance + 1e-5)`; `y = fma(c * inverse, gamma, beta)`. Sums are the 16
-//! lanes of `math::sum_row`.
+//! Order: `mean = operand(sum / d)`; `c = operand(x - mean)`; `variance = (lanes of fma(c, c, lane),
+//! folded) / d`; `inverse = operand(1 / sqrt(variance + 1e-5))`; `y = operand(fma(c * inverse, gamma,
+//! beta))`. Sums are the 16 lanes of `math::sum_row`.
 
 use super::{dot, part};
 use crate::kernels::Engine;
 use crate::math::sum_row;
-use crate::simd::{LANES, Operation, Simd, load_lanes, store_lanes};
+use crate::simd::{LANES, Operation, Simd, load_lanes, operand, store_lanes};
 use crate::weights::Norm;
 
 /// Added to the variance.
@@ -33,29 +33,30 @@ impl Operation for Normalize<'_> {
             let (mean, inverse) = (s.splat(mean), s.splat(inverse));
             let parts = row.chunks(LANES).zip(output.chunks_mut(LANES));
             for ((x, y), (gamma, beta)) in parts.zip(gamma.chunks(LANES).zip(beta.chunks(LANES))) {
-                let normal = s.mul(s.sub(load_lanes(s, x), mean), inverse);
+                let centered = s.operand(s.sub(load_lanes(s, x), mean));
+                let normal = s.mul(centered, inverse);
                 let value = s.fma(normal, load_lanes(s, gamma), load_lanes(s, beta));
-                store_lanes(s, value, y);
+                store_lanes(s, s.operand(value), y);
             }
         }
     }
 }
 
-/// Mean of a row, and `1 / sqrt(variance + epsilon)`.
+/// Mean of a row, and `1 / sqrt(variance + epsilon)`, both as operands.
 #[inline(always)]
 fn mean_and_inverse<S: Simd>(s: S, row: &[f32]) -> (f32, f32) {
     #[expect(clippy::cast_precision_loss, reason = "a width is at most 65536, which is exact")]
     let width = row.len() as f32;
-    let mean = sum_row(s, row) / width;
+    let mean = operand(sum_row(s, row) / width);
     let shift = s.splat(mean);
     let mut sum = s.splat(0.0);
     for x in row.chunks(LANES) {
-        let centered = s.sub(load_lanes(s, x), shift);
+        let centered = s.operand(s.sub(load_lanes(s, x), shift));
         let longer = s.fma(centered, centered, sum);
         sum = s.select(s.first(x.len()), longer, sum);
     }
     let variance = s.fold(sum) / width;
-    (mean, 1.0 / (variance + EPSILON).sqrt())
+    (mean, operand(1.0 / (variance + EPSILON).sqrt()))
 }
 
 /// LayerNorm of every row of `x` (`[rows, width]`), on all threads.

@@ -13,7 +13,7 @@ use soma_architecture::Architecture;
 use crate::kernels::{Engine, Epilogue, Matrix, MatrixMut, matmul};
 use crate::math::sin_cos_turn;
 use crate::math64;
-use crate::simd::{LANES, Operation, Simd};
+use crate::simd::{LANES, Operation, Simd, operand};
 use crate::sizes::Sizes;
 
 /// 1 / (2 pi)
@@ -46,7 +46,11 @@ impl Directions {
     /// the architecture.
     pub fn from_columns(architecture: &Architecture, values: Vec<f32>) -> Option<Self> {
         let Sizes { dim, slices, .. } = Sizes::from(architecture);
-        (values.len() == dim * slices).then_some(Self { values, slices })
+        if values.len() != dim * slices {
+            return None;
+        }
+        let values = values.into_iter().map(operand).collect();
+        Some(Self { values, slices })
     }
 
     /// The matrix, `[dim, slices]`.
@@ -114,7 +118,7 @@ impl Operation for CharacteristicSums<'_> {
         for sample in 0..self.projections.rows() {
             let row = &self.projections.data()[sample * self.projections.row_stride()..];
             let row = &row[..self.projections.columns()];
-            let turn = simd.turn(simd.load_partial(row, 0.0), self.turns);
+            let turn = simd.turn(simd.operand(simd.load_partial(row, 0.0)), self.turns);
             let (sin_1, cos_1) = sin_cos_turn(simd, turn);
             let (mut sin, mut cos) = (sin_1, cos_1);
             for (cos_sum, sin_sum) in cos_sums.iter_mut().zip(sin_sums.iter_mut()) {

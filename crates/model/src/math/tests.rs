@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::kernels::{Engine, KernelChoice};
 use crate::simd::KernelKind;
-use crate::simd::{Operation, fused_multiply_add};
+use crate::simd::{Operation, fused_multiply_add, operand};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Function {
@@ -142,6 +142,41 @@ fn exp_flushes_below_the_smallest_normal_number_and_overflows_to_infinity() {
     assert!(exp_of(f32::NAN).is_nan());
 }
 
+struct Softmax(Vec<f32>);
+
+impl Operation for Softmax {
+    type Output = (Vec<f32>, f32, f32);
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, simd: S) -> Self::Output {
+        let (max, sum) = softmax_row(simd, &mut self.0);
+        (self.0, max, sum)
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_terms_of_a_softmax_are_exponentials_as_operands(
+        row in prop::collection::vec(
+            prop_oneof![-120.0..0.0_f32, -1e-6..1e-6_f32, any::<u32>().prop_map(f32::from_bits)],
+            1..60,
+        ),
+    ) {
+        let (terms, max, sum) = Softmax(row.clone()).run(Portable);
+        for (x, term) in row.iter().zip(&terms) {
+            let expected = operand(exp(Portable, [x - max; LANES])[0]);
+            prop_assert!(same(*term, expected), "{x:e} {max:e}: {term:e} {expected:e}");
+        }
+        prop_assert!(same(sum, SumRow(&terms).run(Portable)));
+        for kind in KernelKind::ALL.into_iter().filter(|kind| kind.is_available()) {
+            let engine = Engine::new(KernelChoice::Kind(kind), 1).unwrap();
+            let (got, max_got, sum_got) = engine.run(Softmax(row.clone()));
+            prop_assert!(same(max_got, max) && same(sum_got, sum), "{kind}");
+            prop_assert!(got.iter().zip(&terms).all(|(a, b)| same(*a, *b)), "{kind}");
+        }
+    }
+}
+
 /// Every lane operation on three vectors.
 struct Everything<'a>(&'a [[f32; LANES]; 3]);
 
@@ -162,6 +197,9 @@ impl Operation for Everything<'_> {
             simd.fma(a, b, c),
             simd.fnma(a, b, c),
             simd.max(a, b),
+            simd.max(simd.mul(a, simd.splat(-0.0)), simd.splat(0.0)),
+            simd.operand(a),
+            softmax_term(simd, simd.sub(simd.splat(0.0), simd.abs(a)), simd.splat(0.0)),
             simd.copy_sign(a, b),
             simd.select(simd.first(11), a, b),
             simd.with_bits(simd.sar_bits::<9>(simd.bits(a))),
@@ -196,8 +234,12 @@ proptest! {
         input in prop::array::uniform3(prop::array::uniform16(any::<u32>())),
         near in any::<bool>(),
     ) {
-        // Arbitrary bits or, for more ordinary sums, exponents around zero.
-        let narrow = |bits: u32| if near { bits & 0x81ff_ffff | 0x3e00_0000 } else { bits };
+        // Arbitrary bits or, for more ordinary sums, exponents around zero and a few about -40.
+        let narrow = |bits: u32| match near {
+            false => bits,
+            true if bits % 4 == 0 => bits & 0x80ff_ffff | 0x2b00_0000,
+            true => bits & 0x81ff_ffff | 0x3e00_0000,
+        };
         let input = input.map(|lanes| lanes.map(|bits| f32::from_bits(narrow(bits))));
         let expected = Everything(&input).run(Portable);
         for kind in KernelKind::ALL.into_iter().filter(|kind| kind.is_available()) {

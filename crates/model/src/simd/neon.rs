@@ -22,7 +22,7 @@ use core::arch::aarch64::*;
 #[cfg(not(target_arch = "aarch64"))]
 use emulated::*;
 
-use super::{LANES, Operation, Simd};
+use super::{LANES, OPERAND_MIN, Operation, Simd};
 
 /// Calls an instruction whose CPU feature the token type proves.
 macro_rules! proven {
@@ -102,6 +102,13 @@ impl Simd for Neon {
             vst1q_f32(p.add(8), v[2]);
             vst1q_f32(p.add(12), v[3]);
         });
+    }
+    #[inline(always)]
+    fn operand(self, a: Self::F) -> Self::F {
+        let bits = quarters!(vreinterpretq_u32_f32, a);
+        let magnitude = self.and_bits(bits, self.splat_bits(0x7fff_ffff));
+        let kept = quarters!(vcgeq_u32, magnitude, self.splat_bits(OPERAND_MIN));
+        self.with_bits(self.and_bits(bits, kept))
     }
     operations! {
         splat(x: f32) -> Self::F = proven!([vdupq_n_f32(x); 4]);

@@ -2,7 +2,7 @@
 //!
 //! It must never use a CPU feature or a function of the platform's mathematics library.
 
-use super::{LANES, Operation, Simd};
+use super::{LANES, OPERAND_MIN, Operation, Simd};
 
 /// `a * b + c` with one rounding, on any CPU.
 ///
@@ -29,6 +29,12 @@ pub(crate) fn fused_multiply_add(a: f32, b: f32, c: f32) -> f32 {
     {
         f64::from_bits(odd) as f32
     }
+}
+
+/// `x` as an operand of a product: `+0` if its magnitude is below 2^-40.
+#[inline(always)]
+pub(crate) fn operand(x: f32) -> f32 {
+    if x.to_bits() & 0x7fff_ffff < OPERAND_MIN { 0.0 } else { x }
 }
 
 /// Rounds to the nearest integer, ties to even, without a library call.
@@ -88,6 +94,7 @@ impl Simd for Portable {
             = lanes!(i => fused_multiply_add(a[i], b[i], c[i]));
         fnma(a: Self::F, b: Self::F, c: Self::F) -> Self::F
             = lanes!(i => fused_multiply_add(-a[i], b[i], c[i]));
+        operand(a: Self::F) -> Self::F = lanes!(i => operand(a[i]));
         less(a: Self::F, b: Self::F) -> Self::M = lanes!(i => a[i] < b[i]);
         first(n: usize) -> Self::M = lanes!(i => i < n);
         select(m: Self::M, a: Self::F, b: Self::F) -> Self::F

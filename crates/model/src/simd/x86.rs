@@ -16,7 +16,7 @@
 )]
 use core::arch::x86_64::*;
 
-use super::{LANES, Operation, Simd};
+use super::{LANES, OPERAND_MIN, Operation, Simd};
 
 /// Calls an instruction whose CPU feature the token type proves.
 macro_rules! proven {
@@ -134,6 +134,19 @@ impl Simd for Avx2 {
             _mm256_storeu_ps(to.as_mut_ptr(), v.0);
             _mm256_storeu_ps(to.as_mut_ptr().add(8), v.1);
         });
+    }
+    #[inline(always)]
+    fn operand(self, a: Self::F) -> Self::F {
+        // Magnitudes are not negative as integers, so that a signed comparison compares them.
+        let below = self.splat_bits(OPERAND_MIN - 1);
+        let magnitude = self.and_bits(self.bits(a), self.splat_bits(0x7fff_ffff));
+        let kept = halves!(_mm256_cmpgt_epi32, magnitude, below);
+        self.with_bits(self.and_bits(self.bits(a), kept))
+    }
+    #[inline(always)]
+    fn max(self, a: Self::F, b: Self::F) -> Self::F {
+        // By definition `a > b ? a : b`, also for NaN and zeros.
+        halves!(_mm256_max_ps, a, b)
     }
     operations! {
         add(a: Self::F, b: Self::F) -> Self::F = halves!(_mm256_add_ps, a, b);
@@ -289,6 +302,18 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn store(self, v: Self::F, to: &mut [f32; LANES]) {
         proven!(_mm512_storeu_ps(to.as_mut_ptr(), v));
+    }
+    #[inline(always)]
+    fn operand(self, a: Self::F) -> Self::F {
+        // Without the sign, and both sides twice as large.
+        let twice = self.shl_bits::<1>(self.bits(a));
+        let least = self.splat_bits(OPERAND_MIN << 1);
+        proven!(_mm512_maskz_mov_ps(_mm512_cmpge_epu32_mask(twice, least), a))
+    }
+    #[inline(always)]
+    fn max(self, a: Self::F, b: Self::F) -> Self::F {
+        // By definition `a > b ? a : b`, also for NaN and zeros.
+        proven!(_mm512_max_ps(a, b))
     }
     operations! {
         add(a: Self::F, b: Self::F) -> Self::F = proven!(_mm512_add_ps(a, b));

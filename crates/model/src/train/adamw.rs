@@ -1,7 +1,8 @@
 //! AdamW and the clipping of gradients, in one fixed order of operations.
 //!
-//! Moments and weights below the smallest normal number become zero: that is how a weights file is
-//! read, and a checkpoint must not differ from the run that made it.
+//! Weights below 2^-40 in magnitude become zero: that is how a weights file is read, and a
+//! checkpoint must not differ from the run that made it. Moments below the smallest normal number
+//! become zero, because they would only make training slow.
 
 use super::Recipe;
 use crate::kernels::Engine;
@@ -152,7 +153,7 @@ fn update<S: Simd>(s: S, factors: Factors, [w, g, m, v]: [S::F; 4]) -> [S::F; 3]
     let direction = s.div(mean, s.add(root, s.splat(factors.epsilon)));
     let kept = s.mul(w, s.splat(factors.keep));
     let w = s.fnma(s.splat(factors.learning_rate), direction, kept);
-    [without_subnormals(s, w), m, v]
+    [s.operand(w), m, v]
 }
 
 #[inline(always)]

@@ -18,9 +18,10 @@ use super::layout::Layout;
 use super::{Corpus, Recipe, State, Trainer};
 use crate::error::{CheckpointFault, Error};
 use crate::kernels::Engine;
+use crate::simd::operand;
 
 /// States what the file is and which version of training it belongs to.
-const FORMAT: &[u8] = b"soma checkpoint 1\n";
+const FORMAT: &[u8] = b"soma checkpoint 2\n";
 
 /// Steps and epochs stay below this, so that counting on from a checkpoint cannot overflow.
 const COUNT_MAX: u64 = 1 << 48;
@@ -84,10 +85,12 @@ impl<'e> Trainer<'e> {
             return Err(fault(CheckpointFault::Length));
         }
         let mut lists = numbers.chunks_exact(parameters);
-        let mut list =
-            || lists.next().into_iter().flatten().copied().map(f32::from_le_bytes).collect();
+        let mut list = || -> Vec<f32> {
+            lists.next().into_iter().flatten().copied().map(f32::from_le_bytes).collect()
+        };
         let Header { recipe, step, epoch, cursor, .. } = header;
-        let values = list();
+        // Ours are operands already; others must not make training differ from a score.
+        let values = list().into_iter().map(operand).collect();
         let adamw = AdamW::resume(list(), list(), step, &recipe);
         let state = State { step, place: (epoch, cursor), values, adamw };
         Self::assemble(engine, architecture, recipe, corpus, state)

@@ -50,6 +50,12 @@ impl Model<'_> {
         self.product(inputs, self.weight(linear), outputs, false, epilogue);
     }
 
+    /// `outputs = operand(inputs . weight + bias)`
+    fn project_operand(&self, linear: Linear, inputs: &[f32], outputs: &mut [f32]) {
+        let epilogue = Epilogue::BiasOperand(self.bias(linear));
+        self.product(inputs, self.weight(linear), outputs, false, epilogue);
+    }
+
     /// `outputs = residual + (inputs . weight + bias)`
     fn project_onto(&self, linear: Linear, inputs: &[f32], residual: &[f32], outputs: &mut [f32]) {
         let bias = self.bias(linear);
@@ -292,7 +298,7 @@ impl LayerActivations {
             (Linear::Value(layer), &mut self.values),
         ];
         for (linear, rows) in projections {
-            model.project(linear, normed, &mut rows[..narrow]);
+            model.project_operand(linear, normed, &mut rows[..narrow]);
         }
         model.rotate(&mut self.queries[..narrow], false);
         model.rotate(&mut self.keys[..narrow], false);

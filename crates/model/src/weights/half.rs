@@ -1,12 +1,12 @@
 //! Weights of half the size, bfloat16 and IEEE binary16: used in place in the file, and widened on
 //! the way to a product.
 //!
-//! Widening is exact, and a subnormal float32 becomes `+0` as everywhere else; values that are not
-//! finite were rejected earlier. It is written here, not taken from a library, because it flushes
-//! subnormals and runs on the lanes of the kernel.
+//! Widening is exact, and what is below 2^-40 in magnitude becomes `+0` as in every product; values
+//! that are not finite were rejected earlier. It is written here, not taken from a library, because
+//! of that and because it runs on the lanes of the kernel.
 
 use crate::kernels::{Buffer, Engine, Epilogue, Matrix, MatrixMut, WIDENED, matmul};
-use crate::simd::{Operation, Simd};
+use crate::simd::{OPERAND_MIN, Operation, Simd};
 
 /// Elements that are widened at once (16 MiB of float32): they stay in the last-level cache until
 /// they are used.
@@ -19,7 +19,7 @@ const TASK_ELEMENTS: usize = 1 << 16;
 pub(crate) enum HalfKind {
     /// The upper half of a float32.
     Bf16,
-    /// IEEE binary16: every value is a float32, and its subnormals are normal there.
+    /// IEEE binary16: every value is a float32, and all but the zeros are at least 2^-24.
     F16,
 }
 
@@ -33,21 +33,24 @@ pub(crate) struct HalfMatrix<'a> {
 }
 
 impl HalfKind {
-    /// The float32 of a finite value, with subnormal ones as `+0`.
+    /// The float32 of a finite value, with small ones as `+0`.
     #[inline(always)]
     pub(crate) fn widen(self, bits: u16) -> f32 {
         let sign = u32::from(bits >> 15) << 31;
         let rest = u32::from(bits & 0x7fff);
         match self {
             Self::Bf16 => {
-                let subnormal = rest & 0x7f80 == 0 && rest != 0;
-                f32::from_bits(if subnormal { 0 } else { sign | rest << 16 })
+                f32::from_bits(if rest < OPERAND_MIN >> 16 { 0 } else { sign | rest << 16 })
             }
             Self::F16 => {
-                // Ten bits of mantissa below five of exponent, moved to float32's places; a power
-                // of two makes up for the bias.
-                let scaled = f32::from_bits(rest << 13) * f32::from_bits((127 + 112) << 23);
-                f32::from_bits(sign | scaled.to_bits())
+                // Ten bits of mantissa below five of exponent, moved to float32's places, where
+                // the bias is larger by 112. A subnormal one is what its mantissa adds to the least
+                // exponent: no subnormal float32 appears on the way.
+                let moved = rest << 13;
+                let least = 113 << 23;
+                let added = f32::from_bits(moved + least) - f32::from_bits(least);
+                let magnitude = if rest < 1 << 10 { added.to_bits() } else { moved + (112 << 23) };
+                f32::from_bits(if rest == 0 { 0 } else { sign | magnitude })
             }
         }
     }
@@ -135,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn every_half_is_widened_to_its_value_and_subnormal_float32_to_zero() {
+    fn every_half_is_widened_to_its_value_and_small_ones_to_zero() {
         for kind in [HalfKind::Bf16, HalfKind::F16] {
             for bits in 0..=u16::MAX {
                 let exponent_is_full = match kind {
@@ -147,7 +150,7 @@ mod tests {
                     continue;
                 }
                 let (got, value) = (kind.widen(bits), defined(kind, bits));
-                if value != 0.0 && value.abs() < f64::from(f32::MIN_POSITIVE) {
+                if value.abs() < f64::from(f32::from_bits(OPERAND_MIN)) {
                     assert_eq!(got.to_bits(), 0, "{kind:?} {bits:04x}");
                 } else {
                     let got = f64::from(got).to_bits();

@@ -169,7 +169,12 @@ impl Header {
         }
         let within = end.checked_add(self.data_start).filter(|&end| end <= file_len);
         let end = within.ok_or_else(|| Error::Truncated { tensor: tensor() })?;
-        Ok(Location { element, begin: begin + self.data_start, end })
+        let begin = begin + self.data_start;
+        // Then it can be read in place, on any machine.
+        if !begin.is_multiple_of(element.bytes()) {
+            return Err(Error::Misaligned { tensor: tensor(), byte: begin });
+        }
+        Ok(Location { element, begin, end })
     }
 
     fn check_gaps(

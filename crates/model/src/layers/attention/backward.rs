@@ -205,7 +205,8 @@ impl AttentionBackward<'_> {
                 let to = (row + r) * across + first;
                 for v in 0..V {
                     let at = to + v * LANES;
-                    s.store(s.mul(scores[r][v], scale), vector_mut(&mut scratch.weights, at));
+                    let score = s.mul(s.operand(scores[r][v]), scale);
+                    s.store(score, vector_mut(&mut scratch.weights, at));
                     s.store(d_weights[r][v], vector_mut(&mut scratch.d_scores, at));
                 }
             }

@@ -120,7 +120,7 @@ impl Operation for Samples<'_> {
             for (p, (cosine, sine)) in
                 cosines.chunks_mut(LANES).zip(sines.chunks_mut(LANES)).enumerate()
             {
-                let turn = s.turn(load_lanes(s, cosine), self.turns);
+                let turn = s.turn(s.operand(load_lanes(s, cosine)), self.turns);
                 let (d, c) = sin_cos_turn(s, turn);
                 store_lanes(s, c, cosine);
                 store_lanes(s, d, sine);

@@ -46,6 +46,8 @@ lanewise! {
     vsubq_u32(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t = u32::wrapping_sub;
     vandq_u32(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t = |a: u32, b: u32| a & b;
     vorrq_u32(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t = |a: u32, b: u32| a | b;
+    vcgeq_u32(a: uint32x4_t, b: uint32x4_t) -> uint32x4_t =
+        |a: u32, b: u32| if a >= b { u32::MAX } else { 0 };
     vshlq_u32(a: uint32x4_t, by: int32x4_t) -> uint32x4_t =
         |a: u32, by: i32| if by < 0 { a >> -by } else { a << by };
     vshlq_s32(a: int32x4_t, by: int32x4_t) -> int32x4_t =
