@@ -35,7 +35,7 @@ impl Apply for AddStake {
                 ValidatorStatus::Left | ValidatorStatus::Leaving => {
                     return Err(Rejection::AlreadyLeaving);
                 }
-                ValidatorStatus::Ready | ValidatorStatus::Jailed { .. } => {}
+                ValidatorStatus::Ready | ValidatorStatus::Jailed => {}
             },
         }
         let staker = context.sender;

@@ -34,12 +34,11 @@ impl Apply for Vote {
         }
         let vote = CastVote { validator, approve };
         let mut votes = proposal.votes.iter_mut();
-        match votes.find(|vote| vote.validator == validator) {
-            Some(earlier) => *earlier = vote,
-            None => {
-                make_room(&context.state, &mut proposal.votes);
-                proposal.votes.push(vote);
-            }
+        if let Some(earlier) = votes.find(|vote| vote.validator == validator) {
+            *earlier = vote;
+        } else {
+            make_room(&context.state, &mut proposal.votes);
+            proposal.votes.push(vote);
         }
         context.state.save(Key::proposal(id), &proposal);
         context.events.push(Event::VoteCast { proposal: id, validator, approve });

@@ -268,7 +268,7 @@ fn change_keys(
     }
 }
 
-/// Replaces a validator's key with its next validator, if it has announced validator.
+/// Replaces a validator's key with its next one, if it has announced one.
 fn change_key(transition: &mut Transition<'_, '_>, validator: &mut Validator) {
     let Some(consensus_key) = validator.next_key.take() else {
         return;
@@ -283,11 +283,13 @@ fn change_key(transition: &mut Transition<'_, '_>, validator: &mut Validator) {
 fn count_stakes(validators: &[Validator], seats: &mut [Seat], stake_min: Amount) {
     let at_stake = |seat: &Seat| {
         let validator = validators.iter().find(|validator| validator.address == seat.validator);
-        validator.map_or(Amount::ZERO, |validator| match validator.is_eligible(stake_min) {
-            true => validator.pool.stake,
+        validator.map_or(Amount::ZERO, |validator| {
+            if validator.is_eligible(stake_min) {
+                return validator.pool.stake;
+            }
             // It may no longer have its seat and waits to give it up: until then, all that it can
             // lose stands behind it.
-            false => validator.pool.stake.plus(validator.pool.leaving),
+            validator.pool.stake.plus(validator.pool.leaving)
         })
     };
     for seat in seats.iter_mut() {

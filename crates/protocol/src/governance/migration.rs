@@ -51,21 +51,18 @@ pub(crate) fn follow(transition: &mut Transition<'_, '_>, model: &mut Model) {
     credit(transition.state, &model.owner, left);
     model.architecture = architecture;
     let epoch = transition.clock.epoch;
-    match model.next.take() {
-        Some(next) => {
-            model.weights = Some(next.weights);
-            model.revealed = next.revealed;
-            if matches!(model.status, ModelStatus::Registered | ModelStatus::Inactive) {
-                model.status = ModelStatus::Active;
-                model.activated = epoch;
-            }
+    if let Some(next) = model.next.take() {
+        model.weights = Some(next.weights);
+        model.revealed = next.revealed;
+        if matches!(model.status, ModelStatus::Registered | ModelStatus::Inactive) {
+            model.status = ModelStatus::Active;
+            model.activated = epoch;
         }
-        None => {
-            model.weights = None;
-            if model.status == ModelStatus::Active {
-                model.status = ModelStatus::Inactive;
-                transition.events.push(Event::ModelInactive { model: model.id, epoch });
-            }
-        }
+        return;
+    }
+    model.weights = None;
+    if model.status == ModelStatus::Active {
+        model.status = ModelStatus::Inactive;
+        transition.events.push(Event::ModelInactive { model: model.id, epoch });
     }
 }

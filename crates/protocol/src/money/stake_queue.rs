@@ -25,13 +25,11 @@ pub(crate) fn add(
     more: StakeChange,
 ) -> Result<(), Rejection> {
     let key = Key::stake_change(epoch, pool, staker);
-    let mut change = match load(state, &key) {
-        Some(change) => change,
-        None => {
-            queue(state, epoch, QueuedStaker { pool, staker: *staker })?;
-            StakeChange::default()
-        }
-    };
+    let queued = load(state, &key);
+    if queued.is_none() {
+        queue(state, epoch, QueuedStaker { pool, staker: *staker })?;
+    }
+    let mut change: StakeChange = queued.unwrap_or_default();
     change.joining_shares = change.joining_shares.saturating_add(more.joining_shares);
     change.leaving_shares = change.leaving_shares.saturating_add(more.leaving_shares);
     state.save(key, &change);
