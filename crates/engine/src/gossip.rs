@@ -305,7 +305,7 @@ mod tests {
     fn a_flood_of_every_other_peer_displaces_no_message_of_an_honest_one() {
         let mut waiting = Waiting::default();
         let honest = peer(PEERS_MAX - 1);
-        for _ in 0..PEER_WAITING_MAX + 1 {
+        for _ in 0..=PEER_WAITING_MAX {
             for flooding in 0..PEERS_MAX - 1 {
                 waiting.push(peer(flooding), vec![0; GOSSIP_BYTES_MAX]);
             }

@@ -303,7 +303,7 @@ fn published(state: &dyn StateRead, me: &Address) -> Vec<Subject> {
 /// spare; `None` if the operator ends phases.
 fn verdicts_end_ms(state: &dyn StateRead) -> Option<u64> {
     let (clock, params) = (read::clock(state), read::params(state));
-    let ends_ms = query::next_deadline_ms(state)?;
+    let ends_ms = query::deadline_ms(state)?;
     let after_ms = match clock.phase {
         Phase::Reveal | Phase::Publish(_) => params.compete_ms(),
         Phase::Compete | Phase::Attest => 0,

@@ -3,7 +3,13 @@
 //!
 //! `cargo bench -p soma-protocol --bench blocks -- --models 100000 --stakers 1000000`
 
-#![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "it measures and prints")]
+#![expect(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::unwrap_used,
+    reason = "it measures and prints; a failure ends it"
+)]
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -38,7 +44,7 @@ struct Line {
 }
 
 fn main() {
-    let size = size(std::env::args().skip(1).collect());
+    let size = size(&std::env::args().skip(1).collect::<Vec<_>>());
     println!("{size:?}");
     let begun = Instant::now();
     let mut state = hostile_state::hostile_state(&size);
@@ -46,7 +52,7 @@ fn main() {
     let mut lines: BTreeMap<String, Line> = BTreeMap::new();
     hostile_state::run(&mut state, |before, block| {
         let begun = Instant::now();
-        let outcome = execute(before, block, &[]).expect("an empty block is valid");
+        let outcome = execute(before, block, &[]).unwrap();
         let took = begun.elapsed();
         let line = lines.entry(work_of(before)).or_default();
         line.blocks += 1;
@@ -78,7 +84,7 @@ fn work_of(state: &MemoryState) -> String {
 }
 
 /// The full size, with what the arguments say instead: `--models 1000`.
-fn size(arguments: Vec<String>) -> Size {
+fn size(arguments: &[String]) -> Size {
     let mut size = FULL;
     let named = |name: &str| {
         let at = arguments.iter().position(|argument| argument == name)?;

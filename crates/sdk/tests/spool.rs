@@ -65,7 +65,11 @@ fn what_a_node_says_never_destroys_a_secret() {
     let kept = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
     assert_eq!(kept.extension().unwrap(), "ended");
     std::fs::rename(&kept, kept.with_extension("json")).unwrap();
-    assert_eq!(spool.list().unwrap().obligations, [due.clone()], "it can be delivered again");
+    assert_eq!(
+        spool.list().unwrap().obligations,
+        std::slice::from_ref(&due),
+        "it can be delivered again"
+    );
     spool.retire(&due, false).unwrap();
     let old = std::time::SystemTime::now() - soma_sdk::spool::KEPT * 2;
     std::fs::File::options().write(true).open(&kept).unwrap().set_modified(old).unwrap();

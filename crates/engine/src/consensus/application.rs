@@ -17,7 +17,9 @@ use commonware_runtime::Spawner;
 use commonware_storage::Context as StorageContext;
 use commonware_utils::channel::mpsc::UnboundedSender;
 use futures_util::StreamExt as _;
-use soma_protocol::{Address, BlockInfo, Built, Changes, Key, StateRead, read};
+use soma_protocol::{
+    Address, BlockInfo, Built, Changes, Key, StateRead, VerifiedTransaction, read,
+};
 use soma_store::{
     State,
     database::{self, Databases, StateCommitment},
@@ -142,7 +144,7 @@ impl<E: Spawner + StorageContext> StatefulApplication<E> for Application {
             seats,
             transactions: Digest::EMPTY,
         };
-        let transactions = included.into_iter().map(|tx| tx.into_signed()).collect();
+        let transactions = included.into_iter().map(VerifiedTransaction::into_signed).collect();
         let block = Block::new(header, transactions);
         state.keep(hash(block.digest()), hash(parent.digest()), info.height, Arc::new(outcome));
         Some(Proposed { block, merkleized })

@@ -204,7 +204,7 @@ mod tests {
         let due = serving.next(begun).unwrap();
         assert_eq!((due.from, due.number, due.request), (modest, 7, Request::Block(3)));
         // The flood's requests beyond those that may wait were dropped.
-        let later = begun + Duration::from_secs(3_600);
+        let later = begun + Duration::from_hours(1);
         let left = std::iter::from_fn(|| serving.next(later)).count();
         assert_eq!(left, REQUESTS_WAITING_MAX - 5);
     }

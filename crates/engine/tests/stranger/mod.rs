@@ -99,7 +99,7 @@ async fn run(
         &place.chain.0,
         place.listen,
         NZUsize!(PEERS),
-        message_bytes_max(NonZeroU32::new(SEATS_MAX.into()).unwrap()),
+        message_bytes_max(NonZeroU32::new(SEATS_MAX).unwrap()),
         NZUsize!(256),
     );
     config.bypass_ip_check = true;

@@ -80,6 +80,7 @@ fn third_has_enough(stakes: &[Amount], limit: Amount) -> bool {
 }
 
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "small numbers of a test")]
 mod tests {
     use super::{blocking, limit, needed};
     use crate::Amount;

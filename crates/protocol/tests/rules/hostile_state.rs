@@ -74,7 +74,7 @@ impl Maker<'_> {
         let living = self.living();
         for number in 0..self.size.models {
             let id = ModelId(number + 1);
-            let mut model = self.model(id);
+            let mut model = Self::model(id);
             if number < living {
                 self.save(Key::living_model(number), &LivingModel(id));
                 self.files(&model);
@@ -90,7 +90,7 @@ impl Maker<'_> {
     }
 
     /// A model for which everything is due: a slash, a refresh, a commission; some retire.
-    fn model(&self, id: ModelId) -> Model {
+    fn model(id: ModelId) -> Model {
         let status = match id.0 % 10 {
             0 => ModelStatus::Retiring { release: NOW.next() },
             _ => ModelStatus::Active,

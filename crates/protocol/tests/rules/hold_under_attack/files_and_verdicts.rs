@@ -119,6 +119,7 @@ fn longest_architecture() -> Architecture {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one line for each kind of record")]
 fn the_longest_record_of_every_kind_can_be_read_again() {
     let world = World::with(|_| ());
     let addresses = vec![VALIDATOR.address(); VALIDATORS_MAX];

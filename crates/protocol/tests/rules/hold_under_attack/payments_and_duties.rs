@@ -146,7 +146,10 @@ fn a_duty_neither_reads_nor_writes_its_senders_account() {
     let mut world = World::with(|genesis| genesis.validators.push(validator(poor, 1_000)));
     let duty = commit_beacon(&world, 1);
     world.must(poor, duty);
-    assert_eq!(read::account(&world.state, &poor.address()), Default::default());
+    assert_eq!(
+        read::account(&world.state, &poor.address()),
+        soma_protocol::record::Account::default()
+    );
     assert!(world.state.iter().count() > 0);
     let account = soma_protocol::Key::account(&poor.address());
     assert!(soma_protocol::StateRead::get(&world.state, &account).is_none());
