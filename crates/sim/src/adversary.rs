@@ -31,14 +31,13 @@ pub enum Adversary {
 impl Adversary {
     /// Draws the adversary of a history.
     pub fn draw(rng: &mut Xoshiro256PlusPlus) -> Self {
-        match rng.random_range(0..6) {
+        match rng.random_range(0..7) {
             0 => Self::None,
             1 => Self::Equivocates,
             2 => Self::Withholds,
             3 => Self::Lies,
             4 => Self::Stuffs,
-            _ => Self::Forges,
-            4 => Self::Forges,
+            5 => Self::Forges,
             _ => Self::Boasts,
         }
     }
