@@ -96,7 +96,7 @@ impl Output {
     }
 
     /// A result that arrives byte by byte: as it is for another program, harmless on a terminal.
-    pub(crate) fn bytes(&self) -> Bytes {
+    pub(crate) fn bytes() -> Bytes {
         let stdout = std::io::stdout();
         let decoder = stdout.is_terminal().then(Decoder::default);
         Bytes { stdout, decoder }

@@ -150,8 +150,7 @@ where
     let (client, server) =
         exchange::start(context.child("exchange"), links.exchange, links.blocker.clone());
 
-    let handovers = HandoverStore::open(&context, &overrides.prefix, &page_cache).await?;
-    let handovers = Arc::new(handovers);
+    let handovers = Arc::new(HandoverStore::open(&context, &overrides.prefix, &page_cache).await?);
     let opening = Opening {
         context: &context,
         settings: &settings,

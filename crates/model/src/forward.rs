@@ -106,9 +106,10 @@ impl Forward {
         for &token in chunks.iter().flatten() {
             let row = usize::from(token) * embedding.columns();
             let row = &embedding.data()[row..row + embedding.columns()];
-            match embedding.is_raw() {
-                false => self.x.extend_from_slice(row),
-                true => self.x.extend(row.iter().map(|&x| operand(x))),
+            if embedding.is_raw() {
+                self.x.extend(row.iter().map(|&x| operand(x)));
+            } else {
+                self.x.extend_from_slice(row);
             }
         }
         let rows = self.x.len() / embedding.columns();

@@ -326,20 +326,18 @@ impl Weights {
     fn linear(&self, linear: LinearId) -> Linear<'_> {
         let index = self.index(Tensor::Weight(linear));
         let [inputs, outputs] = [self.specs[index].shape[0], self.specs[index].shape[1]];
-        let weight = match self.half(index) {
-            Some((bits, kind)) => {
-                Weight::Half(HalfMatrix { bits, kind, rows: inputs, columns: outputs })
-            }
-            None => {
-                let (values, raw) = self.floats(index);
-                Weight::Float(Matrix::new(values, inputs, outputs).raw(raw))
-            }
+        let weight = if let Some((bits, kind)) = self.half(index) {
+            Weight::Half(HalfMatrix { bits, kind, rows: inputs, columns: outputs })
+        } else {
+            let (values, raw) = self.floats(index);
+            Weight::Float(Matrix::new(values, inputs, outputs).raw(raw))
         };
         Linear { weight, bias: self.vector(Tensor::Bias(linear)) }
     }
 }
 
 /// The float32 numbers that these bytes of the map are.
+#[expect(clippy::cast_ptr_alignment, reason = "checked")]
 fn mapped_floats(bytes: &[u8]) -> &[f32] {
     let start = bytes.as_ptr().cast::<f32>();
     assert!(start.is_aligned(), "tensors are aligned in the file, and the map to a page");
@@ -348,6 +346,7 @@ fn mapped_floats(bytes: &[u8]) -> &[f32] {
 }
 
 /// The half-precision numbers that these bytes of the map are.
+#[expect(clippy::cast_ptr_alignment, reason = "checked")]
 fn mapped_halves(bytes: &[u8]) -> &[u16] {
     let start = bytes.as_ptr().cast::<u16>();
     assert!(start.is_aligned(), "tensors are aligned in the file, and the map to a page");
@@ -394,7 +393,9 @@ fn read_elements(map: &[u8], location: Location, spec: &TensorSpec) -> Result<El
 fn owned(mut values: Vec<f32>, spec: &TensorSpec) -> Elements {
     let mut raw = values.par_iter().any(|value| is_small(value.to_bits()));
     if raw && is_vector(spec) {
-        values.iter_mut().for_each(|value| *value = operand(*value));
+        for value in &mut values {
+            *value = operand(*value);
+        }
         raw = false;
     }
     Elements::Owned { values, raw }
@@ -429,7 +430,7 @@ fn read_swapped(bytes: &[u8], element: ElementType, spec: &TensorSpec) -> Result
 
 /// Whether a number is read as `+0` without being it: its magnitude is below 2^-40.
 fn is_small(bits: u32) -> bool {
-    (bits & 0x7fff_ffff < OPERAND_MIN) & (bits != 0)
+    bits & 0x7fff_ffff < OPERAND_MIN && bits != 0
 }
 
 /// Whether any element is small; an error is the index of the first one that is not finite.

@@ -82,7 +82,7 @@ impl Run {
         let prompt = self.text.unwrap_or_default();
         let sampling = Sampling { temperature: self.temperature, seed: self.seed.0 };
         let mut generated = Vec::new();
-        let mut stdout = (!output.is_json()).then(|| output.bytes());
+        let mut stdout = (!output.is_json()).then(Output::bytes);
         if let Some(stdout) = &mut stdout {
             // A closed pipe ends the generation below.
             let _closed = stdout.write(prompt.as_bytes())?;

@@ -43,9 +43,8 @@ fn noise(index: usize, count: u32) -> u32 {
 }
 
 /// A number of this sign whose exponent is between two others.
-#[expect(clippy::cast_possible_wrap, reason = "exponents are small")]
 fn between(index: usize, sign: f32, [least, most]: [i32; 2]) -> f32 {
-    let exponent = least + noise(index, (most - least + 1) as u32).cast_signed();
+    let exponent = least + noise(index, (most - least + 1).cast_unsigned()).cast_signed();
     (two_to(exponent)).copysign(sign)
 }
 

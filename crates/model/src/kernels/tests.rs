@@ -23,7 +23,7 @@ fn values(seed: u64, count: usize, wild: bool) -> Vec<f32> {
                 16..20 => 1 + (bits >> 23 & 0x1f),
                 20..24 => 222 + (bits >> 23 & 0x1f),
                 24..72 => 86 + (bits >> 23 & 1),
-                255 if wild && bits & 7 == 0 => {
+                255 if wild && bits.is_multiple_of(8) => {
                     return f32::from_bits(bits & 0xff80_0000 | 255 << 23);
                 }
                 255 if wild && bits & 7 == 1 => return f32::NAN,
@@ -65,6 +65,7 @@ fn view(data: &[f32], rows: usize, columns: usize, transposed: bool) -> Matrix<'
 }
 
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent properties of a case")]
 struct Case {
     m: usize,
     k: usize,

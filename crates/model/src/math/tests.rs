@@ -237,7 +237,7 @@ proptest! {
         // Arbitrary bits or, for more ordinary sums, exponents around zero and a few about -40.
         let narrow = |bits: u32| match near {
             false => bits,
-            true if bits % 4 == 0 => bits & 0x80ff_ffff | 0x2b00_0000,
+            true if bits.is_multiple_of(4) => bits & 0x80ff_ffff | 0x2b00_0000,
             true => bits & 0x81ff_ffff | 0x3e00_0000,
         };
         let input = input.map(|lanes| lanes.map(|bits| f32::from_bits(narrow(bits))));

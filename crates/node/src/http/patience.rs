@@ -147,7 +147,7 @@ mod tests {
                 sleep(Duration::from_millis(50)).await;
             }
         });
-        let written = Patient::new(node, LIMIT).write_all(&[0; 1 << 20]).await;
+        let written = Patient::new(node, LIMIT).write_all(&vec![0; 1 << 20]).await;
         assert_eq!(written.unwrap_err().kind(), ErrorKind::TimedOut);
     }
 

@@ -110,7 +110,7 @@ impl WeightsStore {
     /// The length of the complete and verified file with this hash, if it is here.
     fn held_bytes(&self, ciphertext_hash: &Hash) -> Option<u64> {
         let metadata = fs::metadata(self.path("ciphertexts", ciphertext_hash)).ok()?;
-        metadata.is_file().then(|| metadata.len())
+        metadata.is_file().then_some(metadata.len())
     }
 
     /// Whether the whole ciphertext is here and verified.

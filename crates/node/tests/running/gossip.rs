@@ -11,8 +11,8 @@ use soma_node::Node;
 use soma_node::localnet::{Localnet, Plan, account_name};
 use soma_node::settings::PeerSettings;
 use soma_protocol::{
-    Action, Amount, ConsensusKey, Genesis, Hash, SecretKey, SignedTransaction, StateRead,
-    Transaction, VerifiedTransaction, action,
+    Action, Amount, Candidates, ConsensusKey, Genesis, Hash, SecretKey, SignedTransaction,
+    Transaction, action,
 };
 use soma_sdk::Client;
 use soma_sdk::api::batch;
@@ -24,8 +24,8 @@ use crate::network::{Network, wait_until};
 struct Idle;
 
 impl Pool for Idle {
-    fn select(&self, _: &dyn StateRead, _: u64, _: usize) -> Vec<VerifiedTransaction> {
-        Vec::new()
+    fn candidates(&self) -> Box<dyn Candidates + '_> {
+        Box::new(std::iter::empty())
     }
 
     fn is_empty(&self) -> bool {
@@ -101,6 +101,7 @@ impl Validator {
             chain,
             sender: key(from).address(),
             nonce: 0,
+            tip: Amount::ZERO,
             fee_limit: Amount::soma(1),
             valid_until_ms: u64::MAX,
             action: Action::Transfer(action::Transfer {

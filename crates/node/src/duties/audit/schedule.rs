@@ -220,9 +220,9 @@ mod tests {
         let all: Vec<Subject> = (0..100).map(|target| subject(target, 10)).collect();
         schedule.follow(all, Some(now + Duration::from_secs(100)));
         let (first, _) = run(&mut schedule, now);
-        schedule.found(&first, verdict(), Duration::from_secs(60));
+        schedule.found(&first, verdict(), Duration::from_mins(1));
         let (_, limit) = run(&mut schedule, now);
-        assert_eq!(limit, Duration::from_secs(240));
+        assert_eq!(limit, Duration::from_mins(4));
     }
 
     #[test]
