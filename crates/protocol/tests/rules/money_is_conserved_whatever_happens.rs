@@ -548,7 +548,7 @@ fn random_histories_reach_every_outcome() {
     }
     assert_eq!(
         bytes.finalize().to_hex().as_str(),
-        "8f6b3e0f250ab450b2238c604fdff3f87b621e05e04f2845e8fd493b9722973b",
+        "7bff8ec43ffaf5ed19d5ed70ddd845069be858eafe98032f75b1fcbd458ae44a",
         "the bytes of states or events have changed"
     );
     let outcomes = [
