@@ -1,5 +1,5 @@
-//! A seated validator commits to its part of the next epoch's randomness, once. If it loses its seat
-//! before that epoch, the commit is deleted.
+//! A seated validator commits to its part of the next epoch's randomness, once. If it loses its
+//! seat before that epoch, the commit is deleted.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};

@@ -22,7 +22,7 @@ pub const fn blocking(seats: usize) -> usize {
 /// The stake that a seat needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Needed {
-    /// By a validator that has none.
+    /// By a validator without one.
     pub to_take: Amount,
     /// By one that has a seat: a little less, so that small changes do not unseat anybody.
     pub to_keep: Amount,

@@ -1,6 +1,6 @@
-//! Consensus counts seats, so a seat costs about as much as what it decides: nobody gets seats, bits
-//! of the beacon or places in the list of validators for little stake, and nobody keeps others from
-//! what their stake is worth.
+//! Consensus counts seats, so a seat costs about as much as what it decides: nobody gets seats,
+//! bits of the beacon or places in the list of validators for little stake, and nobody keeps others
+//! from what their stake is worth.
 
 use std::collections::BTreeSet;
 
