@@ -131,7 +131,7 @@ mod tests {
         let busy = first.busy();
         let fourth = connections.open().unwrap();
         second.must_close().await;
-        let all: Vec<_> = [&third, &fourth].into_iter().map(super::Connection::busy).collect();
+        let all: Vec<_> = [third.busy(), fourth.busy()].into();
         assert!(connections.open().is_none(), "a request runs on each");
         drop(busy);
         let fifth = connections.open().unwrap();
