@@ -28,8 +28,9 @@ pub(crate) const RESPONSE_BYTES_MAX: usize = 5 << 18;
 pub const QUOTA: Quota = Quota::per_second(NZU32!(256));
 /// Like [`QUOTA`], for gossip, whose messages are longer.
 pub const GOSSIP_QUOTA: Quota = Quota::per_second(NZU32!(64));
-/// How long a peer is refused that broke the protocol: long enough that garbage costs nothing, short
-/// enough that nodes which block each other by mistake vote together again without an operator.
+/// How long a peer is refused that broke the protocol: long enough that garbage costs nothing,
+/// short enough that nodes which block each other by mistake vote together again without an
+/// operator.
 pub const BLOCK_DURATION: Duration = Duration::from_mins(10);
 
 /// The number of finalized blocks in one file. All files stay open, so there must be few; a file is
