@@ -84,8 +84,8 @@ fn uploader(api: &Api, file: &Ciphertext, headers: &HeaderMap) -> Result<Address
         ("size_bytes" = u64, Query, description = "bytes of the encrypted file, as committed"),
         ("Authorization" = String, Header,
         description = "`Soma ADDRESS VALID_UNTIL_MS SIGNATURE` of the account that committed")),
-    responses((status = 200, body = UploadState), (status = 403, body = ApiError),
-        (status = 404, body = ApiError)))]
+    responses((status = 200, body = UploadState), (status = 400, body = ApiError),
+        (status = 403, body = ApiError), (status = 404, body = ApiError)))]
 pub(super) async fn upload_progress(
     State(api): State<Api>,
     Path(hash): Path<Text<Hash>>,
