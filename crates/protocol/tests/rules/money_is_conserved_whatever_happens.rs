@@ -577,7 +577,6 @@ fn random_histories_reach_every_outcome() {
         "target_returned",
         "withdrawal_paid",
         "stake_joined",
-        "stake_returned",
         "commission_changed",
         "proposal_passed",
         "proposal_lapsed",
