@@ -145,7 +145,8 @@ class Weights:
             weights |= dict.fromkeys(("revealed_epoch", "first_epoch", "refresh_epoch"), 1)
             weights |= {"hash": self.hash, "size_bytes": str(len(self.content))}
             model = {"id": 1, "name": "m", "owner": "o", "commission_bps": 0, "status": "active"}
-            model |= {"stake": "1", "leaving": "0", "joining": "0", "weights": weights, "commits": []}
+            model |= {"stake": "1", "leaving": "0", "joining": "0"}
+            model |= {"weights": weights, "commits": []}
             model |= {"wins": 0, "earned": "0"}
             return httpx.Response(200, json=model)
         self.requests.append(request.headers.get("range"))

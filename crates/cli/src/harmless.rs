@@ -76,8 +76,8 @@ pub(crate) fn render(text: &str, styles: &[Style]) -> String {
     rendered
 }
 
-/// A line of JSON that means the same and is harmless: such characters stand in strings alone, where
-/// JSON has a way to write them.
+/// A line of JSON that means the same and is harmless: such characters stand in strings alone,
+/// where JSON has a way to write them.
 pub(crate) fn harmless_json(line: String) -> String {
     if !line.contains(is_harmful) {
         return line;

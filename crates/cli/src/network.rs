@@ -100,8 +100,8 @@ pub(crate) fn key(global: &Global) -> Result<SecretKey> {
     }
 }
 
-/// A passphrase from `--passphrase-file`, or asked for at the terminal. It is wiped from memory when
-/// it is dropped.
+/// A passphrase from `--passphrase-file`, or asked for at the terminal. It is wiped from memory
+/// when it is dropped.
 pub(crate) fn passphrase(global: &Global, question: &str) -> Result<Zeroizing<String>> {
     let read = |path: &Path, error: std::io::Error| Error::file(path, "read", &error);
     let text = match &global.passphrase_file {

@@ -36,8 +36,8 @@ impl Competitor<'_> {
         self.sender.client()
     }
 
-    /// Stores the obligation, then sends the action that creates it; retires it only if, as the node
-    /// says, the action can never take effect.
+    /// Stores the obligation, then sends the action that creates it; retires it only if, as the
+    /// node says, the action can never take effect.
     pub(crate) async fn send(&self, obligation: Obligation, action: Action) -> Result {
         self.spool.put(obligation.clone())?;
         match self.sender.run(action).await {

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed expectation fails the test")]
 
 mod queue;
-mod stranger;
+mod hostile;
 
 use std::{
     io::Write as _,
@@ -14,13 +14,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hostile::{HostilePeer, Place, Respond};
 use queue::{Queue, genesis, settings, transfer, validator};
 use soma_engine::{
     ConsensusSecret, GOSSIP_BYTES_MAX, GossipReceiver, Handle, Host, Peer, Pool, Sink, TERM_BLOCKS,
     start,
 };
 use soma_protocol::ConsensusKey;
-use stranger::{Place, Respond, Stranger};
 
 const PATIENCE: Duration = Duration::from_mins(2);
 /// The validator, which has the only seat; all others follow.
@@ -83,15 +83,15 @@ impl Network {
         handle
     }
 
-    /// A stranger with the key of a node, which connects to these.
-    fn stranger(&self, node: u8, peers: &[u8], respond: Respond) -> Stranger {
+    /// A hostile peer with the key of a node, which connects to these.
+    fn hostile(&self, node: u8, peers: &[u8], respond: Respond) -> HostilePeer {
         let place = Place {
             chain: genesis(1).chain_id(),
             secret: validator(node),
             listen: self.at(node),
             peers: peers.iter().map(|peer| (key(*peer), self.at(*peer))).collect(),
         };
-        Stranger::start(place, respond)
+        HostilePeer::start(place, respond)
     }
 }
 
@@ -145,11 +145,11 @@ fn one_liar_delays_a_join_by_seconds() {
     let honest = join(1, &[VALIDATOR]);
     for (liar, respond) in [(3, silent as Respond), (5, without_blocks), (7, malformed)] {
         let follower = liar - 1;
-        let stranger = network.stranger(liar, &[follower], respond);
+        let hostile = network.hostile(liar, &[follower], respond);
         let with_liar = join(follower, &[VALIDATOR, liar]);
         writeln!(std::io::stderr(), "a join takes {honest:?}; with a liar, {with_liar:?}").unwrap();
         assert!(with_liar < honest + Duration::from_secs(20), "{honest:?}, {with_liar:?}");
-        drop(stranger);
+        drop(hostile);
     }
 }
 
@@ -159,11 +159,11 @@ fn a_false_claim_of_many_blocks_does_not_keep_a_node_from_a_short_chain() {
     let validator = network.validator(10);
     for (liar, respond) in [(3, silent as Respond), (5, without_blocks)] {
         let follower = liar - 1;
-        let stranger = network.stranger(liar, &[follower], respond);
+        let hostile = network.hostile(liar, &[follower], respond);
         let follower = network.start(follower, &[VALIDATOR, liar]);
         assert_eq!(follower.joined(), None);
         wait_until("it follows", || follower.tip().height >= validator.tip().height);
-        drop(stranger);
+        drop(hostile);
     }
 }
 
@@ -178,12 +178,12 @@ fn gossip_of_an_honest_node_arrives_in_spite_of_a_flood() {
     let (network, flooding) = (Network::new(), 2);
     let validator = network.validator(1);
     let honest = network.start(1, &[VALIDATOR]);
-    let stranger = network.stranger(flooding, &[VALIDATOR], |_| None);
+    let hostile = network.hostile(flooding, &[VALIDATOR], |_| None);
     wait_until("both are connected", || validator.connected().len() == 2);
     let mut messages = validator.take_gossip().unwrap();
     // It sends more than the queues of all peers together hold.
     for _ in 0..200 {
-        stranger.send(vec![7; GOSSIP_BYTES_MAX]);
+        hostile.send(vec![7; GOSSIP_BYTES_MAX]);
     }
     thread::sleep(Duration::from_secs(1));
     for number in 0..20 {
@@ -191,7 +191,7 @@ fn gossip_of_an_honest_node_arrives_in_spite_of_a_flood() {
         thread::sleep(Duration::from_millis(20));
     }
     thread::sleep(Duration::from_secs(1));
-    // The stranger's turn, then all that the honest node has sent.
+    // The hostile peer's turn, then all that the honest node has sent.
     let received: Vec<_> = (0..22).map(|_| receive(&mut messages)).collect();
     let honest: Vec<_> = received.iter().filter(|message| message.from == key(1)).collect();
     assert_eq!(honest.len(), 20, "{received:?}");
@@ -203,15 +203,15 @@ fn a_peer_whose_message_is_too_long_or_that_the_node_blocks_is_disconnected() {
     let network = Network::new();
     let validator = network.validator(1);
     let honest = network.start(1, &[VALIDATOR]);
-    let stranger = network.stranger(2, &[VALIDATOR], |_| None);
+    let hostile = network.hostile(2, &[VALIDATOR], |_| None);
     let blocked = network.start(3, &[VALIDATOR]);
     wait_until("all are connected", || validator.connected().len() == 3);
-    stranger.send(vec![7; GOSSIP_BYTES_MAX + 1]);
+    hostile.send(vec![7; GOSSIP_BYTES_MAX + 1]);
     validator.gossip().block(key(3), "it is a test");
     wait_until("they are disconnected", || validator.connected() == [key(1)]);
     wait_until("it notices", || blocked.connected().is_empty());
     // They stay away, although they dial without a pause.
     thread::sleep(Duration::from_secs(3));
     assert_eq!(validator.connected(), [key(1)]);
-    drop((honest, stranger));
+    drop((honest, hostile));
 }

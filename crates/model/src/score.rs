@@ -73,8 +73,8 @@ pub fn score(
     only(passes.run(&[data], None, |_| ()))
 }
 
-/// Scores data with a model as [`score`] does, or gives up: `None` once `proceed` is false, which it
-/// asks before every forward pass.
+/// Scores data with a model as [`score`] does, or gives up: `None` once `proceed` is false, which
+/// it asks before every forward pass.
 ///
 /// # Errors
 /// Same as [`score`].

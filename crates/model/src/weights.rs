@@ -245,8 +245,8 @@ impl Weights {
         }
     }
 
-    /// A tensor that is float32 in memory (empty if it is not), and whether its small elements count
-    /// as zero.
+    /// A tensor that is float32 in memory (empty if it is not), and whether its small elements
+    /// count as zero.
     fn floats(&self, index: usize) -> (&[f32], bool) {
         match &self.elements[index] {
             Elements::Owned { values, raw } => (values, *raw),

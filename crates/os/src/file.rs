@@ -91,7 +91,7 @@ pub fn write_private(target: &Path, bytes: &[u8]) -> io::Result<()> {
     file.commit()
 }
 
-/// Opens a file that this user can go on writing, or creates an empty one, for reading and writing
+/// Opens a file that this user can keep writing, or creates an empty one, for reading and writing
 /// from its start. A name that can be guessed is no danger then: it never opens a link, nor
 /// anything but a regular file that belongs to this user and has no other name.
 ///

@@ -177,9 +177,9 @@ impl<'a> Executor<'a> {
         }
     }
 
-    /// Works on waiting tasks, and ends the running phase if its time is up and none is left. A halt
-    /// of the chain ends no phase: a gap between two blocks counts as at most `halt_ms`, and at most
-    /// one phase ends in a block.
+    /// Works on waiting tasks, and ends the running phase if its time is up and none is left. A
+    /// halt of the chain ends no phase: a gap between two blocks counts as at most `halt_ms`, and
+    /// at most one phase ends in a block.
     fn begin(&mut self) {
         if self.config.params.epoch_ms > 0 {
             let now_ms = self.block.timestamp_ms;

@@ -323,8 +323,8 @@ fn check_model(state: &MemoryState, model: &Model) -> Result<(), Violation> {
     }
 }
 
-/// A verdict is on a published claim and is gone once the target is settled. It is found through the
-/// committee that audits the target.
+/// A verdict is on a published claim and is gone once the target is settled. It is found through
+/// the committee that audits the target.
 fn check_verdict(state: &MemoryState, commit: &VerdictCommit) -> Result<(), Violation> {
     let target = read::target(state, commit.target);
     let target = target.filter(|target| matches!(target.status, TargetStatus::Published { .. }));

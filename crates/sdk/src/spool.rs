@@ -1,7 +1,7 @@
 //! A durable folder of obligations: reveals and publications that are still due.
 //!
-//! An obligation is on disk before its commit or submission is sent, and is retired only when a node
-//! says that it is settled. A program that is killed at any moment and started again forgets
+//! An obligation is on disk before its commit or submission is sent, and is retired only when a
+//! node says that it is settled. A program that is killed at any moment and started again forgets
 //! nothing. The files hold secrets and are readable by this user only.
 //!
 //! A node may be wrong or lie, and what it says must never destroy what only this machine knows:

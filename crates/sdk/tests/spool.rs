@@ -74,7 +74,7 @@ fn what_a_node_says_never_destroys_a_secret() {
     let old = std::time::SystemTime::now() - soma_sdk::spool::KEPT * 2;
     std::fs::File::options().write(true).open(&kept).unwrap().set_modified(old).unwrap();
     spool.retire(&due, false).unwrap();
-    assert!(!kept.exists(), "but not for ever");
+    assert!(!kept.exists(), "but not forever");
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Weights made to take as long as possible: an auditor must score whatever a competitor
 //! publishes, so no choice of weights may make a score slow.
 //!
-//! The slowest numbers are subnormal ones, which some CPUs multiply a hundred times more slowly. The
-//! tests here expect that none ever reaches an operation of a score; `examples/slow_weights.rs`
+//! The slowest numbers are subnormal ones, which some CPUs multiply a hundred times more slowly.
+//! The tests here expect that none ever reaches an operation of a score; `examples/slow_weights.rs`
 //! measures the time.
 
 use rayon::prelude::*;

@@ -1,9 +1,9 @@
 //! Copying A and B into the order in which the register tile reads them.
 //!
 //! A panel holds, one depth step after another, the rows of A (or columns of B) of one tile:
-//! `panel[k * width + lane]`. Packing moves bits and never computes; of a raw matrix, it turns small
-//! numbers into the zeros that they count as. Missing lanes are filled with zeros, and their outputs
-//! are not stored.
+//! `panel[k * width + lane]`. Packing moves bits and never computes; of a raw matrix, it turns
+//! small numbers into the zeros that they count as. Missing lanes are filled with zeros, and their
+//! outputs are not stored.
 
 use std::ops::Range;
 

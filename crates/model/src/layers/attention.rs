@@ -1,9 +1,9 @@
 //! Causal attention of one chunk, head by head, in blocks of rows.
 //!
 //! Order: `score = operand(chain(q . k)) * scale`; `weight = operand(exp(score - max))`; `out =
-//! operand(operand(chain(weight * v, keys ascending)) / sum)`; queries, keys and values are operands
-//! already. Pairs that causality hides are not computed, so there is no large negative constant that
-//! a score could exceed.
+//! operand(operand(chain(weight * v, keys ascending)) / sum)`; queries, keys and values are
+//! operands already. Pairs that causality hides are not computed, so there is no large negative
+//! constant that a score could exceed.
 
 mod backward;
 

@@ -1,8 +1,8 @@
 //! LayerNorm of rows.
 //!
-//! Order: `mean = operand(sum / d)`; `c = operand(x - mean)`; `variance = (lanes of fma(c, c, lane),
-//! folded) / d`; `inverse = operand(1 / sqrt(variance + 1e-5))`; `y = operand(fma(c * inverse, gamma,
-//! beta))`. Sums are the 16 lanes of `math::sum_row`.
+//! Order: `mean = operand(sum / d)`; `c = operand(x - mean)`; `variance = (lanes of fma(c, c,
+//! lane), folded) / d`; `inverse = operand(1 / sqrt(variance + 1e-5))`; `y = operand(fma(c *
+//! inverse, gamma, beta))`. Sums are the 16 lanes of `math::sum_row`.
 
 use super::{dot, part};
 use crate::kernels::Engine;

@@ -334,8 +334,8 @@ impl AuditQueue {
         }
     }
 
-    /// Opens the weights of a routed model, unless its owner published a malformed file, or one that
-    /// is not what was revealed. `None` when `proceed` no longer agrees to wait.
+    /// Opens the weights of a routed model, unless its owner published a malformed file, or one
+    /// that is not what was revealed. `None` when `proceed` no longer agrees to wait.
     fn open(
         &self,
         case: &Case,

@@ -199,8 +199,8 @@ impl WeightsStore {
     ///
     /// # Errors
     /// [`NodeError::WeightsNotFound`] when nothing with this hash was revealed,
-    /// [`NodeError::WeightsNotHeld`] when the ciphertext is not here, [`NodeError::WeightsMismatch`]
-    /// when it does not decrypt to these weights; file errors.
+    /// [`NodeError::WeightsNotHeld`] when the ciphertext is not here,
+    /// [`NodeError::WeightsMismatch`] when it does not decrypt to these weights; file errors.
     pub(crate) fn plaintext(&self, weights_hash: &Hash) -> Result<WeightsFile, NodeError> {
         let mut candidates = self.revealed(weights_hash);
         candidates.sort_by_key(|revealed| !self.is_known(revealed));
@@ -279,8 +279,8 @@ impl WeightsStore {
     /// has the file finds.
     ///
     /// # Errors
-    /// [`NodeError::WeightsNotHeld`]; [`NodeError::CiphertextMismatch`] when the file was damaged on
-    /// this disk; file errors.
+    /// [`NodeError::WeightsNotHeld`]; [`NodeError::CiphertextMismatch`] when the file was damaged
+    /// on this disk; file errors.
     pub(crate) fn plain_file(&self, revealed: &Revealed) -> Result<Option<PathBuf>, NodeError> {
         let path = self.plain_path(revealed);
         if path.is_file() {

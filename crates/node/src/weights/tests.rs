@@ -341,7 +341,7 @@ fn weights_files_leave_the_chain_its_space_on_the_disk() {
     assert_eq!(full.may_fetch(&fixture.file()).unwrap_err().code().as_str(), "disk_full");
     let revealed = fixture.revealed();
     let plain = fixture.store.plain_file(&revealed).unwrap().unwrap();
-    assert_eq!(full.plain_file(&revealed).unwrap(), Some(plain.clone()), "it is there already");
+    assert_eq!(full.plain_file(&revealed).unwrap(), Some(plain.clone()), "it was decrypted before");
     fs::remove_file(plain).unwrap();
     assert_eq!(full.plain_file(&revealed).unwrap_err().code().as_str(), "disk_full");
     full.plaintext(&fixture.weights_hash()).unwrap();

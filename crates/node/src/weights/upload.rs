@@ -139,9 +139,9 @@ impl Upload {
     ///
     /// # Errors
     /// [`NodeError::UploadTooLong`] beyond the committed length, [`NodeError::UploadQuota`] beyond
-    /// what the uploader's model may bring, [`NodeError::DiskFull`] when the disk is full; the bytes
-    /// accepted before stay, so that the upload can resume. [`NodeError::CommitNotFound`] once the
-    /// commit is replaced or has lapsed; nothing stays then.
+    /// what the uploader's model may bring, [`NodeError::DiskFull`] when the disk is full; the
+    /// bytes accepted before stay, so that the upload can resume. [`NodeError::CommitNotFound`]
+    /// once the commit is replaced or has lapsed; nothing stays then.
     pub(crate) fn write(&mut self, piece: &[u8]) -> Result<(), NodeError> {
         let after = self.received_bytes + piece.len() as u64;
         let size_bytes = self.slot.ciphertext.size_bytes;

@@ -1,4 +1,4 @@
-//! The edge of a node under attack: strangers who hold what can be held keep out neither operators
+//! The edge of a node under attack: clients that hold what can be held keep out neither operators
 //! nor transactions.
 
 use std::net::Ipv4Addr;
@@ -10,8 +10,8 @@ use tokio::net::TcpStream;
 
 use crate::network::Network;
 
-/// Strangers in surroundings of their own, as a proxy on this machine names them.
-fn stranger(number: u32) -> Ipv4Addr {
+/// Clients in networks of their own, as a proxy on this machine names them.
+fn other(number: u32) -> Ipv4Addr {
     Ipv4Addr::from_bits((198 << 24) + (number << 8) + 1)
 }
 
@@ -27,13 +27,13 @@ async fn ask(network: &Network, path: &str, client: Ipv4Addr) -> (TcpStream, u16
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn health_answers_while_a_stranger_holds_every_stream() {
+async fn health_answers_while_one_client_holds_every_stream() {
     let network = Network::start();
     let mut held = Vec::new();
     let mut first_refusal = None;
     for number in 0..60 {
         for _ in 0..8 {
-            let (stream, status) = ask(&network, "/v1/events", stranger(number)).await;
+            let (stream, status) = ask(&network, "/v1/events", other(number)).await;
             match status {
                 200 => held.push(stream),
                 503 => first_refusal = first_refusal.or(Some(held.len())),
@@ -45,7 +45,7 @@ async fn health_answers_while_a_stranger_holds_every_stream() {
     assert_eq!(first_refusal, Some(256), "every stream is held");
     for path in ["/healthz", "/readyz", "/v1/status", "/metrics", "/v1/models"] {
         let begun = Instant::now();
-        let (_, status) = ask(&network, path, stranger(100)).await;
+        let (_, status) = ask(&network, path, other(100)).await;
         assert_eq!(status, 200, "{path}");
         assert!(begun.elapsed() < Duration::from_secs(5), "{path}");
     }
@@ -54,7 +54,7 @@ async fn health_answers_while_a_stranger_holds_every_stream() {
     alice.run(pay).await.unwrap();
     drop(held);
     crate::network::wait_until("streams are free again", async || {
-        ask(&network, "/v1/events", stranger(200)).await.1 == 200
+        ask(&network, "/v1/events", other(200)).await.1 == 200
     })
     .await;
 }
@@ -64,10 +64,10 @@ async fn one_client_holds_no_more_streams_than_its_own() {
     let network = Network::start();
     let mut held = Vec::new();
     for _ in 0..9 {
-        held.push(ask(&network, "/v1/events", stranger(1)).await);
+        held.push(ask(&network, "/v1/events", other(1)).await);
     }
     let answered = held.iter().filter(|(_, status)| *status == 200).count();
     assert_eq!(answered, 8);
-    assert_eq!(ask(&network, "/v1/events", stranger(2)).await.1, 200);
-    assert_eq!(ask(&network, "/healthz", stranger(1)).await.1, 200, "its health is its own");
+    assert_eq!(ask(&network, "/v1/events", other(2)).await.1, 200);
+    assert_eq!(ask(&network, "/healthz", other(1)).await.1, 200, "its health is its own");
 }

@@ -1,5 +1,5 @@
-//! Staking on a model or a validator. The stake can be slashed immediately. It earns and counts once
-//! every win is settled that was known when it was added, and not before.
+//! Staking on a model or a validator. The stake can be slashed immediately. It earns and counts
+//! once every win is settled that was known when it was added, and not before.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};

@@ -27,8 +27,8 @@ pub struct HeldFile {
     pub model: ModelId,
     /// BLAKE3 of the encrypted file that its commit names.
     pub ciphertext_hash: Hash,
-    /// Length of that file in bytes, as its commit names it: a validator that holds the file attests
-    /// to its true size, so a commit with another size is held by nobody.
+    /// Length of that file in bytes, as its commit names it: a validator that holds the file
+    /// attests to its true size, so a commit with another size is held by nobody.
     #[serde(with = "decimal")]
     pub size_bytes: u64,
 }

@@ -15,8 +15,8 @@ use crate::{Address, Amount, Event, PoolId, Rejection, read};
 pub struct WithdrawStake {
     /// The model's or validator's pool.
     pub pool: PoolId,
-    /// The amount to withdraw; if it exceeds the active stake, everything is withdrawn, and likewise
-    /// if less than [`SHARES_MIN`] shares would be left.
+    /// The amount to withdraw; if it exceeds the active stake, everything is withdrawn, and
+    /// likewise if less than [`SHARES_MIN`] shares would be left.
     pub amount: Amount,
 }
 

@@ -111,7 +111,7 @@ pub(crate) fn route(
     }
 }
 
-/// Passes over the living models with as many targets at a time as are computed in a small part of
+/// Goes through the living models with as many targets at a time as are computed in a small part of
 /// a block. Returns the models of each, or `None` if the block has no work left.
 fn route_batch(
     transition: &Transition<'_, '_>,

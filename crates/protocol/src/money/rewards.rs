@@ -31,9 +31,9 @@ pub(crate) fn emit(transition: &mut Transition<'_, '_>) -> Emission {
 }
 
 /// Pays an epoch's pot, by the stake that each seat of its committee counts, to those that revealed
-/// their beacon, in proportion to the published targets on which their verdict is the decided one. The rest returns
-/// to the reserve, and so does the whole pot if too few revealed verdicts to decide any target:
-/// collective silence pays nobody.
+/// their beacon, in proportion to the published targets on which their verdict is the decided one.
+/// The rest returns to the reserve, and so does the whole pot if too few revealed verdicts to
+/// decide any target: collective silence pays nobody.
 pub(crate) fn pay_validators(
     transition: &mut Transition<'_, '_>,
     epoch: Epoch,

@@ -70,7 +70,7 @@ macro_rules! records {
     };
 }
 
-/// The most bytes of a list: a value of fixed size takes no more bytes in borsh than in memory.
+/// The most bytes of a list: a value of fixed size is at most as long in borsh as in memory.
 const fn list<T>(length_max: usize) -> usize {
     length_max.saturating_mul(size_of::<T>())
 }

@@ -292,8 +292,8 @@ pub struct Routed {
     pub weights_hash: HashText,
     /// Bytes of the weights file, encrypted or not.
     pub size_bytes: U64,
-    /// BLAKE3 of the model's encrypted file. If it does not decrypt to the weights, the model has no
-    /// score, even if other models have revealed the same weights.
+    /// BLAKE3 of the model's encrypted file. If it does not decrypt to the weights, the model has
+    /// no score, even if other models have revealed the same weights.
     pub ciphertext_hash: HashText,
     /// The key that decrypts that file.
     pub key: HashText,

@@ -84,7 +84,8 @@ fn a_verdict_takes_no_room_from_others_whatever_it_finds() {
     let found = |person| match person {
         Person(11 | 12) => &everything,
         _ => {
-            const { &Verdict { validity: Validity::Valid, trace: Hash([1; 32]), broken: Broken(0) } }
+            const TRACE: Hash = Hash([1; 32]);
+            const { &Verdict { validity: Validity::Valid, trace: TRACE, broken: Broken(0) } }
         }
     };
     for person in SEVEN {
@@ -454,12 +455,12 @@ fn votes_of_validators_that_are_gone_make_room_for_others() {
     let change = Change::Parameter { name: "targets_per_epoch".to_owned(), value: 7 };
     world.must(VALIDATOR, Action::Propose(action::Propose { change }));
     let mut proposal = read::proposal(&world.state, ProposalId(1)).unwrap();
-    let stranger = |at: usize| {
+    let voter = |at: usize| {
         let mut address = Address([0; 32]);
         address.0[..8].copy_from_slice(&at.to_le_bytes());
         CastVote { validator: address, approve: true }
     };
-    proposal.votes = (0..VALIDATORS_MAX).map(stranger).collect();
+    proposal.votes = (0..VALIDATORS_MAX).map(voter).collect();
     let value = proposal.to_bytes().into();
     world.state.0.insert(Key::proposal(ProposalId(1)), value);
     world.must(VALIDATOR, vote(1, true));

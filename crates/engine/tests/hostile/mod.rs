@@ -32,15 +32,15 @@ use tokio::sync::mpsc;
 const CHANNELS: u64 = 8;
 const GOSSIP: usize = 5;
 const EXCHANGE: usize = 6;
-/// The stranger sends more than the quota of any channel. Mailboxes are allocated for this many
+/// The hostile peer sends more than the quota of any channel. Mailboxes are allocated for this many
 /// messages of every peer, so it has few.
 const QUOTA: Quota = Quota::per_second(NZU32!(1_000));
 const PEERS: usize = 8;
 
-/// What a stranger responds to the bytes of a sync request, if anything.
+/// What a hostile peer responds to the bytes of a sync request, if anything.
 pub(crate) type Respond = fn(&[u8]) -> Option<Vec<u8>>;
 
-/// Where the stranger listens, and whom it talks to.
+/// Where the hostile peer listens, and whom it talks to.
 #[derive(Clone)]
 pub(crate) struct Place {
     pub(crate) chain: Hash,
@@ -49,13 +49,13 @@ pub(crate) struct Place {
     pub(crate) peers: Vec<(ConsensusKey, SocketAddr)>,
 }
 
-/// A running stranger; it stops when dropped.
-pub(crate) struct Stranger {
+/// A running hostile peer; it stops when dropped.
+pub(crate) struct HostilePeer {
     gossip: Option<mpsc::UnboundedSender<Vec<u8>>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Stranger {
+impl HostilePeer {
     pub(crate) fn start(place: Place, respond: Respond) -> Self {
         let (gossip, outgoing) = mpsc::unbounded_channel();
         let thread = thread::spawn(move || {
@@ -72,7 +72,7 @@ impl Stranger {
     }
 }
 
-impl Drop for Stranger {
+impl Drop for HostilePeer {
     fn drop(&mut self) {
         drop(self.gossip.take());
         let _ = self.thread.take().unwrap().join();
