@@ -8,6 +8,7 @@ mod layers;
 mod links;
 mod manifests;
 mod text;
+mod threats;
 mod words;
 
 /// All faults in the tree below `root`.
@@ -20,5 +21,6 @@ pub(crate) fn check(root: &Path) -> Result<Vec<String>, String> {
     faults.extend(text::check(&files));
     faults.extend(words::check(&files));
     faults.extend(links::check(&files));
+    faults.extend(threats::check(&files));
     Ok(faults)
 }
