@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use soma_architecture::NUMERICS_VERSION;
 use soma_architecture::embedding::distance_squared;
 use soma_codes::Coded as _;
+use soma_model::bench::hostile;
 use soma_model::{
     Architecture, Directions, Engine, Error, KernelChoice, KernelKind, Report, Weights, score,
     score_all, score_with_dump,
@@ -92,6 +93,15 @@ fn scores_have_the_recorded_bits() {
         let weights = Weights::open(&path, Some(&architecture)).unwrap();
         let data = std::fs::read(vectors.join(name).join("data.bin")).unwrap();
         lines.push(line(name, &judge(&auto(), &weights, &data)));
+    }
+    // Numbers about 2^-40, where they begin to count as zero, and others that are far from ordinary.
+    let directions = Directions::new(&odd(), [0; 32]);
+    for recipe in hostile::RECIPES {
+        let weights = hostile::hostile(&odd(), recipe).unwrap();
+        lines.push(match score(&auto(), &weights, &text(50), &directions) {
+            Ok(report) => line(recipe.name, &report),
+            Err(error) => format!("{} {}", recipe.name, error.code()),
+        });
     }
     assert_eq!(lines.join("\n"), recorded.trim_end());
     // Caches of scores know the version alone: new bits are a new version.

@@ -64,11 +64,15 @@ impl Parts {
     }
 }
 
-/// The header is padded, so that the data is aligned.
+/// A file whose header is padded, so that its data is aligned.
 fn with_header(header: &str, data: &[u8]) -> Vec<u8> {
     let width = header.len().next_multiple_of(8);
-    let mut bytes = (width as u64).to_le_bytes().to_vec();
-    bytes.extend(format!("{header:<width$}").as_bytes());
+    with_exact_header(&format!("{header:<width$}"), data)
+}
+
+fn with_exact_header(header: &str, data: &[u8]) -> Vec<u8> {
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
     bytes.extend(data);
     bytes
 }
@@ -231,7 +235,7 @@ fn mixed(architecture: &Architecture, types: &[&str], seed: [u8; 32], pad: usize
     }
     let text = serde_json::Value::Object(header).to_string();
     let width = text.len().next_multiple_of(8) + pad;
-    with_header(&format!("{text:<width$}"), &data)
+    with_exact_header(&format!("{text:<width$}"), &data)
 }
 
 proptest! {

@@ -263,6 +263,13 @@ mod tests {
     }
 
     #[test]
+    fn the_watch_sees_subnormal_operands_and_results() {
+        use crate::simd::{LANES, Simd, Watched};
+        let product = |x: f32| subnormals(|| Watched.mul([x; LANES], [1e-20; LANES])).0;
+        assert_eq!([1e-10, 1e-20, 1e-39].map(product), [0, 16, 16]);
+    }
+
+    #[test]
     fn every_kernel_gives_hostile_weights_the_score_of_the_reference() {
         for architecture in architectures() {
             let directions = Directions::new(&architecture, [0; 32]);

@@ -11,7 +11,7 @@
 #![expect(unsafe_code, reason = "tiles are given as pointers into panels and C")]
 
 use super::buffer::{Buffer, PACKED_A, PACKED_B};
-use super::pack::{PackRows, pack};
+use super::pack::{PackRows, operands, pack};
 use super::tile::{Prefetch, Tile};
 use super::{Engine, Epilogue, Lanes, Matrix, MatrixMut, Triangle, run_on};
 use crate::math;
@@ -125,22 +125,26 @@ impl Block<'_> {
             let steps = index * depth / tiles..(index + 1) * depth / tiles;
             for (panel, column) in (first..columns).step_by(width).take(GROUP).enumerate() {
                 let upcoming = column + GROUP * width;
-                let prefetch = if self.carries::<S>(upcoming) && !steps.is_empty() {
-                    let at = panel * depth * width;
-                    let to = &mut next[at + steps.start * width..at + steps.end * width];
+                let at = panel * depth * width;
+                let to = &mut next[at + steps.start * width..at + steps.end * width];
+                let carries = self.carries::<S>(upcoming) && !steps.is_empty();
+                let prefetch = if carries {
                     let b =
                         self.b.columns_from(upcoming, width).rows_from(steps.start, steps.len());
                     // SAFETY: these rows of B and their places are `width` columns wide.
                     unsafe {
                         let (from, stride) = (b.data().as_ptr(), b.row_stride());
-                        let (to, count) = (to.as_mut_ptr(), steps.len());
-                        Prefetch::new(from, stride, to, count, depth, b.is_raw())
+                        Prefetch::new(from, stride, to.as_mut_ptr(), steps.len(), depth)
                     }
                 } else {
                     Prefetch::none()
                 };
                 let b = packed[panel * depth * width..].as_ptr();
                 self.tile(simd, row, column, b, width, prefetch);
+                if carries && self.b.is_raw() {
+                    // The tile itself has no registers left for this.
+                    operands(simd, to);
+                }
             }
         }
         let upcoming = (first + GROUP * width..columns).step_by(width).take(GROUP);

@@ -86,6 +86,14 @@ fn copy<S: Simd>(simd: S, part: Matrix<'_>, width: usize, panel: &mut [f32]) {
     }
 }
 
+/// Turns small numbers of a packed panel into the zeros that they count as.
+#[inline(always)]
+pub(super) fn operands<S: Simd>(simd: S, panel: &mut [f32]) {
+    for part in panel.as_chunks_mut::<LANES>().0 {
+        simd.store(simd.operand(simd.load(part)), part);
+    }
+}
+
 /// Writes `wide` lanes and possibly beyond, into the next steps, which are written afterwards.
 #[inline(always)]
 fn put<S: Simd>(simd: S, line: S::F, wide: usize, width: usize, to: &mut [f32]) {

@@ -28,13 +28,10 @@ pub(super) struct Prefetch {
     rows: usize,
     /// Number of steps between two loads.
     gap: usize,
-    /// Whether small elements become zeros.
-    raw: bool,
 }
 
 impl Prefetch {
-    /// Copies `rows` rows in the course of `steps` steps; of a raw matrix, small elements become
-    /// zeros.
+    /// Copies `rows` rows in the course of `steps` steps.
     ///
     /// # Safety
     /// All rows can be read at `from` and written at `to`, as many vectors wide as the tile that
@@ -45,10 +42,9 @@ impl Prefetch {
         to: *mut f32,
         rows: usize,
         steps: usize,
-        raw: bool,
     ) -> Self {
         let gap = (steps * LOAD / rows.max(1)).max(1);
-        Self { from, stride, to, rows, gap, raw }
+        Self { from, stride, to, rows, gap }
     }
 
     /// For tiles that have nothing to copy.
@@ -59,7 +55,6 @@ impl Prefetch {
             to: std::ptr::null_mut(),
             rows: 0,
             gap: usize::MAX,
-            raw: false,
         }
     }
 
@@ -77,7 +72,6 @@ impl Prefetch {
                 // SAFETY: the caller of `new` promised that the row can be read and written.
                 unsafe {
                     let line = simd.load(&*from.wrapping_add(v * LANES).cast());
-                    let line = if self.raw { simd.operand(line) } else { line };
                     simd.store(line, &mut *to.wrapping_add(v * LANES).cast());
                 }
             }
