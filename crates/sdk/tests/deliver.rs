@@ -35,6 +35,12 @@ struct Node {
 
 type Shared = Arc<Mutex<Node>>;
 
+/// A folder that only this user can use, as a spool must be.
+fn private_folder() -> tempfile::TempDir {
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    tempfile::Builder::new().permissions(mode).tempdir().unwrap()
+}
+
 fn key() -> SecretKey {
     SecretKey::from_bytes(&[1; 32])
 }
@@ -127,7 +133,7 @@ async fn deliver(node: Node, due: Obligation) -> (Outcome, Vec<SignedTransaction
     let client = Client::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await });
 
-    let folder = tempfile::tempdir().unwrap();
+    let folder = private_folder();
     let spool = Spool::open(folder.path()).unwrap();
     spool.put(due).unwrap();
     let sender = Sender::new(client, key()).await.unwrap();

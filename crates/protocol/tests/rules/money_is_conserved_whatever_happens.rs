@@ -548,7 +548,7 @@ fn random_histories_reach_every_outcome() {
     }
     assert_eq!(
         bytes.finalize().to_hex().as_str(),
-        "7bff8ec43ffaf5ed19d5ed70ddd845069be858eafe98032f75b1fcbd458ae44a",
+        "408f653bd8c9335407a78753cae71fb035db62ae6498f4b9470de259a5f6da4e",
         "the bytes of states or events have changed"
     );
     let outcomes = [

@@ -147,7 +147,9 @@ fn the_clock_and_the_epoch_follow_the_phases() {
     before.apply(&genesis().state().unwrap());
     let clock = json!({ "epoch": 1, "phase": "reveal", "ends_ms": null, "beacon": null });
     assert_eq!(json_of(&api::clock(&before)), clock);
-    let epoch = json!({ "epoch": 1, "beacon": null, "targets": [], "target_reward": "0" });
+    let epoch = json!({
+        "epoch": 1, "beacon": null, "loss_margin_q32": null, "targets": [], "target_reward": "0",
+    });
     assert_eq!(json_of(&api::epoch(&before, Epoch(1)).unwrap()), epoch);
     assert_eq!(api::epoch(&before, Epoch(2)), None);
 
