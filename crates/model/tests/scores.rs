@@ -94,7 +94,7 @@ fn scores_have_the_recorded_bits() {
         let data = std::fs::read(vectors.join(name).join("data.bin")).unwrap();
         lines.push(line(name, &judge(&auto(), &weights, &data)));
     }
-    // Numbers about 2^-40, where they begin to count as zero, and others that are far from ordinary.
+    // Numbers about 2^-40, where they begin to count as zero, and others that are not ordinary.
     let directions = Directions::new(&odd(), [0; 32]);
     for recipe in hostile::RECIPES {
         let weights = hostile::hostile(&odd(), recipe).unwrap();

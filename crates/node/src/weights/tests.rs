@@ -219,7 +219,7 @@ fn served(store: &WeightsStore, weights_hash: &Hash) -> Result<Vec<u8>, NodeErro
 }
 
 #[test]
-fn a_model_that_reveals_anothers_weights_with_its_own_broken_file_changes_nothing_for_it() {
+fn a_model_that_reveals_another_models_weights_with_its_own_broken_file_changes_nothing_for_it() {
     let fixture = Fixture::new(5_000);
     let junk = fixture.revealed_by_another(b"x");
     fixture.store.set_needed(needed(&[fixture.revealed(), junk]));

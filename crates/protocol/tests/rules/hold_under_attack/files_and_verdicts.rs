@@ -370,7 +370,7 @@ fn a_model_competes_with_the_file_that_it_had_when_a_target_was_drawn() {
 }
 
 #[test]
-fn a_model_that_reveals_anothers_weights_with_its_own_broken_file_hurts_nobody_else() {
+fn a_model_that_reveals_another_models_weights_with_its_own_broken_file_hurts_nobody_else() {
     let people = [VALIDATOR, SECOND_VALIDATOR, THIRD_VALIDATOR];
     let mut world = with_validators(&people);
     let honest = Release::new("honest", axis(0));
