@@ -14,7 +14,7 @@ use crate::{Address, Amount, Epoch, Event, PoolId, living, read};
 
 /// Work of visiting a model, at most: it changes its records, its owner's account, and the records
 /// of the model that takes its place.
-const MODEL_WORK: u64 = 30;
+const MODEL_WORK: u64 = 40;
 
 /// What the visits of one block share.
 struct Pass<'a> {

@@ -12,7 +12,7 @@ use crate::{Address, Amount, Epoch, Event, Hash, TargetId, read};
 
 /// Work of settling a target: counting the verdicts of a full committee, returning the bonds of all
 /// candidates and deleting the data.
-const TARGET_WORK: u64 = 400;
+const TARGET_WORK: u64 = 600;
 
 /// Work of paying a full committee and changing the commissions of all validators.
 const PAY_WORK: u64 = 10_000;

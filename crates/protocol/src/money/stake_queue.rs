@@ -14,7 +14,7 @@ use crate::{Address, Amount, Epoch, Event, PoolId, Rejection, read};
 pub(crate) const JOINING_EPOCHS: u32 = 2;
 
 /// Work of carrying out one change.
-const CHANGE_WORK: u64 = 20;
+const CHANGE_WORK: u64 = 25;
 
 /// Adds to what changes for a staker as `epoch` begins.
 pub(crate) fn add(

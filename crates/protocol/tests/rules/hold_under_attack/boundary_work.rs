@@ -45,7 +45,7 @@ fn no_block_does_more_than_its_part_of_the_work_however_much_is_due() {
         let settled = count(&outcome, |event| matches!(event, Event::TargetDecided { .. }));
         let changed = count(&outcome, |event| matches!(event, Event::WithdrawalPaid { .. }));
         let visited = count(&outcome, |event| matches!(event, Event::CommissionChanged { .. }));
-        assert!(400 * settled + 20 * changed + 30 * visited <= TASK_WORK_MAX);
+        assert!(600 * settled + 25 * changed + 40 * visited <= TASK_WORK_MAX);
         joined += count(&outcome, |event| matches!(event, Event::StakeJoined { .. }));
         lapsed += count(&outcome, |event| matches!(event, Event::CommitLapsed { .. }));
         drawn += count(&outcome, |event| matches!(event, Event::TargetDrawn { .. }));
