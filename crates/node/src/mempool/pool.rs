@@ -224,7 +224,7 @@ impl Mempool {
         let is_entitled = match transaction.action {
             Action::EndPhase(_) => read::network(state).operator == Some(*sender),
             Action::ReportEquivocation(_) => true,
-            _ => read::validator(state, sender).is_some(),
+            _ => read::validator(state, sender).is_some_and(|validator| validator.is_registered()),
         };
         if !is_entitled {
             return Err(Refusal::NotEntitled);

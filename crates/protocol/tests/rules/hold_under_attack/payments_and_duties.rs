@@ -9,6 +9,7 @@ use soma_protocol::{
     Rejection, TargetId, Transaction, VerifiedTransaction, action, build, execute, read,
 };
 
+use crate::validators_and_seats::register;
 use crate::world::{
     OPERATOR, OTHER, OWNER, Person, RIVAL, SECOND_VALIDATOR, SUBMITTER, VALIDATOR, World, validator,
 };
@@ -173,6 +174,35 @@ fn a_rejected_duty_makes_the_block_invalid() {
 }
 
 #[test]
+fn whoever_has_left_has_no_free_transactions() {
+    let mut world = World::with(|_| ());
+    world.must(OWNER, register(&world, OWNER, 100, 500));
+    world.go_to_next_epoch();
+    world.must(OWNER, Action::LeaveValidator(action::LeaveValidator {}));
+    let pool = soma_protocol::PoolId::Validator(OWNER.address());
+    let amount = Amount(u64::MAX);
+    world.must(OWNER, Action::WithdrawStake(action::WithdrawStake { pool, amount }));
+    for _ in 0..5 {
+        world.go_to_next_epoch();
+    }
+    let before = world.state.clone();
+    // What once filled every block of the network, 130,000 bytes at a time.
+    let answer = Action::AnswerChallenge(action::AnswerChallenge {
+        epoch: world.epoch(),
+        chunk: vec![7; 130_000],
+        path: Vec::new(),
+    });
+    for action in [answer, commit_beacon(&world, 1)] {
+        let duty = sign(&world, OWNER, world.transaction(OWNER, action));
+        let block = world.next_block();
+        let invalid = execute(&world.state, &block, std::slice::from_ref(&duty));
+        assert!(matches!(invalid, Err(InvalidBlock::Inadmissible { .. })), "{invalid:?}");
+        world.execute(&[duty]);
+        assert_eq!(world.state, before);
+    }
+}
+
+#[test]
 fn a_duty_with_a_nonce_tip_or_fee_limit_is_no_part_of_a_block() {
     let world = World::with(|_| ());
     let duty = world.transaction(VALIDATOR, commit_beacon(&world, 1));
@@ -257,12 +287,12 @@ fn duties_leave_a_quarter_of_every_block_to_payments() {
 }
 
 #[test]
-fn no_block_has_more_transactions_than_a_block_may_have() {
+fn payments_fill_their_room_before_they_reach_the_count_of_transactions() {
     let world = World::with(|_| ());
     let one = sign(&world, OWNER, world.transaction(OWNER, transfer(OTHER, 1)));
     let lightest = one.weight().min(sign_lightest(&world).weight());
     let by_weight = KIND_WEIGHT_MAX / lightest;
-    assert!(by_weight <= u64::from(BLOCK_TRANSACTIONS_MAX), "so the count alone never binds");
+    assert!(by_weight <= u64::from(BLOCK_TRANSACTIONS_MAX));
 }
 
 /// The payment of the least weight.
