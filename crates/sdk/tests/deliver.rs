@@ -36,9 +36,9 @@ struct Node {
 type Shared = Arc<Mutex<Node>>;
 
 /// A folder that only this user can use, as a spool must be.
-fn private_folder() -> tempfile::TempDir {
+fn private_folder() -> std::io::Result<tempfile::TempDir> {
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
-    tempfile::Builder::new().permissions(mode).tempdir().unwrap()
+    tempfile::Builder::new().permissions(mode).tempdir()
 }
 
 fn key() -> SecretKey {
@@ -133,7 +133,7 @@ async fn deliver(node: Node, due: Obligation) -> (Outcome, Vec<SignedTransaction
     let client = Client::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await });
 
-    let folder = private_folder();
+    let folder = private_folder().unwrap();
     let spool = Spool::open(folder.path()).unwrap();
     spool.put(due).unwrap();
     let sender = Sender::new(client, key()).await.unwrap();

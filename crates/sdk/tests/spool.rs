@@ -12,9 +12,9 @@ use soma_sdk::protocol::{
 use soma_sdk::{Secret, Spool, Text};
 
 /// A folder that only this user can use, as a spool must be.
-fn private_folder() -> tempfile::TempDir {
+fn private_folder() -> std::io::Result<tempfile::TempDir> {
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
-    tempfile::Builder::new().permissions(mode).tempdir().unwrap()
+    tempfile::Builder::new().permissions(mode).tempdir()
 }
 
 fn reveal() -> Reveal {
@@ -46,7 +46,7 @@ fn publication() -> Publication {
 
 #[test]
 fn an_obligation_is_listed_by_another_process_until_it_is_retired() {
-    let folder = private_folder();
+    let folder = private_folder().unwrap();
     let due = [Obligation::Publication(publication()), Obligation::Reveal(reveal())];
     let spool = Spool::open(folder.path()).unwrap();
     for item in &due {
@@ -62,7 +62,7 @@ fn an_obligation_is_listed_by_another_process_until_it_is_retired() {
 
 #[test]
 fn what_a_node_says_never_destroys_a_secret() {
-    let folder = private_folder();
+    let folder = private_folder().unwrap();
     let spool = Spool::open(folder.path()).unwrap();
     let due = Obligation::Publication(publication());
     spool.put(due.clone()).unwrap();
@@ -85,7 +85,7 @@ fn what_a_node_says_never_destroys_a_secret() {
 
 #[test]
 fn only_a_key_that_this_machine_has_revealed_is_used_again() {
-    let folder = private_folder();
+    let folder = private_folder().unwrap();
     let spool = Spool::open(folder.path()).unwrap();
     let due = Obligation::Reveal(reveal());
     let key = |spool: &Spool| spool.revealed_key(Hash([5; 32]), Hash([6; 32])).unwrap();
@@ -103,7 +103,7 @@ fn only_a_key_that_this_machine_has_revealed_is_used_again() {
 #[test]
 fn a_spool_that_others_can_use_is_refused() {
     use std::os::unix::fs::PermissionsExt;
-    let folder = private_folder();
+    let folder = private_folder().unwrap();
     for (mode, is_private) in [(0o700, true), (0o750, false), (0o707, false), (0o755, false)] {
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(mode)).unwrap();
         let opened = Spool::open(folder.path());
@@ -116,7 +116,7 @@ fn a_spool_that_others_can_use_is_refused() {
 
 #[test]
 fn a_second_commit_does_not_replace_the_obligation_of_the_first() {
-    let folder = private_folder();
+    let folder = private_folder().unwrap();
     let spool = Spool::open(folder.path()).unwrap();
     let second = Reveal { weights_hash: Hash([9; 32]), ..reveal() };
     spool.put(Obligation::Reveal(reveal())).unwrap();
@@ -128,7 +128,7 @@ fn a_second_commit_does_not_replace_the_obligation_of_the_first() {
 #[test]
 fn only_the_user_can_read_the_spool() {
     use std::os::unix::fs::PermissionsExt;
-    let folder = private_folder();
+    let folder = private_folder().unwrap();
     let path = folder.path().join("spool");
     let spool = Spool::open(&path).unwrap();
     spool.put(Obligation::Publication(publication())).unwrap();
@@ -149,7 +149,7 @@ fn secrets_and_data_are_not_printed() {
 /// A power failure leaves no file, a temporary one, or the complete one.
 #[test]
 fn an_interrupted_write_leaves_the_other_obligations_intact() {
-    let folder = private_folder();
+    let folder = private_folder().unwrap();
     let spool = Spool::open(folder.path()).unwrap();
     spool.put(Obligation::Reveal(reveal())).unwrap();
     let whole = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
@@ -170,7 +170,7 @@ proptest! {
     /// A damaged file is reported and kept, and never read as another obligation.
     #[test]
     fn a_damaged_file_is_reported_and_kept(at in 0usize..10_000, flip in 1u8..=255, cut: bool) {
-        let folder = private_folder();
+        let folder = private_folder().unwrap();
         let spool = Spool::open(folder.path()).unwrap();
         spool.put(Obligation::Publication(publication())).unwrap();
         let path = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
