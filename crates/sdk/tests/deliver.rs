@@ -83,7 +83,7 @@ async fn target(State(node): State<Shared>) -> Json<Value> {
     Json(json!({
         "id": 9, "epoch": 7, "status": status, "returned": null, "reward": "100",
         "seed": Hash::default().to_string(), "routed": [], "candidates": [candidate],
-        "publication": null, "payment": null,
+        "publication": null, "payment": null, "loss_margin_q32": "4194304",
     }))
 }
 
@@ -159,7 +159,7 @@ fn ours() -> Obligation {
 #[tokio::test]
 async fn a_ready_obligation_is_sent_and_removed_once_it_is_finalized() {
     let (outcome, sent, left) = deliver(node(), ours()).await;
-    assert!(matches!(outcome, Outcome::Sent));
+    assert!(matches!(outcome, Outcome::Sent), "{outcome:?}");
     assert_eq!(left, 0);
     let Action::PublishData(action::PublishData { target, data, salt }) =
         &sent[0].transaction().action
