@@ -41,15 +41,16 @@ pub(crate) async fn within<T>(
 /// A peer and its response.
 pub(crate) type PeerResponse = (PublicKey, Response);
 
-struct Outgoing {
-    to: Recipients<PublicKey>,
-    request: Request,
-    responses: mpsc::Sender<PeerResponse>,
+/// A request on its way to the network.
+pub(super) struct Outgoing {
+    pub(super) to: Recipients<PublicKey>,
+    pub(super) request: Request,
+    pub(super) responses: mpsc::Sender<PeerResponse>,
 }
 
 /// Sends requests to other nodes. Cloning is cheap.
 #[derive(Clone)]
-pub(crate) struct RequestClient(mpsc::Sender<Outgoing>);
+pub(crate) struct RequestClient(pub(super) mpsc::Sender<Outgoing>);
 
 impl RequestClient {
     /// Sends a request. Responses arrive until the receiver is dropped, at most one of each peer.

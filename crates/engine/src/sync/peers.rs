@@ -230,3 +230,139 @@ impl<C: Clock> Drop for OpenRequest<'_, C> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use commonware_cryptography::{Signer as _, ed25519::PrivateKey};
+    use commonware_runtime::{
+        Clock as _, Runner as _, Spawner as _, Supervisor as _, deterministic,
+    };
+    use tokio::sync::mpsc;
+
+    use super::{
+        ASKED_TOGETHER, Peers, PublicKey, RESPONSE_LIMIT, Recipients, Request, RequestClient,
+        Response, USELESS_MAX,
+    };
+    use crate::sync::{exchange::Outgoing, messages::Offer};
+
+    const PEERS: u64 = 6;
+
+    fn peer(seed: u64) -> PublicKey {
+        PrivateKey::from_seed(seed).public_key()
+    }
+
+    /// Runs `test`, in simulated time, with peers of which each responds at once or never.
+    fn with_peers(
+        respond: fn(u64, &Request) -> Option<Response>,
+        test: impl AsyncFnOnce(Peers<deterministic::Context>),
+    ) {
+        deterministic::Runner::default().start(|context| async move {
+            let (client, mut requests) = mpsc::channel::<Outgoing>(8);
+            context.child("network").spawn(move |_| async move {
+                // A silent peer leaves a request open.
+                let mut open = Vec::new();
+                while let Some(outgoing) = requests.recv().await {
+                    for seed in 0..PEERS {
+                        let asked = match &outgoing.to {
+                            Recipients::All => true,
+                            Recipients::Some(peers) => peers.contains(&peer(seed)),
+                            Recipients::One(asked) => *asked == peer(seed),
+                        };
+                        let response = respond(seed, &outgoing.request).filter(|_| asked);
+                        if let Some(response) = response {
+                            let _ = outgoing.responses.try_send((peer(seed), response));
+                        }
+                    }
+                    open.push(outgoing.responses);
+                }
+            });
+            let peers = Peers::new(context.child("peers"), RequestClient(client));
+            peers.ask_for_offers(RESPONSE_LIMIT).await;
+            test(peers).await;
+        });
+    }
+
+    fn offer(last: u64) -> Option<Response> {
+        Some(Response::Offer(Offer { first: 1, last }))
+    }
+
+    /// Peer 0 claims most and is silent, peer 1 lacks everything, the others have what they claim.
+    fn one_silent(seed: u64, request: &Request) -> Option<Response> {
+        match (request, seed) {
+            (Request::Offer, 0) => offer(u64::MAX),
+            (Request::Offer, _) => offer(300),
+            (_, 0) => None,
+            (_, 1) => Some(Response::Nothing),
+            _ => Some(Response::Events(seed)),
+        }
+    }
+
+    fn accept(response: Response) -> Result<u64, String> {
+        match response {
+            Response::Events(events) => Ok(events),
+            _ => Err("it is forged".into()),
+        }
+    }
+
+    #[test]
+    fn a_silent_peer_costs_one_response_and_is_then_asked_last() {
+        with_peers(one_silent, async |peers| {
+            let clock = peers.clock.child("clock");
+            for seed in [0, 1] {
+                assert!(peers.ask(&peer(seed), Request::Events(1)).await.is_none());
+            }
+            let begun = clock.current();
+            for _ in 0..20 {
+                let best = peers.ranked()[0].clone();
+                assert!(peers.ask(&best, Request::Events(1)).await.is_some());
+            }
+            let [best, others] = peers.groups();
+            assert_eq!((best.len(), others.len()), (ASKED_TOGETHER, 3));
+            assert!([0, 1].iter().all(|seed| others.contains(&peer(*seed))));
+            assert!(clock.current() < begun + Duration::from_secs(1));
+        });
+    }
+
+    #[test]
+    fn a_group_waits_for_no_silent_peer_while_another_has_what_is_needed() {
+        with_peers(one_silent, async |peers| {
+            let clock = peers.clock.child("clock");
+            let begun = clock.current();
+            let group = [peer(0), peer(1), peer(4)];
+            let found = peers.ask_group(&group, Request::Events(1), accept).await;
+            assert_eq!(found, Some((peer(4), 4)));
+            assert!(clock.current() < begun + Duration::from_secs(1));
+            let found = peers.ask_group(&group[..2], Request::Events(1), accept).await;
+            assert_eq!(found, None);
+            assert!(clock.current() < begun + RESPONSE_LIMIT + Duration::from_secs(1));
+            assert_eq!(peers.ranked().last(), Some(&peer(0)), "it was silent");
+        });
+    }
+
+    #[test]
+    fn a_contradicted_claim_no_longer_counts_and_a_forger_is_never_asked_again() {
+        with_peers(one_silent, async |peers| {
+            assert!(peers.claimed() > Some(300));
+            peers.contradict(|claim| claim > 300);
+            assert_eq!(peers.claimed(), Some(300));
+            assert_eq!(peers.ranked().last(), Some(&peer(0)));
+            let refuse = |_| Err::<(), _>("it is forged".into());
+            let found = peers.ask_group(&[peer(2), peer(3)], Request::Events(1), refuse).await;
+            assert_eq!((found, peers.refused()), (None, 2));
+            assert!(!peers.ranked().contains(&peer(2)) && peers.ranked().len() == 4);
+        });
+    }
+
+    #[test]
+    fn a_peer_that_leads_a_join_through_needless_handovers_is_asked_last() {
+        with_peers(one_silent, async |peers| {
+            for _ in 0..=USELESS_MAX {
+                peers.gave_handover(&peer(5), false);
+                peers.gave_handover(&peer(4), true);
+            }
+            assert_eq!(peers.ranked().last(), Some(&peer(5)));
+        });
+    }
+}
