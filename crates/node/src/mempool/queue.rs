@@ -9,12 +9,15 @@ use soma_protocol::{Address, Amount, Hash, VerifiedTransaction};
 use crate::refusal::Refusal;
 use crate::settings::PoolLimits;
 
-/// The order between accounts: the tip for each unit of weight, then arrival. Only what is charged
-/// counts.
+/// The order between accounts: the tip for each unit of weight, then the turn, then arrival. Only
+/// what is charged counts; among equals, an account that waits with many does not stand before one
+/// that waits with few.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bid {
     pub(super) tip: u64,
     pub(super) weight: u64,
+    /// How many payments of the same account were ahead of it when it came.
+    pub(super) turn: Reverse<u64>,
     pub(super) arrival: Reverse<u64>,
 }
 
@@ -25,7 +28,7 @@ impl Bid {
         product(self.tip, other.weight).cmp(&product(other.tip, self.weight))
     }
 
-    /// Whether this bid is strictly better, arrival aside: only then may it evict the other.
+    /// Whether this bid is strictly better, turn and arrival aside: only then may it evict the other.
     pub(super) fn beats(&self, other: &Self) -> bool {
         self.by_rate(other).is_gt()
     }
@@ -33,7 +36,8 @@ impl Bid {
 
 impl Ord for Bid {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.by_rate(other).then_with(|| self.arrival.cmp(&other.arrival))
+        let by_rate = self.by_rate(other);
+        by_rate.then_with(|| (self.turn, self.arrival).cmp(&(other.turn, other.arrival)))
     }
 }
 
@@ -122,7 +126,8 @@ impl Queue {
         self.admits(place, fee, account, limits)?;
         let (tip, weight) = (transaction.tip.0, verified.weight());
         self.arrivals += 1;
-        let bid = Bid { tip, weight, arrival: Reverse(self.arrivals) };
+        let turn = Reverse(transaction.nonce.saturating_sub(account.nonce));
+        let bid = Bid { tip, weight, turn, arrival: Reverse(self.arrivals) };
         let rival = self.remove(place);
         if let Err(refusal) = self.make_room(limits, place.0, bid, verified.size_bytes()) {
             // The rival fitted before, so putting it back cannot exceed a limit.

@@ -360,6 +360,24 @@ fn a_block_is_filled_up_to_the_room_of_payments() {
 }
 
 #[test]
+fn among_equal_bids_an_account_with_many_does_not_stand_before_one_with_few() {
+    let (state, chain) = state();
+    let pool = Mempool::new(chain, PoolLimits::default());
+    for nonce in 0..10 {
+        admit(&pool, &state, signed(chain, 1, nonce, TIP, u64::MAX)).unwrap();
+    }
+    for nonce in 0..2 {
+        admit(&pool, &state, signed(chain, 2, nonce, TIP, u64::MAX)).unwrap();
+    }
+    let order: Vec<_> = selected(&pool, &state)
+        .iter()
+        .map(|payment| payment.transaction())
+        .map(|payment| (payment.sender == key(1).address(), payment.nonce))
+        .collect();
+    assert_eq!(order[..5], [(true, 0), (false, 0), (true, 1), (false, 1), (true, 2)]);
+}
+
+#[test]
 fn a_forged_signature_is_refused_in_any_batch() {
     let (state, chain) = state();
     let pool = Mempool::new(chain, PoolLimits::default());
@@ -414,7 +432,8 @@ proptest! {
         bids in prop::collection::vec((any::<u64>(), 1u64..200_000), 2..8),
     ) {
         let bids: Vec<_> = (0..).zip(bids).map(|(arrival, (tip, weight))| {
-            super::queue::Bid { tip, weight, arrival: std::cmp::Reverse(arrival) }
+            let (turn, arrival) = (std::cmp::Reverse(0), std::cmp::Reverse(arrival));
+            super::queue::Bid { tip, weight, turn, arrival }
         }).collect();
         for one in &bids {
             for other in &bids {
