@@ -284,21 +284,22 @@ mod tests {
         });
     }
 
-    fn offer(last: u64) -> Option<Response> {
-        Some(Response::Offer(Offer { first: 1, last }))
+    fn offer(last: u64) -> Response {
+        Response::Offer(Offer { first: 1, last })
     }
 
     /// Peer 0 claims most and is silent, peer 1 lacks everything, the others have what they claim.
     fn one_silent(seed: u64, request: &Request) -> Option<Response> {
         match (request, seed) {
-            (Request::Offer, 0) => offer(u64::MAX),
-            (Request::Offer, _) => offer(300),
+            (Request::Offer, 0) => Some(offer(u64::MAX)),
+            (Request::Offer, _) => Some(offer(300)),
             (_, 0) => None,
             (_, 1) => Some(Response::Nothing),
             _ => Some(Response::Events(seed)),
         }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "as every use of a response has it")]
     fn accept(response: Response) -> Result<u64, String> {
         match response {
             Response::Events(events) => Ok(events),

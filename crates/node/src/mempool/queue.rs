@@ -28,7 +28,8 @@ impl Bid {
         product(self.tip, other.weight).cmp(&product(other.tip, self.weight))
     }
 
-    /// Whether this bid is strictly better, turn and arrival aside: only then may it evict the other.
+    /// Whether this bid is strictly better, turn and arrival aside: only then may it evict the
+    /// other.
     pub(super) fn beats(&self, other: &Self) -> bool {
         self.by_rate(other).is_gt()
     }
