@@ -371,7 +371,7 @@ fn among_equal_bids_an_account_with_many_does_not_stand_before_one_with_few() {
     }
     let order: Vec<_> = selected(&pool, &state)
         .iter()
-        .map(|payment| payment.transaction())
+        .map(VerifiedTransaction::transaction)
         .map(|payment| (payment.sender == key(1).address(), payment.nonce))
         .collect();
     assert_eq!(order[..5], [(true, 0), (false, 0), (true, 1), (false, 1), (true, 2)]);
