@@ -67,7 +67,7 @@ fn writes(tensor: Tensor) -> bool {
 }
 
 /// Every recipe.
-pub const RECIPES: [Recipe; 24] = [
+pub const RECIPES: [Recipe; 26] = [
     Recipe {
         name: "tiny gains and matrices",
         change: |tensor, _, x| match tensor {
@@ -120,6 +120,15 @@ pub const RECIPES: [Recipe; 24] = [
         },
     },
     Recipe {
+        name: "next to nothing after LayerNorm",
+        change: |tensor, index, x| match tensor {
+            Tensor::Embedding => between(index, x, [-41, -36]),
+            Tensor::Gamma(_) => two_to(-40),
+            Tensor::Weight(_) => between(index, x, [-40, -38]),
+            _ => x,
+        },
+    },
+    Recipe {
         name: "huge residual",
         change: |tensor, _, x| match tensor {
             Tensor::Embedding => x * 1e18,
@@ -144,6 +153,14 @@ pub const RECIPES: [Recipe; 24] = [
         change: |tensor, _, x| match tensor {
             Tensor::Weight(Linear::Query(_) | Linear::Key(_)) => x * 3.0,
             Tensor::Weight(Linear::Value(_)) => x * two_to(-38),
+            _ => x,
+        },
+    },
+    Recipe {
+        name: "tiny values that cancel",
+        change: |tensor, index, x| match tensor {
+            Tensor::Weight(Linear::Value(_)) => x * two_to(-39),
+            Tensor::Weight(Linear::Output(_)) => between(index, x, [-40, -38]),
             _ => x,
         },
     },
