@@ -181,6 +181,7 @@ fn dot(a: &[i16], b: &[i16], [a_squared, b_squared]: [u64; 2]) -> i64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "overflow panics in tests")]
 mod tests {
     use proptest::prelude::*;
 
