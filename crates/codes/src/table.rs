@@ -200,12 +200,12 @@ codes! {
     CommitmentMismatch = "commitment_mismatch", Rejected:
         "A commitment covers the chain, the sender, the epoch or target, and the exact content.",
         "reveal or publish exactly what was committed";
-    BadEmbeddingDimension = "bad_embedding_dimension", Rejected:
+    BadSpecializationDimension = "bad_specialization_dimension", Rejected:
         "The number of components is not the dimension of the architecture.",
-        "compute the embedding with a model of the network's architecture";
-    BadEmbeddingLength = "bad_embedding_length", Rejected:
-        "The embedding does not have length 32767 within rounding.",
-        "scale the embedding to length 32767 and round to nearest";
+        "compute the specialization with a model of the network's architecture";
+    BadSpecializationLength = "bad_specialization_length", Rejected:
+        "A specialization is a mean of embeddings: not zero, and at most 32767 long.",
+        "use the mean of the model's embeddings of its documents, rounded to nearest";
     BeaconAlreadyCommitted = "beacon_already_committed", Rejected:
         "The validator has already committed a beacon for this epoch.",
         "reveal it in that epoch's reveal phase";
@@ -228,8 +228,20 @@ codes! {
         "A loss is at least 0 and below 2^52: 2^20 nats in units of 2^-32.",
         "submit the loss that the scorer computes";
     BadDistance = "bad_distance", Rejected:
-        "Vectors of length 32767 are at most 65534 apart.",
-        "submit the squared distance between the data's embedding and the target";
+        "Directions of length 32767 are at most 65534 apart.",
+        "submit the squared distance between the data's direction and the target's";
+    GainTooLow = "gain_too_low", Rejected:
+        "A model understands data if it predicts it better than counting its bytes does.",
+        "submit data that the model understands; `soma score` shows the gain";
+    BadCorpusSize = "bad_corpus_size", Rejected:
+        "A corpus has at least one document and at most 2^20.",
+        "commit the number of leaves of the tree";
+    NoCorpus = "no_corpus", Rejected:
+        "Data is fixed before targets exist: a corpus counts from the epoch after its commit on.",
+        "commit a corpus with the data, and submit in the next epoch";
+    NotInCorpus = "not_in_corpus", Rejected:
+        "The data must be a document of the corpus that counted when it was submitted.",
+        "publish with the index, salt and path of the data's leaf in that corpus";
     BadDataSize = "bad_data_size", Rejected:
         "Data has at least one full chunk of the architecture, and at most the network's limit.",
         "submit a longer or shorter file";
@@ -245,8 +257,8 @@ codes! {
     AlreadyPublished = "already_published", Rejected:
         "Data is already published for the target.",
         "nothing to do";
-    DataAlreadyWon = "data_already_won", Rejected:
-        "Data wins once, and this data has won.",
+    DataSeenBefore = "data_seen_before", Rejected:
+        "Data wins once, and at least half of this data has won in an earlier epoch.",
         "submit other data";
     NotPublished = "not_published", Rejected:
         "No data is published for the target, so there is nothing to audit.",
@@ -349,8 +361,8 @@ codes! {
     EpochNotFound = "epoch_not_found", NotFound, 404:
         "The epoch has not begun.",
         "see the current epoch in `soma status`";
-    EmbeddingNotFound = "embedding_not_found", NotFound, 404:
-        "The model has not revealed weights with a specialization.",
+    SpecializationNotFound = "specialization_not_found", NotFound, 404:
+        "The model has not revealed one, or was not routed to targets of that epoch.",
         "see `soma model show`";
     DataNotFound = "data_not_found", NotFound, 404:
         "No data is published for the target, or it is settled and the data was deleted.",

@@ -79,7 +79,7 @@ impl Competitor<'_> {
             weights_hash: encrypted.weights_hash,
             ciphertext_hash: encrypted.ciphertext_hash,
             size_bytes: encrypted.size_bytes,
-            embedding: offer.embedding,
+            specialization: offer.embedding,
             ciphertext: path.clone(),
         };
         let (epoch, action) = (reveal.epoch, reveal.commit());

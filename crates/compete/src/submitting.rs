@@ -10,7 +10,7 @@ use soma_model::Architecture;
 use soma_protocol::{Epoch, Hash, ModelId, Params, TargetId};
 use soma_sdk::api::Target;
 use soma_sdk::client::Client;
-use soma_sdk::obligation::{Obligation, Publication};
+use soma_sdk::obligation::{Claim, Obligation, Publication};
 use soma_sdk::secret::Secret;
 
 use crate::competitor::Competitor;
@@ -220,10 +220,17 @@ impl Submitter<'_> {
             target: TargetId(target.id),
             epoch: Epoch(target.epoch),
             salt: Secret::generate()?,
+            index: 0,
+            leaf_salt: Secret::generate()?,
+            path: Vec::new(),
             data: document.bytes.clone(),
         };
-        let model = ModelId(choice.model);
-        let action = publication.submit(model, choice.loss_q32, choice.distance);
+        let action = publication.submit(Claim {
+            model: ModelId(choice.model),
+            loss_q32: choice.loss_q32,
+            gain_q32: 0,
+            distance: choice.distance,
+        });
         self.competitor.send(Obligation::Publication(publication), action).await
     }
 }

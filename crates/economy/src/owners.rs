@@ -199,7 +199,7 @@ impl Owner {
                 ciphertext_hash: &ciphertext_hash,
                 size_bytes: FILE_BYTES,
                 key: &release.key,
-                embedding: &release.embedding,
+                specialization: &release.embedding,
             };
             let action = Action::CommitWeights(action::CommitWeights {
                 model,
@@ -231,7 +231,7 @@ impl Owner {
                 model: release.model,
                 key: release.key,
                 weights_hash: release.weights,
-                embedding: release.embedding,
+                specialization: release.embedding,
             });
             chain.act(&actor.key, action);
         }

@@ -185,6 +185,7 @@ impl Submitters {
             target: target.id,
             model: statement.model,
             loss_q32: statement.loss_q32,
+            gain_q32: 0,
             distance: statement.distance,
             size_bytes,
             commitment,
@@ -224,6 +225,9 @@ impl Submitters {
                 target: target.id,
                 data: claim.document.bytes.clone(),
                 salt: claim.salt,
+                index: 0,
+                leaf_salt: [0; 32],
+                path: Vec::new(),
             });
             chain.act(&actor.key, action);
             self.published.insert(target.id, claim.document.clone());

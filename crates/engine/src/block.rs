@@ -353,6 +353,9 @@ mod tests {
             target: soma_protocol::TargetId(1),
             data: vec![0; 60_000],
             salt: [0; 32],
+            index: 0,
+            leaf_salt: [0; 32],
+            path: Vec::new(),
         });
         let signed = transaction(0);
         let mut large = signed.transaction().clone();

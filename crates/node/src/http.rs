@@ -75,7 +75,7 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(state::governance))
         .routes(routes!(state::models))
         .routes(routes!(state::model))
-        .routes(routes!(state::model_embedding))
+        .routes(routes!(state::model_specialization))
         .routes(routes!(state::targets))
         .routes(routes!(state::target))
         .routes(routes!(state::target_direction))

@@ -147,6 +147,8 @@ pub enum Event {
     EmissionTaken { epoch: Epoch, targets: Amount, validators: Amount },
     /// A target was drawn, and models routed to it, nearest first.
     TargetDrawn { target: TargetId, epoch: Epoch, reward: Amount, models: Vec<ModelId> },
+    /// An account fixed the documents that it may submit for targets of `counts` and later.
+    CorpusCommitted { account: Address, root: Hash, leaves: u32, counts: Epoch },
     /// A submission is among the closest to its target.
     SubmissionAccepted {
         target: TargetId,
@@ -155,6 +157,8 @@ pub enum Event {
         model: ModelId,
         #[serde(with = "decimal")]
         loss_q32: i64,
+        #[serde(with = "decimal")]
+        gain_q32: i64,
         #[serde(with = "decimal")]
         distance: u64,
         bond: Amount,
@@ -201,6 +205,8 @@ pub enum Event {
         submitter: Address,
         #[serde(with = "decimal")]
         loss_q32: i64,
+        #[serde(with = "decimal")]
+        gain_q32: i64,
         #[serde(with = "decimal")]
         distance: u64,
         /// Paid to the submitter: half of the reward.

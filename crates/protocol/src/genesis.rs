@@ -10,8 +10,8 @@ use crate::action::{RegisterModel, reveal_weights};
 use crate::epoch::seats;
 use crate::money::save_share;
 use crate::record::{
-    Account, Clock, Committee, Embedding, KeyHolder, LastCommittee, LivingCount, LivingModel,
-    Model, ModelCount, ModelStatus, Network, Params, Pool, Rent, RentPrice, Share, Supply,
+    Account, Clock, Committee, KeyHolder, LastCommittee, LivingCount, LivingModel, Model,
+    ModelCount, ModelStatus, Network, Params, Pool, Rent, RentPrice, Share, Specialization, Supply,
     VALIDATORS_MAX, Validator, ValidatorStatus, Validators, Weights, WeightsAge,
 };
 use crate::state::{Changes, Draft, Key, MemoryState};
@@ -66,7 +66,7 @@ pub struct GenesisModel {
     #[serde(with = "hex::array")]
     pub key: [u8; 32],
     /// Its specialization.
-    pub embedding: Vec<i16>,
+    pub specialization: Vec<i16>,
 }
 
 /// The first state of a network.
@@ -198,7 +198,8 @@ impl Genesis {
         };
         draft.save(Key::model(id), &record);
         save_stake(draft, PoolId::Model(id), &model.owner, model.stake);
-        draft.save(Key::embedding(id, 1), &Embedding(model.embedding.clone()));
+        let specialization = Specialization(model.specialization.clone());
+        draft.save(Key::specialization(id, 1), &specialization);
         let weights = Weights {
             weights_hash: model.weights_hash,
             ciphertext_hash: model.ciphertext_hash,
@@ -280,7 +281,7 @@ impl Genesis {
             stake: model.stake,
         };
         action.check(&self.params)?;
-        reveal_weights::check_embedding(&model.embedding, self.architecture.dim)
+        reveal_weights::check_specialization(&model.specialization, self.architecture.dim)
     }
 }
 

@@ -2,12 +2,12 @@
 //! block; no rule uses them.
 
 use crate::record::{
-    Account, BeaconCommit, Candidates, ChallengeAnswers, Clock, Committee, Embedding, EpochRecord,
+    Account, BeaconCommit, Candidates, ChallengeAnswers, Clock, Committee, Corpus, EpochRecord,
     KeyHolder, LastCommittee, LivingCount, LivingModel, Migration, Model, ModelCount, ModelStatus,
-    Network, OpenProposals, Params, PastArchitecture, Pool, Proposal, ProposalCount,
-    ProposalStatus, Publication, QueuedStaker, Rent, RentPrice, SHARES_MAX, SHARES_MIN, Share,
-    StakeChange, StakeChangeCount, Supply, Target, TargetStatus, Task, Tasks, Validator,
-    Validators, VerdictCommit, Weights, WeightsCommit, WinningData,
+    Network, OpenProposals, Params, PastArchitecture, Piece, Pool, Proposal, ProposalCount,
+    ProposalStatus, Publication, QueuedStaker, Rent, RentPrice, Routed, SHARES_MAX, SHARES_MIN,
+    Share, Specialization, StakeChange, StakeChangeCount, Supply, Target, TargetStatus, Task,
+    Tasks, Validator, Validators, VerdictCommit, Weights, WeightsCommit,
 };
 use crate::state::{Key, MemoryState, Record, StateRead};
 use crate::{Amount, Epoch, ModelId, SUPPLY, TargetId, read};
@@ -234,11 +234,22 @@ fn moneyless(state: &MemoryState, tag: u8, key: Key, value: &[u8]) -> Result<boo
         Clock::TAG => decode::<Clock>(key, value).map(|_| key == Key::clock())?,
         ModelCount::TAG => decode::<ModelCount>(key, value).map(|_| key == Key::model_count())?,
         Validators::TAG => decode::<Validators>(key, value).map(|_| key == Key::validators())?,
-        Embedding::TAG => decode::<Embedding>(key, value).map(|_| true)?,
+        Specialization::TAG => decode::<Specialization>(key, value).map(|_| true)?,
         Weights::TAG => decode::<Weights>(key, value).map(|_| true)?,
         BeaconCommit::TAG => decode::<BeaconCommit>(key, value).map(|_| true)?,
         Publication::TAG => decode::<Publication>(key, value).map(|_| true)?,
-        WinningData::TAG => decode::<WinningData>(key, value).map(|_| true)?,
+        Piece::TAG => {
+            let Piece { winner, epoch } = decode(key, value)?;
+            let target = read::target(state, winner);
+            target.is_some_and(|target| {
+                target.epoch == epoch && matches!(target.status, TargetStatus::Settled { .. })
+            })
+        }
+        Corpus::TAG => {
+            let Corpus { latest, before } = decode(key, value)?;
+            let ordered = before.is_none_or(|before| before.epoch < latest.epoch);
+            ordered && latest.epoch <= read::clock(state).epoch
+        }
         Share::TAG => decode::<Share>(key, value).map(|share| {
             share != Share::default() && (share.shares == 0 || share.shares >= SHARES_MIN)
         })?,
@@ -296,10 +307,10 @@ fn has_place(state: &MemoryState, model: &Model) -> bool {
 
 /// A model must have weights, and all that a target needs of them, exactly if it was ever active.
 fn check_model(state: &MemoryState, model: &Model) -> Result<(), Violation> {
-    let embedding = read::embedding(state, model.id);
+    let specialization = read::specialization(state, model.id);
     let dim = read::network(state).architecture.dim;
-    let embedding_fits =
-        embedding.is_some_and(|components| u32::try_from(components.len()) == Ok(dim));
+    let is_complete =
+        specialization.is_some_and(|components| u32::try_from(components.len()) == Ok(dim));
     let has_weights =
         model.weights.is_some_and(|hash| read::weights(state, model.id, &hash).is_some());
     // What the end of an epoch does to a model waits until the pass over all models visits it.
@@ -311,7 +322,7 @@ fn check_model(state: &MemoryState, model: &Model) -> Result<(), Violation> {
         // A model that did not migrate has no weights for the architecture in force.
         ModelStatus::Inactive if model.weights.is_none() => true,
         ModelStatus::Active | ModelStatus::Inactive => {
-            embedding_fits && has_weights && read::rent(state, model.id).is_some()
+            is_complete && has_weights && read::rent(state, model.id).is_some()
         }
         ModelStatus::Retiring { release } => !visited || release > read::clock(state).epoch,
         ModelStatus::Retired => read::rent(state, model.id).is_none(),
@@ -359,8 +370,14 @@ fn check_target(state: &MemoryState, target: &Target) -> Result<Amount, Violatio
             !unsettled && published.is_none() && state.get(&Key::candidates(target.id)).is_none()
         }
     };
+    // What auditors see the data from stays until nobody audits it any longer.
+    let kept = |routed: &Routed| {
+        let key = Key::drawn_specialization(target.epoch, routed.model);
+        state.get(&key).is_some() || waits
+    };
+    let seen = !unsettled || target.routed.iter().all(kept);
     let even = target.reward.0.is_multiple_of(2);
-    if !legal || !even || target.routed.is_empty() {
+    if !legal || !even || !seen || target.routed.is_empty() {
         return Err(Violation::Target { target: target.id });
     }
     Ok(if unsettled { target.reward } else { Amount::ZERO })

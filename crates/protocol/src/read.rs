@@ -2,11 +2,11 @@
 //! API and commands all use them; none of them changes anything.
 
 use crate::record::{
-    Account, BeaconCommit, Candidate, Candidates, ChallengeAnswers, Clock, Committee, Embedding,
+    Account, BeaconCommit, Candidate, Candidates, ChallengeAnswers, Clock, Committee, Corpus,
     EpochRecord, KeyHolder, LastCommittee, LivingCount, LivingModel, Migration, Model, ModelCount,
     Network, Params, PastArchitecture, Proposal, ProposalCount, Publication, Rent, RentPrice,
-    RevealedFile, Routed, Share, Supply, Target, Tasks, Validator, Validators, VerdictCommit,
-    Weights, WeightsCommit,
+    RevealedFile, Routed, Share, Specialization, Supply, Target, Tasks, Validator, Validators,
+    VerdictCommit, Weights, WeightsCommit,
 };
 use crate::state::{Key, StateRead, load};
 use crate::{
@@ -64,6 +64,11 @@ pub fn supply(state: &dyn StateRead) -> Supply {
 /// An account; one that nobody has used is empty.
 pub fn account(state: &dyn StateRead, address: &Address) -> Account {
     load(state, &Key::account(address)).unwrap_or_default()
+}
+
+/// The documents that an account has fixed.
+pub fn corpus(state: &dyn StateRead, address: &Address) -> Option<Corpus> {
+    load(state, &Key::corpus(address))
 }
 
 /// What `staker` has in a pool.
@@ -139,10 +144,16 @@ pub fn models(
     (*ids.start()..=last).filter_map(move |id| model(state, ModelId(id)))
 }
 
-/// A model's specialization.
-pub fn embedding(state: &dyn StateRead, id: ModelId) -> Option<Vec<i16>> {
-    load(state, &Key::embedding(id, architecture_number(state)))
-        .map(|Embedding(embedding)| embedding)
+/// A model's specialization for the architecture in force: what targets are routed by.
+pub fn specialization(state: &dyn StateRead, id: ModelId) -> Option<Vec<i16>> {
+    load(state, &Key::specialization(id, architecture_number(state)))
+        .map(|Specialization(components)| components)
+}
+
+/// The specialization that a model had when it was routed to a target of an epoch, the running one
+/// or the one before: data is seen from it, whatever the model reveals later.
+pub fn drawn_specialization(state: &dyn StateRead, epoch: Epoch, id: ModelId) -> Option<Vec<i16>> {
+    load(state, &Key::drawn_specialization(epoch, id)).map(|Specialization(components)| components)
 }
 
 /// Weights that a model has revealed.

@@ -109,10 +109,10 @@ rejections! {
     ProposalNotFound { proposal: ProposalId } = "there is no proposal {proposal}";
     ProposalDecided { proposal: ProposalId } = "proposal {proposal} is already decided";
     CommitmentMismatch = "the content does not match the commitment";
-    BadEmbeddingDimension { found: u32, expected: u32 }
-        = "an embedding of {found} components, but the architecture has {expected}";
-    BadEmbeddingLength { #[serde(with = "decimal")] norm_squared: u64 }
-        = "the embedding's squared length is {norm_squared}, not 32767^2 within rounding";
+    BadSpecializationDimension { found: u32, expected: u32 }
+        = "a specialization of {found} components, but the architecture has {expected}";
+    BadSpecializationLength { #[serde(with = "decimal")] norm_squared: u64 }
+        = "the specialization's squared length is {norm_squared}, not 1 to 32767^2 within rounding";
     BeaconAlreadyCommitted { epoch: Epoch } = "a beacon for epoch {epoch} is already committed";
     BeaconNotCommitted { epoch: Epoch } = "no beacon was committed for epoch {epoch}";
     BeaconAlreadyRevealed { epoch: Epoch } = "the beacon for epoch {epoch} is already revealed";
@@ -122,7 +122,17 @@ rejections! {
         = "model {model} does not compete for target {target}";
     BadLoss { #[serde(with = "decimal")] loss_q32: i64 } = "{loss_q32} is not a loss";
     BadDistance { #[serde(with = "decimal")] distance: u64 }
-        = "{distance} is not a squared distance between embeddings";
+        = "{distance} is not a squared distance between directions";
+    GainTooLow {
+        #[serde(with = "decimal")] gain_q32: i64,
+        #[serde(with = "decimal")] min_q32: u64,
+    } = "a gain of {gain_q32}, but it must be at least {min_q32}, in 2^-32 nat";
+    BadCorpusSize { leaves: u32, max: u32 }
+        = "a corpus of {leaves} documents, but it must have 1 to {max}";
+    NoCorpus { epoch: Epoch } = "the sender has fixed no documents before epoch {epoch}";
+    NotInCorpus { target: TargetId }
+        = "the data is not the document that the path shows, in the corpus behind the submission \
+           for target {target}";
     BadDataSize { size_bytes: u32, min: u32, max: u32 }
         = "data of {size_bytes} bytes, but it must have {min} to {max}";
     NotAmongClosest { target: TargetId }
@@ -132,7 +142,8 @@ rejections! {
     NotPublisher { target: TargetId }
         = "it is not the sender's turn to publish for target {target}";
     AlreadyPublished { target: TargetId } = "data for target {target} is already published";
-    DataAlreadyWon { epoch: Epoch } = "this data won in epoch {epoch}";
+    DataSeenBefore { winner: TargetId, epoch: Epoch }
+        = "at least half of this data won target {winner} in epoch {epoch}";
     NotPublished { target: TargetId } = "no data is published for target {target}";
     AlreadyAttested { target: TargetId }
         = "the validator has already attested target {target}";

@@ -166,9 +166,15 @@ impl Client {
         self.get(&routes::path(routes::MODEL, id)).await
     }
 
-    /// A model's specialization.
-    pub async fn embedding(&self, id: ModelId) -> Result<Vector, SdkError> {
-        self.get(&routes::path(routes::MODEL_EMBEDDING, id)).await
+    /// A model's specialization as it is now, or, if it was routed to the targets of `epoch`, the
+    /// running one or the one before, as it was when they were drawn.
+    pub async fn specialization(
+        &self,
+        id: ModelId,
+        epoch: Option<EpochId>,
+    ) -> Result<Vector, SdkError> {
+        let query = epoch.map(|epoch| format!("?epoch={epoch}")).unwrap_or_default();
+        self.get(&format!("{}{query}", routes::path(routes::MODEL_SPECIALIZATION, id))).await
     }
 
     /// The targets of `epoch`, or of all epochs, by id.

@@ -67,7 +67,7 @@ pub struct Reveal {
     #[serde(with = "soma_protocol::decimal")]
     pub size_bytes: u64,
     /// The model's specialization.
-    pub embedding: Vec<i16>,
+    pub specialization: Vec<i16>,
     /// Where the encrypted file is.
     pub ciphertext: PathBuf,
 }
@@ -85,9 +85,28 @@ pub struct Publication {
     pub epoch: Epoch,
     /// Salt of the commitment.
     pub salt: Secret,
+    /// The data's place in its submitter's corpus.
+    pub index: u32,
+    /// Salt of its leaf there.
+    pub leaf_salt: Secret,
+    /// The path of its leaf under the root that counted when it was submitted.
+    pub path: Vec<Hash>,
     /// The data.
     #[serde(with = "hex")]
     pub data: Vec<u8>,
+}
+
+/// What a submission asserts about its data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The routed model that predicts the data best.
+    pub model: ModelId,
+    /// Its loss, in 2^-32 nat.
+    pub loss_q32: i64,
+    /// By how much it predicts the data better than counting does, in 2^-32 nat per byte.
+    pub gain_q32: i64,
+    /// Distance between the data's direction under it and the target.
+    pub distance: u64,
 }
 
 impl Obligation {
@@ -154,7 +173,7 @@ impl Reveal {
             ciphertext_hash: &self.ciphertext_hash,
             size_bytes: self.size_bytes,
             key: self.key.bytes(),
-            embedding: &self.embedding,
+            specialization: &self.specialization,
         };
         commitment::weights(&self.chain, &opening)
     }
@@ -177,7 +196,7 @@ impl Reveal {
             model: self.model,
             key: *self.key.bytes(),
             weights_hash: self.weights_hash,
-            embedding: self.embedding.clone(),
+            specialization: self.specialization.clone(),
         })
     }
 
@@ -232,12 +251,14 @@ impl Publication {
         commitment::data(&self.chain, &self.submitter, self.target, &data_hash, size_bytes, salt)
     }
 
-    /// The submission: `model` predicts the data best, with this loss and squared distance.
-    pub fn submit(&self, model: ModelId, loss_q32: i64, distance: u64) -> Action {
+    /// The submission: `model` predicts the data best, with this loss, gain and distance.
+    pub fn submit(&self, claim: Claim) -> Action {
+        let Claim { model, loss_q32, gain_q32, distance } = claim;
         Action::Submit(action::Submit {
             target: self.target,
             model,
             loss_q32,
+            gain_q32,
             distance,
             size_bytes: self.size_bytes(),
             commitment: self.commitment(),
@@ -246,8 +267,14 @@ impl Publication {
 
     /// The publication, sent in the next epoch when its rank's turn comes.
     pub fn publish(&self) -> Action {
-        let (target, data, salt) = (self.target, self.data.clone(), *self.salt.bytes());
-        Action::PublishData(action::PublishData { target, data, salt })
+        Action::PublishData(action::PublishData {
+            target: self.target,
+            data: self.data.clone(),
+            salt: *self.salt.bytes(),
+            index: self.index,
+            leaf_salt: *self.leaf_salt.bytes(),
+            path: self.path.clone(),
+        })
     }
 
     /// Its status, from what a node reports.

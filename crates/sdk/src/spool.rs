@@ -36,10 +36,10 @@ pub const KEPT: Duration = Duration::from_hours(14 * 24);
 /// Rejections that no retry can fix: what was committed can never be accepted.
 const PERMANENT: &[Code] = &[
     Code::CommitmentMismatch,
-    Code::DataAlreadyWon,
+    Code::DataSeenBefore,
     Code::BadDataSize,
-    Code::BadEmbeddingDimension,
-    Code::BadEmbeddingLength,
+    Code::BadSpecializationDimension,
+    Code::BadSpecializationLength,
     Code::ModelRetired,
 ];
 

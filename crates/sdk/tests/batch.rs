@@ -14,6 +14,9 @@ fn transaction(nonce: u64, data: usize) -> SignedTransaction {
             target: soma_protocol::TargetId(1),
             data: vec![7; data],
             salt: [0; 32],
+            index: 0,
+            leaf_salt: [0; 32],
+            path: Vec::new(),
         }),
     };
     Transaction {

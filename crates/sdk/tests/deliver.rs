@@ -52,6 +52,9 @@ fn publication(owner: &SecretKey) -> Publication {
         target: TargetId(9),
         epoch: Epoch(7),
         salt: Secret::from_bytes([4; 32]),
+        index: 0,
+        leaf_salt: Secret::from_bytes([3; 32]),
+        path: Vec::new(),
         data: b"data".to_vec(),
     }
 }
@@ -76,6 +79,7 @@ async fn status(State(node): State<Shared>) -> Json<Value> {
 async fn target(State(node): State<Shared>) -> Json<Value> {
     let candidate = json!({
         "rank": 0, "submitter": key().address().to_string(), "model": 1, "loss_q32": "-5",
+        "gain_q32": "7", "corpus_root": Hash::default().to_string(), "corpus_leaves": 1,
         "distance": "6", "size_bytes": 4, "bond": "40",
         "commitment": publication(&key()).commitment().to_string(),
     });
@@ -84,6 +88,7 @@ async fn target(State(node): State<Shared>) -> Json<Value> {
         "id": 9, "epoch": 7, "status": status, "returned": null, "reward": "100",
         "seed": Hash::default().to_string(), "routed": [], "candidates": [candidate],
         "publication": null, "payment": null, "loss_margin_q32": "4194304",
+        "gain_min_q32": "0",
     }))
 }
 
@@ -113,7 +118,7 @@ async fn account() -> Json<Value> {
     let address = key().address().to_string();
     Json(json!({
         "address": address, "height": "1", "balance": "1", "nonce": "0", "next_nonce": "0",
-        "models": [],
+        "models": [], "corpus": null, "next_corpus": null,
     }))
 }
 
@@ -161,7 +166,7 @@ async fn a_ready_obligation_is_sent_and_removed_once_it_is_finalized() {
     let (outcome, sent, left) = deliver(node(), ours()).await;
     assert!(matches!(outcome, Outcome::Sent), "{outcome:?}");
     assert_eq!(left, 0);
-    let Action::PublishData(action::PublishData { target, data, salt }) =
+    let Action::PublishData(action::PublishData { target, data, salt, .. }) =
         &sent[0].transaction().action
     else {
         panic!()
@@ -186,7 +191,7 @@ async fn an_obligation_whose_phase_has_passed_is_reported_as_missed() {
 
 #[tokio::test]
 async fn a_temporary_rejection_keeps_the_obligation_and_a_permanent_one_removes_it() {
-    for (code, kept) in [("not_publisher", 1), ("wrong_phase", 1), ("data_already_won", 0)] {
+    for (code, kept) in [("not_publisher", 1), ("wrong_phase", 1), ("data_seen_before", 0)] {
         let rejection = json!({ "code": code, "message": "m", "help": "h" });
         let (outcome, _, left) = deliver(Node { rejection, ..node() }, ours()).await;
         assert!(matches!(&outcome, Outcome::Refused(error) if error.code().as_str() == code));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 use soma_codes::Coded as _;
 use soma_sdk::api::{Candidate, Clock, Commit, Model, ModelStatus, Target, TargetStatus, Weights};
-use soma_sdk::obligation::{Obligation, ObligationStatus, Publication, Reveal};
+use soma_sdk::obligation::{Claim, Obligation, ObligationStatus, Publication, Reveal};
 use soma_sdk::protocol::{
     Action, Address, Amount, Epoch, Hash, ModelId, Phase, TargetId, action, commitment,
 };
@@ -28,7 +28,7 @@ fn reveal() -> Reveal {
         weights_hash: Hash([5; 32]),
         ciphertext_hash: Hash([6; 32]),
         size_bytes: u64::MAX,
-        embedding: vec![-32_767, 0, 12],
+        specialization: vec![-32_767, 0, 12],
         ciphertext: PathBuf::from("/somewhere/cipher"),
     }
 }
@@ -40,6 +40,9 @@ fn publication() -> Publication {
         target: TargetId(9),
         epoch: Epoch(7),
         salt: Secret::from_bytes([4; 32]),
+        index: 5,
+        leaf_salt: Secret::from_bytes([3; 32]),
+        path: vec![Hash([8; 32])],
         data: b"private \x00\xff bytes".to_vec(),
     }
 }
@@ -198,7 +201,7 @@ fn commit_and_reveal_share_a_commitment_and_so_do_submission_and_publication() {
         ciphertext_hash: &due.ciphertext_hash,
         size_bytes: due.size_bytes,
         key: due.key.bytes(),
-        embedding: &due.embedding,
+        specialization: &due.specialization,
     };
     let Action::CommitWeights(action::CommitWeights { commitment: committed, .. }) = due.commit()
     else {
@@ -207,14 +210,18 @@ fn commit_and_reveal_share_a_commitment_and_so_do_submission_and_publication() {
     assert_eq!(committed, commitment::weights(&due.chain, &opening));
 
     let due = publication();
-    let Action::Submit(action::Submit { commitment, size_bytes, .. }) =
-        due.submit(ModelId(1), 5, 6)
+    let claim = Claim { model: ModelId(1), loss_q32: 5, gain_q32: 6, distance: 7 };
+    let Action::Submit(action::Submit { commitment, size_bytes, gain_q32: 6, .. }) =
+        due.submit(claim)
     else {
         panic!()
     };
-    let Action::PublishData(action::PublishData { data, salt, target }) = due.publish() else {
+    let Action::PublishData(action::PublishData { data, salt, target, index, leaf_salt, path }) =
+        due.publish()
+    else {
         panic!()
     };
+    assert_eq!((index, leaf_salt, path), (5, [3; 32], vec![Hash([8; 32])]));
     let opened = commitment::data(
         &due.chain,
         &due.submitter,
@@ -314,9 +321,12 @@ fn target(status: TargetStatus, ours: Option<u32>) -> Target {
         submitter: Text(Address([2; 32])),
         model: 1,
         loss_q32: Text(-1),
+        gain_q32: Text(1),
         distance: Text(1),
         size_bytes: 1,
         commitment: Text(commitment),
+        corpus_root: Text(Hash::default()),
+        corpus_leaves: 1,
         bond: Text(40 + u64::from(rank)),
     };
     let commitment = |rank| match ours {
@@ -331,6 +341,7 @@ fn target(status: TargetStatus, ours: Option<u32>) -> Target {
         reward: Text(100),
         seed: Text(Hash::default()),
         loss_margin_q32: Text(0),
+        gain_min_q32: Text(0),
         routed: Vec::new(),
         candidates: (0..3).map(|rank| candidate(rank, commitment(rank))).collect(),
         publication: None,

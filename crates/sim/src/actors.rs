@@ -7,7 +7,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::Xoshiro256PlusPlus, seq::Indexed
 use soma_protocol::record::Broken;
 use soma_protocol::{
     Action, Address, Amount, Epoch, Hash, HeldFile, ModelId, PoolId, SecretKey, SignedTransaction,
-    StateRead, TargetId, Transaction, Validity, Verdict, action, commitment, read,
+    StateRead, TargetId, Transaction, Validity, Verdict, action, commitment, corpus, read,
 };
 
 use crate::genesis::{NODES, USERS, VALIDATORS, consensus_key, embedding, node_key, user_key};
@@ -15,6 +15,8 @@ use crate::genesis::{NODES, USERS, VALIDATORS, consensus_key, embedding, node_ke
 /// How long a transaction is valid, in milliseconds.
 pub const VALID_MS: u64 = 20_000;
 const DATA_BYTES: usize = 600;
+/// Documents in the corpus of every user.
+const DOCUMENTS: u32 = 64;
 const FILE_BYTES: u64 = 1 << 20;
 
 /// Everyone who sends transactions.
@@ -127,7 +129,7 @@ impl Actors {
         let user = self.rng.random_range(0..USERS);
         let key = user_key(user);
         let sender = key.address();
-        let action = match self.rng.random_range(0..20) {
+        let action = match self.rng.random_range(0..21) {
             0..=7 => Action::Transfer(action::Transfer {
                 to: user_key(self.rng.random_range(0..USERS)).address(),
                 amount: Amount(self.rng.random_range(0..1_000_000_000)),
@@ -153,12 +155,19 @@ impl Actors {
             13 | 14 => return self.commit_weights(state, key),
             15 => self.reveal_weights(state),
             16 | 17 => self.submit(state, &sender),
+            18 => Action::CommitCorpus(action::CommitCorpus {
+                root: corpus::root(&leaves(&sender)).unwrap_or_default(),
+                leaves: DOCUMENTS,
+            }),
             _ => {
                 let target = self.target(state);
                 Action::PublishData(action::PublishData {
                     target,
-                    data: data(target, &sender),
+                    data: data(document(target), &sender),
                     salt: salt(target, &sender),
+                    index: document(target),
+                    leaf_salt: leaf_salt(&sender),
+                    path: corpus::path(&leaves(&sender), document(target)).unwrap_or_default(),
                 })
             }
         };
@@ -180,7 +189,7 @@ impl Actors {
             ciphertext_hash: &ciphertext(model, epoch),
             size_bytes: FILE_BYTES,
             key: &weights_key(model),
-            embedding: &embedding(model.0 as usize),
+            specialization: &embedding(model.0 as usize),
         };
         let action = Action::CommitWeights(action::CommitWeights {
             model,
@@ -199,7 +208,7 @@ impl Actors {
             model,
             key: weights_key(model),
             weights_hash: weights(model),
-            embedding: embedding(model.0 as usize),
+            specialization: embedding(model.0 as usize),
         })
     }
 
@@ -207,7 +216,7 @@ impl Actors {
         let target = self.target(state);
         let routed = read::target(state, target).map_or(Vec::new(), |target| target.routed);
         let model = routed.choose(&mut self.rng);
-        let data = data(target, sender);
+        let data = data(document(target), sender);
         let size_bytes = u32::try_from(data.len()).unwrap_or(0);
         let hash = Hash(Blake3::hash(&[&data]).0);
         let salt = salt(target, sender);
@@ -215,6 +224,7 @@ impl Actors {
             target,
             model: model.map_or(ModelId(1), |entry| entry.model),
             loss_q32: self.rng.random_range(0..1 << 40),
+            gain_q32: self.rng.random_range(0..1 << 34),
             distance: self.rng.random_range(0..1 << 30),
             size_bytes,
             commitment: commitment::data(&self.chain, sender, target, &hash, size_bytes, &salt),
@@ -243,12 +253,30 @@ fn salt(target: TargetId, submitter: &Address) -> [u8; 32] {
     secret("salt", &[&target.0.to_le_bytes(), &submitter.0]).0
 }
 
-/// The data that a submitter has for a target.
-fn data(target: TargetId, submitter: &Address) -> Vec<u8> {
-    let mut data = submitter.0.to_vec();
-    data.resize(DATA_BYTES, 0);
-    let mut rng = Xoshiro256PlusPlus::seed_from_u64(target.0.into());
-    rng.fill(&mut data[submitter.0.len()..]);
+fn leaf_salt(submitter: &Address) -> [u8; 32] {
+    secret("leaf salt", &[&submitter.0]).0
+}
+
+/// The place in its corpus of the document that a submitter submits for a target.
+fn document(target: TargetId) -> u32 {
+    target.0 % DOCUMENTS
+}
+
+/// The leaves of a submitter's corpus.
+fn leaves(submitter: &Address) -> Vec<Hash> {
+    let leaf = |document| {
+        let data = data(document, submitter);
+        let size_bytes = u32::try_from(data.len()).unwrap_or(0);
+        corpus::leaf(&Hash(Blake3::hash(&[&data]).0), size_bytes, &leaf_salt(submitter))
+    };
+    (0..DOCUMENTS).map(leaf).collect()
+}
+
+/// A document of a submitter.
+fn data(document: u32, submitter: &Address) -> Vec<u8> {
+    let seed = secret("document", &[&submitter.0, &document.to_le_bytes()]);
+    let mut data = vec![0; DATA_BYTES];
+    Xoshiro256PlusPlus::from_seed(seed.0).fill(&mut data[..]);
     data
 }
 

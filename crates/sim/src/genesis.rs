@@ -74,7 +74,7 @@ pub fn genesis() -> Genesis {
         ciphertext_hash: Hash([index + 100; 32]),
         size_bytes: 1_000,
         key: [index; 32],
-        embedding: embedding(index.into()),
+        specialization: embedding(index.into()),
     };
     Genesis {
         chain: "sim".into(),

@@ -8,7 +8,7 @@ use soma_protocol::{Amount, Epoch, ModelId, TargetId, winner};
 use soma_sdk::Secret;
 use soma_sdk::api::cursor::Cursor;
 use soma_sdk::api::{Returned, Target, TargetStatus};
-use soma_sdk::obligation::Publication;
+use soma_sdk::obligation::{Claim, Publication};
 use soma_sdk::sender::Sender;
 
 use serde_json::Value;
@@ -78,10 +78,14 @@ impl Competition {
             target: TargetId(target.id),
             epoch: Epoch(target.epoch),
             salt: Secret::from_bytes([9; 32]),
+            index: 0,
+            leaf_salt: Secret::from_bytes([9; 32]),
+            path: Vec::new(),
             data,
         };
         let model = ModelId(target.routed[best].model);
-        let claim = publication.submit(model, scores[best].loss_q32 - 1, distance);
+        let loss_q32 = scores[best].loss_q32 - 1;
+        let claim = publication.submit(Claim { model, loss_q32, gain_q32: 0, distance });
         sender.run(claim).await.unwrap();
         publication
     }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use soma_architecture::Architecture;
-use soma_architecture::embedding::distance_squared;
+use soma_architecture::embedding::document_distance;
 use soma_model::{Directions, Engine, KernelChoice, Score, Weights};
 use soma_protocol::record::{Candidate, TargetStatus, WeightsAge};
 use soma_protocol::{
@@ -92,6 +92,8 @@ struct Contender {
     model: ModelId,
     revealed: Revealed,
     age: WeightsAge,
+    /// The mean from which its documents are seen, as it was when the target was drawn.
+    specialization: Vec<i16>,
 }
 
 impl Case {
@@ -107,7 +109,9 @@ impl Case {
         let contender = |routed| {
             let file = read::routed_file(state, &target, routed)?;
             let revealed = Revealed { weights_hash: routed.weights_hash, file };
-            Some(Contender { model: routed.model, revealed, age: routed.age })
+            let (model, age) = (routed.model, routed.age);
+            let specialization = read::drawn_specialization(state, target.epoch, model)?;
+            Some(Contender { model, revealed, age, specialization })
         };
         let routed = target.routed.iter().map(contender).collect::<Option<_>>()?;
         Some(Self {
@@ -151,6 +155,12 @@ impl Case {
         }
     }
 
+    /// How far the data is from the target, seen from a model. Data in the middle of what the model
+    /// is for has no direction, and cannot win.
+    fn distance(&self, routed: &Contender, score: &Score) -> Option<u64> {
+        document_distance(&score.embedding, &routed.specialization, &self.direction)
+    }
+
     /// What a validator attests to, given what running each routed model gave.
     fn judge(&self, outcomes: &[&Outcome]) -> Verdict {
         let scores: Vec<_> = outcomes.iter().map(|outcome| outcome.score()).collect();
@@ -162,7 +172,7 @@ impl Case {
         let valid = valid.is_some_and(|(routed, score)| {
             routed.model == self.claim.model
                 && score.loss_q32 == self.claim.loss_q32
-                && distance_squared(&score.embedding, &self.direction) == self.claim.distance
+                && self.distance(routed, score) == Some(self.claim.distance)
                 && self.data.len() as u64 == u64::from(self.claim.size_bytes)
         });
         let validity = if valid { Validity::Valid } else { Validity::Invalid };

@@ -9,6 +9,6 @@ mod tests;
 
 pub(super) use history::{block, events, finalized_transaction};
 pub(super) use state::{
-    account, clock, direction, embedding, epoch, model, supply, target, transaction,
+    account, clock, direction, epoch, model, specialization, supply, target, transaction,
 };
 pub(super) use validators::{governance, stakes, validators};

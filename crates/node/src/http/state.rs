@@ -199,15 +199,26 @@ pub(super) async fn model(
     found(model, Code::ModelNotFound, format_args!("model {id}"))
 }
 
+#[derive(Deserialize)]
+pub(super) struct SpecializationQuery {
+    epoch: Option<u32>,
+}
+
 /// A model's specialization
-#[utoipa::path(get, path = routes::MODEL_EMBEDDING, tag = "models", params(("id" = u32, Path)),
+#[utoipa::path(get, path = routes::MODEL_SPECIALIZATION, tag = "models",
+    params(("id" = u32, Path),
+        ("epoch" = Option<u32>, Query, description = "as it was when this epoch's targets were \
+            drawn, if the model was routed to one: the running epoch or the one before")),
     responses((status = 200, body = Vector), (status = 404, body = ApiError)))]
-pub(super) async fn model_embedding(
+pub(super) async fn model_specialization(
     State(api): State<Api>,
     Path(id): Path<u32>,
+    Query(SpecializationQuery { epoch }): Query<SpecializationQuery>,
 ) -> Result<Json<Vector>, Problem> {
-    let embedding = api.chain.read(|state, _| json::embedding(state, ModelId(id)));
-    found(embedding, Code::EmbeddingNotFound, format_args!("embedding of model {id}"))
+    let specialization =
+        api.chain.read(|state, _| json::specialization(state, ModelId(id), epoch.map(Epoch)));
+    let what = format_args!("specialization of model {id}");
+    found(specialization, Code::SpecializationNotFound, what)
 }
 
 #[derive(Deserialize)]

@@ -73,7 +73,14 @@ fn commit_beacon(epoch: u32, fill: u8) -> Action {
 /// The longest action, which the rules reject.
 fn garbage() -> Action {
     let data = vec![7; 130_000];
-    Action::PublishData(action::PublishData { target: TargetId(99), data, salt: [0; 32] })
+    Action::PublishData(action::PublishData {
+        target: TargetId(99),
+        data,
+        salt: [0; 32],
+        index: 0,
+        leaf_salt: [0; 32],
+        path: Vec::new(),
+    })
 }
 
 fn admit(

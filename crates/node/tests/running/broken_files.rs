@@ -7,7 +7,7 @@ use soma_architecture::embedding::distance_squared;
 use soma_model::Weights;
 use soma_protocol::{Action, Amount, Epoch, Hash, ModelId, Phase, TargetId, action};
 use soma_sdk::api::{ModelStatus, Target, TargetStatus};
-use soma_sdk::obligation::{Publication, Reveal};
+use soma_sdk::obligation::{self, Publication, Reveal};
 use soma_sdk::{Secret, Sender};
 
 /// Registers a model and commits it to the weights of another, with a file of one byte.
@@ -48,10 +48,14 @@ async fn claim(
         target: TargetId(target.id),
         epoch: Epoch(target.epoch),
         salt: Secret::from_bytes([9; 32]),
+        index: 0,
+        leaf_salt: Secret::from_bytes([9; 32]),
+        path: Vec::new(),
         data,
     };
     let distance = distance_squared(&score.embedding, &direction.components);
-    sender.run(publication.submit(model, score.loss_q32, distance)).await.unwrap();
+    let claim = obligation::Claim { model, loss_q32: score.loss_q32, gain_q32: 0, distance };
+    sender.run(publication.submit(claim)).await.unwrap();
     publication
 }
 

@@ -8,7 +8,7 @@ use soma_model::{Score, Weights};
 use soma_protocol::{Action, Amount, Epoch, ModelId, Phase, TargetId, action, winner};
 use soma_sdk::api::{ModelStatus, Returned, Target, TargetStatus};
 use soma_sdk::cipher;
-use soma_sdk::obligation::{Publication, Reveal};
+use soma_sdk::obligation::{self, Publication, Reveal};
 use soma_sdk::transfer::Remote;
 use soma_sdk::{Secret, Sender};
 
@@ -44,7 +44,7 @@ pub(crate) async fn commit(
         weights_hash: encrypted.weights_hash,
         ciphertext_hash: encrypted.ciphertext_hash,
         size_bytes: encrypted.size_bytes,
-        embedding: network.score(weights, [0; 32], b"what the model is good at").embedding,
+        specialization: network.score(weights, [0; 32], b"what the model is good at").embedding,
         ciphertext,
     };
     owner.run(reveal.commit()).await.unwrap();
@@ -107,11 +107,15 @@ pub(crate) async fn submit(
         target: TargetId(target.id),
         epoch: Epoch(target.epoch),
         salt: Secret::from_bytes([9; 32]),
+        index: 0,
+        leaf_salt: Secret::from_bytes([9; 32]),
+        path: Vec::new(),
         data,
     };
     let loss_q32 = scores[best].loss_q32 - i64::from(matches!(claim, Claim::Loss));
     let model = ModelId(target.routed[best].model);
-    sender.run(publication.submit(model, loss_q32, distance)).await.unwrap();
+    let claim = obligation::Claim { model, loss_q32, gain_q32: 0, distance };
+    sender.run(publication.submit(claim)).await.unwrap();
     publication
 }
 

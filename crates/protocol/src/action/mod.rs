@@ -22,6 +22,7 @@ pub(crate) mod reveal_weights;
 mod retire_model;
 mod commit_beacon;
 mod reveal_beacon;
+mod commit_corpus;
 mod submit;
 mod publish_data;
 mod commit_verdict;
@@ -116,6 +117,7 @@ actions! {
     commit_verdict: CommitVerdict,
     reveal_verdict: RevealVerdict,
     end_phase: EndPhase,
+    commit_corpus: CommitCorpus,
 }
 
 impl fmt::Debug for Action {

@@ -1,15 +1,24 @@
-//! Publishing a candidate's data, in its rank's part of the publish phase. From then on, the claim
-//! can be audited, and no other candidate for the target can win.
+//! Publishing a candidate's data, in its rank's part of the publish phase. The data must have been
+//! fixed before the target existed, and must not repeat what won in an earlier epoch. From then on,
+//! the claim can be audited, and no other candidate for the target can win.
+
+use std::collections::BTreeMap;
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
 use super::context::{Apply, Context};
 use crate::epoch::settlement;
-use crate::proof::commitment;
-use crate::record::{Candidates, Publication, TargetStatus, WinningData};
-use crate::state::{Key, load};
+use crate::proof::{commitment, corpus, sketch};
+use crate::record::{Candidate, Candidates, Piece, Publication, Target, TargetStatus};
+use crate::state::{Key, StateRead, load};
 use crate::{Event, Hash, Rejection, TargetId, hex, read};
+
+/// Work of returning bonds and looking up pieces.
+const WORK: u64 = 700;
+
+/// Bytes whose windows are hashed in the time of a unit of work.
+const BYTES_SKETCHED_PER_UNIT: u64 = 64;
 
 /// Publishes the data of a candidate.
 #[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
@@ -22,12 +31,59 @@ pub struct PublishData {
     /// Salt of the commitment.
     #[serde(with = "hex::array")]
     pub salt: [u8; 32],
+    /// Place of the data among the documents of the corpus behind the submission, from 0.
+    pub index: u32,
+    /// Salt of its leaf.
+    #[serde(with = "hex::array")]
+    pub leaf_salt: [u8; 32],
+    /// Path of its leaf; see [`crate::corpus::path`].
+    pub path: Vec<Hash>,
+}
+
+impl PublishData {
+    /// Checks that the data is what the candidate committed to, twice: in its submission, and
+    /// among the documents that it had fixed before the target was drawn. Returns the hash.
+    fn check(&self, context: &Context<'_>, candidate: &Candidate) -> Result<Hash, Rejection> {
+        let Self { target, salt, index, leaf_salt, .. } = self;
+        let data_hash = Hash::of_bytes(&self.data);
+        let size_bytes = u32::try_from(self.data.len()).unwrap_or(u32::MAX);
+        let (chain, submitter) = (&context.config.network.chain_id, &context.sender);
+        let revealed = commitment::data(chain, submitter, *target, &data_hash, size_bytes, salt);
+        if revealed != candidate.commitment || size_bytes != candidate.size_bytes {
+            return Err(Rejection::CommitmentMismatch);
+        }
+        let leaf = corpus::leaf(&data_hash, size_bytes, leaf_salt);
+        let Candidate { corpus_root, corpus_leaves, .. } = candidate;
+        if !corpus::verifies(corpus_root, *corpus_leaves, *index, &leaf, &self.path) {
+            return Err(Rejection::NotInCorpus { target: *target });
+        }
+        Ok(data_hash)
+    }
+}
+
+/// Checks that data with these pieces does not repeat what won in an earlier epoch than the
+/// target's. Wins in its own epoch were not yet known when the data was submitted.
+fn check_new(state: &dyn StateRead, pieces: &[u64], target: &Target) -> Result<(), Rejection> {
+    let mut repeated: BTreeMap<TargetId, usize> = BTreeMap::new();
+    for hash in pieces {
+        let Some(Piece { winner, epoch }) = load(state, &Key::piece(*hash)) else {
+            continue;
+        };
+        let count = repeated.entry(winner).or_default();
+        *count = count.saturating_add(1);
+        if epoch < target.epoch && *count >= sketch::repeated_min(pieces.len()) {
+            return Err(Rejection::DataSeenBefore { winner, epoch });
+        }
+    }
+    Ok(())
 }
 
 impl Apply for PublishData {
-    // The bonds of all other candidates are returned.
+    // The bonds of all other candidates are returned, every byte enters the sketch, and its pieces
+    // are looked up.
     fn work(&self) -> u64 {
-        300
+        let bytes = u64::try_from(self.data.len()).unwrap_or(u64::MAX);
+        (bytes / BYTES_SKETCHED_PER_UNIT).saturating_add(WORK)
     }
 
     fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
@@ -44,19 +100,10 @@ impl Apply for PublishData {
             .of_rank(rank)
             .filter(|candidate| candidate.submitter == submitter)
             .ok_or(Rejection::NotPublisher { target: id })?;
-        let data_hash = Hash::of_bytes(&self.data);
-        let size_bytes = u32::try_from(self.data.len()).unwrap_or(u32::MAX);
-        let chain = &context.config.network.chain_id;
-        let revealed = commitment::data(chain, &submitter, id, &data_hash, size_bytes, &self.salt);
-        if revealed != candidate.commitment || size_bytes != candidate.size_bytes {
-            return Err(Rejection::CommitmentMismatch);
-        }
-        // Wins in the target's own epoch were not yet known when the data was submitted.
-        if let Some(WinningData(epoch)) = load(&context.state, &Key::won(&data_hash))
-            && epoch < target.epoch
-        {
-            return Err(Rejection::DataAlreadyWon { epoch });
-        }
+        let data_hash = self.check(context, candidate)?;
+        let size_bytes = candidate.size_bytes;
+        let pieces = sketch::sketch(&self.data);
+        check_new(&context.state, &pieces, &target)?;
         settlement::release_others(
             &mut context.state,
             &mut context.events,
@@ -67,7 +114,7 @@ impl Apply for PublishData {
         context.state.save(Key::candidates(id), &candidates);
         target.status = TargetStatus::Published { rank };
         context.state.save(Key::target(id), &target);
-        let publication = Publication { rank, data_hash, data: self.data.clone() };
+        let publication = Publication { rank, data_hash, data: self.data.clone(), pieces };
         context.state.save(Key::publication(id), &publication);
         context.events.push(Event::DataPublished {
             target: id,

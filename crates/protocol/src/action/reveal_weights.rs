@@ -3,13 +3,13 @@
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
-use soma_architecture::embedding::{is_unit_length, length_squared};
+use soma_architecture::embedding::{is_mean_length, length_squared};
 
 use super::context::{Apply, Context};
 use crate::money::credit;
 use crate::proof::commitment::{self, CommittedWeights};
 use crate::record::{
-    Embedding, Model, ModelStatus, NextWeights, Rent, RevealedFile, Weights, WeightsAge,
+    Model, ModelStatus, NextWeights, Rent, RevealedFile, Specialization, Weights, WeightsAge,
     WeightsCommit,
 };
 use crate::state::{Key, load};
@@ -25,19 +25,20 @@ pub struct RevealWeights {
     pub key: [u8; 32],
     /// BLAKE3 of the weights file.
     pub weights_hash: Hash,
-    /// The specialization: exactly `dim` components, of length 32767 within rounding.
-    pub embedding: Vec<i16>,
+    /// The specialization: exactly `dim` components, not all 0, at most 32767 long within rounding.
+    pub specialization: Vec<i16>,
 }
 
-/// Checks that an embedding has exactly `dim` components and unit length within rounding.
-pub(crate) fn check_embedding(embedding: &[i16], dim: u32) -> Result<(), Rejection> {
-    let found = u32::try_from(embedding.len()).unwrap_or(u32::MAX);
+/// Checks that a specialization has exactly `dim` components and the length of a mean of embeddings,
+/// which is not zero: a zero vector has no direction.
+pub(crate) fn check_specialization(components: &[i16], dim: u32) -> Result<(), Rejection> {
+    let found = u32::try_from(components.len()).unwrap_or(u32::MAX);
     if found != dim {
-        return Err(Rejection::BadEmbeddingDimension { found, expected: dim });
+        return Err(Rejection::BadSpecializationDimension { found, expected: dim });
     }
-    let norm_squared = length_squared(embedding);
-    if !is_unit_length(norm_squared, dim) {
-        return Err(Rejection::BadEmbeddingLength { norm_squared });
+    let norm_squared = length_squared(components);
+    if !is_mean_length(norm_squared, dim) {
+        return Err(Rejection::BadSpecializationLength { norm_squared });
     }
     Ok(())
 }
@@ -55,7 +56,7 @@ impl RevealWeights {
                 ciphertext_hash: &commit.ciphertext_hash,
                 size_bytes: commit.size_bytes,
                 key: &self.key,
-                embedding: &self.embedding,
+                specialization: &self.specialization,
             };
             let chain = &context.config.network.chain_id;
             commitment::weights(chain, &committed) == commit.commitment
@@ -65,7 +66,7 @@ impl RevealWeights {
         let commit = revealed.or(commits.first()).cloned();
         let commit = commit.ok_or(Rejection::CommitNotFound { model: model.id, epoch })?;
         let architecture = read::architecture(&context.state, commit.architecture);
-        check_embedding(&self.embedding, architecture.map_or(0, |spec| spec.dim))?;
+        check_specialization(&self.specialization, architecture.map_or(0, |spec| spec.dim))?;
         if revealed.is_none() {
             return Err(Rejection::CommitmentMismatch);
         }
@@ -111,8 +112,8 @@ impl Apply for RevealWeights {
         let commit = self.commit(context, &model)?;
         let number = commit.architecture;
         context.state.delete(Key::commit(id, epoch, number));
-        let embedding = Embedding(self.embedding.clone());
-        context.state.save(Key::embedding(id, number), &embedding);
+        let specialization = Specialization(self.specialization.clone());
+        context.state.save(Key::specialization(id, number), &specialization);
         self.save_weights(context, &commit);
         replace_rent(context, &model, commit);
         let before = model.clone();
@@ -157,28 +158,27 @@ fn replace_rent(context: &mut Context<'_>, model: &Model, commit: WeightsCommit)
 
 #[cfg(test)]
 mod tests {
-    use super::{check_embedding, is_unit_length};
+    use super::check_specialization;
     use crate::Rejection;
 
     #[test]
-    fn an_embedding_has_exactly_the_components_of_the_architecture() {
+    fn a_specialization_has_exactly_the_components_of_the_architecture() {
         for found in [0, 7, 9] {
-            let expected = Rejection::BadEmbeddingDimension { found, expected: 8 };
-            assert_eq!(check_embedding(&vec![0; found as usize], 8), Err(expected));
+            let expected = Rejection::BadSpecializationDimension { found, expected: 8 };
+            assert_eq!(check_specialization(&vec![0; found as usize], 8), Err(expected));
         }
     }
 
     #[test]
-    fn an_embedding_shorter_or_longer_than_rounding_allows_is_rejected() {
+    fn a_specialization_is_as_long_as_a_mean_can_be_and_not_zero() {
         let axis = |component: i16| [component, 0, 0, 0, 0, 0, 0, 0];
-        assert_eq!(check_embedding(&axis(32_767), 8), Ok(()));
-        assert_eq!(check_embedding(&axis(32_766), 8), Ok(()));
-        for component in [0, 1, 26_000, 32_700, i16::MIN] {
-            let squared = i64::from(component).pow(2).unsigned_abs();
-            let accepted = check_embedding(&axis(component), 8).is_ok();
-            assert_eq!(accepted, is_unit_length(squared, 8), "{component}");
+        for component in [1, -1, 26_000, 32_766, i16::MAX, i16::MIN] {
+            assert_eq!(check_specialization(&axis(component), 8), Ok(()), "{component}");
         }
-        assert!(check_embedding(&axis(1), 8).is_err());
-        assert!(check_embedding(&[32_767; 8], 8).is_err());
+        for components in [[0; 8], [32_767; 8], [12_000; 8], [i16::MIN; 8]] {
+            let rejection = check_specialization(&components, 8).unwrap_err();
+            assert!(matches!(rejection, Rejection::BadSpecializationLength { .. }));
+        }
+        assert_eq!(check_specialization(&[11_585; 8], 8), Ok(()), "of length 32767");
     }
 }

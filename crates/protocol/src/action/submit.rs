@@ -3,11 +3,12 @@
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
-use soma_architecture::embedding::distance_squared_max;
+use soma_architecture::embedding::DISTANCE_MAX;
 
 use super::context::{Apply, Context};
+use crate::epoch::winner::is_gain_enough;
 use crate::money::{credit, debit};
-use crate::record::{Candidate, Candidates, Target};
+use crate::record::{Candidate, Candidates, CorpusRoot, Target};
 use crate::state::Key;
 use crate::{Event, Hash, ModelId, Rejection, TargetId, decimal, read};
 
@@ -24,7 +25,11 @@ pub struct Submit {
     /// Its loss, in 2^-32 nat.
     #[serde(with = "decimal")]
     pub loss_q32: i64,
-    /// Squared distance from the model's embedding of the data to the target.
+    /// How much better it predicts the data than counting does, in 2^-32 nat.
+    #[serde(with = "decimal")]
+    pub gain_q32: i64,
+    /// Squared distance from the data's direction, seen from the model's specialization, to the
+    /// target's.
     #[serde(with = "decimal")]
     pub distance: u64,
     /// Length of the data.
@@ -42,16 +47,35 @@ impl Submit {
         if !(0..LOSS_Q32_END).contains(&loss_q32) {
             return Err(Rejection::BadLoss { loss_q32 });
         }
-        let architecture = &context.config.network.architecture;
-        if distance > distance_squared_max(architecture.dim) {
+        if distance > DISTANCE_MAX {
             return Err(Rejection::BadDistance { distance });
         }
-        let min = architecture.data_bytes_min();
+        self.check_gain(context, target)?;
+        let min = context.config.network.architecture.data_bytes_min();
         let max = context.config.params.data_bytes_max;
         if size_bytes < min || size_bytes > max {
             return Err(Rejection::BadDataSize { size_bytes, min, max });
         }
         Ok(())
+    }
+
+    /// Whether the model understands the data: it predicts it better than counting does, by the
+    /// minimum that was in force when the target was drawn.
+    fn check_gain(&self, context: &Context<'_>, target: &Target) -> Result<(), Rejection> {
+        let gain_q32 = self.gain_q32;
+        let record = read::epoch(&context.state, target.epoch);
+        match record.map_or(0, |record| record.gain_min_q32) {
+            min_q32 if is_gain_enough(gain_q32, min_q32) => Ok(()),
+            min_q32 => Err(Rejection::GainTooLow { gain_q32, min_q32 }),
+        }
+    }
+
+    /// The sender's corpus, as it was fixed before the target existed.
+    fn corpus(&self, context: &Context<'_>, target: &Target) -> Result<CorpusRoot, Rejection> {
+        let epoch = target.epoch;
+        let corpus = read::corpus(&context.state, &context.sender);
+        let counting = corpus.and_then(|corpus| corpus.counting_in(epoch));
+        counting.ok_or(Rejection::NoCorpus { epoch })
     }
 }
 
@@ -68,14 +92,18 @@ impl Apply for Submit {
         }
         let target = context.target_of(id, context.clock.epoch)?;
         self.check(context, &target)?;
+        let corpus = self.corpus(context, &target)?;
         let submitter = context.sender;
         let candidate = Candidate {
             submitter,
             model: self.model,
             loss_q32: self.loss_q32,
+            gain_q32: self.gain_q32,
             distance: self.distance,
             size_bytes: self.size_bytes,
             commitment: self.commitment,
+            corpus_root: corpus.root,
+            corpus_leaves: corpus.leaves,
             bond: target.reward.bps(context.config.params.bond_bps),
         };
         let mut candidates = Candidates(read::candidates(&context.state, id));
@@ -101,6 +129,7 @@ impl Apply for Submit {
             submitter,
             model: candidate.model,
             loss_q32: candidate.loss_q32,
+            gain_q32: candidate.gain_q32,
             distance: candidate.distance,
             bond: candidate.bond,
         });

@@ -1,11 +1,12 @@
 //! Which models compete for a target: exact stake-weighted nearest neighbors, in integers.
 //!
 //! A model's rank value is `3 * isqrt(dim) * 65536 * distance^2 - U * log2(stake)`, where U = 2 *
-//! 32767^2 and log2 is in 1/65536. In high dimensions all distances to a random target are alike,
+//! 32767^2, log2 is in 1/65536, and the distance is that of the specialization's direction from the
+//! target's: how far the specialization reaches in it does not count. In high dimensions all distances to a random target are alike,
 //! so dividing by a power of stake would route by stake alone; here doubling the stake is worth a
 //! third of a standard deviation, and a model's share of targets follows its share of stake.
 
-use soma_architecture::embedding::{UNIT, distance_squared_given_lengths, length_squared};
+use soma_architecture::embedding::{Length, UNIT, distance, length_squared};
 
 use crate::record::Rank;
 use crate::{Amount, Epoch, ModelId};
@@ -23,7 +24,7 @@ pub struct RoutableModel<'a> {
     /// Its stake, at least one base unit.
     pub stake: Amount,
     /// Its specialization, with as many components as the directions.
-    pub embedding: &'a [i16],
+    pub specialization: &'a [i16],
 }
 
 /// The nearest models found so far for each of several targets.
@@ -68,14 +69,17 @@ impl Routing {
         self.targets.into_iter().map(|target| target.nearest).collect()
     }
 
-    /// Offers a model to all targets. The order of offers does not matter.
+    /// Offers a model to all targets. The order of offers does not matter. One whose specialization
+    /// is zero, which has no direction, is not routed.
     pub fn offer(&mut self, entrant: &RoutableModel<'_>) {
+        let Some(length) = Length::of(entrant.specialization) else {
+            return;
+        };
         let weight = stake_term(entrant.stake);
-        let length = length_squared(entrant.embedding);
         for target in &mut self.targets {
             let direction = &target.direction;
-            let lengths = [target.length_squared, length];
-            let distance = distance_squared_given_lengths(direction, entrant.embedding, lengths);
+            let squared = target.length_squared;
+            let distance = distance(entrant.specialization, length, direction, squared);
             let value = distance_term(distance, direction.len()).saturating_sub(weight);
             let rank = Rank { value, activated: entrant.activated, model: entrant.model };
             let nearest = &mut target.nearest;

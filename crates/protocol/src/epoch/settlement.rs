@@ -3,16 +3,16 @@
 
 use crate::money::{credit, rewards, slashing};
 use crate::record::{
-    Audits, Candidate, Candidates, Committee, EpochRecord, Model, ModelStatus, ReturnReason,
-    SettleTask, Target, TargetStatus, Validity, Verdict, WinningData,
+    Audits, Candidate, Candidates, Committee, EpochRecord, Model, ModelStatus, Piece, Publication,
+    ReturnReason, SettleTask, Target, TargetStatus, Validity, Verdict,
 };
 use crate::state::{Draft, Key, StateRead, load};
 use crate::transition::{Transition, Work};
-use crate::{Address, Amount, Epoch, Event, Hash, TargetId, read};
+use crate::{Address, Amount, Epoch, Event, TargetId, read};
 
 /// Work of settling a target: counting the verdicts of a full committee, returning the bonds of all
-/// candidates and deleting the data.
-const TARGET_WORK: u64 = 600;
+/// candidates, keeping the pieces of the data and deleting the rest.
+const TARGET_WORK: u64 = 800;
 
 /// Work of paying a full committee and changing the commissions of all validators.
 const PAY_WORK: u64 = 10_000;
@@ -106,7 +106,12 @@ fn settle_target(transition: &mut Transition<'_, '_>, id: TargetId, committee: &
     target.status = settle_one(transition, &target, committee);
     transition.state.save(Key::target(id), &target);
     let verdicts = committee.seats.iter().map(|seat| Key::verdict(id, &seat.validator));
-    for key in [Key::candidates(id), Key::publication(id)].into_iter().chain(verdicts) {
+    // Other targets of the epoch may have been seen from the same specializations. No audit needs
+    // them any longer.
+    let routed = target.routed.iter();
+    let drawn = routed.map(|routed| Key::drawn_specialization(target.epoch, routed.model));
+    let keys = [Key::candidates(id), Key::publication(id)].into_iter().chain(verdicts).chain(drawn);
+    for key in keys {
         if transition.state.contains(&key) {
             transition.state.delete(key);
         }
@@ -135,7 +140,7 @@ fn settle_one(
     };
     punish_broken(transition, target, &verdict);
     match verdict.validity {
-        Validity::Valid => pay(transition, target, &claim, publication.data_hash),
+        Validity::Valid => pay(transition, target, &claim, &publication),
         Validity::Invalid => give_back(transition, target, ReturnReason::Invalid, Some(&claim)),
     }
 }
@@ -224,21 +229,19 @@ fn pay(
     transition: &mut Transition<'_, '_>,
     target: &Target,
     claim: &Candidate,
-    data_hash: Hash,
+    publication: &Publication,
 ) -> TargetStatus {
     let half = target.reward.over(2);
     credit(transition.state, &claim.submitter, half.plus(claim.bond));
     let commission = pay_model(transition, claim, half);
-    let won = Key::won(&data_hash);
-    if load::<WinningData>(transition.state, &won).is_none() {
-        transition.state.save(won, &WinningData(target.epoch));
-    }
+    keep_pieces(transition.state, target, publication);
     transition.events.push(Event::TargetSettled {
         target: target.id,
         epoch: target.epoch,
         model: claim.model,
         submitter: claim.submitter,
         loss_q32: claim.loss_q32,
+        gain_q32: claim.gain_q32,
         distance: claim.distance,
         paid_submitter: half,
         paid_model: half,
@@ -249,9 +252,20 @@ fn pay(
         model: claim.model,
         submitter: claim.submitter,
         distance: claim.distance,
-        data_hash,
+        data_hash: publication.data_hash,
         paid_submitter: half,
         paid_model: half,
+    }
+}
+
+/// Keeps where each piece of the data won first.
+fn keep_pieces(state: &mut Draft<'_>, target: &Target, publication: &Publication) {
+    let piece = Piece { winner: target.id, epoch: target.epoch };
+    for hash in &publication.pieces {
+        let key = Key::piece(*hash);
+        if !state.contains(&key) {
+            state.save(key, &piece);
+        }
     }
 }
 

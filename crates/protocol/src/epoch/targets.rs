@@ -7,7 +7,8 @@ use super::routing::{RoutableModel, Routing};
 
 use crate::money::rewards;
 use crate::record::{
-    EpochRecord, Model, ModelStatus, RouteTask, Routed, TARGETS_PER_PASS_MAX, Target, TargetStatus,
+    EpochRecord, Model, ModelStatus, RouteTask, Routed, Specialization, TARGETS_PER_PASS_MAX,
+    Target, TargetStatus,
 };
 use crate::state::{Key, StateRead};
 use crate::transition::{TASK_WORK_MAX, Transition, Work};
@@ -70,6 +71,7 @@ pub(crate) fn begin(
         revealed,
         living,
         loss_margin_q32: transition.config.params.loss_margin_q32,
+        gain_min_q32: transition.config.params.gain_min_q32,
     };
     transition.state.save(Key::epoch(epoch), &record);
     RouteTask { left: living, nearest: Vec::new() }
@@ -121,13 +123,14 @@ fn route_batch(
     work: &mut Work,
 ) -> Option<Vec<Vec<ModelId>>> {
     let dim = transition.config.network.architecture.dim;
-    if !work.take(direction_work(dim).saturating_mul(batch.into())) {
+    let per_target = transition.config.params.models_per_target;
+    let each = direction_work(dim).saturating_add(draw_work(dim, per_target));
+    if !work.take(each.saturating_mul(batch.into())) {
         return None;
     }
     let first = transition.clock.next_target.0;
     let ids = (first..first.saturating_add(batch)).map(TargetId);
     let directions = ids.map(|id| direction(&record.beacon, id, dim)).collect();
-    let per_target = transition.config.params.models_per_target;
     let per_target = usize::try_from(per_target).unwrap_or(usize::MAX);
     let mut routing = Routing::resume(directions, per_target, std::mem::take(&mut task.nearest));
     let offer_work = offer_work(dim, batch);
@@ -138,12 +141,12 @@ fn route_batch(
         }
         task.left = place;
         if let Some(model) = routable(transition, place) {
-            let embedding = read::embedding(transition.state, model.id).unwrap_or_default();
+            let specialization = read::specialization(transition.state, model.id);
             routing.offer(&RoutableModel {
                 model: model.id,
                 activated: model.activated,
                 stake: model.pool.stake,
-                embedding: &embedding,
+                specialization: &specialization.unwrap_or_default(),
             });
         }
     }
@@ -162,10 +165,17 @@ fn routable(transition: &Transition<'_, '_>, place: u32) -> Option<Model> {
     routable.then_some(model)
 }
 
-/// Saves the next target, with the models that compete for it.
+/// Saves the next target, with the models that compete for it and their specializations.
 fn draw_one(transition: &mut Transition<'_, '_>, record: &EpochRecord, models: Vec<ModelId>) {
     let (id, epoch, reward) = (transition.clock.next_target, record.epoch, record.target_reward);
     let routed = models.iter().filter_map(|&id| competitor(transition.state, id)).collect();
+    for model in &models {
+        let key = Key::drawn_specialization(epoch, *model);
+        if !transition.state.contains(&key) {
+            let components = read::specialization(transition.state, *model).unwrap_or_default();
+            transition.state.save(key, &Specialization(components));
+        }
+    }
     let target = Target { id, epoch, reward, routed, status: TargetStatus::Open };
     transition.state.save(Key::target(id), &target);
     transition.clock.next_target = id.next();
@@ -184,6 +194,12 @@ fn direction_work(dim: u32) -> u64 {
     u64::from(dim.div_ceil(8))
 }
 
+/// Work of saving a target and the specializations of its models.
+fn draw_work(dim: u32, models: u32) -> u64 {
+    let each = u64::from(dim).div_ceil(200).saturating_add(10);
+    each.saturating_mul(models.into())
+}
+
 /// Work of loading a model and offering it to each target of a batch.
 fn offer_work(dim: u32, batch: u32) -> u64 {
     let products = u64::from(dim).saturating_add(100).saturating_mul(batch.into());
@@ -200,14 +216,15 @@ fn competitor(state: &dyn StateRead, id: ModelId) -> Option<Routed> {
 #[cfg(test)]
 mod tests {
     use super::{direction, scaled};
-    use crate::action::reveal_weights::check_embedding;
+    use soma_architecture::embedding::{is_unit_length, length_squared};
+
     use crate::{Hash, TargetId};
 
     #[test]
     fn every_direction_has_unit_length_and_its_own_components() {
         for dim in [8, 128, 2_048] {
             let one = direction(&Hash([1; 32]), TargetId(1), dim);
-            check_embedding(&one, dim).unwrap();
+            assert!(is_unit_length(length_squared(&one), dim));
             assert_eq!(one, direction(&Hash([1; 32]), TargetId(1), dim));
             assert_ne!(one, direction(&Hash([1; 32]), TargetId(2), dim));
             assert_ne!(one, direction(&Hash([2; 32]), TargetId(1), dim));

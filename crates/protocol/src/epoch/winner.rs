@@ -1,5 +1,5 @@
 //! Which model predicted best: the one with the lowest loss, with a small margin in favor of older
-//! weights. Submitters and auditors call the same function.
+//! weights; and whether it predicted well enough. Submitters and auditors call the same functions.
 
 use crate::record::WeightsAge;
 
@@ -21,6 +21,12 @@ pub fn winner(losses: &[Option<i64>], ages: &[WeightsAge], margin_q32: u64) -> O
         .map(|(at, _, _)| at)
 }
 
+/// Whether a gain reaches a minimum, both in 2^-32 nat: whether a model predicts data so much better
+/// than counting does that it understands it. A minimum of 0 is none.
+pub fn is_gain_enough(gain_q32: i64, min_q32: u64) -> bool {
+    min_q32 == 0 || u64::try_from(gain_q32).is_ok_and(|gain_q32| gain_q32 >= min_q32)
+}
+
 /// The margin for a lowest loss of l nat: `margin_q32 * (1 + l^2 / 4)`, rounded down, both in 2^-32
 /// nat. Noise in the weights changes a loss in proportion to its square.
 pub fn margin(lowest_q32: i64, margin_q32: u64) -> u64 {
@@ -32,7 +38,7 @@ pub fn margin(lowest_q32: i64, margin_q32: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{margin, winner};
+    use super::{is_gain_enough, margin, winner};
     use crate::Epoch;
     use crate::record::WeightsAge;
 
@@ -71,6 +77,15 @@ mod tests {
         let (ages, loss) = ([age(1, 1), age(2, 2)], 10 << 32);
         assert_eq!(winner(&[Some(loss + 260), Some(loss)], &ages, 10), Some(0));
         assert_eq!(winner(&[Some(loss + 261), Some(loss)], &ages, 10), Some(1));
+    }
+
+    #[test]
+    fn a_gain_is_enough_at_the_minimum_and_without_one_always() {
+        for (gain_q32, enough) in [(7, true), (6, false), (-7, false), (i64::MIN, false)] {
+            assert_eq!(is_gain_enough(gain_q32, 7), enough, "{gain_q32}");
+            assert!(is_gain_enough(gain_q32, 0));
+        }
+        assert!(!is_gain_enough(i64::MAX, u64::MAX));
     }
 
     #[test]

@@ -56,7 +56,7 @@ fn forget_commits(state: &mut Draft<'_>, id: ModelId, number: u32) -> Amount {
 
 /// Deletes a model's rent and specialization for an architecture; returns the rent that is left.
 pub(crate) fn forget_file(state: &mut Draft<'_>, id: ModelId, number: u32) -> Amount {
-    let key = Key::embedding(id, number);
+    let key = Key::specialization(id, number);
     if state.contains(&key) {
         state.delete(key);
     }

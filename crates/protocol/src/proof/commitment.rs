@@ -9,10 +9,10 @@ pub fn key_hash(key: &[u8; 32]) -> Hash {
     Hash::of_parts("soma weights key", &[key])
 }
 
-/// Hash of an embedding: its components as little-endian i16.
-pub fn embedding_hash(embedding: &[i16]) -> Hash {
-    let bytes: Vec<u8> = embedding.iter().flat_map(|component| component.to_le_bytes()).collect();
-    Hash::of_parts("soma embedding", &[&bytes])
+/// Hash of a specialization: its components as little-endian i16.
+pub fn specialization_hash(components: &[i16]) -> Hash {
+    let bytes: Vec<u8> = components.iter().flat_map(|component| component.to_le_bytes()).collect();
+    Hash::of_parts("soma specialization", &[&bytes])
 }
 
 /// What a commitment to weights covers.
@@ -33,7 +33,7 @@ pub struct CommittedWeights<'a> {
     /// Key of the encrypted file.
     pub key: &'a [u8; 32],
     /// The model's specialization.
-    pub embedding: &'a [i16],
+    pub specialization: &'a [i16],
 }
 
 /// Commitment to weights, for `Action::CommitWeights`.
@@ -49,7 +49,7 @@ pub fn weights(chain: &Hash, content: &CommittedWeights<'_>) -> Hash {
             &content.ciphertext_hash.0,
             &content.size_bytes.to_le_bytes(),
             &key_hash(content.key).0,
-            &embedding_hash(content.embedding).0,
+            &specialization_hash(content.specialization).0,
         ],
     )
 }

@@ -5,6 +5,8 @@ pub mod commitment;
 pub mod evidence;
 mod secret_key;
 pub mod upload;
+pub mod corpus;
+pub mod sketch;
 pub mod storage;
 
 pub use secret_key::SecretKey;

@@ -40,6 +40,9 @@ pub struct EpochRecord {
     /// The margin by which its claims are made and judged, in 2^-32 nat.
     #[serde(with = "decimal")]
     pub loss_margin_q32: u64,
+    /// The least gain of a claim for its targets, in 2^-32 nat; 0 if there is none.
+    #[serde(with = "decimal")]
+    pub gain_min_q32: u64,
 }
 
 impl EpochRecord {

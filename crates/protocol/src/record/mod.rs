@@ -8,14 +8,18 @@ mod model;
 mod validator;
 mod weights;
 mod epoch;
+mod corpus;
 mod target;
 mod verdict;
 mod proposal;
 mod task;
 
 pub use chain::{Account, Clock, Network, Supply};
+pub use corpus::{Corpus, CorpusRoot};
 pub use epoch::{BeaconCommit, EpochRecord};
-pub use model::{Embedding, LivingCount, LivingModel, Model, ModelCount, ModelStatus, NextWeights};
+pub use model::{
+    LivingCount, LivingModel, Model, ModelCount, ModelStatus, NextWeights, Specialization,
+};
 pub use params::{Bounds, CANDIDATES_MAX, DATA_BYTES_MAX, Params, ROUTED_MAX, SEATS_MAX};
 pub use pool::{
     NextCommission, Pool, QueuedStaker, SHARES_MAX, SHARES_MIN, Share, StakeChange,
@@ -26,7 +30,7 @@ pub use proposal::{
     ProposalCount, ProposalStatus,
 };
 pub use target::{
-    Candidate, Candidates, Publication, ReturnReason, Routed, Target, TargetStatus, WinningData,
+    Candidate, Candidates, Piece, Publication, ReturnReason, Routed, Target, TargetStatus,
 };
 pub use task::{
     Audits, ModelTask, Rank, RouteTask, SettleTask, StakeTask, TARGETS_PER_PASS_MAX, Task, Tasks,
@@ -85,16 +89,17 @@ const NEAREST: usize = list::<[u8; 24]>((TARGETS_PER_PASS_MAX * ROUTED_MAX) as u
 // the most bytes of the lists or data in a record.
 records! {
     Network = 1, Params = 2, Clock = 3, Supply = 4, ModelCount = 5, Account = 6 permanent,
-    Model = 7 permanent, Embedding = 8 [list::<i16>(DIM_MAX as usize)], Weights = 9 permanent,
-    WeightsCommit = 10 [ADDRESSES], Rent = 11 [ADDRESSES], Validators = 12 [ADDRESSES],
+    Model = 7 permanent, Specialization = 8 [list::<i16>(DIM_MAX as usize)],
+    Weights = 9 permanent, WeightsCommit = 10 [ADDRESSES], Rent = 11 [ADDRESSES], Validators = 12 [ADDRESSES],
     Validator = 13 permanent, BeaconCommit = 14, EpochRecord = 15 [ADDRESSES],
     Target = 16 [list::<Routed>(ROUTED_MAX as usize)],
     Candidates = 17 [list::<Candidate>(CANDIDATES_MAX as usize)],
-    Publication = 18 [DATA_BYTES_MAX as usize], VerdictCommit = 19, WinningData = 20,
+    Publication = 18 [DATA_BYTES_MAX as usize], VerdictCommit = 19, Piece = 20,
     Share = 21 permanent, StakeChangeCount = 22, StakeChange = 23, KeyHolder = 24 permanent,
     Committee = 25 [list::<Seat>(VALIDATORS_MAX)], LastCommittee = 26,
     ChallengeAnswers = 27 [ADDRESSES], RentPrice = 28,
     Proposal = 29 permanent [list::<CastVote>(VALIDATORS_MAX)], ProposalCount = 30,
     OpenProposals = 31 [list::<ProposalId>(OPEN_MAX)], Migration = 32, PastArchitecture = 33,
     QueuedStaker = 34, LivingCount = 35, LivingModel = 36, Tasks = 37 [NEAREST],
+    Corpus = 38 permanent,
 }

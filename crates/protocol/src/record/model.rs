@@ -130,6 +130,6 @@ pub struct LivingCount(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct LivingModel(pub ModelId);
 
-/// A model's specialization: components of a vector of length 32767.
+/// A model's specialization: components of the mean of its embeddings, which is at most 32767 long.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-pub struct Embedding(pub Vec<i16>);
+pub struct Specialization(pub Vec<i16>);

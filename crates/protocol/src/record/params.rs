@@ -140,6 +140,10 @@ params! {
     /// 2^-32 nat, times `1 + l^2 / 4`.
     #[serde(with = "decimal")]
     loss_margin_q32: u64 = 1 << 22, 1 << 22, 0 => 1 << 32;
+    /// Least gain of a submission, in 2^-32 nat: by how much the model predicts the data better
+    /// than counting does. 0 if there is no minimum.
+    #[serde(with = "decimal")]
+    gain_min_q32: u64 = 1 << 31, 0, 0 => 1 << 35;
     /// Least stake of a model.
     model_stake_min: Amount =
         Amount::soma(10), Amount::soma(1), 1_000_000 => 1_000_000_000_000_000;

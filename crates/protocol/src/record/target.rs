@@ -1,4 +1,4 @@
-//! Targets, the submissions for them, and the data that won.
+//! Targets, the submissions for them, and pieces of the data that won.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -53,7 +53,7 @@ pub enum TargetStatus {
         model: ModelId,
         /// The submitter.
         submitter: Address,
-        /// Squared distance from its embedding to the target.
+        /// Squared distance from the data's direction to the target's.
         #[serde(with = "decimal")]
         distance: u64,
         /// BLAKE3 of the data.
@@ -96,13 +96,20 @@ pub struct Candidate {
     /// Its loss, in 2^-32 nat.
     #[serde(with = "decimal")]
     pub loss_q32: i64,
-    /// Squared distance from its embedding to the target.
+    /// How much better it predicts the data than counting does, in 2^-32 nat.
+    #[serde(with = "decimal")]
+    pub gain_q32: i64,
+    /// Squared distance from the data's direction to the target's.
     #[serde(with = "decimal")]
     pub distance: u64,
     /// Length of the data.
     pub size_bytes: u32,
     /// The commitment to the data; see [`crate::commitment::data`].
     pub commitment: Hash,
+    /// Root of the submitter's corpus that counted; the data is one of its documents.
+    pub corpus_root: Hash,
+    /// Number of documents of that corpus.
+    pub corpus_leaves: u32,
     /// Bond; zero once returned or burned.
     pub bond: Amount,
 }
@@ -130,6 +137,8 @@ pub struct Publication {
     /// The data.
     #[serde(with = "hex")]
     pub data: Vec<u8>,
+    /// The data's [sketch](crate::sketch).
+    pub pieces: Vec<u64>,
 }
 
 impl std::fmt::Debug for Publication {
@@ -142,6 +151,12 @@ impl std::fmt::Debug for Publication {
     }
 }
 
-/// Data that won: the earliest epoch whose target it won.
+/// A piece of data that won: where it won first. Whatever has half of its pieces from one winner of
+/// an earlier epoch does not win again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-pub struct WinningData(pub Epoch);
+pub struct Piece {
+    /// The first target that was won with it.
+    pub winner: TargetId,
+    /// That target's epoch.
+    pub epoch: Epoch,
+}

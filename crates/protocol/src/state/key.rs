@@ -83,9 +83,13 @@ kinds! {
     account(address: &Address) = "account", [address.0];
     /// [`Model`](crate::record::Model).
     model(id: ModelId) = "model", [id.0.to_le_bytes()];
-    /// [`Embedding`](crate::record::Embedding) of a model for an architecture.
-    embedding(id: ModelId, architecture: u32)
-        = "embedding", [id.0.to_le_bytes(), architecture.to_le_bytes()];
+    /// [`Specialization`](crate::record::Specialization) of a model for an architecture.
+    specialization(id: ModelId, architecture: u32)
+        = "specialization", [id.0.to_le_bytes(), architecture.to_le_bytes()];
+    /// [`Specialization`](crate::record::Specialization) that a routed model had when the targets
+    /// of an epoch were drawn.
+    drawn_specialization(epoch: Epoch, id: ModelId)
+        = "drawn specialization", [epoch.0.to_le_bytes(), id.0.to_le_bytes()];
     /// [`Weights`](crate::record::Weights) that a model has revealed.
     weights(id: ModelId, weights_hash: &Hash) = "weights", [id.0.to_le_bytes(), weights_hash.0];
     /// [`WeightsCommit`](crate::record::WeightsCommit) of a model for an epoch and an architecture.
@@ -134,6 +138,8 @@ kinds! {
     publication(id: TargetId) = "publication", [id.0.to_le_bytes()];
     /// [`VerdictCommit`](crate::record::VerdictCommit) of a validator on a target.
     verdict(id: TargetId, validator: &Address) = "verdict", [id.0.to_le_bytes(), validator.0];
-    /// [`WinningData`](crate::record::WinningData) of data.
-    won(data_hash: &Hash) = "won", [data_hash.0];
+    /// [`Piece`](crate::record::Piece) of data that won, by its hash.
+    piece(hash: u64) = "piece", [hash.to_le_bytes()];
+    /// [`Corpus`](crate::record::Corpus) of an account.
+    corpus(account: &Address) = "corpus", [account.0];
 }

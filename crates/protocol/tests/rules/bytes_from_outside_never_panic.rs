@@ -11,7 +11,8 @@ use soma_protocol::record::Broken;
 use soma_protocol::{
     Action, Address, Amount, Architecture, Change, ConsensusKey, Epoch, Error, Genesis, Hash,
     HeldFile, ModelId, Params, Phase, PoolId, ProposalId, Rejection, SecretKey, SignedTransaction,
-    TRANSACTION_BYTES_MAX, TargetId, Transaction, Validity, Verdict, action, hex, verify_batch,
+    TRANSACTION_BYTES_MAX, TargetId, Transaction, Validity, Verdict, action, corpus, hex,
+    verify_batch,
 };
 use std::collections::BTreeSet;
 
@@ -31,7 +32,7 @@ fn any_action() -> impl Strategy<Value = Action> {
 }
 
 fn any_action_on_models() -> impl Strategy<Value = Action> {
-    let embedding = prop::collection::vec(any::<i16>(), 0..20);
+    let components = prop::collection::vec(any::<i16>(), 0..20);
     prop_oneof![
         (any::<[u8; 32]>(), any::<u64>()).prop_map(|(to, amount)| Action::Transfer(
             action::Transfer { to: Address(to), amount: Amount(amount) }
@@ -55,13 +56,15 @@ fn any_action_on_models() -> impl Strategy<Value = Action> {
                 }
             )
         ),
-        (any::<u32>(), any::<[u8; 32]>(), hash(), embedding).prop_map(
-            |(model, key, weights_hash, embedding)| Action::RevealWeights(action::RevealWeights {
-                model: ModelId(model),
-                key,
-                weights_hash,
-                embedding,
-            })
+        (any::<u32>(), any::<[u8; 32]>(), hash(), components).prop_map(
+            |(model, key, weights_hash, specialization)| {
+                Action::RevealWeights(action::RevealWeights {
+                    model: ModelId(model),
+                    key,
+                    weights_hash,
+                    specialization,
+                })
+            }
         ),
         any::<u32>()
             .prop_map(|model| Action::RetireModel(action::RetireModel { model: ModelId(model) })),
@@ -71,20 +74,32 @@ fn any_action_on_models() -> impl Strategy<Value = Action> {
 fn any_action_on_targets() -> impl Strategy<Value = Action> {
     let data = prop::collection::vec(any::<u8>(), 0..100);
     prop_oneof![
-        (any::<u32>(), any::<u32>(), any::<i64>(), any::<u64>(), any::<u32>(), hash()).prop_map(
-            |(target, model, loss_q32, distance, size_bytes, commitment)| Action::Submit(
-                action::Submit {
+        (any::<[u32; 3]>(), any::<[i64; 2]>(), any::<u64>(), hash()).prop_map(
+            |([target, model, size_bytes], [loss_q32, gain_q32], distance, commitment)| {
+                Action::Submit(action::Submit {
                     target: TargetId(target),
                     model: ModelId(model),
                     loss_q32,
+                    gain_q32,
                     distance,
                     size_bytes,
                     commitment,
-                }
-            )
+                })
+            }
         ),
-        (any::<u32>(), data, any::<[u8; 32]>()).prop_map(|(target, data, salt)| {
-            Action::PublishData(action::PublishData { target: TargetId(target), data, salt })
+        (any::<[u32; 2]>(), data, any::<[[u8; 32]; 2]>(), prop::collection::vec(hash(), 0..30))
+            .prop_map(|([target, index], data, [salt, leaf_salt], path)| {
+                Action::PublishData(action::PublishData {
+                    target: TargetId(target),
+                    data,
+                    salt,
+                    index,
+                    leaf_salt,
+                    path,
+                })
+            }),
+        (hash(), any::<u32>()).prop_map(|(root, leaves)| {
+            Action::CommitCorpus(action::CommitCorpus { root, leaves })
         }),
     ]
 }
@@ -354,8 +369,14 @@ fn the_longest_data_fits_into_a_transaction() {
     let longest = Params::BOUNDS.iter().find(|bounds| bounds.name == "data_bytes_max").unwrap().max;
     let data = vec![7; usize::try_from(longest).unwrap()];
     let world = World::with(|_| ());
-    let action =
-        Action::PublishData(action::PublishData { target: TargetId(1), data, salt: [0; 32] });
+    let action = Action::PublishData(action::PublishData {
+        target: TargetId(1),
+        data,
+        salt: [0; 32],
+        index: 0,
+        leaf_salt: [0; 32],
+        path: vec![Hash([1; 32]); corpus::PATH_MAX],
+    });
     let signed = world.transaction(world::OWNER, action).sign(&world::OWNER.key());
     assert!(SignedTransaction::decode(signed.bytes()).is_ok());
 }

@@ -4,16 +4,16 @@
 use std::sync::Arc;
 
 use soma_protocol::record::{
-    Account, Broken, Candidate, Candidates, ChallengeAnswers, Clock, Embedding, EpochRecord,
-    LivingCount, LivingModel, Model, ModelCount, ModelStatus, NextCommission, Pool, Publication,
-    QueuedStaker, Rent, Routed, Share, StakeChange, StakeChangeCount, Supply, Target, TargetStatus,
-    VerdictCommit, Weights, WeightsAge, WeightsCommit,
+    Account, Broken, Candidate, Candidates, ChallengeAnswers, Clock, EpochRecord, LivingCount,
+    LivingModel, Model, ModelCount, ModelStatus, NextCommission, Pool, Publication, QueuedStaker,
+    Rent, Routed, Share, Specialization, StakeChange, StakeChangeCount, Supply, Target,
+    TargetStatus, VerdictCommit, Weights, WeightsAge, WeightsCommit,
 };
 use soma_protocol::state::Record;
 use soma_protocol::{
     Address, Amount, Architecture, BlockInfo, ConsensusKey, Draft, Epoch, Genesis,
     GenesisValidator, Hash, Key, MemoryState, ModelId, Outcome, Params, Phase, PoolId, SUPPLY,
-    TargetId, Validity, Verdict, invariants, query, read,
+    TargetId, Validity, Verdict, invariants, query, read, sketch,
 };
 
 /// How large the state is.
@@ -33,7 +33,7 @@ pub(crate) struct Size {
     pub(crate) candidates: u32,
     /// Length of the published data.
     pub(crate) data_bytes: usize,
-    /// Components of an embedding.
+    /// Components of a specialization.
     pub(crate) dim: u32,
 }
 
@@ -136,8 +136,8 @@ impl Maker<'_> {
             let positive = (at.wrapping_mul(2_654_435_761) ^ id.0.wrapping_mul(40_503)) & 64 == 0;
             if positive { 700_i16 } else { -700 }
         };
-        let embedding: Vec<i16> = (0..self.size.dim).map(component).collect();
-        self.save(Key::embedding(id, 1), &Embedding(embedding));
+        let specialization = Specialization((0..self.size.dim).map(component).collect());
+        self.save(Key::specialization(id, 1), &specialization);
         let rent = Rent { prepaid: Amount(7_000), epochs_left: 7, holders: holders.clone() };
         self.save(Key::rent(id, 1), &rent);
         for (epoch, available) in [(NOW, true), (NOW.next(), false)] {
@@ -213,6 +213,7 @@ impl Maker<'_> {
                 revealed: self.seated.clone(),
                 living: self.living(),
                 loss_margin_q32: 0,
+                gain_min_q32: 0,
             };
             self.save(Key::epoch(epoch), &record);
             for id in (first..first + count).map(TargetId) {
@@ -239,13 +240,20 @@ impl Maker<'_> {
             }
         });
         let routed: Vec<Routed> = routed.collect();
+        for model in routed.iter().map(|routed| routed.model) {
+            let seen = Specialization(read::specialization(&self.draft, model).unwrap());
+            self.save(Key::drawn_specialization(epoch, model), &seen);
+        }
         let candidate = |rank: u32| Candidate {
             submitter: somebody("submitter", id.0 * 64 + rank),
             model: routed[0].model,
             loss_q32: 1,
+            gain_q32: 1,
             distance: u64::from(rank),
             size_bytes: 1_024,
             commitment: Hash([2; 32]),
+            corpus_root: Hash([4; 32]),
+            corpus_leaves: 1,
             bond: Amount(1_000),
         };
         let candidates = (0..self.params.candidates_per_target).map(candidate).collect();
@@ -259,7 +267,10 @@ impl Maker<'_> {
     fn verdicts(&mut self, id: TargetId) {
         let data = vec![7; self.size.data_bytes];
         let data_hash = hash("data", id.0);
-        self.save(Key::publication(id), &Publication { rank: 0, data_hash, data });
+        // All its pieces are new, and have to be kept.
+        let piece = |at: u64| u64::from(id.0) << 32 | at;
+        let pieces = (0..sketch::PIECES_MAX as u64).map(piece).collect();
+        self.save(Key::publication(id), &Publication { rank: 0, data_hash, data, pieces });
         for (number, validator) in self.seated.clone().into_iter().enumerate() {
             let verdict = Verdict {
                 validity: Validity::Valid,

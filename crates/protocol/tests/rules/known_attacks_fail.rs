@@ -2,7 +2,7 @@
 //! test is named after what the rules promise instead.
 
 use crate::world::{
-    Data, OTHER, OWNER, Person, RIVAL, Release, SECOND_VALIDATOR, SUBMITTER, VALIDATOR, World,
+    DIM, Data, OTHER, OWNER, Person, RIVAL, Release, SECOND_VALIDATOR, SUBMITTER, VALIDATOR, World,
     axis, publish, validator, verdict,
 };
 use soma_codes::Coded as _;
@@ -29,28 +29,36 @@ fn directions(world: &World) -> Vec<Vec<i16>> {
 }
 
 #[test]
-fn an_embedding_of_the_wrong_length_is_rejected() {
-    for embedding in [vec![], vec![i16::MAX], [axis(0), vec![0]].concat()] {
-        let release = Release::new("odd", embedding);
+fn a_specialization_of_another_dimension_is_rejected() {
+    for specialization in [vec![], vec![i16::MAX], [axis(0), vec![0]].concat()] {
+        let release = Release::new("odd", specialization);
         let mut world = revealing(&release);
         let rejection = world.act(OWNER, release.reveal(ModelId(1))).unwrap_err();
-        assert_eq!(rejection.code().as_str(), "bad_embedding_dimension");
+        assert_eq!(rejection.code().as_str(), "bad_specialization_dimension");
         world.go_to_compete();
         assert!(!read::targets(&world.state, world.epoch()).is_empty());
     }
 }
 
 #[test]
-fn a_short_embedding_is_rejected() {
-    for component in [0, 1, 100, 26_213, i16::MIN] {
-        let embedding =
-            axis(0).into_iter().map(|one| if one == 0 { 0 } else { component }).collect();
-        let release = Release::new("short", embedding);
+fn a_specialization_that_is_zero_or_longer_than_a_unit_is_rejected() {
+    let along = |component: i16| axis(0).into_iter().map(|one| component * one.signum()).collect();
+    let everywhere = |component: i16| vec![component; DIM as usize];
+    for (specialization, accepted) in [
+        (along(0), false),
+        (along(1), true),
+        (along(26_213), true),
+        (along(i16::MAX), true),
+        // Of length 32767 and 33941.
+        (everywhere(11_585), true),
+        (everywhere(12_000), false),
+        (everywhere(i16::MIN), false),
+    ] {
+        let release = Release::new("some length", specialization);
         let mut world = revealing(&release);
         let rejection = world.act(OWNER, release.reveal(ModelId(1)));
         let code = rejection.err().map(|rejection| rejection.code().as_str());
-        // -32768 is within rounding of 32767; everything clearly shorter is rejected.
-        assert_eq!(code, (component != i16::MIN).then_some("bad_embedding_length"));
+        assert_eq!(code, (!accepted).then_some("bad_specialization_length"));
     }
 }
 
@@ -68,18 +76,9 @@ fn a_distance_or_loss_that_is_not_a_number_or_negative_is_rejected() {
             assert!(serde_json::from_value::<Action>(json).is_err(), "{field} {bad}");
         }
     }
-    let Action::Submit(action::Submit { target, model, size_bytes, commitment, .. }) = good else {
-        unreachable!()
-    };
+    let Action::Submit(good) = good else { unreachable!() };
     for (loss_q32, distance) in [(i64::MIN, 5), (-1, 5), (i64::MAX, 5), (1, u64::MAX)] {
-        let action = Action::Submit(action::Submit {
-            target,
-            model,
-            loss_q32,
-            distance,
-            size_bytes,
-            commitment,
-        });
+        let action = Action::Submit(action::Submit { loss_q32, distance, ..good.clone() });
         assert!(world.act(SUBMITTER, action).is_err());
     }
 }
@@ -97,7 +96,7 @@ fn a_claim_that_nobody_recomputes_is_not_paid() {
 }
 
 #[test]
-fn an_embedding_of_an_odd_number_of_bytes_does_not_decode() {
+fn a_specialization_of_an_odd_number_of_bytes_does_not_decode() {
     let world = World::with(|_| ());
     let action = Release::new("whole", axis(0)).reveal(ModelId(1));
     let signed = world.transaction(OWNER, action).sign(&OWNER.key());
@@ -113,7 +112,7 @@ fn a_reveal_that_does_not_match_its_commitment_is_rejected() {
     let wrong = [
         Release { weights_hash: Hash([1; 32]), ..release.clone() },
         Release { key: [1; 32], ..release.clone() },
-        Release { embedding: axis(1), ..release.clone() },
+        Release { specialization: axis(1), ..release.clone() },
     ];
     let mut world = revealing(&release);
     for wrong in wrong {
@@ -544,20 +543,9 @@ fn a_submission_copied_from_the_chain_cannot_be_published() {
     world.go_to_compete();
     let data = Data::new("mine");
     let mine = world.submit(SUBMITTER, 1, &data, 5);
-    let Action::Submit(action::Submit { target, model, loss_q32, size_bytes, commitment, .. }) =
-        mine.clone()
-    else {
-        unreachable!()
-    };
+    let Action::Submit(mine) = mine else { unreachable!() };
     // A thief sees the commitment and claims to be closer.
-    let theirs = Action::Submit(action::Submit {
-        target,
-        model,
-        loss_q32,
-        distance: 4,
-        size_bytes,
-        commitment,
-    });
+    let theirs = Action::Submit(action::Submit { distance: 4, ..mine });
     world.must(RIVAL, theirs);
     world.go_to_next_epoch();
     let mismatch = Err(Rejection::CommitmentMismatch);

@@ -38,4 +38,5 @@ mod known_attacks_fail;
 #[cfg(test)]
 mod hold_under_attack;
 #[cfg(test)]
+mod library;
 mod world;

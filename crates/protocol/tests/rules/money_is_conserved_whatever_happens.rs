@@ -1,6 +1,7 @@
 //! Random histories: participants take valid and invalid actions in any order, at any time.
 //! After every block the whole state is legal and not one base unit has appeared or vanished.
 
+use crate::library::{self, text_of};
 use crate::validators_and_seats::{evidence, notarize, register, rotate};
 use crate::validators_vote_and_models_migrate::{larger, larger_release, parameter, vote};
 use crate::world::{
@@ -40,6 +41,8 @@ enum Step {
     Attest(u32, usize),
     Open(u32, usize),
     Answer(usize),
+    /// The corpus that everybody has, or one without documents.
+    CommitCorpus(bool),
     AddStake(PoolId, u64),
     WithdrawStake(PoolId, u64),
     SetCommission(PoolId, u16),
@@ -114,6 +117,7 @@ fn step_of_anybody() -> impl Strategy<Value = Step> {
         (target.clone(), 0..3_usize).prop_map(|(target, found)| Step::Attest(target, found)),
         (target, 0..3_usize).prop_map(|(target, found)| Step::Open(target, found)),
         (0..100_usize).prop_map(Step::Answer),
+        any::<bool>().prop_map(Step::CommitCorpus),
         Just(Step::Usurp),
     ]
 }
@@ -160,7 +164,7 @@ fn release(number: u8) -> Release {
 }
 
 fn data(person: Person, number: u8) -> Data {
-    Data::new(&format!("{person:?} data {number}, long enough for any architecture"))
+    Data::new(&text_of(person.0, number))
 }
 
 /// The participant with an address.
@@ -294,6 +298,11 @@ fn actions_on_targets(world: &World, actor: Person, step: &Step) -> Vec<(Person,
             chunk: vec![7; bytes],
             path: vec![Hash([7; 32]); bytes],
         })),
+        Step::CommitCorpus(legal) => {
+            let (root, leaves) = library::root();
+            let leaves = if legal { leaves } else { 0 };
+            Some(Action::CommitCorpus(action::CommitCorpus { root, leaves }))
+        }
         _ => return actions_with_stake(world, actor, step),
     };
     let action = action.into_iter();

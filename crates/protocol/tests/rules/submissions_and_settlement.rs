@@ -7,7 +7,7 @@ use crate::world::{
 use soma_codes::Coded as _;
 use soma_protocol::record::{ReturnReason, TargetStatus};
 use soma_protocol::{
-    Action, Amount, Event, ModelId, Phase, Rejection, TargetId, Validity, action, read,
+    Action, Amount, Epoch, Event, ModelId, Phase, Rejection, TargetId, Validity, action, read,
 };
 
 /// An account with almost no money.
@@ -24,31 +24,11 @@ fn distances(world: &World, target: u32) -> Vec<u64> {
     candidates.iter().map(|candidate| candidate.distance).collect()
 }
 
-/// The numbers of a submission.
-struct Claim {
-    model: ModelId,
-    loss_q32: i64,
-    distance: u64,
-    size_bytes: u32,
-}
-
 /// The submission with some of its numbers changed.
-fn changed(action: &Action, change: impl FnOnce(&mut Claim)) -> Action {
-    let Action::Submit(action::Submit {
-        target,
-        model,
-        loss_q32,
-        distance,
-        size_bytes,
-        commitment,
-    }) = *action
-    else {
-        unreachable!()
-    };
-    let mut claim = Claim { model, loss_q32, distance, size_bytes };
+fn changed(action: &Action, change: impl FnOnce(&mut action::Submit)) -> Action {
+    let Action::Submit(mut claim) = action.clone() else { unreachable!() };
     change(&mut claim);
-    let Claim { model, loss_q32, distance, size_bytes } = claim;
-    Action::Submit(action::Submit { target, model, loss_q32, distance, size_bytes, commitment })
+    Action::Submit(claim)
 }
 
 #[test]
@@ -74,7 +54,7 @@ fn the_closest_are_kept_and_a_displaced_bond_returns_at_once() {
 fn an_impossible_claim_is_rejected() {
     let mut world = competing();
     let good = world.submit(SUBMITTER, 1, &Data::new("data"), 5);
-    let change = |change: fn(&mut Claim)| changed(&good, change);
+    let change = |change: fn(&mut action::Submit)| changed(&good, change);
     let cases = [
         (change(|claim| claim.model = ModelId(9)), "model_not_routed"),
         (change(|claim| claim.loss_q32 = -1), "bad_loss"),
@@ -205,7 +185,7 @@ fn data_that_won_in_an_earlier_epoch_is_rejected() {
     world.must(OTHER, world.submit(OTHER, second, &spent, 5));
     world.must(SUBMITTER, world.submit(SUBMITTER, second, &Data::new("new"), 6));
     world.go_to_next_epoch();
-    let won = Rejection::DataAlreadyWon { epoch: soma_protocol::Epoch(1) };
+    let won = Rejection::DataSeenBefore { winner: TargetId(first), epoch: Epoch(1) };
     assert_eq!(world.act(OTHER, publish(second, &spent)), Err(won));
     world.end_phase();
     world.end_phase();

@@ -127,9 +127,9 @@ pub(crate) fn larger() -> Architecture {
 
 /// A release for the larger architecture.
 pub(crate) fn larger_release(name: &str, at: usize) -> Release {
-    let mut embedding = vec![0; 2 * DIM as usize];
-    embedding[at] = i16::MAX;
-    Release::new(name, embedding)
+    let mut specialization = vec![0; 2 * DIM as usize];
+    specialization[at] = i16::MAX;
+    Release::new(name, specialization)
 }
 
 fn pass_larger(world: &mut World) {
@@ -183,8 +183,8 @@ fn a_network_votes_itself_to_a_larger_architecture_while_models_earn() {
         assert_eq!(moved.status, ModelStatus::Active);
         assert_eq!(moved.weights, Some(release.weights_hash));
         assert!(moved.pool.stake >= stake, "under the same id and stake");
-        let embedding = read::embedding(&world.state, ModelId(model)).unwrap();
-        assert_eq!(embedding, release.embedding);
+        let specialization = read::specialization(&world.state, ModelId(model)).unwrap();
+        assert_eq!(specialization, release.specialization);
     }
     assert_eq!(world.model(third.0).status, ModelStatus::Registered);
     world.go_to_compete();

@@ -3,18 +3,26 @@
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
+use std::sync::{Arc, LazyLock};
 
 use blake3::hazmat::HasherExt as _;
 use soma_protocol::commitment::{self, CommittedWeights};
 use soma_protocol::invariants::{self, Holdings};
 use soma_protocol::record::{Broken, Target};
+use soma_protocol::state::Record as _;
 use soma_protocol::storage::{self, CHUNK_BYTES, Challenge};
 use soma_protocol::{
     Action, Address, Amount, Architecture, BlockInfo, ConsensusKey, Epoch, Event, Genesis,
-    GenesisAccount, GenesisModel, GenesisValidator, Hash, HeldFile, MemoryState, ModelId, Params,
-    Phase, Receipt, Rejection, SecretKey, TargetId, Transaction, Validity, Verdict,
+    GenesisAccount, GenesisModel, GenesisValidator, Hash, HeldFile, Key, MemoryState, ModelId,
+    Params, Phase, Receipt, Rejection, SecretKey, TargetId, Transaction, Validity, Verdict,
     VerifiedTransaction, action, build, execute, read,
 };
+
+use crate::library;
+
+/// The addresses of those who have a corpus.
+static PEOPLE: LazyLock<Vec<Address>> =
+    LazyLock::new(|| (1..=20).chain([77]).map(|one| Person(one).address()).collect());
 
 /// A person: a key made of one byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,7 +51,7 @@ impl Person {
     }
 }
 
-/// An embedding along one axis.
+/// A specialization along one axis.
 pub(crate) fn axis(at: usize) -> Vec<i16> {
     (0..DIM as usize).map(|one| if one == at { i16::MAX } else { 0 }).collect()
 }
@@ -54,22 +62,22 @@ pub(crate) struct Release {
     pub(crate) name: String,
     pub(crate) weights_hash: Hash,
     pub(crate) key: [u8; 32],
-    pub(crate) embedding: Vec<i16>,
+    pub(crate) specialization: Vec<i16>,
     pub(crate) ciphertext_hash: Hash,
     pub(crate) size_bytes: u64,
 }
 
 impl Release {
-    pub(crate) fn new(name: &str, embedding: Vec<i16>) -> Self {
-        Self::sized(name, embedding, 5_000)
+    pub(crate) fn new(name: &str, specialization: Vec<i16>) -> Self {
+        Self::sized(name, specialization, 5_000)
     }
 
-    pub(crate) fn sized(name: &str, embedding: Vec<i16>, size_bytes: u64) -> Self {
+    pub(crate) fn sized(name: &str, specialization: Vec<i16>, size_bytes: u64) -> Self {
         let mut release = Self {
             name: name.to_owned(),
             weights_hash: Hash::of_bytes(name.as_bytes()),
             key: [9; 32],
-            embedding,
+            specialization,
             ciphertext_hash: Hash::default(),
             size_bytes,
         };
@@ -94,22 +102,24 @@ impl Release {
             model,
             key: self.key,
             weights_hash: self.weights_hash,
-            embedding: self.embedding.clone(),
+            specialization: self.specialization.clone(),
         })
     }
 }
 
-/// Data and the salt of its commitment.
+/// Data, its place in everybody's corpus, and the salt of its commitment.
 #[derive(Clone, Debug)]
 pub(crate) struct Data {
     pub(crate) bytes: Vec<u8>,
+    pub(crate) index: u32,
     pub(crate) salt: [u8; 32],
 }
 
 impl Data {
+    #[track_caller]
     pub(crate) fn new(text: &str) -> Self {
-        let bytes = text.bytes().cycle().take(CHUNK.max(text.len())).collect();
-        Self { bytes, salt: [4; 32] }
+        let bytes = library::bytes(text);
+        Self { index: library::index(&bytes), bytes, salt: [4; 32] }
     }
 }
 
@@ -142,7 +152,7 @@ pub(crate) fn genesis() -> Genesis {
             ciphertext_hash: release.ciphertext_hash,
             size_bytes: release.size_bytes,
             key: release.key,
-            embedding: release.embedding,
+            specialization: release.specialization,
         }
     };
     Genesis {
@@ -177,6 +187,10 @@ impl World {
     pub(crate) fn new(genesis: &Genesis) -> Self {
         let mut state = MemoryState::default();
         state.apply(&genesis.state().unwrap());
+        for person in PEOPLE.iter() {
+            let corpus = library::everybodys().to_bytes();
+            state.0.insert(Key::corpus(person), Arc::from(corpus));
+        }
         let holdings = invariants::check(&state).unwrap();
         Self {
             state,
@@ -382,7 +396,7 @@ impl World {
             ciphertext_hash: &release.ciphertext_hash,
             size_bytes: release.size_bytes,
             key: &release.key,
-            embedding: &release.embedding,
+            specialization: &release.specialization,
         };
         Action::CommitWeights(action::CommitWeights {
             model,
@@ -448,6 +462,7 @@ impl World {
             target: target.id,
             model: target.routed[0].model,
             loss_q32: 3 << 32,
+            gain_q32: 1 << 32,
             distance,
             size_bytes,
             commitment: commitment::data(
@@ -479,6 +494,9 @@ pub(crate) fn publish(target: u32, data: &Data) -> Action {
         target: TargetId(target),
         data: data.bytes.clone(),
         salt: data.salt,
+        index: data.index,
+        leaf_salt: library::LEAF_SALT,
+        path: library::path(data.index),
     })
 }
 

@@ -25,8 +25,9 @@ pub const GOVERNANCE: &str = "/v1/governance";
 pub const MODELS: &str = "/v1/models";
 /// `GET`: [`Model`](crate::api::Model).
 pub const MODEL: &str = "/v1/models/{id}";
-/// `GET`: the model's specialization as a [`Vector`](crate::api::Vector).
-pub const MODEL_EMBEDDING: &str = "/v1/models/{id}/embedding";
+/// `GET ?epoch=N`: the model's specialization as a [`Vector`](crate::api::Vector): as it is now, or
+/// as it was when the targets of an epoch were drawn, the running one or the one before.
+pub const MODEL_SPECIALIZATION: &str = "/v1/models/{id}/specialization";
 /// `GET ?epoch=N&after=ID&limit=N`: page of [`Target`](crate::api::Target), of all epochs if none
 /// is named.
 pub const TARGETS: &str = "/v1/targets";

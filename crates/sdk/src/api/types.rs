@@ -117,8 +117,24 @@ pub struct Account {
     pub next_nonce: U64,
     /// Models it owns.
     pub models: Vec<u32>,
+    /// Its corpus that counts for the targets of the running epoch; null if none does.
+    pub corpus: Option<Corpus>,
+    /// The corpus that it has committed in the running epoch, which counts from the next one on.
+    pub next_corpus: Option<Corpus>,
     /// Height of the block whose state this is.
     pub height: U64,
+}
+
+/// The documents that an account has fixed, as it has committed them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Corpus {
+    /// Root of the Merkle tree over them.
+    pub root: HashText,
+    /// Number of its leaves.
+    pub leaves: u32,
+    /// The first epoch for whose targets they may be submitted.
+    pub from_epoch: u32,
 }
 
 /// The state of a model.
@@ -218,11 +234,11 @@ pub struct Commit {
     pub rent: U64,
 }
 
-/// Components of an embedding or of a target's direction.
+/// Components of a specialization or of a target's direction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Vector {
-    /// `dim` components; the length of the vector is about 32767.
+    /// `dim` components; the length of the vector is at most about 32767.
     pub components: Vec<i16>,
 }
 
@@ -272,6 +288,8 @@ pub struct Target {
     pub seed: HashText,
     /// The margin by which claims are made and judged, in 2^-32 nat.
     pub loss_margin_q32: U64,
+    /// The least gain of a claim, in 2^-32 nat; 0 if there is none.
+    pub gain_min_q32: U64,
     /// The models that score its data, in routed order, with the weights fixed for it.
     pub routed: Vec<Routed>,
     /// The closest submissions, closest first.
@@ -331,12 +349,19 @@ pub struct Candidate {
     pub model: u32,
     /// Its loss in nats per byte, as a fixed-point number with 32 fractional bits.
     pub loss_q32: I64,
-    /// Squared distance between the data's embedding and the target.
+    /// How much better it predicts the data than counting does, in 2^-32 nat.
+    pub gain_q32: I64,
+    /// Squared distance between the data's direction, seen from the model's specialization, and
+    /// the target's.
     pub distance: U64,
     /// Bytes of the data.
     pub size_bytes: u32,
     /// Commitment to the data.
     pub commitment: HashText,
+    /// Root of the submitter's corpus that counted; the data is one of its documents.
+    pub corpus_root: HashText,
+    /// Number of documents of that corpus.
+    pub corpus_leaves: u32,
     /// Bond, in base units: lost if the claim is invalid or the data is not published.
     pub bond: U64,
 }
@@ -365,7 +390,7 @@ pub struct Payment {
     pub model: u32,
     /// The model's half, in base units: commission and added stake.
     pub paid_model: U64,
-    /// Squared distance between the data's embedding and the target.
+    /// Squared distance between the data's direction and the target's.
     pub distance: U64,
     /// BLAKE3 of the data.
     pub data_hash: HashText,
@@ -386,6 +411,8 @@ pub struct Epoch {
     /// The margin by which claims for its targets are made and judged, in 2^-32 nat; null before
     /// its compete phase.
     pub loss_margin_q32: Option<U64>,
+    /// The least gain of a claim for its targets, in 2^-32 nat; null before its compete phase.
+    pub gain_min_q32: Option<U64>,
 }
 
 /// A finalized block.

@@ -60,7 +60,7 @@ impl BenchRouting {
                 model,
                 activated: Epoch(0),
                 stake: Amount(1_000_000_000 + u64::from(model.0)),
-                embedding,
+                specialization: embedding,
             });
         }
         black_box(routing.finish().collect::<Vec<_>>());

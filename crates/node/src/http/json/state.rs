@@ -46,13 +46,24 @@ pub(crate) fn account(
 ) -> types::Account {
     let record::Account { balance, nonce } = read::account(state, &address);
     let models = read::living_models(state).filter(|model| model.owner == address);
+    let (corpus, epoch) = (read::corpus(state, &address), read::clock(state).epoch);
     types::Account {
         address: Text(address),
         balance: balance.into(),
         nonce: Text(nonce),
         next_nonce: Text(next_nonce.max(nonce)),
         models: models.map(|model| model.id.0).collect(),
+        corpus: corpus.and_then(|corpus| corpus.counting_in(epoch)).map(corpus_root),
+        next_corpus: corpus.and_then(|corpus| corpus.counting_after(epoch)).map(corpus_root),
         height: Text(height),
+    }
+}
+
+fn corpus_root(committed: record::CorpusRoot) -> types::Corpus {
+    types::Corpus {
+        root: Text(committed.root),
+        leaves: committed.leaves,
+        from_epoch: committed.epoch.next().0,
     }
 }
 
@@ -135,6 +146,7 @@ pub(crate) fn epoch(state: &dyn StateRead, id: Epoch) -> Option<types::Epoch> {
         beacon: record.as_ref().map(|epoch| Text(epoch.beacon)),
         targets: record.iter().flat_map(record::EpochRecord::target_ids).map(|id| id.0).collect(),
         loss_margin_q32: record.as_ref().map(|epoch| Text(epoch.loss_margin_q32)),
+        gain_min_q32: record.as_ref().map(|epoch| Text(epoch.gain_min_q32)),
         target_reward: record.map_or(Amount::ZERO, |epoch| epoch.target_reward).into(),
     })
 }
@@ -153,6 +165,7 @@ pub(crate) fn target(state: &dyn StateRead, id: TargetId) -> Option<types::Targe
         reward: target.reward.into(),
         seed: Text(epoch.beacon),
         loss_margin_q32: Text(epoch.loss_margin_q32),
+        gain_min_q32: Text(epoch.gain_min_q32),
         routed: target.routed.iter().map(|record| routed(state, &target, record)).collect(),
         candidates: (0..).zip(&candidates).map(|(rank, record)| candidate(rank, record)).collect(),
         publication: read::publication(state, id).map(|publication| types::Publication {
@@ -229,16 +242,27 @@ fn candidate(rank: u32, candidate: &record::Candidate) -> types::Candidate {
         submitter: Text(candidate.submitter),
         model: candidate.model.0,
         loss_q32: Text(candidate.loss_q32),
+        gain_q32: Text(candidate.gain_q32),
         distance: Text(candidate.distance),
         size_bytes: candidate.size_bytes,
         commitment: Text(candidate.commitment),
+        corpus_root: Text(candidate.corpus_root),
+        corpus_leaves: candidate.corpus_leaves,
         bond: candidate.bond.into(),
     }
 }
 
-/// A model's specialization, if it has one.
-pub(crate) fn embedding(state: &dyn StateRead, id: ModelId) -> Option<types::Vector> {
-    read::embedding(state, id).map(|components| types::Vector { components })
+/// A model's specialization, now or as the targets of an epoch were drawn, if it has one.
+pub(crate) fn specialization(
+    state: &dyn StateRead,
+    id: ModelId,
+    epoch: Option<Epoch>,
+) -> Option<types::Vector> {
+    let components = match epoch {
+        None => read::specialization(state, id),
+        Some(epoch) => read::drawn_specialization(state, epoch, id),
+    };
+    components.map(|components| types::Vector { components })
 }
 
 /// The direction of a target, if there is one.

@@ -18,8 +18,8 @@ fn key() -> SecretKey {
 
 fn genesis() -> Genesis {
     let architecture = Architecture::nano();
-    let mut embedding = vec![0; architecture.dim as usize];
-    embedding[0] = 32_767;
+    let mut specialization = vec![0; architecture.dim as usize];
+    specialization[0] = 32_767;
     Genesis {
         chain: "test".into(),
         timestamp_ms: 1_000,
@@ -40,7 +40,7 @@ fn genesis() -> Genesis {
             ciphertext_hash: Hash([0xcd; 32]),
             size_bytes: 3_456_789,
             key: [0xef; 32],
-            embedding,
+            specialization,
         }],
         operator: Some(key().address()),
     }
@@ -115,8 +115,9 @@ fn a_model_says_what_it_is_and_what_it_competes_with() {
     });
     assert_eq!(json_of(&model), expected);
     assert_eq!(api::model(&state, ModelId(2)), None);
-    let embedding = api::embedding(&state, ModelId(1)).unwrap();
-    assert_eq!(embedding.components.len(), 128);
+    let specialization = api::specialization(&state, ModelId(1), None).unwrap();
+    assert_eq!(specialization.components.len(), 128);
+    assert_eq!(api::specialization(&state, ModelId(1), Some(Epoch(1))), None, "not routed yet");
 }
 
 #[test]

@@ -7,17 +7,17 @@ use crate::world::{
     THIRD_VALIDATOR, VALIDATOR, World, axis, publish, validator, verdict,
 };
 use soma_protocol::record::{
-    Broken, Candidate, Candidates, CastVote, ChallengeAnswers, Committee, DATA_BYTES_MAX,
-    Embedding, EpochRecord, ModelStatus, Network, OPEN_MAX, OpenProposals, Proposal,
+    Broken, Candidate, Candidates, CastVote, ChallengeAnswers, Committee, Corpus, CorpusRoot,
+    DATA_BYTES_MAX, EpochRecord, ModelStatus, Network, OPEN_MAX, OpenProposals, Proposal,
     ProposalStatus, Publication, ROUTED_MAX, Rank, Rent, RevealedFile, RouteTask, Routed, Seat,
-    TARGETS_PER_PASS_MAX, Target, TargetStatus, Task, Tasks, VALIDATORS_MAX, Validators,
-    VerdictCommit, WeightsAge, WeightsCommit,
+    Specialization, TARGETS_PER_PASS_MAX, Target, TargetStatus, Task, Tasks, VALIDATORS_MAX,
+    Validators, VerdictCommit, WeightsAge, WeightsCommit,
 };
 use soma_protocol::state::Record;
 use soma_protocol::{
     Action, Address, Amount, Architecture, Change, ConsensusKey, Epoch, Event, Hash, HeldFile, Key,
     ModelId, Phase, ProposalId, Rejection, TargetId, VALUE_BYTES_MAX, Validity, Verdict, action,
-    commitment, read, storage,
+    commitment, read, sketch, storage,
 };
 
 const SEVEN: [Person; 7] =
@@ -125,11 +125,15 @@ fn the_longest_record_of_every_kind_can_be_read_again() {
         submitter: OWNER.address(),
         model: ModelId(1),
         loss_q32: 1,
+        gain_q32: 1,
         distance: 1,
         size_bytes: 1,
         commitment: Hash([1; 32]),
+        corpus_root: Hash([1; 32]),
+        corpus_leaves: 1,
         bond: Amount(1),
     };
+    let corpus = CorpusRoot { epoch: Epoch(1), root: Hash([1; 32]), leaves: 1 };
     let seat = Seat {
         consensus_key: ConsensusKey([1; 32]),
         validator: VALIDATOR.address(),
@@ -155,7 +159,7 @@ fn the_longest_record_of_every_kind_can_be_read_again() {
             available: true,
         }),
         longest(&EpochRecord { revealed: addresses, ..read_epoch(&world) }),
-        longest(&Embedding(vec![1; 1 << 16])),
+        longest(&Specialization(vec![1; 1 << 16])),
         longest(&Target {
             id: TargetId(1),
             epoch: Epoch(1),
@@ -175,7 +179,9 @@ fn the_longest_record_of_every_kind_can_be_read_again() {
             rank: 1,
             data_hash: Hash([1; 32]),
             data: vec![1; DATA_BYTES_MAX as usize],
+            pieces: vec![1; sketch::PIECES_MAX],
         }),
+        longest(&Corpus { latest: corpus, before: Some(corpus) }),
         longest(&Committee { number: 1, height: 1, epoch: Epoch(1), seats: vec![seat; 1_024] }),
         longest(&Proposal {
             id: ProposalId(1),

@@ -28,7 +28,14 @@ fn transfer(to: Person, amount: u64) -> Action {
 /// An action as long as one can be, which is rejected.
 fn garbage() -> Action {
     let data = vec![7; 130_000];
-    Action::PublishData(action::PublishData { target: TargetId(99), data, salt: [0; 32] })
+    Action::PublishData(action::PublishData {
+        target: TargetId(99),
+        data,
+        salt: [0; 32],
+        index: 0,
+        leaf_salt: [0; 32],
+        path: Vec::new(),
+    })
 }
 
 fn commit_beacon(world: &World, fill: u8) -> Action {
