@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 
 /// Version of the arithmetic that defines the scores; see `docs/numerics.md`.
-pub const NUMERICS_VERSION: u32 = 2;
+pub const NUMERICS_VERSION: u32 = 3;
 /// Maximum length of a weights file's header, in bytes.
 pub const HEADER_BYTES_MAX: u64 = 1 << 20;
 /// The largest `dim`, and so the most components of an embedding.

@@ -6,7 +6,8 @@
 //! every bit.
 //!
 //! Reading order, bottom to top: lanes (`simd`), functions (`math`, `math64`), matrix products
-//! (`kernels`); bytes to tokens ([`tokenizer`]); the weights file (`weights`); each layer with its
+//! (`kernels`); bytes to tokens ([`tokenizer`]), and what counting them predicts ([`counting`]); the
+//! weights file (`weights`); each layer with its
 //! forward and backward (`layers`); a forward pass (`forward`), the [`score()`] made from it, and
 //! bytes sampled from it (`generate`); training ([`train`]); measurements (`bench`).
 
@@ -22,6 +23,7 @@ mod math;
 mod math64;
 mod kernels;
 pub mod tokenizer;
+pub mod counting;
 mod rope;
 mod weights;
 mod layers;

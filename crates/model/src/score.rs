@@ -16,6 +16,11 @@ use passes::{Passes, embedding};
 pub struct Score {
     /// The loss in units of 2^-32 nat.
     pub loss_q32: i64,
+    /// The loss of [counting](crate::counting), in units of 2^-32 nat.
+    pub counting_q32: i64,
+    /// How much better the model predicts than counting does: its cross-entropy, rounded to units
+    /// of 2^-32 nat, subtracted from `counting_q32`.
+    pub gain_q32: i64,
     /// The mean representation, scaled to length 32767.
     pub embedding: Vec<i16>,
     /// BLAKE3 over every nll (float32) and the embedding, little-endian, as evidence that the work
@@ -43,6 +48,10 @@ pub struct Report {
     pub cross_entropy: f64,
     /// SIGReg before multiplication by its coefficient.
     pub sigreg: f64,
+    /// Mean loss of counting over the predicted positions, in nats.
+    pub counting: f64,
+    /// `counting` less `cross_entropy`: how much better the model predicts than counting does.
+    pub gain: f64,
     /// The cross-entropy in bits.
     pub bits_per_byte: f64,
     /// Bytes of data.

@@ -5,8 +5,10 @@
 //! another.
 
 use super::{Dump, Report, Score};
+use soma_architecture::Architecture;
 use soma_architecture::architecture::PASS_POSITIONS;
 
+use crate::counting::counting_q32;
 use crate::error::Error;
 use crate::forward::{Forward, logits};
 use crate::kernels::{Engine, Matrix};
@@ -113,9 +115,8 @@ impl<'a> Passes<'a> {
         }
         self.compute(&pass, &mut partial, dump, &mut done);
         let architecture = self.weights.architecture();
-        let coefficient = f64::from(architecture.sig_reg_coefficient_millionths) / 1e6;
         let ended = partial.into_iter().zip(documents);
-        ended.map(|(sums, data)| sums?.finish(data.len(), coefficient)).collect()
+        ended.map(|(sums, data)| sums?.finish(data, architecture)).collect()
     }
 
     /// Runs one forward pass over chunks, which are then added up one by one.
@@ -205,15 +206,16 @@ impl Sums {
         }
     }
 
-    /// The score of a document of this many bytes.
-    fn finish(self, bytes: usize, sigreg_coefficient: f64) -> Result<Report, Error> {
+    /// The score of the document `data`.
+    fn finish(self, data: &[u8], architecture: &Architecture) -> Result<Report, Error> {
         let sums = self;
         if sums.predicted == 0 {
             return Err(Error::EmptyData);
         }
         let cross_entropy = sums.nll / float(sums.predicted);
         let sigreg = sums.sigreg / float(sums.positions);
-        let loss = cross_entropy + sigreg_coefficient * sigreg;
+        let coefficient = f64::from(architecture.sig_reg_coefficient_millionths) / 1e6;
+        let loss = cross_entropy + coefficient * sigreg;
         if !loss.is_finite() || loss.abs() >= LOSS_LIMIT {
             return Err(Error::NonFinite);
         }
@@ -222,19 +224,25 @@ impl Sums {
         for value in &embedding {
             trace.update(&value.to_le_bytes());
         }
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "below 2^52 after the check of the loss"
-        )]
-        let loss_q32 = (loss * 4_294_967_296.0).round_ties_even() as i64;
-        let score = Score { loss_q32, embedding, trace: trace.finalize().into() };
+        let positions = architecture.positions as usize;
+        let counting_q32 = counting_q32(data, positions).ok_or(Error::EmptyData)?;
+        let gain_q32 = counting_q32 - q32(cross_entropy);
+        let score = Score {
+            loss_q32: q32(loss),
+            counting_q32,
+            gain_q32,
+            embedding,
+            trace: trace.finalize().into(),
+        };
         Ok(Report {
             score,
             loss,
             cross_entropy,
             sigreg,
+            counting: nats(counting_q32),
+            gain: nats(gain_q32),
             bits_per_byte: cross_entropy / std::f64::consts::LN_2,
-            bytes,
+            bytes: data.len(),
             positions: sums.positions,
         })
     }
@@ -253,6 +261,18 @@ pub(super) fn embedding(sum: &[f64], positions: usize) -> Result<Vec<i16>, Error
     #[expect(clippy::cast_possible_truncation, reason = "at most 32767 in magnitude")]
     let scaled = mean.iter().map(|value| (value / length * 32767.0).round_ties_even() as i16);
     Ok(scaled.collect())
+}
+
+/// Nats in units of 2^-32, rounded to nearest even.
+#[expect(clippy::cast_possible_truncation, reason = "below 2^52: below LOSS_LIMIT")]
+fn q32(nats: f64) -> i64 {
+    (nats * 4_294_967_296.0).round_ties_even() as i64
+}
+
+/// Units of 2^-32 in nats, for display.
+#[expect(clippy::cast_precision_loss, reason = "below 2^53")]
+fn nats(q32: i64) -> f64 {
+    q32 as f64 / 4_294_967_296.0
 }
 
 fn all_finite(values: &[f32]) -> bool {
