@@ -11,14 +11,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import corpus
 import generators
+import owner
 import search as searches
 from measure import Measurement, Sizes, measure
 from report import picture, table
-from specialists import SETTINGS, specialist, train
+from specialists import SETTINGS, Specialist, specialist, train
 
 SMALL = Sizes(
     natural=6,
@@ -31,6 +33,8 @@ SMALL = Sizes(
     steps_after=3,
 )
 """Sizes that only show that everything runs."""
+OWNER_STEPS = 150
+"""Steps that an owner trains on to spread documents."""
 
 
 def say(text: str) -> None:
@@ -59,12 +63,20 @@ def arguments() -> argparse.Namespace:
         metavar="NAME=PATH",
         help="natural data that no model is trained on: only its gain is measured",
     )
+    add(
+        "--repository",
+        type=Path,
+        default=corpus.ROOT,
+        metavar="DIR",
+        help="checkout that the default domains are taken from (default: this one)",
+    )
     add("--settings", nargs="+", default=["demo"], choices=list(SETTINGS), help="recipes")
     add("--seeds", nargs="+", type=int, default=[1], help="a set of models for each")
     add("--steps", type=int, help="training steps instead of the recipe's")
     add("--kinds", nargs="*", help="generators and searches (default: all)")
-    add("--gain-min", type=float, default=0.5, help="minimum gain in nats")
+    add("--gain-min", type=float, default=0.25, help="minimum gain in nats")
     add("--folder", type=Path, default=Path("target/redteam"), help="for weights and results")
+    add("--owner", action="store_true", help="also measure owners who work with submitters")
     add("--plot", type=Path, metavar="FILE", help="write a picture (SVG)")
     add("--small", action="store_true", help="a few documents of each kind: only a test")
     add("--table", action="store_true", help="print the results of earlier runs, measure nothing")
@@ -80,7 +92,9 @@ def domain_of(text: str) -> corpus.Domain:
 
 def run(args: argparse.Namespace, setting: str, seed: int) -> None:
     """One measurement; its result is a file in the folder."""
-    domains = [domain_of(text) for text in args.domains] or corpus.repository_domains()
+    domains = [domain_of(text) for text in args.domains] or corpus.repository_domains(
+        args.repository
+    )
     untrained = [domain_of(text) for text in args.untrained]
     sizes = SMALL if args.small else Sizes()
     weights = args.folder / "weights"
@@ -106,8 +120,29 @@ def run(args: argparse.Namespace, setting: str, seed: int) -> None:
     kinds = [kind for kind in kinds if wanted is None or kind in wanted]
     ways = [way for way in searches.SEARCHES if wanted is None or way.name in wanted]
     result = {"setting": setting, "seed": seed, **measure(measurement, kinds, ways, gains)}
+    if args.owner:
+        result["owner"] = {
+            domain.name: owner_of(args, measurement, domain, model)
+            for domain, model in zip(domains, specialists, strict=True)
+        }
     name = f"{setting.replace(' ', '-')}-{seed}.json"
     (args.folder / name).write_text(json.dumps(result, indent=1))
+
+
+def owner_of(
+    args: argparse.Namespace, measurement: Measurement, domain: corpus.Domain, model: Specialist
+) -> dict:
+    """What the owner of this model can do with a submitter."""
+    sizes, seed = measurement.sizes, measurement.seed
+    documents = domain.documents(sizes.document, 4 * sizes.natural, seed)
+    steps = args.steps or OWNER_STEPS
+    weights = args.folder / "weights"
+    made = owner.made_weights(model, domain.training, documents, weights, steps, seed)
+    outcomes = {"means": owner.chosen_means(model, documents, seed), "weights": made}
+    for part in outcomes.values():
+        for outcome in part:
+            say(f"{domain.name}, {outcome.name}: {100 * outcome.wins:.0f} % won")
+    return {name: [asdict(outcome) for outcome in part] for name, part in outcomes.items()}
 
 
 def main() -> None:

@@ -70,9 +70,9 @@ def files_below(folder: Path) -> Iterator[Path]:
         yield from (Path(path, name) for name in sorted(files) if name[0] != ".")
 
 
-def repository_domains() -> list[Domain]:
-    """The default domains."""
-    files = list(files_below(ROOT))
+def repository_domains(root: Path = ROOT) -> list[Domain]:
+    """The default domains, from a checkout."""
+    files = list(files_below(root))
     return [
         domain(name, [file for file in files if file.suffix in suffixes])
         for name, suffixes in REPOSITORY.items()

@@ -110,6 +110,24 @@ class Measurement:
         """The gain of a domain's held-out documents."""
         return self.judge.judge(domain.documents(self.sizes.document, count, 0)).gain.tolist()
 
+    def spread(self) -> dict[str, float]:
+        """How natural documents lie under their winners, and how well these predict."""
+        scores = [
+            self.judge.specialists[winner].score(document)
+            for document, winner in zip(self.natural.documents, self.natural.winner, strict=True)
+        ]
+        plain, centered = self.natural.cone()
+        spectrum = np.linalg.svd(self.natural.centered, compute_uv=False) ** 2
+        return {
+            "cross_entropy": float(np.mean([score.cross_entropy for score in scores])),
+            "plain_cone": plain,
+            "centered_cone": centered,
+            "middle": float(
+                np.mean([np.linalg.norm(s.specialization) for s in self.judge.specialists])
+            ),
+            "dimensions": float(spectrum.sum() ** 2 / (spectrum**2).sum()),
+        }
+
     def generator(self, kind: str) -> Row:
         """Measures a generator."""
         documents = generators.generate(kind, self.material, self.sizes.kind)
@@ -215,7 +233,7 @@ def measure(
     return {
         "sizes": asdict(measurement.sizes),
         "gain_min": measurement.gain_min,
-        "natural_cone": measurement.natural.cone(),
+        "spread": measurement.spread(),
         "gains": gains,
         "rows": [asdict(row) for row in rows],
         "seconds": round(time.perf_counter() - began, 1),

@@ -47,7 +47,43 @@ def table(results: Sequence[dict]) -> str:
         lines.append(
             f"{name:32}{mean(medians):7.2f}{100 * mean(shares):8.1f}{100 * min(shares):10.1f}"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *spread_lines(results), *owner_lines(results)])
+
+
+def spread_lines(results: Sequence[dict]) -> list[str]:
+    """How the recipes spread natural documents. `best` is the mean cosine of the best document."""
+    fields = ("cross_entropy", "plain_cone", "centered_cone", "middle", "dimensions")
+    heads = ("nats", "cone", "centered", "middle", "dims", "best plain", "best centered")
+    lines = [f"{'recipe, seed':32}" + "".join(f"{head:>14}" for head in heads)]
+    for result in results:
+        best = result["rows"][0]["closeness"]
+        values = [result["spread"][field] for field in fields] + [best["none"], best["centered"]]
+        name = f"{result['setting']}, {result['seed']}"
+        lines.append(f"{name:32}" + "".join(f"{value:14.3f}" for value in values))
+    return lines
+
+
+def owner_lines(results: Sequence[dict]) -> list[str]:
+    """What an owner and a submitter win together."""
+    lines = []
+    for part in ("means", "weights"):
+        found: dict[str, list[dict]] = {}
+        for result in results:
+            for outcomes in result.get("owner", {}).values():
+                for outcome in outcomes[part]:
+                    found.setdefault(outcome["name"], []).append(outcome)
+        if not found:
+            continue
+        lines += ["", f"{'owner and submitter: ' + part:32}{'wins %':>8}{'worst':>8}"]
+        lines[-1] += f"{'nats':>8}{'loss':>8}"
+        for name, outcomes in found.items():
+            wins = [outcome["wins"] for outcome in outcomes]
+            line = f"{name:32}{100 * mean(wins):8.0f}{100 * max(wins):8.0f}"
+            for field in ("cross_entropy", "loss"):
+                values = [outcome[field] for outcome in outcomes if outcome[field] is not None]
+                line += f"{mean(values):8.3f}" if values else ""
+            lines.append(line)
+    return lines
 
 
 WIDTH, ROW, LEFT, TOP = 720, 17, 236, 46
