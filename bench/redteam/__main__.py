@@ -33,8 +33,8 @@ SMALL = Sizes(
     steps_after=3,
 )
 """Sizes that only show that everything runs."""
-OWNER_STEPS = 150
-"""Steps that an owner trains on to spread documents."""
+OWNER_STEPS = 200
+"""Steps for which an owner trains weights for the two."""
 
 
 def say(text: str) -> None:
@@ -74,7 +74,7 @@ def arguments() -> argparse.Namespace:
     add("--seeds", nargs="+", type=int, default=[1], help="a set of models for each")
     add("--steps", type=int, help="training steps instead of the recipe's")
     add("--kinds", nargs="*", help="generators and searches (default: all)")
-    add("--gain-min", type=float, default=0.25, help="minimum gain in nats")
+    add("--gain-min", type=float, default=0.125, help="minimum gain in nats")
     add("--folder", type=Path, default=Path("target/redteam"), help="for weights and results")
     add("--owner", action="store_true", help="also measure owners who work with submitters")
     add("--plot", type=Path, metavar="FILE", help="write a picture (SVG)")

@@ -1,104 +1,68 @@
-"""A byte model by counting, in floating point: what a document gives away without understanding.
+"""The byte model by counting of `crates/model/src/counting.rs`, in floating point.
 
-The engine computes the same model in integers; this one is for trying other parameters.
+The engine's integers are the definition; this one agrees with them to about 1e-6 nats.
 """
 
 from __future__ import annotations
 
 import math
 
-ALPHABET = 257
-"""The bytes and the end of a short chunk."""
+ORDERS = 7
+"""Contexts of a position: its last 0, 1, .. 6 symbols."""
+SHARE = 1 / 32
+"""Part of the weights that all experts share, whatever they predicted."""
+SYMBOLS = 257
 END = 256
+"""Follows a chunk that is not full."""
 
 
-def counting(data: bytes, positions: int, orders: int = 2, match_min: int = 8) -> float:
-    """Nats per predicted position of `data`, cut into chunks of `positions` bytes as for a score.
-
-    Contexts of 0 to `orders` bytes; `match_min` is the least length of a match, 0 for no match
-    model.
-    """
+def counting(data: bytes, positions: int) -> float:
+    """Nats per predicted position of `data`, cut into chunks of `positions` bytes."""
     cost, predicted = 0.0, 0
     for start in range(0, len(data), positions):
         chunk = list(data[start : start + positions])
         if len(chunk) < positions:
             chunk.append(END)
-        # Whoever knows nothing needs ln 256 nats, even for random bytes.
-        count = len(chunk) - 1
-        cost += min(chunk_cost(chunk, orders, match_min), count * math.log(256))
-        predicted += count
+        cost += chunk_cost(chunk)
+        predicted += len(chunk) - 1
     return cost / predicted if predicted else 0.0
 
 
-def chunk_cost(chunk: list[int], orders: int, match_min: int) -> float:
+def chunk_cost(chunk: list[int]) -> float:
     """Nats for all symbols of a chunk but the first."""
-    tables: list[dict] = [{} for _ in range(orders + 1)]
-    match = Match(match_min)
+    weights = [0.5] + [0.5 / ORDERS] * ORDERS
+    counts: dict[tuple, dict[int, int]] = {}
     cost = 0.0
     for place, symbol in enumerate(chunk):
-        probability = 1 / ALPHABET
-        for order in range(min(orders, place) + 1):
-            context = tuple(chunk[place - order : place])
-            counts = tables[order].setdefault(context, {})
-            total, distinct = sum(counts.values()), len(counts)
-            if total:
-                seen = counts.get(symbol, 0)
-                probability = (seen + distinct * probability) / (total + distinct)
-            counts[symbol] = counts.get(symbol, 0) + 1
-        if match_min:
-            probability = match.mix(symbol, probability)
+        contexts = [tuple(chunk[place - order : place]) for order in range(min(place + 1, ORDERS))]
+        given = probabilities(counts, contexts, symbol)
+        count(counts, contexts, symbol)
         if place:
-            cost -= math.log(probability)
+            parts = [w * p for w, p in zip(weights, given, strict=True)]
+            total = sum(parts)
+            cost -= math.log(total)
+            weights = [part / total * (1 - SHARE) + SHARE / len(parts) for part in parts]
     return cost
 
 
-class Match:
-    """Predicts what followed the longest earlier occurrence of the last bytes."""
-
-    LENGTH_MAX = 32
-
-    def __init__(self, least: int):
-        self._least = least
-        self._history: list[int] = []
-        self._last: dict[tuple, int] = {}
-        self._pointer = self._length = 0
-        self._hits = [0] * (self.LENGTH_MAX + 1)
-        self._misses = [0] * (self.LENGTH_MAX + 1)
-
-    def mix(self, symbol: int, probability: float) -> float:
-        """The probability of `symbol` after mixing, and then learns it."""
-        if self._length >= self._least:
-            length = self._length
-            hits, misses = self._hits[length], self._misses[length]
-            hit = self._history[self._pointer] == symbol
-            probability = ((2 * hits + 1) * hit + (2 * misses + 1) * probability) / (
-                2 * hits + 2 * misses + 2
-            )
-            if hit:
-                self._hits[length] += 1
-            else:
-                self._misses[length] += 1
-        self._learn(symbol)
-        return probability
-
-    def _learn(self, symbol: int) -> None:
-        history = self._history
-        if self._length and history[self._pointer] == symbol:
-            self._length = min(self._length + 1, self.LENGTH_MAX)
-            self._pointer += 1
+def probabilities(counts: dict, contexts: list[tuple], symbol: int) -> list[float]:
+    """What each expert gives the symbol; the first knows nothing."""
+    given = [1 / SYMBOLS]
+    for order in range(ORDERS):
+        found = counts.get(contexts[order]) if order < len(contexts) else None
+        if found:
+            total, distinct = sum(found.values()), len(found)
+            given.append((found.get(symbol, 0) + distinct * given[-1]) / (total + distinct))
         else:
-            self._length = 0
-        history.append(symbol)
-        if len(history) < self._least:
+            given.append(given[-1])
+    return given
+
+
+def count(counts: dict, contexts: list[tuple], symbol: int) -> None:
+    """Counts the symbol in the longest context and in shorter ones, until one knew it."""
+    for context in reversed(contexts):
+        found = counts.setdefault(context, {})
+        known = symbol in found
+        found[symbol] = found.get(symbol, 0) + 1
+        if known:
             return
-        key = tuple(history[-self._least :])
-        if not self._length and key in self._last:
-            self._pointer = self._last[key]
-            self._length = self._least
-            while (
-                self._length < self.LENGTH_MAX
-                and self._pointer > self._length
-                and history[self._pointer - self._length - 1] == history[-self._length - 1]
-            ):
-                self._length += 1
-        self._last[key] = len(history)

@@ -5,16 +5,18 @@ Everything here leaves the model's predictions, and so its wins by loss, as good
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import soma
+from corpus import Domain
 from judge import direction, targets, win_share
 from network import Network
 from soma import weights
-from specialists import Specialist
+from specialists import SETTINGS, Specialist, specialist, train
 
 BEST_OF = 32
 """Documents of either side that compete for a target."""
@@ -36,7 +38,8 @@ class Outcome:
 
 def directions(embeddings: np.ndarray, middle: np.ndarray) -> np.ndarray:
     """Directions of embeddings from a middle, `[documents, dim]`."""
-    return np.stack([direction(embedding - middle) for embedding in embeddings])
+    seen = embeddings - middle
+    return seen / np.maximum(np.linalg.norm(seen, axis=1, keepdims=True), 1e-12)
 
 
 def embeddings(model: Specialist, documents: Sequence[bytes]) -> np.ndarray:
@@ -83,7 +86,7 @@ def searched_mean(
     private: np.ndarray, public: np.ndarray, start: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """The mean, found by random changes, from which the private documents win most."""
-    drawn = targets(TARGETS, len(start), int(rng.integers(1 << 30)))
+    drawn = targets(TARGETS // 4, len(start), int(rng.integers(1 << 30)))
     count = min(len(private), len(public))
 
     def wins(middle: np.ndarray) -> float:
@@ -138,6 +141,15 @@ def trained_apart(path: Path, out: Path, documents: Sequence[bytes], steps: int)
     trainer.save(out)
 
 
+def own_source(size: int, seed: int) -> Domain:
+    """Data without end that costs nothing, and that only a model trained on it understands: random
+    bytes in base64."""
+    rng = np.random.default_rng(seed)
+    documents = [base64.b64encode(rng.bytes(3072)) for _ in range(250)]
+    held_out = [base64.b64encode(rng.bytes(size))[:size] for _ in range(256)]
+    return Domain("base64", documents, held_out)
+
+
 def made_weights(
     model: Specialist,
     training: Sequence[bytes],
@@ -169,14 +181,21 @@ def made_weights(
     theirs = [documents[index] for index in half[1::2]]
     honest = made["honest weights"]
     public = directions(embeddings(honest, theirs), honest.specialization) @ drawn.T
-    outcomes = []
+    isotropic = targets(len(ours), len(model.specialization), seed + 1) @ drawn.T
+    count = min(BEST_OF, len(ours))
+    outcomes = [Outcome("limit: isotropic", win_share(isotropic, public, count, seed)[0])]
+    source = own_source(len(documents[0]), seed)
+    noise = specialist(source, train(source, SETTINGS["demo"], 0, folder, steps), len(documents[0]))
+    found = directions(embeddings(noise, source.held_out[: len(ours)]), noise.specialization)
+    wins = win_share(found @ drawn.T, public, count, seed)[0]
+    outcomes.append(Outcome("a source of its own", wins))
     for name, owner in made.items():
         found = directions(embeddings(owner, ours), owner.specialization) @ drawn.T
         scores = [owner.score(document) for document in ours]
         outcomes.append(
             Outcome(
                 name,
-                win_share(found, public, min(BEST_OF, len(ours)), seed)[0],
+                win_share(found, public, count, seed)[0],
                 float(np.mean([score.cross_entropy for score in scores])),
                 float(np.mean([score.loss for score in scores])),
             )

