@@ -76,7 +76,7 @@ fn first_models(actor: &Actor, owner: &Owner) -> Vec<GenesisModel> {
             ciphertext_hash: release.file.hash(),
             size_bytes: FILE_BYTES,
             key: release.key,
-            specialization: release.embedding,
+            specialization: release.specialization,
         }
     };
     actor.models.iter().map(model).collect()

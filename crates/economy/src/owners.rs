@@ -7,7 +7,7 @@ use soma_protocol::{Action, Amount, Hash, MemoryState, ModelId, PoolId, action, 
 
 use crate::actors::{Actor, Kind};
 use crate::chain::Chain;
-use crate::quality::{Document, Quality, direction, embedding};
+use crate::quality::{Document, Quality, direction, specialization};
 use crate::rng::{SimRng, stream};
 use crate::weights::{FILE_BYTES, File, Library, Weights};
 
@@ -33,7 +33,7 @@ pub struct Release {
     /// Key of the encrypted file.
     pub key: [u8; 32],
     /// The claimed specialization.
-    pub embedding: Vec<i16>,
+    pub specialization: Vec<i16>,
     /// The encrypted file.
     pub file: File,
 }
@@ -95,15 +95,15 @@ impl Owner {
     /// The next release of one of its models.
     pub fn release(&self, model: ModelId) -> Release {
         let weights = self.published.hash;
-        let embedding = match self.kind {
-            Kind::Splitter => embedding(&direction(&mut stream(model.0.into(), "parts"))),
-            _ => embedding(&self.published.claimed),
+        let specialization = match self.kind {
+            Kind::Splitter => specialization(&direction(&mut stream(model.0.into(), "parts"))),
+            _ => specialization(&self.published.claimed),
         };
         Release {
             model,
             weights,
             key: Hash::of_parts("economy key", &[&model.0.to_le_bytes(), &weights.0]).0,
-            embedding,
+            specialization,
             file: File::new(model, &weights),
         }
     }
@@ -199,7 +199,7 @@ impl Owner {
                 ciphertext_hash: &ciphertext_hash,
                 size_bytes: FILE_BYTES,
                 key: &release.key,
-                specialization: &release.embedding,
+                specialization: &release.specialization,
             };
             let action = Action::CommitWeights(action::CommitWeights {
                 model,
@@ -231,7 +231,7 @@ impl Owner {
                 model: release.model,
                 key: release.key,
                 weights_hash: release.weights,
-                specialization: release.embedding,
+                specialization: release.specialization,
             });
             chain.act(&actor.key, action);
         }

@@ -28,6 +28,10 @@ pub const OWN_TEXT: f64 = 0.1;
 
 /// 2^32, the unit of a loss in the rules.
 const Q32: f64 = 4_294_967_296.0;
+/// Loss of counting on a document, in nats: about that of natural text.
+const COUNTING: f64 = 2.8;
+/// Length of a specialization: how far what a model is for lies from the middle of everything.
+const REACH: f64 = 0.25;
 /// Length of an embedding in the rules.
 #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
 const UNIT: f64 = soma_architecture::embedding::UNIT as f64;
@@ -151,6 +155,18 @@ fn scaled(vector: Vec<f64>) -> Vec<f64> {
 #[expect(clippy::cast_possible_truncation, reason = "components of a vector of unit length")]
 pub fn embedding(vector: &[f64]) -> Vec<i16> {
     vector.iter().map(|component| (component * UNIT).round() as i16).collect()
+}
+
+/// The specialization of weights for documents around this direction, in the integers of the rules.
+#[expect(clippy::cast_possible_truncation, reason = "components of a vector below unit length")]
+pub fn specialization(vector: &[f64]) -> Vec<i16> {
+    vector.iter().map(|component| (component * REACH * UNIT).round() as i16).collect()
+}
+
+/// The gain of weights with this loss, in 2^-32 nat.
+#[expect(clippy::cast_possible_truncation, reason = "a loss is a few nats")]
+pub fn gain_q32(loss_q32: i64) -> i64 {
+    (COUNTING * Q32) as i64 - loss_q32
 }
 
 #[cfg(test)]

@@ -1,22 +1,23 @@
-//! Submitters, who search for documents close to targets, or claim data that they do not have.
+//! Submitters, who find documents, fix them, and claim targets with the closest of them an epoch
+//! later; or claim data that they do not have.
 
 use std::collections::BTreeMap;
 
 use rand::RngExt as _;
-use soma_architecture::embedding::distance_squared;
+use soma_architecture::embedding::document_distance;
 use soma_protocol::record::{Target, TargetStatus, WeightsAge};
 use soma_protocol::{
-    Action, Address, Epoch, Hash, MemoryState, ModelId, TargetId, action, commitment, query, read,
-    winner,
+    Action, Address, Epoch, Hash, MemoryState, ModelId, TargetId, action, commitment, corpus,
+    query, read, winner,
 };
 
 use crate::actors::{Actor, Kind};
 use crate::chain::Chain;
-use crate::quality::Document;
+use crate::quality::{Document, gain_q32};
 use crate::rng::SimRng;
 use crate::weights::Library;
 
-/// Documents that a submitter searches in an epoch.
+/// Documents that a submitter finds in an epoch.
 const DOCUMENTS: usize = 60;
 /// Cost of scoring one document, in SOMA.
 pub const DOCUMENT_SOMA: f64 = 0.05;
@@ -30,38 +31,127 @@ struct Claim {
     target: TargetId,
     document: Document,
     salt: [u8; 32],
+    index: u32,
+    path: Vec<Hash>,
     epoch: Epoch,
 }
 
 /// What a submitter claims about its data.
-struct Statement {
-    model: ModelId,
-    loss_q32: i64,
-    distance: u64,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Statement {
+    /// The model that predicts it best.
+    pub model: ModelId,
+    /// Its loss.
+    pub loss_q32: i64,
+    /// How much better than counting it predicts.
+    pub gain_q32: i64,
+    /// Squared distance of the data's direction from the target's.
+    pub distance: u64,
+}
+
+/// The documents that a submitter has found and fixed for the targets of the next epoch.
+#[derive(Debug, Default)]
+struct Corpus {
+    documents: Vec<Document>,
+    leaves: Vec<Hash>,
+}
+
+/// Documents have salts of their own only where somebody could guess them.
+const LEAF_SALT: [u8; 32] = [0; 32];
+
+impl Corpus {
+    /// Finds natural documents, and as many sampled from a model if `voice` names one.
+    fn find(voice: Option<usize>, rng: &mut SimRng) -> Self {
+        let voices = std::iter::once(None).chain(voice.map(Some));
+        let documents: Vec<Document> = voices
+            .flat_map(|voice| std::iter::repeat_n(voice, DOCUMENTS))
+            .map(|voice| Document::random(voice, rng))
+            .collect();
+        let leaf = |document: &Document| {
+            let size_bytes = u32::try_from(document.bytes.len()).unwrap_or(u32::MAX);
+            corpus::leaf(&Hash::of_bytes(&document.bytes), size_bytes, &LEAF_SALT)
+        };
+        Self { leaves: documents.iter().map(leaf).collect(), documents }
+    }
+
+    fn commit(&self) -> Action {
+        let root = corpus::root(&self.leaves).unwrap_or_default();
+        let leaves = u32::try_from(self.leaves.len()).unwrap_or(u32::MAX);
+        Action::CommitCorpus(action::CommitCorpus { root, leaves })
+    }
 }
 
 /// All submitters, with their private data.
 #[derive(Debug, Default)]
 pub struct Submitters {
+    /// What each has fixed, by its index.
+    fixed: BTreeMap<usize, Corpus>,
     claims: BTreeMap<Hash, Claim>,
     published: BTreeMap<TargetId, Document>,
     /// Targets under attack, each with its attacker.
     pub attacks: BTreeMap<TargetId, usize>,
 }
 
-/// The winner among a target's models on a document, with its loss.
-pub fn prediction(
-    library: &Library,
-    target: &Target,
-    document: &Document,
+/// A target with all that the distance and the loss of data depend on.
+#[derive(Debug)]
+pub struct Drawn {
+    target: Target,
+    direction: Vec<i16>,
+    /// What each routed model sees data from.
+    seen_from: Vec<Vec<i16>>,
     margin_q32: u64,
-) -> Option<(ModelId, i64)> {
-    let quality = |weights| library.get(weights).map(|quality| quality.loss_q32(document));
-    let routed = || target.routed.iter();
-    let losses: Vec<Option<i64>> = routed().map(|entry| quality(&entry.weights_hash)).collect();
-    let ages: Vec<WeightsAge> = routed().map(|entry| entry.age).collect();
-    let index = winner(&losses, &ages, margin_q32)?;
-    Some((target.routed[index].model, losses[index]?))
+}
+
+impl Drawn {
+    /// A target of the running epoch or the one before.
+    pub fn of(state: &MemoryState, target: Target) -> Option<Self> {
+        let direction = query::direction(state, &target)?;
+        let margin_q32 = read::epoch(state, target.epoch)?.loss_margin_q32;
+        let routed = target.routed.iter();
+        let seen_from = routed
+            .map(|entry| read::drawn_specialization(state, target.epoch, entry.model))
+            .collect::<Option<_>>()?;
+        Some(Self { target, direction, seen_from, margin_q32 })
+    }
+
+    /// The place and loss of the routed model that wins on a document.
+    fn prediction(&self, library: &Library, document: &Document) -> Option<(usize, i64)> {
+        let quality = |weights| library.get(weights).map(|quality| quality.loss_q32(document));
+        let routed = || self.target.routed.iter();
+        let losses: Vec<Option<i64>> = routed().map(|entry| quality(&entry.weights_hash)).collect();
+        let ages: Vec<WeightsAge> = routed().map(|entry| entry.age).collect();
+        let place = winner(&losses, &ages, self.margin_q32)?;
+        Some((place, losses[place]?))
+    }
+
+    fn distance(&self, document: &Document, place: usize) -> Option<u64> {
+        document_distance(&document.embedding, &self.seen_from[place], &self.direction)
+    }
+
+    /// What is true of a document.
+    pub fn truth(&self, library: &Library, document: &Document) -> Option<Statement> {
+        let (place, loss_q32) = self.prediction(library, document)?;
+        Some(Statement {
+            model: self.target.routed[place].model,
+            loss_q32,
+            gain_q32: gain_q32(loss_q32),
+            distance: self.distance(document, place)?,
+        })
+    }
+
+    /// The closest of some documents, each seen from the model that wins on it, by its place.
+    fn closest(&self, library: &Library, documents: &[Document]) -> Option<(usize, Statement)> {
+        let mut seen: Vec<(u64, usize, usize)> = (0..documents.len())
+            .flat_map(|at| (0..self.seen_from.len()).map(move |place| (at, place)))
+            .filter_map(|(at, place)| Some((self.distance(&documents[at], place)?, at, place)))
+            .collect();
+        seen.sort_unstable();
+        // The first that is seen from its winner; scoring all documents would take longer.
+        seen.into_iter().find_map(|(distance, at, _)| {
+            let truth = self.truth(library, &documents[at])?;
+            (truth.distance == distance).then_some((at, truth))
+        })
+    }
 }
 
 impl Submitters {
@@ -76,92 +166,105 @@ impl Submitters {
         let now = query::chain(&chain.state);
         let epoch = now.clock.epoch;
         self.claims.retain(|_, claim| claim.epoch.next() >= epoch);
-        let field = Field::of(&chain.state, epoch);
+        let targets = read::targets(&chain.state, epoch).into_iter();
+        let targets: Vec<Drawn> =
+            targets.filter_map(|target| Drawn::of(&chain.state, target)).collect();
         let places = now.params.candidates_per_target;
         let mut costs = Vec::new();
         for (index, actor) in actors.iter().enumerate().filter(|(_, actor)| actor.kind.submits()) {
+            let corpus = self.fixed.remove(&index).unwrap_or_default();
             let attacks = epoch.0.is_multiple_of(ATTACK_EVERY);
             match actor.kind {
                 Kind::Silencer | Kind::Denier | Kind::Liar if !attacks => {}
                 Kind::Silencer | Kind::Denier => {
-                    self.deny(chain, index, actor, &field, places, rng);
+                    self.deny(chain, index, actor, &corpus, &targets, places, rng);
                 }
-                _ => {
-                    self.search(chain, index, actor, &field, library, rng);
-                    let sets = if actor.kind == Kind::Colluder { 2 } else { 1 };
-                    let searched = f64::from(u32::try_from(sets * DOCUMENTS).unwrap_or(0));
-                    costs.push((index, searched * DOCUMENT_SOMA));
-                }
+                _ => self.enter(chain, index, actor, &corpus, &targets, library, rng),
             }
+            costs.push((index, self.find(chain, index, actor, epoch.next(), rng)));
         }
         costs
     }
 
-    /// Searches documents and claims the closest for each target.
-    fn search(
+    /// Finds documents for the targets of an epoch and fixes them. Returns the cost, in SOMA.
+    fn find(
         &mut self,
         chain: &mut Chain,
         index: usize,
         actor: &Actor,
-        field: &Field,
+        epoch: Epoch,
+        rng: &mut SimRng,
+    ) -> f64 {
+        let attacks = epoch.0.is_multiple_of(ATTACK_EVERY);
+        let is_attacker = matches!(actor.kind, Kind::Silencer | Kind::Denier | Kind::Liar);
+        if is_attacker && !attacks {
+            return 0.0;
+        }
+        let voice = (actor.kind == Kind::Colluder).then_some(index);
+        let corpus = Corpus::find(voice, rng);
+        chain.act(&actor.key, corpus.commit());
+        // Whoever only denies targets to others scores nothing.
+        let scored = match actor.kind {
+            Kind::Silencer | Kind::Denier => 0,
+            _ => corpus.documents.len(),
+        };
+        self.fixed.insert(index, corpus);
+        f64::from(u32::try_from(scored).unwrap_or(0)) * DOCUMENT_SOMA
+    }
+
+    /// Claims the closest document for each target.
+    #[expect(clippy::too_many_arguments, reason = "all of them decide what is claimed")]
+    fn enter(
+        &mut self,
+        chain: &mut Chain,
+        index: usize,
+        actor: &Actor,
+        corpus: &Corpus,
+        targets: &[Drawn],
         library: &Library,
         rng: &mut SimRng,
     ) {
-        let mut search = |voice| -> Vec<Document> {
-            let documents = 0..DOCUMENTS;
-            documents.map(|_| Document::random(voice, rng)).collect()
-        };
-        let (natural, own) = match actor.kind {
-            Kind::Colluder => (search(None), search(Some(index))),
-            _ => (search(None), Vec::new()),
-        };
-        for (target, direction) in &field.targets {
-            let mut routed = target.routed.iter();
+        let (natural, own) = corpus.documents.split_at(corpus.documents.len().min(DOCUMENTS));
+        for drawn in targets {
+            let mut routed = drawn.target.routed.iter();
             let is_routed = routed.any(|entry| actor.models.contains(&entry.model));
-            let documents = if is_routed { &own } else { &natural };
-            let distances = documents
-                .iter()
-                .map(|document| (distance_squared(direction, &document.embedding), document));
-            let Some((distance, document)) = distances.min_by_key(|(distance, _)| *distance) else {
+            let (documents, first) = if is_routed { (own, natural.len()) } else { (natural, 0) };
+            let Some((at, truth)) = drawn.closest(library, documents) else {
                 continue;
             };
-            let Some((model, loss_q32)) = prediction(library, target, document, field.margin_q32)
-            else {
-                continue;
-            };
-            let mut others = target.routed.iter().map(|entry| entry.model);
-            let wrong = others.find(|other| *other != model).unwrap_or(model);
-            let statement = Statement {
-                model: if actor.kind == Kind::Liar { wrong } else { model },
-                loss_q32,
-                distance,
-            };
-            self.claim(chain, index, actor, target, document.clone(), &statement, rng);
+            let mut others = drawn.target.routed.iter().map(|entry| entry.model);
+            let wrong = others.find(|other| *other != truth.model).unwrap_or(truth.model);
+            let model = if actor.kind == Kind::Liar { wrong } else { truth.model };
+            let statement = Statement { model, ..truth };
+            self.claim(chain, index, actor, &drawn.target, corpus, first + at, &statement, rng);
         }
     }
 
     /// Fills all candidates of one target with claims at distance 0.
+    #[expect(clippy::too_many_arguments, reason = "all of them decide what is claimed")]
     fn deny(
         &mut self,
         chain: &mut Chain,
         index: usize,
         actor: &Actor,
-        field: &Field,
+        corpus: &Corpus,
+        targets: &[Drawn],
         places: u32,
         rng: &mut SimRng,
     ) {
         let position = usize::from(actor.kind == Kind::Denier);
-        let Some((target, _)) = field.targets.get(position) else {
+        let Some(Drawn { target, .. }) = targets.get(position) else {
             return;
         };
         if chain.balance(&actor.address) < target.reward.times(places.into()) {
             return;
         }
         self.attacks.insert(target.id, index);
-        for _ in 0..places {
-            let statement = Statement { model: target.routed[0].model, loss_q32: 0, distance: 0 };
-            let document = Document::random(None, rng);
-            self.claim(chain, index, actor, target, document, &statement, rng);
+        let places = usize::try_from(places).unwrap_or(usize::MAX).min(corpus.documents.len());
+        for at in 0..places {
+            let model = target.routed[0].model;
+            let statement = Statement { model, loss_q32: 0, gain_q32: gain_q32(0), distance: 0 };
+            self.claim(chain, index, actor, target, corpus, at, &statement, rng);
         }
     }
 
@@ -172,11 +275,12 @@ impl Submitters {
         index: usize,
         actor: &Actor,
         target: &Target,
-        document: Document,
+        corpus: &Corpus,
+        at: usize,
         statement: &Statement,
         rng: &mut SimRng,
     ) {
-        let salt = rng.random();
+        let (salt, document) = (rng.random(), corpus.documents[at].clone());
         let hash = Hash::of_bytes(&document.bytes);
         let size_bytes = u32::try_from(document.bytes.len()).unwrap_or(u32::MAX);
         let commitment =
@@ -185,14 +289,22 @@ impl Submitters {
             target: target.id,
             model: statement.model,
             loss_q32: statement.loss_q32,
-            gain_q32: 0,
+            gain_q32: statement.gain_q32,
             distance: statement.distance,
             size_bytes,
             commitment,
         });
         chain.act(&actor.key, action);
-        let claim =
-            Claim { submitter: index, target: target.id, document, salt, epoch: target.epoch };
+        let index_of_leaf = u32::try_from(at).unwrap_or(u32::MAX);
+        let claim = Claim {
+            submitter: index,
+            target: target.id,
+            document,
+            salt,
+            index: index_of_leaf,
+            path: corpus::path(&corpus.leaves, index_of_leaf).unwrap_or_default(),
+            epoch: target.epoch,
+        };
         self.claims.insert(commitment, claim);
     }
 
@@ -225,9 +337,9 @@ impl Submitters {
                 target: target.id,
                 data: claim.document.bytes.clone(),
                 salt: claim.salt,
-                index: 0,
-                leaf_salt: [0; 32],
-                path: Vec::new(),
+                index: claim.index,
+                leaf_salt: LEAF_SALT,
+                path: claim.path.clone(),
             });
             chain.act(&actor.key, action);
             self.published.insert(target.id, claim.document.clone());
@@ -237,24 +349,6 @@ impl Submitters {
     /// The data published for a target.
     pub fn published(&self, target: TargetId) -> Option<&Document> {
         self.published.get(&target)
-    }
-}
-
-/// The targets of an epoch, with their directions.
-struct Field {
-    targets: Vec<(Target, Vec<i16>)>,
-    margin_q32: u64,
-}
-
-impl Field {
-    fn of(state: &MemoryState, epoch: Epoch) -> Self {
-        let margin_q32 = read::epoch(state, epoch).map_or(0, |record| record.loss_margin_q32);
-        let targets = read::targets(state, epoch).into_iter();
-        let targets = targets.filter_map(|target| {
-            let direction = query::direction(state, &target)?;
-            Some((target, direction))
-        });
-        Self { targets: targets.collect(), margin_q32 }
     }
 }
 

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use soma_architecture::embedding::distance_squared;
-use soma_protocol::record::{Broken, TargetStatus, WeightsCommit};
+use soma_protocol::record::{Broken, Candidate, TargetStatus, WeightsCommit};
 use soma_protocol::{
     Action, Epoch, Hash, HeldFile, MemoryState, TargetId, Validity, Verdict, action, commitment,
     query, read, storage,
@@ -11,7 +10,7 @@ use soma_protocol::{
 
 use crate::actors::{Actor, Kind};
 use crate::chain::Chain;
-use crate::submitters::{Submitters, prediction};
+use crate::submitters::{Drawn, Statement, Submitters};
 use crate::weights::{Library, current_file};
 
 /// Cost of one audit, in SOMA.
@@ -39,7 +38,7 @@ fn randomness(actor: &Actor, epoch: Epoch) -> Hash {
     Hash::of_parts("economy beacon", &[&actor.address.0, &epoch.0.to_le_bytes()])
 }
 
-/// The verdict of an audit: whether the loss, winner and distance are as claimed.
+/// The verdict of an audit: whether the winner, its loss and gain and the distance are as claimed.
 fn audit(
     state: &MemoryState,
     library: &Library,
@@ -47,20 +46,15 @@ fn audit(
     id: TargetId,
 ) -> Option<Verdict> {
     let target = read::target(state, id)?;
-    let margin_q32 = read::epoch(state, target.epoch)?.loss_margin_q32;
     let TargetStatus::Published { rank } = target.status else {
         return None;
     };
     let claim = *read::candidates(state, id).get(usize::try_from(rank).ok()?)?;
     let document = submitters.published(id)?;
-    let direction = query::direction(state, &target)?;
-    let truth = prediction(library, &target, document, margin_q32)?;
-    let distance = distance_squared(&direction, &document.embedding);
-    let validity = if (claim.model, claim.loss_q32) == truth && claim.distance == distance {
-        Validity::Valid
-    } else {
-        Validity::Invalid
-    };
+    let truth = Drawn::of(state, target)?.truth(library, document)?;
+    let Candidate { model, loss_q32, gain_q32, distance, .. } = claim;
+    let is_true = Statement { model, loss_q32, gain_q32, distance } == truth;
+    let validity = if is_true { Validity::Valid } else { Validity::Invalid };
     let trace = Hash::of_parts("economy trace", &[&id.0.to_le_bytes(), &document.bytes]);
     Some(Verdict { validity, trace, broken: Broken::default() })
 }

@@ -57,9 +57,11 @@ fn models_are_routed_in_proportion_to_their_stake() {
 #[test]
 fn nearly_every_target_is_won_in_spite_of_all_attacks() {
     let report = report();
-    assert!(report.settled > 40 * report.returned);
+    // Nobody could fix data before the first epoch, so nobody wins its targets.
+    let returned = report.returned - u64::from(Settings::new(60, 1).params.targets_per_epoch);
+    assert!(report.settled > 40 * returned);
     let denied: u64 = report.griefing.iter().map(|row| row.denied).sum();
-    assert!(report.returned < 3 * denied, "{} of {denied}", report.returned);
+    assert!(returned < 3 * denied, "{returned} of {denied}");
 }
 
 #[test]

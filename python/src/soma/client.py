@@ -56,9 +56,11 @@ class _Model:
         """A model."""
         return self._client._get(f"/v1/models/{id}", types.Model)
 
-    def embedding(self, id: int) -> Answer[types.Vector]:
-        """A model's specialization."""
-        return self._client._get(f"/v1/models/{id}/embedding", types.Vector)
+    def specialization(self, id: int, epoch: int | None = None) -> Answer[types.Vector]:
+        """A model's specialization as it is now, or as it was when the targets of `epoch`, the
+        running one or the one before, were drawn."""
+        chosen = "" if epoch is None else f"?epoch={epoch}"
+        return self._client._get(f"/v1/models/{id}/specialization{chosen}", types.Vector)
 
     def pull(self, id: int, path: str | os.PathLike) -> Answer[Path]:
         """Downloads a model's public weights to `path` and checks their hash; resumes an

@@ -71,6 +71,15 @@ class Status:
 
 
 @dataclass(frozen=True)
+class Corpus:
+    """The documents that an account has fixed, for the targets of `from_epoch` and later."""
+
+    root: str
+    leaves: int
+    from_epoch: int
+
+
+@dataclass(frozen=True)
 class Account:
     """An account; `balance` in base units. An unknown one is empty."""
 
@@ -79,6 +88,10 @@ class Account:
     nonce: int
     next_nonce: int
     models: list[int]
+    corpus: Corpus | None
+    """What counts for the targets of the running epoch."""
+    next_corpus: Corpus | None
+    """What was committed in the running epoch and counts from the next one on."""
     height: int
 
 
@@ -156,7 +169,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Vector:
-    """Components of an embedding or of a target's direction; its length is about 32767."""
+    """Components of a specialization, at most about 32767 long, or of a target's direction."""
 
     components: list[int]
 
@@ -190,9 +203,14 @@ class Candidate:
     submitter: str
     model: int
     loss_q32: int
+    gain_q32: int
+    """How much better the model predicts the data than counting does, in 2^-32 nat."""
     distance: int
     size_bytes: int
     commitment: str
+    corpus_root: str
+    """Root of the submitter's corpus that counted; the data is one of its documents."""
+    corpus_leaves: int
     bond: int
 
 
@@ -230,6 +248,8 @@ class Target:
     seed: str
     loss_margin_q32: int
     """The margin by which claims are made and judged, in 2^-32 nat."""
+    gain_min_q32: int
+    """The least gain of a claim, in 2^-32 nat; 0 if there is none."""
     routed: list[Routed]
     candidates: list[Candidate]
     publication: Publication | None
@@ -245,6 +265,7 @@ class Epoch:
     targets: list[int]
     target_reward: int
     loss_margin_q32: int | None
+    gain_min_q32: int | None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ use soma_architecture::Architecture;
 use soma_architecture::embedding::document_distance;
 use soma_model::{Directions, Engine, KernelChoice, Score, Weights};
 use soma_protocol::record::{Candidate, TargetStatus, WeightsAge};
+use soma_protocol::winner::is_gain_enough;
 use soma_protocol::{
     Hash, ModelId, StateRead, TargetId, Validity, Verdict, commitment, query, read,
 };
@@ -84,6 +85,7 @@ struct Case {
     claim: Candidate,
     routed: Vec<Contender>,
     margin_q32: u64,
+    gain_min_q32: u64,
 }
 
 /// A routed model with the file that is fixed for the target. Each is judged by its own file, even
@@ -122,6 +124,7 @@ impl Case {
             claim,
             routed,
             margin_q32: epoch.loss_margin_q32,
+            gain_min_q32: epoch.gain_min_q32,
         })
     }
 }
@@ -172,6 +175,8 @@ impl Case {
         let valid = valid.is_some_and(|(routed, score)| {
             routed.model == self.claim.model
                 && score.loss_q32 == self.claim.loss_q32
+                && score.gain_q32 == self.claim.gain_q32
+                && is_gain_enough(score.gain_q32, self.gain_min_q32)
                 && self.distance(routed, score) == Some(self.claim.distance)
                 && self.data.len() as u64 == u64::from(self.claim.size_bytes)
         });

@@ -1,11 +1,10 @@
 //! A model reveals the weights of another with a file of its own, which is not them. Its file is
 //! its own fault: the other model is served, scored and paid as if there were no such reveal.
 
-use crate::competition::{commit, publish, reveal};
+use crate::competition::{Corpus, commit, distance, publish, reveal};
 use crate::network::Network;
-use soma_architecture::embedding::distance_squared;
-use soma_model::Weights;
-use soma_protocol::{Action, Amount, Epoch, Hash, ModelId, Phase, TargetId, action};
+use soma_model::{Score, Weights};
+use soma_protocol::{Action, Amount, Epoch, Hash, ModelId, Phase, action};
 use soma_sdk::api::{ModelStatus, Target, TargetStatus};
 use soma_sdk::obligation::{self, Publication, Reveal};
 use soma_sdk::{Secret, Sender};
@@ -37,24 +36,14 @@ async fn claim(
     network: &Network,
     sender: &Sender,
     target: &Target,
+    corpus: &Corpus,
     (model, weights): (ModelId, &Weights),
 ) -> Publication {
-    let data = b"a text that nobody has seen ".repeat(100);
-    let score = network.score(weights, target.seed.0.0, &data);
-    let direction = network.client.direction(TargetId(target.id)).await.unwrap();
-    let publication = Publication {
-        chain: sender.chain(),
-        submitter: sender.address(),
-        target: TargetId(target.id),
-        epoch: Epoch(target.epoch),
-        salt: Secret::from_bytes([9; 32]),
-        index: 0,
-        leaf_salt: Secret::from_bytes([9; 32]),
-        path: Vec::new(),
-        data,
-    };
-    let distance = distance_squared(&score.embedding, &direction.components);
-    let claim = obligation::Claim { model, loss_q32: score.loss_q32, gain_q32: 0, distance };
+    let publication = corpus.publication(sender, target, 0);
+    let score = network.score(weights, target.seed.0.0, &publication.data);
+    let distance = distance(network, target, model, &score).await;
+    let Score { loss_q32, gain_q32, .. } = score;
+    let claim = obligation::Claim { model, loss_q32, gain_q32, distance };
     sender.run(publication.submit(claim)).await.unwrap();
     publication
 }
@@ -62,6 +51,8 @@ async fn claim(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_that_reveals_another_models_weights_hash_with_its_own_file_hurts_nobody_else() {
     let network = Network::start();
+    let submitter = network.sender("account-3").await;
+    let corpus = Corpus::commit(&submitter, &["a text that nobody has seen "]).await;
     let owners = [network.sender("account-1").await, network.sender("account-2").await];
     let weights = Weights::init(&network.architecture(), [1; 32]).unwrap();
     let honest = commit(&network, &owners[0], "one", &weights).await;
@@ -78,8 +69,8 @@ async fn a_model_that_reveals_another_models_weights_hash_with_its_own_file_hurt
         assert_eq!(*routed.weights_hash, honest.weights_hash);
         assert_eq!(*routed.ciphertext_hash, own.ciphertext_hash);
     }
-    let submitter = network.sender("account-3").await;
-    let claimed = claim(&network, &submitter, &targets[0], (honest.model, &weights)).await;
+    let entered = (honest.model, &weights);
+    let claimed = claim(&network, &submitter, &targets[0], &corpus, entered).await;
     network.go_to(3, Phase::Reveal).await;
     publish(&network, &submitter, &[&claimed]).await;
     network.go_to(4, Phase::Reveal).await;

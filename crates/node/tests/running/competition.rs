@@ -3,9 +3,12 @@
 //! paid. Then the node is stopped and started again.
 
 use crate::network::{Network, wait_until};
+use soma_architecture::embedding::document_distance;
 use soma_codes::Coded as _;
 use soma_model::{Score, Weights};
-use soma_protocol::{Action, Amount, Epoch, ModelId, Phase, TargetId, action, winner};
+use soma_protocol::{
+    Action, Amount, Epoch, Hash, ModelId, Phase, TargetId, action, corpus, winner,
+};
 use soma_sdk::api::{ModelStatus, Returned, Target, TargetStatus};
 use soma_sdk::cipher;
 use soma_sdk::obligation::{self, Publication, Reveal};
@@ -75,20 +78,64 @@ pub(crate) enum Claim {
     True,
     /// The truth, except for a loss that is too low by one.
     Loss,
+    /// The truth, except for a gain that is too high by one.
+    Gain,
     /// This model is said to have won, with its own loss and distance.
     Winner(ModelId),
 }
 
-/// Submits data to a target with a claim.
+/// The corpus of a submitter.
+pub(crate) struct Corpus {
+    documents: Vec<Vec<u8>>,
+    leaves: Vec<Hash>,
+}
+
+const LEAF_SALT: [u8; 32] = [8; 32];
+
+impl Corpus {
+    /// Fixes texts, each repeated a hundred times, for the targets of the next epoch on.
+    pub(crate) async fn commit(sender: &Sender, texts: &[&str]) -> Self {
+        let documents: Vec<Vec<u8>> =
+            texts.iter().map(|text| text.repeat(100).into_bytes()).collect();
+        let leaf = |data: &Vec<u8>| {
+            corpus::leaf(&Hash::of_bytes(data), u32::try_from(data.len()).unwrap(), &LEAF_SALT)
+        };
+        let leaves: Vec<Hash> = documents.iter().map(leaf).collect();
+        let root = corpus::root(&leaves).unwrap();
+        let count = u32::try_from(leaves.len()).unwrap();
+        let action = action::CommitCorpus { root, leaves: count };
+        sender.run(Action::CommitCorpus(action)).await.unwrap();
+        Self { documents, leaves }
+    }
+
+    /// What is due once a document is submitted to a target.
+    pub(crate) fn publication(&self, sender: &Sender, target: &Target, at: usize) -> Publication {
+        let index = u32::try_from(at).unwrap();
+        Publication {
+            chain: sender.chain(),
+            submitter: sender.address(),
+            target: TargetId(target.id),
+            epoch: Epoch(target.epoch),
+            salt: Secret::from_bytes([9; 32]),
+            index,
+            leaf_salt: Secret::from_bytes(LEAF_SALT),
+            path: corpus::path(&self.leaves, index).unwrap(),
+            data: self.documents[at].clone(),
+        }
+    }
+}
+
+/// Submits a document of a corpus to a target with a claim.
 pub(crate) async fn submit(
     network: &Network,
     sender: &Sender,
     target: &Target,
-    text: &str,
+    corpus: &Corpus,
+    at: usize,
     claim: Claim,
 ) -> Publication {
-    let data = text.repeat(100).into_bytes();
-    let scores = scores(network, target, &data).await;
+    let publication = corpus.publication(sender, target, at);
+    let scores = scores(network, target, &publication.data).await;
     let losses: Vec<_> = scores.iter().map(|score| Some(score.loss_q32)).collect();
     let ages: Vec<_> = target.routed.iter().map(|routed| routed.age.into()).collect();
     let best = match claim {
@@ -96,27 +143,27 @@ pub(crate) async fn submit(
         _ => winner(&losses, &ages, sender.params().loss_margin_q32),
     };
     let best = best.unwrap();
-    let direction = network.client.direction(TargetId(target.id)).await.unwrap();
-    let distance = soma_architecture::embedding::distance_squared(
-        &scores[best].embedding,
-        &direction.components,
-    );
-    let publication = Publication {
-        chain: sender.chain(),
-        submitter: sender.address(),
-        target: TargetId(target.id),
-        epoch: Epoch(target.epoch),
-        salt: Secret::from_bytes([9; 32]),
-        index: 0,
-        leaf_salt: Secret::from_bytes([9; 32]),
-        path: Vec::new(),
-        data,
-    };
     let loss_q32 = scores[best].loss_q32 - i64::from(matches!(claim, Claim::Loss));
+    let gain_q32 = scores[best].gain_q32 + i64::from(matches!(claim, Claim::Gain));
     let model = ModelId(target.routed[best].model);
-    let claim = obligation::Claim { model, loss_q32, gain_q32: 0, distance };
+    let distance = distance(network, target, model, &scores[best]).await;
+    let claim = obligation::Claim { model, loss_q32, gain_q32, distance };
     sender.run(publication.submit(claim)).await.unwrap();
     publication
+}
+
+/// The distance of data with this score under a model from a target.
+pub(crate) async fn distance(
+    network: &Network,
+    target: &Target,
+    model: ModelId,
+    score: &Score,
+) -> u64 {
+    let direction = network.client.direction(TargetId(target.id)).await.unwrap();
+    let epoch = Some(Epoch(target.epoch));
+    let specialization = network.client.specialization(model, epoch).await.unwrap();
+    let (mean, target) = (specialization.components, direction.components);
+    document_distance(&score.embedding, &mean, &target).unwrap()
 }
 
 /// Two models enter the competition: committed and held in epoch 1, revealed and active in epoch 2.
@@ -171,18 +218,18 @@ pub(crate) async fn publish(network: &Network, sender: &Sender, claims: &[&Publi
 #[tokio::test(flavor = "multi_thread")]
 async fn a_win_is_published_audited_and_paid_in_halves_and_survives_a_restart() {
     let mut network = Network::start();
+    let submitter = network.sender("account-3").await;
+    let texts = ["a text that nobody has seen ", "another one, well claimed ", "and a third "];
+    let corpus = Corpus::commit(&submitter, &texts).await;
     let reveals = enter(&network).await;
     let targets = network.client.targets(Some(Epoch(2))).await.unwrap();
-    let submitter = network.sender("account-3").await;
-    let honest =
-        submit(&network, &submitter, &targets[0], "a text that nobody has seen ", Claim::True)
-            .await;
-    let liar =
-        submit(&network, &submitter, &targets[1], "another one, well claimed ", Claim::Loss).await;
+    let honest = submit(&network, &submitter, &targets[0], &corpus, 0, Claim::True).await;
+    let liar = submit(&network, &submitter, &targets[1], &corpus, 1, Claim::Loss).await;
+    let boaster = submit(&network, &submitter, &targets[2], &corpus, 2, Claim::Gain).await;
     let before = network.balance(&submitter).await;
     let stakes = network.stakes().await;
     network.go_to(3, Phase::Reveal).await;
-    let fees = publish(&network, &submitter, &[&honest, &liar]).await;
+    let fees = publish(&network, &submitter, &[&honest, &liar, &boaster]).await;
     network.go_to(4, Phase::Reveal).await;
 
     let won = network.client.target(honest.target).await.unwrap();
@@ -190,8 +237,11 @@ async fn a_win_is_published_audited_and_paid_in_halves_and_survives_a_restart() 
     assert_eq!(won.status, TargetStatus::Settled);
     let halves = [payment.paid_submitter.0, payment.paid_model.0];
     assert_eq!(halves, [won.reward.0 / 2; 2]);
-    let lost = network.client.target(liar.target).await.unwrap();
-    assert_eq!((lost.status, lost.returned), (TargetStatus::Returned, Some(Returned::Invalid)));
+    for false_claim in [liar.target, boaster.target] {
+        let lost = network.client.target(false_claim).await.unwrap();
+        let invalid = (TargetStatus::Returned, Some(Returned::Invalid));
+        assert_eq!((lost.status, lost.returned), invalid);
+    }
     let bond = Amount(won.reward.0).bps(submitter.params().bond_bps).0;
     let after = network.balance(&submitter).await;
     assert_eq!(after, before - fees + payment.paid_submitter.0 + bond, "its half, and one bond");

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::competition::{Claim, commit, publish, reveal, submit};
+use crate::competition::{self, Claim, commit, publish, reveal, submit};
 use crate::network::Network;
 use soma_model::train::{Corpus, Recipe, Trainer};
 use soma_model::{Architecture, Directions, Engine, KernelChoice, Weights, score_all};
@@ -117,6 +117,10 @@ async fn copies_of_a_winning_model_are_routed_with_it_and_win_nothing() {
         params.models_per_target = 5;
         params.targets_per_epoch = 5;
     });
+    let submitter = network.sender("account-6").await;
+    let lines = UNSEEN[0].lines().filter(|line| line.len() > 60);
+    let lines: Vec<&str> = lines.take(5).collect();
+    let corpus = competition::Corpus::commit(&submitter, &lines).await;
     let weights = trained(&network.architecture(), 300);
     let owner = network.sender("account-1").await;
     let original = commit(&network, &owner, "original", &weights).await;
@@ -136,15 +140,13 @@ async fn copies_of_a_winning_model_are_routed_with_it_and_win_nothing() {
     assert_eq!(copies[0].weights_hash, original.weights_hash, "byte for byte");
     reveal(&network, &owners, &copies, 3).await;
 
-    let submitter = network.sender("account-6").await;
     let targets = network.client.targets(Some(Epoch(3))).await.unwrap();
     let mut claims = Vec::new();
     let truths = [Claim::True; 3].into_iter();
     let expected = truths.chain([0, 3].map(|at| Claim::Winner(copies[at].model)));
-    let lines = UNSEEN[0].lines().filter(|line| line.len() > 60);
-    for ((target, claim), line) in targets.iter().zip(expected).zip(lines) {
+    for (at, (target, claim)) in targets.iter().zip(expected).enumerate() {
         assert_eq!(target.routed.len(), 5, "all on one target");
-        claims.push(submit(&network, &submitter, target, line, claim).await);
+        claims.push(submit(&network, &submitter, target, &corpus, at, claim).await);
     }
     assert_eq!(claims.len(), 5);
     network.go_to(4, Phase::Reveal).await;

@@ -10,7 +10,7 @@ use soma_sdk::api::TargetStatus;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::competition::{Claim, enter, submit};
+use crate::competition::{Claim, Corpus, enter, submit};
 use crate::network::{Network, wait_until};
 
 /// Another node's API: it has no file, then interrupts the first response, then serves.
@@ -89,11 +89,11 @@ async fn an_audit_waits_for_weights_that_cannot_be_downloaded_and_then_decides()
     let dead_url = format!("http://{}", dead.local_addr().unwrap());
     drop(dead);
     let network = Network::with_peers(vec![dead_url, url]);
+    let submitter = network.sender("account-3").await;
+    let corpus = Corpus::commit(&submitter, &["a text that nobody has seen "]).await;
     enter(&network).await;
     let targets = network.client.targets(Some(Epoch(2))).await.unwrap();
-    let submitter = network.sender("account-3").await;
-    let text = "a text that nobody has seen ";
-    let claim = submit(&network, &submitter, &targets[0], text, Claim::True).await;
+    let claim = submit(&network, &submitter, &targets[0], &corpus, 0, Claim::True).await;
     lose_files(&network, &other);
 
     network.go_to(3, Phase::Reveal).await;

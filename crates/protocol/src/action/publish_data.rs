@@ -18,7 +18,7 @@ use crate::{Event, Hash, Rejection, TargetId, hex, read};
 const WORK: u64 = 700;
 
 /// Bytes whose windows are hashed in the time of a unit of work.
-const BYTES_SKETCHED_PER_UNIT: u64 = 64;
+const BYTES_SKETCHED_PER_UNIT: u64 = 50;
 
 /// Publishes the data of a candidate.
 #[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]

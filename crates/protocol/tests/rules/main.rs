@@ -32,6 +32,8 @@ mod validators_and_seats;
 #[cfg(test)]
 mod validators_vote_and_models_migrate;
 #[cfg(test)]
+mod data_is_fixed_first_and_wins_once;
+#[cfg(test)]
 mod hostile_state;
 #[cfg(test)]
 mod known_attacks_fail;

@@ -6,6 +6,7 @@ use crate::world::{
     Data, OPERATOR, OTHER, OWNER, Person, RIVAL, Release, SUBMITTER, VALIDATOR, World, axis,
     validator,
 };
+use soma_codes::Coded as _;
 use soma_protocol::record::{ModelStatus, TargetStatus, Task};
 use soma_protocol::{
     Action, Amount, Change, Event, Hash, Key, MemoryState, ModelId, Outcome, Phase, PoolId,
@@ -248,21 +249,27 @@ fn a_storage_challenge_does_not_change_as_models_are_registered() {
 }
 
 #[test]
-fn claims_are_judged_by_the_margin_they_were_made_under() {
+fn claims_are_judged_by_the_margin_and_the_least_gain_they_were_made_under() {
     let mut world = World::with(|_| {});
-    let change = Change::Parameter { name: "loss_margin_q32".into(), value: 0 };
-    world.must(VALIDATOR, Action::Propose(action::Propose { change }));
-    let (proposal, approve) = (ProposalId(1), true);
-    world.must(VALIDATOR, Action::Vote(action::Vote { proposal, approve }));
-    let margin = |world: &World, target: u32| {
-        read::epoch(&world.state, world.target(target).epoch).unwrap().loss_margin_q32
+    for (name, value, id) in [("loss_margin_q32", 0, 1), ("gain_min_q32", 1 << 33, 2)] {
+        let change = Change::Parameter { name: name.into(), value };
+        world.must(VALIDATOR, Action::Propose(action::Propose { change }));
+        let (proposal, approve) = (ProposalId(id), true);
+        world.must(VALIDATOR, Action::Vote(action::Vote { proposal, approve }));
+    }
+    let judged_by = |world: &World, target: u32| {
+        let record = read::epoch(&world.state, world.target(target).epoch).unwrap();
+        (record.loss_margin_q32, record.gain_min_q32)
     };
     let claimed = world.params().loss_margin_q32;
     let target = world.win(SUBMITTER, &Data::new("claim"));
-    assert_eq!((world.params().loss_margin_q32, margin(&world, target)), (0, claimed));
+    assert_eq!((world.params().loss_margin_q32, world.params().gain_min_q32), (0, 1 << 33));
+    assert_eq!(judged_by(&world, target), (claimed, 0));
     world.go_to_compete();
     let next = read::targets(&world.state, world.epoch())[0].id.0;
-    assert_eq!(margin(&world, next), 0);
+    assert_eq!(judged_by(&world, next), (0, 1 << 33));
+    let poor = world.submit(SUBMITTER, next, &Data::new("good"), 5);
+    assert_eq!(world.act(SUBMITTER, poor).unwrap_err().code().as_str(), "gain_too_low");
 }
 
 #[test]
