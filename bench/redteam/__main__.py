@@ -14,6 +14,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import copies
 import corpus
 import generators
 import owner
@@ -76,6 +77,7 @@ def arguments() -> argparse.Namespace:
     add("--kinds", nargs="*", help="generators and searches (default: all)")
     add("--gain-min", type=float, default=0.125, help="minimum gain in nats")
     add("--folder", type=Path, default=Path("target/redteam"), help="for weights and results")
+    add("--copies", action="store_true", help="measure only how copies are recognized")
     add("--owner", action="store_true", help="also measure owners who work with submitters")
     add("--plot", type=Path, metavar="FILE", help="write a picture (SVG)")
     add("--small", action="store_true", help="a few documents of each kind: only a test")
@@ -90,11 +92,15 @@ def domain_of(text: str) -> corpus.Domain:
     return corpus.domain(name, files)
 
 
+def trained_domains(args: argparse.Namespace) -> list[corpus.Domain]:
+    """The domains that have a model each."""
+    named = [domain_of(text) for text in args.domains]
+    return named or corpus.repository_domains(args.repository)
+
+
 def run(args: argparse.Namespace, setting: str, seed: int) -> None:
     """One measurement; its result is a file in the folder."""
-    domains = [domain_of(text) for text in args.domains] or corpus.repository_domains(
-        args.repository
-    )
+    domains = trained_domains(args)
     untrained = [domain_of(text) for text in args.untrained]
     sizes = SMALL if args.small else Sizes()
     weights = args.folder / "weights"
@@ -148,6 +154,9 @@ def owner_of(
 def main() -> None:
     """Measures and prints."""
     args = arguments()
+    if args.copies:
+        print(copies.table([*trained_domains(args), *map(domain_of, args.untrained)]))
+        return
     args.folder.mkdir(parents=True, exist_ok=True)
     if not args.table:
         for setting in args.settings:
