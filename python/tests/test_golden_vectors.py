@@ -66,4 +66,5 @@ def test_the_engine_gives_the_public_cross_entropy_and_embedding(vector):
     assert np.abs(score.embedding - 32767 * mean / np.linalg.norm(mean)).max() < 1
     assert score.embedding.dtype == np.int16
     assert score.loss_q32 == round(score.loss * 2**32)
+    assert score.gain_q32 == score.counting_q32 - round(score.cross_entropy * 2**32)
     assert len(score.trace) == 32

@@ -47,6 +47,8 @@ def test_twins_and_engine_agree_within_1e_4_on_data_of_any_length(twin, weights_
     assert score.cross_entropy == pytest.approx(engine.cross_entropy, abs=1e-4)
     assert score.sigreg == pytest.approx(engine.sigreg, rel=1e-4)
     assert np.abs(score.embedding * 32767 - engine.embedding).max() < 1
+    assert score.counting == engine.counting == engine.counting_q32 / 2**32
+    assert score.gain == pytest.approx(engine.gain, abs=1e-4)
 
 
 def test_weights_below_2_to_the_minus_40_count_as_zero_everywhere(twin, weights_file, tmp_path):

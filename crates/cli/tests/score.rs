@@ -74,7 +74,7 @@ fn every_kernel_and_thread_count_gives_the_same_integers() {
     let facts = |flags: &[&str]| {
         let line = json(home.path(), &[&["score", &data, "--model", &weights], flags].concat());
         let score = &line["scores"][0];
-        ["loss_q32", "embedding_hash", "trace"].map(|field| score[field].clone())
+        ["loss_q32", "gain_q32", "embedding_hash", "trace"].map(|field| score[field].clone())
     };
     let expected = facts(&["--kernel", "reference"]);
     for threads in ["1", "2", "3"] {
@@ -147,7 +147,7 @@ fn files_of_a_folder_get_a_line_each_in_order_with_the_scores_they_have_alone() 
     for line in lines.iter().step_by(7) {
         let file = line["file"].as_str().unwrap();
         let alone = json(home.path(), &["score", file, "--model", &weights]);
-        for field in ["loss_q32", "loss", "embedding_hash", "trace", "bytes"] {
+        for field in ["loss_q32", "gain_q32", "loss", "gain", "embedding_hash", "trace", "bytes"] {
             assert_eq!(alone["scores"][0][field], line["scores"][0][field], "{file}");
         }
     }

@@ -5,10 +5,10 @@
 //! than the best of its experts: where counting failed, garbage would look understood.
 //!
 //! One expert says that all symbols are equally likely. The others, one for each order from 0 to 6,
-//! look at what followed the last so many symbols. They are blended from the bottom as by Witten
-//! and Bell (The zero-frequency problem, 1991), their counts are updated from the top as by Moffat
-//! (Implementing the PPM data compression scheme, 1990), and all share a prediction as by Herbster
-//! and Warmuth (Tracking the best expert, 1998). `docs/numerics.md` defines every bit.
+//! look at what followed the last so many symbols. They are blended from the bottom as in "The
+//! zero-frequency problem" (1991, method C), their counts are updated from the top as in
+//! "Implementing the PPM data compression scheme" (Moffat, 1990), and all share a prediction as in
+//! "Tracking the best expert" (Herbster and Warmuth, 1998). `docs/numerics.md` defines every bit.
 
 use crate::tokenizer::{EOS, chunks};
 
@@ -90,8 +90,8 @@ impl Counts {
     /// Takes the next symbol. Returns the probabilities that the experts gave it.
     fn take(&mut self, symbol: u16) -> [u64; EXPERTS] {
         let mut continued = [0; ORDERS];
-        for order in 0..self.orders {
-            continued[order] = self.child(self.contexts[order], symbol);
+        for (child, context) in continued.iter_mut().zip(self.contexts).take(self.orders) {
+            *child = self.child(context, symbol);
         }
         let given = self.probabilities(&continued);
         self.count(&continued);
@@ -205,9 +205,7 @@ impl Probability {
     fn multiply(&mut self, probability: u64) {
         let product = u128::from(self.mantissa) * u128::from(probability);
         let zeros = product.leading_zeros();
-        #[expect(clippy::cast_possible_truncation, reason = "the upper half")]
-        let mantissa = ((product << zeros) >> 64) as u64;
-        self.mantissa = mantissa;
+        self.mantissa = ((product << zeros) >> 64) as u64;
         self.halvings += u64::from(zeros);
     }
 
@@ -215,7 +213,7 @@ impl Probability {
     fn bits_q32(&self) -> u128 {
         let (mut mantissa, mut logarithm) = (u128::from(self.mantissa), 0);
         for _ in 0..32 {
-            let square = mantissa * mantissa >> 63;
+            let square = (mantissa * mantissa) >> 63;
             let digit = square >> 64;
             logarithm = logarithm << 1 | digit;
             mantissa = square >> digit;

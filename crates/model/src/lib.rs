@@ -6,10 +6,10 @@
 //! every bit.
 //!
 //! Reading order, bottom to top: lanes (`simd`), functions (`math`, `math64`), matrix products
-//! (`kernels`); bytes to tokens ([`tokenizer`]), and what counting them predicts ([`counting`]); the
-//! weights file (`weights`); each layer with its
-//! forward and backward (`layers`); a forward pass (`forward`), the [`score()`] made from it, and
-//! bytes sampled from it (`generate`); training ([`train`]); measurements (`bench`).
+//! (`kernels`); bytes to tokens ([`tokenizer`]), and what counting predicts ([`counting`]); the
+//! weights file (`weights`); each layer with its forward and backward (`layers`); a forward pass
+//! (`forward`), the [`score()`] made from it, and bytes sampled from it (`generate`); training
+//! ([`train`]); measurements (`bench`).
 
 #![expect(
     clippy::inline_always,

@@ -14,6 +14,7 @@ use soma_architecture::NUMERICS_VERSION;
 use soma_architecture::embedding::distance_squared;
 use soma_codes::Coded as _;
 use soma_model::bench::hostile;
+use soma_model::counting::counting_q32;
 use soma_model::{
     Architecture, Directions, Engine, Error, KernelChoice, KernelKind, Report, Score, Weights,
     score, score_all, score_with_dump,
@@ -69,6 +70,39 @@ fn every_kernel_and_thread_count_gives_the_same_score() {
                 assert_eq!(got, expected, "{kind} on {threads} threads");
             }
         }
+    }
+}
+
+#[test]
+fn the_gain_is_the_same_to_the_last_bit_on_every_kernel_and_however_documents_are_batched() {
+    let weights = Weights::init(&odd(), [7; 32]).unwrap();
+    let directions = Directions::new(&odd(), [0; 32]);
+    let documents: Vec<Vec<u8>> = (1..120).step_by(17).map(text).collect();
+    let views: Vec<&[u8]> = documents.iter().map(Vec::as_slice).collect();
+    let reference = engine(KernelKind::Reference, 1);
+    let expected: Vec<i64> =
+        views.iter().map(|view| judge(&reference, &weights, view).score.gain_q32).collect();
+    for kind in KernelKind::ALL.into_iter().filter(|kind| kind.is_available()) {
+        for threads in [1, 3] {
+            let engine = engine(kind, threads);
+            let scores = score_all(&engine, &weights, &views, &directions, |_| ()).unwrap();
+            let gains = scores.into_iter().map(|report| report.unwrap().score.gain_q32);
+            assert_eq!(gains.collect::<Vec<_>>(), expected, "{kind} on {threads} threads");
+        }
+    }
+}
+
+#[test]
+fn the_gain_is_the_loss_of_counting_less_the_cross_entropy() {
+    let data = text(100);
+    let counting = counting_q32(&data, odd().positions as usize).unwrap();
+    for seed in 0..3 {
+        let report = judge(&auto(), &Weights::init(&odd(), [seed; 32]).unwrap(), &data);
+        let Score { counting_q32, gain_q32, .. } = report.score;
+        assert_eq!(counting_q32, counting, "whatever the model");
+        let cross_entropy = (report.cross_entropy * 4_294_967_296.0).round_ties_even() as i64;
+        assert_eq!(gain_q32, counting_q32 - cross_entropy);
+        assert!((report.gain - (report.counting - report.cross_entropy)).abs() < 1e-9);
     }
 }
 

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use soma_codes::Coded as _;
 use soma_model::train::{Corpus, Recipe};
-use soma_model::{Architecture, Directions, Engine, Error, KernelChoice, Weights};
+use soma_model::{Architecture, Directions, Engine, Error, KernelChoice, Report, Weights};
 
 pyo3::import_exception!(soma.score, NonFinite);
 pyo3::import_exception!(soma.score, ZeroEmbedding);
@@ -102,8 +102,9 @@ struct Model {
     engine: &'static Engine,
 }
 
-/// `(loss_q32, embedding as little-endian i16, trace, loss, cross_entropy, sigreg)`
-type ScoreParts<'py> = (i64, Bound<'py, PyBytes>, Bound<'py, PyBytes>, f64, f64, f64);
+/// `([loss_q32, counting_q32, gain_q32], embedding as little-endian i16, trace, [loss,
+/// cross_entropy, sigreg, counting, gain])`
+type ScoreParts<'py> = ([i64; 3], Bound<'py, PyBytes>, Bound<'py, PyBytes>, [f64; 5]);
 
 #[pymethods]
 impl Model {
@@ -128,15 +129,14 @@ impl Model {
                 soma_model::score(self.engine, &self.weights, data, &directions)
             })
             .map_err(exception)?;
+        let Report { score, loss, cross_entropy, sigreg, counting, gain, .. } = report;
         let embedding: Vec<u8> =
-            report.score.embedding.iter().flat_map(|value| value.to_le_bytes()).collect();
+            score.embedding.iter().flat_map(|value| value.to_le_bytes()).collect();
         Ok((
-            report.score.loss_q32,
+            [score.loss_q32, score.counting_q32, score.gain_q32],
             PyBytes::new(py, &embedding),
-            PyBytes::new(py, &report.score.trace),
-            report.loss,
-            report.cross_entropy,
-            report.sigreg,
+            PyBytes::new(py, &score.trace),
+            [loss, cross_entropy, sigreg, counting, gain],
         ))
     }
 

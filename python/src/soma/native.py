@@ -21,13 +21,17 @@ from soma.score import Score
 
 @dataclass(frozen=True)
 class NativeScore(Score):
-    """The native engine's score. `loss_q32`, `embedding` and `trace` equal the chain's bit for bit
-    on every machine; the floats are informative."""
+    """The native engine's score. The integers, `embedding` and `trace` equal the chain's bit for
+    bit on every machine; the floats are informative."""
 
     embedding: np.ndarray
     """Mean of the representations over all positions, scaled to length 32767; int16 `[dim]`."""
     loss_q32: int
     """The loss in units of 2^-32 nat."""
+    counting_q32: int
+    """The loss of counting in units of 2^-32 nat."""
+    gain_q32: int
+    """How much better the model predicts than counting does, in units of 2^-32 nat."""
     trace: bytes
     """BLAKE3 over every negative log likelihood and the embedding."""
 
@@ -60,10 +64,12 @@ class Model:
 
         Raises `ValueError` if the data is empty, `soma.NonFinite` and `soma.ZeroEmbedding`.
         """
-        parts = self._native.score(data, seed)
-        loss_q32, embedding, trace, loss, cross_entropy, sigreg = parts
+        integers, embedding, trace, floats = self._native.score(data, seed)
+        loss, cross_entropy, sigreg, counting, gain = floats
         embedding = np.frombuffer(embedding, "<i2")
-        return NativeScore(loss, cross_entropy, sigreg, embedding, loss_q32, trace)
+        return NativeScore(
+            loss, cross_entropy, sigreg, embedding, counting, gain, *integers, trace
+        )
 
     def weights_hash(self) -> bytes:
         """BLAKE3 of the file's bytes, which identifies the weights on the network."""

@@ -37,6 +37,10 @@ class Score:
     """SIGReg with the scoring cap, averaged over chunks weighted by their positions."""
     embedding: np.ndarray
     """Mean representation over all positions, normalized to unit length; float32 `[dim]`."""
+    counting: float
+    """Mean loss of counting over all predicted positions, in nats."""
+    gain: float
+    """`counting - cross_entropy`: how much better the model predicts than counting does."""
 
 
 def combine(
@@ -46,9 +50,11 @@ def combine(
     total: np.ndarray,
     positions: int,
     coefficient: float,
+    counting: float,
 ) -> Score:
     """Combines sums over chunks into a score: `nll` over `predicted` positions, `sigreg` (each
-    chunk weighted by its positions) and the representations `total` over `positions`.
+    chunk weighted by its positions) and the representations `total` over `positions`. `counting`
+    is the loss of counting.
 
     Raises `NonFinite` and `ZeroEmbedding`.
     """
@@ -60,4 +66,4 @@ def combine(
     if length == 0:
         raise ZeroEmbedding("the mean of the representations is zero")
     embedding = (total / length).astype(np.float32)
-    return Score(loss, cross_entropy, sigreg, embedding)
+    return Score(loss, cross_entropy, sigreg, embedding, counting, counting - cross_entropy)

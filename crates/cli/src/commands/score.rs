@@ -10,6 +10,7 @@ use serde::Serialize;
 use soma_codes::Code;
 use soma_compete::{ScoreCache, Scored, Scorer, documents};
 use soma_model::{Directions, Engine, Report, Weights, score_with_dump};
+use soma_protocol::record::Params;
 
 use crate::error::{Error, Result};
 use crate::global::Global;
@@ -47,6 +48,9 @@ pub(crate) struct Score {
     dump: Option<PathBuf>,
 }
 
+/// The least gain of a submission on a network that has not voted for another.
+const GAIN_MIN_Q32: u64 = Params::network().gain_min_q32;
+
 const ZERO: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// One data file and its score with every model.
@@ -57,6 +61,8 @@ struct Line<'a> {
     seed: String,
     /// Index of the lowest loss in `scores`; `None` if no model has a score.
     winner: Option<usize>,
+    /// Least gain that a network's submissions have, unless it has voted for another.
+    gain_min_q32: String,
     scores: Vec<Entry<'a>>,
 }
 
@@ -79,9 +85,13 @@ struct Entry<'a> {
 enum Outcome {
     Scored {
         loss_q32: String,
+        counting_q32: String,
+        gain_q32: String,
         loss: f64,
         cross_entropy: f64,
         sigreg: f64,
+        counting: f64,
+        gain: f64,
         bits_per_byte: f64,
         embedding_hash: String,
         trace: String,
@@ -90,6 +100,12 @@ enum Outcome {
         error: &'static str,
         message: String,
     },
+}
+
+/// How much better than counting a model predicts, and the loss of counting in nats.
+struct Gain {
+    gain_q32: i64,
+    counting: f64,
 }
 
 /// An opened model.
@@ -281,9 +297,13 @@ impl From<std::result::Result<Report, soma_model::Error>> for Outcome {
         match report {
             Ok(report) => Self::Scored {
                 loss_q32: report.score.loss_q32.to_string(),
+                counting_q32: report.score.counting_q32.to_string(),
+                gain_q32: report.score.gain_q32.to_string(),
                 loss: report.loss,
                 cross_entropy: report.cross_entropy,
                 sigreg: report.sigreg,
+                counting: report.counting,
+                gain: report.gain,
                 bits_per_byte: report.bits_per_byte,
                 embedding_hash: hex::encode(report.score.embedding_hash()),
                 trace: hex::encode(report.score.trace),
@@ -308,6 +328,15 @@ impl Entry<'_> {
             Outcome::Failed { .. } => None,
         }
     }
+
+    fn gain(&self) -> Option<Gain> {
+        match &self.outcome {
+            Outcome::Scored { gain_q32, counting, .. } => {
+                Some(Gain { gain_q32: gain_q32.parse().ok()?, counting: *counting })
+            }
+            Outcome::Failed { .. } => None,
+        }
+    }
 }
 
 /// Index of the lowest loss, the first among equals. (On a network, the age of the weights decides
@@ -327,14 +356,36 @@ fn print(output: &Output, file: &Path, seed: Seed, scores: Vec<Entry<'_>>) -> Re
         let name = entry.model.display();
         let mark = if Some(index) == winner { output.good("best") } else { "    ".into() };
         text += &match &entry.outcome {
-            Outcome::Scored { loss, cross_entropy, sigreg, bits_per_byte, .. } => format!(
+            Outcome::Scored { loss, cross_entropy, sigreg, gain, bits_per_byte, .. } => format!(
                 "  {mark}  loss {loss:.4}  = cross-entropy {cross_entropy:.4} + \
-                 sigreg {sigreg:.3}  ({bits_per_byte:.3} bits/byte, {})  {name}\n",
+                 sigreg {sigreg:.3}  gain {gain:.4}  ({bits_per_byte:.3} bits/byte, {})  {name}\n",
                 entry.effort()
             ),
             Outcome::Failed { error, message } => format!("  {mark}  {error}: {message}  {name}\n"),
         };
     }
-    let line = Line { schema: "score/1", file, seed: seed.to_hex(), winner, scores };
+    if let Some(gain) = winner.and_then(|winner| scores[winner].gain()) {
+        text += &judgment(gain);
+    }
+    let line = Line {
+        schema: "score/1",
+        file,
+        seed: seed.to_hex(),
+        winner,
+        gain_min_q32: GAIN_MIN_Q32.to_string(),
+        scores,
+    };
     output.result(text.trim_end(), &line)
+}
+
+/// The sentence that says whether a network takes data that its best model predicts with this gain.
+fn judgment(gain: Gain) -> String {
+    let Gain { gain_q32, counting } = gain;
+    let minimum = GAIN_MIN_Q32 as f64 / 2_f64.powi(32);
+    let reached = u64::try_from(gain_q32).is_ok_and(|gain| gain >= GAIN_MIN_Q32);
+    let verb = if reached { "reaches" } else { "is below" };
+    format!(
+        "        counting takes {counting:.4}; the gain {verb} the minimum of a network, \
+         {minimum:.4} by default\n"
+    )
 }

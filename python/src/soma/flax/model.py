@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from soma import native, tokenizer, weights
+from soma import counting, native, tokenizer, weights
 from soma import score as scores
 from soma.architecture import Architecture, ArchitectureLike
 from soma.flax import loss as losses
@@ -212,7 +212,8 @@ class Model(nnx.Module):
             positions += tokens.size
             total += chunk_sums.sum(0)
         sums = float(nll), predicted, float(sigreg), total, positions
-        return scores.combine(*sums, architecture.sigreg_coefficient)
+        counted = counting.nats(data, architecture.positions)
+        return scores.combine(*sums, architecture.sigreg_coefficient, counted)
 
 
 @nnx.jit

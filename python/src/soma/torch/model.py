@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from soma import native, tokenizer, weights
+from soma import counting, native, tokenizer, weights
 from soma import score as scores
 from soma.architecture import Architecture, ArchitectureLike
 from soma.torch import loss as losses
@@ -186,7 +186,8 @@ class Model(nn.Module):
         finally:
             self.train(training)
         sums = nll.item(), predicted, sigreg.item(), total.cpu().numpy(), positions
-        return scores.combine(*sums, architecture.sigreg_coefficient)
+        counted = counting.nats(data, architecture.positions)
+        return scores.combine(*sums, architecture.sigreg_coefficient, counted)
 
 
 def rope_table(positions: int, head_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
