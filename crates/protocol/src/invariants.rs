@@ -1,13 +1,14 @@
 //! Invariants of every state between two blocks. Tests and simulations check them after every
 //! block; no rule uses them.
 
+use crate::proof::corpus::LEAVES_MAX;
 use crate::record::{
-    Account, BeaconCommit, Candidates, ChallengeAnswers, Clock, Committee, Corpus, EpochRecord,
-    KeyHolder, LastCommittee, LivingCount, LivingModel, Migration, Model, ModelCount, ModelStatus,
-    Network, OpenProposals, Params, PastArchitecture, Piece, Pool, Proposal, ProposalCount,
-    ProposalStatus, Publication, QueuedStaker, Rent, RentPrice, Routed, SHARES_MAX, SHARES_MIN,
-    Share, Specialization, StakeChange, StakeChangeCount, Supply, Target, TargetStatus, Task,
-    Tasks, Validator, Validators, VerdictCommit, Weights, WeightsCommit,
+    Account, BeaconCommit, Candidates, ChallengeAnswers, Clock, Committee, Corpus, CorpusRoot,
+    EpochRecord, KeyHolder, LastCommittee, LivingCount, LivingModel, Migration, Model, ModelCount,
+    ModelStatus, Network, OpenProposals, Params, PastArchitecture, Piece, Pool, Proposal,
+    ProposalCount, ProposalStatus, Publication, QueuedStaker, Rent, RentPrice, Routed, SHARES_MAX,
+    SHARES_MIN, Share, Specialization, StakeChange, StakeChangeCount, Supply, Target, TargetStatus,
+    Task, Tasks, Validator, Validators, VerdictCommit, Weights, WeightsCommit,
 };
 use crate::state::{Key, MemoryState, Record, StateRead};
 use crate::{Amount, Epoch, ModelId, SUPPLY, TargetId, read};
@@ -248,7 +249,9 @@ fn moneyless(state: &MemoryState, tag: u8, key: Key, value: &[u8]) -> Result<boo
         Corpus::TAG => {
             let Corpus { latest, before } = decode(key, value)?;
             let ordered = before.is_none_or(|before| before.epoch < latest.epoch);
-            ordered && latest.epoch <= read::clock(state).epoch
+            let sized = |committed: &CorpusRoot| (1..=LEAVES_MAX).contains(&committed.leaves);
+            let legal = sized(&latest) && before.as_ref().is_none_or(sized);
+            ordered && legal && latest.epoch <= read::clock(state).epoch
         }
         Share::TAG => decode::<Share>(key, value).map(|share| {
             share != Share::default() && (share.shares == 0 || share.shares >= SHARES_MIN)

@@ -387,3 +387,83 @@ impl AuditQueue {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use soma_protocol::record::{Candidate, RevealedFile, WeightsAge};
+    use soma_protocol::{Address, Amount, Architecture, Epoch, Hash, ModelId, Validity};
+
+    use super::{Case, Contender, Outcome, Revealed, Score};
+
+    /// A claim that is true of [`scored`] data, with a gain just large enough.
+    fn case() -> Case {
+        let weights_hash = Hash([1; 32]);
+        let file = RevealedFile { ciphertext_hash: Hash([2; 32]), size_bytes: 1, key: [3; 32] };
+        let age = WeightsAge { epoch: Epoch(1), height: 1, index: 1 };
+        let contender = Contender {
+            model: ModelId(7),
+            revealed: Revealed { weights_hash, file },
+            age,
+            specialization: vec![1_000, -5, 0],
+        };
+        Case {
+            architecture: Architecture::nano(),
+            seed: Hash([4; 32]),
+            direction: vec![32_767, 0, 0],
+            data: vec![9; 5],
+            claim: Candidate {
+                submitter: Address([5; 32]),
+                model: ModelId(7),
+                loss_q32: 11,
+                gain_q32: 12,
+                distance: 2 * 32_767 * 32_767 - 2 * (3 * 32_767 * 32_767 / 5),
+                size_bytes: 5,
+                commitment: Hash([6; 32]),
+                corpus_root: Hash([7; 32]),
+                corpus_leaves: 1,
+                bond: Amount(1),
+            },
+            routed: vec![contender],
+            margin_q32: 0,
+            gain_min_q32: 12,
+        }
+    }
+
+    /// Seen from the specialization, it lies at (3, 4, 0).
+    fn scored() -> Score {
+        let embedding = vec![1_003, -1, 0];
+        Score { loss_q32: 11, counting_q32: 30, gain_q32: 12, embedding, trace: [8; 32] }
+    }
+
+    fn verdict(case: &Case, score: Score) -> Validity {
+        case.judge(&[&Outcome::Scored(score)]).validity
+    }
+
+    #[test]
+    fn a_claim_is_valid_only_if_all_of_it_is_true() {
+        assert_eq!(verdict(&case(), scored()), Validity::Valid);
+        let changes: [fn(&mut Candidate); 6] = [
+            |claim| claim.model = ModelId(8),
+            |claim| claim.loss_q32 -= 1,
+            |claim| claim.gain_q32 += 1,
+            |claim| claim.gain_q32 -= 1,
+            |claim| claim.distance -= 1,
+            |claim| claim.size_bytes += 1,
+        ];
+        for (at, change) in changes.iter().enumerate() {
+            let mut case = case();
+            change(&mut case.claim);
+            assert_eq!(verdict(&case, scored()), Validity::Invalid, "{at}");
+        }
+    }
+
+    #[test]
+    fn data_that_is_not_understood_or_has_no_direction_wins_nothing() {
+        let more = Case { gain_min_q32: 13, ..case() };
+        assert_eq!(verdict(&more, scored()), Validity::Invalid);
+        let mut middle = case();
+        middle.claim.distance = 0;
+        let embedding = middle.routed[0].specialization.clone();
+        assert_eq!(verdict(&middle, Score { embedding, ..scored() }), Validity::Invalid);
+    }
+}

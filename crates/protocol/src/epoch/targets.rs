@@ -123,15 +123,14 @@ fn route_batch(
     work: &mut Work,
 ) -> Option<Vec<Vec<ModelId>>> {
     let dim = transition.config.network.architecture.dim;
-    let per_target = transition.config.params.models_per_target;
-    let each = direction_work(dim).saturating_add(draw_work(dim, per_target));
-    if !work.take(each.saturating_mul(batch.into())) {
+    if !work.take(direction_work(dim).saturating_mul(batch.into())) {
         return None;
     }
     let first = transition.clock.next_target.0;
     let ids = (first..first.saturating_add(batch)).map(TargetId);
     let directions = ids.map(|id| direction(&record.beacon, id, dim)).collect();
-    let per_target = usize::try_from(per_target).unwrap_or(usize::MAX);
+    let models = transition.config.params.models_per_target;
+    let per_target = usize::try_from(models).unwrap_or(usize::MAX);
     let mut routing = Routing::resume(directions, per_target, std::mem::take(&mut task.nearest));
     let offer_work = offer_work(dim, batch);
     while let Some(place) = task.left.checked_sub(1) {
@@ -149,6 +148,10 @@ fn route_batch(
                 specialization: &specialization.unwrap_or_default(),
             });
         }
+    }
+    if !work.take(draw_work(dim, models).saturating_mul(batch.into())) {
+        task.nearest = routing.into_nearest();
+        return None;
     }
     task.left = record.living;
     Some(routing.finish().collect())

@@ -143,7 +143,7 @@ params! {
     /// Least gain of a submission, in 2^-32 nat: by how much the model predicts the data better
     /// than counting does. 0 if there is no minimum.
     #[serde(with = "decimal")]
-    gain_min_q32: u64 = 1 << 31, 0, 0 => 1 << 35;
+    gain_min_q32: u64 = 1 << 29, 0, 0 => 1 << 35;
     /// Least stake of a model.
     model_stake_min: Amount =
         Amount::soma(10), Amount::soma(1), 1_000_000 => 1_000_000_000_000_000;

@@ -557,7 +557,7 @@ fn random_histories_reach_every_outcome() {
     }
     assert_eq!(
         bytes.finalize().to_hex().as_str(),
-        "408f653bd8c9335407a78753cae71fb035db62ae6498f4b9470de259a5f6da4e",
+        "e87a90e1053b64be81b9b8fab8fdbecd5020945fe845d326bd648ed3ee7ea37b",
         "the bytes of states or events have changed"
     );
     let outcomes = [
@@ -579,6 +579,7 @@ fn random_histories_reach_every_outcome() {
         "key_rotated",
         "rent_paid",
         "rent_price_changed",
+        "corpus_committed",
         "submission_displaced",
         "submission_released",
         "submission_forfeited",
