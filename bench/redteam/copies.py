@@ -15,6 +15,8 @@ import seen
 from corpus import Domain
 
 PIECES = 16
+WINDOW = 16
+"""The network's choice."""
 WINDOWS = (8, 16, 32)
 SHARES = (0.25, 0.5, 0.75)
 CHOICES = [(window, share) for window in WINDOWS for share in SHARES]
@@ -81,7 +83,10 @@ def changes(winner: bytes, other: bytes, rng: np.random.Generator) -> dict[str, 
         )
         even = (np.arange(count) * size + size // 2) // count
         made[f"{percent} % evenly"] = substituted(winner, even, rng)
+    _, first = np.unique(seen.window_hashes(winner, WINDOW), return_index=True)
+    pieces = first[: PIECES // 2 + 1] + WINDOW // 2
     return made | {
+        "9 bytes, in its pieces": substituted(winner, pieces, rng),
         "rotated": winner[turn:] + winner[:turn],
         "shifted": b"abcde" + winner[:-5],
         "three quarters": winner[: 3 * size // 4] + other[: size // 4],

@@ -9,12 +9,17 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 def hashes(data: bytes, window: int) -> np.ndarray:
     """64-bit hashes of all overlapping windows, different ones once, ascending."""
+    return np.unique(window_hashes(data, window))
+
+
+def window_hashes(data: bytes, window: int) -> np.ndarray:
+    """64-bit hashes of all overlapping windows, in order."""
     values = np.frombuffer(data, np.uint8).astype(np.uint64) + np.uint64(1)
     count = max(len(values) - window + 1, 1)
     rolled = np.zeros(count, np.uint64)
     for place in range(min(window, len(values))):
         rolled = rolled * _MULTIPLIER + values[place : place + count]
-    return np.unique(mixed(rolled))
+    return mixed(rolled)
 
 
 def mixed(values: np.ndarray) -> np.ndarray:
