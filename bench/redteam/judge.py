@@ -8,11 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import seen
-from counting import counting
 from specialists import Specialist
 
-POSITIONS = 256
-"""Bytes of a chunk of the `nano` architecture."""
 PIECES = 16
 WINDOW = 16
 
@@ -88,8 +85,8 @@ class Judge:
             winner = min(range(len(scores)), key=lambda index: scores[index].loss)
             score = scores[winner]
             middle = self.specialists[winner].specialization
-            gain = counting(document, POSITIONS) - score.cross_entropy
-            rows.append((score.embedding, direction(score.embedding - middle), gain, winner))
+            seen_from = direction(score.embedding - middle)
+            rows.append((score.embedding, seen_from, score.gain, winner))
         plain, centered, gains, winners = (np.array(column) for column in zip(*rows, strict=True))
         return Judged(list(documents), plain, centered, gains, winners, fixed)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
@@ -38,7 +39,7 @@ class Sizes:
     """Targets that a search after the draw attacks."""
     steps_before: int = 250
     """Scores that a search spends on a document."""
-    steps_after: int = 400
+    steps_after: int = 1000
 
 
 @dataclass
@@ -130,8 +131,13 @@ class Measurement:
 
     def generator(self, kind: str) -> Row:
         """Measures a generator."""
+        self._begin(kind)
         documents = generators.generate(kind, self.material, self.sizes.kind)
         return self.row(kind, self.judge.judge(documents))
+
+    def _begin(self, kind: str) -> None:
+        """A kind's documents do not depend on which kinds were measured before."""
+        self.material.rng = np.random.default_rng([self.seed, zlib.crc32(kind.encode())])
 
     def second_sample(self) -> Row:
         """Measures natural documents as if they were a generator."""
@@ -155,6 +161,7 @@ class Measurement:
 
     def search(self, search: searches.Search) -> Row:
         """Measures a search."""
+        self._begin(search.name)
         return self._search_after(search) if search.after else self._search_before(search)
 
     def _search_before(self, search: searches.Search) -> Row:

@@ -10,9 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from counting import counting
 from generators import Material
-from judge import POSITIONS, direction
+from judge import direction
 from network import Network
 from specialists import Specialist
 
@@ -67,7 +66,7 @@ def climb(
 
     def closeness(document: bytes) -> float:
         score = model.score(document, keep=False)
-        if search.gain and counting(document, POSITIONS) - score.cross_entropy < gain_min:
+        if search.gain and score.gain < gain_min:
             return -np.inf
         middle = model.specialization if search.centered else 0
         return float(direction(score.embedding - middle) @ wanted)

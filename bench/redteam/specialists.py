@@ -58,6 +58,7 @@ class Scored:
 
     cross_entropy: float
     loss: float
+    gain: float
     embedding: np.ndarray
     """Unit length, float64 `[dim]`."""
 
@@ -80,7 +81,7 @@ class Specialist:
         if found is None:
             score = self._model.score(document, self._seed)
             embedding = score.embedding / UNIT
-            found = Scored(score.cross_entropy, score.loss, embedding)
+            found = Scored(score.cross_entropy, score.loss, score.gain, embedding)
             self.evaluations += 1
             if keep:
                 self._scores[document] = found

@@ -85,15 +85,6 @@ def test_the_gradient_says_what_a_change_of_a_byte_does(weights):
         table[200] = kept
 
 
-def test_counting_understands_repetition_and_costs_hardly_more_than_knowing_nothing():
-    from counting import counting
-
-    noise = np.random.default_rng(0).bytes(256)
-    assert counting(noise, 256) == pytest.approx(np.log(256), abs=0.05)
-    assert counting(b"ab" * 128, 256) < 0.3
-    assert counting(TEXT, 256) < counting(TEXT[:79], 256)
-
-
 def test_a_winner_is_recognized_after_a_change_and_other_text_is_not():
     from seen import shared, sketch
 
