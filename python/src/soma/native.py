@@ -67,9 +67,7 @@ class Model:
         integers, embedding, trace, floats = self._native.score(data, seed)
         loss, cross_entropy, sigreg, counting, gain = floats
         embedding = np.frombuffer(embedding, "<i2")
-        return NativeScore(
-            loss, cross_entropy, sigreg, embedding, counting, gain, *integers, trace
-        )
+        return NativeScore(loss, cross_entropy, sigreg, embedding, counting, gain, *integers, trace)
 
     def weights_hash(self) -> bytes:
         """BLAKE3 of the file's bytes, which identifies the weights on the network."""
