@@ -210,7 +210,8 @@ fn core<E: Spawner + StorageContext>(
     services: &Services,
     overrides: &Overrides,
 ) -> Result<Core, EngineError> {
-    let rules = Rules::new::<E>(&settings.genesis, overrides.deviation.clone())?;
+    let (ruleset, deviation) = (overrides.ruleset, overrides.deviation.clone());
+    let rules = Rules::new::<E>(&settings.genesis, ruleset, deviation)?;
     let key = private_key(&settings.key);
     Ok(Core {
         committees: Committees::new(rules.chain, key, overrides.calendar),

@@ -3,7 +3,7 @@
 
 use std::{fmt, num::NonZeroU64, sync::Arc};
 
-use soma_protocol::{BlockInfo, Genesis, Outcome, evidence::Evidence};
+use soma_protocol::{BlockInfo, Genesis, Outcome, Ruleset, evidence::Evidence};
 use soma_store::History;
 use tokio::sync::{Notify, mpsc};
 
@@ -77,6 +77,8 @@ pub struct Overrides {
     pub section_blocks: NonZeroU64,
     /// How far this node's clock is ahead of the true time, in milliseconds.
     pub skew_ms: i64,
+    /// The rules that its blocks follow.
+    pub ruleset: Ruleset,
     /// How the node departs from the protocol.
     pub deviation: Deviation,
 }
@@ -91,6 +93,7 @@ impl Default for Overrides {
             calendar: Calendar::default(),
             section_blocks: SECTION_BLOCKS,
             skew_ms: 0,
+            ruleset: Ruleset::WHOLE,
             deviation: Deviation::None,
         }
     }

@@ -13,7 +13,7 @@ use commonware_runtime::{
     tokio::{Config as RuntimeConfig, Context, Runner},
 };
 use commonware_storage::archive::{Archive as _, Identifier};
-use soma_protocol::{Genesis, MemoryState, read};
+use soma_protocol::{Genesis, MemoryState, Ruleset, read};
 use soma_store::{History, StateFolder, StoreError, database, database::Qmdb};
 
 use crate::{
@@ -95,7 +95,7 @@ impl Check {
             Qmdb::init(context.child("state"), config, None).await.map_err(StoreError::from)?;
         let stored = database::load(&database).await?;
         let root = database.root();
-        let rules = Rules::new::<Context>(genesis, Deviation::None)?;
+        let rules = Rules::new::<Context>(genesis, Ruleset::WHOLE, Deviation::None)?;
         let mut verifier = HandoverVerifier::new(committees.clone(), &rules.genesis_voters());
         let random = context.child("verifier");
         verifier.verify_all(random, &handovers).await?;

@@ -12,7 +12,7 @@ use crate::record::{Account, Clock};
 use crate::room::Room;
 use crate::state::{Changes, Draft, Key, StateRead};
 use crate::transaction::{Transaction, VerifiedTransaction};
-use crate::{Amount, BlockInfo, Event, Hash, Rejection, epoch, money, read};
+use crate::{Amount, BlockInfo, Defence, Event, Hash, Rejection, Ruleset, epoch, money, read};
 
 /// The result of a block.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct Outcome {
     pub receipts: Vec<Receipt>,
     /// Events, in order.
     pub events: Vec<Event>,
+    /// The work spent on tasks, in units of about a microsecond.
+    pub task_work: u64,
 }
 
 /// The result of a transaction.
@@ -89,18 +91,7 @@ pub fn execute(
     block: &BlockInfo,
     transactions: &[VerifiedTransaction],
 ) -> Result<Outcome, InvalidBlock> {
-    let mut executor = Executor::new(base, block);
-    executor.begin();
-    for transaction in transactions {
-        let hash = transaction.hash();
-        if !executor.has_room(transaction) {
-            return Err(InvalidBlock::NoRoom { hash });
-        }
-        executor
-            .include(transaction)
-            .map_err(|rejection| InvalidBlock::Inadmissible { hash, rejection })?;
-    }
-    Ok(executor.finish())
+    Ruleset::WHOLE.execute(base, block, transactions)
 }
 
 /// Builds a block from candidates, until there are no more. What was included is a valid block, and
@@ -109,19 +100,7 @@ pub fn execute(
 /// # Panics
 /// If `base` is not a state produced by genesis or blocks.
 pub fn build(base: &dyn StateRead, block: &BlockInfo, candidates: &mut dyn Candidates) -> Built {
-    let mut executor = Executor::new(base, block);
-    executor.begin();
-    let (mut included, mut refused) = (Vec::new(), Vec::new());
-    while let Some(candidate) = candidates.offer(&executor.state, &executor.room) {
-        if !executor.has_room(&candidate) {
-            continue;
-        }
-        match executor.include(&candidate) {
-            Ok(()) => included.push(candidate),
-            Err(rejection) => refused.push(Refused { transaction: candidate, rejection }),
-        }
-    }
-    Built { included, refused, outcome: executor.finish() }
+    Ruleset::WHOLE.build(base, block, candidates)
 }
 
 /// The result that a transaction would have if it came next, in a block at that time; for mempools.
@@ -137,12 +116,82 @@ pub fn check(
     block: &BlockInfo,
     transaction: &VerifiedTransaction,
 ) -> Result<(Receipt, Changes), Rejection> {
-    let mut executor = Executor::new(base, block);
-    executor.include(transaction)?;
-    let Executor { state, mut receipts, .. } = executor;
-    let hash = transaction.hash();
-    let receipt = receipts.pop().unwrap_or(Receipt { hash, fee: Amount::ZERO, result: Ok(()) });
-    Ok((receipt, state.into_changes()))
+    Ruleset::WHOLE.check(base, block, transaction)
+}
+
+impl Ruleset {
+    /// [`execute`], under these rules.
+    ///
+    /// # Errors
+    /// [`InvalidBlock`]: no such block may be part of the chain.
+    ///
+    /// # Panics
+    /// If `base` is not a state produced by genesis or blocks.
+    pub fn execute(
+        &self,
+        base: &dyn StateRead,
+        block: &BlockInfo,
+        transactions: &[VerifiedTransaction],
+    ) -> Result<Outcome, InvalidBlock> {
+        let mut executor = Executor::new(base, block, *self);
+        executor.begin();
+        for transaction in transactions {
+            let hash = transaction.hash();
+            if !executor.has_room(transaction) {
+                return Err(InvalidBlock::NoRoom { hash });
+            }
+            executor
+                .include(transaction)
+                .map_err(|rejection| InvalidBlock::Inadmissible { hash, rejection })?;
+        }
+        Ok(executor.finish())
+    }
+
+    /// [`build`], under these rules.
+    ///
+    /// # Panics
+    /// If `base` is not a state produced by genesis or blocks.
+    pub fn build(
+        &self,
+        base: &dyn StateRead,
+        block: &BlockInfo,
+        candidates: &mut dyn Candidates,
+    ) -> Built {
+        let mut executor = Executor::new(base, block, *self);
+        executor.begin();
+        let (mut included, mut refused) = (Vec::new(), Vec::new());
+        while let Some(candidate) = candidates.offer(&executor.state, &executor.room) {
+            if !executor.has_room(&candidate) {
+                continue;
+            }
+            match executor.include(&candidate) {
+                Ok(()) => included.push(candidate),
+                Err(rejection) => refused.push(Refused { transaction: candidate, rejection }),
+            }
+        }
+        Built { included, refused, outcome: executor.finish() }
+    }
+
+    /// [`check`], under these rules.
+    ///
+    /// # Errors
+    /// Why no block at that time could include the transaction.
+    ///
+    /// # Panics
+    /// If `base` is not a state produced by genesis or blocks.
+    pub fn check(
+        &self,
+        base: &dyn StateRead,
+        block: &BlockInfo,
+        transaction: &VerifiedTransaction,
+    ) -> Result<(Receipt, Changes), Rejection> {
+        let mut executor = Executor::new(base, block, *self);
+        executor.include(transaction)?;
+        let Executor { state, mut receipts, .. } = executor;
+        let hash = transaction.hash();
+        let receipt = receipts.pop().unwrap_or(Receipt { hash, fee: Amount::ZERO, result: Ok(()) });
+        Ok((receipt, state.into_changes()))
+    }
 }
 
 /// What an action does.
@@ -161,19 +210,21 @@ struct Executor<'a> {
     fees: Amount,
     receipts: Vec<Receipt>,
     events: Vec<Event>,
+    task_work: u64,
 }
 
 impl<'a> Executor<'a> {
-    fn new(base: &'a dyn StateRead, block: &'a BlockInfo) -> Self {
+    fn new(base: &'a dyn StateRead, block: &'a BlockInfo, rules: Ruleset) -> Self {
         Self {
             state: Draft::new(base),
             block,
-            config: ChainConfig::read(base),
+            config: ChainConfig::read(base, rules),
             clock: read::clock(base),
-            room: Room::new(),
+            room: Room::under(&rules),
             fees: Amount::ZERO,
             receipts: Vec::new(),
             events: Vec::new(),
+            task_work: 0,
         }
     }
 
@@ -191,7 +242,9 @@ impl<'a> Executor<'a> {
         }
         let deadline = epoch::deadline_ms(&self.clock, &self.config.params);
         let due = deadline.is_some_and(|deadline| self.block.timestamp_ms >= deadline);
-        if epoch::begin_block(&mut self.state, self.block, due, &mut self.events) {
+        let (state, rules) = (&mut self.state, &self.config.rules);
+        if let Some(work) = epoch::begin_block(state, rules, self.block, due, &mut self.events) {
+            self.task_work = work;
             self.refresh();
         }
     }
@@ -214,10 +267,7 @@ impl<'a> Executor<'a> {
         let transaction = verified.transaction();
         self.check_validity(transaction)?;
         let (fee, result) = if transaction.action.is_duty() {
-            check_duty(transaction)?;
-            let effects = self.act(transaction, Amount::ZERO)?;
-            self.keep(effects);
-            (Amount::ZERO, Ok(()))
+            (Amount::ZERO, self.perform(transaction)?)
         } else {
             self.pay(verified)?
         };
@@ -242,6 +292,19 @@ impl<'a> Executor<'a> {
         Ok(())
     }
 
+    /// Performs a duty, which must succeed.
+    fn perform(&mut self, transaction: &Transaction) -> Result<Result<(), Rejection>, Rejection> {
+        let effects = check_duty(transaction);
+        match effects.and_then(|()| self.act(transaction, Amount::ZERO)) {
+            Ok(effects) => {
+                self.keep(effects);
+                Ok(Ok(()))
+            }
+            Err(rejection) if self.config.defends(Defence::DutyValidity) => Err(rejection),
+            Err(rejection) => Ok(Err(rejection)),
+        }
+    }
+
     /// Charges a payment for itself, then lets it act. It pays whatever comes of that, so that
     /// nobody can use the room of a block for nothing. Returns fee and result.
     fn pay(
@@ -258,7 +321,11 @@ impl<'a> Executor<'a> {
                 self.keep(effects);
                 (total, Ok(()))
             }
-            Err(rejection) => (fee, Err(rejection)),
+            Err(rejection) if self.config.defends(Defence::AdmissionFee) => (fee, Err(rejection)),
+            Err(rejection) => {
+                money::credit(&mut self.state, &transaction.sender, fee);
+                (Amount::ZERO, Err(rejection))
+            }
         })
     }
 
@@ -297,7 +364,7 @@ impl<'a> Executor<'a> {
         let mut fee = Amount::ZERO;
         if !transaction.action.is_duty() {
             let changes = context.state.changes();
-            fee = money::fee::for_records(&self.state, changes, &self.config.params);
+            fee = money::fee::for_records(&self.state, changes, &self.config);
             let total = paid.plus(fee);
             if total > transaction.fee_limit {
                 return Err(Rejection::FeeLimit { fee: total, limit: transaction.fee_limit });
@@ -315,8 +382,8 @@ impl<'a> Executor<'a> {
 
     fn finish(mut self) -> Outcome {
         self.settle_fees();
-        let Executor { state, receipts, events, .. } = self;
-        Outcome { changes: state.into_changes(), receipts, events }
+        let Executor { state, receipts, events, task_work, .. } = self;
+        Outcome { changes: state.into_changes(), receipts, events, task_work }
     }
 
     /// Adds the fees of the whole block to the supply at once, so that no two transactions write

@@ -21,6 +21,7 @@
 mod value;
 pub mod reject;
 mod error;
+mod ruleset;
 pub mod state;
 pub mod record;
 pub mod event;
@@ -53,14 +54,14 @@ pub use money::rent;
 pub use proof::{SecretKey, commitment, corpus, evidence, sketch, storage, upload};
 pub use record::{Change, Committee, Params, Proposal, Seat, Validity, Verdict};
 pub use reject::Rejection;
-pub use room::{BLOCK_TRANSACTIONS_MAX, BLOCK_WEIGHT_MAX, Room};
+pub use room::{BLOCK_TRANSACTIONS_MAX, BLOCK_WEIGHT_MAX, KIND_WEIGHT_MAX, Room};
+pub use ruleset::{Defence, Ruleset, TASK_WORK_MAX, UnknownDefence};
 pub use soma_architecture::Architecture;
 pub use state::{Changes, Draft, Key, MemoryState, StateRead, VALUE_BYTES_MAX};
 pub use transaction::{
     SignedTransaction, TRANSACTION_BYTES_MAX, Transaction, VerifiedTransaction, verify_batch,
     verify_batch_unless,
 };
-pub use transition::TASK_WORK_MAX;
 pub use value::{
     ADDRESS_PREFIX, Address, Amount, BPS, BlockInfo, ConsensusKey, Epoch, Hash, ModelId,
     ParseError, Phase, PoolId, ProposalId, SOMA, SUPPLY, TargetId, decimal, hex,

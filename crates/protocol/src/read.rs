@@ -5,23 +5,36 @@ use crate::record::{
     Account, BeaconCommit, Candidate, Candidates, ChallengeAnswers, Clock, Committee, Corpus,
     EpochRecord, KeyHolder, LastCommittee, LivingCount, LivingModel, Migration, Model, ModelCount,
     Network, Params, PastArchitecture, Proposal, ProposalCount, Publication, Rent, RentPrice,
-    RevealedFile, Routed, Share, Specialization, Supply, Target, Tasks, Validator, Validators,
+    RevealedFile, Routed, SHARES_MIN, Share, Specialization, Supply, Target, Tasks, Validator,
+    Validators,
     VerdictCommit, Weights, WeightsCommit,
 };
 use crate::state::{Key, StateRead, load};
 use crate::{
-    Address, Amount, Architecture, ConsensusKey, Epoch, Hash, ModelId, PoolId, ProposalId, TargetId,
+    Address, Amount, Architecture, ConsensusKey, Defence, Epoch, Hash, ModelId, PoolId, ProposalId,
+    Ruleset, TargetId,
 };
 
 /// What every rule needs; it changes only between blocks and as epochs begin.
 pub(crate) struct ChainConfig {
     pub(crate) network: Network,
     pub(crate) params: Params,
+    pub(crate) rules: Ruleset,
 }
 
 impl ChainConfig {
-    pub(crate) fn read(state: &dyn StateRead) -> Self {
-        Self { network: network(state), params: params(state) }
+    pub(crate) fn read(state: &dyn StateRead, rules: Ruleset) -> Self {
+        Self { network: network(state), params: params(state), rules }
+    }
+
+    /// Whether a defence is part of the rules: always, but in a simulation.
+    pub(crate) fn defends(&self, defence: Defence) -> bool {
+        self.rules.defends(defence)
+    }
+
+    /// The fewest shares of a staker in the active part of a pool, unless it has none.
+    pub(crate) fn shares_min(&self) -> u128 {
+        if self.defends(Defence::SharesMin) { SHARES_MIN } else { 1 }
     }
 }
 

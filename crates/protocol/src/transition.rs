@@ -3,27 +3,43 @@
 
 use crate::read::{self, ChainConfig};
 use crate::record::{Audits, Clock, Supply};
+use crate::ruleset::{Defence, Ruleset};
 use crate::state::{Draft, Key};
 use crate::{Amount, BlockInfo, Event};
 
-/// The work that a block may spend on tasks, in units of about a microsecond on one core.
-pub const TASK_WORK_MAX: u64 = 100_000;
-
-/// The work that is left in a block.
-pub(crate) struct Work(u64);
+/// The work on tasks in a block.
+pub(crate) struct Work {
+    /// What is left for it.
+    left: u64,
+    /// What a block has for it.
+    of_a_block: u64,
+    /// What was done so far.
+    done: u64,
+}
 
 impl Work {
     /// The work of one block.
-    pub(crate) const fn of_a_block() -> Self {
-        Self(TASK_WORK_MAX)
+    pub(crate) fn of_a_block(rules: &Ruleset) -> Self {
+        let of_a_block = rules.task_work_max();
+        let left = if rules.defends(Defence::TaskBudget) { of_a_block } else { u64::MAX };
+        Self { left, of_a_block, done: 0 }
     }
 
     /// Takes the cost of a step, if there is enough left; otherwise the step waits for the next
     /// block. A step that costs more than a whole block has it to itself.
     pub(crate) fn take(&mut self, cost: u64) -> bool {
-        let rest = self.0.checked_sub(cost.min(TASK_WORK_MAX));
-        self.0 = rest.unwrap_or(self.0);
-        rest.is_some()
+        let cost = cost.min(self.of_a_block);
+        let Some(rest) = self.left.checked_sub(cost) else {
+            return false;
+        };
+        self.left = rest;
+        self.done = self.done.saturating_add(cost);
+        true
+    }
+
+    /// What was done in the block.
+    pub(crate) const fn done(&self) -> u64 {
+        self.done
     }
 }
 

@@ -14,10 +14,10 @@ use crate::genesis::{NODES, USERS, VALIDATORS, consensus_key, embedding, node_ke
 
 /// How long a transaction is valid, in milliseconds.
 pub const VALID_MS: u64 = 20_000;
-const DATA_BYTES: usize = 600;
+pub(crate) const DATA_BYTES: usize = 600;
 /// Documents in the corpus of every user.
 const DOCUMENTS: u32 = 64;
-const FILE_BYTES: u64 = 1 << 20;
+pub(crate) const FILE_BYTES: u64 = 1 << 20;
 
 /// Everyone who sends transactions.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ impl Actors {
     fn validator_action(&mut self, state: &dyn StateRead, node: usize, sender: &Address) -> Action {
         let epoch = read::clock(state).epoch;
         let next = Epoch(epoch.0 + 1);
-        let value = |epoch: Epoch| secret("beacon", &[&sender.0, &epoch.0.to_le_bytes()]);
+        let value = |epoch: Epoch| beacon_value(sender, epoch);
         match self.rng.random_range(0..12) {
             0..=2 => Action::CommitBeacon(action::CommitBeacon {
                 epoch: next,
@@ -237,6 +237,11 @@ fn secret(purpose: &str, parts: &[&[u8]]) -> Hash {
     Hash::of_parts(purpose, parts)
 }
 
+/// A validator's part of an epoch's beacon.
+pub(crate) fn beacon_value(validator: &Address, epoch: Epoch) -> Hash {
+    secret("beacon", &[&validator.0, &epoch.0.to_le_bytes()])
+}
+
 fn weights(model: ModelId) -> Hash {
     secret("weights", &[&model.0.to_le_bytes()])
 }
@@ -245,7 +250,7 @@ fn weights_key(model: ModelId) -> [u8; 32] {
     secret("key", &[&model.0.to_le_bytes()]).0
 }
 
-fn ciphertext(model: ModelId, epoch: Epoch) -> Hash {
+pub(crate) fn ciphertext(model: ModelId, epoch: Epoch) -> Hash {
     secret("ciphertext", &[&model.0.to_le_bytes(), &epoch.0.to_le_bytes()])
 }
 
@@ -281,7 +286,7 @@ fn data(document: u32, submitter: &Address) -> Vec<u8> {
 }
 
 /// The verdict that every validator reaches: nine out of ten claims are valid.
-fn verdict(target: TargetId) -> Verdict {
+pub(crate) fn verdict(target: TargetId) -> Verdict {
     let validity = if target.0.is_multiple_of(10) { Validity::Invalid } else { Validity::Valid };
     let trace = secret("trace", &[&target.0.to_le_bytes()]);
     Verdict { validity, trace, broken: Broken::default() }

@@ -1,13 +1,18 @@
 //! Checks every block that an honest node finalizes. It executes the blocks itself, so it knows
 //! what the state must be, but it never tells a node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use soma_engine::{FinalizedBlock, Joined, Sink};
-use soma_protocol::{BlockInfo, Genesis, Hash, MemoryState, execute, invariants, verify_batch};
+use soma_protocol::{
+    Address, BlockInfo, Genesis, Hash, MemoryState, Ruleset, invariants, verify_batch,
+};
 use soma_store::State;
 
+use crate::honest::Due;
+use crate::offers::Offers;
+use crate::promises::{Executed, Promises};
 use crate::{Violation, mempool::Mempool};
 
 /// What has happened so far, over all honest nodes.
@@ -27,6 +32,9 @@ pub struct Counts {
 
 struct Observed {
     chain: Hash,
+    ruleset: Ruleset,
+    promises: Promises,
+    offers: Offers,
     digests: BTreeMap<u64, Hash>,
     /// The result of executing all `counts.blocks` blocks.
     expected: MemoryState,
@@ -48,15 +56,24 @@ impl std::fmt::Debug for Checker {
 }
 
 impl Checker {
-    /// The checker of a network of `nodes` nodes.
+    /// The checker of a network of `nodes` nodes that follow these rules. `honest` are the
+    /// accounts of those whose validators no attacker has.
     ///
     /// # Errors
     /// If the genesis is invalid.
-    pub fn new(genesis: &Genesis, nodes: usize) -> Result<Self, soma_protocol::Error> {
+    pub fn new(
+        genesis: &Genesis,
+        nodes: usize,
+        ruleset: Ruleset,
+        honest: BTreeSet<Address>,
+    ) -> Result<Self, soma_protocol::Error> {
         let mut expected = MemoryState::default();
         expected.apply(&genesis.state()?);
         Ok(Self(Arc::new(Mutex::new(Observed {
             chain: genesis.chain_id(),
+            ruleset,
+            promises: Promises::new(ruleset),
+            offers: Offers::new(honest),
             digests: BTreeMap::new(),
             expected,
             heights: vec![0; nodes],
@@ -88,6 +105,11 @@ impl Checker {
     /// What has happened so far.
     pub fn counts(&self) -> Counts {
         self.observed().counts
+    }
+
+    /// Tells what honest people offer to all nodes now.
+    pub fn offer(&self, due: &[Due], now_ms: u64) {
+        self.observed().offers.replace(due, now_ms);
     }
 
     /// Reads the state after the last finalized block.
@@ -162,13 +184,22 @@ impl Observed {
                 reason: format!("a finalized transaction is forged: {error}"),
             })?;
         let info = BlockInfo { height, timestamp_ms: block.timestamp_ms, proposer: block.proposer };
-        let outcome = execute(&self.expected, &info, &transactions)
+        let outcome = self
+            .ruleset
+            .execute(&self.expected, &info, &transactions)
             .map_err(|invalid| Violation::State { node, height, reason: invalid.to_string() })?;
+        let (before, transactions) = (&self.expected, transactions.as_slice());
+        let executed = Executed { before, info: &info, transactions, outcome: &outcome };
+        let promised = self
+            .promises
+            .check(executed)
+            .and_then(|()| self.offers.observe(&info, transactions, &outcome));
         self.expected.apply(&outcome.changes);
         let accepted = outcome.receipts.iter().filter(|receipt| receipt.result.is_ok());
         self.counts.blocks = height;
         self.counts.transactions += block.receipts.len() as u64;
         self.counts.accepted += accepted.count() as u64;
+        promised?;
         if (&outcome.receipts, &outcome.events) == (&block.receipts, &block.events) {
             Ok(())
         } else {

@@ -19,6 +19,7 @@ use soma_engine::{EngineError, generic::message_bytes_max};
 use soma_protocol::VerifiedTransaction;
 
 use crate::genesis::{NODES, peer_key};
+use crate::mempool::Standing;
 use crate::network::{LinkFaults, SharedLinkFaults};
 use crate::node::{NodeSpec, RunningNode};
 
@@ -120,10 +121,15 @@ impl Cluster {
     }
 
     /// Sends a transaction to the running nodes that `receives` selects.
-    pub fn send(&mut self, tx: &VerifiedTransaction, mut receives: impl FnMut() -> bool) {
+    pub fn send(
+        &mut self,
+        tx: &VerifiedTransaction,
+        standing: Standing,
+        mut receives: impl FnMut() -> bool,
+    ) {
         for (_, running) in self.running() {
             if receives() {
-                running.mempool.add(tx.clone());
+                running.mempool.add(tx.clone(), standing);
                 running.work.notify_one();
             }
         }

@@ -13,6 +13,11 @@ pub const VALIDATORS: usize = 4;
 pub const NODES: usize = VALIDATORS + 1;
 /// Accounts that belong to no node.
 pub const USERS: u8 = 6;
+/// Accounts of each kind of attacker.
+pub const HANDS: u8 = 16;
+/// The work that a block may spend on tasks: little, so that the end of an epoch takes several
+/// blocks even on this small network.
+pub const TASK_WORK: u64 = 600;
 /// Time of genesis, in milliseconds since 1970.
 pub const GENESIS_MS: u64 = 1_767_225_600_000;
 
@@ -47,6 +52,16 @@ pub fn user_key(user: u8) -> SecretKey {
     SecretKey::from_bytes(&[1 + user; 32])
 }
 
+/// The key of the user that pays for what it sends and has to be served.
+pub fn payer_key() -> SecretKey {
+    SecretKey::from_bytes(&[90; 32])
+}
+
+/// The key of an account of the attackers of a kind, of which there are [`HANDS`].
+pub fn attacker_key(kind: u8, hand: u8) -> SecretKey {
+    SecretKey::from_bytes(&Hash::of_parts("sim attacker", &[&[kind, hand]]).0)
+}
+
 /// An embedding of unit length, along one axis.
 pub fn embedding(axis: usize) -> Vec<i16> {
     let dim = usize::try_from(Architecture::nano().dim).unwrap_or(1);
@@ -55,11 +70,15 @@ pub fn embedding(axis: usize) -> Vec<i16> {
     embedding
 }
 
-/// Genesis: four validators, six users, two models.
-pub fn genesis() -> Genesis {
+/// Genesis: four validators, six users, two models, a payer, and `attackers` kinds of attackers.
+pub fn genesis(epoch_ms: u64, attackers: u8) -> Genesis {
     let funded = |address| GenesisAccount { address, balance: Amount::soma(5_000) };
     let users = (0..USERS).map(|user| user_key(user).address());
     let nodes = (0..NODES).map(|node| node_key(node).address());
+    let hands = (0..attackers).flat_map(|kind| (0..HANDS).map(move |hand| (kind, hand)));
+    let hands = hands.map(|(kind, hand)| attacker_key(kind, hand).address());
+    let rich = |address| GenesisAccount { address, balance: Amount::soma(20_000) };
+    let payer = std::iter::once(payer_key().address());
     let validator = |node| GenesisValidator {
         address: node_key(node).address(),
         consensus_key: consensus_key(node),
@@ -79,9 +98,9 @@ pub fn genesis() -> Genesis {
     Genesis {
         chain: "sim".into(),
         timestamp_ms: GENESIS_MS,
-        params: Params::local(),
+        params: Params { epoch_ms, ..Params::local() },
         architecture: Architecture::nano(),
-        accounts: users.chain(nodes).map(funded).collect(),
+        accounts: users.chain(nodes).chain(payer).map(funded).chain(hands.map(rich)).collect(),
         validators: (0..VALIDATORS).map(validator).collect(),
         models: (0..2).map(model).collect(),
         operator: None,

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use soma_sim::{Report, Settings, run};
+use soma_sim::{Plant, Report, Settings, run};
 
 /// Simulate a whole network with all its faults, seed after seed.
 #[derive(Debug, Parser)]
@@ -19,6 +19,9 @@ struct Arguments {
     /// Plant a bug in every node, for the checker to find
     #[arg(long)]
     bug: bool,
+    /// Leave out a defence of the rules or of the pools, for the checker to find
+    #[arg(long, value_name = "NAME", conflicts_with = "bug")]
+    without: Option<Plant>,
     /// Run every history twice and compare the results
     #[arg(long)]
     twice: bool,
@@ -26,17 +29,21 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let bug = arguments.bug;
+    let plant = arguments.without.or(arguments.bug.then_some(Plant::Counterfeit));
     // Nodes panic when their disk fails; violations are printed below.
     std::panic::set_hook(Box::new(|_| {}));
     for seed in arguments.seed..arguments.seed.saturating_add(arguments.seeds) {
-        let settings = Settings { seed, bug, join_height: None };
+        let settings = Settings { seed, plant, join_height: None };
         let report = match run(settings) {
             Ok(report) => report,
             Err(violation) => {
                 eprintln!("seed {seed}: {violation}");
-                let bug = if bug { " --bug" } else { "" };
-                eprintln!("reproduce: cargo run --release -p soma-sim -- --seed {seed}{bug}");
+                let planted = match plant {
+                    None => String::new(),
+                    Some(Plant::Counterfeit) => " --bug".into(),
+                    Some(plant) => format!(" --without {plant}"),
+                };
+                eprintln!("reproduce: cargo run --release -p soma-sim -- --seed {seed}{planted}");
                 return ExitCode::FAILURE;
             }
         };
@@ -52,7 +59,7 @@ fn main() -> ExitCode {
 fn line(report: &Report) -> String {
     format!(
         "seed {}: {} blocks, {} of {} transactions accepted, {} crashes, {} disk failures, \
-         {} power losses, {} joins, adversary {:?}, {}",
+         {} power losses, {} joins, adversary {:?}, attackers {:?}, {}",
         report.seed,
         report.blocks,
         report.accepted,
@@ -62,6 +69,7 @@ fn line(report: &Report) -> String {
         report.power_losses,
         report.joins,
         report.adversary,
+        report.attackers,
         &report.fingerprint[..16.min(report.fingerprint.len())],
     )
 }

@@ -21,13 +21,13 @@ use soma_engine::{
         gossip_channel, start,
     },
 };
-use soma_protocol::{Genesis, evidence::Evidence};
+use soma_protocol::{Genesis, Ruleset, evidence::Evidence};
 use soma_store::History;
 use tokio::sync::{Notify, mpsc};
 
 use crate::checker::{CheckedSink, Checker, UncheckedSink};
 use crate::genesis::{consensus_secret, peer_key};
-use crate::mempool::Mempool;
+use crate::mempool::{Mempool, PoolRules};
 use crate::network::{Interfaces, LossyLink, SharedLinkFaults};
 
 /// Terms of the engine are short here, so that every history has many boundaries.
@@ -66,8 +66,12 @@ pub struct NodeSpec {
     pub node: usize,
     /// The chain.
     pub genesis: Genesis,
-    /// How it deviates from the rules.
+    /// The rules that its blocks follow.
+    pub ruleset: Ruleset,
+    /// How it deviates from them.
     pub deviation: Deviation,
+    /// The rules of its pool.
+    pub pool: PoolRules,
     /// How many blocks it keeps.
     pub keep_blocks: Option<u64>,
     /// The peers that it is connected to.
@@ -127,6 +131,7 @@ impl NodeSpec {
             calendar: Calendar::of_blocks(TERM_BLOCKS),
             section_blocks: SECTION_BLOCKS,
             skew_ms: self.skew_ms,
+            ruleset: self.ruleset,
             deviation: self.deviation.clone(),
         }
     }
@@ -186,7 +191,8 @@ impl NodeSpec {
             second.push((second_sender, lossy(second_receiver)));
         }
         let (sender, faults) = mpsc::channel(FAULTS_WAITING_MAX);
-        let shared = Shared { mempool: Arc::default(), work: Arc::default(), faults: sender };
+        let mempool = Arc::new(Mempool::new(self.pool));
+        let shared = Shared { mempool, work: Arc::default(), faults: sender };
         let (mempool, work) = (Arc::clone(&shared.mempool), Arc::clone(&shared.work));
         let (spec, oracle) = (self.clone(), oracle.clone());
         let context = context

@@ -1,25 +1,33 @@
 //! One history from one seed: the network runs with faults, then all faults stop, and it must make
 //! progress.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use commonware_runtime::deterministic::{self, Context};
 use rand::{RngExt as _, SeedableRng as _, rngs::Xoshiro256PlusPlus, seq::IndexedRandom as _};
 use soma_engine::{EngineError, generic::Deviation};
-use soma_protocol::{Genesis, Hash, MemoryState, read};
+use soma_protocol::{
+    Address, BlockInfo, Genesis, Hash, MemoryState, Ruleset, SignedTransaction,
+    VerifiedTransaction, read,
+};
 use soma_store::{History, StoreError};
 
 use crate::Violation;
 use crate::actors::Actors;
 use crate::adversary::{Adversary, invalid_proposals, planted_bug};
+use crate::attackers::{Attacker, Attackers};
 use crate::checker::Checker;
 use crate::cluster::Cluster;
 use crate::evidence::{EvidencePool, is_expelled};
 use crate::faults::Faults;
 use crate::genesis::{GENESIS_MS, NODES, VALIDATORS, genesis, node_key, peer_key};
+use crate::honest::{Due, Honest};
+use crate::mempool::{PoolRules, Standing};
 use crate::network::Interfaces;
 use crate::node::NodeSpec;
+use crate::plant::Plant;
 
 /// Simulated time between two steps of a history, in milliseconds.
 const STEP_MS: u64 = 50;
@@ -37,14 +45,16 @@ const PROGRESS_BLOCKS: u64 = 26;
 const KEEP_BLOCKS: u64 = 96;
 /// Heights from which the newcomer may start.
 const JOIN_HEIGHTS: [u64; 4] = [0, 0, 10, 40];
+/// Lengths of an epoch, in milliseconds.
+const EPOCHS_MS: [u64; 3] = [3_000, 5_000, 10_000];
 
 /// What to simulate.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Settings {
     /// Determines everything.
     pub seed: u64,
-    /// Plants a bug in every node, for the checker to find.
-    pub bug: bool,
+    /// A bug in every node, for the checker to find.
+    pub plant: Option<Plant>,
     /// The height from which the newcomer may start; drawn if `None`.
     pub join_height: Option<u64>,
 }
@@ -72,6 +82,8 @@ pub struct Report {
     pub refused: u64,
     /// What the adversary did.
     pub adversary: Adversary,
+    /// The attackers.
+    pub attackers: Vec<Attacker>,
     /// Whether the adversary was expelled for equivocation.
     pub expelled: bool,
     /// A digest of everything that happened: equal for equal seeds.
@@ -83,19 +95,27 @@ pub struct Report {
 /// # Errors
 /// The first [`Violation`].
 pub fn run(settings: Settings) -> Result<Report, Violation> {
-    let genesis = genesis();
+    let genesis = genesis(settings.epoch_ms(), kinds());
     let stuck = |reason: String| Violation::Stuck { node: 0, reason };
-    let checker = Checker::new(&genesis, NODES).map_err(|error| stuck(error.to_string()))?;
     let mut rng = settings.rng();
     let adversary = settings.draw_adversary(&mut rng);
+    // Attackers have a validator even where its node follows the rules.
+    let honest: BTreeSet<Address> =
+        (0..NODES).filter(|node| *node != ADVERSARY).map(|node| node_key(node).address()).collect();
+    let ruleset = Plant::ruleset(settings.plant);
+    let checker = Checker::new(&genesis, NODES, ruleset, honest);
+    let checker = checker.map_err(|error| stuck(error.to_string()))?;
     let nodes = nodes(&settings, &genesis, adversary, &checker, &mut rng);
     let join_height = JOIN_HEIGHTS.choose(&mut rng).copied().unwrap_or(0);
     let mut scenario = Scenario {
         chain: genesis.chain_id(),
+        ruleset,
         nodes: nodes.map_err(|error| stuck(error.to_string()))?,
         join_height: settings.join_height.unwrap_or(join_height),
         faults: Faults::new(rng.fork(), checker.clone()),
         checker: checker.clone(),
+        attackers: Attackers::new(genesis.chain_id(), settings.attackers(), rng.fork()),
+        honest: Honest::default(),
         rng,
         incarnations: 0,
         disk_failures: 0,
@@ -129,12 +149,24 @@ pub fn run(settings: Settings) -> Result<Report, Violation> {
         joins: counts.joins,
         refused: counts.refused,
         adversary,
+        attackers: settings.attackers(),
         expelled: checker.read(|state| is_expelled(state, ADVERSARY)),
         fingerprint: checkpoint.auditor().state(),
     })
 }
 
 impl Settings {
+    /// The attackers of this history.
+    pub fn attackers(&self) -> Vec<Attacker> {
+        Attacker::draw(self.seed)
+    }
+
+    /// The length of an epoch, in milliseconds.
+    fn epoch_ms(&self) -> u64 {
+        let epochs = EPOCHS_MS.len() as u64;
+        EPOCHS_MS.iter().copied().nth((self.seed % epochs) as usize).unwrap_or(10_000)
+    }
+
     /// What the adversary of this history does; a planted bug comes without one.
     pub fn adversary(&self) -> Adversary {
         self.draw_adversary(&mut self.rng())
@@ -142,12 +174,18 @@ impl Settings {
 
     fn draw_adversary(&self, rng: &mut Xoshiro256PlusPlus) -> Adversary {
         let drawn = Adversary::draw(rng);
-        if self.bug { Adversary::None } else { drawn }
+        if self.plant.is_some() { Adversary::None } else { drawn }
     }
 
     fn rng(&self) -> Xoshiro256PlusPlus {
         Xoshiro256PlusPlus::seed_from_u64(self.seed)
     }
+}
+
+/// How many kinds of attackers there are.
+#[expect(clippy::cast_possible_truncation, reason = "few kinds")]
+const fn kinds() -> u8 {
+    Attacker::ALL.len() as u8
 }
 
 fn nodes(
@@ -160,7 +198,7 @@ fn nodes(
     let spec = |node: usize| {
         let adversary = if node == ADVERSARY { adversary } else { Adversary::None };
         let deviation = match adversary {
-            _ if settings.bug => Deviation::Bug(planted_bug()),
+            _ if settings.plant == Some(Plant::Counterfeit) => Deviation::Bug(planted_bug()),
             Adversary::Lies => Deviation::Lies(invalid_proposals(node)),
             Adversary::Stuffs => Deviation::Stuffs,
             Adversary::Forges => Deviation::Forges,
@@ -179,7 +217,13 @@ fn nodes(
         Ok(NodeSpec {
             node,
             genesis: genesis.clone(),
+            ruleset: Plant::ruleset(settings.plant),
             deviation,
+            pool: PoolRules {
+                checks: adversary == Adversary::None,
+                bids: settings.plant != Some(Plant::NoBids),
+                duty_room: settings.plant != Some(Plant::NoDutyRoom),
+            },
             keep_blocks: node.is_multiple_of(2).then_some(KEEP_BLOCKS),
             interfaces,
             skew_ms: rng.random_range(-200..200),
@@ -193,9 +237,12 @@ fn nodes(
 /// What survives power losses.
 struct Scenario {
     chain: Hash,
+    ruleset: Ruleset,
     checker: Checker,
     nodes: Vec<NodeSpec>,
     faults: Faults,
+    attackers: Attackers,
+    honest: Honest,
     rng: Xoshiro256PlusPlus,
     /// The height from which the newcomer may start.
     join_height: u64,
@@ -246,14 +293,49 @@ impl Scenario {
             }
         }
         self.report_equivocation(cluster);
+        let now_ms = cluster.now_ms();
+        // Attackers are first, so that whatever is free is theirs.
+        for signed in self.checker.read(|state| self.attackers.act(state, now_ms)) {
+            self.send(cluster, signed, 10);
+        }
+        self.offer(cluster);
         for _ in 0..self.rng.random_range(0..4) {
-            let now_ms = cluster.now_ms();
             let signed = self.checker.read(|state| actors.act(state, now_ms));
-            if let Ok(tx) = signed.verify(&self.chain) {
-                cluster.send(&tx, || self.rng.random_ratio(7, 10));
-            }
+            self.send(cluster, signed, 7);
         }
         cluster.sleep_ms(STEP_MS).await;
+    }
+
+    /// Sends a transaction to the running nodes, each with `tenths` of certainty.
+    fn send(&mut self, cluster: &mut Cluster, signed: SignedTransaction, tenths: u32) {
+        if let Ok(tx) = signed.verify(&self.chain) {
+            let standing = self.standing(&tx, cluster.now_ms());
+            cluster.send(&tx, standing, || self.rng.random_ratio(tenths, 10));
+        }
+    }
+
+    /// What pools know of a transaction's sender, and whether the rules would accept a duty.
+    fn standing(&self, tx: &VerifiedTransaction, now_ms: u64) -> Standing {
+        let sender = tx.transaction().sender;
+        self.checker.read(|state| {
+            let next_nonce = read::account(state, &sender).nonce;
+            let next = BlockInfo { height: 0, timestamp_ms: now_ms, proposer: Address([0; 32]) };
+            let is_duty = tx.transaction().action.is_duty();
+            let accepted = is_duty && self.ruleset.check(state, &next, tx).is_ok();
+            Standing { next_nonce, accepted }
+        })
+    }
+
+    /// Sends what honest people need done to all nodes, again and again until it is.
+    fn offer(&mut self, cluster: &mut Cluster) {
+        let nodes: Vec<usize> = (0..NODES).filter(|node| *node != ADVERSARY).collect();
+        let (chain, now_ms) = (self.chain, cluster.now_ms());
+        let due = self.checker.read(|state| self.honest.due(state, &chain, &nodes));
+        self.checker.offer(&due, now_ms);
+        for Due { tx, .. } in &due {
+            let standing = self.standing(tx, now_ms);
+            cluster.send(tx, standing, || true);
+        }
     }
 
     /// Whether a node must not start yet. Once it has a seat, the others need it.
@@ -278,9 +360,7 @@ impl Scenario {
         let now_ms = cluster.now_ms();
         let reports = |state: &MemoryState| self.evidence.reports(state, self.chain, now_ms);
         for report in self.checker.read(reports) {
-            if let Ok(tx) = report.verify(&self.chain) {
-                cluster.send(&tx, || true);
-            }
+            self.send(cluster, report, 10);
         }
     }
 

@@ -1,5 +1,7 @@
 //! Promises that no history may break.
 
+use soma_protocol::{Address, Amount, Epoch, Hash};
+
 /// The first promise that a history breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -79,5 +81,131 @@ pub enum Violation {
         seconds: u64,
         /// Height of each node.
         heights: Vec<u64>,
+    },
+    /// A payment took room in a block and did not pay for it.
+    #[error("payment {hash} in block {height} paid {fee} base units; its bytes and tip cost {due}")]
+    Unpaid {
+        /// The block.
+        height: u64,
+        /// The payment.
+        hash: Hash,
+        /// What it paid, in base units.
+        fee: u64,
+        /// What it had to pay.
+        due: u64,
+    },
+    /// Somebody made a permanent record and did not pay for its room.
+    #[error(
+        "payment {hash} in block {height} paid {fee} base units; its records' room makes {due}"
+    )]
+    FreeRoom {
+        /// The block.
+        height: u64,
+        /// The payment.
+        hash: Hash,
+        /// What it paid, in base units.
+        fee: u64,
+        /// What it had to pay at least.
+        due: u64,
+    },
+    /// A duty took room in a block for nothing.
+    #[error("duty {hash} in block {height} was rejected")]
+    RejectedDuty {
+        /// The block.
+        height: u64,
+        /// The duty.
+        hash: Hash,
+    },
+    /// Payments or duties left the other no quarter of a block.
+    #[error("block {height} has payments of weight {payments} and duties of weight {duties}")]
+    NoQuarter {
+        /// The block.
+        height: u64,
+        /// Weight of its payments.
+        payments: u64,
+        /// Weight of its duties.
+        duties: u64,
+    },
+    /// A record is longer than its type allows.
+    #[error("block {height} writes a record of {bytes} bytes; its type has at most {max}")]
+    LongRecord {
+        /// The block.
+        height: u64,
+        /// Length of the record.
+        bytes: usize,
+        /// The most bytes of its type.
+        max: usize,
+    },
+    /// A block worked longer on tasks than a block may.
+    #[error("block {height} spent {work} units of work on tasks, of at most {max}")]
+    LongWork {
+        /// The block.
+        height: u64,
+        /// The work.
+        work: u64,
+        /// The most.
+        max: u64,
+    },
+    /// Stake became active before the wins that were known when it came were settled.
+    #[error("in epoch {epoch}, more stake of {staker} joined than it had added two epochs before")]
+    EarlyStake {
+        /// The epoch in which it became active.
+        epoch: Epoch,
+        /// Whose stake.
+        staker: Address,
+    },
+    /// A staker has so few shares that rounding takes a noticeable part.
+    #[error("block {height} leaves a staker with {shares} shares")]
+    FewShares {
+        /// The block.
+        height: u64,
+        /// The shares.
+        shares: u128,
+    },
+    /// A validator took a seat with much less stake than the others have.
+    #[error("{validator} took a seat with {stake} SOMA beside a middle seat with {middle}")]
+    CheapSeat {
+        /// The validator.
+        validator: Address,
+        /// Its stake.
+        stake: Amount,
+        /// The stake of the middle one of the seats before.
+        middle: Amount,
+    },
+    /// The seats that can stop consensus count for too little.
+    #[error("after block {height} the cheapest third of the seats counts {cheapest} of {all} SOMA")]
+    CheapThird {
+        /// The block.
+        height: u64,
+        /// What the cheapest third counts.
+        cheapest: Amount,
+        /// What all count.
+        all: Amount,
+    },
+    /// A validator without a seat contributed to the beacon.
+    #[error("{validator} contributed to the beacon of epoch {epoch} without a seat")]
+    Outsider {
+        /// The epoch.
+        epoch: Epoch,
+        /// The validator.
+        validator: Address,
+    },
+    /// An honest validator lost stake.
+    #[error("honest validator {validator} was slashed in block {height}")]
+    Slashed {
+        /// The block.
+        height: u64,
+        /// The validator.
+        validator: Address,
+    },
+    /// A transfer with an ordinary tip was kept out.
+    #[error(
+        "by block {height}, {blocks} honest proposers had a transfer with a tip and left it out"
+    )]
+    Late {
+        /// The last of these blocks.
+        height: u64,
+        /// How many there were.
+        blocks: u32,
     },
 }

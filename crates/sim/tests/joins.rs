@@ -8,7 +8,7 @@ const JOIN_HEIGHT: u64 = 130;
 /// Histories with this adversary in which a node joins late.
 fn histories(adversary: Adversary) -> impl Iterator<Item = Report> {
     let settings =
-        (1_001..).map(|seed| Settings { seed, bug: false, join_height: Some(JOIN_HEIGHT) });
+        (1_001..).map(|seed| Settings { seed, plant: None, join_height: Some(JOIN_HEIGHT) });
     settings.filter(move |settings| settings.adversary() == adversary).take(10).map(|settings| {
         let seed = settings.seed;
         run(settings).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"))

@@ -2,10 +2,10 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use soma_sim::{Report, Settings, adversary::Adversary, run};
+use soma_sim::{Plant, Report, Settings, adversary::Adversary, run};
 
 fn settings(seed: u64) -> Settings {
-    Settings { seed, bug: false, join_height: None }
+    Settings { seed, ..Settings::default() }
 }
 
 fn simulate(seed: u64) -> Report {
@@ -43,7 +43,7 @@ fn blocks_with_what_cannot_pay_are_not_finalized_and_stop_nothing() {
 #[test]
 fn a_planted_bug_is_found_within_a_hundred_seeds_and_again_from_its_seed() {
     let found = (0..100).find_map(|seed| {
-        let settings = Settings { bug: true, ..settings(seed) };
+        let settings = Settings { plant: Some(Plant::Counterfeit), ..settings(seed) };
         Some((settings, run(settings).err()?))
     });
     let (settings, violation) = found.unwrap();

@@ -7,8 +7,8 @@ use commonware_cryptography::ed25519::PublicKey;
 use commonware_runtime::Spawner;
 use commonware_storage::Context as StorageContext;
 use soma_protocol::{
-    Address, BlockInfo, Built, Changes, Genesis, Hash, InvalidBlock, MemoryState, Outcome,
-    StateRead, VerifiedTransaction, build, execute, read, verify_batch,
+    Address, BlockInfo, Built, Changes, Genesis, Hash, InvalidBlock, MemoryState, Outcome, Ruleset,
+    StateRead, VerifiedTransaction, read, verify_batch,
 };
 use soma_store::{database, history::FinalizedBlock};
 
@@ -26,6 +26,7 @@ pub(crate) struct Rules {
     pub(crate) genesis: Block,
     /// The effect of genesis, which block 1 writes.
     genesis_changes: Changes,
+    ruleset: Ruleset,
     pub(crate) deviation: Deviation,
 }
 
@@ -36,6 +37,7 @@ impl Rules {
     /// [`EngineError::Genesis`], [`EngineError::NoValidators`], [`EngineError::ValidatorKey`].
     pub(crate) fn new<E: Spawner + StorageContext>(
         genesis: &Genesis,
+        ruleset: Ruleset,
         deviation: Deviation,
     ) -> Result<Self, EngineError> {
         let chain = genesis.chain_id();
@@ -48,6 +50,7 @@ impl Rules {
             chain,
             genesis: Block::genesis(chain, leader, proposer, timestamp_ms, empty, seats),
             genesis_changes,
+            ruleset,
             deviation,
         })
     }
@@ -72,12 +75,13 @@ impl Rules {
         info: &BlockInfo,
         transactions: &[VerifiedTransaction],
     ) -> Result<Outcome, InvalidBlock> {
-        execute(base, info, transactions).map(|outcome| self.complete(info, outcome))
+        let outcome = self.ruleset.execute(base, info, transactions)?;
+        Ok(self.complete(info, outcome))
     }
 
     /// Builds a block from the pool, with everything else that happens at its height.
     pub(crate) fn build(&self, base: &dyn StateRead, info: &BlockInfo, pool: &dyn Pool) -> Built {
-        let mut built = build(base, info, &mut *pool.candidates());
+        let mut built = self.ruleset.build(base, info, &mut *pool.candidates());
         if !built.refused.is_empty() {
             pool.refused(&built.refused);
         }

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::context::{Apply, Context};
 use crate::money::stake_queue::{self, JOINING_EPOCHS};
 use crate::money::{PoolOwner, debit, save_share};
-use crate::record::{ModelStatus, SHARES_MIN, StakeChange, ValidatorStatus};
-use crate::{Amount, Event, PoolId, Rejection, read};
+use crate::record::{ModelStatus, StakeChange, ValidatorStatus};
+use crate::{Amount, Defence, Event, PoolId, Rejection, read};
 
 /// Adds stake to a model or validator.
 #[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
@@ -42,14 +42,15 @@ impl Apply for AddStake {
         debit(&mut context.state, &staker, amount)?;
         let mut share = read::share(&context.state, pool, &staker);
         let price = owner.pool().price(amount).ok_or(Rejection::NoShare { pool })?;
-        if price.saturating_add(share.shares) < SHARES_MIN {
+        if price.saturating_add(share.shares) < context.config.shares_min() {
             return Err(Rejection::NoShare { pool });
         }
         let joining_shares = owner.pool().join(amount).ok_or(Rejection::NoShare { pool })?;
         owner.save(&mut context.state);
         share.joining_shares = share.joining_shares.saturating_add(joining_shares);
         save_share(&mut context.state, pool, &staker, share);
-        let joins = context.clock.epoch.after(JOINING_EPOCHS);
+        let waits = context.config.defends(Defence::JoiningWait);
+        let joins = context.clock.epoch.after(if waits { JOINING_EPOCHS } else { 1 });
         let change = StakeChange { joining_shares, ..StakeChange::default() };
         stake_queue::add(&mut context.state, joins, pool, &staker, change)?;
         context.events.push(Event::StakeAdded { pool, staker, amount, joins });

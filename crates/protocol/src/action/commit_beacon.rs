@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::context::{Apply, Context, check_epoch};
 use crate::record::BeaconCommit;
 use crate::state::Key;
-use crate::{Epoch, Event, Hash, Rejection};
+use crate::{Defence, Epoch, Event, Hash, Rejection};
 
 /// A seated validator commits to its randomness for the next epoch. A duty.
 #[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
@@ -23,7 +23,11 @@ impl Apply for CommitBeacon {
 
     fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
         let epoch = self.epoch;
-        let validator = context.seated()?;
+        let validator = if context.config.defends(Defence::SeatedBeacon) {
+            context.seated()?
+        } else {
+            context.validator()?.address
+        };
         check_epoch(epoch, context.clock.epoch.next())?;
         let key = Key::beacon(epoch, &validator);
         if context.state.contains(&key) {

@@ -32,6 +32,7 @@ impl Apply for EndPhase {
         if phase != running.1 {
             return Err(Rejection::WrongPhase { phase: running.1 });
         }
-        epoch::end_phase(&mut context.state, context.block, &mut context.events)
+        let rules = &context.config.rules;
+        epoch::end_phase(&mut context.state, rules, context.block, &mut context.events)
     }
 }

@@ -12,9 +12,7 @@ use super::register_model::check_commission;
 use super::return_validator::check_jail;
 use super::rotate_key::{check_key, save_key_holder};
 use crate::money::{PoolOwner, debit, save_share};
-use crate::record::{
-    NextCommission, Pool, SHARES_MIN, VALIDATORS_MAX, Validator, ValidatorStatus, Validators,
-};
+use crate::record::{NextCommission, Pool, VALIDATORS_MAX, Validator, ValidatorStatus, Validators};
 use crate::state::{Key, load};
 use crate::{Address, Amount, ConsensusKey, Epoch, Event, PoolId, Rejection, hex, read};
 
@@ -79,7 +77,7 @@ impl Apply for RegisterValidator {
             let minted = minted.ok_or(Rejection::NoShare { pool })?;
             let mut share = read::share(&context.state, pool, &address);
             share.shares = share.shares.saturating_add(minted);
-            if share.shares < SHARES_MIN {
+            if share.shares < context.config.shares_min() {
                 return Err(Rejection::NoShare { pool });
             }
             save_share(&mut context.state, pool, &address, share);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::context::{Apply, Context};
 use crate::money::{PoolOwner, credit, save_share, stake_queue};
-use crate::record::{Model, ModelStatus, SHARES_MIN, StakeChange};
+use crate::record::{Model, ModelStatus, StakeChange};
 use crate::{Address, Amount, Event, PoolId, Rejection, read};
 
 /// Withdraws stake from a model or validator; it is paid out `unbonding_epochs` later.
@@ -16,7 +16,7 @@ pub struct WithdrawStake {
     /// The model's or validator's pool.
     pub pool: PoolId,
     /// The amount to withdraw; if it exceeds the active stake, everything is withdrawn, and
-    /// likewise if less than [`SHARES_MIN`] shares would be left.
+    /// likewise if less than [`SHARES_MIN`](crate::record::SHARES_MIN) shares would be left.
     pub amount: Amount,
 }
 
@@ -33,7 +33,7 @@ impl Apply for WithdrawStake {
         // A larger amount withdraws everything: nobody can know the stake to the last base unit.
         let shares = if amount >= whole { share.shares } else { owner.pool().shares_of(amount) };
         let rest = share.shares.saturating_sub(shares);
-        let shares = if rest < SHARES_MIN { share.shares } else { shares };
+        let shares = if rest < context.config.shares_min() { share.shares } else { shares };
         share.shares = share.shares.saturating_sub(shares);
         let status = match &owner {
             PoolOwner::Model(model) => {

@@ -6,7 +6,7 @@ use crate::money::slashing;
 use crate::record::BeaconCommit;
 use crate::state::{Key, load};
 use crate::transition::Transition;
-use crate::{Address, Event, Hash, read};
+use crate::{Address, Defence, Event, Hash, read};
 
 /// Draws the running epoch's randomness. Returns it along with the validators that contributed, in
 /// the order of seats.
@@ -14,19 +14,19 @@ pub(crate) fn draw(transition: &mut Transition<'_, '_>) -> (Hash, Vec<Address>) 
     let epoch = transition.clock.epoch;
     let mut values = Vec::new();
     let mut revealed = Vec::new();
-    for seat in read::committee(transition.state).seats {
-        let key = Key::beacon(epoch, &seat.validator);
+    for validator in contributors(transition) {
+        let key = Key::beacon(epoch, &validator);
         let Some(commit) = load::<BeaconCommit>(transition.state, &key) else {
             continue;
         };
         transition.state.delete(key);
         if let Some(value) = commit.value {
             values.extend(value.0);
-            revealed.push(seat.validator);
+            revealed.push(validator);
             continue;
         }
         let bps = transition.config.params.beacon_slash_bps;
-        slashing::validator(transition, &seat.validator, bps);
+        slashing::validator(transition, &validator, bps);
     }
     let chain = &transition.config.network.chain_id;
     let previous =
@@ -35,4 +35,14 @@ pub(crate) fn draw(transition: &mut Transition<'_, '_>) -> (Hash, Vec<Address>) 
     let beacon = Hash::of_parts("soma beacon", &parts);
     transition.events.push(Event::BeaconDrawn { epoch, beacon });
     (beacon, revealed)
+}
+
+/// The validators that may contribute, in the order of seats.
+fn contributors(transition: &Transition<'_, '_>) -> Vec<Address> {
+    if transition.config.defends(Defence::SeatedBeacon) {
+        let seats = read::committee(transition.state).seats;
+        return seats.iter().map(|seat| seat.validator).collect();
+    }
+    let validators = read::validators(transition.state);
+    validators.iter().map(|validator| validator.address).collect()
 }

@@ -8,7 +8,7 @@ use crate::read::ChainConfig;
 use crate::record::{Clock, Params, StakeTask, Task};
 use crate::state::Draft;
 use crate::transition::{Transition, Work};
-use crate::{BlockInfo, Event, Phase, Rejection};
+use crate::{BlockInfo, Event, Phase, Rejection, Ruleset};
 
 /// Block time from which the running phase may end; `None` if only the operator ends phases.
 pub(crate) fn deadline_ms(clock: &Clock, params: &Params) -> Option<u64> {
@@ -25,47 +25,51 @@ pub(crate) fn deadline_ms(clock: &Clock, params: &Params) -> Option<u64> {
 }
 
 /// Begins a block: works on the tasks that wait, ends the running phase if it is `due` and none is
-/// left, and begins with what that leaves. Returns whether there was anything to do.
+/// left, and begins with what that leaves. Returns the work spent on tasks, or `None` if there was
+/// nothing to do.
 pub(crate) fn begin_block(
     state: &mut Draft<'_>,
+    rules: &Ruleset,
     block: &BlockInfo,
     due: bool,
     events: &mut Vec<Event>,
-) -> bool {
+) -> Option<u64> {
     let waiting = tasks::are_waiting(state);
     if !due && !waiting {
-        return false;
+        return None;
     }
-    let mut work = Work::of_a_block();
+    let mut work = Work::of_a_block(rules);
     if waiting {
-        run_tasks(state, block, &mut work, events);
+        run_tasks(state, rules, block, &mut work, events);
     }
     if due && !tasks::are_waiting(state) {
-        end_phase_within(state, block, &mut work, events);
+        end_phase_within(state, rules, block, &mut work, events);
     }
-    true
+    Some(work.done())
 }
 
 /// Ends the running phase by command and begins the next.
 pub(crate) fn end_phase(
     state: &mut Draft<'_>,
+    rules: &Ruleset,
     block: &BlockInfo,
     events: &mut Vec<Event>,
 ) -> Result<(), Rejection> {
     if tasks::are_waiting(state) {
         return Err(Rejection::TasksPending);
     }
-    end_phase_within(state, block, &mut Work::of_a_block(), events);
+    end_phase_within(state, rules, block, &mut Work::of_a_block(rules), events);
     Ok(())
 }
 
 fn end_phase_within(
     state: &mut Draft<'_>,
+    rules: &Ruleset,
     block: &BlockInfo,
     work: &mut Work,
     events: &mut Vec<Event>,
 ) {
-    let config = ChainConfig::read(state);
+    let config = ChainConfig::read(state, *rules);
     let mut transition = Transition::begin(state, &config, block, events);
     match transition.clock.phase {
         Phase::Reveal => transition.publish_or_compete(0),
@@ -78,11 +82,17 @@ fn end_phase_within(
     }
     transition.finish();
     // Tasks may follow other parameters, or another architecture, from here on.
-    run_tasks(state, block, work, events);
+    run_tasks(state, rules, block, work, events);
 }
 
-fn run_tasks(state: &mut Draft<'_>, block: &BlockInfo, work: &mut Work, events: &mut Vec<Event>) {
-    let config = ChainConfig::read(state);
+fn run_tasks(
+    state: &mut Draft<'_>,
+    rules: &Ruleset,
+    block: &BlockInfo,
+    work: &mut Work,
+    events: &mut Vec<Event>,
+) {
+    let config = ChainConfig::read(state, *rules);
     let mut transition = Transition::begin(state, &config, block, events);
     tasks::run(&mut transition, work);
     transition.finish();

@@ -12,7 +12,7 @@ use crate::record::{
 };
 use crate::state::Key;
 use crate::transition::Transition;
-use crate::{Address, Amount, Epoch, Event, read};
+use crate::{Address, Amount, Defence, Epoch, Event, read};
 
 /// In every election of this many, keys of seats are changed before seats are given to others;
 /// in the rest, afterwards. So neither can be kept waiting by the other.
@@ -148,7 +148,10 @@ fn next_seats(
     old: &Committee,
     beginning: Epoch,
 ) -> Vec<Seat> {
-    let candidates = Candidates::among(validators, &transition.config.params);
+    let mut candidates = Candidates::among(validators, &transition.config.params);
+    if !transition.config.defends(Defence::SeatStake) {
+        candidates.needed = Needed::default();
+    }
     let mut takers: Vec<&Validator> = candidates.takers().collect();
     takers.sort_by_key(|validator| validator.since);
     let comers: Vec<Seat> = takers
@@ -171,6 +174,9 @@ fn next_seats(
     // A committee's only seat was kept until another could take over.
     give_up(&mut seats, &unwanted, &mut changes);
     count_stakes(validators, &mut seats, transition.config.params.validator_stake_min);
+    if transition.config.defends(Defence::SeatLimit) {
+        limit_stakes(&mut seats);
+    }
     seats
 }
 
@@ -279,7 +285,7 @@ fn change_key(transition: &mut Transition<'_, '_>, validator: &mut Validator) {
     transition.events.push(event);
 }
 
-/// Sets what each seat counts in the epoch that begins.
+/// Sets each seat's stake in the epoch that begins, before it is limited to what counts.
 fn count_stakes(validators: &[Validator], seats: &mut [Seat], stake_min: Amount) {
     let at_stake = |seat: &Seat| {
         let validator = validators.iter().find(|validator| validator.address == seat.validator);
@@ -295,7 +301,6 @@ fn count_stakes(validators: &[Validator], seats: &mut [Seat], stake_min: Amount)
     for seat in seats.iter_mut() {
         seat.stake = at_stake(seat);
     }
-    limit_stakes(seats);
 }
 
 /// Limits what each seat counts, given the stakes of their validators.

@@ -10,8 +10,9 @@ use crate::record::{
     EpochRecord, Model, ModelStatus, RouteTask, Routed, Specialization, TARGETS_PER_PASS_MAX,
     Target, TargetStatus,
 };
+use crate::ruleset::TASK_WORK_MAX;
 use crate::state::{Key, StateRead};
-use crate::transition::{TASK_WORK_MAX, Transition, Work};
+use crate::transition::{Transition, Work};
 use crate::value::parts_hasher;
 use crate::{Address, Amount, Event, Hash, ModelId, TargetId, read};
 

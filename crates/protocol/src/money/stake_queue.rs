@@ -3,9 +3,7 @@
 //! larger, not the queue longer. A task carries out the changes, some in each block.
 
 use crate::money::{PoolOwner, credit, save_share};
-use crate::record::{
-    ModelStatus, QueuedStaker, SHARES_MIN, Share, StakeChange, StakeChangeCount, StakeTask,
-};
+use crate::record::{ModelStatus, QueuedStaker, Share, StakeChange, StakeChangeCount, StakeTask};
 use crate::state::{Draft, Key, load};
 use crate::transition::{Transition, Work};
 use crate::{Address, Amount, Epoch, Event, PoolId, Rejection, read};
@@ -110,7 +108,8 @@ fn join(
     share.joining_shares = share.joining_shares.saturating_sub(joining_shares);
     let retired =
         matches!(&*owner, PoolOwner::Model(model) if model.status == ModelStatus::Retired);
-    let active = if retired { None } else { buy(owner, share, amount) };
+    let shares_min = transition.config.shares_min();
+    let active = if retired { None } else { buy(owner, share, amount, shares_min) };
     if let Some(shares) = active {
         share.shares = shares;
         transition.events.push(Event::StakeJoined { pool, staker, amount });
@@ -121,9 +120,9 @@ fn join(
 }
 
 /// Buys active shares; returns the shares that the staker then has.
-fn buy(owner: &mut PoolOwner, share: &Share, amount: Amount) -> Option<u128> {
+fn buy(owner: &mut PoolOwner, share: &Share, amount: Amount, shares_min: u128) -> Option<u128> {
     let minted = owner.pool().price(amount)?;
-    let shares = share.shares.checked_add(minted).filter(|shares| *shares >= SHARES_MIN)?;
+    let shares = share.shares.checked_add(minted).filter(|shares| *shares >= shares_min)?;
     owner.pool().deposit(amount)?;
     Some(shares)
 }

@@ -64,6 +64,15 @@ macro_rules! records {
             const _: () = assert!($name::BYTES_MAX <= VALUE_BYTES_MAX);
         )*
 
+        /// The most bytes of a value with this tag, if there are such values; see
+        /// [`Record::BYTES_MAX`].
+        pub fn bytes_max(tag: u8) -> Option<usize> {
+            match tag {
+                $($name::TAG => Some($name::BYTES_MAX),)*
+                _ => None,
+            }
+        }
+
         /// Whether a value holds a record that [stays](Record::PERMANENT).
         pub(crate) fn is_permanent(value: &[u8]) -> bool {
             match value.first().copied() {

@@ -1,0 +1,131 @@
+//! Attacks on the room of blocks and pools, and on what validators owe.
+
+use rand::RngExt as _;
+use soma_protocol::{
+    Action, Amount, Epoch, Hash, HeldFile, ModelId, PoolId, TargetId, action, commitment, read,
+};
+
+use super::hand::Hand;
+use crate::actors::{FILE_BYTES, beacon_value, ciphertext, verdict};
+use crate::genesis::{HANDS, NODES, VALIDATORS, node_key};
+
+/// Steps of a flood, and one in how many steps one begins.
+const FLOOD_STEPS: u32 = 160;
+const FLOOD_EVERY: u32 = 30;
+/// Payments of an account that wait at once: with all accounts, as many as a pool holds.
+const AHEAD: u64 = 4;
+/// After so many steps a flooder looks what became of its payments.
+const FORGET_EVERY: u32 = 12;
+/// Accounts that begin a flood with a payment as long as payments may be: together they are longer
+/// than a block.
+const LONG: u8 = 11;
+const LONG_BYTES: usize = 98_304;
+
+/// A flooder, during one flood and between floods.
+#[derive(Debug, Default)]
+pub(super) struct Flood {
+    /// Steps that the flood still lasts.
+    left: u32,
+    /// For each account the next nonce that was not sent yet.
+    sent: [u64; HANDS as usize],
+}
+
+impl Flood {
+    /// Keeps pools full for the cheapest price.
+    pub(super) fn step(&mut self, hand: &mut Hand<'_>) {
+        if self.left == 0 {
+            if hand.once_in(FLOOD_EVERY) {
+                self.left = FLOOD_STEPS;
+                self.begin(hand);
+            }
+            return;
+        }
+        self.left -= 1;
+        for account in 0..HANDS {
+            let key = hand.key(account);
+            let next = read::account(hand.state, &key.address()).nonce;
+            let sent = &mut self.sent[usize::from(account)];
+            if self.left.is_multiple_of(FORGET_EVERY) {
+                *sent = next;
+            }
+            for nonce in (*sent).max(next)..next + AHEAD {
+                let action = cheap(hand, nonce);
+                hand.pay_at(&key, nonce, Amount::ZERO, action);
+            }
+            *sent = next + AHEAD;
+        }
+    }
+
+    /// Fills a whole block at once.
+    fn begin(&mut self, hand: &mut Hand<'_>) {
+        for account in 0..LONG {
+            let key = hand.key(account);
+            let publish = action::PublishData {
+                target: TargetId(u32::MAX),
+                data: vec![account; LONG_BYTES],
+                salt: [0; 32],
+            };
+            let next = read::account(hand.state, &key.address()).nonce;
+            hand.pay_at(&key, next, Amount::ZERO, publish.into());
+            self.sent[usize::from(account)] = 0;
+        }
+    }
+}
+
+/// One of the cheapest payments; two of three fail.
+fn cheap(hand: &Hand<'_>, nonce: u64) -> Action {
+    let to = hand.key(0).address();
+    match nonce % 3 {
+        0 => action::Transfer { to, amount: Amount(1) }.into(),
+        1 => action::RetireModel { model: ModelId(u32::MAX) }.into(),
+        _ => action::AddStake { pool: PoolId::Validator(to), amount: Amount(1) }.into(),
+    }
+}
+
+/// The validator that attackers may have: its node is the adversary's, if there is one.
+const TRAITOR: usize = VALIDATORS - 1;
+
+/// Sends duties that nobody owes, in the names of validators and of others, and lists of held files
+/// as long as they are allowed, in which one entry is true.
+pub(super) fn starve(hand: &mut Hand<'_>) {
+    if hand.once_in(4) {
+        for account in 0..4 {
+            let key = hand.key(account);
+            let epoch = Epoch(hand.clock.epoch.0 + 1);
+            hand.perform(&key, action::CommitBeacon { epoch, commitment: Hash([account; 32]) });
+        }
+        let key = node_key(hand.rng.random_range(0..NODES));
+        let target = TargetId(hand.rng.random_range(1..20));
+        hand.perform(&key, action::RevealVerdict { target, verdict: verdict(target) });
+    }
+    if hand.once_in(10) {
+        let next = Epoch(hand.clock.epoch.0 + 1);
+        let file = |model| HeldFile {
+            model,
+            ciphertext_hash: ciphertext(model, next),
+            size_bytes: FILE_BYTES,
+        };
+        let true_ones = (1..=read::model_count(hand.state)).map(ModelId);
+        let false_ones = (1_000_000..1_000_600).map(ModelId);
+        let held = true_ones.chain(false_ones).map(file).collect();
+        hand.perform(&node_key(TRAITOR), action::HoldWeights { epoch: next, held });
+    }
+}
+
+/// Commits to beacons without ever revealing them, and to verdicts when it is too late.
+pub(super) fn lag(hand: &mut Hand<'_>) {
+    let (key, next) = (node_key(TRAITOR), Epoch(hand.clock.epoch.0 + 1));
+    if hand.once_in(6) {
+        let value = beacon_value(&key.address(), next);
+        let commitment = commitment::beacon(hand.chain, &key.address(), next, &value);
+        hand.perform(&key, action::CommitBeacon { epoch: next, commitment });
+    }
+    if hand.once_in(6) && hand.clock.phase == soma_protocol::Phase::Attest {
+        let ended = Epoch(hand.clock.epoch.0.saturating_sub(1));
+        for target in read::targets(hand.state, ended) {
+            let verdict = verdict(target.id);
+            let commitment = commitment::verdict(hand.chain, &key.address(), target.id, &verdict);
+            hand.perform(&key, action::CommitVerdict { target: target.id, commitment });
+        }
+    }
+}

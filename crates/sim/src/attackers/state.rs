@@ -1,0 +1,81 @@
+//! Attacks on records and on the work at the end of a phase.
+
+use soma_protocol::record::{Model, ModelStatus};
+use soma_protocol::{Amount, Change, Epoch, Hash, Key, PoolId, action, read};
+
+use super::hand::Hand;
+use crate::actors::DATA_BYTES;
+use crate::genesis::{VALIDATORS, node_key};
+
+/// Submissions of a step, for one target.
+const SUBMISSIONS: u64 = 24;
+/// How many models a bomber has, and how many accounts with stake in each.
+const MODELS: usize = 4;
+const STAKERS: u8 = 10;
+
+/// Writes more into shared records than they hold: submissions for one target, each closer than the
+/// last, proposals, and names.
+pub(super) fn crowd(hand: &mut Hand<'_>) {
+    let epoch = hand.clock.epoch;
+    let target = read::targets(hand.state, epoch).into_iter().next();
+    if let Some(target) = target.filter(|_| hand.clock.phase.submits()) {
+        let key = hand.key(0);
+        let nonce = read::account(hand.state, &key.address()).nonce;
+        for place in nonce..nonce + SUBMISSIONS {
+            hand.pay(
+                &key,
+                action::Submit {
+                    target: target.id,
+                    model: target.routed[0].model,
+                    loss_q32: 1,
+                    distance: u64::from(u32::MAX).saturating_sub(place),
+                    size_bytes: DATA_BYTES as u32,
+                    commitment: Hash::of_parts("crowd", &[&place.to_le_bytes()]),
+                },
+            );
+        }
+    }
+    if hand.once_in(30) {
+        let (key, stake) = (hand.key(1), Amount::soma(1));
+        let name = "n".repeat(100_000);
+        hand.pay(&key, action::RegisterModel { name, commission_bps: 0, stake });
+        let change = Change::Parameter { name: "byte_fee".into(), value: 11 };
+        hand.pay(&node_key(VALIDATORS - 1), action::Propose { change });
+    }
+}
+
+/// Stakes with many accounts in one epoch, withdraws with all of them in another, and retires all
+/// models in a third, so that everything falls due at once.
+pub(super) fn bomb(hand: &mut Hand<'_>) {
+    let owner = hand.key(0);
+    let own: Vec<Model> =
+        read::living_models(hand.state).filter(|model| model.owner == owner.address()).collect();
+    let ready: Vec<&Model> =
+        own.iter().filter(|model| model.status == ModelStatus::Registered).collect();
+    if ready.len() < MODELS {
+        if own.len() < 2 * MODELS && hand.once_in(4) {
+            let (name, stake) = ("bomb".into(), Amount::soma(1));
+            hand.pay(&owner, action::RegisterModel { name, commission_bps: 0, stake });
+        }
+        return;
+    }
+    let Epoch(epoch) = hand.clock.epoch;
+    if !hand.once_in(5) {
+        return;
+    }
+    for model in ready.iter().take(MODELS) {
+        let pool = PoolId::Model(model.id);
+        if epoch % 8 == 7 {
+            hand.pay(&owner, action::RetireModel { model: model.id });
+        }
+        for account in 1..=STAKERS {
+            let key = hand.key(account);
+            let share = Key::share(pool, &key.address());
+            if epoch % 4 == 3 {
+                hand.pay(&key, action::WithdrawStake { pool, amount: Amount::soma(1_000) });
+            } else if epoch % 4 == 0 || hand.state.get(&share).is_none() {
+                hand.pay(&key, action::AddStake { pool, amount: Amount::soma(5) });
+            }
+        }
+    }
+}
