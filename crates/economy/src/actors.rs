@@ -3,6 +3,8 @@
 use serde::Serialize;
 use soma_protocol::{Address, Hash, ModelId, SecretKey};
 
+use crate::settings::Settings;
+
 /// Models over which the splitter spreads its stake.
 pub const PARTS: u64 = 8;
 
@@ -50,11 +52,19 @@ pub enum Kind {
     YieldDelegator,
     /// Delegator: spreads its stake over all trainers.
     EvenDelegator,
+    /// Attacker: fills a target with claims whose data comes too long, and then too late.
+    Latecomer,
+    /// Attacker: fills a block with payments that fail, and outbids whoever offers the usual fee.
+    Flooder,
+    /// Attacker: stakes on the models that are about to win, and withdraws once it may.
+    Sniper,
+    /// Attacker: stakes as little as it can and leaves one base unit, to be rounded up by others.
+    Inflater,
 }
 
 impl Kind {
     /// All kinds, in the order of the tables.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 24] = [
         Self::Trainer,
         Self::Large,
         Self::Splitter,
@@ -75,6 +85,10 @@ impl Kind {
         Self::Silent,
         Self::YieldDelegator,
         Self::EvenDelegator,
+        Self::Latecomer,
+        Self::Flooder,
+        Self::Sniper,
+        Self::Inflater,
     ];
 
     /// The name in tables and charts.
@@ -100,6 +114,10 @@ impl Kind {
             Self::Silent => "silent validator",
             Self::YieldDelegator => "yield delegator",
             Self::EvenDelegator => "even delegator",
+            Self::Latecomer => "late claimer",
+            Self::Flooder => "flooder",
+            Self::Sniper => "sniper",
+            Self::Inflater => "share inflater",
         }
     }
 
@@ -127,6 +145,7 @@ impl Kind {
                 | Self::Liar
                 | Self::Silencer
                 | Self::Denier
+                | Self::Latecomer
         )
     }
 
@@ -145,17 +164,25 @@ impl Kind {
 
     /// Whether it stakes on models of others.
     pub const fn delegates(self) -> bool {
-        matches!(self, Self::YieldDelegator | Self::EvenDelegator)
+        matches!(self, Self::YieldDelegator | Self::EvenDelegator | Self::Sniper | Self::Inflater)
+    }
+
+    /// Whether it takes part in economies with [`Settings::attackers`] only.
+    ///
+    /// [`Settings::attackers`]: crate::Settings::attackers
+    const fn attacks_rules(self) -> bool {
+        matches!(self, Self::Latecomer | Self::Flooder | Self::Sniper | Self::Inflater)
     }
 
     /// Number of actors of this kind.
-    const fn count(self, silent: usize) -> usize {
+    const fn count(self, settings: &Settings) -> usize {
         match self {
+            _ if self.attacks_rules() && !settings.attackers => 0,
             Self::Trainer => 20,
             Self::Idle | Self::Copier | Self::NoisyCopier => 4,
             Self::Submitter => 8,
             Self::Auditor => 9,
-            Self::Silent => silent,
+            Self::Silent => settings.silent,
             Self::YieldDelegator | Self::EvenDelegator => 2,
             _ => 1,
         }
@@ -176,9 +203,9 @@ pub struct Actor {
 }
 
 /// All actors, in the order of [`Kind::ALL`]; model ids follow that order.
-pub fn cast(silent: usize) -> Vec<Actor> {
+pub fn cast(settings: &Settings) -> Vec<Actor> {
     let kinds = Kind::ALL.into_iter();
-    let kinds = kinds.flat_map(|kind| std::iter::repeat_n(kind, kind.count(silent)));
+    let kinds = kinds.flat_map(|kind| std::iter::repeat_n(kind, kind.count(settings)));
     let mut models = (1..).map(ModelId);
     let mut actors = Vec::new();
     for (index, kind) in (0_u64..).zip(kinds) {

@@ -60,13 +60,18 @@ impl Chain {
 
     /// Signs an action and queues it for the next block.
     pub fn act(&mut self, key: &SecretKey, action: Action) {
+        self.bid(key, action, Amount::ZERO);
+    }
+
+    /// Signs a payment with a tip and queues it for the next block.
+    pub fn bid(&mut self, key: &SecretKey, action: Action, tip: Amount) {
         let sender = key.address();
         let is_duty = action.is_duty();
         let transaction = Transaction {
             chain: self.id,
             sender,
             nonce: if is_duty { 0 } else { self.take_nonce(sender) },
-            tip: Amount::ZERO,
+            tip,
             fee_limit: if is_duty { Amount::ZERO } else { Amount::soma(1) },
             valid_until_ms: u64::MAX,
             action,

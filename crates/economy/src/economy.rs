@@ -7,6 +7,7 @@ use crate::Error;
 use crate::actors::{self, Actor, Kind};
 use crate::chain::Chain;
 use crate::delegators;
+use crate::flooders;
 use crate::genesis::genesis;
 use crate::ledger::Ledger;
 use crate::owners::Owner;
@@ -65,7 +66,7 @@ impl Economy {
     }
 
     fn new(settings: &Settings) -> Result<Self, Error> {
-        let actors = actors::cast(settings.silent);
+        let actors = actors::cast(settings);
         let mut training = stream(settings.seed, "training");
         let owning = actors.iter().enumerate().filter(|(_, actor)| actor.kind.owns());
         let owners: Vec<Owner> =
@@ -170,6 +171,7 @@ impl Economy {
             self.ledger.spend(index, soma);
         }
         delegators::delegate(&mut self.chain, &self.actors, &self.ledger);
+        flooders::flood(&mut self.chain, &self.actors);
         self.block()
     }
 

@@ -134,7 +134,10 @@ impl Report {
     fn of(settings: &Settings, economy: &Economy) -> Self {
         let ledger = &economy.ledger;
         let supply = read::supply(&economy.chain.state);
-        let attackers = [Kind::Silencer, Kind::Denier].into_iter();
+        let attackers = [Kind::Silencer, Kind::Denier, Kind::Latecomer];
+        let attackers = attackers
+            .into_iter()
+            .filter(|kind| economy.actors.iter().any(|actor| actor.kind == *kind));
         Self {
             epochs: settings.epochs,
             seed: settings.seed,

@@ -15,12 +15,14 @@ pub struct Settings {
     pub params: Params,
     /// Number of validators that never audit, each with the same stake as any other.
     pub silent: usize,
+    /// Whether there are attackers that try what the rules exclude: they change nothing for others.
+    pub attackers: bool,
 }
 
 impl Settings {
     /// Settings with the default parameters of a network.
     pub fn new(epochs: u32, seed: u64) -> Self {
-        Self { epochs, seed, params: params(), silent: 1 }
+        Self { epochs, seed, params: params(), silent: 1, attackers: true }
     }
 }
 

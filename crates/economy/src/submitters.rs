@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use rand::RngExt as _;
 use soma_architecture::embedding::document_distance;
-use soma_protocol::record::{Target, TargetStatus, WeightsAge};
+use soma_protocol::record::{Candidate, Target, TargetStatus, WeightsAge};
 use soma_protocol::{
     Action, Address, Epoch, Hash, MemoryState, ModelId, TargetId, action, commitment, corpus,
     query, read, winner,
@@ -22,7 +22,7 @@ const DOCUMENTS: usize = 60;
 /// Cost of scoring one document, in SOMA.
 pub const DOCUMENT_SOMA: f64 = 0.05;
 /// Attackers attack in one epoch out of this many.
-const ATTACK_EVERY: u32 = 10;
+pub const ATTACK_EVERY: u32 = 10;
 
 /// The data of a claim, until it is published.
 #[derive(Clone, Debug)]
@@ -175,8 +175,8 @@ impl Submitters {
             let corpus = self.fixed.remove(&index).unwrap_or_default();
             let attacks = epoch.0.is_multiple_of(ATTACK_EVERY);
             match actor.kind {
-                Kind::Silencer | Kind::Denier | Kind::Liar if !attacks => {}
-                Kind::Silencer | Kind::Denier => {
+                Kind::Silencer | Kind::Denier | Kind::Latecomer | Kind::Liar if !attacks => {}
+                Kind::Silencer | Kind::Denier | Kind::Latecomer => {
                     self.deny(chain, index, actor, &corpus, &targets, places, rng);
                 }
                 _ => self.enter(chain, index, actor, &corpus, &targets, library, rng),
@@ -252,7 +252,11 @@ impl Submitters {
         places: u32,
         rng: &mut SimRng,
     ) {
-        let position = usize::from(actor.kind == Kind::Denier);
+        let position = match actor.kind {
+            Kind::Silencer => 0,
+            Kind::Denier => 1,
+            _ => 2,
+        };
         let Some(Drawn { target, .. }) = targets.get(position) else {
             return;
         };
@@ -319,6 +323,7 @@ impl Submitters {
                 continue;
             }
             let candidates = read::candidates(&chain.state, target.id);
+            self.publish_badly(chain, actors, &candidates, rank);
             let claim =
                 candidates.get(rank).and_then(|candidate| self.claims.get(&candidate.commitment));
             let Some(claim) = claim.filter(|claim| claim.target == target.id) else {
@@ -326,7 +331,7 @@ impl Submitters {
             };
             let actor = &actors[claim.submitter];
             let withholds = match actor.kind {
-                Kind::Silencer => true,
+                Kind::Silencer | Kind::Latecomer => true,
                 Kind::Forgetful => rng.random_ratio(1, 20),
                 _ => false,
             };
@@ -343,6 +348,32 @@ impl Submitters {
             });
             chain.act(&actor.key, action);
             self.published.insert(target.id, claim.document.clone());
+        }
+    }
+
+    /// Lets latecomers publish data that is longer than they claimed in their part, and the right
+    /// data in the part after it.
+    fn publish_badly(
+        &self,
+        chain: &mut Chain,
+        actors: &[Actor],
+        candidates: &[Candidate],
+        rank: usize,
+    ) {
+        for (at, bytes_more) in [(Some(rank), 1), (rank.checked_sub(1), 0)] {
+            let candidate = at.and_then(|at| candidates.get(at));
+            let claim = candidate.and_then(|candidate| self.claims.get(&candidate.commitment));
+            let Some(claim) = claim else {
+                continue;
+            };
+            let actor = &actors[claim.submitter];
+            if actor.kind == Kind::Latecomer {
+                let mut data = claim.document.bytes.clone();
+                data.extend(std::iter::repeat_n(0, bytes_more));
+                let (target, salt) = (claim.target, claim.salt);
+                let action = action::PublishData { target, data, salt };
+                chain.act(&actor.key, Action::PublishData(action));
+            }
         }
     }
 

@@ -123,7 +123,8 @@ impl Sweep {
 
     /// The settings with one number changed.
     fn settings(self, base: &Settings, value: u64) -> Settings {
-        let mut settings = base.clone();
+        // What these try, the rules exclude whatever the value.
+        let mut settings = Settings { attackers: false, ..base.clone() };
         let name = match self {
             Self::Bond => "bond_bps",
             Self::Margin => "loss_margin_q32",

@@ -26,7 +26,9 @@ fn an_attacker_burns_at_least_what_it_denies() {
     let report = report();
     assert!(report.griefing.iter().all(|row| row.denied > 0));
     assert!(report.griefing_cost(Kind::Denier) > 0.99);
-    assert!(report.griefing_cost(Kind::Silencer) > 3.99);
+    for late in [Kind::Silencer, Kind::Latecomer] {
+        assert!(report.griefing_cost(late) > 3.99);
+    }
     assert!(report.net(Kind::Liar) < 0.0);
 }
 
@@ -62,6 +64,16 @@ fn nearly_every_target_is_won_in_spite_of_all_attacks() {
     assert!(report.settled > 40 * returned);
     let denied: u64 = report.griefing.iter().map(|row| row.denied).sum();
     assert!(returned < 3 * denied, "{returned} of {denied}");
+}
+
+#[test]
+fn what_the_rules_exclude_earns_nothing_and_costs_fees() {
+    let report = report();
+    for attacker in [Kind::Flooder, Kind::Sniper, Kind::Inflater] {
+        let row = report.row(attacker).unwrap();
+        assert!(row.gain < 0.0, "{attacker:?} gains {}", row.gain);
+    }
+    assert!(report.net(Kind::EvenDelegator) > 0.0, "who stays is paid");
 }
 
 #[test]
