@@ -25,6 +25,9 @@ pub fn flood(chain: &mut Chain, actors: &[Actor]) {
                 target: TargetId(u32::MAX),
                 data: vec![0; BYTES],
                 salt: [0; 32],
+                index: 0,
+                leaf_salt: [0; 32],
+                path: Vec::new(),
             };
             chain.bid(&actor.key, Action::PublishData(publish), tip);
         }

@@ -371,7 +371,14 @@ impl Submitters {
                 let mut data = claim.document.bytes.clone();
                 data.extend(std::iter::repeat_n(0, bytes_more));
                 let (target, salt) = (claim.target, claim.salt);
-                let action = action::PublishData { target, data, salt };
+                let action = action::PublishData {
+                    target,
+                    data,
+                    salt,
+                    index: 0,
+                    leaf_salt: [0; 32],
+                    path: Vec::new(),
+                };
                 chain.act(&actor.key, Action::PublishData(action));
             }
         }

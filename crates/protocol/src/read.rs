@@ -6,8 +6,7 @@ use crate::record::{
     EpochRecord, KeyHolder, LastCommittee, LivingCount, LivingModel, Migration, Model, ModelCount,
     Network, Params, PastArchitecture, Proposal, ProposalCount, Publication, Rent, RentPrice,
     RevealedFile, Routed, SHARES_MIN, Share, Specialization, Supply, Target, Tasks, Validator,
-    Validators,
-    VerdictCommit, Weights, WeightsCommit,
+    Validators, VerdictCommit, Weights, WeightsCommit,
 };
 use crate::state::{Key, StateRead, load};
 use crate::{

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use soma_protocol::record::{
-    Account, Committee, KeyHolder, Model, Proposal, SHARES_MIN, Share, Validator, Weights,
+    Account, Committee, Corpus, KeyHolder, Model, Proposal, SHARES_MIN, Share, Validator, Weights,
     bytes_max,
 };
 use soma_protocol::state::Record as _;
@@ -17,7 +17,7 @@ use crate::Violation;
 use crate::genesis::TASK_WORK;
 
 /// Tags of the records that no rule deletes, or only their holder.
-const PERMANENT: [u8; 7] = [
+const PERMANENT: [u8; 8] = [
     Account::TAG,
     Model::TAG,
     Weights::TAG,
@@ -25,6 +25,7 @@ const PERMANENT: [u8; 7] = [
     Share::TAG,
     KeyHolder::TAG,
     Proposal::TAG,
+    Corpus::TAG,
 ];
 
 /// The cheapest third of the seats holds at least one part in this many.

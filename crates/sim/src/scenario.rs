@@ -295,8 +295,9 @@ impl Scenario {
         self.report_equivocation(cluster);
         let now_ms = cluster.now_ms();
         // Attackers are first, so that whatever is free is theirs.
-        for signed in self.checker.read(|state| self.attackers.act(state, now_ms)) {
-            self.send(cluster, signed, 10);
+        for tx in self.checker.read(|state| self.attackers.act(state, now_ms)) {
+            let standing = self.standing(&tx, now_ms);
+            cluster.send(&tx, standing, || true);
         }
         self.offer(cluster);
         for _ in 0..self.rng.random_range(0..4) {

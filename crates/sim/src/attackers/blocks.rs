@@ -1,8 +1,11 @@
 //! Attacks on the room of blocks and pools, and on what validators owe.
 
+use std::collections::BTreeMap;
+
 use rand::RngExt as _;
 use soma_protocol::{
-    Action, Amount, Epoch, Hash, HeldFile, ModelId, PoolId, TargetId, action, commitment, read,
+    Action, Amount, Epoch, Hash, HeldFile, ModelId, PoolId, TargetId, VerifiedTransaction, action,
+    commitment, read,
 };
 
 use super::hand::Hand;
@@ -12,10 +15,8 @@ use crate::genesis::{HANDS, NODES, VALIDATORS, node_key};
 /// Steps of a flood, and one in how many steps one begins.
 const FLOOD_STEPS: u32 = 160;
 const FLOOD_EVERY: u32 = 30;
-/// Payments of an account that wait at once: with all accounts, as many as a pool holds.
-const AHEAD: u64 = 4;
-/// After so many steps a flooder looks what became of its payments.
-const FORGET_EVERY: u32 = 12;
+/// Payments of an account that wait at once: those of all accounts are twice what a pool holds.
+const AHEAD: u64 = 8;
 /// Accounts that begin a flood with a payment as long as payments may be: together they are longer
 /// than a block.
 const LONG: u8 = 11;
@@ -26,17 +27,18 @@ const LONG_BYTES: usize = 98_304;
 pub(super) struct Flood {
     /// Steps that the flood still lasts.
     left: u32,
-    /// For each account the next nonce that was not sent yet.
-    sent: [u64; HANDS as usize],
+    /// What each account sends, by nonce, until it is done.
+    waiting: BTreeMap<(u8, u64), VerifiedTransaction>,
 }
 
 impl Flood {
-    /// Keeps pools full for the cheapest price.
+    /// Keeps pools full for the cheapest price: every step, before anybody else.
     pub(super) fn step(&mut self, hand: &mut Hand<'_>) {
         if self.left == 0 {
             if hand.once_in(FLOOD_EVERY) {
                 self.left = FLOOD_STEPS;
-                self.begin(hand);
+                self.waiting.clear();
+                begin(hand);
             }
             return;
         }
@@ -44,31 +46,33 @@ impl Flood {
         for account in 0..HANDS {
             let key = hand.key(account);
             let next = read::account(hand.state, &key.address()).nonce;
-            let sent = &mut self.sent[usize::from(account)];
-            if self.left.is_multiple_of(FORGET_EVERY) {
-                *sent = next;
-            }
-            for nonce in (*sent).max(next)..next + AHEAD {
+            for nonce in next..next + AHEAD {
+                if let Some(sent) = self.waiting.get(&(account, nonce)) {
+                    hand.sent.push(sent.clone());
+                    continue;
+                }
                 let action = cheap(hand, nonce);
                 hand.pay_at(&key, nonce, Amount::ZERO, action);
+                self.waiting.extend(hand.sent.last().map(|sent| ((account, nonce), sent.clone())));
             }
-            *sent = next + AHEAD;
         }
     }
+}
 
-    /// Fills a whole block at once.
-    fn begin(&mut self, hand: &mut Hand<'_>) {
-        for account in 0..LONG {
-            let key = hand.key(account);
-            let publish = action::PublishData {
-                target: TargetId(u32::MAX),
-                data: vec![account; LONG_BYTES],
-                salt: [0; 32],
-            };
-            let next = read::account(hand.state, &key.address()).nonce;
-            hand.pay_at(&key, next, Amount::ZERO, publish.into());
-            self.sent[usize::from(account)] = 0;
-        }
+/// Fills a whole block at once.
+fn begin(hand: &mut Hand<'_>) {
+    for account in 0..LONG {
+        let key = hand.key(account);
+        let publish = action::PublishData {
+            target: TargetId(u32::MAX),
+            data: vec![account; LONG_BYTES],
+            salt: [0; 32],
+            index: 0,
+            leaf_salt: [0; 32],
+            path: Vec::new(),
+        };
+        let next = read::account(hand.state, &key.address()).nonce;
+        hand.pay_at(&key, next, Amount::ZERO, publish.into());
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rand::{RngExt as _, rngs::Xoshiro256PlusPlus};
 use soma_protocol::record::Clock;
 use soma_protocol::{
-    Action, Address, Amount, Hash, SecretKey, SignedTransaction, StateRead, Transaction, read,
+    Action, Address, Amount, Hash, SecretKey, StateRead, Transaction, VerifiedTransaction, read,
 };
 
 use crate::actors::VALID_MS;
@@ -23,7 +23,7 @@ pub(super) struct Hand<'a> {
     pub(super) rng: &'a mut Xoshiro256PlusPlus,
     now_ms: u64,
     nonces: BTreeMap<Address, u64>,
-    pub(super) sent: Vec<SignedTransaction>,
+    pub(super) sent: Vec<VerifiedTransaction>,
 }
 
 impl<'a> Hand<'a> {
@@ -86,6 +86,8 @@ impl<'a> Hand<'a> {
             valid_until_ms: self.now_ms + VALID_MS,
             action,
         };
-        self.sent.push(transaction.sign(key));
+        #[expect(clippy::expect_used, reason = "the signature was just made for this chain")]
+        let verified = transaction.sign(key).verify(self.chain).expect("it was just signed");
+        self.sent.push(verified);
     }
 }

@@ -8,7 +8,7 @@ mod stake;
 mod state;
 
 use rand::{RngExt as _, SeedableRng as _, rngs::Xoshiro256PlusPlus};
-use soma_protocol::{Hash, SignedTransaction, StateRead};
+use soma_protocol::{Hash, StateRead, VerifiedTransaction};
 
 use blocks::Flood;
 use hand::Hand;
@@ -71,7 +71,7 @@ impl Attackers {
     }
 
     /// What they send in a step.
-    pub fn act(&mut self, state: &dyn StateRead, now_ms: u64) -> Vec<SignedTransaction> {
+    pub fn act(&mut self, state: &dyn StateRead, now_ms: u64) -> Vec<VerifiedTransaction> {
         let mut sent = Vec::new();
         for attacker in &self.present {
             let mut hand = Hand::new(*attacker as u8, &self.chain, state, now_ms, &mut self.rng);

@@ -18,8 +18,11 @@ const STAKERS: u8 = 10;
 pub(super) fn crowd(hand: &mut Hand<'_>) {
     let epoch = hand.clock.epoch;
     let target = read::targets(hand.state, epoch).into_iter().next();
+    let key = hand.key(0);
+    if read::corpus(hand.state, &key.address()).is_none() {
+        hand.pay(&key, action::CommitCorpus { root: Hash([1; 32]), leaves: 64 });
+    }
     if let Some(target) = target.filter(|_| hand.clock.phase.submits()) {
-        let key = hand.key(0);
         let nonce = read::account(hand.state, &key.address()).nonce;
         for place in nonce..nonce + SUBMISSIONS {
             hand.pay(
@@ -28,6 +31,7 @@ pub(super) fn crowd(hand: &mut Hand<'_>) {
                     target: target.id,
                     model: target.routed[0].model,
                     loss_q32: 1,
+                    gain_q32: 1 << 40,
                     distance: u64::from(u32::MAX).saturating_sub(place),
                     size_bytes: DATA_BYTES as u32,
                     commitment: Hash::of_parts("crowd", &[&place.to_le_bytes()]),
