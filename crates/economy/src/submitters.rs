@@ -196,7 +196,8 @@ impl Submitters {
         rng: &mut SimRng,
     ) -> f64 {
         let attacks = epoch.0.is_multiple_of(ATTACK_EVERY);
-        let is_attacker = matches!(actor.kind, Kind::Silencer | Kind::Denier | Kind::Liar);
+        let is_attacker =
+            matches!(actor.kind, Kind::Silencer | Kind::Denier | Kind::Latecomer | Kind::Liar);
         if is_attacker && !attacks {
             return 0.0;
         }
@@ -205,7 +206,7 @@ impl Submitters {
         chain.act(&actor.key, corpus.commit());
         // Whoever only denies targets to others scores nothing.
         let scored = match actor.kind {
-            Kind::Silencer | Kind::Denier => 0,
+            Kind::Silencer | Kind::Denier | Kind::Latecomer => 0,
             _ => corpus.documents.len(),
         };
         self.fixed.insert(index, corpus);
@@ -370,14 +371,13 @@ impl Submitters {
             if actor.kind == Kind::Latecomer {
                 let mut data = claim.document.bytes.clone();
                 data.extend(std::iter::repeat_n(0, bytes_more));
-                let (target, salt) = (claim.target, claim.salt);
                 let action = action::PublishData {
-                    target,
+                    target: claim.target,
                     data,
-                    salt,
-                    index: 0,
-                    leaf_salt: [0; 32],
-                    path: Vec::new(),
+                    salt: claim.salt,
+                    index: claim.index,
+                    leaf_salt: LEAF_SALT,
+                    path: claim.path.clone(),
                 };
                 chain.act(&actor.key, Action::PublishData(action));
             }
