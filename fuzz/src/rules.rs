@@ -9,7 +9,7 @@ use soma_protocol::{
     invariants, query, read,
 };
 use soma_sdk::Secret;
-use soma_sdk::signing::{self, Terms};
+use soma_sdk::signing::{self, Terms, Tip};
 
 /// The most blocks in one input.
 const BLOCKS_MAX: u64 = 64;
@@ -83,7 +83,7 @@ fn sign(state: &MemoryState, key: &SecretKey, action: Action) -> SignedTransacti
     let terms = Terms {
         chain: START.genesis.chain_id(),
         nonce: read::account(state, &key.address()).nonce,
-        tip: Amount::ZERO,
+        tip: Tip::Exactly(Amount::ZERO),
         valid_until_ms: u64::MAX,
     };
     signing::sign(action, &terms, &read::params(state), key)

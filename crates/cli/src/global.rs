@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use soma_protocol::Amount;
+use soma_protocol::{Amount, Hash};
 
 use crate::output::Color;
 
@@ -44,9 +44,14 @@ pub(crate) struct Global {
         value_name = "FILE"
     )]
     pub(crate) passphrase_file: Option<PathBuf>,
-    /// What to add to the fee of each transaction, in SOMA, to come earlier.
-    #[arg(long, global = true, default_value_t, hide_default_value = true, value_name = "SOMA")]
-    pub(crate) tip: Amount,
+    /// What to add to the fee of each transaction, in SOMA, to come earlier [default: what the node
+    /// suggests, at most ten times the fee].
+    #[arg(long, global = true, value_name = "SOMA")]
+    pub(crate) tip: Option<Amount>,
+    /// Id of the chain to sign for [default: that of the genesis beside the key, else the one that
+    /// was signed for first].
+    #[arg(long, global = true, env = "SOMA_CHAIN", hide_env_values = true, value_name = "ID")]
+    pub(crate) chain: Option<Hash>,
     /// Folder of keys, caches and local networks [default: the XDG data folder].
     #[arg(long, global = true, env = "SOMA_HOME", hide_env_values = true, value_name = "DIR")]
     pub(crate) home: Option<PathBuf>,

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::global::Global;
 use soma_codes::Code;
 use soma_sdk::keys::KeyFolder;
+use soma_sdk::known_chain::KnownChain;
 
 /// The folder and its layout.
 #[derive(Clone, Debug)]
@@ -29,6 +30,11 @@ impl Home {
     /// Key files.
     pub(crate) fn keys(&self) -> KeyFolder {
         KeyFolder::of(&self.0)
+    }
+
+    /// The chain that its keys sign for.
+    pub(crate) fn known_chain(&self) -> KnownChain {
+        KnownChain::of(&self.0)
     }
 
     /// The local network's state, keys included.

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use soma_codes::Code;
 use soma_compete::Competitor;
-use soma_protocol::SecretKey;
+use soma_node::folder::read_genesis;
+use soma_protocol::{Hash, SecretKey};
 use soma_sdk::SdkError;
 use soma_sdk::api::{Clock, Status};
 use soma_sdk::client::Client;
@@ -46,15 +47,43 @@ pub(crate) fn client(global: &Global) -> Result<Client> {
     Ok(Client::new(&global.url)?)
 }
 
-/// The account of `--key` at the node of `--url`.
-pub(crate) async fn sender(global: &Global) -> Result<Sender> {
-    let key = key(global)?;
-    Ok(Sender::new(client(global)?, key).await?.with_tip(global.tip))
+/// The account of `--key` at the node of `--url`, on the chain that the key signs for.
+pub(crate) async fn sender(global: &Global, output: &Output) -> Result<Sender> {
+    let (key, client) = (key(global)?, client(global)?);
+    let sender = match known_chain(global)? {
+        Some(chain) => Sender::new(client, key, chain).await?,
+        None => {
+            let sender = Sender::on_any_chain(client, key).await?;
+            let (known, chain) = (Home::find(global)?.known_chain(), sender.chain());
+            known.remember(&chain)?;
+            let file = known.path().display();
+            output.say(format_args!("from now on, keys sign for chain {chain} ({file})"));
+            sender
+        }
+    };
+    Ok(match global.tip {
+        Some(tip) => sender.with_tip(tip),
+        None => sender,
+    })
+}
+
+/// The chain that the key signs for: that of `--chain`, of the genesis beside the key's folder, as
+/// in the folder of a node or of a local network, or the one that was signed for first. A node is
+/// not asked: it could name another one.
+fn known_chain(global: &Global) -> Result<Option<Hash>> {
+    if global.chain.is_some() {
+        return Ok(global.chain);
+    }
+    let folder = place(global)?.folder;
+    if let Some(genesis) = folder.genesis_beside() {
+        return Ok(Some(read_genesis(&genesis)?.chain_id()));
+    }
+    Ok(Home::find(global)?.known_chain().read()?)
 }
 
 /// The account of `--key` with its obligations on the node's chain.
 pub(crate) async fn competitor<'a>(global: &Global, output: &'a Output) -> Result<Competitor<'a>> {
-    let sender = sender(global).await?;
+    let sender = sender(global, output).await?;
     let spool = Home::find(global)?.spool(&sender.chain().to_string());
     Ok(Competitor { sender, spool: Spool::open(spool)?, observer: output })
 }

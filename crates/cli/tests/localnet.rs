@@ -352,3 +352,33 @@ fn two_models_compete_from_registration_to_payment_by_commands_alone() {
     let original = std::fs::read(home.path().join("1.safetensors")).unwrap();
     assert_eq!(std::fs::read(&pulled).unwrap(), original);
 }
+
+#[test]
+fn a_key_signs_for_the_chain_that_it_signed_for_first_and_for_another_one_only_if_told() {
+    let homes = [home(), home()];
+    let [ours, other] = [("1", &homes[0]), ("2", &homes[1])]
+        .map(|(seed, home)| Network::start(home.path(), &["--epoch", "1h", "--seed", seed]));
+    let user = home();
+    let key = json(user.path(), &["keys", "new", "--local"])["address"].clone();
+    let key = key.as_str().unwrap();
+    for network in [&ours, &other] {
+        network.json(&["send", key, "5", "--key", "account-1"]);
+    }
+    let send = |network: &Network, more: &[&str]| {
+        let url = ["send", key, "1", "--url", &network.url];
+        soma(user.path(), &[&url[..], more].concat())
+    };
+    let chain = |network: &Network| network.json(&["status"])["chain_id"].clone();
+    assert!(send(&ours, &[]).status.success());
+    let remembered = std::fs::read_to_string(user.path().join("chain")).unwrap();
+    assert_eq!(chain(&ours), remembered.trim());
+    assert!(send(&ours, &[]).status.success());
+    let said = fails(&send(&other, &[]), 7, "other_chain");
+    assert!(said.contains(remembered.trim()), "{said}");
+    assert!(send(&other, &["--chain", chain(&other).as_str().unwrap()]).status.success());
+    fails(&send(&other, &[]), 7, "other_chain");
+
+    // A key of a local network signs for that network's genesis alone.
+    let local = homes[0].path().join("localnet/keys/account-1.json");
+    fails(&send(&other, &["--key", local.to_str().unwrap()]), 7, "other_chain");
+}

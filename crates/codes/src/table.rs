@@ -556,6 +556,9 @@ codes! {
     BadUrl = "bad_url", Usage:
         "The text is not the URL of a node.",
         "give a URL such as http://127.0.0.1:8645; for TLS, go through a local proxy";
+    OtherChain = "other_chain", Verification:
+        "The node is one of another chain than this key signs for. Nothing was signed.",
+        "check --url; to sign for the other chain, pass its id with --chain";
     NodesDisagree = "nodes_disagree", Verification:
         "Two nodes tell different things about the chain. Nothing was submitted.",
         "find out which node is wrong or behind, and use others";

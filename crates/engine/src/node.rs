@@ -58,7 +58,8 @@ use crate::{
         checkpoint::{Floor, SyncCheckpoint},
         exchange::{self, RequestClient},
         handover::{HandoverStore, HandoverVerifier},
-        join::{Opening, left_behind},
+        join::Opening,
+        left_behind::Progress,
         server::Server,
     },
 };
@@ -397,6 +398,7 @@ impl<E: Runtime> Loaded<E> {
         let faults = Faults::new(self.core.rules.chain, services.faults);
         // The history may be ahead of the state: those blocks are delivered again.
         let (height, recorded) = watch::channel(self.state.tip().height);
+        let handovers = Arc::clone(&self.handovers);
         let recorder = Recorder {
             history: services.history,
             keep_blocks: settings.keep_blocks,
@@ -410,9 +412,11 @@ impl<E: Runtime> Loaded<E> {
             height,
         };
         let recorder = context.child("recorder").dedicated().spawn(move |_| recorder.run());
-        let (client, progress) = (self.client, recorded.clone());
-        let left_behind = context.child("progress").spawn(move |clock| async move {
-            left_behind(&clock, &client, || *progress.borrow()).await
+        let (height, client) = (recorded.clone(), self.client);
+        let (known, genesis) = (committees.clone(), self.core.rules.genesis_voters());
+        let left_behind = context.child("progress").spawn(move |context| async move {
+            let progress = Progress { context, client, committees: known, genesis, handovers };
+            progress.left_behind(|| *height.borrow()).await
         });
         let timing = Timing {
             block_ms: settings.block_ms,

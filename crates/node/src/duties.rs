@@ -22,7 +22,7 @@ use soma_protocol::{
     Action, Address, Amount, Epoch, Hash, HeldFile, ModelId, Phase, SecretKey, StateRead, action,
     commitment, query, read,
 };
-use soma_sdk::signing::{Terms, sign};
+use soma_sdk::signing::{Terms, Tip, sign};
 use tokio::sync::{Notify, mpsc};
 
 use self::audit::{Audits, Subject};
@@ -150,7 +150,7 @@ impl Duties {
         let terms = Terms {
             chain: self.chain.id,
             nonce: self.admission.pool.next_nonce(&sender, nonce),
-            tip: Amount::ZERO,
+            tip: Tip::Exactly(Amount::ZERO),
             valid_until_ms: now_ms().max(phase_started_ms).saturating_add(VALID_MS),
         };
         let answers = self.admission.admit(vec![sign(action, &terms, &params, &self.key)]);

@@ -9,6 +9,10 @@
 //! that sends anything else is blocked at its first message. What an honest node could send is
 //! bounded by a rate, and peers take turns: one batch of all of them is verified at a time, and
 //! meanwhile their messages wait in the engine, each peer's in a queue of its own.
+//!
+//! A valid transaction that the pool refuses costs its sender more of its rate, and a peer that has
+//! used it up is not listened to for a moment. It is not blocked: clients that send one thing to
+//! one node and another to the next can make an honest node's transactions be refused.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,22 +21,23 @@ use std::time::Duration;
 use soma_engine::{GOSSIP_BYTES_MAX, Gossip, GossipMessage, GossipReceiver, PEERS_MAX};
 use soma_protocol::{ConsensusKey, Error, Hash, SignedTransaction};
 use soma_sdk::api::batch;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::mempool::AdmissionQueue;
+use crate::mempool::{AdmissionQueue, Outbox, Party, QueueError};
 use crate::metrics::Metrics;
 use crate::refusal::Refusal;
 
 /// The shortest time between two messages; the engine carries 64 a second to each peer.
 const MESSAGE_INTERVAL: Duration = Duration::from_millis(20);
-/// How many transactions may wait to be sent; the rest reach the other nodes in blocks.
-pub(crate) const OUTBOX_MAX: usize = 32_768;
 /// The most transactions that a node sends per second, and admits of one peer: more than a network
 /// finalizes. It bounds the signatures that a peer makes this node verify.
 const TRANSACTIONS_PER_SECOND: u64 = 16_384;
 /// How far a peer may be ahead of this rate, as messages do not arrive as evenly as they are sent.
 const BURST: Duration = Duration::from_secs(1);
+/// What a transaction costs more if the pool refuses it, in transactions.
+const REFUSED_COST: usize = 15;
+/// How far ahead of its rate a peer gets by that: then it is not listened to for a second.
+const DEBT: Duration = Duration::from_secs(2);
 /// The most transactions that are verified together, apart from those of the last message.
 const TOGETHER_MAX: usize = 512;
 
@@ -42,35 +47,21 @@ fn time_for(transactions: usize) -> Duration {
     Duration::from_nanos(nanos)
 }
 
-/// Sends transactions from `outbox` until it is closed.
-pub(crate) async fn send(
-    gossip: Gossip,
-    mut outbox: mpsc::Receiver<SignedTransaction>,
-    metrics: Arc<Metrics>,
-) {
-    let mut left_over = None;
+/// Sends the transactions in the outbox, forever.
+pub(crate) async fn send(gossip: Gossip, outbox: Arc<Outbox>, metrics: Arc<Metrics>) {
     let mut next = Instant::now();
     loop {
-        let first = match left_over.take() {
-            Some(transaction) => transaction,
-            None => match outbox.recv().await {
-                Some(transaction) => transaction,
-                None => return,
-            },
-        };
+        tokio::time::sleep_until(next).await;
+        let first = outbox.next().await;
         let mut message = Vec::new();
         batch::push(&mut message, &first);
         let mut count = 1;
-        tokio::time::sleep_until(next).await;
+        let room = |message: &[u8]| GOSSIP_BYTES_MAX - message.len() - batch::LENGTH_BYTES;
         while count < batch::BATCH_MAX
-            && let Ok(transaction) = outbox.try_recv()
+            && message.len() + batch::LENGTH_BYTES <= GOSSIP_BYTES_MAX
+            && let Some(transaction) = outbox.next_within(room(&message))
         {
-            let fits =
-                message.len() + transaction.bytes().len() + batch::LENGTH_BYTES <= GOSSIP_BYTES_MAX;
-            if !fits || !batch::push(&mut message, &transaction) {
-                left_over = Some(transaction);
-                break;
-            }
+            batch::push(&mut message, &transaction);
             count += 1;
         }
         if gossip.send(message) {
@@ -99,6 +90,13 @@ impl Rates {
             *used_until = after;
         }
         allowed
+    }
+
+    /// Charges a peer for transactions that the pool refused.
+    fn charge(&mut self, peer: ConsensusKey, refused: usize, now: Instant) {
+        let used_until = self.0.entry(peer).or_insert(now);
+        let after = (*used_until).max(now) + time_for(refused.saturating_mul(REFUSED_COST));
+        *used_until = after.min(now + DEBT);
     }
 }
 
@@ -149,12 +147,18 @@ impl Listener {
             if transactions.is_empty() {
                 continue;
             }
-            let Ok(answers) = self.queue.admit_gossip(transactions).await else {
-                return;
+            let answers = match self.queue.admit(Party::Nodes, transactions).await {
+                Ok(answers) => answers,
+                Err(QueueError::Full) => continue,
+                Err(QueueError::Stopping) => return,
             };
             for (from, answer) in senders.into_iter().zip(answers) {
-                if answer == Err(Refusal::Invalid(Error::Signature)) {
-                    self.block(from, "it sent a forged signature");
+                match answer {
+                    Ok(_) => {}
+                    Err(Refusal::Invalid(Error::Signature)) => {
+                        self.block(from, "it sent a forged signature");
+                    }
+                    Err(_) => self.rates.charge(from, 1, Instant::now()),
                 }
             }
         }
@@ -213,5 +217,23 @@ mod tests {
         }
         assert!(allowed <= TRANSACTIONS_PER_SECOND * (10 + BURST.as_secs()), "{allowed}");
         assert!(allowed >= TRANSACTIONS_PER_SECOND * 10, "{allowed}");
+    }
+
+    #[test]
+    fn a_peer_whose_transactions_are_refused_is_heard_less_and_others_are_not() {
+        let begun = Instant::now();
+        let (flooding, honest) = (ConsensusKey([1; 32]), ConsensusKey([2; 32]));
+        let mut rates = Rates::default();
+        let (mut now, mut heard) = (begun, 0);
+        while now < begun + Duration::from_secs(10) {
+            if rates.allow(flooding, batch::BATCH_MAX, now) {
+                rates.charge(flooding, batch::BATCH_MAX, now);
+                heard += batch::BATCH_MAX as u64;
+            }
+            assert!(rates.allow(honest, 100, now));
+            now += Duration::from_millis(10);
+        }
+        assert!(heard <= TRANSACTIONS_PER_SECOND, "{heard} in ten seconds");
+        assert!(heard > 0, "it is not blocked");
     }
 }

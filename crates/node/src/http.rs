@@ -4,13 +4,15 @@
 //! let a slow or greedy client use up the node's memory, threads or time.
 
 mod problem;
+mod origin;
+mod connections;
 mod lane;
 mod clients;
-mod connections;
 mod patience;
 mod answer;
 mod json;
 mod totals;
+mod feed;
 mod api;
 mod state;
 mod history;
@@ -39,6 +41,7 @@ use self::answer::{Answer, Held};
 use self::api::Api;
 use self::clients::{Clients, Peer};
 use self::connections::{Connection, Connections};
+use self::feed::Feed;
 use self::lane::{Lane, Lanes};
 use self::problem::Problem;
 use self::totals::TotalsCache;
@@ -129,7 +132,7 @@ async fn limit(
     State(api): State<Api>,
     Extension(Peer(peer)): Extension<Peer>,
     Extension(connection): Extension<Arc<Connection>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     let busy = connection.busy();
@@ -138,9 +141,10 @@ async fn limit(
         Ok(place) => place,
         Err(refused) => return refused.into_response(),
     };
-    let Some(permit) = api.lanes.enter(lane) else {
+    let Some(running) = api.lanes.enter(lane, place.network(), &connection) else {
         return Problem::busy("too many requests of this kind are running").into_response();
     };
+    request.extensions_mut().insert(Arc::clone(&running));
     api.metrics.requests.inc();
     let begun = Instant::now();
     let time = lane.time(request.method());
@@ -154,7 +158,8 @@ async fn limit(
     };
     api.metrics.responded(response.status().as_u16(), begun.elapsed());
     // Held until the last byte of the body is sent: a stream counts as long as it runs.
-    let held = Held { _permit: permit, place, _busy: busy };
+    running.waits();
+    let held = Held { _running: running, place, _busy: busy };
     response.map(|body| axum::body::Body::new(Answer::new(body, held)))
 }
 
@@ -199,8 +204,9 @@ pub(crate) async fn serve(
         parts,
         totals: TotalsCache::default(),
         clients: clients.clone(),
-        lanes: Lanes::new(),
+        lanes: Lanes::default(),
         turns: Arc::new(Semaphore::new(TURNS)),
+        feed: Feed::default(),
     };
     let connections = Connections::new(CONNECTIONS_MAX);
     server::serve(listener, router(api), clients, connections, &shutdown).await;

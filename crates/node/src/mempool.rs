@@ -12,9 +12,14 @@ mod queue;
 mod duties;
 mod pool;
 mod selection;
+mod tips;
+mod outbox;
+mod turns;
 mod admission;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::admission::{Admission, AdmissionQueue, Arrivals, QueueError};
+pub(crate) use self::admission::{Admission, AdmissionQueue, Arrivals};
+pub(crate) use self::outbox::Outbox;
 pub(crate) use self::pool::{Mempool, Screened};
+pub(crate) use self::turns::{Party, QueueError};

@@ -10,10 +10,9 @@ use std::time::Duration;
 
 use soma_engine::Sink;
 use soma_model::KernelChoice;
-use soma_protocol::SignedTransaction;
 use soma_sdk::Client;
 use tokio::runtime::Builder;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, watch};
 
 use crate::chain::Chain;
 use crate::duties::audit::{self, AuditQueue, Auditor, Audits};
@@ -21,10 +20,10 @@ use crate::duties::{self, Duties};
 use crate::error::NodeError;
 use crate::fetch;
 use crate::follower::{Follower, JoinLog};
-use crate::gossip::{self, Listener, OUTBOX_MAX};
+use crate::gossip::{self, Listener};
 use crate::health::Health;
 use crate::http::{self, Parts};
-use crate::mempool::{Admission, AdmissionQueue, Arrivals, Mempool};
+use crate::mempool::{Admission, AdmissionQueue, Arrivals, Mempool, Outbox};
 use crate::metrics::Metrics;
 use crate::settings::{ClientLimits, NodeConfig};
 use crate::shutdown::Shutdown;
@@ -126,8 +125,8 @@ pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
     let urls = settings.peers.iter().filter_map(|peer| peer.url.as_deref());
     let peers: Vec<Client> =
         urls.map(|url| Client::new(url).map(Client::without_retries)).collect::<Result<_, _>>()?;
-    let (outbox, outgoing) = mpsc::channel(OUTBOX_MAX);
-    let (parts, arrivals) = assemble(config, outbox, auditors.len())?;
+    let outbox = Arc::<Outbox>::default();
+    let (parts, arrivals) = assemble(config, Arc::clone(&outbox), auditors.len())?;
     let mut node = Node {
         url: format!("http://{}", reachable(api)),
         api,
@@ -158,7 +157,7 @@ pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
         threads.worker_threads(2).thread_name("soma-api");
         run(threads, async {
             tokio::spawn(arrivals.run());
-            serve(listener, parts, limits, outgoing).await;
+            serve(listener, parts, limits, outbox).await;
         });
     })?;
     Ok(node)
@@ -178,7 +177,7 @@ fn run(mut runtime: Builder, work: impl Future<Output = ()>) {
 /// Starts the engine and assembles the parts that the API answers from.
 fn assemble(
     config: NodeConfig,
-    outbox: mpsc::Sender<SignedTransaction>,
+    outbox: Arc<Outbox>,
     auditors: usize,
 ) -> Result<(Parts, Arrivals), NodeError> {
     let pool = Mempool::new(config.genesis.chain_id(), config.settings.pool);
@@ -242,14 +241,9 @@ fn assemble(
 }
 
 /// Serves the API and gossip until the node stops.
-async fn serve(
-    listener: TcpListener,
-    parts: Parts,
-    limits: ClientLimits,
-    outgoing: mpsc::Receiver<SignedTransaction>,
-) {
+async fn serve(listener: TcpListener, parts: Parts, limits: ClientLimits, outbox: Arc<Outbox>) {
     let (engine, metrics) = (parts.chain.engine(), &parts.metrics);
-    tokio::spawn(gossip::send(engine.gossip(), outgoing, Arc::clone(metrics)));
+    tokio::spawn(gossip::send(engine.gossip(), outbox, Arc::clone(metrics)));
     if let Some(received) = engine.take_gossip() {
         let (queue, metrics) = (parts.admission.clone(), Arc::clone(metrics));
         let listener = Listener::new(parts.chain.id, engine.gossip(), queue, metrics);

@@ -85,6 +85,16 @@ pub enum SdkError {
         /// What was given.
         url: String,
     },
+    /// The node is one of another chain than the key signs for.
+    #[error("{url} is a node of chain {found}, not of {expected}")]
+    OtherChain {
+        /// The node.
+        url: String,
+        /// Its chain.
+        found: Hash,
+        /// The chain that is known.
+        expected: Hash,
+    },
     /// Bytes do not have the expected hash.
     #[error("{what} hashes to {found}, not {expected}")]
     WrongHash {
@@ -205,6 +215,7 @@ impl Coded for SdkError {
             Self::Network { .. } | Self::Interrupted { .. } => Code::Network,
             Self::Malformed { .. } | Self::TooLong { .. } => Code::NotANode,
             Self::Url { .. } => Code::BadUrl,
+            Self::OtherChain { .. } => Code::OtherChain,
             Self::WrongHash { .. } => Code::WrongHash,
             Self::WrongSize { .. } => Code::WrongSize,
             Self::InUse { .. } => Code::FileInUse,

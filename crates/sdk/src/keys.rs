@@ -137,6 +137,13 @@ impl KeyFolder {
         &self.path
     }
 
+    /// The genesis beside this folder, if there is one: the folders of nodes and of local networks
+    /// have theirs there, and their keys are for no other chain.
+    pub fn genesis_beside(&self) -> Option<PathBuf> {
+        let genesis = self.path.parent()?.join("genesis.json");
+        genesis.is_file().then_some(genesis)
+    }
+
     /// Where the key `name` is or would be.
     pub fn path_of(&self, name: &str) -> PathBuf {
         self.path.join(name).with_extension(ENDING)

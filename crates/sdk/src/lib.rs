@@ -4,7 +4,8 @@
 //!
 //! Reading order: [`api`] is the HTTP API as data; [`error`] lists what can fail; `file`,
 //! [`secret`], [`keys`] and [`cipher`] keep secrets; [`client`] calls a node, with [`events`] and
-//! [`transfer`]; [`signing`] makes transactions, and [`sender`] sends them for one account;
+//! [`transfer`]; [`signing`] makes transactions, [`known_chain`] remembers for
+//! which chain, and [`sender`] sends them for one account;
 //! [`obligation`] is what an account still has to send, and [`spool`] keeps it on disk until it is
 //! settled.
 
@@ -28,6 +29,7 @@ pub mod transfer;
 
 pub mod signing;
 
+pub mod known_chain;
 pub mod sender;
 
 pub mod obligation;

@@ -14,7 +14,7 @@ use crate::api::{Receipt, Status};
 use crate::client::{Client, Sent};
 use crate::error::SdkError;
 use crate::retry::Retries;
-use crate::signing::{Terms, sign};
+use crate::signing::{Terms, Tip, sign};
 use crate::transfer::{Progress, Uploader};
 
 /// How long a transaction may wait for its block.
@@ -33,7 +33,8 @@ pub struct Sender {
     key: Key,
     chain: Hash,
     params: Params,
-    tip: Amount,
+    /// `None` for what the node suggests.
+    tip: Option<Amount>,
     /// Nonce of the next transaction; `None` if it must be read from the node.
     next: Mutex<Option<u64>>,
 }
@@ -48,21 +49,38 @@ impl std::fmt::Debug for Key {
 }
 
 impl Sender {
-    /// The account of `key`, sending to `client`'s node.
+    /// The account of `key` on `chain`, sending to `client`'s node. Payments have the tip that the
+    /// node suggests. The chain must be known from a source other than the node: a node could name
+    /// a chain on which its caller never meant to sign.
     ///
     /// # Errors
-    /// Same as the requests of [`Client`].
-    pub async fn new(client: Client, key: SecretKey) -> Result<Self, SdkError> {
-        let chain = client.status().await?.chain_id.0;
+    /// [`SdkError::OtherChain`] if the node is one of another chain; those of [`Client`]'s
+    /// requests.
+    pub async fn new(client: Client, key: SecretKey, chain: Hash) -> Result<Self, SdkError> {
+        let found = client.status().await?.chain_id.0;
+        if found != chain {
+            let url = client.url().to_owned();
+            return Err(SdkError::OtherChain { url, found, expected: chain });
+        }
         let params = client.params().await?;
-        let (tip, next) = (Amount::ZERO, Mutex::new(None));
+        let (tip, next) = (None, Mutex::new(None));
         Ok(Self { client, key: Key(key), chain, params, tip, next })
     }
 
-    /// Adds a tip to every transaction but duties.
+    /// Like [`Self::new`], on whatever chain the node names: for tests, and for keys that are worth
+    /// nothing elsewhere.
+    ///
+    /// # Errors
+    /// Those of [`Client`]'s requests.
+    pub async fn on_any_chain(client: Client, key: SecretKey) -> Result<Self, SdkError> {
+        let chain = client.status().await?.chain_id.0;
+        Self::new(client, key, chain).await
+    }
+
+    /// Adds this tip to every payment instead of what the node suggests.
     #[must_use]
     pub fn with_tip(mut self, tip: Amount) -> Self {
-        self.tip = tip;
+        self.tip = Some(tip);
         self
     }
 
@@ -86,9 +104,20 @@ impl Sender {
         &self.params
     }
 
-    /// Signs `action` without sending it. The fee limit covers the most that such an action costs.
+    /// Signs `action` without sending it, with the tip of [`Self::with_tip`], if any. The fee limit
+    /// covers the most that such an action costs.
     pub fn sign(&self, action: Action, nonce: u64, valid_until_ms: u64) -> SignedTransaction {
-        let terms = Terms { chain: self.chain, nonce, tip: self.tip, valid_until_ms };
+        let tip = Tip::Exactly(self.tip.unwrap_or(Amount::ZERO));
+        let terms = Terms { chain: self.chain, nonce, tip, valid_until_ms };
+        sign(action, &terms, &self.params, &self.key.0)
+    }
+
+    /// Signs `action` for a node with this status.
+    fn sign_now(&self, action: Action, nonce: u64, status: &Status) -> SignedTransaction {
+        let suggested = Tip::PerKib(status.tip_per_kib.0);
+        let tip = self.tip.map_or(suggested, Tip::Exactly);
+        let valid_until_ms = valid_until_ms(status);
+        let terms = Terms { chain: self.chain, nonce, tip, valid_until_ms };
         sign(action, &terms, &self.params, &self.key.0)
     }
 
@@ -98,26 +127,25 @@ impl Sender {
     /// Same as [`Client::send`].
     pub async fn send(&self, action: Action) -> Result<Sent, SdkError> {
         if action.is_duty() {
-            let valid_until_ms = valid_until_ms(&self.client.status().await?);
-            let signed = self.sign(action, 0, valid_until_ms);
+            let signed = self.sign_now(action, 0, &self.client.status().await?);
             self.submit(&signed).await?;
             return Ok(Sent::from(&signed));
         }
         // Locked until the node has it, so that the node gets them in the order of their nonces.
         let mut next = self.next.lock().await;
-        let valid_until_ms = valid_until_ms(&self.client.status().await?);
+        let status = self.client.status().await?;
         let expected = next.take();
         let nonce = match expected {
             Some(nonce) => nonce,
             None => self.next_nonce().await?,
         };
-        let mut signed = self.sign(action.clone(), nonce, valid_until_ms);
+        let mut signed = self.sign_now(action.clone(), nonce, &status);
         let mut outcome = self.submit(&signed).await;
         let wrong_nonce = |error: &SdkError| WRONG_NONCE.contains(&error.code());
         if expected.is_some() && outcome.as_ref().is_err_and(wrong_nonce) {
             // Another program sends from this account, or an earlier transaction was dropped.
             let nonce = self.next_nonce().await?;
-            signed = self.sign(action, nonce, valid_until_ms);
+            signed = self.sign_now(action, nonce, &status);
             outcome = self.submit(&signed).await;
         }
         outcome?;

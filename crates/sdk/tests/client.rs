@@ -188,7 +188,7 @@ fn transfer() -> Action {
 }
 
 async fn sender(client: &Client) -> Sender {
-    Sender::new(client.clone(), SecretKey::from_bytes(&[1; 32])).await.unwrap()
+    Sender::on_any_chain(client.clone(), SecretKey::from_bytes(&[1; 32])).await.unwrap()
 }
 
 #[tokio::test]

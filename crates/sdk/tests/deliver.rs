@@ -141,7 +141,7 @@ async fn deliver(node: Node, due: Obligation) -> (Outcome, Vec<SignedTransaction
     let folder = private_folder().unwrap();
     let spool = Spool::open(folder.path()).unwrap();
     spool.put(due).unwrap();
-    let sender = Sender::new(client, key()).await.unwrap();
+    let sender = Sender::on_any_chain(client, key()).await.unwrap();
     let (_, outcome) = spool.deliver(&sender).await.unwrap().pop().unwrap();
     let sent = shared.lock().unwrap().sent.clone();
     (outcome, sent, spool.list().unwrap().obligations.len())

@@ -137,6 +137,7 @@ class Code(StrEnum):
     NOT_SEATED = "not_seated"
     NOT_VALIDATOR = "not_validator"
     NOTHING_DUE = "nothing_due"
+    OTHER_CHAIN = "other_chain"
     OTHER_DIRECTIONS = "other_directions"
     OTHER_FILE_COMMITTED = "other_file_committed"
     OTHER_NETWORK = "other_network"

@@ -62,6 +62,8 @@ class Status:
     models_active: int
     targets_open: int
     pool: int
+    tip_per_kib: int
+    """The tip for each KiB of weight that gets a payment into the next block, in base units."""
     duties: int
     peers: int
     history_from: int

@@ -274,7 +274,8 @@ fn next(dir: &Path, global: &Global, output: &Output) -> Result {
     let key = network.key(OPERATOR)?;
     let urls = network.urls()?;
     network::block_on(async {
-        let operator = Sender::new(network::client(global)?, key).await?;
+        let chain = network.genesis().chain_id();
+        let operator = Sender::new(network::client(global)?, key, chain).await?;
         let nodes = urls.iter().map(|url| Client::new(url));
         let nodes: Vec<Client> = nodes.collect::<std::result::Result<_, _>>()?;
         let status = network::end_phase(&operator, &nodes).await?;

@@ -167,7 +167,7 @@ impl ModelCommand {
             }
             Self::Pull { id, output: path } => pull(global, ModelId(id), path, output).await,
             Self::Retire { id } => {
-                let sender = network::sender(global).await?;
+                let sender = network::sender(global, output).await?;
                 sender.run(Action::RetireModel(action::RetireModel { model: ModelId(id) })).await?;
                 let model = sender.client().model(ModelId(id)).await?;
                 output.done(format_args!("{} is retiring", model.name));

@@ -29,7 +29,7 @@ impl Send {
     pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
         let Self { to, amount } = self;
         network::block_on(async {
-            let sender = network::sender(global).await?;
+            let sender = network::sender(global, output).await?;
             let sent = sender.send(Action::Transfer(action::Transfer { to, amount })).await?;
             let receipt = sender.wait(sent).await?;
             let fee = Amount(receipt.fee.0);

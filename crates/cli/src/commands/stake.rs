@@ -67,7 +67,7 @@ impl StakeCommand {
             }),
         };
         let withdraws = matches!(action, Action::WithdrawStake(_));
-        let sender = network::sender(global).await?;
+        let sender = network::sender(global, output).await?;
         sender.run(action).await?;
         if withdraws {
             let epochs = sender.params().unbonding_epochs;

@@ -40,10 +40,14 @@ fn describe(status: &types::Status) -> String {
         },
     );
     let supply = &status.supply;
+    let tip = match status.tip_per_kib.0 {
+        0 => String::new(),
+        tip => format!(", tip {} SOMA for each KiB", soma(tip)),
+    };
     let conserved = if supply.conserved { "conserved" } else { "NOT CONSERVED" };
     format!(
         "chain    {} ({})\nheight   {}\nepoch    {}, phase {}, {left}\nmodels   {} active\n\
-         targets  {} open\npool     {} transactions\npeers    {} connected\naudits   {}\n\
+         targets  {} open\npool     {} transactions{tip}\npeers    {} connected\naudits   {}\n\
          supply   {} in the reserve, {} held, {} burned: {conserved}",
         status.chain,
         status.chain_id,

@@ -68,7 +68,7 @@ impl ValidatorCommand {
             ));
             return output.result(all.iter().map(line).collect::<String>(), &all);
         }
-        let sender = network::sender(global).await?;
+        let sender = network::sender(global, output).await?;
         let address = sender.address();
         let action = match self {
             Self::List => return Ok(()),

@@ -80,7 +80,7 @@ impl Vote {
             Action::Vote(action::Vote { proposal, .. }) => Some(proposal.0),
             _ => None,
         };
-        let sender = network::sender(global).await?;
+        let sender = network::sender(global, output).await?;
         let address = sender.address();
         sender.run(action).await?;
         let governance = sender.client().governance().await?;

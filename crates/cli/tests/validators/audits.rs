@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use soma_model::{Directions, Engine, KernelChoice, Score, Weights};
-use soma_protocol::{Amount, Epoch, ModelId, TargetId, winner};
+use soma_protocol::{Action, Amount, Epoch, ModelId, TargetId, winner};
 use soma_sdk::Secret;
 use soma_sdk::api::cursor::Cursor;
 use soma_sdk::api::{Returned, Target, TargetStatus};
@@ -21,19 +21,19 @@ const ARCH: &str = r#"{"embedding_dim":32,"num_heads":2,"num_layers":1,"pwff_hid
     "vocab_size":264,"max_seq_len":64,"sig_reg_slices":16,
     "sig_reg_points":17,"sig_reg_t_max":3.0}"#;
 
-struct Competition {
-    network: Network,
+pub(crate) struct Competition {
+    pub(crate) network: Network,
     home: PathBuf,
 }
 
 impl Competition {
     /// Two models with random weights, active in epoch 2. Their owners upload to the first
     /// validator only.
-    async fn start(home: &Path) -> Self {
+    pub(crate) async fn start(home: &Path, more: &[&str]) -> Self {
         let arch = home.join("arch.json").display().to_string();
         std::fs::write(&arch, ARCH).unwrap();
-        let flags = ["--epoch", "manual", "--arch", &arch, "--block-ms", "50"];
-        let network = Network::start(home, &flags).await;
+        let flags = ["--epoch", "manual", "--arch", &arch];
+        let network = Network::start(home, &[&flags[..], more].concat()).await;
         let competition = Self { network, home: home.to_owned() };
         let domain = root().join("STYLE.md").display().to_string();
         for (owner, seed) in [("account-1", "1"), ("account-2", "2")] {
@@ -55,8 +55,15 @@ impl Competition {
         self.home.join(format!("{seed}.safetensors"))
     }
 
-    /// The submission of the data, with a loss that is lower by the smallest possible amount.
-    async fn lie(&self, sender: &Sender, target: &Target, data: Vec<u8>) -> Publication {
+    /// What enters data for a target, and the action that submits it, with a loss that is lower by
+    /// this much than it is.
+    pub(crate) async fn claim(
+        &self,
+        sender: &Sender,
+        target: &Target,
+        data: Vec<u8>,
+        lower_by: i64,
+    ) -> (Publication, Action) {
         let engine = Engine::new(KernelChoice::Auto, 1).unwrap();
         let score = |model: u32| -> Score {
             let weights = Weights::open(&self.weights(&model.to_string()), None).unwrap();
@@ -84,10 +91,9 @@ impl Competition {
             data,
         };
         let model = ModelId(target.routed[best].model);
-        let loss_q32 = scores[best].loss_q32 - 1;
+        let loss_q32 = scores[best].loss_q32 - lower_by;
         let claim = publication.submit(Claim { model, loss_q32, gain_q32: 0, distance });
-        sender.run(claim).await.unwrap();
-        publication
+        (publication, claim)
     }
 
     /// The validators' verdict on each target, in order.
@@ -118,7 +124,7 @@ impl Competition {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_loss_that_is_false_in_its_last_bit_costs_the_bond_and_an_honest_one_is_paid() {
     let home = tempfile::tempdir().unwrap();
-    let competition = Competition::start(home.path()).await;
+    let competition = Competition::start(home.path(), &["--block-ms", "50"]).await;
     let network = &competition.network;
     let client = &network.nodes[0].client;
     for node in &network.nodes {
@@ -135,7 +141,8 @@ async fn a_loss_that_is_false_in_its_last_bit_costs_the_bond_and_an_honest_one_i
     let liar = network.sender("account-4").await;
     let before = competition.balance(&liar).await;
     let data = std::fs::read(root().join("ARCHITECTURE.md")).unwrap();
-    let lie = competition.lie(&liar, false_one, data).await;
+    let (lie, claim) = competition.claim(&liar, false_one, data, 1).await;
+    liar.run(claim).await.unwrap();
     until("the honest claim is a candidate", async || {
         let target = client.target(TargetId(honest.id)).await.unwrap();
         !target.candidates.is_empty()

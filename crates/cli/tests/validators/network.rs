@@ -37,7 +37,7 @@ pub(crate) async fn until(what: &str, mut question: impl AsyncFnMut() -> bool) {
 pub(crate) struct Node {
     pub(crate) client: Client,
     pub(crate) dir: PathBuf,
-    pid: u64,
+    pub(crate) pid: u32,
 }
 
 impl Node {
@@ -99,7 +99,7 @@ impl Network {
         let node = |entry: &Value| Node {
             client: Client::new(entry["url"].as_str().unwrap()).unwrap(),
             dir: PathBuf::from(entry["dir"].as_str().unwrap()),
-            pid: entry["pid"].as_u64().unwrap(),
+            pid: u32::try_from(entry["pid"].as_u64().unwrap()).unwrap(),
         };
         let nodes: Vec<Node> = info["nodes"].as_array().unwrap().iter().map(node).collect();
         assert_eq!(nodes.len(), 4);
@@ -142,19 +142,41 @@ impl Network {
         }
     }
 
+    /// Restarts all nodes so that they believe a proxy on this machine, which names strangers: this
+    /// machine itself is not limited.
+    pub(crate) async fn restart_behind_a_proxy(&mut self, home: &Path) -> Vec<Process> {
+        let mut running = Vec::new();
+        for node in &mut self.nodes {
+            let settings = node.dir.join("config.toml");
+            let text = std::fs::read_to_string(&settings).unwrap();
+            let trusting = text.replace("trust_proxy = false", "trust_proxy = true");
+            assert_ne!(trusting, text);
+            std::fs::write(&settings, trusting).unwrap();
+            node.kill();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let process = node.run(home);
+            node.pid = process.0.id();
+            running.push(process);
+        }
+        for node in &self.nodes {
+            until("the node is back", async || node.client.status().await.is_ok()).await;
+        }
+        running
+    }
+
     /// An account of the network that acts through its first node.
     pub(crate) async fn sender(&self, account: &str) -> Sender {
         let keys = KeyFolder::of(&self.state);
         let key = keys.load(account, None).unwrap();
         let client = self.nodes[0].client.clone();
-        Sender::new(client, key).await.unwrap()
+        Sender::on_any_chain(client, key).await.unwrap()
     }
 
     /// Sends from one account to a node until it is stopped; counts finalized transactions.
     pub(crate) async fn load(&self, account: &str, node: usize) -> Load {
         let keys = KeyFolder::of(&self.state);
         let key = keys.load(account, None).unwrap();
-        let sender = Sender::new(self.nodes[node].client.clone(), key).await.unwrap();
+        let sender = Sender::on_any_chain(self.nodes[node].client.clone(), key).await.unwrap();
         let load = Load::default();
         let (ends, done) = (Arc::clone(&load.ends), Arc::clone(&load.done));
         tokio::spawn(async move {

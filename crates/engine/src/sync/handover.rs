@@ -242,36 +242,31 @@ fn write_failed() -> EngineError {
     EngineError::stopped("an earlier write of a handover failed")
 }
 
+/// Handovers of committees whose keys are known.
 #[cfg(test)]
-mod tests {
-    use commonware_codec::{Copying, DecodeExt as _, Encode as _};
+pub(crate) mod samples {
     use commonware_consensus::{
         simplex::types::{Finalization, Finalize, Proposal},
         types::{Epoch, Height, Round, View},
     };
     use commonware_cryptography::{Digest as _, Digestible as _, Signer as _, ed25519::PrivateKey};
-    use commonware_runtime::{Runner as _, Supervisor as _, deterministic};
+    use commonware_parallel::Sequential;
     use commonware_utils::{non_empty, non_empty_range};
     use soma_protocol::Hash;
     use soma_store::database::StateCommitment;
 
-    use commonware_parallel::Sequential;
-
-    use super::{
-        Address, Committees, Digest, Handover, HandoverVerifier, Header, InvalidHandover, Voter,
-        digest_of,
-    };
+    use super::{Address, Committees, Digest, Handover, Header, Voter, digest_of};
     use crate::{calendar::Calendar, keys::consensus_key};
 
     fn key(seed: u64) -> PrivateKey {
         PrivateKey::from_seed(seed)
     }
 
-    fn committees(me: u64) -> Committees {
+    pub(crate) fn committees(me: u64) -> Committees {
         Committees::new(Hash([1; 32]), key(me), Calendar::default())
     }
 
-    fn voters(of: std::ops::Range<u64>) -> Vec<Voter> {
+    pub(crate) fn voters(of: std::ops::Range<u64>) -> Vec<Voter> {
         let voter = |seed| Voter {
             consensus_key: consensus_key(&key(seed).public_key()),
             validator: Address([u8::try_from(seed).unwrap(); 32]),
@@ -280,7 +275,7 @@ mod tests {
     }
 
     /// The handover at the end of a term, signed by some members of a committee, with these seats.
-    fn handover(
+    pub(crate) fn handover(
         term: u64,
         committee: std::ops::Range<u64>,
         signers: std::ops::Range<u64>,
@@ -317,6 +312,17 @@ mod tests {
             Finalization::from_finalizes(&scheme, non_empty![@votes.iter()], &Sequential).unwrap();
         Handover { header, certificate, voters: voters(named) }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use commonware_codec::{Copying, DecodeExt as _, Encode as _};
+    use commonware_runtime::{Runner as _, Supervisor as _, deterministic};
+
+    use super::{
+        Handover, HandoverVerifier, InvalidHandover, digest_of,
+        samples::{committees, handover, voters},
+    };
 
     #[test]
     fn only_handovers_signed_by_the_committee_of_their_term_are_valid() {

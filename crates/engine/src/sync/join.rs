@@ -10,7 +10,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use commonware_cryptography::Digestible as _;
-use commonware_runtime::{Clock, Spawner, buffer::paged::CacheRef};
+use commonware_runtime::{Spawner, buffer::paged::CacheRef};
 use commonware_storage::{Context as StorageContext, archive::Archive as _};
 use rand_core::CryptoRng;
 
@@ -307,34 +307,5 @@ impl<E: CryptoRng + Spawner + StorageContext> Opening<'_, E> {
         let checkpoint = checkpoint.write(Some((height, certificate))).await?;
         self.services.sink.joined(&joined);
         Ok((checkpoint, archives, Some(joined)))
-    }
-}
-
-/// How often a node that makes no progress asks whether its peers still have the next block.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(30);
-
-/// Completes when the node makes no progress and all peers that respond have pruned its next block.
-pub(crate) async fn left_behind(
-    clock: &impl Clock,
-    client: &RequestClient,
-    height: impl Fn() -> u64,
-) -> EngineError {
-    loop {
-        let before = height();
-        clock.sleep(PROGRESS_INTERVAL).await;
-        let height = height();
-        if height != before {
-            continue;
-        }
-        let limit = RESPONSE_LIMIT;
-        let responses = client.request_all(clock, Request::Offer, limit, limit).await;
-        let offers = responses.into_iter().filter_map(|(_, response)| match response {
-            Response::Offer(offer) => Some(offer.first),
-            _ => None,
-        });
-        let first = offers.min();
-        if let Some(first) = first.filter(|first| *first > height + 1) {
-            return EngineError::TooFarBehind { height, first };
-        }
     }
 }

@@ -10,3 +10,4 @@ pub(crate) mod peers;
 pub(crate) mod checkpoint;
 pub(crate) mod fetch;
 pub(crate) mod join;
+pub(crate) mod left_behind;

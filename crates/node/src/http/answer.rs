@@ -3,15 +3,16 @@
 //! after its place is free.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, Bytes, HttpBody};
 use http_body::Frame;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep};
 
 use super::clients::Place;
 use super::connections::Busy;
+use super::lane::Running;
 
 /// Bytes that are handed to the connection at a time.
 const PIECE_BYTES: usize = 64 << 10;
@@ -19,7 +20,7 @@ const PIECE_BYTES: usize = 64 << 10;
 /// What a request holds while it runs; released when dropped.
 pub(super) struct Held {
     /// Its place in its lane.
-    pub(super) _permit: OwnedSemaphorePermit,
+    pub(super) _running: Arc<Running>,
     /// Its place among its client's.
     pub(super) place: Place,
     /// Its connection.

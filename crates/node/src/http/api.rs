@@ -7,7 +7,8 @@ use axum::http::request;
 use tokio::sync::Semaphore;
 
 use super::clients::{Client, Clients, Peer};
-use super::lane::Lanes;
+use super::feed::Feed;
+use super::lane::{Lanes, Running};
 use super::problem::Problem;
 use super::totals::TotalsCache;
 use crate::chain::Chain;
@@ -42,6 +43,8 @@ pub(super) struct Api {
     pub(super) lanes: Lanes,
     /// Turns of questions, so that those about much of the state leave processors to the others.
     pub(super) turns: Arc<Semaphore>,
+    /// The events that streams send.
+    pub(super) feed: Feed,
 }
 
 impl std::ops::Deref for Api {
@@ -66,7 +69,12 @@ impl FromRequestParts<Api> for Client {
 
     async fn from_request_parts(parts: &mut request::Parts, api: &Api) -> Result<Self, Problem> {
         let peer = parts.extensions.get::<Peer>().copied();
-        let Peer(peer) = peer.ok_or_else(|| Problem::busy("the connection has no address"))?;
-        Ok(Self::new(&api.clients, peer, &parts.headers))
+        let running = parts.extensions.get::<Arc<Running>>().map(Arc::clone);
+        let (Some(Peer(peer)), Some(running)) = (peer, running) else {
+            return Err(Problem::busy("the connection has no address"));
+        };
+        let client = Self::new(&api.clients, peer, &parts.headers, running);
+        client.may_begin()?;
+        Ok(client)
     }
 }

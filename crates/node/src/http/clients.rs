@@ -10,25 +10,31 @@
 //! full table would also refuse the clients in it.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::http::HeaderMap;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::lane::Lane;
+use super::lane::{Lane, Running};
+use super::origin::Origin;
 use super::problem::Problem;
+use crate::mempool::Party;
 use crate::settings::ClientLimits;
 
 /// Entries in the table. Those with a full allowance are removed first.
 const ENTRIES_MAX: usize = 32_768;
 /// Time between two searches for entries that can be removed: they cost what a table holds.
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
-/// How many clients' allowance their surroundings have together.
-const SURROUNDINGS: u32 = 4;
-/// Bytes of answers that cost as much as a request.
+/// Bytes of answers, and of transactions, that cost as much as a request.
 const BYTES_PER_REQUEST: u64 = 64 << 10;
+/// Bytes of transactions that cost as much as one.
+const BYTES_PER_TRANSACTION: u64 = 512;
+/// What a transaction costs more, in transactions, if it is malformed or its signature is forged:
+/// nobody sends such a thing by mistake, and the last takes a node's time.
+pub(super) const MALFORMED_COST: u64 = 16;
+pub(super) const FORGED_COST: u64 = 64;
 /// Seconds of its allowance that a client can owe at most.
 const DEBT_SECONDS: i64 = 30;
 const MILLI: i64 = 1_000;
@@ -111,46 +117,6 @@ impl Account {
     }
 }
 
-/// An entry of the table: a client, or the surroundings of several.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Origin {
-    address: IpAddr,
-    /// Whether it stands for more than one client.
-    is_wide: bool,
-}
-
-impl Origin {
-    /// The client with this address: all addresses of a /64 belong to one.
-    fn client(address: IpAddr) -> Self {
-        Self { address: masked(address, 32, 4), is_wide: false }
-    }
-
-    /// What surrounds a client.
-    fn surroundings(self) -> Self {
-        Self { address: masked(self.address, 24, 3), is_wide: true }
-    }
-
-    /// How many times a client's limits it may have.
-    fn times(self) -> u32 {
-        if self.is_wide { SURROUNDINGS } else { 1 }
-    }
-}
-
-/// The address with only the first bits (of IPv4) or 16-bit segments (of IPv6) kept.
-fn masked(address: IpAddr, bits: u32, segments: usize) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => {
-            let mask = u32::MAX.checked_shl(32 - bits).unwrap_or(u32::MAX);
-            IpAddr::V4(Ipv4Addr::from_bits(address.to_bits() & mask))
-        }
-        IpAddr::V6(address) => {
-            let mut all = address.segments();
-            all[segments..].fill(0);
-            IpAddr::V6(Ipv6Addr::from(all))
-        }
-    }
-}
-
 /// The accounts of all clients.
 #[derive(Debug, Default)]
 struct Table {
@@ -176,6 +142,11 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// The surroundings of the client; `None` for this machine.
+    pub(super) fn network(&self) -> Option<Origin> {
+        self.client.map(Origin::surroundings)
+    }
+
     /// Charges the client for these bytes of an answer. Returns how long a stream has to wait.
     pub(super) fn pay_for(&self, bytes: usize) -> Option<Duration> {
         let client = self.client?;
@@ -183,8 +154,7 @@ impl Place {
         if !lane.pays_for_bytes() {
             return None;
         }
-        let cost = (bytes as u64).saturating_mul(MILLI.unsigned_abs()) / BYTES_PER_REQUEST;
-        let cost = i64::try_from(cost).unwrap_or(i64::MAX);
+        let cost = in_milli(bytes as u64) / in_i64(BYTES_PER_REQUEST);
         let (now, per_second) = (Instant::now(), self.clients.limits.requests_per_second);
         let mut table = self.clients.lock();
         let mut owe = |origin: Origin| {
@@ -274,11 +244,16 @@ impl Clients {
             return;
         }
         table.swept = Some(now);
-        let rate = self.limits.requests_per_second;
+        let ClientLimits { requests_per_second, transactions_per_second, .. } = self.limits;
         table.accounts.retain(|origin, account| {
-            let rate = rate.saturating_mul(origin.times());
-            account.requests.refill(rate, now);
-            !account.is_idle() || account.requests.milli < Bucket::full(rate, now).milli
+            let is_full = |bucket: &mut Bucket, per_second: u32| {
+                let rate = per_second.saturating_mul(origin.times());
+                bucket.refill(rate, now);
+                bucket.milli >= Bucket::full(rate, now).milli
+            };
+            !account.is_idle()
+                || !is_full(&mut account.requests, requests_per_second)
+                || !is_full(&mut account.transactions, transactions_per_second)
         });
     }
 
@@ -361,35 +336,96 @@ fn named_address(entry: &str) -> Option<IpAddr> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(pub(super) SocketAddr);
 
-/// The client of a request.
+/// The client of a request that sends transactions.
 #[derive(Debug)]
 pub(super) struct Client {
     clients: Clients,
     origin: Option<Origin>,
+    party: Party,
+    running: Arc<Running>,
 }
 
 impl Client {
-    pub(super) fn new(clients: &Clients, peer: SocketAddr, headers: &HeaderMap) -> Self {
-        Self { clients: clients.clone(), origin: clients.identify(peer, Some(headers)) }
+    pub(super) fn new(
+        clients: &Clients,
+        peer: SocketAddr,
+        headers: &HeaderMap,
+        running: Arc<Running>,
+    ) -> Self {
+        let origin = clients.identify(peer, Some(headers));
+        let here = Party::Here(peer.port());
+        let party = origin.map_or(here, |origin| Party::Client(origin.address));
+        Self { clients: clients.clone(), origin, party, running }
     }
 
-    /// Takes `count` of the client's transactions.
+    /// Whose transactions take turns with those of others.
+    pub(super) const fn party(&self) -> Party {
+        self.party
+    }
+
+    /// Waits for the client until the body of its request has arrived.
+    ///
+    /// # Errors
+    /// `rate_limited` if the client owes transactions: nothing more is read of it then.
+    pub(super) fn may_begin(&self) -> Result<(), Problem> {
+        self.running.waits();
+        self.take(0)
+    }
+
+    /// Takes `count` of the client's transactions, `bytes` long in all, once they have arrived.
     ///
     /// # Errors
     /// `rate_limited` if the client is above its rate.
-    pub(super) fn may_send(&self, count: usize) -> Result<(), Problem> {
+    pub(super) fn may_send(&self, count: usize, bytes: usize) -> Result<(), Problem> {
+        self.running.works();
+        let bytes = bytes as u64;
+        self.owe(|account, times, now| {
+            let rate = self.clients.limits.requests_per_second.saturating_mul(times);
+            account.requests.owe(in_milli(bytes) / in_i64(BYTES_PER_REQUEST), rate, now);
+        });
+        self.take((count as u64).max(bytes / BYTES_PER_TRANSACTION))
+    }
+
+    fn take(&self, count: u64) -> Result<(), Problem> {
         let Some(origin) = self.origin else {
             return Ok(());
         };
         let per_second = self.clients.limits.transactions_per_second;
         self.clients.ask(&mut self.clients.lock(), origin, |account, times, now| {
             let rate = per_second.saturating_mul(times);
-            account.transactions.take(count as u64, rate, now).map_err(|wait| {
+            account.transactions.take(count, rate, now).map_err(|wait| {
                 let message = format!("this client exceeds {per_second} transactions per second");
                 Problem::rate_limited(message, wait)
             })
         })
     }
+
+    /// Charges the client for transactions that no honest client sends; it may owe them.
+    pub(super) fn pay_for_garbage(&self, transactions: u64) {
+        self.owe(|account, times, now| {
+            let rate = self.clients.limits.transactions_per_second.saturating_mul(times);
+            account.transactions.owe(in_milli(transactions), rate, now);
+        });
+    }
+
+    fn owe(&self, charge: impl Fn(&mut Account, u32, Instant)) {
+        let Some(origin) = self.origin else { return };
+        let (now, mut table) = (Instant::now(), self.clients.lock());
+        for origin in [origin, origin.surroundings()] {
+            if let Some(account) = table.accounts.get_mut(&origin) {
+                charge(account, origin.times(), now);
+            }
+        }
+    }
+}
+
+fn in_i64(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A number in thousandths.
+fn in_milli(number: u64) -> i64 {
+    in_i64(number).saturating_mul(MILLI)
 }
 
 #[cfg(test)]

@@ -82,6 +82,11 @@ impl Connection {
         self.close.notified().await;
     }
 
+    /// Ends the connection, whatever runs on it.
+    pub(super) fn cut(&self) {
+        self.close.notify_one();
+    }
+
     /// Counts as busy until the result is dropped. A connection runs one request at a time.
     pub(super) fn busy(self: &Arc<Self>) -> Busy {
         let mut table = self.table.lock();

@@ -3,6 +3,7 @@
 //! miss an event.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -13,13 +14,14 @@ use serde::Deserialize;
 use soma_sdk::api::cursor::Cursor;
 use soma_sdk::api::text::Text;
 use soma_sdk::api::{ApiError, Event};
+use soma_store::StoreError;
 
-use super::api::{Api, Parts, Query};
+use super::api::{Api, Query};
+use super::feed::Page;
 use super::json;
 use super::problem::Problem;
+use crate::error::NodeError;
 
-/// Events read from the history at a time.
-const PAGE: usize = 256;
 /// Time between comments that keep an idle stream open.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
@@ -50,36 +52,40 @@ pub(super) async fn events(
         None => from.after.map(|cursor| *cursor),
     };
     let cursor = last.unwrap_or(Cursor { height: api.chain.height(), index: u32::MAX });
-    let stream = stream::unfold(
-        Follower { parts: api.parts.clone(), cursor, page: Vec::new() },
-        Follower::next,
-    );
+    let after = json::event_number(&api.chain.history, cursor).map_err(NodeError::from)?;
+    let stream = stream::unfold(Follower { api, after, page: None, sent: 0 }, Follower::next);
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(HEARTBEAT).text("heartbeat")))
 }
 
 /// One client's position in the history.
 struct Follower {
-    parts: Parts,
-    cursor: Cursor,
-    /// Events read ahead, in reverse order.
-    page: Vec<Event>,
+    api: Api,
+    /// The number of the last event before the page, or the last one of all.
+    after: u64,
+    /// What is being sent, and how many events of it have been.
+    page: Option<Arc<Page>>,
+    sent: usize,
 }
 
 impl Follower {
     async fn next(mut self) -> Option<(Result<Message, Infallible>, Self)> {
-        let mut heights = self.parts.chain.heights();
+        let mut heights = self.api.chain.heights();
         loop {
-            if let Some(event) = self.page.pop() {
-                self.cursor = *event.cursor;
-                return Some((Ok(message(&event)), self));
+            if let Some(page) = self.page.take() {
+                if let Some(message) = page.messages.get(self.sent).cloned() {
+                    self.sent += 1;
+                    self.page = Some(page);
+                    return Some((Ok(message), self));
+                }
+                self.after = page.last;
             }
             heights.borrow_and_update();
-            match json::events(&self.parts.chain.history, self.cursor, PAGE) {
-                Ok(page) if !page.is_empty() => self.page = page.into_iter().rev().collect(),
+            match self.read().await {
+                Ok(Some(page)) => (self.page, self.sent) = (Some(page), 0),
                 // When the node stops, the client can resume elsewhere with its cursor.
-                Ok(_) => tokio::select! {
+                Ok(None) => tokio::select! {
                     changed = heights.changed() => changed.ok()?,
-                    () = self.parts.shutdown.begun() => return None,
+                    () = self.api.shutdown.begun() => return None,
                 },
                 Err(error) => {
                     tracing::error!(%error, "ending an event stream: cannot read the history");
@@ -88,10 +94,18 @@ impl Follower {
             }
         }
     }
-}
 
-fn message(event: &Event) -> Message {
-    let message = Message::default().id(event.cursor.to_string()).event(&event.event);
-    // An event is made of strings and numbers, so it always has a JSON form.
-    message.json_data(event).unwrap_or_default()
+    /// The next page. Whoever reads one takes a turn with those who ask about the state; the others
+    /// find it when their turn comes.
+    async fn read(&self) -> Result<Option<Arc<Page>>, StoreError> {
+        if let Some(page) = self.api.feed.known(self.after) {
+            return Ok(Some(page));
+        }
+        let _turn = self.api.turns.acquire().await;
+        if let Some(page) = self.api.feed.known(self.after) {
+            return Ok(Some(page));
+        }
+        let read = || self.api.feed.read(&self.api.chain.history, self.after);
+        tokio::task::block_in_place(read)
+    }
 }

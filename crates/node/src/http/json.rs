@@ -7,7 +7,7 @@ mod history;
 #[cfg(test)]
 mod tests;
 
-pub(super) use history::{block, events, finalized_transaction};
+pub(super) use history::{block, event_number, events, finalized_transaction};
 pub(super) use state::{
     account, clock, direction, epoch, model, specialization, supply, target, transaction,
 };

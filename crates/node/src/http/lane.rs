@@ -1,14 +1,21 @@
 //! The lanes of the API: each kind of request has places of its own, so that no kind can take the
 //! places of another. Whoever holds every stream of events must never keep out a transaction, nor
 //! an operator who asks whether the node is well.
+//!
+//! When all places of such a lane are taken, a request that waits for its client gives way to a new
+//! one, first of those whose network has the most. So a client has a place as long as others hold
+//! places from fewer networks than there are places.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::Method;
+use parking_lot::Mutex;
 use soma_sdk::api::routes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::connections::Connection;
+use super::origin::Origin;
 use crate::settings::ClientLimits;
 
 /// A kind of request.
@@ -49,11 +56,16 @@ impl Lane {
     /// so a connection without a request can always be found.
     pub(super) const fn places(self) -> usize {
         match self {
-            Self::Health => 64,
-            Self::Query | Self::Stream => 256,
+            Self::Health | Self::Query | Self::Stream => 256,
             Self::Send => 512,
             Self::Transfer => 128,
         }
+    }
+
+    /// Whether a request that waits for its client gives way. Streams and files do that for long,
+    /// and rightly.
+    const fn gives_way(self) -> bool {
+        matches!(self, Self::Health | Self::Send | Self::Query)
     }
 
     /// Requests that run at once, of one client.
@@ -89,18 +101,110 @@ impl Lane {
     }
 }
 
-/// The free places of all lanes.
-#[derive(Clone, Debug)]
-pub(super) struct Lanes([Arc<Semaphore>; Lane::ALL.len()]);
+/// The requests of all lanes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lanes([Arc<Mutex<Table>>; Lane::ALL.len()]);
+
+/// The requests of a lane.
+#[derive(Debug, Default)]
+struct Table {
+    running: usize,
+    /// Counts changes, so that waiting can be compared.
+    tick: u64,
+    /// Those that wait for their clients, by the tick since which they do.
+    waiting: BTreeMap<u64, Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    /// The client's surroundings; `None` for this machine, whose requests never give way.
+    network: Option<Origin>,
+    connection: Arc<Connection>,
+}
+
+impl Table {
+    /// Ends a request that waits for its client: of the network that has most of them, the one that
+    /// waits longest. False if there is none.
+    fn give_way(&mut self) -> bool {
+        let mut counts: BTreeMap<Origin, (usize, u64)> = BTreeMap::new();
+        for (tick, waiting) in &self.waiting {
+            if let Some(network) = waiting.network {
+                counts.entry(network).or_insert((0, *tick)).0 += 1;
+            }
+        }
+        let most = counts.into_values().max_by_key(|(count, tick)| (*count, u64::MAX - tick));
+        let Some(waiting) = most.and_then(|(_, tick)| self.waiting.remove(&tick)) else {
+            return false;
+        };
+        waiting.connection.cut();
+        self.running -= 1;
+        true
+    }
+}
 
 impl Lanes {
-    pub(super) fn new() -> Self {
-        Self(Lane::ALL.map(|lane| Arc::new(Semaphore::new(lane.places()))))
+    /// Takes a place for a request; `None` while all are taken by requests that the node works on.
+    pub(super) fn enter(
+        &self,
+        lane: Lane,
+        network: Option<Origin>,
+        connection: &Arc<Connection>,
+    ) -> Option<Arc<Running>> {
+        let table = Arc::clone(&self.0[lane as usize]);
+        let mut locked = table.lock();
+        if locked.running >= lane.places() && !(lane.gives_way() && locked.give_way()) {
+            return None;
+        }
+        locked.running += 1;
+        drop(locked);
+        let connection = Arc::clone(connection);
+        Some(Arc::new(Running { table, network, connection, since: Mutex::new(None) }))
+    }
+}
+
+/// A request's place in its lane; released when dropped.
+#[derive(Debug)]
+pub(super) struct Running {
+    table: Arc<Mutex<Table>>,
+    network: Option<Origin>,
+    connection: Arc<Connection>,
+    /// Since when it waits for its client; `None` while the node works on it.
+    since: Mutex<Option<u64>>,
+}
+
+impl Running {
+    /// From now on, the request waits for its client: for the rest of its body, or until its answer
+    /// is taken.
+    pub(super) fn waits(&self) {
+        let mut table = self.table.lock();
+        let mut since = self.since.lock();
+        if since.is_none() {
+            table.tick += 1;
+            let tick = table.tick;
+            let connection = Arc::clone(&self.connection);
+            table.waiting.insert(tick, Waiting { network: self.network, connection });
+            *since = Some(tick);
+        }
     }
 
-    /// Takes a place; `None` while all are taken.
-    pub(super) fn enter(&self, lane: Lane) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.0[lane as usize]).try_acquire_owned().ok()
+    /// From now on, the node works on the request.
+    pub(super) fn works(&self) {
+        let mut table = self.table.lock();
+        let mut since = self.since.lock();
+        // One that has given way a moment ago stays so: its place must not be released twice.
+        if since.is_some_and(|since| table.waiting.remove(&since).is_some()) {
+            *since = None;
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut table = self.table.lock();
+        let gave_way = self.since.get_mut().is_some_and(|at| table.waiting.remove(&at).is_none());
+        if !gave_way {
+            table.running -= 1;
+        }
     }
 }
 
@@ -116,7 +220,53 @@ mod tests {
     use soma_protocol::Hash;
     use soma_sdk::api::routes;
 
-    use super::Lane;
+    use super::{Lane, Lanes};
+    use crate::http::connections::Connections;
+    use crate::http::origin::Origin;
+
+    fn network(number: u32) -> Option<Origin> {
+        let address = std::net::Ipv4Addr::from_bits(number << 8);
+        Some(Origin::client(address.into()).surroundings())
+    }
+
+    #[test]
+    fn a_request_that_waits_for_its_client_gives_way_first_of_the_network_with_most() {
+        let (lanes, connections) = (Lanes::default(), Connections::new(4_096));
+        let connection = connections.open().unwrap();
+        let enter = |number| lanes.enter(Lane::Send, network(number), &connection);
+        let slow = |number| {
+            let running = enter(number).unwrap();
+            running.waits();
+            running
+        };
+        let alone = slow(1);
+        let greedy: Vec<_> = (0..Lane::Send.places() - 1).map(|_| slow(2)).collect();
+        let newcomers: Vec<_> = (3..300).map(|number| enter(number).unwrap()).collect();
+        assert!(alone.table.lock().waiting.contains_key(&alone.since.lock().unwrap()));
+        drop(newcomers);
+        let working: Vec<_> = (3..700).map_while(enter).collect();
+        assert!(working.len() >= Lane::Send.places() - 1, "those that wait have given way");
+        assert!(enter(3).is_none(), "the node works on all others");
+        drop(working);
+        drop(alone);
+        drop(greedy);
+        assert_eq!(lanes.0[Lane::Send as usize].lock().running, 0);
+    }
+
+    #[test]
+    fn a_stream_and_a_request_of_this_machine_give_way_to_nobody() {
+        let (lanes, connections) = (Lanes::default(), Connections::new(4_096));
+        let connection = connections.open().unwrap();
+        for (lane, holder) in [(Lane::Stream, network(1)), (Lane::Health, None)] {
+            let hold = |_| {
+                let running = lanes.enter(lane, holder, &connection).unwrap();
+                running.waits();
+                running
+            };
+            let _held: Vec<_> = (0..lane.places()).map(hold).collect();
+            assert!(lanes.enter(lane, network(2), &connection).is_none());
+        }
+    }
 
     #[test]
     fn each_route_runs_in_the_lane_of_its_kind() {

@@ -61,6 +61,7 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<types::Status>
                 _ => 0,
             },
             pool: u32::try_from(api.pool.len()).unwrap_or(u32::MAX),
+            tip_per_kib: Text(api.pool.suggested_tip()),
             duties: u32::try_from(api.duties.outstanding(state)).unwrap_or(u32::MAX),
             peers: u32::try_from(api.health.peers_connected()).unwrap_or(u32::MAX),
             history_from: Text(0),

@@ -6,19 +6,33 @@ use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use soma_codes::Code;
-use soma_protocol::{Hash, SignedTransaction, TRANSACTION_BYTES_MAX};
+use soma_protocol::{Error, Hash, SignedTransaction, TRANSACTION_BYTES_MAX};
 use soma_sdk::api::batch::{self, BATCH_BYTES_MAX};
 use soma_sdk::api::text::Text;
 use soma_sdk::api::{ApiError, Batch, BatchAnswer, Submitted};
 
 use super::api::Api;
-use super::clients::Client;
+use super::clients::{Client, FORGED_COST, MALFORMED_COST};
 use super::problem::Problem;
 use crate::error::NodeError;
 use crate::refusal::Refusal;
 
 /// The most bytes in a request that is not a batch or an upload.
 pub(super) const BODY_BYTES_MAX: usize = TRANSACTION_BYTES_MAX;
+
+/// Charges a client for what is no transaction, and for forged signatures.
+fn charge<'a>(client: &Client, refusals: impl IntoIterator<Item = &'a Refusal>) {
+    let cost = |refusal: &Refusal| match refusal {
+        Refusal::Invalid(Error::Signature) => FORGED_COST,
+        Refusal::Invalid(_) => MALFORMED_COST,
+        _ => 0,
+    };
+    let costs: u64 = refusals.into_iter().map(cost).sum();
+    if costs > 0 {
+        client.pay_for_garbage(costs);
+    }
+}
+
 /// The answer to the client. A finalized transaction that is sent again is not refused.
 fn answer_of(api: &Api, hash: Hash, answer: Result<Hash, Refusal>) -> Result<Hash, Problem> {
     match answer {
@@ -45,11 +59,13 @@ pub(super) async fn send_transaction(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<Submitted>), Problem> {
     let body = body?;
-    client.may_send(1)?;
-    let transaction = SignedTransaction::decode(&body).map_err(Refusal::from)?;
+    client.may_send(1, body.len())?;
+    let decoded = SignedTransaction::decode(&body).map_err(Refusal::from);
+    let transaction = decoded.inspect_err(|refusal| charge(&client, [refusal]))?;
     let hash = transaction.hash();
-    let answer = api.admission.admit(vec![transaction], body.len()).await?;
-    for answer in answer {
+    let answers = api.admission.admit(client.party(), vec![transaction]).await?;
+    charge(&client, answers.iter().filter_map(|answer| answer.as_ref().err()));
+    for answer in answers {
         answer_of(&api, hash, answer)?;
     }
     Ok((StatusCode::ACCEPTED, Json(Submitted { hash: Text(hash) })))
@@ -69,9 +85,12 @@ pub(super) async fn send_batch(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Batch>, Problem> {
     let body = body?;
-    let parts = batch::split(&body)
-        .map_err(|error| Problem::new(Code::MalformedBatch, error.to_string()))?;
-    client.may_send(parts.len())?;
+    let parts = batch::split(&body);
+    client.may_send(parts.as_ref().map_or(1, Vec::len), body.len())?;
+    let parts = parts.map_err(|error| {
+        client.pay_for_garbage(MALFORMED_COST);
+        Problem::new(Code::MalformedBatch, error.to_string())
+    })?;
     let decoded: Vec<_> = parts
         .into_iter()
         .map(|part| SignedTransaction::decode(part).map_err(Refusal::from))
@@ -79,7 +98,10 @@ pub(super) async fn send_batch(
     let hashes: Vec<_> =
         decoded.iter().map(|decoded| decoded.as_ref().ok().map(SignedTransaction::hash)).collect();
     let sent = decoded.iter().flatten().cloned().collect();
-    let mut answers = api.admission.admit(sent, body.len()).await?.into_iter();
+    let answers = api.admission.admit(client.party(), sent).await?;
+    let undecoded = decoded.iter().filter_map(|decoded| decoded.as_ref().err());
+    charge(&client, undecoded.chain(answers.iter().filter_map(|answer| answer.as_ref().err())));
+    let mut answers = answers.into_iter();
     let mut batch = Vec::with_capacity(hashes.len());
     for (hash, decoded) in hashes.into_iter().zip(decoded) {
         let answer = match (hash, decoded) {

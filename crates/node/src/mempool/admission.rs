@@ -1,29 +1,21 @@
 //! The way into the pool: whatever arrives while one batch of signatures is being verified forms
-//! the next batch, so batches grow with the load and a single transaction does not wait.
+//! the next batches, so batches grow with the load, a single transaction does not wait, and whoever
+//! sends little does not wait for those who send much.
 //!
 //! Transactions from clients and this node's own are passed on to the other nodes, once; those from
-//! other nodes never are. The bytes that wait are bounded; beyond the bound, admission fails at
-//! once.
+//! other nodes never are.
 
 use std::sync::Arc;
 
-use soma_protocol::{Hash, SignedTransaction};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use parking_lot::Mutex;
+use soma_protocol::SignedTransaction;
+use tokio::sync::mpsc;
 
+use super::outbox::Outbox;
+use super::turns::{Answers, Part, Party, QueueError, Turns};
 use super::{Mempool, Screened};
 use crate::chain::Chain;
 use crate::metrics::Metrics;
-use crate::refusal::Refusal;
-
-/// The most bytes of transactions that may wait for verification.
-const WAITING_BYTES_MAX: usize = 16 << 20;
-/// The most requests that may wait for verification.
-const WAITING_MAX: usize = 4_096;
-/// The most signatures verified together; the state is locked while they are screened.
-const BATCH_MAX: usize = 512;
-
-/// What was decided about each transaction, in the order of the request.
-pub(crate) type Answers = Vec<Result<Hash, Refusal>>;
 
 /// Admits transactions at once, on the calling thread.
 pub(crate) struct Admission {
@@ -31,7 +23,7 @@ pub(crate) struct Admission {
     pub(crate) chain: Arc<Chain>,
     pub(crate) metrics: Arc<Metrics>,
     /// Transactions for the other nodes; `None` for a node without peers.
-    pub(crate) outbox: Option<mpsc::Sender<SignedTransaction>>,
+    pub(crate) outbox: Option<Arc<Outbox>>,
 }
 
 impl Admission {
@@ -46,8 +38,7 @@ impl Admission {
         let answers = self.enter(screened);
         for (answer, transaction) in answers.iter().zip(unverified) {
             if let (Ok(_), Some(outbox), Some(transaction)) = (answer, &self.outbox, transaction) {
-                // If too many wait, the other nodes get this one in a block.
-                let _full = outbox.try_send(transaction);
+                outbox.push(transaction);
             }
         }
         answers
@@ -76,116 +67,81 @@ impl Admission {
     }
 }
 
-/// Why the queue takes no transactions.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum QueueError {
-    #[error("too many transactions are waiting for verification")]
-    Full,
-    #[error("the node is stopping")]
-    Stopping,
-}
-
-struct Arrival {
-    transactions: Vec<SignedTransaction>,
-    answers: oneshot::Sender<Answers>,
-    /// Room among the bytes of clients; `None` for gossip, of which one batch at a time arrives.
-    room: Option<OwnedSemaphorePermit>,
-}
-
 /// The queue in front of [`Admission`]; it closes when the last clone is dropped.
 #[derive(Clone)]
 pub(crate) struct AdmissionQueue {
-    arrivals: mpsc::Sender<Arrival>,
-    room: Arc<Semaphore>,
+    turns: Arc<Mutex<Turns>>,
+    wake: mpsc::Sender<()>,
 }
 
 impl AdmissionQueue {
     /// A queue and its other end: nothing is admitted until that runs.
     pub(crate) fn new(admission: Arc<Admission>) -> (Self, Arrivals) {
-        let (sender, receiver) = mpsc::channel(WAITING_MAX);
-        let queue = Self { arrivals: sender, room: Arc::new(Semaphore::new(WAITING_BYTES_MAX)) };
-        (queue, Arrivals { receiver, admission })
+        let (wake, woken) = mpsc::channel(1);
+        let turns = Arc::<Mutex<Turns>>::default();
+        (Self { turns: Arc::clone(&turns), wake }, Arrivals { turns, woken, admission })
     }
 
-    /// Admits transactions from a client, `bytes` long in all.
+    /// Admits transactions, when it is the party's turn.
     ///
     /// # Errors
     /// [`QueueError`] when too much waits, or the node stops.
     pub(crate) async fn admit(
         &self,
-        transactions: Vec<SignedTransaction>,
-        bytes: usize,
-    ) -> Result<Answers, QueueError> {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room).try_acquire_many_owned(bytes);
-        let room = Some(room.map_err(|_| QueueError::Full)?);
-        let (sender, answers) = oneshot::channel();
-        let arrival = Arrival { transactions, answers: sender, room };
-        self.arrivals.try_send(arrival).map_err(|_| QueueError::Full)?;
-        answers.await.map_err(|_| QueueError::Stopping)
-    }
-
-    /// Admits transactions from other nodes. It waits for its place and its answers, so that the
-    /// rest of what they send cannot fill the queue: one batch at a time may be on its way.
-    ///
-    /// # Errors
-    /// [`QueueError::Stopping`].
-    pub(crate) async fn admit_gossip(
-        &self,
+        party: Party,
         transactions: Vec<SignedTransaction>,
     ) -> Result<Answers, QueueError> {
-        let (sender, answers) = oneshot::channel();
-        let arrival = Arrival { transactions, answers: sender, room: None };
-        self.arrivals.send(arrival).await.map_err(|_| QueueError::Stopping)?;
-        answers.await.map_err(|_| QueueError::Stopping)
+        let answers = self.turns.lock().push(party, transactions);
+        // If it is full, the other end is about to look.
+        let _woken = self.wake.try_send(());
+        answers.await.unwrap_or(Err(QueueError::Stopping))
     }
 }
 
 /// The other end of an [`AdmissionQueue`].
 pub(crate) struct Arrivals {
-    receiver: mpsc::Receiver<Arrival>,
+    turns: Arc<Mutex<Turns>>,
+    woken: mpsc::Receiver<()>,
     admission: Arc<Admission>,
 }
 
 impl Arrivals {
     /// Admits what arrives until the queue closes.
     pub(crate) async fn run(mut self) {
-        while let Some(first) = self.receiver.recv().await {
-            let mut count = first.transactions.len();
-            let mut batch = vec![first];
-            while count < BATCH_MAX
-                && let Ok(arrival) = self.receiver.try_recv()
-            {
-                count += arrival.transactions.len();
-                batch.push(arrival);
+        while self.woken.recv().await.is_some() {
+            loop {
+                let batch = self.turns.lock().next_batch();
+                if batch.is_empty() {
+                    break;
+                }
+                let admission = Arc::clone(&self.admission);
+                // Fails only when the runtime ends; no client waits for the answer then.
+                let work = move || admit_batch(&admission, batch);
+                let _ended = tokio::task::spawn_blocking(work).await;
             }
-            let admission = Arc::clone(&self.admission);
-            // Fails only when the runtime ends; no client waits for the answer then.
-            let _ended = tokio::task::spawn_blocking(move || admit_batch(&admission, batch)).await;
         }
     }
 }
 
-fn admit_batch(admission: &Admission, batch: Vec<Arrival>) {
-    let (sent, gossip) = batch.into_iter().partition(|arrival| arrival.room.is_some());
+fn admit_batch(admission: &Admission, batch: Vec<Part>) {
+    let (gossip, sent): (Vec<_>, Vec<_>) =
+        batch.into_iter().partition(|part| part.party == Party::Nodes);
     answer(sent, |transactions| admission.admit(transactions));
     answer(gossip, |transactions| admission.admit_gossip(transactions));
 }
 
-/// Admits transactions together and answers each arrival.
-fn answer(arrivals: Vec<Arrival>, admit: impl FnOnce(Vec<SignedTransaction>) -> Answers) {
-    if arrivals.is_empty() {
+/// Admits transactions together and answers each part.
+fn answer(mut parts: Vec<Part>, admit: impl FnOnce(Vec<SignedTransaction>) -> Answers) {
+    if parts.is_empty() {
         return;
     }
-    let (mut transactions, mut waiting) = (Vec::new(), Vec::new());
-    for mut arrival in arrivals {
-        let count = arrival.transactions.len();
-        transactions.append(&mut arrival.transactions);
-        waiting.push((count, arrival));
+    let (mut transactions, mut counts) = (Vec::new(), Vec::new());
+    for part in &mut parts {
+        counts.push(part.transactions.len());
+        transactions.append(&mut part.transactions);
     }
     let mut answers = admit(transactions).into_iter();
-    for (count, arrival) in waiting {
-        // A client may have disconnected; its transactions stay.
-        let _gone = arrival.answers.send(answers.by_ref().take(count).collect());
+    for (part, count) in parts.iter().zip(counts) {
+        part.answer(answers.by_ref().take(count).collect());
     }
 }

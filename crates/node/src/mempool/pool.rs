@@ -1,7 +1,8 @@
 //! The pool itself: admission in three steps, candidates for a block, removal of what is finalized.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 use soma_engine::Pool;
@@ -14,6 +15,7 @@ use soma_protocol::{
 use super::duties::{Duties, DutyId};
 use super::queue::Queue;
 use super::selection::Selection;
+use super::tips::LastBlocks;
 use crate::refusal::Refusal;
 use crate::settings::PoolLimits;
 
@@ -42,6 +44,17 @@ impl Verified {
     }
 }
 
+/// How long a suggested tip is not computed again, unless a block is finalized: it looks at as many
+/// payments as a block has.
+const SUGGESTION_LASTS: Duration = Duration::from_millis(200);
+
+/// What a tip is suggested from, and the last suggestion.
+#[derive(Default)]
+struct Tips {
+    last_blocks: LastBlocks,
+    suggested: Option<(Instant, u64)>,
+}
+
 /// A transaction on its way into the pool.
 #[derive(Debug)]
 pub(crate) enum Screened {
@@ -61,6 +74,7 @@ pub(crate) struct Mempool {
     payments: Arc<Mutex<Queue>>,
     duties: Arc<Mutex<Duties>>,
     verified: Arc<Mutex<Verified>>,
+    tips: Arc<Mutex<Tips>>,
 }
 
 impl std::fmt::Debug for Mempool {
@@ -79,7 +93,28 @@ impl Mempool {
             payments: Arc::default(),
             duties: Arc::default(),
             verified: Arc::default(),
+            tips: Arc::default(),
         }
+    }
+
+    /// The tip for each KiB of weight with which a payment gets into the next block, in base units;
+    /// 0 while there is room for all.
+    pub(crate) fn suggested_tip(&self) -> u64 {
+        let mut tips = self.tips.lock();
+        if let Some((at, tip)) = tips.suggested
+            && at.elapsed() < SUGGESTION_LASTS
+        {
+            return tip;
+        }
+        let tip = tips.last_blocks.suggest(&self.payments());
+        tips.suggested = Some((Instant::now(), tip));
+        tip
+    }
+
+    /// Forgets the last suggestion, so that a test sees the next one at once.
+    #[cfg(test)]
+    pub(super) fn tips_changed(&self) {
+        self.tips.lock().suggested = None;
     }
 
     pub(super) fn payments(&self) -> MutexGuard<'_, Queue> {
@@ -125,12 +160,14 @@ impl Mempool {
         now_ms: u64,
     ) -> Vec<Screened> {
         let params = read::params(state);
+        // The next nonces of accounts that have several among these.
+        let mut nexts = HashMap::new();
         let screen = |transaction: SignedTransaction| {
             let hash = transaction.hash();
             if self.contains(&hash) {
                 return Screened::Answered(Ok(hash));
             }
-            match self.precheck(&transaction, state, &params, now_ms) {
+            match self.precheck(&transaction, state, &params, now_ms, &mut nexts) {
                 Ok(()) => Screened::Unverified(transaction),
                 Err(refusal) => Screened::Answered(Err(refusal)),
             }
@@ -187,6 +224,7 @@ impl Mempool {
         state: &dyn StateRead,
         params: &Params,
         now_ms: u64,
+        nexts: &mut HashMap<Address, u64>,
     ) -> Result<(), Refusal> {
         let transaction = signed.transaction();
         let valid_until_ms = transaction.valid_until_ms;
@@ -204,14 +242,17 @@ impl Mempool {
         if nonce - next >= self.limits.per_account as u64 {
             return Err(Refusal::NonceTooHigh { nonce, next });
         }
-        let (fee_limit, fee_min) = (transaction.fee_limit.0, signed.admission_fee(params).0);
-        if fee_limit < fee_min {
+        let fee = signed.admission_fee(params);
+        if transaction.fee_limit < fee {
+            let (fee_limit, fee_min) = (transaction.fee_limit.0, fee.0);
             return Err(Refusal::FeeTooLow { fee_limit, fee_min });
         }
-        let balance = account.balance.0;
-        if balance < fee_min {
-            return Err(Refusal::InsufficientBalance { balance, needed: fee_min });
-        }
+        let payments = self.payments();
+        let free = || payments.next_nonce(&transaction.sender, next);
+        let next = nexts.entry(transaction.sender).or_insert_with(free);
+        payments.foresee(signed, fee, *next, &account, &self.limits)?;
+        // Whether its signature is valid shows later: what follows it is then refused again.
+        *next = (*next).max(nonce.saturating_add(1));
         Ok(())
     }
 
@@ -282,6 +323,10 @@ impl Mempool {
     /// Removes what a finalized block settles: its transactions, others with their nonces, and
     /// expired ones.
     pub(crate) fn finalized(&self, transactions: &[SignedTransaction], timestamp_ms: u64) {
+        let mut tips = self.tips.lock();
+        tips.last_blocks.push(transactions);
+        tips.suggested = None;
+        drop(tips);
         let (mut duties, mut payments) = (self.duties(), self.payments());
         for signed in transactions {
             let transaction = signed.transaction();

@@ -4,7 +4,7 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use soma_protocol::record::Account;
-use soma_protocol::{Address, Amount, Hash, VerifiedTransaction};
+use soma_protocol::{Address, Amount, Hash, SignedTransaction, VerifiedTransaction};
 
 use crate::refusal::Refusal;
 use crate::settings::PoolLimits;
@@ -22,6 +22,12 @@ pub(super) struct Bid {
 }
 
 impl Bid {
+    /// The bid of a payment, before all others of the same rate.
+    pub(super) fn of(signed: &SignedTransaction) -> Self {
+        let (tip, weight) = (signed.transaction().tip.0, signed.weight());
+        Self { tip, weight, turn: Reverse(0), arrival: Reverse(0) }
+    }
+
     /// Compares tips for each unit of weight, exactly.
     fn by_rate(&self, other: &Self) -> Ordering {
         let product = |tip: u64, weight: u64| u128::from(tip) * u128::from(weight);
@@ -114,6 +120,44 @@ impl Queue {
         self.accounts.get(address).map_or(next, |waiting| waiting.next_nonce(next))
     }
 
+    /// Refuses what could not be added if its signature were valid, as far as that can be said
+    /// cheaply. `next` is the first nonce of the account that neither waits nor is about to be
+    /// added.
+    pub(super) fn foresee(
+        &self,
+        signed: &SignedTransaction,
+        fee: Amount,
+        next: u64,
+        account: &Account,
+        limits: &PoolLimits,
+    ) -> Result<(), Refusal> {
+        let transaction = signed.transaction();
+        let place = (transaction.sender, transaction.nonce);
+        if self.get(place).is_some() {
+            return self.admits(place, fee, account, limits);
+        }
+        let nonce = transaction.nonce;
+        if nonce > next {
+            return Err(Refusal::NonceTooHigh { nonce, next });
+        }
+        let fees = self.accounts.get(&place.0).map_or(Amount::ZERO, |waiting| waiting.fees);
+        let (balance, needed) = (account.balance.0, fees.plus(fee).0);
+        if balance < needed {
+            return Err(Refusal::InsufficientBalance { balance, needed });
+        }
+        let bid = Bid::of(signed);
+        let is_full = self.is_full(limits, signed.bytes().len());
+        let evicts = |(worst, of): &(Bid, Place)| bid.beats(worst) && of.0 != place.0;
+        if is_full && !self.by_bid.first().is_some_and(evicts) {
+            return Err(Refusal::MempoolFull);
+        }
+        Ok(())
+    }
+
+    fn is_full(&self, limits: &PoolLimits, bytes: usize) -> bool {
+        self.places.len() >= limits.entries || self.bytes + bytes > limits.bytes
+    }
+
     /// Adds a payment of an account that is as given after the last block.
     pub(super) fn add(
         &mut self,
@@ -125,10 +169,10 @@ impl Queue {
         let transaction = verified.transaction();
         let place = (transaction.sender, transaction.nonce);
         self.admits(place, fee, account, limits)?;
-        let (tip, weight) = (transaction.tip.0, verified.weight());
         self.arrivals += 1;
         let turn = Reverse(transaction.nonce.saturating_sub(account.nonce));
-        let bid = Bid { tip, weight, turn, arrival: Reverse(self.arrivals) };
+        let arrival = Reverse(self.arrivals);
+        let bid = Bid { turn, arrival, ..Bid::of(verified.signed()) };
         let rival = self.remove(place);
         if let Err(refusal) = self.make_room(limits, place.0, bid, verified.size_bytes()) {
             // The rival fitted before, so putting it back cannot exceed a limit.
@@ -180,7 +224,7 @@ impl Queue {
         bid: Bid,
         bytes: usize,
     ) -> Result<(), Refusal> {
-        while self.places.len() >= limits.entries || self.bytes + bytes > limits.bytes {
+        while self.is_full(limits, bytes) {
             match self.by_bid.first().copied() {
                 Some((worst, place)) if bid.beats(&worst) && place.0 != sender => {
                     self.remove_from(place);

@@ -145,6 +145,78 @@ fn what_is_not_charged_buys_no_place() {
     assert_eq!(refused, Refusal::MempoolFull, "its tip for each byte is lower");
 }
 
+/// A payment that fills a block, or most of one, with some others.
+fn filling(chain: Hash, sender: u8, nonce: u64, tip: u64) -> SignedTransaction {
+    payment(chain, sender, nonce, tip, u64::MAX, garbage())
+}
+
+#[test]
+fn the_suggested_tip_outbids_what_fills_the_next_block_and_nothing_else() {
+    let (state, chain) = state();
+    let pool = || Mempool::new(chain, PoolLimits::default());
+    let suggested = |pool: &Mempool| {
+        pool.tips_changed();
+        pool.suggested_tip()
+    };
+    let full = pool();
+    assert_eq!(suggested(&full), 0);
+    for nonce in 0..5 {
+        admit(&full, &state, filling(chain, 1, nonce, TIP)).unwrap();
+        assert_eq!(suggested(&full), 0, "there is room");
+    }
+    admit(&full, &state, filling(chain, 1, 5, TIP)).unwrap();
+    let tip_per_kib = suggested(&full);
+    assert!(tip_per_kib > 0);
+    let modest = signed(chain, 2, 0, 0, u64::MAX);
+    let tip = (tip_per_kib * modest.weight()).div_ceil(1_024);
+    assert!(tip < TIP / 100, "for its weight: {tip}");
+    admit(&full, &state, signed(chain, 2, 0, tip, u64::MAX)).unwrap();
+    assert_eq!(places(&selected(&full, &state))[0], (tip, 0));
+
+    // Behind a payment that no block reaches, a tip raises nothing.
+    let blocked = pool();
+    for nonce in 0..7 {
+        admit(&blocked, &state, filling(chain, 1, nonce, TIP)).unwrap();
+    }
+    let before = suggested(&blocked);
+    admit(&blocked, &state, filling(chain, 2, 0, 0)).unwrap();
+    for nonce in 1..9 {
+        admit(&blocked, &state, filling(chain, 2, nonce, 100 * TIP)).unwrap();
+    }
+    assert_eq!(suggested(&blocked), before);
+
+    // A full block is remembered for the turns of four proposers.
+    let block: Vec<_> = (0..6).map(|nonce| filling(chain, 1, nonce, TIP)).collect();
+    let empty = pool();
+    empty.finalized(&block, NOW_MS);
+    for _ in 0..3 {
+        assert_eq!(suggested(&empty), tip_per_kib);
+        empty.finalized(&[], NOW_MS);
+    }
+    empty.finalized(&[], NOW_MS);
+    assert_eq!(suggested(&empty), 0);
+}
+
+#[test]
+fn what_cannot_enter_is_refused_before_its_signature_is_looked_at() {
+    let (state, chain) = state();
+    let pool = Mempool::new(chain, PoolLimits { entries: 2, ..PoolLimits::default() });
+    for sender in [1, 2] {
+        admit(&pool, &state, signed(chain, sender, 0, TIP, u64::MAX)).unwrap();
+    }
+    let refusal = |transaction: &SignedTransaction| {
+        admit(&pool, &state, forge(transaction)).unwrap_err()
+    };
+    assert_eq!(refusal(&signed(chain, 3, 0, TIP, u64::MAX)), Refusal::MempoolFull);
+    let gap = refusal(&signed(chain, 1, 2, 9 * TIP, u64::MAX));
+    assert_eq!(gap, Refusal::NonceTooHigh { nonce: 2, next: 1 });
+    let rival = refusal(&signed(chain, 1, 0, TIP, u64::MAX - 1));
+    assert!(matches!(rival, Refusal::ReplacementUnderpriced { nonce: 0, .. }));
+    let better = refusal(&signed(chain, 3, 0, 2 * TIP, u64::MAX));
+    assert_eq!(better, Refusal::Invalid(soma_protocol::Error::Signature));
+    assert_eq!(pool.len(), 2, "a forged one evicts nobody");
+}
+
 #[test]
 fn a_payment_that_cannot_run_next_is_refused() {
     let (state, chain) = state();

@@ -158,7 +158,7 @@ async fn of_two_transactions_with_one_nonce_at_two_nodes_one_runs_and_the_other_
         let key = local.key(&account_name(number)).unwrap();
         let outcomes = nodes.iter().zip([1, 2]).map(async |(node, amount)| {
             let client = Client::new(node.url()).unwrap();
-            let sender = Sender::new(client, key.clone()).await.unwrap();
+            let sender = Sender::on_any_chain(client, key.clone()).await.unwrap();
             let to = sender.address();
             let amount = Amount(amount);
             let signed =

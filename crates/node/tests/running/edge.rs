@@ -71,3 +71,38 @@ async fn one_client_holds_no_more_streams_than_its_own() {
     assert_eq!(ask(&network, "/v1/events", other(2)).await.1, 200);
     assert_eq!(ask(&network, "/healthz", other(1)).await.1, 200, "its health is its own");
 }
+
+/// Begins to send a transaction on a connection of its own, and never ends.
+async fn begin_to_send(network: &Network, client: Ipv4Addr) -> TcpStream {
+    let mut stream = TcpStream::connect(network.api()).await.unwrap();
+    let head = format!(
+        "POST /v1/transactions HTTP/1.1\r\nhost: node\r\nx-forwarded-for: {client}\r\n\
+         content-length: 200\r\n\r\n0"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_has_a_place_while_a_hundred_networks_begin_to_send_and_never_end() {
+    let network = Network::start();
+    let mut held = Vec::new();
+    for number in 0..700 {
+        held.push(begin_to_send(&network, other(number % 100)).await);
+    }
+    // The place is taken from one of those who hold several, the one that has waited longest.
+    let mut modest = begin_to_send(&network, other(200)).await;
+    for _ in 0..20 {
+        held.push(begin_to_send(&network, other(201)).await);
+    }
+    modest.write_all(&[0; 199]).await.unwrap();
+    let mut begin = [0; 12];
+    modest.read_exact(&mut begin).await.unwrap();
+    assert_eq!(&begin, b"HTTP/1.1 400", "it is read, and no transaction");
+    let mut end = [0; 1];
+    let read = tokio::time::timeout(Duration::from_secs(10), held[0].read(&mut end)).await;
+    assert!(matches!(read.unwrap(), Ok(0) | Err(_)), "the first one gave way");
+    let alice = network.sender("account-1").await;
+    let pay = Action::Transfer(action::Transfer { to: alice.address(), amount: Amount(1) });
+    alice.run(pay).await.unwrap();
+}

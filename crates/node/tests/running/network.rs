@@ -136,7 +136,7 @@ impl Network {
     }
 
     pub(crate) async fn sender(&self, name: &str) -> Sender {
-        Sender::new(self.client.clone(), self.local.key(name).unwrap()).await.unwrap()
+        Sender::on_any_chain(self.client.clone(), self.local.key(name).unwrap()).await.unwrap()
     }
 
     /// Ends phases until this one runs, each when the validator has done what it owes in it.

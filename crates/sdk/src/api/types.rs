@@ -36,6 +36,10 @@ pub struct Status {
     pub targets_open: u32,
     /// Transactions pending in this node's pool.
     pub pool: u32,
+    /// The tip for each 1,024 units of weight with which a payment gets into the next block, in
+    /// base units; 0 while there is room for all.
+    #[serde(default)]
+    pub tip_per_kib: U64,
     /// Transactions that are still due from this node's validator in the current phase: beacons,
     /// files it holds, verdicts. At 0 the phase can end with nothing missing.
     pub duties: u32,

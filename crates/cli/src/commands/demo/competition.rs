@@ -81,13 +81,14 @@ pub(crate) async fn run(
 ) -> Result<Report> {
     let (node, network) = tokio::task::block_in_place(|| start(seed, domains.len(), folder))?;
     let client = Client::new(node.url())?;
+    let chain = network.genesis().chain_id();
     let observer = Quiet(output);
     let mut people = Vec::new();
     for number in 1..=2 * domains.len() {
         let role = if number <= domains.len() { "owner" } else { "submitter" };
         let name = format!("{} {role}", domains[(number - 1) % domains.len()].name);
         let account = account_name(u32::try_from(number).unwrap_or(u32::MAX));
-        let sender = Sender::new(client.clone(), network.key(&account)?).await?;
+        let sender = Sender::new(client.clone(), network.key(&account)?, chain).await?;
         people.push(Person {
             name,
             balance_before: client.account(sender.address()).await?.balance.0,
@@ -103,7 +104,7 @@ pub(crate) async fn run(
         engine,
         weights: WeightsCache::new(folder.join("weights")),
         scores: ScoreCache::new(folder.join("scores")),
-        operator: Sender::new(client.clone(), network.key(OPERATOR)?).await?,
+        operator: Sender::new(client.clone(), network.key(OPERATOR)?, chain).await?,
         client,
         owners: people,
         submitters,

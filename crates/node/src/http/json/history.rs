@@ -29,13 +29,9 @@ pub(crate) fn finalized_transaction(record: &TransactionRecord) -> Transaction {
     state::transaction(&record.transaction, Some((record.height, &record.receipt)))
 }
 
-/// Up to `limit` events that come after `cursor`, oldest first.
-pub(crate) fn events(
-    history: &History,
-    cursor: Cursor,
-    limit: usize,
-) -> Result<Vec<Event>, StoreError> {
-    let after = match history.block(cursor.height)? {
+/// The number of the event at a cursor, which is the last one before those that come after it.
+pub(crate) fn event_number(history: &History, cursor: Cursor) -> Result<u64, StoreError> {
+    Ok(match history.block(cursor.height)? {
         Some(block) if block.events > 0 => {
             block.first_event + u64::from(cursor.index.min(block.events - 1))
         }
@@ -43,7 +39,15 @@ pub(crate) fn events(
         // Before the first block, or after the last one: it has no events, so none is skipped.
         None if cursor.height == 0 => 0,
         None => history.last_event()?,
-    };
+    })
+}
+
+/// Up to `limit` events after the one with this number, each with its own, oldest first.
+pub(crate) fn events(
+    history: &History,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<(u64, Event)>, StoreError> {
     let records = history.events((Bound::Excluded(after), Bound::Unbounded), limit)?;
     let mut first = (0, 0);
     let mut events = Vec::with_capacity(records.len());
@@ -55,7 +59,8 @@ pub(crate) fn events(
         let index = u32::try_from(record.sequence.saturating_sub(first.1)).unwrap_or(u32::MAX);
         let cursor = Cursor { height: record.height, index };
         let event = event(cursor, record.timestamp_ms, &record.event);
-        events.push(event.map_err(|_| StoreError::Damaged { record: "event" })?);
+        let event = event.map_err(|_| StoreError::Damaged { record: "event" })?;
+        events.push((record.sequence, event));
     }
     Ok(events)
 }

@@ -1,0 +1,78 @@
+//! The tip with which a payment gets into the next block, as this node sees it: it outbids what
+//! would fill that block, and what filled one of the last blocks. It counts only what is or will
+//! be charged, so raising it costs whoever does so a full block of tips.
+
+use std::collections::{BinaryHeap, VecDeque};
+
+use soma_protocol::SignedTransaction;
+use soma_protocol::room::{BLOCK_TRANSACTIONS_MAX, KIND_WEIGHT_MAX};
+
+use super::queue::{Bid, Queue};
+
+/// Blocks that are remembered: one of each proposer of a small committee, whose pools differ.
+const BLOCKS: usize = 4;
+/// A block is full if payments take this much of their room: the next one may have been too large.
+const FULL_WEIGHT: u64 = KIND_WEIGHT_MAX / 4 * 3;
+/// Units of weight that a suggestion is for.
+const KIB: u64 = 1_024;
+
+/// The least tips of the last blocks, for each KiB of weight; `None` for a block with room.
+#[derive(Default)]
+pub(super) struct LastBlocks(VecDeque<Option<u64>>);
+
+impl LastBlocks {
+    /// Adds a block.
+    pub(super) fn push(&mut self, transactions: &[SignedTransaction]) {
+        let payments = transactions.iter().filter(|signed| !signed.transaction().action.is_duty());
+        let (mut weight, mut least) = (0_u64, None);
+        for signed in payments {
+            weight = weight.saturating_add(signed.weight());
+            let tip = per_kib(signed.transaction().tip.0, signed.weight());
+            least = Some(least.map_or(tip, |least: u64| least.min(tip)));
+        }
+        let is_full =
+            weight >= FULL_WEIGHT || transactions.len() >= BLOCK_TRANSACTIONS_MAX as usize;
+        self.0.push_back(least.filter(|_| is_full));
+        if self.0.len() > BLOCKS {
+            self.0.pop_front();
+        }
+    }
+
+    /// The tip for each KiB of weight that a payment needs, in base units; 0 while there is room
+    /// for all.
+    pub(super) fn suggest(&self, queue: &Queue) -> u64 {
+        let last = self.0.iter().copied().max().flatten();
+        let needed = last.max(least_of_next_block(queue));
+        needed.map_or(0, |tip| tip.saturating_add(tip / 8).saturating_add(1))
+    }
+}
+
+/// The tip for each KiB of weight, rounded up.
+fn per_kib(tip: u64, weight: u64) -> u64 {
+    let product = u128::from(tip).saturating_mul(u128::from(KIB));
+    u64::try_from(product.div_ceil(u128::from(weight.max(1)))).unwrap_or(u64::MAX)
+}
+
+/// The least tip among the payments that fill the next block; `None` if all that wait fit into it.
+/// A payment counts once those before it of its account do: what waits behind a small tip raises
+/// nothing.
+fn least_of_next_block(queue: &Queue) -> Option<u64> {
+    let head = |(address, nonce)| Some((queue.get((address, nonce))?.bid, (address, nonce)));
+    let firsts = queue.accounts.iter().filter_map(|(address, waiting)| {
+        let (nonce, _) = waiting.by_nonce.first_key_value()?;
+        head((*address, *nonce))
+    });
+    let mut heads: BinaryHeap<_> = firsts.collect();
+    let (mut room, mut transactions, mut least) = (KIND_WEIGHT_MAX, BLOCK_TRANSACTIONS_MAX, None);
+    while let Some((Bid { tip, weight, .. }, (address, nonce))) = heads.pop() {
+        let tip = per_kib(tip, weight);
+        least = Some(least.map_or(tip, |least: u64| least.min(tip)));
+        transactions = transactions.saturating_sub(1);
+        match room.checked_sub(weight) {
+            Some(rest) if transactions > 0 => room = rest,
+            _ => return least,
+        }
+        heads.extend(nonce.checked_add(1).and_then(|nonce| head((address, nonce))));
+    }
+    None
+}
