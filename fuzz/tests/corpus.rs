@@ -103,7 +103,8 @@ fn the_corpus_has_a_transaction_with_each_action_in_the_present_format() {
 #[test]
 fn most_blocks_of_the_corpus_decode_in_the_present_format() {
     let inputs = std::fs::read_dir(corpus().join("blocks")).unwrap();
-    let inputs: Vec<_> = inputs.map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
+    let inputs: Vec<_> =
+        inputs.map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
     let decoded = inputs.iter().filter(|input| soma_engine::recode_block(input).is_some());
     let (decoded, all) = (decoded.count(), inputs.len());
     println!("{decoded} of {all}");

@@ -7,8 +7,9 @@ use crate::record::{
     EpochRecord, KeyHolder, LastCommittee, LivingCount, LivingModel, Migration, Model, ModelCount,
     ModelStatus, Network, OpenProposals, Params, PastArchitecture, Piece, Pool, Proposal,
     ProposalCount, ProposalStatus, Publication, QueuedStaker, Rent, RentPrice, Routed, SHARES_MAX,
-    SHARES_MIN, Share, Specialization, StakeChange, StakeChangeCount, Supply, Target, TargetStatus,
-    Task, Tasks, Validator, Validators, VerdictCommit, Weights, WeightsCommit,
+    SHARES_MIN, Share, Specialization, StakeChange, StakeChangeCount, StakeCount, StakedPool,
+    Supply, Target, TargetStatus, Task, Tasks, Validator, Validators, VerdictCommit, Weights,
+    WeightsCommit,
 };
 use crate::state::{Key, MemoryState, Record, StateRead};
 use crate::{Amount, Epoch, ModelId, SUPPLY, TargetId, read};
@@ -253,9 +254,10 @@ fn moneyless(state: &MemoryState, tag: u8, key: Key, value: &[u8]) -> Result<boo
             let legal = sized(&latest) && before.as_ref().is_none_or(sized);
             ordered && legal && latest.epoch <= read::clock(state).epoch
         }
-        Share::TAG => decode::<Share>(key, value).map(|share| {
-            share != Share::default() && (share.shares == 0 || share.shares >= SHARES_MIN)
-        })?,
+        Share::TAG => decode::<Share>(key, value)
+            .map(|share| !share.is_empty() && (share.shares == 0 || share.shares >= SHARES_MIN))?,
+        StakeCount::TAG => decode::<StakeCount>(key, value).map(|count| count.0 > 0)?,
+        StakedPool::TAG => decode::<StakedPool>(key, value).map(|_| true)?,
         StakeChangeCount::TAG => decode::<StakeChangeCount>(key, value).map(|count| count.0 > 0)?,
         StakeChange::TAG => {
             decode::<StakeChange>(key, value).map(|change| change != StakeChange::default())?

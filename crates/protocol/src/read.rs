@@ -5,8 +5,8 @@ use crate::record::{
     Account, BeaconCommit, Candidate, Candidates, ChallengeAnswers, Clock, Committee, Corpus,
     EpochRecord, KeyHolder, LastCommittee, LivingCount, LivingModel, Migration, Model, ModelCount,
     Network, Params, PastArchitecture, Proposal, ProposalCount, Publication, Rent, RentPrice,
-    RevealedFile, Routed, SHARES_MIN, Share, Specialization, Supply, Target, Tasks, Validator,
-    Validators, VerdictCommit, Weights, WeightsCommit,
+    RevealedFile, Routed, SHARES_MIN, Share, Specialization, StakeChange, StakeCount, StakedPool,
+    Supply, Target, Tasks, Validator, Validators, VerdictCommit, Weights, WeightsCommit,
 };
 use crate::state::{Key, StateRead, load};
 use crate::{
@@ -86,6 +86,26 @@ pub fn corpus(state: &dyn StateRead, address: &Address) -> Option<Corpus> {
 /// What `staker` has in a pool.
 pub fn share(state: &dyn StateRead, pool: PoolId, staker: &Address) -> Share {
     load(state, &Key::share(pool, staker)).unwrap_or_default()
+}
+
+/// The number of pools in which `staker` has something.
+pub fn stake_count(state: &dyn StateRead, staker: &Address) -> u32 {
+    load::<StakeCount>(state, &Key::stake_count(staker)).map_or(0, |count| count.0)
+}
+
+/// One of them, by its place in the staker's list.
+pub fn staked_pool(state: &dyn StateRead, staker: &Address, place: u32) -> Option<PoolId> {
+    load::<StakedPool>(state, &Key::staked_pool(staker, place)).map(|pool| pool.0)
+}
+
+/// What changes for a staker of a pool as `epoch` begins.
+pub fn stake_change(
+    state: &dyn StateRead,
+    epoch: Epoch,
+    pool: PoolId,
+    staker: &Address,
+) -> Option<StakeChange> {
+    load(state, &Key::stake_change(epoch, pool, staker))
 }
 
 /// The migration to another architecture, if one is under way.

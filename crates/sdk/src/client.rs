@@ -128,7 +128,7 @@ impl Client {
 
     /// An account's stakes in models and validators.
     pub async fn stakes(&self, address: Address) -> Result<Vec<Stake>, SdkError> {
-        self.get(&routes::path(routes::STAKES, address)).await
+        self.all(&routes::path(routes::STAKES, address), "").await
     }
 
     /// Proposals, the running migration, and the rent price.

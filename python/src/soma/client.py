@@ -123,7 +123,7 @@ class _Api(ABC):
 
     def stakes(self, address: str) -> Answer[list[types.Stake]]:
         """An account's stakes in models and validators."""
-        return self._get(f"/v1/accounts/{address}/stakes", list[types.Stake])
+        return self._all(f"/v1/accounts/{address}/stakes?", types.Stake)
 
     def governance(self) -> Answer[types.Governance]:
         """The rent price, proposals, and the running migration."""

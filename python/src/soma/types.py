@@ -271,6 +271,15 @@ class Epoch:
 
 
 @dataclass(frozen=True)
+class StakeChange:
+    """What becomes active and what is paid out as an epoch begins, in base units."""
+
+    epoch: int
+    joining: int
+    leaving: int
+
+
+@dataclass(frozen=True)
 class Stake:
     """An account's stake in one model or validator, in base units."""
 
@@ -278,6 +287,7 @@ class Stake:
     stake: int
     leaving: int
     joining: int
+    changes: list[StakeChange]
     pool_stake: int
     commission_bps: int
 

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use soma_protocol::{Action, Address, Amount, PoolId, action};
-use soma_sdk::api::Stake;
+use soma_sdk::api::{Stake, StakeChange};
 
 use crate::error::Result;
 use crate::global::Global;
@@ -12,7 +12,7 @@ use crate::output::Output;
 /// Stake on models and validators, and withdraw.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum StakeCommand {
-    /// Stake on a model or a validator.
+    /// Stake on a model or a validator; it counts from the epoch after the next one on.
     #[command(after_help = "Example: soma stake add model:3 25")]
     Add {
         /// `model:NUMBER` or `validator:ADDRESS`.
@@ -66,14 +66,30 @@ impl StakeCommand {
                 amount: amount.unwrap_or(Amount(u64::MAX)),
             }),
         };
-        let withdraws = matches!(action, Action::WithdrawStake(_));
+        let added = match &action {
+            Action::AddStake(add) => Some(add.pool.to_string()),
+            _ => None,
+        };
         let sender = network::sender(global, output).await?;
         sender.run(action).await?;
-        if withdraws {
-            let epochs = sender.params().unbonding_epochs;
-            output.done(format_args!("it will be paid out in {epochs} epochs"));
-        }
         let stakes = sender.client().stakes(sender.address()).await?;
+        match added {
+            None => {
+                let epochs = sender.params().unbonding_epochs;
+                output.done(format_args!("it will be paid out in {epochs} epochs"));
+            }
+            Some(pool) => {
+                let stake = stakes.iter().find(|stake| stake.pool == pool);
+                let mut changes = stake.iter().flat_map(|stake| &stake.changes).rev();
+                if let Some(change) = changes.find(|change| change.joining.0 > 0) {
+                    let epoch = change.epoch;
+                    output.done(format_args!(
+                        "it counts from the beginning of epoch {epoch}; until then it can be \
+                         slashed and earns nothing"
+                    ));
+                }
+            }
+        }
         show(stakes, sender.address(), output)
     }
 }
@@ -82,9 +98,19 @@ fn show(stakes: Vec<Stake>, address: Address, output: &Output) -> Result {
     if stakes.is_empty() {
         output.say("no stakes yet; add one with: soma stake add model:ID AMOUNT");
     }
+    let change = |change: &StakeChange| {
+        let part = |what: &str, amount: Amount| {
+            let epoch = change.epoch;
+            (amount > Amount::ZERO).then(|| format!("  {what} in epoch {epoch}: {amount}\n"))
+        };
+        let joining = part("counts", change.joining.into());
+        let leaving = part("is paid out", change.leaving.into());
+        joining.unwrap_or_default() + &leaving.unwrap_or_default()
+    };
     let line = |stake: &Stake| {
+        let changes: String = stake.changes.iter().map(change).collect();
         format!(
-            "{:24} stake {:<14} joining {:<14} leaving {:<14} of {}\n",
+            "{:24} stake {:<14} joining {:<14} leaving {:<14} of {}\n{changes}",
             stake.pool,
             Amount(stake.stake.0),
             Amount(stake.joining.0),

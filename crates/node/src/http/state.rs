@@ -149,13 +149,21 @@ pub(super) async fn validators(State(api): State<Api>) -> Json<Vec<types::Valida
 
 /// The stakes of an account on models and validators
 #[utoipa::path(get, path = routes::STAKES, tag = "state",
-    params(("address" = String, Path, description = "soma1...")),
-    responses((status = 200, body = [types::Stake]), (status = 400, body = ApiError)))]
+    params(("address" = String, Path, description = "soma1..."),
+        ("after" = Option<u32>, Query, description = "place of the last one seen, from 0"),
+        ("limit" = Option<u32>, Query, description = "1 to 500")),
+    responses((status = 200, body = Page<types::Stake>), (status = 400, body = ApiError)))]
 pub(super) async fn stakes(
     State(api): State<Api>,
     Path(address): Path<Text<Address>>,
-) -> Json<Vec<types::Stake>> {
-    Json(api.chain.read(|state, _| json::stakes(state, &address)))
+    Query(After { after, limit }): Query<After>,
+) -> Result<Json<Page<types::Stake>>, Problem> {
+    let limit = page_size(limit)?;
+    let first = after.map_or(0, |after| after.saturating_add(1));
+    let stakes = api.chain.read(|state, _| json::stakes(state, &address, first, limit));
+    let last = stakes.last().filter(|_| stakes.len() == limit);
+    let next = last.map(|(place, _)| place.to_string());
+    Ok(Json(Page { items: stakes.into_iter().map(|(_, stake)| stake).collect(), next }))
 }
 
 /// Proposals, the current migration and the rent price

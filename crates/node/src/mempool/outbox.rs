@@ -110,7 +110,19 @@ mod tests {
         let outbox = Outbox::default();
         let large = |nonce| {
             let (target, data) = (soma_protocol::TargetId(1), vec![0; 100_000]);
-            signed(nonce, 0, action::PublishData { target, data, salt: [0; 32] }.into())
+            signed(
+                nonce,
+                0,
+                action::PublishData {
+                    target,
+                    data,
+                    salt: [0; 32],
+                    index: 0,
+                    leaf_salt: [0; 32],
+                    path: Vec::new(),
+                }
+                .into(),
+            )
         };
         for nonce in 0..200 {
             outbox.push(large(nonce));

@@ -204,9 +204,8 @@ fn what_cannot_enter_is_refused_before_its_signature_is_looked_at() {
     for sender in [1, 2] {
         admit(&pool, &state, signed(chain, sender, 0, TIP, u64::MAX)).unwrap();
     }
-    let refusal = |transaction: &SignedTransaction| {
-        admit(&pool, &state, forge(transaction)).unwrap_err()
-    };
+    let refusal =
+        |transaction: &SignedTransaction| admit(&pool, &state, forge(transaction)).unwrap_err();
     assert_eq!(refusal(&signed(chain, 3, 0, TIP, u64::MAX)), Refusal::MempoolFull);
     let gap = refusal(&signed(chain, 1, 2, 9 * TIP, u64::MAX));
     assert_eq!(gap, Refusal::NonceTooHigh { nonce: 2, next: 1 });

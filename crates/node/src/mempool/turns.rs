@@ -266,6 +266,9 @@ mod tests {
             target: soma_protocol::TargetId(1),
             data: vec![0; bytes],
             salt: [0; 32],
+            index: 0,
+            leaf_salt: [0; 32],
+            path: Vec::new(),
         }
         .into();
         let transaction = Transaction {

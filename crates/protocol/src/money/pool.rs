@@ -1,6 +1,6 @@
 //! Access to the pool of a model or validator, and to the shares in it.
 
-use crate::record::{Model, Pool, Share, Validator};
+use crate::record::{Model, Pool, Share, StakeCount, StakedPool, Validator};
 use crate::state::{Draft, Key, StateRead, load};
 use crate::{Address, PoolId, Rejection};
 
@@ -39,12 +39,52 @@ impl PoolOwner {
     }
 }
 
-/// Saves the shares of `staker` in a pool; deletes the record if there are none.
+/// Saves the shares of `staker` in a pool, and keeps the list of its pools; deletes the record if
+/// there are none.
 pub(crate) fn save_share(state: &mut Draft<'_>, pool: PoolId, staker: &Address, share: Share) {
     let key = Key::share(pool, staker);
-    if share != Share::default() {
-        state.save(key, &share);
-    } else if state.contains(&key) {
-        state.delete(key);
+    let before: Option<Share> = load(state, &key);
+    match before {
+        None if share.is_empty() => {}
+        None => {
+            let place = list_pool(state, staker, pool);
+            state.save(key, &Share { place, ..share });
+        }
+        Some(Share { place, .. }) if share.is_empty() => {
+            state.delete(key);
+            unlist_pool(state, staker, place);
+        }
+        Some(Share { place, .. }) => state.save(key, &Share { place, ..share }),
+    }
+}
+
+/// Adds a pool to the end of the staker's list; returns its place.
+fn list_pool(state: &mut Draft<'_>, staker: &Address, pool: PoolId) -> u32 {
+    let StakeCount(place) = load(state, &Key::stake_count(staker)).unwrap_or_default();
+    state.save(Key::staked_pool(staker, place), &StakedPool(pool));
+    // A staker pays for each of its pools, so there are never so many.
+    state.save(Key::stake_count(staker), &StakeCount(place.saturating_add(1)));
+    place
+}
+
+/// Removes a place from the staker's list; the last pool takes it.
+fn unlist_pool(state: &mut Draft<'_>, staker: &Address, place: u32) {
+    let StakeCount(count) = load(state, &Key::stake_count(staker)).unwrap_or_default();
+    let last = count.saturating_sub(1);
+    let last_key = Key::staked_pool(staker, last);
+    if place != last
+        && let Some(StakedPool(moved)) = load(state, &last_key)
+    {
+        state.save(Key::staked_pool(staker, place), &StakedPool(moved));
+        let share = Key::share(moved, staker);
+        if let Some(moved) = load::<Share>(state, &share) {
+            state.save(share, &Share { place, ..moved });
+        }
+    }
+    state.delete(last_key);
+    if last == 0 {
+        state.delete(Key::stake_count(staker));
+    } else {
+        state.save(Key::stake_count(staker), &StakeCount(last));
     }
 }

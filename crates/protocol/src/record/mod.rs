@@ -23,7 +23,7 @@ pub use model::{
 pub use params::{Bounds, CANDIDATES_MAX, DATA_BYTES_MAX, Params, ROUTED_MAX, SEATS_MAX};
 pub use pool::{
     NextCommission, Pool, QueuedStaker, SHARES_MAX, SHARES_MIN, Share, StakeChange,
-    StakeChangeCount,
+    StakeChangeCount, StakeCount, StakedPool,
 };
 pub use proposal::{
     CastVote, Change, Migration, OPEN_MAX, OpenProposals, PastArchitecture, Proposal,
@@ -110,5 +110,5 @@ records! {
     Proposal = 29 permanent [list::<CastVote>(VALIDATORS_MAX)], ProposalCount = 30,
     OpenProposals = 31 [list::<ProposalId>(OPEN_MAX)], Migration = 32, PastArchitecture = 33,
     QueuedStaker = 34, LivingCount = 35, LivingModel = 36, Tasks = 37 [NEAREST],
-    Corpus = 38 permanent,
+    Corpus = 38 permanent, StakeCount = 39, StakedPool = 40 permanent,
 }

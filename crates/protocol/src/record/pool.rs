@@ -203,7 +203,25 @@ pub struct Share {
     /// Shares of the joining part.
     #[serde(with = "decimal")]
     pub joining_shares: u128,
+    /// The place of the pool in the list of the staker's pools.
+    pub place: u32,
 }
+
+impl Share {
+    /// Whether the staker has nothing in the pool.
+    pub fn is_empty(&self) -> bool {
+        (self.shares, self.leaving_shares, self.joining_shares) == (0, 0, 0)
+    }
+}
+
+/// The number of pools in which a staker has something. They are listed without gaps, so that they
+/// can be found without a walk over all pools.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct StakeCount(pub u32);
+
+/// One of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct StakedPool(pub PoolId);
 
 /// Number of stakers whose stake in some pool changes as an epoch begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]

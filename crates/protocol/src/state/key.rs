@@ -112,6 +112,10 @@ kinds! {
     /// [`QueuedStaker`](crate::record::QueuedStaker) of an epoch by its number, from 0.
     queued_staker(epoch: Epoch, number: u32)
         = "queued staker", [epoch.0.to_le_bytes(), number.to_le_bytes()];
+    /// [`StakeCount`](crate::record::StakeCount) of a staker.
+    stake_count(staker: &Address) = "stake count", [staker.0];
+    /// [`StakedPool`](crate::record::StakedPool) of a staker by its place, from 0.
+    staked_pool(staker: &Address, place: u32) = "staked pool", [staker.0, place.to_le_bytes()];
     /// [`Proposal`](crate::record::Proposal).
     proposal(id: ProposalId) = "proposal", [id.0.to_le_bytes()];
     /// [`ProposalCount`](crate::record::ProposalCount).

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use soma_protocol::record::{
     Account, Broken, Candidate, Candidates, ChallengeAnswers, Clock, EpochRecord, LivingCount,
     LivingModel, Model, ModelCount, ModelStatus, NextCommission, Pool, Publication, QueuedStaker,
-    Rent, Routed, Share, Specialization, StakeChange, StakeChangeCount, Supply, Target,
-    TargetStatus, VerdictCommit, Weights, WeightsAge, WeightsCommit,
+    Rent, Routed, Share, Specialization, StakeChange, StakeChangeCount, StakeCount, StakedPool,
+    Supply, Target, TargetStatus, VerdictCommit, Weights, WeightsAge, WeightsCommit,
 };
 use soma_protocol::state::Record;
 use soma_protocol::{
@@ -171,8 +171,11 @@ impl Maker<'_> {
             (pool.joining, pool.leaving) = (pool.joining.plus(each), pool.leaving.plus(each));
             (pool.joining_shares, pool.leaving_shares) =
                 (pool.joining_shares + shares, pool.leaving_shares + shares);
-            let share = Share { shares: 0, leaving_shares: shares, joining_shares: shares };
+            let share =
+                Share { shares: 0, leaving_shares: shares, joining_shares: shares, place: 0 };
             self.save(Key::share(id, &staker), &share);
+            self.save(Key::stake_count(&staker), &StakeCount(1));
+            self.save(Key::staked_pool(&staker, 0), &StakedPool(id));
             let change = StakeChange { joining_shares: shares, leaving_shares: shares };
             self.save(Key::stake_change(NOW.next(), id, &staker), &change);
             let queued = QueuedStaker { pool: id, staker };

@@ -71,6 +71,53 @@ fn a_withdrawal_waits_is_slashed_and_is_paid_automatically() {
     assert_eq!(worth(&world, OTHER, 1), Amount::soma(36));
 }
 
+/// The pools of a staker's list, in order; each has its shares and knows its place.
+fn listed(world: &World, person: Person) -> Vec<PoolId> {
+    let staker = person.address();
+    let count = read::stake_count(&world.state, &staker);
+    let pools = (0..count).map(|place| {
+        let pool = read::staked_pool(&world.state, &staker, place).expect("the list has no gaps");
+        let share = read::share(&world.state, pool, &staker);
+        assert!(!share.is_empty() && share.place == place);
+        pool
+    });
+    let pools = pools.collect();
+    assert_eq!(read::staked_pool(&world.state, &staker, count), None);
+    pools
+}
+
+#[test]
+fn the_list_of_a_stakers_pools_has_no_gaps_and_forgets_what_is_withdrawn() {
+    let mut world = World::with(|_| {});
+    let second = PoolId::Model(ModelId(2));
+    let validator = PoolId::Validator(VALIDATOR.address());
+    assert_eq!(listed(&world, OTHER), []);
+    for pool in [FIRST, second, validator] {
+        add(&mut world, OTHER, pool, Amount::soma(7));
+        add(&mut world, OTHER, pool, Amount::soma(7));
+    }
+    assert_eq!(listed(&world, OTHER), [FIRST, second, validator]);
+    for _ in 0..2 {
+        world.go_to_next_epoch();
+    }
+    world.must(OTHER, withdraw(FIRST, Amount(u64::MAX)));
+    assert_eq!(listed(&world, OTHER), [FIRST, second, validator], "it can still be slashed");
+    for _ in 0..3 {
+        world.go_to_next_epoch();
+    }
+    assert_eq!(listed(&world, OTHER), [validator, second]);
+    add(&mut world, OTHER, FIRST, Amount::soma(7));
+    assert_eq!(listed(&world, OTHER), [validator, second, FIRST]);
+    for pool in [second, validator] {
+        world.must(OTHER, withdraw(pool, Amount(u64::MAX)));
+    }
+    for _ in 0..3 {
+        world.go_to_next_epoch();
+    }
+    assert_eq!(listed(&world, OTHER), [FIRST]);
+    assert_eq!(listed(&world, OWNER).first(), Some(&FIRST), "models of genesis are listed");
+}
+
 #[test]
 fn a_model_slashed_below_the_minimum_is_not_routed_and_can_be_staked_again() {
     let mut world = World::with(|genesis| {

@@ -15,7 +15,9 @@ pub const ARCHITECTURE: &str = "/v1/architecture";
 pub const EPOCH: &str = "/v1/epochs/{epoch}";
 /// `GET`: [`Account`](crate::api::Account); never 404, an unknown account is empty.
 pub const ACCOUNT: &str = "/v1/accounts/{address}";
-/// `GET`: list of [`Stake`](crate::api::Stake): the account's stakes in models and validators.
+/// `GET ?after=PLACE&limit=N`: [`Page`](crate::api::Page) of [`Stake`](crate::api::Stake): the
+/// account's stakes in models and validators, in the order of its list, in which the last takes the
+/// place of one that is gone.
 pub const STAKES: &str = "/v1/accounts/{address}/stakes";
 /// `GET`: list of [`Validator`](crate::api::Validator).
 pub const VALIDATORS: &str = "/v1/validators";

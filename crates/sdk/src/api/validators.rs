@@ -79,10 +79,25 @@ pub struct Stake {
     pub leaving: U64,
     /// Added stake that is not active yet, in base units, after slashes so far.
     pub joining: U64,
+    /// When joining stake becomes active and leaving stake is paid out, at most 64 epochs ahead.
+    #[serde(default)]
+    pub changes: Vec<StakeChange>,
     /// The whole stake of the pool, in base units.
     pub pool_stake: U64,
     /// The owner's or operator's share of its earnings.
     pub commission_bps: u16,
+}
+
+/// What changes of an account's stake in one model or validator as an epoch begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct StakeChange {
+    /// The epoch.
+    pub epoch: u32,
+    /// Stake that becomes active, in base units, after slashes so far.
+    pub joining: U64,
+    /// Stake that is paid out, in base units, after slashes so far.
+    pub leaving: U64,
 }
 
 /// The state of a proposal.

@@ -2,13 +2,16 @@
 
 use soma_protocol::record::{self, ProposalStatus as Fate, ValidatorStatus as Standing};
 use soma_protocol::{
-    Address, ConsensusKey, Hash, ModelId, PoolId, ProposalId, Seat, StateRead, query, read,
+    Address, ConsensusKey, Epoch, Hash, ModelId, PoolId, ProposalId, Seat, StateRead, query, read,
 };
 use soma_sdk::api::text::Text;
 use soma_sdk::api::{
-    Governance, Migration, NextCommission, Proposal, ProposalStatus, Rent, Stake, Validator,
-    ValidatorStatus,
+    Governance, Migration, NextCommission, Proposal, ProposalStatus, Rent, Stake, StakeChange,
+    Validator, ValidatorStatus,
 };
+
+/// The most epochs ahead for which changes of a stake are looked up.
+const CHANGES_MAX: u32 = 64;
 
 /// All registered validators, in the order in which the state lists them.
 pub(crate) fn validators(state: &dyn StateRead) -> Vec<Validator> {
@@ -49,28 +52,60 @@ pub(super) fn next_commission(next: record::NextCommission) -> NextCommission {
     NextCommission { bps: next.bps, epoch: next.epoch.0 }
 }
 
-/// What an account has staked on models and validators.
-pub(crate) fn stakes(state: &dyn StateRead, staker: &Address) -> Vec<Stake> {
-    let models = read::models(state, 1..=u32::MAX)
-        .map(|model| (PoolId::Model(model.id), model.pool, model.commission_bps));
-    let validators = read::validators(state).into_iter().map(|record| {
-        let id = PoolId::Validator(record.address);
-        (id, record.pool, record.commission_bps)
-    });
-    models
-        .chain(validators)
-        .filter_map(|(id, pool, commission_bps)| {
-            let share = read::share(state, id, staker);
-            (share != record::Share::default()).then(|| Stake {
-                pool: id.to_string(),
-                stake: pool.value(share.shares).into(),
-                leaving: pool.leaving_value(share.leaving_shares).into(),
-                joining: pool.joining_value(share.joining_shares).into(),
-                pool_stake: pool.stake.into(),
-                commission_bps,
-            })
+/// The stakes of an account at the first `limit` places from `place` on, in the order of its list.
+pub(crate) fn stakes(
+    state: &dyn StateRead,
+    staker: &Address,
+    place: u32,
+    limit: usize,
+) -> Vec<(u32, Stake)> {
+    let places = (place..read::stake_count(state, staker)).take(limit);
+    places
+        .filter_map(|place| {
+            let id = read::staked_pool(state, staker, place)?;
+            Some((place, stake(state, staker, id)?))
         })
         .collect()
+}
+
+fn stake(state: &dyn StateRead, staker: &Address, id: PoolId) -> Option<Stake> {
+    let (pool, commission_bps) = match id {
+        PoolId::Model(id) => read::model(state, id).map(|model| (model.pool, model.commission_bps)),
+        PoolId::Validator(address) => {
+            read::validator(state, &address).map(|record| (record.pool, record.commission_bps))
+        }
+    }?;
+    let share = read::share(state, id, staker);
+    Some(Stake {
+        pool: id.to_string(),
+        stake: pool.value(share.shares).into(),
+        leaving: pool.leaving_value(share.leaving_shares).into(),
+        joining: pool.joining_value(share.joining_shares).into(),
+        changes: changes(state, staker, id, &pool),
+        pool_stake: pool.stake.into(),
+        commission_bps,
+    })
+}
+
+/// What becomes active and what is paid out, by the epoch whose beginning does it.
+fn changes(
+    state: &dyn StateRead,
+    staker: &Address,
+    id: PoolId,
+    pool: &record::Pool,
+) -> Vec<StakeChange> {
+    let now = read::clock(state).epoch.0;
+    let last = now.saturating_add(read::params(state).unbonding_epochs.clamp(2, CHANGES_MAX));
+    let change = |epoch: u32| {
+        let change = read::stake_change(state, Epoch(epoch), id, staker)?;
+        Some(StakeChange {
+            epoch,
+            joining: pool.joining_value(change.joining_shares).into(),
+            leaving: pool.leaving_value(change.leaving_shares).into(),
+        })
+    };
+    // What is due as this epoch began may still be on its way.
+    (now..=last).filter_map(change).collect()
 }
 
 /// What validators decide together: architecture, rent price, proposals.
