@@ -71,7 +71,7 @@ fn actions() -> BTreeMap<String, Vec<u8>> {
 }
 
 /// Inputs in the encoding of an older format are refused at their first bytes and test nothing: one
-/// of each kind is made anew whenever the format changes (`UPDATE=1`).
+/// of each kind is replaced whenever the format changes (`UPDATE=1`).
 #[test]
 fn the_corpus_has_a_transaction_with_each_action_in_the_present_format() {
     let key = SecretKey::from_bytes(&[7; 32]);
@@ -95,7 +95,7 @@ fn the_corpus_has_a_transaction_with_each_action_in_the_present_format() {
                 std::fs::write(&path, &input).unwrap();
             }
             let found = std::fs::read(&path).unwrap_or_default();
-            assert!(found == input, "{}: UPDATE=1 makes it anew", path.display());
+            assert!(found == input, "{}: UPDATE=1 replaces it", path.display());
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The chain that the keys of a folder sign for, remembered from the first use on. A node says which
-//! chain it is of, and must never talk a client into signing for another one than before.
+//! The chain that the keys of a folder sign for, remembered from the first use on. A node says of
+//! which chain it is, and must never talk a client into signing for another one than before.
 
 use std::fs;
 use std::io::ErrorKind;

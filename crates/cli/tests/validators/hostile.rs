@@ -23,8 +23,8 @@ use crate::audits::Competition;
 use crate::network::{Network, until};
 use crate::support::root;
 
-/// Within how many blocks 99 of 100 honest transactions are final: their own node proposes one of
-/// any four.
+/// Within how many blocks 99 of 100 honest transactions are finalized: their own node proposes one
+/// of any four.
 const BLOCKS_MAX: u64 = 5;
 /// Within which time they are, and the duties of a phase. A debug build on a shared machine is
 /// slower than any node; what a release takes is in docs/threats.md.
@@ -52,7 +52,7 @@ struct Strangers {
     answered: Arc<[AtomicU64; 2]>,
 }
 
-/// The address of a stranger.
+/// The address of one of them.
 fn address(number: u32) -> Ipv4Addr {
     Ipv4Addr::from_bits((198 << 24) + (number << 8) + 1)
 }
@@ -182,15 +182,15 @@ impl Strangers {
         for (client, key) in (0..).zip(payers) {
             tasks.push(tokio::spawn(self.clone().pays(client, key, of.clone())));
         }
-        let stranger = SecretKey::from_bytes(&[77; 32]);
-        let pay = |amount| action::Transfer { to: stranger.address(), amount: Amount(amount) };
+        let outsider = SecretKey::from_bytes(&[77; 32]);
+        let pay = |amount| action::Transfer { to: outsider.address(), amount: Amount(amount) };
         let forgery = |n: u64| forged(&sign(self.chain, rich, n % 200, pay(n).into()));
         let forgeries: Vec<_> = (0..1_000).map(forgery).collect();
         // A duty in the name of a validator.
         let answer =
             action::AnswerChallenge { epoch: Epoch(2), chunk: vec![7; 100_000], path: Vec::new() };
-        let mut duty = sign(self.chain, &stranger, 0, answer.into()).bytes().to_vec();
-        let sender = stranger.address().0;
+        let mut duty = sign(self.chain, &outsider, 0, answer.into()).bytes().to_vec();
+        let sender = outsider.address().0;
         let at = duty.windows(32).position(|window| window == sender).unwrap();
         duty[at..at + 32].copy_from_slice(&self.validator.0);
         let bodies = [
@@ -240,7 +240,7 @@ struct Delays {
 }
 
 impl Delays {
-    /// Sends one transaction, and waits until it is final.
+    /// Sends one transaction, and waits until it is finalized.
     async fn measure(&mut self, sender: &Sender, action: Action) {
         let begun = Instant::now();
         let sent = sender.send(action).await.unwrap();

@@ -120,9 +120,8 @@ impl Queue {
         self.accounts.get(address).map_or(next, |waiting| waiting.next_nonce(next))
     }
 
-    /// Refuses what could not be added if its signature were valid, as far as that can be said
-    /// cheaply. `next` is the first nonce of the account that neither waits nor is about to be
-    /// added.
+    /// Refuses what could not be added even if its signature is valid, by whatever is cheap to look
+    /// at. `next` is the first nonce of the account that neither waits nor is about to be added.
     pub(super) fn foresee(
         &self,
         signed: &SignedTransaction,
