@@ -557,7 +557,7 @@ fn random_histories_reach_every_outcome() {
     }
     assert_eq!(
         bytes.finalize().to_hex().as_str(),
-        "e87a90e1053b64be81b9b8fab8fdbecd5020945fe845d326bd648ed3ee7ea37b",
+        "e26b744861e638522c8dfdc4d40e4087426a1fb2861abe1770d178c1e5823fc3",
         "the bytes of states or events have changed"
     );
     let outcomes = [
