@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use soma_protocol::record::{
-    Account, Committee, Corpus, KeyHolder, Model, Proposal, SHARES_MIN, Share, Validator, Weights,
-    bytes_max,
+    Account, Committee, Corpus, KeyHolder, Model, Proposal, SHARES_MIN, Share, StakedPool,
+    Validator, Weights, bytes_max,
 };
 use soma_protocol::state::Record as _;
 use soma_protocol::{
@@ -17,12 +17,13 @@ use crate::Violation;
 use crate::genesis::TASK_WORK;
 
 /// Tags of the records that no rule deletes, or only their holder.
-const PERMANENT: [u8; 8] = [
+const PERMANENT: [u8; 9] = [
     Account::TAG,
     Model::TAG,
     Weights::TAG,
     Validator::TAG,
     Share::TAG,
+    StakedPool::TAG,
     KeyHolder::TAG,
     Proposal::TAG,
     Corpus::TAG,
