@@ -433,7 +433,7 @@ fn a_block_is_filled_up_to_the_room_of_payments() {
     let selected = selected(&pool, &state);
     let weight: u64 = selected.iter().map(VerifiedTransaction::weight).sum();
     assert!(weight <= KIND_WEIGHT_MAX);
-    assert_eq!(selected.len(), 7, "six long ones, and the short one that still fits");
+    assert_eq!(selected.len(), 6, "five long ones, and the short one that still fits");
     assert_eq!(pool.len(), 11, "the others wait");
 }
 

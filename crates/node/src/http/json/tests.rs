@@ -3,9 +3,11 @@
 
 use serde_json::{Value, json};
 use soma_codes::Coded as _;
+use soma_protocol::record::{Corpus, CorpusRoot};
+use soma_protocol::state::Record as _;
 use soma_protocol::{
     Action, Address, Amount, Architecture, BlockInfo, ConsensusKey, Epoch, Event, Genesis,
-    GenesisAccount, GenesisModel, GenesisValidator, Hash, MemoryState, ModelId, Params, Phase,
+    GenesisAccount, GenesisModel, GenesisValidator, Hash, Key, MemoryState, ModelId, Params, Phase,
     Receipt, Rejection, SUPPLY, SecretKey, TargetId, Transaction, action, execute, read,
 };
 use soma_sdk::api::cursor::Cursor;
@@ -117,7 +119,9 @@ fn a_model_says_what_it_is_and_what_it_competes_with() {
     assert_eq!(api::model(&state, ModelId(2)), None);
     let specialization = api::specialization(&state, ModelId(1), None).unwrap();
     assert_eq!(specialization.components.len(), 128);
-    assert_eq!(api::specialization(&state, ModelId(1), Some(Epoch(1))), None, "not routed yet");
+    let drawn = |epoch| api::specialization(&state, ModelId(1), Some(Epoch(epoch)));
+    assert_eq!(drawn(1), Some(specialization), "as it was at the draw");
+    assert_eq!(drawn(2), None);
 }
 
 #[test]
@@ -149,7 +153,8 @@ fn the_clock_and_the_epoch_follow_the_phases() {
     let clock = json!({ "epoch": 1, "phase": "reveal", "ends_ms": null, "beacon": null });
     assert_eq!(json_of(&api::clock(&before)), clock);
     let epoch = json!({
-        "epoch": 1, "beacon": null, "loss_margin_q32": null, "targets": [], "target_reward": "0",
+        "epoch": 1, "beacon": null, "loss_margin_q32": null, "gain_min_q32": null, "targets": [],
+        "target_reward": "0",
     });
     assert_eq!(json_of(&api::epoch(&before, Epoch(1)).unwrap()), epoch);
     assert_eq!(api::epoch(&before, Epoch(2)), None);
@@ -162,6 +167,19 @@ fn the_clock_and_the_epoch_follow_the_phases() {
 }
 
 #[test]
+fn an_account_names_the_corpus_that_counts_and_the_one_that_will() {
+    let (mut state, _) = competing();
+    let address = key().address();
+    let root = |epoch, byte| CorpusRoot { epoch: Epoch(epoch), root: Hash([byte; 32]), leaves: 5 };
+    let corpus = Corpus { latest: root(1, 0xab), before: Some(root(0, 0xcd)) };
+    state.0.insert(Key::corpus(&address), corpus.to_bytes().into());
+    let account = json_of(&api::account(&state, 7, address, 0));
+    let counts = json!({ "root": hex("cd"), "leaves": 5, "from_epoch": 1 });
+    let next = json!({ "root": hex("ab"), "leaves": 5, "from_epoch": 2 });
+    assert_eq!((&account["corpus"], &account["next_corpus"]), (&counts, &next));
+}
+
+#[test]
 fn an_account_and_the_supply_are_in_base_units() {
     let (state, _) = competing();
     let address = key().address();
@@ -169,7 +187,8 @@ fn an_account_and_the_supply_are_in_base_units() {
     let account = api::account(&state, 7, address, 0);
     let expected = json!({
         "address": address.to_string(), "balance": "5000000000", "nonce": nonce.to_string(),
-        "next_nonce": nonce.to_string(), "models": [1], "height": "7",
+        "next_nonce": nonce.to_string(), "models": [1], "corpus": null, "next_corpus": null,
+        "height": "7",
     });
     assert_eq!(json_of(&account), expected);
 
