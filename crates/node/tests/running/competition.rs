@@ -217,7 +217,7 @@ pub(crate) async fn publish(network: &Network, sender: &Sender, claims: &[&Publi
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_win_is_published_audited_and_paid_in_halves_and_survives_a_restart() {
-    let mut network = Network::start();
+    let mut network = Network::with_params(|params| params.targets_per_epoch = 3);
     let submitter = network.sender("account-3").await;
     let texts = ["a text that nobody has seen ", "another one, well claimed ", "and a third "];
     let corpus = Corpus::commit(&submitter, &texts).await;

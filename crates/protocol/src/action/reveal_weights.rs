@@ -29,8 +29,8 @@ pub struct RevealWeights {
     pub specialization: Vec<i16>,
 }
 
-/// Checks that a specialization has exactly `dim` components and the length of a mean of embeddings,
-/// which is not zero: a zero vector has no direction.
+/// Checks that a specialization has exactly `dim` components and the length of a mean of
+/// embeddings, which is not zero: a zero vector has no direction.
 pub(crate) fn check_specialization(components: &[i16], dim: u32) -> Result<(), Rejection> {
     let found = u32::try_from(components.len()).unwrap_or(u32::MAX);
     if found != dim {

@@ -2,9 +2,10 @@
 //!
 //! A model's rank value is `3 * isqrt(dim) * 65536 * distance^2 - U * log2(stake)`, where U = 2 *
 //! 32767^2, log2 is in 1/65536, and the distance is that of the specialization's direction from the
-//! target's: how far the specialization reaches in it does not count. In high dimensions all distances to a random target are alike,
-//! so dividing by a power of stake would route by stake alone; here doubling the stake is worth a
-//! third of a standard deviation, and a model's share of targets follows its share of stake.
+//! target's: how far the specialization reaches in it does not count. In high dimensions all
+//! distances to a random target are alike, so dividing by a power of stake would route by stake
+//! alone; here doubling the stake is worth a third of a standard deviation, and a model's share of
+//! targets follows its share of stake.
 
 use soma_architecture::embedding::{Length, UNIT, distance, length_squared};
 

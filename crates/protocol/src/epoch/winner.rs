@@ -21,8 +21,8 @@ pub fn winner(losses: &[Option<i64>], ages: &[WeightsAge], margin_q32: u64) -> O
         .map(|(at, _, _)| at)
 }
 
-/// Whether a gain reaches a minimum, both in 2^-32 nat: whether a model predicts data so much better
-/// than counting does that it understands it. A minimum of 0 is none.
+/// Whether a gain reaches a minimum, both in 2^-32 nat: whether a model predicts data so much
+/// better than counting does that it understands it. A minimum of 0 is none.
 pub fn is_gain_enough(gain_q32: i64, min_q32: u64) -> bool {
     min_q32 == 0 || u64::try_from(gain_q32).is_ok_and(|gain_q32| gain_q32 >= min_q32)
 }

@@ -99,8 +99,9 @@ const NEAREST: usize = list::<[u8; 24]>((TARGETS_PER_PASS_MAX * ROUTED_MAX) as u
 records! {
     Network = 1, Params = 2, Clock = 3, Supply = 4, ModelCount = 5, Account = 6 permanent,
     Model = 7 permanent, Specialization = 8 [list::<i16>(DIM_MAX as usize)],
-    Weights = 9 permanent, WeightsCommit = 10 [ADDRESSES], Rent = 11 [ADDRESSES], Validators = 12 [ADDRESSES],
-    Validator = 13 permanent, BeaconCommit = 14, EpochRecord = 15 [ADDRESSES],
+    Weights = 9 permanent, WeightsCommit = 10 [ADDRESSES], Rent = 11 [ADDRESSES],
+    Validators = 12 [ADDRESSES], Validator = 13 permanent, BeaconCommit = 14,
+    EpochRecord = 15 [ADDRESSES],
     Target = 16 [list::<Routed>(ROUTED_MAX as usize)],
     Candidates = 17 [list::<Candidate>(CANDIDATES_MAX as usize)],
     Publication = 18 [DATA_BYTES_MAX as usize], VerdictCommit = 19, Piece = 20,
