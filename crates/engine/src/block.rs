@@ -24,11 +24,14 @@ use commonware_cryptography::{
 };
 use commonware_runtime::BufMut;
 use commonware_storage::mmr::Location;
-use commonware_utils::range::NonEmptyRange;
-use soma_protocol::{Address, Hash, SignedTransaction};
+use commonware_utils::{non_empty_range, range::NonEmptyRange};
+use soma_protocol::{Address, ConsensusKey, Hash, SecretKey, SignedTransaction};
 use soma_store::database::StateCommitment;
 
-use crate::limits::{BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX};
+use crate::{
+    keys::public_key,
+    limits::{BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX},
+};
 
 /// The round in which a block was proposed, its proposer's key, and its parent.
 pub(crate) type Context = SimplexContext<Digest, PublicKey>;
@@ -269,6 +272,22 @@ impl CertifiableBlock for Block {
 pub fn recode_block(bytes: &[u8]) -> Option<Vec<u8>> {
     let block = Block::decode(Copying(bytes)).ok()?;
     Some(block.encode().to_vec())
+}
+
+/// The encoding of a block with these transactions and a header that means nothing. For fuzzing the
+/// decoder from what it accepts.
+///
+/// # Panics
+/// Never: the leader's key is valid.
+#[expect(clippy::expect_used, reason = "a secret key has a valid public one")]
+pub fn sample_block(transactions: Vec<SignedTransaction>) -> Vec<u8> {
+    let key = ConsensusKey(SecretKey::from_bytes(&[1; 32]).address().0);
+    let leader = public_key(&key).expect("a public key of a secret one is valid");
+    let range = non_empty_range!(Location::new(3), Location::new(70));
+    let state = StateCommitment::new(Digest([4; 32]), range);
+    let block =
+        Block::genesis(Hash([3; 32]), leader, Address([7; 32]), 1_234, state, Digest([6; 32]));
+    Block::new(block.header, transactions).encode().to_vec()
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ mod network;
 mod handle;
 mod verify;
 
-pub use block::recode_block;
+pub use block::{recode_block, sample_block};
 pub use calendar::TERM_BLOCKS;
 pub use consensus::faults::FAULTS_WAITING_MAX;
 pub use error::EngineError;

@@ -183,7 +183,7 @@ async fn a_batch_is_answered_transaction_by_transaction() {
     let alice = network.sender("account-1").await;
     let action =
         |amount| Action::Transfer(action::Transfer { to: alice.address(), amount: Amount(amount) });
-    let forged = alice.sign(action(3), 2, u64::MAX);
+    let forged = alice.sign(action(3), 1, u64::MAX);
     let mut signature = *forged.signature();
     signature[1] ^= 1;
     let forged = SignedTransaction::new(forged.transaction().clone(), signature);
