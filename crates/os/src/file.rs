@@ -4,6 +4,9 @@
 //! Data goes to a temporary file in the target's folder, `NAME.XXXXXX.tmp`, with a random part so
 //! that two processes never write to the same one. [`AtomicFile::commit`] syncs it, renames it over
 //! the target, and syncs the folder. A process killed before then leaves the temporary file behind.
+//!
+//! Only a regular file is ever replaced ([`destination`]): a link stays and the file that it names
+//! is replaced; a device or a pipe stays and receives the bytes.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -11,32 +14,123 @@ use std::path::{Path, PathBuf};
 
 use tempfile::{Builder, NamedTempFile};
 
-/// A file not yet at its final path; dropping it without [`AtomicFile::commit`] deletes it.
+use crate::disk::free_bytes;
+
+/// Where an output of some name goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// A regular file, or nothing yet, at this path: the one that a link names, if it is one.
+    File(PathBuf),
+    /// A device, a pipe or a socket. It is never replaced.
+    Stream(PathBuf),
+}
+
+/// Links that are followed before they count as a circle.
+const LINKS_MAX: usize = 40;
+
+/// Where an output goes that is named `path`.
+///
+/// # Errors
+/// [`io::ErrorKind::IsADirectory`] for a folder; [`io::ErrorKind::InvalidInput`] without a name or
+/// for a circle of links; other file errors.
+pub fn destination(path: &Path) -> io::Result<Destination> {
+    let mut place = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        match fs::metadata(&place) {
+            Ok(found) if found.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+            Ok(found) if !found.is_file() => return Ok(Destination::Stream(place)),
+            // The system follows the link first, so that its own rules about links hold.
+            Ok(_) if is_link(&place) => return fs::canonicalize(place).map(Destination::File),
+            Ok(_) => return Ok(Destination::File(place)),
+            // A link to a file that is not there yet.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && is_link(&place) => {
+                place = folder_of(&place).join(fs::read_link(&place)?);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return match place.file_name() {
+                    Some(_) => Ok(Destination::File(place)),
+                    None => Err(invalid("it has no name")),
+                };
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(invalid("its links form a circle"))
+}
+
+/// Tries whether an output of this name can be written, before the work that makes it. Nothing is
+/// left behind, and a device or a pipe is not opened.
+///
+/// # Errors
+/// Those of [`destination`] and [`AtomicFile::create`].
+pub fn check_output(path: &Path) -> io::Result<()> {
+    match destination(path)? {
+        Destination::File(_) => AtomicFile::create(path).map(drop),
+        #[cfg(unix)]
+        Destination::Stream(stream) => {
+            Ok(rustix::fs::access(&stream, rustix::fs::Access::WRITE_OK)?)
+        }
+        #[cfg(not(unix))]
+        Destination::Stream(_) => Ok(()),
+    }
+}
+
+/// Space on the disk where an output of this name is written, in bytes; `None` for a device or a
+/// pipe, and where the system does not tell.
+///
+/// # Errors
+/// Those of [`destination`] and [`free_bytes`].
+pub fn room(path: &Path) -> io::Result<Option<u64>> {
+    match destination(path)? {
+        Destination::File(target) => free_bytes(folder_of(&target)),
+        Destination::Stream(_) => Ok(None),
+    }
+}
+
+fn is_link(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink())
+}
+
+/// A file not yet at its final path; dropping it without [`AtomicFile::commit`] deletes it. Bytes
+/// for a device or a pipe go there at once.
 #[derive(Debug)]
-pub struct AtomicFile {
-    temporary: NamedTempFile,
-    target: PathBuf,
+pub struct AtomicFile(Output);
+
+#[derive(Debug)]
+enum Output {
+    Temporary { temporary: NamedTempFile, target: PathBuf },
+    Stream(File),
 }
 
 impl AtomicFile {
     /// Starts an empty file with the default permissions of this user.
     ///
     /// # Errors
-    /// If the temporary file cannot be created beside `target`.
+    /// Those of [`destination`]; if the temporary file cannot be created beside the target.
     pub fn create(target: &Path) -> io::Result<Self> {
-        Self::create_with_mode(target, 0o666)
+        match destination(target)? {
+            Destination::File(target) => Self::create_with_mode(target, 0o666),
+            Destination::Stream(stream) => {
+                Ok(Self(Output::Stream(File::options().write(true).open(stream)?)))
+            }
+        }
     }
 
     /// Starts an empty file that only this user can read.
     ///
     /// # Errors
-    /// Same as [`AtomicFile::create`].
+    /// [`io::ErrorKind::PermissionDenied`] if the target is a link, a device or a pipe, which could
+    /// lead a secret elsewhere; same as [`AtomicFile::create`].
     pub fn create_private(target: &Path) -> io::Result<Self> {
-        Self::create_with_mode(target, 0o600)
+        match destination(target)? {
+            _ if is_link(target) => Err(not_own("it is a link")),
+            Destination::Stream(_) => Err(not_own("it is not a regular file")),
+            Destination::File(target) => Self::create_with_mode(target, 0o600),
+        }
     }
 
     /// `mode` is reduced by the process's umask; it has no effect outside Unix.
-    fn create_with_mode(target: &Path, mode: u32) -> io::Result<Self> {
+    fn create_with_mode(target: PathBuf, mode: u32) -> io::Result<Self> {
         let mut prefix = target.file_name().unwrap_or_default().to_owned();
         prefix.push(".");
         let mut builder = Builder::new();
@@ -45,7 +139,8 @@ impl AtomicFile {
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
         #[cfg(not(unix))]
         let _ = mode;
-        Ok(Self { temporary: builder.tempfile_in(folder_of(target))?, target: target.to_owned() })
+        let temporary = builder.tempfile_in(folder_of(&target))?;
+        Ok(Self(Output::Temporary { temporary, target }))
     }
 
     /// Makes the content durable, then visible under the target's path.
@@ -54,19 +149,32 @@ impl AtomicFile {
     /// If syncing or renaming fails. If the rename or an earlier step fails, the target is
     /// unchanged.
     pub fn commit(self) -> io::Result<()> {
-        self.temporary.as_file().sync_all()?;
-        self.temporary.persist(&self.target)?;
-        sync_parent(&self.target)
+        match self.0 {
+            Output::Temporary { temporary, target } => {
+                temporary.as_file().sync_all()?;
+                temporary.persist(&target)?;
+                sync_parent(&target)
+            }
+            // What was written is beyond recall, and most devices cannot be synced.
+            Output::Stream(_) => Ok(()),
+        }
+    }
+
+    fn file(&mut self) -> &mut File {
+        match &mut self.0 {
+            Output::Temporary { temporary, .. } => temporary.as_file_mut(),
+            Output::Stream(file) => file,
+        }
     }
 }
 
 impl Write for AtomicFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.temporary.as_file_mut().write(bytes)
+        self.file().write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.temporary.as_file_mut().flush()
+        self.file().flush()
     }
 }
 
@@ -141,12 +249,24 @@ fn not_own(reason: &str) -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, reason)
 }
 
+fn invalid(reason: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, reason)
+}
+
 /// Renames within one file system and makes the rename durable. The caller must already have synced
 /// the content of `from`.
 ///
 /// # Errors
-/// If renaming or syncing the folder fails.
+/// [`io::ErrorKind::InvalidInput`] if `to` is a device or a pipe, which is never replaced; if
+/// renaming or syncing the folder fails.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    let special = fs::symlink_metadata(to).is_ok_and(|found| {
+        let kind = found.file_type();
+        !kind.is_file() && !kind.is_dir() && !kind.is_symlink()
+    });
+    if special {
+        return Err(invalid("it is not a regular file"));
+    }
     fs::rename(from, to)?;
     sync_parent(to)
 }
@@ -181,9 +301,9 @@ fn folder_of(path: &Path) -> &Path {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::io::Write;
+    use std::io::{ErrorKind, Write};
 
-    use super::{AtomicFile, open_own, write, write_private};
+    use super::{AtomicFile, check_output, open_own, rename, write, write_private};
 
     #[test]
     fn a_target_holds_its_old_or_its_new_content() {
@@ -197,6 +317,64 @@ mod tests {
         write(&path, b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file remains");
+    }
+
+    #[test]
+    fn an_output_is_tried_without_a_trace() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights");
+        check_output(&path).unwrap();
+        fs::write(&path, b"old").unwrap();
+        check_output(&path).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        let kind = |path: &std::path::Path| check_output(path).unwrap_err().kind();
+        assert_eq!(kind(folder.path()), ErrorKind::IsADirectory);
+        assert_eq!(kind(&folder.path().join("missing/weights")), ErrorKind::NotFound);
+        assert_eq!(kind(std::path::Path::new("")), ErrorKind::InvalidInput);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_stays_and_the_file_that_it_names_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let [real, link, dangling, circle] =
+            ["real", "link", "dangling", "circle"].map(|name| folder.path().join(name));
+        fs::create_dir(folder.path().join("inner")).unwrap();
+        fs::write(&real, b"old").unwrap();
+        for (link, to) in [(&link, "real"), (&dangling, "inner/new"), (&circle, "circle")] {
+            std::os::unix::fs::symlink(to, link).unwrap();
+        }
+        for (link, to) in [(&link, real), (&dangling, folder.path().join("inner/new"))] {
+            check_output(link).unwrap();
+            write(link, b"through").unwrap();
+            assert!(fs::symlink_metadata(link).unwrap().is_symlink());
+            assert_eq!(fs::read(to).unwrap(), b"through");
+            assert_eq!(write_private(link, b"").unwrap_err().kind(), ErrorKind::PermissionDenied);
+        }
+        assert!(write(&circle, b"").is_err());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_pipe_receives_the_bytes_and_is_never_replaced() {
+        use std::os::unix::fs::FileTypeExt;
+        let folder = tempfile::tempdir().unwrap();
+        let [pipe, file] = ["pipe", "file"].map(|name| folder.path().join(name));
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+        check_output(&pipe).unwrap();
+        let read = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || fs::read(pipe).unwrap()
+        });
+        write(&pipe, b"weights").unwrap();
+        assert_eq!(read.join().unwrap(), b"weights");
+        fs::write(&file, b"other").unwrap();
+        assert_eq!(rename(&file, &pipe).unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_eq!(write_private(&pipe, b"").unwrap_err().kind(), ErrorKind::PermissionDenied);
+        assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
+        write(std::path::Path::new("/dev/null"), b"nothing").unwrap();
+        assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
     }
 
     #[test]

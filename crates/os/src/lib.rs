@@ -1,9 +1,10 @@
 //! What every crate needs from the operating system: the wall clock in milliseconds, a test of a
-//! disk, and files that are written atomically.
+//! disk, free memory, and files that are written atomically.
 //!
 //! This crate knows nothing of Soma. It never retries, logs or chooses a path. Reading order:
-//! `clock`, `disk`, `file`.
+//! `clock`, `disk`, `memory`, `file`.
 
 pub mod clock;
 pub mod disk;
+pub mod memory;
 pub mod file;
