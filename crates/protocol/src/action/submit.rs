@@ -10,7 +10,7 @@ use crate::epoch::winner::is_gain_enough;
 use crate::money::{credit, debit};
 use crate::record::{Candidate, Candidates, CorpusRoot, Target};
 use crate::state::Key;
-use crate::{Defence, Event, Hash, ModelId, Rejection, TargetId, decimal, read};
+use crate::{Defence, Epoch, Event, Hash, ModelId, Rejection, TargetId, decimal, read};
 
 /// Losses of 2^20 nats or more are errors of the scorer.
 const LOSS_Q32_END: i64 = 1 << 52;
@@ -69,14 +69,13 @@ impl Submit {
             min_q32 => Err(Rejection::GainTooLow { gain_q32, min_q32 }),
         }
     }
+}
 
-    /// The sender's corpus, as it was fixed before the target existed.
-    fn corpus(&self, context: &Context<'_>, target: &Target) -> Result<CorpusRoot, Rejection> {
-        let epoch = target.epoch;
-        let corpus = read::corpus(&context.state, &context.sender);
-        let counting = corpus.and_then(|corpus| corpus.counting_in(epoch));
-        counting.ok_or(Rejection::NoCorpus { epoch })
-    }
+/// The sender's corpus, as it was fixed before the targets of this epoch existed.
+fn counting_corpus(context: &Context<'_>, epoch: Epoch) -> Result<CorpusRoot, Rejection> {
+    let corpus = read::corpus(&context.state, &context.sender);
+    let counting = corpus.and_then(|corpus| corpus.counting_in(epoch));
+    counting.ok_or(Rejection::NoCorpus { epoch })
 }
 
 impl Apply for Submit {
@@ -92,7 +91,7 @@ impl Apply for Submit {
         }
         let target = context.target_of(id, context.clock.epoch)?;
         self.check(context, &target)?;
-        let corpus = self.corpus(context, &target)?;
+        let corpus = counting_corpus(context, target.epoch)?;
         let submitter = context.sender;
         let candidate = Candidate {
             submitter,

@@ -68,9 +68,8 @@ pub fn verifies(root: &Hash, count: u32, index: u32, leaf: &Hash, path: &[Hash])
     if is_right.len() != path.len() {
         return false;
     }
-    let above = |below: Hash, (sibling, is_right): (&Hash, bool)| match is_right {
-        true => node(sibling, &below),
-        false => node(&below, sibling),
+    let above = |below: Hash, (sibling, is_right): (&Hash, bool)| {
+        if is_right { node(sibling, &below) } else { node(&below, sibling) }
     };
     path.iter().zip(is_right.into_iter().rev()).fold(*leaf, above) == *root
 }

@@ -147,7 +147,7 @@ impl std::fmt::Debug for Publication {
             .field("rank", &self.rank)
             .field("data_hash", &self.data_hash)
             .field("data", &format_args!("{} bytes", self.data.len()))
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

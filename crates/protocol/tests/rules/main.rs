@@ -41,4 +41,5 @@ mod known_attacks_fail;
 mod hold_under_attack;
 #[cfg(test)]
 mod library;
+#[cfg(test)]
 mod world;
