@@ -3,8 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
+use soma_architecture::embedding::document_distance;
 use soma_model::{Directions, Engine, KernelChoice, Score, Weights};
-use soma_protocol::{Action, Amount, Epoch, ModelId, TargetId, winner};
+use soma_protocol::{Action, Amount, Epoch, Hash, ModelId, TargetId, action, corpus, winner};
 use soma_sdk::Secret;
 use soma_sdk::api::cursor::Cursor;
 use soma_sdk::api::{Returned, Target, TargetStatus};
@@ -21,6 +22,17 @@ const ARCH: &str = r#"{"embedding_dim":32,"num_heads":2,"num_layers":1,"pwff_hid
     "vocab_size":264,"max_seq_len":64,"sig_reg_slices":16,
     "sig_reg_points":17,"sig_reg_t_max":3.0}"#;
 
+const LEAF_SALT: [u8; 32] = [8; 32];
+
+/// The document of those who do not submit by a command.
+fn document() -> Vec<u8> {
+    std::fs::read(root().join("ARCHITECTURE.md")).unwrap()
+}
+
+fn leaf(data: &[u8]) -> Hash {
+    corpus::leaf(&Hash::of_bytes(data), u32::try_from(data.len()).unwrap(), &LEAF_SALT)
+}
+
 pub(crate) struct Competition {
     pub(crate) network: Network,
     home: PathBuf,
@@ -28,8 +40,8 @@ pub(crate) struct Competition {
 
 impl Competition {
     /// Two models with random weights, active in epoch 2. Their owners upload to the first
-    /// validator only.
-    pub(crate) async fn start(home: &Path, more: &[&str]) -> Self {
+    /// validator only. `submitter` has fixed the document that it claims for.
+    pub(crate) async fn start(home: &Path, more: &[&str], submitter: &str) -> Self {
         let arch = home.join("arch.json").display().to_string();
         std::fs::write(&arch, ARCH).unwrap();
         let flags = ["--epoch", "manual", "--arch", &arch];
@@ -43,6 +55,9 @@ impl Competition {
             json(&["model", "register", "owl", "--key", owner]);
             json(&["model", "commit", &weights, "--domain", &domain, "--key", owner]);
         }
+        let sender = competition.network.sender(submitter).await;
+        let root = corpus::root(&[leaf(&document())]).unwrap();
+        sender.run(action::CommitCorpus { root, leaves: 1 }.into()).await.unwrap();
         competition.network.turn_to(2, "reveal").await;
         for owner in ["account-1", "account-2"] {
             competition.network.run(&["model", "reveal", "--key", owner]);
@@ -55,15 +70,15 @@ impl Competition {
         self.home.join(format!("{seed}.safetensors"))
     }
 
-    /// What enters data for a target, and the action that submits it, with a loss that is lower by
-    /// this much than it is.
+    /// What enters the document for a target, and the action that submits it, with a loss that is
+    /// lower by this much than it is.
     pub(crate) async fn claim(
         &self,
         sender: &Sender,
         target: &Target,
-        data: Vec<u8>,
         lower_by: i64,
     ) -> (Publication, Action) {
+        let data = document();
         let engine = Engine::new(KernelChoice::Auto, 1).unwrap();
         let score = |model: u32| -> Score {
             let weights = Weights::open(&self.weights(&model.to_string()), None).unwrap();
@@ -74,11 +89,12 @@ impl Competition {
         let losses: Vec<_> = scores.iter().map(|score| Some(score.loss_q32)).collect();
         let ages: Vec<_> = target.routed.iter().map(|one| one.age.into()).collect();
         let best = winner(&losses, &ages, sender.params().loss_margin_q32).unwrap();
+        let model = ModelId(target.routed[best].model);
         let direction = sender.client().direction(TargetId(target.id)).await.unwrap();
-        let distance = soma_architecture::embedding::distance_squared(
-            &scores[best].embedding,
-            &direction.components,
-        );
+        let epoch = Some(Epoch(target.epoch));
+        let specialization = sender.client().specialization(model, epoch).await.unwrap();
+        let (mean, direction) = (specialization.components, direction.components);
+        let distance = document_distance(&scores[best].embedding, &mean, &direction).unwrap();
         let publication = Publication {
             chain: sender.chain(),
             submitter: sender.address(),
@@ -86,13 +102,13 @@ impl Competition {
             epoch: Epoch(target.epoch),
             salt: Secret::from_bytes([9; 32]),
             index: 0,
-            leaf_salt: Secret::from_bytes([9; 32]),
+            leaf_salt: Secret::from_bytes(LEAF_SALT),
             path: Vec::new(),
             data,
         };
-        let model = ModelId(target.routed[best].model);
         let loss_q32 = scores[best].loss_q32 - lower_by;
-        let claim = publication.submit(Claim { model, loss_q32, gain_q32: 0, distance });
+        let gain_q32 = scores[best].gain_q32;
+        let claim = publication.submit(Claim { model, loss_q32, gain_q32, distance });
         (publication, claim)
     }
 
@@ -124,7 +140,7 @@ impl Competition {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_loss_that_is_false_in_its_last_bit_costs_the_bond_and_an_honest_one_is_paid() {
     let home = tempfile::tempdir().unwrap();
-    let competition = Competition::start(home.path(), &["--block-ms", "50"]).await;
+    let competition = Competition::start(home.path(), &["--block-ms", "50"], "account-4").await;
     let network = &competition.network;
     let client = &network.nodes[0].client;
     for node in &network.nodes {
@@ -140,8 +156,7 @@ async fn a_loss_that_is_false_in_its_last_bit_costs_the_bond_and_an_honest_one_i
     let submitting = network.begin(&submit);
     let liar = network.sender("account-4").await;
     let before = competition.balance(&liar).await;
-    let data = std::fs::read(root().join("ARCHITECTURE.md")).unwrap();
-    let (lie, claim) = competition.claim(&liar, false_one, data, 1).await;
+    let (lie, claim) = competition.claim(&liar, false_one, 1).await;
     liar.run(claim).await.unwrap();
     until("the honest claim is a candidate", async || {
         let target = client.target(TargetId(honest.id)).await.unwrap();
