@@ -52,6 +52,16 @@ impl Home {
         self.0.join("cache").join("scores")
     }
 
+    /// What is remembered of the files that were submitted.
+    pub(crate) fn library(&self) -> PathBuf {
+        self.0.join("cache").join("library")
+    }
+
+    /// The documents that an account may submit on a chain. One folder per chain.
+    pub(crate) fn corpus(&self, chain: &str, account: &str) -> PathBuf {
+        self.0.join("corpus").join(chain).join(account)
+    }
+
     /// Obligations on a chain: reveals and publications. One folder per chain.
     pub(crate) fn spool(&self, chain: &str) -> PathBuf {
         self.0.join("spool").join(chain)

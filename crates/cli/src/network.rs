@@ -12,6 +12,7 @@ use soma_protocol::{Hash, SecretKey};
 use soma_sdk::SdkError;
 use soma_sdk::api::{Clock, Status};
 use soma_sdk::client::Client;
+use soma_sdk::corpus::Corpus;
 use soma_sdk::keys::KeyFolder;
 use soma_sdk::sender::Sender;
 use soma_sdk::spool::Spool;
@@ -86,6 +87,13 @@ pub(crate) async fn competitor<'a>(global: &Global, output: &'a Output) -> Resul
     let sender = sender(global, output).await?;
     let spool = Home::find(global)?.spool(&sender.chain().to_string());
     Ok(Competitor { sender, spool: Spool::open(spool)?, observer: output })
+}
+
+/// The documents that the competitor's account may submit.
+pub(crate) fn corpus(global: &Global, competitor: &Competitor<'_>) -> Result<Corpus> {
+    let (chain, account) = (competitor.sender.chain(), competitor.sender.address());
+    let path = Home::find(global)?.corpus(&chain.to_string(), &account.to_string());
+    Ok(Corpus::open(path)?)
 }
 
 /// Where a key is: its folder and its name there.

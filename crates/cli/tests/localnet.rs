@@ -266,17 +266,21 @@ const ARCH: &str = r#"{"embedding_dim":32,"num_heads":2,"num_layers":1,"pwff_hid
     "sig_reg_points":17,"sig_reg_t_max":3.0}"#;
 
 impl Network {
-    /// Two models of random weights, registered, committed and revealed by their owners.
-    fn publish_two_models(&self, arch: &str, domain: &str) {
+    /// Two models of random weights, registered and committed by their owners.
+    fn commit_two_models(&self, arch: &str, domain: [&str; 2]) {
         for (owner, seed) in [("account-1", "1"), ("account-2", "2")] {
             let weights = self.home.join(format!("{seed}.safetensors"));
             let weights = weights.to_str().unwrap();
             self.json(&["model", "init", "--arch", arch, "--seed", seed, "-o", weights]);
             self.json(&["model", "register", "owl", "--stake", "10", "--key", owner]);
-            let committed =
-                self.json(&["model", "commit", weights, "--domain", domain, "--key", owner]);
+            let commit = ["model", "commit", weights, "--key", owner, "--domain"];
+            let committed = self.json(&[&commit[..], &domain].concat());
             assert_eq!(committed["reveal_epoch"], 2);
         }
+    }
+
+    /// Reveals both in epoch 2.
+    fn reveal_two_models(&self) {
         self.turn_to("compete");
         self.next();
         for owner in ["account-1", "account-2"] {
@@ -285,11 +289,20 @@ impl Network {
         self.turn_to("compete");
     }
 
-    /// Submits in epoch 2, and ends phases until its targets are settled. The waiting command sends
-    /// publications in the reveal phase of epoch 3.
-    fn submit_until_settled(&self, data: &str) -> Value {
+    /// Begins to submit data, and waits until it is committed. It counts from the next epoch on.
+    fn begin_to_submit(&self, data: &str) -> Child {
         let submit = ["submit", data, "--key", "account-3", "--json", "-q", "--url", &self.url];
         let submitting = command(&self.home).args(submit).stdout(Stdio::piped()).spawn().unwrap();
+        let begun = Instant::now();
+        while self.json(&["balance", "--key", "account-3"])["next_corpus"].is_null() {
+            assert!(begun.elapsed() < PATIENCE, "nothing was committed");
+        }
+        submitting
+    }
+
+    /// Waits for submissions in epoch 2, and ends phases until its targets are settled. The waiting
+    /// command sends publications in the reveal phase of epoch 3.
+    fn submit_until_settled(&self, submitting: Child) -> Value {
         let begun = Instant::now();
         let targets = || self.json(&["target", "list", "--epoch", "2"]);
         while targets()[3]["candidates"][0].is_null() {
@@ -320,12 +333,16 @@ fn two_models_compete_from_registration_to_payment_by_commands_alone() {
     std::fs::write(&arch, ARCH).unwrap();
     let network = Network::start(home.path(), &["--epoch", "manual", "--arch", &arch]);
     let style = root().join("STYLE.md").display().to_string();
-    network.publish_two_models(&arch, &style);
+    // Of one document, the mean would be the document itself, which then has no direction.
+    let changes = root().join("CONTRIBUTING.md").display().to_string();
+    network.commit_two_models(&arch, [&style, &changes]);
 
     let balance = || units(&network.json(&["balance", "--key", "account-3"])["balance"]);
     let stake = |id: &str| units(&network.json(&["model", "show", id])["stake"]);
     let (balance_before, stakes_before) = (balance(), stake("1") + stake("2"));
-    let entered = network.submit_until_settled(&style);
+    let submitting = network.begin_to_submit(&style);
+    network.reveal_two_models();
+    let entered = network.submit_until_settled(submitting);
     let entered = entered.as_array().unwrap();
     assert_eq!(entered.len(), 4);
     assert!(entered.iter().all(|target| target["outcome"] == "won"), "{entered:?}");
@@ -339,7 +356,7 @@ fn two_models_compete_from_registration_to_payment_by_commands_alone() {
     let paid_model = sum(&|target| target["payment"]["paid_model"].clone());
     assert_eq!(paid_submitter, paid_model);
     assert_eq!(paid_submitter + paid_model, sum(&|target| target["reward"].clone()));
-    // Fees of eight transactions are all that is missing of the submitter's half.
+    // Fees of nine transactions are all that is missing of the submitter's half.
     let gained = balance() - balance_before;
     assert!(gained < paid_submitter && paid_submitter - gained < 10_000_000);
     // A tenth of the model's half is its owners' commission; the rest joined the stakes.
@@ -351,6 +368,13 @@ fn two_models_compete_from_registration_to_payment_by_commands_alone() {
     network.json(&["model", "pull", "1", "-o", pulled.to_str().unwrap()]);
     let original = std::fs::read(home.path().join("1.safetensors")).unwrap();
     assert_eq!(std::fs::read(&pulled).unwrap(), original);
+
+    // Another home cannot show that the documents were committed, and says so.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let key = home.path().join("localnet/keys/account-3.json").display().to_string();
+    let submit = ["submit", &style, "--key", &key, "--url", &network.url];
+    let said = fails(&soma(elsewhere.path(), &submit), 5, "corpus_elsewhere");
+    assert!(said.contains("--replace-corpus"), "{said}");
 }
 
 #[test]

@@ -574,6 +574,11 @@ codes! {
     SpoolDamaged = "spool_damaged", Failed:
         "A file of the spool is damaged; its reveal or publication may still be due.",
         "keep the file, and restore it from a backup";
+    CorpusDamaged = "corpus_damaged", Failed:
+        "The list of the documents that an account has committed is damaged. Without it, nobody \
+         can show that a document is one of them.",
+        "restore the file from a backup, or move it away and begin another list with \
+         `soma submit --replace-corpus`";
 
     // Keys.
     BadKeyName = "bad_key_name", Config:
@@ -667,6 +672,18 @@ codes! {
     NoModel = "no_model", NotFound:
         "The key has no model.",
         "register one with `soma model register NAME`";
+    CorpusElsewhere = "corpus_elsewhere", Rejected:
+        "The account has committed documents from another machine or home, and only there it can \
+         be shown that a document is one of them.",
+        "submit from there, or begin another list here with `soma submit --replace-corpus`: then \
+         the documents of the other one no longer count";
+    CorpusFull = "corpus_full", Rejected:
+        "An account commits to at most 1048576 documents.",
+        "submit other documents from another account";
+    DocumentsTooNew = "documents_too_new", Rejected:
+        "A document counts only for targets of epochs after the one in which it was committed, so \
+         that nobody can make it for a target.",
+        "run the command without --target: it waits for the next epoch";
     NoTarget = "no_target", NotFound:
         "There is no such open target.",
         "see `soma target list`";
@@ -676,9 +693,9 @@ codes! {
     NoMigration = "no_migration", NotFound:
         "The network is not migrating to another architecture.",
         "see `soma vote list`";
-    BadEmbedding = "bad_embedding", Usage:
+    BadSpecialization = "bad_specialization", Usage:
         "The file is not a JSON list of 16-bit integers.",
-        "write the embedding with `soma run --embed FILE`";
+        "write the file with `soma model specialize FILE --domain PATH`";
     NothingDue = "nothing_due", NotFound:
         "No commit of this key is waiting to be revealed.",
         "commit first with `soma model commit`";

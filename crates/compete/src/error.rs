@@ -55,8 +55,8 @@ pub enum CompeteError {
         /// Where and why.
         source: ignore::Error,
     },
-    /// The weights file was modified during encryption.
-    #[error("{} changed while it was being read", path.display())]
+    /// A file was modified while it was in use.
+    #[error("{} changed while it was being used", path.display())]
     Modified {
         /// The file.
         path: PathBuf,
@@ -85,6 +85,31 @@ pub enum CompeteError {
     TooLate {
         /// What was due.
         obligation: Box<Obligation>,
+    },
+    /// The chain has a root of this account's corpus that is not one of this machine's list.
+    #[error(
+        "the corpus of {leaves} documents that this account has committed is not the one on this \
+         machine (root {root})"
+    )]
+    CorpusElsewhere {
+        /// What was committed.
+        root: Hash,
+        /// Number of its documents.
+        leaves: u32,
+    },
+    /// The corpus has room for none of the documents.
+    #[error("the account's corpus is full: it has {documents} documents")]
+    CorpusFull {
+        /// How many it has.
+        documents: u32,
+    },
+    /// No document was committed before the epoch began.
+    #[error("none of {documents} documents counts before epoch {from}")]
+    DocumentsTooNew {
+        /// How many there are.
+        documents: usize,
+        /// The first epoch for whose targets they can be submitted.
+        from: u32,
     },
     /// The epoch has no targets at all, or not the one asked for.
     #[error("{}", no_target(*target, *epoch))]
@@ -141,6 +166,11 @@ impl CompeteError {
         }
     }
 
+    /// Whether it concerns a single document, whose file changed or is gone.
+    pub(crate) fn is_of_document(&self) -> bool {
+        matches!(self, Self::Modified { .. } | Self::File { .. })
+    }
+
     /// Whether the same call may succeed later: the network failed, not the request.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Sdk(error) if error.exit() == Exit::Network)
@@ -161,6 +191,9 @@ impl Coded for CompeteError {
             Self::NotRegistered => Code::NotANode,
             Self::CommitLapsed { .. } => Code::CommitLapsed,
             Self::TooLate { .. } => Code::TooLate,
+            Self::CorpusElsewhere { .. } => Code::CorpusElsewhere,
+            Self::CorpusFull { .. } => Code::CorpusFull,
+            Self::DocumentsTooNew { .. } => Code::DocumentsTooNew,
             Self::NoTarget { .. } => Code::NoTarget,
             Self::TooLittleData { .. } => Code::TooLittleData,
             Self::NodesDisagree { .. } => Code::NodesDisagree,

@@ -15,23 +15,30 @@ mod observer;
 mod watch;
 mod witness;
 pub mod documents;
+mod library;
 mod weights;
 mod scores;
 pub mod specialization;
 mod scoring;
 mod competitor;
 mod publishing;
+mod corpus;
+mod seen;
 mod submitting;
 mod session;
 
 pub use competitor::Competitor;
+pub use corpus::Standing;
 pub use documents::Document;
 pub use error::{CompeteError, Result};
+pub use library::Library;
 pub use observer::{Advance, Level, Observer};
 pub use publishing::Offer;
 pub use scores::{ScoreCache, Scored, Scorer};
-pub use scoring::{Choice, ModelSet, Scores, Scoring};
+pub use scoring::{Aim, Choice, Fit, ModelSet, Scores, Scoring};
 pub use session::{Plan, Session, Submitted};
-pub use submitting::{Rules, Submission, Submitter, relative_distance};
+pub use submitting::{
+    Entered, Ground, LeftOut, Rules, Submission, Submitter, nats, relative_distance,
+};
 pub use watch::Watch;
 pub use weights::{ModelFile, WeightsCache, download, open};

@@ -22,7 +22,7 @@ pub struct Offer<'a> {
     /// BLAKE3 of the file.
     pub weights_hash: Hash,
     /// The model's specialization.
-    pub embedding: Vec<i16>,
+    pub specialization: Vec<i16>,
     /// Number of the architecture that the weights are for.
     pub architecture: u32,
 }
@@ -79,7 +79,7 @@ impl Competitor<'_> {
             weights_hash: encrypted.weights_hash,
             ciphertext_hash: encrypted.ciphertext_hash,
             size_bytes: encrypted.size_bytes,
-            specialization: offer.embedding,
+            specialization: offer.specialization,
             ciphertext: path.clone(),
         };
         let (epoch, action) = (reveal.epoch, reveal.commit());

@@ -1,10 +1,12 @@
 //! Scores of documents with the models that targets ask for, and the best choice for a target.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use soma_architecture::embedding::distance_squared;
+use soma_architecture::embedding::document_distance;
 use soma_model::{Architecture, Directions, Engine, Report};
+use soma_protocol::winner::is_gain_enough;
 use soma_protocol::{Hash, winner};
 use soma_sdk::api::Target;
 use soma_sdk::client::Client;
@@ -17,6 +19,8 @@ use crate::weights::{ModelFile, WeightsCache};
 
 /// Bytes of documents in the first batch, which shows how long scoring takes.
 const FIRST_BYTES: usize = 8 << 10;
+/// Bytes of documents that are in memory at once.
+const BATCH_BYTES: usize = 32 << 20;
 
 /// The means of scoring: an engine, and caches of weights and scores.
 #[derive(Clone, Copy, Debug)]
@@ -58,8 +62,19 @@ pub struct Scores {
     documents: usize,
 }
 
+/// A target, with what decides which document is closest to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Aim<'a> {
+    /// The target.
+    pub target: &'a Target,
+    /// Its direction.
+    pub direction: &'a [i16],
+    /// The specializations that its models had when it was drawn: documents are seen from them.
+    pub specializations: &'a BTreeMap<u32, Vec<i16>>,
+}
+
 /// A document that could be submitted for a target.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
     /// Index of the document.
     pub document: usize,
@@ -67,8 +82,23 @@ pub struct Choice {
     pub model: u32,
     /// Its loss with that model.
     pub loss_q32: i64,
-    /// Squared distance of its embedding to the target.
+    /// By how much that model predicts it better than counting does.
+    pub gain_q32: i64,
+    /// Distance of its direction, seen from that model's specialization, to the target.
     pub distance: u64,
+}
+
+/// Whether a document can be submitted for a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// It can.
+    Possible(Choice),
+    /// The model that predicts it best does not predict it enough better than counting does.
+    NotUnderstood,
+    /// It lies at the middle of what that model is for, so it has no direction.
+    NoDirection,
+    /// No model has a score for it.
+    NoScore,
 }
 
 impl Scoring<'_> {
@@ -102,7 +132,7 @@ impl Scoring<'_> {
         }
         let (mut scores, mut cached, mut done) = (Scores { broken, ..Scores::default() }, 0, 0);
         let directions = Directions::new(architecture, models.seed.0);
-        let bytes: usize = documents.iter().map(|document| document.bytes.len()).sum();
+        let bytes: usize = documents.iter().map(Document::size_bytes).sum();
         let mut advance = observer.start("scoring", Some((opened.len() * bytes) as u64));
         let mut pace = Pace::new(until);
         loop {
@@ -111,8 +141,8 @@ impl Scoring<'_> {
             if count == 0 {
                 break;
             }
-            let data: Vec<&[u8]> =
-                rest[..count].iter().map(|document| &document.bytes[..]).collect();
+            let (places, data) = read(scores.documents, &rest[..count], observer);
+            let data: Vec<&[u8]> = data.iter().map(AsRef::as_ref).collect();
             for (file, weights) in &opened {
                 let scorer = Scorer {
                     engine: self.engine,
@@ -126,9 +156,9 @@ impl Scoring<'_> {
                         advance(done);
                     })
                 })?;
-                for (document, scored) in (scores.documents..).zip(scored) {
+                for (document, scored) in places.iter().zip(scored) {
                     cached += usize::from(scored.cached);
-                    scores.reports.insert((document, *file), scored.report.ok());
+                    scores.reports.insert((*document, *file), scored.report.ok());
                 }
             }
             scores.documents += count;
@@ -157,41 +187,54 @@ impl Scores {
         self.reports.get(&(document, file))?.as_ref()
     }
 
-    /// What a document would be submitted as: the routed model with the lowest loss decides or,
-    /// within a difference of `margin_q32`, the one with the older weights.
-    pub fn choice(
-        &self,
-        document: usize,
-        target: &Target,
-        direction: &[i16],
-        margin_q32: u64,
-    ) -> Option<Choice> {
+    /// What a document would be submitted as, if it can be: the routed model with the lowest loss
+    /// decides or, within the target's margin, the one with the older weights.
+    pub fn fit(&self, document: usize, aim: Aim<'_>) -> Fit {
+        let Aim { target, direction, specializations } = aim;
         let routed = target.routed.iter();
         let reports: Vec<_> = routed.map(|routed| self.get(document, routed.into())).collect();
         let losses: Vec<_> =
             reports.iter().map(|report| Some(report.as_ref()?.score.loss_q32)).collect();
         let ages: Vec<_> = target.routed.iter().map(|routed| routed.age.into()).collect();
-        let winner = winner(&losses, &ages, margin_q32)?;
-        let score = &reports.get(winner)?.as_ref()?.score;
-        Some(Choice {
-            document,
-            model: target.routed.get(winner)?.model,
-            loss_q32: score.loss_q32,
-            distance: distance_squared(&score.embedding, direction),
-        })
-    }
-
-    /// The document closest to the target; `None` if no routed model can score any.
-    pub fn closest(&self, target: &Target, direction: &[i16]) -> Option<Choice> {
-        let margin_q32 = target.loss_margin_q32.0;
-        (0..self.documents)
-            .filter_map(|document| self.choice(document, target, direction, margin_q32))
-            .min_by_key(|choice| choice.distance)
+        let winner = winner(&losses, &ages, target.loss_margin_q32.0);
+        let best = winner.and_then(|at| Some((target.routed.get(at)?.model, (*reports.get(at)?)?)));
+        let Some((model, report)) = best else {
+            return Fit::NoScore;
+        };
+        let score = &report.score;
+        if !is_gain_enough(score.gain_q32, target.gain_min_q32.0) {
+            return Fit::NotUnderstood;
+        }
+        let mean = specializations.get(&model).map_or(&[][..], Vec::as_slice);
+        let Some(distance) = document_distance(&score.embedding, mean, direction) else {
+            return Fit::NoDirection;
+        };
+        let (loss_q32, gain_q32) = (score.loss_q32, score.gain_q32);
+        Fit::Possible(Choice { document, model, loss_q32, gain_q32, distance })
     }
 }
 
-/// How many documents are scored at once: all of them without a time limit; with one, as many as
-/// there is time for, in growing batches.
+/// The documents that can still be read, with their indices from `first` on.
+fn read<'a>(
+    first: usize,
+    documents: &'a [Document],
+    observer: &dyn Observer,
+) -> (Vec<usize>, Vec<Cow<'a, [u8]>>) {
+    let (mut places, mut data) = (Vec::new(), Vec::new());
+    for (place, document) in (first..).zip(documents) {
+        match document.bytes() {
+            Ok(bytes) => {
+                places.push(place);
+                data.push(bytes);
+            }
+            Err(error) => observer.notice(Level::Warning, &format_args!("left out: {error}")),
+        }
+    }
+    (places, data)
+}
+
+/// How many documents are scored at once: without a time limit, as many as fit into memory; with
+/// one, as many as there is time for, in growing batches.
 struct Pace {
     until: Option<Instant>,
     begun: Instant,
@@ -206,7 +249,7 @@ impl Pace {
     /// How many of the remaining documents to score next; 0 if there is no time for one.
     fn next(&mut self, rest: &[Document]) -> usize {
         let Some(until) = self.until else {
-            return rest.len();
+            return count_within(rest, BATCH_BYTES as f64).max(1).min(rest.len());
         };
         let now = Instant::now();
         let spent = now.saturating_duration_since(self.begun).as_secs_f64();
@@ -214,37 +257,44 @@ impl Pace {
         let room = if self.bytes == 0 {
             FIRST_BYTES as f64
         } else {
-            (self.bytes as f64 * time / spent).min(2.0 * self.bytes as f64)
+            (self.bytes as f64 * time / spent).min(2.0 * self.bytes as f64).min(BATCH_BYTES as f64)
         };
-        let mut bytes = 0;
-        let mut fits = |document: &&Document| {
-            bytes += document.bytes.len();
-            bytes as f64 <= room
-        };
-        let count = rest.iter().take_while(|document| fits(document)).count();
+        let count = count_within(rest, room);
         // The first is always scored: without it there is nothing to estimate from.
         let count = count.max(usize::from(self.bytes == 0)).min(rest.len());
         let batch = rest[..count].iter();
-        self.bytes += batch.map(|document| document.bytes.len()).sum::<usize>();
+        self.bytes += batch.map(Document::size_bytes).sum::<usize>();
         count
     }
+}
+
+/// How many of the documents have no more bytes than this together.
+fn count_within(documents: &[Document], room: f64) -> usize {
+    let mut bytes = 0;
+    let fits = |document: &&Document| {
+        bytes += document.size_bytes();
+        bytes as f64 <= room
+    };
+    documents.iter().take_while(fits).count()
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{FIRST_BYTES, Pace};
+    use super::{BATCH_BYTES, FIRST_BYTES, Pace};
     use crate::documents::Document;
 
     fn documents(sizes: &[usize]) -> Vec<Document> {
-        let document = |size: &usize| Document { path: String::new(), bytes: vec![0; *size] };
+        let document = |size: &usize| Document::new(String::new(), vec![0; *size]);
         sizes.iter().map(document).collect()
     }
 
     #[test]
-    fn without_a_limit_everything_is_scored_at_once() {
+    fn without_a_limit_whatever_fits_into_memory_is_scored_at_once() {
         assert_eq!(Pace::new(None).next(&documents(&[1, 1 << 20, 7])), 3);
+        assert_eq!(Pace::new(None).next(&documents(&[1 << 20, BATCH_BYTES, 7])), 1);
+        assert_eq!(Pace::new(None).next(&documents(&[BATCH_BYTES + 1, 7])), 1);
         assert_eq!(Pace::new(None).next(&[]), 0);
     }
 

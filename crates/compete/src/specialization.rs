@@ -1,8 +1,11 @@
-//! A model's specialization: the mean of its embeddings of the data it is for.
+//! A model's specialization: the plain mean of its embeddings of the data it is for, rounded to
+//! integers. Its direction says which targets the model is routed to, and documents are seen from
+//! it.
 
 use std::path::PathBuf;
 
-use soma_model::{Directions, Engine, Weights, mean_embedding, score_all};
+use soma_architecture::embedding::mean;
+use soma_model::{Directions, Engine, Weights, score_all};
 
 use crate::documents::{self, Document};
 use crate::error::{CompeteError, Result};
@@ -24,11 +27,11 @@ pub fn of_files(
     observer: &dyn Observer,
 ) -> Result<Vec<i16>> {
     let mut documents = documents::read_all(paths, DOCUMENT_BYTES_MAX)?;
-    documents.retain(|document| !document.bytes.is_empty());
+    documents.retain(|document| document.size_bytes() > 0);
     if documents.is_empty() {
         return Err(CompeteError::EmptyDomain);
     }
-    let bytes = sample(&documents).map(|document| document.bytes.len() as u64);
+    let bytes = sample(&documents).map(|document| document.size_bytes() as u64);
     let mut advance = observer.start("embedding", Some(bytes.sum()));
     let mut done = 0;
     of_documents(engine, weights, &documents, |bytes| {
@@ -47,7 +50,7 @@ fn sample(documents: &[Document]) -> impl Iterator<Item = &Document> {
 /// of each.
 ///
 /// # Errors
-/// [`CompeteError::Model`].
+/// [`CompeteError::Model`], also if the mean is zero; those of [`Document::bytes`].
 pub fn of_documents(
     engine: &Engine,
     weights: &Weights,
@@ -56,9 +59,10 @@ pub fn of_documents(
 ) -> Result<Vec<i16>> {
     // The directions only change the loss, so any seed gives the same embeddings.
     let directions = Directions::new(weights.architecture(), [0; 32]);
-    let data: Vec<&[u8]> = sample(documents).map(|document| &document.bytes[..]).collect();
+    let data = sample(documents).map(Document::bytes).collect::<Result<Vec<_>>>()?;
+    let data: Vec<&[u8]> = data.iter().map(AsRef::as_ref).collect();
     let reports = score_all(engine, weights, &data, &directions, done)?;
     let reports = reports.into_iter().collect::<std::result::Result<Vec<_>, _>>()?;
     let embeddings = reports.iter().map(|report| &report.score.embedding[..]);
-    Ok(mean_embedding(embeddings)?)
+    Ok(mean(embeddings).ok_or(soma_model::Error::ZeroEmbedding)?)
 }

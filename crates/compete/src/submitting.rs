@@ -1,24 +1,33 @@
 //! Submitting the documents that `scoring` has chosen. The data stays on this machine unless it
 //! wins.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Instant;
 
 use soma_architecture::embedding::UNIT;
 use soma_codes::{Coded, Exit};
 use soma_model::Architecture;
-use soma_protocol::{Epoch, Hash, ModelId, Params, TargetId};
+use soma_protocol::{Epoch, ModelId, Params, TargetId};
 use soma_sdk::api::Target;
 use soma_sdk::client::Client;
+use soma_sdk::corpus::Corpus;
 use soma_sdk::obligation::{Claim, Obligation, Publication};
 use soma_sdk::secret::Secret;
 
 use crate::competitor::Competitor;
+use crate::corpus::{Standing, Told};
 use crate::documents::Document;
 use crate::error::{CompeteError, Result};
 use crate::observer::Level;
-use crate::scoring::{Choice, ModelSet, Scores, Scoring};
+use crate::scoring::{Aim, Choice, Fit, ModelSet, Scores, Scoring};
+use crate::seen::Seen;
 use crate::witness;
+
+/// A number of 2^-32 nat in nats.
+pub fn nats(q32: i64) -> f64 {
+    q32 as f64 / (1_u64 << 32) as f64
+}
 
 /// A squared distance as a fraction of the one at right angles: 0 is a hit.
 pub fn relative_distance(distance: u64) -> f64 {
@@ -47,15 +56,77 @@ pub struct Submission {
     pub choice: Choice,
 }
 
+/// Documents that were not submitted for any target of an epoch, by reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// No model predicts them enough better than counting does.
+    pub not_understood: Vec<String>,
+    /// They have no direction, because they are the middle of what a model is for.
+    pub without_direction: Vec<String>,
+    /// They win nothing, because earlier winners have most of their data.
+    pub seen_before: Vec<String>,
+}
+
+impl LeftOut {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl fmt::Display for LeftOut {
+    /// How many for which reason, with the first of each.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reasons = [
+            (&self.not_understood, "no model understands"),
+            (&self.without_direction, "are the very middle of what a model is for"),
+            (&self.seen_before, "have won before, for the most part"),
+        ];
+        let mut separator = "left out: ";
+        for (paths, reason) in reasons {
+            let Some(first) = paths.first() else {
+                continue;
+            };
+            let such = if paths.len() == 1 { String::new() } else { " and others".to_owned() };
+            write!(f, "{separator}{} that {reason} ({first}{such})", paths.len())?;
+            separator = ", ";
+        }
+        Ok(())
+    }
+}
+
 /// A competitor, with what it needs for scoring.
 #[derive(Clone, Copy, Debug)]
 pub struct Submitter<'a> {
     /// The account.
     pub competitor: &'a Competitor<'a>,
+    /// The documents that it may submit.
+    pub corpus: &'a Corpus,
     /// The means of scoring.
     pub scoring: Scoring<'a>,
     /// Other nodes, which must say the same about the targets and the rules.
     pub witnesses: &'a [Client],
+}
+
+/// What an epoch's submissions rest on.
+#[derive(Debug)]
+pub struct Ground<'a> {
+    /// The epoch's targets, or some of them.
+    pub targets: &'a [Target],
+    /// The documents to submit; those that do not count are ignored.
+    pub documents: &'a [Document],
+    /// What counts in the epoch.
+    pub standing: &'a Standing,
+    /// What the network asks for.
+    pub rules: &'a Rules,
+}
+
+/// What became of documents in an epoch.
+#[derive(Clone, Debug, Default)]
+pub struct Entered {
+    /// How many documents there was time to score: the first ones.
+    pub scored: usize,
+    /// Those of them that were not submitted for a reason of their own.
+    pub left_out: LeftOut,
 }
 
 impl Submitter<'_> {
@@ -70,16 +141,19 @@ impl Submitter<'_> {
         Ok(Rules { architecture, params: client.params().await? })
     }
 
-    /// Asks the witnesses about everything that decides a claim for these targets.
-    async fn confirm(&self, targets: &[Target], rules: &Rules) -> Result {
-        let (witnesses, chain) = (self.witnesses, self.competitor.sender.chain());
+    /// Asks the witnesses about everything that decides a claim.
+    async fn confirm(&self, ground: &Ground<'_>) -> Result {
+        let Ground { targets, rules, standing, .. } = ground;
+        let (witnesses, sender) = (self.witnesses, &self.competitor.sender);
         let ask = async |client: &Client| Ok(client.status().await?.chain_id.0);
-        witness::agree(witnesses, "the chain", &chain, ask).await?;
+        witness::agree(witnesses, "the chain", &sender.chain(), ask).await?;
         let ask = async |client: &Client| Ok(client.architecture().await?);
         witness::agree(witnesses, "the architecture", &rules.architecture, ask).await?;
         let ask = async |client: &Client| Ok(client.params().await?);
         witness::agree(witnesses, "the parameters", &rules.params, ask).await?;
-        for target in targets {
+        let ask = async |client: &Client| Ok(Told::from(&client.account(sender.address()).await?));
+        witness::agree(witnesses, "the account's corpus", &standing.told, ask).await?;
+        for target in *targets {
             let (id, expected) = (TargetId(target.id), witness::fixed(target.clone()));
             let ask = async |client: &Client| Ok(witness::fixed(client.target(id).await?));
             witness::agree(witnesses, "a target", &expected, ask).await?;
@@ -103,58 +177,60 @@ impl Submitter<'_> {
         Ok(true)
     }
 
-    /// The documents that the rules accept: not too small, and not published before.
+    /// The documents that are not too small for the rules.
     ///
     /// # Errors
-    /// [`CompeteError::TooLittleData`] if all are too small; network errors.
-    pub async fn qualifying(
-        &self,
-        mut documents: Vec<Document>,
-        rules: &Rules,
-    ) -> Result<Vec<Document>> {
+    /// [`CompeteError::TooLittleData`] if all are.
+    pub fn qualifying(&self, mut documents: Vec<Document>, rules: &Rules) -> Result<Vec<Document>> {
         let (all, bytes_min) = (documents.len(), rules.architecture.positions as usize);
-        documents.retain(|document| document.bytes.len() >= bytes_min);
+        documents.retain(|document| document.size_bytes() >= bytes_min);
         if documents.is_empty() {
             return Err(CompeteError::TooLittleData { documents: all, bytes_min });
         }
-        let taken = self.taken().await?;
-        documents.retain(|document| !taken.contains(&document.hash()));
         Ok(documents)
     }
 
-    /// Hashes of data that has won, or is published and may win: the rules accept no data twice.
-    async fn taken(&self) -> Result<BTreeSet<Hash>> {
-        let targets = self.competitor.client().targets(None).await?;
-        let hashes = targets.iter().filter_map(|target| {
-            let paid = target.payment.as_ref().map(|payment| payment.data_hash.0);
-            paid.or_else(|| Some(target.publication.as_ref()?.data_hash.0))
-        });
-        Ok(hashes.collect())
+    /// The specializations that the targets' models had when the targets were drawn.
+    async fn specializations(&self, targets: &[Target]) -> Result<BTreeMap<u32, Vec<i16>>> {
+        let mut specializations = BTreeMap::new();
+        let routed = targets.iter().flat_map(|target| &target.routed);
+        let models: BTreeSet<u32> = routed.map(|routed| routed.model).collect();
+        let epoch = targets.first().map_or(0, |target| target.epoch);
+        for model in models {
+            let (id, epoch) = (ModelId(model), Some(Epoch(epoch)));
+            let ask = async |client: &Client| Ok(client.specialization(id, epoch).await?);
+            let vector = ask(self.competitor.client()).await?;
+            witness::agree(self.witnesses, "a specialization", &vector, ask).await?;
+            specializations.insert(model, vector.components);
+        }
+        Ok(specializations)
     }
 
-    /// Scores documents, stopping at `until` at the latest, and submits the closest for every
-    /// target where it would be a candidate. All targets are of one epoch: one seed and one score
-    /// serve them all. Returns how many documents there was time for, the first ones. What the
-    /// chain has accepted is in `submissions` even when an error ends the work early.
+    /// Scores the documents that count, stopping at `until` at the latest, and submits the closest
+    /// for every target where it would be a candidate. All targets are of one epoch: one seed and
+    /// one score serve them all. What the chain has accepted is in `submissions` even when an error
+    /// ends the work early.
     ///
     /// # Errors
     /// Same as [`Scoring::score`]; network errors. A submission that the rules reject is a notice.
     pub async fn enter(
         &self,
-        targets: &[Target],
-        documents: &[Document],
-        rules: &Rules,
+        ground: &Ground<'_>,
         until: Option<Instant>,
         submissions: &mut Vec<Submission>,
-    ) -> Result<usize> {
+    ) -> Result<Entered> {
+        let Ground { targets, documents, standing, rules } = ground;
         let observer = self.competitor.observer;
         let Some(models) = ModelSet::routed(targets, rules.architecture.clone()) else {
-            return Ok(0);
+            return Ok(Entered::default());
         };
-        self.confirm(targets, rules).await?;
+        self.confirm(ground).await?;
         let client = self.competitor.client();
+        let specializations = self.specializations(targets).await?;
         let scores = self.scoring.score(client, &models, documents, until, observer).await?;
-        for target in targets {
+        let seen = Seen::in_epoch(client, standing.epoch).await?;
+        let mut choosing = Choosing::new(&scores, documents, seen);
+        for target in *targets {
             // Whether a file is malformed follows from answers of a single node.
             if self.witnesses.is_empty() && scores.lacks_model(target) {
                 let text = format!(
@@ -165,72 +241,174 @@ impl Submitter<'_> {
                 observer.notice(Level::Warning, &text);
                 continue;
             }
-            let Some(choice) = self.closest(&scores, target, &rules.params).await? else {
+            let direction = client.direction(TargetId(target.id)).await?.components;
+            let aim = Aim { target, direction: &direction, specializations: &specializations };
+            let Some(choice) = self.choose(&mut choosing, aim, rules).await? else {
                 continue;
             };
             let document = &documents[choice.document];
-            match self.submit(target, document, &choice).await {
+            match self.submit(target, document, &choice, standing).await {
                 Ok(()) => {
-                    let text = format!(
-                        "target {:<4} {} with model {}: distance {:.4}",
-                        target.id,
-                        document.path,
-                        choice.model,
-                        relative_distance(choice.distance)
-                    );
-                    observer.notice(Level::Info, &text);
+                    observer.notice(Level::Info, &entry(target, document, &choice));
                     submissions.push(Submission {
                         target: target.id,
                         epoch: target.epoch,
-                        file: document.path.clone(),
+                        file: document.path().to_owned(),
                         choice,
                     });
                 }
-                Err(error) if error.exit() == Exit::Rejected => {
+                Err(error) if error.exit() == Exit::Rejected || error.is_of_document() => {
                     let text = format!("target {}: {error}", target.id);
                     observer.notice(Level::Warning, &text);
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(scores.documents())
+        let left_out = choosing.left_out();
+        if !left_out.is_empty() {
+            observer.notice(Level::Info, &left_out);
+        }
+        Ok(Entered { scored: scores.documents(), left_out })
     }
 
-    /// The closest document, if it would be a candidate of the target.
-    async fn closest(
+    /// The closest document, if it would be a candidate. One that has won before, for the most
+    /// part, would lose its bond.
+    async fn choose(
         &self,
-        scores: &Scores,
-        target: &Target,
-        params: &Params,
+        choosing: &mut Choosing<'_>,
+        aim: Aim<'_>,
+        rules: &Rules,
     ) -> Result<Option<Choice>> {
-        let direction = self.competitor.client().direction(TargetId(target.id)).await?;
-        let best = scores.closest(target, &direction.components);
-        let full = target.candidates.len() >= params.candidates_per_target as usize;
-        let worst = target.candidates.last().map(|candidate| candidate.distance.0);
-        let worst = worst.unwrap_or(u64::MAX);
-        Ok(best.filter(|choice| !full || choice.distance < worst))
+        while let Some(best) = choosing.closest(aim) {
+            if !is_candidate(aim.target, &best, rules) {
+                break;
+            }
+            let place = best.document;
+            if choosing.new.contains(&place) {
+                return Ok(Some(best));
+            }
+            let document = &choosing.documents[place];
+            if choosing.seen.has(self.competitor.client(), document).await? {
+                choosing.seen_before.insert(place);
+            } else {
+                choosing.new.insert(place);
+            }
+        }
+        Ok(None)
     }
 
-    /// Submits a document; its publication becomes an obligation.
-    async fn submit(&self, target: &Target, document: &Document, choice: &Choice) -> Result {
+    /// Submits a document; its publication becomes an obligation, with all that proves that the
+    /// document counts.
+    async fn submit(
+        &self,
+        target: &Target,
+        document: &Document,
+        choice: &Choice,
+        standing: &Standing,
+    ) -> Result {
         let sender = &self.competitor.sender;
+        let proof = standing.proof(self.corpus, &document.hash());
+        let proof = proof.ok_or(CompeteError::DocumentsTooNew {
+            documents: 1,
+            from: standing.epoch.saturating_add(1),
+        })?;
         let publication = Publication {
             chain: sender.chain(),
             submitter: sender.address(),
             target: TargetId(target.id),
             epoch: Epoch(target.epoch),
             salt: Secret::generate()?,
-            index: 0,
-            leaf_salt: Secret::generate()?,
-            path: Vec::new(),
-            data: document.bytes.clone(),
+            index: proof.index,
+            leaf_salt: proof.leaf_salt,
+            path: proof.path,
+            data: document.bytes()?.into_owned(),
         };
         let action = publication.submit(Claim {
             model: ModelId(choice.model),
             loss_q32: choice.loss_q32,
-            gain_q32: 0,
+            gain_q32: choice.gain_q32,
             distance: choice.distance,
         });
         self.competitor.send(Obligation::Publication(publication), action).await
+    }
+}
+
+/// Whether a document would be among the candidates of the target.
+fn is_candidate(target: &Target, choice: &Choice, rules: &Rules) -> bool {
+    let full = target.candidates.len() >= rules.params.candidates_per_target as usize;
+    let worst = target.candidates.last().map(|candidate| candidate.distance.0);
+    !full || worst.is_none_or(|worst| choice.distance < worst)
+}
+
+/// A line about a submission.
+fn entry(target: &Target, document: &Document, choice: &Choice) -> String {
+    format!(
+        "target {:<4} {} with model {}: distance {:.4}, gain {:.3}",
+        target.id,
+        document.path(),
+        choice.model,
+        relative_distance(choice.distance),
+        nats(choice.gain_q32)
+    )
+}
+
+/// Chooses the closest document for one target after another.
+struct Choosing<'a> {
+    scores: &'a Scores,
+    documents: &'a [Document],
+    /// What has won before.
+    seen: Seen,
+    /// Documents that would be submitted, had they not won before.
+    seen_before: BTreeSet<usize>,
+    /// Documents of which that is known not to be so.
+    new: BTreeSet<usize>,
+    /// Documents that the model that predicts them best for some target understands.
+    understood: BTreeSet<usize>,
+    /// Documents with a direction for some target.
+    directed: BTreeSet<usize>,
+    /// Documents with a score for some target.
+    scored: BTreeSet<usize>,
+}
+
+impl<'a> Choosing<'a> {
+    fn new(scores: &'a Scores, documents: &'a [Document], seen: Seen) -> Self {
+        let [seen_before, new, understood, directed, scored] = [(); 5].map(|()| BTreeSet::new());
+        Self { scores, documents, seen, seen_before, new, understood, directed, scored }
+    }
+
+    /// The document closest to the target, if any can be submitted.
+    fn closest(&mut self, aim: Aim<'_>) -> Option<Choice> {
+        let mut closest: Option<Choice> = None;
+        for document in 0..self.scores.documents() {
+            let fit = self.scores.fit(document, aim);
+            if fit == Fit::NoScore {
+                continue;
+            }
+            self.scored.insert(document);
+            if fit == Fit::NotUnderstood {
+                continue;
+            }
+            self.understood.insert(document);
+            let Fit::Possible(choice) = fit else {
+                continue;
+            };
+            self.directed.insert(document);
+            let is_closer = closest.as_ref().is_none_or(|best| choice.distance < best.distance);
+            if is_closer && !self.seen_before.contains(&document) {
+                closest = Some(choice);
+            }
+        }
+        closest
+    }
+
+    fn left_out(&self) -> LeftOut {
+        let paths = |places: &mut dyn Iterator<Item = &usize>| -> Vec<String> {
+            places.map(|place| self.documents[*place].path().to_owned()).collect()
+        };
+        LeftOut {
+            not_understood: paths(&mut self.scored.difference(&self.understood)),
+            without_direction: paths(&mut self.understood.difference(&self.directed)),
+            seen_before: paths(&mut self.seen_before.iter()),
+        }
     }
 }

@@ -83,6 +83,7 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(state::target))
         .routes(routes!(state::target_direction))
         .routes(routes!(state::target_data))
+        .routes(routes!(state::pieces))
         .routes(routes!(history::transaction))
         .routes(routes!(history::blocks))
         .routes(routes!(history::block))

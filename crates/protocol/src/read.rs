@@ -4,9 +4,10 @@
 use crate::record::{
     Account, BeaconCommit, Candidate, Candidates, ChallengeAnswers, Clock, Committee, Corpus,
     EpochRecord, KeyHolder, LastCommittee, LivingCount, LivingModel, Migration, Model, ModelCount,
-    Network, Params, PastArchitecture, Proposal, ProposalCount, Publication, Rent, RentPrice,
-    RevealedFile, Routed, SHARES_MIN, Share, Specialization, StakeChange, StakeCount, StakedPool,
-    Supply, Target, Tasks, Validator, Validators, VerdictCommit, Weights, WeightsCommit,
+    Network, Params, PastArchitecture, Piece, Proposal, ProposalCount, Publication, Rent,
+    RentPrice, RevealedFile, Routed, SHARES_MIN, Share, Specialization, StakeChange, StakeCount,
+    StakedPool, Supply, Target, Tasks, Validator, Validators, VerdictCommit, Weights,
+    WeightsCommit,
 };
 use crate::state::{Key, StateRead, load};
 use crate::{
@@ -342,6 +343,11 @@ pub fn candidates(state: &dyn StateRead, id: TargetId) -> Vec<Candidate> {
 /// Data published for a target; `None` before publication and once the target is settled.
 pub fn publication(state: &dyn StateRead, id: TargetId) -> Option<Publication> {
     load(state, &Key::publication(id))
+}
+
+/// Where a piece of data won first, by its hash.
+pub fn piece(state: &dyn StateRead, hash: u64) -> Option<Piece> {
+    load(state, &Key::piece(hash))
 }
 
 /// A validator's verdict on a target, committed or revealed; none once the target is settled.

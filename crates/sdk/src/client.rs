@@ -16,7 +16,7 @@ use crate::api::routes;
 use crate::api::text::Text;
 use crate::api::{
     Account, ApiError, Batch, BatchAnswer, Block, Epoch, Model, Page, Receipt, Status, Submitted,
-    Target, Transaction, Vector,
+    Target, Transaction, Vector, Winner,
 };
 use crate::api::{Governance, Stake, Validator};
 use crate::error::SdkError;
@@ -207,6 +207,13 @@ impl Client {
             return Err(SdkError::WrongHash { what, expected: data_hash, found });
         }
         Ok(bytes)
+    }
+
+    /// The targets that were first won with data that has these pieces, at most
+    /// [`PIECES_MAX`](soma_protocol::sketch::PIECES_MAX) of them.
+    pub async fn winners(&self, pieces: &[u64]) -> Result<Vec<Option<Winner>>, SdkError> {
+        let hashes: Vec<String> = pieces.iter().map(u64::to_string).collect();
+        self.get(&format!("{}?hashes={}", routes::PIECES, hashes.join(","))).await
     }
 
     /// A block.

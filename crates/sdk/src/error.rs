@@ -194,6 +194,12 @@ pub enum SdkError {
         /// Its name.
         name: String,
     },
+    /// The list of an account's documents is damaged; it is never changed or removed.
+    #[error("{} is damaged", path.display())]
+    CorpusDamaged {
+        /// The file.
+        path: PathBuf,
+    },
     /// A file of the spool is damaged; the obligation in it may still be due.
     #[error("{} is damaged", path.display())]
     Spool {
@@ -230,6 +236,7 @@ impl Coded for SdkError {
             Self::KeyFile { .. } => Code::BadKeyFile,
             Self::PassphraseNeeded { .. } => Code::PassphraseNeeded,
             Self::PassphraseWrong { .. } => Code::PassphraseWrong,
+            Self::CorpusDamaged { .. } => Code::CorpusDamaged,
             Self::Spool { .. } => Code::SpoolDamaged,
         }
     }

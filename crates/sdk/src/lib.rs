@@ -3,8 +3,8 @@
 //! It must never depend on the model, the node or the engine, and never print a secret.
 //!
 //! Reading order: [`api`] is the HTTP API as data; [`error`] lists what can fail; `file`,
-//! [`secret`], [`keys`] and [`cipher`] keep secrets; [`client`] calls a node, with [`events`] and
-//! [`transfer`]; [`signing`] makes transactions, [`known_chain`] remembers for
+//! [`secret`], [`corpus`], [`keys`] and [`cipher`] keep secrets; [`client`] calls a node, with
+//! [`events`] and [`transfer`]; [`signing`] makes transactions, [`known_chain`] remembers for
 //! which chain, and [`sender`] sends them for one account;
 //! [`obligation`] is what an account still has to send, and [`spool`] keeps it on disk until it is
 //! settled.
@@ -17,6 +17,7 @@ pub mod error;
 mod file;
 pub mod secret;
 
+pub mod corpus;
 pub mod keys;
 
 pub mod cipher;

@@ -37,6 +37,7 @@ pub const KEPT: Duration = Duration::from_hours(14 * 24);
 const PERMANENT: &[Code] = &[
     Code::CommitmentMismatch,
     Code::DataSeenBefore,
+    Code::NotInCorpus,
     Code::BadDataSize,
     Code::BadSpecializationDimension,
     Code::BadSpecializationLength,

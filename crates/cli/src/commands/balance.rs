@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use soma_protocol::{Address, Amount};
+use soma_sdk::api::Corpus;
 
 use crate::error::Result;
 use crate::global::Global;
@@ -22,6 +23,10 @@ struct Holding {
     balance: String,
     nonce: String,
     models: Vec<u32>,
+    /// Documents that it may submit now; null if there are none.
+    corpus: Option<Corpus>,
+    /// Documents that it may submit from the next epoch on, if it has committed them in this one.
+    next_corpus: Option<Corpus>,
 }
 
 impl Balance {
@@ -39,6 +44,8 @@ impl Balance {
             balance: account.balance.to_string(),
             nonce: account.nonce.to_string(),
             models: account.models,
+            corpus: account.corpus,
+            next_corpus: account.next_corpus,
         };
         output.result(format_args!("{} SOMA", Amount(account.balance.0)), &holding)
     }

@@ -42,6 +42,19 @@ pub(crate) enum ModelCommand {
         #[arg(long)]
         arch: Option<Arch>,
     },
+    /// Compute a specialization: the mean of a model's embeddings of its domain.
+    Specialize {
+        /// The weights file.
+        file: PathBuf,
+        /// Files of its domain.
+        #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
+        domain: Vec<PathBuf>,
+        /// `nano`, `v1` or a JSON file [default: from the file's metadata].
+        #[arg(long)]
+        arch: Option<Arch>,
+        #[command(flatten)]
+        engine: EngineArgs,
+    },
     /// Register a model with its stake.
     Register {
         /// Name of the model.
@@ -97,11 +110,11 @@ pub(crate) struct Publish {
     #[arg(long, value_name = "ID")]
     model: Option<u32>,
     /// Files of its domain; the mean of their embeddings becomes its specialization.
-    #[arg(long, required_unless_present = "embedding", num_args = 1.., value_name = "PATH")]
+    #[arg(long, required_unless_present = "specialization", num_args = 1.., value_name = "PATH")]
     domain: Vec<PathBuf>,
     /// File with its specialization as a JSON list of integers, instead of --domain.
     #[arg(long, value_name = "FILE", conflicts_with = "domain")]
-    embedding: Option<PathBuf>,
+    specialization: Option<PathBuf>,
     /// Commit weights of the architecture to which the network is migrating.
     #[arg(long)]
     next: bool,
@@ -134,6 +147,13 @@ impl ModelCommand {
             Self::Check { file, arch } => {
                 let weights = model_flags::open(&file, arch.as_ref())?;
                 checked(&file, &weights, output)
+            }
+            Self::Specialize { file, domain, arch, engine } => {
+                let weights = model_flags::open(&file, arch.as_ref())?;
+                let specialization =
+                    specialization::of_files(&engine.build()?, &weights, &domain, output)?;
+                let text = serde_json::json!(specialization);
+                output.result(text, &specialization)
             }
             networked => network::block_on(networked.run_networked(global, output)),
         }
@@ -173,7 +193,7 @@ impl ModelCommand {
                 output.done(format_args!("{} is retiring", model.name));
                 output.result(describe(&model), &model)
             }
-            Self::Init { .. } | Self::Check { .. } => Ok(()),
+            Self::Init { .. } | Self::Check { .. } | Self::Specialize { .. } => Ok(()),
         }
     }
 }
@@ -198,10 +218,15 @@ impl Publish {
         let id = self.model(&competitor.sender).await?;
         let (number, spec) = self.architecture(&competitor.sender).await?;
         let weights = model_flags::open(&self.file, Some(&Arch(spec)))?;
-        let embedding = self.specialization(&weights, output)?;
+        let specialization = self.specialization(&weights, output)?;
         let weights_hash = Hash(weights.hash());
-        let offer =
-            Offer { model: id, file: &self.file, weights_hash, embedding, architecture: number };
+        let offer = Offer {
+            model: id,
+            file: &self.file,
+            weights_hash,
+            specialization,
+            architecture: number,
+        };
         let epoch = competitor.commit(offer).await?;
         output.done(format_args!(
             "committed; validators hold the file; the reveal is due in epoch {epoch}"
@@ -252,7 +277,7 @@ impl Publish {
     }
 
     fn specialization(&self, weights: &Weights, output: &Output) -> Result<Vec<i16>> {
-        let Some(path) = &self.embedding else {
+        let Some(path) = &self.specialization else {
             let engine = self.engine.build()?;
             return Ok(tokio::task::block_in_place(|| {
                 specialization::of_files(&engine, weights, &self.domain, output)
@@ -262,7 +287,7 @@ impl Publish {
         serde_json::from_slice(&json).map_err(|error| {
             let message =
                 format!("{} is not a JSON list of 16-bit integers: {error}", path.display());
-            Error::new(Code::BadEmbedding, message)
+            Error::new(Code::BadSpecialization, message)
         })
     }
 }

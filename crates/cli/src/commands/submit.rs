@@ -1,9 +1,11 @@
-//! `soma submit`: scores data with the assigned models and submits the closest for each target. The
-//! data must never leave this machine unless it wins.
+//! `soma submit`: commits data, scores it with the assigned models, and submits the closest for
+//! each target. The data must never leave this machine unless it wins.
 
 use std::path::PathBuf;
 
-use soma_compete::{Plan, ScoreCache, Scoring, Session, Submitted, Submitter, WeightsCache};
+use soma_compete::{
+    Library, Plan, ScoreCache, Scoring, Session, Submitted, Submitter, WeightsCache, nats,
+};
 use soma_protocol::Amount;
 use soma_sdk::client::Client;
 
@@ -17,7 +19,9 @@ use crate::output::Output;
 /// Score data with the assigned models and submit it for targets.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: soma submit notes/ --watch\n\n\
-                  The data stays on this machine unless it wins; only then is it published.")]
+                  A document counts from the epoch after the one in which it was first \
+                  submitted:\nuntil then, the command waits. The data stays on this machine \
+                  unless it wins; only\nthen is it published.")]
 pub(crate) struct Submit {
     /// Data: files, or folders of files.
     #[arg(required = true, value_name = "PATH")]
@@ -31,6 +35,10 @@ pub(crate) struct Submit {
     /// URL of another node, which must say the same about targets and rules; repeat for more.
     #[arg(long, value_name = "URL")]
     witness: Vec<String>,
+    /// Begin another list of documents, though the account has committed one elsewhere, whose
+    /// documents will no longer count.
+    #[arg(long)]
+    replace_corpus: bool,
     /// Compute every score, even if it is cached.
     #[arg(long)]
     no_cache: bool,
@@ -48,13 +56,20 @@ impl Submit {
         let witnesses = witnesses.collect::<std::result::Result<Vec<_>, _>>()?;
         network::block_on(async {
             let competitor = network::competitor(global, output).await?;
+            let corpus = network::corpus(global, &competitor)?;
             let submitter = Submitter {
                 competitor: &competitor,
+                corpus: &corpus,
                 scoring: Scoring { engine: &engine, weights: &weights, scores: &scores },
                 witnesses: &witnesses,
             };
-            let plan = Plan { paths: self.paths, target: self.target, every_epoch: self.watch };
-            let session = Session::new(submitter, plan);
+            let plan = Plan {
+                paths: self.paths,
+                target: self.target,
+                every_epoch: self.watch,
+                replace_corpus: self.replace_corpus,
+            };
+            let session = Session::new(submitter, plan, Library::new(home.library()));
             if self.watch {
                 return session.run(|submitted| output.result(line(&submitted), &submitted)).await;
             }
@@ -73,11 +88,12 @@ impl Submit {
 fn line(submitted: &Submitted) -> String {
     let paid = submitted.paid.map(|paid| format!(", paid {} SOMA", Amount(paid.0)));
     format!(
-        "target {}: {}{}  {} with model {}\n",
+        "target {}: {}{}  {} with model {}, gain {:.3}\n",
         submitted.target,
         submitted.outcome,
         paid.unwrap_or_default(),
         submitted.file,
-        submitted.model
+        submitted.model,
+        nats(submitted.gain_q32.0)
     )
 }

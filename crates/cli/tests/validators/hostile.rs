@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 
 use crate::audits::Competition;
 use crate::network::{Network, until};
+use crate::support::root;
 
 /// Within how many blocks 99 of 100 honest transactions are finalized: their own node proposes one
 /// of any four.
@@ -342,7 +343,11 @@ async fn compete(network: &Network, submitter: &Sender, entered: &mut Delays, en
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_at_full_speed_delay_nobody_and_get_nobody_slashed() {
     let home = tempfile::tempdir().unwrap();
-    let mut competition = Competition::start(home.path(), &[], "account-3").await;
+    let mut competition = Competition::start(home.path(), &[]).await;
+    let data = std::fs::read(root().join("ARCHITECTURE.md")).unwrap();
+    let honest = competition.submitter("account-3").await;
+    honest.commit(&[&data]).await;
+    competition.reveal().await;
     let payers = payers(&competition.network).await;
     let _nodes = competition.network.restart_behind_a_proxy(home.path()).await;
     let network = &competition.network;
@@ -362,11 +367,10 @@ async fn strangers_at_full_speed_delay_nobody_and_get_nobody_slashed() {
     let paying = tokio::spawn(transfers(network.sender("account-1").await, Arc::clone(&ends)));
 
     let targets = client.targets(Some(Epoch(2))).await.unwrap();
-    let submitter = network.sender("account-3").await;
-    let (entry, submit) = competition.claim(&submitter, &targets[0], 0).await;
+    let (entry, submit) = competition.claim(&honest, &targets[0], &data, |_| ()).await;
     let mut entered = Delays::default();
-    entered.measure(&submitter, submit).await;
-    compete(network, &submitter, &mut entered, &entry).await;
+    entered.measure(&honest.sender, submit).await;
+    compete(network, &honest.sender, &mut entered, &entry).await;
 
     ends.store(true, Ordering::Relaxed);
     for task in attack {

@@ -130,6 +130,20 @@ impl Network {
         Running(child.unwrap())
     }
 
+    /// Starts a `soma submit`, and waits until its documents are committed: they count in the next
+    /// epoch.
+    pub(crate) async fn submit(&self, arguments: &[&str]) -> Running {
+        let running = self.begin(arguments);
+        let key = arguments.iter().skip_while(|argument| **argument != "--key").nth(1).unwrap();
+        let (client, address) = (&self.nodes[0].client, self.sender(key).await.address());
+        until("the documents are committed", async || {
+            let account = client.account(address).await.unwrap();
+            account.next_corpus.is_some()
+        })
+        .await;
+        running
+    }
+
     /// Ends phases until this one runs.
     pub(crate) async fn turn_to(&self, epoch: u32, phase: &str) {
         loop {
@@ -196,11 +210,22 @@ impl Network {
 pub(crate) struct Running(Child);
 
 impl Running {
-    /// Waits until it succeeds; returns its result.
-    pub(crate) fn result(self) -> Value {
+    /// Waits until it succeeds; returns what it printed.
+    pub(crate) fn output(self) -> Output {
         let output: Output = self.0.wait_with_output().unwrap();
         assert!(output.status.success(), "{}", stderr(&output));
-        last_line(&output)
+        output
+    }
+
+    /// Waits until it succeeds; returns its result.
+    pub(crate) fn result(self) -> Value {
+        last_line(&self.output())
+    }
+
+    /// Kills it, whatever it does.
+    pub(crate) fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
     }
 }
 

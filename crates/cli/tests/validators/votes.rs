@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use serde_json::Value;
-use soma_protocol::{Epoch, ModelId};
+use soma_protocol::{Epoch, Hash, ModelId};
 use soma_sdk::api::{Model, ModelStatus, TargetStatus, Weights};
 
 use crate::network::{Network, Running, until};
@@ -55,24 +55,29 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// A small file with unique words: the rules accept no data twice.
-    fn document(&self, word: &str) -> String {
-        let path = self.path(word);
-        std::fs::write(&path, format!("what the {word} said to everybody. ").repeat(12)).unwrap();
+    /// A small file of its own words: the rules accept no data twice, nor most of it.
+    fn document(&self, name: &str) -> String {
+        let path = self.path(name);
+        let word =
+            |number: u32| format!("{} ", Hash::of_bytes(format!("{name} {number}").as_bytes()));
+        std::fs::write(&path, (0..6).map(word).collect::<String>()).unwrap();
         path
     }
 
-    /// Submits a document for all targets of the current epoch.
-    async fn submit(&self, epoch: u32, account: &str) -> Running {
-        self.network.turn_to(epoch, "compete").await;
+    /// Starts to submit a document in the epoch before the one in which it counts.
+    async fn begin(&self, account: &str) -> Running {
         let document = self.document(account);
-        let running = self.network.begin(&["submit", &document, "--key", account]);
+        self.network.submit(&["submit", &document, "--key", account]).await
+    }
+
+    /// Waits in the compete phase of an epoch until its targets have a candidate.
+    async fn submitted(&self, epoch: u32) {
+        self.network.turn_to(epoch, "compete").await;
         until("the document is entered for all targets", async || {
             let targets = self.targets(epoch).await;
             targets.iter().all(|target| !target.candidates.is_empty())
         })
         .await;
-        running
     }
 
     /// Waits until the running submitter has published the data of the previous epoch.
@@ -144,6 +149,7 @@ async fn a_network_votes_from_nano_to_a_larger_architecture_and_its_models_earn_
     std::fs::write(&larger, LARGER).unwrap();
     course.commit("nano", &[]);
     course.vote(&larger);
+    let first = course.begin("account-3").await;
 
     // Epoch 2: the vote has passed. Models compete with their weights, and commit to the next ones.
     course.network.turn_to(2, "reveal").await;
@@ -152,7 +158,8 @@ async fn a_network_votes_from_nano_to_a_larger_architecture_and_its_models_earn_
     let switch = governance["migration"]["ends_epoch"].as_u64().unwrap();
     assert_eq!(switch, 5, "three epochs of a local network to migrate");
     course.reveal();
-    let first = course.submit(2, "account-3").await;
+    course.submitted(2).await;
+    let second = course.begin("account-4").await;
     course.commit(&larger, &["--next"]);
 
     // Epoch 3: both weights are public, and the old ones still win.
@@ -160,12 +167,14 @@ async fn a_network_votes_from_nano_to_a_larger_architecture_and_its_models_earn_
     course.reveal();
     let governance = course.network.json(&["vote", "list"]);
     assert_eq!(governance["migration"]["ready"].as_array().unwrap().len(), 2);
-    let second = course.submit(3, "account-4").await;
+    course.submitted(3).await;
+    let third = course.begin("account-5").await;
     let before = course.models().await;
     assert!(before.iter().all(|model| model.weights.is_some() && model.next.is_some()));
     course.published(3).await;
     assert!(won(&first.result()));
-    let third = course.submit(4, "account-5").await;
+    course.submitted(4).await;
+    let fourth = course.begin("account-6").await;
     let earned_before = earned(&course.models().await);
     assert!(earned_before > 0);
 
@@ -176,7 +185,7 @@ async fn a_network_votes_from_nano_to_a_larger_architecture_and_its_models_earn_
     assert_eq!((architecture.name.as_str(), architecture.dim), ("larger", 192));
     let after = course.models().await;
     assert_moved(&before, &after);
-    let fourth = course.submit(5, "account-6").await;
+    course.submitted(5).await;
     assert!(earned(&after) > earned_before);
     course.published(5).await;
     assert!(won(&third.result()));

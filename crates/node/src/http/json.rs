@@ -9,6 +9,6 @@ mod tests;
 
 pub(super) use history::{block, event_number, events, finalized_transaction};
 pub(super) use state::{
-    account, clock, direction, epoch, model, specialization, supply, target, transaction,
+    account, clock, direction, epoch, model, specialization, supply, target, transaction, winner,
 };
 pub(super) use validators::{governance, stakes, validators};

@@ -8,6 +8,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use serde::Deserialize;
 use soma_codes::Code;
+use soma_protocol::sketch::PIECES_MAX;
 use soma_protocol::{Address, Epoch, Hash, ModelId, Phase, TargetId, read};
 use soma_sdk::api::routes;
 use soma_sdk::api::text::Text;
@@ -282,6 +283,29 @@ pub(super) async fn target_direction(
 ) -> Result<Json<Vector>, Problem> {
     let direction = api.chain.read(|state, _| json::direction(state, TargetId(id)));
     found(direction, Code::TargetNotFound, format_args!("target {id}"))
+}
+
+#[derive(Deserialize)]
+pub(super) struct PiecesQuery {
+    hashes: String,
+}
+
+/// Where pieces of data won first, in the order of the question
+#[utoipa::path(get, path = routes::PIECES, tag = "targets",
+    params(("hashes" = String, Query, description = "up to 16 of a sketch, separated by commas")),
+    responses((status = 200, body = [Option<types::Winner>]), (status = 400, body = ApiError)))]
+pub(super) async fn pieces(
+    State(api): State<Api>,
+    Query(PiecesQuery { hashes }): Query<PiecesQuery>,
+) -> Result<Json<Vec<Option<types::Winner>>>, Problem> {
+    let hashes = hashes.split(',').take(PIECES_MAX.saturating_add(1)).map(str::parse);
+    let hashes = hashes.collect::<Result<Vec<u64>, _>>();
+    let hashes = hashes.ok().filter(|hashes| hashes.len() <= PIECES_MAX).ok_or_else(|| {
+        Problem::bad_request(format!("hashes must be up to {PIECES_MAX} integers of 64 bits"))
+    })?;
+    Ok(Json(
+        api.chain.read(|state, _| hashes.iter().map(|hash| json::winner(state, *hash)).collect()),
+    ))
 }
 
 /// The data published for a target, while it is kept

@@ -11,7 +11,7 @@ use super::context::{Apply, Context};
 use crate::epoch::settlement;
 use crate::proof::{commitment, corpus, sketch};
 use crate::record::{Candidate, Candidates, Piece, Publication, Target, TargetStatus};
-use crate::state::{Key, StateRead, load};
+use crate::state::{Key, StateRead};
 use crate::{Event, Hash, Rejection, TargetId, hex, read};
 
 /// Work of returning bonds and looking up pieces.
@@ -66,7 +66,7 @@ impl PublishData {
 fn check_new(state: &dyn StateRead, pieces: &[u64], target: &Target) -> Result<(), Rejection> {
     let mut repeated: BTreeMap<TargetId, usize> = BTreeMap::new();
     for hash in pieces {
-        let Some(Piece { winner, epoch }) = load(state, &Key::piece(*hash)) else {
+        let Some(Piece { winner, epoch }) = read::piece(state, *hash) else {
             continue;
         };
         let count = repeated.entry(winner).or_default();

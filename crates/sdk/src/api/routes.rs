@@ -39,6 +39,9 @@ pub const TARGET: &str = "/v1/targets/{id}";
 pub const TARGET_DIRECTION: &str = "/v1/targets/{id}/direction";
 /// `GET`: the published bytes, 404 once they are pruned.
 pub const TARGET_DATA: &str = "/v1/targets/{id}/data";
+/// `GET ?hashes=H,H,..`: for each of at most [`PIECES_MAX`](soma_protocol::sketch::PIECES_MAX)
+/// pieces of data, the [`Winner`](crate::api::Winner) that had it first, or null.
+pub const PIECES: &str = "/v1/pieces";
 /// `POST`, body: a signed transaction's bytes. 202 and [`Submitted`](crate::api::Submitted),
 /// also for a transaction the node already knows.
 pub const TRANSACTIONS: &str = "/v1/transactions";

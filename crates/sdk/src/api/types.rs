@@ -400,6 +400,17 @@ pub struct Payment {
     pub data_hash: HashText,
 }
 
+/// The first target that was won with data that has a certain piece. Data with half of its pieces
+/// from one winner of an earlier epoch is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Winner {
+    /// The target.
+    pub target: u32,
+    /// Its epoch.
+    pub epoch: u32,
+}
+
 /// An epoch and its targets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

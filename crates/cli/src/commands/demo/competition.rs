@@ -1,24 +1,26 @@
 //! The demo's competition: owners publish, targets are drawn, submitters compete, validators audit.
 //! It must never compete in any other way than `soma model publish` and `soma submit` do.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use soma_compete::{
-    Advance, Competitor, Document, Level, ModelFile, ModelSet, Observer, Offer, ScoreCache, Scores,
-    Scoring, Submitter, WeightsCache,
+    Advance, Competitor, Document, Ground, Level, ModelFile, ModelSet, Observer, Offer, ScoreCache,
+    Scores, Scoring, Submission, Submitter, WeightsCache, nats,
 };
 use soma_model::{Architecture, Engine};
 use soma_node::Node;
 use soma_node::localnet::{Localnet, OPERATOR, Plan, account_name};
-use soma_protocol::{Amount, Epoch, Hash, ModelId, Phase};
+use soma_protocol::{Amount, Epoch, Hash, ModelId, Params, Phase};
 use soma_sdk::api::{Status, Target, TargetStatus};
 use soma_sdk::client::Client;
+use soma_sdk::corpus::Corpus;
 use soma_sdk::sender::Sender;
 use soma_sdk::spool::Spool;
 
-use super::domains::Domain;
+use super::domains::{Domain, garbage};
 use super::report::{AccountLine, FileLine, ModelLine, Report, TargetLine};
 use super::specialist::Specialist;
 use crate::error::Result;
@@ -38,6 +40,7 @@ const COMMISSION_BPS: u16 = 1_000;
 struct Person<'a> {
     name: String,
     competitor: Competitor<'a>,
+    corpus: Corpus,
     balance_before: u64,
 }
 
@@ -66,7 +69,11 @@ struct Competition<'a> {
     submitters: Vec<Person<'a>>,
     models: Vec<ModelId>,
     domains: &'a [Domain],
+    /// A file that nobody understands; the first submitter tries it.
+    garbage: Document,
     files: Vec<FileLine>,
+    /// Gains of what was submitted, by target and file.
+    gains: BTreeMap<(u32, String), i64>,
     output: &'a Output,
 }
 
@@ -97,6 +104,7 @@ pub(crate) async fn run(
                 spool: Spool::open(folder.join("spool").join(&account))?,
                 observer: &observer,
             },
+            corpus: Corpus::open(folder.join("corpus").join(&account))?,
         });
     }
     let submitters = people.split_off(domains.len());
@@ -110,11 +118,14 @@ pub(crate) async fn run(
         submitters,
         models: Vec::new(),
         domains,
+        garbage: garbage(&seed.0),
         files: Vec::new(),
+        gains: BTreeMap::new(),
         output,
     };
-    output.heading("2. Publish: register with a stake, commit, upload; reveal in the next epoch");
+    output.heading("2. Commit: models with a stake, and documents, before targets are known");
     competition.publish(specialists).await?;
+    competition.commit_documents().await?;
     output.heading("3. Compete: score local files with the models of each target");
     let status = competition.run_epochs().await?;
     let report = competition.report(specialists, &status).await?;
@@ -124,7 +135,9 @@ pub(crate) async fn run(
 
 fn start(seed: Seed, domains: usize, folder: &Path) -> Result<(Node, Localnet)> {
     let accounts = u32::try_from(2 * domains).unwrap_or(u32::MAX);
-    let plan = Plan { chain: "demo".to_owned(), accounts, ..Plan::manual(seed.0) };
+    let mut plan = Plan { chain: "demo".to_owned(), accounts, ..Plan::manual(seed.0) };
+    // What wins must be understood, as on a real network.
+    plan.params.gain_min_q32 = Params::network().gain_min_q32;
     let network = Localnet::create(&folder.join("network"), &plan)?;
     let mut config = network.node(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
     config.settings.block_ms = BLOCK_MS;
@@ -142,7 +155,7 @@ impl Competition<'_> {
                 model,
                 file: &specialist.file,
                 weights_hash: specialist.weights_hash,
-                embedding: specialist.embedding.clone(),
+                specialization: specialist.specialization.clone(),
                 architecture: 1,
             };
             let epoch = owner.commit(offer).await?;
@@ -152,6 +165,29 @@ impl Competition<'_> {
                 specialist.domain
             ));
         }
+        Ok(())
+    }
+
+    /// What a submitter has: the held-out files of its domain, and the first one garbage as well.
+    fn documents(&self, submitter: usize) -> Vec<Document> {
+        let held_out = self.domains.iter().nth(submitter).map(|domain| domain.held_out.clone());
+        let garbage = (submitter == 0).then(|| self.garbage.clone());
+        held_out.into_iter().flatten().chain(garbage).collect()
+    }
+
+    /// Every submitter commits its documents, which count from the next epoch on.
+    async fn commit_documents(&self) -> Result {
+        let mut committed = 0;
+        for (place, person) in self.submitters.iter().enumerate() {
+            let documents = self.documents(place);
+            let Person { competitor, corpus, .. } = person;
+            let standing = competitor.commit_corpus(corpus, &documents, false).await?;
+            committed += standing.committed;
+        }
+        let submitters = self.submitters.len();
+        self.output.done(format_args!(
+            "{committed} documents of {submitters} submitters, which count in epoch 2"
+        ));
         Ok(())
     }
 
@@ -182,14 +218,22 @@ impl Competition<'_> {
         if self.files.is_empty() {
             self.files = self.score_held_out(first.seed.0).await?;
         }
-        let mut submissions = Vec::new();
-        for (domain, person) in self.domains.iter().zip(&self.submitters) {
-            let (competitor, scoring) = (&person.competitor, self.scoring());
-            let submitter = Submitter { competitor, scoring, witnesses: &[] };
+        let (mut submissions, mut refused) = (Vec::new(), Vec::new());
+        for (place, person) in self.submitters.iter().enumerate() {
+            let Person { competitor, corpus, .. } = person;
+            let submitter =
+                Submitter { competitor, corpus, scoring: self.scoring(), witnesses: &[] };
             let rules = submitter.rules().await?;
-            let documents = submitter.qualifying(domain.held_out.clone(), &rules).await?;
-            let entered = submitter.enter(&targets, &documents, &rules, None, &mut submissions);
-            entered.await?;
+            let documents = submitter.qualifying(self.documents(place), &rules)?;
+            let standing = competitor.standing(corpus).await?;
+            let ground = Ground {
+                targets: &targets,
+                documents: &documents,
+                standing: &standing,
+                rules: &rules,
+            };
+            let entered = submitter.enter(&ground, None, &mut submissions).await?;
+            refused.extend(entered.left_out.not_understood);
         }
         let documents: usize = self.domains.iter().map(|domain| domain.held_out.len()).sum();
         self.output.done(format_args!(
@@ -198,6 +242,14 @@ impl Competition<'_> {
             self.models.len(),
             submissions.len()
         ));
+        if self.gains.is_empty() && !refused.is_empty() {
+            self.output
+                .say(format_args!("  left out: {}: nobody understands it", refused.join(", ")));
+        }
+        self.gains.extend(submissions.into_iter().map(|submission| {
+            let Submission { target, file, choice, .. } = submission;
+            ((target, file), choice.gain_q32)
+        }));
         Ok(())
     }
 
@@ -235,7 +287,7 @@ impl Competition<'_> {
             let reports: Vec<_> = reports.collect();
             let best = reports.iter().min_by_key(|(_, report)| report.score.loss_q32)?;
             Some(FileLine {
-                path: document.path.clone(),
+                path: document.path().to_owned(),
                 domain: domain.clone(),
                 winner_domain: best.0.clone(),
                 losses: reports.iter().map(|(name, report)| (name.clone(), report.loss)).collect(),
@@ -291,6 +343,8 @@ impl Competition<'_> {
                 self.submitters.iter().find(|person| person.competitor.sender.address() == address);
             person.map(|person| person.name.clone())
         };
+        let file = payment.and_then(|payment| Some(file(payment.data_hash.0)?.path().to_owned()));
+        let gain = file.clone().and_then(|file| self.gains.get(&(target.id, file)));
         TargetLine {
             id: target.id,
             epoch: target.epoch,
@@ -298,8 +352,9 @@ impl Competition<'_> {
             reward: target.reward.to_string(),
             winner_model: payment.map(|payment| payment.model),
             submitter: payment.and_then(|payment| name(payment.submitter.0)),
-            file: payment.and_then(|payment| Some(file(payment.data_hash.0)?.path.clone())),
+            file,
             distance: payment.map(|payment| payment.distance.to_string()),
+            gain: gain.copied().map(nats),
             paid_submitter: payment.map(|payment| payment.paid_submitter.to_string()),
             paid_model: payment.map(|payment| payment.paid_model.to_string()),
         }

@@ -70,6 +70,16 @@ pub(crate) fn gather(
         .collect()
 }
 
+/// A file of random bytes, which no model can understand.
+pub(crate) fn garbage(seed: &[u8; 32]) -> Document {
+    let mut bytes = vec![0; DOCUMENT_BYTES_MAX];
+    blake3::Hasher::new_derive_key("soma demo garbage")
+        .update(seed)
+        .finalize_xof()
+        .fill(&mut bytes);
+    Document::new("random bytes".to_owned(), bytes)
+}
+
 /// The nearest folder above the current one with this project's sources.
 fn repository() -> Result<PathBuf> {
     let here =
@@ -96,10 +106,10 @@ fn domain(
         let name = file.strip_prefix(root).unwrap_or(file);
         documents.extend(documents::read(file, name, DOCUMENT_BYTES_MAX)?);
     }
-    documents.retain(|document: &Document| document.bytes.len() >= bytes_min);
+    documents.retain(|document: &Document| document.size_bytes() >= bytes_min);
     // An order that depends only on the seed and the paths.
     documents.sort_by_cached_key(|document| {
-        *blake3::keyed_hash(seed, document.path.as_bytes()).as_bytes()
+        *blake3::keyed_hash(seed, document.path().as_bytes()).as_bytes()
     });
     let held_out = (documents.len() / HELD_OUT_ONE_IN).clamp(2, HELD_OUT_MAX);
     if documents.len() < held_out * 2 {
@@ -113,10 +123,10 @@ fn domain(
         .hint("put more files into the folder"));
     }
     let (mut training, mut held_out) = hold_out(documents, held_out);
-    held_out.sort_by(|a, b| a.path.cmp(&b.path));
+    held_out.sort_by(|a, b| a.path().cmp(b.path()));
     let mut total = 0;
     training.retain(|document| {
-        total += document.bytes.len();
+        total += document.size_bytes();
         total <= TRAINING_BYTES_MAX
     });
     Ok(Domain { name: name.to_owned(), training, held_out })
@@ -125,7 +135,7 @@ fn domain(
 /// Training and held-out documents. With enough files, no piece of a held-out file is trained on;
 /// with few, pieces of one file may be on both sides.
 fn hold_out(mut documents: Vec<Document>, count: usize) -> (Vec<Document>, Vec<Document>) {
-    let file = |document: &Document| document.path.split('#').next().map(str::to_owned);
+    let file = |document: &Document| document.path().split('#').next().map(str::to_owned);
     let files: BTreeSet<_> = documents.iter().map(file).collect();
     if files.len() < count * HELD_OUT_ONE_IN {
         let training = documents.split_off(count);
@@ -165,7 +175,7 @@ mod tests {
         let same = gather(&folders, 256, &[1; 32]).unwrap().remove(0);
         let reseeded = gather(&folders, 256, &[2; 32]).unwrap().remove(0);
         let paths = |documents: &[soma_compete::Document]| {
-            documents.iter().map(|document| document.path.clone()).collect::<Vec<_>>()
+            documents.iter().map(|document| document.path().to_owned()).collect::<Vec<_>>()
         };
         assert_eq!(domain.held_out.len(), 4);
         assert_eq!(domain.training.len(), 16);
@@ -180,7 +190,7 @@ mod tests {
         std::fs::write(data.path().join("small.txt"), "small").unwrap();
         let domain = gather(&[data.path().to_owned()], 256, &[1; 32]).unwrap().remove(0);
         assert_eq!(domain.held_out.len() + domain.training.len(), 5);
-        assert!(domain.held_out.iter().all(|document| document.path.contains('#')));
+        assert!(domain.held_out.iter().all(|document| document.path().contains('#')));
     }
 
     #[test]

@@ -61,8 +61,11 @@ pub(crate) struct TargetLine {
     pub(crate) submitter: Option<String>,
     /// The file that won it.
     pub(crate) file: Option<String>,
-    /// Squared distance of the winning embedding.
+    /// Squared distance of the winning document's direction.
     pub(crate) distance: Option<String>,
+    /// By how much the winning model predicts that document better than counting does, in nats per
+    /// byte.
+    pub(crate) gain: Option<f64>,
     pub(crate) paid_submitter: Option<String>,
     pub(crate) paid_model: Option<String>,
 }
@@ -88,7 +91,7 @@ impl Report {
         let sections = [
             ("Losses on held-out documents (nats per byte; lower is better)", self.losses(output)),
             (
-                "Targets: the lowest loss picks the model, the closest embedding wins",
+                "Targets: the lowest loss picks the model, the closest of what it understands wins",
                 self.target_table(output),
             ),
             ("Balances: a win pays half to the submitter and half to the model", self.balances()),
@@ -133,26 +136,29 @@ impl Report {
             model.map_or_else(|| id.to_string(), |model| model.name.clone())
         };
         let mut text = format!(
-            "  {:>2} {:>5}  {:19} {:10} {:18} {:>9}  {:>14}  file\n",
-            "id", "epoch", "routed", "winner", "submitter", "distance", "reward"
+            "  {:>2} {:>5}  {:19} {:10} {:18} {:>9} {:>6}  {:>14}  file\n",
+            "id", "epoch", "routed", "winner", "submitter", "distance", "gain", "reward"
         );
         for target in &self.targets {
             let routed: Vec<String> = target.routed.iter().map(|id| name(*id)).collect();
             let winner = target.winner_model.map_or("-".into(), name);
             let _ = writeln!(
                 text,
-                "  {:>2} {:>5}  {:19} {} {:18} {:>9}  {:>14}  {}",
+                "  {:>2} {:>5}  {:19} {} {:18} {:>9} {:>6}  {:>14}  {}",
                 target.id,
                 target.epoch,
                 routed.join(" "),
                 output.good(format!("{winner:10}")),
                 target.submitter.as_deref().unwrap_or("nobody"),
                 target.distance.as_deref().map_or("-".into(), relative),
+                target.gain.map_or("-".into(), |gain| format!("{gain:.3}")),
                 amount(&target.reward),
                 target.file.as_deref().unwrap_or("-"),
             );
         }
         text += "  Distance: 0 is at the target, 1.000 is at right angles to it.\n";
+        text +=
+            "  Gain: nats per byte by which the model predicts the file better than counting.\n";
         text
     }
 

@@ -22,7 +22,7 @@ pub(crate) struct Specialist {
     pub(crate) file: PathBuf,
     pub(crate) weights_hash: Hash,
     /// Its specialization.
-    pub(crate) embedding: Vec<i16>,
+    pub(crate) specialization: Vec<i16>,
 }
 
 /// Trains a specialist on its domain and saves it in `folder`.
@@ -35,7 +35,9 @@ pub(crate) fn train(
     output: &Output,
 ) -> Result<Specialist> {
     let mut corpus = Corpus::new();
-    domain.training.iter().for_each(|document| corpus.push(&document.bytes));
+    for document in &domain.training {
+        corpus.push(&document.bytes()?);
+    }
     let bytes = corpus.len();
     let start = Weights::init(&Architecture::nano(), seed.0)?;
     let recipe = Recipe { steps, seed: seed.0, ..Recipe::default() };
@@ -48,7 +50,9 @@ pub(crate) fn train(
     }
     bar.finish_and_clear();
     let mut held_out = Corpus::new();
-    domain.held_out.iter().for_each(|document| held_out.push(&document.bytes));
+    for document in &domain.held_out {
+        held_out.push(&document.bytes()?);
+    }
     let loss = trainer.evaluate(&held_out)?;
     let weights = trainer.weights();
     let file = folder.join(format!("{}.safetensors", domain.name));
@@ -61,7 +65,7 @@ pub(crate) fn train(
     ));
     Ok(Specialist {
         domain: domain.name.clone(),
-        embedding: specialization::of_documents(engine, &weights, &domain.training, |_| ())?,
+        specialization: specialization::of_documents(engine, &weights, &domain.training, |_| ())?,
         weights_hash: Hash(weights.hash()),
         file,
     })

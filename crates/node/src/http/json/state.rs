@@ -265,6 +265,12 @@ pub(crate) fn specialization(
     components.map(|components| types::Vector { components })
 }
 
+/// The first target that was won with data that has this piece, if there is one.
+pub(crate) fn winner(state: &dyn StateRead, piece: u64) -> Option<types::Winner> {
+    let record::Piece { winner, epoch } = read::piece(state, piece)?;
+    Some(types::Winner { target: winner.0, epoch: epoch.0 })
+}
+
 /// The direction of a target, if there is one.
 pub(crate) fn direction(state: &dyn StateRead, id: TargetId) -> Option<types::Vector> {
     let target = read::target(state, id)?;
