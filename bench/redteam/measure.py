@@ -39,7 +39,7 @@ class Sizes:
     """Targets that a search after the draw attacks."""
     steps_before: int = 250
     """Scores that a search spends on a document."""
-    steps_after: int = 1000
+    steps_after: int = 400
 
 
 @dataclass

@@ -54,12 +54,12 @@ def spread_lines(results: Sequence[dict]) -> list[str]:
     """How the recipes spread natural documents. `best` is the mean cosine of the best document."""
     fields = ("cross_entropy", "plain_cone", "centered_cone", "middle", "dimensions")
     heads = ("nats", "cone", "centered", "middle", "dims", "best plain", "best centered")
-    lines = [f"{'recipe, seed':32}" + "".join(f"{head:>14}" for head in heads)]
+    lines = [f"{'recipe, seed':24}" + "".join(f"{head:>13}" for head in heads)]
     for result in results:
         best = result["rows"][0]["closeness"]
         values = [result["spread"][field] for field in fields] + [best["none"], best["centered"]]
         name = f"{result['setting']}, {result['seed']}"
-        lines.append(f"{name:32}" + "".join(f"{value:14.3f}" for value in values))
+        lines.append(f"{name:24}" + "".join(f"{value:13.3f}" for value in values))
     return lines
 
 
