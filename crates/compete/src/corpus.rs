@@ -160,19 +160,19 @@ mod tests {
         (home, corpus)
     }
 
-    fn root(corpus: &Corpus, leaves: u32, from_epoch: u32) -> Option<api::Corpus> {
-        Some(api::Corpus { root: Text(corpus.root(leaves).unwrap()), leaves, from_epoch })
+    fn root(corpus: &Corpus, leaves: u32, from_epoch: u32) -> api::Corpus {
+        api::Corpus { root: Text(corpus.root(leaves).unwrap()), leaves, from_epoch }
     }
 
-    fn foreign(from_epoch: u32) -> Option<api::Corpus> {
-        Some(api::Corpus { root: Text(Hash([9; 32])), leaves: 2, from_epoch })
+    fn foreign(from_epoch: u32) -> api::Corpus {
+        api::Corpus { root: Text(Hash([9; 32])), leaves: 2, from_epoch }
     }
 
     #[test]
     fn the_first_part_of_the_list_counts_until_the_next_root_does() {
         let (_home, corpus) = corpus(5);
         let judge = |counting, next| Standing::of(Told { counting, next }, 7, &corpus).unwrap();
-        let standing = judge(root(&corpus, 2, 4), root(&corpus, 5, 8));
+        let standing = judge(Some(root(&corpus, 2, 4)), Some(root(&corpus, 5, 8)));
         assert_eq!((standing.counting, standing.committed), (2, 5));
         let counts = |byte| standing.counts(&corpus, &Hash([byte; 32]));
         assert!(counts(0) && counts(1) && !counts(2) && !counts(99));
@@ -181,7 +181,7 @@ mod tests {
         let none = judge(None, None);
         assert_eq!((none.counting, none.committed), (0, 0));
         // The node has reached the next epoch since it was asked for the epoch.
-        let ahead = judge(root(&corpus, 5, 8), None);
+        let ahead = judge(Some(root(&corpus, 5, 8)), None);
         assert_eq!((ahead.counting, ahead.committed), (0, 5));
     }
 
@@ -189,13 +189,13 @@ mod tests {
     fn a_root_that_is_not_of_this_list_stops_and_an_older_one_counts_as_nothing() {
         let (_home, corpus) = corpus(5);
         let judge = |counting, next| Standing::of(Told { counting, next }, 7, &corpus);
-        for (counting, next) in [(foreign(7), None), (root(&corpus, 5, 7), foreign(8))] {
-            let error = judge(counting, next).unwrap_err();
+        for (counting, next) in [(foreign(7), None), (root(&corpus, 5, 7), Some(foreign(8)))] {
+            let error = judge(Some(counting), next).unwrap_err();
             assert_eq!(error.code().as_str(), "corpus_elsewhere");
         }
-        let longer = root(&corpus, 5, 7).map(|root| api::Corpus { leaves: 6, ..root });
-        judge(longer, None).unwrap_err();
-        let replaced = judge(foreign(7), root(&corpus, 5, 8)).unwrap();
+        let longer = api::Corpus { leaves: 6, ..root(&corpus, 5, 7) };
+        judge(Some(longer), None).unwrap_err();
+        let replaced = judge(Some(foreign(7)), Some(root(&corpus, 5, 8))).unwrap();
         assert_eq!((replaced.counting, replaced.committed), (0, 5));
     }
 }

@@ -4,7 +4,7 @@
 //! What is remembered only saves time. A document is submitted only if its bytes, when they are
 //! read, have the hash by which it is known; and a damaged memory is an empty one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -62,29 +62,26 @@ impl Library {
         }
         let mut advance = observer.start("looking for documents", None);
         let (mut documents, mut done) = (Vec::new(), 0);
-        let (mut seen, mut hashes, mut changed) = (Known::new(), BTreeMap::new(), false);
+        let (mut seen, mut hashes, mut changed) = (Known::new(), BTreeSet::new(), false);
         for file in files {
             let metadata = std::fs::metadata(&file).map_err(CompeteError::file(&file, "read"))?;
             let name = name_of(&file, &metadata, bytes_max);
             let remembered = name.and_then(|name| Some((name, self.known.get(&name)?.clone())));
-            let (pieces, size_bytes) = match remembered {
-                Some((name, pieces)) => {
+            let (pieces, size_bytes) = if let Some((name, pieces)) = remembered {
+                seen.insert(name, pieces.clone());
+                (pieces, metadata.len())
+            } else {
+                let (pieces, size_bytes) = hash_pieces(&file, bytes_max)?;
+                if let Some(name) = name.filter(|_| size_bytes == metadata.len()) {
+                    changed = true;
                     seen.insert(name, pieces.clone());
-                    (pieces, metadata.len())
                 }
-                None => {
-                    let (pieces, size_bytes) = hash_pieces(&file, bytes_max)?;
-                    if let Some(name) = name.filter(|_| size_bytes == metadata.len()) {
-                        changed = true;
-                        seen.insert(name, pieces.clone());
-                    }
-                    (pieces, size_bytes)
-                }
+                (pieces, size_bytes)
             };
             done += size_bytes;
             advance(done);
             for document in documents_of(&file, &pieces, size_bytes, bytes_max) {
-                if hashes.insert(document.hash(), ()).is_none() {
+                if hashes.insert(document.hash()) {
                     documents.push(document);
                 }
             }
@@ -187,7 +184,7 @@ fn store(path: &Path, known: &Known) -> std::io::Result<()> {
     for (name, pieces) in known {
         rest.extend(name.0);
         rest.extend(u32::try_from(pieces.len()).unwrap_or(u32::MAX).to_le_bytes());
-        pieces.iter().for_each(|piece| rest.extend(piece.0));
+        rest.extend(pieces.iter().flat_map(|piece| piece.0));
     }
     let bytes = [&MAGIC[..], &Hash::of_bytes(&rest).0, &rest].concat();
     if let Some(folder) = path.parent() {

@@ -249,7 +249,9 @@ impl State {
             let _ = self.file.set_len(whole);
             return Err(error);
         }
-        entries.iter().for_each(|(_, document)| self.insert(*document));
+        for (_, document) in entries {
+            self.insert(*document);
+        }
         Ok(())
     }
 

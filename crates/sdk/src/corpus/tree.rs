@@ -25,7 +25,9 @@ impl Tree {
             let level = &mut self.levels[height];
             level.push(hash);
             match level.as_slice() {
-                [.., left, right] if level.len() % 2 == 0 => hash = corpus::node(left, right),
+                [.., left, right] if level.len().is_multiple_of(2) => {
+                    hash = corpus::node(left, right);
+                }
                 _ => return,
             }
         }
@@ -84,7 +86,9 @@ mod tests {
     fn every_length_that_a_growing_tree_had_has_the_root_and_the_paths_of_the_rules() {
         let leaves: Vec<Hash> = (0..70).map(|byte| Hash([byte; 32])).collect();
         let mut tree = Tree::default();
-        leaves.iter().for_each(|leaf| tree.push(*leaf));
+        for leaf in &leaves {
+            tree.push(*leaf);
+        }
         assert_eq!((tree.root(0), tree.root(71), tree.path(70, 71)), (None, None, None));
         for count in 1..=70 {
             let root = tree.root(count).unwrap();

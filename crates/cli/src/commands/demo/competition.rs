@@ -170,7 +170,7 @@ impl Competition<'_> {
 
     /// What a submitter has: the held-out files of its domain, and the first one garbage as well.
     fn documents(&self, submitter: usize) -> Vec<Document> {
-        let held_out = self.domains.iter().nth(submitter).map(|domain| domain.held_out.clone());
+        let held_out = self.domains.get(submitter).map(|domain| domain.held_out.clone());
         let garbage = (submitter == 0).then(|| self.garbage.clone());
         held_out.into_iter().flatten().chain(garbage).collect()
     }
