@@ -32,7 +32,8 @@ pub(super) fn crowd(hand: &mut Hand<'_>) {
                     model: target.routed[0].model,
                     loss_q32: 1,
                     gain_q32: 1 << 40,
-                    distance: u64::from(u32::MAX).saturating_sub(place),
+                    // Farther than those of honest submitters, and still a distance.
+                    distance: (1_u64 << 31).saturating_sub(place),
                     size_bytes: DATA_BYTES as u32,
                     commitment: Hash::of_parts("crowd", &[&place.to_le_bytes()]),
                 },
