@@ -117,7 +117,8 @@ impl Competitor<'_> {
         let new = standing.committed.saturating_sub(before);
         if new > 0 {
             let from = standing.epoch.saturating_add(1);
-            let text = format!("{new} new documents count from epoch {from} on");
+            let documents = if new == 1 { "document counts" } else { "documents count" };
+            let text = format!("{new} new {documents} from epoch {from} on");
             self.observer.notice(Level::Info, &text);
         }
         Ok(standing)
