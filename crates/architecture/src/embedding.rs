@@ -135,35 +135,10 @@ fn distance_given_product(product: i64, length: Length) -> u64 {
     half.saturating_mul(2)
 }
 
-/// Maximum squared distance between two embeddings: both of maximum length, in opposite directions.
-pub fn distance_squared_max(dim: u32) -> u64 {
-    UNIT.saturating_pow(2).saturating_add(rounding(dim)).saturating_mul(4)
-}
-
 /// How far rounding to integers can move the squared length of a vector of length [`UNIT`].
 fn rounding(dim: u32) -> u64 {
     let dim = u64::from(dim);
     UNIT.saturating_mul(dim.isqrt().saturating_add(1)).saturating_add(dim)
-}
-
-/// Squared distance, exact. Vectors with different numbers of components count as farther apart
-/// than any others: [`u64::MAX`].
-pub fn distance_squared(a: &[i16], b: &[i16]) -> u64 {
-    distance_squared_given_lengths(a, b, [length_squared(a), length_squared(b)])
-}
-
-/// [`distance_squared`] of vectors whose [`length_squared`] is already computed.
-pub fn distance_squared_given_lengths(
-    a: &[i16],
-    b: &[i16],
-    lengths @ [a_squared, b_squared]: [u64; 2],
-) -> u64 {
-    if a.len() != b.len() {
-        return u64::MAX;
-    }
-    // |a|^2 + |b|^2 - 2 a.b
-    let dot = dot(a, b, lengths);
-    a_squared.wrapping_add(b_squared).wrapping_sub(dot.wrapping_mul(2).cast_unsigned())
 }
 
 /// The product `a . b` of vectors with these squared lengths.
@@ -188,27 +163,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn distances_of_extreme_components_do_not_wrap() {
-        let (low, high) = (vec![i16::MIN; 2_048], vec![i16::MAX; 2_048]);
-        assert_eq!(distance_squared(&low, &high), 2_048 * 65_535 * 65_535);
-    }
-
-    #[test]
     fn vectors_of_different_lengths_are_as_far_apart_as_can_be() {
-        assert_eq!(distance_squared(&[1, 2], &[1]), u64::MAX);
-        assert_eq!(distance_squared(&[3, 0], &[0, 4]), 25);
         assert_eq!(distance(&[1, 2], Length::of(&[1, 2]).unwrap(), &[1], 1), u64::MAX);
         assert_eq!(document_distance(&[1, 2], &[1, 1], &[1]), None);
         assert_eq!(document_distance(&[1, 2], &[1], &[1, 1]), None);
     }
 
     #[test]
-    fn only_unit_length_is_unit_length_and_nothing_is_farther_than_opposite_units() {
-        let axis = [32_767, 0];
-        assert!(is_unit_length(length_squared(&axis), 2));
+    fn only_unit_length_is_unit_length() {
+        assert!(is_unit_length(length_squared(&[32_767, 0]), 2));
         assert!(!is_unit_length(length_squared(&[30_000, 0]), 2));
-        let distance = distance_squared(&axis, &[-32_767, 0]);
-        assert!(distance <= distance_squared_max(2));
     }
 
     fn from_target(vector: &[i16], target: &[i16]) -> Option<u64> {

@@ -38,9 +38,7 @@ pub use generate::{Sampling, generate};
 pub use kernels::{Engine, KernelChoice};
 pub use layers::sigreg::Directions;
 pub use rope::Rope;
-pub use score::{
-    Dump, Report, Score, mean_embedding, score, score_all, score_while, score_with_dump,
-};
+pub use score::{Dump, Report, Score, score, score_all, score_while, score_with_dump};
 pub use simd::KernelKind;
 pub use soma_architecture::{Architecture, TensorSpec};
 pub use weights::Weights;

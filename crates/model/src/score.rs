@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::kernels::Engine;
 use crate::layers::sigreg::Directions;
 use crate::weights::{Weights, framed};
-use passes::{Passes, embedding};
+use passes::Passes;
 
 /// The result that enters the protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,26 +171,6 @@ impl Dump {
         file.extend(data);
         file
     }
-}
-
-/// The mean direction of these embeddings: the specialization of a model that embeds its own
-/// domain.
-///
-/// It is scaled as an embedding is; embeddings with a different number of components from the first
-/// are ignored. No embeddings, or a mean of zero, is [`Error::ZeroEmbedding`].
-pub fn mean_embedding<'a>(
-    embeddings: impl IntoIterator<Item = &'a [i16]>,
-) -> Result<Vec<i16>, Error> {
-    let mut embeddings = embeddings.into_iter().peekable();
-    let dim = embeddings.peek().ok_or(Error::ZeroEmbedding)?.len();
-    let (mut sum, mut count) = (vec![0.0; dim], 0);
-    for given in embeddings.filter(|given| given.len() == dim) {
-        count += 1;
-        for (sum, &component) in sum.iter_mut().zip(given) {
-            *sum += f64::from(component);
-        }
-    }
-    embedding(&sum, count)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use soma_architecture::NUMERICS_VERSION;
-use soma_architecture::embedding::distance_squared;
+use soma_architecture::embedding::length_squared;
 use soma_codes::Coded as _;
 use soma_model::bench::hostile;
 use soma_model::counting::counting_q32;
@@ -331,11 +331,9 @@ fn empty_data_and_foreign_directions_are_errors() {
 }
 
 #[test]
-fn an_embedding_has_length_32767_and_distances_are_exact() {
+fn an_embedding_has_length_32767() {
     let weights = Weights::init(&odd(), [3; 32]).unwrap();
     let embedding = judge(&auto(), &weights, &text(50)).score.embedding;
-    let length = (distance_squared(&embedding, &[0; 42]) as f64).sqrt();
+    let length = (length_squared(&embedding) as f64).sqrt();
     assert!((length - 32767.0).abs() < 4.0, "{length}");
-    assert_eq!(distance_squared(&[i16::MIN, 3], &[i16::MAX, 5]), 65535 * 65535 + 4);
-    assert_eq!(distance_squared(&[1], &[1, 2]), u64::MAX);
 }

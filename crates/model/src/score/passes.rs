@@ -249,7 +249,7 @@ impl Sums {
 }
 
 /// `rint(mean / |mean| * 32767)`, all in float64, with the squares of the length summed in order.
-pub(super) fn embedding(sum: &[f64], positions: usize) -> Result<Vec<i16>, Error> {
+fn embedding(sum: &[f64], positions: usize) -> Result<Vec<i16>, Error> {
     let mean: Vec<f64> = sum.iter().map(|sum| sum / float(positions)).collect();
     let length = mean.iter().fold(0.0, |sum, value| sum + value * value).sqrt();
     if !length.is_finite() {
