@@ -41,6 +41,8 @@ impl Code {
             std::io::ErrorKind::NotFound => Self::FileNotFound,
             std::io::ErrorKind::PermissionDenied => Self::FilePermission,
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::DiskFull,
+            std::io::ErrorKind::OutOfMemory => Self::NoMemory,
+            std::io::ErrorKind::IsADirectory => Self::NotAFile,
             _ => Self::FileError,
         }
     }

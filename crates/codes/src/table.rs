@@ -473,6 +473,9 @@ codes! {
     NoArchitecture = "no_architecture", Usage:
         "The weights file does not name its architecture.",
         "name it: --arch nano, --arch v1 or --arch FILE.json";
+    WeightsOtherKind = "weights_other_kind", Verification:
+        "The file is not a safetensors file; the message says what it looks like.",
+        "download the file again, or check the path";
     WeightsTooShort = "weights_too_short", Verification:
         "The file is too short to be a safetensors file.",
         "check the path, or download the file again";
@@ -491,6 +494,10 @@ codes! {
     WeightsMissingTensor = "weights_missing_tensor", Verification:
         "A tensor of the architecture is missing.",
         "check that --arch names the file's architecture";
+    WeightsWrappedName = "weights_wrapped_name", Verification:
+        "The names of the tensors have a part that a wrapper of the model adds, such as \
+         torch.compile.",
+        "save the model inside the wrapper: model._orig_mod, or model.module";
     WeightsUnexpectedTensor = "weights_unexpected_tensor", Verification:
         "A tensor does not belong to the architecture.",
         "check that --arch names the file's architecture";
@@ -524,6 +531,10 @@ codes! {
     NonFinite = "non_finite", Verification:
         "The model's numbers overflow on this data; such a model ranks last.",
         "use other weights or other data";
+    Diverged = "diverged", Verification:
+        "The numbers of the training run grew beyond all bounds. The weights from before the step \
+         are kept.",
+        "lower the learning rate (--lr), and resume from an earlier checkpoint or start again";
     ZeroEmbedding = "zero_embedding", Verification:
         "The mean representation is zero and has no direction; such a model ranks last.",
         "use other weights or other data";
@@ -616,6 +627,12 @@ codes! {
     FileNotFound = "file_not_found", NotFound:
         "The file or folder does not exist.",
         "check the path";
+    NotAFile = "not_a_file", Failed:
+        "A folder, a device or a pipe was named where only a regular file can be.",
+        "name a file";
+    FileChanged = "file_changed", Failed:
+        "Another program changed the file while it was being read. Nothing was computed from it.",
+        "wait until the other program is done, and try again";
     FileExists = "file_exists", Failed:
         "The file already exists.",
         "choose another name with -o, or delete the file";
@@ -637,6 +654,9 @@ codes! {
     NoRandomness = "no_randomness", Failed:
         "The system's random source cannot be read.",
         "check the system";
+    NoMemory = "no_memory", Failed:
+        "The system has no memory left for this.",
+        "stop other programs, use fewer models at once, or use weights of half precision";
     NoThreads = "no_threads", Failed:
         "The system refuses to start threads.",
         "ask for fewer threads with --threads, or stop other programs";
@@ -646,6 +666,9 @@ codes! {
     Signals = "signals", Failed:
         "The system refuses to deliver signals to the process.",
         "check the system";
+    Interrupted = "interrupted", Failed:
+        "A signal stopped the command before it was done.",
+        "run it again; the message says what was kept";
     Stdout = "stdout", Failed:
         "The result cannot be written to standard output.",
         "check where the output goes";

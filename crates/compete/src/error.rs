@@ -185,7 +185,7 @@ impl Coded for CompeteError {
             Self::Architecture(error) => error.code(),
             Self::BrokenFile { .. } => Code::WeightsMismatch,
             Self::File { source, .. } => Code::of_io(source),
-            Self::List { .. } => Code::FileError,
+            Self::List { source, .. } => source.io_error().map_or(Code::FileError, Code::of_io),
             Self::Modified { .. } => Code::WrongHash,
             Self::NotOwner { .. } => Code::NotModelOwner,
             Self::NotRegistered => Code::NotANode,
@@ -211,6 +211,7 @@ impl Coded for CompeteError {
     fn hint(&self) -> &str {
         match self {
             Self::Sdk(error) => error.hint(),
+            Self::Model(error) | Self::Weights { source: error, .. } => error.hint(),
             Self::EmptyDomain => "name files of the model's domain: --domain DIR",
             error => error.code().hint(),
         }

@@ -14,6 +14,7 @@ use soma_sdk::client::Client;
 use crate::documents::Document;
 use crate::error::Result;
 use crate::observer::{Level, Observer};
+use crate::open_models::OpenModels;
 use crate::scores::{ScoreCache, Scorer};
 use crate::weights::{ModelFile, WeightsCache};
 
@@ -116,10 +117,11 @@ impl Scoring<'_> {
         observer: &dyn Observer,
     ) -> Result<Scores> {
         let architecture = &models.architecture;
-        let (mut opened, mut broken) = (Vec::new(), BTreeSet::new());
+        let (mut files, mut broken) = (Vec::new(), BTreeSet::new());
+        let mut opened = OpenModels::new();
         for file in &models.files {
             match self.weights.open(client, file, architecture, observer).await {
-                Ok(weights) => opened.push((*file, weights)),
+                Ok(weights) => files.push((*file, opened.push(&self.weights.path(file), weights))),
                 // It has no score and ranks last, for auditors as well, if the node told the truth
                 // about what the model has revealed and about the architecture.
                 Err(error) if error.is_broken_file() => {
@@ -133,7 +135,7 @@ impl Scoring<'_> {
         let (mut scores, mut cached, mut done) = (Scores { broken, ..Scores::default() }, 0, 0);
         let directions = Directions::new(architecture, models.seed.0);
         let bytes: usize = documents.iter().map(Document::size_bytes).sum();
-        let mut advance = observer.start("scoring", Some((opened.len() * bytes) as u64));
+        let mut advance = observer.start("scoring", Some((files.len() * bytes) as u64));
         let mut pace = Pace::new(until);
         loop {
             let rest = &documents[scores.documents..];
@@ -143,14 +145,14 @@ impl Scoring<'_> {
             }
             let (places, data) = read(scores.documents, &rest[..count], observer);
             let data: Vec<&[u8]> = data.iter().map(AsRef::as_ref).collect();
-            for (file, weights) in &opened {
-                let scorer = Scorer {
-                    engine: self.engine,
-                    weights,
-                    seed: models.seed.0,
-                    directions: &directions,
-                };
+            for (file, index) in &files {
                 let scored = tokio::task::block_in_place(|| {
+                    let scorer = Scorer {
+                        engine: self.engine,
+                        weights: opened.get(*index)?,
+                        seed: models.seed.0,
+                        directions: &directions,
+                    };
                     self.scores.score_all(scorer, &data, |bytes| {
                         done += bytes as u64;
                         advance(done);

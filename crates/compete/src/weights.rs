@@ -102,6 +102,11 @@ impl WeightsCache {
         Self { folder }
     }
 
+    /// Where a model's weights are once they are here.
+    pub fn path(&self, file: &ModelFile) -> PathBuf {
+        self.folder.join(format!("{}.safetensors", file.id()))
+    }
+
     /// Opens a model's weights, downloading them first if they are not here yet, and again if the
     /// file here is damaged. A file that is broken is downloaded only once, too.
     ///
@@ -116,7 +121,7 @@ impl WeightsCache {
     ) -> Result<Weights> {
         let ModelFile { weights_hash, ciphertext_hash, size_bytes, .. } = *file;
         let in_folder = |name: String| self.folder.join(name);
-        let path = in_folder(format!("{}.safetensors", file.id()));
+        let path = self.path(file);
         let broken = in_folder(format!("{}.broken", file.id()));
         if broken.is_file() {
             return Err(CompeteError::BrokenFile { ciphertext_hash, weights_hash });
@@ -176,8 +181,10 @@ pub async fn download(
 /// [`CompeteError::Weights`]; [`CompeteError::Model`] if the file cannot be read.
 pub fn open(path: &Path, architecture: Option<&Architecture>) -> Result<Weights> {
     Weights::open(path, architecture).map_err(|source| match source {
-        // This error already names the file.
-        soma_model::Error::Io { .. } => source.into(),
+        // These errors already name the file.
+        soma_model::Error::Io { .. }
+        | soma_model::Error::NotAFile { .. }
+        | soma_model::Error::Changed { .. } => source.into(),
         source => CompeteError::Weights { path: path.to_owned(), source },
     })
 }

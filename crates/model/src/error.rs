@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use soma_codes::{Code, Coded};
 
+use crate::look::Look;
 use crate::simd::KernelKind;
 
 /// What went wrong.
@@ -45,6 +46,26 @@ pub enum Error {
         /// The error of the operating system.
         source: io::Error,
     },
+    /// A folder, a device or a pipe where a file must be.
+    #[error("{} is {kind}, not a file", path.display())]
+    NotAFile {
+        /// What was named.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// The file changed while it was read.
+    #[error("{} changed while it was being read", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is of another kind, and that kind is known.
+    #[error("not a safetensors file: {}", look.text())]
+    OtherKind {
+        /// What it looks like.
+        look: Look,
+    },
     /// The file is shorter than the eight bytes of the header's length.
     #[error("not a safetensors file: it has {bytes} bytes")]
     TooShort {
@@ -82,6 +103,16 @@ pub enum Error {
     Missing {
         /// Its name.
         tensor: String,
+    },
+    /// A tensor has the name that a wrapper of the model gives it.
+    #[error("tensor `{tensor}` is named `{found}`: `{extra}` {}", source_of(extra))]
+    WrappedName {
+        /// Its name.
+        tensor: String,
+        /// The name in the file.
+        found: String,
+        /// What the name has too much.
+        extra: String,
     },
     /// A tensor does not belong to the architecture.
     #[error("tensor `{tensor}` does not belong to this architecture")]
@@ -164,6 +195,18 @@ pub enum Error {
     /// A representation, a logit or the loss is NaN or infinite, or the loss is 2^20 nats or more.
     #[error("the model computes numbers that are not finite on this data")]
     NonFinite,
+    /// A training step has a loss or a gradient that is NaN or infinite; the weights are those from
+    /// before the step.
+    #[error("training diverged: the {what} of step {step} is not finite")]
+    Diverged {
+        /// The step, counted from 1.
+        step: u64,
+        /// `loss` or `gradient`.
+        what: &'static str,
+    },
+    /// There is data, but no byte that follows another, so nothing can be learned or measured.
+    #[error("the data has no byte to predict")]
+    NothingToPredict,
     /// The mean representation is zero and has no direction.
     #[error("the mean representation is zero")]
     ZeroEmbedding,
@@ -195,6 +238,11 @@ impl Coded for Error {
             Self::Threads(_) => Code::NoThreads,
             Self::Architecture(error) => error.code(),
             Self::Io { source, .. } => Code::of_io(source),
+            Self::NotAFile { .. } => Code::NotAFile,
+            Self::Changed { .. } => Code::FileChanged,
+            Self::OtherKind { .. } => Code::WeightsOtherKind,
+            Self::WrappedName { .. } => Code::WeightsWrappedName,
+            Self::Diverged { .. } => Code::Diverged,
             Self::TooShort { .. } => Code::WeightsTooShort,
             Self::HeaderTooLong { .. } => Code::WeightsHeaderTooLong,
             Self::HeaderCutOff { .. } => Code::WeightsHeaderCutOff,
@@ -211,7 +259,7 @@ impl Coded for Error {
             Self::Misaligned { .. } => Code::WeightsMisaligned,
             Self::TrailingBytes { .. } => Code::WeightsTrailingBytes,
             Self::NonFiniteWeight { .. } => Code::WeightsNonFinite,
-            Self::EmptyData => Code::EmptyData,
+            Self::EmptyData | Self::NothingToPredict => Code::EmptyData,
             Self::NonFinite => Code::NonFinite,
             Self::ZeroEmbedding => Code::ZeroEmbedding,
             Self::OtherDirections => Code::OtherDirections,
@@ -219,6 +267,28 @@ impl Coded for Error {
             Self::Checkpoint { .. } => Code::Checkpoint,
         }
     }
+
+    fn hint(&self) -> &str {
+        match self {
+            Self::OtherKind { look } => look.hint(),
+            error => error.code().hint(),
+        }
+    }
+}
+
+/// Parts of names that wrappers of a model add, and which they are.
+pub(crate) const WRAPPERS: [(&str, &str); 5] = [
+    ("_orig_mod.", "is added by torch.compile"),
+    ("module.", "is added by DataParallel and DistributedDataParallel"),
+    ("_fsdp_wrapped_module.", "is added by FullyShardedDataParallel"),
+    ("_checkpoint_wrapped_module.", "is added by activation checkpointing"),
+    ("_forward_module.", "is added by Lightning"),
+];
+
+/// Where a part of a name comes from.
+fn source_of(extra: &str) -> &'static str {
+    let known = WRAPPERS.iter().find(|(part, _)| *part == extra);
+    known.map_or("does not belong to it", |(_, source)| source)
 }
 
 /// What is wrong with a checkpoint.

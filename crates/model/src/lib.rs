@@ -17,6 +17,7 @@
 )]
 
 mod simd;
+mod look;
 mod error;
 mod sizes;
 mod math;
@@ -37,6 +38,7 @@ pub use error::Error;
 pub use generate::{Sampling, generate};
 pub use kernels::{Engine, KernelChoice};
 pub use layers::sigreg::Directions;
+pub use look::Look;
 pub use rope::Rope;
 pub use score::{Dump, Report, Score, score, score_all, score_while, score_with_dump};
 pub use simd::KernelKind;

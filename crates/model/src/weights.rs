@@ -1,23 +1,29 @@
-//! Weights: a safetensors file mapped into memory, or tensors in memory; read strictly, written
-//! reproducibly.
+//! Weights: a safetensors file in memory, or tensors alone; read strictly, written reproducibly.
 //!
-//! It never copies a matrix or writes to the map, and never accepts a value that is not finite.
+//! A file is read once, into memory of this process, and hashed there: the hash is that of the very
+//! bytes that scores are computed from, whatever happens to the file later. (In a mapped file,
+//! another program could change them after they were hashed, or end the process by shortening it.)
+//!
+//! It never copies a matrix out of that memory, and never accepts a value that is not finite.
 //! Numbers below 2^-40 in magnitude are read as `+0`: vectors are copied without them, and matrices
 //! that have some are marked as raw, so that they become zeros on their way to a product.
-#![expect(unsafe_code, reason = "the weights file is mapped and its bytes are read as numbers")]
+#![expect(unsafe_code, reason = "the bytes of the weights file are read as numbers")]
 
 mod half;
 mod header;
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Seek, Write};
 use std::path::Path;
 use std::sync::OnceLock;
+use std::time::SystemTime;
 
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapMut};
 use rayon::prelude::*;
-use soma_architecture::{Architecture, Linear as LinearId, Norm as NormId, Tensor, TensorSpec};
+use soma_architecture::{
+    Architecture, HEADER_BYTES_MAX, Linear as LinearId, Norm as NormId, Tensor, TensorSpec,
+};
 use soma_os::file::AtomicFile;
 
 use crate::error::Error;
@@ -26,19 +32,21 @@ use crate::rope::Rope;
 use crate::simd::{OPERAND_MIN, operand};
 use crate::sizes::Sizes;
 pub(crate) use half::{HalfKind, HalfMatrix, matmul_half};
-pub(crate) use header::framed;
 use header::{ElementType, Header, Location};
+pub(crate) use header::{framed, write as header_of};
 
 /// Elements that one task checks.
 const SCAN_BLOCK: usize = 1 << 18;
+/// Bytes that are read and hashed at a time.
+const READ_BLOCK: usize = 16 << 20;
 
 /// The elements of a tensor.
 #[derive(Debug)]
 enum Elements {
-    /// In the map, as first byte and number of elements, and whether small ones count as zero.
-    Mapped { begin: usize, len: usize, raw: bool },
-    /// In the map, two bytes each.
-    MappedHalf { begin: usize, len: usize, kind: HalfKind },
+    /// In the file, as first byte and number of elements, and whether small ones count as zero.
+    InFile { begin: usize, len: usize, raw: bool },
+    /// In the file, two bytes each.
+    HalfInFile { begin: usize, len: usize, kind: HalfKind },
     /// On the heap.
     Owned { values: Vec<f32>, raw: bool },
 }
@@ -93,48 +101,59 @@ pub struct Weights {
     architecture: Architecture,
     specs: Vec<TensorSpec>,
     elements: Vec<Elements>,
-    map: Option<Mmap>,
+    /// The bytes of the file, in memory that only this process can change.
+    file: Option<Mmap>,
     file_hash: Option<[u8; 32]>,
     rope: OnceLock<Rope>,
 }
 
 impl Weights {
-    /// Maps a weights file and checks all of it.
+    /// Reads a weights file into memory and checks all of it.
     ///
-    /// Without an architecture, the file's metadata must name one. The file must not change while
-    /// it is in use.
+    /// Without an architecture, the file's metadata must name one. What happens to the file
+    /// afterwards has no effect.
+    ///
+    /// # Errors
+    /// [`Error::Io`] and [`Error::NotAFile`] if it cannot be read, [`Error::Changed`] if it changes
+    /// while it is read; otherwise what is wrong with it.
+    #[expect(clippy::expect_used, reason = "nothing asks it to stop")]
     pub fn open(path: &Path, architecture: Option<&Architecture>) -> Result<Self, Error> {
-        let io = |source| Error::Io { path: path.to_owned(), source };
-        let file = File::open(path).map_err(io)?;
-        if file.metadata().map_err(io)?.len() < 8 {
-            let bytes = file.metadata().map_err(io)?.len();
-            return Err(Error::TooShort { bytes: usize::try_from(bytes).unwrap_or(0) });
-        }
-        // SAFETY: the documentation asks the caller to leave the file as it is.
-        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-        Self::from_map(map, architecture)
+        let opened = Self::open_while(path, architecture, &|| true)?;
+        Ok(opened.expect("work that always proceeds is done"))
     }
 
-    fn from_map(map: Mmap, architecture: Option<&Architecture>) -> Result<Self, Error> {
-        let header = Header::read(&map)?;
+    /// Opens a weights file as [`Self::open`] does, or gives up: `None` once `proceed` is false,
+    /// which it asks again and again.
+    ///
+    /// # Errors
+    /// Same as [`Self::open`].
+    pub fn open_while(
+        path: &Path,
+        architecture: Option<&Architecture>,
+        proceed: &dyn Fn() -> bool,
+    ) -> Result<Option<Self>, Error> {
+        let mut source = Source::open(path)?;
+        let start = source.start()?;
+        let header = Header::read(&start)?;
         let architecture = match architecture {
             Some(architecture) => architecture.clone(),
             None => header.architecture()?.ok_or(Error::NoArchitecture)?,
         };
         architecture.check()?;
         let specs = architecture.tensors();
-        let locations = header.locate(&specs, map.len())?;
-        let file_hash = blake3::Hasher::new().update_rayon(&map).finalize().into();
+        let locations = header.locate(&specs, source.bytes)?;
+        let Some((file, file_hash)) = source.read(&start[..header.data_start()], proceed)? else {
+            return Ok(None);
+        };
         let mut elements = Vec::with_capacity(specs.len());
         for (&location, spec) in locations.iter().zip(&specs) {
             elements
-                .push(read_elements(&map, location, spec).map_err(|index| {
+                .push(read_elements(&file, location, spec).map_err(|index| {
                     Error::NonFiniteWeight { tensor: spec.name.clone(), index }
                 })?);
         }
-        let file_hash = Some(file_hash);
-        let map = Some(map);
-        Ok(Self { architecture, specs, elements, map, file_hash, rope: OnceLock::new() })
+        let (file, file_hash) = (Some(file), Some(file_hash));
+        Ok(Some(Self { architecture, specs, elements, file, file_hash, rope: OnceLock::new() }))
     }
 
     /// Random weights: the same for the same architecture and seed.
@@ -157,7 +176,7 @@ impl Weights {
             architecture: architecture.clone(),
             specs,
             elements,
-            map: None,
+            file: None,
             file_hash: None,
             rope: OnceLock::new(),
         })
@@ -179,10 +198,19 @@ impl Weights {
             architecture: architecture.clone(),
             elements: elements.collect(),
             specs,
-            map: None,
+            file: None,
             file_hash: None,
             rope: OnceLock::new(),
         }
+    }
+
+    /// Memory that the numbers take, in bytes.
+    pub fn bytes(&self) -> usize {
+        let owned = self.elements.iter().map(|elements| match elements {
+            Elements::Owned { values, .. } => values.len() * 4,
+            Elements::InFile { .. } | Elements::HalfInFile { .. } => 0,
+        });
+        self.file.as_deref().map_or(0, <[u8]>::len) + owned.sum::<usize>()
     }
 
     /// The architecture.
@@ -222,16 +250,8 @@ impl Weights {
     }
 
     fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
-        out.write_all(&header::write(&self.architecture))?;
-        let mut bytes = Vec::new();
-        for (_, values) in self.tensors() {
-            for block in values.chunks(1 << 16) {
-                bytes.clear();
-                bytes.extend(block.iter().flat_map(|value| value.to_le_bytes()));
-                out.write_all(&bytes)?;
-            }
-        }
-        Ok(())
+        out.write_all(&header_of(&self.architecture))?;
+        self.tensors().try_for_each(|(_, values)| write_floats(out, &values))
     }
 
     /// Tensor `index` of [`Architecture::tensors`].
@@ -250,11 +270,11 @@ impl Weights {
     fn floats(&self, index: usize) -> (&[f32], bool) {
         match &self.elements[index] {
             Elements::Owned { values, raw } => (values, *raw),
-            Elements::Mapped { begin, len, raw } => {
-                let map = self.map.as_deref().unwrap_or_default();
-                (mapped_floats(&map[*begin..][..len * 4]), *raw)
+            Elements::InFile { begin, len, raw } => {
+                let file = self.file.as_deref().unwrap_or_default();
+                (floats_of(&file[*begin..][..len * 4]), *raw)
             }
-            Elements::MappedHalf { .. } => (&[], false),
+            Elements::HalfInFile { .. } => (&[], false),
         }
     }
 
@@ -267,11 +287,11 @@ impl Weights {
 
     /// A tensor that has half precision in memory.
     fn half(&self, index: usize) -> Option<(&[u16], HalfKind)> {
-        let Elements::MappedHalf { begin, len, kind } = self.elements[index] else {
+        let Elements::HalfInFile { begin, len, kind } = self.elements[index] else {
             return None;
         };
-        let map = self.map.as_deref().unwrap_or_default();
-        Some((mapped_halves(&map[begin..][..len * 2]), kind))
+        let file = self.file.as_deref().unwrap_or_default();
+        Some((halves_of(&file[begin..][..len * 2]), kind))
     }
 
     /// The rotary tables, made on first use.
@@ -336,37 +356,121 @@ impl Weights {
     }
 }
 
-/// The float32 numbers that these bytes of the map are.
+/// Writes numbers in little-endian order, some at a time.
+pub(crate) fn write_floats(out: &mut impl Write, values: &[f32]) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    for block in values.chunks(1 << 16) {
+        bytes.clear();
+        bytes.extend(block.iter().flat_map(|value| value.to_le_bytes()));
+        out.write_all(&bytes)?;
+    }
+    Ok(())
+}
+
+/// Opens a regular file for reading.
+pub(crate) fn open_regular(path: &Path) -> Result<File, Error> {
+    let io = |source| Error::Io { path: path.to_owned(), source };
+    // To open a pipe would wait for whoever writes to it.
+    let found = std::fs::metadata(path).map_err(io)?;
+    if !found.is_file() {
+        let kind = if found.is_dir() { "a folder" } else { "a device or a pipe" };
+        return Err(Error::NotAFile { path: path.to_owned(), kind });
+    }
+    File::open(path).map_err(io)
+}
+
+/// A file that is being read.
+struct Source<'a> {
+    path: &'a Path,
+    file: File,
+    bytes: usize,
+    modified: Option<SystemTime>,
+}
+
+impl<'a> Source<'a> {
+    fn open(path: &'a Path) -> Result<Self, Error> {
+        let io = |source| Error::Io { path: path.to_owned(), source };
+        let file = open_regular(path)?;
+        let found = file.metadata().map_err(io)?;
+        let bytes =
+            usize::try_from(found.len()).map_err(|_| io(io::ErrorKind::OutOfMemory.into()))?;
+        Ok(Self { path, file, bytes, modified: found.modified().ok() })
+    }
+
+    /// The first bytes, all that can belong to a header.
+    fn start(&mut self) -> Result<Vec<u8>, Error> {
+        let mut start = Vec::new();
+        let read = (&mut self.file).take(8 + HEADER_BYTES_MAX).read_to_end(&mut start);
+        read.and_then(|_| self.file.rewind()).map_err(|error| self.io(error))?;
+        Ok(start)
+    }
+
+    /// The whole file with its BLAKE3; `start` are bytes that were already read. `None` once
+    /// `proceed` is false.
+    fn read(
+        mut self,
+        start: &[u8],
+        proceed: &dyn Fn() -> bool,
+    ) -> Result<Option<(Mmap, [u8; 32])>, Error> {
+        let mut memory = MmapMut::map_anon(self.bytes).map_err(|error| self.io(error))?;
+        let mut hasher = blake3::Hasher::new();
+        for block in memory.chunks_mut(READ_BLOCK) {
+            if !proceed() {
+                return Ok(None);
+            }
+            self.file.read_exact(block).map_err(|error| self.io(error))?;
+            hasher.update_rayon(block);
+        }
+        let found = self.file.metadata().map_err(|error| self.io(error))?;
+        let same = found.len() == self.bytes as u64 && found.modified().ok() == self.modified;
+        if !same || !memory.starts_with(start) {
+            return Err(Error::Changed { path: self.path.to_owned() });
+        }
+        let memory = memory.make_read_only().map_err(|error| self.io(error))?;
+        Ok(Some((memory, hasher.finalize().into())))
+    }
+
+    /// A failure to read; an early end is a change.
+    fn io(&self, source: io::Error) -> Error {
+        let path = self.path.to_owned();
+        match source.kind() {
+            io::ErrorKind::UnexpectedEof => Error::Changed { path },
+            _ => Error::Io { path, source },
+        }
+    }
+}
+
+/// The float32 numbers that these bytes of the file are.
 #[expect(clippy::cast_ptr_alignment, reason = "checked")]
-fn mapped_floats(bytes: &[u8]) -> &[f32] {
+fn floats_of(bytes: &[u8]) -> &[f32] {
     let start = bytes.as_ptr().cast::<f32>();
-    assert!(start.is_aligned(), "tensors are aligned in the file, and the map to a page");
+    assert!(start.is_aligned(), "tensors are aligned in the file, and the file to a page");
     // SAFETY: the address is aligned, the numbers lie inside the bytes, and any bits are a float32.
     unsafe { std::slice::from_raw_parts(start, bytes.len() / 4) }
 }
 
-/// The half-precision numbers that these bytes of the map are.
+/// The half-precision numbers that these bytes of the file are.
 #[expect(clippy::cast_ptr_alignment, reason = "checked")]
-fn mapped_halves(bytes: &[u8]) -> &[u16] {
+fn halves_of(bytes: &[u8]) -> &[u16] {
     let start = bytes.as_ptr().cast::<u16>();
-    assert!(start.is_aligned(), "tensors are aligned in the file, and the map to a page");
+    assert!(start.is_aligned(), "tensors are aligned in the file, and the file to a page");
     // SAFETY: the address is aligned, the numbers lie inside the bytes, and any bits are a u16.
     unsafe { std::slice::from_raw_parts(start, bytes.len() / 2) }
 }
 
-/// Checks all elements of a tensor. Matrices stay in the map, vectors with small elements and half
+/// Checks all elements of a tensor. Matrices stay in the file, vectors with small elements and half
 /// precision outside linear maps are copied; an error is the index of the first element that is not
 /// finite.
-fn read_elements(map: &[u8], location: Location, spec: &TensorSpec) -> Result<Elements, usize> {
+fn read_elements(file: &[u8], location: Location, spec: &TensorSpec) -> Result<Elements, usize> {
     let Location { element, begin, end } = location;
-    let bytes = &map[begin..end];
+    let bytes = &file[begin..end];
     let len = bytes.len() / element.bytes();
     if cfg!(target_endian = "big") {
         return read_swapped(bytes, element, spec);
     }
     let kind = match element {
         ElementType::F32 => {
-            let floats = mapped_floats(bytes);
+            let floats = floats_of(bytes);
             let raw = scan(floats, |value| {
                 let bits = value.to_bits();
                 (bits & 0x7f80_0000 != 0x7f80_0000, is_small(bits))
@@ -374,17 +478,17 @@ fn read_elements(map: &[u8], location: Location, spec: &TensorSpec) -> Result<El
             return Ok(if raw && is_vector(spec) {
                 owned(floats.to_vec(), spec)
             } else {
-                Elements::Mapped { begin, len, raw }
+                Elements::InFile { begin, len, raw }
             });
         }
         ElementType::Bf16 => HalfKind::Bf16,
         ElementType::F16 => HalfKind::F16,
     };
-    let halves = mapped_halves(bytes);
+    let halves = halves_of(bytes);
     scan(halves, |&bits| (kind.is_finite(bits), false))?;
     // Rows of the embedding are copied, not multiplied.
     if matches!(spec.tensor, Tensor::Weight(_)) {
-        return Ok(Elements::MappedHalf { begin, len, kind });
+        return Ok(Elements::HalfInFile { begin, len, kind });
     }
     Ok(owned(halves.par_iter().map(|&bits| kind.widen(bits)).collect(), spec))
 }

@@ -306,8 +306,8 @@ fn files_that_are_not_safetensors_are_refused() {
     let parts = Parts::new();
     let open = |bytes: &[u8]| Weights::open(&parts.write(bytes), None).unwrap_err();
     assert!(matches!(open(b""), Error::TooShort { bytes: 0 }));
-    assert!(matches!(open(b"soma"), Error::TooShort { bytes: 4 }));
-    assert!(matches!(open(b"PK\x03\x04 this is a zip file"), Error::HeaderTooLong { .. }));
+    assert!(matches!(open(b"\0soma"), Error::TooShort { bytes: 5 }));
+    assert!(matches!(open(b"\xff\x03\x04 some other file"), Error::HeaderTooLong { .. }));
     assert!(matches!(open(&(1_u64 << 21).to_le_bytes()), Error::HeaderTooLong { .. }));
     assert!(matches!(open(&with_header("not json", b"")), Error::HeaderNotJson(_)));
     assert!(matches!(open(&with_header("[1, 2]", b"")), Error::HeaderNotJson(_)));
@@ -315,6 +315,127 @@ fn files_that_are_not_safetensors_are_refused() {
     assert!(matches!(open(&with_header("{}", b"")), Error::NoArchitecture));
     let missing = parts.folder.path().join("nothing");
     assert!(matches!(Weights::open(&missing, None), Err(Error::Io { .. })));
+}
+
+#[test]
+fn a_file_of_another_kind_is_named_with_what_to_do() {
+    let parts = Parts::new();
+    for (bytes, words, hint) in [
+        (b"<!DOCTYPE html><title>403</title>".as_slice(), "an HTML page", "not the page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer", "git lfs pull"),
+        (b"{\"error\":\"Repository not found\"}", "JSON", "the download"),
+        (b"PK\x03\x04", "torch.save", "safetensors"),
+        (b"soma", "a text file", "path"),
+    ] {
+        let error = Weights::open(&parts.write(bytes), None).unwrap_err();
+        assert!(error.to_string().contains(words) && error.hint().contains(hint), "{error}");
+        assert_eq!(error.exit(), Exit::Verification);
+    }
+    let error = Weights::open(parts.folder.path(), None).unwrap_err();
+    assert!(matches!(&error, Error::NotAFile { kind: "a folder", .. }), "{error}");
+    let device = std::path::Path::new("/dev/zero");
+    if device.exists() {
+        assert!(matches!(Weights::open(device, None), Err(Error::NotAFile { .. })));
+    }
+}
+
+#[test]
+fn a_header_that_other_readers_refuse_is_refused() {
+    let parts = Parts::new();
+    let header = parts.header.to_string();
+    let metadata = parts.header["__metadata__"].to_string();
+    let twice = header.replacen('{', &format!("{{\"__metadata__\":{metadata},"), 1);
+    let key_twice = header.replacen("\"format\"", "\"format\":\"pt\",\"format\"", 1);
+    for (header, words) in [
+        (twice, "`__metadata__` occurs twice"),
+        (key_twice, "has `format` twice"),
+        (format!(" {header}"), "does not begin with `{`"),
+        (header.replacen("\"F32\"", "\"F32\",\"dtype\":\"F32\"", 1), "dtype"),
+        (header.replacen("[0,", "[0.0,", 1), "0.0"),
+    ] {
+        let error = Weights::open(&parts.write(&with_header(&header, &parts.data)), None);
+        let error = error.unwrap_err();
+        let Error::HeaderNotJson(cause) = &error else { panic!("{error}") };
+        assert!(cause.to_string().contains(words), "{cause}");
+    }
+}
+
+#[test]
+fn names_that_a_wrapper_changed_are_told_with_the_wrapper() {
+    for (change, extra) in [
+        ("_orig_mod.NAME", "_orig_mod."),
+        ("module.NAME", "module."),
+        ("net.NAME", "net."),
+        ("module._orig_mod.NAME", "_orig_mod."),
+    ] {
+        let mut parts = Parts::new();
+        let named = parts.header.as_object().unwrap().iter().map(|(name, entry)| {
+            let longer = change.replace("NAME", name);
+            (if name == "__metadata__" { name.clone() } else { longer }, entry.clone())
+        });
+        parts.header = Value::Object(named.collect());
+        let error = parts.open().unwrap_err();
+        let Error::WrappedName { tensor, found, extra: named } = &error else { panic!("{error}") };
+        assert_eq!(found, &change.replace("NAME", tensor));
+        assert_eq!(named, extra);
+        assert!(error.to_string().contains(extra), "{error}");
+    }
+    // Layers that were compiled one by one.
+    let mut parts = Parts::new();
+    let entry = parts.header.as_object_mut().unwrap().remove(TENSOR).unwrap();
+    parts.header[TENSOR.replace("layers.0.", "layers.0._orig_mod.")] = entry;
+    assert!(matches!(parts.open(), Err(Error::WrappedName { tensor, .. }) if tensor == TENSOR));
+}
+
+#[test]
+fn what_happens_to_a_file_after_it_was_opened_changes_no_score() {
+    let parts = Parts::new();
+    let path = parts.write(&parts.put_together());
+    let directions = Directions::new(&small(), [0; 32]);
+    let engine = Engine::new(KernelChoice::Auto, 2).unwrap();
+    let weights = Weights::open(&path, None).unwrap();
+    let report = || score(&engine, &weights, b"a short text", &directions).unwrap();
+    let (expected, hash) = (report(), weights.hash());
+    let other = Weights::init(&small(), [2; 32]).unwrap();
+    let changes: [&dyn Fn(); 3] = [
+        // Replaced in place, cut, and put there again.
+        &|| {
+            let elsewhere = parts.folder.path().join("other");
+            other.save(&elsewhere).unwrap();
+            std::fs::copy(&elsewhere, &path).unwrap();
+        },
+        &|| drop(std::fs::File::create(&path).unwrap()),
+        &|| other.save(&path).unwrap(),
+    ];
+    for change in changes {
+        change();
+        assert_eq!(report(), expected);
+        assert_eq!(weights.hash(), hash);
+    }
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_read_is_never_taken_for_what_it_was() {
+    let parts = Parts::new();
+    let path = parts.write(&parts.put_together());
+    let whole = std::fs::read(&path).unwrap();
+    let mut other = whole.clone();
+    *other.last_mut().unwrap() ^= 1;
+    // What the loop below asks for happens after the header was read.
+    for (content, same_length) in [(&whole[..whole.len() / 2], false), (&other[..], true)] {
+        std::fs::write(&path, &whole).unwrap();
+        let change = || {
+            // Another time, however coarse the clock of the file system is.
+            std::fs::write(&path, content).unwrap();
+            let file = std::fs::File::options().append(true).open(&path).unwrap();
+            file.set_modified(std::time::UNIX_EPOCH).unwrap();
+            true
+        };
+        let error = Weights::open_while(&path, None, &change).unwrap_err();
+        assert!(matches!(error, Error::Changed { .. }), "{same_length}: {error}");
+    }
+    std::fs::write(&path, &whole).unwrap();
+    assert!(Weights::open_while(&path, None, &|| false).unwrap().is_none());
 }
 
 #[test]

@@ -164,6 +164,12 @@ impl Engine {
         self.pool.current_num_threads()
     }
 
+    /// Runs work whose parallel parts belong to no engine, such as opening weights, on the threads
+    /// of this one: a process that was forked has no others.
+    pub fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        self.pool.install(work)
+    }
+
     /// Runs an elementwise computation on the lanes of this kernel, on the calling thread.
     pub(crate) fn run<O: Operation>(&self, operation: O) -> O::Output {
         run_on(self.lanes, operation)

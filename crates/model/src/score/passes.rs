@@ -87,7 +87,8 @@ impl<'a> Passes<'a> {
         self.gave_up
     }
 
-    /// Scores of documents, in order; `done` receives the number of bytes of every chunk.
+    /// Scores of documents, in order, or none once it gives up; `done` receives the number of bytes
+    /// of every chunk.
     pub(super) fn run(
         &mut self,
         documents: &[&[u8]],
@@ -106,6 +107,9 @@ impl<'a> Passes<'a> {
                 }
                 if positions + chunk.positions() > PASS_POSITIONS as usize {
                     self.compute(&pass, &mut partial, dump.as_deref_mut(), &mut done);
+                    if self.gave_up {
+                        return Vec::new();
+                    }
                     pass.clear();
                     positions = 0;
                 }
@@ -114,6 +118,9 @@ impl<'a> Passes<'a> {
             }
         }
         self.compute(&pass, &mut partial, dump, &mut done);
+        if self.gave_up {
+            return Vec::new();
+        }
         let architecture = self.weights.architecture();
         let ended = partial.into_iter().zip(documents);
         ended.map(|(sums, data)| sums?.finish(data, architecture)).collect()

@@ -3,17 +3,21 @@
 //!
 //! It must never trust a number in the file: every offset is checked against the file and the
 //! expected shapes. The library for this format neither fixes the bytes that are written nor
-//! rejects duplicate tensors, so both directions are written here.
+//! rejects duplicate tensors, so both directions are written here. What any other reader of the
+//! format refuses is refused here too: a model must not be published that others cannot open.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use soma_architecture::{Architecture, HEADER_BYTES_MAX, TensorSpec};
 
-use crate::error::Error;
+use crate::error::{Error, WRAPPERS};
+use crate::look::Look;
 
+/// The entry of the header that is not a tensor.
+const METADATA_KEY: &str = "__metadata__";
 /// The metadata entry that carries the architecture.
 const ARCHITECTURE_KEY: &str = "architecture";
 
@@ -61,10 +65,40 @@ struct TensorEntry {
     data_offsets: [usize; 2],
 }
 
+/// The metadata, each key once.
+#[derive(Debug, Default)]
+struct Metadata(BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Metadata {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Metadata;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map from text to text")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
+                let mut entries = BTreeMap::new();
+                while let Some((key, value)) = map.next_entry::<String, String>()? {
+                    if entries.contains_key(&key) {
+                        let message = format!("the metadata has `{key}` twice");
+                        return Err(A::Error::custom(message));
+                    }
+                    entries.insert(key, value);
+                }
+                Ok(Metadata(entries))
+            }
+        }
+        deserializer.deserialize_map(Entries)
+    }
+}
+
 /// A header that keeps the order and repetitions of its entries, which a map would hide.
 #[derive(Debug, Default)]
 pub(super) struct Header {
-    metadata: BTreeMap<String, String>,
+    metadata: Option<Metadata>,
     tensors: Vec<(String, TensorEntry)>,
     data_start: usize,
 }
@@ -82,10 +116,10 @@ impl<'de> Deserialize<'de> for Header {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
                 let mut header = Header::default();
                 while let Some(key) = map.next_key::<String>()? {
-                    if key == "__metadata__" {
-                        header.metadata = map.next_value()?;
-                    } else {
+                    if key != METADATA_KEY {
                         header.tensors.push((key, map.next_value()?));
+                    } else if header.metadata.replace(map.next_value()?).is_some() {
+                        return Err(A::Error::custom("`__metadata__` occurs twice"));
                     }
                 }
                 Ok(header)
@@ -96,8 +130,20 @@ impl<'de> Deserialize<'de> for Header {
 }
 
 impl Header {
-    /// Reads the header of a file.
-    pub(super) fn read(file: &[u8]) -> Result<Self, Error> {
+    /// Reads the header of a file from its first bytes, [`HEADER_BYTES_MAX`] + 8 of them or all.
+    pub(super) fn read(start: &[u8]) -> Result<Self, Error> {
+        Self::parse(start).map_err(|error| match Look::of(start) {
+            Some(look) => Error::OtherKind { look },
+            None => error,
+        })
+    }
+
+    /// Bytes of the file up to its data.
+    pub(super) fn data_start(&self) -> usize {
+        self.data_start
+    }
+
+    fn parse(file: &[u8]) -> Result<Self, Error> {
         let Some((length, rest)) = file.split_first_chunk::<8>() else {
             return Err(Error::TooShort { bytes: file.len() });
         };
@@ -109,6 +155,10 @@ impl Header {
             .ok()
             .and_then(|length| rest.get(..length))
             .ok_or(Error::HeaderCutOff { bytes: length, present: rest.len() })?;
+        if !text.starts_with(b"{") {
+            let error = serde_json::Error::custom("it does not begin with `{`");
+            return Err(Error::HeaderNotJson(error));
+        }
         let mut header: Self = serde_json::from_slice(text).map_err(Error::HeaderNotJson)?;
         header.data_start = 8 + text.len();
         Ok(header)
@@ -116,7 +166,7 @@ impl Header {
 
     /// The architecture that the file claims to have.
     pub(super) fn architecture(&self) -> Result<Option<Architecture>, Error> {
-        let json = self.metadata.get(ARCHITECTURE_KEY);
+        let json = self.metadata.as_ref().and_then(|found| found.0.get(ARCHITECTURE_KEY));
         Ok(json.map(|json| Architecture::from_json(json)).transpose()?)
     }
 
@@ -137,7 +187,7 @@ impl Header {
         for spec in specs {
             let entry = entries
                 .remove(spec.name.as_str())
-                .ok_or_else(|| Error::Missing { tensor: spec.name.clone() })?;
+                .ok_or_else(|| missing(&spec.name, entries.keys().copied()))?;
             locations.push(self.location(spec, entry, file_len)?);
         }
         if let Some(name) = entries.keys().next() {
@@ -202,9 +252,30 @@ impl Header {
     }
 }
 
+/// The error for a tensor that is not there, unless it is there under a longer name.
+fn missing<'a>(tensor: &str, names: impl Iterator<Item = &'a str>) -> Error {
+    let tensor = tensor.to_owned();
+    for name in names {
+        let bare = WRAPPERS.iter().find(|(part, _)| {
+            name.contains(part) && WRAPPERS.iter().fold(name.to_owned(), without) == tensor
+        });
+        let prefix = name.strip_suffix(&tensor).filter(|prefix| prefix.ends_with('.'));
+        if let Some(extra) = bare.map(|(part, _)| *part).or(prefix) {
+            let (found, extra) = (name.to_owned(), extra.to_owned());
+            return Error::WrappedName { tensor, found, extra };
+        }
+    }
+    Error::Missing { tensor }
+}
+
+/// A name without the part that a wrapper adds.
+fn without(name: String, (part, _): &(&str, &str)) -> String {
+    name.replace(part, "")
+}
+
 /// The first bytes of a file with these tensors in float32: the same bytes for the same
 /// architecture.
-pub(super) fn write(architecture: &Architecture) -> Vec<u8> {
+pub(crate) fn write(architecture: &Architecture) -> Vec<u8> {
     let metadata = serde_json::json!({ ARCHITECTURE_KEY: architecture.to_json(), "format": "pt" });
     let mut text = format!("{{\"__metadata__\":{metadata}");
     let mut begin = 0;

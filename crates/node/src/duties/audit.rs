@@ -379,6 +379,10 @@ impl AuditQueue {
             }
             Ok(weights) => Ok(Some(weights)),
             Err(soma_model::Error::Io { path, source }) => Err(NodeError::io(&path, source)),
+            // Neither says anything about what was published.
+            Err(
+                error @ (soma_model::Error::Changed { .. } | soma_model::Error::NotAFile { .. }),
+            ) => Err(NodeError::io(&path, std::io::Error::other(error))),
             Err(error) => {
                 files.check_plain(revealed)?;
                 tracing::warn!(%weights_hash, %error, "published weights are malformed");
