@@ -7,7 +7,7 @@
 
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
@@ -47,6 +47,8 @@ pub(crate) struct Output {
     quiet: bool,
     /// All bars and spinners, so that a line of text never lands in the middle of one.
     bars: MultiProgress,
+    /// Whether long work says a line now and then, because bars would not be seen.
+    signs: bool,
     color: bool,
 }
 
@@ -74,8 +76,9 @@ impl Output {
             // By NO_COLOR, CLICOLOR, CLICOLOR_FORCE, TERM and whether it is a terminal.
             Color::Auto => AutoStream::choice(&std::io::stderr()) != ColorChoice::Never,
         };
-        let progress = terminal && !quiet && !no_progress && !set("SOMA_NO_PROGRESS");
-        Self { json, quiet, bars: MultiProgress::with_draw_target(target(progress)), color }
+        let wanted = !quiet && !no_progress && !set("SOMA_NO_PROGRESS");
+        let bars = MultiProgress::with_draw_target(target(wanted && terminal));
+        Self { json, quiet, bars, signs: wanted && !terminal, color }
     }
 
     /// True if results are JSON.
@@ -172,6 +175,11 @@ impl Output {
         bar
     }
 
+    /// Signs of life for long work where no bar is drawn.
+    pub(crate) fn signs(&self) -> Signs<'_> {
+        Signs { output: self, next: Instant::now() + FIRST_PAUSE, pause: FIRST_PAUSE }
+    }
+
     /// A spinner for work of unknown length.
     pub(crate) fn spinner(&self, text: impl Into<String>) -> ProgressBar {
         let spinner = self.bars.add(ProgressBar::new_spinner());
@@ -184,6 +192,29 @@ impl Output {
     fn paint(&self, role: Role, text: impl Display) -> String {
         let text = text.to_string();
         if self.color { harmless::styled(role as u8, &text) } else { text }
+    }
+}
+
+/// How long work is silent before its first sign of life, and at most between two of them.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// Signs of life in the log of a job: a line soon after the beginning, then ever more rarely.
+#[derive(Debug)]
+pub(crate) struct Signs<'a> {
+    output: &'a Output,
+    next: Instant,
+    pause: Duration,
+}
+
+impl Signs<'_> {
+    /// Says `text` if a sign is due.
+    pub(crate) fn tick(&mut self, text: impl FnOnce() -> String) {
+        if self.output.signs && Instant::now() >= self.next {
+            self.output.say(text());
+            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+            self.next = Instant::now() + self.pause;
+        }
     }
 }
 

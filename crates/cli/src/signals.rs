@@ -1,7 +1,102 @@
-//! The signals that stop a long-running command: SIGINT and SIGTERM.
+//! The signals that stop a long-running command: SIGINT and SIGTERM, and for work that is worth
+//! keeping SIGHUP, which comes when a connection to the machine breaks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
 use soma_codes::Code;
+
+/// The status of a process that a second signal ends at once.
+const ENDED_BY_SIGNAL: i32 = 130;
+
+/// Whether the process was asked to stop. The first signal only sets this, so that work can be
+/// kept; a second one ends the process.
+#[derive(Clone, Debug)]
+pub(crate) struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Waits for signals from now on.
+    pub(crate) fn listen() -> Result<Self> {
+        let failed = |error: std::io::Error| Error::new(Code::Signals, error.to_string());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(failed)?;
+        let mut signals = {
+            let _entered = runtime.enter();
+            Signals::listen().map_err(failed)?
+        };
+        let stop = Self(Arc::new(AtomicBool::new(false)));
+        let set = stop.0.clone();
+        let wait = move || {
+            runtime.block_on(signals.next());
+            set.store(true, Ordering::Relaxed);
+            runtime.block_on(signals.next());
+            std::process::exit(ENDED_BY_SIGNAL);
+        };
+        std::thread::Builder::new().name("signals".into()).spawn(wait).map_err(failed)?;
+        Ok(stop)
+    }
+
+    /// Whether a signal has come.
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The signals that ask a process to stop.
+#[cfg(unix)]
+struct Signals(Vec<tokio::signal::unix::Signal>);
+
+#[cfg(unix)]
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut kinds = vec![SignalKind::interrupt(), SignalKind::terminate()];
+        if !hangup_is_ignored() {
+            kinds.push(SignalKind::hangup());
+        }
+        kinds.into_iter().map(signal).collect::<std::io::Result<_>>().map(Self)
+    }
+
+    async fn next(&mut self) {
+        std::future::poll_fn(|context| {
+            let mut signals = self.0.iter_mut();
+            if signals.any(|signal| signal.poll_recv(context).is_ready()) {
+                std::task::Poll::Ready(())
+            } else {
+                std::task::Poll::Pending
+            }
+        })
+        .await;
+    }
+}
+
+/// Whether `nohup` or a shell has told the process to outlive its terminal; listening would undo
+/// that. Where the system does not tell, the process is left to outlive it or not.
+#[cfg(unix)]
+fn hangup_is_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // SIGHUP is signal 1, the lowest bit.
+    ignored.is_none_or(|mask| mask & 1 == 1)
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
 
 /// Returns when the process receives a signal to stop.
 pub(crate) async fn stopped() -> Result {

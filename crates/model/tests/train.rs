@@ -2,8 +2,10 @@
 //! nothing else.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use proptest::prelude::*;
-use soma_model::train::{CheckpointFault, Corpus, Recipe, Trainer};
+use soma_model::train::{Changes, CheckpointFault, Corpus, Recipe, Trainer};
 use soma_model::{Architecture, Directions, Engine, Error, KernelChoice, KernelKind, Weights};
 
 /// Small, and no width is a whole number of vectors.
@@ -176,4 +178,106 @@ fn what_cannot_be_trained_is_refused() {
     ] {
         assert!(matches!(new(recipe, corpus()), Err(Error::Recipe { .. })));
     }
+}
+
+#[test]
+fn a_step_that_is_given_up_leaves_the_run_as_it_was() {
+    let engine = Engine::new(KernelChoice::Auto, 2).unwrap();
+    let recipe = Recipe { micro_batches: 2, ..recipe() };
+    let weights = Weights::init(&tiny(), recipe.seed).unwrap();
+    let mut trainer = Trainer::new(&engine, &weights, recipe.clone(), corpus()).unwrap();
+    let mut given_up = 0;
+    for allowed in (0..).step_by(7) {
+        let asked = AtomicU32::new(0);
+        let proceed = || asked.fetch_add(1, Ordering::Relaxed) < allowed;
+        if trainer.step_while(&proceed).unwrap().is_some() {
+            break;
+        }
+        given_up += 1;
+        assert_eq!(trainer.steps_done(), 0);
+    }
+    assert!(given_up > 1);
+    while trainer.steps_done() < recipe.steps {
+        trainer.step().unwrap();
+    }
+    assert_eq!(trainer.weights_hash(), train(&engine, recipe, corpus()));
+}
+
+#[test]
+fn a_run_that_diverges_names_the_step_and_keeps_the_weights_from_before_it() {
+    let engine = Engine::new(KernelChoice::Auto, 1).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let recipe = Recipe { learning_rate: 1e30, warmup: 0, weight_decay: 0.0, ..recipe() };
+    let weights = Weights::init(&tiny(), recipe.seed).unwrap();
+    let mut trainer = Trainer::new(&engine, &weights, recipe, corpus()).unwrap();
+    let (error, before) = loop {
+        let before = trainer.weights().hash();
+        if let Err(error) = trainer.step() {
+            break (error, before);
+        }
+    };
+    let failed = trainer.steps_done() + 1;
+    assert!(matches!(error, Error::Diverged { step, .. } if step == failed), "{error}");
+    assert_eq!(trainer.weights().hash(), before);
+    // The run can be resumed from there, with what made it diverge changed.
+    trainer.save_checkpoint(file.path()).unwrap();
+    let mut resumed = Trainer::resume(&engine, file.path(), corpus()).unwrap();
+    assert_eq!(resumed.weights().hash(), before);
+    assert_eq!(resumed.step().unwrap_err().to_string(), error.to_string());
+    resumed.change(Changes { learning_rate: Some(1e-9), ..Changes::default() }).unwrap();
+    assert!(resumed.recipe().learning_rate < 1e-8);
+}
+
+#[test]
+fn a_finished_run_is_prolonged_as_if_it_had_had_the_steps_from_then_on() {
+    let engine = Engine::new(KernelChoice::Auto, 1).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let weights = Weights::init(&tiny(), [0; 32]).unwrap();
+    let mut finished = Trainer::new(&engine, &weights, recipe(), corpus()).unwrap();
+    for _ in 0..recipe().steps {
+        finished.step().unwrap();
+    }
+    finished.save_checkpoint(file.path()).unwrap();
+    let prolonged = || {
+        let mut trainer = Trainer::resume(&engine, file.path(), corpus()).unwrap();
+        trainer.change(Changes { steps: Some(9), ..Changes::default() }).unwrap();
+        let rates: Vec<f32> = (6..9).map(|_| trainer.step().unwrap().learning_rate).collect();
+        (trainer.steps_done(), rates, trainer.weights_hash())
+    };
+    let (steps, rates, hash) = prolonged();
+    assert_eq!(steps, 9);
+    assert!(rates.is_sorted_by(|a, b| a > b) && rates[2] > 0.0, "{rates:?}");
+    assert_eq!(prolonged().2, hash);
+    let fewer = finished.change(Changes { steps: Some(5), ..Changes::default() });
+    assert!(matches!(fewer, Err(Error::Recipe { field: "steps" })));
+}
+
+#[test]
+fn data_in_which_no_byte_follows_another_is_refused() {
+    let engine = Engine::new(KernelChoice::Auto, 1).unwrap();
+    let weights = Weights::init(&tiny(), [0; 32]).unwrap();
+    let (kept, _) = Corpus::from(b"ab".as_slice()).hold_out();
+    assert_eq!(kept.len(), 1);
+    let refused = Trainer::new(&engine, &weights, recipe(), kept);
+    assert!(matches!(refused, Err(Error::NothingToPredict)));
+    // A whole document of one byte teaches that it ends.
+    Trainer::new(&engine, &weights, recipe(), Corpus::from(b"a".as_slice())).unwrap();
+}
+
+#[test]
+fn a_trainer_writes_the_file_that_its_weights_would_write() {
+    let engine = Engine::new(KernelChoice::Auto, 1).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let [saved, copied] = ["saved", "copied"].map(|name| folder.path().join(name));
+    let weights = Weights::init(&tiny(), [0; 32]).unwrap();
+    let mut trainer = Trainer::new(&engine, &weights, recipe(), corpus()).unwrap();
+    for _ in 0..3 {
+        trainer.step().unwrap();
+    }
+    let hash = trainer.save(&saved).unwrap();
+    trainer.weights().save(&copied).unwrap();
+    let bytes = std::fs::read(&saved).unwrap();
+    assert!(bytes == std::fs::read(&copied).unwrap());
+    assert_eq!(hash, *blake3::hash(&bytes).as_bytes());
+    assert_eq!(hash, trainer.weights().hash());
 }

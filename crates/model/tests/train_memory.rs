@@ -1,4 +1,4 @@
-//! A step needs no more memory than the steps before it.
+//! A step needs no more memory than the steps before it, and a checkpoint almost none.
 #![expect(unsafe_code, reason = "an allocator that counts can only be declared so")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -52,4 +52,13 @@ fn steps_after_the_first_keep_nothing_and_need_little_for_a_moment() {
     let most = MOST.load(Ordering::Relaxed) - before;
     assert!(kept < 1 << 16, "{kept} bytes kept");
     assert!(most < 1 << 20, "{most} bytes for a moment");
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint");
+    let before = LIVE.load(Ordering::Relaxed);
+    MOST.store(before, Ordering::Relaxed);
+    trainer.save_checkpoint(&path).unwrap();
+    let most = MOST.load(Ordering::Relaxed) - before;
+    let size = usize::try_from(path.metadata().unwrap().len()).unwrap();
+    assert!(most < 1 << 20 && most < size / 4, "{most} bytes to write {size}");
 }

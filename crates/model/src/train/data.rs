@@ -36,6 +36,11 @@ impl Corpus {
         self.append(document, true);
     }
 
+    /// Appends the beginning of a document whose rest is elsewhere: its last byte has no target.
+    pub fn push_beginning(&mut self, document: &[u8]) {
+        self.append(document, false);
+    }
+
     /// Number of bytes in all documents together.
     pub fn len(&self) -> usize {
         self.bytes.len()
@@ -62,6 +67,12 @@ impl Corpus {
             held_out.append(&self.bytes[cut..range.end], *ends);
         }
         (kept, held_out)
+    }
+
+    /// Whether any byte, or the end of a document, follows a byte and can be learned.
+    pub(crate) fn has_targets(&self, context: usize) -> bool {
+        let mut documents = self.documents.iter();
+        documents.any(|Document { range, ends }| range.len() > 1 || (*ends && context > 1))
     }
 
     /// Identifies the documents and their borders: a checkpoint resumes on the corpus that it was
@@ -121,7 +132,8 @@ impl Order {
     /// Starts at a place given by [`Order::place`], or at `(0, 0)`.
     ///
     /// # Errors
-    /// [`Error::EmptyData`] for a corpus without bytes.
+    /// [`Error::EmptyData`] for a corpus without bytes, [`Error::NothingToPredict`] for one in
+    /// which no byte follows another.
     pub(crate) fn new(
         corpus: Corpus,
         seed: [u8; 32],
@@ -130,6 +142,9 @@ impl Order {
     ) -> Result<Self, Error> {
         if corpus.is_empty() {
             return Err(Error::EmptyData);
+        }
+        if !corpus.has_targets(context) {
+            return Err(Error::NothingToPredict);
         }
         // An offset adds at most one window to each document.
         let most = corpus.documents().map(|d| d.len().div_ceil(context) + 1).sum();
@@ -143,6 +158,15 @@ impl Order {
     /// `(epoch, windows already taken from it)`.
     pub(crate) fn place(&self) -> (u64, usize) {
         (self.epoch, self.cursor)
+    }
+
+    /// Returns to a place that [`Order::place`] gave earlier.
+    pub(crate) fn return_to(&mut self, (epoch, cursor): (u64, usize)) {
+        if epoch != self.epoch {
+            self.epoch = epoch;
+            self.cut_and_shuffle();
+        }
+        self.cursor = cursor;
     }
 
     pub(crate) fn corpus_hash(&self) -> blake3::Hash {

@@ -19,9 +19,12 @@ mod checkpoint;
 #[cfg(test)]
 mod gradients;
 
+use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Mutex;
 
 use soma_architecture::{Architecture, Tensor};
+use soma_os::file::AtomicFile;
 
 pub use data::Corpus;
 pub use recipe::Recipe;
@@ -38,7 +41,7 @@ use crate::layers::sigreg::{CharacteristicFunction, Directions};
 use crate::rope::Rope;
 use crate::sizes::Sizes;
 use crate::tokenizer;
-use crate::weights::Weights;
+use crate::weights::{self, Weights};
 
 /// Rows of a weight's gradient that make up one task.
 const GRADIENT_ROWS: usize = 128;
@@ -61,6 +64,18 @@ pub struct StepReport {
     /// Positions computed in the step.
     pub tokens: usize,
 }
+
+/// What a resumed run does differently from then on.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Changes {
+    /// Another number of steps: the schedule continues as if the run had had it from the beginning.
+    pub steps: Option<u64>,
+    /// Another peak learning rate.
+    pub learning_rate: Option<f64>,
+}
+
+/// Asked again and again from all threads: false once the caller no longer wants the result.
+pub type Proceed<'a> = &'a (dyn Fn() -> bool + Sync);
 
 /// A training run between two steps.
 #[derive(Debug)]
@@ -86,8 +101,8 @@ impl<'e> Trainer<'e> {
     /// A run from its first step, starting at `weights` (such as those of [`Weights::init`]).
     ///
     /// # Errors
-    /// [`Error::EmptyData`] if there is nothing to train on, [`Error::Recipe`] if the recipe cannot
-    /// be followed.
+    /// [`Error::EmptyData`] and [`Error::NothingToPredict`] if there is nothing to train on,
+    /// [`Error::Recipe`] if the recipe cannot be followed.
     pub fn new(
         engine: &'e Engine,
         weights: &Weights,
@@ -140,6 +155,29 @@ impl<'e> Trainer<'e> {
         &self.recipe
     }
 
+    /// The architecture of the model.
+    pub fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+
+    /// Follows a changed recipe from the next step on.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] if it cannot be followed, or has fewer steps than are done.
+    pub fn change(&mut self, changes: Changes) -> Result<(), Error> {
+        let recipe = Recipe {
+            steps: changes.steps.unwrap_or(self.recipe.steps),
+            learning_rate: changes.learning_rate.unwrap_or(self.recipe.learning_rate),
+            ..self.recipe.clone()
+        };
+        recipe.check()?;
+        if changes.steps.is_some_and(|steps| steps < self.step) {
+            return Err(Error::Recipe { field: "steps" });
+        }
+        self.recipe = recipe;
+        Ok(())
+    }
+
     /// Steps done so far.
     pub fn steps_done(&self) -> u64 {
         self.step
@@ -152,12 +190,37 @@ impl<'e> Trainer<'e> {
         Weights::from_tensors(&self.architecture, tensors)
     }
 
+    /// Writes the weights as [`Weights::save`] does, without a copy of them; returns their hash.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if they cannot be written.
+    pub fn save(&self, path: &Path) -> Result<[u8; 32], Error> {
+        let write = || {
+            let mut file = AtomicFile::create(path)?;
+            self.write_to(&mut file)?;
+            file.commit()
+        };
+        write().map_err(|source| Error::Io { path: path.to_owned(), source })?;
+        Ok(self.weights_hash())
+    }
+
+    /// BLAKE3 of the file that [`Self::save`] writes.
+    pub fn weights_hash(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        self.write_to(&mut hasher).map_or([0; 32], |()| hasher.finalize().into())
+    }
+
+    fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
+        out.write_all(&weights::header_of(&self.architecture))?;
+        weights::write_floats(out, &self.values)
+    }
+
     /// Mean negative log likelihood, in nats, of other data under the current weights: documents
     /// in chunks, as in a score.
     ///
     /// # Errors
-    /// [`Error::EmptyData`] if there is nothing to predict, [`Error::NonFinite`] if the mean is not
-    /// finite.
+    /// [`Error::NothingToPredict`] if there is nothing to predict, [`Error::NonFinite`] if the mean
+    /// is not finite.
     pub fn evaluate(&mut self, corpus: &Corpus) -> Result<f64, Error> {
         let positions = self.sizes.positions;
         let documents = corpus.documents();
@@ -184,7 +247,7 @@ impl<'e> Trainer<'e> {
             nll = self.passes[..last].iter().fold(nll, |sum, pass| sum + pass.nll);
         }
         match nll / predicted as f64 {
-            _ if predicted == 0 => Err(Error::EmptyData),
+            _ if predicted == 0 => Err(Error::NothingToPredict),
             mean if mean.is_finite() => Ok(mean),
             _ => Err(Error::NonFinite),
         }
@@ -193,9 +256,28 @@ impl<'e> Trainer<'e> {
     /// Performs one optimizer step.
     ///
     /// # Errors
-    /// [`Error::NonFinite`] if the loss or the gradient is not finite; the weights stay as they
-    /// were.
+    /// [`Error::Diverged`] if the loss or the gradient is not finite; the run stays as it was.
+    #[expect(clippy::expect_used, reason = "nothing asks it to stop")]
     pub fn step(&mut self) -> Result<StepReport, Error> {
+        Ok(self.step_while(&|| true)?.expect("work that always proceeds is done"))
+    }
+
+    /// Performs one optimizer step as [`Self::step`] does, or gives up: `None` once `proceed` is
+    /// false; the run stays as it was.
+    ///
+    /// # Errors
+    /// Same as [`Self::step`].
+    pub fn step_while(&mut self, proceed: Proceed<'_>) -> Result<Option<StepReport>, Error> {
+        let place = self.order.place();
+        let done = self.attempt(proceed);
+        if !matches!(done, Ok(Some(_))) {
+            self.order.return_to(place);
+        }
+        done
+    }
+
+    /// A step, which leaves the data's place behind where it ends.
+    fn attempt(&mut self, proceed: Proceed<'_>) -> Result<Option<StepReport>, Error> {
         let mut report = StepReport {
             step: self.step + 1,
             cross_entropy: 0.0,
@@ -206,7 +288,10 @@ impl<'e> Trainer<'e> {
             tokens: 0,
         };
         for index in 0..self.recipe.micro_batches {
-            let [cross_entropy, sigreg] = self.micro_batch(index, &mut report.tokens);
+            let means = self.micro_batch(index, &mut report.tokens, proceed);
+            let Some([cross_entropy, sigreg]) = means else {
+                return Ok(None);
+            };
             report.cross_entropy += cross_entropy;
             report.sigreg += sigreg;
         }
@@ -216,8 +301,10 @@ impl<'e> Trainer<'e> {
         report.loss = report.cross_entropy + coefficient * report.sigreg;
         let lengths = self.layout.places().iter().map(Place::len);
         report.gradient_norm = adamw::norm(self.engine, &self.gradients, lengths);
-        if !(report.loss + report.gradient_norm).is_finite() {
-            return Err(Error::NonFinite);
+        for (what, value) in [("loss", report.loss), ("gradient", report.gradient_norm)] {
+            if !value.is_finite() {
+                return Err(Error::Diverged { step: report.step, what });
+            }
         }
         let places = self.layout.places().iter();
         let (rate, norm) = (report.learning_rate, report.gradient_norm);
@@ -230,12 +317,18 @@ impl<'e> Trainer<'e> {
             &self.gradients,
         );
         self.step += 1;
-        Ok(report)
+        Ok(Some(report))
     }
 
-    /// Adds the gradients of the next micro-batch; returns its cross-entropy and its `SIGReg`.
+    /// Adds the gradients of the next micro-batch; returns its cross-entropy and its `SIGReg`, or
+    /// `None` once `proceed` is false.
     #[expect(clippy::cast_possible_truncation, reason = "the weight is rounded once, here")]
-    fn micro_batch(&mut self, index: usize, tokens: &mut usize) -> [f64; 2] {
+    fn micro_batch(
+        &mut self,
+        index: usize,
+        tokens: &mut usize,
+        proceed: Proceed<'_>,
+    ) -> Option<[f64; 2]> {
         for pass in &mut self.passes {
             self.order.next(&mut pass.tokens, &mut pass.targets);
         }
@@ -258,9 +351,14 @@ impl<'e> Trainer<'e> {
         let (sigreg, scratch) = (&self.sigreg, &self.scratch);
         let passes = self.passes.iter_mut().collect();
         self.engine.for_each(passes, |pass| {
-            pass.forward(&model, weight);
-            pass.sample(&model, sigreg);
+            if proceed() {
+                pass.forward(&model, weight);
+                pass.sample(&model, sigreg);
+            }
         });
+        if !proceed() {
+            return None;
+        }
         let factor = positions.min(self.recipe.sigreg_cap) as f64;
         let coefficient = self.recipe.sigreg_coefficient * factor * share;
         let sums = self.passes.iter().map(|pass| &pass.sigreg_sums);
@@ -268,6 +366,9 @@ impl<'e> Trainer<'e> {
         let sigreg = &self.sigreg;
         let passes = self.passes.iter_mut().collect();
         self.engine.for_each(passes, |pass| {
+            if !proceed() {
+                return;
+            }
             let kept = scratch.lock().ok().and_then(|mut kept| kept.pop());
             let mut room = kept.unwrap_or_else(|| Scratch::new(model.sizes));
             pass.backward(&model, sigreg, &mut room);
@@ -275,9 +376,12 @@ impl<'e> Trainer<'e> {
                 kept.push(room);
             }
         });
+        if !proceed() {
+            return None;
+        }
         add_gradients(&model, &self.passes, &mut self.gradients, index > 0);
         let nll: f64 = self.passes.iter().map(|pass| pass.nll).sum();
-        [nll / predicted as f64, factor * distance]
+        Some([nll / predicted as f64, factor * distance])
     }
 }
 
