@@ -304,3 +304,106 @@ fn an_error_in_json_is_one_line_on_stderr() {
     assert_eq!(error["error"]["code"], "usage");
     assert_eq!(output.status.code(), Some(2));
 }
+
+#[test]
+fn many_files_end_with_a_summary_that_names_the_best_model() {
+    let home = home();
+    let models: Vec<String> = ["1", "2"]
+        .map(|seed| {
+            let path = at(&home, &format!("model{seed}"));
+            let made = soma(
+                home.path(),
+                &["model", "init", "--arch", "nano", "--seed", seed, "-o", &path],
+            );
+            assert!(made.status.success());
+            path
+        })
+        .into();
+    std::fs::create_dir(home.path().join("folder")).unwrap();
+    for (name, length) in [("a", 100), ("b", 300), ("c", 50)] {
+        let path = home.path().join("folder").join(name);
+        std::fs::write(path, "a text of some length ".repeat(length / 20)).unwrap();
+    }
+    let folder = at(&home, "folder");
+    let arguments = ["score", &folder, "-m", &models[0], "-m", &models[1], "--json"];
+    let output = soma(home.path(), &arguments);
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<Value> =
+        stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [files @ .., summary] = &lines[..] else { panic!("no lines") };
+    assert_eq!((files.len(), &summary["schema"]), (3, &Value::from("score_summary/1")));
+    let mean = |model: usize| {
+        let entries = files.iter().map(|line| &line["scores"][model]);
+        let (mut sum, mut bytes) = (0.0, 0.0);
+        for entry in entries {
+            let weight = entry["bytes"].as_f64().unwrap();
+            sum += entry["loss"].as_f64().unwrap() * weight;
+            bytes += weight;
+        }
+        sum / bytes
+    };
+    let (first, second) = (mean(0), mean(1));
+    assert_eq!(summary["winner"], usize::from(second < first));
+    assert!((summary["models"][0]["loss"].as_f64().unwrap() - first).abs() < 1e-9);
+    let best = |model: usize| summary["models"][model]["best_of"].as_u64().unwrap();
+    assert_eq!(best(0) + best(1), 3);
+    let single = soma(home.path(), &["score", &at(&home, "folder/a"), "-m", &models[0], "--json"]);
+    assert_eq!(String::from_utf8(single.stdout).unwrap().lines().count(), 1);
+
+    let arguments = ["run", "-m", &models[0], "--embed", &folder, "--json"];
+    let output = soma(home.path(), &arguments);
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<Value> =
+        stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let names: Vec<&str> = lines.iter().map(|line| line["file"].as_str().unwrap()).collect();
+    assert_eq!(names, ["a", "b", "c"].map(|name| format!("{folder}/{name}")));
+    assert_eq!(lines[0]["embedding"].as_array().unwrap().len(), 128);
+}
+
+#[cfg(unix)]
+#[test]
+fn weights_that_change_while_they_score_change_no_score() {
+    let home = home();
+    let weights = at(&home, "weights");
+    for (path, seed) in [(&weights, "1"), (&at(&home, "other"), "2")] {
+        let arguments = ["model", "init", "--arch", "nano", "--seed", seed, "-o", path];
+        assert!(soma(home.path(), &arguments).status.success());
+    }
+    std::fs::create_dir(home.path().join("folder")).unwrap();
+    for index in 0..40 {
+        let text = format!("text number {index}; ").repeat(200);
+        std::fs::write(home.path().join(format!("folder/{index:02}")), text).unwrap();
+    }
+    let folder = at(&home, "folder");
+    let arguments = ["score", &folder, "-m", &weights, "--json", "--threads", "1"];
+    let losses = |stdout: &str| -> Vec<String> {
+        let lines = stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let losses = lines.filter(|line| line["schema"] == "score/1");
+        losses.map(|line| line["scores"][0]["loss_q32"].to_string()).collect()
+    };
+    let expected = losses(&String::from_utf8(soma(home.path(), &arguments).stdout).unwrap());
+    assert_eq!(expected.len(), 40);
+    let replace: [&dyn Fn(); 2] =
+        [&|| assert!(std::fs::copy(at(&home, "other"), &weights).unwrap() > 0), &|| {
+            drop(std::fs::File::create(&weights).unwrap())
+        }];
+    for change in replace {
+        let mut command = support::command(home.path());
+        command.args(arguments).arg("--cache").stdout(std::process::Stdio::piped());
+        let mut run = command.spawn().unwrap();
+        let mut stdout = std::io::BufReader::new(run.stdout.take().unwrap());
+        let mut first = String::new();
+        std::io::BufRead::read_line(&mut stdout, &mut first).unwrap();
+        change();
+        let rest = std::io::read_to_string(stdout).unwrap();
+        assert!(run.wait().unwrap().success());
+        assert_eq!(losses(&(first + &rest)), expected);
+        // The next turn begins with the same file.
+        let arguments = ["model", "init", "--arch", "nano", "--seed", "1", "-o", &weights];
+        assert!(soma(home.path(), &arguments).status.success());
+    }
+    let cached = soma(home.path(), &[&arguments[..], &["--cache"]].concat());
+    let cached = String::from_utf8(cached.stdout).unwrap();
+    assert!(cached.contains("\"cached\":true"));
+    assert_eq!(losses(&cached), expected, "what is in the cache is right as well");
+}

@@ -1,17 +1,19 @@
-//! `soma run`: continues a text with a model, or embeds a file.
+//! `soma run`: continues a text with a model, or embeds files.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use soma_model::{Directions, Sampling, generate};
+use soma_codes::Code;
+use soma_compete::documents;
+use soma_model::{Directions, Engine, Sampling, Weights, generate};
 
 use crate::error::{Error, Result};
 use crate::model_flags::{self, Arch, EngineArgs};
 use crate::output::Output;
 use crate::seed::Seed;
 
-/// Continue a text with a model, or embed a file.
+/// Continue a text with a model, or embed files.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: soma run --model owl.safetensors \"To be, or\" \
                   --bytes 200 --temperature 0.8")]
@@ -25,9 +27,10 @@ pub(crate) struct Run {
     /// The text to continue.
     #[arg(required_unless_present = "embed")]
     text: Option<String>,
-    /// Print the embedding of this file instead: integers, one line.
-    #[arg(long, value_name = "FILE", conflicts_with = "text")]
-    embed: Option<PathBuf>,
+    /// Print the embeddings of these files, or folders of files, instead: integers, one line each;
+    /// after the file's name and a tab if there are several.
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "text")]
+    embed: Vec<PathBuf>,
     /// Maximum number of bytes to generate; the model may end the text earlier.
     #[arg(long, default_value_t = 256, value_name = "N")]
     bytes: usize,
@@ -59,9 +62,10 @@ struct Continued {
 }
 
 #[derive(Serialize)]
-struct Embedded {
+struct Embedded<'a> {
     schema: &'static str,
-    weights_hash: String,
+    file: String,
+    weights_hash: &'a str,
     embedding: Vec<i16>,
 }
 
@@ -69,15 +73,8 @@ impl Run {
     pub(crate) fn run(self, output: &Output) -> Result {
         let engine = self.engine.build()?;
         let weights = model_flags::open(&self.model, self.arch.as_ref())?;
-        if let Some(file) = &self.embed {
-            let data = std::fs::read(file).map_err(|error| Error::file(file, "read", &error))?;
-            let directions = Directions::new(weights.architecture(), self.seed.0);
-            let report = soma_model::score(&engine, &weights, &data, &directions)?;
-            let embedding = report.score.embedding;
-            let text: Vec<String> = embedding.iter().map(ToString::to_string).collect();
-            let weights_hash = hex::encode(weights.hash());
-            let embedded = Embedded { schema: "embed/1", weights_hash, embedding };
-            return output.result(text.join(" "), &embedded);
+        if !self.embed.is_empty() {
+            return self.embed(&engine, &weights, output);
         }
         let prompt = self.text.unwrap_or_default();
         let sampling = Sampling { temperature: self.temperature, seed: self.seed.0 };
@@ -102,4 +99,52 @@ impl Run {
         let continued = Continued { schema: "run/1", prompt, text, bytes: hex::encode(&generated) };
         output.result("", &continued)
     }
+
+    /// Prints the embedding of each file; one without is told and left out.
+    fn embed(&self, engine: &Engine, weights: &Weights, output: &Output) -> Result {
+        let mut files = Vec::new();
+        for path in &self.embed {
+            files.extend(documents::files_below(path)?);
+        }
+        let several = files.len() > 1 || self.embed.iter().any(|path| path.is_dir());
+        let directions = Directions::new(weights.architecture(), self.seed.0);
+        let weights_hash = hex::encode(weights.hash());
+        let mut failures = 0;
+        for file in &files {
+            let embedding = match embedding(engine, weights, file, &directions) {
+                Ok(embedding) => embedding,
+                Err(error) if several => {
+                    failures += 1;
+                    let name = file.display();
+                    output.warn(format_args!("{name} is left out: {}", error.message));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let integers: Vec<String> = embedding.iter().map(ToString::to_string).collect();
+            let name = if several { format!("{}\t", file.display()) } else { String::new() };
+            let text = format!("{name}{}", integers.join(" "));
+            let weights_hash = &weights_hash;
+            let file = file.display().to_string();
+            let embedded = Embedded { schema: "embed/1", file, weights_hash, embedding };
+            if !output.line(text, &embedded)? {
+                return Ok(());
+            }
+        }
+        if failures == 0 {
+            return Ok(());
+        }
+        let message = format!("{failures} of {} files have no embedding", files.len());
+        Err(Error::new(Code::NoScore, message))
+    }
+}
+
+fn embedding(
+    engine: &Engine,
+    weights: &Weights,
+    file: &Path,
+    directions: &Directions,
+) -> Result<Vec<i16>> {
+    let data = std::fs::read(file).map_err(|error| Error::file(file, "read", &error))?;
+    Ok(soma_model::score(engine, weights, &data, directions)?.score.embedding)
 }

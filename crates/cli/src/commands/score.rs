@@ -1,21 +1,22 @@
 //! `soma score FILE... --model W...`: which of these models predicts this data best.
 //!
-//! Every model is opened once and every file read once. Memory must never grow with the number of
-//! files: they are read, scored by all models and printed batch by batch.
+//! Every file is read once, and a model is opened again only if there is no memory for all of them.
+//! Memory must never grow with the number of files: they are read, scored by all models and printed
+//! batch by batch.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::Serialize;
 use soma_codes::Code;
-use soma_compete::{ScoreCache, Scored, Scorer, documents};
+use soma_compete::{OpenModels, ScoreCache, Scored, Scorer, documents};
 use soma_model::{Directions, Engine, Report, Weights, score_with_dump};
 use soma_protocol::record::Params;
 
 use crate::error::{Error, Result};
 use crate::global::Global;
 use crate::home::Home;
-use crate::model_flags::{self, Arch, EngineArgs};
+use crate::model_flags::{Arch, EngineArgs};
 use crate::output::{Output, Unit};
 use crate::seed::Seed;
 
@@ -108,10 +109,9 @@ struct Gain {
     counting: f64,
 }
 
-/// An opened model.
+/// A model that scores.
 struct Model {
     path: PathBuf,
-    weights: Weights,
     hash: String,
     seed: Seed,
     directions: Directions,
@@ -139,21 +139,24 @@ impl Score {
         if self.dump.is_some() && (files.len() != 1 || self.models.len() != 1) {
             return Err(Error::usage("--dump takes one file and one model"));
         }
+        let mut opened = OpenModels::new();
         let models = self
             .models
             .iter()
-            .map(|path| Model::open(path, self.arch.as_ref(), self.seed))
+            .map(|path| Model::open(path, self.arch.as_ref(), self.seed, &mut opened))
             .collect::<Result<Vec<_>>>()?;
+        let mut totals = vec![Total::default(); models.len()];
         let bytes: u64 = files.iter().map(|file| file.bytes).sum();
         let bar = output.bar(bytes * models.len() as u64, "scoring", Unit::Bytes);
         let mut any_score = false;
         for batch in batches(&files) {
             let data = batch.iter().map(read).collect::<Result<Vec<_>>>()?;
             let mut scored: Vec<Vec<Entry<'_>>> = data.iter().map(|_| Vec::new()).collect();
-            for model in &models {
+            for (index, model) in models.iter().enumerate() {
+                let weights = opened.get(index)?;
                 let entries = match &self.dump {
-                    Some(file) => vec![model.dump(&engine, &data[0], file)?],
-                    None => model.score(&engine, &cache, &data, |done| bar.inc(done))?,
+                    Some(file) => vec![model.dump(&engine, weights, &data[0], file)?],
+                    None => model.score(&engine, weights, &cache, &data, |done| bar.inc(done))?,
                 };
                 for (entry, entries) in entries.into_iter().zip(&mut scored) {
                     any_score |= entry.loss_q32().is_some();
@@ -161,10 +164,14 @@ impl Score {
                 }
             }
             for (file, scores) in batch.iter().zip(scored) {
+                add(&mut totals, &scores);
                 print(output, &file.path, self.seed, scores)?;
             }
         }
         bar.finish_and_clear();
+        if files.len() > 1 {
+            summarize(output, &models, &totals, files.len(), self.seed)?;
+        }
         if any_score {
             return Ok(());
         }
@@ -174,14 +181,14 @@ impl Score {
 }
 
 impl Model {
-    fn open(path: &Path, arch: Option<&Arch>, seed: Seed) -> Result<Self> {
-        let weights = model_flags::open(path, arch)?;
+    /// A model whose weights are in `opened`, at the index that the model has among all.
+    fn open(path: &Path, arch: Option<&Arch>, seed: Seed, opened: &mut OpenModels) -> Result<Self> {
+        let index = opened.add(path, arch.map(|arch| &arch.0))?;
         Ok(Self {
             path: path.to_owned(),
-            hash: hex::encode(weights.hash()),
+            hash: hex::encode(opened.hash(index)),
             seed,
-            directions: Directions::new(weights.architecture(), seed.0),
-            weights,
+            directions: Directions::new(opened.architecture(index), seed.0),
         })
     }
 
@@ -189,18 +196,14 @@ impl Model {
     fn score(
         &self,
         engine: &Engine,
+        weights: &Weights,
         cache: &ScoreCache,
         data: &[Vec<u8>],
         mut done: impl FnMut(u64),
     ) -> Result<Vec<Entry<'_>>> {
         let started = Instant::now();
         let documents: Vec<&[u8]> = data.iter().map(Vec::as_slice).collect();
-        let scorer = Scorer {
-            engine,
-            weights: &self.weights,
-            seed: self.seed.0,
-            directions: &self.directions,
-        };
+        let scorer = Scorer { engine, weights, seed: self.seed.0, directions: &self.directions };
         let scores = cache.score_all(scorer, &documents, |bytes| done(bytes as u64))?;
         let seconds = started.elapsed().as_secs_f64();
         let computed = documents.iter().zip(&scores).filter(|(_, scored)| !scored.cached);
@@ -213,9 +216,15 @@ impl Model {
     }
 
     /// Scores a file, and writes what the score was computed from.
-    fn dump(&self, engine: &Engine, data: &[u8], file: &Path) -> Result<Entry<'_>> {
+    fn dump(
+        &self,
+        engine: &Engine,
+        weights: &Weights,
+        data: &[u8],
+        file: &Path,
+    ) -> Result<Entry<'_>> {
         let started = Instant::now();
-        let report = match score_with_dump(engine, &self.weights, data, &self.directions) {
+        let report = match score_with_dump(engine, weights, data, &self.directions) {
             Ok((report, dump)) => {
                 soma_os::file::write(file, &dump.to_safetensors(&report))
                     .map_err(|error| Error::file(file, "write", &error))?;
@@ -388,4 +397,108 @@ fn judgment(gain: Gain) -> String {
         "        counting takes {counting:.4}; the gain {verb} the minimum of a network, \
          {minimum:.4} by default\n"
     )
+}
+
+/// What a model's scores of many files come to.
+#[derive(Clone, Copy, Default)]
+struct Total {
+    /// Files with a score, and their bytes.
+    files: usize,
+    bytes: usize,
+    /// Files on which the model is the best.
+    best: usize,
+    /// Sums over the files, each weighted by its bytes.
+    loss: f64,
+    cross_entropy: f64,
+    bits_per_byte: f64,
+}
+
+/// A model in the summary; the means are over bytes, and `None` if the model has no score at all.
+#[derive(Serialize)]
+struct Summed<'a> {
+    model: &'a Path,
+    weights_hash: &'a str,
+    files: usize,
+    bytes: usize,
+    best_of: usize,
+    loss: Option<f64>,
+    cross_entropy: Option<f64>,
+    bits_per_byte: Option<f64>,
+}
+
+/// The last line of JSON for more than one file.
+#[derive(Serialize)]
+struct Summary<'a> {
+    schema: &'static str,
+    files: usize,
+    seed: String,
+    /// Index of the best in `models`: the lowest mean loss among those that score the most bytes.
+    winner: Option<usize>,
+    models: Vec<Summed<'a>>,
+}
+
+impl Total {
+    fn mean(&self, sum: f64) -> Option<f64> {
+        (self.bytes > 0).then(|| sum / self.bytes as f64)
+    }
+}
+
+/// Adds the scores of one file to the totals of the models.
+fn add(totals: &mut [Total], scores: &[Entry<'_>]) {
+    let best = winner(scores);
+    for (index, (total, entry)) in totals.iter_mut().zip(scores).enumerate() {
+        let Outcome::Scored { loss, cross_entropy, bits_per_byte, .. } = &entry.outcome else {
+            continue;
+        };
+        let bytes = entry.bytes as f64;
+        total.files += 1;
+        total.bytes += entry.bytes;
+        total.best += usize::from(best == Some(index));
+        total.loss += loss * bytes;
+        total.cross_entropy += cross_entropy * bytes;
+        total.bits_per_byte += bits_per_byte * bytes;
+    }
+}
+
+/// Prints which model is best for all files together.
+fn summarize(
+    output: &Output,
+    models: &[Model],
+    totals: &[Total],
+    files: usize,
+    seed: Seed,
+) -> Result {
+    let most = totals.iter().map(|total| total.bytes).max().unwrap_or_default();
+    let complete = totals.iter().enumerate().filter(|(_, total)| total.bytes == most && most > 0);
+    let winner =
+        complete.min_by(|(_, a), (_, b)| a.loss.total_cmp(&b.loss)).map(|(index, _)| index);
+    let mut text = format!("{}\n", output.strong(format_args!("all {files} files together")));
+    let mut summed = Vec::new();
+    for (index, (model, total)) in models.iter().zip(totals).enumerate() {
+        let mark = if Some(index) == winner { output.good("best") } else { "    ".into() };
+        let (name, best) = (model.path.display(), total.best);
+        let [loss, cross_entropy, bits_per_byte] =
+            [total.loss, total.cross_entropy, total.bits_per_byte].map(|sum| total.mean(sum));
+        text += &match (loss, cross_entropy, bits_per_byte) {
+            (Some(loss), Some(cross_entropy), Some(bits)) => format!(
+                "  {mark}  loss {loss:.4}  cross-entropy {cross_entropy:.4}  ({bits:.3} bits/byte, \
+                 {} files, best of {best})  {name}\n",
+                total.files
+            ),
+            _ => format!("  {mark}  no score  {name}\n"),
+        };
+        summed.push(Summed {
+            model: &model.path,
+            weights_hash: &model.hash,
+            files: total.files,
+            bytes: total.bytes,
+            best_of: best,
+            loss,
+            cross_entropy,
+            bits_per_byte,
+        });
+    }
+    let seed = seed.to_hex();
+    let summary = Summary { schema: "score_summary/1", files, seed, winner, models: summed };
+    output.result(text.trim_end(), &summary)
 }
