@@ -57,8 +57,8 @@ def test_the_distillation_guide_makes_a_student(folder):
     assert soma.Model.from_file(folder / "student.safetensors").architecture == soma.NANO
 
 
-def test_the_readmes_example_runs(folder):
-    assert "(128,)" in run(blocks("python/README.md", "python")[0])
+def test_the_readmes_examples_run(folder):
+    assert "(128,)" in run("\n".join(blocks("python/README.md", "python")))
 
 
 @pytest.mark.parametrize("twin", ["torch", "flax"], indirect=True)

@@ -70,6 +70,29 @@ def test_a_duplicate_tensor_is_named(parts, tmp_path):
     refuse(tmp_path / "bad", header, data, "predictor.bias", padded(text.encode()))
 
 
+def test_a_key_of_the_header_that_is_there_twice_is_refused(parts, tmp_path):
+    header, data = parts
+    metadata = json.dumps(header["__metadata__"])
+    text = json.dumps(header)
+    twice = f'{{"__metadata__": {metadata}, ' + text[1:]
+    refuse(tmp_path / "bad", header, data, "__metadata__", padded(twice.encode()))
+    key = text.replace('"format"', '"format": "pt", "format"', 1)
+    refuse(tmp_path / "bad", header, data, "format", padded(key.encode()))
+
+
+@pytest.mark.parametrize(
+    ("name", "extra"),
+    [("_orig_mod.NAME", "torch.compile"), ("module.NAME", "Parallel"), ("net.NAME", "net.")],
+)
+def test_names_that_a_wrapper_changed_are_told_with_the_wrapper(parts, tmp_path, name, extra):
+    header, data = parts
+    changed = {
+        key if key == "__metadata__" else name.replace("NAME", key): entry
+        for key, entry in header.items()
+    }
+    refuse(tmp_path / "bad", changed, data, extra)
+
+
 @pytest.mark.parametrize("shift", [1, 2, 3])
 def test_a_tensor_that_is_not_aligned_is_named(parts, tmp_path, shift):
     header, data = parts

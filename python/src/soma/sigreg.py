@@ -6,6 +6,7 @@ They equal the native engine's bit for bit; each twin computes the statistic its
 from __future__ import annotations
 
 import math
+import operator
 
 import numpy as np
 from blake3 import blake3
@@ -37,7 +38,13 @@ def check_seed(seed: bytes) -> bytes:
 
 
 def seed_of(number: int) -> bytes:
-    """Derives a seed from an integer: BLAKE3 of its 8 little-endian bytes."""
+    """Derives a seed from an integer: BLAKE3 of its 8 little-endian bytes.
+
+    Raises `ValueError` for anything but a whole number from 0 to 2^64 - 1.
+    """
+    whole = hasattr(number, "__index__") and not isinstance(number, bool)
+    if not whole or not 0 <= (number := operator.index(number)) < 1 << 64:
+        raise ValueError(f"a seed must be a whole number from 0 to 2^64 - 1, not {number!r}")
     return blake3(number.to_bytes(8, "little")).digest()
 
 

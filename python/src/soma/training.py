@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import sys
 import time
 from collections import deque
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from soma import native, tokenizer, track
+from soma import native, tokenizer, track, weights
 from soma.architecture import Architecture
 from soma.data import Corpus, DataPosition, Order
 from soma.recipe import Recipe
@@ -28,6 +29,8 @@ from soma.weights import Weights
 
 _RECENT_STEPS = 20
 """Number of last steps whose mean cross-entropy is reported."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 60.0
+"""Seconds until the first sign of life in the log of a job, and at most between two."""
 PROGRESS = "progress.json"
 """File beside the tensors of a checkpoint: step, position in the data, and identity of the run."""
 
@@ -44,7 +47,12 @@ def parser(program: str) -> argparse.ArgumentParser:
     add("--arch", help="nano, v1 or a JSON file; by default that of the file given by --from")
     add("--data", nargs="+", required=True, metavar="PATH", help="files and folders to train on")
     add("--val", nargs="+", metavar="PATH", help="held-out data (default: last tenth of the bytes)")
-    add("--steps", type=int, default=default.steps, help="optimizer steps")
+    add(
+        "--steps",
+        type=int,
+        default=default.steps,
+        help="optimizer steps, with those of a resumed run: a larger number prolongs it",
+    )
     add(
         "--batch",
         type=int,
@@ -60,7 +68,12 @@ def parser(program: str) -> argparse.ArgumentParser:
     add("--seed", type=seed, default="0", help="64 hex digits, or an integer")
     add("--from", dest="start", metavar="WEIGHTS", help="start from these weights")
     add("--precision", choices=["f32", "bf16"], help="of the activations; bf16 on a GPU by default")
-    add("--checkpoint", metavar="DIR", help="folder for checkpoints; the newest two are kept")
+    add(
+        "--checkpoint",
+        metavar="DIR",
+        help="folder for checkpoints, also of an interrupted run; the newest two are kept "
+        "(default: OUTPUT.checkpoint, and only when a run is interrupted or diverges)",
+    )
     add("--checkpoint-every", type=int, default=500, metavar="N", help="steps between checkpoints")
     add("--resume", action="store_true", help="resume from the newest checkpoint, if any")
     add(
@@ -98,7 +111,15 @@ class Run:
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> Run:
-        """Reads the data. Exits with a usage error if it is empty."""
+        """Tries the outputs and reads the data. Exits with an error if an output cannot be written
+        or if there is nothing to learn."""
+        try:
+            weights.check_output(args.output)
+            if args.checkpoint:
+                Path(args.checkpoint).mkdir(parents=True, exist_ok=True)
+                weights.check_output(Path(args.checkpoint) / PROGRESS)
+        except OSError as error:
+            sys.exit(f"error[file_error]: cannot write an output: {error}")
         recipe = Recipe(
             steps=args.steps,
             batch=args.batch,
@@ -113,6 +134,9 @@ class Run:
         corpus, held_out = (corpus, Corpus.read(args.val)) if args.val else corpus.hold_out()
         if not len(corpus):
             sys.exit("error[empty_data]: the training data is empty")
+        documents = zip(corpus.documents, corpus.ends, strict=True)
+        if all(len(document) == 1 and not ends for document, ends in documents):
+            sys.exit("error[empty_data]: the training data has no byte to predict")
         if args.arch:
             architecture = Architecture.of(args.arch)
         elif args.start:
@@ -138,9 +162,14 @@ class Run:
         recipe = {**asdict(self.recipe), "seed": self.recipe.seed.hex()}
         return {"architecture": self.architecture.to_json(), "recipe": recipe}
 
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Where checkpoints go, also if none were asked for: beside the weights."""
+        return Path(self.args.checkpoint or f"{self.args.output}.checkpoint").absolute()
+
     def begin_checkpoint(self, step: int) -> Path:
         """The folder of a new checkpoint, emptied of what an interrupted one left."""
-        folder = Path(self.args.checkpoint).absolute() / f"step-{step}"
+        folder = self.checkpoint_folder / f"step-{step}"
         shutil.rmtree(folder, ignore_errors=True)
         return folder
 
@@ -150,24 +179,80 @@ class Run:
         """Marks a checkpoint as complete and removes all but the newest `keep`."""
         progress = {**self.identity(), "step": step, "position": position}
         (folder / PROGRESS).write_text(json.dumps(progress))
-        for old in checkpoints(self.args.checkpoint)[:-keep]:
+        for old in checkpoints(self.checkpoint_folder)[:-keep]:
             shutil.rmtree(old)
 
     def newest_checkpoint(self) -> tuple[Path, int, DataPosition] | None:
         """Folder, completed steps and data position of the newest checkpoint, if any.
 
-        Exits with an error if it belongs to another run.
+        Exits with an error if it belongs to another run; the number of steps may differ, because
+        more of them prolong a run.
         """
-        folders = checkpoints(self.args.checkpoint) if self.args.resume else []
+        folders = checkpoints(self.checkpoint_folder) if self.args.resume else []
         if not folders:
             return None
         progress = json.loads((folders[-1] / PROGRESS).read_text())
         for key, value in self.identity().items():
-            if progress[key] != value:
+            if _without_steps(progress[key]) != _without_steps(value):
                 sys.exit(
                     f"error[checkpoint]: {folders[-1]} belongs to another run: its {key} differs"
                 )
+        if progress["step"] > self.recipe.steps:
+            done = progress["step"]
+            sys.exit(f"error[usage]: {folders[-1]} has done {done} steps; --steps counts them too")
         return folders[-1], progress["step"], tuple(progress["position"])
+
+    def interrupted(self, step: int) -> str:
+        """The error of a run that a signal ended after `step`, which is in a checkpoint."""
+        return (
+            f"error[interrupted]: interrupted after step {step} of {self.recipe.steps}\n"
+            f"hint: continue with the same options, and --resume --checkpoint "
+            f"{self.checkpoint_folder}"
+        )
+
+    def diverged(self, step: int, loss: float) -> str:
+        """The error of a run whose `step` has a loss or a gradient that is not finite."""
+        kept = checkpoints(self.checkpoint_folder)
+        place = f"; {kept[-1]} is kept" if kept else ""
+        return (
+            f"error[diverged]: training diverged at step {step}: its loss is {loss}{place}\n"
+            f"hint: start again with a lower learning rate than --lr {self.recipe.learning_rate}"
+        )
+
+
+def _without_steps(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: part for name, part in value.items() if name != "steps"}
+    return value
+
+
+class Stop:
+    """Notes SIGINT, SIGTERM and SIGHUP, so that a run can be kept; a second signal ends the process
+    as usual. Signals that are ignored stay ignored."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> Stop:
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is None or signal.getsignal(number) is signal.SIG_IGN:
+                continue
+            try:
+                self._before[number] = signal.signal(number, self._note)
+            except ValueError:
+                # Not the main thread, whose owner handles signals.
+                break
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: object) -> None:
+        self.requested = True
+        self.__exit__()
 
 
 def cross_entropy(
@@ -203,6 +288,8 @@ class Reporter:
         self._bar = tqdm(
             total=run.recipe.steps, initial=done, unit="step", disable=None if reports else True
         )
+        self._pause, self._next_sign = _FIRST_PAUSE, time.monotonic() + _FIRST_PAUSE
+        self._log_fails = False
         self._log = track.Run(args.log, run.identity()) if args.log and reports else None
         self._began, self._tokens = time.perf_counter(), 0
         self._recent: deque[float] = deque(maxlen=_RECENT_STEPS)
@@ -210,17 +297,42 @@ class Reporter:
     def step(self, step: int, tokens: int, **values: float) -> None:
         """Records a step after `tokens` positions in this process, with `loss`, `cross_entropy`,
         `sigreg`, `gradient_norm` and `learning_rate`."""
-        if self._log:
-            self._log.log({**values, "tokens": tokens - self._tokens}, step)
+        self._record({**values, "tokens": tokens - self._tokens}, step)
         self._tokens = tokens
         self._recent.append(values["cross_entropy"])
         self._bar.update()
         self._bar.set_postfix(cross_entropy=f"{values['cross_entropy']:.3f}", refresh=False)
+        self._sign(step, values["cross_entropy"])
+
+    def warn(self, text: str) -> None:
+        """Tells what went wrong without ending the run."""
+        if self._reports:
+            self._bar.write(f"warning: {text}", file=sys.stderr)
+
+    def _record(self, values: dict, step: int) -> None:
+        if not self._log:
+            return
+        try:
+            self._log.log(values, step)
+            self._log_fails = False
+        except OSError as error:
+            if not self._log_fails:
+                self.warn(f"cannot write the log: {error}; the run continues")
+            self._log_fails = True
+
+    def _sign(self, step: int, cross_entropy: float) -> None:
+        """A line now and then where no bar is drawn, such as in the log of a job."""
+        if not self._reports or not self._bar.disable or time.monotonic() < self._next_sign:
+            return
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+        self._next_sign = time.monotonic() + self._pause
+        steps = self._run.recipe.steps
+        print(f"step {step} of {steps}, cross-entropy {cross_entropy:.3f}", file=sys.stderr)
 
     def evaluated(self, step: int, value: float | None) -> None:
         """Records the held-out cross-entropy."""
-        if self._log and value is not None:
-            self._log.log({"val_cross_entropy": value}, step)
+        if value is not None:
+            self._record({"val_cross_entropy": value}, step)
         if self._reports and value is not None:
             self._bar.write(f"step {step}: held-out cross-entropy {value:.4f}", file=sys.stderr)
 

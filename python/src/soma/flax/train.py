@@ -79,10 +79,15 @@ class Trainer:
         placed = jax.tree.map(lambda leaf: sharding(self.mesh, leaf.shape), shapes)
         self.state = jax.jit(self.optimizer.init, out_shardings=placed)(self.parameters)
         self.done, position = 0, (0, 0)
+        self.kept = False
+        """Whether this run has a checkpoint on disk."""
         if checkpoint := run.newest_checkpoint():
             folder, self.done, position = checkpoint
             self._load_checkpoint(folder)
+            self.kept = True
         self.order = run.order(position)
+        self.place = position
+        """Where the next step's data begins."""
         self.batches = NamedSharding(self.mesh, PartitionSpec(None, "data"))
 
     def _load(self) -> Model:
@@ -127,11 +132,17 @@ class Trainer:
         sums, _ = jax.lax.scan(add, sums, micro_batches)
         loss, gradients = jax.tree.map(lambda sum: sum / recipe.micro_batches, sums)
         norm = jnp.sqrt(sum(jnp.sum(gradient**2) for gradient in gradients.values()))
-        updates, state = self.optimizer.update(gradients, state, parameters)
-        return optax.apply_updates(parameters, updates), state, loss, norm
+        updates, updated = self.optimizer.update(gradients, state, parameters)
+        moved = optax.apply_updates(parameters, updates)
+        # A step that is not finite changes nothing.
+        finite = jnp.isfinite(norm) & jnp.isfinite(loss.loss)
+        chosen = jax.tree.map(partial(jnp.where, finite), (moved, updated), (parameters, state))
+        return *chosen, loss, norm
 
     def step(self) -> dict[str, float]:
-        """Runs one optimizer step. Exits if the loss or the gradient is not finite."""
+        """Runs one optimizer step. If the loss or the gradient is not finite, keeps the run as it
+        was before the step, unless a checkpoint is there, and exits."""
+        self.place = self.order.position
         run, recipe = self.run, self.run.recipe
         batches = list(training.micro_batches(run, self.order, slice(None)))
         tokens, targets = (
@@ -149,8 +160,11 @@ class Trainer:
             "learning_rate": recipe.learning_rate_of(self.done),
         }
         if not all(map(math.isfinite, values.values())):
-            sys.exit(f"error[non_finite]: step {self.done + 1} has loss {values['loss']}")
+            if not self.kept:
+                self.save_checkpoint()
+            sys.exit(run.diverged(self.done + 1, values["loss"]))
         self.done += 1
+        self.place = self.order.position
         return values
 
     def save(self, path: Path) -> None:
@@ -162,7 +176,8 @@ class Trainer:
         folder = self.run.begin_checkpoint(self.done)
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(folder / "state", self._state())
-        self.run.complete_checkpoint(folder, self.done, self.order.position)
+        self.run.complete_checkpoint(folder, self.done, self.place)
+        self.kept = True
 
     def _load_checkpoint(self, folder: Path) -> None:
         with ocp.StandardCheckpointer() as checkpointer:
@@ -187,18 +202,30 @@ def main(argv: list[str] | None = None) -> None:
     run = training.Run.of(args)
     trainer = Trainer(run)
     reporter = training.Reporter(run, True, trainer.done)
-    while trainer.done < run.recipe.steps:
-        values = trainer.step()
-        reporter.step(trainer.done, trainer.order.tokens, **values)
-        last = trainer.done == run.recipe.steps
-        if args.checkpoint and (last or trainer.done % args.checkpoint_every == 0):
-            trainer.save_checkpoint()
-        if args.eval_every and trainer.done % args.eval_every == 0 and not last:
-            reporter.evaluated(trainer.done, trainer.evaluate())
-    trainer.save(Path(args.output))
+    with training.Stop() as stop:
+        while trainer.done < run.recipe.steps:
+            values = trainer.step()
+            reporter.step(trainer.done, trainer.order.tokens, **values)
+            last = trainer.done == run.recipe.steps
+            if stop.requested and not last:
+                trainer.save_checkpoint()
+                sys.exit(run.interrupted(trainer.done))
+            if args.checkpoint and (last or trainer.done % args.checkpoint_every == 0):
+                _keep(trainer, reporter)
+            if args.eval_every and trainer.done % args.eval_every == 0 and not last:
+                reporter.evaluated(trainer.done, trainer.evaluate())
+        trainer.save(Path(args.output))
     value = training.cross_entropy(args.output, run.architecture, run.held_out)
     reporter.evaluated(trainer.done, value)
     reporter.finish(Path(args.output), value)
+
+
+def _keep(trainer: Trainer, reporter: training.Reporter) -> None:
+    """Saves a checkpoint; a failure does not end the run."""
+    try:
+        trainer.save_checkpoint()
+    except Exception as error:
+        reporter.warn(f"no checkpoint after step {trainer.done}: {error}; the run continues")
 
 
 def _name(path: tuple) -> str:

@@ -81,6 +81,14 @@ class Processes:
         dist.broadcast_object_list(values, 0, self.group)
         return values[0]
 
+    def any(self, value: bool) -> bool:
+        """Whether `value` is true in any process: all of them learn the same."""
+        if self.group is None:
+            return value
+        count = torch.tensor(int(value), device=self.device)
+        dist.all_reduce(count, dist.ReduceOp.MAX, self.group)
+        return bool(count.item())
+
     def rows(self, batch: int) -> slice:
         """This process's rows of a micro-batch."""
         if batch % self.size:
@@ -111,10 +119,15 @@ class Trainer:
             eps=recipe.epsilon,
         )
         self.done, position = 0, (0, 0)
+        self.kept = False
+        """Whether this run has a checkpoint on disk."""
         if checkpoint := run.newest_checkpoint():
             folder, self.done, position = checkpoint
             self._load_checkpoint(folder)
+            self.kept = True
         self.order = run.order(position)
+        self.place = position
+        """Where the next step's data begins."""
 
     def _load(self) -> Model:
         run, processes = self.run, self.processes
@@ -147,7 +160,9 @@ class Trainer:
         return model
 
     def step(self) -> dict[str, float]:
-        """Runs one optimizer step. Exits if the loss or the gradient is not finite."""
+        """Runs one optimizer step. If the loss or the gradient is not finite, keeps the run as it
+        was before the step, unless a checkpoint is there, and exits."""
+        self.place = self.order.position
         run, recipe, device = self.run, self.run.recipe, self.processes.device
         if run.args.dropout:
             key = recipe.directions_seed(self.done, self.processes.rank)
@@ -182,11 +197,14 @@ class Trainer:
             "learning_rate": recipe.learning_rate_of(self.done),
         }
         if not all(map(math.isfinite, values.values())):
-            sys.exit(f"error[non_finite]: step {self.done + 1} has loss {values['loss']}")
+            if not self.kept:
+                self.save_checkpoint()
+            sys.exit(run.diverged(self.done + 1, values["loss"]) if self.processes.first else 1)
         for group in self.optimizer.param_groups:
             group["lr"] = values["learning_rate"]
         self.optimizer.step()
         self.done += 1
+        self.place = self.order.position
         return values
 
     def save(self, path: Path) -> None:
@@ -206,7 +224,8 @@ class Trainer:
         with _single_process_warning_ignored():
             dcp.save(self._state(), storage_writer=writer, no_dist=self._alone)
         if self.processes.first:
-            self.run.complete_checkpoint(folder, self.done, self.order.position)
+            self.run.complete_checkpoint(folder, self.done, self.place)
+        self.kept = True
         self.processes.barrier()
 
     def _load_checkpoint(self, folder: Path) -> None:
@@ -254,15 +273,18 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--compile", action="store_true", help="compile the layers")
     args = parser.parse_args(argv)
     run = training.Run.of(args)
-    with Processes.join() as processes:
+    with Processes.join() as processes, training.Stop() as stop:
         trainer = Trainer(run, processes)
         reporter = training.Reporter(run, processes.first, trainer.done)
         while trainer.done < run.recipe.steps:
             values = trainer.step()
             reporter.step(trainer.done, trainer.order.tokens, **values)
             last = trainer.done == run.recipe.steps
-            if args.checkpoint and (last or trainer.done % args.checkpoint_every == 0):
+            if processes.any(stop.requested) and not last:
                 trainer.save_checkpoint()
+                sys.exit(run.interrupted(trainer.done) if processes.first else 1)
+            if args.checkpoint and (last or trainer.done % args.checkpoint_every == 0):
+                _keep(trainer, reporter)
             if args.eval_every and trainer.done % args.eval_every == 0 and not last:
                 value = trainer.evaluate()
                 if processes.first:
@@ -273,6 +295,17 @@ def main(argv: list[str] | None = None) -> None:
             reporter.evaluated(trainer.done, value)
             reporter.finish(Path(args.output), value)
         processes.barrier()
+
+
+def _keep(trainer: Trainer, reporter: training.Reporter) -> None:
+    """Saves a checkpoint. Where one process works alone, a failure does not end the run; several
+    could no longer agree on what was saved."""
+    try:
+        trainer.save_checkpoint()
+    except Exception as error:
+        if trainer.processes.group is not None:
+            raise
+        reporter.warn(f"no checkpoint after step {trainer.done}: {error}; the run continues")
 
 
 if __name__ == "__main__":
