@@ -12,7 +12,7 @@ use crate::record::{Account, Clock};
 use crate::room::Room;
 use crate::state::{Changes, Draft, Key, StateRead};
 use crate::transaction::{Transaction, VerifiedTransaction};
-use crate::{Amount, BlockInfo, Defence, Event, Hash, Rejection, Ruleset, epoch, money, read};
+use crate::{Amount, BlockInfo, Defense, Event, Hash, Rejection, Ruleset, epoch, money, read};
 
 /// The result of a block.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -300,7 +300,7 @@ impl<'a> Executor<'a> {
                 self.keep(effects);
                 Ok(Ok(()))
             }
-            Err(rejection) if self.config.defends(Defence::DutyValidity) => Err(rejection),
+            Err(rejection) if self.config.defends(Defense::DutyValidity) => Err(rejection),
             Err(rejection) => Ok(Err(rejection)),
         }
     }
@@ -321,7 +321,7 @@ impl<'a> Executor<'a> {
                 self.keep(effects);
                 (total, Ok(()))
             }
-            Err(rejection) if self.config.defends(Defence::AdmissionFee) => (fee, Err(rejection)),
+            Err(rejection) if self.config.defends(Defense::AdmissionFee) => (fee, Err(rejection)),
             Err(rejection) => {
                 money::credit(&mut self.state, &transaction.sender, fee);
                 (Amount::ZERO, Err(rejection))

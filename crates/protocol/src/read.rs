@@ -11,7 +11,7 @@ use crate::record::{
 };
 use crate::state::{Key, StateRead, load};
 use crate::{
-    Address, Amount, Architecture, ConsensusKey, Defence, Epoch, Hash, ModelId, PoolId, ProposalId,
+    Address, Amount, Architecture, ConsensusKey, Defense, Epoch, Hash, ModelId, PoolId, ProposalId,
     Ruleset, TargetId,
 };
 
@@ -27,14 +27,14 @@ impl ChainConfig {
         Self { network: network(state), params: params(state), rules }
     }
 
-    /// Whether a defence is part of the rules: always, but in a simulation.
-    pub(crate) fn defends(&self, defence: Defence) -> bool {
-        self.rules.defends(defence)
+    /// Whether a defense is part of the rules: always, but in a simulation.
+    pub(crate) fn defends(&self, defense: Defense) -> bool {
+        self.rules.defends(defense)
     }
 
     /// The fewest shares of a staker in the active part of a pool, unless it has none.
     pub(crate) fn shares_min(&self) -> u128 {
-        if self.defends(Defence::SharesMin) { SHARES_MIN } else { 1 }
+        if self.defends(Defense::SharesMin) { SHARES_MIN } else { 1 }
     }
 }
 

@@ -2,7 +2,7 @@
 //! one that takes others too long, and neither payments nor duties can keep the other out.
 
 use crate::SignedTransaction;
-use crate::ruleset::{Defence, Ruleset};
+use crate::ruleset::{Defense, Ruleset};
 
 /// The most weight of a block's transactions; a unit costs about 0.2 us, so a full block about a
 /// fifth of a second.
@@ -35,7 +35,7 @@ impl Room {
     /// The room of an empty block under these rules.
     pub(crate) fn under(rules: &Ruleset) -> Self {
         let whole = Self { payments: BLOCK_WEIGHT_MAX, duties: BLOCK_WEIGHT_MAX, ..Self::new() };
-        if rules.defends(Defence::Quarters) { Self::new() } else { whole }
+        if rules.defends(Defense::Quarters) { Self::new() } else { whole }
     }
 
     /// The most weight that another payment may have.

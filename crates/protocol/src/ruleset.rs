@@ -6,16 +6,16 @@ use std::{fmt, str::FromStr};
 /// The work that a block may spend on tasks, in units of about a microsecond on one core.
 pub const TASK_WORK_MAX: u64 = 100_000;
 
-/// A defence and its name, in the order of the list.
-macro_rules! defences {
+/// A defense and its name, in the order of the list.
+macro_rules! defenses {
     ($($(#[$meta:meta])* $variant:ident = $name:literal,)*) => {
         /// A rule that keeps somebody from harming the network.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum Defence {
+        pub enum Defense {
             $($(#[$meta])* $variant,)*
         }
 
-        impl Defence {
+        impl Defense {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
@@ -27,7 +27,7 @@ macro_rules! defences {
     };
 }
 
-defences! {
+defenses! {
     /// A payment that is rejected pays for itself all the same.
     AdmissionFee = "admission_fee",
     /// A duty that the rules reject makes its block invalid.
@@ -52,30 +52,30 @@ defences! {
     SeatedBeacon = "seated_beacon",
 }
 
-impl fmt::Display for Defence {
+impl fmt::Display for Defense {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
 
-/// No defence has this name.
+/// No defense has this name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no defence has this name")]
-pub struct UnknownDefence;
+#[error("no defense has this name")]
+pub struct UnknownDefense;
 
-impl FromStr for Defence {
-    type Err = UnknownDefence;
+impl FromStr for Defense {
+    type Err = UnknownDefense;
 
-    fn from_str(name: &str) -> Result<Self, UnknownDefence> {
+    fn from_str(name: &str) -> Result<Self, UnknownDefense> {
         let mut all = Self::ALL.iter().copied();
-        all.find(|defence| defence.name() == name).ok_or(UnknownDefence)
+        all.find(|defense| defense.name() == name).ok_or(UnknownDefense)
     }
 }
 
 /// The rules that blocks follow. Every network follows the [whole](Self::WHOLE) of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ruleset {
-    without: Option<Defence>,
+    without: Option<Defense>,
     task_work_max: u64,
 }
 
@@ -83,10 +83,10 @@ impl Ruleset {
     /// All rules.
     pub const WHOLE: Self = Self { without: None, task_work_max: TASK_WORK_MAX };
 
-    /// These rules without a defence; for simulations.
+    /// These rules without a defense; for simulations.
     #[must_use]
-    pub const fn without(self, defence: Defence) -> Self {
-        Self { without: Some(defence), ..self }
+    pub const fn without(self, defense: Defense) -> Self {
+        Self { without: Some(defense), ..self }
     }
 
     /// These rules with other limits for the work of a block; for simulations, whose networks are
@@ -96,9 +96,9 @@ impl Ruleset {
         Self { task_work_max, ..self }
     }
 
-    /// Whether a defence is part of these rules.
-    pub(crate) fn defends(&self, defence: Defence) -> bool {
-        self.without != Some(defence)
+    /// Whether a defense is part of these rules.
+    pub(crate) fn defends(&self, defense: Defense) -> bool {
+        self.without != Some(defense)
     }
 
     /// The work that a block may spend on tasks.
@@ -115,26 +115,26 @@ impl Default for Ruleset {
 
 #[cfg(test)]
 mod tests {
-    use super::{Defence, Ruleset, UnknownDefence};
+    use super::{Defense, Ruleset, UnknownDefense};
 
     #[test]
-    fn the_name_of_a_defence_finds_it() {
-        for defence in Defence::ALL {
-            assert_eq!(defence.name().parse(), Ok(*defence));
+    fn the_name_of_a_defense_finds_it() {
+        for defense in Defense::ALL {
+            assert_eq!(defense.name().parse(), Ok(*defense));
         }
-        assert_eq!("nothing".parse::<Defence>(), Err(UnknownDefence));
+        assert_eq!("nothing".parse::<Defense>(), Err(UnknownDefense));
     }
 
     #[test]
-    fn the_whole_ruleset_has_every_defence_and_the_default_is_whole() {
+    fn the_whole_ruleset_has_every_defense_and_the_default_is_whole() {
         let whole = Ruleset::default();
         assert_eq!(whole, Ruleset::WHOLE);
-        assert!(Defence::ALL.iter().all(|defence| whole.defends(*defence)));
-        let without = whole.without(Defence::Quarters);
+        assert!(Defense::ALL.iter().all(|defense| whole.defends(*defense)));
+        let without = whole.without(Defense::Quarters);
         assert!(
-            Defence::ALL
+            Defense::ALL
                 .iter()
-                .all(|defence| { without.defends(*defence) == (*defence != Defence::Quarters) })
+                .all(|defense| { without.defends(*defense) == (*defense != Defense::Quarters) })
         );
     }
 }

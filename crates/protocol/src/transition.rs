@@ -3,7 +3,7 @@
 
 use crate::read::{self, ChainConfig};
 use crate::record::{Audits, Clock, Supply};
-use crate::ruleset::{Defence, Ruleset};
+use crate::ruleset::{Defense, Ruleset};
 use crate::state::{Draft, Key};
 use crate::{Amount, BlockInfo, Event};
 
@@ -21,7 +21,7 @@ impl Work {
     /// The work of one block.
     pub(crate) fn of_a_block(rules: &Ruleset) -> Self {
         let of_a_block = rules.task_work_max();
-        let left = if rules.defends(Defence::TaskBudget) { of_a_block } else { u64::MAX };
+        let left = if rules.defends(Defense::TaskBudget) { of_a_block } else { u64::MAX };
         Self { left, of_a_block, done: 0 }
     }
 

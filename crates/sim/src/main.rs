@@ -19,7 +19,7 @@ struct Arguments {
     /// Plant a bug in every node, for the checker to find
     #[arg(long)]
     bug: bool,
-    /// Leave out a defence of the rules or of the pools, for the checker to find
+    /// Leave out a defense of the rules or of the pools, for the checker to find
     #[arg(long, value_name = "NAME", conflicts_with = "bug")]
     without: Option<Plant>,
     /// Run every history twice and compare the results

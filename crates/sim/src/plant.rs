@@ -1,9 +1,9 @@
-//! What a history may be run without, for the checker to find: a defence of the rules, or one of
+//! What a history may be run without, for the checker to find: a defense of the rules, or one of
 //! the pools, or correct arithmetic.
 
 use std::{fmt, str::FromStr};
 
-use soma_protocol::{Defence, Ruleset};
+use soma_protocol::{Defense, Ruleset};
 
 use crate::genesis::TASK_WORK;
 
@@ -12,8 +12,8 @@ use crate::genesis::TASK_WORK;
 pub enum Plant {
     /// Every node adds one unit too many to one account, in one block out of twenty.
     Counterfeit,
-    /// The rules of all nodes lack a defence.
-    Without(Defence),
+    /// The rules of all nodes lack a defense.
+    Without(Defense),
     /// Pools take payments in the order of their arrival, whatever they bid.
     NoBids,
     /// Pools have no room of their own for duties.
@@ -23,15 +23,15 @@ pub enum Plant {
 impl Plant {
     /// All of them but [`Plant::Counterfeit`], by the name of what is missing.
     pub fn all() -> impl Iterator<Item = Self> {
-        let defences = Defence::ALL.iter().map(|defence| Self::Without(*defence));
-        defences.chain([Self::NoBids, Self::NoDutyRoom])
+        let defenses = Defense::ALL.iter().map(|defense| Self::Without(*defense));
+        defenses.chain([Self::NoBids, Self::NoDutyRoom])
     }
 
     /// The rules of all nodes.
     pub const fn ruleset(plant: Option<Self>) -> Ruleset {
         let whole = Ruleset::WHOLE.with_task_work(TASK_WORK);
         match plant {
-            Some(Self::Without(defence)) => whole.without(defence),
+            Some(Self::Without(defense)) => whole.without(defense),
             _ => whole,
         }
     }
@@ -41,7 +41,7 @@ impl fmt::Display for Plant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Counterfeit => f.write_str("counterfeit"),
-            Self::Without(defence) => defence.fmt(f),
+            Self::Without(defense) => defense.fmt(f),
             Self::NoBids => f.write_str("bids"),
             Self::NoDutyRoom => f.write_str("duty_room"),
         }
@@ -55,7 +55,7 @@ impl FromStr for Plant {
         let found = Self::all().find(|plant| plant.to_string() == name);
         found.ok_or_else(|| {
             let names: Vec<String> = Self::all().map(|plant| plant.to_string()).collect();
-            format!("no defence has this name; there are {}", names.join(", "))
+            format!("no defense has this name; there are {}", names.join(", "))
         })
     }
 }

@@ -8,7 +8,7 @@ use super::context::{Apply, Context};
 use crate::money::stake_queue::{self, JOINING_EPOCHS};
 use crate::money::{PoolOwner, debit, save_share};
 use crate::record::{ModelStatus, StakeChange, ValidatorStatus};
-use crate::{Amount, Defence, Event, PoolId, Rejection, read};
+use crate::{Amount, Defense, Event, PoolId, Rejection, read};
 
 /// Adds stake to a model or validator.
 #[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
@@ -49,7 +49,7 @@ impl Apply for AddStake {
         owner.save(&mut context.state);
         share.joining_shares = share.joining_shares.saturating_add(joining_shares);
         save_share(&mut context.state, pool, &staker, share);
-        let waits = context.config.defends(Defence::JoiningWait);
+        let waits = context.config.defends(Defense::JoiningWait);
         let joins = context.clock.epoch.after(if waits { JOINING_EPOCHS } else { 1 });
         let change = StakeChange { joining_shares, ..StakeChange::default() };
         stake_queue::add(&mut context.state, joins, pool, &staker, change)?;

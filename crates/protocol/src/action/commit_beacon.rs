@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::context::{Apply, Context, check_epoch};
 use crate::record::BeaconCommit;
 use crate::state::Key;
-use crate::{Defence, Epoch, Event, Hash, Rejection};
+use crate::{Defense, Epoch, Event, Hash, Rejection};
 
 /// A seated validator commits to its randomness for the next epoch. A duty.
 #[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
@@ -23,7 +23,7 @@ impl Apply for CommitBeacon {
 
     fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
         let epoch = self.epoch;
-        let validator = if context.config.defends(Defence::SeatedBeacon) {
+        let validator = if context.config.defends(Defense::SeatedBeacon) {
             context.seated()?
         } else {
             context.validator()?.address

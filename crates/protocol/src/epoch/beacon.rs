@@ -6,7 +6,7 @@ use crate::money::slashing;
 use crate::record::BeaconCommit;
 use crate::state::{Key, load};
 use crate::transition::Transition;
-use crate::{Address, Defence, Event, Hash, read};
+use crate::{Address, Defense, Event, Hash, read};
 
 /// Draws the running epoch's randomness. Returns it along with the validators that contributed, in
 /// the order of seats.
@@ -39,7 +39,7 @@ pub(crate) fn draw(transition: &mut Transition<'_, '_>) -> (Hash, Vec<Address>) 
 
 /// The validators that may contribute, in the order of seats.
 fn contributors(transition: &Transition<'_, '_>) -> Vec<Address> {
-    if transition.config.defends(Defence::SeatedBeacon) {
+    if transition.config.defends(Defense::SeatedBeacon) {
         let seats = read::committee(transition.state).seats;
         return seats.iter().map(|seat| seat.validator).collect();
     }

@@ -12,7 +12,7 @@ use crate::record::{
 };
 use crate::state::Key;
 use crate::transition::Transition;
-use crate::{Address, Amount, Defence, Epoch, Event, read};
+use crate::{Address, Amount, Defense, Epoch, Event, read};
 
 /// In every election of this many, keys of seats are changed before seats are given to others;
 /// in the rest, afterwards. So neither can be kept waiting by the other.
@@ -149,7 +149,7 @@ fn next_seats(
     beginning: Epoch,
 ) -> Vec<Seat> {
     let mut candidates = Candidates::among(validators, &transition.config.params);
-    if !transition.config.defends(Defence::SeatStake) {
+    if !transition.config.defends(Defense::SeatStake) {
         candidates.needed = Needed::default();
     }
     let mut takers: Vec<&Validator> = candidates.takers().collect();
@@ -174,7 +174,7 @@ fn next_seats(
     // A committee's only seat was kept until another could take over.
     give_up(&mut seats, &unwanted, &mut changes);
     count_stakes(validators, &mut seats, transition.config.params.validator_stake_min);
-    if transition.config.defends(Defence::SeatLimit) {
+    if transition.config.defends(Defense::SeatLimit) {
         limit_stakes(&mut seats);
     }
     seats

@@ -4,7 +4,7 @@
 use crate::read::ChainConfig;
 use crate::record::is_permanent;
 use crate::state::{Changes, StateRead};
-use crate::{Amount, Defence};
+use crate::{Amount, Defense};
 
 /// What a permanent record costs a node besides its value: its key, and its place in the state.
 pub const RECORD_OVERHEAD_BYTES: u64 = 128;
@@ -13,7 +13,7 @@ pub const RECORD_OVERHEAD_BYTES: u64 = 128;
 /// record that did not exist.
 pub(crate) fn for_records(base: &dyn StateRead, changes: &Changes, config: &ChainConfig) -> Amount {
     let params = &config.params;
-    let pays_room = config.defends(Defence::RoomFee);
+    let pays_room = config.defends(Defense::RoomFee);
     let mut fee = Amount::ZERO;
     for (key, value) in &changes.0 {
         let Some(value) = value else {
