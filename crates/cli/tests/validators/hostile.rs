@@ -26,8 +26,8 @@ use crate::support::root;
 /// Within how many blocks 99 of 100 honest transactions are finalized: their own node proposes one
 /// of any four.
 const BLOCKS_MAX: u64 = 5;
-/// Within which time they are, and the duties of a phase. A debug build on a shared machine is
-/// slower than any node; what a release takes is in docs/threats.md.
+/// Within which time they are, and the duties of a phase. A debug build has more, for machines that
+/// are shared; docs/threats.md has what was measured.
 const FINAL_WITHIN: Duration = Duration::from_secs(if cfg!(debug_assertions) { 30 } else { 5 });
 /// How much memory a node may take.
 const MEMORY_BYTES_MAX: u64 = 1 << 30;
