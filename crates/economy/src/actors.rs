@@ -60,11 +60,17 @@ pub enum Kind {
     Sniper,
     /// Attacker: stakes as little as it can and leaves one base unit, to be rounded up by others.
     Inflater,
+    /// Attacker: submits data that no model understands, and claims the least gain for it.
+    Garbler,
+    /// Attacker: searches documents for arbitrary directions, before targets are drawn.
+    Searcher,
+    /// Attacker: submits text sampled from public models.
+    Sampler,
 }
 
 impl Kind {
     /// All kinds, in the order of the tables.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 27] = [
         Self::Trainer,
         Self::Large,
         Self::Splitter,
@@ -89,6 +95,9 @@ impl Kind {
         Self::Flooder,
         Self::Sniper,
         Self::Inflater,
+        Self::Garbler,
+        Self::Searcher,
+        Self::Sampler,
     ];
 
     /// The name in tables and charts.
@@ -104,6 +113,9 @@ impl Kind {
             Self::Submitter => "submitter",
             Self::Forgetful => "forgetful submitter",
             Self::Liar => "false winner",
+            Self::Garbler => "garbage submitter",
+            Self::Searcher => "searcher",
+            Self::Sampler => "sampler",
             Self::Silencer => "silent claimer",
             Self::Denier => "false claimer",
             Self::Auditor => "auditor",
@@ -143,10 +155,18 @@ impl Kind {
                 | Self::Submitter
                 | Self::Forgetful
                 | Self::Liar
+                | Self::Garbler
+                | Self::Searcher
+                | Self::Sampler
                 | Self::Silencer
                 | Self::Denier
                 | Self::Latecomer
         )
+    }
+
+    /// Whether it submits only in epochs in which attackers attack.
+    pub const fn attacks_now_and_then(self) -> bool {
+        matches!(self, Self::Liar | Self::Silencer | Self::Denier | Self::Latecomer | Self::Garbler)
     }
 
     /// Whether it has a seat at genesis.
@@ -171,7 +191,16 @@ impl Kind {
     ///
     /// [`Settings::attackers`]: crate::Settings::attackers
     const fn attacks_rules(self) -> bool {
-        matches!(self, Self::Latecomer | Self::Flooder | Self::Sniper | Self::Inflater)
+        matches!(
+            self,
+            Self::Latecomer
+                | Self::Flooder
+                | Self::Sniper
+                | Self::Inflater
+                | Self::Garbler
+                | Self::Searcher
+                | Self::Sampler
+        )
     }
 
     /// Number of actors of this kind.

@@ -25,6 +25,8 @@ const KEPT: f64 = 0.99;
 const TURN: f64 = 0.3;
 /// By how many nats text sampled from weights is easier for those weights.
 pub const OWN_TEXT: f64 = 0.1;
+/// By how many nats every model is worse at garbage than counting is: 0.3 to 9 on real models.
+const GARBAGE: f64 = 3.0;
 
 /// 2^32, the unit of a loss in the rules.
 const Q32: f64 = 4_294_967_296.0;
@@ -58,6 +60,8 @@ pub struct Document {
     quirks: Vec<f64>,
     /// The owner whose model it was sampled from, if it was.
     pub voice: Option<usize>,
+    /// Whether nobody understands it.
+    pub garbage: bool,
     /// Its bytes: a unique random number.
     pub bytes: Vec<u8>,
 }
@@ -104,7 +108,8 @@ impl Quality {
     pub fn loss_q32(&self, document: &Document) -> i64 {
         let luck = LUCK * dot(&self.quirks, &document.quirks);
         let own = if document.voice == Some(self.voice) { OWN_TEXT } else { 0.0 };
-        let loss = self.expected_loss(&document.direction) + luck - own;
+        let natural = self.expected_loss(&document.direction) + luck - own;
+        let loss = if document.garbage { COUNTING + GARBAGE } else { natural };
         (loss.max(0.0) * Q32).round() as i64
     }
 }
@@ -118,8 +123,14 @@ impl Document {
             direction,
             quirks: scaled(normals(QUIRKS, rng)),
             voice,
+            garbage: false,
             bytes: rng.random::<[u8; 32]>().to_vec(),
         }
+    }
+
+    /// A document that no model predicts as well as counting does.
+    pub fn garbage(rng: &mut SimRng) -> Self {
+        Self { garbage: true, ..Self::random(None, rng) }
     }
 }
 

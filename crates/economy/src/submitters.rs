@@ -19,6 +19,17 @@ use crate::weights::Library;
 
 /// Documents that a submitter finds in an epoch.
 const DOCUMENTS: usize = 60;
+/// Documents of garbage for a target: they cost nothing but their scores.
+const GARBAGE: usize = 600;
+/// Documents that a searcher makes in an epoch. On real models they win as often as natural ones.
+const SEARCHED: usize = 4;
+/// Scores that a searcher spends on a document.
+const SEARCH_SCORES: usize = 250;
+/// What a sampler's 60 documents are worth: on real models they win as often as this many natural
+/// ones.
+const SAMPLED: usize = 53;
+/// What 60 sampled documents cost, in scores: as much to make as to score.
+const SAMPLED_SCORES: usize = 120;
 /// Cost of scoring one document, in SOMA.
 pub const DOCUMENT_SOMA: f64 = 0.05;
 /// Attackers attack in one epoch out of this many.
@@ -60,13 +71,27 @@ struct Corpus {
 const LEAF_SALT: [u8; 32] = [0; 32];
 
 impl Corpus {
-    /// Finds natural documents, and as many sampled from a model if `voice` names one.
-    fn find(voice: Option<usize>, rng: &mut SimRng) -> Self {
-        let voices = std::iter::once(None).chain(voice.map(Some));
-        let documents: Vec<Document> = voices
-            .flat_map(|voice| std::iter::repeat_n(voice, DOCUMENTS))
-            .map(|voice| Document::random(voice, rng))
-            .collect();
+    /// Finds documents as an actor of this kind does: natural ones or garbage, and text that is
+    /// sampled from the models of `owners`.
+    fn find(kind: Kind, owners: &[usize], rng: &mut SimRng) -> Self {
+        let (natural, sampled) = match kind {
+            Kind::Colluder => (DOCUMENTS, DOCUMENTS),
+            Kind::Searcher => (SEARCHED, 0),
+            Kind::Garbler => (GARBAGE, 0),
+            Kind::Sampler => (0, SAMPLED),
+            _ => (DOCUMENTS, 0),
+        };
+        let mut documents = Vec::new();
+        for _ in 0..natural {
+            documents.push(match kind {
+                Kind::Garbler => Document::garbage(rng),
+                _ => Document::random(None, rng),
+            });
+        }
+        for _ in 0..sampled {
+            let voice = owners.get(rng.random_range(0..owners.len().max(1))).copied();
+            documents.push(Document::random(voice, rng));
+        }
         let leaf = |document: &Document| {
             let size_bytes = u32::try_from(document.bytes.len()).unwrap_or(u32::MAX);
             corpus::leaf(&Hash::of_bytes(&document.bytes), size_bytes, &LEAF_SALT)
@@ -78,6 +103,26 @@ impl Corpus {
         let root = corpus::root(&self.leaves).unwrap_or_default();
         let leaves = u32::try_from(self.leaves.len()).unwrap_or(u32::MAX);
         Action::CommitCorpus(action::CommitCorpus { root, leaves })
+    }
+}
+
+/// The owners from whose models an actor samples text, if it does: itself, or all.
+fn voices(actors: &[Actor], index: usize) -> Vec<usize> {
+    let owners = (0..actors.len()).filter(|at| actors[*at].kind.owns());
+    match actors[index].kind {
+        Kind::Sampler => owners.collect(),
+        _ => vec![index],
+    }
+}
+
+/// How often an actor scores something, or does as much work, until it has these documents.
+const fn scores(kind: Kind, documents: usize) -> usize {
+    match kind {
+        // Whoever only denies targets to others scores nothing.
+        Kind::Silencer | Kind::Denier | Kind::Latecomer => 0,
+        Kind::Searcher => documents.saturating_mul(SEARCH_SCORES),
+        Kind::Sampler => SAMPLED_SCORES,
+        _ => documents,
     }
 }
 
@@ -100,18 +145,21 @@ pub struct Drawn {
     /// What each routed model sees data from.
     seen_from: Vec<Vec<i16>>,
     margin_q32: u64,
+    gain_min_q32: i64,
 }
 
 impl Drawn {
     /// A target of the running epoch or the one before.
     pub fn of(state: &MemoryState, target: Target) -> Option<Self> {
         let direction = query::direction(state, &target)?;
-        let margin_q32 = read::epoch(state, target.epoch)?.loss_margin_q32;
+        let epoch = read::epoch(state, target.epoch)?;
+        let gain_min_q32 = i64::try_from(epoch.gain_min_q32).unwrap_or(i64::MAX);
         let routed = target.routed.iter();
         let seen_from = routed
             .map(|entry| read::drawn_specialization(state, target.epoch, entry.model))
             .collect::<Option<_>>()?;
-        Some(Self { target, direction, seen_from, margin_q32 })
+        let margin_q32 = epoch.loss_margin_q32;
+        Some(Self { target, direction, seen_from, margin_q32, gain_min_q32 })
     }
 
     /// The place and loss of the routed model that wins on a document.
@@ -175,13 +223,13 @@ impl Submitters {
             let corpus = self.fixed.remove(&index).unwrap_or_default();
             let attacks = epoch.0.is_multiple_of(ATTACK_EVERY);
             match actor.kind {
-                Kind::Silencer | Kind::Denier | Kind::Latecomer | Kind::Liar if !attacks => {}
+                kind if kind.attacks_now_and_then() && !attacks => {}
                 Kind::Silencer | Kind::Denier | Kind::Latecomer => {
                     self.deny(chain, index, actor, &corpus, &targets, places, rng);
                 }
                 _ => self.enter(chain, index, actor, &corpus, &targets, library, rng),
             }
-            costs.push((index, self.find(chain, index, actor, epoch.next(), rng)));
+            costs.push((index, self.find(chain, index, actors, epoch.next(), rng)));
         }
         costs
     }
@@ -191,26 +239,20 @@ impl Submitters {
         &mut self,
         chain: &mut Chain,
         index: usize,
-        actor: &Actor,
+        actors: &[Actor],
         epoch: Epoch,
         rng: &mut SimRng,
     ) -> f64 {
+        let actor = &actors[index];
         let attacks = epoch.0.is_multiple_of(ATTACK_EVERY);
-        let is_attacker =
-            matches!(actor.kind, Kind::Silencer | Kind::Denier | Kind::Latecomer | Kind::Liar);
-        if is_attacker && !attacks {
+        if actor.kind.attacks_now_and_then() && !attacks {
             return 0.0;
         }
-        let voice = (actor.kind == Kind::Colluder).then_some(index);
-        let corpus = Corpus::find(voice, rng);
+        let corpus = Corpus::find(actor.kind, &voices(actors, index), rng);
         chain.act(&actor.key, corpus.commit());
-        // Whoever only denies targets to others scores nothing.
-        let scored = match actor.kind {
-            Kind::Silencer | Kind::Denier | Kind::Latecomer => 0,
-            _ => corpus.documents.len(),
-        };
+        let scores = scores(actor.kind, corpus.documents.len());
         self.fixed.insert(index, corpus);
-        f64::from(u32::try_from(scored).unwrap_or(0)) * DOCUMENT_SOMA
+        f64::from(u32::try_from(scores).unwrap_or(u32::MAX)) * DOCUMENT_SOMA
     }
 
     /// Claims the closest document for each target.
@@ -225,7 +267,14 @@ impl Submitters {
         library: &Library,
         rng: &mut SimRng,
     ) {
-        let (natural, own) = corpus.documents.split_at(corpus.documents.len().min(DOCUMENTS));
+        let targets = match actor.kind {
+            Kind::Garbler => targets.get(3..4).unwrap_or_default(),
+            _ => targets,
+        };
+        let (natural, own) = corpus.documents.split_at(match actor.kind {
+            Kind::Colluder => DOCUMENTS.min(corpus.documents.len()),
+            _ => corpus.documents.len(),
+        });
         for drawn in targets {
             let mut routed = drawn.target.routed.iter();
             let is_routed = routed.any(|entry| actor.models.contains(&entry.model));
@@ -236,7 +285,11 @@ impl Submitters {
             let mut others = drawn.target.routed.iter().map(|entry| entry.model);
             let wrong = others.find(|other| *other != truth.model).unwrap_or(truth.model);
             let model = if actor.kind == Kind::Liar { wrong } else { truth.model };
-            let statement = Statement { model, ..truth };
+            let gain_q32 = match actor.kind {
+                Kind::Garbler => drawn.gain_min_q32,
+                _ => truth.gain_q32,
+            };
+            let statement = Statement { model, gain_q32, ..truth };
             self.claim(chain, index, actor, &drawn.target, corpus, first + at, &statement, rng);
         }
     }

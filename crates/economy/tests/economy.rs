@@ -77,6 +77,15 @@ fn what_the_rules_exclude_earns_nothing_and_costs_fees() {
 }
 
 #[test]
+fn garbage_and_searches_lose_and_sampled_text_earns_no_more_than_natural_text() {
+    let report = report();
+    let gain = |kind| report.row(kind).map_or(f64::MAX, |row| row.gain);
+    assert!(gain(Kind::Garbler) < 0.0);
+    assert!(report.net(Kind::Searcher) < 0.0);
+    assert!(gain(Kind::Sampler) < 1.2 * gain(Kind::Submitter));
+}
+
+#[test]
 fn the_same_seed_gives_the_same_economy_and_a_different_seed_a_different_one() {
     let simulate = |seed| {
         let report = run(&Settings::new(5, seed)).unwrap();
