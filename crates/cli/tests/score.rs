@@ -101,6 +101,8 @@ fn the_lowest_loss_wins_and_every_file_gets_a_line() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
+    let (summary, lines) = lines.split_last().unwrap();
+    assert_eq!(summary["schema"], "score_summary/1");
     assert_eq!(lines.len(), 2);
     for line in lines {
         assert_eq!(line["schema"], "score/1");
@@ -137,6 +139,8 @@ fn files_of_a_folder_get_a_line_each_in_order_with_the_scores_they_have_alone() 
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
+    let (summary, lines) = lines.split_last().unwrap();
+    assert_eq!(summary["schema"], "score_summary/1");
     let listed: Vec<_> = lines.iter().map(|line| line["file"].as_str().unwrap()).collect();
     let expected: Vec<_> = names
         .iter()
@@ -253,7 +257,7 @@ fn a_malformed_weights_file_is_refused_with_exit_7_and_the_tensor_s_name() {
         ("extra", file(&extra, data), "extra"),
         ("nan", nan, "embedding.weight"),
         ("huge_header", [&u64::MAX.to_le_bytes()[..], b"{}"].concat(), "header"),
-        ("not_safetensors", b"hello, world".to_vec(), "header"),
+        ("not_safetensors", b"hello, world".to_vec(), "a text file"),
     ];
     for (name, bytes, named) in cases {
         let path = broken(home.path(), name, &bytes);

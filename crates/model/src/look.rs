@@ -65,7 +65,8 @@ impl Look {
             && start.iter().all(|byte| !byte.is_ascii_control() || byte.is_ascii_whitespace());
         match () {
             () if begins(b"<!doctype") || begins(b"<html") || begins(b"<?xml") => Some(Self::Html),
-            () if is_text && (begins(b"{") || begins(b"[")) => Some(Self::Json),
+            // A list begins like a section of TOML, and no configuration or answer is one.
+            () if is_text && begins(b"{") => Some(Self::Json),
             () if is_text => Some(Self::Text),
             () if start.len() > 8 && start.iter().all(|byte| *byte == 0) => Some(Self::Zeros),
             () => None,

@@ -127,18 +127,15 @@ impl<'a> Kept<'a> {
     }
 
     /// Keeps the last good state of a run that failed with `error`.
-    pub(super) fn failed(mut self, trainer: &Trainer<'_>, run: &Run, error: Error) -> Error {
-        let Some(checkpoint) = &mut self.checkpoint else {
-            return error;
-        };
-        if checkpoint.saved.is_none() {
-            checkpoint.save(trainer, run, self.output);
-        }
-        let Some((step, _)) = checkpoint.saved else {
-            return error;
-        };
+    pub(super) fn failed(self, trainer: &Trainer<'_>, error: Error) -> Error {
         let rate = trainer.recipe().learning_rate;
-        let path = checkpoint.path.display();
+        // The present state is the one whose loss or gradient is not finite.
+        let saved =
+            self.checkpoint.and_then(|checkpoint| Some((checkpoint.saved?.0, checkpoint.path)));
+        let Some((step, path)) = saved else {
+            return error.hint(format!("start again with a lower learning rate than --lr {rate}"));
+        };
+        let path = path.display();
         let message = format!("{}; step {step} is kept in {path}", error.message);
         Error { message, ..error }.hint(format!(
             "start again with a lower learning rate than --lr {rate}, or continue with the same \

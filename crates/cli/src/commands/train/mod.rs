@@ -106,7 +106,7 @@ impl Train {
             Ok(()) if trainer.steps_done() < trainer.recipe().steps => {
                 return Err(kept.interrupted(&trainer, &run));
             }
-            Err(error) => return Err(kept.failed(&trainer, &run, error)),
+            Err(error) => return Err(kept.failed(&trainer, error)),
             Ok(()) => {}
         }
         let seconds = run.seconds();
