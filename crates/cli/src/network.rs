@@ -51,16 +51,15 @@ pub(crate) fn client(global: &Global) -> Result<Client> {
 /// The account of `--key` at the node of `--url`, on the chain that the key signs for.
 pub(crate) async fn sender(global: &Global, output: &Output) -> Result<Sender> {
     let (key, client) = (key(global)?, client(global)?);
-    let sender = match known_chain(global)? {
-        Some(chain) => Sender::new(client, key, chain).await?,
-        None => {
-            let sender = Sender::on_any_chain(client, key).await?;
-            let (known, chain) = (Home::find(global)?.known_chain(), sender.chain());
-            known.remember(&chain)?;
-            let file = known.path().display();
-            output.say(format_args!("from now on, keys sign for chain {chain} ({file})"));
-            sender
-        }
+    let sender = if let Some(chain) = known_chain(global)? {
+        Sender::new(client, key, chain).await?
+    } else {
+        let sender = Sender::on_any_chain(client, key).await?;
+        let (known, chain) = (Home::find(global)?.known_chain(), sender.chain());
+        known.remember(&chain)?;
+        let file = known.path().display();
+        output.say(format_args!("from now on, keys sign for chain {chain} ({file})"));
+        sender
     };
     Ok(match global.tip {
         Some(tip) => sender.with_tip(tip),

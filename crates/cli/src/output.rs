@@ -42,6 +42,7 @@ const STYLES: [Style; 6] = [
 
 /// How this run prints.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent answers of the command line")]
 pub(crate) struct Output {
     json: bool,
     quiet: bool,

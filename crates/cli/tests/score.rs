@@ -389,7 +389,7 @@ fn weights_that_change_while_they_score_change_no_score() {
     assert_eq!(expected.len(), 40);
     let replace: [&dyn Fn(); 2] =
         [&|| assert!(std::fs::copy(at(&home, "other"), &weights).unwrap() > 0), &|| {
-            drop(std::fs::File::create(&weights).unwrap())
+            drop(std::fs::File::create(&weights).unwrap());
         }];
     for change in replace {
         let mut command = support::command(home.path());

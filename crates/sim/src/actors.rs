@@ -14,7 +14,7 @@ use crate::genesis::{NODES, USERS, VALIDATORS, consensus_key, embedding, node_ke
 
 /// How long a transaction is valid, in milliseconds.
 pub const VALID_MS: u64 = 20_000;
-pub(crate) const DATA_BYTES: usize = 600;
+pub(crate) const DATA_BYTES: u32 = 600;
 /// Documents in the corpus of every user.
 const DOCUMENTS: u32 = 64;
 pub(crate) const FILE_BYTES: u64 = 1 << 20;
@@ -280,7 +280,7 @@ fn leaves(submitter: &Address) -> Vec<Hash> {
 /// A document of a submitter.
 fn data(document: u32, submitter: &Address) -> Vec<u8> {
     let seed = secret("document", &[&submitter.0, &document.to_le_bytes()]);
-    let mut data = vec![0; DATA_BYTES];
+    let mut data = vec![0; DATA_BYTES as usize];
     Xoshiro256PlusPlus::from_seed(seed.0).fill(&mut data[..]);
     data
 }

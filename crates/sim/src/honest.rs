@@ -39,7 +39,7 @@ impl Honest {
         let payer = payer_key();
         let nonce = read::account(state, &payer.address()).nonce;
         let transfer = action::Transfer { to: user_key(0).address(), amount: Amount(1) };
-        let tx = self.sign(chain, &payer, nonce, Action::Transfer(transfer));
+        let tx = self.sign(chain, &payer, nonce, &Action::Transfer(transfer));
         let mut due = vec![Due { tx, at_stake: None }];
         for node in nodes {
             let key = node_key(*node);
@@ -57,7 +57,7 @@ impl Honest {
         chain: &Hash,
         key: &SecretKey,
         about: u64,
-        action: Action,
+        action: &Action,
     ) -> VerifiedTransaction {
         let sender = key.address();
         let make = || {
@@ -83,7 +83,7 @@ impl Honest {
         if read::beacon_commit(state, next, &sender).is_none() {
             let commitment = commitment::beacon(chain, &sender, next, &beacon_value(&sender, next));
             let action = Action::CommitBeacon(action::CommitBeacon { epoch: next, commitment });
-            let tx = self.sign(chain, key, next.0.into(), action);
+            let tx = self.sign(chain, key, next.0.into(), &action);
             due.push(Due { tx, at_stake: None });
         }
         let committed = read::beacon_commit(state, epoch, &sender);
@@ -91,7 +91,7 @@ impl Honest {
         if is_open && clock.phase.reveals() {
             let value = beacon_value(&sender, epoch);
             let action = Action::RevealBeacon(action::RevealBeacon { epoch, value });
-            let tx = self.sign(chain, key, epoch.0.into(), action);
+            let tx = self.sign(chain, key, epoch.0.into(), &action);
             due.push(Due { tx, at_stake: Some(sender) });
         }
     }
@@ -120,7 +120,7 @@ impl Honest {
                 }
                 _ => continue,
             };
-            let tx = self.sign(chain, key, id.0.into(), action);
+            let tx = self.sign(chain, key, id.0.into(), &action);
             due.push(Due { tx, at_stake: None });
         }
     }

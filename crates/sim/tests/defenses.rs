@@ -11,10 +11,10 @@ const SEEDS: u64 = 100;
 /// defense.
 fn found_without(plant: Plant, attacker: Option<Attacker>) -> Violation {
     let settings = (0..SEEDS).map(|seed| Settings { seed, plant: Some(plant), join_height: None });
-    let attacked = settings.filter(|settings| {
+    let mut attacked = settings.filter(|settings| {
         attacker.is_none_or(|attacker| settings.attackers().contains(&attacker))
     });
-    let found = attacked.filter_map(|settings| run(settings).err()).next();
+    let found = attacked.find_map(|settings| run(settings).err());
     found.unwrap_or_else(|| panic!("without {plant}, no promise is broken in {SEEDS} seeds"))
 }
 

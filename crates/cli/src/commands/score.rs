@@ -374,7 +374,7 @@ fn print(output: &Output, file: &Path, seed: Seed, scores: Vec<Entry<'_>>) -> Re
         };
     }
     if let Some(gain) = winner.and_then(|winner| scores[winner].gain()) {
-        text += &judgment(gain);
+        text += &judgment(&gain);
     }
     let line = Line {
         schema: "score/1",
@@ -388,8 +388,8 @@ fn print(output: &Output, file: &Path, seed: Seed, scores: Vec<Entry<'_>>) -> Re
 }
 
 /// The sentence that says whether a network takes data that its best model predicts with this gain.
-fn judgment(gain: Gain) -> String {
-    let Gain { gain_q32, counting } = gain;
+fn judgment(gain: &Gain) -> String {
+    let Gain { gain_q32, counting } = *gain;
     let minimum = GAIN_MIN_Q32 as f64 / 2_f64.powi(32);
     let reached = u64::try_from(gain_q32).is_ok_and(|gain| gain >= GAIN_MIN_Q32);
     let verb = if reached { "reaches" } else { "is below" };

@@ -123,7 +123,7 @@ impl Strangers {
             let Ok(first) = account.map(|account| account.next_nonce.0) else { continue };
             let payment = |nonce: u64| {
                 let pay = action::Transfer { to: key.address(), amount: Amount(1) };
-                if nonce % 8 > 0 {
+                if !nonce.is_multiple_of(8) {
                     return sign(self.chain, &key, nonce, pay.into());
                 }
                 let (target, data) = (TargetId(4_000_000), vec![7; 130_000]);

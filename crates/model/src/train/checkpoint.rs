@@ -90,7 +90,9 @@ impl<'e> Trainer<'e> {
         let Header { recipe, step, epoch, cursor, .. } = header;
         let [mut values, first, second] = lists;
         // Ours are operands already; others must not make training differ from a score.
-        values.iter_mut().for_each(|value| *value = operand(*value));
+        for value in &mut values {
+            *value = operand(*value);
+        }
         let adamw = AdamW::resume(first, second, step, &recipe);
         let state = State { step, place: (epoch, cursor), values, adamw };
         Self::assemble(engine, architecture, recipe, corpus, state)

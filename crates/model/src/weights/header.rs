@@ -256,11 +256,9 @@ impl Header {
 fn missing<'a>(tensor: &str, names: impl Iterator<Item = &'a str>) -> Error {
     let tensor = tensor.to_owned();
     for name in names {
-        let bare = WRAPPERS.iter().find(|(part, _)| {
-            name.contains(part) && WRAPPERS.iter().fold(name.to_owned(), without) == tensor
-        });
+        let wrapper = WRAPPERS.iter().find(|(part, _)| name.contains(part) && bare(name) == tensor);
         let prefix = name.strip_suffix(&tensor).filter(|prefix| prefix.ends_with('.'));
-        if let Some(extra) = bare.map(|(part, _)| *part).or(prefix) {
+        if let Some(extra) = wrapper.map(|(part, _)| *part).or(prefix) {
             let (found, extra) = (name.to_owned(), extra.to_owned());
             return Error::WrappedName { tensor, found, extra };
         }
@@ -268,9 +266,9 @@ fn missing<'a>(tensor: &str, names: impl Iterator<Item = &'a str>) -> Error {
     Error::Missing { tensor }
 }
 
-/// A name without the part that a wrapper adds.
-fn without(name: String, (part, _): &(&str, &str)) -> String {
-    name.replace(part, "")
+/// A name without the parts that wrappers add.
+fn bare(name: &str) -> String {
+    WRAPPERS.iter().fold(name.to_owned(), |name, (part, _)| name.replace(part, ""))
 }
 
 /// The first bytes of a file with these tensors in float32: the same bytes for the same

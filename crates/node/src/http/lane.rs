@@ -224,16 +224,16 @@ mod tests {
     use crate::http::connections::Connections;
     use crate::http::origin::Origin;
 
-    fn network(number: u32) -> Option<Origin> {
+    fn network(number: u32) -> Origin {
         let address = std::net::Ipv4Addr::from_bits(number << 8);
-        Some(Origin::client(address.into()).surroundings())
+        Origin::client(address.into()).surroundings()
     }
 
     #[test]
     fn a_request_that_waits_for_its_client_gives_way_first_of_the_network_with_most() {
         let (lanes, connections) = (Lanes::default(), Connections::new(4_096));
         let connection = connections.open().unwrap();
-        let enter = |number| lanes.enter(Lane::Send, network(number), &connection);
+        let enter = |number| lanes.enter(Lane::Send, Some(network(number)), &connection);
         let slow = |number| {
             let running = enter(number).unwrap();
             running.waits();
@@ -257,14 +257,14 @@ mod tests {
     fn a_stream_and_a_request_of_this_machine_give_way_to_nobody() {
         let (lanes, connections) = (Lanes::default(), Connections::new(4_096));
         let connection = connections.open().unwrap();
-        for (lane, holder) in [(Lane::Stream, network(1)), (Lane::Health, None)] {
+        for (lane, holder) in [(Lane::Stream, Some(network(1))), (Lane::Health, None)] {
             let hold = |_| {
                 let running = lanes.enter(lane, holder, &connection).unwrap();
                 running.waits();
                 running
             };
             let _held: Vec<_> = (0..lane.places()).map(hold).collect();
-            assert!(lanes.enter(lane, network(2), &connection).is_none());
+            assert!(lanes.enter(lane, Some(network(2)), &connection).is_none());
         }
     }
 

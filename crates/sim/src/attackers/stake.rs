@@ -127,7 +127,8 @@ pub(super) fn swarm(hand: &mut Hand<'_>) {
         let (key, vote) = (hand.key(account), attacker_key(u8::MAX, account));
         let address = key.address();
         let registered = read::validator(hand.state, &address);
-        let Some(validator) = registered.filter(|validator| validator.is_registered()) else {
+        let Some(validator) = registered.filter(soma_protocol::record::Validator::is_registered)
+        else {
             if hand.once_in(10) {
                 let stake = Amount::soma(hand.rng.random_range(1..20));
                 hand.pay(

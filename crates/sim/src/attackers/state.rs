@@ -34,7 +34,7 @@ pub(super) fn crowd(hand: &mut Hand<'_>) {
                     gain_q32: 1 << 40,
                     // Farther than those of honest submitters, and still a distance.
                     distance: (1_u64 << 31).saturating_sub(place),
-                    size_bytes: DATA_BYTES as u32,
+                    size_bytes: DATA_BYTES,
                     commitment: Hash::of_parts("crowd", &[&place.to_le_bytes()]),
                 },
             );

@@ -216,7 +216,8 @@ impl Run {
     /// A line for the log of a job.
     fn sign(&self, step: u64, total: u64) -> String {
         let seconds = self.seconds() / self.steps.max(1) as f64 * (total - step) as f64;
-        let left = humantime::format_duration(Duration::from_secs(seconds as u64));
+        let left = Duration::try_from_secs_f64(seconds.floor()).unwrap_or_default();
+        let left = humantime::format_duration(left);
         let cross_entropy = self.cross_entropy;
         format!("step {step} of {total}, cross-entropy {cross_entropy:.3}, about {left} left")
     }
