@@ -62,7 +62,7 @@ class Status:
     models_active: int
     targets_open: int
     pool: int
-    tip_per_kib: int
+    tip_per_kib: int | None
     """The tip for each KiB of weight that gets a payment into the next block, in base units."""
     duties: int
     peers: int
@@ -287,7 +287,7 @@ class Stake:
     stake: int
     leaving: int
     joining: int
-    changes: list[StakeChange]
+    changes: list[StakeChange] | None
     pool_stake: int
     commission_bps: int
 
