@@ -38,14 +38,14 @@ pub(crate) fn begin_block(
     if !due && !waiting {
         return None;
     }
-    let mut work = Work::of_a_block(rules);
+    let mut schedule = Schedule::new(state, rules, block, events);
     if waiting {
-        run_tasks(state, rules, block, &mut work, events);
+        schedule.run_tasks();
     }
-    if due && !tasks::are_waiting(state) {
-        end_phase_within(state, rules, block, &mut work, events);
+    if due && !tasks::are_waiting(schedule.state) {
+        schedule.end_phase();
     }
-    Some(work.done())
+    Some(schedule.work.done())
 }
 
 /// Ends the running phase by command and begins the next.
@@ -58,47 +58,62 @@ pub(crate) fn end_phase(
     if tasks::are_waiting(state) {
         return Err(Rejection::TasksPending);
     }
-    end_phase_within(state, rules, block, &mut Work::of_a_block(rules), events);
+    Schedule::new(state, rules, block, events).end_phase();
     Ok(())
 }
 
-fn end_phase_within(
-    state: &mut Draft<'_>,
-    rules: &Ruleset,
-    block: &BlockInfo,
-    work: &mut Work,
-    events: &mut Vec<Event>,
-) {
-    let config = ChainConfig::read(state, *rules);
-    let mut transition = Transition::begin(state, &config, block, events);
-    match transition.clock.phase {
-        Phase::Reveal => transition.publish_or_compete(0),
-        Phase::Publish(rank) => {
-            settlement::forfeit_silent(&mut transition, rank);
-            transition.publish_or_compete(rank.saturating_add(1));
-        }
-        Phase::Compete => transition.attest_or_end(),
-        Phase::Attest => transition.end_epoch(),
-    }
-    transition.finish();
-    // Tasks may follow other parameters, or another architecture, from here on.
-    run_tasks(state, rules, block, work, events);
+/// What happens in one block besides its transactions, and the work that is left for it.
+struct Schedule<'a, 'b> {
+    state: &'a mut Draft<'b>,
+    rules: &'a Ruleset,
+    block: &'a BlockInfo,
+    work: Work,
+    events: &'a mut Vec<Event>,
 }
 
-fn run_tasks(
-    state: &mut Draft<'_>,
-    rules: &Ruleset,
-    block: &BlockInfo,
-    work: &mut Work,
-    events: &mut Vec<Event>,
-) {
-    let config = ChainConfig::read(state, *rules);
-    let mut transition = Transition::begin(state, &config, block, events);
-    tasks::run(&mut transition, work);
-    transition.finish();
+impl<'a, 'b> Schedule<'a, 'b> {
+    fn new(
+        state: &'a mut Draft<'b>,
+        rules: &'a Ruleset,
+        block: &'a BlockInfo,
+        events: &'a mut Vec<Event>,
+    ) -> Self {
+        Self { state, rules, block, work: Work::of_a_block(rules), events }
+    }
+
+    /// Ends the running phase, begins the next, and begins with the tasks that this leaves.
+    fn end_phase(&mut self) {
+        self.step(|transition, _| transition.end_phase());
+        self.run_tasks();
+    }
+
+    fn run_tasks(&mut self) {
+        self.step(tasks::run);
+    }
+
+    /// Takes a step. Each reads the configuration again: the one before it may have changed the
+    /// parameters, or the architecture.
+    fn step(&mut self, step: impl FnOnce(&mut Transition<'_, '_>, &mut Work)) {
+        let config = ChainConfig::read(self.state, *self.rules);
+        let mut transition = Transition::begin(self.state, &config, self.block, self.events);
+        step(&mut transition, &mut self.work);
+        transition.finish();
+    }
 }
 
 impl Transition<'_, '_> {
+    fn end_phase(&mut self) {
+        match self.clock.phase {
+            Phase::Reveal => self.publish_or_compete(0),
+            Phase::Publish(rank) => {
+                settlement::forfeit_silent(self, rank);
+                self.publish_or_compete(rank.saturating_add(1));
+            }
+            Phase::Compete => self.attest_or_end(),
+            Phase::Attest => self.end_epoch(),
+        }
+    }
+
     /// Ends epoch e and begins epoch e + 1. What takes longer the more models and stakers there are
     /// is left to tasks: settling e - 1, visiting all models, and stake changes.
     fn end_epoch(&mut self) {
