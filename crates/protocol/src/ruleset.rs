@@ -1,7 +1,7 @@
 //! Which rules blocks follow: all of them. Only a simulation leaves one out, to see that what it
 //! defends against is then found.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 /// The work that a block may spend on tasks, in units of about a microsecond on one core.
 pub const TASK_WORK_MAX: u64 = 100_000;
@@ -10,7 +10,7 @@ pub const TASK_WORK_MAX: u64 = 100_000;
 macro_rules! defenses {
     ($($(#[$meta:meta])* $variant:ident = $name:literal,)*) => {
         /// A rule that keeps somebody from harming the network.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Defense {
             $($(#[$meta])* $variant,)*
         }
@@ -18,10 +18,12 @@ macro_rules! defenses {
         impl Defense {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
+        }
 
-            /// The name on the command line of a simulation.
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name),* }
+        /// The name on the command line of a simulation.
+        impl fmt::Display for Defense {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $(Self::$variant => $name),* })
             }
         }
     };
@@ -52,26 +54,6 @@ defenses! {
     SeatedBeacon = "seated_beacon",
 }
 
-impl fmt::Display for Defense {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// No defense has this name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no defense has this name")]
-pub struct UnknownDefense;
-
-impl FromStr for Defense {
-    type Err = UnknownDefense;
-
-    fn from_str(name: &str) -> Result<Self, UnknownDefense> {
-        let mut all = Self::ALL.iter().copied();
-        all.find(|defense| defense.name() == name).ok_or(UnknownDefense)
-    }
-}
-
 /// The rules that blocks follow. Every network follows the [whole](Self::WHOLE) of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ruleset {
@@ -89,7 +71,7 @@ impl Ruleset {
         Self { without: Some(defense), ..self }
     }
 
-    /// These rules with other limits for the work of a block; for simulations, whose networks are
+    /// These rules with another limit for the work of a block; for simulations, whose networks are
     /// small.
     #[must_use]
     pub const fn with_task_work(self, task_work_max: u64) -> Self {
@@ -115,15 +97,7 @@ impl Default for Ruleset {
 
 #[cfg(test)]
 mod tests {
-    use super::{Defense, Ruleset, UnknownDefense};
-
-    #[test]
-    fn the_name_of_a_defense_finds_it() {
-        for defense in Defense::ALL {
-            assert_eq!(defense.name().parse(), Ok(*defense));
-        }
-        assert_eq!("nothing".parse::<Defense>(), Err(UnknownDefense));
-    }
+    use super::{Defense, Ruleset};
 
     #[test]
     fn the_whole_ruleset_has_every_defense_and_the_default_is_whole() {
