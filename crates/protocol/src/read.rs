@@ -36,6 +36,13 @@ impl ChainConfig {
     pub(crate) fn shares_min(&self) -> u128 {
         if self.defends(Defense::SharesMin) { SHARES_MIN } else { 1 }
     }
+
+    /// The most candidates of a target.
+    pub(crate) fn candidates_max(&self) -> usize {
+        let limited = self.defends(Defense::ClosestOnly);
+        let max = if limited { self.params.candidates_per_target } else { u32::MAX };
+        usize::try_from(max).unwrap_or(usize::MAX)
+    }
 }
 
 /// Name, chain id, architecture, operator.

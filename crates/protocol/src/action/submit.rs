@@ -10,7 +10,7 @@ use crate::epoch::winner::is_gain_enough;
 use crate::money::{credit, debit};
 use crate::record::{Candidate, Candidates, CorpusRoot, Target};
 use crate::state::Key;
-use crate::{Defense, Epoch, Event, Hash, ModelId, Rejection, TargetId, decimal, read};
+use crate::{Epoch, Event, Hash, ModelId, Rejection, TargetId, decimal, read};
 
 /// Losses of 2^20 nats or more are errors of the scorer.
 const LOSS_Q32_END: i64 = 1 << 52;
@@ -115,9 +115,7 @@ impl Apply for Submit {
             return Err(Rejection::DuplicateSubmission { target: id });
         }
         let at = candidates.0.partition_point(|present| present.distance <= candidate.distance);
-        let limit = Some(context.config.params.candidates_per_target)
-            .filter(|_| context.config.defends(Defense::ClosestOnly));
-        let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+        let limit = context.config.candidates_max();
         if at >= limit {
             return Err(Rejection::NotAmongClosest { target: id });
         }
