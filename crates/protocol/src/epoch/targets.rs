@@ -172,11 +172,12 @@ fn routable(transition: &Transition<'_, '_>, place: u32) -> Option<Model> {
 /// Saves the next target, with the models that compete for it and their specializations.
 fn draw_one(transition: &mut Transition<'_, '_>, record: &EpochRecord, models: Vec<ModelId>) {
     let (id, epoch, reward) = (transition.clock.next_target, record.epoch, record.target_reward);
-    let routed = models.iter().filter_map(|&id| competitor(transition.state, id)).collect();
-    for model in &models {
-        let key = Key::drawn_specialization(epoch, *model);
+    let routed: Vec<Routed> =
+        models.iter().filter_map(|&id| competitor(transition.state, id)).collect();
+    for &Routed { model, .. } in &routed {
+        let key = Key::drawn_specialization(epoch, model);
         if !transition.state.contains(&key) {
-            let components = read::specialization(transition.state, *model).unwrap_or_default();
+            let components = read::specialization(transition.state, model).unwrap_or_default();
             transition.state.save(key, &Specialization(components));
         }
     }
