@@ -23,7 +23,7 @@ pub struct Outcome {
     pub receipts: Vec<Receipt>,
     /// Events, in order.
     pub events: Vec<Event>,
-    /// The work spent on tasks, in units of about a microsecond.
+    /// The work that its beginning spent on tasks, in units of about a microsecond.
     pub task_work: u64,
 }
 
