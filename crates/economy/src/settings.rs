@@ -15,7 +15,7 @@ pub struct Settings {
     pub params: Params,
     /// Number of validators that never audit, each with the same stake as any other.
     pub silent: usize,
-    /// Whether there are attackers that try what the rules exclude: they change nothing for others.
+    /// Whether the attackers take part that try what the rules exclude.
     pub attackers: bool,
 }
 

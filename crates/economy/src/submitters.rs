@@ -47,6 +47,20 @@ struct Claim {
     epoch: Epoch,
 }
 
+impl Claim {
+    /// The publication of its data.
+    fn publish(&self) -> action::PublishData {
+        action::PublishData {
+            target: self.target,
+            data: self.document.bytes.clone(),
+            salt: self.salt,
+            index: self.index,
+            leaf_salt: LEAF_SALT,
+            path: self.path.clone(),
+        }
+    }
+}
+
 /// What a submitter claims about its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Statement {
@@ -104,6 +118,11 @@ impl Corpus {
         let leaves = u32::try_from(self.leaves.len()).unwrap_or(u32::MAX);
         Action::CommitCorpus(action::CommitCorpus { root, leaves })
     }
+}
+
+/// Whether an actor of this kind submits nothing for the targets of an epoch.
+const fn rests(kind: Kind, epoch: Epoch) -> bool {
+    kind.attacks_now_and_then() && !epoch.0.is_multiple_of(ATTACK_EVERY)
 }
 
 /// The owners from whose models an actor samples text, if it does: itself, or all.
@@ -221,9 +240,8 @@ impl Submitters {
         let mut costs = Vec::new();
         for (index, actor) in actors.iter().enumerate().filter(|(_, actor)| actor.kind.submits()) {
             let corpus = self.fixed.remove(&index).unwrap_or_default();
-            let attacks = epoch.0.is_multiple_of(ATTACK_EVERY);
             match actor.kind {
-                kind if kind.attacks_now_and_then() && !attacks => {}
+                kind if rests(kind, epoch) => {}
                 Kind::Silencer | Kind::Denier | Kind::Latecomer => {
                     self.deny(chain, index, actor, &corpus, &targets, places, rng);
                 }
@@ -244,8 +262,7 @@ impl Submitters {
         rng: &mut SimRng,
     ) -> f64 {
         let actor = &actors[index];
-        let attacks = epoch.0.is_multiple_of(ATTACK_EVERY);
-        if actor.kind.attacks_now_and_then() && !attacks {
+        if rests(actor.kind, epoch) {
             return 0.0;
         }
         let corpus = Corpus::find(actor.kind, &voices(actors, index), rng);
@@ -392,15 +409,7 @@ impl Submitters {
             if withholds {
                 continue;
             }
-            let action = Action::PublishData(action::PublishData {
-                target: target.id,
-                data: claim.document.bytes.clone(),
-                salt: claim.salt,
-                index: claim.index,
-                leaf_salt: LEAF_SALT,
-                path: claim.path.clone(),
-            });
-            chain.act(&actor.key, action);
+            chain.act(&actor.key, claim.publish().into());
             self.published.insert(target.id, claim.document.clone());
         }
     }
@@ -422,17 +431,9 @@ impl Submitters {
             };
             let actor = &actors[claim.submitter];
             if actor.kind == Kind::Latecomer {
-                let mut data = claim.document.bytes.clone();
-                data.extend(std::iter::repeat_n(0, bytes_more));
-                let action = action::PublishData {
-                    target: claim.target,
-                    data,
-                    salt: claim.salt,
-                    index: claim.index,
-                    leaf_salt: LEAF_SALT,
-                    path: claim.path.clone(),
-                };
-                chain.act(&actor.key, Action::PublishData(action));
+                let mut publication = claim.publish();
+                publication.data.extend(std::iter::repeat_n(0, bytes_more));
+                chain.act(&actor.key, publication.into());
             }
         }
     }

@@ -123,7 +123,7 @@ impl Sweep {
 
     /// The settings with one number changed.
     fn settings(self, base: &Settings, value: u64) -> Settings {
-        // What these try, the rules exclude whatever the value.
+        // No default is chosen by what these try.
         let mut settings = Settings { attackers: false, ..base.clone() };
         let name = match self {
             Self::Bond => "bond_bps",
