@@ -17,7 +17,6 @@ use crate::world::{
 const NEWCOMER: Person = Person(50);
 
 const SALT: [u8; 32] = [5; 32];
-const LEAF_SALT: [u8; 32] = [7; 32];
 
 /// Documents that somebody fixes together.
 #[derive(Clone, Debug)]
@@ -29,11 +28,7 @@ struct Fixed {
 impl Fixed {
     fn new(documents: impl IntoIterator<Item = Vec<u8>>) -> Self {
         let documents: Vec<Vec<u8>> = documents.into_iter().collect();
-        let leaf = |data: &Vec<u8>| {
-            let size_bytes = u32::try_from(data.len()).unwrap();
-            corpus::leaf(&Hash::of_bytes(data), size_bytes, &LEAF_SALT)
-        };
-        Self { leaves: documents.iter().map(leaf).collect(), documents }
+        Self { leaves: documents.iter().map(|data| library::leaf(data)).collect(), documents }
     }
 
     fn texts(texts: &[&str]) -> Self {
@@ -72,7 +67,7 @@ impl Fixed {
             data: self.documents[at].clone(),
             salt: SALT,
             index,
-            leaf_salt: LEAF_SALT,
+            leaf_salt: library::LEAF_SALT,
             path: corpus::path(&self.leaves, index).unwrap(),
         }
     }
@@ -84,6 +79,14 @@ fn world() -> World {
     let to = NEWCOMER.address();
     world.must(OWNER, Action::Transfer(action::Transfer { to, amount: Amount::soma(5_000) }));
     world
+}
+
+/// Fixes documents and waits for the first epoch in which they count. Returns its first target.
+fn fix(world: &mut World, fixed: &Fixed) -> u32 {
+    world.must(NEWCOMER, fixed.commit());
+    world.go_to_compete();
+    world.go_to_compete();
+    first_target(world)
 }
 
 /// The first target of the running epoch.
@@ -131,13 +134,10 @@ fn a_corpus_counts_for_the_targets_of_later_epochs_alone() {
 fn data_that_was_not_fixed_before_its_target_existed_cannot_be_published() {
     let mut world = world();
     let before = Fixed::texts(&["first", "second", "third"]);
-    world.must(NEWCOMER, before.commit());
-    world.go_to_compete();
-    world.go_to_compete();
+    let target = fix(&mut world, &before);
     // With the target in sight it makes data for it, and fixes that, too.
     let after = Fixed::texts(&["first", "second", "third", "made to measure"]);
     world.must(NEWCOMER, after.commit());
-    let target = first_target(&world);
     world.must(NEWCOMER, after.submit(&world, NEWCOMER, target, 3));
     world.go_to_next_epoch();
     let refused = Rejection::NotInCorpus { target: TargetId(target) };
@@ -152,10 +152,7 @@ fn data_that_was_not_fixed_before_its_target_existed_cannot_be_published() {
 fn a_document_is_shown_at_its_place_with_its_salt_and_its_path() {
     let mut world = world();
     let fixed = Fixed::texts(&["first", "second", "third"]);
-    world.must(NEWCOMER, fixed.commit());
-    world.go_to_compete();
-    world.go_to_compete();
-    let target = first_target(&world);
+    let target = fix(&mut world, &fixed);
     world.must(NEWCOMER, fixed.submit(&world, NEWCOMER, target, 1));
     world.go_to_next_epoch();
     let right = fixed.publish(target, 1);
@@ -179,9 +176,7 @@ fn of_the_corpora_of_one_epoch_the_last_counts() {
     let mut world = world();
     let (first, second) = (Fixed::texts(&["first"]), Fixed::texts(&["second", "third"]));
     world.must(NEWCOMER, first.commit());
-    world.must(NEWCOMER, second.commit());
-    world.go_to_compete();
-    world.go_to_compete();
+    fix(&mut world, &second);
     let [one, two] = [0, 1].map(|at| read::targets(&world.state, world.epoch())[at].id.0);
     world.must(NEWCOMER, first.submit(&world, NEWCOMER, one, 0));
     world.must(NEWCOMER, second.submit(&world, NEWCOMER, two, 0));
@@ -194,13 +189,10 @@ fn of_the_corpora_of_one_epoch_the_last_counts() {
 fn replacing_a_corpus_takes_nothing_from_the_one_that_counts_nor_from_submissions() {
     let mut world = world();
     let (kept, other) = (Fixed::texts(&["kept", "here"]), Fixed::texts(&["other"]));
-    world.must(NEWCOMER, kept.commit());
-    world.go_to_compete();
-    world.go_to_compete();
+    let target = fix(&mut world, &kept);
     // It replaces its corpus twice in the epoch whose targets it competes for.
     world.must(NEWCOMER, other.commit());
     world.must(NEWCOMER, Fixed::texts(&["another"]).commit());
-    let target = first_target(&world);
     world.must(NEWCOMER, kept.submit(&world, NEWCOMER, target, 0));
     world.go_to_next_epoch();
     world.must(NEWCOMER, other.commit());
@@ -278,10 +270,7 @@ fn data_that_repeats_a_past_winner_is_refused_however_it_is_changed() {
         quoted,
     ]);
     let mut world = world();
-    world.must(NEWCOMER, fixed.commit());
-    world.go_to_compete();
-    world.go_to_compete();
-    let won = first_target(&world);
+    let won = fix(&mut world, &fixed);
     world.must(NEWCOMER, fixed.submit(&world, NEWCOMER, won, 0));
     world.go_to_next_epoch();
     world.must(NEWCOMER, fixed.publish(won, 0).into());
