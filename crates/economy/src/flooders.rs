@@ -24,10 +24,7 @@ pub fn flood(chain: &mut Chain, actors: &[Actor]) {
             let publish = action::PublishData {
                 target: TargetId(u32::MAX),
                 data: vec![0; BYTES],
-                salt: [0; 32],
-                index: 0,
-                leaf_salt: [0; 32],
-                path: Vec::new(),
+                ..action::PublishData::default()
             };
             chain.bid(&actor.key, Action::PublishData(publish), tip);
         }

@@ -371,10 +371,7 @@ mod tests {
         let data = Action::PublishData(action::PublishData {
             target: soma_protocol::TargetId(1),
             data: vec![0; 60_000],
-            salt: [0; 32],
-            index: 0,
-            leaf_salt: [0; 32],
-            path: Vec::new(),
+            ..action::PublishData::default()
         });
         let signed = transaction(0);
         let mut large = signed.transaction().clone();

@@ -13,10 +13,7 @@ fn transaction(nonce: u64, data: usize) -> SignedTransaction {
         data => Action::PublishData(action::PublishData {
             target: soma_protocol::TargetId(1),
             data: vec![7; data],
-            salt: [0; 32],
-            index: 0,
-            leaf_salt: [0; 32],
-            path: Vec::new(),
+            ..action::PublishData::default()
         }),
     };
     Transaction {

@@ -127,14 +127,8 @@ impl Strangers {
                     return sign(self.chain, &key, nonce, pay.into());
                 }
                 let (target, data) = (TargetId(4_000_000), vec![7; 130_000]);
-                let publish = action::PublishData {
-                    target,
-                    data,
-                    salt: [0; 32],
-                    index: 0,
-                    leaf_salt: [0; 32],
-                    path: Vec::new(),
-                };
+                let publish =
+                    action::PublishData { target, data, ..action::PublishData::default() };
                 sign(self.chain, &key, nonce, publish.into())
             };
             let payments: Vec<_> = (first..first + 56).map(payment).collect();

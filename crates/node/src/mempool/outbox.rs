@@ -113,15 +113,7 @@ mod tests {
             signed(
                 nonce,
                 0,
-                action::PublishData {
-                    target,
-                    data,
-                    salt: [0; 32],
-                    index: 0,
-                    leaf_salt: [0; 32],
-                    path: Vec::new(),
-                }
-                .into(),
+                action::PublishData { target, data, ..action::PublishData::default() }.into(),
             )
         };
         for nonce in 0..200 {

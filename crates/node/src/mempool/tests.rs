@@ -76,10 +76,7 @@ fn garbage() -> Action {
     Action::PublishData(action::PublishData {
         target: TargetId(99),
         data,
-        salt: [0; 32],
-        index: 0,
-        leaf_salt: [0; 32],
-        path: Vec::new(),
+        ..action::PublishData::default()
     })
 }
 

@@ -265,10 +265,7 @@ mod tests {
         let action: Action = action::PublishData {
             target: soma_protocol::TargetId(1),
             data: vec![0; bytes],
-            salt: [0; 32],
-            index: 0,
-            leaf_salt: [0; 32],
-            path: Vec::new(),
+            ..action::PublishData::default()
         }
         .into();
         let transaction = Transaction {

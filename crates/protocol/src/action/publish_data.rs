@@ -21,7 +21,9 @@ const WORK: u64 = 700;
 const BYTES_SKETCHED_PER_UNIT: u64 = 50;
 
 /// Publishes the data of a candidate.
-#[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[derive(
+    Clone, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
 pub struct PublishData {
     /// The target.
     pub target: TargetId,

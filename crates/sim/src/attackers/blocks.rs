@@ -66,10 +66,7 @@ fn begin(hand: &mut Hand<'_>) {
         let publish = action::PublishData {
             target: TargetId(u32::MAX),
             data: vec![account; LONG_BYTES],
-            salt: [0; 32],
-            index: 0,
-            leaf_salt: [0; 32],
-            path: Vec::new(),
+            ..action::PublishData::default()
         };
         let next = read::account(hand.state, &key.address()).nonce;
         hand.pay_at(&key, next, Amount::ZERO, publish.into());
