@@ -11,6 +11,8 @@ use soma_protocol::{
 pub const VALIDATORS: usize = 4;
 /// All nodes.
 pub const NODES: usize = VALIDATORS + 1;
+/// The node that is the adversary, if there is one. Attackers have its validator in every history.
+pub const ADVERSARY: usize = VALIDATORS - 1;
 /// Accounts that belong to no node.
 pub const USERS: u8 = 6;
 /// Accounts of each kind of attacker.

@@ -11,7 +11,7 @@ use crate::honest::Due;
 /// A block counts as a chance if it was made this long after the offer: then the offer had reached
 /// the pool of its proposer, whatever the clocks say.
 const ARRIVAL_MS: u64 = 500;
-/// A transfer is in one of so many blocks.
+/// So many blocks at most leave a transfer out.
 const CHANCES_MAX: u32 = 8;
 /// A beacon that had so many chances and is not in the chain was kept out.
 const BEACON_CHANCES: u32 = 2;

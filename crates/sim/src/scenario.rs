@@ -22,7 +22,7 @@ use crate::checker::Checker;
 use crate::cluster::Cluster;
 use crate::evidence::{EvidencePool, is_expelled};
 use crate::faults::Faults;
-use crate::genesis::{GENESIS_MS, NODES, VALIDATORS, genesis, node_key, peer_key};
+use crate::genesis::{ADVERSARY, GENESIS_MS, NODES, genesis, node_key, peer_key};
 use crate::honest::{Due, Honest};
 use crate::mempool::{PoolRules, Standing};
 use crate::network::Interfaces;
@@ -31,8 +31,6 @@ use crate::plant::Plant;
 
 /// Simulated time between two steps of a history, in milliseconds.
 const STEP_MS: u64 = 50;
-/// The node that is the adversary, if there is one.
-const ADVERSARY: usize = VALIDATORS - 1;
 /// The node that has no seat at genesis and joins late.
 const NEWCOMER: usize = NODES - 1;
 /// How long the network may take to make progress after all faults have stopped, in simulated

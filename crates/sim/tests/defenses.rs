@@ -18,87 +18,75 @@ fn found_without(plant: Plant, attacker: Option<Attacker>) -> Violation {
     found.unwrap_or_else(|| panic!("without {plant}, no promise is broken in {SEEDS} seeds"))
 }
 
+/// Asserts that the first promise to break without a defense is this one.
+macro_rules! assert_broken {
+    ($promise:ident, $plant:expr, $attacker:expr) => {{
+        let violation = found_without($plant, $attacker);
+        assert!(matches!(violation, Violation::$promise { .. }), "{violation}");
+    }};
+}
+
 #[test]
 fn without_admission_fees_a_rejected_payment_is_seen_to_pay_nothing() {
-    let violation = found_without(Plant::Without(Defense::AdmissionFee), None);
-    assert!(matches!(violation, Violation::Unpaid { .. }), "{violation}");
+    assert_broken!(Unpaid, Plant::Without(Defense::AdmissionFee), None);
 }
 
 #[test]
 fn if_duties_may_fail_a_rejected_one_is_seen_in_a_block() {
-    let violation = found_without(Plant::Without(Defense::DutyValidity), None);
-    assert!(matches!(violation, Violation::RejectedDuty { .. }), "{violation}");
+    assert_broken!(RejectedDuty, Plant::Without(Defense::DutyValidity), None);
 }
 
 #[test]
 fn without_quarters_a_flooder_is_seen_to_fill_a_block() {
-    let plant = Plant::Without(Defense::Quarters);
-    let violation = found_without(plant, Some(Attacker::Flooder));
-    assert!(matches!(violation, Violation::NoQuarter { .. }), "{violation}");
+    assert_broken!(NoQuarter, Plant::Without(Defense::Quarters), Some(Attacker::Flooder));
 }
 
 #[test]
 fn without_room_fees_a_permanent_record_is_seen_to_be_free() {
-    let violation = found_without(Plant::Without(Defense::RoomFee), None);
-    assert!(matches!(violation, Violation::FreeRoom { .. }), "{violation}");
+    assert_broken!(FreeRoom, Plant::Without(Defense::RoomFee), None);
 }
 
 #[test]
 fn if_all_candidates_are_kept_a_crowd_is_seen_to_make_a_record_too_long() {
-    let plant = Plant::Without(Defense::ClosestOnly);
-    let violation = found_without(plant, Some(Attacker::Crowd));
-    assert!(matches!(violation, Violation::LongRecord { .. }), "{violation}");
+    assert_broken!(LongRecord, Plant::Without(Defense::ClosestOnly), Some(Attacker::Crowd));
 }
 
 #[test]
 fn without_a_budget_a_block_is_seen_to_work_too_long() {
-    let violation = found_without(Plant::Without(Defense::TaskBudget), None);
-    assert!(matches!(violation, Violation::LongWork { .. }), "{violation}");
+    assert_broken!(LongWork, Plant::Without(Defense::TaskBudget), None);
 }
 
 #[test]
 fn if_stake_does_not_wait_a_sniper_is_seen_to_join_before_a_win_is_settled() {
-    let plant = Plant::Without(Defense::JoiningWait);
-    let violation = found_without(plant, Some(Attacker::Sniper));
-    assert!(matches!(violation, Violation::EarlyStake { .. }), "{violation}");
+    assert_broken!(EarlyStake, Plant::Without(Defense::JoiningWait), Some(Attacker::Sniper));
 }
 
 #[test]
 fn without_a_minimum_an_inflater_is_seen_to_leave_few_shares() {
-    let plant = Plant::Without(Defense::SharesMin);
-    let violation = found_without(plant, Some(Attacker::Inflater));
-    assert!(matches!(violation, Violation::FewShares { .. }), "{violation}");
+    assert_broken!(FewShares, Plant::Without(Defense::SharesMin), Some(Attacker::Inflater));
 }
 
 #[test]
 fn if_seats_need_no_stake_a_swarm_is_seen_to_take_one() {
-    let plant = Plant::Without(Defense::SeatStake);
-    let violation = found_without(plant, Some(Attacker::Swarm));
-    assert!(matches!(violation, Violation::CheapSeat { .. }), "{violation}");
+    assert_broken!(CheapSeat, Plant::Without(Defense::SeatStake), Some(Attacker::Swarm));
 }
 
 #[test]
 fn if_seats_count_without_limit_the_cheapest_third_is_seen_to_be_cheap() {
-    let plant = Plant::Without(Defense::SeatLimit);
-    let violation = found_without(plant, Some(Attacker::Sniper));
-    assert!(matches!(violation, Violation::CheapThird { .. }), "{violation}");
+    assert_broken!(CheapThird, Plant::Without(Defense::SeatLimit), Some(Attacker::Sniper));
 }
 
 #[test]
 fn if_all_validators_contribute_one_without_a_seat_is_seen_in_the_beacon() {
-    let plant = Plant::Without(Defense::SeatedBeacon);
-    let violation = found_without(plant, Some(Attacker::Swarm));
-    assert!(matches!(violation, Violation::Outsider { .. }), "{violation}");
+    assert_broken!(Outsider, Plant::Without(Defense::SeatedBeacon), Some(Attacker::Swarm));
 }
 
 #[test]
 fn without_bids_a_flooder_is_seen_to_keep_a_transfer_out() {
-    let violation = found_without(Plant::NoBids, Some(Attacker::Flooder));
-    assert!(matches!(violation, Violation::Late { .. }), "{violation}");
+    assert_broken!(Late, Plant::NoBids, Some(Attacker::Flooder));
 }
 
 #[test]
 fn without_a_room_for_duties_a_flooder_is_seen_to_have_an_honest_validator_slashed() {
-    let violation = found_without(Plant::NoDutyRoom, Some(Attacker::Flooder));
-    assert!(matches!(violation, Violation::Slashed { .. }), "{violation}");
+    assert_broken!(Slashed, Plant::NoDutyRoom, Some(Attacker::Flooder));
 }

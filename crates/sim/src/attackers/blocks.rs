@@ -10,7 +10,7 @@ use soma_protocol::{
 
 use super::hand::Hand;
 use crate::actors::{FILE_BYTES, beacon_value, ciphertext, verdict};
-use crate::genesis::{HANDS, NODES, VALIDATORS, node_key};
+use crate::genesis::{ADVERSARY, HANDS, NODES, node_key};
 
 /// Steps of a flood, and one in how many steps one begins.
 const FLOOD_STEPS: u32 = 160;
@@ -83,11 +83,8 @@ fn cheap(hand: &Hand<'_>, nonce: u64) -> Action {
     }
 }
 
-/// The validator that attackers may have: its node is the adversary's, if there is one.
-const TRAITOR: usize = VALIDATORS - 1;
-
 /// Sends duties that nobody owes, in the names of validators and of others, and lists of held files
-/// as long as they are allowed, in which one entry is true.
+/// as long as they are allowed, in which few entries are true.
 pub(super) fn starve(hand: &mut Hand<'_>) {
     if hand.once_in(4) {
         for account in 0..4 {
@@ -109,13 +106,13 @@ pub(super) fn starve(hand: &mut Hand<'_>) {
         let true_ones = (1..=read::model_count(hand.state)).map(ModelId);
         let false_ones = (1_000_000..1_000_600).map(ModelId);
         let held = true_ones.chain(false_ones).map(file).collect();
-        hand.perform(&node_key(TRAITOR), action::HoldWeights { epoch: next, held });
+        hand.perform(&node_key(ADVERSARY), action::HoldWeights { epoch: next, held });
     }
 }
 
 /// Commits to beacons without ever revealing them, and to verdicts when it is too late.
 pub(super) fn lag(hand: &mut Hand<'_>) {
-    let (key, next) = (node_key(TRAITOR), Epoch(hand.clock.epoch.0 + 1));
+    let (key, next) = (node_key(ADVERSARY), Epoch(hand.clock.epoch.0 + 1));
     if hand.once_in(6) {
         let value = beacon_value(&key.address(), next);
         let commitment = commitment::beacon(hand.chain, &key.address(), next, &value);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rand::{RngExt as _, rngs::Xoshiro256PlusPlus};
-use soma_protocol::record::Clock;
+use soma_protocol::record::{Clock, Model};
 use soma_protocol::{
     Action, Address, Amount, Hash, SecretKey, StateRead, Transaction, VerifiedTransaction, read,
 };
@@ -42,6 +42,11 @@ impl<'a> Hand<'a> {
     /// The key of one of their accounts.
     pub(super) fn key(&self, account: u8) -> SecretKey {
         attacker_key(self.kind, account)
+    }
+
+    /// The living models of an owner.
+    pub(super) fn own_models(&self, owner: &Address) -> Vec<Model> {
+        read::living_models(self.state).filter(|model| model.owner == *owner).collect()
     }
 
     /// Whether a step in `every` has come.

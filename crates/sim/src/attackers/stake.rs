@@ -1,15 +1,14 @@
 //! Attacks with stake: on other stakers, on draws, and on the committee.
 
 use rand::{RngExt as _, seq::IndexedRandom as _};
-use soma_protocol::record::{Model, ModelStatus, ValidatorStatus};
+use soma_protocol::record::{ModelStatus, ValidatorStatus};
 use soma_protocol::{
-    Address, Amount, ConsensusKey, Epoch, ModelId, Phase, PoolId, SecretKey, action, commitment,
-    read,
+    Amount, ConsensusKey, Epoch, ModelId, Phase, PoolId, SecretKey, action, commitment, read,
 };
 
 use super::hand::Hand;
 use crate::actors::beacon_value;
-use crate::genesis::{NODES, VALIDATORS, attacker_key, node_key};
+use crate::genesis::{ADVERSARY, NODES, VALIDATORS, attacker_key, node_key};
 
 /// How many models and validators an attacker registers.
 const MODELS_MAX: u32 = 40;
@@ -29,7 +28,7 @@ pub(super) fn inflate(hand: &mut Hand<'_>) {
         let model = ModelId(hand.rng.random_range(1..=read::model_count(hand.state)));
         hand.pay(&key, action::AddStake { pool: PoolId::Model(model), amount });
     }
-    let own = own_models(hand, &key.address());
+    let own = hand.own_models(&key.address());
     let Some(model) = own.iter().find(|model| model.status == ModelStatus::Registered) else {
         if hand.once_in(10) && read::model_count(hand.state) < MODELS_MAX {
             let name = "first depositor".into();
@@ -42,10 +41,6 @@ pub(super) fn inflate(hand: &mut Hand<'_>) {
     hand.pay(&key, action::RetireModel { model: model.id });
     let amount = Amount(model.pool.stake.0.saturating_sub(1));
     hand.pay(&key, action::WithdrawStake { pool: PoolId::Model(model.id), amount });
-}
-
-fn own_models(hand: &Hand<'_>, owner: &Address) -> Vec<Model> {
-    read::living_models(hand.state).filter(|model| model.owner == *owner).collect()
 }
 
 /// Adds stake just before draws and elections and withdraws it as soon as it may. The adversary's
@@ -74,7 +69,8 @@ pub(super) fn snipe(hand: &mut Hand<'_>) {
 
 /// Puts much more stake behind one honest validator than the others have.
 fn raise(hand: &mut Hand<'_>) {
-    let honest: Vec<_> = (0..VALIDATORS - 1)
+    let honest: Vec<_> = (0..VALIDATORS)
+        .filter(|node| *node != ADVERSARY)
         .filter_map(|node| read::validator(hand.state, &node_key(node).address()))
         .collect();
     let highest = honest.iter().map(|validator| validator.pool.total()).max().unwrap_or_default();
@@ -92,7 +88,7 @@ fn raise(hand: &mut Hand<'_>) {
 
 /// What the adversary's validator does to escape.
 fn shift(hand: &mut Hand<'_>) {
-    let key = node_key(VALIDATORS - 1);
+    let key = node_key(ADVERSARY);
     let seats = read::committee(hand.state).seats.len();
     match hand.rng.random_range(0..5) {
         0 => rotate(hand, &key),

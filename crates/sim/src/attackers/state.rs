@@ -5,7 +5,7 @@ use soma_protocol::{Amount, Change, Epoch, Hash, Key, PoolId, action, read};
 
 use super::hand::Hand;
 use crate::actors::DATA_BYTES;
-use crate::genesis::{VALIDATORS, node_key};
+use crate::genesis::{ADVERSARY, node_key};
 
 /// Submissions of a step, for one target.
 const SUBMISSIONS: u64 = 24;
@@ -45,7 +45,7 @@ pub(super) fn crowd(hand: &mut Hand<'_>) {
         let name = "n".repeat(100_000);
         hand.pay(&key, action::RegisterModel { name, commission_bps: 0, stake });
         let change = Change::Parameter { name: "byte_fee".into(), value: 11 };
-        hand.pay(&node_key(VALIDATORS - 1), action::Propose { change });
+        hand.pay(&node_key(ADVERSARY), action::Propose { change });
     }
 }
 
@@ -53,8 +53,7 @@ pub(super) fn crowd(hand: &mut Hand<'_>) {
 /// models in a third, so that everything falls due at once.
 pub(super) fn bomb(hand: &mut Hand<'_>) {
     let owner = hand.key(0);
-    let own: Vec<Model> =
-        read::living_models(hand.state).filter(|model| model.owner == owner.address()).collect();
+    let own = hand.own_models(&owner.address());
     let ready: Vec<&Model> =
         own.iter().filter(|model| model.status == ModelStatus::Registered).collect();
     if ready.len() < MODELS {
