@@ -14,9 +14,6 @@ import numpy as np
 import seen
 from corpus import Domain
 
-PIECES = 16
-WINDOW = 16
-"""The network's choice."""
 WINDOWS = (8, 16, 32)
 SHARES = (0.25, 0.5, 0.75)
 CHOICES = [(window, share) for window in WINDOWS for share in SHARES]
@@ -66,7 +63,7 @@ def refused_copies(documents: Sequence[bytes]) -> dict[str, list[float]]:
     for winner, other in zip(documents[1:], documents, strict=False):
         for name, changed in changes(winner, other, rng).items():
             refused.setdefault(name, []).append(
-                [is_seen(changed, [winner], *choice) for choice in CHOICES]
+                [is_seen(changed, winner, *choice) for choice in CHOICES]
             )
     return {name: np.mean(found, axis=0).tolist() for name, found in refused.items()}
 
@@ -83,8 +80,8 @@ def changes(winner: bytes, other: bytes, rng: np.random.Generator) -> dict[str, 
         )
         even = (np.arange(count) * size + size // 2) // count
         made[f"{percent} % evenly"] = substituted(winner, even, rng)
-    _, first = np.unique(seen.window_hashes(winner, WINDOW), return_index=True)
-    pieces = first[: PIECES // 2 + 1] + WINDOW // 2
+    _, first = np.unique(seen.window_hashes(winner, seen.WINDOW), return_index=True)
+    pieces = first[: seen.PIECES // 2 + 1] + seen.WINDOW // 2
     return made | {
         "9 bytes, in its pieces": substituted(winner, pieces, rng),
         "rotated": winner[turn:] + winner[:turn],
@@ -104,12 +101,10 @@ def substituted(document: bytes, places: Sequence[int], rng: np.random.Generator
     return bytes(data)
 
 
-def is_seen(document: bytes, winners: Sequence[bytes], window: int, share: float) -> bool:
-    """Whether so large a share of the pieces of a document belongs to one winner."""
-    pieces = seen.sketch(document, PIECES, window)
-    return any(
-        seen.shared(pieces, seen.sketch(winner, PIECES, window)) >= share for winner in winners
-    )
+def is_seen(document: bytes, winner: bytes, window: int, share: float) -> bool:
+    """Whether so large a share of the pieces of a document belongs to a winner."""
+    sketches = (seen.sketch(data, seen.PIECES, window) for data in (document, winner))
+    return seen.shared(*sketches) >= share
 
 
 def mistaken(documents: Sequence[bytes], window: int, share: float) -> float:
@@ -117,7 +112,7 @@ def mistaken(documents: Sequence[bytes], window: int, share: float) -> float:
     owners: dict[int, int] = {}
     refused = 0
     for number, document in enumerate(documents):
-        pieces = seen.sketch(document, PIECES, window).tolist()
+        pieces = seen.sketch(document, seen.PIECES, window).tolist()
         known = Counter(owners[piece] for piece in pieces if piece in owners)
         if known and max(known.values()) >= math.ceil(share * len(pieces)):
             refused += 1

@@ -10,9 +10,6 @@ import numpy as np
 import seen
 from specialists import Specialist
 
-PIECES = 16
-WINDOW = 16
-
 
 @dataclass(frozen=True)
 class Rules:
@@ -122,13 +119,10 @@ def win_share(
 
 def mark_seen(judged: Judged, winners: Sequence[bytes]) -> None:
     """Notes which documents share half of their pieces with one earlier winner."""
-    sketches = [seen.sketch(winner, PIECES, WINDOW) for winner in winners]
+    won, found = (
+        [seen.sketch(document, seen.PIECES, seen.WINDOW) for document in documents]
+        for documents in (winners, judged.documents)
+    )
     judged.was_seen = np.array(
-        [
-            any(
-                seen.shared(seen.sketch(document, PIECES, WINDOW), winner) >= 0.5
-                for winner in sketches
-            )
-            for document in judged.documents
-        ]
+        [any(seen.shared(pieces, winner) >= 0.5 for winner in won) for pieces in found]
     )

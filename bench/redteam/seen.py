@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+PIECES = 16
+"""Pieces of a sketch on the network."""
+WINDOW = 16
+"""Bytes of a piece on the network."""
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 

@@ -71,8 +71,6 @@ class Specialist:
         self._model = soma.Model.from_file(path, threads=1)
         self._seed = seed
         self._scores: dict[bytes, Scored] = {}
-        self.evaluations = 0
-        """Number of forward passes, which is what an attacker pays for."""
         self.specialization = np.zeros(self._model.architecture.dim)
 
     def score(self, document: bytes, keep: bool = True) -> Scored:
@@ -82,7 +80,6 @@ class Specialist:
             score = self._model.score(document, self._seed)
             embedding = score.embedding / UNIT
             found = Scored(score.cross_entropy, score.loss, score.gain, embedding)
-            self.evaluations += 1
             if keep:
                 self._scores[document] = found
         return found
