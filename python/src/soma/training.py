@@ -235,9 +235,8 @@ class Stop:
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Stop:
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)
-            if number is None or signal.getsignal(number) is signal.SIG_IGN:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_IGN:
                 continue
             try:
                 self._before[number] = signal.signal(number, self._note)
