@@ -50,20 +50,16 @@ impl<E: StorageContext + Clock + CryptoRng> Progress<E> {
         }
     }
 
-    /// The first block that any peer has, if that is later than the one after `height`.
+    /// The first block that any peer has, if that is later than the one after `height` and
+    /// certified.
     async fn first_offered(&mut self, height: u64) -> Option<u64> {
         let responses = self.ask(Request::Offer).await;
         let offers = responses.into_iter().filter_map(|response| match response {
             Response::Offer(Offer { first, .. }) => Some(first),
             _ => None,
         });
-        let firsts: Vec<u64> = offers.collect();
-        if firsts.iter().all(|first| *first <= height + 1) {
-            return None;
-        }
-        let certified = self.certified().await?;
-        let first = firsts.into_iter().filter(|first| *first <= certified).min()?;
-        (first > height + 1).then_some(first)
+        let first = offers.min().filter(|first| *first > height + 1)?;
+        (first <= self.certified().await?).then_some(first)
     }
 
     /// The last block of which a peer has a certificate by a committee that handovers lead to;
