@@ -56,10 +56,9 @@ pub(crate) async fn send(gossip: Gossip, outbox: Arc<Outbox>, metrics: Arc<Metri
         let mut message = Vec::new();
         batch::push(&mut message, &first);
         let mut count = 1;
-        let room = |message: &[u8]| GOSSIP_BYTES_MAX - message.len() - batch::LENGTH_BYTES;
         while count < batch::BATCH_MAX
-            && message.len() + batch::LENGTH_BYTES <= GOSSIP_BYTES_MAX
-            && let Some(transaction) = outbox.next_within(room(&message))
+            && let Some(room) = GOSSIP_BYTES_MAX.checked_sub(message.len() + batch::LENGTH_BYTES)
+            && let Some(transaction) = outbox.next_within(room)
         {
             batch::push(&mut message, &transaction);
             count += 1;

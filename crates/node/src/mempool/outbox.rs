@@ -29,14 +29,6 @@ struct Waiting {
     arrivals: u64,
 }
 
-impl Waiting {
-    fn take(&mut self, bid: &Bid) -> Option<SignedTransaction> {
-        let signed = self.by_bid.remove(bid)?;
-        self.bytes -= signed.bytes().len();
-        Some(signed)
-    }
-}
-
 impl Outbox {
     /// Adds a transaction; the one that counts least leaves if there are too many.
     pub(crate) fn push(&self, signed: SignedTransaction) {
@@ -52,10 +44,10 @@ impl Outbox {
         waiting.bytes += signed.bytes().len();
         waiting.by_bid.insert(bid, signed);
         while waiting.by_bid.len() > WAITING_MAX || waiting.bytes > WAITING_BYTES_MAX {
-            let Some(least) = waiting.by_bid.first_key_value().map(|(bid, _)| *bid) else {
+            let Some((_, least)) = waiting.by_bid.pop_first() else {
                 break;
             };
-            waiting.take(&least);
+            waiting.bytes -= least.bytes().len();
         }
         drop(waiting);
         self.changed.notify_one();
@@ -73,56 +65,35 @@ impl Outbox {
 
     /// The next transaction to send, if it has at most this many bytes.
     pub(crate) fn next_within(&self, bytes: usize) -> Option<SignedTransaction> {
-        let mut waiting = self.waiting.lock();
-        let (bid, signed) = waiting.by_bid.last_key_value()?;
-        if signed.bytes().len() > bytes {
+        let waiting = &mut *self.waiting.lock();
+        let most = waiting.by_bid.last_entry()?;
+        let size_bytes = most.get().bytes().len();
+        if size_bytes > bytes {
             return None;
         }
-        let bid = *bid;
-        waiting.take(&bid)
+        waiting.bytes -= size_bytes;
+        Some(most.remove())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use soma_protocol::{
-        Action, Amount, Epoch, Hash, SecretKey, SignedTransaction, Transaction, action,
-    };
+    use soma_protocol::{Amount, Epoch, Hash, SecretKey, action};
 
     use super::{Outbox, WAITING_BYTES_MAX};
-
-    fn signed(nonce: u64, tip: u64, action: Action) -> SignedTransaction {
-        let key = SecretKey::from_bytes(&[1; 32]);
-        let transaction = Transaction {
-            chain: Hash([0; 32]),
-            sender: key.address(),
-            nonce,
-            tip: Amount(tip),
-            fee_limit: Amount::ZERO,
-            valid_until_ms: 0,
-            action,
-        };
-        SignedTransaction::new(transaction, [0; 64])
-    }
+    use crate::mempool::tests::{publication, unsigned};
 
     #[test]
     fn a_duty_and_a_payment_with_a_tip_are_sent_before_a_flood_that_is_bounded() {
         let outbox = Outbox::default();
-        let large = |nonce| {
-            let (target, data) = (soma_protocol::TargetId(1), vec![0; 100_000]);
-            signed(
-                nonce,
-                0,
-                action::PublishData { target, data, ..action::PublishData::default() }.into(),
-            )
-        };
+        let large = |nonce| unsigned(nonce, 0, publication(100_000));
         for nonce in 0..200 {
             outbox.push(large(nonce));
         }
         let to = SecretKey::from_bytes(&[2; 32]).address();
-        let paid = signed(7, 5, action::Transfer { to, amount: Amount(1) }.into());
+        let paid = unsigned(7, 5, action::Transfer { to, amount: Amount(1) }.into());
         let commit = action::CommitBeacon { epoch: Epoch(1), commitment: Hash([1; 32]) };
-        let duty = signed(0, 0, commit.into());
+        let duty = unsigned(0, 0, commit.into());
         outbox.push(paid.clone());
         outbox.push(duty.clone());
         assert!(outbox.waiting.lock().bytes <= WAITING_BYTES_MAX);

@@ -70,12 +70,24 @@ fn commit_beacon(epoch: u32, fill: u8) -> Action {
     Action::CommitBeacon(action::CommitBeacon { epoch: Epoch(epoch), commitment: Hash([fill; 32]) })
 }
 
+/// A transaction for whatever looks at no signature.
+pub(super) fn unsigned(nonce: u64, tip: u64, action: Action) -> SignedTransaction {
+    let (chain, sender, tip) = (Hash([0; 32]), key(1).address(), Amount(tip));
+    let (fee_limit, valid_until_ms) = (Amount::ZERO, 0);
+    let transaction = Transaction { chain, sender, nonce, tip, fee_limit, valid_until_ms, action };
+    SignedTransaction::new(transaction, [0; 64])
+}
+
 /// The longest action, which the rules reject.
 fn garbage() -> Action {
-    let data = vec![7; 130_000];
+    publication(130_000)
+}
+
+/// An action with this much data, which the rules reject.
+pub(super) fn publication(data_bytes: usize) -> Action {
     Action::PublishData(action::PublishData {
         target: TargetId(99),
-        data,
+        data: vec![7; data_bytes],
         ..action::PublishData::default()
     })
 }

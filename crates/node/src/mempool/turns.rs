@@ -250,38 +250,22 @@ impl Turns {
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
-    use soma_protocol::{Action, Amount, Hash, SecretKey, SignedTransaction, Transaction, action};
+    use soma_protocol::SignedTransaction;
     use tokio::sync::oneshot::error::TryRecvError;
 
     use super::{BATCH_MAX, Part, Party, QueueError, TURN_MAX, Turns, WAITING_BYTES_MAX};
+    use crate::mempool::tests::{publication, unsigned};
 
     fn client(number: u32) -> Party {
         Party::Client(IpAddr::V4(Ipv4Addr::from_bits(number)))
     }
 
-    /// Signatures do not matter here.
-    fn signed(nonce: u64, bytes: usize) -> SignedTransaction {
-        let key = SecretKey::from_bytes(&[1; 32]);
-        let action: Action = action::PublishData {
-            target: soma_protocol::TargetId(1),
-            data: vec![0; bytes],
-            ..action::PublishData::default()
-        }
-        .into();
-        let transaction = Transaction {
-            chain: Hash([0; 32]),
-            sender: key.address(),
-            nonce,
-            tip: Amount::ZERO,
-            fee_limit: Amount::ZERO,
-            valid_until_ms: 0,
-            action,
-        };
-        SignedTransaction::new(transaction, [0; 64])
+    fn with_data(nonce: u64, bytes: usize) -> SignedTransaction {
+        unsigned(nonce, 0, publication(bytes))
     }
 
     fn many(count: u64) -> Vec<SignedTransaction> {
-        (0..count).map(|nonce| signed(nonce, 0)).collect()
+        (0..count).map(|nonce| with_data(nonce, 0)).collect()
     }
 
     fn decide(batch: &[Part]) {
@@ -332,9 +316,9 @@ mod tests {
     #[test]
     fn without_room_the_client_with_the_most_bytes_loses_its_last_request() {
         let mut turns = Turns::default();
-        let mut modest = turns.push(client(1), vec![signed(0, 1_000)]);
+        let mut modest = turns.push(client(1), vec![with_data(0, 1_000)]);
         let mut greedy: Vec<_> =
-            (0..200).map(|nonce| turns.push(client(2), vec![signed(nonce, 120_000)])).collect();
+            (0..200).map(|nonce| turns.push(client(2), vec![with_data(nonce, 120_000)])).collect();
         assert!(turns.bytes <= WAITING_BYTES_MAX);
         assert_eq!(modest.try_recv(), Err(TryRecvError::Empty), "it waits");
         assert_eq!(greedy[0].try_recv(), Err(TryRecvError::Empty), "its first one waits");
