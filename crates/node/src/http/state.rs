@@ -44,6 +44,7 @@ fn found<T>(item: Option<T>, code: Code, what: impl Display) -> Result<Json<T>, 
     responses((status = 200, body = types::Status)))]
 pub(super) async fn status(State(api): State<Api>) -> Result<Json<types::Status>, Problem> {
     let totals = api.totals.get(&api.chain);
+    let tip_per_kib = Text(api.pool.suggested_tip());
     let mut status = api.chain.read(|state, height| {
         let clock = json::clock(state);
         types::Status {
@@ -62,7 +63,7 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<types::Status>
                 _ => 0,
             },
             pool: u32::try_from(api.pool.len()).unwrap_or(u32::MAX),
-            tip_per_kib: Text(api.pool.suggested_tip()),
+            tip_per_kib,
             duties: u32::try_from(api.duties.outstanding(state)).unwrap_or(u32::MAX),
             peers: u32::try_from(api.health.peers_connected()).unwrap_or(u32::MAX),
             history_from: Text(0),

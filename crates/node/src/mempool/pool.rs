@@ -45,7 +45,7 @@ impl Verified {
 }
 
 /// How long a suggested tip is not computed again, unless a block is finalized: it looks at as many
-/// payments as a block has.
+/// payments as a block has, and at those that wait behind smaller tips.
 const SUGGESTION_LASTS: Duration = Duration::from_millis(200);
 
 /// What a tip is suggested from, and the last suggestion.

@@ -194,6 +194,16 @@ fn the_suggested_tip_outbids_what_fills_the_next_block_and_nothing_else() {
     }
     assert_eq!(suggested(&blocked), before);
 
+    // What follows a payment counts once that does, and its own tip is not the least.
+    let (plain, followed) = (pool(), pool());
+    for nonce in 0..6 {
+        admit(&plain, &state, filling(chain, 1, nonce, 2 * TIP)).unwrap();
+        let tip = if nonce == 0 { 2 * TIP } else { 9 * TIP };
+        admit(&followed, &state, filling(chain, 1, nonce, tip)).unwrap();
+        admit(&followed, &state, filling(chain, 2, nonce, TIP)).unwrap();
+    }
+    assert_eq!(suggested(&followed), suggested(&plain));
+
     // A full block is remembered for the turns of four proposers.
     let block: Vec<_> = (0..6).map(|nonce| filling(chain, 1, nonce, TIP)).collect();
     let empty = pool();

@@ -2,12 +2,12 @@
 //! would fill that block, and what filled one of the last blocks. It counts only what is or will
 //! be charged, so raising it costs whoever does so a full block of tips.
 
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use soma_protocol::SignedTransaction;
 use soma_protocol::room::{BLOCK_TRANSACTIONS_MAX, KIND_WEIGHT_MAX};
 
-use super::queue::{Bid, Queue};
+use super::queue::{Entry, Queue};
 
 /// Blocks that are remembered: one of each proposer of a small committee, whose pools differ.
 const BLOCKS: usize = 4;
@@ -55,24 +55,33 @@ fn per_kib(tip: u64, weight: u64) -> u64 {
 
 /// The least tip among the payments that fill the next block; `None` if all that wait fit into it.
 /// A payment counts once those before it of its account do: what waits behind a small tip raises
-/// nothing.
+/// nothing. It looks at them from the best bid down, until the block is full.
 fn least_of_next_block(queue: &Queue) -> Option<u64> {
-    let head = |(address, nonce)| Some((queue.get((address, nonce))?.bid, (address, nonce)));
-    let firsts = queue.accounts.iter().filter_map(|(address, waiting)| {
-        let (nonce, _) = waiting.by_nonce.first_key_value()?;
-        head((*address, *nonce))
-    });
-    let mut heads: BinaryHeap<_> = firsts.collect();
     let (mut room, mut transactions, mut least) = (KIND_WEIGHT_MAX, BLOCK_TRANSACTIONS_MAX, None);
-    while let Some((Bid { tip, weight, .. }, (address, nonce))) = heads.pop() {
-        let tip = per_kib(tip, weight);
-        least = Some(least.map_or(tip, |least: u64| least.min(tip)));
-        transactions = transactions.saturating_sub(1);
-        match room.checked_sub(weight) {
-            Some(rest) if transactions > 0 => room = rest,
-            _ => return least,
+    // The next nonce of each account that was examined.
+    let mut nexts = HashMap::new();
+    for (examined, (address, nonce)) in queue.by_bid.iter().rev() {
+        let Some(waiting) = queue.accounts.get(address) else {
+            continue;
+        };
+        let first = waiting.by_nonce.keys().next().copied().unwrap_or_default();
+        let next = nexts.entry(*address).or_insert(first);
+        if *next != *nonce {
+            continue;
         }
-        heads.extend(nonce.checked_add(1).and_then(|nonce| head((address, nonce))));
+        // Those that follow with a better bid were examined before their account reached them.
+        while let Some(Entry { bid, .. }) = waiting.by_nonce.get(&*next)
+            && bid >= examined
+        {
+            let tip = per_kib(bid.tip, bid.weight);
+            least = Some(least.map_or(tip, |least: u64| least.min(tip)));
+            transactions = transactions.saturating_sub(1);
+            match room.checked_sub(bid.weight) {
+                Some(rest) if transactions > 0 => room = rest,
+                _ => return least,
+            }
+            *next = next.saturating_add(1);
+        }
     }
     None
 }
