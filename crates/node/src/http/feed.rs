@@ -1,5 +1,5 @@
 //! The events that streams send, a page at a time. Streams that have reached the end of the history
-//! all need the same pages, so a page is read and put into JSON once, however many there are.
+//! all need the same pages, so a page that one has read and put into JSON serves the others.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -49,6 +49,8 @@ impl Feed {
         let messages = events.iter().map(|(_, event)| message(event)).collect();
         let page = Arc::new(Page { after, last: *last, messages });
         let mut pages = self.0.lock();
+        // Some streams may have read it at the same time.
+        pages.retain(|page| page.after != after);
         pages.push_back(Arc::clone(&page));
         if pages.len() > PAGES_MAX {
             pages.pop_front();
