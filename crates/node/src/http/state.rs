@@ -163,9 +163,8 @@ pub(super) async fn stakes(
     let limit = page_size(limit)?;
     let first = after.map_or(0, |after| after.saturating_add(1));
     let stakes = api.chain.read(|state, _| json::stakes(state, &address, first, limit));
-    let last = stakes.last().filter(|_| stakes.len() == limit);
-    let next = last.map(|(place, _)| place.to_string());
-    Ok(Json(Page { items: stakes.into_iter().map(|(_, stake)| stake).collect(), next }))
+    let Json(Page { items, next }) = page(stakes, limit, |(place, _)| place.to_string());
+    Ok(Json(Page { items: items.into_iter().map(|(_, stake)| stake).collect(), next }))
 }
 
 /// Proposals, the current migration and the rent price
