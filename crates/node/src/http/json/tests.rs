@@ -3,16 +3,16 @@
 
 use serde_json::{Value, json};
 use soma_codes::Coded as _;
-use soma_protocol::record::{Corpus, CorpusRoot};
+use soma_protocol::record::{self, Corpus, CorpusRoot};
 use soma_protocol::state::Record as _;
 use soma_protocol::{
     Action, Address, Amount, Architecture, BlockInfo, ConsensusKey, Epoch, Event, Genesis,
     GenesisAccount, GenesisModel, GenesisValidator, Hash, Key, MemoryState, ModelId, Params, Phase,
-    Receipt, Rejection, SUPPLY, SecretKey, TargetId, Transaction, action, execute, read,
+    PoolId, Receipt, Rejection, SUPPLY, SecretKey, TargetId, Transaction, action, execute, read,
 };
 use soma_sdk::api::cursor::Cursor;
 
-use super::{history, state as api};
+use super::{history, state as api, validators};
 
 fn key() -> SecretKey {
     SecretKey::from_bytes(&[1; 32])
@@ -177,6 +177,24 @@ fn an_account_names_the_corpus_that_counts_and_the_one_that_will() {
     let counts = json!({ "root": hex("cd"), "leaves": 5, "from_epoch": 1 });
     let next = json!({ "root": hex("ab"), "leaves": 5, "from_epoch": 2 });
     assert_eq!((&account["corpus"], &account["next_corpus"]), (&counts, &next));
+}
+
+#[test]
+fn a_stake_names_all_that_waits_even_if_unbonding_has_become_shorter_since() {
+    let (mut state, _) = competing();
+    let (address, pool) = (key().address(), PoolId::Model(ModelId(1)));
+    let epochs = [2, read::params(&state).unbonding_epochs + 20];
+    let share = record::Share { leaving_shares: 12, ..read::share(&state, pool, &address) };
+    state.0.insert(Key::share(pool, &address), share.to_bytes().into());
+    let change = record::StakeChange { leaving_shares: 6, joining_shares: 0 };
+    for epoch in epochs {
+        let key = Key::stake_change(Epoch(epoch), pool, &address);
+        state.0.insert(key, change.to_bytes().into());
+    }
+    let stakes = validators::stakes(&state, &address, 0, 10);
+    let (place, stake) = stakes.first().unwrap();
+    assert_eq!((*place, stake.pool.as_str()), (0, pool.to_string().as_str()));
+    assert!(stake.changes.iter().map(|change| change.epoch).eq(epochs));
 }
 
 #[test]

@@ -87,8 +87,8 @@ fn stake(state: &dyn StateRead, staker: &Address, id: PoolId) -> Option<Stake> {
     })
 }
 
-/// What becomes active and what is paid out, by the epoch whose beginning does it. Most stakes wait
-/// for nothing, and cost no look at each epoch.
+/// What becomes active and what is paid out, by the epoch whose beginning does it. The search ends
+/// once all that waits is found: most stakes wait for nothing.
 fn changes(
     state: &dyn StateRead,
     staker: &Address,
@@ -96,21 +96,25 @@ fn changes(
     pool: &record::Pool,
     share: record::Share,
 ) -> Vec<StakeChange> {
-    if share.joining_shares == 0 && share.leaving_shares == 0 {
-        return Vec::new();
-    }
-    let now = read::clock(state).epoch.0;
-    let last = now.saturating_add(read::params(state).unbonding_epochs.clamp(2, CHANGES_MAX));
-    let change = |epoch: u32| {
-        let change = read::stake_change(state, Epoch(epoch), id, staker)?;
-        Some(StakeChange {
-            epoch,
-            joining: pool.joining_value(change.joining_shares).into(),
-            leaving: pool.leaving_value(change.leaving_shares).into(),
-        })
-    };
+    let record::Share { mut joining_shares, mut leaving_shares, .. } = share;
+    let mut changes = Vec::new();
     // What is due as this epoch began may still be on its way.
-    (now..=last).filter_map(change).collect()
+    let now = read::clock(state).epoch.0;
+    for epoch in now..=now.saturating_add(CHANGES_MAX) {
+        if (joining_shares, leaving_shares) == (0, 0) {
+            break;
+        }
+        if let Some(change) = read::stake_change(state, Epoch(epoch), id, staker) {
+            joining_shares = joining_shares.saturating_sub(change.joining_shares);
+            leaving_shares = leaving_shares.saturating_sub(change.leaving_shares);
+            changes.push(StakeChange {
+                epoch,
+                joining: pool.joining_value(change.joining_shares).into(),
+                leaving: pool.leaving_value(change.leaving_shares).into(),
+            });
+        }
+    }
+    changes
 }
 
 /// What validators decide together: architecture, rent price, proposals.
