@@ -146,6 +146,31 @@ fn a_run_that_diverges_names_the_step_and_what_to_do_and_writes_no_weights() {
 }
 
 #[test]
+fn a_checkpoint_is_never_replaced_by_weights_whose_loss_is_not_finite() {
+    let desk = Desk::new();
+    desk.result("--arch nano --steps 24 --batch 1 --checkpoint c");
+    let good = fs::read(desk.at("c")).unwrap();
+    // Step 25 ruins the weights, which step 26 finds out; a checkpoint is due between them.
+    let output = desk.train("--resume c --checkpoint c --steps 300 --lr 1e30");
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(7), "{said}");
+    assert!(said.contains("of step 26 ") && said.contains("step 24 is kept in c"), "{said}");
+    assert!(fs::read(desk.at("c")).unwrap() == good);
+    desk.result("--resume c --checkpoint c --steps 30 --lr 0");
+}
+
+#[test]
+fn a_run_that_is_killed_early_has_left_a_checkpoint() {
+    let desk = Desk::new();
+    let options = "--arch nano --steps 100000 --batch 1 -o w --log log";
+    let mut run = desk.start(options, "log", 26);
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let said = stderr(&desk.train("--resume w.checkpoint --steps 1"));
+    assert!(said.contains("w.checkpoint has done "), "{said}");
+}
+
+#[test]
 fn a_finished_run_is_prolonged() {
     let desk = Desk::new();
     desk.result("--arch nano --steps 3 --batch 1 --checkpoint c");

@@ -532,8 +532,7 @@ codes! {
         "The model's numbers overflow on this data; such a model ranks last.",
         "use other weights or other data";
     Diverged = "diverged", Verification:
-        "The numbers of the training run grew beyond all bounds. The weights from before the step \
-         are kept.",
+        "The numbers of the training run grew beyond all bounds. Its last checkpoint is kept.",
         "lower the learning rate (--lr), and resume from an earlier checkpoint or start again";
     ZeroEmbedding = "zero_embedding", Verification:
         "The mean representation is zero and has no direction; such a model ranks last.",

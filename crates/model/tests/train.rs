@@ -204,6 +204,20 @@ fn a_step_that_is_given_up_leaves_the_run_as_it_was() {
 }
 
 #[test]
+fn what_a_step_reports_can_be_known_before_it_and_changes_nothing() {
+    let engine = Engine::new(KernelChoice::Auto, 2).unwrap();
+    let recipe = Recipe { micro_batches: 2, ..recipe() };
+    let weights = Weights::init(&tiny(), recipe.seed).unwrap();
+    let mut trainer = Trainer::new(&engine, &weights, recipe.clone(), corpus()).unwrap();
+    while trainer.steps_done() < recipe.steps {
+        let told = trainer.next_report(&|| true).unwrap().unwrap();
+        assert_eq!(trainer.steps_done() + 1, told.step);
+        assert_eq!(trainer.step().unwrap(), told);
+    }
+    assert_eq!(trainer.weights_hash(), train(&engine, recipe, corpus()));
+}
+
+#[test]
 fn a_run_that_diverges_names_the_step_and_keeps_the_weights_from_before_it() {
     let engine = Engine::new(KernelChoice::Auto, 1).unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -219,6 +233,7 @@ fn a_run_that_diverges_names_the_step_and_keeps_the_weights_from_before_it() {
     let failed = trainer.steps_done() + 1;
     assert!(matches!(error, Error::Diverged { step, .. } if step == failed), "{error}");
     assert_eq!(trainer.weights().hash(), before);
+    assert_eq!(trainer.next_report(&|| true).unwrap_err().to_string(), error.to_string());
     // The run can be resumed from there, with what made it diverge changed.
     trainer.save_checkpoint(file.path()).unwrap();
     let mut resumed = Trainer::resume(&engine, file.path(), corpus()).unwrap();

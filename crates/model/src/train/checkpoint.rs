@@ -68,10 +68,9 @@ impl<'e> Trainer<'e> {
             for list in [&self.values, &self.adamw.first_moments, &self.adamw.second_moments] {
                 write_floats(&mut out, list)?;
             }
-            let Hashed { mut inner, hasher } = out;
-            inner.write_all(hasher.finalize().as_bytes())?;
-            inner.flush()?;
-            inner.commit()
+            let (mut file, hash) = out.finish();
+            file.write_all(hash.as_bytes())?;
+            file.commit()
         };
         write().map_err(|source| io_error(path, source))
     }
@@ -121,7 +120,7 @@ fn read(path: &Path) -> Result<Content, Error> {
         return content;
     }
     io::copy(&mut source, &mut io::sink()).map_err(io)?;
-    let expected = source.hasher.finalize();
+    let (_, expected) = source.finish();
     let mut hash = [0; blake3::OUT_LEN];
     file.read_exact(&mut hash).map_err(io)?;
     match content {
@@ -179,14 +178,18 @@ fn read_floats(source: &mut impl Read, count: usize) -> io::Result<Vec<f32>> {
 }
 
 /// A reader or writer and the hash of what passes through it.
-struct Hashed<T> {
+pub(super) struct Hashed<T> {
     inner: T,
     hasher: blake3::Hasher,
 }
 
 impl<T> Hashed<T> {
-    fn new(inner: T) -> Self {
+    pub(super) fn new(inner: T) -> Self {
         Self { inner, hasher: blake3::Hasher::new() }
+    }
+
+    pub(super) fn finish(self) -> (T, blake3::Hash) {
+        (self.inner, self.hasher.finalize())
     }
 }
 

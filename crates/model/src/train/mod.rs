@@ -30,6 +30,7 @@ pub use data::Corpus;
 pub use recipe::Recipe;
 
 use self::adamw::AdamW;
+use self::checkpoint::Hashed;
 use self::data::Order;
 use self::layout::{Layout, Place};
 use self::pass::{Model, Pass, Scratch};
@@ -195,13 +196,14 @@ impl<'e> Trainer<'e> {
     /// # Errors
     /// [`Error::Io`] if they cannot be written.
     pub fn save(&self, path: &Path) -> Result<[u8; 32], Error> {
-        let write = || {
-            let mut file = AtomicFile::create(path)?;
-            self.write_to(&mut file)?;
-            file.commit()
+        let write = || -> io::Result<[u8; 32]> {
+            let mut out = Hashed::new(AtomicFile::create(path)?);
+            self.write_to(&mut out)?;
+            let (file, hash) = out.finish();
+            file.commit()?;
+            Ok(hash.into())
         };
-        write().map_err(|source| Error::Io { path: path.to_owned(), source })?;
-        Ok(self.weights_hash())
+        write().map_err(|source| Error::Io { path: path.to_owned(), source })
     }
 
     /// BLAKE3 of the file that [`Self::save`] writes.
@@ -269,15 +271,29 @@ impl<'e> Trainer<'e> {
     /// Same as [`Self::step`].
     pub fn step_while(&mut self, proceed: Proceed<'_>) -> Result<Option<StepReport>, Error> {
         let place = self.order.place();
-        let done = self.attempt(proceed);
-        if !matches!(done, Ok(Some(_))) {
-            self.order.return_to(place);
+        let report = self.gradient(proceed);
+        match &report {
+            Ok(Some(report)) => self.update(report),
+            Ok(None) | Err(_) => self.order.return_to(place),
         }
-        done
+        report
     }
 
-    /// A step, which leaves the data's place behind where it ends.
-    fn attempt(&mut self, proceed: Proceed<'_>) -> Result<Option<StepReport>, Error> {
+    /// What the next step will report, at the cost of one; the run stays as it was. `None` once
+    /// `proceed` is false. Only this tells whether the present weights have a finite loss: a step
+    /// reports the loss of the weights from before it.
+    ///
+    /// # Errors
+    /// Same as [`Self::step`].
+    pub fn next_report(&mut self, proceed: Proceed<'_>) -> Result<Option<StepReport>, Error> {
+        let place = self.order.place();
+        let report = self.gradient(proceed);
+        self.order.return_to(place);
+        report
+    }
+
+    /// The gradient of the next step and its report. Leaves the data's place where the step ends.
+    fn gradient(&mut self, proceed: Proceed<'_>) -> Result<Option<StepReport>, Error> {
         let mut report = StepReport {
             step: self.step + 1,
             cross_entropy: 0.0,
@@ -306,6 +322,11 @@ impl<'e> Trainer<'e> {
                 return Err(Error::Diverged { step: report.step, what });
             }
         }
+        Ok(Some(report))
+    }
+
+    /// Changes the weights by the gradient that has this report.
+    fn update(&mut self, report: &StepReport) {
         let places = self.layout.places().iter();
         let (rate, norm) = (report.learning_rate, report.gradient_norm);
         let factors = self.adamw.next_factors(&self.recipe, rate, norm);
@@ -316,8 +337,7 @@ impl<'e> Trainer<'e> {
             &mut self.values,
             &self.gradients,
         );
-        self.step += 1;
-        Ok(Some(report))
+        self.step = report.step;
     }
 
     /// Adds the gradients of the next micro-batch; returns its cross-entropy and its `SIGReg`, or

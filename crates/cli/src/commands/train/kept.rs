@@ -16,9 +16,13 @@ use soma_os::file::{Destination, check_output, destination, room};
 use super::{Run, Train};
 use crate::error::{Error, Result};
 use crate::output::Output;
+use crate::signals::Stop;
 
 /// Steps between two checkpoints.
 const CHECKPOINT_STEPS: u64 = 200;
+
+/// Steps with a checkpoint before the first of those, so that a run that ends early leaves one.
+const EARLY_STEPS: [u64; 3] = [25, 50, 100];
 
 /// A mean cross-entropy that is higher than at the last checkpoint by this many nats means that the
 /// run diverges, and that the last checkpoint is worth more than a new one.
@@ -90,7 +94,13 @@ impl<'a> Kept<'a> {
     }
 
     /// Notes a step, and saves a checkpoint if one is due.
-    pub(super) fn step(&mut self, trainer: &Trainer<'_>, report: &StepReport, run: &Run) {
+    pub(super) fn step(
+        &mut self,
+        trainer: &mut Trainer<'_>,
+        report: &StepReport,
+        run: &Run,
+        stop: &Stop,
+    ) {
         if let Some(log) = &mut self.log {
             log.write(report, run.seconds(), self.output);
         }
@@ -100,10 +110,15 @@ impl<'a> Kept<'a> {
         if checkpoint.saved.is_some_and(|(_, mean)| mean.is_nan()) && run.steps >= MEAN_STEPS {
             checkpoint.saved = checkpoint.saved.map(|(step, _)| (step, run.cross_entropy));
         }
-        let last = report.step == trainer.recipe().steps;
-        let due = report.step.is_multiple_of(CHECKPOINT_STEPS) || last;
-        // The last one of a finished run is only for whoever asked for it.
-        if due && !(last && checkpoint.until_finished) {
+        let step = report.step;
+        let due = step.is_multiple_of(CHECKPOINT_STEPS) || EARLY_STEPS.contains(&step);
+        let saves = if step == trainer.recipe().steps {
+            // The last one of a finished run is only for whoever asked for it.
+            !checkpoint.until_finished
+        } else {
+            due && is_finite(trainer, stop)
+        };
+        if saves {
             checkpoint.save(trainer, run, self.output);
         }
     }
@@ -129,7 +144,8 @@ impl<'a> Kept<'a> {
     /// Keeps the last good state of a run that failed with `error`.
     pub(super) fn failed(self, trainer: &Trainer<'_>, error: Error) -> Error {
         let rate = trainer.recipe().learning_rate;
-        // The present state is the one whose loss or gradient is not finite.
+        // The present state is the one whose loss or gradient is not finite; a checkpoint that was
+        // due for it was not saved.
         let saved =
             self.checkpoint.and_then(|checkpoint| Some((checkpoint.saved?.0, checkpoint.path)));
         let Some((step, path)) = saved else {
@@ -144,21 +160,29 @@ impl<'a> Kept<'a> {
         ))
     }
 
-    /// Writes the weights of a finished run; an error says where the run itself is kept.
-    pub(super) fn finished(&mut self, trainer: &Trainer<'_>, run: &Run) -> Result {
+    /// Writes the weights of a finished run, if they are kept, and returns their hash; an error
+    /// says where the run itself is kept.
+    pub(super) fn finished(
+        &mut self,
+        trainer: &Trainer<'_>,
+        run: &Run,
+    ) -> Result<Option<[u8; 32]>> {
         let (Some(path), output) = (self.weights, self.output) else {
-            return Ok(());
+            return Ok(None);
         };
-        let Err(error) = trainer.save(path) else {
-            if let Some(checkpoint) = self.checkpoint.as_ref().filter(|kept| kept.until_finished)
-                && checkpoint.saved.is_some()
-            {
-                // What remains of it is only in the way.
-                let _gone = std::fs::remove_file(&checkpoint.path);
+        let error = match trainer.save(path) {
+            Ok(hash) => {
+                if let Some(checkpoint) =
+                    self.checkpoint.as_ref().filter(|kept| kept.until_finished)
+                    && checkpoint.saved.is_some()
+                {
+                    // What remains of it is only in the way.
+                    let _gone = std::fs::remove_file(&checkpoint.path);
+                }
+                return Ok(Some(hash));
             }
-            return Ok(());
+            Err(error) => Error::from(error),
         };
-        let error = Error::from(error);
         let Some(checkpoint) = &mut self.checkpoint else {
             return Err(error);
         };
@@ -260,6 +284,12 @@ impl Checkpoint {
         }
         Ok(trainer.save_checkpoint(&self.path)?)
     }
+}
+
+/// Whether the present loss and gradient are finite, which only the next step would report; false
+/// once the run is asked to stop.
+fn is_finite(trainer: &mut Trainer<'_>, stop: &Stop) -> bool {
+    matches!(trainer.next_report(&|| !stop.is_set()), Ok(Some(_)))
 }
 
 /// Where an unfinished run is kept whose weights go to `weights`.

@@ -110,10 +110,10 @@ impl Train {
             Ok(()) => {}
         }
         let seconds = run.seconds();
-        kept.finished(&trainer, &run)?;
+        let weights_hash = kept.finished(&trainer, &run)?.unwrap_or_else(|| trainer.weights_hash());
         let summary = Summary {
             schema: "train/1",
-            weights_hash: hex::encode(trainer.weights_hash()),
+            weights_hash: hex::encode(weights_hash),
             steps: trainer.steps_done(),
             cross_entropy: (run.steps > 0).then_some(run.cross_entropy),
             val_cross_entropy: evaluate(&mut trainer, &held_out, output),
@@ -179,7 +179,7 @@ fn steps(
             break;
         };
         run.add(&report);
-        kept.step(trainer, &report, run);
+        kept.step(trainer, &report, run, stop);
         bar.set_message(format!("cross-entropy {:.3}", run.cross_entropy));
         bar.inc(1);
         signs.tick(|| run.sign(report.step, total));
