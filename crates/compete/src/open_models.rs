@@ -98,8 +98,9 @@ impl OpenModels {
     }
 
     /// Closes models until `bytes` more fit, the latest ones first: they are asked in turn, so the
-    /// one that was just used is needed last.
-    fn make_room(&mut self, bytes: u64) {
+    /// one that was just used is needed last. Whoever opens weights to [push](Self::push) them asks
+    /// for room first.
+    pub fn make_room(&mut self, bytes: u64) {
         let count = self.models.len();
         for back in 0..count {
             let used: u64 = self.open().map(|model| model.bytes).sum();

@@ -120,6 +120,7 @@ impl Scoring<'_> {
         let (mut files, mut broken) = (Vec::new(), BTreeSet::new());
         let mut opened = OpenModels::new();
         for file in &models.files {
+            opened.make_room(file.size_bytes);
             match self.weights.open(client, file, architecture, observer).await {
                 Ok(weights) => files.push((*file, opened.push(&self.weights.path(file), weights))),
                 // It has no score and ranks last, for auditors as well, if the node told the truth
