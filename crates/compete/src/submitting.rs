@@ -279,7 +279,7 @@ impl Submitter<'_> {
         aim: Aim<'_>,
         rules: &Rules,
     ) -> Result<Option<Choice>> {
-        while let Some(best) = choosing.closest(aim) {
+        for best in choosing.closest(aim) {
             if !is_candidate(aim.target, &best, rules) {
                 break;
             }
@@ -288,10 +288,19 @@ impl Submitter<'_> {
                 return Ok(Some(best));
             }
             let document = &choosing.documents[place];
-            if choosing.seen.has(self.competitor.client(), document).await? {
-                choosing.seen_before.insert(place);
-            } else {
-                choosing.new.insert(place);
+            match choosing.seen.has(self.competitor.client(), document).await {
+                Ok(true) => {
+                    choosing.seen_before.insert(place);
+                }
+                Ok(false) => {
+                    choosing.new.insert(place);
+                    return Ok(Some(best));
+                }
+                Err(error) if error.is_of_document() => {
+                    let text = format!("target {}: {error}", aim.target.id);
+                    self.competitor.observer.notice(Level::Warning, &text);
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(None)
@@ -376,9 +385,9 @@ impl<'a> Choosing<'a> {
         Self { scores, documents, seen, seen_before, new, understood, directed, scored }
     }
 
-    /// The document closest to the target, if any can be submitted.
-    fn closest(&mut self, aim: Aim<'_>) -> Option<Choice> {
-        let mut closest: Option<Choice> = None;
+    /// The documents that can be submitted for a target, the closest first.
+    fn closest(&mut self, aim: Aim<'_>) -> Vec<Choice> {
+        let mut choices = Vec::new();
         for document in 0..self.scores.documents() {
             let fit = self.scores.fit(document, aim);
             if fit == Fit::NoScore {
@@ -393,12 +402,12 @@ impl<'a> Choosing<'a> {
                 continue;
             };
             self.directed.insert(document);
-            let is_closer = closest.as_ref().is_none_or(|best| choice.distance < best.distance);
-            if is_closer && !self.seen_before.contains(&document) {
-                closest = Some(choice);
+            if !self.seen_before.contains(&document) {
+                choices.push(choice);
             }
         }
-        closest
+        choices.sort_by_key(|choice| choice.distance);
+        choices
     }
 
     fn left_out(&self) -> LeftOut {
