@@ -23,7 +23,7 @@ impl Stop {
         let runtime = runtime.map_err(failed)?;
         let mut signals = {
             let _entered = runtime.enter();
-            Signals::listen().map_err(failed)?
+            Signals::listen(true).map_err(failed)?
         };
         let stop = Self(Arc::new(AtomicBool::new(false)));
         let set = stop.0.clone();
@@ -49,10 +49,10 @@ struct Signals(Vec<tokio::signal::unix::Signal>);
 
 #[cfg(unix)]
 impl Signals {
-    fn listen() -> std::io::Result<Self> {
+    fn listen(hangup: bool) -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         let mut kinds = vec![SignalKind::interrupt(), SignalKind::terminate()];
-        if !hangup_is_ignored() {
+        if hangup && !hangup_is_ignored() {
             kinds.push(SignalKind::hangup());
         }
         kinds.into_iter().map(signal).collect::<std::io::Result<_>>().map(Self)
@@ -87,7 +87,7 @@ struct Signals;
 
 #[cfg(not(unix))]
 impl Signals {
-    fn listen() -> std::io::Result<Self> {
+    fn listen(_hangup: bool) -> std::io::Result<Self> {
         Ok(Self)
     }
 
@@ -100,18 +100,8 @@ impl Signals {
 
 /// Returns when the process receives a signal to stop.
 pub(crate) async fn stopped() -> Result {
-    let failed = |error: std::io::Error| Error::new(Code::Signals, error.to_string());
-    #[cfg(unix)]
-    {
-        let kind = tokio::signal::unix::SignalKind::terminate();
-        let mut terminate = tokio::signal::unix::signal(kind).map_err(failed)?;
-        tokio::select! {
-            _ = terminate.recv() => Ok(()),
-            interrupted = tokio::signal::ctrl_c() => interrupted.map_err(failed),
-        }
-    }
-    #[cfg(not(unix))]
-    {
-        tokio::signal::ctrl_c().await.map_err(failed)
-    }
+    let signals = Signals::listen(false);
+    let mut signals = signals.map_err(|error| Error::new(Code::Signals, error.to_string()))?;
+    signals.next().await;
+    Ok(())
 }
