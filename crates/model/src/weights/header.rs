@@ -292,7 +292,7 @@ pub(crate) fn write(architecture: &Architecture) -> Vec<u8> {
 }
 
 /// A header as the first bytes of a file: its length, then its text with spaces up to a multiple of
-/// eight, so that the data can be mapped as float32.
+/// eight, so that the data can be read in place as float32.
 pub(crate) fn framed(mut text: String) -> Vec<u8> {
     let padded = text.len().next_multiple_of(8);
     text.extend(std::iter::repeat_n(' ', padded - text.len()));

@@ -65,8 +65,8 @@ impl WeightsStore {
         Err(NodeError::DiskReserved { reserved })
     }
 
-    /// Removes decrypted copies until another of this length leaves the chain its space. Those that
-    /// an audit has mapped stay readable for it.
+    /// Removes decrypted copies until another of this length leaves the chain its space. What an
+    /// audit has read of them is in its memory.
     ///
     /// # Errors
     /// Same as [`Self::check_room`].
