@@ -2,11 +2,15 @@
 //! them. It must never expose anything that is not finalized.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use soma_engine::{EngineError, Handle};
 use soma_protocol::{Genesis, Hash, MemoryState, StateRead};
 use soma_store::History;
 use tokio::sync::watch;
+
+/// How long a question waits for the history to reach the state.
+const RECORDED_WITHIN: Duration = Duration::from_secs(2);
 
 pub(crate) struct Chain {
     pub(crate) genesis: Genesis,
@@ -43,6 +47,14 @@ impl Chain {
     /// Height of the last finalized block in the history.
     pub(crate) fn height(&self) -> u64 {
         *self.heights.borrow()
+    }
+
+    /// Returns once block `height`, which the state has reached, is in the history too: a moment
+    /// later. Gives up after a while, because a node whose disk fails never gets there.
+    pub(crate) async fn recorded(&self, height: u64) {
+        let mut heights = self.heights();
+        let reached = heights.wait_for(|recorded| *recorded >= height);
+        let _ = tokio::time::timeout(RECORDED_WITHIN, reached).await;
     }
 
     /// Changes with every finalized block.

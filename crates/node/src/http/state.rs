@@ -73,6 +73,7 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<types::Status>
             clock,
         }
     });
+    api.chain.recorded(*status.height).await;
     status.history_from = Text(api.chain.history.first().map_err(NodeError::from)?);
     if let Some(block) = api.chain.history.block(*status.height).map_err(NodeError::from)? {
         status.block = Text(block.digest);
