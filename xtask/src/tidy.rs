@@ -13,14 +13,15 @@ mod words;
 
 /// All faults in the tree below `root`.
 pub(crate) fn check(root: &Path) -> Result<Vec<String>, String> {
-    let files = tree::files(root)?;
+    let paths = tree::paths(root)?;
+    let files = tree::texts(root, &paths);
     let manifests = Manifest::all(&files);
     let mut faults = layers::check(&manifests);
     faults.extend(layers::reading_order(&files));
     faults.extend(manifests::check(&manifests));
     faults.extend(text::check(&files));
     faults.extend(words::check(&files));
-    faults.extend(links::check(&files));
+    faults.extend(links::check(&files, &paths));
     faults.extend(threats::check(&files));
     Ok(faults)
 }

@@ -29,24 +29,30 @@ impl File {
     }
 }
 
-/// All text files that git tracks or would add; binary files are left out.
-pub(crate) fn files(root: &Path) -> Result<Vec<File>, String> {
+/// The paths of all files that git tracks or would add.
+pub(crate) fn paths(root: &Path) -> Result<Vec<PathBuf>, String> {
     let listed = output(
         Command::new("git")
             .args(["ls-files", "--cached", "--others", "--exclude-standard"])
             .current_dir(root),
     )?;
-    let mut files = Vec::new();
-    for path in listed.lines().map(PathBuf::from) {
-        // Deleted files are still listed until the deletion is staged.
-        let Ok(bytes) = std::fs::read(root.join(&path)) else {
-            continue;
-        };
-        if let Ok(text) = String::from_utf8(bytes) {
-            files.push(File { path, text });
-        }
-    }
-    Ok(files)
+    // Deleted files are still listed until the deletion is staged.
+    let paths = listed.lines().map(PathBuf::from);
+    Ok(paths.filter(|path| root.join(path).is_file()).collect())
+}
+
+/// The text files among these; binary files are left out.
+pub(crate) fn texts(root: &Path, paths: &[PathBuf]) -> Vec<File> {
+    let text = |path: &PathBuf| {
+        let bytes = std::fs::read(root.join(path)).ok()?;
+        Some(File { path: path.clone(), text: String::from_utf8(bytes).ok()? })
+    };
+    paths.iter().filter_map(text).collect()
+}
+
+/// All text files that git tracks or would add.
+pub(crate) fn files(root: &Path) -> Result<Vec<File>, String> {
+    Ok(texts(root, &paths(root)?))
 }
 
 /// One crate's manifest, read by line: manifests of this workspace have one value a line.

@@ -9,8 +9,9 @@ use crate::tree::File;
 /// The table of contents of the book.
 const SUMMARY: &str = "docs/SUMMARY.md";
 
-pub(super) fn check(files: &[File]) -> Vec<String> {
-    let paths: HashSet<&Path> = files.iter().map(|file| file.path.as_path()).collect();
+/// Links may lead to any of `paths`, to pictures too; only `files` are read.
+pub(super) fn check(files: &[File], paths: &[PathBuf]) -> Vec<String> {
+    let paths: HashSet<&Path> = paths.iter().map(PathBuf::as_path).collect();
     let mut faults = Vec::new();
     for file in files {
         if file.extension() == "md" {
