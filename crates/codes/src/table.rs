@@ -84,7 +84,7 @@ codes! {
     AlreadyValidator = "already_validator", Rejected:
         "The account is registered as a validator.",
         "add stake with `soma stake add`, or change the key with `soma validator rotate`";
-    ValidatorNotFound = "validator_not_found", NotFound:
+    ValidatorNotFound = "validator_not_found", NotFound, 404:
         "No validator has this address.",
         "see `soma validator list`";
     Expelled = "expelled", Rejected:

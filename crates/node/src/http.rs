@@ -1,4 +1,5 @@
-//! The HTTP API: routes, limits, the `OpenAPI` document made from the handlers, and the server.
+//! The HTTP API: routes, limits, the `OpenAPI` document made from the handlers, the page that shows
+//! it, and the server.
 //!
 //! It must never answer from anything but the finalized state and the pool, never sign, and never
 //! let a slow or greedy client use up the node's memory, threads or time.
@@ -13,6 +14,8 @@ mod answer;
 mod json;
 mod totals;
 mod feed;
+mod projection;
+mod map;
 mod api;
 mod state;
 mod history;
@@ -20,6 +23,7 @@ mod transactions;
 mod events;
 mod files;
 mod operation;
+mod page;
 mod server;
 
 use std::net::{SocketAddr, TcpListener};
@@ -27,7 +31,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{DefaultBodyLimit, Extension, Request, State};
-use axum::http::{Method, Uri};
+use axum::http::{HeaderMap, Method, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
@@ -43,6 +47,7 @@ use self::clients::{Clients, Peer};
 use self::connections::{Connection, Connections};
 use self::feed::Feed;
 use self::lane::{Lane, Lanes};
+use self::map::Maps;
 use self::problem::Problem;
 use self::totals::TotalsCache;
 use crate::error::NodeError;
@@ -72,21 +77,30 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(state::params))
         .routes(routes!(state::architecture))
         .routes(routes!(state::epoch))
+        .routes(routes!(state::epoch_map))
         .routes(routes!(state::account))
         .routes(routes!(state::stakes))
+        .routes(routes!(history::account_transactions))
+        .routes(routes!(history::account_events))
         .routes(routes!(state::validators))
+        .routes(routes!(state::validator))
         .routes(routes!(state::governance))
         .routes(routes!(state::models))
         .routes(routes!(state::model))
         .routes(routes!(state::model_specialization))
+        .routes(routes!(history::model_events))
         .routes(routes!(state::targets))
         .routes(routes!(state::target))
         .routes(routes!(state::target_direction))
+        .routes(routes!(history::target_events))
         .routes(routes!(state::target_data))
         .routes(routes!(state::pieces))
         .routes(routes!(history::transaction))
+        .routes(routes!(history::transaction_action))
         .routes(routes!(history::blocks))
         .routes(routes!(history::block))
+        .routes(routes!(history::block_transactions))
+        .routes(routes!(history::block_events))
         .routes(routes!(operation::health))
         .routes(routes!(operation::ready))
         .routes(routes!(operation::metrics))
@@ -110,6 +124,7 @@ fn router(api: Api) -> Router {
     let (router, document) = described().split_for_parts();
     router
         .route(soma_sdk::api::routes::OPENAPI, axum::routing::get(|| async { Json(document) }))
+        .merge(page::routes())
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(DefaultBodyLimit::max(transactions::BODY_BYTES_MAX))
@@ -117,8 +132,10 @@ fn router(api: Api) -> Router {
         .with_state(api)
 }
 
-async fn no_route(uri: Uri) -> Problem {
-    Problem::new(Code::NoSuchRoute, format!("nothing is served at {}", uri.path()))
+async fn no_route(uri: Uri, headers: HeaderMap) -> Response {
+    let problem =
+        || Problem::new(Code::NoSuchRoute, format!("nothing is served at {}", uri.path()));
+    page::not_found(uri.path(), &headers).unwrap_or_else(|| problem().into_response())
 }
 
 async fn no_method(method: Method, uri: Uri) -> Problem {
@@ -208,6 +225,7 @@ pub(crate) async fn serve(
         lanes: Lanes::default(),
         turns: Arc::new(Semaphore::new(TURNS)),
         feed: Feed::default(),
+        maps: Maps::default(),
     };
     let connections = Connections::new(CONNECTIONS_MAX);
     server::serve(listener, router(api), clients, connections, &shutdown).await;

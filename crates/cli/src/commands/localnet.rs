@@ -187,8 +187,10 @@ fn reset(dir: &Path) -> Result {
 
 fn banner(info: &Info, network: &Network, output: &Output) {
     output.heading(format_args!("Local network {}", info.chain));
+    let first = info.urls.first().map_or("", String::as_str);
+    output.say(format_args!("  page    {first}/"));
     output.say(format_args!("  API     {}", info.urls.join(" ")));
-    output.say(format_args!("  docs    {}/openapi.json", info.urls.join(" ")));
+    output.say(format_args!("  docs    {first}/openapi.json"));
     output.say(format_args!("  state   {}", info.state.display()));
     let length = network.genesis().params.epoch_ms;
     let epochs = match length {

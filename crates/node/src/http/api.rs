@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use super::clients::{Client, Clients, Peer};
 use super::feed::Feed;
 use super::lane::{Lanes, Running};
+use super::map::Maps;
 use super::problem::Problem;
 use super::totals::TotalsCache;
 use crate::chain::Chain;
@@ -45,6 +46,8 @@ pub(super) struct Api {
     pub(super) turns: Arc<Semaphore>,
     /// The events that streams send.
     pub(super) feed: Feed,
+    /// The maps of the last epochs.
+    pub(super) maps: Maps,
 }
 
 impl std::ops::Deref for Api {

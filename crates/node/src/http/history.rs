@@ -1,13 +1,16 @@
-//! Queries about transactions and blocks.
+//! Queries about the history: blocks, transactions and events.
 
 use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use soma_codes::Code;
-use soma_protocol::Hash;
+use soma_protocol::{Address, Hash, ModelId, SignedTransaction, TargetId};
+use soma_sdk::api::cursor::Cursor;
 use soma_sdk::api::routes;
 use soma_sdk::api::text::Text;
 use soma_sdk::api::{self as types, ApiError, Page};
+use soma_store::History;
+use soma_store::history::{BlockRecord, Subject, TransactionRecord};
 
 use super::api::{Api, Path, Query};
 use super::json;
@@ -23,15 +26,41 @@ pub(super) async fn transaction(
     State(api): State<Api>,
     Path(hash): Path<Text<Hash>>,
 ) -> Result<Json<types::Transaction>, Problem> {
+    Ok(Json(match find_transaction(&api, &hash)? {
+        Found::Finalized(record) => json::finalized_transaction(&record),
+        Found::Pending(transaction) => json::transaction(&transaction, None),
+    }))
+}
+
+/// What a transaction does: its action with all fields
+#[utoipa::path(get, path = routes::TRANSACTION_ACTION, tag = "transactions",
+    params(("hash" = String, Path)),
+    responses((status = 200, body = Object), (status = 404, body = ApiError)))]
+pub(super) async fn transaction_action(
+    State(api): State<Api>,
+    Path(hash): Path<Text<Hash>>,
+) -> Result<Json<soma_protocol::Action>, Problem> {
+    Ok(Json(match find_transaction(&api, &hash)? {
+        Found::Finalized(record) => record.transaction.transaction().action.clone(),
+        Found::Pending(transaction) => transaction.transaction().action.clone(),
+    }))
+}
+
+/// Where a transaction is.
+enum Found {
+    Finalized(Box<TransactionRecord>),
+    Pending(SignedTransaction),
+}
+
+fn find_transaction(api: &Api, hash: &Hash) -> Result<Found, Problem> {
     // The pool is asked first: a transaction finalized in between is then found in the history.
-    let pending = api.pool.get(&hash);
-    if let Some(record) = api.chain.history.transaction(&hash).map_err(NodeError::from)? {
-        return Ok(Json(json::finalized_transaction(&record)));
+    let pending = api.pool.get(hash);
+    if let Some(record) = api.chain.history.transaction(hash).map_err(NodeError::from)? {
+        return Ok(Found::Finalized(Box::new(record)));
     }
-    let pending = pending.ok_or_else(|| {
+    pending.map(Found::Pending).ok_or_else(|| {
         Problem::new(Code::TransactionNotFound, format!("there is no transaction {hash}"))
-    })?;
-    Ok(Json(json::transaction(&pending, None)))
+    })
 }
 
 #[derive(Deserialize)]
@@ -58,27 +87,175 @@ pub(super) async fn blocks(
 }
 
 /// A block
-#[utoipa::path(get, path = routes::BLOCK, tag = "history", params(("height" = String, Path)),
-    responses((status = 200, body = types::Block), (status = 404, body = ApiError),
-        (status = 410, body = ApiError)))]
+#[utoipa::path(get, path = routes::BLOCK, tag = "history",
+    params(("height" = String, Path, description = "its height, or its hash")),
+    responses((status = 200, body = types::Block), (status = 400, body = ApiError),
+        (status = 404, body = ApiError), (status = 410, body = ApiError)))]
 pub(super) async fn block(
     State(api): State<Api>,
-    Path(height): Path<Text<u64>>,
+    Path(name): Path<String>,
 ) -> Result<Json<types::Block>, Problem> {
-    let record = api.chain.history.block(*height).map_err(NodeError::from)?;
-    let Some(record) = record else {
-        return Err(no_block(&api, *height)?);
-    };
+    let record = find_block(&api, &name)?;
     Ok(Json(json::block(&api.chain.history, &record).map_err(NodeError::from)?))
 }
 
+/// The block with this height or hash.
+fn find_block(api: &Api, name: &str) -> Result<BlockRecord, Problem> {
+    let history = &api.chain.history;
+    if let Ok(height) = name.parse::<u64>() {
+        let record = history.block(height).map_err(NodeError::from)?;
+        return record.map_or_else(|| Err(no_block(history, height)?), Ok);
+    }
+    let hash: Hash = name
+        .parse()
+        .map_err(|_| Problem::bad_request(format!("{name:?} is no height and no hash")))?;
+    let record = history.block_by_digest(&hash).map_err(NodeError::from)?;
+    record.ok_or_else(|| Problem::new(Code::BlockNotFound, format!("there is no block {hash}")))
+}
+
 /// Why this node does not have the block.
-fn no_block(api: &Api, height: u64) -> Result<Problem, NodeError> {
-    let first = api.chain.history.first()?;
+fn no_block(history: &History, height: u64) -> Result<Problem, NodeError> {
+    let first = history.first()?;
     Ok(if (1..first).contains(&height) {
         let message = format!("this node does not hold block {height}: its first one is {first}");
         Problem::new(Code::BlockPruned, message)
     } else {
         Problem::new(Code::BlockNotFound, format!("there is no block {height}"))
     })
+}
+
+#[derive(Deserialize)]
+pub(super) struct AfterCursor {
+    after: Option<Text<Cursor>>,
+    limit: Option<u32>,
+}
+
+/// The transactions of a block, in order
+#[utoipa::path(get, path = routes::BLOCK_TRANSACTIONS, tag = "history",
+    params(("height" = String, Path, description = "its height, or its hash"),
+        ("after" = Option<String>, Query, description = "`HEIGHT-INDEX` of the last one seen"),
+        ("limit" = Option<u32>, Query, description = "1 to 500")),
+    responses((status = 200, body = Page<types::Transaction>), (status = 400, body = ApiError),
+        (status = 404, body = ApiError), (status = 410, body = ApiError)))]
+pub(super) async fn block_transactions(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    Query(AfterCursor { after, limit }): Query<AfterCursor>,
+) -> Result<Json<Page<types::Transaction>>, Problem> {
+    let limit = page_size(limit)?;
+    let height = find_block(&api, &name)?.height;
+    let records = api.chain.history.transactions_of_block(height).map_err(NodeError::from)?;
+    let after = after.map(|cursor| cursor.index);
+    let rest = records.into_iter().filter(|record| after.is_none_or(|after| record.index > after));
+    Ok(transactions(rest.take(limit).collect(), limit))
+}
+
+/// The transactions that an account signed, newest first
+#[utoipa::path(get, path = routes::ACCOUNT_TRANSACTIONS, tag = "history",
+    params(("address" = String, Path, description = "soma1..."),
+        ("after" = Option<String>, Query, description = "`HEIGHT-INDEX` of the last one seen"),
+        ("limit" = Option<u32>, Query, description = "1 to 500")),
+    responses((status = 200, body = Page<types::Transaction>), (status = 400, body = ApiError)))]
+pub(super) async fn account_transactions(
+    State(api): State<Api>,
+    Path(address): Path<Text<Address>>,
+    Query(AfterCursor { after, limit }): Query<AfterCursor>,
+) -> Result<Json<Page<types::Transaction>>, Problem> {
+    let limit = page_size(limit)?;
+    let before = after.map(|cursor| (cursor.height, cursor.index));
+    let records = api.chain.history.transactions_of_sender(&address, before, limit);
+    Ok(transactions(records.map_err(NodeError::from)?, limit))
+}
+
+/// A page of transactions; the next one begins after the position of the last.
+fn transactions(records: Vec<TransactionRecord>, limit: usize) -> Json<Page<types::Transaction>> {
+    let position = |record: &TransactionRecord| {
+        Cursor { height: record.height, index: record.index }.to_string()
+    };
+    let Json(Page { items, next }) = page(records, limit, position);
+    Json(Page { items: items.iter().map(json::finalized_transaction).collect(), next })
+}
+
+/// What a block did, in order
+#[utoipa::path(get, path = routes::BLOCK_EVENTS, tag = "history",
+    params(("height" = String, Path, description = "its height, or its hash"),
+        ("after" = Option<String>, Query, description = "cursor of the last one seen"),
+        ("limit" = Option<u32>, Query, description = "1 to 500")),
+    responses((status = 200, body = Page<types::Event>), (status = 400, body = ApiError),
+        (status = 404, body = ApiError), (status = 410, body = ApiError)))]
+pub(super) async fn block_events(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    Query(AfterCursor { after, limit }): Query<AfterCursor>,
+) -> Result<Json<Page<types::Event>>, Problem> {
+    let limit = page_size(limit)?;
+    let block = find_block(&api, &name)?;
+    let history = &api.chain.history;
+    let after = number(history, after)?.unwrap_or(0);
+    let events = json::events_of_block(history, &block, after, limit).map_err(NodeError::from)?;
+    Ok(events_page(events, limit))
+}
+
+/// What happened to an account or its validator, newest first
+#[utoipa::path(get, path = routes::ACCOUNT_EVENTS, tag = "history",
+    params(("address" = String, Path, description = "soma1..."),
+        ("after" = Option<String>, Query, description = "cursor of the last one seen"),
+        ("limit" = Option<u32>, Query, description = "1 to 500")),
+    responses((status = 200, body = Page<types::Event>), (status = 400, body = ApiError)))]
+pub(super) async fn account_events(
+    State(api): State<Api>,
+    Path(address): Path<Text<Address>>,
+    Query(after): Query<AfterCursor>,
+) -> Result<Json<Page<types::Event>>, Problem> {
+    events_of(&api, Subject::Account(*address), &after)
+}
+
+/// What happened to a model, newest first
+#[utoipa::path(get, path = routes::MODEL_EVENTS, tag = "history",
+    params(("id" = u32, Path),
+        ("after" = Option<String>, Query, description = "cursor of the last one seen"),
+        ("limit" = Option<u32>, Query, description = "1 to 500")),
+    responses((status = 200, body = Page<types::Event>), (status = 400, body = ApiError)))]
+pub(super) async fn model_events(
+    State(api): State<Api>,
+    Path(id): Path<u32>,
+    Query(after): Query<AfterCursor>,
+) -> Result<Json<Page<types::Event>>, Problem> {
+    events_of(&api, Subject::Model(ModelId(id)), &after)
+}
+
+/// What happened to a target, newest first
+#[utoipa::path(get, path = routes::TARGET_EVENTS, tag = "history",
+    params(("id" = u32, Path),
+        ("after" = Option<String>, Query, description = "cursor of the last one seen"),
+        ("limit" = Option<u32>, Query, description = "1 to 500")),
+    responses((status = 200, body = Page<types::Event>), (status = 400, body = ApiError)))]
+pub(super) async fn target_events(
+    State(api): State<Api>,
+    Path(id): Path<u32>,
+    Query(after): Query<AfterCursor>,
+) -> Result<Json<Page<types::Event>>, Problem> {
+    events_of(&api, Subject::Target(TargetId(id)), &after)
+}
+
+fn events_of(
+    api: &Api,
+    subject: Subject,
+    AfterCursor { after, limit }: &AfterCursor,
+) -> Result<Json<Page<types::Event>>, Problem> {
+    let limit = page_size(*limit)?;
+    let history = &api.chain.history;
+    let before = number(history, *after)?;
+    let events = json::events_of(history, subject, before, limit).map_err(NodeError::from)?;
+    Ok(events_page(events, limit))
+}
+
+/// The number of the event at a cursor, if one is given.
+fn number(history: &History, cursor: Option<Text<Cursor>>) -> Result<Option<u64>, NodeError> {
+    Ok(cursor.map(|cursor| json::event_number(history, *cursor)).transpose()?)
+}
+
+fn events_page(events: Vec<(u64, types::Event)>, limit: usize) -> Json<Page<types::Event>> {
+    let events = events.into_iter().map(|(_, event)| event).collect();
+    page(events, limit, |event: &types::Event| event.cursor.to_string())
 }

@@ -7,8 +7,10 @@ mod history;
 #[cfg(test)]
 mod tests;
 
-pub(super) use history::{block, event_number, events, finalized_transaction};
+pub(super) use history::{
+    block, event_number, events, events_of, events_of_block, finalized_transaction,
+};
 pub(super) use state::{
     account, clock, direction, epoch, model, specialization, supply, target, transaction, winner,
 };
-pub(super) use validators::{governance, stakes, validators};
+pub(super) use validators::{governance, stakes, validator, validators};

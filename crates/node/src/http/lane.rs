@@ -31,13 +31,15 @@ pub(super) enum Lane {
     Stream,
     /// Files, up and down.
     Transfer,
+    /// Files of the page, which are in memory.
+    Page,
 }
 
 impl Lane {
-    pub(super) const ALL: [Self; 5] =
-        [Self::Health, Self::Send, Self::Query, Self::Stream, Self::Transfer];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Health, Self::Send, Self::Query, Self::Stream, Self::Transfer, Self::Page];
 
-    /// The lane of a request; unknown routes are questions.
+    /// The lane of a request; unknown routes of the API are questions.
     pub(super) fn of(method: &Method, path: &str) -> Self {
         match path {
             routes::HEALTH | routes::READY | routes::STATUS | routes::METRICS => Self::Health,
@@ -48,7 +50,9 @@ impl Lane {
             path if [routes::CIPHERTEXT, routes::WEIGHTS].iter().any(|file| below(path, file)) => {
                 Self::Transfer
             }
-            _ => Self::Query,
+            routes::OPENAPI => Self::Query,
+            path if path.starts_with("/v1/") => Self::Query,
+            _ => Self::Page,
         }
     }
 
@@ -56,7 +60,7 @@ impl Lane {
     /// so a connection without a request can always be found.
     pub(super) const fn places(self) -> usize {
         match self {
-            Self::Health | Self::Query | Self::Stream => 256,
+            Self::Health | Self::Query | Self::Stream | Self::Page => 256,
             Self::Send => 512,
             Self::Transfer => 128,
         }
@@ -65,7 +69,7 @@ impl Lane {
     /// Whether a request that waits for its client gives way. Streams and files do that for long,
     /// and rightly.
     const fn gives_way(self) -> bool {
-        matches!(self, Self::Health | Self::Send | Self::Query)
+        matches!(self, Self::Health | Self::Send | Self::Query | Self::Page)
     }
 
     /// Requests that run at once, of one client.
@@ -73,7 +77,7 @@ impl Lane {
         let most = match self {
             Self::Health => 8,
             Self::Send => 16,
-            Self::Query => 32,
+            Self::Query | Self::Page => 32,
             Self::Stream | Self::Transfer => limits.streams,
         };
         most.min(limits.concurrent)
@@ -84,7 +88,9 @@ impl Lane {
         match self {
             Self::Health | Self::Send => Some(Duration::from_secs(15)),
             Self::Transfer if method == Method::PUT => None,
-            Self::Query | Self::Stream | Self::Transfer => Some(Duration::from_secs(30)),
+            Self::Query | Self::Stream | Self::Transfer | Self::Page => {
+                Some(Duration::from_secs(30))
+            }
         }
     }
 
@@ -281,6 +287,10 @@ mod tests {
         assert_eq!(Lane::of(&Method::PUT, &routes::path(routes::UPLOAD, "x")), Lane::Transfer);
         assert_eq!(get(&routes::path(routes::WEIGHTS, "x")), Lane::Transfer);
         assert_eq!(get("/v1/models"), Lane::Query);
-        assert_eq!(get("/nothing"), Lane::Query);
+        assert_eq!(get("/v1/nothing"), Lane::Query);
+        assert_eq!(get(routes::OPENAPI), Lane::Query);
+        for path in ["/", "/models/1", "/assets/page.js", "/nothing"] {
+            assert_eq!(get(path), Lane::Page, "{path}");
+        }
     }
 }

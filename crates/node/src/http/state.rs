@@ -128,6 +128,18 @@ pub(super) async fn epoch(
     found(record, Code::EpochNotFound, format_args!("epoch {epoch}"))
 }
 
+/// An epoch's models and targets in a plane
+#[utoipa::path(get, path = routes::EPOCH_MAP, tag = "state",
+    params(("epoch" = u32, Path, description = "its number, from 1")),
+    responses((status = 200, body = types::EpochMap), (status = 404, body = ApiError)))]
+pub(super) async fn epoch_map(
+    State(api): State<Api>,
+    Path(epoch): Path<u32>,
+) -> Result<Json<types::EpochMap>, Problem> {
+    let map = api.maps.get(&api.chain, Epoch(epoch));
+    found(map, Code::EpochNotFound, format_args!("epoch {epoch}"))
+}
+
 /// An account
 #[utoipa::path(get, path = routes::ACCOUNT, tag = "state",
     params(("address" = String, Path, description = "soma1...")),
@@ -148,6 +160,19 @@ pub(super) async fn account(
     responses((status = 200, body = [types::Validator])))]
 pub(super) async fn validators(State(api): State<Api>) -> Json<Vec<types::Validator>> {
     Json(api.chain.read(|state, _| json::validators(state)))
+}
+
+/// A validator
+#[utoipa::path(get, path = routes::VALIDATOR, tag = "state",
+    params(("address" = String, Path, description = "soma1...")),
+    responses((status = 200, body = types::Validator), (status = 400, body = ApiError),
+        (status = 404, body = ApiError)))]
+pub(super) async fn validator(
+    State(api): State<Api>,
+    Path(address): Path<Text<Address>>,
+) -> Result<Json<types::Validator>, Problem> {
+    let validator = api.chain.read(|state, _| json::validator(state, &address));
+    found(validator, Code::ValidatorNotFound, format_args!("validator {address}"))
 }
 
 /// The stakes of an account on models and validators

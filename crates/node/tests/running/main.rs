@@ -16,3 +16,5 @@ mod fetch;
 mod gossip;
 #[cfg(test)]
 mod network;
+#[cfg(test)]
+mod page;

@@ -13,14 +13,24 @@ pub const PARAMS: &str = "/v1/params";
 pub const ARCHITECTURE: &str = "/v1/architecture";
 /// `GET`: [`Epoch`](crate::api::Epoch).
 pub const EPOCH: &str = "/v1/epochs/{epoch}";
+/// `GET`: [`EpochMap`](crate::api::EpochMap).
+pub const EPOCH_MAP: &str = "/v1/epochs/{epoch}/map";
 /// `GET`: [`Account`](crate::api::Account); never 404, an unknown account is empty.
 pub const ACCOUNT: &str = "/v1/accounts/{address}";
 /// `GET ?after=PLACE&limit=N`: [`Page`](crate::api::Page) of [`Stake`](crate::api::Stake): the
 /// account's stakes in models and validators, in the order of its list, in which the last takes the
 /// place of one that is gone.
 pub const STAKES: &str = "/v1/accounts/{address}/stakes";
+/// `GET ?after=CURSOR&limit=N`: page of the [`Transaction`](crate::api::Transaction)s that the
+/// account signed, newest first; duties of a validator are among them.
+pub const ACCOUNT_TRANSACTIONS: &str = "/v1/accounts/{address}/transactions";
+/// `GET ?after=CURSOR&limit=N`: page of [`Event`](crate::api::Event)s that concern the account, or
+/// its validator, newest first.
+pub const ACCOUNT_EVENTS: &str = "/v1/accounts/{address}/events";
 /// `GET`: list of [`Validator`](crate::api::Validator).
 pub const VALIDATORS: &str = "/v1/validators";
+/// `GET`: [`Validator`](crate::api::Validator), including one that has left.
+pub const VALIDATOR: &str = "/v1/validators/{address}";
 /// `GET`: [`Governance`](crate::api::Governance).
 pub const GOVERNANCE: &str = "/v1/governance";
 /// `GET ?after=ID&limit=N`: [`Page`](crate::api::Page) of [`Model`](crate::api::Model).
@@ -30,6 +40,9 @@ pub const MODEL: &str = "/v1/models/{id}";
 /// `GET ?epoch=N`: the model's specialization as a [`Vector`](crate::api::Vector): as it is now, or
 /// as it was when the targets of an epoch were drawn, the running one or the one before.
 pub const MODEL_SPECIALIZATION: &str = "/v1/models/{id}/specialization";
+/// `GET ?after=CURSOR&limit=N`: page of [`Event`](crate::api::Event)s that concern the model,
+/// newest first.
+pub const MODEL_EVENTS: &str = "/v1/models/{id}/events";
 /// `GET ?epoch=N&after=ID&limit=N`: page of [`Target`](crate::api::Target), of all epochs if none
 /// is named.
 pub const TARGETS: &str = "/v1/targets";
@@ -37,6 +50,9 @@ pub const TARGETS: &str = "/v1/targets";
 pub const TARGET: &str = "/v1/targets/{id}";
 /// `GET`: the target's direction as a [`Vector`](crate::api::Vector).
 pub const TARGET_DIRECTION: &str = "/v1/targets/{id}/direction";
+/// `GET ?after=CURSOR&limit=N`: page of [`Event`](crate::api::Event)s that concern the target,
+/// newest first.
+pub const TARGET_EVENTS: &str = "/v1/targets/{id}/events";
 /// `GET`: the published bytes, 404 once they are pruned.
 pub const TARGET_DATA: &str = "/v1/targets/{id}/data";
 /// `GET ?hashes=H,H,..`: for each of at most [`PIECES_MAX`](soma_protocol::sketch::PIECES_MAX)
@@ -50,11 +66,18 @@ pub const TRANSACTIONS: &str = "/v1/transactions";
 pub const TRANSACTIONS_BATCH: &str = "/v1/transactions/batch";
 /// `GET`: [`Transaction`](crate::api::Transaction).
 pub const TRANSACTION: &str = "/v1/transactions/{hash}";
+/// `GET`: what the transaction does: its action with all fields.
+pub const TRANSACTION_ACTION: &str = "/v1/transactions/{hash}/action";
 /// `GET ?after=HEIGHT&limit=N`: page of [`Block`](crate::api::Block), newest first; `after`
 /// means below that height.
 pub const BLOCKS: &str = "/v1/blocks";
-/// `GET`: [`Block`](crate::api::Block).
+/// `GET`: [`Block`](crate::api::Block); instead of its height, its hash may be given.
 pub const BLOCK: &str = "/v1/blocks/{height}";
+/// `GET ?after=CURSOR&limit=N`: page of the block's [`Transaction`](crate::api::Transaction)s, in
+/// order.
+pub const BLOCK_TRANSACTIONS: &str = "/v1/blocks/{height}/transactions";
+/// `GET ?after=CURSOR&limit=N`: page of the block's [`Event`](crate::api::Event)s, in order.
+pub const BLOCK_EVENTS: &str = "/v1/blocks/{height}/events";
 /// `GET ?after=CURSOR`: server-sent events with `id` = cursor, `event` = kind, `data` =
 /// [`Event`](crate::api::Event). `Last-Event-ID` takes precedence over `after`; without either, the
 /// stream starts now; `0-0` starts it at genesis.

@@ -430,6 +430,36 @@ pub struct Epoch {
     pub gain_min_q32: Option<U64>,
 }
 
+/// The models and targets of an epoch in a plane, computed in integers from the specializations and
+/// directions, so equal on all nodes. Its axes are the two along which the models' directions
+/// differ most; its origin is their mean. The point farthest from the origin is 1,000 away, among
+/// the models and among the targets: what counts is the side to which a target lies.
+///
+/// It is empty before the epoch's targets are drawn, if no model was routed to them, and once the
+/// specializations of then are no longer kept, which is after the following epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct EpochMap {
+    /// The epoch.
+    pub epoch: u32,
+    /// The first of its targets, at most 500.
+    pub targets: Vec<MapPoint>,
+    /// The models that were routed to them, at most 500.
+    pub models: Vec<MapPoint>,
+}
+
+/// A model or a target in the plane of an [`EpochMap`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct MapPoint {
+    /// Its number.
+    pub id: u32,
+    /// From -1,000 to 1,000.
+    pub x: i32,
+    /// From -1,000 to 1,000.
+    pub y: i32,
+}
+
 /// A finalized block.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -576,7 +606,7 @@ pub struct Upload {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Page<T> {
-    /// In ascending order of id; blocks in descending order of height.
+    /// In ascending order of id, or as the route says: newest first for blocks and histories.
     pub items: Vec<T>,
     /// The `after` of the next page; null on the last page.
     pub next: Option<String>,

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use soma_sdk::api::cursor::Cursor;
 use soma_sdk::api::text::Text;
 use soma_sdk::api::{Block, Event, Transaction};
-use soma_store::history::{BlockRecord, TransactionRecord};
+use soma_store::history::{BlockRecord, EventRecord, Subject, TransactionRecord};
 use soma_store::{History, StoreError};
 
 use super::state;
@@ -49,6 +49,37 @@ pub(crate) fn events(
     limit: usize,
 ) -> Result<Vec<(u64, Event)>, StoreError> {
     let records = history.events((Bound::Excluded(after), Bound::Unbounded), limit)?;
+    with_cursors(history, records)
+}
+
+/// Up to `limit` events of a block after the one with this number, each with its own, in order.
+pub(crate) fn events_of_block(
+    history: &History,
+    block: &BlockRecord,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<(u64, Event)>, StoreError> {
+    let end = block.first_event.saturating_add(block.events.into());
+    let first = block.first_event.max(after.saturating_add(1));
+    with_cursors(history, history.events(first..end.max(first), limit)?)
+}
+
+/// Up to `limit` events that concern a subject, newest first, each with its number, before the one
+/// with the number `before` if there is one.
+pub(crate) fn events_of(
+    history: &History,
+    subject: Subject,
+    before: Option<u64>,
+    limit: usize,
+) -> Result<Vec<(u64, Event)>, StoreError> {
+    with_cursors(history, history.events_of(subject, before, limit)?)
+}
+
+/// Events in the JSON of the API, each with its number. Those of one block come together.
+fn with_cursors(
+    history: &History,
+    records: Vec<EventRecord>,
+) -> Result<Vec<(u64, Event)>, StoreError> {
     let mut first = (0, 0);
     let mut events = Vec::with_capacity(records.len());
     for record in records {

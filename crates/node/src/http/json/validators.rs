@@ -17,10 +17,16 @@ const CHANGES_MAX: u32 = 64;
 pub(crate) fn validators(state: &dyn StateRead) -> Vec<Validator> {
     let seats = read::committee(state).seats;
     let registered = read::validators(state).into_iter();
-    registered.map(|record| validator(&record, &seats)).collect()
+    registered.map(|record| with_seat(&record, &seats)).collect()
 }
 
-fn validator(record: &record::Validator, seats: &[Seat]) -> Validator {
+/// A validator, if there is or was one with this address.
+pub(crate) fn validator(state: &dyn StateRead, address: &Address) -> Option<Validator> {
+    let record = read::validator(state, address)?;
+    Some(with_seat(&record, &read::committee(state).seats))
+}
+
+fn with_seat(record: &record::Validator, seats: &[Seat]) -> Validator {
     let seat = (0..).zip(seats).find(|(_, seat)| seat.validator == record.address);
     let (status, jailed_until) = match record.status {
         Standing::Ready => (ValidatorStatus::Ready, None),

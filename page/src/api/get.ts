@@ -1,0 +1,48 @@
+// Questions to the node that serves this page.
+import type { ApiError } from "./types";
+
+/** Why a question has no answer. */
+export class Problem extends Error {
+    constructor(
+        readonly code: string,
+        message: string,
+        readonly hint: string | null,
+        readonly status: number,
+    ) {
+        super(message);
+    }
+}
+
+/** The JSON at a path of the API. */
+export async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
+    let response: Response;
+    try {
+        response = await fetch(path, {
+            signal: signal ?? null,
+            headers: { accept: "application/json" },
+        });
+    } catch (error) {
+        if (signal?.aborted) throw error;
+        throw new Problem("unreachable", "the node does not answer", "it may be restarting", 0);
+    }
+    if (response.ok) {
+        return (await response.json()) as T;
+    }
+    const body = (await response.json().catch(() => null)) as ApiError | null;
+    throw new Problem(
+        body?.code ?? "bad_answer",
+        body?.message ?? `the node answers ${response.status}`,
+        body?.hint ?? null,
+        response.status,
+    );
+}
+
+/** The answer, or `null` if there is no such thing. */
+export async function find<T>(path: string, signal?: AbortSignal): Promise<T | null> {
+    try {
+        return await get<T>(path, signal);
+    } catch (error) {
+        if (error instanceof Problem && [400, 404, 410].includes(error.status)) return null;
+        throw error;
+    }
+}

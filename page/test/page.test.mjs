@@ -1,0 +1,264 @@
+// The page as a reader meets it: Chromium in front of a local network of four validators.
+import assert from "node:assert/strict";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+
+import { Browser } from "./browser.mjs";
+import { HOSTILE, Network } from "./network.mjs";
+
+const root = process.env.SOMA_ROOT ?? join(import.meta.dirname, "..", "..");
+const built = ["release", "debug"]
+    .map((profile) => join(root, "target", profile, "soma"))
+    .filter((path) => existsSync(path));
+const soma =
+    process.env.SOMA_BIN ?? built.sort((a, b) => statSync(b).mtimeMs - statSync(a).mtimeMs)[0];
+const pictures = join(root, "docs", "pictures");
+/** How long the network may take to settle its first target. */
+const PATIENCE_MS = 150_000;
+const PHONE = { width: 390, height: 844 };
+
+let folder, network, browser;
+
+before(async () => {
+    assert.ok(soma, "target/release/soma or target/debug/soma is built");
+    folder = mkdtempSync(join(tmpdir(), "soma-page-"));
+    network = new Network(soma, root, folder);
+    await Promise.all([network.start(4), network.train()]);
+    browser = await Browser.open(network.url, join(folder, "browser"));
+});
+
+after(async () => {
+    await browser?.close();
+    await network?.stop();
+    if (folder && !process.env.KEEP) rmSync(folder, { recursive: true, force: true });
+});
+
+const text = (page) => page.evaluate(() => document.querySelector("main").innerText);
+
+test("an empty network says what to do first", async () => {
+    const page = await browser.page("/");
+    await page.waitForFunction(() => document.querySelectorAll(".empty").length >= 2);
+    assert.match(await text(page), /soma model publish/);
+    assert.match(await text(page), /soma submit/);
+    assert.match(await text(page), /Epoch 1/);
+    assert.deepEqual(await browser.axe(page), []);
+    await page.close();
+});
+
+test("home updates live when a target settles, and after the page was hidden", async () => {
+    const page = await browser.page("/");
+    await page.evaluate(() => (window.sinceLoad = true));
+    await network.compete();
+    await page.waitForFunction(
+        (name) => document.querySelector("main").innerText.includes(name),
+        {},
+        "rust-specialist",
+    );
+    const hide = (hidden) =>
+        page.evaluate((hidden) => {
+            Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
+            document.dispatchEvent(new Event("visibilitychange"));
+        }, hidden);
+    await hide(true);
+    await page.waitForFunction(
+        () => document.querySelector("footer [role=status]").textContent !== "Live",
+    );
+    const to = network.address("account-8");
+    await network.as("account-7", "send", to, "1.25");
+    await hide(false);
+    await page.waitForFunction(
+        () => document.querySelector("footer [role=status]").textContent === "Live",
+    );
+    await page.waitForSelector('[data-event="target_settled"]', { timeout: PATIENCE_MS });
+    await page.waitForSelector('tr[data-status="settled"]', { timeout: 20_000 });
+    await page.waitForFunction(() =>
+        [...document.querySelectorAll(".leaders tbody td:nth-child(2)")].some(
+            (cell) => Number(cell.textContent) > 0,
+        ),
+    );
+    await page.waitForSelector(".plane .dot");
+    assert.equal(await page.evaluate(() => window.sinceLoad), true, "without a reload");
+    await page.close();
+});
+
+test("a name that looks like markup stays text", async () => {
+    const page = await browser.page("/models");
+    await page.waitForFunction(
+        (name) => document.querySelector("main").innerText.includes(name),
+        {},
+        HOSTILE,
+    );
+    assert.equal(await page.$("main img"), null);
+    await page.close();
+});
+
+/** One address of each kind of page. */
+async function addresses() {
+    const { items: sent } = await network.json(
+        `/v1/accounts/${network.address("account-1")}/transactions`,
+    );
+    const [validator] = await network.json("/v1/validators");
+    const { items: targets } = await network.json("/v1/targets?limit=1");
+    const [transaction] = sent;
+    return {
+        transaction,
+        validator,
+        target: targets[0],
+        model: await network.json("/v1/models/1"),
+        block: await network.json(`/v1/blocks/${transaction.height}`),
+        paths: [
+            "/",
+            "/models",
+            "/models/1",
+            "/models/4",
+            "/targets",
+            `/targets/${targets[0].id}`,
+            `/epochs/${targets[0].epoch}`,
+            "/epochs/1",
+            "/blocks",
+            `/blocks/${transaction.height}`,
+            `/transactions/${transaction.hash}`,
+            `/accounts/${network.address("account-1")}`,
+            `/accounts/${network.address("account-4")}`,
+            "/validators",
+            `/validators/${validator.address}`,
+            "/params",
+            "/governance",
+            "/architecture",
+            "/genesis",
+            "/status",
+        ],
+    };
+}
+
+test("search finds each kind of thing", async () => {
+    const { transaction, validator, target, model, block } = await addresses();
+    const page = await browser.page("/blocks", { missing: true });
+    const finds = async (query, path, kind) => {
+        await page.evaluate(() => document.activeElement?.blur());
+        await page.keyboard.press("/");
+        await page.keyboard.type(query);
+        await page.waitForSelector(`.hits a[href="${path}"]`);
+        const hit = await page.$eval(`.hits a[href="${path}"]`, (link) => link.textContent);
+        assert.match(hit, new RegExp(kind), query);
+        await page.keyboard.press("Escape");
+    };
+    await finds("1", "/models/1", "model");
+    await finds(String(target.id), `/targets/${target.id}`, "target");
+    await finds("2", "/epochs/2", "epoch");
+    await finds(block.height, `/blocks/${block.height}`, "block");
+    await finds("rust-spec", "/models/1", "model");
+    await finds(transaction.sender, `/accounts/${transaction.sender}`, "account");
+    await finds(validator.address, `/validators/${validator.address}`, "validator");
+    await finds(transaction.hash, `/transactions/${transaction.hash}`, "transaction");
+    await finds(block.hash, `/blocks/${block.height}`, "block");
+    await finds(model.weights.hash, "/models/1", "weights");
+    await finds("bond", "/params#bond_bps", "parameter");
+    await page.keyboard.press("/");
+    await page.keyboard.type("no such thing");
+    await page.waitForFunction(() =>
+        document.querySelector(".hits")?.innerText.includes("Nothing"),
+    );
+    await page.close();
+});
+
+test("every page has its JSON, no serious fault, and fits a phone", async () => {
+    const { paths } = await addresses();
+    for (const path of paths) {
+        const page = await browser.page(path);
+        await page.waitForFunction(() => !document.querySelector("main .waiting"));
+        const twin = await page.$eval("a.twin", (link) => link.getAttribute("href"));
+        assert.equal(twin, path === "/" ? "/v1/status" : `/v1${path}`);
+        assert.equal(typeof (await network.json(twin)), "object");
+        assert.equal(await page.$(".trouble"), null, path);
+        assert.deepEqual(await browser.axe(page), [], path);
+        await page.setViewport({ ...PHONE, deviceScaleFactor: 1 });
+        const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+        assert.ok(wide <= PHONE.width, `${path} is ${wide} wide on a phone`);
+        await page.close();
+    }
+    const missing = await browser.page("/models/999999", { missing: true });
+    await missing.waitForSelector(".trouble");
+    assert.match(await text(missing), /model_not_found/);
+    await missing.close();
+});
+
+test("the keyboard alone reaches everything", async () => {
+    const page = await browser.page("/");
+    await page.waitForSelector(".leaders tbody tr");
+    // Rows come and go while the network runs; a page that stands still has the same stops.
+    await page.goto(`${network.url}/models`);
+    await page.waitForSelector("tbody tr");
+    const stops = await page.$$eval(
+        "a[href]:not([tabindex='-1']), button, input, summary",
+        (all) => all.length,
+    );
+    const reached = new Set();
+    for (let step = 0; step < stops + 2; step += 1) {
+        await page.keyboard.press("Tab");
+        const [at, outline] = await page.evaluate(() => {
+            const all = [
+                ...document.querySelectorAll(
+                    "a[href]:not([tabindex='-1']), button, input, summary",
+                ),
+            ];
+            const style = getComputedStyle(document.activeElement);
+            return [
+                all.indexOf(document.activeElement),
+                `${style.outlineStyle} ${style.borderTopColor}`,
+            ];
+        });
+        if (at >= 0) reached.add(at);
+        if (at > 0)
+            assert.doesNotMatch(outline, /^none rgba\(0, 0, 0, 0\)$/, "the focus is visible");
+    }
+    assert.equal(reached.size, stops);
+    await page.keyboard.press("/");
+    await page.keyboard.type("rust-spec");
+    await page.waitForSelector(".hits a");
+    await page.keyboard.press("ArrowDown");
+    await page.keyboard.press("Enter");
+    await page.waitForFunction(() => location.pathname === "/models/1");
+    assert.equal(await page.evaluate(() => document.activeElement?.tagName), "H1");
+    await page.close();
+});
+
+test("the theme is the system's until the reader chooses, and then it stays", async () => {
+    const page = await browser.page("/models", { scheme: "dark" });
+    const paper = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+    const dark = await paper();
+    await page.click("footer button");
+    const light = await paper();
+    assert.notEqual(dark, light);
+    await page.reload();
+    await page.waitForSelector("main h1");
+    assert.equal(await paper(), light);
+    await page.evaluate(() => localStorage.clear());
+    await page.close();
+});
+
+test("pictures for the documentation", { skip: !process.env.UPDATE }, async () => {
+    mkdirSync(pictures, { recursive: true });
+    const shots = [
+        ["page-light.png", "/", { scheme: "light" }],
+        ["page-dark.png", "/", { scheme: "dark" }],
+        ["page-phone.png", "/", { scheme: "light", ...PHONE }],
+        ["page-model.png", "/models/1", { scheme: "light" }],
+    ];
+    // In the compete phase, there is something to see on all of them.
+    const settled = async () => (await network.json("/v1/status")).clock.phase === "attest";
+    while (!(await settled())) await new Promise((resolve) => setTimeout(resolve, 300));
+    for (const [name, path, view] of shots) {
+        const page = await browser.page(path, { height: 1240, ...view });
+        await page.waitForSelector(path === "/" ? ".plane .dot" : ".u-over");
+        await new Promise((resolve) => setTimeout(resolve, 1_500));
+        await page.screenshot({ path: join(pictures, name) });
+        await page.close();
+    }
+});
+
+test("no error, no dialog and no foreign request on all the way", () => {
+    assert.deepEqual(browser.faults, []);
+});
