@@ -1,6 +1,8 @@
 """The client against a real node: the binary's own local network."""
 
+import argparse
 import asyncio
+import concurrent.futures
 import json
 import os
 import shutil
@@ -131,13 +133,14 @@ def test_64_bit_numbers_are_read_from_strings_and_unknown_fields_are_ignored():
 
 
 class Weights:
-    """A node's answers for one model with public weights, over a real transport interface; the
-    first is interrupted inside the file."""
+    """A node's answers for one model with public weights, over a real transport interface. Each of
+    `faults` befalls one request for the file: an exception, a status, or the bytes after which the
+    answer is interrupted."""
 
-    def __init__(self, content, promised=None):
+    def __init__(self, content, promised=None, faults=()):
         self.content = content
         self.hash = soma.sigreg.blake3(promised or content).hexdigest()
-        self.requests = []
+        self.requests, self.faults = [], list(faults)
 
     def __call__(self, request):
         if request.url.path == "/v1/models/1":
@@ -151,13 +154,179 @@ class Weights:
             return httpx.Response(200, json=model)
         self.requests.append(request.headers.get("range"))
         start = int(self.requests[-1][6:-1]) if self.requests[-1] else 0
-        status = 206 if start else 200
-        return httpx.Response(status, content=self.content[start:])
+        fault = self.faults.pop(0) if self.faults else None
+        if isinstance(fault, Exception):
+            raise fault
+        if fault in (404, 503):
+            return httpx.Response(fault)
+        rest = self.content[start:] if fault is None else interrupted(self.content[start:], fault)
+        headers = {"content-range": f"bytes {start}-"} if start else {}
+        return httpx.Response(206 if start else 200, content=rest, headers=headers)
 
     def client(self):
         client = soma.Client("http://node")
         client._http = httpx.Client(base_url="http://node", transport=httpx.MockTransport(self))
         return client
+
+
+def interrupted(content, after):
+    yield content[:after]
+    raise httpx.RemoteProtocolError("the peer closed the connection")
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Retries without pauses."""
+    monkeypatch.setattr(api, "_FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(api, "_LONGEST_PAUSE_S", 0.002)
+
+
+def test_a_pull_outlasts_every_passing_fault(tmp_path, impatient):
+    faults = [1000, httpx.ConnectError("refused"), 503, httpx.ReadTimeout("silent"), 0, 5000]
+    node = Weights(bytes(range(256)) * 100, faults=faults)
+    assert node.client().model.pull(1, tmp_path / "w").read_bytes() == node.content
+    assert node.requests == [None, *["bytes=1000-"] * 5, "bytes=6000-"]
+    assert [path.name for path in tmp_path.iterdir()] == ["w"]
+
+
+def test_a_pull_gives_up_after_many_faults_without_progress_and_keeps_what_it_has(
+    tmp_path, impatient
+):
+    node = Weights(bytes(20_000), faults=[1000, *[503] * 20])
+    with pytest.raises(soma.ApiError):
+        node.client().model.pull(1, tmp_path / "w")
+    assert len(node.requests) <= 10
+    node = Weights(bytes(20_000))
+    assert node.client().model.pull(1, tmp_path / "w").read_bytes() == node.content
+    assert node.requests == ["bytes=1000-"]
+    gone = Weights(bytes(1000), faults=[404])
+    with pytest.raises(soma.ApiError):
+        gone.client().model.pull(1, tmp_path / "x")
+    assert len(gone.requests) == 1 and not list(tmp_path.glob("x*"))
+
+
+def test_wrong_bytes_of_an_earlier_attempt_are_fetched_again(tmp_path):
+    node = Weights(bytes(range(256)) * 10)
+    (tmp_path / f"w.{node.hash[:16]}.part").write_bytes(bytes(1000))
+    assert node.client().model.pull(1, tmp_path / "w").read_bytes() == node.content
+    assert node.requests == ["bytes=1000-", None]
+
+
+def test_a_pull_to_a_link_replaces_what_it_names_and_never_a_device(tmp_path):
+    (tmp_path / "link").symlink_to("real")
+    node = Weights(b"content")
+    node.client().model.pull(1, tmp_path / "link")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "real").read_bytes() == b"content"
+    with pytest.raises(OSError, match="regular"):
+        node.client().model.pull(1, "/dev/null")
+
+
+def test_several_that_pull_one_file_share_it(tmp_path):
+    node = Weights(bytes(range(256)) * 1000)
+    pull = lambda _: node.client().model.pull(1, tmp_path / "w").read_bytes()  # noqa: E731
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(pull, range(4))) == {node.content}
+    assert len(node.requests) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["w"]
+
+
+class Restarting:
+    """A node that delivers events, and restarts in between."""
+
+    def __init__(self, outages):
+        self.outages, self.asked = list(outages), []
+
+    def __call__(self, request):
+        self.asked.append(request.url.params.get("after"))
+        outage = self.outages.pop(0) if self.outages else None
+        if isinstance(outage, Exception):
+            raise outage
+        if outage == 503:
+            return httpx.Response(503)
+        first = 1 + int((self.asked[-1] or "0-0").split("-")[0])
+        events = [{"cursor": f"{height}-0", "event": {}} for height in (first, first + 1)]
+        lines = [f": comment\ndata: {json.dumps(event)}\n\n".encode() for event in events]
+        half = lines[0] + lines[1][:20]
+        content = half if outage == "end" else interrupted(half, len(half))
+        return httpx.Response(200, content=content)
+
+
+def test_events_continue_after_their_cursor_when_the_node_restarts(impatient):
+    node = Restarting(["end", httpx.ConnectError("refused"), 503, "interrupted"])
+    client = soma.Client("http://node")
+    client._http = httpx.Client(base_url="http://node", transport=httpx.MockTransport(node))
+    events = client.events()
+    assert [next(events)["cursor"] for _ in range(4)] == ["1-0", "2-0", "3-0", "4-0"]
+    assert node.asked == [None, "1-0", "1-0", "1-0", "2-0", "3-0"]
+    dead = soma.Client("http://node")
+    refused = httpx.MockTransport(Restarting([httpx.ConnectError("refused")] * 20))
+    dead._http = httpx.Client(base_url="http://node", transport=refused)
+    with pytest.raises(httpx.ConnectError):
+        next(dead.events())
+
+
+def answering(answer):
+    client = soma.Client("http://bob:secret@node")
+    client._http = httpx.Client(base_url=client.url, transport=httpx.MockTransport(answer))
+    return client
+
+
+def test_waiting_outlasts_a_node_that_restarts(impatient, monkeypatch):
+    monkeypatch.setattr(api, "_POLL_S", 0.001)
+    final = {"hash": "00", "state": "final", "height": "1", "receipt": None}
+    answers = [httpx.ConnectError("refused"), 503, 404, 429, final]
+
+    def answer(request):
+        now = answers.pop(0)
+        if isinstance(now, Exception):
+            raise now
+        return httpx.Response(now) if isinstance(now, int) else httpx.Response(200, json=now)
+
+    monkeypatch.setattr(api, "_refusal_pause", lambda _: 0.001)
+    monkeypatch.setattr(types, "decode", lambda kind, value: argparse.Namespace(**value))
+    assert answering(answer).wait("00").state == "final"
+    with pytest.raises(TimeoutError):
+        answering(lambda request: httpx.Response(503)).wait("00", timeout_s=0.01)
+    with pytest.raises(soma.ApiError):
+        answering(lambda request: httpx.Response(400)).wait("00")
+
+
+def test_an_answer_from_elsewhere_says_what_it_is():
+    page = answering(lambda request: httpx.Response(200, text="<html>sign in</html>"))
+    with pytest.raises(soma.ApiError, match="does not answer like a soma node") as error:
+        page.status()
+    assert error.value.code == "not_a_node"
+    other = answering(lambda request: httpx.Response(200, json={"some": "json"}))
+    for call in (other.status, other.model.list):
+        with pytest.raises(soma.ApiError, match="does not answer like a soma node"):
+            call()
+    to = {"location": "http://bob:secret@elsewhere/v1/status"}
+    moved = answering(lambda request: httpx.Response(301, headers=to))
+    with pytest.raises(soma.ApiError, match="names http://elsewhere/v1/status") as error:
+        moved.status()
+    assert error.value.status == 301
+
+
+def test_what_a_node_says_controls_no_terminal():
+    problem = {"code": "x", "message": "\x1b[2Jmessage\u202e\x9b1m"}
+    node = answering(lambda request: httpx.Response(400, json=problem))
+    with pytest.raises(soma.ApiError) as error:
+        node.status()
+    assert str(error.value) == "x: \\x1b[2Jmessage\\u202e\\x9b1m"
+
+
+def test_no_password_is_shown_and_no_proxy_comes_between_a_client_and_its_machine(monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    client = soma.Client("http://bob:secret@127.0.0.1:1/")
+    assert client.url == "http://127.0.0.1:1"
+    for url in ("http://localhost:1", "http://[::1]:1", "http://127.9.9.9:1"):
+        assert not soma.Client(url)._http._mounts
+    assert soma.Client("http://example.org")._http._mounts
+    for url in ("nonsense", "ftp://host", "http://", "bob:secret@host"):
+        with pytest.raises(ValueError, match="not the URL of a node") as error:
+            soma.Client(url)
+        assert "secret" not in str(error.value)
 
 
 def test_an_interrupted_pull_is_resumed(tmp_path):

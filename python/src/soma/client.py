@@ -2,24 +2,36 @@
 
 Methods are named as the commands: `soma model list` is `client.model.list()`. Clients hold no key.
 They check weights by hash, and trust the node for everything else.
+
+What passes is waited for, as the commands do: downloads and event streams continue where they
+stopped, a wait survives a node that restarts, and requests that a node refuses for now are asked
+again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import ipaddress
 import json
 import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import BinaryIO, Self, TypeVar
 
 import httpx
 from blake3 import blake3
 
 from soma import types
 from soma.codes import Code
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None
 
 T, U = TypeVar("T"), TypeVar("U")
 Answer = T | Awaitable[T]
@@ -28,14 +40,23 @@ Answer = T | Awaitable[T]
 _TIMEOUT = httpx.Timeout(45.0, connect=5.0)
 _PAGE = 500
 _POLL_S = 0.2
+_RETRIES = 8
+"""Failures in a row, without progress, after which a request is given up."""
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
+_READ_BLOCK = 1 << 20
 
 
 class ApiError(Exception):
     """The node answered with an error. `code` is one of `soma.codes.Code`, or a newer node's."""
 
     def __init__(self, status: int, code: str, message: str, hint: str | None):
-        super().__init__(f"{code}: {message}" + (f" ({hint})" if hint else ""))
+        super().__init__(_harmless(f"{code}: {message}" + (f" ({hint})" if hint else "")))
         self.status, self.code, self.message, self.hint = status, code, message, hint
+
+
+def _harmless(text: str) -> str:
+    """The text with everything written out that could control a terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 
 
 class WrongHash(Exception):
@@ -104,7 +125,9 @@ class _Api(ABC):
     cannot be reached."""
 
     def __init__(self, url: str):
-        self.url = url.rstrip("/")
+        self._options = _options(url)
+        self.url = _without_login(url).rstrip("/")
+        """Where the node is, without a name and a password that `url` may have."""
         self.model = _Model(self)
         self.target = _Target(self)
         self.validator = _Validator(self)
@@ -166,34 +189,50 @@ class Client(_Api):
     """A node's API; every call blocks until the answer."""
 
     def __init__(self, url: str):
-        """Sends nothing yet."""
+        """Sends nothing yet. Raises `ValueError` if `url` is not that of a node."""
         super().__init__(url)
-        self._http = httpx.Client(base_url=self.url, timeout=_TIMEOUT)
+        self._http = httpx.Client(**self._options)
 
     def send(self, transaction: bytes) -> types.Submitted:
-        """Sends the bytes of a signed transaction."""
-        response = self._http.post("/v1/transactions", content=transaction)
-        return types.decode(types.Submitted, _json(response))
+        """Sends the bytes of a signed transaction; again, which is harmless, if the network
+        fails."""
+        retries = _Retries()
+        while True:
+            try:
+                response = self._http.post("/v1/transactions", content=transaction)
+                return _decode(types.Submitted, response)
+            except _FAILURES as error:
+                time.sleep(retries.pause(error))
 
     def wait(self, hash: str, timeout_s: float = 30.0) -> types.Transaction:
-        """Waits until a transaction is finalized. Raises `TimeoutError`."""
-        end = time.monotonic() + timeout_s
-        while (found := self.transaction(hash)).state != "final":
-            if time.monotonic() > end:
-                raise TimeoutError(f"transaction {hash} is not finalized after {timeout_s} s")
-            time.sleep(_POLL_S)
-        return found
+        """Waits until a transaction is finalized, whatever passes meanwhile. Raises
+        `TimeoutError`."""
+        wait = _Wait(hash, timeout_s)
+        while True:
+            try:
+                if (found := self.transaction(hash)).state == "final":
+                    return found
+            except _FAILURES as error:
+                wait.outlasts(error)
+            time.sleep(wait.pause())
 
     def events(self, after: str | None = None) -> Iterator[dict]:
-        """Events after a cursor, or from now on, without end. `0-0` is the start of the chain."""
-        with self._http.stream("GET", "/v1/events", params=_after(after)) as response:
-            if response.is_error:
-                response.read()
-                _json(response)
-            parser = _Events()
-            for line in response.iter_lines():
-                if event := parser.line(line):
-                    yield event
+        """Events after a cursor, or from now on, without end. `0-0` is the start of the chain. The
+        stream reconnects by itself, and continues after the last event."""
+        stream = _Stream(after)
+        while True:
+            try:
+                with self._http.stream("GET", "/v1/events", params=stream.params()) as response:
+                    if not response.is_success:
+                        response.read()
+                        _json(response)
+                    for line in response.iter_lines():
+                        if event := stream.line(line):
+                            yield event
+                pause = _FIRST_PAUSE_S
+            except _FAILURES as error:
+                pause = stream.retries.pause(error)
+            time.sleep(pause)
 
     def close(self) -> None:
         """Closes its connections."""
@@ -205,61 +244,94 @@ class Client(_Api):
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    def _ask(self, path: str) -> httpx.Response:
+        """An answer; asked again after a pause while the node limits this client's rate."""
+        for refusals in range(_RETRIES):
+            response = self._http.get(path)
+            if response.status_code != httpx.codes.TOO_MANY_REQUESTS:
+                return response
+            time.sleep(_refusal_pause(refusals))
+        return self._http.get(path)
+
     def _get(self, path, kind, then=lambda value: value):
-        return then(types.decode(kind, _json(self._http.get(path))))
+        return then(_decode(kind, self._ask(path)))
 
     def _all(self, path, kind):
         found, query = [], f"limit={_PAGE}"
         while query:
-            page = _json(self._http.get(f"{path}{query}"))
-            found += types.decode(list[kind], page["items"])
-            query = page["next"] and f"limit={_PAGE}&after={page['next']}"
+            items, query = _page(kind, self._ask(f"{path}{query}"))
+            found += items
         return found
 
     def _pull(self, id, path):
-        file = _Download(self.model.show(id), path)
-        if file.complete():
-            return file.finish()
-        with self._http.stream("GET", file.url, headers=file.headers()) as response:
-            if response.is_error:
-                response.read()
-                _json(response)
-            with file.open(response) as part:
-                for block in response.iter_bytes():
-                    part.write(block)
-        return file.finish()
+        with _Download(self.model.show(id), path) as file:
+            retries = _Retries()
+            while not file.finished():
+                try:
+                    with self._http.stream("GET", file.url, headers=file.headers()) as response:
+                        if not response.is_success:
+                            response.read()
+                            file.check(response)
+                        file.begin(response)
+                        for block in response.iter_bytes():
+                            file.write(block)
+                    pause = retries.pause(None, file.received)
+                except _FAILURES as error:
+                    pause = retries.pause(error, file.received)
+                if not file.complete():
+                    time.sleep(pause)
+        return path
 
 
 class AsyncClient(_Api):
     """A node's API; every call returns an awaitable."""
 
     def __init__(self, url: str):
-        """Sends nothing yet."""
+        """Sends nothing yet. Raises `ValueError` if `url` is not that of a node."""
         super().__init__(url)
-        self._http = httpx.AsyncClient(base_url=self.url, timeout=_TIMEOUT)
+        self._http = httpx.AsyncClient(**self._options)
 
     async def send(self, transaction: bytes) -> types.Submitted:
-        """Sends the bytes of a signed transaction."""
-        response = await self._http.post("/v1/transactions", content=transaction)
-        return types.decode(types.Submitted, _json(response))
+        """Sends the bytes of a signed transaction; again, which is harmless, if the network
+        fails."""
+        retries = _Retries()
+        while True:
+            try:
+                response = await self._http.post("/v1/transactions", content=transaction)
+                return _decode(types.Submitted, response)
+            except _FAILURES as error:
+                await asyncio.sleep(retries.pause(error))
 
     async def wait(self, hash: str, timeout_s: float = 30.0) -> types.Transaction:
-        """Waits until a transaction is finalized. Raises `TimeoutError`."""
-        async with asyncio.timeout(timeout_s):
-            while (found := await self.transaction(hash)).state != "final":
-                await asyncio.sleep(_POLL_S)
-        return found
+        """Waits until a transaction is finalized, whatever passes meanwhile. Raises
+        `TimeoutError`."""
+        wait = _Wait(hash, timeout_s)
+        while True:
+            try:
+                if (found := await self.transaction(hash)).state == "final":
+                    return found
+            except _FAILURES as error:
+                wait.outlasts(error)
+            await asyncio.sleep(wait.pause())
 
     async def events(self, after: str | None = None) -> AsyncIterator[dict]:
-        """Events after a cursor, or from now on, without end. `0-0` is the start of the chain."""
-        async with self._http.stream("GET", "/v1/events", params=_after(after)) as response:
-            if response.is_error:
-                await response.aread()
-                _json(response)
-            parser = _Events()
-            async for line in response.aiter_lines():
-                if event := parser.line(line):
-                    yield event
+        """Events after a cursor, or from now on, without end. `0-0` is the start of the chain. The
+        stream reconnects by itself, and continues after the last event."""
+        stream = _Stream(after)
+        while True:
+            try:
+                request = self._http.stream("GET", "/v1/events", params=stream.params())
+                async with request as response:
+                    if not response.is_success:
+                        await response.aread()
+                        _json(response)
+                    async for line in response.aiter_lines():
+                        if event := stream.line(line):
+                            yield event
+                pause = _FIRST_PAUSE_S
+            except _FAILURES as error:
+                pause = stream.retries.pause(error)
+            await asyncio.sleep(pause)
 
     async def close(self) -> None:
         """Closes its connections."""
@@ -271,36 +343,121 @@ class AsyncClient(_Api):
     async def __aexit__(self, *error: object) -> None:
         await self.close()
 
+    async def _ask(self, path: str) -> httpx.Response:
+        """An answer; asked again after a pause while the node limits this client's rate."""
+        for refusals in range(_RETRIES):
+            response = await self._http.get(path)
+            if response.status_code != httpx.codes.TOO_MANY_REQUESTS:
+                return response
+            await asyncio.sleep(_refusal_pause(refusals))
+        return await self._http.get(path)
+
     async def _get(self, path, kind, then=lambda value: value):
-        return then(types.decode(kind, _json(await self._http.get(path))))
+        return then(_decode(kind, await self._ask(path)))
 
     async def _all(self, path, kind):
         found, query = [], f"limit={_PAGE}"
         while query:
-            page = _json(await self._http.get(f"{path}{query}"))
-            found += types.decode(list[kind], page["items"])
-            query = page["next"] and f"limit={_PAGE}&after={page['next']}"
+            items, query = _page(kind, await self._ask(f"{path}{query}"))
+            found += items
         return found
 
     async def _pull(self, id, path):
         file = _Download(await self.model.show(id), path)
-        if file.complete():
-            return await asyncio.to_thread(file.finish)
-        async with self._http.stream("GET", file.url, headers=file.headers()) as response:
-            if response.is_error:
-                await response.aread()
-                _json(response)
-            with file.open(response) as part:
-                async for block in response.aiter_bytes():
-                    part.write(block)
-        return await asyncio.to_thread(file.finish)
+        await asyncio.to_thread(file.__enter__)
+        try:
+            retries = _Retries()
+            while not await asyncio.to_thread(file.finished):
+                try:
+                    request = self._http.stream("GET", file.url, headers=file.headers())
+                    async with request as response:
+                        if not response.is_success:
+                            await response.aread()
+                            file.check(response)
+                        file.begin(response)
+                        async for block in response.aiter_bytes():
+                            file.write(block)
+                    pause = retries.pause(None, file.received)
+                except _FAILURES as error:
+                    pause = retries.pause(error, file.received)
+                if not file.complete():
+                    await asyncio.sleep(pause)
+        finally:
+            file.__exit__()
+        return path
 
 
-class _Events:
-    """Parses the lines of an event stream."""
+_FAILURES = (httpx.TransportError, ApiError)
+"""What a request may fail with and succeed later; `_is_transient` tells."""
+
+
+def _is_transient(error: Exception) -> bool:
+    if isinstance(error, ApiError):
+        return error.status in (408, 425, 429) or error.status >= 500
+    return not isinstance(error, httpx.UnsupportedProtocol)
+
+
+class _Retries:
+    """Counts failures in a row, and limits how many are retried."""
 
     def __init__(self) -> None:
-        self._data: list[str] = []
+        self._failures, self._reached = 0, 0
+
+    def pause(self, error: Exception | None, reached: int = 0) -> float:
+        """Seconds until the next attempt; the count begins again with every progress. Raises
+        `error` if it will not pass, or after too many."""
+        if reached > self._reached:
+            self._reached, self._failures = reached, 0
+        if self._failures >= _RETRIES:
+            raise error or httpx.RemoteProtocolError("the node ends its answers too early")
+        if error and not _is_transient(error):
+            raise error
+        self._failures += 1
+        return min(_FIRST_PAUSE_S * 2 ** (self._failures - 1), _LONGEST_PAUSE_S)
+
+    def progress(self) -> None:
+        """The count begins again."""
+        self._failures = 0
+
+
+def _refusal_pause(refusals: int) -> float:
+    return min(0.5 * (refusals + 1), _LONGEST_PAUSE_S)
+
+
+class _Wait:
+    """A wait for a transaction, up to a time limit."""
+
+    def __init__(self, hash: str, timeout_s: float):
+        self._hash, self._timeout_s = hash, timeout_s
+        self._end = time.monotonic() + timeout_s
+
+    def outlasts(self, error: Exception) -> None:
+        """Raises an error that will not pass. A node that has just started may not know the
+        transaction yet."""
+        unknown = isinstance(error, ApiError) and error.status == httpx.codes.NOT_FOUND
+        if not unknown and not _is_transient(error):
+            raise error
+
+    def pause(self) -> float:
+        """Seconds until the next look. Raises `TimeoutError`."""
+        if time.monotonic() > self._end:
+            raise TimeoutError(
+                f"transaction {self._hash} is not finalized after {self._timeout_s} s"
+            )
+        return _POLL_S
+
+
+class _Stream:
+    """An event stream that continues after its last event."""
+
+    def __init__(self, after: str | None) -> None:
+        self.retries = _Retries()
+        self._after, self._data = after, []
+
+    def params(self) -> dict[str, str]:
+        """The query of the next connection."""
+        self._data = []
+        return {} if self._after is None else {"after": self._after}
 
     def line(self, line: str) -> dict | None:
         """The event that this line completes, if any."""
@@ -308,60 +465,191 @@ class _Events:
             self._data.append(line[5:].removeprefix(" "))
         elif not line and self._data:
             text, self._data = "\n".join(self._data), []
-            return json.loads(text)
+            event = json.loads(text)
+            self._after = event["cursor"]
+            self.retries.progress()
+            return event
         return None
 
 
 class _Download:
-    """A download of weights: a `.part` file beside the path until the hash is checked."""
+    """A download of weights: a `.part` file beside the path until the hash is checked. Another
+    process that downloads the same file is waited for."""
 
     def __init__(self, model: types.Model, path: Path):
         if model.weights is None:
             raise ApiError(404, Code.NO_WEIGHTS, f"model {model.id} has no public weights", None)
-        self.path, self.hash, self.size = path, model.weights.hash, model.weights.size_bytes
-        self.part = path.with_name(f"{path.name}.{self.hash[:16]}.part")
+        # The file that a link names is replaced, not the link.
+        self.path = Path(os.path.realpath(path))
+        if self.path.exists() and not self.path.is_file():
+            raise OSError(errno.EINVAL, "It is not a regular file", str(path))
+        self.hash, self.size = model.weights.hash, model.weights.size_bytes
+        self.part = self.path.with_name(f"{self.path.name}.{self.hash[:16]}.part")
         self.url = f"/v1/weights/{self.hash}"
-
-    def received(self) -> int:
+        self.received = 0
         """Bytes received so far."""
-        return self.part.stat().st_size if self.part.exists() else 0
+        self._resumed = self._done = False
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> _Download:
+        while True:
+            file = self.part.open("a+b")
+            if fcntl:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), self.part.stat()):
+                    break
+            # The other process has just completed it.
+            file.close()
+        self._file = file
+        self.received = os.fstat(file.fileno()).st_size
+        self._resumed = self.received > 0
+        if not self._resumed and self.path.exists() and self.path.stat().st_size == self.size:
+            with self.path.open("rb") as present:
+                self._done = _hash_of(present) == self.hash
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # One without content is of no use later. It goes while it is locked: whoever waits for it
+        # then sees that it is gone.
+        if not self.received:
+            self.part.unlink(missing_ok=True)
+        if self._file:
+            self._file.close()
 
     def complete(self) -> bool:
         """Whether all bytes are received."""
-        return self.received() >= self.size
+        return self._done or self.received >= self.size
 
     def headers(self) -> dict[str, str]:
         """The request headers: the range of the missing bytes."""
-        return {"Range": f"bytes={self.received()}-"} if self.received() else {}
+        return {"Range": f"bytes={self.received}-"} if self.received else {}
 
-    def open(self, response: httpx.Response):
-        """The file for the answer's bytes, emptied if the node sends the whole file."""
-        return self.part.open("ab" if response.status_code == 206 else "wb")
+    def check(self, response: httpx.Response) -> None:
+        """Raises the error of an answer."""
+        if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+            received = self.received
+            self._restart()
+            raise WrongHash(f"the node has fewer than {received} bytes of {self.hash}")
+        _json(response)
 
-    def finish(self) -> Path:
-        """Checks the hash and renames the file. Raises `WrongHash`."""
-        hasher = blake3(max_threads=blake3.AUTO)
-        hasher.update_mmap(self.part)
-        if hasher.hexdigest() != self.hash:
-            self.part.unlink()
-            raise WrongHash(f"{self.path} hashes to {hasher.hexdigest()}, not {self.hash}")
-        self.part.replace(self.path)
-        return self.path
+    def begin(self, response: httpx.Response) -> None:
+        """Starts from scratch unless the answer is the rest of the file."""
+        rest = response.headers.get("content-range", "").startswith(f"bytes {self.received}-")
+        if self.received and not (response.status_code == httpx.codes.PARTIAL_CONTENT and rest):
+            self._restart()
+
+    def write(self, block: bytes) -> None:
+        """Appends bytes. Raises `WrongHash` if there are more than the file has."""
+        if self.received + len(block) > self.size:
+            self._restart()
+            raise WrongHash(f"the node sends more than the {self.size} bytes of {self.hash}")
+        self._file.write(block)
+        self.received += len(block)
+
+    def finished(self) -> bool:
+        """Whether the file is there; one that is complete is checked first. Raises `WrongHash`, but
+        not if the wrong bytes may be those of an earlier attempt: then it starts from scratch."""
+        if self._done or not self.complete():
+            return self._done
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.seek(0)
+        found = _hash_of(self._file)
+        if found == self.hash:
+            self.part.replace(self.path)
+            self._done = True
+            return True
+        resumed = self._resumed
+        self._restart()
+        if not resumed:
+            raise WrongHash(f"{self.path} hashes to {found}, not {self.hash}")
+        return False
+
+    def _restart(self) -> None:
+        self._file.truncate(0)
+        self.received, self._resumed = 0, False
 
 
-def _after(cursor: str | None) -> dict[str, str]:
-    return {} if cursor is None else {"after": cursor}
+def _hash_of(file: BinaryIO) -> str:
+    hasher = blake3(max_threads=blake3.AUTO)
+    while block := file.read(_READ_BLOCK):
+        hasher.update(block)
+    return hasher.hexdigest()
+
+
+def _options(url: str) -> dict:
+    """How to connect to a node. Raises `ValueError` if `url` is not that of one."""
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, TypeError) as error:
+        raise ValueError(f"not the URL of a node: {_without_login(str(url))}") from error
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise ValueError(f"not the URL of a node: {_without_login(str(url))}")
+    options = {"base_url": url.rstrip("/"), "timeout": _TIMEOUT}
+    # No proxy can reach this machine for us.
+    return {**options, "trust_env": not _is_this_machine(parsed.host)}
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        name = host.removesuffix(".")
+        return name == "localhost" or name.endswith(".localhost")
+    mapped = getattr(address, "ipv4_mapped", None)
+    return any(form.is_loopback or form.is_unspecified for form in (address, mapped) if form)
+
+
+def _without_login(url: str) -> str:
+    """A URL, or what was given for one, without the name and the password in it."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        scheme, rest = "", url
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+
+
+def _page(kind: type[T], response: httpx.Response) -> tuple[list[T], str | None]:
+    """The items of a page, and the query of the next one."""
+    page = _json(response)
+    try:
+        items, after = types.decode(list[kind], page["items"]), page["next"]
+    except (ValueError, KeyError, TypeError):
+        raise _not_a_node(response) from None
+    return items, f"limit={_PAGE}&after={after}" if after and items else None
+
+
+def _decode(kind: type[T], response: httpx.Response) -> T:
+    """The value in an answer; raises `ApiError`."""
+    answer = _json(response)
+    try:
+        return types.decode(kind, answer)
+    except (ValueError, KeyError, TypeError):
+        raise _not_a_node(response) from None
+
+
+def _not_a_node(response: httpx.Response) -> ApiError:
+    url = _without_login(str(response.request.url))
+    message = f"{url} does not answer like a soma node"
+    return ApiError(response.status_code, Code.NOT_A_NODE, message, "check the URL")
 
 
 def _json(response: httpx.Response) -> object:
     """The body of an answer; raises `ApiError` if it is an error."""
     if response.is_success:
-        return response.json()
+        try:
+            return response.json()
+        except ValueError:
+            raise _not_a_node(response) from None
+    status = response.status_code
+    if location := response.headers.get("location"):
+        url, location = _without_login(str(response.request.url)), _without_login(location)
+        message = f"{url} answers {status} {response.reason_phrase}, and names {location}"
+        hint = "if that is the node, use its URL, without the path"
+        raise ApiError(status, Code.HTTP_ERROR, message, hint)
     try:
         problem = response.json()
-        raise ApiError(
-            response.status_code, problem["code"], problem["message"], problem.get("hint")
-        )
+        raise ApiError(status, problem["code"], problem["message"], problem.get("hint"))
     except (ValueError, KeyError, TypeError):
         text = response.text[:200] or response.reason_phrase
-        raise ApiError(response.status_code, Code.HTTP_ERROR, text, None) from None
+        raise ApiError(status, Code.HTTP_ERROR, text, None) from None
