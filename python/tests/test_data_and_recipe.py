@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pytest
@@ -64,6 +65,47 @@ def test_hidden_files_are_skipped_and_folders_are_read_in_order(tmp_path):
     assert [document.tobytes() for document in read.documents] == [b"1", b"2"]
 
 
+def test_links_are_followed_and_ignore_files_mean_nothing(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/a").write_bytes(b"1")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/.ignore").write_text("*")
+    for name, to in (("a", "../real/a"), ("folder", "../real"), ("circle", ".")):
+        (tmp_path / "data" / name).symlink_to(to)
+    read = soma.Corpus.read(tmp_path / "data")
+    assert [document.tobytes() for document in read.documents] == [b"1", b"1"]
+    assert read.left_out == []
+
+
+def test_what_cannot_be_read_is_left_out_and_the_rest_is_read(tmp_path):
+    (tmp_path / "a").write_bytes(b"1")
+    (tmp_path / "gone").symlink_to("nowhere")
+    with (tmp_path / "vast").open("wb") as file:
+        file.truncate(1 << 42)
+    with pytest.warns(UserWarning) as told:
+        read = soma.Corpus.read([tmp_path, "/dev/zero"])
+    assert [document.tobytes() for document in read.documents] == [b"1"]
+    assert sorted(path.name for path in read.left_out) == ["gone", "vast", "zero"]
+    assert len(told) == 3
+    for path, error in (("gone", FileNotFoundError), ("vast", MemoryError)):
+        with pytest.warns(UserWarning), pytest.raises(error):
+            soma.Corpus.read([tmp_path / path])
+    with pytest.warns(UserWarning), pytest.raises(OSError, match="a device"):
+        soma.Corpus.read(["/dev/zero"])
+
+
+def test_names_that_are_not_text_are_data_too(tmp_path):
+    path = os.fsencode(tmp_path) + b"/b\xff"
+    try:
+        with open(path, "wb") as file:
+            file.write(b"2")
+    except OSError:
+        pytest.skip("names of this file system are Unicode")
+    (tmp_path / "a").write_bytes(b"1")
+    read = soma.Corpus.read([tmp_path])
+    assert [document.tobytes() for document in read.documents] == [b"1", b"2"]
+
+
 def test_the_default_recipe_equals_the_engines_in_every_field():
     ours = dataclasses.asdict(soma.Recipe())
     assert {**ours, "seed": list(ours["seed"])} == json.loads(_native.default_recipe())
@@ -79,10 +121,17 @@ def test_a_log_of_json_lines_survives_resuming_and_truncation(tmp_path):
         run.log({"loss": 1.5}, step=2)
     with path.open("a") as file:
         file.write('{"step": 3, "lo')
-    lines = [json.loads(line) for line in path.read_text().splitlines()[:-1]]
+    with track.Run(path) as run:
+        run.log({"loss": 1.0}, step=3)
+    assert track.read(path)[-1]["loss"] == 1.0
+    with path.open("a") as file:
+        file.write('{"step": 4, "lo')
+    whole = [line for line in path.read_text().splitlines() if line.endswith("}")]
+    lines = [json.loads(line) for line in whole]
     assert lines[0] == {"schema": "run/1", "config": {"seed": "01", "lr": 0.5}}
-    assert [line.get("loss") for line in lines[1:]] == [2.0, None, 1.5]
-    assert [(line["step"], line["loss"]) for line in track.read(path)] == [(1, 2.0), (2, 1.5)]
+    assert [line.get("loss") for line in lines[1:]] == [2.0, None, 1.5, 1.0]
+    read = [(line["step"], line["loss"]) for line in track.read(path)]
+    assert read == [(1, 2.0), (2, 1.5), (3, 1.0)]
 
 
 def test_logging_before_init_is_an_error():

@@ -6,15 +6,19 @@
 
 #![expect(clippy::cast_precision_loss, reason = "floats here are only displayed")]
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 mod panics;
 mod error;
 mod signals;
+mod keyboard;
 mod harmless;
 mod output;
+mod data;
 mod global;
 mod seed;
 mod model_flags;
@@ -29,7 +33,7 @@ use output::Output;
 
 fn main() -> ExitCode {
     panics::report_in_one_line();
-    let args = match Args::try_parse() {
+    let args = match parse() {
         Ok(args) => args,
         Err(refusal) => return refuse(&refusal),
     };
@@ -44,9 +48,46 @@ fn main() -> ExitCode {
     }
 }
 
+/// Reads the command line, and what it leaves out from the environment, where an empty variable is
+/// one that is not set.
+fn parse() -> Result<Args, clap::Error> {
+    // First without the environment: an error then shows what the command itself needs.
+    match Args::command().mut_args(|arg| arg.env(None::<&str>)).try_get_matches() {
+        // Help shows the variables as well.
+        Err(refusal)
+            if !matches!(refusal.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
+        {
+            return Err(refusal);
+        }
+        Ok(_) | Err(_) => {}
+    }
+    let is_empty = |name: &std::ffi::OsStr| std::env::var_os(name).is_some_and(|it| it.is_empty());
+    let set = |arg: clap::Arg| {
+        if arg.get_env().is_some_and(is_empty) { arg.env(None::<&str>) } else { arg }
+    };
+    let mut command = Args::command().mut_args(set);
+    let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+    Args::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
+/// Whether what was asked for is help, or nothing was asked for.
+fn is_help(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    )
+}
+
 /// Prints help and version as results, and invalid arguments as an error, with `--json` in JSON.
 fn refuse(refusal: &clap::Error) -> ExitCode {
-    if refusal.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
+    if is_help(refusal.kind()) {
+        // Also where nothing was asked for.
+        let printed = write!(anstream::stdout(), "{}", refusal.render().ansi());
+        return if printed.is_err() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    }
+    if std::env::args_os().any(|argument| argument == "--json") {
         let text = refusal.to_string();
         let lines = text.lines().take_while(|line| !line.is_empty());
         let lines = lines.map(str::trim).collect::<Vec<_>>().join(" ");
@@ -56,5 +97,5 @@ fn refuse(refusal: &clap::Error) -> ExitCode {
     } else if refusal.print().is_err() {
         return ExitCode::FAILURE;
     }
-    if refusal.use_stderr() { soma_codes::Exit::Usage.into() } else { ExitCode::SUCCESS }
+    soma_codes::Exit::Usage.into()
 }

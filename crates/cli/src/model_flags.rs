@@ -4,8 +4,12 @@ use std::path::Path;
 use std::str::FromStr;
 
 use soma_model::{Architecture, Engine, KernelChoice, Weights};
+use soma_os::data::read_text;
 
 use crate::error::Result;
+
+/// Size limit of an architecture's JSON.
+const ARCHITECTURE_BYTES_MAX: usize = 64 << 10;
 
 /// `nano`, `v1`, or a JSON file with the numbers.
 #[derive(Clone, Debug)]
@@ -18,7 +22,7 @@ impl FromStr for Arch {
         if let Some(preset) = Architecture::preset(text) {
             return Ok(Self(preset));
         }
-        let json = std::fs::read_to_string(text).map_err(|error| {
+        let json = read_text(Path::new(text), ARCHITECTURE_BYTES_MAX).map_err(|error| {
             format!("neither `nano` nor `v1`, and not a readable file: {error}")
         })?;
         Architecture::from_json(&json).map(Self).map_err(|error| error.to_string())
@@ -50,4 +54,9 @@ impl EngineArgs {
 /// Opens and checks a weights file; an error names it.
 pub(crate) fn open(path: &Path, arch: Option<&Arch>) -> Result<Weights> {
     Ok(soma_compete::open(path, arch.map(|arch| &arch.0))?)
+}
+
+/// A number of threads, as text.
+pub(crate) fn threads(count: usize) -> String {
+    if count == 1 { "1 thread".to_owned() } else { format!("{count} threads") }
 }

@@ -2,8 +2,8 @@
 
 use std::future::Future;
 use std::io::{IsTerminal, Read};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use soma_codes::Code;
 use soma_compete::Competitor;
@@ -13,7 +13,7 @@ use soma_sdk::SdkError;
 use soma_sdk::api::{Clock, Status};
 use soma_sdk::client::Client;
 use soma_sdk::corpus::Corpus;
-use soma_sdk::keys::KeyFolder;
+use soma_sdk::keys::{KeyFolder, KeyPath};
 use soma_sdk::sender::Sender;
 use soma_sdk::spool::Spool;
 use zeroize::Zeroizing;
@@ -32,6 +32,8 @@ const LOCAL_KEY: &str = "account-1";
 const PASSPHRASE_BYTES_MAX: usize = 4 << 10;
 /// Time between two requests for a node's duties.
 const POLL: Duration = Duration::from_millis(20);
+/// How long a wait is silent.
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// Runs a future to completion on this process's threads.
 pub(crate) fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
@@ -43,14 +45,16 @@ pub(crate) fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> 
     runtime.block_on(future)
 }
 
-/// The node of `--url`.
-pub(crate) fn client(global: &Global) -> Result<Client> {
-    Ok(Client::new(&global.url)?)
+/// The node of `--url`; a long wait for it is told.
+pub(crate) fn client(global: &Global, output: &Output) -> Result<Client> {
+    let output = output.clone();
+    let told = move |url: &str| output.say(format_args!("waiting for {url}"));
+    Ok(Client::new(&global.url)?.on_wait(told))
 }
 
 /// The account of `--key` at the node of `--url`, on the chain that the key signs for.
 pub(crate) async fn sender(global: &Global, output: &Output) -> Result<Sender> {
-    let (key, client) = (key(global)?, client(global)?);
+    let (key, client) = (key(global)?, client(global, output)?);
     let sender = if let Some(chain) = known_chain(global)? {
         Sender::new(client, key, chain).await?
     } else {
@@ -74,8 +78,7 @@ fn known_chain(global: &Global) -> Result<Option<Hash>> {
     if global.chain.is_some() {
         return Ok(global.chain);
     }
-    let folder = place(global)?.folder;
-    if let Some(genesis) = folder.genesis_beside() {
+    if let Some(genesis) = key_path(global)?.genesis_beside() {
         return Ok(Some(read_genesis(&genesis)?.chain_id()));
     }
     Ok(Home::find(global)?.known_chain().read()?)
@@ -95,20 +98,11 @@ pub(crate) fn corpus(global: &Global, competitor: &Competitor<'_>) -> Result<Cor
     Ok(Corpus::open(path)?)
 }
 
-/// Where a key is: its folder and its name there.
-pub(crate) struct Place {
-    pub(crate) folder: KeyFolder,
-    pub(crate) name: String,
-}
-
-/// Finds the key of `--key`: a file, a key of this home, or one of the local network's.
-pub(crate) fn place(global: &Global) -> Result<Place> {
+/// The key of `--key`: a file, a key of this home, or one of the local network's.
+pub(crate) fn key_path(global: &Global) -> Result<KeyPath> {
     let home = Home::find(global)?;
-    if let Some(path) = global.key.as_deref().filter(|key| key.contains(['/', '.'])).map(Path::new)
-    {
-        let folder = path.parent().map_or_else(|| PathBuf::from("."), Path::to_owned);
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        return Ok(Place { folder: KeyFolder::new(folder), name });
+    if let Some(path) = global.key.as_deref().filter(|key| key.contains(['/', '.'])) {
+        return Ok(KeyPath::file(Path::new(path)));
     }
     let user = home.keys();
     let local = KeyFolder::of(&home.localnet());
@@ -118,16 +112,16 @@ pub(crate) fn place(global: &Global) -> Result<Place> {
     };
     let found = names.iter().find(|(folder, name)| folder.path_of(name).is_file());
     let (folder, name) = found.unwrap_or(&names[0]);
-    Ok(Place { folder: folder.clone(), name: (*name).to_owned() })
+    Ok(folder.key(name)?)
 }
 
 /// Opens the key of `--key`, asking for its passphrase if it has one.
 pub(crate) fn key(global: &Global) -> Result<SecretKey> {
-    let Place { folder, name } = place(global)?;
-    match folder.load(&name, None) {
+    let path = key_path(global)?;
+    match path.load(None) {
         Err(SdkError::PassphraseNeeded { .. }) => {
-            let passphrase = passphrase(global, &format!("Passphrase of {name}: "))?;
-            Ok(folder.load(&name, Some(&passphrase))?)
+            let passphrase = passphrase(global, &format!("Passphrase of {}: ", path.name()))?;
+            Ok(path.load(Some(&passphrase))?)
         }
         Err(error @ SdkError::KeyMissing { .. }) => Err(Error::from(error).hint(
             "create one with `soma keys new`, or start `soma localnet`, which has funded keys",
@@ -139,16 +133,12 @@ pub(crate) fn key(global: &Global) -> Result<SecretKey> {
 /// A passphrase from `--passphrase-file`, or asked for at the terminal. It is wiped from memory
 /// when it is dropped.
 pub(crate) fn passphrase(global: &Global, question: &str) -> Result<Zeroizing<String>> {
-    let read = |path: &Path, error: std::io::Error| Error::file(path, "read", &error);
     let text = match &global.passphrase_file {
-        Some(path) if path == Path::new("-") => first_bytes(std::io::stdin(), path)?,
-        Some(path) => {
-            let file = std::fs::File::open(path).map_err(|error| read(path, error))?;
-            first_bytes(file, path)?
-        }
+        Some(path) if path == Path::new("-") => first_bytes(std::io::stdin())?,
+        Some(path) => first_bytes(std::fs::File::open(path).map_err(|error| unread(&error))?)?,
         None if std::io::stdin().is_terminal() => rpassword::prompt_password(question)
             .map(Zeroizing::new)
-            .map_err(|error| read(Path::new("the terminal"), error))?,
+            .map_err(|error| Error::file(Path::new("the terminal"), "read", &error))?,
         None => {
             let message = "a passphrase is needed, but there is no terminal to ask for it";
             return Err(Error::new(Code::PassphraseNeeded, message)
@@ -158,39 +148,74 @@ pub(crate) fn passphrase(global: &Global, question: &str) -> Result<Zeroizing<St
     Ok(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()))
 }
 
-/// All of a short text. Its buffer never grows, because that would leave a copy behind.
-fn first_bytes(source: impl Read, path: &Path) -> Result<Zeroizing<String>> {
-    let mut text = Zeroizing::new(String::with_capacity(PASSPHRASE_BYTES_MAX + 1));
+/// All of a short text, as its writer sees it. Its buffer never grows, because that would leave a
+/// copy behind.
+fn first_bytes(source: impl Read) -> Result<Zeroizing<String>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(PASSPHRASE_BYTES_MAX + 1));
     let length = source
         .take(PASSPHRASE_BYTES_MAX as u64 + 1)
-        .read_to_string(&mut text)
-        .map_err(|error| Error::file(path, "read", &error))?;
+        .read_to_end(&mut bytes)
+        .map_err(|error| unread(&error))?;
     if length > PASSPHRASE_BYTES_MAX {
-        let message = format!("{} is too long for a passphrase", path.display());
-        return Err(Error::usage(message));
+        return Err(Error::usage("the passphrase file is too long for a passphrase"));
     }
-    Ok(text)
+    soma_os::data::text(&bytes).map(Zeroizing::new).map_err(|error| unread(&error))
+}
+
+/// A passphrase file cannot be read. What was named is not shown: it may be the passphrase itself.
+fn unread(error: &std::io::Error) -> Error {
+    Error::new(Code::of_io(error), format!("cannot read the passphrase file: {error}"))
+        .hint("name a file that holds the passphrase: --passphrase-file FILE")
 }
 
 /// Ends the current phase of a local network, once the operator's node and those of `other_nodes`
 /// that answer have no duties left in it.
-pub(crate) async fn end_phase(operator: &Sender, other_nodes: &[Client]) -> Result<Status> {
+pub(crate) async fn end_phase(
+    operator: &Sender,
+    other_nodes: &[Client],
+    output: &Output,
+) -> Result<Status> {
+    let mut wait = Wait::begin(output);
     let phase = loop {
         let status = operator.client().status().await?;
         if status.duties == 0 {
             break status.clock;
         }
-        tokio::time::sleep(POLL).await;
+        wait.pause(operator.client(), status.duties).await;
     };
     for node in other_nodes {
         // A node that does not answer is down: the network continues without it.
         while let Ok(status) = node.status().await
             && (status.duties > 0 || !has_reached(&status.clock, &phase))
         {
-            tokio::time::sleep(POLL).await;
+            wait.pause(node, status.duties).await;
         }
     }
     Ok(operator.end_phase().await?)
+}
+
+/// A wait for duties, which is told once it takes long.
+struct Wait<'a> {
+    output: &'a Output,
+    next: Instant,
+}
+
+impl<'a> Wait<'a> {
+    fn begin(output: &'a Output) -> Self {
+        Self { output, next: Instant::now() + SILENCE }
+    }
+
+    async fn pause(&mut self, node: &Client, duties: u32) {
+        if Instant::now() >= self.next {
+            self.next = Instant::now() + SILENCE * 15;
+            self.output.say(match duties {
+                0 => format!("waiting for {} to reach the phase", node.url()),
+                1 => format!("waiting for 1 duty of {}", node.url()),
+                duties => format!("waiting for {duties} duties of {}", node.url()),
+            });
+        }
+        tokio::time::sleep(POLL).await;
+    }
 }
 
 /// Whether a node has reached this phase: before it, its duties there are not known yet.

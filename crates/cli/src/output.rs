@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use console::{Term, truncate_str};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 use serde::Serialize;
 use soma_compete::{Advance, Level, Observer};
 
@@ -68,7 +69,7 @@ pub(crate) enum Color {
 impl Output {
     /// Decides how to print: by flags, then the environment, then whether stderr is a terminal.
     pub(crate) fn new(json: bool, quiet: bool, no_progress: bool, color: Color) -> Self {
-        let terminal = std::io::stderr().is_terminal();
+        let terminal = std::io::stderr().is_terminal() && !is_dumb();
         let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let color = match color {
             Color::Always => true,
@@ -91,6 +92,15 @@ impl Output {
     pub(crate) fn result(&self, text: impl Display, data: &impl Serialize) -> Result {
         let line = if self.json { json(data)? } else { shown(text) };
         self.bars.suspend(|| write_stdout(&line))
+    }
+
+    /// A result that is one value: alone for another program, with its name on a terminal, where it
+    /// stands between sentences.
+    pub(crate) fn value(&self, name: &str, value: impl Display, data: &impl Serialize) -> Result {
+        if std::io::stdout().is_terminal() && !self.quiet {
+            return self.result(format_args!("{name}  {value}"), data);
+        }
+        self.result(value, data)
     }
 
     /// One result of many, as [`Self::result`]; false once the reader has closed the pipe.
@@ -167,8 +177,15 @@ impl Output {
             Unit::Items => "{pos}/{len}",
             Unit::Bytes => "{binary_bytes}/{binary_total_bytes}",
         };
-        let bar = self.bars.add(ProgressBar::new(length));
-        let template = format!("  {{prefix:<11}} {{bar:32}} {numbers} {{msg}} {{eta}}");
+        let bar = ProgressBar::new(length).with_finish(ProgressFinish::AndClear);
+        let bar = self.bars.add(bar);
+        let (_rows, columns) = Term::stderr().size();
+        // A line that is wrapped cannot be redrawn.
+        let template = if columns >= BAR_COLUMNS_MIN {
+            format!("  {{prefix:<11}} {{bar:32}} {numbers} {{msg}} {{eta}}")
+        } else {
+            format!("{{prefix}} {numbers} {{wide_msg}}")
+        };
         if let Ok(style) = ProgressStyle::with_template(&template) {
             bar.set_style(style.progress_chars("\u{2501}\u{2578}\u{2500}"));
         }
@@ -183,7 +200,8 @@ impl Output {
 
     /// A spinner for work of unknown length.
     pub(crate) fn spinner(&self, text: impl Into<String>) -> ProgressBar {
-        let spinner = self.bars.add(ProgressBar::new_spinner());
+        let spinner = ProgressBar::new_spinner().with_finish(ProgressFinish::AndClear);
+        let spinner = self.bars.add(spinner);
         let text: String = text.into();
         spinner.set_message(shown(text));
         spinner.enable_steady_tick(Duration::from_millis(120));
@@ -194,6 +212,14 @@ impl Output {
         let text = text.to_string();
         if self.color { harmless::styled(role as u8, &text) } else { text }
     }
+}
+
+/// Columns that a bar with all its figures takes.
+const BAR_COLUMNS_MIN: u16 = 90;
+
+/// Whether the terminal understands no escape sequences.
+fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb")
 }
 
 /// How long work is silent before its first sign of life, and at most between two of them.
@@ -289,18 +315,29 @@ pub(crate) enum Unit {
 pub(crate) struct Screen(std::io::Stdout);
 
 impl Screen {
-    /// Switches to the terminal's alternate screen and hides the cursor.
-    pub(crate) fn open() -> Result<Self> {
+    /// Switches to the terminal's alternate screen and hides the cursor. `None` if stdout is no
+    /// terminal, or one that cannot do that.
+    pub(crate) fn open() -> Result<Option<Self>> {
+        if !std::io::stdout().is_terminal() || is_dumb() {
+            return Ok(None);
+        }
         let mut screen = Self(std::io::stdout());
         reader_is_there(screen.write("\u{1b}[?1049h\u{1b}[?25l"))?;
-        Ok(screen)
+        Ok(Some(screen))
     }
 
-    /// Redraws the page; false once the terminal is closed.
+    /// Redraws the page, as much of it as there is room for; false once the terminal is closed.
     pub(crate) fn draw(&mut self, text: &str) -> Result<bool> {
-        // Overwrite, then clear the rest of each line and of the screen: this does not flicker.
-        let lines = shown(text).replace('\n', "\u{1b}[K\n");
-        reader_is_there(self.write(&format!("\u{1b}[H{lines}\u{1b}[K\u{1b}[J")))
+        let (rows, columns) = Term::stdout().size();
+        // Clear each line before it is written, then the rest: this does not flicker.
+        let page = shown(text);
+        let lines = page.lines().take(rows.into());
+        let lines = lines.map(|line| {
+            let line = truncate_str(line, columns.into(), "\u{2026}");
+            format!("\u{1b}[K{line}")
+        });
+        let lines = lines.collect::<Vec<_>>().join("\n");
+        reader_is_there(self.write(&format!("\u{1b}[H{lines}\u{1b}[J")))
     }
 
     fn write(&mut self, text: &str) -> std::io::Result<()> {

@@ -133,7 +133,7 @@ fn files_of_a_folder_get_a_line_each_in_order_with_the_scores_they_have_alone() 
     let output = soma(home.path(), &["score", &folder, "--model", &weights, "--json"]);
     assert_eq!(output.status.code(), Some(0));
     let said = support::stderr(&output);
-    assert!(said.contains("skipping empty file"), "{said}");
+    assert!(said.contains("left out: 1 empty"), "{said}");
     let lines: Vec<Value> = String::from_utf8(output.stdout)
         .unwrap()
         .lines()
@@ -347,7 +347,7 @@ fn many_files_end_with_a_summary_that_names_the_best_model() {
         sum / bytes
     };
     let (first, second) = (mean(0), mean(1));
-    assert_eq!(summary["winner"], usize::from(second < first));
+    assert_eq!(summary["best_model"], usize::from(second < first));
     assert!((summary["models"][0]["loss"].as_f64().unwrap() - first).abs() < 1e-9);
     let best = |model: usize| summary["models"][model]["best_of"].as_u64().unwrap();
     assert_eq!(best(0) + best(1), 3);
@@ -362,6 +362,74 @@ fn many_files_end_with_a_summary_that_names_the_best_model() {
     let names: Vec<&str> = lines.iter().map(|line| line["file"].as_str().unwrap()).collect();
     assert_eq!(names, ["a", "b", "c"].map(|name| format!("{folder}/{name}")));
     assert_eq!(lines[0]["embedding"].as_array().unwrap().len(), 128);
+}
+
+/// A folder of three files that are data, of which two have unusual names, and what is none.
+#[cfg(unix)]
+fn mixed(home: &tempfile::TempDir) -> String {
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::os::unix::fs::symlink;
+    let folder = home.path().join("mixed");
+    std::fs::create_dir(&folder).unwrap();
+    let text = "the quick brown fox jumps over the lazy dog ".repeat(9);
+    std::fs::write(folder.join("a"), &text).unwrap();
+    let name = std::ffi::OsStr::from_bytes(b"b\xff");
+    // Some file systems only take Unicode.
+    if std::fs::write(folder.join(name), &text).is_err() {
+        std::fs::write(folder.join("b"), &text).unwrap();
+    }
+    std::fs::write(folder.join("c\n\u{1b}[31m"), &text).unwrap();
+    symlink("nowhere", folder.join("gone")).unwrap();
+    std::fs::File::create(folder.join("huge")).unwrap().set_len(1 << 42).unwrap();
+    std::fs::write(folder.join(".hidden"), &text).unwrap();
+    std::fs::write(folder.join("void"), "").unwrap();
+    symlink(".", folder.join("circle")).unwrap();
+    folder.display().to_string()
+}
+
+#[cfg(unix)]
+#[test]
+fn one_bad_part_of_a_folder_does_not_spoil_the_whole_in_any_command() {
+    let home = home();
+    let weights = at(&home, "nano");
+    json(home.path(), &["model", "init", "--arch", "nano", "-o", &weights]);
+    let folder = mixed(&home);
+    let commands: [(&[&str], usize); 3] = [
+        (&["score", &folder, "-m", &weights], 4),
+        (&["run", "-m", &weights, "--embed", &folder], 3),
+        (&["train", "--arch", "nano", "--steps", "1", "--batch", "1", "--data", &folder], 1),
+    ];
+    for (arguments, lines) in commands {
+        let output = soma(home.path(), &[arguments, &["--json"]].concat());
+        let said = support::stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.contains("left_out"), "{said}");
+        for part in ["gone is left out: ", "huge is left out: ", "1 empty, 1 hidden, 1 links"] {
+            assert!(said.contains(part), "{arguments:?} does not say {part:?}:\n{said}");
+        }
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(stdout.lines().count(), lines, "{stdout}");
+        assert!(!stdout.contains('\u{1b}'));
+        for line in stdout.lines() {
+            serde_json::from_str::<Value>(line).unwrap();
+        }
+    }
+    let output = soma(home.path(), &["score", &folder, "-m", &weights, "--json"]);
+    let summary = support::last_line(&output);
+    assert_eq!(summary["files"], 3);
+    let codes = summary["left_out"].as_array().unwrap().iter().map(|part| &part["code"]);
+    assert_eq!(codes.collect::<Vec<_>>(), ["file_not_found", "no_memory"]);
+    // What alone is named is the error itself, and the only one.
+    for (name, code, exit) in [("gone", "file_not_found", 4), ("huge", "no_memory", 1)] {
+        let said = fails(
+            &soma(home.path(), &["score", &format!("{folder}/{name}"), "-m", &weights]),
+            exit,
+            code,
+        );
+        assert!(!said.contains("left out"), "{said}");
+    }
+    let said = fails(&soma(home.path(), &["score", "/dev/zero", "-m", &weights]), 1, "not_a_file");
+    assert!(said.contains("it is a device, not a file"), "{said}");
 }
 
 #[cfg(unix)]

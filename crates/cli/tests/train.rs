@@ -231,3 +231,22 @@ fn the_log_of_a_job_has_a_sign_of_life_soon() {
     let said = stderr(&run.wait_with_output().unwrap());
     assert!(said.contains(" of 100000, cross-entropy "), "{said}");
 }
+
+#[test]
+fn outputs_among_the_data_and_weights_named_as_a_checkpoint_are_told() {
+    let desk = Desk::new();
+    fs::create_dir(desk.at("folder")).unwrap();
+    fs::copy(desk.at("data"), desk.at("folder/data")).unwrap();
+    let run = "--arch nano --steps 1 --batch 1 --data folder -o folder/weights";
+    let output = desk.train(run);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("reads it as data"), "{}", stderr(&output));
+    let resumed = desk.train("--resume folder/weights");
+    let said = stderr(&resumed);
+    assert_eq!(resumed.status.code(), Some(7), "{said}");
+    assert!(said.contains("it is a weights file") && said.contains("--from"), "{said}");
+    fs::write(desk.at("page"), "<!DOCTYPE html><html><head><title>403</title></head></html>")
+        .unwrap();
+    let said = stderr(&desk.train("--resume page"));
+    assert!(said.contains("it looks like an HTML page"), "{said}");
+}

@@ -24,7 +24,7 @@ impl Exit {
     pub const fn of_http(status: u16) -> Self {
         match status {
             404 | 410 => Self::NotFound,
-            408 | 425 | 429 | 500.. => Self::Network,
+            300..=399 | 408 | 425 | 429 | 500.. => Self::Network,
             _ => Self::Rejected,
         }
     }

@@ -42,7 +42,9 @@ impl Code {
             std::io::ErrorKind::PermissionDenied => Self::FilePermission,
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::DiskFull,
             std::io::ErrorKind::OutOfMemory => Self::NoMemory,
-            std::io::ErrorKind::IsADirectory => Self::NotAFile,
+            // A folder; a device or a pipe.
+            std::io::ErrorKind::IsADirectory | std::io::ErrorKind::NotSeekable => Self::NotAFile,
+            std::io::ErrorKind::FileTooLarge => Self::TooLarge,
             _ => Self::FileError,
         }
     }

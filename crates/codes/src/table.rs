@@ -71,8 +71,8 @@ codes! {
         "Fees, stakes, bonds and rent are paid from the account's balance, which is too low.",
         "fund the account, or use a smaller amount or fee limit";
     ZeroAmount = "zero_amount", Rejected:
-        "The amount is zero.",
-        "send at least one base unit";
+        "The amount is zero, or there is nothing to take from.",
+        "name an amount above zero; `soma stake show` shows what there is";
 
     // Validators: the rules.
     NotValidator = "not_validator", Rejected:
@@ -417,8 +417,8 @@ codes! {
         "Another process uses the state folder.",
         "stop the other node, or choose another --state folder";
     MalformedFile = "malformed_file", Config:
-        "A file of the state folder is malformed.",
-        "restore it from a backup, or start from scratch with --reset";
+        "A file of a folder's state is malformed.",
+        "restore it from a backup; only a local network can start from scratch, with --reset";
     NotANodeFolder = "not_a_node_folder", Config:
         "The folder holds no node.",
         "make one with `soma node init`, or name its folder with --dir";
@@ -579,7 +579,7 @@ codes! {
         "The file was damaged or replaced. It was not kept.",
         "try again, or use another node";
     TooLarge = "too_large", Failed:
-        "The file is longer than one key may encrypt, and than any weights file.",
+        "The file is longer than any that belongs here.",
         "check the path";
     SpoolDamaged = "spool_damaged", Failed:
         "A file of the spool is damaged; its reveal or publication may still be due.",
@@ -632,6 +632,9 @@ codes! {
     FileChanged = "file_changed", Failed:
         "Another program changed the file while it was being read. Nothing was computed from it.",
         "wait until the other program is done, and try again";
+    LeftOut = "left_out", Failed:
+        "Some of the named data could not be used. The rest was.",
+        "see the warnings; make the files readable, or leave them out";
     FileExists = "file_exists", Failed:
         "The file already exists.",
         "choose another name with -o, or delete the file";

@@ -1,13 +1,14 @@
 //! Files as the competition sees them: documents within the size bounds.
 
 use std::borrow::Cow;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
+use soma_os::data::{self, Found};
 use soma_protocol::Hash;
 
 use crate::error::{CompeteError, Result};
+use crate::observer::{Level, Observer};
 
 /// A file, or a piece of a large one, known by its hash. Its content is in memory, or read when it
 /// is needed.
@@ -76,12 +77,7 @@ impl Document {
             Content::Held(bytes) => return Ok(Cow::Borrowed(bytes)),
             Content::OnDisk { file, offset } => (file, *offset),
         };
-        let mut bytes = Vec::with_capacity(self.size_bytes);
-        File::open(file)
-            .and_then(|mut opened| {
-                opened.seek(SeekFrom::Start(offset))?;
-                opened.take(self.size_bytes as u64).read_to_end(&mut bytes)
-            })
+        let bytes = data::read_part(file, offset, self.size_bytes)
             .map_err(CompeteError::file(file, "read"))?;
         if Hash::of_bytes(&bytes) == self.hash {
             Ok(Cow::Owned(bytes))
@@ -96,7 +92,7 @@ impl Document {
 /// # Errors
 /// [`CompeteError::File`].
 pub fn read(file: &Path, name: &Path, bytes_max: usize) -> Result<Vec<Document>> {
-    let bytes = std::fs::read(file).map_err(CompeteError::file(file, "read"))?;
+    let bytes = data::read(file).map_err(CompeteError::file(file, "read"))?;
     let pieces = bytes.chunks(bytes_max.max(1)).enumerate();
     let whole = bytes.len() <= bytes_max;
     let document = |(index, bytes): (usize, &[u8])| {
@@ -111,37 +107,38 @@ pub(crate) fn piece_name(name: &Path, index: usize, whole: bool) -> String {
     if whole { name.into_owned() } else { format!("{name}#{}", index + 1) }
 }
 
-/// Reads files, and all files below folders, as documents of at most `bytes_max`.
-///
-/// # Errors
-/// [`CompeteError::File`]; [`CompeteError::List`].
-pub fn read_all(paths: &[PathBuf], bytes_max: usize) -> Result<Vec<Document>> {
-    let mut documents = Vec::new();
-    for path in paths {
-        for file in files_below(path)? {
-            documents.extend(read(&file, &file, bytes_max)?);
+/// Files and folders that cannot be used, of which each is told; of more, their number.
+const FAILURES_TOLD: usize = 20;
+
+/// The files that `paths` stand for, by the rule of [`soma_os::data`]. What is left out is told,
+/// but not what alone is why there are none: that is the error of whoever asked.
+pub fn find(paths: &[PathBuf], observer: &dyn Observer) -> Found {
+    let found = data::find(paths);
+    if !found.files.is_empty() || found.failures().nth(1).is_some() {
+        for (level, line) in told(&found) {
+            observer.notice(level, &line);
         }
     }
-    Ok(documents)
+    found
 }
 
-/// The file itself, or the regular files below a folder in order of path, without hidden and
-/// ignored ones.
-///
-/// # Errors
-/// [`CompeteError::File`]; [`CompeteError::List`].
-pub fn files_below(path: &Path) -> Result<Vec<PathBuf>> {
-    let kind = std::fs::metadata(path).map_err(CompeteError::file(path, "read"))?;
-    if !kind.is_dir() {
-        return Ok(vec![path.to_owned()]);
+/// What to tell about what was left out, line by line.
+pub(crate) fn told(found: &Found) -> Vec<(Level, String)> {
+    let mut lines = Vec::new();
+    for (path, error) in found.failures().take(FAILURES_TOLD) {
+        lines.push((Level::Warning, left_out(path, error)));
     }
-    let mut files = Vec::new();
-    let walk = ignore::WalkBuilder::new(path).sort_by_file_path(Ord::cmp).build();
-    for entry in walk {
-        let entry = entry.map_err(|source| CompeteError::List { path: path.to_owned(), source })?;
-        if entry.file_type().is_some_and(|kind| kind.is_file()) {
-            files.push(entry.into_path());
-        }
+    let more = found.failures().count().saturating_sub(FAILURES_TOLD);
+    if more > 0 {
+        lines.push((Level::Warning, format!("{more} more cannot be used, and are left out")));
     }
-    Ok(files)
+    if let Some(counts) = found.by_rule() {
+        lines.push((Level::Info, format!("left out: {counts}")));
+    }
+    lines
+}
+
+/// Says that a file is left out.
+pub fn left_out(path: &Path, reason: impl Display) -> String {
+    format!("{} is left out: {reason}", path.display())
 }

@@ -47,14 +47,6 @@ pub enum CompeteError {
         /// The operating system's error.
         source: io::Error,
     },
-    /// A folder that cannot be listed.
-    #[error("cannot list {}: {source}", path.display())]
-    List {
-        /// The folder.
-        path: PathBuf,
-        /// Where and why.
-        source: ignore::Error,
-    },
     /// A file was modified while it was in use.
     #[error("{} changed while it was being used", path.display())]
     Modified {
@@ -185,7 +177,6 @@ impl Coded for CompeteError {
             Self::Architecture(error) => error.code(),
             Self::BrokenFile { .. } => Code::WeightsMismatch,
             Self::File { source, .. } => Code::of_io(source),
-            Self::List { source, .. } => source.io_error().map_or(Code::FileError, Code::of_io),
             Self::Modified { .. } => Code::WrongHash,
             Self::NotOwner { .. } => Code::NotModelOwner,
             Self::NotRegistered => Code::NotANode,

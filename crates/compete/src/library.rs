@@ -6,15 +6,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use soma_os::data::{self, DataFile};
 use soma_protocol::Hash;
 
-use crate::documents::{Document, files_below, piece_name};
+use crate::documents::{Document, left_out, piece_name, told};
 use crate::error::{CompeteError, Result};
-use crate::observer::Observer;
+use crate::observer::{Level, Observer};
 
 /// A file that was modified this short a time before it was read may change again without another
 /// time of modification, so it is not remembered.
@@ -31,65 +32,99 @@ pub struct Library {
     /// Where the memory is, if it outlives this process.
     path: Option<PathBuf>,
     known: Known,
+    /// What was told of the last search, which is not told again.
+    told: BTreeSet<String>,
+    /// Files and folders that the last search could not use.
+    failures: usize,
 }
 
 impl Library {
     /// A library whose memory is in the file `path`, which need not exist.
     pub fn new(path: PathBuf) -> Self {
         let known = load(&path).unwrap_or_default();
-        Self { path: Some(path), known }
+        Self { path: Some(path), known, told: BTreeSet::new(), failures: 0 }
     }
 
     /// A library that forgets when it is dropped.
     pub fn in_memory() -> Self {
-        Self { path: None, known: Known::new() }
+        Self { path: None, known: Known::new(), told: BTreeSet::new(), failures: 0 }
     }
 
-    /// The files of `paths` and all files below folders, as documents of at most `bytes_max`, each
-    /// content once: the first of its copies.
+    /// The documents of at most `bytes_max` in what `paths` stand for, each content once: the first
+    /// of its copies. What cannot be read is left out and told, once until that changes.
     ///
     /// # Errors
-    /// [`CompeteError::File`]; [`CompeteError::List`].
+    /// [`CompeteError::File`], if there is no document and something could not be read.
     pub fn find(
         &mut self,
         paths: &[PathBuf],
         bytes_max: usize,
         observer: &dyn Observer,
     ) -> Result<Vec<Document>> {
-        let mut files = Vec::new();
-        for path in paths {
-            files.extend(files_below(path)?);
-        }
-        let mut advance = observer.start("looking for documents", None);
+        let found = data::find(paths);
+        let mut lines = told(&found);
         let (mut documents, mut done) = (Vec::new(), 0);
-        let (mut seen, mut hashes, mut changed) = (Known::new(), BTreeSet::new(), false);
-        for file in files {
-            let metadata = std::fs::metadata(&file).map_err(CompeteError::file(&file, "read"))?;
-            let name = name_of(&file, &metadata, bytes_max);
-            let remembered = name.and_then(|name| Some((name, self.known.get(&name)?.clone())));
-            let (pieces, size_bytes) = if let Some((name, pieces)) = remembered {
-                seen.insert(name, pieces.clone());
-                (pieces, metadata.len())
-            } else {
-                let (pieces, size_bytes) = hash_pieces(&file, bytes_max)?;
-                if let Some(name) = name.filter(|_| size_bytes == metadata.len()) {
-                    changed = true;
-                    seen.insert(name, pieces.clone());
+        let (mut seen, mut hashes, mut failures) = (Known::new(), BTreeSet::new(), Vec::new());
+        let mut advance = observer.start("looking for documents", None);
+        for DataFile { path, size_bytes } in &found.files {
+            match self.pieces(path, bytes_max, &mut seen) {
+                Ok((pieces, size_bytes)) => {
+                    let all = documents_of(path, &pieces, size_bytes, bytes_max);
+                    documents.extend(all.filter(|document| hashes.insert(document.hash())));
                 }
-                (pieces, size_bytes)
-            };
-            done += size_bytes;
-            advance(done);
-            for document in documents_of(&file, &pieces, size_bytes, bytes_max) {
-                if hashes.insert(document.hash()) {
-                    documents.push(document);
+                Err(error) => {
+                    lines.push((Level::Warning, left_out(path, &error)));
+                    failures.push((path.clone(), error));
                 }
             }
+            done += size_bytes;
+            advance(done);
         }
-        if changed {
+        drop(advance);
+        self.failures = found.failures().count() + failures.len();
+        self.tell(lines, observer);
+        if seen.keys().any(|name| !self.known.contains_key(name)) {
             self.remember(seen);
         }
-        Ok(documents)
+        match found.into_failure().or(failures.into_iter().next()) {
+            Some((path, error)) if documents.is_empty() => {
+                Err(CompeteError::file(&path, "read")(error))
+            }
+            _ => Ok(documents),
+        }
+    }
+
+    /// How many files and folders the last search could not use.
+    pub fn failures(&self) -> usize {
+        self.failures
+    }
+
+    /// Hashes of a file's pieces, and its size. What names its content is added to `seen`.
+    fn pieces(
+        &self,
+        file: &Path,
+        bytes_max: usize,
+        seen: &mut Known,
+    ) -> io::Result<(Vec<Hash>, u64)> {
+        let metadata = std::fs::metadata(file)?;
+        let name = name_of(file, &metadata, bytes_max);
+        if let Some((name, pieces)) = name.and_then(|name| Some((name, self.known.get(&name)?))) {
+            seen.insert(name, pieces.clone());
+            return Ok((pieces.clone(), metadata.len()));
+        }
+        let (pieces, size_bytes) = hash_pieces(file, bytes_max)?;
+        if let Some(name) = name.filter(|_| size_bytes == metadata.len()) {
+            seen.insert(name, pieces.clone());
+        }
+        Ok((pieces, size_bytes))
+    }
+
+    /// Tells what was not told of the last search.
+    fn tell(&mut self, lines: Vec<(Level, String)>, observer: &dyn Observer) {
+        for (level, line) in lines.iter().filter(|(_, line)| !self.told.contains(line)) {
+            observer.notice(*level, line);
+        }
+        self.told = lines.into_iter().map(|(_, line)| line).collect();
     }
 
     /// Remembers what was seen, with what was known, if there is room for both.
@@ -122,15 +157,14 @@ fn name_of(file: &Path, metadata: &Metadata, bytes_max: usize) -> Option<Hash> {
 }
 
 /// Reads a file piece by piece: the hash of each, and the size of all.
-fn hash_pieces(path: &Path, bytes_max: usize) -> Result<(Vec<Hash>, u64)> {
-    let failed = |error| CompeteError::file(path, "read")(error);
-    let file = std::fs::File::open(path).map_err(failed)?;
+fn hash_pieces(path: &Path, bytes_max: usize) -> io::Result<(Vec<Hash>, u64)> {
+    let file = data::open(path)?;
     let (mut pieces, mut size_bytes) = (Vec::new(), 0);
     let mut piece = Vec::new();
     loop {
         piece.clear();
         let limit = bytes_max.max(1) as u64;
-        (&file).take(limit).read_to_end(&mut piece).map_err(failed)?;
+        (&file).take(limit).read_to_end(&mut piece)?;
         if !piece.is_empty() {
             pieces.push(Hash::of_bytes(&piece));
             size_bytes += piece.len() as u64;
@@ -276,6 +310,43 @@ mod tests {
         let documents = find(&mut Library::in_memory(), folder.path());
         assert_eq!(contents(&documents), ["same"]);
         assert!(documents[0].path().ends_with('a'));
+    }
+
+    /// Keeps what it is told.
+    #[derive(Default)]
+    struct Listening(std::sync::Mutex<Vec<String>>);
+
+    impl Observer for Listening {
+        fn start(&self, _: &str, _: Option<u64>) -> Advance {
+            Box::new(|_| ())
+        }
+
+        fn notice(&self, _: Level, message: &dyn std::fmt::Display) {
+            self.0.lock().unwrap().push(message.to_string());
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_told_once_and_the_rest_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), "a", "good", 60);
+        write(folder.path(), "void", "", 60);
+        let paths = [folder.path().to_owned(), folder.path().join("gone")];
+        let (mut library, observer) = (Library::in_memory(), Listening::default());
+        let mut find = || {
+            let documents = library.find(&paths, 4, &observer).unwrap();
+            (documents.len(), library.failures(), std::mem::take(&mut *observer.0.lock().unwrap()))
+        };
+        let (documents, failures, told) = find();
+        assert_eq!((documents, failures), (1, 1));
+        assert!(told[0].contains("gone is left out"), "{told:?}");
+        assert_eq!(told[1], "left out: 1 empty");
+        assert_eq!(find(), (1, 1, Vec::new()));
+        write(folder.path(), "gone", "come", 60);
+        assert_eq!(find(), (2, 0, Vec::new()));
+        fs::remove_dir_all(folder.path()).unwrap();
+        let nothing = library.find(&paths, 4, &observer).unwrap_err();
+        assert_eq!(soma_codes::Coded::code(&nothing).as_str(), "file_not_found");
     }
 
     #[test]

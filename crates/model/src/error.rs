@@ -270,7 +270,10 @@ impl Coded for Error {
 
     fn hint(&self) -> &str {
         match self {
-            Self::OtherKind { look } => look.hint(),
+            Self::OtherKind { look }
+            | Self::Checkpoint { fault: CheckpointFault::Format { look: Some(look) }, .. } => {
+                look.hint()
+            }
             error => error.code().hint(),
         }
     }
@@ -296,8 +299,11 @@ fn source_of(extra: &str) -> &'static str {
 #[non_exhaustive]
 pub enum CheckpointFault {
     /// It does not start like a checkpoint.
-    #[error("it is another kind of file, or of another version")]
-    Format,
+    #[error("{}", look.map_or("it is another kind of file, or of another version", Look::text))]
+    Format {
+        /// What it looks like, if that is known.
+        look: Option<Look>,
+    },
     /// Bytes are missing or have changed.
     #[error("it is truncated or damaged")]
     Damaged,

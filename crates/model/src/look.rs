@@ -4,7 +4,7 @@
 //! It only helps people; whether a file is accepted never depends on it.
 
 /// Bytes from the start of a file that are looked at.
-const LOOKED_AT: usize = 512;
+pub(crate) const LOOKED_AT: usize = 512;
 /// The first bytes of a training checkpoint of any version.
 pub(crate) const CHECKPOINT_START: &[u8] = b"soma checkpoint ";
 
@@ -34,6 +34,8 @@ pub enum Look {
     Text,
     /// Only zeros, as a download leaves that has reserved its space.
     Zeros,
+    /// A safetensors file.
+    Weights,
 }
 
 impl Look {
@@ -73,6 +75,13 @@ impl Look {
         }
     }
 
+    /// What these first bytes of a file look like that should be a checkpoint.
+    pub(crate) fn of_no_checkpoint(file: &[u8]) -> Option<Self> {
+        let is_weights = matches!(file, [_, _, _, 0, 0, 0, 0, 0, b'{', ..]);
+        let look = if is_weights { Some(Self::Weights) } else { Self::of(file) };
+        look.filter(|look| *look != Self::Checkpoint)
+    }
+
     /// How it looks, as the end of a sentence.
     pub(crate) fn text(self) -> &'static str {
         match self {
@@ -87,6 +96,7 @@ impl Look {
             Self::Checkpoint => "it is a training checkpoint",
             Self::Text => "it looks like a text file",
             Self::Zeros => "it begins with zeros, like an interrupted download",
+            Self::Weights => "it is a weights file, which holds no run",
         }
     }
 
@@ -102,6 +112,7 @@ impl Look {
             }
             Self::Checkpoint => "get its weights: soma train --resume FILE --data ... -o WEIGHTS",
             Self::Zeros => "download the file again",
+            Self::Weights => "start a run from it: --from FILE",
         }
     }
 }
@@ -127,5 +138,10 @@ mod tests {
         ] {
             assert_eq!(Look::of(bytes), look, "{bytes:?}");
         }
+        let weights = b"\x10\x01\0\0\0\0\0\0{\"__metadata__\"";
+        assert_eq!(Look::of_no_checkpoint(weights), Some(Look::Weights));
+        assert_eq!(Look::of_no_checkpoint(b"<html>"), Some(Look::Html));
+        // Of another version, which is all that is known.
+        assert_eq!(Look::of_no_checkpoint(b"soma checkpoint 1\n"), None);
     }
 }

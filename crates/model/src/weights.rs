@@ -24,6 +24,7 @@ use rayon::prelude::*;
 use soma_architecture::{
     Architecture, HEADER_BYTES_MAX, Linear as LinearId, Norm as NormId, Tensor, TensorSpec,
 };
+use soma_os::data::{check_memory, kind_of};
 use soma_os::file::AtomicFile;
 
 use crate::error::Error;
@@ -372,8 +373,7 @@ pub(crate) fn open_regular(path: &Path) -> Result<File, Error> {
     let io = |source| Error::Io { path: path.to_owned(), source };
     // To open a pipe would wait for whoever writes to it.
     let found = std::fs::metadata(path).map_err(io)?;
-    if !found.is_file() {
-        let kind = if found.is_dir() { "a folder" } else { "a device or a pipe" };
+    if let Some(kind) = kind_of(found.file_type()) {
         return Err(Error::NotAFile { path: path.to_owned(), kind });
     }
     File::open(path).map_err(io)
@@ -412,7 +412,8 @@ impl<'a> Source<'a> {
         start: &[u8],
         proceed: &dyn Fn() -> bool,
     ) -> Result<Option<(Mmap, [u8; 32])>, Error> {
-        let mut memory = MmapMut::map_anon(self.bytes).map_err(|error| self.io(error))?;
+        let memory = check_memory(self.bytes as u64).and_then(|()| MmapMut::map_anon(self.bytes));
+        let mut memory = memory.map_err(|error| self.io(error))?;
         let mut hasher = blake3::Hasher::new();
         for block in memory.chunks_mut(READ_BLOCK) {
             if !proceed() {

@@ -1,10 +1,11 @@
 //! What every crate needs from the operating system: the wall clock in milliseconds, a test of a
-//! disk, free memory, and files that are written atomically.
+//! disk, free memory, data that a person names, and files that are written atomically.
 //!
 //! This crate knows nothing of Soma. It never retries, logs or chooses a path. Reading order:
-//! `clock`, `disk`, `memory`, `file`.
+//! `clock`, `disk`, `memory`, `data`, `file`.
 
 pub mod clock;
 pub mod disk;
 pub mod memory;
+pub mod data;
 pub mod file;

@@ -1,10 +1,16 @@
 //! How much memory a process may still take.
 
 /// Memory that this process can take without forcing anything out, in bytes: what the machine has,
-/// or less in a container with a limit. `None` where the system does not tell.
+/// or less in a container or a process with a limit. `None` where the system does not tell.
 pub fn available_bytes() -> Option<u64> {
     let machine = kib(&read("/proc/meminfo")?, "MemAvailable:")?;
-    Some(group_bytes().map_or(machine, |group| group.min(machine)))
+    Some([group_bytes(), process_bytes()].into_iter().flatten().fold(machine, u64::min))
+}
+
+/// What the limit of the process's addresses (`ulimit -v`) leaves; `None` without a limit.
+fn process_bytes() -> Option<u64> {
+    let limit = field(&read("/proc/self/limits")?, "Max address space")?;
+    Some(limit.saturating_sub(kib(&read("/proc/self/status")?, "VmSize:")?))
 }
 
 /// What the process's control group (version 2) has left; `None` without a limit.

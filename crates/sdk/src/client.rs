@@ -3,6 +3,9 @@
 //! It holds no key and signs nothing. It checks only the form of an answer; [`crate::transfer`]
 //! checks files by hash.
 
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
@@ -28,6 +31,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const SILENCE_LIMIT: Duration = Duration::from_secs(45);
 /// How long an idle connection is kept: less than nodes wait for its next request.
 const IDLE_LIMIT: Duration = Duration::from_secs(10);
+/// How long a wait for an answer is not told.
+const PATIENCE_SILENT: Duration = Duration::from_secs(2);
 /// How often a question that a node refuses for now is asked again, and the longest pause before.
 const PATIENCE: u32 = 8;
 const PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -47,8 +52,34 @@ const LOOK_LAST: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug)]
 pub struct Client {
     http: reqwest::Client,
+    /// As it is shown.
     url: String,
+    base: Base,
+    /// Whether requests may go through a proxy that the environment names.
+    proxied: bool,
     retries: u32,
+    waiting: Waiting,
+}
+
+/// What is called with the node's URL when an answer takes long.
+#[derive(Clone, Default)]
+struct Waiting(Option<Arc<dyn Fn(&str) + Send + Sync>>);
+
+impl fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Waiting(..)")
+    }
+}
+
+/// The URL that requests begin with. It may have a name and a password for a server in front of the
+/// node, and is never shown.
+#[derive(Clone)]
+struct Base(String);
+
+impl fmt::Debug for Base {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Base(..)")
+    }
 }
 
 /// A transaction that a node accepted.
@@ -83,20 +114,32 @@ impl Client {
     /// # Errors
     /// [`SdkError::Url`] if `url` is not a valid URL.
     pub fn new(url: &str) -> Result<Self, SdkError> {
-        let bad = || SdkError::Url { url: url.to_owned() };
+        let shown = without_login(url);
+        let bad = || SdkError::Url { url: shown.clone() };
         let parsed = reqwest::Url::parse(url).map_err(|_| bad())?;
-        if parsed.scheme() != "http" || parsed.host_str().is_none() {
+        let Some(host) = parsed.host_str().filter(|_| parsed.scheme() == "http") else {
+            return Err(bad());
+        };
+        // Paths are appended to it.
+        if parsed.query().is_some() || parsed.fragment().is_some() {
             return Err(bad());
         }
-        let http = reqwest::Client::builder()
+        let proxied = !is_this_machine(host) && PROXY_VARIABLES.iter().any(|name| is_set(name));
+        let mut http = reqwest::Client::builder()
             .connect_timeout(CONNECT_LIMIT)
             .read_timeout(SILENCE_LIMIT)
             .pool_idle_timeout(IDLE_LIMIT)
             .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("soma-sdk/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|source| SdkError::Network { url: url.to_owned(), source })?;
-        Ok(Self { http, url: url.trim_end_matches('/').to_owned(), retries: RETRIES })
+            .user_agent(concat!("soma-sdk/", env!("CARGO_PKG_VERSION")));
+        if !proxied {
+            http = http.no_proxy();
+        }
+        let url = shown.trim_end_matches('/').to_owned();
+        let failed = |source| SdkError::Network { url: url.clone(), source, proxied };
+        let http = http.build().map_err(failed)?;
+        let base = Base(parsed.as_str().trim_end_matches('/').to_owned());
+        let waiting = Waiting::default();
+        Ok(Self { http, url, base, proxied, retries: RETRIES, waiting })
     }
 
     /// The same client, but transfers fail at the first error, for callers that can ask other
@@ -104,6 +147,13 @@ impl Client {
     #[must_use]
     pub fn without_retries(self) -> Self {
         Self { retries: 0, ..self }
+    }
+
+    /// The same client, which calls `told` with its URL whenever an answer takes more than two
+    /// seconds.
+    #[must_use]
+    pub fn on_wait(self, told: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self { waiting: Waiting(Some(Arc::new(told))), ..self }
     }
 
     /// How many failures in a row a transfer retries.
@@ -364,7 +414,7 @@ impl Client {
 
     /// A request to this node, without a time limit.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.url))
+        self.http.request(method, format!("{}{path}", self.base.0))
     }
 
     /// Sends the request and reads the JSON of its answer.
@@ -383,24 +433,37 @@ impl Client {
         if status.is_success() {
             return Ok(response);
         }
+        let location = response.headers().get("location").and_then(|value| value.to_str().ok());
+        let location = location.map(without_login);
         let (url, bytes) = self.read(response).await?;
-        Err(refusal(status, &url, &bytes))
+        Err(match location.filter(|_| status.is_redirection()) {
+            Some(location) => elsewhere(status, &url, &location),
+            None => refusal(status, &url, &bytes),
+        })
     }
 
     /// A network failure, without the URL's query.
     pub(crate) fn network(&self, source: reqwest::Error) -> SdkError {
-        let url = source.url().map_or_else(|| self.url.clone(), ToString::to_string);
-        SdkError::Network { url, source: source.without_url() }
+        let url = source.url().map_or_else(|| self.url.clone(), |url| without_login(url.as_str()));
+        SdkError::Network { url, source: source.without_url(), proxied: self.proxied }
     }
 
     async fn answer(&self, request: RequestBuilder) -> Result<(String, Vec<u8>), SdkError> {
-        let response = self.respond(request).await?;
-        self.read(response).await
+        let mut answer = std::pin::pin!(async { self.read(self.respond(request).await?).await });
+        match tokio::time::timeout(PATIENCE_SILENT, &mut answer).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                if let Waiting(Some(told)) = &self.waiting {
+                    told(&self.url);
+                }
+                answer.await
+            }
+        }
     }
 
     /// The URL that answered, and its whole answer, up to the size limit.
     async fn read(&self, mut response: Response) -> Result<(String, Vec<u8>), SdkError> {
-        let url = response.url().to_string();
+        let url = without_login(response.url().as_str());
         let mut bytes = Vec::new();
         while let Some(piece) = response.chunk().await.map_err(|error| self.network(error))? {
             if bytes.len() + piece.len() > ANSWER_BYTES_MAX {
@@ -412,6 +475,42 @@ impl Client {
     }
 }
 
+/// The error of an answer that sends elsewhere. It is not followed: a node never does that, and
+/// what is sent is for the one that was named.
+fn elsewhere(status: StatusCode, url: &str, location: &str) -> SdkError {
+    let error = ApiError {
+        code: Text(Code::HttpError),
+        message: format!("{url} answers {status}, and names {location}"),
+        hint: Some("if that is the node, give its URL, without the path, with --url".to_owned()),
+    };
+    SdkError::Api { status: status.as_u16(), error }
+}
+
+/// Variables of the environment that name a proxy for plain HTTP.
+const PROXY_VARIABLES: [&str; 4] = ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"];
+
+fn is_set(variable: &str) -> bool {
+    std::env::var_os(variable).is_some_and(|value| !value.is_empty())
+}
+
+/// Whether a host is this machine, which no proxy can reach for us.
+fn is_this_machine(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
+    match host.parse::<IpAddr>().map(|address| address.to_canonical()) {
+        Ok(address) => address.is_loopback() || address.is_unspecified(),
+        Err(_) => host == "localhost" || host.ends_with(".localhost"),
+    }
+}
+
+/// A URL, or what was given for one, without the name and the password in it.
+pub fn without_login(url: &str) -> String {
+    let start = url.find("://").map_or(0, |at| at + 3);
+    let (scheme, rest) = url.split_at(start);
+    // Whatever a password may be: nothing before the last @ is shown.
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, after)| after);
+    format!("{scheme}{rest}")
+}
+
 /// The error in an answer. A proxy in front of the node may answer in another form.
 fn refusal(status: StatusCode, url: &str, bytes: &[u8]) -> SdkError {
     let error = serde_json::from_slice(bytes).unwrap_or_else(|_| ApiError {
@@ -420,4 +519,42 @@ fn refusal(status: StatusCode, url: &str, bytes: &[u8]) -> SdkError {
         hint: None,
     });
     SdkError::Api { status: status.as_u16(), error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Client, is_this_machine, without_login};
+
+    #[test]
+    fn a_password_in_a_url_is_never_shown() {
+        for url in [
+            "http://bob:secret@host:1/x",
+            "https://bob:secret@host",
+            "bob:secret@host",
+            "http://bob:se/cret@sec:ret@host:1",
+            "http://:secret@host",
+        ] {
+            assert!(!without_login(url).contains("secret"), "{url}");
+            let shown = match Client::new(url) {
+                Ok(client) => format!("{} {client:?}", client.url()),
+                Err(error) => format!("{error} {error:?}"),
+            };
+            assert!(!shown.contains("secret") && !shown.contains("cret@"), "{shown}");
+        }
+        assert_eq!(without_login("http://host:1"), "http://host:1");
+        assert_eq!(Client::new("http://bob:secret@host:1/").unwrap().url(), "http://host:1");
+    }
+
+    #[test]
+    fn this_machine_is_known_by_all_its_names() {
+        for host in
+            ["127.0.0.1", "127.9.9.9", "localhost", "a.localhost", "localhost.", "[::1]", "0.0.0.0"]
+        {
+            assert!(is_this_machine(host), "{host}");
+        }
+        assert!(is_this_machine("[::ffff:127.0.0.1]") && is_this_machine("[::]"));
+        for host in ["128.0.0.1", "localhost.example", "notlocalhost", "[::2]"] {
+            assert!(!is_this_machine(host), "{host}");
+        }
+    }
 }

@@ -56,6 +56,8 @@ pub enum SdkError {
         url: String,
         /// Why it failed.
         source: reqwest::Error,
+        /// Whether it may have gone through a proxy that the environment names.
+        proxied: bool,
     },
     /// An answer ended before it was complete.
     #[error("the answer of {url} was interrupted")]
@@ -259,6 +261,10 @@ impl Coded for SdkError {
         match self {
             Self::Api { error, .. } => error.hint.as_deref().unwrap_or(error.code.hint()),
             Self::Rejected { rejection, .. } => &rejection.help,
+            Self::Network { proxied: true, .. } => {
+                "check that the node is running and that the URL is right; a proxy that http_proxy \
+                 or all_proxy names may be in between, unless no_proxy names the host"
+            }
             _ => self.code().hint(),
         }
     }

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use argon2::{Algorithm, Argon2, Params, Version};
@@ -62,6 +62,15 @@ pub struct KeyFolder {
     path: PathBuf,
 }
 
+/// One key file, which need not exist: a key of a folder, or a file of any name.
+#[derive(Clone, Debug)]
+pub struct KeyPath {
+    path: PathBuf,
+    name: String,
+    /// The folder whose key it is, if it was named so.
+    folder: Option<PathBuf>,
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct KeyFile {
@@ -112,7 +121,7 @@ enum Cipher {
 const SCHEMA: &str = "soma-key/1";
 const ENDING: &str = "json";
 const NAME_MAX: usize = 64;
-const FILE_MAX_BYTES: u64 = 16 << 10;
+const FILE_MAX_BYTES: usize = 16 << 10;
 /// The second recommendation of RFC 9106, section 4: 64 MiB.
 const MEMORY_KIB: u32 = 64 << 10;
 const PASSES: u32 = 3;
@@ -135,13 +144,6 @@ impl KeyFolder {
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// The genesis beside this folder, if there is one: the folders of nodes and of local networks
-    /// have theirs there, and their keys are for no other chain.
-    pub fn genesis_beside(&self) -> Option<PathBuf> {
-        let genesis = self.path.parent()?.join("genesis.json");
-        genesis.is_file().then_some(genesis)
     }
 
     /// Where the key `name` is or would be.
@@ -174,36 +176,57 @@ impl KeyFolder {
         write_new(name, &path, &bytes)
     }
 
-    /// All keys in the folder, by name. Other files are skipped.
+    /// All keys in the folder, by name. Other files are left out; [`Self::list_all`] tells which.
     ///
     /// # Errors
     /// [`SdkError::Io`] if the folder exists and cannot be read.
     pub fn list(&self) -> Result<Vec<KeyInfo>, SdkError> {
+        Ok(self.list_all()?.0)
+    }
+
+    /// All keys in the folder, by name, and why the other files that end in `.json` are none.
+    ///
+    /// # Errors
+    /// [`SdkError::Io`] if the folder exists and cannot be read.
+    pub fn list_all(&self) -> Result<(Vec<KeyInfo>, Vec<SdkError>), SdkError> {
         let entries = match std::fs::read_dir(&self.path) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok((Vec::new(), Vec::new()));
+            }
             Err(error) => return Err(SdkError::io(&self.path)(error)),
         };
-        let mut keys = Vec::new();
+        let (mut keys, mut errors) = (Vec::new(), Vec::new());
         for entry in entries {
             let path = entry.map_err(SdkError::io(&self.path))?.path();
-            let name = path.file_stem().and_then(|name| name.to_str());
-            if let (Some(name), true) = (name, path.extension().is_some_and(|e| e == ENDING)) {
-                keys.extend(self.info(name).ok());
+            if path.extension().is_none_or(|ending| ending != ENDING) {
+                continue;
+            }
+            let name = path.file_stem().unwrap_or_default().to_string_lossy();
+            match self.info(&name) {
+                Ok(key) => keys.push(key),
+                Err(error) => errors.push(error),
             }
         }
         keys.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(keys)
+        Ok((keys, errors))
+    }
+
+    /// The key `name`.
+    ///
+    /// # Errors
+    /// [`SdkError::KeyName`].
+    pub fn key(&self, name: &str) -> Result<KeyPath, SdkError> {
+        let path = self.checked_path(name)?;
+        Ok(KeyPath { path, name: name.to_owned(), folder: Some(self.path.clone()) })
     }
 
     /// What the key `name` shows without its passphrase.
     ///
     /// # Errors
-    /// [`SdkError::KeyMissing`]; [`SdkError::KeyFile`]; [`SdkError::KeyName`]; [`SdkError::Io`].
+    /// [`SdkError::KeyName`]; those of [`KeyPath::info`].
     pub fn info(&self, name: &str) -> Result<KeyInfo, SdkError> {
-        let content = self.read(name)?;
-        let encrypted = matches!(content.secret, StoredSecret::Encrypted { .. });
-        Ok(KeyInfo { name: name.to_owned(), address: content.address, encrypted })
+        self.key(name)?.info()
     }
 
     /// Checks that no other user can read the file of the key `name`, which is not opened.
@@ -217,54 +240,9 @@ impl KeyFolder {
     /// The key `name`, decrypted with its passphrase if it has one.
     ///
     /// # Errors
-    /// Those of [`KeyFolder::info`]; [`SdkError::PassphraseNeeded`]; [`SdkError::PassphraseWrong`];
-    /// [`SdkError::KeyMode`] if others can read the file.
+    /// [`SdkError::KeyName`]; those of [`KeyPath::load`].
     pub fn load(&self, name: &str, passphrase: Option<&str>) -> Result<SecretKey, SdkError> {
-        let content = self.read(name)?;
-        let path = self.path_of(name);
-        check_mode(&path)?;
-        let seed = match &content.secret {
-            StoredSecret::Local { seed } => seed.clone(),
-            StoredSecret::Encrypted { kdf, nonce, ciphertext, .. } => {
-                let passphrase = passphrase
-                    .ok_or_else(|| SdkError::PassphraseNeeded { name: name.to_owned() })?;
-                let cipher = stretch(kdf, passphrase)
-                    .ok_or_else(|| bad(&path, "its key derivation parameters are out of bounds"))?;
-                let payload = Payload { msg: ciphertext, aad: &content.address.0 };
-                let plain = cipher
-                    .decrypt(&XNonce::from(*nonce), payload)
-                    .map_err(|_| SdkError::PassphraseWrong { name: name.to_owned() })?;
-                let plain = Zeroizing::new(plain);
-                let seed = plain.as_slice().try_into();
-                Secret::from_bytes(seed.map_err(|_| bad(&path, "its secret is not 32 bytes"))?)
-            }
-        };
-        let key = SecretKey::from_bytes(seed.bytes());
-        if key.address() == content.address {
-            Ok(key)
-        } else {
-            Err(bad(&path, "its secret belongs to another address"))
-        }
-    }
-
-    fn read(&self, name: &str) -> Result<KeyFile, SdkError> {
-        let path = self.checked_path(name)?;
-        let size_bytes = match std::fs::metadata(&path) {
-            Ok(metadata) => metadata.len(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let (name, dir) = (name.to_owned(), self.path.clone());
-                return Err(SdkError::KeyMissing { name, dir });
-            }
-            Err(error) => return Err(SdkError::io(&path)(error)),
-        };
-        if size_bytes > FILE_MAX_BYTES {
-            return Err(bad(&path, "it is too large"));
-        }
-        let bytes = Zeroizing::new(std::fs::read(&path).map_err(SdkError::io(&path))?);
-        // The parser's own message is dropped, because it could quote the secret.
-        let content: KeyFile = serde_json::from_slice(&bytes)
-            .map_err(|_| bad(&path, "it is not the JSON of a key file"))?;
-        if content.schema == SCHEMA { Ok(content) } else { Err(bad(&path, "unknown schema")) }
+        self.key(name)?.load(passphrase)
     }
 
     fn checked_path(&self, name: &str) -> Result<PathBuf, SdkError> {
@@ -273,6 +251,96 @@ impl KeyFolder {
             return Err(SdkError::KeyName { name: name.to_owned() });
         }
         Ok(self.path_of(name))
+    }
+}
+
+impl KeyPath {
+    /// The key in the file `path`, whatever its name.
+    pub fn file(path: &Path) -> Self {
+        Self { path: path.to_owned(), name: path.display().to_string(), folder: None }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The name of the key, or the path of a file that was named.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The genesis beside the key's folder, if there is one: the folders of nodes and of local
+    /// networks have theirs there, and their keys are for no other chain.
+    pub fn genesis_beside(&self) -> Option<PathBuf> {
+        let path = std::path::absolute(&self.path).ok()?;
+        let genesis = path.parent()?.parent()?.join("genesis.json");
+        genesis.is_file().then_some(genesis)
+    }
+
+    /// What it shows without its passphrase.
+    ///
+    /// # Errors
+    /// [`SdkError::KeyMissing`]; [`SdkError::KeyFile`]; [`SdkError::Io`].
+    pub fn info(&self) -> Result<KeyInfo, SdkError> {
+        let content = self.read()?;
+        let encrypted = matches!(content.secret, StoredSecret::Encrypted { .. });
+        Ok(KeyInfo { name: self.name.clone(), address: content.address, encrypted })
+    }
+
+    /// The key, decrypted with its passphrase if it has one.
+    ///
+    /// # Errors
+    /// Those of [`KeyPath::info`]; [`SdkError::PassphraseNeeded`]; [`SdkError::PassphraseWrong`];
+    /// [`SdkError::KeyMode`] if others can read the file.
+    pub fn load(&self, passphrase: Option<&str>) -> Result<SecretKey, SdkError> {
+        let content = self.read()?;
+        let (path, name) = (&self.path, || self.name.clone());
+        check_mode(path)?;
+        let seed = match &content.secret {
+            StoredSecret::Local { seed } => seed.clone(),
+            StoredSecret::Encrypted { kdf, nonce, ciphertext, .. } => {
+                let passphrase =
+                    passphrase.ok_or_else(|| SdkError::PassphraseNeeded { name: name() })?;
+                let cipher = stretch(kdf, passphrase)
+                    .ok_or_else(|| bad(path, "its key derivation parameters are out of bounds"))?;
+                let payload = Payload { msg: ciphertext, aad: &content.address.0 };
+                let plain = cipher
+                    .decrypt(&XNonce::from(*nonce), payload)
+                    .map_err(|_| SdkError::PassphraseWrong { name: name() })?;
+                let plain = Zeroizing::new(plain);
+                let seed = plain.as_slice().try_into();
+                Secret::from_bytes(seed.map_err(|_| bad(path, "its secret is not 32 bytes"))?)
+            }
+        };
+        let key = SecretKey::from_bytes(seed.bytes());
+        if key.address() == content.address {
+            Ok(key)
+        } else {
+            Err(bad(path, "its secret belongs to another address"))
+        }
+    }
+
+    fn read(&self) -> Result<KeyFile, SdkError> {
+        let path = &self.path;
+        // The buffer never grows, because that would leave a copy of a secret behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_MAX_BYTES + 1));
+        let read = soma_os::data::open(path)
+            .and_then(|file| file.take(FILE_MAX_BYTES as u64 + 1).read_to_end(&mut bytes));
+        match (read, &self.folder) {
+            (Ok(size_bytes), _) if size_bytes > FILE_MAX_BYTES => {
+                return Err(bad(path, "it is too large"));
+            }
+            (Ok(_), _) => {}
+            (Err(error), Some(dir)) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(SdkError::KeyMissing { name: self.name.clone(), dir: dir.clone() });
+            }
+            (Err(error), _) => return Err(SdkError::io(path)(error)),
+        }
+        // The parser's own message is dropped, because it could quote the secret.
+        let content: KeyFile = serde_json::from_slice(&bytes)
+            .map_err(|_| bad(path, "it is not the JSON of a key file"))?;
+        if content.schema == SCHEMA { Ok(content) } else { Err(bad(path, "unknown schema")) }
     }
 }
 

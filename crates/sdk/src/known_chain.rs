@@ -9,6 +9,9 @@ use soma_protocol::Hash;
 
 use crate::error::SdkError;
 
+/// Size limit of the file.
+const CHAIN_BYTES_MAX: usize = 1 << 10;
+
 /// The file that remembers a chain.
 #[derive(Clone, Debug)]
 pub struct KnownChain {
@@ -31,7 +34,8 @@ impl KnownChain {
     /// # Errors
     /// [`SdkError::Io`] if the file cannot be read or holds something else.
     pub fn read(&self) -> Result<Option<Hash>, SdkError> {
-        match fs::read_to_string(&self.path) {
+        // A person may have written it.
+        match soma_os::data::read_text(&self.path, CHAIN_BYTES_MAX) {
             Ok(text) => {
                 let chain = text.trim().parse();
                 let malformed = |_| std::io::Error::new(ErrorKind::InvalidData, "no chain's id");
@@ -67,6 +71,8 @@ mod tests {
         assert_eq!(known.read().unwrap(), None);
         known.remember(&Hash([7; 32])).unwrap();
         assert_eq!(known.read().unwrap(), Some(Hash([7; 32])));
+        std::fs::write(known.path(), format!("\u{feff}{}\r\n", Hash([8; 32]))).unwrap();
+        assert_eq!(known.read().unwrap(), Some(Hash([8; 32])));
         std::fs::write(known.path(), "7").unwrap();
         assert!(known.read().is_err());
     }

@@ -6,12 +6,15 @@
 //! `soma/native.py` wraps its classes and documents them.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
-use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{
+    PyKeyboardInterrupt, PyMemoryError, PyOSError, PyRuntimeError, PyValueError,
+};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use soma_codes::Coded as _;
@@ -28,14 +31,7 @@ fn exception(error: Error) -> PyErr {
         Error::NonFinite | Error::Diverged { .. } => NonFinite::new_err(text),
         Error::ZeroEmbedding => ZeroEmbedding::new_err(text),
         Error::NoArchitecture => WeightsError::new_err(text),
-        Error::Io { path, source } => {
-            // With an error number, Python picks the class, such as FileNotFoundError.
-            let path = path.display().to_string();
-            match source.raw_os_error() {
-                Some(number) => PyOSError::new_err((number, source.to_string(), path)),
-                None => PyOSError::new_err(text),
-            }
-        }
+        Error::Io { path, source } => file_exception(&path, &source),
         Error::NotAFile { path, kind: "a folder" } => {
             PyOSError::new_err((IS_A_DIRECTORY, "Is a directory", path.display().to_string()))
         }
@@ -48,8 +44,10 @@ fn exception(error: Error) -> PyErr {
     }
 }
 
-/// The error number for which Python has `IsADirectoryError`.
+/// The error number for which Python has `IsADirectoryError`, and that of other files that are of
+/// the wrong kind.
 const IS_A_DIRECTORY: i32 = 21;
+const INVALID: i32 = 22;
 
 /// How often Python gets to handle signals while work runs.
 const SIGNALS_EVERY: Duration = Duration::from_millis(100);
@@ -183,6 +181,39 @@ fn check_architecture(json: &str) -> PyResult<()> {
 fn tensors(json: &str) -> PyResult<Vec<(String, Vec<usize>)>> {
     let tensors = architecture(json)?.tensors().into_iter();
     Ok(tensors.map(|tensor| (tensor.name, tensor.shape)).collect())
+}
+
+/// A file error as Python has it: with an error number, it picks the class, such as
+/// `FileNotFoundError`.
+fn file_exception(path: &Path, error: &io::Error) -> PyErr {
+    let number = match (error.raw_os_error(), error.kind()) {
+        (Some(number), _) => number,
+        (None, io::ErrorKind::OutOfMemory) => {
+            return PyMemoryError::new_err(format!("{}: {error}", path.display()));
+        }
+        (None, io::ErrorKind::IsADirectory) => IS_A_DIRECTORY,
+        (None, _) => INVALID,
+    };
+    PyOSError::new_err((number, error.to_string(), path.to_owned()))
+}
+
+/// The files that paths stand for, by the one rule of all commands, and what cannot be used.
+#[pyfunction]
+fn find_data(py: Python<'_>, paths: Vec<PathBuf>) -> (Vec<PathBuf>, Vec<(PathBuf, Py<PyAny>)>) {
+    let found = py.detach(|| soma_os::data::find(&paths));
+    let exception = |(path, error): (&Path, &io::Error)| {
+        (path.to_owned(), file_exception(path, error).into_value(py).into_any())
+    };
+    let failures = found.failures().map(exception).collect();
+    (found.files.into_iter().map(|file| file.path).collect(), failures)
+}
+
+/// The content of a regular file that fits into memory.
+#[pyfunction]
+fn read_data<'py>(py: Python<'py>, path: PathBuf) -> PyResult<Bound<'py, PyBytes>> {
+    let bytes = py.detach(|| soma_os::data::read(&path));
+    let bytes = bytes.map_err(|error| file_exception(&path, &error))?;
+    Ok(PyBytes::new(py, &bytes))
 }
 
 /// Writes random weights.
@@ -369,6 +400,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(preset, module)?)?;
     module.add_function(wrap_pyfunction!(check_architecture, module)?)?;
     module.add_function(wrap_pyfunction!(tensors, module)?)?;
+    module.add_function(wrap_pyfunction!(find_data, module)?)?;
+    module.add_function(wrap_pyfunction!(read_data, module)?)?;
     module.add_function(wrap_pyfunction!(init, module)?)?;
     module.add_function(wrap_pyfunction!(default_recipe, module)?)?;
     module.add_class::<Model>()?;

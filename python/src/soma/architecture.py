@@ -73,7 +73,10 @@ class Architecture:
             return _from_mapping(arch)
         if arch in ("nano", "v1"):
             return NANO if arch == "nano" else V1
-        return _from_mapping(json.loads(Path(arch).read_text()))
+        if not isinstance(arch, str | os.PathLike):
+            raise ValueError(f"not an architecture: {arch!r}")
+        # Editors may have put a mark before the text.
+        return _from_mapping(json.loads(_native.read_data(Path(arch)).decode("utf-8-sig")))
 
     @staticmethod
     def from_json(text: str) -> Architecture:

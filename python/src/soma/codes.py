@@ -92,6 +92,7 @@ class Code(StrEnum):
     KEY_EXISTS = "key_exists"
     KEY_MISSING = "key_missing"
     KEY_READABLE_BY_OTHERS = "key_readable_by_others"
+    LEFT_OUT = "left_out"
     LOAD_FAILED = "load_failed"
     MALFORMED_BATCH = "malformed_batch"
     MALFORMED_FILE = "malformed_file"

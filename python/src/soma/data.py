@@ -7,6 +7,7 @@ the number of processes.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from blake3 import blake3
 
+from soma import _native
 from soma.tokenizer import EOS, NO_TARGET, PAD
 
 DataPosition = tuple[int, int]
@@ -29,15 +31,37 @@ class Corpus:
     ends: list[bool] = field(default_factory=list)
     """Whether each document is complete; a document cut by a split is not followed by EOS."""
 
+    left_out: list[Path] = field(default_factory=list)
+    """Files and folders that `read` could not use."""
+
     @classmethod
-    def read(cls, paths: Iterable[str | os.PathLike]) -> Corpus:
-        """Reads files, and all files below folders in path order, skipping hidden ones. Raises
-        `OSError` if one cannot be read."""
-        corpus = cls()
-        for path in map(Path, paths):
-            for file in _files(path) if path.is_dir() else [path]:
-                corpus.push(file.read_bytes())
+    def read(cls, paths: str | os.PathLike | Iterable[str | os.PathLike]) -> Corpus:
+        """Reads files, and folders of files, as `soma train` does: all files below a folder in the
+        order of their paths, through links, without hidden and empty ones.
+
+        What cannot be read is left out, with a warning, and listed in `left_out`. Raises `OSError`
+        if nothing can be read, and `MemoryError` if there is more than the memory takes.
+        """
+        if isinstance(paths, str | os.PathLike):
+            paths = [paths]
+        corpus, failure = cls(), None
+        files, left_out = _native.find_data([os.fspath(path) for path in paths])
+        for path, error in left_out:
+            failure = failure or error
+            corpus._leave_out(path, error)
+        for path in files:
+            try:
+                corpus.push(_native.read_data(path))
+            except (OSError, MemoryError) as error:
+                failure = failure or error
+                corpus._leave_out(path, error)
+        if failure and not len(corpus):
+            raise failure
         return corpus
+
+    def _leave_out(self, path: str | os.PathLike, error: Exception) -> None:
+        self.left_out.append(Path(path))
+        warnings.warn(f"{path} is left out: {error}", stacklevel=3)
 
     def push(self, document: bytes) -> None:
         """Appends a document; empty documents are skipped."""
@@ -146,11 +170,3 @@ class _Random:
             self._block = self._hasher.digest(length=self._BLOCK, seek=self._drawn)
         self._drawn += 8
         return int.from_bytes(self._block[at : at + 8], "little") * bound >> 64
-
-
-def _files(folder: Path) -> list[Path]:
-    def hidden(path: Path) -> bool:
-        return any(part.startswith(".") for part in path.relative_to(folder).parts)
-
-    found = (path for path in folder.rglob("*") if path.is_file())
-    return sorted(path for path in found if not hidden(path))

@@ -30,7 +30,11 @@ class Run:
         """
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        half = _ends_inside_a_line(self.path)
         self._file = self.path.open("a", encoding="utf-8")
+        if half:
+            # What a killed run left of its last line.
+            self._file.write("\n")
         self._step, self._began = 0, time.perf_counter()
         if self._file.tell() == 0 and config is not None:
             self._write({"schema": "run/1", "config": dict(config)})
@@ -60,6 +64,14 @@ class Run:
     def _write(self, line: Mapping) -> None:
         self._file.write(json.dumps(_plain(line), allow_nan=False) + "\n")
         self._file.flush()
+
+
+def _ends_inside_a_line(path: Path) -> bool:
+    if not path.is_file() or not path.stat().st_size:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
 
 
 _current: Run | None = None

@@ -7,21 +7,25 @@ It must never import torch or jax.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import shutil
 import signal
 import sys
 import time
+import warnings
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from soma import native, tokenizer, track, weights
 from soma.architecture import Architecture
+from soma.codes import Code
 from soma.data import Corpus, DataPosition, Order
 from soma.recipe import Recipe
 from soma.sigreg import seed_of
@@ -49,17 +53,22 @@ def parser(program: str) -> argparse.ArgumentParser:
     add("--val", nargs="+", metavar="PATH", help="held-out data (default: last tenth of the bytes)")
     add(
         "--steps",
-        type=int,
+        type=_count,
         default=default.steps,
         help="optimizer steps, with those of a resumed run: a larger number prolongs it",
     )
     add(
         "--batch",
-        type=int,
+        type=_count,
         default=default.batch,
         help="windows per micro-batch, over all devices",
     )
-    add("--micro-batches", type=int, default=default.micro_batches, help="micro-batches per step")
+    add(
+        "--micro-batches",
+        type=_count,
+        default=default.micro_batches,
+        help="micro-batches per step",
+    )
     add("--lr", type=float, default=default.learning_rate, help="peak learning rate")
     add("--warmup", type=int, default=default.warmup, help="steps of the warm-up")
     add("--weight-decay", type=float, default=default.weight_decay, help="decay of the matrices")
@@ -74,11 +83,17 @@ def parser(program: str) -> argparse.ArgumentParser:
         help="folder for checkpoints, also of an interrupted run; the newest two are kept "
         "(default: OUTPUT.checkpoint, and only when a run is interrupted or diverges)",
     )
-    add("--checkpoint-every", type=int, default=500, metavar="N", help="steps between checkpoints")
+    add(
+        "--checkpoint-every",
+        type=_count,
+        default=500,
+        metavar="N",
+        help="steps between checkpoints",
+    )
     add("--resume", action="store_true", help="resume from the newest checkpoint, if any")
     add(
         "--eval-every",
-        type=int,
+        type=_count,
         metavar="N",
         help="also score held-out data every N steps",
     )
@@ -92,6 +107,13 @@ def parser(program: str) -> argparse.ArgumentParser:
         help="weights file to write",
     )
     return parser
+
+
+def _count(text: str) -> int:
+    """A number that is at least 1."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
 
 
 def seed(text: str) -> bytes:
@@ -108,18 +130,20 @@ class Run:
     recipe: Recipe
     corpus: Corpus
     held_out: Corpus
+    left_out: list[Path] = field(default_factory=list)
+    """Files and folders of the data that could not be used."""
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> Run:
-        """Tries the outputs and reads the data. Exits with an error if an output cannot be written
-        or if there is nothing to learn."""
-        try:
+        """Tries the outputs and reads the data. Exits with an error if an output cannot be written,
+        if there is nothing to learn, or if an argument is wrong."""
+        with _told("cannot write an output"):
             weights.check_output(args.output)
             if args.checkpoint:
                 Path(args.checkpoint).mkdir(parents=True, exist_ok=True)
                 weights.check_output(Path(args.checkpoint) / PROGRESS)
-        except OSError as error:
-            sys.exit(f"error[file_error]: cannot write an output: {error}")
+            if args.log:
+                track.Run(args.log).finish()
         recipe = Recipe(
             steps=args.steps,
             batch=args.batch,
@@ -130,20 +154,25 @@ class Run:
             clip=args.clip,
             seed=args.seed,
         )
-        corpus = Corpus.read(args.data)
-        corpus, held_out = (corpus, Corpus.read(args.val)) if args.val else corpus.hold_out()
+        corpus = _read(args.data)
+        left_out = corpus.left_out
+        if args.val:
+            held_out = _read(args.val)
+            left_out = left_out + held_out.left_out
+        else:
+            corpus, held_out = corpus.hold_out()
         if not len(corpus):
             sys.exit("error[empty_data]: the training data is empty")
         documents = zip(corpus.documents, corpus.ends, strict=True)
         if all(len(document) == 1 and not ends for document, ends in documents):
             sys.exit("error[empty_data]: the training data has no byte to predict")
-        if args.arch:
-            architecture = Architecture.of(args.arch)
-        elif args.start:
-            architecture = Weights(args.start).architecture
-        else:
+        if not args.arch and not args.start:
             sys.exit("error[usage]: specify an architecture with --arch, or weights with --from")
-        return cls(args, architecture, recipe, corpus, held_out)
+        with _told("cannot start"):
+            architecture = Architecture.of(args.arch) if args.arch else None
+            if args.start:
+                architecture = Weights(args.start, architecture).architecture
+        return cls(args, architecture, recipe, corpus, held_out, left_out)
 
     def order(self, position: DataPosition = (0, 0)) -> Order:
         """The windows of the data, starting at `position`."""
@@ -178,7 +207,10 @@ class Run:
     ) -> None:
         """Marks a checkpoint as complete and removes all but the newest `keep`."""
         progress = {**self.identity(), "step": step, "position": position}
-        (folder / PROGRESS).write_text(json.dumps(progress))
+        # A checkpoint is complete once this file is, whole, under its name.
+        part = folder / f"{PROGRESS}.tmp"
+        part.write_text(json.dumps(progress))
+        part.replace(folder / PROGRESS)
         for old in checkpoints(self.checkpoint_folder)[:-keep]:
             shutil.rmtree(old)
 
@@ -218,6 +250,45 @@ class Run:
             f"error[diverged]: training diverged at step {step}: its loss is {loss}{place}\n"
             f"hint: start again with a lower learning rate than --lr {self.recipe.learning_rate}"
         )
+
+    def ended(self) -> None:
+        """Exits with an error, after all is done, if the run was not given all of its data."""
+        if self.left_out:
+            first, count = self.left_out[0], len(self.left_out)
+            sys.exit(f"error[left_out]: {count} files or folders were left out, first {first}")
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Exits with an error of one line if a file or an argument cannot be used."""
+    try:
+        yield
+    except (OSError, MemoryError, ValueError) as error:
+        sys.exit(f"error[{_code(error)}]: {what}: {error}")
+
+
+def _code(error: Exception) -> str:
+    """The code that the commands have for an error."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    kinds = {
+        FileNotFoundError: Code.FILE_NOT_FOUND,
+        PermissionError: Code.FILE_PERMISSION,
+        IsADirectoryError: Code.NOT_A_FILE,
+        OSError: Code.DISK_FULL if full else Code.FILE_ERROR,
+        MemoryError: Code.NO_MEMORY,
+        ValueError: Code.USAGE,
+    }
+    return next(code for kind, code in kinds.items() if isinstance(error, kind))
+
+
+def _read(paths: list[str]) -> Corpus:
+    """The data that the command line names; tells what is left out."""
+    with _told("cannot read the data"), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        corpus = Corpus.read(paths)
+    for warning in caught:
+        print(f"warning: {warning.message}", file=sys.stderr)
+    return corpus
 
 
 def _without_steps(value: object) -> object:

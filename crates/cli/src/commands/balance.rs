@@ -34,10 +34,9 @@ impl Balance {
         let address = if let Some(address) = self.address {
             address
         } else {
-            let place = network::place(global)?;
-            place.folder.info(&place.name)?.address
+            network::key_path(global)?.info()?.address
         };
-        let client = network::client(global)?;
+        let client = network::client(global, output)?;
         let account = network::block_on(async { Ok(client.account(address).await?) })?;
         let holding = Holding {
             address: address.to_string(),

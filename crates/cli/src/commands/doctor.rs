@@ -11,7 +11,7 @@ use serde::Serialize;
 use soma_codes::{Code, Coded as _};
 use soma_model::KernelChoice;
 use soma_node::NodeFolder;
-use soma_sdk::client::Client;
+use soma_sdk::client::{Client, without_login};
 use soma_sdk::keys::KeyFolder;
 
 use crate::error::{Error, Result};
@@ -68,7 +68,7 @@ impl Doctor {
             Some(dir) => checks.extend(node(dir)),
             None => checks.push(disk(&std::env::temp_dir())),
         }
-        checks.push(clock(global));
+        checks.push(clock(global, output));
         let text: Vec<String> = checks.iter().map(Check::line).collect();
         output.result(text.join("\n"), &checks)?;
         let problems = checks.iter().filter(|check| !check.ok).count();
@@ -180,12 +180,15 @@ fn reachable(address: &str) -> Check {
 
 /// This machine's clock against the last finalized block of the node at `--url`: a quorum has
 /// accepted that block's time.
-fn clock(global: &Global) -> Check {
-    let client = network::client(global);
+fn clock(global: &Global, output: &Output) -> Check {
+    let client = network::client(global, output);
     let status =
         client.and_then(|client: Client| network::block_on(async { Ok(client.status().await?) }));
     let Ok(status) = status else {
-        return Check::ok("clock", format!("not checked: no node answers at {}", global.url));
+        return Check::ok(
+            "clock",
+            format!("not checked: no node answers at {}", without_login(&global.url)),
+        );
     };
     let behind_ms = status.timestamp_ms.0.saturating_sub(soma_os::clock::now_ms());
     if behind_ms <= CLOCK_MS_MAX {

@@ -45,9 +45,10 @@ impl Explain {
             let explanations: Vec<Explanation> = codes.iter().copied().map(Into::into).collect();
             return output.result(lines.collect::<String>(), &explanations);
         };
-        let code: Code = text.parse().map_err(|_| {
-            Error::new(Code::UnknownCode, format!("there is no error code `{text}`"))
-        })?;
+        // As older versions called an answer of this status.
+        let is_http =
+            text.strip_prefix("http_").is_some_and(|status| status.parse::<u16>().is_ok());
+        let code = if is_http { Code::HttpError } else { parse(&text)? };
         output.result(
             format!(
                 "{}\n{}\nhint: {}",
@@ -58,4 +59,10 @@ impl Explain {
             &Explanation::from(code),
         )
     }
+}
+
+fn parse(text: &str) -> Result<Code> {
+    let bare = text.strip_prefix("error[").and_then(|rest| rest.strip_suffix(']'));
+    let parsed = bare.unwrap_or(text).parse();
+    parsed.map_err(|_| Error::new(Code::UnknownCode, format!("there is no error code `{text}`")))
 }

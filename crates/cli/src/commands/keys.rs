@@ -1,5 +1,7 @@
 //! `soma keys`: the keys of accounts. A key is a file, encrypted unless it is for a local network.
 
+use std::path::Path;
+
 use serde::Serialize;
 use soma_codes::Code;
 use soma_sdk::keys::{self, KeyFolder, KeyInfo, Protection};
@@ -8,7 +10,7 @@ use zeroize::Zeroizing;
 use crate::error::{Error, Result};
 use crate::global::Global;
 use crate::home::Home;
-use crate::network::{self, Place};
+use crate::network;
 use crate::output::Output;
 
 /// Create and list keys.
@@ -54,8 +56,15 @@ impl Keys {
             Self::New(new) => new.run(global, output, &folder),
             Self::List => {
                 let local = KeyFolder::of(&home.localnet());
-                let mut all = describe(&folder, folder.list()?);
-                all.extend(describe(&local, local.list()?));
+                let (mut all, mut errors) = (Vec::new(), Vec::new());
+                for folder in [&folder, &local] {
+                    let (keys, unusable) = folder.list_all()?;
+                    all.extend(describe(folder, keys));
+                    errors.extend(unusable);
+                }
+                for error in &errors {
+                    output.warn(format_args!("left out: {error}"));
+                }
                 let width = all.iter().map(|key| key.name.len()).max().unwrap_or(0);
                 let line = |key: &KeyFacts| {
                     let kept = if key.encrypted { "encrypted" } else { "local" };
@@ -64,14 +73,20 @@ impl Keys {
                 if all.is_empty() {
                     output.say("no keys yet; create one with `soma keys new`");
                 }
-                output.result(all.iter().map(line).collect::<String>(), &all)
+                output.result(all.iter().map(line).collect::<String>(), &all)?;
+                match errors.len() {
+                    0 => Ok(()),
+                    count => {
+                        Err(Error::new(Code::LeftOut, format!("{count} files are no usable keys")))
+                    }
+                }
             }
             Self::Show { name } => {
                 let named = Global { key: name.or_else(|| global.key.clone()), ..global.clone() };
-                let Place { folder, name } = network::place(&named)?;
-                let shown = describe(&folder, vec![folder.info(&name)?]).remove(0);
+                let key = network::key_path(&named)?;
+                let shown = facts(key.info()?, key.path());
                 output.say(format_args!("{} in {}", shown.name, shown.file));
-                output.result(&shown.address, &shown)
+                output.value("address", &shown.address, &shown)
             }
         }
     }
@@ -91,10 +106,14 @@ impl New {
             let passphrase = new_passphrase(global)?;
             folder.create(&self.name, &key, Protection::Passphrase(&passphrase))?;
         }
-        let created = describe(folder, vec![folder.info(&self.name)?]).remove(0);
+        let created = facts(folder.info(&self.name)?, &folder.path_of(&self.name));
         output.done(format_args!("{} in {}", created.name, created.file));
-        output.say("Back up this file and remember its passphrase: neither can be recovered.");
-        output.result(&created.address, &created)
+        output.say(if self.local {
+            "Back up this file: it cannot be recovered."
+        } else {
+            "Back up this file and remember its passphrase: neither can be recovered."
+        });
+        output.value("address", &created.address, &created)
     }
 }
 
@@ -113,11 +132,19 @@ fn new_passphrase(global: &Global) -> Result<Zeroizing<String>> {
 }
 
 fn describe(folder: &KeyFolder, keys: Vec<KeyInfo>) -> Vec<KeyFacts> {
-    let facts = |key: KeyInfo| KeyFacts {
-        file: folder.path_of(&key.name).display().to_string(),
+    keys.into_iter()
+        .map(|key| {
+            let path = folder.path_of(&key.name);
+            facts(key, &path)
+        })
+        .collect()
+}
+
+fn facts(key: KeyInfo, path: &Path) -> KeyFacts {
+    KeyFacts {
+        file: path.display().to_string(),
         address: key.address.to_string(),
         encrypted: key.encrypted,
         name: key.name,
-    };
-    keys.into_iter().map(facts).collect()
+    }
 }

@@ -11,6 +11,7 @@ use soma_sdk::api::Status;
 use soma_sdk::client::Client;
 use soma_sdk::sender::Sender;
 
+use crate::commands::status::phase;
 use crate::error::{Error, Result};
 use crate::global::Global;
 use crate::home::Home;
@@ -97,6 +98,10 @@ impl Localnet {
             return next(&folder(state), global, output);
         }
         let dir = folder(&self.state);
+        if let Some(path) = &self.info_out {
+            let checked = soma_os::file::check_output(path);
+            checked.map_err(|error| Error::file(path, "write", &error))?;
+        }
         if self.reset {
             reset(&dir)?;
         }
@@ -113,7 +118,7 @@ impl Localnet {
             info.write(path)?;
         }
         banner(&info, &network, output);
-        output.result(node.url(), &info)?;
+        output.value("URL", node.url(), &info)?;
         let ended = network::block_on(watch(&info.urls, output, || check_node(&node)));
         output.say("stopping");
         node.shutdown();
@@ -185,12 +190,19 @@ fn reset(dir: &Path) -> Result {
     Ok(Network::delete(dir)?)
 }
 
+/// What a person needs, within 80 columns, the most important last.
 fn banner(info: &Info, network: &Network, output: &Output) {
     output.heading(format_args!("Local network {}", info.chain));
-    let first = info.urls.first().map_or("", String::as_str);
-    output.say(format_args!("  page    {first}/"));
-    output.say(format_args!("  API     {}", info.urls.join(" ")));
-    output.say(format_args!("  docs    {first}/openapi.json"));
+    let funded: Vec<_> = info.keys.iter().filter(|(_, key)| key.funded > Amount::ZERO).collect();
+    let mut amounts: Vec<Amount> = funded.iter().map(|(_, key)| key.funded).collect();
+    amounts.sort_unstable();
+    amounts.dedup();
+    for amount in amounts {
+        output.say(format_args!("  keys with {amount} SOMA each"));
+        for (name, key) in funded.iter().filter(|(_, key)| key.funded == amount) {
+            output.say(format_args!("    {name:10} {}", key.address));
+        }
+    }
     output.say(format_args!("  state   {}", info.state.display()));
     let length = network.genesis().params.epoch_ms;
     let epochs = match length {
@@ -198,13 +210,14 @@ fn banner(info: &Info, network: &Network, output: &Output) {
         ms => format!("{} each", humantime::format_duration(Duration::from_millis(ms))),
     };
     output.say(format_args!("  epochs  {epochs}"));
-    output.say("  keys");
-    for (name, key) in info.keys.iter().filter(|(_, key)| key.funded > Amount::ZERO) {
-        output.say(format_args!("    {name:12} {:>9} SOMA  {}", key.funded, key.address));
+    let first = info.urls.first().map_or("", String::as_str);
+    output.say(format_args!("  docs    {first}/openapi.json"));
+    output.say(format_args!("  page    {first}/"));
+    for url in &info.urls {
+        output.say(format_args!("  API     {url}"));
     }
-    output.say(
-        "  Try: soma status | soma model register owl | soma target list.  Ctrl-C stops it.\n",
-    );
+    output.say("  Try: soma status | soma model register owl | soma target list");
+    output.say("  Ctrl-C stops it.\n");
 }
 
 /// Shows the status of the first node that answers, until a signal, or until `check` fails.
@@ -256,9 +269,9 @@ fn check_nodes(nodes: &mut LocalNodes, info: &Info, output: &Output) -> Result {
 
 fn glance(status: &Status) -> String {
     format!(
-        "epoch {} {} \u{b7} block {} \u{b7} {} models \u{b7} {} targets open \u{b7} {} waiting",
+        "epoch {}, {} \u{b7} block {} \u{b7} {} models \u{b7} {} targets open \u{b7} {} waiting",
         status.clock.epoch,
-        status.clock.phase,
+        phase(&status.clock),
         status.height,
         status.models_active,
         status.targets_open,
@@ -277,11 +290,11 @@ fn next(dir: &Path, global: &Global, output: &Output) -> Result {
     let urls = network.urls()?;
     network::block_on(async {
         let chain = network.genesis().chain_id();
-        let operator = Sender::new(network::client(global)?, key, chain).await?;
+        let operator = Sender::new(network::client(global, output)?, key, chain).await?;
         let nodes = urls.iter().map(|url| Client::new(url));
         let nodes: Vec<Client> = nodes.collect::<std::result::Result<_, _>>()?;
-        let status = network::end_phase(&operator, &nodes).await?;
-        let text = format!("epoch {}, phase {}", status.clock.epoch, status.clock.phase);
+        let status = network::end_phase(&operator, &nodes, output).await?;
+        let text = format!("epoch {}, phase {}", status.clock.epoch, phase(&status.clock));
         output.result(text, &status.clock)
     })
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 use soma_codes::Code;
 use soma_compete::{Competitor, Offer, specialization};
 use soma_model::Weights;
+use soma_os::data::read_text;
 use soma_protocol::{Action, Amount, Architecture, Epoch, Hash, ModelId, action};
 use soma_sdk::api::{Model, ModelStatus};
 use soma_sdk::obligation::Obligation;
@@ -122,6 +123,9 @@ pub(crate) struct Publish {
     engine: EngineArgs,
 }
 
+/// Size limit of a file with a specialization.
+const SPECIALIZATION_BYTES_MAX: usize = 4 << 20;
+
 #[derive(Serialize)]
 struct Checked {
     path: String,
@@ -169,20 +173,20 @@ impl ModelCommand {
                     "{} is model {id} with a stake of {stake} SOMA",
                     model.name
                 ));
-                output.result(id, &model)
+                output.value("model", id, &model)
             }
             Self::Commit(publish) => publish.commit(global, output).await.map(drop),
             Self::Publish(publish) => publish.publish(global, output).await,
             Self::Reveal { model } => reveal(global, model.map(ModelId), output).await,
             Self::List => {
-                let models = network::client(global)?.models().await?;
+                let models = network::client(global, output)?.models().await?;
                 if models.is_empty() {
                     output.say("no models yet; register one with: soma model register NAME");
                 }
                 output.result(models.iter().map(line).collect::<String>(), &models)
             }
             Self::Show { id } => {
-                let model = network::client(global)?.model(ModelId(id)).await?;
+                let model = network::client(global, output)?.model(ModelId(id)).await?;
                 output.result(describe(&model), &model)
             }
             Self::Pull { id, output: path } => pull(global, ModelId(id), path, output).await,
@@ -236,7 +240,7 @@ impl Publish {
             weights_hash: weights_hash.to_string(),
             reveal_epoch: epoch.0,
         };
-        output.result(weights_hash, &committed)?;
+        output.value("weights hash", weights_hash, &committed)?;
         Ok((competitor, epoch))
     }
 
@@ -283,8 +287,9 @@ impl Publish {
                 specialization::of_files(&engine, weights, &self.domain, output)
             })?);
         };
-        let json = std::fs::read(path).map_err(|error| Error::file(path, "read", &error))?;
-        serde_json::from_slice(&json).map_err(|error| {
+        let json = read_text(path, SPECIALIZATION_BYTES_MAX)
+            .map_err(|error| Error::file(path, "read", &error))?;
+        serde_json::from_str(&json).map_err(|error| {
             let message =
                 format!("{} is not a JSON list of 16-bit integers: {error}", path.display());
             Error::new(Code::BadSpecialization, message)
@@ -311,7 +316,7 @@ async fn reveal(global: &Global, model: Option<ModelId>, output: &Output) -> Res
 }
 
 async fn pull(global: &Global, id: ModelId, path: Option<PathBuf>, output: &Output) -> Result {
-    let client = network::client(global)?;
+    let client = network::client(global, output)?;
     let model = client.model(id).await?;
     let Some(weights) = &model.weights else {
         let message = format!("model {id} has not revealed any weights");
@@ -334,7 +339,7 @@ async fn pull(global: &Global, id: ModelId, path: Option<PathBuf>, output: &Outp
         weights_hash: weights.hash.to_string(),
         parameters: opened.parameters(),
     };
-    output.result(path.display(), &checked)
+    output.value("file", path.display(), &checked)
 }
 
 /// A model's name as a file name, which cannot leave the current folder.

@@ -1,14 +1,13 @@
 //! `soma run`: continues a text with a model, or embeds files.
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
-use soma_codes::Code;
-use soma_compete::documents;
 use soma_model::{Directions, Engine, Sampling, Weights, generate};
 
-use crate::error::{Error, Result};
+use crate::data::{Data, Shown};
+use crate::error::Result;
 use crate::model_flags::{self, Arch, EngineArgs};
 use crate::output::Output;
 use crate::seed::Seed;
@@ -64,7 +63,7 @@ struct Continued {
 #[derive(Serialize)]
 struct Embedded<'a> {
     schema: &'static str,
-    file: String,
+    file: Shown<'a>,
     weights_hash: &'a str,
     embedding: Vec<i16>,
 }
@@ -102,49 +101,31 @@ impl Run {
 
     /// Prints the embedding of each file; one without is told and left out.
     fn embed(&self, engine: &Engine, weights: &Weights, output: &Output) -> Result {
-        let mut files = Vec::new();
-        for path in &self.embed {
-            files.extend(documents::files_below(path)?);
-        }
-        let several = files.len() > 1 || self.embed.iter().any(|path| path.is_dir());
+        let data = Data::find(&self.embed, output)?;
+        let several = data.files.len() > 1 || self.embed.iter().any(|path| path.is_dir());
         let directions = Directions::new(weights.architecture(), self.seed.0);
         let weights_hash = hex::encode(weights.hash());
-        let mut failures = 0;
-        for file in &files {
-            let embedding = match embedding(engine, weights, file, &directions) {
-                Ok(embedding) => embedding,
-                Err(error) if several => {
-                    failures += 1;
-                    let name = file.display();
-                    output.warn(format_args!("{name} is left out: {}", error.message));
+        for file in &data.files {
+            let Some(content) = data.read(file, output)? else {
+                continue;
+            };
+            let path = &file.path;
+            let embedding = match soma_model::score(engine, weights, &content, &directions) {
+                Ok(report) => report.score.embedding,
+                Err(error) => {
+                    data.leave_out::<()>(path, error.into(), output)?;
                     continue;
                 }
-                Err(error) => return Err(error),
             };
             let integers: Vec<String> = embedding.iter().map(ToString::to_string).collect();
-            let name = if several { format!("{}\t", file.display()) } else { String::new() };
+            let name = if several { format!("{}\t", path.display()) } else { String::new() };
             let text = format!("{name}{}", integers.join(" "));
-            let weights_hash = &weights_hash;
-            let file = file.display().to_string();
+            let (file, weights_hash) = (Shown(path), &weights_hash);
             let embedded = Embedded { schema: "embed/1", file, weights_hash, embedding };
             if !output.line(text, &embedded)? {
                 return Ok(());
             }
         }
-        if failures == 0 {
-            return Ok(());
-        }
-        let message = format!("{failures} of {} files have no embedding", files.len());
-        Err(Error::new(Code::NoScore, message))
+        data.ended()
     }
-}
-
-fn embedding(
-    engine: &Engine,
-    weights: &Weights,
-    file: &Path,
-    directions: &Directions,
-) -> Result<Vec<i16>> {
-    let data = std::fs::read(file).map_err(|error| Error::file(file, "read", &error))?;
-    Ok(soma_model::score(engine, weights, &data, directions)?.score.embedding)
 }

@@ -9,10 +9,13 @@ use std::time::Instant;
 
 use serde::Serialize;
 use soma_codes::Code;
-use soma_compete::{OpenModels, ScoreCache, Scored, Scorer, documents};
+use soma_compete::{OpenModels, ScoreCache, Scored, Scorer};
 use soma_model::{Directions, Engine, Report, Weights, score_with_dump};
+use soma_os::data::DataFile;
+use soma_os::file::check_output;
 use soma_protocol::record::Params;
 
+use crate::data::{Data, LeftOut, Shown};
 use crate::error::{Error, Result};
 use crate::global::Global;
 use crate::home::Home;
@@ -58,7 +61,7 @@ const ZERO: &str = "000000000000000000000000000000000000000000000000000000000000
 #[derive(Serialize)]
 struct Line<'a> {
     schema: &'static str,
-    file: &'a Path,
+    file: Shown<'a>,
     seed: String,
     /// Index of the lowest loss in `scores`; `None` if no model has a score.
     winner: Option<usize>,
@@ -69,7 +72,7 @@ struct Line<'a> {
 
 #[derive(Serialize)]
 struct Entry<'a> {
-    model: &'a Path,
+    model: Shown<'a>,
     weights_hash: String,
     bytes: usize,
     /// The time of a batch is shared by its files' bytes; 0 for a cached score.
@@ -117,12 +120,6 @@ struct Model {
     directions: Directions,
 }
 
-/// A file and its length.
-struct File {
-    path: PathBuf,
-    bytes: u64,
-}
-
 /// Files are read and scored in batches of this many bytes: large enough for models that do not fit
 /// into memory together, small enough to show results early.
 const BATCH_BYTES: u64 = 16 << 10;
@@ -135,9 +132,13 @@ impl Score {
             ScoreCache::off()
         };
         let engine = self.engine.build()?;
-        let files = find(&self.files, output)?;
+        let data = Data::find(&self.files, output)?;
+        let files = &data.files;
         if self.dump.is_some() && (files.len() != 1 || self.models.len() != 1) {
             return Err(Error::usage("--dump takes one file and one model"));
+        }
+        if let Some(path) = &self.dump {
+            check_output(path).map_err(|error| Error::file(path, "write", &error))?;
         }
         let mut opened = OpenModels::new();
         let models = self
@@ -146,37 +147,42 @@ impl Score {
             .map(|path| Model::open(path, self.arch.as_ref(), self.seed, &mut opened))
             .collect::<Result<Vec<_>>>()?;
         let mut totals = vec![Total::default(); models.len()];
-        let bytes: u64 = files.iter().map(|file| file.bytes).sum();
+        let bytes: u64 = files.iter().map(|file| file.size_bytes).sum();
         let bar = output.bar(bytes * models.len() as u64, "scoring", Unit::Bytes);
-        let mut any_score = false;
-        for batch in batches(&files) {
-            let data = batch.iter().map(read).collect::<Result<Vec<_>>>()?;
-            let mut scored: Vec<Vec<Entry<'_>>> = data.iter().map(|_| Vec::new()).collect();
+        let mut signs = output.signs();
+        let (mut any_score, mut scored_files) = (false, 0);
+        for batch in batches(files) {
+            let batch = read(batch, &data, output)?;
+            let contents: Vec<&[u8]> = batch.iter().map(|(_, content)| &content[..]).collect();
+            let mut scored: Vec<Vec<Entry<'_>>> = batch.iter().map(|_| Vec::new()).collect();
             for (index, model) in models.iter().enumerate() {
                 let weights = opened.get(index)?;
-                let entries = match &self.dump {
-                    Some(file) => vec![model.dump(&engine, weights, &data[0], file)?],
-                    None => model.score(&engine, weights, &cache, &data, |done| bar.inc(done))?,
+                let entries = match (&self.dump, contents.as_slice()) {
+                    (Some(file), [content]) => vec![model.dump(&engine, weights, content, file)?],
+                    _ => model.score(&engine, weights, &cache, &contents, |done| bar.inc(done))?,
                 };
                 for (entry, entries) in entries.into_iter().zip(&mut scored) {
                     any_score |= entry.loss_q32().is_some();
                     entries.push(entry);
                 }
             }
-            for (file, scores) in batch.iter().zip(scored) {
+            for ((file, _), scores) in batch.iter().zip(scored) {
                 add(&mut totals, &scores);
-                print(output, &file.path, self.seed, scores)?;
+                scored_files += 1;
+                if !print(output, &file.path, self.seed, scores)? {
+                    return Ok(());
+                }
             }
+            signs.tick(|| format!("{scored_files} of {} files scored", files.len()));
         }
         bar.finish_and_clear();
-        if files.len() > 1 {
-            summarize(output, &models, &totals, files.len(), self.seed)?;
+        if files.len() > 1 || data.summary().is_some() {
+            summarize(output, &models, &totals, scored_files, &data, self.seed)?;
         }
-        if any_score {
-            return Ok(());
+        if !any_score {
+            return Err(Error::new(Code::NoScore, "no model has a score for this data"));
         }
-        let message = "no model has a score for this data";
-        Err(Error::new(Code::NoScore, message))
+        data.ended()
     }
 }
 
@@ -198,13 +204,12 @@ impl Model {
         engine: &Engine,
         weights: &Weights,
         cache: &ScoreCache,
-        data: &[Vec<u8>],
+        documents: &[&[u8]],
         mut done: impl FnMut(u64),
     ) -> Result<Vec<Entry<'_>>> {
         let started = Instant::now();
-        let documents: Vec<&[u8]> = data.iter().map(Vec::as_slice).collect();
         let scorer = Scorer { engine, weights, seed: self.seed.0, directions: &self.directions };
-        let scores = cache.score_all(scorer, &documents, |bytes| done(bytes as u64))?;
+        let scores = cache.score_all(scorer, documents, |bytes| done(bytes as u64))?;
         let seconds = started.elapsed().as_secs_f64();
         let computed = documents.iter().zip(&scores).filter(|(_, scored)| !scored.cached);
         let bytes: usize = computed.map(|(data, _)| data.len()).sum();
@@ -238,7 +243,7 @@ impl Model {
 
     fn entry(&self, data: &[u8], seconds: f64, scored: Scored) -> Entry<'_> {
         Entry {
-            model: &self.path,
+            model: Shown(&self.path),
             weights_hash: self.hash.clone(),
             bytes: data.len(),
             seconds,
@@ -248,36 +253,13 @@ impl Model {
     }
 }
 
-/// All files, including those below folders; unusable ones are reported before scoring begins.
-fn find(paths: &[PathBuf], output: &Output) -> Result<Vec<File>> {
-    let mut files = Vec::new();
-    for named in paths {
-        for path in documents::files_below(named)? {
-            let metadata =
-                std::fs::metadata(&path).map_err(|error| Error::file(&path, "read", &error))?;
-            let bytes = metadata.len();
-            if bytes > 0 || !metadata.is_file() {
-                files.push(File { path, bytes });
-            } else if path == *named {
-                return Err(empty(&path));
-            } else {
-                output.warn(format_args!("skipping empty file {}", path.display()));
-            }
-        }
-    }
-    match (files.is_empty(), paths) {
-        (true, [first, ..]) => Err(empty(first)),
-        _ => Ok(files),
-    }
-}
-
 /// Files in their order, in batches; a large one alone.
-fn batches(files: &[File]) -> impl Iterator<Item = &[File]> {
+fn batches(files: &[DataFile]) -> impl Iterator<Item = &[DataFile]> {
     let mut rest = files;
     std::iter::from_fn(move || {
         let mut bytes = 0;
-        let fits = |file: &&File| {
-            bytes += file.bytes + 1;
+        let fits = |file: &&DataFile| {
+            bytes += file.size_bytes + 1;
             bytes <= BATCH_BYTES
         };
         let count = rest.iter().take_while(fits).count().max(1);
@@ -287,18 +269,17 @@ fn batches(files: &[File]) -> impl Iterator<Item = &[File]> {
     })
 }
 
-fn read(file: &File) -> Result<Vec<u8>> {
-    let path = &file.path;
-    let data = std::fs::read(path).map_err(|error| Error::file(path, "read", &error))?;
-    if data.is_empty() {
-        return Err(empty(path));
+/// The files of a batch that can be read, with their content.
+fn read<'f>(
+    batch: &'f [DataFile],
+    data: &Data,
+    output: &Output,
+) -> Result<Vec<(&'f DataFile, Vec<u8>)>> {
+    let mut contents = Vec::new();
+    for file in batch {
+        contents.extend(data.read(file, output)?.map(|content| (file, content)));
     }
-    Ok(data)
-}
-
-fn empty(path: &Path) -> Error {
-    let message = format!("{} is empty", path.display());
-    Error::new(Code::EmptyData, message)
+    Ok(contents)
 }
 
 impl From<std::result::Result<Report, soma_model::Error>> for Outcome {
@@ -358,11 +339,12 @@ fn winner(scores: &[Entry<'_>]) -> Option<usize> {
         .map(|(_, index)| index)
 }
 
-fn print(output: &Output, file: &Path, seed: Seed, scores: Vec<Entry<'_>>) -> Result {
+/// Prints the scores of a file; false once the reader has closed the pipe.
+fn print(output: &Output, file: &Path, seed: Seed, scores: Vec<Entry<'_>>) -> Result<bool> {
     let winner = winner(&scores);
     let mut text = format!("{}\n", output.strong(file.display()));
     for (index, entry) in scores.iter().enumerate() {
-        let name = entry.model.display();
+        let name = entry.model.0.display();
         let mark = if Some(index) == winner { output.good("best") } else { "    ".into() };
         text += &match &entry.outcome {
             Outcome::Scored { loss, cross_entropy, sigreg, gain, bits_per_byte, .. } => format!(
@@ -378,13 +360,13 @@ fn print(output: &Output, file: &Path, seed: Seed, scores: Vec<Entry<'_>>) -> Re
     }
     let line = Line {
         schema: "score/1",
-        file,
+        file: Shown(file),
         seed: seed.to_hex(),
         winner,
         gain_min_q32: GAIN_MIN_Q32.to_string(),
         scores,
     };
-    output.result(text.trim_end(), &line)
+    output.line(text.trim_end(), &line)
 }
 
 /// The sentence that says whether a network takes data that its best model predicts with this gain.
@@ -416,7 +398,7 @@ struct Total {
 /// A model in the summary; the means are over bytes, and `None` if the model has no score at all.
 #[derive(Serialize)]
 struct Summed<'a> {
-    model: &'a Path,
+    model: Shown<'a>,
     weights_hash: &'a str,
     files: usize,
     bytes: usize,
@@ -432,8 +414,10 @@ struct Summary<'a> {
     schema: &'static str,
     files: usize,
     seed: String,
+    /// What could not be used.
+    left_out: Vec<LeftOut>,
     /// Index of the best in `models`: the lowest mean loss among those that score the most bytes.
-    winner: Option<usize>,
+    best_model: Option<usize>,
     models: Vec<Summed<'a>>,
 }
 
@@ -466,16 +450,17 @@ fn summarize(
     models: &[Model],
     totals: &[Total],
     files: usize,
+    data: &Data,
     seed: Seed,
 ) -> Result {
     let most = totals.iter().map(|total| total.bytes).max().unwrap_or_default();
     let complete = totals.iter().enumerate().filter(|(_, total)| total.bytes == most && most > 0);
-    let winner =
+    let best_model =
         complete.min_by(|(_, a), (_, b)| a.loss.total_cmp(&b.loss)).map(|(index, _)| index);
     let mut text = format!("{}\n", output.strong(format_args!("all {files} files together")));
     let mut summed = Vec::new();
     for (index, (model, total)) in models.iter().zip(totals).enumerate() {
-        let mark = if Some(index) == winner { output.good("best") } else { "    ".into() };
+        let mark = if Some(index) == best_model { output.good("best") } else { "    ".into() };
         let (name, best) = (model.path.display(), total.best);
         let [loss, cross_entropy, bits_per_byte] =
             [total.loss, total.cross_entropy, total.bits_per_byte].map(|sum| total.mean(sum));
@@ -488,7 +473,7 @@ fn summarize(
             _ => format!("  {mark}  no score  {name}\n"),
         };
         summed.push(Summed {
-            model: &model.path,
+            model: Shown(&model.path),
             weights_hash: &model.hash,
             files: total.files,
             bytes: total.bytes,
@@ -498,7 +483,11 @@ fn summarize(
             bits_per_byte,
         });
     }
-    let seed = seed.to_hex();
-    let summary = Summary { schema: "score_summary/1", files, seed, winner, models: summed };
+    if let Some(left_out) = data.summary() {
+        text += &format!("        left out: {left_out}\n");
+    }
+    let (seed, left_out) = (seed.to_hex(), data.left_out());
+    let schema = "score_summary/1";
+    let summary = Summary { schema, files, seed, left_out, best_model, models: summed };
     output.result(text.trim_end(), &summary)
 }

@@ -35,7 +35,7 @@ impl Send {
             let fee = Amount(receipt.fee.0);
             output.done(format_args!("sent {amount} SOMA to {to}, fee {fee}"));
             let transfer = Transfer { hash: sent.hash.to_string(), fee: receipt.fee.to_string() };
-            output.result(sent.hash, &transfer)
+            output.value("transaction", sent.hash, &transfer)
         })
     }
 }

@@ -52,12 +52,14 @@ impl StakeCommand {
     async fn run_networked(self, global: &Global, output: &Output) -> Result {
         let action = match self {
             Self::Show { address } => {
-                let signer = || {
-                    let place = network::place(global)?;
-                    Ok::<_, crate::error::Error>(place.folder.info(&place.name)?.address)
-                };
+                let signer =
+                    || Ok::<_, crate::error::Error>(network::key_path(global)?.info()?.address);
                 let address = address.map_or_else(signer, Ok)?;
-                return show(network::client(global)?.stakes(address).await?, address, output);
+                return show(
+                    network::client(global, output)?.stakes(address).await?,
+                    address,
+                    output,
+                );
             }
             Self::Add { pool, amount } => Action::AddStake(action::AddStake { pool, amount }),
             Self::Withdraw { pool, amount, .. } => Action::WithdrawStake(action::WithdrawStake {

@@ -22,7 +22,7 @@ struct NodeStatus {
 
 /// Asks the node and prints its answer.
 pub(crate) fn run(global: &Global, output: &Output) -> Result {
-    let client = network::client(global)?;
+    let client = network::client(global, output)?;
     let status = network::block_on(async { Ok(client.status().await?) })?;
     let text = describe(&status);
     output.result(text, &NodeStatus { url: client.url().to_owned(), status })
@@ -53,7 +53,7 @@ fn describe(status: &types::Status) -> String {
         status.chain_id,
         status.height,
         status.clock.epoch,
-        status.clock.phase,
+        phase(&status.clock),
         status.models_active,
         status.targets_open,
         status.pool,
@@ -63,6 +63,15 @@ fn describe(status: &types::Status) -> String {
         soma(supply.held.0),
         soma(supply.burned.0),
     )
+}
+
+/// The phase, for people.
+pub(crate) fn phase(clock: &types::Clock) -> String {
+    let phase = clock.phase.to_string();
+    match phase.split_once(':').map(|(name, rank)| (name, rank.parse::<u32>())) {
+        Some((name, Ok(rank))) => format!("{name} (part {})", rank.saturating_add(1)),
+        _ => phase,
+    }
 }
 
 /// Audits by the node's validator, and their cost.

@@ -27,7 +27,7 @@ pub(crate) enum TargetCommand {
 
 impl TargetCommand {
     pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
-        let client = network::client(global)?;
+        let client = network::client(global, output)?;
         network::block_on(async {
             match self {
                 Self::List { epoch } => {

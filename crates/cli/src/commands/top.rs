@@ -3,7 +3,6 @@
 //! It only shows what the node answers, and must leave the terminal as it found it.
 
 use std::collections::VecDeque;
-use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -12,9 +11,10 @@ use soma_sdk::api::Status;
 use soma_sdk::api::text::Text;
 use soma_sdk::client::Client;
 
-use crate::commands::status::audited;
+use crate::commands::status::{audited, phase};
 use crate::error::{Error, Result};
 use crate::global::Global;
+use crate::keyboard::Keyboard;
 use crate::network;
 use crate::output::{Output, Screen};
 use crate::signals::stopped;
@@ -23,7 +23,7 @@ use crate::signals::stopped;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "With --json, or if stdout is not a terminal, it prints a line per sample. \
-                  Stop it with Ctrl-C."
+                  Stop it with q or Ctrl-C."
 )]
 pub(crate) struct Top {
     /// Time between two samples, as in 500ms or 2s.
@@ -90,18 +90,18 @@ impl Rates {
 
 impl Top {
     pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
-        let client = network::client(global)?;
-        let has_screen = !output.is_json() && std::io::stdout().is_terminal();
+        // Its page tells of a node that does not answer.
+        let client = Client::new(&global.url)?;
         network::block_on(async {
             // Only the first request must succeed; later failures are shown, and retried.
             let first = client.status().await?;
-            let mut monitor = Monitor {
-                client: &client,
-                output,
-                rates: Rates::default(),
-                screen: has_screen.then(Screen::open).transpose()?,
-            };
-            let mut stop = std::pin::pin!(stopped());
+            let screen = if output.is_json() { None } else { Screen::open()? };
+            let mut keyboard = screen.as_ref().map(|_| Keyboard::open());
+            let keys = keyboard.as_ref().is_some_and(Keyboard::is_open);
+            let stop_with = if keys { "q or Ctrl-C" } else { "Ctrl-C" };
+            let rates = Rates::default();
+            let mut monitor = Monitor { client: &client, output, rates, screen, stop_with };
+            let mut stop = std::pin::pin!(stop(keyboard.as_mut()));
             let mut answer = Ok(first);
             loop {
                 if !monitor.show(answer)? {
@@ -120,11 +120,23 @@ impl Top {
     }
 }
 
+/// Returns when the monitor is asked to stop.
+async fn stop(keyboard: Option<&mut Keyboard>) -> Result {
+    match keyboard {
+        Some(keyboard) => tokio::select! {
+            signal = stopped() => signal,
+            () = keyboard.pressed(b'q') => Ok(()),
+        },
+        None => stopped().await,
+    }
+}
+
 struct Monitor<'a> {
     client: &'a Client,
     output: &'a Output,
     rates: Rates,
     screen: Option<Screen>,
+    stop_with: &'static str,
 }
 
 impl Monitor<'_> {
@@ -133,7 +145,7 @@ impl Monitor<'_> {
         let status = match answer {
             Ok(status) => status,
             Err(error) => {
-                let text = format!("{}\n\nretrying; stop with Ctrl-C", error.message);
+                let text = format!("{}\n\nretrying; stop with {}", error.message, self.stop_with);
                 let Some(screen) = &mut self.screen else {
                     self.output.error(&error);
                     return Ok(true);
@@ -155,7 +167,7 @@ impl Monitor<'_> {
             status: &status,
         };
         match &mut self.screen {
-            Some(screen) => screen.draw(&view.page(self.output)),
+            Some(screen) => screen.draw(&view.page(self.output, self.stop_with)),
             None => self.output.line(view.line(), &view),
         }
     }
@@ -183,7 +195,7 @@ impl View<'_> {
             rate(self.transactions_per_second),
             rate(self.blocks_per_second),
             status.clock.epoch,
-            status.clock.phase,
+            phase(&status.clock),
             self.left(),
             status.pool,
             status.peers,
@@ -191,7 +203,7 @@ impl View<'_> {
         )
     }
 
-    fn page(&self, output: &Output) -> String {
+    fn page(&self, output: &Output, stop_with: &str) -> String {
         let status = self.status;
         let supply = if status.supply.conserved {
             output.good("conserved")
@@ -208,7 +220,7 @@ impl View<'_> {
              duties    {} pending in this phase\n\
              audits    {}\n\
              supply    {} burned, {supply}\n\n\
-             stop with Ctrl-C",
+             stop with {stop_with}",
             output.strong(&status.chain),
             self.url,
             status.version,
@@ -218,7 +230,7 @@ impl View<'_> {
             status.transactions_final,
             status.pool,
             status.clock.epoch,
-            status.clock.phase,
+            phase(&status.clock),
             self.left(),
             status.peers,
             status.models_active,

@@ -58,7 +58,7 @@ impl ValidatorCommand {
 
     async fn run_networked(self, global: &Global, output: &Output) -> Result {
         if matches!(self, Self::List) {
-            let client = network::client(global)?;
+            let client = network::client(global, output)?;
             let all = client.validators().await?;
             let governance = client.governance().await?;
             output.say(format_args!(

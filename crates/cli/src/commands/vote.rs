@@ -65,7 +65,7 @@ impl Vote {
     async fn run_networked(self, global: &Global, output: &Output) -> Result {
         let action = match self {
             Self::List => {
-                let governance = network::client(global)?.governance().await?;
+                let governance = network::client(global, output)?.governance().await?;
                 return output.result(describe(&governance), &governance);
             }
             Self::Propose(propose) => {

@@ -17,10 +17,24 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
+/// Variables that a user may have set.
+const SETTINGS: [&str; 10] = [
+    "SOMA_URL",
+    "SOMA_KEY",
+    "SOMA_CHAIN",
+    "SOMA_PASSPHRASE_FILE",
+    "NO_COLOR",
+    "FORCE_COLOR",
+    "http_proxy",
+    "HTTP_PROXY",
+    "all_proxy",
+    "ALL_PROXY",
+];
+
 /// The binary, separated from the user's settings.
 pub(crate) fn command(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_soma"));
-    for name in ["SOMA_URL", "SOMA_KEY", "SOMA_PASSPHRASE_FILE", "NO_COLOR", "FORCE_COLOR"] {
+    for name in SETTINGS {
         command.env_remove(name);
     }
     command.env("SOMA_HOME", home).env("TERM", "dumb").current_dir(root());

@@ -17,6 +17,7 @@ use super::layout::Layout;
 use super::{Corpus, Recipe, State, Trainer};
 use crate::error::{CheckpointFault, Error};
 use crate::kernels::Engine;
+use crate::look::{LOOKED_AT, Look};
 use crate::simd::operand;
 use crate::weights::{open_regular, write_floats};
 
@@ -124,7 +125,7 @@ fn read(path: &Path) -> Result<Content, Error> {
     let mut hash = [0; blake3::OUT_LEN];
     file.read_exact(&mut hash).map_err(io)?;
     match content {
-        Err(Error::Checkpoint { fault: CheckpointFault::Format, .. }) => content,
+        Err(Error::Checkpoint { fault: CheckpointFault::Format { .. }, .. }) => content,
         _ if expected != hash => Err(fault(path, CheckpointFault::Damaged)),
         content => content,
     }
@@ -136,10 +137,14 @@ fn parse(path: &Path, source: &mut impl Read, length: u64) -> Result<Content, Er
         io::ErrorKind::UnexpectedEof => fault(path, CheckpointFault::Damaged),
         _ => io_error(path, error),
     };
-    let mut format = [0; FORMAT.len()];
-    source.read_exact(&mut format).map_err(io)?;
-    if format.as_slice() != FORMAT {
-        return Err(fault(path, CheckpointFault::Format));
+    let mut start = Vec::new();
+    source.take(FORMAT.len() as u64).read_to_end(&mut start).map_err(io)?;
+    if start != FORMAT {
+        source.take(LOOKED_AT as u64).read_to_end(&mut start).map_err(io)?;
+        let look = Look::of_no_checkpoint(&start);
+        let cut = FORMAT.starts_with(&start);
+        let what = if cut { CheckpointFault::Damaged } else { CheckpointFault::Format { look } };
+        return Err(fault(path, what));
     }
     let mut bytes = [0; 8];
     source.read_exact(&mut bytes).map_err(io)?;

@@ -218,6 +218,7 @@ def main(argv: list[str] | None = None) -> None:
     value = training.cross_entropy(args.output, run.architecture, run.held_out)
     reporter.evaluated(trainer.done, value)
     reporter.finish(Path(args.output), value)
+    run.ended()
 
 
 def _keep(trainer: Trainer, reporter: training.Reporter) -> None:

@@ -295,6 +295,7 @@ def main(argv: list[str] | None = None) -> None:
             reporter.evaluated(trainer.done, value)
             reporter.finish(Path(args.output), value)
         processes.barrier()
+    run.ended()
 
 
 def _keep(trainer: Trainer, reporter: training.Reporter) -> None:

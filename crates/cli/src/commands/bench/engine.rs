@@ -9,7 +9,7 @@ use soma_model::{Architecture, Engine, Weights};
 
 use super::instructions::Instructions;
 use crate::error::Result;
-use crate::model_flags::EngineArgs;
+use crate::model_flags::{self, EngineArgs};
 use crate::output::{Output, Unit};
 
 /// Measure the model engine as a share of the processor's peak.
@@ -277,9 +277,9 @@ impl Figures {
 
 fn text(report: &Report, output: &Output) -> String {
     let mut text = format!(
-        "{} on {} threads\n  fma peak  {:7.1} GFLOP/s\n  memory    {:7.1} GB/s\n",
+        "{} on {}\n  fma peak  {:7.1} GFLOP/s\n  memory    {:7.1} GB/s\n",
         output.strong(report.kernel),
-        report.threads,
+        model_flags::threads(report.threads),
         report.peak_gflops,
         report.memory_gb_per_second
     );

@@ -204,7 +204,7 @@ impl Competition<'_> {
             for person in self.owners.iter().chain(&self.submitters) {
                 person.competitor.deliver_once().await?;
             }
-            status = end_phase(&self.operator, &[]).await?;
+            status = end_phase(&self.operator, &[], self.output).await?;
         }
         Ok(status)
     }

@@ -6,9 +6,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use soma_compete::Document;
-use soma_compete::documents::{self, files_below};
+use soma_compete::documents;
+use soma_os::data;
 
+use crate::data::Data;
 use crate::error::{Error, Result};
+use crate::output::Output;
 use soma_codes::Code;
 
 /// One kind of data.
@@ -41,10 +44,11 @@ pub(crate) fn gather(
     folders: &[PathBuf],
     bytes_min: usize,
     seed: &[u8; 32],
+    output: &Output,
 ) -> Result<Vec<Domain>> {
     if folders.is_empty() {
         let root = repository()?;
-        let files = files_below(&root)?;
+        let files = files_of(&root)?;
         return REPOSITORY
             .iter()
             .map(|(name, extensions)| {
@@ -52,7 +56,7 @@ pub(crate) fn gather(
                     file.extension().is_some_and(|is| extensions.iter().any(|ext| is == *ext))
                 };
                 let files: Vec<&PathBuf> = files.iter().filter(of_kind).collect();
-                domain(name, &root, &files, bytes_min, seed)
+                domain(name, &root, &files, bytes_min, seed, output)
             })
             .collect();
     }
@@ -64,10 +68,23 @@ pub(crate) fn gather(
             let name = name
                 .file_name()
                 .map_or("data".into(), |name| name.to_string_lossy().to_lowercase());
-            let files = files_below(folder)?;
-            domain(&name, folder, &files.iter().collect::<Vec<_>>(), bytes_min, seed)
+            let files = Data::find(std::slice::from_ref(folder), output)?.files;
+            let files: Vec<&PathBuf> = files.iter().map(|file| &file.path).collect();
+            domain(&name, folder, &files, bytes_min, seed, output)
         })
         .collect()
+}
+
+/// The files of the repository without what was built.
+fn files_of(root: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(root).map_err(|error| Error::file(root, "read", &error))?;
+    let shown = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default();
+        name != "target" && !name.as_encoded_bytes().starts_with(b".")
+    };
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.retain(shown);
+    Ok(data::find(&paths).files.into_iter().map(|file| file.path).collect())
 }
 
 /// A file of random bytes, which no model can understand.
@@ -100,11 +117,15 @@ fn domain(
     files: &[&PathBuf],
     bytes_min: usize,
     seed: &[u8; 32],
+    output: &Output,
 ) -> Result<Domain> {
     let mut documents = Vec::new();
     for file in files {
         let name = file.strip_prefix(root).unwrap_or(file);
-        documents.extend(documents::read(file, name, DOCUMENT_BYTES_MAX)?);
+        match documents::read(file, name, DOCUMENT_BYTES_MAX) {
+            Ok(pieces) => documents.extend(pieces),
+            Err(error) => output.warn(format_args!("{} is left out: {error}", file.display())),
+        }
     }
     documents.retain(|document: &Document| document.size_bytes() >= bytes_min);
     // An order that depends only on the seed and the paths.
@@ -157,6 +178,11 @@ mod tests {
     use soma_codes::Code;
 
     use super::{DOCUMENT_BYTES_MAX, gather};
+    use crate::output::{Color, Output};
+
+    fn silent() -> Output {
+        Output::new(false, true, true, Color::Never)
+    }
 
     fn folder(files: usize, bytes: usize) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
@@ -171,9 +197,9 @@ mod tests {
     fn held_out_documents_are_never_trained_on_and_the_split_depends_on_the_seed_alone() {
         let data = folder(20, 600);
         let folders = [data.path().to_owned()];
-        let domain = gather(&folders, 256, &[1; 32]).unwrap().remove(0);
-        let same = gather(&folders, 256, &[1; 32]).unwrap().remove(0);
-        let reseeded = gather(&folders, 256, &[2; 32]).unwrap().remove(0);
+        let domain = gather(&folders, 256, &[1; 32], &silent()).unwrap().remove(0);
+        let same = gather(&folders, 256, &[1; 32], &silent()).unwrap().remove(0);
+        let reseeded = gather(&folders, 256, &[2; 32], &silent()).unwrap().remove(0);
         let paths = |documents: &[soma_compete::Document]| {
             documents.iter().map(|document| document.path().to_owned()).collect::<Vec<_>>()
         };
@@ -188,7 +214,7 @@ mod tests {
     fn a_large_file_is_cut_into_pieces_and_a_small_one_is_left_out() {
         let data = folder(1, DOCUMENT_BYTES_MAX * 5 + 1);
         std::fs::write(data.path().join("small.txt"), "small").unwrap();
-        let domain = gather(&[data.path().to_owned()], 256, &[1; 32]).unwrap().remove(0);
+        let domain = gather(&[data.path().to_owned()], 256, &[1; 32], &silent()).unwrap().remove(0);
         assert_eq!(domain.held_out.len() + domain.training.len(), 5);
         assert!(domain.held_out.iter().all(|document| document.path().contains('#')));
     }
@@ -196,7 +222,7 @@ mod tests {
     #[test]
     fn a_folder_with_too_little_data_is_refused() {
         let data = folder(3, 600);
-        let error = gather(&[data.path().to_owned()], 256, &[1; 32]).unwrap_err();
+        let error = gather(&[data.path().to_owned()], 256, &[1; 32], &silent()).unwrap_err();
         assert_eq!(error.code, Code::TooLittleData);
     }
 }

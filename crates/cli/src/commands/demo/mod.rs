@@ -47,7 +47,8 @@ impl Demo {
                 .hint("name two or more folders: --data DIR --data DIR"));
         }
         let architecture = Architecture::nano();
-        let domains = domains::gather(&self.data, architecture.positions as usize, &self.seed.0)?;
+        let domains =
+            domains::gather(&self.data, architecture.positions as usize, &self.seed.0, output)?;
         let engine = self.engine.build()?;
         let folder = tempfile::tempdir()
             .map_err(|error| Error::file(&std::env::temp_dir(), "write to", &error))?;
@@ -69,6 +70,10 @@ impl Demo {
             output,
         ))?;
         output.result(report.tables(output), &report)?;
+        output.heading("What next");
+        output.say("  soma localnet        a network like this one that stays up");
+        output.say("  soma train --help    a model of your own data, to publish there");
+        output.say("  docs/guides          both, step by step");
         if !report.supply_conserved {
             return Err(Error::new(Code::Supply, "the supply is not conserved"));
         }

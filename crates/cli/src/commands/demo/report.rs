@@ -79,6 +79,9 @@ pub(crate) struct AccountLine {
     pub(crate) balance_after: String,
 }
 
+/// Columns of a terminal that every table fits into.
+const COLUMNS: usize = 80;
+
 impl Report {
     /// Number of files won by the specialist of their domain, and of all files.
     pub(crate) fn domain_wins(&self) -> (usize, usize) {
@@ -91,7 +94,7 @@ impl Report {
         let sections = [
             ("Losses on held-out documents (nats per byte; lower is better)", self.losses(output)),
             (
-                "Targets: the lowest loss picks the model, the closest of what it understands wins",
+                "Targets: lowest loss picks the model, closest of what it understands wins",
                 self.target_table(output),
             ),
             ("Balances: a win pays half to the submitter and half to the model", self.balances()),
@@ -105,27 +108,30 @@ impl Report {
 
     fn losses(&self, output: &Output) -> String {
         let domains: Vec<&String> = self.models.iter().map(|model| &model.domain).collect();
-        let width = self.files.iter().map(|file| file.path.len()).max().unwrap_or(4).min(48);
+        // What the other columns leave of 80.
+        let room = COLUMNS.saturating_sub(26 + 9 * domains.len()).max(12);
+        let width = self.files.iter().map(|file| file.path.len()).max().unwrap_or(4).min(room);
         let mut text = format!("  {:width$}  {:10}", "file", "domain");
         for domain in &domains {
-            let _ = write!(text, " {domain:>10}");
+            let _ = write!(text, " {domain:>8}");
         }
-        text += "   winner\n";
+        text += "  winner\n";
         for file in &self.files {
             let _ = write!(text, "  {:width$}  {:10}", tail(&file.path, width), file.domain);
             for domain in &domains {
                 let loss = file.losses.get(*domain).map_or("-".into(), |loss| format!("{loss:.3}"));
-                let cell = format!("{loss:>10}");
+                let cell = format!("{loss:>8}");
                 let best = **domain == file.winner_domain;
                 let _ = write!(text, " {}", if best { output.good(cell) } else { cell });
             }
-            let mark = if file.winner_domain == file.domain { "" } else { "  (other domain)" };
-            let _ = writeln!(text, "   {}{mark}", file.winner_domain);
+            let mark = if file.winner_domain == file.domain { "" } else { "*" };
+            let _ = writeln!(text, "  {}{mark}", file.winner_domain);
         }
         let (wins, all) = self.domain_wins();
         let _ = writeln!(
             text,
-            "  {wins} of {all} documents were won by the specialist of their domain."
+            "  {wins} of {all} documents were won by the specialist of their domain{}",
+            if wins == all { "." } else { " (*: not so)." }
         );
         text
     }
@@ -136,24 +142,29 @@ impl Report {
             model.map_or_else(|| id.to_string(), |model| model.name.clone())
         };
         let mut text = format!(
-            "  {:>2} {:>5}  {:19} {:10} {:18} {:>9} {:>6}  {:>14}  file\n",
-            "id", "epoch", "routed", "winner", "submitter", "distance", "gain", "reward"
+            "  {:>2} {:>5}  {:10} {:>8} {:>6} {:>13}  file\n",
+            "id", "epoch", "winner", "distance", "gain", "reward"
         );
         for target in &self.targets {
             let routed: Vec<String> = target.routed.iter().map(|id| name(*id)).collect();
             let winner = target.winner_model.map_or("-".into(), name);
+            let file = target.file.as_deref().unwrap_or("-");
             let _ = writeln!(
                 text,
-                "  {:>2} {:>5}  {:19} {} {:18} {:>9} {:>6}  {:>14}  {}",
+                "  {:>2} {:>5}  {} {:>8} {:>6} {:>13}  {}",
                 target.id,
                 target.epoch,
-                routed.join(" "),
                 output.good(format!("{winner:10}")),
-                target.submitter.as_deref().unwrap_or("nobody"),
                 target.distance.as_deref().map_or("-".into(), relative),
                 target.gain.map_or("-".into(), |gain| format!("{gain:.3}")),
                 amount(&target.reward),
-                target.file.as_deref().unwrap_or("-"),
+                tail(file, COLUMNS - 54),
+            );
+            let submitter = target.submitter.as_deref().unwrap_or("nobody");
+            let _ = writeln!(
+                text,
+                "            routed to {}; submitted by {submitter}",
+                routed.join(" ")
             );
         }
         text += "  Distance: 0 is at the target, 1.000 is at right angles to it.\n";

@@ -10,8 +10,10 @@ use serde::Serialize;
 use soma_codes::Code;
 use soma_model::train::{Changes, Corpus, Recipe, StepReport, Trainer};
 use soma_model::{Engine, Weights};
+use soma_os::data::check_memory;
 
 use self::kept::Kept;
+use crate::data::Data;
 use crate::error::{Error, Result};
 use crate::model_flags::{self, Arch, EngineArgs};
 use crate::output::{Output, Unit};
@@ -81,17 +83,15 @@ impl Train {
     pub(crate) fn run(self, output: &Output) -> Result {
         let stop = Stop::listen()?;
         Kept::check(&self)?;
+        self.warn_of_outputs_among_data(output);
         let engine = self.engine.build()?;
-        let (corpus, held_out) = self.corpora()?;
+        let Corpora { training: corpus, held_out, found } = self.corpora(output)?;
         output.say(format_args!(
             "training on {} bytes, evaluating on {}; {} on {}",
             corpus.len(),
             held_out.len(),
             engine.kernel(),
-            match engine.threads() {
-                1 => "1 thread".to_owned(),
-                threads => format!("{threads} threads"),
-            },
+            model_flags::threads(engine.threads()),
         ));
         let mut trainer = self.trainer(&engine, corpus)?;
         if trainer.steps_done() == trainer.recipe().steps {
@@ -121,16 +121,36 @@ impl Train {
             tokens_per_second: run.tokens as f64 / seconds.max(f64::MIN_POSITIVE),
         };
         output.result(summary.text(self.output.as_deref()), &summary)?;
-        kept.complete()
+        kept.complete()?;
+        found.iter().try_for_each(Data::ended)
     }
 
-    /// Training data and held-out data.
-    fn corpora(&self) -> Result<(Corpus, Corpus)> {
-        let corpus = read(&self.data, "training")?;
-        match &self.val {
-            Some(path) => Ok((corpus, read(std::slice::from_ref(path), "held-out")?)),
-            None => Ok(corpus.hold_out()),
+    /// Warns of outputs that a later run would read as data, so that it could not be resumed.
+    fn warn_of_outputs_among_data(&self, output: &Output) {
+        let outputs = [&self.output, &self.checkpoint, &self.log].into_iter().flatten();
+        for path in outputs.filter_map(|path| std::path::absolute(path).ok()) {
+            let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+            let lies_in = |data: &&PathBuf| {
+                let data = data.canonicalize().ok().filter(|data| data.is_dir());
+                data.zip(folder.as_ref()).is_some_and(|(data, folder)| folder.starts_with(data))
+            };
+            if let Some(data) = self.data.iter().find(lies_in) {
+                let (path, data) = (path.display(), data.display());
+                output.warn(format_args!(
+                    "{path} lies in {data}: a run that is resumed or repeated reads it as data"
+                ));
+            }
         }
+    }
+
+    fn corpora(&self, output: &Output) -> Result<Corpora> {
+        let (corpus, data) = read(&self.data, output)?;
+        let Some(path) = &self.val else {
+            let (training, held_out) = corpus.hold_out();
+            return Ok(Corpora { training, held_out, found: vec![data] });
+        };
+        let (held_out, held_out_data) = read(std::slice::from_ref(path), output)?;
+        Ok(Corpora { training: corpus, held_out, found: vec![data, held_out_data] })
     }
 
     fn trainer<'e>(&self, engine: &'e Engine, corpus: Corpus) -> Result<Trainer<'e>> {
@@ -160,6 +180,14 @@ impl Train {
         };
         Ok(Trainer::new(engine, &weights, recipe, corpus)?)
     }
+}
+
+/// The data of a run.
+struct Corpora {
+    training: Corpus,
+    held_out: Corpus,
+    /// Where it is from.
+    found: Vec<Data>,
 }
 
 /// Runs until the last step, or until it is asked to stop.
@@ -252,18 +280,21 @@ impl Summary {
     }
 }
 
-/// All files in the order of their paths, one document each.
-fn read(paths: &[PathBuf], purpose: &str) -> Result<Corpus> {
+/// All files in order, one document each.
+fn read(paths: &[PathBuf], output: &Output) -> Result<(Corpus, Data)> {
+    let data = Data::find(paths, output)?;
+    // A file that is too large by itself is left out.
+    let sizes = data.files.iter().map(|file| file.size_bytes);
+    let bytes = sizes.filter(|bytes| check_memory(*bytes).is_ok()).sum();
+    check_memory(bytes).map_err(|error| {
+        let message = format!("all of the data is in memory while it is learned: {error}");
+        Error::new(Code::NoMemory, message).hint("train on less of it at a time, and use --from")
+    })?;
     let mut corpus = Corpus::new();
-    for path in paths {
-        for file in soma_compete::documents::files_below(path)? {
-            let bytes = std::fs::read(&file).map_err(|error| Error::file(&file, "read", &error))?;
-            corpus.push(&bytes);
+    for file in &data.files {
+        if let Some(content) = data.read(file, output)? {
+            corpus.push(&content);
         }
     }
-    if corpus.is_empty() {
-        return Err(Error::new(Code::EmptyData, format!("the {purpose} data is empty"))
-            .hint("name files with at least two bytes in total"));
-    }
-    Ok(corpus)
+    Ok((corpus, data))
 }

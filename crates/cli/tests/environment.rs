@@ -1,0 +1,143 @@
+//! What the environment and other people's files may look like: variables that are empty, proxies,
+//! servers that send elsewhere, passwords in URLs, keys of any name.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+mod support;
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Output;
+
+use support::{command, fails, json, soma, stderr};
+
+/// A server that gives this answer to every request.
+fn server(answer: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            let _request = connection.read(&mut [0; 4096]);
+            let _gone = connection.write_all(answer.as_bytes());
+        }
+    });
+    address.to_string()
+}
+
+const MOVED: &str = "HTTP/1.1 301 Moved Permanently\r\nlocation: http://bob:secretword@elsewhere/x\r\n\
+                     content-length: 0\r\nconnection: close\r\n\r\n";
+
+fn run(home: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
+    command(home).envs(variables.iter().copied()).args(arguments).output().unwrap()
+}
+
+#[test]
+fn an_empty_variable_is_one_that_is_not_set() {
+    let home = tempfile::tempdir().unwrap();
+    let names = ["SOMA_URL", "SOMA_KEY", "SOMA_CHAIN", "SOMA_PASSPHRASE_FILE", "SOMA_HOME"];
+    let mut variables: Vec<(&str, &str)> = names.map(|name| (name, "")).into();
+    let path = home.path().to_str().unwrap();
+    variables.extend([("HOME", path), ("XDG_DATA_HOME", ""), ("http_proxy", "")]);
+    let made = run(home.path(), &variables, &["keys", "new", "--local"]);
+    assert!(made.status.success(), "{}", stderr(&made));
+    assert!(home.path().join(".local/share/soma/keys/default.json").is_file());
+    let status = run(home.path(), &variables, &["status"]);
+    let said = stderr(&status);
+    assert!(said.contains("http://127.0.0.1:8645") || status.status.success(), "{said}");
+}
+
+#[test]
+fn a_usage_line_names_what_the_command_needs_and_nothing_else() {
+    let home = tempfile::tempdir().unwrap();
+    let variables = [("SOMA_URL", "http://host"), ("SOMA_KEY", "alice")];
+    let refused = run(home.path(), &variables, &["send"]);
+    let said = stderr(&refused);
+    assert!(said.contains("Usage: soma send <TO> <AMOUNT>\n"), "{said}");
+    let wrong = run(home.path(), &[("SOMA_CHAIN", "nonsense")], &["status"]);
+    assert_eq!(wrong.status.code(), Some(2), "{}", stderr(&wrong));
+}
+
+#[test]
+fn whoever_asks_for_nothing_gets_help() {
+    let home = tempfile::tempdir().unwrap();
+    for arguments in [&[][..], &["model"], &["node"]] {
+        let helped = soma(home.path(), arguments);
+        assert!(helped.status.success(), "{}", stderr(&helped));
+        let text = String::from_utf8(helped.stdout).unwrap();
+        assert!(text.contains("Usage: soma") && text.contains("Commands:"), "{text}");
+    }
+}
+
+#[test]
+fn this_machine_is_never_reached_through_a_proxy_and_a_redirection_says_where_to() {
+    let home = tempfile::tempdir().unwrap();
+    let url = format!("http://{}", server(MOVED));
+    for proxy in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
+        let output = run(home.path(), &[(proxy, "http://127.0.0.1:9")], &["status", "--url", &url]);
+        let said = fails(&output, 6, "http_error");
+        assert!(said.contains("301 Moved Permanently, and names http://elsewhere/x"), "{said}");
+        assert!(said.contains("hint: ") && said.contains("--url"), "{said}");
+        assert!(!said.contains("secretword"), "{said}");
+    }
+    let variables = [("http_proxy", "http://127.0.0.1:9")];
+    let output = run(home.path(), &variables, &["status", "--url", "http://node.example"]);
+    assert!(fails(&output, 6, "network").contains("http_proxy"));
+    let page = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\nconnection: close\r\n\r\n<html>";
+    let url = format!("http://{}", server(page));
+    fails(&soma(home.path(), &["status", "--url", &url]), 6, "not_a_node");
+}
+
+#[test]
+fn a_password_in_a_url_is_never_printed() {
+    let home = tempfile::tempdir().unwrap();
+    let server = server(MOVED);
+    let urls =
+        ["https://bob:secretword@h", "bob:secretword@h", "http://bob:secretword@127.0.0.1:1"];
+    let mut urls: Vec<String> = urls.map(str::to_owned).into();
+    urls.push(format!("http://bob:secretword@{server}/x"));
+    for url in &urls {
+        for arguments in [&["status"][..], &["top", "--json"], &["doctor"], &["balance"]] {
+            for json in [&[][..], &["--json"]] {
+                let output = run(home.path(), &[("SOMA_URL", url)], &[arguments, json].concat());
+                let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+                let printed = stdout + &stderr(&output);
+                assert!(!printed.contains("secretword"), "{arguments:?} {url}: {printed}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_path_of_a_key_is_that_file() {
+    let home = tempfile::tempdir().unwrap();
+    let keys = home.path().join("keys");
+    let [alice, bob] = ["alice", "bob"].map(|name| {
+        json(home.path(), &["keys", "new", name, "--local"])["address"].as_str().unwrap().to_owned()
+    });
+    std::fs::rename(keys.join("bob.json"), keys.join("alice.bak")).unwrap();
+    std::fs::copy(keys.join("alice.bak"), keys.join("My Key.json")).unwrap();
+    for (name, address) in [("alice.json", &alice), ("alice.bak", &bob), ("My Key.json", &bob)] {
+        let path = keys.join(name).display().to_string();
+        assert_eq!(&json(home.path(), &["keys", "show", "--key", &path])["address"], address);
+    }
+    let missing = keys.join("carol.json").display().to_string();
+    fails(&soma(home.path(), &["keys", "show", &missing]), 4, "file_not_found");
+    // What is no key is told.
+    let listed = soma(home.path(), &["keys", "list"]);
+    assert_eq!(listed.status.code(), Some(1));
+    assert!(stderr(&listed).contains("left out: `My Key` is not a valid key name"));
+    assert!(String::from_utf8(listed.stdout).unwrap().contains(&alice));
+}
+
+#[test]
+fn what_was_named_as_a_passphrase_file_is_not_shown() {
+    let home = tempfile::tempdir().unwrap();
+    let output =
+        soma(home.path(), &["keys", "new", "--passphrase-file", "correct horse battery staple"]);
+    let said = fails(&output, 4, "file_not_found");
+    assert!(!said.contains("horse"), "{said}");
+    let local = soma(home.path(), &["keys", "new", "worthless", "--local"]);
+    assert!(!stderr(&local).contains("passphrase"), "{}", stderr(&local));
+}
