@@ -24,6 +24,8 @@ FILES_FEW = 30
 """With fewer files than this, single pieces are held out instead of whole files."""
 SKIPPED_FOLDERS = {"target", "node_modules", "site-packages", "__pycache__"}
 """Folders with what programs made."""
+SKIPPED_FILES = {"economics.md"}
+"""Files that are mostly tables printed by programs, this bench among them."""
 
 ROOT = Path(__file__).resolve().parents[2]
 REPOSITORY = {
@@ -67,7 +69,8 @@ def files_below(folder: Path) -> Iterator[Path]:
     """All files below a folder, without hidden and generated ones, in the order of their paths."""
     for path, folders, files in os.walk(folder):
         folders[:] = sorted(n for n in folders if n[0] != "." and n not in SKIPPED_FOLDERS)
-        yield from (Path(path, name) for name in sorted(files) if name[0] != ".")
+        names = (name for name in sorted(files) if name[0] != "." and name not in SKIPPED_FILES)
+        yield from (Path(path, name) for name in names)
 
 
 def repository_domains(root: Path = ROOT) -> list[Domain]:
