@@ -71,6 +71,8 @@ pub(crate) enum Command {
     Vote(commands::vote::Vote),
     /// Show the network at a glance.
     Status(commands::status::Status),
+    /// Explain what became of submissions and models in the last epochs.
+    Why(commands::why::Why),
     /// Monitor a node.
     Top(commands::top::Top),
     /// Check whether this machine can run a node.
@@ -102,6 +104,7 @@ impl Command {
             Self::Validator(command) => command.run(global, output),
             Self::Vote(command) => command.run(global, output),
             Self::Status(_) => commands::status::run(global, output),
+            Self::Why(command) => command.run(global, output),
             Self::Top(command) => command.run(global, output),
             Self::Doctor(command) => command.run(global, output),
             Self::Explain(command) => command.run(output),

@@ -27,6 +27,7 @@ mod corpus;
 mod seen;
 mod submitting;
 mod session;
+pub mod why;
 
 pub use competitor::Competitor;
 pub use corpus::Standing;

@@ -93,6 +93,8 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(state::target))
         .routes(routes!(state::target_direction))
         .routes(routes!(history::target_events))
+        .routes(routes!(history::epoch_events))
+        .routes(routes!(history::governance_events))
         .routes(routes!(state::target_data))
         .routes(routes!(state::pieces))
         .routes(routes!(history::transaction))

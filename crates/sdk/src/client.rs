@@ -18,8 +18,8 @@ use soma_protocol::{
 use crate::api::routes;
 use crate::api::text::Text;
 use crate::api::{
-    Account, ApiError, Batch, BatchAnswer, Block, Epoch, Model, Page, Receipt, Status, Submitted,
-    Target, Transaction, Vector, Winner,
+    Account, ApiError, Batch, BatchAnswer, Block, Epoch, Event, Model, Page, Receipt, Status,
+    Submitted, Target, Transaction, Vector, Winner,
 };
 use crate::api::{Governance, Stake, Validator};
 use crate::error::SdkError;
@@ -93,6 +93,33 @@ pub struct Sent {
     pub nonce: Option<u64>,
     /// Block time after which it can no longer be included.
     pub valid_until_ms: u64,
+}
+
+/// What events are asked for by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// An account, or its validator.
+    Account(Address),
+    /// A model.
+    Model(ModelId),
+    /// A target.
+    Target(TargetId),
+    /// The course of an epoch.
+    Epoch(EpochId),
+    /// Proposals and what they changed.
+    Governance,
+}
+
+impl Subject {
+    fn path(self) -> String {
+        match self {
+            Self::Account(address) => routes::path(routes::ACCOUNT_EVENTS, address),
+            Self::Model(id) => routes::path(routes::MODEL_EVENTS, id),
+            Self::Target(id) => routes::path(routes::TARGET_EVENTS, id),
+            Self::Epoch(epoch) => routes::path(routes::EPOCH_EVENTS, epoch),
+            Self::Governance => routes::GOVERNANCE_EVENTS.to_owned(),
+        }
+    }
 }
 
 impl From<&SignedTransaction> for Sent {
@@ -275,6 +302,35 @@ impl Client {
     pub async fn blocks(&self, below: Option<u64>, limit: u32) -> Result<Page<Block>, SdkError> {
         let after = below.map(|height| format!("&after={height}")).unwrap_or_default();
         self.get(&format!("{}?limit={limit}{after}", routes::BLOCKS)).await
+    }
+
+    /// A page of the events that concern `subject`, newest first: the last ones, or those before
+    /// the one at the cursor `after`.
+    pub async fn events_of(
+        &self,
+        subject: Subject,
+        after: Option<&str>,
+    ) -> Result<Page<Event>, SdkError> {
+        self.page(&subject.path(), after).await
+    }
+
+    /// A page of the transactions that an account signed, newest first, as for
+    /// [`Client::events_of`].
+    pub async fn transactions_of(
+        &self,
+        account: Address,
+        after: Option<&str>,
+    ) -> Result<Page<Transaction>, SdkError> {
+        self.page(&routes::path(routes::ACCOUNT_TRANSACTIONS, account), after).await
+    }
+
+    async fn page<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        after: Option<&str>,
+    ) -> Result<Page<T>, SdkError> {
+        let after = after.map(|after| format!("&after={after}")).unwrap_or_default();
+        self.get(&format!("{path}?limit={}{after}", routes::PAGE_MAX)).await
     }
 
     /// A transaction: pending in the node's pool, or finalized.

@@ -18,6 +18,7 @@ pub(crate) mod stake;
 pub(crate) mod validator;
 pub(crate) mod vote;
 pub(crate) mod status;
+pub(crate) mod why;
 pub(crate) mod top;
 pub(crate) mod doctor;
 pub(crate) mod explain;

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use soma_codes::Code;
-use soma_protocol::{Address, Hash, ModelId, SignedTransaction, TargetId};
+use soma_protocol::{Address, Epoch, Hash, ModelId, SignedTransaction, TargetId};
 use soma_sdk::api::cursor::Cursor;
 use soma_sdk::api::routes;
 use soma_sdk::api::text::Text;
@@ -236,6 +236,32 @@ pub(super) async fn target_events(
     Query(after): Query<AfterCursor>,
 ) -> Result<Json<Page<types::Event>>, Problem> {
     events_of(&api, Subject::Target(TargetId(id)), &after)
+}
+
+/// The course of an epoch, newest first: its phases, its beacon and its emission
+#[utoipa::path(get, path = routes::EPOCH_EVENTS, tag = "history",
+    params(("epoch" = u32, Path),
+        ("after" = Option<String>, Query, description = "cursor of the last one seen"),
+        ("limit" = Option<u32>, Query, description = "1 to 500")),
+    responses((status = 200, body = Page<types::Event>), (status = 400, body = ApiError)))]
+pub(super) async fn epoch_events(
+    State(api): State<Api>,
+    Path(epoch): Path<u32>,
+    Query(after): Query<AfterCursor>,
+) -> Result<Json<Page<types::Event>>, Problem> {
+    events_of(&api, Subject::Epoch(Epoch(epoch)), &after)
+}
+
+/// Proposals, votes, and what they changed, newest first
+#[utoipa::path(get, path = routes::GOVERNANCE_EVENTS, tag = "history",
+    params(("after" = Option<String>, Query, description = "cursor of the last one seen"),
+        ("limit" = Option<u32>, Query, description = "1 to 500")),
+    responses((status = 200, body = Page<types::Event>), (status = 400, body = ApiError)))]
+pub(super) async fn governance_events(
+    State(api): State<Api>,
+    Query(after): Query<AfterCursor>,
+) -> Result<Json<Page<types::Event>>, Problem> {
+    events_of(&api, Subject::Governance, &after)
 }
 
 fn events_of(

@@ -59,7 +59,7 @@ pub(crate) async fn commit(
 }
 
 /// Downloads the models routed to a target and scores data with each.
-async fn scores(network: &Network, target: &Target, data: &[u8]) -> Vec<Score> {
+pub(crate) async fn scores(network: &Network, target: &Target, data: &[u8]) -> Vec<Score> {
     let mut scores = Vec::new();
     for routed in &target.routed {
         let path = network.path(&format!("{}.pulled", routed.weights_hash));

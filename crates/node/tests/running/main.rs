@@ -18,3 +18,5 @@ mod gossip;
 mod network;
 #[cfg(test)]
 mod page;
+#[cfg(test)]
+mod why;

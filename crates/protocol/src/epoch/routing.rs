@@ -100,6 +100,14 @@ impl Routing {
     }
 }
 
+/// The rank value of a model at a target: the lower, the nearer. `None` for a specialization that
+/// is zero, which is not routed.
+pub fn rank_value(specialization: &[i16], stake: Amount, direction: &[i16]) -> Option<i128> {
+    let length = Length::of(specialization)?;
+    let distance = distance(specialization, length, direction, length_squared(direction));
+    Some(distance_term(distance, direction.len()).saturating_sub(stake_term(stake)))
+}
+
 fn distance_term(distance: u64, dim: usize) -> i128 {
     let root = i128::try_from(dim.isqrt()).unwrap_or(i128::MAX);
     let factor = root.saturating_mul(3).saturating_mul(LOG2_ONE.into());

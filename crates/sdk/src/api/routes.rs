@@ -15,6 +15,9 @@ pub const ARCHITECTURE: &str = "/v1/architecture";
 pub const EPOCH: &str = "/v1/epochs/{epoch}";
 /// `GET`: [`EpochMap`](crate::api::EpochMap).
 pub const EPOCH_MAP: &str = "/v1/epochs/{epoch}/map";
+/// `GET ?after=CURSOR&limit=N`: page of the [`Event`](crate::api::Event)s that are the epoch's
+/// course, newest first: its phases, its beacon and its emission.
+pub const EPOCH_EVENTS: &str = "/v1/epochs/{epoch}/events";
 /// `GET`: [`Account`](crate::api::Account); never 404, an unknown account is empty.
 pub const ACCOUNT: &str = "/v1/accounts/{address}";
 /// `GET ?after=PLACE&limit=N`: [`Page`](crate::api::Page) of [`Stake`](crate::api::Stake): the
@@ -33,6 +36,9 @@ pub const VALIDATORS: &str = "/v1/validators";
 pub const VALIDATOR: &str = "/v1/validators/{address}";
 /// `GET`: [`Governance`](crate::api::Governance).
 pub const GOVERNANCE: &str = "/v1/governance";
+/// `GET ?after=CURSOR&limit=N`: page of the [`Event`](crate::api::Event)s of proposals and votes,
+/// and of what they changed, newest first.
+pub const GOVERNANCE_EVENTS: &str = "/v1/governance/events";
 /// `GET ?after=ID&limit=N`: [`Page`](crate::api::Page) of [`Model`](crate::api::Model).
 pub const MODELS: &str = "/v1/models";
 /// `GET`: [`Model`](crate::api::Model).

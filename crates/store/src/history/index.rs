@@ -4,7 +4,7 @@
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use soma_protocol::{Address, Event, ModelId, PoolId, TargetId};
+use soma_protocol::{Address, Epoch, Event, ModelId, PoolId, TargetId};
 
 use super::{
     blocks::{EVENTS, TRANSACTIONS, empty},
@@ -42,6 +42,10 @@ pub enum Subject {
     Model(ModelId),
     /// Events that concern a target.
     Target(TargetId),
+    /// The course of an epoch: its phases, its beacon and its emission.
+    Epoch(Epoch),
+    /// Proposals, votes on them, and what they and other votes changed.
+    Governance,
 }
 
 impl Subject {
@@ -55,6 +59,8 @@ impl Subject {
             Self::Account(address) => (0, address.0),
             Self::Model(ModelId(id)) => (1, number(id)),
             Self::Target(TargetId(id)) => (2, number(id)),
+            Self::Epoch(Epoch(id)) => (3, number(id)),
+            Self::Governance => (4, [0; 32]),
         }
     }
 }
@@ -137,19 +143,43 @@ pub(super) fn remove(write: &WriteTransaction, block: &BlockRecord) -> Result<()
     Ok(())
 }
 
-/// The subjects that the fields of an event name. Reading fields by name covers events that are
-/// added later; the most frequent event is read directly.
+/// The subjects that an event concerns: by its kind, and those that its fields name. Reading fields
+/// by name covers events that are added later; the most frequent event is read directly.
 fn subjects_of(event: &Event) -> Result<Vec<Subject>, StoreError> {
     if let Event::Transferred { from, to, .. } = event {
         return Ok(vec![Subject::Account(*from), Subject::Account(*to)]);
     }
+    let mut subjects = subjects_named(event)?;
+    match event {
+        Event::EpochBegan { epoch }
+        | Event::PhaseBegan { epoch, .. }
+        | Event::BeaconDrawn { epoch, .. }
+        | Event::EmissionTaken { epoch, .. } => subjects.push(Subject::Epoch(*epoch)),
+        Event::ProposalMade { .. }
+        | Event::VoteCast { .. }
+        | Event::ProposalPassed { .. }
+        | Event::ProposalLapsed { .. }
+        | Event::ParameterChanged { .. }
+        | Event::RentPriceVoted { .. }
+        | Event::RentPriceChanged { .. }
+        | Event::MigrationBegan { .. }
+        | Event::MigrationExtended { .. }
+        | Event::ArchitectureSwitched { .. } => subjects.push(Subject::Governance),
+        _ => {}
+    }
+    Ok(subjects)
+}
+
+/// The subjects that the fields of an event name.
+fn subjects_named(event: &Event) -> Result<Vec<Subject>, StoreError> {
     let Value::Object(fields) = serde_json::to_value(event).map_err(damaged)? else {
         return Ok(Vec::new());
     };
     let mut subjects = Vec::new();
     for (name, value) in fields {
         match name.as_str() {
-            "from" | "to" | "owner" | "staker" | "proposer" | "submitter" | "validator" => {
+            "account" | "from" | "to" | "owner" | "staker" | "proposer" | "submitter"
+            | "validator" => {
                 subjects.push(Subject::Account(from_value(value)?));
             }
             "model" => subjects.push(Subject::Model(from_value(value)?)),

@@ -1,0 +1,130 @@
+//! Reading what the chain keeps about the last epochs: events, newest first, as far back as asked.
+
+use std::collections::HashMap;
+
+use soma_protocol::{Epoch, Event, Phase, TargetId};
+use soma_sdk::SdkError;
+use soma_sdk::api::{Event as ApiEvent, Target};
+use soma_sdk::client::{Client, Subject};
+
+use crate::error::Result;
+
+/// The most events and transactions of one subject that are read.
+pub(super) const READ_MAX: usize = 5_000;
+
+/// An event with the time of its block.
+pub(super) struct Entry {
+    pub(super) timestamp_ms: u64,
+    pub(super) event: Event,
+}
+
+/// The last epochs of a chain.
+pub(super) struct Chronicle<'a> {
+    pub(super) client: &'a Client,
+    /// The first of the epochs.
+    pub(super) first: u32,
+    /// The running epoch.
+    pub(super) last: u32,
+    targets: HashMap<u32, Target>,
+}
+
+impl<'a> Chronicle<'a> {
+    /// The running epoch and those before it, `epochs` in all.
+    pub(super) async fn of_last(client: &'a Client, epochs: u32) -> Result<Self> {
+        let last = client.status().await?.clock.epoch;
+        let first = last.saturating_sub(epochs.saturating_sub(1)).max(1);
+        Ok(Self { client, first, last, targets: HashMap::new() })
+    }
+
+    /// A target; asked for once.
+    pub(super) async fn target(&mut self, id: TargetId) -> Result<&Target> {
+        if !self.targets.contains_key(&id.0) {
+            self.targets.insert(id.0, self.client.target(id).await?);
+        }
+        Ok(&self.targets[&id.0])
+    }
+
+    /// The events of these epochs that concern `subject`, oldest first.
+    pub(super) async fn events(&mut self, subject: Subject) -> Result<Vec<Entry>> {
+        let mut found = Vec::new();
+        let mut after = None;
+        'pages: while found.len() < READ_MAX {
+            let page = self.client.events_of(subject, after.as_deref()).await?;
+            for event in &page.items {
+                // A node may be newer than this software and tell of what it does not know.
+                let Some(entry) = entry(event) else { continue };
+                if self.is_earlier(&entry.event).await? {
+                    break 'pages;
+                }
+                found.push(entry);
+            }
+            match page.next {
+                Some(next) if !page.items.is_empty() => after = Some(next),
+                _ => break,
+            }
+        }
+        found.reverse();
+        Ok(found)
+    }
+
+    /// Whether an event belongs to an epoch before these. Some do not say.
+    async fn is_earlier(&mut self, event: &Event) -> Result<bool> {
+        let epoch = match (epoch_of(event), target_of(event)) {
+            (Some(epoch), _) => epoch.0,
+            (None, Some(target)) => self.target(target).await?.epoch,
+            (None, None) => return Ok(false),
+        };
+        Ok(epoch < self.first)
+    }
+
+    /// When each phase of an epoch began, oldest first; nothing if the node does not know anymore.
+    pub(super) async fn phases(&self, epoch: u32) -> Result<Vec<(u64, Phase)>> {
+        let page = match self.client.events_of(Subject::Epoch(Epoch(epoch)), None).await {
+            Err(SdkError::Api { status: 404, .. }) => return Ok(Vec::new()),
+            page => page?,
+        };
+        let phases = page.items.iter().filter_map(entry).filter_map(|entry| match entry.event {
+            Event::PhaseBegan { phase, .. } => Some((entry.timestamp_ms, phase)),
+            _ => None,
+        });
+        let mut phases: Vec<_> = phases.collect();
+        phases.reverse();
+        Ok(phases)
+    }
+}
+
+fn entry(event: &ApiEvent) -> Option<Entry> {
+    Some(Entry { timestamp_ms: event.timestamp_ms.0, event: event.typed()? })
+}
+
+/// The epoch that an event belongs to, if it names one. The epochs of announcements and releases
+/// lie ahead.
+fn epoch_of(event: &Event) -> Option<Epoch> {
+    Some(match *event {
+        Event::WeightsCommitted { epoch, .. }
+        | Event::WeightsHeld { epoch, .. }
+        | Event::WeightsAvailable { epoch, .. }
+        | Event::CommitLapsed { epoch, .. }
+        | Event::WeightsRevealed { epoch, .. }
+        | Event::ModelInactive { epoch, .. }
+        | Event::ChallengeAnswered { epoch, .. }
+        | Event::TargetDrawn { epoch, .. }
+        | Event::TargetSettled { epoch, .. }
+        | Event::TargetReturned { epoch, .. }
+        | Event::ValidatorRewarded { epoch, .. }
+        | Event::RentPaid { epoch, .. } => epoch,
+        _ => return None,
+    })
+}
+
+fn target_of(event: &Event) -> Option<TargetId> {
+    Some(match *event {
+        Event::SubmissionAccepted { target, .. }
+        | Event::SubmissionDisplaced { target, .. }
+        | Event::SubmissionReleased { target, .. }
+        | Event::SubmissionForfeited { target, .. }
+        | Event::DataPublished { target, .. }
+        | Event::ModelBroken { target, .. } => target,
+        _ => return None,
+    })
+}

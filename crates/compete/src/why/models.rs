@@ -1,0 +1,223 @@
+//! What became of a model.
+
+use std::collections::BTreeMap;
+
+use soma_protocol::event::LapseReason;
+use soma_protocol::routing::rank_value;
+use soma_protocol::{Amount, Epoch, Event, ModelId, SUPPLY, TargetId};
+use soma_sdk::api::{Model, ModelStatus, Returned, Target, TargetStatus};
+use soma_sdk::client::{Client, Subject};
+
+use super::chronicle::{Chronicle, Entry};
+use super::reason::{Fate, Q32, Reason};
+use crate::error::Result;
+
+/// The most targets of an epoch that are compared to tell what was missing.
+const COMPARED_MAX: usize = 64;
+
+/// What became of a model in the last `epochs`, oldest first: for each epoch the targets that it was
+/// routed to, or why it was routed to none.
+///
+/// # Errors
+/// Those of requests.
+pub async fn of_model(client: &Client, id: ModelId, epochs: u32) -> Result<Vec<Fate>> {
+    let mut chronicle = Chronicle::of_last(client, epochs).await?;
+    let model = client.model(id).await?;
+    let events = chronicle.events(Subject::Model(id)).await?;
+    let mut fates = Vec::new();
+    for epoch in chronicle.first..=chronicle.last {
+        let mut reasons = lapses(&events, epoch);
+        let routed = targets_of(&events, id, epoch);
+        for &target in &routed {
+            let reason = outcome(&mut chronicle, target, id).await?;
+            reasons.push((Some(target.0), reason));
+        }
+        if routed.is_empty() {
+            let reason = not_routed(&chronicle, &model, &events, epoch).await?;
+            reasons.extend(reason.map(|reason| (None, reason)));
+        }
+        let fate = |(target, reason)| Fate { epoch, target, model: Some(id.0), reason };
+        fates.extend(reasons.into_iter().map(fate));
+    }
+    Ok(fates)
+}
+
+/// Commits for an epoch that lapsed.
+fn lapses(events: &[Entry], of: u32) -> Vec<(Option<u32>, Reason)> {
+    let lapsed = events.iter().filter_map(|entry| match entry.event {
+        Event::CommitLapsed { epoch, reason, returned, burned, .. } if epoch.0 == of => {
+            Some(match reason {
+                LapseReason::NotHeld => Reason::NotHeld { returned },
+                LapseReason::NotRevealed => Reason::NotRevealed { burned },
+                LapseReason::OldArchitecture => Reason::OldArchitecture,
+            })
+        }
+        _ => None,
+    });
+    lapsed.map(|reason| (None, reason)).collect()
+}
+
+/// The targets of an epoch that the model was routed to.
+fn targets_of(events: &[Entry], id: ModelId, of: u32) -> Vec<TargetId> {
+    let drawn = events.iter().filter_map(|entry| match &entry.event {
+        Event::TargetDrawn { target, epoch, models, .. } => {
+            (epoch.0 == of && models.contains(&id)).then_some(*target)
+        }
+        _ => None,
+    });
+    drawn.collect()
+}
+
+/// What became of a target that the model was routed to.
+async fn outcome(chronicle: &mut Chronicle<'_>, target: TargetId, id: ModelId) -> Result<Reason> {
+    let Target { payment, status, returned, reward, .. } = chronicle.target(target).await?.clone();
+    Ok(match (payment, status, returned) {
+        (Some(payment), ..) if payment.model == id.0 => {
+            Reason::ModelWon { paid: Amount(payment.paid_model.0) }
+        }
+        (Some(payment), ..) => {
+            let loss_q32 = winning_loss(&chronicle.events(Subject::Target(target)).await?);
+            Reason::PredictedWorse { winner: payment.model, loss_q32 }
+        }
+        (None, TargetStatus::Returned, Some(Returned::Unclaimed)) => Reason::Unclaimed,
+        (None, TargetStatus::Returned, Some(Returned::Invalid)) => Reason::ClaimInvalid,
+        (None, TargetStatus::Returned, _) => Reason::Undecided { reward: Amount(reward.0) },
+        (None, ..) => Reason::Undetermined,
+    })
+}
+
+/// The loss of the model that won, on the data that won.
+fn winning_loss(events: &[Entry]) -> Option<Q32> {
+    events.iter().find_map(|entry| match entry.event {
+        Event::TargetSettled { loss_q32, .. } => Some(Q32(loss_q32)),
+        _ => None,
+    })
+}
+
+/// Why the model was routed to no target of an epoch; `None` if the chain no longer says.
+async fn not_routed(
+    chronicle: &Chronicle<'_>,
+    model: &Model,
+    events: &[Entry],
+    epoch: u32,
+) -> Result<Option<Reason>> {
+    if let Some(reason) = out_of_competition(model, events, epoch) {
+        return Ok(Some(reason));
+    }
+    let drawn = chronicle.client.epoch(Epoch(epoch)).await?.targets;
+    if drawn.is_empty() {
+        let is_ahead = epoch == chronicle.last;
+        return Ok(is_ahead.then_some(Reason::NotDrawn));
+    }
+    let minimum = chronicle.client.params().await?.model_stake_min;
+    let stake = Amount(model.stake.0);
+    if stake < minimum {
+        return Ok(Some(Reason::StakeTooLow { stake, minimum }));
+    }
+    if epoch + 1 < chronicle.last {
+        let targets = u32::try_from(drawn.len()).unwrap_or(u32::MAX);
+        return Ok(Some(Reason::NotRoutedThen { targets }));
+    }
+    nearest_miss(chronicle.client, model, epoch, &drawn).await.map(Some)
+}
+
+/// Why the model did not compete at all in an epoch.
+fn out_of_competition(model: &Model, events: &[Entry], epoch: u32) -> Option<Reason> {
+    let mut revealed = None;
+    let mut reason = None;
+    for entry in events {
+        match entry.event {
+            Event::WeightsRevealed { epoch: at, .. } => {
+                revealed = revealed.or(Some(at.0));
+                if at.0 <= epoch {
+                    reason = None;
+                }
+            }
+            Event::ModelInactive { epoch: since, .. } if since.0 <= epoch => {
+                reason = Some(Reason::WeightsDue { since: since.0 });
+            }
+            Event::ModelBroken { .. } => reason = Some(Reason::Broken),
+            Event::ModelRetired { .. } => return Some(Reason::Retired),
+            _ => {}
+        }
+    }
+    if reason.is_some() {
+        return reason;
+    }
+    match (&model.weights, model.status) {
+        (None, _) => Some(Reason::NoWeights),
+        (_, ModelStatus::Retiring | ModelStatus::Retired) => Some(Reason::Retired),
+        (Some(weights), ModelStatus::Inactive) if weights.refresh_epoch <= epoch => {
+            Some(Reason::WeightsDue { since: weights.refresh_epoch })
+        }
+        (Some(weights), _) if weights.first_epoch > epoch => {
+            let revealed = revealed.unwrap_or(weights.first_epoch);
+            Some(Reason::RevealedLater { revealed })
+        }
+        _ => None,
+    }
+}
+
+/// The target to which least was missing. Stakes are those of now: the chain does not keep those of
+/// the draw.
+async fn nearest_miss(client: &Client, model: &Model, epoch: u32, drawn: &[u32]) -> Result<Reason> {
+    let own = client.specialization(ModelId(model.id), None).await?.components;
+    let stake = Amount(model.stake.0);
+    let mut others: BTreeMap<u32, (Vec<i16>, Amount)> = BTreeMap::new();
+    let mut best: Option<(Option<Amount>, u32, Vec<u32>)> = None;
+    for &id in drawn.iter().take(COMPARED_MAX) {
+        let target = client.target(TargetId(id)).await?;
+        let direction = client.direction(TargetId(id)).await?.components;
+        let mut last = None;
+        for routed in &target.routed {
+            let other = match others.entry(routed.model) {
+                std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
+                std::collections::btree_map::Entry::Vacant(new) => {
+                    new.insert(competitor(client, routed.model, epoch).await?)
+                }
+            };
+            last = last.max(rank_value(&other.0, other.1, &direction));
+        }
+        let needed = last.and_then(|last| stake_for(&own, &direction, last));
+        let missing = needed.map(|needed| Amount(needed.0.saturating_sub(stake.0)));
+        let is_less = match (&best, missing) {
+            (None, _) | (Some((None, ..)), Some(_)) => true,
+            (Some((Some(least), ..)), Some(missing)) => missing < *least,
+            (Some(_), None) => false,
+        };
+        if is_less {
+            let routed = target.routed.iter().map(|routed| routed.model).collect();
+            best = Some((missing, id, routed));
+        }
+    }
+    let (missing, nearest, routed) = best.unwrap_or((None, 0, Vec::new()));
+    let targets = u32::try_from(drawn.len()).unwrap_or(u32::MAX);
+    Ok(Reason::NotRouted { targets, nearest, routed, stake, missing })
+}
+
+/// A routed model's specialization at the draw, and its stake.
+async fn competitor(client: &Client, id: u32, epoch: u32) -> Result<(Vec<i16>, Amount)> {
+    let drawn = client.specialization(ModelId(id), Some(Epoch(epoch))).await?;
+    let stake = client.model(ModelId(id)).await?.stake;
+    Ok((drawn.components, Amount(stake.0)))
+}
+
+/// The least stake with which a specialization ranks before `last`; `None` if none is enough.
+fn stake_for(specialization: &[i16], direction: &[i16], last: i128) -> Option<Amount> {
+    let is_enough = |stake: u64| {
+        rank_value(specialization, Amount(stake), direction).is_some_and(|value| value < last)
+    };
+    if !is_enough(SUPPLY.0) {
+        return None;
+    }
+    let (mut low, mut high) = (0, SUPPLY.0);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if is_enough(middle) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    Some(Amount(high))
+}
