@@ -75,11 +75,11 @@ class Judge:
         self.specialists = list(specialists)
 
     def judge(self, documents: Sequence[bytes], fixed: bool = True) -> Judged:
-        """Scores documents; each one's winner is the model with the lowest loss."""
+        """Scores documents; each one's winner is the model that predicts it best."""
         rows = []
         for document in documents:
             scores = [specialist.score(document) for specialist in self.specialists]
-            winner = min(range(len(scores)), key=lambda index: scores[index].loss)
+            winner = min(range(len(scores)), key=lambda index: scores[index].cross_entropy)
             score = scores[winner]
             middle = self.specialists[winner].specialization
             seen_from = direction(score.embedding - middle)

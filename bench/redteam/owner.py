@@ -1,6 +1,6 @@
 """An owner who works with a submitter: weights and specialization are made for their documents.
 
-Everything here leaves the model's predictions, and so its wins by loss, as good as they were.
+Everything here leaves the model's predictions, and so its wins, as good as they were.
 """
 
 from __future__ import annotations

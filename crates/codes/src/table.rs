@@ -223,7 +223,7 @@ codes! {
         "choose an open target; see `soma target list`";
     ModelNotRouted = "model_not_routed", Rejected:
         "The model does not compete for this target.",
-        "score the data with the target's models, and submit the one with the lowest loss";
+        "score the data with the target's models, and submit the one that predicts it best";
     BadLoss = "bad_loss", Rejected:
         "A loss is at least 0 and below 2^52: 2^20 nats in units of 2^-32.",
         "submit the loss that the scorer computes";

@@ -190,14 +190,14 @@ impl Scores {
         self.reports.get(&(document, file))?.as_ref()
     }
 
-    /// What a document would be submitted as, if it can be: the routed model with the lowest loss
+    /// What a document would be submitted as, if it can be: the routed model that predicts it best
     /// decides or, within the target's margin, the one with the older weights.
     pub fn fit(&self, document: usize, aim: Aim<'_>) -> Fit {
         let Aim { target, direction, specializations } = aim;
         let routed = target.routed.iter();
         let reports: Vec<_> = routed.map(|routed| self.get(document, routed.into())).collect();
         let losses: Vec<_> =
-            reports.iter().map(|report| Some(report.as_ref()?.score.loss_q32)).collect();
+            reports.iter().map(|report| Some(report.as_ref()?.score.cross_entropy_q32())).collect();
         let ages: Vec<_> = target.routed.iter().map(|routed| routed.age.into()).collect();
         let winner = winner(&losses, &ages, target.loss_margin_q32.0);
         let best = winner.and_then(|at| Some((target.routed.get(at)?.model, (*reports.get(at)?)?)));

@@ -29,6 +29,12 @@ pub struct Score {
 }
 
 impl Score {
+    /// What models compete in: the mean nll over the predicted positions, rounded to units of 2^-32
+    /// nat. SIGReg is left out, because an owner can lower it without predicting better.
+    pub const fn cross_entropy_q32(&self) -> i64 {
+        self.counting_q32.saturating_sub(self.gain_q32)
+    }
+
     /// BLAKE3 of the embedding as little-endian i16.
     pub fn embedding_hash(&self) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();

@@ -161,7 +161,9 @@ impl Walk<'_> {
         });
         match listed {
             Ok(Some((names, failure))) => {
-                names.into_iter().for_each(|name| self.entry(path.join(&name), &name));
+                for name in names {
+                    self.entry(path.join(&name), &name);
+                }
                 if let Some(error) = failure {
                     self.found.leave_out(path, Reason::Failed(error));
                 }

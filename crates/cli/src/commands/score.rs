@@ -329,8 +329,8 @@ impl Entry<'_> {
     }
 }
 
-/// Index of the lowest loss, the first among equals. (On a network, the age of the weights decides
-/// near ties.)
+/// Index of the lowest loss, the first among equals. (On a network, the
+/// cross-entropy alone decides, and the age of the weights near ties.)
 fn winner(scores: &[Entry<'_>]) -> Option<usize> {
     let losses = scores.iter().enumerate();
     losses

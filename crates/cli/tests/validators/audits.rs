@@ -119,7 +119,7 @@ impl Competition {
         let Submitter { sender, corpus } = submitter;
         let client = sender.client();
         let scores: Vec<Score> = target.routed.iter().map(|one| score(one.model)).collect();
-        let losses: Vec<_> = scores.iter().map(|score| Some(score.loss_q32)).collect();
+        let losses: Vec<_> = scores.iter().map(|score| Some(score.cross_entropy_q32())).collect();
         let ages: Vec<_> = target.routed.iter().map(|one| one.age.into()).collect();
         let best = winner(&losses, &ages, sender.params().loss_margin_q32).unwrap();
         let (id, model) = (TargetId(target.id), ModelId(target.routed[best].model));

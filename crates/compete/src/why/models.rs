@@ -147,12 +147,13 @@ fn out_of_competition(model: &Model, events: &[Entry], epoch: u32) -> Option<Rea
     match (&model.weights, model.status) {
         (None, _) => Some(Reason::NoWeights),
         (_, ModelStatus::Retiring | ModelStatus::Retired) => Some(Reason::Retired),
-        (Some(weights), ModelStatus::Inactive) if weights.refresh_epoch <= epoch => {
-            Some(Reason::WeightsDue { since: weights.refresh_epoch })
-        }
         (Some(weights), _) if weights.first_epoch > epoch => {
             let revealed = revealed.unwrap_or(weights.first_epoch);
             Some(Reason::RevealedLater { revealed })
+        }
+        // Its status changes as the next epoch begins.
+        (Some(weights), _) if weights.refresh_epoch <= epoch => {
+            Some(Reason::WeightsDue { since: weights.refresh_epoch })
         }
         _ => None,
     }
@@ -220,4 +221,26 @@ fn stake_for(specialization: &[i16], direction: &[i16], last: i128) -> Option<Am
         }
     }
     Some(Amount(high))
+}
+
+#[cfg(test)]
+mod tests {
+    use soma_protocol::routing::rank_value;
+    use soma_protocol::{Amount, SUPPLY};
+
+    use super::stake_for;
+
+    #[test]
+    fn the_least_stake_that_is_enough_is_found() {
+        let (near, far, direction) = ([300, 100], [-300, 100], [400, 0]);
+        let last = rank_value(&near, Amount(1_000), &direction).unwrap();
+        let enough = stake_for(&near, &direction, last).unwrap();
+        assert!(rank_value(&near, enough, &direction).unwrap() < last);
+        assert!(rank_value(&near, Amount(enough.0 - 1), &direction).unwrap() >= last);
+        assert!(enough > Amount(1_000), "an equal rank is none before it");
+        let farther = stake_for(&far, &direction, last);
+        assert!(farther.is_none_or(|farther| farther > enough));
+        let best = rank_value(&near, SUPPLY, &direction).unwrap();
+        assert_eq!(stake_for(&far, &direction, best), None, "no stake is enough");
+    }
 }

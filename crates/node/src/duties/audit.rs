@@ -167,7 +167,8 @@ impl Case {
     /// What a validator attests to, given what running each routed model gave.
     fn judge(&self, outcomes: &[&Outcome]) -> Verdict {
         let scores: Vec<_> = outcomes.iter().map(|outcome| outcome.score()).collect();
-        let losses: Vec<_> = scores.iter().map(|score| Some(score.as_ref()?.loss_q32)).collect();
+        let losses = scores.iter().map(|score| Some(score.as_ref()?.cross_entropy_q32()));
+        let losses: Vec<_> = losses.collect();
         let ages: Vec<_> = self.routed.iter().map(|routed| routed.age).collect();
         let winner = soma_protocol::winner(&losses, &ages, self.margin_q32);
         let valid = winner

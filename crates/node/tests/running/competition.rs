@@ -136,7 +136,7 @@ pub(crate) async fn submit(
 ) -> Publication {
     let publication = corpus.publication(sender, target, at);
     let scores = scores(network, target, &publication.data).await;
-    let losses: Vec<_> = scores.iter().map(|score| Some(score.loss_q32)).collect();
+    let losses: Vec<_> = scores.iter().map(|score| Some(score.cross_entropy_q32())).collect();
     let ages: Vec<_> = target.routed.iter().map(|routed| routed.age.into()).collect();
     let best = match claim {
         Claim::Winner(model) => target.routed.iter().position(|one| one.model == model.0),

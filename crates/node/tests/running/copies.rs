@@ -1,12 +1,15 @@
-//! A copy of a model wins nothing against its original, byte for byte or with noise on every
-//! weight: measured on real weights of a trained model, and shown on a running node.
+//! A copy of a model wins nothing against its original, byte for byte, with noise on every weight,
+//! or with other representations behind the same predictions: measured on real weights of a trained
+//! model, and shown on a running node.
 
 use std::path::Path;
 
 use crate::competition::{self, Claim, commit, publish, reveal, submit};
 use crate::network::Network;
 use soma_model::train::{Corpus, Recipe, Trainer};
-use soma_model::{Architecture, Directions, Engine, KernelChoice, Weights, score_all};
+use soma_model::{
+    Architecture, Directions, Engine, KernelChoice, Score, Weights, score_all, score_with_dump,
+};
 use soma_protocol::record::WeightsAge;
 use soma_protocol::winner::margin;
 use soma_protocol::{Epoch, Params, Phase, winner};
@@ -56,6 +59,51 @@ fn noisy(weights: &Weights, noise: f32, seed: u64, path: &Path) -> Weights {
     Weights::open(path, None).unwrap()
 }
 
+/// The values of a tensor in the bytes of a weights file.
+fn tensor<'a>(bytes: &'a mut [u8], name: &str) -> &'a mut [[u8; 4]] {
+    let length = usize::try_from(u64::from_le_bytes(bytes[..8].try_into().unwrap())).unwrap();
+    let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let at = |end: usize| {
+        8 + length + usize::try_from(header[name]["data_offsets"][end].as_u64().unwrap()).unwrap()
+    };
+    bytes[at(0)..at(1)].as_chunks_mut::<4>().0
+}
+
+fn add(value: &mut [u8; 4], change: f32) {
+    *value = (f32::from_le_bytes(*value) + change).to_le_bytes();
+}
+
+/// A copy with the same predictions whose representations of `texts` have the mean zero, which
+/// lowers SIGReg: the last LayerNorm moves them, and the predictor takes it back.
+fn centered(weights: &Weights, texts: &[&[u8]], path: &Path) -> Weights {
+    let engine = Engine::new(KernelChoice::Auto, 1).unwrap();
+    let directions = Directions::new(weights.architecture(), [0; 32]);
+    let dim = weights.architecture().dim as usize;
+    let (mut middle, mut rows) = (vec![0.0; dim], 0.0);
+    for text in texts {
+        let (_, dump) = score_with_dump(&engine, weights, text, &directions).unwrap();
+        for row in dump.representations.chunks_exact(dim) {
+            middle.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value));
+            rows += 1.0;
+        }
+    }
+    weights.save(path).unwrap();
+    let mut bytes = std::fs::read(path).unwrap();
+    for (at, sum) in middle.into_iter().enumerate() {
+        #[expect(clippy::cast_possible_truncation, reason = "a weight is a float32")]
+        let mean = (sum / rows) as f32;
+        add(&mut tensor(&mut bytes, "final_norm.beta")[at], -mean);
+        let bias = tensor(&mut bytes, "predictor.bias").len();
+        let row = tensor(&mut bytes, "predictor.weight")[at * bias..][..bias].to_vec();
+        let bias = tensor(&mut bytes, "predictor.bias");
+        for (value, weight) in bias.iter_mut().zip(row) {
+            add(value, mean * f32::from_le_bytes(weight));
+        }
+    }
+    std::fs::write(path, &bytes).unwrap();
+    Weights::open(path, None).unwrap()
+}
+
 /// Data that no text is like, on which noise does most: one byte again and again, and bytes at
 /// random.
 fn junk(architecture: &Architecture) -> Vec<Vec<u8>> {
@@ -87,7 +135,7 @@ fn noise_on_every_weight_changes_a_loss_by_far_less_than_the_margin() {
     let losses = |weights: &Weights| -> Vec<i64> {
         let scores = score_all(&engine, weights, &all, &directions, |_| ()).unwrap();
         let scores = scores.into_iter();
-        scores.map(|one| one.unwrap().score.loss_q32).collect()
+        scores.map(|one| one.unwrap().score.cross_entropy_q32()).collect()
     };
     let expected = losses(&original);
     let mean = expected[..texts.len()].iter().sum::<i64>() / i64::try_from(texts.len()).unwrap();
@@ -109,6 +157,33 @@ fn noise_on_every_weight_changes_a_loss_by_far_less_than_the_margin() {
             }
         }
     }
+}
+
+#[test]
+fn a_copy_with_other_representations_has_a_lower_loss_and_does_not_win() {
+    let architecture =
+        Architecture { dim: 32, layers: 2, ffn: 64, positions: 64, ..Architecture::nano() };
+    let original = trained(&architecture, 200);
+    let folder = tempfile::tempdir().unwrap();
+    let texts = pieces(&architecture);
+    let copy = centered(&original, &texts, &folder.path().join("copy"));
+    let engine = Engine::new(KernelChoice::Auto, 1).unwrap();
+    let directions = Directions::new(&architecture, [3; 32]);
+    let scores = |weights: &Weights| -> Vec<Score> {
+        let scores = score_all(&engine, weights, &texts, &directions, |_| ()).unwrap();
+        scores.into_iter().map(|one| one.unwrap().score).collect()
+    };
+    let (originals, copies) = (scores(&original), scores(&copy));
+    let margin_q32 = Params::network().loss_margin_q32;
+    let age = |epoch| WeightsAge { epoch: Epoch(epoch), height: 1, index: 0 };
+    let mut lower = 0;
+    for (original, copy) in originals.iter().zip(&copies) {
+        let losses = [copy, original].map(|score| Some(score.cross_entropy_q32()));
+        assert_eq!(winner(&losses, &[age(2), age(1)], margin_q32), Some(1));
+        let by = u64::try_from(original.loss_q32 - copy.loss_q32).unwrap_or(0);
+        lower += usize::from(by > margin(original.loss_q32, margin_q32));
+    }
+    assert!(lower * 2 > texts.len(), "by the loss, it would win: {lower} of {}", texts.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,9 +20,9 @@ const LOSS_Q32_END: i64 = 1 << 52;
 pub struct Submit {
     /// The target.
     pub target: TargetId,
-    /// The routed model with the lowest loss.
+    /// The routed model that predicts the data best.
     pub model: ModelId,
-    /// Its loss, in 2^-32 nat.
+    /// Its loss, SIGReg included, in 2^-32 nat.
     #[serde(with = "decimal")]
     pub loss_q32: i64,
     /// How much better it predicts the data than counting does, in 2^-32 nat.

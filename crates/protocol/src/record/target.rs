@@ -91,7 +91,7 @@ pub enum ReturnReason {
 pub struct Candidate {
     /// The submitter.
     pub submitter: Address,
-    /// The model with the lowest loss on the data.
+    /// The model that predicts the data best.
     pub model: ModelId,
     /// Its loss, in 2^-32 nat.
     #[serde(with = "decimal")]

@@ -94,7 +94,7 @@ impl Report {
         let sections = [
             ("Losses on held-out documents (nats per byte; lower is better)", self.losses(output)),
             (
-                "Targets: lowest loss picks the model, closest of what it understands wins",
+                "Targets: best prediction picks the model, closest of what it understands wins",
                 self.target_table(output),
             ),
             ("Balances: a win pays half to the submitter and half to the model", self.balances()),
