@@ -30,7 +30,7 @@ pub struct Score {
 
 impl Score {
     /// What models compete in: the mean nll over the predicted positions, rounded to units of 2^-32
-    /// nat. SIGReg is left out, because an owner can lower it without predicting better.
+    /// nat. `SIGReg` is left out, because an owner can lower it without predicting better.
     pub const fn cross_entropy_q32(&self) -> i64 {
         self.counting_q32.saturating_sub(self.gain_q32)
     }

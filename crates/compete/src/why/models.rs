@@ -15,8 +15,8 @@ use crate::error::Result;
 /// The most targets of an epoch that are compared to tell what was missing.
 const COMPARED_MAX: usize = 64;
 
-/// What became of a model in the last `epochs`, oldest first: for each epoch the targets that it was
-/// routed to, or why it was routed to none.
+/// What became of a model in the last `epochs`, oldest first: for each epoch the targets that it
+/// was routed to, or why it was routed to none.
 ///
 /// # Errors
 /// Those of requests.

@@ -207,6 +207,7 @@ impl Display for Q32 {
 }
 
 impl Display for Reason {
+    #[expect(clippy::too_many_lines, reason = "one sentence for each reason")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Won { paid } => write!(f, "won {paid} SOMA, and the bond is back"),
@@ -260,7 +261,7 @@ impl Display for Reason {
                 write!(f, "its weights were not revealed in time: {burned} SOMA of rent are lost")
             }
             Self::OldArchitecture => {
-                f.write_str("its weights were for an architecture that is no longer in force")
+                f.write_str("its weights were for an architecture that another has replaced")
             }
             Self::WeightsDue { since } => write!(
                 f,

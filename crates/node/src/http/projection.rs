@@ -113,7 +113,9 @@ fn principal(points: &[Vec<i64>]) -> Option<Vec<i64>> {
     // Of two opposite axes, the one whose largest component is positive.
     let largest = axis.iter().copied().max_by_key(|part| part.abs()).unwrap_or(0);
     if largest < 0 {
-        axis.iter_mut().for_each(|part| *part = -*part);
+        for part in &mut axis {
+            *part = -*part;
+        }
     }
     Some(axis)
 }

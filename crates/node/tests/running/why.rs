@@ -96,8 +96,8 @@ async fn a_submitter_and_the_owner_of_a_model_are_told_what_became_of_each_targe
     let paid = Amount(won.paid_model.0);
     assert_eq!(*about(&winners, honest.target), Reason::ModelWon { paid });
     let reason = about(&others, honest.target);
-    let is_worse = |reason: &Reason| matches!(reason, Reason::PredictedWorse { winner, loss_q32: Some(_) } if *winner == won.model);
-    assert!(is_worse(reason), "{reason:?}");
+    let Reason::PredictedWorse { winner, loss_q32: Some(_) } = reason else { panic!("{reason:?}") };
+    assert_eq!(*winner, won.model);
     assert_eq!(*about(&others, liar.target), Reason::ClaimInvalid);
     assert_eq!(*about(&others, silent.target), Reason::Unclaimed);
     let fates = of_model(&network, empty, 2).await;

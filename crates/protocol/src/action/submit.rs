@@ -22,7 +22,7 @@ pub struct Submit {
     pub target: TargetId,
     /// The routed model that predicts the data best.
     pub model: ModelId,
-    /// Its loss, SIGReg included, in 2^-32 nat.
+    /// Its loss, `SIGReg` included, in 2^-32 nat.
     #[serde(with = "decimal")]
     pub loss_q32: i64,
     /// How much better it predicts the data than counting does, in 2^-32 nat.

@@ -6,9 +6,9 @@ use crate::record::WeightsAge;
 
 /// Index of the winner among the routed models, or `None` if none could be scored.
 ///
-/// `losses` are cross-entropies in 2^-32 nat, in routed order; `None` for a model whose file is missing, malformed
-/// or not finite. Of the models whose loss is within [`margin`] of the lowest, the oldest weights
-/// win: a copy never beats its original, not even with a little noise added.
+/// `losses` are cross-entropies in 2^-32 nat, in routed order; `None` for a model whose file is
+/// missing, malformed or not finite. Of the models whose loss is within [`margin`] of the lowest,
+/// the oldest weights win: a copy never beats its original, not even with a little noise added.
 pub fn winner(losses: &[Option<i64>], ages: &[WeightsAge], margin_q32: u64) -> Option<usize> {
     let scored = || {
         let places = losses.iter().zip(ages).enumerate();

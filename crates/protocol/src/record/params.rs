@@ -136,8 +136,8 @@ params! {
     data_bytes_max: u32 = 65_536, 65_536, 1 => DATA_BYTES_MAX as u64;
     /// A submission's bond, as a share of the target's reward.
     bond_bps: u16 = 10_000, 1_000, 1 => 10_000;
-    /// Cross-entropies within this margin of the lowest, l nat, count as equal to it. The margin is in
-    /// 2^-32 nat, times `1 + l^2 / 4`.
+    /// Cross-entropies within this margin of the lowest, l nat, count as equal to it. The margin is
+    /// in 2^-32 nat, times `1 + l^2 / 4`.
     #[serde(with = "decimal")]
     loss_margin_q32: u64 = 1 << 22, 1 << 22, 0 => 1 << 32;
     /// Least gain of a submission, in 2^-32 nat: by how much the model predicts the data better
