@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import soma
-from soma import _native, data, track
+from soma import _native, data, track, training
 from soma.tokenizer import EOS, NO_TARGET, PAD
 
 
@@ -137,3 +137,42 @@ def test_a_log_of_json_lines_survives_resuming_and_truncation(tmp_path):
 def test_logging_before_init_is_an_error():
     with pytest.raises(RuntimeError, match="init"):
         soma.track.log({"loss": 1})
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ("--arch nano --data absent", "file_not_found"),
+        ("--arch nano --data /dev/zero", "not_a_file"),
+        ("--arch absent --data data", "file_not_found"),
+        ("--arch data --data data", "usage"),
+        ("--from data --data data", "usage"),
+        ("--data data", "usage"),
+        ("--arch nano --data void", "empty_data"),
+        ("--arch nano --data data -o absent/w", "file_not_found"),
+        ("--arch nano --data data --log .", "not_a_file"),
+    ],
+)
+def test_a_training_script_says_in_one_line_what_is_wrong(options, code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").write_text("neither weights nor an architecture")
+    (tmp_path / "void").touch()
+    args = training.parser("script").parse_args(options.split())
+    with pytest.raises(SystemExit, match=rf"^error\[{code}\]: .*$"):
+        training.Run.of(args)
+
+
+def test_a_training_script_trains_on_what_can_be_read_and_says_what_it_left_out(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").write_text("some text")
+    options = "--arch nano --data data absent --log log"
+    run = training.Run.of(training.parser("script").parse_args(options.split()))
+    assert len(run.corpus) + len(run.held_out) == 9
+    assert "warning: absent is left out" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match=r"error\[left_out\]: 1 files or folders .* absent"):
+        run.ended()
+    for wrong in ("--steps 0", "--batch -1", "--checkpoint-every 0", "--seed -1"):
+        with pytest.raises(SystemExit):
+            training.parser("script").parse_args(["--data", "data", *wrong.split()])

@@ -35,6 +35,16 @@ _RECENT_STEPS = 20
 """Number of last steps whose mean cross-entropy is reported."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 60.0
 """Seconds until the first sign of life in the log of a job, and at most between two."""
+_FILE_CODES = {
+    errno.ENOENT: Code.FILE_NOT_FOUND,
+    errno.EACCES: Code.FILE_PERMISSION,
+    errno.EPERM: Code.FILE_PERMISSION,
+    errno.EISDIR: Code.NOT_A_FILE,
+    errno.EINVAL: Code.NOT_A_FILE,
+    errno.ENOSPC: Code.DISK_FULL,
+    errno.EDQUOT: Code.DISK_FULL,
+}
+"""What the commands call an error of a file, by its number."""
 PROGRESS = "progress.json"
 """File beside the tensors of a checkpoint: step, position in the data, and identity of the run."""
 
@@ -269,16 +279,9 @@ def _told(what: str) -> Iterator[None]:
 
 def _code(error: Exception) -> str:
     """The code that the commands have for an error."""
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    kinds = {
-        FileNotFoundError: Code.FILE_NOT_FOUND,
-        PermissionError: Code.FILE_PERMISSION,
-        IsADirectoryError: Code.NOT_A_FILE,
-        OSError: Code.DISK_FULL if full else Code.FILE_ERROR,
-        MemoryError: Code.NO_MEMORY,
-        ValueError: Code.USAGE,
-    }
-    return next(code for kind, code in kinds.items() if isinstance(error, kind))
+    if isinstance(error, OSError):
+        return _FILE_CODES.get(error.errno, Code.FILE_ERROR)
+    return Code.NO_MEMORY if isinstance(error, MemoryError) else Code.USAGE
 
 
 def _read(paths: list[str]) -> Corpus:
