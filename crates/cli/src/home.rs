@@ -24,7 +24,13 @@ impl Home {
             Error::new(Code::NoHome, format!("no home folder: {error}"))
                 .hint("set SOMA_HOME to a folder")
         })?;
-        Ok(Self(base.data_dir().join("soma")))
+        let data = base.data_dir();
+        if !data.is_absolute() {
+            return Err(
+                Error::new(Code::NoHome, "HOME names no folder").hint("set SOMA_HOME to a folder")
+            );
+        }
+        Ok(Self(data.join("soma")))
     }
 
     /// Key files.

@@ -62,8 +62,10 @@ pub struct Client {
 }
 
 /// What is called with the node's URL when an answer takes long.
+type Told = dyn Fn(&str) + Send + Sync;
+
 #[derive(Clone, Default)]
-struct Waiting(Option<Arc<dyn Fn(&str) + Send + Sync>>);
+struct Waiting(Option<Arc<Told>>);
 
 impl fmt::Debug for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -506,15 +508,13 @@ impl Client {
 
     async fn answer(&self, request: RequestBuilder) -> Result<(String, Vec<u8>), SdkError> {
         let mut answer = std::pin::pin!(async { self.read(self.respond(request).await?).await });
-        match tokio::time::timeout(PATIENCE_SILENT, &mut answer).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                if let Waiting(Some(told)) = &self.waiting {
-                    told(&self.url);
-                }
-                answer.await
-            }
+        if let Ok(answer) = tokio::time::timeout(PATIENCE_SILENT, &mut answer).await {
+            return answer;
         }
+        if let Waiting(Some(told)) = &self.waiting {
+            told(&self.url);
+        }
+        answer.await
     }
 
     /// The URL that answered, and its whole answer, up to the size limit.

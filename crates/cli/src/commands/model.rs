@@ -1,5 +1,6 @@
 //! `soma model`: creates, publishes, downloads and shows models.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -183,7 +184,9 @@ impl ModelCommand {
                 if models.is_empty() {
                     output.say("no models yet; register one with: soma model register NAME");
                 }
-                output.result(models.iter().map(line).collect::<String>(), &models)
+                output.result(models.iter().map(line).collect::<String>(), &models)?;
+                warn_of_equal_names(&models, output);
+                Ok(())
             }
             Self::Show { id } => {
                 let model = network::client(global, output)?.model(ModelId(id)).await?;
@@ -350,16 +353,33 @@ fn file_name(name: &str) -> String {
     name.chars().map(plain).collect()
 }
 
+/// A model within 80 columns. The owner tells it from another one of the same name.
 fn line(model: &Model) -> String {
+    let owner = model.owner.to_string();
+    let (first, last) = owner.split_at_checked(owner.len().saturating_sub(4)).unwrap_or_default();
     format!(
-        "{:>4}  {:24} {:10} stake {:<14} wins {:<4} earned {}\n",
+        "{:>4}  {:19} {:8} stake {:<12} wins {:<4} {:.10}..{last}\n",
         model.id,
         model.name,
         status(model.status),
         Amount(model.stake.0),
         model.wins,
-        Amount(model.earned.0)
+        first,
     )
+}
+
+/// A name belongs to nobody: whoever looks for a model must know its number or its owner.
+fn warn_of_equal_names(models: &[Model], output: &Output) {
+    let mut by_name = BTreeMap::<&str, Vec<String>>::new();
+    for model in models {
+        by_name.entry(&model.name).or_default().push(model.id.to_string());
+    }
+    for (name, ids) in by_name.into_iter().filter(|(_, ids)| ids.len() > 1) {
+        output.warn(format_args!(
+            "models {} have the name {name}: tell them by number and owner",
+            ids.join(", ")
+        ));
+    }
 }
 
 fn status(status: ModelStatus) -> String {

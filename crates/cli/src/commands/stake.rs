@@ -112,12 +112,12 @@ fn show(stakes: Vec<Stake>, address: Address, output: &Output) -> Result {
     let line = |stake: &Stake| {
         let changes: String = stake.changes.iter().map(change).collect();
         format!(
-            "{:24} stake {:<14} joining {:<14} leaving {:<14} of {}\n{changes}",
+            "{}\n  stake {} of {}, joining {}, leaving {}\n{changes}",
             stake.pool,
             Amount(stake.stake.0),
+            Amount(stake.pool_stake.0),
             Amount(stake.joining.0),
             Amount(stake.leaving.0),
-            Amount(stake.pool_stake.0),
         )
     };
     let text: String = stakes.iter().map(line).collect();

@@ -65,7 +65,7 @@ fn line(target: &Target) -> String {
         .first()
         .map_or("-".into(), |best| format!("{:.4}", relative_distance(best.distance.0)));
     format!(
-        "target {:<5} reward {:<14} models {:<10} best distance {best:<8} {}\n",
+        "target {:<5} reward {:<13} models {:<10} closest {best:<7} {}\n",
         target.id,
         Amount(target.reward.0),
         routed.join(" "),
