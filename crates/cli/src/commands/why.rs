@@ -36,7 +36,7 @@ struct Report {
 
 impl Why {
     pub(crate) fn run(&self, global: &Global, output: &Output) -> Result {
-        let client = network::client(global)?;
+        let client = network::client(global, output)?;
         network::block_on(async {
             let account = self.account(global)?;
             let mut fates = Vec::new();
