@@ -1,35 +1,51 @@
 //! Downloads files that the chain needs and this node does not have from the nodes that do: an
 //! owner uploads to one validator, and the others get the file from there. It must never keep a
-//! file whose hash is wrong, whoever served it.
+//! file whose hash is wrong, whoever served it, and no node that serves slowly may keep a file from
+//! being fetched elsewhere.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use soma_sdk::Client;
+use futures_util::StreamExt as _;
 use soma_sdk::transfer::Remote;
+use soma_sdk::{Client, SdkError};
 
 use crate::metrics::Metrics;
 use crate::weights::{Ciphertext, WeightsStore};
 
 /// Time between two checks for missing files.
 const INTERVAL: Duration = Duration::from_secs(2);
+/// How many files are downloaded at once: a slow one does not keep back the others.
+const AT_ONCE: usize = 4;
+/// How often the rate of a download is looked at. Hashing what was received before comes first, and
+/// takes seconds if it is gigabytes.
+const WINDOW: Duration = Duration::from_secs(10);
+/// The least that a node sends in that time. Whoever sends less is left for the next node, which
+/// resumes.
+const WINDOW_BYTES: u64 = 640 << 10;
 
 /// Downloads missing files, in endless rounds.
 pub(crate) async fn run(weights: Arc<WeightsStore>, metrics: Arc<Metrics>, peers: Vec<Client>) {
     for round in 0_usize.. {
-        for file in weights.missing() {
-            if let Err(error) = weights.may_fetch(&file) {
-                tracing::debug!(hash = %file.hash, %error, "not downloaded");
-                continue;
+        let missing = futures_util::stream::iter(weights.missing());
+        let fetches = missing.for_each_concurrent(AT_ONCE, |file| {
+            let (weights, metrics, peers) = (&weights, &metrics, &peers);
+            async move {
+                if let Err(error) = weights.may_fetch(&file) {
+                    tracing::debug!(hash = %file.hash, %error, "not downloaded");
+                    return;
+                }
+                // A file's hash chooses its first node, and each round starts at the next one, so a
+                // node that hangs delays only one round in several.
+                let first = usize::from(file.hash.0[0]).wrapping_add(round) % peers.len().max(1);
+                let (before, after) = peers.split_at(first);
+                if fetch(weights, after.iter().chain(before), &file).await {
+                    metrics.files_fetched.inc();
+                }
             }
-            // A file's hash chooses its first node, and each round starts at the next one, so a
-            // node that hangs delays only one round in several.
-            let first = usize::from(file.hash.0[0]).wrapping_add(round) % peers.len().max(1);
-            let (before, after) = peers.split_at(first);
-            if fetch(&weights, after.iter().chain(before), &file).await {
-                metrics.files_fetched.inc();
-            }
-        }
+        });
+        fetches.await;
         tokio::time::sleep(INTERVAL).await;
     }
 }
@@ -42,11 +58,9 @@ async fn fetch(
     file: &Ciphertext,
 ) -> bool {
     let hash = file.hash;
-    let remote = Remote::ciphertext(hash, file.size_bytes);
-    let path = weights.download_path(file);
     for peer in peers {
-        match peer.download(&remote, &path, &mut |_, _| ()).await {
-            Ok(()) => match weights.keep(&hash, &path) {
+        match download(weights, peer, file).await {
+            Some(Ok(())) => match weights.keep(&hash, &weights.download_path(file)) {
                 Ok(()) => return true,
                 Err(error) => {
                     tracing::error!(%hash, %error, "cannot keep a downloaded file");
@@ -54,8 +68,37 @@ async fn fetch(
                 }
             },
             // Usually the file has not arrived there either.
-            Err(error) => tracing::debug!(%hash, url = peer.url(), %error, "download failed"),
+            Some(Err(error)) => {
+                tracing::debug!(%hash, url = peer.url(), %error, "download failed");
+            }
+            None => tracing::debug!(%hash, url = peer.url(), "download given up: too slow"),
         }
     }
     false
+}
+
+/// Downloads from one node; `None` if it sends too little.
+async fn download(
+    weights: &WeightsStore,
+    peer: &Client,
+    file: &Ciphertext,
+) -> Option<Result<(), SdkError>> {
+    let remote = Remote::ciphertext(file.hash, file.size_bytes);
+    let path = weights.download_path(file);
+    let received = AtomicU64::new(0);
+    let mut note = |bytes, _| received.store(bytes, Ordering::Relaxed);
+    let mut download = std::pin::pin!(peer.download(&remote, &path, &mut note));
+    let mut before = 0;
+    loop {
+        match tokio::time::timeout(WINDOW, &mut download).await {
+            Ok(outcome) => return Some(outcome),
+            Err(_) => {
+                let now = received.load(Ordering::Relaxed);
+                if now < before + WINDOW_BYTES {
+                    return None;
+                }
+                before = now;
+            }
+        }
+    }
 }

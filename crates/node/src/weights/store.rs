@@ -37,6 +37,8 @@ pub(crate) struct WeightsStore {
     /// write.
     pub(super) uploads: Mutex<BTreeMap<(Ciphertext, Address), u64>>,
     pub(super) needed: RwLock<Needed>,
+    /// Height of the state that `needed` was read from.
+    refreshed: Mutex<u64>,
     pub(super) quota: Mutex<Quota>,
     /// The hash of what revealed files decrypt to, by [`Revealed::id`]: a file is read for it once.
     decrypted: Mutex<BTreeMap<Hash, Hash>>,
@@ -71,6 +73,7 @@ impl WeightsStore {
             limits,
             uploads: Mutex::default(),
             needed: RwLock::default(),
+            refreshed: Mutex::default(),
             quota: Mutex::default(),
             decrypted: Mutex::default(),
             checking: tokio::sync::Mutex::default(),
@@ -144,7 +147,19 @@ impl WeightsStore {
     /// Reads from the state which files are needed now. Returns whether some that were needed
     /// before are not; they stay until [`Self::sweep`].
     pub(crate) fn refresh(&self, chain: &Chain) -> bool {
-        self.set_needed(chain.read(|state, _| Needed::of(state)))
+        let mut refreshed = self.refreshed.lock();
+        let (needed, height) = chain.read(|state, height| (Needed::of(state), height));
+        *refreshed = height;
+        self.set_needed(needed)
+    }
+
+    /// Reads it again, unless the state is the one that was read last: the answer would be the same,
+    /// and anybody can ask for files that nobody needs.
+    fn refresh_once(&self, chain: &Chain) {
+        let refreshed = *self.refreshed.lock();
+        if chain.read(|_, height| height) != refreshed {
+            self.refresh(chain);
+        }
     }
 
     pub(super) fn set_needed(&self, needed: Needed) -> bool {
@@ -161,7 +176,7 @@ impl WeightsStore {
     pub(crate) fn check_needed(&self, chain: &Chain, file: &Ciphertext) -> Result<(), NodeError> {
         // A commit that was finalized a moment ago may not be in the list yet.
         if !self.needs(file) {
-            self.refresh(chain);
+            self.refresh_once(chain);
         }
         if self.needs(file) { Ok(()) } else { Err(file.not_found()) }
     }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use soma_protocol::{Epoch, Phase};
 use soma_sdk::api::TargetStatus;
@@ -16,6 +17,8 @@ use crate::network::{Network, wait_until};
 /// Another node's API: it has no file, then interrupts the first response, then serves.
 #[derive(Default)]
 struct OtherNode {
+    /// It sends a few bytes of each file, and then one now and then.
+    is_slow: AtomicBool,
     files: Mutex<BTreeMap<String, Vec<u8>>>,
     has_them: AtomicBool,
     refused: AtomicU32,
@@ -59,6 +62,13 @@ impl OtherNode {
             file.len()
         );
         stream.write_all(head.as_bytes()).await?;
+        if self.is_slow.load(Ordering::SeqCst) {
+            for byte in &file[..file.len() / 2] {
+                self.broken_off.fetch_add(1, Ordering::SeqCst);
+                stream.write_all(&[*byte]).await?;
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        }
         if self.broken_off.fetch_add(1, Ordering::SeqCst) == 0 {
             return stream.write_all(&file[..file.len() / 2]).await;
         }
@@ -116,4 +126,24 @@ async fn an_audit_waits_for_weights_that_cannot_be_downloaded_and_then_decides()
     network.go_to(4, Phase::Reveal).await;
     let won = network.client.target(claim.target).await.unwrap();
     assert_eq!(won.status, TargetStatus::Settled);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_sends_a_byte_now_and_then_keeps_no_file_from_being_fetched_elsewhere() {
+    let (slow, slow_url) = OtherNode::start().await;
+    let (other, url) = OtherNode::start().await;
+    let network = Network::with_peers(vec![slow_url, url]);
+    enter(&network).await;
+    lose_files(&network, &other);
+    *slow.files.lock().unwrap() = other.files.lock().unwrap().clone();
+    slow.is_slow.store(true, Ordering::SeqCst);
+    slow.has_them.store(true, Ordering::SeqCst);
+    let is_asked = async || slow.broken_off.load(Ordering::SeqCst) > 0;
+    wait_until("the slow node sends", is_asked).await;
+    other.broken_off.store(1, Ordering::SeqCst);
+    other.has_them.store(true, Ordering::SeqCst);
+    let folder = network.path("state/node-1/weights/ciphertexts");
+    let fetched = async || std::fs::read_dir(&folder).unwrap().count() == 2;
+    wait_until("both files come from the other node", fetched).await;
+    assert!(other.served.load(Ordering::SeqCst) >= 1);
 }
