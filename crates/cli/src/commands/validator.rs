@@ -129,7 +129,8 @@ fn line(validator: &Validator) -> String {
         (status, _) => format!("{status:?}").to_lowercase(),
     };
     format!(
-        "seat {seat:>3}  {}\n          stake {:<12} counts {counts:<12} commission {}.{:02} %  {status}\n",
+        "seat {seat:>3}  {}\n          stake {:<12} counts {counts:<12} commission {}.{:02} %  \
+         {status}\n",
         validator.address,
         Amount(validator.stake.0),
         validator.commission_bps / 100,
