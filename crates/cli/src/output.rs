@@ -328,16 +328,8 @@ impl Screen {
 
     /// Redraws the page, as much of it as there is room for; false once the terminal is closed.
     pub(crate) fn draw(&mut self, text: &str) -> Result<bool> {
-        let (rows, columns) = Term::stdout().size();
-        // Clear each line before it is written, then the rest: this does not flicker.
-        let page = shown(text);
-        let lines = page.lines().take(rows.into());
-        let lines = lines.map(|line| {
-            let line = truncate_str(line, columns.into(), "\u{2026}");
-            format!("\u{1b}[K{line}")
-        });
-        let lines = lines.collect::<Vec<_>>().join("\n");
-        reader_is_there(self.write(&format!("\u{1b}[H{lines}\u{1b}[J")))
+        let page = fitted(&shown(text), Term::stdout().size());
+        reader_is_there(self.write(&format!("\u{1b}[H{page}\u{1b}[J")))
     }
 
     fn write(&mut self, text: &str) -> std::io::Result<()> {
@@ -351,6 +343,15 @@ impl Drop for Screen {
         // A closed terminal needs no restoring.
         let _gone = self.write("\u{1b}[?25h\u{1b}[?1049l");
     }
+}
+
+/// The beginning of a page that fits into rows and columns: a terminal would wrap longer lines, and
+/// scroll the first ones away. Each line is cleared before it is written, which does not flicker.
+fn fitted(page: &str, (rows, columns): (u16, u16)) -> String {
+    let lines = page.lines().take(rows.into());
+    let lines =
+        lines.map(|line| format!("\u{1b}[K{}", truncate_str(line, columns.into(), "\u{2026}")));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// A closed pipe is success: the reader has what it wanted.
@@ -375,4 +376,26 @@ fn write(text: &str) -> std::io::Result<()> {
         stdout.write_all(b"\n")?;
     }
     stdout.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use console::measure_text_width;
+
+    use super::{Color, Output, fitted, shown};
+
+    #[test]
+    fn a_page_keeps_its_first_lines_and_never_wraps() {
+        let output = Output::new(false, false, true, Color::Always);
+        let strong = output.strong("a name that is wider than the whole terminal");
+        let page = shown(format!("{strong}\nsecond\n\u{4e16}\u{754c} \u{4e16}\u{754c} x\nfourth"));
+        let drawn = fitted(&page, (3, 8));
+        let lines: Vec<&str> = drawn.lines().collect();
+        assert_eq!(lines.len(), 3);
+        assert!(lines[0].contains("a name") && lines[1].ends_with("second"), "{drawn:?}");
+        for line in lines {
+            assert!(measure_text_width(line) <= 8, "{line:?}");
+        }
+        assert!(fitted("", (0, 0)).is_empty());
+    }
 }
