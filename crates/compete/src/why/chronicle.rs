@@ -12,6 +12,9 @@ use crate::error::Result;
 /// The most events and transactions of one subject that are read.
 pub(super) const READ_MAX: usize = 5_000;
 
+/// Epochs after its own in which a target may still be settled.
+const SETTLED_WITHIN: u32 = 2;
+
 /// An event with the time of its block.
 pub(super) struct Entry {
     pub(super) timestamp_ms: u64,
@@ -53,10 +56,13 @@ impl<'a> Chronicle<'a> {
             for event in &page.items {
                 // A node may be newer than this software and tell of what it does not know.
                 let Some(entry) = entry(event) else { continue };
-                if self.is_earlier(&entry.event).await? {
-                    break 'pages;
+                let epoch = self.epoch_of(&entry.event).await?;
+                match epoch.unwrap_or(self.first) {
+                    epoch if epoch >= self.first => found.push(entry),
+                    // Targets are settled while those of the next epoch are open.
+                    epoch if epoch + SETTLED_WITHIN >= self.first => {}
+                    _ => break 'pages,
                 }
-                found.push(entry);
             }
             match page.next {
                 Some(next) if !page.items.is_empty() => after = Some(next),
@@ -67,14 +73,13 @@ impl<'a> Chronicle<'a> {
         Ok(found)
     }
 
-    /// Whether an event belongs to an epoch before these. Some do not say.
-    async fn is_earlier(&mut self, event: &Event) -> Result<bool> {
-        let epoch = match (epoch_of(event), target_of(event)) {
-            (Some(epoch), _) => epoch.0,
-            (None, Some(target)) => self.target(target).await?.epoch,
-            (None, None) => return Ok(false),
-        };
-        Ok(epoch < self.first)
+    /// The epoch that an event belongs to, if it says so.
+    async fn epoch_of(&mut self, event: &Event) -> Result<Option<u32>> {
+        Ok(match (epoch_of(event), target_of(event)) {
+            (Some(epoch), _) => Some(epoch.0),
+            (None, Some(target)) => Some(self.target(target).await?.epoch),
+            (None, None) => None,
+        })
     }
 
     /// When each phase of an epoch began, oldest first; nothing if the node does not know anymore.

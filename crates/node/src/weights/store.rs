@@ -153,8 +153,8 @@ impl WeightsStore {
         self.set_needed(needed)
     }
 
-    /// Reads it again, unless the state is the one that was read last: the answer would be the same,
-    /// and anybody can ask for files that nobody needs.
+    /// Reads it again, unless the state is the one that was read last: the answer would be the
+    /// same, and anybody can ask for files that nobody needs.
     fn refresh_once(&self, chain: &Chain) {
         let refreshed = *self.refreshed.lock();
         if chain.read(|_, height| height) != refreshed {

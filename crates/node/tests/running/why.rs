@@ -102,6 +102,16 @@ async fn a_submitter_and_the_owner_of_a_model_are_told_what_became_of_each_targe
     assert_eq!(*about(&others, silent.target), Reason::Unclaimed);
     let fates = of_model(&network, empty, 2).await;
     assert_eq!(fates[0].reason, Reason::NoWeights);
+    for epochs in 1..=4 {
+        let first = 5 - epochs;
+        let fates = why::of_account(&network.client, alice.address(), epochs).await.unwrap();
+        assert!(fates.iter().all(|fate| fate.epoch >= first), "{epochs} epochs: {fates:?}");
+        let expected = if first <= 2 { 4 } else { 0 };
+        assert_eq!(fates.len(), expected, "{epochs} epochs: {fates:?}");
+    }
+    let fates = why::of_model(&network.client, ModelId(won.model), 2).await.unwrap();
+    let routed = fates.iter().filter(|fate| fate.epoch == 3 && fate.target.is_some());
+    assert_eq!(routed.count(), 4, "what epoch 2 paid came after they were drawn: {fates:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
