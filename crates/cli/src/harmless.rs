@@ -52,6 +52,12 @@ pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
+/// A name or a message as part of a line: line breaks in it, which could feign other lines, are
+/// written out.
+pub(crate) fn one_line(text: impl std::fmt::Display) -> String {
+    text.to_string().replace('\n', "\\u{a}")
+}
+
 /// The text for a terminal: harmless, and with the styles that [`styled`] has set.
 pub(crate) fn render(text: &str, styles: &[Style]) -> String {
     let safe = harmless(text);
@@ -137,7 +143,7 @@ impl Decoder {
 mod tests {
     use anstyle::{AnsiColor, Style};
 
-    use super::{Decoder, END, MARK, harmless, harmless_json, render, styled};
+    use super::{Decoder, END, MARK, harmless, harmless_json, one_line, render, styled};
 
     const STYLES: [Style; 2] = [Style::new().bold(), AnsiColor::Red.on_default()];
 
@@ -158,6 +164,11 @@ mod tests {
         let forged = format!("\u{fdd0}0123456789abcdefa bold {END} \u{1b}[31m");
         assert!(!render(&forged, &STYLES).contains('\u{1b}'));
         assert!(MARK.len() > 16);
+    }
+
+    #[test]
+    fn a_name_never_feigns_another_line() {
+        assert_eq!(one_line("a\nbest  loss 0"), "a\\u{a}best  loss 0");
     }
 
     #[test]

@@ -130,6 +130,7 @@ impl Output {
 
     /// A warning.
     pub(crate) fn warn(&self, text: impl Display) {
+        let text = harmless::one_line(text);
         self.say(format_args!("{} {text}", self.paint(Role::Warning, "warning:")));
     }
 
@@ -167,7 +168,8 @@ impl Output {
             return;
         }
         let head = self.paint(Role::Error, format_args!("error[{}]", error.code));
-        eprintln!("{}", shown(format_args!("{head}: {}", error.message)));
+        let message = harmless::one_line(&error.message);
+        eprintln!("{}", shown(format_args!("{head}: {message}")));
         eprintln!("{}", shown(format_args!("{} {}", self.paint(Role::Hint, "hint:"), error.hint)));
     }
 

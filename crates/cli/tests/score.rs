@@ -414,6 +414,10 @@ fn one_bad_part_of_a_folder_does_not_spoil_the_whole_in_any_command() {
             serde_json::from_str::<Value>(line).unwrap();
         }
     }
+    let text = soma(home.path(), &["score", &folder, "-m", &weights]);
+    let stdout = String::from_utf8(text.stdout).unwrap();
+    assert!(stdout.contains(&format!("{folder}/c\\u{{a}}\\u{{1b}}[31m\n")), "{stdout}");
+    assert!(stdout.contains("left out: 2 that cannot be used, 1 empty, 1 hidden"), "{stdout}");
     let output = soma(home.path(), &["score", &folder, "-m", &weights, "--json"]);
     let summary = support::last_line(&output);
     assert_eq!(summary["files"], 3);

@@ -8,6 +8,7 @@ use soma_model::{Directions, Engine, Sampling, Weights, generate};
 
 use crate::data::{Data, Shown};
 use crate::error::Result;
+use crate::harmless::one_line;
 use crate::model_flags::{self, Arch, EngineArgs};
 use crate::output::Output;
 use crate::seed::Seed;
@@ -118,7 +119,8 @@ impl Run {
                 }
             };
             let integers: Vec<String> = embedding.iter().map(ToString::to_string).collect();
-            let name = if several { format!("{}\t", path.display()) } else { String::new() };
+            let name =
+                if several { format!("{}\t", one_line(path.display())) } else { String::new() };
             let text = format!("{name}{}", integers.join(" "));
             let (file, weights_hash) = (Shown(path), &weights_hash);
             let embedded = Embedded { schema: "embed/1", file, weights_hash, embedding };

@@ -18,6 +18,7 @@ use soma_protocol::record::Params;
 use crate::data::{Data, LeftOut, Shown};
 use crate::error::{Error, Result};
 use crate::global::Global;
+use crate::harmless::one_line;
 use crate::home::Home;
 use crate::model_flags::{Arch, EngineArgs};
 use crate::output::{Output, Unit};
@@ -342,9 +343,9 @@ fn winner(scores: &[Entry<'_>]) -> Option<usize> {
 /// Prints the scores of a file; false once the reader has closed the pipe.
 fn print(output: &Output, file: &Path, seed: Seed, scores: Vec<Entry<'_>>) -> Result<bool> {
     let winner = winner(&scores);
-    let mut text = format!("{}\n", output.strong(file.display()));
+    let mut text = format!("{}\n", output.strong(one_line(file.display())));
     for (index, entry) in scores.iter().enumerate() {
-        let name = entry.model.0.display();
+        let name = one_line(entry.model.0.display());
         let mark = if Some(index) == winner { output.good("best") } else { "    ".into() };
         text += &match &entry.outcome {
             Outcome::Scored { loss, cross_entropy, sigreg, gain, bits_per_byte, .. } => format!(
@@ -461,7 +462,7 @@ fn summarize(
     let mut summed = Vec::new();
     for (index, (model, total)) in models.iter().zip(totals).enumerate() {
         let mark = if Some(index) == best_model { output.good("best") } else { "    ".into() };
-        let (name, best) = (model.path.display(), total.best);
+        let (name, best) = (one_line(model.path.display()), total.best);
         let [loss, cross_entropy, bits_per_byte] =
             [total.loss, total.cross_entropy, total.bits_per_byte].map(|sum| total.mean(sum));
         text += &match (loss, cross_entropy, bits_per_byte) {
