@@ -181,14 +181,14 @@ pub(crate) async fn end_phase(
         if status.duties == 0 {
             break status.clock;
         }
-        wait.pause(operator.client(), status.duties).await;
+        wait.pause(operator.client(), &status).await;
     };
     for node in other_nodes {
         // A node that does not answer is down: the network continues without it.
         while let Ok(status) = node.status().await
             && (status.duties > 0 || !has_reached(&status.clock, &phase))
         {
-            wait.pause(node, status.duties).await;
+            wait.pause(node, &status).await;
         }
     }
     Ok(operator.end_phase().await?)
@@ -205,13 +205,20 @@ impl<'a> Wait<'a> {
         Self { output, next: Instant::now() + SILENCE }
     }
 
-    async fn pause(&mut self, node: &Client, duties: u32) {
+    async fn pause(&mut self, node: &Client, status: &Status) {
         if Instant::now() >= self.next {
             self.next = Instant::now() + SILENCE * 15;
-            self.output.say(match duties {
+            let audits = match (status.audits.waiting, *status.audits.put_off) {
+                (0, _) => String::new(),
+                (waiting, 0) => format!(", {waiting} audits among them"),
+                (waiting, failed) => format!(
+                    ", {waiting} audits among them, which failed {failed} times: its log says why"
+                ),
+            };
+            self.output.say(match status.duties {
                 0 => format!("waiting for {} to reach the phase", node.url()),
-                1 => format!("waiting for 1 duty of {}", node.url()),
-                duties => format!("waiting for {duties} duties of {}", node.url()),
+                1 => format!("waiting for 1 duty of {}{audits}", node.url()),
+                duties => format!("waiting for {duties} duties of {}{audits}", node.url()),
             });
         }
         tokio::time::sleep(POLL).await;

@@ -442,7 +442,47 @@ codes! {
         "look at the node's log, and start the node again";
     StoreError = "store_error", Failed:
         "The state on disk cannot be read or written.",
-        "check the disk; `soma node verify-store` checks the state";
+        "check the disk; `soma node verify-store` names what is damaged";
+    StoreDamaged = "store_damaged", Failed:
+        "A file of the chain's folder is damaged, so that the node cannot start.",
+        "move the folder `chain` of the node aside and start it: it fetches the state from its \
+         peers; the only validator of a network needs its backup";
+    VotesDamaged = "votes_damaged", Failed:
+        "The journal of this node's votes is damaged, so that the node cannot start.",
+        "delete this folder and start the node: it watches until the next term begins, and then \
+         votes again";
+    FileDamaged = "file_damaged", Failed:
+        "A file of the node is damaged that the node makes again.",
+        "delete this file and start the node";
+    VotesLost = "votes_lost", Failed:
+        "The journal of this node's votes lacks votes that its key has cast, or nothing shows how \
+         it voted. Voting twice in one view would cost the stake.",
+        "wait: the node follows the chain and votes again when the next term begins; if the \
+         network cannot continue without it and the key runs nowhere else, start it with \
+         --vote-without-record";
+    NoPeers = "no_peers", Network:
+        "No other node is connected to this one.",
+        "check the addresses under [[peers]] in config.toml, the connection and the firewalls";
+    NotAdmitted = "not_admitted", Network:
+        "The peers of this node do not accept its connections.",
+        "give its consensus key (`soma node show`) to their operators, or register its validator: \
+         the node tries again by itself";
+    KeyRunsTwice = "key_runs_twice", Failed:
+        "Two nodes run with one consensus key. If both vote, the stake is lost.",
+        "stop one of the two at once, and delete its key";
+    ClockWrong = "clock_wrong", Failed:
+        "The clock of this machine differs from those of the other nodes.",
+        "synchronize the clock with NTP";
+    Behind = "behind", Failed:
+        "The node has not executed all finalized blocks yet.",
+        "wait until it has caught up";
+    JoinedAnotherWay = "joined_another_way", Failed:
+        "The node did not obtain the state in the way that it was asked to.",
+        "look at the node's log; to sync the state after all, move the folder `chain` aside and \
+         start it again";
+    DiskLow = "disk_low", Failed:
+        "The disk of the node is almost full. A full disk stops it.",
+        "free some space";
     NoSnapshot = "no_snapshot", Failed:
         "State sync has begun, and no peer provides what is missing, or what they provide is \
          invalid.",
@@ -452,7 +492,7 @@ codes! {
         "start the node with --join state; state sync is checked from genesis";
     NodeStopped = "node_stopped", Failed:
         "The node stopped by itself. Finalized data is safe.",
-        "start it again";
+        "start it again; finalized blocks are safe";
 
     // Models, weights files and training.
     UnknownKernel = "unknown_kernel", Usage:
@@ -737,7 +777,7 @@ codes! {
         "`soma doctor` found a problem.",
         "follow the hint of each problem";
     NetworkHalted = "network_halted", Failed:
-        "No block was finalized for a minute: too few validators run, or they are disconnected.",
+        "No block is finalized: too few validators run, or they are disconnected.",
         "look at the validators' logs";
     LoadFailed = "load_failed", Failed:
         "A part of the load generator failed.",

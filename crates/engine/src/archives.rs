@@ -88,6 +88,11 @@ impl<E: StorageContext> Archives<E> {
         Ok(Self { certificates, blocks })
     }
 
+    /// Whether there is no block but that of genesis.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.blocks.last_index().is_none_or(|last| last == 0)
+    }
+
     /// The block at a height.
     ///
     /// # Errors

@@ -1,12 +1,12 @@
 //! Why a node cannot start, or why it stopped. Messages name values; nothing here decides what to
 //! do.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use soma_protocol::{Address, ConsensusKey};
 use soma_store::StoreError;
 
-use crate::limits::PEERS_MAX;
+use crate::{limits::PEERS_MAX, watching::Watching};
 
 /// Why a node cannot start, or why it stopped.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +97,19 @@ pub enum EngineError {
         /// The earliest block that a peer has.
         first: u64,
     },
+    /// A file or folder of this node is damaged, so that it cannot start.
+    #[error("{} is damaged: {reason}", path.display())]
+    Damaged {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+        /// The way out.
+        remedy: Remedy,
+    },
+    /// The journal of votes lacks votes that the key has cast.
+    #[error("{0}")]
+    VotesLost(Watching),
     /// The disk is full or failing. The node can be restarted once it accepts writes.
     #[error("the disk accepts no more data: {source}; finalized data is safe")]
     Disk {
@@ -110,6 +123,17 @@ pub enum EngineError {
         /// What the engine reported.
         reason: String,
     },
+}
+
+/// What makes a node with a damaged file start again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// The folder is a journal of votes: without it the node watches until the next term begins.
+    Votes,
+    /// The file is made again once it is deleted.
+    Remade,
+    /// What it holds can be fetched from other nodes.
+    Join,
 }
 
 impl EngineError {

@@ -4,7 +4,7 @@ use std::{
     any::Any,
     net::{SocketAddr, TcpListener},
     panic::{AssertUnwindSafe, catch_unwind},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
 };
@@ -15,12 +15,13 @@ use commonware_runtime::{
 };
 use soma_os::disk::check_writable;
 use soma_protocol::{ConsensusKey, MemoryState, StateRead, evidence::Evidence};
-use soma_store::{History, State, StateFolder, Tip};
+use soma_store::{History, State, StateFolder, StoreError, Tip};
 use tokio::sync::{Notify, mpsc as queue, watch};
 
 use crate::{
-    EngineError, FAULTS_WAITING_MAX, Gossip, GossipReceiver, Joined, KEEP_BLOCKS_MIN, Peer, Pool,
-    Settings, Sink, gossip,
+    Contacts, EngineError, FAULTS_WAITING_MAX, Gossip, GossipReceiver, Joined, KEEP_BLOCKS_MIN,
+    Peer, Pool, Remedy, Settings, Sink, VoteRecord, Watching, gossip,
+    inspect::{Depth, first_damage, located},
     keys::private_key,
     network::{self, Directory},
     node,
@@ -71,6 +72,21 @@ impl Handle {
     /// The state sync of this start, if there was one.
     pub fn joined(&self) -> Option<Joined> {
         self.node.joined
+    }
+
+    /// Why this node obtained the state in another way than it was asked to, if it did.
+    pub fn fallback(&self) -> Option<&str> {
+        self.node.fallback.as_deref()
+    }
+
+    /// Why it does not vote in the current term although it has a seat.
+    pub fn watching(&self) -> Option<Watching> {
+        *self.node.watching.borrow()
+    }
+
+    /// The last block that this node knows to be finalized; its state may be behind it.
+    pub fn known(&self) -> u64 {
+        (*self.node.known.borrow()).max(self.tip().height)
     }
 
     /// The finalized blocks. It may be a block behind [`Handle::read`]; a crash never removes what
@@ -155,6 +171,9 @@ impl Drop for Handle {
 struct Running {
     state: Arc<State>,
     joined: Option<Joined>,
+    fallback: Option<String>,
+    watching: watch::Receiver<Option<Watching>>,
+    known: watch::Receiver<u64>,
     connected: watch::Receiver<Vec<ConsensusKey>>,
     metrics: Box<dyn Fn() -> String + Send + Sync>,
 }
@@ -175,6 +194,11 @@ pub struct Host {
     /// The other nodes: validators, and followers that may connect. At most
     /// [`PEERS_MAX`](crate::PEERS_MAX), this node included.
     pub peers: Vec<Peer>,
+    /// The record of the last vote of its key. It belongs to the key, not to the state folder:
+    /// keep it where both stay together.
+    pub votes: PathBuf,
+    /// Receives what becomes known about connections, also while the node starts.
+    pub contacts: Contacts,
 }
 
 /// Starts a node and returns once its state is loaded.
@@ -190,7 +214,8 @@ pub fn start(
 ) -> Result<Handle, EngineError> {
     let folder = StateFolder::open(&host.dir, &settings.genesis.chain_id())?;
     check_listen(host.listen)?;
-    let history = Arc::new(History::open(&folder.history())?);
+    let votes = Arc::new(VoteRecord::open(&host.votes, settings.key.public())?);
+    let history = open_history(&folder)?;
     let work = Arc::new(Notify::new());
     let stop = Arc::new(Notify::new());
     let (failure_sender, failure) = watch::channel(None);
@@ -209,7 +234,9 @@ pub fn start(
             history: Arc::clone(&history),
             gossip: relay,
             faults: fault_sender,
+            votes,
         },
+        contacts: host.contacts,
         stop: Arc::clone(&stop),
     };
     let thread = thread::Builder::new()
@@ -259,19 +286,21 @@ struct Job {
     directory: Directory,
     settings: Settings,
     services: Services,
+    contacts: Contacts,
     stop: Arc<Notify>,
 }
 
 impl Job {
     /// Runs the node until it is stopped; returns the error if it cannot continue.
     ///
-    /// The consensus library reports a failing disk by a panic that preserves only the error's
-    /// text. Decisions must not depend on text, so the disk is tested instead.
+    /// The consensus library reports a failing disk or a damaged file by a panic that preserves
+    /// only the error's text. Decisions must not depend on text, so the disk is tested and the
+    /// files are read instead.
     fn run(self, started: &Started) -> Option<EngineError> {
-        let dir = self.folder.path().to_owned();
+        let places = Places::of(&self.folder);
         let runtime = RuntimeConfig::new()
             .with_worker_threads(WORKER_THREADS)
-            .with_storage_directory(self.folder.consensus());
+            .with_storage_directory(places.consensus.clone());
         let started = started.clone();
         // A spawned task, so that the runtime reports the first panic of any task.
         let ended = catch_unwind(AssertUnwindSafe(|| {
@@ -284,13 +313,7 @@ impl Job {
             Ok(ended) => ended.err()?,
             Err(panic) => EngineError::stopped(panic_message(panic.as_ref())),
         };
-        if matches!(error, EngineError::Stopped { .. } | EngineError::Store(_))
-            && let Err(source) = check_writable(&dir, DISK_TEST_BYTES)
-        {
-            tracing::error!(%error, "the disk failed");
-            return Some(EngineError::Disk { source });
-        }
-        Some(error)
+        Some(places.explain(error))
     }
 
     /// Runs the node until it is stopped or cannot continue.
@@ -301,6 +324,7 @@ impl Job {
             private_key(&self.settings.key),
             self.listen,
             self.directory,
+            self.contacts,
         );
         let metrics = context.child("metrics");
         let mut settings = self.settings;
@@ -311,6 +335,9 @@ impl Job {
         let _ = started.send(Ok(Running {
             state: Arc::clone(&node.state),
             joined: node.joined,
+            fallback: node.fallback.clone(),
+            watching: node.watching.clone(),
+            known: node.known.clone(),
             connected,
             metrics: Box::new(move || metrics.encode()),
         }));
@@ -319,6 +346,69 @@ impl Job {
             error = node.ended() => Err(error),
         }
     }
+}
+
+/// Where a node's data is, to find out why it cannot be used.
+struct Places {
+    dir: PathBuf,
+    consensus: PathBuf,
+    history: PathBuf,
+}
+
+impl Places {
+    fn of(folder: &StateFolder) -> Self {
+        Self {
+            dir: folder.path().to_owned(),
+            consensus: folder.consensus(),
+            history: folder.history(),
+        }
+    }
+
+    /// An error that the disk or a damaged file explains, as that; no process uses the data.
+    fn explain(&self, error: EngineError) -> EngineError {
+        if !matches!(error, EngineError::Stopped { .. } | EngineError::Store(_)) {
+            return located(error, &self.consensus);
+        }
+        if let Err(source) = check_writable(&self.dir, DISK_TEST_BYTES) {
+            tracing::error!(%error, "the disk failed");
+            return EngineError::Disk { source };
+        }
+        if let EngineError::Store(StoreError::History(_)) = error {
+            let (path, reason) = (self.history.clone(), error.to_string());
+            return EngineError::Damaged { path, reason, remedy: Remedy::Remade };
+        }
+        if let Some(damage) = damage(&self.consensus, Depth::Start) {
+            tracing::error!(%error, "a file is damaged");
+            return damage;
+        }
+        match History::check(&self.history) {
+            Err(StoreError::DamagedFile { path, reason }) => {
+                EngineError::Damaged { path, reason, remedy: Remedy::Remade }
+            }
+            _ => error,
+        }
+    }
+}
+
+/// Opens the history; one that is damaged is set aside, because it can be rebuilt.
+fn open_history(folder: &StateFolder) -> Result<Arc<History>, EngineError> {
+    let history = History::open(&folder.history());
+    let history = history.map_err(|error| Places::of(folder).explain(error.into()))?;
+    if history.was_replaced() {
+        let path = folder.history();
+        tracing::warn!(
+            path = %path.display(),
+            "the history is damaged: it is set aside as history.damaged and rebuilt from the blocks"
+        );
+    }
+    Ok(Arc::new(history))
+}
+
+/// What is damaged in the folder of the consensus library, which no node uses.
+pub(crate) fn damage(consensus: &Path, depth: Depth) -> Option<EngineError> {
+    let runtime = RuntimeConfig::new().with_storage_directory(consensus);
+    Runner::new(runtime)
+        .start(|context| async move { Box::pin(first_damage(&context, consensus, depth)).await })
 }
 
 /// The message of a panic.

@@ -49,6 +49,11 @@ pub trait Sink: Send + Sync + 'static {
 pub enum JoinProgress {
     /// The node asks its peers what they have.
     Asking,
+    /// No peer has answered yet, for this many seconds: the node keeps asking.
+    Alone {
+        /// Seconds since it began to ask.
+        seconds: u64,
+    },
     /// It verifies handovers.
     Committees {
         /// Handovers whose certificates were verified.

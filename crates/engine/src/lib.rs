@@ -9,16 +9,19 @@
 //! Modules in reading order, each using only those before it: what a node is built from (`calendar`
 //! to `settings`), blocks and their archives, `consensus` (who decides blocks, what they do, and
 //! when), `sync` (how a node obtains the state of others), `recorder` (writes finalized blocks to
-//! the history), `node` (assembles all of it, on any runtime), and what a process uses: `network`,
-//! `handle`, `verify`.
+//! the history), `inspect` (finds what is damaged on disk), `node` (assembles all of it, on any
+//! runtime), and what a process uses: `network`, `handle`, `verify`.
 
 mod calendar;
 mod limits;
+mod watching;
 mod error;
 mod keys;
 mod interface;
 mod links;
 mod gossip;
+mod contacts;
+mod votes;
 mod settings;
 mod block;
 mod archives;
@@ -26,6 +29,7 @@ mod consensus;
 mod sync;
 mod recorder;
 mod paused;
+mod inspect;
 mod node;
 mod network;
 mod handle;
@@ -34,7 +38,8 @@ mod verify;
 pub use block::{recode_block, sample_block};
 pub use calendar::TERM_BLOCKS;
 pub use consensus::faults::FAULTS_WAITING_MAX;
-pub use error::EngineError;
+pub use contacts::{Contact, Contacts, RefusedFor};
+pub use error::{EngineError, Remedy};
 pub use gossip::{GOSSIP_WAITING_MAX, Gossip, GossipMessage, GossipReceiver};
 pub use handle::{Handle, Host, start};
 pub use interface::{JoinProgress, Joined, Pool, Sink};
@@ -43,10 +48,12 @@ pub use limits::{
     BLOCK_BYTES_MAX, BLOCK_DURATION, BLOCK_TRANSACTIONS_MAX, GOSSIP_BYTES_MAX, KEEP_BLOCKS_MIN,
     PEERS_MAX,
 };
-pub use network::{Peer, PeerAddress};
+pub use network::{Peer, PeerAddress, check_peers};
 pub use settings::{Join, Settings};
 pub use soma_store::history::FinalizedBlock;
 pub use verify::{Verified, verify_store};
+pub use votes::VoteRecord;
+pub use watching::Watching;
 
 /// The same node on any runtime and any network, as a simulator starts it. Everything else uses
 /// [`start`], which is compiled once.

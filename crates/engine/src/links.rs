@@ -15,10 +15,10 @@ pub trait Runtime: Rng + CryptoRng + Spawner + Storage + Clock + Metrics + Netwo
 
 impl<E: Rng + CryptoRng + Spawner + Storage + Clock + Metrics + Network> Runtime for E {}
 
-/// Knows the peers, and is told at each term who they are.
+/// Knows the peers, and is told who they are whenever that changes.
 pub trait Roster: Provider<PublicKey = PublicKey> + Sync {
     /// From now on this node connects to `voters`, and to `others` if there is room.
-    fn track(&mut self, term: u64, voters: BTreeSet<PublicKey>, others: BTreeSet<PublicKey>);
+    fn track(&mut self, voters: BTreeSet<PublicKey>, others: BTreeSet<PublicKey>);
 }
 
 /// The channels of a node, each a sender and a receiver.

@@ -9,6 +9,10 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     num::{NonZeroU32, NonZeroUsize},
     str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -33,6 +37,7 @@ use tokio::sync::watch;
 use crate::{
     EngineError,
     consensus::components::message_bytes_max,
+    contacts::{Contacts, NotedHandshake},
     keys::{consensus_key, public_key},
     limits::{BLOCK_DURATION, GOSSIP_QUOTA, PEERS_MAX, QUOTA, SEATS_MAX},
     links::{Links, Roster},
@@ -101,6 +106,9 @@ impl fmt::Debug for PeerAddress {
 pub(crate) struct Peers {
     oracle: Oracle<PublicKey>,
     directory: Directory,
+    contacts: Contacts,
+    /// How often the peers were told: the network numbers what it is told.
+    told: Arc<AtomicU64>,
 }
 
 impl Provider for Peers {
@@ -116,9 +124,11 @@ impl Provider for Peers {
 }
 
 impl Roster for Peers {
-    fn track(&mut self, term: u64, voters: BTreeSet<PublicKey>, others: BTreeSet<PublicKey>) {
+    fn track(&mut self, voters: BTreeSet<PublicKey>, others: BTreeSet<PublicKey>) {
         let peers = self.directory.peers(voters, others);
-        self.oracle.track(term, peers);
+        let keys = peers.primary.keys().iter().chain(peers.secondary.keys());
+        self.contacts.expect(keys.cloned());
+        self.oracle.track(self.told.fetch_add(1, Ordering::Relaxed), peers);
     }
 }
 
@@ -143,8 +153,10 @@ impl Directory {
         peers.into_iter().map(address).collect::<Result<_, _>>().map(Self)
     }
 
-    /// All peers by role. Every voter is included; the remaining places go to configured peers
-    /// first, then to `others`.
+    /// All peers by role: those that this node dials, and those that it only accepts. Every voter
+    /// is included; the remaining places go to configured peers first, then to `others`. A
+    /// configured peer with an address is dialed whatever it is: it may be the only one that this
+    /// node can reach.
     fn peers(
         &self,
         voters: BTreeSet<PublicKey>,
@@ -155,14 +167,24 @@ impl Directory {
             let address = configured.remove(&key);
             (key, address.unwrap_or_else(|| dialed(None)))
         };
-        let voters: BTreeMap<_, _> = voters.into_iter().map(&mut with_address).collect();
+        let mut reachable: BTreeMap<_, _> = voters.into_iter().map(&mut with_address).collect();
         let others: Vec<_> = others.into_iter().map(&mut with_address).collect();
-        let room = PEERS_MAX.saturating_sub(voters.len() + 1);
+        let room = PEERS_MAX.saturating_sub(reachable.len() + 1);
         let followers = configured.into_iter().chain(others);
-        let followers = followers.filter(|(key, _)| !voters.contains_key(key));
-        let followers = followers.take(room).collect();
-        AddressableTrackedPeers::new(ordered(voters), ordered(followers))
+        let followers = followers.filter(|(key, _)| !reachable.contains_key(key)).take(room);
+        let (dialed, accepted): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            followers.partition(|(_, address)| *address != dialed(None));
+        reachable.extend(dialed);
+        AddressableTrackedPeers::new(ordered(reachable), ordered(accepted))
     }
+}
+
+/// Checks that a node can be started with these peers.
+///
+/// # Errors
+/// [`EngineError::PeerKey`] and [`EngineError::TooManyPeers`].
+pub fn check_peers(peers: Vec<Peer>) -> Result<(), EngineError> {
+    Directory::new(peers).map(|_| ())
 }
 
 fn ordered(peers: BTreeMap<PublicKey, Address>) -> Map<PublicKey, Address> {
@@ -192,16 +214,16 @@ pub(crate) fn connect(
     key: PrivateKey,
     listen: SocketAddr,
     directory: Directory,
+    contacts: Contacts,
 ) -> (PeerLinks, watch::Receiver<Vec<ConsensusKey>>) {
-    let handshake = Cups::<_, ChaCha20Poly1305>::new(
-        Sake {
-            signer: key,
-            synchrony_bound: SYNCHRONY_BOUND,
-            max_handshake_age: HANDSHAKE_AGE_MAX,
-            version: sake::Version::V1,
-        },
-        cups::Version::V1,
-    );
+    let sake = Sake {
+        signer: key,
+        synchrony_bound: SYNCHRONY_BOUND,
+        max_handshake_age: HANDSHAKE_AGE_MAX,
+        version: sake::Version::V1,
+    };
+    let noted = NotedHandshake { sake, contacts: contacts.clone() };
+    let handshake = Cups::<_, ChaCha20Poly1305>::new(noted, cups::Version::V1);
     let mut config = lookup::Config::local(
         handshake,
         namespace,
@@ -218,7 +240,12 @@ pub(crate) fn connect(
     let (mut network, oracle) = lookup::Network::new(context.child("network"), config);
     let mut channel = |number| network.register(number, QUOTA);
     let links = Links {
-        peers: Peers { oracle: oracle.clone(), directory },
+        peers: Peers {
+            oracle: oracle.clone(),
+            directory,
+            contacts: contacts.clone(),
+            told: Arc::default(),
+        },
         blocker: oracle,
         votes: channel(0),
         certificates: channel(1),
@@ -228,7 +255,8 @@ pub(crate) fn connect(
         gossip: network.register(5, GOSSIP_QUOTA),
         exchange: network.register(6, QUOTA),
     };
-    let connected = watch_connected(context, network.register(7, Quota::per_second(NZU32!(8))));
+    let channel = network.register(7, Quota::per_second(NZU32!(8)));
+    let connected = watch_connected(context, channel, contacts);
     network.start();
     (links, connected)
 }
@@ -238,6 +266,7 @@ pub(crate) fn connect(
 fn watch_connected(
     context: &Context,
     (mut sender, receiver): (Sender, Receiver),
+    contacts: Contacts,
 ) -> watch::Receiver<Vec<ConsensusKey>> {
     let (update, connected) = watch::channel(Vec::new());
     context.child("connected").spawn(move |clock| async move {
@@ -245,7 +274,9 @@ fn watch_connected(
         let _receiver = receiver;
         while !update.is_closed() {
             if let Ok(checked) = sender.check(Recipients::All) {
-                update.send_replace(checked.recipients().iter().map(consensus_key).collect());
+                let connected: Vec<_> = checked.recipients().iter().map(consensus_key).collect();
+                contacts.connected(&connected, clock.current());
+                update.send_replace(connected);
             }
             clock.sleep(CONNECTED_INTERVAL).await;
         }

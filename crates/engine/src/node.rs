@@ -24,7 +24,7 @@ use commonware_glue::stateful::{Stateful, SyncPlan};
 use commonware_p2p::{Blocker, Receiver, Sender};
 use commonware_parallel::Sequential;
 use commonware_runtime::{Handle as Task, Spawner, buffer::paged::CacheRef};
-use commonware_storage::{Context as StorageContext, archive::Archive as _};
+use commonware_storage::Context as StorageContext;
 use commonware_utils::{
     acknowledgement::Exact,
     channel::{mpsc, watch},
@@ -47,7 +47,7 @@ use crate::{
         faults::Faults,
         pacer::{Pacer, Timing},
         rules::Rules,
-        terms::{Channels, Terms},
+        terms::{Channels, OwnVotes, Terms},
     },
     keys::private_key,
     links::{Links, Roster, Runtime},
@@ -62,6 +62,7 @@ use crate::{
         left_behind::Progress,
         server::Server,
     },
+    watching::Watching,
 };
 
 /// How many blocks are written to the history at once when it is rebuilt.
@@ -74,6 +75,12 @@ pub struct Node {
     pub state: Arc<State>,
     /// The state sync of this start, if there was one.
     pub joined: Option<Joined>,
+    /// Why the node obtained the state in another way than it was asked to, if it did.
+    pub fallback: Option<String>,
+    /// Why it does not vote in the current term although it has a seat.
+    pub watching: watch::Receiver<Option<Watching>>,
+    /// The last block that is known to be finalized; the state may be behind it.
+    pub known: watch::Receiver<u64>,
     consensus: Task<()>,
     recorder: Task<Result<(), EngineError>>,
     left_behind: Task<EngineError>,
@@ -163,7 +170,7 @@ where
         handovers: &handovers,
     };
     let base = opening.base(&mut links.peers).await?;
-    let joined = base.joined;
+    let (joined, fallback) = (base.joined, base.fallback.clone());
     let (ordering, deliveries) = opening.ordering(base).await;
     let (marshal, stateful) = (ordering.marshal.clone(), ordering.stateful.clone());
     let databases = ordering.start(proposed, fetcher).await;
@@ -200,8 +207,8 @@ where
             requests: links.certificate_requests,
         },
     };
-    let mut node = loaded.run(&settings, services, overrides, voting, links.gossip);
-    node.joined = joined;
+    let mut node = loaded.run(&settings, services, overrides, voting, links.gossip).await?;
+    (node.joined, node.fallback) = (joined, fallback);
     node.redeliver().await?;
     Ok(node)
 }
@@ -228,6 +235,7 @@ struct Base<E: StorageContext> {
     /// The block whose state was synced, by this start or an earlier one.
     floor: Option<Floor>,
     joined: Option<Joined>,
+    fallback: Option<String>,
 }
 
 impl<E: Runtime> Opening<'_, E> {
@@ -238,8 +246,8 @@ impl<E: Runtime> Opening<'_, E> {
         let section = self.overrides.section_blocks;
         let mut archives = Archives::open(context, prefix, self.page_cache, section).await?;
         let mut checkpoint = SyncCheckpoint::open(context, prefix).await?;
-        let mut joined = None;
-        let is_new = archives.blocks.last_index().is_none_or(|last| last == 0);
+        let (mut joined, mut fallback) = (None, None);
+        let is_new = archives.is_empty();
         let genesis = self.core.rules.genesis_voters();
         let me = self.settings.key.public();
         let in_genesis = genesis.iter().any(|seat| seat.consensus_key == me);
@@ -250,8 +258,10 @@ impl<E: Runtime> Opening<'_, E> {
         };
         if wanted || checkpoint.is_started() {
             committees.update(&self.core.rules.genesis_state(), 0);
-            roster.track(0, committees.voters(0), committees.registered());
-            (checkpoint, archives, joined) = self.sync(checkpoint, archives).await?;
+            roster.track(committees.voters(0), committees.registered());
+            let synced = self.sync(checkpoint, archives).await?;
+            (checkpoint, archives) = (synced.checkpoint, synced.archives);
+            (joined, fallback) = (synced.joined, synced.fallback);
         }
         let floor = checkpoint.floor();
         if let Some((height, _)) = &floor {
@@ -264,7 +274,7 @@ impl<E: Runtime> Opening<'_, E> {
                 committees.insert(term, committee);
             }
         }
-        Ok(Base { archives, floor, joined })
+        Ok(Base { archives, floor, joined, fallback })
     }
 
     /// Creates the components that order and execute blocks, and the queues that they fill.
@@ -302,9 +312,11 @@ impl<E: Runtime> Opening<'_, E> {
                 keep.map(|keep| components::prune(self.overrides.calendar, keep)),
             ),
         );
+        let (known, tip) = watch::channel(0);
+        let acks_of_blocks = Acks { acks: ack_sender, known };
         let ordering =
-            Ordering { marshal_actor, marshal, stateful_actor, stateful, acks: Acks(ack_sender) };
-        (ordering, Deliveries { blocks, acks })
+            Ordering { marshal_actor, marshal, stateful_actor, stateful, acks: acks_of_blocks };
+        (ordering, Deliveries { blocks, acks, known: tip })
     }
 }
 
@@ -313,6 +325,8 @@ impl<E: Runtime> Opening<'_, E> {
 struct Deliveries {
     blocks: mpsc::UnboundedReceiver<FinalizedBlock>,
     acks: mpsc::UnboundedReceiver<(u64, Exact)>,
+    /// The last block that is known to be finalized.
+    known: watch::Receiver<u64>,
 }
 
 type Marshal<E> = MarshalActor<
@@ -378,14 +392,14 @@ struct Voting<P, B, S, R> {
 
 impl<E: Runtime> Loaded<E> {
     /// Starts gossiping, recording and voting.
-    fn run<P, B, S, R>(
+    async fn run<P, B, S, R>(
         self,
         settings: &Settings,
         services: Services,
         overrides: Overrides,
         voting: Voting<P, B, S, R>,
         gossip: (S, R),
-    ) -> Node
+    ) -> Result<Node, EngineError>
     where
         P: Roster,
         B: Blocker<PublicKey = PublicKey>,
@@ -430,6 +444,7 @@ impl<E: Runtime> Loaded<E> {
             self.marshal.clone(),
             committees.calendar().epocher(),
         );
+        let (watching, watched) = watch::channel(None);
         let terms = Terms {
             context,
             prefix: overrides.prefix,
@@ -441,17 +456,26 @@ impl<E: Runtime> Loaded<E> {
             marshal: self.marshal.clone(),
             automaton,
             faults,
+            own_votes: OwnVotes {
+                record: services.votes,
+                unrecorded: settings.vote_unrecorded,
+                watching,
+            },
+            tracked: None,
         };
         let height = self.state.tip().height;
-        Node {
-            consensus: terms.start(height, recorded.clone(), voting.channels),
+        Ok(Node {
+            consensus: terms.start(height, recorded.clone(), voting.channels).await?,
             state: self.state,
             joined: None,
+            fallback: None,
+            watching: watched,
+            known: self.deliveries.known,
             recorder,
             left_behind,
             marshal: self.marshal,
             recorded,
-        }
+        })
     }
 }
 

@@ -33,20 +33,30 @@ use crate::{
 
 /// The most blocks written to the history in one transaction.
 const BLOCKS_PER_WRITE: usize = 64;
+/// How many blocks pass before this node looks for new validators, which may connect from then on.
+const BLOCKS_PER_REGISTRATION: u64 = 8;
 /// The fewest and the most blocks pruned from the history in one transaction.
 const BLOCKS_PER_PRUNING: std::ops::Range<u64> = 64..256;
 
-/// Collects the engine's acknowledgements, which are given once the block is in the history.
+/// Collects the engine's acknowledgements, which are given once the block is in the history, and
+/// notes how far the chain is known to be finalized.
 #[derive(Clone)]
-pub(crate) struct Acks(pub(crate) UnboundedSender<(u64, Exact)>);
+pub(crate) struct Acks {
+    pub(crate) acks: UnboundedSender<(u64, Exact)>,
+    /// The last block that is known to be finalized.
+    pub(crate) known: watch::Sender<u64>,
+}
 
 impl Reporter for Acks {
     type Activity = Update<Block>;
 
     fn report(&mut self, update: Self::Activity) -> Feedback {
         match update {
-            Update::Tip(..) => Feedback::Ok,
-            Update::Block(block, ack) => match self.0.send((block.height().get(), ack)) {
+            Update::Tip(_, height, _) => {
+                self.known.send_replace(height.get());
+                Feedback::Ok
+            }
+            Update::Block(block, ack) => match self.acks.send((block.height().get(), ack)) {
                 Ok(()) => Feedback::Ok,
                 Err(_) => Feedback::Closed,
             },
@@ -90,6 +100,8 @@ impl<E: StorageContext> Recorder<E> {
                         self.sink.finalized(block);
                         if self.committees.calendar().ends_with(reached) {
                             self.end_term(reached).await?;
+                        } else if reached.is_multiple_of(BLOCKS_PER_REGISTRATION) {
+                            self.state.read(|state, _| self.committees.register(state));
                         }
                         self.height.send_if_modified(|height| {
                             std::mem::replace(height, reached.max(*height)) < reached

@@ -13,6 +13,7 @@ use crate::{
     interface::{Pool, Sink},
     keys::ConsensusSecret,
     limits::SECTION_BLOCKS,
+    votes::VoteRecord,
 };
 
 /// How a node without blocks obtains the state.
@@ -44,6 +45,9 @@ pub struct Settings {
     pub idle_block_ms: u64,
     /// How it obtains the state if it has no blocks.
     pub join: Join,
+    /// Whether it votes although nothing shows how its key voted before: an operator's decision,
+    /// for a network that cannot continue without it.
+    pub vote_unrecorded: bool,
     /// The number of blocks it keeps, at least [`KEEP_BLOCKS_MIN`](crate::KEEP_BLOCKS_MIN) on a
     /// real network; all of them if `None`.
     pub keep_blocks: Option<u64>,
@@ -64,6 +68,8 @@ pub struct Services {
     pub gossip: GossipRelay,
     /// Receives proof that a validator equivocated; dropped if the queue is full.
     pub faults: mpsc::Sender<Evidence>,
+    /// The last vote of this node's key.
+    pub votes: Arc<VoteRecord>,
 }
 
 /// What a simulation changes; the default is a real node.

@@ -7,7 +7,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use commonware_cryptography::{Digestible as _, blake3::Digest};
+use commonware_cryptography::{Digestible as _, blake3::Digest, certificate::Scheme as _};
 use commonware_runtime::{
     Runner as _, Supervisor as _,
     tokio::{Config as RuntimeConfig, Context, Runner},
@@ -17,14 +17,18 @@ use soma_protocol::{Genesis, MemoryState, Ruleset, read};
 use soma_store::{History, StateFolder, StoreError, database, database::Qmdb};
 
 use crate::{
-    ConsensusSecret, EngineError,
+    ConsensusSecret, EngineError, Remedy, VoteRecord,
     archives::{Archives, page_cache},
     block::{Block, hash},
     calendar::Calendar,
     consensus::{
         committees::{Committees, digest_of, voters},
         rules::Rules,
+        stance::{Known, journaled},
+        terms::votes_partition,
     },
+    handle::damage,
+    inspect::{Depth, located},
     keys::private_key,
     limits::SECTION_BLOCKS,
     settings::{Deviation, PREFIX},
@@ -46,19 +50,39 @@ pub struct Verified {
     pub history: u64,
 }
 
-/// Checks a state folder that no process uses.
+/// Checks a state folder that no process uses: everything that a start reads, and whether the
+/// journal of votes has all that `key` signed according to its record at `votes`.
 ///
 /// # Errors
-/// The first inconsistency: [`EngineError::MissingBlock`], [`EngineError::Unlinked`],
+/// The first inconsistency: [`EngineError::Damaged`], [`EngineError::VotesLost`],
+/// [`EngineError::MissingBlock`], [`EngineError::Unlinked`],
 /// [`EngineError::Certificate`], [`EngineError::StateMismatch`], [`EngineError::HistoryMismatch`],
 /// or that the folder is in use or belongs to another chain.
-pub fn verify_store(dir: &Path, genesis: &Genesis) -> Result<Verified, EngineError> {
+pub fn verify_store(
+    dir: &Path,
+    genesis: &Genesis,
+    votes: &Path,
+    key: &ConsensusSecret,
+) -> Result<Verified, EngineError> {
     let folder = StateFolder::open(dir, &genesis.chain_id())?;
+    let record = match votes.try_exists() {
+        Ok(false) => VoteRecord::in_memory(key.public()),
+        _ => VoteRecord::open(votes, key.public())?,
+    };
+    if let Some(damage) = damage(&folder.consensus(), Depth::Whole) {
+        return Err(damage);
+    }
+    History::check(&folder.history())?;
     let history = History::open(&folder.history())?;
     let runtime = RuntimeConfig::new().with_storage_directory(folder.consensus());
-    Runner::new(runtime).start(|context| async move {
-        Box::pin(Check::open(&context, genesis, history).await?.run()).await
-    })
+    let consensus = folder.consensus();
+    let verified = Runner::new(runtime).start(|context| async move {
+        let mut check = Box::pin(Check::open(&context, genesis, history, key)).await?;
+        let verified = Box::pin(check.run()).await?;
+        check.votes(&record, verified.blocks).await?;
+        Ok(verified)
+    });
+    verified.map_err(|error| located(error, &consensus))
 }
 
 /// The state on disk.
@@ -83,10 +107,10 @@ impl Check {
         context: &Context,
         genesis: &Genesis,
         history: History,
+        key: &ConsensusSecret,
     ) -> Result<Self, EngineError> {
-        // Nothing is signed; `Committees` only needs a key to look up whether it has a seat.
-        let unused = private_key(&ConsensusSecret(genesis.chain_id().0));
-        let committees = Committees::new(genesis.chain_id(), unused, Calendar::default());
+        let key = private_key(key);
+        let committees = Committees::new(genesis.chain_id(), key, Calendar::default());
         let cache = page_cache();
         let archives = Archives::open(context, PREFIX, &cache, SECTION_BLOCKS).await?;
         let handovers = HandoverStore::open(context, PREFIX, &cache).await?;
@@ -110,7 +134,7 @@ impl Check {
         })
     }
 
-    async fn run(mut self) -> Result<Verified, EngineError> {
+    async fn run(&mut self) -> Result<Verified, EngineError> {
         // Blocks below a gap were being pruned.
         let ranges = self.archives.blocks.ranges();
         let first = ranges.last().map_or(0, |(start, _)| start);
@@ -141,7 +165,7 @@ impl Check {
     }
 
     /// Checks a folder that starts with this block.
-    async fn run_from(mut self, first: u64) -> Result<Verified, EngineError> {
+    async fn run_from(&mut self, first: u64) -> Result<Verified, EngineError> {
         let last = self.archives.blocks.last_index().unwrap_or(first);
         let Some(stored) = self.stored.take() else {
             return Err(EngineError::StateMismatch { height: first });
@@ -175,6 +199,27 @@ impl Check {
         }
         self.stored = Some(stored);
         self.verified(first, last, certificates)
+    }
+
+    /// Checks that the journal of votes has all that the key signed in the term after block `last`.
+    async fn votes(&self, record: &VoteRecord, last: u64) -> Result<(), EngineError> {
+        let term = self.committees.calendar().term_of(last + 1);
+        let Some(committee) = self.committees.at(term) else {
+            return Ok(());
+        };
+        if record.last().is_none() || committee.scheme.me().is_none() {
+            return Ok(());
+        }
+        let partition = votes_partition(PREFIX, term);
+        let cache = page_cache();
+        let read = journaled(&self.context, partition.clone(), &cache, &committee.scheme);
+        let journal = read.await.map_err(|error| EngineError::Damaged {
+            path: partition.into(),
+            reason: error.to_string(),
+            remedy: Remedy::Votes,
+        })?;
+        let known = Known { term, last: record.last(), journal, is_new: last == 0 };
+        known.watches().map_or(Ok(()), |watching| Err(EngineError::VotesLost(watching)))
     }
 
     /// The block at a height, linked to its parent and equal to the one in the history.

@@ -13,8 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use queue::{ALICE, BOB, Queue, address, genesis, settings, transfer};
-use soma_engine::{EngineError, FinalizedBlock, Handle, Host, Pool, Sink, start, verify_store};
+use queue::{ALICE, BOB, Queue, address, genesis, settings, transfer, validator};
+use soma_engine::{
+    ConsensusSecret, Contacts, EngineError, FinalizedBlock, Handle, Host, Pool, Sink, Verified,
+    start, verify_store,
+};
 use soma_protocol::{Amount, Hash, SignedTransaction, read};
 use soma_store::{StoreError, history::Subject};
 
@@ -29,7 +32,13 @@ fn host(dir: &Path) -> Host {
         dir: dir.to_path_buf(),
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         peers: Vec::new(),
+        votes: dir.join("votes"),
+        contacts: Contacts::default(),
     }
+}
+
+fn verify(dir: &Path) -> Result<Verified, EngineError> {
+    verify_store(dir, &genesis(1), &dir.join("votes"), &ConsensusSecret(validator(0)))
 }
 
 struct Chain {
@@ -134,10 +143,10 @@ fn verification_accepts_a_complete_folder_and_rejects_a_changed_one() {
         chain.wait(chain.send(pay(nonce, 7)));
     }
     let height = chain.handle.history().height().unwrap();
-    let refused = verify_store(dir.path(), &genesis(1));
+    let refused = verify(dir.path());
     assert!(matches!(refused, Err(EngineError::Store(StoreError::InUse { .. }))), "{refused:?}");
     chain.handle.shutdown();
-    let verified = verify_store(dir.path(), &genesis(1)).unwrap();
+    let verified = verify(dir.path()).unwrap();
     assert!(verified.blocks >= height && verified.history >= height);
     assert!(verified.state <= verified.blocks && verified.certificates > 0);
 
@@ -148,7 +157,7 @@ fn verification_accepts_a_complete_folder_and_rejects_a_changed_one() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     std::fs::write(file.path(), bytes).unwrap();
-    let changed = verify_store(dir.path(), &genesis(1));
+    let changed = verify(dir.path());
     assert!(changed.is_err(), "{changed:?}");
 }
 

@@ -12,7 +12,7 @@ use std::{
 
 use queue::{ALICE, Queue, act, address, genesis, settings, transfer, validator};
 use soma_engine::{
-    ConsensusSecret, FinalizedBlock, Handle, Host, Peer, Pool, Sink, TERM_BLOCKS, start,
+    ConsensusSecret, Contacts, FinalizedBlock, Handle, Host, Peer, Pool, Sink, TERM_BLOCKS, start,
 };
 use soma_protocol::{
     Action, Amount, Genesis, GenesisAccount, SecretKey, SignedTransaction, action, read,
@@ -53,6 +53,8 @@ fn host(dir: &Path, node: u8, ports: &[SocketAddr]) -> Host {
         dir: dir.join(node.to_string()),
         listen: ports[usize::from(node)],
         peers: (0..NODES).filter(|other| *other != node).map(peer).collect(),
+        votes: dir.join(node.to_string()).join("votes"),
+        contacts: Contacts::default(),
     }
 }
 

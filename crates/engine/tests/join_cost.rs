@@ -15,7 +15,9 @@ use std::{
 };
 
 use queue::{ALICE, Queue, act, genesis, validator};
-use soma_engine::{ConsensusSecret, Handle, Host, Join, Peer, Pool, Settings, Sink, start};
+use soma_engine::{
+    ConsensusSecret, Contacts, Handle, Host, Join, Peer, Pool, Settings, Sink, start,
+};
 use soma_protocol::{Action, Address, Amount, action};
 
 const BLOCKS: u64 = 3_000;
@@ -32,6 +34,8 @@ fn host(dir: &Path, node: u8, ports: &[SocketAddr]) -> Host {
         dir: dir.join(node.to_string()),
         listen: ports[usize::from(node)],
         peers: (0..=FOLLOWERS).filter(|other| *other != node).map(peer).collect(),
+        votes: dir.join(node.to_string()).join("votes"),
+        contacts: Contacts::default(),
     }
 }
 

@@ -17,8 +17,8 @@ use std::{
 use hostile::{HostilePeer, Place, Respond};
 use queue::{Queue, genesis, settings, transfer, validator};
 use soma_engine::{
-    ConsensusSecret, GOSSIP_BYTES_MAX, GossipReceiver, Handle, Host, Peer, Pool, Sink, TERM_BLOCKS,
-    start,
+    ConsensusSecret, Contacts, GOSSIP_BYTES_MAX, GossipReceiver, Handle, Host, Peer, Pool, Sink,
+    TERM_BLOCKS, start,
 };
 use soma_protocol::ConsensusKey;
 
@@ -56,6 +56,8 @@ impl Network {
             dir: Path::new(self.dir.path()).join(node.to_string()),
             listen: self.at(node),
             peers: peers.iter().map(peer).collect(),
+            votes: Path::new(self.dir.path()).join(node.to_string()).join("votes"),
+            contacts: Contacts::default(),
         }
     }
 

@@ -17,7 +17,8 @@ use std::{
 
 use queue::{ALICE, Queue, address, genesis, transfer, validator};
 use soma_engine::{
-    ConsensusSecret, Handle, Host, Peer, Pool, Settings, Sink, TERM_BLOCKS, start, verify_store,
+    ConsensusSecret, Contacts, EngineError, Handle, Host, Peer, Pool, Settings, Sink, TERM_BLOCKS,
+    Verified, start, verify_store,
 };
 use soma_protocol::read;
 
@@ -47,11 +48,18 @@ fn host(dir: &Path, node: u8, ports: &[u16]) -> Host {
         dir: dir.to_path_buf(),
         listen: at(node),
         peers: (0..=FOLLOWER).filter(|other| *other != node).map(peer).collect(),
+        votes: dir.join("votes"),
+        contacts: Contacts::default(),
     }
 }
 
 fn settings(node: u8) -> Settings {
     queue::settings(genesis(VALIDATORS), node, 5, 1_000)
+}
+
+fn verify(dir: &Path, node: u8) -> Result<Verified, EngineError> {
+    let key = ConsensusSecret(validator(node));
+    verify_store(dir, &genesis(VALIDATORS), &dir.join("votes"), &key)
 }
 
 /// The child process of the tests: one node, with the same load in its pool as all others. It
@@ -252,13 +260,13 @@ fn a_late_follower_syncs_the_state_of_a_long_chain() {
     // It restarts from its own disk like other nodes, and its folder is complete.
     network.kill(FOLLOWER);
     let dir = network.dir.path().join(FOLLOWER.to_string());
-    let synced = verify_store(&dir, &genesis(VALIDATORS)).unwrap();
+    let synced = verify(&dir, FOLLOWER).unwrap();
     assert_eq!(synced.first + 1, first, "{synced:?}");
     network.start(FOLLOWER);
     network.reach(&[FOLLOWER], network.highest() + 20);
     network.check();
     network.kill(0);
-    let executed = verify_store(&network.dir.path().join("0"), &genesis(VALIDATORS)).unwrap();
+    let executed = verify(&network.dir.path().join("0"), 0).unwrap();
     assert_eq!(executed.first, 1, "{executed:?}");
 }
 

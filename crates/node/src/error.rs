@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use soma_codes::{Code, Coded, Exit};
-use soma_engine::EngineError;
+use soma_engine::{EngineError, Remedy};
 use soma_protocol::Hash;
 use soma_store::StoreError;
 
@@ -203,6 +203,10 @@ impl NodeError {
             EngineError::Store(StoreError::OtherChain { path, .. }) => {
                 Self::OtherNetwork { dir: path, what: "genesis" }
             }
+            EngineError::Store(StoreError::Io { path, source }) => Self::io(&path, source),
+            EngineError::Store(error @ StoreError::DamagedFile { .. }) => {
+                Self::Engine(error.into())
+            }
             EngineError::Store(error) => Self::Store(error),
             EngineError::Listen { address, source }
                 if source.kind() == io::ErrorKind::AddrInUse =>
@@ -211,6 +215,43 @@ impl NodeError {
             }
             error => Self::Engine(error),
         }
+    }
+}
+
+/// The code of an error of the engine.
+pub(crate) fn engine_code(error: &EngineError) -> Code {
+    match error {
+        EngineError::Store(StoreError::InUse { .. }) => Code::StateInUse,
+        EngineError::Store(StoreError::OtherChain { .. }) => Code::OtherNetwork,
+        EngineError::Store(StoreError::DamagedFile { .. }) => Code::FileDamaged,
+        EngineError::Store(StoreError::Io { source, .. }) => Code::of_io(source),
+        EngineError::Store(_) => Code::StoreError,
+        EngineError::Genesis(_) | EngineError::NoValidators | EngineError::ValidatorKey { .. } => {
+            Code::InvalidGenesis
+        }
+        EngineError::PeerKey { .. }
+        | EngineError::PeerAddress { .. }
+        | EngineError::TooManyPeers { .. } => Code::BadSettings,
+        EngineError::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
+            Code::PortInUse
+        }
+        EngineError::Listen { .. } => Code::CannotListen,
+        EngineError::MissingBlock { .. }
+        | EngineError::StateMismatch { .. }
+        | EngineError::Unlinked { .. }
+        | EngineError::Certificate { .. }
+        | EngineError::HistoryMismatch { .. } => Code::StoreDamaged,
+        EngineError::Damaged { remedy, .. } => match remedy {
+            Remedy::Votes => Code::VotesDamaged,
+            Remedy::Remade => Code::FileDamaged,
+            Remedy::Join => Code::StoreDamaged,
+        },
+        EngineError::VotesLost(_) => Code::VotesLost,
+        EngineError::NoSnapshot { .. } => Code::NoSnapshot,
+        EngineError::TooFarBehind { .. } => Code::TooFarBehind,
+        EngineError::Disk { source } => Code::of_io(source),
+        // What the engine only reports as text.
+        _ => Code::EngineError,
     }
 }
 
@@ -228,9 +269,7 @@ impl Coded for NodeError {
             Self::OtherNetwork { .. } => Code::OtherNetwork,
             Self::StateInUse { .. } => Code::StateInUse,
             Self::Genesis(_) => Code::InvalidGenesis,
-            Self::Engine(EngineError::NoSnapshot { .. }) => Code::NoSnapshot,
-            Self::Engine(EngineError::TooFarBehind { .. }) => Code::TooFarBehind,
-            Self::Engine(_) => Code::EngineError,
+            Self::Engine(error) => engine_code(error),
             Self::Store(_) => Code::StoreError,
             Self::Thread(_) => Code::NoThreads,
             Self::Sdk(error) => error.code(),

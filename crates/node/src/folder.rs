@@ -13,7 +13,7 @@ use soma_protocol::{Genesis, SecretKey};
 use soma_sdk::keys::{KeyFolder, Protection};
 
 use crate::error::NodeError;
-use crate::settings::{NodeConfig, Settings, chain_dir};
+use crate::settings::{NodeConfig, Settings, chain_dir, votes_file};
 
 /// Name of the key that signs the node's transactions.
 pub const ACCOUNT: &str = "account";
@@ -52,18 +52,12 @@ impl NodeFolder {
         genesis.state()?;
         let text = settings.render();
         parse(&settings_file(dir), &text)?;
-        fs::create_dir_all(dir).map_err(|error| NodeError::io(dir, error))?;
-        let keys = KeyFolder::of(dir);
-        for (name, key) in [(ACCOUNT, account), (CONSENSUS, consensus)] {
-            // An earlier attempt may have been interrupted after the first key.
-            let exists = keys.info(name).is_ok_and(|info| info.address == key.address());
-            if !exists {
-                keys.create(name, key, Protection::Local)?;
-            }
+        let mut made = Made::default();
+        let created = made.node(dir, genesis, &text, [(ACCOUNT, account), (CONSENSUS, consensus)]);
+        if let Err(error) = created {
+            made.undo();
+            return Err(error);
         }
-        write_json(&genesis_file(dir), genesis)?;
-        // Written last: a folder with settings is complete.
-        write_text(&settings_file(dir), &text)?;
         Self::open(dir)
     }
 
@@ -127,12 +121,15 @@ impl NodeFolder {
         Ok(self.keys().load(CONSENSUS, None)?)
     }
 
-    /// Checks the chain's folder while no process uses it: blocks, certificates, state and history.
+    /// Checks everything that a start reads while no process uses it: blocks, certificates, state,
+    /// history, votes and small stores.
     ///
     /// # Errors
     /// If anything is damaged or missing, or the folder is in use.
     pub fn verify_store(&self) -> Result<Verified, NodeError> {
-        soma_engine::verify_store(&self.chain_dir(), &self.genesis).map_err(NodeError::engine)
+        let key = ConsensusSecret(self.consensus()?.to_bytes());
+        let (chain, votes) = (self.chain_dir(), votes_file(&self.dir));
+        soma_engine::verify_store(&chain, &self.genesis, &votes, &key).map_err(NodeError::engine)
     }
 
     /// The configuration that the node is started with.
@@ -146,7 +143,59 @@ impl NodeFolder {
             account: self.keys().load(ACCOUNT, None)?,
             consensus: ConsensusSecret(self.consensus()?.to_bytes()),
             settings: self.settings.clone(),
+            vote_unrecorded: false,
         })
+    }
+}
+
+/// The files and folders that were made for a new node, the last one last: if it cannot be
+/// completed, they are removed, so that the corrected command finds nothing in its way.
+#[derive(Default)]
+struct Made(Vec<PathBuf>);
+
+impl Made {
+    fn node(
+        &mut self,
+        dir: &Path,
+        genesis: &Genesis,
+        settings: &str,
+        keys: [(&str, &SecretKey); 2],
+    ) -> Result<(), NodeError> {
+        let folder = KeyFolder::of(dir);
+        let parents = dir.ancestors().take_while(|parent| !parent.exists());
+        let mut missing: Vec<PathBuf> = parents.map(Path::to_path_buf).collect();
+        missing.reverse();
+        self.0.extend(missing.into_iter().filter(|path| !path.as_os_str().is_empty()));
+        fs::create_dir_all(dir).map_err(|error| NodeError::io(dir, error))?;
+        self.note(folder.path());
+        for (name, key) in keys {
+            // An earlier attempt may have been interrupted after the first key.
+            let exists = folder.info(name).is_ok_and(|info| info.address == key.address());
+            if !exists {
+                self.note(&folder.path_of(name));
+                folder.create(name, key, Protection::Local)?;
+            }
+        }
+        let genesis_path = genesis_file(dir);
+        self.note(&genesis_path);
+        write_json(&genesis_path, genesis)?;
+        // Written last: a folder with settings is complete.
+        self.note(&settings_file(dir));
+        write_text(&settings_file(dir), settings)
+    }
+
+    /// Notes a path that does not exist yet.
+    fn note(&mut self, path: &Path) {
+        if !path.exists() {
+            self.0.push(path.to_path_buf());
+        }
+    }
+
+    /// Removes what was made; folders only if nothing else is in them.
+    fn undo(self) {
+        for path in self.0.iter().rev() {
+            let _gone = if path.is_dir() { fs::remove_dir(path) } else { fs::remove_file(path) };
+        }
     }
 }
 

@@ -18,6 +18,8 @@ pub(crate) struct Follower {
     pub(crate) heights: watch::Sender<u64>,
     pub(crate) duties: Arc<Notify>,
     pub(crate) join_log: JoinLog,
+    /// What the node does while it starts.
+    pub(crate) progress: watch::Sender<String>,
 }
 
 impl Sink for Follower {
@@ -32,6 +34,7 @@ impl Sink for Follower {
 
     fn joining(&self, joining: JoinProgress) {
         self.join_log.progress(joining);
+        self.progress.send_replace(describe(joining));
     }
 
     fn joined(&self, joined: &Joined) {
@@ -49,31 +52,40 @@ impl Sink for Follower {
     }
 }
 
-/// Logs the progress of a join: each stage, and at most one line a second.
+/// Logs the progress of a join: each stage, and at most one line a second; that nobody answers, at
+/// first and then every minute.
 #[derive(Default)]
 pub(crate) struct JoinLog(Mutex<Option<(Instant, u8)>>);
 
 impl JoinLog {
     fn progress(&self, joining: JoinProgress) {
-        let stage = match joining {
-            JoinProgress::Asking => 0,
-            JoinProgress::Committees { .. } => 1,
-            _ => 2,
+        let (stage, pause) = match joining {
+            JoinProgress::Asking => (0, Duration::from_secs(1)),
+            JoinProgress::Alone { .. } => (1, Duration::from_mins(1)),
+            JoinProgress::Committees { .. } => (2, Duration::from_secs(1)),
+            _ => (3, Duration::from_secs(1)),
         };
         let now = Instant::now();
         let mut last = self.0.lock();
-        let is_due = last.is_none_or(|(at, logged)| {
-            stage != logged || now.duration_since(at) > Duration::from_secs(1)
-        });
-        if is_due {
-            *last = Some((now, stage));
-            tracing::info!("{}", describe(joining));
+        let is_due =
+            last.is_none_or(|(at, logged)| stage != logged || now.duration_since(at) > pause);
+        if !is_due {
+            return;
+        }
+        *last = Some((now, stage));
+        match joining {
+            JoinProgress::Alone { .. } => tracing::warn!("{}", describe(joining)),
+            _ => tracing::info!("{}", describe(joining)),
         }
     }
 }
 
 fn describe(joining: JoinProgress) -> String {
     match joining {
+        JoinProgress::Alone { seconds } => format!(
+            "joining: no peer has answered for {seconds} s; the node waits, because alone it could \
+             only begin at genesis"
+        ),
         JoinProgress::Committees { handovers, term } => {
             format!("joining: verified {handovers} handover certificates, up to term {term}")
         }

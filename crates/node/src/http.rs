@@ -51,12 +51,16 @@ use self::map::Maps;
 use self::problem::Problem;
 use self::totals::TotalsCache;
 use crate::error::NodeError;
+use crate::health::Trouble;
 use crate::settings::ClientLimits;
+use crate::shutdown::Shutdown;
 
 pub(crate) use self::api::Parts;
 
 /// Connections at once.
 const CONNECTIONS_MAX: usize = 4_096;
+/// The same while the node starts.
+const START_CONNECTIONS_MAX: usize = 64;
 /// Questions about the state that are answered at once; more wait for their turn.
 const TURNS: usize = 4;
 
@@ -105,6 +109,7 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(history::block_events))
         .routes(routes!(operation::health))
         .routes(routes!(operation::ready))
+        .routes(routes!(operation::contacts))
         .routes(routes!(operation::metrics))
         .routes(routes!(transactions::send_transaction))
         .routes(
@@ -210,6 +215,31 @@ pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, NodeError> {
         std::io::ErrorKind::AddrInUse => NodeError::PortInUse { address },
         _ => NodeError::Listen { address, source },
     })
+}
+
+/// Answers while the node starts: that it is not ready, and what it does. It never reads the chain.
+pub(crate) async fn serve_start(
+    listener: TcpListener,
+    not_ready: impl Fn() -> (String, Vec<Trouble>) + Clone + Send + Sync + 'static,
+    limits: ClientLimits,
+    shutdown: &Shutdown,
+) -> std::io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let not_ready = move || {
+        let (mut message, troubles) = not_ready();
+        for trouble in &troubles {
+            message = format!("{message}; {}", trouble.message);
+        }
+        let worst = troubles.first().map_or(Code::NotReady, |trouble| trouble.code);
+        let problem = Problem::new(Code::NotReady, message).hint(worst.hint());
+        async move { problem }
+    };
+    let health = axum::routing::get(operation::health);
+    let router = Router::new().route(soma_sdk::api::routes::HEALTH, health).fallback(not_ready);
+    let clients = Clients::new(limits);
+    let connections = Connections::new(START_CONNECTIONS_MAX);
+    server::serve(listener, router, clients, connections, shutdown).await;
+    Ok(())
 }
 
 /// Serves until the node shuts down.

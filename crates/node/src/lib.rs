@@ -19,6 +19,7 @@ mod mempool;
 mod follower;
 mod weights;
 mod duties;
+mod peers;
 mod health;
 mod gossip;
 mod fetch;
@@ -27,6 +28,7 @@ mod node;
 
 pub use error::NodeError;
 pub use folder::NodeFolder;
+pub use health::NodeFailure;
 pub use http::openapi;
 pub use node::{Node, start};
 pub use refusal::Refusal;

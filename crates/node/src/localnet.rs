@@ -288,6 +288,7 @@ impl Localnet {
             account: self.key(&validator_name(1))?,
             consensus: ConsensusSecret(self.key(&consensus_name(1))?.to_bytes()),
             settings: local(Settings::new(api, (Ipv4Addr::LOCALHOST, 0).into(), Vec::new())),
+            vote_unrecorded: false,
         })
     }
 

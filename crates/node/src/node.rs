@@ -6,10 +6,11 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use soma_engine::Sink;
+use soma_engine::{Contacts, Sink};
 use soma_model::KernelChoice;
+use soma_protocol::ConsensusKey;
 use soma_sdk::Client;
 use tokio::runtime::Builder;
 use tokio::sync::{Notify, watch};
@@ -21,14 +22,17 @@ use crate::error::NodeError;
 use crate::fetch;
 use crate::follower::{Follower, JoinLog};
 use crate::gossip::{self, Listener};
-use crate::health::Health;
+use crate::health::{Health, NodeFailure, Surroundings, log_troubles};
 use crate::http::{self, Parts};
 use crate::mempool::{Admission, AdmissionQueue, Arrivals, Mempool, Outbox};
 use crate::metrics::Metrics;
-use crate::settings::{ClientLimits, NodeConfig};
+use crate::peers::{PeerNews, Questions};
+use crate::settings::{ClientLimits, NodeConfig, Settings};
 use crate::shutdown::Shutdown;
 use crate::weights::WeightsStore;
 
+/// How long a start may take before its progress is told at the API.
+const QUIET_START: Duration = Duration::from_secs(2);
 /// Time that open requests have to end when the node stops.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -60,7 +64,7 @@ impl Node {
     }
 
     /// Why the node stopped by itself, once it has.
-    pub fn failure(&self) -> Option<String> {
+    pub fn failure(&self) -> Option<NodeFailure> {
         self.health.as_ref().and_then(|health| health.stopped())
     }
 
@@ -125,8 +129,25 @@ pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
     let urls = settings.peers.iter().filter_map(|peer| peer.url.as_deref());
     let peers: Vec<Client> =
         urls.map(|url| Client::new(url).map(Client::without_retries)).collect::<Result<_, _>>()?;
+    let questions = Questions {
+        peers: peers_with_apis(settings)?,
+        chain: config.genesis.chain_id(),
+        me: config.consensus.public(),
+    };
     let outbox = Arc::<Outbox>::default();
-    let (parts, arrivals) = assemble(config, Arc::clone(&outbox), auditors.len())?;
+    let progress = watch::Sender::new("it reads its data".to_owned());
+    let named = settings.peers.iter().map(|peer| (peer.key, peer.address.is_some()));
+    let around = Surroundings {
+        peers: named.collect(),
+        contacts: Contacts::default(),
+        news: PeerNews::default(),
+        started: Instant::now(),
+    };
+    let starting = Starting { progress: progress.subscribe(), around: around.clone(), limits };
+    let starting = starting.begin(&listener, questions.clone())?;
+    let assembled = assemble(config, Arc::clone(&outbox), auditors.len(), (progress, around));
+    drop(starting);
+    let (parts, arrivals) = assembled?;
     let mut node = Node {
         url: format!("http://{}", reachable(api)),
         api,
@@ -148,6 +169,11 @@ pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
         let queue = Arc::clone(&queue);
         node.spawn_loop("soma-auditor", move || audit::run(queue, auditor))?;
     }
+    let health = Arc::clone(&parts.health);
+    node.spawn_loop("soma-health", move || async move {
+        let news = health.around.news.clone();
+        tokio::join!(health.watch(), news.follow(questions));
+    })?;
     if !peers.is_empty() {
         let (weights, metrics) = (Arc::clone(&parts.weights), Arc::clone(&parts.metrics));
         node.spawn_loop("soma-fetch", move || fetch::run(weights, metrics, peers))?;
@@ -174,11 +200,91 @@ fn run(mut runtime: Builder, work: impl Future<Output = ()>) {
     }
 }
 
+/// The peers whose APIs are known, with a client for each.
+fn peers_with_apis(settings: &Settings) -> Result<Vec<(ConsensusKey, Client)>, NodeError> {
+    let with_url = settings.peers.iter().filter_map(|peer| Some((peer.key, peer.url.as_deref()?)));
+    let client = |(key, url)| Ok((key, Client::new(url)?.without_retries()));
+    with_url.map(client).collect()
+}
+
+/// What is answered at the API while the node starts, which may take long.
+struct Starting {
+    progress: watch::Receiver<String>,
+    around: Surroundings,
+    limits: ClientLimits,
+}
+
+/// Answers while the node starts; dropping it ends that.
+struct Answering {
+    shutdown: Shutdown,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Starting {
+    fn begin(self, listener: &TcpListener, questions: Questions) -> Result<Answering, NodeError> {
+        let address = listener.local_addr();
+        let listener = listener.try_clone().map_err(|source| NodeError::Listen {
+            address: address.unwrap_or_else(|_| (Ipv4Addr::UNSPECIFIED, 0).into()),
+            source,
+        })?;
+        let shutdown = Shutdown::default();
+        let until = shutdown.clone();
+        let work = async move {
+            // Most starts are over before anybody asks.
+            if tokio::time::timeout(QUIET_START, until.begun()).await.is_ok() {
+                return;
+            }
+            let given_up = async {
+                until.begun().await;
+                tokio::time::sleep(GRACE).await;
+            };
+            let news = self.around.news.clone();
+            tokio::select! {
+                () = self.answer(listener, &until) => {}
+                () = news.follow(questions) => {}
+                () = given_up => {}
+            }
+        };
+        let thread = thread::Builder::new()
+            .name("soma-start".to_owned())
+            .spawn(move || run(Builder::new_current_thread(), work));
+        Ok(Answering { shutdown, thread: Some(thread.map_err(NodeError::Thread)?) })
+    }
+
+    async fn answer(self, listener: TcpListener, until: &Shutdown) {
+        let around = self.around.clone();
+        let log = log_troubles(move || around.troubles());
+        let (progress, around) = (self.progress, self.around);
+        let not_ready = move || {
+            let progress = format!("the node is starting: {}", *progress.borrow());
+            (progress, around.troubles())
+        };
+        tokio::select! {
+            served = http::serve_start(listener, not_ready, self.limits, until) => {
+                if let Err(error) = served {
+                    tracing::warn!(%error, "the API does not answer while the node starts");
+                }
+            }
+            () = log => {}
+        }
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.shutdown.begin();
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("a thread of the node panicked");
+        }
+    }
+}
+
 /// Starts the engine and assembles the parts that the API answers from.
 fn assemble(
     config: NodeConfig,
     outbox: Arc<Outbox>,
     auditors: usize,
+    (progress, around): (watch::Sender<String>, Surroundings),
 ) -> Result<(Parts, Arrivals), NodeError> {
     let pool = Mempool::new(config.genesis.chain_id(), config.settings.pool);
     let metrics = Arc::new(Metrics::default());
@@ -189,10 +295,10 @@ fn assemble(
         heights: watch::Sender::new(0),
         duties: Arc::clone(&wake),
         join_log: JoinLog::default(),
+        progress,
     });
-    let peers_named = config.settings.peers.len();
     let engine = soma_engine::start(
-        config.host(free_port(config.settings.listen)?)?,
+        config.host(free_port(config.settings.listen)?, around.contacts.clone())?,
         config.engine_settings(),
         Arc::new(pool.clone()),
         Arc::clone(&follower) as Arc<dyn Sink>,
@@ -211,7 +317,7 @@ fn assemble(
         pool: pool.clone(),
         chain: Arc::clone(&chain),
         metrics: Arc::clone(&metrics),
-        outbox: Some(outbox).filter(|_| peers_named > 0),
+        outbox: Some(outbox).filter(|_| !around.peers.is_empty()),
     });
     let shutdown = Shutdown::default();
     let (queue, arrivals) = AdmissionQueue::new(Arc::clone(&admission));
@@ -228,7 +334,9 @@ fn assemble(
         health: Arc::new(Health {
             chain: Arc::clone(&chain),
             shutdown: shutdown.clone(),
-            peers_named,
+            around,
+            dir: config.dir,
+            started_at: stored,
         }),
         chain,
         pool,

@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize, de};
-use soma_engine::{ConsensusSecret, Join, KEEP_BLOCKS_MIN, Peer, PeerAddress};
+use soma_engine::{ConsensusSecret, Contacts, Join, KEEP_BLOCKS_MIN, Peer, PeerAddress};
 use soma_protocol::{ConsensusKey, Genesis, SecretKey};
+use soma_sdk::Client;
 
 use crate::error::NodeError;
 
@@ -209,8 +210,11 @@ impl Settings {
             let reason = format!("keep_blocks is less than {KEEP_BLOCKS_MIN}");
             return Err(de::Error::custom(reason));
         }
-        for peer in &settings.peers {
-            peer.peer().map_err(de::Error::custom)?;
+        let peers = settings.peers.iter().map(PeerSettings::peer);
+        let peers = peers.collect::<Result<_, _>>().map_err(de::Error::custom)?;
+        soma_engine::check_peers(peers).map_err(de::Error::custom)?;
+        for url in settings.peers.iter().filter_map(|peer| peer.url.as_deref()) {
+            Client::new(url).map_err(de::Error::custom)?;
         }
         Ok(settings)
     }
@@ -255,6 +259,8 @@ pub struct NodeConfig {
     pub consensus: ConsensusSecret,
     /// Its settings.
     pub settings: Settings,
+    /// Whether it votes although nothing shows how its key voted before.
+    pub vote_unrecorded: bool,
 }
 
 impl fmt::Debug for NodeConfig {
@@ -268,12 +274,18 @@ impl fmt::Debug for NodeConfig {
 
 impl NodeConfig {
     /// Where the engine runs and whom it connects to; it listens on `listen`.
-    pub(crate) fn host(&self, listen: SocketAddr) -> Result<soma_engine::Host, NodeError> {
+    pub(crate) fn host(
+        &self,
+        listen: SocketAddr,
+        contacts: Contacts,
+    ) -> Result<soma_engine::Host, NodeError> {
         let peers = self.settings.peers.iter().map(PeerSettings::peer);
         Ok(soma_engine::Host {
             dir: chain_dir(&self.dir),
             listen,
             peers: peers.collect::<Result<_, _>>().map_err(NodeError::engine)?,
+            votes: votes_file(&self.dir),
+            contacts,
         })
     }
 
@@ -284,9 +296,16 @@ impl NodeConfig {
             block_ms: self.settings.block_ms,
             idle_block_ms: self.settings.idle_block_ms,
             join: self.settings.history.join,
+            vote_unrecorded: self.vote_unrecorded,
             keep_blocks: self.settings.history.keep_blocks,
         }
     }
+}
+
+/// The record of the last vote of the node's key. It is outside the chain's folder, so that it
+/// stays when that is replaced.
+pub(crate) fn votes_file(dir: &Path) -> PathBuf {
+    dir.join("votes")
 }
 
 /// The folder of the chain in a node's own folder.
@@ -298,7 +317,7 @@ pub(crate) fn chain_dir(dir: &Path) -> PathBuf {
 mod tests {
     use soma_protocol::ConsensusKey;
 
-    use super::{COMMENTS, Join, PeerSettings, Settings};
+    use super::{COMMENTS, ConsensusSecret, Join, PeerSettings, Settings};
 
     fn settings(peers: Vec<PeerSettings>) -> Settings {
         let address = |port| format!("127.0.0.1:{port}").parse().unwrap();
@@ -307,7 +326,7 @@ mod tests {
 
     fn peer(address: &str, url: Option<&str>) -> PeerSettings {
         PeerSettings {
-            key: ConsensusKey([7; 32]),
+            key: ConsensusSecret([7; 32]).public(),
             address: Some(address.to_owned()),
             url: url.map(str::to_owned),
         }
@@ -339,5 +358,9 @@ mod tests {
         assert!(refusal(&few).contains("keep_blocks"));
         let nowhere = settings(vec![peer("nowhere", None)]).render();
         assert!(refusal(&nowhere).contains("nowhere"));
+        let no_url = settings(vec![peer("host:1", Some("ftp://host"))]).render();
+        assert!(refusal(&no_url).contains("ftp"));
+        let no_key = PeerSettings { key: ConsensusKey([255; 32]), ..peer("host:1", None) };
+        assert!(refusal(&settings(vec![no_key]).render()).contains("key"));
     }
 }

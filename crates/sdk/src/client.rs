@@ -18,8 +18,8 @@ use soma_protocol::{
 use crate::api::routes;
 use crate::api::text::Text;
 use crate::api::{
-    Account, ApiError, Batch, BatchAnswer, Block, Epoch, Event, Model, Page, Receipt, Status,
-    Submitted, Target, Transaction, Vector, Winner,
+    Account, ApiError, Batch, BatchAnswer, Block, Contacts, Epoch, Event, Model, Page, Receipt,
+    Status, Submitted, Target, Transaction, Vector, Winner,
 };
 use crate::api::{Governance, Stake, Validator};
 use crate::error::SdkError;
@@ -198,6 +198,11 @@ impl Client {
     /// The state of the chain and of the node.
     pub async fn status(&self) -> Result<Status, SdkError> {
         self.get(routes::STATUS).await
+    }
+
+    /// What the node knows about its connections.
+    pub async fn contacts(&self) -> Result<Contacts, SdkError> {
+        self.get(routes::CONTACTS).await
     }
 
     /// All validators, seated or not.

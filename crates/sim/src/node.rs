@@ -15,7 +15,7 @@ use commonware_runtime::{
 use commonware_utils::NZU64;
 use rand::{SeedableRng as _, rngs::Xoshiro256PlusPlus};
 use soma_engine::{
-    EngineError, FAULTS_WAITING_MAX, Join, Settings, Sink,
+    EngineError, FAULTS_WAITING_MAX, Join, Settings, Sink, VoteRecord,
     generic::{
         Calendar, Deviation, GOSSIP_QUOTA, Links, Overrides, QUOTA, Roster, Services,
         gossip_channel, start,
@@ -56,7 +56,7 @@ impl Provider for AllPeers {
 }
 
 impl Roster for AllPeers {
-    fn track(&mut self, _: u64, _: BTreeSet<PublicKey>, _: BTreeSet<PublicKey>) {}
+    fn track(&mut self, _: BTreeSet<PublicKey>, _: BTreeSet<PublicKey>) {}
 }
 
 /// What stays the same whenever a node is restarted.
@@ -82,6 +82,8 @@ pub struct NodeSpec {
     pub checker: Option<Checker>,
     /// Its history, and that of the node on its second interface.
     pub histories: [Arc<History>; 2],
+    /// The records of the last votes of both.
+    pub votes: [Arc<VoteRecord>; 2],
 }
 
 /// A node that is running.
@@ -121,6 +123,7 @@ impl NodeSpec {
             block_ms: BLOCK_MS,
             idle_block_ms: IDLE_BLOCK_MS,
             join: Join::Auto,
+            vote_unrecorded: false,
             keep_blocks: self.keep_blocks,
         }
     }
@@ -153,6 +156,7 @@ impl NodeSpec {
             history: Arc::clone(&self.histories[interface]),
             gossip,
             faults: shared.faults.clone(),
+            votes: Arc::clone(&self.votes[interface]),
         }
     }
 

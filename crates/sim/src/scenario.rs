@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use commonware_runtime::deterministic::{self, Context};
 use rand::{RngExt as _, SeedableRng as _, rngs::Xoshiro256PlusPlus, seq::IndexedRandom as _};
-use soma_engine::{EngineError, generic::Deviation};
+use soma_engine::{EngineError, VoteRecord, generic::Deviation};
 use soma_protocol::{
     Address, BlockInfo, Genesis, Hash, MemoryState, Ruleset, SignedTransaction,
     VerifiedTransaction, read,
@@ -22,7 +22,7 @@ use crate::checker::Checker;
 use crate::cluster::Cluster;
 use crate::evidence::{EvidencePool, is_expelled};
 use crate::faults::Faults;
-use crate::genesis::{ADVERSARY, GENESIS_MS, NODES, genesis, node_key, peer_key};
+use crate::genesis::{ADVERSARY, GENESIS_MS, NODES, consensus_secret, genesis, node_key, peer_key};
 use crate::honest::{Due, Honest};
 use crate::mempool::{PoolRules, Standing};
 use crate::network::Interfaces;
@@ -227,6 +227,8 @@ fn nodes(
             skew_ms: rng.random_range(-200..200),
             checker: (adversary == Adversary::None).then(|| checker.clone()),
             histories: [Arc::new(History::in_memory()?), Arc::new(History::in_memory()?)],
+            votes: [(); 2]
+                .map(|()| Arc::new(VoteRecord::in_memory(consensus_secret(node).public()))),
         })
     };
     (0..NODES).map(spec).collect()

@@ -38,6 +38,14 @@ pub enum StoreError {
     /// Reading or writing the history's file failed.
     #[error("history: {0}")]
     History(#[source] Box<redb::Error>),
+    /// A file is damaged that is made again once it is deleted.
+    #[error("{} is damaged: {reason}", path.display())]
+    DamagedFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A record in the history or the database cannot be decoded.
     #[error("a stored {record} is damaged")]
     Damaged {

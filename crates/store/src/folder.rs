@@ -25,6 +25,10 @@ pub struct StateFolder {
     _lock: File,
 }
 
+fn names_a_chain(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 impl StateFolder {
     /// Locks the folder for `chain`, creating it if it does not exist.
     ///
@@ -52,6 +56,14 @@ impl StateFolder {
         let chain_path = path.join(CHAIN);
         match fs::read_to_string(&chain_path) {
             Ok(found) if found.trim() == expected => {}
+            Ok(found) if !names_a_chain(found.trim()) => {
+                let reason = String::from("it names no chain");
+                return Err(StoreError::DamagedFile { path: chain_path, reason });
+            }
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                let reason = String::from("it is no text");
+                return Err(StoreError::DamagedFile { path: chain_path, reason });
+            }
             Ok(found) => {
                 let found = found.trim().to_owned();
                 return Err(StoreError::OtherChain { path: path.into(), expected, found });

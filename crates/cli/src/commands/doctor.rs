@@ -11,6 +11,8 @@ use serde::Serialize;
 use soma_codes::{Code, Coded as _};
 use soma_model::KernelChoice;
 use soma_node::NodeFolder;
+use soma_protocol::Hash;
+use soma_sdk::api::RefusedFor;
 use soma_sdk::client::{Client, without_login};
 use soma_sdk::keys::KeyFolder;
 
@@ -30,6 +32,8 @@ pub(crate) struct Doctor {
 
 /// Free space below which a node's disk is soon full.
 const DISK_BYTES_MIN: u64 = 10 << 30;
+/// How far a peer's clock may differ: nodes refuse each other beyond five seconds.
+const PEER_CLOCK_MS_MAX: u64 = 2_000;
 /// How far the clock may be behind a finalized block.
 const CLOCK_MS_MAX: u64 = 1_000;
 const CONNECT: Duration = Duration::from_secs(3);
@@ -145,7 +149,95 @@ fn node(dir: &Path) -> Vec<Check> {
             checks.push(reachable(address));
         }
     }
+    checks.extend(peers_about(&folder));
+    checks.push(running(settings.api));
     checks
+}
+
+/// What the APIs of the peers say about this node: whether they accept it, and what time it is.
+fn peers_about(folder: &NodeFolder) -> Vec<Check> {
+    let Ok(key) = folder.consensus() else {
+        return Vec::new();
+    };
+    let (key, chain) = (key.address().0, folder.genesis().chain_id());
+    let urls = folder.settings().peers.iter().filter_map(|peer| peer.url.as_deref());
+    urls.flat_map(|url| peer_about(url, key, chain)).collect()
+}
+
+fn peer_about(url: &str, key: [u8; 32], chain: Hash) -> Vec<Check> {
+    let asked_ms = soma_os::clock::now_ms();
+    let contacts = network::block_on(async {
+        let answer = Client::new(url)?.without_retries();
+        let answer = tokio::time::timeout(CONNECT, answer.contacts()).await;
+        answer
+            .map_err(|_| Error::new(Code::Network, format!("{url} does not answer in time")))?
+            .map_err(Error::from)
+    });
+    let now_ms = soma_os::clock::now_ms();
+    let contacts = match contacts {
+        Ok(contacts) => contacts,
+        Err(error) => {
+            let hint =
+                "check the url under [[peers]] in config.toml: weights files come from there";
+            return vec![Check::problem("peer", format!("{url}: {}", error.message), hint)];
+        }
+    };
+    let ours = contacts.nodes.iter().find(|node| node.consensus_key.0.0 == key);
+    let refused = ours.and_then(|ours| ours.refused);
+    let check = if contacts.chain_id.0 != chain {
+        Check::problem(
+            "peer",
+            format!("{url} belongs to another chain"),
+            "use the genesis file of the network that you want to join",
+        )
+    } else if refused == Some(RefusedFor::Twice) {
+        let found = format!("{url} refuses a second node with the key of this one");
+        Check::problem("peer", found, Code::KeyRunsTwice.hint())
+    } else if refused == Some(RefusedFor::Clock) {
+        let found = format!("{url} refuses this node: their clocks differ");
+        Check::problem("peer", found, Code::ClockWrong.hint())
+    } else if ours.is_none_or(|ours| !ours.expected) {
+        let found = format!("{url} does not know the key of this node");
+        Check::problem("peer", found, Code::NotAdmitted.hint())
+    } else {
+        let connected = ours.is_some_and(|ours| ours.connected);
+        let now = if connected { "is connected to this node" } else { "accepts this node" };
+        Check::ok("peer", format!("{url} {now}, at block {}", *contacts.height))
+    };
+    let difference_ms = (*contacts.now_ms).abs_diff(asked_ms.midpoint(now_ms));
+    let clock = if difference_ms <= PEER_CLOCK_MS_MAX {
+        Check::ok("clock", format!("as that of {url}"))
+    } else {
+        let side = if *contacts.now_ms > now_ms { "behind" } else { "ahead of" };
+        let found = format!("{difference_ms} ms {side} that of {url}");
+        Check::problem("clock", found, Code::ClockWrong.hint())
+    };
+    vec![check, clock]
+}
+
+/// What the node says about itself, if it runs.
+fn running(api: SocketAddr) -> Check {
+    let status = network::block_on(async {
+        let client = Client::new(&format!("http://{api}"))?.without_retries();
+        let status = tokio::time::timeout(CONNECT, client.status()).await;
+        status
+            .map_err(|_| Error::new(Code::Network, "it does not answer in time"))?
+            .map_err(Error::from)
+    });
+    match status {
+        Ok(status) => match status.troubles.first() {
+            None => Check::ok("node", format!("runs and is ready, at block {}", *status.height)),
+            Some(worst) => {
+                let messages: Vec<_> =
+                    status.troubles.iter().map(|trouble| trouble.message.as_str()).collect();
+                Check::problem("node", messages.join("; "), worst.hint.clone())
+            }
+        },
+        Err(error) if error.code == Code::NotReady => {
+            Check::problem("node", error.message, error.hint)
+        }
+        Err(_) => Check::ok("node", format!("does not run: nothing answers at {api}")),
+    }
 }
 
 fn port(name: &str, address: SocketAddr) -> Check {

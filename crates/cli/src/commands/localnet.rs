@@ -244,8 +244,7 @@ async fn watch(urls: &[String], output: &Output, mut check: impl FnMut() -> Resu
 /// Fails if the node has stopped by itself.
 fn check_node(node: &soma_node::Node) -> Result {
     match node.failure() {
-        Some(failure) => Err(Error::new(Code::NodeStopped, failure)
-            .hint("start it again; finalized blocks are safe")),
+        Some(failure) => Err(failure.into()),
         None => Ok(()),
     }
 }

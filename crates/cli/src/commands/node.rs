@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 use serde::Serialize;
-use soma_codes::Code;
+use soma_node::NodeFailure;
 use soma_node::folder::{NodeFolder, read_genesis};
 use soma_node::settings::{PeerSettings, Settings};
 use soma_protocol::{Address, ConsensusKey, Hash, hex};
@@ -16,7 +16,7 @@ use soma_sdk::api::text::Text;
 use soma_sdk::keys;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::network;
 use crate::output::Output;
 use crate::signals::stopped;
@@ -28,7 +28,7 @@ pub(crate) enum Node {
     Init(Init),
     /// Run a node.
     Run(Run),
-    /// Check the blocks, certificates, state and history of a stopped node.
+    /// Check everything that a stopped node has on disk about the chain.
     VerifyStore {
         /// The node's folder.
         #[arg(long, value_name = "DIR")]
@@ -100,6 +100,9 @@ pub(crate) struct Run {
     /// How to obtain the state (overrides config.toml).
     #[arg(long, value_enum, value_name = "WAY")]
     join: Option<Join>,
+    /// Vote although nothing shows how the key voted before: only if it votes nowhere else.
+    #[arg(long)]
+    vote_without_record: bool,
     /// Exit when stdin closes.
     #[arg(long)]
     until_stdin_ends: bool,
@@ -222,7 +225,8 @@ impl Init {
         let identity = Identity::of(&folder)?;
         output.done(format_args!("created {}", self.dir.display()));
         output.say(
-            "  Add its consensus key to the settings of the other nodes, so that it can connect.",
+            "  The other nodes accept it once its consensus key is in their settings, or its \
+             validator\n  is registered; until then it waits and tries again.",
         );
         output.say(format_args!("  Run it with: soma node run --dir {}", self.dir.display()));
         output.result(identity.describe(), &identity)
@@ -238,6 +242,7 @@ impl Run {
         if let Some(join) = self.join {
             config.settings.history.join = join.into();
         }
+        config.vote_unrecorded = self.vote_without_record;
         let node = soma_node::start(config)?;
         let (url, address) = (node.url(), identity.address);
         tracing::info!(url, chain = identity.chain, %address, "the node is running");
@@ -247,8 +252,7 @@ impl Run {
             tokio::select! {
                 signal = stopped() => signal,
                 () = stdin_ended(), if until_stdin_ends => Ok(()),
-                failure = failed(&node) => Err(Error::new(Code::NodeStopped, failure)
-                    .hint("start it again; finalized blocks are safe")),
+                failure = failed(&node) => Err(failure.into()),
             }
         });
         tracing::info!("the node is stopping");
@@ -286,7 +290,7 @@ fn verify_store(dir: &Path, output: &Output) -> Result {
 }
 
 /// Returns the reason when the node has stopped by itself.
-async fn failed(node: &soma_node::Node) -> String {
+async fn failed(node: &soma_node::Node) -> NodeFailure {
     loop {
         if let Some(failure) = node.failure() {
             return failure;

@@ -44,11 +44,13 @@ fn describe(status: &types::Status) -> String {
         0 => String::new(),
         tip => format!(", tip {} SOMA for each KiB", soma(tip)),
     };
+    let troubles: String = status.troubles.iter().map(trouble).collect();
+    let ready = if status.ready { "ready" } else { "NOT READY" };
     let conserved = if supply.conserved { "conserved" } else { "NOT CONSERVED" };
     format!(
         "chain    {} ({})\nheight   {}\nepoch    {}, phase {}, {left}\nmodels   {} active\n\
          targets  {} open\npool     {} transactions{tip}\npeers    {} connected\naudits   {}\n\
-         supply   {} in the reserve, {} held, {} burned: {conserved}",
+         supply   {} in the reserve, {} held, {} burned: {conserved}\nnode     {ready}{troubles}",
         status.chain,
         status.chain_id,
         status.height,
@@ -72,6 +74,11 @@ pub(crate) fn phase(clock: &types::Clock) -> String {
         Some((name, Ok(rank))) => format!("{name} (part {})", rank.saturating_add(1)),
         _ => phase,
     }
+}
+
+/// Something that the node's operator should know.
+fn trouble(trouble: &types::Trouble) -> String {
+    format!("\n         {}: {}\n         hint: {}", trouble.code, trouble.message, trouble.hint)
 }
 
 /// Audits by the node's validator, and their cost.

@@ -19,6 +19,7 @@ use commonware_parallel::Sequential;
 use commonware_utils::ordered::Set;
 use rand_core::CryptoRng;
 use soma_protocol::{Address, ConsensusKey, Hash, Seat, StateRead, evidence, read};
+use tokio::sync::watch;
 
 use crate::{block::Certificate, calendar::Calendar, keys::public_key};
 
@@ -77,7 +78,7 @@ struct Inner {
     key: PrivateKey,
     calendar: Calendar,
     by_term: RwLock<BTreeMap<u64, Arc<Committee>>>,
-    registered: RwLock<BTreeSet<PublicKey>>,
+    registered: watch::Sender<BTreeSet<PublicKey>>,
 }
 
 /// The committees of the current term and of the ones before and after it.
@@ -91,7 +92,7 @@ impl Committees {
             key,
             calendar,
             by_term: RwLock::default(),
-            registered: RwLock::default(),
+            registered: watch::Sender::default(),
         }))
     }
 
@@ -110,6 +111,12 @@ impl Committees {
         Committee { scheme, validators }
     }
 
+    /// The scheme of a committee for a node that verifies its votes and signs none.
+    pub(crate) fn verifier(&self, committee: &Committee) -> Scheme {
+        let keys = Set::from_iter_dedup(committee.validators.keys().cloned());
+        Scheme::verifier(&evidence::namespace(&self.0.chain), keys)
+    }
+
     /// Adds the committees that the state after block `height` decides, and removes past ones.
     /// `state` may be a later state, which still holds these decisions.
     pub(crate) fn update(&self, state: &dyn StateRead, height: u64) {
@@ -125,10 +132,27 @@ impl Committees {
             }
         }
         by_term.retain(|term, _| term + 1 >= current);
+        drop(by_term);
+        self.register(state);
+    }
+
+    /// Learns which validators are registered in this state.
+    pub(crate) fn register(&self, state: &dyn StateRead) {
         let validators = read::validators(state);
         let keys = validators.iter().filter_map(|validator| public_key(&validator.consensus_key));
-        let mut registered = self.0.registered.write().unwrap_or_else(PoisonError::into_inner);
-        *registered = keys.collect();
+        let keys: BTreeSet<_> = keys.collect();
+        self.0.registered.send_if_modified(|registered| {
+            let is_new = *registered != keys;
+            if is_new {
+                *registered = keys;
+            }
+            is_new
+        });
+    }
+
+    /// Changes when validators are registered or change their keys.
+    pub(crate) fn registrations(&self) -> watch::Receiver<BTreeSet<PublicKey>> {
+        self.0.registered.subscribe()
     }
 
     /// Adds a committee that handovers lead to.
@@ -153,8 +177,7 @@ impl Committees {
 
     /// All registered validators, with a seat or without.
     pub(crate) fn registered(&self) -> BTreeSet<PublicKey> {
-        let registered = self.0.registered.read();
-        registered.unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.registered.borrow().clone()
     }
 }
 

@@ -48,7 +48,8 @@ pub(super) const MAILBOX: NonZeroUsize = NZUsize!(256);
 pub(super) const VIEWS_KEPT: ViewDelta = ViewDelta::new(256);
 pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) const RETRY: Duration = Duration::from_millis(500);
-const ITEMS_PER_SECTION: NonZeroU64 = NZU64!(4_096);
+/// How many views share a file of a cache.
+pub(crate) const ITEMS_PER_SECTION: NonZeroU64 = NZU64!(4_096);
 const UNACKNOWLEDGED_MAX: NonZeroUsize = NZUsize!(16);
 const MISSING_PER_FETCH: NonZeroUsize = NZUsize!(64);
 const BLOCKS_PER_PEER: usize = 16;

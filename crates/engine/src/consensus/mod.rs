@@ -7,4 +7,5 @@ pub(crate) mod application;
 pub(crate) mod pacer;
 pub(crate) mod faults;
 pub(crate) mod components;
+pub(crate) mod stance;
 pub(crate) mod terms;

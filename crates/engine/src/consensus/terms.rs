@@ -4,7 +4,7 @@
 //! is behind receives votes for later terms, which it cannot verify. It takes them as a hint that
 //! the sender has the last block of the current term, and requests it.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use commonware_consensus::{
     marshal::Identifier,
@@ -35,14 +35,19 @@ use commonware_utils::{
 };
 
 use super::{
-    committees::Committees,
+    committees::{Committee, Committees},
     components::{Automaton, FETCH_TIMEOUT, MAILBOX, MarshalMailbox, RETRY, VIEWS_KEPT},
     faults::{FaultReporter, Faults},
     pacer::Timing,
+    stance::{Journaled, Known, RecordingSender, journaled},
 };
 use crate::{
+    EngineError, Remedy,
     archives::BUFFER,
+    block::Certificate,
     links::{Roster, Runtime},
+    votes::{VotePlace, VoteRecord},
+    watching::Watching,
 };
 
 /// How long building a proposal may take, in addition to the longest wait for transactions.
@@ -93,6 +98,11 @@ fn split<E: Spawner + Metrics, S: Sender, R: Receiver<PublicKey = S::PublicKey>>
     Split { running, elsewhere }
 }
 
+/// Where the votes of a term are kept.
+pub(crate) fn votes_partition(prefix: &str, term: u64) -> String {
+    format!("{prefix}-votes-{term}")
+}
+
 /// Waits until the history has reached `height`, and returns its current height. If its writer has
 /// ended, this waits forever: the writer reports the reason, not consensus.
 async fn recorded_up_to(recorded: &mut watch::Receiver<u64>, height: u64) -> u64 {
@@ -118,6 +128,27 @@ where
     pub(crate) marshal: MarshalMailbox,
     pub(crate) automaton: Automaton<E>,
     pub(crate) faults: Faults,
+    pub(crate) own_votes: OwnVotes,
+    /// The peers that the network was told last.
+    pub(crate) tracked: Option<(BTreeSet<PublicKey>, BTreeSet<PublicKey>)>,
+}
+
+/// What decides whether this node votes, and where it says that it does not.
+pub(crate) struct OwnVotes {
+    pub(crate) record: Arc<VoteRecord>,
+    /// Whether it votes although its record does not show that it may.
+    pub(crate) unrecorded: bool,
+    /// Why it does not vote in the current term although it has a seat.
+    pub(crate) watching: watch::Sender<Option<Watching>>,
+}
+
+/// How this node takes part in a term.
+struct Stance {
+    /// Signs votes, or only verifies them.
+    scheme: Scheme,
+    /// Whether its journal of the term is not what the key signed: it begins after the last block
+    /// that is known to be finalized.
+    is_behind: bool,
 }
 
 impl<E, P, B> Terms<E, P, B>
@@ -128,16 +159,24 @@ where
 {
     /// Starts with the term after block `height`; `recorded` is the height of the history as it
     /// grows. The task ends when consensus does.
-    pub(crate) fn start<S, R>(
+    ///
+    /// # Errors
+    /// [`EngineError::Damaged`] if the journal of the term's votes is.
+    pub(crate) async fn start<S, R>(
         mut self,
         height: u64,
         recorded: watch::Receiver<u64>,
         channels: Channels<S, R>,
-    ) -> Task<()>
+    ) -> Result<Task<()>, EngineError>
     where
         S: Sender<PublicKey = PublicKey>,
         R: Receiver<PublicKey = PublicKey>,
     {
+        let term = self.committees.calendar().term_of(height + 1);
+        let stance = match self.committees.at(term) {
+            Some(committee) => Some(self.stance(term, &committee, height).await?),
+            None => None,
+        };
         let context = self.context.child("requests");
         let (muxer, requests) = Muxer::new(context, channels.requests.0, channels.requests.1);
         muxer.start();
@@ -147,18 +186,24 @@ where
             requests,
         };
         let context = self.context.child("terms");
-        context.spawn(move |_| async move { self.run(height, recorded, multiplexed).await })
+        Ok(context.spawn(move |_| async move {
+            if let Some(stance) = stance {
+                self.run(height, stance, recorded, multiplexed).await;
+            }
+        }))
     }
 
     async fn run<S: Sender<PublicKey = PublicKey>>(
         &mut self,
         height: u64,
+        stance: Stance,
         mut recorded: watch::Receiver<u64>,
         mut channels: Multiplexed<S>,
     ) {
         let calendar = self.committees.calendar();
         let mut term = calendar.term_of(height + 1);
-        let Some(mut running) = self.start_term(term, &mut channels).await else {
+        let mut registrations = self.committees.registrations();
+        let Some(mut running) = self.start_term(term, height, stance, &mut channels).await else {
             return;
         };
         loop {
@@ -167,12 +212,13 @@ where
                 _ = &mut running => return,
                 reached = recorded_up_to(&mut recorded, calendar.last_of(term)) => {
                     let ended = std::mem::replace(&mut term, calendar.term_of(reached + 1));
-                    let Some(next) = self.start_term(term, &mut channels).await else {
+                    let Some(next) = self.next_term(term, reached, &mut channels).await else {
                         return;
                     };
                     std::mem::replace(&mut running, next).abort();
                     self.remove_votes_before(ended).await;
                 }
+                Ok(()) = registrations.changed() => self.track(term),
                 Some((theirs, (from, _))) = channels.votes.elsewhere.recv() => {
                     self.hint(term, theirs, from);
                 }
@@ -181,6 +227,74 @@ where
                 }
             }
         }
+    }
+
+    /// Tells the network who the peers are, if that has changed.
+    fn track(&mut self, term: u64) {
+        let peers = (self.committees.voters(term), self.committees.registered());
+        if self.tracked.as_ref() != Some(&peers) {
+            self.roster.track(peers.0.clone(), peers.1.clone());
+            self.tracked = Some(peers);
+        }
+    }
+
+    /// Decides whether this node votes in a term, and records that it begins. (`&mut`, so that the
+    /// future can be sent although not all parts can be shared.)
+    async fn stance(
+        &mut self,
+        term: u64,
+        committee: &Committee,
+        height: u64,
+    ) -> Result<Stance, EngineError> {
+        let scheme = committee.scheme.clone();
+        let record = &self.own_votes.record;
+        let (last, mut journal) = (record.last(), Journaled::default());
+        let is_seated = scheme.me().is_some_and(|me| me.signer().is_some());
+        if is_seated && last.is_none_or(|last| last.term == term) {
+            let partition = self.votes_partition(term);
+            let read = journaled(&self.context, partition.clone(), &self.page_cache, &scheme);
+            journal = read.await.map_err(|error| EngineError::Damaged {
+                path: partition.into(),
+                reason: error.to_string(),
+                remedy: Remedy::Votes,
+            })?;
+        }
+        let known = Known { term, last, journal, is_new: height == 0 };
+        let watching = known.watches().filter(|_| is_seated);
+        let begin = |view| record.note(VotePlace { term, view });
+        if last.is_none() {
+            begin(if watching.is_some() { u64::MAX } else { journal.last_own.unwrap_or(0) })
+                .map_err(EngineError::stopped)?;
+        }
+        let Some(watching) = watching else {
+            self.own_votes.watching.send_replace(None);
+            return Ok(Stance { scheme, is_behind: false });
+        };
+        if self.own_votes.unrecorded || scheme.participants().len() == 1 {
+            tracing::warn!("{}; it votes all the same", watching.reason());
+            record.restart(VotePlace { term, view: 0 }).map_err(EngineError::stopped)?;
+            return Ok(Stance { scheme, is_behind: true });
+        }
+        tracing::warn!("{watching}");
+        self.own_votes.watching.send_replace(Some(watching));
+        Ok(Stance { scheme: self.committees.verifier(committee), is_behind: true })
+    }
+
+    async fn next_term<S: Sender<PublicKey = PublicKey>>(
+        &mut self,
+        term: u64,
+        height: u64,
+        channels: &mut Multiplexed<S>,
+    ) -> Option<Task<()>> {
+        let committee = self.committees.at(term)?;
+        let stance = match self.stance(term, &committee, height).await {
+            Ok(stance) => stance,
+            Err(error) => {
+                tracing::error!(%error, "cannot tell how this key voted in the next term");
+                return None;
+            }
+        };
+        self.start_term(term, height, stance, channels).await
     }
 
     /// A peer that votes in a later term has the last block of this one.
@@ -195,24 +309,49 @@ where
     async fn start_term<S: Sender<PublicKey = PublicKey>>(
         &mut self,
         term: u64,
+        height: u64,
+        stance: Stance,
         channels: &mut Multiplexed<S>,
     ) -> Option<Task<()>> {
         let root = Height::new(self.committees.calendar().root_of(term));
         let root = self.marshal.get_block(Identifier::Height(root)).await?;
-        let committee = self.committees.at(term)?;
-        let voters = self.committees.voters(term);
-        self.roster.track(term, voters, self.committees.registered());
-        tracing::info!(term, seats = committee.validators.len(), "term begins");
-        let config = self.config(term, committee.scheme.clone(), root.digest());
-        let votes = channels.votes.running.register(term).await.ok()?;
+        let known = match stance.is_behind {
+            true => self.last_finalization(term, height).await,
+            false => None,
+        };
+        let floor = known.map_or_else(|| Floor::Genesis(root.digest()), Floor::Finalized);
+        self.track(term);
+        tracing::info!(term, seats = stance.scheme.participants().len(), "term begins");
+        let config = self.config(term, stance.scheme, floor);
+        let (sender, receiver) = channels.votes.running.register(term).await.ok()?;
+        let sender = RecordingSender { sender, term, record: Arc::clone(&self.own_votes.record) };
         let certificates = channels.certificates.running.register(term).await.ok()?;
         let requests = channels.requests.register(term).await.ok()?;
         let context = self.context.child("consensus").with_attribute("term", term);
         let engine = simplex::Engine::new(context, config);
-        Some(engine.start(votes, certificates, requests))
+        Some(engine.start((sender, receiver), certificates, requests))
     }
 
-    fn config(&self, term: u64, scheme: Scheme, root: Digest) -> Config<E, B> {
+    /// The certificate of the last stored block that has one in this term; `height` is stored, and
+    /// later blocks may be, which the state has not reached yet.
+    async fn last_finalization(&mut self, term: u64, height: u64) -> Option<Certificate> {
+        let calendar = self.committees.calendar();
+        let mut last = height;
+        while last < calendar.last_of(term)
+            && self.marshal.get_block(Identifier::Height(Height::new(last + 1))).await.is_some()
+        {
+            last += 1;
+        }
+        for height in (calendar.root_of(term) + 1..=last).rev() {
+            let certificate = self.marshal.get_finalization(Height::new(height)).await;
+            if certificate.is_some() {
+                return certificate;
+            }
+        }
+        None
+    }
+
+    fn config(&self, term: u64, scheme: Scheme, floor: Floor<Scheme, Digest>) -> Config<E, B> {
         let alone = scheme.participants().len() == 1;
         let timing = self.timing;
         let longest_wait = Duration::from_millis(timing.idle_ms(alone).max(timing.block_ms));
@@ -230,7 +369,7 @@ where
             partition: self.votes_partition(term),
             mailbox_size: MAILBOX,
             epoch: Epoch::new(term),
-            floor: Floor::Genesis(root),
+            floor,
             replay_buffer: BUFFER,
             write_buffer: BUFFER,
             page_cache: self.page_cache.clone(),
@@ -250,7 +389,7 @@ where
     }
 
     fn votes_partition(&self, term: u64) -> String {
-        format!("{}-votes-{term}", self.prefix)
+        votes_partition(&self.prefix, term)
     }
 
     /// Removes the votes of the term before `ended`: nobody requests them anymore.

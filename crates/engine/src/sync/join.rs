@@ -32,6 +32,8 @@ use crate::{
 
 /// How long to wait for the first offer.
 const FIRST_OFFER: Duration = Duration::from_secs(10);
+/// After how many questions without an answer a node says that it is alone: five seconds.
+const ALONE_EVERY: u32 = 10;
 /// How long other peers have to connect, which takes a second or two, before the offers of those
 /// that are connected decide that there is nothing to sync.
 const ALL_OFFERS: Duration = Duration::from_secs(3);
@@ -77,12 +79,31 @@ struct Snapshot {
     events: u64,
 }
 
-/// The data on disk that a sync changes, and the sync if there was one.
-type Synced<E> = (SyncCheckpoint<E>, Archives<E>, Option<Joined>);
+/// The data on disk that a sync changes, and how the node has obtained the state.
+pub(crate) struct Synced<E: StorageContext> {
+    pub(crate) checkpoint: SyncCheckpoint<E>,
+    pub(crate) archives: Archives<E>,
+    /// The sync, if there was one.
+    pub(crate) joined: Option<Joined>,
+    /// Why there was none although the node was asked for it, if so.
+    pub(crate) fallback: Option<String>,
+}
+
+impl<E: StorageContext> Synced<E> {
+    /// There was no sync.
+    pub(crate) const fn none(
+        checkpoint: SyncCheckpoint<E>,
+        archives: Archives<E>,
+        fallback: Option<String>,
+    ) -> Self {
+        Self { checkpoint, archives, joined: None, fallback }
+    }
+}
 
 impl<E: CryptoRng + Spawner + StorageContext> Opening<'_, E> {
     /// Syncs if there is something to sync; afterwards, the data on disk is complete. A node that
-    /// is free to execute all blocks does so if no peer proves that the chain is long.
+    /// is free to execute all blocks does so if no peer proves that the chain is long. A node
+    /// without blocks waits until a peer answers: alone it could only begin at genesis.
     ///
     /// # Errors
     /// [`EngineError::NoSnapshot`] when a sync has started or was asked for, and no peer provides
@@ -102,13 +123,17 @@ impl<E: CryptoRng + Spawner + StorageContext> Opening<'_, E> {
             last: None,
         };
         let mut reason = String::from("no peer responds");
+        if !checkpoint.is_started() && archives.is_empty() {
+            self.wait_for_a_peer(&peers).await;
+        }
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
                 self.context.sleep(PAUSE).await;
             }
             self.collect_offers(&peers).await?;
             if !checkpoint.is_started() && !self.is_worthwhile(peers.claimed())? {
-                return Ok((checkpoint, archives, None));
+                let fallback = self.fallback(peers.claimed());
+                return Ok(Synced::none(checkpoint, archives, fallback));
             }
             self.follow_handovers(&mut verified, &peers).await?;
             let proved = verified.height();
@@ -119,7 +144,8 @@ impl<E: CryptoRng + Spawner + StorageContext> Opening<'_, E> {
                     continue;
                 }
                 if !self.is_worthwhile(peers.claimed())? {
-                    return Ok((checkpoint, archives, None));
+                    let fallback = self.fallback(peers.claimed());
+                    return Ok(Synced::none(checkpoint, archives, fallback));
                 }
                 checkpoint = checkpoint.write(None).await?;
             }
@@ -135,10 +161,45 @@ impl<E: CryptoRng + Spawner + StorageContext> Opening<'_, E> {
             }
         }
         if !checkpoint.is_started() && self.settings.join != Join::State {
-            tracing::warn!(reason, "executing all blocks instead of a sync");
-            return Ok((checkpoint, archives, None));
+            let fallback = format!("it executes all blocks instead of a state sync: {reason}");
+            tracing::warn!("{fallback}");
+            return Ok(Synced::none(checkpoint, archives, Some(fallback)));
         }
         Err(EngineError::NoSnapshot { reason })
+    }
+
+    /// Asks for offers until a peer makes one.
+    async fn wait_for_a_peer(&self, peers: &Peers<E>) {
+        let begun = self.context.current();
+        let mut asked = 0;
+        loop {
+            peers.ask_for_offers(OFFER_INTERVAL).await;
+            if peers.claimed().is_some() {
+                return;
+            }
+            asked += 1;
+            if asked % ALONE_EVERY == 0 {
+                let since = self.context.current().duration_since(begun).unwrap_or_default();
+                self.services.sink.joining(JoinProgress::Alone { seconds: since.as_secs() });
+            }
+        }
+    }
+
+    /// What the operator must know if state sync was asked for and there is none.
+    fn fallback(&self, claimed: Option<u64>) -> Option<String> {
+        match (self.settings.join, claimed) {
+            (Join::State, None) => {
+                let fallback =
+                    "it continues from its own blocks instead of a state sync: no peer answers";
+                tracing::warn!("{fallback}");
+                Some(fallback.to_owned())
+            }
+            (Join::State, Some(last)) => {
+                tracing::info!(last, "no state sync: the peers have too few blocks for one");
+                None
+            }
+            _ => None,
+        }
     }
 
     /// Whether a chain that ends with this block should be synced, not executed.
@@ -306,6 +367,6 @@ impl<E: CryptoRng + Spawner + StorageContext> Opening<'_, E> {
         };
         let checkpoint = checkpoint.write(Some((height, certificate))).await?;
         self.services.sink.joined(&joined);
-        Ok((checkpoint, archives, Some(joined)))
+        Ok(Synced { checkpoint, archives, joined: Some(joined), fallback: None })
     }
 }

@@ -57,6 +57,7 @@ pub fn settings(genesis: Genesis, node: u8, block_ms: u64, idle_block_ms: u64) -
         block_ms,
         idle_block_ms,
         join: Join::Auto,
+        vote_unrecorded: false,
         keep_blocks: None,
     }
 }

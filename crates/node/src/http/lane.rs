@@ -21,7 +21,7 @@ use crate::settings::ClientLimits;
 /// A kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lane {
-    /// What operators and their tools ask: health, readiness, status, metrics.
+    /// What operators and their tools ask: health, readiness, status, contacts, metrics.
     Health,
     /// Transactions.
     Send,
@@ -42,7 +42,11 @@ impl Lane {
     /// The lane of a request; unknown routes of the API are questions.
     pub(super) fn of(method: &Method, path: &str) -> Self {
         match path {
-            routes::HEALTH | routes::READY | routes::STATUS | routes::METRICS => Self::Health,
+            routes::HEALTH
+            | routes::READY
+            | routes::STATUS
+            | routes::CONTACTS
+            | routes::METRICS => Self::Health,
             routes::EVENTS => Self::Stream,
             routes::TRANSACTIONS | routes::TRANSACTIONS_BATCH if method == Method::POST => {
                 Self::Send

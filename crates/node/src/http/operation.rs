@@ -1,12 +1,12 @@
 //! Questions that operators and their tools ask.
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use soma_codes::Code;
 use soma_protocol::{Phase, read};
-use soma_sdk::api::ApiError;
-use soma_sdk::api::routes;
+use soma_sdk::api::{self as types, ApiError, routes};
 
 use super::api::Api;
 use super::problem::Problem;
@@ -27,8 +27,17 @@ pub(super) async fn health() -> &'static str {
 pub(super) async fn ready(State(api): State<Api>) -> Result<&'static str, Problem> {
     match api.health.not_ready() {
         None => Ok("ready\n"),
-        Some(reason) => Err(Problem::new(Code::NotReady, reason)),
+        Some(trouble) => {
+            Err(Problem::new(Code::NotReady, trouble.message).hint(trouble.code.hint()))
+        }
     }
+}
+
+/// What the node knows about its connections
+#[utoipa::path(get, path = routes::CONTACTS, tag = "operation",
+    responses((status = 200, body = types::Contacts)))]
+pub(super) async fn contacts(State(api): State<Api>) -> Json<types::Contacts> {
+    Json(api.health.contacts())
 }
 
 /// Metrics of the node and its engine, for Prometheus

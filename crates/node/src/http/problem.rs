@@ -37,6 +37,12 @@ impl Problem {
         }
     }
 
+    /// The same problem with another hint.
+    pub(super) fn hint(mut self, hint: &str) -> Self {
+        self.body.hint = Some(hint.to_owned());
+        self
+    }
+
     pub(super) fn bad_request(message: impl Into<String>) -> Self {
         Self::new(Code::BadRequest, message)
     }

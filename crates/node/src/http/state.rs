@@ -18,6 +18,7 @@ use super::api::{Api, Path, Query};
 use super::json;
 use super::problem::Problem;
 use crate::error::NodeError;
+use crate::health::Trouble;
 
 /// How many items a page has, from the query's `limit`.
 pub(super) fn page_size(limit: Option<u32>) -> Result<usize, Problem> {
@@ -71,8 +72,13 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<types::Status>
             audits: audits(&api),
             supply: totals.supply,
             clock,
+            ready: false,
+            troubles: Vec::new(),
         }
     });
+    let troubles = api.health.troubles();
+    status.ready = !troubles.iter().any(|trouble| trouble.unready);
+    status.troubles = troubles.iter().map(Trouble::described).collect();
     api.chain.recorded(*status.height).await;
     status.history_from = Text(api.chain.history.first().map_err(NodeError::from)?);
     if let Some(block) = api.chain.history.block(*status.height).map_err(NodeError::from)? {

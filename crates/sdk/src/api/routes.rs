@@ -5,6 +5,8 @@
 
 /// `GET`: [`Status`](crate::api::Status).
 pub const STATUS: &str = "/v1/status";
+/// `GET`: [`Contacts`](crate::api::Contacts).
+pub const CONTACTS: &str = "/v1/contacts";
 /// `GET`: the genesis.
 pub const GENESIS: &str = "/v1/genesis";
 /// `GET`: the parameters in force.

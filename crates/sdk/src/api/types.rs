@@ -54,6 +54,72 @@ pub struct Status {
     pub audits: Audits,
     /// Where all money is.
     pub supply: Supply,
+    /// Whether the node can serve, as `/readyz` says.
+    #[serde(default)]
+    pub ready: bool,
+    /// What its operator should know, the worst first.
+    #[serde(default)]
+    pub troubles: Vec<Trouble>,
+}
+
+/// Something about a node that its operator should know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Trouble {
+    /// Stable code.
+    #[serde(deserialize_with = "crate::api::text::code_or_unrecognized")]
+    pub code: CodeText,
+    /// What it is.
+    pub message: String,
+    /// What to do about it.
+    pub hint: String,
+    /// Whether the node cannot serve because of it.
+    pub unready: bool,
+}
+
+/// What a node knows about its connections.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Contacts {
+    /// Hash of the genesis.
+    pub chain_id: HashText,
+    /// The time of its clock, in milliseconds since 1970.
+    pub now_ms: U64,
+    /// Height of its last finalized block.
+    pub height: U64,
+    /// Other nodes: those that may connect, and some that may not but tried.
+    pub nodes: Vec<Contact>,
+}
+
+/// What a node knows about its connection to another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Contact {
+    /// Its consensus key.
+    pub consensus_key: HashText,
+    /// Whether it is connected.
+    pub connected: bool,
+    /// Whether it may connect: it is registered or in the settings.
+    pub expected: bool,
+    /// Why somebody with this key was refused last; null if nobody was. The key was not proved.
+    pub refused: Option<RefusedFor>,
+    /// How long ago that was, in milliseconds.
+    pub refused_ago_ms: Option<U64>,
+    /// How long ago it ended a connection that this node began, in milliseconds.
+    pub turned_away_ago_ms: Option<U64>,
+}
+
+/// Why a node refused another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum RefusedFor {
+    /// Its key is neither registered nor in the settings.
+    Unknown,
+    /// Another node with this key is connected.
+    Twice,
+    /// Their clocks differ too much.
+    Clock,
 }
 
 /// Audits: published claims that a node's validator scores again. Everything but `waiting` is

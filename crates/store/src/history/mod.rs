@@ -28,6 +28,7 @@ use crate::StoreError;
 /// The open history.
 pub struct History {
     database: Database,
+    was_replaced: bool,
 }
 
 impl std::fmt::Debug for History {
@@ -43,12 +44,15 @@ impl History {
     /// # Errors
     /// [`StoreError::History`] when the file cannot be used.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        if path.exists() {
-            match Database::open(path) {
-                Ok(database) => return Ok(Self { database }),
-                Err(error) if is_damage(&error) => fs::rename(path, path.with_extension("damaged"))
+        let was_replaced = path.exists();
+        if was_replaced {
+            // The database promises only to panic if something else has changed the file.
+            let opened = std::panic::catch_unwind(|| Database::open(path));
+            match opened {
+                Ok(Ok(database)) => return Ok(Self { database, was_replaced: false }),
+                Ok(Err(error)) if !is_damage(&error) => return Err(error.into()),
+                Ok(Err(_)) | Err(_) => fs::rename(path, path.with_extension("damaged"))
                     .map_err(|source| StoreError::Io { path: path.into(), source })?,
-                Err(error) => return Err(error.into()),
             }
         }
         // Created under a temporary name, so that a crash leaves no incomplete file under the final
@@ -60,7 +64,29 @@ impl History {
             _ => create_tables(&Database::create(&draft)?)?,
         }
         soma_os::file::rename(&draft, path).map_err(io)?;
-        Ok(Self { database: Database::open(path)? })
+        Ok(Self { database: Database::open(path)?, was_replaced })
+    }
+
+    /// Whether a damaged file was set aside when this one was opened.
+    pub const fn was_replaced(&self) -> bool {
+        self.was_replaced
+    }
+
+    /// Reads the whole file, if there is one, and replaces nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::DamagedFile`] when it is damaged; [`StoreError::History`] when it cannot be
+    /// used.
+    pub fn check(path: &Path) -> Result<(), StoreError> {
+        if !path.exists() {
+            return Ok(());
+        }
+        let damaged = |reason: String| StoreError::DamagedFile { path: path.into(), reason };
+        match Database::builder().set_check_integrity_on_open(true).open(path) {
+            Ok(_) => Ok(()),
+            Err(error) if is_damage(&error) => Err(damaged(error.to_string())),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// A history in memory, for simulations.
@@ -70,7 +96,7 @@ impl History {
     pub fn in_memory() -> Result<Self, StoreError> {
         let database = Database::builder().create_with_backend(InMemoryBackend::new())?;
         create_tables(&database)?;
-        Ok(Self { database })
+        Ok(Self { database, was_replaced: false })
     }
 
     /// Writes finalized blocks in one transaction, skipping those that it already holds.
@@ -339,6 +365,9 @@ mod tests {
         History::open(&path).unwrap().append(&[block(1)]).unwrap();
         for garbage in [&b""[..], b"not a history", &[0; 4_096]] {
             std::fs::write(&path, garbage).unwrap();
+            let found = History::check(&path);
+            assert!(matches!(found, Err(StoreError::DamagedFile { .. })), "{found:?}");
+            assert_eq!(std::fs::read(&path).unwrap(), garbage, "a check replaces nothing");
             let history = History::open(&path).unwrap();
             assert_eq!(history.height().unwrap(), 0);
             history.append(&[block(1)]).unwrap();

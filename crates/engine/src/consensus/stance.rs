@@ -1,0 +1,220 @@
+//! Whether this node votes in a term or only watches it.
+//!
+//! The consensus library never votes twice in one view as long as it has its journal of own votes.
+//! If the [record](crate::votes) says that the key has voted where the journal of a term does not
+//! reach, the journal is lost or older: the node then follows this term without voting, and votes
+//! again in the next one, whose views are new.
+
+use std::{sync::Arc, time::SystemTime};
+
+use commonware_actor::{Feedback, Unreliable};
+use commonware_codec::ReadExt as _;
+use commonware_consensus::{
+    Viewable as _,
+    simplex::{
+        scheme::ed25519::Scheme,
+        types::{Artifact, Attributable as _, Vote},
+    },
+};
+use commonware_cryptography::{
+    blake3::Digest,
+    certificate::{Scheme as _, Verifier as _},
+};
+use commonware_p2p::{CheckedSender, LimitedSender, Recipients, Sender};
+use commonware_runtime::{IoBufs, ReadOptions, buffer::paged::CacheRef};
+use commonware_storage::{
+    Context as StorageContext,
+    journal::{
+        Error as JournalError,
+        segmented::variable::{Config as JournalConfig, Journal},
+    },
+};
+
+use crate::{
+    archives::BUFFER,
+    votes::{VotePlace, VoteRecord},
+    watching::Watching,
+};
+
+/// What a journal of votes has. The library prunes views that nobody can vote on anymore.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Journaled {
+    /// The first view that it has anything of.
+    pub(crate) first: Option<u64>,
+    /// The last view in which it has a vote of this node.
+    pub(crate) last_own: Option<u64>,
+}
+
+impl Journaled {
+    /// Whether it has all votes up to a view, but for those that were pruned.
+    fn has(self, voted: u64) -> bool {
+        self.last_own >= Some(voted) || self.first.is_some_and(|first| first > voted)
+    }
+}
+
+/// What decides whether a node votes in a term.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known {
+    pub(crate) term: u64,
+    /// The last recorded vote.
+    pub(crate) last: Option<VotePlace>,
+    /// What the term's journal has.
+    pub(crate) journal: Journaled,
+    /// Whether the chain has no block yet.
+    pub(crate) is_new: bool,
+}
+
+impl Known {
+    /// Why the node must not vote in this term; `None` if it may.
+    pub(crate) fn watches(self) -> Option<Watching> {
+        let Self { term, last, journal, is_new } = self;
+        let voted = match last {
+            Some(last) if last.term < term => return None,
+            Some(last) if last.term > term => Some(u64::MAX),
+            Some(last) => Some(last.view),
+            None if is_new || journal.last_own.is_some() => return None,
+            None => None,
+        };
+        let is_safe = voted.is_some_and(|voted| voted == 0 || journal.has(voted));
+        (!is_safe).then_some(Watching { term, voted, journal: journal.last_own })
+    }
+}
+
+/// What a journal of votes has, of which `scheme` is this node's.
+///
+/// # Errors
+/// If the journal cannot be read.
+pub(crate) async fn journaled<E: StorageContext>(
+    context: &E,
+    partition: String,
+    page_cache: &CacheRef,
+    scheme: &Scheme,
+) -> Result<Journaled, JournalError> {
+    let me = scheme.me().map(|me| me.index());
+    let mut found = Journaled::default();
+    read_votes(context, partition, page_cache, |artifact| {
+        let view = artifact.view().get();
+        let signer = match &artifact {
+            Artifact::Notarize(vote) => Some(vote.signer()),
+            Artifact::Nullify(vote) => Some(vote.signer()),
+            Artifact::Finalize(vote) => Some(vote.signer()),
+            _ => None,
+        };
+        found.first = Some(found.first.map_or(view, |first| first.min(view)));
+        if signer.is_some() && signer == me {
+            found.last_own = found.last_own.max(Some(view));
+        }
+    })
+    .await?;
+    Ok(found)
+}
+
+/// Reads a journal of votes to its end.
+///
+/// # Errors
+/// If it cannot be read.
+pub(crate) async fn read_votes<E: StorageContext>(
+    context: &E,
+    partition: String,
+    page_cache: &CacheRef,
+    mut read: impl FnMut(Artifact<Scheme, Digest>),
+) -> Result<(), JournalError> {
+    let config = JournalConfig {
+        partition,
+        compression: None,
+        codec_config: Scheme::certificate_codec_config_unbounded(),
+        page_cache: page_cache.clone(),
+        write_buffer: BUFFER,
+    };
+    let journal = Journal::init(context.child("own_votes"), config).await?;
+    let mut replay = journal.replay(0, 0, BUFFER, ReadOptions::DONT_CACHE).await?;
+    while let Some(artifact) = replay.next().await {
+        let (_, _, _, artifact) = artifact?;
+        read(artifact);
+    }
+    Ok(())
+}
+
+/// Sends votes, each after it is recorded.
+#[derive(Clone)]
+pub(crate) struct RecordingSender<S> {
+    pub(crate) sender: S,
+    pub(crate) term: u64,
+    pub(crate) record: Arc<VoteRecord>,
+}
+
+impl<S: Sender> LimitedSender for RecordingSender<S> {
+    type PublicKey = S::PublicKey;
+    type Checked<'a> = RecordingChecked<'a, S::Checked<'a>>;
+
+    fn check(
+        &mut self,
+        recipients: Recipients<S::PublicKey>,
+    ) -> Result<Self::Checked<'_>, SystemTime> {
+        let checked = self.sender.check(recipients)?;
+        Ok(RecordingChecked { checked, term: self.term, record: &self.record })
+    }
+}
+
+/// A [`RecordingSender`] that may send one message.
+pub(crate) struct RecordingChecked<'a, C> {
+    checked: C,
+    term: u64,
+    record: &'a VoteRecord,
+}
+
+impl<C: CheckedSender> CheckedSender for RecordingChecked<'_, C> {
+    type PublicKey = C::PublicKey;
+
+    fn recipients(&self) -> Vec<C::PublicKey> {
+        self.checked.recipients()
+    }
+
+    #[expect(clippy::panic, reason = "the engine's contract: a node whose disk fails must stop")]
+    fn send(self, message: impl Into<IoBufs> + Send, priority: bool) -> Unreliable<Feedback> {
+        let message: IoBufs = message.into();
+        let vote = Vote::<Scheme, Digest>::read(&mut message.clone());
+        if let Ok(vote) = vote
+            && let Err(error) =
+                self.record.note(VotePlace { term: self.term, view: vote.view().get() })
+        {
+            panic!("cannot record a vote: {error}");
+        }
+        self.checked.send(message, priority)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Journaled, Known, VotePlace};
+
+    fn watches(last: Option<(u64, u64)>, journal: [u64; 2], is_new: bool) -> bool {
+        let last = last.map(|(term, view)| VotePlace { term, view });
+        let [first, last_own] = journal.map(|view| Some(view).filter(|view| *view > 0));
+        let journal = Journaled { first, last_own };
+        Known { term: 5, last, journal, is_new }.watches().is_some()
+    }
+
+    const NONE: [u64; 2] = [0, 0];
+
+    #[test]
+    fn a_key_votes_only_where_its_journal_has_all_that_it_signed() {
+        assert!(!watches(Some((5, 9)), [1, 9], false), "an ordinary restart");
+        assert!(!watches(Some((5, 9)), [1, 11], false), "a loss of power: the record is behind");
+        assert!(!watches(Some((5, 9)), [300, 0], false), "its last vote was pruned");
+        assert!(!watches(Some((4, 200)), NONE, false), "a term that has just begun");
+        assert!(!watches(Some((5, 0)), NONE, false), "it has not voted in this term");
+        assert!(watches(Some((5, 9)), [1, 8], false), "an older journal");
+        assert!(watches(Some((5, 9)), [9, 0], false), "only what others signed in that view");
+        assert!(watches(Some((5, 9)), NONE, false), "a lost journal");
+        assert!(watches(Some((6, 1)), [1, 90], false), "the whole chain is older than its votes");
+        assert!(watches(Some((5, u64::MAX)), [1, 90], false), "told to watch this term");
+    }
+
+    #[test]
+    fn without_a_record_only_a_journal_or_a_new_chain_lets_a_key_vote() {
+        assert!(!watches(None, NONE, true), "a network that begins");
+        assert!(!watches(None, [1, 3], false), "a journal of before there were records");
+        assert!(watches(None, NONE, false), "a key on a machine that knows nothing of its votes");
+    }
+}

@@ -1,0 +1,206 @@
+//! The record of the last vote that a key signed, kept apart from the journals of the consensus
+//! library: if a journal is lost or older than what the key signed, the node must know, because a
+//! key that votes twice in one view loses its stake.
+//!
+//! One file of fixed length, overwritten in place before a vote leaves this node. It survives the
+//! process; it is synced only now and then, because after a loss of power a record that is behind
+//! its journal does no harm. Nothing here decides whether to vote.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use soma_protocol::{ConsensusKey, Hash};
+use soma_store::StoreError;
+
+use crate::{EngineError, Remedy};
+
+const MAGIC: &[u8; 8] = b"somavote";
+/// Magic, key, term, view, and the beginning of a hash of these.
+const RECORD_BYTES: usize = 8 + 32 + 8 + 8 + 8;
+/// How many views pass before the file is synced again, unless a term begins.
+const VIEWS_UNSYNCED_MAX: u64 = 16;
+
+/// The place of a vote: the later term first, then the later view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct VotePlace {
+    pub(crate) term: u64,
+    pub(crate) view: u64,
+}
+
+#[derive(Debug)]
+struct Record {
+    file: Option<File>,
+    last: Option<VotePlace>,
+    synced: Option<VotePlace>,
+}
+
+/// The last vote that a key signed.
+#[derive(Debug)]
+pub struct VoteRecord {
+    key: ConsensusKey,
+    record: Mutex<Record>,
+}
+
+impl VoteRecord {
+    /// A record that is lost with the process, for simulations.
+    pub fn in_memory(key: ConsensusKey) -> Self {
+        let record = Record { file: None, last: None, synced: None };
+        Self { key, record: Mutex::new(record) }
+    }
+
+    /// Opens the record of a key, or begins one. The record of another key is replaced.
+    ///
+    /// # Errors
+    /// [`EngineError::Damaged`] if the file is no record; [`EngineError::Store`] if it cannot be
+    /// used.
+    pub fn open(path: &Path, key: ConsensusKey) -> Result<Self, EngineError> {
+        let io = |source| StoreError::Io { path: path.to_path_buf(), source };
+        let mut options = OpenOptions::new();
+        let opened = options.read(true).write(true).create(true).truncate(false).open(path);
+        let mut file = opened.map_err(io)?;
+        let mut bytes = Vec::with_capacity(RECORD_BYTES + 1);
+        (&mut file).take(RECORD_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(io)?;
+        let last = match decode(&bytes) {
+            None if bytes.is_empty() => None,
+            Some((owner, last)) => Some(last).filter(|_| owner == key),
+            None => {
+                let reason = String::from("it is not a record of votes");
+                let path = PathBuf::from(path);
+                return Err(EngineError::Damaged { path, reason, remedy: Remedy::Remade });
+            }
+        };
+        Ok(Self { key, record: Mutex::new(Record { file: Some(file), last, synced: None }) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last vote; `None` if nothing is recorded.
+    pub(crate) fn last(&self) -> Option<VotePlace> {
+        self.lock().last
+    }
+
+    /// Records a vote, unless a later one is recorded.
+    ///
+    /// # Errors
+    /// If it cannot be written: the vote must not leave then.
+    pub(crate) fn note(&self, place: VotePlace) -> io::Result<()> {
+        let mut record = self.lock();
+        if record.last.is_some_and(|last| last >= place) {
+            return Ok(());
+        }
+        record.write(&self.key, place)
+    }
+
+    /// Forgets later votes: the operator takes the risk that the key has cast them.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub(crate) fn restart(&self, place: VotePlace) -> io::Result<()> {
+        self.lock().write(&self.key, place)
+    }
+}
+
+impl Record {
+    fn write(&mut self, key: &ConsensusKey, place: VotePlace) -> io::Result<()> {
+        if let Some(file) = &mut self.file {
+            file.seek(SeekFrom::Start(0))?;
+            file.write_all(&encode(key, place))?;
+        }
+        self.last = Some(place);
+        let is_due = self.synced.is_none_or(|synced| {
+            synced.term != place.term
+                || place.view.saturating_sub(synced.view) >= VIEWS_UNSYNCED_MAX
+        });
+        if is_due {
+            self.synced = Some(place);
+            if let Some(file) = &self.file {
+                file.sync_data()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check(bytes: &[u8]) -> [u8; 8] {
+    let hash = Hash::of_parts("soma vote record", &[bytes]);
+    let mut check = [0; 8];
+    check.copy_from_slice(&hash.0[..8]);
+    check
+}
+
+fn encode(key: &ConsensusKey, place: VotePlace) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(RECORD_BYTES);
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&key.0);
+    bytes.extend_from_slice(&place.term.to_le_bytes());
+    bytes.extend_from_slice(&place.view.to_le_bytes());
+    let check = check(&bytes);
+    bytes.extend_from_slice(&check);
+    bytes
+}
+
+fn decode(bytes: &[u8]) -> Option<(ConsensusKey, VotePlace)> {
+    let (content, found) = bytes.split_last_chunk::<8>()?;
+    if bytes.len() != RECORD_BYTES || *found != check(content) {
+        return None;
+    }
+    let content = content.strip_prefix(MAGIC)?;
+    let (key, content) = content.split_first_chunk::<32>()?;
+    let (term, view) = content.split_first_chunk::<8>()?;
+    let view = u64::from_le_bytes(view.try_into().ok()?);
+    let place = VotePlace { term: u64::from_le_bytes(*term), view };
+    Some((ConsensusKey(*key), place))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ConsensusKey, EngineError, RECORD_BYTES, VotePlace, VoteRecord};
+
+    const KEY: ConsensusKey = ConsensusKey([7; 32]);
+
+    fn place(term: u64, view: u64) -> VotePlace {
+        VotePlace { term, view }
+    }
+
+    #[test]
+    fn the_last_vote_of_a_key_is_known_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("votes");
+        let record = VoteRecord::open(&path, KEY).unwrap();
+        assert_eq!(record.last(), None);
+        for (term, view) in [(0, 3), (0, 2), (1, 1), (0, 9)] {
+            record.note(place(term, view)).unwrap();
+        }
+        drop(record);
+        assert_eq!(VoteRecord::open(&path, KEY).unwrap().last(), Some(place(1, 1)));
+        assert_eq!(std::fs::read(&path).unwrap().len(), RECORD_BYTES);
+        let rotated = VoteRecord::open(&path, ConsensusKey([8; 32])).unwrap();
+        assert_eq!(rotated.last(), None, "another key has signed nothing");
+    }
+
+    #[test]
+    fn a_damaged_record_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("votes");
+        VoteRecord::open(&path, KEY).unwrap().note(place(4, 5)).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            std::fs::write(&path, &bytes).unwrap();
+            let refused = VoteRecord::open(&path, KEY);
+            assert!(
+                matches!(&refused, Err(EngineError::Damaged { path: named, .. }) if *named == path),
+                "{at}: {refused:?}"
+            );
+        }
+        std::fs::write(&path, &whole[..20]).unwrap();
+        assert!(VoteRecord::open(&path, KEY).is_err());
+    }
+}
