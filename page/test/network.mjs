@@ -137,40 +137,17 @@ export class Network {
     }
 
     /** Every specialist is published, and somebody with its documents submits them in every epoch. */
-    compete() {
-        DOMAINS.forEach(([name], at) => {
+    async compete() {
+        for (const [at, [name]] of DOMAINS.entries()) {
             const owner = `account-${at + 1}`;
-            const publish = async () => {
-                await this.as(
-                    owner,
-                    "model",
-                    "register",
-                    `${name}-specialist`,
-                    "--stake",
-                    String(100 * (at + 1)),
-                );
-                this.#spawn(
-                    owner,
-                    `publish-${name}`,
-                    "model",
-                    "publish",
-                    `${name}.safetensors`,
-                    "--domain",
-                    name,
-                );
-            };
-            void publish();
-            this.#spawn(
-                `account-${at + 4}`,
-                `submit-${name}`,
-                "submit",
-                name,
-                "--watch",
-                "--threads",
-                "1",
-            );
-        });
-        return this.as("account-7", "model", "register", HOSTILE, "--stake", "5");
+            const stake = String(100 * (at + 1));
+            await this.as(owner, "model", "register", `${name}-specialist`, "--stake", stake);
+            const file = `${name}.safetensors`;
+            this.#spawn(owner, `publish-${name}`, "model", "publish", file, "--domain", name);
+            const submit = ["submit", name, "--watch", "--threads", "1"];
+            this.#spawn(`account-${at + 4}`, `submit-${name}`, ...submit);
+        }
+        await this.as("account-7", "model", "register", HOSTILE, "--stake", "5");
     }
 
     address(account) {

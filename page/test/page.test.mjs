@@ -247,7 +247,7 @@ test("pictures for the documentation", { skip: !process.env.UPDATE }, async () =
         ["page-phone.png", "/", { scheme: "light", ...PHONE }],
         ["page-model.png", "/models/1", { scheme: "light" }],
     ];
-    // In the compete phase, there is something to see on all of them.
+    // In the attest phase, somebody is ahead for every target.
     const settled = async () => (await network.json("/v1/status")).clock.phase === "attest";
     while (!(await settled())) await new Promise((resolve) => setTimeout(resolve, 300));
     for (const [name, path, view] of shots) {

@@ -105,7 +105,6 @@ impl Served {
         };
         let common = [
             (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
-            (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
             (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
             (header::VARY, HeaderValue::from_static("accept-encoding")),
             (header::CACHE_CONTROL, lasting),

@@ -53,6 +53,11 @@ async fn the_page_is_one_document_and_lasting_files_that_load_nothing_else() {
     for path in ["/models/1", "/targets", "/blocks/7", "/params", "/governance", "/epochs/1"] {
         assert_eq!(get(&network, path, &[]).await.body, home.body, "{path}");
     }
+    for path in ["/", "/v1/status", "/v1/nothing", "/openapi.json"] {
+        let got = get(&network, path, &[]).await;
+        assert_eq!(got.header("x-content-type-options"), "nosniff", "{path}");
+        assert!(got.header("content-security-policy").contains("frame-ancestors 'none'"), "{path}");
+    }
     let again = get(&network, "/", &[(IF_NONE_MATCH, home.header(ETAG.as_str()))]).await;
     assert_eq!((again.status, again.body.len()), (304, 0));
 
