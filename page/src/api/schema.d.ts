@@ -260,6 +260,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/epochs/{epoch}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The course of an epoch, newest first: its phases, its beacon and its emission */
+        get: operations["epoch_events"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/epochs/{epoch}/map": {
         parameters: {
             query?: never;
@@ -320,6 +337,23 @@ export interface paths {
         };
         /** Proposals, the current migration and the rent price */
         get: operations["governance"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/governance/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Proposals, votes, and what they changed, newest first */
+        get: operations["governance_events"];
         put?: never;
         post?: never;
         delete?: never;
@@ -2202,6 +2236,40 @@ export interface operations {
             };
         };
     };
+    epoch_events: {
+        parameters: {
+            query?: {
+                /** @description cursor of the last one seen */
+                after?: string;
+                /** @description 1 to 500 */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                epoch: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Event"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiError"];
+                };
+            };
+        };
+    };
     epoch_map: {
         parameters: {
             query?: never;
@@ -2299,6 +2367,38 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Governance"];
+                };
+            };
+        };
+    };
+    governance_events: {
+        parameters: {
+            query?: {
+                /** @description cursor of the last one seen */
+                after?: string;
+                /** @description 1 to 500 */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Event"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiError"];
                 };
             };
         };
