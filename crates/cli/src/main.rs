@@ -94,8 +94,14 @@ fn refuse(refusal: &clap::Error) -> ExitCode {
         let message = lines.strip_prefix("error: ").unwrap_or(&lines);
         let error = error::Error::usage(message);
         Output::new(true, false, true, output::Color::Never).error(&error);
-    } else if refusal.print().is_err() {
-        return ExitCode::FAILURE;
+    } else {
+        // With code and hint, as all errors.
+        let text = refusal.render().ansi().to_string();
+        let text = text.replacen("error:", "error[usage]:", 1);
+        let text = text.replace("For more information, try", "hint: for more information, try");
+        if write!(anstream::stderr(), "{text}").is_err() {
+            return ExitCode::FAILURE;
+        }
     }
     soma_codes::Exit::Usage.into()
 }
