@@ -183,7 +183,7 @@ fn the_doctor_accepts_a_healthy_node_and_names_each_problem_of_an_unhealthy_one(
     let dir = home.path().join("node");
     let dir = dir.to_str().unwrap();
     let genesis = home.path().join("localnet/genesis.json");
-    let peer = format!("{}@127.0.0.1:1", "ab".repeat(32));
+    let peer = format!("{}@127.0.0.1:1", "cd".repeat(32));
     let mut init = vec!["node", "init", "--dir", dir, "--genesis", genesis.to_str().unwrap()];
     init.extend(["--api", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--peer", &peer]);
     json(home.path(), &init);

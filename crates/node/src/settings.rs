@@ -360,7 +360,7 @@ mod tests {
         assert!(refusal(&nowhere).contains("nowhere"));
         let no_url = settings(vec![peer("host:1", Some("ftp://host"))]).render();
         assert!(refusal(&no_url).contains("ftp"));
-        let no_key = PeerSettings { key: ConsensusKey([255; 32]), ..peer("host:1", None) };
+        let no_key = PeerSettings { key: ConsensusKey([0xab; 32]), ..peer("host:1", None) };
         assert!(refusal(&settings(vec![no_key]).render()).contains("key"));
     }
 }
