@@ -243,6 +243,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/contacts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What the node knows about its connections */
+        get: operations["contacts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/epochs/{epoch}": {
         parameters: {
             query?: never;
@@ -860,6 +877,29 @@ export interface components {
             /** @description Bytes of the file, encrypted or not. */
             size_bytes: components["schemas"]["Text"];
         };
+        /** @description What a node knows about its connection to another one. */
+        Contact: {
+            /** @description Whether it is connected. */
+            connected: boolean;
+            /** @description Its consensus key. */
+            consensus_key: components["schemas"]["Text"];
+            /** @description Whether it may connect: it is registered or in the settings. */
+            expected: boolean;
+            refused?: components["schemas"]["RefusedFor"] | null;
+            refused_ago_ms?: components["schemas"]["Text"] | null;
+            turned_away_ago_ms?: components["schemas"]["Text"] | null;
+        };
+        /** @description What a node knows about its connections. */
+        Contacts: {
+            /** @description Hash of the genesis. */
+            chain_id: components["schemas"]["Text"];
+            /** @description Height of its last finalized block. */
+            height: components["schemas"]["Text"];
+            /** @description Other nodes: those that may connect, and some that may not but tried. */
+            nodes: components["schemas"]["Contact"][];
+            /** @description The time of its clock, in milliseconds since 1970. */
+            now_ms: components["schemas"]["Text"];
+        };
         /** @description The documents that an account has fixed, as it has committed them. */
         Corpus: {
             /**
@@ -1279,6 +1319,11 @@ export interface components {
             fee: components["schemas"]["Text"];
             rejection?: components["schemas"]["Rejection"] | null;
         };
+        /**
+         * @description Why a node refused another one.
+         * @enum {string}
+         */
+        RefusedFor: "unknown" | "twice" | "clock";
         /** @description Why the rules rejected a transaction. */
         Rejection: {
             /** @description A stable code, as in `soma explain CODE`. */
@@ -1400,6 +1445,8 @@ export interface components {
              * @description Transactions pending in this node's pool.
              */
             pool: number;
+            /** @description Whether the node can serve, as `/readyz` says. */
+            ready?: boolean;
             /** @description State root after it. */
             state_root: components["schemas"]["Text"];
             /** @description Where all money is. */
@@ -1418,6 +1465,8 @@ export interface components {
             tip_per_kib?: components["schemas"]["Text"];
             /** @description Transactions finalized since this node was started. */
             transactions_final: components["schemas"]["Text"];
+            /** @description What its operator should know, the worst first. */
+            troubles?: components["schemas"]["Trouble"][];
             /** @description Version of the node's software. */
             version: string;
         };
@@ -1499,6 +1548,17 @@ export interface components {
          * @enum {string}
          */
         TransactionState: "pending" | "final";
+        /** @description Something about a node that its operator should know. */
+        Trouble: {
+            /** @description Stable code. */
+            code: components["schemas"]["Text"];
+            /** @description What to do about it. */
+            hint: string;
+            /** @description What it is. */
+            message: string;
+            /** @description Whether the node cannot serve because of it. */
+            unready: boolean;
+        };
         /** @description The progress of an upload. */
         Upload: {
             /** @description Whether the file is complete and has the committed hash. */
@@ -2202,6 +2262,25 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ApiError"];
+                };
+            };
+        };
+    };
+    contacts: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Contacts"];
                 };
             };
         };
