@@ -180,16 +180,17 @@ fn make_room(all: &mut BTreeMap<ConsensusKey, Contact>, key: &ConsensusKey) {
 }
 
 fn warn(key: &ConsensusKey, why: RefusedFor) {
-    match why {
-        RefusedFor::Twice => tracing::warn!(
+    if why == RefusedFor::Twice {
+        tracing::warn!(
             %key,
             "another node uses the key of one that is connected: the key runs twice, or its last \
              connection is still open"
-        ),
-        _ => tracing::info!(
+        );
+    } else {
+        tracing::info!(
             %key,
             "refused a node that is neither a registered validator nor in the settings"
-        ),
+        );
     }
 }
 

@@ -392,6 +392,7 @@ struct Voting<P, B, S, R> {
 
 impl<E: Runtime> Loaded<E> {
     /// Starts gossiping, recording and voting.
+    #[expect(clippy::too_many_lines, reason = "every part of a node, each started once, in order")]
     async fn run<P, B, S, R>(
         self,
         settings: &Settings,

@@ -315,10 +315,8 @@ where
     ) -> Option<Task<()>> {
         let root = Height::new(self.committees.calendar().root_of(term));
         let root = self.marshal.get_block(Identifier::Height(root)).await?;
-        let known = match stance.is_behind {
-            true => self.last_finalization(term, height).await,
-            false => None,
-        };
+        let known =
+            if stance.is_behind { self.last_finalization(term, height).await } else { None };
         let floor = known.map_or_else(|| Floor::Genesis(root.digest()), Floor::Finalized);
         self.track(term);
         tracing::info!(term, seats = stance.scheme.participants().len(), "term begins");
