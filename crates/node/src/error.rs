@@ -224,7 +224,9 @@ pub(crate) fn engine_code(error: &EngineError) -> Code {
         EngineError::Store(StoreError::InUse { .. }) => Code::StateInUse,
         EngineError::Store(StoreError::OtherChain { .. }) => Code::OtherNetwork,
         EngineError::Store(StoreError::DamagedFile { .. }) => Code::FileDamaged,
-        EngineError::Store(StoreError::Io { source, .. }) => Code::of_io(source),
+        EngineError::Disk { source } | EngineError::Store(StoreError::Io { source, .. }) => {
+            Code::of_io(source)
+        }
         EngineError::Store(_) => Code::StoreError,
         EngineError::Genesis(_) | EngineError::NoValidators | EngineError::ValidatorKey { .. } => {
             Code::InvalidGenesis
@@ -249,7 +251,6 @@ pub(crate) fn engine_code(error: &EngineError) -> Code {
         EngineError::VotesLost(_) => Code::VotesLost,
         EngineError::NoSnapshot { .. } => Code::NoSnapshot,
         EngineError::TooFarBehind { .. } => Code::TooFarBehind,
-        EngineError::Disk { source } => Code::of_io(source),
         // What the engine only reports as text.
         _ => Code::EngineError,
     }

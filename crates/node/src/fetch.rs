@@ -90,15 +90,13 @@ async fn download(
     let mut download = std::pin::pin!(peer.download(&remote, &path, &mut note));
     let mut before = 0;
     loop {
-        match tokio::time::timeout(WINDOW, &mut download).await {
-            Ok(outcome) => return Some(outcome),
-            Err(_) => {
-                let now = received.load(Ordering::Relaxed);
-                if now < before + WINDOW_BYTES {
-                    return None;
-                }
-                before = now;
-            }
+        if let Ok(outcome) = tokio::time::timeout(WINDOW, &mut download).await {
+            return Some(outcome);
         }
+        let now = received.load(Ordering::Relaxed);
+        if now < before + WINDOW_BYTES {
+            return None;
+        }
+        before = now;
     }
 }

@@ -73,9 +73,10 @@ impl JoinLog {
             return;
         }
         *last = Some((now, stage));
-        match joining {
-            JoinProgress::Alone { .. } => tracing::warn!("{}", describe(joining)),
-            _ => tracing::info!("{}", describe(joining)),
+        if let JoinProgress::Alone { .. } = joining {
+            tracing::warn!("{}", describe(joining));
+        } else {
+            tracing::info!("{}", describe(joining));
         }
     }
 }
