@@ -14,10 +14,10 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 
 mod panics;
 mod error;
-mod signals;
 mod keyboard;
 mod harmless;
 mod output;
+mod signals;
 mod data;
 mod global;
 mod seed;

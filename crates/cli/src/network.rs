@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Read};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use soma_codes::Code;
+use soma_codes::{Code, Exit};
 use soma_compete::Competitor;
 use soma_node::folder::read_genesis;
 use soma_protocol::{Hash, SecretKey};
@@ -14,6 +14,8 @@ use soma_sdk::api::{Clock, Status};
 use soma_sdk::client::Client;
 use soma_sdk::corpus::Corpus;
 use soma_sdk::keys::{KeyFolder, KeyPath};
+use soma_sdk::obligation::Obligation;
+use soma_sdk::patience::Listener;
 use soma_sdk::sender::Sender;
 use soma_sdk::spool::Spool;
 use zeroize::Zeroizing;
@@ -22,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::global::Global;
 use crate::home::Home;
 use crate::output::Output;
+use crate::signals;
 
 /// The key that signs when none is named.
 const DEFAULT_KEY: &str = "default";
@@ -30,6 +33,8 @@ const LOCAL_KEY: &str = "account-1";
 
 /// Size limit of a passphrase.
 const PASSPHRASE_BYTES_MAX: usize = 4 << 10;
+/// Time between two attempts to reach a node while something is due.
+const RECONNECT: Duration = Duration::from_secs(1);
 /// Time between two requests for a node's duties.
 const POLL: Duration = Duration::from_millis(20);
 /// How long a wait is silent.
@@ -45,26 +50,42 @@ pub(crate) fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> 
     runtime.block_on(future)
 }
 
-/// The node of `--url`; a long wait for it is told.
+/// The node of `--url`. Waits for it that last are told.
 pub(crate) fn client(global: &Global, output: &Output) -> Result<Client> {
-    let output = output.clone();
-    let told = move |url: &str| output.say(format_args!("waiting for {url}"));
-    Ok(Client::new(&global.url)?.on_wait(told))
+    let heard = output.clone();
+    let listener = Listener::new(move |text: &str| heard.say(text));
+    Ok(Client::new(&global.url)?.with_listener(listener))
 }
 
-/// The account of `--key` at the node of `--url`, on the chain that the key signs for.
+/// The account of `--key` at the node of `--url`, on the chain that the key signs for. When a
+/// signal stops the process, it says what is at stake.
 pub(crate) async fn sender(global: &Global, output: &Output) -> Result<Sender> {
-    let (key, client) = (key(global)?, client(global, output)?);
-    let sender = if let Some(chain) = known_chain(global)? {
+    let key = key(global)?;
+    let chain = known_chain(global)?;
+    connect(global, output, key, chain).await
+}
+
+async fn connect(
+    global: &Global,
+    output: &Output,
+    key: SecretKey,
+    chain: Option<Hash>,
+) -> Result<Sender> {
+    let client = client(global, output)?;
+    let home = Home::find(global)?;
+    let sender = if let Some(chain) = chain {
         Sender::new(client, key, chain).await?
     } else {
         let sender = Sender::on_any_chain(client, key).await?;
-        let (known, chain) = (Home::find(global)?.known_chain(), sender.chain());
+        let (known, chain) = (home.known_chain(), sender.chain());
         known.remember(&chain)?;
         let file = known.path().display();
         output.say(format_args!("from now on, keys sign for chain {chain} ({file})"));
         sender
     };
+    let turns = home.turns(&sender.chain().to_string(), &sender.address().to_string());
+    let sender = sender.with_turns(turns);
+    signals::last_word(sender.at_stake().clone(), output.clone())?;
     Ok(match global.tip {
         Some(tip) => sender.with_tip(tip),
         None => sender,
@@ -74,7 +95,7 @@ pub(crate) async fn sender(global: &Global, output: &Output) -> Result<Sender> {
 /// The chain that the key signs for: that of `--chain`, of the genesis beside the key's folder, as
 /// in the folder of a node or of a local network, or the one that was signed for first. A node is
 /// not asked: it could name another one.
-fn known_chain(global: &Global) -> Result<Option<Hash>> {
+pub(crate) fn known_chain(global: &Global) -> Result<Option<Hash>> {
     if global.chain.is_some() {
         return Ok(global.chain);
     }
@@ -84,11 +105,42 @@ fn known_chain(global: &Global) -> Result<Option<Hash>> {
     Ok(Home::find(global)?.known_chain().read()?)
 }
 
-/// The account of `--key` with its obligations on the node's chain.
+/// The account of `--key` with its obligations on the node's chain. While something is due, a node
+/// that does not answer is waited for.
 pub(crate) async fn competitor<'a>(global: &Global, output: &'a Output) -> Result<Competitor<'a>> {
-    let sender = sender(global, output).await?;
-    let spool = Home::find(global)?.spool(&sender.chain().to_string());
+    let home = Home::find(global)?;
+    let (key, chain) = (key(global)?, known_chain(global)?);
+    let mut told = false;
+    let sender = loop {
+        let failure = match connect(global, output, key.clone(), chain).await {
+            Ok(sender) => break sender,
+            Err(error) => error,
+        };
+        let is_due = chain.is_some_and(|chain| {
+            let listed = obligations(&home, &chain);
+            listed.iter().any(|due| due.sender() == key.address())
+        });
+        if !is_due || failure.exit != Exit::Network {
+            return Err(failure);
+        }
+        if !std::mem::replace(&mut told, true) {
+            let text = format!("{}; something is due: trying again", failure.message);
+            output.warn(text);
+        }
+        tokio::time::sleep(RECONNECT).await;
+    };
+    let spool = home.spool(&sender.chain().to_string());
     Ok(Competitor { sender, spool: Spool::open(spool)?, observer: output })
+}
+
+/// The obligations on a chain that this home knows; none if its spool cannot be read.
+pub(crate) fn obligations(home: &Home, chain: &Hash) -> Vec<Obligation> {
+    let path = home.spool(&chain.to_string());
+    if !path.is_dir() {
+        return Vec::new();
+    }
+    let listing = Spool::open(path).and_then(|spool| spool.list());
+    listing.map_or_else(|_| Vec::new(), |listing| listing.obligations)
 }
 
 /// The documents that the competitor's account may submit.

@@ -3,8 +3,6 @@
 //! stdout carries the result and nothing else; everything else goes to stderr. `--json` changes the
 //! format and must never change the content.
 
-#![expect(clippy::print_stderr, reason = "the only module that prints")]
-
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -119,7 +117,7 @@ impl Output {
     /// A line of information.
     pub(crate) fn say(&self, text: impl Display) {
         if !self.quiet {
-            self.bars.suspend(|| eprintln!("{}", shown(text)));
+            self.bars.suspend(|| write_stderr(&shown(text)));
         }
     }
 
@@ -164,13 +162,13 @@ impl Output {
                 "code": error.code.as_str(), "message": error.message, "hint": error.hint,
                 "exit": error.exit.number(),
             }});
-            eprintln!("{}", harmless::harmless_json(line.to_string()));
+            write_stderr(&harmless::harmless_json(line.to_string()));
             return;
         }
         let head = self.paint(Role::Error, format_args!("error[{}]", error.code));
         let message = harmless::one_line(&error.message);
-        eprintln!("{}", shown(format_args!("{head}: {message}")));
-        eprintln!("{}", shown(format_args!("{} {}", self.paint(Role::Hint, "hint:"), error.hint)));
+        write_stderr(&shown(format_args!("{head}: {message}")));
+        write_stderr(&shown(format_args!("{} {}", self.paint(Role::Hint, "hint:"), error.hint)));
     }
 
     /// A progress bar for work of known length.
@@ -354,6 +352,12 @@ fn fitted(page: &str, (rows, columns): (u16, u16)) -> String {
     let lines =
         lines.map(|line| format!("\u{1b}[K{}", truncate_str(line, columns.into(), "\u{2026}")));
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Writes a line that is not a result. A log that cannot be written, because its disk is full, say,
+/// must not end the work.
+fn write_stderr(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
 /// A closed pipe is success: the reader has what it wanted.

@@ -4,8 +4,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::error::{Error, Result};
 use soma_codes::Code;
+use soma_protocol::Amount;
+use soma_sdk::at_stake::AtStake;
+
+use crate::error::{Error, Result};
+use crate::output::Output;
 
 /// The status of a process that a second signal ends at once.
 const ENDED_BY_SIGNAL: i32 = 130;
@@ -96,6 +100,44 @@ impl Signals {
             std::future::pending().await
         }
     }
+}
+
+/// Says what is at stake when a signal stops the process, and ends it.
+pub(crate) fn last_word(at_stake: AtStake, output: Output) -> Result {
+    let failed = |error: std::io::Error| Error::new(Code::Signals, error.to_string());
+    let mut signals = Signals::listen(true).map_err(failed)?;
+    tokio::spawn(async move {
+        signals.next().await;
+        let error = told(&at_stake, &output);
+        output.error(&error);
+        std::process::exit(error.exit.number().into())
+    });
+    Ok(())
+}
+
+/// Tells what is due and what may still happen; returns how the process ends.
+fn told(at_stake: &AtStake, output: &Output) -> Error {
+    for (hash, action) in at_stake.transactions() {
+        output.warn(format_args!(
+            "transaction {hash} ({action}) was handed in, and may still be included"
+        ));
+    }
+    let dues = at_stake.dues();
+    for due in &dues {
+        output.warn(due);
+    }
+    if dues.is_empty() {
+        return Error::new(Code::Interrupted, "stopped; nothing is due");
+    }
+    let at_risk: Amount = dues.iter().map(|due| Amount(due.at_risk.0)).sum();
+    let what =
+        if dues.len() == 1 { "reveal or publication is" } else { "reveals or publications are" };
+    let count = dues.len();
+    let message = format!("stopped, though {count} {what} due, and {at_risk} SOMA at stake");
+    Error::new(Code::Interrupted, message).hint(
+        "run the same command again in time: `soma submit`, `soma model publish` and `soma model \
+         reveal` send whatever is due",
+    )
 }
 
 /// Returns when the process receives a signal to stop.

@@ -23,10 +23,14 @@ struct Network {
 
 impl Network {
     fn start(home: &Path, flags: &[&str]) -> Self {
+        Self::start_at(home, "0", flags)
+    }
+
+    fn start_at(home: &Path, port: &str, flags: &[&str]) -> Self {
         let info = home.join("info.json");
         let _ = std::fs::remove_file(&info);
         let path = info.to_str().unwrap();
-        let arguments = [&["localnet", "--port", "0", "--info-out", path], flags].concat();
+        let arguments = [&["localnet", "--port", port, "--info-out", path], flags].concat();
         let mut child = command(home)
             .args(arguments)
             .stdout(Stdio::null())
@@ -375,6 +379,81 @@ fn two_models_compete_from_registration_to_payment_by_commands_alone() {
     let submit = ["submit", &style, "--key", &key, "--url", &network.url];
     let said = fails(&soma(elsewhere.path(), &submit), 5, "corpus_elsewhere");
     assert!(said.contains("--replace-corpus"), "{said}");
+}
+
+#[test]
+fn commands_with_one_key_at_the_same_time_all_get_through() {
+    let home = home();
+    let network = Network::start(home.path(), &["--epoch", "1h"]);
+    let to = network.json(&["keys", "show", "account-2"])["address"].as_str().unwrap().to_owned();
+    let balance = || units(&network.json(&["balance", &to])["balance"]);
+    let before = balance();
+    let begin = |_| {
+        let mut send = command(home.path());
+        send.args(["-q", "send", &to, "1", "--key", "account-1", "--url", &network.url]);
+        send.stdout(Stdio::null()).spawn().unwrap()
+    };
+    let sends: Vec<Child> = (0..8).map(begin).collect();
+    for mut child in sends {
+        assert!(child.wait().unwrap().success());
+    }
+    assert_eq!(balance() - before, 8_000_000_000);
+}
+
+#[test]
+fn what_is_due_is_told_and_is_revealed_though_the_node_was_away() {
+    let home = home();
+    let arch = home.path().join("arch.json").display().to_string();
+    std::fs::write(&arch, ARCH).unwrap();
+    let network = Network::start(home.path(), &["--epoch", "manual", "--arch", &arch]);
+    let port = network.url.rsplit(':').next().unwrap().to_owned();
+    let weights = home.path().join("w.safetensors").display().to_string();
+    let style = root().join("STYLE.md").display().to_string();
+    network.json(&["model", "init", "--arch", &arch, "-o", &weights]);
+    network.json(&["model", "register", "owl", "--key", "account-1"]);
+    assert_eq!(network.json(&["status"])["due"], serde_json::json!([]));
+    network.json(&["model", "commit", &weights, "--domain", &style, "--key", "account-1"]);
+    let due = network.json(&["status"])["due"][0].clone();
+    assert_eq!(due["what"], "reveal of model 1 in epoch 2");
+    assert!(units(&due["at_risk"]) > 0);
+    network.kill();
+
+    // Without the node, the command waits; a signal makes it say what is at stake.
+    let url = format!("http://127.0.0.1:{port}");
+    let away = soma(home.path(), &["status", "--url", &url]);
+    assert!(fails(&away, 6, "network").contains("reveal of model 1 in epoch 2 may be due"));
+    let network = Network::start_at(home.path(), &port, &[]);
+    let log = home.path().join("log");
+    let reveal = || {
+        let mut reveal = command(home.path());
+        reveal.args(["model", "reveal", "--key", "account-1", "--url", &url]);
+        let log = std::fs::File::create(&log).unwrap();
+        reveal.stdout(Stdio::null()).stderr(log).spawn().unwrap()
+    };
+    let says = |text: &str| {
+        let begun = Instant::now();
+        while !std::fs::read_to_string(&log).unwrap().contains(text) {
+            assert!(begun.elapsed() < PATIENCE, "{text}: {:?}", std::fs::read_to_string(&log));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    let mut stopped = reveal();
+    says("SOMA is lost if it is not sent");
+    let pid = stopped.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert_eq!(stopped.wait().unwrap().code(), Some(1));
+    says("error[interrupted]: stopped, though 1 reveal or publication is due");
+    let mut waiting = reveal();
+    says("SOMA is lost if it is not sent");
+    network.kill();
+    says("the network: no answer from");
+    let network = Network::start_at(home.path(), &port, &[]);
+    while waiting.try_wait().unwrap().is_none() {
+        network.next();
+    }
+    assert!(waiting.wait().unwrap().success());
+    assert_eq!(network.json(&["status"])["due"], serde_json::json!([]));
+    assert!(network.json(&["model", "show", "1"])["weights"].is_object());
 }
 
 #[test]

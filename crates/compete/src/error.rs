@@ -158,14 +158,25 @@ impl CompeteError {
         }
     }
 
-    /// Whether it concerns a single document, whose file changed or is gone.
-    pub(crate) fn is_of_document(&self) -> bool {
-        matches!(self, Self::Modified { .. } | Self::File { .. })
+    /// Whether the same call may succeed later: the network or a file of this machine failed, not
+    /// the request. Whoever has something at stake tries again.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Sdk(error) => error.is_passing() || error.exit() == Exit::Network,
+            _ => self.is_local(),
+        }
     }
 
-    /// Whether the same call may succeed later: the network failed, not the request.
-    pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Sdk(error) if error.exit() == Exit::Network)
+    /// Whether a file or disk of this machine failed, which a person may mend.
+    pub(crate) fn is_local(&self) -> bool {
+        match self {
+            Self::Sdk(error) => error.is_local(),
+            Self::Model(error) | Self::Weights { source: error, .. } => {
+                matches!(error.code().exit(), Exit::Failed | Exit::NotFound)
+            }
+            Self::File { .. } | Self::Modified { .. } => true,
+            _ => false,
+        }
     }
 }
 

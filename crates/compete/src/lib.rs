@@ -12,6 +12,7 @@
 
 mod error;
 mod observer;
+mod troubles;
 mod watch;
 mod witness;
 pub mod documents;
@@ -40,8 +41,6 @@ pub use publishing::Offer;
 pub use scores::{ScoreCache, Scored, Scorer};
 pub use scoring::{Aim, Choice, Fit, ModelSet, Scores, Scoring};
 pub use session::{Plan, Session, Submitted};
-pub use submitting::{
-    Entered, Ground, LeftOut, Rules, Submission, Submitter, nats, relative_distance,
-};
+pub use submitting::{Ground, LeftOut, Rules, Submission, Submitter, nats, relative_distance};
 pub use watch::Watch;
 pub use weights::{ModelFile, WeightsCache, download, open};

@@ -1,8 +1,9 @@
 //! From a weights file to public weights: encrypt, commit, upload; the reveal is an obligation.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use soma_protocol::{Action, Amount, Epoch, Hash, ModelId, action};
+use soma_protocol::{Action, Amount, Epoch, Hash, ModelId, action, rent};
 use soma_sdk::api::{Commit, Model};
 use soma_sdk::cipher::EncryptedFile;
 use soma_sdk::obligation::{Obligation, Reveal};
@@ -10,7 +11,14 @@ use soma_sdk::secret::Secret;
 
 use crate::competitor::Competitor;
 use crate::error::{CompeteError, Result};
+use crate::observer::Level;
+use crate::troubles::Troubles;
 use crate::watch::Watch;
+
+/// What the troubles of an upload are told as.
+const UPLOAD: &str = "uploading the weights";
+/// Time after which a complete upload that too few validators hold is looked at again.
+const UPLOAD_AGAIN: Duration = Duration::from_secs(20);
 
 /// Weights that a model is about to commit to.
 #[derive(Debug)]
@@ -32,6 +40,14 @@ struct Encrypted {
     file: EncryptedFile,
     key: Secret,
     path: PathBuf,
+}
+
+/// Whether a model has revealed the file that it committed for this epoch.
+fn is_revealed(model: &Model, ciphertext_hash: Hash, epoch: Epoch) -> bool {
+    let mut weights = model.weights.iter().chain(&model.next);
+    weights.any(|weights| {
+        weights.ciphertext_hash.0 == ciphertext_hash && weights.revealed_epoch >= epoch.0
+    })
 }
 
 impl Competitor<'_> {
@@ -68,27 +84,41 @@ impl Competitor<'_> {
                 signer: self.sender.address(),
             });
         }
-        let Encrypted { file: encrypted, key, path } = self.encrypt(&model, &offer)?;
+        let encrypted = self.encrypt(&model, &offer)?;
+        let Encrypted { file: EncryptedFile { weights_hash, ciphertext_hash, size_bytes }, .. } =
+            encrypted;
         let reveal = Reveal {
             chain: self.sender.chain(),
             model: offer.model,
             architecture: offer.architecture,
             owner: self.sender.address(),
             epoch: Epoch(client.status().await?.clock.epoch + 1),
-            key,
-            weights_hash: encrypted.weights_hash,
-            ciphertext_hash: encrypted.ciphertext_hash,
-            size_bytes: encrypted.size_bytes,
-            specialization: offer.specialization,
-            ciphertext: path.clone(),
+            key: encrypted.key.clone(),
+            weights_hash,
+            ciphertext_hash,
+            size_bytes,
+            specialization: offer.specialization.clone(),
+            ciphertext: encrypted.path.clone(),
         };
         let (epoch, action) = (reveal.epoch, reveal.commit());
+        self.tell_stake(&model, epoch, size_bytes).await?;
         self.send(Obligation::Reveal(reveal), action).await?;
-        let mut advance = self.observer.start("uploading", Some(encrypted.size_bytes));
-        let progress = &mut |done, _| advance(done);
-        self.sender.upload(&path, encrypted.ciphertext_hash, progress).await?;
-        self.held(offer.model, encrypted.ciphertext_hash, epoch).await?;
+        self.upload(&offer, &encrypted, epoch).await?;
         Ok(epoch)
+    }
+
+    /// Tells what a commit costs, before it is sent.
+    async fn tell_stake(&self, model: &Model, epoch: Epoch, size_bytes: u64) -> Result {
+        let price = Amount(self.client().governance().await?.rent_price.0);
+        let params = self.client().params().await?;
+        let rent = rent::due(size_bytes, epoch, price, &params);
+        let slash = Amount(model.stake.0).bps(params.missed_reveal_slash_bps);
+        let text = format!(
+            "a commit pays a rent of at most {rent} SOMA; the rent and {slash} SOMA of stake are \
+             lost if the weights are not revealed in epoch {epoch}, by this command or a later one"
+        );
+        self.observer.notice(Level::Info, &text);
+        Ok(())
     }
 
     /// Encrypts the file, unless this machine has revealed the same bytes before: then the existing
@@ -127,20 +157,74 @@ impl Competitor<'_> {
         Ok(Encrypted { file: encrypted, key, path })
     }
 
-    /// Waits until enough validators have attested that they hold the file.
-    async fn held(&self, id: ModelId, ciphertext_hash: Hash, epoch: Epoch) -> Result {
+    /// Uploads the committed file, and waits until enough validators have attested that they hold
+    /// it. The rent is paid: only a lapse ends this.
+    async fn upload(&self, offer: &Offer<'_>, encrypted: &Encrypted, epoch: Epoch) -> Result {
+        let Encrypted { file, path, .. } = encrypted;
         let mut watch = Watch::start(self.client()).await;
-        let _task = self.observer.start("waiting for validators to hold the file", None);
+        let mut troubles = Troubles::default();
+        let mut advance = Some(self.observer.start("uploading", Some(file.size_bytes)));
+        let (mut task, mut uploaded_at) = (None, None::<Instant>);
         loop {
-            let model = self.client().model(id).await?;
-            let ours = |commit: &&Commit| {
-                commit.epoch == epoch.0 && commit.ciphertext_hash.0 == ciphertext_hash
-            };
-            match model.commits.iter().find(ours) {
-                Some(commit) if commit.held => return Ok(()),
-                Some(_) => watch.changed().await,
-                None => return Err(CompeteError::CommitLapsed { model: id }),
+            match self.is_held(offer.model, file.ciphertext_hash, epoch).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => troubles.over_all(self.observer),
+                Err(error) if error.is_passing() => {
+                    troubles.tell_of_all(self.observer, &error);
+                }
+                Err(error) => return Err(error),
             }
+            // A node that has lost the file is sent it again.
+            if uploaded_at.is_none_or(|at| at.elapsed() > UPLOAD_AGAIN) {
+                let progress = &mut |done, _| {
+                    if let Some(advance) = &mut advance {
+                        advance(done);
+                    }
+                };
+                match self.sender.upload(path, file.ciphertext_hash, progress).await {
+                    Ok(()) => {
+                        troubles.over(self.observer, UPLOAD);
+                        uploaded_at = Some(Instant::now());
+                        advance = None;
+                        let waiting = "waiting for validators to hold the file";
+                        task.get_or_insert_with(|| self.observer.start(waiting, None));
+                    }
+                    Err(error) => {
+                        troubles.tell(self.observer, UPLOAD, &error);
+                        self.restore(offer, encrypted, &mut troubles);
+                    }
+                }
+            }
+            watch.changed().await;
+        }
+    }
+
+    /// Makes the encrypted file again if it has vanished or was cut.
+    fn restore(&self, offer: &Offer<'_>, encrypted: &Encrypted, troubles: &mut Troubles) {
+        let Encrypted { file, key, path } = encrypted;
+        if std::fs::metadata(path).is_ok_and(|found| found.len() == file.size_bytes) {
+            return;
+        }
+        match self.encrypt_with(key.clone(), offer) {
+            Ok(_) => {}
+            Err(error) => troubles.tell(self.observer, "encrypting the weights again", &error),
+        }
+    }
+
+    /// Whether enough validators have attested that they hold the file.
+    async fn is_held(&self, id: ModelId, ciphertext_hash: Hash, epoch: Epoch) -> Result<bool> {
+        let now = self.client().status().await?.clock.epoch;
+        let model = self.client().model(id).await?;
+        let ours = |commit: &&Commit| {
+            commit.epoch == epoch.0 && commit.ciphertext_hash.0 == ciphertext_hash
+        };
+        match model.commits.iter().find(ours) {
+            Some(commit) => Ok(commit.held),
+            // Another process with this key was faster to reveal.
+            None if is_revealed(&model, ciphertext_hash, epoch) => Ok(true),
+            // The node may not have seen the block of the commit yet.
+            None if now < epoch.0 => Ok(false),
+            None => Err(CompeteError::CommitLapsed { model: id }),
         }
     }
 }

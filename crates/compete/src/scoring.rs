@@ -12,7 +12,7 @@ use soma_sdk::api::Target;
 use soma_sdk::client::Client;
 
 use crate::documents::Document;
-use crate::error::Result;
+use crate::error::{CompeteError, Result};
 use crate::observer::{Level, Observer};
 use crate::open_models::OpenModels;
 use crate::scores::{ScoreCache, Scorer};
@@ -60,6 +60,8 @@ pub struct Scores {
     reports: BTreeMap<(usize, ModelFile), Option<Report>>,
     /// Files that are malformed or not what was revealed.
     broken: BTreeSet<ModelFile>,
+    /// Files that could not be had, and why.
+    missing: BTreeMap<ModelFile, CompeteError>,
     documents: usize,
 }
 
@@ -104,10 +106,10 @@ pub enum Fit {
 
 impl Scoring<'_> {
     /// Downloads the weights and scores documents with each model: all documents, or as many as
-    /// there is time for before `until`, each with every model.
+    /// there is time for before `until`, each with every model that can be had.
     ///
     /// # Errors
-    /// Same as [`WeightsCache::open`], except for unusable weights, and [`ScoreCache::score_all`].
+    /// Same as [`WeightsCache::open`], if no model can be had, and [`ScoreCache::score_all`].
     pub async fn score(
         self,
         client: &Client,
@@ -117,7 +119,7 @@ impl Scoring<'_> {
         observer: &dyn Observer,
     ) -> Result<Scores> {
         let architecture = &models.architecture;
-        let (mut files, mut broken) = (Vec::new(), BTreeSet::new());
+        let (mut files, mut broken, mut missing) = (Vec::new(), BTreeSet::new(), BTreeMap::new());
         let mut opened = OpenModels::new();
         for file in &models.files {
             opened.make_room(file.size_bytes);
@@ -130,10 +132,17 @@ impl Scoring<'_> {
                     observer.notice(Level::Warning, &format_args!("weights {hash}: {error}"));
                     broken.insert(*file);
                 }
-                Err(error) => return Err(error),
+                Err(error) => drop(missing.insert(*file, error)),
             }
         }
-        let (mut scores, mut cached, mut done) = (Scores { broken, ..Scores::default() }, 0, 0);
+        if files.is_empty()
+            && broken.is_empty()
+            && let Some((_, error)) = missing.pop_first()
+        {
+            return Err(error);
+        }
+        let mut scores = Scores { broken, missing, ..Scores::default() };
+        let (mut cached, mut done) = (0, 0);
         let directions = Directions::new(architecture, models.seed.0);
         let bytes: usize = documents.iter().map(Document::size_bytes).sum();
         let mut advance = observer.start("scoring", Some((files.len() * bytes) as u64));
@@ -183,6 +192,17 @@ impl Scores {
     /// Whether a model of this target has no score at all, because its file is broken.
     pub fn lacks_model(&self, target: &Target) -> bool {
         target.routed.iter().any(|routed| self.broken.contains(&routed.into()))
+    }
+
+    /// Why a model of this target could not be had, so that nobody here can tell which one predicts
+    /// a document best.
+    pub fn missing(&self, target: &Target) -> Option<&CompeteError> {
+        target.routed.iter().find_map(|routed| self.missing.get(&routed.into()))
+    }
+
+    /// Whether a model of some target could not be had.
+    pub fn is_incomplete(&self) -> bool {
+        !self.missing.is_empty()
     }
 
     /// A document's score with this model's file.

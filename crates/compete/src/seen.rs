@@ -7,7 +7,6 @@ use soma_codes::{Code, Coded as _};
 use soma_protocol::{Epoch, TargetId, sketch};
 use soma_sdk::client::Client;
 
-use crate::documents::Document;
 use crate::error::Result;
 
 /// Data that is published and may win while an epoch competes, by its pieces. What has won already
@@ -44,12 +43,12 @@ impl Seen {
         }
     }
 
-    /// Whether the rules would refuse the document when it is published.
+    /// Whether the rules would refuse this data when it is published.
     ///
     /// # Errors
-    /// Network errors; those of [`Document::bytes`].
-    pub(crate) async fn has(&self, client: &Client, document: &Document) -> Result<bool> {
-        let pieces = sketch::sketch(&document.bytes()?);
+    /// Network errors.
+    pub(crate) async fn has(&self, client: &Client, data: &[u8]) -> Result<bool> {
+        let pieces = sketch::sketch(data);
         let won = client.winners(&pieces).await?;
         Ok(self.repeats(&pieces, won.iter().flatten().map(|winner| winner.target)))
     }

@@ -1,15 +1,20 @@
 //! A run of submissions over one epoch or many: commit what may be submitted later, submit what
 //! counts, publish what must be published, and report what became of each submission.
+//!
+//! Bonds are at stake: only the user or a final answer ends a run. What fails and may pass, of the
+//! network, of a node, of a file or of this machine's disk, is told once, and tried again.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use soma_protocol::{Epoch, Params, Phase, TargetId};
+use soma_codes::Code;
+use soma_protocol::{Epoch, Hash, Params, Phase, TargetId};
 use soma_sdk::api::text::{I64, U64};
 use soma_sdk::api::{Payment, Status, Target, TargetStatus};
 use soma_sdk::corpus::Corpus;
-use soma_sdk::obligation::Obligation;
+use soma_sdk::obligation::{Obligation, phase_ends_ms};
 
 use crate::competitor::Competitor;
 use crate::corpus::Standing;
@@ -17,8 +22,18 @@ use crate::documents::Document;
 use crate::error::{CompeteError, Result};
 use crate::library::Library;
 use crate::observer::Level;
-use crate::submitting::{Ground, Rules, Submission, Submitter};
+use crate::submitting::{Entering, Ground, Rules, Submission, Submitter};
+use crate::troubles::Troubles;
 use crate::watch::Watch;
+
+/// What the troubles of competing in an epoch are told as.
+const COMPETING: &str = "submitting";
+/// What the troubles of telling results are told as.
+const RESULTS: &str = "results";
+/// Pauses before documents are scored again because a model could not be had: the first one, and
+/// the longest one.
+const AGAIN_FIRST: Duration = Duration::from_secs(2);
+const AGAIN_LAST: Duration = Duration::from_mins(1);
 
 /// What to submit.
 #[derive(Clone, Debug)]
@@ -34,7 +49,7 @@ pub struct Plan {
 }
 
 /// What became of a submission; `soma submit --json` prints it.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Submitted {
     /// The target.
     pub target: u32,
@@ -64,13 +79,25 @@ pub struct Session<'a> {
     library: Library,
     /// What was found and committed in the running epoch.
     found: Option<Found>,
+    /// The epoch that is being entered.
+    entering: Option<Entering>,
+    /// When documents are scored again for models that could not be had, and how often they were.
+    again_at: Option<Instant>,
+    tries: u32,
     /// Why nothing more is submitted; what is due is still published.
     stopped: Option<CompeteError>,
+    /// The last epoch that was entered.
     last_epoch: u32,
-    /// How many documents earlier epochs had time for: the next epoch starts after them.
-    scored: usize,
+    /// The documents that earlier epochs had time for, until all were scored: the next epoch starts
+    /// with the others.
+    scored: BTreeSet<Hash>,
     pending: Vec<Submission>,
-    decided: Vec<Submitted>,
+    decided: VecDeque<Submitted>,
+    /// Whether submissions of an earlier run were looked for, and the stake was told.
+    resumed: bool,
+    /// How many submissions this run has made or continued.
+    count: usize,
+    troubles: Troubles,
 }
 
 /// The documents of a plan, and which of them count.
@@ -82,10 +109,12 @@ struct Found {
 }
 
 impl Found {
-    /// The documents that count in this epoch.
-    fn counting<'a>(&'a self, corpus: &'a Corpus) -> impl Iterator<Item = &'a Document> {
+    /// The documents that count in this epoch: those first that `scored` does not have.
+    fn counting(&self, corpus: &Corpus, scored: &BTreeSet<Hash>) -> Vec<Document> {
         let counts = |document: &&Document| self.standing.counts(corpus, &document.hash());
-        self.documents.iter().filter(counts)
+        let mut documents: Vec<_> = self.documents.iter().filter(counts).cloned().collect();
+        documents.sort_by_key(|document| scored.contains(&document.hash()));
+        documents
     }
 }
 
@@ -97,88 +126,143 @@ impl<'a> Session<'a> {
             plan,
             library,
             found: None,
+            entering: None,
+            again_at: None,
+            tries: 0,
             stopped: None,
             last_epoch: 0,
-            scored: 0,
+            scored: BTreeSet::new(),
             pending: Vec::new(),
-            decided: Vec::new(),
+            decided: VecDeque::new(),
+            resumed: false,
+            count: 0,
+            troubles: Troubles::default(),
         }
     }
 
     /// Runs until every submission is decided, or forever if the plan is for every epoch. `decided`
-    /// is called with each submission's result. Failures of the network are retried: giving up on
-    /// what must be published would cost its bond.
+    /// is called with each submission's result, again later if it fails while something is due.
     ///
     /// # Errors
-    /// Those of [`Submitter`]'s methods other than failures of the network, and of `decided`.
+    /// Those of [`Submitter`]'s methods that do not pass, once nothing is due anymore; those of
+    /// `decided`.
     pub async fn run<E: From<CompeteError>>(
         mut self,
-        mut decided: impl FnMut(Submitted) -> std::result::Result<(), E>,
+        mut decided: impl FnMut(&Submitted) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
         let observer = self.submitter.competitor.observer;
         let _task = observer.start("waiting for targets", None);
         let mut watch = Watch::start(self.submitter.competitor.client()).await;
-        let mut unreachable = false;
         loop {
             match self.step().await {
-                Ok(()) => {
-                    unreachable = false;
-                    self.decided.drain(..).try_for_each(&mut decided)?;
-                    if let Some(error) = self.stopped.take() {
-                        if self.is_idle()? {
-                            return Err(error.into());
-                        }
-                        self.stopped = Some(error);
-                    }
-                    let done = self.last_epoch > 0 && self.pending.is_empty();
-                    if done && !self.plan.every_epoch {
-                        return Ok(());
-                    }
-                }
-                Err(error) if error.is_transient() => {
-                    if !std::mem::replace(&mut unreachable, true) {
-                        observer.notice(Level::Warning, &format_args!("{error}; retrying"));
-                    }
+                Ok(()) => self.troubles.over_all(observer),
+                Err(error) if error.is_passing() => {
+                    self.troubles.tell_of_all(observer, &error);
                 }
                 Err(error) => return Err(error.into()),
+            }
+            self.report(&mut decided)?;
+            if let Some(error) = self.stopped.take() {
+                if self.is_idle() {
+                    return Err(error.into());
+                }
+                self.stopped = Some(error);
+            }
+            if !self.plan.every_epoch && self.last_epoch > 0 && self.is_idle() {
+                if self.count == 0 {
+                    let text = format!(
+                        "nothing was submitted in epoch {}: no document is new, understood and \
+                         closer than others",
+                        self.last_epoch
+                    );
+                    observer.notice(Level::Warning, &text);
+                }
+                return Ok(());
             }
             watch.changed().await;
         }
     }
 
+    /// Tells the results. Results that cannot be told are kept while there is something to wait
+    /// for.
+    fn report<E>(
+        &mut self,
+        decided: &mut impl FnMut(&Submitted) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let observer = self.submitter.competitor.observer;
+        while let Some(submitted) = self.decided.front() {
+            match decided(submitted) {
+                Ok(()) => {
+                    self.troubles.over(observer, RESULTS);
+                    self.decided.pop_front();
+                }
+                Err(_) if self.plan.every_epoch || !self.is_idle() => {
+                    let what = &"they cannot be written";
+                    self.troubles.tell_as(observer, RESULTS, Code::Stdout, what);
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Does what can be done now.
     async fn step(&mut self) -> Result {
         let competitor = self.submitter.competitor;
-        competitor.deliver_once().await?;
+        if !self.resumed {
+            self.pending = self.submitter.earlier().await?;
+            self.count = self.pending.len();
+            self.resumed = true;
+            let text = self.submitter.stake(competitor.sender.params());
+            competitor.observer.notice(Level::Info, &text);
+        }
+        competitor.deliver_now(&mut self.troubles).await?;
         let status = competitor.client().status().await?;
-        if self.stopped.is_none()
-            && let Err(error) = self.compete(&status).await
-        {
-            if error.is_transient() {
-                return Err(error);
+        if self.stopped.is_none() {
+            match self.compete(&status).await {
+                Ok(()) => self.troubles.over(competitor.observer, COMPETING),
+                Err(error) if self.goes_on_after(&error) => {
+                    self.troubles.tell(competitor.observer, COMPETING, &error);
+                }
+                Err(error) if error.is_passing() && !error.is_local() => return Err(error),
+                Err(error) => {
+                    if !self.is_idle() {
+                        let text = format!("{error}; what was submitted before is still published");
+                        competitor.observer.notice(Level::Warning, &text);
+                    }
+                    self.stopped = Some(error);
+                }
             }
-            if !self.is_idle()? {
-                let text = format!("{error}; what was submitted before is still published");
-                competitor.observer.notice(Level::Warning, &text);
-            }
-            self.stopped = Some(error);
         }
         self.decide().await
     }
 
+    /// Whether a failure to submit is told and passes. When a run begins, files that cannot be used
+    /// are the user's mistake, unless something is due.
+    fn goes_on_after(&self, error: &CompeteError) -> bool {
+        let begun = self.last_epoch > 0 || self.found.is_some() || !self.is_idle();
+        let is_of_data = matches!(error, CompeteError::TooLittleData { .. });
+        begun && (error.is_local() || (is_of_data && self.plan.every_epoch))
+    }
+
     /// Whether no submission is undecided, nor its publication due, of this run or an earlier one.
-    fn is_idle(&self) -> Result<bool> {
+    /// A spool that cannot be read may hold one.
+    fn is_idle(&self) -> bool {
         let Submitter { competitor: Competitor { sender, spool, .. }, .. } = self.submitter;
         let account = (sender.chain(), sender.address());
         let is_due = |due: &Obligation| {
             matches!(due, Obligation::Publication(_)) && (due.chain(), due.sender()) == account
         };
-        Ok(self.pending.is_empty() && !spool.list()?.obligations.iter().any(is_due))
+        let listed = spool.list();
+        self.pending.is_empty()
+            && listed.is_ok_and(|listing| !listing.obligations.iter().any(is_due))
     }
 
     /// Commits and submits what can be now.
     async fn compete(&mut self, status: &Status) -> Result {
         let (epoch, phase) = (status.clock.epoch, status.clock.phase.0);
+        self.leave_behind(epoch);
         if !self.plan.every_epoch && self.last_epoch > 0 {
             return Ok(());
         }
@@ -187,7 +271,7 @@ impl<'a> Session<'a> {
         if looked.is_none() || (phase.submits() && looked != Some(epoch)) {
             self.found = Some(self.look().await?);
         }
-        if phase != Phase::Compete || epoch <= self.last_epoch {
+        if !phase.submits() || epoch <= self.last_epoch {
             return Ok(());
         }
         match self.enter(status).await {
@@ -197,6 +281,20 @@ impl<'a> Session<'a> {
                 Ok(())
             }
             entered => entered,
+        }
+    }
+
+    /// An epoch that ended before all of its targets were done is over.
+    fn leave_behind(&mut self, epoch: u32) {
+        let Some(entering) = self.entering.take_if(|entering| entering.epoch() < epoch) else {
+            return;
+        };
+        let ended = entering.epoch();
+        (self.again_at, self.tries) = (None, 0);
+        let text = format!("epoch {ended} ended before all of its targets could be submitted for");
+        self.submitter.competitor.observer.notice(Level::Warning, &text);
+        if self.pending.iter().any(|submission| submission.epoch == ended) {
+            self.last_epoch = ended;
         }
     }
 
@@ -211,7 +309,7 @@ impl<'a> Session<'a> {
         let replace = self.plan.replace_corpus;
         let standing = competitor.commit_corpus(corpus, &documents, replace).await?;
         let found = Found { rules, documents, standing };
-        if found.counting(corpus).next().is_none() && self.plan.target.is_none() {
+        if found.counting(corpus, &self.scored).is_empty() && self.plan.target.is_none() {
             let from = found.standing.epoch.saturating_add(1);
             let text = format!("none of the documents counts before epoch {from}; waiting for it");
             competitor.observer.notice(Level::Info, &text);
@@ -219,8 +317,8 @@ impl<'a> Session<'a> {
         Ok(found)
     }
 
-    /// Submits the closest document for every open target of the plan. If none counts yet, waits
-    /// for the next epoch.
+    /// Submits the closest document for every open target of the plan that is not done. If none
+    /// counts yet, waits for the next epoch. The epoch is done when all of its targets are.
     async fn enter(&mut self, status: &Status) -> Result {
         let submitter = self.submitter;
         let epoch = status.clock.epoch;
@@ -230,7 +328,7 @@ impl<'a> Session<'a> {
             return Ok(());
         };
         let Found { rules, standing, .. } = found;
-        let mut documents: Vec<_> = found.counting(submitter.corpus).cloned().collect();
+        let documents = found.counting(submitter.corpus, &self.scored);
         if documents.is_empty() {
             let (documents, from) = (found.documents.len(), epoch.saturating_add(1));
             return match self.plan.target {
@@ -244,22 +342,60 @@ impl<'a> Session<'a> {
         if targets.is_empty() {
             return Err(CompeteError::NoTarget { target, epoch });
         }
-        self.last_epoch = epoch;
-        let skipped = self.scored.checked_rem(documents.len()).unwrap_or(0);
-        documents.rotate_left(skipped);
-        let until = scoring_ends(status, &rules.params);
         let ground = Ground { targets: &targets, documents: &documents, standing, rules };
-        let scored = submitter.enter(&ground, until, &mut self.pending).await?.scored;
-        if scored < documents.len() {
-            self.scored = skipped + scored;
-            let text = format!(
-                "epoch {epoch} leaves time for {scored} of {} documents; \
-                 the next epoch starts with the others",
-                documents.len()
-            );
-            submitter.competitor.observer.notice(Level::Info, &text);
+        let again = self.again_at.is_some_and(|at| Instant::now() >= at);
+        if self.entering.is_none() || again {
+            let until = scoring_ends(status, &rules.params);
+            let scored = submitter.score(&ground, until).await?;
+            let before = self.entering.take();
+            self.entering = scored.map(|scored| scored.continuing(before));
+            (self.again_at, self.tries) = (None, self.tries.saturating_add(1));
+        }
+        let Some(entering) = &mut self.entering else {
+            return Ok(());
+        };
+        let before = self.pending.len();
+        let (pending, troubles) = (&mut self.pending, &mut self.troubles);
+        let left = submitter.enter_targets(entering, &ground, pending, troubles).await;
+        self.count += self.pending.len() - before;
+        if left? == 0 {
+            self.entered(epoch, documents.len());
+        } else if entering.is_incomplete() && self.again_at.is_none() {
+            let pause = AGAIN_FIRST * 2_u32.saturating_pow(self.tries.min(8));
+            self.again_at = Instant::now().checked_add(pause.min(AGAIN_LAST));
         }
         Ok(())
+    }
+
+    /// All targets of the epoch are done.
+    fn entered(&mut self, epoch: u32, documents: usize) {
+        let Some(entering) = self.entering.take() else {
+            return;
+        };
+        (self.again_at, self.tries) = (None, 0);
+        self.last_epoch = epoch;
+        let observer = self.submitter.competitor.observer;
+        let left_out = entering.left_out();
+        if !left_out.is_empty() {
+            observer.notice(Level::Info, &left_out);
+        }
+        let scored = entering.scored();
+        if scored.len() == documents {
+            self.scored.clear();
+            return;
+        }
+        let text = format!(
+            "epoch {epoch} leaves time for {} of {documents} documents; \
+             the next epoch starts with the others",
+            scored.len()
+        );
+        observer.notice(Level::Info, &text);
+        // Once all had their turn, a round begins with those of the last one.
+        let hashes = scored.iter().map(Document::hash);
+        if hashes.clone().any(|hash| self.scored.contains(&hash)) {
+            self.scored.clear();
+        }
+        self.scored.extend(hashes);
     }
 
     /// Moves submissions that have been decided out of what is pending.
@@ -272,7 +408,7 @@ impl<'a> Session<'a> {
                 && self.submitter.confirms(&target).await?
             {
                 let submission = self.pending.remove(index);
-                self.decided.push(self.result(submission, &target));
+                self.decided.push_back(self.result(&submission, &target));
             } else {
                 index += 1;
             }
@@ -280,7 +416,18 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn result(&self, submission: Submission, target: &Target) -> Submitted {
+    /// The path of a submission's document, or its hash if an earlier run has made it and the
+    /// document is not here anymore.
+    fn file_of(&self, submission: &Submission) -> String {
+        if !submission.file.is_empty() {
+            return submission.file.clone();
+        }
+        let mut documents = self.found.iter().flat_map(|found| &found.documents);
+        let same = documents.find(|document| document.hash() == submission.data_hash);
+        same.map_or_else(|| submission.data_hash.to_string(), |it| it.path().to_owned())
+    }
+
+    fn result(&self, submission: &Submission, target: &Target) -> Submitted {
         let address = self.submitter.competitor.sender.address();
         let own = |payment: &&Payment| payment.submitter.0 == address;
         let payment = target.payment.as_ref().filter(own);
@@ -292,11 +439,11 @@ impl<'a> Session<'a> {
         Submitted {
             target: submission.target,
             epoch: submission.epoch,
-            file: submission.file,
-            model: submission.choice.model,
-            loss_q32: submission.choice.loss_q32.into(),
-            gain_q32: submission.choice.gain_q32.into(),
-            distance: submission.choice.distance.into(),
+            file: self.file_of(submission),
+            model: submission.model,
+            loss_q32: submission.loss_q32.into(),
+            gain_q32: submission.gain_q32.into(),
+            distance: submission.distance.into(),
             outcome,
             paid: payment.map(|payment| payment.paid_submitter),
         }
@@ -307,7 +454,8 @@ impl<'a> Session<'a> {
 /// sending them, and what was won must be published when the next epoch begins. `None` if phases
 /// end by command.
 fn scoring_ends(status: &Status, params: &Params) -> Option<Instant> {
-    let ends_ms = status.clock.ends_ms?.0.saturating_add(params.attest_ms());
+    let epoch = Epoch(status.clock.epoch);
+    let ends_ms = phase_ends_ms(&status.clock, params, epoch, Phase::Attest)?;
     let left_ms = ends_ms.saturating_sub(status.timestamp_ms.0);
     Instant::now().checked_add(Duration::from_millis(left_ms / 2))
 }

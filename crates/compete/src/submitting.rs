@@ -8,7 +8,8 @@ use std::time::Instant;
 use soma_architecture::embedding::UNIT;
 use soma_codes::{Coded, Exit};
 use soma_model::Architecture;
-use soma_protocol::{Epoch, ModelId, Params, TargetId};
+use soma_protocol::{Amount, Epoch, Hash, ModelId, Params, TargetId};
+use soma_sdk::SdkError;
 use soma_sdk::api::Target;
 use soma_sdk::client::Client;
 use soma_sdk::corpus::Corpus;
@@ -22,6 +23,7 @@ use crate::error::{CompeteError, Result};
 use crate::observer::Level;
 use crate::scoring::{Aim, Choice, Fit, ModelSet, Scores, Scoring};
 use crate::seen::Seen;
+use crate::troubles::Troubles;
 use crate::witness;
 
 /// A number of 2^-32 nat in nats.
@@ -50,10 +52,18 @@ pub struct Submission {
     pub target: u32,
     /// Its epoch.
     pub epoch: u32,
-    /// The document's path.
+    /// The document's path; empty if an earlier run has made the submission.
     pub file: String,
-    /// What was submitted.
-    pub choice: Choice,
+    /// BLAKE3 of the document.
+    pub data_hash: Hash,
+    /// The model that predicts it best.
+    pub model: u32,
+    /// Its loss with that model.
+    pub loss_q32: i64,
+    /// By how much that model predicts it better than counting does.
+    pub gain_q32: i64,
+    /// Distance of its direction to the target.
+    pub distance: u64,
 }
 
 /// Documents that were not submitted for any target of an epoch, by reason.
@@ -68,7 +78,8 @@ pub struct LeftOut {
 }
 
 impl LeftOut {
-    fn is_empty(&self) -> bool {
+    /// Whether there is nothing to tell.
+    pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
@@ -120,13 +131,47 @@ pub struct Ground<'a> {
     pub rules: &'a Rules,
 }
 
-/// What became of documents in an epoch.
-#[derive(Clone, Debug, Default)]
-pub struct Entered {
-    /// How many documents there was time to score: the first ones.
-    pub scored: usize,
-    /// Those of them that were not submitted for a reason of their own.
-    pub left_out: LeftOut,
+/// An epoch that is being entered: the scores of its documents, and the targets that are done.
+pub(crate) struct Entering {
+    epoch: u32,
+    choosing: Choosing,
+    done: BTreeSet<u32>,
+}
+
+impl fmt::Debug for Entering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Entering(epoch {}, done {:?})", self.epoch, self.done)
+    }
+}
+
+impl Entering {
+    /// The epoch.
+    pub(crate) fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// The documents that there was time to score.
+    pub(crate) fn scored(&self) -> &[Document] {
+        &self.choosing.documents[..self.choosing.scores.documents()]
+    }
+
+    /// Whether a model could not be had, so that scoring again may help.
+    pub(crate) fn is_incomplete(&self) -> bool {
+        self.choosing.scores.is_incomplete()
+    }
+
+    /// What was scored and not submitted for a reason of its own.
+    pub(crate) fn left_out(&self) -> LeftOut {
+        self.choosing.left_out()
+    }
+
+    /// Keeps what is done when the documents were scored again.
+    pub(crate) fn continuing(mut self, before: Option<Self>) -> Self {
+        if let Some(before) = before.filter(|before| before.epoch == self.epoch) {
+            self.done = before.done;
+        }
+        self
+    }
 }
 
 impl Submitter<'_> {
@@ -206,131 +251,258 @@ impl Submitter<'_> {
         Ok(specializations)
     }
 
-    /// Scores the documents that count, stopping at `until` at the latest, and submits the closest
-    /// for every target where it would be a candidate. All targets are of one epoch: one seed and
-    /// one score serve them all. What the chain has accepted is in `submissions` even when an error
-    /// ends the work early.
+    /// Scores the documents that count, stopping at `until` at the latest. All targets are of one
+    /// epoch: one seed and one score serve them all. `None` without targets.
     ///
     /// # Errors
-    /// Same as [`Scoring::score`]; network errors. A submission that the rules reject is a notice.
-    pub async fn enter(
+    /// Same as [`Scoring::score`]; network errors.
+    pub(crate) async fn score(
         &self,
         ground: &Ground<'_>,
         until: Option<Instant>,
-        submissions: &mut Vec<Submission>,
-    ) -> Result<Entered> {
+    ) -> Result<Option<Entering>> {
         let Ground { targets, documents, standing, rules } = ground;
         let observer = self.competitor.observer;
         let Some(models) = ModelSet::routed(targets, rules.architecture.clone()) else {
-            return Ok(Entered::default());
+            return Ok(None);
         };
         self.confirm(ground).await?;
         let client = self.competitor.client();
         let specializations = self.specializations(targets).await?;
         let scores = self.scoring.score(client, &models, documents, until, observer).await?;
         let seen = Seen::in_epoch(client, standing.epoch).await?;
-        let mut choosing = Choosing::new(&scores, documents, seen);
-        for target in *targets {
-            // Whether a file is malformed follows from answers of a single node.
-            if self.witnesses.is_empty() && scores.lacks_model(target) {
-                let text = format!(
-                    "target {}: skipped, because a model of it cannot be used; to submit for it, \
-                     name another node that confirms this",
-                    target.id
-                );
-                observer.notice(Level::Warning, &text);
+        let choosing = Choosing::new(scores, documents.to_vec(), seen, specializations);
+        Ok(Some(Entering { epoch: standing.epoch, choosing, done: BTreeSet::new() }))
+    }
+
+    /// Scores the documents that count, and submits the closest for every target where it would be
+    /// a candidate. What the chain has accepted is in `submissions` even when an error ends the
+    /// work early.
+    ///
+    /// # Errors
+    /// Same as [`Scoring::score`]; network errors. A submission that the rules reject is a notice.
+    pub async fn enter(
+        &self,
+        ground: &Ground<'_>,
+        submissions: &mut Vec<Submission>,
+    ) -> Result<LeftOut> {
+        let Some(mut entering) = self.score(ground, None).await? else {
+            return Ok(LeftOut::default());
+        };
+        let mut troubles = Troubles::default();
+        self.enter_targets(&mut entering, ground, submissions, &mut troubles).await?;
+        Ok(entering.left_out())
+    }
+
+    /// Submits the closest document for every target that is not done and where it would be a
+    /// candidate. Returns how many targets are not done afterwards, because of something that
+    /// passes. What the chain has accepted is in `submissions` even when an error ends the work
+    /// early.
+    ///
+    /// # Errors
+    /// Network errors. A submission that the rules reject is a notice, and so is whatever concerns
+    /// a single target.
+    pub(crate) async fn enter_targets(
+        &self,
+        entering: &mut Entering,
+        ground: &Ground<'_>,
+        submissions: &mut Vec<Submission>,
+        troubles: &mut Troubles,
+    ) -> Result<usize> {
+        let observer = self.competitor.observer;
+        let mut left = 0;
+        for target in ground.targets {
+            if entering.done.contains(&target.id) {
                 continue;
             }
-            let direction = client.direction(TargetId(target.id)).await?.components;
-            let aim = Aim { target, direction: &direction, specializations: &specializations };
-            let Some(choice) = self.choose(&mut choosing, aim, rules).await? else {
+            let place = format!("target {}", target.id);
+            // Whether a file is malformed follows from answers of a single node.
+            if self.witnesses.is_empty() && entering.choosing.scores.lacks_model(target) {
+                let text = format!(
+                    "{place}: skipped, because a model of it cannot be used; to submit for it, \
+                     name another node that confirms this"
+                );
+                observer.notice(Level::Warning, &text);
+                entering.done.insert(target.id);
                 continue;
-            };
-            let document = &documents[choice.document];
-            match self.submit(target, document, &choice, standing).await {
-                Ok(()) => {
-                    observer.notice(Level::Info, &entry(target, document, &choice));
-                    submissions.push(Submission {
-                        target: target.id,
-                        epoch: target.epoch,
-                        file: document.path().to_owned(),
-                        choice,
-                    });
+            }
+            if let Some(error) = entering.choosing.scores.missing(target) {
+                troubles.tell(observer, &place, error);
+                left += 1;
+                continue;
+            }
+            match self.enter_target(&mut entering.choosing, target, ground).await {
+                Ok(entered) => {
+                    submissions.extend(entered);
+                    troubles.over(observer, &place);
                 }
-                Err(error) if error.exit() == Exit::Rejected || error.is_of_document() => {
-                    let text = format!("target {}: {error}", target.id);
-                    observer.notice(Level::Warning, &text);
+                // It was not executed, and never will be: another attempt may be.
+                Err(CompeteError::Sdk(error @ SdkError::Expired { .. })) => {
+                    troubles.tell(observer, &place, &error);
+                    left += 1;
+                    continue;
+                }
+                Err(error) if error.exit() == Exit::Rejected => {
+                    observer.notice(Level::Warning, &format_args!("{place}: {error}"));
+                }
+                Err(error) if error.is_local() => {
+                    troubles.tell(observer, &place, &error);
+                    left += 1;
+                    continue;
                 }
                 Err(error) => return Err(error),
             }
+            entering.done.insert(target.id);
         }
-        let left_out = choosing.left_out();
-        if !left_out.is_empty() {
-            observer.notice(Level::Info, &left_out);
-        }
-        Ok(Entered { scored: scores.documents(), left_out })
+        Ok(left)
     }
 
-    /// The closest document, if it would be a candidate. One that has won before, for the most
-    /// part, would lose its bond.
+    /// Submits the closest document for a target where it would be a candidate, unless this account
+    /// has one there that is as close.
+    async fn enter_target(
+        &self,
+        choosing: &mut Choosing,
+        target: &Target,
+        ground: &Ground<'_>,
+    ) -> Result<Option<Submission>> {
+        let direction = self.competitor.client().direction(TargetId(target.id)).await?.components;
+        let Some((choice, data)) = self.choose(choosing, target, &direction, ground.rules).await?
+        else {
+            return Ok(None);
+        };
+        let own = |distance| choice.distance >= distance;
+        let address = self.competitor.sender.address();
+        let mut ours = target.candidates.iter().filter(|its| its.submitter.0 == address);
+        if ours.any(|candidate| own(candidate.distance.0)) {
+            return Ok(None);
+        }
+        let document = &choosing.documents[choice.document];
+        self.submit(target, document, data, &choice, ground.standing).await?;
+        self.competitor.observer.notice(Level::Info, &entry(target, document, &choice));
+        Ok(Some(Submission {
+            target: target.id,
+            epoch: target.epoch,
+            file: document.path().to_owned(),
+            data_hash: document.hash(),
+            model: choice.model,
+            loss_q32: choice.loss_q32,
+            gain_q32: choice.gain_q32,
+            distance: choice.distance,
+        }))
+    }
+
+    /// What submissions hold, in words, before the first one.
+    pub(crate) fn stake(&self, params: &Params) -> String {
+        let (bps, reward) = (params.bond_bps, Amount::soma(100));
+        format!(
+            "a submission holds a bond, {} SOMA for each 100 SOMA of reward; it is lost unless the \
+             data of a candidate is published in the epoch after its target's: keep this command \
+             running, or run it again by then",
+            reward.bps(bps)
+        )
+    }
+
+    /// The submissions of this account that an earlier run has made and that are not decided.
+    ///
+    /// # Errors
+    /// Network errors; those of [`soma_sdk::Spool::list`].
+    pub(crate) async fn earlier(&self) -> Result<Vec<Submission>> {
+        let Competitor { sender, spool, .. } = self.competitor;
+        let mut submissions = Vec::new();
+        for due in spool.list()?.obligations {
+            let Obligation::Publication(publication) = due else {
+                continue;
+            };
+            if (publication.chain, publication.submitter) != (sender.chain(), sender.address()) {
+                continue;
+            }
+            let target = sender.client().target(publication.target).await?;
+            if let Some(candidate) = publication.candidate_in(&target) {
+                submissions.push(Submission {
+                    target: target.id,
+                    epoch: target.epoch,
+                    file: String::new(),
+                    data_hash: publication.data_hash(),
+                    model: candidate.model,
+                    loss_q32: candidate.loss_q32.0,
+                    gain_q32: candidate.gain_q32.0,
+                    distance: candidate.distance.0,
+                });
+            }
+        }
+        Ok(submissions)
+    }
+
+    /// The closest document that can be read, with its data, if it would be a candidate. One that
+    /// has won before, for the most part, would lose its bond.
     async fn choose(
         &self,
-        choosing: &mut Choosing<'_>,
-        aim: Aim<'_>,
+        choosing: &mut Choosing,
+        target: &Target,
+        direction: &[i16],
         rules: &Rules,
-    ) -> Result<Option<Choice>> {
-        for best in choosing.closest(aim) {
-            if !is_candidate(aim.target, &best, rules) {
+    ) -> Result<Option<(Choice, Vec<u8>)>> {
+        for best in choosing.closest(target, direction) {
+            if !is_candidate(target, &best, rules) {
                 break;
             }
             let place = best.document;
-            if choosing.new.contains(&place) {
-                return Ok(Some(best));
-            }
             let document = &choosing.documents[place];
-            match choosing.seen.has(self.competitor.client(), document).await {
-                Ok(true) => {
-                    choosing.seen_before.insert(place);
+            let data = match document.bytes() {
+                Ok(data) => data.into_owned(),
+                Err(error) => {
+                    if choosing.unreadable.insert(place) {
+                        let text = format!("left out: {error}");
+                        self.competitor.observer.notice(Level::Warning, &text);
+                    }
+                    continue;
                 }
-                Ok(false) => {
-                    choosing.new.insert(place);
-                    return Ok(Some(best));
-                }
-                Err(error) if error.is_of_document() => {
-                    let text = format!("target {}: {error}", aim.target.id);
-                    self.competitor.observer.notice(Level::Warning, &text);
-                }
-                Err(error) => return Err(error),
+            };
+            if choosing.new.contains(&place) {
+                return Ok(Some((best, data)));
+            }
+            if choosing.seen.has(self.competitor.client(), &data).await? {
+                choosing.seen_before.insert(place);
+            } else {
+                choosing.new.insert(place);
+                return Ok(Some((best, data)));
             }
         }
         Ok(None)
     }
 
     /// Submits a document; its publication becomes an obligation, with all that proves that the
-    /// document counts.
+    /// document counts. If an earlier attempt has left the obligation, it is that one's.
     async fn submit(
         &self,
         target: &Target,
         document: &Document,
+        data: Vec<u8>,
         choice: &Choice,
         standing: &Standing,
     ) -> Result {
-        let sender = &self.competitor.sender;
-        let proof = standing.proof(self.corpus, &document.hash());
-        let proof = proof.ok_or(CompeteError::DocumentsTooNew {
-            documents: 1,
-            from: standing.epoch.saturating_add(1),
-        })?;
-        let publication = Publication {
-            chain: sender.chain(),
-            submitter: sender.address(),
-            target: TargetId(target.id),
-            epoch: Epoch(target.epoch),
-            salt: Secret::generate()?,
-            index: proof.index,
-            leaf_salt: proof.leaf_salt,
-            path: proof.path,
-            data: document.bytes()?.into_owned(),
+        let Competitor { sender, spool, .. } = self.competitor;
+        let account = (sender.chain(), sender.address());
+        let id = TargetId(target.id);
+        let publication = if let Some(earlier) = spool.publication(account, id, document.hash())? {
+            earlier
+        } else {
+            let proof = standing.proof(self.corpus, &document.hash());
+            let proof = proof.ok_or(CompeteError::DocumentsTooNew {
+                documents: 1,
+                from: standing.epoch.saturating_add(1),
+            })?;
+            Publication {
+                chain: sender.chain(),
+                submitter: sender.address(),
+                target: id,
+                epoch: Epoch(target.epoch),
+                salt: Secret::generate()?,
+                index: proof.index,
+                leaf_salt: proof.leaf_salt,
+                path: proof.path,
+                data,
+            }
         };
         let action = publication.submit(Claim {
             model: ModelId(choice.model),
@@ -362,15 +534,19 @@ fn entry(target: &Target, document: &Document, choice: &Choice) -> String {
 }
 
 /// Chooses the closest document for one target after another.
-struct Choosing<'a> {
-    scores: &'a Scores,
-    documents: &'a [Document],
+struct Choosing {
+    scores: Scores,
+    documents: Vec<Document>,
     /// What has won before.
     seen: Seen,
+    /// The specializations that the models had when the targets were drawn.
+    specializations: BTreeMap<u32, Vec<i16>>,
     /// Documents that would be submitted, had they not won before.
     seen_before: BTreeSet<usize>,
     /// Documents of which that is known not to be so.
     new: BTreeSet<usize>,
+    /// Documents whose files have changed or vanished since they were scored.
+    unreadable: BTreeSet<usize>,
     /// Documents that the model that predicts them best for some target understands.
     understood: BTreeSet<usize>,
     /// Documents with a direction for some target.
@@ -379,14 +555,32 @@ struct Choosing<'a> {
     scored: BTreeSet<usize>,
 }
 
-impl<'a> Choosing<'a> {
-    fn new(scores: &'a Scores, documents: &'a [Document], seen: Seen) -> Self {
-        let [seen_before, new, understood, directed, scored] = [(); 5].map(|()| BTreeSet::new());
-        Self { scores, documents, seen, seen_before, new, understood, directed, scored }
+impl Choosing {
+    fn new(
+        scores: Scores,
+        documents: Vec<Document>,
+        seen: Seen,
+        specializations: BTreeMap<u32, Vec<i16>>,
+    ) -> Self {
+        let [seen_before, new, unreadable, understood, directed, scored] =
+            [(); 6].map(|()| BTreeSet::new());
+        Self {
+            scores,
+            documents,
+            seen,
+            specializations,
+            seen_before,
+            new,
+            unreadable,
+            understood,
+            directed,
+            scored,
+        }
     }
 
     /// The documents that can be submitted for a target, the closest first.
-    fn closest(&mut self, aim: Aim<'_>) -> Vec<Choice> {
+    fn closest(&mut self, target: &Target, direction: &[i16]) -> Vec<Choice> {
+        let aim = Aim { target, direction, specializations: &self.specializations };
         let mut choices = Vec::new();
         for document in 0..self.scores.documents() {
             let fit = self.scores.fit(document, aim);
@@ -402,7 +596,7 @@ impl<'a> Choosing<'a> {
                 continue;
             };
             self.directed.insert(document);
-            if !self.seen_before.contains(&document) {
+            if !self.seen_before.contains(&document) && !self.unreadable.contains(&document) {
                 choices.push(choice);
             }
         }

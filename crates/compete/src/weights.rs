@@ -5,6 +5,7 @@
 //! chain names is downloaded, verified and decrypted here, so no node can make a model look broken.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use soma_model::{Architecture, Weights};
 use soma_protocol::Hash;
@@ -14,9 +15,13 @@ use soma_sdk::cipher::{self, EncryptedFile};
 use soma_sdk::client::Client;
 use soma_sdk::secret::Secret;
 use soma_sdk::transfer::Remote;
+use soma_sdk::turn::Turn;
 
 use crate::error::{CompeteError, Result};
 use crate::observer::Observer;
+
+/// How long another process may take to download a model before this one does it, too.
+const TURN_LIMIT: Duration = Duration::from_hours(1);
 
 /// The file with which a model competes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -126,31 +131,60 @@ impl WeightsCache {
         if broken.is_file() {
             return Err(CompeteError::BrokenFile { ciphertext_hash, weights_hash });
         }
-        if path.is_file() {
-            match open(&path, Some(architecture)) {
-                Ok(weights) if weights.hash() == weights_hash.0 => return Ok(weights),
-                Err(error) if hash_of(&path)? == weights_hash => return Err(error),
-                Ok(_) | Err(_) => delete(&path)?,
-            }
+        if let Some(weights) = self.kept(file, architecture)? {
+            return Ok(weights);
         }
         let folder = &self.folder;
         std::fs::create_dir_all(folder).map_err(CompeteError::file(folder, "create"))?;
+        // Several processes need the same models at the same time: one downloads, the others wait.
+        let lock = in_folder(format!("{}.lock", file.id()));
+        let _turn = Turn::take(&lock, TURN_LIMIT, client.listener(), "download a model").await;
+        if let Some(weights) = self.kept(file, architecture)? {
+            return Ok(weights);
+        }
         let encrypted = in_folder(format!("{ciphertext_hash}.encrypted"));
         let remote = Remote::ciphertext(ciphertext_hash, size_bytes);
         download(client, &remote, &encrypted, observer).await?;
         let advance = observer.start("decrypting", Some(size_bytes));
         let decrypted = tokio::task::block_in_place(|| file.decrypt(&encrypted, &path, advance));
-        delete(&encrypted)?;
-        if matches!(decrypted, Err(CompeteError::BrokenFile { .. })) {
-            std::fs::write(&broken, []).map_err(CompeteError::file(&broken, "write"))?;
+        match decrypted {
+            // A full disk, say: what was downloaded is used by the next attempt.
+            Err(error) if error.is_local() => return Err(error),
+            Err(error) => {
+                delete(&encrypted)?;
+                if matches!(error, CompeteError::BrokenFile { .. }) {
+                    // Without the mark, the file is downloaded again the next time.
+                    let _marked = std::fs::write(&broken, []);
+                }
+                return Err(error);
+            }
+            Ok(()) => delete(&encrypted)?,
         }
-        decrypted?;
         open(&path, Some(architecture))
+    }
+
+    /// A model's weights, if they are here and whole; what is damaged is deleted.
+    fn kept(&self, file: &ModelFile, architecture: &Architecture) -> Result<Option<Weights>> {
+        let path = self.path(file);
+        if !path.is_file() {
+            return Ok(None);
+        }
+        match open(&path, Some(architecture)) {
+            Ok(weights) if weights.hash() == file.weights_hash.0 => Ok(Some(weights)),
+            Err(error) if hash_of(&path)? == file.weights_hash => Err(error),
+            Ok(_) | Err(_) => delete(&path).map(|()| None),
+        }
     }
 }
 
+/// Deletes a file that another process may have deleted.
 fn delete(path: &Path) -> Result {
-    std::fs::remove_file(path).map_err(CompeteError::file(path, "delete"))
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(CompeteError::file(path, "delete")(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn hash_of(path: &Path) -> Result<Hash> {

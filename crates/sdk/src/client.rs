@@ -4,8 +4,10 @@
 //! checks files by hash.
 
 use std::fmt;
+use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
@@ -23,6 +25,7 @@ use crate::api::{
 };
 use crate::api::{Governance, Stake, Validator};
 use crate::error::SdkError;
+use crate::patience::{Listener, QUIET};
 use crate::retry::RETRIES;
 
 /// How long a node may take to accept a connection.
@@ -31,8 +34,6 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const SILENCE_LIMIT: Duration = Duration::from_secs(45);
 /// How long an idle connection is kept: less than nodes wait for its next request.
 const IDLE_LIMIT: Duration = Duration::from_secs(10);
-/// How long a wait for an answer is not told.
-const PATIENCE_SILENT: Duration = Duration::from_secs(2);
 /// How often a question that a node refuses for now is asked again, and the longest pause before.
 const PATIENCE: u32 = 8;
 const PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -58,19 +59,9 @@ pub struct Client {
     /// Whether requests may go through a proxy that the environment names.
     proxied: bool,
     retries: u32,
-    waiting: Waiting,
-}
-
-/// What is called with the node's URL when an answer takes long.
-type Told = dyn Fn(&str) + Send + Sync;
-
-#[derive(Clone, Default)]
-struct Waiting(Option<Arc<Told>>);
-
-impl fmt::Debug for Waiting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Waiting(..)")
-    }
+    listener: Listener,
+    /// Whether the listener was told that this node is slow or silent.
+    told: Arc<AtomicBool>,
 }
 
 /// The URL that requests begin with. It may have a name and a password for a server in front of the
@@ -82,6 +73,17 @@ impl fmt::Debug for Base {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Base(..)")
     }
+}
+
+/// Where a transaction is that was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Whereabouts {
+    /// In a finalized block.
+    Final(Receipt),
+    /// In the node's pool.
+    Pending,
+    /// The node does not know it, and it can still be included.
+    Unknown,
 }
 
 /// A transaction that a node accepted.
@@ -167,8 +169,19 @@ impl Client {
         let failed = |source| SdkError::Network { url: url.clone(), source, proxied };
         let http = http.build().map_err(failed)?;
         let base = Base(parsed.as_str().trim_end_matches('/').to_owned());
-        let waiting = Waiting::default();
-        Ok(Self { http, url, base, proxied, retries: RETRIES, waiting })
+        let (listener, told) = (Listener::default(), Arc::default());
+        Ok(Self { http, url, base, proxied, retries: RETRIES, listener, told })
+    }
+
+    /// The same client, whose waits of more than two seconds are told.
+    #[must_use]
+    pub fn with_listener(self, listener: Listener) -> Self {
+        Self { listener, ..self }
+    }
+
+    /// Who is told of waits.
+    pub fn listener(&self) -> &Listener {
+        &self.listener
     }
 
     /// The same client, but transfers fail at the first error, for callers that can ask other
@@ -176,13 +189,6 @@ impl Client {
     #[must_use]
     pub fn without_retries(self) -> Self {
         Self { retries: 0, ..self }
-    }
-
-    /// The same client, which calls `told` with its URL whenever an answer takes more than two
-    /// seconds.
-    #[must_use]
-    pub fn on_wait(self, told: impl Fn(&str) + Send + Sync + 'static) -> Self {
-        Self { waiting: Waiting(Some(Arc::new(told))), ..self }
     }
 
     /// How many failures in a row a transfer retries.
@@ -356,7 +362,7 @@ impl Client {
             .header("content-type", "application/octet-stream")
             .body(transaction.bytes().to_vec())
             .timeout(ANSWER_LIMIT);
-        let submitted: Submitted = self.json(request).await?;
+        let submitted: Submitted = self.patiently(self.json(request)).await?;
         Ok(submitted.hash.0)
     }
 
@@ -386,8 +392,8 @@ impl Client {
         let mut pause = LOOK_FIRST;
         loop {
             match self.look(sent).await {
-                Ok(Some(receipt)) => return Ok(receipt),
-                Ok(None) => {}
+                Ok(Whereabouts::Final(receipt)) => return Ok(receipt),
+                Ok(_) => {}
                 Err(error) if error.is_transient() => {}
                 Err(error) => return Err(error),
             }
@@ -400,11 +406,11 @@ impl Client {
         }
     }
 
-    /// The receipt, if there is one.
-    async fn look(&self, sent: &Sent) -> Result<Option<Receipt>, SdkError> {
+    /// Where the transaction is.
+    pub(crate) async fn look(&self, sent: &Sent) -> Result<Whereabouts, SdkError> {
         let Sent { hash, nonce, .. } = *sent;
         if let Some(transaction) = self.find(hash).await? {
-            return Ok(transaction.receipt);
+            return Ok(transaction.receipt.map_or(Whereabouts::Pending, Whereabouts::Final));
         }
         let superseded = match nonce {
             Some(nonce) => self.is_used(sent.sender, nonce).await?.then_some(nonce),
@@ -412,11 +418,13 @@ impl Client {
         };
         let expired = self.status().await?.timestamp_ms.0 > sent.valid_until_ms;
         if superseded.is_none() && !expired {
-            return Ok(None);
+            return Ok(Whereabouts::Unknown);
         }
         // It may have been finalized between the two answers.
         match (self.find(hash).await?, superseded) {
-            (Some(transaction), _) => Ok(transaction.receipt),
+            (Some(transaction), _) => {
+                Ok(transaction.receipt.map_or(Whereabouts::Pending, Whereabouts::Final))
+            }
             (None, Some(nonce)) => Err(SdkError::Superseded { hash, nonce }),
             (None, None) => Err(SdkError::Expired { hash }),
         }
@@ -462,17 +470,20 @@ impl Client {
 
     /// Asks a question, again after a pause while the node limits this client's rate.
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, SdkError> {
-        let mut refusals = 0;
-        loop {
-            let answer = self.json(self.request(Method::GET, path).timeout(ANSWER_LIMIT)).await;
-            match answer {
-                Err(SdkError::Api { status: 429, .. }) if refusals < PATIENCE => {
-                    refusals += 1;
-                    tokio::time::sleep((LOOK_LAST * refusals).min(PAUSE_MAX)).await;
+        let ask = async {
+            let mut refusals = 0;
+            loop {
+                let question = self.request(Method::GET, path).timeout(ANSWER_LIMIT);
+                match self.json(question).await {
+                    Err(SdkError::Api { status: 429, .. }) if refusals < PATIENCE => {
+                        refusals += 1;
+                        tokio::time::sleep((LOOK_LAST * refusals).min(PAUSE_MAX)).await;
+                    }
+                    answer => return answer,
                 }
-                answer => return answer,
             }
-        }
+        };
+        self.patiently(ask).await
     }
 
     /// A request to this node, without a time limit.
@@ -487,6 +498,22 @@ impl Client {
     ) -> Result<T, SdkError> {
         let (url, bytes) = self.answer(request).await?;
         serde_json::from_slice(&bytes).map_err(|source| SdkError::Malformed { url, source })
+    }
+
+    /// Waits for a small answer. Of a node that does not answer soon the listener is told, once
+    /// until it does.
+    async fn patiently<T>(&self, answer: impl Future<Output = T>) -> T {
+        if self.told.load(Ordering::Relaxed) {
+            let begun = Instant::now();
+            let answer = answer.await;
+            self.told.store(begun.elapsed() > QUIET, Ordering::Relaxed);
+            return answer;
+        }
+        let what = || {
+            self.told.store(true, Ordering::Relaxed);
+            format!("waiting for an answer from {}", self.url)
+        };
+        self.listener.during(what, answer).await
     }
 
     /// Sends the request and returns the response if it succeeds.
@@ -512,14 +539,8 @@ impl Client {
     }
 
     async fn answer(&self, request: RequestBuilder) -> Result<(String, Vec<u8>), SdkError> {
-        let mut answer = std::pin::pin!(async { self.read(self.respond(request).await?).await });
-        if let Ok(answer) = tokio::time::timeout(PATIENCE_SILENT, &mut answer).await {
-            return answer;
-        }
-        if let Waiting(Some(told)) = &self.waiting {
-            told(&self.url);
-        }
-        answer.await
+        let response = self.respond(request).await?;
+        self.read(response).await
     }
 
     /// The URL that answered, and its whole answer, up to the size limit.

@@ -117,12 +117,6 @@ pub enum SdkError {
         /// Bytes it has.
         found: u64,
     },
-    /// Another process uses the file.
-    #[error("{} is in use by another process", path.display())]
-    InUse {
-        /// The file.
-        path: PathBuf,
-    },
     /// A file could not be read or written.
     #[error("{}: {source}", path.display())]
     Io {
@@ -226,7 +220,6 @@ impl Coded for SdkError {
             Self::OtherChain { .. } => Code::OtherChain,
             Self::WrongHash { .. } => Code::WrongHash,
             Self::WrongSize { .. } => Code::WrongSize,
-            Self::InUse { .. } => Code::FileInUse,
             Self::Io { source, .. } => Code::of_io(source),
             Self::Randomness => Code::NoRandomness,
             Self::TooLarge { .. } => Code::TooLarge,
@@ -271,13 +264,45 @@ impl Coded for SdkError {
 }
 
 impl SdkError {
-    /// Whether the same request may succeed in a moment, because nothing is wrong with it.
+    /// Whether the same request may succeed in a moment, because nothing is wrong with it: the
+    /// network fails, or something answers that is no node, such as a proxy.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Api { status, .. } => matches!(status, 408 | 425 | 429 | 500..),
+            Self::Api { status, error } => {
+                error.code.0 == Code::HttpError || matches!(status, 408 | 425 | 429 | 500..)
+            }
             Self::Network { source, .. } => !source.is_builder(),
-            Self::Timeout { .. } | Self::Interrupted { .. } => true,
+            Self::Timeout { .. }
+            | Self::Interrupted { .. }
+            | Self::Malformed { .. }
+            | Self::TooLong { .. } => true,
             _ => false,
+        }
+    }
+
+    /// Whether it says nothing about what was asked for, so that whoever has something at stake
+    /// tries again: it is transient, the node is one of another chain, what arrived is damaged, or
+    /// a file or disk of this machine fails, which a person may mend.
+    pub fn is_passing(&self) -> bool {
+        self.is_transient()
+            || self.is_local()
+            || matches!(
+                self,
+                Self::OtherChain { .. } | Self::WrongHash { .. } | Self::WrongSize { .. }
+            )
+    }
+
+    /// Whether a file or disk of this machine fails.
+    pub fn is_local(&self) -> bool {
+        matches!(self, Self::Io { .. })
+    }
+
+    /// Whether the node may have received the request that failed so.
+    pub(crate) fn may_have_arrived(&self) -> bool {
+        match self {
+            Self::Api { error, .. } => error.code.0 == Code::HttpError,
+            Self::Network { source, .. } => !source.is_builder() && !source.is_connect(),
+            _ => self.is_transient(),
         }
     }
 

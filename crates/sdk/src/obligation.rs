@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use soma_protocol::{
-    Action, Address, Amount, Epoch, Hash, ModelId, TargetId, action, commitment, hex,
+    Action, Address, Amount, Epoch, Hash, ModelId, Params, Phase, TargetId, action, commitment, hex,
 };
 
 use crate::api::{Candidate, Clock, Commit, Model, Target, TargetStatus};
@@ -131,6 +131,22 @@ impl Obligation {
         match self {
             Self::Reveal(reveal) => reveal.commitment(),
             Self::Publication(publication) => publication.commitment(),
+        }
+    }
+
+    /// The last phase in which it can be sent, with its epoch. `target` is that of a publication:
+    /// it says whose turn it is when.
+    pub fn last_phase(&self, target: Option<&Target>, params: &Params) -> (Epoch, Phase) {
+        match self {
+            Self::Reveal(reveal) => {
+                let ranks = params.candidates_per_target;
+                (reveal.epoch, Phase::Publish(ranks.saturating_sub(1)))
+            }
+            Self::Publication(publication) => {
+                let candidate = target.and_then(|target| publication.candidate_in(target));
+                let rank = candidate.map_or(0, |candidate| candidate.rank);
+                (publication.epoch.next(), Phase::Publish(rank))
+            }
         }
     }
 
@@ -277,17 +293,22 @@ impl Publication {
         })
     }
 
+    /// This publication's candidate, if the chain has it. Others may have copied the commitment,
+    /// but can do nothing with it.
+    pub fn candidate_in<'a>(&self, target: &'a Target) -> Option<&'a Candidate> {
+        let commitment = self.commitment();
+        let ours = |candidate: &&Candidate| {
+            (candidate.submitter.0, candidate.commitment.0) == (self.submitter, commitment)
+        };
+        target.candidates.iter().find(ours)
+    }
+
     /// Its status, from what a node reports.
     pub fn status(&self, clock: &Clock, target: &Target) -> ObligationStatus {
         if target.status != TargetStatus::Open {
             return ObligationStatus::Settled;
         }
-        let commitment = self.commitment();
-        // Others may have copied the commitment, but can do nothing with it.
-        let ours = |candidate: &&Candidate| {
-            (candidate.submitter.0, candidate.commitment.0) == (self.submitter, commitment)
-        };
-        let candidate = target.candidates.iter().find(ours);
+        let candidate = self.candidate_in(target);
         let at_risk = Amount(candidate.map_or(0, |candidate| candidate.bond.0));
         if clock.epoch <= self.epoch.0 {
             // The submission may not be finalized yet, or may have been displaced.
@@ -302,6 +323,31 @@ impl Publication {
             Some(rank) if rank == candidate.rank => ObligationStatus::Ready { at_risk },
             Some(_) | None => ObligationStatus::Missed,
         }
+    }
+}
+
+/// Block time at which a phase ends, now or in a later epoch; `None` if phases end by command.
+/// Right to a few milliseconds while the parameters stay.
+pub fn phase_ends_ms(clock: &Clock, params: &Params, epoch: Epoch, phase: Phase) -> Option<u64> {
+    let ends_ms = clock.ends_ms?.0;
+    let begun_ms = ends_ms.saturating_sub(end_in_epoch_ms(clock.phase.0, params));
+    let epochs = u64::from(epoch.0.saturating_sub(clock.epoch));
+    let before_ms = params.epoch_ms.saturating_mul(epochs);
+    Some(begun_ms.saturating_add(before_ms).saturating_add(end_in_epoch_ms(phase, params)))
+}
+
+/// Time from the beginning of an epoch to the end of its phase.
+fn end_in_epoch_ms(phase: Phase, params: &Params) -> u64 {
+    let published = |ranks: u32| {
+        params.reveal_ms().saturating_add(params.publish_part_ms().saturating_mul(ranks.into()))
+    };
+    match phase {
+        Phase::Reveal => params.reveal_ms(),
+        Phase::Publish(rank) => published(rank.saturating_add(1)),
+        Phase::Compete => {
+            published(params.candidates_per_target).saturating_add(params.compete_ms())
+        }
+        Phase::Attest => params.epoch_ms,
     }
 }
 

@@ -1,7 +1,14 @@
 //! Builds, signs and sends the transactions of one account, several at a time if needed. It never
 //! prints its key.
+//!
+//! An account's payments are numbered, and several programs and machines may share its key. One
+//! place hands out the numbers, [`Sender::send`]: processes that share a folder take turns there,
+//! and a number that another machine was faster to use is asked for again. A transaction whose fate
+//! is not known is never signed again with another number: it could be executed twice.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use soma_codes::{Code, Coded as _};
@@ -9,22 +16,37 @@ use soma_protocol::{
     Action, Address, Amount, Hash, Params, Phase, SecretKey, SignedTransaction, action,
 };
 use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep};
 
 use crate::api::{Receipt, Status};
-use crate::client::{Client, Sent};
+use crate::at_stake::AtStake;
+use crate::client::{Client, Sent, Whereabouts};
 use crate::error::SdkError;
 use crate::retry::Retries;
 use crate::signing::{Terms, Tip, sign};
 use crate::transfer::{Progress, Uploader};
+use crate::turn::Turn;
 
 /// How long a transaction may wait for its block.
 const VALID: Duration = Duration::from_mins(10);
 /// How many failures in a row are retried when a transaction is sent.
 const RETRIES: u32 = 4;
+/// How often in a row another transaction may be faster to use a nonce: half a minute.
+const CONFLICTS: u32 = 12;
+/// How long the turn of another process is waited for.
+const TURN_LIMIT: Duration = Duration::from_mins(1);
+/// The pauses between requests for a transaction's state: the first one, and the longest one.
+const LOOK_FIRST: Duration = Duration::from_millis(20);
+const LOOK_LAST: Duration = Duration::from_millis(500);
+/// Time between two attempts to hand in a transaction that the node does not know anymore.
+const HAND_IN_AGAIN: Duration = Duration::from_secs(1);
 /// Codes for a phase that another command has ended, or ends.
 const PHASE_ENDS: [Code; 3] = [Code::WrongPhase, Code::WrongEpoch, Code::DutyWaiting];
-/// Codes for a nonce that is not the account's next.
-const WRONG_NONCE: [Code; 3] = [Code::WrongNonce, Code::NonceTooLow, Code::NonceTooHigh];
+/// Codes for a nonce that another transaction has.
+const CONFLICT: [Code; 4] =
+    [Code::WrongNonce, Code::NonceTooLow, Code::NonceTooHigh, Code::ReplacementUnderpriced];
+/// Codes for fees that follow from older parameters.
+const FEES_CHANGED: [Code; 2] = [Code::FeeTooLow, Code::FeeLimit];
 
 /// An account that sends transactions: its key and the node that it sends them to.
 #[derive(Debug)]
@@ -35,8 +57,21 @@ pub struct Sender {
     params: Params,
     /// `None` for what the node suggests.
     tip: Option<Amount>,
-    /// Nonce of the next transaction; `None` if it must be read from the node.
-    next: Mutex<Option<u64>>,
+    /// What fees follow from. Locked while a nonce is given to a transaction.
+    fees: Mutex<Params>,
+    /// The file at which processes that share it take turns.
+    turns: Option<PathBuf>,
+    at_stake: AtStake,
+    /// Transactions whose fate is not known.
+    handed_in: std::sync::Mutex<BTreeMap<Hash, HandedIn>>,
+}
+
+/// A transaction that was handed in to a node.
+#[derive(Clone, Debug)]
+struct HandedIn {
+    signed: SignedTransaction,
+    /// Whether somebody was told that it is waited for.
+    told: bool,
 }
 
 /// The key, without a way to print it.
@@ -57,14 +92,19 @@ impl Sender {
     /// [`SdkError::OtherChain`] if the node is one of another chain; those of [`Client`]'s
     /// requests.
     pub async fn new(client: Client, key: SecretKey, chain: Hash) -> Result<Self, SdkError> {
-        let found = client.status().await?.chain_id.0;
-        if found != chain {
-            let url = client.url().to_owned();
-            return Err(SdkError::OtherChain { url, found, expected: chain });
-        }
+        is_of_chain(&client, &client.status().await?, chain)?;
         let params = client.params().await?;
-        let (tip, next) = (None, Mutex::new(None));
-        Ok(Self { client, key: Key(key), chain, params, tip, next })
+        Ok(Self {
+            client,
+            key: Key(key),
+            chain,
+            fees: Mutex::new(params.clone()),
+            params,
+            tip: None,
+            turns: None,
+            at_stake: AtStake::default(),
+            handed_in: std::sync::Mutex::default(),
+        })
     }
 
     /// Like [`Self::new`], on whatever chain the node names: for tests, and for keys that are worth
@@ -81,6 +121,14 @@ impl Sender {
     #[must_use]
     pub fn with_tip(mut self, tip: Amount) -> Self {
         self.tip = Some(tip);
+        self
+    }
+
+    /// Takes turns with all processes that have the same key and the same file `turns`, which is
+    /// created.
+    #[must_use]
+    pub fn with_turns(mut self, turns: PathBuf) -> Self {
+        self.turns = Some(turns);
         self
     }
 
@@ -104,6 +152,11 @@ impl Sender {
         &self.params
     }
 
+    /// What would be lost if this process ended now.
+    pub fn at_stake(&self) -> &AtStake {
+        &self.at_stake
+    }
+
     /// Signs `action` without sending it, with the tip of [`Self::with_tip`], if any. The fee limit
     /// covers the most that such an action costs.
     pub fn sign(&self, action: Action, nonce: u64, valid_until_ms: u64) -> SignedTransaction {
@@ -113,74 +166,151 @@ impl Sender {
     }
 
     /// Signs `action` for a node with this status.
-    fn sign_now(&self, action: Action, nonce: u64, status: &Status) -> SignedTransaction {
+    fn sign_now(
+        &self,
+        action: Action,
+        nonce: u64,
+        status: &Status,
+        fees: &Params,
+    ) -> SignedTransaction {
         let suggested = Tip::PerKib(status.tip_per_kib.0);
         let tip = self.tip.map_or(suggested, Tip::Exactly);
         let valid_until_ms = valid_until_ms(status);
         let terms = Terms { chain: self.chain, nonce, tip, valid_until_ms };
-        sign(action, &terms, &self.params, &self.key.0)
+        sign(action, &terms, fees, &self.key.0)
     }
 
-    /// Signs `action` and sends it, in order after everything that this sender sent before.
+    /// Signs `action` and sends it, in order after everything that this sender sent before. When it
+    /// returns, the node has the transaction, or may have it: [`Self::wait`] tells.
     ///
     /// # Errors
-    /// Same as [`Client::send`].
+    /// Same as [`Client::send`]; the transaction can then never be included.
     pub async fn send(&self, action: Action) -> Result<Sent, SdkError> {
         if action.is_duty() {
-            let signed = self.sign_now(action, 0, &self.client.status().await?);
-            self.submit(&signed).await?;
+            let signed = self.sign_now(action, 0, &self.client.status().await?, &self.params);
+            self.hand_in(&signed).await?;
             return Ok(Sent::from(&signed));
         }
         // Locked until the node has it, so that the node gets them in the order of their nonces.
-        let mut next = self.next.lock().await;
-        let status = self.client.status().await?;
-        let expected = next.take();
-        let nonce = match expected {
-            Some(nonce) => nonce,
-            None => self.next_nonce().await?,
-        };
-        let mut signed = self.sign_now(action.clone(), nonce, &status);
-        let mut outcome = self.submit(&signed).await;
-        let wrong_nonce = |error: &SdkError| WRONG_NONCE.contains(&error.code());
-        if expected.is_some() && outcome.as_ref().is_err_and(wrong_nonce) {
-            // Another program sends from this account, or an earlier transaction was dropped.
-            let nonce = self.next_nonce().await?;
-            signed = self.sign_now(action, nonce, &status);
-            outcome = self.submit(&signed).await;
+        let mut fees = self.fees.lock().await;
+        let _turn = self.take_turn().await;
+        let mut conflicts = Retries::new(CONFLICTS);
+        let mut refreshed = false;
+        loop {
+            let status = self.client.status().await?;
+            is_of_chain(&self.client, &status, self.chain)?;
+            let nonce = self.client.account(self.address()).await?.next_nonce.0;
+            let signed = self.sign_now(action.clone(), nonce, &status, &fees);
+            let error = match self.hand_in(&signed).await {
+                Ok(()) => return Ok(Sent::from(&signed)),
+                Err(error) => error,
+            };
+            if FEES_CHANGED.contains(&error.code()) && !std::mem::replace(&mut refreshed, true) {
+                *fees = self.client.params().await?;
+                continue;
+            }
+            if !CONFLICT.contains(&error.code()) {
+                return Err(error);
+            }
+            let what = || "waiting for other transactions of this key".to_owned();
+            if !self.client.listener().during(what, conflicts.pause()).await {
+                return Err(error);
+            }
         }
-        outcome?;
-        *next = Some(signed.transaction().nonce.saturating_add(1));
-        Ok(Sent::from(&signed))
     }
 
-    async fn next_nonce(&self) -> Result<u64, SdkError> {
-        Ok(self.client.account(self.address()).await?.next_nonce.0)
+    /// The turn of this process among those that share the key.
+    async fn take_turn(&self) -> Option<Turn> {
+        let path = self.turns.as_deref()?;
+        let _created = std::fs::create_dir_all(path.parent().unwrap_or(Path::new(".")));
+        let what = "hand in its transaction with this key";
+        Some(Turn::take(path, TURN_LIMIT, self.client.listener(), what).await)
     }
 
-    /// Waits for the receipt of a transaction. A rejection is an error.
+    /// Waits for the receipt of a transaction, and hands it in again if the node has lost it. A
+    /// rejection is an error.
     ///
     /// # Errors
     /// [`SdkError::Rejected`] with the rule's code; otherwise those of [`Client::wait`].
     pub async fn wait(&self, sent: Sent) -> Result<Receipt, SdkError> {
-        let receipt = self.client.wait(&sent, VALID + VALID).await;
-        if matches!(receipt, Err(SdkError::Expired { .. } | SdkError::Superseded { .. })) {
-            // Transactions that were sent after it can no longer be included.
-            *self.next.lock().await = None;
+        let what = || format!("waiting for the network to include transaction {}", sent.hash);
+        let known = self.with_handed_in(|all| {
+            all.get_mut(&sent.hash).map(|it| std::mem::replace(&mut it.told, true))
+        });
+        let outcome = if known == Some(true) {
+            self.fate(&sent).await
+        } else {
+            self.client.listener().during(what, self.fate(&sent)).await
+        };
+        if !matches!(outcome, Err(SdkError::Timeout { .. })) {
+            self.with_handed_in(|all| drop(all.remove(&sent.hash)));
+            self.at_stake.decided(&sent.hash);
         }
-        let receipt = receipt?;
+        let receipt = outcome?;
         match receipt.rejection {
             Some(rejection) => Err(SdkError::Rejected { hash: sent.hash, rejection }),
             None => Ok(receipt),
         }
     }
 
-    /// Signs, sends and waits for the receipt.
+    /// What becomes of a transaction. Failures of the network, and answers of what is no node of
+    /// this chain, say nothing about it.
+    async fn fate(&self, sent: &Sent) -> Result<Receipt, SdkError> {
+        let limit = VALID + VALID;
+        let (begun, mut pause) = (Instant::now(), LOOK_FIRST);
+        let (mut again_at, mut told) = (begun + HAND_IN_AGAIN, false);
+        loop {
+            match self.client.look(sent).await {
+                Ok(Whereabouts::Final(receipt)) => return Ok(receipt),
+                Ok(Whereabouts::Pending) => {}
+                Ok(Whereabouts::Unknown) if Instant::now() >= again_at => {
+                    let signed =
+                        self.with_handed_in(|all| Some(all.get(&sent.hash)?.signed.clone()));
+                    if let Some(signed) = signed {
+                        // A refusal says nothing about other nodes, which may still have it.
+                        let _answer = self.client.send(&signed).await;
+                    }
+                    again_at = Instant::now() + HAND_IN_AGAIN;
+                }
+                Ok(Whereabouts::Unknown) => {}
+                Err(error) if error.is_passing() => {
+                    if !std::mem::replace(&mut told, true) {
+                        let text = format!("{error}; still waiting for transaction {}", sent.hash);
+                        self.client.listener().tell(&text);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+            if begun.elapsed() + pause > limit {
+                let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+                return Err(SdkError::Timeout { what: "a transaction's inclusion", limit_ms });
+            }
+            sleep(pause).await;
+            pause = (pause * 5 / 4).min(LOOK_LAST);
+        }
+    }
+
+    /// Signs, sends and waits for the receipt; signs again if another machine's transaction took
+    /// the nonce, because this one can never be included then.
     ///
     /// # Errors
     /// Those of [`Sender::send`] and [`Sender::wait`].
     pub async fn run(&self, action: Action) -> Result<Receipt, SdkError> {
-        let sent = self.send(action).await?;
-        self.wait(sent).await
+        Ok(self.settle(action).await?.1)
+    }
+
+    /// Like [`Self::run`]; returns what was sent in the end, too.
+    ///
+    /// # Errors
+    /// Same as [`Self::run`].
+    pub async fn settle(&self, action: Action) -> Result<(Sent, Receipt), SdkError> {
+        loop {
+            let sent = self.send(action.clone()).await?;
+            match self.wait(sent).await {
+                Err(SdkError::Superseded { .. }) => {}
+                outcome => return Ok((sent, outcome?)),
+            }
+        }
     }
 
     /// Uploads the encrypted file that a commit of this account names, like [`Client::upload`].
@@ -213,16 +343,47 @@ impl Sender {
     }
 
     /// Sends the transaction, repeatedly while the network fails: to the node it is one
-    /// transaction.
-    async fn submit(&self, signed: &SignedTransaction) -> Result<Hash, SdkError> {
+    /// transaction. If an attempt may have brought it there, only [`Self::wait`] can tell.
+    async fn hand_in(&self, signed: &SignedTransaction) -> Result<(), SdkError> {
+        let hash = signed.hash();
+        let handed_in = HandedIn { signed: signed.clone(), told: false };
+        self.with_handed_in(|all| drop(all.insert(hash, handed_in)));
+        self.at_stake.handed_in(hash, signed.transaction().action.name());
         let mut retries = Retries::new(RETRIES);
-        loop {
+        let mut in_doubt = false;
+        let error = loop {
             match self.client.send(signed).await {
-                Err(error) => retries.pause_or_fail(error).await?,
-                accepted => return accepted,
+                Ok(_) => return Ok(()),
+                Err(error) if in_doubt && CONFLICT.contains(&error.code()) => return Ok(()),
+                Err(error) => {
+                    in_doubt |= error.may_have_arrived();
+                    if let Err(error) = retries.pause_or_fail(error).await {
+                        break error;
+                    }
+                }
             }
+        };
+        if in_doubt {
+            return Ok(());
         }
+        self.with_handed_in(|all| drop(all.remove(&hash)));
+        self.at_stake.decided(&hash);
+        Err(error)
     }
+
+    fn with_handed_in<T>(&self, change: impl FnOnce(&mut BTreeMap<Hash, HandedIn>) -> T) -> T {
+        change(&mut self.handed_in.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Checks that a node is one of this chain.
+pub(crate) fn is_of_chain(client: &Client, status: &Status, chain: Hash) -> Result<(), SdkError> {
+    let found = status.chain_id.0;
+    if found == chain {
+        return Ok(());
+    }
+    let url = client.url().to_owned();
+    Err(SdkError::OtherChain { url, found, expected: chain })
 }
 
 /// Ten minutes from now, by the chain's clock or this machine's, whichever is ahead: the clock of

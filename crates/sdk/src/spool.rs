@@ -6,23 +6,31 @@
 //!
 //! A node may be wrong or lie, and what it says must never destroy what only this machine knows:
 //! a retired obligation stays on disk for [`KEPT`], under a name that is not listed.
+//!
+//! A disk may fail or vanish, too: what a process has seen of the folder it keeps in memory, sends
+//! from there, and writes again.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use soma_codes::{Code, Coded as _};
-use soma_protocol::{Amount, Hash};
+use soma_protocol::{Address, Amount, Hash, Params, TargetId};
+use tokio::time::{Instant, timeout};
 use zeroize::Zeroizing;
 
-use crate::api::Clock;
+use crate::api::Status;
+use crate::at_stake::Due;
 use crate::cipher::{self, EncryptedFile};
 use crate::client::{Client, Sent};
 use crate::error::SdkError;
 use crate::file;
-use crate::obligation::{Obligation, ObligationStatus};
+use crate::obligation::{Obligation, ObligationStatus, Publication, phase_ends_ms};
 use crate::secret::Secret;
-use crate::sender::Sender;
+use crate::sender::{Sender, is_of_chain};
+use crate::turn::Turn;
 
 /// Ending of an obligation that is due.
 const ENDING: &str = "json";
@@ -32,6 +40,16 @@ const SENT: &str = "sent";
 const ENDED: &str = "ended";
 /// How long a retired obligation is kept.
 pub const KEPT: Duration = Duration::from_hours(14 * 24);
+/// The file at which processes that share the folder take turns to deliver.
+const TURNS: &str = "delivering.lock";
+/// How long the turn of another process is waited for.
+const TURN_LIMIT: Duration = Duration::from_secs(20);
+/// How long one delivery waits for one transaction, or uploads one file: others may be due. The
+/// next delivery continues.
+const WAIT_LIMIT: Duration = Duration::from_secs(10);
+/// Pauses before what was refused is sent again: the first one, and the longest one.
+const AGAIN_FIRST: Duration = Duration::from_millis(500);
+const AGAIN_LAST: Duration = Duration::from_secs(30);
 
 /// Rejections that no retry can fix: what was committed can never be accepted.
 const PERMANENT: &[Code] = &[
@@ -44,10 +62,34 @@ const PERMANENT: &[Code] = &[
     Code::ModelRetired,
 ];
 
-/// A folder of obligations.
+/// A folder of obligations. Copies share what they keep in memory.
 #[derive(Clone, Debug)]
 pub struct Spool {
     path: PathBuf,
+    held: Arc<Mutex<BTreeMap<PathBuf, Held>>>,
+}
+
+/// An obligation that this process has seen.
+#[derive(Clone, Debug)]
+struct Held {
+    obligation: Obligation,
+    /// The transaction that was sent for it, while its fate is not known.
+    sent: Option<Sent>,
+    /// How often in a row it was refused, and when it is sent again.
+    refusals: u32,
+    again_at: Option<Instant>,
+}
+
+impl Held {
+    fn new(obligation: Obligation) -> Self {
+        Self { obligation, sent: None, refusals: 0, again_at: None }
+    }
+
+    fn refused(&mut self) {
+        let pause = AGAIN_FIRST * 2_u32.saturating_pow(self.refusals.min(8));
+        self.refusals = self.refusals.saturating_add(1);
+        self.again_at = Some(Instant::now() + pause.min(AGAIN_LAST));
+    }
 }
 
 /// A file of the spool, with a hash that detects damage.
@@ -90,8 +132,10 @@ pub enum Outcome {
     Settled,
     /// It could no longer be sent; it is retired.
     Missed,
-    /// It was rejected, and stays unless the rejection is permanent.
+    /// It was rejected for a reason that may pass, and stays.
     Refused(SdkError),
+    /// It was rejected, and can never be accepted; it is retired.
+    Rejected(SdkError),
     /// It could not be checked or sent now, and stays.
     Failed(SdkError),
     /// It belongs to another chain or account, and stays.
@@ -106,7 +150,7 @@ impl Spool {
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, SdkError> {
         let path = path.into();
         file::private_folder(&path)?;
-        Ok(Self { path })
+        Ok(Self { path, held: Arc::default() })
     }
 
     /// Keeps an obligation until it is settled; it is on disk when this returns. Call it before the
@@ -116,10 +160,49 @@ impl Spool {
     /// [`SdkError::Io`].
     pub fn put(&self, obligation: Obligation) -> Result<(), SdkError> {
         let path = self.path_of(&obligation);
+        self.write(&path, obligation.clone())?;
+        self.with_held(|held| drop(held.insert(path, Held::new(obligation))));
+        Ok(())
+    }
+
+    /// Writes an obligation; the folder is created again if it has vanished.
+    fn write(&self, path: &Path, obligation: Obligation) -> Result<(), SdkError> {
         let bytes =
             Item::new(obligation).and_then(|item| serde_json::to_vec(&item)).map(Zeroizing::new);
-        let bytes = bytes.map_err(|source| SdkError::Spool { path: path.clone(), source })?;
-        soma_os::file::write_private(&path, &bytes).map_err(SdkError::io(&path))
+        let bytes = bytes.map_err(|source| SdkError::Spool { path: path.to_owned(), source })?;
+        file::private_folder(&self.path)?;
+        soma_os::file::write_private(path, &bytes).map_err(SdkError::io(path))
+    }
+
+    /// Whether this obligation is on the list.
+    ///
+    /// # Errors
+    /// Same as [`Self::list`].
+    pub fn has(&self, obligation: &Obligation) -> Result<bool, SdkError> {
+        Ok(self.list()?.obligations.contains(obligation))
+    }
+
+    /// The publication of this data for this target that is on the list, if there is one: an
+    /// earlier attempt to submit it ended before its fate was known, or it was submitted.
+    ///
+    /// # Errors
+    /// Same as [`Self::list`].
+    pub fn publication(
+        &self,
+        (chain, submitter): (Hash, Address),
+        target: TargetId,
+        data_hash: Hash,
+    ) -> Result<Option<Publication>, SdkError> {
+        Ok(self.list()?.obligations.into_iter().find_map(|due| match due {
+            Obligation::Publication(publication)
+                if publication.target == target
+                    && (publication.chain, publication.submitter) == (chain, submitter)
+                    && publication.data_hash() == data_hash =>
+            {
+                Some(publication)
+            }
+            _ => None,
+        }))
     }
 
     /// The path of the encrypted file with this hash, if it was encrypted into this spool.
@@ -145,20 +228,46 @@ impl Spool {
         Ok((encrypted, path))
     }
 
-    /// All obligations and damaged files.
+    /// All obligations and damaged files. What this process has seen before stays on the list if
+    /// its file, or the whole folder, vanishes or cannot be read, and is written again if possible.
     ///
     /// # Errors
-    /// [`SdkError::Io`] if the folder cannot be read.
+    /// [`SdkError::Io`] if the folder cannot be read and this process knows of no obligation.
     pub fn list(&self) -> Result<Listing, SdkError> {
+        let (mut found, mut listing) = (BTreeMap::new(), Listing::default());
         // Other files are retired, or left over from writes that never completed.
-        let paths = self.files(ENDING)?;
-        let mut listing = Listing::default();
-        for path in paths {
-            match read(&path) {
-                Ok(obligation) => listing.obligations.push(obligation),
-                Err(error) => listing.damaged.push(error),
+        match self.files(ENDING) {
+            Ok(paths) => {
+                for path in paths {
+                    match read(&path) {
+                        Ok(obligation) => drop(found.insert(path, obligation)),
+                        Err(error) => listing.damaged.push(error),
+                    }
+                }
             }
+            Err(error) if self.with_held(|held| held.is_empty()) => return Err(error),
+            Err(error) => listing.damaged.push(error),
         }
+        for (path, held) in self.with_held(|held| held.clone()) {
+            if found.contains_key(&path) {
+                continue;
+            }
+            if [SENT, ENDED].iter().any(|ending| path.with_extension(ending).exists()) {
+                // Another process has retired it.
+                self.with_held(|held| drop(held.remove(&path)));
+                continue;
+            }
+            // A failure to write it again is no reason not to send it.
+            let _written = self.write(&path, held.obligation.clone());
+            found.insert(path, held.obligation);
+        }
+        self.with_held(|held| {
+            for (path, obligation) in &found {
+                let new = || Held::new(obligation.clone());
+                held.entry(path.clone()).or_insert_with(new);
+            }
+        });
+        listing.obligations = found.into_values().collect();
         Ok(listing)
     }
 
@@ -170,6 +279,7 @@ impl Spool {
     /// [`SdkError::Io`].
     pub fn retire(&self, obligation: &Obligation, was_sent: bool) -> Result<(), SdkError> {
         let path = self.path_of(obligation);
+        self.with_held(|held| drop(held.remove(&path)));
         let retired = path.with_extension(if was_sent { SENT } else { ENDED });
         match soma_os::file::rename(&path, &retired) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -233,43 +343,105 @@ impl Spool {
         if listing.obligations.is_empty() {
             return Ok(outcomes);
         }
-        let clock = sender.client().status().await?.clock;
+        let (turns, listener) = (self.path.join(TURNS), sender.client().listener());
+        let _turn = Turn::take(&turns, TURN_LIMIT, listener, "send what is due").await;
+        let status = sender.client().status().await?;
+        is_of_chain(sender.client(), &status, sender.chain())?;
         // All are sent before the first is awaited, because a phase may be short.
         let mut begun = Vec::new();
         for obligation in listing.obligations {
-            let step = begin(sender, &clock, &obligation).await;
+            let step = self.begin(sender, &status, &obligation).await;
             begun.push((obligation, step));
         }
         for (obligation, step) in begun {
-            let outcome = self.finish(sender, &obligation, step).await?;
+            let outcome = self.finish(sender, &obligation, step).await;
             outcomes.push((obligation, outcome));
         }
         Ok(outcomes)
     }
 
+    /// Sends the obligation if it can be sent now.
+    async fn begin(&self, sender: &Sender, status: &Status, obligation: &Obligation) -> Step {
+        if obligation.chain() != sender.chain() || obligation.sender() != sender.address() {
+            return Step::Stays(Outcome::Foreign);
+        }
+        let (at_stake, commitment) = (sender.at_stake(), obligation.commitment());
+        let found = look(sender.client(), status, sender.params(), obligation).await;
+        let (found, due) = match found {
+            Ok(found) => found,
+            Err(error) => return Step::Stays(Outcome::Failed(error)),
+        };
+        at_stake.set_due(commitment, due);
+        let at_risk = match found {
+            ObligationStatus::Waiting { at_risk } => return Step::Waits { at_risk },
+            ObligationStatus::Ready { at_risk } => at_risk,
+            ObligationStatus::Settled => return Step::Over(Outcome::Settled),
+            ObligationStatus::Missed => return Step::Over(Outcome::Missed),
+        };
+        let path = self.path_of(obligation);
+        let held = self.with_held(|held| held.get(&path).cloned());
+        let held = held.unwrap_or_else(|| Held::new(obligation.clone()));
+        if let Some(sent) = held.sent {
+            return Step::Sent { sent, at_risk };
+        }
+        if held.again_at.is_some_and(|again_at| Instant::now() < again_at) {
+            return Step::Stays(Outcome::Waiting { at_risk });
+        }
+        match sender.send(obligation.action()).await {
+            Ok(sent) => {
+                self.change(&path, |held| held.sent = Some(sent));
+                Step::Sent { sent, at_risk }
+            }
+            Err(error) => {
+                self.change(&path, Held::refused);
+                Step::Stays(Outcome::Failed(error))
+            }
+        }
+    }
+
     /// Waits for what was begun, and retires the obligation if it is settled.
-    async fn finish(
-        &self,
-        sender: &Sender,
-        obligation: &Obligation,
-        step: Step,
-    ) -> Result<Outcome, SdkError> {
+    async fn finish(&self, sender: &Sender, obligation: &Obligation, step: Step) -> Outcome {
+        let path = self.path_of(obligation);
         let outcome = match step {
-            Step::Stays(outcome) => return Ok(outcome),
+            Step::Stays(outcome) => return outcome,
             Step::Waits { at_risk } => {
-                let upload = finish_upload(sender, obligation).await;
-                return Ok(upload.map_or_else(Outcome::Failed, |()| Outcome::Waiting { at_risk }));
+                return match timeout(WAIT_LIMIT, finish_upload(sender, obligation)).await {
+                    Ok(Err(error)) => Outcome::Failed(error),
+                    Ok(Ok(())) | Err(_) => Outcome::Waiting { at_risk },
+                };
             }
             Step::Over(outcome) => outcome,
-            Step::Sent(sent) => match sender.wait(sent).await {
-                Ok(_) => Outcome::Sent,
-                Err(error) if PERMANENT.contains(&error.code()) => Outcome::Refused(error),
-                Err(error @ SdkError::Rejected { .. }) => return Ok(Outcome::Refused(error)),
-                Err(error) => return Ok(Outcome::Failed(error)),
-            },
+            Step::Sent { sent, at_risk } => {
+                let Ok(fate) = timeout(WAIT_LIMIT, sender.wait(sent)).await else {
+                    return Outcome::Waiting { at_risk };
+                };
+                if !matches!(fate, Err(SdkError::Timeout { .. })) {
+                    self.change(&path, |held| held.sent = None);
+                }
+                match fate {
+                    Ok(_) => Outcome::Sent,
+                    Err(error) if PERMANENT.contains(&error.code()) => Outcome::Rejected(error),
+                    Err(error @ SdkError::Rejected { .. }) => {
+                        self.change(&path, Held::refused);
+                        return Outcome::Refused(error);
+                    }
+                    Err(error) => return Outcome::Failed(error),
+                }
+            }
         };
-        self.retire(obligation, matches!(outcome, Outcome::Sent))?;
-        Ok(outcome)
+        sender.at_stake().set_due(obligation.commitment(), None);
+        // If it cannot be taken off the list, the next process sees again that nothing is due.
+        let _retired = self.retire(obligation, matches!(outcome, Outcome::Sent));
+        outcome
+    }
+
+    /// Changes what this process keeps of an obligation.
+    fn change(&self, path: &Path, change: impl FnOnce(&mut Held)) {
+        self.with_held(|held| held.get_mut(path).map_or((), change));
+    }
+
+    fn with_held<T>(&self, change: impl FnOnce(&mut BTreeMap<PathBuf, Held>) -> T) -> T {
+        change(&mut self.held.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The files with this ending, by name.
@@ -303,47 +475,43 @@ enum Step {
     Waits { at_risk: Amount },
     /// Nothing is due anymore.
     Over(Outcome),
-    /// The node has its transaction.
-    Sent(Sent),
+    /// The node has its transaction, or may have it.
+    Sent { sent: Sent, at_risk: Amount },
 }
 
-/// Sends the obligation if it can be sent now.
-async fn begin(sender: &Sender, clock: &Clock, obligation: &Obligation) -> Step {
-    if obligation.chain() != sender.chain() || obligation.sender() != sender.address() {
-        return Step::Stays(Outcome::Foreign);
-    }
-    let slash_bps = sender.params().missed_reveal_slash_bps;
-    match status(sender.client(), clock, obligation, slash_bps).await {
-        Err(error) => Step::Stays(Outcome::Failed(error)),
-        Ok(ObligationStatus::Waiting { at_risk }) => Step::Waits { at_risk },
-        Ok(ObligationStatus::Settled) => Step::Over(Outcome::Settled),
-        Ok(ObligationStatus::Missed) => Step::Over(Outcome::Missed),
-        Ok(ObligationStatus::Ready { .. }) => match sender.send(obligation.action()).await {
-            Ok(sent) => Step::Sent(sent),
-            Err(error) => Step::Stays(Outcome::Failed(error)),
-        },
-    }
-}
-
-/// The status of an obligation, from what the node reports. `slash_bps` is what a missed reveal
-/// costs.
+/// The status of an obligation, and what is due of it, from what a node with this status reports.
 ///
 /// # Errors
 /// Same as the requests of [`Client`].
-pub async fn status(
+pub async fn look(
     client: &Client,
-    clock: &Clock,
+    status: &Status,
+    params: &Params,
     obligation: &Obligation,
-    slash_bps: u16,
-) -> Result<ObligationStatus, SdkError> {
-    Ok(match obligation {
+) -> Result<(ObligationStatus, Option<Due>), SdkError> {
+    let clock = &status.clock;
+    let (found, (epoch, phase)) = match obligation {
         Obligation::Reveal(reveal) => {
-            reveal.status(clock, &client.model(reveal.model).await?, slash_bps)
+            let model = client.model(reveal.model).await?;
+            let found = reveal.status(clock, &model, params.missed_reveal_slash_bps);
+            (found, obligation.last_phase(None, params))
         }
         Obligation::Publication(publication) => {
-            publication.status(clock, &client.target(publication.target).await?)
+            let target = client.target(publication.target).await?;
+            (publication.status(clock, &target), obligation.last_phase(Some(&target), params))
         }
-    })
+    };
+    let due = match found {
+        ObligationStatus::Waiting { at_risk } | ObligationStatus::Ready { at_risk } => Some(Due {
+            what: obligation.to_string(),
+            at_risk: at_risk.into(),
+            until_epoch: epoch.0,
+            until_phase: phase.into(),
+            until_ms: phase_ends_ms(clock, params, epoch, phase).map(Into::into),
+        }),
+        ObligationStatus::Settled | ObligationStatus::Missed => None,
+    };
+    Ok((found, due))
 }
 
 /// Resumes the upload of a committed file that too few validators hold: unless enough hold it
@@ -354,7 +522,7 @@ async fn finish_upload(sender: &Sender, obligation: &Obligation) -> Result<(), S
     };
     let model = sender.client().model(reveal.model).await?;
     match reveal.commit_in(&model) {
-        Some(commit) if !commit.held && reveal.ciphertext.exists() => {
+        Some(commit) if !commit.held => {
             let ignore = &mut |_, _| {};
             sender.upload(&reveal.ciphertext, reveal.ciphertext_hash, ignore).await
         }

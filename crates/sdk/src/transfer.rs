@@ -17,6 +17,7 @@ use crate::client::Client;
 use crate::error::SdkError;
 use crate::file;
 use crate::retry::Retries;
+use crate::turn;
 
 /// How long a piece of an upload may take: enough for 64 KiB a second.
 const PIECE_LIMIT: Duration = Duration::from_secs(routes::UPLOAD_PIECE_BYTES >> 16);
@@ -192,10 +193,11 @@ impl Client {
 
     /// Downloads `remote` to the file `to`, which appears only if its hash is right. The received
     /// bytes are kept in `to` with `.part` after its name, and a later call continues from there.
+    /// If another process downloads it, this one waits, and takes what the other one has brought.
     ///
     /// # Errors
     /// [`SdkError::WrongHash`] or [`SdkError::WrongSize`] if the node serves something else
-    /// (nothing is kept then); [`SdkError::InUse`] if another process is downloading it;
+    /// (nothing is kept then);
     /// [`SdkError::Network`] after several attempts; [`SdkError::Api`]; [`SdkError::Io`].
     pub async fn download(
         &self,
@@ -204,9 +206,12 @@ impl Client {
         progress: Progress<'_>,
     ) -> Result<(), SdkError> {
         let part_path = file::beside(to, "part");
+        let Some(file) = self.lock_part(remote, &part_path, to).await? else {
+            return Ok(());
+        };
         // Hashing gigabytes left by an earlier attempt takes seconds.
         let (path, size_bytes) = (part_path.clone(), remote.size_bytes);
-        let opening = tokio::task::spawn_blocking(move || PartialFile::open(path, size_bytes));
+        let opening = tokio::task::spawn_blocking(move || PartialFile::new(file, path, size_bytes));
         let mut part = opening.await.map_err(|error| SdkError::io(&part_path)(error.into()))??;
         // After resuming, the wrong bytes may be the ones that were already here: start from
         // scratch.
@@ -226,6 +231,32 @@ impl Client {
                 Err(error)
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Opens and locks the partial file; the lock ends with the file. `None` if another process has
+    /// completed the download meanwhile.
+    async fn lock_part(
+        &self,
+        remote: &Remote,
+        part: &Path,
+        to: &Path,
+    ) -> Result<Option<File>, SdkError> {
+        loop {
+            // Its name must be known to a later process, so others can guess it.
+            let file = soma_os::file::open_own(part).map_err(SdkError::io(part))?;
+            if file.try_lock().is_ok() {
+                if is_named(&file, part) {
+                    return Ok(Some(file));
+                }
+                continue;
+            }
+            let what = || format!("waiting for another process to download {}", to.display());
+            let locked = self.listener().during(what, turn::lock(&file)).await;
+            locked.map_err(SdkError::io(part))?;
+            if hash_of_file(to).is_ok_and(|found| found == remote.hash) {
+                return Ok(None);
+            }
         }
     }
 
@@ -293,6 +324,28 @@ impl Client {
     }
 }
 
+/// Whether an open file still has this name: another process may have renamed it since.
+fn is_named(file: &File, path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        let id = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+        let (open, named) = (file.metadata().map(id), std::fs::metadata(path).map(id));
+        matches!((open, named), (Ok(open), Ok(named)) if open == named)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        path.exists()
+    }
+}
+
+fn hash_of_file(path: &Path) -> std::io::Result<Hash> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(File::open(path)?)?;
+    Ok(digest(&hasher))
+}
+
 /// Whether the response is the rest of the file from `offset` on.
 fn continues(response: &Response, offset: u64) -> bool {
     let range = response.headers().get("content-range").and_then(|value| value.to_str().ok());
@@ -309,14 +362,8 @@ struct PartialFile {
 }
 
 impl PartialFile {
-    /// Continues with the file at `path`, if it exists. The lock ends with the file.
-    fn open(path: PathBuf, size_bytes: u64) -> Result<Self, SdkError> {
-        // Its name must be known to a later process, so others can guess it.
-        let file = soma_os::file::open_own(&path).map_err(SdkError::io(&path))?;
-        file.try_lock().map_err(|error| match error {
-            std::fs::TryLockError::WouldBlock => SdkError::InUse { path: path.clone() },
-            std::fs::TryLockError::Error(error) => SdkError::io(&path)(error),
-        })?;
+    /// Continues with what is in the file at `path`.
+    fn new(file: File, path: PathBuf, size_bytes: u64) -> Result<Self, SdkError> {
         let mut part = Self { file, path, hasher: blake3::Hasher::new(), received: 0 };
         part.hash_existing()?;
         if part.received > size_bytes {

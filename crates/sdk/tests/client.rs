@@ -27,8 +27,11 @@ const CHAIN: Hash = Hash([7; 32]);
 struct Node {
     /// Answers to `GET /v1/transactions/{hash}`, in order; the last one stays.
     looks: VecDeque<(u16, Value)>,
-    /// Answers to `POST /v1/transactions` that come before success.
+    /// Answers to `POST /v1/transactions` that come before success. Meanwhile another program's
+    /// transaction gets the next nonce.
     refusals: VecDeque<(u16, Value)>,
+    /// No transaction is known before so many were received.
+    known_from: usize,
     sent: Vec<SignedTransaction>,
     nonce: u64,
     /// The account's nonce on chain, and the height of that state.
@@ -107,6 +110,7 @@ async fn send(State(node): State<Shared>, body: Bytes) -> Response {
     let mut node = node.lock().unwrap();
     let signed = SignedTransaction::decode(&body).unwrap();
     let hash = signed.hash();
+    node.nonce += u64::from(!signed.transaction().action.is_duty());
     node.sent.push(signed);
     match node.refusals.pop_front() {
         Some((status, body)) => answer(status, body),
@@ -116,6 +120,9 @@ async fn send(State(node): State<Shared>, body: Bytes) -> Response {
 
 async fn look(State(node): State<Shared>) -> Response {
     let mut node = node.lock().unwrap();
+    if node.sent.len() < node.known_from {
+        return answer(404, error("transaction_not_found"));
+    }
     let (status, body) =
         if node.looks.len() > 1 { node.looks.pop_front() } else { node.looks.front().cloned() }
             .unwrap();
@@ -284,20 +291,50 @@ async fn a_transaction_is_sent_again_unchanged_while_the_network_fails() {
 }
 
 #[tokio::test]
-async fn the_next_nonce_is_requested_again_once_if_another_program_used_it() {
-    let (node, client) = serve(Node::default()).await;
+async fn a_nonce_that_another_program_was_faster_to_use_is_asked_for_again() {
+    let codes = ["wrong_nonce", "replacement_underpriced", "nonce_too_low", "nonce_too_high"];
+    let refusals = codes.map(|code| (409, error(code))).into();
+    let (node, client) = serve(Node { refusals, nonce: 9, ..Node::default() }).await;
     let sender = sender(&client).await;
     sender.send(transfer()).await.unwrap();
-    {
-        let mut node = node.lock().unwrap();
-        node.nonce = 9;
-        node.refusals.push_back((422, error("wrong_nonce")));
-    }
     sender.send(transfer()).await.unwrap();
-    sender.send(transfer()).await.unwrap();
+    assert_eq!(nonces(&node), [9, 10, 11, 12, 13, 14]);
+}
+
+fn nonces(node: &Shared) -> Vec<u64> {
+    node.lock().unwrap().sent.iter().map(|signed| signed.transaction().nonce).collect()
+}
+
+fn finalized() -> VecDeque<(u16, Value)> {
+    [(200, transaction(&json!({ "fee": "12", "rejection": null })))].into()
+}
+
+#[tokio::test]
+async fn a_transaction_that_may_have_arrived_is_never_signed_again() {
+    // A proxy gave up, and then the node says that the nonce is used: by this very transaction.
+    let refusals = [(502, json!(null)), (409, error("nonce_too_low"))].into();
+    let node = Node { refusals, looks: finalized(), ..Node::default() };
+    let (node, client) = serve(node).await;
+    let receipt = sender(&client).await.run(transfer()).await.unwrap();
+    assert_eq!(receipt.fee.0, 12);
+    assert_eq!(nonces(&node), [0, 0]);
+}
+
+#[tokio::test]
+async fn a_transaction_that_a_restarted_node_has_lost_is_handed_in_again() {
+    let node = Node { looks: finalized(), known_from: 2, ..Node::default() };
+    let (node, client) = serve(node).await;
+    sender(&client).await.run(transfer()).await.unwrap();
     let node = node.lock().unwrap();
-    let nonces: Vec<u64> = node.sent.iter().map(|signed| signed.transaction().nonce).collect();
-    assert_eq!(nonces, [0, 1, 9, 10]);
+    assert_eq!(node.sent[0].hash(), node.sent[1].hash());
+}
+
+#[tokio::test]
+async fn what_another_machine_s_transaction_displaced_is_signed_again() {
+    let node = Node { looks: finalized(), known_from: 2, used: (1, 5), ..Node::default() };
+    let (node, client) = serve(node).await;
+    sender(&client).await.run(transfer()).await.unwrap();
+    assert_eq!(nonces(&node), [0, 1]);
 }
 
 #[tokio::test]

@@ -64,6 +64,45 @@ fn an_obligation_is_listed_by_another_process_until_it_is_retired() {
 }
 
 #[test]
+fn what_was_seen_stays_due_though_the_folder_vanishes_and_is_written_again() {
+    let folder = private_folder().unwrap();
+    let path = folder.path().join("spool");
+    let spool = Spool::open(&path).unwrap();
+    let due = [Obligation::Publication(publication()), Obligation::Reveal(reveal())];
+    for item in &due {
+        spool.put(item.clone()).unwrap();
+    }
+    std::fs::remove_dir_all(&path).unwrap();
+    std::fs::write(&path, "no folder").unwrap();
+    assert_eq!(spool.list().unwrap().obligations, due);
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(spool.list().unwrap().obligations, due);
+    let other = Spool::open(&path).unwrap();
+    assert_eq!(other.list().unwrap().obligations, due, "it is on disk again");
+    other.retire(&due[0], true).unwrap();
+    assert_eq!(spool.list().unwrap().obligations, due[1..], "another process has sent it");
+    spool.retire(&due[1], false).unwrap();
+    assert!(spool.list().unwrap().obligations.is_empty());
+}
+
+#[test]
+fn the_end_of_a_phase_is_known_ahead() {
+    let params = soma_sdk::protocol::Params::network();
+    let ends = |clock: &Clock, epoch, phase| {
+        soma_sdk::obligation::phase_ends_ms(clock, &params, Epoch(epoch), phase)
+    };
+    let at =
+        |epoch, phase, ends_ms: u64| Clock { ends_ms: Some(Text(ends_ms)), ..clock(epoch, phase) };
+    let begin = at(7, Phase::Reveal, params.reveal_ms());
+    let published = params.reveal_ms() + params.publish_part_ms();
+    assert_eq!(ends(&begin, 7, Phase::Publish(0)), Some(published));
+    assert_eq!(ends(&begin, 7, Phase::Attest), Some(params.epoch_ms));
+    let competing = at(7, Phase::Attest, params.epoch_ms);
+    assert_eq!(ends(&competing, 8, Phase::Publish(0)), Some(params.epoch_ms + published));
+    assert_eq!(ends(&clock(7, Phase::Reveal), 7, Phase::Reveal), None, "phases end by command");
+}
+
+#[test]
 fn what_a_node_says_never_destroys_a_secret() {
     let folder = private_folder().unwrap();
     let spool = Spool::open(folder.path()).unwrap();

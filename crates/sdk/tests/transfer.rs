@@ -257,15 +257,35 @@ async fn a_file_longer_or_shorter_than_expected_is_rejected() {
 }
 
 #[tokio::test]
-async fn two_downloads_of_one_file_do_not_mix() {
+async fn a_download_by_another_process_is_waited_for_and_shared() {
+    let content = content(50_000);
+    let nobody = Client::new("http://127.0.0.1:1").unwrap().without_retries();
+    let folder = tempfile::tempdir().unwrap();
+    let (to, part_path) = (folder.path().join("weights"), folder.path().join("weights.part"));
+    let part = std::fs::File::create(&part_path).unwrap();
+    part.lock().unwrap();
+    let other = async {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        std::fs::write(&part_path, &content).unwrap();
+        std::fs::rename(&part_path, &to).unwrap();
+        drop(part);
+    };
+    let remote = remote(&content);
+    let progress = &mut |_, _| {};
+    let (downloaded, ()) = tokio::join!(nobody.download(&remote, &to, progress), other);
+    downloaded.unwrap();
+    assert_eq!(std::fs::read(&to).unwrap(), content);
+}
+
+#[tokio::test]
+async fn many_downloads_of_one_file_at_once_bring_it_once() {
     let content = content(50_000);
     let (_, client) = serve(Server { content: content.clone(), ..Server::default() }).await;
     let folder = tempfile::tempdir().unwrap();
-    let part = std::fs::File::create(folder.path().join("weights.part")).unwrap();
-    part.lock().unwrap();
-    let to = folder.path().join("weights");
-    let error = client.download(&remote(&content), &to, &mut |_, _| {}).await.unwrap_err();
-    assert!(matches!(error, SdkError::InUse { .. }));
+    let (to, remote) = (folder.path().join("weights"), remote(&content));
+    let download = async |_| client.download(&remote, &to, &mut |_, _| {}).await.unwrap();
+    futures_util::future::join_all((0..8).map(download)).await;
+    assert_eq!(std::fs::read(&to).unwrap(), content);
 }
 
 #[tokio::test]

@@ -312,10 +312,31 @@ async fn reveal(global: &Global, model: Option<ModelId>, output: &Output) -> Res
         output.warn(damaged);
     }
     if !listing.obligations.iter().any(|due| is_reveal(due, model)) {
-        let error = Error::new(Code::NothingDue, "there is nothing to reveal on this chain");
-        return Err(error.hint("commit first: soma model commit FILE --domain DIR"));
+        return Err(nothing_to_reveal(&competitor, model).await?);
     }
     Ok(competitor.deliver(|due| is_reveal(due, model)).await?)
+}
+
+/// Why there is nothing to reveal: there is no commit, or its secret is not here.
+async fn nothing_to_reveal(competitor: &Competitor<'_>, id: Option<ModelId>) -> Result<Error> {
+    let account = competitor.client().account(competitor.sender.address()).await?;
+    let ids = account.models.into_iter().map(ModelId);
+    for id in ids.filter(|own| id.is_none_or(|id| id == *own)) {
+        let model = competitor.client().model(id).await?;
+        if let Some(commit) = model.commits.first() {
+            let message = format!(
+                "model {id} has a commit for epoch {}, but the key of its file is not in the spool \
+                 of this home",
+                commit.epoch
+            );
+            return Ok(Error::new(Code::NothingDue, message).hint(
+                "run `soma model reveal` on the machine that committed, or restore its SOMA_HOME: \
+                 without the reveal, its rent and a part of the stake are lost",
+            ));
+        }
+    }
+    let error = Error::new(Code::NothingDue, "there is nothing to reveal on this chain");
+    Ok(error.hint("commit first: soma model commit FILE --domain DIR"))
 }
 
 async fn pull(global: &Global, id: ModelId, path: Option<PathBuf>, output: &Output) -> Result {
@@ -332,10 +353,10 @@ async fn pull(global: &Global, id: ModelId, path: Option<PathBuf>, output: &Outp
         let message = format!("{} already exists", path.display());
         return Err(Error::new(Code::FileExists, message).hint("choose another file: -o FILE"));
     }
+    let spec = client.architecture().await?;
     let remote = Remote::weights(weights.hash.0, weights.size_bytes.0);
     soma_compete::download(&client, &remote, &path, output).await?;
     output.done(format_args!("{} of epoch {}, verified", model.name, weights.revealed_epoch));
-    let spec = client.architecture().await?;
     let opened = model_flags::open(&path, Some(&Arch(spec)))?;
     let checked = Checked {
         path: path.display().to_string(),

@@ -30,8 +30,8 @@ impl Send {
         let Self { to, amount } = self;
         network::block_on(async {
             let sender = network::sender(global, output).await?;
-            let sent = sender.send(Action::Transfer(action::Transfer { to, amount })).await?;
-            let receipt = sender.wait(sent).await?;
+            let transfer = Action::Transfer(action::Transfer { to, amount });
+            let (sent, receipt) = sender.settle(transfer).await?;
             let fee = Amount(receipt.fee.0);
             output.done(format_args!("sent {amount} SOMA to {to}, fee {fee}"));
             let transfer = Transfer { hash: sent.hash.to_string(), fee: receipt.fee.to_string() };

@@ -1,11 +1,17 @@
 //! `soma status`: the network at a glance.
 
+use std::time::Duration;
+
 use serde::Serialize;
-use soma_protocol::Amount;
+use soma_protocol::{Amount, Hash};
 use soma_sdk::api as types;
+use soma_sdk::at_stake::Due;
+use soma_sdk::client::Client;
+use soma_sdk::spool;
 
 use crate::error::Result;
 use crate::global::Global;
+use crate::home::Home;
 use crate::network;
 use crate::output::Output;
 
@@ -18,14 +24,74 @@ struct NodeStatus {
     url: String,
     #[serde(flatten)]
     status: types::Status,
+    /// What the keys of this home still have to send, as far as this machine knows.
+    due: Vec<Due>,
 }
 
 /// Asks the node and prints its answer.
 pub(crate) fn run(global: &Global, output: &Output) -> Result {
     let client = network::client(global, output)?;
-    let status = network::block_on(async { Ok(client.status().await?) })?;
-    let text = describe(&status);
-    output.result(text, &NodeStatus { url: client.url().to_owned(), status })
+    let home = Home::find(global)?;
+    let (status, due) = network::block_on(async {
+        let status = match client.status().await {
+            Ok(status) => status,
+            Err(error) => {
+                if let Ok(Some(chain)) = network::known_chain(global) {
+                    remind(&home, &chain, output);
+                }
+                return Err(error.into());
+            }
+        };
+        let due = dues(&home, &client, &status, output).await?;
+        Ok((status, due))
+    })?;
+    let text = format!("{}\n{}", describe(&status), listed(&due, status.timestamp_ms.0));
+    output.result(text, &NodeStatus { url: client.url().to_owned(), status, due })
+}
+
+/// What the keys of this home still have to send on the node's chain.
+async fn dues(
+    home: &Home,
+    client: &Client,
+    status: &types::Status,
+    output: &Output,
+) -> Result<Vec<Due>> {
+    let obligations = network::obligations(home, &status.chain_id.0);
+    if obligations.is_empty() {
+        return Ok(Vec::new());
+    }
+    let params = client.params().await?;
+    let mut dues = Vec::new();
+    for obligation in &obligations {
+        match spool::look(client, status, &params, obligation).await {
+            Ok((_, due)) => dues.extend(due),
+            Err(error) => output.warn(format_args!("{obligation}: {error}")),
+        }
+    }
+    dues.sort_by_key(|due| (due.until_epoch, due.until_phase.0));
+    Ok(dues)
+}
+
+/// What may be due though no node can be asked.
+fn remind(home: &Home, chain: &Hash, output: &Output) {
+    for obligation in network::obligations(home, chain) {
+        output.warn(format_args!("the {obligation} may be due"));
+    }
+}
+
+/// What is due, a line each.
+fn listed(dues: &[Due], now_ms: u64) -> String {
+    if dues.is_empty() {
+        return "due      nothing from the keys of this home".to_owned();
+    }
+    let line = |due: &Due| {
+        let left = due.until_ms.map(|until| {
+            let left = Duration::from_secs(until.0.saturating_sub(now_ms) / 1_000);
+            format!(" ({} left)", humantime::format_duration(left))
+        });
+        format!("due      {due}{}", left.unwrap_or_default())
+    };
+    dues.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn describe(status: &types::Status) -> String {

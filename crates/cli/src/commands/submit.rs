@@ -71,12 +71,12 @@ impl Submit {
             };
             let session = Session::new(submitter, plan, Library::new(home.library()));
             if self.watch {
-                return session.run(|submitted| output.result(line(&submitted), &submitted)).await;
+                return session.run(|submitted| output.result(line(submitted), submitted)).await;
             }
             let mut all = Vec::new();
             session
                 .run(|submitted| {
-                    all.push(submitted);
+                    all.push(submitted.clone());
                     Result::Ok(())
                 })
                 .await?;

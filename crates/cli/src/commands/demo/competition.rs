@@ -232,8 +232,8 @@ impl Competition<'_> {
                 standing: &standing,
                 rules: &rules,
             };
-            let entered = submitter.enter(&ground, None, &mut submissions).await?;
-            refused.extend(entered.left_out.not_understood);
+            let left_out = submitter.enter(&ground, &mut submissions).await?;
+            refused.extend(left_out.not_understood);
         }
         let documents: usize = self.domains.iter().map(|domain| domain.held_out.len()).sum();
         self.output.done(format_args!(
@@ -247,8 +247,8 @@ impl Competition<'_> {
                 .say(format_args!("  left out: {}: nobody understands it", refused.join(", ")));
         }
         self.gains.extend(submissions.into_iter().map(|submission| {
-            let Submission { target, file, choice, .. } = submission;
-            ((target, file), choice.gain_q32)
+            let Submission { target, file, gain_q32, .. } = submission;
+            ((target, file), gain_q32)
         }));
         Ok(())
     }

@@ -1,0 +1,82 @@
+//! Turns of processes that share a folder: whoever locks a file has the turn, until it is done or
+//! dead.
+
+use std::fs::{File, TryLockError};
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::patience::Listener;
+
+/// Time between two attempts to lock.
+const POLL: Duration = Duration::from_millis(20);
+
+/// The turn of this process, which ends when it is dropped.
+#[derive(Debug)]
+pub struct Turn {
+    _locked: Option<File>,
+}
+
+impl Turn {
+    /// Waits for the turn at the lock file `path`, and tells `listener` what for. What it orders
+    /// must be right without it, too: a process that stands still for `limit`, and a disk that
+    /// takes no lock file, must not stop the others.
+    pub async fn take(path: &Path, limit: Duration, listener: &Listener, what: &str) -> Self {
+        let Ok(file) = soma_os::file::open_own(path) else {
+            return Self { _locked: None };
+        };
+        let name = || format!("waiting for another process to {what}");
+        let locked = listener.during(name, lock_within(&file, limit)).await;
+        Self { _locked: locked.then_some(file) }
+    }
+}
+
+/// Locks the file; false if that is not possible in time.
+async fn lock_within(file: &File, limit: Duration) -> bool {
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return true,
+            Err(TryLockError::WouldBlock) if begun.elapsed() < limit => sleep(POLL).await,
+            Err(_) => return false,
+        }
+    }
+}
+
+/// Locks the file, however long another process has it.
+///
+/// # Errors
+/// If the file cannot be locked at all.
+pub(crate) async fn lock(file: &File) -> std::io::Result<()> {
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => sleep(POLL).await,
+            Err(TryLockError::Error(error)) => return Err(error),
+            Ok(()) => return Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Turn;
+    use crate::patience::Listener;
+
+    #[tokio::test]
+    async fn one_has_the_turn_after_the_other_and_nobody_waits_forever() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let take = async |limit| Turn::take(&path, limit, &Listener::default(), "test").await;
+        let first = take(Duration::ZERO).await;
+        assert!(first._locked.is_some());
+        assert!(take(Duration::from_millis(50)).await._locked.is_none());
+        drop(first);
+        assert!(take(Duration::ZERO).await._locked.is_some());
+        let nowhere = folder.path().join("missing/lock");
+        let turn = Turn::take(&nowhere, Duration::ZERO, &Listener::default(), "test").await;
+        assert!(turn._locked.is_none());
+    }
+}
