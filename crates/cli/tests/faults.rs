@@ -1,5 +1,5 @@
-//! Faults of the network and of this machine's files, by seed, under publishing, submitting, scoring
-//! and downloading: no bond and no rent is lost, no result is wrong, and nothing ends in silence.
+//! Faults of the network and of this machine's files, by seed, under publishing, submitting,
+//! scoring and downloading: no bond and no rent is lost, no result is wrong, and nothing ends in silence.
 //!
 //! A few seeds run by default; `SOMA_FAULT_SEEDS=300` runs 300, and `SOMA_FAULT_FIRST=17` begins
 //! with seed 17.
@@ -19,7 +19,7 @@ use soma_compete::{
 use soma_model::{Engine, KernelChoice, Weights};
 use soma_node::Node;
 use soma_node::localnet::{Localnet, OPERATOR, Plan};
-use soma_protocol::{Amount, Architecture, Hash, ModelId, Params, Phase};
+use soma_protocol::{Amount, Architecture, Hash, ModelId, Params};
 use soma_sdk::api::Status;
 use soma_sdk::client::Client;
 use soma_sdk::corpus::Corpus;
@@ -43,9 +43,9 @@ const DOCUMENTS: u32 = 3;
 
 /// A generator of numbers that one seed decides (`SplitMix64`). Copies share it.
 #[derive(Clone)]
-struct Dice(Arc<Mutex<u64>>);
+struct Rng(Arc<Mutex<u64>>);
 
-impl Dice {
+impl Rng {
     fn new(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(seed)))
     }
@@ -71,17 +71,17 @@ struct Proxy {
 }
 
 impl Proxy {
-    async fn start(node: SocketAddr, dice: Dice) -> Self {
+    async fn start(node: SocketAddr, rng: Rng) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let trouble = Arc::new(AtomicBool::new(false));
         let troubled = trouble.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (dice, troubled) = (dice.clone(), troubled.clone());
+                let (rng, troubled) = (rng.clone(), troubled.clone());
                 tokio::spawn(async move {
                     // Whatever ends a connection is a fault like the others.
-                    let _ended = forward(client, node, &dice, &troubled).await;
+                    let _ended = forward(client, node, &rng, &troubled).await;
                 });
             }
         });
@@ -95,11 +95,11 @@ const RUBBISH: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 14\r\n\r\n<html>welc
 async fn forward(
     mut client: TcpStream,
     node: SocketAddr,
-    dice: &Dice,
+    rng: &Rng,
     trouble: &AtomicBool,
 ) -> std::io::Result<()> {
     let fails = || trouble.load(Ordering::Relaxed);
-    if fails() && dice.below(6) == 0 {
+    if fails() && rng.below(6) == 0 {
         return Ok(());
     }
     let mut node = TcpStream::connect(node).await?;
@@ -111,7 +111,7 @@ async fn forward(
                 if bytes.is_empty() {
                     return Ok(());
                 }
-                match if fails() { dice.below(12) } else { u64::MAX } {
+                match if fails() { rng.below(12) } else { u64::MAX } {
                     0 => return Ok(()),
                     1 => {
                         // The node gets it, and its answer is lost.
@@ -121,7 +121,7 @@ async fn forward(
                     }
                     2 => return client.write_all(BUSY).await,
                     3 => return client.write_all(RUBBISH).await,
-                    4 => dice.pause(TROUBLE_MS).await,
+                    4 => rng.pause(TROUBLE_MS).await,
                     _ => {}
                 }
                 node.write_all(bytes).await?;
@@ -132,14 +132,14 @@ async fn forward(
                 if bytes.is_empty() {
                     return Ok(());
                 }
-                match if fails() { dice.below(12) } else { u64::MAX } {
+                match if fails() { rng.below(12) } else { u64::MAX } {
                     0 => return client.write_all(&bytes[..length / 2]).await,
                     1 => {
-                        let at = usize::try_from(dice.below(length as u64)).unwrap();
+                        let at = usize::try_from(rng.below(length as u64)).unwrap();
                         // No JSON has this byte: a node that lies is another matter.
                         bytes[at] = 0xff;
                     }
-                    2 => dice.pause(TROUBLE_MS).await,
+                    2 => rng.pause(TROUBLE_MS).await,
                     _ => {}
                 }
                 client.write_all(bytes).await?;
@@ -152,20 +152,20 @@ async fn forward(
 enum Broken {
     /// This folder is elsewhere; a file has its name.
     Moved { folder: PathBuf, elsewhere: PathBuf },
-    /// Nothing has to be mended.
+    /// Nothing has to be fixed.
     Lost,
 }
 
 impl Broken {
     /// Breaks something in a home.
-    fn now(home: &Path, data: &Path, dice: &Dice) -> Self {
+    fn now(home: &Path, data: &Path, rng: &Rng) -> Self {
         let moved = |folder: PathBuf| {
             let elsewhere = folder.with_extension("elsewhere");
             std::fs::rename(&folder, &elsewhere).unwrap();
             std::fs::write(&folder, "a file where a folder was").unwrap();
             Self::Moved { folder, elsewhere }
         };
-        match dice.below(7) {
+        match rng.below(7) {
             0 => moved(data.to_owned()),
             1 => moved(home.join("spool")),
             2 => {
@@ -199,7 +199,7 @@ impl Broken {
         }
     }
 
-    fn mend(self) {
+    fn fix(self) {
         if let Self::Moved { folder, elsewhere } = self {
             std::fs::remove_file(&folder).unwrap();
             std::fs::rename(elsewhere, folder).unwrap();
@@ -337,7 +337,7 @@ async fn drive(
     world: &World,
     (home, data): (&Path, &Path),
     proxy: &Proxy,
-    dice: &Dice,
+    rng: &Rng,
     leaves: u32,
     over: &AtomicBool,
 ) {
@@ -346,10 +346,10 @@ async fn drive(
     let mut entered = false;
     while !over.load(Ordering::Relaxed) {
         proxy.trouble.store(true, Ordering::Relaxed);
-        dice.pause(TROUBLE_MS).await;
-        let broken = Broken::now(home, data, dice);
-        dice.pause(TROUBLE_MS).await;
-        broken.mend();
+        rng.pause(TROUBLE_MS).await;
+        let broken = Broken::now(home, data, rng);
+        rng.pause(TROUBLE_MS).await;
+        broken.fix();
         proxy.trouble.store(false, Ordering::Relaxed);
         let begun = Instant::now();
         while !over.load(Ordering::Relaxed) {
@@ -406,8 +406,8 @@ async fn publish(world: &World, owner: &Competitor<'_>, proxied: &Client, seed: 
 
 /// One seed: a model owner publishes, and a submitter competes, on a network and a disk that fail.
 async fn live_through(world: &World, seed: u64, leaves: u32, heard: &Heard) {
-    let dice = Dice::new(seed);
-    let proxy = Proxy::start(world.node.api(), dice.clone()).await;
+    let rng = Rng::new(seed);
+    let proxy = Proxy::start(world.node.api(), rng.clone()).await;
     let proxied = Client::new(&proxy.url).unwrap();
     let (home, data) = (world.home("submitter"), world.home(&format!("data-{seed}")));
     for number in 0..DOCUMENTS {
@@ -440,7 +440,7 @@ async fn live_through(world: &World, seed: u64, leaves: u32, heard: &Heard) {
         over.store(true, Ordering::Relaxed);
         competed.unwrap();
     };
-    let driver = drive(world, (&home, &data), &proxy, &dice, leaves, &over);
+    let driver = drive(world, (&home, &data), &proxy, &rng, leaves, &over);
     tokio::join!(work, driver);
     assert!(!results.is_empty(), "something is submitted");
     for result in &results {

@@ -2,7 +2,7 @@
 //!
 //! An obligation is on disk before the transaction that creates it is sent, so an interrupted
 //! command loses nothing: it continues when it is run again. While something is due, only a final
-//! answer ends the work: the network, other programs and this machine's disk may fail, and mend.
+//! answer ends the work: the network, other programs and this machine's disk may fail and recover.
 
 use soma_codes::{Code, Coded as _};
 use soma_protocol::Action;
@@ -43,7 +43,7 @@ impl Competitor<'_> {
         self.sender.client()
     }
 
-    /// What is due of this account, as far as this process knows.
+    /// What is due of this account, as this process knows it.
     pub fn dues(&self) -> Vec<Due> {
         self.sender.at_stake().dues()
     }

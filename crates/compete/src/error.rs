@@ -167,7 +167,7 @@ impl CompeteError {
         }
     }
 
-    /// Whether a file or disk of this machine failed, which a person may mend.
+    /// Whether a file or disk of this machine failed, which a person may fix.
     pub(crate) fn is_local(&self) -> bool {
         match self {
             Self::Sdk(error) => error.is_local(),

@@ -214,7 +214,7 @@ impl<'a> Session<'a> {
             self.pending = self.submitter.earlier().await?;
             self.count = self.pending.len();
             self.resumed = true;
-            let text = self.submitter.stake(competitor.sender.params());
+            let text = Submitter::stake(competitor.sender.params());
             competitor.observer.notice(Level::Info, &text);
         }
         competitor.deliver_now(&mut self.troubles).await?;

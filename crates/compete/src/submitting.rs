@@ -392,7 +392,7 @@ impl Submitter<'_> {
     }
 
     /// What submissions hold, in words, before the first one.
-    pub(crate) fn stake(&self, params: &Params) -> String {
+    pub(crate) fn stake(params: &Params) -> String {
         let (bps, reward) = (params.bond_bps, Amount::soma(100));
         format!(
             "a submission holds a bond, {} SOMA for each 100 SOMA of reward; it is lost unless the \

@@ -17,7 +17,7 @@ const MACHINE: &str = "this machine";
 pub(crate) struct Troubles(BTreeSet<(String, Code)>);
 
 impl Troubles {
-    /// Tells what is wrong with `place`, unless the same is known; the work goes on.
+    /// Tells what is wrong with `place`, unless the same is known; the work continues.
     pub(crate) fn tell(&mut self, observer: &dyn Observer, place: &str, error: &impl Coded) {
         self.tell_as(observer, place, error.code(), error);
     }

@@ -265,7 +265,7 @@ impl Coded for SdkError {
 
 impl SdkError {
     /// Whether the same request may succeed in a moment, because nothing is wrong with it: the
-    /// network fails, or something answers that is no node, such as a proxy.
+    /// network fails, or something answers in place of a node, such as a proxy.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Api { status, error } => {
@@ -282,7 +282,7 @@ impl SdkError {
 
     /// Whether it says nothing about what was asked for, so that whoever has something at stake
     /// tries again: it is transient, the node is one of another chain, what arrived is damaged, or
-    /// a file or disk of this machine fails, which a person may mend.
+    /// a file or disk of this machine fails, which a person may fix.
     pub fn is_passing(&self) -> bool {
         self.is_transient()
             || self.is_local()

@@ -10,7 +10,10 @@ pub const QUIET: Duration = Duration::from_secs(2);
 
 /// Is told what is waited for; by default nobody is.
 #[derive(Clone, Default)]
-pub struct Listener(Option<Arc<dyn Fn(&str) + Send + Sync>>);
+pub struct Listener(Option<Arc<Hear>>);
+
+/// Takes a line of text.
+type Hear = dyn Fn(&str) + Send + Sync;
 
 impl Listener {
     /// A listener that calls `hear` with a line of text.

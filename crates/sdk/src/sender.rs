@@ -238,9 +238,9 @@ impl Sender {
             all.get_mut(&sent.hash).map(|it| std::mem::replace(&mut it.told, true))
         });
         let outcome = if known == Some(true) {
-            self.fate(&sent).await
+            Box::pin(self.fate(&sent)).await
         } else {
-            self.client.listener().during(what, self.fate(&sent)).await
+            self.client.listener().during(what, Box::pin(self.fate(&sent))).await
         };
         if !matches!(outcome, Err(SdkError::Timeout { .. })) {
             self.with_handed_in(|all| drop(all.remove(&sent.hash)));
@@ -262,7 +262,6 @@ impl Sender {
         loop {
             match self.client.look(sent).await {
                 Ok(Whereabouts::Final(receipt)) => return Ok(receipt),
-                Ok(Whereabouts::Pending) => {}
                 Ok(Whereabouts::Unknown) if Instant::now() >= again_at => {
                     let signed =
                         self.with_handed_in(|all| Some(all.get(&sent.hash)?.signed.clone()));
@@ -272,7 +271,7 @@ impl Sender {
                     }
                     again_at = Instant::now() + HAND_IN_AGAIN;
                 }
-                Ok(Whereabouts::Unknown) => {}
+                Ok(Whereabouts::Pending | Whereabouts::Unknown) => {}
                 Err(error) if error.is_passing() => {
                     if !std::mem::replace(&mut told, true) {
                         let text = format!("{error}; still waiting for transaction {}", sent.hash);

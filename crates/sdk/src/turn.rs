@@ -14,8 +14,9 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// The turn of this process, which ends when it is dropped.
 #[derive(Debug)]
+#[cfg_attr(not(test), expect(dead_code, reason = "the lock ends with the file"))]
 pub struct Turn {
-    _locked: Option<File>,
+    locked: Option<File>,
 }
 
 impl Turn {
@@ -24,11 +25,11 @@ impl Turn {
     /// takes no lock file, must not stop the others.
     pub async fn take(path: &Path, limit: Duration, listener: &Listener, what: &str) -> Self {
         let Ok(file) = soma_os::file::open_own(path) else {
-            return Self { _locked: None };
+            return Self { locked: None };
         };
         let name = || format!("waiting for another process to {what}");
         let locked = listener.during(name, lock_within(&file, limit)).await;
-        Self { _locked: locked.then_some(file) }
+        Self { locked: locked.then_some(file) }
     }
 }
 
@@ -71,12 +72,12 @@ mod tests {
         let path = folder.path().join("lock");
         let take = async |limit| Turn::take(&path, limit, &Listener::default(), "test").await;
         let first = take(Duration::ZERO).await;
-        assert!(first._locked.is_some());
-        assert!(take(Duration::from_millis(50)).await._locked.is_none());
+        assert!(first.locked.is_some());
+        assert!(take(Duration::from_millis(50)).await.locked.is_none());
         drop(first);
-        assert!(take(Duration::ZERO).await._locked.is_some());
+        assert!(take(Duration::ZERO).await.locked.is_some());
         let nowhere = folder.path().join("missing/lock");
         let turn = Turn::take(&nowhere, Duration::ZERO, &Listener::default(), "test").await;
-        assert!(turn._locked.is_none());
+        assert!(turn.locked.is_none());
     }
 }

@@ -24,7 +24,7 @@ struct NodeStatus {
     url: String,
     #[serde(flatten)]
     status: types::Status,
-    /// What the keys of this home still have to send, as far as this machine knows.
+    /// What the keys of this home still have to send, by the files of this machine.
     due: Vec<Due>,
 }
 

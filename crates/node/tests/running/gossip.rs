@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use soma_engine::{
-    ConsensusSecret, FinalizedBlock, Handle, Host, Join, Peer, Pool, Settings, Sink,
+    ConsensusSecret, Contacts, FinalizedBlock, Handle, Host, Join, Peer, Pool, Settings, Sink,
 };
 use soma_node::Node;
 use soma_node::localnet::{Localnet, Plan, account_name};
@@ -79,6 +79,8 @@ impl Validator {
             dir: Path::new(self.dir.path()).join(number.to_string()),
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             peers: vec![Peer { key: self.key(), address: Some(self.listen.into()) }],
+            votes: Path::new(self.dir.path()).join(format!("votes-{number}")),
+            contacts: Contacts::default(),
         };
         let settings = Settings {
             genesis: self.genesis().clone(),
@@ -87,6 +89,7 @@ impl Validator {
             idle_block_ms: 500,
             join: Join::Replay,
             keep_blocks: None,
+            vote_unrecorded: false,
         };
         let start = move || soma_engine::start(host, settings, Arc::new(Idle), Arc::new(Idle));
         let node = tokio::task::spawn_blocking(start).await.unwrap().unwrap();
