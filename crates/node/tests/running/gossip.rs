@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use soma_engine::{
-    ConsensusSecret, FinalizedBlock, Handle, Host, Join, Peer, Pool, Settings, Sink,
+    ConsensusSecret, Contacts, FinalizedBlock, Handle, Host, Join, Peer, Pool, Settings, Sink,
 };
 use soma_node::Node;
 use soma_node::localnet::{Localnet, Plan, account_name};
@@ -75,8 +75,11 @@ impl Validator {
 
     /// A node with the key of a peer, connected to the validator.
     async fn connect(&self, number: u8) -> Handle {
+        let dir = Path::new(self.dir.path()).join(number.to_string());
         let host = Host {
-            dir: Path::new(self.dir.path()).join(number.to_string()),
+            votes: dir.with_extension("votes"),
+            contacts: Contacts::default(),
+            dir,
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             peers: vec![Peer { key: self.key(), address: Some(self.listen.into()) }],
         };
@@ -86,6 +89,7 @@ impl Validator {
             block_ms: 20,
             idle_block_ms: 500,
             join: Join::Replay,
+            vote_unrecorded: false,
             keep_blocks: None,
         };
         let start = move || soma_engine::start(host, settings, Arc::new(Idle), Arc::new(Idle));
