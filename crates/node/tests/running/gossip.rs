@@ -75,8 +75,11 @@ impl Validator {
 
     /// A node with the key of a peer, connected to the validator.
     async fn connect(&self, number: u8) -> Handle {
+        let dir = Path::new(self.dir.path()).join(number.to_string());
         let host = Host {
-            dir: Path::new(self.dir.path()).join(number.to_string()),
+            votes: dir.with_extension("votes"),
+            contacts: Contacts::default(),
+            dir,
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             peers: vec![Peer { key: self.key(), address: Some(self.listen.into()) }],
             votes: Path::new(self.dir.path()).join(format!("votes-{number}")),
@@ -88,6 +91,7 @@ impl Validator {
             block_ms: 20,
             idle_block_ms: 500,
             join: Join::Replay,
+            vote_unrecorded: false,
             keep_blocks: None,
             vote_unrecorded: false,
         };
