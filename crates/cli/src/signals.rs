@@ -103,6 +103,7 @@ impl Signals {
 }
 
 /// Says what is at stake when a signal stops the process, and ends it.
+#[expect(clippy::exit, reason = "a signal ends the process, whatever it does")]
 pub(crate) fn last_word(at_stake: AtStake, output: Output) -> Result {
     let failed = |error: std::io::Error| Error::new(Code::Signals, error.to_string());
     let mut signals = Signals::listen(true).map_err(failed)?;

@@ -1,5 +1,6 @@
 //! Faults of the network and of this machine's files, by seed, under publishing, submitting,
-//! scoring and downloading: no bond and no rent is lost, no result is wrong, and nothing ends in silence.
+//! scoring and downloading: no bond and no rent is lost, no result is wrong, and nothing ends in
+//! silence.
 //!
 //! A few seeds run by default; `SOMA_FAULT_SEEDS=300` runs 300, and `SOMA_FAULT_FIRST=17` begins
 //! with seed 17.
@@ -465,7 +466,8 @@ async fn no_bond_is_lost_no_result_is_wrong_and_nothing_ends_whatever_fails_for_
         leaves += DOCUMENTS;
         let heard = Heard::default();
         let limit = PATIENCE * 8;
-        let lived = tokio::time::timeout(limit, live_through(&world, seed, leaves, &heard)).await;
+        let lived =
+            tokio::time::timeout(limit, Box::pin(live_through(&world, seed, leaves, &heard))).await;
         let told = heard.0.lock().unwrap().join("\n");
         assert!(lived.is_ok(), "seed {seed} takes too long; told:\n{told}");
     }

@@ -301,7 +301,7 @@ impl Published {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_what_is_true_to_the_last_bit_fixed_before_the_targets_and_new_is_paid() {
     let home = tempfile::tempdir().unwrap();
-    let published = Published::reach(home.path()).await;
+    let published = Box::pin(Published::reach(home.path())).await;
     let Published { competition, .. } = &published;
     let network = &competition.network;
     for node in &network.nodes {

@@ -82,8 +82,6 @@ impl Validator {
             dir,
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             peers: vec![Peer { key: self.key(), address: Some(self.listen.into()) }],
-            votes: Path::new(self.dir.path()).join(format!("votes-{number}")),
-            contacts: Contacts::default(),
         };
         let settings = Settings {
             genesis: self.genesis().clone(),
@@ -93,7 +91,6 @@ impl Validator {
             join: Join::Replay,
             vote_unrecorded: false,
             keep_blocks: None,
-            vote_unrecorded: false,
         };
         let start = move || soma_engine::start(host, settings, Arc::new(Idle), Arc::new(Idle));
         let node = tokio::task::spawn_blocking(start).await.unwrap().unwrap();
