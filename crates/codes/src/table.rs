@@ -681,9 +681,6 @@ codes! {
     FilePermission = "file_permission", Failed:
         "This user may not use the file or folder.",
         "check the permissions of the file and its folder";
-    FileInUse = "file_in_use", Failed:
-        "Another process uses the file.",
-        "wait for the other process, or stop it";
     FileError = "file_error", Failed:
         "The file or folder cannot be read or written.",
         "check the path and the disk";

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use soma_codes::{Code, Coded as _};
 use soma_protocol::{Action, Amount, Epoch, Hash, ModelId, action, rent};
 use soma_sdk::api::{Commit, Model};
 use soma_sdk::cipher::EncryptedFile;
@@ -85,26 +86,39 @@ impl Competitor<'_> {
             });
         }
         let encrypted = self.encrypt(&model, &offer)?;
-        let Encrypted { file: EncryptedFile { weights_hash, ciphertext_hash, size_bytes }, .. } =
-            encrypted;
-        let reveal = Reveal {
+        loop {
+            let epoch = Epoch(client.status().await?.clock.epoch + 1);
+            let reveal = self.reveal_in(epoch, &offer, &encrypted);
+            self.tell_stake(&model, epoch, reveal.size_bytes).await?;
+            let action = reveal.commit();
+            match self.send(Obligation::Reveal(reveal), action).await {
+                // The epoch ended while the commit was on its way.
+                Err(error) if error.code() == Code::WrongEpoch => {}
+                sent => {
+                    sent?;
+                    self.upload(&offer, &encrypted, epoch).await?;
+                    return Ok(epoch);
+                }
+            }
+        }
+    }
+
+    /// What is revealed in an epoch.
+    fn reveal_in(&self, epoch: Epoch, offer: &Offer<'_>, encrypted: &Encrypted) -> Reveal {
+        let EncryptedFile { weights_hash, ciphertext_hash, size_bytes } = encrypted.file;
+        Reveal {
             chain: self.sender.chain(),
             model: offer.model,
             architecture: offer.architecture,
             owner: self.sender.address(),
-            epoch: Epoch(client.status().await?.clock.epoch + 1),
+            epoch,
             key: encrypted.key.clone(),
             weights_hash,
             ciphertext_hash,
             size_bytes,
             specialization: offer.specialization.clone(),
             ciphertext: encrypted.path.clone(),
-        };
-        let (epoch, action) = (reveal.epoch, reveal.commit());
-        self.tell_stake(&model, epoch, size_bytes).await?;
-        self.send(Obligation::Reveal(reveal), action).await?;
-        self.upload(&offer, &encrypted, epoch).await?;
-        Ok(epoch)
+        }
     }
 
     /// Tells what a commit costs, before it is sent.

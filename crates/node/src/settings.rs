@@ -334,7 +334,7 @@ mod tests {
 
     #[test]
     fn settings_are_read_as_they_were_written_and_have_defaults() {
-        let url = "http://\"strange\" host:1";
+        let url = "http://host:1";
         let mut written = settings(vec![peer("host:1", None), peer("host:2", Some(url))]);
         written.clients.trust_proxy = true;
         written.pool.entries = 7;

@@ -78,7 +78,6 @@ class Code(StrEnum):
     FILE_DAMAGED = "file_damaged"
     FILE_ERROR = "file_error"
     FILE_EXISTS = "file_exists"
-    FILE_IN_USE = "file_in_use"
     FILE_NOT_FOUND = "file_not_found"
     FILE_PERMISSION = "file_permission"
     FOLDER_OPEN_TO_OTHERS = "folder_open_to_others"

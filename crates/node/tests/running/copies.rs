@@ -74,7 +74,7 @@ fn add(value: &mut [u8; 4], change: f32) {
 }
 
 /// A copy with the same predictions whose representations of `texts` have the mean zero, which
-/// lowers SIGReg: the last LayerNorm moves them, and the predictor takes it back.
+/// lowers `SIGReg`: the last `LayerNorm` moves them, and the predictor takes it back.
 fn centered(weights: &Weights, texts: &[&[u8]], path: &Path) -> Weights {
     let engine = Engine::new(KernelChoice::Auto, 1).unwrap();
     let directions = Directions::new(weights.architecture(), [0; 32]);
