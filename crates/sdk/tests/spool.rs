@@ -209,7 +209,8 @@ proptest! {
     // Each case waits for the disk.
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// A damaged file is reported and kept, and never read as another obligation.
+    /// A damaged file is reported and kept, and never read as another obligation. The program that
+    /// wrote it still knows what is due.
     #[test]
     fn a_damaged_file_is_reported_and_kept(at in 0usize..10_000, flip in 1u8..=255, cut: bool) {
         let folder = private_folder().unwrap();
@@ -220,12 +221,14 @@ proptest! {
         let at = at % bytes.len();
         if cut { bytes.truncate(at) } else { bytes[at] ^= flip }
         std::fs::write(&path, bytes).unwrap();
-        let listing = spool.list().unwrap();
+        let listing = Spool::open(folder.path()).unwrap().list().unwrap();
         prop_assert_eq!(listing.obligations.len() + listing.damaged.len(), 1);
         for due in listing.obligations {
             prop_assert_eq!(due, Obligation::Publication(publication()));
         }
         prop_assert!(path.exists());
+        let known = spool.list().unwrap().obligations;
+        prop_assert_eq!(known, [Obligation::Publication(publication())]);
     }
 }
 
