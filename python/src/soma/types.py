@@ -48,6 +48,17 @@ class Audits:
 
 
 @dataclass(frozen=True)
+class Trouble:
+    """Something about a node that its operator should know."""
+
+    code: str
+    message: str
+    hint: str
+    unready: bool
+    """Whether the node cannot serve because of it."""
+
+
+@dataclass(frozen=True)
 class Status:
     """The state of the chain and of the node."""
 
@@ -70,6 +81,10 @@ class Status:
     transactions_final: int
     audits: Audits
     supply: Supply
+    ready: bool | None
+    """Whether the node can serve, as `/readyz` says."""
+    troubles: list[Trouble] | None
+    """What its operator should know, the worst first."""
 
 
 @dataclass(frozen=True)
