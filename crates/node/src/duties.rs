@@ -60,9 +60,9 @@ pub(crate) async fn run(duties: Arc<Duties>, evidence: Option<mpsc::Receiver<Evi
     let mut equivocations = Equivocations::new(evidence);
     loop {
         // A replaced or lapsed commit frees its file at once: it costs nothing to make.
-        let fewer = duties.weights.refresh(&duties.chain);
+        duties.weights.refresh(&duties.chain);
         let epoch = duties.chain.read(|state, _| read::clock(state).epoch);
-        if fewer || epoch != swept {
+        if duties.weights.is_unswept() || epoch != swept {
             match duties.weights.sweep() {
                 Ok(()) => swept = epoch,
                 Err(error) => tracing::warn!(%error, "cannot remove unneeded files yet"),

@@ -14,6 +14,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use soma_protocol::{Address, Hash, hex};
@@ -38,7 +39,9 @@ pub(crate) struct WeightsStore {
     pub(super) uploads: Mutex<BTreeMap<(Ciphertext, Address), u64>>,
     pub(super) needed: RwLock<Needed>,
     /// Height of the state that `needed` was read from.
-    refreshed: Mutex<u64>,
+    refreshed: Mutex<Option<u64>>,
+    /// Whether a file that was needed is not anymore, and no sweep has removed it yet.
+    unswept: AtomicBool,
     pub(super) quota: Mutex<Quota>,
     /// The hash of what revealed files decrypt to, by [`Revealed::id`]: a file is read for it once.
     decrypted: Mutex<BTreeMap<Hash, Hash>>,
@@ -74,6 +77,7 @@ impl WeightsStore {
             uploads: Mutex::default(),
             needed: RwLock::default(),
             refreshed: Mutex::default(),
+            unswept: AtomicBool::default(),
             quota: Mutex::default(),
             decrypted: Mutex::default(),
             checking: tokio::sync::Mutex::default(),
@@ -144,29 +148,33 @@ impl WeightsStore {
         Ok(())
     }
 
-    /// Reads from the state which files are needed now. Returns whether some that were needed
-    /// before are not; they stay until [`Self::sweep`].
-    pub(crate) fn refresh(&self, chain: &Chain) -> bool {
+    /// Reads from the state which files are needed now, unless it is the state that was read last:
+    /// anybody can ask for files that nobody needs. Those that were needed before stay until
+    /// [`Self::sweep`].
+    pub(crate) fn refresh(&self, chain: &Chain) {
+        // Held until the state is read: whoever asks meanwhile waits for the same answer.
         let mut refreshed = self.refreshed.lock();
-        let (needed, height) = chain.read(|state, height| (Needed::of(state), height));
-        *refreshed = height;
-        self.set_needed(needed)
-    }
-
-    /// Reads it again, unless the state is the one that was read last: the answer would be the
-    /// same, and anybody can ask for files that nobody needs.
-    fn refresh_once(&self, chain: &Chain) {
-        let refreshed = *self.refreshed.lock();
-        if chain.read(|_, height| height) != refreshed {
-            self.refresh(chain);
+        let read = chain.read(|state, height| {
+            (*refreshed != Some(height)).then(|| (Needed::of(state), height))
+        });
+        if let Some((needed, height)) = read {
+            *refreshed = Some(height);
+            self.set_needed(needed);
         }
     }
 
-    pub(super) fn set_needed(&self, needed: Needed) -> bool {
+    pub(super) fn set_needed(&self, needed: Needed) {
         self.quota.lock().begin(needed.epoch);
         let before = std::mem::replace(&mut *self.needed.write(), needed);
         let now = self.needed.read();
-        before.files.keys().any(|file| !now.files.contains_key(file))
+        if before.files.keys().any(|file| !now.files.contains_key(file)) {
+            self.unswept.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether there are files to remove that were needed before.
+    pub(crate) fn is_unswept(&self) -> bool {
+        self.unswept.load(Ordering::SeqCst)
     }
 
     /// Checks that the chain needs a ciphertext of this hash and size.
@@ -176,7 +184,7 @@ impl WeightsStore {
     pub(crate) fn check_needed(&self, chain: &Chain, file: &Ciphertext) -> Result<(), NodeError> {
         // A commit that was finalized a moment ago may not be in the list yet.
         if !self.needs(file) {
-            self.refresh_once(chain);
+            self.refresh(chain);
         }
         if self.needs(file) { Ok(()) } else { Err(file.not_found()) }
     }
@@ -341,6 +349,16 @@ impl WeightsStore {
     /// # Errors
     /// The first file error; the next sweep tries again.
     pub(crate) fn sweep(&self) -> Result<(), NodeError> {
+        // Before it begins: what is not needed from here on is left to the next one.
+        self.unswept.store(false, Ordering::SeqCst);
+        let removed = self.remove_unneeded();
+        if removed.is_err() {
+            self.unswept.store(true, Ordering::SeqCst);
+        }
+        removed
+    }
+
+    fn remove_unneeded(&self) -> Result<(), NodeError> {
         for hash in self.listed("ciphertexts")? {
             let held = self.held_bytes(&hash).map(|size_bytes| Ciphertext { hash, size_bytes });
             if held.is_some_and(|file| !self.needs(&file)) {

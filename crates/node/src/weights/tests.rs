@@ -166,6 +166,19 @@ fn an_account_that_names_the_same_file_cannot_block_the_upload_of_its_owner() {
 }
 
 #[test]
+fn a_file_that_is_not_needed_anymore_is_due_for_removal_however_often_the_state_is_read() {
+    let fixture = Fixture::new(5_000);
+    fixture.upload_all();
+    assert!(!fixture.store.is_unswept());
+    for _ in 0..2 {
+        fixture.store.set_needed(needed(&[]));
+        assert!(fixture.store.is_unswept());
+    }
+    fixture.store.sweep().unwrap();
+    assert!(!fixture.store.is_unswept() && !fixture.store.holds(&fixture.file()));
+}
+
+#[test]
 fn a_wrong_key_is_a_broken_file_and_leaves_no_copy() {
     let fixture = Fixture::new(5_000);
     fixture.upload_all();
