@@ -81,7 +81,7 @@ impl Routing {
             let direction = &target.direction;
             let squared = target.length_squared;
             let distance = distance(entrant.specialization, length, direction, squared);
-            let value = distance_term(distance, direction.len()).saturating_sub(weight);
+            let value = value(distance, direction.len(), weight);
             let rank = Rank { value, activated: entrant.activated, model: entrant.model };
             let nearest = &mut target.nearest;
             let at = nearest.partition_point(|nearer| *nearer < rank);
@@ -105,13 +105,14 @@ impl Routing {
 pub fn rank_value(specialization: &[i16], stake: Amount, direction: &[i16]) -> Option<i128> {
     let length = Length::of(specialization)?;
     let distance = distance(specialization, length, direction, length_squared(direction));
-    Some(distance_term(distance, direction.len()).saturating_sub(stake_term(stake)))
+    Some(value(distance, direction.len(), stake_term(stake)))
 }
 
-fn distance_term(distance: u64, dim: usize) -> i128 {
+/// The rank value of a distance in a space with `dim` dimensions, for a [`stake_term`].
+fn value(distance: u64, dim: usize, stake_term: i128) -> i128 {
     let root = i128::try_from(dim.isqrt()).unwrap_or(i128::MAX);
     let factor = root.saturating_mul(3).saturating_mul(LOG2_ONE.into());
-    i128::from(distance).saturating_mul(factor)
+    i128::from(distance).saturating_mul(factor).saturating_sub(stake_term)
 }
 
 fn stake_term(stake: Amount) -> i128 {
