@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use soma_os::clock::now_ms;
 use soma_protocol::{ConsensusKey, Hash};
 use soma_sdk::Client;
-use soma_sdk::api::{Contacts, RefusedFor};
+use soma_sdk::api::{Contact, Contacts, RefusedFor};
 
 /// The pause between two rounds.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -74,7 +74,7 @@ pub(crate) struct Questions {
 }
 
 /// What one peer answers; `None` if it does not, or too late.
-pub(crate) async fn ask(client: &Client, chain: &Hash, me: &ConsensusKey) -> Option<Heard> {
+async fn ask(client: &Client, chain: &Hash, me: &ConsensusKey) -> Option<Heard> {
     let before_ms = now_ms();
     let answered = tokio::time::timeout(ANSWER_LIMIT, client.contacts()).await;
     let contacts = answered.ok()?.ok()?;
@@ -83,12 +83,9 @@ pub(crate) async fn ask(client: &Client, chain: &Hash, me: &ConsensusKey) -> Opt
 
 /// What an answer that was asked for and arrived at these times says.
 fn heard(contacts: &Contacts, asked_ms: (u64, u64), chain: &Hash, me: &ConsensusKey) -> Heard {
-    let ours = contacts.nodes.iter().find(|node| node.consensus_key.0.0 == me.0);
+    let ours = contacts.of(me);
     let middle_ms = asked_ms.0.midpoint(asked_ms.1);
     let ahead_ms = i128::from(*contacts.now_ms) - i128::from(middle_ms);
-    let refused = ours.filter(|ours| {
-        ours.refused_ago_ms.is_some_and(|ago_ms| u128::from(*ago_ms) < FRESH.as_millis())
-    });
     Heard {
         at: Instant::now(),
         time: SystemTime::now(),
@@ -97,6 +94,6 @@ fn heard(contacts: &Contacts, asked_ms: (u64, u64), chain: &Hash, me: &Consensus
         same_chain: contacts.chain_id.0 == *chain,
         knows_connected: ours.is_some_and(|ours| ours.connected),
         expects: ours.is_some_and(|ours| ours.expected),
-        refused: refused.and_then(|ours| ours.refused),
+        refused: ours.and_then(Contact::refused_now),
     }
 }

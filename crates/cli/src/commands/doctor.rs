@@ -11,8 +11,8 @@ use serde::Serialize;
 use soma_codes::{Code, Coded as _};
 use soma_model::KernelChoice;
 use soma_node::NodeFolder;
-use soma_protocol::Hash;
-use soma_sdk::api::RefusedFor;
+use soma_protocol::{ConsensusKey, Hash};
+use soma_sdk::api::{Contact, RefusedFor};
 use soma_sdk::client::{Client, without_login};
 use soma_sdk::keys::KeyFolder;
 
@@ -159,12 +159,12 @@ fn peers_about(folder: &NodeFolder) -> Vec<Check> {
     let Ok(key) = folder.consensus() else {
         return Vec::new();
     };
-    let (key, chain) = (key.address().0, folder.genesis().chain_id());
+    let (key, chain) = (ConsensusKey(key.address().0), folder.genesis().chain_id());
     let urls = folder.settings().peers.iter().filter_map(|peer| peer.url.as_deref());
-    urls.flat_map(|url| peer_about(url, key, chain)).collect()
+    urls.flat_map(|url| peer_about(url, &key, chain)).collect()
 }
 
-fn peer_about(url: &str, key: [u8; 32], chain: Hash) -> Vec<Check> {
+fn peer_about(url: &str, key: &ConsensusKey, chain: Hash) -> Vec<Check> {
     let asked_ms = soma_os::clock::now_ms();
     let contacts = network::block_on(async {
         let answer = Client::new(url)?.without_retries();
@@ -182,8 +182,8 @@ fn peer_about(url: &str, key: [u8; 32], chain: Hash) -> Vec<Check> {
             return vec![Check::problem("peer", format!("{url}: {}", error.message), hint)];
         }
     };
-    let ours = contacts.nodes.iter().find(|node| node.consensus_key.0.0 == key);
-    let refused = ours.and_then(|ours| ours.refused);
+    let ours = contacts.of(key);
+    let refused = ours.and_then(Contact::refused_now);
     let check = if contacts.chain_id.0 != chain {
         Check::problem(
             "peer",

@@ -6,9 +6,13 @@
 //! secret.
 
 use serde::{Deserialize, Serialize};
+use soma_protocol::ConsensusKey;
 
 use crate::api::text::{AddressText, CodeText, CursorText, HashText, I64, PhaseText, U64};
 use crate::api::{NextCommission, Rent};
+
+/// How long a refused connection counts, in milliseconds.
+const REFUSED_MS: u64 = 30_000;
 
 /// The state of the chain and of the node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +111,21 @@ pub struct Contact {
     pub refused_ago_ms: Option<U64>,
     /// How long ago it ended a connection that this node began, in milliseconds.
     pub turned_away_ago_ms: Option<U64>,
+}
+
+impl Contacts {
+    /// What the node knows about the one with this key.
+    pub fn of(&self, key: &ConsensusKey) -> Option<&Contact> {
+        self.nodes.iter().find(|node| node.consensus_key.0.0 == key.0)
+    }
+}
+
+impl Contact {
+    /// Why somebody with this key was refused, if that was a moment ago.
+    pub fn refused_now(&self) -> Option<RefusedFor> {
+        let ago_ms = self.refused_ago_ms?.0;
+        self.refused.filter(|_| ago_ms < REFUSED_MS)
+    }
 }
 
 /// Why a node refused another one.
@@ -690,4 +709,34 @@ pub struct ApiError {
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use soma_protocol::{ConsensusKey, Hash};
+
+    use super::{Contact, Contacts, REFUSED_MS, RefusedFor};
+    use crate::api::text::Text;
+
+    #[test]
+    fn a_refusal_counts_for_a_moment_and_for_its_key_alone() {
+        let contact = |ago_ms| Contact {
+            consensus_key: Text(Hash([7; 32])),
+            connected: false,
+            expected: true,
+            refused: Some(RefusedFor::Twice),
+            refused_ago_ms: Some(Text(ago_ms)),
+            turned_away_ago_ms: None,
+        };
+        assert_eq!(contact(1_000).refused_now(), Some(RefusedFor::Twice));
+        assert_eq!(contact(REFUSED_MS).refused_now(), None);
+        let contacts = Contacts {
+            chain_id: Text(Hash([0; 32])),
+            now_ms: Text(0),
+            height: Text(0),
+            nodes: vec![contact(1_000)],
+        };
+        assert_eq!(contacts.of(&ConsensusKey([7; 32])), Some(&contact(1_000)));
+        assert_eq!(contacts.of(&ConsensusKey([8; 32])), None);
+    }
 }
