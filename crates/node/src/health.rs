@@ -15,6 +15,7 @@ use soma_os::clock::now_ms;
 use soma_protocol::ConsensusKey;
 use soma_sdk::Text;
 use soma_sdk::api as types;
+use soma_store::StoreError;
 
 use crate::chain::Chain;
 use crate::error::engine_code;
@@ -144,12 +145,7 @@ impl Health {
             return vec![Trouble::new(Code::NotReady, true, "the node is stopping")];
         }
         if let Some(failure) = self.chain.failure() {
-            let message = match &*failure {
-                // Its path is nobody else's business.
-                EngineError::Damaged { .. } => Code::StoreDamaged.explanation().to_owned(),
-                failure => failure.to_string(),
-            };
-            return vec![Trouble::new(engine_code(&failure), true, message)];
+            return vec![stopped(&failure)];
         }
         let height = self.chain.height();
         let block = self.chain.history.block(height).ok().flatten();
@@ -440,6 +436,20 @@ impl Condition<'_> {
     }
 }
 
+/// That the node has stopped by itself.
+fn stopped(failure: &EngineError) -> Trouble {
+    let code = engine_code(failure);
+    let message = match failure {
+        // Their paths are nobody else's business.
+        EngineError::Damaged { .. }
+        | EngineError::Store(StoreError::Io { .. } | StoreError::DamagedFile { .. }) => {
+            code.explanation().to_owned()
+        }
+        failure => failure.to_string(),
+    };
+    Trouble::new(code, true, message)
+}
+
 fn is_recent(at: SystemTime) -> bool {
     SystemTime::now().duration_since(at).is_ok_and(|ago| ago < RECENT)
 }
@@ -470,13 +480,15 @@ fn span(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::path::PathBuf;
     use std::time::{Duration, Instant, SystemTime};
 
-    use soma_engine::Contact;
+    use soma_engine::{Contact, EngineError, Remedy};
     use soma_protocol::ConsensusKey;
     use soma_sdk::api::RefusedFor;
+    use soma_store::StoreError;
 
-    use super::{Code, Condition, Heard, Trouble};
+    use super::{Code, Condition, Heard, Trouble, stopped};
 
     const PEER: ConsensusKey = ConsensusKey([7; 32]);
     const NOW_MS: u64 = 10_000_000_000;
@@ -625,6 +637,23 @@ mod tests {
         let nobody = BTreeMap::new();
         let silent = Condition { block_ms: NOW_MS - 300_000, height: 0, ..healthy(&nobody) };
         assert!(worst(&silent).unready, "no block at all");
+    }
+
+    #[test]
+    fn a_node_that_stopped_says_why_and_names_no_path() {
+        let path = || PathBuf::from("/home/somebody/chain");
+        let reason = "it is no text".to_owned();
+        let source = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        let failures = [
+            EngineError::Damaged { path: path(), reason: reason.clone(), remedy: Remedy::Votes },
+            EngineError::Store(StoreError::DamagedFile { path: path(), reason }),
+            EngineError::Store(StoreError::Io { path: path(), source }),
+        ];
+        for failure in failures {
+            let found = stopped(&failure);
+            assert!(found.unready && failure.to_string().contains("somebody"), "{failure}");
+            assert!(!found.message.contains("somebody"), "{}", found.message);
+        }
     }
 
     #[test]

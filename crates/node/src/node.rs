@@ -126,9 +126,9 @@ pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
     let auditors = Auditor::crew(KernelChoice::Auto, settings.audit_threads)?;
     let memory_bytes = settings.audit_memory_bytes;
     let limits = settings.clients;
-    let urls = settings.peers.iter().filter_map(|peer| peer.url.as_deref());
+    // Clients of their own: connections belong to the thread that opened them, and this one hashes.
     let peers: Vec<Client> =
-        urls.map(|url| Client::new(url).map(Client::without_retries)).collect::<Result<_, _>>()?;
+        peers_with_apis(settings)?.into_iter().map(|(_, client)| client).collect();
     let questions = Questions {
         peers: peers_with_apis(settings)?,
         chain: config.genesis.chain_id(),

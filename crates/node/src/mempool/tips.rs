@@ -64,8 +64,8 @@ fn least_of_next_block(queue: &Queue) -> Option<u64> {
         let Some(waiting) = queue.accounts.get(address) else {
             continue;
         };
-        let first = waiting.by_nonce.keys().next().copied().unwrap_or_default();
-        let next = nexts.entry(*address).or_insert(first);
+        let first = || waiting.by_nonce.keys().next().copied().unwrap_or_default();
+        let next = nexts.entry(*address).or_insert_with(first);
         if *next != *nonce {
             continue;
         }
