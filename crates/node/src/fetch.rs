@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use soma_sdk::transfer::Remote;
+use soma_sdk::transfer::{Remote, part_of};
 use soma_sdk::{Client, SdkError};
 
 use crate::metrics::Metrics;
@@ -18,9 +18,10 @@ use crate::weights::{Ciphertext, WeightsStore};
 const INTERVAL: Duration = Duration::from_secs(2);
 /// How many files are downloaded at once: a slow one does not keep back the others.
 const AT_ONCE: usize = 4;
-/// How often the rate of a download is looked at. Hashing what was received before comes first, and
-/// takes seconds if it is gigabytes.
+/// How often the rate of a download is looked at.
 const WINDOW: Duration = Duration::from_secs(10);
+/// How fast what was received before, which comes first, is read and hashed even on a slow disk.
+const HASHED_BYTES_PER_SECOND: u64 = 32 << 20;
 /// The least that a node sends in that time. Whoever sends less is left for the next node, which
 /// resumes.
 const WINDOW_BYTES: u64 = 640 << 10;
@@ -89,10 +90,13 @@ async fn download(
     let mut note = |bytes, _| received.store(bytes, Ordering::Relaxed);
     let mut download = std::pin::pin!(peer.download(&remote, &path, &mut note));
     let mut before = 0;
+    let hashed_bytes = std::fs::metadata(part_of(&path)).map_or(0, |part| part.len());
+    let mut window = WINDOW + Duration::from_secs(hashed_bytes / HASHED_BYTES_PER_SECOND);
     loop {
-        if let Ok(outcome) = tokio::time::timeout(WINDOW, &mut download).await {
+        if let Ok(outcome) = tokio::time::timeout(window, &mut download).await {
             return Some(outcome);
         }
+        window = WINDOW;
         let now = received.load(Ordering::Relaxed);
         if now < before + WINDOW_BYTES {
             return None;

@@ -205,7 +205,7 @@ impl Client {
         to: &Path,
         progress: Progress<'_>,
     ) -> Result<(), SdkError> {
-        let part_path = file::beside(to, "part");
+        let part_path = part_of(to);
         let Some(file) = self.lock_part(remote, &part_path, to).await? else {
             return Ok(());
         };
@@ -351,6 +351,11 @@ fn continues(response: &Response, offset: u64) -> bool {
     let range = response.headers().get("content-range").and_then(|value| value.to_str().ok());
     response.status() == StatusCode::PARTIAL_CONTENT
         && range.is_some_and(|range| range.starts_with(&format!("bytes {offset}-")))
+}
+
+/// Where a download to this file keeps what it has received.
+pub fn part_of(to: &Path) -> PathBuf {
+    file::beside(to, "part")
 }
 
 /// A file that is being downloaded, with the hash of what was received.
