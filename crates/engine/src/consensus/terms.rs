@@ -273,6 +273,7 @@ where
         if self.own_votes.unrecorded || scheme.participants().len() == 1 {
             tracing::warn!("{}; it votes all the same", watching.reason());
             record.restart(VotePlace { term, view: 0 }).map_err(EngineError::stopped)?;
+            self.own_votes.watching.send_replace(None);
             return Ok(Stance { scheme, is_behind: true });
         }
         tracing::warn!("{watching}");
