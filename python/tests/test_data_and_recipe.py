@@ -106,6 +106,13 @@ def test_names_that_are_not_text_are_data_too(tmp_path):
     assert [document.tobytes() for document in read.documents] == [b"1", b"2"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_an_architecture_is_read_as_its_writer_sees_it(tmp_path, encoding):
+    nano = soma.Architecture.of("nano")
+    (tmp_path / "arch.json").write_text(nano.to_json(), encoding=encoding)
+    assert soma.Architecture.of(tmp_path / "arch.json") == nano
+
+
 def test_the_default_recipe_equals_the_engines_in_every_field():
     ours = dataclasses.asdict(soma.Recipe())
     assert {**ours, "seed": list(ours["seed"])} == json.loads(_native.default_recipe())

@@ -1354,7 +1354,7 @@ export interface components {
         Returned: "unclaimed" | "invalid" | "no_quorum";
         /** @description A model routed to a target. */
         Routed: {
-            /** @description Age of the weights: of two nearly equal losses, the older weights win. */
+            /** @description Age of the weights: of two nearly equal cross-entropies, the older weights win. */
             age: components["schemas"]["Age"];
             /**
              * @description BLAKE3 of the model's encrypted file. If it does not decrypt to the weights, the model has

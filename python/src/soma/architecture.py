@@ -75,8 +75,8 @@ class Architecture:
             return NANO if arch == "nano" else V1
         if not isinstance(arch, str | os.PathLike):
             raise ValueError(f"not an architecture: {arch!r}")
-        # Editors may have put a mark before the text.
-        return _from_mapping(json.loads(_native.read_data(Path(arch)).decode("utf-8-sig")))
+        # From bytes: it knows UTF-16, too, and the mark that editors may have put before the text.
+        return _from_mapping(json.loads(_native.read_data(Path(arch))))
 
     @staticmethod
     def from_json(text: str) -> Architecture:

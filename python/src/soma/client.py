@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import ipaddress
 import json
 import os
@@ -27,11 +28,6 @@ from blake3 import blake3
 
 from soma import types
 from soma.codes import Code
-
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None
 
 T, U = TypeVar("T"), TypeVar("U")
 Answer = T | Awaitable[T]
@@ -494,8 +490,7 @@ class _Download:
     def __enter__(self) -> _Download:
         while True:
             file = self.part.open("a+b")
-            if fcntl:
-                fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(file, fcntl.LOCK_EX)
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(file.fileno()), self.part.stat()):
                     break

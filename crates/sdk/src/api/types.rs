@@ -404,7 +404,7 @@ pub struct Routed {
     pub ciphertext_hash: HashText,
     /// The key that decrypts that file.
     pub key: HashText,
-    /// Age of the weights: of two nearly equal losses, the older weights win.
+    /// Age of the weights: of two nearly equal cross-entropies, the older weights win.
     pub age: Age,
 }
 
