@@ -9,16 +9,7 @@ export type Block = Schemas["Block"];
 export type Candidate = Schemas["Candidate"];
 export type Clock = Schemas["Clock"];
 export type Epoch = Schemas["Epoch"];
-export interface MapPoint {
-    id: number;
-    x: number;
-    y: number;
-}
-export interface EpochMap {
-    epoch: number;
-    targets: MapPoint[];
-    models: MapPoint[];
-}
+export type EpochMap = Schemas["EpochMap"];
 export type Governance = Schemas["Governance"];
 export type Model = Schemas["Model"];
 export type Proposal = Schemas["Proposal"];

@@ -1,7 +1,9 @@
 // Numbers as readers expect them. Integers of 64 bits come as text and are exact as `BigInt`.
+import type { Model } from "../api/types";
 
 const UNITS_PER_SOMA = 1_000_000_000n;
-const LOSS_ONE = 2 ** 32;
+/** A loss or gain of one nat for each byte. */
+export const LOSS_ONE = 2 ** 32;
 /** Squared distance of orthogonal directions. */
 const ORTHOGONAL = 2 * 32_767 ** 2;
 
@@ -57,6 +59,13 @@ export function percent(bps: number): string {
     return `${(bps / 100).toLocaleString("en-US")} %`;
 }
 
+/** A commission, and the one that takes its place. */
+export function commission(of: Pick<Model, "commission_bps" | "next_commission">): string {
+    const next = of.next_commission;
+    const then = next ? `, ${percent(next.bps)} from epoch ${next.epoch}` : "";
+    return percent(of.commission_bps) + then;
+}
+
 /** A size in bytes. */
 export function bytes(size: string | number): string {
     const value = Number(size);
@@ -104,4 +113,9 @@ export function short(text: string): string {
 /** A word of the API as a word of the language. */
 export function words(name: string): string {
     return name.replaceAll("_", " ");
+}
+
+/** The name of a field in words, without the unit that its value shows. */
+export function label(field: string): string {
+    return words(field.replace(/_(ms|bps|q32)$/, ""));
 }

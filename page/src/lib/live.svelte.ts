@@ -1,7 +1,5 @@
 // What is known of the chain right now: the node's status, asked every few seconds, and the events
 // of finalized blocks, streamed. A hidden page lets go of its stream and resumes at its cursor.
-import { SvelteSet } from "svelte/reactivity";
-
 import { Problem, get } from "../api/get";
 import { follow } from "../api/stream";
 import type { Event, Model, Page, Status } from "../api/types";
@@ -35,7 +33,7 @@ class Live {
     /** This machine's time, updated every second. */
     now = $state(Date.now());
 
-    #listeners = new SvelteSet<Listener>();
+    #listeners = new Set<Listener>();
     #cursor: string | undefined;
     #stream: AbortController | undefined;
 
@@ -61,6 +59,12 @@ class Live {
         if (!this.status || ends === null || ends === undefined) return null;
         const sinceBlock = Math.max(0, this.now - this.receivedAt);
         return Math.max(0, Number(ends) - Number(this.status.timestamp_ms) - sinceBlock);
+    }
+
+    /** The last epoch whose targets are drawn: the running one, or the one before. */
+    get drawn(): number {
+        const clock = this.status?.clock;
+        return clock ? clock.epoch - (clock.beacon ? 0 : 1) : 0;
     }
 
     async #ask(): Promise<void> {

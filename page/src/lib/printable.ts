@@ -1,7 +1,6 @@
 // Text from the chain is shown as it is, but for characters that would change the text around it.
 
 /** Controls, and marks that turn the direction of writing. */
-// eslint-disable-next-line no-control-regex
 const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
 
 /** The text with such characters as their numbers. */

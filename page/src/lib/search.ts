@@ -1,6 +1,7 @@
 // Finds what a number, name, address or hash stands for.
 import { find, get } from "../api/get";
 import type { Block, Epoch, Model, Page, Target, Transaction, Validator } from "../api/types";
+import { words } from "./format";
 
 export interface Hit {
     kind: string;
@@ -107,20 +108,20 @@ async function named(name: string, signal: AbortSignal): Promise<Hit[]> {
         everyModel(signal),
         get<Record<string, unknown>>("/v1/params", signal),
     ]);
-    const places = PLACES.filter(([words]) =>
-        words.split(" ").some((word) => word.startsWith(name)),
+    const places = PLACES.filter(([leads]) =>
+        leads.split(" ").some((word) => word.startsWith(name)),
     );
     const numbered = /^(model|target|epoch|block)s?[ #:/]*(\d+)$/.exec(name);
     const hits: Hit[] = [
         ...(numbered
             ? [{ kind: numbered[1]!, title: name, path: `/${numbered[1]}s/${numbered[2]}` }]
             : []),
-        ...places.map(([words, path]) => ({ kind: "page", title: words.split(" ")[0]!, path })),
+        ...places.map(([leads, path]) => ({ kind: "page", title: leads.split(" ")[0]!, path })),
         ...models
             .filter((model) => model.name.toLowerCase().includes(name))
             .map((model) => ({ kind: "model", title: model.name, path: `/models/${model.id}` })),
         ...Object.keys(params)
-            .filter((key) => key.replaceAll("_", " ").includes(name.replaceAll("_", " ")))
+            .filter((key) => words(key).includes(words(name)))
             .map((key) => ({ kind: "parameter", title: key, path: `/params#${key}` })),
     ];
     return hits.slice(0, HITS_MAX);

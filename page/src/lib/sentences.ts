@@ -1,4 +1,5 @@
 // Events in words. A field in braces is replaced by its value, as a link where it has a page.
+import { words } from "./format";
 
 const SENTENCES: Record<string, string> = {
     epoch_began: "A new epoch began: {epoch}",
@@ -76,10 +77,10 @@ export function sentence(kind: string, fields: string[]): Piece[] {
     const form = SENTENCES[kind];
     if (form === undefined) {
         const rest = fields.flatMap((field): Piece[] => [
-            { text: `, ${field.replaceAll("_", " ")} ` },
+            { text: `, ${words(field)} ` },
             { field },
         ]);
-        return [{ text: kind.replaceAll("_", " ") }, ...rest];
+        return [{ text: words(kind) }, ...rest];
     }
     return form
         .split(/(\{\w+\})/)

@@ -156,7 +156,10 @@ pub(super) fn not_found(path: &str, headers: &HeaderMap) -> Option<Response> {
     if path.starts_with("/v1/") || !accepts.contains("text/html") {
         return None;
     }
-    let mut response = Served::named(DOCUMENT)?.response(headers);
+    // Nothing is there that the browser could have already.
+    let mut headers = headers.clone();
+    headers.remove(header::IF_NONE_MATCH);
+    let mut response = Served::named(DOCUMENT)?.response(&headers);
     *response.status_mut() = StatusCode::NOT_FOUND;
     Some(response)
 }

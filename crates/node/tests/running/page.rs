@@ -79,6 +79,9 @@ async fn a_path_without_a_page_is_not_found_for_browsers_and_programs_alike() {
     let network = Network::start();
     let browser = get(&network, "/nothing", &[(ACCEPT, BROWSER)]).await;
     assert_eq!((browser.status, browser.header("content-type")), (404, "text/html; charset=utf-8"));
+    let asked = [(ACCEPT, BROWSER), (IF_NONE_MATCH, browser.header(ETAG.as_str()))];
+    let again = get(&network, "/nothing", &asked).await;
+    assert_eq!((again.status, &again.body), (404, &browser.body));
     for (path, accept) in [("/nothing", "*/*"), ("/v1/nothing", BROWSER), ("/assets/x.js", "*/*")] {
         let program = get(&network, path, &[(ACCEPT, accept)]).await;
         assert_eq!(program.status, 404, "{path}");
