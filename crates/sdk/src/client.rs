@@ -324,7 +324,7 @@ impl Client {
         subject: Subject,
         after: Option<&str>,
     ) -> Result<Page<Event>, SdkError> {
-        self.page(&subject.path(), after).await
+        self.page(&subject.path(), "", after).await
     }
 
     /// A page of the transactions that an account signed, newest first, as for
@@ -334,16 +334,7 @@ impl Client {
         account: Address,
         after: Option<&str>,
     ) -> Result<Page<Transaction>, SdkError> {
-        self.page(&routes::path(routes::ACCOUNT_TRANSACTIONS, account), after).await
-    }
-
-    async fn page<T: DeserializeOwned>(
-        &self,
-        path: &str,
-        after: Option<&str>,
-    ) -> Result<Page<T>, SdkError> {
-        let after = after.map(|after| format!("&after={after}")).unwrap_or_default();
-        self.get(&format!("{path}?limit={}{after}", routes::PAGE_MAX)).await
+        self.page(&routes::path(routes::ACCOUNT_TRANSACTIONS, account), "", after).await
     }
 
     /// A transaction: pending in the node's pool, or finalized.
@@ -455,17 +446,30 @@ impl Client {
 
     async fn all<T: DeserializeOwned>(&self, path: &str, filter: &str) -> Result<Vec<T>, SdkError> {
         let mut items = Vec::new();
-        let mut after = String::new();
+        let mut after = None;
         loop {
-            let limit = routes::PAGE_MAX;
-            let page: Page<T> = self.get(&format!("{path}?{filter}limit={limit}{after}")).await?;
-            let empty = page.items.is_empty();
+            let page: Page<T> = self.page(path, filter, after.as_deref()).await?;
             items.extend(page.items);
-            match page.next {
-                Some(next) if !empty => after = format!("&after={next}"),
-                _ => return Ok(items),
+            after = page.next;
+            if after.is_none() {
+                return Ok(items);
             }
         }
+    }
+
+    /// A page of a list. One without items is the last, whatever the node says: whoever reads all
+    /// pages must come to an end.
+    async fn page<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        filter: &str,
+        after: Option<&str>,
+    ) -> Result<Page<T>, SdkError> {
+        let after = after.map(|after| format!("&after={after}")).unwrap_or_default();
+        let limit = routes::PAGE_MAX;
+        let page: Page<T> = self.get(&format!("{path}?{filter}limit={limit}{after}")).await?;
+        let next = page.next.filter(|_| !page.items.is_empty());
+        Ok(Page { next, ..page })
     }
 
     /// Asks a question, again after a pause while the node limits this client's rate.
