@@ -8,7 +8,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
@@ -16,6 +16,7 @@ use soma_codes::Code;
 use soma_protocol::{
     Address, Architecture, Epoch as EpochId, Hash, ModelId, Params, SignedTransaction, TargetId,
 };
+use tokio::time::{Instant, sleep};
 
 use crate::api::routes;
 use crate::api::text::Text;
@@ -44,6 +45,34 @@ const ANSWER_BYTES_MAX: usize = 32 << 20;
 /// The pauses between requests for a transaction's state: the first one, and the longest one.
 const LOOK_FIRST: Duration = Duration::from_millis(20);
 const LOOK_LAST: Duration = Duration::from_millis(500);
+
+/// Paces requests for a transaction's state, within a time limit.
+pub(crate) struct Looks {
+    begun: Instant,
+    pause: Duration,
+    limit: Duration,
+}
+
+impl Looks {
+    /// Begins with the first request.
+    pub(crate) fn begin(limit: Duration) -> Self {
+        Self { begun: Instant::now(), pause: LOOK_FIRST, limit }
+    }
+
+    /// Pauses before the next request.
+    ///
+    /// # Errors
+    /// [`SdkError::Timeout`] if it would come too late.
+    pub(crate) async fn pause(&mut self) -> Result<(), SdkError> {
+        if self.begun.elapsed() + self.pause > self.limit {
+            let limit_ms = u64::try_from(self.limit.as_millis()).unwrap_or(u64::MAX);
+            return Err(SdkError::Timeout { what: "a transaction's inclusion", limit_ms });
+        }
+        sleep(self.pause).await;
+        self.pause = (self.pause * 5 / 4).min(LOOK_LAST);
+        Ok(())
+    }
+}
 
 /// A connection to one node.
 ///
@@ -379,8 +408,7 @@ impl Client {
     /// [`SdkError::Expired`] once block time has passed its expiry; [`SdkError::Timeout`] after
     /// `limit`; otherwise as for other requests.
     pub async fn wait(&self, sent: &Sent, limit: Duration) -> Result<Receipt, SdkError> {
-        let begun = Instant::now();
-        let mut pause = LOOK_FIRST;
+        let mut looks = Looks::begin(limit);
         loop {
             match self.look(sent).await {
                 Ok(Whereabouts::Final(receipt)) => return Ok(receipt),
@@ -388,12 +416,7 @@ impl Client {
                 Err(error) if error.is_transient() => {}
                 Err(error) => return Err(error),
             }
-            if begun.elapsed() + pause > limit {
-                let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-                return Err(SdkError::Timeout { what: "a transaction's inclusion", limit_ms });
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 5 / 4).min(LOOK_LAST);
+            looks.pause().await?;
         }
     }
 
@@ -481,7 +504,7 @@ impl Client {
                 match self.json(question).await {
                     Err(SdkError::Api { status: 429, .. }) if refusals < PATIENCE => {
                         refusals += 1;
-                        tokio::time::sleep((LOOK_LAST * refusals).min(PAUSE_MAX)).await;
+                        sleep((LOOK_LAST * refusals).min(PAUSE_MAX)).await;
                     }
                     answer => return answer,
                 }
