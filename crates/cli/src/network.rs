@@ -50,9 +50,14 @@ pub(crate) fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> 
 
 /// The node of `--url`. Waits for it that last are told.
 pub(crate) fn client(global: &Global, output: &Output) -> Result<Client> {
+    client_at(&global.url, output)
+}
+
+/// The node at `url`, as [`client`].
+pub(crate) fn client_at(url: &str, output: &Output) -> Result<Client> {
     let heard = output.clone();
     let listener = Listener::new(move |text: &str| heard.say(text));
-    Ok(Client::new(&global.url)?.with_listener(listener))
+    Ok(Client::new(url)?.with_listener(listener))
 }
 
 /// The account of `--key` at the node of `--url`, on the chain that the key signs for. When a

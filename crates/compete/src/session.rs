@@ -255,9 +255,8 @@ impl<'a> Session<'a> {
         let is_due = |due: &Obligation| {
             matches!(due, Obligation::Publication(_)) && (due.chain(), due.sender()) == account
         };
-        let listed = spool.list();
         self.pending.is_empty()
-            && listed.is_ok_and(|listing| !listing.obligations.iter().any(is_due))
+            && spool.list().is_ok_and(|listing| !listing.obligations.iter().any(is_due))
     }
 
     /// Commits and submits what can be now.
