@@ -1,7 +1,7 @@
 //! What would be lost if this process ended now and nothing ran again in its place: the last word
 //! of a command that is stopped, and what `soma status` lists.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -82,6 +82,11 @@ impl AtStake {
             Some(due) => drop(list.dues.insert(commitment, due)),
             None => drop(list.dues.remove(&commitment)),
         });
+    }
+
+    /// Nothing is due anymore of obligations with other commitments.
+    pub(crate) fn keep_dues(&self, commitments: &BTreeSet<Hash>) {
+        self.with(|list| list.dues.retain(|commitment, _| commitments.contains(commitment)));
     }
 
     /// A transaction is handed in.

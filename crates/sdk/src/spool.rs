@@ -10,7 +10,7 @@
 //! A disk may fail or vanish, too: what a process has seen of the folder it keeps in memory, sends
 //! from there, and writes again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -342,6 +342,10 @@ impl Spool {
     pub async fn deliver(&self, sender: &Sender) -> Result<Vec<(Obligation, Outcome)>, SdkError> {
         let mut outcomes = Vec::new();
         let listing = self.list()?;
+        // Another process may have settled what is not on the list.
+        let listed: BTreeSet<Hash> =
+            listing.obligations.iter().map(Obligation::commitment).collect();
+        sender.at_stake().keep_dues(&listed);
         if listing.obligations.is_empty() {
             return Ok(outcomes);
         }
