@@ -81,7 +81,7 @@ impl Data {
         if self.files.len() == 1 {
             return Err(error);
         }
-        output.warn(format_args!("{} is left out: {}", path.display(), error.message));
+        output.warn(documents::left_out(path, &error.message));
         self.left_out.borrow_mut().push(LeftOut::new(path, &error));
         Ok(None)
     }

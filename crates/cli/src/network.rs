@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use soma_codes::{Code, Exit};
 use soma_compete::Competitor;
 use soma_node::folder::read_genesis;
-use soma_protocol::{Hash, SecretKey};
+use soma_protocol::{Address, Hash, SecretKey};
 use soma_sdk::SdkError;
 use soma_sdk::api::{Clock, Status};
 use soma_sdk::client::Client;
 use soma_sdk::corpus::Corpus;
 use soma_sdk::keys::{KeyFolder, KeyPath};
 use soma_sdk::obligation::Obligation;
-use soma_sdk::patience::Listener;
+use soma_sdk::patience::{Listener, QUIET};
 use soma_sdk::sender::Sender;
 use soma_sdk::spool::Spool;
 use zeroize::Zeroizing;
@@ -37,8 +37,6 @@ const PASSPHRASE_BYTES_MAX: usize = 4 << 10;
 const RECONNECT: Duration = Duration::from_secs(1);
 /// Time between two requests for a node's duties.
 const POLL: Duration = Duration::from_millis(20);
-/// How long a wait is silent.
-const SILENCE: Duration = Duration::from_secs(2);
 
 /// Runs a future to completion on this process's threads.
 pub(crate) fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
@@ -52,9 +50,14 @@ pub(crate) fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> 
 
 /// The node of `--url`. Waits for it that last are told.
 pub(crate) fn client(global: &Global, output: &Output) -> Result<Client> {
+    client_at(&global.url, output)
+}
+
+/// The node at `url`, as [`client`].
+pub(crate) fn client_at(url: &str, output: &Output) -> Result<Client> {
     let heard = output.clone();
     let listener = Listener::new(move |text: &str| heard.say(text));
-    Ok(Client::new(&global.url)?.with_listener(listener))
+    Ok(Client::new(url)?.with_listener(listener))
 }
 
 /// The account of `--key` at the node of `--url`, on the chain that the key signs for. When a
@@ -167,6 +170,14 @@ pub(crate) fn key_path(global: &Global) -> Result<KeyPath> {
     Ok(folder.key(name)?)
 }
 
+/// The account that is named, or that of `--key`, whose passphrase is not needed for that.
+pub(crate) fn account(global: &Global, named: Option<Address>) -> Result<Address> {
+    match named {
+        Some(address) => Ok(address),
+        None => Ok(key_path(global)?.info()?.address),
+    }
+}
+
 /// Opens the key of `--key`, asking for its passphrase if it has one.
 pub(crate) fn key(global: &Global) -> Result<SecretKey> {
     let path = key_path(global)?;
@@ -254,12 +265,12 @@ struct Wait<'a> {
 
 impl<'a> Wait<'a> {
     fn begin(output: &'a Output) -> Self {
-        Self { output, next: Instant::now() + SILENCE }
+        Self { output, next: Instant::now() + QUIET }
     }
 
     async fn pause(&mut self, node: &Client, status: &Status) {
         if Instant::now() >= self.next {
-            self.next = Instant::now() + SILENCE * 15;
+            self.next = Instant::now() + QUIET * 15;
             let audits = match (status.audits.waiting, *status.audits.put_off) {
                 (0, _) => String::new(),
                 (waiting, 0) => format!(", {waiting} audits among them"),

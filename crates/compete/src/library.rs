@@ -34,20 +34,18 @@ pub struct Library {
     known: Known,
     /// What was told of the last search, which is not told again.
     told: BTreeSet<String>,
-    /// Files and folders that the last search could not use.
-    failures: usize,
 }
 
 impl Library {
     /// A library whose memory is in the file `path`, which need not exist.
     pub fn new(path: PathBuf) -> Self {
         let known = load(&path).unwrap_or_default();
-        Self { path: Some(path), known, told: BTreeSet::new(), failures: 0 }
+        Self { path: Some(path), known, told: BTreeSet::new() }
     }
 
     /// A library that forgets when it is dropped.
     pub fn in_memory() -> Self {
-        Self { path: None, known: Known::new(), told: BTreeSet::new(), failures: 0 }
+        Self { path: None, known: Known::new(), told: BTreeSet::new() }
     }
 
     /// The documents of at most `bytes_max` in what `paths` stand for, each content once: the first
@@ -81,7 +79,6 @@ impl Library {
             advance(done);
         }
         drop(advance);
-        self.failures = found.failures().count() + failures.len();
         self.tell(lines, observer);
         if seen.keys().any(|name| !self.known.contains_key(name)) {
             self.remember(seen);
@@ -92,11 +89,6 @@ impl Library {
             }
             _ => Ok(documents),
         }
-    }
-
-    /// How many files and folders the last search could not use.
-    pub fn failures(&self) -> usize {
-        self.failures
     }
 
     /// Hashes of a file's pieces, and its size. What names its content is added to `seen`.
@@ -335,15 +327,15 @@ mod tests {
         let (mut library, observer) = (Library::in_memory(), Listening::default());
         let mut find = || {
             let documents = library.find(&paths, 4, &observer).unwrap();
-            (documents.len(), library.failures(), std::mem::take(&mut *observer.0.lock().unwrap()))
+            (documents.len(), std::mem::take(&mut *observer.0.lock().unwrap()))
         };
-        let (documents, failures, told) = find();
-        assert_eq!((documents, failures), (1, 1));
+        let (documents, told) = find();
+        assert_eq!(documents, 1);
         assert!(told[0].contains("gone is left out"), "{told:?}");
         assert_eq!(told[1], "left out: 1 empty");
-        assert_eq!(find(), (1, 1, Vec::new()));
+        assert_eq!(find(), (1, Vec::new()));
         write(folder.path(), "gone", "come", 60);
-        assert_eq!(find(), (2, 0, Vec::new()));
+        assert_eq!(find(), (2, Vec::new()));
         fs::remove_dir_all(folder.path()).unwrap();
         let nothing = library.find(&paths, 4, &observer).unwrap_err();
         assert_eq!(soma_codes::Coded::code(&nothing).as_str(), "file_not_found");

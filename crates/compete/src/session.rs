@@ -15,6 +15,7 @@ use soma_sdk::api::text::{I64, U64};
 use soma_sdk::api::{Payment, Status, Target, TargetStatus};
 use soma_sdk::corpus::Corpus;
 use soma_sdk::obligation::{Obligation, phase_ends_ms};
+use soma_sdk::patience::pause;
 
 use crate::competitor::Competitor;
 use crate::corpus::Standing;
@@ -254,9 +255,8 @@ impl<'a> Session<'a> {
         let is_due = |due: &Obligation| {
             matches!(due, Obligation::Publication(_)) && (due.chain(), due.sender()) == account
         };
-        let listed = spool.list();
         self.pending.is_empty()
-            && listed.is_ok_and(|listing| !listing.obligations.iter().any(is_due))
+            && spool.list().is_ok_and(|listing| !listing.obligations.iter().any(is_due))
     }
 
     /// Commits and submits what can be now.
@@ -361,8 +361,7 @@ impl<'a> Session<'a> {
         if left? == 0 {
             self.entered(epoch, documents.len());
         } else if entering.is_incomplete() && self.again_at.is_none() {
-            let pause = AGAIN_FIRST * 2_u32.saturating_pow(self.tries.min(8));
-            self.again_at = Instant::now().checked_add(pause.min(AGAIN_LAST));
+            self.again_at = Instant::now().checked_add(pause(AGAIN_FIRST, AGAIN_LAST, self.tries));
         }
         Ok(())
     }

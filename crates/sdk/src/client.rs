@@ -8,7 +8,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
@@ -16,6 +16,7 @@ use soma_codes::Code;
 use soma_protocol::{
     Address, Architecture, Epoch as EpochId, Hash, ModelId, Params, SignedTransaction, TargetId,
 };
+use tokio::time::{Instant, sleep};
 
 use crate::api::routes;
 use crate::api::text::Text;
@@ -44,6 +45,34 @@ const ANSWER_BYTES_MAX: usize = 32 << 20;
 /// The pauses between requests for a transaction's state: the first one, and the longest one.
 const LOOK_FIRST: Duration = Duration::from_millis(20);
 const LOOK_LAST: Duration = Duration::from_millis(500);
+
+/// Paces requests for a transaction's state, within a time limit.
+pub(crate) struct Looks {
+    begun: Instant,
+    pause: Duration,
+    limit: Duration,
+}
+
+impl Looks {
+    /// Begins with the first request.
+    pub(crate) fn begin(limit: Duration) -> Self {
+        Self { begun: Instant::now(), pause: LOOK_FIRST, limit }
+    }
+
+    /// Pauses before the next request.
+    ///
+    /// # Errors
+    /// [`SdkError::Timeout`] if it would come too late.
+    pub(crate) async fn pause(&mut self) -> Result<(), SdkError> {
+        if self.begun.elapsed() + self.pause > self.limit {
+            let limit_ms = u64::try_from(self.limit.as_millis()).unwrap_or(u64::MAX);
+            return Err(SdkError::Timeout { what: "a transaction's inclusion", limit_ms });
+        }
+        sleep(self.pause).await;
+        self.pause = (self.pause * 5 / 4).min(LOOK_LAST);
+        Ok(())
+    }
+}
 
 /// A connection to one node.
 ///
@@ -324,7 +353,7 @@ impl Client {
         subject: Subject,
         after: Option<&str>,
     ) -> Result<Page<Event>, SdkError> {
-        self.page(&subject.path(), after).await
+        self.page(&subject.path(), "", after).await
     }
 
     /// A page of the transactions that an account signed, newest first, as for
@@ -334,16 +363,7 @@ impl Client {
         account: Address,
         after: Option<&str>,
     ) -> Result<Page<Transaction>, SdkError> {
-        self.page(&routes::path(routes::ACCOUNT_TRANSACTIONS, account), after).await
-    }
-
-    async fn page<T: DeserializeOwned>(
-        &self,
-        path: &str,
-        after: Option<&str>,
-    ) -> Result<Page<T>, SdkError> {
-        let after = after.map(|after| format!("&after={after}")).unwrap_or_default();
-        self.get(&format!("{path}?limit={}{after}", routes::PAGE_MAX)).await
+        self.page(&routes::path(routes::ACCOUNT_TRANSACTIONS, account), "", after).await
     }
 
     /// A transaction: pending in the node's pool, or finalized.
@@ -388,8 +408,7 @@ impl Client {
     /// [`SdkError::Expired`] once block time has passed its expiry; [`SdkError::Timeout`] after
     /// `limit`; otherwise as for other requests.
     pub async fn wait(&self, sent: &Sent, limit: Duration) -> Result<Receipt, SdkError> {
-        let begun = Instant::now();
-        let mut pause = LOOK_FIRST;
+        let mut looks = Looks::begin(limit);
         loop {
             match self.look(sent).await {
                 Ok(Whereabouts::Final(receipt)) => return Ok(receipt),
@@ -397,12 +416,7 @@ impl Client {
                 Err(error) if error.is_transient() => {}
                 Err(error) => return Err(error),
             }
-            if begun.elapsed() + pause > limit {
-                let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-                return Err(SdkError::Timeout { what: "a transaction's inclusion", limit_ms });
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 5 / 4).min(LOOK_LAST);
+            looks.pause().await?;
         }
     }
 
@@ -455,17 +469,30 @@ impl Client {
 
     async fn all<T: DeserializeOwned>(&self, path: &str, filter: &str) -> Result<Vec<T>, SdkError> {
         let mut items = Vec::new();
-        let mut after = String::new();
+        let mut after = None;
         loop {
-            let limit = routes::PAGE_MAX;
-            let page: Page<T> = self.get(&format!("{path}?{filter}limit={limit}{after}")).await?;
-            let empty = page.items.is_empty();
+            let page: Page<T> = self.page(path, filter, after.as_deref()).await?;
             items.extend(page.items);
-            match page.next {
-                Some(next) if !empty => after = format!("&after={next}"),
-                _ => return Ok(items),
+            after = page.next;
+            if after.is_none() {
+                return Ok(items);
             }
         }
+    }
+
+    /// A page of a list. One without items is the last, whatever the node says: whoever reads all
+    /// pages must come to an end.
+    async fn page<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        filter: &str,
+        after: Option<&str>,
+    ) -> Result<Page<T>, SdkError> {
+        let after = after.map(|after| format!("&after={after}")).unwrap_or_default();
+        let limit = routes::PAGE_MAX;
+        let page: Page<T> = self.get(&format!("{path}?{filter}limit={limit}{after}")).await?;
+        let next = page.next.filter(|_| !page.items.is_empty());
+        Ok(Page { next, ..page })
     }
 
     /// Asks a question, again after a pause while the node limits this client's rate.
@@ -477,7 +504,7 @@ impl Client {
                 match self.json(question).await {
                     Err(SdkError::Api { status: 429, .. }) if refusals < PATIENCE => {
                         refusals += 1;
-                        tokio::time::sleep((LOOK_LAST * refusals).min(PAUSE_MAX)).await;
+                        sleep((LOOK_LAST * refusals).min(PAUSE_MAX)).await;
                     }
                     answer => return answer,
                 }

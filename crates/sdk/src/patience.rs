@@ -1,4 +1,5 @@
-//! Waits that are not silent: whoever listens is told what a wait is for once it lasts.
+//! Waits that are not silent: whoever listens is told what a wait is for once it lasts; and pauses
+//! that grow.
 
 use std::fmt;
 use std::future::Future;
@@ -7,6 +8,12 @@ use std::time::Duration;
 
 /// How long a wait may be silent.
 pub const QUIET: Duration = Duration::from_secs(2);
+
+/// The pause before another attempt, after a failure with this many others in a row before it: it
+/// doubles from `first` up to `longest`.
+pub fn pause(first: Duration, longest: Duration, failures: u32) -> Duration {
+    first.saturating_mul(2_u32.saturating_pow(failures)).min(longest)
+}
 
 /// Is told what is waited for; by default nobody is.
 #[derive(Clone, Default)]
@@ -63,7 +70,14 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
-    use super::Listener;
+    use super::{Listener, pause};
+
+    #[test]
+    fn pauses_double_up_to_the_longest() {
+        let pauses = [0, 1, 2, 3, u32::MAX]
+            .map(|failures| pause(Duration::from_secs(2), Duration::from_secs(9), failures));
+        assert_eq!(pauses.map(|pause| pause.as_secs()), [2, 4, 8, 9, 9]);
+    }
 
     #[tokio::test]
     async fn only_a_wait_that_lasts_is_told_and_only_once() {

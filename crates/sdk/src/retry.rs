@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use crate::error::SdkError;
+use crate::patience::pause;
 
 /// How many failures in a row, without progress, a transfer or an event stream retries.
 pub(crate) const RETRIES: u32 = 8;
@@ -37,9 +38,9 @@ impl Retries {
         if self.failures >= self.limit {
             return false;
         }
-        let pause = PAUSE_FIRST * 2_u32.saturating_pow(self.failures.min(8));
+        let pause = pause(PAUSE_FIRST, PAUSE_MAX, self.failures);
         self.failures += 1;
-        tokio::time::sleep(pause.min(PAUSE_MAX)).await;
+        tokio::time::sleep(pause).await;
         true
     }
 

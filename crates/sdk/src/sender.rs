@@ -6,9 +6,7 @@
 //! and a number that another machine was faster to use is asked for again. A transaction whose fate
 //! is not known is never signed again with another number: it could be executed twice.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use soma_codes::{Code, Coded as _};
@@ -16,11 +14,11 @@ use soma_protocol::{
     Action, Address, Amount, Hash, Params, Phase, SecretKey, SignedTransaction, action,
 };
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::api::{Receipt, Status};
 use crate::at_stake::AtStake;
-use crate::client::{Client, Sent, Whereabouts};
+use crate::client::{Client, Looks, Sent, Whereabouts};
 use crate::error::SdkError;
 use crate::retry::Retries;
 use crate::signing::{Terms, Tip, sign};
@@ -35,9 +33,6 @@ const RETRIES: u32 = 4;
 const CONFLICTS: u32 = 12;
 /// How long the turn of another process is waited for.
 const TURN_LIMIT: Duration = Duration::from_mins(1);
-/// The pauses between requests for a transaction's state: the first one, and the longest one.
-const LOOK_FIRST: Duration = Duration::from_millis(20);
-const LOOK_LAST: Duration = Duration::from_millis(500);
 /// Time between two attempts to hand in a transaction that the node does not know anymore.
 const HAND_IN_AGAIN: Duration = Duration::from_secs(1);
 /// Codes for a phase that another command has ended, or ends.
@@ -62,16 +57,6 @@ pub struct Sender {
     /// The file at which processes that share it take turns.
     turns: Option<PathBuf>,
     at_stake: AtStake,
-    /// Transactions whose fate is not known.
-    handed_in: std::sync::Mutex<BTreeMap<Hash, HandedIn>>,
-}
-
-/// A transaction that was handed in to a node.
-#[derive(Clone, Debug)]
-struct HandedIn {
-    signed: SignedTransaction,
-    /// Whether somebody was told that it is waited for.
-    told: bool,
 }
 
 /// The key, without a way to print it.
@@ -103,7 +88,6 @@ impl Sender {
             tip: None,
             turns: None,
             at_stake: AtStake::default(),
-            handed_in: std::sync::Mutex::default(),
         })
     }
 
@@ -234,16 +218,12 @@ impl Sender {
     /// [`SdkError::Rejected`] with the rule's code; otherwise those of [`Client::wait`].
     pub async fn wait(&self, sent: Sent) -> Result<Receipt, SdkError> {
         let what = || format!("waiting for the network to include transaction {}", sent.hash);
-        let known = self.with_handed_in(|all| {
-            all.get_mut(&sent.hash).map(|it| std::mem::replace(&mut it.told, true))
-        });
-        let outcome = if known == Some(true) {
+        let outcome = if self.at_stake.is_told(&sent.hash) {
             Box::pin(self.fate(&sent)).await
         } else {
             self.client.listener().during(what, Box::pin(self.fate(&sent))).await
         };
         if !matches!(outcome, Err(SdkError::Timeout { .. })) {
-            self.with_handed_in(|all| drop(all.remove(&sent.hash)));
             self.at_stake.decided(&sent.hash);
         }
         let receipt = outcome?;
@@ -256,16 +236,13 @@ impl Sender {
     /// What becomes of a transaction. Failures of the network, and answers of what is no node of
     /// this chain, say nothing about it.
     async fn fate(&self, sent: &Sent) -> Result<Receipt, SdkError> {
-        let limit = VALID + VALID;
-        let (begun, mut pause) = (Instant::now(), LOOK_FIRST);
-        let (mut again_at, mut told) = (begun + HAND_IN_AGAIN, false);
+        let mut looks = Looks::begin(VALID + VALID);
+        let (mut again_at, mut told) = (Instant::now() + HAND_IN_AGAIN, false);
         loop {
             match self.client.look(sent).await {
                 Ok(Whereabouts::Final(receipt)) => return Ok(receipt),
                 Ok(Whereabouts::Unknown) if Instant::now() >= again_at => {
-                    let signed =
-                        self.with_handed_in(|all| Some(all.get(&sent.hash)?.signed.clone()));
-                    if let Some(signed) = signed {
+                    if let Some(signed) = self.at_stake.transaction(&sent.hash) {
                         // A refusal says nothing about other nodes, which may still have it.
                         let _answer = self.client.send(&signed).await;
                     }
@@ -280,12 +257,7 @@ impl Sender {
                 }
                 Err(error) => return Err(error),
             }
-            if begun.elapsed() + pause > limit {
-                let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-                return Err(SdkError::Timeout { what: "a transaction's inclusion", limit_ms });
-            }
-            sleep(pause).await;
-            pause = (pause * 5 / 4).min(LOOK_LAST);
+            looks.pause().await?;
         }
     }
 
@@ -344,10 +316,7 @@ impl Sender {
     /// Sends the transaction, repeatedly while the network fails: to the node it is one
     /// transaction. If an attempt may have brought it there, only [`Self::wait`] can tell.
     async fn hand_in(&self, signed: &SignedTransaction) -> Result<(), SdkError> {
-        let hash = signed.hash();
-        let handed_in = HandedIn { signed: signed.clone(), told: false };
-        self.with_handed_in(|all| drop(all.insert(hash, handed_in)));
-        self.at_stake.handed_in(hash, signed.transaction().action.name());
+        self.at_stake.hand_in(signed.clone());
         let mut retries = Retries::new(RETRIES);
         let mut in_doubt = false;
         let error = loop {
@@ -365,13 +334,8 @@ impl Sender {
         if in_doubt {
             return Ok(());
         }
-        self.with_handed_in(|all| drop(all.remove(&hash)));
-        self.at_stake.decided(&hash);
+        self.at_stake.decided(&signed.hash());
         Err(error)
-    }
-
-    fn with_handed_in<T>(&self, change: impl FnOnce(&mut BTreeMap<Hash, HandedIn>) -> T) -> T {
-        change(&mut self.handed_in.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -10,7 +10,7 @@
 //! A disk may fail or vanish, too: what a process has seen of the folder it keeps in memory, sends
 //! from there, and writes again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -28,6 +28,7 @@ use crate::client::{Client, Sent};
 use crate::error::SdkError;
 use crate::file;
 use crate::obligation::{Obligation, ObligationStatus, Publication, phase_ends_ms};
+use crate::patience::pause;
 use crate::secret::Secret;
 use crate::sender::{Sender, is_of_chain};
 use crate::turn::Turn;
@@ -86,9 +87,9 @@ impl Held {
     }
 
     fn refused(&mut self) {
-        let pause = AGAIN_FIRST * 2_u32.saturating_pow(self.refusals.min(8));
+        let pause = pause(AGAIN_FIRST, AGAIN_LAST, self.refusals);
         self.refusals = self.refusals.saturating_add(1);
-        self.again_at = Some(Instant::now() + pause.min(AGAIN_LAST));
+        self.again_at = Some(Instant::now() + pause);
     }
 }
 
@@ -248,18 +249,19 @@ impl Spool {
             Err(error) if self.with_held(|held| held.is_empty()) => return Err(error),
             Err(error) => listing.damaged.push(error),
         }
-        for (path, held) in self.with_held(|held| held.clone()) {
-            if found.contains_key(&path) {
-                continue;
-            }
+        let gone: Vec<(PathBuf, Obligation)> = self.with_held(|held| {
+            let gone = held.iter().filter(|(path, _)| !found.contains_key(*path));
+            gone.map(|(path, held)| (path.clone(), held.obligation.clone())).collect()
+        });
+        for (path, obligation) in gone {
             if [SENT, ENDED].iter().any(|ending| path.with_extension(ending).exists()) {
                 // Another process has retired it.
                 self.with_held(|held| drop(held.remove(&path)));
                 continue;
             }
             // A failure to write it again is no reason not to send it.
-            let _written = self.write(&path, held.obligation.clone());
-            found.insert(path, held.obligation);
+            let _written = self.write(&path, obligation.clone());
+            found.insert(path, obligation);
         }
         self.with_held(|held| {
             for (path, obligation) in &found {
@@ -340,6 +342,10 @@ impl Spool {
     pub async fn deliver(&self, sender: &Sender) -> Result<Vec<(Obligation, Outcome)>, SdkError> {
         let mut outcomes = Vec::new();
         let listing = self.list()?;
+        // Another process may have settled what is not on the list.
+        let listed: BTreeSet<Hash> =
+            listing.obligations.iter().map(Obligation::commitment).collect();
+        sender.at_stake().keep_dues(&listed);
         if listing.obligations.is_empty() {
             return Ok(outcomes);
         }

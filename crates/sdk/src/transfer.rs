@@ -252,7 +252,7 @@ impl Client {
                 continue;
             }
             let what = || format!("waiting for another process to download {}", to.display());
-            let locked = self.listener().during(what, turn::lock(&file)).await;
+            let locked = self.listener().during(what, turn::lock(&file, Duration::MAX)).await;
             locked.map_err(SdkError::io(part))?;
             if hash_of_file(to).is_ok_and(|found| found == remote.hash) {
                 return Ok(None);

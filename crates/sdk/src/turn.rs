@@ -28,33 +28,21 @@ impl Turn {
             return Self { locked: None };
         };
         let name = || format!("waiting for another process to {what}");
-        let locked = listener.during(name, lock_within(&file, limit)).await;
-        Self { locked: locked.then_some(file) }
+        let locked = listener.during(name, lock(&file, limit)).await;
+        Self { locked: locked.is_ok().then_some(file) }
     }
 }
 
-/// Locks the file; false if that is not possible in time.
-async fn lock_within(file: &File, limit: Duration) -> bool {
+/// Locks the file.
+///
+/// # Errors
+/// If the file cannot be locked at all, or another process still has it after `limit`.
+pub(crate) async fn lock(file: &File, limit: Duration) -> std::io::Result<()> {
     let begun = Instant::now();
     loop {
         match file.try_lock() {
-            Ok(()) => return true,
             Err(TryLockError::WouldBlock) if begun.elapsed() < limit => sleep(POLL).await,
-            Err(_) => return false,
-        }
-    }
-}
-
-/// Locks the file, however long another process has it.
-///
-/// # Errors
-/// If the file cannot be locked at all.
-pub(crate) async fn lock(file: &File) -> std::io::Result<()> {
-    loop {
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => sleep(POLL).await,
-            Err(TryLockError::Error(error)) => return Err(error),
-            Ok(()) => return Ok(()),
+            locked => return locked.map_err(Into::into),
         }
     }
 }

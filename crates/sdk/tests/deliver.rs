@@ -122,9 +122,8 @@ async fn account() -> Json<Value> {
     }))
 }
 
-/// One delivery of an obligation to a node with the answers of `node`: the outcome, what was sent,
-/// and how many obligations are left.
-async fn deliver(node: Node, due: Obligation) -> (Outcome, Vec<SignedTransaction>, usize) {
+/// An account at a node with the answers of `node`.
+async fn serve(node: Node) -> (Shared, Sender) {
     let shared = Arc::new(Mutex::new(node));
     let router = Router::new()
         .route(routes::STATUS, get(status))
@@ -137,11 +136,16 @@ async fn deliver(node: Node, due: Obligation) -> (Outcome, Vec<SignedTransaction
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await });
+    (shared, Sender::on_any_chain(client, key()).await.unwrap())
+}
 
+/// One delivery of an obligation to a node with the answers of `node`: the outcome, what was sent,
+/// and how many obligations are left.
+async fn deliver(node: Node, due: Obligation) -> (Outcome, Vec<SignedTransaction>, usize) {
+    let (shared, sender) = serve(node).await;
     let folder = private_folder().unwrap();
     let spool = Spool::open(folder.path()).unwrap();
     spool.put(due).unwrap();
-    let sender = Sender::on_any_chain(client, key()).await.unwrap();
     let (_, outcome) = spool.deliver(&sender).await.unwrap().pop().unwrap();
     let sent = shared.lock().unwrap().sent.clone();
     (outcome, sent, spool.list().unwrap().obligations.len())
@@ -205,6 +209,20 @@ async fn a_temporary_rejection_keeps_the_obligation_and_a_permanent_one_removes_
     let (outcome, _, left) = deliver(Node { refuses: true, ..node() }, ours()).await;
     assert!(matches!(outcome, Outcome::Failed(_)));
     assert_eq!(left, 1);
+}
+
+#[tokio::test]
+async fn what_another_process_has_settled_is_not_at_stake_anymore() {
+    let (_, sender) = serve(Node { refuses: true, ..node() }).await;
+    let folder = private_folder().unwrap();
+    let spool = Spool::open(folder.path()).unwrap();
+    spool.put(ours()).unwrap();
+    let outcomes = spool.deliver(&sender).await.unwrap();
+    assert!(matches!(outcomes[..], [(_, Outcome::Failed(_))]), "{outcomes:?}");
+    assert_eq!(sender.at_stake().dues().len(), 1);
+    Spool::open(folder.path()).unwrap().retire(&ours(), true).unwrap();
+    assert!(spool.deliver(&sender).await.unwrap().is_empty());
+    assert_eq!(sender.at_stake().dues(), Vec::new());
 }
 
 #[tokio::test]

@@ -31,11 +31,7 @@ struct Holding {
 
 impl Balance {
     pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
-        let address = if let Some(address) = self.address {
-            address
-        } else {
-            network::key_path(global)?.info()?.address
-        };
+        let address = network::account(global, self.address)?;
         let client = network::client(global, output)?;
         let account = network::block_on(async { Ok(client.account(address).await?) })?;
         let holding = Holding {

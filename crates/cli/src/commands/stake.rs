@@ -52,9 +52,7 @@ impl StakeCommand {
     async fn run_networked(self, global: &Global, output: &Output) -> Result {
         let action = match self {
             Self::Show { address } => {
-                let signer =
-                    || Ok::<_, crate::error::Error>(network::key_path(global)?.info()?.address);
-                let address = address.map_or_else(signer, Ok)?;
+                let address = network::account(global, address)?;
                 return show(
                     network::client(global, output)?.stakes(address).await?,
                     address,

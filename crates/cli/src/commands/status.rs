@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use soma_protocol::{Amount, Hash};
 use soma_sdk::api as types;
-use soma_sdk::at_stake::Due;
+use soma_sdk::at_stake::{self, Due};
 use soma_sdk::client::Client;
 use soma_sdk::spool;
 
@@ -68,7 +68,7 @@ async fn dues(
             Err(error) => output.warn(format_args!("{obligation}: {error}")),
         }
     }
-    dues.sort_by_key(|due| (due.until_epoch, due.until_phase.0));
+    at_stake::sort(&mut dues);
     Ok(dues)
 }
 

@@ -7,7 +7,6 @@ use soma_compete::{
     Library, Plan, ScoreCache, Scoring, Session, Submitted, Submitter, WeightsCache, nats,
 };
 use soma_protocol::Amount;
-use soma_sdk::client::Client;
 
 use crate::error::Result;
 use crate::global::Global;
@@ -52,8 +51,8 @@ impl Submit {
         let engine = self.engine.build()?;
         let weights = WeightsCache::new(home.weights());
         let scores = if self.no_cache { ScoreCache::off() } else { ScoreCache::new(home.scores()) };
-        let witnesses = self.witness.iter().map(|url| Client::new(url));
-        let witnesses = witnesses.collect::<std::result::Result<Vec<_>, _>>()?;
+        let witnesses = self.witness.iter().map(|url| network::client_at(url, output));
+        let witnesses = witnesses.collect::<Result<Vec<_>>>()?;
         network::block_on(async {
             let competitor = network::competitor(global, output).await?;
             let corpus = network::corpus(global, &competitor)?;

@@ -90,11 +90,11 @@ impl Rates {
 
 impl Top {
     pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
-        // Its page tells of a node that does not answer.
+        // Its page tells of a node that does not answer, once it is there.
         let client = Client::new(&global.url)?;
         network::block_on(async {
             // Only the first request must succeed; later failures are shown, and retried.
-            let first = client.status().await?;
+            let first = network::client(global, output)?.status().await?;
             let screen = if output.is_json() { None } else { Screen::open()? };
             let mut keyboard = screen.as_ref().map(|_| Keyboard::open());
             let keys = keyboard.as_ref().is_some_and(Keyboard::is_open);

@@ -4,7 +4,7 @@ use serde::Serialize;
 use soma_compete::why::{self, Fate};
 use soma_protocol::{Address, ModelId};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::global::Global;
 use crate::network;
 use crate::output::Output;
@@ -18,7 +18,7 @@ use crate::output::Output;
 pub(crate) struct Why {
     /// An account instead of that of --key; no key is needed.
     #[arg(long, value_name = "ADDRESS", conflicts_with = "model")]
-    account: Option<String>,
+    account: Option<Address>,
     /// Only this model, whoever owns it; no key is needed.
     #[arg(long, value_name = "ID")]
     model: Option<u32>,
@@ -38,7 +38,11 @@ impl Why {
     pub(crate) fn run(&self, global: &Global, output: &Output) -> Result {
         let client = network::client(global, output)?;
         network::block_on(async {
-            let account = self.account(global)?;
+            // A model alone has no account.
+            let account = match self.model {
+                Some(_) => None,
+                None => Some(network::account(global, self.account)?),
+            };
             let mut fates = Vec::new();
             let models = match (self.model, account) {
                 (Some(model), _) => vec![model],
@@ -61,19 +65,6 @@ impl Why {
             let account = account.map(|account| account.to_string());
             output.result(describe(&fates), &Report { account, fates })
         })
-    }
-
-    /// The account to explain; `None` for a model alone.
-    fn account(&self, global: &Global) -> Result<Option<Address>> {
-        match (&self.account, self.model) {
-            (Some(text), _) => {
-                let address = text.parse();
-                let address = address.map_err(|_| Error::usage(format!("{text} is no address")))?;
-                Ok(Some(address))
-            }
-            (None, Some(_)) => Ok(None),
-            (None, None) => Ok(Some(network::key(global)?.address())),
-        }
     }
 }
 

@@ -50,9 +50,10 @@ impl<'a> Chronicle<'a> {
     /// The events of these epochs that concern `subject`, oldest first.
     pub(super) async fn events(&mut self, subject: Subject) -> Result<Vec<Entry>> {
         let mut found = Vec::new();
-        let mut after = None;
-        'pages: while found.len() < READ_MAX {
+        let (mut after, mut read) = (None, 0);
+        'pages: while read < READ_MAX {
             let page = self.client.events_of(subject, after.as_deref()).await?;
+            read += page.items.len();
             for event in &page.items {
                 // A node may be newer than this software and tell of what it does not know.
                 let Some(entry) = entry(event) else { continue };
@@ -64,9 +65,9 @@ impl<'a> Chronicle<'a> {
                     _ => break 'pages,
                 }
             }
-            match page.next {
-                Some(next) if !page.items.is_empty() => after = Some(next),
-                _ => break,
+            after = page.next;
+            if after.is_none() {
+                break;
             }
         }
         found.reverse();

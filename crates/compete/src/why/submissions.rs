@@ -166,9 +166,9 @@ async fn refused(chronicle: &Chronicle<'_>, account: Address) -> Result<Vec<Fate
             let during = courses.iter().rfind(|(began_ms, ..)| *began_ms <= at_ms);
             fates.extend(during.and_then(|during| refusal(transaction, at_ms, during)));
         }
-        match page.next {
-            Some(next) if !page.items.is_empty() => after = Some(next),
-            _ => break,
+        after = page.next;
+        if after.is_none() {
+            break;
         }
     }
     Ok(fates)

@@ -124,7 +124,7 @@ fn domain(
         let name = file.strip_prefix(root).unwrap_or(file);
         match documents::read(file, name, DOCUMENT_BYTES_MAX) {
             Ok(pieces) => documents.extend(pieces),
-            Err(error) => output.warn(format_args!("{} is left out: {error}", file.display())),
+            Err(error) => output.warn(documents::left_out(file, error)),
         }
     }
     documents.retain(|document: &Document| document.size_bytes() >= bytes_min);
