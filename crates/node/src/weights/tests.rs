@@ -295,17 +295,20 @@ fn files_that_no_rule_needs_are_removed_and_no_others() {
 fn a_commit_that_is_replaced_frees_its_file_at_once_even_while_it_is_uploaded() {
     let fixture = Fixture::new(5_000);
     fixture.upload_all();
-    assert!(!fixture.store.set_needed(fixture.needed()), "nothing has changed");
+    fixture.store.set_needed(fixture.needed());
+    assert!(!fixture.store.is_unswept(), "nothing has changed");
     let replacement = Ciphertext { hash: Hash([9; 32]), size_bytes: 5_000 };
     let mut replaced = needed(&[]);
     replaced.files.insert(replacement, named(MODEL, OWNER));
-    assert!(fixture.store.set_needed(replaced), "a file is not needed any more");
+    fixture.store.set_needed(replaced);
+    assert!(fixture.store.is_unswept(), "a file is not needed any more");
     fixture.store.sweep().unwrap();
     assert!(!fixture.store.holds(&fixture.file()));
 
     let mut upload = fixture.store.upload(replacement, OWNER, 0).unwrap();
     upload.write(&[0; 1_000]).unwrap();
-    assert!(fixture.store.set_needed(fixture.needed()));
+    fixture.store.set_needed(fixture.needed());
+    assert!(fixture.store.is_unswept());
     let error = upload.write(&[0; 1_000]).unwrap_err();
     assert_eq!(error.code().as_str(), "commit_not_found");
     assert!(fixture.store.files("partial").unwrap().is_empty());
