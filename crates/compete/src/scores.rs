@@ -226,10 +226,8 @@ fn make_room(folder: &Path, bytes: u64) -> io::Result<()> {
         if used <= FOLDER_BYTES_MAX {
             break;
         }
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => used -= bytes,
-        }
+        soma_os::file::remove(&path)?;
+        used -= bytes;
     }
     Ok(())
 }

@@ -179,12 +179,7 @@ impl WeightsCache {
 
 /// Deletes a file that another process may have deleted.
 fn delete(path: &Path) -> Result {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(CompeteError::file(path, "delete")(error))
-        }
-        _ => Ok(()),
-    }
+    soma_os::file::remove(path).map_err(CompeteError::file(path, "delete"))
 }
 
 fn hash_of(path: &Path) -> Result<Hash> {

@@ -253,6 +253,17 @@ fn invalid(reason: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, reason)
 }
 
+/// Removes a file, unless another process has done so.
+///
+/// # Errors
+/// If removing fails.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Renames within one file system and makes the rename durable. The caller must already have synced
 /// the content of `from`.
 ///

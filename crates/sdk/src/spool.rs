@@ -297,7 +297,7 @@ impl Spool {
         let file = &removed.ciphertext;
         let needs =
             |other: &Obligation| matches!(other, Obligation::Reveal(r) if r.ciphertext == *file);
-        if others.iter().any(needs) { Ok(()) } else { remove_file(&removed.ciphertext) }
+        if others.iter().any(needs) { Ok(()) } else { remove(&removed.ciphertext) }
     }
 
     /// The key under which this machine has revealed these weights, if it still knows: it is public
@@ -327,7 +327,7 @@ impl Spool {
             let modified = std::fs::metadata(&path).and_then(|metadata| metadata.modified());
             let age = modified.ok().and_then(|time| time.elapsed().ok());
             if age.is_some_and(|age| age > KEPT) {
-                remove_file(&path)?;
+                remove(&path)?;
             }
         }
         Ok(())
@@ -536,14 +536,8 @@ async fn finish_upload(sender: &Sender, obligation: &Obligation) -> Result<(), S
     }
 }
 
-/// Removes a file unless it is already gone.
-fn remove_file(path: &Path) -> Result<(), SdkError> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(SdkError::io(path)(error))
-        }
-        _ => Ok(()),
-    }
+fn remove(path: &Path) -> Result<(), SdkError> {
+    soma_os::file::remove(path).map_err(SdkError::io(path))
 }
 
 fn read(path: &Path) -> Result<Obligation, SdkError> {
