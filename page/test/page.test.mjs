@@ -250,9 +250,12 @@ test("a curve has the colors of the theme that is shown", async () => {
         page.waitForFunction(() => {
             const accent = getComputedStyle(document.querySelector(".brand svg")).stroke;
             const canvas = document.querySelector(".curve canvas");
-            const { data } = canvas
-                .getContext("2d", { willReadFrequently: true })
-                .getImageData(0, 0, canvas.width, canvas.height);
+            const { width, height } = canvas;
+            // A copy, so that reading it again and again is no reason for the browser to warn.
+            const copy = new OffscreenCanvas(width, height);
+            const pixels = copy.getContext("2d", { willReadFrequently: true });
+            pixels.drawImage(canvas, 0, 0);
+            const { data } = pixels.getImageData(0, 0, width, height);
             for (let at = 0; at < data.length; at += 4)
                 if (`rgb(${data.slice(at, at + 3).join(", ")})` === accent) return true;
             return false;
