@@ -242,6 +242,73 @@ test("the theme is the system's until the reader chooses, and then it stays", as
     await page.close();
 });
 
+test("a curve has the colors of the theme that is shown", async () => {
+    const { model } = await addresses();
+    const page = await browser.page(`/models/${model.id}`);
+    await page.waitForSelector(".curve canvas");
+    const drawn = () =>
+        page.waitForFunction(() => {
+            const accent = getComputedStyle(document.querySelector(".brand svg")).stroke;
+            const canvas = document.querySelector(".curve canvas");
+            const { width, height } = canvas;
+            // A copy, so that reading it again and again is no reason for the browser to warn.
+            const copy = new OffscreenCanvas(width, height);
+            const pixels = copy.getContext("2d", { willReadFrequently: true });
+            pixels.drawImage(canvas, 0, 0);
+            const { data } = pixels.getImageData(0, 0, width, height);
+            for (let at = 0; at < data.length; at += 4)
+                if (`rgb(${data.slice(at, at + 3).join(", ")})` === accent) return true;
+            return false;
+        });
+    await drawn();
+    await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: "dark" }]);
+    await drawn();
+    for (const _ of ["light", "dark", "system"]) {
+        await page.click("footer button");
+        await drawn();
+    }
+    await page.evaluate(() => localStorage.clear());
+    await page.close();
+});
+
+test("a list continues where it ends, even if it is asked twice", async () => {
+    const page = await browser.page("/blocks");
+    await page.waitForSelector(".more button");
+    await page.$eval(".more button", (button) => {
+        button.click();
+        button.click();
+    });
+    const heights = () =>
+        page.$$eval("tbody td:first-child", (cells) =>
+            cells.map((cell) => Number(cell.textContent.replace(/\D/g, ""))),
+        );
+    await page.waitForFunction(() => document.querySelectorAll("tbody tr").length > 50);
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    const shown = await heights();
+    assert.deepEqual(
+        shown,
+        shown.map((_, at) => shown[0] - at),
+    );
+    await page.close();
+});
+
+test("a path that is no text leads nowhere, and Enter without a text finds nothing", async () => {
+    const page = await browser.page("/blocks");
+    await page.evaluate(() => {
+        history.pushState(null, "", "/%ff");
+        dispatchEvent(new PopStateEvent("popstate"));
+    });
+    await page.waitForFunction(() =>
+        document.querySelector("main").innerText.includes("no such page"),
+    );
+    await page.keyboard.press("/");
+    await page.keyboard.press("Enter");
+    await page.keyboard.type("rust-spec");
+    await page.waitForSelector(".hits a");
+    assert.equal(await page.evaluate(() => location.pathname), "/%ff");
+    await page.close();
+});
+
 test("pictures for the documentation", { skip: !process.env.UPDATE }, async () => {
     mkdirSync(pictures, { recursive: true });
     const { model } = await addresses();

@@ -12,6 +12,8 @@ export class Paged<T> {
     loaded = $state(false);
 
     #path: () => string | null;
+    /** Pages that were asked for. From the second on, the first must stay as it is. */
+    #pages = 1;
 
     /** While only the first page is shown, it is asked again when an event concerns it. */
     constructor(path: () => string | null, concerns: (event: Event) => boolean = () => false) {
@@ -22,19 +24,17 @@ export class Paged<T> {
             this.next = null;
             this.loaded = false;
             this.problem = undefined;
+            this.#pages = 1;
             if (asked === null) return;
             let timer: ReturnType<typeof setTimeout> | undefined;
             const abort = new AbortController();
-            let isFirst = true;
             const ask = async () => {
                 try {
                     const page = await get<Page<T>>(asked, abort.signal);
-                    if (isFirst || this.#pages <= 1) {
+                    if (this.#pages <= 1) {
                         this.items = page.items;
                         this.next = page.next;
-                        this.#pages = 1;
                     }
-                    isFirst = false;
                     this.loaded = true;
                 } catch (error) {
                     if (!abort.signal.aborted && error instanceof Problem) this.problem = error;
@@ -56,20 +56,20 @@ export class Paged<T> {
         });
     }
 
-    #pages = 0;
-
     async more(): Promise<void> {
         const path = this.#path();
-        if (path === null || this.next === null) return;
+        const after = this.next;
+        if (path === null || after === null) return;
         const joint = path.includes("?") ? "&" : "?";
+        this.#pages += 1;
         try {
-            const page = await get<Page<T>>(
-                `${path}${joint}after=${encodeURIComponent(this.next)}`,
-            );
+            const page = await get<Page<T>>(`${path}${joint}after=${encodeURIComponent(after)}`);
+            // Whoever asks twice gets the same page twice.
+            if (this.next !== after) return;
             this.items = [...this.items, ...page.items];
             this.next = page.next;
-            this.#pages += 1;
         } catch (error) {
+            this.#pages -= 1;
             if (error instanceof Problem) this.problem = error;
         }
     }

@@ -1,4 +1,5 @@
 // Light or dark: as the system says, until the reader says otherwise.
+import { MediaQuery } from "svelte/reactivity";
 
 export type Theme = "system" | "light" | "dark";
 
@@ -14,16 +15,33 @@ function kept(): Theme {
     }
 }
 
+const system = new MediaQuery("(prefers-color-scheme: dark)");
+
 class Choice {
     theme = $state<Theme>(kept());
 
+    constructor() {
+        this.#apply();
+    }
+
+    /** Whether the page is dark, for what is not drawn by style alone. */
+    get isDark(): boolean {
+        return this.theme === "dark" || (this.theme === "system" && system.current);
+    }
+
     next(): void {
         this.theme = NEXT[this.theme];
+        this.#apply();
         try {
             localStorage.setItem(KEY, this.theme);
         } catch {
             // It holds until the page is left.
         }
+    }
+
+    /** At once: whoever draws again because of it reads the new colors. */
+    #apply(): void {
+        document.documentElement.dataset.theme = this.theme;
     }
 }
 
