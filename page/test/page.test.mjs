@@ -292,7 +292,7 @@ test("a list continues where it ends, even if it is asked twice", async () => {
     await page.close();
 });
 
-test("a path that is no text leads nowhere, and Enter without a text finds nothing", async () => {
+test("a path that is not a text leads nowhere, and Enter without a text finds nothing", async () => {
     const page = await browser.page("/blocks");
     await page.evaluate(() => {
         history.pushState(null, "", "/%ff");
