@@ -4,10 +4,11 @@
 //! theirs by implementing [`Coded`], so no program can emit a code that is not in the table. This
 //! crate never holds a message: the error itself says what is wrong with which value.
 //!
-//! Reading order: [`Exit`], then the table of codes.
+//! Reading order: [`Exit`], then the table of codes, which `entry.rs` turns into a type.
 
 #![forbid(unsafe_code)]
 
+mod entry;
 mod exit;
 mod table;
 
