@@ -131,6 +131,8 @@ export class Network {
                 "8",
                 "-o",
                 `${name}.safetensors`,
+                "--log",
+                `${name}.jsonl`,
                 "--quiet",
             );
         }

@@ -1,6 +1,6 @@
 // The page as a reader meets it: Chromium in front of a local network of four validators.
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -188,6 +188,88 @@ test("every page has its JSON, no serious fault, and fits a phone", async () => 
     await missing.close();
 });
 
+/** Serious faults of a page without a JSON twin, and whether it fits a phone. */
+async function sound(page, name) {
+    assert.equal(await page.$("a.twin"), null, "no answer of the API");
+    assert.deepEqual(await browser.axe(page), [], name);
+    await page.setViewport({ ...PHONE, deviceScaleFactor: 1 });
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+    assert.ok(wide <= PHONE.width, `${name} is ${wide} wide on a phone`);
+    await page.setViewport({ width: 1280, height: 900, deviceScaleFactor: 1 });
+}
+
+test("training runs are drawn from their logs, over each other, and nothing leaves the browser", async () => {
+    const asked = [];
+    const page = await browser.page("/runs");
+    page.on("request", (request) => {
+        if (request.method() !== "GET") asked.push(request.url());
+    });
+    await page.waitForSelector(".empty");
+    const hostile = join(folder, "<img src=x onerror=alert(1)>.jsonl");
+    const config = { schema: "run/1", config: { note: "</bdi><script>alert(1)</script>" } };
+    const lines = [config, { step: 1, loss: 9, seconds: 1 }, { step: 2, loss: 8, seconds: 2 }];
+    writeFileSync(hostile, `${lines.map((line) => JSON.stringify(line)).join("\n")}\nno json\n`);
+    const logs = ["rust", "prose"].map((name) => join(folder, `${name}.jsonl`));
+    const chooser = await page.$('main input[type="file"]');
+    await chooser.uploadFile(...logs, hostile);
+    await page.waitForSelector(".curve canvas");
+    await page.waitForFunction(() => document.querySelectorAll("[data-run]").length === 3);
+    const shown = await text(page);
+    assert.match(shown, /1 of 4 lines is malformed and left out; the first is line 4/);
+    assert.match(shown, /<img src=x onerror=alert\(1\)>/);
+    assert.equal(await page.$("main img, main script"), null);
+    const last = await page.$eval(
+        '[data-run="rust.jsonl"] td:nth-child(2)',
+        (cell) => cell.innerText,
+    );
+    assert.equal(last, "80");
+    await page.focus(".look input");
+    for (let step = 0; step < 3; step += 1) await page.keyboard.press("ArrowLeft");
+    await page.waitForFunction(() =>
+        /^At step \d+$/.test(document.querySelector(".runs th:nth-child(6)").innerText),
+    );
+    const told = await page.$eval(".look input", (slider) => slider.ariaValueText);
+    assert.match(told, /^step \d+: rust\.jsonl [\d.]+, prose\.jsonl [\d.]+$/);
+    await page.$$eval(".bar .choice button", ([, time]) => time.click());
+    await page.waitForFunction(
+        () =>
+            document.querySelector(".look input").ariaValueText.startsWith("0 s") ||
+            /^\d+ (s|min)/.test(document.querySelector(".look input").ariaValueText),
+    );
+    await sound(page, "/runs");
+    assert.deepEqual(asked, []);
+    await page.close();
+});
+
+test("a log that grows is followed where the browser can", async () => {
+    const page = await browser.page("/runs");
+    await page.evaluate(() => {
+        const line = (step) => `${JSON.stringify({ step, loss: 1 / step, seconds: step })}\n`;
+        window.grown = line(1) + line(2);
+        window.showOpenFilePicker = async () => [
+            {
+                kind: "file",
+                name: "grows.jsonl",
+                getFile: async () => new File([window.grown], "grows.jsonl"),
+            },
+        ];
+        window.grow = (step) => (window.grown += line(step));
+    });
+    await page.$$eval(".drop button", ([choose]) => choose.click());
+    const step = (number) =>
+        page.waitForFunction(
+            (number) =>
+                document.querySelector('[data-run="grows.jsonl"] td:nth-child(2)')?.innerText ===
+                number,
+            {},
+            String(number),
+        );
+    await step(2);
+    await page.evaluate(() => window.grow(3));
+    await step(3);
+    await page.close();
+});
+
 test("the keyboard alone reaches everything", async () => {
     const page = await browser.page("/");
     await page.waitForSelector(".leaders tbody tr");
@@ -324,6 +406,18 @@ test("pictures for the documentation", { skip: !process.env.UPDATE }, async () =
     for (const [name, path, view] of shots) {
         const page = await browser.page(path, { height: 1240, ...view });
         await page.waitForSelector(path === "/" ? ".plane .dot" : ".u-over");
+        await new Promise((resolve) => setTimeout(resolve, 1_500));
+        await page.screenshot({ path: join(pictures, name) });
+        await page.close();
+    }
+    const tools = [
+        ["page-runs.png", "/runs", ["rust.jsonl", "prose.jsonl", "records.jsonl"], ".curve canvas"],
+    ];
+    for (const [name, path, files, shown] of tools) {
+        const page = await browser.page(path, { height: 1240 });
+        const chooser = await page.waitForSelector('main input[type="file"]');
+        await chooser.uploadFile(...files.map((file) => join(folder, file)));
+        await page.waitForSelector(shown, { timeout: 60_000 });
         await new Promise((resolve) => setTimeout(resolve, 1_500));
         await page.screenshot({ path: join(pictures, name) });
         await page.close();

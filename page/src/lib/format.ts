@@ -66,6 +66,14 @@ export function commission(of: Pick<Model, "commission_bps" | "next_commission">
     return percent(of.commission_bps) + then;
 }
 
+/** A measured number, with as many digits as one reads. */
+export function figure(value: number): string {
+    if (value === 0 || !Number.isFinite(value)) return String(value);
+    const size = Math.abs(value);
+    if (size >= 1e6 || size < 1e-4) return value.toExponential(2).replace("-", "−");
+    return Number(value.toPrecision(5)).toString().replace("-", "−");
+}
+
 /** A size in bytes. */
 export function bytes(size: string | number): string {
     const value = Number(size);

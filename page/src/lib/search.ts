@@ -22,6 +22,7 @@ const PLACES: [string, string][] = [
     ["validators committee seats", "/validators"],
     ["parameters", "/params"],
     ["proposals governance votes", "/governance"],
+    ["runs training curves logs", "/runs"],
     ["architecture", "/architecture"],
     ["genesis chain", "/genesis"],
     ["status supply node", "/status"],

@@ -47,6 +47,9 @@ const PAGES: [&str; 16] = [
     routes::GENESIS,
 ];
 
+/// Pages that show no answer of the API: they work on what the reader gives them.
+const TOOLS: [&str; 1] = ["/runs"];
+
 /// Nothing is loaded or asked but from this node, nothing is run but files, no text becomes markup
 /// (Svelte's own templates apart), and nobody shows the page in a frame.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
@@ -126,10 +129,8 @@ impl Served {
 /// The routes of the page.
 pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let router = Router::new().route("/", get(document)).route("/assets/{name}", get(asset));
-    PAGES
-        .iter()
-        .filter_map(|path| path.strip_prefix("/v1"))
-        .fold(router, |router, path| router.route(path, get(document)))
+    let of_answers = PAGES.iter().filter_map(|path| path.strip_prefix("/v1"));
+    of_answers.chain(TOOLS).fold(router, |router, path| router.route(path, get(document)))
 }
 
 async fn document(headers: HeaderMap) -> Response {

@@ -50,7 +50,9 @@ async fn the_page_is_one_document_and_lasting_files_that_load_nothing_else() {
     assert!(policy.starts_with("default-src 'none'; script-src 'self'"), "{policy}");
     assert!(!policy.contains("unsafe") && !policy.contains('*'), "{policy}");
     assert_eq!(home.header("cache-control"), "no-cache");
-    for path in ["/models/1", "/targets", "/blocks/7", "/params", "/governance", "/epochs/1"] {
+    for path in
+        ["/models/1", "/targets", "/blocks/7", "/params", "/governance", "/epochs/1", "/runs"]
+    {
         assert_eq!(get(&network, path, &[]).await.body, home.body, "{path}");
     }
     for path in ["/", "/v1/status", "/v1/nothing", "/openapi.json"] {

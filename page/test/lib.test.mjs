@@ -1,0 +1,99 @@
+// What the page computes itself: logs of training runs, whatever a file holds.
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+
+import { transformWithEsbuild } from "vite";
+
+/** A module of the page without types, as the browser runs it. */
+async function load(name) {
+    const path = join(import.meta.dirname, "..", "src", "lib", name);
+    const { code } = await transformWithEsbuild(readFileSync(path, "utf8"), path, {
+        target: "es2022",
+    });
+    return import(`data:text/javascript;base64,${Buffer.from(code).toString("base64")}`);
+}
+
+const { RunLog, smoothed, thinned } = await load("runlog.ts");
+
+function read(text, pieces = 1) {
+    const log = new RunLog();
+    const size = Math.ceil(text.length / pieces);
+    for (let at = 0; at < text.length; at += size) log.add(text.slice(at, at + size));
+    return log;
+}
+
+const line = (step, values, seconds = step) => `${JSON.stringify({ step, ...values, seconds })}\n`;
+
+test("a log reads the same in one piece and in many", () => {
+    const text =
+        `${JSON.stringify({ schema: "run/1", config: { rate: 0.1 } })}\n` +
+        line(1, { loss: 3.5, note: "é" }) +
+        line(2, { loss: 3.25, gain: 1 }) +
+        '{"step": 3, "loss"';
+    for (const pieces of [1, 2, 7, text.length]) {
+        const log = read(text, pieces);
+        assert.deepEqual(log.config, { rate: 0.1 });
+        assert.deepEqual(log.metrics, ["loss", "gain"]);
+        assert.deepEqual(log.series("loss"), {
+            steps: [1, 2],
+            seconds: [1, 2],
+            values: [3.5, 3.25],
+        });
+        assert.deepEqual([log.lines, log.malformed, log.unfinished], [3, 0, true]);
+    }
+});
+
+test("malformed lines are counted, and the first is named", () => {
+    const bad = [
+        "no json",
+        "[1]",
+        "null",
+        '{"loss": 1}',
+        '{"step": "2", "loss": 1}',
+        '{"step": 1e99}',
+    ];
+    const log = read(`${line(1, { loss: 1 })}\n${bad.join("\n")}\n${line(2, { loss: 2 })}`);
+    assert.deepEqual([log.lines, log.malformed, log.firstMalformed], [8, 6, 3]);
+    assert.deepEqual(log.series("loss").values, [1, 2]);
+    const long = read(`${line(1, { loss: 1 })}${"x".repeat(3 << 20)}\n${line(2, { loss: 2 })}`, 40);
+    assert.deepEqual([long.malformed, long.series("loss").steps.length], [1, 2]);
+});
+
+test("what a resumed run repeats replaces what it wrote before, and its time continues", () => {
+    const first = [1, 2, 3, 4].map((step) => line(step, { loss: step }, step * 10)).join("");
+    const again = [3, 4, 5].map((step) => line(step, { loss: -step }, step - 2)).join("");
+    const log = read(first + again);
+    assert.deepEqual(log.series("loss").values, [1, 2, -3, -4, -5]);
+    assert.deepEqual(log.series("loss").seconds, [10, 20, 41, 42, 43]);
+    assert.equal(log.step, 5);
+});
+
+test("numbers that are not finite leave a gap, and text is no value", () => {
+    const log = read(`${line(1, { loss: null, name: "x" })}${line(2, { loss: 2 })}`);
+    assert.deepEqual(log.series("loss").values, [null, 2]);
+    assert.deepEqual(log.metrics, ["loss"]);
+    assert.deepEqual(smoothed([null, 2, 2, null], 0.9), [null, 2, 2, null]);
+});
+
+test("smoothing has no pull to zero, and thinning keeps the extremes", () => {
+    const values = Array.from({ length: 100_000 }, (_, at) => Math.sin(at / 9_000));
+    values[54_321] = 9;
+    const [first, second] = smoothed([4, 8], 0.5);
+    assert.deepEqual([first, second.toFixed(4)], [4, "6.6667"]);
+    const places = thinned(values, 2_000);
+    assert.ok(places.length <= 2_001 && places.includes(54_321));
+    assert.deepEqual(
+        places,
+        places.toSorted((a, b) => a - b),
+    );
+    assert.deepEqual(thinned([1, 2], 10), [0, 1]);
+});
+
+test("a file that ends without a newline counts once it is whole", () => {
+    const log = read('{"step": 1, "loss": 2}');
+    assert.equal(log.lines, 0);
+    log.end();
+    assert.deepEqual([log.lines, log.unfinished, log.series("loss").values], [1, false, [2]]);
+});
