@@ -1,5 +1,5 @@
-//! What has won before: the rules refuse data of which half the sketch is from one earlier winner,
-//! when it is published and its bond is at stake.
+//! What has won before: the rules refuse data that repeats it, when it is published and its bond is
+//! at stake.
 
 use std::collections::BTreeMap;
 
@@ -50,17 +50,19 @@ impl Seen {
     pub(crate) async fn has(&self, client: &Client, data: &[u8]) -> Result<bool> {
         let pieces = sketch::sketch(data);
         let won = client.winners(&pieces).await?;
-        Ok(self.repeats(&pieces, won.iter().flatten().map(|winner| winner.target)))
+        let won: Vec<Option<u32>> =
+            won.iter().map(|winner| winner.as_ref().map(|winner| winner.target)).collect();
+        Ok(self.repeats(&pieces, &won))
     }
 
-    /// Whether so many of the pieces are from one winner; `won` has that of each that has one.
-    fn repeats(&self, pieces: &[u64], won: impl Iterator<Item = u32>) -> bool {
-        let published = pieces.iter().filter_map(|piece| self.published.get(piece));
-        let mut repeated = BTreeMap::new();
-        for target in published.flatten().copied().chain(won) {
-            *repeated.entry(target).or_insert(0_usize) += 1;
-        }
-        repeated.values().any(|count| *count >= sketch::repeated_min(pieces.len()))
+    /// Whether the pieces repeat what won; `won` has the winner of each piece that has one.
+    fn repeats(&self, pieces: &[u64], won: &[Option<u32>]) -> bool {
+        let won = won.iter().copied().chain(std::iter::repeat(None));
+        let earlier = pieces.iter().zip(won).map(|(piece, won)| {
+            let published = self.published.get(piece).into_iter().flatten().copied();
+            published.chain(won)
+        });
+        sketch::repeated(earlier).is_some()
     }
 }
 
@@ -77,16 +79,19 @@ mod tests {
     }
 
     #[test]
-    fn data_is_seen_if_half_of_its_pieces_are_from_one_winner_that_is_published_or_paid() {
+    fn data_is_seen_if_the_rules_would_refuse_it_after_what_is_published_and_paid() {
         let mut seen = Seen::default();
         seen.add(7, &text(1));
         let pieces = sketch::sketch(&text(1));
-        assert!(seen.repeats(&pieces, std::iter::empty()));
+        assert!(seen.repeats(&pieces, &[]));
         let other = sketch::sketch(&text(2));
-        assert!(!seen.repeats(&other, std::iter::empty()));
-        let half = sketch::repeated_min(other.len());
-        assert!(seen.repeats(&other, std::iter::repeat_n(3, half)));
-        assert!(!seen.repeats(&other, std::iter::repeat_n(3, half - 1)));
-        assert!(!seen.repeats(&other, (0..16).map(|piece| piece % 3)), "of three winners");
+        assert!(!seen.repeats(&other, &[None; 16]));
+        let from_one = |count| -> Vec<Option<u32>> { vec![Some(3); count] };
+        assert!(seen.repeats(&other, &from_one(8)));
+        assert!(!seen.repeats(&other, &from_one(7)));
+        let from_three =
+            |count: u32| -> Vec<Option<u32>> { (0..count).map(|piece| Some(piece % 3)).collect() };
+        assert!(seen.repeats(&other, &from_three(12)));
+        assert!(!seen.repeats(&other, &from_three(11)));
     }
 }

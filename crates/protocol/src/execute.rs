@@ -364,7 +364,8 @@ impl<'a> Executor<'a> {
         let mut fee = Amount::ZERO;
         if !transaction.action.is_duty() {
             let changes = context.state.changes();
-            fee = money::fee::for_records(&self.state, changes, &self.config);
+            let room_bytes = transaction.action.room_bytes();
+            fee = money::fee::for_records(&self.state, changes, room_bytes, &self.config);
             let total = paid.plus(fee);
             if total > transaction.fee_limit {
                 return Err(Rejection::FeeLimit { fee: total, limit: transaction.fee_limit });

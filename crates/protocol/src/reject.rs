@@ -143,7 +143,7 @@ rejections! {
         = "it is not the sender's turn to publish for target {target}";
     AlreadyPublished { target: TargetId } = "data for target {target} is already published";
     DataSeenBefore { winner: TargetId, epoch: Epoch }
-        = "at least half of this data won target {winner} in epoch {epoch}";
+        = "most of this data won before; much of it won target {winner} in epoch {epoch}";
     NotPublished { target: TargetId } = "no data is published for target {target}";
     AlreadyAttested { target: TargetId }
         = "the validator has already attested target {target}";
@@ -154,4 +154,6 @@ rejections! {
     NotAvailable { model: ModelId }
         = "too little stake held the file of model {model} before the epoch began";
     TasksPending = "work of the last phase is not finished";
+    ProposalsOpen { open: u32, max: u32 }
+        = "{open} proposals of the sender are open, and it may have {max}";
 }

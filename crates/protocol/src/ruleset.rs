@@ -52,6 +52,14 @@ defenses! {
     SeatLimit = "seat_limit",
     /// Only seats contribute to the beacon.
     SeatedBeacon = "seated_beacon",
+    /// Data that won does not win again, nor data that is made of what won.
+    WinsOnce = "wins_once",
+    /// What depends on the settlement of an epoch waits for it.
+    SettledFirst = "settled_first",
+    /// A model that has not revealed what it committed to is not routed.
+    BoundCommit = "bound_commit",
+    /// Proposals have places: some for seats, one for each of the others.
+    ProposalPlaces = "proposal_places",
 }
 
 /// The rules that blocks follow. Every network follows the [whole](Self::WHOLE) of them.

@@ -68,11 +68,12 @@ pub fn sign(action: Action, terms: &Terms, params: &Params, key: &SecretKey) -> 
     let draft = transaction.clone().sign(key);
     let fee = draft.admission_fee(params);
     transaction.tip = tip.of(draft.weight(), fee);
+    let room_bytes = ROOM_BYTES.saturating_add(transaction.action.room_bytes());
     let written_bytes = WRITTEN_BYTES.saturating_add(draft.bytes().len() as u64);
     transaction.fee_limit = fee
         .plus(transaction.tip)
         .plus(params.byte_fee.times(written_bytes))
-        .plus(params.room_fee.times(ROOM_BYTES));
+        .plus(params.room_fee.times(room_bytes));
     transaction.sign(key)
 }
 

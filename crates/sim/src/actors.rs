@@ -16,7 +16,7 @@ use crate::genesis::{NODES, USERS, VALIDATORS, consensus_key, embedding, node_ke
 pub const VALID_MS: u64 = 20_000;
 pub(crate) const DATA_BYTES: u32 = 600;
 /// Documents in the corpus of every user.
-const DOCUMENTS: u32 = 64;
+pub(crate) const DOCUMENTS: u32 = 64;
 pub(crate) const FILE_BYTES: u64 = 1 << 20;
 
 /// Everyone who sends transactions.
@@ -254,11 +254,11 @@ pub(crate) fn ciphertext(model: ModelId, epoch: Epoch) -> Hash {
     secret("ciphertext", &[&model.0.to_le_bytes(), &epoch.0.to_le_bytes()])
 }
 
-fn salt(target: TargetId, submitter: &Address) -> [u8; 32] {
+pub(crate) fn salt(target: TargetId, submitter: &Address) -> [u8; 32] {
     secret("salt", &[&target.0.to_le_bytes(), &submitter.0]).0
 }
 
-fn leaf_salt(submitter: &Address) -> [u8; 32] {
+pub(crate) fn leaf_salt(submitter: &Address) -> [u8; 32] {
     secret("leaf salt", &[&submitter.0]).0
 }
 
@@ -268,7 +268,7 @@ fn document(target: TargetId) -> u32 {
 }
 
 /// The leaves of a submitter's corpus.
-fn leaves(submitter: &Address) -> Vec<Hash> {
+pub(crate) fn leaves(submitter: &Address) -> Vec<Hash> {
     let leaf = |document| {
         let data = data(document, submitter);
         let size_bytes = u32::try_from(data.len()).unwrap_or(0);
@@ -278,7 +278,7 @@ fn leaves(submitter: &Address) -> Vec<Hash> {
 }
 
 /// A document of a submitter.
-fn data(document: u32, submitter: &Address) -> Vec<u8> {
+pub(crate) fn data(document: u32, submitter: &Address) -> Vec<u8> {
     let seed = secret("document", &[&submitter.0, &document.to_le_bytes()]);
     let mut data = vec![0; DATA_BYTES as usize];
     Xoshiro256PlusPlus::from_seed(seed.0).fill(&mut data[..]);

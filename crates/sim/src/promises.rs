@@ -4,26 +4,28 @@
 use std::collections::BTreeMap;
 
 use soma_protocol::record::{
-    Account, Committee, Corpus, KeyHolder, Model, Proposal, SHARES_MIN, Share, StakedPool,
-    Validator, Weights, bytes_max,
+    Account, Committee, Corpus, KeyHolder, Model, OpenProposals, Proposal, SHARES_MIN, Share,
+    StakeCount, StakedPool, Validator, Weights, bytes_max,
 };
 use soma_protocol::state::Record as _;
 use soma_protocol::{
-    Address, Amount, BLOCK_WEIGHT_MAX, BlockInfo, Draft, Epoch, Event, Key, MemoryState, Outcome,
-    PoolId, RECORD_OVERHEAD_BYTES, Receipt, Ruleset, StateRead, VerifiedTransaction, read,
+    Action, Address, Amount, BLOCK_WEIGHT_MAX, BlockInfo, Draft, Epoch, Event, Hash, Key,
+    MemoryState, Outcome, PoolId, RECORD_OVERHEAD_BYTES, Receipt, Ruleset, StateRead, TargetId,
+    VerifiedTransaction, read,
 };
 
 use crate::Violation;
 use crate::genesis::TASK_WORK;
 
 /// Tags of the records that no rule deletes, or only their holder.
-const PERMANENT: [u8; 9] = [
+const PERMANENT: [u8; 10] = [
     Account::TAG,
     Model::TAG,
     Weights::TAG,
     Validator::TAG,
     Share::TAG,
     StakedPool::TAG,
+    StakeCount::TAG,
     KeyHolder::TAG,
     Proposal::TAG,
     Corpus::TAG,
@@ -34,6 +36,12 @@ const CHEAPEST_THIRD: u64 = 4;
 
 /// Who takes a seat has at least one part in this many of the stake of the middle one.
 const MIDDLE_SEAT: u64 = 8;
+
+/// Room of the pieces of data that its publication pays for.
+const PIECES_ROOM_BYTES: u64 = 16 * (9 + RECORD_OVERHEAD_BYTES);
+
+/// Open proposals of validators without a seat.
+const UNSEATED_PROPOSALS: usize = 32;
 
 /// Stake that joins may have gained this much from the rounding of others, in base units.
 const ROUNDING: u64 = 1_000;
@@ -57,12 +65,14 @@ pub struct Promises {
     ruleset: Ruleset,
     /// The stake that stakers have added to pools and that has not joined, with the epochs.
     joining: BTreeMap<(PoolId, Address), Vec<(Epoch, Amount)>>,
+    /// The data that has won, with the target and its epoch.
+    won: BTreeMap<Hash, (TargetId, Epoch)>,
 }
 
 impl Promises {
     /// The promises of a chain that follows these rules.
     pub const fn new(ruleset: Ruleset) -> Self {
-        Self { ruleset, joining: BTreeMap::new() }
+        Self { ruleset, joining: BTreeMap::new(), won: BTreeMap::new() }
     }
 
     /// Checks the next block.
@@ -75,9 +85,12 @@ impl Promises {
         work(block)?;
         records(block)?;
         self.stake_that_joins(block)?;
+        self.wins(block)?;
+        bound(block)?;
         let mut after = Draft::new(block.before);
         after.extend(block.outcome.changes.clone());
         seats(block, &after)?;
+        proposals(block, &after)?;
         beacon(block, &after)
     }
 
@@ -98,12 +111,38 @@ impl Promises {
             let made = written.filter(|(key, value)| PERMANENT.contains(&value[0]) && is_new(key));
             let room_bytes: u64 =
                 made.map(|(_, value)| value.len() as u64 + RECORD_OVERHEAD_BYTES).sum();
+            let action = &tx.transaction().action;
+            let publishes = matches!(action, Action::PublishData(_)) && receipt.result.is_ok();
+            let pieces_bytes = if publishes { PIECES_ROOM_BYTES } else { 0 };
+            let room_bytes = room_bytes + pieces_bytes;
             let due = tx.signed().admission_fee(&params).0 + params.room_fee.0 * room_bytes;
             let (height, hash, fee) = (block.info.height, receipt.hash, receipt.fee.0);
+            let settles = read::tasks(&state).will_settle();
+            if settles && receipt.result.is_ok() && needs_settlement(&state, tx) {
+                return Err(Violation::Unsettled { height, hash });
+            }
             if fee < due {
                 return Err(Violation::FreeRoom { height, hash, fee, due });
             }
             state.extend(changes);
+        }
+        Ok(())
+    }
+
+    /// Data that has won does not win in a later epoch.
+    fn wins(&mut self, block: Executed<'_>) -> Result<(), Violation> {
+        for event in &block.outcome.events {
+            let Event::TargetSettled { target, epoch, .. } = event else {
+                continue;
+            };
+            let Some(publication) = read::publication(block.before, *target) else {
+                continue;
+            };
+            let (earlier, won) =
+                *self.won.entry(publication.data_hash).or_insert((*target, *epoch));
+            if won < *epoch {
+                return Err(Violation::WonTwice { target: *target, earlier });
+            }
         }
         Ok(())
     }
@@ -152,6 +191,58 @@ fn price(
     let due = params.base_fee.0 + bytes + tx.transaction().tip.0;
     let fee = receipt.fee.0;
     if fee < due { Err(Violation::Unpaid { height, hash, fee, due }) } else { Ok(()) }
+}
+
+/// Whether the rules must know what is settled before it: a publication, or the active stake of a
+/// validator that has left.
+fn needs_settlement(state: &dyn StateRead, tx: &VerifiedTransaction) -> bool {
+    let transaction = tx.transaction();
+    match transaction.action {
+        Action::PublishData(_) => true,
+        Action::RegisterValidator(_) => read::validator(state, &transaction.sender).is_some(),
+        _ => false,
+    }
+}
+
+/// No target is drawn for a model that has not revealed what it committed to.
+fn bound(block: Executed<'_>) -> Result<(), Violation> {
+    for event in &block.outcome.events {
+        let Event::TargetDrawn { target, epoch, models, .. } = event else {
+            continue;
+        };
+        let commits = |model| !read::commits_of(block.before, model, *epoch).is_empty();
+        if let Some(model) = models.iter().copied().find(|model| commits(*model)) {
+            return Err(Violation::Unbound { target: *target, model });
+        }
+    }
+    Ok(())
+}
+
+/// Validators without a seat have one open proposal each, and few together.
+fn proposals(block: Executed<'_>, after: &dyn StateRead) -> Result<(), Violation> {
+    let made = |event: &Event| matches!(event, Event::ProposalMade { .. });
+    if !block.outcome.events.iter().any(made) {
+        return Ok(());
+    }
+    let open =
+        after.get(&Key::open_proposals()).and_then(|bytes| OpenProposals::from_bytes(&bytes));
+    let seats = read::committee(after);
+    let proposers = open.unwrap_or_default().0.into_iter().map(|open| open.proposer);
+    let unseated: Vec<Address> =
+        proposers.filter(|proposer| !seats.seats_validator(proposer)).collect();
+    for event in &block.outcome.events {
+        let Event::ProposalMade { proposer, .. } = event else {
+            continue;
+        };
+        let own = unseated.iter().filter(|other| *other == proposer).count();
+        if own > 1 || own == 1 && unseated.len() > UNSEATED_PROPOSALS {
+            return Err(Violation::ManyProposals {
+                height: block.info.height,
+                proposer: *proposer,
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Payments leave duties a quarter of the block, and duties leave payments one.

@@ -1,6 +1,6 @@
 //! Promises that no history may break.
 
-use soma_protocol::{Address, Amount, Epoch, Hash};
+use soma_protocol::{Address, Amount, Epoch, Hash, ModelId, TargetId};
 
 /// The first promise that a history breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -189,6 +189,38 @@ pub enum Violation {
         epoch: Epoch,
         /// The validator.
         validator: Address,
+    },
+    /// Data won twice.
+    #[error("target {target} was won with the data that had won target {earlier}")]
+    WonTwice {
+        /// The later target.
+        target: TargetId,
+        /// The target of an earlier epoch.
+        earlier: TargetId,
+    },
+    /// Something that depends on the settlement of an epoch came before it.
+    #[error("transaction {hash} in block {height} came before what it depends on was settled")]
+    Unsettled {
+        /// The block.
+        height: u64,
+        /// The transaction.
+        hash: Hash,
+    },
+    /// A model could choose between two weights when the beacon was known.
+    #[error("target {target} was drawn for model {model}, which had not revealed its commit")]
+    Unbound {
+        /// The target.
+        target: TargetId,
+        /// The model.
+        model: ModelId,
+    },
+    /// Validators without a seat took more places of proposals than they have.
+    #[error("in block {height}, {proposer}, which has no seat, made a proposal too many")]
+    ManyProposals {
+        /// The block.
+        height: u64,
+        /// The proposer.
+        proposer: Address,
     },
     /// An honest validator lost stake.
     #[error("honest validator {validator} was slashed in block {height}")]

@@ -82,6 +82,26 @@ fn if_all_validators_contribute_one_without_a_seat_is_seen_in_the_beacon() {
 }
 
 #[test]
+fn if_data_may_win_again_a_repeater_is_seen_to_win_twice() {
+    assert_broken!(WonTwice, Plant::Without(Defense::WinsOnce), Some(Attacker::Repeater));
+}
+
+#[test]
+fn if_nothing_waits_for_the_settlement_something_is_seen_before_it() {
+    assert_broken!(Unsettled, Plant::Without(Defense::SettledFirst), None);
+}
+
+#[test]
+fn if_a_commit_binds_nobody_a_model_is_seen_that_can_choose_its_weights() {
+    assert_broken!(Unbound, Plant::Without(Defense::BoundCommit), None);
+}
+
+#[test]
+fn without_places_a_swarm_is_seen_to_take_those_of_proposals() {
+    assert_broken!(ManyProposals, Plant::Without(Defense::ProposalPlaces), Some(Attacker::Swarm));
+}
+
+#[test]
 fn without_bids_a_flooder_is_seen_to_keep_a_transfer_out() {
     assert_broken!(Late, Plant::NoBids, Some(Attacker::Flooder));
 }

@@ -167,6 +167,7 @@ class Code(StrEnum):
     PORT_IN_USE = "port_in_use"
     PROPOSAL_DECIDED = "proposal_decided"
     PROPOSAL_NOT_FOUND = "proposal_not_found"
+    PROPOSALS_OPEN = "proposals_open"
     RANGE_NOT_SATISFIABLE = "range_not_satisfiable"
     RATE_LIMITED = "rate_limited"
     RECIPE = "recipe"

@@ -3,7 +3,7 @@
 use crate::read::ChainConfig;
 use crate::record::{Clock, Model, ModelStatus, Target, Validator};
 use crate::state::Draft;
-use crate::{Address, BlockInfo, Epoch, Event, ModelId, Rejection, TargetId, read};
+use crate::{Address, BlockInfo, Defense, Epoch, Event, ModelId, Rejection, TargetId, read};
 
 /// The state, configuration and sender of an action.
 pub(crate) struct Context<'a> {
@@ -27,6 +27,12 @@ pub(super) trait Apply {
     /// What the action costs every node beyond reading its bytes, in units that cost as much as a
     /// byte of a transaction: 0.2 us.
     fn work(&self) -> u64 {
+        0
+    }
+
+    /// Room that its consequences take permanently, in bytes, each record's overhead included,
+    /// beyond the records that it writes itself.
+    fn room_bytes(&self) -> u64 {
         0
     }
 
@@ -80,6 +86,17 @@ impl Context<'_> {
     pub(super) fn check_visited(&self, model: &Model) -> Result<(), Rejection> {
         let tasks = read::tasks(&self.state);
         if tasks.will_visit(model) { Err(Rejection::TasksPending) } else { Ok(()) }
+    }
+
+    /// Rejects an action that depends on what is settled after the last epoch, until it is: on who
+    /// shares its pay, or on what has won.
+    pub(super) fn check_settled(&self) -> Result<(), Rejection> {
+        let is_settled = !read::tasks(&self.state).will_settle();
+        if is_settled || !self.config.defends(Defense::SettledFirst) {
+            Ok(())
+        } else {
+            Err(Rejection::TasksPending)
+        }
     }
 
     /// A target that belongs to `epoch`.

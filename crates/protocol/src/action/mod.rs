@@ -70,6 +70,12 @@ macro_rules! actions {
                 match self { $(Self::$name(action) => action.work(),)* }
             }
 
+            /// Room that its consequences take permanently, in bytes, beyond the records that it
+            /// writes itself: whoever sends it pays for that, too.
+            pub fn room_bytes(&self) -> u64 {
+                match self { $(Self::$name(action) => action.room_bytes(),)* }
+            }
+
             /// Applies the action or rejects it. Anything written before a rejection is discarded.
             pub(crate) fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
                 match self { $(Self::$name(action) => action.apply(context),)* }

@@ -1,4 +1,5 @@
-//! A validator proposes a change. The deposit is returned if the proposal passes.
+//! A validator proposes a change. The deposit is returned if the proposal passes. Proposals have
+//! places: most for seated validators, in equal parts, the rest for one of each of the others.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -6,9 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::context::{Apply, Context};
 use crate::governance::vote;
 use crate::money::debit;
-use crate::record::{Change, OPEN_MAX, OpenProposals, Proposal, ProposalCount, ProposalStatus};
+use crate::record::{
+    Change, OPEN_MAX, OpenProposal, OpenProposals, Proposal, ProposalCount, ProposalStatus,
+};
 use crate::state::{Key, load};
-use crate::{Event, ProposalId, Rejection, read};
+use crate::{Defense, Event, ProposalId, Rejection, read};
 
 /// A validator proposes a change.
 #[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
@@ -19,11 +22,19 @@ pub struct Propose {
 }
 
 impl Apply for Propose {
+    // The list of open proposals is rewritten, and the committee is read.
+    fn work(&self) -> u64 {
+        100
+    }
+
     fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
         let proposer = context.validator()?.address;
         vote::check(&context.state, &self.change)?;
         let open: Option<OpenProposals> = load(&context.state, &Key::open_proposals());
         let mut open = open.unwrap_or_default();
+        if context.config.defends(Defense::ProposalPlaces) {
+            open.check_place(&proposer, &read::committee(&context.state))?;
+        }
         if open.0.len() >= OPEN_MAX {
             return Err(Rejection::Full);
         }
@@ -43,7 +54,7 @@ impl Apply for Propose {
             votes: Vec::new(),
             status: ProposalStatus::Open,
         };
-        open.0.push(id);
+        open.0.push(OpenProposal { id, proposer });
         let state = &mut context.state;
         state.save(Key::proposal(id), &proposal);
         state.save(Key::proposal_count(), &ProposalCount(count));

@@ -2,23 +2,26 @@
 //! fixed before the target existed, and must not repeat what won in an earlier epoch. From then on,
 //! the claim can be audited, and no other candidate for the target can win.
 
-use std::collections::BTreeMap;
-
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
 use super::context::{Apply, Context};
 use crate::epoch::settlement;
+use crate::money::fee::RECORD_OVERHEAD_BYTES;
 use crate::proof::{commitment, corpus, sketch};
-use crate::record::{Candidate, Candidates, Piece, Publication, Target, TargetStatus};
-use crate::state::{Key, StateRead};
-use crate::{Event, Hash, Rejection, TargetId, hex, read};
+use crate::record::{Candidate, Candidates, PIECE_RECORD_BYTES, Publication, Target, TargetStatus};
+use crate::state::Key;
+use crate::{Defense, Event, Hash, Rejection, TargetId, hex, read};
 
 /// Work of returning bonds and looking up pieces.
 const WORK: u64 = 700;
 
 /// Bytes whose windows are hashed in the time of a unit of work.
 const BYTES_SKETCHED_PER_UNIT: u64 = 50;
+
+/// Room of the pieces that are kept if the data wins. Whoever publishes pays for it in advance.
+const ROOM_BYTES: u64 =
+    (sketch::PIECES_MAX as u64) * (PIECE_RECORD_BYTES as u64 + RECORD_OVERHEAD_BYTES);
 
 /// Publishes the data of a candidate.
 #[derive(
@@ -63,21 +66,20 @@ impl PublishData {
     }
 }
 
-/// Checks that data with these pieces does not repeat what won in an earlier epoch than the
-/// target's. Wins in its own epoch were not yet known when the data was submitted.
-fn check_new(state: &dyn StateRead, pieces: &[u64], target: &Target) -> Result<(), Rejection> {
-    let mut repeated: BTreeMap<TargetId, usize> = BTreeMap::new();
-    for hash in pieces {
-        let Some(Piece { winner, epoch }) = read::piece(state, *hash) else {
-            continue;
-        };
-        let count = repeated.entry(winner).or_default();
-        *count = count.saturating_add(1);
-        if epoch < target.epoch && *count >= sketch::repeated_min(pieces.len()) {
-            return Err(Rejection::DataSeenBefore { winner, epoch });
-        }
+/// Checks that data with these pieces does not repeat what won in earlier epochs than the target's.
+/// Wins in its own epoch were not yet known when the data was submitted.
+fn check_new(context: &Context<'_>, pieces: &[u64], target: &Target) -> Result<(), Rejection> {
+    if !context.config.defends(Defense::WinsOnce) {
+        return Ok(());
     }
-    Ok(())
+    let winner = |hash: &u64| {
+        let piece = read::piece(&context.state, *hash).filter(|piece| piece.epoch < target.epoch);
+        piece.map(|piece| (piece.winner, piece.epoch))
+    };
+    match sketch::repeated(pieces.iter().map(winner)) {
+        Some((winner, epoch)) => Err(Rejection::DataSeenBefore { winner, epoch }),
+        None => Ok(()),
+    }
 }
 
 impl Apply for PublishData {
@@ -88,10 +90,16 @@ impl Apply for PublishData {
         (bytes / BYTES_SKETCHED_PER_UNIT).saturating_add(WORK)
     }
 
+    fn room_bytes(&self) -> u64 {
+        ROOM_BYTES
+    }
+
     fn apply(&self, context: &mut Context<'_>) -> Result<(), Rejection> {
         let (id, phase) = (self.target, context.clock.phase);
         let rank = phase.publishing_rank();
         let rank = rank.ok_or(Rejection::WrongPhase { phase })?;
+        // What won in the epoch before is known once it is settled.
+        context.check_settled()?;
         let mut target = context.target_of(id, context.clock.epoch.previous())?;
         if target.status != TargetStatus::Open {
             return Err(Rejection::AlreadyPublished { target: id });
@@ -105,7 +113,7 @@ impl Apply for PublishData {
         let data_hash = self.check(context, candidate)?;
         let size_bytes = candidate.size_bytes;
         let pieces = sketch::sketch(&self.data);
-        check_new(&context.state, &pieces, &target)?;
+        check_new(context, &pieces, &target)?;
         settlement::release_others(
             &mut context.state,
             &mut context.events,

@@ -47,6 +47,8 @@ impl Apply for RegisterValidator {
         }
         if let Some(former) = &former {
             check_jail(context, former)?;
+            // Its stake is active at once: it must not share what others earned before.
+            context.check_settled()?;
         }
         let pool = former.as_ref().map_or(Pool::default(), |former| former.pool);
         let minimum = context.config.params.validator_stake_min;

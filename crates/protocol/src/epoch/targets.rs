@@ -14,7 +14,7 @@ use crate::ruleset::TASK_WORK_MAX;
 use crate::state::{Key, StateRead};
 use crate::transition::{Transition, Work};
 use crate::value::parts_hasher;
-use crate::{Address, Amount, Event, Hash, ModelId, TargetId, read};
+use crate::{Address, Amount, Defense, Event, Hash, ModelId, TargetId, read};
 
 /// Direction of a target, of length 32767: `dim` components `popcount(256 bits) - 128` from
 /// BLAKE3's output stream over the beacon, scaled and rounded to nearest (halves away from zero).
@@ -158,13 +158,20 @@ fn route_batch(
     Some(routing.finish().collect())
 }
 
-/// The living model at a place, if it may be routed: active, refreshed and with enough stake.
+/// The living model at a place, if it may be routed: active, refreshed, with enough stake, and bound
+/// to one specialization. One that has not revealed what it committed to is not: whoever saw the
+/// beacon before it revealed could choose between its old and its new weights.
 fn routable(transition: &Transition<'_, '_>, place: u32) -> Option<Model> {
     let params = &transition.config.params;
     let model = read::model(transition.state, read::living_model(transition.state, place)?)?;
     let refreshed = transition.clock.epoch < model.refresh_due(params.refresh_epochs);
+    let architecture = transition.config.network.architecture_number;
+    let commit = Key::commit(model.id, transition.clock.epoch, architecture);
+    let bound =
+        !transition.state.contains(&commit) || !transition.config.defends(Defense::BoundCommit);
     let routable = model.status == ModelStatus::Active
         && refreshed
+        && bound
         && model.pool.stake >= params.model_stake_min;
     routable.then_some(model)
 }

@@ -60,8 +60,8 @@ pub(crate) fn tally(transition: &mut Transition<'_, '_>, beginning: Epoch) {
         return;
     }
     let mut still_open = Vec::new();
-    for &id in &open {
-        let Some(mut proposal) = read::proposal(transition.state, id) else {
+    for listed in &open {
+        let Some(mut proposal) = read::proposal(transition.state, listed.id) else {
             continue;
         };
         let approved = approved(transition.state, &proposal);
@@ -72,7 +72,7 @@ pub(crate) fn tally(transition: &mut Transition<'_, '_>, beginning: Epoch) {
         } else if beginning >= proposal.ends {
             decide(transition, &mut proposal, ProposalStatus::Lapsed { epoch: beginning });
         } else {
-            still_open.push(id);
+            still_open.push(*listed);
         }
     }
     if still_open.len() < open.len() {

@@ -9,12 +9,18 @@ use crate::{Amount, Defense};
 /// What a permanent record costs a node besides its value: its key, and its place in the state.
 pub const RECORD_OVERHEAD_BYTES: u64 = 128;
 
-/// The fee for changes to `base`: for every byte written, and for the room of every permanent
-/// record that did not exist.
-pub(crate) fn for_records(base: &dyn StateRead, changes: &Changes, config: &ChainConfig) -> Amount {
+/// The fee for changes to `base`: for every byte written, for the room of every permanent record
+/// that did not exist, and for the `later_bytes` of room that follow from them.
+pub(crate) fn for_records(
+    base: &dyn StateRead,
+    changes: &Changes,
+    later_bytes: u64,
+    config: &ChainConfig,
+) -> Amount {
     let params = &config.params;
     let pays_room = config.defends(Defense::RoomFee);
-    let mut fee = Amount::ZERO;
+    let later = if pays_room { params.room_fee.times(later_bytes) } else { Amount::ZERO };
+    let mut fee = later;
     for (key, value) in &changes.0 {
         let Some(value) = value else {
             continue;

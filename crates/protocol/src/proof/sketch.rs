@@ -1,6 +1,9 @@
 //! A sketch of data: a few pieces of it, chosen by their hashes alone. Data that has most of its
 //! bytes from other data has most of its sketch from it, too, wherever the bytes are moved to.
 
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
 /// Bytes of a window. Every window of data is a piece that its sketch may contain.
 const WINDOW_BYTES: usize = 16;
 
@@ -24,9 +27,37 @@ pub fn sketch(data: &[u8]) -> Vec<u64> {
     smallest
 }
 
-/// How many pieces of a sketch must come from earlier data for it to be the same data: half.
-pub fn repeated_min(pieces: usize) -> usize {
+/// How many pieces of a sketch must come from one earlier winner for it to be the same data: half.
+fn repeated_min(pieces: usize) -> usize {
     pieces.div_ceil(2).max(1)
+}
+
+/// How many must come from all earlier winners together for it to be made of them: three quarters.
+fn composed_min(pieces: usize) -> usize {
+    pieces.saturating_mul(3).div_ceil(4).max(1)
+}
+
+/// The earlier winner that data repeats most, if it repeats what won before: half of its sketch is
+/// from one earlier winner, or three quarters are from several. `pieces` has, for each piece of the
+/// sketch, the earlier winners that have it. Every piece of what won is kept, so the very same bytes
+/// never win again. The rules and clients call this one function.
+pub fn repeated<W: Copy + Ord>(
+    pieces: impl IntoIterator<Item: IntoIterator<Item = W>>,
+) -> Option<W> {
+    let (mut all, mut known) = (0_usize, 0_usize);
+    let mut shares: BTreeMap<W, usize> = BTreeMap::new();
+    for winners in pieces {
+        let winners: BTreeSet<W> = winners.into_iter().collect();
+        all = all.saturating_add(1);
+        known = known.saturating_add(usize::from(!winners.is_empty()));
+        for winner in winners {
+            let share = shares.entry(winner).or_default();
+            *share = share.saturating_add(1);
+        }
+    }
+    let most = shares.into_iter().max_by_key(|&(winner, share)| (share, Reverse(winner)));
+    let (winner, share) = most?;
+    (share >= repeated_min(all) || known >= composed_min(all)).then_some(winner)
 }
 
 /// An odd multiplier without structure: the fraction of the golden ratio.
@@ -126,5 +157,23 @@ mod tests {
     fn half_of_a_sketch_is_enough_and_never_nothing() {
         let needed: Vec<usize> = [0, 1, 2, 3, 15, 16].map(repeated_min).to_vec();
         assert_eq!(needed, [1, 1, 1, 2, 8, 8]);
+        let needed: Vec<usize> = [0, 1, 2, 3, 15, 16].map(composed_min).to_vec();
+        assert_eq!(needed, [1, 1, 2, 3, 12, 12]);
+    }
+
+    #[test]
+    fn what_is_made_of_several_winners_repeats_the_one_that_it_has_most_of() {
+        let from = |winners: &[u32]| -> Option<u32> {
+            let known = winners.iter().map(|winner| vec![*winner]);
+            let pieces: Vec<Vec<u32>> = known.chain(std::iter::repeat(vec![])).take(16).collect();
+            repeated(pieces)
+        };
+        assert_eq!(from(&[3; 8]), Some(3));
+        assert_eq!(from(&[3; 7]), None);
+        assert_eq!(from(&[5, 5, 5, 5, 4, 4, 4, 4, 3, 3, 3]), None);
+        assert_eq!(from(&[5, 5, 5, 5, 4, 4, 4, 4, 3, 3, 3, 2]), Some(4));
+        assert_eq!(from(&(0..16).collect::<Vec<_>>()), Some(0));
+        assert_eq!(repeated::<u32>(Vec::<Vec<u32>>::new()), None);
+        assert_eq!(repeated([vec![1, 1, 2], vec![2], vec![], vec![]]), Some(2));
     }
 }

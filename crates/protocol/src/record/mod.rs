@@ -26,9 +26,10 @@ pub use pool::{
     StakeChangeCount, StakeCount, StakedPool,
 };
 pub use proposal::{
-    CastVote, Change, Migration, OPEN_MAX, OpenProposals, PastArchitecture, Proposal,
+    CastVote, Change, Migration, OPEN_MAX, OpenProposal, OpenProposals, PastArchitecture, Proposal,
     ProposalCount, ProposalStatus,
 };
+pub(crate) use target::PIECE_RECORD_BYTES;
 pub use target::{
     Candidate, Candidates, Piece, Publication, ReturnReason, Routed, Target, TargetStatus,
 };
@@ -47,8 +48,8 @@ pub use weights::{
 
 use soma_architecture::DIM_MAX;
 
+use crate::Address;
 use crate::state::{FIXED_BYTES_MAX, Record, VALUE_BYTES_MAX};
-use crate::{Address, ProposalId};
 
 macro_rules! records {
     (@permanent) => { false };
@@ -109,7 +110,7 @@ records! {
     Committee = 25 [list::<Seat>(VALIDATORS_MAX)], LastCommittee = 26,
     ChallengeAnswers = 27 [ADDRESSES], RentPrice = 28,
     Proposal = 29 permanent [list::<CastVote>(VALIDATORS_MAX)], ProposalCount = 30,
-    OpenProposals = 31 [list::<ProposalId>(OPEN_MAX)], Migration = 32, PastArchitecture = 33,
+    OpenProposals = 31 [list::<OpenProposal>(OPEN_MAX)], Migration = 32, PastArchitecture = 33,
     QueuedStaker = 34, LivingCount = 35, LivingModel = 36, Tasks = 37 [NEAREST],
-    Corpus = 38 permanent, StakeCount = 39, StakedPool = 40 permanent,
+    Corpus = 38 permanent, StakeCount = 39 permanent, StakedPool = 40 permanent,
 }

@@ -3,10 +3,17 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
-use crate::{Address, Amount, Architecture, Epoch, ProposalId, decimal};
+use super::{Committee, SEATS_MAX};
+use crate::{Address, Amount, Architecture, Epoch, ProposalId, Rejection, decimal};
+
+/// How many open proposals seated validators may have together: one of each of the most seats.
+const OPEN_SEATED_MAX: usize = SEATS_MAX as usize;
+
+/// How many open proposals there may be of proposers without a seat, one of each.
+const OPEN_UNSEATED_MAX: usize = 32;
 
 /// Maximum number of open proposals.
-pub const OPEN_MAX: usize = 64;
+pub const OPEN_MAX: usize = OPEN_SEATED_MAX + OPEN_UNSEATED_MAX;
 
 /// What a proposal would change.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
@@ -83,9 +90,46 @@ pub struct Proposal {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct ProposalCount(pub u32);
 
+/// A proposal that is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct OpenProposal {
+    /// The proposal.
+    pub id: ProposalId,
+    /// Its proposer.
+    pub proposer: Address,
+}
+
 /// Proposals that are open, in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-pub struct OpenProposals(pub Vec<ProposalId>);
+pub struct OpenProposals(pub Vec<OpenProposal>);
+
+impl OpenProposals {
+    /// Checks that there is a place for another proposal. Places of seats and of others are apart,
+    /// and each seat has an equal part of its kind: nobody keeps votes from being held.
+    pub(crate) fn check_place(
+        &self,
+        proposer: &Address,
+        committee: &Committee,
+    ) -> Result<(), Rejection> {
+        let is_seated = |open: &&OpenProposal| committee.seats_validator(&open.proposer);
+        let own = self.0.iter().filter(|open| open.proposer == *proposer).count();
+        let (open, max) = if committee.seats_validator(proposer) {
+            let each = OPEN_SEATED_MAX.checked_div(committee.seats.len()).unwrap_or(1);
+            (own, each.max(1))
+        } else {
+            (own, 1)
+        };
+        if open >= max {
+            let count = |length| u32::try_from(length).unwrap_or(u32::MAX);
+            return Err(Rejection::ProposalsOpen { open: count(open), max: count(max) });
+        }
+        let unseated = self.0.len().saturating_sub(self.0.iter().filter(is_seated).count());
+        if !committee.seats_validator(proposer) && unseated >= OPEN_UNSEATED_MAX {
+            return Err(Rejection::Full);
+        }
+        Ok(())
+    }
+}
 
 /// A migration to another architecture, under way.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]

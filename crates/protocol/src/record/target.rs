@@ -151,8 +151,11 @@ impl std::fmt::Debug for Publication {
     }
 }
 
+/// Bytes of a [`Piece`] in the state, its tag included.
+pub(crate) const PIECE_RECORD_BYTES: usize = 1 + size_of::<Piece>();
+
 /// A piece of data that won: where it won first. Whatever has half of its pieces from one winner of
-/// an earlier epoch does not win again.
+/// an earlier epoch, or three quarters from several, does not win again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Piece {
     /// The first target that was won with it.

@@ -25,6 +25,11 @@ impl Tasks {
             _ => false,
         })
     }
+
+    /// Whether targets of the epoch before the last, or the validators' pay, are not settled yet.
+    pub fn will_settle(&self) -> bool {
+        self.0.iter().any(|task| matches!(task, Task::Settle(_)))
+    }
 }
 
 /// A task and how far it is.

@@ -2,15 +2,16 @@
 //! whatever is changed about it; and what it is seen from is fixed as targets are drawn.
 
 use soma_codes::Coded as _;
-use soma_protocol::record::{ModelStatus, TargetStatus};
+use soma_protocol::record::{ModelStatus, Piece, TargetStatus};
+use soma_protocol::state::Record as _;
 use soma_protocol::{
-    Action, Amount, Epoch, Event, Hash, ModelId, Rejection, TargetId, Validity, action, commitment,
-    corpus, read,
+    Action, Amount, Epoch, Event, Hash, ModelId, RECORD_OVERHEAD_BYTES, Rejection, TargetId,
+    Validity, action, commitment, corpus, read, sketch,
 };
 
 use crate::library;
 use crate::world::{
-    Data, OTHER, OWNER, Person, Release, SUBMITTER, VALIDATOR, World, axis, publish,
+    Data, OTHER, OWNER, Person, Release, SUBMITTER, VALIDATOR, World, axis, publish, verdicts,
 };
 
 /// Somebody who has fixed nothing yet.
@@ -293,6 +294,92 @@ fn data_that_repeats_a_past_winner_is_refused_however_it_is_changed() {
     }
 }
 
+/// Data that is made of two others and some new bytes, with so many pieces of their sketches.
+fn composed(parts: [&[u8]; 2], known: std::ops::RangeInclusive<usize>) -> Vec<u8> {
+    let sketches = parts.map(sketch::sketch);
+    let made = (0..4_000).map(|cut| {
+        let [first, second] = parts.map(|part| &part[..8_000 + (cut % 200) * 20]);
+        let new = text(u8::try_from(10 + cut / 200).unwrap(), 200 * (1 + cut / 200));
+        [first, second, &new].concat()
+    });
+    let fits = |data: &Vec<u8>| {
+        let pieces = sketch::sketch(data);
+        let shared = |part: &Vec<u64>| pieces.iter().filter(|piece| part.contains(piece)).count();
+        let [first, second] = sketches.each_ref().map(shared);
+        first < 8 && second < 8 && known.contains(&(first + second))
+    };
+    made.into_iter().find(fits).expect("some cut has such a sketch")
+}
+
+#[test]
+fn data_that_is_made_of_several_past_winners_is_refused_and_the_same_bytes_never_win_twice() {
+    let [first, second] = [1, 2].map(|seed| text(seed, 20_000));
+    let made = composed([&first, &second], 12..=16);
+    let in_part = composed([&first, &second], 8..=11);
+    let fixed = Fixed::new([first, second, made, in_part]);
+    let mut world = world();
+    let won = fix(&mut world, &fixed);
+    // A document for a target of each epoch: two win, then one is refused and one is new enough.
+    let claim = |world: &mut World, first: u32, documents: [usize; 2]| -> [Result<_, _>; 2] {
+        let targets = [first, first + 1];
+        for (target, at) in targets.into_iter().zip(documents) {
+            world.must(NEWCOMER, fixed.submit(world, NEWCOMER, target, at));
+        }
+        world.go_to_next_epoch();
+        let mut publish =
+            |at: usize| world.act(NEWCOMER, fixed.publish(targets[at], documents[at]).into());
+        let published = [publish(0), publish(1)];
+        world.go_to_compete();
+        for (target, result) in targets.into_iter().zip(&published) {
+            if result.is_ok() {
+                world.must(VALIDATOR, world.attest(VALIDATOR, target, Validity::Valid));
+            }
+        }
+        world.go_to_next_epoch();
+        world.go_to_compete();
+        published
+    };
+    assert_eq!(claim(&mut world, won, [0, 1]), [Ok(()), Ok(())]);
+    let target = first_target(&world);
+    let [made, in_part] = claim(&mut world, target, [2, 3]);
+    assert_eq!((code(made), in_part), ("data_seen_before", Ok(())));
+    assert!(matches!(world.target(target + 1).status, TargetStatus::Settled { .. }));
+    // Its pieces belong to three winners now, and none of them has half.
+    let target = first_target(&world);
+    let again = claim(&mut world, target, [3, 3]);
+    assert_eq!(again.map(code), ["data_seen_before"; 2]);
+}
+
+#[test]
+fn data_is_published_once_it_is_known_what_won_before() {
+    let mut world = World::with(|genesis| genesis.params.targets_per_epoch = 300);
+    world.go_to_compete();
+    world.go_to_compete();
+    let target = first_target(&world);
+    let data = Data::new("good");
+    world.must(SUBMITTER, world.submit(SUBMITTER, target, &data, 5));
+    world.go_to_next_epoch();
+    assert!(read::tasks(&world.state).will_settle(), "300 targets take three blocks");
+    let early = world.act(SUBMITTER, publish(target, &data));
+    assert_eq!(early, Err(Rejection::TasksPending));
+    world.must(SUBMITTER, publish(target, &data));
+}
+
+#[test]
+fn whoever_publishes_pays_for_the_room_of_the_pieces_that_a_win_keeps() {
+    let mut world = World::with(|genesis| genesis.params.room_fee = Amount(1_000));
+    world.go_to_compete();
+    let (target, data) = (first_target(&world), Data::new("good"));
+    world.must(SUBMITTER, world.submit(SUBMITTER, target, &data, 5));
+    world.go_to_next_epoch();
+    let publish = world.transaction(SUBMITTER, publish(target, &data));
+    let receipt = world.send(SUBMITTER, publish);
+    assert_eq!(receipt.result, Ok(()));
+    let piece = Piece { winner: TargetId(target), epoch: Epoch(1) };
+    let room_bytes = 16 * (piece.to_bytes().len() as u64 + RECORD_OVERHEAD_BYTES);
+    assert!(receipt.fee >= Amount(1_000).times(room_bytes), "{}", receipt.fee);
+}
+
 #[test]
 fn data_that_was_published_and_did_not_win_may_win_later() {
     let mut world = World::with(|_| ());
@@ -332,15 +419,15 @@ fn a_reveal_after_the_draw_does_not_change_what_data_is_seen_from() {
 #[test]
 fn what_data_is_seen_from_outlives_its_model() {
     let mut world = World::with(|genesis| genesis.params.missed_reveal_slash_bps = 10_000);
-    let release = Release::new("never revealed", axis(3));
-    world.must(OWNER, world.commit(OWNER, ModelId(1), &release));
-    world.must(VALIDATOR, world.hold(ModelId(1), &release));
-    world.go_to_next_epoch();
+    let target = world.win(SUBMITTER, &Data::new("good"));
     world.go_to_compete();
-    let drawn = world.epoch();
+    let (drawn, model) = (world.epoch(), world.target(target).routed[0].model);
+    let seen = read::drawn_specialization(&world.state, drawn, model);
+    assert!(seen.is_some());
+    let [_, _, broken] = verdicts();
+    world.must(VALIDATOR, world.attest_verdict(VALIDATOR, target, &broken));
     world.go_to_next_epoch();
-    assert_eq!(world.model(1).status, ModelStatus::Retired, "it has lost all its stake");
-    assert_eq!(read::specialization(&world.state, ModelId(1)), None);
-    let seen = read::drawn_specialization(&world.state, drawn, ModelId(1));
-    assert_eq!(seen, Some(axis(0)));
+    assert_eq!(world.model(model.0).status, ModelStatus::Retired, "it has lost all its stake");
+    assert_eq!(read::specialization(&world.state, model), None);
+    assert_eq!(read::drawn_specialization(&world.state, drawn, model), seen);
 }

@@ -44,6 +44,26 @@ fn a_revealed_model_is_active_and_routed_in_the_same_epoch() {
 }
 
 #[test]
+fn a_model_that_does_not_reveal_competes_with_neither_its_old_nor_its_new_weights() {
+    let mut world = World::with(|_| {});
+    let release = Release::new("better", axis(6));
+    world.must(OWNER, world.commit(OWNER, ModelId(1), &release));
+    world.must(VALIDATOR, world.hold(ModelId(1), &release));
+    world.go_to_next_epoch();
+    let is_routed = |world: &World| {
+        let targets = read::targets(&world.state, world.epoch());
+        assert!(!targets.is_empty());
+        targets.iter().any(|target| target.routed.iter().any(|one| one.model == ModelId(1)))
+    };
+    // Its owner knows the beacon by now: there is nothing to choose from.
+    world.go_to_compete();
+    assert!(!is_routed(&world));
+    assert_eq!(world.model(1).status, ModelStatus::Active);
+    world.go_to_compete();
+    assert!(is_routed(&world), "its old weights are in use again");
+}
+
+#[test]
 fn a_commit_pays_its_rent_ahead_and_a_refresh_only_what_is_used_up() {
     let (mut world, model, release) = committed();
     let due =

@@ -557,7 +557,7 @@ fn random_histories_reach_every_outcome() {
     }
     assert_eq!(
         bytes.finalize().to_hex().as_str(),
-        "e26b744861e638522c8dfdc4d40e4087426a1fb2861abe1770d178c1e5823fc3",
+        "d8fc6d4e7e9ee00c0d1cebf53a518c54e613f2f1401a932eea00eb8bb0efd01e",
         "the bytes of states or events have changed"
     );
     let outcomes = [

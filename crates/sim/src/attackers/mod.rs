@@ -33,11 +33,13 @@ pub enum Attacker {
     Bomber,
     /// A validator that commits to beacons and does not reveal them, and whose verdicts come late.
     Laggard,
+    /// Submits one document for target after target.
+    Repeater,
 }
 
 impl Attacker {
     /// All kinds.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Flooder,
         Self::Starver,
         Self::Inflater,
@@ -46,6 +48,7 @@ impl Attacker {
         Self::Crowd,
         Self::Bomber,
         Self::Laggard,
+        Self::Repeater,
     ];
 
     /// Draws the attackers of a history: each kind takes part in three of eight.
@@ -84,6 +87,7 @@ impl Attackers {
                 Attacker::Crowd => state::crowd(&mut hand),
                 Attacker::Bomber => state::bomb(&mut hand),
                 Attacker::Laggard => blocks::lag(&mut hand),
+                Attacker::Repeater => state::repeat(&mut hand),
             }
             sent.append(&mut hand.sent);
         }

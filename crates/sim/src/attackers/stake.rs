@@ -3,7 +3,8 @@
 use rand::{RngExt as _, seq::IndexedRandom as _};
 use soma_protocol::record::{ModelStatus, ValidatorStatus};
 use soma_protocol::{
-    Amount, ConsensusKey, Epoch, ModelId, Phase, PoolId, SecretKey, action, commitment, read,
+    Amount, Change, ConsensusKey, Epoch, ModelId, Phase, PoolId, SecretKey, action, commitment,
+    read,
 };
 
 use super::hand::Hand;
@@ -117,7 +118,7 @@ fn rotate(hand: &mut Hand<'_>, key: &SecretKey) {
 }
 
 /// Registers validators with much less stake than the others have; they contribute to the beacon
-/// whether or not they have a seat.
+/// whether or not they have a seat, and propose as much as they can.
 pub(super) fn swarm(hand: &mut Hand<'_>) {
     for account in 0..SWARM {
         let (key, vote) = (hand.key(account), attacker_key(u8::MAX, account));
@@ -148,6 +149,10 @@ pub(super) fn swarm(hand: &mut Hand<'_>) {
         if hand.clock.phase.reveals() && hand.once_in(2) {
             let value = beacon_value(&address, epoch);
             hand.perform(&key, action::RevealBeacon { epoch, value });
+        }
+        if hand.once_in(10) {
+            let change = Change::Parameter { name: "byte_fee".into(), value: 11 };
+            hand.pay(&key, action::Propose { change });
         }
         match validator.status {
             ValidatorStatus::Leaving if hand.once_in(20) => {

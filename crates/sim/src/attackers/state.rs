@@ -1,10 +1,10 @@
 //! Attacks on records and on the work at the end of a phase.
 
-use soma_protocol::record::{Model, ModelStatus};
-use soma_protocol::{Amount, Change, Epoch, Hash, Key, PoolId, action, read};
+use soma_protocol::record::{Candidate, Model, ModelStatus, TargetStatus};
+use soma_protocol::{Amount, Change, Epoch, Hash, Key, PoolId, action, commitment, corpus, read};
 
 use super::hand::Hand;
-use crate::actors::DATA_BYTES;
+use crate::actors::{DATA_BYTES, DOCUMENTS, data, leaf_salt, leaves, salt};
 use crate::genesis::{ADVERSARY, node_key};
 
 /// Submissions of a step, for one target.
@@ -46,6 +46,53 @@ pub(super) fn crowd(hand: &mut Hand<'_>) {
         hand.pay(&key, action::RegisterModel { name, commission_bps: 0, stake });
         let change = Change::Parameter { name: "byte_fee".into(), value: 11 };
         hand.pay(&node_key(ADVERSARY), action::Propose { change });
+    }
+}
+
+/// Submits its one document for the first target of every epoch, closer than anybody, and publishes
+/// it as soon as it may.
+pub(super) fn repeat(hand: &mut Hand<'_>) {
+    let (key, epoch, document) = (hand.key(0), hand.clock.epoch, 0);
+    let sender = key.address();
+    let first = |epoch| read::targets(hand.state, epoch).into_iter().next();
+    let (running, ended) = (first(epoch), first(Epoch(epoch.0.saturating_sub(1))));
+    if read::corpus(hand.state, &sender).is_none() {
+        let root = corpus::root(&leaves(&sender)).unwrap_or_default();
+        hand.pay(&key, action::CommitCorpus { root, leaves: DOCUMENTS });
+    }
+    let is_own = |candidate: &Candidate| candidate.submitter == sender;
+    if let Some(target) = running.filter(|_| hand.clock.phase.submits())
+        && !read::candidates(hand.state, target.id).iter().any(is_own)
+    {
+        let data = data(document, &sender);
+        let (data_hash, salt) = (Hash::of_bytes(&data), salt(target.id, &sender));
+        let target_id = target.id;
+        let commitment =
+            commitment::data(hand.chain, &sender, target_id, &data_hash, DATA_BYTES, &salt);
+        let submit = action::Submit {
+            target: target_id,
+            model: target.routed[0].model,
+            loss_q32: 1,
+            gain_q32: 1 << 40,
+            distance: 0,
+            size_bytes: DATA_BYTES,
+            commitment,
+        };
+        hand.pay(&key, submit);
+    }
+    if let Some(target) = ended.filter(|target| target.status == TargetStatus::Open)
+        && hand.clock.phase.publishing_rank().is_some()
+        && read::candidates(hand.state, target.id).iter().any(is_own)
+    {
+        let publish = action::PublishData {
+            target: target.id,
+            data: data(document, &sender),
+            salt: salt(target.id, &sender),
+            index: document,
+            leaf_salt: leaf_salt(&sender),
+            path: corpus::path(&leaves(&sender), document).unwrap_or_default(),
+        };
+        hand.pay(&key, publish);
     }
 }
 

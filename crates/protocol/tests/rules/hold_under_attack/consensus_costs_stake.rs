@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use crate::validators_and_seats::{consensus_key, evidence, notarize, register, rotate};
+use crate::validators_vote_and_models_migrate::parameter;
 use crate::world::{OTHER, OWNER, Person, RIVAL, SUBMITTER, World, validator};
 use proptest::prelude::*;
 use soma_protocol::record::{VALIDATORS_MAX, Validator, ValidatorStatus};
@@ -390,6 +391,53 @@ fn validators_that_come_and_go_keep_nobody_from_a_seat() {
         elect(&mut world);
     }
     assert!(has_seat(&world, OWNER), "though they have more stake");
+}
+
+#[test]
+fn whoever_registers_again_waits_until_what_others_have_earned_is_settled() {
+    let people = people(2);
+    let mut world = World::with(|genesis| {
+        genesis.params.targets_per_epoch = 300;
+        genesis.validators = people.iter().map(|person| validator(*person, 1_000)).collect();
+        genesis.accounts.extend(people.iter().map(|person| account(*person, 5_000)));
+    });
+    world.go_to_compete();
+    world.go_to_next_epoch();
+    world.must(people[1], leave());
+    world.go_to_compete();
+    world.go_to_next_epoch();
+    assert_eq!(record(&world, people[1]).status, ValidatorStatus::Left);
+    assert!(read::tasks(&world.state).will_settle(), "300 targets take three blocks");
+    let again = register(&world, people[1], 77, 4_000);
+    let (stake, balance) = (record(&world, people[1]).pool.stake, world.balance(people[1]));
+    assert_eq!(world.act(people[1], again.clone()), Err(Rejection::TasksPending));
+    assert_eq!(record(&world, people[1]).pool.stake, stake);
+    assert!(balance.less(world.balance(people[1])) < Amount::soma(1), "only the fee is gone");
+    world.must(people[1], again);
+    assert!(!read::tasks(&world.state).will_settle());
+}
+
+#[test]
+fn proposals_of_others_take_no_place_of_a_seat_and_of_each_other_there_is_one() {
+    let mut world = network(&[&[1_000; 4][..], &[1; 40]].concat());
+    let people = people(44);
+    let (seats, others) = people.split_at(4);
+    assert!(seats.iter().all(|seat| has_seat(&world, *seat)));
+    for (count, person) in (1..).zip(others) {
+        assert!(!has_seat(&world, *person));
+        let full = if count <= 32 { Ok(()) } else { Err(Rejection::Full) };
+        assert_eq!(world.act(*person, parameter("burn_bps", count)), full, "{count}");
+    }
+    let open = Rejection::ProposalsOpen { open: 1, max: 1 };
+    assert_eq!(world.act(others[0], parameter("burn_bps", 0)), Err(open));
+    // Each seat has its part, whatever the others did before.
+    for seat in seats {
+        for count in 1..=16 {
+            world.must(*seat, parameter("burn_bps", count));
+        }
+        let open = Rejection::ProposalsOpen { open: 16, max: 16 };
+        assert_eq!(world.act(*seat, parameter("burn_bps", 0)), Err(open));
+    }
 }
 
 #[test]

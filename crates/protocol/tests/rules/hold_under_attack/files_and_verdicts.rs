@@ -8,9 +8,9 @@ use crate::world::{
 };
 use soma_protocol::record::{
     Broken, Candidate, Candidates, CastVote, ChallengeAnswers, Committee, Corpus, CorpusRoot,
-    DATA_BYTES_MAX, EpochRecord, ModelStatus, Network, OPEN_MAX, OpenProposals, Proposal,
-    ProposalStatus, Publication, ROUTED_MAX, Rank, Rent, RevealedFile, RouteTask, Routed, Seat,
-    Specialization, TARGETS_PER_PASS_MAX, Target, TargetStatus, Task, Tasks, VALIDATORS_MAX,
+    DATA_BYTES_MAX, EpochRecord, ModelStatus, Network, OPEN_MAX, OpenProposal, OpenProposals,
+    Proposal, ProposalStatus, Publication, ROUTED_MAX, Rank, Rent, RevealedFile, RouteTask, Routed,
+    Seat, Specialization, TARGETS_PER_PASS_MAX, Target, TargetStatus, Task, Tasks, VALIDATORS_MAX,
     Validators, VerdictCommit, WeightsAge, WeightsCommit,
 };
 use soma_protocol::state::Record;
@@ -193,7 +193,10 @@ fn the_longest_record_of_every_kind_can_be_read_again() {
             votes: vec![cast; VALIDATORS_MAX],
             status: ProposalStatus::Passed { epoch: Epoch(1) },
         }),
-        longest(&OpenProposals(vec![ProposalId(1); OPEN_MAX])),
+        longest(&OpenProposals(vec![
+            OpenProposal { id: ProposalId(1), proposer: OWNER.address() };
+            OPEN_MAX
+        ])),
         longest(&Network {
             chain: "x".repeat(64),
             architecture: longest_architecture(),
