@@ -215,8 +215,8 @@ codes! {
         "Data is already published for the target.",
         "nothing to do";
     DataSeenBefore = "data_seen_before", Rejected:
-        "Data wins once, and half of this data has won in an earlier epoch, or three quarters of it \
-         are from several earlier winners.",
+        "Data wins once, and half of this data has won in an earlier epoch, or three quarters of \
+         it are from several earlier winners.",
         "submit other data";
     NotPublished = "not_published", Rejected:
         "No data is published for the target, so there is nothing to audit.",
@@ -231,12 +231,16 @@ codes! {
         "A commit may be revealed if more than a third of the stake held its file in time.",
         "commit again, and upload the file before the epoch ends";
     TasksPending = "tasks_pending", Rejected:
-        "The end of a phase left work to the next blocks; no phase ends before it is done, and what \
-         depends on it waits.",
+        "The end of a phase left work to the next blocks; no phase ends before it is done, and \
+         what depends on it waits.",
         "send it again after a few blocks";
     ProposalsOpen = "proposals_open", Rejected:
         "Validators without a seat have one open proposal each, and seats have equal parts of 64.",
         "wait until one of the account's proposals is decided";
+    NoFileRoom = "no_file_room", Rejected:
+        "The files of all models together have reached `files_bytes_max`; only a model that has \
+         room already may replace its file.",
+        "wait until models retire, or propose a larger `files_bytes_max`";
     Full = "full", Rejected:
         "All ids or places are in use.",
         "wait until a proposal is decided, a validator leaves or an epoch ends, and try again";

@@ -123,9 +123,20 @@ impl Competitor<'_> {
 
     /// Tells what a commit costs, before it is sent.
     async fn tell_stake(&self, model: &Model, epoch: Epoch, size_bytes: u64) -> Result {
-        let price = Amount(self.client().governance().await?.rent_price.0);
+        let governance = self.client().governance().await?;
+        let (price, files_bytes) = (Amount(governance.rent_price.0), governance.files_bytes.0);
         let params = self.client().params().await?;
         let rent = rent::due(size_bytes, epoch, price, &params);
+        let in_use = model.weights.as_ref().map_or(0, |weights| weights.size_bytes.0);
+        let free_bytes =
+            params.files_bytes_max.saturating_sub(files_bytes.saturating_add(size_bytes));
+        let new_bytes = size_bytes.saturating_sub(in_use);
+        let premium = rent::premium(new_bytes, free_bytes, price, &params);
+        if premium > Amount::ZERO {
+            let text =
+                format!("little room for files is left: a commit pays {premium} SOMA for it");
+            self.observer.notice(Level::Info, &text);
+        }
         let slash = Amount(model.stake.0).bps(params.missed_reveal_slash_bps);
         let text = format!(
             "a commit pays a rent of at most {rent} SOMA; the rent and {slash} SOMA of stake are \

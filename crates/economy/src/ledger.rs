@@ -150,9 +150,9 @@ impl Ledger {
                         self.accounts[actor].burned += soma(*amount);
                     }
                 }
-                Event::WeightsCommitted { model, paid, .. } => {
+                Event::WeightsCommitted { model, paid, premium, .. } => {
                     if let Some(&actor) = self.owners.get(model) {
-                        self.accounts[actor].rent += soma(*paid);
+                        self.accounts[actor].rent += soma(paid.plus(*premium));
                     }
                 }
                 Event::ValidatorRewarded { amount, .. } => self.paid_validators += soma(*amount),

@@ -294,7 +294,12 @@ fn published(state: &dyn StateRead, me: &Address) -> Vec<Subject> {
             let publication = read::publication(state, target.id)?;
             let (bytes, models) = (publication.data.len() as u64, target.routed.len() as u64);
             let (data_hash, work) = (publication.data_hash, bytes.saturating_mul(models));
-            Some(Subject { target: target.id, data_hash, work })
+            let TargetStatus::Published { rank } = target.status else {
+                return None;
+            };
+            let candidates = read::candidates(state, target.id);
+            let submitter = candidates.get(usize::try_from(rank).ok()?)?.submitter;
+            Some(Subject { target: target.id, data_hash, work, submitter })
         })
         .collect()
 }

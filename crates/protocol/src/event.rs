@@ -49,6 +49,8 @@ pub enum Event {
         rent: Amount,
         /// The part of the rent that the owner paid.
         paid: Amount,
+        /// What the owner paid for new room besides, which is burned.
+        premium: Amount,
     },
     /// A validator holds a committed file.
     WeightsHeld { model: ModelId, epoch: Epoch, validator: Address },

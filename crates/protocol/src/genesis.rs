@@ -10,7 +10,7 @@ use crate::action::{RegisterModel, reveal_weights};
 use crate::epoch::seats;
 use crate::money::save_share;
 use crate::record::{
-    Account, Clock, Committee, KeyHolder, LastCommittee, LivingCount, LivingModel, Model,
+    Account, Clock, Committee, FileRoom, KeyHolder, LastCommittee, LivingCount, LivingModel, Model,
     ModelCount, ModelStatus, Network, Params, Pool, Rent, RentPrice, Share, Specialization, Supply,
     VALIDATORS_MAX, Validator, ValidatorStatus, Validators, Weights, WeightsAge,
 };
@@ -140,6 +140,8 @@ impl Genesis {
             self.save_model(&mut draft, ModelId(count.0), place, model);
         }
         draft.save(Key::model_count(), &count);
+        let sizes = self.models.iter().map(|model| model.size_bytes);
+        draft.save(Key::file_room(), &FileRoom(sizes.fold(0, u64::saturating_add)));
         draft.save(Key::living_count(), &LivingCount(count.0));
         let reserve = SUPPLY.less(self.allocated());
         draft.save(Key::supply(), &Supply { reserve, burned: Amount::ZERO });
@@ -212,6 +214,7 @@ impl Genesis {
         let rent = Rent {
             prepaid: Amount::ZERO,
             epochs_left: self.params.refresh_epochs,
+            size_bytes: model.size_bytes,
             holders: Vec::new(),
         };
         draft.save(Key::rent(id, 1), &rent);

@@ -4,12 +4,12 @@
 use crate::proof::corpus::LEAVES_MAX;
 use crate::record::{
     Account, BeaconCommit, Candidates, ChallengeAnswers, Clock, Committee, Corpus, CorpusRoot,
-    EpochRecord, KeyHolder, LastCommittee, LivingCount, LivingModel, Migration, Model, ModelCount,
-    ModelStatus, Network, OpenProposals, Params, PastArchitecture, Piece, Pool, Proposal,
-    ProposalCount, ProposalStatus, Publication, QueuedStaker, Rent, RentPrice, Routed, SHARES_MAX,
-    SHARES_MIN, Share, Specialization, StakeChange, StakeChangeCount, StakeCount, StakedPool,
-    Supply, Target, TargetStatus, Task, Tasks, Validator, Validators, VerdictCommit, Weights,
-    WeightsCommit,
+    EpochRecord, FileRoom, KeyHolder, LastCommittee, LivingCount, LivingModel, Migration, Model,
+    ModelCount, ModelStatus, Network, OpenProposals, Params, PastArchitecture, Piece, Pool,
+    Proposal, ProposalCount, ProposalStatus, Publication, QueuedStaker, Rent, RentPrice, Routed,
+    Routes, SHARES_MAX, SHARES_MIN, Share, Specialization, StakeChange, StakeChangeCount,
+    StakeCount, StakedPool, Supply, Target, TargetStatus, Task, Tasks, Validator, Validators,
+    VerdictCommit, Weights, WeightsCommit,
 };
 use crate::state::{Key, MemoryState, Record, StateRead};
 use crate::{Amount, Epoch, ModelId, SUPPLY, TargetId, read};
@@ -25,6 +25,14 @@ pub enum Violation {
         found: Amount,
         /// The money that there should be.
         expected: Amount,
+    },
+    /// The room of all files is not what they have together.
+    #[error("files are said to have {found} bytes; they have {expected}")]
+    FileRoom {
+        /// What is said.
+        found: u64,
+        /// What they have.
+        expected: u64,
     },
     /// A value is malformed.
     #[error("the value at {key:?} is malformed (tag {tag:?})")]
@@ -93,6 +101,8 @@ pub struct Holdings {
     pub reserve: Amount,
     /// Money burned.
     pub burned: Amount,
+    /// Bytes of files in use and committed; no money.
+    pub files_bytes: u64,
 }
 
 impl Holdings {
@@ -123,6 +133,10 @@ pub fn check(state: &MemoryState) -> Result<Holdings, Violation> {
     let mut holdings = Holdings::default();
     for (key, value) in state.iter() {
         count(state, *key, value, &mut holdings)?;
+    }
+    let (found, expected) = (read::file_room(state), holdings.files_bytes);
+    if found != expected {
+        return Err(Violation::FileRoom { found, expected });
     }
     let found = holdings.total();
     if found == SUPPLY { Ok(holdings) } else { Err(Violation::Supply { found, expected: SUPPLY }) }
@@ -161,6 +175,7 @@ fn count(state: &MemoryState, key: Key, value: &[u8], sum: &mut Holdings) -> Res
         WeightsCommit::TAG => {
             let commit: WeightsCommit = decode(key, value)?;
             sum.rent = sum.rent.plus(commit.paid);
+            sum.files_bytes = sum.files_bytes.saturating_add(commit.size_bytes);
             let epoch = read::clock(state).epoch;
             let tasks = read::tasks(state).0;
             let ended = tasks.iter().any(|task| matches!(task, Task::Models(_)))
@@ -171,6 +186,7 @@ fn count(state: &MemoryState, key: Key, value: &[u8], sum: &mut Holdings) -> Res
         Rent::TAG => {
             let rent: Rent = decode(key, value)?;
             sum.rent = sum.rent.plus(rent.prepaid);
+            sum.files_bytes = sum.files_bytes.saturating_add(rent.size_bytes);
             rent.epochs_left > 0 || rent.prepaid == Amount::ZERO
         }
         Candidates::TAG => {
@@ -285,6 +301,9 @@ fn moneyless(state: &MemoryState, tag: u8, key: Key, value: &[u8]) -> Result<boo
         Migration::TAG => decode::<Migration>(key, value).map(|_| key == Key::migration())?,
         PastArchitecture::TAG => decode::<PastArchitecture>(key, value).map(|_| true)?,
         ChallengeAnswers::TAG => decode::<ChallengeAnswers>(key, value).map(|_| true)?,
+        FileRoom::TAG => decode::<FileRoom>(key, value).map(|_| key == Key::file_room())?,
+        Routes::TAG => decode::<Routes>(key, value)
+            .map(|routes| routes.left > 0 && routes.left <= routes.targets)?,
         RentPrice::TAG => decode::<RentPrice>(key, value).map(|_| key == Key::rent_price())?,
         KeyHolder::TAG => decode::<KeyHolder>(key, value).map(|_| true)?,
         Committee::TAG => decode::<Committee>(key, value)

@@ -60,16 +60,17 @@ pub fn chain(state: &dyn StateRead) -> Chain {
 }
 
 /// What committing a file of `size_bytes` for the next epoch would cost: the rent that is due, and
-/// the part of it that the owner would pay now.
+/// what the owner would pay now: the rest of it, and for new room. `None` if there is none.
 pub fn commit_cost(
     state: &dyn StateRead,
     id: ModelId,
     architecture: u32,
     size_bytes: u64,
-) -> (Amount, Amount) {
-    let next = read::clock(state).epoch.next();
-    let due = rent::due(size_bytes, next, read::rent_price(state), &read::params(state));
-    (due, due.less(rent::carried_over(state, id, architecture)))
+) -> Option<(Amount, Amount)> {
+    let (next, params) = (read::clock(state).epoch.next(), read::params(state));
+    let due = rent::due(size_bytes, next, read::rent_price(state), &params);
+    let premium = rent::premium_of(state, &params, id, architecture, size_bytes).ok()?;
+    Some((due, due.less(rent::carried_over(state, id, architecture)).plus(premium)))
 }
 
 /// The seated stake that approves a proposal now, and all seated stake.

@@ -3,10 +3,10 @@
 
 use crate::record::{
     Account, BeaconCommit, Candidate, Candidates, ChallengeAnswers, Clock, Committee, Corpus,
-    EpochRecord, KeyHolder, LastCommittee, LivingCount, LivingModel, Migration, Model, ModelCount,
-    Network, Params, PastArchitecture, Piece, Proposal, ProposalCount, Publication, Rent,
-    RentPrice, RevealedFile, Routed, SHARES_MIN, Share, Specialization, StakeChange, StakeCount,
-    StakedPool, Supply, Target, Tasks, Validator, Validators, VerdictCommit, Weights,
+    EpochRecord, FileRoom, KeyHolder, LastCommittee, LivingCount, LivingModel, Migration, Model,
+    ModelCount, Network, Params, PastArchitecture, Piece, Proposal, ProposalCount, Publication,
+    Rent, RentPrice, RevealedFile, Routed, Routes, SHARES_MIN, Share, Specialization, StakeChange,
+    StakeCount, StakedPool, Supply, Target, Tasks, Validator, Validators, VerdictCommit, Weights,
     WeightsCommit,
 };
 use crate::state::{Key, StateRead, load};
@@ -340,6 +340,16 @@ pub fn targets(state: &dyn StateRead, id: Epoch) -> Vec<Target> {
         .flat_map(EpochRecord::target_ids)
         .filter_map(|id| target(state, id))
         .collect()
+}
+
+/// How many targets of an epoch a model was routed to; `None` once they are settled.
+pub fn routes(state: &dyn StateRead, epoch: Epoch, model: ModelId) -> Option<Routes> {
+    load(state, &Key::routes(epoch, model))
+}
+
+/// Bytes of the files that validators are asked to keep.
+pub fn file_room(state: &dyn StateRead) -> u64 {
+    load(state, &Key::file_room()).map_or(0, |FileRoom(bytes)| bytes)
 }
 
 /// A target's candidates, closest first; none once it is settled.

@@ -156,4 +156,8 @@ rejections! {
     TasksPending = "work of the last phase is not finished";
     ProposalsOpen { open: u32, max: u32 }
         = "{open} proposals of the sender are open, and it may have {max}";
+    NoFileRoom {
+        #[serde(with = "decimal")] size_bytes: u64,
+        #[serde(with = "decimal")] free_bytes: u64,
+    } = "a file of {size_bytes} bytes, but the network has room for {free_bytes}";
 }

@@ -60,6 +60,12 @@ defenses! {
     BoundCommit = "bound_commit",
     /// Proposals have places: some for seats, one for each of the others.
     ProposalPlaces = "proposal_places",
+    /// A claim that keeps others from a target and is not decided costs its bond or a part of it.
+    UndecidedCosts = "undecided_costs",
+    /// A broken model that was routed loses what it may have denied.
+    BrokenCosts = "broken_costs",
+    /// New room for files is bounded, and costs more the less is left.
+    FileRoom = "file_room",
 }
 
 /// The rules that blocks follow. Every network follows the [whole](Self::WHOLE) of them.

@@ -4,13 +4,14 @@
 
 use commonware_cryptography::{Hasher as _, blake3::Blake3};
 use rand::{RngExt as _, SeedableRng as _, rngs::Xoshiro256PlusPlus, seq::IndexedRandom as _};
-use soma_protocol::record::Broken;
 use soma_protocol::{
     Action, Address, Amount, Epoch, Hash, HeldFile, ModelId, PoolId, SecretKey, SignedTransaction,
     StateRead, TargetId, Transaction, Validity, Verdict, action, commitment, corpus, read,
 };
 
-use crate::genesis::{NODES, USERS, VALIDATORS, consensus_key, embedding, node_key, user_key};
+use crate::genesis::{
+    BREAKER, NODES, USERS, VALIDATORS, attacker_key, consensus_key, embedding, node_key, user_key,
+};
 
 /// How long a transaction is valid, in milliseconds.
 pub const VALID_MS: u64 = 20_000;
@@ -92,7 +93,7 @@ impl Actors {
             }
             8 => {
                 let target = self.target(state);
-                let verdict = verdict(target);
+                let verdict = verdict(state, target);
                 Action::CommitVerdict(action::CommitVerdict {
                     target,
                     commitment: commitment::verdict(&self.chain, sender, target, &verdict),
@@ -100,7 +101,7 @@ impl Actors {
             }
             9 => {
                 let target = self.target(state);
-                let verdict = verdict(target);
+                let verdict = verdict(state, target);
                 Action::RevealVerdict(action::RevealVerdict { target, verdict })
             }
             _ => self.join_or_leave(state, node, sender),
@@ -181,35 +182,15 @@ impl Actors {
         let mut users = (0..USERS).map(user_key);
         let key = users.find(|user| Some(user.address()) == owner).unwrap_or(key);
         let epoch = Epoch(read::clock(state).epoch.0 + 1);
-        let opening = commitment::CommittedWeights {
-            model,
-            owner: &key.address(),
-            epoch,
-            weights_hash: &weights(model),
-            ciphertext_hash: &ciphertext(model, epoch),
-            size_bytes: FILE_BYTES,
-            key: &weights_key(model),
-            specialization: &embedding(model.0 as usize),
-        };
-        let action = Action::CommitWeights(action::CommitWeights {
-            model,
-            architecture: read::network(state).architecture_number,
-            epoch,
-            commitment: commitment::weights(&self.chain, &opening),
-            ciphertext_hash: ciphertext(model, epoch),
-            size_bytes: FILE_BYTES,
-        });
+        let architecture = read::network(state).architecture_number;
+        let action = commit_weights(&self.chain, &key, model, architecture, epoch);
+        let action = Action::CommitWeights(action);
         (key, action)
     }
 
     fn reveal_weights(&mut self, state: &dyn StateRead) -> Action {
         let model = self.model(state);
-        Action::RevealWeights(action::RevealWeights {
-            model,
-            key: weights_key(model),
-            weights_hash: weights(model),
-            specialization: embedding(model.0 as usize),
-        })
+        Action::RevealWeights(reveal_weights(model))
     }
 
     fn submit(&mut self, state: &dyn StateRead, sender: &Address) -> Action {
@@ -229,6 +210,44 @@ impl Actors {
             size_bytes,
             commitment: commitment::data(&self.chain, sender, target, &hash, size_bytes, &salt),
         })
+    }
+}
+
+/// An owner's commit of a model's weights for an epoch.
+pub(crate) fn commit_weights(
+    chain: &Hash,
+    owner: &SecretKey,
+    model: ModelId,
+    architecture: u32,
+    epoch: Epoch,
+) -> action::CommitWeights {
+    let opening = commitment::CommittedWeights {
+        model,
+        owner: &owner.address(),
+        epoch,
+        weights_hash: &weights(model),
+        ciphertext_hash: &ciphertext(model, epoch),
+        size_bytes: FILE_BYTES,
+        key: &weights_key(model),
+        specialization: &embedding(model.0 as usize),
+    };
+    action::CommitWeights {
+        model,
+        architecture,
+        epoch,
+        commitment: commitment::weights(chain, &opening),
+        ciphertext_hash: ciphertext(model, epoch),
+        size_bytes: FILE_BYTES,
+    }
+}
+
+/// Its reveal.
+pub(crate) fn reveal_weights(model: ModelId) -> action::RevealWeights {
+    action::RevealWeights {
+        model,
+        key: weights_key(model),
+        weights_hash: weights(model),
+        specialization: embedding(model.0 as usize),
     }
 }
 
@@ -285,9 +304,14 @@ pub(crate) fn data(document: u32, submitter: &Address) -> Vec<u8> {
     data
 }
 
-/// The verdict that every validator reaches: nine out of ten claims are valid.
-pub(crate) fn verdict(target: TargetId) -> Verdict {
+/// The verdict that every validator reaches: nine out of ten claims are valid, and the files of
+/// breakers are broken.
+pub(crate) fn verdict(state: &dyn StateRead, target: TargetId) -> Verdict {
     let validity = if target.0.is_multiple_of(10) { Validity::Invalid } else { Validity::Valid };
     let trace = secret("trace", &[&target.0.to_le_bytes()]);
-    Verdict { validity, trace, broken: Broken::default() }
+    let routed = read::target(state, target).map_or(Vec::new(), |target| target.routed);
+    let breaker = attacker_key(BREAKER, 0).address();
+    let is_broken = |model| read::model(state, model).is_some_and(|one| one.owner == breaker);
+    let places = routed.iter().enumerate().filter(|(_, routed)| is_broken(routed.model));
+    Verdict { validity, trace, broken: places.map(|(place, _)| place).collect() }
 }

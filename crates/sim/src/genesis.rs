@@ -17,6 +17,8 @@ pub const ADVERSARY: usize = VALIDATORS - 1;
 pub const USERS: u8 = 6;
 /// Accounts of each kind of attacker.
 pub const HANDS: u8 = 16;
+/// The kind of attackers whose models have broken files.
+pub const BREAKER: u8 = 10;
 /// The work that a block may spend on tasks: little, so that the end of an epoch takes several
 /// blocks even on this small network.
 pub const TASK_WORK: u64 = 600;
@@ -100,7 +102,14 @@ pub fn genesis(epoch_ms: u64, attackers: u8) -> Genesis {
     Genesis {
         chain: "sim".into(),
         timestamp_ms: GENESIS_MS,
-        params: Params { epoch_ms, ..Params::local() },
+        params: Params {
+            epoch_ms,
+            // Less than an attacker's models can fill, and more than others need.
+            files_bytes_max: 32 << 20,
+            // A hundredth of the rewards, of which a model's stake pays for many.
+            broken_slash_bps: 100,
+            ..Params::local()
+        },
         architecture: Architecture::nano(),
         accounts: users.chain(nodes).chain(payer).map(funded).chain(hands.map(rich)).collect(),
         validators: (0..VALIDATORS).map(validator).collect(),

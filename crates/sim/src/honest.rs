@@ -109,7 +109,7 @@ impl Honest {
                 continue;
             }
             let id = target.id;
-            let verdict = verdict(id);
+            let verdict = verdict(state, id);
             let action = match read::verdict(state, id, &sender) {
                 None if clock.phase != Phase::Attest => {
                     let commitment = commitment::verdict(chain, &sender, id, &verdict);

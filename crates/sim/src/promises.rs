@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 
 use soma_protocol::record::{
-    Account, Committee, Corpus, KeyHolder, Model, OpenProposals, Proposal, SHARES_MIN, Share,
-    StakeCount, StakedPool, Validator, Weights, bytes_max,
+    Account, Committee, Corpus, KeyHolder, Model, OpenProposals, Proposal, ReturnReason,
+    SHARES_MIN, Share, StakeCount, StakedPool, Validator, VerdictCommit, Weights, bytes_max,
 };
 use soma_protocol::state::Record as _;
 use soma_protocol::{
     Action, Address, Amount, BLOCK_WEIGHT_MAX, BlockInfo, Draft, Epoch, Event, Hash, Key,
     MemoryState, Outcome, PoolId, RECORD_OVERHEAD_BYTES, Receipt, Ruleset, StateRead, TargetId,
-    VerifiedTransaction, read,
+    Validity, VerifiedTransaction, read,
 };
 
 use crate::Violation;
@@ -87,10 +87,13 @@ impl Promises {
         self.stake_that_joins(block)?;
         self.wins(block)?;
         bound(block)?;
+        undecided(block)?;
+        broken(block)?;
         let mut after = Draft::new(block.before);
         after.extend(block.outcome.changes.clone());
         seats(block, &after)?;
         proposals(block, &after)?;
+        files(block, &after)?;
         beacon(block, &after)
     }
 
@@ -129,19 +132,24 @@ impl Promises {
         Ok(())
     }
 
-    /// Data that has won does not win in a later epoch.
+    /// Data that has won cannot be published for a target of a later epoch.
     fn wins(&mut self, block: Executed<'_>) -> Result<(), Violation> {
         for event in &block.outcome.events {
-            let Event::TargetSettled { target, epoch, .. } = event else {
-                continue;
-            };
-            let Some(publication) = read::publication(block.before, *target) else {
-                continue;
-            };
-            let (earlier, won) =
-                *self.won.entry(publication.data_hash).or_insert((*target, *epoch));
-            if won < *epoch {
-                return Err(Violation::WonTwice { target: *target, earlier });
+            match event {
+                Event::TargetSettled { target, epoch, .. } => {
+                    if let Some(publication) = read::publication(block.before, *target) {
+                        self.won.entry(publication.data_hash).or_insert((*target, *epoch));
+                    }
+                }
+                Event::DataPublished { target, data_hash, .. } => {
+                    let drawn = read::target(block.before, *target).map(|target| target.epoch);
+                    if let Some((earlier, won)) = self.won.get(data_hash)
+                        && drawn > Some(*won)
+                    {
+                        return Err(Violation::WonTwice { target: *target, earlier: *earlier });
+                    }
+                }
+                _ => {}
             }
         }
         Ok(())
@@ -214,6 +222,98 @@ fn bound(block: Executed<'_>) -> Result<(), Violation> {
         if let Some(model) = models.iter().copied().find(|model| commits(*model)) {
             return Err(Violation::Unbound { target: *target, model });
         }
+    }
+    Ok(())
+}
+
+/// A claim that was not decided costs something, unless a third of the stake found it true.
+fn undecided(block: Executed<'_>) -> Result<(), Violation> {
+    for event in &block.outcome.events {
+        let Event::TargetReturned { target, epoch, reason, bond_returned, bond_burned, .. } = event
+        else {
+            continue;
+        };
+        let is_free = *bond_burned == Amount::ZERO && *bond_returned > Amount::ZERO;
+        if *reason != ReturnReason::NoQuorum || !is_free {
+            continue;
+        }
+        let (audited, auditors) = (Epoch(epoch.0 + 1), read::target(block.before, *target));
+        let committee = read::committee_in(block.before, audited);
+        let verdicts = auditors.map_or(Vec::new(), |target| read::verdicts(block.before, &target));
+        let is_valid = |commit: &&VerdictCommit| {
+            commit.verdict.as_ref().is_some_and(|verdict| verdict.validity == Validity::Valid)
+        };
+        let valid: Vec<Address> =
+            verdicts.iter().filter(is_valid).map(|commit| commit.validator).collect();
+        let third = committee.is_some_and(|committee| {
+            let stake = committee.stake_where(|validator| valid.contains(validator));
+            stake.0 * 3 > committee.stake().0
+        });
+        if !third {
+            return Err(Violation::FreeDenial { target: *target });
+        }
+    }
+    Ok(())
+}
+
+/// A broken model loses at least the rewards that it was drawn for in the targets' epoch, or all.
+fn broken(block: Executed<'_>) -> Result<(), Violation> {
+    let bps = read::params(block.before).broken_slash_bps;
+    for event in &block.outcome.events {
+        let Event::ModelBroken { model, target } = event else {
+            continue;
+        };
+        let Some(target) = read::target(block.before, *target) else {
+            continue;
+        };
+        let drawn = read::targets(block.before, target.epoch).into_iter();
+        let denied: Amount = drawn
+            .filter(|drawn| drawn.routed.iter().any(|routed| routed.model == *model))
+            .map(|drawn| drawn.reward.bps(bps))
+            .sum();
+        let stake = read::model(block.before, *model).map_or(Amount::ZERO, |one| one.pool.total());
+        let lost: Amount = block
+            .outcome
+            .events
+            .iter()
+            .filter_map(|event| match event {
+                Event::ModelSlashed { model: slashed, amount } if slashed == model => Some(*amount),
+                _ => None,
+            })
+            .sum();
+        if lost.0 + ROUNDING < denied.0.min(stake.0) {
+            return Err(Violation::CheapDenial { model: *model, lost, denied });
+        }
+    }
+    Ok(())
+}
+
+/// Files of models that had none do not take more room than there is.
+fn files(block: Executed<'_>, after: &dyn StateRead) -> Result<(), Violation> {
+    let committed = |event: &Event| match event {
+        Event::WeightsCommitted { model, .. } => Some(*model),
+        _ => None,
+    };
+    let mut committed = block.outcome.events.iter().filter_map(committed);
+    let is_first = |model| read::rent(block.before, model).is_none();
+    if !committed.any(is_first) {
+        return Ok(());
+    }
+    let (clock, mut bytes) = (read::clock(after), 0);
+    for model in read::living_models(after) {
+        let next = Epoch(clock.epoch.0 + 1);
+        bytes += match read::rent(after, model.id) {
+            Some(rent) => rent.size_bytes,
+            None => [clock.epoch, next]
+                .into_iter()
+                .flat_map(|epoch| read::commits_of(after, model.id, epoch))
+                .map(|commit| commit.size_bytes)
+                .sum(),
+        };
+    }
+    let max = read::params(after).files_bytes_max;
+    if bytes > max {
+        return Err(Violation::ManyFiles { height: block.info.height, bytes, max });
     }
     Ok(())
 }

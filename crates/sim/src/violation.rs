@@ -190,8 +190,8 @@ pub enum Violation {
         /// The validator.
         validator: Address,
     },
-    /// Data won twice.
-    #[error("target {target} was won with the data that had won target {earlier}")]
+    /// Data could win twice.
+    #[error("the data that had won target {earlier} was published for target {target}")]
     WonTwice {
         /// The later target.
         target: TargetId,
@@ -221,6 +221,32 @@ pub enum Violation {
         height: u64,
         /// The proposer.
         proposer: Address,
+    },
+    /// A claim kept others from a target for nothing.
+    #[error("the claim for target {target} was not decided and cost nothing")]
+    FreeDenial {
+        /// The target.
+        target: TargetId,
+    },
+    /// A broken model cost less than it may have denied.
+    #[error("model {model} lost {lost} SOMA for a broken file that may have denied {denied}")]
+    CheapDenial {
+        /// The model.
+        model: ModelId,
+        /// What it lost.
+        lost: Amount,
+        /// The rewards of the targets that it was drawn for.
+        denied: Amount,
+    },
+    /// The files of all models take more room than there is.
+    #[error("after block {height} the files of all models have {bytes} bytes, of at most {max}")]
+    ManyFiles {
+        /// The block.
+        height: u64,
+        /// Their bytes.
+        bytes: u64,
+        /// The most.
+        max: u64,
     },
     /// An honest validator lost stake.
     #[error("honest validator {validator} was slashed in block {height}")]

@@ -102,6 +102,22 @@ fn without_places_a_swarm_is_seen_to_take_those_of_proposals() {
 }
 
 #[test]
+fn if_undecided_claims_cost_nothing_one_is_seen_that_denies_for_nothing() {
+    assert_broken!(FreeDenial, Plant::Without(Defense::UndecidedCosts), None);
+}
+
+#[test]
+fn if_broken_files_cost_little_a_breaker_is_seen_to_deny_more_than_it_pays() {
+    let without = Plant::Without(Defense::BrokenCosts);
+    assert_broken!(CheapDenial, without, Some(Attacker::Breaker));
+}
+
+#[test]
+fn without_a_bound_a_hoarder_is_seen_to_take_more_room_than_there_is() {
+    assert_broken!(ManyFiles, Plant::Without(Defense::FileRoom), Some(Attacker::Hoarder));
+}
+
+#[test]
 fn without_bids_a_flooder_is_seen_to_keep_a_transfer_out() {
     assert_broken!(Late, Plant::NoBids, Some(Attacker::Flooder));
 }

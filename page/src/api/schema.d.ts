@@ -966,6 +966,8 @@ export interface components {
              * @description Number of the architecture in force.
              */
             architecture: number;
+            /** @description Bytes of the files of all models, in use and committed. */
+            files_bytes: components["schemas"]["Text"];
             migration?: components["schemas"]["Migration"] | null;
             /** @description All proposals, by id. */
             proposals: components["schemas"]["Proposal"][];

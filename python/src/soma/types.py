@@ -363,6 +363,8 @@ class Governance:
 
     architecture: int
     rent_price: int
+    files_bytes: int
+    """Bytes of the files of all models, in use and committed."""
     seat_to_take: int
     """The stake with which a validator would get a seat now."""
     seat_to_keep: int

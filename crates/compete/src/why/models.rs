@@ -104,6 +104,9 @@ async fn not_routed(
     if let Some(reason) = out_of_competition(model, events, epoch) {
         return Ok(Some(reason));
     }
+    if is_bound(events, epoch) {
+        return Ok(Some(Reason::Bound));
+    }
     let drawn = chronicle.client.epoch(Epoch(epoch)).await?.targets;
     if drawn.is_empty() {
         let is_ahead = epoch == chronicle.last;
@@ -119,6 +122,22 @@ async fn not_routed(
         return Ok(Some(Reason::NotRoutedThen { targets }));
     }
     nearest_miss(chronicle.client, model, epoch, &drawn).await.map(Some)
+}
+
+/// Whether the model had a commit for an epoch that could be revealed and was not.
+fn is_bound(events: &[Entry], of: u32) -> bool {
+    let has = |is_one: fn(&Event) -> Option<u32>| {
+        events.iter().any(|entry| is_one(&entry.event) == Some(of))
+    };
+    let available = has(|event| match event {
+        Event::WeightsAvailable { epoch, .. } => Some(epoch.0),
+        _ => None,
+    });
+    available
+        && !has(|event| match event {
+            Event::WeightsRevealed { epoch, .. } => Some(epoch.0),
+            _ => None,
+        })
 }
 
 /// Why the model did not compete at all in an epoch.

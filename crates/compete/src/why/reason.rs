@@ -129,6 +129,8 @@ pub enum Reason {
         /// The rent that was burned.
         burned: Amount,
     },
+    /// The model had not revealed what it had committed to for the epoch, so it was not routed.
+    Bound,
     /// The network switched to another architecture.
     OldArchitecture,
     /// The weights were not refreshed in time.
@@ -260,6 +262,9 @@ impl Display for Reason {
             Self::NotRevealed { burned } => {
                 write!(f, "its weights were not revealed in time: {burned} SOMA of rent are lost")
             }
+            Self::Bound => {
+                f.write_str("not routed: it had not revealed the weights that it had committed to")
+            }
             Self::OldArchitecture => {
                 f.write_str("its weights were for an architecture that another has replaced")
             }
@@ -328,7 +333,7 @@ impl Reason {
                 "publish earlier in the epoch, so that validators can download the file; `soma \
                  model show` tells who holds it"
             }
-            Self::NotRevealed { .. } => {
+            Self::NotRevealed { .. } | Self::Bound => {
                 "leave `soma model publish` running, or run `soma model reveal`, before the phase \
                  ends"
             }

@@ -18,7 +18,7 @@ use soma_model::{Directions, Engine, KernelChoice, Score, Weights};
 use soma_protocol::record::{Candidate, TargetStatus, WeightsAge};
 use soma_protocol::winner::is_gain_enough;
 use soma_protocol::{
-    Hash, ModelId, StateRead, TargetId, Validity, Verdict, commitment, query, read,
+    Address, Hash, ModelId, StateRead, TargetId, Validity, Verdict, commitment, query, read,
 };
 use tokio::sync::Notify;
 
@@ -40,6 +40,8 @@ pub(crate) struct Subject {
     pub(crate) data_hash: Hash,
     /// Bytes of the data, once for each routed model: what an audit costs.
     pub(crate) work: u64,
+    /// Who has published it.
+    pub(crate) submitter: Address,
 }
 
 /// Audits that are due and the verdicts of those that are done.

@@ -1,14 +1,14 @@
 //! Committing a model to weights that stay secret until the next epoch, and paying the rent of
-//! their file.
+//! their file, and for the room that its model does not have yet.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
 use super::context::{Apply, Context, check_epoch};
-use crate::money::{credit, debit, rent};
+use crate::money::{burn, credit, debit, rent};
 use crate::record::WeightsCommit;
 use crate::state::{Key, load};
-use crate::{Epoch, Event, Hash, ModelId, Rejection, decimal, read};
+use crate::{Amount, Defense, Epoch, Event, Hash, ModelId, Rejection, decimal, read};
 
 /// Commits a model to weights that will be revealed in the next epoch.
 #[derive(Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
@@ -43,6 +43,15 @@ impl CommitWeights {
         Ok(())
     }
 
+    /// What the file's new room costs besides its rent. It is burned and never returned.
+    fn premium(&self, context: &Context<'_>) -> Result<Amount, Rejection> {
+        if !context.config.defends(Defense::FileRoom) {
+            return Ok(Amount::ZERO);
+        }
+        let Self { model, architecture, size_bytes, .. } = *self;
+        rent::premium_of(&context.state, &context.config.params, model, architecture, size_bytes)
+    }
+
     /// Whether a commit is for the same file, in which case its holders hold this one too.
     fn has_file_of(&self, commit: &WeightsCommit) -> bool {
         (self.architecture, self.ciphertext_hash, self.size_bytes)
@@ -64,7 +73,11 @@ impl Apply for CommitWeights {
         let rent = rent::due(self.size_bytes, self.epoch, price, &context.config.params);
         let carried_over = rent::carried_over(&context.state, model.id, self.architecture);
         let paid = rent.less(carried_over);
-        debit(&mut context.state, &model.owner, paid)?;
+        let premium = self.premium(context)?;
+        debit(&mut context.state, &model.owner, paid.plus(premium))?;
+        burn(&mut context.state, premium);
+        let freed_bytes = replaced.as_ref().map_or(0, |commit| commit.size_bytes);
+        rent::count_room(&mut context.state, self.size_bytes, freed_bytes);
         let kept = replaced.filter(|commit| self.has_file_of(commit));
         let commit = WeightsCommit {
             epoch: self.epoch,
@@ -87,6 +100,7 @@ impl Apply for CommitWeights {
             size_bytes: self.size_bytes,
             rent,
             paid,
+            premium,
         });
         Ok(())
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use soma_architecture::embedding::{is_mean_length, length_squared};
 
 use super::context::{Apply, Context};
-use crate::money::credit;
+use crate::money::{credit, rent};
 use crate::proof::commitment::{self, CommittedWeights};
 use crate::record::{
     Model, ModelStatus, NextWeights, Rent, RevealedFile, Specialization, Weights, WeightsAge,
@@ -144,11 +144,15 @@ impl Apply for RevealWeights {
 /// beyond the rent due is returned to the owner.
 fn replace_rent(context: &mut Context<'_>, model: &Model, commit: WeightsCommit) {
     let key = Key::rent(model.id, commit.architecture);
-    let old = load::<Rent>(&context.state, &key).map_or(Amount::ZERO, |rent| rent.prepaid);
+    let old: Option<Rent> = load(&context.state, &key);
+    let freed_bytes = old.as_ref().map_or(0, |rent| rent.size_bytes);
+    rent::count_room(&mut context.state, 0, freed_bytes);
+    let old = old.map_or(Amount::ZERO, |rent| rent.prepaid);
     let available = old.plus(commit.paid);
     let rent = Rent {
         prepaid: available.min(commit.rent),
         epochs_left: context.config.params.refresh_epochs,
+        size_bytes: commit.size_bytes,
         holders: commit.holders,
     };
     context.state.save(key, &rent);

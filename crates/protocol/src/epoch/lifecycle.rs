@@ -116,6 +116,7 @@ fn end_commits(
 fn miss_reveal(transition: &mut Transition<'_, '_>, model: &mut Model, commit: &WeightsCommit) {
     let epoch = commit.epoch;
     transition.state.delete(Key::commit(model.id, epoch, commit.architecture));
+    rent::count_room(transition.state, 0, commit.size_bytes);
     transition.burn(commit.paid);
     transition.events.push(Event::CommitLapsed {
         model: model.id,

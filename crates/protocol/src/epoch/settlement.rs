@@ -8,11 +8,16 @@ use crate::record::{
 };
 use crate::state::{Draft, Key, StateRead, load};
 use crate::transition::{Transition, Work};
-use crate::{Address, Amount, Epoch, Event, TargetId, read};
+use crate::value::BPS;
+use crate::{Address, Amount, Defense, Epoch, Event, ModelId, TargetId, read};
 
 /// Work of settling a target: counting the verdicts of a full committee, returning the bonds of all
 /// candidates, keeping the pieces of the data and deleting the rest.
 const TARGET_WORK: u64 = 800;
+
+/// What hardly anybody audited costs one part in so many of its bond, if it is as long as data may
+/// be, and less if it is shorter.
+const UNDECIDED_PART: u64 = 4;
 
 /// Work of paying a full committee and changing the commissions of all validators.
 const PAY_WORK: u64 = 10_000;
@@ -116,6 +121,22 @@ fn settle_target(transition: &mut Transition<'_, '_>, id: TargetId, committee: &
             transition.state.delete(key);
         }
     }
+    for routed in &target.routed {
+        forget_route(transition.state, target.epoch, routed.model);
+    }
+}
+
+/// Deletes the count of a model's routes with the last of the targets.
+fn forget_route(state: &mut Draft<'_>, epoch: Epoch, model: ModelId) {
+    let Some(mut routes) = read::routes(state, epoch, model) else {
+        return;
+    };
+    routes.left = routes.left.saturating_sub(1);
+    if routes.left == 0 {
+        state.delete(Key::routes(epoch, model));
+    } else {
+        state.save(Key::routes(epoch, model), &routes);
+    }
 }
 
 fn settle_one(
@@ -136,13 +157,50 @@ fn settle_one(
     };
     transition.audits.published = transition.audits.published.saturating_add(1);
     let Some(verdict) = decide(transition, target, committee) else {
-        return give_back(transition, target, ReturnReason::NoQuorum, Some(&claim));
+        let lost = lost_undecided(transition, target, committee, &claim);
+        return give_back(transition, target, ReturnReason::NoQuorum, Some((&claim, lost)));
     };
     punish_broken(transition, target, &verdict);
     match verdict.validity {
         Validity::Valid => pay(transition, target, &claim, &publication),
-        Validity::Invalid => give_back(transition, target, ReturnReason::Invalid, Some(&claim)),
+        Validity::Invalid => {
+            give_back(transition, target, ReturnReason::Invalid, Some((&claim, claim.bond)))
+        }
     }
+}
+
+/// What a claim loses of its bond if too few verdicts decide it. A verdict of more than a third of
+/// the stake has an honest validator behind it, and honest validators agree: if it is valid, all of
+/// the bond returns, and if it is invalid, nothing. If fewer have audited the claim, it has kept
+/// others from the target, and nobody knows with what right: then it costs a part of the bond, the
+/// more the longer it took to audit.
+fn lost_undecided(
+    transition: &Transition<'_, '_>,
+    target: &Target,
+    committee: &Committee,
+    claim: &Candidate,
+) -> Amount {
+    if !transition.config.defends(Defense::UndecidedCosts) {
+        return Amount::ZERO;
+    }
+    let verdicts = read::verdicts(transition.state, target);
+    let given = |validator: &Address| {
+        verdicts.iter().find(|one| one.validator == *validator)?.verdict.as_ref()
+    };
+    let is_known = |validity: Validity| {
+        committee.seats.iter().filter_map(|seat| given(&seat.validator)).any(|verdict| {
+            let agreeing = committee.stake_where(|other| given(other) == Some(verdict));
+            verdict.validity == validity && agreeing.exceeds_thirds(1, committee.stake())
+        })
+    };
+    if is_known(Validity::Valid) {
+        return Amount::ZERO;
+    }
+    if is_known(Validity::Invalid) {
+        return claim.bond;
+    }
+    let longest = transition.config.params.data_bytes_max;
+    claim.bond.of(claim.size_bytes.into(), longest.into()).over(UNDECIDED_PART)
 }
 
 /// Whether a validator has committed to a verdict on a target of the epoch.
@@ -218,10 +276,41 @@ fn punish_broken(transition: &mut Transition<'_, '_>, target: &Target, verdict: 
             model.status = ModelStatus::Inactive;
         }
         transition.events.push(Event::ModelBroken { model: model.id, target: target.id });
-        let bps = transition.config.params.missed_reveal_slash_bps;
+        let bps = broken_slash_bps(transition, target, &model, is_replaced);
         slashing::model(transition, &mut model, bps);
         transition.state.save(Key::model(model.id), &model);
     }
+}
+
+/// The share of a broken model's stake that is burned: what it may have denied, so that denial
+/// never brings more than it costs, and at least what a missed reveal costs. Whoever cannot tell if
+/// a file is broken leaves its targets alone. They are those of the epoch, and those that were
+/// drawn for the same file before this was known.
+fn broken_slash_bps(
+    transition: &Transition<'_, '_>,
+    target: &Target,
+    model: &Model,
+    is_replaced: bool,
+) -> u16 {
+    let params = &transition.config.params;
+    let next = target.epoch.next();
+    let later = read::epoch(transition.state, next).filter(|_| !is_replaced);
+    let rewards = [(target.epoch, target.reward)]
+        .into_iter()
+        .chain(later.map(|record| (next, record.target_reward)));
+    let denied: Amount = rewards
+        .map(|(epoch, reward)| {
+            let routes = read::routes(transition.state, epoch, model.id);
+            reward.times(routes.map_or(0, |routes| routes.targets).into())
+        })
+        .sum();
+    let denied = denied.bps(params.broken_slash_bps);
+    let share = u128::from(denied.0)
+        .saturating_mul(BPS.into())
+        .checked_div(model.pool.total().0.into())
+        .map_or(BPS, |share| u16::try_from(share.saturating_add(1)).unwrap_or(BPS).min(BPS));
+    let is_priced = denied > Amount::ZERO && transition.config.defends(Defense::BrokenCosts);
+    params.missed_reveal_slash_bps.max(if is_priced { share } else { 0 })
 }
 
 /// Pays a win: half of the reward, plus the bond, to the submitter; the other half to the model.
@@ -288,21 +377,21 @@ fn pay_model(transition: &mut Transition<'_, '_>, claim: &Candidate, half: Amoun
     commission
 }
 
-/// Returns the reward to the reserve. The bond is burned if the claim was wrong, or else returned.
+/// Returns the reward to the reserve. Of the claim's bond, what it loses is burned, and the rest
+/// returned.
 fn give_back(
     transition: &mut Transition<'_, '_>,
     target: &Target,
     reason: ReturnReason,
-    claim: Option<&Candidate>,
+    claim: Option<(&Candidate, Amount)>,
 ) -> TargetStatus {
     transition.return_to_reserve(target.reward);
-    let bond = claim.map_or(Amount::ZERO, |claim| claim.bond);
-    let burned = if reason == ReturnReason::Invalid { bond } else { Amount::ZERO };
-    let returned = bond.less(burned);
-    transition.burn(burned);
-    if let Some(claim) = claim {
+    let (mut returned, mut burned) = (Amount::ZERO, Amount::ZERO);
+    if let Some((claim, lost)) = claim {
+        (returned, burned) = (claim.bond.less(lost), claim.bond.min(lost));
         credit(transition.state, &claim.submitter, returned);
     }
+    transition.burn(burned);
     transition.events.push(Event::TargetReturned {
         target: target.id,
         epoch: target.epoch,

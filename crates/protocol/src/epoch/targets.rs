@@ -158,9 +158,9 @@ fn route_batch(
     Some(routing.finish().collect())
 }
 
-/// The living model at a place, if it may be routed: active, refreshed, with enough stake, and bound
-/// to one specialization. One that has not revealed what it committed to is not: whoever saw the
-/// beacon before it revealed could choose between its old and its new weights.
+/// The living model at a place, if it may be routed: active, refreshed, with enough stake, and
+/// bound to one specialization. One that has not revealed what it committed to is not: whoever saw
+/// the beacon before it revealed could choose between its old and its new weights.
 fn routable(transition: &Transition<'_, '_>, place: u32) -> Option<Model> {
     let params = &transition.config.params;
     let model = read::model(transition.state, read::living_model(transition.state, place)?)?;
@@ -187,6 +187,10 @@ fn draw_one(transition: &mut Transition<'_, '_>, record: &EpochRecord, models: V
             let components = read::specialization(transition.state, model).unwrap_or_default();
             transition.state.save(key, &Specialization(components));
         }
+        let mut routes = read::routes(transition.state, epoch, model).unwrap_or_default();
+        routes.targets = routes.targets.saturating_add(1);
+        routes.left = routes.left.saturating_add(1);
+        transition.state.save(Key::routes(epoch, model), &routes);
     }
     let target = Target { id, epoch, reward, routed, status: TargetStatus::Open };
     transition.state.save(Key::target(id), &target);
@@ -206,7 +210,7 @@ fn direction_work(dim: u32) -> u64 {
     u64::from(dim.div_ceil(8))
 }
 
-/// Work of saving a target and the specializations of its models.
+/// Work of saving a target, the specializations of its models, and how many targets they have.
 fn draw_work(dim: u32, models: u32) -> u64 {
     let each = u64::from(dim).div_ceil(200).saturating_add(10);
     each.saturating_mul(models.into())

@@ -14,6 +14,16 @@ pub(crate) fn credit(state: &mut Draft<'_>, address: &Address, amount: Amount) {
     state.save(Key::account(address), &account);
 }
 
+/// Burns money that was taken from an account.
+pub(crate) fn burn(state: &mut Draft<'_>, amount: Amount) {
+    if amount == Amount::ZERO {
+        return;
+    }
+    let mut supply = read::supply(state);
+    supply.burned = supply.burned.plus(amount);
+    state.save(Key::supply(), &supply);
+}
+
 /// Takes from an account.
 pub(crate) fn debit(
     state: &mut Draft<'_>,

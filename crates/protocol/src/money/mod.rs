@@ -9,5 +9,5 @@ pub(crate) mod slashing;
 pub(crate) mod rewards;
 pub(crate) mod stake_queue;
 
-pub(crate) use account::{credit, debit};
+pub(crate) use account::{burn, credit, debit};
 pub(crate) use pool::{PoolOwner, save_share};

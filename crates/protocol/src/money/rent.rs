@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::LapseReason;
 use crate::money::credit;
-use crate::record::{Model, Params, Rent, RentPrice, WeightsCommit};
+use crate::record::{FileRoom, Model, Params, Rent, RentPrice, WeightsCommit};
 use crate::state::{Draft, Key, StateRead, load};
 use crate::transition::Transition;
 use crate::value::BPS;
-use crate::{Address, Amount, Epoch, Event, ModelId, read};
+use crate::{Address, Amount, Epoch, Event, ModelId, Rejection, read};
 
 const MIB: u128 = 1 << 20;
 
@@ -22,6 +22,58 @@ pub fn due(size_bytes: u64, epoch: Epoch, price: Amount, params: &Params) -> Amo
         .saturating_mul(bps);
     let rent = product.div_ceil(MIB.saturating_mul(BPS.into()));
     Amount(u64::try_from(rent).unwrap_or(u64::MAX))
+}
+
+/// What new room for files costs besides the rent, when `free_bytes` are left after it: nothing
+/// while half of all room is free, then the rent without a discount times the square of what half
+/// of all room is to that, less one. So room runs out for nobody who pays for it, filling it up
+/// costs many times what it is worth, and what a model has stays as cheap as it was.
+pub fn premium(new_bytes: u64, free_bytes: u64, price: Amount, params: &Params) -> Amount {
+    let plain = Params { bootstrap_discount_bps: 0, ..params.clone() };
+    let rent = due(new_bytes, Epoch(1), price, &plain);
+    let half = u128::from(params.files_bytes_max / 2);
+    // In 2^-16: how many times what is left goes into half of all room.
+    let scarcity = half.saturating_mul(1 << 16).checked_div(free_bytes.max(1).into());
+    let scarcity = scarcity.unwrap_or(0).max(1 << 16);
+    let factor = scarcity.saturating_mul(scarcity).saturating_sub(1 << 32);
+    let premium = u128::from(rent.0).saturating_mul(factor) >> 32;
+    Amount(u64::try_from(premium).unwrap_or(u64::MAX))
+}
+
+/// The premium of a commit, which is for the room that its model does not have yet: the file of a
+/// refresh takes the place of the one in use.
+///
+/// # Errors
+/// [`Rejection::NoFileRoom`]
+pub(crate) fn premium_of(
+    state: &dyn StateRead,
+    params: &Params,
+    id: ModelId,
+    number: u32,
+    size_bytes: u64,
+) -> Result<Amount, Rejection> {
+    let next = read::clock(state).epoch.next();
+    let replaced = load::<WeightsCommit>(state, &Key::commit(id, next, number));
+    let replaced = replaced.map_or(0, |commit| commit.size_bytes);
+    let in_use = load::<Rent>(state, &Key::rent(id, number)).map_or(0, |rent| rent.size_bytes);
+    let new_bytes = size_bytes.saturating_sub(in_use.max(replaced));
+    if new_bytes == 0 {
+        return Ok(Amount::ZERO);
+    }
+    let others = read::file_room(state).saturating_sub(replaced);
+    let free_bytes = params.files_bytes_max.saturating_sub(others);
+    match free_bytes.checked_sub(size_bytes) {
+        Some(left) => Ok(premium(new_bytes, left, read::rent_price(state), params)),
+        None => Err(Rejection::NoFileRoom { size_bytes, free_bytes }),
+    }
+}
+
+/// Counts the room of a file that is to be kept from now on, and of one that is not anymore.
+pub(crate) fn count_room(state: &mut Draft<'_>, taken_bytes: u64, freed_bytes: u64) {
+    if taken_bytes != freed_bytes {
+        let all = read::file_room(state).saturating_add(taken_bytes).saturating_sub(freed_bytes);
+        state.save(Key::file_room(), &FileRoom(all));
+    }
 }
 
 /// Sets the price for the epoch that begins: the stake-weighted median of the validators' standing
@@ -134,6 +186,7 @@ pub(crate) fn refund(
     let epoch = commit.epoch;
     let key = Key::commit(model.id, epoch, commit.architecture);
     transition.state.delete(key);
+    count_room(transition.state, 0, commit.size_bytes);
     credit(transition.state, &model.owner, commit.paid);
     transition.events.push(Event::CommitLapsed {
         model: model.id,
@@ -151,12 +204,13 @@ pub(crate) fn take(state: &mut Draft<'_>, id: ModelId, number: u32) -> Amount {
         return Amount::ZERO;
     };
     state.delete(key);
+    count_room(state, 0, rent.size_bytes);
     rent.prepaid
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{discount_bps, due, left_over, median};
+    use super::{discount_bps, due, left_over, median, premium};
     use crate::record::Rent;
     use crate::{Amount, Epoch, Params};
 
@@ -166,6 +220,16 @@ mod tests {
         assert_eq!(due(1 << 20, Epoch(1), Amount(100_000), &params), Amount(7 * 100_000));
         assert_eq!(due(1, Epoch(1), Amount(100_000), &params), Amount(1));
         assert_eq!(due(0, Epoch(1), Amount(100_000), &params), Amount(0));
+    }
+
+    #[test]
+    fn new_room_costs_more_the_less_is_left_and_nothing_more_while_half_is_free() {
+        let params = Params { files_bytes_max: 1 << 30, ..Params::network() };
+        let cost = |left: u64| premium(1 << 20, left, Amount(100_000), &params).0;
+        let rent = 7 * 100_000;
+        assert_eq!([cost(1 << 30), cost(1 << 29)], [0, 0]);
+        assert_eq!([cost(1 << 28), cost(1 << 27), cost(1 << 26)], [3, 15, 63].map(|m| m * rent));
+        assert!(cost(0) > 1_000_000_000 * rent, "{}", cost(0));
     }
 
     #[test]
@@ -193,11 +257,11 @@ mod tests {
 
     #[test]
     fn what_is_left_over_excludes_the_epoch_that_still_runs() {
-        let rent = Rent { prepaid: Amount(10), epochs_left: 3, holders: Vec::new() };
+        let rent = Rent { prepaid: Amount(10), epochs_left: 3, size_bytes: 1, holders: Vec::new() };
         assert_eq!(left_over(&rent), Amount(7));
-        let rent = Rent { prepaid: Amount(10), epochs_left: 1, holders: Vec::new() };
+        let rent = Rent { prepaid: Amount(10), epochs_left: 1, size_bytes: 1, holders: Vec::new() };
         assert_eq!(left_over(&rent), Amount(0));
-        let rent = Rent { prepaid: Amount(0), epochs_left: 0, holders: Vec::new() };
+        let rent = Rent { prepaid: Amount(0), epochs_left: 0, size_bytes: 1, holders: Vec::new() };
         assert_eq!(left_over(&rent), Amount(0));
     }
 }

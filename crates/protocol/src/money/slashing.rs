@@ -48,6 +48,7 @@ fn forget_commits(state: &mut Draft<'_>, id: ModelId, number: u32) -> Amount {
         let key = Key::commit(id, epoch, number);
         if let Some(commit) = load::<WeightsCommit>(state, &key) {
             state.delete(key);
+            rent::count_room(state, 0, commit.size_bytes);
             paid = paid.plus(commit.paid);
         }
     }

@@ -39,8 +39,8 @@ fn composed_min(pieces: usize) -> usize {
 
 /// The earlier winner that data repeats most, if it repeats what won before: half of its sketch is
 /// from one earlier winner, or three quarters are from several. `pieces` has, for each piece of the
-/// sketch, the earlier winners that have it. Every piece of what won is kept, so the very same bytes
-/// never win again. The rules and clients call this one function.
+/// sketch, the earlier winners that have it. Every piece of what won is kept, so the very same
+/// bytes never win again. The rules and clients call this one function.
 pub fn repeated<W: Copy + Ord>(
     pieces: impl IntoIterator<Item: IntoIterator<Item = W>>,
 ) -> Option<W> {

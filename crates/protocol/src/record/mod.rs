@@ -31,7 +31,7 @@ pub use proposal::{
 };
 pub(crate) use target::PIECE_RECORD_BYTES;
 pub use target::{
-    Candidate, Candidates, Piece, Publication, ReturnReason, Routed, Target, TargetStatus,
+    Candidate, Candidates, Piece, Publication, ReturnReason, Routed, Routes, Target, TargetStatus,
 };
 pub use task::{
     Audits, ModelTask, Rank, RouteTask, SettleTask, StakeTask, TARGETS_PER_PASS_MAX, Task, Tasks,
@@ -42,7 +42,7 @@ pub use validator::{
 };
 pub use verdict::{Broken, Validity, Verdict, VerdictCommit};
 pub use weights::{
-    ChallengeAnswers, Rent, RentPrice, ReplacedFile, RevealedFile, Weights, WeightsAge,
+    ChallengeAnswers, FileRoom, Rent, RentPrice, ReplacedFile, RevealedFile, Weights, WeightsAge,
     WeightsCommit,
 };
 
@@ -113,4 +113,5 @@ records! {
     OpenProposals = 31 [list::<OpenProposal>(OPEN_MAX)], Migration = 32, PastArchitecture = 33,
     QueuedStaker = 34, LivingCount = 35, LivingModel = 36, Tasks = 37 [NEAREST],
     Corpus = 38 permanent, StakeCount = 39 permanent, StakedPool = 40 permanent,
+    Routes = 41, FileRoom = 42,
 }

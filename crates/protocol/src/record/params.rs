@@ -161,6 +161,10 @@ params! {
     equivocation_slash_bps: u16 = 1_000, 1_000, 1 => 10_000;
     /// Price of keeping one MiB of weights for one epoch, for validators that have not voted on it.
     rent_price_per_mib_epoch: Amount = Amount(100_000), Amount(100_000), 0 => 1_000_000_000;
+    /// Room for the files of all models together, committed and in use. New room costs more the
+    /// less is left; a file that takes the place of another of its model needs none.
+    #[serde(with = "decimal")]
+    files_bytes_max: u64 = 1 << 42, 1 << 40, 1 << 20 => 1 << 60;
     /// Discount on the rent in the first epoch; it shrinks linearly to zero.
     bootstrap_discount_bps: u16 = 9_000, 0, 0 => 10_000;
     /// Epochs over which that discount shrinks.
@@ -171,6 +175,9 @@ params! {
     unbonding_epochs: u32 = 7, 3, 2 => 1_000_000;
     /// Share of a model's stake that is burned for a missed reveal.
     missed_reveal_slash_bps: u16 = 500, 0, 0 => 10_000;
+    /// Share of the rewards of the targets that a model with a broken file was drawn for which its
+    /// stake loses, if that is more than it loses for a missed reveal.
+    broken_slash_bps: u16 = 10_000, 0, 0 => 10_000;
     /// Share of a validator's stake that is burned for a beacon that it does not reveal.
     beacon_slash_bps: u16 = 100, 10, 0 => 10_000;
     /// Share of a validator's stake that is burned for a verdict that two thirds of the stake

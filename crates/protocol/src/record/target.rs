@@ -34,6 +34,15 @@ pub struct Routed {
     pub age: WeightsAge,
 }
 
+/// How many targets of an epoch a model was routed to. Deleted when they are settled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Routes {
+    /// All of them.
+    pub targets: u32,
+    /// Those that are not settled.
+    pub left: u32,
+}
+
 /// Status of a target.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
@@ -80,7 +89,7 @@ pub enum ReturnReason {
     Unclaimed,
     /// Validators found the claim wrong; its bond is burned.
     Invalid,
-    /// Validators did not decide; the bond was returned.
+    /// Validators did not decide. What the bond lost depends on the verdicts that there are.
     NoQuorum,
 }
 

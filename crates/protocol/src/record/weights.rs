@@ -151,9 +151,16 @@ pub struct Rent {
     pub prepaid: Amount,
     /// Number of epochs that it still covers.
     pub epochs_left: u32,
+    /// Length of the file in bytes.
+    #[serde(with = "decimal")]
+    pub size_bytes: u64,
     /// Validators that hold the file.
     pub holders: Vec<Address>,
 }
+
+/// Bytes of all files that validators are asked to keep: those in use and those committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct FileRoom(pub u64);
 
 /// The running epoch's price of keeping one MiB for one epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]

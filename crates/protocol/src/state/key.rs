@@ -136,6 +136,10 @@ kinds! {
     epoch(epoch: Epoch) = "epoch", [epoch.0.to_le_bytes()];
     /// [`Target`](crate::record::Target).
     target(id: TargetId) = "target", [id.0.to_le_bytes()];
+    /// [`Routes`](crate::record::Routes) of a model in an epoch.
+    routes(epoch: Epoch, id: ModelId) = "routes", [epoch.0.to_le_bytes(), id.0.to_le_bytes()];
+    /// [`FileRoom`](crate::record::FileRoom).
+    file_room() = "file room", [];
     /// [`Candidates`](crate::record::Candidates) of a target.
     candidates(id: TargetId) = "candidates", [id.0.to_le_bytes()];
     /// [`Publication`](crate::record::Publication) of a target.

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use soma_protocol::record::{
-    Account, Broken, Candidate, Candidates, ChallengeAnswers, Clock, EpochRecord, LivingCount,
-    LivingModel, Model, ModelCount, ModelStatus, NextCommission, Pool, Publication, QueuedStaker,
-    Rent, Routed, Share, Specialization, StakeChange, StakeChangeCount, StakeCount, StakedPool,
-    Supply, Target, TargetStatus, VerdictCommit, Weights, WeightsAge, WeightsCommit,
+    Account, Broken, Candidate, Candidates, ChallengeAnswers, Clock, EpochRecord, FileRoom,
+    LivingCount, LivingModel, Model, ModelCount, ModelStatus, NextCommission, Pool, Publication,
+    QueuedStaker, Rent, Routed, Share, Specialization, StakeChange, StakeChangeCount, StakeCount,
+    StakedPool, Supply, Target, TargetStatus, VerdictCommit, Weights, WeightsAge, WeightsCommit,
 };
 use soma_protocol::state::Record;
 use soma_protocol::{
@@ -138,7 +138,12 @@ impl Maker<'_> {
         };
         let specialization = Specialization((0..self.size.dim).map(component).collect());
         self.save(Key::specialization(id, 1), &specialization);
-        let rent = Rent { prepaid: Amount(7_000), epochs_left: 7, holders: holders.clone() };
+        let rent = Rent {
+            prepaid: Amount(7_000),
+            epochs_left: 7,
+            size_bytes: 1 << 30,
+            holders: holders.clone(),
+        };
         self.save(Key::rent(id, 1), &rent);
         for (epoch, available) in [(NOW, true), (NOW.next(), false)] {
             let commit = WeightsCommit {
@@ -156,6 +161,8 @@ impl Maker<'_> {
             };
             self.save(Key::commit(id, epoch, 1), &commit);
         }
+        let room = FileRoom(read::file_room(&self.draft) + (3 << 30));
+        self.save(Key::file_room(), &room);
     }
 
     /// Stakers, each with stake that joins and stake that leaves, and accounts.
@@ -246,6 +253,9 @@ impl Maker<'_> {
         for model in routed.iter().map(|routed| routed.model) {
             let seen = Specialization(read::specialization(&self.draft, model).unwrap());
             self.save(Key::drawn_specialization(epoch, model), &seen);
+            let mut routes = read::routes(&self.draft, epoch, model).unwrap_or_default();
+            (routes.targets, routes.left) = (routes.targets + 1, routes.left + 1);
+            self.save(Key::routes(epoch, model), &routes);
         }
         let candidate = |rank: u32| Candidate {
             submitter: somebody("submitter", id.0 * 64 + rank),

@@ -86,13 +86,16 @@ fn a_distance_or_loss_that_is_not_a_number_or_negative_is_rejected() {
 #[test]
 fn a_claim_that_nobody_recomputes_is_not_paid() {
     let mut world = World::with(|_| ());
-    let target = world.win(SUBMITTER, &Data::new("never audited"));
+    let data = Data::new("never audited");
+    let target = world.win(SUBMITTER, &data);
     let before = world.balance(SUBMITTER);
     let bond = world.target(target).reward.bps(world.params().bond_bps);
+    let longest = world.params().data_bytes_max.into();
+    let lost = bond.of(data.bytes.len() as u128, longest).over(4);
     world.go_to_next_epoch();
     let no_quorum = TargetStatus::Returned { reason: ReturnReason::NoQuorum };
     assert_eq!(world.target(target).status, no_quorum);
-    assert_eq!(world.balance(SUBMITTER), before.plus(bond));
+    assert_eq!(world.balance(SUBMITTER), before.plus(bond).less(lost));
 }
 
 #[test]

@@ -7,7 +7,9 @@ use crate::world::{
 use soma_codes::Coded as _;
 use soma_protocol::event::LapseReason;
 use soma_protocol::record::ModelStatus;
-use soma_protocol::{Action, Amount, Epoch, Event, ModelId, Rejection, action, query, read, rent};
+use soma_protocol::{
+    Action, Amount, Epoch, Event, ModelId, Params, Rejection, action, query, read, rent,
+};
 
 fn lapse(world: &World) -> Option<(LapseReason, Amount, Amount)> {
     world.events.iter().find_map(|event| match event {
@@ -76,7 +78,7 @@ fn a_commit_pays_its_rent_ahead_and_a_refresh_only_what_is_used_up() {
     world.must(OTHER, release.reveal(model));
     let epochs = u64::from(world.params().refresh_epochs);
     for _ in 0..3 {
-        assert_eq!(query::commit_cost(&world.state, model, 1, release.size_bytes).0, due);
+        assert_eq!(query::commit_cost(&world.state, model, 1, release.size_bytes).unwrap().0, due);
         let holders = world.balance(VALIDATOR);
         world.go_to_compete();
         let files = std::slice::from_ref(&release);
@@ -84,7 +86,7 @@ fn a_commit_pays_its_rent_ahead_and_a_refresh_only_what_is_used_up() {
         world.go_to_next_epoch();
         assert!(world.balance(VALIDATOR) > holders, "holders are paid every epoch");
     }
-    let (rent, paid) = query::commit_cost(&world.state, model, 1, release.size_bytes);
+    let (rent, paid) = query::commit_cost(&world.state, model, 1, release.size_bytes).unwrap();
     assert_eq!(rent, due);
     let used = due.over(epochs).times(4);
     assert!(paid.0.abs_diff(used.0) <= epochs, "three epochs and the one that runs: {paid:?}");
@@ -96,6 +98,59 @@ fn a_commit_pays_its_rent_ahead_and_a_refresh_only_what_is_used_up() {
     world.must(OTHER, release.reveal(model));
     let record = read::rent(&world.state, model).unwrap();
     assert_eq!((record.prepaid, record.epochs_left), (due, world.params().refresh_epochs));
+}
+
+#[test]
+fn room_for_files_is_bounded_and_a_refresh_needs_none() {
+    let max = 1 << 20;
+    let mut world = World::with(|genesis| genesis.params.files_bytes_max = max);
+    let [first, second] = [OTHER, RIVAL].map(|owner| world.register(owner, "new"));
+    let [mine, yours, again] = ["mine", "yours", "again"]
+        .map(|name| Release { size_bytes: 600_000, ..Release::new(name, axis(4)) });
+    let premium = |world: &World| {
+        world.events.iter().find_map(|event| match event {
+            Event::WeightsCommitted { premium, .. } => Some(*premium),
+            _ => None,
+        })
+    };
+    let burned = world.holdings.burned;
+    world.must(OTHER, world.commit(OTHER, first, &mine));
+    let paid = premium(&world).unwrap();
+    assert!(paid > Amount::ZERO, "less than half is left");
+    assert!(world.holdings.burned >= burned.plus(paid));
+    world.must(OTHER, world.commit(OTHER, first, &mine));
+    assert_eq!(premium(&world), Some(Amount::ZERO), "it has that room already");
+    let free_bytes = max - read::file_room(&world.state);
+    let full = Rejection::NoFileRoom { size_bytes: 600_000, free_bytes };
+    assert_eq!(world.act(RIVAL, world.commit(RIVAL, second, &yours)), Err(full.clone()));
+    world.must(VALIDATOR, world.hold(first, &mine));
+    world.go_to_next_epoch();
+    world.must(OTHER, mine.reveal(first));
+    // Its next file takes the place of this one, and no other comes between.
+    assert_eq!(world.act(RIVAL, world.commit(RIVAL, second, &yours)), Err(full));
+    world.must(OTHER, world.commit(OTHER, first, &again));
+    assert_eq!(premium(&world), Some(Amount::ZERO));
+    world.must(VALIDATOR, world.hold(first, &again));
+    world.go_to_next_epoch();
+    world.must(OTHER, again.reveal(first));
+    world.must(OTHER, Action::RetireModel(action::RetireModel { model: first }));
+    for _ in 0..world.params().unbonding_epochs {
+        world.go_to_next_epoch();
+    }
+    assert_eq!(world.model(first.0).status, ModelStatus::Retired);
+    world.must(RIVAL, world.commit(RIVAL, second, &yours));
+}
+
+#[test]
+fn filling_all_room_of_a_network_costs_half_a_million_soma() {
+    let params = Params::network();
+    let (size_bytes, price) = (4_800_000_000, params.rent_price_per_mib_epoch);
+    let files = params.files_bytes_max / size_bytes;
+    let premium = |left: u64| rent::premium(size_bytes, left * size_bytes, price, &params).0;
+    let all: u64 = (1..files).map(premium).sum();
+    assert!(Amount(all) > Amount::soma(500_000), "{}", Amount(all));
+    // While half is free, new models pay their rent alone.
+    assert_eq!(premium(files / 2 + 1), 0);
 }
 
 #[test]

@@ -557,7 +557,7 @@ fn random_histories_reach_every_outcome() {
     }
     assert_eq!(
         bytes.finalize().to_hex().as_str(),
-        "d8fc6d4e7e9ee00c0d1cebf53a518c54e613f2f1401a932eea00eb8bb0efd01e",
+        "c751edb68c4f5be67f0381449eb79a6479096b70159cf9d9a2f26c8d89d6a1f3",
         "the bytes of states or events have changed"
     );
     let outcomes = [

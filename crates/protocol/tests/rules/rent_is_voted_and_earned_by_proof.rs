@@ -91,6 +91,6 @@ fn the_price_follows_the_median_of_standing_votes() {
     assert_eq!(read::rent_price(&world.state), Amount(7));
     world.go_to_next_epoch();
     assert_eq!(read::rent_price(&world.state), Amount(7), "the vote stands");
-    let (due, _) = query::commit_cost(&world.state, ModelId(2), 1, 1 << 20);
+    let (due, _) = query::commit_cost(&world.state, ModelId(2), 1, 1 << 20).unwrap();
     assert_eq!(due, Amount(7 * 100));
 }

@@ -103,6 +103,32 @@ fn two_of_four_decide_nothing_and_nobody_is_slashed() {
 }
 
 #[test]
+fn an_undecided_claim_costs_its_bond_if_a_third_found_it_false_and_a_part_if_few_looked() {
+    let [valid, invalid] = [Validity::Valid, Validity::Invalid].map(verdict);
+    let lost = |verdicts: &[(Person, Verdict)]| {
+        let mut world = four();
+        let target = world.win(SUBMITTER, &Data::new("disputed"));
+        let candidate = read::candidates(&world.state, TargetId(target))[0];
+        let balance = world.balance(SUBMITTER);
+        audit(&mut world, target, verdicts);
+        let reason = ReturnReason::NoQuorum;
+        assert_eq!(world.target(target).status, TargetStatus::Returned { reason });
+        let returned = world.balance(SUBMITTER).less(balance);
+        let longest = u128::from(world.params().data_bytes_max);
+        let part = candidate.bond.of(candidate.size_bytes.into(), longest).over(4);
+        (candidate.bond.less(returned), candidate.bond, part)
+    };
+    let [one, two, three] = [VALIDATOR, SECOND_VALIDATOR, THIRD_VALIDATOR];
+    let (found_false, bond, part) = lost(&[(one, invalid.clone()), (two, invalid.clone())]);
+    assert_eq!(found_false, bond, "one of the two is honest");
+    let (found_true, ..) = lost(&[(one, valid.clone()), (two, valid.clone()), (three, invalid)]);
+    assert_eq!(found_true, Amount::ZERO);
+    let (hardly_audited, ..) = lost(&[(one, valid)]);
+    assert!(Amount::ZERO < part && part < bond);
+    assert_eq!(hardly_audited, part, "nobody knows whether it kept others out with right");
+}
+
+#[test]
 fn a_verdict_cannot_be_copied_changed_or_revealed_early() {
     let mut world = four();
     let target = world.win(SUBMITTER, &Data::new("secret"));

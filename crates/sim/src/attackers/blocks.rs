@@ -94,7 +94,8 @@ pub(super) fn starve(hand: &mut Hand<'_>) {
         }
         let key = node_key(hand.rng.random_range(0..NODES));
         let target = TargetId(hand.rng.random_range(1..20));
-        hand.perform(&key, action::RevealVerdict { target, verdict: verdict(target) });
+        let verdict = verdict(hand.state, target);
+        hand.perform(&key, action::RevealVerdict { target, verdict });
     }
     if hand.once_in(10) {
         let next = Epoch(hand.clock.epoch.0 + 1);
@@ -121,7 +122,7 @@ pub(super) fn lag(hand: &mut Hand<'_>) {
     if hand.once_in(6) && hand.clock.phase == soma_protocol::Phase::Attest {
         let ended = Epoch(hand.clock.epoch.0.saturating_sub(1));
         for target in read::targets(hand.state, ended) {
-            let verdict = verdict(target.id);
+            let verdict = verdict(hand.state, target.id);
             let commitment = commitment::verdict(hand.chain, &key.address(), target.id, &verdict);
             hand.perform(&key, action::CommitVerdict { target: target.id, commitment });
         }

@@ -13,6 +13,8 @@ use soma_protocol::{Hash, StateRead, VerifiedTransaction};
 use blocks::Flood;
 use hand::Hand;
 
+use crate::genesis::BREAKER;
+
 /// A kind of attackers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Attacker {
@@ -35,11 +37,17 @@ pub enum Attacker {
     Laggard,
     /// Submits one document for target after target.
     Repeater,
+    /// Commits a file for each of many models, and reveals none.
+    Hoarder,
+    /// Gets a model with a broken file routed.
+    Breaker,
 }
+
+const _: () = assert!(Attacker::Breaker as u8 == BREAKER);
 
 impl Attacker {
     /// All kinds.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Flooder,
         Self::Starver,
         Self::Inflater,
@@ -49,6 +57,8 @@ impl Attacker {
         Self::Bomber,
         Self::Laggard,
         Self::Repeater,
+        Self::Hoarder,
+        Self::Breaker,
     ];
 
     /// Draws the attackers of a history: each kind takes part in three of eight.
@@ -88,6 +98,8 @@ impl Attackers {
                 Attacker::Bomber => state::bomb(&mut hand),
                 Attacker::Laggard => blocks::lag(&mut hand),
                 Attacker::Repeater => state::repeat(&mut hand),
+                Attacker::Hoarder => state::hoard(&mut hand),
+                Attacker::Breaker => state::break_file(&mut hand),
             }
             sent.append(&mut hand.sent);
         }

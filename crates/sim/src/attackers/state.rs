@@ -1,10 +1,15 @@
 //! Attacks on records and on the work at the end of a phase.
 
 use soma_protocol::record::{Candidate, Model, ModelStatus, TargetStatus};
-use soma_protocol::{Amount, Change, Epoch, Hash, Key, PoolId, action, commitment, corpus, read};
+use soma_protocol::{
+    Amount, Change, Epoch, Hash, HeldFile, Key, PoolId, action, commitment, corpus, read,
+};
 
 use super::hand::Hand;
-use crate::actors::{DATA_BYTES, DOCUMENTS, data, leaf_salt, leaves, salt};
+use crate::actors::{
+    DATA_BYTES, DOCUMENTS, FILE_BYTES, ciphertext, commit_weights, data, leaf_salt, leaves,
+    reveal_weights, salt,
+};
 use crate::genesis::{ADVERSARY, node_key};
 
 /// Submissions of a step, for one target.
@@ -12,6 +17,8 @@ const SUBMISSIONS: u64 = 24;
 /// How many models a bomber has, and how many accounts with stake in each.
 const MODELS: usize = 4;
 const STAKERS: u8 = 10;
+/// How many models a hoarder has: their files have more bytes than there is room for.
+const HOARD: usize = 48;
 
 /// Writes more into shared records than they hold: submissions for one target, each closer than the
 /// last, proposals, and names.
@@ -49,10 +56,39 @@ pub(super) fn crowd(hand: &mut Hand<'_>) {
     }
 }
 
-/// Submits its one document for the first target of every epoch, closer than anybody, and publishes
-/// it as soon as it may.
+/// Registers models, and commits a file for each of them in every epoch.
+pub(super) fn hoard(hand: &mut Hand<'_>) {
+    let key = hand.key(0);
+    let own = hand.own_models(&key.address());
+    for _ in own.len()..HOARD.min(own.len() + 8) {
+        let (name, stake) = ("hoard".into(), Amount::soma(1));
+        hand.pay(&key, action::RegisterModel { name, commission_bps: 0, stake });
+    }
+    let next = Epoch(hand.clock.epoch.0 + 1);
+    let is_bare = |model: &&Model| read::commits_of(hand.state, model.id, next).is_empty();
+    let bare: Vec<_> = own.iter().filter(is_bare).map(|model| model.id).take(8).collect();
+    for model in bare {
+        let commit = action::CommitWeights {
+            model,
+            architecture: 1,
+            epoch: next,
+            commitment: Hash([1; 32]),
+            ciphertext_hash: ciphertext(model, next),
+            size_bytes: FILE_BYTES,
+        };
+        hand.pay(&key, commit);
+    }
+}
+
+/// Submits its one document for target after target.
 pub(super) fn repeat(hand: &mut Hand<'_>) {
-    let (key, epoch, document) = (hand.key(0), hand.clock.epoch, 0);
+    claim(hand, 1);
+}
+
+/// Submits one of its documents for the first target of every epoch, closer than anybody, and
+/// publishes it as soon as it may.
+fn claim(hand: &mut Hand<'_>, documents: u32) {
+    let (key, epoch) = (hand.key(1), hand.clock.epoch);
     let sender = key.address();
     let first = |epoch| read::targets(hand.state, epoch).into_iter().next();
     let (running, ended) = (first(epoch), first(Epoch(epoch.0.saturating_sub(1))));
@@ -64,13 +100,11 @@ pub(super) fn repeat(hand: &mut Hand<'_>) {
     if let Some(target) = running.filter(|_| hand.clock.phase.submits())
         && !read::candidates(hand.state, target.id).iter().any(is_own)
     {
-        let data = data(document, &sender);
-        let (data_hash, salt) = (Hash::of_bytes(&data), salt(target.id, &sender));
-        let target_id = target.id;
-        let commitment =
-            commitment::data(hand.chain, &sender, target_id, &data_hash, DATA_BYTES, &salt);
+        let (data, salt) = (data(epoch.0 % documents, &sender), salt(target.id, &sender));
+        let (data_hash, id) = (Hash::of_bytes(&data), target.id);
+        let commitment = commitment::data(hand.chain, &sender, id, &data_hash, DATA_BYTES, &salt);
         let submit = action::Submit {
-            target: target_id,
+            target: id,
             model: target.routed[0].model,
             loss_q32: 1,
             gain_q32: 1 << 40,
@@ -84,6 +118,7 @@ pub(super) fn repeat(hand: &mut Hand<'_>) {
         && hand.clock.phase.publishing_rank().is_some()
         && read::candidates(hand.state, target.id).iter().any(is_own)
     {
+        let document = target.epoch.0 % documents;
         let publish = action::PublishData {
             target: target.id,
             data: data(document, &sender),
@@ -94,6 +129,32 @@ pub(super) fn repeat(hand: &mut Hand<'_>) {
         };
         hand.pay(&key, publish);
     }
+}
+
+/// Registers a model, commits a file for it in every epoch and reveals it. It submits documents, so
+/// that somebody audits the targets of its model, and has the adversary's validator hold its file.
+pub(super) fn break_file(hand: &mut Hand<'_>) {
+    let key = hand.key(0);
+    let Some(model) = hand.own_models(&key.address()).first().map(|model| model.id) else {
+        let (name, stake) = ("broken".into(), Amount::soma(500));
+        return hand.pay(&key, action::RegisterModel { name, commission_bps: 0, stake });
+    };
+    let (epoch, next) = (hand.clock.epoch, Epoch(hand.clock.epoch.0 + 1));
+    if read::commits_of(hand.state, model, next).is_empty() {
+        hand.pay(&key, commit_weights(hand.chain, &key, model, 1, next));
+    } else if hand.once_in(4) {
+        let held = vec![HeldFile {
+            model,
+            ciphertext_hash: ciphertext(model, next),
+            size_bytes: FILE_BYTES,
+        }];
+        hand.perform(&node_key(ADVERSARY), action::HoldWeights { epoch: next, held });
+    }
+    let due = !read::commits_of(hand.state, model, epoch).is_empty();
+    if due && hand.clock.phase.reveals() {
+        hand.pay(&key, reveal_weights(model));
+    }
+    claim(hand, DOCUMENTS);
 }
 
 /// Stakes with many accounts in one epoch, withdraws with all of them in another, and retires all

@@ -1,13 +1,16 @@
 //! Which audit runs next, and for how long at once.
 //!
-//! Small claims come first, and while others wait, no audit may run far beyond its share of the
+//! Submitters take turns: of each the smallest claim comes first, then the second of each, so that
+//! whoever publishes much keeps nobody's claim from being audited. Small claims come first among
+//! them. All validators have the same order, so that they decide the same claims if the time is too
+//! short for all. While others wait, no audit may run far beyond its share of the
 //! time that is left. A model that is slow to compute, or a file that is missing, must never delay
 //! any verdict but those on its own targets.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use soma_protocol::Verdict;
+use soma_protocol::{Address, Verdict};
 
 use super::{Outcome, Subject};
 
@@ -25,6 +28,8 @@ pub(super) type Progress = BTreeMap<usize, Outcome>;
 
 #[derive(Default)]
 struct Audit {
+    /// How many smaller claims its submitter has.
+    turn: u32,
     verdict: Option<Verdict>,
     is_running: bool,
     /// How often it was interrupted.
@@ -72,8 +77,20 @@ impl Schedule {
         let mut previous = std::mem::take(&mut self.audits);
         let keep = |subject| (subject, previous.remove(&subject).unwrap_or_default());
         self.audits = due.into_iter().map(keep).collect();
+        self.take_turns();
         self.ends = ends;
         self.waiting() > 0
+    }
+
+    fn take_turns(&mut self) {
+        let mut turns: BTreeMap<Address, u32> = BTreeMap::new();
+        let mut audits: Vec<_> = self.audits.iter_mut().collect();
+        audits.sort_by_key(|(subject, _)| (subject.work, **subject));
+        for (subject, audit) in audits {
+            let turn = turns.entry(subject.submitter).or_default();
+            audit.turn = *turn;
+            *turn = turn.saturating_add(1);
+        }
     }
 
     /// How many audits are not done.
@@ -91,8 +108,9 @@ impl Schedule {
             self.audits.iter().filter(|(_, audit)| audit.verdict.is_none() && !audit.is_running);
         let rests = |audit: &Audit| audit.rests_until.filter(|until| *until > now);
         let ready = idle.clone().filter(|(_, audit)| rests(audit).is_none());
-        let first =
-            ready.min_by_key(|(subject, audit)| (audit.interruptions, subject.work, **subject));
+        let first = ready.min_by_key(|(subject, audit)| {
+            (audit.interruptions, audit.turn, subject.work, **subject)
+        });
         let Some((&subject, audit)) = first else {
             let soonest = idle.filter_map(|(_, audit)| rests(audit)).min();
             return Next::Rest(soonest.map(|until| until.saturating_duration_since(now)));
@@ -161,13 +179,15 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use soma_protocol::record::Broken;
-    use soma_protocol::{Hash, TargetId, Validity, Verdict};
+    use soma_protocol::{Address, Hash, TargetId, Validity, Verdict};
 
     use super::{LIMIT_MIN, Next, Progress, RETRY, Schedule, TIME_BY_COMMAND};
     use crate::duties::audit::{Outcome, Subject};
 
+    /// A claim of a submitter of its own.
     fn subject(target: u32, work: u64) -> Subject {
-        Subject { target: TargetId(target), data_hash: Hash([1; 32]), work }
+        let submitter = Address(Hash::of_bytes(&target.to_le_bytes()).0);
+        Subject { target: TargetId(target), data_hash: Hash([1; 32]), work, submitter }
     }
 
     fn verdict() -> Verdict {
@@ -189,6 +209,24 @@ mod tests {
         let order: Vec<u32> = (0..3).map(|_| run(&mut schedule, now).0.target.0).collect();
         assert_eq!(order, [2, 3, 1]);
         assert!(matches!(schedule.next(now), Next::Rest(None)), "all run");
+    }
+
+    #[test]
+    fn whoever_publishes_much_keeps_no_claim_of_others_from_being_audited() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(1);
+        let one = Address([7; 32]);
+        let much = (1..90).map(|target| Subject { submitter: one, ..subject(target, 10) });
+        let due = much.chain([subject(100, 900), subject(101, 800)]).collect();
+        schedule.follow(due, Some(now + Duration::from_secs(1_000)));
+        let order: Vec<u32> = (0..4)
+            .map(|_| {
+                let (next, _) = run(&mut schedule, now);
+                schedule.found(&next, verdict(), Duration::from_secs(1));
+                next.target.0
+            })
+            .collect();
+        assert_eq!(order, [1, 101, 100, 2]);
     }
 
     #[test]

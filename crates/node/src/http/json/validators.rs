@@ -144,6 +144,7 @@ pub(crate) fn governance(state: &dyn StateRead) -> Governance {
         architecture: chain.network.architecture_number,
         migration,
         rent_price: read::rent_price(state).into(),
+        files_bytes: read::file_room(state).into(),
         seat_to_take: needed.to_take.into(),
         seat_to_keep: needed.to_keep.into(),
         proposals: proposals
@@ -177,7 +178,7 @@ fn proposal(state: &dyn StateRead, record: record::Proposal) -> Proposal {
 pub(super) fn rent(state: &dyn StateRead, id: ModelId, size_bytes: u64) -> Option<Rent> {
     let rent = read::rent(state, id)?;
     let number = read::network(state).architecture_number;
-    let (_, cost) = query::commit_cost(state, id, number, size_bytes);
+    let (_, cost) = query::commit_cost(state, id, number, size_bytes)?;
     Some(Rent {
         prepaid: rent.prepaid.into(),
         epochs_left: rent.epochs_left,

@@ -8,10 +8,10 @@ use crate::world::{
 };
 use soma_protocol::record::{
     Broken, Candidate, Candidates, CastVote, ChallengeAnswers, Committee, Corpus, CorpusRoot,
-    DATA_BYTES_MAX, EpochRecord, ModelStatus, Network, OPEN_MAX, OpenProposal, OpenProposals,
-    Proposal, ProposalStatus, Publication, ROUTED_MAX, Rank, Rent, RevealedFile, RouteTask, Routed,
-    Seat, Specialization, TARGETS_PER_PASS_MAX, Target, TargetStatus, Task, Tasks, VALIDATORS_MAX,
-    Validators, VerdictCommit, WeightsAge, WeightsCommit,
+    DATA_BYTES_MAX, EpochRecord, FileRoom, ModelStatus, Network, OPEN_MAX, OpenProposal,
+    OpenProposals, Proposal, ProposalStatus, Publication, ROUTED_MAX, Rank, Rent, RevealedFile,
+    RouteTask, Routed, Routes, Seat, Specialization, TARGETS_PER_PASS_MAX, Target, TargetStatus,
+    Task, Tasks, VALIDATORS_MAX, Validators, VerdictCommit, WeightsAge, WeightsCommit,
 };
 use soma_protocol::state::Record;
 use soma_protocol::{
@@ -144,7 +144,14 @@ fn the_longest_record_of_every_kind_can_be_read_again() {
     let bounds = [
         longest(&Validators(addresses.clone())),
         longest(&ChallengeAnswers(addresses.clone())),
-        longest(&Rent { prepaid: Amount(1), epochs_left: 1, holders: addresses.clone() }),
+        longest(&Rent {
+            prepaid: Amount(1),
+            epochs_left: 1,
+            size_bytes: 1,
+            holders: addresses.clone(),
+        }),
+        longest(&Routes { targets: 1, left: 1 }),
+        longest(&FileRoom(1)),
         longest(&WeightsCommit {
             epoch: Epoch(1),
             architecture: 1,
@@ -451,6 +458,34 @@ fn a_broken_file_is_punished_once_for_a_reveal_and_no_later_reveal_escapes_it() 
     assert_eq!(slashed(&world), once, "for both targets of the epoch");
     assert_eq!(model.status, ModelStatus::Active, "its later weights are not known to be broken");
     assert_eq!(model.broken, drawn[0].epoch);
+}
+
+#[test]
+fn a_broken_file_costs_its_model_what_it_may_have_denied() {
+    let people = [VALIDATOR, SECOND_VALIDATOR, THIRD_VALIDATOR];
+    let mut world = World::with(|genesis| {
+        genesis.validators = people.iter().map(|one| validator(*one, 1_000)).collect();
+        genesis.params.broken_slash_bps = 10_000;
+        // The rewards of two epochs are a few SOMA.
+        genesis.params.emission_divisor = 3_000_000;
+    });
+    let target = world.win(SUBMITTER, &Data::new("true"));
+    let drawn = world.target(target);
+    let stake = world.model(2).pool.total();
+    let found = broken(&[place_of(&drawn, 2)]);
+    world.go_to_compete();
+    // It was drawn again before its file was known to be broken.
+    let epochs = [drawn.epoch, world.epoch()];
+    let of_two = |target: &Target| target.routed.iter().any(|routed| routed.model == ModelId(2));
+    let targets = epochs.map(|epoch| read::targets(&world.state, epoch));
+    let denied: Amount =
+        targets.iter().flatten().filter(|target| of_two(target)).map(|target| target.reward).sum();
+    decide(&mut world, &people, target, &found);
+    let [(model, amount)] = slashed(&world)[..] else { panic!("one model is slashed") };
+    assert_eq!(model, ModelId(2));
+    let rounding = stake.bps(2);
+    assert!(denied < amount && amount < denied.plus(rounding), "{denied} {amount}");
+    assert!(amount < stake);
 }
 
 #[test]
