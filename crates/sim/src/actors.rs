@@ -16,8 +16,11 @@ use crate::genesis::{
 /// How long a transaction is valid, in milliseconds.
 pub const VALID_MS: u64 = 20_000;
 pub(crate) const DATA_BYTES: u32 = 600;
-/// Documents in the corpus of every user.
+/// Documents in the corpus of every user; the last one is long.
 pub(crate) const DOCUMENTS: u32 = 64;
+/// The document that only one validator manages to audit, and its length.
+pub(crate) const LONG_DOCUMENT: u32 = DOCUMENTS - 1;
+const LONG_BYTES: u32 = 8 * DATA_BYTES;
 pub(crate) const FILE_BYTES: u64 = 1 << 20;
 
 /// Everyone who sends transactions.
@@ -299,7 +302,8 @@ pub(crate) fn leaves(submitter: &Address) -> Vec<Hash> {
 /// A document of a submitter.
 pub(crate) fn data(document: u32, submitter: &Address) -> Vec<u8> {
     let seed = secret("document", &[&submitter.0, &document.to_le_bytes()]);
-    let mut data = vec![0; DATA_BYTES as usize];
+    let bytes = if document == LONG_DOCUMENT { LONG_BYTES } else { DATA_BYTES };
+    let mut data = vec![0; bytes as usize];
     Xoshiro256PlusPlus::from_seed(seed.0).fill(&mut data[..]);
     data
 }

@@ -10,7 +10,7 @@ use soma_protocol::{
     VerifiedTransaction, action, commitment, read,
 };
 
-use crate::actors::{beacon_value, verdict};
+use crate::actors::{DATA_BYTES, beacon_value, verdict};
 use crate::genesis::{GENESIS_MS, node_key, payer_key, user_key};
 
 /// The tip of the payer: about 40 base units for each byte, where floods offer none.
@@ -109,6 +109,11 @@ impl Honest {
                 continue;
             }
             let id = target.id;
+            let data = read::publication(state, id).map_or(Vec::new(), |one| one.data);
+            // One machine is fast enough for the longest data.
+            if data.len() > DATA_BYTES as usize && sender != node_key(0).address() {
+                continue;
+            }
             let verdict = verdict(state, id);
             let action = match read::verdict(state, id, &sender) {
                 None if clock.phase != Phase::Attest => {

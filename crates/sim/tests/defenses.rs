@@ -110,6 +110,12 @@ fn without_places_a_swarm_is_seen_to_take_those_of_proposals() {
 }
 
 #[test]
+fn if_undecided_claims_cost_nothing_an_overloader_is_seen_to_deny_for_nothing() {
+    let without = Plant::Without(Defense::UndecidedCosts);
+    assert_broken!(FreeDenial, without, Some(Attacker::Overloader), Some(LONG));
+}
+
+#[test]
 fn if_broken_files_cost_little_a_breaker_is_seen_to_deny_more_than_it_pays() {
     let without = Plant::Without(Defense::BrokenCosts);
     assert_broken!(CheapDenial, without, Some(Attacker::Breaker));

@@ -41,13 +41,15 @@ pub enum Attacker {
     Hoarder,
     /// Gets a model with a broken file routed.
     Breaker,
+    /// Claims targets with data that is too long for most validators to audit in time.
+    Overloader,
 }
 
 const _: () = assert!(Attacker::Breaker as u8 == BREAKER);
 
 impl Attacker {
     /// All kinds.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Flooder,
         Self::Starver,
         Self::Inflater,
@@ -59,6 +61,7 @@ impl Attacker {
         Self::Repeater,
         Self::Hoarder,
         Self::Breaker,
+        Self::Overloader,
     ];
 
     /// Draws the attackers of a history: each kind takes part in three of eight.
@@ -100,6 +103,7 @@ impl Attackers {
                 Attacker::Repeater => state::repeat(&mut hand),
                 Attacker::Hoarder => state::hoard(&mut hand),
                 Attacker::Breaker => state::break_file(&mut hand),
+                Attacker::Overloader => state::overload(&mut hand),
             }
             sent.append(&mut hand.sent);
         }

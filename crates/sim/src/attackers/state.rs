@@ -7,8 +7,8 @@ use soma_protocol::{
 
 use super::hand::Hand;
 use crate::actors::{
-    DATA_BYTES, DOCUMENTS, FILE_BYTES, ciphertext, commit_weights, data, leaf_salt, leaves,
-    reveal_weights, salt,
+    DATA_BYTES, DOCUMENTS, FILE_BYTES, LONG_DOCUMENT, ciphertext, commit_weights, data, leaf_salt,
+    leaves, reveal_weights, salt,
 };
 use crate::genesis::{ADVERSARY, node_key};
 
@@ -82,12 +82,17 @@ pub(super) fn hoard(hand: &mut Hand<'_>) {
 
 /// Submits its one document for target after target.
 pub(super) fn repeat(hand: &mut Hand<'_>) {
-    claim(hand, 1);
+    claim(hand, |_| 0);
+}
+
+/// Submits its longest document, which hardly anybody audits in time, again and again.
+pub(super) fn overload(hand: &mut Hand<'_>) {
+    claim(hand, |_| LONG_DOCUMENT);
 }
 
 /// Submits one of its documents for the first target of every epoch, closer than anybody, and
 /// publishes it as soon as it may.
-fn claim(hand: &mut Hand<'_>, documents: u32) {
+fn claim(hand: &mut Hand<'_>, document: impl Fn(Epoch) -> u32) {
     let (key, epoch) = (hand.key(1), hand.clock.epoch);
     let sender = key.address();
     let first = |epoch| read::targets(hand.state, epoch).into_iter().next();
@@ -100,16 +105,17 @@ fn claim(hand: &mut Hand<'_>, documents: u32) {
     if let Some(target) = running.filter(|_| hand.clock.phase.submits())
         && !read::candidates(hand.state, target.id).iter().any(is_own)
     {
-        let (data, salt) = (data(epoch.0 % documents, &sender), salt(target.id, &sender));
+        let (data, salt) = (data(document(epoch), &sender), salt(target.id, &sender));
         let (data_hash, id) = (Hash::of_bytes(&data), target.id);
-        let commitment = commitment::data(hand.chain, &sender, id, &data_hash, DATA_BYTES, &salt);
+        let size_bytes = u32::try_from(data.len()).unwrap_or(0);
+        let commitment = commitment::data(hand.chain, &sender, id, &data_hash, size_bytes, &salt);
         let submit = action::Submit {
             target: id,
             model: target.routed[0].model,
             loss_q32: 1,
             gain_q32: 1 << 40,
             distance: 0,
-            size_bytes: DATA_BYTES,
+            size_bytes,
             commitment,
         };
         hand.pay(&key, submit);
@@ -118,7 +124,7 @@ fn claim(hand: &mut Hand<'_>, documents: u32) {
         && hand.clock.phase.publishing_rank().is_some()
         && read::candidates(hand.state, target.id).iter().any(is_own)
     {
-        let document = target.epoch.0 % documents;
+        let document = document(target.epoch);
         let publish = action::PublishData {
             target: target.id,
             data: data(document, &sender),
@@ -154,7 +160,7 @@ pub(super) fn break_file(hand: &mut Hand<'_>) {
     if due && hand.clock.phase.reveals() {
         hand.pay(&key, reveal_weights(model));
     }
-    claim(hand, DOCUMENTS);
+    claim(hand, |epoch| epoch.0 % LONG_DOCUMENT);
 }
 
 /// Stakes with many accounts in one epoch, withdraws with all of them in another, and retires all
