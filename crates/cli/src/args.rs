@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Node(commands::node::Node),
     /// Score local files with local weights.
     Score(commands::score::Score),
+    /// Compute the score of a receipt again and say whether it is equal.
+    Verify(commands::verify::Verify),
     /// Measure the performance of this machine.
     #[command(subcommand)]
     Bench(commands::bench::Bench),
@@ -53,6 +55,10 @@ pub(crate) enum Command {
     Target(commands::target::TargetCommand),
     /// Score data with the assigned models and submit it for targets.
     Submit(commands::submit::Submit),
+    /// Find the public models that predict data best.
+    Find(commands::find::Find),
+    /// Write the embeddings of files to one file.
+    Embed(commands::embed::Embed),
     /// Create and list keys.
     #[command(subcommand)]
     Keys(commands::keys::Keys),
@@ -90,6 +96,7 @@ impl Command {
             Self::Demo(command) => command.run(global, output),
             Self::Localnet(command) => command.run(global, output),
             Self::Score(command) => command.run(global, output),
+            Self::Verify(command) => command.run(output),
             Self::Bench(command) => command.run(output),
             Self::Node(command) => command.run(output),
             Self::Train(command) => command.run(output),
@@ -97,6 +104,8 @@ impl Command {
             Self::Model(command) => command.run(global, output),
             Self::Target(command) => command.run(global, output),
             Self::Submit(command) => command.run(global, output),
+            Self::Find(command) => command.run(global, output),
+            Self::Embed(command) => command.run(global, output),
             Self::Keys(command) => command.run(global, output),
             Self::Balance(command) => command.run(global, output),
             Self::Send(command) => command.run(global, output),

@@ -68,6 +68,38 @@ impl Data {
         }
     }
 
+    /// The files in their order, in batches of about this many bytes; a larger one alone.
+    pub(crate) fn batches(&self, bytes_max: u64) -> impl Iterator<Item = &[DataFile]> {
+        let mut rest = self.files.as_slice();
+        std::iter::from_fn(move || {
+            let mut bytes = 0;
+            let fits = |file: &&DataFile| {
+                bytes += file.size_bytes + 1;
+                bytes <= bytes_max
+            };
+            let count = rest.iter().take_while(fits).count().max(1);
+            let (batch, after) = rest.split_at_checked(count)?;
+            rest = after;
+            Some(batch)
+        })
+    }
+
+    /// The files of a batch that can be read, with their content.
+    ///
+    /// # Errors
+    /// Why a file cannot be read, if it is the only one.
+    pub(crate) fn read_all<'f>(
+        &self,
+        batch: &'f [DataFile],
+        output: &Output,
+    ) -> Result<Vec<(&'f DataFile, Vec<u8>)>> {
+        let mut contents = Vec::new();
+        for file in batch {
+            contents.extend(self.read(file, output)?.map(|content| (file, content)));
+        }
+        Ok(contents)
+    }
+
     /// Leaves a file out because of `error`, unless it is the only one.
     ///
     /// # Errors
@@ -125,6 +157,23 @@ impl LeftOut {
 
 fn file_error(path: &Path, error: &std::io::Error) -> Error {
     Error::file(path, "read", error)
+}
+
+/// The file that a command writes: the named one, or one of this name in the current folder, which
+/// must be new because nobody asked for it to be replaced.
+///
+/// # Errors
+/// [`Code::FileExists`].
+pub(crate) fn new_file(named: Option<PathBuf>, name: String) -> Result<PathBuf> {
+    if let Some(path) = named {
+        return Ok(path);
+    }
+    let path = PathBuf::from(name);
+    if path.exists() {
+        let message = format!("{} already exists", path.display());
+        return Err(Error::new(Code::FileExists, message).hint("choose another file: -o FILE"));
+    }
+    Ok(path)
 }
 
 /// A path in JSON. A name that is not UTF-8 has U+FFFD where it is not.

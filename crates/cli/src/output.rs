@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use console::{Term, truncate_str};
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
+use indicatif::{
+    BinaryBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle,
+};
 use serde::Serialize;
 use soma_compete::{Advance, Level, Observer};
 
@@ -194,8 +196,8 @@ impl Output {
     }
 
     /// Signs of life for long work where no bar is drawn.
-    pub(crate) fn signs(&self) -> Signs<'_> {
-        Signs { output: self, next: Instant::now() + FIRST_PAUSE, pause: FIRST_PAUSE }
+    pub(crate) fn signs(&self) -> Signs {
+        Signs { output: self.clone(), next: Instant::now() + FIRST_PAUSE, pause: FIRST_PAUSE }
     }
 
     /// A spinner for work of unknown length.
@@ -228,13 +230,13 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// Signs of life in the log of a job: a line soon after the beginning, then ever more rarely.
 #[derive(Debug)]
-pub(crate) struct Signs<'a> {
-    output: &'a Output,
+pub(crate) struct Signs {
+    output: Output,
     next: Instant,
     pause: Duration,
 }
 
-impl Signs<'_> {
+impl Signs {
     /// Says `text` if a sign is due.
     pub(crate) fn tick(&mut self, text: impl FnOnce() -> String) {
         if self.output.signs && Instant::now() >= self.next {
@@ -282,8 +284,15 @@ impl Observer for Output {
             Some(bytes) => self.bar(bytes, task, Unit::Bytes),
             None => self.spinner(task.to_owned()),
         };
-        // It disappears with the last reference to it.
-        Box::new(move |done| bar.set_position(done))
+        let (mut signs, task) = (self.signs(), task.to_owned());
+        // The bar disappears with the last reference to it.
+        Box::new(move |done| {
+            bar.set_position(done);
+            if let Some(bytes) = bytes {
+                let (done, bytes) = (BinaryBytes(done), BinaryBytes(bytes));
+                signs.tick(|| format!("{task}: {done} of {bytes}"));
+            }
+        })
     }
 
     fn notice(&self, level: Level, message: &dyn Display) {

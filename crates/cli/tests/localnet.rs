@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use safetensors::SafeTensors;
 use serde_json::Value;
 use support::{command, fails, json, last_line, root, soma, stderr};
 
@@ -312,6 +313,7 @@ impl Network {
         while targets()[3]["candidates"][0].is_null() {
             assert!(begun.elapsed() < PATIENCE, "nothing was submitted");
         }
+        let mut fetched = None;
         loop {
             assert!(begun.elapsed() < PATIENCE, "the epochs did not turn");
             let clock = self.json(&["status"])["clock"].clone();
@@ -319,15 +321,117 @@ impl Network {
                 break;
             }
             let targets = targets();
+            fetched = fetched.or_else(|| self.fetch_data(targets.as_array().unwrap()));
             let awaited = targets.as_array().unwrap().iter().any(|t| t["publication"].is_null());
             if !(clock["epoch"] == 3 && clock["phase"] == "reveal" && awaited) {
                 self.next();
             }
         }
+        // A node keeps what was published until it is settled.
+        let id = fetched.unwrap();
+        fails(&self.run(&["target", "data", &id]), 4, "data_not_found");
         let output = submitting.wait_with_output().unwrap();
         assert!(output.status.success(), "{}", stderr(&output));
         last_line(&output)
     }
+
+    /// Downloads the data of the first target for which some is published; returns its number.
+    fn fetch_data(&self, targets: &[Value]) -> Option<String> {
+        let target = targets.iter().find(|target| !target["publication"].is_null())?;
+        let id = target["id"].to_string();
+        let path = self.home.join("published").display().to_string();
+        let fetched = self.json(&["target", "data", &id, "-o", &path]);
+        let hash = blake3::hash(&std::fs::read(&path).unwrap()).to_hex().to_string();
+        assert_eq!(fetched["data_hash"], hash);
+        assert_eq!(target["publication"]["data_hash"], hash);
+        Some(id)
+    }
+}
+
+/// The integers of a safetensors file of embeddings, the names of its files, and the weights.
+fn embeddings(path: &Path) -> (Vec<Vec<i16>>, Vec<String>, String) {
+    let file = std::fs::read(path).unwrap();
+    let tensors = SafeTensors::deserialize(&file).unwrap();
+    let tensor = tensors.tensor("embeddings").unwrap();
+    let values = tensor.data().chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]]));
+    let values: Vec<i16> = values.collect();
+    let rows = values.chunks(tensor.shape()[1]).map(<[i16]>::to_vec).collect();
+    let (_, metadata) = SafeTensors::read_metadata(&file).unwrap();
+    let metadata = metadata.metadata().clone().unwrap();
+    let names = serde_json::from_str(&metadata["files"]).unwrap();
+    (rows, names, metadata["weights_hash"].clone())
+}
+
+#[test]
+fn find_ranks_public_models_as_score_does_and_embed_uses_the_best() {
+    let home = home();
+    let arch = home.path().join("arch.json");
+    std::fs::write(&arch, ARCH).unwrap();
+    let arch = arch.to_str().unwrap();
+    let network = Network::start(home.path(), &["--epoch", "manual", "--arch", arch]);
+    let data = home.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    for (name, text) in [("a", "to be, or not to be, "), ("b", "1 2 3 4 5 6 7 8 9 10 ")] {
+        std::fs::write(data.join(name), text.repeat(20)).unwrap();
+    }
+    std::fs::write(data.join("c"), "").unwrap();
+    let (a, folder) = (data.join("a").display().to_string(), data.display().to_string());
+    let said = fails(&network.run(&["find", &a]), 4, "no_weights");
+    assert!(said.contains("no model of the network has public weights"), "{said}");
+    network.commit_two_models(arch, [&a, &a]);
+    network.reveal_two_models();
+
+    let output = network.run(&["find", &folder, "--json"]);
+    let said = stderr(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("left out: 1 empty") && said.contains("best for all: model"), "{said}");
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<Value> =
+        stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let files: Vec<&str> = lines.iter().map(|line| line["file"].as_str().unwrap()).collect();
+    assert_eq!(files, [format!("{folder}/a"), format!("{folder}/b")]);
+    let [first, second] = ["1", "2"]
+        .map(|seed| home.path().join(format!("{seed}.safetensors")).display().to_string());
+    for line in &lines {
+        let file = line["file"].as_str().unwrap();
+        let score = network.json(&["score", file, "--model", &first, "--model", &second]);
+        let models = line["models"].as_array().unwrap();
+        assert_eq!(models[0]["id"].as_u64().unwrap(), score["winner"].as_u64().unwrap() + 1);
+        assert_eq!(models.len(), 2);
+        for model in models {
+            let entry =
+                &score["scores"][usize::try_from(model["id"].as_u64().unwrap()).unwrap() - 1];
+            for field in ["loss", "cross_entropy", "gain", "weights_hash"] {
+                assert_eq!(model[field], entry[field], "{file}: {field}");
+            }
+        }
+    }
+    let top = network.json(&["find", &a, "--top", "1"]);
+    assert_eq!(top["models"].as_array().unwrap().len(), 1);
+    // With fewer candidates than models, some are not even scored.
+    let narrowed = network.run(&["find", &a, "--candidates", "1", "--json"]);
+    assert!(stderr(&narrowed).contains("1 of 2 models are scored"), "{}", stderr(&narrowed));
+    assert_eq!(last_line(&narrowed)["models"].as_array().unwrap().len(), 1);
+
+    let out = home.path().join("out.safetensors");
+    let out_name = out.to_str().unwrap();
+    let written = network.json(&["embed", &folder, "-o", out_name]);
+    let model = written["model"].as_u64().unwrap();
+    let weights = if model == 1 { &first } else { &second };
+    let (rows, names, weights_hash) = embeddings(&out);
+    assert_eq!(names, files);
+    assert_eq!(weights_hash, written["weights_hash"].as_str().unwrap());
+    for (row, name) in rows.iter().zip(&names) {
+        let line = network.json(&["run", "--model", weights, "--embed", name]);
+        assert_eq!(line["embedding"], serde_json::json!(row));
+        assert_eq!(line["weights_hash"], weights_hash);
+    }
+    // With a model of this machine no node is asked.
+    let away = ["embed", &a, "-o", out_name, "--model", &second, "--url", "http://127.0.0.1:1"];
+    assert!(soma(home.path(), &away).status.success());
+    assert_eq!(embeddings(&out).1, [a.clone()]);
+    let said = fails(&network.run(&["embed", &a, "-o", "out.parquet"]), 2, "usage");
+    assert!(said.contains("as safetensors only: Parquet is not written"), "{said}");
 }
 
 #[test]

@@ -84,7 +84,7 @@ fn every_kernel_and_thread_count_gives_the_same_integers() {
 }
 
 #[test]
-fn the_lowest_loss_wins_and_every_file_gets_a_line() {
+fn the_lowest_cross_entropy_wins_and_every_file_gets_a_line() {
     let home = home();
     let model = |seed: &str| {
         let path = at(&home, &format!("{seed}.safetensors"));
@@ -106,10 +106,15 @@ fn the_lowest_loss_wins_and_every_file_gets_a_line() {
     assert_eq!(lines.len(), 2);
     for line in lines {
         assert_eq!(line["schema"], "score/1");
-        let loss = |index: usize| -> i64 {
-            line["scores"][index]["loss_q32"].as_str().unwrap().parse().unwrap()
+        let number = |index: usize, field: &str| -> i64 {
+            line["scores"][index][field].as_str().unwrap().parse().unwrap()
         };
-        assert_eq!(line["winner"], usize::from(loss(1) < loss(0)));
+        let cross_entropy = |index: usize| number(index, "cross_entropy_q32");
+        assert_eq!(line["winner"], usize::from(cross_entropy(1) < cross_entropy(0)));
+        for index in [0, 1] {
+            let (counting, gain) = (number(index, "counting_q32"), number(index, "gain_q32"));
+            assert_eq!(cross_entropy(index), counting - gain);
+        }
     }
 }
 
@@ -341,14 +346,14 @@ fn many_files_end_with_a_summary_that_names_the_best_model() {
         let (mut sum, mut bytes) = (0.0, 0.0);
         for entry in entries {
             let weight = entry["bytes"].as_f64().unwrap();
-            sum += entry["loss"].as_f64().unwrap() * weight;
+            sum += entry["cross_entropy"].as_f64().unwrap() * weight;
             bytes += weight;
         }
         sum / bytes
     };
     let (first, second) = (mean(0), mean(1));
     assert_eq!(summary["best_model"], usize::from(second < first));
-    assert!((summary["models"][0]["loss"].as_f64().unwrap() - first).abs() < 1e-9);
+    assert!((summary["models"][0]["cross_entropy"].as_f64().unwrap() - first).abs() < 1e-9);
     let best = |model: usize| summary["models"][model]["best_of"].as_u64().unwrap();
     assert_eq!(best(0) + best(1), 3);
     let single = soma(home.path(), &["score", &at(&home, "folder/a"), "-m", &models[0], "--json"]);

@@ -552,6 +552,15 @@ codes! {
     Checkpoint = "checkpoint", Verification:
         "The file is not a checkpoint of this training run, or it is damaged.",
         "resume with the run's data and recipe, or from another checkpoint";
+    ReceiptMalformed = "receipt_malformed", Verification:
+        "The file is not a receipt of `soma score --receipt`, or it was cut off or changed.",
+        "check the path, or get the receipt again from whoever wrote it";
+    ReceiptSchema = "receipt_schema", Verification:
+        "The receipt is one of another version of this software.",
+        "verify it with the version that wrote it, or a later one";
+    ReceiptDiffers = "receipt_differs", Verification:
+        "The score that is computed here is not the one in the receipt; the message says where.",
+        "check that data, weights and receipt belong together";
 
     // The client.
     TransactionExpired = "transaction_expired", Network:

@@ -127,6 +127,9 @@ pub enum CompeteError {
         /// What they disagree about.
         what: &'static str,
     },
+    /// No model has revealed weights.
+    #[error("no model of the network has public weights")]
+    NoPublicModel,
     /// A specialization needs at least one document.
     #[error("there is no data to compute the specialization from")]
     EmptyDomain,
@@ -199,6 +202,7 @@ impl Coded for CompeteError {
             Self::NoTarget { .. } => Code::NoTarget,
             Self::TooLittleData { .. } => Code::TooLittleData,
             Self::NodesDisagree { .. } => Code::NodesDisagree,
+            Self::NoPublicModel => Code::NoWeights,
             Self::EmptyDomain => Code::EmptyData,
         }
     }

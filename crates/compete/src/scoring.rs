@@ -200,6 +200,11 @@ impl Scores {
         target.routed.iter().find_map(|routed| self.missing.get(&routed.into()))
     }
 
+    /// Why a model's file could not be had, so that it has no score.
+    pub fn failure(&self, file: ModelFile) -> Option<&CompeteError> {
+        self.missing.get(&file)
+    }
+
     /// Whether a model of some target could not be had.
     pub fn is_incomplete(&self) -> bool {
         !self.missing.is_empty()

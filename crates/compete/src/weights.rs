@@ -182,7 +182,11 @@ fn delete(path: &Path) -> Result {
     soma_os::file::remove(path).map_err(CompeteError::file(path, "delete"))
 }
 
-fn hash_of(path: &Path) -> Result<Hash> {
+/// BLAKE3 of a file.
+///
+/// # Errors
+/// [`CompeteError::File`].
+pub fn hash_of(path: &Path) -> Result<Hash> {
     let mut hasher = blake3::Hasher::new();
     let hashed = std::fs::File::open(path).and_then(|file| hasher.update_reader(file).map(drop));
     hashed.map_err(CompeteError::file(path, "read"))?;

@@ -219,6 +219,22 @@ pub enum Error {
         /// The field.
         field: &'static str,
     },
+    /// The data is longer than what a receipt can be for.
+    #[error("the data has {bytes} bytes, but a receipt is for at most {bytes_max}")]
+    LongData {
+        /// Its length.
+        bytes: usize,
+        /// The longest.
+        bytes_max: usize,
+    },
+    /// A file is not a receipt that this software can read.
+    #[error("{}: {fault}", path.display())]
+    Receipt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: ReceiptFault,
+    },
     /// A file is damaged, or is not a checkpoint of this training run.
     #[error("{} is not a checkpoint to resume from: {fault}", path.display())]
     Checkpoint {
@@ -264,6 +280,9 @@ impl Coded for Error {
             Self::ZeroEmbedding => Code::ZeroEmbedding,
             Self::OtherDirections => Code::OtherDirections,
             Self::Recipe { .. } => Code::Recipe,
+            Self::LongData { .. } => Code::TooLarge,
+            Self::Receipt { fault: ReceiptFault::Schema { .. }, .. } => Code::ReceiptSchema,
+            Self::Receipt { .. } => Code::ReceiptMalformed,
             Self::Checkpoint { .. } => Code::Checkpoint,
         }
     }
@@ -274,6 +293,7 @@ impl Coded for Error {
             | Self::Checkpoint { fault: CheckpointFault::Format { look: Some(look) }, .. } => {
                 look.hint()
             }
+            Self::LongData { .. } => "score it without a receipt, or cut it into parts",
             error => error.code().hint(),
         }
     }
@@ -319,4 +339,45 @@ pub enum CheckpointFault {
     /// It was made with other data.
     #[error("it was made with other data, or with the same in another order")]
     OtherData,
+}
+
+/// What is wrong with a receipt.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReceiptFault {
+    /// It is too long, or not text.
+    #[error("it is not a receipt: {source}")]
+    Bytes {
+        /// Why.
+        source: io::Error,
+    },
+    /// The end is missing.
+    #[error("it ends in the middle of the receipt")]
+    CutOff,
+    /// It is not JSON, or a field is missing, unexpected or of another type.
+    #[error("it is not a receipt: {source}")]
+    Json {
+        /// What and where.
+        source: serde_json::Error,
+    },
+    /// It is JSON, but not that of a receipt.
+    #[error("it is not a receipt: no field `schema` says so")]
+    NoReceipt,
+    /// It is one of another version of this software.
+    #[error("its schema is `{schema}`, but this software reads {known}")]
+    Schema {
+        /// The schema that it names.
+        schema: String,
+        /// The one that is known here.
+        known: &'static str,
+    },
+    /// A number of its architecture is out of bounds.
+    #[error("architecture: {0}")]
+    Architecture(#[from] soma_architecture::Error),
+    /// A field does not have the form that it is written in.
+    #[error("`{field}` is malformed")]
+    Field {
+        /// The field.
+        field: &'static str,
+    },
 }

@@ -8,8 +8,8 @@
 //! Reading order, bottom to top: lanes (`simd`), functions (`math`, `math64`), matrix products
 //! (`kernels`); bytes to tokens ([`tokenizer`]), and what counting predicts ([`counting`]); the
 //! weights file (`weights`); each layer with its forward and backward (`layers`); a forward pass
-//! (`forward`), the [`score()`] made from it, and bytes sampled from it (`generate`); training
-//! ([`train`]); measurements (`bench`).
+//! (`forward`), the [`score()`] made from it and its receipt (`receipt`), and bytes
+//! sampled from it (`generate`); training ([`train`]); measurements (`bench`).
 
 #![expect(
     clippy::inline_always,
@@ -30,6 +30,7 @@ mod weights;
 mod layers;
 mod forward;
 mod score;
+mod receipt;
 mod generate;
 pub mod train;
 pub mod bench;
@@ -39,6 +40,7 @@ pub use generate::{Sampling, generate};
 pub use kernels::{Engine, KernelChoice};
 pub use layers::sigreg::Directions;
 pub use look::Look;
+pub use receipt::{Difference, Place, Receipt, Subject};
 pub use rope::Rope;
 pub use score::{Dump, Report, Score, score, score_all, score_while, score_with_dump};
 pub use simd::KernelKind;

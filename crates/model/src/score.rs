@@ -77,6 +77,14 @@ pub struct Dump {
     pub nll: Vec<f32>,
 }
 
+/// What is kept of the intermediate results.
+enum Keep<'a> {
+    Nothing,
+    /// The nll of every predicted position, in order.
+    Nll(&'a mut Vec<f32>),
+    All(&'a mut Dump),
+}
+
 /// Scores data with a model.
 pub fn score(
     engine: &Engine,
@@ -85,7 +93,7 @@ pub fn score(
     directions: &Directions,
 ) -> Result<Report, Error> {
     let mut passes = Passes::new(engine, weights, directions)?;
-    only(passes.run(&[data], None, |_| ()))
+    only(passes.run(&[data], Keep::Nothing, |_| ()))
 }
 
 /// Scores data with a model as [`score`] does, or gives up: `None` once `proceed` is false, which
@@ -101,7 +109,7 @@ pub fn score_while(
     proceed: &dyn Fn() -> bool,
 ) -> Result<Option<Report>, Error> {
     let mut passes = Passes::new(engine, weights, directions)?.while_true(proceed);
-    let scores = passes.run(&[data], None, |_| ());
+    let scores = passes.run(&[data], Keep::Nothing, |_| ());
     if passes.gave_up() { Ok(None) } else { only(scores).map(Some) }
 }
 
@@ -121,7 +129,7 @@ pub fn score_all(
     directions: &Directions,
     done: impl FnMut(usize),
 ) -> Result<Vec<Result<Report, Error>>, Error> {
-    Ok(Passes::new(engine, weights, directions)?.run(documents, None, done))
+    Ok(Passes::new(engine, weights, directions)?.run(documents, Keep::Nothing, done))
 }
 
 /// Scores data with a model and keeps the intermediate results.
@@ -133,8 +141,26 @@ pub fn score_with_dump(
 ) -> Result<(Report, Dump), Error> {
     let mut dump = Dump::default();
     let mut passes = Passes::new(engine, weights, directions)?;
-    let report = only(passes.run(&[data], Some(&mut dump), |_| ()))?;
+    let report = only(passes.run(&[data], Keep::All(&mut dump), |_| ()))?;
     Ok((report, dump))
+}
+
+/// Scores data with a model and keeps the nll of every predicted position, in order; `done` is
+/// called with the number of bytes of every chunk.
+///
+/// # Errors
+/// Same as [`score`].
+pub(crate) fn score_with_nll(
+    engine: &Engine,
+    weights: &Weights,
+    data: &[u8],
+    directions: &Directions,
+    done: impl FnMut(usize),
+) -> Result<(Report, Vec<f32>), Error> {
+    let mut nll = Vec::new();
+    let mut passes = Passes::new(engine, weights, directions)?;
+    let report = only(passes.run(&[data], Keep::Nll(&mut nll), done))?;
+    Ok((report, nll))
 }
 
 /// The score of a single document.

@@ -14,6 +14,7 @@ use soma_sdk::obligation::Obligation;
 use soma_sdk::sender::Sender;
 use soma_sdk::transfer::Remote;
 
+use crate::data::new_file;
 use crate::error::{Error, Result};
 use crate::global::Global;
 use crate::model_flags::{self, Arch, EngineArgs};
@@ -346,13 +347,7 @@ async fn pull(global: &Global, id: ModelId, path: Option<PathBuf>, output: &Outp
         let message = format!("model {id} has not revealed any weights");
         return Err(Error::new(Code::NoWeights, message));
     };
-    let chosen = path.is_some();
-    let path =
-        path.unwrap_or_else(|| PathBuf::from(format!("{}.safetensors", file_name(&model.name))));
-    if !chosen && path.exists() {
-        let message = format!("{} already exists", path.display());
-        return Err(Error::new(Code::FileExists, message).hint("choose another file: -o FILE"));
-    }
+    let path = new_file(path, format!("{}.safetensors", file_name(&model.name)))?;
     let spec = client.architecture().await?;
     let remote = Remote::weights(weights.hash.0, weights.size_bytes.0);
     soma_compete::download(&client, &remote, &path, output).await?;

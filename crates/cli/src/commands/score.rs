@@ -10,8 +10,7 @@ use std::time::Instant;
 use serde::Serialize;
 use soma_codes::Code;
 use soma_compete::{OpenModels, ScoreCache, Scored, Scorer};
-use soma_model::{Directions, Engine, Report, Weights, score_with_dump};
-use soma_os::data::DataFile;
+use soma_model::{Directions, Engine, Receipt, Report, Weights, score_with_dump};
 use soma_os::file::check_output;
 use soma_protocol::record::Params;
 
@@ -44,13 +43,24 @@ pub(crate) struct Score {
     #[arg(long, default_value = ZERO, hide_default_value = true)]
     seed: Seed,
     /// Use the score cache; an interrupted run continues where it stopped.
-    #[arg(long, conflicts_with = "dump")]
+    #[arg(long, conflicts_with_all = ["dump", "receipt"])]
     cache: bool,
     #[command(flatten)]
     engine: EngineArgs,
     /// Write representations, logits, nll and embedding as safetensors (one model, one file).
     #[arg(long, value_name = "FILE")]
     dump: Option<PathBuf>,
+    /// Write a receipt, from which `soma verify` computes the score again anywhere (one model, one
+    /// file).
+    #[arg(long, value_name = "FILE", conflicts_with = "dump")]
+    receipt: Option<PathBuf>,
+}
+
+/// A file that is written about a single score.
+#[derive(Clone, Copy)]
+enum Extra<'a> {
+    Dump(&'a Path),
+    Receipt(&'a Path),
 }
 
 /// The least gain of a submission on a network that has not voted for another.
@@ -64,7 +74,7 @@ struct Line<'a> {
     schema: &'static str,
     file: Shown<'a>,
     seed: String,
-    /// Index of the lowest loss in `scores`; `None` if no model has a score.
+    /// Index of the lowest cross-entropy in `scores`; `None` if no model has a score.
     winner: Option<usize>,
     /// Least gain that a network's submissions have, unless it has voted for another.
     gain_min_q32: String,
@@ -90,6 +100,8 @@ struct Entry<'a> {
 enum Outcome {
     Scored {
         loss_q32: String,
+        /// What models compete in.
+        cross_entropy_q32: String,
         counting_q32: String,
         gain_q32: String,
         loss: f64,
@@ -135,12 +147,7 @@ impl Score {
         let engine = self.engine.build()?;
         let data = Data::find(&self.files, output)?;
         let files = &data.files;
-        if self.dump.is_some() && (files.len() != 1 || self.models.len() != 1) {
-            return Err(Error::usage("--dump takes one file and one model"));
-        }
-        if let Some(path) = &self.dump {
-            check_output(path).map_err(|error| Error::file(path, "write", &error))?;
-        }
+        let extra = self.extra(files.len())?;
         let mut opened = OpenModels::new();
         let models = self
             .models
@@ -152,18 +159,21 @@ impl Score {
         let bar = output.bar(bytes * models.len() as u64, "scoring", Unit::Bytes);
         let mut signs = output.signs();
         let (mut any_score, mut scored_files) = (false, 0);
-        for batch in batches(files) {
-            let batch = read(batch, &data, output)?;
+        for batch in data.batches(BATCH_BYTES) {
+            let batch = data.read_all(batch, output)?;
             let contents: Vec<&[u8]> = batch.iter().map(|(_, content)| &content[..]).collect();
             let mut scored: Vec<Vec<Entry<'_>>> = batch.iter().map(|_| Vec::new()).collect();
             for (index, model) in models.iter().enumerate() {
                 let weights = opened.get(index)?;
-                let entries = match (&self.dump, contents.as_slice()) {
-                    (Some(file), [content]) => vec![model.dump(&engine, weights, content, file)?],
-                    _ => model.score(&engine, weights, &cache, &contents, |done| bar.inc(done))?,
+                let done = |bytes| bar.inc(bytes);
+                let entries = match (extra, contents.as_slice()) {
+                    (Some(extra), [data]) => {
+                        vec![model.score_with(extra, &engine, weights, data, done)?]
+                    }
+                    _ => model.score(&engine, weights, &cache, &contents, done)?,
                 };
                 for (entry, entries) in entries.into_iter().zip(&mut scored) {
-                    any_score |= entry.loss_q32().is_some();
+                    any_score |= entry.cross_entropy_q32().is_some();
                     entries.push(entry);
                 }
             }
@@ -185,6 +195,28 @@ impl Score {
         }
         data.ended()
     }
+
+    /// What is written besides, if the score is a single one and the file can be written.
+    fn extra(&self, files: usize) -> Result<Option<Extra<'_>>> {
+        let (flag, path, extra) = match (&self.dump, &self.receipt) {
+            (Some(path), _) => ("--dump", path, Extra::Dump(path)),
+            (None, Some(path)) => ("--receipt", path, Extra::Receipt(path)),
+            (None, None) => return Ok(None),
+        };
+        let models = self.models.len();
+        if (files, models) != (1, 1) {
+            let given = format!("not {} and {}", count(files, "file"), count(models, "model"));
+            return Err(Error::usage(format!("{flag} takes one file and one model, {given}"))
+                .hint("run the command once for each file and model"));
+        }
+        check_output(path).map_err(|error| Error::file(path, "write", &error))?;
+        Ok(Some(extra))
+    }
+}
+
+/// A number of things.
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 impl Model {
@@ -221,21 +253,32 @@ impl Model {
         Ok(documents.iter().zip(scores).map(entry).collect())
     }
 
-    /// Scores a file, and writes what the score was computed from.
-    fn dump(
+    /// Scores a file, and writes what else was asked for if it has a score; `done` is called with
+    /// the bytes of each chunk.
+    fn score_with(
         &self,
+        extra: Extra<'_>,
         engine: &Engine,
         weights: &Weights,
         data: &[u8],
-        file: &Path,
+        mut done: impl FnMut(u64),
     ) -> Result<Entry<'_>> {
         let started = Instant::now();
-        let report = match score_with_dump(engine, weights, data, &self.directions) {
-            Ok((report, dump)) => {
-                soma_os::file::write(file, &dump.to_safetensors(&report))
+        let written = match extra {
+            Extra::Dump(file) => score_with_dump(engine, weights, data, &self.directions)
+                .map(|(report, dump)| (file, dump.to_safetensors(&report), report)),
+            Extra::Receipt(file) => {
+                Receipt::compute(engine, weights, data, self.seed.0, |bytes| done(bytes as u64))
+                    .map(|(receipt, report)| (file, receipt.to_json().into_bytes(), report))
+            }
+        };
+        let report = match written {
+            Ok((file, bytes, report)) => {
+                soma_os::file::write(file, &bytes)
                     .map_err(|error| Error::file(file, "write", &error))?;
                 Ok(report)
             }
+            Err(error @ soma_model::Error::LongData { .. }) => return Err(error.into()),
             Err(error) => Err(error),
         };
         let scored = Scored { report, cached: false };
@@ -254,40 +297,12 @@ impl Model {
     }
 }
 
-/// Files in their order, in batches; a large one alone.
-fn batches(files: &[DataFile]) -> impl Iterator<Item = &[DataFile]> {
-    let mut rest = files;
-    std::iter::from_fn(move || {
-        let mut bytes = 0;
-        let fits = |file: &&DataFile| {
-            bytes += file.size_bytes + 1;
-            bytes <= BATCH_BYTES
-        };
-        let count = rest.iter().take_while(fits).count().max(1);
-        let (batch, after) = rest.split_at_checked(count)?;
-        rest = after;
-        Some(batch)
-    })
-}
-
-/// The files of a batch that can be read, with their content.
-fn read<'f>(
-    batch: &'f [DataFile],
-    data: &Data,
-    output: &Output,
-) -> Result<Vec<(&'f DataFile, Vec<u8>)>> {
-    let mut contents = Vec::new();
-    for file in batch {
-        contents.extend(data.read(file, output)?.map(|content| (file, content)));
-    }
-    Ok(contents)
-}
-
 impl From<std::result::Result<Report, soma_model::Error>> for Outcome {
     fn from(report: std::result::Result<Report, soma_model::Error>) -> Self {
         match report {
             Ok(report) => Self::Scored {
                 loss_q32: report.score.loss_q32.to_string(),
+                cross_entropy_q32: report.score.cross_entropy_q32().to_string(),
                 counting_q32: report.score.counting_q32.to_string(),
                 gain_q32: report.score.gain_q32.to_string(),
                 loss: report.loss,
@@ -313,9 +328,9 @@ impl Entry<'_> {
         if self.cached { "cached".to_owned() } else { format!("{:.2} s", self.seconds) }
     }
 
-    fn loss_q32(&self) -> Option<i64> {
+    fn cross_entropy_q32(&self) -> Option<i64> {
         match &self.outcome {
-            Outcome::Scored { loss_q32, .. } => loss_q32.parse().ok(),
+            Outcome::Scored { cross_entropy_q32, .. } => cross_entropy_q32.parse().ok(),
             Outcome::Failed { .. } => None,
         }
     }
@@ -330,14 +345,12 @@ impl Entry<'_> {
     }
 }
 
-/// Index of the lowest loss, the first among equals. (On a network, the
-/// cross-entropy alone decides, and the age of the weights near ties.)
+/// Index of the lowest cross-entropy, the first among equals. (On a network, the age of the weights
+/// decides near ties.)
 fn winner(scores: &[Entry<'_>]) -> Option<usize> {
-    let losses = scores.iter().enumerate();
-    losses
-        .filter_map(|(index, entry)| Some((entry.loss_q32()?, index)))
-        .min()
-        .map(|(_, index)| index)
+    let scores = scores.iter().enumerate();
+    let scored = scores.filter_map(|(index, entry)| Some((entry.cross_entropy_q32()?, index)));
+    scored.min().map(|(_, index)| index)
 }
 
 /// Prints the scores of a file; false once the reader has closed the pipe.
@@ -417,7 +430,8 @@ struct Summary<'a> {
     seed: String,
     /// What could not be used.
     left_out: Vec<LeftOut>,
-    /// Index of the best in `models`: the lowest mean loss among those that score the most bytes.
+    /// Index of the best in `models`: the lowest mean cross-entropy among those that score the most
+    /// bytes.
     best_model: Option<usize>,
     models: Vec<Summed<'a>>,
 }
@@ -456,8 +470,8 @@ fn summarize(
 ) -> Result {
     let most = totals.iter().map(|total| total.bytes).max().unwrap_or_default();
     let complete = totals.iter().enumerate().filter(|(_, total)| total.bytes == most && most > 0);
-    let best_model =
-        complete.min_by(|(_, a), (_, b)| a.loss.total_cmp(&b.loss)).map(|(index, _)| index);
+    let best = complete.min_by(|(_, a), (_, b)| a.cross_entropy.total_cmp(&b.cross_entropy));
+    let best_model = best.map(|(index, _)| index);
     let mut text = format!("{}\n", output.strong(format_args!("all {files} files together")));
     let mut summed = Vec::new();
     for (index, (model, total)) in models.iter().zip(totals).enumerate() {

@@ -1,10 +1,16 @@
 //! `soma target`: targets, their candidates and their winners.
 
+use std::path::PathBuf;
+
+use serde::Serialize;
+use soma_codes::Code;
 use soma_compete::relative_distance;
 use soma_protocol::{Amount, Epoch, TargetId};
 use soma_sdk::api::{Target, TargetStatus};
+use soma_sdk::client::Client;
 
-use crate::error::Result;
+use crate::data::{Shown, new_file};
+use crate::error::{Error, Result};
 use crate::global::Global;
 use crate::network;
 use crate::output::Output;
@@ -23,6 +29,23 @@ pub(crate) enum TargetCommand {
         /// The target's number.
         id: u32,
     },
+    /// Download and verify the data that was published for a target, while the node keeps it: until
+    /// the target is settled.
+    Data {
+        /// The target's number.
+        id: u32,
+        /// The file to write [default: target-ID.data].
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+}
+
+#[derive(Serialize)]
+struct Downloaded<'a> {
+    target: u32,
+    path: Shown<'a>,
+    data_hash: String,
+    bytes: usize,
 }
 
 impl TargetCommand {
@@ -45,9 +68,27 @@ impl TargetCommand {
                     let target = client.target(TargetId(id)).await?;
                     output.result(describe(&target), &target)
                 }
+                Self::Data { id, output: path } => data(&client, id, path, output).await,
             }
         })
     }
+}
+
+/// Downloads what was published for a target, as long as the node keeps it.
+async fn data(client: &Client, id: u32, path: Option<PathBuf>, output: &Output) -> Result {
+    let target = client.target(TargetId(id)).await?;
+    let Some(published) = &target.publication else {
+        let message = format!("no data has been published for target {id}");
+        return Err(Error::new(Code::DataNotFound, message)
+            .hint("data is published when its submission wins; see `soma target show ID`"));
+    };
+    let path = new_file(path, format!("target-{id}.data"))?;
+    let hash = published.data_hash.0;
+    let bytes = client.target_data(TargetId(id), hash).await?;
+    soma_os::file::write(&path, &bytes).map_err(|error| Error::file(&path, "write", &error))?;
+    output.done(format_args!("{} bytes, verified: {}", bytes.len(), state(&target)));
+    let (path, data_hash, bytes) = (Shown(&path), hash.to_string(), bytes.len());
+    output.value("file", path.0.display(), &Downloaded { target: id, path, data_hash, bytes })
 }
 
 fn state(target: &Target) -> String {

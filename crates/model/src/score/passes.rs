@@ -4,7 +4,7 @@
 //! Computing chunks together must never change a bit, and a document that fails must never affect
 //! another.
 
-use super::{Dump, Report, Score};
+use super::{Keep, Report, Score};
 use soma_architecture::Architecture;
 use soma_architecture::architecture::PASS_POSITIONS;
 
@@ -92,7 +92,7 @@ impl<'a> Passes<'a> {
     pub(super) fn run(
         &mut self,
         documents: &[&[u8]],
-        mut dump: Option<&mut Dump>,
+        mut keep: Keep<'_>,
         mut done: impl FnMut(usize),
     ) -> Vec<Result<Report, Error>> {
         let sizes = self.weights.sizes();
@@ -106,7 +106,7 @@ impl<'a> Passes<'a> {
                     continue;
                 }
                 if positions + chunk.positions() > PASS_POSITIONS as usize {
-                    self.compute(&pass, &mut partial, dump.as_deref_mut(), &mut done);
+                    self.compute(&pass, &mut partial, &mut keep, &mut done);
                     if self.gave_up {
                         return Vec::new();
                     }
@@ -117,7 +117,7 @@ impl<'a> Passes<'a> {
                 pass.push((document, chunk));
             }
         }
-        self.compute(&pass, &mut partial, dump, &mut done);
+        self.compute(&pass, &mut partial, &mut keep, &mut done);
         if self.gave_up {
             return Vec::new();
         }
@@ -131,7 +131,7 @@ impl<'a> Passes<'a> {
         &mut self,
         pass: &[Placed<'_>],
         partial: &mut [Partial],
-        mut dump: Option<&mut Dump>,
+        keep: &mut Keep<'_>,
         done: &mut impl FnMut(usize),
     ) {
         self.gave_up = self.gave_up || !(self.proceed)();
@@ -144,7 +144,7 @@ impl<'a> Passes<'a> {
         let representations = self.forward.representations(self.engine, self.weights, &tokens);
         logits(self.engine, self.weights, representations, &mut self.logits);
         project(self.engine, representations, self.directions, &mut self.projections);
-        if let Some(dump) = dump.as_deref_mut() {
+        if let Keep::All(dump) = keep {
             dump.representations.extend_from_slice(representations);
             dump.logits.extend_from_slice(&self.logits);
         }
@@ -170,8 +170,10 @@ impl<'a> Passes<'a> {
             let distance = distance_from_normal(self.engine, &self.nodes, projections);
             let cap = self.weights.architecture().sig_reg_cap as usize;
             sums.add_chunk(&nll, representations, distance, cap);
-            if let Some(dump) = dump.as_deref_mut() {
-                dump.nll.extend_from_slice(&nll);
+            match keep {
+                Keep::Nothing => {}
+                Keep::Nll(kept) => kept.extend_from_slice(&nll),
+                Keep::All(dump) => dump.nll.extend_from_slice(&nll),
             }
         }
     }
