@@ -33,6 +33,9 @@ pub(crate) enum Command {
     Demo(commands::demo::Demo),
     /// Run a local network that stays up.
     Localnet(commands::localnet::Localnet),
+    /// Make the genesis of a network together with other operators.
+    #[command(subcommand)]
+    Genesis(commands::genesis::Genesis),
     /// Set up and run a node: a validator or a follower.
     #[command(subcommand)]
     Node(commands::node::Node),
@@ -98,6 +101,7 @@ impl Command {
             Self::Score(command) => command.run(global, output),
             Self::Verify(command) => command.run(output),
             Self::Bench(command) => command.run(output),
+            Self::Genesis(command) => command.run(output),
             Self::Node(command) => command.run(output),
             Self::Train(command) => command.run(output),
             Self::Run(command) => command.run(output),

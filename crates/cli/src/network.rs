@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use soma_codes::{Code, Exit};
 use soma_compete::Competitor;
-use soma_node::folder::read_genesis;
+use soma_node::genesis::read_genesis;
 use soma_protocol::{Address, Hash, SecretKey};
 use soma_sdk::SdkError;
 use soma_sdk::api::{Clock, Status};

@@ -397,6 +397,30 @@ codes! {
     InvalidGenesis = "invalid_genesis", Config:
         "The genesis breaks a rule.",
         "fix the genesis file";
+    BadPlan = "bad_plan", Config:
+        "The plan of a network is malformed, or what it says breaks a rule.",
+        "fix the plan; `soma genesis new` writes one that explains every line";
+    BadEntry = "bad_entry", Config:
+        "The file is not an entry for a genesis.",
+        "ask its operator for the file that `soma genesis add` wrote";
+    EntryNotSigned = "entry_not_signed", Verification:
+        "The entry was changed after it was signed, or is not signed by the keys that it names.",
+        "ask its operator for the file that `soma genesis add` wrote";
+    EntryOfOtherPlan = "entry_of_other_plan", Config:
+        "An entry is signed for one plan, and this one says something else.",
+        "compare the plans, and ask the operator for an entry for this one";
+    EntryTwice = "entry_twice", Config:
+        "A validator has one entry, with an account and a consensus key of its own.",
+        "leave out the older one of the two files";
+    EntryStake = "entry_stake", Config:
+        "The plan says how much stake a validator may start with.",
+        "choose a stake within the bounds: --stake SOMA";
+    EntryCount = "entry_count", Config:
+        "The plan says how many validators the network starts with.",
+        "collect the missing entries, or agree on another plan";
+    OtherGenesis = "other_genesis", Verification:
+        "The genesis is not what follows from the plan and the entries.",
+        "assemble it with `soma genesis assemble`, and compare the chain ids";
     UnknownNumerics = "unknown_numerics", Failed:
         "The chain's scores use a numerics version that this software does not know.",
         "install a newer version";

@@ -10,9 +10,11 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use soma_engine::{ConsensusSecret, Verified};
 use soma_protocol::{Genesis, SecretKey};
-use soma_sdk::keys::{KeyFolder, Protection};
+use soma_sdk::SdkError;
+use soma_sdk::keys::{self, KeyFolder, Protection};
 
 use crate::error::NodeError;
+use crate::genesis::read_genesis;
 use crate::settings::{NodeConfig, Settings, chain_dir, votes_file};
 
 /// Name of the key that signs the node's transactions.
@@ -59,6 +61,35 @@ impl NodeFolder {
             return Err(error);
         }
         Self::open(dir)
+    }
+
+    /// The account's key and the consensus key of a node in `dir`, which need not exist yet: those
+    /// that are in the folder, else new ones, which are not written.
+    ///
+    /// # Errors
+    /// When a key file cannot be used.
+    pub fn keys_for(dir: &Path) -> Result<[SecretKey; 2], NodeError> {
+        let folder = KeyFolder::of(dir);
+        let key = |name| match folder.load(name, None) {
+            Err(SdkError::KeyMissing { .. }) => keys::generate(),
+            loaded => loaded,
+        };
+        Ok([key(ACCOUNT)?, key(CONSENSUS)?])
+    }
+
+    /// The same keys, written: for an entry in a genesis, which the node needs.
+    ///
+    /// # Errors
+    /// When a key file cannot be used or written.
+    pub fn make_keys(dir: &Path) -> Result<[SecretKey; 2], NodeError> {
+        let made = Self::keys_for(dir)?;
+        let folder = KeyFolder::of(dir);
+        for (name, key) in [ACCOUNT, CONSENSUS].iter().zip(&made) {
+            if folder.info(name).is_err() {
+                folder.create(name, key, Protection::Local)?;
+            }
+        }
+        Ok(made)
     }
 
     /// Opens the folder.
@@ -169,7 +200,8 @@ impl Made {
         fs::create_dir_all(dir).map_err(|error| NodeError::io(dir, error))?;
         self.note(folder.path());
         for (name, key) in keys {
-            // An earlier attempt may have been interrupted after the first key.
+            // The entry in a genesis needs keys before there is a node, and an earlier attempt may
+            // have been interrupted after the first one.
             let exists = folder.info(name).is_ok_and(|info| info.address == key.address());
             if !exists {
                 self.note(&folder.path_of(name));
@@ -212,18 +244,6 @@ fn settings_file(dir: &Path) -> PathBuf {
 
 pub(crate) fn genesis_file(dir: &Path) -> PathBuf {
     dir.join("genesis.json")
-}
-
-/// Reads a genesis from a file and checks it.
-///
-/// # Errors
-/// When it cannot be read, is malformed, or breaks its own rules.
-pub fn read_genesis(path: &Path) -> Result<Genesis, NodeError> {
-    let bytes = fs::read(path).map_err(|error| NodeError::io(path, error))?;
-    let genesis: Genesis = serde_json::from_slice(&bytes)
-        .map_err(|source| NodeError::Malformed { path: path.to_path_buf(), source })?;
-    genesis.state()?;
-    Ok(genesis)
 }
 
 /// Writes a JSON file atomically.

@@ -21,7 +21,8 @@ use soma_sdk::secret::Secret;
 use soma_store::StoreError;
 
 use crate::error::NodeError;
-use crate::folder::{NodeFolder, genesis_file, read_genesis, write_json};
+use crate::folder::{NodeFolder, genesis_file, write_json};
+use crate::genesis::{self, read_genesis};
 use crate::settings::{NodeConfig, PeerSettings, Settings, WeightsLimits, chain_dir};
 
 /// Genesis time of networks whose phases end by command, fixed so that one seed gives one chain:
@@ -413,19 +414,12 @@ fn free_addresses(ports: &[u16]) -> Result<Vec<SocketAddr>, NodeError> {
 /// The first difference between two networks. The genesis time counts only if phases wait for
 /// commands: a timed network starts when it is created.
 fn difference(existing: &Genesis, wanted: &Genesis) -> Option<&'static str> {
-    let timed = existing.params.epoch_ms > 0;
-    [
-        ("name", existing.chain != wanted.chain),
-        ("number of validators", existing.validators.len() != wanted.validators.len()),
-        ("seed", existing.validators != wanted.validators || existing.operator != wanted.operator),
-        ("parameters", existing.params != wanted.params),
-        ("architecture", existing.architecture != wanted.architecture),
-        ("accounts", existing.accounts != wanted.accounts),
-        ("models", existing.models != wanted.models),
-        ("genesis time", existing.timestamp_ms != wanted.timestamp_ms && !timed),
-    ]
-    .into_iter()
-    .find_map(|(what, differs)| differs.then_some(what))
+    match genesis::difference(existing, wanted)? {
+        genesis::GENESIS_TIME if existing.params.epoch_ms > 0 => None,
+        // Keys and addresses follow from the seed.
+        "validators" | "operator" => Some("seed"),
+        what => Some(what),
+    }
 }
 
 /// The settings for a network on one machine, whose chain and files are small.

@@ -220,7 +220,8 @@ impl Genesis {
         draft.save(Key::rent(id, 1), &rent);
     }
 
-    fn allocated(&self) -> Amount {
+    /// What it allocates: all balances and stakes. The rest of the supply is the reserve.
+    pub fn allocated(&self) -> Amount {
         let balances = self.accounts.iter().map(|account| account.balance);
         let stakes = self.validators.iter().map(|validator| validator.stake);
         balances.chain(stakes).chain(self.models.iter().map(|model| model.stake)).sum()

@@ -3,6 +3,7 @@
 
 pub(crate) mod demo;
 pub(crate) mod localnet;
+pub(crate) mod genesis;
 pub(crate) mod node;
 pub(crate) mod score;
 pub(crate) mod verify;

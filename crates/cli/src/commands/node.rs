@@ -9,11 +9,11 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use serde::Serialize;
 use soma_node::NodeFailure;
-use soma_node::folder::{NodeFolder, read_genesis};
+use soma_node::folder::NodeFolder;
+use soma_node::genesis::{Entry, read_entries, read_genesis};
 use soma_node::settings::{PeerSettings, Settings};
 use soma_protocol::{Address, ConsensusKey, Hash, hex};
 use soma_sdk::api::text::Text;
-use soma_sdk::keys;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::error::Result;
@@ -60,6 +60,9 @@ pub(crate) struct Init {
     /// Another node, as KEY@HOST:PORT or KEY@HOST:PORT=URL; repeat for more.
     #[arg(long, value_name = "PEER")]
     peer: Vec<PeerArgument>,
+    /// An entry of the genesis, or a folder of entries, whose nodes become peers; repeat for more.
+    #[arg(long, value_name = "FILE")]
+    entry: Vec<PathBuf>,
 }
 
 /// The value of `--peer`.
@@ -218,16 +221,21 @@ impl Node {
 impl Init {
     fn run(self, output: &Output) -> Result {
         let genesis = read_genesis(&self.genesis)?;
-        let peers = self.peer.into_iter().map(|peer| peer.0).collect();
+        let [account, consensus] = NodeFolder::keys_for(&self.dir)?;
+        let mut peers: Vec<PeerSettings> = self.peer.into_iter().map(|peer| peer.0).collect();
+        let entries = read_entries(&self.entry)?;
+        peers.extend(Entry::peers(&entries, &genesis, &ConsensusKey(consensus.address().0))?);
         let settings = Settings::new(self.api, self.listen, peers);
-        let (account, consensus) = (keys::generate()?, keys::generate()?);
         let folder = NodeFolder::create(&self.dir, &genesis, &settings, &account, &consensus)?;
         let identity = Identity::of(&folder)?;
         output.done(format_args!("created {}", self.dir.display()));
-        output.say(
-            "  The other nodes accept it once its consensus key is in their settings, or its \
-             validator\n  is registered; until then it waits and tries again.",
-        );
+        let key = identity.consensus_key;
+        if !genesis.validators.iter().any(|validator| validator.consensus_key == key) {
+            output.say(
+                "  The other nodes accept it once its consensus key is in their settings, or its \
+                 validator\n  is registered; until then it waits and tries again.",
+            );
+        }
         output.say(format_args!("  Run it with: soma node run --dir {}", self.dir.display()));
         output.result(identity.describe(), &identity)
     }

@@ -8,6 +8,8 @@ mod audits;
 #[cfg(test)]
 mod committee;
 #[cfg(test)]
+mod guide;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod network;

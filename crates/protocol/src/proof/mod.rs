@@ -5,6 +5,7 @@ pub mod commitment;
 pub mod evidence;
 mod secret_key;
 pub mod upload;
+pub mod entry;
 pub mod corpus;
 pub mod sketch;
 pub mod storage;
