@@ -62,13 +62,16 @@ pub(crate) enum Command {
     Find(commands::find::Find),
     /// Write the embeddings of files to one file.
     Embed(commands::embed::Embed),
-    /// Create and list keys.
+    /// Create, import, export and list keys.
     #[command(subcommand)]
     Keys(commands::keys::Keys),
     /// Show an account's balance.
     Balance(commands::balance::Balance),
     /// Send SOMA to an account.
     Send(commands::send::Send),
+    /// Show and send transactions that were signed with `--offline`.
+    #[command(subcommand)]
+    Tx(commands::tx::Tx),
     /// Stake on models and validators, and withdraw.
     #[command(subcommand)]
     Stake(commands::stake::StakeCommand),
@@ -101,8 +104,8 @@ impl Command {
             Self::Score(command) => command.run(global, output),
             Self::Verify(command) => command.run(output),
             Self::Bench(command) => command.run(output),
-            Self::Genesis(command) => command.run(output),
-            Self::Node(command) => command.run(output),
+            Self::Genesis(command) => command.run(global, output),
+            Self::Node(command) => command.run(global, output),
             Self::Train(command) => command.run(output),
             Self::Run(command) => command.run(output),
             Self::Model(command) => command.run(global, output),
@@ -113,6 +116,7 @@ impl Command {
             Self::Keys(command) => command.run(global, output),
             Self::Balance(command) => command.run(global, output),
             Self::Send(command) => command.run(global, output),
+            Self::Tx(command) => command.run(global, output),
             Self::Stake(command) => command.run(global, output),
             Self::Validator(command) => command.run(global, output),
             Self::Vote(command) => command.run(global, output),

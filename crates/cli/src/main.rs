@@ -24,6 +24,7 @@ mod seed;
 mod model_flags;
 mod home;
 mod network;
+mod offline;
 mod local_nodes;
 mod commands;
 mod args;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use soma_codes::{Code, Exit};
 use soma_compete::Competitor;
+use soma_node::NodeFolder;
 use soma_node::genesis::read_genesis;
 use soma_protocol::{Address, Hash, SecretKey};
 use soma_sdk::SdkError;
@@ -31,6 +32,8 @@ const DEFAULT_KEY: &str = "default";
 /// The funded key of a local network that signs when there is no default one.
 const LOCAL_KEY: &str = "account-1";
 
+/// The shortest passphrase, in characters.
+const PASSPHRASE_CHARS_MIN: usize = 8;
 /// Size limit of a passphrase.
 const PASSPHRASE_BYTES_MAX: usize = 4 << 10;
 /// Time between two attempts to reach a node while something is due.
@@ -181,54 +184,134 @@ pub(crate) fn account(global: &Global, named: Option<Address>) -> Result<Address
 /// Opens the key of `--key`, asking for its passphrase if it has one.
 pub(crate) fn key(global: &Global) -> Result<SecretKey> {
     let path = key_path(global)?;
-    match path.load(None) {
+    unlock(global, &path, |passphrase| path.load(passphrase))
+}
+
+/// Does something with a key, asking for its passphrase if it has one.
+pub(crate) fn unlock<T>(
+    global: &Global,
+    key: &KeyPath,
+    work: impl Fn(Option<&str>) -> std::result::Result<T, SdkError>,
+) -> Result<T> {
+    match work(None) {
         Err(SdkError::PassphraseNeeded { .. }) => {
-            let passphrase = passphrase(global, &format!("Passphrase of {}: ", path.name()))?;
-            Ok(path.load(Some(&passphrase))?)
+            let passphrase = passphrase(global, &format!("Passphrase of {}: ", key.name()))?;
+            Ok(work(Some(&passphrase))?)
         }
         Err(error @ SdkError::KeyMissing { .. }) => Err(Error::from(error).hint(
             "create one with `soma keys new`, or start `soma localnet`, which has funded keys",
         )),
-        loaded => Ok(loaded?),
+        done => Ok(done?),
     }
 }
 
 /// A passphrase from `--passphrase-file`, or asked for at the terminal. It is wiped from memory
 /// when it is dropped.
 pub(crate) fn passphrase(global: &Global, question: &str) -> Result<Zeroizing<String>> {
-    let text = match &global.passphrase_file {
-        Some(path) if path == Path::new("-") => first_bytes(std::io::stdin())?,
-        Some(path) => first_bytes(std::fs::File::open(path).map_err(|error| unread(&error))?)?,
-        None if std::io::stdin().is_terminal() => rpassword::prompt_password(question)
-            .map(Zeroizing::new)
-            .map_err(|error| Error::file(Path::new("the terminal"), "read", &error))?,
-        None => {
-            let message = "a passphrase is needed, but there is no terminal to ask for it";
-            return Err(Error::new(Code::PassphraseNeeded, message)
-                .hint("pass a file with --passphrase-file FILE, or - for standard input"));
-        }
-    };
-    Ok(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()))
+    a_passphrase("--passphrase-file").get(global.passphrase_file.as_deref(), question)
 }
 
-/// All of a short text, as its writer sees it. Its buffer never grows, because that would leave a
-/// copy behind.
-fn first_bytes(source: impl Read) -> Result<Zeroizing<String>> {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(PASSPHRASE_BYTES_MAX + 1));
-    let length = source
-        .take(PASSPHRASE_BYTES_MAX as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| unread(&error))?;
-    if length > PASSPHRASE_BYTES_MAX {
-        return Err(Error::usage("the passphrase file is too long for a passphrase"));
+/// A secret text that a person types or keeps in a file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SecretText {
+    /// What it is called.
+    what: &'static str,
+    /// The flag that names a file with it.
+    flag: &'static str,
+}
+
+/// A passphrase, in a file that `flag` names.
+pub(crate) const fn a_passphrase(flag: &'static str) -> SecretText {
+    SecretText { what: "passphrase", flag }
+}
+
+/// The words of a key.
+pub(crate) const WORDS: SecretText = SecretText { what: "words", flag: "--words" };
+
+impl SecretText {
+    /// Reads it from `file`, or asks for it at the terminal. It is wiped from memory when it is
+    /// dropped.
+    pub(crate) fn get(self, file: Option<&Path>, question: &str) -> Result<Zeroizing<String>> {
+        let text = match file {
+            Some(path) if path == Path::new("-") => self.first_bytes(std::io::stdin())?,
+            Some(path) => {
+                let file = std::fs::File::open(path).map_err(|error| self.unread(&error))?;
+                self.first_bytes(file)?
+            }
+            None if std::io::stdin().is_terminal() => rpassword::prompt_password(question)
+                .map(Zeroizing::new)
+                .map_err(|error| Error::file(Path::new("the terminal"), "read", &error))?,
+            None => {
+                let Self { what, flag } = self;
+                let message = match what {
+                    "words" => "the words of a key are needed, but there is no terminal to ask",
+                    _ => "a passphrase is needed, but there is no terminal to ask for it",
+                };
+                return Err(Error::new(Code::PassphraseNeeded, message)
+                    .hint(format!("pass a file with {flag} FILE, or - for standard input")));
+            }
+        };
+        Ok(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()))
     }
-    soma_os::data::text(&bytes).map(Zeroizing::new).map_err(|error| unread(&error))
+
+    /// All of a short text, as its writer sees it. Its buffer never grows, because that would leave
+    /// a copy behind.
+    fn first_bytes(self, source: impl Read) -> Result<Zeroizing<String>> {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(PASSPHRASE_BYTES_MAX + 1));
+        let length = source
+            .take(PASSPHRASE_BYTES_MAX as u64 + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|error| self.unread(&error))?;
+        if length > PASSPHRASE_BYTES_MAX {
+            let what = self.what;
+            return Err(Error::usage(format!("the {what} file is too long")));
+        }
+        soma_os::data::text(&bytes).map(Zeroizing::new).map_err(|error| self.unread(&error))
+    }
+
+    /// The file cannot be read. What was named is not shown: it may be the secret itself.
+    fn unread(self, error: &std::io::Error) -> Error {
+        let Self { what, flag } = self;
+        Error::new(Code::of_io(error), format!("cannot read the {what} file: {error}"))
+            .hint(format!("name a file that holds the {what}: {flag} FILE"))
+    }
 }
 
-/// A passphrase file cannot be read. What was named is not shown: it may be the passphrase itself.
-fn unread(error: &std::io::Error) -> Error {
-    Error::new(Code::of_io(error), format!("cannot read the passphrase file: {error}"))
-        .hint("name a file that holds the passphrase: --passphrase-file FILE")
+/// A new passphrase from the file that `flag` names, or asked for twice.
+pub(crate) fn new_passphrase(flag: &'static str, file: Option<&Path>) -> Result<Zeroizing<String>> {
+    let ask = |question| a_passphrase(flag).get(file, question);
+    let passphrase = ask("New passphrase: ")?;
+    if passphrase.chars().count() < PASSPHRASE_CHARS_MIN {
+        let message = format!("a passphrase needs at least {PASSPHRASE_CHARS_MIN} characters");
+        return Err(Error::new(Code::PassphraseTooShort, message));
+    }
+    if file.is_none() && ask("Repeat it: ")? != passphrase {
+        let message = "the two passphrases differ; nothing was written";
+        return Err(Error::new(Code::PassphraseMismatch, message));
+    }
+    Ok(passphrase)
+}
+
+/// The passphrase of the keys of the node in `dir`, if they are encrypted.
+pub(crate) fn node_passphrase(dir: &Path, global: &Global) -> Result<Option<Zeroizing<String>>> {
+    if !NodeFolder::needs_passphrase(dir) {
+        return Ok(None);
+    }
+    passphrase(global, &format!("Passphrase of {}: ", dir.join("keys").display())).map(Some)
+}
+
+/// The same, or a new one for keys that are not there yet, if they are to be encrypted.
+pub(crate) fn new_node_passphrase(
+    dir: &Path,
+    encrypt: bool,
+    global: &Global,
+) -> Result<Option<Zeroizing<String>>> {
+    match node_passphrase(dir, global)? {
+        None if encrypt => {
+            new_passphrase("--passphrase-file", global.passphrase_file.as_deref()).map(Some)
+        }
+        known => Ok(known),
+    }
 }
 
 /// Ends the current phase of a local network, once the operator's node and those of `other_nodes`

@@ -393,6 +393,19 @@ fn write(text: &str) -> std::io::Result<()> {
     stdout.flush()
 }
 
+/// The end of the times that can be written with four digits for the year.
+const YEAR_10000_MS: u64 = 253_402_300_800_000;
+
+/// A time as people write it, up to the year 9999.
+pub(crate) fn when(ms: u64) -> String {
+    if ms < YEAR_10000_MS {
+        humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + Duration::from_millis(ms))
+            .to_string()
+    } else {
+        format!("{ms} ms after 1970")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use console::measure_text_width;

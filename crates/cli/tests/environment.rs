@@ -141,3 +141,55 @@ fn what_was_named_as_a_passphrase_file_is_not_shown() {
     let local = soma(home.path(), &["keys", "new", "worthless", "--local"]);
     assert!(!stderr(&local).contains("passphrase"), "{}", stderr(&local));
 }
+
+#[test]
+fn a_key_is_made_again_from_its_words_and_no_command_prints_them_unasked() {
+    let home = tempfile::tempdir().unwrap();
+    let path = |name: &str| home.path().join(name).to_str().unwrap().to_owned();
+    let (words, old, new) = (path("words"), path("old"), path("new"));
+    std::fs::write(&old, "the old passphrase\n").unwrap();
+    std::fs::write(&new, "the new passphrase\n").unwrap();
+    let made = json(home.path(), &["keys", "new", "alice", "--passphrase-file", &old]);
+
+    // Standard output is not a terminal here, and may be a log.
+    let export = ["keys", "export", "alice", "--words", "--passphrase-file", &old];
+    fails(&soma(home.path(), &export), 2, "usage");
+    json(home.path(), &[&export[..], &["-o", &words]].concat());
+    let phrase = std::fs::read_to_string(&words).unwrap();
+    assert_eq!(phrase.split(' ').count(), 24);
+    let mode = std::os::unix::fs::PermissionsExt::mode;
+    assert_eq!(mode(&std::fs::metadata(&words).unwrap().permissions()) & 0o777, 0o600);
+
+    fails(&soma(home.path(), &[&export[..], &["-o", &words]].concat()), 1, "file_exists");
+    let import = ["keys", "import", "bob", "--words", &words, "--passphrase-file", &new];
+    let imported = json(home.path(), &import);
+    assert_eq!(imported["address"], made["address"]);
+    fails(&soma(home.path(), &import), 3, "key_exists");
+    std::fs::write(&words, phrase.replacen(' ', " zoo ", 1)).unwrap();
+    let wrong = soma(home.path(), &["keys", "import", "eve", "--words", &words, "--local"]);
+    let said = fails(&wrong, 3, "bad_words");
+    let two: Vec<&str> = phrase.split(' ').take(2).collect();
+    assert!(!said.contains(&two.join(" ")), "{said}");
+    assert!(!home.path().join("keys/eve.json").exists());
+}
+
+#[test]
+fn a_passphrase_is_changed_and_a_key_without_one_gets_one() {
+    let home = tempfile::tempdir().unwrap();
+    let path = |name: &str| home.path().join(name).to_str().unwrap().to_owned();
+    let (old, new, copy) = (path("old"), path("new"), path("copy.json"));
+    std::fs::write(&old, "the old passphrase").unwrap();
+    std::fs::write(&new, "the new passphrase").unwrap();
+    let made = json(home.path(), &["keys", "new", "alice", "--local"]);
+    let change = ["keys", "passphrase", "alice", "--new-passphrase-file"];
+    json(home.path(), &[&change[..], &[&old]].concat());
+    fails(&soma(home.path(), &[&change[..], &[&new]].concat()), 3, "passphrase_needed");
+    let changed = json(home.path(), &[&change[..], &[&new, "--passphrase-file", &old]].concat());
+    assert_eq!((&changed["address"], &changed["encrypted"]), (&made["address"], &true.into()));
+    let again = soma(home.path(), &[&change[..], &[&new, "--passphrase-file", &old]].concat());
+    fails(&again, 3, "passphrase_wrong");
+
+    json(home.path(), &["keys", "export", "alice", "-o", &copy]);
+    let imported = json(home.path(), &["keys", "import", "bob", "--file", &copy]);
+    assert_eq!((&imported["address"], &imported["encrypted"]), (&made["address"], &true.into()));
+}

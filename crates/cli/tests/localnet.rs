@@ -589,3 +589,48 @@ fn a_key_signs_for_the_chain_that_it_signed_for_first_and_for_another_one_only_i
     let local = homes[0].path().join("localnet/keys/account-1.json");
     fails(&send(&other, &["--key", local.to_str().unwrap()]), 7, "other_chain");
 }
+
+#[test]
+fn a_transaction_signed_without_a_node_is_sent_from_a_machine_without_the_key() {
+    let (home, elsewhere) = (home(), self::home());
+    let network = Network::start(home.path(), &["--epoch", "manual"]);
+    let to = network.json(&["keys", "show", "account-2"])["address"].as_str().unwrap().to_owned();
+    let file = elsewhere.path().join("tx.json");
+    let file = file.to_str().unwrap();
+    let nonce = network.json(&["balance", "--key", "account-1"])["nonce"].clone();
+    let nonce = nonce.as_str().unwrap();
+    // Nothing answers at this URL, and nothing is asked there.
+    let nowhere = ["--url", "http://127.0.0.1:1", "--key", "account-1"];
+    let offline = ["--offline", file, "--nonce", nonce];
+    let send = [&["send", &to, "2"][..], &offline, &nowhere].concat();
+    let written = json(home.path(), &send);
+
+    let shown = json(elsewhere.path(), &["tx", "show", file]);
+    assert_eq!(shown["hash"], written["hash"]);
+    let shown = serde_json::to_string(&shown).unwrap();
+    assert!(shown.contains("\"2000000000\"") && shown.contains(&to), "{shown}");
+    let url = ["--url", network.url.as_str()];
+    let sent = json(elsewhere.path(), &[&["tx", "send", file][..], &url].concat());
+    assert_eq!(sent["hash"], written["hash"]);
+    let received = network.json(&["balance", &to]);
+    assert_eq!(units(&received["balance"]), 10_002_000_000_000);
+
+    // A second time it can do nothing, and what was changed on the way is not sent.
+    let again = soma(elsewhere.path(), &[&["tx", "send", file][..], &url].concat());
+    assert!(again.status.success() || again.status.code() == Some(5), "{}", stderr(&again));
+    let text = std::fs::read_to_string(file).unwrap();
+    std::fs::write(file, text.replace("2000000000", "9000000000")).unwrap();
+    for verb in ["show", "send"] {
+        let forged = soma(elsewhere.path(), &[&["tx", verb, file][..], &url].concat());
+        fails(&forged, 5, "bad_signature");
+    }
+    std::fs::write(file, "{}").unwrap();
+    fails(&soma(elsewhere.path(), &["tx", "show", file]), 5, "malformed_transaction");
+    assert_eq!(units(&network.json(&["balance", &to])["balance"]), 10_002_000_000_000);
+
+    // What it is for must be known without a node.
+    json(elsewhere.path(), &["keys", "new", "--local"]);
+    let unknown = [&["send", &to, "1"][..], &offline].concat();
+    let said = fails(&soma(elsewhere.path(), &unknown), 2, "usage");
+    assert!(said.contains("--chain"), "{said}");
+}

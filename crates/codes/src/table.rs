@@ -660,6 +660,12 @@ codes! {
     PassphraseMismatch = "passphrase_mismatch", Config:
         "The two passphrases differ. Nothing was written.",
         "try again";
+    BadWords = "bad_words", Config:
+        "A key is 24 English words of BIP-39; the last one has a checksum of the others.",
+        "compare each word with the paper that they are written on";
+    NoWords = "no_words", Config:
+        "Only a key that was made from words can be written as words.",
+        "back up its file: `soma keys export NAME -o FILE`";
 
     // Files and the system.
     FileNotFound = "file_not_found", NotFound:

@@ -47,6 +47,7 @@ impl NodeFolder {
         settings: &Settings,
         account: &SecretKey,
         consensus: &SecretKey,
+        protection: Protection<'_>,
     ) -> Result<Self, NodeError> {
         if Self::exists(dir) {
             return Err(NodeError::NodeExists { dir: dir.to_path_buf() });
@@ -55,7 +56,8 @@ impl NodeFolder {
         let text = settings.render();
         parse(&settings_file(dir), &text)?;
         let mut made = Made::default();
-        let created = made.node(dir, genesis, &text, [(ACCOUNT, account), (CONSENSUS, consensus)]);
+        let keys = [(ACCOUNT, account), (CONSENSUS, consensus)];
+        let created = made.node(dir, genesis, &text, keys, protection);
         if let Err(error) = created {
             made.undo();
             return Err(error);
@@ -68,9 +70,9 @@ impl NodeFolder {
     ///
     /// # Errors
     /// When a key file cannot be used.
-    pub fn keys_for(dir: &Path) -> Result<[SecretKey; 2], NodeError> {
+    pub fn keys_for(dir: &Path, passphrase: Option<&str>) -> Result<[SecretKey; 2], NodeError> {
         let folder = KeyFolder::of(dir);
-        let key = |name| match folder.load(name, None) {
+        let key = |name| match folder.load(name, passphrase) {
             Err(SdkError::KeyMissing { .. }) => keys::generate(),
             loaded => loaded,
         };
@@ -81,15 +83,23 @@ impl NodeFolder {
     ///
     /// # Errors
     /// When a key file cannot be used or written.
-    pub fn make_keys(dir: &Path) -> Result<[SecretKey; 2], NodeError> {
-        let made = Self::keys_for(dir)?;
+    pub fn make_keys(dir: &Path, passphrase: Option<&str>) -> Result<[SecretKey; 2], NodeError> {
+        let made = Self::keys_for(dir, passphrase)?;
+        let protection = passphrase.map_or(Protection::Local, Protection::Passphrase);
         let folder = KeyFolder::of(dir);
         for (name, key) in [ACCOUNT, CONSENSUS].iter().zip(&made) {
             if folder.info(name).is_err() {
-                folder.create(name, key, Protection::Local)?;
+                folder.create(name, key, protection)?;
             }
         }
         Ok(made)
+    }
+
+    /// Whether a key of the node in `dir` is encrypted, so that its passphrase is needed.
+    pub fn needs_passphrase(dir: &Path) -> bool {
+        let folder = KeyFolder::of(dir);
+        let encrypted = |name| folder.info(name).is_ok_and(|key| key.encrypted);
+        [ACCOUNT, CONSENSUS].into_iter().any(encrypted)
     }
 
     /// Opens the folder.
@@ -144,12 +154,12 @@ impl NodeFolder {
         chain_dir(&self.dir)
     }
 
-    /// The key it votes with and that identifies it.
+    /// The key it votes with and that identifies it, decrypted with its passphrase if it has one.
     ///
     /// # Errors
     /// When its file cannot be used.
-    pub fn consensus(&self) -> Result<SecretKey, NodeError> {
-        Ok(self.keys().load(CONSENSUS, None)?)
+    pub fn consensus(&self, passphrase: Option<&str>) -> Result<SecretKey, NodeError> {
+        Ok(self.keys().load(CONSENSUS, passphrase)?)
     }
 
     /// Checks everything that a start reads while no process uses it: blocks, certificates, state,
@@ -157,22 +167,22 @@ impl NodeFolder {
     ///
     /// # Errors
     /// If anything is damaged or missing, or the folder is in use.
-    pub fn verify_store(&self) -> Result<Verified, NodeError> {
-        let key = ConsensusSecret(self.consensus()?.to_bytes());
+    pub fn verify_store(&self, passphrase: Option<&str>) -> Result<Verified, NodeError> {
+        let key = ConsensusSecret(self.consensus(passphrase)?.to_bytes());
         let (chain, votes) = (self.chain_dir(), votes_file(&self.dir));
         soma_engine::verify_store(&chain, &self.genesis, &votes, &key).map_err(NodeError::engine)
     }
 
-    /// The configuration that the node is started with.
+    /// The configuration that the node is started with; both keys have one passphrase, if any.
     ///
     /// # Errors
     /// When a key file cannot be used.
-    pub fn config(&self) -> Result<NodeConfig, NodeError> {
+    pub fn config(&self, passphrase: Option<&str>) -> Result<NodeConfig, NodeError> {
         Ok(NodeConfig {
             dir: self.dir.clone(),
             genesis: self.genesis.clone(),
-            account: self.keys().load(ACCOUNT, None)?,
-            consensus: ConsensusSecret(self.consensus()?.to_bytes()),
+            account: self.keys().load(ACCOUNT, passphrase)?,
+            consensus: ConsensusSecret(self.consensus(passphrase)?.to_bytes()),
             settings: self.settings.clone(),
             vote_unrecorded: false,
         })
@@ -191,6 +201,7 @@ impl Made {
         genesis: &Genesis,
         settings: &str,
         keys: [(&str, &SecretKey); 2],
+        protection: Protection<'_>,
     ) -> Result<(), NodeError> {
         let folder = KeyFolder::of(dir);
         let parents = dir.ancestors().take_while(|parent| !parent.exists());
@@ -205,7 +216,7 @@ impl Made {
             let exists = folder.info(name).is_ok_and(|info| info.address == key.address());
             if !exists {
                 self.note(&folder.path_of(name));
-                folder.create(name, key, Protection::Local)?;
+                folder.create(name, key, protection)?;
             }
         }
         let genesis_path = genesis_file(dir);

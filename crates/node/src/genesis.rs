@@ -111,7 +111,7 @@ pub enum GenesisError {
         most: usize,
     },
     /// The genesis is not what the plan and the entries give.
-    #[error("{} is not the genesis of this plan and these entries: its {what} differs", path.display())]
+    #[error("{} does not follow from the plan and the entries: its {what} differs", path.display())]
     Differs {
         /// The genesis file.
         path: PathBuf,

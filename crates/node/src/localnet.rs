@@ -335,7 +335,9 @@ impl Localnet {
                 folder.write(settings)?;
                 folder
             } else {
-                NodeFolder::create(&dir, &self.genesis, &settings, &accounts[at], &consensus[at])?
+                let (account, consensus) = (&accounts[at], &consensus[at]);
+                let local = Protection::Local;
+                NodeFolder::create(&dir, &self.genesis, &settings, account, consensus, local)?
             });
         }
         Ok(folders)

@@ -190,6 +190,18 @@ pub enum SdkError {
         /// Its name.
         name: String,
     },
+    /// The text is not 24 words with their checksum. It is not repeated: it is almost a secret.
+    #[error("these are not the 24 words of a key: {reason}")]
+    Words {
+        /// What is wrong.
+        reason: String,
+    },
+    /// The key was not made from words, so no words give it.
+    #[error("the key `{name}` was not made from words")]
+    NoWords {
+        /// Its name.
+        name: String,
+    },
     /// The list of an account's documents is damaged; it is never changed or removed.
     #[error("{} is damaged", path.display())]
     CorpusDamaged {
@@ -231,6 +243,8 @@ impl Coded for SdkError {
             Self::KeyFile { .. } => Code::BadKeyFile,
             Self::PassphraseNeeded { .. } => Code::PassphraseNeeded,
             Self::PassphraseWrong { .. } => Code::PassphraseWrong,
+            Self::Words { .. } => Code::BadWords,
+            Self::NoWords { .. } => Code::NoWords,
             Self::CorpusDamaged { .. } => Code::CorpusDamaged,
             Self::Spool { .. } => Code::SpoolDamaged,
         }

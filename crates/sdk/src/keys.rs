@@ -1,7 +1,8 @@
 //! Key files: one ed25519 key each, in JSON, mode 0600, encrypted under a passphrase.
 //!
-//! A file is created once and never overwritten. Unencrypted files are marked `local` and are for
-//! local networks only. Nothing here prints, logs or formats a secret.
+//! A file is created once and never overwritten, except by the same key under another passphrase.
+//! It keeps a key, or the bytes of the words that a key follows from. Unencrypted files are marked
+//! `local` and are for local networks only. Nothing here prints, logs or formats a secret.
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -18,6 +19,7 @@ use zeroize::Zeroizing;
 use crate::error::SdkError;
 use crate::file;
 use crate::secret::{Secret, fill_random};
+use crate::words::Words;
 
 /// A random key.
 ///
@@ -76,7 +78,56 @@ pub struct KeyPath {
 struct KeyFile {
     schema: String,
     address: Address,
+    /// How the key follows from the secret; left out if the secret is the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    derivation: Option<Derivation>,
     secret: StoredSecret,
+}
+
+/// How a key follows from 32 secret bytes.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+enum Derivation {
+    /// The bytes are those of [`Words`].
+    #[serde(rename = "bip39+slip10")]
+    Words,
+}
+
+/// What a key file keeps secret.
+struct Kept {
+    secret: Secret,
+    derivation: Option<Derivation>,
+}
+
+impl Kept {
+    fn key(&self) -> SecretKey {
+        match self.derivation {
+            None => SecretKey::from_bytes(self.secret.bytes()),
+            Some(Derivation::Words) => Words::of(&self.secret).key(),
+        }
+    }
+
+    /// The file of this secret.
+    fn file(&self, protection: Protection<'_>) -> Result<Zeroizing<Vec<u8>>, SdkError> {
+        let address = self.key().address();
+        let secret = match protection {
+            Protection::Passphrase(passphrase) => encrypt(&self.secret, &address, passphrase)?,
+            Protection::Local => StoredSecret::Local { seed: self.secret.clone() },
+        };
+        let derivation = self.derivation;
+        Ok(KeyFile { schema: SCHEMA.to_owned(), address, derivation, secret }.bytes())
+    }
+}
+
+impl KeyFile {
+    /// The text of the file. Its buffer never grows, because that would leave a copy of a secret
+    /// behind.
+    fn bytes(&self) -> Zeroizing<Vec<u8>> {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_MAX_BYTES));
+        #[expect(clippy::expect_used, reason = "these always have a JSON form")]
+        serde_json::to_writer_pretty(&mut *bytes, self).expect("a key file has a JSON form");
+        bytes.push(b'\n');
+        bytes
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -162,16 +213,39 @@ impl KeyFolder {
         key: &SecretKey,
         protection: Protection<'_>,
     ) -> Result<(), SdkError> {
+        let secret = Secret::from_bytes(key.to_bytes());
+        self.keep(name, &Kept { secret, derivation: None }, protection)
+    }
+
+    /// Writes the key of `words` to a new file, which remembers them.
+    ///
+    /// # Errors
+    /// As for [`Self::create`].
+    pub fn create_from_words(
+        &self,
+        name: &str,
+        words: &Words,
+        protection: Protection<'_>,
+    ) -> Result<(), SdkError> {
+        let kept = Kept { secret: words.entropy(), derivation: Some(Derivation::Words) };
+        self.keep(name, &kept, protection)
+    }
+
+    /// Copies a key file, as it is encrypted, to a new file.
+    ///
+    /// # Errors
+    /// As for [`Self::create`] and [`KeyPath::info`]; [`SdkError::KeyMode`].
+    pub fn import(&self, name: &str, from: &KeyPath) -> Result<(), SdkError> {
         let path = self.checked_path(name)?;
-        let secret = match protection {
-            Protection::Passphrase(passphrase) => encrypt(key, passphrase)?,
-            Protection::Local => StoredSecret::Local { seed: Secret::from_bytes(key.to_bytes()) },
-        };
-        let content = KeyFile { schema: SCHEMA.to_owned(), address: key.address(), secret };
-        let mut bytes = Zeroizing::new(Vec::with_capacity(1024));
-        serde_json::to_writer_pretty(&mut *bytes, &content)
-            .map_err(|error| SdkError::Io { path: path.clone(), source: error.into() })?;
-        bytes.push(b'\n');
+        check_mode(&from.path)?;
+        let bytes = from.read()?.bytes();
+        file::private_folder(&self.path)?;
+        write_new(name, &path, &bytes)
+    }
+
+    fn keep(&self, name: &str, kept: &Kept, protection: Protection<'_>) -> Result<(), SdkError> {
+        let path = self.checked_path(name)?;
+        let bytes = kept.file(protection)?;
         file::private_folder(&self.path)?;
         write_new(name, &path, &bytes)
     }
@@ -294,6 +368,46 @@ impl KeyPath {
     /// Those of [`KeyPath::info`]; [`SdkError::PassphraseNeeded`]; [`SdkError::PassphraseWrong`];
     /// [`SdkError::KeyMode`] if others can read the file.
     pub fn load(&self, passphrase: Option<&str>) -> Result<SecretKey, SdkError> {
+        Ok(self.open(passphrase)?.key())
+    }
+
+    /// The words that the key was made from.
+    ///
+    /// # Errors
+    /// [`SdkError::NoWords`]; those of [`Self::load`].
+    pub fn words(&self, passphrase: Option<&str>) -> Result<Words, SdkError> {
+        let kept = self.open(passphrase)?;
+        match kept.derivation {
+            Some(Derivation::Words) => Ok(Words::of(&kept.secret)),
+            None => Err(SdkError::NoWords { name: self.name.clone() }),
+        }
+    }
+
+    /// Protects the file in another way: it is replaced as a whole, or stays as it was.
+    ///
+    /// # Errors
+    /// Those of [`Self::load`]; [`SdkError::Io`]; [`SdkError::Randomness`].
+    pub fn protect(
+        &self,
+        passphrase: Option<&str>,
+        protection: Protection<'_>,
+    ) -> Result<(), SdkError> {
+        let bytes = self.open(passphrase)?.file(protection)?;
+        soma_os::file::write_private(&self.path, &bytes).map_err(SdkError::io(&self.path))
+    }
+
+    /// Copies the file as it is to `path`, for this user only.
+    ///
+    /// # Errors
+    /// Those of [`Self::info`]; [`SdkError::KeyMode`]; [`SdkError::Io`].
+    pub fn export(&self, path: &Path) -> Result<(), SdkError> {
+        check_mode(&self.path)?;
+        let bytes = self.read()?.bytes();
+        soma_os::file::write_private(path, &bytes).map_err(SdkError::io(path))
+    }
+
+    /// What the file keeps, decrypted with its passphrase if it has one.
+    fn open(&self, passphrase: Option<&str>) -> Result<Kept, SdkError> {
         let content = self.read()?;
         let (path, name) = (&self.path, || self.name.clone());
         check_mode(path)?;
@@ -313,9 +427,9 @@ impl KeyPath {
                 Secret::from_bytes(seed.map_err(|_| bad(path, "its secret is not 32 bytes"))?)
             }
         };
-        let key = SecretKey::from_bytes(seed.bytes());
-        if key.address() == content.address {
-            Ok(key)
+        let kept = Kept { secret: seed, derivation: content.derivation };
+        if kept.key().address() == content.address {
+            Ok(kept)
         } else {
             Err(bad(path, "its secret belongs to another address"))
         }
@@ -348,14 +462,13 @@ fn bad(path: &Path, reason: &'static str) -> SdkError {
     SdkError::KeyFile { path: path.to_owned(), reason }
 }
 
-fn encrypt(key: &SecretKey, passphrase: &str) -> Result<StoredSecret, SdkError> {
+fn encrypt(secret: &Secret, address: &Address, passphrase: &str) -> Result<StoredSecret, SdkError> {
     let (mut salt, mut nonce) = ([0; 16], [0; 24]);
     fill_random(&mut salt)?;
     fill_random(&mut nonce)?;
     let kdf =
         Kdf { name: KdfName::Argon2id, memory_kib: MEMORY_KIB, passes: PASSES, lanes: LANES, salt };
-    let seed = Secret::from_bytes(key.to_bytes());
-    let payload = Payload { msg: seed.bytes(), aad: &key.address().0 };
+    let payload = Payload { msg: secret.bytes(), aad: &address.0 };
     #[expect(clippy::expect_used, reason = "constants within bounds, and 32 bytes to encrypt")]
     let ciphertext = stretch(&kdf, passphrase)
         .and_then(|cipher| cipher.encrypt(&XNonce::from(nonce), payload).ok())

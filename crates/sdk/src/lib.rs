@@ -3,11 +3,11 @@
 //! It must never depend on the model, the node or the engine, and never print a secret.
 //!
 //! Reading order: [`api`] is the HTTP API as data; [`error`] lists what can fail; `file`,
-//! [`secret`], [`corpus`], [`keys`] and [`cipher`] keep secrets; [`patience`] and [`turn`] are how
-//! to wait; [`client`] calls a node, with [`events`] and [`transfer`]; [`signing`] makes
-//! transactions, [`known_chain`] remembers for which chain, [`at_stake`] what would be lost, and
-//! [`sender`] sends them for one account; [`obligation`] is what an account still has to send, and
-//! [`spool`] keeps it on disk until it is settled.
+//! [`secret`], [`corpus`], [`words`], [`keys`] and [`cipher`] keep secrets; [`patience`] and
+//! [`turn`] are how to wait; [`client`] calls a node, with [`events`] and [`transfer`];
+//! [`signing`] makes transactions, [`known_chain`] remembers for which chain, [`at_stake`] what
+//! would be lost, and [`sender`] sends them for one account; [`obligation`] is what an account
+//! still has to send, and [`spool`] keeps it on disk until it is settled.
 
 #![forbid(unsafe_code)]
 
@@ -18,6 +18,7 @@ mod file;
 pub mod secret;
 
 pub mod corpus;
+pub mod words;
 pub mod keys;
 
 pub mod cipher;

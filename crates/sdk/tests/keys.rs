@@ -3,8 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use soma_codes::{Coded as _, Exit};
-use soma_sdk::keys::{KeyFolder, Protection, generate};
+use soma_sdk::keys::{KeyFolder, KeyPath, Protection, generate};
 use soma_sdk::protocol::SecretKey;
+use soma_sdk::words::Words;
 use soma_sdk::{SdkError, Secret};
 
 fn folder() -> (tempfile::TempDir, KeyFolder) {
@@ -151,4 +152,61 @@ fn a_key_file_cannot_exhaust_memory() {
         let error = keys.load("alice", Some("x")).map(|key| key.address()).unwrap_err();
         assert!(matches!(error, SdkError::KeyFile { .. }), "{hostile}");
     }
+}
+
+#[test]
+fn a_key_of_words_gives_the_words_again_and_the_words_give_the_key() {
+    let (_dir, keys) = folder();
+    let words = Words::generate().unwrap();
+    keys.create_from_words("alice", &words, Protection::Passphrase("correct horse")).unwrap();
+    let key = keys.key("alice").unwrap();
+    assert_eq!(key.load(Some("correct horse")).unwrap().to_bytes(), words.key().to_bytes());
+    let shown = key.words(Some("correct horse")).unwrap();
+    assert_eq!(shown.phrase(), words.phrase());
+    assert!(matches!(key.words(None).unwrap_err(), SdkError::PassphraseNeeded { .. }));
+
+    let again = Words::parse(shown.phrase()).unwrap();
+    keys.create_from_words("again", &again, Protection::Local).unwrap();
+    assert_eq!(keys.info("again").unwrap().address, keys.info("alice").unwrap().address);
+
+    keys.create("bare", &generate().unwrap(), Protection::Local).unwrap();
+    let none = keys.key("bare").unwrap().words(None).unwrap_err();
+    assert_eq!((none.code().as_str(), none.exit()), ("no_words", Exit::Config));
+}
+
+#[test]
+fn another_passphrase_protects_the_same_key_and_the_old_one_is_worth_nothing() {
+    let (_dir, keys) = folder();
+    let words = Words::generate().unwrap();
+    keys.create_from_words("alice", &words, Protection::Local).unwrap();
+    let key = keys.key("alice").unwrap();
+    key.protect(None, Protection::Passphrase("first one")).unwrap();
+    assert!(key.info().unwrap().encrypted);
+    let wrong = key.protect(Some("not it"), Protection::Passphrase("x")).unwrap_err();
+    assert!(matches!(wrong, SdkError::PassphraseWrong { .. }));
+    key.protect(Some("first one"), Protection::Passphrase("second one")).unwrap();
+    assert!(matches!(key.load(Some("first one")), Err(SdkError::PassphraseWrong { .. })));
+    assert_eq!(key.load(Some("second one")).unwrap().to_bytes(), words.key().to_bytes());
+    assert_eq!(key.words(Some("second one")).unwrap().phrase(), words.phrase());
+    keys.check("alice").unwrap();
+}
+
+#[test]
+fn a_key_file_moves_between_machines_as_it_is_encrypted_and_replaces_no_key() {
+    let (dir, keys) = folder();
+    let key = generate().unwrap();
+    keys.create("alice", &key, Protection::Passphrase("correct horse")).unwrap();
+    let copy = dir.path().join("copy");
+    keys.key("alice").unwrap().export(&copy).unwrap();
+    let (_other, theirs) = folder();
+    theirs.import("bob", &KeyPath::file(&copy)).unwrap();
+    assert_eq!(theirs.load("bob", Some("correct horse")).unwrap().to_bytes(), key.to_bytes());
+    theirs.check("bob").unwrap();
+    let twice = theirs.import("bob", &KeyPath::file(&copy)).unwrap_err();
+    assert!(matches!(twice, SdkError::KeyExists { .. }));
+    std::fs::write(&copy, "{}").unwrap();
+    assert!(matches!(
+        theirs.import("carol", &KeyPath::file(&copy)),
+        Err(SdkError::KeyFile { .. } | SdkError::KeyMode { .. })
+    ));
 }

@@ -69,7 +69,7 @@ impl Doctor {
         let home = Home::find(global)?;
         let mut checks = vec![kernels(), keys(&home.keys())];
         match &self.dir {
-            Some(dir) => checks.extend(node(dir)),
+            Some(dir) => checks.extend(node(dir, global)),
             None => checks.push(disk(&std::env::temp_dir())),
         }
         checks.push(clock(global, output));
@@ -131,12 +131,12 @@ fn disk(dir: &Path) -> Check {
 }
 
 /// A node's folder, its ports and its peers.
-fn node(dir: &Path) -> Vec<Check> {
+fn node(dir: &Path, global: &Global) -> Vec<Check> {
     let mut checks = vec![disk(dir), keys(&KeyFolder::of(dir))];
-    let folder = match NodeFolder::open(dir).and_then(|folder| folder.config().map(|_| folder)) {
-        Ok(folder) => folder,
+    let (folder, key) = match open(dir, global) {
+        Ok(opened) => opened,
         Err(error) => {
-            checks.push(Check::problem("folder", error.to_string(), error.hint()));
+            checks.push(Check::problem("folder", error.message, error.hint));
             return checks;
         }
     };
@@ -149,17 +149,22 @@ fn node(dir: &Path) -> Vec<Check> {
             checks.push(reachable(address));
         }
     }
-    checks.extend(peers_about(&folder));
+    checks.extend(peers_about(&folder, key));
     checks.push(running(settings.api));
     checks
 }
 
+/// The folder of a node whose files can all be used, and its consensus key.
+fn open(dir: &Path, global: &Global) -> Result<(NodeFolder, ConsensusKey)> {
+    let folder = NodeFolder::open(dir)?;
+    let passphrase = network::node_passphrase(dir, global)?;
+    let config = folder.config(passphrase.as_ref().map(|text| text.as_str()))?;
+    Ok((folder, config.consensus.public()))
+}
+
 /// What the APIs of the peers say about this node: whether they accept it, and what time it is.
-fn peers_about(folder: &NodeFolder) -> Vec<Check> {
-    let Ok(key) = folder.consensus() else {
-        return Vec::new();
-    };
-    let (key, chain) = (ConsensusKey(key.address().0), folder.genesis().chain_id());
+fn peers_about(folder: &NodeFolder, key: ConsensusKey) -> Vec<Check> {
+    let chain = folder.genesis().chain_id();
     let urls = folder.settings().peers.iter().filter_map(|peer| peer.url.as_deref());
     urls.flat_map(|url| peer_about(url, &key, chain)).collect()
 }

@@ -12,7 +12,9 @@ use soma_protocol::{Address, Amount, ConsensusKey, Hash};
 use soma_sdk::Text;
 
 use crate::error::{Error, Result};
-use crate::output::Output;
+use crate::global::Global;
+use crate::network;
+use crate::output::{self, Output};
 
 /// Make the genesis of a network together with other operators.
 #[derive(Debug, clap::Subcommand)]
@@ -38,8 +40,8 @@ pub(crate) struct New {
     /// The file to write.
     plan: PathBuf,
     /// The network's name.
-    #[arg(long, value_name = "NAME")]
-    chain: String,
+    #[arg(long)]
+    name: String,
     /// What the plan starts from.
     #[arg(long, value_enum, default_value_t, value_name = "PRESET")]
     preset: Kind,
@@ -75,6 +77,9 @@ pub(crate) struct Add {
     /// The URL of its API, from which other nodes download weights files.
     #[arg(long, value_name = "URL")]
     api_url: Option<String>,
+    /// Encrypt new keys with a passphrase, which `soma node init` and `soma node run` then need.
+    #[arg(long)]
+    encrypt: bool,
     /// The entry's file.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -137,8 +142,6 @@ struct Summary {
     supply: Amount,
 }
 
-/// The end of the times that can be written with four digits for the year.
-const YEAR_10000_MS: u64 = 253_402_300_800_000;
 const DAY: Duration = Duration::from_hours(24);
 
 fn time(text: &str) -> std::result::Result<SystemTime, String> {
@@ -146,10 +149,10 @@ fn time(text: &str) -> std::result::Result<SystemTime, String> {
 }
 
 impl Genesis {
-    pub(crate) fn run(self, output: &Output) -> Result {
+    pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
         match self {
             Self::New(new) => new.run(output),
-            Self::Add(add) => add.run(output),
+            Self::Add(add) => add.run(global, output),
             Self::Assemble(assemble) => assemble.run(output),
             Self::Check(check) => check.run(output),
             Self::Show { genesis } => show(&genesis, output),
@@ -170,7 +173,7 @@ impl New {
             Kind::Private => Preset::Private,
         };
         let start_ms = u64::try_from(start_ms).unwrap_or(u64::MAX);
-        let text = Plan::render(&self.chain, preset, start_ms);
+        let text = Plan::render(&self.name, preset, start_ms);
         let plan = Plan::parse(&text).map_err(|reason| Error::new(Code::BadPlan, reason))?;
         write(&self.plan, &text)?;
         output.done(format_args!("wrote {}", self.plan.display()));
@@ -181,7 +184,7 @@ impl New {
 }
 
 impl Add {
-    fn run(self, output: &Output) -> Result {
+    fn run(self, global: &Global, output: &Output) -> Result {
         let plan = Plan::read(&self.plan)?;
         let reach = Reach { p2p: self.p2p, url: self.api_url };
         reach.check().map_err(Error::usage)?;
@@ -189,7 +192,9 @@ impl Add {
         plan.check_stake(&self.output, stake)?;
         let checked = soma_os::file::check_output(&self.output);
         checked.map_err(|error| Error::file(&self.output, "write", &error))?;
-        let [account, consensus] = NodeFolder::make_keys(&self.dir)?;
+        let passphrase = network::new_node_passphrase(&self.dir, self.encrypt, global)?;
+        let passphrase = passphrase.as_ref().map(|text| text.as_str());
+        let [account, consensus] = NodeFolder::make_keys(&self.dir, passphrase)?;
         let entry = plan.enter(&account, &consensus, stake, reach);
         write(&self.output, &entry.render())?;
         let entered = Entered {
@@ -257,20 +262,11 @@ fn summarize(genesis: &soma_protocol::Genesis, output: &Output) -> Result {
         "chain       {}\nchain id    {}\nstart       {}\nvalidators  {}\nsupply      {} SOMA",
         summary.chain,
         summary.chain_id,
-        when(genesis.timestamp_ms),
+        output::when(genesis.timestamp_ms),
         summary.validators,
         summary.supply,
     );
     output.result(text, &summary)
-}
-
-/// A time as people write it, as far as calendars go.
-fn when(ms: u64) -> String {
-    if ms < YEAR_10000_MS {
-        humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(ms)).to_string()
-    } else {
-        format!("{ms} ms after 1970")
-    }
 }
 
 fn write(path: &Path, text: &str) -> Result {

@@ -1,11 +1,13 @@
 //! `soma keys`: the keys of accounts. A key is a file, encrypted unless it is for a local network.
 
-use std::path::Path;
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use soma_codes::Code;
-use soma_sdk::keys::{self, KeyFolder, KeyInfo, Protection};
-use zeroize::Zeroizing;
+use soma_sdk::SdkError;
+use soma_sdk::keys::{KeyFolder, KeyInfo, KeyPath, Protection};
+use soma_sdk::words::Words;
 
 use crate::error::{Error, Result};
 use crate::global::Global;
@@ -18,6 +20,12 @@ use crate::output::Output;
 pub(crate) enum Keys {
     /// Create a key, encrypted with a passphrase.
     New(New),
+    /// Make a key from its 24 words, or from a key file.
+    Import(Import),
+    /// Copy a key's file, or write its 24 words.
+    Export(Export),
+    /// Change the passphrase of a key, or encrypt one without.
+    Passphrase(Passphrase),
     /// List the keys of this machine.
     List,
     /// Show a key's address and file.
@@ -38,6 +46,58 @@ pub(crate) struct New {
     local: bool,
 }
 
+/// Make a key from its 24 words, or from a key file.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Import {
+    /// The key's name here.
+    name: String,
+    /// A key file; it stays encrypted as it is.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["words", "local"])]
+    file: Option<PathBuf>,
+    /// File with the 24 words; `-` is standard input [default: ask for them].
+    #[arg(long, value_name = "FILE")]
+    words: Option<PathBuf>,
+    /// Do not encrypt it; only for local networks.
+    #[arg(long)]
+    local: bool,
+}
+
+/// Copy a key's file, or write its 24 words.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Export {
+    /// The key's name [default: the one that would sign].
+    name: Option<String>,
+    /// Write the words that the key was made from; without -o to the terminal.
+    #[arg(long)]
+    words: bool,
+    /// The file to write, which only you can read.
+    #[arg(short, long, value_name = "FILE", required_unless_present = "words")]
+    output: Option<PathBuf>,
+}
+
+/// Change the passphrase of a key, or encrypt one without.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Passphrase {
+    /// The key's name [default: the one that would sign].
+    name: Option<String>,
+    /// File with the new passphrase; `-` is standard input [default: ask for it].
+    #[arg(long, value_name = "FILE")]
+    new_passphrase_file: Option<PathBuf>,
+}
+
+/// Words that were asked for.
+#[derive(Serialize)]
+struct Phrase<'a> {
+    words: &'a str,
+}
+
+/// A file that was written.
+#[derive(Serialize)]
+struct Exported {
+    address: String,
+    file: String,
+}
+
 #[derive(Serialize)]
 struct KeyFacts {
     name: String,
@@ -46,14 +106,15 @@ struct KeyFacts {
     encrypted: bool,
 }
 
-const PASSPHRASE_CHARS_MIN: usize = 8;
-
 impl Keys {
     pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
         let home = Home::find(global)?;
         let folder = home.keys();
         match self {
             Self::New(new) => new.run(global, output, &folder),
+            Self::Import(import) => import.run(global, output, &folder),
+            Self::Export(export) => export.run(global, output),
+            Self::Passphrase(passphrase) => passphrase.run(global, output),
             Self::List => {
                 let local = KeyFolder::of(&home.localnet());
                 let (mut all, mut errors) = (Vec::new(), Vec::new());
@@ -82,8 +143,7 @@ impl Keys {
                 }
             }
             Self::Show { name } => {
-                let named = Global { key: name.or_else(|| global.key.clone()), ..global.clone() };
-                let key = network::key_path(&named)?;
+                let key = named(name, global)?;
                 let shown = facts(key.info()?, key.path());
                 output.say(format_args!("{} in {}", shown.name, shown.file));
                 output.value("address", &shown.address, &shown)
@@ -94,41 +154,117 @@ impl Keys {
 
 impl New {
     fn run(self, global: &Global, output: &Output, folder: &KeyFolder) -> Result {
-        let key = keys::generate()?;
-        if self.local {
-            folder.create(&self.name, &key, Protection::Local)?;
-            output.warn("this key is not encrypted: use it on local networks only");
-        } else {
-            // Refuse an existing name before asking for a passphrase.
-            if folder.path_of(&self.name).exists() {
-                return Err(soma_sdk::SdkError::KeyExists { name: self.name }.into());
-            }
-            let passphrase = new_passphrase(global)?;
-            folder.create(&self.name, &key, Protection::Passphrase(&passphrase))?;
-        }
-        let created = facts(folder.info(&self.name)?, &folder.path_of(&self.name));
-        output.done(format_args!("{} in {}", created.name, created.file));
-        output.say(if self.local {
-            "Back up this file: it cannot be recovered."
-        } else {
-            "Back up this file and remember its passphrase: neither can be recovered."
-        });
-        output.value("address", &created.address, &created)
+        make(&self.name, self.local, global, output, folder, Words::generate)?;
+        output.say(format_args!(
+            "The key is also 24 words: `soma keys export {} --words` shows them, to be written on \
+             paper.",
+            self.name
+        ));
+        created(&self.name, output, folder)
     }
 }
 
-fn new_passphrase(global: &Global) -> Result<Zeroizing<String>> {
-    let passphrase = network::passphrase(global, "New passphrase: ")?;
-    if passphrase.chars().count() < PASSPHRASE_CHARS_MIN {
-        let message = format!("a passphrase needs at least {PASSPHRASE_CHARS_MIN} characters");
-        return Err(Error::new(Code::PassphraseTooShort, message));
+/// Writes the key of these words.
+fn make(
+    name: &str,
+    local: bool,
+    global: &Global,
+    output: &Output,
+    folder: &KeyFolder,
+    words: impl FnOnce() -> std::result::Result<Words, SdkError>,
+) -> Result {
+    if local {
+        folder.create_from_words(name, &words()?, Protection::Local)?;
+        output.warn("this key is not encrypted: use it on local networks only");
+        output.say("Back up this file: it cannot be recovered.");
+        return Ok(());
     }
-    if global.passphrase_file.is_none() && network::passphrase(global, "Repeat it: ")? != passphrase
-    {
-        let message = "the two passphrases differ; nothing was written";
-        return Err(Error::new(Code::PassphraseMismatch, message));
+    // Refuse an existing name before asking for a passphrase.
+    if folder.path_of(name).exists() {
+        return Err(SdkError::KeyExists { name: name.to_owned() }.into());
     }
-    Ok(passphrase)
+    let words = words()?;
+    let passphrase =
+        network::new_passphrase("--passphrase-file", global.passphrase_file.as_deref())?;
+    folder.create_from_words(name, &words, Protection::Passphrase(&passphrase))?;
+    output.say("Back up this file and remember its passphrase: neither can be recovered.");
+    Ok(())
+}
+
+fn created(name: &str, output: &Output, folder: &KeyFolder) -> Result {
+    let created = facts(folder.info(name)?, &folder.path_of(name));
+    output.done(format_args!("{} in {}", created.name, created.file));
+    output.value("address", &created.address, &created)
+}
+
+/// The key of this name, or the one that would sign.
+fn named(name: Option<String>, global: &Global) -> Result<KeyPath> {
+    network::key_path(&Global { key: name.or_else(|| global.key.clone()), ..global.clone() })
+}
+
+impl Import {
+    fn run(self, global: &Global, output: &Output, folder: &KeyFolder) -> Result {
+        if let Some(file) = &self.file {
+            folder.import(&self.name, &KeyPath::file(file))?;
+            if !folder.info(&self.name)?.encrypted {
+                output.warn("this key is not encrypted; `soma keys passphrase` encrypts it");
+            }
+        } else {
+            let text = network::WORDS.get(self.words.as_deref(), "24 words: ")?;
+            let words = || Words::parse(&text);
+            make(&self.name, self.local, global, output, folder, words)?;
+        }
+        created(&self.name, output, folder)
+    }
+}
+
+impl Export {
+    fn run(self, global: &Global, output: &Output) -> Result {
+        let key = named(self.name, global)?;
+        let Some(file) = &self.output else {
+            // Where nobody reads, words would end in a log.
+            if !std::io::stdout().is_terminal() {
+                return Err(Error::usage("words are written to a terminal or to a file")
+                    .hint("name a file, which only you can read: -o FILE"));
+            }
+            let words = network::unlock(global, &key, |passphrase| key.words(passphrase))?;
+            output.warn("whoever sees these words has the key");
+            return output.value("words", words.phrase(), &Phrase { words: words.phrase() });
+        };
+        // It could be another key.
+        if file.exists() {
+            return Err(Error::new(Code::FileExists, format!("{} already exists", file.display())));
+        }
+        if self.words {
+            let words = network::unlock(global, &key, |passphrase| key.words(passphrase))?;
+            let written = soma_os::file::write_private(file, words.phrase().as_bytes());
+            written.map_err(|error| Error::file(file, "write", &error))?;
+        } else {
+            key.export(file)?;
+        }
+        let (address, file) = (key.info()?.address.to_string(), file.display().to_string());
+        output.done(format_args!("wrote {file}"));
+        output.value("address", address.clone(), &Exported { address, file })
+    }
+}
+
+impl Passphrase {
+    fn run(self, global: &Global, output: &Output) -> Result {
+        let key = named(self.name, global)?;
+        let old = match key.info()?.encrypted {
+            true => Some(network::passphrase(global, &format!("Passphrase of {}: ", key.name()))?),
+            false => None,
+        };
+        let old = old.as_ref().map(|text| text.as_str());
+        // A wrong one is told before a new one is asked for.
+        key.load(old)?;
+        let flag = "--new-passphrase-file";
+        let new = network::new_passphrase(flag, self.new_passphrase_file.as_deref())?;
+        key.protect(old, Protection::Passphrase(&new))?;
+        let changed = facts(key.info()?, key.path());
+        output.done(format_args!("{} has a new passphrase", changed.name));
+        output.value("address", &changed.address, &changed)
+    }
 }
 
 fn describe(folder: &KeyFolder, keys: Vec<KeyInfo>) -> Vec<KeyFacts> {

@@ -18,6 +18,7 @@ pub(crate) mod embed;
 pub(crate) mod keys;
 pub(crate) mod balance;
 pub(crate) mod send;
+pub(crate) mod tx;
 pub(crate) mod stake;
 pub(crate) mod validator;
 pub(crate) mod vote;

@@ -14,9 +14,11 @@ use soma_node::genesis::{Entry, read_entries, read_genesis};
 use soma_node::settings::{PeerSettings, Settings};
 use soma_protocol::{Address, ConsensusKey, Hash, hex};
 use soma_sdk::api::text::Text;
+use soma_sdk::keys::Protection;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::error::Result;
+use crate::global::Global;
 use crate::network;
 use crate::output::Output;
 use crate::signals::stopped;
@@ -63,6 +65,9 @@ pub(crate) struct Init {
     /// An entry of the genesis, or a folder of entries, whose nodes become peers; repeat for more.
     #[arg(long, value_name = "FILE")]
     entry: Vec<PathBuf>,
+    /// Encrypt its keys with a passphrase, which `soma node run` then needs.
+    #[arg(long)]
+    encrypt: bool,
 }
 
 /// The value of `--peer`.
@@ -179,9 +184,9 @@ struct Running<'a> {
 }
 
 impl Identity {
-    fn of(folder: &NodeFolder) -> Result<Self> {
-        let (config, settings) = (folder.config()?, folder.settings());
-        let consensus = folder.consensus()?;
+    fn of(folder: &NodeFolder, passphrase: Option<&str>) -> Result<Self> {
+        let (config, settings) = (folder.config(passphrase)?, folder.settings());
+        let consensus = folder.consensus(passphrase)?;
         let (chain_id, address) = (folder.genesis().chain_id(), config.account.address());
         Ok(Self {
             dir: folder.dir().to_path_buf(),
@@ -205,13 +210,16 @@ impl Identity {
 }
 
 impl Node {
-    pub(crate) fn run(self, output: &Output) -> Result {
+    pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
         match self {
-            Self::Init(init) => init.run(output),
-            Self::Run(run) => run.run(output),
-            Self::VerifyStore { dir } => verify_store(&dir, output),
+            Self::Init(init) => init.run(global, output),
+            Self::Run(run) => run.run(global, output),
+            Self::VerifyStore { dir } => verify_store(&dir, global, output),
             Self::Show { dir } => {
-                let identity = Identity::of(&NodeFolder::open(&dir)?)?;
+                let folder = NodeFolder::open(&dir)?;
+                let passphrase = network::node_passphrase(&dir, global)?;
+                let identity =
+                    Identity::of(&folder, passphrase.as_ref().map(|text| text.as_str()))?;
                 output.result(identity.describe(), &identity)
             }
         }
@@ -219,15 +227,19 @@ impl Node {
 }
 
 impl Init {
-    fn run(self, output: &Output) -> Result {
+    fn run(self, global: &Global, output: &Output) -> Result {
         let genesis = read_genesis(&self.genesis)?;
-        let [account, consensus] = NodeFolder::keys_for(&self.dir)?;
+        let passphrase = network::new_node_passphrase(&self.dir, self.encrypt, global)?;
+        let passphrase = passphrase.as_ref().map(|text| text.as_str());
+        let [account, consensus] = NodeFolder::keys_for(&self.dir, passphrase)?;
         let mut peers: Vec<PeerSettings> = self.peer.into_iter().map(|peer| peer.0).collect();
         let entries = read_entries(&self.entry)?;
         peers.extend(Entry::peers(&entries, &genesis, &ConsensusKey(consensus.address().0))?);
         let settings = Settings::new(self.api, self.listen, peers);
-        let folder = NodeFolder::create(&self.dir, &genesis, &settings, &account, &consensus)?;
-        let identity = Identity::of(&folder)?;
+        let protection = passphrase.map_or(Protection::Local, Protection::Passphrase);
+        let folder =
+            NodeFolder::create(&self.dir, &genesis, &settings, &account, &consensus, protection)?;
+        let identity = Identity::of(&folder, passphrase)?;
         output.done(format_args!("created {}", self.dir.display()));
         let key = identity.consensus_key;
         if !genesis.validators.iter().any(|validator| validator.consensus_key == key) {
@@ -242,11 +254,13 @@ impl Init {
 }
 
 impl Run {
-    fn run(self, output: &Output) -> Result {
+    fn run(self, global: &Global, output: &Output) -> Result {
         log(self.log, self.log_format);
         let folder = NodeFolder::open(&self.dir)?;
-        let identity = Identity::of(&folder)?;
-        let mut config = folder.config()?;
+        let passphrase = network::node_passphrase(&self.dir, global)?;
+        let passphrase = passphrase.as_ref().map(|text| text.as_str());
+        let identity = Identity::of(&folder, passphrase)?;
+        let mut config = folder.config(passphrase)?;
         if let Some(join) = self.join {
             config.settings.history.join = join.into();
         }
@@ -279,8 +293,10 @@ struct Whole {
     history: Text<u64>,
 }
 
-fn verify_store(dir: &Path, output: &Output) -> Result {
-    let verified = NodeFolder::open(dir)?.verify_store()?;
+fn verify_store(dir: &Path, global: &Global, output: &Output) -> Result {
+    let folder = NodeFolder::open(dir)?;
+    let passphrase = network::node_passphrase(dir, global)?;
+    let verified = folder.verify_store(passphrase.as_ref().map(|text| text.as_str()))?;
     let text = format!(
         "blocks {} to {}, {} certificates, the state of block {}, a history up to block {}: valid",
         verified.first, verified.blocks, verified.certificates, verified.state, verified.history

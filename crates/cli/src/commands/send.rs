@@ -6,6 +6,7 @@ use soma_protocol::{Action, Address, Amount, action};
 use crate::error::Result;
 use crate::global::Global;
 use crate::network;
+use crate::offline::Offline;
 use crate::output::Output;
 
 /// Send SOMA to an account.
@@ -16,6 +17,8 @@ pub(crate) struct Send {
     to: Address,
     /// Amount in SOMA, with up to nine decimals.
     amount: Amount,
+    #[command(flatten)]
+    offline: Offline,
 }
 
 #[derive(Serialize)]
@@ -27,10 +30,13 @@ struct Transfer {
 
 impl Send {
     pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
-        let Self { to, amount } = self;
+        let Self { to, amount, offline } = self;
+        let transfer = Action::Transfer(action::Transfer { to, amount });
+        if offline.write(global, output, |_, _| Ok(transfer.clone()))? {
+            return Ok(());
+        }
         network::block_on(async {
             let sender = network::sender(global, output).await?;
-            let transfer = Action::Transfer(action::Transfer { to, amount });
             let (sent, receipt) = sender.settle(transfer).await?;
             let fee = Amount(receipt.fee.0);
             output.done(format_args!("sent {amount} SOMA to {to}, fee {fee}"));

@@ -7,6 +7,7 @@ use soma_sdk::api::{Stake, StakeChange};
 use crate::error::Result;
 use crate::global::Global;
 use crate::network;
+use crate::offline::Offline;
 use crate::output::Output;
 
 /// Stake on models and validators, and withdraw.
@@ -19,6 +20,8 @@ pub(crate) enum StakeCommand {
         pool: PoolId,
         /// Amount in SOMA.
         amount: Amount,
+        #[command(flatten)]
+        offline: Offline,
     },
     /// Withdraw stake; it is paid out after the unbonding period and can be slashed until then.
     Withdraw {
@@ -30,6 +33,8 @@ pub(crate) enum StakeCommand {
         /// Withdraw everything.
         #[arg(long, conflicts_with = "amount")]
         all: bool,
+        #[command(flatten)]
+        offline: Offline,
     },
     /// Show an account's stakes.
     Show {
@@ -50,7 +55,7 @@ impl StakeCommand {
     }
 
     async fn run_networked(self, global: &Global, output: &Output) -> Result {
-        let action = match self {
+        let (action, offline) = match self {
             Self::Show { address } => {
                 let address = network::account(global, address)?;
                 return show(
@@ -59,13 +64,18 @@ impl StakeCommand {
                     output,
                 );
             }
-            Self::Add { pool, amount } => Action::AddStake(action::AddStake { pool, amount }),
-            Self::Withdraw { pool, amount, .. } => Action::WithdrawStake(action::WithdrawStake {
-                pool,
+            Self::Add { pool, amount, offline } => {
+                (Action::AddStake(action::AddStake { pool, amount }), offline)
+            }
+            Self::Withdraw { pool, amount, offline, .. } => {
                 // The rules pay out at most what there is.
-                amount: amount.unwrap_or(Amount(u64::MAX)),
-            }),
+                let amount = amount.unwrap_or(Amount(u64::MAX));
+                (Action::WithdrawStake(action::WithdrawStake { pool, amount }), offline)
+            }
         };
+        if offline.write(global, output, |_, _| Ok(action.clone()))? {
+            return Ok(());
+        }
         let added = match &action {
             Action::AddStake(add) => Some(add.pool.to_string()),
             _ => None,

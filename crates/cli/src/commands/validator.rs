@@ -1,13 +1,14 @@
 //! `soma validator`: lists validators, registers one and manages it.
 
 use soma_codes::Code;
-use soma_protocol::{Action, Amount, ConsensusKey, SecretKey, action};
+use soma_protocol::{Action, Address, Amount, ConsensusKey, Hash, SecretKey, action};
 use soma_sdk::api::{Validator, ValidatorStatus};
 use soma_sdk::sender::Sender;
 
 use crate::error::{Error, Result};
 use crate::global::Global;
 use crate::network;
+use crate::offline::Offline;
 use crate::output::Output;
 
 /// List validators, register one and manage it.
@@ -15,6 +16,13 @@ use crate::output::Output;
 pub(crate) enum ValidatorCommand {
     /// List all validators: seat, stake, status.
     List,
+    #[command(flatten)]
+    Change(Change),
+}
+
+/// What an account does with its validator.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Change {
     /// Register this account as a validator.
     Register {
         /// The consensus key: a name from `soma keys list`, or a file.
@@ -27,27 +35,41 @@ pub(crate) enum ValidatorCommand {
         #[arg(long, default_value_t = 1000, value_name = "BPS")]
         #[arg(value_parser = clap::value_parser!(u16).range(..=10_000))]
         commission: u16,
+        #[command(flatten)]
+        offline: Offline,
     },
     /// Change this validator's consensus key.
     Rotate {
         /// The new consensus key: a name from `soma keys list`, or a file.
         #[arg(long, value_name = "NAME")]
         consensus_key: String,
+        #[command(flatten)]
+        offline: Offline,
     },
     /// Give up the seat; the stake remains until it is withdrawn.
-    Leave,
+    Leave {
+        #[command(flatten)]
+        offline: Offline,
+    },
     /// Return to the validators after jail, or cancel leaving.
-    Return,
+    Return {
+        #[command(flatten)]
+        offline: Offline,
+    },
     /// Change this validator's commission, after the unbonding period.
     Commission {
         /// The commission in hundredths of a percent.
         #[arg(value_parser = clap::value_parser!(u16).range(..=10_000))]
         bps: u16,
+        #[command(flatten)]
+        offline: Offline,
     },
     /// Vote on the rent of one MiB for one epoch; the median by stake becomes the price.
     RentPrice {
         /// Price in SOMA, with up to nine decimals.
         price: Amount,
+        #[command(flatten)]
+        offline: Offline,
     },
 }
 
@@ -57,54 +79,78 @@ impl ValidatorCommand {
     }
 
     async fn run_networked(self, global: &Global, output: &Output) -> Result {
-        if matches!(self, Self::List) {
-            let client = network::client(global, output)?;
-            let all = client.validators().await?;
-            let governance = client.governance().await?;
-            output.say(format_args!(
-                "a validator takes a seat with {} SOMA and keeps it with {}",
-                Amount(governance.seat_to_take.0),
-                Amount(governance.seat_to_keep.0),
-            ));
-            return output.result(all.iter().map(line).collect::<String>(), &all);
+        let Self::Change(change) = self else {
+            return list(global, output).await;
+        };
+        let offline = change.offline();
+        if offline.write(global, output, |chain, account| change.action(global, chain, account))? {
+            return Ok(());
         }
         let sender = network::sender(global, output).await?;
-        let address = sender.address();
-        let action = match self {
-            Self::List => return Ok(()),
-            Self::Register { consensus_key, stake, commission } => {
-                let key = consensus_secret(global, consensus_key)?;
-                Action::RegisterValidator(action::RegisterValidator {
-                    consensus_key: public(&key),
-                    proof: key.prove_possession(&sender.chain(), &address),
-                    commission_bps: commission,
-                    stake,
-                })
-            }
-            Self::Rotate { consensus_key } => {
-                let key = consensus_secret(global, consensus_key)?;
-                Action::RotateKey(action::RotateKey {
-                    consensus_key: public(&key),
-                    proof: key.prove_possession(&sender.chain(), &address),
-                })
-            }
-            Self::Leave => Action::LeaveValidator(action::LeaveValidator {}),
-            Self::Return => Action::ReturnValidator(action::ReturnValidator {}),
-            Self::Commission { bps } => Action::SetCommission(action::SetCommission {
-                pool: soma_protocol::PoolId::Validator(address),
-                commission_bps: bps,
-            }),
-            Self::RentPrice { price } => Action::VoteRentPrice(action::VoteRentPrice { price }),
-        };
-        sender.run(action).await?;
+        sender.run(change.action(global, sender.chain(), sender.address())?).await?;
         let validator = registered(&sender).await?;
         output.result(line(&validator).trim_end(), &validator)
     }
 }
 
+async fn list(global: &Global, output: &Output) -> Result {
+    let client = network::client(global, output)?;
+    let all = client.validators().await?;
+    let governance = client.governance().await?;
+    output.say(format_args!(
+        "a validator takes a seat with {} SOMA and keeps it with {}",
+        Amount(governance.seat_to_take.0),
+        Amount(governance.seat_to_keep.0),
+    ));
+    output.result(all.iter().map(line).collect::<String>(), &all)
+}
+
+impl Change {
+    fn offline(&self) -> &Offline {
+        match self {
+            Self::Register { offline, .. }
+            | Self::Rotate { offline, .. }
+            | Self::Leave { offline }
+            | Self::Return { offline }
+            | Self::Commission { offline, .. }
+            | Self::RentPrice { offline, .. } => offline,
+        }
+    }
+
+    fn action(&self, global: &Global, chain: Hash, account: Address) -> Result<Action> {
+        Ok(match self {
+            Self::Register { consensus_key, stake, commission, .. } => {
+                let key = consensus_secret(global, consensus_key)?;
+                Action::RegisterValidator(action::RegisterValidator {
+                    consensus_key: public(&key),
+                    proof: key.prove_possession(&chain, &account),
+                    commission_bps: *commission,
+                    stake: *stake,
+                })
+            }
+            Self::Rotate { consensus_key, .. } => {
+                let key = consensus_secret(global, consensus_key)?;
+                Action::RotateKey(action::RotateKey {
+                    consensus_key: public(&key),
+                    proof: key.prove_possession(&chain, &account),
+                })
+            }
+            Self::Leave { .. } => Action::LeaveValidator(action::LeaveValidator {}),
+            Self::Return { .. } => Action::ReturnValidator(action::ReturnValidator {}),
+            Self::Commission { bps, .. } => Action::SetCommission(action::SetCommission {
+                pool: soma_protocol::PoolId::Validator(account),
+                commission_bps: *bps,
+            }),
+            Self::RentPrice { price, .. } => {
+                Action::VoteRentPrice(action::VoteRentPrice { price: *price })
+            }
+        })
+    }
+}
+
 /// A consensus key, found as `--key` finds one.
-fn consensus_secret(global: &Global, name: String) -> Result<SecretKey> {
-    network::key(&Global { key: Some(name), ..global.clone() })
+fn consensus_secret(global: &Global, name: &str) -> Result<SecretKey> {
+    network::key(&Global { key: Some(name.to_owned()), ..global.clone() })
 }
 
 fn public(key: &SecretKey) -> ConsensusKey {

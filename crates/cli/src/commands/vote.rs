@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::global::Global;
 use crate::model_flags::Arch;
 use crate::network;
+use crate::offline::Offline;
 use crate::output::Output;
 
 /// Propose changes to the network and vote on them.
@@ -23,6 +24,8 @@ pub(crate) enum Vote {
         proposal: u32,
         /// `yes` or `no`.
         vote: Answer,
+        #[command(flatten)]
+        offline: Offline,
     },
 }
 
@@ -36,6 +39,8 @@ pub(crate) enum Propose {
         name: String,
         /// The new value; amounts in base units.
         value: u64,
+        #[command(flatten)]
+        offline: Offline,
     },
     /// A new architecture for all models, after a migration.
     #[command(after_help = "Example: soma vote propose architecture v1")]
@@ -45,6 +50,8 @@ pub(crate) enum Propose {
         /// Name of the architecture.
         #[arg(long)]
         name: Option<String>,
+        #[command(flatten)]
+        offline: Offline,
     },
 }
 
@@ -63,19 +70,23 @@ impl Vote {
     }
 
     async fn run_networked(self, global: &Global, output: &Output) -> Result {
-        let action = match self {
+        let (action, offline) = match self {
             Self::List => {
                 let governance = network::client(global, output)?.governance().await?;
                 return output.result(describe(&governance), &governance);
             }
             Self::Propose(propose) => {
-                Action::Propose(action::Propose { change: propose.change()? })
+                let (change, offline) = propose.change()?;
+                (Action::Propose(action::Propose { change }), offline)
             }
-            Self::Cast { proposal, vote } => Action::Vote(action::Vote {
-                proposal: ProposalId(proposal),
-                approve: vote == Answer::Yes,
-            }),
+            Self::Cast { proposal, vote, offline } => {
+                let (proposal, approve) = (ProposalId(proposal), vote == Answer::Yes);
+                (Action::Vote(action::Vote { proposal, approve }), offline)
+            }
         };
+        if offline.write(global, output, |_, _| Ok(action.clone()))? {
+            return Ok(());
+        }
         let voted = match &action {
             Action::Vote(action::Vote { proposal, .. }) => Some(proposal.0),
             _ => None,
@@ -97,19 +108,19 @@ impl Vote {
 }
 
 impl Propose {
-    fn change(self) -> Result<Change> {
+    fn change(self) -> Result<(Change, Offline)> {
         match self {
-            Self::Parameter { name, value } => {
+            Self::Parameter { name, value, offline } => {
                 if Params::bounds(&name).is_none() {
                     return Err(Error::usage(format!("there is no parameter `{name}`"))
                         .hint("see the list in docs/protocol.md"));
                 }
-                Ok(Change::Parameter { name, value })
+                Ok((Change::Parameter { name, value }, offline))
             }
-            Self::Architecture { arch, name } => {
+            Self::Architecture { arch, name, offline } => {
                 let name = name.unwrap_or_else(|| "unnamed".to_owned());
                 let architecture = Architecture { name, ..arch.0 };
-                Ok(Change::Architecture { architecture })
+                Ok((Change::Architecture { architecture }, offline))
             }
         }
     }

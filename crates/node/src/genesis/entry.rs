@@ -78,7 +78,8 @@ pub struct Entry {
 impl Entry {
     /// The entry of a validator with these keys in the network `chain` with this plan.
     pub(super) fn sign(
-        (chain, plan): (&str, Hash),
+        chain: &str,
+        plan: Hash,
         account: &SecretKey,
         consensus: &SecretKey,
         stake: Amount,

@@ -224,7 +224,7 @@ impl Plan {
         stake: Amount,
         reach: Reach,
     ) -> Entry {
-        Entry::sign((self.chain(), self.hash()), account, consensus, stake, reach)
+        Entry::sign(self.chain(), self.hash(), account, consensus, stake, reach)
     }
 
     /// The genesis of this plan with these entries, in whatever order they are.

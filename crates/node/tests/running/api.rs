@@ -152,7 +152,7 @@ async fn of_two_transactions_with_one_nonce_at_two_nodes_one_runs_and_the_other_
         .folders(0, 20)
         .unwrap()
         .iter()
-        .map(|folder| soma_node::start(folder.config().unwrap()).unwrap())
+        .map(|folder| soma_node::start(folder.config(None).unwrap()).unwrap())
         .collect();
     for number in 1..8 {
         let key = local.key(&account_name(number)).unwrap();
