@@ -17,8 +17,9 @@ impl<E: Rng + CryptoRng + Spawner + Storage + Clock + Metrics + Network> Runtime
 
 /// Knows the peers, and is told who they are whenever that changes.
 pub trait Roster: Provider<PublicKey = PublicKey> + Sync {
-    /// From now on this node connects to `voters`, and to `others` if there is room.
-    fn track(&mut self, voters: BTreeSet<PublicKey>, others: BTreeSet<PublicKey>);
+    /// From now on this node connects to `voters`, and to `others` if there is room, in their
+    /// order.
+    fn track(&mut self, voters: BTreeSet<PublicKey>, others: Vec<PublicKey>);
 }
 
 /// The channels of a node, each a sender and a receiver.

@@ -124,7 +124,7 @@ impl Provider for Peers {
 }
 
 impl Roster for Peers {
-    fn track(&mut self, voters: BTreeSet<PublicKey>, others: BTreeSet<PublicKey>) {
+    fn track(&mut self, voters: BTreeSet<PublicKey>, others: Vec<PublicKey>) {
         let peers = self.directory.peers(voters, others);
         let keys = peers.primary.keys().iter().chain(peers.secondary.keys());
         self.contacts.expect(keys.cloned());
@@ -154,23 +154,22 @@ impl Directory {
     }
 
     /// All peers by role: those that this node dials, and those that it only accepts. Every voter
-    /// is included; the remaining places go to configured peers first, then to `others`. A
-    /// configured peer with an address is dialed whatever it is: it may be the only one that this
-    /// node can reach.
+    /// is included; the remaining places go to configured peers first, then to `others` in their
+    /// order. A configured peer with an address is dialed whatever it is: it may be the only one
+    /// that this node can reach.
     fn peers(
         &self,
         voters: BTreeSet<PublicKey>,
-        others: BTreeSet<PublicKey>,
+        others: Vec<PublicKey>,
     ) -> AddressableTrackedPeers<PublicKey> {
-        let mut configured = self.0.clone();
-        let mut with_address = |key: PublicKey| {
-            let address = configured.remove(&key);
+        let with_address = |key: PublicKey| {
+            let address = self.0.get(&key).cloned();
             (key, address.unwrap_or_else(|| dialed(None)))
         };
-        let mut reachable: BTreeMap<_, _> = voters.into_iter().map(&mut with_address).collect();
-        let others: Vec<_> = others.into_iter().map(&mut with_address).collect();
+        let mut reachable: BTreeMap<_, _> = voters.into_iter().map(with_address).collect();
         let room = PEERS_MAX.saturating_sub(reachable.len() + 1);
-        let followers = configured.into_iter().chain(others);
+        let others = others.into_iter().filter(|key| !self.0.contains_key(key)).map(with_address);
+        let followers = self.0.clone().into_iter().chain(others);
         let followers = followers.filter(|(key, _)| !reachable.contains_key(key)).take(room);
         let (dialed, accepted): (BTreeMap<_, _>, BTreeMap<_, _>) =
             followers.partition(|(_, address)| *address != dialed(None));
@@ -282,4 +281,40 @@ fn watch_connected(
         }
     });
     connected
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use commonware_cryptography::{
+        Signer as _,
+        ed25519::{PrivateKey, PublicKey},
+    };
+
+    use super::{Directory, Peer};
+    use crate::{keys::consensus_key, limits::PEERS_MAX};
+
+    fn key(number: u64) -> PublicKey {
+        PrivateKey::from_seed(number).public_key()
+    }
+
+    #[test]
+    fn places_go_to_configured_peers_and_then_to_whoever_has_more_stake_whatever_its_key_is() {
+        let configured = key(500);
+        let peer = Peer { key: consensus_key(&configured), address: None };
+        let directory = Directory::new(vec![peer]).unwrap();
+        // The last one by key has the most stake.
+        let mut others: Vec<_> = (0..300).map(key).collect();
+        others.sort();
+        others.reverse();
+        let voters: BTreeSet<_> = (400..404).map(key).collect();
+        let peers = directory.peers(voters, others.clone());
+        let accepted: BTreeSet<_> = peers.secondary.keys().iter().cloned().collect();
+        assert_eq!(peers.primary.keys().len(), 4);
+        assert!(accepted.contains(&configured));
+        let room = PEERS_MAX - 1 - 4 - 1;
+        let expected: BTreeSet<_> = others[..room].iter().cloned().chain([configured]).collect();
+        assert_eq!(accepted, expected);
+    }
 }

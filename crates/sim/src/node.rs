@@ -56,7 +56,7 @@ impl Provider for AllPeers {
 }
 
 impl Roster for AllPeers {
-    fn track(&mut self, _: BTreeSet<PublicKey>, _: BTreeSet<PublicKey>) {}
+    fn track(&mut self, _: BTreeSet<PublicKey>, _: Vec<PublicKey>) {}
 }
 
 /// What stays the same whenever a node is restarted.

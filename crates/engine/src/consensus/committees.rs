@@ -4,6 +4,7 @@
 //! depend on the state alone: nodes with the same state know the same committees.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, PoisonError, RwLock},
 };
@@ -78,7 +79,7 @@ struct Inner {
     key: PrivateKey,
     calendar: Calendar,
     by_term: RwLock<BTreeMap<u64, Arc<Committee>>>,
-    registered: watch::Sender<BTreeSet<PublicKey>>,
+    registered: watch::Sender<Vec<PublicKey>>,
 }
 
 /// The committees of the current term and of the ones before and after it.
@@ -136,11 +137,13 @@ impl Committees {
         self.register(state);
     }
 
-    /// Learns which validators are registered in this state.
+    /// Learns which validators are registered in this state. Places for those without a seat are
+    /// few, and keys cost nothing: whoever has more stake comes first.
     pub(crate) fn register(&self, state: &dyn StateRead) {
-        let validators = read::validators(state);
+        let mut validators = read::validators(state);
+        validators.sort_by_key(|validator| Reverse((validator.pool.stake, validator.address)));
         let keys = validators.iter().filter_map(|validator| public_key(&validator.consensus_key));
-        let keys: BTreeSet<_> = keys.collect();
+        let keys: Vec<_> = keys.collect();
         self.0.registered.send_if_modified(|registered| {
             let is_new = *registered != keys;
             if is_new {
@@ -150,8 +153,8 @@ impl Committees {
         });
     }
 
-    /// Changes when validators are registered or change their keys.
-    pub(crate) fn registrations(&self) -> watch::Receiver<BTreeSet<PublicKey>> {
+    /// Changes when validators are registered or change their keys, or their order by stake.
+    pub(crate) fn registrations(&self) -> watch::Receiver<Vec<PublicKey>> {
         self.0.registered.subscribe()
     }
 
@@ -175,8 +178,8 @@ impl Committees {
             .collect()
     }
 
-    /// All registered validators, with a seat or without.
-    pub(crate) fn registered(&self) -> BTreeSet<PublicKey> {
+    /// All registered validators, with a seat or without: those with more stake first.
+    pub(crate) fn registered(&self) -> Vec<PublicKey> {
         self.0.registered.borrow().clone()
     }
 }

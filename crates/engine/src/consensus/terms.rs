@@ -130,7 +130,7 @@ where
     pub(crate) faults: Faults,
     pub(crate) own_votes: OwnVotes,
     /// The peers that the network was told last.
-    pub(crate) tracked: Option<(BTreeSet<PublicKey>, BTreeSet<PublicKey>)>,
+    pub(crate) tracked: Option<(BTreeSet<PublicKey>, Vec<PublicKey>)>,
 }
 
 /// What decides whether this node votes, and where it says that it does not.

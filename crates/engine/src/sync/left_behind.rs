@@ -51,15 +51,29 @@ impl<E: StorageContext + Clock + CryptoRng> Progress<E> {
     }
 
     /// The first block that any peer has, if that is later than the one after `height` and
-    /// certified.
+    /// certified. Whoever says that it has that one is asked for it: nobody keeps this node waiting
+    /// by a word.
     async fn first_offered(&mut self, height: u64) -> Option<u64> {
+        let next = height + 1;
         let responses = self.ask(Request::Offer).await;
         let offers = responses.into_iter().filter_map(|response| match response {
             Response::Offer(Offer { first, .. }) => Some(first),
             _ => None,
         });
-        let first = offers.min().filter(|first| *first > height + 1)?;
+        let (claimed, later): (Vec<u64>, Vec<u64>) = offers.partition(|first| *first <= next);
+        if !claimed.is_empty() && self.is_served(next).await {
+            return None;
+        }
+        let first = later.into_iter().min()?;
         (first <= self.certified().await?).then_some(first)
+    }
+
+    /// Whether a peer sends the block at this height.
+    async fn is_served(&self, height: u64) -> bool {
+        let served = self.ask(Request::Block(height)).await;
+        served.iter().any(|response| {
+            matches!(response, Response::Block(block) if block.header().height.get() == height)
+        })
     }
 
     /// The last block of which a peer has a certificate by a committee that handovers lead to;
@@ -96,6 +110,7 @@ impl<E: StorageContext + Clock + CryptoRng> Progress<E> {
 mod tests {
     use std::{sync::Arc, time::Duration};
 
+    use commonware_consensus::types::Height;
     use commonware_cryptography::{Signer as _, ed25519::PrivateKey};
     use commonware_runtime::{
         Clock as _, Runner as _, Spawner as _, Supervisor as _, deterministic,
@@ -106,6 +121,7 @@ mod tests {
     use crate::{
         EngineError,
         archives::page_cache,
+        block::{Block, Header},
         calendar::Calendar,
         sync::{
             exchange::Outgoing,
@@ -204,8 +220,23 @@ mod tests {
         let error = concludes(|seed, request| match request {
             Request::Offer if seed == 2 => Some(pruned(HEIGHT + 1)),
             Request::Offer => Some(pruned(200)),
+            Request::Block(height) if seed == 2 => {
+                let header = handover(1, 0..4, 0..3, 0..4).header;
+                let header = Header { height: Height::new(*height), ..header };
+                Some(Response::Block(Arc::new(Block::new(header, Vec::new()))))
+            }
             request => Some(proof(request)),
         });
         assert!(error.is_none(), "{error:?}");
+    }
+
+    #[test]
+    fn a_peer_that_only_says_that_it_has_the_next_block_keeps_no_node_waiting() {
+        let error = concludes(|seed, request| match request {
+            Request::Offer if seed == 2 => Some(pruned(1)),
+            Request::Offer => Some(pruned(Calendar::default().last_of(2))),
+            request => Some(proof(request)),
+        });
+        assert!(matches!(error, Some(EngineError::TooFarBehind { .. })), "{error:?}");
     }
 }
