@@ -58,8 +58,6 @@ impl ModelSet {
 #[derive(Debug, Default)]
 pub struct Scores {
     reports: BTreeMap<(usize, ModelFile), Option<Report>>,
-    /// Files that are malformed or not what was revealed.
-    broken: BTreeSet<ModelFile>,
     /// Files that could not be had, and why.
     missing: BTreeMap<ModelFile, CompeteError>,
     documents: usize,
@@ -119,29 +117,29 @@ impl Scoring<'_> {
         observer: &dyn Observer,
     ) -> Result<Scores> {
         let architecture = &models.architecture;
-        let (mut files, mut broken, mut missing) = (Vec::new(), BTreeSet::new(), BTreeMap::new());
+        let (mut files, mut broken, mut missing) = (Vec::new(), 0, BTreeMap::new());
         let mut opened = OpenModels::new();
         for file in &models.files {
             opened.make_room(file.size_bytes);
             match self.weights.open(client, file, architecture, observer).await {
                 Ok(weights) => files.push((*file, opened.push(&self.weights.path(file), weights))),
-                // It has no score and ranks last, for auditors as well, if the node told the truth
-                // about what the model has revealed and about the architecture.
+                // It has no score and ranks last, for auditors as well: bytes with the hash that the
+                // chain names are no model. Who left out its targets would leave them to its owner.
                 Err(error) if error.is_broken_file() => {
                     let hash = file.weights_hash;
                     observer.notice(Level::Warning, &format_args!("weights {hash}: {error}"));
-                    broken.insert(*file);
+                    broken += 1;
                 }
                 Err(error) => drop(missing.insert(*file, error)),
             }
         }
         if files.is_empty()
-            && broken.is_empty()
+            && broken == 0
             && let Some((_, error)) = missing.pop_first()
         {
             return Err(error);
         }
-        let mut scores = Scores { broken, missing, ..Scores::default() };
+        let mut scores = Scores { missing, ..Scores::default() };
         let (mut cached, mut done) = (0, 0);
         let directions = Directions::new(architecture, models.seed.0);
         let bytes: usize = documents.iter().map(Document::size_bytes).sum();
@@ -187,11 +185,6 @@ impl Scores {
     /// How many documents were scored; they are the first ones.
     pub fn documents(&self) -> usize {
         self.documents
-    }
-
-    /// Whether a model of this target has no score at all, because its file is broken.
-    pub fn lacks_model(&self, target: &Target) -> bool {
-        target.routed.iter().any(|routed| self.broken.contains(&routed.into()))
     }
 
     /// Why a model of this target could not be had, so that nobody here can tell which one predicts

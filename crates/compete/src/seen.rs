@@ -1,7 +1,7 @@
 //! What has won before: the rules refuse data that repeats it, when it is published and its bond is
 //! at stake.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use soma_codes::{Code, Coded as _};
 use soma_protocol::{Epoch, TargetId, sketch};
@@ -9,8 +9,8 @@ use soma_sdk::client::Client;
 
 use crate::error::Result;
 
-/// Data that is published and may win while an epoch competes, by its pieces. What has won already
-/// is asked for document by document.
+/// Data that is published and may win while an epoch competes, and what this machine has won with,
+/// by its pieces. What others have won with is asked for document by document.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     published: BTreeMap<u64, Vec<u32>>,
@@ -38,7 +38,12 @@ impl Seen {
     }
 
     fn add(&mut self, target: u32, data: &[u8]) {
-        for piece in sketch::sketch(data) {
+        self.remember(target, sketch::sketch(data));
+    }
+
+    /// Adds the pieces of what won a target.
+    pub(crate) fn remember(&mut self, target: u32, pieces: Vec<u64>) {
+        for piece in pieces {
             self.published.entry(piece).or_default().push(target);
         }
     }
@@ -55,12 +60,13 @@ impl Seen {
         Ok(self.repeats(&pieces, &won))
     }
 
-    /// Whether the pieces repeat what won; `won` has the winner of each piece that has one.
+    /// Whether the pieces repeat what won; `won` has the winner of each piece that has one. A win
+    /// that is known here and that the node tells of counts once.
     fn repeats(&self, pieces: &[u64], won: &[Option<u32>]) -> bool {
         let won = won.iter().copied().chain(std::iter::repeat(None));
         let earlier = pieces.iter().zip(won).map(|(piece, won)| {
-            let published = self.published.get(piece).into_iter().flatten().copied();
-            published.chain(won)
+            let known = self.published.get(piece).into_iter().flatten().copied();
+            known.chain(won).collect::<BTreeSet<u32>>()
         });
         sketch::repeated(earlier).is_some()
     }
@@ -93,5 +99,18 @@ mod tests {
             |count: u32| -> Vec<Option<u32>> { (0..count).map(|piece| Some(piece % 3)).collect() };
         assert!(seen.repeats(&other, &from_three(12)));
         assert!(!seen.repeats(&other, &from_three(11)));
+    }
+
+    #[test]
+    fn what_this_machine_has_won_with_is_not_submitted_again_though_a_node_denies_the_win() {
+        let mut seen = Seen::default();
+        let pieces = sketch::sketch(&text(1));
+        assert!(!seen.repeats(&pieces, &[None; 16]));
+        seen.remember(7, pieces.clone());
+        assert!(seen.repeats(&pieces, &[None; 16]));
+        // A part of it is not counted twice if a node tells of it, too.
+        let mut seen = Seen::default();
+        seen.remember(7, pieces[..7].to_vec());
+        assert!(!seen.repeats(&pieces, &vec![Some(7); 7]));
     }
 }

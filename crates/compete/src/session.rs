@@ -244,7 +244,10 @@ impl<'a> Session<'a> {
     fn goes_on_after(&self, error: &CompeteError) -> bool {
         let begun = self.last_epoch > 0 || self.found.is_some() || !self.is_idle();
         let is_of_data = matches!(error, CompeteError::TooLittleData { .. });
-        begun && (error.is_local() || (is_of_data && self.plan.every_epoch))
+        // Another node, or this one later, has the models of the targets.
+        let is_of_node = error.code() == Code::WeightsNotHeld;
+        let waits = is_of_node || (begun && is_of_data);
+        (begun && error.is_local()) || (waits && self.plan.every_epoch)
     }
 
     /// Whether no submission is undecided, nor its publication due, of this run or an earlier one.
@@ -406,8 +409,14 @@ impl<'a> Session<'a> {
             if matches!(target.status, TargetStatus::Settled | TargetStatus::Returned)
                 && self.submitter.confirms(&target).await?
             {
-                let submission = self.pending.remove(index);
-                self.decided.push_back(self.result(&submission, &target));
+                let submitted = self.result(submission, &target);
+                if submitted.paid.is_some() {
+                    let Competitor { sender, spool, .. } = self.submitter.competitor;
+                    let account = (sender.chain(), sender.address());
+                    spool.remember_win(account, TargetId(target.id), submission.data_hash)?;
+                }
+                self.pending.remove(index);
+                self.decided.push_back(submitted);
             } else {
                 index += 1;
             }

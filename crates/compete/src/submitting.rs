@@ -8,7 +8,7 @@ use std::time::Instant;
 use soma_architecture::embedding::UNIT;
 use soma_codes::{Coded, Exit};
 use soma_model::Architecture;
-use soma_protocol::{Amount, Epoch, Hash, ModelId, Params, TargetId};
+use soma_protocol::{Amount, Epoch, Hash, ModelId, Params, TargetId, query};
 use soma_sdk::SdkError;
 use soma_sdk::api::Target;
 use soma_sdk::client::Client;
@@ -202,11 +202,6 @@ impl Submitter<'_> {
             let (id, expected) = (TargetId(target.id), witness::fixed(target.clone()));
             let ask = async |client: &Client| Ok(witness::fixed(client.target(id).await?));
             witness::agree(witnesses, "a target", &expected, ask).await?;
-            if !witnesses.is_empty() {
-                let direction = self.competitor.client().direction(id).await?;
-                let ask = async |client: &Client| Ok(client.direction(id).await?);
-                witness::agree(witnesses, "a target's direction", &direction, ask).await?;
-            }
         }
         Ok(())
     }
@@ -270,7 +265,12 @@ impl Submitter<'_> {
         let client = self.competitor.client();
         let specializations = self.specializations(targets).await?;
         let scores = self.scoring.score(client, &models, documents, until, observer).await?;
-        let seen = Seen::in_epoch(client, standing.epoch).await?;
+        let mut seen = Seen::in_epoch(client, standing.epoch).await?;
+        // What this machine has won with, it knows, whatever a node says.
+        let wins = self.competitor.spool.wins(self.competitor.sender.chain())?;
+        for (target, pieces) in wins {
+            seen.remember(target.0, pieces);
+        }
         let choosing = Choosing::new(scores, documents.to_vec(), seen, specializations);
         Ok(Some(Entering { epoch: standing.epoch, choosing, done: BTreeSet::new() }))
     }
@@ -316,16 +316,6 @@ impl Submitter<'_> {
                 continue;
             }
             let place = format!("target {}", target.id);
-            // Whether a file is malformed follows from answers of a single node.
-            if self.witnesses.is_empty() && entering.choosing.scores.lacks_model(target) {
-                let text = format!(
-                    "{place}: skipped, because a model of it cannot be used; to submit for it, \
-                     name another node that confirms this"
-                );
-                observer.notice(Level::Warning, &text);
-                entering.done.insert(target.id);
-                continue;
-            }
             if let Some(error) = entering.choosing.scores.missing(target) {
                 troubles.tell(observer, &place, error);
                 left += 1;
@@ -365,7 +355,9 @@ impl Submitter<'_> {
         target: &Target,
         ground: &Ground<'_>,
     ) -> Result<Option<Submission>> {
-        let direction = self.competitor.client().direction(TargetId(target.id)).await?.components;
+        // It follows from the seed: nobody is asked for what can be computed.
+        let dim = ground.rules.architecture.dim;
+        let direction = query::target_direction(&target.seed.0, TargetId(target.id), dim);
         let Some((choice, data)) = self.choose(choosing, target, &direction, ground.rules).await?
         else {
             return Ok(None);

@@ -8,7 +8,7 @@ use crate::governance::vote;
 use crate::money::rent;
 use crate::record::{Clock, Network, Params, Proposal, Supply, Target, ValidatorStatus};
 use crate::state::StateRead;
-use crate::{Amount, ConsensusKey, ModelId, epoch, read};
+use crate::{Amount, ConsensusKey, Hash, ModelId, TargetId, epoch, read};
 
 /// Summary of a chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +82,12 @@ pub fn approval(state: &dyn StateRead, proposal: &Proposal) -> (Amount, Amount) 
 /// and without one.
 pub fn seat_needs(state: &dyn StateRead) -> Needed {
     seats::needed(&read::validators(state), &read::params(state))
+}
+
+/// The direction of a target of the epoch with this beacon, which its architecture's `dim` is for:
+/// whoever knows these needs to ask nobody for it.
+pub fn target_direction(beacon: &Hash, target: TargetId, dim: u32) -> Vec<i16> {
+    targets::direction(beacon, target, dim)
 }
 
 /// A target's direction.

@@ -134,6 +134,14 @@ impl Obligation {
         }
     }
 
+    /// The last epoch in which it can be sent.
+    pub fn last_epoch(&self) -> Epoch {
+        match self {
+            Self::Reveal(reveal) => reveal.epoch,
+            Self::Publication(publication) => publication.epoch.next(),
+        }
+    }
+
     /// The last phase in which it can be sent, with its epoch. `target` is that of a publication:
     /// it says whose turn it is when.
     pub fn last_phase(&self, target: Option<&Target>, params: &Params) -> (Epoch, Phase) {

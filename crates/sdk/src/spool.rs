@@ -5,7 +5,8 @@
 //! nothing. The files hold secrets and are readable by this user only.
 //!
 //! A node may be wrong or lie, and what it says must never destroy what only this machine knows:
-//! a retired obligation stays on disk for [`KEPT`], under a name that is not listed.
+//! a retired obligation stays on disk for [`KEPT`], under a name that is not listed, and is looked at
+//! again until the last epoch is over in which it could be sent. What has won is remembered, too.
 //!
 //! A disk may fail or vanish, too: what a process has seen of the folder it keeps in memory, sends
 //! from there, and writes again.
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use soma_codes::{Code, Coded as _};
-use soma_protocol::{Address, Amount, Hash, Params, TargetId};
+use soma_protocol::{Address, Amount, Hash, Params, TargetId, sketch};
 use tokio::time::{Instant, timeout};
 use zeroize::Zeroizing;
 
@@ -39,6 +40,13 @@ const ENDING: &str = "json";
 const SENT: &str = "sent";
 /// Ending of one of which a node says that nothing is due anymore.
 const ENDED: &str = "ended";
+/// Ending of the pieces of data that has won.
+const WON: &str = "won";
+/// How often an obligation is looked at again of which a node says that nothing is due anymore;
+/// sixteen times an epoch if that is shorter.
+const LOOK_AGAIN: Duration = Duration::from_mins(5);
+/// The same if phases end by command.
+const LOOK_AGAIN_BY_COMMAND: Duration = Duration::from_secs(10);
 /// How long a retired obligation is kept.
 pub const KEPT: Duration = Duration::from_hours(14 * 24);
 /// The file at which processes that share the folder take turns to deliver.
@@ -68,6 +76,8 @@ const PERMANENT: &[Code] = &[
 pub struct Spool {
     path: PathBuf,
     held: Arc<Mutex<BTreeMap<PathBuf, Held>>>,
+    /// When retired obligations were last looked at, by path.
+    looked: Arc<Mutex<BTreeMap<PathBuf, Instant>>>,
 }
 
 /// An obligation that this process has seen.
@@ -107,6 +117,15 @@ impl Item {
         let json = Zeroizing::new(serde_json::to_vec(&obligation)?);
         Ok(Self { hash: Hash::of_bytes(&json), obligation })
     }
+}
+
+/// Data that has won.
+#[derive(Serialize, Deserialize)]
+struct Win {
+    chain: Hash,
+    target: TargetId,
+    /// The hashes of its pieces.
+    pieces: Vec<u64>,
 }
 
 /// The contents of the folder.
@@ -151,7 +170,7 @@ impl Spool {
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, SdkError> {
         let path = path.into();
         file::private_folder(&path)?;
-        Ok(Self { path, held: Arc::default() })
+        Ok(Self { path, held: Arc::default(), looked: Arc::default() })
     }
 
     /// Keeps an obligation until it is settled; it is on disk when this returns. Call it before the
@@ -283,6 +302,7 @@ impl Spool {
         let path = self.path_of(obligation);
         self.with_held(|held| drop(held.remove(&path)));
         let retired = path.with_extension(if was_sent { SENT } else { ENDED });
+        self.looked_at(&retired);
         match soma_os::file::rename(&path, &retired) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(SdkError::io(&path)(error));
@@ -298,6 +318,84 @@ impl Spool {
         let needs =
             |other: &Obligation| matches!(other, Obligation::Reveal(r) if r.ciphertext == *file);
         if others.iter().any(needs) { Ok(()) } else { remove(&removed.ciphertext) }
+    }
+
+    /// Remembers that this data of an account has won, whatever a node says later, if this machine
+    /// has published it.
+    ///
+    /// # Errors
+    /// [`SdkError::Io`].
+    pub fn remember_win(
+        &self,
+        account: (Hash, Address),
+        target: TargetId,
+        data_hash: Hash,
+    ) -> Result<(), SdkError> {
+        for path in self.files(SENT)? {
+            let Ok(Obligation::Publication(publication)) = read(&path) else {
+                continue;
+            };
+            let same = (publication.chain, publication.submitter) == account
+                && publication.target == target
+                && publication.data_hash() == data_hash;
+            if same {
+                let won = path.with_extension(WON);
+                let pieces = sketch::sketch(&publication.data);
+                let bytes = serde_json::to_vec(&Win { chain: publication.chain, target, pieces });
+                let malformed = |source| SdkError::Spool { path: won.clone(), source };
+                let bytes = bytes.map_err(malformed)?;
+                return soma_os::file::write_private(&won, &bytes).map_err(SdkError::io(&won));
+            }
+        }
+        Ok(())
+    }
+
+    /// The pieces of data that has won on a chain, with its targets. Damaged files are left out.
+    ///
+    /// # Errors
+    /// [`SdkError::Io`].
+    pub fn wins(&self, chain: Hash) -> Result<Vec<(TargetId, Vec<u64>)>, SdkError> {
+        let read = |path: PathBuf| {
+            let win: Win = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+            (win.chain == chain).then_some((win.target, win.pieces))
+        };
+        Ok(self.files(WON)?.into_iter().filter_map(read).collect())
+    }
+
+    /// Looks again at obligations of an account of which a node has said that nothing is due
+    /// anymore, while they could still be sent: another node, or the same one later, may say
+    /// something else. Returns whether one is due, and is on the list again.
+    async fn look_again(&self, sender: &Sender, status: &Status, retired: Vec<PathBuf>) -> bool {
+        let epoch_ms = sender.params().epoch_ms;
+        let by_time = LOOK_AGAIN.min(Duration::from_millis(epoch_ms / 16));
+        let pause = if epoch_ms == 0 { LOOK_AGAIN_BY_COMMAND } else { by_time };
+        let mut found = false;
+        for path in retired {
+            let last = self.last_look(&path);
+            if last.is_some_and(|last| last.elapsed() < pause) {
+                continue;
+            }
+            let Ok(obligation) = read(&path) else {
+                continue;
+            };
+            let is_ours = obligation.chain() == sender.chain()
+                && obligation.sender() == sender.address()
+                && obligation.last_epoch().0 >= status.clock.epoch;
+            if !is_ours {
+                continue;
+            }
+            self.looked_at(&path);
+            let looked = look(sender.client(), status, sender.params(), &obligation).await;
+            let is_due = match looked {
+                Ok((
+                    ObligationStatus::Waiting { at_risk } | ObligationStatus::Ready { at_risk },
+                    _,
+                )) => at_risk > Amount::ZERO,
+                _ => false,
+            };
+            found |= is_due && soma_os::file::rename(&path, &path.with_extension(ENDING)).is_ok();
+        }
+        found
     }
 
     /// The key under which this machine has revealed these weights, if it still knows: it is public
@@ -341,18 +439,23 @@ impl Spool {
     /// in its [`Outcome`].
     pub async fn deliver(&self, sender: &Sender) -> Result<Vec<(Obligation, Outcome)>, SdkError> {
         let mut outcomes = Vec::new();
-        let listing = self.list()?;
+        let mut listing = self.list()?;
         // Another process may have settled what is not on the list.
         let listed: BTreeSet<Hash> =
             listing.obligations.iter().map(Obligation::commitment).collect();
         sender.at_stake().keep_dues(&listed);
-        if listing.obligations.is_empty() {
+        // A folder that cannot be read is told by the list.
+        let retired = self.files(ENDED).unwrap_or_default();
+        if listing.obligations.is_empty() && retired.is_empty() {
             return Ok(outcomes);
         }
         let (turns, listener) = (self.path.join(TURNS), sender.client().listener());
         let _turn = Turn::take(&turns, TURN_LIMIT, listener, "send what is due").await;
         let status = sender.client().status().await?;
         is_of_chain(sender.client(), &status, sender.chain())?;
+        if self.look_again(sender, &status, retired).await {
+            listing = self.list()?;
+        }
         // All are sent before the first is awaited, because a phase may be short.
         let mut begun = Vec::new();
         for obligation in listing.obligations {
@@ -444,6 +547,16 @@ impl Spool {
     /// Changes what this process keeps of an obligation.
     fn change(&self, path: &Path, change: impl FnOnce(&mut Held)) {
         self.with_held(|held| held.get_mut(path).map_or((), change));
+    }
+
+    /// When a retired obligation was last looked at by this process.
+    fn last_look(&self, path: &Path) -> Option<Instant> {
+        self.looked.lock().unwrap_or_else(PoisonError::into_inner).get(path).copied()
+    }
+
+    fn looked_at(&self, path: &Path) {
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        looked.insert(path.to_owned(), Instant::now());
     }
 
     fn with_held<T>(&self, change: impl FnOnce(&mut BTreeMap<PathBuf, Held>) -> T) -> T {

@@ -187,6 +187,44 @@ async fn a_settled_obligation_is_removed_without_a_second_transaction() {
 }
 
 #[tokio::test]
+async fn an_obligation_that_a_node_says_is_settled_is_looked_at_again_until_its_epoch_is_over() {
+    let (shared, sender) = serve(Node { target_status: "published", ..node() }).await;
+    let folder = private_folder().unwrap();
+    let spool = Spool::open(folder.path()).unwrap();
+    spool.put(ours()).unwrap();
+    let (_, outcome) = spool.deliver(&sender).await.unwrap().pop().unwrap();
+    assert!(matches!(outcome, Outcome::Settled));
+    // The same process asks again later; another one, as it begins.
+    assert!(spool.deliver(&sender).await.unwrap().is_empty());
+    shared.lock().unwrap().target_status = "open";
+    let another = Spool::open(folder.path()).unwrap();
+    let (_, outcome) = another.deliver(&sender).await.unwrap().pop().unwrap();
+    assert!(matches!(outcome, Outcome::Sent), "{outcome:?}");
+    assert_eq!(shared.lock().unwrap().sent.len(), 1);
+    assert!(another.deliver(&sender).await.unwrap().is_empty(), "what was sent is over");
+}
+
+#[tokio::test]
+async fn what_has_won_is_remembered_by_every_process_and_nothing_else_is() {
+    let (_, sender) = serve(node()).await;
+    let folder = private_folder().unwrap();
+    let spool = Spool::open(folder.path()).unwrap();
+    spool.put(ours()).unwrap();
+    let (account, target) = ((CHAIN, key().address()), TargetId(9));
+    let data = publication(&key()).data_hash();
+    spool.remember_win(account, target, data).unwrap();
+    assert_eq!(spool.wins(CHAIN).unwrap(), [], "it was not published");
+    spool.deliver(&sender).await.unwrap();
+    spool.remember_win(account, target, Hash([1; 32])).unwrap();
+    assert_eq!(spool.wins(CHAIN).unwrap(), [], "other data");
+    spool.remember_win(account, target, data).unwrap();
+    let wins = Spool::open(folder.path()).unwrap().wins(CHAIN).unwrap();
+    let pieces = soma_sdk::protocol::sketch::sketch(&publication(&key()).data);
+    assert_eq!(wins, [(target, pieces)]);
+    assert_eq!(spool.wins(Hash([8; 32])).unwrap(), [], "of another chain");
+}
+
+#[tokio::test]
 async fn an_obligation_whose_phase_has_passed_is_reported_as_missed() {
     let (outcome, sent, left) = deliver(Node { phase: "compete", ..node() }, ours()).await;
     assert!(matches!(outcome, Outcome::Missed));
