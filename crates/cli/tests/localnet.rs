@@ -429,7 +429,7 @@ fn find_ranks_public_models_as_score_does_and_embed_uses_the_best() {
     // With a model of this machine no node is asked.
     let away = ["embed", &a, "-o", out_name, "--model", &second, "--url", "http://127.0.0.1:1"];
     assert!(soma(home.path(), &away).status.success());
-    assert_eq!(embeddings(&out).1, [a.clone()]);
+    assert_eq!(embeddings(&out).1, std::slice::from_ref(&a));
     let said = fails(&network.run(&["embed", &a, "-o", "out.parquet"]), 2, "usage");
     assert!(said.contains("as safetensors only: Parquet is not written"), "{said}");
 }
