@@ -1,4 +1,4 @@
-// What the page computes itself: logs of training runs, whatever a file holds.
+// What the page computes itself: logs of training runs, whatever a file holds, and the heat of text.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -16,6 +16,7 @@ async function load(name) {
 }
 
 const { RunLog, smoothed, thinned } = await load("runlog.ts");
+const { characters, contrast, cost, heat } = await load("heat.ts");
 
 function read(text, pieces = 1) {
     const log = new RunLog();
@@ -96,4 +97,54 @@ test("a file that ends without a newline counts once it is whole", () => {
     assert.equal(log.lines, 0);
     log.end();
     assert.deepEqual([log.lines, log.unfinished, log.series("loss").values], [1, false, [2]]);
+});
+
+test("data is shown as its characters, and bytes that are no text as their numbers", () => {
+    const data = new TextEncoder().encode("aé\n€");
+    const shown = characters(new Uint8Array([...data, 0xff, 0x80, 0xe2]));
+    assert.deepEqual(
+        shown.map(({ text }) => text),
+        ["a", "é", "⏎\n", "€", "⟨FF⟩", "⟨80⟩", "⟨E2⟩"],
+    );
+    assert.equal(shown[3].to - shown[3].from, 3);
+    assert.equal(shown.at(-1).to, data.length + 3);
+    const text = "\ufeffa";
+    assert.equal(
+        characters(new TextEncoder().encode(text))
+            .map(({ text }) => text)
+            .join(""),
+        text,
+        "a byte order mark is kept",
+    );
+});
+
+test("a character costs what its bytes cost together, and neighbors of one color are one piece", () => {
+    const all = characters(new TextEncoder().encode("abé"));
+    const losses = [null, 200, 1_500, 1_000];
+    assert.equal(cost(losses, 2, 4), 2.5);
+    assert.equal(cost(losses, 0, 1), null);
+    assert.deepEqual(
+        heat(all, losses).map(({ text, level }) => [text, level]),
+        [
+            ["a", null],
+            ["b", 1],
+            ["é", 4],
+        ],
+    );
+    assert.deepEqual(
+        heat(all, [300, 200, 100, 200]).map(({ text }) => text),
+        ["abé"],
+    );
+    const [first, second] = [
+        [null, 200, 1_500, 1_000],
+        [null, 200, 100, 0],
+    ];
+    assert.deepEqual(
+        contrast(all, first, second).map(({ level }) => level),
+        [null, 3, 6],
+    );
+    assert.deepEqual(
+        contrast(all, second, first).map(({ level }) => level),
+        [null, 3, 0],
+    );
 });

@@ -1,6 +1,15 @@
 // The page as a reader meets it: Chromium in front of a local network of four validators.
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+    existsSync,
+    mkdirSync,
+    mkdtempSync,
+    readFileSync,
+    readdirSync,
+    rmSync,
+    statSync,
+    writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -105,7 +114,13 @@ async function addresses() {
     const { items } = await network.json("/v1/models");
     // A busy machine may be late with a model's first reveal; one of them has won.
     const model = items.toSorted((a, b) => b.wins - a.wins)[0];
+    const { items: entered } = await network.json(
+        `/v1/accounts/${network.address("account-4")}/events?limit=500`,
+    );
+    const { target: submitted } = entered.find(({ event }) => event === "submission_accepted");
+    const submission = `/targets/${submitted}/submissions/${network.address("account-4")}`;
     return {
+        submission,
         transaction,
         validator,
         target: targets[0],
@@ -118,6 +133,7 @@ async function addresses() {
             ...items.map(({ id }) => `/models/${id}`),
             "/targets",
             `/targets/${targets[0].id}`,
+            submission,
             `/epochs/${targets[0].epoch}`,
             "/epochs/1",
             "/blocks",
@@ -198,6 +214,32 @@ async function sound(page, name) {
     await page.setViewport({ width: 1280, height: 900, deviceScaleFactor: 1 });
 }
 
+test("a submission has a page, linked from its account, and why is said in sentences", async () => {
+    const { submission } = await addresses();
+    const address = network.address("account-4");
+    const page = await browser.page(`/accounts/${address}`);
+    await page.waitForSelector(`a[href="${submission}"]`);
+    await page.waitForSelector(".why li");
+    const { fates } = await network.json(`/v1/accounts/${address}/why`);
+    const told = fates.map(({ text }) => text.slice(1));
+    const said = await page.$$eval(".why li .theirs", (all) => all.map((item) => item.innerText));
+    assert.ok(
+        said.some((sentence) => told.some((text) => sentence.includes(text))),
+        `${said} of ${told}`,
+    );
+    await page.click(`a[href="${submission}"]`);
+    await page.waitForFunction((path) => location.pathname === path, {}, submission);
+    await page.waitForSelector('[data-event="submission_accepted"]');
+    assert.match(await text(page), /Rank now/);
+    await page.waitForFunction(() => document.querySelector(".why li, #why ~ .quiet"));
+    await page.close();
+    const nobody = `/targets/1/submissions/${network.address("account-8")}`;
+    const missing = await browser.page(nobody, { missing: true });
+    await missing.waitForSelector(".trouble");
+    assert.match(await text(missing), /submission_not_found/);
+    await missing.close();
+});
+
 test("training runs are drawn from their logs, over each other, and nothing leaves the browser", async () => {
     const asked = [];
     const page = await browser.page("/runs");
@@ -267,6 +309,44 @@ test("a log that grows is followed where the browser can", async () => {
     await step(2);
     await page.evaluate(() => window.grow(3));
     await step(3);
+    await page.close();
+});
+
+test("on a local network, data is tried with every model, byte by byte", async () => {
+    const page = await browser.page("/trial");
+    await page.waitForFunction(() => document.querySelector('nav a[href="/trial"]'));
+    const [sample] = readdirSync(join(folder, "rust"));
+    const data = `<script>alert(1)</script> \u202e ${readFileSync(join(folder, "rust", sample), "utf8")}`;
+    const file = join(folder, "tried <b>.rs");
+    writeFileSync(file, data);
+    const chooser = await page.$('main input[type="file"]');
+    await chooser.uploadFile(file);
+    await page.waitForSelector("[data-tried]", { timeout: 60_000 });
+    const losses = await page.$$eval("[data-tried] td:nth-child(2)", (cells) =>
+        cells.map((cell) => Number(cell.innerText)),
+    );
+    assert.ok(losses.length >= 1);
+    assert.equal(losses[0], Math.min(...losses), "the first one wins");
+    const shown = await page.$eval(".heat", (heat) => heat.innerText);
+    assert.match(shown, /<script>alert\(1\)<\/script>/);
+    assert.match(shown, /⟨U\+202E⟩/);
+    assert.ok((await page.$$('.heat span[class^="h"]')).length > 20, "in more than one color");
+    assert.equal(await page.$("main script, main b"), null);
+    await page.focus(".look input");
+    for (let step = 0; step < 5; step += 1) await page.keyboard.press("ArrowRight");
+    const told = await page.$eval(".look input", (slider) => slider.ariaValueText);
+    assert.match(told, /^byte 6, .*\d\.\d\d/);
+    assert.match(await text(page), /soma submit FILE --watch --key account-1 --url http/);
+    await page.waitForSelector(".plane .dot");
+    await sound(page, "/trial");
+    const long = await fetch(`${network.url}/v1/trial`, {
+        method: "POST",
+        headers: { "content-type": "application/octet-stream" },
+        body: "x".repeat(20_000),
+    });
+    assert.equal(long.status, 413);
+    const foreign = await fetch(`${network.url}/v1/trial`, { method: "POST", body: "some text" });
+    assert.equal(foreign.status, 400, "what a form of another site could send");
     await page.close();
 });
 
@@ -412,6 +492,7 @@ test("pictures for the documentation", { skip: !process.env.UPDATE }, async () =
     }
     const tools = [
         ["page-runs.png", "/runs", ["rust.jsonl", "prose.jsonl", "records.jsonl"], ".curve canvas"],
+        ["page-trial.png", "/trial", [join("rust", readdirSync(join(folder, "rust"))[0])], ".heat"],
     ];
     for (const [name, path, files, shown] of tools) {
         const page = await browser.page(path, { height: 1240 });

@@ -175,6 +175,9 @@ codes! {
     TargetNotFound = "target_not_found", NotFound, 404:
         "No target has this id.",
         "see `soma target list`";
+    SubmissionNotFound = "submission_not_found", NotFound, 404:
+        "The account has submitted nothing for this target that the node knows of.",
+        "see the target's history for who submitted";
     TargetClosed = "target_closed", Rejected:
         "Submissions are for the target's own epoch; publications and verdicts for the next.",
         "choose an open target; see `soma target list`";

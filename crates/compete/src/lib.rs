@@ -30,7 +30,6 @@ mod corpus;
 mod seen;
 mod submitting;
 mod session;
-pub mod why;
 
 pub use competitor::Competitor;
 pub use corpus::Standing;
@@ -45,6 +44,6 @@ pub use publishing::Offer;
 pub use scores::{ScoreCache, Scored, Scorer};
 pub use scoring::{Aim, Choice, Fit, ModelSet, Scores, Scoring};
 pub use session::{Plan, Session, Submitted};
-pub use submitting::{Ground, LeftOut, Rules, Submission, Submitter, nats, relative_distance};
+pub use submitting::{Ground, LeftOut, Rules, Submission, Submitter};
 pub use watch::Watch;
 pub use weights::{ModelFile, WeightsCache, download, hash_of, open};

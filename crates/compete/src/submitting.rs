@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Instant;
 
-use soma_architecture::embedding::UNIT;
 use soma_codes::{Coded, Exit};
 use soma_model::Architecture;
 use soma_protocol::{Amount, Epoch, Hash, ModelId, Params, TargetId, query};
@@ -13,6 +12,7 @@ use soma_sdk::SdkError;
 use soma_sdk::api::Target;
 use soma_sdk::client::Client;
 use soma_sdk::corpus::Corpus;
+use soma_sdk::figures::{nats, relative_distance};
 use soma_sdk::obligation::{Claim, Obligation, Publication};
 use soma_sdk::secret::Secret;
 
@@ -25,16 +25,6 @@ use crate::scoring::{Aim, Choice, Fit, ModelSet, Scores, Scoring};
 use crate::seen::Seen;
 use crate::troubles::Troubles;
 use crate::witness;
-
-/// A number of 2^-32 nat in nats.
-pub fn nats(q32: i64) -> f64 {
-    q32 as f64 / (1_u64 << 32) as f64
-}
-
-/// A squared distance as a fraction of the one at right angles: 0 is a hit.
-pub fn relative_distance(distance: u64) -> f64 {
-    distance as f64 / (2 * UNIT * UNIT) as f64
-}
 
 /// What the network asks for now; votes can change it between epochs.
 #[derive(Clone, Debug)]

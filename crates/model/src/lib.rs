@@ -42,7 +42,9 @@ pub use layers::sigreg::Directions;
 pub use look::Look;
 pub use receipt::{Difference, Place, Receipt, Subject};
 pub use rope::Rope;
-pub use score::{Dump, Report, Score, score, score_all, score_while, score_with_dump};
+pub use score::{
+    ByteReport, Dump, Report, Score, score, score_all, score_bytes, score_while, score_with_dump,
+};
 pub use simd::KernelKind;
 pub use soma_architecture::{Architecture, TensorSpec};
 pub use weights::Weights;

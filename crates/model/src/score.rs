@@ -8,6 +8,7 @@ mod passes;
 use crate::error::Error;
 use crate::kernels::Engine;
 use crate::layers::sigreg::Directions;
+use crate::tokenizer::chunks;
 use crate::weights::{Weights, framed};
 use passes::Passes;
 
@@ -85,6 +86,17 @@ enum Keep<'a> {
     All(&'a mut Dump),
 }
 
+/// A report, and what each byte of the data costs the model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ByteReport {
+    /// What [`score`] says.
+    pub report: Report,
+    /// The negative log likelihood of each byte in thousandths of a nat, rounded; `None` for the
+    /// first byte of a chunk, which nothing predicts. The mean of them is not the score, which has
+    /// more digits and counts the end.
+    pub byte_losses: Vec<Option<u32>>,
+}
+
 /// Scores data with a model.
 pub fn score(
     engine: &Engine,
@@ -111,6 +123,43 @@ pub fn score_while(
     let mut passes = Passes::new(engine, weights, directions)?.while_true(proceed);
     let scores = passes.run(&[data], Keep::Nothing, |_| ());
     if passes.gave_up() { Ok(None) } else { only(scores).map(Some) }
+}
+
+/// Scores data with a model as [`score_while`] does, and tells what each byte costs.
+///
+/// # Errors
+/// Same as [`score`].
+pub fn score_bytes(
+    engine: &Engine,
+    weights: &Weights,
+    data: &[u8],
+    directions: &Directions,
+    proceed: &dyn Fn() -> bool,
+) -> Result<Option<ByteReport>, Error> {
+    let mut nll = Vec::with_capacity(data.len());
+    let mut passes = Passes::new(engine, weights, directions)?.while_true(proceed);
+    let scores = passes.run(&[data], Keep::Nll(&mut nll), |_| ());
+    if passes.gave_up() {
+        return Ok(None);
+    }
+    let report = only(scores)?;
+    let positions = weights.sizes().positions;
+    let mut nll = nll.iter();
+    let mut byte_losses = Vec::with_capacity(data.len());
+    for chunk in chunks(data, positions) {
+        let predicted: Vec<u32> =
+            nll.by_ref().take(chunk.predicted()).map(|&nll| thousandths(nll)).collect();
+        byte_losses.push(None);
+        // What the end costs is nobody's byte.
+        byte_losses.extend(predicted.into_iter().take(chunk.bytes.len() - 1).map(Some));
+    }
+    Ok(Some(ByteReport { report, byte_losses }))
+}
+
+/// A finite nll in thousandths of a nat.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded before")]
+fn thousandths(nll: f32) -> u32 {
+    (f64::from(nll) * 1_000.0).round().clamp(0.0, f64::from(u32::MAX)) as u32
 }
 
 /// Scores documents with a model, each as in [`score`]; small ones share a forward pass.
@@ -209,7 +258,7 @@ impl Dump {
 mod tests {
     use std::cell::Cell;
 
-    use super::{Directions, score, score_while};
+    use super::{ByteReport, Directions, score, score_bytes, score_while};
     use crate::kernels::{Engine, KernelChoice};
     use crate::simd::KernelKind;
     use crate::weights::Weights;
@@ -234,6 +283,30 @@ mod tests {
         limit.set(2);
         assert_eq!(score_while(&engine, &weights, &data, &directions, &proceed).unwrap(), None);
         assert_eq!(asked.get(), 3, "nothing is computed after that");
+    }
+
+    #[test]
+    fn what_each_byte_costs_adds_up_to_the_score_but_for_the_end_of_the_data() {
+        let architecture = Architecture { layers: 1, ..Architecture::nano() };
+        let weights = Weights::init(&architecture, [7; 32]).unwrap();
+        let directions = Directions::new(&architecture, [9; 32]);
+        let engine = Engine::new(KernelChoice::Auto, 1).unwrap();
+        let positions = architecture.positions as usize;
+        // Two whole chunks, so that no end is predicted.
+        let data: Vec<u8> = (0..2 * positions).map(|at| (at * at % 251) as u8).collect();
+        let scored = score_bytes(&engine, &weights, &data, &directions, &|| true).unwrap();
+        let ByteReport { report, byte_losses: costs } = scored.unwrap();
+        assert_eq!(report, score(&engine, &weights, &data, &directions).unwrap());
+        assert_eq!(costs.len(), data.len());
+        let untold: Vec<usize> = (0..costs.len()).filter(|&at| costs[at].is_none()).collect();
+        assert_eq!(untold, [0, positions]);
+        let told: Vec<f64> = costs.iter().flatten().map(|&cost| f64::from(cost)).collect();
+        let mean = told.iter().sum::<f64>() / (2 * positions - 2) as f64 / 1_000.0;
+        assert!((mean - report.cross_entropy).abs() < 0.001, "{mean} {}", report.cross_entropy);
+        let short = &data[..positions + 5];
+        let scored = score_bytes(&engine, &weights, short, &directions, &|| true).unwrap();
+        assert_eq!(scored.unwrap().byte_losses.len(), short.len());
+        assert!(score_bytes(&engine, &weights, &data, &directions, &|| false).unwrap().is_none());
     }
 
     #[test]

@@ -16,6 +16,8 @@ mod totals;
 mod feed;
 mod projection;
 mod map;
+mod why;
+mod trial;
 mod api;
 mod state;
 mod history;
@@ -26,7 +28,7 @@ mod operation;
 mod page;
 mod server;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -36,6 +38,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use soma_codes::Code;
+use soma_sdk::api::routes::TRIAL_BYTES_MAX;
 use tokio::sync::Semaphore;
 use utoipa::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
@@ -50,6 +53,8 @@ use self::lane::{Lane, Lanes};
 use self::map::Maps;
 use self::problem::Problem;
 use self::totals::TotalsCache;
+use self::trial::Trials;
+use self::why::Whys;
 use crate::error::NodeError;
 use crate::health::Trouble;
 use crate::settings::ClientLimits;
@@ -86,17 +91,21 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(state::stakes))
         .routes(routes!(history::account_transactions))
         .routes(routes!(history::account_events))
+        .routes(routes!(history::account_why))
         .routes(routes!(state::validators))
         .routes(routes!(state::validator))
         .routes(routes!(state::governance))
         .routes(routes!(state::models))
         .routes(routes!(state::model))
         .routes(routes!(state::model_specialization))
+        .routes(routes!(state::trial).layer(DefaultBodyLimit::max(TRIAL_BYTES_MAX)))
         .routes(routes!(history::model_events))
+        .routes(routes!(history::model_why))
         .routes(routes!(state::targets))
         .routes(routes!(state::target))
         .routes(routes!(state::target_direction))
         .routes(routes!(history::target_events))
+        .routes(routes!(history::submission))
         .routes(routes!(history::epoch_events))
         .routes(routes!(history::governance_events))
         .routes(routes!(state::target_data))
@@ -227,6 +236,14 @@ pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, NodeError> {
     })
 }
 
+/// Where this machine reaches the API that listens at `api`: at loopback if it listens everywhere.
+pub(crate) fn url(api: SocketAddr) -> String {
+    let port = api.port();
+    let reachable =
+        if api.ip().is_unspecified() { (Ipv4Addr::LOCALHOST, port).into() } else { api };
+    format!("http://{reachable}")
+}
+
 /// Answers while the node starts: that it is not ready, and what it does. It never reads the chain.
 pub(crate) async fn serve_start(
     listener: TcpListener,
@@ -259,6 +276,7 @@ pub(crate) async fn serve(
     limits: ClientLimits,
 ) -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
+    let url = url(listener.local_addr()?);
     let (clients, shutdown) = (Clients::new(limits), parts.shutdown.clone());
     let api = Api {
         parts,
@@ -268,6 +286,8 @@ pub(crate) async fn serve(
         turns: Arc::new(Semaphore::new(TURNS)),
         feed: Feed::default(),
         maps: Maps::default(),
+        trials: Trials::default(),
+        whys: Whys::new(&url).map_err(std::io::Error::other)?,
     };
     let connections = Connections::new(CONNECTIONS_MAX);
     server::serve(listener, router(api), clients, connections, &shutdown).await;

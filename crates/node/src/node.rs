@@ -149,7 +149,7 @@ pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
     drop(starting);
     let (parts, arrivals) = assembled?;
     let mut node = Node {
-        url: format!("http://{}", reachable(api)),
+        url: http::url(api),
         api,
         shutdown: parts.shutdown.clone(),
         health: Some(Arc::clone(&parts.health)),
@@ -372,13 +372,4 @@ fn free_port(address: SocketAddr) -> Result<SocketAddr, NodeError> {
     }
     let probe = TcpListener::bind(address).and_then(|listener| listener.local_addr());
     probe.map_err(|source| NodeError::Listen { address, source })
-}
-
-/// An address that this machine can connect to: loopback for a node that listens everywhere.
-fn reachable(api: SocketAddr) -> SocketAddr {
-    if api.ip().is_unspecified() {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, api.port()))
-    } else {
-        api
-    }
 }

@@ -4,10 +4,11 @@
 //!
 //! Reading order: [`api`] is the HTTP API as data; [`error`] lists what can fail; `file`,
 //! [`secret`], [`corpus`], [`words`], [`keys`] and [`cipher`] keep secrets; [`patience`] and
-//! [`turn`] are how to wait; [`client`] calls a node, with [`events`] and [`transfer`];
-//! [`signing`] makes transactions, [`known_chain`] remembers for which chain, [`at_stake`] what
-//! would be lost, and [`sender`] sends them for one account; [`obligation`] is what an account
-//! still has to send, and [`spool`] keeps it on disk until it is settled.
+//! [`turn`] are how to wait; [`client`] calls a node, with [`events`] and [`transfer`]; [`why`]
+//! reads from it what became of somebody, in [`figures`] as people read them; [`signing`] makes
+//! transactions, [`known_chain`] remembers for which chain, [`at_stake`] what would be lost, and
+//! [`sender`] sends them for one account; [`obligation`] is what an account still has to send, and
+//! [`spool`] keeps it on disk until it is settled.
 
 #![forbid(unsafe_code)]
 
@@ -29,6 +30,7 @@ pub mod turn;
 
 pub mod client;
 pub mod events;
+pub mod figures;
 pub mod transfer;
 
 pub mod signing;
@@ -36,6 +38,8 @@ pub mod signing;
 pub mod at_stake;
 pub mod known_chain;
 pub mod sender;
+
+pub mod why;
 
 pub mod obligation;
 pub mod spool;

@@ -15,12 +15,19 @@ export class Problem extends Error {
 
 /** The JSON at a path of the API. */
 export async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
+    return ask<T>(path, { headers: { accept: "application/json" } }, signal);
+}
+
+/** What the API answers to data. */
+export async function post<T>(path: string, body: Blob, signal?: AbortSignal): Promise<T> {
+    const headers = { accept: "application/json", "content-type": "application/octet-stream" };
+    return ask<T>(path, { method: "POST", headers, body }, signal);
+}
+
+async function ask<T>(path: string, init: RequestInit, signal?: AbortSignal): Promise<T> {
     let response: Response;
     try {
-        response = await fetch(path, {
-            signal: signal ?? null,
-            headers: { accept: "application/json" },
-        });
+        response = await fetch(path, { ...init, signal: signal ?? null });
     } catch (error) {
         if (signal?.aborted) throw error;
         throw new Problem("unreachable", "the node does not answer", "it may be restarting", 0);

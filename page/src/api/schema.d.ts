@@ -123,6 +123,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/accounts/{address}/why": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Why the account's submissions of the last epochs won or did not */
+        get: operations["account_why"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/architecture": {
         parameters: {
             query?: never;
@@ -447,6 +464,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/models/{id}/why": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Why the model won or did not in the last epochs */
+        get: operations["model_why"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/params": {
         parameters: {
             query?: never;
@@ -583,6 +617,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/targets/{id}/submissions/{address}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What an account submitted for a target, and what became of it */
+        get: operations["submission"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/transactions": {
         parameters: {
             query?: never;
@@ -645,6 +696,23 @@ export interface paths {
         get: operations["transaction_action"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/trial": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** What the active models make of data, on a local network and at its machine alone */
+        post: operations["trial"];
         delete?: never;
         options?: never;
         head?: never;
@@ -978,7 +1046,7 @@ export interface components {
             /** @description The stake with which a validator would get a seat if an epoch began now, in base units. */
             seat_to_take: components["schemas"]["Text"];
         };
-        /** @description A model or a target in the plane of an [`EpochMap`]. */
+        /** @description A model or a target in the plane of an [`EpochMap`], or data as a model sees it. */
         MapPoint: {
             /**
              * Format: int32
@@ -1066,6 +1134,22 @@ export interface components {
          * @enum {string}
          */
         ModelStatus: "registered" | "active" | "inactive" | "retiring" | "retired";
+        /** @description A target that data lies near to. */
+        Near: {
+            closest?: components["schemas"]["Text"] | null;
+            /** @description Squared distance of the data from it, seen from that model. */
+            distance: components["schemas"]["Text"];
+            /**
+             * Format: int32
+             * @description Which of the models routed to it predicts the data best.
+             */
+            model: number;
+            /**
+             * Format: int32
+             * @description The target.
+             */
+            target: number;
+        };
         /** @description An announced commission. */
         NextCommission: {
             /**
@@ -1432,6 +1516,8 @@ export interface components {
              *     prunes.
              */
             history_from: components["schemas"]["Text"];
+            /** @description Whether this is a local network, on whose machine data can be tried. */
+            local?: boolean;
             /**
              * Format: int32
              * @description Models that are routed to targets.
@@ -1471,6 +1557,32 @@ export interface components {
             troubles?: components["schemas"]["Trouble"][];
             /** @description Version of the node's software. */
             version: string;
+        };
+        /** @description What an account submitted for a target, and what became of it. */
+        Submission: {
+            /** @description Which of its documents are among the closest now, closest first. */
+            candidates: components["schemas"]["Candidate"][];
+            /**
+             * Format: int32
+             * @description Its epoch.
+             */
+            epoch: number;
+            /**
+             * @description What happened to its submissions and to the target since the first of them, newest first,
+             *     without what others submitted: at most 500.
+             */
+            events: components["schemas"]["Event"][];
+            payment?: components["schemas"]["Payment"] | null;
+            publication?: components["schemas"]["Publication"] | null;
+            /** @description The target's status. */
+            status: components["schemas"]["TargetStatus"];
+            /** @description The account. */
+            submitter: components["schemas"]["Text"];
+            /**
+             * Format: int32
+             * @description The target.
+             */
+            target: number;
         };
         /** @description The answer to a transaction that the pool accepted. */
         Submitted: {
@@ -1526,6 +1638,33 @@ export interface components {
          */
         TargetStatus: "open" | "published" | "settled" | "returned";
         Text: string;
+        /**
+         * @description What became of something in an epoch, as it is told. What the sentence says is beside these
+         *     fields.
+         */
+        Told: Record<string, never> & {
+            /**
+             * Format: int32
+             * @description The epoch.
+             */
+            epoch: number;
+            /** @description What would have changed it. */
+            hint?: string | null;
+            /**
+             * Format: int32
+             * @description The model, if it is about one.
+             */
+            model?: number | null;
+            /** @description The kind of reason, a stable word. */
+            reason: string;
+            /**
+             * Format: int32
+             * @description The target, if it is about one.
+             */
+            target?: number | null;
+            /** @description The reason, as a sentence without a full stop. */
+            text: string;
+        };
         /** @description A transaction and its outcome. */
         Transaction: {
             /** @description Name of its action: `transfer`, `submit`, ... */
@@ -1550,6 +1689,50 @@ export interface components {
          * @enum {string}
          */
         TransactionState: "pending" | "final";
+        /** @description What the active models of a local network make of data. */
+        Trial: {
+            /** @description What predicting it from the counts in its chunks costs, in 2^-32 nat. */
+            counting_q32: components["schemas"]["Text"];
+            /**
+             * Format: int32
+             * @description The epoch whose targets it is compared with.
+             */
+            epoch: number;
+            /** @description The gain from which on a model understands data, in 2^-32 nat. */
+            gain_min_q32: components["schemas"]["Text"];
+            /**
+             * @description Models that tried it, the best first: the first one wins, among nearly equal ones with the
+             *     oldest weights.
+             */
+            models: components["schemas"]["Tried"][];
+            /**
+             * Format: int32
+             * @description Bytes of the data.
+             */
+            size_bytes: number;
+            /** @description The targets of the epoch that it lies closest to, closest first, at most 12. */
+            targets: components["schemas"]["Near"][];
+            /** @description Active models that could not try it, or whose turn did not come in time. */
+            untried: number[];
+        };
+        /** @description What a model makes of data. */
+        Tried: {
+            /**
+             * @description What each byte costs it, in thousandths of a nat; null for bytes that begin a chunk, which
+             *     nothing predicts.
+             */
+            byte_losses: (number | null)[];
+            /** @description Its cross-entropy, in which models compete, in 2^-32 nat for each byte. */
+            cross_entropy_q32: components["schemas"]["Text"];
+            /** @description How much better it predicts the data than counting does, in 2^-32 nat. */
+            gain_q32: components["schemas"]["Text"];
+            /**
+             * Format: int32
+             * @description The model.
+             */
+            model: number;
+            place?: components["schemas"]["MapPoint"] | null;
+        };
         /** @description Something about a node that its operator should know. */
         Trouble: {
             /** @description Stable code. */
@@ -1644,6 +1827,18 @@ export interface components {
             revealed_epoch: number;
             /** @description Bytes of the file. */
             size_bytes: components["schemas"]["Text"];
+        };
+        /** @description Why submissions of an account, or a model, won or did not. */
+        Why: {
+            /**
+             * Format: int32
+             * @description How many epochs it looks back, the running one included.
+             */
+            epochs: number;
+            /** @description What became of each thing, oldest first. */
+            fates: components["schemas"]["Told"][];
+            /** @description Height of the last block that it takes into account. */
+            height: components["schemas"]["Text"];
         };
         /**
          * @description The first target that was won with data that has a certain piece. Data with half of its pieces
@@ -1858,6 +2053,39 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Page_Transaction"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiError"];
+                };
+            };
+        };
+    };
+    account_why: {
+        parameters: {
+            query?: {
+                /** @description how many to look back, 1 to 10 */
+                epochs?: number;
+            };
+            header?: never;
+            path: {
+                /** @description soma1... */
+                address: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Why"];
                 };
             };
             400: {
@@ -2611,6 +2839,46 @@ export interface operations {
             };
         };
     };
+    model_why: {
+        parameters: {
+            query?: {
+                /** @description how many to look back, 1 to 10 */
+                epochs?: number;
+            };
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Why"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiError"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiError"];
+                };
+            };
+        };
+    };
     params: {
         parameters: {
             query?: never;
@@ -2834,6 +3102,45 @@ export interface operations {
             };
         };
     };
+    submission: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+                /** @description soma1... */
+                address: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Submission"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiError"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiError"];
+                };
+            };
+        };
+    };
     send_transaction: {
         parameters: {
             query?: never;
@@ -3018,6 +3325,62 @@ export interface operations {
                 };
             };
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiError"];
+                };
+            };
+        };
+    };
+    trial: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description at most 16 KiB */
+        requestBody: {
+            content: {
+                "application/octet-stream": number[];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Trial"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiError"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiError"];
+                };
+            };
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiError"];
+                };
+            };
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -15,10 +15,15 @@ export type Model = Schemas["Model"];
 export type Proposal = Schemas["Proposal"];
 export type Stake = Schemas["Stake"];
 export type Status = Schemas["Status"];
+export type Submission = Schemas["Submission"];
 export type Target = Schemas["Target"];
+export type Told = Schemas["Told"];
 export type Transaction = Schemas["Transaction"];
+export type Trial = Schemas["Trial"];
+export type Tried = Schemas["Tried"];
 export type Validator = Schemas["Validator"];
 export type Weights = Schemas["Weights"];
+export type Why = Schemas["Why"];
 
 /** A page of a list; the next one begins after `next`. */
 export interface Page<T> {

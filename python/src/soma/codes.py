@@ -195,6 +195,7 @@ class Code(StrEnum):
     STILL_JAILED = "still_jailed"
     STORE_DAMAGED = "store_damaged"
     STORE_ERROR = "store_error"
+    SUBMISSION_NOT_FOUND = "submission_not_found"
     SUPPLY = "supply"
     TARGET_CLOSED = "target_closed"
     TARGET_NOT_FOUND = "target_not_found"

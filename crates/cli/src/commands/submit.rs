@@ -4,9 +4,10 @@
 use std::path::PathBuf;
 
 use soma_compete::{
-    Library, Plan, ScoreCache, Scoring, Session, Submitted, Submitter, WeightsCache, nats,
+    Library, Plan, ScoreCache, Scoring, Session, Submitted, Submitter, WeightsCache,
 };
 use soma_protocol::Amount;
+use soma_sdk::figures::nats;
 
 use crate::error::Result;
 use crate::global::Global;

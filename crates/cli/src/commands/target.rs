@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use soma_codes::Code;
-use soma_compete::relative_distance;
 use soma_protocol::{Amount, Epoch, TargetId};
 use soma_sdk::api::{Target, TargetStatus};
 use soma_sdk::client::Client;
+use soma_sdk::figures::relative_distance;
 
 use crate::data::{Shown, new_file};
 use crate::error::{Error, Result};

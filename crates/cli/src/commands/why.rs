@@ -1,8 +1,8 @@
 //! `soma why`: what became of submissions and models, and what would have changed it.
 
 use serde::Serialize;
-use soma_compete::why::{self, Fate};
 use soma_protocol::{Address, ModelId};
+use soma_sdk::why::{self, Fate};
 
 use crate::error::Result;
 use crate::global::Global;

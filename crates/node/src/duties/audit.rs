@@ -360,37 +360,36 @@ impl AuditQueue {
         routed: &Contender,
         proceed: &impl Fn() -> bool,
     ) -> Result<Option<Opened>, NodeError> {
-        let open = || self.read(&routed.revealed, &case.architecture);
+        let open = || open_weights(&self.weights, &routed.revealed, &case.architecture);
         self.models.get(case.file(routed), proceed, open)
     }
+}
 
-    /// The weights in a revealed file; `None` if it has none. A damaged copy on this disk is an
-    /// error.
-    fn read(
-        &self,
-        revealed: &Revealed,
-        architecture: &Architecture,
-    ) -> Result<Option<Weights>, NodeError> {
-        let (files, weights_hash) = (&self.weights, revealed.weights_hash);
-        let Some(path) = files.plain_file(revealed)? else {
-            tracing::warn!(%weights_hash, "a published file is not what was revealed");
-            return Ok(None);
-        };
-        match Weights::open(&path, Some(architecture)) {
-            Ok(weights) if weights.hash() != weights_hash.0 => {
-                Err(files.remove_plain(revealed, Hash(weights.hash())))
-            }
-            Ok(weights) => Ok(Some(weights)),
-            Err(soma_model::Error::Io { path, source }) => Err(NodeError::io(&path, source)),
-            // Neither says anything about what was published.
-            Err(
-                error @ (soma_model::Error::Changed { .. } | soma_model::Error::NotAFile { .. }),
-            ) => Err(NodeError::io(&path, std::io::Error::other(error))),
-            Err(error) => {
-                files.check_plain(revealed)?;
-                tracing::warn!(%weights_hash, %error, "published weights are malformed");
-                Ok(None)
-            }
+/// The weights in a revealed file; `None` if it has none. A damaged copy on this disk is an error.
+pub(crate) fn open_weights(
+    files: &WeightsStore,
+    revealed: &Revealed,
+    architecture: &Architecture,
+) -> Result<Option<Weights>, NodeError> {
+    let weights_hash = revealed.weights_hash;
+    let Some(path) = files.plain_file(revealed)? else {
+        tracing::warn!(%weights_hash, "a published file is not what was revealed");
+        return Ok(None);
+    };
+    match Weights::open(&path, Some(architecture)) {
+        Ok(weights) if weights.hash() != weights_hash.0 => {
+            Err(files.remove_plain(revealed, Hash(weights.hash())))
+        }
+        Ok(weights) => Ok(Some(weights)),
+        Err(soma_model::Error::Io { path, source }) => Err(NodeError::io(&path, source)),
+        // Neither says anything about what was published.
+        Err(error @ (soma_model::Error::Changed { .. } | soma_model::Error::NotAFile { .. })) => {
+            Err(NodeError::io(&path, std::io::Error::other(error)))
+        }
+        Err(error) => {
+            files.check_plain(revealed)?;
+            tracing::warn!(%weights_hash, %error, "published weights are malformed");
+            Ok(None)
         }
     }
 }

@@ -12,6 +12,8 @@ use super::lane::{Lanes, Running};
 use super::map::Maps;
 use super::problem::Problem;
 use super::totals::TotalsCache;
+use super::trial::Trials;
+use super::why::Whys;
 use crate::chain::Chain;
 use crate::duties::Duties;
 use crate::duties::audit::Audits;
@@ -48,6 +50,10 @@ pub(super) struct Api {
     pub(super) feed: Feed,
     /// The maps of the last epochs.
     pub(super) maps: Maps,
+    /// What tries data.
+    pub(super) trials: Trials,
+    /// The last answers to why.
+    pub(super) whys: Whys,
 }
 
 impl std::ops::Deref for Api {

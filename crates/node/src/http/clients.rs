@@ -336,7 +336,7 @@ fn named_address(entry: &str) -> Option<IpAddr> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(pub(super) SocketAddr);
 
-/// The client of a request that sends transactions.
+/// The client of a request that sends something.
 #[derive(Debug)]
 pub(super) struct Client {
     clients: Clients,
@@ -356,6 +356,11 @@ impl Client {
         let here = Party::Here(peer.port());
         let party = origin.map_or(here, |origin| Party::Client(origin.address));
         Self { clients: clients.clone(), origin, party, running }
+    }
+
+    /// Whether it is at this machine.
+    pub(super) const fn is_here(&self) -> bool {
+        self.origin.is_none()
     }
 
     /// Whose transactions take turns with those of others.

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use soma_codes::Code;
 use soma_protocol::{Address, Epoch, Hash, ModelId, SignedTransaction, TargetId};
 use soma_sdk::api::cursor::Cursor;
-use soma_sdk::api::routes;
+use soma_sdk::api::routes::{self, WHY_EPOCHS_DEFAULT, WHY_EPOCHS_MAX};
 use soma_sdk::api::text::Text;
 use soma_sdk::api::{self as types, ApiError, Page};
 use soma_store::History;
@@ -15,7 +15,8 @@ use soma_store::history::{BlockRecord, Subject, TransactionRecord};
 use super::api::{Api, Path, Query};
 use super::json;
 use super::problem::Problem;
-use super::state::{page, page_size};
+use super::state::{found, page, page_size};
+use super::why::About;
 use crate::error::NodeError;
 
 /// A transaction and its outcome
@@ -238,6 +239,41 @@ pub(super) async fn target_events(
     events_of(&api, Subject::Target(TargetId(id)), &after)
 }
 
+/// What an account submitted for a target, and what became of it
+#[utoipa::path(get, path = routes::SUBMISSION, tag = "targets",
+    params(("id" = u32, Path), ("address" = String, Path, description = "soma1...")),
+    responses((status = 200, body = types::Submission), (status = 400, body = ApiError),
+        (status = 404, body = ApiError)))]
+pub(super) async fn submission(
+    State(api): State<Api>,
+    Path((id, submitter)): Path<(u32, Text<Address>)>,
+) -> Result<Json<types::Submission>, Problem> {
+    let id = TargetId(id);
+    let target = api.chain.read(|state, _| json::target(state, id));
+    let Json(target) = found(target, Code::TargetNotFound, format_args!("target {id}"))?;
+    let events = json::events_of_submission(&api.chain.history, id, *submitter);
+    let events = events.map_err(NodeError::from)?;
+    let mut candidates = target.candidates;
+    candidates.retain(|candidate| candidate.submitter == submitter);
+    if events.is_empty() && candidates.is_empty() {
+        let message = format!("there is no submission of {submitter} for target {id}");
+        return Err(Problem::new(Code::SubmissionNotFound, message));
+    }
+    let publication = target
+        .publication
+        .filter(|published| candidates.iter().any(|candidate| candidate.rank == published.rank));
+    Ok(Json(types::Submission {
+        target: id.0,
+        epoch: target.epoch,
+        status: target.status,
+        publication,
+        payment: target.payment.filter(|payment| payment.submitter == submitter),
+        candidates,
+        submitter,
+        events,
+    }))
+}
+
 /// The course of an epoch, newest first: its phases, its beacon and its emission
 #[utoipa::path(get, path = routes::EPOCH_EVENTS, tag = "history",
     params(("epoch" = u32, Path),
@@ -262,6 +298,52 @@ pub(super) async fn governance_events(
     Query(after): Query<AfterCursor>,
 ) -> Result<Json<Page<types::Event>>, Problem> {
     events_of(&api, Subject::Governance, &after)
+}
+
+#[derive(Deserialize)]
+pub(super) struct LookBack {
+    epochs: Option<u32>,
+}
+
+impl LookBack {
+    fn checked(&self) -> Result<u32, Problem> {
+        let epochs = self.epochs.unwrap_or(WHY_EPOCHS_DEFAULT);
+        if (1..=WHY_EPOCHS_MAX).contains(&epochs) {
+            return Ok(epochs);
+        }
+        Err(Problem::bad_request(format!("epochs must be from 1 to {WHY_EPOCHS_MAX}")))
+    }
+}
+
+async fn why(api: &Api, about: About, epochs: &LookBack) -> Result<Json<types::Why>, Problem> {
+    api.whys.get(about, epochs.checked()?, api.chain.height()).await.map(Json)
+}
+
+/// Why the account's submissions of the last epochs won or did not
+#[utoipa::path(get, path = routes::ACCOUNT_WHY, tag = "history",
+    params(("address" = String, Path, description = "soma1..."),
+        ("epochs" = Option<u32>, Query, description = "how many to look back, 1 to 10")),
+    responses((status = 200, body = types::Why), (status = 400, body = ApiError)))]
+pub(super) async fn account_why(
+    State(api): State<Api>,
+    Path(address): Path<Text<Address>>,
+    Query(epochs): Query<LookBack>,
+) -> Result<Json<types::Why>, Problem> {
+    why(&api, About::Account(*address), &epochs).await
+}
+
+/// Why the model won or did not in the last epochs
+#[utoipa::path(get, path = routes::MODEL_WHY, tag = "history",
+    params(("id" = u32, Path),
+        ("epochs" = Option<u32>, Query, description = "how many to look back, 1 to 10")),
+    responses((status = 200, body = types::Why), (status = 400, body = ApiError),
+        (status = 404, body = ApiError)))]
+pub(super) async fn model_why(
+    State(api): State<Api>,
+    Path(id): Path<u32>,
+    Query(epochs): Query<LookBack>,
+) -> Result<Json<types::Why>, Problem> {
+    why(&api, About::Model(ModelId(id)), &epochs).await
 }
 
 fn events_of(

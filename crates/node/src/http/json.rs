@@ -8,7 +8,8 @@ mod history;
 mod tests;
 
 pub(super) use history::{
-    block, event_number, events, events_of, events_of_block, finalized_transaction,
+    block, event_number, events, events_of, events_of_block, events_of_submission,
+    finalized_transaction,
 };
 pub(super) use state::{
     account, clock, direction, epoch, model, specialization, supply, target, transaction, winner,

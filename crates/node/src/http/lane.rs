@@ -27,6 +27,8 @@ pub(super) enum Lane {
     Send,
     /// Questions about the state and the history.
     Query,
+    /// Questions that take long: for them the node asks itself much, or runs models.
+    Long,
     /// Streams of events.
     Stream,
     /// Files, up and down.
@@ -36,8 +38,15 @@ pub(super) enum Lane {
 }
 
 impl Lane {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Health, Self::Send, Self::Query, Self::Stream, Self::Transfer, Self::Page];
+    pub(super) const ALL: [Self; 7] = [
+        Self::Health,
+        Self::Send,
+        Self::Query,
+        Self::Long,
+        Self::Stream,
+        Self::Transfer,
+        Self::Page,
+    ];
 
     /// The lane of a request; unknown routes of the API are questions.
     pub(super) fn of(method: &Method, path: &str) -> Self {
@@ -54,6 +63,8 @@ impl Lane {
             path if [routes::CIPHERTEXT, routes::WEIGHTS].iter().any(|file| below(path, file)) => {
                 Self::Transfer
             }
+            routes::TRIAL => Self::Long,
+            path if path.starts_with("/v1/") && path.ends_with("/why") => Self::Long,
             routes::OPENAPI => Self::Query,
             path if path.starts_with("/v1/") => Self::Query,
             _ => Self::Page,
@@ -65,6 +76,8 @@ impl Lane {
     pub(super) const fn places(self) -> usize {
         match self {
             Self::Health | Self::Query | Self::Stream | Self::Page => 256,
+            // Each asks one question at a time, so they take some of the turns of `Query`, not all.
+            Self::Long => 3,
             Self::Send => 512,
             Self::Transfer => 128,
         }
@@ -73,7 +86,7 @@ impl Lane {
     /// Whether a request that waits for its client gives way. Streams and files do that for long,
     /// and rightly.
     const fn gives_way(self) -> bool {
-        matches!(self, Self::Health | Self::Send | Self::Query | Self::Page)
+        matches!(self, Self::Health | Self::Send | Self::Query | Self::Long | Self::Page)
     }
 
     /// Requests that run at once, of one client.
@@ -81,6 +94,7 @@ impl Lane {
         let most = match self {
             Self::Health => 8,
             Self::Send => 16,
+            Self::Long => 2,
             Self::Query | Self::Page => 32,
             Self::Stream | Self::Transfer => limits.streams,
         };
@@ -92,7 +106,7 @@ impl Lane {
         match self {
             Self::Health | Self::Send => Some(Duration::from_secs(15)),
             Self::Transfer if method == Method::PUT => None,
-            Self::Query | Self::Stream | Self::Transfer | Self::Page => {
+            Self::Query | Self::Long | Self::Stream | Self::Transfer | Self::Page => {
                 Some(Duration::from_secs(30))
             }
         }
@@ -290,6 +304,9 @@ mod tests {
         assert_eq!(get(&routes::path(routes::TRANSACTION, Hash([1; 32]))), Lane::Query);
         assert_eq!(Lane::of(&Method::PUT, &routes::path(routes::UPLOAD, "x")), Lane::Transfer);
         assert_eq!(get(&routes::path(routes::WEIGHTS, "x")), Lane::Transfer);
+        assert_eq!(get(&routes::path(routes::MODEL_WHY, 7)), Lane::Long);
+        assert_eq!(Lane::of(&Method::POST, routes::TRIAL), Lane::Long);
+        assert_eq!(get("/why"), Lane::Page);
         assert_eq!(get("/v1/models"), Lane::Query);
         assert_eq!(get("/v1/nothing"), Lane::Query);
         assert_eq!(get(routes::OPENAPI), Lane::Query);

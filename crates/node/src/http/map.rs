@@ -42,40 +42,66 @@ impl Maps {
 /// The map, and whether all targets of the epoch are drawn, so that it stays as it is; `None` if
 /// the epoch has not begun.
 fn draw(chain: &Chain, epoch: Epoch) -> Option<(EpochMap, bool)> {
-    let empty = EpochMap { epoch: epoch.0, targets: Vec::new(), models: Vec::new() };
-    let (has_begun, drawn) = chain.read(|state, _| {
-        let has_begun = (1..=read::clock(state).epoch.0).contains(&epoch.0);
-        let drawn = read::epoch(state, epoch).map(|drawn| {
+    let has_begun = chain.read(|state, _| (1..=read::clock(state).epoch.0).contains(&epoch.0));
+    if !has_begun {
+        return None;
+    }
+    let vectors = Vectors::read(chain, epoch);
+    let Some(plane) = vectors.plane() else {
+        let empty = EpochMap { epoch: epoch.0, targets: Vec::new(), models: Vec::new() };
+        return Some((empty, false));
+    };
+    let map = EpochMap {
+        epoch: epoch.0,
+        targets: points(&vectors.target_ids, &plane.places(&vectors.targets, false)),
+        models: points(&vectors.model_ids, &plane.places(&vectors.models, true)),
+    };
+    Some((map, vectors.is_whole))
+}
+
+/// What a map is drawn from: the models routed to an epoch's targets with their specializations,
+/// and the targets with their directions. Nothing before the targets are drawn, and once the
+/// specializations of then are no longer kept.
+#[derive(Default)]
+pub(super) struct Vectors {
+    model_ids: Vec<u32>,
+    models: Vec<Vec<i16>>,
+    target_ids: Vec<u32>,
+    pub(super) targets: Vec<Vec<i16>>,
+    /// Whether all targets of the epoch are drawn.
+    is_whole: bool,
+}
+
+impl Vectors {
+    pub(super) fn read(chain: &Chain, epoch: Epoch) -> Self {
+        let drawn = chain.read(|state, _| {
+            let drawn = read::epoch(state, epoch)?;
             let ids: Vec<TargetId> = drawn.target_ids().take(POINTS_MAX).collect();
             let targets: Vec<_> = ids.iter().filter_map(|id| read::target(state, *id)).collect();
             let routed = targets.iter().flat_map(|target| &target.routed);
             let models: BTreeSet<ModelId> = routed.map(|routed| routed.model).collect();
-            (ids.len() == targets.len(), ids, models)
+            Some((ids.len() == targets.len(), ids, models))
         });
-        (has_begun, drawn)
-    });
-    let Some((is_whole, ids, models)) = drawn else {
-        return has_begun.then_some((empty, false));
-    };
-    // One question for each vector, so that no block waits for all of them.
-    let specialization = |id| chain.read(|state, _| read::drawn_specialization(state, epoch, id));
-    let models = models.into_iter().filter_map(|id| Some((id.0, specialization(id)?)));
-    let (model_ids, models): (Vec<_>, Vec<_>) = models.take(POINTS_MAX).unzip();
-    if models.is_empty() {
-        return Some((empty, false));
+        let Some((is_whole, ids, models)) = drawn else {
+            return Self::default();
+        };
+        // One question for each vector, so that no block waits for all of them.
+        let specialization =
+            |id| chain.read(|state, _| read::drawn_specialization(state, epoch, id));
+        let models = models.into_iter().filter_map(|id| Some((id.0, specialization(id)?)));
+        let (model_ids, models) = models.take(POINTS_MAX).unzip();
+        let direction = |id| chain.read(|state, _| json::direction(state, id));
+        let targets = ids.into_iter().filter_map(|id| Some((id.0, direction(id)?.components)));
+        let (target_ids, targets) = targets.unzip();
+        Self { model_ids, models, target_ids, targets, is_whole }
     }
-    let direction = |id| chain.read(|state, _| json::direction(state, id));
-    let targets = ids.into_iter().filter_map(|id| Some((id.0, direction(id)?.components)));
-    let (target_ids, targets): (Vec<_>, Vec<_>) = targets.unzip();
-    let plane = Plane::of(&models, &targets);
-    let map = EpochMap {
-        epoch: epoch.0,
-        targets: points(target_ids, &plane.places(&targets, false)),
-        models: points(model_ids, &plane.places(&models, true)),
-    };
-    Some((map, is_whole))
+
+    /// The plane of the map; `None` if there is none to draw.
+    pub(super) fn plane(&self) -> Option<Plane> {
+        (!self.models.is_empty()).then(|| Plane::of(&self.models, &self.targets))
+    }
 }
 
-fn points(ids: Vec<u32>, places: &[[i32; 2]]) -> Vec<MapPoint> {
-    ids.into_iter().zip(places).map(|(id, &[x, y])| MapPoint { id, x, y }).collect()
+fn points(ids: &[u32], places: &[[i32; 2]]) -> Vec<MapPoint> {
+    ids.iter().zip(places).map(|(&id, &[x, y])| MapPoint { id, x, y }).collect()
 }

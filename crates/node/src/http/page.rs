@@ -28,12 +28,13 @@ const DOCUMENT: &str = "index.html";
 const ASSETS: &str = "assets";
 
 /// Answers of the API that have a page.
-const PAGES: [&str; 16] = [
+const PAGES: [&str; 17] = [
     routes::STATUS,
     routes::MODELS,
     routes::MODEL,
     routes::TARGETS,
     routes::TARGET,
+    routes::SUBMISSION,
     routes::EPOCH,
     routes::BLOCKS,
     routes::BLOCK,
@@ -48,7 +49,7 @@ const PAGES: [&str; 16] = [
 ];
 
 /// Pages that show no answer of the API: they work on what the reader gives them.
-const TOOLS: [&str; 1] = ["/runs"];
+const TOOLS: [&str; 2] = ["/runs", "/trial"];
 
 /// Nothing is loaded or asked but from this node, nothing is run but files, no text becomes markup
 /// (Svelte's own templates apart), and nobody shows the page in a frame.

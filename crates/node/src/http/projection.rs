@@ -42,24 +42,54 @@ impl Plane {
 
     /// Where directions lie in the plane, seen from its origin: the farthest is [`RADIUS`] away.
     pub(super) fn places(&self, points: &[Vec<i16>], from_origin: bool) -> Vec<[i32; 2]> {
-        let dim = self.origin.len();
-        let places: Vec<[i64; 2]> = points
-            .iter()
-            .map(|point| {
-                let point = scaled(point, dim);
-                let seen = if from_origin { less(&point, &self.origin) } else { point };
-                [0, 1].map(|at| dot(&seen, &self.axes[at]) / AXIS)
-            })
-            .collect();
-        let far = places.iter().map(|[x, y]| (x * x + y * y).isqrt()).max().unwrap_or(0).max(1);
-        let small = |part: i64| i32::try_from(part * RADIUS / far).unwrap_or(0);
-        places.into_iter().map(|place| place.map(small)).collect()
+        let places = self.seen(points, from_origin);
+        let far = farthest(&places);
+        places.into_iter().map(|place| small(place, far)).collect()
     }
+
+    /// Where a direction lies among others that are placed without the origin: as far out as the
+    /// farthest of them at most. `None` for a vector without a direction.
+    pub(super) fn place_among(&self, vector: Vec<i64>, others: &[Vec<i16>]) -> Option<[i32; 2]> {
+        let vector = sized(vector, self.origin.len());
+        if vector.iter().all(|part| *part == 0) {
+            return None;
+        }
+        let place = self.place(&vector);
+        let far = farthest(&self.seen(others, false)).max(farthest(&[place]));
+        Some(small(place, far))
+    }
+
+    fn seen(&self, points: &[Vec<i16>], from_origin: bool) -> Vec<[i64; 2]> {
+        let points = points.iter().map(|point| scaled(point, self.origin.len()));
+        let seen = points.map(|point| match from_origin {
+            true => self.place(&less(&point, &self.origin)),
+            false => self.place(&point),
+        });
+        seen.collect()
+    }
+
+    fn place(&self, vector: &[i64]) -> [i64; 2] {
+        [0, 1].map(|at| dot(vector, &self.axes[at]) / AXIS)
+    }
+}
+
+/// How far from the origin the farthest place is.
+fn farthest(places: &[[i64; 2]]) -> i64 {
+    places.iter().map(|[x, y]| (x * x + y * y).isqrt()).max().unwrap_or(0).max(1)
+}
+
+/// A place in a picture whose farthest place was `far` away.
+fn small(place: [i64; 2], far: i64) -> [i32; 2] {
+    place.map(|part| i32::try_from(part * RADIUS / far).unwrap_or(0))
 }
 
 /// A vector in the direction of `point`, [`LENGTH`] long, or zero.
 fn scaled(point: &[i16], dim: usize) -> Vec<i64> {
-    let mut vector: Vec<i64> = point.iter().map(|&part| part.into()).collect();
+    sized(point.iter().map(|&part| part.into()).collect(), dim)
+}
+
+/// The same of a vector that is at hand.
+fn sized(mut vector: Vec<i64>, dim: usize) -> Vec<i64> {
     vector.resize(dim, 0);
     resize(&mut vector, LENGTH);
     vector
@@ -149,6 +179,10 @@ mod tests {
         assert!(third[1] * first[1] < 0, "{places:?}");
         let target = plane.places(&[vec![500, 0, 0, 0]], false)[0];
         assert!(target[0] * first[0] > 0 && target[1].abs() < 20, "{target:?}");
+        let others = [vec![500, 0, 0, 0], vec![0, 0, 500, 0]];
+        let data = plane.place_among(vec![60_000, 0, 0, 0], &others).unwrap();
+        assert_eq!(data, plane.places(&others, false)[0], "its length does not matter");
+        assert_eq!(plane.place_among(vec![0; 4], &others), None);
     }
 
     #[test]

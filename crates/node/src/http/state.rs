@@ -3,8 +3,10 @@
 use std::fmt::Display;
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::header;
+use axum::extract::rejection::BytesRejection;
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::IntoResponse;
 use serde::Deserialize;
 use soma_codes::Code;
@@ -15,6 +17,7 @@ use soma_sdk::api::text::Text;
 use soma_sdk::api::{self as types, ApiError, Page, Vector};
 
 use super::api::{Api, Path, Query};
+use super::clients::Client;
 use super::json;
 use super::problem::Problem;
 use crate::error::NodeError;
@@ -36,7 +39,11 @@ pub(super) fn page<T>(items: Vec<T>, limit: usize, id: impl Fn(&T) -> String) ->
 }
 
 /// The answer, or a problem that names what there is none of.
-fn found<T>(item: Option<T>, code: Code, what: impl Display) -> Result<Json<T>, Problem> {
+pub(super) fn found<T>(
+    item: Option<T>,
+    code: Code,
+    what: impl Display,
+) -> Result<Json<T>, Problem> {
     item.map(Json).ok_or_else(|| Problem::new(code, format!("there is no {what}")))
 }
 
@@ -72,6 +79,7 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<types::Status>
             audits: audits(&api),
             supply: totals.supply,
             clock,
+            local: is_local(&api),
             ready: false,
             troubles: Vec::new(),
         }
@@ -261,6 +269,40 @@ pub(super) async fn model_specialization(
         api.chain.read(|state, _| json::specialization(state, ModelId(id), epoch.map(Epoch)));
     let what = format_args!("specialization of model {id}");
     found(specialization, Code::SpecializationNotFound, what)
+}
+
+/// What the active models make of data, on a local network and at its machine alone
+#[utoipa::path(post, path = routes::TRIAL, tag = "models",
+    request_body(content = Vec<u8>, content_type = "application/octet-stream",
+        description = "at most 16 KiB"),
+    responses((status = 200, body = types::Trial), (status = 400, body = ApiError),
+        (status = 404, body = ApiError), (status = 413, body = ApiError),
+        (status = 503, body = ApiError)))]
+pub(super) async fn trial(
+    State(api): State<Api>,
+    client: Client,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<types::Trial>, Problem> {
+    if !(is_local(&api) && client.is_here()) {
+        let message = "data is tried on a local network alone, from the machine of its node";
+        return Err(Problem::new(Code::NoSuchRoute, message));
+    }
+    // Browsers send this kind for no page but the node's own.
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    if kind != Some(b"application/octet-stream".as_slice()) {
+        return Err(Problem::bad_request("data is sent as application/octet-stream"));
+    }
+    let data = body?;
+    client.may_send(0, data.len())?;
+    let run = move || api.trials.run(&api.chain, &api.weights, &api.shutdown, &data);
+    let ended = tokio::task::spawn_blocking(run).await;
+    ended.map_err(|_| Problem::new(Code::InternalError, "the trial failed"))?.map(Json)
+}
+
+/// Whether this is a local network, which alone has an operator.
+fn is_local(api: &Api) -> bool {
+    api.chain.genesis.operator.is_some()
 }
 
 #[derive(Deserialize)]

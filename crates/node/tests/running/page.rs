@@ -1,15 +1,20 @@
 //! A node serves the page: one document at every page's path, with a policy, and lasting files.
 
-use reqwest::header::{ACCEPT, ACCEPT_ENCODING, ETAG, HeaderMap, IF_NONE_MATCH};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, ETAG, HeaderMap, IF_NONE_MATCH};
 use soma_node::localnet::OPERATOR;
-use soma_protocol::{Action, Amount, Phase, action};
-use soma_sdk::api::{EpochMap, MapPoint};
+use soma_protocol::{Action, Amount, Epoch, ModelId, Phase, action};
+use soma_sdk::api::routes::{self, TRIAL_BYTES_MAX};
+use soma_sdk::api::{EpochMap, MapPoint, Trial};
 
-use crate::competition::enter;
+use crate::competition::{distance, enter, scores};
 use crate::network::Network;
 
 /// What a browser sends with a question for a page.
 const BROWSER: &str = "text/html,application/xhtml+xml,*/*;q=0.8";
+
+/// What data is sent as, and how a proxy on the node's machine names who sends it.
+const BYTES: &str = "application/octet-stream";
+const PROXIED: &str = "x-forwarded-for";
 
 struct Got {
     status: u16,
@@ -155,4 +160,49 @@ async fn the_map_of_an_epoch_holds_its_targets_and_their_models_while_it_can_be_
     assert!(points().all(|point| point.x.pow(2) + point.y.pow(2) <= 1_000_000), "{map:?}");
     assert!(map.models.iter().any(|point| point.x.abs() > 900), "models differ along x: {map:?}");
     assert_eq!(get(&network, "/v1/epochs/9/map", &[]).await.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_is_tried_with_every_active_model_for_whoever_is_at_the_machine_alone() {
+    let network = Network::start();
+    let url = format!("{}{}", network.url(), routes::TRIAL);
+    let send = async |kind: &str, client: &str, data: &[u8]| {
+        let request = reqwest::Client::new().post(&url).header(CONTENT_TYPE, kind);
+        let request = if client.is_empty() { request } else { request.header(PROXIED, client) };
+        request.body(data.to_vec()).send().await.unwrap()
+    };
+    let tried = async |data: &[u8]| -> Trial {
+        let answer = send(BYTES, "", data).await.bytes().await.unwrap();
+        serde_json::from_slice(&answer).unwrap()
+    };
+    let data = b"some text that no model has seen, and some more of it. ".repeat(20);
+    assert!(network.client.status().await.unwrap().local);
+    assert_eq!(send(BYTES, "192.0.2.1", &data).await.status(), 404, "not at the machine");
+    assert_eq!(send("text/plain", "", &data).await.status(), 400, "a form of another site");
+    assert_eq!(send(BYTES, "", &[b'x'; TRIAL_BYTES_MAX + 1]).await.status(), 413);
+    assert_eq!(send(BYTES, "", b"").await.status(), 400, "nothing to predict");
+    let none = tried(&data).await;
+    assert_eq!((none.models, none.targets), (Vec::new(), Vec::new()));
+
+    enter(&network).await;
+    let trial = tried(&data).await;
+    let target = network.client.targets(Some(Epoch(2))).await.unwrap().remove(0);
+    let found = scores(&network, &target, &data).await;
+    assert_eq!((trial.models.len(), trial.untried.len()), (2, 0));
+    for tried in &trial.models {
+        let at = target.routed.iter().position(|routed| routed.model == tried.model).unwrap();
+        assert_eq!(tried.cross_entropy_q32.0, found[at].cross_entropy_q32());
+        assert_eq!(tried.gain_q32.0, found[at].gain_q32);
+        assert_eq!(tried.byte_losses.len(), data.len());
+        assert_eq!((tried.byte_losses[0], tried.byte_losses[1].is_some()), (None, true));
+        let place = tried.place.unwrap();
+        assert!(place.x.pow(2) + place.y.pow(2) <= 1_000_000, "{place:?}");
+    }
+    let losses: Vec<i64> = trial.models.iter().map(|tried| tried.cross_entropy_q32.0).collect();
+    assert!(losses.is_sorted(), "{losses:?}");
+    let near = trial.targets.iter().find(|near| near.target == target.id).unwrap();
+    let at = target.routed.iter().position(|routed| routed.model == near.model).unwrap();
+    let expected = distance(&network, &target, ModelId(near.model), &found[at]).await;
+    assert_eq!((near.distance.0, near.closest), (expected, None));
+    assert_eq!(near.model, trial.models[0].model);
 }

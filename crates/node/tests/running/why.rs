@@ -1,11 +1,11 @@
 //! For every way to win nothing, the chain tells which one it was.
 
-use soma_compete::why::{self, Fate, Reason};
 use soma_model::Weights;
 use soma_protocol::{Action, Amount, Epoch, Hash, ModelId, Phase, TargetId, action};
 use soma_sdk::Sender;
-use soma_sdk::api::Target;
+use soma_sdk::api::{Submission, Target, Why, routes};
 use soma_sdk::obligation::{self, Publication, Reveal};
+use soma_sdk::why::{self, Fate, Reason};
 
 use crate::competition::{Claim, Corpus, commit, distance, enter, publish, scores, submit};
 use crate::network::{Network, wait_until};
@@ -25,6 +25,16 @@ async fn of_model(network: &Network, model: ModelId, epoch: u32) -> Vec<Fate> {
 fn about(fates: &[Fate], target: TargetId) -> &Reason {
     let found = fates.iter().find(|fate| fate.target == Some(target.0));
     &found.unwrap_or_else(|| panic!("nothing about target {target} in {fates:?}")).reason
+}
+
+/// What the node answers, if there is such a thing.
+async fn get<T: serde::de::DeserializeOwned>(network: &Network, path: &str) -> Option<T> {
+    let answer = reqwest::get(format!("{}{path}", network.url())).await.unwrap();
+    match answer.status().as_u16() {
+        404 => None,
+        200 => Some(serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()),
+        status => panic!("{path}: {status}"),
+    }
 }
 
 /// The codes of the rejections among them, each with the phase in which it came.
@@ -89,6 +99,30 @@ async fn a_submitter_and_the_owner_of_a_model_are_told_what_became_of_each_targe
     assert_eq!(refusals(&of_account(&network, &bob).await), [("wrong_phase", "reveal")]);
     let fates = of_account(&network, &outsider).await;
     assert_eq!(refusals(&fates), [("no_corpus", "compete")]);
+
+    let submission: Submission = get(&network, &routes::submission(honest.target, alice.address()))
+        .await
+        .expect("it is known");
+    assert_eq!(submission.payment, Some(won.clone()));
+    let kinds: Vec<&str> = submission.events.iter().map(|event| event.event.as_str()).collect();
+    assert_eq!((kinds[0], *kinds.last().unwrap()), ("target_settled", "submission_accepted"));
+    let nothing: Option<Submission> =
+        get(&network, &routes::submission(honest.target, outsider.address())).await;
+    assert_eq!(nothing, None);
+    for path in [
+        routes::path(routes::ACCOUNT_WHY, alice.address()),
+        routes::path(routes::MODEL_WHY, won.model),
+    ] {
+        let told: Why = get(&network, &format!("{path}?epochs=10")).await.unwrap();
+        let found = match path.contains("accounts") {
+            true => why::of_account(&network.client, alice.address(), 10).await.unwrap(),
+            false => why::of_model(&network.client, ModelId(won.model), 10).await.unwrap(),
+        };
+        let [told, found] = [serde_json::to_value(&told.fates), serde_json::to_value(&found)];
+        assert_eq!(told.unwrap(), found.unwrap(), "the node tells what the client finds");
+    }
+    let none: Option<Why> = get(&network, &routes::path(routes::MODEL_WHY, 99)).await;
+    assert_eq!(none, None);
 
     let other = targets[0].routed.iter().find(|routed| routed.model != won.model).unwrap().model;
     let winners = of_model(&network, ModelId(won.model), 2).await;

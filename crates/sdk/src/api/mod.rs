@@ -10,6 +10,7 @@ pub mod cursor;
 
 mod types;
 mod validators;
+mod why;
 
 pub mod batch;
 pub mod permit;
@@ -18,3 +19,4 @@ pub mod routes;
 
 pub use types::*;
 pub use validators::*;
+pub use why::*;

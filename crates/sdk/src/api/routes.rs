@@ -3,6 +3,8 @@
 //! Templates are written as `axum` and `OpenAPI` write them; [`path`] fills them in. Every answer
 //! that is not a success is an [`ApiError`](crate::api::ApiError). No handler lives here.
 
+use soma_protocol::{Address, TargetId};
+
 /// `GET`: [`Status`](crate::api::Status).
 pub const STATUS: &str = "/v1/status";
 /// `GET`: [`Contacts`](crate::api::Contacts).
@@ -32,6 +34,9 @@ pub const ACCOUNT_TRANSACTIONS: &str = "/v1/accounts/{address}/transactions";
 /// `GET ?after=CURSOR&limit=N`: page of [`Event`](crate::api::Event)s that concern the account, or
 /// its validator, newest first.
 pub const ACCOUNT_EVENTS: &str = "/v1/accounts/{address}/events";
+/// `GET ?epochs=N`: [`Why`](crate::api::Why) the account's submissions won or did not, in the
+/// running epoch and those before it, [`WHY_EPOCHS_MAX`] at most.
+pub const ACCOUNT_WHY: &str = "/v1/accounts/{address}/why";
 /// `GET`: list of [`Validator`](crate::api::Validator).
 pub const VALIDATORS: &str = "/v1/validators";
 /// `GET`: [`Validator`](crate::api::Validator), including one that has left.
@@ -51,6 +56,8 @@ pub const MODEL_SPECIALIZATION: &str = "/v1/models/{id}/specialization";
 /// `GET ?after=CURSOR&limit=N`: page of [`Event`](crate::api::Event)s that concern the model,
 /// newest first.
 pub const MODEL_EVENTS: &str = "/v1/models/{id}/events";
+/// `GET ?epochs=N`: [`Why`](crate::api::Why) the model won or did not, as for an account.
+pub const MODEL_WHY: &str = "/v1/models/{id}/why";
 /// `GET ?epoch=N&after=ID&limit=N`: page of [`Target`](crate::api::Target), of all epochs if none
 /// is named.
 pub const TARGETS: &str = "/v1/targets";
@@ -61,11 +68,18 @@ pub const TARGET_DIRECTION: &str = "/v1/targets/{id}/direction";
 /// `GET ?after=CURSOR&limit=N`: page of [`Event`](crate::api::Event)s that concern the target,
 /// newest first.
 pub const TARGET_EVENTS: &str = "/v1/targets/{id}/events";
+/// `GET`: what an account submitted for the target, as a [`Submission`](crate::api::Submission);
+/// [`submission`] fills in both.
+pub const SUBMISSION: &str = "/v1/targets/{id}/submissions/{address}";
 /// `GET`: the published bytes, 404 once they are pruned.
 pub const TARGET_DATA: &str = "/v1/targets/{id}/data";
 /// `GET ?hashes=H,H,..`: for each of at most [`PIECES_MAX`](soma_protocol::sketch::PIECES_MAX)
 /// pieces of data, the [`Winner`](crate::api::Winner) that had it first, or null.
 pub const PIECES: &str = "/v1/pieces";
+/// `POST`, body: up to [`TRIAL_BYTES_MAX`] of data. [`Trial`](crate::api::Trial): what the active
+/// models make of it. On a local network alone, for whoever is at the node's machine; 404
+/// elsewhere. Nothing of it enters the chain.
+pub const TRIAL: &str = "/v1/trial";
 /// `POST`, body: a signed transaction's bytes. 202 and [`Submitted`](crate::api::Submitted),
 /// also for a transaction the node already knows.
 pub const TRANSACTIONS: &str = "/v1/transactions";
@@ -113,10 +127,21 @@ pub const OPENAPI: &str = "/openapi.json";
 pub const PAGE_DEFAULT: u32 = 50;
 /// The most items on one page.
 pub const PAGE_MAX: u32 = 500;
+/// Epochs that an answer to why looks back if the request names no number.
+pub const WHY_EPOCHS_DEFAULT: u32 = 3;
+/// The most epochs that an answer to why looks back.
+pub const WHY_EPOCHS_MAX: u32 = 10;
+/// The most bytes of data in a trial.
+pub const TRIAL_BYTES_MAX: usize = 16 << 10;
 /// Bytes of an upload that the client sends in one request.
 pub const UPLOAD_PIECE_BYTES: u64 = 8 << 20;
 
-/// `template` with its one `{parameter}` replaced by `value`, which must need no escaping: a
+/// The path of what an account submitted for a target.
+pub fn submission(target: TargetId, submitter: Address) -> String {
+    path(&path(SUBMISSION, target), submitter)
+}
+
+/// `template` with its first `{parameter}` replaced by `value`, which must need no escaping: a
 /// number, a hash, an address.
 pub fn path(template: &str, value: impl std::fmt::Display) -> String {
     match (template.find('{'), template.find('}')) {

@@ -58,6 +58,9 @@ pub struct Status {
     pub audits: Audits,
     /// Where all money is.
     pub supply: Supply,
+    /// Whether this is a local network, on whose machine data can be tried.
+    #[serde(default)]
+    pub local: bool,
     /// Whether the node can serve, as `/readyz` says.
     #[serde(default)]
     pub ready: bool,
@@ -455,6 +458,29 @@ pub struct Candidate {
     pub bond: U64,
 }
 
+/// What an account submitted for a target, and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Submission {
+    /// The target.
+    pub target: u32,
+    /// Its epoch.
+    pub epoch: u32,
+    /// The account.
+    pub submitter: AddressText,
+    /// The target's status.
+    pub status: TargetStatus,
+    /// Which of its documents are among the closest now, closest first.
+    pub candidates: Vec<Candidate>,
+    /// What it published, until the target is settled.
+    pub publication: Option<Publication>,
+    /// What it was paid, if it won.
+    pub payment: Option<Payment>,
+    /// What happened to its submissions and to the target since the first of them, newest first,
+    /// without what others submitted: at most 500.
+    pub events: Vec<Event>,
+}
+
 /// Data published for a target.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -533,7 +559,7 @@ pub struct EpochMap {
     pub models: Vec<MapPoint>,
 }
 
-/// A model or a target in the plane of an [`EpochMap`].
+/// A model or a target in the plane of an [`EpochMap`], or data as a model sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct MapPoint {

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use soma_compete::{
     Advance, Competitor, Document, Ground, Level, ModelFile, ModelSet, Observer, Offer, ScoreCache,
-    Scores, Scoring, Submission, Submitter, WeightsCache, nats,
+    Scores, Scoring, Submission, Submitter, WeightsCache,
 };
 use soma_model::{Architecture, Engine};
 use soma_node::Node;
@@ -17,6 +17,7 @@ use soma_protocol::{Amount, Epoch, Hash, ModelId, Params, Phase};
 use soma_sdk::api::{Status, Target, TargetStatus};
 use soma_sdk::client::Client;
 use soma_sdk::corpus::Corpus;
+use soma_sdk::figures::nats;
 use soma_sdk::sender::Sender;
 use soma_sdk::spool::Spool;
 

@@ -215,7 +215,7 @@ fn change(before: &str, after: &str) -> String {
 
 /// A squared distance as text.
 fn relative(distance: &str) -> String {
-    let parsed = distance.parse().map(soma_compete::relative_distance);
+    let parsed = distance.parse().map(soma_sdk::figures::relative_distance);
     parsed.map_or_else(|_| distance.to_owned(), |share| format!("{share:.3}"))
 }
 

@@ -4,6 +4,7 @@ use std::ops::Bound;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use soma_protocol::{Address, TargetId};
 use soma_sdk::api::cursor::Cursor;
 use soma_sdk::api::text::Text;
 use soma_sdk::api::{Block, Event, Transaction};
@@ -11,6 +12,11 @@ use soma_store::history::{BlockRecord, EventRecord, Subject, TransactionRecord};
 use soma_store::{History, StoreError};
 
 use super::state;
+
+/// The most events of a target that are read to find those of one submitter.
+const SUBMISSION_EVENTS_READ: usize = 2_000;
+/// The most events of a submission that are told.
+const SUBMISSION_EVENTS_MAX: usize = 500;
 
 pub(crate) fn block(history: &History, record: &BlockRecord) -> Result<Block, StoreError> {
     let transactions = history.transactions_of_block(record.height)?;
@@ -73,6 +79,38 @@ pub(crate) fn events_of(
     limit: usize,
 ) -> Result<Vec<(u64, Event)>, StoreError> {
     with_cursors(history, history.events_of(subject, before, limit)?)
+}
+
+/// What happened to the submissions of an account for a target and, since the first of them, to the
+/// target itself, newest first. Nothing if the account submitted nothing.
+pub(crate) fn events_of_submission(
+    history: &History,
+    target: TargetId,
+    submitter: Address,
+) -> Result<Vec<Event>, StoreError> {
+    let subject = Subject::Target(target);
+    let mut records = history.events_of(subject, None, SUBMISSION_EVENTS_READ)?;
+    records.retain(|record| submitter_of(&record.event).is_none_or(|by| by == submitter));
+    let Some(first) = records.iter().rposition(|record| submitter_of(&record.event).is_some())
+    else {
+        return Ok(Vec::new());
+    };
+    records.truncate(first + 1);
+    records.truncate(SUBMISSION_EVENTS_MAX);
+    let events = with_cursors(history, records)?;
+    Ok(events.into_iter().map(|(_, event)| event).collect())
+}
+
+/// Whose submission an event is about, if it is about one.
+fn submitter_of(event: &soma_protocol::Event) -> Option<Address> {
+    use soma_protocol::Event as E;
+    Some(match *event {
+        E::SubmissionAccepted { submitter, .. }
+        | E::SubmissionDisplaced { submitter, .. }
+        | E::SubmissionReleased { submitter, .. }
+        | E::SubmissionForfeited { submitter, .. } => submitter,
+        _ => return None,
+    })
 }
 
 /// Events in the JSON of the API, each with its number. Those of one block come together.

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use crate::api::{Model, ModelStatus, Returned, Target, TargetStatus};
+use crate::client::{Client, Subject};
 use soma_protocol::event::LapseReason;
 use soma_protocol::routing::rank_value;
 use soma_protocol::{Amount, Epoch, Event, ModelId, SUPPLY, TargetId};
-use soma_sdk::api::{Model, ModelStatus, Returned, Target, TargetStatus};
-use soma_sdk::client::{Client, Subject};
 
 use super::chronicle::{Chronicle, Entry};
 use super::reason::{Fate, Q32, Reason};
-use crate::error::Result;
+use crate::error::SdkError;
 
 /// The most targets of an epoch that are compared to tell what was missing.
 const COMPARED_MAX: usize = 64;
@@ -20,7 +20,7 @@ const COMPARED_MAX: usize = 64;
 ///
 /// # Errors
 /// Those of requests.
-pub async fn of_model(client: &Client, id: ModelId, epochs: u32) -> Result<Vec<Fate>> {
+pub async fn of_model(client: &Client, id: ModelId, epochs: u32) -> Result<Vec<Fate>, SdkError> {
     let mut chronicle = Chronicle::of_last(client, epochs).await?;
     let model = client.model(id).await?;
     let events = chronicle.events(Subject::Model(id)).await?;
@@ -69,7 +69,11 @@ fn targets_of(events: &[Entry], id: ModelId, of: u32) -> Vec<TargetId> {
 }
 
 /// What became of a target that the model was routed to.
-async fn outcome(chronicle: &mut Chronicle<'_>, target: TargetId, id: ModelId) -> Result<Reason> {
+async fn outcome(
+    chronicle: &mut Chronicle<'_>,
+    target: TargetId,
+    id: ModelId,
+) -> Result<Reason, SdkError> {
     let Target { payment, status, returned, reward, .. } = chronicle.target(target).await?.clone();
     Ok(match (payment, status, returned) {
         (Some(payment), ..) if payment.model == id.0 => {
@@ -100,7 +104,7 @@ async fn not_routed(
     model: &Model,
     events: &[Entry],
     epoch: u32,
-) -> Result<Option<Reason>> {
+) -> Result<Option<Reason>, SdkError> {
     if let Some(reason) = out_of_competition(model, events, epoch) {
         return Ok(Some(reason));
     }
@@ -180,7 +184,12 @@ fn out_of_competition(model: &Model, events: &[Entry], epoch: u32) -> Option<Rea
 
 /// The target to which least was missing. Stakes are those of now: the chain does not keep those of
 /// the draw.
-async fn nearest_miss(client: &Client, model: &Model, epoch: u32, drawn: &[u32]) -> Result<Reason> {
+async fn nearest_miss(
+    client: &Client,
+    model: &Model,
+    epoch: u32,
+    drawn: &[u32],
+) -> Result<Reason, SdkError> {
     let own = client.specialization(ModelId(model.id), None).await?.components;
     let stake = Amount(model.stake.0);
     let mut others: BTreeMap<u32, (Vec<i16>, Amount)> = BTreeMap::new();
@@ -216,7 +225,7 @@ async fn nearest_miss(client: &Client, model: &Model, epoch: u32, drawn: &[u32])
 }
 
 /// A routed model's specialization at the draw, and its stake.
-async fn competitor(client: &Client, id: u32, epoch: u32) -> Result<(Vec<i16>, Amount)> {
+async fn competitor(client: &Client, id: u32, epoch: u32) -> Result<(Vec<i16>, Amount), SdkError> {
     let drawn = client.specialization(ModelId(id), Some(Epoch(epoch))).await?;
     let stake = client.model(ModelId(id)).await?.stake;
     Ok((drawn.components, Amount(stake.0)))

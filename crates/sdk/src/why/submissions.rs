@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use crate::api::{Returned, Target, TargetStatus, Transaction};
+use crate::client::{Client, Subject};
 use soma_protocol::{Address, Amount, Event, TargetId};
-use soma_sdk::api::{Returned, Target, TargetStatus, Transaction};
-use soma_sdk::client::{Client, Subject};
 
 use super::chronicle::{Chronicle, Entry, READ_MAX};
 use super::reason::{Distance, Fate, Reason};
-use crate::error::Result;
+use crate::error::SdkError;
 
 /// Actions of a competitor; what a validator owes is another matter.
 const ACTIONS: [&str; 5] =
@@ -19,7 +19,11 @@ const ACTIONS: [&str; 5] =
 ///
 /// # Errors
 /// Those of requests.
-pub async fn of_account(client: &Client, account: Address, epochs: u32) -> Result<Vec<Fate>> {
+pub async fn of_account(
+    client: &Client,
+    account: Address,
+    epochs: u32,
+) -> Result<Vec<Fate>, SdkError> {
     let mut chronicle = Chronicle::of_last(client, epochs).await?;
     let mut courses: BTreeMap<TargetId, Course> = BTreeMap::new();
     for entry in chronicle.events(Subject::Account(account)).await? {
@@ -142,7 +146,7 @@ fn nearest(events: &[Entry], publisher: Option<Address>) -> u64 {
 }
 
 /// The account's transactions that the rules rejected, in epochs whose course the node knows.
-async fn refused(chronicle: &Chronicle<'_>, account: Address) -> Result<Vec<Fate>> {
+async fn refused(chronicle: &Chronicle<'_>, account: Address) -> Result<Vec<Fate>, SdkError> {
     let mut courses = Vec::new();
     for epoch in chronicle.first..=chronicle.last {
         let phases = chronicle.phases(epoch).await?;

@@ -2,12 +2,11 @@
 
 use std::collections::HashMap;
 
+use crate::api::{Event as ApiEvent, Target};
+use crate::client::{Client, Subject};
 use soma_protocol::{Epoch, Event, Phase, TargetId};
-use soma_sdk::SdkError;
-use soma_sdk::api::{Event as ApiEvent, Target};
-use soma_sdk::client::{Client, Subject};
 
-use crate::error::Result;
+use crate::error::SdkError;
 
 /// The most events and transactions of one subject that are read.
 pub(super) const READ_MAX: usize = 5_000;
@@ -33,14 +32,14 @@ pub(super) struct Chronicle<'a> {
 
 impl<'a> Chronicle<'a> {
     /// The running epoch and those before it, `epochs` in all.
-    pub(super) async fn of_last(client: &'a Client, epochs: u32) -> Result<Self> {
+    pub(super) async fn of_last(client: &'a Client, epochs: u32) -> Result<Self, SdkError> {
         let last = client.status().await?.clock.epoch;
         let first = last.saturating_sub(epochs.saturating_sub(1)).max(1);
         Ok(Self { client, first, last, targets: HashMap::new() })
     }
 
     /// A target; asked for once.
-    pub(super) async fn target(&mut self, id: TargetId) -> Result<&Target> {
+    pub(super) async fn target(&mut self, id: TargetId) -> Result<&Target, SdkError> {
         if !self.targets.contains_key(&id.0) {
             self.targets.insert(id.0, self.client.target(id).await?);
         }
@@ -48,7 +47,7 @@ impl<'a> Chronicle<'a> {
     }
 
     /// The events of these epochs that concern `subject`, oldest first.
-    pub(super) async fn events(&mut self, subject: Subject) -> Result<Vec<Entry>> {
+    pub(super) async fn events(&mut self, subject: Subject) -> Result<Vec<Entry>, SdkError> {
         let mut found = Vec::new();
         let (mut after, mut read) = (None, 0);
         'pages: while read < READ_MAX {
@@ -75,7 +74,7 @@ impl<'a> Chronicle<'a> {
     }
 
     /// The epoch that an event belongs to, if it says so.
-    async fn epoch_of(&mut self, event: &Event) -> Result<Option<u32>> {
+    async fn epoch_of(&mut self, event: &Event) -> Result<Option<u32>, SdkError> {
         Ok(match (epoch_of(event), target_of(event)) {
             (Some(epoch), _) => Some(epoch.0),
             (None, Some(target)) => Some(self.target(target).await?.epoch),
@@ -84,7 +83,7 @@ impl<'a> Chronicle<'a> {
     }
 
     /// When each phase of an epoch began, oldest first; nothing if the node does not know anymore.
-    pub(super) async fn phases(&self, epoch: u32) -> Result<Vec<(u64, Phase)>> {
+    pub(super) async fn phases(&self, epoch: u32) -> Result<Vec<(u64, Phase)>, SdkError> {
         let page = match self.client.events_of(Subject::Epoch(Epoch(epoch)), None).await {
             Err(SdkError::Api { status: 404, .. }) => return Ok(Vec::new()),
             page => page?,

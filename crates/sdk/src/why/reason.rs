@@ -5,7 +5,7 @@ use std::fmt::{self, Display};
 use serde::Serialize;
 use soma_protocol::Amount;
 
-use crate::submitting::{nats, relative_distance};
+use crate::figures::{nats, relative_distance};
 
 /// What became of something in an epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -356,6 +356,7 @@ impl Reason {
 struct Duration(u64);
 
 impl Display for Duration {
+    #[expect(clippy::cast_precision_loss, reason = "it is read, not used")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             ms if ms < 120_000 => write!(f, "{:.1} s", ms as f64 / 1e3),
