@@ -61,11 +61,8 @@ impl Plane {
 
     fn seen(&self, points: &[Vec<i16>], from_origin: bool) -> Vec<[i64; 2]> {
         let points = points.iter().map(|point| scaled(point, self.origin.len()));
-        let seen = points.map(|point| match from_origin {
-            true => self.place(&less(&point, &self.origin)),
-            false => self.place(&point),
-        });
-        seen.collect()
+        let seen = |point: Vec<i64>| if from_origin { less(&point, &self.origin) } else { point };
+        points.map(|point| self.place(&seen(point))).collect()
     }
 
     fn place(&self, vector: &[i64]) -> [i64; 2] {

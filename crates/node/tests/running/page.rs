@@ -179,7 +179,7 @@ async fn data_is_tried_with_every_active_model_for_whoever_is_at_the_machine_alo
     assert!(network.client.status().await.unwrap().local);
     assert_eq!(send(BYTES, "192.0.2.1", &data).await.status(), 404, "not at the machine");
     assert_eq!(send("text/plain", "", &data).await.status(), 400, "a form of another site");
-    assert_eq!(send(BYTES, "", &[b'x'; TRIAL_BYTES_MAX + 1]).await.status(), 413);
+    assert_eq!(send(BYTES, "", &vec![b'x'; TRIAL_BYTES_MAX + 1]).await.status(), 413);
     assert_eq!(send(BYTES, "", b"").await.status(), 400, "nothing to predict");
     let none = tried(&data).await;
     assert_eq!((none.models, none.targets), (Vec::new(), Vec::new()));

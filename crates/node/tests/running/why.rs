@@ -3,7 +3,7 @@
 use soma_model::Weights;
 use soma_protocol::{Action, Amount, Epoch, Hash, ModelId, Phase, TargetId, action};
 use soma_sdk::Sender;
-use soma_sdk::api::{Submission, Target, Why, routes};
+use soma_sdk::api::{Payment, Submission, Target, Why, routes};
 use soma_sdk::obligation::{self, Publication, Reveal};
 use soma_sdk::why::{self, Fate, Reason};
 
@@ -44,6 +44,33 @@ fn refusals(fates: &[Fate]) -> Vec<(&str, &str)> {
         _ => None,
     });
     refused.collect()
+}
+
+/// The node tells of a submission that won, and says why in the words that the client finds.
+async fn node_tells(
+    network: &Network,
+    [winner, outsider]: [&Sender; 2],
+    target: TargetId,
+    won: &Payment,
+) {
+    let path = routes::submission(target, winner.address());
+    let submission: Submission = get(network, &path).await.unwrap();
+    assert_eq!(submission.payment.as_ref(), Some(won));
+    let kinds: Vec<&str> = submission.events.iter().map(|event| event.event.as_str()).collect();
+    assert_eq!((kinds[0], *kinds.last().unwrap()), ("target_settled", "submission_accepted"));
+    let path = routes::submission(target, outsider.address());
+    assert_eq!(get::<Submission>(network, &path).await, None);
+    let of_account = why::of_account(&network.client, winner.address(), 10).await.unwrap();
+    let of_model = why::of_model(&network.client, ModelId(won.model), 10).await.unwrap();
+    for (path, found) in [
+        (routes::path(routes::ACCOUNT_WHY, winner.address()), of_account),
+        (routes::path(routes::MODEL_WHY, won.model), of_model),
+    ] {
+        let told: Why = get(network, &format!("{path}?epochs=10")).await.unwrap();
+        let [told, found] = [serde_json::to_value(&told.fates), serde_json::to_value(&found)];
+        assert_eq!(told.unwrap(), found.unwrap());
+    }
+    assert_eq!(get::<Why>(network, &routes::path(routes::MODEL_WHY, 99)).await, None);
 }
 
 /// Submits without having computed anything.
@@ -99,30 +126,7 @@ async fn a_submitter_and_the_owner_of_a_model_are_told_what_became_of_each_targe
     assert_eq!(refusals(&of_account(&network, &bob).await), [("wrong_phase", "reveal")]);
     let fates = of_account(&network, &outsider).await;
     assert_eq!(refusals(&fates), [("no_corpus", "compete")]);
-
-    let submission: Submission = get(&network, &routes::submission(honest.target, alice.address()))
-        .await
-        .expect("it is known");
-    assert_eq!(submission.payment, Some(won.clone()));
-    let kinds: Vec<&str> = submission.events.iter().map(|event| event.event.as_str()).collect();
-    assert_eq!((kinds[0], *kinds.last().unwrap()), ("target_settled", "submission_accepted"));
-    let nothing: Option<Submission> =
-        get(&network, &routes::submission(honest.target, outsider.address())).await;
-    assert_eq!(nothing, None);
-    for path in [
-        routes::path(routes::ACCOUNT_WHY, alice.address()),
-        routes::path(routes::MODEL_WHY, won.model),
-    ] {
-        let told: Why = get(&network, &format!("{path}?epochs=10")).await.unwrap();
-        let found = match path.contains("accounts") {
-            true => why::of_account(&network.client, alice.address(), 10).await.unwrap(),
-            false => why::of_model(&network.client, ModelId(won.model), 10).await.unwrap(),
-        };
-        let [told, found] = [serde_json::to_value(&told.fates), serde_json::to_value(&found)];
-        assert_eq!(told.unwrap(), found.unwrap(), "the node tells what the client finds");
-    }
-    let none: Option<Why> = get(&network, &routes::path(routes::MODEL_WHY, 99)).await;
-    assert_eq!(none, None);
+    node_tells(&network, [&alice, &outsider], honest.target, &won).await;
 
     let other = targets[0].routed.iter().find(|routed| routed.model != won.model).unwrap().model;
     let winners = of_model(&network, ModelId(won.model), 2).await;
