@@ -203,7 +203,7 @@ mod tests {
         let path = folder.path().join("data");
         let architecture = Architecture { positions: 8, ..Architecture::nano() };
         for size in [1_usize, 7, 8, 31, 32, 33, 80, 1003] {
-            let content: Vec<u8> = (0..size).map(|at| (at % 251) as u8).collect();
+            let content: Vec<u8> = (0..=250).cycle().take(size).collect();
             std::fs::write(&path, &content).unwrap();
             let file = DataFile { path: path.clone(), size_bytes: size as u64 };
             let sampled = sample(&file, 32, &architecture).unwrap();
