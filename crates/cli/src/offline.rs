@@ -21,8 +21,8 @@ const FILE_BYTES_MAX: usize = 1 << 20;
 #[command(next_help_heading = "Without a node")]
 pub(crate) struct Offline {
     /// Sign without a node and write the transaction to this file, for `soma tx send`.
-    #[arg(long, value_name = "FILE", requires = "nonce")]
-    offline: Option<PathBuf>,
+    #[arg(long = "offline", id = "offline", value_name = "FILE", requires = "nonce")]
+    file: Option<PathBuf>,
     /// The account's next nonce, which `soma balance --json` shows.
     #[arg(long, value_name = "N", requires = "offline")]
     nonce: Option<u64>,
@@ -47,7 +47,7 @@ impl Offline {
         output: &Output,
         action: impl FnOnce(Hash, Address) -> Result<Action>,
     ) -> Result<bool> {
-        let (Some(path), Some(nonce)) = (&self.offline, self.nonce) else {
+        let (Some(path), Some(nonce)) = (&self.file, self.nonce) else {
             return Ok(false);
         };
         let chain = network::known_chain(global)?.ok_or_else(|| {

@@ -123,8 +123,9 @@ impl Scoring<'_> {
             opened.make_room(file.size_bytes);
             match self.weights.open(client, file, architecture, observer).await {
                 Ok(weights) => files.push((*file, opened.push(&self.weights.path(file), weights))),
-                // It has no score and ranks last, for auditors as well: bytes with the hash that the
-                // chain names are no model. Who left out its targets would leave them to its owner.
+                // It has no score and ranks last, for auditors as well: bytes with the hash that
+                // the chain names are no model. Who left out its targets would leave them to its
+                // owner.
                 Err(error) if error.is_broken_file() => {
                     let hash = file.weights_hash;
                     observer.notice(Level::Warning, &format_args!("weights {hash}: {error}"));

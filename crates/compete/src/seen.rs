@@ -111,6 +111,6 @@ mod tests {
         // A part of it is not counted twice if a node tells of it, too.
         let mut seen = Seen::default();
         seen.remember(7, pieces[..7].to_vec());
-        assert!(!seen.repeats(&pieces, &vec![Some(7); 7]));
+        assert!(!seen.repeats(&pieces, &[Some(7); 7]));
     }
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use soma_codes::Code;
+use soma_codes::{Code, Coded};
 use soma_protocol::{Epoch, Hash, Params, Phase, TargetId};
 use soma_sdk::api::text::{I64, U64};
 use soma_sdk::api::{Payment, Status, Target, TargetStatus};

@@ -5,8 +5,8 @@
 //! nothing. The files hold secrets and are readable by this user only.
 //!
 //! A node may be wrong or lie, and what it says must never destroy what only this machine knows:
-//! a retired obligation stays on disk for [`KEPT`], under a name that is not listed, and is looked at
-//! again until the last epoch is over in which it could be sent. What has won is remembered, too.
+//! a retired obligation stays on disk for [`KEPT`], under a name that is not listed, and is looked
+//! at again until the last epoch is over in which it could be sent. What has won is remembered.
 //!
 //! A disk may fail or vanish, too: what a process has seen of the folder it keeps in memory, sends
 //! from there, and writes again.

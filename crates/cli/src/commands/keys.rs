@@ -251,9 +251,10 @@ impl Export {
 impl Passphrase {
     fn run(self, global: &Global, output: &Output) -> Result {
         let key = named(self.name, global)?;
-        let old = match key.info()?.encrypted {
-            true => Some(network::passphrase(global, &format!("Passphrase of {}: ", key.name()))?),
-            false => None,
+        let old = if key.info()?.encrypted {
+            Some(network::passphrase(global, &format!("Passphrase of {}: ", key.name()))?)
+        } else {
+            None
         };
         let old = old.as_ref().map(|text| text.as_str());
         // A wrong one is told before a new one is asked for.

@@ -86,7 +86,7 @@ async fn send(signed: SignedTransaction, global: &Global, output: &Output) -> Re
     let what = || format!("waiting for the network to include transaction {hash}");
     let sent = Sent::from(&signed);
     let wait = client.wait(&sent, PATIENCE);
-    let receipt = client.listener().during(what, wait).await?;
+    let receipt = Box::pin(client.listener().during(what, wait)).await?;
     if let Some(rejection) = receipt.rejection {
         return Err(SdkError::Rejected { hash, rejection }.into());
     }

@@ -184,7 +184,7 @@ fn a_file_that_is_no_entry_is_named() {
         "{}",
         "[1]",
         cut.as_str(),
-        &good.replacen("{", "{\"more\": 1,", 1),
+        &good.replacen('{', "{\"more\": 1,", 1),
         &good.replace("entry/1", "entry/2"),
         &good.replace("host-1:8646", "nowhere"),
         &good.replace("http://host-1", "ftp://host-1"),
