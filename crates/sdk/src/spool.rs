@@ -241,6 +241,7 @@ impl Spool {
         key: &Secret,
         progress: impl FnMut(u64),
     ) -> Result<(EncryptedFile, PathBuf), SdkError> {
+        file::private_folder(&self.path)?;
         let draft = self.path.join(format!("{}.encrypted", std::process::id()));
         let encrypted = cipher::encrypt(weights, &draft, key, progress)?;
         let path = self.ciphertext(encrypted.ciphertext_hash);
@@ -564,9 +565,15 @@ impl Spool {
     }
 
     /// The files with this ending, by name.
+    /// The files with this ending; none if the folder has vanished, which [`Self::write`] creates
+    /// again.
     fn files(&self, ending: &str) -> Result<Vec<PathBuf>, SdkError> {
         let mut paths = Vec::new();
-        for entry in std::fs::read_dir(&self.path).map_err(SdkError::io(&self.path))? {
+        let entries = match std::fs::read_dir(&self.path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(paths),
+            entries => entries.map_err(SdkError::io(&self.path))?,
+        };
+        for entry in entries {
             let path = entry.map_err(SdkError::io(&self.path))?.path();
             if path.extension().is_some_and(|found| found == ending) {
                 paths.push(path);

@@ -86,6 +86,24 @@ fn what_was_seen_stays_due_though_the_folder_vanishes_and_is_written_again() {
 }
 
 #[test]
+fn a_folder_that_vanished_with_nothing_due_is_empty_and_is_created_when_something_is() {
+    let folder = private_folder().unwrap();
+    let path = folder.path().join("spool");
+    let spool = Spool::open(&path).unwrap();
+    std::fs::remove_dir_all(&path).unwrap();
+    let listing = spool.list().unwrap();
+    assert!(listing.obligations.is_empty() && listing.damaged.is_empty());
+    assert!(!path.exists(), "it may be elsewhere for a moment");
+    let weights = folder.path().join("weights");
+    std::fs::write(&weights, "weights").unwrap();
+    let (_, encrypted) = spool.encrypt(&weights, &Secret::from_bytes([1; 32]), |_| ()).unwrap();
+    assert!(encrypted.is_file());
+    std::fs::remove_dir_all(&path).unwrap();
+    spool.put(Obligation::Publication(publication())).unwrap();
+    assert_eq!(spool.list().unwrap().obligations.len(), 1);
+}
+
+#[test]
 fn the_end_of_a_phase_is_known_ahead() {
     let params = soma_sdk::protocol::Params::network();
     let ends = |clock: &Clock, epoch, phase| {
