@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use soma_codes::Code;
-use soma_compete::documents;
+use soma_compete::{Unusable, documents};
 use soma_os::data::{self, DataFile};
 
 use crate::error::{Error, Result};
@@ -125,8 +125,7 @@ impl Data {
 
     /// What was left out, for people; `None` if nothing was.
     pub(crate) fn summary(&self) -> Option<String> {
-        let failures = self.left_out.borrow().len();
-        let failed = (failures > 0).then(|| format!("{failures} that cannot be used"));
+        let failed = count(&self.left_out.borrow());
         let parts: Vec<String> = failed.into_iter().chain(self.by_rule.clone()).collect();
         (!parts.is_empty()).then(|| parts.join(", "))
     }
@@ -136,15 +135,34 @@ impl Data {
     /// # Errors
     /// [`Code::LeftOut`] if it could not use all that it was given.
     pub(crate) fn ended(&self) -> Result {
-        let left_out = self.left_out.borrow();
-        let message = match left_out.as_slice() {
-            [] => return Ok(()),
-            [only] => format!("{} was left out: {}", only.file, only.message),
-            [first, ..] => {
-                format!("{} files or folders were left out, first {}", left_out.len(), first.file)
-            }
-        };
-        Err(Error::new(Code::LeftOut, message))
+        ended(&self.left_out.borrow())
+    }
+}
+
+/// The end of a command that has left these out.
+///
+/// # Errors
+/// [`Code::LeftOut`] if there are any.
+pub(crate) fn ended(left_out: &[LeftOut]) -> Result {
+    let message = match left_out {
+        [] => return Ok(()),
+        [only] => format!("{} was left out: {}", only.file, only.message),
+        [first, ..] => {
+            format!("{} files or folders were left out, first {}", left_out.len(), first.file)
+        }
+    };
+    Err(Error::new(Code::LeftOut, message))
+}
+
+/// How many could not be used, for people; `None` for none.
+pub(crate) fn count(left_out: &[LeftOut]) -> Option<String> {
+    let count = left_out.len();
+    (count > 0).then(|| format!("{count} that cannot be used"))
+}
+
+impl From<Unusable> for LeftOut {
+    fn from(Unusable { path, code, message }: Unusable) -> Self {
+        Self { file: path, code: code.as_str(), message }
     }
 }
 

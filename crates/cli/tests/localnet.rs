@@ -451,7 +451,8 @@ fn two_models_compete_from_registration_to_payment_by_commands_alone() {
     let submitting = network.begin_to_submit(&style);
     network.reveal_two_models();
     let entered = network.submit_until_settled(submitting);
-    let entered = entered.as_array().unwrap();
+    assert_eq!(entered["left_out"], serde_json::json!([]));
+    let entered = entered["submissions"].as_array().unwrap();
     assert_eq!(entered.len(), 4);
     assert!(entered.iter().all(|target| target["outcome"] == "won"), "{entered:?}");
 

@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 use std::fmt::Display;
+use std::io;
 use std::path::{Path, PathBuf};
 
+use soma_codes::{Code, Coded as _};
 use soma_os::data::{self, Found};
 use soma_protocol::Hash;
 
@@ -136,6 +138,29 @@ pub(crate) fn told(found: &Found) -> Vec<(Level, String)> {
         lines.push((Level::Info, format!("left out: {counts}")));
     }
     lines
+}
+
+/// A file, a piece of one, or a folder that was asked for and could not be used, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unusable {
+    /// Its path.
+    pub path: String,
+    /// The code of the error.
+    pub code: Code,
+    /// The error, in one line.
+    pub message: String,
+}
+
+impl Unusable {
+    pub(crate) fn new(path: &str, error: &CompeteError) -> Self {
+        Self { path: path.to_owned(), code: error.code(), message: error.to_string() }
+    }
+
+    /// What could not be read.
+    pub(crate) fn unread(path: &Path, error: &io::Error) -> Self {
+        let message = format!("cannot read {}: {error}", path.display());
+        Self { path: path.display().to_string(), code: Code::of_io(error), message }
+    }
 }
 
 /// Says that a file is left out.

@@ -33,7 +33,7 @@ mod session;
 
 pub use competitor::Competitor;
 pub use corpus::Standing;
-pub use documents::Document;
+pub use documents::{Document, Unusable};
 pub use embeddings::Embeddings;
 pub use error::{CompeteError, Result};
 pub use find::{Finder, Found};

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use soma_os::data::{self, DataFile};
 use soma_protocol::Hash;
 
-use crate::documents::{Document, left_out, piece_name, told};
+use crate::documents::{Document, Unusable, left_out, piece_name, told};
 use crate::error::{CompeteError, Result};
 use crate::observer::{Level, Observer};
 
@@ -34,18 +34,25 @@ pub struct Library {
     known: Known,
     /// What was told of the last search, which is not told again.
     told: BTreeSet<String>,
+    /// What the last search could not use.
+    unusable: Vec<Unusable>,
 }
 
 impl Library {
     /// A library whose memory is in the file `path`, which need not exist.
     pub fn new(path: PathBuf) -> Self {
         let known = load(&path).unwrap_or_default();
-        Self { path: Some(path), known, told: BTreeSet::new() }
+        Self { known, path: Some(path), ..Self::in_memory() }
     }
 
     /// A library that forgets when it is dropped.
     pub fn in_memory() -> Self {
-        Self { path: None, known: Known::new(), told: BTreeSet::new() }
+        Self { path: None, known: Known::new(), told: BTreeSet::new(), unusable: Vec::new() }
+    }
+
+    /// What the last search could not use.
+    pub fn unusable(&self) -> &[Unusable] {
+        &self.unusable
     }
 
     /// The documents of at most `bytes_max` in what `paths` stand for, each content once: the first
@@ -80,6 +87,9 @@ impl Library {
         }
         drop(advance);
         self.tell(lines, observer);
+        let failed = failures.iter().map(|(path, error)| (path.as_path(), error));
+        let failed = found.failures().chain(failed);
+        self.unusable = failed.map(|(path, error)| Unusable::unread(path, error)).collect();
         if seen.keys().any(|name| !self.known.contains_key(name)) {
             self.remember(seen);
         }

@@ -11,7 +11,7 @@ use soma_protocol::{Hash, winner};
 use soma_sdk::api::Target;
 use soma_sdk::client::Client;
 
-use crate::documents::Document;
+use crate::documents::{Document, Unusable};
 use crate::error::{CompeteError, Result};
 use crate::observer::{Level, Observer};
 use crate::open_models::OpenModels;
@@ -60,6 +60,8 @@ pub struct Scores {
     reports: BTreeMap<(usize, ModelFile), Option<Report>>,
     /// Files that could not be had, and why.
     missing: BTreeMap<ModelFile, CompeteError>,
+    /// Documents that could not be read when they were needed.
+    unreadable: BTreeMap<usize, Unusable>,
     documents: usize,
 }
 
@@ -152,7 +154,7 @@ impl Scoring<'_> {
             if count == 0 {
                 break;
             }
-            let (places, data) = read(scores.documents, &rest[..count], observer);
+            let (places, data) = scores.read(&rest[..count], observer);
             let data: Vec<&[u8]> = data.iter().map(AsRef::as_ref).collect();
             for (file, index) in &files {
                 let scored = tokio::task::block_in_place(|| {
@@ -204,6 +206,49 @@ impl Scores {
         !self.missing.is_empty()
     }
 
+    /// Documents that could not be read when they were needed.
+    pub fn unreadable(&self) -> impl Iterator<Item = &Unusable> {
+        self.unreadable.values()
+    }
+
+    /// Whether this document could not be read.
+    pub(crate) fn is_unreadable(&self, place: usize) -> bool {
+        self.unreadable.contains_key(&place)
+    }
+
+    /// Notes and tells, once, that a document cannot be read.
+    pub(crate) fn leave_out(
+        &mut self,
+        place: usize,
+        document: &Document,
+        error: &CompeteError,
+        observer: &dyn Observer,
+    ) {
+        let unusable = Unusable::new(document.path(), error);
+        if self.unreadable.insert(place, unusable).is_none() {
+            observer.notice(Level::Warning, &format_args!("left out: {error}"));
+        }
+    }
+
+    /// Those of the next documents that can still be read, by their places.
+    fn read<'a>(
+        &mut self,
+        documents: &'a [Document],
+        observer: &dyn Observer,
+    ) -> (Vec<usize>, Vec<Cow<'a, [u8]>>) {
+        let (mut places, mut data) = (Vec::new(), Vec::new());
+        for (place, document) in (self.documents..).zip(documents) {
+            match document.bytes() {
+                Ok(bytes) => {
+                    places.push(place);
+                    data.push(bytes);
+                }
+                Err(error) => self.leave_out(place, document, &error, observer),
+            }
+        }
+        (places, data)
+    }
+
     /// A document's score with this model's file.
     pub fn get(&self, document: usize, file: ModelFile) -> Option<&Report> {
         self.reports.get(&(document, file))?.as_ref()
@@ -234,25 +279,6 @@ impl Scores {
         let (loss_q32, gain_q32) = (score.loss_q32, score.gain_q32);
         Fit::Possible(Choice { document, model, loss_q32, gain_q32, distance })
     }
-}
-
-/// The documents that can still be read, with their indices from `first` on.
-fn read<'a>(
-    first: usize,
-    documents: &'a [Document],
-    observer: &dyn Observer,
-) -> (Vec<usize>, Vec<Cow<'a, [u8]>>) {
-    let (mut places, mut data) = (Vec::new(), Vec::new());
-    for (place, document) in (first..).zip(documents) {
-        match document.bytes() {
-            Ok(bytes) => {
-                places.push(place);
-                data.push(bytes);
-            }
-            Err(error) => observer.notice(Level::Warning, &format_args!("left out: {error}")),
-        }
-    }
-    (places, data)
 }
 
 /// How many documents are scored at once: without a time limit, as many as fit into memory; with

@@ -19,7 +19,7 @@ use soma_sdk::patience::pause;
 
 use crate::competitor::Competitor;
 use crate::corpus::Standing;
-use crate::documents::Document;
+use crate::documents::{Document, Unusable};
 use crate::error::{CompeteError, Result};
 use crate::library::Library;
 use crate::observer::Level;
@@ -89,15 +89,16 @@ pub struct Session<'a> {
     stopped: Option<CompeteError>,
     /// The last epoch that was entered.
     last_epoch: u32,
-    /// The documents that earlier epochs had time for, until all were scored: the next epoch starts
-    /// with the others.
-    scored: BTreeSet<Hash>,
+    /// Whose turn it is if an epoch has no time for all documents.
+    turns: Turns,
     pending: Vec<Submission>,
     decided: VecDeque<Submitted>,
     /// Whether submissions of an earlier run were looked for, and the stake was told.
     resumed: bool,
     /// How many submissions this run has made or continued.
     count: usize,
+    /// What could not be used since documents were last looked for.
+    unusable: Vec<Unusable>,
     troubles: Troubles,
 }
 
@@ -110,12 +111,38 @@ struct Found {
 }
 
 impl Found {
-    /// The documents that count in this epoch: those first that `scored` does not have.
-    fn counting(&self, corpus: &Corpus, scored: &BTreeSet<Hash>) -> Vec<Document> {
+    /// The documents that count in this epoch, in their turn.
+    fn counting(&self, corpus: &Corpus, turns: &Turns) -> Vec<Document> {
         let counts = |document: &&Document| self.standing.counts(corpus, &document.hash());
         let mut documents: Vec<_> = self.documents.iter().filter(counts).cloned().collect();
-        documents.sort_by_key(|document| scored.contains(&document.hash()));
+        turns.order(&mut documents);
         documents
+    }
+}
+
+/// The documents that earlier epochs had time for, until all were scored. They are known by their
+/// hashes, because documents leave the list when they have won.
+#[derive(Debug, Default)]
+struct Turns(BTreeSet<Hash>);
+
+impl Turns {
+    /// Moves those to the front that were not scored yet.
+    fn order(&self, documents: &mut [Document]) {
+        documents.sort_by_key(|document| self.0.contains(&document.hash()));
+    }
+
+    /// Notes the documents that an epoch had time for, of `all`.
+    fn scored(&mut self, scored: &[Document], all: usize) {
+        if scored.len() == all {
+            self.0.clear();
+            return;
+        }
+        // Once all had their turn, a round begins with those of the last one.
+        let hashes = scored.iter().map(Document::hash);
+        if hashes.clone().any(|hash| self.0.contains(&hash)) {
+            self.0.clear();
+        }
+        self.0.extend(hashes);
     }
 }
 
@@ -132,17 +159,19 @@ impl<'a> Session<'a> {
             tries: 0,
             stopped: None,
             last_epoch: 0,
-            scored: BTreeSet::new(),
+            turns: Turns::default(),
             pending: Vec::new(),
             decided: VecDeque::new(),
             resumed: false,
             count: 0,
+            unusable: Vec::new(),
             troubles: Troubles::default(),
         }
     }
 
     /// Runs until every submission is decided, or forever if the plan is for every epoch. `decided`
     /// is called with each submission's result, again later if it fails while something is due.
+    /// Returns what of the plan could not be used.
     ///
     /// # Errors
     /// Those of [`Submitter`]'s methods that do not pass, once nothing is due anymore; those of
@@ -150,7 +179,7 @@ impl<'a> Session<'a> {
     pub async fn run<E: From<CompeteError>>(
         mut self,
         mut decided: impl FnMut(&Submitted) -> std::result::Result<(), E>,
-    ) -> std::result::Result<(), E> {
+    ) -> std::result::Result<Vec<Unusable>, E> {
         let observer = self.submitter.competitor.observer;
         let _task = observer.start("waiting for targets", None);
         let mut watch = Watch::start(self.submitter.competitor.client()).await;
@@ -178,7 +207,7 @@ impl<'a> Session<'a> {
                     );
                     observer.notice(Level::Warning, &text);
                 }
-                return Ok(());
+                return Ok(self.unusable);
             }
             watch.changed().await;
         }
@@ -293,6 +322,7 @@ impl<'a> Session<'a> {
             return;
         };
         let ended = entering.epoch();
+        self.unusable.extend(entering.unusable().cloned());
         (self.again_at, self.tries) = (None, 0);
         let text = format!("epoch {ended} ended before all of its targets could be submitted for");
         self.submitter.competitor.observer.notice(Level::Warning, &text);
@@ -308,11 +338,13 @@ impl<'a> Session<'a> {
         let bytes_max = rules.params.data_bytes_max as usize;
         let paths = &self.plan.paths;
         let find = || self.library.find(paths, bytes_max, competitor.observer);
-        let documents = self.submitter.qualifying(tokio::task::block_in_place(find)?, &rules)?;
+        let documents = tokio::task::block_in_place(find)?;
+        self.unusable = self.library.unusable().to_vec();
+        let documents = self.submitter.qualifying(documents, &rules)?;
         let replace = self.plan.replace_corpus;
         let standing = competitor.commit_corpus(corpus, &documents, replace).await?;
         let found = Found { rules, documents, standing };
-        if found.counting(corpus, &self.scored).is_empty() && self.plan.target.is_none() {
+        if found.counting(corpus, &self.turns).is_empty() && self.plan.target.is_none() {
             let from = found.standing.epoch.saturating_add(1);
             let text = format!("none of the documents counts before epoch {from}; waiting for it");
             competitor.observer.notice(Level::Info, &text);
@@ -331,7 +363,7 @@ impl<'a> Session<'a> {
             return Ok(());
         };
         let Found { rules, standing, .. } = found;
-        let documents = found.counting(submitter.corpus, &self.scored);
+        let documents = found.counting(submitter.corpus, &self.turns);
         if documents.is_empty() {
             let (documents, from) = (found.documents.len(), epoch.saturating_add(1));
             return match self.plan.target {
@@ -376,28 +408,22 @@ impl<'a> Session<'a> {
         };
         (self.again_at, self.tries) = (None, 0);
         self.last_epoch = epoch;
+        self.unusable.extend(entering.unusable().cloned());
         let observer = self.submitter.competitor.observer;
         let left_out = entering.left_out();
         if !left_out.is_empty() {
             observer.notice(Level::Info, &left_out);
         }
         let scored = entering.scored();
-        if scored.len() == documents {
-            self.scored.clear();
-            return;
+        self.turns.scored(scored, documents);
+        if scored.len() < documents {
+            let text = format!(
+                "epoch {epoch} leaves time for {} of {documents} documents; \
+                 the next epoch starts with the others",
+                scored.len()
+            );
+            observer.notice(Level::Info, &text);
         }
-        let text = format!(
-            "epoch {epoch} leaves time for {} of {documents} documents; \
-             the next epoch starts with the others",
-            scored.len()
-        );
-        observer.notice(Level::Info, &text);
-        // Once all had their turn, a round begins with those of the last one.
-        let hashes = scored.iter().map(Document::hash);
-        if hashes.clone().any(|hash| self.scored.contains(&hash)) {
-            self.scored.clear();
-        }
-        self.scored.extend(hashes);
     }
 
     /// Moves submissions that have been decided out of what is pending.
@@ -466,4 +492,33 @@ fn scoring_ends(status: &Status, params: &Params) -> Option<Instant> {
     let ends_ms = phase_ends_ms(&status.clock, params, epoch, Phase::Attest)?;
     let left_ms = ends_ms.saturating_sub(status.timestamp_ms.0);
     Instant::now().checked_add(Duration::from_millis(left_ms / 2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Document, Turns};
+
+    #[test]
+    fn every_document_has_its_turn_though_winners_leave_the_list() {
+        const PER_EPOCH: usize = 3;
+        let document = |number: u8| Document::new(number.to_string(), vec![number]);
+        let mut list: Vec<Document> = (0..20).map(document).collect();
+        let (mut turns, mut had_turns) = (Turns::default(), Vec::new());
+        while had_turns.len() + PER_EPOCH <= 20 {
+            turns.order(&mut list);
+            let scored = list[..PER_EPOCH].to_vec();
+            turns.scored(&scored, list.len());
+            had_turns.extend(scored.iter().map(|document| document.path().to_owned()));
+            // The first one wins.
+            list.remove(0);
+        }
+        let expected: Vec<String> = (0..18).map(|number| number.to_string()).collect();
+        assert_eq!(had_turns, expected);
+        // The next round begins when the last have had their turn.
+        turns.order(&mut list);
+        assert_eq!(list[..2].iter().map(Document::path).collect::<Vec<_>>(), ["18", "19"]);
+        turns.scored(&list[..PER_EPOCH], list.len());
+        turns.order(&mut list);
+        assert!(!list[..PER_EPOCH].iter().any(|document| document.path() == "18"));
+    }
 }

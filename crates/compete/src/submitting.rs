@@ -18,7 +18,7 @@ use soma_sdk::secret::Secret;
 
 use crate::competitor::Competitor;
 use crate::corpus::{Standing, Told};
-use crate::documents::Document;
+use crate::documents::{Document, Unusable};
 use crate::error::{CompeteError, Result};
 use crate::observer::Level;
 use crate::scoring::{Aim, Choice, Fit, ModelSet, Scores, Scoring};
@@ -153,6 +153,11 @@ impl Entering {
     /// What was scored and not submitted for a reason of its own.
     pub(crate) fn left_out(&self) -> LeftOut {
         self.choosing.left_out()
+    }
+
+    /// Documents that could not be read when they were needed.
+    pub(crate) fn unusable(&self) -> impl Iterator<Item = &Unusable> {
+        self.choosing.scores.unreadable()
     }
 
     /// Keeps what is done when the documents were scored again.
@@ -433,10 +438,8 @@ impl Submitter<'_> {
             let data = match document.bytes() {
                 Ok(data) => data.into_owned(),
                 Err(error) => {
-                    if choosing.unreadable.insert(place) {
-                        let text = format!("left out: {error}");
-                        self.competitor.observer.notice(Level::Warning, &text);
-                    }
+                    let observer = self.competitor.observer;
+                    choosing.scores.leave_out(place, document, &error, observer);
                     continue;
                 }
             };
@@ -527,8 +530,6 @@ struct Choosing {
     seen_before: BTreeSet<usize>,
     /// Documents of which that is known not to be so.
     new: BTreeSet<usize>,
-    /// Documents whose files have changed or vanished since they were scored.
-    unreadable: BTreeSet<usize>,
     /// Documents that the model that predicts them best for some target understands.
     understood: BTreeSet<usize>,
     /// Documents with a direction for some target.
@@ -544,8 +545,7 @@ impl Choosing {
         seen: Seen,
         specializations: BTreeMap<u32, Vec<i16>>,
     ) -> Self {
-        let [seen_before, new, unreadable, understood, directed, scored] =
-            [(); 6].map(|()| BTreeSet::new());
+        let [seen_before, new, understood, directed, scored] = [(); 5].map(|()| BTreeSet::new());
         Self {
             scores,
             documents,
@@ -553,7 +553,6 @@ impl Choosing {
             specializations,
             seen_before,
             new,
-            unreadable,
             understood,
             directed,
             scored,
@@ -578,7 +577,7 @@ impl Choosing {
                 continue;
             };
             self.directed.insert(document);
-            if !self.seen_before.contains(&document) && !self.unreadable.contains(&document) {
+            if !self.seen_before.contains(&document) && !self.scores.is_unreadable(document) {
                 choices.push(choice);
             }
         }

@@ -3,12 +3,14 @@
 
 use std::path::PathBuf;
 
+use serde::Serialize;
 use soma_compete::{
     Library, Plan, ScoreCache, Scoring, Session, Submitted, Submitter, WeightsCache,
 };
 use soma_protocol::Amount;
 use soma_sdk::figures::nats;
 
+use crate::data::{self, LeftOut};
 use crate::error::Result;
 use crate::global::Global;
 use crate::home::Home;
@@ -46,6 +48,15 @@ pub(crate) struct Submit {
     engine: EngineArgs,
 }
 
+/// What became of it all; with `--watch`, each submission is a line of its own.
+#[derive(Serialize)]
+struct Summary {
+    schema: &'static str,
+    submissions: Vec<Submitted>,
+    /// What could not be used.
+    left_out: Vec<LeftOut>,
+}
+
 impl Submit {
     pub(crate) fn run(self, global: &Global, output: &Output) -> Result {
         let home = Home::find(global)?;
@@ -71,17 +82,29 @@ impl Submit {
             };
             let session = Session::new(submitter, plan, Library::new(home.library()));
             if self.watch {
-                return session.run(|submitted| output.result(line(submitted), submitted)).await;
+                let told = session.run(|submitted| output.result(line(submitted), submitted));
+                return told.await.map(drop);
             }
-            let mut all = Vec::new();
-            session
+            let mut submissions = Vec::new();
+            let unusable = session
                 .run(|submitted| {
-                    all.push(submitted.clone());
+                    submissions.push(submitted.clone());
                     Result::Ok(())
                 })
                 .await?;
-            output.result(all.iter().map(line).collect::<String>(), &all)
+            let left_out = unusable.into_iter().map(LeftOut::from).collect();
+            let summary = Summary { schema: "submit/1", submissions, left_out };
+            output.result(summary.text(), &summary)?;
+            data::ended(&summary.left_out)
         })
+    }
+}
+
+impl Summary {
+    fn text(&self) -> String {
+        let lines = self.submissions.iter().map(line);
+        let left_out = data::count(&self.left_out).map(|count| format!("left out: {count}\n"));
+        lines.chain(left_out).collect()
     }
 }
 

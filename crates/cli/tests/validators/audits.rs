@@ -17,7 +17,7 @@ use soma_sdk::obligation::{Claim, Publication};
 use soma_sdk::sender::Sender;
 
 use crate::network::{Network, until};
-use crate::support::{root, stderr};
+use crate::support::{last_line, root, stderr};
 
 /// Small enough for a debug build, large enough to compete.
 const ARCH: &str = r#"{"embedding_dim":32,"num_heads":2,"num_layers":1,"pwff_hidden_dim":64,
@@ -326,7 +326,7 @@ async fn only_what_is_true_to_the_last_bit_fixed_before_the_targets_and_new_is_p
     let output = careful.output();
     let said = stderr(&output);
     assert!(said.contains("left out: 1 that have won before"), "{said}");
-    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "[]");
+    assert_eq!(last_line(&output)["submissions"], serde_json::json!([]));
     network.turn_to(5, "reveal").await;
     assert_eq!(liar.rejected(copy).await, "data_seen_before");
     assert!(network.nodes[0].client.status().await.unwrap().supply.conserved);
